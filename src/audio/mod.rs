@@ -1,0 +1,1 @@
+//! Arithmetic on samples: mixing, levels, tones, resampling. Names no clock, thread or device.

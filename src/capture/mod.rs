@@ -1,0 +1,1 @@
+//! Turns a device, a file or a pattern into frames.

@@ -1,0 +1,1 @@
+//! Decides everything; does nothing: who speaks to whom, who offers, when to retry.

@@ -1,0 +1,1 @@
+//! The one loop that owns the core: inputs, core, effects.

@@ -1,0 +1,233 @@
+//! One encoder, many subscribers: a slow one is cut back, a fast one never notices.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use tokio::sync::Notify;
+
+/// Frames a subscriber may lag before it is cut back to a keyframe.
+///
+/// Eight is 267 ms at 30 fps: longer than a Wi-Fi hiccup, shorter than a person's patience.
+pub const MAX_LAG: usize = 8;
+
+/// Something encoded, at some of which a decoder can start.
+pub trait RestartPoint {
+    /// Whether a decoder that has nothing before it can start here.
+    fn is_restart_point(&self) -> bool;
+}
+
+/// Hands each published frame to every subscriber. Clones publish to the same subscribers.
+#[derive(Debug)]
+pub struct Fanout<T> {
+    shared: Arc<Shared<T>>,
+}
+
+#[derive(Debug)]
+struct Shared<T> {
+    queues: Mutex<Vec<Weak<Queue<T>>>>,
+    keyframe_wanted: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Queue<T> {
+    state: Mutex<State<T>>,
+    arrived: Notify,
+    lost: AtomicU64,
+}
+
+#[derive(Debug)]
+struct State<T> {
+    frames: VecDeque<Arc<T>>,
+    capacity: usize,
+    /// Frames are skipped until one that a decoder can start at.
+    restarting: bool,
+}
+
+impl<T> Clone for Fanout<T> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<T> Default for Fanout<T> {
+    fn default() -> Self {
+        let keyframe_wanted = AtomicBool::new(false);
+        Self { shared: Arc::new(Shared { queues: Mutex::default(), keyframe_wanted }) }
+    }
+}
+
+impl<T: RestartPoint> Fanout<T> {
+    /// A new subscriber that may lag `capacity` frames. It starts at the next restart point, and
+    /// asks for one.
+    pub fn subscribe(&self, capacity: usize) -> Subscription<T> {
+        let queue = Arc::new(Queue {
+            state: Mutex::new(State {
+                frames: VecDeque::with_capacity(capacity),
+                capacity,
+                restarting: true,
+            }),
+            arrived: Notify::new(),
+            lost: AtomicU64::new(0),
+        });
+        lock(&self.shared.queues).push(Arc::downgrade(&queue));
+        self.request_keyframe();
+        Subscription { queue, shared: Arc::clone(&self.shared) }
+    }
+
+    /// Hands the frame to every subscriber; never waits. A subscriber whose queue is full loses
+    /// what is in it and goes on at the next restart point, which it asks for.
+    pub fn publish(&self, frame: T) {
+        let frame = Arc::new(frame);
+        lock(&self.shared.queues).retain(|queue| {
+            let Some(queue) = queue.upgrade() else { return false };
+            if queue.push(Arc::clone(&frame)) {
+                self.request_keyframe();
+            }
+            true
+        });
+    }
+
+    /// Asks the encoder for a frame that a decoder can start at.
+    pub fn request_keyframe(&self) {
+        self.shared.keyframe_wanted.store(true, Ordering::Release);
+    }
+
+    /// Whether a keyframe was asked for since the last call.
+    pub fn take_keyframe_request(&self) -> bool {
+        self.shared.keyframe_wanted.swap(false, Ordering::AcqRel)
+    }
+
+    /// How many subscribers there are.
+    pub fn subscribers(&self) -> usize {
+        let mut queues = lock(&self.shared.queues);
+        queues.retain(|queue| queue.strong_count() > 0);
+        queues.len()
+    }
+}
+
+impl<T: RestartPoint> Queue<T> {
+    /// Appends the frame; true if the subscriber was cut back and needs a restart point.
+    fn push(&self, frame: Arc<T>) -> bool {
+        let mut state = lock(&self.state);
+        let cut = state.frames.len() >= state.capacity;
+        if cut {
+            self.lost.fetch_add(state.frames.len() as u64, Ordering::Relaxed);
+            state.frames.clear();
+            state.restarting = true;
+        }
+        if state.restarting && !frame.is_restart_point() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+            return cut;
+        }
+        state.restarting = false;
+        state.frames.push_back(frame);
+        drop(state);
+        self.arrived.notify_one();
+        false
+    }
+}
+
+/// One subscriber's end. Dropping it unsubscribes.
+#[derive(Debug)]
+pub struct Subscription<T> {
+    queue: Arc<Queue<T>>,
+    shared: Arc<Shared<T>>,
+}
+
+impl<T: RestartPoint> Subscription<T> {
+    /// The next frame, waited for. Cancel safe: a frame is taken only when it is returned.
+    pub async fn recv(&mut self) -> Arc<T> {
+        loop {
+            if let Some(frame) = self.try_recv() {
+                return frame;
+            }
+            self.queue.arrived.notified().await;
+        }
+    }
+
+    /// The next frame, if one is there.
+    pub fn try_recv(&mut self) -> Option<Arc<T>> {
+        lock(&self.queue.state).frames.pop_front()
+    }
+
+    /// Asks the encoder for a frame that a decoder can start at.
+    pub fn request_keyframe(&self) {
+        self.shared.keyframe_wanted.store(true, Ordering::Release);
+    }
+
+    /// Frames that this subscriber never got, because it lagged or waited for a restart point.
+    pub fn lost(&self) -> u64 {
+        self.queue.lost.load(Ordering::Relaxed)
+    }
+}
+
+/// A poisoned lock guards plain queues that are whole between any two statements.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poison| poison.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Frame(u32);
+
+    impl RestartPoint for Frame {
+        fn is_restart_point(&self) -> bool {
+            self.0.is_multiple_of(10)
+        }
+    }
+
+    fn drain(subscription: &mut Subscription<Frame>) -> Vec<u32> {
+        std::iter::from_fn(|| subscription.try_recv()).map(|frame| frame.0).collect()
+    }
+
+    #[test]
+    fn a_subscriber_starts_at_a_restart_point_and_asks_for_one() {
+        let fanout = Fanout::default();
+        let mut subscription = fanout.subscribe(4);
+        assert!(fanout.take_keyframe_request() && !fanout.take_keyframe_request());
+        (8..12).for_each(|n| fanout.publish(Frame(n)));
+        assert_eq!(drain(&mut subscription), [10, 11]);
+        assert_eq!(subscription.lost(), 2);
+    }
+
+    #[test]
+    fn a_slow_subscriber_restarts_at_a_keyframe_and_never_slows_a_fast_one() {
+        let fanout = Fanout::default();
+        let (mut slow, mut fast) = (fanout.subscribe(4), fanout.subscribe(4));
+        let mut seen = vec![];
+        fanout.take_keyframe_request();
+        for n in 10..17 {
+            fanout.publish(Frame(n));
+            seen.extend(drain(&mut fast));
+        }
+        assert_eq!(seen, (10..17).collect::<Vec<_>>());
+        assert!(fanout.take_keyframe_request(), "the cut subscriber asks for a keyframe");
+        (17..22).for_each(|n| fanout.publish(Frame(n)));
+        assert_eq!(drain(&mut slow), [20, 21]);
+        assert_eq!(slow.lost(), 10);
+    }
+
+    #[test]
+    fn a_full_queue_that_is_cut_by_a_keyframe_keeps_that_keyframe() {
+        let fanout = Fanout::default();
+        let mut slow = fanout.subscribe(2);
+        [10, 11, 20].into_iter().for_each(|n| fanout.publish(Frame(n)));
+        assert_eq!(drain(&mut slow), [20]);
+    }
+
+    #[test]
+    fn a_dropped_subscription_is_no_subscriber() {
+        let fanout = Fanout::<Frame>::default();
+        let subscription = fanout.subscribe(1);
+        assert_eq!(fanout.subscribers(), 1);
+        drop(subscription);
+        assert_eq!(fanout.subscribers(), 0);
+    }
+}

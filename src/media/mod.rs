@@ -1,0 +1,19 @@
+//! Frames, and the pipes they travel in: raw media newest wins, encoded media whole frames.
+
+mod clock;
+mod encoded;
+mod fanout;
+mod frame;
+mod rtp;
+mod slot;
+mod strip;
+mod worker;
+
+pub use clock::{now, unix_ms};
+pub use encoded::{EncodedAudio, EncodedVideo};
+pub use fanout::{Fanout, MAX_LAG, RestartPoint, Subscription};
+pub use frame::{AUDIO_RATE, AudioBlock, BLOCK_SAMPLES, FramePool, VideoFrame};
+pub use rtp::{IncomingTrack, KeyframeRequest, RtpPacket, SenderReport, SenderReports};
+pub use slot::{Slot, Tee, TeeGuard};
+pub use strip::Strip;
+pub use worker::{Stop, Worker};

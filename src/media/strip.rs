@@ -1,0 +1,163 @@
+//! A strip in the picture that a machine reads back after encoding, sending and decoding.
+
+use super::VideoFrame;
+
+/// Who painted a picture, which one it is, and when it was captured.
+///
+/// Painted as 40 columns × 4 rows of black and white cells along the top of the picture: a cell
+/// is `width / 40` pixels square, so it survives scaling and low bitrates. Bits, most significant
+/// first: 64 of `who`, 32 of `frame`, 48 of `unix_ms`, 16 of CRC-16/CCITT over those before it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Strip {
+    who: [u8; 8],
+    /// The frame's number since its source started, modulo 2³².
+    pub frame: u32,
+    /// When it was captured, in Unix milliseconds (48 bits).
+    pub unix_ms: u64,
+}
+
+const COLUMNS: usize = 40;
+const ROWS: usize = 4;
+const BYTES: usize = COLUMNS * ROWS / 8;
+/// Black and white of the limited range.
+const LUMA: [u8; 2] = [16, 235];
+
+impl Strip {
+    /// The strip of these parts; `who` is cut to eight bytes.
+    pub fn new(who: &str, frame: u32, unix_ms: u64) -> Self {
+        let mut short = [0; 8];
+        let mut end = who.len().min(8);
+        while !who.is_char_boundary(end) {
+            end -= 1;
+        }
+        short[..end].copy_from_slice(&who.as_bytes()[..end]);
+        Self { who: short, frame, unix_ms: unix_ms & 0xffff_ffff_ffff }
+    }
+
+    /// Who painted it: the first eight bytes of a name.
+    pub fn who(&self) -> String {
+        String::from_utf8_lossy(&self.who).trim_end_matches('\0').to_owned()
+    }
+
+    /// Height of the strip in a picture that is `width` pixels wide, in pixels.
+    pub const fn height(width: u32) -> u32 {
+        width / COLUMNS as u32 * ROWS as u32
+    }
+
+    /// Paints the strip into the top of a luma plane whose rows are `width` bytes. A picture too
+    /// small for it is left alone.
+    pub fn paint(&self, luma: &mut [u8], width: u32) {
+        let (width, cell) = (width as usize, width as usize / COLUMNS);
+        if cell < 2 || luma.len() < width * cell * ROWS {
+            return;
+        }
+        let bytes = self.to_bytes();
+        for (y, row) in luma.chunks_exact_mut(width).take(cell * ROWS).enumerate() {
+            for (column, pixels) in row.chunks_exact_mut(cell).take(COLUMNS).enumerate() {
+                let bit = y / cell * COLUMNS + column;
+                pixels.fill(LUMA[usize::from(bytes[bit / 8] >> (7 - bit % 8) & 1)]);
+            }
+        }
+    }
+
+    /// Reads the strip of a picture, `None` if there is none or it is damaged.
+    pub fn read(frame: &VideoFrame) -> Option<Self> {
+        let (width, cell) = (frame.size.width as usize, frame.size.width as usize / COLUMNS);
+        let luma = frame.y();
+        if cell < 2 || luma.len() < width * cell * ROWS {
+            return None;
+        }
+        let mut bytes = [0_u8; BYTES];
+        for bit in 0..COLUMNS * ROWS {
+            let (left, top) = (bit % COLUMNS * cell + cell / 4, bit / COLUMNS * cell + cell / 4);
+            let side = (cell / 2).max(1);
+            let sum: usize = (top..top + side)
+                .flat_map(|y| &luma[y * width + left..y * width + left + side])
+                .map(|pixel| usize::from(*pixel))
+                .sum();
+            if sum > 126 * side * side {
+                bytes[bit / 8] |= 128 >> (bit % 8);
+            }
+        }
+        Self::from_bytes(&bytes)
+    }
+
+    fn to_bytes(self) -> [u8; BYTES] {
+        let mut bytes = [0; BYTES];
+        bytes[..8].copy_from_slice(&self.who);
+        bytes[8..12].copy_from_slice(&self.frame.to_be_bytes());
+        bytes[12..18].copy_from_slice(&self.unix_ms.to_be_bytes()[2..]);
+        let check = crc16(&bytes[..18]);
+        bytes[18..].copy_from_slice(&check.to_be_bytes());
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8; BYTES]) -> Option<Self> {
+        if crc16(&bytes[..18]) != u16::from_be_bytes([bytes[18], bytes[19]]) {
+            return None;
+        }
+        let mut strip = Self { who: [0; 8], frame: 0, unix_ms: 0 };
+        strip.who.copy_from_slice(&bytes[..8]);
+        strip.frame = bytes[8..12].iter().fold(0, |n, byte| n << 8 | u32::from(*byte));
+        strip.unix_ms = bytes[12..18].iter().fold(0, |n, byte| n << 8 | u64::from(*byte));
+        Some(strip)
+    }
+}
+
+/// CRC-16/CCITT-FALSE: polynomial 0x1021, start 0xffff, so that an all-black picture is damaged.
+fn crc16(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0xffff, |crc, byte| {
+        (0..8).fold(crc ^ u16::from(*byte) << 8, |crc: u16, _| {
+            if crc & 0x8000 != 0 { crc << 1 ^ 0x1021 } else { crc << 1 }
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::{MediaTime, Size};
+
+    fn painted(strip: Strip, size: Size, fill: u8) -> Vec<u8> {
+        let mut data = vec![fill; size.i420_bytes()];
+        strip.paint(&mut data[..(size.width * size.height) as usize], size.width);
+        data
+    }
+
+    fn read(size: Size, data: Vec<u8>) -> Option<Strip> {
+        Strip::read(&VideoFrame::new(size, MediaTime::default(), Arc::new(data)))
+    }
+
+    #[test]
+    fn a_strip_is_read_back_at_every_size() {
+        let strip = Strip::new("Ada Lovelace", 7, 1_790_000_000_123);
+        assert_eq!(strip.who(), "Ada Love");
+        for size in [Size::new(320, 180), Size::new(648, 480), Size::new(1280, 720)] {
+            assert_eq!(read(size, painted(strip, size, 90)), Some(strip), "{size}");
+        }
+    }
+
+    #[test]
+    fn noise_does_not_harm_a_strip_and_one_flipped_cell_voids_it() {
+        let size = Size::new(320, 180);
+        let strip = Strip::new("émile-à", u32::MAX, 1);
+        let mut data = painted(strip, size, 0);
+        data.iter_mut().enumerate().for_each(|(n, byte)| {
+            *byte = byte.saturating_add_signed(((n * 7919) % 81) as i8 - 40);
+        });
+        assert_eq!(read(size, data), Some(strip));
+        let mut data = painted(strip, size, 0);
+        (0..8).for_each(|y| data[y * 320..y * 320 + 8].iter_mut().for_each(|p| *p = 251 - *p));
+        assert_eq!(read(size, data), None);
+    }
+
+    #[test]
+    fn a_plain_picture_has_no_strip() {
+        let size = Size::new(320, 180);
+        for fill in [0, 16, 128, 235] {
+            assert_eq!(read(size, vec![fill; size.i420_bytes()]), None, "{fill}");
+        }
+    }
+}

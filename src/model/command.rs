@@ -1,0 +1,49 @@
+//! What a person wants.
+
+use super::{HubUrl, SessionId, SessionKind};
+
+/// What a person wants; sent by the window or the command line, carried out by the engine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Command {
+    /// Open a session.
+    Open(OpenRequest),
+    /// Join a session.
+    Join {
+        /// Which.
+        target: JoinTarget,
+        /// Whether to wait for a session that is not open yet, or to fail at once.
+        wait: bool,
+    },
+    /// Leave a session, stop waiting for it, or dismiss one that is over.
+    Leave {
+        /// Which.
+        session: SessionId,
+    },
+    /// Close an own session for everybody.
+    Close {
+        /// Which.
+        session: SessionId,
+    },
+    /// Leave every session.
+    LeaveAll,
+}
+
+/// A session to be opened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OpenRequest {
+    /// Its id: the opener's own or a generated one.
+    pub session: SessionId,
+    /// What it is.
+    pub kind: SessionKind,
+    /// How many may be in it, the opener included; `None` for as many as its kind carries.
+    pub limit: Option<u16>,
+}
+
+/// A session to be joined.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct JoinTarget {
+    /// Its id.
+    pub session: SessionId,
+    /// Its hub, from a link; `None` seeks it at every hub that the program is connected to.
+    pub hub: Option<HubUrl>,
+}

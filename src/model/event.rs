@@ -1,0 +1,153 @@
+//! What happened, one thing after another: for the command line's lines and the window's toasts.
+
+use super::{
+    CloseReason, ErrorCode, HubUrl, ParticipantId, ParticipantState, SessionId, SessionKind,
+    SessionLink,
+};
+
+/// Something a person may want to know. Unlike a snapshot, none is ever skipped.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// The default hub answers: one that was there, or the embedded one.
+    Listening {
+        /// The address that others reach it by.
+        hub: HubUrl,
+    },
+    /// A session is open and ours.
+    Opened {
+        /// Which.
+        session: SessionId,
+        /// What it is.
+        kind: SessionKind,
+        /// Its link.
+        link: SessionLink,
+    },
+    /// A session is not open yet; it is joined by itself when it opens.
+    Waiting {
+        /// Which.
+        session: SessionId,
+        /// The hubs it is awaited at.
+        hubs: Vec<HubUrl>,
+    },
+    /// We are in a session.
+    Joined {
+        /// Which.
+        session: SessionId,
+        /// What it is.
+        kind: SessionKind,
+    },
+    /// A participant came, went, or fell silent.
+    Participant {
+        /// In which session.
+        session: SessionId,
+        /// Who.
+        participant: ParticipantId,
+        /// How the person is called.
+        name: String,
+        /// How it is now.
+        state: ParticipantState,
+    },
+    /// The first picture of a participant was decoded (or, without video, the first sound).
+    FirstFrame {
+        /// In which session.
+        session: SessionId,
+        /// Whose.
+        participant: ParticipantId,
+        /// Milliseconds since the session was asked for.
+        ms: u64,
+    },
+    /// Something went wrong.
+    Failed(Failure),
+    /// A session is over.
+    Ended {
+        /// Which.
+        session: SessionId,
+        /// Why.
+        reason: EndReason,
+    },
+}
+
+/// Something that went wrong, for a person: what, why, and the way out.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Failure {
+    /// What kind.
+    pub code: FailureCode,
+    /// The sentence that is shown.
+    pub message: String,
+    /// The session it is about, if it is about one.
+    pub session: Option<SessionId>,
+}
+
+/// Kinds of failure.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum FailureCode {
+    /// The hub refused.
+    Hub(ErrorCode),
+    /// The hub cannot be reached.
+    HubUnreachable,
+    /// This process has that session already.
+    AlreadyHere,
+    /// A camera, microphone, speaker or file cannot be used.
+    Device,
+    /// The connection to a participant could not be made.
+    Connection,
+}
+
+impl FailureCode {
+    /// The code as it is printed, `no-such-session`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hub(code) => code.name(),
+            Self::HubUnreachable => "hub-unreachable",
+            Self::AlreadyHere => "already-here",
+            Self::Device => "device",
+            Self::Connection => "connection",
+        }
+    }
+}
+
+/// Why a session is over for us.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum EndReason {
+    /// We left it.
+    Left,
+    /// The opener left and the session does not outlive it.
+    OpenerLeft,
+    /// The opener was lost.
+    OpenerLost,
+    /// The opener closed it for everybody.
+    Closed,
+    /// We were sent out.
+    Ejected,
+    /// Another program took our session over with its owner key.
+    Replaced,
+    /// It could not be opened or joined; the failure before says why.
+    Failed,
+}
+
+impl EndReason {
+    /// The reason as it is printed, `opener-left`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::OpenerLeft => "opener-left",
+            Self::OpenerLost => "opener-lost",
+            Self::Closed => "closed",
+            Self::Ejected => "ejected",
+            Self::Replaced => "replaced",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl From<CloseReason> for EndReason {
+    fn from(reason: CloseReason) -> Self {
+        match reason {
+            CloseReason::OpenerLeft => Self::OpenerLeft,
+            CloseReason::OpenerLost => Self::OpenerLost,
+            CloseReason::Closed => Self::Closed,
+            CloseReason::Ejected => Self::Ejected,
+            CloseReason::Replaced => Self::Replaced,
+        }
+    }
+}

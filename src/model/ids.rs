@@ -1,0 +1,235 @@
+//! Names of things: sessions, participants, connections, and the secrets that prove a claim.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A session's id: 1 to 64 characters of `A-Z a-z 0-9 - _ .`, starting with a letter or digit.
+///
+/// Generated ids are 80 random bits in four groups of four, `7h3k-q2m9-x4tz-p8wd`: long enough
+/// that nobody finds a session by guessing, short enough to be read aloud. Case matters in an
+/// opener's own id; generated ones are all lower case.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SessionId(String);
+
+/// Digits and letters without `i`, `l`, `o`, `u`, which are misread (Crockford's base 32).
+const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
+/// The longest session id, in characters.
+const MAX_SESSION_ID: usize = 64;
+
+impl SessionId {
+    /// The readable form of 80 random bits; the caller brings the randomness.
+    pub fn from_random(bytes: [u8; 10]) -> Self {
+        let bits = bytes.iter().fold(0_u128, |bits, byte| bits << 8 | u128::from(*byte));
+        let mut id = String::with_capacity(19);
+        for index in 0..16 {
+            if index > 0 && index % 4 == 0 {
+                id.push('-');
+            }
+            let digit = (bits >> (75 - 5 * index)) & 31;
+            id.push(char::from(ALPHABET[digit as usize]));
+        }
+        Self(id)
+    }
+
+    /// Parses an opener's own id or a generated one.
+    ///
+    /// # Errors
+    /// [`IdError`] says which rule is broken.
+    pub fn parse(text: &str) -> Result<Self, IdError> {
+        let Some(first) = text.chars().next() else { return Err(IdError::Empty) };
+        if text.chars().count() > MAX_SESSION_ID {
+            return Err(IdError::TooLong);
+        }
+        if !first.is_ascii_alphanumeric() {
+            return Err(IdError::BadStart(first));
+        }
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        match text.chars().find(|c| !allowed(*c)) {
+            Some(bad) => Err(IdError::BadCharacter(bad)),
+            None => Ok(Self(text.to_owned())),
+        }
+    }
+
+    /// The id as it is typed and shown.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Why a text is not a session id.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// Nothing was given.
+    #[error("a session id cannot be empty")]
+    Empty,
+    /// More than 64 characters.
+    #[error("a session id has at most 64 characters")]
+    TooLong,
+    /// The first character is punctuation.
+    #[error("a session id starts with a letter or digit, not {0:?}")]
+    BadStart(char),
+    /// A character that does not belong into a link.
+    #[error("a session id is made of letters, digits, '-', '_' and '.'; {0:?} is none of them")]
+    BadCharacter(char),
+}
+
+impl TryFrom<String> for SessionId {
+    type Error = IdError;
+
+    fn try_from(text: String) -> Result<Self, IdError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<SessionId> for String {
+    fn from(id: SessionId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A person at one hub, the same in all sessions there: 16 characters of base 32.
+///
+/// The hub derives it from the participant's resume token, so it survives a lost connection, a
+/// crashed program that still has its token, and a restarted hub.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ParticipantId(String);
+
+impl ParticipantId {
+    /// The id that stands for 80 bits of a digest of the resume token.
+    pub fn from_digest(bytes: [u8; 10]) -> Self {
+        Self(SessionId::from_random(bytes).0.replace('-', ""))
+    }
+
+    /// The id as it travels.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ParticipantId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One run of a participant's program: 16 hexadecimal digits, random at each start.
+///
+/// The same participant with another instance has crashed and come back: its old connections
+/// are dead, whatever they look like.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Instance(String);
+
+impl Instance {
+    /// The instance of 64 random bits.
+    pub fn from_random(bits: u64) -> Self {
+        Self(format!("{bits:016x}"))
+    }
+
+    /// The instance as it travels.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// One connection to one participant of one session, for the life of this process; never reused.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+#[serde(transparent)]
+pub struct PeerId(pub u64);
+
+impl fmt::Display for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "peer-{}", self.0)
+    }
+}
+
+/// 128 random bits that prove a claim (owner key, resume token), as 32 hexadecimal digits.
+///
+/// Its `Debug` shows nothing: a secret never reaches a log or an event.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Secret(String);
+
+impl Secret {
+    /// The secret of 128 random bits; the caller brings the randomness.
+    pub fn from_random(bytes: [u8; 16]) -> Self {
+        Self(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// The digits, for the wire and the key file only.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Secret {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, &'static str> {
+        if text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            Ok(Self(text))
+        } else {
+            Err("a secret is 32 hexadecimal digits")
+        }
+    }
+}
+
+impl From<Secret> for String {
+    fn from(secret: Secret) -> Self {
+        secret.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generated_id_has_four_groups_and_keeps_all_eighty_bits() {
+        let low = SessionId::from_random([0; 10]);
+        let high = SessionId::from_random([255; 10]);
+        assert_eq!(low.as_str(), "0000-0000-0000-0000");
+        assert_eq!(high.as_str(), "zzzz-zzzz-zzzz-zzzz");
+        let mut seen = std::collections::BTreeSet::new();
+        for bit in 0..80 {
+            let mut bytes = [0_u8; 10];
+            bytes[bit / 8] = 1 << (bit % 8);
+            seen.insert(SessionId::from_random(bytes));
+        }
+        assert_eq!(seen.len(), 80, "each bit shows in the id");
+        assert_eq!(SessionId::parse(high.as_str()), Ok(high));
+    }
+
+    #[test]
+    fn a_bad_id_is_refused_with_its_reason() {
+        assert_eq!(SessionId::parse(""), Err(IdError::Empty));
+        assert_eq!(SessionId::parse(&"a".repeat(65)), Err(IdError::TooLong));
+        assert_eq!(SessionId::parse("-x"), Err(IdError::BadStart('-')));
+        assert_eq!(SessionId::parse("a/b"), Err(IdError::BadCharacter('/')));
+        assert_eq!(SessionId::parse("Stand-up_2.a").map(String::from), Ok("Stand-up_2.a".into()));
+    }
+
+    #[test]
+    fn a_secret_does_not_show_itself() {
+        let secret = Secret::from_random([0xab; 16]);
+        assert_eq!(secret.expose(), "ab".repeat(16));
+        assert!(!format!("{secret:?}").contains("ab"));
+        assert!(Secret::try_from("short".to_owned()).is_err());
+    }
+}

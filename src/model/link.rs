@@ -1,0 +1,174 @@
+//! Addresses that people paste: a hub's, and a session's link.
+
+use std::{fmt, str::FromStr};
+
+use url::Url;
+
+use super::{IdError, SessionId};
+
+/// A hub's base address: `http` or `https`, a host, a port, and a path prefix if it has one.
+///
+/// Normalised, so that two spellings of one address are equal: no query, no trailing slash, the
+/// port always written.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct HubUrl(String);
+
+impl HubUrl {
+    /// The address as text, `http://192.168.1.5:7340`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The link of a session at this hub.
+    pub fn link(&self, session: &SessionId) -> SessionLink {
+        SessionLink { hub: self.clone(), session: session.clone() }
+    }
+
+    /// Where the hub takes WebSocket connections.
+    pub fn socket_url(&self) -> String {
+        let tail = self.0.strip_prefix("http").unwrap_or(&self.0);
+        format!("ws{tail}/signal")
+    }
+
+    /// Whether the host names this machine only.
+    pub fn is_loopback(&self) -> bool {
+        let Ok(url) = Url::parse(&self.0) else { return false };
+        match url.host() {
+            Some(url::Host::Domain(name)) => name == "localhost",
+            Some(url::Host::Ipv4(address)) => address.is_loopback(),
+            Some(url::Host::Ipv6(address)) => address.is_loopback(),
+            None => false,
+        }
+    }
+
+    fn from_url(url: &Url) -> Result<Self, LinkError> {
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(LinkError::Scheme(url.scheme().to_owned()));
+        }
+        let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
+            return Err(LinkError::NoHost);
+        };
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(LinkError::Password);
+        }
+        let path = url.path().trim_end_matches('/');
+        Ok(Self(format!("{}://{host}:{port}{path}", url.scheme())))
+    }
+}
+
+impl FromStr for HubUrl {
+    type Err = LinkError;
+
+    /// Takes a whole URL or `HOST:PORT`.
+    fn from_str(text: &str) -> Result<Self, LinkError> {
+        let text = text.trim();
+        let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+        Self::from_url(&Url::parse(&whole).map_err(|_| LinkError::Malformed(text.to_owned()))?)
+    }
+}
+
+impl fmt::Display for HubUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A session's whole address: `http://HOST:PORT/s/ID`, with a path prefix if the hub has one.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SessionLink {
+    /// Where the session lives.
+    pub hub: HubUrl,
+    /// Which session.
+    pub session: SessionId,
+}
+
+impl FromStr for SessionLink {
+    type Err = LinkError;
+
+    fn from_str(text: &str) -> Result<Self, LinkError> {
+        let text = text.trim();
+        let mut url = Url::parse(text).map_err(|_| LinkError::Malformed(text.to_owned()))?;
+        let path = url.path().trim_end_matches('/').to_owned();
+        let Some((prefix, id)) = path.rsplit_once("/s/") else {
+            return Err(LinkError::NoSession(text.to_owned()));
+        };
+        let session = SessionId::parse(id)?;
+        url.set_path(prefix);
+        Ok(Self { hub: HubUrl::from_url(&url)?, session })
+    }
+}
+
+impl fmt::Display for SessionLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/s/{}", self.hub, self.session)
+    }
+}
+
+/// What a person typed into the join box: a link, or a bare id to be sought at the known hubs.
+///
+/// # Errors
+/// [`LinkError`] says what the text is instead.
+pub fn parse_target(text: &str) -> Result<(Option<HubUrl>, SessionId), LinkError> {
+    let text = text.trim();
+    if text.contains("://") {
+        let link: SessionLink = text.parse()?;
+        return Ok((Some(link.hub), link.session));
+    }
+    Ok((None, SessionId::parse(text)?))
+}
+
+/// Why a text is no address of a hub or session.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LinkError {
+    /// Not a URL at all.
+    #[error("{0:?} is not an address; one looks like http://192.168.1.5:7340")]
+    Malformed(String),
+    /// A scheme that no hub speaks.
+    #[error("a hub's address starts with http:// or https://, not {0}://")]
+    Scheme(String),
+    /// No host or port.
+    #[error("the address names no host")]
+    NoHost,
+    /// User and password in an address end up in logs.
+    #[error("a hub's address carries no user name or password")]
+    Password,
+    /// No `/s/ID` in it.
+    #[error("{0:?} names no session; a link ends in /s/ID")]
+    NoSession(String),
+    /// The part after `/s/` breaks a rule.
+    #[error(transparent)]
+    Id(#[from] IdError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_survives_its_text_form_with_and_without_a_prefix() {
+        for text in ["http://192.168.1.5:7340/s/a-b", "https://hub.example:443/quintet/s/x"] {
+            assert_eq!(text.parse::<SessionLink>().unwrap().to_string(), text);
+        }
+        let short: SessionLink = "https://hub.example/s/x/".parse().unwrap();
+        assert_eq!(short.to_string(), "https://hub.example:443/s/x");
+        assert_eq!(short.hub.socket_url(), "wss://hub.example:443/signal");
+    }
+
+    #[test]
+    fn a_bare_id_and_a_link_are_both_targets() {
+        let id = SessionId::parse("town-hall").unwrap();
+        assert_eq!(parse_target(" town-hall "), Ok((None, id.clone())));
+        let hub: HubUrl = "127.0.0.1:7340".parse().unwrap();
+        assert!(hub.is_loopback());
+        assert_eq!(parse_target("http://127.0.0.1:7340/s/town-hall"), Ok((Some(hub), id)));
+    }
+
+    #[test]
+    fn a_wrong_address_says_what_is_wrong() {
+        assert!(matches!(parse_target("ftp://x/s/a"), Err(LinkError::Scheme(_))));
+        assert!(matches!(parse_target("http://x/a"), Err(LinkError::NoSession(_))));
+        assert!(matches!(parse_target("http://x/s/%20"), Err(LinkError::Id(_))));
+        assert!(matches!("http://u:p@x".parse::<HubUrl>(), Err(LinkError::Password)));
+        assert!(matches!("http://".parse::<HubUrl>(), Err(LinkError::Malformed(_))));
+    }
+}

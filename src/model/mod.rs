@@ -1,0 +1,29 @@
+//! Values with units, and all plain data that crosses a border. Names no clock, thread or socket.
+
+mod command;
+mod event;
+mod ids;
+mod kind;
+mod link;
+mod peer;
+mod signal;
+mod snapshot;
+mod stats;
+mod units;
+
+pub use command::{Command, JoinTarget, OpenRequest};
+pub use event::{EndReason, Event, Failure, FailureCode};
+pub use ids::{IdError, Instance, ParticipantId, PeerId, Secret, SessionId};
+pub use kind::{Direction, KindError, Media, MediaSet, Role, SessionKind, Topology};
+pub use link::{HubUrl, LinkError, SessionLink, parse_target};
+pub use peer::{Candidate, DescriptionKind, PeerCommand, PeerEvent, PeerMedia, PeerState, Step};
+pub use signal::{
+    ClientMessage, CloseReason, ErrorCode, HubMessage, LeaveReason, MAX_CANDIDATE_BYTES,
+    MAX_MESSAGE_BYTES, MAX_NAME_CHARS, MAX_SDP_BYTES, Member, PROTOCOL, Payload, Presence,
+};
+pub use snapshot::{
+    HubState, HubStatus, ParticipantState, ParticipantStatus, SessionState, SessionStatus,
+    Snapshot, SourceState,
+};
+pub use stats::{AudioStats, Counts, Latency, ParticipantStats, SessionStats, Stats, VideoStats};
+pub use units::{Bitrate, Layer, MediaTime, Size};

@@ -1,0 +1,362 @@
+//! The words of the signalling protocol; `signalling/PROTOCOL.md` says what they mean.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Instance, ParticipantId, Role, Secret, SessionId, SessionKind};
+
+/// The version of the protocol that this program speaks.
+pub const PROTOCOL: u32 = 1;
+
+/// The longest message either side takes, in bytes of JSON.
+pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+
+/// The longest session description that a hub forwards, in bytes.
+pub const MAX_SDP_BYTES: usize = 32 * 1024;
+
+/// The longest candidate line that a hub forwards, in bytes.
+pub const MAX_CANDIDATE_BYTES: usize = 512;
+
+/// The longest name of a participant, in characters; longer ones are cut.
+pub const MAX_NAME_CHARS: usize = 64;
+
+/// What a client says to its hub.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum ClientMessage {
+    /// The first message on a connection.
+    Hello {
+        /// The version the client speaks, [`PROTOCOL`].
+        protocol: u32,
+        /// How the person wants to be called; empty leaves it to the hub ("Guest 3").
+        #[serde(default)]
+        name: String,
+        /// This run of the client's program.
+        instance: Instance,
+        /// The resume token of an earlier connection, to be the same participant again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token: Option<Secret>,
+    },
+    /// Opens a session, or takes an own one back with its key.
+    Open {
+        /// Its id.
+        session: SessionId,
+        /// What it is.
+        kind: SessionKind,
+        /// How many may be in it, the opener included, if fewer than the kind's own limit.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<u16>,
+        /// The key that the hub gave to the session's owner.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        owner_key: Option<Secret>,
+    },
+    /// Joins a session, or comes back to it.
+    Join {
+        /// Which.
+        session: SessionId,
+        /// Whether to wait for a session that is not open yet.
+        #[serde(default)]
+        wait: bool,
+    },
+    /// Leaves a session, or stops waiting for it.
+    Leave {
+        /// Which.
+        session: SessionId,
+    },
+    /// Closes a session for everybody; the owner's right.
+    Close {
+        /// Which.
+        session: SessionId,
+    },
+    /// Sends somebody out; the owner's right.
+    Eject {
+        /// From which session.
+        session: SessionId,
+        /// Whom.
+        participant: ParticipantId,
+    },
+    /// A word to one other member, whom the session's direction must link to the sender.
+    Signal {
+        /// In which session.
+        session: SessionId,
+        /// To whom.
+        to: ParticipantId,
+        /// What.
+        payload: Payload,
+    },
+    /// A sign of life, when nothing else was said for a heartbeat.
+    Ping,
+}
+
+/// What a hub says to a client.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum HubMessage {
+    /// The answer to `hello`.
+    Welcome {
+        /// The version that the hub speaks.
+        protocol: u32,
+        /// Who the client is now.
+        participant: ParticipantId,
+        /// The name that the others see.
+        name: String,
+        /// The token to come back with.
+        token: Secret,
+        /// A client that is silent for longer than twice this is taken for lost, in milliseconds.
+        heartbeat_ms: u64,
+        /// The address that others reach this hub by.
+        link_base: String,
+    },
+    /// The session is open and the client owns it.
+    Opened {
+        /// Which.
+        session: SessionId,
+        /// What it is.
+        kind: SessionKind,
+        /// How many may be in it.
+        limit: u16,
+        /// The key that proves ownership after a crash.
+        owner_key: Secret,
+        /// The members that the client is linked to; not empty when it took a session back.
+        participants: Vec<Member>,
+    },
+    /// The client is in the session.
+    Joined {
+        /// Which.
+        session: SessionId,
+        /// What it is.
+        kind: SessionKind,
+        /// How many may be in it.
+        limit: u16,
+        /// The client's own part in it: a returning opener is the opener still.
+        role: Role,
+        /// The members that the client is linked to.
+        participants: Vec<Member>,
+    },
+    /// The session is not open yet; `joined` follows when it is.
+    Waiting {
+        /// Which.
+        session: SessionId,
+    },
+    /// Somebody that the client is linked to came in, or came back (perhaps as a new instance).
+    ParticipantJoined {
+        /// Where.
+        session: SessionId,
+        /// Who.
+        participant: Member,
+    },
+    /// Somebody is out for good.
+    ParticipantLeft {
+        /// Where.
+        session: SessionId,
+        /// Who.
+        participant: ParticipantId,
+        /// Why.
+        reason: LeaveReason,
+    },
+    /// Somebody's connection to the hub broke off or came back; the seat is kept.
+    ParticipantPresence {
+        /// Where.
+        session: SessionId,
+        /// Who.
+        participant: ParticipantId,
+        /// How it is now.
+        presence: Presence,
+    },
+    /// The session has a new owner.
+    Owner {
+        /// Which session.
+        session: SessionId,
+        /// Who owns it now.
+        participant: ParticipantId,
+        /// The new key, told to the new owner only.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        owner_key: Option<Secret>,
+    },
+    /// The session is over for this client.
+    Closed {
+        /// Which.
+        session: SessionId,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// A word from another member.
+    Signal {
+        /// In which session.
+        session: SessionId,
+        /// From whom; the hub vouches for it.
+        from: ParticipantId,
+        /// What.
+        payload: Payload,
+    },
+    /// Something that the client asked for was not done.
+    Error {
+        /// What kind of failure.
+        code: ErrorCode,
+        /// A sentence for a person.
+        message: String,
+        /// The session it is about.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session: Option<SessionId>,
+    },
+    /// The answer to `ping`.
+    Pong,
+}
+
+/// A member of a session, as the others see it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Member {
+    /// Who.
+    pub participant: ParticipantId,
+    /// How the person is called.
+    pub name: String,
+    /// The part played in the session.
+    pub role: Role,
+    /// Which run of the member's program.
+    pub instance: Instance,
+    /// Whether the member's connection to the hub is up.
+    pub presence: Presence,
+}
+
+/// Whether a member's connection to the hub is up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum Presence {
+    /// It is.
+    Here,
+    /// It has not been heard of.
+    Away {
+        /// For how long already, in milliseconds, when this was sent.
+        silent_ms: u64,
+    },
+}
+
+/// A word between two members, about one connection of theirs.
+///
+/// Two members may replace a connection that failed: each carries a `generation`, and words about
+/// an older one than the receiver knows are void.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Payload {
+    /// A session description to be answered (RFC 9429).
+    Offer {
+        /// The connection it is about, counted from 1.
+        generation: u32,
+        /// The description.
+        sdp: String,
+    },
+    /// The answer to an offer.
+    Answer {
+        /// The connection it is about.
+        generation: u32,
+        /// The description.
+        sdp: String,
+    },
+    /// A trickled ICE candidate (RFC 8838).
+    Candidate {
+        /// The connection it is about.
+        generation: u32,
+        /// The candidate attribute's value, `candidate:…`; empty at the end of candidates.
+        candidate: String,
+        /// The `mid` of its media section.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mid: Option<String>,
+        /// The index of its media section.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        line: Option<u16>,
+    },
+    /// Anything this version does not know: ignored.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Why a hub did not do what it was asked.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ErrorCode {
+    /// No session of that id is open.
+    NoSuchSession,
+    /// A session of that id is open already, and not the client's.
+    IdTaken,
+    /// Nobody more fits in.
+    SessionFull,
+    /// The client has no right to that.
+    NotAllowed,
+    /// The message could not be read.
+    BadMessage,
+    /// More than one client may have or send.
+    TooMany,
+    /// A message or version that this hub does not know.
+    Unsupported,
+}
+
+impl ErrorCode {
+    /// The code as it travels, `no-such-session`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NoSuchSession => "no-such-session",
+            Self::IdTaken => "id-taken",
+            Self::SessionFull => "session-full",
+            Self::NotAllowed => "not-allowed",
+            Self::BadMessage => "bad-message",
+            Self::TooMany => "too-many",
+            Self::Unsupported => "unsupported",
+        }
+    }
+}
+
+/// Why a member is out of a session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LeaveReason {
+    /// It said so.
+    Left,
+    /// The owner sent it out.
+    Ejected,
+    /// It was silent until its seat was given up.
+    Lost,
+    /// The owner came back under another participant id.
+    Replaced,
+}
+
+/// Why a session is over for a client.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CloseReason {
+    /// The opener left a session that does not outlive it.
+    OpenerLeft,
+    /// The opener was silent until its seat was given up.
+    OpenerLost,
+    /// The owner closed it for everybody.
+    Closed,
+    /// The owner sent this client out.
+    Ejected,
+    /// Somebody else took the session over with its owner key.
+    Replaced,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_travel_as_tagged_kebab_case_objects() {
+        let text = r#"{"type":"join","session":"town-hall","wait":true,"colour":"red"}"#;
+        let join: ClientMessage = serde_json::from_str(text).unwrap();
+        let session = SessionId::parse("town-hall").unwrap();
+        assert_eq!(join, ClientMessage::Join { session, wait: true });
+        assert_eq!(serde_json::to_string(&ClientMessage::Ping).unwrap(), r#"{"type":"ping"}"#);
+    }
+
+    #[test]
+    fn a_payload_of_a_later_version_is_unknown_and_no_error() {
+        let text = r#"{"type":"hand-raised","since":3}"#;
+        assert_eq!(serde_json::from_str::<Payload>(text).unwrap(), Payload::Unknown);
+    }
+
+    #[test]
+    fn an_error_code_has_one_spelling() {
+        for code in [ErrorCode::NoSuchSession, ErrorCode::TooMany, ErrorCode::BadMessage] {
+            assert_eq!(serde_json::to_string(&code).unwrap(), format!("{:?}", code.name()));
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! How everything is now: what the window draws. A function of the core's state.
+
+use super::{
+    EndReason, Failure, HubUrl, ParticipantId, PeerId, Role, SessionId, SessionKind, SessionLink,
+};
+
+/// How everything is now. The newest one wins; nobody needs an older one.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Snapshot {
+    /// The hubs in use; the default one first.
+    pub hubs: Vec<HubStatus>,
+    /// The sessions, in the order in which they were asked for.
+    pub sessions: Vec<SessionStatus>,
+    /// The picture that is captured here.
+    pub camera: SourceState,
+    /// The sound that is captured here.
+    pub microphone: SourceState,
+    /// The sound that is played here.
+    pub speaker: SourceState,
+}
+
+/// How a hub is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HubStatus {
+    /// Its address; `None` for the default hub before it was found or embedded.
+    pub url: Option<HubUrl>,
+    /// How the connection to it is.
+    pub state: HubState,
+}
+
+/// How the connection to a hub is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum HubState {
+    /// Being made.
+    Connecting,
+    /// Up.
+    Connected,
+    /// Lost or refused; it is tried again.
+    Unreachable {
+        /// Why, for a person.
+        reason: String,
+    },
+}
+
+/// How a session is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SessionStatus {
+    /// Its id.
+    pub session: SessionId,
+    /// What it is; `None` before a joiner has learned it.
+    pub kind: Option<SessionKind>,
+    /// Our part in it.
+    pub role: Role,
+    /// Its link, once its hub is known.
+    pub link: Option<SessionLink>,
+    /// How many may be in it, once known.
+    pub limit: Option<u16>,
+    /// How it is.
+    pub state: SessionState,
+    /// The participants we are linked to, in the order in which they came.
+    pub participants: Vec<ParticipantStatus>,
+}
+
+/// How a session is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SessionState {
+    /// Asked for; the hub has not answered.
+    Connecting,
+    /// Not open yet; joined by itself when it opens.
+    Waiting,
+    /// Open.
+    Live,
+    /// Open, but the hub cannot be reached: media goes on, nobody can come in.
+    Reconnecting,
+    /// Over.
+    Ended {
+        /// Why.
+        reason: EndReason,
+    },
+    /// Never came about.
+    Failed(Failure),
+}
+
+/// How a participant is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ParticipantStatus {
+    /// Who.
+    pub participant: ParticipantId,
+    /// How the person is called.
+    pub name: String,
+    /// The part played in the session.
+    pub role: Role,
+    /// How it is.
+    pub state: ParticipantState,
+    /// The connection that carries the person's media now.
+    pub peer: Option<PeerId>,
+}
+
+/// How a participant is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum ParticipantState {
+    /// Being connected.
+    Connecting,
+    /// Media can flow.
+    Live,
+    /// Silent; may come back.
+    Reconnecting,
+    /// Silent for ten seconds: out of the live count, the seat is kept.
+    Gone,
+    /// Out of the session; appears in events only.
+    Left,
+}
+
+impl ParticipantState {
+    /// The state as it is printed.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Live => "live",
+            Self::Reconnecting => "reconnecting",
+            Self::Gone => "gone",
+            Self::Left => "left",
+        }
+    }
+}
+
+/// How a source or the speaker is.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum SourceState {
+    /// Not in use: nobody wants it.
+    #[default]
+    Idle,
+    /// Being opened.
+    Opening,
+    /// In use.
+    Running,
+    /// Cannot be used; the rest goes on.
+    Failed {
+        /// What, why and the way out, for a person.
+        message: String,
+    },
+}

@@ -1,0 +1,131 @@
+//! Numbers that carry their unit.
+
+use std::{fmt, ops, time::Duration};
+
+use serde::Serialize;
+
+/// Microseconds since this process's epoch, on its monotonic clock.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize)]
+#[serde(transparent)]
+pub struct MediaTime(u64);
+
+impl MediaTime {
+    /// The time that many microseconds after the epoch.
+    pub const fn from_micros(micros: u64) -> Self {
+        Self(micros)
+    }
+
+    /// Microseconds since the epoch.
+    pub const fn as_micros(self) -> u64 {
+        self.0
+    }
+
+    /// How long ago `earlier` was; zero if it lies in the future.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+
+    /// The RTP timestamp of this time at `clock_rate` hertz, modulo 2³² (RFC 3550, section 5.1).
+    pub const fn rtp(self, clock_rate: u32) -> u32 {
+        (self.0 as u128 * clock_rate as u128 / 1_000_000) as u32
+    }
+}
+
+impl ops::Add<Duration> for MediaTime {
+    type Output = Self;
+
+    fn add(self, span: Duration) -> Self {
+        Self(self.0 + span.as_micros() as u64)
+    }
+}
+
+/// Bits per second.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize)]
+#[serde(transparent)]
+pub struct Bitrate(u64);
+
+impl Bitrate {
+    /// That many bits per second.
+    pub const fn from_bps(bps: u64) -> Self {
+        Self(bps)
+    }
+
+    /// That many thousand bits per second.
+    pub const fn from_kbps(kbps: u64) -> Self {
+        Self(kbps * 1000)
+    }
+
+    /// Bits per second.
+    pub const fn as_bps(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Bitrate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} kbit/s", self.0 / 1000)
+    }
+}
+
+/// A picture's width and height in pixels, both even and at least 2 (I420 halves them).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+pub struct Size {
+    /// Pixels across.
+    pub width: u32,
+    /// Pixels down.
+    pub height: u32,
+}
+
+impl Size {
+    /// The size, each side rounded down to an even number of at least 2.
+    pub const fn new(width: u32, height: u32) -> Self {
+        const fn even(side: u32) -> u32 {
+            if side < 2 { 2 } else { side & !1 }
+        }
+        Self { width: even(width), height: even(height) }
+    }
+
+    /// Bytes of one I420 picture of this size: the Y plane, then U, then V, without padding.
+    pub const fn i420_bytes(self) -> usize {
+        self.width as usize * self.height as usize * 3 / 2
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.width, self.height)
+    }
+}
+
+/// A simulcast rung: the same picture at one of three qualities (RFC 8853's usual names).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+pub enum Layer {
+    /// A quarter of the full picture's width.
+    #[serde(rename = "q")]
+    Quarter,
+    /// Half of the full picture's width.
+    #[serde(rename = "h")]
+    Half,
+    /// The picture as captured.
+    #[serde(rename = "f")]
+    Full,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_rtp_timestamp_wraps_and_keeps_its_rate() {
+        assert_eq!(MediaTime::from_micros(1_000_000).rtp(90_000), 90_000);
+        let day = MediaTime::from_micros(86_400_000_000);
+        let later = day + Duration::from_millis(40);
+        assert_eq!(later.rtp(90_000).wrapping_sub(day.rtp(90_000)), 3600);
+    }
+
+    #[test]
+    fn an_odd_size_becomes_even() {
+        assert_eq!(Size::new(641, 361), Size { width: 640, height: 360 });
+        assert_eq!(Size::new(0, 1).i420_bytes(), 6);
+    }
+}

@@ -1,0 +1,1 @@
+//! Packets to picture and sound at the right moment.

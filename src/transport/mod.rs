@@ -1,0 +1,1 @@
+//! One connection per peer; the only module that names the `webrtc` crates.

@@ -1,0 +1,216 @@
+//! Holds what one crate cannot: which module may name which, what pure code may not name, and
+//! how long a file may be.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// The modules, and for each what it may import of ours (ARCHITECTURE.md draws this).
+const ARROWS: &[(&str, &[&str])] = &[
+    ("model", &[]),
+    ("media", &["model"]),
+    ("conference", &["model"]),
+    ("audio", &["media", "model"]),
+    ("capture", &["audio", "media", "model"]),
+    ("encode", &["media", "model"]),
+    ("transport", &["media", "model"]),
+    ("playback", &["audio", "media", "model"]),
+    ("signalling", &["model"]),
+    (
+        "engine",
+        &[
+            "audio",
+            "capture",
+            "conference",
+            "encode",
+            "media",
+            "model",
+            "playback",
+            "signalling",
+            "transport",
+        ],
+    ),
+    ("cli", &["capture", "engine", "media", "model", "playback", "signalling"]),
+];
+
+/// Files and folders in which no clock, thread, socket, file or runtime has a name.
+const PURE: &[&str] = &[
+    "model",
+    "conference",
+    "audio",
+    "signalling/rooms",
+    "playback/jitter.rs",
+    "playback/clock.rs",
+];
+
+/// What pure code does not name.
+const IMPURE: &[&str] = &[
+    "Instant::now",
+    "SystemTime",
+    "std::thread",
+    "std::net",
+    "std::fs",
+    "std::io",
+    "std::env",
+    "tokio",
+    "media::now",
+    "getrandom",
+    "Mutex",
+    "println!",
+];
+
+/// The longest file, in lines.
+const LONGEST: usize = 600;
+
+#[test]
+fn every_import_points_down() {
+    let arrows: BTreeMap<_, _> = ARROWS.iter().copied().collect();
+    let mut wrong = vec![];
+    for (path, text) in sources("src") {
+        let Some(module) = module_of(&path) else { continue };
+        let Some(allowed) = arrows.get(module.as_str()) else {
+            panic!("{}: the module `{module}` is not on the map", path.display());
+        };
+        // A group of imports spans lines, so the code is read as one text.
+        let code: Vec<_> = code_lines(&text).map(|(_, line)| line).collect();
+        for named in named_modules(&code.join("\n")) {
+            if named != module && arrows.contains_key(named) && !allowed.contains(&named) {
+                wrong.push(format!("{}: `{module}` names `{named}`", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn pure_code_names_no_clock_thread_socket_or_file() {
+    let mut wrong = vec![];
+    for (path, text) in sources("src") {
+        let inside = path.strip_prefix("src").unwrap_or(&path);
+        if !PURE
+            .iter()
+            .any(|pure| inside.starts_with(pure) || inside == Path::new(&format!("{pure}.rs")))
+        {
+            continue;
+        }
+        for (number, line) in code_lines(&text) {
+            for word in IMPURE.iter().filter(|word| line.contains(**word)) {
+                wrong.push(format!("{}:{number}: {word}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn only_transport_names_the_webrtc_crates() {
+    let mut wrong = vec![];
+    for (path, text) in sources("src") {
+        if module_of(&path).is_some_and(|module| module == "transport") {
+            continue;
+        }
+        for (number, line) in code_lines(&text) {
+            if line.contains("webrtc::") || line.contains(" rtc::") || line.contains("(rtc::") {
+                wrong.push(format!("{}:{number}: {line}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_file_is_longer_than_a_reader_can_hold() {
+    let long: Vec<_> = sources("src")
+        .into_iter()
+        .chain(sources("tests"))
+        .map(|(path, text)| (path, text.lines().count()))
+        .filter(|(_, lines)| *lines > LONGEST)
+        .map(|(path, lines)| format!("{}: {lines} lines", path.display()))
+        .collect();
+    assert!(long.is_empty(), "over {LONGEST} lines: {}", long.join(", "));
+}
+
+#[test]
+fn the_scanner_sees_a_planted_arrow() {
+    let found: Vec<_> =
+        named_modules("use crate::{\n    engine::{Engine, run},\n    model::Size,\n};").collect();
+    assert_eq!(found, ["engine", "model"]);
+    assert_eq!(named_modules("    crate::ui::App::new()").collect::<Vec<_>>(), ["ui"]);
+    let text = "a\n/// crate::engine\n#[cfg(test)]\nmod tests {\ncrate::engine\n";
+    assert_eq!(code_lines(text).collect::<Vec<_>>(), [(1, "a")]);
+}
+
+/// Every Rust file below `folder`, with its text.
+fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+    let mut found = vec![];
+    let mut folders = vec![PathBuf::from(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder of the crate").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                let text = fs::read_to_string(&path).expect("a source file is UTF-8");
+                found.push((path, text));
+            }
+        }
+    }
+    assert!(!found.is_empty(), "no source below {folder}");
+    found
+}
+
+/// The top module a file belongs to; none for `main.rs` and `lib.rs`.
+fn module_of(path: &Path) -> Option<String> {
+    let inside = path.strip_prefix("src").ok()?;
+    let top = inside.components().next()?.as_os_str().to_str()?;
+    let module = top.trim_end_matches(".rs");
+    (!matches!(module, "main" | "lib")).then(|| module.to_owned())
+}
+
+/// The numbered lines of a file that are neither comments nor its unit tests.
+fn code_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines()
+        .enumerate()
+        .map(|(index, line)| (index + 1, line))
+        .take_while(|(_, line)| !line.starts_with("#[cfg(test)]"))
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
+}
+
+/// The modules of ours that a text names: `crate::x`, `crate::{x, y::z}`, `quintet::x`.
+fn named_modules(code: &str) -> impl Iterator<Item = &str> {
+    ["crate::", "quintet::"].into_iter().flat_map(move |root| {
+        code.match_indices(root).flat_map(move |(at, _)| {
+            let rest = &code[at + root.len()..];
+            match rest.strip_prefix('{') {
+                Some(group) => top_names(group),
+                None => vec![first_word(rest)],
+            }
+        })
+    })
+}
+
+/// The first word of each member of a `{…}` group, not of groups inside it.
+fn top_names(group: &str) -> Vec<&str> {
+    let (mut names, mut depth, mut fresh) = (vec![], 0, true);
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => fresh = true,
+            c if fresh && depth == 0 && !c.is_whitespace() => {
+                names.push(first_word(&group[at..]));
+                fresh = false;
+            }
+            _ => {}
+        }
+    }
+    names
+}
+
+fn first_word(text: &str) -> &str {
+    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+    &text[..end]
+}
