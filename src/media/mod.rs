@@ -4,8 +4,11 @@ mod clock;
 mod encoded;
 mod fanout;
 mod frame;
+#[cfg(target_os = "linux")]
+mod pulse_cookie;
 mod rtp;
 mod slot;
+mod sound;
 mod strip;
 mod worker;
 
@@ -15,5 +18,6 @@ pub use fanout::{Fanout, MAX_LAG, RestartPoint, Subscription};
 pub use frame::{AUDIO_RATE, AudioBlock, BLOCK_SAMPLES, FramePool, VideoFrame};
 pub use rtp::{IncomingTrack, KeyframeRequest, RtpPacket, SenderReport, SenderReports};
 pub use slot::{Slot, Tee, TeeGuard};
+pub use sound::{DEFAULT_MARK, SoundEnd, SoundError, find_sound_device, sound_host, sound_names};
 pub use strip::Strip;
 pub use worker::{Stop, Worker};

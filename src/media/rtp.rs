@@ -32,6 +32,8 @@ pub struct IncomingTrack {
     pub peer: PeerId,
     /// [`Media::Audio`] or [`Media::Video`].
     pub media: Media,
+    /// The SSRC of its packets: the key of its sender reports.
+    pub ssrc: u32,
     /// The sender's media stream id (`a=msid`): tracks of one stream are played in step.
     pub stream: String,
     /// The sender's track id (`a=msid`): the source mix. The same participant's same mix arrives

@@ -28,6 +28,19 @@ pub enum Command {
     LeaveAll,
 }
 
+impl Command {
+    /// The session that it is about, if it is about one.
+    pub const fn session(&self) -> Option<&SessionId> {
+        match self {
+            Self::Open(OpenRequest { session, .. })
+            | Self::Join { target: JoinTarget { session, .. }, .. }
+            | Self::Leave { session }
+            | Self::Close { session } => Some(session),
+            Self::LeaveAll => None,
+        }
+    }
+}
+
 /// A session to be opened.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OpenRequest {

@@ -73,8 +73,8 @@ impl SessionKind {
 impl fmt::Display for SessionKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match Self::FIVE.iter().position(|kind| kind == self) {
-            Some(index) => f.write_str(Self::FIVE_NAMES[index]),
-            None => write!(f, "{}/{}", self.media, self.topology),
+            Some(index) => f.pad(Self::FIVE_NAMES[index]),
+            None => f.pad(&format!("{}/{}", self.media, self.topology)),
         }
     }
 }

@@ -19,7 +19,8 @@ pub use link::{HubUrl, LinkError, SessionLink, parse_target};
 pub use peer::{Candidate, DescriptionKind, PeerCommand, PeerEvent, PeerMedia, PeerState, Step};
 pub use signal::{
     ClientMessage, CloseReason, ErrorCode, HubMessage, LeaveReason, MAX_CANDIDATE_BYTES,
-    MAX_MESSAGE_BYTES, MAX_NAME_CHARS, MAX_SDP_BYTES, Member, PROTOCOL, Payload, Presence,
+    MAX_HUB_MESSAGE_BYTES, MAX_MESSAGE_BYTES, MAX_NAME_CHARS, MAX_SDP_BYTES, Member, PROTOCOL,
+    Payload, Presence,
 };
 pub use snapshot::{
     HubState, HubStatus, ParticipantState, ParticipantStatus, SessionState, SessionStatus,

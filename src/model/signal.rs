@@ -7,8 +7,12 @@ use super::{Instance, ParticipantId, Role, Secret, SessionId, SessionKind};
 /// The version of the protocol that this program speaks.
 pub const PROTOCOL: u32 = 1;
 
-/// The longest message either side takes, in bytes of JSON.
+/// The longest message that a hub takes, in bytes of JSON.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+
+/// The longest message that a client takes, in bytes of JSON: a roster of 255 members whose
+/// names are as long as names may be is 100 KiB.
+pub const MAX_HUB_MESSAGE_BYTES: usize = 256 * 1024;
 
 /// The longest session description that a hub forwards, in bytes.
 pub const MAX_SDP_BYTES: usize = 32 * 1024;

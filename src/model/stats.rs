@@ -7,9 +7,9 @@ use super::{ParticipantId, SessionId, SessionKind};
 /// All figures, counted since the start of the engine.
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]
 pub struct Stats {
-    /// The most captures that were open at one time.
+    /// How often a capture was opened.
     pub captures: Counts,
-    /// The most encoders that ran at one time.
+    /// How often an encoder was started.
     pub encoders: Counts,
     /// Processor time of this process, user and system, in seconds.
     pub cpu_seconds: f64,
@@ -85,7 +85,7 @@ pub struct Latency {
 }
 
 /// Figures of one received sound.
-#[derive(Clone, PartialEq, Debug, Default, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct AudioStats {
     /// Packets that arrived.
     pub packets: u64,
@@ -97,4 +97,15 @@ pub struct AudioStats {
     pub level_dbfs: f64,
     /// The strongest tone of the last second, in hertz; `None` in silence.
     pub tone_hz: Option<f64>,
+}
+
+impl AudioStats {
+    /// The level of digital silence, in dB below full scale.
+    pub const FLOOR_DBFS: f64 = -120.0;
+
+    /// Nothing received, nothing heard.
+    pub const fn silent() -> Self {
+        let level_dbfs = Self::FLOOR_DBFS;
+        Self { packets: 0, lost: 0, concealed_ms: 0, level_dbfs, tone_hz: None }
+    }
 }
