@@ -1,0 +1,239 @@
+//! The hubs in use: connected to by demand, left a while after the last session there.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use super::{
+    outbox::{Effect, Outbox},
+    words::HubRef,
+};
+use crate::model::{
+    ClientMessage, Event, HubState, HubStatus, HubUrl, MediaTime, ParticipantId, SessionId,
+};
+
+/// The hubs in use.
+#[derive(Debug, Default)]
+pub(super) struct Hubs {
+    known: BTreeMap<HubRef, Hub>,
+    /// The default hub's address, as it was announced.
+    listening: Option<HubUrl>,
+}
+
+/// One hub.
+#[derive(Debug)]
+pub(super) struct Hub {
+    line: Line,
+    /// The address that others reach it by, as it was last heard.
+    url: Option<HubUrl>,
+    unused_since: Option<MediaTime>,
+    /// Goodbyes that could not be said yet.
+    farewells: BTreeMap<SessionId, ClientMessage>,
+}
+
+/// How the connection to a hub is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Line {
+    /// Being made.
+    Connecting,
+    /// Up; who we are there.
+    Up { me: ParticipantId },
+    /// Down, and tried again; why.
+    Down { reason: String },
+}
+
+/// How long the connection to a hub outlives the last session there: a person who leaves one
+/// session often enters the next, and goodbyes need a moment to be said.
+const LINGER: Duration = Duration::from_secs(5);
+
+impl Hubs {
+    /// Connects to a hub unless that was done.
+    pub(super) fn need(&mut self, hub: &HubRef, out: &mut Outbox) {
+        if !self.known.contains_key(hub) {
+            out.push(Effect::ConnectHub(hub.clone()));
+            self.known.insert(hub.clone(), Hub::new());
+        }
+    }
+
+    /// A hub welcomed us; false if it is none of ours.
+    pub(super) fn up(
+        &mut self,
+        hub: &HubRef,
+        (url, me): (HubUrl, ParticipantId),
+        out: &mut Outbox,
+    ) -> bool {
+        let Some(record) = self.known.get_mut(hub) else { return false };
+        if *hub == HubRef::Default && self.listening.as_ref() != Some(&url) {
+            self.listening = Some(url.clone());
+            out.announce(Event::Listening { hub: url.clone() });
+        }
+        record.line = Line::Up { me };
+        record.url = Some(url);
+        for farewell in std::mem::take(&mut record.farewells).into_values() {
+            out.send(hub, farewell);
+        }
+        true
+    }
+
+    /// A hub was lost or could not be reached; false if it is none of ours.
+    pub(super) fn down(&mut self, hub: &HubRef, reason: &str) -> bool {
+        let Some(record) = self.known.get_mut(hub) else { return false };
+        record.line = Line::Down { reason: reason.to_owned() };
+        true
+    }
+
+    /// Says goodbye to a session, now or when the hub is back.
+    pub(super) fn part(
+        &mut self,
+        hub: &HubRef,
+        (session, goodbye): (&SessionId, ClientMessage),
+        out: &mut Outbox,
+    ) {
+        let Some(record) = self.known.get_mut(hub) else { return };
+        match record.line {
+            Line::Up { .. } => out.send(hub, goodbye),
+            Line::Connecting | Line::Down { .. } => {
+                record.farewells.insert(session.clone(), goodbye);
+            }
+        }
+    }
+
+    /// Leaves hubs that nobody used for a while.
+    pub(super) fn settle(&mut self, used: &BTreeSet<HubRef>, now: MediaTime, out: &mut Outbox) {
+        self.known.retain(|name, hub| {
+            if used.contains(name) {
+                hub.unused_since = None;
+                return true;
+            }
+            let stays = now < *hub.unused_since.get_or_insert(now) + LINGER;
+            if !stays {
+                out.push(Effect::DisconnectHub(name.clone()));
+            }
+            stays
+        });
+    }
+
+    /// When a hub is to be left.
+    pub(super) fn due(&self) -> Option<MediaTime> {
+        self.known.values().filter_map(|hub| hub.unused_since).min().map(|since| since + LINGER)
+    }
+
+    pub(super) fn is_up(&self, hub: &HubRef) -> bool {
+        matches!(self.line(hub), Some(Line::Up { .. }))
+    }
+
+    /// How the connection to a hub is, if it is in use.
+    pub(super) fn line(&self, hub: &HubRef) -> Option<&Line> {
+        self.known.get(hub).map(|record| &record.line)
+    }
+
+    /// The address that others reach a hub by, once known; from a link it is known at once.
+    pub(super) fn url(&self, hub: &HubRef) -> Option<HubUrl> {
+        let heard = self.known.get(hub).and_then(|record| record.url.clone());
+        heard.or_else(|| match hub {
+            HubRef::Default => None,
+            HubRef::At(url) => Some(url.clone()),
+        })
+    }
+
+    /// The hub of an address: one that is in use under it, or a new one.
+    pub(super) fn at(&self, url: HubUrl) -> HubRef {
+        let known = self.known.iter().find(|(_, hub)| hub.url.as_ref() == Some(&url));
+        known.map_or(HubRef::At(url), |(name, _)| name.clone())
+    }
+
+    /// The hubs that are up.
+    pub(super) fn connected(&self) -> impl Iterator<Item = &HubRef> {
+        self.known.keys().filter(|hub| self.is_up(hub))
+    }
+
+    /// How the hubs are, the default one first.
+    pub(super) fn statuses(&self) -> Vec<HubStatus> {
+        let status = |(name, hub): (&HubRef, &Hub)| {
+            let state = match &hub.line {
+                Line::Connecting => HubState::Connecting,
+                Line::Up { .. } => HubState::Connected,
+                Line::Down { reason } => HubState::Unreachable { reason: reason.clone() },
+            };
+            HubStatus { url: self.url(name), state }
+        };
+        self.known.iter().map(status).collect()
+    }
+}
+
+impl Hub {
+    const fn new() -> Self {
+        Self { line: Line::Connecting, url: None, unused_since: None, farewells: BTreeMap::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Input, stage::*};
+    use super::*;
+    use crate::model::{Command, LeaveReason, OpenRequest};
+
+    #[test]
+    fn a_hub_is_connected_to_by_the_first_session_and_left_a_while_after_the_last() {
+        let mut stage = Stage::new();
+        stage.open(MESH);
+        assert_eq!(stage.done, [Effect::ConnectHub(HubRef::Default)]);
+        stage.up(&HubRef::Default).hear(opened(MESH, vec![])).leave();
+        assert!(!stage.done.contains(&Effect::DisconnectHub(HubRef::Default)));
+        stage.pass_ms(4999);
+        assert_eq!(stage.done, []);
+        stage.pass_ms(1);
+        assert_eq!(stage.done, [Effect::DisconnectHub(HubRef::Default)]);
+        assert_eq!(stage.core.poll_timeout(), None);
+    }
+
+    #[test]
+    fn a_session_that_comes_in_time_keeps_the_hub() {
+        let mut stage = Stage::opened(MESH);
+        stage.leave().pass_ms(4000).open(MESH);
+        assert_eq!(stage.sent().len(), 1, "asked at once: {:?}", stage.done);
+        stage.pass_ms(60_000);
+        assert_eq!(stage.done, []);
+    }
+
+    #[test]
+    fn a_goodbye_waits_for_a_hub_that_is_down() {
+        let mut stage = Stage::opened(MESH);
+        stage.down(&HubRef::Default).leave();
+        assert_eq!(stage.sent(), []);
+        stage.pass_ms(2000).up(&HubRef::Default);
+        let goodbye = ClientMessage::Leave { session: session() };
+        assert_eq!(stage.sent(), [(&HubRef::Default, &goodbye)]);
+    }
+
+    #[test]
+    fn the_default_hub_is_announced_once_for_each_address() {
+        let mut stage = Stage::new();
+        stage.open(MESH).up(&HubRef::Default);
+        let hub = url("10.0.0.1:7340");
+        assert!(stage.events().contains(&&Event::Listening { hub }));
+        stage.down(&HubRef::Default).up(&HubRef::Default);
+        assert_eq!(stage.events(), Vec::<&Event>::new());
+    }
+
+    #[test]
+    fn a_hub_that_is_not_in_use_is_not_listened_to() {
+        let mut stage = Stage::new();
+        stage.up(&HubRef::Default).hear(left("a", LeaveReason::Left)).down(&HubRef::Default);
+        assert_eq!(stage.done, []);
+        assert!(stage.core.snapshot().hubs.is_empty());
+    }
+
+    #[test]
+    fn hubs_are_shown_with_the_default_one_first_and_why_they_are_away() {
+        let mut stage = Stage::new();
+        stage.join(Some("hub.example:80"), true).down(&HubRef::At(url("hub.example:80")));
+        let other = SessionId::parse("other").unwrap();
+        let request = OpenRequest { session: other, kind: MESH, limit: None };
+        stage.give(Input::Command(Command::Open(request)));
+        let hubs = stage.core.snapshot().hubs;
+        assert_eq!((hubs[0].url.as_ref(), &hubs[0].state), (None, &HubState::Connecting));
+        assert_eq!(hubs[1].state, HubState::Unreachable { reason: "nobody answers".into() });
+    }
+}

@@ -1,0 +1,338 @@
+//! A session that we are in: our tie to it at its hub, and its roster.
+
+use std::time::Duration;
+
+use super::{
+    ask::{Desk, OpenTerms, Wish},
+    roster::{Roster, Scope, Terms},
+    words::HubRef,
+};
+use crate::model::{
+    ClientMessage, ErrorCode, HubUrl, MediaTime, Member, ParticipantId, PeerEvent, PeerId, Role,
+    SessionKind,
+};
+
+/// A session that we are in.
+#[derive(Debug)]
+pub(super) struct Membership {
+    pub(super) terms: Terms,
+    pub(super) roster: Roster,
+    /// The hub's address, as it was last heard.
+    pub(super) url: HubUrl,
+    tie: Tie,
+}
+
+/// What holds us in the session at its hub.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Tie {
+    /// We are in it.
+    Firm,
+    /// The hub is down; media goes on.
+    Down { since: MediaTime },
+    /// The hub is back, and was asked for our seat.
+    Asked { since: MediaTime },
+    /// The hub is back without the session: it was restarted, and the opener is not back yet.
+    Waiting { since: MediaTime, heard: MediaTime },
+}
+
+/// What a hub says about a session that we are in.
+#[derive(Debug)]
+pub(super) struct Admission {
+    pub(super) kind: SessionKind,
+    pub(super) limit: u16,
+    pub(super) role: Role,
+    pub(super) members: Vec<Member>,
+}
+
+/// How long a session is awaited after its hub came back without it, if no media runs: as long
+/// as a hub keeps a seat.
+const SESSION_KEPT: Duration = Duration::from_secs(60);
+
+/// How long the opener of a session has to open it at a restarted hub, and after it everybody who
+/// is left in turn, before the next one does. A client comes back within some seconds.
+const REOPEN_AFTER: Duration = Duration::from_secs(10);
+
+impl Membership {
+    /// A session that we have just come into.
+    pub(super) fn new(terms: Terms, url: HubUrl) -> Self {
+        Self { terms, roster: Roster::default(), url, tie: Tie::Firm }
+    }
+
+    /// Whether the hub has us in the session.
+    pub(super) const fn is_firm(&self) -> bool {
+        matches!(self.tie, Tie::Firm)
+    }
+
+    /// Whether a hub's refusal answers our asking for our seat.
+    pub(super) const fn is_asking(&self) -> bool {
+        matches!(self.tie, Tie::Asked { .. } | Tie::Waiting { .. })
+    }
+
+    /// The hub is back: asks for our seat.
+    pub(super) fn up(&mut self, url: HubUrl, me: ParticipantId, desk: &mut Desk<'_>) {
+        self.url = url;
+        self.tie = Tie::Down { since: self.tie.down_since().unwrap_or(desk.now) };
+        if self.terms.me != me {
+            self.terms.me = me;
+            let (roster, mut scope) = self.parts(desk);
+            roster.forget(&mut scope);
+        }
+        self.ask(desk);
+    }
+
+    /// The hub is down.
+    pub(super) fn down(&mut self, now: MediaTime) {
+        self.tie = Tie::Down { since: self.tie.down_since().unwrap_or(now) };
+    }
+
+    /// The hub does not have the session; it will tell when it does.
+    pub(super) fn waiting(&mut self, now: MediaTime) {
+        if let Tie::Asked { since } = self.tie {
+            self.tie = Tie::Waiting { since, heard: now };
+        }
+    }
+
+    /// The hub has us in the session (again).
+    pub(super) fn admitted(&mut self, admission: Admission, desk: &mut Desk<'_>) {
+        self.tie = Tie::Firm;
+        self.terms.limit = admission.limit;
+        self.terms.role = admission.role;
+        let (roster, mut scope) = self.parts(desk);
+        roster.reconcile(admission.members, &mut scope);
+    }
+
+    /// Takes the hub's refusal to have us back; false if that is final.
+    ///
+    /// An opener whose session lives on under an heir comes back as a guest.
+    pub(super) fn refused(&mut self, code: ErrorCode, desk: &mut Desk<'_>) -> bool {
+        let inherited = code == ErrorCode::IdTaken
+            && self.terms.role == Role::Opener
+            && self.terms.kind.outlives_opener();
+        if inherited {
+            self.terms.role = Role::Guest;
+            self.ask(desk);
+        }
+        inherited
+    }
+
+    /// Somebody owns the session now.
+    pub(super) fn set_owner(&mut self, owner: &ParticipantId) {
+        self.terms.role = if *owner == self.terms.me { Role::Opener } else { Role::Guest };
+        self.roster.set_owner(owner);
+    }
+
+    /// Takes what a connection tells.
+    pub(super) fn tell(&mut self, peer: PeerId, event: PeerEvent, desk: &mut Desk<'_>) {
+        let (roster, mut scope) = self.parts(desk);
+        roster.tell(peer, event, &mut scope);
+    }
+
+    /// Does what is due; false if the session is not worth waiting for any more.
+    pub(super) fn advance(&mut self, desk: &mut Desk<'_>) -> bool {
+        let (roster, mut scope) = self.parts(desk);
+        roster.advance(&mut scope);
+        if self.reopens_at().is_some_and(|at| at <= desk.now) {
+            self.terms.role = Role::Opener;
+            self.ask(desk);
+        }
+        self.given_up_at().is_none_or(|at| desk.now < at)
+    }
+
+    /// When something is due.
+    pub(super) fn due(&self) -> Option<MediaTime> {
+        let roster = self.roster.due(self.tie.down_since());
+        [roster, self.given_up_at(), self.reopens_at()].into_iter().flatten().min()
+    }
+
+    /// Closes every connection.
+    pub(super) fn close(&mut self, desk: &mut Desk<'_>) {
+        let (roster, mut scope) = self.parts(desk);
+        roster.close(&mut scope);
+    }
+
+    /// Says goodbye to the hub.
+    pub(super) fn part(&self, goodbye: ClientMessage, desk: &mut Desk<'_>) {
+        desk.hubs.part(&self.terms.hub, (&self.terms.session, goodbye), desk.out);
+    }
+
+    /// The roster, and what its decisions depend on.
+    pub(super) fn parts<'a>(&'a mut self, desk: &'a mut Desk<'_>) -> (&'a mut Roster, Scope<'a>) {
+        let scope = Scope {
+            now: desk.now,
+            terms: &self.terms,
+            down_since: self.tie.down_since(),
+            out: desk.out,
+        };
+        (&mut self.roster, scope)
+    }
+
+    pub(super) fn is_at(&self, hub: &HubRef) -> bool {
+        self.terms.hub == *hub
+    }
+
+    fn given_up_at(&self) -> Option<MediaTime> {
+        match self.tie {
+            Tie::Waiting { heard, .. } if !self.roster.has_media() => Some(heard + SESSION_KEPT),
+            Tie::Waiting { .. } | Tie::Firm | Tie::Down { .. } | Tie::Asked { .. } => None,
+        }
+    }
+
+    /// When we open a session again that nobody else does: people are in it, and its opener, or
+    /// whoever else comes before us, has not done it for long.
+    fn reopens_at(&self) -> Option<MediaTime> {
+        let Tie::Waiting { heard, .. } = self.tie else { return None };
+        let waits = self.terms.role == Role::Guest
+            && self.terms.kind.outlives_opener()
+            && self.roster.has_media();
+        let before_us = self.roster.live_before(&self.terms.me);
+        waits.then(|| heard + REOPEN_AFTER * (before_us + 1))
+    }
+
+    /// Asks for our seat.
+    fn ask(&mut self, desk: &mut Desk<'_>) {
+        self.tie = Tie::Asked { since: self.tie.down_since().unwrap_or(desk.now) };
+        let message = self.wish().message(self.terms.session.clone());
+        desk.out.send(&self.terms.hub, message);
+    }
+
+    /// What brings us back: an opener opens again, everybody else waits for that.
+    fn wish(&self) -> Wish {
+        match self.terms.role {
+            Role::Opener => {
+                Wish::Open(OpenTerms { kind: self.terms.kind, limit: Some(self.terms.limit) })
+            }
+            Role::Guest => Wish::Join { wait: true },
+        }
+    }
+}
+
+impl Tie {
+    const fn down_since(self) -> Option<MediaTime> {
+        match self {
+            Self::Firm => None,
+            Self::Down { since } | Self::Asked { since } | Self::Waiting { since, .. } => {
+                Some(since)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::stage::*;
+    use super::*;
+    use crate::model::{
+        EndReason, Event, HubMessage, LeaveReason, ParticipantState, PeerState, SessionState,
+    };
+
+    const HUB: HubRef = HubRef::Default;
+
+    fn waiting() -> HubMessage {
+        HubMessage::Waiting { session: session() }
+    }
+
+    /// A guest of a mesh whose media with `a` runs, at a hub that was started again.
+    fn orphaned(other: &str) -> Stage {
+        let mut stage = Stage::joined(MESH, vec![member(other)]);
+        stage.hear(word(other, offer(1))).state(1, PeerState::Connected);
+        stage.down(&HUB).up(&HUB).hear(waiting());
+        stage
+    }
+
+    #[test]
+    fn an_outage_turns_a_session_reconnecting_and_media_goes_on() {
+        let mut stage = Stage::opened(MESH);
+        stage.hear(came(member("a"))).state(1, PeerState::Connected).down(&HUB);
+        assert_eq!(stage.done, []);
+        assert_eq!(stage.status().state, SessionState::Reconnecting);
+        stage.pass_ms(300_000);
+        assert_eq!(stage.done, []);
+        assert_eq!(stage.shown("a"), Some(ParticipantState::Live));
+        stage.up(&HUB);
+        assert!(matches!(stage.sent()[0].1, ClientMessage::Open { limit: Some(12), .. }));
+        stage.hear(opened(MESH, vec![member("a")]));
+        assert_eq!((stage.done.len(), stage.status().state), (0, SessionState::Live));
+    }
+
+    #[test]
+    fn an_opener_whose_session_has_an_heir_comes_back_as_a_guest() {
+        let mut stage = Stage::opened(MESH);
+        stage.down(&HUB).up(&HUB).hear(refusal(ErrorCode::IdTaken));
+        let join = ClientMessage::Join { session: session(), wait: true };
+        assert_eq!(stage.sent(), [(&HUB, &join)]);
+        let mut heir = member("a");
+        heir.role = Role::Opener;
+        stage.hear(joined(MESH, Role::Guest, vec![heir]));
+        assert_eq!((stage.status().state, stage.status().role), (SessionState::Live, Role::Guest));
+    }
+
+    #[test]
+    fn an_opener_whose_broadcast_was_taken_is_told_so() {
+        let mut stage = Stage::opened(BROADCAST);
+        stage.down(&HUB).up(&HUB).hear(refusal(ErrorCode::IdTaken));
+        assert!(stage.failures()[0].message.contains("another session took the id"));
+        let reason = EndReason::Failed;
+        assert_eq!(stage.events()[1], &Event::Ended { session: session(), reason });
+    }
+
+    #[test]
+    fn roles_follow_the_owner_and_an_heir_opens_again() {
+        let mut opener = member("a");
+        opener.role = Role::Opener;
+        let mut stage = Stage::joined(MESH, vec![opener, member("b")]);
+        let owner = |who: &str| HubMessage::Owner {
+            session: session(),
+            participant: id(who),
+            owner_key: None,
+        };
+        stage.hear(owner("b"));
+        let roles: Vec<_> = stage.status().participants.iter().map(|one| one.role).collect();
+        assert_eq!(roles, [Role::Guest, Role::Opener]);
+        stage.hear(left("b", LeaveReason::Left)).hear(owner("m"));
+        assert_eq!(stage.status().role, Role::Opener);
+        stage.down(&HUB).up(&HUB);
+        assert!(matches!(stage.sent()[0].1, ClientMessage::Open { owner_key: None, .. }));
+    }
+
+    #[test]
+    fn a_session_without_opener_at_a_new_hub_is_opened_by_who_comes_first() {
+        let mut stage = orphaned("z");
+        assert_eq!(stage.status().state, SessionState::Reconnecting);
+        stage.pass_ms(9999);
+        assert_eq!(stage.sent(), []);
+        stage.pass_ms(1);
+        assert!(matches!(stage.sent()[0].1, ClientMessage::Open { .. }));
+        stage.hear(refusal(ErrorCode::IdTaken));
+        assert!(matches!(stage.sent()[0].1, ClientMessage::Join { .. }), "somebody was faster");
+    }
+
+    #[test]
+    fn who_comes_second_lets_the_first_go_first() {
+        let mut stage = orphaned("a");
+        stage.pass_ms(19_999);
+        assert_eq!(stage.sent(), []);
+        stage.pass_ms(1);
+        assert_eq!(stage.sent().len(), 1);
+    }
+
+    #[test]
+    fn a_session_that_does_not_come_back_is_given_up_after_a_minute() {
+        let mut stage = Stage::joined(BROADCAST, vec![]);
+        stage.down(&HUB).pass_ms(70_000).up(&HUB).hear(waiting()).pass_ms(59_999);
+        assert_eq!(stage.events(), Vec::<&Event>::new());
+        stage.pass_ms(1);
+        let reason = EndReason::OpenerLost;
+        assert_eq!(stage.events(), [&Event::Ended { session: session(), reason }]);
+        assert_eq!(stage.sent().len(), 1, "no seat is asked for any more");
+    }
+
+    #[test]
+    fn under_another_name_nobody_knows_our_connections() {
+        let mut stage = Stage::opened(MESH);
+        stage.hear(came(member("a"))).state(1, PeerState::Connected).down(&HUB);
+        let (participant, url) = (id("other"), url("10.0.0.1:7340"));
+        let up = super::super::HubEvent::Up { url, participant, name: "Me".into() };
+        stage.give(super::super::Input::Hub(HUB, up));
+        assert_eq!(stage.closed_peers(), [1]);
+    }
+}

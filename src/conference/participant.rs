@@ -1,0 +1,400 @@
+//! One other participant of one session: its place at the hub, and the connection to it.
+
+use std::time::Duration;
+
+use super::{
+    peer::{Dead, Flow, Peer, SILENCE_PATIENCE},
+    refusal,
+    roster::Scope,
+};
+use crate::model::{
+    Event, Instance, MAX_NAME_CHARS, MediaTime, Member, ParticipantId, ParticipantState,
+    ParticipantStatus, Payload, PeerEvent, PeerId, Presence, Role,
+};
+
+/// A participant that we are linked to.
+#[derive(Debug)]
+pub(super) struct Participant {
+    pub(super) id: ParticipantId,
+    pub(super) role: Role,
+    name: String,
+    instance: Instance,
+    place: Place,
+    link: Link,
+    /// The newest connection's number in the words about it; nothing older is listened to.
+    generation: u32,
+    /// When the media of the last connection that had any fell silent.
+    media_lost: Option<MediaTime>,
+    /// Connections that failed in a row.
+    failures: u32,
+    state: ParticipantState,
+    churn: Churn,
+}
+
+/// How the participant's link to the hub is, as far as we know.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Place {
+    Here,
+    Away {
+        since: MediaTime,
+    },
+    /// The hub no longer knows it; it is kept for its running media.
+    Missing {
+        since: MediaTime,
+    },
+}
+
+#[derive(Debug)]
+enum Link {
+    /// A connection is offered at that time; at none while the participant cannot be reached.
+    Waiting {
+        at: Option<MediaTime>,
+    },
+    Open(Peer),
+}
+
+/// Connections that the other end has had replaced lately.
+#[derive(Debug, Default)]
+struct Churn {
+    since: MediaTime,
+    count: u32,
+}
+
+/// How we came to know that a participant is here, which decides who offers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Arrival {
+    /// It came to us: we offer.
+    Theirs,
+    /// We came to it: it offers, unless nothing comes for a while.
+    Ours,
+}
+
+/// How long a newcomer waits for the offer of somebody who was there before.
+pub(super) const OFFER_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long media may be silent before its participant counts as reconnecting.
+const RECONNECTING_AFTER: Duration = Duration::from_secs(5);
+
+/// How long somebody is silent, at the hub and in media, before it is out of the live count.
+const GONE_AFTER: Duration = SILENCE_PATIENCE;
+
+/// The pause before the first new attempt to connect; it doubles each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+/// Doublings of the pause: up to 8 s.
+const MAX_DOUBLINGS: u32 = 4;
+
+/// Failures in a row after which a person is told.
+const TELL_AFTER: u32 = 3;
+
+/// Connections that the other end may have us replace within [`CHURN_SPAN`].
+///
+/// An honest one pauses half a second and longer after each failure.
+const MAX_CHURN: u32 = 10;
+
+/// The span that [`MAX_CHURN`] counts in.
+const CHURN_SPAN: Duration = Duration::from_secs(10);
+
+impl Participant {
+    /// A participant whom nothing connects to us yet.
+    pub(super) fn new(member: Member, arrival: Arrival, scope: &mut Scope<'_>) -> Self {
+        let mut new = Self {
+            place: Place::of(member.presence, scope),
+            id: member.participant,
+            role: member.role,
+            name: shortened(member.name),
+            instance: member.instance,
+            link: Link::Waiting { at: None },
+            generation: 0,
+            media_lost: None,
+            failures: 0,
+            state: ParticipantState::Connecting,
+            churn: Churn::default(),
+        };
+        new.expect(arrival, scope);
+        new.state = new.state_now(scope);
+        new.announce(scope);
+        new
+    }
+
+    /// Takes what the hub says of the participant when it or we came (back).
+    pub(super) fn meet(&mut self, member: Member, arrival: Arrival, scope: &mut Scope<'_>) {
+        self.role = member.role;
+        self.name = shortened(member.name);
+        self.place = Place::of(member.presence, scope);
+        if self.instance != member.instance {
+            self.instance = member.instance;
+            self.forget(scope);
+        }
+        self.expect(arrival, scope);
+    }
+
+    /// Takes the participant's presence at the hub.
+    pub(super) fn be(&mut self, presence: Presence, scope: &mut Scope<'_>) {
+        let before = self.place;
+        self.place = Place::of(presence, scope);
+        if self.place == Place::Here && before != Place::Here {
+            self.expect(Arrival::Theirs, scope);
+        }
+    }
+
+    /// The hub does not have the participant any more; whether its media runs, so that it stays.
+    pub(super) fn miss(&mut self, scope: &Scope<'_>) -> bool {
+        if !matches!(self.place, Place::Missing { .. }) {
+            self.place = Place::Missing { since: scope.now };
+        }
+        self.peer().is_some_and(|peer| !peer.is_starting())
+    }
+
+    /// Takes a word of the participant.
+    pub(super) fn hear(&mut self, payload: Payload, scope: &mut Scope<'_>) {
+        let (generation, is_offer) = match &payload {
+            Payload::Offer { generation, .. } => (*generation, true),
+            Payload::Answer { generation, .. } | Payload::Candidate { generation, .. } => {
+                (*generation, false)
+            }
+            Payload::Unknown => return,
+        };
+        if is_offer && generation > self.generation && self.churn.admits(scope.now) {
+            self.close(scope);
+            self.generation = generation;
+            self.link = Link::Open(Peer::open(generation, &self.id, scope));
+        }
+        if let Link::Open(peer) = &mut self.link
+            && peer.generation() == generation
+        {
+            let outcome = peer.hear(payload, &self.id, scope);
+            self.mourn(outcome, scope);
+        }
+    }
+
+    /// Takes what the participant's connection tells.
+    pub(super) fn tell(&mut self, event: PeerEvent, scope: &mut Scope<'_>) {
+        let Link::Open(peer) = &mut self.link else { return };
+        let outcome = peer.tell(event, &self.id, scope);
+        match peer.flow() {
+            Flow::Flowing { .. } => {
+                self.failures = 0;
+                self.media_lost = None;
+            }
+            Flow::Silent { since } => self.media_lost = Some(since),
+            Flow::Starting { .. } => {}
+        }
+        self.mourn(outcome, scope);
+    }
+
+    /// Does what is due; false if the participant is out.
+    pub(super) fn advance(&mut self, scope: &mut Scope<'_>) -> bool {
+        let reachable = self.is_reachable(scope.down_since);
+        match &mut self.link {
+            Link::Waiting { at: Some(at) } if reachable && *at <= scope.now => self.connect(scope),
+            Link::Waiting { .. } => {}
+            Link::Open(peer) if reachable => {
+                let outcome = peer.advance(&self.id, scope);
+                self.mourn(outcome, scope);
+            }
+            Link::Open(_) => {}
+        }
+        self.tell_state(scope);
+        if self.state == ParticipantState::Gone {
+            self.close(scope);
+            self.media_lost = None;
+        }
+        let dead = matches!(self.link, Link::Waiting { .. });
+        !(dead && matches!(self.place, Place::Missing { .. }))
+    }
+
+    /// When something is due.
+    pub(super) fn due(&self, down_since: Option<MediaTime>) -> Option<MediaTime> {
+        let link = match &self.link {
+            Link::Waiting { at } => *at,
+            Link::Open(peer) => peer.due(),
+        };
+        let link = link.filter(|_| self.is_reachable(down_since));
+        [link, self.state_due(down_since)].into_iter().flatten().min()
+    }
+
+    /// Takes the participant out.
+    pub(super) fn leave(&mut self, scope: &mut Scope<'_>) {
+        self.close(scope);
+        self.state = ParticipantState::Left;
+        self.announce(scope);
+    }
+
+    /// Closes the connection, saying nothing.
+    pub(super) fn close(&mut self, scope: &mut Scope<'_>) {
+        if let Link::Open(peer) = std::mem::replace(&mut self.link, Link::Waiting { at: None }) {
+            peer.close(scope);
+        }
+    }
+
+    /// Forgets every connection: the participant's program, or ours, is another one now.
+    pub(super) fn forget(&mut self, scope: &mut Scope<'_>) {
+        self.close(scope);
+        self.generation = 0;
+        self.failures = 0;
+        self.media_lost = None;
+    }
+
+    /// The connection that is open.
+    pub(super) const fn peer(&self) -> Option<&Peer> {
+        match &self.link {
+            Link::Waiting { .. } => None,
+            Link::Open(peer) => Some(peer),
+        }
+    }
+
+    pub(super) fn has(&self, id: PeerId) -> bool {
+        self.peer().is_some_and(|peer| peer.id() == id)
+    }
+
+    pub(super) fn status(&self) -> ParticipantStatus {
+        ParticipantStatus {
+            participant: self.id.clone(),
+            name: self.name.clone(),
+            role: self.role,
+            state: self.state,
+            peer: self.peer().map(Peer::id),
+        }
+    }
+
+    /// Expects a connection after an arrival. One that runs is left alone; one that is being made
+    /// is begun anew, because its words may be lost.
+    fn expect(&mut self, arrival: Arrival, scope: &mut Scope<'_>) {
+        let runs = self.peer().is_some_and(|peer| !peer.is_starting());
+        if self.place != Place::Here || runs {
+            return;
+        }
+        self.close(scope);
+        let at = match arrival {
+            Arrival::Theirs => scope.now,
+            Arrival::Ours => scope.now + OFFER_PATIENCE,
+        };
+        self.link = Link::Waiting { at: Some(at) };
+    }
+
+    fn connect(&mut self, scope: &mut Scope<'_>) {
+        self.generation = self.generation.saturating_add(1);
+        let mut peer = Peer::open(self.generation, &self.id, scope);
+        let outcome = peer.offer(&self.id, scope);
+        self.link = Link::Open(peer);
+        self.mourn(outcome, scope);
+    }
+
+    /// Closes a dead connection and plans the next.
+    fn mourn(&mut self, outcome: Result<(), Dead>, scope: &mut Scope<'_>) {
+        let Err(Dead { reason }) = outcome else { return };
+        if self.peer().is_some_and(|peer| !peer.is_starting()) {
+            self.media_lost = self.media_lost.or(Some(scope.now));
+        }
+        self.close(scope);
+        if !self.is_reachable(scope.down_since) {
+            return;
+        }
+        self.failures = self.failures.saturating_add(1);
+        let doublings = (self.failures - 1).min(MAX_DOUBLINGS);
+        self.link = Link::Waiting { at: Some(scope.now + FIRST_PAUSE * (1 << doublings)) };
+        if self.failures == TELL_AFTER {
+            let failure = refusal::no_connection(&self.name, &scope.terms.session, &reason);
+            scope.out.fail(failure);
+        }
+    }
+
+    fn is_reachable(&self, down_since: Option<MediaTime>) -> bool {
+        down_since.is_none() && self.place == Place::Here
+    }
+
+    /// Since when nothing was heard of the participant through the hub.
+    fn hub_silence(&self, down_since: Option<MediaTime>) -> Option<MediaTime> {
+        match self.place {
+            Place::Here => down_since,
+            Place::Away { since } | Place::Missing { since } => Some(since),
+        }
+    }
+
+    /// Since when no media came; none while it comes.
+    fn media_silence(&self) -> Option<MediaTime> {
+        let flows = self.peer().is_some_and(|peer| matches!(peer.flow(), Flow::Flowing { .. }));
+        (!flows).then(|| self.media_lost.unwrap_or_default())
+    }
+
+    fn tell_state(&mut self, scope: &mut Scope<'_>) {
+        let state = self.state_now(scope);
+        if state != self.state {
+            self.state = state;
+            self.announce(scope);
+        }
+    }
+
+    fn state_now(&self, scope: &Scope<'_>) -> ParticipantState {
+        let Some(media) = self.media_silence() else { return ParticipantState::Live };
+        if let Some(hub) = self.hub_silence(scope.down_since) {
+            let gone = scope.now >= hub.max(media) + GONE_AFTER;
+            return if gone { ParticipantState::Gone } else { ParticipantState::Reconnecting };
+        }
+        match self.state {
+            _ if self.media_lost.is_none() => ParticipantState::Connecting,
+            ParticipantState::Live if scope.now < media + RECONNECTING_AFTER => {
+                ParticipantState::Live
+            }
+            ParticipantState::Live | ParticipantState::Reconnecting => {
+                ParticipantState::Reconnecting
+            }
+            ParticipantState::Connecting | ParticipantState::Gone | ParticipantState::Left => {
+                ParticipantState::Connecting
+            }
+        }
+    }
+
+    /// When the state changes if nothing comes.
+    fn state_due(&self, down_since: Option<MediaTime>) -> Option<MediaTime> {
+        let media = self.media_silence()?;
+        match (self.hub_silence(down_since), self.state) {
+            (_, ParticipantState::Gone | ParticipantState::Left) => None,
+            (Some(hub), _) => Some(hub.max(media) + GONE_AFTER),
+            (None, ParticipantState::Live) => Some(media + RECONNECTING_AFTER),
+            (None, ParticipantState::Connecting | ParticipantState::Reconnecting) => None,
+        }
+    }
+
+    fn announce(&self, scope: &mut Scope<'_>) {
+        scope.out.announce(Event::Participant {
+            session: scope.terms.session.clone(),
+            participant: self.id.clone(),
+            name: self.name.clone(),
+            state: self.state,
+        });
+    }
+}
+
+impl Place {
+    fn of(presence: Presence, scope: &Scope<'_>) -> Self {
+        match presence {
+            Presence::Here => Self::Here,
+            Presence::Away { silent_ms } => {
+                Self::Away { since: scope.ago(Duration::from_millis(silent_ms)) }
+            }
+        }
+    }
+}
+
+impl Churn {
+    /// Whether one more replacement is within measure; counts it.
+    fn admits(&mut self, now: MediaTime) -> bool {
+        if now >= self.since + CHURN_SPAN {
+            *self = Self { since: now, count: 0 };
+        }
+        self.count += 1;
+        self.count <= MAX_CHURN
+    }
+}
+
+fn shortened(mut name: String) -> String {
+    if let Some((end, _)) = name.char_indices().nth(MAX_NAME_CHARS) {
+        name.truncate(end);
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,262 @@
+use super::super::{Effect, HubRef, stage::*};
+use super::*;
+use crate::model::{
+    ErrorCode, FailureCode, HubMessage, LeaveReason, PeerState, Role, Step, Topology,
+};
+use ParticipantState::{Connecting, Gone, Left, Live, Reconnecting};
+
+/// A guest whose connection to `a` runs.
+fn live() -> Stage {
+    let mut stage = Stage::opened(MESH);
+    stage.hear(came(member("a"))).state(1, PeerState::Connected);
+    stage
+}
+
+#[test]
+fn who_was_there_offers_to_the_newcomer_at_once() {
+    let mut stage = Stage::opened(MESH);
+    stage.hear(came(member("a")));
+    assert_eq!(stage.states(), [Connecting]);
+    assert_eq!(stage.opened_peers(), [1]);
+    assert!(matches!(stage.commands()[0], crate::model::PeerCommand::MakeOffer { .. }));
+}
+
+#[test]
+fn a_newcomer_waits_for_an_offer_and_makes_one_after_three_seconds() {
+    let mut absent = member("b");
+    absent.presence = away(1000);
+    let mut stage = Stage::joined(MESH, vec![member("a"), absent]);
+    assert_eq!(stage.opened_peers(), Vec::<u64>::new());
+    stage.pass_ms(2999);
+    assert_eq!(stage.opened_peers(), Vec::<u64>::new());
+    stage.pass_ms(1);
+    assert_eq!(stage.opened_peers(), [1], "to who is here only");
+}
+
+#[test]
+fn an_offer_in_time_is_answered_and_nothing_is_offered() {
+    let mut stage = Stage::joined(MESH, vec![member("a")]);
+    stage.hear(word("a", offer(1)));
+    assert_eq!(stage.opened_peers(), [1]);
+    assert!(matches!(stage.commands()[0], crate::model::PeerCommand::AcceptOffer { .. }));
+    stage.pass_ms(4000);
+    assert_eq!(stage.done, []);
+}
+
+#[test]
+fn who_is_silent_is_reconnecting_within_five_seconds_and_gone_at_ten() {
+    // Silent at the time 0: the connection tells after 3 s, the hub after 3.5 s.
+    let mut stage = live();
+    stage.pass_ms(10_000);
+    stage.pass_ms(3000).state(1, PeerState::Disconnected);
+    assert_eq!(stage.shown("a"), Some(Live));
+    stage.pass_ms(500).hear(presence("a", away(3500)));
+    assert_eq!(stage.states(), [Reconnecting]);
+    stage.pass_ms(6499);
+    assert_eq!(stage.shown("a"), Some(Reconnecting));
+    stage.pass_ms(1);
+    assert_eq!((stage.states(), stage.closed_peers()), (vec![Gone], vec![1]));
+    stage.pass_ms(50_000);
+    assert_eq!(stage.shown("a"), Some(Gone), "the seat is the hub's to give up");
+    stage.hear(left("a", LeaveReason::Lost));
+    assert_eq!((stage.states(), stage.shown("a")), (vec![Left], None));
+}
+
+#[test]
+fn who_is_gone_and_comes_back_is_connected_anew() {
+    let mut stage = live();
+    stage.hear(presence("a", away(0))).pass_ms(3000).state(1, PeerState::Disconnected);
+    stage.pass_ms(20_000).hear(presence("a", Presence::Here));
+    assert_eq!((stage.states(), stage.opened_peers()), (vec![Connecting], vec![2]));
+    stage.state(2, PeerState::Connected);
+    assert_eq!(stage.states(), [Live]);
+}
+
+#[test]
+fn running_media_makes_somebody_live_whatever_the_hub_says() {
+    let mut stage = live();
+    stage.hear(presence("a", away(3500))).pass_ms(59_000);
+    assert_eq!((stage.states(), stage.shown("a")), (vec![], Some(Live)));
+    stage.hear(left("a", LeaveReason::Lost));
+    assert_eq!((stage.done.len(), stage.shown("a")), (0, Some(Live)));
+    stage.state(1, PeerState::Disconnected);
+    assert_eq!(stage.states(), [Reconnecting]);
+    stage.pass_ms(10_000);
+    assert_eq!(stage.shown("a"), None);
+}
+
+#[test]
+fn silent_media_of_somebody_here_is_restarted_and_then_replaced() {
+    let mut stage = live();
+    stage.pass_ms(60_000).state(1, PeerState::Disconnected);
+    stage.tell(1, described(1)).hear(word("a", answer(1))).tell(1, done(2));
+    stage.pass_ms(2000);
+    assert_eq!(stage.states(), [Reconnecting], "five seconds after the last packet");
+    // We are polite (`m` is after `a`): the other end restarts first.
+    stage.pass_ms(2499);
+    assert_eq!(stage.commands().len(), 0);
+    stage.pass_ms(1);
+    let restart = crate::model::PeerCommand::MakeOffer { step: Step(3), restart_ice: true };
+    assert_eq!(stage.commands(), [&restart]);
+    stage.pass_ms(2500);
+    assert_eq!(stage.closed_peers(), [1]);
+    stage.pass_ms(500);
+    assert_eq!(stage.opened_peers(), [2]);
+    assert_eq!(stage.shown("a"), Some(Reconnecting));
+}
+
+#[test]
+fn a_short_silence_is_no_news() {
+    let mut stage = live();
+    stage.state(1, PeerState::Disconnected).pass_ms(1000).state(1, PeerState::Connected);
+    assert_eq!(stage.states(), []);
+    let sent = stage.done.iter().any(|one| matches!(one, Effect::SetSending { .. }));
+    assert!(!sent, "it was fed all the time");
+}
+
+#[test]
+fn failures_are_followed_by_longer_and_longer_pauses_and_told_once() {
+    let mut stage = live();
+    let mut told = 0;
+    for (peer, pause) in (1..).zip([500, 1000, 2000, 4000, 8000, 8000]) {
+        stage.state(peer, PeerState::Failed);
+        told += stage.failures().len();
+        stage.pass_ms(pause - 1);
+        assert_eq!(stage.opened_peers(), Vec::<u64>::new(), "before {pause} ms");
+        stage.pass_ms(1);
+        assert_eq!(stage.opened_peers(), [peer + 1], "after {pause} ms");
+        assert_eq!(told, usize::from(peer >= 3));
+    }
+    stage.state(7, PeerState::Connected).state(7, PeerState::Failed).pass_ms(500);
+    assert_eq!(stage.opened_peers(), [8], "a success begins the count anew");
+}
+
+#[test]
+fn a_failure_names_the_person_and_the_way_out() {
+    let mut stage = live();
+    for peer in 1..4 {
+        stage.state(peer, PeerState::Failed);
+        if peer < 3 {
+            stage.pass_ms(1000);
+        }
+    }
+    let failure = stage.failures()[0];
+    assert_eq!(failure.code, FailureCode::Connection);
+    assert!(failure.message.contains("to A in session \"s\""), "{}", failure.message);
+}
+
+#[test]
+fn a_connection_that_takes_too_long_or_refuses_a_step_is_replaced() {
+    let mut stage = Stage::opened(MESH);
+    stage.hear(came(member("a"))).pass_ms(15_000);
+    assert_eq!(stage.closed_peers(), [1]);
+    stage.pass_ms(500);
+    assert_eq!(stage.opened_peers(), [2]);
+    stage.tell(2, PeerEvent::Refused { step: Step(1), reason: "no".into() });
+    assert_eq!(stage.closed_peers(), [2]);
+}
+
+#[test]
+fn nobody_who_cannot_hear_is_offered_anything() {
+    let mut stage = Stage::opened(MESH);
+    stage.hear(came(member("a"))).hear(presence("a", away(3500)));
+    stage.state(1, PeerState::Failed).pass_ms(120_000);
+    assert_eq!(stage.opened_peers(), Vec::<u64>::new());
+    stage.hear(presence("a", Presence::Here));
+    assert_eq!(stage.opened_peers(), [2], "at once, and no failure of ours");
+    stage.hear(presence("a", Presence::Here));
+    assert_eq!(stage.done, [], "nothing has changed");
+}
+
+#[test]
+fn a_later_generation_replaces_ours_and_an_earlier_one_is_void() {
+    let mut stage = live();
+    stage.hear(word("a", offer(1)));
+    assert_eq!(stage.opened_peers(), Vec::<u64>::new());
+    stage.hear(word("a", offer(5)));
+    assert_eq!((stage.closed_peers(), stage.opened_peers()), (vec![1], vec![2]));
+    stage.hear(word("a", offer(4))).hear(word("a", answer(6)));
+    assert_eq!(stage.done, []);
+    stage.state(2, PeerState::Failed).hear(word("a", offer(5)));
+    assert_eq!(stage.done, [], "that connection is over");
+    stage.hear(word("a", offer(u32::MAX))).state(3, PeerState::Failed).pass_ms(9000);
+    assert_eq!(stage.opened_peers(), [4], "no overflow");
+}
+
+#[test]
+fn a_stranger_cannot_have_connections_replaced_without_end() {
+    let mut stage = live();
+    let opened: usize = (2..1000)
+        .map(|generation| stage.hear(word("a", offer(generation))).opened_peers().len())
+        .sum();
+    assert_eq!(opened, MAX_CHURN as usize);
+    stage.pass(CHURN_SPAN).hear(word("a", offer(2000)));
+    assert_eq!(stage.opened_peers().len(), 1);
+}
+
+#[test]
+fn another_instance_has_crashed_and_the_same_one_is_left_alone() {
+    let mut stage = live();
+    stage.hear(came(member("a")));
+    assert_eq!(stage.done, []);
+    let mut reborn = member("a");
+    reborn.instance = Instance::from_random(2);
+    stage.hear(came(reborn));
+    assert_eq!((stage.closed_peers(), stage.opened_peers()), (vec![1], vec![2]));
+    assert_eq!(stage.states(), [Connecting]);
+}
+
+#[test]
+fn who_leaves_is_out_at_once() {
+    for reason in [LeaveReason::Left, LeaveReason::Ejected, LeaveReason::Replaced] {
+        let mut stage = live();
+        stage.hear(left("a", reason));
+        assert_eq!((stage.closed_peers(), stage.states()), (vec![1], vec![Left]));
+    }
+}
+
+#[test]
+fn a_refusal_in_the_middle_of_a_session_ends_nothing() {
+    let mut stage = live();
+    stage.hear(refusal(ErrorCode::NotAllowed));
+    assert_eq!(stage.done, []);
+}
+
+#[test]
+fn a_viewer_sees_the_opener_only_and_a_long_name_is_cut() {
+    assert_eq!(BROADCAST.topology, Topology::OneWay);
+    let mut opener = member("o");
+    (opener.role, opener.name) = (Role::Opener, "ö".repeat(100));
+    let mut stage = Stage::joined(BROADCAST, vec![member("a"), opener]);
+    let seen = stage.status().participants;
+    assert_eq!((seen.len(), &seen[0].participant), (1, &id("o")));
+    assert_eq!(seen[0].name.chars().count(), MAX_NAME_CHARS);
+    stage.down(&HubRef::Default);
+    assert_eq!(stage.states(), [Reconnecting], "never heard, and the hub is silent");
+}
+
+fn described(step: u32) -> PeerEvent {
+    let kind = crate::model::DescriptionKind::Offer;
+    PeerEvent::Description { step: Step(step), kind, sdp: "mine".into() }
+}
+
+fn done(step: u32) -> PeerEvent {
+    PeerEvent::Done { step: Step(step) }
+}
+
+fn answer(generation: u32) -> Payload {
+    Payload::Answer { generation, sdp: "theirs".into() }
+}
+
+#[test]
+fn an_offer_that_nobody_answers_on_a_running_connection_is_repeated() {
+    let mut stage = live();
+    stage.tell(1, described(1));
+    assert_eq!(stage.sent().len(), 1);
+    stage.pass_ms(10_000);
+    let rollback = crate::model::PeerCommand::Rollback { step: Step(2) };
+    assert_eq!(stage.commands(), [&rollback]);
+    assert!(!stage.done.contains(&Effect::ClosePeer(crate::model::PeerId(1))));
+    stage.hear(HubMessage::Pong);
+    assert_eq!(stage.done, []);
+}

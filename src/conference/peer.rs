@@ -1,0 +1,284 @@
+//! One connection to one participant: what it negotiates, how its media is, what it is fed with.
+
+use std::time::Duration;
+
+use super::{
+    negotiation::{Move, Negotiation, Want},
+    outbox::Effect,
+    roster::Scope,
+};
+use crate::model::{
+    Direction, Layer, MediaTime, ParticipantId, Payload, PeerCommand, PeerEvent, PeerId, PeerMedia,
+    PeerState,
+};
+
+/// A connection that is open.
+#[derive(Debug)]
+pub(super) struct Peer {
+    id: PeerId,
+    generation: u32,
+    polite: bool,
+    media: PeerMedia,
+    flow: Flow,
+    negotiation: Negotiation,
+    restarted: bool,
+}
+
+/// How a connection's media is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Flow {
+    /// It never flowed.
+    Starting { since: MediaTime },
+    /// Packets come.
+    Flowing { since: MediaTime },
+    /// No packet came for some seconds; it may come back.
+    Silent { since: MediaTime },
+}
+
+/// A connection is dead and cannot be mended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Dead {
+    /// Why, for a person.
+    pub(super) reason: String,
+}
+
+/// How long a connection may take until packets flow.
+pub(super) const CONNECT_PATIENCE: Duration = Duration::from_secs(15);
+
+/// How long a connection may be silent while its other end is at the hub, before it is replaced.
+pub(super) const SILENCE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How old a silence is when a connection tells of it.
+pub(super) const SILENCE_KNOWN_AFTER: Duration = Duration::from_secs(3);
+
+/// How long an offer on a running connection may stay unanswered before it is made again.
+///
+/// Only words that a lost link swallowed take so long; the media runs on meanwhile.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a connection is silent before new paths are sought, by the end that does not give way
+/// and by the one that does: staggered, so that their offers seldom cross.
+const RESTART_AFTER: [Duration; 2] = [Duration::from_millis(5000), Duration::from_millis(7500)];
+
+impl Peer {
+    /// Opens a connection of a generation to a participant.
+    pub(super) fn open(generation: u32, to: &ParticipantId, scope: &mut Scope<'_>) -> Self {
+        let id = scope.out.name_peer();
+        let media = scope.terms.media();
+        let polite = scope.terms.me > *to;
+        let session = scope.terms.session.clone();
+        scope.out.push(Effect::OpenPeer { peer: id, session, media });
+        let flow = Flow::Starting { since: scope.now };
+        let negotiation = Negotiation::new(polite, generation);
+        Self { id, generation, polite, media, flow, negotiation, restarted: false }
+    }
+
+    pub(super) const fn id(&self) -> PeerId {
+        self.id
+    }
+
+    pub(super) const fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    pub(super) const fn flow(&self) -> Flow {
+        self.flow
+    }
+
+    /// Whether media has never come through it.
+    pub(super) const fn is_starting(&self) -> bool {
+        matches!(self.flow, Flow::Starting { .. })
+    }
+
+    /// What it is fed with: sound, picture.
+    pub(super) fn sends(&self) -> (bool, bool) {
+        let sends = |direction: Option<Direction>| {
+            !self.is_starting() && direction.is_some_and(Direction::sends)
+        };
+        (sends(self.media.audio), sends(self.media.video))
+    }
+
+    /// Whether sound may come from it.
+    pub(super) fn sounds(&self) -> bool {
+        self.media.audio.is_some_and(Direction::receives)
+    }
+
+    /// Offers, as soon as that is legal.
+    pub(super) fn offer(&mut self, to: &ParticipantId, scope: &mut Scope<'_>) -> Result<(), Dead> {
+        self.negotiation.want(Want::Agree);
+        self.carry_out(to, scope)
+    }
+
+    /// Takes a word of the other end about this connection.
+    pub(super) fn hear(
+        &mut self,
+        payload: Payload,
+        from: &ParticipantId,
+        scope: &mut Scope<'_>,
+    ) -> Result<(), Dead> {
+        self.negotiation.hear(payload);
+        self.carry_out(from, scope)
+    }
+
+    /// Takes what the connection tells.
+    pub(super) fn tell(
+        &mut self,
+        event: PeerEvent,
+        of: &ParticipantId,
+        scope: &mut Scope<'_>,
+    ) -> Result<(), Dead> {
+        if let PeerEvent::State(state) = event {
+            return self.change(state, scope);
+        }
+        self.negotiation.outcome(event, scope.now);
+        self.carry_out(of, scope)
+    }
+
+    /// Does what is due; dead if its time is up.
+    pub(super) fn advance(
+        &mut self,
+        with: &ParticipantId,
+        scope: &mut Scope<'_>,
+    ) -> Result<(), Dead> {
+        let Some(due) = self.due() else { return Ok(()) };
+        if scope.now < due {
+            return Ok(());
+        }
+        match self.flow {
+            Flow::Starting { .. } => return Err(Dead { reason: no_path() }),
+            Flow::Silent { since } if scope.now >= since + SILENCE_PATIENCE => {
+                return Err(Dead { reason: "it fell silent".into() });
+            }
+            Flow::Silent { .. } => {
+                self.restarted = true;
+                self.negotiation.want(Want::Restart);
+            }
+            Flow::Flowing { .. } => self.negotiation.repeat_offer(),
+        }
+        self.carry_out(with, scope)
+    }
+
+    /// When something is due, as long as the other end can be reached through the hub.
+    pub(super) fn due(&self) -> Option<MediaTime> {
+        match self.flow {
+            Flow::Starting { since } => Some(since + CONNECT_PATIENCE),
+            Flow::Flowing { since } => {
+                let offered = self.negotiation.unanswered_since()?;
+                Some(offered.max(since) + ANSWER_PATIENCE)
+            }
+            Flow::Silent { since } if self.restarted => Some(since + SILENCE_PATIENCE),
+            Flow::Silent { since } => Some(since + RESTART_AFTER[usize::from(self.polite)]),
+        }
+    }
+
+    /// Closes the connection.
+    pub(super) fn close(self, scope: &mut Scope<'_>) {
+        scope.out.push(Effect::ClosePeer(self.id));
+    }
+
+    fn change(&mut self, state: PeerState, scope: &mut Scope<'_>) -> Result<(), Dead> {
+        match (state, self.flow) {
+            (PeerState::Connected, Flow::Starting { .. }) => {
+                self.flow = Flow::Flowing { since: scope.now };
+                self.feed(scope);
+            }
+            (PeerState::Connected, Flow::Silent { .. }) => {
+                self.flow = Flow::Flowing { since: scope.now };
+                self.restarted = false;
+            }
+            (PeerState::Disconnected, Flow::Flowing { since }) => {
+                let silent = scope.ago(SILENCE_KNOWN_AFTER).max(since);
+                self.flow = Flow::Silent { since: silent };
+            }
+            (PeerState::Failed, Flow::Starting { .. }) => return Err(Dead { reason: no_path() }),
+            (PeerState::Failed, Flow::Flowing { .. } | Flow::Silent { .. }) => {
+                return Err(Dead { reason: "the connection broke off".into() });
+            }
+            (PeerState::Connecting, _)
+            | (PeerState::Connected, Flow::Flowing { .. })
+            | (PeerState::Disconnected, Flow::Starting { .. } | Flow::Silent { .. }) => {}
+        }
+        Ok(())
+    }
+
+    fn feed(&self, scope: &mut Scope<'_>) {
+        let (audio, picture) = self.sends();
+        if audio || picture {
+            let video = picture.then_some(Layer::Full);
+            scope.out.push(Effect::SetSending { peer: self.id, audio, video });
+        }
+    }
+
+    fn carry_out(&mut self, with: &ParticipantId, scope: &mut Scope<'_>) -> Result<(), Dead> {
+        while let Some(next) = self.negotiation.poll() {
+            match next {
+                Move::Do(command) => self.command(command, scope),
+                Move::Say(payload) => scope.signal(with, payload),
+                Move::GiveUp(reason) => return Err(Dead { reason }),
+            }
+        }
+        Ok(())
+    }
+
+    fn command(&self, command: PeerCommand, scope: &mut Scope<'_>) {
+        scope.out.push(Effect::Peer { peer: self.id, command });
+    }
+}
+
+fn no_path() -> String {
+    "no packet came through: a firewall may block UDP, or the two computers share no network".into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::stage::*;
+    use super::*;
+    use crate::model::{LeaveReason, Step};
+
+    #[test]
+    fn a_connection_is_fed_once_when_it_is_connected() {
+        let mut stage = Stage::opened(MESH);
+        stage.hear(came(member("a")));
+        let is_feed = |one: &&Effect| matches!(one, Effect::SetSending { .. });
+        assert_eq!(stage.done.iter().filter(is_feed).count(), 0);
+        stage.state(1, PeerState::Connecting).state(1, PeerState::Connected);
+        let (peer, video) = (PeerId(1), Some(Layer::Full));
+        assert!(stage.done.contains(&Effect::SetSending { peer, audio: true, video }));
+        stage.state(1, PeerState::Connected);
+        assert_eq!(stage.done, []);
+    }
+
+    #[test]
+    fn what_a_closed_connection_still_tells_is_ignored() {
+        let mut stage = Stage::opened(MESH);
+        stage.hear(came(member("a"))).hear(left("a", LeaveReason::Left));
+        let sdp = "late".to_owned();
+        let kind = crate::model::DescriptionKind::Offer;
+        stage.tell(1, PeerEvent::Description { step: Step(1), kind, sdp });
+        stage.state(1, PeerState::Connected).tell(1, PeerEvent::Done { step: Step(1) });
+        assert_eq!(stage.done, []);
+    }
+
+    #[test]
+    fn the_end_with_the_greater_id_gives_way() {
+        for (other, gives_way) in [("a", true), ("z", false)] {
+            let mut stage = Stage::opened(MESH);
+            stage.hear(came(member(other)));
+            let (kind, sdp) = (crate::model::DescriptionKind::Offer, "mine".to_owned());
+            stage.tell(1, PeerEvent::Description { step: Step(1), kind, sdp });
+            stage.hear(word(other, offer(1)));
+            let rolls_back =
+                stage.commands().iter().any(|one| matches!(one, PeerCommand::Rollback { .. }));
+            assert_eq!(rolls_back, gives_way, "we are m, the other is {other}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_said_through_a_hub_that_is_down() {
+        let mut stage = Stage::opened(MESH);
+        stage.hear(came(member("a"))).down(&super::super::HubRef::Default);
+        let (kind, sdp) = (crate::model::DescriptionKind::Offer, "mine".to_owned());
+        stage.tell(1, PeerEvent::Description { step: Step(1), kind, sdp });
+        assert_eq!(stage.sent(), []);
+    }
+}

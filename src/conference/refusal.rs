@@ -1,0 +1,146 @@
+//! The sentences for what went wrong: what, why, and the way out.
+
+use super::words::{HubRef, SourceKind};
+use crate::model::{ErrorCode, Failure, FailureCode, HubUrl, SessionId};
+
+/// A hub refused a session.
+pub(super) fn refused(code: ErrorCode, session: &SessionId, hub: &str, said: &str) -> Failure {
+    let message = match code {
+        ErrorCode::NoSuchSession => format!(
+            "no session \"{session}\" is open at {hub}; check the id, paste the whole link, or \
+             join with waiting until it opens"
+        ),
+        ErrorCode::IdTaken => format!(
+            "the id \"{session}\" belongs to somebody else's session at {hub}; choose another id, \
+             or leave it out to get a free one"
+        ),
+        ErrorCode::SessionFull => format!(
+            "session \"{session}\" at {hub} is full; try again when somebody has left, or ask its \
+             opener for a higher limit"
+        ),
+        ErrorCode::NotAllowed => format!(
+            "{hub} does not allow that in session \"{session}\": {said}; ask the session's opener"
+        ),
+        ErrorCode::BadMessage | ErrorCode::Unsupported => format!(
+            "{hub} did not understand what was asked about session \"{session}\": {said}; it may \
+             run another version of Quintet, so update the older of the two"
+        ),
+        ErrorCode::TooMany => format!(
+            "{hub} has too much to do for session \"{session}\": {said}; wait a moment, or leave \
+             another session first"
+        ),
+    };
+    Failure { code: FailureCode::Hub(code), message, session: Some(session.clone()) }
+}
+
+/// A hub said of its own accord that something went wrong.
+pub(super) fn complaint(code: ErrorCode, hub: &str, said: &str) -> Failure {
+    let message = format!("{hub} says: {said}");
+    Failure { code: FailureCode::Hub(code), message, session: None }
+}
+
+/// A hub cannot be reached; `why` names it and the way out.
+pub(super) fn unreachable(session: &SessionId, why: &str, waits: bool) -> Failure {
+    let again = if waits { "; it is tried again until it answers" } else { "" };
+    let message = format!("session \"{session}\" cannot be reached: {why}{again}");
+    Failure { code: FailureCode::HubUnreachable, message, session: Some(session.clone()) }
+}
+
+/// This process has a session of that id.
+pub(super) fn already_here(session: &SessionId) -> Failure {
+    let message = format!(
+        "session \"{session}\" is open or joined here already; use it, leave it first, or choose \
+         another id"
+    );
+    Failure { code: FailureCode::AlreadyHere, message, session: Some(session.clone()) }
+}
+
+/// This process has no session of that id.
+pub(super) fn not_here(session: &SessionId) -> Failure {
+    let message = format!("session \"{session}\" is not open or joined here: check the id");
+    let code = FailureCode::Hub(ErrorCode::NoSuchSession);
+    Failure { code, message, session: Some(session.clone()) }
+}
+
+/// Somebody else's session cannot be closed.
+pub(super) fn not_owner(session: &SessionId) -> Failure {
+    let message =
+        format!("only its opener can close session \"{session}\" for everybody; leave it instead");
+    let code = FailureCode::Hub(ErrorCode::NotAllowed);
+    Failure { code, message, session: Some(session.clone()) }
+}
+
+/// While its hub was away, another session took the id.
+pub(super) fn usurped(session: &SessionId, hub: &str) -> Failure {
+    let message = format!(
+        "while {hub} was away, another session took the id \"{session}\"; open yours under \
+         another id, or join that one"
+    );
+    let code = FailureCode::Hub(ErrorCode::IdTaken);
+    Failure { code, message, session: Some(session.clone()) }
+}
+
+/// Several connections to a participant failed in a row.
+pub(super) fn no_connection(name: &str, session: &SessionId, why: &str) -> Failure {
+    let message = format!(
+        "no connection to {name} in session \"{session}\": {why}; allow UDP between the two, or \
+         use a network that both share; it is tried again meanwhile"
+    );
+    Failure { code: FailureCode::Connection, message, session: Some(session.clone()) }
+}
+
+/// A source or the speaker cannot be used.
+pub(super) fn device(kind: SourceKind, why: &str) -> Failure {
+    let what = match kind {
+        SourceKind::Camera => "camera",
+        SourceKind::Microphone => "microphone",
+        SourceKind::Speaker => "speaker",
+    };
+    // Whoever opens devices names the device and the way out; the kind is added where it is not.
+    let message = if why.contains(what) { why.to_owned() } else { format!("{what}: {why}") };
+    Failure { code: FailureCode::Device, message, session: None }
+}
+
+/// How a hub is called in a sentence.
+pub(super) fn hub_name(hub: &HubRef, url: Option<&HubUrl>) -> String {
+    match (hub, url) {
+        (HubRef::Default, None) => "the default hub".to_owned(),
+        (HubRef::Default, Some(url)) => format!("the default hub ({url})"),
+        (HubRef::At(url), _) => format!("the hub at {url}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_names_the_session_and_goes_on_after_what_happened() {
+        let session = SessionId::parse("town-hall").unwrap();
+        let codes = [
+            ErrorCode::NoSuchSession,
+            ErrorCode::IdTaken,
+            ErrorCode::SessionFull,
+            ErrorCode::NotAllowed,
+            ErrorCode::BadMessage,
+            ErrorCode::TooMany,
+            ErrorCode::Unsupported,
+        ];
+        for code in codes {
+            let failure = refused(code, &session, "the hub at http://h:1", "no");
+            assert_eq!(failure.code, FailureCode::Hub(code));
+            assert_eq!(failure.session, Some(session.clone()));
+            for part in ["\"town-hall\"", "http://h:1", "; "] {
+                assert!(failure.message.contains(part), "{part} in {}", failure.message);
+            }
+        }
+    }
+
+    #[test]
+    fn a_device_is_named_once() {
+        let said = device(SourceKind::Camera, "camera \"HD\" is in use; pick another").message;
+        assert_eq!(said, "camera \"HD\" is in use; pick another");
+        let said = device(SourceKind::Speaker, "unplugged; pick another").message;
+        assert_eq!(said, "speaker: unplugged; pick another");
+    }
+}

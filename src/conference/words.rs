@@ -1,0 +1,57 @@
+//! What the core is told.
+
+use crate::model::{Command, HubMessage, HubUrl, ParticipantId, PeerEvent, PeerId, SourceState};
+
+/// Anything that the core is told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Input {
+    /// A person wants something.
+    Command(Command),
+    /// The connection to a hub changed, or the hub said something.
+    Hub(HubRef, HubEvent),
+    /// A connection to a participant tells something.
+    Peer(PeerId, PeerEvent),
+    /// A source or the speaker changed.
+    Source(SourceKind, SourceState),
+}
+
+/// Which hub.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum HubRef {
+    /// The one that the program finds or embeds on demand.
+    Default,
+    /// The one at an address, from a link.
+    At(HubUrl),
+}
+
+/// What the connection to a hub tells. It says hello, pings and comes back by itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum HubEvent {
+    /// The hub has welcomed us, for the first time or again.
+    Up {
+        /// The address that others reach it by: links are made of it.
+        url: HubUrl,
+        /// Who we are there.
+        participant: ParticipantId,
+        /// How the others see us called.
+        name: String,
+    },
+    /// The hub was lost, or another attempt to reach it failed; it is tried again.
+    Down {
+        /// Why, for a person.
+        reason: String,
+    },
+    /// The hub said something.
+    Message(HubMessage),
+}
+
+/// What is captured here, or played.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum SourceKind {
+    /// Pictures.
+    Camera,
+    /// Sound.
+    Microphone,
+    /// Where received sound is played.
+    Speaker,
+}
