@@ -1,1 +1,11 @@
 //! The hub's rooms (pure), and a socket for each end. `PROTOCOL.md` is the language.
+
+mod client;
+mod hub;
+#[cfg(test)]
+mod protocol;
+mod rooms;
+
+pub use client::{Client, ClientEvent, ClientOptions};
+pub use hub::{DEFAULT_PORT, Hub, HubError, HubOptions, is_quintet_hub};
+pub use rooms::{LinkId, Rooms, RoomsInput, RoomsOutput};

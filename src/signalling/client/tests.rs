@@ -1,0 +1,362 @@
+//! The client against hubs, and against what is none, over real sockets.
+
+use std::{net::SocketAddr, time::Duration};
+
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
+};
+use tokio_tungstenite::accept_async;
+
+use super::*;
+use crate::{
+    model::{Payload, SessionId, SessionKind},
+    signalling::{Hub, HubError, HubOptions},
+};
+
+const MESH: SessionKind = SessionKind::FIVE[0];
+
+#[tokio::test]
+async fn clients_of_a_restarted_hub_come_back_by_themselves_as_who_they_were() {
+    within(async {
+        let first = hub().await;
+        let address = first.address();
+        let mut opener = Friend::start(first.link_base(), None);
+        let mut guest = Friend::start(first.link_base(), None);
+        let (owner, _) = opener.up().await;
+        let (joiner, _) = guest.up().await;
+        assert!(opener.client.send(open("a", MESH)));
+        opener.message().await;
+        assert!(guest.client.send(join("a", false)));
+        guest.message().await;
+        drop(first);
+        assert!(opener.down().await.contains("lost"));
+        assert!(guest.down().await.contains("lost"));
+        let _second = hub_at(address).await;
+        assert_eq!(opener.up().await.0, owner);
+        assert_eq!(guest.up().await.0, joiner);
+        assert!(guest.client.send(join("a", true)));
+        assert_eq!(guest.message().await, HubMessage::Waiting { session: session("a") });
+        assert!(opener.client.send(open("a", MESH)));
+        assert!(matches!(opener.message().await, HubMessage::Opened { .. }));
+        assert!(matches!(guest.message().await, HubMessage::Joined { .. }));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_without_a_hub_says_so_once_and_connects_when_there_is_one() {
+    within(async {
+        let address = hub().await.address();
+        let url: HubUrl = format!("http://{address}").parse().unwrap();
+        let mut friend = Friend::start(&url, None);
+        let reason = friend.down().await;
+        assert!(reason.contains(&address.to_string()) && reason.contains("--hub"), "{reason}");
+        let _hub = hub_at(address).await;
+        friend.up().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_outage_is_told_once_however_many_attempts_it_takes() {
+    within(async {
+        let (listener, url) = listener().await;
+        let mut friend = Friend::start(&url, None);
+        for _ in 0..3 {
+            drop(listener.accept().await.unwrap());
+        }
+        let socket = pretend(&listener).await;
+        assert!(friend.down().await.contains("is no Quintet hub"));
+        friend.up().await;
+        drop(socket);
+        friend.down().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_keeps_its_token_over_runs_and_its_hub_names_the_links() {
+    within(async {
+        let public: HubUrl = "https://hub.example/quintet".parse().unwrap();
+        let listen = "127.0.0.1:0".parse().unwrap();
+        let options = HubOptions { listen, next_free_port: false, public: Some(public.clone()) };
+        let hub = Hub::start(options).await.unwrap();
+        let url: HubUrl = format!("http://{}", hub.address()).parse().unwrap();
+        let mut friend = Friend::start(&url, None);
+        let Some(ClientEvent::Up { link_base, participant, name, token }) =
+            friend.events.recv().await
+        else {
+            panic!("not up");
+        };
+        assert_eq!((link_base, name.as_str()), (public, "Guest 1"));
+        friend.client.close().await;
+        let mut again = Friend::start(&url, Some(token.clone()));
+        assert_eq!(again.up().await, (participant, token));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_sent_before_closing_arrives() {
+    within(async {
+        let hub = hub().await;
+        let mut opener = Friend::start(hub.link_base(), None);
+        let (owner, _) = opener.up().await;
+        assert!(opener.client.send(open("a", MESH)));
+        opener.message().await;
+        let mut guest = Friend::start(hub.link_base(), None);
+        let (who, _) = guest.up().await;
+        assert!(guest.client.send(join("a", false)));
+        guest.message().await;
+        opener.message().await;
+        for number in 0..200 {
+            let (candidate, mid) = (format!("candidate:{number}"), None);
+            let payload = Payload::Candidate { generation: 1, candidate, mid, line: None };
+            assert!(guest.client.send(signal("a", &owner, payload)));
+        }
+        assert!(guest.client.send(ClientMessage::Leave { session: session("a") }));
+        guest.client.close().await;
+        for _ in 0..200 {
+            assert!(matches!(opener.message().await, HubMessage::Signal { .. }));
+        }
+        let left = opener.message().await;
+        let HubMessage::ParticipantLeft { participant, .. } = left else { panic!("{left:?}") };
+        assert_eq!(participant, who);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_no_hub_is_named_as_such() {
+    within(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url: HubUrl = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let mut friend = Friend::start(&url, None);
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+        let reason = friend.down().await;
+        assert!(reason.contains("is no Quintet hub") && reason.contains("404"), "{reason}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_hub_without_tls_is_no_https_hub() {
+    within(async {
+        let hub = hub().await;
+        let url: HubUrl = format!("https://{}", hub.address()).parse().unwrap();
+        let reason = Friend::start(&url, None).down().await;
+        assert!(reason.contains(url.as_str()) && reason.contains("--hub"), "{reason}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_hub_that_falls_silent_is_found_dead_after_three_heartbeats() {
+    within(async {
+        let (listener, url) = listener().await;
+        let mut friend = Friend::start(&url, None);
+        let mut socket = pretend(&listener).await;
+        friend.up().await;
+        let begin = Instant::now();
+        let ping = socket.next().await.unwrap().unwrap();
+        assert_eq!(ping.to_text().unwrap(), r#"{"type":"ping"}"#);
+        let reason = friend.down().await;
+        assert!(reason.contains("silent for 0.3 s"), "{reason}");
+        assert!(begin.elapsed() >= Duration::from_millis(250));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_later_hub_says_is_ignored_and_the_rest_is_passed_on() {
+    within(async {
+        let (listener, url) = listener().await;
+        let mut friend = Friend::start(&url, None);
+        let mut socket = pretend(&listener).await;
+        friend.up().await;
+        for text in [r#"{"type":"weather"}"#, "garbage", r#"{"type":"pong"}"#, r#"{"x":1}"#] {
+            socket.send(Message::text(text)).await.unwrap();
+        }
+        socket.send(Message::text(r#"{"type":"waiting","session":"a"}"#)).await.unwrap();
+        assert_eq!(friend.message().await, HubMessage::Waiting { session: session("a") });
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_hub_that_refuses_is_quoted() {
+    within(async {
+        let (listener, url) = listener().await;
+        let mut friend = Friend::start(&url, None);
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut socket = accept_async(stream).await.unwrap();
+        socket.next().await.unwrap().unwrap();
+        let text = r#"{"type":"error","code":"unsupported","message":"speak version 7"}"#;
+        socket.send(Message::text(text)).await.unwrap();
+        let reason = friend.down().await;
+        assert!(reason.contains("refused") && reason.contains("speak version 7"), "{reason}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_full_queue_is_told_and_nothing_waits() {
+    let (_listener, url) = listener().await;
+    let friend = Friend::start(&url, None);
+    // Nothing is awaited, so the task has no turn.
+    let taken = (0..10_000).take_while(|_| friend.client.send(ClientMessage::Ping)).count();
+    assert_eq!(taken, OUTGOING);
+}
+
+#[tokio::test]
+async fn closing_ends_at_once_while_there_is_no_connection() {
+    within(async {
+        let (_listener, url) = listener().await;
+        let friend = Friend::start(&url, None);
+        friend.client.close().await;
+        let mut events = friend.events;
+        assert_eq!(events.recv().await, None, "the task has ended");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_dropped_client_ends_its_connection() {
+    within(async {
+        let (listener, url) = listener().await;
+        let mut friend = Friend::start(&url, None);
+        let mut socket = pretend(&listener).await;
+        friend.up().await;
+        drop(friend.client);
+        while socket.next().await.is_some_and(|message| message.is_ok()) {}
+        assert_eq!(friend.events.recv().await, None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_reaches_a_hub_on_ipv6() {
+    within(async {
+        let listen = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, 0));
+        let options = HubOptions { listen, next_free_port: false, public: None };
+        // A machine without IPv6 has nothing to prove here.
+        let Ok(hub) = Hub::start(options).await else { return };
+        assert!(crate::signalling::is_quintet_hub(hub.link_base()).await);
+        Friend::start(hub.link_base(), None).up().await;
+    })
+    .await;
+}
+
+#[test]
+fn pauses_double_up_to_four_seconds_and_differ_between_clients() {
+    let mut pauses = Pauses::default();
+    for full_ms in [250, 500, 1000, 2000, 4000, 4000, 4000] {
+        let pause = pauses.next().as_millis();
+        assert!((full_ms * 3 / 4..=full_ms).contains(&pause), "{pause} of {full_ms}");
+    }
+    let first: std::collections::BTreeSet<_> = (0..100).map(|_| Pauses::default().next()).collect();
+    assert!(first.len() > 10, "{first:?}");
+    let mut pauses = Pauses { made: u32::MAX };
+    assert!(pauses.next() <= LONGEST_PAUSE);
+}
+
+/// No test waits longer than this for what must come.
+async fn within<T>(test: impl Future<Output = T>) -> T {
+    timeout(Duration::from_secs(60), test).await.expect("what must come came")
+}
+
+async fn hub() -> Hub {
+    hub_at(SocketAddr::from(([127, 0, 0, 1], 0))).await
+}
+
+/// A hub on that port, once whoever had it has let go of it.
+async fn hub_at(listen: SocketAddr) -> Hub {
+    loop {
+        match Hub::start(HubOptions { listen, next_free_port: false, public: None }).await {
+            Ok(hub) => return hub,
+            Err(HubError::Taken { .. }) => tokio::task::yield_now().await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+async fn listener() -> (TcpListener, HubUrl) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    (listener, url)
+}
+
+/// Says welcome as a hub with a heartbeat of 100 ms does.
+async fn pretend(listener: &TcpListener) -> WebSocketStream<TcpStream> {
+    let (stream, _) = listener.accept().await.unwrap();
+    let mut socket = accept_async(stream).await.unwrap();
+    let hello = socket.next().await.unwrap().unwrap();
+    assert!(hello.to_text().unwrap().starts_with(r#"{"type":"hello","protocol":1"#));
+    let welcome = HubMessage::Welcome {
+        protocol: 1,
+        participant: ParticipantId::from_digest([1; 10]),
+        name: "Guest 1".into(),
+        token: Secret::from_random([1; 16]),
+        heartbeat_ms: 100,
+        link_base: "http://192.168.1.5:7340".into(),
+    };
+    socket.send(Message::text(serde_json::to_string(&welcome).unwrap())).await.unwrap();
+    socket
+}
+
+fn session(id: &str) -> SessionId {
+    SessionId::parse(id).unwrap()
+}
+
+fn open(id: &str, kind: SessionKind) -> ClientMessage {
+    ClientMessage::Open { session: session(id), kind, limit: None, owner_key: None }
+}
+
+fn join(id: &str, wait: bool) -> ClientMessage {
+    ClientMessage::Join { session: session(id), wait }
+}
+
+fn signal(id: &str, to: &ParticipantId, payload: Payload) -> ClientMessage {
+    ClientMessage::Signal { session: session(id), to: to.clone(), payload }
+}
+
+/// A client, and what it tells.
+struct Friend {
+    client: Client,
+    events: mpsc::Receiver<ClientEvent>,
+}
+
+impl Friend {
+    fn start(hub: &HubUrl, token: Option<Secret>) -> Self {
+        let (sender, events) = mpsc::channel(64);
+        let (hub, name, instance) = (hub.clone(), String::new(), Instance::from_random(9));
+        let client = Client::start(ClientOptions { hub, name, instance, token }, sender);
+        Self { client, events }
+    }
+
+    async fn up(&mut self) -> (ParticipantId, Secret) {
+        match self.events.recv().await {
+            Some(ClientEvent::Up { participant, token, .. }) => (participant, token),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn down(&mut self) -> String {
+        loop {
+            match self.events.recv().await {
+                Some(ClientEvent::Down { reason }) => return reason,
+                Some(ClientEvent::Message(_)) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    async fn message(&mut self) -> HubMessage {
+        match self.events.recv().await {
+            Some(ClientEvent::Message(message)) => message,
+            other => panic!("{other:?}"),
+        }
+    }
+}

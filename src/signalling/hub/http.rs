@@ -1,0 +1,249 @@
+//! What the port answers to requests: the way to the rooms, and pages for people.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    HeaderMap, Method, Request, Response, StatusCode,
+    body::Incoming,
+    header::{self, HeaderValue},
+    upgrade::OnUpgrade,
+};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use crate::model::{HubUrl, PROTOCOL, SessionId};
+
+/// What is answered.
+type Answer = Response<Full<Bytes>>;
+
+/// What a page may load and do: its own style, nothing else.
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
+
+/// Answers a request; with the connection's upgrade if it becomes a link.
+///
+/// The path's end counts, so that a proxy may put the hub under a prefix.
+pub(super) fn respond(
+    mut request: Request<Incoming>,
+    link_base: &HubUrl,
+) -> (Answer, Option<OnUpgrade>) {
+    if request.method() != Method::GET {
+        let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "this hub answers GET only");
+        answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
+        return (answer, None);
+    }
+    if !request.uri().path().ends_with("/signal") {
+        return (page(request.uri().path(), link_base), None);
+    }
+    match accept_key(request.headers()) {
+        Some(key) => {
+            let upgrade = hyper::upgrade::on(&mut request);
+            (switching(&key), Some(upgrade))
+        }
+        None => (upgrade_required(), None),
+    }
+}
+
+/// The answer to everybody while the hub has no room.
+pub(super) fn too_many() -> Answer {
+    let text = "this hub has too many connections, or too many from your address; try again later";
+    let mut answer = plain(StatusCode::SERVICE_UNAVAILABLE, text);
+    answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    answer
+}
+
+/// What a browser sees at a path.
+fn page(path: &str, link_base: &HubUrl) -> Answer {
+    // A link with a slash at its end is one as well, unless nothing is left of the id.
+    let trimmed = path.strip_suffix('/').unwrap_or(path);
+    if let Some((_, id)) = trimmed.rsplit_once("/s/").filter(|(_, id)| !id.contains('/')) {
+        return match SessionId::parse(id) {
+            Ok(session) => session_page(&session, link_base),
+            Err(_) => no_session_page(),
+        };
+    }
+    if trimmed.ends_with("/s") {
+        return no_session_page();
+    }
+    if path.ends_with('/') {
+        let text = format!(r#"{{"quintet":{{"protocol":{PROTOCOL}}}}}"#);
+        return answer(StatusCode::OK, "application/json", text);
+    }
+    plain(StatusCode::NOT_FOUND, "there is nothing here; this is a Quintet hub")
+}
+
+/// The same for every id: whether such a session is open is nobody's business.
+fn session_page(session: &SessionId, link_base: &HubUrl) -> Answer {
+    let link = escape(&link_base.link(session).to_string());
+    html(
+        StatusCode::OK,
+        &format!(
+            "<h1>A Quintet session</h1>\n\
+             <p>This address is the link of a live session. Join it with the program Quintet:</p>\n\
+             <pre>quintet join {link}</pre>\n\
+             <p>Whoever has this link can join. The session may not be open yet, or not any more; \
+             the program waits for it.</p>"
+        ),
+    )
+}
+
+fn no_session_page() -> Answer {
+    html(
+        StatusCode::NOT_FOUND,
+        "<h1>Not a link of a session</h1>\n\
+         <p>The link of a Quintet session ends in <code>/s/</code> and the id of the session: up \
+         to 64 letters, digits, <code>-</code>, <code>_</code> and <code>.</code></p>\n\
+         <p>Ask for the link again; perhaps it was cut or changed on its way.</p>",
+    )
+}
+
+fn html(status: StatusCode, body: &str) -> Answer {
+    let text = format!(
+        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width\">\n<title>Quintet</title>\n\
+         <style>body {{ font-family: sans-serif; max-width: 40em; margin: 3em auto; \
+         padding: 0 1em }} pre {{ overflow-x: auto; padding: 1em; border: 1px solid }}</style>\n\
+         {body}\n</html>\n"
+    );
+    let mut answer = answer(status, "text/html; charset=utf-8", text);
+    let policy = HeaderValue::from_static(PAGE_POLICY);
+    answer.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+    answer
+}
+
+fn plain(status: StatusCode, text: &str) -> Answer {
+    answer(status, "text/plain; charset=utf-8", format!("{text}\n"))
+}
+
+fn answer(status: StatusCode, kind: &'static str, text: String) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(text)));
+    *answer.status_mut() = status;
+    for (name, value) in [
+        (header::CONTENT_TYPE, kind),
+        (header::CACHE_CONTROL, "no-store"),
+        // One request a connection: an idle one would take a link's place.
+        (header::CONNECTION, "close"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        // The path is an invitation: it is not passed on to other sites.
+        (header::REFERRER_POLICY, "no-referrer"),
+    ] {
+        answer.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    answer
+}
+
+/// The key that accepts a WebSocket handshake (RFC 6455, section 4.2.1); `None` if it is none.
+fn accept_key(headers: &HeaderMap) -> Option<String> {
+    let has =
+        |name: header::HeaderName, wanted: &str| {
+            headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).any(|value| {
+                value.split(',').any(|token| token.trim().eq_ignore_ascii_case(wanted))
+            })
+        };
+    let key = headers.get(header::SEC_WEBSOCKET_KEY)?;
+    let is_asked = has(header::CONNECTION, "upgrade")
+        && has(header::UPGRADE, "websocket")
+        && has(header::SEC_WEBSOCKET_VERSION, "13")
+        // 16 bytes in base 64.
+        && key.len() == 24;
+    is_asked.then(|| derive_accept_key(key.as_bytes()))
+}
+
+fn switching(key: &str) -> Answer {
+    let mut answer = Response::new(Full::default());
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = answer.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    let key = HeaderValue::from_str(key).expect("base 64 is a header's value");
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, key);
+    answer
+}
+
+fn upgrade_required() -> Answer {
+    let text = "this is where Quintet's WebSocket connections begin (RFC 6455, version 13)";
+    let mut answer = plain(StatusCode::UPGRADE_REQUIRED, text);
+    let headers = answer.headers_mut();
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close, Upgrade"));
+    headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    answer
+}
+
+/// The text with what HTML would take for its own replaced.
+fn escape(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            '\'' => safe.push_str("&#39;"),
+            c => safe.push(c),
+        }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    async fn text(answer: Answer) -> (u16, String) {
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    fn base() -> HubUrl {
+        "http://192.168.1.5:7340/x'&y".parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_sessions_page_shows_the_command_and_escapes_it() {
+        let (status, page) = text(page("/s/town-hall", &base())).await;
+        assert_eq!(status, 200);
+        let command = "quintet join http://192.168.1.5:7340/x&#39;&amp;y/s/town-hall<";
+        assert!(page.contains(command), "{page}");
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_path_counts() {
+        for path in ["/s/a", "/s/a/", "/quintet/s/a", "/x/y/s/a", "/s/s/s/s"] {
+            assert_eq!(text(page(path, &base())).await.0, 200, "{path}");
+        }
+        for path in ["/s/", "/s", "/x/s/", "/s/-a", "/s/%3Cb%3E", "/s/a/b", "/favicon.ico"] {
+            let (status, page) = text(page(path, &base())).await;
+            assert_eq!(status, 404, "{path}");
+            assert!(!page.contains("%3C") && !page.contains("-a"), "nothing is echoed: {page}");
+        }
+        for path in ["/", "/quintet/"] {
+            let (status, page) = text(page(path, &base())).await;
+            assert_eq!((status, page.as_str()), (200, r#"{"quintet":{"protocol":1}}"#));
+        }
+    }
+
+    #[test]
+    fn what_html_takes_for_its_own_is_replaced() {
+        assert_eq!(escape("<a b=\"c\" d='e'>&"), "&lt;a b=&quot;c&quot; d=&#39;e&#39;&gt;&amp;");
+    }
+
+    #[test]
+    fn a_handshake_is_accepted_as_the_standard_says() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            (header::CONNECTION, "keep-alive, Upgrade"),
+            (header::UPGRADE, "WebSocket"),
+            (header::SEC_WEBSOCKET_VERSION, "13"),
+            (header::SEC_WEBSOCKET_KEY, "dGhlIHNhbXBsZSBub25jZQ=="),
+        ] {
+            assert_eq!(accept_key(&headers), None);
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        // The example of RFC 6455, section 1.3.
+        assert_eq!(accept_key(&headers).as_deref(), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+        headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("12"));
+        assert_eq!(accept_key(&headers), None);
+    }
+}

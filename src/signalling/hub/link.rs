@@ -1,0 +1,339 @@
+//! One WebSocket link of the hub, from hello to its end.
+
+use std::{net::IpAddr, time::Duration};
+
+use futures_util::{
+    SinkExt, StreamExt,
+    stream::{SplitSink, SplitStream},
+};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use sha2::{Digest, Sha256};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::oneshot,
+    time::{sleep, timeout},
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        self, Message, Utf8Bytes,
+        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
+    },
+};
+use tracing::debug;
+
+use super::{
+    desk::{Echo, Inbox, Outbox, Word, fresh_secret, outbox},
+    limits::Bucket,
+    listener::Site,
+    wire::{self, Unreadable},
+};
+use crate::{
+    model::{ClientMessage, MAX_MESSAGE_BYTES, MAX_SDP_BYTES, ParticipantId, Secret, SessionId},
+    signalling::rooms::{LinkId, RoomsInput},
+};
+
+/// How long a client may take to say hello.
+const HELLO_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How many messages that cannot be read are answered before the link is closed: a client that
+/// makes a mistake learns of it, one that makes nothing else is sent away.
+const MAX_MISTAKES: u32 = 10;
+
+/// How long one message may take to be taken by a client.
+const WRITE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a closed link is kept so that its last words arrive.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How much is read and thrown away meanwhile: closing over unread bytes resets the connection,
+/// and the last words with it.
+const CLOSE_READS: usize = 4 * 1024 * 1024;
+
+/// Buffers of a link, in bytes: most messages are small, and there may be thousands of links.
+const BUFFER: usize = 4 * 1024;
+
+/// The most bytes that wait inside a socket's writer: a few of the largest messages.
+const WRITE_BUFFER: usize = 8 * MAX_SDP_BYTES;
+
+type Socket = WebSocketStream<TokioIo<Upgraded>>;
+
+/// Why a link ended.
+#[derive(Debug)]
+enum End {
+    /// Its client closed it, or the network broke.
+    Gone,
+    /// The rooms have no more to say to it.
+    Dismissed,
+    /// Its client did not keep to the protocol, and was told so.
+    Expelled(CloseCode),
+    /// Its client does not take what it is sent.
+    Stuck,
+}
+
+/// Runs a link to its end.
+pub(super) async fn run(io: TokioIo<Upgraded>, id: (LinkId, IpAddr), site: &Site) {
+    let config = WebSocketConfig::default()
+        .read_buffer_size(BUFFER)
+        .write_buffer_size(BUFFER)
+        .max_write_buffer_size(WRITE_BUFFER)
+        .max_message_size(Some(MAX_MESSAGE_BYTES))
+        .max_frame_size(Some(MAX_MESSAGE_BYTES));
+    let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
+    let (mut sink, stream) = socket.split();
+    let (outbox, mut inbox) = outbox();
+    let (link, source) = id;
+    let bucket = Bucket::words(site.clock.now());
+    let mut reader = Reader { link, source, site, stream, bucket };
+    let end = tokio::select! {
+        end = reader.read(outbox) => end,
+        end = write(&mut sink, &mut inbox) => end,
+    };
+    // The rooms ignore it if they have let go of the link already, or never knew it.
+    let _ = site.inputs.send((link, Word::Gone)).await;
+    debug!(link = link.0, ?end, "link ended");
+    if let Ok(socket) = sink.reunite(reader.stream)
+        && timeout(CLOSE_PATIENCE, close(socket, inbox, end)).await.is_err()
+    {
+        debug!(link = link.0, "link closed without a farewell");
+    }
+}
+
+/// What is said by the client.
+struct Reader<'a> {
+    link: LinkId,
+    source: IpAddr,
+    site: &'a Site,
+    stream: SplitStream<Socket>,
+    bucket: Bucket,
+}
+
+/// Why there is no text from a client: `None` if it is gone, else what it did instead.
+type NoText = Option<Expulsion>;
+
+/// What a client did that ends its link.
+struct Expulsion {
+    code: CloseCode,
+    why: Unreadable,
+}
+
+impl Reader<'_> {
+    async fn read(&mut self, outbox: Outbox) -> End {
+        let hello = match timeout(HELLO_PATIENCE, self.hello()).await {
+            Ok(Ok(hello)) => hello,
+            Ok(Err(end)) => return expel(&outbox, end),
+            Err(_) => {
+                let seconds = HELLO_PATIENCE.as_secs();
+                let text = format!("hello did not come within {seconds} seconds");
+                return expel(&outbox, Some(Expulsion::policy(Unreadable::bad(&text))));
+            }
+        };
+        // The rooms alone keep the way to the client: when they let go of it, the link ends.
+        let echo = outbox.echo();
+        if self.tell(Word::Arrived { source: self.source, outbox, hello }).await.is_err() {
+            return End::Gone;
+        }
+        self.listen(&echo).await
+    }
+
+    /// The first message, which must be a hello.
+    async fn hello(&mut self) -> Result<RoomsInput, NoText> {
+        let text = self.text().await?;
+        match wire::read(&text).map_err(|why| Some(Expulsion::policy(why)))? {
+            ClientMessage::Hello { name, instance, token, .. } => {
+                let token = token.unwrap_or_else(fresh_secret);
+                let (link, participant) = (self.link, participant(&token));
+                let link_base = self.site.link_base.to_string();
+                Ok(RoomsInput::Hello { link, participant, token, name, instance, link_base })
+            }
+            ClientMessage::Open { .. }
+            | ClientMessage::Join { .. }
+            | ClientMessage::Leave { .. }
+            | ClientMessage::Close { .. }
+            | ClientMessage::Eject { .. }
+            | ClientMessage::Signal { .. }
+            | ClientMessage::Ping => {
+                let why = Unreadable::bad("the first message of a connection must be hello");
+                Err(Some(Expulsion::policy(why)))
+            }
+        }
+    }
+
+    /// All further messages.
+    async fn listen(&mut self, echo: &Echo) -> End {
+        let mut mistakes = 0;
+        loop {
+            let text = match self.text().await {
+                Ok(text) => text,
+                Err(end) => return echo.outbox().map_or(End::Dismissed, |out| expel(&out, end)),
+            };
+            let wrong = match self.pass_on(wire::read(&text)).await {
+                Ok(None) => continue,
+                Ok(Some(wrong)) => wrong,
+                Err(_) => return End::Gone,
+            };
+            let Some(outbox) = echo.outbox() else { return End::Dismissed };
+            mistakes += u32::from(wrong.is_mistake());
+            if mistakes >= MAX_MISTAKES {
+                return expel(&outbox, Some(Expulsion::policy(wrong)));
+            }
+            if !outbox.put(&wrong.answer()) {
+                return End::Stuck;
+            }
+        }
+    }
+
+    /// Tells the rooms what was said; returns what is to be answered if it is not for them.
+    async fn pass_on(
+        &self,
+        said: Result<ClientMessage, Unreadable>,
+    ) -> Result<Option<Unreadable>, HubGone> {
+        let message = match said {
+            Ok(message) => message,
+            Err(wrong) => return self.tell(Word::Mumbled).await.map(|()| Some(wrong)),
+        };
+        if let Some(session) = entered(&message) {
+            let (answer, wait) = oneshot::channel();
+            self.tell(Word::Entering(answer)).await?;
+            match wait.await.map_err(|_| HubGone)? {
+                Some(wait) => pause(wait).await,
+                None => return Ok(Some(Unreadable::too_soon(session.clone()))),
+            }
+        }
+        self.tell(Word::Said(message)).await.map(|()| None)
+    }
+
+    /// The next text. A client that talks too fast is read more slowly: it loses nothing, and
+    /// its own queue grows, not the hub's.
+    async fn text(&mut self) -> Result<Utf8Bytes, NoText> {
+        loop {
+            let wait = self.bucket.take(Duration::MAX, self.site.clock.now());
+            pause(wait.unwrap_or_default()).await;
+            match self.stream.next().await {
+                Some(Ok(Message::Text(text))) => return Ok(text),
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+                Some(Ok(Message::Binary(_))) => {
+                    let why = Unreadable::bad("messages are JSON in text frames, not binary ones");
+                    return Err(Some(Expulsion { code: CloseCode::Unsupported, why }));
+                }
+                Some(Ok(Message::Close(_))) | None => return Err(None),
+                Some(Err(error)) => return Err(Expulsion::of(&error)),
+            }
+        }
+    }
+
+    async fn tell(&self, word: Word) -> Result<(), HubGone> {
+        self.site.inputs.send((self.link, word)).await.map_err(|_| HubGone)
+    }
+}
+
+/// Waits, if there is anything to wait for: a timer's tick is a millisecond late.
+async fn pause(wait: Duration) {
+    if !wait.is_zero() {
+        sleep(wait).await;
+    }
+}
+
+/// The rooms are no more.
+struct HubGone;
+
+/// The session that a message asks to get into.
+fn entered(message: &ClientMessage) -> Option<&SessionId> {
+    match message {
+        ClientMessage::Open { session, .. } | ClientMessage::Join { session, .. } => Some(session),
+        ClientMessage::Hello { .. }
+        | ClientMessage::Leave { .. }
+        | ClientMessage::Close { .. }
+        | ClientMessage::Eject { .. }
+        | ClientMessage::Signal { .. }
+        | ClientMessage::Ping => None,
+    }
+}
+
+impl Expulsion {
+    fn policy(why: Unreadable) -> Self {
+        Self { code: CloseCode::Policy, why }
+    }
+
+    /// What the client did, if the socket failed by its doing.
+    fn of(error: &tungstenite::Error) -> NoText {
+        if matches!(error, tungstenite::Error::Capacity(_)) {
+            let text = format!("a message has at most {MAX_MESSAGE_BYTES} bytes");
+            return Some(Self { code: CloseCode::Size, why: Unreadable::bad(&text) });
+        }
+        // Of the library's many kinds of failure, the others leave nobody to speak to.
+        let is_text = matches!(error, tungstenite::Error::Utf8(_));
+        let why = Unreadable::bad("text frames carry UTF-8");
+        is_text.then_some(Self { code: CloseCode::Invalid, why })
+    }
+}
+
+/// Tells a client why its link ends, if it is there to hear it.
+fn expel(outbox: &Outbox, end: NoText) -> End {
+    let Some(Expulsion { code, why }) = end else { return End::Gone };
+    // If it does not fit, the link ends all the same.
+    outbox.put(&why.answer());
+    End::Expelled(code)
+}
+
+/// Whose token that is: the first 80 bits of the SHA-256 of its text.
+fn participant(token: &Secret) -> ParticipantId {
+    let digest = Sha256::digest(token.expose());
+    let mut bytes = [0; 10];
+    bytes.copy_from_slice(&digest[..10]);
+    ParticipantId::from_digest(bytes)
+}
+
+/// Sends what the client is told, until there is no more or it does not take it.
+async fn write(sink: &mut SplitSink<Socket, Message>, inbox: &mut Inbox) -> End {
+    while let Some(text) = inbox.take().await {
+        match timeout(WRITE_PATIENCE, sink.send(Message::Text(text))).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return End::Gone,
+            Err(_) => return End::Stuck,
+        }
+    }
+    End::Dismissed
+}
+
+/// Says the last words, closes, and lets them arrive.
+async fn close(mut socket: Socket, mut inbox: Inbox, end: End) {
+    let code = match end {
+        End::Gone | End::Dismissed => CloseCode::Normal,
+        End::Expelled(code) => code,
+        End::Stuck => return,
+    };
+    while let Some(text) = inbox.take_now() {
+        if socket.feed(Message::Text(text)).await.is_err() {
+            return;
+        }
+    }
+    let farewell = CloseFrame { code, reason: Utf8Bytes::default() };
+    // A client that has closed already makes this fail, and needs no more.
+    let _ = socket.close(Some(farewell)).await;
+    let raw = socket.get_mut();
+    if raw.shutdown().await.is_err() {
+        return;
+    }
+    let (mut bytes, mut thrown) = ([0; BUFFER], 0);
+    while thrown < CLOSE_READS {
+        match raw.read(&mut bytes).await {
+            Ok(0) | Err(_) => return,
+            Ok(count) => thrown += count,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_participant_is_the_digest_of_its_token() {
+        let token = Secret::from_random([0xab; 16]);
+        // sha256("abab…") begins with 80 bits that are known from elsewhere.
+        assert_eq!(participant(&token).as_str(), "tbwzn7csqcrb5dkz");
+        assert_ne!(participant(&token), participant(&Secret::from_random([0xac; 16])));
+    }
+}

@@ -1,0 +1,232 @@
+//! The hub: one HTTP port, whose `/signal` turns into WebSocket links to the rooms.
+
+mod address;
+mod desk;
+mod http;
+mod limits;
+mod link;
+mod listener;
+mod probe;
+mod wire;
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, sync::Notify, task::JoinHandle, time::timeout};
+use tracing::{debug, info};
+
+use crate::model::HubUrl;
+
+use limits::Links;
+
+pub use probe::is_quintet_hub;
+
+/// The port that a hub listens on unless told otherwise, and where one is looked for.
+pub const DEFAULT_PORT: u16 = 7340;
+
+/// How many ports after the wanted one are tried: more than anybody runs programs of one kind.
+const NEXT_PORTS: u16 = 20;
+
+/// How long the links of a closing hub may take: their own patience and some more.
+const CLOSING: Duration = Duration::from_millis(1500);
+
+/// Where a hub listens, and what it calls itself.
+#[derive(Clone, Debug)]
+pub struct HubOptions {
+    /// The address and port; port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// Whether to try up to 20 following ports if that one is taken.
+    pub next_free_port: bool,
+    /// What links carry, if the hub is reached by another address than it can know (behind a
+    /// proxy, under a name).
+    pub public: Option<HubUrl>,
+}
+
+/// A running hub. Dropping it closes its port and all its links.
+///
+/// It runs in tasks of the tokio runtime that it was started in. A client that is too slow, too
+/// talkative or not a client at all costs at most what `PROTOCOL.md` ("Limits") says, and is
+/// closed; others do not notice.
+#[derive(Debug)]
+pub struct Hub {
+    address: SocketAddr,
+    link_base: HubUrl,
+    /// Tells the desk to let go of all links.
+    closing: Arc<Notify>,
+    desk: JoinHandle<()>,
+    listener: JoinHandle<()>,
+}
+
+impl Hub {
+    /// Opens the port and begins to serve.
+    ///
+    /// # Errors
+    /// [`HubError`] names the address and the way out.
+    pub async fn start(options: HubOptions) -> Result<Self, HubError> {
+        Self::start_within(options, Links::default()).await
+    }
+
+    async fn start_within(options: HubOptions, limits: Links) -> Result<Self, HubError> {
+        let listener = listen(&options).await?;
+        let address = listener
+            .local_addr()
+            .map_err(|source| HubError::Listen { address: options.listen, source })?;
+        let link_base = match options.public {
+            Some(public) => public,
+            None => address::reachable(address),
+        };
+        info!(port = address.port(), "hub listening");
+        let (desk, inputs) = desk::Desk::new();
+        let (base, clock) = (link_base.clone(), desk.clock());
+        let site = listener::Site { link_base: base, limits, clock, inputs };
+        let closing = Arc::new(Notify::new());
+        let desk = tokio::spawn(desk.run(Arc::clone(&closing)));
+        let listener = tokio::spawn(listener::accept(listener, site.into()));
+        Ok(Self { address, link_base, closing, desk, listener })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What links of its sessions start with.
+    pub fn link_base(&self) -> &HubUrl {
+        &self.link_base
+    }
+
+    /// Closes the port, lets every link send what it was told, and closes them; takes at most a
+    /// second and a half.
+    pub async fn close(mut self) {
+        self.listener.abort();
+        self.closing.notify_one();
+        if timeout(CLOSING, &mut self.desk).await.is_err() {
+            debug!("some links did not take their last words in time");
+        }
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        self.desk.abort();
+        self.listener.abort();
+    }
+}
+
+/// Why a hub could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum HubError {
+    /// Another program has the port.
+    #[error(
+        "port {} is in use on {}; choose another with --listen, or use the hub that runs there \
+         with --hub", address.port(), address.ip()
+    )]
+    Taken {
+        /// The wanted address.
+        address: SocketAddr,
+    },
+    /// Other programs have the port and all those after it that were tried.
+    #[error(
+        "the ports {} to {last} are all in use on {}; choose another with --listen",
+        address.port(), address.ip()
+    )]
+    AllTaken {
+        /// The wanted address.
+        address: SocketAddr,
+        /// The last port that was tried.
+        last: u16,
+    },
+    /// The system does not let the program listen there.
+    #[error("cannot listen on {address}: {source}; choose another address with --listen")]
+    Listen {
+        /// The wanted address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Takes the wanted port, or the next free one if that is wanted.
+async fn listen(options: &HubOptions) -> Result<TcpListener, HubError> {
+    let wanted = options.listen;
+    let may_move = options.next_free_port && wanted.port() != 0;
+    let last = if may_move { wanted.port().saturating_add(NEXT_PORTS) } else { wanted.port() };
+    for port in wanted.port()..=last {
+        let address = SocketAddr::new(wanted.ip(), port);
+        match TcpListener::bind(address).await {
+            Ok(listener) => return Ok(listener),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            Err(source) => return Err(HubError::Listen { address, source }),
+        }
+    }
+    Err(match may_move {
+        true => HubError::AllTaken { address: wanted, last },
+        false => HubError::Taken { address: wanted },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::{
+        model::Instance,
+        signalling::{Client, ClientEvent, ClientOptions},
+    };
+
+    fn options(listen: SocketAddr, next_free_port: bool) -> HubOptions {
+        HubOptions { listen, next_free_port, public: None }
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_an_error_or_gives_way_to_the_next_free_one() {
+        let first = Hub::start(options("127.0.0.1:0".parse().unwrap(), false)).await.unwrap();
+        let taken = Hub::start(options(first.address(), false)).await.unwrap_err();
+        assert!(matches!(taken, HubError::Taken { address } if address == first.address()));
+        assert!(taken.to_string().contains("--listen"), "{taken}");
+        let next = Hub::start(options(first.address(), true)).await.unwrap();
+        let ports = first.address().port() + 1..=first.address().port() + NEXT_PORTS;
+        assert!(ports.contains(&next.address().port()), "{}", next.address());
+    }
+
+    #[tokio::test]
+    async fn who_comes_when_the_hub_is_full_is_told_so_and_let_in_when_there_is_room() {
+        let listen = "127.0.0.1:0".parse().unwrap();
+        let limits = Links { all: 2, per_source: 2 };
+        let hub = Hub::start_within(options(listen, false), limits).await.unwrap();
+        let (events, mut happens) = mpsc::channel(16);
+        let start = |run| {
+            let (hub, instance) = (hub.link_base().clone(), Instance::from_random(run));
+            let options = ClientOptions { hub, name: String::new(), instance, token: None };
+            Client::start(options, events.clone())
+        };
+        let first = start(1);
+        assert!(matches!(happens.recv().await, Some(ClientEvent::Up { .. })));
+        let _second = start(2);
+        assert!(matches!(happens.recv().await, Some(ClientEvent::Up { .. })));
+        let _third = start(3);
+        let Some(ClientEvent::Down { reason }) = happens.recv().await else {
+            panic!("the hub is full");
+        };
+        assert!(reason.contains("too many connections"), "{reason}");
+        first.close().await;
+        assert!(matches!(happens.recv().await, Some(ClientEvent::Up { .. })));
+    }
+
+    #[tokio::test]
+    async fn an_address_of_another_machine_is_named_in_the_error() {
+        let error = Hub::start(options("192.0.2.1:0".parse().unwrap(), true)).await.unwrap_err();
+        assert!(matches!(error, HubError::Listen { .. }));
+        assert!(error.to_string().contains("192.0.2.1"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn the_address_given_for_links_is_what_links_carry() {
+        let public: HubUrl = "https://hub.example/quintet".parse().unwrap();
+        let listen = "127.0.0.1:0".parse().unwrap();
+        let given = HubOptions { listen, next_free_port: false, public: Some(public.clone()) };
+        assert_eq!(Hub::start(given).await.unwrap().link_base(), &public);
+        let own = Hub::start(options(listen, false)).await.unwrap();
+        assert_eq!(own.link_base().as_str(), format!("http://{}", own.address()));
+    }
+}

@@ -1,0 +1,105 @@
+//! Whether a Quintet hub answers somewhere.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{Request, body::Incoming, client::conn::http1, header};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::{net::TcpStream, time::timeout};
+use url::Url;
+
+use crate::model::{HubUrl, PROTOCOL};
+
+/// How long a hub on this machine may take to answer: the program waits for it at its start.
+const NEAR_PATIENCE: Duration = Duration::from_millis(500);
+
+/// How long a hub elsewhere may take.
+const FAR_PATIENCE: Duration = Duration::from_secs(3);
+
+/// The longest answer that is read, in bytes; a hub's has 28.
+const MAX_ANSWER: usize = 1024;
+
+/// Whether a hub that speaks this program's version of the protocol answers there.
+///
+/// Takes at most half a second on a loopback address, 3 s elsewhere. Asks without TLS, so the
+/// answer is `false` for an `https` address: a hub on one's own machine has none.
+pub async fn is_quintet_hub(url: &HubUrl) -> bool {
+    let patience = if url.is_loopback() { NEAR_PATIENCE } else { FAR_PATIENCE };
+    matches!(timeout(patience, ask(url)).await, Ok(Some(version)) if version == u64::from(PROTOCOL))
+}
+
+/// The version of the protocol that the hub there speaks; `None` if there is none.
+async fn ask(url: &HubUrl) -> Option<u64> {
+    let url = Url::parse(url.as_str()).ok().filter(|url| url.scheme() == "http")?;
+    let (host, port) = (url.host_str()?, url.port_or_known_default()?);
+    // An IPv6 address stands in brackets in a URL, and without them elsewhere.
+    let name = host.trim_matches(['[', ']']);
+    let stream = TcpStream::connect((name, port)).await.ok()?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
+    let request = Request::get(format!("{}/", url.path().trim_end_matches('/')))
+        .header(header::HOST, format!("{host}:{port}"))
+        .body(Empty::<Bytes>::new())
+        .ok()?;
+    let exchange = async {
+        let response = sender.send_request(request).await.ok()?;
+        read(response.into_body()).await
+    };
+    let (version, _) = tokio::join!(exchange, connection);
+    version
+}
+
+async fn read(body: Incoming) -> Option<u64> {
+    let bytes = Limited::new(body, MAX_ANSWER).collect().await.ok()?.to_bytes();
+    let answer: Value = serde_json::from_slice(&bytes).ok()?;
+    answer.get("quintet")?.get("protocol")?.as_u64()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncWriteExt, net::TcpListener};
+
+    use super::*;
+    use crate::signalling::{Hub, HubOptions};
+
+    #[tokio::test]
+    async fn a_hub_is_recognised_and_nothing_else_is() {
+        let listen = "127.0.0.1:0".parse().unwrap();
+        let options = HubOptions { listen, next_free_port: false, public: None };
+        let hub = Hub::start(options).await.unwrap();
+        assert!(is_quintet_hub(hub.link_base()).await);
+        let prefixed: HubUrl = format!("{}/quintet", hub.link_base()).parse().unwrap();
+        assert!(is_quintet_hub(&prefixed).await);
+        let tls: HubUrl = format!("https://{}", hub.address()).parse().unwrap();
+        assert!(!is_quintet_hub(&tls).await);
+        let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url: HubUrl = format!("http://{}", free.local_addr().unwrap()).parse().unwrap();
+        drop(free);
+        assert!(!is_quintet_hub(&url).await, "nobody there");
+    }
+
+    #[tokio::test]
+    async fn another_server_and_another_version_are_no_hub() {
+        for body in ["{\"quintet\":{\"protocol\":2}}", "{}", "<html>", &" ".repeat(2000)] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url: HubUrl = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+            let serve = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+                stream.write_all((head + body).as_bytes()).await.unwrap();
+                stream.shutdown().await.unwrap();
+                stream
+            };
+            let (is_hub, _stream) = tokio::join!(is_quintet_hub(&url), serve);
+            assert!(!is_hub, "{body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_says_nothing_is_given_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url: HubUrl = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        assert!(!is_quintet_hub(&url).await);
+    }
+}

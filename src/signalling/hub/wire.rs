@@ -1,0 +1,236 @@
+//! Text from a client into the protocol's words, or into an error that says what is wrong.
+
+use serde_json::Value;
+
+use crate::model::{ClientMessage, ErrorCode, HubMessage, PROTOCOL, Secret, SessionId};
+
+/// The deepest nesting of a message: the protocol needs four levels, and depth costs stack.
+const MAX_DEPTH: usize = 16;
+
+/// The most characters of a client's text, or of a parser's remark on it, in an error.
+const MAX_QUOTE: usize = 120;
+
+/// The types of the messages that a client sends.
+const TYPES: [&str; 8] = ["hello", "open", "join", "leave", "close", "eject", "signal", "ping"];
+
+/// Why a text is no message for the rooms.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Unreadable {
+    code: ErrorCode,
+    text: String,
+    session: Option<SessionId>,
+}
+
+/// Reads a message. A token in `hello` that is none is read as no token.
+pub(super) fn read(text: &str) -> Result<ClientMessage, Unreadable> {
+    check_depth(text)?;
+    let mut value: Value = serde_json::from_str(text)
+        .map_err(|error| bad(format!("this is not JSON: {error}"), None))?;
+    let session = value.get("session").and_then(Value::as_str);
+    let session = session.and_then(|id| SessionId::parse(id).ok());
+    let Some(kind) = value.get("type").and_then(Value::as_str) else {
+        let text = "a message is a JSON object with a text called `type`";
+        return Err(bad(text.to_owned(), session));
+    };
+    if !TYPES.contains(&kind) {
+        let text = format!("this hub does not know messages of the type {:?}", quote(kind));
+        return Err(Unreadable { code: ErrorCode::Unsupported, text, session });
+    }
+    if kind == "hello" {
+        check_version(&value)?;
+        drop_bad_token(&mut value);
+    }
+    let kind = kind_of(&value);
+    serde_json::from_value(value)
+        .map_err(|error| bad(format!("{kind} is not complete: {error}"), session))
+}
+
+impl Unreadable {
+    /// A text that is not a message at all.
+    pub(super) fn bad(text: &str) -> Self {
+        bad(text.to_owned(), None)
+    }
+
+    /// A join or open that comes too soon after others of the same address.
+    pub(super) fn too_soon(session: SessionId) -> Self {
+        let text = "too many sessions are opened or joined from your address; try again later";
+        Self { code: ErrorCode::TooMany, text: text.to_owned(), session: Some(session) }
+    }
+
+    /// Whether the sender makes mistakes, rather than being of another version.
+    pub(super) fn is_mistake(&self) -> bool {
+        self.code == ErrorCode::BadMessage
+    }
+
+    /// What the sender is told.
+    pub(super) fn answer(self) -> HubMessage {
+        let (code, message, session) = (self.code, quote(&self.text), self.session);
+        HubMessage::Error { code, message, session }
+    }
+}
+
+fn bad(text: String, session: Option<SessionId>) -> Unreadable {
+    Unreadable { code: ErrorCode::BadMessage, text, session }
+}
+
+fn kind_of(value: &Value) -> String {
+    value.get("type").and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+/// A version of another number is told apart from a hello that is wrong: it may look different.
+fn check_version(hello: &Value) -> Result<(), Unreadable> {
+    let version = hello.get("protocol");
+    if version.is_none_or(|version| version.as_u64() == Some(u64::from(PROTOCOL))) {
+        return Ok(());
+    }
+    let text = format!(
+        "this hub speaks version {PROTOCOL} of the protocol; use a program that does, or another \
+         hub"
+    );
+    Err(Unreadable { code: ErrorCode::Unsupported, text, session: None })
+}
+
+fn drop_bad_token(hello: &mut Value) {
+    let Some(fields) = hello.as_object_mut() else { return };
+    let is_good = |token: &Value| {
+        token.as_str().is_some_and(|token| Secret::try_from(token.to_owned()).is_ok())
+    };
+    if fields.get("token").is_some_and(|token| !is_good(token)) {
+        fields.remove("token");
+    }
+}
+
+/// Looks at nesting before anything is built of it.
+fn check_depth(text: &str) -> Result<(), Unreadable> {
+    let (mut depth, mut in_string, mut is_escaped) = (0_usize, false, false);
+    for (at, byte) in text.bytes().enumerate() {
+        if in_string {
+            in_string = is_escaped || byte != b'"';
+            is_escaped = !is_escaped && byte == b'\\';
+            continue;
+        }
+        match byte {
+            b'"' => in_string = true,
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            let text = format!("JSON is nested {MAX_DEPTH} deep at most; byte {at} goes deeper");
+            return Err(bad(text, None));
+        }
+    }
+    Ok(())
+}
+
+fn quote(text: &str) -> String {
+    match text.char_indices().nth(MAX_QUOTE) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Instance;
+
+    fn error(text: &str) -> (ErrorCode, String) {
+        let error = read(text).unwrap_err();
+        (error.code, error.text)
+    }
+
+    #[test]
+    fn every_type_of_message_is_on_the_list() {
+        for kind in TYPES {
+            let text = format!(r#"{{"type":"{kind}"}}"#);
+            let said = serde_json::from_str::<ClientMessage>(&text).map_err(|e| e.to_string());
+            assert!(said.as_ref().map_or_else(|e| !e.contains("variant"), |_| true), "{said:?}");
+        }
+        let unknown = serde_json::from_str::<ClientMessage>(r#"{"type":"x"}"#).unwrap_err();
+        let listed = unknown.to_string().matches('`').count() / 2 - 1;
+        assert_eq!(listed, TYPES.len(), "{unknown}");
+    }
+
+    #[test]
+    fn text_that_is_not_json_is_told_where_it_goes_wrong() {
+        let (code, text) = error("{\"type\":\n  ping}");
+        assert_eq!(code, ErrorCode::BadMessage);
+        assert!(text.contains("line 2 column 3"), "{text}");
+    }
+
+    #[test]
+    fn a_message_without_a_field_is_told_which() {
+        let (code, text) = error(r#"{"type":"join"}"#);
+        assert_eq!(code, ErrorCode::BadMessage);
+        assert!(text.contains("`session`"), "{text}");
+        for none in ["[]", "3", "{}", r#"{"type":3}"#, "null"] {
+            let (code, text) = error(none);
+            assert!(code == ErrorCode::BadMessage && text.contains("`type`"), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_error_about_a_session_names_it() {
+        let error = read(r#"{"type":"open","session":"a","kind":{"media":[]}}"#).unwrap_err();
+        assert_eq!(error.session, Some(SessionId::parse("a").unwrap()));
+    }
+
+    #[test]
+    fn a_message_of_a_later_version_is_unsupported_and_named() {
+        let (code, text) = error(r#"{"type":"raise-hand","session":"a"}"#);
+        assert_eq!(code, ErrorCode::Unsupported);
+        assert!(text.contains("raise-hand"), "{text}");
+    }
+
+    #[test]
+    fn a_hello_of_another_version_is_unsupported_whatever_else_it_says() {
+        for protocol in ["2", "0", "-1", "\"1\"", "1.5", "99999999999999999999"] {
+            let (code, _) = error(&format!(r#"{{"type":"hello","protocol":{protocol}}}"#));
+            assert_eq!(code, ErrorCode::Unsupported, "{protocol}");
+        }
+        assert_eq!(error(r#"{"type":"hello"}"#).0, ErrorCode::BadMessage);
+    }
+
+    #[test]
+    fn a_token_that_is_none_is_no_token() {
+        let hello = |token: &str| {
+            let start = r#"{"type":"hello","protocol":1,"instance":"0000000000000001""#;
+            let hello = read(&format!("{start},\"token\":{token}}}")).unwrap();
+            let ClientMessage::Hello { token, instance, .. } = hello else {
+                panic!("{hello:?}");
+            };
+            assert_eq!(instance, Instance::from_random(1));
+            token
+        };
+        for bad in ["\"\"", "\"xyz\"", "7", "null", "[]"] {
+            assert_eq!(hello(bad), None, "{bad}");
+        }
+        assert!(hello(&format!("{:?}", "ab".repeat(16))).is_some());
+    }
+
+    #[test]
+    fn depth_is_counted_outside_of_strings_only() {
+        let nested = |depth: usize| {
+            let (open, close) = ("[".repeat(depth - 1), "]".repeat(depth - 1));
+            format!(r#"{{"type":"ping","x":{open}{close}}}"#)
+        };
+        assert_eq!(read(&nested(16)), Ok(ClientMessage::Ping));
+        assert!(error(&nested(17)).1.contains("16 deep"));
+        let bomb = "[".repeat(60_000);
+        assert!(error(&bomb).1.contains("16 deep"));
+        let text = format!(r#"{{"type":"ping","x":"\\\"{}"}}"#, "[{".repeat(100));
+        assert_eq!(read(&text), Ok(ClientMessage::Ping));
+        let tail = format!(r#"{{"type":"ping","x":"\\","y":{}}}"#, "[".repeat(20));
+        assert!(error(&tail).1.contains("16 deep"), "a string ends after an escaped backslash");
+    }
+
+    #[test]
+    fn an_error_quotes_a_bounded_part() {
+        let long = format!(r#"{{"type":"{}"}}"#, "ä".repeat(5_000));
+        let HubMessage::Error { message, .. } = read(&long).unwrap_err().answer() else {
+            panic!("an error");
+        };
+        assert!(message.chars().count() <= MAX_QUOTE + 1, "{message}");
+    }
+}

@@ -1,0 +1,114 @@
+//! Holds `PROTOCOL.md` to the words of `model/signal.rs`, so that neither changes alone.
+
+use std::collections::BTreeSet;
+
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::model::{
+    ClientMessage, ErrorCode, HubMessage, MAX_CANDIDATE_BYTES, MAX_HUB_MESSAGE_BYTES,
+    MAX_MESSAGE_BYTES, MAX_NAME_CHARS, MAX_SDP_BYTES, Payload, Topology,
+};
+
+const DOCUMENT: &str = include_str!("PROTOCOL.md");
+
+/// The JSON texts of the document, each with who says it: `client`, `hub` or `payload`.
+fn examples() -> Vec<(&'static str, &'static str)> {
+    let (mut found, mut block) = (vec![], None);
+    for line in DOCUMENT.lines() {
+        match (block, line.strip_prefix("```")) {
+            (None, Some(label)) => block = Some(label),
+            (None, None) => {}
+            (Some(_), Some(_)) => block = None,
+            (Some("flow"), None) => {
+                let (who, text) = line.split_at(line.find('{').expect("a message"));
+                found.push((if who.ends_with("> ") { "client" } else { "hub" }, text));
+            }
+            (Some(label), None) => {
+                found.push((label.strip_prefix("json ").expect("a labelled block"), line));
+            }
+        }
+    }
+    assert_eq!(block, None, "every block ends");
+    found
+}
+
+/// Parses an example and writes it again: nothing may be missing in it or unknown.
+fn hold<T: DeserializeOwned + Serialize>(text: &str) {
+    let said: T = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    let mut again = serde_json::to_value(&said).unwrap();
+    let example: Value = serde_json::from_str(text).unwrap();
+    // An absent name and wait have a meaning, which the document tells.
+    for (field, default) in [("name", Value::from("")), ("wait", Value::from(false))] {
+        if example.get(field).is_none() && again.get(field) == Some(&default) {
+            again.as_object_mut().unwrap().remove(field);
+        }
+    }
+    assert_eq!(again, example);
+}
+
+#[test]
+fn every_example_is_a_message_of_the_real_types() {
+    let examples = examples();
+    assert!(examples.len() > 50, "{}", examples.len());
+    for (who, text) in examples {
+        match who {
+            "client" => hold::<ClientMessage>(text),
+            "hub" => hold::<HubMessage>(text),
+            "payload" => {
+                hold::<Payload>(text);
+                assert_ne!(serde_json::from_str::<Payload>(text).unwrap(), Payload::Unknown);
+            }
+            other => panic!("{other:?} says nothing"),
+        }
+    }
+}
+
+#[test]
+fn every_type_of_message_has_an_example() {
+    let types = |speaker: &str| -> BTreeSet<String> {
+        let texts = examples().into_iter().filter(|(who, _)| *who == speaker);
+        let values = texts.map(|(_, text)| serde_json::from_str::<Value>(text).unwrap());
+        values.map(|value| value["type"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(types("client"), variants::<ClientMessage>());
+    assert_eq!(types("hub"), variants::<HubMessage>());
+    assert_eq!(types("payload").len(), 3);
+}
+
+#[test]
+fn every_word_and_number_of_the_types_is_in_the_document() {
+    let codes = variants_of(serde_json::from_str::<ErrorCode>("\"?\"").unwrap_err());
+    let directions = Topology::ALL.map(|topology| topology.name().to_owned());
+    for word in codes.iter().chain(&directions) {
+        assert!(DOCUMENT.contains(&format!("| `{word}` |")), "{word}");
+    }
+    for topology in Topology::ALL {
+        let kind = format!("audio/{topology}").parse::<crate::model::SessionKind>().unwrap();
+        let limit = kind.default_limit();
+        let row = DOCUMENT.lines().find(|line| line.starts_with(&format!("| `{topology}` |")));
+        assert!(row.unwrap().contains(&format!("| {limit} |")), "{topology} {limit}");
+    }
+    for (limit, unit) in [
+        (MAX_MESSAGE_BYTES, "bytes"),
+        (MAX_HUB_MESSAGE_BYTES, "bytes"),
+        (MAX_SDP_BYTES, "bytes"),
+        (MAX_CANDIDATE_BYTES, "bytes"),
+        (MAX_NAME_CHARS, "characters"),
+    ] {
+        assert!(DOCUMENT.contains(&format!("| {limit} {unit}")), "{limit}");
+    }
+}
+
+/// The types of messages, as serde lists them for one that is none.
+fn variants<T: DeserializeOwned>() -> BTreeSet<String> {
+    let Err(error) = serde_json::from_str::<T>(r#"{"type":"?"}"#) else { panic!("no such type") };
+    variants_of(error)
+}
+
+fn variants_of(error: serde_json::Error) -> BTreeSet<String> {
+    let text = error.to_string();
+    let listed: BTreeSet<_> = text.split('`').skip(3).step_by(2).map(str::to_owned).collect();
+    assert!(listed.len() > 3, "{text}");
+    listed
+}

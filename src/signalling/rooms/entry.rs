@@ -1,0 +1,282 @@
+//! The ways into a session: opening, taking back, joining, waiting.
+
+use crate::model::{
+    ErrorCode, HubMessage, LeaveReason, Member, ParticipantId, Role, Secret, SessionId, SessionKind,
+};
+
+use super::{
+    Rooms,
+    session::{Bond, Seat, Session},
+};
+
+/// The most sessions a hub keeps open: some megabytes, and more than one machine's traffic.
+const MAX_SESSIONS: usize = 10_000;
+
+/// The most sessions a participant is in and waits for, together: five is usual.
+const MAX_SESSIONS_EACH: usize = 64;
+
+/// The most participants that wait for one session: as many as the largest kind seats.
+const MAX_WAITING: usize = 256;
+
+/// What somebody who opens a session asks for.
+pub(super) struct Wish {
+    /// What it is to be.
+    pub(super) kind: SessionKind,
+    /// How many may be in it, if fewer than usual.
+    pub(super) limit: Option<u16>,
+    /// The proof that it is an own one.
+    pub(super) owner_key: Option<Secret>,
+}
+
+impl Rooms {
+    /// Opens a session, or gives it back to its owner.
+    pub(super) fn open(&mut self, who: &ParticipantId, session: SessionId, wish: Wish) {
+        let limit = match checked_limit(wish.kind, wish.limit) {
+            Ok(limit) => limit,
+            Err(text) => return self.refuse(who, ErrorCode::BadMessage, Some(&session), &text),
+        };
+        let Some(room) = self.sessions.get(&session) else {
+            return self.open_new(who, session, (wish.kind, limit));
+        };
+        let is_owner = room.is_owner(who);
+        let has_key = wish.owner_key.is_some_and(|key| is_same(&key, &room.owner_key));
+        if !is_owner && !has_key {
+            let text = format!("session {session} is open already; choose another id or join it");
+            return self.refuse(who, ErrorCode::IdTaken, Some(&session), &text);
+        }
+        if room.kind != wish.kind {
+            let text = format!(
+                "session {session} is open as {}; close it to open it as {}",
+                room.kind, wish.kind
+            );
+            return self.refuse(who, ErrorCode::IdTaken, Some(&session), &text);
+        }
+        if is_owner {
+            self.take_back(&session, who);
+            self.tell_opened(&session, who);
+        } else {
+            self.replace_owner(who, &session);
+        }
+    }
+
+    /// Joins a session, comes back to it, or waits for it.
+    pub(super) fn join(&mut self, who: &ParticipantId, session: SessionId, wait: bool) {
+        let Some(room) = self.sessions.get(&session) else {
+            return if wait { self.wait(who, session) } else { self.no_session(who, &session) };
+        };
+        if room.seat(who).is_some() {
+            self.take_back(&session, who);
+            self.tell_own_seat(&session, who);
+        } else if room.is_full() {
+            self.refuse_full(who, &session);
+        } else if self.may_take_more(who, &session) {
+            self.admit(who, &session);
+        }
+    }
+
+    /// Ends a wait.
+    pub(super) fn stop_waiting(&mut self, session: &SessionId, who: &ParticipantId) {
+        if let Some(person) = self.people.get_mut(who) {
+            person.waits.remove(session);
+        }
+        if let Some(waiting) = self.waits.get_mut(session) {
+            waiting.retain(|other| other != who);
+            if waiting.is_empty() {
+                self.waits.remove(session);
+            }
+        }
+    }
+
+    fn open_new(
+        &mut self,
+        who: &ParticipantId,
+        session: SessionId,
+        (kind, limit): (SessionKind, u16),
+    ) {
+        self.stop_waiting(&session, who);
+        if self.sessions.len() >= MAX_SESSIONS {
+            let text = format!("this hub keeps {MAX_SESSIONS} sessions at most; try later");
+            return self.refuse(who, ErrorCode::TooMany, Some(&session), &text);
+        }
+        if !self.may_take_more(who, &session) {
+            return;
+        }
+        let owner_key = (self.secrets)();
+        let seats = vec![self.new_seat(who, &session, Role::Opener)];
+        self.sessions.insert(session.clone(), Session { kind, limit, owner_key, seats });
+        self.tell_opened(&session, who);
+        for waiting in self.waits.remove(&session).unwrap_or_default() {
+            self.person_mut(&waiting).waits.remove(&session);
+            if self.sessions.get(&session).is_some_and(Session::is_full) {
+                self.refuse_full(&waiting, &session);
+            } else {
+                self.admit(&waiting, &session);
+            }
+        }
+    }
+
+    /// Seats somebody new.
+    fn admit(&mut self, who: &ParticipantId, session: &SessionId) {
+        let seat = self.new_seat(who, session, Role::Guest);
+        if let Some(room) = self.sessions.get_mut(session) {
+            room.seats.push(seat);
+        }
+        self.tell_own_seat(session, who);
+        self.tell_joined(session, who);
+    }
+
+    fn wait(&mut self, who: &ParticipantId, session: SessionId) {
+        if !self.person(who).waits.contains(&session) {
+            if !self.may_take_more(who, &session) {
+                return;
+            }
+            let waiting = self.waits.entry(session.clone()).or_default();
+            if waiting.len() >= MAX_WAITING {
+                let text = format!("{MAX_WAITING} wait for session {session} already; try later");
+                return self.refuse(who, ErrorCode::TooMany, Some(&session), &text);
+            }
+            waiting.push(who.clone());
+            self.person_mut(who).waits.insert(session.clone());
+        }
+        self.tell(who, HubMessage::Waiting { session });
+    }
+
+    /// Puts somebody with the key in the place of the owner.
+    fn replace_owner(&mut self, who: &ParticipantId, session: &SessionId) {
+        let Some(room) = self.sessions.get(session) else { return };
+        let is_member = room.seat(who).is_some();
+        let owner = room.seats.iter().position(|seat| seat.role == Role::Opener);
+        let Some(index) = owner else { return };
+        let former = room.seats[index].participant.clone();
+        if !is_member && !self.may_take_more(who, session) {
+            return;
+        }
+        self.turn_out_owner(session, &former, who);
+        if is_member {
+            self.remove_seat(session, who);
+        }
+        let seat = self.new_seat(who, session, Role::Opener);
+        let owner_key = (self.secrets)();
+        if let Some(room) = self.sessions.get_mut(session) {
+            room.seats.insert(index.min(room.seats.len()), seat);
+            room.owner_key = owner_key;
+        }
+        self.tell_opened(session, who);
+        self.tell_joined(session, who);
+    }
+
+    /// Takes the former owner's seat away; all but the successor, who gets a roster, are told.
+    fn turn_out_owner(
+        &mut self,
+        session: &SessionId,
+        former: &ParticipantId,
+        successor: &ParticipantId,
+    ) {
+        let Some(room) = self.sessions.get(session) else { return };
+        let Some(seat) = room.seat(former) else { return };
+        let is_held = seat.is_held();
+        let hearers: Vec<_> = room
+            .linked(seat)
+            .filter(|other| other.is_held() && other.participant != *successor)
+            .map(|other| other.participant.clone())
+            .collect();
+        if is_held {
+            self.tell_replaced(session, former);
+        }
+        self.remove_seat(session, former);
+        for hearer in hearers {
+            let (session, participant) = (session.clone(), former.clone());
+            let reason = LeaveReason::Replaced;
+            self.tell(&hearer, HubMessage::ParticipantLeft { session, participant, reason });
+        }
+    }
+
+    fn new_seat(&mut self, who: &ParticipantId, session: &SessionId, role: Role) -> Seat {
+        let person = self.person_mut(who);
+        person.seats.insert(session.clone());
+        Seat {
+            participant: who.clone(),
+            name: person.name.clone(),
+            instance: person.instance.clone(),
+            role,
+            bond: Bond::Held,
+        }
+    }
+
+    fn may_take_more(&mut self, who: &ParticipantId, session: &SessionId) -> bool {
+        let person = self.person(who);
+        let may = person.seats.len() + person.waits.len() < MAX_SESSIONS_EACH;
+        if !may {
+            let text = format!(
+                "you are in {MAX_SESSIONS_EACH} sessions or wait for them, the most there may be; \
+                 leave one first"
+            );
+            self.refuse(who, ErrorCode::TooMany, Some(session), &text);
+        }
+        may
+    }
+
+    fn no_session(&mut self, who: &ParticipantId, session: &SessionId) {
+        // The newest word counts: who no longer wants to wait does not.
+        self.stop_waiting(session, who);
+        let text =
+            format!("no session {session} is open at this hub; check the id, or wait for it");
+        self.refuse(who, ErrorCode::NoSuchSession, Some(session), &text);
+    }
+
+    fn refuse_full(&mut self, who: &ParticipantId, session: &SessionId) {
+        let limit = self.sessions.get(session).map_or(0, |room| room.limit);
+        let text = format!("session {session} is full: it takes {limit}; try again later");
+        self.refuse(who, ErrorCode::SessionFull, Some(session), &text);
+    }
+
+    fn tell_opened(&mut self, session: &SessionId, who: &ParticipantId) {
+        let participants = self.roster(session, who);
+        let Some(room) = self.sessions.get(session) else { return };
+        let (kind, limit, owner_key) = (room.kind, room.limit, room.owner_key.clone());
+        let session = session.clone();
+        self.tell(who, HubMessage::Opened { session, kind, limit, owner_key, participants });
+    }
+
+    /// Answers somebody who joined. A returning owner is told the key as well: it may be an heir
+    /// that was away when it inherited.
+    fn tell_own_seat(&mut self, session: &SessionId, who: &ParticipantId) {
+        let participants = self.roster(session, who);
+        let Some(room) = self.sessions.get(session) else { return };
+        let Some(seat) = room.seat(who) else { return };
+        let (kind, limit, role) = (room.kind, room.limit, seat.role);
+        let owner_key = (role == Role::Opener).then(|| room.owner_key.clone());
+        let id = session.clone();
+        self.tell(who, HubMessage::Joined { session: id, kind, limit, role, participants });
+        if owner_key.is_some() {
+            let (session, participant) = (session.clone(), who.clone());
+            self.tell(who, HubMessage::Owner { session, participant, owner_key });
+        }
+    }
+
+    /// The members that somebody is linked to, in the order in which they came.
+    fn roster(&self, session: &SessionId, who: &ParticipantId) -> Vec<Member> {
+        let Some(room) = self.sessions.get(session) else { return vec![] };
+        let Some(seat) = room.seat(who) else { return vec![] };
+        room.linked(seat).map(|other| other.member(self.presence(other))).collect()
+    }
+}
+
+/// How many may be in a session of that kind, if the wish can be granted.
+fn checked_limit(kind: SessionKind, wish: Option<u16>) -> Result<u16, String> {
+    let most = kind.default_limit();
+    match wish {
+        None => Ok(most),
+        Some(limit) if (2..=most).contains(&limit) => Ok(limit),
+        Some(limit) => {
+            let so_many = if most == 2 { "2".to_owned() } else { format!("2 to {most}") };
+            Err(format!("a session of the kind {kind} takes {so_many} participants, not {limit}"))
+        }
+    }
+}
+
+/// Whether two secrets are the same, in a time that does not tell where they differ.
+fn is_same(one: &Secret, other: &Secret) -> bool {
+    let pairs = one.expose().bytes().zip(other.expose().bytes());
+    pairs.fold(0, |differences, (a, b)| differences | (a ^ b)) == 0
+}

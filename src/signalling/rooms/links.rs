@@ -1,0 +1,312 @@
+//! Links come, fall silent and go: who is known, how they are called, whether they are here.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use crate::model::{
+    ErrorCode, HubMessage, Instance, MAX_NAME_CHARS, MediaTime, PROTOCOL, ParticipantId, Presence,
+    Secret, SessionId,
+};
+
+use super::{
+    Alarm, LinkId, Rooms, RoomsOutput,
+    session::{Bond, Seat},
+};
+
+/// A client says something at least this often.
+///
+/// Two in a row may be late before anybody is told: a stall of a busy Wi-Fi is not news.
+pub(super) const HEARTBEAT: Duration = Duration::from_millis(1500);
+
+/// A link that was not heard of for this long is away. People are to see it within 5 s.
+const AWAY_AFTER: Duration = Duration::from_millis(3500);
+
+/// A link that was not heard of for this long is closed: its client has long given up on it too.
+const DEAD_AFTER: Duration = Duration::from_secs(10);
+
+/// A seat is kept this long after its link was last heard of: a crashed program is started
+/// again within a minute, or not at all.
+const SEAT_KEPT: Duration = Duration::from_secs(60);
+
+/// The most people a hub knows: four times the links it takes, since those who are away and
+/// whose seats are kept count as well.
+const MAX_PEOPLE: usize = 16_384;
+
+/// One connection of a person; a person has at most one.
+pub(super) struct Link {
+    /// Whose.
+    participant: ParticipantId,
+    /// When something was last heard on it.
+    heard: MediaTime,
+    /// Whether it was silent for so long that the others were told.
+    is_silent: bool,
+    /// When its alarm rings.
+    alarm: MediaTime,
+}
+
+/// Somebody who has a link or a seat; otherwise forgotten.
+pub(super) struct Person {
+    /// How the person wants to be called, cleaned; empty until the hub chose a name.
+    pub(super) name: String,
+    /// The run of the program that said hello last.
+    pub(super) instance: Instance,
+    /// The link that said hello last, while it lasts.
+    pub(super) link: Option<LinkId>,
+    /// Where the person has a seat.
+    pub(super) seats: BTreeSet<SessionId>,
+    /// What the person waits for.
+    pub(super) waits: BTreeSet<SessionId>,
+    /// The number of a nameless guest, once given.
+    guest: Option<u64>,
+}
+
+impl Person {
+    /// Somebody who said hello.
+    pub(super) fn new(name: String, instance: Instance) -> Self {
+        let (seats, waits) = (BTreeSet::new(), BTreeSet::new());
+        Self { name: clean_name(&name), instance, link: None, seats, waits, guest: None }
+    }
+}
+
+/// The answer to hello.
+pub(super) fn welcome(
+    participant: ParticipantId,
+    name: String,
+    token: Secret,
+    link_base: String,
+) -> HubMessage {
+    let heartbeat_ms = HEARTBEAT.as_millis() as u64;
+    HubMessage::Welcome { protocol: PROTOCOL, participant, name, token, heartbeat_ms, link_base }
+}
+
+impl Rooms {
+    /// Takes a link in; returns the name that its person has now, or `None` if it was refused.
+    pub(super) fn hello(
+        &mut self,
+        link: LinkId,
+        who: ParticipantId,
+        mut person: Person,
+    ) -> Option<String> {
+        if self.links.contains_key(&link) {
+            return None;
+        }
+        if let Err((code, text)) = self.may_enter(&who, &person.instance) {
+            let message = text.to_owned();
+            self.send(link, HubMessage::Error { code, message, session: None });
+            self.outputs.push_back(RoomsOutput::Disconnect { link });
+            return None;
+        }
+        if let Some(known) = self.people.get(&who) {
+            person.guest = known.guest;
+            if let Some(older) = known.link {
+                self.take_over(older);
+            }
+        }
+        if person.name.is_empty() {
+            person.name = format!("Guest {}", self.guest_number(&mut person));
+        }
+        if let Some(known) = self.people.remove(&who) {
+            person.seats = known.seats;
+        }
+        person.link = Some(link);
+        let name = person.name.clone();
+        self.people.insert(who.clone(), person);
+        let alarm = self.now + AWAY_AFTER;
+        self.alarms.insert((alarm, Alarm::Link(link)));
+        let (heard, is_silent) = (self.now, false);
+        self.links.insert(link, Link { participant: who, heard, is_silent, alarm });
+        Some(name)
+    }
+
+    /// Notes that a link was heard, and returns whose it is; `None` if it is not known.
+    pub(super) fn heard(&mut self, id: LinkId) -> Option<ParticipantId> {
+        let link = self.links.get_mut(&id)?;
+        link.heard = self.now;
+        let who = link.participant.clone();
+        if link.is_silent {
+            link.is_silent = false;
+            // The alarm was set for the end of the link, which lies beyond its next silence.
+            self.alarms.remove(&(link.alarm, Alarm::Link(id)));
+            link.alarm = self.now + AWAY_AFTER;
+            self.alarms.insert((link.alarm, Alarm::Link(id)));
+            for session in self.held_seats(&who) {
+                self.tell_presence(&session, &who);
+            }
+        }
+        Some(who)
+    }
+
+    /// Notes that a link was closed.
+    pub(super) fn closed(&mut self, id: LinkId) {
+        let Some(link) = self.links.get(&id) else { return };
+        // The closing is a last sign of life, unless the others were told of silence before.
+        let since = if link.is_silent { link.heard } else { self.now };
+        if let Some(who) = self.cut(id, since) {
+            self.forget_if_gone(&who);
+        }
+    }
+
+    /// Looks whether a link was heard of lately.
+    pub(super) fn check_link(&mut self, id: LinkId) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let silence = self.now.since(link.heard);
+        if silence >= DEAD_AFTER {
+            let heard = link.heard;
+            self.outputs.push_back(RoomsOutput::Disconnect { link: id });
+            if let Some(who) = self.cut(id, heard) {
+                self.forget_if_gone(&who);
+            }
+            return;
+        }
+        let turns_silent = silence >= AWAY_AFTER && !link.is_silent;
+        link.is_silent |= turns_silent;
+        link.alarm = link.heard + if link.is_silent { DEAD_AFTER } else { AWAY_AFTER };
+        self.alarms.insert((link.alarm, Alarm::Link(id)));
+        let who = link.participant.clone();
+        if turns_silent {
+            for session in self.held_seats(&who) {
+                self.tell_presence(&session, &who);
+            }
+        }
+    }
+
+    /// Makes the person's link hold a seat that it has, and tells the others if that is news.
+    pub(super) fn take_back(&mut self, session: &SessionId, who: &ParticipantId) {
+        let (name, instance) = {
+            let person = self.person(who);
+            (person.name.clone(), person.instance.clone())
+        };
+        let seat = self.seat_mut(session, who);
+        let is_changed = seat.instance != instance || seat.name != name;
+        (seat.name, seat.instance) = (name, instance);
+        let bond = std::mem::replace(&mut seat.bond, Bond::Held);
+        if let Bond::Loose { since } = bond {
+            self.alarms.remove(&(since + SEAT_KEPT, Alarm::Seat(session.clone(), who.clone())));
+        }
+        if is_changed {
+            self.tell_joined(session, who);
+        } else if bond != Bond::Held {
+            self.tell_presence(session, who);
+        }
+    }
+
+    /// Takes a seat out of a session. The session may be left without an opener: see to it.
+    pub(super) fn remove_seat(&mut self, session: &SessionId, who: &ParticipantId) -> Option<Seat> {
+        let room = self.sessions.get_mut(session)?;
+        let index = room.seats.iter().position(|seat| seat.participant == *who)?;
+        let seat = room.seats.remove(index);
+        if let Bond::Loose { since } = seat.bond {
+            self.alarms.remove(&(since + SEAT_KEPT, Alarm::Seat(session.clone(), who.clone())));
+        }
+        self.person_mut(who).seats.remove(session);
+        self.forget_if_gone(who);
+        Some(seat)
+    }
+
+    /// How a seat's connection is now.
+    pub(super) fn presence(&self, seat: &Seat) -> Presence {
+        let away = |since| Presence::Away { silent_ms: self.now.since(since).as_millis() as u64 };
+        let link = self.people.get(&seat.participant).and_then(|person| person.link);
+        match (seat.bond, link.and_then(|link| self.links.get(&link))) {
+            (Bond::Loose { since }, _) => away(since),
+            (Bond::Held, Some(link)) if link.is_silent => away(link.heard),
+            (Bond::Held, Some(_) | None) => Presence::Here,
+        }
+    }
+
+    /// Tells those linked to somebody that this person came in, or came back changed.
+    pub(super) fn tell_joined(&mut self, session: &SessionId, who: &ParticipantId) {
+        let Some(seat) = self.sessions.get(session).and_then(|room| room.seat(who)) else { return };
+        let participant = seat.member(self.presence(seat));
+        let news = HubMessage::ParticipantJoined { session: session.clone(), participant };
+        self.tell_linked(session, who, &news);
+    }
+
+    fn tell_presence(&mut self, session: &SessionId, who: &ParticipantId) {
+        let Some(seat) = self.sessions.get(session).and_then(|room| room.seat(who)) else { return };
+        let (presence, participant) = (self.presence(seat), who.clone());
+        let session_id = session.clone();
+        let news = HubMessage::ParticipantPresence { session: session_id, participant, presence };
+        self.tell_linked(session, who, &news);
+    }
+
+    /// Ends an older link of a person who has come on a new one.
+    fn take_over(&mut self, older: LinkId) {
+        let Some(heard) = self.links.get(&older).map(|link| link.heard) else { return };
+        let message = "another connection with the same token took the place of this one";
+        let code = ErrorCode::NotAllowed;
+        self.send(older, HubMessage::Error { code, message: message.to_owned(), session: None });
+        self.outputs.push_back(RoomsOutput::Disconnect { link: older });
+        self.cut(older, heard);
+    }
+
+    /// Forgets a link that was last heard of at `since`: its waits end, its seats are loose.
+    fn cut(&mut self, id: LinkId, since: MediaTime) -> Option<ParticipantId> {
+        let link = self.links.remove(&id)?;
+        self.alarms.remove(&(link.alarm, Alarm::Link(id)));
+        let who = link.participant;
+        for session in std::mem::take(&mut self.person_mut(&who).waits) {
+            self.stop_waiting(&session, &who);
+        }
+        let held = self.held_seats(&who);
+        self.person_mut(&who).link = None;
+        for session in held {
+            self.seat_mut(&session, &who).bond = Bond::Loose { since };
+            self.alarms.insert((since + SEAT_KEPT, Alarm::Seat(session.clone(), who.clone())));
+            if !link.is_silent {
+                self.tell_presence(&session, &who);
+            }
+        }
+        Some(who)
+    }
+
+    fn held_seats(&self, who: &ParticipantId) -> Vec<SessionId> {
+        let Some(person) = self.people.get(who) else { return vec![] };
+        let is_held = |session: &&SessionId| {
+            let seat = self.sessions.get(*session).and_then(|room| room.seat(who));
+            seat.is_some_and(Seat::is_held)
+        };
+        person.seats.iter().filter(is_held).cloned().collect()
+    }
+
+    fn forget_if_gone(&mut self, who: &ParticipantId) {
+        let is_gone = |person: &Person| person.link.is_none() && person.seats.is_empty();
+        if self.people.get(who).is_some_and(is_gone) {
+            self.people.remove(who);
+        }
+    }
+
+    fn guest_number(&mut self, person: &mut Person) -> u64 {
+        *person.guest.get_or_insert_with(|| {
+            self.guests += 1;
+            self.guests
+        })
+    }
+
+    fn may_enter(
+        &self,
+        who: &ParticipantId,
+        instance: &Instance,
+    ) -> Result<(), (ErrorCode, &'static str)> {
+        // It is passed on to others, so it is not taken on trust.
+        let instance = instance.as_str();
+        if instance.len() != 16 || !instance.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err((ErrorCode::BadMessage, "an instance is 16 hexadecimal digits"));
+        }
+        if self.people.len() >= MAX_PEOPLE && !self.people.contains_key(who) {
+            return Err((ErrorCode::TooMany, "this hub has no room for anybody more; try later"));
+        }
+        Ok(())
+    }
+}
+
+/// The name without what would disturb a line of text, trimmed and cut.
+fn clean_name(name: &str) -> String {
+    let visible: String = name.chars().filter(|c| !is_disturbing(*c)).collect();
+    let cut: String = visible.trim().chars().take(MAX_NAME_CHARS).collect();
+    cut.trim_end().to_owned()
+}
+
+/// Control characters, line separators, and marks that turn the direction of the text around.
+fn is_disturbing(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}

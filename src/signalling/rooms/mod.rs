@@ -1,0 +1,244 @@
+//! The hub's rooms: who is in which session, and who hears of it. Pure: time comes in as a value.
+
+mod entry;
+mod exit;
+mod links;
+mod session;
+#[cfg(test)]
+mod tests;
+mod words;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::model::{
+    ClientMessage, ErrorCode, HubMessage, Instance, MediaTime, ParticipantId, Secret, SessionId,
+};
+
+use entry::Wish;
+use links::{Link, Person};
+use session::{Seat, Session};
+
+/// All sessions of one hub, and everybody in them.
+///
+/// Give it inputs and the time, and drain [`Self::poll_output`] after each; call
+/// [`Self::handle_timeout`] when [`Self::poll_timeout`] has come. It keeps no more than its
+/// limits allow, whatever the clients say (`PROTOCOL.md`, "Limits").
+pub struct Rooms {
+    secrets: Box<dyn FnMut() -> Secret + Send>,
+    links: BTreeMap<LinkId, Link>,
+    people: BTreeMap<ParticipantId, Person>,
+    sessions: BTreeMap<SessionId, Session>,
+    /// Who waits for a session that is not open, in the order of asking.
+    waits: BTreeMap<SessionId, Vec<ParticipantId>>,
+    alarms: BTreeSet<(MediaTime, Alarm)>,
+    outputs: VecDeque<RoomsOutput>,
+    /// How many nameless people were given a number.
+    guests: u64,
+    /// The time of the input that is being handled.
+    now: MediaTime,
+}
+
+/// One socket of the hub, never reused.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct LinkId(pub u64);
+
+/// What happened on a socket.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RoomsInput {
+    /// A client said who it is, in the version that this hub speaks.
+    Hello {
+        /// On which socket.
+        link: LinkId,
+        /// Who it is; derived from the token.
+        participant: ParticipantId,
+        /// The token, to be told in the welcome.
+        token: Secret,
+        /// How it wants to be called.
+        name: String,
+        /// Which run of its program.
+        instance: Instance,
+        /// What links of this hub start with, to be told in the welcome.
+        link_base: String,
+    },
+    /// A client said something; a sign of life, whatever it is.
+    Message {
+        /// On which socket.
+        link: LinkId,
+        /// What.
+        message: ClientMessage,
+    },
+    /// A client said something that is not for the rooms: a sign of life all the same.
+    Alive {
+        /// On which socket.
+        link: LinkId,
+    },
+    /// A socket was closed, by whichever end.
+    Closed {
+        /// Which.
+        link: LinkId,
+    },
+}
+
+/// What is to be done with a socket.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RoomsOutput {
+    /// Say something to a client.
+    Send {
+        /// On which socket.
+        link: LinkId,
+        /// What.
+        message: HubMessage,
+    },
+    /// Close a socket, once what was said before is sent. The rooms have forgotten it already.
+    Disconnect {
+        /// Which.
+        link: LinkId,
+    },
+}
+
+impl Rooms {
+    /// Rooms without anybody; `secrets` brings fresh owner keys.
+    pub fn new(secrets: impl FnMut() -> Secret + Send + 'static) -> Self {
+        Self {
+            secrets: Box::new(secrets),
+            links: BTreeMap::new(),
+            people: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            waits: BTreeMap::new(),
+            alarms: BTreeSet::new(),
+            outputs: VecDeque::new(),
+            guests: 0,
+            now: MediaTime::default(),
+        }
+    }
+
+    /// Takes one input. Inputs of sockets that are not known (any more) are ignored.
+    pub fn handle(&mut self, input: RoomsInput, now: MediaTime) {
+        self.now = now;
+        match input {
+            RoomsInput::Hello { link, participant, token, name, instance, link_base } => {
+                let person = Person::new(name, instance);
+                if let Some(name) = self.hello(link, participant.clone(), person) {
+                    let welcome = links::welcome(participant, name, token, link_base);
+                    self.send(link, welcome);
+                }
+            }
+            RoomsInput::Message { link, message } => {
+                if let Some(who) = self.heard(link) {
+                    self.listen(&who, message);
+                }
+            }
+            RoomsInput::Alive { link } => {
+                self.heard(link);
+            }
+            RoomsInput::Closed { link } => self.closed(link),
+        }
+    }
+
+    /// Does what silence demands: tells of it, closes dead sockets, gives up seats.
+    pub fn handle_timeout(&mut self, now: MediaTime) {
+        self.now = now;
+        while self.alarms.first().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, alarm)) = self.alarms.pop_first() else { break };
+            match alarm {
+                Alarm::Link(link) => self.check_link(link),
+                Alarm::Seat(session, who) => self.give_up_seat(&session, &who),
+            }
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is to be called next; at times earlier than needed.
+    pub fn poll_timeout(&self) -> Option<MediaTime> {
+        self.alarms.first().map(|(at, _)| *at)
+    }
+
+    /// What is to be done next, in order.
+    pub fn poll_output(&mut self) -> Option<RoomsOutput> {
+        self.outputs.pop_front()
+    }
+
+    fn listen(&mut self, who: &ParticipantId, message: ClientMessage) {
+        match message {
+            ClientMessage::Hello { .. } => {
+                let text = "hello is said once, as the first message of a connection";
+                self.refuse(who, ErrorCode::BadMessage, None, text);
+            }
+            ClientMessage::Open { session, kind, limit, owner_key } => {
+                self.open(who, session, Wish { kind, limit, owner_key });
+            }
+            ClientMessage::Join { session, wait } => self.join(who, session, wait),
+            ClientMessage::Leave { session } => self.leave(who, &session),
+            ClientMessage::Close { session } => self.close(who, &session),
+            ClientMessage::Eject { session, participant } => {
+                self.eject(who, &session, &participant);
+            }
+            ClientMessage::Signal { session, to, payload } => {
+                self.signal(who, session, &to, payload);
+            }
+            ClientMessage::Ping => self.tell(who, HubMessage::Pong),
+        }
+    }
+}
+
+/// What is to be looked at when its time has come.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Alarm {
+    /// Whether the link was heard of; each link has one alarm.
+    Link(LinkId),
+    /// Whether the seat was taken back; each loose seat has one alarm.
+    Seat(SessionId, ParticipantId),
+}
+
+/// What the rules say with.
+impl Rooms {
+    fn send(&mut self, link: LinkId, message: HubMessage) {
+        self.outputs.push_back(RoomsOutput::Send { link, message });
+    }
+
+    /// Says something to a person, if connected.
+    fn tell(&mut self, who: &ParticipantId, message: HubMessage) {
+        if let Some(link) = self.people.get(who).and_then(|person| person.link) {
+            self.send(link, message);
+        }
+    }
+
+    /// Says something to all that are linked to `about` in a session and sit there now.
+    ///
+    /// A person who is back at the hub but has not asked for the seat yet is not told: the
+    /// roster it then gets says it all.
+    fn tell_linked(&mut self, session: &SessionId, about: &ParticipantId, message: &HubMessage) {
+        let Some(room) = self.sessions.get(session) else { return };
+        let Some(seat) = room.seat(about) else { return };
+        let held = room.linked(seat).filter(|other| other.is_held());
+        let hearers: Vec<_> = held.map(|other| other.participant.clone()).collect();
+        for hearer in hearers {
+            self.tell(&hearer, message.clone());
+        }
+    }
+
+    fn refuse(
+        &mut self,
+        who: &ParticipantId,
+        code: ErrorCode,
+        session: Option<&SessionId>,
+        text: &str,
+    ) {
+        let (message, session) = (text.to_owned(), session.cloned());
+        self.tell(who, HubMessage::Error { code, message, session });
+    }
+
+    /// The person that an input came from: inputs of strangers are not handled.
+    fn person(&self, who: &ParticipantId) -> &Person {
+        self.people.get(who).expect("who is heard is known")
+    }
+
+    fn person_mut(&mut self, who: &ParticipantId) -> &mut Person {
+        self.people.get_mut(who).expect("who is heard or sits somewhere is known")
+    }
+
+    /// The seat of a person, for whom a rule has found it already.
+    fn seat_mut(&mut self, session: &SessionId, who: &ParticipantId) -> &mut Seat {
+        let room = self.sessions.get_mut(session).expect("the rule has found the session");
+        room.seat_mut(who).expect("the rule has found the seat")
+    }
+}

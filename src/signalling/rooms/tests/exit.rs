@@ -1,0 +1,141 @@
+//! Leaving, closing, sending out, inheriting.
+
+use super::*;
+
+/// Participants 1, 2 and 3 in a session `a`, opened by 1.
+fn three_in(kind: SessionKind) -> Lines {
+    let mut hub = Lines::with(3);
+    hub.open(1, "a", kind);
+    hub.join(2, "a");
+    hub.join(3, "a");
+    hub
+}
+
+#[test]
+fn a_leaver_is_out_at_once() {
+    let mut hub = three_in(MESH);
+    assert_eq!(hub.leave(2, "a"), ["1: out a 2 Left", "3: out a 2 Left"]);
+    assert_eq!(hub.leave(2, "a"), Vec::<String>::new(), "to leave twice is no error");
+    assert_eq!(hub.leave(2, "never-open"), Vec::<String>::new());
+    assert_eq!(hub.join(2, "a")[0], "2: joined a guest [1#1 opener here, 3#3 guest here]");
+}
+
+#[test]
+fn the_first_member_inherits_a_mesh_and_alone_learns_the_new_key() {
+    let mut hub = three_in(MESH);
+    assert_eq!(
+        hub.leave(1, "a"),
+        ["2: out a 1 Left", "3: out a 1 Left", "2: owner a 2 key 2", "3: owner a 2 no key",]
+    );
+    hub.hello(4, 4);
+    assert_eq!(hub.join(4, "a")[0], "4: joined a guest [2#2 opener here, 3#3 guest here]");
+    assert_eq!(hub.say(1, open("a", MESH, None, Some(1))), ["1: id-taken a"], "the key is void");
+}
+
+#[test]
+fn a_member_that_is_here_inherits_before_one_that_came_first_and_is_away() {
+    let mut hub = three_in(MESH);
+    hub.close_link(2);
+    let told = hub.leave(1, "a");
+    assert_eq!(told, ["3: out a 1 Left", "3: owner a 3 key 2"]);
+}
+
+#[test]
+fn an_heir_that_is_away_learns_of_it_when_it_returns() {
+    let mut hub = three_in(MESH);
+    hub.close_link(2);
+    hub.close_link(3);
+    hub.leave(1, "a");
+    hub.hello(12, 2);
+    assert_eq!(
+        hub.join(12, "a"),
+        ["12: joined a opener [3#3 guest away 0]", "12: owner a 2 key 2"]
+    );
+}
+
+#[test]
+fn a_mesh_without_members_is_over() {
+    let mut hub = Lines::with(2);
+    hub.open(1, "a", MESH);
+    hub.leave(1, "a");
+    assert_eq!(hub.join(2, "a"), ["2: no-such-session a"]);
+    assert!(hub.rooms.sessions.is_empty());
+}
+
+#[test]
+fn other_topologies_close_with_their_opener() {
+    for topology in [Topology::OneWay, Topology::OneToMany] {
+        let mut hub = three_in(of(topology));
+        assert_eq!(hub.leave(1, "a"), ["2: closed a OpenerLeft", "3: closed a OpenerLeft"]);
+        assert!(hub.rooms.sessions.is_empty());
+        assert!(hub.rooms.people.values().all(|person| person.seats.is_empty()));
+    }
+    let mut hub = Lines::with(2);
+    hub.open(1, "a", of(Topology::OneToOne));
+    hub.join(2, "a");
+    assert_eq!(hub.leave(1, "a"), ["2: closed a OpenerLeft"]);
+}
+
+#[test]
+fn only_the_owner_closes_a_session_for_everybody() {
+    let mut hub = three_in(MESH);
+    let close = || ClientMessage::Close { session: session("a") };
+    hub.hello(4, 4);
+    assert_eq!(hub.say(2, close()), ["2: not-allowed a"]);
+    assert_eq!(hub.say(4, close()), ["4: not-allowed a"]);
+    assert_eq!(
+        hub.say(1, close()),
+        ["1: closed a Closed", "2: closed a Closed", "3: closed a Closed"]
+    );
+    assert_eq!(hub.say(1, close()), ["1: no-such-session a"]);
+}
+
+#[test]
+fn only_the_owner_sends_somebody_out() {
+    let mut hub = three_in(MESH);
+    let eject = |who| ClientMessage::Eject { session: session("a"), participant: person(who) };
+    assert_eq!(hub.say(2, eject(3)), ["2: not-allowed a"]);
+    assert_eq!(hub.say(1, eject(1)), ["1: not-allowed a"]);
+    assert_eq!(
+        hub.say(1, eject(3)),
+        ["3: closed a Ejected", "1: out a 3 Ejected", "2: out a 3 Ejected"]
+    );
+    assert_eq!(hub.say(1, eject(3)), Vec::<String>::new(), "who is out is out");
+}
+
+#[test]
+fn an_heir_has_the_rights_of_an_owner_and_the_former_owner_has_none() {
+    let mut hub = three_in(MESH);
+    hub.leave(1, "a");
+    hub.join(1, "a");
+    let close = || ClientMessage::Close { session: session("a") };
+    assert_eq!(hub.say(1, close()), ["1: not-allowed a"]);
+    assert_eq!(hub.say(2, close()).len(), 3);
+}
+
+#[test]
+fn an_opener_that_is_lost_is_inherited_or_ends_its_session() {
+    let mut mesh = three_in(MESH);
+    mesh.close_link(1);
+    assert_eq!(
+        mesh.pass(61_000, &[2, 3]),
+        ["2: out a 1 Lost", "3: out a 1 Lost", "2: owner a 2 key 2", "3: owner a 2 no key",]
+    );
+    let mut broadcast = three_in(BROADCAST);
+    broadcast.close_link(1);
+    assert_eq!(
+        broadcast.pass(61_000, &[2, 3]),
+        ["2: closed a OpenerLost", "3: closed a OpenerLost"]
+    );
+}
+
+#[test]
+fn when_all_are_lost_nothing_is_left() {
+    for kind in [MESH, BROADCAST] {
+        let mut hub = three_in(kind);
+        hub.pass(75_000, &[]);
+        assert!(hub.rooms.sessions.is_empty() && hub.rooms.people.is_empty());
+        assert!(hub.rooms.links.is_empty() && hub.rooms.alarms.is_empty());
+        assert_eq!(hub.rooms.poll_timeout(), None);
+    }
+}

@@ -1,0 +1,205 @@
+//! Each rule as a sentence of fact, in virtual time.
+
+mod anything;
+mod entry;
+mod exit;
+mod limits;
+mod presence;
+mod words;
+
+use std::time::Duration;
+
+use super::*;
+use crate::model::{Media, MediaSet, Member, Presence, Role, SessionKind, Topology};
+
+const MESH: SessionKind = SessionKind::FIVE[0];
+const BROADCAST: SessionKind = SessionKind::FIVE[1];
+
+/// A hub whose links and participants are numbers, and whose outputs are lines such as
+/// `2: joined t guest [1#1 opener here]`.
+struct Lines {
+    rooms: Rooms,
+    now: MediaTime,
+}
+
+impl Lines {
+    fn new() -> Self {
+        let mut keys = 0_u8;
+        let secrets = move || {
+            keys = keys.wrapping_add(1);
+            Secret::from_random([keys; 16])
+        };
+        Self { rooms: Rooms::new(secrets), now: MediaTime::from_micros(1_000_000) }
+    }
+
+    /// A hub to which the participants 1 to `count` have links 1 to `count`.
+    fn with(count: u64) -> Self {
+        let mut hub = Self::new();
+        for number in 1..=count {
+            hub.hello(number, number as u8);
+        }
+        hub
+    }
+
+    /// Instance and name of a participant who says hello this way are those of its number.
+    fn hello(&mut self, link: u64, who: u8) -> Vec<String> {
+        self.hello_as(link, who, (&format!("P{who}"), u64::from(who)))
+    }
+
+    fn hello_as(&mut self, link: u64, who: u8, (name, run): (&str, u64)) -> Vec<String> {
+        self.give(RoomsInput::Hello {
+            link: LinkId(link),
+            participant: person(who),
+            token: Secret::from_random([who; 16]),
+            name: name.to_owned(),
+            instance: Instance::from_random(run),
+            link_base: "http://192.168.1.5:7340".to_owned(),
+        })
+    }
+
+    fn say(&mut self, link: u64, message: ClientMessage) -> Vec<String> {
+        self.give(RoomsInput::Message { link: LinkId(link), message })
+    }
+
+    fn close_link(&mut self, link: u64) -> Vec<String> {
+        self.give(RoomsInput::Closed { link: LinkId(link) })
+    }
+
+    fn open(&mut self, link: u64, id: &str, kind: SessionKind) -> Vec<String> {
+        self.say(link, open(id, kind, None, None))
+    }
+
+    fn join(&mut self, link: u64, id: &str) -> Vec<String> {
+        self.say(link, ClientMessage::Join { session: session(id), wait: false })
+    }
+
+    fn wait(&mut self, link: u64, id: &str) -> Vec<String> {
+        self.say(link, ClientMessage::Join { session: session(id), wait: true })
+    }
+
+    fn leave(&mut self, link: u64, id: &str) -> Vec<String> {
+        self.say(link, ClientMessage::Leave { session: session(id) })
+    }
+
+    /// Lets time pass; every link in `alive` says something once a second.
+    fn pass(&mut self, ms: u64, alive: &[u64]) -> Vec<String> {
+        let end = self.now + Duration::from_millis(ms);
+        let mut lines = vec![];
+        let mut beat = self.now;
+        while self.now < end {
+            let alarm = self.rooms.poll_timeout().unwrap_or(end);
+            self.now = self.now.max(alarm.min(beat).min(end));
+            self.rooms.handle_timeout(self.now);
+            lines.extend(self.drain());
+            assert!(self.rooms.poll_timeout() > Some(self.now) || self.rooms.alarms.is_empty());
+            if self.now >= beat {
+                for link in alive {
+                    let said = self.say(*link, ClientMessage::Ping);
+                    lines.extend(said.into_iter().filter(|line| !line.ends_with("pong")));
+                }
+                beat = self.now + Duration::from_secs(1);
+            }
+        }
+        lines
+    }
+
+    fn give(&mut self, input: RoomsInput) -> Vec<String> {
+        self.rooms.handle(input, self.now);
+        self.drain()
+    }
+
+    fn drain(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.rooms.poll_output()).map(|output| line(&output)).collect()
+    }
+}
+
+fn person(number: u8) -> ParticipantId {
+    ParticipantId::from_digest([number; 10])
+}
+
+fn session(id: &str) -> SessionId {
+    SessionId::parse(id).unwrap()
+}
+
+fn open(id: &str, kind: SessionKind, limit: Option<u16>, key: Option<u8>) -> ClientMessage {
+    let owner_key = key.map(|key| Secret::from_random([key; 16]));
+    ClientMessage::Open { session: session(id), kind, limit, owner_key }
+}
+
+fn of(topology: Topology) -> SessionKind {
+    SessionKind { media: MediaSet::AUDIO.with(Media::Data), topology }
+}
+
+fn line(output: &RoomsOutput) -> String {
+    match output {
+        RoomsOutput::Disconnect { link } => format!("{}: disconnect", link.0),
+        RoomsOutput::Send { link, message } => format!("{}: {}", link.0, said(message)),
+    }
+}
+
+fn said(message: &HubMessage) -> String {
+    match message {
+        HubMessage::Welcome { participant, name, .. } => {
+            format!("welcome {} {name}", number(participant))
+        }
+        HubMessage::Opened { session, limit, owner_key, participants, .. } => {
+            format!("opened {session} limit {limit} {} {}", key(owner_key), roster(participants))
+        }
+        HubMessage::Joined { session, role, participants, .. } => {
+            format!("joined {session} {} {}", part(*role), roster(participants))
+        }
+        HubMessage::Waiting { session } => format!("waiting {session}"),
+        HubMessage::ParticipantJoined { session, participant } => {
+            format!("in {session} {}", member(participant))
+        }
+        HubMessage::ParticipantLeft { session, participant, reason } => {
+            format!("out {session} {} {reason:?}", number(participant))
+        }
+        HubMessage::ParticipantPresence { session, participant, presence } => {
+            format!("{session} {} {}", number(participant), how(*presence))
+        }
+        HubMessage::Owner { session, participant, owner_key } => {
+            let key = owner_key.as_ref().map_or("no key".to_owned(), key);
+            format!("owner {session} {} {key}", number(participant))
+        }
+        HubMessage::Closed { session, reason } => format!("closed {session} {reason:?}"),
+        HubMessage::Signal { session, from, .. } => format!("signal {session} {}", number(from)),
+        HubMessage::Error { code, session, .. } => match session {
+            Some(session) => format!("{} {session}", code.name()),
+            None => code.name().to_owned(),
+        },
+        HubMessage::Pong => "pong".to_owned(),
+    }
+}
+
+fn roster(members: &[Member]) -> String {
+    format!("[{}]", members.iter().map(member).collect::<Vec<_>>().join(", "))
+}
+
+fn member(member: &Member) -> String {
+    let run = member.instance.as_str().trim_start_matches('0');
+    format!("{}#{run} {} {}", number(&member.participant), part(member.role), how(member.presence))
+}
+
+fn part(role: Role) -> &'static str {
+    match role {
+        Role::Opener => "opener",
+        Role::Guest => "guest",
+    }
+}
+
+fn how(presence: Presence) -> String {
+    match presence {
+        Presence::Here => "here".to_owned(),
+        Presence::Away { silent_ms } => format!("away {silent_ms}"),
+    }
+}
+
+fn number(who: &ParticipantId) -> u8 {
+    (0..=u8::MAX).find(|number| person(*number) == *who).unwrap()
+}
+
+fn key(secret: &Secret) -> String {
+    let number = u8::from_str_radix(&secret.expose()[..2], 16).unwrap();
+    format!("key {number}")
+}

@@ -1,0 +1,213 @@
+//! Silence, closed sockets, returns, names.
+
+use super::*;
+
+fn pair() -> Lines {
+    let mut hub = Lines::with(2);
+    hub.open(1, "a", MESH);
+    hub.join(2, "a");
+    hub
+}
+
+#[test]
+fn a_silent_link_is_away_within_four_seconds_and_here_again_at_its_next_word() {
+    let mut hub = pair();
+    assert_eq!(hub.pass(3_499, &[1]), Vec::<String>::new());
+    assert_eq!(hub.pass(1, &[1]), ["1: a 2 away 3500"]);
+    assert_eq!(hub.pass(5_000, &[1]), Vec::<String>::new(), "it is told once");
+    assert_eq!(hub.say(2, ClientMessage::Ping), ["1: a 2 here", "2: pong"]);
+    assert_eq!(hub.pass(3_499, &[1]), Vec::<String>::new());
+    assert_eq!(hub.pass(1, &[1]), ["1: a 2 away 3500"], "the silence is counted anew");
+}
+
+#[test]
+fn a_word_that_is_not_for_the_rooms_is_a_sign_of_life_too() {
+    let mut hub = pair();
+    hub.pass(4_000, &[1]);
+    assert_eq!(hub.give(RoomsInput::Alive { link: LinkId(2) }), ["1: a 2 here"]);
+    assert_eq!(hub.give(RoomsInput::Alive { link: LinkId(9) }), Vec::<String>::new());
+}
+
+#[test]
+fn a_link_that_beats_every_heartbeat_is_never_away() {
+    let mut hub = pair();
+    for _ in 0..100 {
+        hub.say(2, ClientMessage::Ping);
+        let beat = links::HEARTBEAT.as_millis() as u64;
+        assert_eq!(hub.pass(beat, &[1]), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_link_that_is_silent_for_ten_seconds_is_closed() {
+    let mut hub = pair();
+    assert_eq!(hub.pass(9_999, &[1]), ["1: a 2 away 3500"]);
+    assert_eq!(hub.pass(1, &[1]), ["2: disconnect"]);
+    assert_eq!(hub.say(2, ClientMessage::Ping), Vec::<String>::new(), "it is not known any more");
+    assert_eq!(hub.close_link(2), Vec::<String>::new());
+}
+
+#[test]
+fn a_seat_is_given_up_sixty_seconds_after_the_silence_began() {
+    let mut hub = pair();
+    hub.pass(59_999, &[1]);
+    assert_eq!(hub.pass(1, &[1]), ["1: out a 2 Lost"]);
+    assert!(!hub.rooms.people.contains_key(&person(2)));
+}
+
+#[test]
+fn a_closed_socket_is_away_at_once_and_its_seat_is_kept_for_sixty_seconds() {
+    let mut hub = pair();
+    assert_eq!(hub.close_link(2), ["1: a 2 away 0"]);
+    assert_eq!(hub.pass(59_999, &[1]), Vec::<String>::new());
+    assert_eq!(hub.pass(1, &[1]), ["1: out a 2 Lost"]);
+}
+
+#[test]
+fn a_silence_that_ends_in_a_closed_socket_counts_from_its_beginning() {
+    let mut hub = pair();
+    hub.pass(5_000, &[1]);
+    assert_eq!(hub.close_link(2), Vec::<String>::new(), "the others know");
+    assert_eq!(hub.pass(54_999, &[1]), Vec::<String>::new());
+    assert_eq!(hub.pass(1, &[1]), ["1: out a 2 Lost"]);
+}
+
+#[test]
+fn the_same_program_takes_its_seat_back_and_is_here() {
+    let mut hub = pair();
+    hub.close_link(2);
+    hub.pass(30_000, &[1]);
+    assert_eq!(hub.hello(12, 2), ["12: welcome 2 P2"]);
+    assert_eq!(hub.join(12, "a"), ["1: a 2 here", "12: joined a guest [1#1 opener here]"]);
+    assert_eq!(hub.pass(120_000, &[1, 12]), Vec::<String>::new(), "the seat is not given up");
+}
+
+#[test]
+fn a_restarted_program_takes_its_seat_back_as_a_new_instance() {
+    let mut hub = pair();
+    hub.close_link(1);
+    hub.hello_as(11, 1, ("P1", 7));
+    assert_eq!(
+        hub.say(11, open("a", MESH, None, Some(1))),
+        ["2: in a 1#7 opener here", "11: opened a limit 12 key 1 [2#2 guest here]"]
+    );
+}
+
+#[test]
+fn a_seat_that_the_returned_person_does_not_ask_for_is_given_up() {
+    let mut hub = pair();
+    hub.close_link(2);
+    hub.hello(12, 2);
+    assert_eq!(hub.pass(60_000, &[1, 12]), ["1: out a 2 Lost"]);
+    assert_eq!(hub.join(12, "a")[0], "12: joined a guest [1#1 opener here]");
+}
+
+#[test]
+fn who_is_back_but_has_not_asked_for_the_seat_is_told_nothing_about_it() {
+    let mut hub = pair();
+    hub.close_link(2);
+    hub.hello(12, 2);
+    hub.hello(3, 3);
+    assert_eq!(
+        hub.join(3, "a"),
+        ["3: joined a guest [1#1 opener here, 2#2 guest away 0]", "1: in a 3#3 guest here"]
+    );
+    assert_eq!(hub.leave(12, "a"), ["1: out a 2 Left", "3: out a 2 Left"], "but can leave it");
+}
+
+#[test]
+fn a_new_connection_takes_over_a_half_open_one() {
+    let mut hub = pair();
+    hub.pass(2_000, &[1]);
+    assert_eq!(
+        hub.hello(12, 2),
+        ["2: not-allowed", "2: disconnect", "1: a 2 away 2000", "12: welcome 2 P2"]
+    );
+    assert_eq!(hub.say(2, ClientMessage::Leave { session: session("a") }), Vec::<String>::new());
+    assert_eq!(hub.close_link(2), Vec::<String>::new(), "the old link is of no account");
+    assert_eq!(hub.join(12, "a")[0], "1: a 2 here");
+}
+
+#[test]
+fn a_roster_shows_who_is_away_and_for_how_long() {
+    let mut hub = pair();
+    hub.hello(3, 3);
+    hub.pass(4_000, &[1, 3]);
+    assert_eq!(hub.join(3, "a")[0], "3: joined a guest [1#1 opener here, 2#2 guest away 4000]");
+}
+
+#[test]
+fn presence_is_told_in_every_session_and_to_nobody_else() {
+    let mut hub = Lines::with(4);
+    hub.open(1, "a", MESH);
+    hub.open(1, "b", BROADCAST);
+    hub.join(2, "a");
+    hub.join(3, "b");
+    assert_eq!(hub.close_link(1), ["2: a 1 away 0", "3: b 1 away 0"]);
+}
+
+#[test]
+fn a_name_is_cleaned_trimmed_and_cut() {
+    let mut hub = Lines::new();
+    assert_eq!(hub.hello_as(1, 1, (" A\u{7}n\nn \u{202e}", 1)), ["1: welcome 1 Ann"]);
+    let long = "ä".repeat(80);
+    assert_eq!(hub.hello_as(2, 2, (&long, 1)), [format!("2: welcome 2 {}", "ä".repeat(64))]);
+}
+
+#[test]
+fn a_nameless_guest_has_one_number_for_as_long_as_the_hub_knows_it() {
+    let mut hub = Lines::new();
+    assert_eq!(hub.hello_as(1, 1, (" ", 1)), ["1: welcome 1 Guest 1"]);
+    assert_eq!(hub.hello_as(2, 2, ("\u{0}", 1)), ["2: welcome 2 Guest 2"]);
+    hub.open(1, "a", MESH);
+    hub.close_link(1);
+    assert_eq!(hub.hello_as(11, 1, ("", 2)), ["11: welcome 1 Guest 1"]);
+    assert_eq!(hub.hello_as(12, 2, ("", 2)).last().unwrap(), "12: welcome 2 Guest 2");
+    hub.close_link(12);
+    assert_eq!(hub.hello_as(22, 2, ("", 2)), ["22: welcome 2 Guest 3"], "it was forgotten");
+}
+
+#[test]
+fn a_new_name_is_told_when_the_seat_is_taken_back() {
+    let mut hub = pair();
+    hub.close_link(2);
+    hub.hello_as(12, 2, ("Zoe", 2));
+    hub.rooms.handle(
+        RoomsInput::Message {
+            link: LinkId(12),
+            message: ClientMessage::Join { session: session("a"), wait: false },
+        },
+        hub.now,
+    );
+    let Some(RoomsOutput::Send { link: LinkId(1), message }) = hub.rooms.poll_output() else {
+        panic!("the other member is told first");
+    };
+    let HubMessage::ParticipantJoined { participant, .. } = message else {
+        panic!("{message:?}");
+    };
+    assert_eq!(participant.name, "Zoe");
+}
+
+#[test]
+fn the_welcome_carries_what_a_client_needs() {
+    let mut hub = Lines::new();
+    let token = Secret::from_random([5; 16]);
+    let hello = RoomsInput::Hello {
+        link: LinkId(1),
+        participant: person(5),
+        token: token.clone(),
+        name: "Eve".into(),
+        instance: Instance::from_random(1),
+        link_base: "http://192.168.1.5:7340".into(),
+    };
+    hub.rooms.handle(hello, hub.now);
+    let message = HubMessage::Welcome {
+        protocol: 1,
+        participant: person(5),
+        name: "Eve".into(),
+        token,
+        heartbeat_ms: 1500,
+        link_base: "http://192.168.1.5:7340".into(),
+    };
+    assert_eq!(hub.rooms.poll_output(), Some(RoomsOutput::Send { link: LinkId(1), message }));
+}

@@ -1,0 +1,125 @@
+//! Signals: who may, and how long they may be.
+
+use super::*;
+use crate::model::{MAX_CANDIDATE_BYTES, MAX_SDP_BYTES, Payload};
+
+fn offer(sdp: String) -> Payload {
+    Payload::Offer { generation: 1, sdp }
+}
+
+fn candidate(bytes: usize, mid: usize) -> Payload {
+    let (candidate, mid) = ("c".repeat(bytes), Some("m".repeat(mid)));
+    Payload::Candidate { generation: 1, candidate, mid, line: Some(0) }
+}
+
+fn signal(to: u8, payload: Payload) -> ClientMessage {
+    ClientMessage::Signal { session: session("a"), to: person(to), payload }
+}
+
+fn hub(kind: SessionKind) -> Lines {
+    let mut hub = Lines::with(4);
+    hub.open(1, "a", kind);
+    hub.join(2, "a");
+    hub.join(3, "a");
+    hub
+}
+
+#[test]
+fn a_signal_goes_to_one_linked_member_and_says_who_sent_it() {
+    let mut mesh = hub(MESH);
+    assert_eq!(mesh.say(2, signal(3, offer("v=0".into()))), ["3: signal a 2"]);
+    assert_eq!(mesh.say(3, signal(1, offer("v=0".into()))), ["1: signal a 3"]);
+}
+
+#[test]
+fn a_payload_is_passed_on_as_it_is() {
+    let mut mesh = hub(MESH);
+    let payload = candidate(20, 1);
+    let input = RoomsInput::Message { link: LinkId(2), message: signal(3, payload.clone()) };
+    mesh.rooms.handle(input, mesh.now);
+    let message = HubMessage::Signal { session: session("a"), from: person(2), payload };
+    assert_eq!(mesh.rooms.poll_output(), Some(RoomsOutput::Send { link: LinkId(3), message }));
+}
+
+#[test]
+fn nobody_signals_to_somebody_the_direction_does_not_link() {
+    let mut broadcast = hub(BROADCAST);
+    assert_eq!(broadcast.say(2, signal(3, offer("v=0".into()))), ["2: not-allowed a"]);
+    assert_eq!(broadcast.say(2, signal(1, offer("v=0".into()))), ["1: signal a 2"]);
+    assert_eq!(broadcast.say(1, signal(2, offer("v=0".into()))), ["2: signal a 1"]);
+}
+
+#[test]
+fn a_stranger_signals_to_nobody_and_nobody_to_a_stranger_or_to_oneself() {
+    let mut mesh = hub(MESH);
+    assert_eq!(mesh.say(4, signal(1, offer("v=0".into()))), ["4: not-allowed a"]);
+    assert_eq!(mesh.say(1, signal(4, offer("v=0".into()))), ["1: not-allowed a"]);
+    assert_eq!(mesh.say(1, signal(1, offer("v=0".into()))), ["1: not-allowed a"]);
+    mesh.leave(1, "a");
+    assert_eq!(mesh.say(1, signal(2, offer("v=0".into()))), ["1: not-allowed a"]);
+}
+
+#[test]
+fn whether_a_session_is_open_does_not_show_in_a_refused_signal() {
+    let mut mesh = Lines::with(4);
+    assert_eq!(mesh.say(4, signal(1, offer("v=0".into()))), ["4: not-allowed a"]);
+}
+
+#[test]
+fn a_signal_to_somebody_whose_link_is_gone_is_dropped_silently() {
+    let mut mesh = hub(MESH);
+    mesh.close_link(3);
+    assert_eq!(mesh.say(2, signal(3, offer("v=0".into()))), Vec::<String>::new());
+    mesh.hello(13, 3);
+    assert_eq!(mesh.say(2, signal(3, offer("v=0".into()))), Vec::<String>::new());
+    assert_eq!(mesh.say(13, signal(2, offer("v=0".into()))), ["13: not-allowed a"], "not seated");
+    mesh.join(13, "a");
+    assert_eq!(mesh.say(2, signal(3, offer("v=0".into()))), ["13: signal a 2"]);
+}
+
+#[test]
+fn a_description_over_the_limit_is_refused_and_one_at_it_is_not() {
+    let mut mesh = hub(MESH);
+    let at = "v".repeat(MAX_SDP_BYTES);
+    assert_eq!(mesh.say(2, signal(3, offer(at.clone()))), ["3: signal a 2"]);
+    assert_eq!(mesh.say(2, signal(3, offer(at + "v"))), ["2: bad-message a"]);
+    let answer = Payload::Answer { generation: 1, sdp: "v".repeat(MAX_SDP_BYTES + 1) };
+    assert_eq!(mesh.say(2, signal(3, answer)), ["2: bad-message a"]);
+}
+
+#[test]
+fn a_description_of_more_than_64_media_sections_is_refused() {
+    let mut mesh = hub(MESH);
+    for end in ["\r\n", "\n", "\r"] {
+        let sections = |count: usize| format!("v=0{end}{}", format!("m=x{end}").repeat(count));
+        assert_eq!(mesh.say(2, signal(3, offer(sections(64)))), ["3: signal a 2"]);
+        assert_eq!(mesh.say(2, signal(3, offer(sections(65)))), ["2: bad-message a"]);
+    }
+}
+
+#[test]
+fn a_candidate_over_the_limit_is_refused_and_one_at_it_is_not() {
+    let mut mesh = hub(MESH);
+    assert_eq!(mesh.say(2, signal(3, candidate(MAX_CANDIDATE_BYTES, 64))), ["3: signal a 2"]);
+    assert_eq!(mesh.say(2, signal(3, candidate(MAX_CANDIDATE_BYTES + 1, 1))), ["2: bad-message a"]);
+    assert_eq!(mesh.say(2, signal(3, candidate(1, 65))), ["2: bad-message a"]);
+}
+
+#[test]
+fn a_refused_length_names_the_limit() {
+    let mut mesh = hub(MESH);
+    let input = RoomsInput::Message { link: LinkId(2), message: signal(3, candidate(513, 1)) };
+    mesh.rooms.handle(input, mesh.now);
+    let Some(RoomsOutput::Send { message: HubMessage::Error { message, .. }, .. }) =
+        mesh.rooms.poll_output()
+    else {
+        panic!("an error");
+    };
+    assert_eq!(message, "a candidate has at most 512 bytes, not 513");
+}
+
+#[test]
+fn a_payload_of_a_later_version_is_answered_unsupported() {
+    let mut mesh = hub(MESH);
+    assert_eq!(mesh.say(2, signal(3, Payload::Unknown)), ["2: unsupported a"]);
+}

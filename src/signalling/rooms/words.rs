@@ -1,0 +1,81 @@
+//! Words from member to member: who may, and how long they may be.
+
+use crate::model::{
+    ErrorCode, HubMessage, MAX_CANDIDATE_BYTES, MAX_SDP_BYTES, ParticipantId, Payload, SessionId,
+};
+
+use super::Rooms;
+
+/// The most media sections of a session description: Quintet's have three, other programs add
+/// one for each track.
+const MAX_MEDIA_SECTIONS: usize = 64;
+
+/// The longest `mid`, in bytes; it is a short label (RFC 8843).
+const MAX_MID_BYTES: usize = 64;
+
+impl Rooms {
+    /// Passes a word on to a member that is linked to the sender.
+    ///
+    /// A word to somebody whose link is gone is dropped: a returning member negotiates anew. One
+    /// to somebody who is only silent is passed on, since the link may yet deliver it.
+    pub(super) fn signal(
+        &mut self,
+        who: &ParticipantId,
+        session: SessionId,
+        to: &ParticipantId,
+        payload: Payload,
+    ) {
+        if let Err((code, text)) = check(&payload) {
+            return self.refuse(who, code, Some(&session), &text);
+        }
+        if !self.is_linked(&session, who, to) {
+            let text = format!(
+                "in session {session} you are not connected to that participant (any more)"
+            );
+            return self.refuse(who, ErrorCode::NotAllowed, Some(&session), &text);
+        }
+        let receiver = self.sessions.get(&session).and_then(|room| room.seat(to));
+        if receiver.is_some_and(|seat| seat.is_held()) {
+            self.tell(to, HubMessage::Signal { session, from: who.clone(), payload });
+        }
+    }
+
+    fn is_linked(&self, session: &SessionId, who: &ParticipantId, to: &ParticipantId) -> bool {
+        let Some(room) = self.sessions.get(session) else { return false };
+        let Some(seat) = room.seat(who) else { return false };
+        seat.is_held() && room.linked(seat).any(|other| other.participant == *to)
+    }
+}
+
+/// Whether a payload may be passed on.
+fn check(payload: &Payload) -> Result<(), (ErrorCode, String)> {
+    match payload {
+        Payload::Offer { sdp, .. } | Payload::Answer { sdp, .. } => {
+            within("a session description", sdp.len(), MAX_SDP_BYTES)?;
+            let sections = sdp.split(['\r', '\n']).filter(|line| line.starts_with("m=")).count();
+            if sections > MAX_MEDIA_SECTIONS {
+                let text = format!(
+                    "a session description has at most {MAX_MEDIA_SECTIONS} media sections, not \
+                     {sections}"
+                );
+                return Err((ErrorCode::BadMessage, text));
+            }
+            Ok(())
+        }
+        Payload::Candidate { candidate, mid, .. } => {
+            within("a candidate", candidate.len(), MAX_CANDIDATE_BYTES)?;
+            within("a mid", mid.as_ref().map_or(0, String::len), MAX_MID_BYTES)
+        }
+        Payload::Unknown => {
+            let text = "this hub knows the payloads offer, answer and candidate only";
+            Err((ErrorCode::Unsupported, text.to_owned()))
+        }
+    }
+}
+
+fn within(what: &str, bytes: usize, most: usize) -> Result<(), (ErrorCode, String)> {
+    if bytes <= most {
+        return Ok(());
+    }
+    Err((ErrorCode::BadMessage, format!("{what} has at most {most} bytes, not {bytes}")))
+}

@@ -1,0 +1,514 @@
+//! The hub over real sockets: what strangers may send, and what friends get back.
+
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail as the test does")]
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use futures_util::{SinkExt, StreamExt};
+use quintet::{
+    model::{
+        ClientMessage, ErrorCode, HubMessage, Instance, ParticipantId, Payload, Presence, Role,
+        Secret, SessionId, SessionKind,
+    },
+    signalling::{Hub, HubOptions},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+    time::timeout,
+};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, client_async, connect_async,
+    tungstenite::{Bytes, Message, protocol::frame::coding::CloseCode},
+};
+
+const MESH: SessionKind = SessionKind::FIVE[0];
+const BROADCAST: SessionKind = SessionKind::FIVE[1];
+
+#[tokio::test]
+async fn a_session_is_opened_joined_and_signalled_in() {
+    within(async {
+        let hub = hub().await;
+        let (mut opener, mut guest) = (Wire::hello(&hub).await, Wire::hello(&hub).await);
+        opener.say(&open("town-hall", MESH)).await;
+        let HubMessage::Opened { session: id, limit: 12, participants, .. } = opener.hear().await
+        else {
+            panic!("not opened");
+        };
+        assert_eq!((id, participants), (session("town-hall"), vec![]));
+        guest.say(&join("town-hall", false)).await;
+        let HubMessage::Joined { role: Role::Guest, participants, kind, .. } = guest.hear().await
+        else {
+            panic!("not joined");
+        };
+        assert_eq!((kind, participants.len()), (MESH, 1));
+        assert_eq!(participants[0].participant, opener.participant);
+        assert!(matches!(opener.hear().await, HubMessage::ParticipantJoined { .. }));
+        let payload = Payload::Offer { generation: 1, sdp: "v=0\r\n".into() };
+        guest.say(&signal("town-hall", &opener.participant, payload.clone())).await;
+        let heard = opener.hear().await;
+        let (session, from) = (session("town-hall"), guest.participant.clone());
+        assert_eq!(heard, HubMessage::Signal { session, from, payload });
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_duplicate_id_and_a_full_session_are_typed_errors() {
+    within(async {
+        let hub = hub().await;
+        let mut links = [Wire::hello(&hub).await, Wire::hello(&hub).await, Wire::hello(&hub).await];
+        let limit = Some(2);
+        let kind = MESH;
+        let full = ClientMessage::Open { session: session("a"), kind, limit, owner_key: None };
+        links[0].say(&full).await;
+        links[0].hear().await;
+        links[1].say(&open("a", MESH)).await;
+        assert_eq!(links[1].error().await, (ErrorCode::IdTaken, Some(session("a"))));
+        links[1].say(&join("a", false)).await;
+        links[1].hear().await;
+        links[2].say(&join("a", true)).await;
+        assert_eq!(links[2].error().await, (ErrorCode::SessionFull, Some(session("a"))));
+        links[2].say(&join("b", false)).await;
+        assert_eq!(links[2].error().await, (ErrorCode::NoSuchSession, Some(session("b"))));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_strangers_signal_is_refused_and_reaches_nobody() {
+    within(async {
+        let hub = hub().await;
+        let (mut opener, mut viewer) = (Wire::hello(&hub).await, Wire::hello(&hub).await);
+        let (mut other, mut stranger) = (Wire::hello(&hub).await, Wire::hello(&hub).await);
+        opener.say(&open("a", BROADCAST)).await;
+        opener.hear().await;
+        for guest in [&mut viewer, &mut other] {
+            guest.say(&join("a", false)).await;
+            guest.hear().await;
+            opener.hear().await;
+        }
+        let offer = Payload::Offer { generation: 1, sdp: "v=0".into() };
+        for sender in [&mut stranger, &mut other] {
+            sender.say(&signal("a", &viewer.participant, offer.clone())).await;
+            assert_eq!(sender.error().await.0, ErrorCode::NotAllowed);
+        }
+        viewer.say(&ClientMessage::Ping).await;
+        assert_eq!(viewer.hear().await, HubMessage::Pong, "nothing came before it");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn garbage_is_answered_ten_times_and_then_the_link_is_closed() {
+    within(async {
+        let hub = hub().await;
+        let mut link = Wire::hello(&hub).await;
+        for garbage in ["", "{", "ping", "[1,2", "{}", "3", "{\"type\":\"join\"}", "\u{0}", "null"]
+        {
+            link.text(garbage).await;
+            assert_eq!(link.error().await, (ErrorCode::BadMessage, None), "{garbage:?}");
+        }
+        link.say(&ClientMessage::Ping).await;
+        assert_eq!(link.hear().await, HubMessage::Pong, "it is still there");
+        link.text("tenth").await;
+        assert_eq!(link.error().await.0, ErrorCode::BadMessage);
+        assert_eq!(link.closed().await, Some(CloseCode::Policy));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_message_of_a_later_version_is_unsupported_and_the_link_goes_on() {
+    within(async {
+        let hub = hub().await;
+        let mut link = Wire::hello(&hub).await;
+        for _ in 0..20 {
+            link.text(r#"{"type":"hand-raised","session":"a"}"#).await;
+            assert_eq!(link.error().await, (ErrorCode::Unsupported, Some(session("a"))));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_depth_bomb_is_a_bad_message() {
+    within(async {
+        let hub = hub().await;
+        let mut link = Wire::hello(&hub).await;
+        link.text(&"[".repeat(60_000)).await;
+        assert_eq!(link.error().await.0, ErrorCode::BadMessage);
+        link.text(&format!("{{\"type\":\"ping\",\"x\":{}", "{\"x\":".repeat(10_000))).await;
+        assert_eq!(link.error().await.0, ErrorCode::BadMessage);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn binary_and_oversize_are_told_and_end_the_link() {
+    within(async {
+        let hub = hub().await;
+        let text = Message::text("x".repeat(1024 * 1024));
+        let binary = Message::Binary(Bytes::from_static(b"\x00\x01"));
+        for (message, code) in [(text, CloseCode::Size), (binary, CloseCode::Unsupported)] {
+            let mut link = Wire::hello(&hub).await;
+            link.socket.send(message).await.unwrap();
+            assert_eq!(link.error().await.0, ErrorCode::BadMessage);
+            assert_eq!(link.closed().await, Some(code));
+        }
+        let mut friend = Wire::hello(&hub).await;
+        friend.say(&ClientMessage::Ping).await;
+        assert_eq!(friend.hear().await, HubMessage::Pong, "others do not notice");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_is_still_sending_an_oversize_message_learns_why_it_ends() {
+    within(async {
+        let hub = hub().await;
+        // The message does not fit into this buffer: sending it ends only if it is read.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_send_buffer_size(16 * 1024).unwrap();
+        let stream = socket.connect(hub.address()).await.unwrap();
+        let url = format!("ws://{}/signal", hub.address());
+        let stream = MaybeTlsStream::Plain(stream);
+        let (socket, _) = client_async(url, stream).await.unwrap();
+        let mut link = Wire::new(socket);
+        link.greet(None, 5).await;
+        link.text(&"x".repeat(1024 * 1024)).await;
+        assert_eq!(link.error().await.0, ErrorCode::BadMessage);
+        assert_eq!(link.closed().await, Some(CloseCode::Size));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_message_at_the_limit_is_taken() {
+    within(async {
+        let hub = hub().await;
+        let mut link = Wire::hello(&hub).await;
+        let (start, end) = (r#"{"type":"ping","x":""#, r#""}"#);
+        let filler = "x".repeat(64 * 1024 - start.len() - end.len());
+        link.text(&format!("{start}{filler}{end}")).await;
+        assert_eq!(link.hear().await, HubMessage::Pong);
+        link.text(&format!("{start}{filler}x{end}")).await;
+        assert_eq!(link.error().await.0, ErrorCode::BadMessage);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_a_good_hello_there_is_no_link() {
+    within(async {
+        let hub = hub().await;
+        let instance = r#""instance":"0123456789abcdef""#;
+        for (first, code) in [
+            (r#"{"type":"ping"}"#.to_owned(), ErrorCode::BadMessage),
+            ("garbage".to_owned(), ErrorCode::BadMessage),
+            (r#"{"type":"hello","protocol":1}"#.to_owned(), ErrorCode::BadMessage),
+            (r#"{"type":"hello","protocol":1,"instance":"<b>"}"#.to_owned(), ErrorCode::BadMessage),
+            (format!(r#"{{"type":"hello","protocol":2,{instance}}}"#), ErrorCode::Unsupported),
+        ] {
+            let mut link = Wire::connect(hub.address()).await;
+            link.text(&first).await;
+            assert_eq!(link.error().await.0, code, "{first}");
+            link.closed().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_does_not_say_hello_is_sent_away_and_no_sooner_than_after_five_seconds() {
+    within(async {
+        let hub = hub().await;
+        let begin = Instant::now();
+        let mut link = Wire::connect(hub.address()).await;
+        assert_eq!(link.error().await, (ErrorCode::BadMessage, None));
+        assert_eq!(link.closed().await, Some(CloseCode::Policy));
+        assert!(begin.elapsed() >= Duration::from_secs(5));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_head_that_never_ends_is_given_up() {
+    within(async {
+        let hub = hub().await;
+        let head = "GET /signal HTTP/1.1\r\nHost: x\r\nX-Slow: ";
+        let answer = http(hub.address(), head).await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_long_is_refused() {
+    within(async {
+        let hub = hub().await;
+        let head = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(20_000));
+        assert!(http(hub.address(), &head).await.starts_with("HTTP/1.1 431"), "too long");
+        let head = format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "X: x\r\n".repeat(100));
+        assert!(http(hub.address(), &head).await.starts_with("HTTP/1.1 431"), "too many");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn pages_say_what_they_are_and_echo_nothing() {
+    within(async {
+        let hub = hub().await;
+        let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: <b>evil</b>\r\n\r\n");
+        let root = http(hub.address(), &get("/")).await;
+        assert!(
+            root.starts_with("HTTP/1.1 200") && root.ends_with(r#"{"quintet":{"protocol":1}}"#)
+        );
+        let page = http(hub.address(), &get("/s/town-hall")).await;
+        let link = format!("quintet join http://{}/s/town-hall<", hub.address());
+        assert!(page.starts_with("HTTP/1.1 200") && page.contains(&link), "{page}");
+        assert!(page.contains("content-security-policy: default-src 'none'"), "{page}");
+        for path in ["/s/%3Cscript%3E", "/s/'-alert(1)", "/s/<script>", "/x"] {
+            let page = http(hub.address(), &get(path)).await;
+            assert!(page.starts_with("HTTP/1.1 404") || page.starts_with("HTTP/1.1 400"), "{page}");
+            assert!(!page.contains("script") && !page.contains("alert"), "{page}");
+            assert!(!page.contains("evil"), "{page}");
+        }
+        let posted = http(hub.address(), "POST /signal HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        assert!(posted.starts_with("HTTP/1.1 405") && posted.contains("allow: GET"), "{posted}");
+        let plain = http(hub.address(), &get("/signal")).await;
+        assert!(plain.starts_with("HTTP/1.1 426"), "{plain}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn whether_a_session_is_open_does_not_show_in_its_page() {
+    within(async {
+        let hub = hub().await;
+        let head = "GET /s/secret HTTP/1.1\r\nHost: x\r\n\r\n";
+        let body = |page: String| page.split_once("\r\n\r\n").unwrap().1.to_owned();
+        let before = body(http(hub.address(), head).await);
+        let mut opener = Wire::hello(&hub).await;
+        opener.say(&open("secret", MESH)).await;
+        opener.hear().await;
+        assert_eq!(body(http(hub.address(), head).await), before);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_killed_socket_is_away_and_returns_with_its_token() {
+    within(async {
+        let hub = hub().await;
+        let (mut opener, mut guest) = (Wire::hello(&hub).await, Wire::hello(&hub).await);
+        opener.say(&open("a", MESH)).await;
+        opener.hear().await;
+        guest.say(&join("a", false)).await;
+        guest.hear().await;
+        opener.hear().await;
+        let (who, token) = (guest.participant.clone(), guest.token.clone());
+        drop(guest);
+        let (session, participant) = (session("a"), who.clone());
+        let presence = Presence::Away { silent_ms: 0 };
+        let away = HubMessage::ParticipantPresence { session, participant, presence };
+        assert_eq!(opener.hear().await, away);
+        let mut back = Wire::hello_with(&hub, Some(token), 77).await;
+        assert_eq!(back.participant, who);
+        back.say(&join("a", false)).await;
+        assert!(matches!(back.hear().await, HubMessage::Joined { role: Role::Guest, .. }));
+        let HubMessage::ParticipantJoined { participant, .. } = opener.hear().await else {
+            panic!("the opener hears of the return");
+        };
+        assert_eq!(participant.instance, Instance::from_random(77));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_new_connection_throws_a_half_open_one_out() {
+    within(async {
+        let hub = hub().await;
+        let mut first = Wire::hello(&hub).await;
+        let second = Wire::hello_with(&hub, Some(first.token.clone()), 1).await;
+        assert_eq!(second.participant, first.participant);
+        assert_eq!(first.error().await, (ErrorCode::NotAllowed, None));
+        assert_eq!(first.closed().await, Some(CloseCode::Normal));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_flood_of_joins_from_one_address_is_late_and_the_links_stay() {
+    within(async {
+        let hub = hub().await;
+        let mut links = [Wire::hello(&hub).await, Wire::hello(&hub).await, Wire::hello(&hub).await];
+        let begin = Instant::now();
+        for _ in 0..300 {
+            for link in &mut links {
+                link.say(&join("a", false)).await;
+            }
+        }
+        for link in &mut links {
+            for _ in 0..300 {
+                let missing = (ErrorCode::NoSuchSession, Some(session("a")));
+                assert_eq!(link.error().await, missing);
+            }
+            link.say(&ClientMessage::Ping).await;
+            assert_eq!(link.hear().await, HubMessage::Pong);
+        }
+        // 400 at once and 200 a second.
+        assert!(begin.elapsed() >= Duration::from_millis(2_490), "{:?}", begin.elapsed());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn words_that_come_too_fast_are_late_and_none_is_lost() {
+    within(async {
+        let hub = hub().await;
+        let (mut opener, mut guest) = (Wire::hello(&hub).await, Wire::hello(&hub).await);
+        opener.say(&open("a", MESH)).await;
+        opener.hear().await;
+        guest.say(&join("a", false)).await;
+        guest.hear().await;
+        opener.hear().await;
+        let words = 500;
+        for number in 0..words {
+            let (candidate, mid) = (format!("candidate:{number}"), None);
+            let payload = Payload::Candidate { generation: 1, candidate, mid, line: None };
+            let text = serde_json::to_string(&signal("a", &opener.participant, payload)).unwrap();
+            guest.socket.feed(Message::text(text)).await.unwrap();
+        }
+        guest.socket.flush().await.unwrap();
+        for number in 0..words {
+            let HubMessage::Signal { payload: Payload::Candidate { candidate, .. }, .. } =
+                opener.hear().await
+            else {
+                panic!("a candidate");
+            };
+            assert_eq!(candidate, format!("candidate:{number}"));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_dropped_hub_closes_its_links_and_its_port() {
+    within(async {
+        let hub = hub().await;
+        let address = hub.address();
+        let mut link = Wire::hello(&hub).await;
+        drop(hub);
+        while link.socket.next().await.is_some_and(|message| message.is_ok()) {}
+        while TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+/// No test waits longer than this for what must come.
+async fn within<T>(test: impl Future<Output = T>) -> T {
+    timeout(Duration::from_secs(60), test).await.expect("what must come came")
+}
+
+async fn hub() -> Hub {
+    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    let options = HubOptions { listen, next_free_port: false, public: None };
+    Hub::start(options).await.expect("a port is free")
+}
+
+fn session(id: &str) -> SessionId {
+    SessionId::parse(id).unwrap()
+}
+
+fn open(id: &str, kind: SessionKind) -> ClientMessage {
+    ClientMessage::Open { session: session(id), kind, limit: None, owner_key: None }
+}
+
+fn join(id: &str, wait: bool) -> ClientMessage {
+    ClientMessage::Join { session: session(id), wait }
+}
+
+fn signal(id: &str, to: &ParticipantId, payload: Payload) -> ClientMessage {
+    ClientMessage::Signal { session: session(id), to: to.clone(), payload }
+}
+
+/// What a server answers to a request, up to the end.
+async fn http(address: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = vec![];
+    // A server that has refused a request may reset the connection over the rest of it.
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8(answer).unwrap()
+}
+
+/// A bare WebSocket to a hub.
+struct Wire {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    participant: ParticipantId,
+    token: Secret,
+}
+
+impl Wire {
+    fn new(socket: WebSocketStream<MaybeTlsStream<TcpStream>>) -> Self {
+        let token = Secret::from_random([0; 16]);
+        Self { socket, participant: ParticipantId::from_digest([0; 10]), token }
+    }
+
+    async fn connect(address: SocketAddr) -> Self {
+        Self::new(connect_async(format!("ws://{address}/x/signal")).await.unwrap().0)
+    }
+
+    async fn hello(hub: &Hub) -> Self {
+        Self::hello_with(hub, None, 5).await
+    }
+
+    async fn hello_with(hub: &Hub, token: Option<Secret>, run: u64) -> Self {
+        let mut wire = Self::connect(hub.address()).await;
+        wire.greet(token, run).await;
+        wire
+    }
+
+    async fn greet(&mut self, token: Option<Secret>, run: u64) {
+        let (name, instance) = (String::new(), Instance::from_random(run));
+        self.say(&ClientMessage::Hello { protocol: 1, name, instance, token }).await;
+        let welcome = self.hear().await;
+        let HubMessage::Welcome { participant, token, .. } = welcome else {
+            panic!("{welcome:?}");
+        };
+        (self.participant, self.token) = (participant, token);
+    }
+
+    async fn say(&mut self, message: &ClientMessage) {
+        self.text(&serde_json::to_string(message).unwrap()).await;
+    }
+
+    async fn text(&mut self, text: &str) {
+        self.socket.send(Message::text(text)).await.unwrap();
+    }
+
+    async fn hear(&mut self) -> HubMessage {
+        let message = self.socket.next().await.expect("the link is open").unwrap();
+        serde_json::from_str(message.to_text().unwrap()).unwrap()
+    }
+
+    async fn error(&mut self) -> (ErrorCode, Option<SessionId>) {
+        let said = self.hear().await;
+        let HubMessage::Error { code, session, message } = said else { panic!("{said:?}") };
+        assert!(!message.is_empty());
+        (code, session)
+    }
+
+    async fn closed(&mut self) -> Option<CloseCode> {
+        let message = self.socket.next().await.expect("a farewell").unwrap();
+        let Message::Close(frame) = message else { panic!("{message:?}") };
+        assert!(self.socket.next().await.is_none_or(|message| message.is_err()));
+        frame.map(|frame| frame.code)
+    }
+}
