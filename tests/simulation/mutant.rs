@@ -1,0 +1,144 @@
+//! Planted faults: a shim around a core that makes it behave as if it were programmed wrongly.
+
+use quintet::{
+    conference::{Conference, Effect, HubEvent, HubRef, Input},
+    model::{
+        ClientMessage, DescriptionKind, HubMessage, ParticipantId, Payload, PeerCommand, PeerEvent,
+        PeerId,
+    },
+};
+
+/// A mistake that a core might make.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Mutant {
+    /// It takes a remote offer without taking its own back first.
+    DropsRollback,
+    /// Some programs never give way.
+    SwapsPoliteness,
+    /// A wish to negotiate again is lost.
+    ForgetsWanted,
+    /// It does not hear that somebody left.
+    IgnoresLeft,
+    /// It does not hear that somebody is away from the hub.
+    IgnoresPresence,
+    /// It says an offer that it has to take back already.
+    ReusesStaleStep,
+    /// It hears of no silence of a connection.
+    IgnoresSilence,
+    /// It gives its connections up with its hub.
+    ClosesWithHub,
+}
+
+impl Mutant {
+    pub(crate) const ALL: [Self; 8] = [
+        Self::DropsRollback,
+        Self::SwapsPoliteness,
+        Self::ForgetsWanted,
+        Self::IgnoresLeft,
+        Self::IgnoresPresence,
+        Self::ReusesStaleStep,
+        Self::IgnoresSilence,
+        Self::ClosesWithHub,
+    ];
+}
+
+/// What stands between one core and its world.
+#[derive(Default)]
+pub(crate) struct Shim {
+    peers: Vec<PeerId>,
+}
+
+/// What the shim answers in place of a connection.
+type Replies = Vec<(PeerId, PeerEvent)>;
+
+impl Shim {
+    /// The input as the core hears it.
+    pub(crate) fn input(
+        &mut self,
+        mutant: Option<Mutant>,
+        index: usize,
+        input: Input,
+    ) -> Option<Input> {
+        let is_heard = match (mutant, &input) {
+            (
+                Some(Mutant::IgnoresLeft),
+                Input::Hub(_, HubEvent::Message(HubMessage::ParticipantLeft { .. })),
+            )
+            | (
+                Some(Mutant::IgnoresPresence),
+                Input::Hub(_, HubEvent::Message(HubMessage::ParticipantPresence { .. })),
+            ) => false,
+            (Some(Mutant::IgnoresSilence), Input::Peer(_, PeerEvent::State(state))) => {
+                *state == quintet::model::PeerState::Connected
+            }
+            _ => true,
+        };
+        match input {
+            Input::Hub(hub, HubEvent::Up { url, name, .. })
+                if mutant == Some(Mutant::SwapsPoliteness) && index % 2 == 1 =>
+            {
+                let participant = ParticipantId::from_digest([0; 10]);
+                Some(Input::Hub(hub, HubEvent::Up { url, participant, name }))
+            }
+            Input::Command(_) | Input::Hub(..) | Input::Peer(..) | Input::Source(..) => {
+                is_heard.then_some(input)
+            }
+        }
+    }
+
+    /// The effects as the world sees them.
+    pub(crate) fn effects(
+        &mut self,
+        mutant: Option<Mutant>,
+        (core, cause): (Option<&Conference>, Option<&Input>),
+        effects: Vec<Effect>,
+    ) -> (Vec<Effect>, Replies) {
+        let (mut seen, mut replies) = (vec![], vec![]);
+        for effect in effects {
+            if let Effect::OpenPeer { peer, .. } = &effect {
+                self.peers.push(*peer);
+            }
+            match (mutant, &effect) {
+                (
+                    Some(Mutant::DropsRollback),
+                    Effect::Peer { peer, command: PeerCommand::Rollback { step } },
+                ) => replies.push((*peer, PeerEvent::Done { step: *step })),
+                (
+                    Some(Mutant::ForgetsWanted),
+                    Effect::Peer {
+                        command: PeerCommand::MakeOffer { restart_ice: true, .. }, ..
+                    },
+                ) => {}
+                (
+                    Some(Mutant::ReusesStaleStep),
+                    Effect::Peer { peer, command: PeerCommand::Rollback { .. } },
+                ) => {
+                    let stale = stale_offer(*peer, core, cause);
+                    seen.push(effect);
+                    seen.extend(stale);
+                }
+                _ => seen.push(effect),
+            }
+        }
+        if let (Some(Mutant::ClosesWithHub), Some(Input::Hub(_, HubEvent::Down { .. }))) =
+            (mutant, cause)
+        {
+            seen.extend(self.peers.pop().map(Effect::ClosePeer));
+        }
+        (seen, replies)
+    }
+}
+
+/// The offer whose rollback is due, said nevertheless.
+fn stale_offer(peer: PeerId, core: Option<&Conference>, cause: Option<&Input>) -> Option<Effect> {
+    let Some(Input::Peer(of, PeerEvent::Description { kind, sdp, .. })) = cause else {
+        return None;
+    };
+    if *of != peer || *kind != DescriptionKind::Offer {
+        return None;
+    }
+    let (session, to) = core?.peer(peer)?;
+    let payload = Payload::Offer { generation: 1, sdp: sdp.clone() };
+    let message = ClientMessage::Signal { session, to, payload };
+    Some(Effect::Send { hub: HubRef::Default, message })
+}

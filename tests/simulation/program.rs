@@ -1,0 +1,402 @@
+//! One program: the core, and in place of the engine what carries its effects out and asserts that
+//! each makes sense.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quintet::{
+    conference::{Conference, Effect, HubRef, Input},
+    model::{
+        ClientMessage, EndReason, Event, HubMessage, Instance, MediaTime, ParticipantId,
+        ParticipantState, Payload, PeerCommand, PeerEvent, PeerId, Secret, SessionId, Snapshot,
+    },
+};
+
+use super::{
+    chance::Chance,
+    connection::Connection,
+    mutant::Shim,
+    script::Want,
+    wire::{Client, Word},
+    world::{Happening, Verdict, World},
+};
+
+/// One program of one person.
+pub(crate) struct Program {
+    pub(crate) index: usize,
+    pub(crate) name: String,
+    pub(crate) core: Option<Conference>,
+    /// Counts the program's starts.
+    pub(crate) life: u32,
+    pub(crate) token: Secret,
+    digest: [u8; 10],
+    pub(crate) instance: Instance,
+    pub(crate) keys: BTreeMap<SessionId, Secret>,
+    pub(crate) client: Client,
+    /// The sessions that the person wants to be in.
+    pub(crate) wants: BTreeMap<SessionId, Want>,
+    /// The open connections.
+    pub(crate) peers: BTreeMap<PeerId, usize>,
+    /// The participants and their states, as they were announced.
+    pub(crate) told: BTreeMap<(SessionId, ParticipantId), ParticipantState>,
+    /// The computer's network; another one after a change.
+    pub(crate) network: u32,
+    /// Until when the program is troubled by faults, so that limits do not hold for it.
+    pub(crate) disturbed: u64,
+    pub(crate) demand: (bool, bool, bool),
+    /// When the person last left a session.
+    pub(crate) left: u64,
+    /// Why and when sessions were over for it.
+    pub(crate) ended: BTreeMap<SessionId, (EndReason, u64)>,
+    /// The sessions that the person has been in.
+    pub(crate) was_in: BTreeSet<SessionId>,
+    pub(crate) shim: Shim,
+    newest_peer: PeerId,
+    /// This process's clock has its own epoch.
+    epoch: u64,
+    due: Option<u64>,
+}
+
+impl Program {
+    pub(crate) fn new(index: usize, chance: &mut Chance) -> Self {
+        let mut new = Self {
+            index,
+            name: format!("P{index}"),
+            core: None,
+            life: 0,
+            token: Secret::from_random([0; 16]),
+            digest: [0; 10],
+            instance: Instance::from_random(0),
+            keys: BTreeMap::new(),
+            client: Client::default(),
+            wants: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            told: BTreeMap::new(),
+            network: 0,
+            disturbed: 0,
+            demand: (false, false, false),
+            left: 0,
+            ended: BTreeMap::new(),
+            was_in: BTreeSet::new(),
+            shim: Shim::default(),
+            newest_peer: PeerId(0),
+            epoch: 0,
+            due: None,
+        };
+        new.start(true, chance);
+        new
+    }
+
+    /// Starts the program, with its token or as somebody new.
+    pub(crate) fn start(&mut self, fresh: bool, chance: &mut Chance) {
+        if fresh {
+            self.token = Secret::from_random(chance.bytes());
+            self.digest = chance.bytes();
+        }
+        self.life += 1;
+        self.instance = Instance::from_random(chance.bits());
+        self.core = Some(Conference::new());
+        self.epoch = chance.ms(0, 20_000);
+        self.newest_peer = PeerId(0);
+        self.due = None;
+    }
+
+    /// Ends the program without a word.
+    pub(crate) fn kill(&mut self) {
+        let stalled = self.client.stalled;
+        self.core = None;
+        self.client = Client { stalled, ..Client::default() };
+        self.peers.clear();
+        self.told.clear();
+        self.demand = (false, false, false);
+        self.shim = Shim::default();
+        self.due = None;
+    }
+
+    pub(crate) fn participant(&self) -> ParticipantId {
+        ParticipantId::from_digest(self.digest)
+    }
+
+    pub(crate) fn due(&self) -> Option<u64> {
+        self.due
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        self.core.as_ref().map(Conference::snapshot).unwrap_or_default()
+    }
+
+    /// Keeps an owner key, as the engine does.
+    pub(crate) fn keep_key(&mut self, message: &HubMessage) {
+        if let HubMessage::Opened { session, owner_key: key, .. }
+        | HubMessage::Owner { session, owner_key: Some(key), .. } = message
+        {
+            self.keys.insert(session.clone(), key.clone());
+        }
+    }
+
+    fn time(&self, now: u64) -> MediaTime {
+        MediaTime::from_micros(now - self.epoch)
+    }
+
+    fn note_due(&mut self) {
+        let due = self.core.as_ref().and_then(Conference::poll_timeout);
+        self.due = due.map(|at| at.as_micros() + self.epoch);
+    }
+}
+
+impl World {
+    /// Gives a core an input and carries its effects out.
+    pub(crate) fn feed(&mut self, index: usize, input: Input) -> Verdict {
+        let mutant = self.mutant;
+        let program = &mut self.programs[index];
+        let Some(input) = program.shim.input(mutant, index, input) else { return Ok(()) };
+        let cause = input.clone();
+        self.narrate(|| format!("P{index} <- {cause:?}"));
+        let program = &mut self.programs[index];
+        let time = program.time(self.now);
+        let Some(core) = &mut program.core else { return Ok(()) };
+        core.handle(input, time);
+        self.perform(index, Some(&cause))
+    }
+
+    /// A core's deadline has come.
+    pub(crate) fn core_timeout(&mut self, index: usize) -> Verdict {
+        let program = &mut self.programs[index];
+        let time = program.time(self.now);
+        let Some(core) = &mut program.core else { return Ok(()) };
+        core.handle_timeout(time);
+        if core.poll_timeout().is_some_and(|at| at <= time) {
+            return Err(format!("P{index} has the same deadline after it was met"));
+        }
+        self.perform(index, None)
+    }
+
+    fn perform(&mut self, index: usize, cause: Option<&Input>) -> Verdict {
+        let mutant = self.mutant;
+        let mut effects = vec![];
+        let program = &mut self.programs[index];
+        while let Some(effect) = program.core.as_mut().and_then(Conference::poll_effect) {
+            effects.push(effect);
+        }
+        let core = program.core.as_ref();
+        let (effects, replies) = program.shim.effects(mutant, (core, cause), effects);
+        program.note_due();
+        for effect in effects {
+            self.narrate(|| format!("P{index} -> {effect:?}"));
+            self.carry(index, effect, cause)?;
+        }
+        for (peer, event) in replies {
+            if let Some(connection) = self.programs[index].peers.get(&peer) {
+                let connection = *connection;
+                self.at(self.now, Happening::Tell { connection, event });
+            }
+        }
+        Ok(())
+    }
+
+    fn carry(&mut self, index: usize, effect: Effect, cause: Option<&Input>) -> Verdict {
+        let fault = |what: &str| Err(format!("P{index}: {what}"));
+        match effect {
+            Effect::ConnectHub(HubRef::Default) => self.want_hub(index, true),
+            Effect::DisconnectHub(HubRef::Default) => self.want_hub(index, false),
+            Effect::ConnectHub(HubRef::At(_)) | Effect::DisconnectHub(HubRef::At(_)) => {
+                fault("seeks a hub that nobody named")
+            }
+            Effect::Send { message, .. } => self.say(index, message),
+            Effect::OpenPeer { peer, session, media } => {
+                self.open_peer(index, peer, (session, media))
+            }
+            Effect::ClosePeer(peer) => self.close_peer(index, peer, cause),
+            Effect::Peer { peer, command } => self.command(index, peer, command),
+            Effect::SetSending { peer, audio, video } => {
+                self.check_sending(index, peer, (audio, video.is_some()))
+            }
+            Effect::Demand { camera, microphone, speaker } => {
+                let demand = (camera, microphone, speaker);
+                if std::mem::replace(&mut self.programs[index].demand, demand) == demand {
+                    return fault("says the same demand again");
+                }
+                Ok(())
+            }
+            Effect::Announce(event) => self.announced(index, event),
+        }
+    }
+
+    fn want_hub(&mut self, index: usize, wanted: bool) -> Verdict {
+        let client = &mut self.programs[index].client;
+        if std::mem::replace(&mut client.wanted, wanted) == wanted {
+            return Err(format!("P{index} says twice that it wants the hub: {wanted}"));
+        }
+        if wanted {
+            let life = self.programs[index].life;
+            self.at(self.now, Happening::Connect { program: index, life });
+            return Ok(());
+        }
+        client.up = false;
+        if let Some(socket) = client.socket.take() {
+            self.close_socket(socket);
+        }
+        Ok(())
+    }
+
+    fn say(&mut self, index: usize, mut message: ClientMessage) -> Verdict {
+        let program = &self.programs[index];
+        let Some(socket) = program.client.socket.filter(|_| program.client.up) else {
+            return Err(format!("P{index} talks to a hub that is down: {message:?}"));
+        };
+        match &mut message {
+            ClientMessage::Hello { .. } | ClientMessage::Ping => {
+                return Err(format!("P{index} says what its client says: {message:?}"));
+            }
+            ClientMessage::Open { session, owner_key, .. } => {
+                if owner_key.is_some() {
+                    return Err(format!("P{index} knows a secret"));
+                }
+                *owner_key = program.keys.get(session).cloned();
+            }
+            ClientMessage::Signal { session, to, payload } => {
+                let (session, to, payload) = (session.clone(), to.clone(), payload.clone());
+                self.check_word(index, (&session, &to), &payload)?;
+            }
+            ClientMessage::Leave { session } => {
+                let session = session.clone();
+                self.note_leaving(index, &session);
+            }
+            ClientMessage::Join { .. }
+            | ClientMessage::Close { .. }
+            | ClientMessage::Eject { .. } => {}
+        }
+        self.send_up(socket, Word::Client(message));
+        Ok(())
+    }
+
+    /// A word must be about a connection that is open, and a description in force there.
+    fn check_word(
+        &mut self,
+        index: usize,
+        (session, to): (&SessionId, &ParticipantId),
+        payload: &Payload,
+    ) -> Verdict {
+        use quintet::model::DescriptionKind::{Answer, Offer};
+        let program = &self.programs[index];
+        let is_to = |peer: &PeerId| {
+            let owner = program.core.as_ref().and_then(|core| core.peer(*peer));
+            owner.is_some_and(|owner| (&owner.0, &owner.1) == (session, to))
+        };
+        let Some(at) = program.peers.iter().find(|(peer, _)| is_to(peer)).map(|(_, at)| *at) else {
+            return Err(format!("P{index} talks about no connection: {payload:?}"));
+        };
+        let connection = &mut self.connections[at];
+        match payload {
+            Payload::Offer { sdp, .. } => {
+                connection.has_said = true;
+                connection.check_said(Offer, sdp)
+            }
+            Payload::Answer { sdp, .. } => {
+                connection.has_said = true;
+                connection.check_said(Answer, sdp)
+            }
+            Payload::Candidate { .. } if !connection.has_said => {
+                Err(format!("P{index} names a candidate before a description"))
+            }
+            Payload::Candidate { .. } => Ok(()),
+            Payload::Unknown => Err(format!("P{index} says nothing known")),
+        }
+    }
+
+    fn open_peer(
+        &mut self,
+        index: usize,
+        peer: PeerId,
+        (session, media): (SessionId, quintet::model::PeerMedia),
+    ) -> Verdict {
+        let uid = self.connections.len() as u64;
+        let program = &mut self.programs[index];
+        if peer <= program.newest_peer {
+            return Err(format!("P{index} reuses {peer}"));
+        }
+        program.newest_peer = peer;
+        program.peers.insert(peer, uid as usize);
+        let expected = self.plan.media(&session, index, &self.programs[index]);
+        if expected.is_some_and(|expected| expected != media) {
+            return Err(format!("P{index} opens {peer} of {session} with {media:?}"));
+        }
+        let about = (media, self.programs[index].network, self.now);
+        let mut connection = Connection::new((uid, index), peer, session, about);
+        let core = self.programs[index].core.as_ref();
+        let owner = core.and_then(|core| core.peer(peer));
+        connection.towards = owner.and_then(|(_, who)| self.program_of(&who));
+        self.connections.push(connection);
+        Ok(())
+    }
+
+    fn close_peer(&mut self, index: usize, peer: PeerId, cause: Option<&Input>) -> Verdict {
+        let Some(at) = self.programs[index].peers.remove(&peer) else {
+            return Err(format!("P{index} closes {peer}, which is not open"));
+        };
+        self.report.closed += 1;
+        let flows = self.connections[at].state == quintet::model::PeerState::Connected
+            && self.connections[at].flows
+            && self.flows(at);
+        self.connections[at].is_open = false;
+        let calm = self.plan.script == super::script::Script::Calm;
+        if (flows || calm) && !super::judge::may_close(cause) {
+            return Err(format!("P{index} closes {peer} whose media runs, because of {cause:?}"));
+        }
+        Ok(())
+    }
+
+    fn command(&mut self, index: usize, peer: PeerId, command: PeerCommand) -> Verdict {
+        let Some(at) = self.programs[index].peers.get(&peer).copied() else {
+            return Err(format!("P{index} commands {peer}, which is not open: {command:?}"));
+        };
+        match &command {
+            PeerCommand::Rollback { .. } => self.report.rollbacks += 1,
+            PeerCommand::MakeOffer { restart_ice: true, .. } => self.report.restarts += 1,
+            PeerCommand::MakeOffer { .. }
+            | PeerCommand::AcceptOffer { .. }
+            | PeerCommand::AcceptAnswer { .. }
+            | PeerCommand::AddCandidate(_) => {}
+        }
+        self.connections[at].queue.push_back(command);
+        if self.connections[at].queue.len() == 1 {
+            self.plan_step(at);
+        }
+        Ok(())
+    }
+
+    /// A connection tells its core something.
+    pub(crate) fn told(&mut self, at: usize, event: PeerEvent) -> Verdict {
+        let (node, peer) = (self.connections[at].node, self.connections[at].peer);
+        // What a connection had said before it was closed may still be under way.
+        let is_life = self.programs[node].peers.get(&peer).is_none_or(|known| *known == at);
+        if is_life { self.feed(node, Input::Peer(peer, event)) } else { Ok(()) }
+    }
+
+    fn announced(&mut self, index: usize, event: Event) -> Verdict {
+        let told = &mut self.programs[index].told;
+        match event {
+            Event::Participant { session, participant, state, .. } => {
+                let who = (session, participant);
+                let before = if state == ParticipantState::Left {
+                    told.remove(&who)
+                } else {
+                    told.insert(who.clone(), state)
+                };
+                if before == Some(state) {
+                    return Err(format!("P{index} announces {state:?} of {} again", who.1));
+                }
+            }
+            Event::Ended { session, reason } => {
+                told.retain(|(of, _), _| *of != session);
+                self.programs[index].ended.insert(session, (reason, self.now));
+            }
+            Event::Failed(failure) => return self.failed(index, &failure),
+            Event::Listening { .. }
+            | Event::Opened { .. }
+            | Event::Waiting { .. }
+            | Event::Joined { .. }
+            | Event::FirstFrame { .. } => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,336 @@
+//! Virtual time: programs with their cores, the hub's rooms, the wire and the connections between.
+
+use std::collections::BTreeMap;
+
+use quintet::{
+    model::{MediaTime, PeerEvent},
+    signalling::{Rooms, RoomsInput},
+};
+
+use super::{
+    chance::Chance,
+    connection::Connection,
+    judge::Check,
+    mutant::Mutant,
+    program::Program,
+    script::{Fault, Plan, Script},
+    wire::{Socket, Word},
+};
+
+/// What went wrong, if something did.
+pub(crate) type Verdict = Result<(), String>;
+
+pub(crate) const MS: u64 = 1000;
+pub(crate) const SECOND: u64 = 1000 * MS;
+
+/// How often the wires between connections are looked at.
+const TICK: u64 = 100 * MS;
+
+/// People look after so many ticks.
+const LOOK_EVERY: u64 = 5;
+
+/// Everything.
+pub(crate) struct World {
+    pub(crate) now: u64,
+    pub(crate) chance: Chance,
+    pub(crate) plan: Plan,
+    pub(crate) mutant: Option<Mutant>,
+    pub(crate) programs: Vec<Program>,
+    pub(crate) rooms: Option<Rooms>,
+    /// Counts the hub's starts.
+    pub(crate) hub_life: u32,
+    pub(crate) sockets: Vec<Socket>,
+    pub(crate) connections: Vec<Connection>,
+    /// Until when packets between two programs are lost.
+    pub(crate) blocked: BTreeMap<(usize, usize), u64>,
+    /// When the hub was last disturbed.
+    pub(crate) hub_disturbed: u64,
+    pub(crate) report: Report,
+    /// Whether each step is printed: one seed alone is a story.
+    is_told: bool,
+    queue: BTreeMap<(u64, u64), Happening>,
+    count: u64,
+}
+
+/// What is to happen.
+pub(crate) enum Happening {
+    Tick,
+    /// The front of a socket's queue arrives: up at the hub, or down at the program.
+    Arrive {
+        socket: usize,
+        up: bool,
+    },
+    /// A program's client tries to connect, or pings.
+    Connect {
+        program: usize,
+        life: u32,
+    },
+    Ping {
+        program: usize,
+        life: u32,
+    },
+    /// A connection carries its next command out.
+    CarryOut {
+        connection: usize,
+    },
+    /// A connection tells something.
+    Tell {
+        connection: usize,
+        event: PeerEvent,
+    },
+    Fault(Fault),
+    Check(Check),
+}
+
+/// What came to pass, so that a run that proves nothing is seen.
+#[derive(Default, Debug)]
+pub(crate) struct Report {
+    pub(crate) pairs: usize,
+    pub(crate) rollbacks: usize,
+    pub(crate) restarts: usize,
+    pub(crate) closed: usize,
+    pub(crate) successions: usize,
+    pub(crate) resumed: usize,
+    pub(crate) ended_by_opener: usize,
+    pub(crate) checks: usize,
+}
+
+impl World {
+    /// Plays a seed to its end.
+    pub(crate) fn play(
+        seed: u64,
+        script: Script,
+        mutant: Option<Mutant>,
+    ) -> Result<Report, String> {
+        let mut chance = Chance::new(seed ^ (script as u64) << 56);
+        let plan = Plan::draw(script, &mut chance);
+        let mut world = Self::new(chance, plan, mutant);
+        world.play_on()?;
+        world.judge_end()?;
+        Ok(world.report)
+    }
+
+    fn new(mut chance: Chance, plan: Plan, mutant: Option<Mutant>) -> Self {
+        let programs = (0..plan.programs).map(|index| Program::new(index, &mut chance)).collect();
+        let mut world = Self {
+            now: 20 * SECOND,
+            chance,
+            plan,
+            mutant,
+            programs,
+            rooms: None,
+            hub_life: 0,
+            sockets: vec![],
+            connections: vec![],
+            blocked: BTreeMap::new(),
+            hub_disturbed: 0,
+            report: Report::default(),
+            is_told: std::env::var_os("QUINTET_SEED").is_some(),
+            queue: BTreeMap::new(),
+            count: 0,
+        };
+        world.start_hub();
+        world.at(world.now, Happening::Tick);
+        for (at, fault) in std::mem::take(&mut world.plan.faults) {
+            world.at(world.now + at, Happening::Fault(fault));
+        }
+        world
+    }
+
+    fn play_on(&mut self) -> Verdict {
+        let end = self.now + self.plan.length;
+        loop {
+            let queued = self.queue.keys().next().map(|(at, _)| *at);
+            let cores = self.programs.iter().filter_map(Program::due).min();
+            let rooms = self.rooms.as_ref().and_then(Rooms::poll_timeout);
+            let rooms = rooms.map(MediaTime::as_micros);
+            let Some(next) = [queued, cores, rooms].into_iter().flatten().min() else {
+                return Ok(());
+            };
+            if next > end {
+                self.now = end;
+                return Ok(());
+            }
+            self.now = self.now.max(next);
+            if rooms.is_some_and(|at| at <= self.now) {
+                self.rooms_timeout();
+            }
+            for program in 0..self.programs.len() {
+                if self.programs[program].due().is_some_and(|at| at <= self.now) {
+                    self.core_timeout(program)?;
+                }
+            }
+            while let Some(entry) = self.queue.first_entry() {
+                if entry.key().0 > self.now {
+                    break;
+                }
+                let happening = entry.remove();
+                self.happen(happening)?;
+            }
+        }
+    }
+
+    /// Prints a line of the story.
+    pub(crate) fn narrate(&self, line: impl FnOnce() -> String) {
+        if self.is_told {
+            println!("{:>8.3} {}", self.now as f64 / SECOND as f64, line());
+        }
+    }
+
+    /// Plans something.
+    pub(crate) fn at(&mut self, at: u64, happening: Happening) {
+        self.count += 1;
+        self.queue.insert((at, self.count), happening);
+    }
+
+    fn happen(&mut self, happening: Happening) -> Verdict {
+        match happening {
+            Happening::Tick => {
+                self.at(self.now + TICK, Happening::Tick);
+                self.look_at_connections()?;
+                let looks = (self.now / TICK).is_multiple_of(LOOK_EVERY);
+                if looks { self.look_at_windows() } else { Ok(()) }
+            }
+            Happening::Arrive { socket, up } => self.arrive(socket, up),
+            Happening::Connect { program, life } => self.connect(program, life),
+            Happening::Ping { program, life } => self.ping(program, life),
+            Happening::CarryOut { connection } => self.carry_out(connection),
+            Happening::Tell { connection, event } => self.told(connection, event),
+            Happening::Fault(fault) => self.strike(fault),
+            Happening::Check(check) => {
+                self.report.checks += 1;
+                self.check(check)
+            }
+        }
+    }
+
+    /// Starts the hub, empty.
+    pub(crate) fn start_hub(&mut self) {
+        self.hub_life += 1;
+        let mut secrets = Chance::new(self.chance.bits());
+        let secret = move || quintet::model::Secret::from_random(secrets.bytes());
+        self.rooms = Some(Rooms::new(secret));
+    }
+
+    /// Tells the hub something, and hands on what it says.
+    pub(crate) fn tell_hub(&mut self, input: RoomsInput) {
+        if let Some(rooms) = &mut self.rooms {
+            rooms.handle(input, MediaTime::from_micros(self.now));
+            self.drain_rooms();
+        }
+    }
+
+    fn rooms_timeout(&mut self) {
+        if let Some(rooms) = &mut self.rooms {
+            rooms.handle_timeout(MediaTime::from_micros(self.now));
+            self.drain_rooms();
+        }
+    }
+
+    fn drain_rooms(&mut self) {
+        while let Some(output) = self.rooms.as_mut().and_then(Rooms::poll_output) {
+            match output {
+                quintet::signalling::RoomsOutput::Send { link, message } => {
+                    self.send_down(link.0 as usize, Word::Hub(message));
+                }
+                quintet::signalling::RoomsOutput::Disconnect { link } => {
+                    self.send_down(link.0 as usize, Word::Closed);
+                    self.sockets[link.0 as usize].hub_open = false;
+                }
+            }
+        }
+    }
+
+    /// Brings each connection's state in line with what gets through.
+    fn look_at_connections(&mut self) -> Verdict {
+        for index in 0..self.connections.len() {
+            if !self.connections[index].is_open {
+                continue;
+            }
+            let flows = self.flows(index);
+            let one = &mut self.connections[index];
+            if one.flows != flows {
+                (one.flows, one.flow_changed) = (flows, self.now);
+            }
+            let quiet = self.now - one.flow_changed;
+            let Some(state) = super::judge::next_state(one, quiet) else { continue };
+            one.state = state;
+            self.told(index, PeerEvent::State(state))?;
+        }
+        Ok(())
+    }
+
+    /// Whether packets get through between a connection and its other end.
+    pub(crate) fn flows(&self, index: usize) -> bool {
+        let one = &self.connections[index];
+        let Some(other) = one.remote.map(|uid| &self.connections[uid as usize]) else {
+            return false;
+        };
+        let networks = (self.programs[one.node].network, self.programs[other.node].network);
+        let pair = (one.node.min(other.node), one.node.max(other.node));
+        let blocked = self.blocked.get(&pair).is_some_and(|until| self.now < *until);
+        !blocked && one.agrees_with(other, networks)
+    }
+
+    fn carry_out(&mut self, index: usize) -> Verdict {
+        let mishap = self.plan.mishaps > 0 && self.chance.below(1000) < self.plan.mishaps;
+        let network = self.programs[self.connections[index].node].network;
+        let one = &mut self.connections[index];
+        if !one.is_open {
+            return Ok(());
+        }
+        let outcome = one.carry_out(network, mishap)?;
+        let (uid, more, node) = (one.uid, !one.queue.is_empty(), one.node);
+        if more {
+            self.plan_step(index);
+        }
+        if mishap {
+            let until = self.now + 40 * SECOND;
+            self.disturb_all(node, until);
+        }
+        if outcome.gathers {
+            for (delay, event) in super::connection::gathered(uid, &mut self.chance) {
+                self.at(self.now + delay, Happening::Tell { connection: index, event });
+            }
+        }
+        outcome.event.map_or(Ok(()), |event| self.told(index, event))
+    }
+
+    /// Plans the carrying out of a connection's next command.
+    pub(crate) fn plan_step(&mut self, index: usize) {
+        let slow = self.chance.percent(5);
+        let delay = if slow { self.chance.ms(20, 400) } else { self.chance.ms(1, 30) };
+        self.at(self.now + delay, Happening::CarryOut { connection: index });
+    }
+
+    /// Notes that a program and all it talks to are in trouble until then.
+    pub(crate) fn disturb_all(&mut self, node: usize, until: u64) {
+        for other in 0..self.programs.len() {
+            let peers = self.connections.iter().any(|one| {
+                let towards = one.remote.map(|uid| self.connections[uid as usize].node);
+                one.node == node && towards == Some(other)
+            });
+            if other == node || peers {
+                self.disturb(other, until);
+            }
+        }
+    }
+
+    pub(crate) fn disturb(&mut self, node: usize, until: u64) {
+        let disturbed = &mut self.programs[node].disturbed;
+        *disturbed = (*disturbed).max(until);
+    }
+}
+
+impl Report {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.pairs += other.pairs;
+        self.rollbacks += other.rollbacks;
+        self.restarts += other.restarts;
+        self.closed += other.closed;
+        self.successions += other.successions;
+        self.resumed += other.resumed;
+        self.ended_by_opener += other.ended_by_opener;
+        self.checks += other.checks;
+    }
+}
