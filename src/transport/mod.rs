@@ -1,1 +1,33 @@
 //! One connection per peer; the only module that names the `webrtc` crates.
+//!
+//! A [`Connection`] is a task that owns the library's peer connection, and small tasks beside
+//! it: one for each medium that is sent (it pulls a `Subscription` and writes headers) and one
+//! for each remote track (it drains the library at once into a bounded queue). What the core
+//! wants comes as a `PeerCommand`, what happens goes out as a `PeerEvent`, both in order.
+//!
+//! The library logs each dropped packet with its bytes, and addresses: [`NOISY_LOGS`] names what
+//! a program switches off.
+
+mod addresses;
+mod connection;
+mod handshake;
+mod impairment;
+mod link;
+mod negotiation;
+mod observer;
+mod packets;
+mod receiver;
+mod runtime;
+mod sdp;
+mod sender;
+mod setup;
+mod tap;
+mod task;
+
+pub use connection::{Connection, ConnectionConfig, Outlets, Traffic};
+pub use impairment::{Impairment, ImpairmentError};
+
+/// What a program's log filter says about the library (`target=level`, as `tracing`'s `EnvFilter`
+/// reads it; a target stands for all that begin with it). The library logs errors per packet,
+/// warnings per connectivity check, and addresses; what matters of it arrives as an event.
+pub const NOISY_LOGS: [&str; 2] = ["webrtc=off", "rtc=off"];

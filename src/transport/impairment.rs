@@ -1,0 +1,168 @@
+//! A bad network, described: for `--impair` and for tests.
+
+use std::{str::FromStr, time::Duration};
+
+use crate::model::Bitrate;
+
+/// What happens to the datagrams that a connection sends. The default is a perfect link.
+///
+/// As text, a list of `key=value`: `loss=0.05,delay=50ms,jitter=20ms,rate=1Mbit,queue=300ms,seed=7`.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Impairment {
+    /// Chooses the losses and delays; the same seed and packets meet the same fate.
+    pub seed: u64,
+    /// The share of datagrams that vanish, from 0 to 1.
+    pub loss: f64,
+    /// How long each datagram takes.
+    pub delay: Duration,
+    /// How much longer it takes at most; datagrams may overtake each other.
+    pub jitter: Duration,
+    /// How fast the link is; `None` for as fast as it can.
+    pub rate: Option<Bitrate>,
+    /// How long a datagram waits for a slow link at most; a later one is dropped (tail drop).
+    pub queue: Duration,
+    /// Whether nothing passes at all, in either direction.
+    pub down: bool,
+}
+
+impl Default for Impairment {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            loss: 0.0,
+            delay: Duration::ZERO,
+            jitter: Duration::ZERO,
+            rate: None,
+            // The drop-tail queue of RFC 8867, section 4.4.
+            queue: Duration::from_millis(300),
+            down: false,
+        }
+    }
+}
+
+/// The longest delay, jitter or queue that is taken.
+const MAX_SPAN: Duration = Duration::from_secs(10);
+
+impl FromStr for Impairment {
+    type Err = ImpairmentError;
+
+    fn from_str(text: &str) -> Result<Self, ImpairmentError> {
+        let mut impairment = Self::default();
+        for part in text.split(',').filter(|part| !part.trim().is_empty()) {
+            let Some((key, value)) = part.split_once('=') else {
+                return Err(ImpairmentError::NoValue(part.trim().to_owned()));
+            };
+            let (key, value) = (key.trim(), value.trim());
+            match key {
+                "loss" => impairment.loss = share(value)?,
+                "delay" => impairment.delay = span(key, value)?,
+                "jitter" => impairment.jitter = span(key, value)?,
+                "queue" => impairment.queue = span(key, value)?,
+                "rate" => impairment.rate = Some(rate(value)?),
+                "seed" => {
+                    let seed = value.parse();
+                    impairment.seed = seed.map_err(|_| ImpairmentError::Seed(value.to_owned()))?;
+                }
+                _ => return Err(ImpairmentError::Unknown(key.to_owned())),
+            }
+        }
+        Ok(impairment)
+    }
+}
+
+/// Why a text describes no impairment.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ImpairmentError {
+    /// A key without a value.
+    #[error("`{0}` has no value; write it as in `loss=0.05,delay=50ms`")]
+    NoValue(String),
+    /// A key that does not exist.
+    #[error("`{0}` cannot be impaired; there are loss, delay, jitter, rate, queue and seed")]
+    Unknown(String),
+    /// A loss that is no share.
+    #[error("loss is a share between 0 and 1 such as 0.05, not `{0}`")]
+    Loss(String),
+    /// A span of time without a unit, or too long.
+    #[error("{key} is a time of at most 10s such as 50ms or 1.5s, not `{value}`")]
+    Span {
+        /// Of which key.
+        key: String,
+        /// What was given.
+        value: String,
+    },
+    /// A rate without a unit, or zero.
+    #[error("rate is more than 0 and ends in bit, kbit or Mbit, such as 1.5Mbit, not `{0}`")]
+    Rate(String),
+    /// A seed that is no number.
+    #[error("seed is a whole number, not `{0}`")]
+    Seed(String),
+}
+
+fn share(value: &str) -> Result<f64, ImpairmentError> {
+    let share = value.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| ImpairmentError::Loss(value.to_owned()))
+}
+
+fn span(key: &str, value: &str) -> Result<Duration, ImpairmentError> {
+    let error = || ImpairmentError::Span { key: key.to_owned(), value: value.to_owned() };
+    let (number, unit) = if let Some(number) = value.strip_suffix("ms") {
+        (number, 0.001)
+    } else {
+        (value.strip_suffix('s').ok_or_else(error)?, 1.0)
+    };
+    let seconds = number.parse::<f64>().map_err(|_| error())? * unit;
+    let span = Duration::try_from_secs_f64(seconds).map_err(|_| error())?;
+    if span > MAX_SPAN { Err(error()) } else { Ok(span) }
+}
+
+fn rate(value: &str) -> Result<Bitrate, ImpairmentError> {
+    let error = || ImpairmentError::Rate(value.to_owned());
+    let number = value.strip_suffix("bit").ok_or_else(error)?;
+    let (number, unit) = if let Some(number) = number.strip_suffix('M') {
+        (number, 1e6)
+    } else if let Some(number) = number.strip_suffix('k') {
+        (number, 1e3)
+    } else {
+        (number, 1.0)
+    };
+    let bps = number.parse::<f64>().map_err(|_| error())? * unit;
+    if (1.0..=1e12).contains(&bps) { Ok(Bitrate::from_bps(bps as u64)) } else { Err(error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_impairment_is_read_from_text() {
+        let text = "loss=0.05, delay=50ms,jitter=20ms,rate=1.5Mbit,queue=0.2s,seed=7";
+        let impairment = Impairment {
+            seed: 7,
+            loss: 0.05,
+            delay: Duration::from_millis(50),
+            jitter: Duration::from_millis(20),
+            rate: Some(Bitrate::from_kbps(1500)),
+            queue: Duration::from_millis(200),
+            down: false,
+        };
+        assert_eq!(text.parse(), Ok(impairment));
+        assert_eq!("".parse(), Ok(Impairment::default()));
+    }
+
+    #[test]
+    fn a_wrong_impairment_names_what_is_wrong_and_what_is_right() {
+        let sentence = |text: &str| text.parse::<Impairment>().unwrap_err().to_string();
+        assert!(sentence("los=0.1").contains("`los` cannot be impaired; there are loss"));
+        assert!(sentence("loss").contains("`loss` has no value"));
+        for wrong in ["loss=5", "loss=-0.1", "loss=nan", "loss=5%"] {
+            assert!(sentence(wrong).contains("a share between 0 and 1"), "{wrong}");
+        }
+        for wrong in ["delay=50", "delay=-1s", "delay=11s", "delay=nans", "delay=1e400s"] {
+            assert!(sentence(wrong).starts_with("delay is a time"), "{wrong}");
+        }
+        for wrong in ["rate=1000", "rate=0kbit", "rate=xMbit", "rate=nanbit"] {
+            assert!(sentence(wrong).contains("bit, kbit or Mbit"), "{wrong}");
+        }
+        assert!(sentence("seed=x").contains("whole number"));
+    }
+}

@@ -1,0 +1,320 @@
+//! Carries out what the core decided about offers and answers (RFC 9429).
+
+use std::sync::Arc;
+
+use rtc::peer_connection::configuration::{
+    RTCOfferOptions,
+    media_engine::{MIME_TYPE_H264, MIME_TYPE_OPUS},
+};
+use tokio::sync::watch;
+use webrtc::{
+    error::Error,
+    peer_connection::{PeerConnection, RTCIceCandidateInit, RTCSessionDescription},
+    rtp_transceiver::RTCRtpTransceiverDirection,
+};
+
+use super::{
+    sdp::{self, Description, SdpError, SectionKind},
+    setup::{Section, library_direction},
+};
+use crate::model::{
+    Candidate, DescriptionKind, Direction, MAX_CANDIDATE_BYTES, PeerCommand, PeerEvent, Step,
+};
+
+/// Remote candidates taken for one remote description: what comes on top costs checks only.
+const MAX_CANDIDATES: u32 = 100;
+
+/// One connection's offers and answers.
+pub(super) struct Negotiation {
+    peer: Arc<dyn PeerConnection>,
+    lines: Vec<Line>,
+    /// The local offer that stands unanswered.
+    offer: Option<Description>,
+    /// Whether an offer was answered, by either end.
+    negotiated: bool,
+    connected: bool,
+    /// Remote candidates since the last remote description.
+    candidates: u32,
+}
+
+/// An audio or video section, and whether it may be sent on.
+pub(super) struct Line {
+    pub(super) kind: SectionKind,
+    pub(super) section: Section,
+    /// What to send with while the negotiated direction sends, else `None`.
+    pub(super) payload_type: Option<u8>,
+    /// The same while packets can flow.
+    pub(super) open: watch::Sender<Option<u8>>,
+}
+
+/// Why a command was refused.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NegotiationError {
+    #[error("an offer of this end stands unanswered")]
+    OfferStands,
+    #[error("no offer of this end stands")]
+    NoOffer,
+    #[error("{0}")]
+    Sdp(#[from] SdpError),
+    #[error("{0}")]
+    Library(#[from] Error),
+    /// The library took half of a description: there is no way back.
+    #[error("the description was taken only in part: {0}")]
+    Broken(Box<Self>),
+}
+
+impl NegotiationError {
+    fn broken(self) -> Self {
+        Self::Broken(Box::new(self))
+    }
+}
+
+impl Negotiation {
+    pub(super) fn new(peer: Arc<dyn PeerConnection>, lines: Vec<Line>) -> Self {
+        Self { peer, lines, offer: None, negotiated: false, connected: false, candidates: 0 }
+    }
+
+    /// Notes whether packets flow: senders are fed only then.
+    pub(super) fn set_connected(&mut self, connected: bool) {
+        self.connected = connected;
+        self.open_lines();
+    }
+
+    /// Carries the command out. Its outcome is an event, and false if the connection is beyond
+    /// repair.
+    pub(super) async fn carry_out(&mut self, command: PeerCommand) -> (Option<PeerEvent>, bool) {
+        let (step, result) = match command {
+            PeerCommand::MakeOffer { step, restart_ice } => {
+                let sdp = self.make_offer(restart_ice).await;
+                (step, sdp.map(|sdp| described(step, DescriptionKind::Offer, sdp)))
+            }
+            PeerCommand::Rollback { step } => {
+                (step, self.roll_back().await.map(|()| PeerEvent::Done { step }))
+            }
+            PeerCommand::AcceptOffer { step, sdp } => {
+                let sdp = self.accept_offer(sdp).await;
+                (step, sdp.map(|sdp| described(step, DescriptionKind::Answer, sdp)))
+            }
+            PeerCommand::AcceptAnswer { step, sdp } => {
+                (step, self.accept_answer(sdp).await.map(|()| PeerEvent::Done { step }))
+            }
+            PeerCommand::AddCandidate(candidate) => {
+                self.add_candidate(candidate).await;
+                return (None, true);
+            }
+        };
+        match result {
+            Ok(event) => (Some(event), true),
+            Err(error) => {
+                let broken = matches!(error, NegotiationError::Broken(_));
+                (Some(PeerEvent::Refused { step, reason: error.to_string() }), !broken)
+            }
+        }
+    }
+
+    async fn make_offer(&mut self, restart_ice: bool) -> Result<String, NegotiationError> {
+        if self.offer.is_some() {
+            return Err(NegotiationError::OfferStands);
+        }
+        let restart = restart_ice && self.negotiated;
+        let options = RTCOfferOptions { ice_restart: restart };
+        let offer = self.peer.create_offer(Some(options)).await?;
+        let sdp = offer.sdp.clone();
+        let description = Description::read(&sdp)?;
+        self.peer.set_local_description(offer).await?;
+        self.offer = Some(description);
+        Ok(if restart { sdp::without_candidates(&sdp) } else { sdp })
+    }
+
+    async fn roll_back(&mut self) -> Result<(), NegotiationError> {
+        if self.offer.is_none() {
+            return Err(NegotiationError::NoOffer);
+        }
+        self.peer.set_local_description(RTCSessionDescription::rollback(None)?).await?;
+        self.offer = None;
+        Ok(())
+    }
+
+    async fn accept_answer(&mut self, sdp: String) -> Result<(), NegotiationError> {
+        let offer = self.offer.as_ref().ok_or(NegotiationError::NoOffer)?;
+        Description::read(&sdp)?.answers(offer)?;
+        let answer = RTCSessionDescription::answer(sdp)?;
+        if let Err(error) = self.peer.set_remote_description(answer).await {
+            // Still pending: nothing of the answer was taken.
+            return Err(match self.peer.pending_local_description().await {
+                Some(_) => error.into(),
+                None => NegotiationError::from(error).broken(),
+            });
+        }
+        self.offer = None;
+        self.agreed().await;
+        Ok(())
+    }
+
+    async fn accept_offer(&mut self, sdp: String) -> Result<String, NegotiationError> {
+        if self.offer.is_some() {
+            return Err(NegotiationError::OfferStands);
+        }
+        let offered = Description::read(&sdp)?;
+        let offer = RTCSessionDescription::offer(sdp)?;
+        let answer = self.take_offer(&offered, offer).await;
+        if answer.is_err() {
+            let rollback = RTCSessionDescription::rollback(None)?;
+            if let Err(error) = self.peer.set_remote_description(rollback).await {
+                tracing::debug!(%error, "a refused offer left nothing to roll back");
+            }
+        }
+        self.point_lines(|line| line.section.direction).await?;
+        let answer = answer?;
+        self.agreed().await;
+        Ok(answer)
+    }
+
+    /// Takes the offer and answers it with what both ends want.
+    ///
+    /// The library pairs an offered section with one of ours only if their directions suit it,
+    /// and else makes a section of its own that receives. So ours are pointed to where they are
+    /// found, then to what is agreed on; sections of the other end's making stay inactive.
+    async fn take_offer(
+        &self,
+        offered: &Description,
+        offer: RTCSessionDescription,
+    ) -> Result<String, NegotiationError> {
+        self.point_lines(|line| line.found_by(offered)).await?;
+        self.peer.set_remote_description(offer).await?;
+        let answer = match self.answer(offered).await {
+            // The first offer has started the transports, and they start once.
+            Err(error) if !self.negotiated => return Err(error.broken()),
+            answer => answer?,
+        };
+        let sdp = answer.sdp.clone();
+        let taken = self.peer.set_local_description(answer).await;
+        taken.map_err(|error| NegotiationError::from(error).broken())?;
+        Ok(sdp)
+    }
+
+    async fn answer(
+        &self,
+        offered: &Description,
+    ) -> Result<RTCSessionDescription, NegotiationError> {
+        self.point_lines(|line| line.agreed_with(offered)).await?;
+        self.silence_foreign_sections().await?;
+        let answer = self.peer.create_answer(None).await?;
+        Description::read(&answer.sdp)?.answers(offered)?;
+        Ok(answer)
+    }
+
+    async fn point_lines(&self, to: impl Fn(&Line) -> Direction) -> Result<(), Error> {
+        for line in &self.lines {
+            line.section.transceiver.set_direction(library_direction(to(line))).await?;
+        }
+        Ok(())
+    }
+
+    async fn silence_foreign_sections(&self) -> Result<(), Error> {
+        for transceiver in self.peer.get_transceivers().await {
+            let own = |line: &Line| line.section.transceiver.id() == transceiver.id();
+            if !self.lines.iter().any(own) {
+                transceiver.set_direction(RTCRtpTransceiverDirection::Inactive).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the senders what was agreed on.
+    async fn agreed(&mut self) {
+        self.negotiated = true;
+        self.candidates = 0;
+        for line in &mut self.lines {
+            line.payload_type = line.sends_with().await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "what was agreed on cannot be read; nothing is sent");
+                None
+            });
+        }
+        self.open_lines();
+    }
+
+    fn open_lines(&self) {
+        for line in &self.lines {
+            let open = line.payload_type.filter(|_| self.connected);
+            line.open.send_if_modified(|known| std::mem::replace(known, open) != open);
+        }
+    }
+
+    /// Errors are the other end's: they are logged and cost one way to reach it.
+    async fn add_candidate(&mut self, candidate: Candidate) {
+        let Candidate { line, mid, index } = candidate;
+        // Towards TCP candidates the library would open connections to wherever they point.
+        let udp =
+            line.split_ascii_whitespace().nth(2).is_some_and(|t| t.eq_ignore_ascii_case("udp"));
+        self.candidates += 1;
+        if line.len() > MAX_CANDIDATE_BYTES || self.candidates > MAX_CANDIDATES || !udp {
+            if !line.is_empty() {
+                tracing::debug!(%line, "a remote candidate is not taken");
+            }
+            return;
+        }
+        let init = RTCIceCandidateInit {
+            candidate: line,
+            sdp_mid: mid,
+            sdp_mline_index: index,
+            ..RTCIceCandidateInit::default()
+        };
+        if let Err(error) = self.peer.add_ice_candidate(init).await {
+            tracing::debug!(%error, "a remote candidate is not taken");
+        }
+    }
+}
+
+impl Line {
+    /// The direction in which the library finds this line for the section that is offered.
+    fn found_by(&self, offered: &Description) -> Direction {
+        match offered.section(self.kind).map(|section| section.direction) {
+            Some(Direction::SendRecv) => Direction::SendRecv,
+            Some(Direction::SendOnly) => Direction::RecvOnly,
+            Some(Direction::RecvOnly) => Direction::SendOnly,
+            Some(Direction::Inactive) | None => self.section.direction,
+        }
+    }
+
+    /// What both ends want of this line.
+    fn agreed_with(&self, offered: &Description) -> Direction {
+        let (sends, receives) = match offered.section(self.kind) {
+            Some(theirs) => (theirs.direction.receives(), theirs.direction.sends()),
+            // Not spoken of: not agreed on either, so it stays as it is for an offer of ours.
+            None => return self.section.direction,
+        };
+        let own = self.section.direction;
+        match (own.sends() && sends, own.receives() && receives) {
+            (true, true) => Direction::SendRecv,
+            (true, false) => Direction::SendOnly,
+            (false, true) => Direction::RecvOnly,
+            (false, false) => Direction::Inactive,
+        }
+    }
+
+    /// The payload type to send with, in the other end's numbering; `None` if nothing is sent.
+    async fn sends_with(&self) -> Result<Option<u8>, Error> {
+        let direction = self.section.transceiver.current_direction().await?;
+        let sends = matches!(
+            direction,
+            RTCRtpTransceiverDirection::Sendrecv | RTCRtpTransceiverDirection::Sendonly
+        );
+        let Some(sender) = self.section.transceiver.sender().await?.filter(|_| sends) else {
+            return Ok(None);
+        };
+        let codecs = sender.get_parameters().await?.rtp_parameters.codecs;
+        let wanted = match self.kind {
+            SectionKind::Audio => MIME_TYPE_OPUS,
+            SectionKind::Video => MIME_TYPE_H264,
+            SectionKind::Application => return Ok(None),
+        };
+        let codec =
+            codecs.iter().find(|codec| codec.rtp_codec.mime_type.eq_ignore_ascii_case(wanted));
+        Ok(codec.map(|codec| codec.payload_type))
+    }
+}
+
+const fn described(step: Step, kind: DescriptionKind, sdp: String) -> PeerEvent {
+    PeerEvent::Description { step, kind, sdp }
+}

@@ -1,0 +1,135 @@
+//! Takes what arrives on one remote track off the library's hands at once.
+
+use std::sync::Arc;
+
+use rtc::{
+    rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication,
+    rtp,
+    rtp_transceiver::{RTCRtpReceiverId, rtp_sender::RtpCodecKind},
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
+
+use super::sender::KEYFRAME_PACE;
+use crate::{
+    media::{self, IncomingTrack, KeyframeRequest, RtpPacket, SenderReports},
+    model::{Media, PeerId},
+};
+
+/// Packets that wait for the jitter buffer at most: about a second of 720p video, ten of sound.
+const PACKETS: usize = 512;
+
+/// One remote track, being received.
+pub(super) struct Receiver {
+    track: Arc<dyn TrackRemote>,
+    media: Media,
+    id: RTCRtpReceiverId,
+    ssrc: u32,
+    packets: mpsc::Sender<RtpPacket>,
+    keyframes: KeyframeRequest,
+    dropped: u64,
+}
+
+/// Receives a track until its connection ends. It is announced on `tracks` once; packets are
+/// kept for it meanwhile.
+pub(super) async fn run(
+    peer: PeerId,
+    track: Arc<dyn TrackRemote>,
+    reports: SenderReports,
+    tracks: mpsc::Sender<IncomingTrack>,
+) {
+    let media = match track.kind().await {
+        RtpCodecKind::Audio => Media::Audio,
+        RtpCodecKind::Video => Media::Video,
+        other @ (RtpCodecKind::Unspecified | RtpCodecKind::Application | _) => {
+            return tracing::debug!(%peer, %other, "a track that is neither is ignored");
+        }
+    };
+    // The library opens every track with this event, before its first packet.
+    let Some(TrackRemoteEvent::OnOpen(opened)) = track.poll().await else { return };
+    let (packets, incoming) = mpsc::channel(PACKETS);
+    let keyframes = KeyframeRequest::default();
+    let announcement = IncomingTrack {
+        peer,
+        media,
+        ssrc: opened.ssrc,
+        stream: track.stream_id().await,
+        mix: track.track_id().await,
+        packets: incoming,
+        keyframes: keyframes.clone(),
+        reports,
+    };
+    let (id, ssrc) = (opened.receiver_id, opened.ssrc);
+    let receiver = Receiver { track, media, id, ssrc, packets, keyframes, dropped: 0 };
+    let dropped = receiver.receive(announcement, tracks).await;
+    tracing::debug!(%peer, ?media, dropped, "track ended");
+}
+
+impl Receiver {
+    async fn receive(mut self, track: IncomingTrack, tracks: mpsc::Sender<IncomingTrack>) -> u64 {
+        let mut announcement = Some(track);
+        let mut wanted = false;
+        let mut next_request = Instant::now();
+        loop {
+            tokio::select! {
+                event = self.track.poll() => match event {
+                    Some(event) => self.take(event),
+                    None => return self.dropped,
+                },
+                permit = tracks.reserve(), if announcement.is_some() => {
+                    // A closed queue means that nobody wants tracks: they are drained all the same.
+                    if let (Some(track), Ok(permit)) = (announcement.take(), permit) {
+                        permit.send(track);
+                    }
+                }
+                () = self.keyframes.requested(), if !wanted => wanted = self.media == Media::Video,
+                () = sleep_until(next_request), if wanted => {
+                    wanted = false;
+                    next_request = Instant::now() + KEYFRAME_PACE;
+                    self.request_keyframe().await;
+                }
+            }
+        }
+    }
+
+    /// The library queues what arrives by a track id that the other end chose: what belongs to
+    /// another track of the same id comes from another receiver and has another SSRC.
+    fn take(&mut self, event: TrackRemoteEvent) {
+        if let TrackRemoteEvent::OnRtpPacket(packet) = event {
+            if packet.header.ssrc == self.ssrc {
+                self.forward(packet);
+            }
+        } else if let TrackRemoteEvent::OnOpen(opened) = event
+            && opened.receiver_id == self.id
+        {
+            self.ssrc = opened.ssrc;
+        }
+    }
+
+    fn forward(&mut self, packet: rtp::Packet) {
+        // Probes and padding carry nothing.
+        if packet.payload.is_empty() {
+            return;
+        }
+        let packet = RtpPacket {
+            sequence: packet.header.sequence_number,
+            timestamp: packet.header.timestamp,
+            marker: packet.header.marker,
+            payload: packet.payload,
+            arrival: media::now(),
+        };
+        if self.packets.try_send(packet).is_err() {
+            self.dropped += 1;
+        }
+    }
+
+    async fn request_keyframe(&self) {
+        let request = PictureLossIndication { sender_ssrc: 1, media_ssrc: self.ssrc };
+        if let Err(error) = self.track.write_rtcp(vec![Box::new(request)]).await {
+            tracing::debug!(%error, "a keyframe could not be asked for");
+        }
+    }
+}

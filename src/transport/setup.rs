@@ -1,0 +1,338 @@
+//! Builds one connection of the library: codecs, interceptors, timers, tracks.
+
+use std::{sync::Arc, time::Duration};
+
+use rtc::{
+    ice::mdns::MulticastDnsMode,
+    interceptor::{NackGeneratorBuilder, NackResponderBuilder},
+    media_stream::MediaStreamTrack,
+    peer_connection::configuration::{
+        media_engine::{MIME_TYPE_H264, MIME_TYPE_OPUS},
+        setting_engine::SctpMaxMessageSize,
+    },
+    rtp_transceiver::{
+        RTCRtpTransceiverInit,
+        rtp_sender::{
+            RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters,
+            RTCRtpEncodingParameters, RTCRtpHeaderExtensionCapability, RtpCodecKind,
+        },
+    },
+    sdp::extmap::SDES_MID_URI,
+};
+use tokio::sync::{Notify, watch};
+use webrtc::{
+    data_channel::{DataChannel, RTCDataChannelInit},
+    error::Error,
+    media_stream::track_local::static_rtp::TrackLocalStaticRTP,
+    peer_connection::{
+        MediaEngine, PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, Registry,
+        SettingEngine, SettingEngineBuilder, Slot, configure_rtcp_reports,
+        configure_twcc_receiver_only,
+    },
+    rtp_transceiver::{RTCRtpTransceiverDirection, RtpTransceiver},
+};
+
+use super::{
+    ConnectionConfig, Impairment,
+    addresses::HostAddresses,
+    runtime::PeerRuntime,
+    tap::{OwnStreams, SendClock, TAP_SLOT, Tap, TrafficCounters},
+};
+use crate::{
+    media::{AUDIO_RATE, KeyframeRequest, SenderReports},
+    model::Direction,
+};
+
+/// Silence after which a connection is called disconnected.
+const DISCONNECTED: Duration = Duration::from_secs(3);
+
+/// Further silence after which it is given up.
+const FAILED: Duration = Duration::from_secs(10);
+
+/// How often an idle connection says something: five of these may be lost unnoticed.
+const KEEPALIVE: Duration = Duration::from_millis(500);
+
+/// How often each pair of addresses is checked until one works (RFC 8445, section 14.2: 50 ms if
+/// nothing is known of the network, never less than 5). The library's default of 200 ms is felt
+/// by everybody who joins.
+const CHECK_INTERVAL: Duration = Duration::from_millis(25);
+
+/// Checks until a pair is given up: 8 s, so that an end whose signalling is slow still finds the
+/// other one trying.
+const CHECKS: u16 = 320;
+
+/// How often a missing packet is asked for at most. Each request is one more packet on a link
+/// that may be losing them because it is full; at 10 % loss each way three leave one in 1500.
+const NACKS_PER_PACKET: u16 = 3;
+
+/// Packets kept to be repeated: more than a second of video at 5 Mbit/s.
+const REPEATABLE: u16 = 1024;
+
+/// Packets a repeated one may be behind the newest. The library's 64 are a tenth of a second of
+/// video: later repetitions would be taken for an attack and dropped.
+const REPLAY_WINDOW: usize = 1024;
+
+/// The longest message on the data channel, in bytes.
+pub(super) const MAX_DATA_BYTES: u32 = 16 * 1024;
+
+/// The one data channel's name.
+const DATA_LABEL: &str = "quintet";
+
+/// Its stream, agreed on beforehand: both ends create it, whoever offers.
+const DATA_STREAM: u16 = 0;
+
+/// The H.264 profiles that are offered, all with packetization mode 1, with their payload types.
+///
+/// What is sent is constrained baseline (42e0). The library matches the first two bytes of a
+/// profile exactly, so the others' spellings of nearly the same are offered as well.
+const H264_PROFILES: [(u8, &str); 3] = [(102, "42e01f"), (103, "42001f"), (104, "42c01f")];
+
+/// The payload type of Opus.
+const OPUS: u8 = 111;
+
+/// The RTP clock rate of pictures (RFC 6184, section 8.2.1).
+const VIDEO_RATE: u32 = 90_000;
+
+/// A connection of the library, and what its owner keeps of it.
+pub(super) struct Built {
+    pub(super) peer: Arc<dyn PeerConnection>,
+    pub(super) audio: Option<Section>,
+    pub(super) video: Option<Section>,
+    pub(super) data: Option<Arc<dyn DataChannel>>,
+    pub(super) keyframes: KeyframeRequest,
+    pub(super) reports: SenderReports,
+}
+
+/// An audio or video section.
+pub(super) struct Section {
+    pub(super) transceiver: Arc<dyn RtpTransceiver>,
+    /// What it is to be, as far as the other end agrees.
+    pub(super) direction: Direction,
+    /// What it sends with, if it is to send.
+    pub(super) track: Option<OwnTrack>,
+}
+
+/// A track of this end.
+pub(super) struct OwnTrack {
+    pub(super) track: Arc<TrackLocalStaticRTP>,
+    pub(super) ssrc: u32,
+    /// The first packet's sequence number.
+    pub(super) sequence: u16,
+    pub(super) clock: Arc<SendClock>,
+}
+
+/// What a connection is wired to.
+pub(super) struct Wiring {
+    pub(super) observer: Arc<dyn PeerConnectionEventHandler>,
+    pub(super) driver_ended: Arc<Notify>,
+    pub(super) impairment: Option<watch::Receiver<Impairment>>,
+    pub(super) traffic: Arc<TrafficCounters>,
+}
+
+/// Why a connection could not be built.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SetupError {
+    #[error("`{0}` cannot name a stream or a track: 1 to 64 letters, digits or -_.:+ can")]
+    Name(String),
+    #[error("the audio and the video track are both called `{0}`; they need different names")]
+    SameName(String),
+    #[error("no random numbers: {0}")]
+    Random(#[from] getrandom::Error),
+    #[error("{0}")]
+    Library(#[from] Error),
+}
+
+/// Builds the connection with all its sections.
+///
+/// # Errors
+/// If a name is wrong, or sockets or certificates cannot be made.
+pub(super) async fn build(config: &ConnectionConfig, wiring: Wiring) -> Result<Built, SetupError> {
+    check_names(config)?;
+    let (audio_ssrc, video_ssrc) = (getrandom::u32()?, getrandom::u32()?);
+    let clocks =
+        [(audio_ssrc, SendClock::new(AUDIO_RATE)), (video_ssrc, SendClock::new(VIDEO_RATE))];
+    let [audio_clock, video_clock] = [Arc::clone(&clocks[0].1), Arc::clone(&clocks[1].1)];
+    let keyframes = KeyframeRequest::default();
+    let own = OwnStreams { video: video_ssrc, keyframes: keyframes.clone(), clocks };
+    let reports = SenderReports::default();
+    let mut engine = media_engine()?;
+    let tap = Tap::new(own, reports.clone(), wiring.traffic);
+    let registry = interceptors(tap, &mut engine)?;
+    let peer = PeerConnectionBuilder::new()
+        .with_media_engine(engine)
+        .with_interceptor_registry(registry)
+        .with_setting_engine(settings())
+        .with_runtime(Arc::new(PeerRuntime::new(wiring.impairment, wiring.driver_ended)))
+        .with_handler(wiring.observer)
+        .with_udp_addrs(vec![HostAddresses])
+        .build()
+        .await?;
+    let mut built =
+        Built { peer: Arc::new(peer), audio: None, video: None, data: None, keyframes, reports };
+    let sections =
+        add_sections(&mut built, config, [(audio_ssrc, audio_clock), (video_ssrc, video_clock)]);
+    if let Err(error) = sections.await {
+        // The library's driver runs until it is told to stop.
+        let _ = built.peer.close().await;
+        return Err(error.into());
+    }
+    Ok(built)
+}
+
+async fn add_sections(
+    built: &mut Built,
+    config: &ConnectionConfig,
+    [audio, video]: [(u32, Arc<SendClock>); 2],
+) -> Result<(), Error> {
+    if let Some(direction) = config.media.audio {
+        let track = media_track(config, RtpCodecKind::Audio, audio.0);
+        built.audio = Some(add_section(&*built.peer, direction, track, audio).await?);
+    }
+    if let Some(direction) = config.media.video {
+        let track = media_track(config, RtpCodecKind::Video, video.0);
+        built.video = Some(add_section(&*built.peer, direction, track, video).await?);
+    }
+    if config.media.data {
+        let options =
+            RTCDataChannelInit { negotiated: Some(DATA_STREAM), ..RTCDataChannelInit::default() };
+        built.data = Some(built.peer.create_data_channel(DATA_LABEL, Some(options)).await?);
+    }
+    Ok(())
+}
+
+async fn add_section(
+    peer: &dyn PeerConnection,
+    direction: Direction,
+    track: MediaStreamTrack,
+    (ssrc, clock): (u32, Arc<SendClock>),
+) -> Result<Section, Error> {
+    let init =
+        |direction| RTCRtpTransceiverInit { direction, streams: vec![], send_encodings: vec![] };
+    if direction.sends() {
+        let track = Arc::new(TrackLocalStaticRTP::new(track));
+        let local = Arc::clone(&track);
+        let init = init(library_direction(direction));
+        let transceiver = peer.add_transceiver_from_track(local, Some(init)).await?;
+        // Less than half the range, so that it does not wrap while a receiver learns it
+        // (RFC 3711, appendix A, on the roll-over counter).
+        let sequence = (ssrc >> 8) as u16 & 0x7fff;
+        let track = Some(OwnTrack { track, ssrc, sequence, clock });
+        return Ok(Section { transceiver, direction, track });
+    }
+    let init = init(RTCRtpTransceiverDirection::Recvonly);
+    let transceiver = peer.add_transceiver_from_kind(track.kind(), Some(init)).await?;
+    transceiver.set_direction(library_direction(direction)).await?;
+    Ok(Section { transceiver, direction, track: None })
+}
+
+/// A direction as the library has it.
+pub(super) const fn library_direction(direction: Direction) -> RTCRtpTransceiverDirection {
+    match direction {
+        Direction::SendRecv => RTCRtpTransceiverDirection::Sendrecv,
+        Direction::SendOnly => RTCRtpTransceiverDirection::Sendonly,
+        Direction::RecvOnly => RTCRtpTransceiverDirection::Recvonly,
+        Direction::Inactive => RTCRtpTransceiverDirection::Inactive,
+    }
+}
+
+fn check_names(config: &ConnectionConfig) -> Result<(), SetupError> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '+');
+    for name in [&config.stream, &config.audio_mix, &config.video_mix] {
+        if name.is_empty() || name.len() > 64 || !name.chars().all(legal) {
+            return Err(SetupError::Name(name.clone()));
+        }
+    }
+    // The library finds tracks by their name.
+    if config.audio_mix == config.video_mix {
+        return Err(SetupError::SameName(config.audio_mix.clone()));
+    }
+    Ok(())
+}
+
+fn media_track(config: &ConnectionConfig, kind: RtpCodecKind, ssrc: u32) -> MediaStreamTrack {
+    let (mix, codec) = if kind == RtpCodecKind::Audio {
+        (&config.audio_mix, opus())
+    } else {
+        (&config.video_mix, h264(H264_PROFILES[0].1))
+    };
+    let encoding = RTCRtpEncodingParameters {
+        rtp_coding_parameters: RTCRtpCodingParameters {
+            ssrc: Some(ssrc),
+            ..RTCRtpCodingParameters::default()
+        },
+        codec,
+        ..RTCRtpEncodingParameters::default()
+    };
+    MediaStreamTrack::new(config.stream.clone(), mix.clone(), mix.clone(), kind, vec![encoding])
+}
+
+/// Opus and H.264, and no others: a browser that is offered VP8 takes it. No RTX: the library
+/// does not see that a packet was repeated on the other SSRC and asks for it for ever.
+fn media_engine() -> Result<MediaEngine, Error> {
+    let mut engine = MediaEngine::default();
+    let audio = RTCRtpCodecParameters { payload_type: OPUS, rtp_codec: opus() };
+    engine.register_codec(audio, RtpCodecKind::Audio)?;
+    for (payload_type, profile) in H264_PROFILES {
+        let video = RTCRtpCodecParameters { payload_type, rtp_codec: h264(profile) };
+        engine.register_codec(video, RtpCodecKind::Video)?;
+    }
+    for kind in [RtpCodecKind::Audio, RtpCodecKind::Video] {
+        let mid = RTCRtpHeaderExtensionCapability { uri: SDES_MID_URI.to_owned() };
+        engine.register_header_extension(mid, kind, None)?;
+    }
+    Ok(engine)
+}
+
+fn opus() -> RTCRtpCodec {
+    RTCRtpCodec {
+        mime_type: MIME_TYPE_OPUS.to_owned(),
+        clock_rate: AUDIO_RATE,
+        channels: 2,
+        sdp_fmtp_line: "minptime=10;useinbandfec=1;stereo=0".to_owned(),
+        rtcp_feedback: vec![],
+    }
+}
+
+fn h264(profile: &str) -> RTCRtpCodec {
+    let feedback = |kind: &str, parameter: &str| RTCPFeedback {
+        typ: kind.to_owned(),
+        parameter: parameter.to_owned(),
+    };
+    RTCRtpCodec {
+        mime_type: MIME_TYPE_H264.to_owned(),
+        clock_rate: VIDEO_RATE,
+        channels: 0,
+        sdp_fmtp_line: format!(
+            "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id={profile}"
+        ),
+        rtcp_feedback: vec![feedback("nack", ""), feedback("nack", "pli"), feedback("ccm", "fir")],
+    }
+}
+
+/// NACK both ways, reports, transport-wide feedback for the other end's estimator, the tap.
+/// Bandwidth is not estimated here yet: the rate is what the encoder makes.
+fn interceptors(tap: Tap, engine: &mut MediaEngine) -> Result<Registry, Error> {
+    let generator = NackGeneratorBuilder::new().with_max_nacks_per_packet(NACKS_PER_PACKET);
+    let registry = Registry::new()
+        .with(Slot::NackGenerator, generator.build())
+        .with(Slot::NackResponder, NackResponderBuilder::new().with_size(REPEATABLE).build())
+        .with(TAP_SLOT, tap);
+    let registry = configure_twcc_receiver_only(registry, engine)?;
+    Ok(configure_rtcp_reports(registry))
+}
+
+/// Timers and bounds. A peer whose check is faster than its candidate is as good as any: the
+/// library would wait a second for a better one. Multicast DNS is off: each connection would open a socket on port 5353 of
+/// its own, and only browsers without camera permission hide their addresses behind it. A restart
+/// binds new sockets, because a restart is for a network that has changed.
+fn settings() -> SettingEngine {
+    SettingEngineBuilder::new()
+        .with_ice_timeouts(Some(DISCONNECTED), Some(FAILED), Some(KEEPALIVE))
+        .with_ice_connection_attempts(Some(CHECK_INTERVAL), Some(CHECKS))
+        .with_prflx_acceptance_min_wait(Some(Duration::ZERO))
+        .with_multicast_dns_mode(MulticastDnsMode::Disabled)
+        .with_srtp_replay_protection_window(REPLAY_WINDOW)
+        .with_sctp_max_message_size(SctpMaxMessageSize::Bounded(MAX_DATA_BYTES))
+        .with_discard_local_candidates_during_ice_restart(true)
+        .build()
+}

@@ -1,0 +1,258 @@
+//! The one task of a connection: commands in, events out, in order.
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use futures_util::FutureExt;
+use tokio::{
+    sync::{Notify, mpsc, oneshot, watch},
+    task::JoinSet,
+};
+use webrtc::{
+    data_channel::{DataChannel, DataChannelEvent},
+    peer_connection::PeerConnection,
+};
+
+use super::{
+    ConnectionConfig, Impairment, Outlets,
+    negotiation::{Line, Negotiation},
+    observer::{Happening, Observer},
+    receiver,
+    sdp::SectionKind,
+    sender::{Feed, Sender},
+    setup::{self, Built, MAX_DATA_BYTES, Section, Wiring},
+    tap::TrafficCounters,
+};
+use crate::{
+    media::{EncodedAudio, EncodedVideo, KeyframeRequest, SenderReports},
+    model::{Candidate, PeerCommand, PeerEvent, PeerId, PeerState, Step},
+};
+
+/// The ends of a connection's wires that are not its owner's.
+pub(super) struct Wires {
+    pub(super) commands: mpsc::Receiver<PeerCommand>,
+    /// Resolves when the owner is gone.
+    pub(super) dropped: oneshot::Receiver<()>,
+    /// Notified when a queue was full and something is lost that cannot be told again.
+    pub(super) overflow: Arc<Notify>,
+    pub(super) video: Arc<Feed<EncodedVideo>>,
+    pub(super) audio: Arc<Feed<EncodedAudio>>,
+    pub(super) impairment: Option<watch::Receiver<Impairment>>,
+    pub(super) traffic: Arc<TrafficCounters>,
+}
+
+/// Builds the connection, serves it until its owner is gone, and closes it: whatever happens
+/// between, the library's connection is closed, which alone frees its sockets and memory.
+pub(super) async fn run(config: ConnectionConfig, outlets: Outlets, wires: Wires) {
+    let (observer, happenings) = Observer::new(Arc::clone(&wires.overflow));
+    let driver_ended = Arc::new(Notify::new());
+    let wiring = Wiring {
+        observer,
+        driver_ended: Arc::clone(&driver_ended),
+        impairment: wires.impairment.clone(),
+        traffic: Arc::clone(&wires.traffic),
+    };
+    let peer = config.peer;
+    // Not given up halfway when the owner goes: the library's driver would run on for ever.
+    let built = AssertUnwindSafe(setup::build(&config, wiring)).catch_unwind().await;
+    let Wires { commands, mut dropped, overflow, video, audio, .. } = wires;
+    let mut front = Front { peer, outlets, commands };
+    let built = match built {
+        Ok(Ok(built)) => built,
+        failure => {
+            match failure {
+                Ok(Err(error)) => tracing::warn!(%peer, %error, "connection cannot be built"),
+                _ => tracing::error!(%peer, "the library panicked building a connection"),
+            }
+            tokio::select! { _ = &mut dropped => (), () = front.fail() => () }
+            return;
+        }
+    };
+    let library = Arc::clone(&built.peer);
+    let task = Task::start(peer, built, happenings, Feeds { video, audio });
+    let ends = Ends { overflow, driver_ended };
+    tokio::select! { _ = &mut dropped => (), () = serve(&mut front, task, ends, &library) => () }
+    close(peer, &*library).await;
+}
+
+/// Serves until the connection is over, and then says so until its owner is gone.
+async fn serve(front: &mut Front, task: Task, ends: Ends, library: &Arc<dyn PeerConnection>) {
+    let peer = front.peer;
+    let ended = tokio::select! {
+        () = task.serve(front) => "its state cannot be repaired",
+        () = ends.overflow.notified() => "a queue is full",
+        () = ends.driver_ended.notified() => "the library's driver stopped",
+    };
+    tracing::error!(%peer, reason = ended, "connection ended");
+    close(peer, &**library).await;
+    front.fail().await;
+}
+
+async fn close(peer: PeerId, library: &dyn PeerConnection) {
+    if let Err(error) = library.close().await {
+        tracing::warn!(%peer, %error, "connection did not close cleanly");
+    }
+}
+
+/// What ends a connection from outside its task.
+struct Ends {
+    overflow: Arc<Notify>,
+    driver_ended: Arc<Notify>,
+}
+
+/// What a connection's media are fed with.
+struct Feeds {
+    video: Arc<Feed<EncodedVideo>>,
+    audio: Arc<Feed<EncodedAudio>>,
+}
+
+/// The side that the owner sees.
+struct Front {
+    peer: PeerId,
+    outlets: Outlets,
+    commands: mpsc::Receiver<PeerCommand>,
+}
+
+impl Front {
+    /// Tells the owner; waits while its queue is full. Nobody listens any more when it is closed.
+    async fn tell(&self, event: PeerEvent) {
+        let _ = self.outlets.events.send((self.peer, event)).await;
+    }
+
+    /// Says that the connection is over, and refuses whatever is still asked of it.
+    async fn fail(&mut self) {
+        self.tell(PeerEvent::State(PeerState::Failed)).await;
+        while let Some(command) = self.commands.recv().await {
+            if let Some(step) = step_of(&command) {
+                let reason = "the connection has failed".to_owned();
+                self.tell(PeerEvent::Refused { step, reason }).await;
+            }
+        }
+    }
+}
+
+/// A connection that is being served. Its media tasks end with it.
+struct Task {
+    negotiation: Negotiation,
+    happenings: mpsc::Receiver<Happening>,
+    state: Option<PeerState>,
+    reports: SenderReports,
+    media: JoinSet<()>,
+}
+
+impl Task {
+    fn start(
+        peer: PeerId,
+        built: Built,
+        happenings: mpsc::Receiver<Happening>,
+        feeds: Feeds,
+    ) -> Self {
+        let mut media = JoinSet::new();
+        let mut lines = vec![];
+        if let Some(section) = built.audio {
+            let (line, sender) = line(SectionKind::Audio, section, KeyframeRequest::default());
+            lines.push(line);
+            sender.map(|sender| media.spawn(sender.run(feeds.audio)));
+        }
+        if let Some(section) = built.video {
+            let (line, sender) = line(SectionKind::Video, section, built.keyframes);
+            lines.push(line);
+            sender.map(|sender| media.spawn(sender.run(feeds.video)));
+        }
+        if let Some(data) = built.data {
+            media.spawn(ignore_messages(peer, data));
+        }
+        let negotiation = Negotiation::new(built.peer, lines);
+        Self { negotiation, happenings, state: None, reports: built.reports, media }
+    }
+
+    /// Serves until the connection is beyond repair.
+    async fn serve(mut self, front: &mut Front) {
+        loop {
+            tokio::select! {
+                command = front.commands.recv() => {
+                    // The owner is gone: whoever runs this stops it.
+                    let Some(command) = command else { return std::future::pending().await };
+                    if !self.carry_out(command, front).await {
+                        return;
+                    }
+                }
+                Some(happening) = self.happenings.recv() => self.report(happening, front).await,
+                Some(_) = self.media.join_next() => {}
+            }
+        }
+    }
+
+    /// Carries a command out and tells its outcome; false if the connection is beyond repair.
+    async fn carry_out(&mut self, command: PeerCommand, front: &Front) -> bool {
+        let step = step_of(&command);
+        let outcome = AssertUnwindSafe(self.negotiation.carry_out(command)).catch_unwind().await;
+        let (event, alive) = outcome.unwrap_or_else(|_panic| {
+            let reason = "the library panicked".to_owned();
+            (step.map(|step| PeerEvent::Refused { step, reason }), false)
+        });
+        if let Some(event) = event {
+            front.tell(event).await;
+        }
+        alive
+    }
+
+    async fn report(&mut self, happening: Happening, front: &Front) {
+        match happening {
+            Happening::Candidate(line) => front.tell(candidate(line)).await,
+            Happening::Gathered => front.tell(candidate(String::new())).await,
+            Happening::State(state) if self.state == Some(state) => {}
+            Happening::State(state) => {
+                self.state = Some(state);
+                self.negotiation.set_connected(state == PeerState::Connected);
+                front.tell(PeerEvent::State(state)).await;
+            }
+            Happening::Track(track) => {
+                let (peer, tracks) = (front.peer, front.outlets.tracks.clone());
+                self.media.spawn(receiver::run(peer, track, self.reports.clone(), tracks));
+            }
+        }
+    }
+}
+
+/// The section's line, and its sender if it has a track to send.
+fn line(kind: SectionKind, section: Section, keyframes: KeyframeRequest) -> (Line, Option<Sender>) {
+    let open = watch::Sender::new(None);
+    let sender = section.track.as_ref().map(|own| Sender {
+        track: Arc::clone(&own.track),
+        ssrc: own.ssrc,
+        sequence: own.sequence,
+        clock: Arc::clone(&own.clock),
+        open: open.subscribe(),
+        keyframes,
+    });
+    (Line { kind, section, payload_type: None, open }, sender)
+}
+
+/// All sections share one transport, so a candidate is for the first as well as for any.
+const fn candidate(line: String) -> PeerEvent {
+    PeerEvent::Candidate(Candidate { line, mid: None, index: Some(0) })
+}
+
+const fn step_of(command: &PeerCommand) -> Option<Step> {
+    match command {
+        PeerCommand::MakeOffer { step, .. }
+        | PeerCommand::Rollback { step }
+        | PeerCommand::AcceptOffer { step, .. }
+        | PeerCommand::AcceptAnswer { step, .. } => Some(*step),
+        PeerCommand::AddCandidate(_) => None,
+    }
+}
+
+/// Takes messages off the data channel, which would else block what comes behind them. Nothing
+/// is sent on it yet; whoever does will hold this channel.
+async fn ignore_messages(peer: PeerId, data: Arc<dyn DataChannel>) {
+    while let Some(event) = data.poll().await {
+        if let DataChannelEvent::OnMessage(message) = event {
+            let bytes = message.data.len();
+            let too_long = bytes > MAX_DATA_BYTES as usize;
+            tracing::debug!(%peer, bytes, too_long, "data channel message ignored");
+        } else {
+            tracing::debug!(%peer, ?event, "data channel");
+        }
+    }
+}

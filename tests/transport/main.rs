@@ -1,0 +1,7 @@
+//! Real connections over real sockets in one process.
+
+mod frames;
+mod links;
+mod media;
+mod negotiation;
+mod pair;

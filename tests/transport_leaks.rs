@@ -1,0 +1,133 @@
+//! Two hundred connections leave nothing behind. Alone in its program: it counts the program's
+//! own descriptors and threads.
+#![cfg(target_os = "linux")]
+
+#[path = "transport/frames.rs"]
+#[allow(dead_code, reason = "shared with the other tests, which use all of it")]
+mod frames;
+#[path = "transport/pair.rs"]
+#[allow(dead_code, reason = "shared with the other tests, which use all of it")]
+mod pair;
+
+use std::{fs, time::Duration};
+
+use quintet::{
+    media::{EncodedAudio, Fanout},
+    model::{Direction::SendRecv, PeerMedia},
+};
+
+use crate::{
+    frames::{frame, next_frame, sound},
+    pair::{End, Pair, guarded},
+};
+
+const EVERYTHING: PeerMedia =
+    PeerMedia { audio: Some(SendRecv), video: Some(SendRecv), data: true };
+
+/// Held by each test: what they count is the whole program's.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// What this program holds.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    descriptors: usize,
+    threads: usize,
+    resident_kib: usize,
+}
+
+impl Held {
+    fn now() -> Self {
+        let status = fs::read_to_string("/proc/self/status").expect("Linux has it");
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = resident.and_then(|rest| rest.split_whitespace().next()).map(str::parse);
+        let count = |folder| fs::read_dir(folder).expect("Linux has it").count();
+        Self {
+            descriptors: count("/proc/self/fd"),
+            threads: count("/proc/self/task"),
+            resident_kib: kib.and_then(Result::ok).expect("a number"),
+        }
+    }
+
+    /// What is held once connections that were dropped have closed.
+    async fn settled(descriptors: usize) -> Self {
+        let mut clock = tokio::time::interval(Duration::from_millis(10));
+        guarded("sockets to be closed", async {
+            while Self::now().descriptors > descriptors {
+                clock.tick().await;
+            }
+        })
+        .await;
+        Self::now()
+    }
+}
+
+/// A pair that is connected and has exchanged sound and a picture both ways, and then dropped.
+async fn live_and_die() {
+    let (pictures, sounds) = (Fanout::default(), Fanout::<EncodedAudio>::default());
+    let mut pair = Pair::connected(EVERYTHING, EVERYTHING).await;
+    for end in [&pair.a, &pair.b] {
+        end.connection.send_video(Some(pictures.subscribe(8)));
+        end.connection.send_audio(Some(sounds.subscribe(8)));
+    }
+    pictures.publish(frame(1, true, 20_000));
+    sounds.publish(sound(1));
+    for end in [&mut pair.a, &mut pair.b] {
+        for _ in 0..2 {
+            let mut track = guarded("a track", end.tracks.recv()).await.expect("alive");
+            if track.media == quintet::model::Media::Video {
+                next_frame(&mut track.packets).await;
+            }
+        }
+    }
+}
+
+async fn pairs(count: usize) {
+    // Several at a time, as people join.
+    for _ in 0..count / 5 {
+        let together = std::iter::repeat_with(|| tokio::spawn(live_and_die())).take(5);
+        for one in together.collect::<Vec<_>>() {
+            one.await.expect("the pair lived");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_connections_leave_nothing_behind() {
+    let _alone = ALONE.lock().await;
+    let before = Held::now();
+    pairs(25).await;
+    let some = Held::settled(before.descriptors).await;
+    pairs(75).await;
+    let many = Held::settled(before.descriptors).await;
+    println!("before {before:?}, after 50 {some:?}, after 200 {many:?}");
+    assert!(many.descriptors <= some.descriptors);
+    assert!(many.threads <= some.threads);
+    // One connection takes some 450 KiB: a tenth of that kept by each would show.
+    assert!(many.resident_kib < some.resident_kib + 150 * 45);
+}
+
+/// Whatever it was doing: each connection is dropped one scheduler's turn later than the last.
+#[tokio::test]
+async fn a_connection_dropped_at_any_moment_leaves_nothing_behind() {
+    let _alone = ALONE.lock().await;
+    let before = Held::now();
+    for turns in 0..60 {
+        let mut a = End::open("a", EVERYTHING, None);
+        let b = End::open("b", EVERYTHING, None);
+        let offer = a.make_offer(false);
+        if turns >= 30 {
+            let offer = a.description(offer).await;
+            let mut b = b;
+            b.accept_offer(&offer);
+            for _ in 30..turns {
+                tokio::task::yield_now().await;
+            }
+        } else {
+            for _ in 0..turns {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+    let after = Held::settled(before.descriptors).await;
+    assert!(after.threads <= before.threads);
+}
