@@ -1,1 +1,18 @@
 //! Arithmetic on samples: mixing, levels, tones, resampling. Names no clock, thread or device.
+
+mod fade;
+mod fft;
+mod history;
+mod level;
+mod mixer;
+mod resample;
+mod stretch;
+mod tone;
+
+pub use fade::Fade;
+pub use history::History;
+pub use level::{SILENCE_DBFS, level_dbfs};
+pub use mixer::Mixer;
+pub use resample::Resampler;
+pub use stretch::{STRETCH_WINDOW, lengthen, shorten};
+pub use tone::tone_hz;

@@ -1,1 +1,22 @@
 //! Turns a device, a file or a pattern into frames.
+
+mod audio;
+mod camera;
+mod camera_format;
+mod microphone;
+mod pattern;
+mod pixels;
+mod sample_clock;
+mod source;
+mod spec;
+mod tone;
+mod video;
+mod wav;
+mod y4m;
+
+pub use audio::{AudioCapture, microphones};
+pub use source::Notify;
+pub use spec::{
+    MAX_FPS, MAX_PATTERN, MAX_TONE_HZ, MIN_PATTERN, MIN_TONE_HZ, SourceSpec, SpecError,
+};
+pub use video::{VideoCapture, cameras};

@@ -1,0 +1,55 @@
+//! A gain that moves without clicks.
+
+/// A gain that moves evenly to where it is to be.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Fade {
+    gain: f32,
+}
+
+impl Fade {
+    /// Starts at silence.
+    pub const SILENT: Self = Self { gain: 0.0 };
+
+    /// Starts at full gain.
+    pub const FULL: Self = Self { gain: 1.0 };
+
+    /// Starts at that gain, 0 to 1.
+    pub const fn at(gain: f32) -> Self {
+        Self { gain }
+    }
+
+    /// Applies the gain to the samples while it moves towards `target`, which it would reach from
+    /// silence or full gain after `span` samples.
+    pub fn apply(&mut self, samples: &mut [f32], target: f32, span: usize) {
+        let step = 1.0 / span.max(1) as f32;
+        for sample in samples {
+            self.gain += (target - self.gain).clamp(-step, step);
+            *sample *= self.gain;
+        }
+    }
+
+    /// Whether nothing can be heard.
+    pub fn is_silent(self) -> bool {
+        self.gain <= 0.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fade_moves_evenly_across_blocks_and_stays_at_its_end() {
+        let mut fade = Fade::FULL;
+        let mut samples = [1.0; 200];
+        let (first, second) = samples.split_at_mut(60);
+        fade.apply(first, 0.0, 100);
+        fade.apply(second, 0.0, 100);
+        let steps: Vec<_> = samples.windows(2).map(|pair| pair[0] - pair[1]).collect();
+        assert!(steps.iter().all(|step| (-1e-6..=0.010_01).contains(step)), "{steps:?}");
+        assert!(samples[98] > 0.0 && samples[101..].iter().all(|sample| *sample == 0.0));
+        assert!(fade.is_silent() && !Fade::FULL.is_silent());
+        fade.apply(&mut samples[..50], 1.0, 100);
+        assert!(!fade.is_silent());
+    }
+}

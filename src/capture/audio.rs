@@ -1,0 +1,76 @@
+//! The one capture of sound.
+
+use super::{
+    Notify, SourceSpec, SpecError,
+    microphone::Microphone,
+    source::{self, SourceError},
+    tone::Tone,
+    wav::WavFile,
+};
+use crate::{
+    media::{AudioBlock, SoundEnd, Stop, Worker, sound_names},
+    model::SourceState,
+};
+
+/// A source of sound on its own thread, until dropped.
+///
+/// Dropping waits at most some 50 ms: a microphone whose driver hangs is left to itself.
+#[derive(Debug)]
+pub struct AudioCapture {
+    _worker: Option<Worker>,
+}
+
+impl AudioCapture {
+    /// Starts to capture; `sink` gets each block of 10 ms, on the source's thread, which waits
+    /// for it: it must take less than a block's time.
+    ///
+    /// What cannot be used is told to `notify` and tried again every two seconds; meanwhile the
+    /// sink gets nothing. [`SourceSpec::None`] captures nothing and tells nothing.
+    pub fn start(
+        spec: &SourceSpec,
+        mut sink: Box<dyn FnMut(&AudioBlock) + Send>,
+        notify: Notify,
+    ) -> Self {
+        if *spec == SourceSpec::None {
+            return Self { _worker: None };
+        }
+        let (spec, told) = (spec.clone(), notify.clone());
+        let worker = Worker::spawn("capture sound", move |stop| {
+            run(&spec, &mut *sink, &told, stop);
+        });
+        let worker = worker.inspect_err(|error| {
+            let message = format!("no thread is left for the microphone: {error}");
+            notify(SourceState::Failed { message });
+        });
+        Self { _worker: worker.ok() }
+    }
+}
+
+/// Names of the microphones that can be chosen, the default one first and marked `(default)`;
+/// none if there is none. Asks the sound system: not for the window's thread.
+pub fn microphones() -> Vec<String> {
+    sound_names(SoundEnd::Input)
+}
+
+fn run(spec: &SourceSpec, sink: &mut dyn FnMut(&AudioBlock), notify: &Notify, stop: &Stop) {
+    let take = |block: AudioBlock| sink(&block);
+    match spec {
+        SourceSpec::Default => source::run(stop, notify, || Ok(Microphone::open(None)?), take),
+        SourceSpec::Device(name) => {
+            source::run(stop, notify, || Ok(Microphone::open(Some(name))?), take);
+        }
+        SourceSpec::Tone { hz } => source::run(stop, notify, || Ok(Tone::new(*hz)), take),
+        SourceSpec::File(path) => {
+            source::run(stop, notify, || Ok(WavFile::open(path)?), take);
+        }
+        SourceSpec::Pattern { .. } => {
+            let refuse = || Err::<Tone, _>(not_a_microphone(spec));
+            source::run(stop, notify, refuse, take);
+        }
+        SourceSpec::None => {}
+    }
+}
+
+fn not_a_microphone(spec: &SourceSpec) -> SourceError {
+    SpecError::NoMicrophone { text: spec.to_string() }.into()
+}

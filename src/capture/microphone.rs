@@ -1,0 +1,480 @@
+//! A microphone, by way of cpal.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
+
+use cpal::{
+    BufferSize, ErrorKind, FromSample, SampleFormat, SizedSample, Stream, StreamConfig,
+    SupportedStreamConfigRange,
+    traits::{DeviceTrait, StreamTrait},
+};
+use rtrb::{Consumer, Producer, RingBuffer};
+
+use super::{
+    sample_clock::SampleClock,
+    source::{NAP, Next, Source, SourceError},
+};
+use crate::{
+    audio::Resampler,
+    media::{
+        AUDIO_RATE, AudioBlock, BLOCK_SAMPLES, SoundEnd, SoundError, Stop, Worker,
+        find_sound_device, now, sound_host,
+    },
+    model::MediaTime,
+};
+
+/// Sound that may wait between the callback and the voice thread. Longer would only be delay.
+const RING_MS: usize = 200;
+
+/// Callbacks a second that are asked for, 20 ms each.
+///
+/// PulseAudio's queue is as long as what is asked for: at 10 ms it lost sound whenever two cores
+/// were busy, at 20 ms it hardly did.
+const PERIODS_A_SECOND: u32 = 50;
+
+/// How long a running microphone may call nothing back before it is opened again. Some systems
+/// tell of a lost device in no other way.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// How long opening may take: a sound server that starts needs seconds.
+const OPENING: Duration = Duration::from_secs(8);
+
+/// How long the voice thread sleeps when the ring is empty: well below a block.
+const POLL: Duration = Duration::from_millis(3);
+
+/// Why a microphone cannot be used.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(super) enum MicrophoneError {
+    #[error("{0}; connect one, or use --microphone tone or --microphone none")]
+    Choice(SoundError),
+    #[error(
+        "microphone {name:?} is in use by another program; close it there, pick another, or use \
+         --microphone none"
+    )]
+    Busy { name: String },
+    #[error(
+        "microphone {name:?} may not be used: permission denied; allow it in the system's \
+         settings (on Linux: add yourself to the group \"audio\"), or use --microphone none"
+    )]
+    Refused { name: String },
+    #[error("microphone {name:?} is gone; it is used again when it is back")]
+    Gone { name: String },
+    #[error("microphone {name:?} sends no sound; plug it in again, or pick another")]
+    Silent { name: String },
+    #[error("the sound system does not answer; restart it, or use --microphone none")]
+    Hung,
+    #[error("microphone {name:?} failed: {reason}; pick another, or use --microphone none")]
+    Failed { name: String, reason: String },
+    #[error("no thread is left for the microphone: {reason}")]
+    NoThread { reason: String },
+}
+
+/// A microphone that is opened and closed on a thread of its own: with some sound systems either
+/// may take for ever, so that thread is never waited for.
+pub(super) struct Microphone {
+    opened: mpsc::Receiver<Opened>,
+    end: mpsc::Receiver<MicrophoneError>,
+    worker: Option<Worker>,
+    stream: Option<Voice>,
+    name: String,
+    since: MediaTime,
+}
+
+/// What the device's thread hands over once the stream runs.
+struct Opened {
+    name: String,
+    rate: u32,
+    ring: Consumer<f32>,
+    counts: Arc<Counts>,
+}
+
+/// What the callback counts.
+#[derive(Debug, Default)]
+struct Counts {
+    calls: AtomicU64,
+    lost: AtomicU64,
+}
+
+impl Microphone {
+    /// Starts to open the microphone of that name, or the default one.
+    pub(super) fn open(wanted: Option<&str>) -> Result<Self, MicrophoneError> {
+        // One stream and one end are all that is ever said.
+        let (say_opened, opened) = mpsc::sync_channel(1);
+        let (say_end, end) = mpsc::sync_channel(1);
+        let (wanted, name) = (wanted.map(str::to_owned), wanted.unwrap_or("default").to_owned());
+        let worker = Worker::spawn("microphone", move |stop| {
+            if let Err(error) = hold(wanted.as_deref(), &say_opened, stop) {
+                say_end.try_send(error).ok();
+            }
+        })
+        .map_err(|error| MicrophoneError::NoThread { reason: error.to_string() })?;
+        Ok(Self { opened, end, worker: Some(worker), stream: None, name, since: now() })
+    }
+}
+
+impl Source<AudioBlock> for Microphone {
+    fn next(&mut self) -> Result<Next<AudioBlock>, SourceError> {
+        let name = self.name.clone();
+        match self.end.try_recv() {
+            Ok(error) => return Err(error.into()),
+            Err(mpsc::TryRecvError::Empty) => {}
+            Err(mpsc::TryRecvError::Disconnected) => {
+                let reason = "its driver stopped".to_owned();
+                return Err(MicrophoneError::Failed { name, reason }.into());
+            }
+        }
+        let Some(voice) = &mut self.stream else {
+            match self.opened.recv_timeout(NAP) {
+                Ok(opened) => {
+                    self.name.clone_from(&opened.name);
+                    self.stream = Some(Voice::new(opened));
+                }
+                // A hung thread is not replaced by a second one that would hang too.
+                Err(_) if now().since(self.since) > OPENING => {
+                    return Ok(Next::Silent(MicrophoneError::Hung.into()));
+                }
+                Err(_) => {}
+            }
+            return Ok(Next::NotYet);
+        };
+        match voice.block() {
+            Some(block) => Ok(Next::Ready(block)),
+            None if voice.is_silent() => Err(MicrophoneError::Silent { name }.into()),
+            None => {
+                thread::sleep(POLL);
+                Ok(Next::NotYet)
+            }
+        }
+    }
+}
+
+impl Drop for Microphone {
+    fn drop(&mut self) {
+        if let Some(worker) = self.worker.take() {
+            worker.abandon();
+        }
+    }
+}
+
+/// The voice thread's end of the ring: samples of any rate become blocks with a time.
+struct Voice {
+    ring: Consumer<f32>,
+    rate: u32,
+    resampler: Resampler,
+    piece: Vec<f32>,
+    made: Vec<f32>,
+    ready: VecDeque<f32>,
+    clock: SampleClock,
+    counts: Arc<Counts>,
+    calls: u64,
+    heard: MediaTime,
+    lost: u64,
+}
+
+impl Voice {
+    fn new(opened: Opened) -> Self {
+        let Opened { rate, ring, counts, .. } = opened;
+        Self {
+            ring,
+            rate,
+            resampler: Resampler::new(rate),
+            piece: vec![],
+            made: vec![],
+            ready: VecDeque::new(),
+            clock: SampleClock::default(),
+            counts,
+            calls: 0,
+            heard: now(),
+            lost: 0,
+        }
+    }
+
+    /// The next block, if its sound is there.
+    fn block(&mut self) -> Option<AudioBlock> {
+        while self.ready.len() < BLOCK_SAMPLES {
+            if !self.take_piece() {
+                return None;
+            }
+        }
+        let samples = std::array::from_fn(|_| self.ready.pop_front().unwrap_or_default());
+        let waiting = self.ready.len() as f64 / f64::from(AUDIO_RATE)
+            + self.ring.slots() as f64 / f64::from(self.rate);
+        let time = self.clock.block(now(), Duration::from_secs_f64(waiting));
+        Some(AudioBlock { time, samples })
+    }
+
+    /// Moves what is in the ring, a block's worth at most, to `ready`.
+    fn take_piece(&mut self) -> bool {
+        let count = self.ring.slots().min(self.rate as usize / 100);
+        let Ok(chunk) = self.ring.read_chunk(count) else { return false };
+        let (one, other) = chunk.as_slices();
+        self.piece.clear();
+        self.piece.extend_from_slice(one);
+        self.piece.extend_from_slice(other);
+        chunk.commit_all();
+        self.made.clear();
+        self.resampler.push(&self.piece, &mut self.made);
+        self.ready.extend(&self.made);
+        count > 0
+    }
+
+    /// Whether the device called nothing back for a second.
+    fn is_silent(&mut self) -> bool {
+        let calls = self.counts.calls.load(Ordering::Relaxed);
+        if calls != self.calls {
+            (self.calls, self.heard) = (calls, now());
+        }
+        let lost = self.counts.lost.load(Ordering::Relaxed);
+        if lost != self.lost {
+            tracing::debug!(
+                samples = lost - self.lost,
+                "microphone samples lost, the ring is full"
+            );
+            self.lost = lost;
+        }
+        now().since(self.heard) > SILENCE
+    }
+}
+
+/// Opens the device, hands over its ring, and holds it until told to stop or it fails.
+fn hold(
+    wanted: Option<&str>,
+    opened: &mpsc::SyncSender<Opened>,
+    stop: &Stop,
+) -> Result<(), MicrophoneError> {
+    let host = sound_host();
+    let device =
+        find_sound_device(&host, SoundEnd::Input, wanted).map_err(MicrophoneError::Choice)?;
+    let name = device.description().map_or_else(|_| "default".into(), |it| it.name().to_owned());
+    // Errors come from the device's own threads; the first one ends the stream.
+    let (say_error, errors) = mpsc::sync_channel(1);
+    let (stream, mut hand_over) = start(&device, &name, &say_error).map_err(|error| {
+        // ALSA has a default device even where there is none.
+        let is_absent = wanted.is_none() && matches!(error, MicrophoneError::Gone { .. });
+        let none = || MicrophoneError::Choice(SoundError::None { noun: "microphone" });
+        if is_absent { none() } else { error }
+    })?;
+    stream.play().map_err(|error| device_error(&name, &error))?;
+    hand_over.name.clone_from(&name);
+    tracing::info!(rate = hand_over.rate, "microphone opened");
+    opened.try_send(hand_over).ok();
+    while !stop.is_set() {
+        if let Ok(error) = errors.recv_timeout(NAP) {
+            return Err(device_error(&name, &error));
+        }
+    }
+    drop(stream);
+    Ok(())
+}
+
+/// Builds the stream: pieces of 20 ms if the device can, its own size if not.
+fn start(
+    device: &cpal::Device,
+    name: &str,
+    errors: &mpsc::SyncSender<cpal::Error>,
+) -> Result<(Stream, Opened), MicrophoneError> {
+    let failed = |error: cpal::Error| device_error(name, &error);
+    let ranges: Vec<_> = device.supported_input_configs().map_err(failed)?.collect();
+    let (format, mut config) = match best_config(&ranges) {
+        Some(best) => best,
+        None => {
+            let default = device.default_input_config().map_err(failed)?;
+            (default.sample_format(), default.config())
+        }
+    };
+    config.buffer_size = BufferSize::Fixed(config.sample_rate / PERIODS_A_SECOND);
+    match build(device, config, format, errors) {
+        Ok(made) => Ok(made),
+        Err(error) if matches!(error.kind(), ErrorKind::UnsupportedConfig) => {
+            config.buffer_size = BufferSize::Default;
+            build(device, config, format, errors).map_err(failed)
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// The best way to run a device: 48 kHz, else the nearest rate; then the format that keeps most;
+/// then few channels, which the system mixes down.
+fn best_config(ranges: &[SupportedStreamConfigRange]) -> Option<(SampleFormat, StreamConfig)> {
+    let candidates = ranges.iter().filter(|range| range.channels() > 0).filter_map(|range| {
+        let kept = kept_bits(range.sample_format())?;
+        let rate = AUDIO_RATE.clamp(range.min_sample_rate(), range.max_sample_rate());
+        let away = rate.abs_diff(AUDIO_RATE);
+        Some(((away, std::cmp::Reverse(kept), range.channels()), range, rate))
+    });
+    let (_, range, rate) = candidates.min_by_key(|(cost, ..)| *cost)?;
+    let config = StreamConfig {
+        channels: range.channels(),
+        sample_rate: rate,
+        buffer_size: BufferSize::Default,
+    };
+    Some((range.sample_format(), config))
+}
+
+/// The formats that are taken, and how many bits of a sample each keeps. 33: no conversion at all.
+const FORMATS: &[(SampleFormat, u8)] = &[
+    (SampleFormat::F32, 33),
+    (SampleFormat::I32, 32),
+    (SampleFormat::F64, 31),
+    (SampleFormat::I16, 16),
+    (SampleFormat::U16, 15),
+    (SampleFormat::U8, 8),
+];
+
+fn kept_bits(format: SampleFormat) -> Option<u8> {
+    FORMATS.iter().find(|(known, _)| *known == format).map(|(_, bits)| *bits)
+}
+
+fn build(
+    device: &cpal::Device,
+    config: StreamConfig,
+    format: SampleFormat,
+    errors: &mpsc::SyncSender<cpal::Error>,
+) -> Result<(Stream, Opened), cpal::Error> {
+    let as_format = match format {
+        SampleFormat::F64 => build_as::<f64>,
+        SampleFormat::I32 => build_as::<i32>,
+        SampleFormat::I16 => build_as::<i16>,
+        SampleFormat::U16 => build_as::<u16>,
+        SampleFormat::U8 => build_as::<u8>,
+        // Any other one is refused by the device.
+        SampleFormat::F32 | _ => build_as::<f32>,
+    };
+    as_format(device, config, errors)
+}
+
+fn build_as<T>(
+    device: &cpal::Device,
+    config: StreamConfig,
+    errors: &mpsc::SyncSender<cpal::Error>,
+) -> Result<(Stream, Opened), cpal::Error>
+where
+    T: SizedSample,
+    f32: FromSample<T>,
+{
+    let (mut writer, ring) = RingBuffer::new(config.sample_rate as usize * RING_MS / 1000);
+    let counts = Arc::new(Counts::default());
+    let (counted, channels) = (Arc::clone(&counts), usize::from(config.channels));
+    let errors = errors.clone();
+    let stream = device.build_input_stream(
+        config,
+        move |data: &[T], _: &cpal::InputCallbackInfo| {
+            counted.calls.fetch_add(1, Ordering::Relaxed);
+            let lost = copy(data, channels, &mut writer);
+            counted.lost.fetch_add(lost, Ordering::Relaxed);
+        },
+        move |error| {
+            if !STREAM_GOES_ON.contains(&error.kind()) {
+                errors.try_send(error).ok();
+            }
+        },
+        Some(OPENING),
+    )?;
+    let rate = config.sample_rate;
+    Ok((stream, Opened { name: String::new(), rate, ring, counts }))
+}
+
+/// What the device tells that does not end the stream.
+const STREAM_GOES_ON: &[ErrorKind] =
+    &[ErrorKind::Xrun, ErrorKind::DeviceChanged, ErrorKind::RealtimeDenied];
+
+/// What means that the device or the sound server is not there.
+const GONE: &[ErrorKind] =
+    &[ErrorKind::DeviceNotAvailable, ErrorKind::HostUnavailable, ErrorKind::StreamInvalidated];
+
+/// Mixes frames down into the ring; how many samples were lost because it is full. Runs in the
+/// device's real-time callback.
+fn copy<T: Copy>(data: &[T], channels: usize, ring: &mut Producer<f32>) -> u64
+where
+    f32: FromSample<T>,
+{
+    let mut lost = 0;
+    for frame in data.chunks_exact(channels) {
+        let sum: f32 = frame.iter().map(|sample| f32::from_sample_(*sample)).sum();
+        if ring.push(sum / channels as f32).is_err() {
+            lost += 1;
+        }
+    }
+    lost
+}
+
+fn device_error(name: &str, error: &cpal::Error) -> MicrophoneError {
+    let (name, kind) = (name.to_owned(), error.kind());
+    if kind == ErrorKind::DeviceBusy {
+        MicrophoneError::Busy { name }
+    } else if kind == ErrorKind::PermissionDenied {
+        MicrophoneError::Refused { name }
+    } else if GONE.contains(&kind) {
+        MicrophoneError::Gone { name }
+    } else {
+        MicrophoneError::Failed { name, reason: error.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cpal::SupportedBufferSize;
+
+    use super::*;
+
+    fn range(
+        channels: u16,
+        low: u32,
+        high: u32,
+        format: SampleFormat,
+    ) -> SupportedStreamConfigRange {
+        SupportedStreamConfigRange::new(channels, low, high, SupportedBufferSize::Unknown, format)
+    }
+
+    #[test]
+    fn the_rate_matters_before_the_format_and_the_format_before_the_channels() {
+        let best = |ranges: &[SupportedStreamConfigRange]| {
+            best_config(ranges).map(|(format, it)| (it.sample_rate, format, it.channels))
+        };
+        let (f32, i16) = (SampleFormat::F32, SampleFormat::I16);
+        let ranges = [
+            range(1, 44_100, 44_100, f32),
+            range(2, 8000, 192_000, i16),
+            range(4, 48_000, 48_000, f32),
+            range(2, 48_000, 96_000, f32),
+        ];
+        assert_eq!(best(&ranges), Some((48_000, f32, 2)));
+        assert_eq!(best(&ranges[..2]), Some((48_000, i16, 2)));
+        assert_eq!(best(&ranges[..1]), Some((44_100, f32, 1)));
+        assert_eq!(best(&[range(1, 8000, 16_000, i16)]), Some((16_000, i16, 1)));
+        assert_eq!(best(&[range(1, 48_000, 48_000, SampleFormat::DsdU8)]), None);
+    }
+
+    #[test]
+    fn the_callback_mixes_down_and_counts_what_a_full_ring_loses() {
+        let (mut writer, mut ring) = RingBuffer::new(4);
+        assert_eq!(copy(&[0.2_f32, 0.4, -1.0, 1.0], 2, &mut writer), 0);
+        assert_eq!(copy(&[i16::MIN, i16::MIN, 0, 0, 0, 0, 0], 2, &mut writer), 1);
+        let heard: Vec<_> = std::iter::from_fn(|| ring.pop().ok()).collect();
+        assert!(heard.iter().zip([0.3, 0.0, -1.0, 0.0]).all(|(is, want)| (is - want).abs() < 1e-4));
+        assert_eq!(heard.len(), 4, "the newest is lost, the oldest stays");
+    }
+
+    #[test]
+    fn a_device_of_another_rate_gives_blocks_in_step_with_its_samples() {
+        let (mut writer, ring) = RingBuffer::new(44_100);
+        let (rate, counts) = (44_100, Arc::default());
+        let mut voice = Voice::new(Opened { name: String::new(), rate, ring, counts });
+        assert!(voice.block().is_none());
+        let tone = |n: u32| (f64::from(n) * 440.0 / 44_100.0 * std::f64::consts::TAU).sin() as f32;
+        (0..44_100).for_each(|n| writer.push(tone(n)).unwrap());
+        let blocks: Vec<_> = std::iter::from_fn(|| voice.block()).collect();
+        assert_eq!(blocks.len(), 99, "the last part waits for the filter");
+        let sound: Vec<_> = blocks.iter().flat_map(|block| block.samples).collect();
+        let rises = sound.windows(2).filter(|pair| pair[0] < 0.0 && pair[1] >= 0.0).count();
+        assert!((434..=436).contains(&rises), "{rises}");
+    }
+}

@@ -1,0 +1,74 @@
+//! The one capture of pictures.
+
+use super::{
+    Notify, SourceSpec, SpecError,
+    camera::{self, Camera},
+    pattern::Pattern,
+    source::{self, SourceError},
+    y4m::Y4mFile,
+};
+use crate::{
+    media::{Stop, Tee, VideoFrame, Worker},
+    model::SourceState,
+};
+
+/// A source of pictures on its own thread, until dropped.
+///
+/// Dropping waits at most some 50 ms: a camera whose driver hangs is left to itself.
+#[derive(Debug)]
+pub struct VideoCapture {
+    _worker: Option<Worker>,
+}
+
+impl VideoCapture {
+    /// Starts to capture; each picture goes to every slot of `frames`. `who` is written into a
+    /// pattern's strip.
+    ///
+    /// What cannot be used is told to `notify` and tried again every two seconds.
+    /// [`SourceSpec::None`] captures nothing and tells nothing.
+    pub fn start(spec: &SourceSpec, who: &str, frames: Tee<VideoFrame>, notify: Notify) -> Self {
+        if *spec == SourceSpec::None {
+            return Self { _worker: None };
+        }
+        let (spec, who, told) = (spec.clone(), who.to_owned(), notify.clone());
+        let worker = Worker::spawn("capture video", move |stop| {
+            run(&spec, &who, &frames, &told, stop);
+        });
+        let worker = worker.inspect_err(|error| {
+            let message = format!("no thread is left for the camera: {error}");
+            notify(SourceState::Failed { message });
+        });
+        Self { _worker: worker.ok() }
+    }
+}
+
+/// Names of the cameras that can be chosen, the one that `default` tries first at the head; none
+/// if there is none. Asks the system: not for the window's thread.
+pub fn cameras() -> Vec<String> {
+    camera::names()
+}
+
+fn run(spec: &SourceSpec, who: &str, frames: &Tee<VideoFrame>, notify: &Notify, stop: &Stop) {
+    let take = |frame: VideoFrame| frames.put(&frame);
+    match spec {
+        SourceSpec::Default => source::run(stop, notify, || Ok(Camera::open(None)?), take),
+        SourceSpec::Device(name) => {
+            source::run(stop, notify, || Ok(Camera::open(Some(name))?), take);
+        }
+        SourceSpec::Pattern { size, fps } => {
+            source::run(stop, notify, || Ok(Pattern::new(*size, *fps, who)), take);
+        }
+        SourceSpec::File(path) => {
+            source::run(stop, notify, || Ok(Y4mFile::open(path)?), take);
+        }
+        SourceSpec::Tone { .. } => {
+            let refuse = || Err::<Camera, _>(not_a_camera(spec));
+            source::run(stop, notify, refuse, take);
+        }
+        SourceSpec::None => {}
+    }
+}
+
+fn not_a_camera(spec: &SourceSpec) -> SourceError {
+    SpecError::NoCamera { text: spec.to_string() }.into()
+}

@@ -1,0 +1,331 @@
+//! The thread that encodes one layer for all who subscribe to it.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use super::{EncodeError, H264Encoder, KeyframePacer};
+use crate::{
+    media::{EncodedVideo, Fanout, Stop, TeeGuard, VideoFrame, Worker, now},
+    model::{Bitrate, Layer, MediaTime, Size},
+};
+
+/// How long the thread sleeps at most before it looks whether it is to stop.
+const NAP: Duration = Duration::from_millis(50);
+
+/// What a layer is encoded to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct VideoSettings {
+    /// The rung.
+    pub layer: Layer,
+    /// Pictures a second to expect.
+    pub fps: u32,
+    /// The rate to aim at.
+    pub target: Bitrate,
+}
+
+/// The rate at which a moving face looks good: 1.5 Mbit/s for 1280x720@30, 600 kbit/s for
+/// 640x360@30, 150 kbit/s for 320x180@15.
+///
+/// Bits a pixel fall with the number of pixels: rate = 1.5 Mbit/s × (pixels a second ÷ those of
+/// 1280x720@30)^0.66, within 50 kbit/s and 6 Mbit/s.
+pub fn default_target(size: Size, fps: u32) -> Bitrate {
+    let pixels = f64::from(size.width) * f64::from(size.height) * f64::from(fps.max(1));
+    let share = pixels / (1280.0 * 720.0 * 30.0);
+    let bps = (1_500_000.0 * share.powf(0.66)).clamp(50_000.0, 6_000_000.0);
+    Bitrate::from_kbps((bps / 10_000.0).round() as u64 * 10)
+}
+
+/// One layer being encoded on its own thread, until dropped.
+///
+/// Frames come from a slot, so a slow encoder skips to the newest. While nobody subscribes,
+/// nothing is encoded and no encoder is kept; the first frame after is an IDR. Keyframes that
+/// subscribers ask for are paced by [`KeyframePacer`]. The size follows the frames.
+#[derive(Debug)]
+pub struct VideoEncoder {
+    target: Arc<AtomicU64>,
+    encoded: Arc<AtomicU64>,
+    _worker: Worker,
+}
+
+impl VideoEncoder {
+    /// Starts encoding what arrives in `frames` for the subscribers of `out`.
+    ///
+    /// `failed` is called from the encoder's thread when a picture cannot be encoded; the next
+    /// one is tried with a new encoder. It is called once per run of failures.
+    ///
+    /// # Errors
+    /// If the system has no thread left.
+    pub fn start(
+        settings: VideoSettings,
+        frames: TeeGuard<VideoFrame>,
+        out: Fanout<EncodedVideo>,
+        failed: impl Fn(&EncodeError) + Send + 'static,
+    ) -> io::Result<Self> {
+        let target = Arc::new(AtomicU64::new(settings.target.as_bps()));
+        let encoded = Arc::new(AtomicU64::new(0));
+        let (wanted, count) = (Arc::clone(&target), Arc::clone(&encoded));
+        let worker = Worker::spawn("encode video", move |stop| {
+            let mut rung = Rung::new(settings, out);
+            let mut is_failing = false;
+            while let Some(frame) = next_frame(&frames, stop) {
+                rung.target = Bitrate::from_bps(wanted.load(Ordering::Relaxed));
+                match rung.encode(&frame, now()) {
+                    Ok(made) => {
+                        is_failing = false;
+                        count.fetch_add(u64::from(made), Ordering::Relaxed);
+                    }
+                    Err(error) => {
+                        rung.encoder = None;
+                        if !is_failing {
+                            failed(&error);
+                        }
+                        is_failing = true;
+                    }
+                }
+            }
+        })?;
+        Ok(Self { target, encoded, _worker: worker })
+    }
+
+    /// Aims at another rate from the next picture on.
+    pub fn set_target(&self, target: Bitrate) {
+        self.target.store(target.as_bps(), Ordering::Relaxed);
+    }
+
+    /// How many pictures were encoded and published.
+    pub fn encoded(&self) -> u64 {
+        self.encoded.load(Ordering::Relaxed)
+    }
+}
+
+/// The newest frame, waited for; `None` to stop.
+fn next_frame(frames: &TeeGuard<VideoFrame>, stop: &Stop) -> Option<VideoFrame> {
+    while !stop.is_set() {
+        if let Some(frame) = frames.slot.wait(NAP) {
+            return Some(frame);
+        }
+    }
+    None
+}
+
+/// The encoder of one layer, with what it needs from one picture to the next. No thread.
+struct Rung {
+    settings: VideoSettings,
+    target: Bitrate,
+    out: Fanout<EncodedVideo>,
+    encoder: Option<H264Encoder>,
+    pacer: KeyframePacer,
+    pace: FrameRateMeter,
+}
+
+impl Rung {
+    fn new(settings: VideoSettings, out: Fanout<EncodedVideo>) -> Self {
+        let (target, pace) = (settings.target, FrameRateMeter::new(settings.fps));
+        Self { settings, target, out, encoder: None, pacer: KeyframePacer::default(), pace }
+    }
+
+    /// Encodes and publishes the picture if anybody wants it; whether it was published.
+    fn encode(&mut self, frame: &VideoFrame, now: MediaTime) -> Result<bool, EncodeError> {
+        if self.out.subscribers() == 0 {
+            self.encoder = None;
+            return Ok(false);
+        }
+        if self.out.take_keyframe_request() {
+            self.pacer.request();
+        }
+        let measured = self.pace.frame_at(frame.time);
+        let (encoder, is_new) = match self.encoder.take().filter(|old| old.size() == frame.size) {
+            Some(encoder) => (self.encoder.insert(encoder), false),
+            None => {
+                let fps = self.pace.fps.round().max(1.0) as u32;
+                (self.encoder.insert(H264Encoder::new(frame.size, fps, self.target)?), true)
+            }
+        };
+        if !is_new {
+            if encoder.target() != self.target {
+                encoder.set_target(self.target)?;
+            }
+            if let Some(fps) = measured {
+                encoder.set_fps(fps)?;
+            }
+        }
+        let Some(picture) = encoder.encode(frame, self.pacer.is_due(now))? else {
+            return Ok(false);
+        };
+        if picture.is_key {
+            self.pacer.made(now);
+        }
+        let layer = self.settings.layer;
+        let (size, time) = (frame.size, frame.time);
+        self.out.publish(EncodedVideo::new(layer, time, size, picture.is_key, picture.data));
+        Ok(true)
+    }
+}
+
+/// Measures how many pictures a second really come: a camera in the dark gives half of what it
+/// promised, and the rate control would give each of them half of its bits.
+struct FrameRateMeter {
+    fps: f32,
+    since: Option<MediaTime>,
+    frames: u32,
+}
+
+impl FrameRateMeter {
+    /// Measured over this long: long enough not to follow a hiccup.
+    const SPAN: Duration = Duration::from_secs(2);
+
+    fn new(fps: u32) -> Self {
+        Self { fps: fps as f32, since: None, frames: 0 }
+    }
+
+    /// Notes a picture; the new rate, if it is more than a fifth away from the one in use.
+    fn frame_at(&mut self, time: MediaTime) -> Option<f32> {
+        let since = *self.since.get_or_insert(time);
+        let span = time.since(since);
+        self.frames += 1;
+        if span < Self::SPAN {
+            return None;
+        }
+        let fps = (self.frames - 1) as f32 / span.as_secs_f32();
+        (self.since, self.frames) = (Some(time), 1);
+        // A pause is not a slow camera.
+        let has_changed = span < 2 * Self::SPAN && (fps / self.fps - 1.0).abs() > 0.2;
+        if has_changed {
+            self.fps = fps.max(1.0);
+        }
+        has_changed.then_some(self.fps)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, thread};
+
+    use super::*;
+    use crate::{
+        encode::h264::tests::{SMALL, nal_types, picture},
+        media::{Subscription, Tee},
+    };
+
+    const SETTINGS: VideoSettings =
+        VideoSettings { layer: Layer::Full, fps: 30, target: Bitrate::from_kbps(600) };
+
+    fn at(ms: u64) -> MediaTime {
+        MediaTime::from_micros(ms * 1000)
+    }
+
+    fn keys(subscription: &mut Subscription<EncodedVideo>) -> Vec<bool> {
+        std::iter::from_fn(|| subscription.try_recv()).map(|frame| frame.is_key).collect()
+    }
+
+    #[test]
+    fn nothing_is_encoded_while_nobody_subscribes_and_then_an_idr_comes_first() {
+        let out = Fanout::default();
+        let mut rung = Rung::new(SETTINGS, out.clone());
+        for n in 0..5 {
+            assert!(!rung.encode(&picture(n, SMALL, 30), at(n.into())).unwrap());
+        }
+        assert!(rung.encoder.is_none());
+        for round in 0..2 {
+            let mut subscription = out.subscribe(8);
+            for n in 0..6 {
+                let n = 10 * (round + 1) + n;
+                rung.encode(&picture(n, SMALL, 30), at(u64::from(n) * 33)).unwrap();
+            }
+            let keys = keys(&mut subscription);
+            assert!(keys.len() > 3 && keys[0], "{keys:?}");
+            assert!(keys[1..].iter().all(|is_key| !is_key), "{keys:?}");
+            drop(subscription);
+            rung.encode(&picture(30, SMALL, 30), at(990)).unwrap();
+            assert!(rung.encoder.is_none(), "and no encoder is kept");
+        }
+    }
+
+    #[test]
+    fn keyframes_come_when_asked_for_but_not_more_than_two_a_second() {
+        let out = Fanout::default();
+        let mut subscription = out.subscribe(200);
+        let mut rung = Rung::new(SETTINGS, out.clone());
+        for n in 0..90_u32 {
+            if n >= 30 {
+                subscription.request_keyframe();
+            }
+            rung.encode(&picture(n, SMALL, 30), at(u64::from(n) * 1000 / 30)).unwrap();
+        }
+        let frames: Vec<_> = std::iter::from_fn(|| subscription.try_recv()).collect();
+        let times: Vec<_> = frames
+            .iter()
+            .filter(|frame| frame.is_key)
+            .map(|frame| frame.time.as_micros() / 1000)
+            .collect();
+        assert_eq!(times, [0, 1000, 1500, 2000, 2500]);
+        let whole = frames.iter().filter(|frame| frame.is_key);
+        assert!(whole.into_iter().all(|frame| nal_types(&frame.data) == [7, 8, 5]));
+    }
+
+    #[test]
+    fn a_new_size_begins_with_an_idr_of_that_size() {
+        let out = Fanout::default();
+        let mut subscription = out.subscribe(8);
+        let mut rung = Rung::new(SETTINGS, out);
+        let sizes = [SMALL, SMALL, Size::new(160, 90), Size::new(160, 90)];
+        for (n, size) in (0..).zip(sizes) {
+            rung.encode(&picture(n, size, 30), at(u64::from(n) * 33)).unwrap();
+        }
+        let made = std::iter::from_fn(|| subscription.try_recv());
+        let made: Vec<_> = made.map(|frame| (frame.size, frame.is_key)).collect();
+        let small = Size::new(160, 90);
+        assert_eq!(made, [(SMALL, true), (SMALL, false), (small, true), (small, false)]);
+    }
+
+    #[test]
+    fn a_picture_that_cannot_be_encoded_is_told_once_and_the_next_one_is_tried() {
+        let (tee, out) = (Tee::default(), Fanout::default());
+        let mut subscription = out.subscribe(8);
+        let (tell, told) = mpsc::channel();
+        let encoder = VideoEncoder::start(SETTINGS, tee.attach(), out, move |error| {
+            tell.send(error.to_string()).unwrap();
+        })
+        .unwrap();
+        tee.put(&picture(0, Size::new(4096, 2304), 30));
+        let error = told.recv().unwrap();
+        assert!(error.contains("the video encoder failed"), "{error}");
+        tee.put(&picture(1, SMALL, 30));
+        while encoder.encoded() == 0 {
+            thread::yield_now();
+        }
+        assert_eq!(keys(&mut subscription), [true]);
+        drop(encoder);
+        tee.put(&picture(2, SMALL, 30));
+        assert!(told.try_recv().is_err() && subscription.try_recv().is_none());
+    }
+
+    #[test]
+    fn a_slow_camera_is_noticed_and_a_pause_is_not_a_slow_camera() {
+        let mut meter = FrameRateMeter::new(30);
+        let seen = |meter: &mut FrameRateMeter, times: &mut dyn Iterator<Item = u64>| {
+            times.filter_map(|ms| meter.frame_at(at(ms))).collect::<Vec<_>>()
+        };
+        assert_eq!(seen(&mut meter, &mut (0..150).map(|n| n * 33)), [0.0; 0]);
+        let slow = seen(&mut meter, &mut (0..100).map(|n| 5000 + n * 100));
+        assert!(slow.iter().all(|fps| (9.0..25.0).contains(fps)), "{slow:?}");
+        assert!((slow.last().unwrap() - 10.0).abs() < 0.6, "{slow:?}");
+        assert_eq!(seen(&mut meter, &mut [60_000].into_iter()), [0.0; 0]);
+    }
+
+    #[test]
+    fn default_targets_are_those_of_the_three_rungs() {
+        let kbps =
+            |width, height, fps| default_target(Size::new(width, height), fps).as_bps() / 1000;
+        assert_eq!(kbps(1280, 720, 30), 1500);
+        assert_eq!(kbps(640, 360, 30), 600);
+        assert_eq!(kbps(320, 180, 15), 150);
+        assert_eq!((kbps(16, 16, 1), kbps(3840, 2160, 60)), (50, 6000));
+    }
+}

@@ -1,0 +1,251 @@
+//! Devices for tests: a fake camera below the real V4L2 client, and a real sound server without
+//! hardware. Both belong to one child process and touch nothing outside of a folder of their own.
+#![allow(dead_code, reason = "every test file compiles this and uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a rig that fails is a test that fails")]
+
+pub(crate) mod process;
+pub(crate) mod sound;
+
+use std::{
+    env, fs,
+    io::Read,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long a sound server may take to answer, and a child to end after its time.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A folder that is gone with its value.
+#[derive(Debug)]
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    /// A new, empty one.
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        // Short: a socket's path has at most 107 bytes.
+        let path = env::temp_dir().join(format!("quintet-{}-{number}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    /// The path of a file in it.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// Its own path.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+/// A child process that is killed with its value.
+#[derive(Debug)]
+pub(crate) struct Process(Child);
+
+impl Process {
+    /// Starts it; its output can be read by [`Process::finish`].
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let name = command.get_program().to_owned();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        match child.spawn() {
+            Ok(child) => Self(child),
+            Err(error) => panic!("{name:?} cannot be started: {error}; install its package"),
+        }
+    }
+
+    /// Waits until it has ended; what it printed, to both streams.
+    pub(crate) fn finish(mut self) -> String {
+        let mut errors = self.0.stderr.take().unwrap();
+        let reader = thread::Builder::new().spawn(move || {
+            let mut text = String::new();
+            errors.read_to_string(&mut text).ok();
+            text
+        });
+        let mut text = String::new();
+        self.0.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while self.0.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < deadline, "a child does not end; it said:\n{text}");
+            thread::sleep(Duration::from_millis(10));
+        }
+        text + &reader.unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// This test program again, running only the ignored test of that name, in a process of its own.
+pub(crate) fn again(test: &str) -> Command {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args([test, "--exact", "--ignored", "--nocapture", "--test-threads=1"]);
+    command
+}
+
+/// The library to preload for a fake camera; `tests/v4l2_shim.c` says what it can be told.
+pub(crate) fn camera_shim() -> &'static Path {
+    static SHIM: OnceLock<PathBuf> = OnceLock::new();
+    SHIM.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let library = folder.join(format!("v4l2_shim-{}.so", std::process::id()));
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/v4l2_shim.c");
+        let built = Command::new("cc")
+            .args(["-Wall", "-Wextra", "-Werror", "-Wno-unused-result", "-O1", "-shared", "-fPIC"])
+            .arg("-o")
+            .args([&library, &source])
+            .arg("-ldl")
+            .output()
+            .expect("the C compiler `cc` cannot be started: install build-essential");
+        let errors = String::from_utf8_lossy(&built.stderr);
+        assert!(built.status.success(), "tests/v4l2_shim.c does not compile:\n{errors}");
+        library
+    })
+}
+
+/// A private PulseAudio server with three devices: `mic` is what [`SoundServer::play`] is heard by,
+/// as the default source "Fake Microphone"; `spk` is the default sink "Fake Speaker".
+#[derive(Debug)]
+pub(crate) struct SoundServer {
+    server: Option<Process>,
+    folder: Folder,
+}
+
+impl SoundServer {
+    /// Starts it and waits until it answers.
+    pub(crate) fn start() -> Self {
+        let mut sound = Self { server: None, folder: Folder::new() };
+        sound.restart();
+        sound
+    }
+
+    /// Kills it, as a crash would.
+    pub(crate) fn kill(&mut self) {
+        self.server = None;
+    }
+
+    /// Starts it again on the same socket.
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        let socket = self.folder.file("native");
+        fs::remove_file(&socket).ok();
+        let named = |kind: &str, name: &str| format!("{kind}_properties=device.description={name}");
+        let modules = [
+            format!("module-native-protocol-unix socket={} auth-anonymous=1", socket.display()),
+            format!("module-null-sink sink_name=spk rate=48000 {}", named("sink", "Fake_Speaker")),
+            "module-null-sink sink_name=mic rate=48000".to_owned(),
+            format!(
+                "module-remap-source source_name=vmic master=mic.monitor {}",
+                named("source", "Fake_Microphone")
+            ),
+        ];
+        let mut command = Command::new("pulseaudio");
+        command.args(["-n", "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no"]);
+        for module in &modules {
+            command.args(["-L", module]);
+        }
+        if env::var_os("PATH").is_some_and(|path| !is_on(&path, "pulseaudio")) {
+            panic!("`pulseaudio` is missing: apt-get install pulseaudio pulseaudio-utils");
+        }
+        self.server = Some(Process::start(self.enter(&mut command)));
+        let deadline = Instant::now() + PATIENCE;
+        while !self.pactl(&["info"]) {
+            assert!(Instant::now() < deadline, "the sound server does not answer");
+            thread::sleep(Duration::from_millis(20));
+        }
+        assert!(self.pactl(&["set-default-source", "vmic"]));
+        assert!(self.pactl(&["set-default-sink", "spk"]));
+    }
+
+    /// The address of its socket, for `PULSE_SERVER`.
+    pub(crate) fn address(&self) -> String {
+        format!("unix:{}", self.folder.file("native").display())
+    }
+
+    /// What `XDG_RUNTIME_DIR` must be, so that no other server is found.
+    pub(crate) fn runtime_folder(&self) -> String {
+        self.folder.path().display().to_string()
+    }
+
+    /// Lets a command use this server and no other sound device.
+    pub(crate) fn enter<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        let folder = self.folder.path();
+        command
+            .env("PULSE_SERVER", self.address())
+            .env("XDG_RUNTIME_DIR", folder)
+            .env("HOME", folder)
+            .env_remove("PULSE_SOURCE")
+            .env_remove("PULSE_SINK")
+    }
+
+    /// Plays a WAV file into the microphone until the value is dropped.
+    pub(crate) fn play(&self, file: &Path) -> Process {
+        let mut command = Command::new("paplay");
+        Process::start(self.enter(&mut command).args(["-d", "mic", "--latency-msec=20"]).arg(file))
+    }
+
+    /// Records what the speaker plays into a WAV file until the value is dropped.
+    pub(crate) fn record(&self, file: &Path) -> Process {
+        let mut command = Command::new("parec");
+        let format = ["--file-format=wav", "--format=float32le", "--rate=48000", "--channels=1"];
+        self.enter(&mut command).args(["-d", "spk.monitor", "--latency-msec=10"]).args(format);
+        Process::start(command.arg(file))
+    }
+
+    /// Tells the server something; whether it did it.
+    pub(crate) fn pactl(&self, arguments: &[&str]) -> bool {
+        let mut command = Command::new("pactl");
+        let output = self.enter(&mut command).args(arguments).output();
+        output.expect("`pactl` is missing: apt-get install pulseaudio-utils").status.success()
+    }
+}
+
+/// Whether a program of that name is in one of the path's folders.
+fn is_on(path: &std::ffi::OsStr, program: &str) -> bool {
+    env::split_paths(path).any(|folder| folder.join(program).is_file())
+}
+
+/// How strong a tone is in mono sound of 48 kHz, as a peak.
+pub(crate) fn strength(sound: &[f32], hz: f64) -> f64 {
+    let parts = sound.iter().enumerate().map(|(n, sample)| {
+        let angle = std::f64::consts::TAU * hz * n as f64 / 48_000.0;
+        (f64::from(*sample) * angle.cos(), f64::from(*sample) * angle.sin())
+    });
+    let (real, imaginary) = parts.fold((0.0, 0.0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
+    f64::hypot(real, imaginary) * 2.0 / sound.len() as f64
+}
+
+/// Writes a sine as a WAV file: 48 kHz, 16 bit, stereo.
+pub(crate) fn write_tone(path: &Path, hz: f64, seconds: u32, peak: f64) {
+    let spec = hound::WavSpec {
+        channels: 2,
+        sample_rate: 48_000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut file = hound::WavWriter::create(path, spec).unwrap();
+    for n in 0..seconds * 48_000 {
+        let sine = (std::f64::consts::TAU * hz * f64::from(n) / 48_000.0).sin();
+        (0..2).for_each(|_| file.write_sample((sine * peak * 32_767.0) as i16).unwrap());
+    }
+    file.finalize().unwrap();
+}

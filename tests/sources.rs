@@ -1,0 +1,137 @@
+//! Sources, encoders and a decoder in one line, as the engine wires them.
+#![expect(clippy::unwrap_used, reason = "what fails here is the test")]
+
+use std::{
+    sync::{Arc, mpsc},
+    time::Duration,
+};
+
+use openh264::{decoder::Decoder, formats::YUVSource};
+use quintet::{
+    capture::{AudioCapture, Notify, SourceSpec, VideoCapture},
+    encode::{OpusEncoder, VideoEncoder, VideoSettings, default_target},
+    media::{AUDIO_RATE, Fanout, Strip, Tee, VideoFrame, unix_ms},
+    model::{Layer, MediaTime, Size, SourceState},
+};
+
+/// Pictures that each pattern has to bring through.
+const WANTED: usize = 40;
+
+fn silent() -> Notify {
+    Arc::new(|_| {})
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
+}
+
+/// Lets a pattern run through the encoder, and reads the strips behind the decoder.
+fn strips_of(spec: &str) -> (Vec<Strip>, Size, f64) {
+    let spec = SourceSpec::for_camera(spec).unwrap();
+    let SourceSpec::Pattern { size, fps } = spec else { panic!("{spec} is a pattern") };
+    let (tee, out) = (Tee::default(), Fanout::default());
+    let settings = VideoSettings { layer: Layer::Full, fps, target: default_target(size, fps) };
+    let fail = |error: &quintet::encode::EncodeError| panic!("{error}");
+    let _encoder = VideoEncoder::start(settings, tee.attach(), out.clone(), fail).unwrap();
+    let mut frames = out.subscribe(30);
+    let _capture = VideoCapture::start(&spec, "Ada", tee, silent());
+    let mut decoder = Decoder::new().unwrap();
+    let (mut strips, mut bytes, mut times) = (vec![], 0, vec![]);
+    runtime().block_on(async {
+        while strips.len() < WANTED {
+            let wait = tokio::time::timeout(Duration::from_secs(10), frames.recv());
+            let frame = wait.await.expect("a frame within ten seconds");
+            bytes += frame.data.len();
+            times.push(frame.time);
+            let picture = decoder.decode(&frame.data).unwrap().unwrap();
+            assert_eq!(picture.dimensions(), (size.width as usize, size.height as usize));
+            let mut luma = vec![0; size.i420_bytes()];
+            let (width, stride) = (size.width as usize, picture.strides().0);
+            let rows = luma.chunks_mut(width).zip(picture.y().chunks(stride));
+            rows.for_each(|(row, decoded)| row.copy_from_slice(&decoded[..width]));
+            let picture = VideoFrame::new(size, frame.time, Arc::new(luma));
+            let strip = Strip::read(&picture);
+            strips.push(strip.unwrap_or_else(|| panic!("strip {} is damaged", strips.len())));
+            assert_eq!(strips.last().map(|strip| strip.unix_ms), Some(unix_ms(frame.time)));
+        }
+    });
+    let seconds = times[WANTED - 1].since(times[0]).as_secs_f64();
+    (strips, size, bytes as f64 * 8.0 / seconds / 1000.0)
+}
+
+fn assert_readable(spec: &str) {
+    let (strips, _, kbps) = strips_of(spec);
+    assert!(strips.iter().all(|strip| strip.who() == "Ada"));
+    assert!(strips.windows(2).all(|pair| pair[0].frame < pair[1].frame), "numbers rise");
+    // The first keyframe is in this; the rate control gets it back over some seconds.
+    println!("{spec}: {kbps:.0} kbit/s");
+}
+
+#[test]
+fn the_strip_of_a_small_pattern_is_readable_behind_the_decoder() {
+    assert_readable("pattern:320x180@15");
+}
+
+#[test]
+fn the_strip_of_a_large_pattern_is_readable_behind_the_decoder() {
+    assert_readable("pattern:1280x720@30");
+}
+
+#[test]
+fn a_tone_is_heard_behind_opus_and_its_packets_are_numbered_in_time() {
+    let (tell, packets) = mpsc::sync_channel(100);
+    let mut encoder = OpusEncoder::new().unwrap();
+    let sink = move |block: &_| {
+        if let Some(packet) = encoder.encode(block) {
+            tell.try_send(packet).ok();
+        }
+    };
+    let spec = SourceSpec::for_microphone("tone:880").unwrap();
+    let _capture = AudioCapture::start(&spec, Box::new(sink), silent());
+    let mut decoder = opus::Decoder::new(AUDIO_RATE, opus::Channels::Mono).unwrap();
+    let (mut heard, mut first) = (vec![], None);
+    for number in 0..50 {
+        let packet = packets.recv_timeout(Duration::from_secs(5)).unwrap();
+        let (start, sample): (MediaTime, u64) = *first.get_or_insert((packet.time, packet.sample));
+        assert_eq!(packet.sample - sample, number * 960);
+        assert_eq!(packet.time.since(start), Duration::from_millis(20 * number));
+        let mut sound = [0.0; 960];
+        decoder.decode_float(&packet.data, &mut sound, false).unwrap();
+        heard.extend(sound);
+    }
+    let steady = &heard[24_000..];
+    let rises = steady.windows(2).filter(|pair| pair[0] < 0.0 && pair[1] >= 0.0).count();
+    assert!((438..=442).contains(&rises), "half a second of 880 Hz: {rises}");
+    let power = steady.iter().map(|sample| sample * sample).sum::<f32>() / steady.len() as f32;
+    assert!((10.0 * power.log10() + 20.0).abs() < 1.0, "-20 dBFS: {power}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_told_and_nothing_is_a_quiet_source() {
+    let (tell, told) = mpsc::sync_channel(10);
+    let notify: Notify = Arc::new(move |state| tell.try_send(state).unwrap());
+    let spec = SourceSpec::for_camera("file:/nowhere/clip.y4m").unwrap();
+    let video = VideoCapture::start(&spec, "", Tee::default(), notify.clone());
+    let state = || told.recv_timeout(Duration::from_secs(5)).unwrap();
+    assert_eq!(state(), SourceState::Opening);
+    let SourceState::Failed { message } = state() else { panic!("it is missing") };
+    assert!(message.starts_with("the file \"/nowhere/clip.y4m\" cannot be read"), "{message}");
+    drop(video);
+    drop(VideoCapture::start(&SourceSpec::None, "", Tee::default(), notify.clone()));
+    drop(AudioCapture::start(&SourceSpec::None, Box::new(|_| {}), notify));
+    assert!(told.try_recv().is_err());
+}
+
+#[test]
+fn a_dropped_capture_has_let_go_of_its_sink() {
+    let (tell, told) = mpsc::sync_channel(1);
+    let sink = move |_: &_| {
+        tell.try_send(()).ok();
+    };
+    let spec = SourceSpec::for_microphone("tone").unwrap();
+    let capture = AudioCapture::start(&spec, Box::new(sink), silent());
+    told.recv_timeout(Duration::from_secs(5)).unwrap();
+    drop(capture);
+    // At most one block was waiting, and nobody is left to send another.
+    assert!(told.iter().count() <= 1);
+}
