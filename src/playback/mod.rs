@@ -1,1 +1,24 @@
 //! Packets to picture and sound at the right moment.
+
+mod clock;
+mod decode;
+mod device;
+mod h264;
+mod intake;
+mod jitter;
+mod mixing;
+mod output;
+mod speaker;
+mod speaker_spec;
+mod sps;
+mod tally;
+#[cfg(test)]
+mod testing;
+mod video;
+mod voice;
+mod wav;
+
+pub use decode::DecodePool;
+pub use speaker::{Speaker, Voice, speakers};
+pub use speaker_spec::{SpeakerSpec, SpeakerSpecError};
+pub use video::VideoReceiver;

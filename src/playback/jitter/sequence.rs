@@ -1,0 +1,175 @@
+//! Numbers that wrap, made into numbers that do not; and what of them arrived.
+
+/// Makes a counter modulo 2ⁿ into one that does not wrap.
+///
+/// A number is taken for the one nearest to the newest so far, so half the counter's range may be
+/// lost or reordered at once (RFC 3550, appendix A.1; RFC 1982).
+#[derive(Debug)]
+pub(crate) struct Unwrapper {
+    span: i64,
+    newest: Option<i64>,
+}
+
+impl Unwrapper {
+    /// For sequence numbers, modulo 2¹⁶.
+    pub(crate) const fn of_16_bits() -> Self {
+        Self { span: 1 << 16, newest: None }
+    }
+
+    /// For timestamps, modulo 2³².
+    pub(crate) const fn of_32_bits() -> Self {
+        Self { span: 1 << 32, newest: None }
+    }
+
+    /// The number that does not wrap. The first one is itself.
+    pub(crate) fn unwrap(&mut self, value: u32) -> i64 {
+        let value = i64::from(value);
+        let Some(newest) = self.newest else {
+            self.newest = Some(value);
+            return value;
+        };
+        let ahead = (value - newest).rem_euclid(self.span);
+        let step = if ahead >= self.span / 2 { ahead - self.span } else { ahead };
+        self.newest = Some(newest.max(newest + step));
+        newest + step
+    }
+
+    /// Goes on from `number`, even if it lies behind: the sender started anew.
+    pub(crate) const fn restart(&mut self, number: i64) {
+        self.newest = Some(number);
+    }
+}
+
+/// What a packet is to those that arrived before it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Arrived {
+    /// It was not there yet.
+    Fresh,
+    /// It was, or it is too old to know.
+    Known,
+    /// The sender started anew: whatever is held belongs to before.
+    Restarted,
+}
+
+/// Which of the newest packets arrived, and how many never did.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    numbers: Unwrapper,
+    highest: Option<i64>,
+    /// Bit `n` stands for the packet `highest - n`.
+    seen: u128,
+    expected: u64,
+    received: u64,
+    /// Packets in a row that lay behind everything known.
+    stale: u32,
+}
+
+impl Ledger {
+    /// A jump by more than this is a sender that started anew (RFC 3550, appendix A.1).
+    const MAX_DROPOUT: i64 = 3000;
+
+    /// So many stale packets in a row are a sender that started anew, not a burst of duplicates.
+    const MAX_STALE: u32 = 64;
+
+    pub(super) const fn new() -> Self {
+        let numbers = Unwrapper::of_16_bits();
+        Self { numbers, highest: None, seen: 0, expected: 0, received: 0, stale: 0 }
+    }
+
+    /// Notes the packet; returns its number that does not wrap, and what it is.
+    pub(super) fn note(&mut self, sequence: u16) -> (i64, Arrived) {
+        let number = self.numbers.unwrap(u32::from(sequence));
+        let Some(highest) = self.highest else {
+            return (number, self.start(number, Arrived::Fresh));
+        };
+        let ahead = number - highest;
+        if ahead > Self::MAX_DROPOUT {
+            return (number, self.start(number, Arrived::Restarted));
+        }
+        if ahead > 0 {
+            self.highest = Some(number);
+            self.seen = if ahead < 128 { self.seen << ahead | 1 } else { 1 };
+            self.expected += ahead as u64;
+            return (number, self.fresh());
+        }
+        if -ahead >= 128 {
+            self.stale += 1;
+            if self.stale < Self::MAX_STALE {
+                return (number, Arrived::Known);
+            }
+            return (number, self.start(number, Arrived::Restarted));
+        }
+        let bit = 1 << -ahead;
+        if self.seen & bit != 0 {
+            return (number, Arrived::Known);
+        }
+        self.seen |= bit;
+        (number, self.fresh())
+    }
+
+    /// Packets that arrived, duplicates not counted.
+    pub(super) const fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Packets that were sent and did not arrive, as far as sequence numbers tell.
+    pub(super) const fn lost(&self) -> u64 {
+        self.expected.saturating_sub(self.received)
+    }
+
+    fn start(&mut self, number: i64, arrived: Arrived) -> Arrived {
+        self.numbers.restart(number);
+        self.highest = Some(number);
+        self.seen = 1;
+        self.expected += 1;
+        self.fresh();
+        arrived
+    }
+
+    fn fresh(&mut self) -> Arrived {
+        self.received += 1;
+        self.stale = 0;
+        Arrived::Fresh
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sequence_numbers_and_timestamps_unwrap_across_their_wrap_both_ways() {
+        let mut numbers = Unwrapper::of_16_bits();
+        let seen: Vec<_> =
+            [65_534, 65_535, 1, 0, 65_535].map(|n| numbers.unwrap(n)).into_iter().collect();
+        assert_eq!(seen, [65_534, 65_535, 65_537, 65_536, 65_535]);
+        let mut stamps = Unwrapper::of_32_bits();
+        assert_eq!(stamps.unwrap(u32::MAX - 2999), i64::from(u32::MAX) - 2999);
+        assert_eq!(stamps.unwrap(0), 1 << 32);
+        assert_eq!(stamps.unwrap(u32::MAX), (1 << 32) - 1);
+    }
+
+    #[test]
+    fn the_ledger_counts_losses_across_the_wrap_and_forgives_late_ones() {
+        let mut ledger = Ledger::new();
+        let arrived: Vec<_> =
+            [65_533, 65_535, 65_535, 2, 0, 65_534].map(|n| ledger.note(n).1).into_iter().collect();
+        use Arrived::{Fresh, Known};
+        assert_eq!(arrived, [Fresh, Fresh, Known, Fresh, Fresh, Fresh]);
+        // 65533..=2 are six; number 1 never came.
+        assert_eq!((ledger.received(), ledger.lost()), (5, 1));
+    }
+
+    #[test]
+    fn a_sender_that_starts_anew_is_followed_and_not_taken_for_losses() {
+        let mut ledger = Ledger::new();
+        ledger.note(100);
+        assert_eq!(ledger.note(20_000), (20_000, Arrived::Restarted), "far ahead");
+        assert_eq!(ledger.lost(), 0);
+        let behind: Vec<_> = (0..64).map(|n| ledger.note(500 + n).1).collect();
+        assert_eq!(behind.iter().filter(|arrived| **arrived == Arrived::Known).count(), 63);
+        assert_eq!(behind[63], Arrived::Restarted, "far behind, and it stays there");
+        assert_eq!(ledger.note(564).1, Arrived::Fresh);
+        assert_eq!(ledger.lost(), 0);
+    }
+}

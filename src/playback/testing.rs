@@ -1,0 +1,189 @@
+//! What tests of this module send: encoded pictures and tones, cut into packets.
+
+use bytes::Bytes;
+use openh264::{
+    encoder::{Encoder, EncoderConfig, SpsPpsStrategy},
+    formats::YUVSlices,
+};
+use tokio::sync::mpsc;
+
+use crate::{
+    media::{IncomingTrack, KeyframeRequest, RtpPacket, SenderReports, Strip},
+    model::{Media, MediaTime, PeerId, Size},
+};
+
+/// An encoder of pictures with a strip on moving stripes.
+pub(super) struct Painter {
+    size: Size,
+    encoder: Encoder,
+    frame: u32,
+}
+
+impl Painter {
+    pub(super) fn new(size: Size) -> Self {
+        let config = EncoderConfig::new().sps_pps_strategy(SpsPpsStrategy::ConstantId);
+        let api = openh264::OpenH264API::from_source();
+        let encoder = Encoder::with_api_config(api, config.skip_frames(false)).unwrap();
+        Self { size, encoder, frame: 0 }
+    }
+
+    /// The next picture's NAL units, captured at that Unix time.
+    pub(super) fn paint(&mut self, key: bool, unix_ms: u64) -> Vec<Vec<u8>> {
+        let (width, height) = (self.size.width as usize, self.size.height as usize);
+        let moved = self.frame as usize * 4;
+        let mut luma: Vec<_> = (0..width * height)
+            .map(|n| ((n % width + moved) * 5 + n / width * 3 + n * 7919 % 13) as u8)
+            .collect();
+        Strip::new("Ada", self.frame, unix_ms).paint(&mut luma, self.size.width);
+        let chroma = vec![128; width * height / 4];
+        if key {
+            self.encoder.force_intra_frame();
+        }
+        self.frame += 1;
+        let strides = (width, width / 2, width / 2);
+        let picture = YUVSlices::new((&luma, &chroma, &chroma), (width, height), strides);
+        let coded = self.encoder.encode(&picture).unwrap().to_vec();
+        nals(&coded)
+    }
+}
+
+/// The NAL units of a byte stream, without start codes.
+pub(super) fn nals(stream: &[u8]) -> Vec<Vec<u8>> {
+    openh264::nal_units(stream)
+        .map(|nal| {
+            let start = nal.iter().position(|byte| *byte == 1).unwrap() + 1;
+            // The zero of the next start code is none of the unit.
+            let end = nal.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+            nal[start..end].to_vec()
+        })
+        .collect()
+}
+
+/// The byte stream of NAL units, as the assembler makes it.
+pub(super) fn stream(nals: &[Vec<u8>]) -> Vec<u8> {
+    nals.iter().flat_map(|nal| [&[0, 0, 0, 1], &nal[..]].concat()).collect()
+}
+
+/// Cuts pictures into packets of at most [`Cutter::MTU`] bytes.
+pub(super) struct Cutter {
+    pub(super) sequence: u16,
+}
+
+impl Cutter {
+    pub(super) const MTU: usize = 400;
+
+    /// Parameter sets in one aggregate, slices alone or in fragments.
+    pub(super) fn cut(&mut self, nals: &[Vec<u8>], stamp: u32, at: MediaTime) -> Vec<RtpPacket> {
+        let (sets, slices): (Vec<_>, Vec<_>) =
+            nals.iter().partition(|nal| matches!(nal[0] & 0x1f, 7 | 8));
+        let mut payloads = vec![];
+        if !sets.is_empty() {
+            payloads.push(sets.iter().fold(vec![0x78], |mut payload, nal| {
+                payload.extend((nal.len() as u16).to_be_bytes());
+                payload.extend(nal.iter());
+                payload
+            }));
+        }
+        for nal in slices {
+            if nal.len() <= Self::MTU {
+                payloads.push(nal.clone());
+                continue;
+            }
+            let count = (nal.len() - 1).div_ceil(Self::MTU);
+            for (n, part) in nal[1..].chunks(Self::MTU).enumerate() {
+                let (first, last) = (u8::from(n == 0) << 7, u8::from(n + 1 == count) << 6);
+                let head = [nal[0] & 0xe0 | 28, first | last | nal[0] & 0x1f];
+                payloads.push([&head, part].concat());
+            }
+        }
+        let last = payloads.len() - 1;
+        payloads
+            .into_iter()
+            .enumerate()
+            .map(|(n, payload)| {
+                let sequence = self.sequence;
+                self.sequence = sequence.wrapping_add(1);
+                packet(sequence, stamp, n == last, payload, at)
+            })
+            .collect()
+    }
+}
+
+pub(super) fn packet(
+    sequence: u16,
+    timestamp: u32,
+    marker: bool,
+    payload: impl Into<Bytes>,
+    arrival: MediaTime,
+) -> RtpPacket {
+    RtpPacket { sequence, timestamp, marker, payload: payload.into(), arrival }
+}
+
+/// That many milliseconds after the epoch.
+pub(super) fn at(ms: u64) -> MediaTime {
+    MediaTime::from_micros(ms * 1000)
+}
+
+/// A track, and its other end.
+pub(super) fn track(media: Media) -> (IncomingTrack, mpsc::Sender<RtpPacket>, KeyframeRequest) {
+    let (send, packets) = mpsc::channel(512);
+    let keyframes = KeyframeRequest::default();
+    let track = IncomingTrack {
+        peer: PeerId(1),
+        media,
+        stream: "stream".to_owned(),
+        mix: "mix".to_owned(),
+        ssrc: 1,
+        packets,
+        keyframes: keyframes.clone(),
+        reports: SenderReports::default(),
+    };
+    (track, send, keyframes)
+}
+
+/// Opus packets of 20 ms of a tone.
+pub(super) struct Singer {
+    encoder: opus::Encoder,
+    hz: f64,
+    level: f64,
+    sample: u64,
+}
+
+impl Singer {
+    /// Packets that repeat each other at low quality, as for speech on a lossy path.
+    pub(super) fn repeating(hz: f64, level: f64) -> Self {
+        let mut singer = Self::speaking(hz, level);
+        singer.encoder.set_inband_fec(true).unwrap();
+        singer.encoder.set_packet_loss_perc(20).unwrap();
+        singer
+    }
+
+    /// Packets as for speech on a path that loses nothing.
+    pub(super) fn speaking(hz: f64, level: f64) -> Self {
+        let mut singer = Self::new(hz, level, opus::Application::Voip);
+        singer.encoder.set_bitrate(opus::Bitrate::Bits(32_000)).unwrap();
+        singer.encoder.set_signal(opus::Signal::Voice).unwrap();
+        singer
+    }
+
+    /// Packets that repeat nothing.
+    pub(super) fn plain(hz: f64, level: f64) -> Self {
+        Self::new(hz, level, opus::Application::LowDelay)
+    }
+
+    fn new(hz: f64, level: f64, application: opus::Application) -> Self {
+        let encoder = opus::Encoder::new(48_000, opus::Channels::Mono, application).unwrap();
+        Self { encoder, hz, level, sample: 0 }
+    }
+
+    pub(super) fn sing(&mut self) -> Vec<u8> {
+        let samples: Vec<_> = (self.sample..self.sample + 960)
+            .map(|n| {
+                let phase = n as f64 / 48_000.0 * self.hz * std::f64::consts::TAU;
+                (self.level * phase.sin()) as f32
+            })
+            .collect();
+        self.sample += 960;
+        self.encoder.encode_vec_float(&samples, 1275).unwrap()
+    }
+}
