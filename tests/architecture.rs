@@ -41,8 +41,12 @@ const PURE: &[&str] = &[
     "conference",
     "audio",
     "signalling/rooms",
-    "playback/jitter.rs",
+    "playback/jitter",
     "playback/clock.rs",
+    "playback/h264.rs",
+    "playback/sps.rs",
+    "playback/intake.rs",
+    "playback/tally.rs",
 ];
 
 /// What pure code does not name.

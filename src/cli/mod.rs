@@ -1,1 +1,8 @@
 //! The engine without a window: options in, lines out.
+
+mod args;
+mod lines;
+mod run;
+
+pub use args::{Args, Task};
+pub use run::{ExitReason, run};

@@ -1,0 +1,342 @@
+//! The command line, as `--help` explains it.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use clap::{Parser, Subcommand};
+
+use crate::{
+    capture::SourceSpec,
+    engine::{EngineOptions, HubChoice, Impairment},
+    model::{
+        Command, HubUrl, JoinTarget, MAX_NAME_CHARS, OpenRequest, SessionId, SessionKind,
+        parse_target,
+    },
+    playback::SpeakerSpec,
+    signalling::DEFAULT_PORT,
+};
+
+/// One camera and one microphone, captured once, encoded once, live in many sessions.
+#[derive(Parser, Debug)]
+#[command(version, about, arg_required_else_help = true, after_long_help = EXIT_CODES)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub task: Task,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  what was asked for happened
+  1  something unexpected failed; standard error says what
+  2  the command line is wrong
+  3  the hub cannot be reached
+  4  a session was refused: no-such-session, id-taken, session-full, not-allowed, …
+  5  a session ended against our will: opener-lost, ejected, replaced
+  6  a session was still awaited when the time was up
+  7  a camera, microphone, speaker or file that was wanted could not be used
+
+KIND is av-conference, av-broadcast, audio-conference, audio-broadcast, video-broadcast, or
+MEDIA/DIRECTION: media audio, video, data joined by '+'; direction one-way, one-to-one,
+one-to-many or many-to-many. Example: audio+video/one-to-one.
+
+SPEC is default, none, a device's name, pattern[:1280x720@30] (camera), tone[:440] (microphone),
+or file:PATH (camera .y4m, microphone .wav, speaker a .wav to be written).";
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub enum Task {
+    /// Open one session, or five, and stay until Ctrl-C.
+    Open {
+        /// Open the five: av-conference, av-broadcast, audio-conference, audio-broadcast and
+        /// video-broadcast.
+        #[arg(long, required_unless_present = "kind")]
+        five: bool,
+        /// The kind of the one session to open; may be given several times.
+        #[arg(long, value_name = "KIND", value_parser = parse_kind)]
+        kind: Vec<SessionKind>,
+        /// An own id for the session; without it, 80 random bits. With several sessions, give as
+        /// many ids, in the same order.
+        #[arg(long, value_name = "ID", value_parser = parse_id)]
+        id: Vec<SessionId>,
+        /// How many may be in each session, the opener included.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(2..=256))]
+        limit: Option<u16>,
+        /// Options of both `open` and `join`.
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Join sessions by link or id, and stay until Ctrl-C.
+    Join {
+        /// Links (`http://HOST:PORT/s/ID`) or bare ids.
+        #[arg(required = true, value_name = "LINK_OR_ID", value_parser = parse_join)]
+        sessions: Vec<JoinTarget>,
+        /// Open these as well, in the same process; may be given several times.
+        #[arg(long, value_name = "KIND", value_parser = parse_kind)]
+        open: Vec<SessionKind>,
+        /// Options of both `open` and `join`.
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Run a hub alone, until Ctrl-C.
+    Serve {
+        /// Where to listen: ADDRESS, ADDRESS:PORT or :PORT.
+        #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:7340", value_parser = parse_listen)]
+        listen: Listen,
+        /// The address that session links carry, where it is not the one listened on.
+        #[arg(long, value_name = "URL", value_parser = parse_hub)]
+        public: Option<HubUrl>,
+        /// One JSON object a line instead of sentences.
+        #[arg(long)]
+        json: bool,
+        /// Stop after that long, such as 20s, 5m or 500ms.
+        #[arg(long = "for", value_name = "TIME", value_parser = parse_time)]
+        time: Option<Duration>,
+    },
+    /// List cameras, microphones and speakers.
+    Devices {
+        /// One JSON object instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Options of `open` and `join`.
+#[derive(clap::Args, Debug)]
+pub struct Common {
+    /// The hub to use; without it, the one on 127.0.0.1:7340, or one of our own.
+    #[arg(long, value_name = "URL", value_parser = parse_hub)]
+    hub: Option<HubUrl>,
+    /// Where a hub of our own listens: ADDRESS, ADDRESS:PORT or :PORT. With a port, one is run
+    /// there and no other is looked for.
+    #[arg(long, value_name = "ADDR", value_parser = parse_listen, conflicts_with = "hub")]
+    listen: Option<Listen>,
+    /// Your name, as the others see it.
+    #[arg(long, default_value = "", value_parser = parse_name, hide_default_value = true)]
+    name: String,
+    /// What to send as picture.
+    #[arg(long, value_name = "SPEC", default_value = "default", value_parser = parse_camera)]
+    camera: SourceSpec,
+    /// What to send as sound.
+    #[arg(long, value_name = "SPEC", default_value = "default", value_parser = parse_microphone)]
+    microphone: SourceSpec,
+    /// Where to play what is received.
+    #[arg(long, value_name = "SPEC", default_value = "default")]
+    speaker: SpeakerSpec,
+    /// Stop after that long, such as 20s, 5m or 500ms.
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_time)]
+    pub(super) time: Option<Duration>,
+    /// One JSON object a line instead of sentences.
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Fail at once if a session to be joined is not open.
+    #[arg(long)]
+    no_wait: bool,
+    /// Make our own network worse, for tests: loss=0.05,delay=50ms,jitter=20ms,rate=1Mbit,seed=7.
+    #[arg(long, value_name = "WORSE")]
+    impair: Option<Impairment>,
+}
+
+/// Where a hub of our own listens.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Listen {
+    /// The address and port.
+    pub address: SocketAddr,
+    /// Whether the port was asked for, so that no other will do.
+    pub port_given: bool,
+}
+
+impl Common {
+    /// The engine's options.
+    pub(super) fn engine(&self) -> EngineOptions {
+        let hub = match (&self.hub, self.listen) {
+            (Some(hub), _) => HubChoice::At(hub.clone()),
+            (None, Some(listen)) if listen.port_given => HubChoice::Embed(listen.address),
+            (None, listen) => HubChoice::Find {
+                listen: listen.map_or(IpAddr::from([0, 0, 0, 0]), |listen| listen.address.ip()),
+            },
+        };
+        EngineOptions {
+            hub,
+            name: self.name.clone(),
+            camera: self.camera.clone(),
+            microphone: self.microphone.clone(),
+            speaker: self.speaker.clone(),
+            impairment: self.impair,
+        }
+    }
+}
+
+impl Task {
+    /// The sessions to ask the engine for, in order.
+    ///
+    /// # Errors
+    /// If the ids given do not match the sessions.
+    pub(super) fn commands(
+        &self,
+        mut fresh: impl FnMut() -> SessionId,
+    ) -> anyhow::Result<Vec<Command>> {
+        let mut open = |kinds: &[SessionKind], ids: &[SessionId], limit: Option<u16>| {
+            let requests = kinds.iter().enumerate().map(|(index, kind)| {
+                let session = ids.get(index).cloned().unwrap_or_else(&mut fresh);
+                let limit = limit.map(|limit| limit.min(kind.default_limit()));
+                Command::Open(OpenRequest { session, kind: *kind, limit })
+            });
+            requests.collect::<Vec<_>>()
+        };
+        match self {
+            Self::Open { five, kind, id, limit, common: _ } => {
+                let five = if *five { &SessionKind::FIVE[..] } else { &[] };
+                let kinds = [five, kind].concat();
+                if !id.is_empty() && id.len() != kinds.len() {
+                    bail!("{} sessions need as many --id, not {}", kinds.len(), id.len());
+                }
+                Ok(open(&kinds, id, *limit))
+            }
+            Self::Join { sessions, open: kinds, common } => {
+                let joins = sessions
+                    .iter()
+                    .map(|target| Command::Join { target: target.clone(), wait: !common.no_wait });
+                Ok(open(kinds, &[], None).into_iter().chain(joins).collect())
+            }
+            Self::Serve { .. } | Self::Devices { .. } => Ok(vec![]),
+        }
+    }
+}
+
+fn parse_kind(text: &str) -> anyhow::Result<SessionKind> {
+    Ok(text.parse()?)
+}
+
+fn parse_id(text: &str) -> anyhow::Result<SessionId> {
+    Ok(SessionId::parse(text)?)
+}
+
+fn parse_hub(text: &str) -> anyhow::Result<HubUrl> {
+    Ok(text.parse()?)
+}
+
+fn parse_join(text: &str) -> anyhow::Result<JoinTarget> {
+    let (hub, session) = parse_target(text)?;
+    Ok(JoinTarget { session, hub })
+}
+
+fn parse_camera(text: &str) -> anyhow::Result<SourceSpec> {
+    Ok(SourceSpec::for_camera(text)?)
+}
+
+fn parse_microphone(text: &str) -> anyhow::Result<SourceSpec> {
+    Ok(SourceSpec::for_microphone(text)?)
+}
+
+fn parse_name(text: &str) -> anyhow::Result<String> {
+    let name = text.trim();
+    if name.chars().count() > MAX_NAME_CHARS {
+        bail!("a name has at most {MAX_NAME_CHARS} characters");
+    }
+    Ok(name.to_owned())
+}
+
+/// `ADDRESS`, `ADDRESS:PORT`, `[V6]:PORT` or `:PORT`.
+fn parse_listen(text: &str) -> anyhow::Result<Listen> {
+    if let Ok(address) = text.parse() {
+        return Ok(Listen { address, port_given: true });
+    }
+    if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
+        return Ok(Listen { address: SocketAddr::new(ip, DEFAULT_PORT), port_given: false });
+    }
+    let port = text.strip_prefix(':').and_then(|port| port.parse().ok());
+    let Some(port) = port else {
+        bail!("{text:?} is not an address to listen on; it is 127.0.0.1, 127.0.0.1:7340 or :7340");
+    };
+    Ok(Listen { address: SocketAddr::from(([0, 0, 0, 0], port)), port_given: true })
+}
+
+/// `500ms`, `20s`, `5m` or `2h`; a bare number is seconds.
+fn parse_time(text: &str) -> anyhow::Result<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let seconds = match unit {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => bail!("{unit:?} is not a unit of time; use ms, s, m or h"),
+    };
+    let number: f64 = number.parse().with_context(|| format!("{text:?} is not a time"))?;
+    let time = Duration::try_from_secs_f64(number * seconds);
+    time.with_context(|| format!("{text:?} is not a time"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn commands(line: &str) -> anyhow::Result<Vec<Command>> {
+        let args = Args::try_parse_from(line.split_whitespace())?;
+        let mut count = 0;
+        args.task.commands(|| {
+            count += 1;
+            SessionId::from_random([count; 10])
+        })
+    }
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn five_sessions_have_five_kinds_and_five_ids() {
+        let commands = commands("quintet open --five").unwrap();
+        let mut ids = std::collections::BTreeSet::new();
+        for (command, kind) in commands.iter().zip(SessionKind::FIVE) {
+            let Command::Open(request) = command else { panic!("{command:?}") };
+            assert_eq!(request.kind, kind);
+            ids.insert(request.session.clone());
+        }
+        assert_eq!((commands.len(), ids.len()), (5, 5));
+    }
+
+    #[test]
+    fn own_ids_go_with_their_kinds_in_order() {
+        let line = "quintet open --kind audio/one-to-one --id boss --kind av-broadcast --id all";
+        let commands = commands(line).unwrap();
+        assert!(matches!(&commands[1], Command::Open(request)
+            if request.session.as_str() == "all" && request.kind == SessionKind::FIVE[1]));
+        assert!(super::tests::commands("quintet open --five --id one").is_err());
+    }
+
+    #[test]
+    fn a_wrong_option_names_itself_and_the_nearest_right_one() {
+        let wrong = commands("quintet open --fife").unwrap_err().to_string();
+        assert!(wrong.contains("--fife") && wrong.contains("--five"), "{wrong}");
+        let wrong = commands("quintet open --kind av-confrence").unwrap_err().to_string();
+        assert!(wrong.contains("av-confrence") && wrong.contains("av-conference"), "{wrong}");
+        let wrong = commands("quintet join http://x/y").unwrap_err().to_string();
+        assert!(wrong.contains("/s/ID"), "{wrong}");
+    }
+
+    #[test]
+    fn an_address_to_listen_on_has_four_forms() {
+        let listen = |text| parse_listen(text).map(|l| (l.address.to_string(), l.port_given));
+        assert_eq!(listen("127.0.0.1").unwrap(), ("127.0.0.1:7340".into(), false));
+        assert_eq!(listen("127.0.0.1:0").unwrap(), ("127.0.0.1:0".into(), true));
+        assert_eq!(listen(":80").unwrap(), ("0.0.0.0:80".into(), true));
+        assert_eq!(listen("::1").unwrap(), ("[::1]:7340".into(), false));
+        assert!(listen("nowhere").is_err() && listen(":x").is_err());
+    }
+
+    #[test]
+    fn a_time_has_a_unit() {
+        assert_eq!(parse_time("500ms").unwrap(), Duration::from_millis(500));
+        assert_eq!(parse_time("1.5m").unwrap(), Duration::from_secs(90));
+        assert_eq!(parse_time("20").unwrap(), Duration::from_secs(20));
+        assert!(parse_time("20x").is_err() && parse_time("s").is_err());
+    }
+}

@@ -1,0 +1,266 @@
+//! Secrets on disk: owner keys and resume tokens, readable by their owner only.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Seek as _, Write as _},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::model::{HubUrl, Secret, SessionId};
+
+/// How long an owner key that was not given back is kept: a session that outlives a crash by
+/// more was reopened under another id long ago.
+const OWNER_KEY_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// How long a token that a crashed process left is worth leasing. The hub keeps the seat for a
+/// minute; a machine may be suspended in between.
+const TOKEN_LIFE: Duration = Duration::from_secs(3600);
+
+/// The folder of secrets. Several processes share it.
+#[derive(Clone, Debug)]
+pub(super) struct Keys {
+    folder: Option<PathBuf>,
+}
+
+impl Keys {
+    /// The keys in the platform's state folder; kept in no file if there is none.
+    pub(super) fn of_this_user() -> Self {
+        let folder = directories::ProjectDirs::from("", "", "quintet")
+            .map(|dirs| dirs.state_dir().unwrap_or_else(|| dirs.data_local_dir()).to_path_buf());
+        Self { folder }
+    }
+
+    /// The key to an own session that was not left properly.
+    pub(super) fn owner_key(&self, hub: &HubUrl, session: &SessionId) -> Option<Secret> {
+        let text = fs::read_to_string(self.owner_file(hub, session)?).ok()?;
+        Secret::try_from(text.trim().to_owned()).ok()
+    }
+
+    /// Keeps the key to an own session.
+    pub(super) fn keep_owner_key(&self, hub: &HubUrl, session: &SessionId, key: &Secret) {
+        let Some(file) = self.owner_file(hub, session) else { return };
+        if let Some(folder) = file.parent() {
+            remove_older(folder, OWNER_KEY_LIFE);
+        }
+        // Written beside and renamed: a crash leaves the old key or the new one, never half.
+        let beside = file.with_extension(std::process::id().to_string());
+        let written = create_private(&beside)
+            .and_then(|mut out| out.write_all(key.expose().as_bytes()))
+            .and_then(|()| fs::rename(&beside, &file));
+        if let Err(error) = written {
+            tracing::warn!(%error, "an owner key cannot be kept; a crash would cost its session");
+        }
+    }
+
+    /// Forgets the key to a session that was left properly.
+    pub(super) fn forget_owner_key(&self, hub: &HubUrl, session: &SessionId) {
+        if let Some(file) = self.owner_file(hub, session) {
+            let _ = fs::remove_file(file);
+        }
+    }
+
+    /// A resume token for that hub, ours alone until the lease is dropped: one that a crashed
+    /// process left, if there is one, else `fresh`.
+    pub(super) fn lease_token(&self, hub: &HubUrl, fresh: Secret) -> TokenLease {
+        let leased = self.folder("resume", hub).and_then(|folder| {
+            remove_older(&folder, TOKEN_LIFE);
+            left_behind(&folder).or_else(|| create_lease(&folder, &fresh))
+        });
+        leased.unwrap_or(TokenLease { token: fresh, file: None })
+    }
+
+    fn owner_file(&self, hub: &HubUrl, session: &SessionId) -> Option<PathBuf> {
+        Some(self.folder("owner", hub)?.join(digest(session.as_str())))
+    }
+
+    /// The folder of one kind of secret for one hub, made if it is missing.
+    fn folder(&self, kind: &str, hub: &HubUrl) -> Option<PathBuf> {
+        let folder = self.folder.as_ref()?.join(kind).join(digest(hub.as_str()));
+        match create_private_folder(&folder) {
+            Ok(()) => Some(folder),
+            Err(error) => {
+                tracing::warn!(%error, "secrets cannot be kept; a crash would cost its seats");
+                None
+            }
+        }
+    }
+}
+
+/// A resume token, locked against other processes.
+#[derive(Debug)]
+pub(super) struct TokenLease {
+    /// The token.
+    pub(super) token: Secret,
+    file: Option<(File, PathBuf)>,
+}
+
+impl TokenLease {
+    /// Keeps another token in its place: the hub gave a new one.
+    pub(super) fn replace(&mut self, token: Secret) {
+        if token == self.token {
+            return;
+        }
+        if let Some((file, _)) = &mut self.file
+            && let Err(error) = rewrite(file, &token)
+        {
+            tracing::warn!(%error, "a resume token cannot be kept");
+        }
+        self.token = token;
+    }
+
+    /// Forgets the token: its seats were left properly.
+    pub(super) fn forget(self) {
+        if let Some((_, path)) = self.file {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// A token whose process is gone: the system drops a process's locks when it ends.
+fn left_behind(folder: &Path) -> Option<TokenLease> {
+    for entry in fs::read_dir(folder).ok()?.flatten() {
+        let path = entry.path();
+        let Ok(mut file) = OpenOptions::new().read(true).write(true).open(&path) else { continue };
+        if file.try_lock().is_err() {
+            continue;
+        }
+        let mut text = String::new();
+        let read = Read::by_ref(&mut file).take(64).read_to_string(&mut text);
+        if let (Ok(_), Ok(token)) = (read, Secret::try_from(text)) {
+            return Some(TokenLease { token, file: Some((file, path)) });
+        }
+    }
+    None
+}
+
+fn create_lease(folder: &Path, token: &Secret) -> Option<TokenLease> {
+    let path = folder.join(digest(token.expose()));
+    let create = || {
+        let mut file = create_private(&path)?;
+        file.try_lock().map_err(io::Error::from)?;
+        rewrite(&mut file, token)?;
+        Ok::<_, io::Error>(file)
+    };
+    match create() {
+        Ok(file) => Some(TokenLease { token: token.clone(), file: Some((file, path)) }),
+        Err(error) => {
+            tracing::warn!(%error, "a resume token cannot be kept; a crash would cost its seats");
+            None
+        }
+    }
+}
+
+fn rewrite(file: &mut File, token: &Secret) -> io::Result<()> {
+    file.rewind()?;
+    file.set_len(0)?;
+    file.write_all(token.expose().as_bytes())?;
+    file.flush()
+}
+
+/// Removes the files of a folder that were not written for that long.
+fn remove_older(folder: &Path, life: Duration) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let written = entry.metadata().and_then(|metadata| metadata.modified());
+        let age = written.ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+        if age.is_some_and(|age| age > life) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// A file name that tells nothing and has no odd characters.
+fn digest(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().take(12).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(unix)]
+fn create_private(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+#[cfg(not(unix))]
+fn create_private(path: &Path) -> io::Result<File> {
+    // The user's own state folder is closed to other users by its access list.
+    OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)
+}
+
+#[cfg(unix)]
+fn create_private_folder(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+#[cfg(not(unix))]
+fn create_private_folder(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder of its own, removed at the end.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let name = format!("quintet-keys-{name}-{}", std::process::id());
+            Self(std::env::temp_dir().join(name))
+        }
+
+        fn keys(&self) -> Keys {
+            Keys { folder: Some(self.0.clone()) }
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn hub() -> HubUrl {
+        "http://127.0.0.1:7340".parse().unwrap()
+    }
+
+    #[test]
+    fn an_owner_key_is_kept_until_it_is_forgotten_and_nobody_else_reads_it() {
+        let scratch = Scratch::new("owner");
+        let (keys, session) = (scratch.keys(), SessionId::parse("town-hall").unwrap());
+        let key = Secret::from_random([7; 16]);
+        assert_eq!(keys.owner_key(&hub(), &session), None);
+        keys.keep_owner_key(&hub(), &session, &key);
+        assert_eq!(keys.owner_key(&hub(), &session), Some(key));
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let file = keys.owner_file(&hub(), &session).unwrap();
+            let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+            assert_eq!((mode(&file), mode(file.parent().unwrap())), (0o600, 0o700));
+        }
+        keys.forget_owner_key(&hub(), &session);
+        assert_eq!(keys.owner_key(&hub(), &session), None);
+    }
+
+    #[test]
+    fn a_token_is_leased_once_and_again_only_after_its_process_is_gone() {
+        let scratch = Scratch::new("token");
+        let keys = scratch.keys();
+        let first = keys.lease_token(&hub(), Secret::from_random([1; 16]));
+        let second = keys.lease_token(&hub(), Secret::from_random([2; 16]));
+        assert_ne!(first.token, second.token, "a token that is in use is nobody else's");
+        let token = first.token.clone();
+        drop(first);
+        let third = keys.lease_token(&hub(), Secret::from_random([3; 16]));
+        assert_eq!(third.token, token, "a token left behind is taken up");
+        third.forget();
+        let fourth = keys.lease_token(&hub(), Secret::from_random([4; 16]));
+        assert_eq!(fourth.token, Secret::from_random([4; 16]), "a forgotten one is not");
+    }
+}

@@ -1,0 +1,153 @@
+//! What is told at the end: every session and participant there was, with its figures.
+
+use std::collections::BTreeMap;
+
+use super::reception::{Figures, Source};
+use crate::model::{
+    AudioStats, Event, Media, MediaTime, ParticipantId, ParticipantStats, SessionId, SessionKind,
+    SessionStats, VideoStats,
+};
+
+/// Every session and participant there was.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    sessions: Vec<Session>,
+    asked: BTreeMap<SessionId, MediaTime>,
+}
+
+#[derive(Debug)]
+struct Session {
+    session: SessionId,
+    kind: SessionKind,
+    /// When it was asked for, and when it came about.
+    asked: MediaTime,
+    live: MediaTime,
+    participants: Vec<Participant>,
+}
+
+#[derive(Debug)]
+struct Participant {
+    participant: ParticipantId,
+    name: String,
+    seen: MediaTime,
+    first_frame: bool,
+    /// Figures of connections that have ended.
+    past: Figures,
+}
+
+impl Ledger {
+    /// Notes when a session was asked for.
+    pub(super) fn ask(&mut self, session: &SessionId, now: MediaTime) {
+        self.asked.insert(session.clone(), now);
+    }
+
+    /// Notes what an event tells of sessions and participants.
+    pub(super) fn note(&mut self, event: &Event, now: MediaTime) {
+        match event {
+            Event::Opened { session, kind, .. } | Event::Joined { session, kind } => {
+                let asked = self.asked.remove(session).unwrap_or(now);
+                match self.session(session) {
+                    Some(known) => (known.asked, known.live) = (asked, now),
+                    None => self.sessions.push(Session {
+                        session: session.clone(),
+                        kind: *kind,
+                        asked,
+                        live: now,
+                        participants: vec![],
+                    }),
+                }
+            }
+            Event::Participant { session, participant, name, .. } => {
+                let Some(session) = self.session(session) else { return };
+                match session.participant(participant) {
+                    Some(known) => known.name.clone_from(name),
+                    None => session.participants.push(Participant {
+                        participant: participant.clone(),
+                        name: name.clone(),
+                        seen: now,
+                        first_frame: false,
+                        past: Figures::default(),
+                    }),
+                }
+            }
+            Event::Listening { .. }
+            | Event::Waiting { .. }
+            | Event::FirstFrame { .. }
+            | Event::Failed(_)
+            | Event::Ended { .. } => {}
+        }
+    }
+
+    /// The event that tells of a participant's first picture (first sound, where the session has
+    /// no pictures); none if it is not the first.
+    ///
+    /// Counted from when the session was asked for, or, with somebody who came later, from then.
+    pub(super) fn first(
+        &mut self,
+        (session, participant): &Source,
+        media: Media,
+        now: MediaTime,
+    ) -> Option<Event> {
+        let known = self.session(session)?;
+        let (asked, live) = (known.asked, known.live);
+        let leading = if known.kind.media.has(Media::Video) { Media::Video } else { Media::Audio };
+        let one = known.participant(participant)?;
+        if media != leading || std::mem::replace(&mut one.first_frame, true) {
+            return None;
+        }
+        let from = if one.seen == live { asked } else { one.seen };
+        Some(Event::FirstFrame {
+            session: session.clone(),
+            participant: participant.clone(),
+            ms: now.since(from).as_millis() as u64,
+        })
+    }
+
+    /// Keeps the last figures of a connection that has ended.
+    pub(super) fn keep(&mut self, (session, participant): &Source, figures: Figures) {
+        if let Some(session) = self.session(session)
+            && let Some(participant) = session.participant(participant)
+        {
+            participant.past = figures.after(&participant.past);
+        }
+    }
+
+    /// The figures of all sessions, with those of the connections that are up now.
+    pub(super) fn sessions<'a>(
+        &self,
+        now: impl Iterator<Item = (&'a Source, Figures)>,
+    ) -> Vec<SessionStats> {
+        let now: BTreeMap<_, _> = now.map(|(source, figures)| (source.clone(), figures)).collect();
+        let of = |session: &Session, one: &Participant| {
+            let source = (session.session.clone(), one.participant.clone());
+            let figures = now.get(&source).cloned().unwrap_or_default().after(&one.past);
+            let media = session.kind.media;
+            ParticipantStats {
+                participant: one.participant.clone(),
+                name: one.name.clone(),
+                video: media
+                    .has(Media::Video)
+                    .then(|| figures.video.unwrap_or_else(VideoStats::default)),
+                audio: media
+                    .has(Media::Audio)
+                    .then(|| figures.audio.unwrap_or_else(AudioStats::silent)),
+            }
+        };
+        let stats = self.sessions.iter().map(|session| SessionStats {
+            session: session.session.clone(),
+            kind: session.kind,
+            participants: session.participants.iter().map(|one| of(session, one)).collect(),
+        });
+        stats.collect()
+    }
+
+    fn session(&mut self, session: &SessionId) -> Option<&mut Session> {
+        self.sessions.iter_mut().find(|known| known.session == *session)
+    }
+}
+
+impl Session {
+    fn participant(&mut self, participant: &ParticipantId) -> Option<&mut Participant> {
+        self.participants.iter_mut().find(|known| known.participant == *participant)
+    }
+}

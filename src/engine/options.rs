@@ -1,0 +1,38 @@
+//! What an engine is started with.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::Impairment;
+use crate::{capture::SourceSpec, model::HubUrl, playback::SpeakerSpec};
+
+/// What an engine is started with.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// Which hub to use for sessions that name none.
+    pub hub: HubChoice,
+    /// How the person wants to be called; empty leaves it to the hub.
+    pub name: String,
+    /// What is sent as picture.
+    pub camera: SourceSpec,
+    /// What is sent as sound.
+    pub microphone: SourceSpec,
+    /// Where received sound is played.
+    pub speaker: SpeakerSpec,
+    /// Makes this process's own media sockets worse, for tests.
+    pub impairment: Option<Impairment>,
+}
+
+/// Which hub is the default one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum HubChoice {
+    /// That one.
+    At(HubUrl),
+    /// The one that answers on 127.0.0.1:7340, else an own one on port 7340 of that address, or
+    /// the next free port.
+    Find {
+        /// Where an own one listens; unspecified for all interfaces.
+        listen: IpAddr,
+    },
+    /// An own one, there and nowhere else.
+    Embed(SocketAddr),
+}

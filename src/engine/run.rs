@@ -1,0 +1,312 @@
+//! The loop: inputs into the core, effects out of it, and nothing waits for a reply.
+
+use std::{collections::BTreeMap, future::pending, sync::Arc};
+
+use cpu_time::ProcessTime;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::sleep,
+};
+
+use super::{
+    EngineOptions, Handle,
+    handle::Request,
+    hub_link::{HubLink, HubLinkOptions},
+    keys::Keys,
+    ledger::Ledger,
+    reception::Reception,
+    studio::Studio,
+};
+use crate::{
+    conference::{Conference, Effect, HubRef, Input},
+    media::{self, IncomingTrack},
+    model::{
+        Command, Event, Instance, Media, MediaTime, PeerEvent, PeerId, PeerMedia, SessionId,
+        Snapshot, Stats,
+    },
+    transport::{Connection, ConnectionConfig, Outlets},
+};
+
+/// Commands that may wait; a person makes a few a second.
+const REQUESTS: usize = 64;
+
+/// Inputs that may wait for the core. They are small and rare; a full queue makes sockets wait.
+const INPUTS: usize = 1024;
+
+/// Events that may wait to be printed or drawn.
+const EVENTS: usize = 4096;
+
+/// A running engine: owns the core, the devices, the connections and the hubs.
+pub struct Engine {
+    core: Conference,
+    options: EngineOptions,
+    instance: Instance,
+    keys: Keys,
+    links: BTreeMap<HubRef, HubLink>,
+    connections: BTreeMap<PeerId, Connection>,
+    studio: Studio,
+    reception: Reception,
+    ledger: Ledger,
+    deeds: mpsc::Sender<Deed>,
+    outlets: Outlets,
+    events: mpsc::Sender<Event>,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    /// When the effects that are being performed were decided.
+    decided: MediaTime,
+}
+
+/// Something that was done or happened elsewhere in this process.
+#[derive(Debug)]
+pub(super) enum Deed {
+    /// To be told to the core.
+    Core(Input),
+    /// The first of a track was decoded.
+    First {
+        /// On which connection.
+        peer: PeerId,
+        /// Of which medium.
+        media: Media,
+    },
+}
+
+/// Everything the loop waits for.
+struct Inbox {
+    requests: mpsc::Receiver<Request>,
+    deeds: mpsc::Receiver<Deed>,
+    peers: mpsc::Receiver<(PeerId, PeerEvent)>,
+    tracks: mpsc::Receiver<IncomingTrack>,
+}
+
+/// One thing from the inbox, or that the core's deadline has come.
+enum Arrival {
+    Request(Option<Request>),
+    Deed(Deed),
+    Peer(PeerId, PeerEvent),
+    Track(IncomingTrack),
+    Deadline,
+}
+
+impl Engine {
+    /// Starts an engine on the current runtime. Returns what one holds of it, and its events,
+    /// none of which is skipped while they are read.
+    ///
+    /// # Errors
+    /// If the system has no randomness.
+    pub fn start(
+        options: EngineOptions,
+    ) -> Result<(Handle, mpsc::Receiver<Event>), getrandom::Error> {
+        let instance = Instance::from_random(getrandom::u64()?);
+        let (requests, request_inbox) = mpsc::channel(REQUESTS);
+        let (deeds, deed_inbox) = mpsc::channel(INPUTS);
+        let (peer_events, peer_inbox) = mpsc::channel(INPUTS);
+        let (tracks, track_inbox) = mpsc::channel(INPUTS);
+        let (events, event_inbox) = mpsc::channel(EVENTS);
+        let (snapshots, latest) = watch::channel(Arc::default());
+        let studio = Studio::new(
+            options.camera.clone(),
+            options.microphone.clone(),
+            options.name.clone(),
+            deeds.clone(),
+        );
+        let engine = Self {
+            core: Conference::new(),
+            instance,
+            keys: Keys::of_this_user(),
+            links: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            studio,
+            reception: Reception::new(options.speaker.clone(), deeds.clone()),
+            ledger: Ledger::default(),
+            deeds,
+            outlets: Outlets { events: peer_events, tracks },
+            events,
+            snapshots,
+            decided: media::now(),
+            options,
+        };
+        let inbox = Inbox {
+            requests: request_inbox,
+            deeds: deed_inbox,
+            peers: peer_inbox,
+            tracks: track_inbox,
+        };
+        tokio::spawn(engine.run(inbox));
+        Ok((Handle { requests, snapshots: latest }, event_inbox))
+    }
+
+    async fn run(mut self, mut inbox: Inbox) {
+        loop {
+            self.perform_all();
+            match inbox.next(self.core.poll_timeout()).await {
+                Arrival::Request(None) => return,
+                Arrival::Request(Some(Request::Close(reply))) => return self.close(reply).await,
+                Arrival::Request(Some(Request::Command(command))) => self.command(command),
+                Arrival::Request(Some(Request::Stats(reply))) => {
+                    // Who asked may have gone meanwhile.
+                    let _ = reply.send(self.stats());
+                }
+                Arrival::Deed(Deed::Core(input)) => self.core.handle(input, media::now()),
+                Arrival::Deed(Deed::First { peer, media }) => self.first(peer, media),
+                Arrival::Peer(peer, event) => {
+                    self.core.handle(Input::Peer(peer, event), media::now());
+                }
+                Arrival::Track(track) => {
+                    if let Some(source) = self.core.peer(track.peer) {
+                        self.reception.begin(track, source);
+                    }
+                }
+                Arrival::Deadline => self.core.handle_timeout(media::now()),
+            }
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        let now = media::now();
+        if let Some(session) = command.session() {
+            self.ledger.ask(session, now);
+        }
+        self.core.handle(Input::Command(command), now);
+    }
+
+    /// Carries out what the core wants, and shows how everything is then.
+    fn perform_all(&mut self) {
+        self.decided = media::now();
+        while let Some(effect) = self.core.poll_effect() {
+            self.perform(effect);
+        }
+        let snapshot = self.core.snapshot();
+        self.snapshots.send_if_modified(|latest| {
+            let changed = **latest != snapshot;
+            if changed {
+                *latest = Arc::new(snapshot);
+            }
+            changed
+        });
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::ConnectHub(hub) => self.connect(hub),
+            Effect::DisconnectHub(hub) => {
+                if let Some(link) = self.links.remove(&hub) {
+                    tokio::spawn(link.close());
+                }
+            }
+            Effect::Send { hub, message } => {
+                if let Some(link) = self.links.get(&hub) {
+                    link.send(message);
+                }
+            }
+            Effect::OpenPeer { peer, session: _, media } => self.open_peer(peer, media),
+            Effect::ClosePeer(peer) => {
+                if let Some((source, figures)) = self.reception.end(peer) {
+                    self.ledger.keep(&source, figures);
+                }
+                self.connections.remove(&peer);
+            }
+            Effect::Peer { peer, command } => {
+                if let Some(connection) = self.connections.get(&peer) {
+                    connection.command(command);
+                }
+            }
+            Effect::SetSending { peer, audio, video } => {
+                if let Some(connection) = self.connections.get(&peer) {
+                    connection.send_audio(audio.then(|| self.studio.audio()));
+                    connection.send_video(video.map(|layer| self.studio.video(layer)));
+                }
+            }
+            Effect::Demand { camera, microphone, speaker } => {
+                self.studio.demand(camera, microphone);
+                self.reception.demand(speaker);
+            }
+            Effect::Announce(event) => self.announce(event),
+        }
+    }
+
+    fn connect(&mut self, hub: HubRef) {
+        let options = HubLinkOptions {
+            choice: self.options.hub.clone(),
+            name: self.options.name.clone(),
+            instance: self.instance.clone(),
+            keys: self.keys.clone(),
+            deeds: self.deeds.clone(),
+        };
+        self.links.insert(hub.clone(), HubLink::start(hub, options));
+    }
+
+    fn open_peer(&mut self, peer: PeerId, media: PeerMedia) {
+        // One mix while every gate is open: each session carries the same camera and microphone.
+        let instance = self.instance.as_str();
+        let config = ConnectionConfig {
+            peer,
+            media,
+            stream: instance.to_owned(),
+            audio_mix: format!("microphone-{instance}"),
+            video_mix: format!("camera-{instance}"),
+            impairment: self.options.impairment,
+        };
+        self.connections.insert(peer, Connection::open(config, self.outlets.clone()));
+    }
+
+    fn first(&mut self, peer: PeerId, media: Media) {
+        if let Some(source) = self.core.peer(peer)
+            && let Some(event) = self.ledger.first(&source, media, media::now())
+        {
+            self.announce(event);
+        }
+    }
+
+    fn announce(&mut self, event: Event) {
+        self.ledger.note(&event, self.decided);
+        if let Err(error) = self.events.try_send(event) {
+            tracing::error!(%error, "an event is lost");
+        }
+    }
+
+    fn stats(&self) -> Stats {
+        let (captures, encoders) = self.studio.counts();
+        Stats {
+            captures,
+            encoders,
+            cpu_seconds: ProcessTime::try_now()
+                .map_or(0.0, |time| time.as_duration().as_secs_f64()),
+            sessions: self.ledger.sessions(self.reception.figures()),
+        }
+    }
+
+    /// Leaves every session, tells the hubs, and ends.
+    async fn close(mut self, reply: oneshot::Sender<Stats>) {
+        let stats = self.stats();
+        self.command(Command::LeaveAll);
+        self.perform_all();
+        for (_, link) in std::mem::take(&mut self.links) {
+            link.close().await;
+        }
+        let _ = reply.send(stats);
+    }
+}
+
+impl Inbox {
+    async fn next(&mut self, deadline: Option<MediaTime>) -> Arrival {
+        let deadline = async {
+            match deadline {
+                Some(at) => sleep(at.since(media::now())).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            request = self.requests.recv() => Arrival::Request(request),
+            Some(deed) = self.deeds.recv() => Arrival::Deed(deed),
+            Some((peer, event)) = self.peers.recv() => Arrival::Peer(peer, event),
+            Some(track) = self.tracks.recv() => Arrival::Track(track),
+            () = deadline => Arrival::Deadline,
+        }
+    }
+}
+
+/// An id for a session that was given none: 80 bits of the system's randomness.
+pub fn fresh_session_id() -> SessionId {
+    let mut bytes = [0; 10];
+    getrandom::fill(&mut bytes).expect("the system has randomness");
+    SessionId::from_random(bytes)
+}

@@ -1,0 +1,159 @@
+//! The built program on real input: a microphone and a speaker through a real sound server, a
+//! camera through the real V4L2 path. All devices are the default ones, as a newcomer has them.
+#![cfg(target_os = "linux")]
+
+mod rig;
+
+use rig::{
+    Folder, SoundServer, camera_shim,
+    process::{Program, alone, at},
+    strength, write_tone,
+};
+use serde_json::{Value, json};
+
+/// A machine with a camera, a microphone into which a tone of 440 Hz is played, and a speaker.
+struct Machine {
+    sound: SoundServer,
+    folder: Folder,
+    _tone: rig::Process,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let (sound, folder) = (SoundServer::start(), Folder::new());
+        let tone = folder.file("tone.wav");
+        write_tone(&tone, 440.0, 60, 0.3);
+        let playing = sound.play(&tone);
+        Self { sound, folder, _tone: playing }
+    }
+
+    /// Starts the program on this machine.
+    fn start(&self, args: &[&str], more: &[(&str, &str)]) -> Program {
+        let (server, runtime) = (self.sound.address(), self.sound.runtime_folder());
+        let shim = camera_shim().display().to_string();
+        let mut environment = vec![
+            ("PULSE_SERVER", server.as_str()),
+            ("XDG_RUNTIME_DIR", runtime.as_str()),
+            ("LD_PRELOAD", shim.as_str()),
+        ];
+        environment.extend(more);
+        Program::start_in(Folder::new(), args, &environment)
+    }
+}
+
+fn first_participant(end: &rig::process::End) -> &Value {
+    at(end.summary(), "sessions/0/participants/0")
+}
+
+#[test]
+fn five_sessions_run_on_a_real_camera_microphone_and_speaker() {
+    let _turn = alone();
+    let machine = Machine::new();
+    let mut olga =
+        machine.start(&["open", "--five", "--listen", "127.0.0.1:0", "--name", "Olga"], &[]);
+    let opened = olga.events("opened", 5);
+    let mut joiners: Vec<_> = opened
+        .iter()
+        .map(|one| {
+            let link = one["link"].as_str().unwrap();
+            let args = [
+                "join",
+                link,
+                "--name",
+                "Ben",
+                "--camera",
+                "none",
+                "--microphone",
+                "tone:1000",
+                "--speaker",
+                "none",
+            ];
+            machine.start(&args, &[])
+        })
+        .collect();
+    for joiner in &mut joiners {
+        joiner.event("first-frame");
+    }
+    let heard = machine.folder.file("heard.wav");
+    let recording = machine.sound.record(&heard);
+    for _ in 0..5 {
+        olga.wait_next("statistics", |event| event["event"] == "stats");
+    }
+    drop(recording);
+    for (joiner, one) in joiners.into_iter().zip(&opened) {
+        let end = joiner.interrupt();
+        assert_eq!(end.code, Some(0), "{:#?}", end.events);
+        let olga = first_participant(&end);
+        let kind = one["kind"].as_str().unwrap();
+        if !kind.starts_with("audio") {
+            assert!(at(olga, "video/decoded").as_u64() > Some(30), "{kind}: {olga:#}");
+            assert_eq!(at(olga, "video/width"), 1280, "{kind}: {olga:#}");
+        }
+        if !kind.starts_with("video") {
+            let hz = at(olga, "audio/tone_hz").as_f64().unwrap_or_default();
+            assert!((hz - 440.0).abs() < 3.0, "{kind}: {olga:#}");
+        }
+    }
+    let end = olga.interrupt();
+    assert_eq!(end.code, Some(0), "{:#?}", end.all("error"));
+    assert_eq!(end.summary()["captures"], json!({"video": 1, "audio": 1}));
+    assert_eq!(end.summary()["encoders"], json!({"video": 1, "audio": 1}));
+    // What the two conferences' joiners said came out of the speaker.
+    let sound = recorded(&heard);
+    let last = &sound[sound.len().saturating_sub(96_000)..];
+    assert!(strength(last, 1000.0) > 0.01, "{}", strength(last, 1000.0));
+}
+
+/// The samples of a recording that was cut off: its header does not tell its length.
+fn recorded(path: &std::path::Path) -> Vec<f32> {
+    let bytes = std::fs::read(path).expect("a recording");
+    let samples = bytes[44.min(bytes.len())..].chunks_exact(4);
+    samples.map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]])).collect()
+}
+
+#[test]
+fn a_machine_without_devices_says_so_and_goes_on() {
+    let _turn = alone();
+    let nothing = [("PULSE_SERVER", "unix:/nonexistent"), ("XDG_RUNTIME_DIR", "/nonexistent")];
+    let args = ["open", "--kind", "av-conference", "--listen", "127.0.0.1:0"];
+    let mut olga = Program::start_in(Folder::new(), &args, &nothing);
+    let link = olga.event("opened")["link"].as_str().unwrap().to_owned();
+    let args = [
+        "join",
+        &link,
+        "--name",
+        "Ben",
+        "--camera",
+        "pattern:320x180@15",
+        "--microphone",
+        "tone",
+        "--speaker",
+        "none",
+    ];
+    let mut ben = Program::start(&args);
+    for what in ["camera", "microphone", "speaker"] {
+        let failure = olga.wait(&format!("a word about the {what}"), |event| {
+            event["event"] == "error" && event["message"].as_str().unwrap().contains(what)
+        });
+        assert_eq!(failure["code"], "device");
+        let way_out = failure["message"].as_str().unwrap().contains(&format!("--{what}"));
+        assert!(way_out, "{failure}");
+    }
+    olga.event("first-frame");
+    ben.participant("Guest 1", "live");
+    assert_eq!(ben.interrupt().code, Some(0));
+    assert_eq!(olga.interrupt().code, Some(7), "devices that were wanted could not be used");
+}
+
+#[test]
+fn the_devices_are_listed_by_name() {
+    let _turn = alone();
+    let machine = Machine::new();
+    let list = machine.start(&["devices"], &[]).end();
+    assert_eq!(list.code, Some(0));
+    let text = list.events[0].to_string();
+    for name in ["Fake_Microphone", "Fake_Speaker"] {
+        assert!(text.contains(name), "{text}");
+    }
+    assert!(list.events[0]["cameras"].as_array().is_some_and(|all| !all.is_empty()), "{text}");
+}

@@ -1,0 +1,220 @@
+//! The built program as a process: started, listened to, interrupted, killed.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Child, Command, Stdio},
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use super::Folder;
+
+/// How long anything may take before a test gives up: many times what it takes when idle.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// A small picture and a tone: `--camera` and `--microphone` of most tests.
+pub(crate) const PATTERN: &str = "pattern:320x180@15";
+
+/// A running `quintet … --json`. Killed when dropped.
+pub(crate) struct Program {
+    child: Child,
+    lines: Receiver<Value>,
+    seen: Vec<Value>,
+    /// Taken out when it is killed, for the next one.
+    home: Option<Folder>,
+}
+
+/// How a program ended.
+pub(crate) struct End {
+    /// Its exit code; `None` if a signal ended it.
+    pub(crate) code: Option<i32>,
+    /// All it printed.
+    pub(crate) events: Vec<Value>,
+}
+
+impl Program {
+    /// Starts `quintet ARGS --json` with a home of its own.
+    pub(crate) fn start(args: &[&str]) -> Self {
+        Self::start_in(Folder::new(), args, &[])
+    }
+
+    /// Starts `quintet ARGS --json` with that home and environment.
+    pub(crate) fn start_in(home: Folder, args: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_quintet"));
+        command.args(args).arg("--json").stdin(Stdio::null()).stdout(Stdio::piped());
+        command.env("HOME", home.path()).env("XDG_STATE_HOME", home.file("state"));
+        command.envs(environment.iter().copied());
+        let mut child = command.spawn().expect("the program starts");
+        let out = BufReader::new(child.stdout.take().expect("its output is piped"));
+        let (sender, lines) = channel();
+        thread::Builder::new()
+            .name("program-output".into())
+            .spawn(move || {
+                for line in out.lines().map_while(Result::ok) {
+                    let value = serde_json::from_str(&line)
+                        .unwrap_or_else(|error| panic!("{line:?} is not JSON: {error}"));
+                    if sender.send(value).is_err() {
+                        return;
+                    }
+                }
+            })
+            .expect("a thread starts");
+        Self { child, lines, seen: vec![], home: Some(home) }
+    }
+
+    /// The first event that `wanted` takes, among those already seen and those to come.
+    pub(crate) fn wait(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        if let Some(event) = self.seen.iter().find(|event| wanted(event)) {
+            return event.clone();
+        }
+        self.wait_next(what, wanted)
+    }
+
+    /// The first event from now on that `wanted` takes.
+    pub(crate) fn wait_next(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(event) => {
+                    self.seen.push(event.clone());
+                    if wanted(&event) {
+                        return event;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => panic!("no {what} in:\n{}", self.transcript()),
+                Err(RecvTimeoutError::Disconnected) => {
+                    panic!("ended before {what}:\n{}", self.transcript())
+                }
+            }
+        }
+    }
+
+    /// The first event of that name.
+    pub(crate) fn event(&mut self, name: &str) -> Value {
+        self.wait(name, |event| event["event"] == name)
+    }
+
+    /// The first `count` events of that name, in order.
+    pub(crate) fn events(&mut self, name: &str, count: usize) -> Vec<Value> {
+        let of_name = |seen: &[Value]| -> Vec<Value> {
+            seen.iter().filter(|event| event["event"] == name).cloned().collect()
+        };
+        while of_name(&self.seen).len() < count {
+            self.wait_next(name, |event| event["event"] == name);
+        }
+        of_name(&self.seen)
+    }
+
+    /// Waits until a participant of that name is in that state.
+    pub(crate) fn participant(&mut self, name: &str, state: &str) -> Value {
+        self.wait(&format!("{name} {state}"), |event| {
+            event["event"] == "participant" && event["name"] == name && event["state"] == state
+        })
+    }
+
+    /// What was printed so far, one line each.
+    pub(crate) fn transcript(&self) -> String {
+        self.seen.iter().map(|event| format!("{event}\n")).collect()
+    }
+
+    /// Presses Ctrl-C and waits for the end.
+    pub(crate) fn interrupt(self) -> End {
+        self.signal("INT");
+        self.end()
+    }
+
+    /// Kills it at once (`kill -9`); its home stays for the next one.
+    pub(crate) fn kill(mut self) -> Folder {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it ends");
+        self.home.take().expect("it is killed once")
+    }
+
+    /// Sends it a signal by name.
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args([&format!("-{name}"), &id]).status();
+        assert!(sent.expect("kill runs").success());
+    }
+
+    /// Waits until it ends by itself.
+    pub(crate) fn end(mut self) -> End {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(event) => self.seen.push(event),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("no end of:\n{}", self.transcript()),
+            }
+        }
+        let code = self.child.wait().expect("it ends").code();
+        End { code, events: std::mem::take(&mut self.seen) }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl End {
+    /// The summary it printed.
+    pub(crate) fn summary(&self) -> &Value {
+        self.all("summary").last().unwrap_or_else(|| panic!("no summary in {:#?}", self.events))
+    }
+
+    /// The events of that name.
+    pub(crate) fn all(&self, name: &str) -> Vec<&Value> {
+        self.events.iter().filter(|event| event["event"] == name).collect()
+    }
+}
+
+/// A hub of its own (`quintet serve`), and its address.
+pub(crate) struct Hub {
+    /// The program.
+    pub(crate) program: Program,
+    /// Its address.
+    pub(crate) url: String,
+}
+
+impl Hub {
+    /// One on a free port of 127.0.0.1.
+    pub(crate) fn start() -> Self {
+        Self::start_on("127.0.0.1:0")
+    }
+
+    /// One that listens there.
+    pub(crate) fn start_on(address: &str) -> Self {
+        let mut program = Program::start(&["serve", "--listen", address]);
+        let url = program.event("listening")["hub"].as_str().expect("an address").to_owned();
+        Self { program, url }
+    }
+}
+
+/// The value at a path of keys and indices such as `sessions/0/kind`.
+pub(crate) fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
+    value.pointer(&format!("/{path}")).unwrap_or_else(|| panic!("no {path} in {value:#}"))
+}
+
+/// One test at a time: each starts many processes, and there may be two cores.
+pub(crate) fn alone() -> std::sync::MutexGuard<'static, ()> {
+    static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    TURN.lock().unwrap_or_else(|poison| poison.into_inner())
+}
+
+/// The list at a path of keys and indices.
+pub(crate) fn list<'a>(value: &'a Value, path: &str) -> &'a [Value] {
+    at(value, path).as_array().unwrap_or_else(|| panic!("no list at {path} in {value:#}"))
+}
+
+/// Runs a test that talks to sockets itself, one at a time like all others.
+pub(crate) fn alone_with_sockets(test: impl Future<Output = ()>) {
+    let _turn = alone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime starts").block_on(test);
+}
