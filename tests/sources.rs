@@ -9,7 +9,7 @@ use std::{
 use openh264::{decoder::Decoder, formats::YUVSource};
 use quintet::{
     capture::{AudioCapture, Notify, SourceSpec, VideoCapture},
-    encode::{OpusEncoder, VideoEncoder, VideoSettings, default_target},
+    encode::{OpusEncoder, VideoEncoder, VideoSettings},
     media::{AUDIO_RATE, Fanout, Strip, Tee, VideoFrame, unix_ms},
     model::{Layer, MediaTime, Size, SourceState},
 };
@@ -30,7 +30,7 @@ fn strips_of(spec: &str) -> (Vec<Strip>, Size, f64) {
     let spec = SourceSpec::for_camera(spec).unwrap();
     let SourceSpec::Pattern { size, fps } = spec else { panic!("{spec} is a pattern") };
     let (tee, out) = (Tee::default(), Fanout::default());
-    let settings = VideoSettings { layer: Layer::Full, fps, target: default_target(size, fps) };
+    let settings = VideoSettings { layer: Layer::Full, fps, target: None };
     let fail = |error: &quintet::encode::EncodeError| panic!("{error}");
     let _encoder = VideoEncoder::start(settings, tee.attach(), out.clone(), fail).unwrap();
     let mut frames = out.subscribe(30);

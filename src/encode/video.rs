@@ -25,8 +25,8 @@ pub struct VideoSettings {
     pub layer: Layer,
     /// Pictures a second to expect.
     pub fps: u32,
-    /// The rate to aim at.
-    pub target: Bitrate,
+    /// The rate to aim at; `None` for [`default_target`] of the frames as they come.
+    pub target: Option<Bitrate>,
 }
 
 /// The rate at which a moving face looks good: 1.5 Mbit/s for 1280x720@30, 600 kbit/s for
@@ -48,6 +48,7 @@ pub fn default_target(size: Size, fps: u32) -> Bitrate {
 /// subscribers ask for are paced by [`KeyframePacer`]. The size follows the frames.
 #[derive(Debug)]
 pub struct VideoEncoder {
+    /// Bits per second; 0 for the usual ones.
     target: Arc<AtomicU64>,
     encoded: Arc<AtomicU64>,
     _worker: Worker,
@@ -67,14 +68,15 @@ impl VideoEncoder {
         out: Fanout<EncodedVideo>,
         failed: impl Fn(&EncodeError) + Send + 'static,
     ) -> io::Result<Self> {
-        let target = Arc::new(AtomicU64::new(settings.target.as_bps()));
+        let target = Arc::new(AtomicU64::new(settings.target.map_or(0, Bitrate::as_bps)));
         let encoded = Arc::new(AtomicU64::new(0));
         let (wanted, count) = (Arc::clone(&target), Arc::clone(&encoded));
         let worker = Worker::spawn("encode video", move |stop| {
             let mut rung = Rung::new(settings, out);
             let mut is_failing = false;
             while let Some(frame) = next_frame(&frames, stop) {
-                rung.target = Bitrate::from_bps(wanted.load(Ordering::Relaxed));
+                let bps = wanted.load(Ordering::Relaxed);
+                rung.target = (bps > 0).then(|| Bitrate::from_bps(bps));
                 match rung.encode(&frame, now()) {
                     Ok(made) => {
                         is_failing = false;
@@ -117,7 +119,7 @@ fn next_frame(frames: &TeeGuard<VideoFrame>, stop: &Stop) -> Option<VideoFrame> 
 /// The encoder of one layer, with what it needs from one picture to the next. No thread.
 struct Rung {
     settings: VideoSettings,
-    target: Bitrate,
+    target: Option<Bitrate>,
     out: Fanout<EncodedVideo>,
     encoder: Option<H264Encoder>,
     pacer: KeyframePacer,
@@ -140,16 +142,18 @@ impl Rung {
             self.pacer.request();
         }
         let measured = self.pace.frame_at(frame.time);
+        let usual = default_target(frame.size, self.pace.whole());
+        let target = self.target.unwrap_or(usual);
         let (encoder, is_new) = match self.encoder.take().filter(|old| old.size() == frame.size) {
             Some(encoder) => (self.encoder.insert(encoder), false),
             None => {
-                let fps = self.pace.fps.round().max(1.0) as u32;
-                (self.encoder.insert(H264Encoder::new(frame.size, fps, self.target)?), true)
+                let fps = self.pace.whole();
+                (self.encoder.insert(H264Encoder::new(frame.size, fps, target)?), true)
             }
         };
         if !is_new {
-            if encoder.target() != self.target {
-                encoder.set_target(self.target)?;
+            if encoder.target() != target {
+                encoder.set_target(target)?;
             }
             if let Some(fps) = measured {
                 encoder.set_fps(fps)?;
@@ -184,6 +188,11 @@ impl FrameRateMeter {
         Self { fps: fps as f32, since: None, frames: 0 }
     }
 
+    /// The rate in whole pictures a second, at least one.
+    fn whole(&self) -> u32 {
+        self.fps.round().max(1.0) as u32
+    }
+
     /// Notes a picture; the new rate, if it is more than a fifth away from the one in use.
     fn frame_at(&mut self, time: MediaTime) -> Option<f32> {
         let since = *self.since.get_or_insert(time);
@@ -214,7 +223,7 @@ mod tests {
     };
 
     const SETTINGS: VideoSettings =
-        VideoSettings { layer: Layer::Full, fps: 30, target: Bitrate::from_kbps(600) };
+        VideoSettings { layer: Layer::Full, fps: 30, target: Some(Bitrate::from_kbps(600)) };
 
     fn at(ms: u64) -> MediaTime {
         MediaTime::from_micros(ms * 1000)

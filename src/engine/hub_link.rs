@@ -17,7 +17,7 @@ use super::{
     run::Deed,
 };
 use crate::{
-    conference::{HubEvent, HubRef, Input},
+    conference::{HubEvent, HubRef},
     model::{ClientMessage, HubMessage, HubUrl, Instance, Secret, SessionId},
     signalling::{
         Client, ClientEvent, ClientOptions, DEFAULT_PORT, Hub, HubOptions, is_quintet_hub,
@@ -34,9 +34,15 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// How long to wait before a hub that could not be found or embedded is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// One link of this process; a hub that is let go and connected to again gets another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct LinkNumber(pub(super) u64);
+
 /// What every hub link is given.
 #[derive(Clone, Debug)]
 pub(super) struct HubLinkOptions {
+    /// Which link this is.
+    pub(super) number: LinkNumber,
     /// Which hub [`HubRef::Default`] is.
     pub(super) choice: HubChoice,
     /// The person's name.
@@ -116,6 +122,7 @@ impl Ends {
         let mut base = found.url.clone();
         loop {
             tokio::select! {
+                biased;
                 message = messages.recv() => match message {
                     Some(message) => { client.send(self.with_key(message, &base)); }
                     None => break,
@@ -258,7 +265,8 @@ impl Ends {
 
     /// A full queue makes the hub's socket wait, never the window; an ended engine needs no word.
     async fn tell(&self, event: HubEvent) {
-        let _ = self.options.deeds.send(Deed::Core(Input::Hub(self.hub.clone(), event))).await;
+        let (link, hub) = (self.options.number, self.hub.clone());
+        let _ = self.options.deeds.send(Deed::Hub { link, hub, event }).await;
     }
 }
 

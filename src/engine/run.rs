@@ -11,14 +11,14 @@ use tokio::{
 use super::{
     EngineOptions, Handle,
     handle::Request,
-    hub_link::{HubLink, HubLinkOptions},
+    hub_link::{HubLink, HubLinkOptions, LinkNumber},
     keys::Keys,
     ledger::Ledger,
     reception::Reception,
     studio::Studio,
 };
 use crate::{
-    conference::{Conference, Effect, HubRef, Input},
+    conference::{Conference, Effect, HubEvent, HubRef, Input},
     media::{self, IncomingTrack},
     model::{
         Command, Event, Instance, Media, MediaTime, PeerEvent, PeerId, PeerMedia, SessionId,
@@ -42,7 +42,9 @@ pub struct Engine {
     options: EngineOptions,
     instance: Instance,
     keys: Keys,
-    links: BTreeMap<HubRef, HubLink>,
+    links: BTreeMap<HubRef, (LinkNumber, HubLink)>,
+    /// How many links there were.
+    linked: u64,
     connections: BTreeMap<PeerId, Connection>,
     studio: Studio,
     reception: Reception,
@@ -60,6 +62,15 @@ pub struct Engine {
 pub(super) enum Deed {
     /// To be told to the core.
     Core(Input),
+    /// A hub link tells something; void if the link is not in use any more.
+    Hub {
+        /// Which link.
+        link: LinkNumber,
+        /// To which hub.
+        hub: HubRef,
+        /// What.
+        event: HubEvent,
+    },
     /// The first of a track was decoded.
     First {
         /// On which connection.
@@ -113,6 +124,7 @@ impl Engine {
             instance,
             keys: Keys::of_this_user(),
             links: BTreeMap::new(),
+            linked: 0,
             connections: BTreeMap::new(),
             studio,
             reception: Reception::new(options.speaker.clone(), deeds.clone()),
@@ -146,6 +158,11 @@ impl Engine {
                     let _ = reply.send(self.stats());
                 }
                 Arrival::Deed(Deed::Core(input)) => self.core.handle(input, media::now()),
+                Arrival::Deed(Deed::Hub { link, hub, event }) => {
+                    if self.links.get(&hub).is_some_and(|(number, _)| *number == link) {
+                        self.core.handle(Input::Hub(hub, event), media::now());
+                    }
+                }
                 Arrival::Deed(Deed::First { peer, media }) => self.first(peer, media),
                 Arrival::Peer(peer, event) => {
                     self.core.handle(Input::Peer(peer, event), media::now());
@@ -188,12 +205,12 @@ impl Engine {
         match effect {
             Effect::ConnectHub(hub) => self.connect(hub),
             Effect::DisconnectHub(hub) => {
-                if let Some(link) = self.links.remove(&hub) {
+                if let Some((_, link)) = self.links.remove(&hub) {
                     tokio::spawn(link.close());
                 }
             }
             Effect::Send { hub, message } => {
-                if let Some(link) = self.links.get(&hub) {
+                if let Some((_, link)) = self.links.get(&hub) {
                     link.send(message);
                 }
             }
@@ -224,14 +241,17 @@ impl Engine {
     }
 
     fn connect(&mut self, hub: HubRef) {
+        self.linked += 1;
+        let number = LinkNumber(self.linked);
         let options = HubLinkOptions {
+            number,
             choice: self.options.hub.clone(),
             name: self.options.name.clone(),
             instance: self.instance.clone(),
             keys: self.keys.clone(),
             deeds: self.deeds.clone(),
         };
-        self.links.insert(hub.clone(), HubLink::start(hub, options));
+        self.links.insert(hub.clone(), (number, HubLink::start(hub, options)));
     }
 
     fn open_peer(&mut self, peer: PeerId, media: PeerMedia) {
@@ -279,7 +299,7 @@ impl Engine {
         let stats = self.stats();
         self.command(Command::LeaveAll);
         self.perform_all();
-        for (_, link) in std::mem::take(&mut self.links) {
+        for (_, (_, link)) in std::mem::take(&mut self.links) {
             link.close().await;
         }
         let _ = reply.send(stats);

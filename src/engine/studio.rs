@@ -11,11 +11,11 @@ use super::run::Deed;
 use crate::{
     capture::{AudioCapture, SourceSpec, VideoCapture},
     conference::{Input, SourceKind},
-    encode::{OpusEncoder, VideoEncoder, VideoSettings, default_target},
+    encode::{OpusEncoder, VideoEncoder, VideoSettings},
     media::{
         AudioBlock, EncodedAudio, EncodedVideo, Fanout, MAX_LAG, Subscription, Tee, VideoFrame,
     },
-    model::{Counts, Layer, Size, SourceState},
+    model::{Counts, Layer, SourceState},
 };
 
 /// Opus packets that a connection may lag: half a second, which a jitter buffer no longer hides.
@@ -165,17 +165,18 @@ impl Studio {
     }
 }
 
-/// What a source is encoded to: its usual rate at the size it is expected to have.
+/// What a source is encoded to: the usual rate of whatever comes. Thirty pictures a second are
+/// expected of one that does not say, and the encoder follows those that come.
 fn settings_for(camera: &SourceSpec) -> VideoSettings {
-    let (size, fps) = match camera {
-        SourceSpec::Pattern { size, fps } => (*size, *fps),
+    let fps = match camera {
+        SourceSpec::Pattern { fps, .. } => *fps,
         SourceSpec::Default
         | SourceSpec::None
         | SourceSpec::Tone { .. }
         | SourceSpec::File(_)
-        | SourceSpec::Device(_) => (Size::new(1280, 720), 30),
+        | SourceSpec::Device(_) => 30,
     };
-    VideoSettings { layer: Layer::Full, fps, target: default_target(size, fps) }
+    VideoSettings { layer: Layer::Full, fps, target: None }
 }
 
 /// Passes a state on to the core; states are rare, so a full queue is a bug.
