@@ -155,10 +155,13 @@ impl Participant {
             }
             Payload::Unknown => return,
         };
-        if is_offer && generation > self.generation && self.churn.admits(scope.now) {
-            self.close(scope);
+        if is_offer && generation > self.generation {
+            // One that is not admitted counts too: a connection of ours must be newer for both.
             self.generation = generation;
-            self.link = Link::Open(Peer::open(generation, &self.id, scope));
+            if self.churn.admits(scope.now) {
+                self.close(scope);
+                self.link = Link::Open(Peer::open(generation, &self.id, scope));
+            }
         }
         if let Link::Open(peer) = &mut self.link
             && peer.generation() == generation

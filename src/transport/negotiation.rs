@@ -30,6 +30,8 @@ pub(super) struct Negotiation {
     lines: Vec<Line>,
     /// The local offer that stands unanswered.
     offer: Option<Description>,
+    /// The other end's fingerprint, once agreed on.
+    certificate: Option<String>,
     /// Whether an offer was answered, by either end.
     negotiated: bool,
     connected: bool,
@@ -58,6 +60,9 @@ pub(super) enum NegotiationError {
     Sdp(#[from] SdpError),
     #[error("{0}")]
     Library(#[from] Error),
+    /// An offer for this connection comes from another one.
+    #[error("the offer brings another certificate: it is of a new connection, not of this one")]
+    AnotherConnection,
     /// The library took half of a description: there is no way back.
     #[error("the description was taken only in part: {0}")]
     Broken(Box<Self>),
@@ -71,7 +76,15 @@ impl NegotiationError {
 
 impl Negotiation {
     pub(super) fn new(peer: Arc<dyn PeerConnection>, lines: Vec<Line>) -> Self {
-        Self { peer, lines, offer: None, negotiated: false, connected: false, candidates: 0 }
+        Self {
+            peer,
+            lines,
+            offer: None,
+            certificate: None,
+            negotiated: false,
+            connected: false,
+            candidates: 0,
+        }
     }
 
     /// Notes whether packets flow: senders are fed only then.
@@ -137,7 +150,8 @@ impl Negotiation {
 
     async fn accept_answer(&mut self, sdp: String) -> Result<(), NegotiationError> {
         let offer = self.offer.as_ref().ok_or(NegotiationError::NoOffer)?;
-        Description::read(&sdp)?.answers(offer)?;
+        let answered = Description::read(&sdp)?;
+        answered.answers(offer)?;
         let answer = RTCSessionDescription::answer(sdp)?;
         if let Err(error) = self.peer.set_remote_description(answer).await {
             // Still pending: nothing of the answer was taken.
@@ -147,6 +161,7 @@ impl Negotiation {
             });
         }
         self.offer = None;
+        self.certificate = Some(answered.fingerprint);
         self.agreed().await;
         Ok(())
     }
@@ -156,6 +171,10 @@ impl Negotiation {
             return Err(NegotiationError::OfferStands);
         }
         let offered = Description::read(&sdp)?;
+        // Taken, it would connect by ICE and never by DTLS, which began with the old certificate.
+        if self.certificate.as_ref().is_some_and(|known| *known != offered.fingerprint) {
+            return Err(NegotiationError::AnotherConnection);
+        }
         let offer = RTCSessionDescription::offer(sdp)?;
         let answer = self.take_offer(&offered, offer).await;
         if answer.is_err() {
@@ -166,6 +185,7 @@ impl Negotiation {
         }
         self.point_lines(|line| line.section.direction).await?;
         let answer = answer?;
+        self.certificate = Some(offered.fingerprint);
         self.agreed().await;
         Ok(answer)
     }

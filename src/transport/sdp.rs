@@ -16,6 +16,8 @@ const MAX_MID_BYTES: usize = 32;
 pub(super) struct Description {
     /// In their order.
     pub(super) sections: Vec<Section>,
+    /// The certificate's fingerprint, in lower case (RFC 8122): it stays as long as the program.
+    pub(super) fingerprint: String,
 }
 
 /// One media section.
@@ -81,7 +83,7 @@ impl Description {
         if !(1..=MAX_SECTIONS).contains(&starts.len()) {
             return Err(SdpError::SectionCount(starts.len()));
         }
-        check_transport(&lines)?;
+        let fingerprint = check_transport(&lines)?;
         let mut sections: Vec<Section> = vec![];
         for (index, start) in starts.iter().enumerate() {
             let end = starts.get(index + 1).copied().unwrap_or(lines.len());
@@ -91,7 +93,7 @@ impl Description {
             }
             sections.push(section);
         }
-        Ok(Self { sections })
+        Ok(Self { sections, fingerprint })
     }
 
     /// Whether this answers that offer: the same sections in the same order (RFC 3264, 6).
@@ -156,14 +158,17 @@ fn direction(line: &str) -> Option<Direction> {
 }
 
 /// ICE credentials (RFC 8839, section 5.4) and a fingerprint (RFC 8122), anywhere.
-fn check_transport(lines: &[&str]) -> Result<(), SdpError> {
+fn check_transport(lines: &[&str]) -> Result<String, SdpError> {
     let ufrag = attribute(lines, "ice-ufrag").unwrap_or_default();
     let password = attribute(lines, "ice-pwd").unwrap_or_default();
     if !(4..=256).contains(&ufrag.len()) || !(22..=256).contains(&password.len()) {
         return Err(SdpError::IceCredentials);
     }
-    match attribute(lines, "fingerprint").unwrap_or_default().split_once(' ') {
-        Some((algorithm, value)) if !algorithm.is_empty() && !value.trim().is_empty() => Ok(()),
+    let fingerprint = attribute(lines, "fingerprint").unwrap_or_default();
+    match fingerprint.split_once(' ') {
+        Some((algorithm, value)) if !algorithm.is_empty() && !value.trim().is_empty() => {
+            Ok(fingerprint.to_ascii_lowercase())
+        }
         Some(_) | None => Err(SdpError::Fingerprint),
     }
 }

@@ -82,7 +82,8 @@ async fn serve(front: &mut Front, task: Task, ends: Ends, library: &Arc<dyn Peer
         () = ends.overflow.notified() => "a queue is full",
         () = ends.driver_ended.notified() => "the library's driver stopped",
     };
-    tracing::error!(%peer, reason = ended, "connection ended");
+    // Often what a stranger said; the core replaces the connection.
+    tracing::warn!(%peer, reason = ended, "connection ended");
     close(peer, &**library).await;
     front.fail().await;
 }

@@ -193,6 +193,21 @@ async fn garbage_is_refused_and_the_connection_goes_on() {
 }
 
 #[tokio::test]
+async fn an_offer_of_another_connection_is_refused_and_the_running_one_goes_on() {
+    let mut pair = Pair::connected(audio_video(SendRecv), audio_video(SendRecv)).await;
+    let mut other = End::open("other", audio_video(SendRecv), None);
+    let offer = other.make_offer(false);
+    let offer = other.description(offer).await;
+    for end in [&mut pair.a, &mut pair.b] {
+        let step = end.accept_offer(&offer);
+        let outcome = end.outcome_of(step).await;
+        let PeerEvent::Refused { reason, .. } = outcome else { panic!("{outcome:?}") };
+        assert!(reason.contains("another certificate"), "{reason}");
+    }
+    renegotiate(&mut pair).await;
+}
+
+#[tokio::test]
 async fn an_offer_that_is_found_useless_halfway_is_refused_and_ends_the_connection() {
     let mut pair = Pair::open(audio_video(SendRecv), audio_video(SendRecv));
     let offer = pair.a.make_offer(false);

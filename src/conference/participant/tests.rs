@@ -249,6 +249,19 @@ fn answer(generation: u32) -> Payload {
 }
 
 #[test]
+fn a_connection_of_ours_is_newer_than_offers_that_were_not_admitted() {
+    let mut stage = live();
+    for generation in 2..100 {
+        stage.hear(word("a", offer(generation)));
+    }
+    stage.state(1 + u64::from(MAX_CHURN), PeerState::Failed).pass_ms(600);
+    let peer = stage.opened_peers()[0];
+    stage.tell(peer, described(1));
+    let sent = format!("{:?}", stage.sent());
+    assert!(sent.contains("Offer { generation: 100,"), "{sent}");
+}
+
+#[test]
 fn an_offer_that_nobody_answers_on_a_running_connection_is_repeated() {
     let mut stage = live();
     stage.tell(1, described(1));
