@@ -27,10 +27,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// Logs go to standard error; `RUST_LOG` chooses, warnings of ours by default.
+/// Logs go to standard error. `RUST_LOG` chooses; without it only what costs a person something,
+/// since all else is told as an event. The libraries that log packets speak only if named.
 fn set_up_logs() {
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new(format!("warn,{}", NOISY_LOGS.join(","))));
+    let wanted = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_else(|_| "error".to_owned());
+    let filter = EnvFilter::new(format!("{},pulseaudio=off,{wanted}", NOISY_LOGS.join(",")));
     let colours = std::io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours);
     lines.with_writer(std::io::stderr).init();

@@ -99,13 +99,22 @@ fn pure_code_names_no_clock_thread_socket_or_file() {
         {
             continue;
         }
-        for (number, line) in code_lines(&text) {
-            for word in IMPURE.iter().filter(|word| line.contains(**word)) {
-                wrong.push(format!("{}:{number}: {word}", path.display()));
-            }
-        }
+        let code: Vec<_> = code_lines(&text).map(|(_, line)| line).collect();
+        wrong.extend(impure(&code.join("\n")).map(|word| format!("{}: {word}", path.display())));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The impure things that a text names, also in groups: `std::{fs, thread}`.
+fn impure(code: &str) -> impl Iterator<Item = &str> {
+    IMPURE.iter().copied().filter(move |word| {
+        let grouped = word.split_once("::").is_some_and(|(root, name)| {
+            let group = format!("{root}::{{");
+            code.match_indices(&group)
+                .any(|(at, _)| top_names(&code[at + group.len()..]).contains(&name))
+        });
+        grouped || code.contains(word)
+    })
 }
 
 #[test]
@@ -142,8 +151,11 @@ fn the_scanner_sees_a_planted_arrow() {
         named_modules("use crate::{\n    engine::{Engine, run},\n    model::Size,\n};").collect();
     assert_eq!(found, ["engine", "model"]);
     assert_eq!(named_modules("    crate::ui::App::new()").collect::<Vec<_>>(), ["ui"]);
-    let text = "a\n/// crate::engine\n#[cfg(test)]\nmod tests {\ncrate::engine\n";
-    assert_eq!(code_lines(text).collect::<Vec<_>>(), [(1, "a")]);
+    let text = "a\n#[cfg(test)]\nmod tests;\nb\n/// crate::engine\n#[cfg(test)]\nmod tests {\nc\n";
+    assert_eq!(code_lines(text).collect::<Vec<_>>(), [(1, "a"), (4, "b")]);
+    let grouped = "use std::{\n    collections::BTreeMap,\n    fs::{self, File},\n};";
+    assert_eq!(impure(grouped).collect::<Vec<_>>(), ["std::fs"]);
+    assert_eq!(impure("crate::media::{Slot, now}").collect::<Vec<_>>(), ["media::now"]);
 }
 
 /// Every Rust file below `folder`, with its text.
@@ -173,13 +185,23 @@ fn module_of(path: &Path) -> Option<String> {
     (!matches!(module, "main" | "lib")).then(|| module.to_owned())
 }
 
-/// The numbered lines of a file that are neither comments nor its unit tests.
+/// The numbered lines of a file that are neither comments nor its unit tests: what follows
+/// `#[cfg(test)]` is one line (`mod tests;`), or a block to the end of the file.
 fn code_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    text.lines()
-        .enumerate()
-        .map(|(index, line)| (index + 1, line))
-        .take_while(|(_, line)| !line.starts_with("#[cfg(test)]"))
-        .filter(|(_, line)| !line.trim_start().starts_with("//"))
+    let mut lines = text.lines().enumerate().map(|(index, line)| (index + 1, line)).peekable();
+    let mut code = vec![];
+    while let Some((number, line)) = lines.next() {
+        if line.starts_with("#[cfg(test)]") {
+            match lines.next() {
+                Some((_, next)) if next.trim_end().ends_with('{') => break,
+                Some(_) | None => continue,
+            }
+        }
+        if !line.trim_start().starts_with("//") {
+            code.push((number, line));
+        }
+    }
+    code.into_iter()
 }
 
 /// The modules of ours that a text names: `crate::x`, `crate::{x, y::z}`, `quintet::x`.

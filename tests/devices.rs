@@ -146,6 +146,30 @@ fn a_machine_without_devices_says_so_and_goes_on() {
 }
 
 #[test]
+fn a_misspelt_file_is_told_before_anybody_comes() {
+    let _turn = alone();
+    let args = [
+        "open",
+        "--kind",
+        "av-broadcast",
+        "--listen",
+        "127.0.0.1:0",
+        "--for",
+        "300ms",
+        "--camera",
+        "file:nope.y4m",
+        "--microphone",
+        "tone",
+        "--speaker",
+        "none",
+    ];
+    let end = Program::start(&args).end();
+    assert_eq!(end.code, Some(7), "{:#?}", end.events);
+    assert!(end.all("error")[0]["message"].as_str().is_some_and(|text| text.contains("nope.y4m")));
+    assert_eq!(end.all("opened").len(), 1, "the rest goes on");
+}
+
+#[test]
 fn the_devices_are_listed_by_name() {
     let _turn = alone();
     let machine = Machine::new();

@@ -9,12 +9,17 @@ mod frames;
 #[allow(dead_code, reason = "shared with the other tests, which use all of it")]
 mod pair;
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use quintet::{
     media::{EncodedAudio, Fanout},
     model::{Direction::SendRecv, PeerMedia},
 };
+use tokio::runtime::Builder;
 
 use crate::{
     frames::{frame, next_frame, sound},
@@ -24,8 +29,12 @@ use crate::{
 const EVERYTHING: PeerMedia =
     PeerMedia { audio: Some(SendRecv), video: Some(SendRecv), data: true };
 
-/// Held by each test: what they count is the whole program's.
-static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+/// Runs one test at a time, its runtime included: what they count is the whole program's.
+fn alone(mut runtime: Builder, test: impl Future<Output = ()>) {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    runtime.enable_all().build().expect("a runtime starts").block_on(test);
+}
 
 /// What this program holds.
 #[derive(Clone, Copy, Debug)]
@@ -91,43 +100,45 @@ async fn pairs(count: usize) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_hundred_connections_leave_nothing_behind() {
-    let _alone = ALONE.lock().await;
-    let before = Held::now();
-    pairs(25).await;
-    let some = Held::settled(before.descriptors).await;
-    pairs(75).await;
-    let many = Held::settled(before.descriptors).await;
-    println!("before {before:?}, after 50 {some:?}, after 200 {many:?}");
-    assert!(many.descriptors <= some.descriptors);
-    assert!(many.threads <= some.threads);
-    // One connection takes some 450 KiB: a tenth of that kept by each would show.
-    assert!(many.resident_kib < some.resident_kib + 150 * 45);
+#[test]
+fn two_hundred_connections_leave_nothing_behind() {
+    alone(Builder::new_multi_thread(), async {
+        let before = Held::now();
+        pairs(25).await;
+        let some = Held::settled(before.descriptors).await;
+        pairs(75).await;
+        let many = Held::settled(before.descriptors).await;
+        println!("before {before:?}, after 50 {some:?}, after 200 {many:?}");
+        assert!(many.descriptors <= some.descriptors);
+        assert!(many.threads <= some.threads);
+        // One connection takes some 450 KiB: a tenth of that kept by each would show.
+        assert!(many.resident_kib < some.resident_kib + 150 * 45);
+    });
 }
 
 /// Whatever it was doing: each connection is dropped one scheduler's turn later than the last.
-#[tokio::test]
-async fn a_connection_dropped_at_any_moment_leaves_nothing_behind() {
-    let _alone = ALONE.lock().await;
-    let before = Held::now();
-    for turns in 0..60 {
-        let mut a = End::open("a", EVERYTHING, None);
-        let b = End::open("b", EVERYTHING, None);
-        let offer = a.make_offer(false);
-        if turns >= 30 {
-            let offer = a.description(offer).await;
-            let mut b = b;
-            b.accept_offer(&offer);
-            for _ in 30..turns {
-                tokio::task::yield_now().await;
-            }
-        } else {
-            for _ in 0..turns {
-                tokio::task::yield_now().await;
+#[test]
+fn a_connection_dropped_at_any_moment_leaves_nothing_behind() {
+    alone(Builder::new_current_thread(), async {
+        let before = Held::now();
+        for turns in 0..60 {
+            let mut a = End::open("a", EVERYTHING, None);
+            let b = End::open("b", EVERYTHING, None);
+            let offer = a.make_offer(false);
+            if turns >= 30 {
+                let offer = a.description(offer).await;
+                let mut b = b;
+                b.accept_offer(&offer);
+                for _ in 30..turns {
+                    tokio::task::yield_now().await;
+                }
+            } else {
+                for _ in 0..turns {
+                    tokio::task::yield_now().await;
+                }
             }
         }
-    }
-    let after = Held::settled(before.descriptors).await;
-    assert!(after.threads <= before.threads);
+        let after = Held::settled(before.descriptors).await;
+        assert!(after.threads <= before.threads);
+    });
 }

@@ -2,13 +2,13 @@
 
 use super::{
     Notify, SourceSpec, SpecError,
-    microphone::Microphone,
+    microphone::{Microphone, MicrophoneError},
     source::{self, SourceError},
     tone::Tone,
     wav::WavFile,
 };
 use crate::{
-    media::{AudioBlock, SoundEnd, Stop, Worker, sound_names},
+    media::{AudioBlock, SoundEnd, Stop, Worker, find_sound_device, sound_host, sound_names},
     model::SourceState,
 };
 
@@ -50,6 +50,25 @@ impl AudioCapture {
 /// none if there is none. Asks the sound system: not for the window's thread.
 pub fn microphones() -> Vec<String> {
     sound_names(SoundEnd::Input)
+}
+
+/// Looks whether a microphone is there, or a sound file can be read, without opening the device.
+/// May take two seconds: not for the window's thread.
+///
+/// # Errors
+/// The sentence that capturing would fail with.
+pub fn look_for_microphone(spec: &SourceSpec) -> Result<(), String> {
+    let found = match spec {
+        SourceSpec::File(path) => WavFile::open(path).map(drop).map_err(SourceError::from),
+        SourceSpec::Device(name) => find_sound_device(&sound_host(), SoundEnd::Input, Some(name))
+            .map(drop)
+            .map_err(|error| SourceError::from(MicrophoneError::Choice(error))),
+        SourceSpec::Default
+        | SourceSpec::None
+        | SourceSpec::Pattern { .. }
+        | SourceSpec::Tone { .. } => Ok(()),
+    };
+    found.map_err(|error| error.to_string())
 }
 
 fn run(spec: &SourceSpec, sink: &mut dyn FnMut(&AudioBlock), notify: &Notify, stop: &Stop) {

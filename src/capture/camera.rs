@@ -147,6 +147,11 @@ pub(super) fn names() -> Vec<String> {
     names
 }
 
+/// Looks whether there is a camera of that name.
+pub(super) fn look_for(name: &str) -> Result<(), CameraError> {
+    guarded(name, || choose(&query_cameras()?, Some(name))).map(drop)
+}
+
 /// Opens the camera and puts its pictures into the slot until told to stop.
 fn drive(
     wanted: Option<&str>,

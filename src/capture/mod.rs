@@ -14,9 +14,9 @@ mod video;
 mod wav;
 mod y4m;
 
-pub use audio::{AudioCapture, microphones};
+pub use audio::{AudioCapture, look_for_microphone, microphones};
 pub use source::Notify;
 pub use spec::{
     MAX_FPS, MAX_PATTERN, MAX_TONE_HZ, MIN_PATTERN, MIN_TONE_HZ, SourceSpec, SpecError,
 };
-pub use video::{VideoCapture, cameras};
+pub use video::{VideoCapture, cameras, look_for_camera};

@@ -48,6 +48,23 @@ pub fn cameras() -> Vec<String> {
     camera::names()
 }
 
+/// Looks whether a camera is there, or a film can be read, without opening the device. May take
+/// a second: not for the window's thread.
+///
+/// # Errors
+/// The sentence that capturing would fail with.
+pub fn look_for_camera(spec: &SourceSpec) -> Result<(), String> {
+    let found = match spec {
+        SourceSpec::File(path) => Y4mFile::open(path).map(drop).map_err(SourceError::from),
+        SourceSpec::Device(name) => camera::look_for(name).map_err(SourceError::from),
+        SourceSpec::Default
+        | SourceSpec::None
+        | SourceSpec::Pattern { .. }
+        | SourceSpec::Tone { .. } => Ok(()),
+    };
+    found.map_err(|error| error.to_string())
+}
+
 fn run(spec: &SourceSpec, who: &str, frames: &Tee<VideoFrame>, notify: &Notify, stop: &Stop) {
     let take = |frame: VideoFrame| frames.put(&frame);
     match spec {

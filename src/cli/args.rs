@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     capture::SourceSpec,
-    engine::{EngineOptions, HubChoice, Impairment},
+    engine::{EngineOptions, HubChoice, Impairment, SourceKind},
     model::{
         Command, HubUrl, JoinTarget, MAX_NAME_CHARS, OpenRequest, SessionId, SessionKind,
         parse_target,
@@ -33,11 +33,12 @@ Exit codes:
   0  what was asked for happened
   1  something unexpected failed; standard error says what
   2  the command line is wrong
-  3  the hub cannot be reached
+  3  the hub cannot be reached, or one of our own cannot be started
   4  a session was refused: no-such-session, id-taken, session-full, not-allowed, …
   5  a session ended against our will: opener-lost, ejected, replaced
   6  a session was still awaited when the time was up
-  7  a camera, microphone, speaker or file that was wanted could not be used
+  7  a camera, microphone, speaker or file that was wanted could not be used, and still was
+     not at the end
 
 KIND is av-conference, av-broadcast, audio-conference, audio-broadcast, video-broadcast, or
 MEDIA/DIRECTION: media audio, video, data joined by '+'; direction one-way, one-to-one,
@@ -170,6 +171,18 @@ impl Common {
     }
 }
 
+impl Common {
+    /// The sources that were named, to be looked for at once. Default ones are opened when
+    /// somebody wants them, and then told of.
+    pub(super) fn sources(&self) -> Vec<(SourceKind, SourceSpec)> {
+        let all = [(SourceKind::Camera, &self.camera), (SourceKind::Microphone, &self.microphone)];
+        let is_named =
+            |spec: &SourceSpec| matches!(spec, SourceSpec::File(_) | SourceSpec::Device(_));
+        let named = all.into_iter().filter(|(_, spec)| is_named(spec));
+        named.map(|(kind, spec)| (kind, spec.clone())).collect()
+    }
+}
+
 impl Task {
     /// The sessions to ask the engine for, in order.
     ///
@@ -182,25 +195,32 @@ impl Task {
         let mut open = |kinds: &[SessionKind], ids: &[SessionId], limit: Option<u16>| {
             let requests = kinds.iter().enumerate().map(|(index, kind)| {
                 let session = ids.get(index).cloned().unwrap_or_else(&mut fresh);
-                let limit = limit.map(|limit| limit.min(kind.default_limit()));
-                Command::Open(OpenRequest { session, kind: *kind, limit })
+                let most = kind.default_limit();
+                if limit.is_some_and(|limit| limit > most) {
+                    bail!("a session of the kind {kind} takes at most {most} participants");
+                }
+                Ok(Command::Open(OpenRequest { session, kind: *kind, limit }))
             });
-            requests.collect::<Vec<_>>()
+            requests.collect::<anyhow::Result<Vec<_>>>()
         };
         match self {
             Self::Open { five, kind, id, limit, common: _ } => {
                 let five = if *five { &SessionKind::FIVE[..] } else { &[] };
                 let kinds = [five, kind].concat();
                 if !id.is_empty() && id.len() != kinds.len() {
-                    bail!("{} sessions need as many --id, not {}", kinds.len(), id.len());
+                    bail!(
+                        "{} sessions need {0} times --id, or none; there are {}",
+                        kinds.len(),
+                        id.len()
+                    );
                 }
-                Ok(open(&kinds, id, *limit))
+                open(&kinds, id, *limit)
             }
             Self::Join { sessions, open: kinds, common } => {
                 let joins = sessions
                     .iter()
                     .map(|target| Command::Join { target: target.clone(), wait: !common.no_wait });
-                Ok(open(kinds, &[], None).into_iter().chain(joins).collect())
+                Ok(open(kinds, &[], None)?.into_iter().chain(joins).collect())
             }
             Self::Serve { .. } | Self::Devices { .. } => Ok(vec![]),
         }
@@ -267,9 +287,18 @@ fn parse_time(text: &str) -> anyhow::Result<Duration> {
         _ => bail!("{unit:?} is not a unit of time; use ms, s, m or h"),
     };
     let number: f64 = number.parse().with_context(|| format!("{text:?} is not a time"))?;
-    let time = Duration::try_from_secs_f64(number * seconds);
-    time.with_context(|| format!("{text:?} is not a time"))
+    let seconds = number * seconds;
+    if seconds > LONGEST_STAY.as_secs_f64() {
+        bail!("{text:?} is too long; without --for it is for ever");
+    }
+    if seconds <= 0.0 {
+        bail!("{text:?} is no time at all");
+    }
+    Ok(Duration::from_secs_f64(seconds))
 }
+
+/// The longest `--for`: a hundred years.
+const LONGEST_STAY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 #[cfg(test)]
 mod tests {
@@ -313,6 +342,13 @@ mod tests {
     }
 
     #[test]
+    fn more_people_than_a_kind_takes_are_refused_by_name() {
+        let wrong = commands("quintet open --kind av-conference --limit 200").unwrap_err();
+        assert!(wrong.to_string().contains("at most 12"), "{wrong}");
+        assert!(commands("quintet open --kind av-broadcast --limit 200").is_ok());
+    }
+
+    #[test]
     fn a_wrong_option_names_itself_and_the_nearest_right_one() {
         let wrong = commands("quintet open --fife").unwrap_err().to_string();
         assert!(wrong.contains("--fife") && wrong.contains("--five"), "{wrong}");
@@ -337,6 +373,8 @@ mod tests {
         assert_eq!(parse_time("500ms").unwrap(), Duration::from_millis(500));
         assert_eq!(parse_time("1.5m").unwrap(), Duration::from_secs(90));
         assert_eq!(parse_time("20").unwrap(), Duration::from_secs(20));
-        assert!(parse_time("20x").is_err() && parse_time("s").is_err());
+        for wrong in ["20x", "s", "0s", "18000000000000000000s"] {
+            assert!(parse_time(wrong).is_err(), "{wrong}");
+        }
     }
 }

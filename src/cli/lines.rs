@@ -1,37 +1,61 @@
 //! Events as lines: JSON objects for programs, sentences for people.
 
-use std::{io::Write as _, time::Instant};
+use std::{
+    collections::BTreeMap,
+    io::{self, Write as _},
+    time::Instant,
+};
 
 use serde_json::{Value, json};
 
-use crate::model::{Event, Stats};
+use crate::model::{Event, ParticipantId, ParticipantState, SessionId, SessionKind, Stats};
 
-/// Prints events on standard output, one a line.
+/// Prints events, one a line: on standard output, but what went wrong, told as a sentence, on
+/// standard error.
 pub(super) struct Lines {
     json: bool,
     start: Instant,
+    /// What sessions and participants are called in sentences.
+    kinds: BTreeMap<SessionId, SessionKind>,
+    names: BTreeMap<ParticipantId, String>,
+    /// Why nothing can be printed any more.
+    broken: Option<io::Error>,
 }
 
 impl Lines {
     /// Lines whose `t_ms` counts from now.
     pub(super) fn new(json: bool) -> Self {
-        Self { json, start: Instant::now() }
+        let (kinds, names) = (BTreeMap::new(), BTreeMap::new());
+        Self { json, start: Instant::now(), kinds, names, broken: None }
+    }
+
+    /// Why nothing can be printed any more: the reader went away, the disk is full.
+    pub(super) fn broken(&self) -> Option<&io::Error> {
+        self.broken.as_ref()
     }
 
     /// Prints an event.
-    pub(super) fn event(&self, event: &Event) {
-        if self.json { self.object(as_json(event)) } else { self.line(&sentence(event)) }
+    pub(super) fn event(&mut self, event: &Event) {
+        if self.json {
+            return self.object(as_json(event));
+        }
+        self.learn(event);
+        match (event, self.sentence(event)) {
+            (Event::Failed(_), Some(sentence)) => eprintln!("{}", printable(&sentence)),
+            (_, Some(sentence)) => self.line(&sentence),
+            (_, None) => {}
+        }
     }
 
     /// Prints the figures of this second; for programs only.
-    pub(super) fn stats(&self, stats: &Stats) {
+    pub(super) fn stats(&mut self, stats: &Stats) {
         if self.json {
             self.figures("stats", stats);
         }
     }
 
     /// Prints the figures of the whole run.
-    pub(super) fn summary(&self, stats: &Stats) {
+    pub(super) fn summary(&mut self, stats: &Stats) {
         if self.json {
             self.figures("summary", stats);
         } else {
@@ -39,7 +63,7 @@ impl Lines {
         }
     }
 
-    fn figures(&self, event: &str, stats: &Stats) {
+    fn figures(&mut self, event: &str, stats: &Stats) {
         match serde_json::to_value(stats) {
             Ok(mut value) => {
                 value["event"] = event.into();
@@ -50,21 +74,98 @@ impl Lines {
     }
 
     /// Prints an object with `event` and, added here, `t_ms`.
-    pub(super) fn object(&self, mut value: Value) {
+    pub(super) fn object(&mut self, mut value: Value) {
         value["t_ms"] = (self.start.elapsed().as_millis() as u64).into();
         self.line(&value.to_string());
     }
 
-    /// A reader that went away (`| head`) is no reason to stop the sessions.
-    pub(super) fn line(&self, line: &str) {
-        let mut out = std::io::stdout().lock();
-        let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    /// Prints a line.
+    pub(super) fn line(&mut self, line: &str) {
+        let mut out = io::stdout().lock();
+        let written = writeln!(out, "{}", printable(line)).and_then(|()| out.flush());
+        self.broken = self.broken.take().or(written.err());
     }
+
+    fn learn(&mut self, event: &Event) {
+        match event {
+            Event::Opened { session, kind, .. } | Event::Joined { session, kind } => {
+                self.kinds.insert(session.clone(), *kind);
+            }
+            Event::Participant { participant, name, .. } => {
+                self.names.insert(participant.clone(), name.clone());
+            }
+            Event::Listening { .. }
+            | Event::HubLost { .. }
+            | Event::HubBack { .. }
+            | Event::Waiting { .. }
+            | Event::FirstFrame { .. }
+            | Event::Failed(_)
+            | Event::Ended { .. } => {}
+        }
+    }
+
+    /// The event in words; none for what only a program wants to know.
+    fn sentence(&self, event: &Event) -> Option<String> {
+        Some(match event {
+            Event::Listening { hub } => format!("hub         {hub}"),
+            Event::HubLost { reason, .. } => format!("hub lost    {reason}; trying again"),
+            Event::HubBack { hub } => format!("hub back    {hub}"),
+            Event::Opened { kind, link, .. } => format!("opened      {kind:<28} {link}"),
+            Event::Waiting { session, hubs } => {
+                let hubs: Vec<_> = hubs.iter().map(|hub| hub.as_str()).collect();
+                format!(
+                    "waiting     {session} is not open yet at {}; if it lives elsewhere, use its \
+                     link",
+                    hubs.join(", ")
+                )
+            }
+            Event::Joined { session, kind } => format!("joined      {kind:<28} {session}"),
+            Event::Participant { session, name, state, .. } => {
+                let place = self.place(session);
+                match state {
+                    ParticipantState::Connecting => return None,
+                    ParticipantState::Live => format!("here        {name}, in {place}"),
+                    ParticipantState::Reconnecting => {
+                        format!("silent      {name}, in {place}; waiting for an answer")
+                    }
+                    ParticipantState::Gone => {
+                        format!("gone        {name}, from {place}; the seat is kept a minute")
+                    }
+                    ParticipantState::Left => format!("left        {name}, from {place}"),
+                }
+            }
+            Event::FirstFrame { session, participant, ms } => {
+                let name = self.names.get(participant).map_or("somebody", String::as_str);
+                let place = self.place(session);
+                format!("received    {name}, in {place}, after {:.1} s", *ms as f64 / 1000.0)
+            }
+            Event::Failed(failure) => format!("error       {}", failure.message),
+            Event::Ended { session, reason } => {
+                format!("ended       {}: {}", self.place(session), reason.name().replace('-', " "))
+            }
+        })
+    }
+
+    /// A session as people tell it from others: its kind, and its id.
+    fn place(&self, session: &SessionId) -> String {
+        self.kinds
+            .get(session)
+            .map_or_else(|| session.to_string(), |kind| format!("{kind} {session}"))
+    }
+}
+
+/// The line without what would move a terminal's cursor: names come from strangers.
+fn printable(line: &str) -> String {
+    line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 fn as_json(event: &Event) -> Value {
     match event {
         Event::Listening { hub } => json!({"event": "listening", "hub": hub.as_str()}),
+        Event::HubLost { hub, reason } => {
+            json!({"event": "hub-lost", "hub": hub.as_str(), "message": reason})
+        }
+        Event::HubBack { hub } => json!({"event": "hub-back", "hub": hub.as_str()}),
         Event::Opened { session, kind, link } => json!({
             "event": "opened", "session": session, "kind": kind.to_string(),
             "link": link.to_string(),
@@ -98,34 +199,11 @@ fn as_json(event: &Event) -> Value {
     }
 }
 
-fn sentence(event: &Event) -> String {
-    match event {
-        Event::Listening { hub } => format!("hub         {hub}"),
-        Event::Opened { kind, link, .. } => format!("opened      {kind:<18} {link}"),
-        Event::Waiting { session, hubs } => {
-            let hubs: Vec<_> = hubs.iter().map(|hub| hub.as_str()).collect();
-            format!(
-                "waiting     {session} is not open yet at {}; if it lives elsewhere, use its link",
-                hubs.join(", ")
-            )
-        }
-        Event::Joined { session, kind } => format!("joined      {kind:<18} {session}"),
-        Event::Participant { session, name, state, .. } => {
-            format!("participant {name} is {} in {session}", state.name())
-        }
-        Event::FirstFrame { session, ms, .. } => format!("first frame {session} after {ms} ms"),
-        Event::Failed(failure) => format!("error       {}", failure.message),
-        Event::Ended { session, reason } => {
-            format!("ended       {session}: {}", reason.name().replace('-', " "))
-        }
-    }
-}
-
 fn in_words(stats: &Stats) -> String {
     let participants: usize = stats.sessions.iter().map(|one| one.participants.len()).sum();
     format!(
-        "summary     {} sessions, {participants} participants, {} camera and {} microphone \
-         captured, {:.1} s of CPU",
+        "summary     sessions {}, participants {participants}; camera opened {}, microphone {}, \
+         times; CPU {:.1} s",
         stats.sessions.len(),
         stats.captures.video,
         stats.captures.audio,
@@ -136,7 +214,12 @@ fn in_words(stats: &Stats) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Failure, FailureCode, SessionId, SessionKind};
+    use crate::model::{EndReason, Failure, FailureCode};
+
+    #[test]
+    fn a_name_cannot_move_the_cursor() {
+        assert_eq!(printable("\u{1b}[2JAda\n"), "\u{fffd}[2JAda\u{fffd}");
+    }
 
     #[test]
     fn an_event_is_an_object_with_its_name_and_fields() {
@@ -144,7 +227,13 @@ mod tests {
         let event = Event::Joined { session: session.clone(), kind: SessionKind::FIVE[0] };
         let expected = json!({"event": "joined", "session": "town-hall", "kind": "av-conference"});
         assert_eq!(as_json(&event), expected);
-        assert_eq!(sentence(&event), "joined      av-conference      town-hall");
+        let mut lines = Lines::new(false);
+        let sentence = lines.sentence(&event).unwrap();
+        assert_eq!(sentence, "joined      av-conference                town-hall");
+        lines.learn(&event);
+        let ended = Event::Ended { session: session.clone(), reason: EndReason::OpenerLeft };
+        let sentence = lines.sentence(&ended).unwrap();
+        assert_eq!(sentence, "ended       av-conference town-hall: opener left");
         let failure =
             Failure { code: FailureCode::Device, message: "no camera".into(), session: None };
         let expected = json!({"event": "error", "code": "device", "message": "no camera"});

@@ -1,6 +1,12 @@
 //! Runs a task to its end and says how it went.
 
-use std::{collections::BTreeSet, future::pending, process::ExitCode, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::pending,
+    io,
+    process::ExitCode,
+    time::Duration,
+};
 
 use serde_json::json;
 use tokio::{
@@ -14,9 +20,9 @@ use super::{
     lines::Lines,
 };
 use crate::{
-    capture,
-    engine::{Engine, Handle, fresh_session_id},
-    model::{EndReason, Event, FailureCode, HubUrl, SessionId, SourceState},
+    capture::{self, SourceSpec},
+    engine::{Engine, Handle, SourceKind, fresh_session_id},
+    model::{EndReason, Event, Failure, FailureCode, HubUrl, SessionId, Snapshot, SourceState},
     playback,
     signalling::{Hub, HubOptions},
 };
@@ -52,23 +58,30 @@ impl From<ExitReason> for ExitCode {
 pub async fn run(args: Args) -> anyhow::Result<ExitReason> {
     match &args.task {
         Task::Open { common, .. } | Task::Join { common, .. } => {
-            let lines = Lines::new(common.json);
             let commands = args.task.commands(fresh_session_id)?;
+            let mut stay = Stay {
+                lines: Lines::new(common.json),
+                asked: BTreeSet::new(),
+                waited: BTreeMap::new(),
+                missing: BTreeSet::new(),
+                outcome: ExitReason::Done,
+            };
+            stay.look_for(common.sources()).await;
             let (handle, events) = Engine::start(common.engine())?;
-            let mut asked = BTreeSet::new();
             for command in commands {
-                asked.extend(command.session().cloned());
+                if let Some(session) = command.session() {
+                    stay.asked.insert(session.clone());
+                    stay.waited.insert(session.clone(), ExitReason::StillWaiting);
+                }
                 handle.send(command).await;
             }
-            let stay = Stay { lines, waited: asked.clone(), asked, outcome: ExitReason::Done };
-            Ok(stay.until_the_end(handle, events, common.time).await)
+            stay.until_the_end(handle, events, common.time).await
         }
         Task::Serve { listen, public, json, time } => {
-            serve(*listen, public.clone(), &Lines::new(*json), *time).await?;
-            Ok(ExitReason::Done)
+            serve(*listen, public.clone(), Lines::new(*json), *time).await
         }
         Task::Devices { json } => {
-            devices(&Lines::new(*json), *json);
+            devices(Lines::new(*json), *json);
             Ok(ExitReason::Done)
         }
     }
@@ -79,26 +92,49 @@ struct Stay {
     lines: Lines,
     /// The sessions that are not over.
     asked: BTreeSet<SessionId>,
-    /// Those of them that are neither open nor joined yet.
-    waited: BTreeSet<SessionId>,
+    /// Those of them that are neither open nor joined yet, and what it means if they stay so.
+    waited: BTreeMap<SessionId, ExitReason>,
+    /// Devices that were found missing before anybody wanted them.
+    missing: BTreeSet<SourceKind>,
     outcome: ExitReason,
 }
 
 impl Stay {
+    /// Tells of sources that are not there, before anybody wants them: a file's name that is
+    /// misspelt is to be known before the guests come. They are tried again when wanted.
+    async fn look_for(&mut self, sources: Vec<(SourceKind, SourceSpec)>) {
+        let looked = tokio::task::spawn_blocking(move || {
+            let missing = |(kind, spec): (SourceKind, SourceSpec)| {
+                let look = match kind {
+                    SourceKind::Camera => capture::look_for_camera(&spec),
+                    SourceKind::Microphone => capture::look_for_microphone(&spec),
+                    SourceKind::Speaker => Ok(()),
+                };
+                look.err().map(|message| (kind, message))
+            };
+            sources.into_iter().filter_map(missing).collect::<Vec<_>>()
+        });
+        for (kind, message) in looked.await.unwrap_or_default() {
+            self.missing.insert(kind);
+            let (code, session) = (FailureCode::Device, None);
+            self.lines.event(&Event::Failed(Failure { code, message, session }));
+        }
+    }
+
     async fn until_the_end(
         mut self,
         handle: Handle,
         mut events: mpsc::Receiver<Event>,
         time: Option<Duration>,
-    ) -> ExitReason {
+    ) -> anyhow::Result<ExitReason> {
         let mut seconds = interval(Duration::from_secs(1));
         seconds.tick().await;
         let mut end = std::pin::pin!(end_of(time));
-        while !self.asked.is_empty() {
+        while !self.asked.is_empty() && self.lines.broken().is_none() {
             tokio::select! {
                 event = events.recv() => match event {
                     Some(event) => self.note(&event),
-                    None => break,
+                    None => anyhow::bail!("the engine ended unexpectedly"),
                 },
                 _ = seconds.tick() => {
                     if let Some(stats) = handle.stats().await {
@@ -108,21 +144,21 @@ impl Stay {
                 () = &mut end => break,
             }
         }
-        if !self.waited.is_empty() {
-            self.worsen(ExitReason::StillWaiting);
+        for reason in std::mem::take(&mut self.waited).into_values() {
+            self.worsen(reason);
         }
-        let snapshot = handle.snapshot();
+        self.judge_devices(&handle.snapshot());
         let stats = handle.close().await;
         while let Ok(event) = events.try_recv() {
             self.note(&event);
         }
-        for state in [&snapshot.camera, &snapshot.microphone, &snapshot.speaker] {
-            if matches!(state, SourceState::Failed { .. }) {
-                self.worsen(ExitReason::Device);
-            }
-        }
         self.lines.summary(&stats);
-        self.outcome
+        match self.lines.broken() {
+            // Whoever read had enough: `| head`.
+            Some(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(self.outcome),
+            Some(error) => anyhow::bail!("standard output cannot be written: {error}"),
+            None => Ok(self.outcome),
+        }
     }
 
     fn note(&mut self, event: &Event) {
@@ -131,32 +167,56 @@ impl Stay {
             Event::Opened { session, .. } | Event::Joined { session, .. } => {
                 self.waited.remove(session);
             }
-            Event::Failed(failure) => match failure.code {
-                FailureCode::Hub(_) | FailureCode::AlreadyHere => {
-                    self.worsen(ExitReason::Refused);
-                }
-                FailureCode::HubUnreachable if failure.session.is_some() => {
-                    self.worsen(ExitReason::HubUnreachable);
-                }
-                FailureCode::HubUnreachable | FailureCode::Connection | FailureCode::Device => {}
-            },
+            Event::Failed(failure) => self.note_failure(failure),
             Event::Ended { session, reason } => {
                 self.asked.remove(session);
-                self.waited.remove(session);
+                let unmet = self.waited.remove(session);
                 match reason {
                     EndReason::OpenerLost | EndReason::Ejected | EndReason::Replaced => {
                         self.worsen(ExitReason::Ended);
                     }
-                    EndReason::Left
-                    | EndReason::OpenerLeft
-                    | EndReason::Closed
-                    | EndReason::Failed => {}
+                    EndReason::Failed => self.worsen(unmet.unwrap_or(ExitReason::Refused)),
+                    EndReason::Left | EndReason::OpenerLeft | EndReason::Closed => {}
                 }
             }
             Event::Listening { .. }
+            | Event::HubLost { .. }
+            | Event::HubBack { .. }
             | Event::Waiting { .. }
             | Event::Participant { .. }
             | Event::FirstFrame { .. } => {}
+        }
+    }
+
+    /// What went wrong may yet be mended; it counts if the session never comes about.
+    fn note_failure(&mut self, failure: &Failure) {
+        let reason = match failure.code {
+            FailureCode::Hub(_) => ExitReason::Refused,
+            FailureCode::HubUnreachable => ExitReason::HubUnreachable,
+            FailureCode::AlreadyHere => return self.worsen(ExitReason::Refused),
+            FailureCode::Connection | FailureCode::Device => return,
+        };
+        if let Some(waited) = failure.session.as_ref().and_then(|id| self.waited.get_mut(id)) {
+            *waited = reason;
+        }
+    }
+
+    /// A device that cannot be used at the end, or was missing and is still not in use.
+    fn judge_devices(&mut self, end: &Snapshot) {
+        let states = [
+            (SourceKind::Camera, &end.camera),
+            (SourceKind::Microphone, &end.microphone),
+            (SourceKind::Speaker, &end.speaker),
+        ];
+        for (kind, state) in states {
+            let is_bad = match state {
+                SourceState::Failed { .. } => true,
+                SourceState::Running => false,
+                SourceState::Idle | SourceState::Opening => self.missing.contains(&kind),
+            };
+            if is_bad {
+                self.worsen(ExitReason::Device);
+            }
         }
     }
 
@@ -169,37 +229,46 @@ impl Stay {
 async fn serve(
     listen: Listen,
     public: Option<HubUrl>,
-    lines: &Lines,
+    mut lines: Lines,
     time: Option<Duration>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<ExitReason> {
     let next_free_port = !listen.port_given;
-    let hub = Hub::start(HubOptions { listen: listen.address, next_free_port, public }).await?;
+    let options = HubOptions { listen: listen.address, next_free_port, public };
+    let hub = match Hub::start(options).await {
+        Ok(hub) => hub,
+        Err(error) => {
+            let (code, session) = (FailureCode::HubUnreachable, None);
+            let message = error.to_string();
+            lines.event(&Event::Failed(Failure { code, message, session }));
+            return Ok(ExitReason::HubUnreachable);
+        }
+    };
     lines.event(&Event::Listening { hub: hub.link_base().clone() });
     end_of(time).await;
     hub.close().await;
-    Ok(())
+    Ok(ExitReason::Done)
 }
 
-fn devices(lines: &Lines, json: bool) {
+fn devices(mut lines: Lines, json: bool) {
     let lists = [
-        ("cameras", capture::cameras()),
-        ("microphones", capture::microphones()),
-        ("speakers", playback::speakers()),
+        ("cameras", capture::cameras(), "--camera pattern or file:PATH.y4m"),
+        ("microphones", capture::microphones(), "--microphone tone or file:PATH.wav"),
+        ("speakers", playback::speakers(), "--speaker none or file:PATH.wav"),
     ];
     if json {
         let mut object = json!({"event": "devices"});
-        for (name, list) in lists {
+        for (name, list, _) in lists {
             object[name] = json!(list);
         }
         return lines.object(object);
     }
-    for (name, list) in lists {
+    for (name, list, instead) in lists {
         lines.line(name);
         for device in &list {
             lines.line(&format!("  {device}"));
         }
         if list.is_empty() {
-            lines.line("  none found; pattern, tone and file:PATH work without any");
+            lines.line(&format!("  none found; {instead} works without any"));
         }
     }
 }
@@ -221,24 +290,29 @@ async fn end_of(time: Option<Duration>) {
     tokio::select! {
         () = time_is_up => {}
         () = interrupted => {}
-        () = terminated() => {}
+        () = signalled() => {}
     }
 }
 
+/// SIGTERM, or SIGHUP when the terminal is closed.
 #[cfg(unix)]
-async fn terminated() {
-    match signal::unix::signal(signal::unix::SignalKind::terminate()) {
-        Ok(mut stream) => {
-            stream.recv().await;
+async fn signalled() {
+    use signal::unix::{SignalKind, signal};
+    match (signal(SignalKind::terminate()), signal(SignalKind::hangup())) {
+        (Ok(mut terminate), Ok(mut hangup)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = hangup.recv() => {}
+            }
         }
-        Err(error) => {
-            tracing::warn!(%error, "SIGTERM cannot be heard");
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::warn!(%error, "signals cannot be heard");
             pending().await
         }
     }
 }
 
 #[cfg(not(unix))]
-async fn terminated() {
+async fn signalled() {
     pending().await
 }

@@ -166,7 +166,7 @@ impl Conference {
                 }
             }
             HubEvent::Down { reason } => {
-                if self.hubs.down(hub, &reason) {
+                if self.hubs.down(hub, &reason, &mut self.out) {
                     let (sessions, mut desk) = self.desk();
                     for session in sessions {
                         session.hub_down(hub, &reason, &mut desk);

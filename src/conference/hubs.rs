@@ -68,6 +68,9 @@ impl Hubs {
             self.listening = Some(url.clone());
             out.announce(Event::Listening { hub: url.clone() });
         }
+        if matches!(record.line, Line::Down { .. }) && record.url.is_some() {
+            out.announce(Event::HubBack { hub: url.clone() });
+        }
         record.line = Line::Up { me };
         record.url = Some(url);
         for farewell in std::mem::take(&mut record.farewells).into_values() {
@@ -77,8 +80,11 @@ impl Hubs {
     }
 
     /// A hub was lost or could not be reached; false if it is none of ours.
-    pub(super) fn down(&mut self, hub: &HubRef, reason: &str) -> bool {
+    pub(super) fn down(&mut self, hub: &HubRef, reason: &str, out: &mut Outbox) -> bool {
         let Some(record) = self.known.get_mut(hub) else { return false };
+        if let (Line::Up { .. }, Some(url)) = (&record.line, &record.url) {
+            out.announce(Event::HubLost { hub: url.clone(), reason: reason.to_owned() });
+        }
         record.line = Line::Down { reason: reason.to_owned() };
         true
     }
@@ -214,7 +220,19 @@ mod tests {
         let hub = url("10.0.0.1:7340");
         assert!(stage.events().contains(&&Event::Listening { hub }));
         stage.down(&HubRef::Default).up(&HubRef::Default);
+        let is_announced = |event: &&&Event| matches!(event, Event::Listening { .. });
+        assert_eq!(stage.events().iter().filter(is_announced).count(), 0);
+    }
+
+    #[test]
+    fn a_hub_that_is_lost_and_one_that_is_back_are_told_once() {
+        let mut stage = Stage::opened(MESH);
+        stage.down(&HubRef::Default);
+        assert!(matches!(stage.events()[..], [Event::HubLost { .. }]));
+        stage.down(&HubRef::Default);
         assert_eq!(stage.events(), Vec::<&Event>::new());
+        stage.up(&HubRef::Default);
+        assert!(matches!(stage.events()[..], [Event::HubBack { .. }]));
     }
 
     #[test]

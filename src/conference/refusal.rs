@@ -8,15 +8,15 @@ pub(super) fn refused(code: ErrorCode, session: &SessionId, hub: &str, said: &st
     let message = match code {
         ErrorCode::NoSuchSession => format!(
             "no session \"{session}\" is open at {hub}; check the id, paste the whole link, or \
-             join with waiting until it opens"
+             wait for it (without --no-wait)"
         ),
         ErrorCode::IdTaken => format!(
             "the id \"{session}\" belongs to somebody else's session at {hub}; choose another id, \
              or leave it out to get a free one"
         ),
         ErrorCode::SessionFull => format!(
-            "session \"{session}\" at {hub} is full; try again when somebody has left, or ask its \
-             opener for a higher limit"
+            "session \"{session}\" at {hub} is full (a private line has two places); try again \
+             when somebody has left, or ask its opener for a higher limit"
         ),
         ErrorCode::NotAllowed => format!(
             "{hub} does not allow that in session \"{session}\": {said}; ask the session's opener"
@@ -105,7 +105,7 @@ pub(super) fn device(kind: SourceKind, why: &str) -> Failure {
 pub(super) fn hub_name(hub: &HubRef, url: Option<&HubUrl>) -> String {
     match (hub, url) {
         (HubRef::Default, None) => "the default hub".to_owned(),
-        (HubRef::Default, Some(url)) => format!("the default hub ({url})"),
+        (HubRef::Default, Some(url)) => format!("the hub at {url}"),
         (HubRef::At(url), _) => format!("the hub at {url}"),
     }
 }

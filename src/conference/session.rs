@@ -218,6 +218,8 @@ impl Session {
             }
             HubMessage::Waiting { .. } => membership.waiting(desk.now),
             HubMessage::Closed { reason, .. } => self.end(reason.into(), desk),
+            // It answers a word said into an outage, never an opening or joining.
+            HubMessage::Error { code: ErrorCode::NotAllowed, .. } => {}
             HubMessage::Error { code, message, .. } => {
                 if membership.is_asking() && !membership.refused(code, desk) {
                     let failure = self.refusal(code, &message);

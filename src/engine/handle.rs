@@ -38,7 +38,7 @@ impl Handle {
         Arc::clone(&self.snapshots.borrow())
     }
 
-    /// The figures so far; `None` if the engine has ended.
+    /// The figures so far, without those of participants who left; `None` if the engine has ended.
     pub async fn stats(&self) -> Option<Stats> {
         let (reply, stats) = oneshot::channel();
         self.requests.send(Request::Stats(reply)).await.ok()?;

@@ -1,6 +1,7 @@
 //! One hub: found or embedded, connected to, and trusted with the secrets it gave.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
 };
@@ -8,19 +9,21 @@ use std::{
 use tokio::{
     sync::mpsc,
     task::JoinHandle,
-    time::{sleep, timeout},
+    time::{interval, sleep, timeout},
 };
+
+use url::Url;
 
 use super::{
     HubChoice,
-    keys::{Keys, TokenLease},
-    run::Deed,
+    keys::{KeptKey, Keys},
+    run::HubWord,
 };
 use crate::{
     conference::{HubEvent, HubRef},
     model::{ClientMessage, HubMessage, HubUrl, Instance, Secret, SessionId},
     signalling::{
-        Client, ClientEvent, ClientOptions, DEFAULT_PORT, Hub, HubOptions, is_quintet_hub,
+        self, Client, ClientEvent, ClientOptions, DEFAULT_PORT, Hub, HubError, HubOptions, find_hub,
     },
 };
 
@@ -33,6 +36,13 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How long to wait before a hub that could not be found or embedded is tried again.
 const RETRY: Duration = Duration::from_secs(2);
+
+/// How often a silent program on a port is asked whether it is a hub, before another port is
+/// tried: a hub on a busy machine is not to be passed by.
+const ASKED: u32 = 6;
+
+/// How many ports are looked at for a hub of this machine.
+const PORTS: u16 = 20;
 
 /// One link of this process; a hub that is let go and connected to again gets another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,7 +62,7 @@ pub(super) struct HubLinkOptions {
     /// The secrets on disk.
     pub(super) keys: Keys,
     /// Where events go.
-    pub(super) deeds: mpsc::Sender<Deed>,
+    pub(super) words: mpsc::Sender<HubWord>,
 }
 
 /// The connection to one hub, kept up by a task. Dropping it ends the task without farewell.
@@ -66,7 +76,9 @@ impl HubLink {
     /// Begins to find, embed and connect to the hub.
     pub(super) fn start(hub: HubRef, options: HubLinkOptions) -> Self {
         let (outgoing, messages) = mpsc::channel(OUTGOING);
-        let task = tokio::spawn(async move { Ends { hub, options }.run(messages).await });
+        let task = tokio::spawn(async move {
+            Ends { hub, options, own: BTreeMap::new(), is_down: false }.run(messages).await;
+        });
         Self { outgoing: Some(outgoing), task }
     }
 
@@ -99,6 +111,10 @@ impl Drop for HubLink {
 struct Ends {
     hub: HubRef,
     options: HubLinkOptions,
+    /// The keys to our own sessions there.
+    own: BTreeMap<SessionId, (Secret, KeptKey)>,
+    /// Whether the hub was lost, or not reached when it was tried.
+    is_down: bool,
 }
 
 /// Where a hub is, and the hub itself if it is our own.
@@ -108,7 +124,7 @@ struct Found {
 }
 
 impl Ends {
-    async fn run(self, mut messages: mpsc::Receiver<ClientMessage>) {
+    async fn run(mut self, mut messages: mpsc::Receiver<ClientMessage>) {
         let Some(mut found) = self.find_until_closed(&mut messages).await else { return };
         let mut lease = self.options.keys.lease_token(&found.url, fresh_secret());
         let (sender, mut events) = mpsc::channel(OUTGOING);
@@ -120,6 +136,7 @@ impl Ends {
         };
         let client = Client::start(options, sender);
         let mut base = found.url.clone();
+        let mut retry = interval(RETRY);
         loop {
             tokio::select! {
                 biased;
@@ -128,9 +145,25 @@ impl Ends {
                     None => break,
                 },
                 event = events.recv() => match event {
-                    Some(event) => self.note(event, &mut base, &mut lease, &mut found).await,
+                    Some(ClientEvent::Up { link_base, participant, name, token }) => {
+                        self.is_down = false;
+                        lease.replace(token);
+                        base.clone_from(&link_base);
+                        // What was said into the outage is void: the core says it all again.
+                        while messages.try_recv().is_ok() {}
+                        self.tell(HubEvent::Up { url: link_base, participant, name }).await;
+                    }
+                    Some(ClientEvent::Down { reason }) => {
+                        self.is_down = true;
+                        self.tell(HubEvent::Down { reason }).await;
+                    }
+                    Some(ClientEvent::Message(message)) => {
+                        let message = self.without_key(message, &base);
+                        self.tell(HubEvent::Message(message)).await;
+                    }
                     None => break,
                 },
+                _ = retry.tick(), if self.is_down => self.step_in(&mut found).await,
             }
         }
         client.close().await;
@@ -164,39 +197,8 @@ impl Ends {
         };
         match choice {
             HubChoice::At(url) => Ok(Found { url: url.clone(), own: None }),
-            HubChoice::Find { listen } => {
-                let usual = local_url(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), DEFAULT_PORT));
-                if is_quintet_hub(&usual).await {
-                    return Ok(Found { url: usual, own: None });
-                }
-                embed(SocketAddr::new(*listen, DEFAULT_PORT), true).await
-            }
-            HubChoice::Embed(address) => embed(*address, false).await,
-        }
-    }
-
-    /// Notes what the secrets are good for, and passes the rest on to the core.
-    async fn note(
-        &self,
-        event: ClientEvent,
-        base: &mut HubUrl,
-        lease: &mut TokenLease,
-        found: &mut Found,
-    ) {
-        match event {
-            ClientEvent::Up { link_base, participant, name, token } => {
-                lease.replace(token);
-                base.clone_from(&link_base);
-                self.tell(HubEvent::Up { url: link_base, participant, name }).await;
-            }
-            ClientEvent::Down { reason } => {
-                self.tell(HubEvent::Down { reason }).await;
-                self.step_in(found).await;
-            }
-            ClientEvent::Message(message) => {
-                self.keep_key(&message, base);
-                self.tell(HubEvent::Message(message)).await;
-            }
+            HubChoice::Find { listen } => find_here(*listen).await,
+            HubChoice::Embed(address) => embed(*address).await.map_err(|error| error.to_string()),
         }
     }
 
@@ -207,27 +209,31 @@ impl Ends {
         else {
             return;
         };
-        if found.own.is_none() && !is_quintet_hub(&found.url).await {
-            match embed(SocketAddr::new(*listen, DEFAULT_PORT), false).await {
+        let port = Url::parse(found.url.as_str()).ok().and_then(|url| url.port());
+        if let (None, Some(port)) = (&found.own, port)
+            && find_hub(&found.url).await != signalling::Found::Hub
+        {
+            match embed(SocketAddr::new(*listen, port)).await {
                 Ok(own) => found.own = own.own,
-                Err(reason) => tracing::debug!(reason, "another program took the hub's port"),
+                Err(error) => tracing::debug!(%error, "another program has the hub's port"),
             }
         }
     }
 
     /// The message, with the key that proves that the session is ours.
-    fn with_key(&self, message: ClientMessage, base: &HubUrl) -> ClientMessage {
+    fn with_key(&mut self, message: ClientMessage, base: &HubUrl) -> ClientMessage {
         match message {
             ClientMessage::Open { session, kind, limit, owner_key: _ } => {
-                let owner_key = self.options.keys.owner_key(base, &session);
+                let own = self.own.get(&session).map(|(key, _)| key.clone());
+                let owner_key = own.or_else(|| self.options.keys.owner_key(base, &session));
                 ClientMessage::Open { session, kind, limit, owner_key }
             }
             ClientMessage::Leave { session } => {
-                self.options.keys.forget_owner_key(base, &session);
+                self.forget(&session);
                 ClientMessage::Leave { session }
             }
             ClientMessage::Close { session } => {
-                self.options.keys.forget_owner_key(base, &session);
+                self.forget(&session);
                 ClientMessage::Close { session }
             }
             other @ (ClientMessage::Hello { .. }
@@ -238,20 +244,26 @@ impl Ends {
         }
     }
 
-    fn keep_key(&self, message: &HubMessage, base: &HubUrl) {
-        let keep = |session: &SessionId, key: &Secret| {
-            self.options.keys.keep_owner_key(base, session, key);
-        };
+    /// The message as the core gets it: a key in it is kept here.
+    fn without_key(&mut self, message: HubMessage, base: &HubUrl) -> HubMessage {
         match message {
-            HubMessage::Opened { session, owner_key, .. }
-            | HubMessage::Owner { session, owner_key: Some(owner_key), .. } => {
-                keep(session, owner_key);
+            HubMessage::Opened { session, kind, limit, owner_key, participants } => {
+                self.keep(&session, owner_key, base);
+                let owner_key = Secret::from_random([0; 16]);
+                HubMessage::Opened { session, kind, limit, owner_key, participants }
             }
-            HubMessage::Closed { session, .. } => {
-                self.options.keys.forget_owner_key(base, session);
+            HubMessage::Owner { session, participant, owner_key } => {
+                match owner_key {
+                    Some(key) => self.keep(&session, key, base),
+                    None => self.forget(&session),
+                }
+                HubMessage::Owner { session, participant, owner_key: None }
             }
-            HubMessage::Owner { .. }
-            | HubMessage::Welcome { .. }
+            HubMessage::Closed { session, reason } => {
+                self.forget(&session);
+                HubMessage::Closed { session, reason }
+            }
+            other @ (HubMessage::Welcome { .. }
             | HubMessage::Joined { .. }
             | HubMessage::Waiting { .. }
             | HubMessage::ParticipantJoined { .. }
@@ -259,14 +271,27 @@ impl Ends {
             | HubMessage::ParticipantPresence { .. }
             | HubMessage::Signal { .. }
             | HubMessage::Error { .. }
-            | HubMessage::Pong => {}
+            | HubMessage::Pong) => other,
+        }
+    }
+
+    fn keep(&mut self, session: &SessionId, key: Secret, base: &HubUrl) {
+        // Unlocked first: our own lock would stand in the way of the new one.
+        self.own.remove(session);
+        let kept = self.options.keys.keep_owner_key(base, session, &key);
+        self.own.insert(session.clone(), (key, kept));
+    }
+
+    fn forget(&mut self, session: &SessionId) {
+        if let Some((_, kept)) = self.own.remove(session) {
+            kept.forget();
         }
     }
 
     /// A full queue makes the hub's socket wait, never the window; an ended engine needs no word.
     async fn tell(&self, event: HubEvent) {
         let (link, hub) = (self.options.number, self.hub.clone());
-        let _ = self.options.deeds.send(Deed::Hub { link, hub, event }).await;
+        let _ = self.options.words.send(HubWord { link, hub, event }).await;
     }
 }
 
@@ -275,9 +300,39 @@ async fn closed(messages: &mut mpsc::Receiver<ClientMessage>) {
     while messages.recv().await.is_some() {}
 }
 
-async fn embed(listen: SocketAddr, next_free_port: bool) -> Result<Found, String> {
-    let options = HubOptions { listen, next_free_port, public: None };
-    let hub = Hub::start(options).await.map_err(|error| error.to_string())?;
+/// The hub of this machine: one that answers, else our own on the first port that is free.
+///
+/// A port may belong to a program that is no hub; then the next one is looked at, so that all
+/// programs here find the same hub all the same.
+async fn find_here(listen: IpAddr) -> Result<Found, String> {
+    for port in DEFAULT_PORT..=DEFAULT_PORT + PORTS {
+        let url = local_url(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port));
+        for _ in 0..ASKED {
+            match find_hub(&url).await {
+                signalling::Found::Hub => return Ok(Found { url, own: None }),
+                signalling::Found::Silence => continue,
+                signalling::Found::NoHub => {}
+            }
+            match embed(SocketAddr::new(listen, port)).await {
+                Ok(found) => return Ok(found),
+                // Somebody was faster, or something else is there: asked once more, it tells.
+                Err(HubError::Taken { .. }) if find_hub(&url).await == signalling::Found::NoHub => {
+                    break;
+                }
+                Err(HubError::Taken { .. }) => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+    Err(format!(
+        "the ports {DEFAULT_PORT} to {} are all in use by other programs; choose another with \
+         --listen, or a hub elsewhere with --hub",
+        DEFAULT_PORT + PORTS
+    ))
+}
+
+async fn embed(listen: SocketAddr) -> Result<Found, HubError> {
+    let hub = Hub::start(HubOptions { listen, next_free_port: false, public: None }).await?;
     Ok(Found { url: local_url(hub.address()), own: Some(hub) })
 }
 

@@ -33,32 +33,40 @@ impl Keys {
         Self { folder }
     }
 
-    /// The key to an own session that was not left properly.
+    /// The key to an own session that was not left properly; none while another process of this
+    /// user has the session.
     pub(super) fn owner_key(&self, hub: &HubUrl, session: &SessionId) -> Option<Secret> {
-        let text = fs::read_to_string(self.owner_file(hub, session)?).ok()?;
-        Secret::try_from(text.trim().to_owned()).ok()
+        let mut file = File::open(self.owner_file(hub, session)?).ok()?;
+        file.try_lock().ok()?;
+        read_secret(&mut file)
     }
 
-    /// Keeps the key to an own session.
-    pub(super) fn keep_owner_key(&self, hub: &HubUrl, session: &SessionId, key: &Secret) {
-        let Some(file) = self.owner_file(hub, session) else { return };
-        if let Some(folder) = file.parent() {
+    /// Keeps the key to an own session, ours alone until what is returned is dropped.
+    pub(super) fn keep_owner_key(
+        &self,
+        hub: &HubUrl,
+        session: &SessionId,
+        key: &Secret,
+    ) -> KeptKey {
+        let Some(path) = self.owner_file(hub, session) else { return KeptKey { file: None } };
+        if let Some(folder) = path.parent() {
             remove_older(folder, OWNER_KEY_LIFE);
         }
         // Written beside and renamed: a crash leaves the old key or the new one, never half.
-        let beside = file.with_extension(std::process::id().to_string());
-        let written = create_private(&beside)
-            .and_then(|mut out| out.write_all(key.expose().as_bytes()))
-            .and_then(|()| fs::rename(&beside, &file));
-        if let Err(error) = written {
-            tracing::warn!(%error, "an owner key cannot be kept; a crash would cost its session");
-        }
-    }
-
-    /// Forgets the key to a session that was left properly.
-    pub(super) fn forget_owner_key(&self, hub: &HubUrl, session: &SessionId) {
-        if let Some(file) = self.owner_file(hub, session) {
-            let _ = fs::remove_file(file);
+        let beside = path.with_extension(std::process::id().to_string());
+        let write = || {
+            let mut file = create_private(&beside)?;
+            file.try_lock().map_err(io::Error::from)?;
+            file.write_all(key.expose().as_bytes())?;
+            fs::rename(&beside, &path)?;
+            Ok::<_, io::Error>(file)
+        };
+        match write() {
+            Ok(file) => KeptKey { file: Some((file, path)) },
+            Err(error) => {
+                tracing::warn!(%error, "an owner key cannot be kept; a crash would cost its session");
+                KeptKey { file: None }
+            }
         }
     }
 
@@ -89,6 +97,19 @@ impl Keys {
     }
 }
 
+/// An owner key on disk, locked against other processes; a crash unlocks it.
+#[derive(Debug)]
+pub(super) struct KeptKey {
+    file: Option<(File, PathBuf)>,
+}
+
+impl KeptKey {
+    /// Forgets the key: its session was left properly, or is somebody else's now.
+    pub(super) fn forget(self) {
+        remove(self.file);
+    }
+}
+
 /// A resume token, locked against other processes.
 #[derive(Debug)]
 pub(super) struct TokenLease {
@@ -113,8 +134,16 @@ impl TokenLease {
 
     /// Forgets the token: its seats were left properly.
     pub(super) fn forget(self) {
-        if let Some((_, path)) = self.file {
-            let _ = fs::remove_file(path);
+        remove(self.file);
+    }
+}
+
+/// Removes a file, and its folder if nothing else is in it.
+fn remove(file: Option<(File, PathBuf)>) {
+    if let Some((_, path)) = file {
+        let _ = fs::remove_file(&path);
+        if let Some(folder) = path.parent() {
+            let _ = fs::remove_dir(folder);
         }
     }
 }
@@ -127,13 +156,19 @@ fn left_behind(folder: &Path) -> Option<TokenLease> {
         if file.try_lock().is_err() {
             continue;
         }
-        let mut text = String::new();
-        let read = Read::by_ref(&mut file).take(64).read_to_string(&mut text);
-        if let (Ok(_), Ok(token)) = (read, Secret::try_from(text)) {
+        if let Some(token) = read_secret(&mut file) {
+            // Its age counts from its newest lease.
+            let _ = file.set_modified(SystemTime::now());
             return Some(TokenLease { token, file: Some((file, path)) });
         }
     }
     None
+}
+
+fn read_secret(file: &mut File) -> Option<Secret> {
+    let mut text = String::new();
+    Read::by_ref(file).take(64).read_to_string(&mut text).ok()?;
+    Secret::try_from(text).ok()
 }
 
 fn create_lease(folder: &Path, token: &Secret) -> Option<TokenLease> {
@@ -160,13 +195,14 @@ fn rewrite(file: &mut File, token: &Secret) -> io::Result<()> {
     file.flush()
 }
 
-/// Removes the files of a folder that were not written for that long.
+/// Removes the files of a folder that were not written for that long and that no process holds.
 fn remove_older(folder: &Path, life: Duration) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         let written = entry.metadata().and_then(|metadata| metadata.modified());
         let age = written.ok().and_then(|at| SystemTime::now().duration_since(at).ok());
-        if age.is_some_and(|age| age > life) {
+        let is_held = || File::open(entry.path()).is_ok_and(|file| file.try_lock().is_err());
+        if age.is_some_and(|age| age > life) && !is_held() {
             let _ = fs::remove_file(entry.path());
         }
     }
@@ -230,13 +266,13 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_key_is_kept_until_it_is_forgotten_and_nobody_else_reads_it() {
+    fn an_owner_key_is_kept_until_it_is_forgotten_and_nobody_else_has_it_meanwhile() {
         let scratch = Scratch::new("owner");
         let (keys, session) = (scratch.keys(), SessionId::parse("town-hall").unwrap());
         let key = Secret::from_random([7; 16]);
         assert_eq!(keys.owner_key(&hub(), &session), None);
-        keys.keep_owner_key(&hub(), &session, &key);
-        assert_eq!(keys.owner_key(&hub(), &session), Some(key));
+        let kept = keys.keep_owner_key(&hub(), &session, &key);
+        assert_eq!(keys.owner_key(&hub(), &session), None, "its session lives");
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt as _;
@@ -244,8 +280,26 @@ mod tests {
             let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
             assert_eq!((mode(&file), mode(file.parent().unwrap())), (0o600, 0o700));
         }
-        keys.forget_owner_key(&hub(), &session);
+        drop(kept);
+        assert_eq!(keys.owner_key(&hub(), &session), Some(key.clone()), "after a crash");
+        keys.keep_owner_key(&hub(), &session, &key).forget();
         assert_eq!(keys.owner_key(&hub(), &session), None);
+    }
+
+    #[test]
+    fn an_old_token_is_removed_only_if_no_process_holds_it() {
+        let scratch = Scratch::new("old");
+        let keys = scratch.keys();
+        let lease = keys.lease_token(&hub(), Secret::from_random([1; 16]));
+        let (file, path) = lease.file.as_ref().unwrap();
+        file.set_modified(SystemTime::now() - 2 * TOKEN_LIFE).unwrap();
+        let second = keys.lease_token(&hub(), Secret::from_random([2; 16]));
+        assert!(path.exists(), "a program may run for longer than a token is worth");
+        let path = path.clone();
+        drop(lease);
+        drop(keys.lease_token(&hub(), Secret::from_random([3; 16])));
+        assert!(!path.exists());
+        drop(second);
     }
 
     #[test]

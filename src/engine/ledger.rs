@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 
 use super::reception::{Figures, Source};
 use crate::model::{
-    AudioStats, Event, Media, MediaTime, ParticipantId, ParticipantStats, SessionId, SessionKind,
-    SessionStats, VideoStats,
+    AudioStats, Event, Media, MediaTime, ParticipantId, ParticipantState, ParticipantStats,
+    SessionId, SessionKind, SessionStats, VideoStats,
 };
 
-/// Every session and participant there was.
+/// Participants of one session that are told of after they left; a session of a day may see many
+/// more, and each line of figures would tell of them all.
+const KEPT: usize = 500;
+
+/// Every session there was, and its newest participants.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     sessions: Vec<Session>,
@@ -31,6 +35,7 @@ struct Participant {
     name: String,
     seen: MediaTime,
     first_frame: bool,
+    is_here: bool,
     /// Figures of connections that have ended.
     past: Figures,
 }
@@ -57,11 +62,18 @@ impl Ledger {
                     }),
                 }
             }
-            Event::Participant { session, participant, name, .. } => {
+            Event::Participant { session, participant, name, state } => {
                 let Some(session) = self.session(session) else { return };
+                let is_here = *state != ParticipantState::Left;
                 match session.participant(participant) {
-                    Some(known) => known.name.clone_from(name),
+                    Some(known) => {
+                        // Who comes back is waited for again.
+                        known.first_frame &= known.is_here || !is_here;
+                        known.is_here = is_here;
+                        known.name.clone_from(name);
+                    }
                     None => session.participants.push(Participant {
+                        is_here,
                         participant: participant.clone(),
                         name: name.clone(),
                         seen: now,
@@ -69,8 +81,11 @@ impl Ledger {
                         past: Figures::default(),
                     }),
                 }
+                session.forget_old();
             }
             Event::Listening { .. }
+            | Event::HubLost { .. }
+            | Event::HubBack { .. }
             | Event::Waiting { .. }
             | Event::FirstFrame { .. }
             | Event::Failed(_)
@@ -112,10 +127,12 @@ impl Ledger {
         }
     }
 
-    /// The figures of all sessions, with those of the connections that are up now.
+    /// The figures of all sessions, with those of the connections that are up now; of those who
+    /// left only `with_past`.
     pub(super) fn sessions<'a>(
         &self,
         now: impl Iterator<Item = (&'a Source, Figures)>,
+        with_past: bool,
     ) -> Vec<SessionStats> {
         let now: BTreeMap<_, _> = now.map(|(source, figures)| (source.clone(), figures)).collect();
         let of = |session: &Session, one: &Participant| {
@@ -136,7 +153,12 @@ impl Ledger {
         let stats = self.sessions.iter().map(|session| SessionStats {
             session: session.session.clone(),
             kind: session.kind,
-            participants: session.participants.iter().map(|one| of(session, one)).collect(),
+            participants: session
+                .participants
+                .iter()
+                .filter(|one| with_past || one.is_here)
+                .map(|one| of(session, one))
+                .collect(),
         });
         stats.collect()
     }
@@ -147,6 +169,15 @@ impl Ledger {
 }
 
 impl Session {
+    /// Forgets who left longest ago, beyond those that are kept.
+    fn forget_old(&mut self) {
+        if self.participants.len() > KEPT
+            && let Some(old) = self.participants.iter().position(|one| !one.is_here)
+        {
+            self.participants.remove(old);
+        }
+    }
+
     fn participant(&mut self, participant: &ParticipantId) -> Option<&mut Participant> {
         self.participants.iter_mut().find(|known| known.participant == *participant)
     }

@@ -13,4 +13,7 @@ pub use handle::Handle;
 pub use options::{EngineOptions, HubChoice};
 pub use run::{Engine, fresh_session_id};
 
-pub use crate::transport::{Impairment, NOISY_LOGS};
+pub use crate::{
+    conference::SourceKind,
+    transport::{Impairment, NOISY_LOGS},
+};

@@ -21,8 +21,8 @@ use crate::{
     conference::{Conference, Effect, HubEvent, HubRef, Input},
     media::{self, IncomingTrack},
     model::{
-        Command, Event, Instance, Media, MediaTime, PeerEvent, PeerId, PeerMedia, SessionId,
-        Snapshot, Stats,
+        Command, Event, Instance, JoinTarget, Media, MediaTime, OpenRequest, PeerEvent, PeerId,
+        PeerMedia, SessionId, Snapshot, Stats,
     },
     transport::{Connection, ConnectionConfig, Outlets},
 };
@@ -49,7 +49,8 @@ pub struct Engine {
     studio: Studio,
     reception: Reception,
     ledger: Ledger,
-    deeds: mpsc::Sender<Deed>,
+    /// A hub that says more than is heard here waits; devices have a queue of their own.
+    hub_words: mpsc::Sender<HubWord>,
     outlets: Outlets,
     events: mpsc::Sender<Event>,
     snapshots: watch::Sender<Arc<Snapshot>>,
@@ -62,15 +63,6 @@ pub struct Engine {
 pub(super) enum Deed {
     /// To be told to the core.
     Core(Input),
-    /// A hub link tells something; void if the link is not in use any more.
-    Hub {
-        /// Which link.
-        link: LinkNumber,
-        /// To which hub.
-        hub: HubRef,
-        /// What.
-        event: HubEvent,
-    },
     /// The first of a track was decoded.
     First {
         /// On which connection.
@@ -80,10 +72,22 @@ pub(super) enum Deed {
     },
 }
 
+/// What a hub link tells; void if the link is not in use any more.
+#[derive(Debug)]
+pub(super) struct HubWord {
+    /// Which link.
+    pub(super) link: LinkNumber,
+    /// To which hub.
+    pub(super) hub: HubRef,
+    /// What.
+    pub(super) event: HubEvent,
+}
+
 /// Everything the loop waits for.
 struct Inbox {
     requests: mpsc::Receiver<Request>,
     deeds: mpsc::Receiver<Deed>,
+    hubs: mpsc::Receiver<HubWord>,
     peers: mpsc::Receiver<(PeerId, PeerEvent)>,
     tracks: mpsc::Receiver<IncomingTrack>,
 }
@@ -92,6 +96,7 @@ struct Inbox {
 enum Arrival {
     Request(Option<Request>),
     Deed(Deed),
+    Hub(HubWord),
     Peer(PeerId, PeerEvent),
     Track(IncomingTrack),
     Deadline,
@@ -109,6 +114,7 @@ impl Engine {
         let instance = Instance::from_random(getrandom::u64()?);
         let (requests, request_inbox) = mpsc::channel(REQUESTS);
         let (deeds, deed_inbox) = mpsc::channel(INPUTS);
+        let (hub_words, hub_inbox) = mpsc::channel(INPUTS);
         let (peer_events, peer_inbox) = mpsc::channel(INPUTS);
         let (tracks, track_inbox) = mpsc::channel(INPUTS);
         let (events, event_inbox) = mpsc::channel(EVENTS);
@@ -127,9 +133,9 @@ impl Engine {
             linked: 0,
             connections: BTreeMap::new(),
             studio,
-            reception: Reception::new(options.speaker.clone(), deeds.clone()),
+            reception: Reception::new(options.speaker.clone(), deeds),
             ledger: Ledger::default(),
-            deeds,
+            hub_words,
             outlets: Outlets { events: peer_events, tracks },
             events,
             snapshots,
@@ -139,6 +145,7 @@ impl Engine {
         let inbox = Inbox {
             requests: request_inbox,
             deeds: deed_inbox,
+            hubs: hub_inbox,
             peers: peer_inbox,
             tracks: track_inbox,
         };
@@ -155,10 +162,10 @@ impl Engine {
                 Arrival::Request(Some(Request::Command(command))) => self.command(command),
                 Arrival::Request(Some(Request::Stats(reply))) => {
                     // Who asked may have gone meanwhile.
-                    let _ = reply.send(self.stats());
+                    let _ = reply.send(self.stats(false));
                 }
                 Arrival::Deed(Deed::Core(input)) => self.core.handle(input, media::now()),
-                Arrival::Deed(Deed::Hub { link, hub, event }) => {
+                Arrival::Hub(HubWord { link, hub, event }) => {
                     if self.links.get(&hub).is_some_and(|(number, _)| *number == link) {
                         self.core.handle(Input::Hub(hub, event), media::now());
                     }
@@ -179,7 +186,9 @@ impl Engine {
 
     fn command(&mut self, command: Command) {
         let now = media::now();
-        if let Some(session) = command.session() {
+        if let Command::Open(OpenRequest { session, .. })
+        | Command::Join { target: JoinTarget { session, .. }, .. } = &command
+        {
             self.ledger.ask(session, now);
         }
         self.core.handle(Input::Command(command), now);
@@ -249,7 +258,7 @@ impl Engine {
             name: self.options.name.clone(),
             instance: self.instance.clone(),
             keys: self.keys.clone(),
-            deeds: self.deeds.clone(),
+            words: self.hub_words.clone(),
         };
         self.links.insert(hub.clone(), (number, HubLink::start(hub, options)));
     }
@@ -283,20 +292,20 @@ impl Engine {
         }
     }
 
-    fn stats(&self) -> Stats {
+    fn stats(&self, with_past: bool) -> Stats {
         let (captures, encoders) = self.studio.counts();
         Stats {
             captures,
             encoders,
             cpu_seconds: ProcessTime::try_now()
                 .map_or(0.0, |time| time.as_duration().as_secs_f64()),
-            sessions: self.ledger.sessions(self.reception.figures()),
+            sessions: self.ledger.sessions(self.reception.figures(), with_past),
         }
     }
 
     /// Leaves every session, tells the hubs, and ends.
     async fn close(mut self, reply: oneshot::Sender<Stats>) {
-        let stats = self.stats();
+        let stats = self.stats(true);
         self.command(Command::LeaveAll);
         self.perform_all();
         for (_, (_, link)) in std::mem::take(&mut self.links) {
@@ -317,6 +326,7 @@ impl Inbox {
         tokio::select! {
             request = self.requests.recv() => Arrival::Request(request),
             Some(deed) = self.deeds.recv() => Arrival::Deed(deed),
+            Some(word) = self.hubs.recv() => Arrival::Hub(word),
             Some((peer, event)) = self.peers.recv() => Arrival::Peer(peer, event),
             Some(track) = self.tracks.recv() => Arrival::Track(track),
             () = deadline => Arrival::Deadline,

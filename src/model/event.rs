@@ -13,6 +13,18 @@ pub enum Event {
         /// The address that others reach it by.
         hub: HubUrl,
     },
+    /// A hub that was connected is lost: what runs goes on, nobody new can come in.
+    HubLost {
+        /// Which.
+        hub: HubUrl,
+        /// Why, for a person.
+        reason: String,
+    },
+    /// A lost hub is connected again.
+    HubBack {
+        /// Which.
+        hub: HubUrl,
+    },
     /// A session is open and ours.
     Opened {
         /// Which.

@@ -109,12 +109,26 @@ impl fmt::Display for SessionLink {
 /// # Errors
 /// [`LinkError`] says what the text is instead.
 pub fn parse_target(text: &str) -> Result<(Option<HubUrl>, SessionId), LinkError> {
-    let text = text.trim();
-    if text.contains("://") {
-        let link: SessionLink = text.parse()?;
-        return Ok((Some(link.hub), link.session));
+    let text = text.trim().trim_start_matches('<').trim_end_matches('>');
+    let link = match (text.contains("://"), text.contains("/s/")) {
+        (true, _) => text.parse::<SessionLink>()?,
+        (false, true) => format!("http://{text}").parse()?,
+        (false, false) => return Ok((None, SessionId::parse(&as_generated(text))?)),
+    };
+    Ok((Some(link.hub), link.session))
+}
+
+/// A generated id that was written in capitals, as it was generated; any other text unchanged.
+fn as_generated(text: &str) -> String {
+    let groups: Vec<_> = text.split('-').collect();
+    let is_group =
+        |group: &&str| group.len() == 4 && group.bytes().all(|b| b.is_ascii_alphanumeric());
+    let is_shouted = text.contains(|c: char| c.is_ascii_uppercase())
+        && !text.contains(|c: char| c.is_ascii_lowercase());
+    if groups.len() == 4 && groups.iter().all(is_group) && is_shouted {
+        return text.to_ascii_lowercase();
     }
-    Ok((None, SessionId::parse(text)?))
+    text.to_owned()
 }
 
 /// Why a text is no address of a hub or session.
@@ -160,7 +174,12 @@ mod tests {
         assert_eq!(parse_target(" town-hall "), Ok((None, id.clone())));
         let hub: HubUrl = "127.0.0.1:7340".parse().unwrap();
         assert!(hub.is_loopback());
-        assert_eq!(parse_target("http://127.0.0.1:7340/s/town-hall"), Ok((Some(hub), id)));
+        for text in ["http://127.0.0.1:7340/s/town-hall", "<127.0.0.1:7340/s/town-hall>"] {
+            assert_eq!(parse_target(text), Ok((Some(hub.clone()), id.clone())), "{text}");
+        }
+        let shouted = parse_target("7H3K-Q2M9-X4TZ-P8WD").map(|(_, id)| id.to_string());
+        assert_eq!(shouted, Ok("7h3k-q2m9-x4tz-p8wd".to_owned()));
+        assert_eq!(parse_target("Town-Hall").map(|(_, id)| id.to_string()), Ok("Town-Hall".into()));
     }
 
     #[test]

@@ -7,5 +7,5 @@ mod protocol;
 mod rooms;
 
 pub use client::{Client, ClientEvent, ClientOptions};
-pub use hub::{DEFAULT_PORT, Hub, HubError, HubOptions, is_quintet_hub};
+pub use hub::{DEFAULT_PORT, Found, Hub, HubError, HubOptions, find_hub};
 pub use rooms::{LinkId, Rooms, RoomsInput, RoomsOutput};

@@ -392,6 +392,8 @@ impl World {
             }
             Event::Failed(failure) => return self.failed(index, &failure),
             Event::Listening { .. }
+            | Event::HubLost { .. }
+            | Event::HubBack { .. }
             | Event::Opened { .. }
             | Event::Waiting { .. }
             | Event::Joined { .. }

@@ -33,6 +33,10 @@ pub(super) fn respond(
     if !request.uri().path().ends_with("/signal") {
         return (page(request.uri().path(), link_base), None);
     }
+    if is_from_a_page(request.headers()) {
+        let text = "this hub is not for web pages of other places";
+        return (plain(StatusCode::FORBIDDEN, text), None);
+    }
     match accept_key(request.headers()) {
         Some(key) => {
             let upgrade = hyper::upgrade::on(&mut request);
@@ -40,6 +44,15 @@ pub(super) fn respond(
         }
         None => (upgrade_required(), None),
     }
+}
+
+/// Whether a web page of another place opens the link, in a browser of somebody who knows nothing
+/// of it (RFC 6455, section 10.2). Programs send no origin.
+fn is_from_a_page(headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else { return false };
+    let origin = origin.to_str().unwrap_or_default();
+    let place = origin.split_once("://").map_or(origin, |(_, place)| place);
+    headers.get(header::HOST).and_then(|host| host.to_str().ok()) != Some(place)
 }
 
 /// The answer to everybody while the hub has no room.
@@ -198,6 +211,21 @@ mod tests {
 
     fn base() -> HubUrl {
         "http://192.168.1.5:7340/x'&y".parse().unwrap()
+    }
+
+    #[test]
+    fn a_web_page_of_another_place_opens_no_link() {
+        let headers = |origin: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, "127.0.0.1:7340".parse().unwrap());
+            origin.map(|origin| headers.insert(header::ORIGIN, origin.parse().unwrap()));
+            headers
+        };
+        for origin in ["https://evil.example", "null", "http://127.0.0.1:80", ""] {
+            assert!(is_from_a_page(&headers(Some(origin))), "{origin}");
+        }
+        assert!(!is_from_a_page(&headers(Some("http://127.0.0.1:7340"))));
+        assert!(!is_from_a_page(&headers(None)), "a program");
     }
 
     #[tokio::test]

@@ -18,7 +18,7 @@ use crate::model::HubUrl;
 
 use limits::Links;
 
-pub use probe::is_quintet_hub;
+pub use probe::{Found, find_hub};
 
 /// The port that a hub listens on unless told otherwise, and where one is looked for.
 pub const DEFAULT_PORT: u16 = 7340;

@@ -21,13 +21,28 @@ const FAR_PATIENCE: Duration = Duration::from_secs(3);
 /// The longest answer that is read, in bytes; a hub's has 28.
 const MAX_ANSWER: usize = 1024;
 
-/// Whether a hub that speaks this program's version of the protocol answers there.
+/// What is found at an address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Found {
+    /// A hub that speaks this program's version of the protocol.
+    Hub,
+    /// Something else, or nothing.
+    NoHub,
+    /// Nothing was heard in time: it may be a hub on a machine that has much to do.
+    Silence,
+}
+
+/// Asks what is there.
 ///
 /// Takes at most half a second on a loopback address, 3 s elsewhere. Asks without TLS, so the
-/// answer is `false` for an `https` address: a hub on one's own machine has none.
-pub async fn is_quintet_hub(url: &HubUrl) -> bool {
+/// answer is [`Found::NoHub`] for an `https` address: a hub on one's own machine has none.
+pub async fn find_hub(url: &HubUrl) -> Found {
     let patience = if url.is_loopback() { NEAR_PATIENCE } else { FAR_PATIENCE };
-    matches!(timeout(patience, ask(url)).await, Ok(Some(version)) if version == u64::from(PROTOCOL))
+    match timeout(patience, ask(url)).await {
+        Ok(Some(version)) if version == u64::from(PROTOCOL) => Found::Hub,
+        Ok(_) => Found::NoHub,
+        Err(_) => Found::Silence,
+    }
 }
 
 /// The version of the protocol that the hub there speaks; `None` if there is none.
@@ -68,15 +83,15 @@ mod tests {
         let listen = "127.0.0.1:0".parse().unwrap();
         let options = HubOptions { listen, next_free_port: false, public: None };
         let hub = Hub::start(options).await.unwrap();
-        assert!(is_quintet_hub(hub.link_base()).await);
+        assert_eq!(find_hub(hub.link_base()).await, Found::Hub);
         let prefixed: HubUrl = format!("{}/quintet", hub.link_base()).parse().unwrap();
-        assert!(is_quintet_hub(&prefixed).await);
+        assert_eq!(find_hub(&prefixed).await, Found::Hub);
         let tls: HubUrl = format!("https://{}", hub.address()).parse().unwrap();
-        assert!(!is_quintet_hub(&tls).await);
+        assert_ne!(find_hub(&tls).await, Found::Hub);
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url: HubUrl = format!("http://{}", free.local_addr().unwrap()).parse().unwrap();
         drop(free);
-        assert!(!is_quintet_hub(&url).await, "nobody there");
+        assert_eq!(find_hub(&url).await, Found::NoHub, "nobody there");
     }
 
     #[tokio::test]
@@ -91,8 +106,8 @@ mod tests {
                 stream.shutdown().await.unwrap();
                 stream
             };
-            let (is_hub, _stream) = tokio::join!(is_quintet_hub(&url), serve);
-            assert!(!is_hub, "{body}");
+            let (found, _stream) = tokio::join!(find_hub(&url), serve);
+            assert_ne!(found, Found::Hub, "{body}");
         }
     }
 
@@ -100,6 +115,6 @@ mod tests {
     async fn a_server_that_says_nothing_is_given_up() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url: HubUrl = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-        assert!(!is_quintet_hub(&url).await);
+        assert_ne!(find_hub(&url).await, Found::Hub);
     }
 }
