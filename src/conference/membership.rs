@@ -243,7 +243,10 @@ mod tests {
     fn an_outage_turns_a_session_reconnecting_and_media_goes_on() {
         let mut stage = Stage::opened(MESH);
         stage.hear(came(member("a"))).state(1, PeerState::Connected).down(&HUB);
-        assert!(matches!(stage.done[..], [Effect::Announce(Event::HubLost { .. })]));
+        assert!(matches!(
+            stage.done[..],
+            [crate::conference::Effect::Announce(Event::HubLost { .. })]
+        ));
         assert_eq!(stage.status().state, SessionState::Reconnecting);
         stage.pass_ms(300_000);
         assert_eq!(stage.done, []);
