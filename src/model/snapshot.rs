@@ -11,12 +11,31 @@ pub struct Snapshot {
     pub hubs: Vec<HubStatus>,
     /// The sessions, in the order in which they were asked for.
     pub sessions: Vec<SessionStatus>,
+    /// The global switches.
+    pub gates: Gates,
     /// The picture that is captured here.
     pub camera: SourceState,
     /// The sound that is captured here.
     pub microphone: SourceState,
     /// The sound that is played here.
     pub speaker: SourceState,
+}
+
+/// Switches of a person, all open at first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Gates {
+    /// Our sound, to others.
+    pub microphone: bool,
+    /// Our picture, to others.
+    pub camera: bool,
+    /// Others' sound, to our speaker.
+    pub listening: bool,
+}
+
+impl Default for Gates {
+    fn default() -> Self {
+        Self { microphone: true, camera: true, listening: true }
+    }
 }
 
 /// How a hub is.
@@ -57,6 +76,12 @@ pub struct SessionStatus {
     pub limit: Option<u16>,
     /// How it is.
     pub state: SessionState,
+    /// The session's own switches.
+    pub gates: Gates,
+    /// Whether somebody in it hears us now: connected, and both gates open.
+    pub heard: bool,
+    /// Whether somebody in it sees us now.
+    pub seen: bool,
     /// The participants we are linked to, in the order in which they came.
     pub participants: Vec<ParticipantStatus>,
 }
@@ -92,6 +117,10 @@ pub struct ParticipantStatus {
     pub role: Role,
     /// How it is.
     pub state: ParticipantState,
+    /// Whether the person's microphone is on, as the person's program says.
+    pub microphone: bool,
+    /// Whether the person's camera is on, as the person's program says.
+    pub camera: bool,
     /// The connection that carries the person's media now.
     pub peer: Option<PeerId>,
 }
