@@ -32,6 +32,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "transport",
         ],
     ),
+    ("ui", &["engine", "media", "model"]),
     ("cli", &["capture", "engine", "media", "model", "playback", "signalling"]),
 ];
 

@@ -1,6 +1,6 @@
 //! What a person wants.
 
-use super::{HubUrl, SessionId, SessionKind};
+use super::{HubUrl, ParticipantId, SessionId, SessionKind};
 
 /// What a person wants; sent by the window or the command line, carried out by the engine.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -24,8 +24,36 @@ pub enum Command {
         /// Which.
         session: SessionId,
     },
+    /// Send somebody out of an own session.
+    Eject {
+        /// From which session.
+        session: SessionId,
+        /// Whom.
+        participant: ParticipantId,
+    },
+    /// Open or close a gate, in one session or in all. What passes must find both open: the
+    /// global gate and the session's own.
+    SetGate {
+        /// Whose gate; `None` for the global one.
+        session: Option<SessionId>,
+        /// Which.
+        gate: Gate,
+        /// Whether it is to be open.
+        open: bool,
+    },
     /// Leave every session.
     LeaveAll,
+}
+
+/// A switch that a person has.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Gate {
+    /// Our sound, to others. Closed, no packet of it is sent.
+    Microphone,
+    /// Our picture, to others. Closed, no packet of it is sent.
+    Camera,
+    /// Others' sound, to our speaker.
+    Listening,
 }
 
 impl Command {
@@ -35,8 +63,10 @@ impl Command {
             Self::Open(OpenRequest { session, .. })
             | Self::Join { target: JoinTarget { session, .. }, .. }
             | Self::Leave { session }
-            | Self::Close { session } => Some(session),
-            Self::LeaveAll => None,
+            | Self::Close { session }
+            | Self::Eject { session, .. }
+            | Self::SetGate { session: Some(session), .. } => Some(session),
+            Self::SetGate { session: None, .. } | Self::LeaveAll => None,
         }
     }
 }

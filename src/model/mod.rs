@@ -11,7 +11,7 @@ mod snapshot;
 mod stats;
 mod units;
 
-pub use command::{Command, JoinTarget, OpenRequest};
+pub use command::{Command, Gate, JoinTarget, OpenRequest};
 pub use event::{EndReason, Event, Failure, FailureCode};
 pub use ids::{IdError, Instance, ParticipantId, PeerId, Secret, SessionId};
 pub use kind::{Direction, KindError, Media, MediaSet, Role, SessionKind, Topology};
@@ -23,7 +23,7 @@ pub use signal::{
     Payload, Presence,
 };
 pub use snapshot::{
-    HubState, HubStatus, ParticipantState, ParticipantStatus, SessionState, SessionStatus,
+    Gates, HubState, HubStatus, ParticipantState, ParticipantStatus, SessionState, SessionStatus,
     Snapshot, SourceState,
 };
 pub use stats::{AudioStats, Counts, Latency, ParticipantStats, SessionStats, Stats, VideoStats};

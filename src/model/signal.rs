@@ -268,6 +268,14 @@ pub enum Payload {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         line: Option<u16>,
     },
+    /// What the sender sends now, said when a connection is up and at each change. It belongs to
+    /// no generation: it is about the person.
+    Media {
+        /// Whether sound is sent.
+        microphone: bool,
+        /// Whether a picture is sent.
+        camera: bool,
+    },
     /// Anything this version does not know: ignored.
     #[serde(other)]
     Unknown,

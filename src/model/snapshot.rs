@@ -1,7 +1,8 @@
 //! How everything is now: what the window draws. A function of the core's state.
 
 use super::{
-    EndReason, Failure, HubUrl, ParticipantId, PeerId, Role, SessionId, SessionKind, SessionLink,
+    EndReason, Failure, Gate, HubUrl, ParticipantId, PeerId, Role, SessionId, SessionKind,
+    SessionLink,
 };
 
 /// How everything is now. The newest one wins; nobody needs an older one.
@@ -11,12 +12,51 @@ pub struct Snapshot {
     pub hubs: Vec<HubStatus>,
     /// The sessions, in the order in which they were asked for.
     pub sessions: Vec<SessionStatus>,
+    /// The global switches.
+    pub gates: Gates,
     /// The picture that is captured here.
     pub camera: SourceState,
     /// The sound that is captured here.
     pub microphone: SourceState,
     /// The sound that is played here.
     pub speaker: SourceState,
+}
+
+/// Switches of a person, all open at first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Gates {
+    /// Our sound, to others.
+    pub microphone: bool,
+    /// Our picture, to others.
+    pub camera: bool,
+    /// Others' sound, to our speaker.
+    pub listening: bool,
+}
+
+impl Gates {
+    /// What is open in both: whatever passes two doors.
+    pub const fn and(self, other: Self) -> Self {
+        Self {
+            microphone: self.microphone && other.microphone,
+            camera: self.camera && other.camera,
+            listening: self.listening && other.listening,
+        }
+    }
+
+    /// Opens or closes one.
+    pub const fn set(&mut self, gate: Gate, open: bool) {
+        match gate {
+            Gate::Microphone => self.microphone = open,
+            Gate::Camera => self.camera = open,
+            Gate::Listening => self.listening = open,
+        }
+    }
+}
+
+impl Default for Gates {
+    fn default() -> Self {
+        Self { microphone: true, camera: true, listening: true }
+    }
 }
 
 /// How a hub is.
@@ -57,6 +97,12 @@ pub struct SessionStatus {
     pub limit: Option<u16>,
     /// How it is.
     pub state: SessionState,
+    /// The session's own switches.
+    pub gates: Gates,
+    /// Whether somebody in it hears us now: connected, and both gates open.
+    pub heard: bool,
+    /// Whether somebody in it sees us now.
+    pub seen: bool,
     /// The participants we are linked to, in the order in which they came.
     pub participants: Vec<ParticipantStatus>,
 }
@@ -92,6 +138,10 @@ pub struct ParticipantStatus {
     pub role: Role,
     /// How it is.
     pub state: ParticipantState,
+    /// Whether the person's microphone is on, as the person's program says.
+    pub microphone: bool,
+    /// Whether the person's camera is on, as the person's program says.
+    pub camera: bool,
     /// The connection that carries the person's media now.
     pub peer: Option<PeerId>,
 }
