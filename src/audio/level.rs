@@ -1,5 +1,7 @@
 //! How loud a sound is.
 
+use crate::media::BLOCK_SAMPLES;
+
 /// The level of silence, and the least that is told, in dB below full scale.
 pub const SILENCE_DBFS: f64 = -120.0;
 
@@ -8,12 +10,49 @@ pub const SILENCE_DBFS: f64 = -120.0;
 pub fn level_dbfs(samples: &[f32]) -> f64 {
     let energy: f64 = samples.iter().map(|sample| f64::from(*sample) * f64::from(*sample)).sum();
     let mean = energy / samples.len().max(1) as f64;
-    if mean.is_finite() { (10.0 * mean.log10()).max(SILENCE_DBFS) } else { SILENCE_DBFS }
+    if mean.is_finite() { decibels(mean) } else { SILENCE_DBFS }
+}
+
+/// The level of the last tenth of a second, block by block.
+#[derive(Clone, Debug, Default)]
+pub struct LevelWindow {
+    /// The squares of each block's samples, added up.
+    energies: [f64; Self::BLOCKS],
+    next: usize,
+}
+
+impl LevelWindow {
+    /// Blocks in the window.
+    const BLOCKS: usize = 10;
+
+    /// Takes a block; the level of the window in dB against full scale, as [`level_dbfs`] has it.
+    pub fn push(&mut self, block: &[f32; BLOCK_SAMPLES]) -> f32 {
+        self.energies[self.next] = block.iter().map(|one| f64::from(*one) * f64::from(*one)).sum();
+        self.next = (self.next + 1) % Self::BLOCKS;
+        let mean = self.energies.iter().sum::<f64>() / (Self::BLOCKS * BLOCK_SAMPLES) as f64;
+        if mean.is_finite() { decibels(mean) as f32 } else { SILENCE_DBFS as f32 }
+    }
+}
+
+fn decibels(mean: f64) -> f64 {
+    (10.0 * mean.log10()).max(SILENCE_DBFS)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_level_rises_and_falls_within_a_tenth_of_a_second() {
+        let mut window = LevelWindow::default();
+        let square = [0.1; BLOCK_SAMPLES];
+        let rising: Vec<_> = (0..10).map(|_| window.push(&square)).collect();
+        assert!((rising[0] - -30.0).abs() < 0.01 && (rising[9] - -20.0).abs() < 0.01, "{rising:?}");
+        let falling: Vec<_> = (0..10).map(|_| window.push(&[0.0; BLOCK_SAMPLES])).collect();
+        assert!((falling[8] - -30.0).abs() < 0.01, "{falling:?}");
+        assert_eq!(falling[9], SILENCE_DBFS as f32);
+        assert_eq!(window.push(&[f32::NAN; BLOCK_SAMPLES]), SILENCE_DBFS as f32);
+    }
 
     #[test]
     fn levels_are_those_of_the_textbook() {

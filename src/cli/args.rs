@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     capture::SourceSpec,
-    engine::{EngineOptions, HubChoice, Impairment},
+    engine::{Decode, EngineOptions, HubChoice, Impairment},
     model::{
         Command, HubUrl, JoinTarget, MAX_NAME_CHARS, OpenRequest, SessionId, SessionKind,
         parse_target,
@@ -165,6 +165,7 @@ impl Common {
             camera: self.camera.clone(),
             microphone: self.microphone.clone(),
             speaker: self.speaker.clone(),
+            decode: Decode::Always,
             impairment: self.impair,
         }
     }

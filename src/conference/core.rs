@@ -13,8 +13,8 @@ use super::{
     words::{HubEvent, HubRef, Input, SourceKind},
 };
 use crate::model::{
-    Command, HubMessage, HubUrl, JoinTarget, MediaTime, OpenRequest, ParticipantId, PeerEvent,
-    PeerId, SessionId, Snapshot, SourceState,
+    Command, Gates, HubMessage, HubUrl, JoinTarget, MediaTime, OpenRequest, ParticipantId,
+    PeerEvent, PeerId, SessionId, Snapshot, SourceState,
 };
 
 /// Everything that is decided in one process: its sessions, its hubs, its connections.
@@ -27,6 +27,8 @@ pub struct Conference {
     /// In the order in which they were asked for.
     sessions: Vec<Session>,
     demand: Demand,
+    gates: Gates,
+    equipped: Gates,
     camera: SourceState,
     microphone: SourceState,
     speaker: SourceState,
@@ -49,6 +51,10 @@ impl Conference {
             Input::Hub(hub, event) => self.hub(&hub, event),
             Input::Peer(peer, event) => self.tell(peer, event),
             Input::Source(kind, state) => self.source(kind, state),
+            Input::Equipped { camera, microphone } => {
+                self.equipped = Gates { camera, microphone, listening: true };
+            }
+            Input::Preview { camera, microphone } => self.demand.preview((camera, microphone)),
         }
         self.settle();
     }
@@ -72,9 +78,12 @@ impl Conference {
 
     /// How everything is.
     pub fn snapshot(&self) -> Snapshot {
+        let runs = |source: &SourceState| *source == SourceState::Running;
+        let runs = (runs(&self.microphone), runs(&self.camera));
         Snapshot {
             hubs: self.hubs.statuses(),
-            sessions: self.sessions.iter().map(|one| one.status(&self.hubs)).collect(),
+            sessions: self.sessions.iter().map(|one| one.status(&self.hubs, runs)).collect(),
+            gates: self.gates,
             camera: self.camera.clone(),
             microphone: self.microphone.clone(),
             speaker: self.speaker.clone(),
@@ -101,6 +110,14 @@ impl Conference {
             }
             Command::Leave { session } => self.leave(&session),
             Command::Close { session } => self.close(&session),
+            Command::Eject { session, participant } => self.eject(&session, &participant),
+            Command::SetGate { session: Some(session), gate, open } => {
+                match self.sessions.iter_mut().find(|one| one.id == session) {
+                    Some(one) => one.gates.set(gate, open),
+                    None => self.out.fail(refusal::not_here(&session)),
+                }
+            }
+            Command::SetGate { session: None, gate, open } => self.gates.set(gate, open),
             Command::LeaveAll => {
                 let (sessions, mut desk) = self.desk();
                 for mut session in sessions.drain(..) {
@@ -140,6 +157,14 @@ impl Conference {
         }
         let mut session = self.sessions.remove(index);
         session.close(&mut self.desk().1);
+    }
+
+    fn eject(&mut self, id: &SessionId, who: &ParticipantId) {
+        let (sessions, mut desk) = self.desk();
+        match sessions.iter().find(|one| one.id == *id) {
+            Some(session) => session.eject(who, &mut desk),
+            None => self.out.fail(refusal::not_here(id)),
+        }
     }
 
     /// Where a session is sought.
@@ -218,9 +243,11 @@ impl Conference {
 
     /// Does what is due, and what follows from what was done.
     fn settle(&mut self) {
+        let outside = self.gates.and(self.equipped);
         let (sessions, mut desk) = self.desk();
         for session in sessions {
             session.advance(&mut desk);
+            session.pass(outside, &mut desk);
         }
         let used: BTreeSet<_> = self.sessions.iter().flat_map(Session::hubs).collect();
         self.hubs.settle(&used, self.now, &mut self.out);

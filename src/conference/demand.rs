@@ -1,4 +1,8 @@
-//! Which sources are wanted, and whether the speaker is: whatever some connection is fed with.
+//! Which sources are wanted, and whether the speaker is: whatever some connection is fed with, or
+//! the person looks at.
+//!
+//! A source that every gate holds back is wanted by nobody: who mutes everything has the
+//! microphone itself closed five seconds later. Opening it again takes as long as the device does.
 
 use std::time::Duration;
 
@@ -14,6 +18,8 @@ pub(super) struct Demand {
     camera: Want,
     microphone: Want,
     speaker: bool,
+    /// Camera, microphone.
+    preview: (bool, bool),
 }
 
 /// Whether a source is wanted.
@@ -33,6 +39,11 @@ enum Want {
 const LINGER: Duration = Duration::from_secs(5);
 
 impl Demand {
+    /// The person looks at that much of what is captured here: camera, microphone.
+    pub(super) fn preview(&mut self, preview: (bool, bool)) {
+        self.preview = preview;
+    }
+
     /// Brings the demand in line with the connections that are open.
     pub(super) fn settle<'a>(
         &mut self,
@@ -41,9 +52,9 @@ impl Demand {
         out: &mut Outbox,
     ) {
         let before = self.wanted();
-        let (mut camera, mut microphone, mut speaker) = (false, false, false);
+        let ((mut camera, mut microphone), mut speaker) = (self.preview, false);
         for peer in peers {
-            let (audio, video) = peer.sends();
+            let (audio, video) = peer.fed();
             camera |= video;
             microphone |= audio;
             speaker |= peer.sounds();

@@ -155,7 +155,10 @@ impl Negotiation {
                 self.remote.hold(Candidate { line: candidate, mid, index: line });
                 self.release_remote();
             }
-            Payload::Offer { .. } | Payload::Answer { .. } | Payload::Unknown => {}
+            Payload::Offer { .. }
+            | Payload::Answer { .. }
+            | Payload::Media { .. }
+            | Payload::Unknown => {}
         }
     }
 

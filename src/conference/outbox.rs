@@ -41,8 +41,9 @@ pub enum Effect {
         /// What.
         command: PeerCommand,
     },
-    /// What a connection is fed with from now on. Said once it is connected, and only where its
-    /// direction sends.
+    /// What a connection is fed with from now on: once it is connected, what its direction sends
+    /// and no gate holds back. Said only when it changes; of a medium that is not sent, no packet
+    /// goes out, not even one of silence.
     SetSending {
         /// Which.
         peer: PeerId,
@@ -50,6 +51,17 @@ pub enum Effect {
         audio: bool,
         /// With which quality of the picture, if with any.
         video: Option<Layer>,
+    },
+    /// How a connection's sound is treated from now on; said only when it changes. Before the
+    /// first time, it is heard, and expected to come.
+    SetHeard {
+        /// Which.
+        peer: PeerId,
+        /// Whether it may be heard: both listening gates are open.
+        heard: bool,
+        /// Whether sound is to be expected of it: its other end has not said otherwise, and it
+        /// is not silent. Of several copies of one voice, one that speaks is to be played.
+        speaks: bool,
     },
     /// What is wanted now; said when it changes. Before the first time nothing is.
     Demand {

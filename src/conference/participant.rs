@@ -8,7 +8,7 @@ use super::{
     roster::Scope,
 };
 use crate::model::{
-    Event, Instance, MAX_NAME_CHARS, MediaTime, Member, ParticipantId, ParticipantState,
+    Event, Gates, Instance, MAX_NAME_CHARS, MediaTime, Member, ParticipantId, ParticipantState,
     ParticipantStatus, Payload, PeerEvent, PeerId, Presence, Role,
 };
 
@@ -29,6 +29,10 @@ pub(super) struct Participant {
     failures: u32,
     state: ParticipantState,
     churn: Churn,
+    /// What the person sends: sound, picture.
+    theirs: (bool, bool),
+    /// What the person was told that we send, unless those words may be lost.
+    told: Option<(bool, bool)>,
 }
 
 /// How the participant's link to the hub is, as far as we know.
@@ -59,6 +63,9 @@ struct Churn {
     since: MediaTime,
     count: u32,
 }
+
+/// What a person sends, as long as nothing was said about it.
+const UNTOLD: (bool, bool) = (true, true);
 
 /// How we came to know that a participant is here, which decides who offers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -110,6 +117,8 @@ impl Participant {
             failures: 0,
             state: ParticipantState::Connecting,
             churn: Churn::default(),
+            theirs: UNTOLD,
+            told: None,
         };
         new.expect(arrival, scope);
         new.state = new.state_now(scope);
@@ -122,6 +131,7 @@ impl Participant {
         self.role = member.role;
         self.name = shortened(member.name);
         self.place = Place::of(member.presence, scope);
+        self.told = None;
         if self.instance != member.instance {
             self.instance = member.instance;
             self.forget(scope);
@@ -134,6 +144,7 @@ impl Participant {
         let before = self.place;
         self.place = Place::of(presence, scope);
         if self.place == Place::Here && before != Place::Here {
+            self.told = None;
             self.expect(Arrival::Theirs, scope);
         }
     }
@@ -152,6 +163,10 @@ impl Participant {
             Payload::Offer { generation, .. } => (*generation, true),
             Payload::Answer { generation, .. } | Payload::Candidate { generation, .. } => {
                 (*generation, false)
+            }
+            Payload::Media { microphone, camera } => {
+                self.theirs = (*microphone, *camera);
+                return;
             }
             Payload::Unknown => return,
         };
@@ -225,6 +240,7 @@ impl Participant {
     pub(super) fn close(&mut self, scope: &mut Scope<'_>) {
         if let Link::Open(peer) = std::mem::replace(&mut self.link, Link::Waiting { at: None }) {
             peer.close(scope);
+            self.told = None;
         }
     }
 
@@ -234,6 +250,28 @@ impl Participant {
         self.generation = 0;
         self.failures = 0;
         self.media_lost = None;
+        self.theirs = UNTOLD;
+    }
+
+    /// Lets pass what the gates do, and tells the person what we send now.
+    pub(super) fn pass(&mut self, gates: Gates, scope: &mut Scope<'_>) {
+        let reachable = self.is_reachable(scope.down_since);
+        let Link::Open(peer) = &mut self.link else { return };
+        peer.pass(gates, self.theirs.0, scope.out);
+        let ours = peer.sends(gates);
+        if reachable && !peer.is_starting() && self.told != Some(ours) {
+            self.told = Some(ours);
+            let (microphone, camera) = ours;
+            scope.signal(&self.id, Payload::Media { microphone, camera });
+        }
+    }
+
+    /// What of us reaches the person now: sound, picture.
+    pub(super) fn gets(&self) -> (bool, bool) {
+        match self.peer() {
+            Some(peer) if self.state == ParticipantState::Live => peer.fed(),
+            Some(_) | None => (false, false),
+        }
     }
 
     /// The connection that is open.
@@ -254,6 +292,8 @@ impl Participant {
             name: self.name.clone(),
             role: self.role,
             state: self.state,
+            microphone: self.theirs.0,
+            camera: self.theirs.1,
             peer: self.peer().map(Peer::id),
         }
     }

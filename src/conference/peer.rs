@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::{
     negotiation::{Move, Negotiation, Want},
-    outbox::Effect,
+    outbox::{Effect, Outbox},
     roster::Scope,
 };
 use crate::model::{
-    Direction, Layer, MediaTime, ParticipantId, Payload, PeerCommand, PeerEvent, PeerId, PeerMedia,
-    PeerState,
+    Direction, Gates, Layer, MediaTime, ParticipantId, Payload, PeerCommand, PeerEvent, PeerId,
+    PeerMedia, PeerState,
 };
 
 /// A connection that is open.
@@ -19,6 +19,10 @@ pub(super) struct Peer {
     generation: u32,
     polite: bool,
     media: PeerMedia,
+    /// What it is fed with: sound, picture.
+    fed: (bool, bool),
+    /// Whether its sound may be heard, and whether any is expected.
+    sound: (bool, bool),
     flow: Flow,
     negotiation: Negotiation,
     restarted: bool,
@@ -70,7 +74,17 @@ impl Peer {
         scope.out.push(Effect::OpenPeer { peer: id, session, media });
         let flow = Flow::Starting { since: scope.now };
         let negotiation = Negotiation::new(polite, generation);
-        Self { id, generation, polite, media, flow, negotiation, restarted: false }
+        Self {
+            id,
+            generation,
+            polite,
+            media,
+            fed: (false, false),
+            sound: (true, true),
+            flow,
+            negotiation,
+            restarted: false,
+        }
     }
 
     pub(super) const fn id(&self) -> PeerId {
@@ -91,11 +105,31 @@ impl Peer {
     }
 
     /// What it is fed with: sound, picture.
-    pub(super) fn sends(&self) -> (bool, bool) {
-        let sends = |direction: Option<Direction>| {
-            !self.is_starting() && direction.is_some_and(Direction::sends)
-        };
-        (sends(self.media.audio), sends(self.media.video))
+    pub(super) const fn fed(&self) -> (bool, bool) {
+        self.fed
+    }
+
+    /// What goes to the other end as long as the gates stand so: sound, picture.
+    pub(super) fn sends(&self, gates: Gates) -> (bool, bool) {
+        let sends = |direction: Option<Direction>| direction.is_some_and(Direction::sends);
+        (gates.microphone && sends(self.media.audio), gates.camera && sends(self.media.video))
+    }
+
+    /// Feeds it with what the gates let pass, and has its sound heard if they do; `has_sound` is
+    /// what the other end says of its own microphone.
+    pub(super) fn pass(&mut self, gates: Gates, has_sound: bool, out: &mut Outbox) {
+        let fed = if self.is_starting() { (false, false) } else { self.sends(gates) };
+        if fed != self.fed {
+            self.fed = fed;
+            let (audio, video) = (fed.0, fed.1.then_some(Layer::Full));
+            out.push(Effect::SetSending { peer: self.id, audio, video });
+        }
+        let (heard, speaks) =
+            (gates.listening, has_sound && !matches!(self.flow, Flow::Silent { .. }));
+        if self.sounds() && (heard, speaks) != self.sound {
+            self.sound = (heard, speaks);
+            out.push(Effect::SetHeard { peer: self.id, heard, speaks });
+        }
     }
 
     /// Whether sound may come from it.
@@ -180,7 +214,6 @@ impl Peer {
         match (state, self.flow) {
             (PeerState::Connected, Flow::Starting { .. }) => {
                 self.flow = Flow::Flowing { since: scope.now };
-                self.feed(scope);
             }
             (PeerState::Connected, Flow::Silent { .. }) => {
                 self.flow = Flow::Flowing { since: scope.now };
@@ -199,14 +232,6 @@ impl Peer {
             | (PeerState::Disconnected, Flow::Starting { .. } | Flow::Silent { .. }) => {}
         }
         Ok(())
-    }
-
-    fn feed(&self, scope: &mut Scope<'_>) {
-        let (audio, picture) = self.sends();
-        if audio || picture {
-            let video = picture.then_some(Layer::Full);
-            scope.out.push(Effect::SetSending { peer: self.id, audio, video });
-        }
     }
 
     fn carry_out(&mut self, with: &ParticipantId, scope: &mut Scope<'_>) -> Result<(), Dead> {

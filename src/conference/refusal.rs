@@ -70,6 +70,32 @@ pub(super) fn not_owner(session: &SessionId) -> Failure {
     Failure { code, message, session: Some(session.clone()) }
 }
 
+/// Nobody is sent out of somebody else's session.
+pub(super) fn ejects_nobody(session: &SessionId) -> Failure {
+    let message =
+        format!("only its opener can send somebody out of session \"{session}\"; ask the opener");
+    let code = FailureCode::Hub(ErrorCode::NotAllowed);
+    Failure { code, message, session: Some(session.clone()) }
+}
+
+/// Who is to be sent out is not in the session.
+pub(super) fn no_such_participant(session: &SessionId) -> Failure {
+    let message =
+        format!("whom you want to send out of session \"{session}\" is not in it (any more)");
+    let code = FailureCode::Hub(ErrorCode::NotAllowed);
+    Failure { code, message, session: Some(session.clone()) }
+}
+
+/// The hub of a session cannot be asked for anything now.
+pub(super) fn hub_away(session: &SessionId, hub: &str) -> Failure {
+    let message = format!(
+        "{hub} does not answer now, so nobody can be sent out of session \"{session}\"; try \
+         again when it is back"
+    );
+    let code = FailureCode::HubUnreachable;
+    Failure { code, message, session: Some(session.clone()) }
+}
+
 /// While its hub was away, another session took the id.
 pub(super) fn usurped(session: &SessionId, hub: &str) -> Failure {
     let message = format!(

@@ -8,8 +8,9 @@ use super::{
     words::HubRef,
 };
 use crate::model::{
-    ClientMessage, Direction, HubMessage, LeaveReason, Media, MediaTime, Member, ParticipantId,
-    ParticipantStatus, Payload, PeerEvent, PeerId, PeerMedia, Role, SessionId, SessionKind,
+    ClientMessage, Direction, Gates, HubMessage, LeaveReason, Media, MediaTime, Member,
+    ParticipantId, ParticipantStatus, Payload, PeerEvent, PeerId, PeerMedia, Role, SessionId,
+    SessionKind,
 };
 
 /// The participants that we are linked to, in the order in which they came.
@@ -137,6 +138,13 @@ impl Roster {
             }
             stays
         });
+    }
+
+    /// Lets pass what the gates do, to and from everybody.
+    pub(super) fn pass(&mut self, gates: Gates, scope: &mut Scope<'_>) {
+        for one in &mut self.members {
+            one.pass(gates, scope);
+        }
     }
 
     /// When something is due.

@@ -10,7 +10,7 @@ use super::{
     words::HubRef,
 };
 use crate::model::{
-    ClientMessage, EndReason, ErrorCode, Event, Failure, HubMessage, HubUrl, MediaTime,
+    ClientMessage, EndReason, ErrorCode, Event, Failure, Gates, HubMessage, HubUrl, MediaTime,
     ParticipantId, PeerEvent, PeerId, Role, SessionId, SessionKind, SessionLink, SessionState,
     SessionStatus,
 };
@@ -19,6 +19,8 @@ use crate::model::{
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) id: SessionId,
+    /// The session's own switches, from when it was asked for until it is dismissed.
+    pub(super) gates: Gates,
     standing: Standing,
 }
 
@@ -47,7 +49,8 @@ impl Session {
     /// Asks for a session at the hubs where it may be.
     pub(super) fn ask(id: SessionId, wish: Wish, hubs: Vec<HubRef>, desk: &mut Desk<'_>) -> Self {
         let search = Search::begin(id.clone(), wish, hubs, desk);
-        let mut session = Self { id, standing: Standing::Asking(search) };
+        let (gates, standing) = (Gates::default(), Standing::Asking(search));
+        let mut session = Self { id, gates, standing };
         session.judge(desk);
         session
     }
@@ -133,6 +136,37 @@ impl Session {
         }
     }
 
+    /// Lets pass what this session's gates and those outside of it do.
+    pub(super) fn pass(&mut self, outside: Gates, desk: &mut Desk<'_>) {
+        let gates = outside.and(self.gates);
+        if let Standing::In(membership) = &mut self.standing {
+            let (roster, mut scope) = membership.parts(desk);
+            roster.pass(gates, &mut scope);
+        }
+    }
+
+    /// Sends somebody out, if it is ours to do and the hub can be told.
+    pub(super) fn eject(&self, who: &ParticipantId, desk: &mut Desk<'_>) {
+        let member = |membership: &&Box<Membership>| {
+            membership.roster.members().iter().any(|one| one.id == *who)
+        };
+        let Standing::In(membership) = &self.standing else {
+            return desk.out.fail(refusal::not_here(&self.id));
+        };
+        if !self.is_own() {
+            return desk.out.fail(refusal::ejects_nobody(&self.id));
+        }
+        let Some(membership) = Some(membership).filter(member) else {
+            return desk.out.fail(refusal::no_such_participant(&self.id));
+        };
+        if !membership.is_firm() {
+            let hub = refusal::hub_name(&membership.terms.hub, Some(&membership.url));
+            return desk.out.fail(refusal::hub_away(&self.id, &hub));
+        }
+        let (session, participant) = (self.id.clone(), who.clone());
+        desk.out.send(&membership.terms.hub, ClientMessage::Eject { session, participant });
+    }
+
     /// When something is due.
     pub(super) fn due(&self) -> Option<MediaTime> {
         match &self.standing {
@@ -161,8 +195,8 @@ impl Session {
         self.end(EndReason::Closed, desk);
     }
 
-    /// How the session is.
-    pub(super) fn status(&self, hubs: &Hubs) -> SessionStatus {
+    /// How the session is; `runs` are the sources that give something: sound, picture.
+    pub(super) fn status(&self, hubs: &Hubs, runs: (bool, bool)) -> SessionStatus {
         let Last { kind, role, limit, link } = self.last(hubs);
         let (state, participants) = match &self.standing {
             Standing::Asking(search) if search.waits() => (SessionState::Waiting, vec![]),
@@ -175,7 +209,21 @@ impl Session {
             Standing::Over(_, reason) => (SessionState::Ended { reason: *reason }, vec![]),
             Standing::Failed(_, failure) => (SessionState::Failed(failure.clone()), vec![]),
         };
-        SessionStatus { session: self.id.clone(), kind, role, link, limit, state, participants }
+        let reaches = |of: fn((bool, bool)) -> bool| {
+            of(runs) && self.participants().iter().any(|one| of(one.gets()))
+        };
+        SessionStatus {
+            session: self.id.clone(),
+            kind,
+            role,
+            link,
+            limit,
+            state,
+            gates: self.gates,
+            heard: reaches(|(sound, _)| sound),
+            seen: reaches(|(_, picture)| picture),
+            participants,
+        }
     }
 
     /// Hears a hub that was asked for the session.

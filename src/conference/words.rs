@@ -13,6 +13,21 @@ pub enum Input {
     Peer(PeerId, PeerEvent),
     /// A source or the speaker changed.
     Source(SourceKind, SourceState),
+    /// What there is to be sent at all, in place of what was said before. Before the first time,
+    /// everything is.
+    Equipped {
+        /// Whether there is a picture.
+        camera: bool,
+        /// Whether there is sound.
+        microphone: bool,
+    },
+    /// What the person looks at here, before or while others do; in place of what was said before.
+    Preview {
+        /// The own picture.
+        camera: bool,
+        /// The own level.
+        microphone: bool,
+    },
 }
 
 /// Which hub.

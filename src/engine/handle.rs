@@ -4,7 +4,12 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::model::{Command, Snapshot, Stats};
+use crate::{
+    capture::SourceSpec,
+    media::{Bell, Gallery, LevelTap, Picture, PictureTap, Wake},
+    model::{Command, Snapshot, Stats},
+    playback::SpeakerSpec,
+};
 
 /// A running engine, seen from outside. Dropping it stops the engine without farewell;
 /// [`Handle::close`] leaves every session first.
@@ -12,6 +17,8 @@ use crate::model::{Command, Snapshot, Stats};
 pub struct Handle {
     pub(super) requests: mpsc::Sender<Request>,
     pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
+    pub(super) gallery: Gallery,
+    pub(super) news: Bell,
 }
 
 /// What a handle asks of its engine.
@@ -19,6 +26,12 @@ pub struct Handle {
 pub(super) enum Request {
     /// Do what a person wants.
     Command(Command),
+    /// Send another picture.
+    Camera(SourceSpec),
+    /// Send another sound.
+    Microphone(SourceSpec),
+    /// Play elsewhere.
+    Speaker(SpeakerSpec),
     /// Tell the figures.
     Stats(oneshot::Sender<Stats>),
     /// Leave every session, tell the figures and end.
@@ -33,9 +46,74 @@ impl Handle {
         }
     }
 
+    /// Hands a command over; never waits.
+    ///
+    /// # Errors
+    /// The command itself, if 64 requests are waiting or the engine has ended.
+    pub fn try_send(&self, command: Command) -> Result<(), Command> {
+        self.request(Request::Command(command.clone())).map_err(|Busy| command)
+    }
+
+    /// Sends another picture from now on; never waits. Connections, the encoder and taps stay, and
+    /// the snapshot shows how the device opens. If no picture is wanted now, it is opened later.
+    ///
+    /// # Errors
+    /// The source itself, if 64 requests are waiting or the engine has ended.
+    pub fn set_camera(&self, camera: SourceSpec) -> Result<(), SourceSpec> {
+        self.request(Request::Camera(camera.clone())).map_err(|Busy| camera)
+    }
+
+    /// Sends another sound from now on, as [`Self::set_camera`] does.
+    ///
+    /// # Errors
+    /// The source itself, if 64 requests are waiting or the engine has ended.
+    pub fn set_microphone(&self, microphone: SourceSpec) -> Result<(), SourceSpec> {
+        self.request(Request::Microphone(microphone.clone())).map_err(|Busy| microphone)
+    }
+
+    /// Plays what is received elsewhere from now on; never waits, and no voice is interrupted.
+    ///
+    /// # Errors
+    /// The speaker itself, if 64 requests are waiting or the engine has ended.
+    pub fn set_speaker(&self, speaker: SpeakerSpec) -> Result<(), SpeakerSpec> {
+        self.request(Request::Speaker(speaker.clone())).map_err(|Busy| speaker)
+    }
+
     /// How everything is now.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.snapshots.borrow())
+    }
+
+    /// Has `wake` called after each change of the snapshot and each event, for the engine's life.
+    /// It is called on a thread of the runtime, so it must not block.
+    pub fn subscribe(&self, wake: Wake) {
+        self.news.on_ring(wake);
+    }
+
+    /// The newest frame of a picture at any time, until the tap is dropped; `wake` is called at
+    /// each frame, on the thread that made it: it must not block. `None` if there is no such
+    /// connection (any more).
+    ///
+    /// A tap on our own picture has the camera opened, whoever else wants it; a tap on another
+    /// has it decoded, see [`Decode`](super::Decode).
+    pub fn picture(&self, of: Picture, wake: Wake) -> Option<PictureTap> {
+        self.gallery.picture(of, wake)
+    }
+
+    /// How loud something was in the last 100 ms, in dB against full scale (a full-scale sine has
+    /// -3); -120 for silence and where there is nothing. Ours is what the microphone hears,
+    /// whatever its gates, while it is open; others' is what arrives, whether it is heard or not.
+    ///
+    /// Looks the name up under a short lock that no real-time thread takes.
+    pub fn level(&self, of: Picture) -> f32 {
+        self.gallery.level(of)
+    }
+
+    /// Has the microphone opened while the tap is held, to show its level before anybody hears
+    /// it. Reading it is one atomic load.
+    pub fn microphone_level(&self) -> LevelTap {
+        self.gallery.exhibit(Picture::Local);
+        self.gallery.sound(Picture::Local).expect("our own is never taken out")
     }
 
     /// The figures so far; `None` if the engine has ended.
@@ -53,4 +131,11 @@ impl Handle {
         }
         stats.await.unwrap_or_default()
     }
+
+    fn request(&self, request: Request) -> Result<(), Busy> {
+        self.requests.try_send(request).map_err(|_| Busy)
+    }
 }
+
+/// The queue is full, or nobody reads it any more.
+struct Busy;

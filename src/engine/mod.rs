@@ -1,5 +1,6 @@
 //! The one loop that owns the core: inputs, core, effects.
 
+mod devices;
 mod handle;
 mod hub_link;
 mod keys;
@@ -9,8 +10,14 @@ mod reception;
 mod run;
 mod studio;
 
+pub use devices::{cameras, microphones, speakers};
 pub use handle::Handle;
-pub use options::{EngineOptions, HubChoice};
+pub use options::{Decode, EngineOptions, HubChoice};
 pub use run::{Engine, fresh_session_id};
 
-pub use crate::transport::{Impairment, NOISY_LOGS};
+pub use crate::{
+    capture::{SourceSpec, SpecError},
+    media::{LevelTap, Picture, PictureTap, Wake},
+    playback::{SpeakerSpec, SpeakerSpecError},
+    transport::{Impairment, NOISY_LOGS},
+};

@@ -18,8 +18,22 @@ pub struct EngineOptions {
     pub microphone: SourceSpec,
     /// Where received sound is played.
     pub speaker: SpeakerSpec,
+    /// Which remote pictures are decoded.
+    pub decode: Decode,
     /// Makes this process's own media sockets worse, for tests.
     pub impairment: Option<Impairment>,
+}
+
+/// Which remote pictures are decoded; packets are received and counted either way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Decode {
+    /// All of them.
+    #[default]
+    Always,
+    /// Those that somebody holds a tap on, see [`Handle::picture`](super::Handle::picture). A
+    /// picture that nobody looks at costs no decoding; it comes with the next keyframe, which is
+    /// asked for at once.
+    WhenSeen,
 }
 
 /// Which hub is the default one.

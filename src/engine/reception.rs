@@ -1,13 +1,16 @@
 //! What is received and played here: each remote track has one receiver.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use tokio::sync::mpsc;
 
-use super::{run::Deed, studio::report};
+use super::{Decode, run::Deed, studio::report};
 use crate::{
     conference::SourceKind,
-    media::{IncomingTrack, Tee, VideoFrame},
+    media::{Gallery, IncomingTrack, Picture},
     model::{AudioStats, Media, ParticipantId, PeerId, SessionId, VideoStats},
     playback::{DecodePool, Speaker, SpeakerSpec, VideoReceiver, Voice},
 };
@@ -17,7 +20,11 @@ pub(super) struct Reception {
     speaker_spec: SpeakerSpec,
     speaker: Option<Speaker>,
     pool: Arc<DecodePool>,
+    decode: Decode,
+    gallery: Gallery,
     peers: BTreeMap<PeerId, Received>,
+    /// What was said of connections, whether their sound has come yet or not.
+    hearing: BTreeMap<PeerId, Hearing>,
     deeds: mpsc::Sender<Deed>,
 }
 
@@ -31,6 +38,18 @@ struct Received {
     sound: Option<Sound>,
 }
 
+/// How the sound of a connection is to be treated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Hearing {
+    /// Whether it may be heard.
+    pub(super) heard: bool,
+    /// Whether sound is to be expected of it.
+    pub(super) speaks: bool,
+}
+
+/// A voice that may arrive by several connections: whose, and which mix of it.
+type VoiceKey = (ParticipantId, String);
+
 struct Sound {
     voice: Voice,
     mix: String,
@@ -38,12 +57,19 @@ struct Sound {
 
 impl Reception {
     /// A reception in which nothing plays yet.
-    pub(super) fn new(speaker: SpeakerSpec, deeds: mpsc::Sender<Deed>) -> Self {
+    pub(super) fn new(
+        (speaker, decode): (SpeakerSpec, Decode),
+        gallery: Gallery,
+        deeds: mpsc::Sender<Deed>,
+    ) -> Self {
         Self {
             speaker_spec: speaker,
             speaker: None,
             pool: Arc::new(DecodePool::new()),
+            decode,
+            gallery,
             peers: BTreeMap::new(),
+            hearing: BTreeMap::new(),
             deeds,
         }
     }
@@ -63,9 +89,38 @@ impl Reception {
         }
     }
 
+    /// Plays elsewhere from now on.
+    pub(super) fn move_to(&mut self, speaker: SpeakerSpec) {
+        if let Some(open) = &self.speaker {
+            open.move_to(&speaker);
+        }
+        self.speaker_spec = speaker;
+    }
+
+    /// A connection may bring something from now on.
+    pub(super) fn expect(&self, peer: PeerId) {
+        self.gallery.exhibit(Picture::Peer(peer));
+    }
+
+    /// Treats the sound of a connection like that from now on.
+    pub(super) fn hear(&mut self, peer: PeerId, hearing: Hearing) {
+        self.hearing.insert(peer, hearing);
+        self.play_each_once();
+    }
+
+    /// Decodes what is to be seen.
+    pub(super) fn look(&self) {
+        for (peer, received) in &self.peers {
+            if let Some(video) = &received.video {
+                video.set_decoding(self.is_decoded(*peer));
+            }
+        }
+    }
+
     /// Receives a track from now on.
     pub(super) fn begin(&mut self, track: IncomingTrack, source: Source) {
         let (peer, media) = (track.peer, track.media);
+        let (tile, meter) = self.gallery.exhibit(Picture::Peer(peer));
         let on_first = self.on_first(peer, media);
         let received = self.peers.entry(peer).or_insert_with(|| Received {
             source: source.clone(),
@@ -74,8 +129,9 @@ impl Reception {
         });
         match media {
             Media::Video => {
-                let tile = Tee::<VideoFrame>::default();
-                received.video = Some(VideoReceiver::start(track, &self.pool, tile, on_first));
+                let video = VideoReceiver::start(track, &self.pool, tile, on_first);
+                received.video = Some(video);
+                self.look();
             }
             Media::Audio => {
                 self.demand(true);
@@ -83,7 +139,7 @@ impl Reception {
                 if let Some(speaker) = &self.speaker
                     && let Some(received) = self.peers.get_mut(&peer)
                 {
-                    let voice = speaker.play(track, on_first);
+                    let voice = speaker.play(track, meter, on_first);
                     received.sound = Some(Sound { voice, mix });
                 }
                 self.play_each_once();
@@ -94,6 +150,8 @@ impl Reception {
 
     /// Ends a connection's tracks and returns their last figures.
     pub(super) fn end(&mut self, peer: PeerId) -> Option<(Source, Figures)> {
+        self.gallery.remove(Picture::Peer(peer));
+        self.hearing.remove(&peer);
         let received = self.peers.remove(&peer)?;
         let figures = received.figures();
         let source = received.source.clone();
@@ -109,12 +167,23 @@ impl Reception {
 
     /// A person whose voice arrives by several sessions is heard once.
     fn play_each_once(&mut self) {
-        let mut heard = std::collections::BTreeSet::new();
-        for received in self.peers.values() {
-            if let Some(sound) = &received.sound {
-                let first = heard.insert((received.source.1.clone(), sound.mix.clone()));
-                sound.voice.set_heard(first);
-            }
+        let sounds = || {
+            let peers = self.peers.iter();
+            peers.filter_map(|(peer, received)| Some((*peer, received, received.sound.as_ref()?)))
+        };
+        let chosen = chosen(sounds().map(|(peer, received, sound)| {
+            let voice = (received.source.1.clone(), sound.mix.clone());
+            (peer, voice, self.hearing.get(&peer).copied().unwrap_or(Hearing::UNTOLD))
+        }));
+        for (peer, _, sound) in sounds() {
+            sound.voice.set_heard(chosen.contains(&peer));
+        }
+    }
+
+    fn is_decoded(&self, peer: PeerId) -> bool {
+        match self.decode {
+            Decode::Always => true,
+            Decode::WhenSeen => self.gallery.is_seen(Picture::Peer(peer)),
         }
     }
 
@@ -130,6 +199,27 @@ impl Reception {
             let _ = deeds.try_send(Deed::First { peer, media });
         })
     }
+}
+
+impl Hearing {
+    /// As long as nothing was said.
+    const UNTOLD: Self = Self { heard: true, speaks: true };
+}
+
+/// The connections whose sound is heard: of each voice the first copy that may be heard, and
+/// sooner one that speaks. A person may be muted in one session and speak in another.
+fn chosen(copies: impl Iterator<Item = (PeerId, VoiceKey, Hearing)>) -> BTreeSet<PeerId> {
+    let mut best: BTreeMap<VoiceKey, (PeerId, bool)> = BTreeMap::new();
+    for (peer, voice, Hearing { heard, speaks }) in copies {
+        if !heard {
+            continue;
+        }
+        let copy = best.entry(voice).or_insert((peer, speaks));
+        if speaks && !copy.1 {
+            *copy = (peer, speaks);
+        }
+    }
+    best.into_values().map(|(peer, _)| peer).collect()
 }
 
 /// Figures of one connection's tracks.
@@ -173,5 +263,39 @@ impl Received {
             video: self.video.as_ref().map(VideoReceiver::stats),
             audio: self.sound.as_ref().map(|sound| sound.voice.stats()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The connections that are heard of copies: number, mix, may be heard, speaks.
+    fn heard(copies: &[(u64, &str, bool, bool)]) -> Vec<u64> {
+        let who: ParticipantId = serde_json::from_value("a".into()).unwrap();
+        let copies = copies.iter().map(|(peer, mix, heard, speaks)| {
+            let hearing = Hearing { heard: *heard, speaks: *speaks };
+            (PeerId(*peer), (who.clone(), (*mix).to_owned()), hearing)
+        });
+        chosen(copies).into_iter().map(|peer| peer.0).collect()
+    }
+
+    #[test]
+    fn a_voice_that_arrives_twice_is_heard_once_and_another_mix_besides() {
+        let copies = [(1, "m", true, true), (2, "m", true, true), (3, "n", true, true)];
+        assert_eq!(heard(&copies), [1, 3]);
+    }
+
+    #[test]
+    fn a_copy_that_is_listened_to_takes_over_from_one_that_is_not() {
+        assert_eq!(heard(&[(1, "m", false, true), (2, "m", true, true)]), [2]);
+        assert_eq!(heard(&[(1, "m", false, true), (2, "m", false, true)]), [0; 0]);
+    }
+
+    #[test]
+    fn a_copy_that_speaks_is_heard_sooner_than_one_whose_sender_is_muted() {
+        assert_eq!(heard(&[(1, "m", true, false), (2, "m", true, true)]), [2]);
+        assert_eq!(heard(&[(1, "m", true, false), (2, "m", false, true)]), [1]);
+        assert_eq!(heard(&[(1, "m", true, false), (2, "m", true, false)]), [1]);
     }
 }

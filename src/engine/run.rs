@@ -14,14 +14,14 @@ use super::{
     hub_link::{HubLink, HubLinkOptions, LinkNumber},
     keys::Keys,
     ledger::Ledger,
-    reception::Reception,
+    reception::{Hearing, Reception},
     studio::Studio,
 };
 use crate::{
     conference::{Conference, Effect, HubEvent, HubRef, Input},
-    media::{self, IncomingTrack},
+    media::{self, Bell, Gallery, IncomingTrack, Picture},
     model::{
-        Command, Event, Instance, Media, MediaTime, PeerEvent, PeerId, PeerMedia, SessionId,
+        Command, Event, Instance, Layer, Media, MediaTime, PeerEvent, PeerId, PeerMedia, SessionId,
         Snapshot, Stats,
     },
     transport::{Connection, ConnectionConfig, Outlets},
@@ -45,16 +45,27 @@ pub struct Engine {
     links: BTreeMap<HubRef, (LinkNumber, HubLink)>,
     /// How many links there were.
     linked: u64,
-    connections: BTreeMap<PeerId, Connection>,
+    connections: BTreeMap<PeerId, Fed>,
     studio: Studio,
     reception: Reception,
     ledger: Ledger,
+    gallery: Gallery,
     deeds: mpsc::Sender<Deed>,
     outlets: Outlets,
     events: mpsc::Sender<Event>,
     snapshots: watch::Sender<Arc<Snapshot>>,
+    news: Bell,
+    /// Something was announced and nobody was woken for it yet.
+    has_news: bool,
     /// When the effects that are being performed were decided.
     decided: MediaTime,
+}
+
+/// A connection, and what it is fed with: a medium that goes on is not begun anew.
+struct Fed {
+    connection: Connection,
+    audio: bool,
+    video: Option<Layer>,
 }
 
 /// Something that was done or happened elsewhere in this process.
@@ -86,6 +97,7 @@ struct Inbox {
     deeds: mpsc::Receiver<Deed>,
     peers: mpsc::Receiver<(PeerId, PeerEvent)>,
     tracks: mpsc::Receiver<IncomingTrack>,
+    gallery: Gallery,
 }
 
 /// One thing from the inbox, or that the core's deadline has come.
@@ -94,6 +106,8 @@ enum Arrival {
     Deed(Deed),
     Peer(PeerId, PeerEvent),
     Track(IncomingTrack),
+    /// Somebody looks at something, or does not any more.
+    Looks,
     Deadline,
 }
 
@@ -113,12 +127,9 @@ impl Engine {
         let (tracks, track_inbox) = mpsc::channel(INPUTS);
         let (events, event_inbox) = mpsc::channel(EVENTS);
         let (snapshots, latest) = watch::channel(Arc::default());
-        let studio = Studio::new(
-            options.camera.clone(),
-            options.microphone.clone(),
-            options.name.clone(),
-            deeds.clone(),
-        );
+        let (gallery, news) = (Gallery::default(), Bell::default());
+        let studio = Studio::new(&options, &gallery, deeds.clone());
+        let play = (options.speaker.clone(), options.decode);
         let engine = Self {
             core: Conference::new(),
             instance,
@@ -127,12 +138,15 @@ impl Engine {
             linked: 0,
             connections: BTreeMap::new(),
             studio,
-            reception: Reception::new(options.speaker.clone(), deeds.clone()),
+            reception: Reception::new(play, gallery.clone(), deeds.clone()),
             ledger: Ledger::default(),
+            gallery: gallery.clone(),
             deeds,
             outlets: Outlets { events: peer_events, tracks },
             events,
             snapshots,
+            news: news.clone(),
+            has_news: false,
             decided: media::now(),
             options,
         };
@@ -141,22 +155,20 @@ impl Engine {
             deeds: deed_inbox,
             peers: peer_inbox,
             tracks: track_inbox,
+            gallery: gallery.clone(),
         };
         tokio::spawn(engine.run(inbox));
-        Ok((Handle { requests, snapshots: latest }, event_inbox))
+        Ok((Handle { requests, snapshots: latest, gallery, news }, event_inbox))
     }
 
     async fn run(mut self, mut inbox: Inbox) {
+        self.equip();
         loop {
             self.perform_all();
             match inbox.next(self.core.poll_timeout()).await {
                 Arrival::Request(None) => return,
                 Arrival::Request(Some(Request::Close(reply))) => return self.close(reply).await,
-                Arrival::Request(Some(Request::Command(command))) => self.command(command),
-                Arrival::Request(Some(Request::Stats(reply))) => {
-                    // Who asked may have gone meanwhile.
-                    let _ = reply.send(self.stats());
-                }
+                Arrival::Request(Some(request)) => self.request(request),
                 Arrival::Deed(Deed::Core(input)) => self.core.handle(input, media::now()),
                 Arrival::Deed(Deed::Hub { link, hub, event }) => {
                     if self.links.get(&hub).is_some_and(|(number, _)| *number == link) {
@@ -172,9 +184,42 @@ impl Engine {
                         self.reception.begin(track, source);
                     }
                 }
+                Arrival::Looks => self.look(),
                 Arrival::Deadline => self.core.handle_timeout(media::now()),
             }
         }
+    }
+
+    fn request(&mut self, request: Request) {
+        match request {
+            Request::Command(command) => self.command(command),
+            Request::Camera(spec) => {
+                self.studio.set_camera(spec);
+                self.equip();
+            }
+            Request::Microphone(spec) => {
+                self.studio.set_microphone(spec);
+                self.equip();
+            }
+            Request::Speaker(spec) => self.reception.move_to(spec),
+            // Who asked may have gone meanwhile.
+            Request::Stats(reply) => drop(reply.send(self.stats())),
+            Request::Close(_) => unreachable!("the loop ends with it"),
+        }
+    }
+
+    /// Tells the core what there is to be sent.
+    fn equip(&mut self) {
+        let (camera, microphone) = self.studio.equipment();
+        self.core.handle(Input::Equipped { camera, microphone }, media::now());
+    }
+
+    /// Shows what somebody looks at, and nothing else.
+    fn look(&mut self) {
+        self.reception.look();
+        let camera = self.gallery.is_seen(Picture::Local);
+        let microphone = self.gallery.is_measured(Picture::Local);
+        self.core.handle(Input::Preview { camera, microphone }, media::now());
     }
 
     fn command(&mut self, command: Command) {
@@ -192,13 +237,16 @@ impl Engine {
             self.perform(effect);
         }
         let snapshot = self.core.snapshot();
-        self.snapshots.send_if_modified(|latest| {
+        let is_other = self.snapshots.send_if_modified(|latest| {
             let changed = **latest != snapshot;
             if changed {
                 *latest = Arc::new(snapshot);
             }
             changed
         });
+        if std::mem::take(&mut self.has_news) || is_other {
+            self.news.ring();
+        }
     }
 
     fn perform(&mut self, effect: Effect) {
@@ -222,15 +270,17 @@ impl Engine {
                 self.connections.remove(&peer);
             }
             Effect::Peer { peer, command } => {
-                if let Some(connection) = self.connections.get(&peer) {
-                    connection.command(command);
+                if let Some(fed) = self.connections.get(&peer) {
+                    fed.connection.command(command);
                 }
             }
             Effect::SetSending { peer, audio, video } => {
-                if let Some(connection) = self.connections.get(&peer) {
-                    connection.send_audio(audio.then(|| self.studio.audio()));
-                    connection.send_video(video.map(|layer| self.studio.video(layer)));
+                if let Some(fed) = self.connections.get_mut(&peer) {
+                    fed.feed(&self.studio, audio, video);
                 }
+            }
+            Effect::SetHeard { peer, heard, speaks } => {
+                self.reception.hear(peer, Hearing { heard, speaks });
             }
             Effect::Demand { camera, microphone, speaker } => {
                 self.studio.demand(camera, microphone);
@@ -265,7 +315,9 @@ impl Engine {
             video_mix: format!("camera-{instance}"),
             impairment: self.options.impairment,
         };
-        self.connections.insert(peer, Connection::open(config, self.outlets.clone()));
+        self.reception.expect(peer);
+        let connection = Connection::open(config, self.outlets.clone());
+        self.connections.insert(peer, Fed { connection, audio: false, video: None });
     }
 
     fn first(&mut self, peer: PeerId, media: Media) {
@@ -278,6 +330,7 @@ impl Engine {
 
     fn announce(&mut self, event: Event) {
         self.ledger.note(&event, self.decided);
+        self.has_news = true;
         if let Err(error) = self.events.try_send(event) {
             tracing::error!(%error, "an event is lost");
         }
@@ -306,6 +359,20 @@ impl Engine {
     }
 }
 
+impl Fed {
+    /// Begins and ends what is to be; the rest goes on.
+    fn feed(&mut self, studio: &Studio, audio: bool, video: Option<Layer>) {
+        if audio != self.audio {
+            self.connection.send_audio(audio.then(|| studio.audio()));
+            self.audio = audio;
+        }
+        if video != self.video {
+            self.connection.send_video(video.map(|layer| studio.video(layer)));
+            self.video = video;
+        }
+    }
+}
+
 impl Inbox {
     async fn next(&mut self, deadline: Option<MediaTime>) -> Arrival {
         let deadline = async {
@@ -319,6 +386,7 @@ impl Inbox {
             Some(deed) = self.deeds.recv() => Arrival::Deed(deed),
             Some((peer, event)) = self.peers.recv() => Arrival::Peer(peer, event),
             Some(track) = self.tracks.recv() => Arrival::Track(track),
+            () = self.gallery.changed() => Arrival::Looks,
             () = deadline => Arrival::Deadline,
         }
     }

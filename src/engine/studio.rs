@@ -7,13 +7,15 @@ use std::sync::{
 
 use tokio::sync::mpsc;
 
-use super::run::Deed;
+use super::{EngineOptions, run::Deed};
 use crate::{
+    audio::LevelWindow,
     capture::{AudioCapture, SourceSpec, VideoCapture},
     conference::{Input, SourceKind},
     encode::{OpusEncoder, VideoEncoder, VideoSettings},
     media::{
-        AudioBlock, EncodedAudio, EncodedVideo, Fanout, MAX_LAG, Subscription, Tee, VideoFrame,
+        AudioBlock, EncodedAudio, EncodedVideo, Fanout, Gallery, MAX_LAG, Meter, Picture,
+        SILENCE_DBFS, Slot, Subscription, Tee, VideoFrame,
     },
     model::{Counts, Layer, SourceState},
 };
@@ -27,11 +29,24 @@ pub(super) struct Studio {
     microphone_spec: SourceSpec,
     who: String,
     deeds: mpsc::Sender<Deed>,
-    camera: Option<(VideoCapture, VideoEncoder)>,
+    wanted: Wanted,
+    camera: Option<VideoCapture>,
+    encoder: Option<VideoEncoder>,
     microphone: Option<AudioCapture>,
+    /// The encoder of sound, while no microphone uses it.
+    opus: Arc<Slot<OpusEncoder>>,
+    frames: Tee<VideoFrame>,
+    meter: Meter,
     video: Fanout<EncodedVideo>,
     audio: Fanout<EncodedAudio>,
     tally: Arc<Tally>,
+}
+
+/// What the core wants to run.
+#[derive(Clone, Copy, Default)]
+struct Wanted {
+    camera: bool,
+    microphone: bool,
 }
 
 /// How often sources were opened and encoders started.
@@ -44,20 +59,25 @@ struct Tally {
 }
 
 impl Studio {
-    /// A studio in which nothing runs yet.
+    /// A studio in which nothing runs yet. The own picture and level are shown in `gallery`.
     pub(super) fn new(
-        camera: SourceSpec,
-        microphone: SourceSpec,
-        who: String,
+        options: &EngineOptions,
+        gallery: &Gallery,
         deeds: mpsc::Sender<Deed>,
     ) -> Self {
+        let (frames, meter) = gallery.exhibit(Picture::Local);
         Self {
-            camera_spec: camera,
-            microphone_spec: microphone,
-            who,
+            camera_spec: options.camera.clone(),
+            microphone_spec: options.microphone.clone(),
+            who: options.name.clone(),
             deeds,
+            wanted: Wanted::default(),
             camera: None,
+            encoder: None,
             microphone: None,
+            opus: Arc::default(),
+            frames,
+            meter,
             video: Fanout::default(),
             audio: Fanout::default(),
             tally: Arc::default(),
@@ -66,14 +86,33 @@ impl Studio {
 
     /// Runs what is wanted and nothing else.
     pub(super) fn demand(&mut self, camera: bool, microphone: bool) {
-        if camera != self.camera.is_some() {
-            self.camera = if camera { self.start_camera() } else { None };
-            self.tell_idle(SourceKind::Camera, camera);
+        self.wanted = Wanted { camera, microphone };
+        self.run_camera();
+        self.run_microphone();
+    }
+
+    /// Captures another picture from now on.
+    pub(super) fn set_camera(&mut self, camera: SourceSpec) {
+        if camera != self.camera_spec {
+            self.camera_spec = camera;
+            // The old device first: the new one may be the same under another name.
+            self.camera = None;
+            self.run_camera();
         }
-        if microphone != self.microphone.is_some() {
-            self.microphone = if microphone { self.start_microphone() } else { None };
-            self.tell_idle(SourceKind::Microphone, microphone);
+    }
+
+    /// Captures another sound from now on.
+    pub(super) fn set_microphone(&mut self, microphone: SourceSpec) {
+        if microphone != self.microphone_spec {
+            self.microphone_spec = microphone;
+            self.microphone = None;
+            self.run_microphone();
         }
+    }
+
+    /// Whether there is a picture and a sound to be sent at all.
+    pub(super) fn equipment(&self) -> (bool, bool) {
+        (self.camera_spec != SourceSpec::None, self.microphone_spec != SourceSpec::None)
     }
 
     /// The encoded picture; `layer` chooses the rung once there is more than one.
@@ -96,11 +135,22 @@ impl Studio {
         (captures, Counts { video: read(video_encoders), audio: read(audio_encoders) })
     }
 
-    fn start_camera(&self) -> Option<(VideoCapture, VideoEncoder)> {
-        if self.camera_spec == SourceSpec::None {
-            return None;
+    fn run_camera(&mut self) {
+        if !self.wanted.camera || self.camera_spec == SourceSpec::None {
+            (self.camera, self.encoder) = (None, None);
+            return self.tell(SourceKind::Camera, SourceState::Idle);
         }
-        let frames = Tee::<VideoFrame>::default();
+        if self.encoder.is_none() {
+            self.encoder = self.start_encoder();
+        }
+        if self.camera.is_none() && self.encoder.is_some() {
+            let notify = self.notify(SourceKind::Camera, |tally| &tally.cameras);
+            let (spec, frames) = (&self.camera_spec, self.frames.clone());
+            self.camera = Some(VideoCapture::start(spec, &self.who, frames, notify));
+        }
+    }
+
+    fn start_encoder(&self) -> Option<VideoEncoder> {
         let deeds = self.deeds.clone();
         let fail = move |why: &dyn std::fmt::Display| {
             let message = format!("the picture cannot be encoded: {why}");
@@ -109,34 +159,52 @@ impl Studio {
         let (failed, out) = (fail.clone(), self.video.clone());
         let settings = settings_for(&self.camera_spec);
         let started =
-            VideoEncoder::start(settings, frames.attach(), out, move |error| failed(error));
+            VideoEncoder::start(settings, self.frames.attach(), out, move |error| failed(error));
         let encoder = started.map_err(|error| fail(&error)).ok()?;
         self.tally.video_encoders.fetch_add(1, Ordering::Relaxed);
-        let notify = self.notify(SourceKind::Camera, |tally| &tally.cameras);
-        Some((VideoCapture::start(&self.camera_spec, &self.who, frames, notify), encoder))
+        Some(encoder)
     }
 
-    fn start_microphone(&self) -> Option<AudioCapture> {
-        if self.microphone_spec == SourceSpec::None {
-            return None;
+    fn run_microphone(&mut self) {
+        if !self.wanted.microphone || self.microphone_spec == SourceSpec::None {
+            self.microphone = None;
+            self.meter.set(SILENCE_DBFS);
+            return self.tell(SourceKind::Microphone, SourceState::Idle);
         }
-        let mut encoder = match OpusEncoder::new() {
-            Ok(encoder) => encoder,
+        if self.microphone.is_none()
+            && let Some(encoder) = self.sound_encoder()
+        {
+            let (meter, audio) = (self.meter.clone(), self.audio.clone());
+            let mut level = LevelWindow::default();
+            let mut desk = Borrowed { encoder: Some(encoder), home: Arc::clone(&self.opus) };
+            let sink = move |block: &AudioBlock| {
+                meter.set(level.push(&block.samples));
+                if let Some(packet) = desk.encode(block) {
+                    audio.publish(packet);
+                }
+            };
+            let notify = self.notify(SourceKind::Microphone, |tally| &tally.microphones);
+            let spec = &self.microphone_spec;
+            self.microphone = Some(AudioCapture::start(spec, Box::new(sink), notify));
+        }
+    }
+
+    /// The encoder that the last microphone used, or the first one.
+    fn sound_encoder(&self) -> Option<OpusEncoder> {
+        if let Some(encoder) = self.opus.take() {
+            return Some(encoder);
+        }
+        match OpusEncoder::new() {
+            Ok(encoder) => {
+                self.tally.audio_encoders.fetch_add(1, Ordering::Relaxed);
+                Some(encoder)
+            }
             Err(error) => {
                 let message = format!("sound cannot be encoded: {error}");
                 self.tell(SourceKind::Microphone, SourceState::Failed { message });
-                return None;
+                None
             }
-        };
-        self.tally.audio_encoders.fetch_add(1, Ordering::Relaxed);
-        let audio = self.audio.clone();
-        let sink = move |block: &AudioBlock| {
-            if let Some(packet) = encoder.encode(block) {
-                audio.publish(packet);
-            }
-        };
-        let notify = self.notify(SourceKind::Microphone, |tally| &tally.microphones);
-        Some(AudioCapture::start(&self.microphone_spec, Box::new(sink), notify))
+        }
     }
 
     /// Counts the openings of a source and passes its states on to the core.
@@ -154,14 +222,28 @@ impl Studio {
         })
     }
 
-    fn tell_idle(&self, kind: SourceKind, wanted: bool) {
-        if !wanted {
-            self.tell(kind, SourceState::Idle);
-        }
-    }
-
     fn tell(&self, kind: SourceKind, state: SourceState) {
         report(&self.deeds, kind, state);
+    }
+}
+
+/// An encoder that goes home when its microphone is closed, so that the next one goes on with it.
+struct Borrowed {
+    encoder: Option<OpusEncoder>,
+    home: Arc<Slot<OpusEncoder>>,
+}
+
+impl Borrowed {
+    fn encode(&mut self, block: &AudioBlock) -> Option<EncodedAudio> {
+        self.encoder.as_mut()?.encode(block)
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        if let Some(encoder) = self.encoder.take() {
+            self.home.put(encoder);
+        }
     }
 }
 

@@ -1,9 +1,12 @@
 //! Frames, and the pipes they travel in: raw media newest wins, encoded media whole frames.
 
+mod bell;
 mod clock;
 mod encoded;
 mod fanout;
 mod frame;
+mod gallery;
+mod meter;
 #[cfg(target_os = "linux")]
 mod pulse_cookie;
 mod rtp;
@@ -12,12 +15,15 @@ mod sound;
 mod strip;
 mod worker;
 
+pub use bell::Bell;
 pub use clock::{now, unix_ms};
 pub use encoded::{EncodedAudio, EncodedVideo};
 pub use fanout::{Fanout, MAX_LAG, RestartPoint, Subscription};
 pub use frame::{AUDIO_RATE, AudioBlock, BLOCK_SAMPLES, FramePool, VideoFrame};
+pub use gallery::{Gallery, LevelTap, Picture, PictureTap};
+pub use meter::{Meter, SILENCE_DBFS};
 pub use rtp::{IncomingTrack, KeyframeRequest, RtpPacket, SenderReport, SenderReports};
-pub use slot::{Slot, Tee, TeeGuard};
+pub use slot::{Slot, Tee, TeeGuard, Wake};
 pub use sound::{DEFAULT_MARK, SoundEnd, SoundError, find_sound_device, sound_host, sound_names};
 pub use strip::Strip;
 pub use worker::{Stop, Worker};

@@ -1,6 +1,7 @@
 //! The newest value wins: how raw frames travel.
 
 use std::{
+    fmt,
     sync::{
         Arc, Condvar, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
@@ -50,10 +51,25 @@ impl<T> Slot<T> {
     }
 }
 
+/// Called when something is there to be fetched; from whichever thread brought it, so it must not
+/// block.
+pub type Wake = Arc<dyn Fn() + Send + Sync>;
+
 /// Hands each value to every slot that is attached: an encoder's, a tile's.
 #[derive(Debug)]
 pub struct Tee<T> {
-    slots: Arc<Mutex<Vec<Arc<Slot<T>>>>>,
+    slots: Arc<Mutex<Vec<Attached<T>>>>,
+}
+
+struct Attached<T> {
+    slot: Arc<Slot<T>>,
+    wake: Option<Wake>,
+}
+
+impl<T> fmt::Debug for Attached<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attached").field("wakes", &self.wake.is_some()).finish()
+    }
 }
 
 impl<T> Default for Tee<T> {
@@ -71,16 +87,31 @@ impl<T> Clone for Tee<T> {
 impl<T: Clone> Tee<T> {
     /// Attaches a new slot until the guard is dropped.
     pub fn attach(&self) -> TeeGuard<T> {
-        let slot = Arc::new(Slot::default());
-        lock(&self.slots).push(Arc::clone(&slot));
-        TeeGuard { slot, slots: Arc::clone(&self.slots) }
+        self.attach_slot(None)
     }
 
-    /// Puts the value into every attached slot; never waits.
+    /// Attaches a new slot whose owner is woken by each value, until the guard is dropped.
+    pub fn attach_waking(&self, wake: Wake) -> TeeGuard<T> {
+        self.attach_slot(Some(wake))
+    }
+
+    /// Puts the value into every attached slot, then wakes those who asked for it; never waits.
     pub fn put(&self, value: &T) {
-        for slot in lock(&self.slots).iter() {
-            slot.put(value.clone());
+        let mut wakes = vec![];
+        for one in lock(&self.slots).iter() {
+            one.slot.put(value.clone());
+            wakes.extend(one.wake.clone());
         }
+        // Unlocked: whoever is woken may attach or detach.
+        for wake in wakes {
+            wake();
+        }
+    }
+
+    fn attach_slot(&self, wake: Option<Wake>) -> TeeGuard<T> {
+        let slot = Arc::new(Slot::default());
+        lock(&self.slots).push(Attached { slot: Arc::clone(&slot), wake });
+        TeeGuard { slot, slots: Arc::clone(&self.slots) }
     }
 }
 
@@ -89,12 +120,12 @@ impl<T: Clone> Tee<T> {
 pub struct TeeGuard<T> {
     /// The slot.
     pub slot: Arc<Slot<T>>,
-    slots: Arc<Mutex<Vec<Arc<Slot<T>>>>>,
+    slots: Arc<Mutex<Vec<Attached<T>>>>,
 }
 
 impl<T> Drop for TeeGuard<T> {
     fn drop(&mut self) {
-        lock(&self.slots).retain(|slot| !Arc::ptr_eq(slot, &self.slot));
+        lock(&self.slots).retain(|one| !Arc::ptr_eq(&one.slot, &self.slot));
     }
 }
 
@@ -125,5 +156,22 @@ mod tests {
         drop(other);
         tee.put(&8);
         assert_eq!((one.slot.take(), slot.take()), (Some(8), Some(7)));
+    }
+
+    #[test]
+    fn who_asked_is_woken_by_each_value_and_may_detach_meanwhile() {
+        let tee = Tee::default();
+        let (woken, held) = (Arc::new(AtomicU64::new(0)), Arc::new(Slot::default()));
+        let (count, dropped) = (Arc::clone(&woken), Arc::clone(&held));
+        let guard = tee.attach_waking(Arc::new(move || {
+            if count.fetch_add(1, Ordering::Relaxed) == 1 {
+                drop::<Option<TeeGuard<i32>>>(dropped.take());
+            }
+        }));
+        held.put(guard);
+        for value in 0..4 {
+            tee.put(&value);
+        }
+        assert_eq!(woken.load(Ordering::Relaxed), 2, "detached by the second");
     }
 }

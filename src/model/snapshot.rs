@@ -1,7 +1,8 @@
 //! How everything is now: what the window draws. A function of the core's state.
 
 use super::{
-    EndReason, Failure, HubUrl, ParticipantId, PeerId, Role, SessionId, SessionKind, SessionLink,
+    EndReason, Failure, Gate, HubUrl, ParticipantId, PeerId, Role, SessionId, SessionKind,
+    SessionLink,
 };
 
 /// How everything is now. The newest one wins; nobody needs an older one.
@@ -30,6 +31,26 @@ pub struct Gates {
     pub camera: bool,
     /// Others' sound, to our speaker.
     pub listening: bool,
+}
+
+impl Gates {
+    /// What is open in both: whatever passes two doors.
+    pub const fn and(self, other: Self) -> Self {
+        Self {
+            microphone: self.microphone && other.microphone,
+            camera: self.camera && other.camera,
+            listening: self.listening && other.listening,
+        }
+    }
+
+    /// Opens or closes one.
+    pub const fn set(&mut self, gate: Gate, open: bool) {
+        match gate {
+            Gate::Microphone => self.microphone = open,
+            Gate::Camera => self.camera = open,
+            Gate::Listening => self.listening = open,
+        }
+    }
 }
 
 impl Default for Gates {

@@ -13,12 +13,13 @@ use std::{
 use tokio::sync::{mpsc, watch};
 
 use super::{
+    SpeakerSpec,
     output::{Output, Pace},
     voice::{VoiceDecoder, VoiceTally},
 };
 use crate::{
-    audio::{Fade, Mixer},
-    media::{BLOCK_SAMPLES, RtpPacket, Stop, now},
+    audio::{Fade, LevelWindow, Mixer},
+    media::{BLOCK_SAMPLES, Meter, RtpPacket, Slot, Stop, now},
     model::{MediaTime, SourceState},
 };
 
@@ -28,6 +29,8 @@ pub(super) struct Mixing {
     voices: Vec<Playing>,
     mixer: Mixer,
     output: Output,
+    /// Another output, if one is wanted.
+    elsewhere: Arc<Slot<SpeakerSpec>>,
     notify: Arc<dyn Fn(SourceState) + Send + Sync>,
     told: SourceState,
     /// When the next block is due by the clock.
@@ -38,6 +41,10 @@ pub(super) struct Mixing {
 
 /// One voice on the mixing thread.
 pub(super) struct Playing {
+    /// Where its level is shown, whether it is heard or not.
+    pub(super) meter: Meter,
+    /// What the level is measured by.
+    pub(super) level: LevelWindow,
     /// Its packets.
     pub(super) packets: mpsc::Receiver<RtpPacket>,
     /// What decodes them.
@@ -82,7 +89,7 @@ const TURN: usize = BLOCK_SAMPLES / 2;
 impl Mixing {
     /// A mix without voices.
     pub(super) fn new(
-        output: Output,
+        (output, elsewhere): (Output, Arc<Slot<SpeakerSpec>>),
         newcomers: Receiver<Playing>,
         notify: Arc<dyn Fn(SourceState) + Send + Sync>,
     ) -> Self {
@@ -91,6 +98,7 @@ impl Mixing {
             voices: vec![],
             mixer: Mixer::new(),
             output,
+            elsewhere,
             notify,
             told: SourceState::Idle,
             due: now(),
@@ -103,10 +111,22 @@ impl Mixing {
         while !stop.is_set() {
             self.voices.extend(self.newcomers.try_iter());
             self.voices.retain(|voice| !voice.wishes.gone.load(Ordering::Acquire));
+            self.move_out();
             let state = self.output.tend(now());
             self.tell(state);
             let wait = self.mix_what_is_due(now());
             thread::sleep(wait);
+        }
+    }
+
+    /// Plays elsewhere from now on, if that is wanted.
+    fn move_out(&mut self) {
+        if let Some(spec) = self.elsewhere.take() {
+            // The old device first: the new one may be the same, and open for one only.
+            self.output = Output::Silent;
+            self.output = Output::new(&spec);
+            self.tell(SourceState::Opening);
+            self.wanted = now();
         }
     }
 
@@ -173,6 +193,7 @@ impl Playing {
             self.decoder.push(&packet);
         }
         let block = self.decoder.pull(now);
+        self.meter.set(self.level.push(&block.unwrap_or([0.0; BLOCK_SAMPLES])));
         self.tally.send_modify(|tally| {
             tally.counts = self.decoder.counts();
             tally.history.push(&block.unwrap_or([0.0; BLOCK_SAMPLES]));

@@ -18,14 +18,15 @@ use super::{
     voice::{VoiceDecoder, VoiceTally},
 };
 use crate::{
-    audio::Fade,
-    media::{IncomingTrack, SoundEnd, Worker, sound_names},
+    audio::{Fade, LevelWindow},
+    media::{IncomingTrack, Meter, Slot, SoundEnd, Worker, sound_names},
     model::{AudioStats, SourceState},
 };
 
 /// What plays all voices of this process. Dropping it stops that.
 pub struct Speaker {
     newcomers: SyncSender<Playing>,
+    elsewhere: Arc<Slot<SpeakerSpec>>,
     /// Dropped, it stops and joins the mixing thread.
     _mixing: Option<Worker>,
 }
@@ -43,25 +44,41 @@ impl Speaker {
     pub fn open(spec: &SpeakerSpec, notify: Arc<dyn Fn(SourceState) + Send + Sync>) -> Self {
         let (newcomers, arriving) = sync_channel(NEWCOMERS);
         let (output, tell) = (Output::new(spec), Arc::clone(&notify));
+        let elsewhere = Arc::new(Slot::default());
+        let outputs = (output, Arc::clone(&elsewhere));
         let mixing = Worker::spawn("mixing", move |stop| {
-            Mixing::new(output, arriving, tell).run(stop);
+            Mixing::new(outputs, arriving, tell).run(stop);
         });
         let mixing = mixing.map_err(|error| {
             let message = format!("no thread is left to play sound: {error}; end other programs");
             notify(SourceState::Failed { message });
         });
-        Self { newcomers, _mixing: mixing.ok() }
+        Self { newcomers, elsewhere, _mixing: mixing.ok() }
     }
 
-    /// Plays a remote sound until the voice is dropped. `on_first` is called once, when its first
-    /// packet is played, on the mixing thread: it must not block.
-    pub fn play(&self, track: IncomingTrack, on_first: Box<dyn FnOnce() + Send>) -> Voice {
+    /// Plays elsewhere from the next block on; no voice is begun anew. Never waits; told to
+    /// `notify` as at first.
+    pub fn move_to(&self, spec: &SpeakerSpec) {
+        self.elsewhere.put(spec.clone());
+    }
+
+    /// Plays a remote sound until the voice is dropped, and shows its level on `meter` every
+    /// 10 ms. `on_first` is called once, when its first packet is played, on the mixing thread: it
+    /// must not block.
+    pub fn play(
+        &self,
+        track: IncomingTrack,
+        meter: Meter,
+        on_first: Box<dyn FnOnce() + Send>,
+    ) -> Voice {
         let (tally, seen) = watch::channel(VoiceTally::default());
         let (heard, gone) = (AtomicBool::new(true), AtomicBool::new(false));
         let wishes = Arc::new(Wishes { heard, gone });
         match VoiceDecoder::new() {
             Ok(decoder) => {
                 let playing = Playing {
+                    meter,
+                    level: LevelWindow::default(),
                     packets: track.packets,
                     decoder,
                     tally,
@@ -157,7 +174,11 @@ mod tests {
         fn sing(&self, hz: f64, before: impl FnOnce(&Voice)) -> Voice {
             let (track, packets, _) = track(Media::Audio);
             let (tell, first) = channel();
-            let voice = self.speaker.play(track, Box::new(move || tell.send(()).unwrap()));
+            let voice = self.speaker.play(
+                track,
+                Meter::default(),
+                Box::new(move || tell.send(()).unwrap()),
+            );
             before(&voice);
             let (mut singer, begun) = (Singer::plain(hz, 0.25), now());
             for n in 0..75_u64 {
@@ -255,8 +276,8 @@ mod tests {
         let rig = rig(&SpeakerSpec::None);
         let (first, packets, _) = track(Media::Audio);
         let (second, others, _) = track(Media::Audio);
-        let voice = rig.speaker.play(first, Box::new(|| ()));
-        let _kept = rig.speaker.play(second, Box::new(|| ()));
+        let voice = rig.speaker.play(first, Meter::default(), Box::new(|| ()));
+        let _kept = rig.speaker.play(second, Meter::default(), Box::new(|| ()));
         drop(voice);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(packets.closed());

@@ -66,8 +66,9 @@ fn check(payload: &Payload) -> Result<(), (ErrorCode, String)> {
             within("a candidate", candidate.len(), MAX_CANDIDATE_BYTES)?;
             within("a mid", mid.as_ref().map_or(0, String::len), MAX_MID_BYTES)
         }
+        Payload::Media { .. } => Ok(()),
         Payload::Unknown => {
-            let text = "this hub knows the payloads offer, answer and candidate only";
+            let text = "this hub knows the payloads offer, answer, candidate and media only";
             Err((ErrorCode::Unsupported, text.to_owned()))
         }
     }
