@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{
-    args::{Args, Listen, Task},
+    args::{Listen, Task},
     lines::Lines,
 };
 use crate::{
@@ -49,11 +49,11 @@ impl From<ExitReason> for ExitCode {
 ///
 /// # Errors
 /// What cannot be told as an event: a hub that cannot listen, a machine without threads.
-pub async fn run(args: Args) -> anyhow::Result<ExitReason> {
-    match &args.task {
+pub async fn run(task: Task) -> anyhow::Result<ExitReason> {
+    match &task {
         Task::Open { common, .. } | Task::Join { common, .. } => {
             let lines = Lines::new(common.json);
-            let commands = args.task.commands(fresh_session_id)?;
+            let commands = task.commands(fresh_session_id)?;
             let (handle, events) = Engine::start(common.engine())?;
             let mut asked = BTreeSet::new();
             for command in commands {
