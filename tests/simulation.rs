@@ -11,6 +11,8 @@ mod chance;
 mod connection;
 #[path = "simulation/fate.rs"]
 mod fate;
+#[path = "simulation/gates.rs"]
+mod gates;
 #[path = "simulation/judge.rs"]
 mod judge;
 #[path = "simulation/mutant.rs"]
@@ -63,7 +65,7 @@ fn leavers_the_silent_and_the_crashed_are_noticed_in_time_and_inherited_from() {
 #[test]
 fn everything_at_once_becomes_right_again() {
     let report = play_all(Script::Everything);
-    assert!(report.closed > 0 && report.checks > 0, "{report:?}");
+    assert!(report.closed > 0 && report.checks > 0 && report.turns > 0, "{report:?}");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use std::{
 };
 
 use quintet::{
-    media::{IncomingTrack, KeyframeRequest, RtpPacket, SenderReports, now},
+    media::{IncomingTrack, KeyframeRequest, Meter, RtpPacket, SenderReports, now},
     model::{Media, PeerId, SourceState},
     playback::{Speaker, SpeakerSpec, speakers},
 };
@@ -76,7 +76,7 @@ fn child_plays_a_tone_until_it_is_killed() {
     let notify = move |state: SourceState| note(&states, &format!("{state:?}"));
     let speaker = Speaker::open(&spec, Arc::new(notify));
     let (packets, track) = track();
-    let voice = speaker.play(track, Box::new(|| ()));
+    let voice = speaker.play(track, Meter::default(), Box::new(|| ()));
     let mut encoder =
         opus::Encoder::new(48_000, opus::Channels::Mono, opus::Application::Audio).unwrap();
     let begun = Instant::now();

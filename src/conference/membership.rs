@@ -251,7 +251,10 @@ mod tests {
         stage.up(&HUB);
         assert!(matches!(stage.sent()[0].1, ClientMessage::Open { limit: Some(12), .. }));
         stage.hear(opened(MESH, vec![member("a")]));
-        assert_eq!((stage.done.len(), stage.status().state), (0, SessionState::Live));
+        let told =
+            ClientMessage::Signal { session: session(), to: id("a"), payload: media(true, true) };
+        assert_eq!(stage.sent(), [(&HUB, &told)], "words may have been lost");
+        assert_eq!((stage.done.len(), stage.status().state), (1, SessionState::Live));
     }
 
     #[test]

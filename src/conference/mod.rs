@@ -7,6 +7,8 @@
 mod ask;
 mod core;
 mod demand;
+#[cfg(test)]
+mod gates;
 mod hubs;
 mod membership;
 mod negotiation;

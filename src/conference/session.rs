@@ -147,18 +147,15 @@ impl Session {
 
     /// Sends somebody out, if it is ours to do and the hub can be told.
     pub(super) fn eject(&self, who: &ParticipantId, desk: &mut Desk<'_>) {
-        let member = |membership: &&Box<Membership>| {
-            membership.roster.members().iter().any(|one| one.id == *who)
-        };
-        let Standing::In(membership) = &self.standing else {
-            return desk.out.fail(refusal::not_here(&self.id));
-        };
         if !self.is_own() {
             return desk.out.fail(refusal::ejects_nobody(&self.id));
         }
-        let Some(membership) = Some(membership).filter(member) else {
+        let Standing::In(membership) = &self.standing else {
             return desk.out.fail(refusal::no_such_participant(&self.id));
         };
+        if !membership.roster.members().iter().any(|one| one.id == *who) {
+            return desk.out.fail(refusal::no_such_participant(&self.id));
+        }
         if !membership.is_firm() {
             let hub = refusal::hub_name(&membership.terms.hub, Some(&membership.url));
             return desk.out.fail(refusal::hub_away(&self.id, &hub));

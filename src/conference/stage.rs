@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::{Conference, Effect, HubEvent, HubRef, Input};
 use crate::model::{
-    Command, ErrorCode, Event, Failure, HubMessage, HubUrl, Instance, JoinTarget, LeaveReason,
-    MediaSet, MediaTime, Member, OpenRequest, ParticipantId, ParticipantState, Payload,
-    PeerCommand, PeerEvent, PeerId, PeerState, Presence, Role, Secret, SessionId, SessionKind,
-    SessionStatus, Topology,
+    Command, ErrorCode, Event, Failure, Gate, HubMessage, HubUrl, Instance, JoinTarget,
+    LeaveReason, MediaSet, MediaTime, Member, OpenRequest, ParticipantId, ParticipantState,
+    Payload, PeerCommand, PeerEvent, PeerId, PeerState, Presence, Role, Secret, SessionId,
+    SessionKind, SessionStatus, Topology,
 };
 
 pub(super) const MESH: SessionKind =
@@ -149,6 +149,20 @@ impl Stage {
         sent.collect()
     }
 
+    /// The payloads that were said to others.
+    pub(super) fn said(&self) -> Vec<Payload> {
+        let said = self.sent().into_iter().filter_map(|(_, message)| {
+            let crate::model::ClientMessage::Signal { payload, .. } = message else { return None };
+            Some(payload.clone())
+        });
+        said.collect()
+    }
+
+    /// Turns a switch of the session, or of all.
+    pub(super) fn turn(&mut self, session: Option<SessionId>, gate: Gate, open: bool) -> &mut Self {
+        self.give(Input::Command(Command::SetGate { session, gate, open }))
+    }
+
     pub(super) fn events(&self) -> Vec<&Event> {
         let events = self.done.iter().filter_map(|effect| {
             if let Effect::Announce(event) = effect { Some(event) } else { None }
@@ -237,6 +251,10 @@ pub(super) fn word(from: &str, payload: Payload) -> HubMessage {
 
 pub(super) fn offer(generation: u32) -> Payload {
     Payload::Offer { generation, sdp: "an offer".into() }
+}
+
+pub(super) const fn media(microphone: bool, camera: bool) -> Payload {
+    Payload::Media { microphone, camera }
 }
 
 pub(super) fn refusal(code: ErrorCode) -> HubMessage {

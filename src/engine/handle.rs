@@ -84,8 +84,8 @@ impl Handle {
         Arc::clone(&self.snapshots.borrow())
     }
 
-    /// Has `wake` called after each change of the snapshot and each event, for the engine's life.
-    /// It is called on a thread of the runtime, so it must not block.
+    /// Has `wake` called after each change of the snapshot and after events.
+    /// It is called on a thread of the runtime, for the engine's whole life: it must not block.
     pub fn subscribe(&self, wake: Wake) {
         self.news.on_ring(wake);
     }
@@ -94,8 +94,10 @@ impl Handle {
     /// each frame, on the thread that made it: it must not block. `None` if there is no such
     /// connection (any more).
     ///
-    /// A tap on our own picture has the camera opened, whoever else wants it; a tap on another
-    /// has it decoded, see [`Decode`](super::Decode).
+    /// A tap on our own picture keeps the camera open, whatever the gates and whoever else wants
+    /// it: a window that shows it drops the tap when the person switches the camera off, and five
+    /// seconds later the camera is closed. A tap on another has it decoded, see
+    /// [`Decode`](super::Decode).
     pub fn picture(&self, of: Picture, wake: Wake) -> Option<PictureTap> {
         self.gallery.picture(of, wake)
     }

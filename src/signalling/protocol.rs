@@ -73,7 +73,7 @@ fn every_type_of_message_has_an_example() {
     };
     assert_eq!(types("client"), variants::<ClientMessage>());
     assert_eq!(types("hub"), variants::<HubMessage>());
-    assert_eq!(types("payload").len(), 3);
+    assert_eq!(types("payload").len(), 4);
 }
 
 #[test]

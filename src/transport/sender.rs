@@ -114,6 +114,8 @@ impl Sender {
         let mut next_request = Instant::now();
         loop {
             tokio::select! {
+                // What the sender is starved of is not sent any more, even if it waits already.
+                biased;
                 newest = feed.next() => subscription = newest,
                 changed = self.open.changed() => {
                     if changed.is_err() {

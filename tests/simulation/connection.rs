@@ -17,6 +17,10 @@ pub(crate) struct Connection {
     pub(crate) peer: PeerId,
     pub(crate) session: SessionId,
     pub(crate) media: PeerMedia,
+    /// What it is fed with: sound, picture.
+    pub(crate) fed: (bool, bool),
+    /// Whether its sound may be heard, and whether any is expected.
+    pub(crate) sound: (bool, bool),
     /// Which program it leads to.
     pub(crate) towards: Option<usize>,
     pub(crate) opened: u64,
@@ -73,6 +77,8 @@ impl Connection {
             peer,
             session,
             media,
+            fed: (false, false),
+            sound: (true, true),
             towards: None,
             opened: now,
             is_open: true,

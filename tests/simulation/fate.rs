@@ -24,6 +24,10 @@ impl World {
         match fault {
             Fault::Ask { program, session } => self.ask(program, session),
             Fault::Leave { program, session } => self.leave(program, session),
+            Fault::Turn { program, session, gate, open } => {
+                let session = session.map(|index| self.plan.sessions[index].id.clone());
+                self.turn(program, Command::SetGate { session, gate, open })
+            }
             Fault::Cut { program } => self.cut(program),
             Fault::Stall { program, span } => self.stall(program, span),
             Fault::KillHub { span } => {
@@ -100,6 +104,17 @@ impl World {
         // Who opened a session and left it comes back as a guest of the heir.
         self.programs[program].wants.insert(id.clone(), Want { open, asked: 0 });
         if self.programs[program].core.is_some() { self.insist(program, &id) } else { Ok(()) }
+    }
+
+    /// A person turns a switch that is there.
+    fn turn(&mut self, program: usize, command: Command) -> Verdict {
+        let sessions = self.programs[program].snapshot().sessions;
+        let is_there = |id: &SessionId| sessions.iter().any(|one| one.session == *id);
+        if self.programs[program].core.is_none() || !command.session().is_none_or(is_there) {
+            return Ok(());
+        }
+        self.report.turns += 1;
+        self.feed(program, Input::Command(command))
     }
 
     fn leave(&mut self, program: usize, session: usize) -> Verdict {

@@ -86,7 +86,9 @@ pub(crate) fn may_close(cause: Option<&Input>) -> bool {
             | HubMessage::Pong => false,
         },
         Some(Input::Hub(_, HubEvent::Up { .. } | HubEvent::Down { .. }))
-        | Some(Input::Peer(..) | Input::Source(..))
+        | Some(
+            Input::Peer(..) | Input::Source(..) | Input::Equipped { .. } | Input::Preview { .. },
+        )
         | None => false,
     }
 }
@@ -112,19 +114,6 @@ impl World {
         };
         let told = failure.message.len() > 30;
         if explained && told { Ok(()) } else { Err(format!("P{index} fails: {failure:?}")) }
-    }
-
-    pub(crate) fn check_sending(&self, index: usize, peer: PeerId, sent: (bool, bool)) -> Verdict {
-        let Some(at) = self.programs[index].peers.get(&peer) else {
-            return Err(format!("P{index} feeds {peer}, which is not open"));
-        };
-        let one = &self.connections[*at];
-        let sends = |way: Option<quintet::model::Direction>| way.is_some_and(|way| way.sends());
-        let expected = (sends(one.media.audio), sends(one.media.video));
-        if one.state == PeerState::Connecting || sent != expected || sent == (false, false) {
-            return Err(format!("P{index} feeds {peer} with {sent:?}, not {expected:?}"));
-        }
-        Ok(())
     }
 
     pub(crate) fn note_news(&mut self, message: &HubMessage) {
@@ -347,6 +336,11 @@ impl World {
             let seen = status.participants.iter().find(|one| one.participant == id);
             let right = seen
                 .is_some_and(|one| one.state == ParticipantState::Live && one.role == their.role);
+            let truth = self.passes(*other, &spec.id, their);
+            let view = seen.map(|one| (one.microphone, one.camera));
+            if view != Some(truth) {
+                return Err(format!("{}: P{mine} believes {view:?} of P{other}", spec.id));
+            }
             if !right {
                 return Err(format!("{}: P{mine} sees P{other} as {seen:?}", spec.id));
             }
@@ -364,8 +358,8 @@ impl World {
         for program in self.programs.iter().filter(|one| one.core.is_some()) {
             let (mut camera, mut microphone, mut speaker) = (false, false, false);
             for one in program.peers.values().map(|at| &self.connections[*at]) {
-                camera |= one.media.video.is_some_and(|way| way.sends());
-                microphone |= one.media.audio.is_some_and(|way| way.sends());
+                microphone |= one.fed.0;
+                camera |= one.fed.1;
                 speaker |= one.media.audio.is_some_and(|way| way.receives());
             }
             if program.demand != (camera, microphone, speaker) {
@@ -382,6 +376,7 @@ impl World {
     pub(crate) fn look_at(&self, index: usize) -> Verdict {
         let program = &self.programs[index];
         let mut shown = BTreeMap::new();
+        self.check_fed(index)?;
         for status in program.snapshot().sessions {
             let over = matches!(status.state, SessionState::Ended { .. } | SessionState::Failed(_));
             if !over && !program.wants.contains_key(&status.session) {

@@ -27,10 +27,14 @@ pub(crate) enum Mutant {
     IgnoresSilence,
     /// It gives its connections up with its hub.
     ClosesWithHub,
+    /// It goes on sending when a switch is closed.
+    SendsThroughGates,
+    /// It does not tell others what it sends.
+    ConcealsSwitches,
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::DropsRollback,
         Self::SwapsPoliteness,
         Self::ForgetsWanted,
@@ -39,6 +43,8 @@ impl Mutant {
         Self::ReusesStaleStep,
         Self::IgnoresSilence,
         Self::ClosesWithHub,
+        Self::SendsThroughGates,
+        Self::ConcealsSwitches,
     ];
 }
 
@@ -80,9 +86,12 @@ impl Shim {
                 let participant = ParticipantId::from_digest([0; 10]);
                 Some(Input::Hub(hub, HubEvent::Up { url, participant, name }))
             }
-            Input::Command(_) | Input::Hub(..) | Input::Peer(..) | Input::Source(..) => {
-                is_heard.then_some(input)
-            }
+            Input::Command(_)
+            | Input::Hub(..)
+            | Input::Peer(..)
+            | Input::Source(..)
+            | Input::Equipped { .. }
+            | Input::Preview { .. } => is_heard.then_some(input),
         }
     }
 
@@ -117,6 +126,17 @@ impl Shim {
                     seen.push(effect);
                     seen.extend(stale);
                 }
+                (Some(Mutant::SendsThroughGates), Effect::SetSending { audio: false, .. })
+                | (
+                    Some(Mutant::ConcealsSwitches),
+                    Effect::Send {
+                        message:
+                            ClientMessage::Signal {
+                                payload: Payload::Media { camera: false, .. }, ..
+                            },
+                        ..
+                    },
+                ) => {}
                 _ => seen.push(effect),
             }
         }

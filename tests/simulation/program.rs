@@ -210,6 +210,9 @@ impl World {
             Effect::SetSending { peer, audio, video } => {
                 self.check_sending(index, peer, (audio, video.is_some()))
             }
+            Effect::SetHeard { peer, heard, speaks } => {
+                self.check_hearing(index, peer, (heard, speaks))
+            }
             Effect::Demand { camera, microphone, speaker } => {
                 let demand = (camera, microphone, speaker);
                 if std::mem::replace(&mut self.programs[index].demand, demand) == demand {
@@ -299,6 +302,10 @@ impl World {
                 Err(format!("P{index} names a candidate before a description"))
             }
             Payload::Candidate { .. } => Ok(()),
+            Payload::Media { microphone, camera } => {
+                let (said, at) = ((*microphone, *camera), at);
+                self.check_said_of_us(index, at, said)
+            }
             Payload::Unknown => Err(format!("P{index} says nothing known")),
         }
     }

@@ -1,6 +1,8 @@
 //! What happens in a run: who opens and joins what, and which faults strike when.
 
-use quintet::model::{Direction, Media, MediaSet, PeerMedia, SessionId, SessionKind, Topology};
+use quintet::model::{
+    Direction, Gate, Media, MediaSet, PeerMedia, SessionId, SessionKind, Topology,
+};
 
 use super::{
     chance::Chance,
@@ -64,6 +66,13 @@ pub(crate) enum Fault {
     Leave {
         program: usize,
         session: usize,
+    },
+    /// A person turns a switch, of all sessions or of one.
+    Turn {
+        program: usize,
+        session: Option<usize>,
+        gate: Gate,
+        open: bool,
     },
     /// A program's link to the hub breaks.
     Cut {
@@ -136,6 +145,9 @@ impl Plan {
             let pause = if chance.percent(60) { 80_000 } else { 12_000 };
             at += chance.ms(0, pause);
         }
+        for _ in 0..chance.below(12) {
+            plan.draw_turn(at, chance);
+        }
         let last = plan.faults.iter().map(|(at, fault)| at + fault.span()).max().unwrap_or(0);
         plan.length = last + QUIET;
         plan.mishaps = if script == Script::Everything && chance.percent(30) { 10 } else { 0 };
@@ -180,6 +192,20 @@ impl Plan {
             self.faults.push((at, Fault::Ask { program, session: index }));
         }
         self.sessions.push(Spec { id, kind, opener, closed: false });
+    }
+
+    /// A switch is turned: rather closed, and in half of the cases soon opened again or closed anew.
+    fn draw_turn(&mut self, end: u64, chance: &mut Chance) {
+        let program = chance.below(self.programs);
+        let session = chance.percent(60).then(|| chance.below(self.sessions.len()));
+        let gate = [Gate::Microphone, Gate::Camera, Gate::Listening][chance.below(3)];
+        let at = chance.ms(0, end / MS);
+        let again = chance.percent(50).then(|| at + chance.ms(0, 8000));
+        for (at, likely) in [(Some(at), 40), (again, 60)] {
+            let open = chance.percent(likely);
+            let turn = Fault::Turn { program, session, gate, open };
+            self.faults.extend(at.map(|at| (at, turn)));
+        }
     }
 
     fn draw_fault(&mut self, at: u64, chance: &mut Chance) {
@@ -227,6 +253,7 @@ impl Fault {
             Self::Kill { span, .. } => span.unwrap_or(0),
             Self::Ask { .. }
             | Self::Leave { .. }
+            | Self::Turn { .. }
             | Self::Cut { .. }
             | Self::StartHub
             | Self::Start { .. }

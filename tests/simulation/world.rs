@@ -93,6 +93,7 @@ pub(crate) struct Report {
     pub(crate) resumed: usize,
     pub(crate) ended_by_opener: usize,
     pub(crate) checks: usize,
+    pub(crate) turns: usize,
 }
 
 impl World {
@@ -332,5 +333,6 @@ impl Report {
         self.resumed += other.resumed;
         self.ended_by_opener += other.ended_by_opener;
         self.checks += other.checks;
+        self.turns += other.turns;
     }
 }

@@ -42,6 +42,14 @@ fn a_payload_is_passed_on_as_it_is() {
 }
 
 #[test]
+fn what_somebody_sends_is_passed_on_like_any_word() {
+    let mut broadcast = hub(BROADCAST);
+    let media = Payload::Media { microphone: false, camera: true };
+    assert_eq!(broadcast.say(1, signal(2, media.clone())), ["2: signal a 1"]);
+    assert_eq!(broadcast.say(2, signal(3, media)), ["2: not-allowed a"]);
+}
+
+#[test]
 fn nobody_signals_to_somebody_the_direction_does_not_link() {
     let mut broadcast = hub(BROADCAST);
     assert_eq!(broadcast.say(2, signal(3, offer("v=0".into()))), ["2: not-allowed a"]);
