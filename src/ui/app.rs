@@ -69,14 +69,17 @@ pub(crate) struct Running {
     pub(crate) events: mpsc::Receiver<Event>,
 }
 
+/// Starts an engine with these settings, or adds to the list why not.
+pub(crate) type Starter = Box<dyn Fn(&Settings, &mut Vec<String>) -> Option<Running>>;
+
 /// What works behind the window, where waiting is allowed.
 pub(crate) struct Backstage {
     /// Where blocking work runs.
     pub(crate) runtime: tokio::runtime::Handle,
     /// The settings' file, if the system has a place for one.
     pub(crate) place: Option<PathBuf>,
-    /// Starts an engine with these settings; the person's errors go into the list.
-    pub(crate) start: Box<dyn Fn(&Settings, &mut Vec<String>) -> Option<Running>>,
+    /// Starts engines.
+    pub(crate) start: Starter,
     /// What went wrong while settings were written.
     pub(crate) failed: Arc<Slot<String>>,
 }

@@ -86,33 +86,33 @@ fn asked(event: &Event) -> Option<Asked> {
     if !pressed || *repeat {
         return None;
     }
-    let deed = match *key {
-        Key::M => KeyDeed::Mute,
-        Key::V => KeyDeed::Camera,
-        Key::D => KeyDeed::Deafen,
-        Key::F => KeyDeed::FullScreen,
-        Key::Escape => KeyDeed::Escape,
-        Key::Questionmark | Key::F1 => KeyDeed::Help,
-        Key::Slash if modifiers.shift => KeyDeed::Help,
-        key => KeyDeed::Lane(lane_of(key)?),
-    };
-    Some(Asked::Deed(deed))
+    let is_question = *key == Key::Slash && modifiers.shift;
+    let deed = DEEDS.into_iter().find(|(one, _)| one == key).map(|(_, deed)| deed);
+    let lane = LANES.iter().position(|digit| digit == key).map(KeyDeed::Lane);
+    deed.or(lane).or(is_question.then_some(KeyDeed::Help)).map(Asked::Deed)
 }
 
-fn lane_of(key: Key) -> Option<usize> {
-    const DIGITS: [Key; 9] = [
-        Key::Num1,
-        Key::Num2,
-        Key::Num3,
-        Key::Num4,
-        Key::Num5,
-        Key::Num6,
-        Key::Num7,
-        Key::Num8,
-        Key::Num9,
-    ];
-    DIGITS.iter().position(|digit| *digit == key)
-}
+const DEEDS: [(Key, KeyDeed); 7] = [
+    (Key::M, KeyDeed::Mute),
+    (Key::V, KeyDeed::Camera),
+    (Key::D, KeyDeed::Deafen),
+    (Key::F, KeyDeed::FullScreen),
+    (Key::Escape, KeyDeed::Escape),
+    (Key::Questionmark, KeyDeed::Help),
+    (Key::F1, KeyDeed::Help),
+];
+
+const LANES: [Key; 9] = [
+    Key::Num1,
+    Key::Num2,
+    Key::Num3,
+    Key::Num4,
+    Key::Num5,
+    Key::Num6,
+    Key::Num7,
+    Key::Num8,
+    Key::Num9,
+];
 
 /// The keys and what they do, for the help.
 pub(crate) const HELP: [(&str, &str); 9] = [

@@ -34,12 +34,9 @@ impl SessionsPanel {
             if primary_button(ui, "Open Five Unique Sessions").clicked() {
                 want = Some(Want::OpenFive);
             }
-            let wide = Button::new("Open…").min_size(egui::vec2(ui.available_width(), 28.0));
-            if ui
-                .add(wide)
-                .on_hover_text("One session of any kind, with an id of your own")
-                .clicked()
-            {
+            let wide = Button::new("Open…").min_size(egui::vec2(0.0, 28.0));
+            let wide = |ui: &mut Ui| ui.vertical_centered_justified(|ui| ui.add(wide)).inner;
+            if wide(ui).on_hover_text("One session of any kind, with an id of your own").clicked() {
                 want = Some(Want::ShowOpen);
             }
             ui.add_space(GRID);
@@ -73,7 +70,7 @@ impl SessionsPanel {
             let edit = TextEdit::singleline(&mut self.typed)
                 .hint_text("session-id or link")
                 .margin(egui::Margin::symmetric(8, 6))
-                .desired_width(width - 16.0);
+                .desired_width(width);
             let edit = ui.add(edit);
             edit.widget_info(|| {
                 let label = "Session id or link";
@@ -143,9 +140,12 @@ impl SessionsPanel {
 pub(crate) fn primary_button(ui: &mut Ui, text: &str) -> egui::Response {
     let palette = Palette::of(ui);
     let label = RichText::new(text).color(palette.on_accent);
-    let width = if ui.layout().is_horizontal() { 0.0 } else { ui.available_width() };
-    let button = Button::new(label).fill(palette.accent).min_size(egui::vec2(width, 32.0));
-    let response = ui.add(button);
+    let button = Button::new(label).fill(palette.accent).min_size(egui::vec2(0.0, 32.0));
+    let response = if ui.layout().is_horizontal() {
+        ui.add(button)
+    } else {
+        ui.vertical_centered_justified(|ui| ui.add(button)).inner
+    };
     if response.has_focus() {
         let ring = egui::Stroke::new(2.0, palette.text);
         let kind = egui::StrokeKind::Outside;
@@ -182,7 +182,10 @@ pub(crate) fn pill(ui: &mut Ui, text: &str, fill: Color32, colour: Color32) -> e
         .fill(fill)
         .corner_radius(4)
         .inner_margin(egui::Margin::symmetric(6, 1))
-        .show(ui, |ui| ui.label(RichText::new(text).font(super::theme::SMALL).color(colour)))
+        .show(ui, |ui| {
+            ui.spacing_mut().interact_size.y = 0.0;
+            ui.label(RichText::new(text).font(super::theme::SMALL).color(colour))
+        })
         .response
 }
 

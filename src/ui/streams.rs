@@ -43,7 +43,11 @@ impl Streams {
         pictures: &Pictures,
     ) -> Option<Want> {
         let mut want = None;
-        ui.label(RichText::new("Local Media Streams").heading());
+        two_ended(
+            ui,
+            |_| {},
+            |ui| ui.add(Label::new(RichText::new("Local Media Streams").heading()).truncate()),
+        );
         ScrollArea::vertical().auto_shrink([false, false]).show(ui, |ui| {
             let space = ui.available_size();
             let width = space.x.min((space.y - 36.0).max(90.0) * ASPECT);
