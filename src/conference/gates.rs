@@ -202,7 +202,9 @@ fn whoever_was_away_is_told_again() {
     stage.hear(presence("a", Presence::Here));
     assert_eq!(stage.said(), [media(true, false)]);
     stage.hear(presence("a", Presence::Here));
-    assert_eq!(stage.said(), []);
+    assert_eq!(stage.said(), [], "it was there");
+    stage.hear(presence("a", away(0))).hear(presence("a", Presence::Here));
+    assert_eq!(stage.said(), [media(true, false)], "the last word may have been lost");
 }
 
 #[test]

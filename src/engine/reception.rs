@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::{Decode, run::Deed, studio::report};
+use super::{Decode, EngineOptions, run::Deed, studio::report};
 use crate::{
     conference::SourceKind,
     media::{Gallery, IncomingTrack, Picture},
@@ -58,15 +58,15 @@ struct Sound {
 impl Reception {
     /// A reception in which nothing plays yet.
     pub(super) fn new(
-        (speaker, decode): (SpeakerSpec, Decode),
+        options: &EngineOptions,
         gallery: Gallery,
         deeds: mpsc::Sender<Deed>,
     ) -> Self {
         Self {
-            speaker_spec: speaker,
+            speaker_spec: options.speaker.clone(),
             speaker: None,
             pool: Arc::new(DecodePool::new()),
-            decode,
+            decode: options.decode,
             gallery,
             peers: BTreeMap::new(),
             hearing: BTreeMap::new(),
@@ -108,13 +108,14 @@ impl Reception {
         self.play_each_once();
     }
 
-    /// Decodes what is to be seen.
-    pub(super) fn look(&self) {
+    /// Decodes what is to be seen; whether the own picture and the own level are looked at.
+    pub(super) fn look(&self) -> (bool, bool) {
         for (peer, received) in &self.peers {
             if let Some(video) = &received.video {
                 video.set_decoding(self.is_decoded(*peer));
             }
         }
+        (self.gallery.is_seen(Picture::Local), self.gallery.is_measured(Picture::Local))
     }
 
     /// Receives a track from now on.
@@ -122,16 +123,15 @@ impl Reception {
         let (peer, media) = (track.peer, track.media);
         let (tile, meter) = self.gallery.exhibit(Picture::Peer(peer));
         let on_first = self.on_first(peer, media);
-        let received = self.peers.entry(peer).or_insert_with(|| Received {
-            source: source.clone(),
-            video: None,
-            sound: None,
-        });
+        let unheard = Received { source, video: None, sound: None };
+        self.peers.entry(peer).or_insert(unheard);
         match media {
             Media::Video => {
                 let video = VideoReceiver::start(track, &self.pool, tile, on_first);
-                received.video = Some(video);
-                self.look();
+                video.set_decoding(self.is_decoded(peer));
+                if let Some(received) = self.peers.get_mut(&peer) {
+                    received.video = Some(video);
+                }
             }
             Media::Audio => {
                 self.demand(true);

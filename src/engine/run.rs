@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     conference::{Conference, Effect, HubEvent, HubRef, Input},
-    media::{self, Bell, Gallery, IncomingTrack, Picture},
+    media::{self, Bell, Gallery, IncomingTrack},
     model::{
         Command, Event, Instance, Layer, Media, MediaTime, PeerEvent, PeerId, PeerMedia, SessionId,
         Snapshot, Stats,
@@ -49,7 +49,6 @@ pub struct Engine {
     studio: Studio,
     reception: Reception,
     ledger: Ledger,
-    gallery: Gallery,
     deeds: mpsc::Sender<Deed>,
     outlets: Outlets,
     events: mpsc::Sender<Event>,
@@ -128,8 +127,6 @@ impl Engine {
         let (events, event_inbox) = mpsc::channel(EVENTS);
         let (snapshots, latest) = watch::channel(Arc::default());
         let (gallery, news) = (Gallery::default(), Bell::default());
-        let studio = Studio::new(&options, &gallery, deeds.clone());
-        let play = (options.speaker.clone(), options.decode);
         let engine = Self {
             core: Conference::new(),
             instance,
@@ -137,10 +134,9 @@ impl Engine {
             links: BTreeMap::new(),
             linked: 0,
             connections: BTreeMap::new(),
-            studio,
-            reception: Reception::new(play, gallery.clone(), deeds.clone()),
+            studio: Studio::new(&options, &gallery, deeds.clone()),
+            reception: Reception::new(&options, gallery.clone(), deeds.clone()),
             ledger: Ledger::default(),
-            gallery: gallery.clone(),
             deeds,
             outlets: Outlets { events: peer_events, tracks },
             events,
@@ -216,9 +212,7 @@ impl Engine {
 
     /// Shows what somebody looks at, and nothing else.
     fn look(&mut self) {
-        self.reception.look();
-        let camera = self.gallery.is_seen(Picture::Local);
-        let microphone = self.gallery.is_measured(Picture::Local);
+        let (camera, microphone) = self.reception.look();
         self.core.handle(Input::Preview { camera, microphone }, media::now());
     }
 
