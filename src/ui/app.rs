@@ -165,7 +165,8 @@ impl App {
     pub(crate) fn draw(&mut self, ui: &mut Ui) {
         let ctx = ui.ctx().clone();
         self.ask_before_quitting(&ctx);
-        for deed in self.keys.take(&ctx) {
+        let full_screen = self.streams.full_screen && self.dialog.is_none();
+        for deed in self.keys.take(&ctx, full_screen) {
             self.key(&ctx, deed);
         }
         let wants = self.panels(ui);
@@ -325,7 +326,6 @@ impl App {
                 }
             }
             KeyDeed::FullScreen => self.full_screen(ctx, !self.streams.full_screen),
-            KeyDeed::Escape if self.dialog.is_some() => self.dialog = None,
             KeyDeed::Escape => self.full_screen(ctx, false),
             KeyDeed::Lane(index) => self.sessions.show_lane(index, &self.snapshot),
             KeyDeed::Help => self.dialog = Some(Dialog::Help),

@@ -20,6 +20,9 @@ use crate::{
 /// How high the bar is, in points.
 pub(crate) const HEIGHT: f32 = 56.0;
 
+/// How wide a menu of devices is, in points.
+const MENU: f32 = 280.0;
+
 /// Draws the bar. `busy`: the engine's queue is full, so nothing can be asked for now.
 pub(crate) fn ui(
     ui: &mut Ui,
@@ -101,7 +104,7 @@ fn menu(
         DeviceKind::Speaker => &settings.speaker,
     };
     let shown = Popup::menu(&button).show(|ui| {
-        ui.set_min_width(220.0);
+        ui.set_width(MENU);
         let mut want = None;
         for (text, spec) in device.choices() {
             if choice(ui, text, spec == chosen).clicked() {
@@ -137,8 +140,12 @@ fn menu(
 
 fn choice(ui: &mut Ui, text: &str, chosen: bool) -> egui::Response {
     let mark = if chosen { "•" } else { " " };
-    let width = ui.available_width().max(200.0);
-    ui.add(Button::selectable(chosen, format!("{mark}  {text}")).min_size(Vec2::new(width, 28.0)))
+    let text = format!("{mark}  {text}");
+    let button = Button::new(&text).frame_when_inactive(false).truncate();
+    let response = ui.vertical_centered_justified(|ui| ui.add(button.left_text(""))).inner;
+    response
+        .widget_info(|| egui::WidgetInfo::selected(egui::Role::RadioButton, true, chosen, &text));
+    response
 }
 
 /// Where we are heard or seen now, in one mark.

@@ -34,14 +34,16 @@ pub(crate) struct Keys {
 
 impl Keys {
     /// What was asked for since the last call. The keys that ask are taken out of the input, so
-    /// that Space does not press the button that has the focus as well.
-    pub(crate) fn take(&mut self, ctx: &Context) -> Vec<KeyDeed> {
+    /// that Space does not press the button that has the focus as well. Escape asks only where
+    /// there is a full screen to leave: else it closes menus and dialogs.
+    pub(crate) fn take(&mut self, ctx: &Context, full_screen: bool) -> Vec<KeyDeed> {
         let typing = ctx.text_edit_focused();
         let mut deeds = vec![];
         ctx.input_mut(|input| {
             let focused = input.focused;
             if !typing {
                 input.events.retain(|event| match asked(event) {
+                    Some(Asked::Deed(KeyDeed::Escape)) if !full_screen => true,
                     Some(Asked::Deed(deed)) => {
                         deeds.push(deed);
                         false

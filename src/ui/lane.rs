@@ -5,7 +5,7 @@ use eframe::egui::{self, Frame, Label, Margin, Rect, RichText, Sense, Ui, Vec2};
 use super::{
     icons::{Icon, Mark, icon_button},
     sessions::{pill, two_ended},
-    theme::{CORNER, GRID, Palette, SMALL, lane_colour},
+    theme::{CORNER, GRID, ICON_BUTTON, Palette, SMALL, lane_colour},
     want::Want,
     words,
 };
@@ -23,8 +23,8 @@ pub(crate) struct Drawn {
     pub(crate) fold: bool,
 }
 
-/// The most characters of an id that a lane shows; generated ids fit.
-const ID_CHARACTERS: usize = 19;
+/// The width of a character of an id, in points.
+const ID_CHARACTER: f32 = 7.4;
 
 /// Draws the lane of the session at place `index`.
 pub(crate) fn ui(ui: &mut Ui, index: usize, session: &SessionStatus, unfolded: bool) -> Drawn {
@@ -140,7 +140,8 @@ fn address(ui: &mut Ui, session: &SessionStatus) -> Option<Want> {
             want
         },
         |ui| {
-            let short = words::elide_middle(id, ID_CHARACTERS);
+            let room = ui.available_width() - ICON_BUTTON - GRID;
+            let short = words::elide_middle(id, (room / ID_CHARACTER).max(5.0) as usize);
             let text = RichText::new(short).monospace().color(Palette::of(ui).muted);
             let shown = ui.add(Label::new(text).truncate().show_tooltip_when_elided(false));
             shown.on_hover_text(id);

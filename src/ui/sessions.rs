@@ -178,15 +178,15 @@ pub(crate) fn two_ended<L, R>(
 
 /// A small filled mark with a word in it.
 pub(crate) fn pill(ui: &mut Ui, text: &str, fill: Color32, colour: Color32) -> egui::Response {
-    egui::Frame::new()
-        .fill(fill)
-        .corner_radius(4)
-        .inner_margin(egui::Margin::symmetric(6, 1))
-        .show(ui, |ui| {
-            ui.spacing_mut().interact_size.y = 0.0;
-            ui.label(RichText::new(text).font(super::theme::SMALL).color(colour))
-        })
-        .response
+    let font = super::theme::SMALL;
+    let galley = ui.painter().layout_no_wrap(text.to_owned(), font, colour);
+    let padding = egui::vec2(6.0, 2.0);
+    let size = galley.size() + 2.0 * padding;
+    let (rect, response) = ui.allocate_exact_size(size, egui::Sense::hover());
+    response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Label, true, text));
+    ui.painter().rect_filled(rect, 4.0, fill);
+    ui.painter().galley(rect.min + padding, galley, colour);
+    response
 }
 
 /// The text with a capital and a full stop.

@@ -311,3 +311,38 @@ fn a_session_of_any_kind_is_opened_with_an_own_id() {
     assert_eq!(request.kind.to_string(), "audio/one-to-one");
     assert!(window.query_by_label("Open session").is_none(), "the dialog is gone");
 }
+
+#[test]
+fn quitting_asks_while_people_are_present() {
+    let close = |window: &mut Harness<'static, Option<App>>| {
+        let viewport = window.input_mut().viewports.entry(egui::ViewportId::ROOT).or_default();
+        viewport.events.push(egui::ViewportEvent::Close);
+        window.step();
+        let commands = &window.output().viewport_output[&egui::ViewportId::ROOT].commands;
+        let kept = commands.contains(&ViewportCommand::CancelClose);
+        window.run();
+        kept
+    };
+    let mut alone = window(SMALL, with(vec![session("a", SessionKind::FIVE[0], Role::Opener, 0)]));
+    assert!(!close(&mut alone), "nobody is there");
+    let mut window = window(SMALL, with(vec![session("a", SessionKind::FIVE[0], Role::Opener, 2)]));
+    assert!(close(&mut window), "asked first");
+    window.get_by_label_contains("2 people are in your sessions");
+    click(&mut window, "Quit");
+    assert!(app(&mut window).quitting);
+    assert!(!close(&mut window), "asked once");
+}
+
+#[test]
+fn a_closed_switch_is_offered_to_be_opened_and_being_on_air_is_said() {
+    let mut one = session("a", SessionKind::FIVE[0], Role::Opener, 1);
+    one.gates.microphone = false;
+    let mut window = window(LARGE, with(vec![one.clone()]));
+    assert_eq!(window.query_all_by_label("ON AIR").count(), 2, "in the lane and in the bar");
+    let gate = Gate::Microphone;
+    let command = Command::SetGate { session: Some(id("a")), gate, open: true };
+    assert_eq!(click(&mut window, "Microphone in a"), [command]);
+    let window =
+        self::window(LARGE, with(vec![SessionStatus { heard: false, seen: false, ..one }]));
+    assert_eq!(window.query_all_by_label("ON AIR").count(), 0);
+}
