@@ -141,8 +141,9 @@ fn menu(
 fn choice(ui: &mut Ui, text: &str, chosen: bool) -> egui::Response {
     let mark = if chosen { "•" } else { " " };
     let text = format!("{mark}  {text}");
-    let button = Button::new(&text).frame_when_inactive(false).truncate();
-    let response = ui.vertical_centered_justified(|ui| ui.add(button.left_text(""))).inner;
+    let size = Vec2::new(ui.available_width(), 28.0);
+    let button = Button::new(&text).frame_when_inactive(false).truncate().min_size(size);
+    let response = ui.add(button);
     response
         .widget_info(|| egui::WidgetInfo::selected(egui::Role::RadioButton, true, chosen, &text));
     response

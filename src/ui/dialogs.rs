@@ -1,8 +1,7 @@
 //! What is asked or shown in front of everything: opening, a link's code, settings, keys, quitting.
 
 use eframe::egui::{
-    self, Color32, ComboBox, Context, Grid, Id, Key, Label, Modal, Rect, RichText, Sense, TextEdit,
-    Ui, Vec2,
+    self, Color32, Context, Grid, Id, Key, Label, Modal, Rect, RichText, Sense, TextEdit, Ui, Vec2,
 };
 use qrcode::{Color, EcLevel, QrCode};
 
@@ -181,19 +180,10 @@ impl SettingsForm {
             ui.label(RichText::new(text).small().weak());
         }
         ui.horizontal(|ui| {
-            let label = ui.label("Theme");
+            ui.label("Theme");
             let theme = &mut self.settings.theme;
-            let text = |theme: ThemeChoice| match theme {
-                ThemeChoice::Dark => "Dark",
-                ThemeChoice::Light => "Light",
-            };
-            let chosen = text(*theme);
-            let shown = ComboBox::from_id_salt("theme").selected_text(chosen).show_ui(ui, |ui| {
-                for one in [ThemeChoice::Dark, ThemeChoice::Light] {
-                    ui.selectable_value(theme, one, text(one));
-                }
-            });
-            shown.response.labelled_by(label.id);
+            ui.radio_value(theme, ThemeChoice::Dark, "Dark");
+            ui.radio_value(theme, ThemeChoice::Light, "Light");
         });
         let problem = self.settings.hub().err();
         if let Some(problem) = &problem {
