@@ -14,3 +14,4 @@ pub mod model;
 pub mod playback;
 pub mod signalling;
 pub mod transport;
+pub mod ui;

@@ -21,11 +21,11 @@ use crate::{
 
 /// One camera and one microphone, captured once, encoded once, live in many sessions.
 #[derive(Parser, Debug)]
-#[command(version, about, arg_required_else_help = true, after_long_help = EXIT_CODES)]
+#[command(version, about, after_long_help = EXIT_CODES)]
 pub struct Args {
-    /// What to do.
+    /// What to do; without it, the window opens.
     #[command(subcommand)]
-    pub task: Task,
+    pub task: Option<Task>,
 }
 
 const EXIT_CODES: &str = "\
@@ -310,7 +310,7 @@ mod tests {
     fn commands(line: &str) -> anyhow::Result<Vec<Command>> {
         let args = Args::try_parse_from(line.split_whitespace())?;
         let mut count = 0;
-        args.task.commands(|| {
+        args.task.expect("a task").commands(|| {
             count += 1;
             SessionId::from_random([count; 10])
         })

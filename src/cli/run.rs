@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    args::{Args, Listen, Task},
+    args::{Listen, Task},
     lines::Lines,
 };
 use crate::{
@@ -55,10 +55,10 @@ impl From<ExitReason> for ExitCode {
 ///
 /// # Errors
 /// What cannot be told as an event: a hub that cannot listen, a machine without threads.
-pub async fn run(args: Args) -> anyhow::Result<ExitReason> {
-    match &args.task {
+pub async fn run(task: Task) -> anyhow::Result<ExitReason> {
+    match &task {
         Task::Open { common, .. } | Task::Join { common, .. } => {
-            let commands = args.task.commands(fresh_session_id)?;
+            let commands = task.commands(fresh_session_id)?;
             let mut stay = Stay {
                 lines: Lines::new(common.json),
                 asked: BTreeSet::new(),

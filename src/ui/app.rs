@@ -1,0 +1,470 @@
+//! The window's one loop: reads the snapshot, draws the panels, sends what they want.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use eframe::egui::{self, CentralPanel, Context, Frame, Margin, Panel, Theme, Ui, ViewportCommand};
+use tokio::sync::mpsc;
+
+use super::{
+    call_bar,
+    devices::{DeviceKind, DeviceLists},
+    dialogs::{Dialog, OpenForm, Outcome, SettingsForm},
+    faces,
+    keys::{KeyDeed, Keys},
+    notices::Notices,
+    pictures::Pictures,
+    sessions::SessionsPanel,
+    settings::{Settings, ThemeChoice},
+    streams::Streams,
+    theme::{self, GRID, NARROW, Palette},
+    want::{Opening, Want},
+    words,
+};
+use crate::{
+    engine::{Handle, Picture, SourceSpec, fresh_session_id},
+    media::Slot,
+    model::{
+        Command, Event, Gate, Media, OpenRequest, ParticipantState, SessionKind, Snapshot,
+        SourceState,
+    },
+};
+
+/// How often levels are read while something may be heard: they move, but not like pictures.
+const LEVELS: Duration = Duration::from_millis(80);
+
+/// How long a full queue is left alone.
+const BREATH: Duration = Duration::from_millis(50);
+
+/// The window: widgets and their state, and the engine's handle.
+pub(crate) struct App {
+    engine: Option<Running>,
+    backstage: Option<Backstage>,
+    snapshot: Arc<Snapshot>,
+    settings: Settings,
+    /// What the engine did not take yet; while there is something, controls are grey.
+    unsent: VecDeque<Command>,
+    sessions: SessionsPanel,
+    streams: Streams,
+    pictures: Pictures,
+    devices: DeviceLists,
+    notices: Notices,
+    keys: Keys,
+    dialog: Option<Dialog>,
+    /// The microphone was opened by Space, and closes with it.
+    talking: bool,
+    /// The person wants to quit, whoever is present.
+    quitting: bool,
+}
+
+/// An engine that runs, and what it tells.
+pub(crate) struct Running {
+    /// The way to it.
+    pub(crate) handle: Handle,
+    /// What happened, one thing after another.
+    pub(crate) events: mpsc::Receiver<Event>,
+}
+
+/// Starts an engine with these settings, or adds to the list why not.
+pub(crate) type Starter = Box<dyn Fn(&Settings, &mut Vec<String>) -> Option<Running>>;
+
+/// What works behind the window, where waiting is allowed.
+pub(crate) struct Backstage {
+    /// Where blocking work runs.
+    pub(crate) runtime: tokio::runtime::Handle,
+    /// The settings' file, if the system has a place for one.
+    pub(crate) place: Option<PathBuf>,
+    /// Starts engines.
+    pub(crate) start: Starter,
+    /// What went wrong while settings were written.
+    pub(crate) failed: Arc<Slot<String>>,
+}
+
+impl App {
+    /// The window of these settings, without an engine until [`Self::start`].
+    pub(crate) fn new(ctx: &Context, settings: Settings, backstage: Option<Backstage>) -> Self {
+        theme::install(ctx);
+        ctx.set_theme(egui_theme(settings.theme));
+        let runtime = backstage.as_ref().map(|backstage| backstage.runtime.clone());
+        Self {
+            engine: None,
+            backstage,
+            snapshot: Arc::default(),
+            settings,
+            unsent: VecDeque::new(),
+            sessions: SessionsPanel::default(),
+            streams: Streams::default(),
+            pictures: Pictures::default(),
+            devices: DeviceLists::new(runtime),
+            notices: Notices::default(),
+            keys: Keys::default(),
+            dialog: None,
+            talking: false,
+            quitting: false,
+        }
+    }
+
+    /// Starts the engine, or starts it anew; what was running is dropped.
+    pub(crate) fn start(&mut self, ctx: &Context) {
+        self.pictures.clear();
+        self.engine = None;
+        let Some(backstage) = &self.backstage else { return };
+        let mut errors = vec![];
+        self.engine = (backstage.start)(&self.settings, &mut errors);
+        for error in errors {
+            self.notices.error(error);
+        }
+        if let Some(engine) = &self.engine {
+            let ctx = ctx.clone();
+            engine.handle.subscribe(Arc::new(move || ctx.request_repaint()));
+        }
+    }
+
+    /// Tells an error until it is read.
+    pub(crate) fn tell(&mut self, error: String) {
+        self.notices.error(error);
+    }
+
+    /// The handle, to say goodbye with.
+    pub(crate) fn take_handle(&mut self) -> Option<Handle> {
+        self.pictures.clear();
+        self.engine.take().map(|engine| engine.handle)
+    }
+
+    /// Reads what is new, whether anybody sees the window or not.
+    pub(crate) fn read(&mut self, ctx: &Context) {
+        let now = ctx.input(|input| input.time);
+        let away = ctx.input(|input| input.viewport().minimized.unwrap_or(false));
+        if let Some(engine) = &mut self.engine {
+            self.snapshot = engine.handle.snapshot();
+            while let Ok(event) = engine.events.try_recv() {
+                self.notices.note(&event, &self.snapshot, now);
+            }
+            if away {
+                self.pictures.clear();
+            } else {
+                let (seen, heard) = wanted(&self.snapshot);
+                self.pictures.refresh(ctx, &engine.handle, &seen, &heard);
+                if !heard.is_empty() {
+                    ctx.request_repaint_after(LEVELS);
+                }
+            }
+        }
+        let failed = self.backstage.as_ref().and_then(|backstage| backstage.failed.take());
+        if let Some(error) = failed {
+            self.notices.error(error);
+        }
+        self.flush(ctx);
+    }
+
+    /// Draws everything and acts on what is wanted.
+    pub(crate) fn draw(&mut self, ui: &mut Ui) {
+        let ctx = ui.ctx().clone();
+        self.ask_before_quitting(&ctx);
+        let full_screen = self.streams.full_screen && self.dialog.is_none();
+        for deed in self.keys.take(&ctx, full_screen) {
+            self.key(&ctx, deed);
+        }
+        let wants = self.panels(ui);
+        self.notices.toasts(&ctx, if self.streams.full_screen { 0.0 } else { call_bar::HEIGHT });
+        for want in wants.into_iter().flatten() {
+            self.act(&ctx, want);
+        }
+        self.draw_dialog(&ctx);
+        self.flush(&ctx);
+    }
+
+    fn panels(&mut self, ui: &mut Ui) -> Vec<Option<Want>> {
+        let palette = Palette::of(ui);
+        let snapshot = Arc::clone(&self.snapshot);
+        let busy = !self.unsent.is_empty();
+        let mut wants = vec![];
+        let bare = Frame::new().fill(palette.base).inner_margin(Margin::same(12));
+        if self.streams.full_screen {
+            CentralPanel::default().frame(bare).show(ui, |ui| {
+                wants.push(self.streams.remote(ui, &snapshot, &self.pictures));
+            });
+            return wants;
+        }
+        let width = ui.available_width();
+        let frame = Frame::new().fill(palette.panel).inner_margin(Margin::symmetric(12, 0));
+        Panel::bottom("call").exact_size(call_bar::HEIGHT).frame(frame).show(ui, |ui| {
+            ui.centered_and_justified(|ui| {
+                let devices = (&self.settings, &mut self.devices);
+                wants.push(call_bar::ui(ui, (&snapshot, busy), &self.pictures, devices));
+            });
+        });
+        let frame = Frame::new().fill(palette.panel).inner_margin(Margin::same(12));
+        let side = if width < NARROW { 264.0 } else { 304.0 };
+        let left = Panel::left(if width < NARROW { "sessions-narrow" } else { "sessions" });
+        left.default_size(side).size_range(240.0..=420.0).frame(frame).show(ui, |ui| {
+            wants.push(self.sessions.ui(ui, &snapshot, busy));
+        });
+        CentralPanel::default().frame(bare).show(ui, |ui| {
+            wants.push(self.notices.errors(ui));
+            self.both_streams(ui, &snapshot, width < NARROW, &mut wants);
+        });
+        wants
+    }
+
+    fn both_streams(
+        &mut self,
+        ui: &mut Ui,
+        snapshot: &Snapshot,
+        narrow: bool,
+        wants: &mut Vec<Option<Want>>,
+    ) {
+        let gap = Margin { bottom: GRID as i8, right: GRID as i8, ..Margin::ZERO };
+        let panel = if narrow {
+            Panel::top("local-above").default_size(190.0).size_range(120.0..=400.0)
+        } else {
+            Panel::left("local-beside").default_size(272.0).size_range(180.0..=640.0)
+        };
+        let frame = Frame::new().inner_margin(gap);
+        panel.resizable(true).frame(frame).show(ui, |ui| {
+            wants.push(self.streams.local(ui, snapshot, &self.pictures));
+        });
+        let gap = Margin {
+            left: if narrow { 0 } else { GRID as i8 },
+            top: if narrow { GRID as i8 } else { 0 },
+            ..Margin::ZERO
+        };
+        CentralPanel::default().frame(Frame::new().inner_margin(gap)).show(ui, |ui| {
+            wants.push(self.streams.remote(ui, snapshot, &self.pictures));
+        });
+    }
+
+    fn draw_dialog(&mut self, ctx: &Context) {
+        let Some(dialog) = &mut self.dialog else { return };
+        let outcome = dialog.ui(ctx);
+        if outcome != Outcome::Open {
+            self.dialog = None;
+        }
+        match outcome {
+            Outcome::Open | Outcome::Closed => {}
+            Outcome::Want(want) => self.act(ctx, want),
+            Outcome::Keep(settings) => self.keep(ctx, settings),
+            Outcome::Quit => {
+                self.quitting = true;
+                ctx.send_viewport_cmd(ViewportCommand::Close);
+            }
+        }
+    }
+
+    fn act(&mut self, ctx: &Context, want: Want) {
+        match want {
+            Want::Command(command) => self.unsent.push_back(command),
+            Want::OpenFive => {
+                for kind in SessionKind::FIVE {
+                    let Opening { session, limit, .. } = Opening::fresh(kind);
+                    self.open(session, kind, limit);
+                }
+            }
+            Want::Open(Opening { session, media, topology, limit }) => {
+                self.open(session, SessionKind { media, topology }, limit);
+            }
+            Want::ShowOpen => self.dialog = Some(Dialog::Open(OpenForm::default())),
+            Want::Copy(text, what) => {
+                ctx.copy_text(text);
+                let now = ctx.input(|input| input.time);
+                self.notices.toast(format!("{what} copied"), None, now);
+            }
+            Want::ShowCode(link) => self.dialog = Some(Dialog::Code(link)),
+            Want::ShowSettings => {
+                let at_once = self.snapshot.sessions.is_empty();
+                let form = SettingsForm::new(self.settings.clone(), at_once);
+                self.dialog = Some(Dialog::Settings(form));
+            }
+            Want::ShowHelp => self.dialog = Some(Dialog::Help),
+            Want::Pin(picture) => {
+                let pinned = self.streams.pinned == Some(picture);
+                self.streams.pinned = (!pinned).then_some(picture);
+            }
+            Want::FullScreen => self.full_screen(ctx, !self.streams.full_screen),
+            Want::Use(device, spec) => self.use_device(device, spec),
+            Want::AskClose(session) => self.dialog = Some(Dialog::Close(session)),
+            Want::Dismiss(index) => self.notices.dismiss(index),
+        }
+        ctx.request_repaint();
+    }
+
+    fn open(
+        &mut self,
+        session: Option<crate::model::SessionId>,
+        kind: SessionKind,
+        limit: Option<u16>,
+    ) {
+        let session = session.unwrap_or_else(fresh_session_id);
+        self.unsent.push_back(Command::Open(OpenRequest { session, kind, limit }));
+    }
+
+    fn key(&mut self, ctx: &Context, deed: KeyDeed) {
+        let gates = self.snapshot.gates;
+        let mut set = |gate, open| {
+            self.unsent.push_back(Command::SetGate { session: None, gate, open });
+        };
+        match deed {
+            KeyDeed::Mute => set(Gate::Microphone, !gates.microphone),
+            KeyDeed::Camera => set(Gate::Camera, !gates.camera),
+            KeyDeed::Deafen => set(Gate::Listening, !gates.listening),
+            KeyDeed::Talk(true) if !gates.microphone => {
+                set(Gate::Microphone, true);
+                self.talking = true;
+            }
+            KeyDeed::Talk(false) if self.talking => {
+                set(Gate::Microphone, false);
+                self.talking = false;
+            }
+            KeyDeed::Talk(_) => {}
+            KeyDeed::Paste(text) => {
+                if let Some(want) = self.sessions.paste(&text) {
+                    self.act(ctx, want);
+                }
+            }
+            KeyDeed::FullScreen => self.full_screen(ctx, !self.streams.full_screen),
+            KeyDeed::Escape => self.full_screen(ctx, false),
+            KeyDeed::Lane(index) => self.sessions.show_lane(index, &self.snapshot),
+            KeyDeed::Help => self.dialog = Some(Dialog::Help),
+        }
+    }
+
+    fn full_screen(&mut self, ctx: &Context, full: bool) {
+        if self.streams.full_screen != full {
+            self.streams.full_screen = full;
+            ctx.send_viewport_cmd(ViewportCommand::Fullscreen(full));
+        }
+    }
+
+    fn use_device(&mut self, device: DeviceKind, spec: String) {
+        let mut settings = self.settings.clone();
+        let place = match device {
+            DeviceKind::Camera => &mut settings.camera,
+            DeviceKind::Microphone => &mut settings.microphone,
+            DeviceKind::Speaker => &mut settings.speaker,
+        };
+        place.clone_from(&spec);
+        self.settings = settings;
+        self.save();
+        let Some(engine) = &self.engine else { return };
+        let handle = &engine.handle;
+        let told = match device {
+            DeviceKind::Camera => SourceSpec::for_camera(&spec)
+                .map_err(|error| error.to_string())
+                .map(|spec| handle.set_camera(spec).is_ok()),
+            DeviceKind::Microphone => SourceSpec::for_microphone(&spec)
+                .map_err(|error| error.to_string())
+                .map(|spec| handle.set_microphone(spec).is_ok()),
+            DeviceKind::Speaker => spec
+                .parse()
+                .map_err(|error: crate::engine::SpeakerSpecError| error.to_string())
+                .map(|spec| handle.set_speaker(spec).is_ok()),
+        };
+        match told {
+            Ok(true) => {}
+            Ok(false) => {
+                let name = device.name();
+                self.notices.error(format!(
+                    "the {name} was not changed: the program is busy; choose it again"
+                ));
+            }
+            Err(error) => self.notices.error(error),
+        }
+    }
+
+    fn keep(&mut self, ctx: &Context, settings: Settings) {
+        let anew = self.settings.name != settings.name || self.settings.hub != settings.hub;
+        ctx.set_theme(egui_theme(settings.theme));
+        self.settings = settings;
+        self.save();
+        if anew && self.snapshot.sessions.is_empty() {
+            self.start(ctx);
+        }
+    }
+
+    /// Has the settings written, off this thread.
+    fn save(&self) {
+        let Some(backstage) = &self.backstage else { return };
+        let (settings, failed) = (self.settings.clone(), Arc::clone(&backstage.failed));
+        let Some(place) = backstage.place.clone() else {
+            return failed.put(super::settings::SettingsError::NoPlace.to_string());
+        };
+        backstage.runtime.spawn_blocking(move || {
+            if let Err(error) = settings.save(&place) {
+                failed.put(error.to_string());
+            }
+        });
+    }
+
+    /// Sends what waits, as much as the engine takes.
+    fn flush(&mut self, ctx: &Context) {
+        let Some(engine) = &self.engine else { return };
+        while let Some(command) = self.unsent.pop_front() {
+            if let Err(command) = engine.handle.try_send(command) {
+                self.unsent.push_front(command);
+                ctx.request_repaint_after(BREATH);
+                return;
+            }
+        }
+    }
+
+    fn ask_before_quitting(&mut self, ctx: &Context) {
+        let present: usize = self.snapshot.sessions.iter().map(words::present).sum();
+        let asked = ctx.input(|input| input.viewport().close_requested());
+        if asked && present > 0 && !self.quitting {
+            ctx.send_viewport_cmd(ViewportCommand::CancelClose);
+            self.dialog = Some(Dialog::Quit(present));
+        }
+    }
+}
+
+impl Opening {
+    fn fresh(kind: SessionKind) -> Self {
+        Self { session: None, media: kind.media, topology: kind.topology, limit: None }
+    }
+}
+
+impl eframe::App for App {
+    fn logic(&mut self, ctx: &Context, _: &mut eframe::Frame) {
+        self.read(ctx);
+    }
+
+    fn ui(&mut self, ui: &mut Ui, _: &mut eframe::Frame) {
+        self.draw(ui);
+    }
+
+    fn clear_color(&self, visuals: &egui::Visuals) -> [f32; 4] {
+        visuals.extreme_bg_color.to_normalized_gamma_f32()
+    }
+}
+
+/// What is to be looked at, and what may be heard.
+fn wanted(snapshot: &Snapshot) -> (BTreeSet<Picture>, BTreeSet<Picture>) {
+    let (mut seen, mut heard) = (BTreeSet::from([Picture::Local]), BTreeSet::new());
+    if snapshot.microphone == SourceState::Running {
+        heard.insert(Picture::Local);
+    }
+    for face in faces::remote(snapshot) {
+        if face.video {
+            seen.insert(face.picture);
+        }
+        let audible = face.kind.media.has(Media::Audio) && !face.muted;
+        if audible && face.state == ParticipantState::Live {
+            heard.insert(face.picture);
+        }
+    }
+    (seen, heard)
+}
+
+const fn egui_theme(theme: ThemeChoice) -> Theme {
+    match theme {
+        ThemeChoice::Dark => Theme::Dark,
+        ThemeChoice::Light => Theme::Light,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,348 @@
+//! The whole window over literal snapshots, by the names that screen readers hear.
+
+use std::sync::Arc;
+
+use eframe::egui::{self, Key, Modifiers, Rect, accesskit::Role as Part};
+use egui_kittest::{Harness, kittest::Queryable as _};
+
+use super::*;
+use crate::{
+    media::VideoFrame,
+    model::{
+        EndReason, Failure, FailureCode, Gates, JoinTarget, MediaTime, ParticipantId,
+        ParticipantStatus, PeerId, Role, SessionId, SessionLink, SessionState, SessionStatus, Size,
+    },
+};
+
+const LARGE: [f32; 2] = [1280.0, 800.0];
+const SMALL: [f32; 2] = [800.0, 600.0];
+
+/// A window of that size that shows the snapshot.
+fn window(size: [f32; 2], snapshot: Snapshot) -> Harness<'static, Option<App>> {
+    let mut snapshot = Some(Arc::new(snapshot));
+    let draw = move |ui: &mut Ui, app: &mut Option<App>| {
+        let app = app.get_or_insert_with(|| {
+            let mut app = App::new(ui.ctx(), Settings::default(), None);
+            app.snapshot = snapshot.take().expect("made once");
+            app
+        });
+        app.draw(ui);
+    };
+    let mut harness = Harness::builder().with_size(size).build_ui_state(draw, None);
+    harness.run();
+    harness
+}
+
+fn app<'a>(window: &'a mut Harness<'static, Option<App>>) -> &'a mut App {
+    window.state_mut().as_mut().expect("made at the first frame")
+}
+
+/// What was asked for since the last call.
+fn sent(window: &mut Harness<'static, Option<App>>) -> Vec<Command> {
+    window.run();
+    let sent = app(window).unsent.drain(..).collect();
+    window.run();
+    sent
+}
+
+fn click(window: &mut Harness<'static, Option<App>>, label: &str) -> Vec<Command> {
+    window.get_by_label(label).click();
+    sent(window)
+}
+
+fn id(text: &str) -> SessionId {
+    SessionId::parse(text).unwrap()
+}
+
+fn session(name: &str, kind: SessionKind, role: Role, people: usize) -> SessionStatus {
+    let hub = "127.0.0.1:7340".parse().unwrap();
+    let person = |index: usize| ParticipantStatus {
+        participant: ParticipantId::from_digest([index as u8; 10]),
+        name: format!("Person {index}"),
+        role: if role == Role::Guest && index == 0 { Role::Opener } else { Role::Guest },
+        state: ParticipantState::Live,
+        microphone: true,
+        camera: true,
+        peer: Some(PeerId(index as u64)),
+    };
+    SessionStatus {
+        session: id(name),
+        kind: Some(kind),
+        role,
+        link: Some(SessionLink { hub, session: id(name) }),
+        limit: Some(12),
+        state: SessionState::Live,
+        gates: Gates::default(),
+        heard: people > 0,
+        seen: people > 0,
+        participants: (0..people).map(person).collect(),
+    }
+}
+
+fn with(sessions: Vec<SessionStatus>) -> Snapshot {
+    Snapshot { sessions, camera: SourceState::Running, ..Snapshot::default() }
+}
+
+#[test]
+fn an_empty_window_says_what_to_do_and_opens_five_kinds_with_five_ids() {
+    let mut window = window(LARGE, Snapshot::default());
+    window.get_by_label("Join a session, or open five and share a link");
+    assert!(window.query_by_label("Leave all").is_none(), "nothing to leave, no button");
+    let sent = click(&mut window, "Open Five Unique Sessions");
+    let mut ids = BTreeSet::new();
+    for (command, kind) in sent.iter().zip(SessionKind::FIVE) {
+        let Command::Open(request) = command else { panic!("{command:?}") };
+        assert_eq!((request.kind, request.limit), (kind, None));
+        ids.insert(request.session.clone());
+    }
+    assert_eq!((sent.len(), ids.len()), (5, 5));
+}
+
+#[test]
+fn a_typed_id_is_joined_by_enter_and_a_wrong_link_is_told_until_it_is_edited() {
+    let mut window = window(LARGE, Snapshot::default());
+    window.get_by_label("Session id or link").focus();
+    window.run();
+    window.get_by_label("Session id or link").type_text("http://x/nowhere");
+    window.run();
+    window.key_press(Key::Enter);
+    assert_eq!(sent(&mut window), []);
+    let told = |window: &Harness<'_, Option<App>>| {
+        window.query_by_label_contains("a link ends in /s/ID").is_some()
+    };
+    assert!(told(&window));
+    window.get_by_label("Session id or link").focus();
+    window.run();
+    window.get_by_label("Session id or link").type_text("z");
+    window.run();
+    assert!(!told(&window), "edited");
+    window.key_press_modifiers(Modifiers::COMMAND, Key::A);
+    window.get_by_label("Session id or link").type_text("town-hall");
+    window.run();
+    window.key_press(Key::Enter);
+    let target = JoinTarget { session: id("town-hall"), hub: None };
+    assert_eq!(sent(&mut window), [Command::Join { target, wait: true }]);
+}
+
+#[test]
+fn each_control_of_an_own_lane_asks_for_its_command() {
+    let mut window = window(LARGE, with(vec![session("a", SessionKind::FIVE[0], Role::Opener, 2)]));
+    let gate = |session: Option<&str>, gate| Command::SetGate {
+        session: session.map(id),
+        gate,
+        open: false,
+    };
+    for (label, command) in [
+        ("Microphone in a", gate(Some("a"), Gate::Microphone)),
+        ("Camera in a", gate(Some("a"), Gate::Camera)),
+        ("Listen in a", gate(Some("a"), Gate::Listening)),
+        ("Leave a", Command::Leave { session: id("a") }),
+        ("Mute all (M)", gate(None, Gate::Microphone)),
+        ("Camera off (V)", gate(None, Gate::Camera)),
+        ("Deafen (D)", gate(None, Gate::Listening)),
+        ("Leave all", Command::LeaveAll),
+    ] {
+        assert_eq!(click(&mut window, label), [command], "{label}");
+    }
+    assert_eq!(click(&mut window, "Show people in A/V conference: 2 participants"), []);
+    let participant = ParticipantId::from_digest([1; 10]);
+    let eject = Command::Eject { session: id("a"), participant };
+    assert_eq!(click(&mut window, "Send Person 1 out of a"), [eject]);
+    assert_eq!(click(&mut window, "Close a for everybody"), [], "asked first");
+    assert_eq!(click(&mut window, "Close for everybody"), [Command::Close { session: id("a") }]);
+}
+
+#[test]
+fn only_controls_that_work_are_drawn() {
+    let viewer = session("b", SessionKind::FIVE[1], Role::Guest, 1);
+    let window = window(LARGE, with(vec![viewer]));
+    for label in ["Microphone in b", "Camera in b", "Close b for everybody"] {
+        assert!(window.query_by_label(label).is_none(), "{label}: a viewer sends nothing");
+    }
+    window.get_by_label("Listen in b");
+    window.get_by_label("Person 0 in A/V broadcast");
+}
+
+#[test]
+fn every_state_is_said_in_words() {
+    let failure = Failure {
+        code: FailureCode::HubUnreachable,
+        message: "the hub is away; try later".to_owned(),
+        session: Some(id("s")),
+    };
+    let over = [SessionState::Ended { reason: EndReason::Closed }, SessionState::Failed(failure)];
+    let states = [SessionState::Connecting, SessionState::Waiting, SessionState::Reconnecting];
+    let words = [
+        "connecting…",
+        "waiting for the opener",
+        "reconnecting to the hub…",
+        "ended by the opener",
+        "the hub is away; try later",
+    ];
+    for (state, words) in states.into_iter().chain(over).zip(words) {
+        let over = words::is_over(&state);
+        let one = SessionStatus { state, ..session("s", SessionKind::FIVE[0], Role::Guest, 0) };
+        let mut window = window(SMALL, with(vec![one]));
+        window.get_by_label(words);
+        let way_out = match words {
+            "waiting for the opener" => "Stop waiting for s",
+            _ if over => "Dismiss s",
+            _ => "Leave s",
+        };
+        assert_eq!(click(&mut window, way_out), [Command::Leave { session: id("s") }]);
+    }
+}
+
+#[test]
+fn any_number_of_tiles_stays_inside_the_window() {
+    for size in [LARGE, SMALL] {
+        for people in [1, 5, 25] {
+            let kind = SessionKind::FIVE[0];
+            let mut window = window(size, with(vec![session("a", kind, Role::Opener, people)]));
+            let frame = Size::new(64, 36);
+            let black = VideoFrame::new(
+                frame,
+                MediaTime::default(),
+                Arc::new(vec![16; frame.i420_bytes()]),
+            );
+            app(&mut window).pictures.show(Picture::Peer(PeerId(0)), black, 0.0);
+            window.run();
+            let whole = Rect::from_min_size(egui::Pos2::ZERO, size.into());
+            let mut tiles = 0;
+            for part in [Part::Button, Part::CheckBox, Part::TextInput] {
+                for node in window.query_all_by_role(part) {
+                    assert!(whole.contains_rect(node.rect()), "{node:?} of {people} in {size:?}");
+                }
+            }
+            for index in 0..people {
+                let label = format!("Person {index} in A/V conference");
+                tiles += window.query_all_by_label(&label).count();
+            }
+            assert_eq!(tiles, people);
+        }
+    }
+}
+
+#[test]
+fn a_clicked_tile_is_pinned_and_released_by_another_click() {
+    let mut window = window(LARGE, with(vec![session("a", SessionKind::FIVE[0], Role::Opener, 5)]));
+    let tile = |window: &Harness<'_, Option<App>>| {
+        window.get_by_label("Person 3 in A/V conference").rect().area()
+    };
+    let before = tile(&window);
+    click(&mut window, "Person 3 in A/V conference");
+    assert!(tile(&window) > 2.0 * before);
+    click(&mut window, "Person 3 in A/V conference");
+    assert_eq!(tile(&window), before);
+}
+
+#[test]
+fn keys_work_unless_somebody_types() {
+    let mut window = window(LARGE, with(vec![session("a", SessionKind::FIVE[0], Role::Opener, 1)]));
+    let gate = |gate| vec![Command::SetGate { session: None, gate, open: false }];
+    for (key, command) in [
+        (Key::M, gate(Gate::Microphone)),
+        (Key::V, gate(Gate::Camera)),
+        (Key::D, gate(Gate::Listening)),
+    ] {
+        window.key_press(key);
+        assert_eq!(sent(&mut window), command);
+    }
+    window.key_press(Key::Num1);
+    window.run();
+    window.get_by_label("Hide people in A/V conference: 1 participant");
+    window.event(egui::Event::Paste("http://h:1/s/pasted".to_owned()));
+    assert!(matches!(&sent(&mut window)[..], [Command::Join { target, .. }]
+        if target.session == id("pasted")));
+    window.get_by_label("Session id or link").focus();
+    window.run();
+    window.key_press(Key::M);
+    window.get_by_label("Session id or link").type_text("md v");
+    assert_eq!(sent(&mut window), []);
+}
+
+#[test]
+fn space_opens_a_closed_microphone_while_it_is_held_and_presses_no_button() {
+    let mut snapshot = with(vec![session("a", SessionKind::FIVE[0], Role::Opener, 1)]);
+    snapshot.gates.microphone = false;
+    let mut window = window(LARGE, snapshot);
+    window.get_by_label("Leave all").focus();
+    window.run();
+    let gate = |open| Command::SetGate { session: None, gate: Gate::Microphone, open };
+    window.key_down(Key::Space);
+    assert_eq!(sent(&mut window), [gate(true)]);
+    window.key_up(Key::Space);
+    assert_eq!(sent(&mut window), [gate(false)]);
+}
+
+#[test]
+fn a_machine_without_a_camera_is_offered_the_pattern() {
+    let message = "no camera is connected; use the pattern".to_owned();
+    let camera = SourceState::Failed { message: message.clone() };
+    let mut window = window(LARGE, Snapshot { camera, ..Snapshot::default() });
+    window.get_by_label(&message);
+    click(&mut window, "Use the pattern");
+    assert_eq!(app(&mut window).settings.camera, "pattern:1280x720@30");
+}
+
+#[test]
+fn an_error_stays_until_it_is_read() {
+    let mut window = window(SMALL, Snapshot::default());
+    app(&mut window).tell("the hub is gone; start one".to_owned());
+    window.run();
+    window.get_by_label("the hub is gone; start one");
+    click(&mut window, "Dismiss error");
+    assert!(window.query_by_label("the hub is gone; start one").is_none());
+}
+
+#[test]
+fn a_session_of_any_kind_is_opened_with_an_own_id() {
+    let mut window = window(SMALL, Snapshot::default());
+    click(&mut window, "Open…");
+    click(&mut window, "Video");
+    click(&mut window, "one-to-one");
+    window.get_by_label("Own id, empty for a random one").focus();
+    window.run();
+    window.get_by_label("Own id, empty for a random one").type_text("private");
+    window.run();
+    let sent = click(&mut window, "Open session");
+    let [Command::Open(request)] = &sent[..] else { panic!("{sent:?}") };
+    assert_eq!(request.session, id("private"));
+    assert_eq!(request.kind.to_string(), "audio/one-to-one");
+    assert!(window.query_by_label("Open session").is_none(), "the dialog is gone");
+}
+
+#[test]
+fn quitting_asks_while_people_are_present() {
+    let close = |window: &mut Harness<'static, Option<App>>| {
+        let viewport = window.input_mut().viewports.entry(egui::ViewportId::ROOT).or_default();
+        viewport.events.push(egui::ViewportEvent::Close);
+        window.step();
+        let commands = &window.output().viewport_output[&egui::ViewportId::ROOT].commands;
+        let kept = commands.contains(&ViewportCommand::CancelClose);
+        window.run();
+        kept
+    };
+    let mut alone = window(SMALL, with(vec![session("a", SessionKind::FIVE[0], Role::Opener, 0)]));
+    assert!(!close(&mut alone), "nobody is there");
+    let mut window = window(SMALL, with(vec![session("a", SessionKind::FIVE[0], Role::Opener, 2)]));
+    assert!(close(&mut window), "asked first");
+    window.get_by_label_contains("2 people are in your sessions");
+    click(&mut window, "Quit");
+    assert!(app(&mut window).quitting);
+    assert!(!close(&mut window), "asked once");
+}
+
+#[test]
+fn a_closed_switch_is_offered_to_be_opened_and_being_on_air_is_said() {
+    let mut one = session("a", SessionKind::FIVE[0], Role::Opener, 1);
+    one.gates.microphone = false;
+    let mut window = window(LARGE, with(vec![one.clone()]));
+    assert_eq!(window.query_all_by_label("ON AIR").count(), 2, "in the lane and in the bar");
+    let gate = Gate::Microphone;
+    let command = Command::SetGate { session: Some(id("a")), gate, open: true };
+    assert_eq!(click(&mut window, "Microphone in a"), [command]);
+    let window =
+        self::window(LARGE, with(vec![SessionStatus { heard: false, seen: false, ..one }]));
+    assert_eq!(window.query_all_by_label("ON AIR").count(), 0);
+}

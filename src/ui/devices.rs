@@ -1,0 +1,106 @@
+//! The lists of devices, asked for off the window's thread when a menu opens.
+
+use std::sync::Arc;
+
+use eframe::egui::Context;
+
+use crate::{engine, media::Slot};
+
+/// What can be chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum DeviceKind {
+    /// Sound that is sent.
+    Microphone,
+    /// Picture that is sent.
+    Camera,
+    /// Sound that is heard.
+    Speaker,
+}
+
+impl DeviceKind {
+    /// All, in the order of the bar.
+    pub(crate) const ALL: [Self; 3] = [Self::Microphone, Self::Camera, Self::Speaker];
+
+    /// What it is called.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Microphone => "microphone",
+            Self::Camera => "camera",
+            Self::Speaker => "speaker",
+        }
+    }
+
+    /// What there is on every machine: words and specs.
+    pub(crate) const fn choices(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Microphone => {
+                &[("System default", "default"), ("Tone (440 Hz)", "tone:440"), ("None", "none")]
+            }
+            Self::Camera => &[
+                ("System default", "default"),
+                ("Moving pattern", "pattern:1280x720@30"),
+                ("None", "none"),
+            ],
+            Self::Speaker => &[("System default", "default"), ("None", "none")],
+        }
+    }
+
+    fn ask(self) -> Vec<String> {
+        match self {
+            Self::Microphone => engine::microphones(),
+            Self::Camera => engine::cameras(),
+            Self::Speaker => engine::speakers(),
+        }
+    }
+}
+
+/// The lists of devices.
+pub(crate) struct DeviceLists {
+    /// Where questions are asked that may take two seconds; `None` in tests without devices.
+    runtime: Option<tokio::runtime::Handle>,
+    lists: [List; 3],
+}
+
+#[derive(Default)]
+struct List {
+    asked: bool,
+    answer: Arc<Slot<Vec<String>>>,
+    names: Option<Vec<String>>,
+}
+
+impl DeviceLists {
+    /// Lists that are empty until a menu opens.
+    pub(crate) fn new(runtime: Option<tokio::runtime::Handle>) -> Self {
+        Self { runtime, lists: Default::default() }
+    }
+
+    /// The names of the devices, or `None` while they are looked for.
+    pub(crate) fn known(&mut self, kind: DeviceKind, ctx: &Context) -> Option<&[String]> {
+        let list = &mut self.lists[kind as usize];
+        if !list.asked {
+            list.asked = true;
+            match &self.runtime {
+                Some(runtime) => {
+                    let (answer, ctx) = (Arc::clone(&list.answer), ctx.clone());
+                    runtime.spawn_blocking(move || {
+                        answer.put(kind.ask());
+                        ctx.request_repaint();
+                    });
+                }
+                None => list.names = Some(vec![]),
+            }
+        }
+        if let Some(names) = list.answer.take() {
+            list.names = Some(names);
+        }
+        list.names.as_deref()
+    }
+
+    /// Asks again when the menu is opened the next time.
+    pub(crate) fn forget(&mut self, kind: DeviceKind) {
+        let list = &mut self.lists[kind as usize];
+        if list.names.is_some() {
+            *list = List::default();
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Who is to be seen or heard: the tiles that a snapshot asks for.
+
+use super::words;
+use crate::{
+    engine::Picture,
+    model::{
+        Media, ParticipantState, ParticipantStatus, Role, SessionKind, SessionState, SessionStatus,
+        Snapshot, Topology,
+    },
+};
+
+/// One tile: a person in a session.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Face {
+    /// Whose picture and sound.
+    pub(crate) picture: Picture,
+    /// How the person is called.
+    pub(crate) name: String,
+    /// The session's place in the snapshot, which has its colour.
+    pub(crate) lane: usize,
+    /// What the session is.
+    pub(crate) kind: SessionKind,
+    /// Whether a picture comes: the session has video and the person's camera is on.
+    pub(crate) video: bool,
+    /// Whether the person's microphone is off in a session with sound.
+    pub(crate) muted: bool,
+    /// Whether the person's camera is off in a session with video.
+    pub(crate) camera_off: bool,
+    /// How the person is.
+    pub(crate) state: ParticipantState,
+    /// Whether it is shown large: one-way streams.
+    pub(crate) large: bool,
+}
+
+impl Face {
+    /// What the tile is called by screen readers.
+    pub(crate) fn label(&self) -> String {
+        format!("{} in {}", self.name, words::kind(self.kind))
+    }
+}
+
+/// The tiles of everybody who sends to us, in the order of sessions and arrivals.
+pub(crate) fn remote(snapshot: &Snapshot) -> Vec<Face> {
+    let mut faces = vec![];
+    for (lane, session) in snapshot.sessions.iter().enumerate() {
+        let Some(kind) = session.kind else { continue };
+        if !has_media(&session.state) {
+            continue;
+        }
+        let people = session.participants.iter();
+        faces.extend(people.filter_map(|person| face(lane, session, kind, person)));
+    }
+    faces
+}
+
+fn face(
+    lane: usize,
+    session: &SessionStatus,
+    kind: SessionKind,
+    person: &ParticipantStatus,
+) -> Option<Face> {
+    let peer = person.peer?;
+    let one_way = kind.topology == Topology::OneWay;
+    let sends = !one_way || (person.role == Role::Opener && session.role == Role::Guest);
+    let (audio, video) = (kind.media.has(Media::Audio), kind.media.has(Media::Video));
+    let here = !matches!(person.state, ParticipantState::Gone | ParticipantState::Left);
+    (sends && here && (audio || video)).then(|| Face {
+        picture: Picture::Peer(peer),
+        name: person.name.clone(),
+        lane,
+        kind,
+        video: video && person.camera,
+        muted: audio && !person.microphone,
+        camera_off: video && !person.camera,
+        state: person.state,
+        large: one_way && video,
+    })
+}
+
+const fn has_media(state: &SessionState) -> bool {
+    match state {
+        SessionState::Live | SessionState::Reconnecting => true,
+        SessionState::Connecting
+        | SessionState::Waiting
+        | SessionState::Ended { .. }
+        | SessionState::Failed(_) => false,
+    }
+}

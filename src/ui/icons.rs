@@ -1,0 +1,264 @@
+//! One family of icons, drawn with lines of one weight on a grid of 16, so that they are sharp
+//! at any scale and take any colour.
+
+use eframe::egui::{
+    self, Color32, Painter, Pos2, Rect, Response, Sense, Shape, Stroke, Ui, Vec2, WidgetInfo,
+    epaint::PathShape,
+};
+
+use super::theme::{ICON_BUTTON, Palette, SMALL_CORNER};
+
+/// A picture that stands for a thing or a deed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Icon {
+    /// Sound that is sent.
+    Microphone,
+    /// Picture that is sent.
+    Camera,
+    /// Sound that is heard.
+    Speaker,
+    /// One sends to many.
+    Broadcast,
+    /// A data channel.
+    Data,
+    /// Two sheets.
+    Copy,
+    /// Two links of a chain.
+    Link,
+    /// A square code.
+    Code,
+    /// Heads.
+    People,
+    /// A cross.
+    Close,
+    /// An arrow out of a door.
+    Leave,
+    /// A pin.
+    Pin,
+    /// Four corners.
+    FullScreen,
+    /// A wheel's spokes.
+    Settings,
+    /// A question mark.
+    Help,
+    /// A triangle that points down.
+    More,
+}
+
+/// How strongly an icon button is marked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Mark {
+    /// A deed: plain.
+    Deed,
+    /// A switch that is on.
+    On,
+    /// A switch that is off: struck through, and warm.
+    Off,
+}
+
+impl Icon {
+    /// Draws the icon into `rect`, as a square of its smaller side.
+    pub(crate) fn paint(self, painter: &Painter, rect: Rect, colour: Color32) {
+        let pen = Pen::new(painter, rect, colour);
+        match self {
+            Self::Microphone => {
+                pen.rounded(5.5, 1.5, 10.5, 9.5, 2.5);
+                pen.arc(8.0, 7.5, 5.0, 0.0, 180.0);
+                pen.line(&[(8.0, 12.5), (8.0, 15.0)]);
+            }
+            Self::Camera => {
+                pen.rounded(1.0, 4.0, 10.5, 12.0, 2.0);
+                pen.line(&[(10.5, 7.0), (15.0, 4.5), (15.0, 11.5), (10.5, 9.0)]);
+            }
+            Self::Speaker => {
+                pen.outline(&[
+                    (1.5, 6.0),
+                    (4.5, 6.0),
+                    (8.5, 2.5),
+                    (8.5, 13.5),
+                    (4.5, 10.0),
+                    (1.5, 10.0),
+                ]);
+                pen.arc(8.5, 8.0, 3.0, -50.0, 50.0);
+                pen.arc(8.5, 8.0, 6.0, -50.0, 50.0);
+            }
+            Self::Broadcast => {
+                pen.dot(8.0, 8.0, 1.6);
+                for radius in [4.0, 6.8] {
+                    pen.arc(8.0, 8.0, radius, -50.0, 50.0);
+                    pen.arc(8.0, 8.0, radius, 130.0, 230.0);
+                }
+            }
+            Self::Data => {
+                pen.rounded(1.5, 2.5, 14.5, 11.0, 2.0);
+                pen.line(&[(4.5, 11.0), (4.5, 14.0), (8.0, 11.0)]);
+            }
+            Self::Copy => {
+                pen.rounded(5.5, 5.5, 14.0, 14.0, 1.5);
+                pen.line(&[(3.0, 10.5), (2.0, 10.5), (2.0, 2.0), (10.5, 2.0), (10.5, 3.0)]);
+            }
+            Self::Link => {
+                pen.rounded(1.0, 5.5, 9.0, 10.5, 2.5);
+                pen.rounded(7.0, 5.5, 15.0, 10.5, 2.5);
+            }
+            Self::Code => pen.code(),
+            Self::People => {
+                pen.circle(6.0, 5.0, 2.6);
+                pen.arc(6.0, 14.0, 4.8, 180.0, 360.0);
+                pen.arc(10.5, 5.0, 2.6, -80.0, 80.0);
+                pen.arc(10.5, 14.0, 4.5, -70.0, 0.0);
+            }
+            Self::Close => {
+                pen.line(&[(4.0, 4.0), (12.0, 12.0)]);
+                pen.line(&[(12.0, 4.0), (4.0, 12.0)]);
+            }
+            Self::Leave => {
+                pen.line(&[(9.0, 2.0), (2.5, 2.0), (2.5, 14.0), (9.0, 14.0)]);
+                pen.line(&[(6.5, 8.0), (14.5, 8.0)]);
+                pen.line(&[(11.5, 5.0), (14.5, 8.0), (11.5, 11.0)]);
+            }
+            Self::Pin => {
+                pen.line(&[(5.0, 2.0), (11.0, 2.0)]);
+                pen.outline(&[
+                    (6.0, 2.0),
+                    (10.0, 2.0),
+                    (10.5, 7.0),
+                    (13.0, 9.5),
+                    (3.0, 9.5),
+                    (5.5, 7.0),
+                ]);
+                pen.line(&[(8.0, 9.5), (8.0, 15.0)]);
+            }
+            Self::FullScreen => pen.corners(),
+            Self::Settings => pen.sliders(),
+            Self::Help => {
+                pen.arc(8.0, 5.5, 3.5, 180.0, 400.0);
+                pen.line(&[(10.6, 7.7), (8.0, 9.6), (8.0, 11.0)]);
+                pen.dot(8.0, 13.8, 1.1);
+            }
+            Self::More => pen.line(&[(4.0, 6.0), (8.0, 10.0), (12.0, 6.0)]),
+        }
+    }
+
+    /// Strikes the icon in `rect` through: the thing is off.
+    pub(crate) fn strike(painter: &Painter, rect: Rect, colour: Color32, ground: Color32) {
+        let halo = Pen { stroke: Stroke::new(4.0, ground), ..Pen::new(painter, rect, colour) };
+        halo.line(&[(2.0, 2.0), (14.0, 14.0)]);
+        Pen::new(painter, rect, colour).line(&[(1.5, 1.5), (14.5, 14.5)]);
+    }
+}
+
+/// A square button that bears an icon; `label` is its name for screen readers and its tip.
+pub(crate) fn icon_button(ui: &mut Ui, icon: Icon, label: &str, mark: Mark) -> Response {
+    let palette = Palette::of(ui);
+    let (rect, response) = ui.allocate_exact_size(Vec2::splat(ICON_BUTTON), Sense::click());
+    let enabled = ui.is_enabled();
+    response.widget_info(|| match mark {
+        Mark::Deed => WidgetInfo::labeled(egui::Role::Button, enabled, label),
+        Mark::On => WidgetInfo::selected(egui::Role::CheckBox, enabled, true, label),
+        Mark::Off => WidgetInfo::selected(egui::Role::CheckBox, enabled, false, label),
+    });
+    if ui.is_rect_visible(rect) {
+        let ground = match (mark, response.hovered()) {
+            (Mark::Deed, false) => Color32::TRANSPARENT,
+            (Mark::On | Mark::Off, false) => palette.control,
+            (_, true) => palette.control_hover,
+        };
+        let colour = match mark {
+            Mark::Off => palette.warn,
+            Mark::On | Mark::Deed => palette.text,
+        };
+        let colour = if enabled { colour } else { palette.muted.gamma_multiply(0.5) };
+        let ring =
+            if response.has_focus() { Stroke::new(2.0, palette.accent) } else { Stroke::NONE };
+        let painter = ui.painter();
+        painter.rect(rect, SMALL_CORNER, ground, ring, egui::StrokeKind::Inside);
+        let inner = rect.shrink(6.0);
+        icon.paint(painter, inner, colour);
+        if mark == Mark::Off {
+            let halo = if ground == Color32::TRANSPARENT { palette.panel } else { ground };
+            Icon::strike(painter, inner, colour, halo);
+        }
+    }
+    response.on_hover_text(label)
+}
+
+/// Draws on the grid of 16.
+struct Pen<'a> {
+    painter: &'a Painter,
+    origin: Pos2,
+    scale: f32,
+    stroke: Stroke,
+}
+
+impl<'a> Pen<'a> {
+    fn new(painter: &'a Painter, rect: Rect, colour: Color32) -> Self {
+        let side = rect.width().min(rect.height());
+        let origin = rect.center() - Vec2::splat(side / 2.0);
+        let scale = side / 16.0;
+        Self { painter, origin, scale, stroke: Stroke::new((1.4 * scale).max(1.2), colour) }
+    }
+
+    fn at(&self, x: f32, y: f32) -> Pos2 {
+        self.origin + Vec2::new(x, y) * self.scale
+    }
+
+    fn line(&self, points: &[(f32, f32)]) {
+        let points = points.iter().map(|(x, y)| self.at(*x, *y)).collect();
+        self.painter.add(Shape::Path(PathShape::line(points, self.stroke)));
+    }
+
+    fn outline(&self, points: &[(f32, f32)]) {
+        let points = points.iter().map(|(x, y)| self.at(*x, *y)).collect();
+        self.painter.add(Shape::Path(PathShape::closed_line(points, self.stroke)));
+    }
+
+    fn rounded(&self, left: f32, top: f32, right: f32, bottom: f32, radius: f32) {
+        let rect = Rect::from_min_max(self.at(left, top), self.at(right, bottom));
+        let kind = egui::StrokeKind::Middle;
+        self.painter.rect_stroke(rect, radius * self.scale, self.stroke, kind);
+    }
+
+    fn circle(&self, x: f32, y: f32, radius: f32) {
+        self.painter.circle_stroke(self.at(x, y), radius * self.scale, self.stroke);
+    }
+
+    fn dot(&self, x: f32, y: f32, radius: f32) {
+        self.painter.circle_filled(self.at(x, y), radius * self.scale, self.stroke.color);
+    }
+
+    /// Degrees run clockwise from the right.
+    fn arc(&self, x: f32, y: f32, radius: f32, from: f32, to: f32) {
+        const STEPS: u8 = 16;
+        let points = (0..=STEPS).map(|step| {
+            let angle = (from + (to - from) * f32::from(step) / f32::from(STEPS)).to_radians();
+            self.at(x + radius * angle.cos(), y + radius * angle.sin())
+        });
+        self.painter.add(Shape::Path(PathShape::line(points.collect(), self.stroke)));
+    }
+
+    fn code(&self) {
+        for (x, y) in [(1.5, 1.5), (9.5, 1.5), (1.5, 9.5)] {
+            self.rounded(x, y, x + 5.0, y + 5.0, 0.5);
+            self.dot(x + 2.5, y + 2.5, 0.9);
+        }
+        for (x, y) in [(10.0, 10.0), (14.0, 10.0), (12.0, 12.0), (10.0, 14.0), (14.0, 14.0)] {
+            self.dot(x, y, 1.0);
+        }
+    }
+
+    fn corners(&self) {
+        self.line(&[(6.0, 2.0), (2.0, 2.0), (2.0, 6.0)]);
+        self.line(&[(10.0, 2.0), (14.0, 2.0), (14.0, 6.0)]);
+        self.line(&[(14.0, 10.0), (14.0, 14.0), (10.0, 14.0)]);
+        self.line(&[(6.0, 14.0), (2.0, 14.0), (2.0, 10.0)]);
+    }
+
+    fn sliders(&self) {
+        for (y, knob) in [(3.5, 10.5), (8.0, 5.0), (12.5, 9.0)] {
+            self.line(&[(1.5, y), (knob - 1.8, y)]);
+            self.line(&[(knob + 1.8, y), (14.5, y)]);
+            self.circle(knob, y, 1.8);
+        }
+    }
+}

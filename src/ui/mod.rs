@@ -1,0 +1,23 @@
+//! The window: draws the snapshot, sends commands, owns nothing but the state of its widgets.
+
+mod app;
+mod call_bar;
+mod devices;
+mod dialogs;
+mod faces;
+mod icons;
+mod keys;
+mod lane;
+mod notices;
+mod pictures;
+mod sessions;
+mod settings;
+mod streams;
+mod theme;
+mod tile;
+mod want;
+mod window;
+mod words;
+mod yuv;
+
+pub use window::run;

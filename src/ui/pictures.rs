@@ -1,0 +1,103 @@
+//! The newest frame and the level of everything that is shown.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use eframe::egui::Context;
+
+use super::yuv::YuvPainter;
+use crate::{
+    engine::{Handle, Picture, PictureTap},
+    media::VideoFrame,
+};
+
+/// What is heard as silence, in dB against full scale: below it nothing is drawn.
+const QUIET_DBFS: f32 = -60.0;
+
+/// Everything that is shown, by name.
+#[derive(Default)]
+pub(crate) struct Pictures {
+    feeds: BTreeMap<Picture, Feed>,
+    painter: YuvPainter,
+}
+
+/// The newest frame of a picture.
+#[derive(Default)]
+struct Feed {
+    tap: Option<PictureTap>,
+    frame: Option<VideoFrame>,
+    /// Counts the frames.
+    number: u64,
+    /// When the newest came, in seconds of the window's clock.
+    arrived: f64,
+    /// In dB against full scale.
+    level: Option<f32>,
+}
+
+impl Pictures {
+    /// Looks at these pictures and at no others, and takes what is new.
+    pub(crate) fn refresh(
+        &mut self,
+        ctx: &Context,
+        handle: &Handle,
+        wanted: &BTreeSet<Picture>,
+        heard: &BTreeSet<Picture>,
+    ) {
+        let now = ctx.input(|input| input.time);
+        self.feeds.retain(|of, _| {
+            let keep = wanted.contains(of) || heard.contains(of);
+            if !keep {
+                self.painter.forget(*of);
+            }
+            keep
+        });
+        for of in wanted.union(heard) {
+            let feed = self.feeds.entry(*of).or_default();
+            if wanted.contains(of) && feed.tap.is_none() {
+                let ctx = ctx.clone();
+                feed.tap = handle.picture(*of, Arc::new(move || ctx.request_repaint()));
+            }
+            if let Some(frame) = feed.tap.as_ref().and_then(PictureTap::take) {
+                feed.frame = Some(frame);
+                feed.number += 1;
+                feed.arrived = now;
+            }
+            feed.level = heard.contains(of).then(|| handle.level(*of));
+        }
+    }
+
+    /// Looks at nothing any more: nobody sees the window.
+    pub(crate) fn clear(&mut self) {
+        for of in std::mem::take(&mut self.feeds).into_keys() {
+            self.painter.forget(of);
+        }
+    }
+
+    /// Has a frame shown without an engine, as if it had come at that time.
+    #[cfg(test)]
+    pub(crate) fn show(&mut self, of: Picture, frame: VideoFrame, arrived: f64) {
+        let feed = self.feeds.entry(of).or_default();
+        feed.frame = Some(frame);
+        feed.number += 1;
+        feed.arrived = arrived;
+    }
+
+    /// The newest frame, its number and when it came, in seconds of the window's clock.
+    pub(crate) fn newest(&self, of: Picture) -> Option<(&VideoFrame, u64, f64)> {
+        let feed = self.feeds.get(&of)?;
+        feed.frame.as_ref().map(|frame| (frame, feed.number, feed.arrived))
+    }
+
+    /// How loud it is, from 0 (silence) to 1 (full scale), on a scale like the ear's.
+    pub(crate) fn loudness(&self, of: Picture) -> f32 {
+        let level = self.feeds.get(&of).and_then(|feed| feed.level).unwrap_or(QUIET_DBFS);
+        ((level - QUIET_DBFS) / -QUIET_DBFS).clamp(0.0, 1.0)
+    }
+
+    /// What draws frames.
+    pub(crate) const fn painter(&self) -> &YuvPainter {
+        &self.painter
+    }
+}

@@ -1,0 +1,198 @@
+//! The sessions: a box to join, buttons to open, a lane for each.
+
+use std::collections::BTreeSet;
+
+use eframe::egui::{self, Button, Color32, Key, Layout, RichText, ScrollArea, TextEdit, Ui};
+
+use super::{
+    lane,
+    theme::{GRID, Palette},
+    want::Want,
+};
+use crate::model::{Command, JoinTarget, SessionId, Snapshot, parse_target};
+
+/// The left panel.
+#[derive(Debug, Default)]
+pub(crate) struct SessionsPanel {
+    /// What is typed into the box.
+    typed: String,
+    /// Why what was typed cannot be joined; until it is edited.
+    refused: Option<String>,
+    /// The sessions whose participants are listed.
+    unfolded: BTreeSet<SessionId>,
+    /// The lane that a digit key asked for; scrolled to once.
+    wanted: Option<usize>,
+}
+
+impl SessionsPanel {
+    /// Draws the panel. `busy`: the engine's queue is full, so nothing can be asked for now.
+    pub(crate) fn ui(&mut self, ui: &mut Ui, snapshot: &Snapshot, busy: bool) -> Option<Want> {
+        let mut want = None;
+        ui.add_enabled_ui(!busy, |ui| {
+            ui.label(RichText::new("Sessions").heading());
+            want = self.join_box(ui);
+            if primary_button(ui, "Open Five Unique Sessions").clicked() {
+                want = Some(Want::OpenFive);
+            }
+            let wide = Button::new("Open…").min_size(egui::vec2(0.0, 28.0));
+            let wide = |ui: &mut Ui| ui.vertical_centered_justified(|ui| ui.add(wide)).inner;
+            if wide(ui).on_hover_text("One session of any kind, with an id of your own").clicked() {
+                want = Some(Want::ShowOpen);
+            }
+            ui.add_space(GRID);
+            ScrollArea::vertical().auto_shrink([false, false]).show(ui, |ui| {
+                want = want.take().or(self.lanes(ui, snapshot));
+            });
+        });
+        want
+    }
+
+    /// Scrolls to the lane at that place and lists its participants.
+    pub(crate) fn show_lane(&mut self, index: usize, snapshot: &Snapshot) {
+        if let Some(session) = snapshot.sessions.get(index) {
+            self.unfolded.insert(session.session.clone());
+            self.wanted = Some(index);
+        }
+    }
+
+    /// Joins what a person pasted outside the box, or shows in the box why not.
+    pub(crate) fn paste(&mut self, text: &str) -> Option<Want> {
+        text.trim().clone_into(&mut self.typed);
+        self.join()
+    }
+
+    fn join_box(&mut self, ui: &mut Ui) -> Option<Want> {
+        let mut asked = false;
+        ui.horizontal(|ui| {
+            ui.spacing_mut().item_spacing.x = GRID / 2.0;
+            let button_width = 60.0;
+            let width = ui.available_width() - button_width - GRID / 2.0;
+            let edit = TextEdit::singleline(&mut self.typed)
+                .hint_text("session-id or link")
+                .margin(egui::Margin::symmetric(8, 6))
+                .desired_width(width);
+            let edit = ui.add(edit);
+            edit.widget_info(|| {
+                let label = "Session id or link";
+                let mut info = egui::WidgetInfo::text_edit(true, "", &self.typed, "");
+                info.label = Some(label.to_owned());
+                info
+            });
+            if edit.changed() {
+                self.refused = None;
+            }
+            asked = edit.lost_focus() && ui.input(|input| input.key_pressed(Key::Enter));
+            let join = Button::new("Join").min_size(egui::vec2(button_width, 28.0));
+            asked |= ui.add_enabled(!self.typed.trim().is_empty(), join).clicked();
+        });
+        let want = if asked { self.join() } else { None };
+        if let Some(reason) = &self.refused {
+            ui.colored_label(Palette::of(ui).warn, reason);
+        }
+        want
+    }
+
+    fn join(&mut self) -> Option<Want> {
+        if self.typed.trim().is_empty() {
+            return None;
+        }
+        match parse_target(&self.typed) {
+            Ok((hub, session)) => {
+                self.typed.clear();
+                self.refused = None;
+                let target = JoinTarget { session, hub };
+                Some(Command::Join { target, wait: true }.into())
+            }
+            Err(error) => {
+                self.refused = Some(sentence(&error.to_string()));
+                None
+            }
+        }
+    }
+
+    fn lanes(&mut self, ui: &mut Ui, snapshot: &Snapshot) -> Option<Want> {
+        let mut want = None;
+        if snapshot.sessions.is_empty() {
+            let text =
+                "No session yet. Paste a link above, or open five: each gets a link to share.";
+            ui.label(RichText::new(text).weak());
+        }
+        for (index, session) in snapshot.sessions.iter().enumerate() {
+            let unfolded = self.unfolded.contains(&session.session);
+            let response =
+                ui.push_id(&session.session, |ui| lane::ui(ui, index, session, unfolded));
+            let lane::Drawn { want: wanted, fold } = response.inner;
+            if fold && !self.unfolded.remove(&session.session) {
+                self.unfolded.insert(session.session.clone());
+            }
+            want = want.or(wanted);
+            if self.wanted == Some(index) {
+                response.response.scroll_to_me(None);
+                self.wanted = None;
+            }
+        }
+        self.unfolded.retain(|id| snapshot.sessions.iter().any(|session| session.session == *id));
+        want
+    }
+}
+
+/// The one button of a panel that invites, over its whole width.
+pub(crate) fn primary_button(ui: &mut Ui, text: &str) -> egui::Response {
+    let palette = Palette::of(ui);
+    let label = RichText::new(text).color(palette.on_accent);
+    let button = Button::new(label).fill(palette.accent).min_size(egui::vec2(0.0, 32.0));
+    let response = if ui.layout().is_horizontal() {
+        ui.add(button)
+    } else {
+        ui.vertical_centered_justified(|ui| ui.add(button)).inner
+    };
+    if response.has_focus() {
+        let ring = egui::Stroke::new(2.0, palette.text);
+        let kind = egui::StrokeKind::Outside;
+        ui.painter().rect_stroke(response.rect, super::theme::SMALL_CORNER, ring, kind);
+    }
+    response
+}
+
+/// A line whose right end bears `right`, drawn first so that `left` gets the rest of the width.
+pub(crate) fn two_ended<L, R>(
+    ui: &mut Ui,
+    right: impl FnOnce(&mut Ui) -> R,
+    left: impl FnOnce(&mut Ui) -> L,
+) -> (R, L) {
+    let height = ui.spacing().interact_size.y;
+    let size = egui::vec2(ui.available_width(), height);
+    let layout = Layout::right_to_left(egui::Align::Center);
+    ui.allocate_ui_with_layout(size, layout, |ui| {
+        let right = right(ui);
+        let rest = egui::vec2(ui.available_width(), height);
+        let layout = Layout::left_to_right(egui::Align::Center);
+        let left = ui.allocate_ui_with_layout(rest, layout, |ui| {
+            ui.set_min_width(rest.x);
+            left(ui)
+        });
+        (right, left.inner)
+    })
+    .inner
+}
+
+/// A small filled mark with a word in it.
+pub(crate) fn pill(ui: &mut Ui, text: &str, fill: Color32, colour: Color32) -> egui::Response {
+    let font = super::theme::SMALL;
+    let galley = ui.painter().layout_no_wrap(text.to_owned(), font, colour);
+    let padding = egui::vec2(6.0, 2.0);
+    let size = galley.size() + 2.0 * padding;
+    let (rect, response) = ui.allocate_exact_size(size, egui::Sense::hover());
+    response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Label, true, text));
+    ui.painter().rect_filled(rect, 4.0, fill);
+    ui.painter().galley(rect.min + padding, galley, colour);
+    response
+}
+
+/// The text with a capital and a full stop.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
+    let text = format!("{first}{}", letters.as_str());
+    if text.ends_with('.') { text } else { text + "." }
+}

@@ -1,0 +1,226 @@
+//! What is kept from one run to the next: a small TOML file in the platform's place.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    engine::{
+        Decode, EngineOptions, HubChoice, SourceSpec, SpeakerSpec, SpeakerSpecError, SpecError,
+    },
+    model::{HubUrl, LinkError},
+};
+
+/// What is kept from one run to the next, as it is written into the file.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// How the person wants to be called; empty leaves it to the hub.
+    pub(crate) name: String,
+    /// The hub to use; empty finds one or brings an own one.
+    pub(crate) hub: String,
+    /// The theme.
+    pub(crate) theme: ThemeChoice,
+    /// What is sent as picture, as on the command line.
+    pub(crate) camera: String,
+    /// What is sent as sound.
+    pub(crate) microphone: String,
+    /// Where it is played.
+    pub(crate) speaker: String,
+}
+
+/// The looks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum ThemeChoice {
+    /// Light on dark.
+    #[default]
+    Dark,
+    /// Dark on light.
+    Light,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            hub: String::new(),
+            theme: ThemeChoice::Dark,
+            camera: "default".to_owned(),
+            microphone: "default".to_owned(),
+            speaker: "default".to_owned(),
+        }
+    }
+}
+
+/// Why settings cannot be read, kept or used. Says what, why and what to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SettingsError {
+    /// The system has no place for them.
+    #[error("settings are not kept: this system names no folder for them (is HOME set?)")]
+    NoPlace,
+    /// The file cannot be read.
+    #[error("settings cannot be read from {path}: {error}; the usual ones are used", path = path.display())]
+    Read {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The file is no settings file.
+    #[error(
+        "settings in {path} cannot be understood, the usual ones are used: {error}; mend the file or delete it",
+        path = path.display()
+    )]
+    Malformed {
+        /// Where.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// The file cannot be written.
+    #[error("settings cannot be kept in {path}: {error}; they hold until you quit", path = path.display())]
+    Write {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The camera's setting.
+    #[error("the camera of the settings cannot be used: {0}")]
+    Camera(SpecError),
+    /// The microphone's setting.
+    #[error("the microphone of the settings cannot be used: {0}")]
+    Microphone(SpecError),
+    /// The speaker's setting.
+    #[error("the speaker of the settings cannot be used: {0}")]
+    Speaker(SpeakerSpecError),
+    /// The hub's setting.
+    #[error("the hub of the settings cannot be used: {0}")]
+    Hub(LinkError),
+}
+
+impl Settings {
+    /// Where they are kept: `~/.config/quintet/settings.toml` on Linux.
+    pub(crate) fn place() -> Option<PathBuf> {
+        let folders = directories::ProjectDirs::from("", "", "quintet")?;
+        Some(folders.config_dir().join("settings.toml"))
+    }
+
+    /// The settings in that file; the usual ones if there is none.
+    pub(crate) fn load(path: &Path) -> Result<Self, SettingsError> {
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => return Err(SettingsError::Read { path: path.to_owned(), error }),
+        };
+        toml::from_str(&text).map_err(|error: toml::de::Error| SettingsError::Malformed {
+            path: path.to_owned(),
+            error: error.message().to_owned(),
+        })
+    }
+
+    /// Writes them, beside the old file first, so that a crash leaves one of the two. Blocks.
+    pub(crate) fn save(&self, path: &Path) -> Result<(), SettingsError> {
+        let failed = |error| SettingsError::Write { path: path.to_owned(), error };
+        let text = toml::to_string(self).map_err(|error| failed(io::Error::other(error)))?;
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(failed)?;
+        }
+        let fresh = path.with_extension("toml.new");
+        fs::write(&fresh, text).map_err(failed)?;
+        fs::rename(&fresh, path).map_err(failed)
+    }
+
+    /// The hub that is meant.
+    pub(crate) fn hub(&self) -> Result<HubChoice, SettingsError> {
+        if self.hub.trim().is_empty() {
+            return Ok(HubChoice::Find { listen: [0, 0, 0, 0].into() });
+        }
+        let hub: HubUrl = self.hub.trim().parse().map_err(SettingsError::Hub)?;
+        Ok(HubChoice::At(hub))
+    }
+
+    /// What an engine is started with, and what of the settings could not be used for it.
+    pub(crate) fn engine(&self) -> (EngineOptions, Vec<SettingsError>) {
+        let mut errors = vec![];
+        let camera = SourceSpec::for_camera(&self.camera).map_err(SettingsError::Camera);
+        let microphone =
+            SourceSpec::for_microphone(&self.microphone).map_err(SettingsError::Microphone);
+        let speaker = self.speaker.parse::<SpeakerSpec>().map_err(SettingsError::Speaker);
+        let options = EngineOptions {
+            hub: usable(self.hub(), HubChoice::Find { listen: [0, 0, 0, 0].into() }, &mut errors),
+            name: self.name.trim().to_owned(),
+            camera: usable(camera, SourceSpec::Default, &mut errors),
+            microphone: usable(microphone, SourceSpec::Default, &mut errors),
+            speaker: usable(speaker, SpeakerSpec::Default, &mut errors),
+            decode: Decode::WhenSeen,
+            impairment: None,
+        };
+        (options, errors)
+    }
+}
+
+fn usable<T>(result: Result<T, SettingsError>, usual: T, errors: &mut Vec<SettingsError>) -> T {
+    result.unwrap_or_else(|error| {
+        errors.push(error);
+        usual
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("quintet-{name}-{}", std::process::id()));
+        fs::remove_dir_all(&folder).ok();
+        folder
+    }
+
+    #[test]
+    fn what_is_kept_is_read_again_and_nothing_there_means_the_usual() {
+        let folder = folder("settings-kept");
+        let path = folder.join("deep").join("settings.toml");
+        assert_eq!(Settings::load(&path).unwrap(), Settings::default());
+        let settings = Settings {
+            name: "Ada \"the first\"".to_owned(),
+            theme: ThemeChoice::Light,
+            camera: "pattern:320x180@15".to_owned(),
+            ..Settings::default()
+        };
+        settings.save(&path).unwrap();
+        assert_eq!(Settings::load(&path).unwrap(), settings);
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_broken_file_names_itself_and_what_to_do() {
+        let folder = folder("settings-broken");
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("settings.toml");
+        fs::write(&path, "name = 3").unwrap();
+        let error = Settings::load(&path).unwrap_err().to_string();
+        assert!(error.contains("settings.toml") && error.contains("delete it"), "{error}");
+        let error = Settings::default().save(&path.join("x")).unwrap_err().to_string();
+        assert!(error.contains("cannot be kept"), "{error}");
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn an_unusable_setting_is_told_and_the_usual_one_taken() {
+        let settings = Settings {
+            camera: "tone".to_owned(),
+            hub: "ftp://x".to_owned(),
+            microphone: "tone:300".to_owned(),
+            ..Settings::default()
+        };
+        let (options, errors) = settings.engine();
+        assert_eq!(options.camera, SourceSpec::Default);
+        assert_eq!(options.microphone, SourceSpec::Tone { hz: 300.0 });
+        assert_eq!(errors.len(), 2, "{errors:?}");
+    }
+}

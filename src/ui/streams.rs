@@ -1,0 +1,294 @@
+//! The two panels of streams: ours, and everybody else's.
+
+use eframe::egui::{self, Align, Label, Layout, Rect, RichText, ScrollArea, Ui, Vec2};
+
+use super::{
+    devices::DeviceKind,
+    faces::{self, Face},
+    icons::{Icon, Mark, icon_button},
+    lane,
+    pictures::Pictures,
+    sessions::two_ended,
+    theme::{GRID, LARGE, Palette},
+    tile::Tile,
+    want::Want,
+    words,
+};
+use crate::{
+    engine::Picture,
+    model::{ParticipantState, Snapshot, SourceState},
+};
+
+/// The narrowest tile; with more people the panel scrolls.
+const LEAST_WIDTH: f32 = 88.0;
+
+/// The pictures' proportions, unless one says otherwise.
+const ASPECT: f32 = 16.0 / 9.0;
+
+/// The panels of streams.
+#[derive(Debug, Default)]
+pub(crate) struct Streams {
+    /// What was clicked to be large.
+    pub(crate) pinned: Option<Picture>,
+    /// The remote streams have the window for themselves.
+    pub(crate) full_screen: bool,
+}
+
+impl Streams {
+    /// Draws "Local Media Streams".
+    pub(crate) fn local(
+        &self,
+        ui: &mut Ui,
+        snapshot: &Snapshot,
+        pictures: &Pictures,
+    ) -> Option<Want> {
+        let mut want = None;
+        two_ended(
+            ui,
+            |_| {},
+            |ui| ui.add(Label::new(RichText::new("Local Media Streams").heading()).truncate()),
+        );
+        ScrollArea::vertical().auto_shrink([false, false]).show(ui, |ui| {
+            let space = ui.available_size();
+            let width = space.x.min((space.y - 36.0).max(90.0) * ASPECT);
+            let (rect, _) =
+                ui.allocate_exact_size(Vec2::new(width, width / ASPECT), egui::Sense::hover());
+            let camera_failed = matches!(snapshot.camera, SourceState::Failed { .. });
+            let note = local_note(snapshot);
+            let tile = Tile {
+                picture: Picture::Local,
+                label: "You, live".to_owned(),
+                name: "You",
+                lane: None,
+                video: !camera_failed,
+                muted: !snapshot.gates.microphone,
+                camera_off: !snapshot.gates.camera,
+                note,
+                pinned: false,
+            };
+            tile.ui(ui, rect, pictures);
+            want = want.take().or(troubles(ui, snapshot));
+            ui.label(RichText::new(captures(snapshot)).small().weak());
+        });
+        want
+    }
+
+    /// Draws "Remote Media Streams".
+    pub(crate) fn remote(
+        &mut self,
+        ui: &mut Ui,
+        snapshot: &Snapshot,
+        pictures: &Pictures,
+    ) -> Option<Want> {
+        let faces = faces::remote(snapshot);
+        if !faces.iter().any(|face| Some(face.picture) == self.pinned) {
+            self.pinned = None;
+        }
+        let label = if self.full_screen { "Leave full screen" } else { "Full screen" };
+        let (screen, ()) = two_ended(
+            ui,
+            |ui| {
+                let button = icon_button(ui, Icon::FullScreen, label, Mark::Deed);
+                button.clicked().then_some(Want::FullScreen)
+            },
+            |ui| {
+                let title = match faces.len() {
+                    0 => "Remote Media Streams".to_owned(),
+                    count => format!("Remote Media Streams · {count}"),
+                };
+                ui.add(Label::new(RichText::new(title).heading()).truncate());
+            },
+        );
+        if faces.is_empty() {
+            nobody(ui, snapshot);
+            return screen;
+        }
+        screen.or(self.grid(ui, faces, pictures))
+    }
+
+    fn grid(&self, ui: &mut Ui, mut faces: Vec<Face>, pictures: &Pictures) -> Option<Want> {
+        let large = |face: &Face| match self.pinned {
+            Some(pinned) => face.picture == pinned,
+            None => face.large,
+        };
+        faces.sort_by_key(|face| !large(face));
+        let first = faces.iter().filter(|face| large(face)).count();
+        let space = ui.available_size();
+        let (rects, height) = arrange(space, first, faces.len() - first);
+        let mut want = None;
+        ScrollArea::vertical().auto_shrink([false, false]).show(ui, |ui| {
+            let size = Vec2::new(ui.available_width(), height.min(f32::MAX));
+            let (area, _) = ui.allocate_exact_size(size, egui::Sense::hover());
+            for (face, rect) in faces.iter().zip(rects) {
+                let rect = rect.translate(area.min.to_vec2());
+                if !ui.is_rect_visible(rect) {
+                    continue;
+                }
+                let pinned = self.pinned == Some(face.picture);
+                if remote_tile(face, pinned).ui(ui, rect, pictures).clicked() {
+                    want = Some(Want::Pin(face.picture));
+                }
+            }
+        });
+        want
+    }
+}
+
+fn remote_tile(face: &Face, pinned: bool) -> Tile<'_> {
+    let note = match face.state {
+        ParticipantState::Live => None,
+        ParticipantState::Connecting
+        | ParticipantState::Reconnecting
+        | ParticipantState::Gone
+        | ParticipantState::Left => Some(words::participant(face.state)),
+    };
+    Tile {
+        picture: face.picture,
+        label: face.label(),
+        name: &face.name,
+        lane: Some((face.lane, lane::kind_icon(face.kind))),
+        video: face.video,
+        muted: face.muted,
+        camera_off: face.camera_off,
+        note,
+        pinned,
+    }
+}
+
+/// Where the large and then the small tiles go in a space of that size, and how high all is.
+pub(crate) fn arrange(space: Vec2, large: usize, small: usize) -> (Vec<Rect>, f32) {
+    let origin = egui::Pos2::ZERO;
+    let all = Rect::from_min_size(origin, space);
+    if large == 0 || small == 0 {
+        return grid(all, large.max(small));
+    }
+    // Two thirds for those who are looked at.
+    let line = (space.y * 2.0 / 3.0).round();
+    let above = Rect::from_min_max(origin, egui::pos2(space.x, line - GRID / 2.0));
+    let (mut rects, height) = grid(above, large);
+    let top = height.max(line) + GRID / 2.0;
+    let rest = (space.y - top).max(64.0);
+    let below = Rect::from_min_size(egui::pos2(0.0, top), Vec2::new(space.x, rest));
+    let (others, height) = grid(below, small);
+    rects.extend(others);
+    (rects, top + height)
+}
+
+/// `count` tiles in as many columns as make them greatest, each row centred; and how high all is.
+fn grid(area: Rect, count: usize) -> (Vec<Rect>, f32) {
+    let best = (1..=count.max(1)).map(|columns| {
+        let rows = count.max(1).div_ceil(columns);
+        let across = (area.width() - GRID * (columns - 1) as f32) / columns as f32;
+        let down = (area.height() - GRID * (rows - 1) as f32) / rows as f32;
+        (columns, across.min(down * ASPECT))
+    });
+    let (columns, width) =
+        best.max_by(|one, other| one.1.total_cmp(&other.1)).unwrap_or((1, area.width()));
+    let (columns, width) = if width >= LEAST_WIDTH {
+        (columns, width)
+    } else {
+        let columns = ((area.width() + GRID) / (LEAST_WIDTH + GRID)).floor().max(1.0);
+        (columns as usize, (area.width() - GRID * (columns - 1.0)) / columns)
+    };
+    let tile = Vec2::new(width.floor(), (width / ASPECT).floor());
+    let rows = count.div_ceil(columns);
+    let height = rows as f32 * (tile.y + GRID) - GRID;
+    let top = area.top() + ((area.height() - height) / 2.0).max(0.0).floor();
+    let rects = (0..count).map(|index| {
+        let (row, column) = (index / columns, index % columns);
+        let in_row = (count - row * columns).min(columns) as f32;
+        let row_width = in_row * (tile.x + GRID) - GRID;
+        let left = area.left() + ((area.width() - row_width) / 2.0).max(0.0).floor();
+        let x = left + column as f32 * (tile.x + GRID);
+        Rect::from_min_size(egui::pos2(x, top + row as f32 * (tile.y + GRID)), tile)
+    });
+    (rects.collect(), height.max(area.height()))
+}
+
+fn local_note(snapshot: &Snapshot) -> Option<&'static str> {
+    match &snapshot.camera {
+        _ if !snapshot.gates.camera => Some("camera off: nobody sees you"),
+        SourceState::Idle | SourceState::Opening => Some("opening the camera…"),
+        SourceState::Failed { .. } => Some("no camera"),
+        SourceState::Running => None,
+    }
+}
+
+/// What does not work here, why, and the way out.
+fn troubles(ui: &mut Ui, snapshot: &Snapshot) -> Option<Want> {
+    let palette = Palette::of(ui);
+    let mut want = None;
+    let mut trouble = |ui: &mut Ui, state: &SourceState, way_out: Option<(&str, Want)>| {
+        let SourceState::Failed { message } = state else { return };
+        ui.label(RichText::new(message).small().color(palette.warn));
+        if let Some((text, wanted)) = way_out
+            && ui.button(text).clicked()
+        {
+            want = Some(wanted);
+        }
+    };
+    let pattern =
+        ("Use the pattern", Want::Use(DeviceKind::Camera, "pattern:1280x720@30".to_owned()));
+    trouble(ui, &snapshot.camera, Some(pattern));
+    let tone = ("Use the tone", Want::Use(DeviceKind::Microphone, "tone:440".to_owned()));
+    trouble(ui, &snapshot.microphone, Some(tone));
+    trouble(ui, &snapshot.speaker, None);
+    want
+}
+
+/// "in 5 sessions, one capture".
+fn captures(snapshot: &Snapshot) -> String {
+    let sending = snapshot.sessions.iter().filter(|session| {
+        let sends = session
+            .kind
+            .is_some_and(|kind| kind.direction(session.role) != crate::model::Direction::RecvOnly);
+        sends && !words::is_over(&session.state)
+    });
+    match sending.count() {
+        0 => "only you see this".to_owned(),
+        1 => "in 1 session".to_owned(),
+        count => format!("in {count} sessions, one capture"),
+    }
+}
+
+fn nobody(ui: &mut Ui, snapshot: &Snapshot) {
+    let waiting = snapshot.sessions.iter().any(|session| !words::is_over(&session.state));
+    let (title, text) = if waiting {
+        ("Nobody is here yet", "Share a session's link: whoever opens it shows up here.")
+    } else {
+        ("Join a session, or open five and share a link", "Whoever sends to you is shown here.")
+    };
+    let space = ui.available_size();
+    ui.allocate_ui_with_layout(space, Layout::top_down(Align::Center), |ui| {
+        ui.add_space((space.y / 2.0 - 40.0).max(0.0));
+        ui.label(RichText::new(title).font(LARGE));
+        ui.label(RichText::new(text).weak());
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_never_overlap_nor_leave_the_panels_width() {
+        for (width, height) in [(700.0, 640.0), (500.0, 280.0), (200.0, 900.0), (90.0, 40.0)] {
+            for (large, small) in [(0, 1), (0, 5), (0, 25), (1, 0), (1, 24), (2, 3), (3, 9)] {
+                let (rects, all) = arrange(Vec2::new(width, height), large, small);
+                assert_eq!(rects.len(), large + small);
+                for (index, rect) in rects.iter().enumerate() {
+                    assert!(rect.left() >= 0.0 && rect.right() <= width + 0.01, "{rect:?}");
+                    assert!(rect.top() >= 0.0 && rect.bottom() <= all + 0.01, "{rect:?} in {all}");
+                    let clear = |other: &Rect| !rect.shrink(0.5).intersects(*other);
+                    assert!(rects[index + 1..].iter().all(clear), "{rects:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_pinned_tile_is_the_greatest() {
+        let (rects, _) = arrange(Vec2::new(700.0, 600.0), 1, 8);
+        assert!(rects[1..].iter().all(|rect| rect.area() < rects[0].area() / 2.0));
+    }
+}

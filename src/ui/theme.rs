@@ -1,0 +1,223 @@
+//! Colours, sizes and text styles: the two themes, and the colour of each lane.
+
+use eframe::egui::{
+    self, Color32, Context, CornerRadius, FontFamily, FontId, Margin, Stroke, TextStyle, Theme, Ui,
+    Vec2, Visuals, style::WidgetVisuals,
+};
+
+/// The unit of all distances, in points.
+pub(crate) const GRID: f32 = 8.0;
+
+/// The side of a control that bears an icon only, in points.
+pub(crate) const ICON_BUTTON: f32 = 28.0;
+
+/// Below this width the local panel stands above the remote one, in points.
+pub(crate) const NARROW: f32 = 900.0;
+
+/// Rounded corners of everything.
+pub(crate) const CORNER: CornerRadius = CornerRadius::same(8);
+
+/// Rounded corners of small controls.
+pub(crate) const SMALL_CORNER: CornerRadius = CornerRadius::same(6);
+
+/// The colours of a theme; text on each of its grounds has a contrast of 4.5 or more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Palette {
+    /// Behind everything.
+    pub(crate) base: Color32,
+    /// Panels and lanes.
+    pub(crate) panel: Color32,
+    /// Controls at rest.
+    pub(crate) control: Color32,
+    /// Controls under the pointer.
+    pub(crate) control_hover: Color32,
+    /// Lines.
+    pub(crate) line: Color32,
+    /// Text.
+    pub(crate) text: Color32,
+    /// Text of the second rank.
+    pub(crate) muted: Color32,
+    /// The one colour that invites.
+    pub(crate) accent: Color32,
+    /// Text on the accent.
+    pub(crate) on_accent: Color32,
+    /// Somebody hears or sees me.
+    pub(crate) on_air: Color32,
+    /// Text on it.
+    pub(crate) on_on_air: Color32,
+    /// Something is degraded.
+    pub(crate) warn: Color32,
+    /// Behind a picture.
+    pub(crate) stage: Color32,
+}
+
+impl Palette {
+    /// The dark theme's colours.
+    pub(crate) const DARK: Self = Self {
+        base: Color32::from_rgb(0x15, 0x17, 0x1C),
+        panel: Color32::from_rgb(0x1E, 0x21, 0x28),
+        control: Color32::from_rgb(0x2A, 0x2E, 0x37),
+        control_hover: Color32::from_rgb(0x36, 0x3B, 0x47),
+        line: Color32::from_rgb(0x2A, 0x2E, 0x37),
+        text: Color32::from_rgb(0xE8, 0xEA, 0xF0),
+        muted: Color32::from_rgb(0x9A, 0xA3, 0xB2),
+        accent: Color32::from_rgb(0x4F, 0x8C, 0xFF),
+        on_accent: Color32::from_rgb(0x0B, 0x0E, 0x14),
+        on_air: Color32::from_rgb(0xE5, 0x48, 0x4D),
+        on_on_air: Color32::from_rgb(0x12, 0x04, 0x05),
+        warn: Color32::from_rgb(0xF2, 0xB8, 0x4B),
+        stage: Color32::from_rgb(0x0D, 0x0E, 0x12),
+    };
+
+    /// The light theme's colours.
+    pub(crate) const LIGHT: Self = Self {
+        base: Color32::from_rgb(0xEE, 0xF0, 0xF4),
+        panel: Color32::from_rgb(0xFF, 0xFF, 0xFF),
+        control: Color32::from_rgb(0xE6, 0xE9, 0xEF),
+        control_hover: Color32::from_rgb(0xD8, 0xDD, 0xE6),
+        line: Color32::from_rgb(0xD6, 0xDA, 0xE2),
+        text: Color32::from_rgb(0x1A, 0x1D, 0x24),
+        muted: Color32::from_rgb(0x54, 0x5D, 0x6D),
+        accent: Color32::from_rgb(0x24, 0x5F, 0xD8),
+        on_accent: Color32::WHITE,
+        on_air: Color32::from_rgb(0xC8, 0x24, 0x2A),
+        on_on_air: Color32::WHITE,
+        warn: Color32::from_rgb(0x8A, 0x5A, 0x00),
+        stage: Color32::from_rgb(0x16, 0x18, 0x1E),
+    };
+
+    /// The colours of the theme that is drawn now.
+    pub(crate) fn of(ui: &Ui) -> Self {
+        if ui.visuals().dark_mode { Self::DARK } else { Self::LIGHT }
+    }
+}
+
+/// The colours of lanes (Okabe and Ito), which colour-blind people can tell apart. They repeat
+/// after the fifth; the icon and the words tell lanes apart, the colour only helps.
+pub(crate) const LANES: [Color32; 5] = [
+    Color32::from_rgb(0xE6, 0x9F, 0x00),
+    Color32::from_rgb(0x56, 0xB4, 0xE9),
+    Color32::from_rgb(0x00, 0x9E, 0x73),
+    Color32::from_rgb(0xD5, 0x5E, 0x00),
+    Color32::from_rgb(0xCC, 0x79, 0xA7),
+];
+
+/// The colour of the lane at that place in the snapshot.
+pub(crate) fn lane_colour(index: usize) -> Color32 {
+    LANES[index % LANES.len()]
+}
+
+/// The type scale: 12, 14, 16 and 20 points.
+pub(crate) const SMALL: FontId = FontId::new(12.0, FontFamily::Proportional);
+/// Text of a title.
+pub(crate) const TITLE: FontId = FontId::new(16.0, FontFamily::Proportional);
+/// Text of a greeting.
+pub(crate) const LARGE: FontId = FontId::new(20.0, FontFamily::Proportional);
+
+/// Gives both themes their looks; once per context.
+pub(crate) fn install(ctx: &Context) {
+    for (theme, palette) in [(Theme::Dark, Palette::DARK), (Theme::Light, Palette::LIGHT)] {
+        ctx.style_mut_of(theme, |style| {
+            style.visuals = visuals(theme, palette);
+            style.text_styles = [
+                (TextStyle::Small, SMALL),
+                (TextStyle::Body, FontId::new(14.0, FontFamily::Proportional)),
+                (TextStyle::Button, FontId::new(14.0, FontFamily::Proportional)),
+                (TextStyle::Heading, TITLE),
+                (TextStyle::Monospace, FontId::new(12.0, FontFamily::Monospace)),
+            ]
+            .into();
+            style.spacing.item_spacing = Vec2::splat(GRID);
+            style.spacing.button_padding = Vec2::new(12.0, 6.0);
+            style.spacing.interact_size = Vec2::new(ICON_BUTTON, ICON_BUTTON);
+            style.spacing.window_margin = Margin::same(16);
+            style.spacing.menu_margin = Margin::same(8);
+            style.spacing.scroll = egui::style::ScrollStyle::thin();
+            // What is drawn at a moment is true at that moment; nothing fades for a tenth of it.
+            style.animation_time = 0.0;
+        });
+    }
+}
+
+fn visuals(theme: Theme, palette: Palette) -> Visuals {
+    let mut visuals = match theme {
+        Theme::Dark => Visuals::dark(),
+        Theme::Light => Visuals::light(),
+    };
+    let widget = |fill: Color32, edge: Stroke| WidgetVisuals {
+        bg_fill: fill,
+        weak_bg_fill: fill,
+        bg_stroke: edge,
+        corner_radius: SMALL_CORNER,
+        fg_stroke: Stroke::new(1.0, palette.text),
+        expansion: 0.0,
+    };
+    let widgets = &mut visuals.widgets;
+    widgets.noninteractive = widget(palette.panel, Stroke::new(1.0, palette.line));
+    widgets.inactive = widget(palette.control, Stroke::NONE);
+    widgets.hovered = widget(palette.control_hover, Stroke::NONE);
+    // What has the focus is drawn as active: the ring.
+    widgets.active = widget(palette.control_hover, Stroke::new(2.0, palette.accent));
+    widgets.open = widget(palette.control_hover, Stroke::NONE);
+    visuals.selection.bg_fill = palette.accent.gamma_multiply(0.35);
+    visuals.selection.stroke = Stroke::new(2.0, palette.accent);
+    visuals.weak_text_color = Some(palette.muted);
+    visuals.hyperlink_color = palette.accent;
+    visuals.faint_bg_color = palette.control;
+    visuals.extreme_bg_color = palette.base;
+    visuals.text_edit_bg_color = Some(palette.base);
+    visuals.error_fg_color = palette.on_air;
+    visuals.warn_fg_color = palette.warn;
+    visuals.panel_fill = palette.panel;
+    visuals.window_fill = palette.panel;
+    visuals.window_stroke = Stroke::new(1.0, palette.line);
+    visuals.window_corner_radius = CORNER;
+    visuals.menu_corner_radius = CORNER;
+    visuals
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Relative luminance (WCAG 2.1).
+    fn luminance(colour: Color32) -> f64 {
+        let part = |byte: u8| {
+            let value = f64::from(byte) / 255.0;
+            if value <= 0.04045 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
+        };
+        0.2126 * part(colour.r()) + 0.7152 * part(colour.g()) + 0.0722 * part(colour.b())
+    }
+
+    fn contrast(one: Color32, other: Color32) -> f64 {
+        let (one, other) = (luminance(one), luminance(other));
+        (one.max(other) + 0.05) / (one.min(other) + 0.05)
+    }
+
+    #[test]
+    fn text_has_the_contrast_that_aa_asks_for_in_both_themes() {
+        for palette in [Palette::DARK, Palette::LIGHT] {
+            let pairs = [
+                ("text on panel", palette.text, palette.panel),
+                ("text on base", palette.text, palette.base),
+                ("text on control", palette.text, palette.control),
+                ("text under the pointer", palette.text, palette.control_hover),
+                ("muted on panel", palette.muted, palette.panel),
+                ("muted on base", palette.muted, palette.base),
+                ("accent", palette.on_accent, palette.accent),
+                ("on air", palette.on_on_air, palette.on_air),
+                ("warning on panel", palette.warn, palette.panel),
+                ("warning on base", palette.warn, palette.base),
+            ];
+            for (what, text, ground) in pairs {
+                let contrast = contrast(text, ground);
+                assert!(contrast >= 4.5, "{what}: {contrast:.2} in {palette:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn neighbouring_lanes_never_share_a_colour() {
+        assert!((0..20).all(|index| lane_colour(index) != lane_colour(index + 1)));
+    }
+}

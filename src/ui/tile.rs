@@ -1,0 +1,217 @@
+//! A tile: a picture, or initials with a ring, and who it is.
+
+use eframe::egui::{
+    self, Align2, Color32, FontId, Painter, Pos2, Rect, Response, Sense, Stroke, StrokeKind, Ui,
+    Vec2, WidgetInfo,
+};
+
+use super::{
+    icons::Icon,
+    pictures::Pictures,
+    theme::{CORNER, Palette, SMALL, lane_colour},
+    words,
+};
+use crate::{engine::Picture, model::Size};
+
+/// After how many seconds without a frame a tile says so.
+const STILL: f64 = 2.0;
+
+/// What is drawn over pictures is light on dark in both themes.
+const INK: Color32 = Color32::from_rgb(0xF2, 0xF4, 0xF8);
+const SHADE: Color32 = Color32::from_black_alpha(0xB0);
+
+/// What a tile shows.
+#[derive(Debug)]
+pub(crate) struct Tile<'a> {
+    /// Whose picture and sound.
+    pub(crate) picture: Picture,
+    /// Its name for screen readers.
+    pub(crate) label: String,
+    /// The name that is written on it.
+    pub(crate) name: &'a str,
+    /// The colour and icon of the session.
+    pub(crate) lane: Option<(usize, Icon)>,
+    /// Whether a picture is expected.
+    pub(crate) video: bool,
+    /// Whether a struck microphone is drawn.
+    pub(crate) muted: bool,
+    /// Whether a struck camera is drawn.
+    pub(crate) camera_off: bool,
+    /// Words in the middle, while there is no picture.
+    pub(crate) note: Option<&'a str>,
+    /// Whether it is pinned.
+    pub(crate) pinned: bool,
+}
+
+impl Tile<'_> {
+    /// Draws the tile into `rect`; a click pins it.
+    pub(crate) fn ui(&self, ui: &mut Ui, rect: Rect, pictures: &Pictures) -> Response {
+        let palette = Palette::of(ui);
+        let id = ui.scope_id().with((self.picture, "tile"));
+        let response = ui.interact(rect, id, Sense::click());
+        let (enabled, label) = (ui.is_enabled(), &self.label);
+        response
+            .widget_info(|| WidgetInfo::selected(egui::Role::Button, enabled, self.pinned, label));
+        let painter = ui.painter().with_clip_rect(rect.intersect(ui.clip_rect()));
+        painter.rect_filled(rect, CORNER, palette.stage);
+        let note = self.face(ui, &painter, rect, pictures);
+        if let Some(note) = note {
+            self.note(&painter, rect, note);
+        }
+        self.caption(&painter, rect, pictures.loudness(self.picture));
+        let ring = if response.has_focus() {
+            Stroke::new(2.0, palette.accent)
+        } else {
+            Stroke::new(1.0, palette.line)
+        };
+        painter.rect_stroke(rect, CORNER, ring, StrokeKind::Inside);
+        response
+    }
+
+    /// The picture or the initials; what is to be said about it.
+    fn face(&self, ui: &Ui, painter: &Painter, rect: Rect, pictures: &Pictures) -> Option<&str> {
+        let newest = pictures.newest(self.picture).filter(|_| self.video);
+        let Some((frame, number, arrived)) = newest else {
+            self.initials(painter, rect, pictures.loudness(self.picture));
+            return self.note.or(self.camera_off.then_some("camera off"));
+        };
+        let age = ui.input(|input| input.time) - arrived;
+        let still = age > STILL;
+        if !still {
+            let wait = std::time::Duration::from_secs_f64(STILL - age + 0.05);
+            ui.ctx().request_repaint_after(wait);
+        }
+        let light = if still || self.note.is_some() { 0.35 } else { 1.0 };
+        let inside = letterbox(rect.shrink(1.0), frame.size);
+        let of = (self.picture, number);
+        painter.add(pictures.painter().shape(inside, of, frame.clone(), light));
+        if rect.width() > 280.0 {
+            let text = format!("{}×{}", frame.size.width, frame.size.height);
+            shaded(painter, rect.right_top() + Vec2::new(-8.0, 8.0), Align2::RIGHT_TOP, &text);
+        }
+        self.note.or(still.then_some("no picture arrives"))
+    }
+
+    fn initials(&self, painter: &Painter, rect: Rect, loudness: f32) {
+        let radius = (rect.height() * 0.22).clamp(10.0, 56.0);
+        let centre = rect.center() - Vec2::new(0.0, rect.height() * 0.06);
+        let colour = self.lane.map_or(INK, |(lane, _)| lane_colour(lane));
+        painter.circle_filled(centre, radius, Palette::DARK.control);
+        if loudness > 0.0 {
+            let ring = radius + 2.0 + radius * 0.35 * loudness;
+            painter.circle_stroke(centre, ring, Stroke::new(1.5 + 2.5 * loudness, colour));
+        }
+        let font = FontId::proportional(radius * 0.8);
+        let text = words::initials(self.name);
+        painter.text(centre, Align2::CENTER_CENTER, text, font, INK);
+    }
+
+    fn note(&self, painter: &Painter, rect: Rect, note: &str) {
+        if rect.height() > 90.0 {
+            let at = Pos2::new(rect.center().x, rect.center().y + rect.height() * 0.26);
+            shaded(painter, at, Align2::CENTER_CENTER, note);
+        }
+    }
+
+    /// Lane, name and level at the bottom.
+    fn caption(&self, painter: &Painter, rect: Rect, loudness: f32) {
+        let line = Rect::from_min_max(
+            Pos2::new(rect.left() + 6.0, rect.bottom() - 26.0),
+            Pos2::new(rect.right() - 6.0, rect.bottom() - 6.0),
+        );
+        let mut marks = vec![];
+        if self.muted {
+            marks.push(Icon::Microphone);
+        }
+        if self.camera_off {
+            marks.push(Icon::Camera);
+        }
+        let lane_width = if self.lane.is_some() { 30.0 } else { 6.0 };
+        let marks_width = 18.0 * marks.len() as f32;
+        let meter_width = if self.muted || rect.width() < 150.0 { 0.0 } else { 36.0 };
+        let most = line.width() - lane_width - marks_width - meter_width - 8.0;
+        let name = fitted(painter, self.name, most);
+        let width = lane_width + name.size().x + marks_width + 8.0;
+        let back = Rect::from_min_size(line.min, Vec2::new(width, line.height()));
+        painter.rect_filled(back, 4.0, SHADE);
+        if let Some((lane, icon)) = self.lane {
+            painter.circle_filled(back.left_center() + Vec2::new(8.0, 0.0), 4.0, lane_colour(lane));
+            let at = back.left_center() + Vec2::new(20.0, 0.0);
+            icon.paint(painter, Rect::from_center_size(at, Vec2::splat(11.0)), INK);
+        }
+        let y = back.center().y - name.size().y / 2.0;
+        let x = back.left() + lane_width;
+        let end = x + name.size().x;
+        painter.galley(Pos2::new(x, y), name, INK);
+        for (index, icon) in marks.into_iter().enumerate() {
+            let at = Pos2::new(end + 13.0 + 18.0 * index as f32, back.center().y);
+            let place = Rect::from_center_size(at, Vec2::splat(12.0));
+            icon.paint(painter, place, Palette::DARK.warn);
+            Icon::strike(painter, place, Palette::DARK.warn, Color32::BLACK);
+        }
+        if self.pinned {
+            let place = Rect::from_min_size(rect.min + Vec2::splat(8.0), Vec2::splat(20.0));
+            painter.rect_filled(place, 4.0, SHADE);
+            Icon::Pin.paint(painter, place.shrink(3.0), INK);
+        }
+        if meter_width > 0.0 && loudness > 0.0 {
+            let place = Rect::from_min_max(Pos2::new(line.right() - 30.0, line.top()), line.max);
+            painter.rect_filled(place, 4.0, SHADE);
+            bars(painter, place.shrink(4.0), loudness, INK);
+        }
+    }
+}
+
+/// Five bars, as many lit as it is loud.
+pub(crate) fn bars(painter: &Painter, rect: Rect, loudness: f32, colour: Color32) {
+    const BARS: u8 = 5;
+    let step = rect.width() / f32::from(BARS);
+    for bar in 0..BARS {
+        let share = f32::from(bar + 1) / f32::from(BARS);
+        let height = rect.height() * (0.25 + 0.75 * share);
+        let x = rect.left() + step * f32::from(bar);
+        let place = Rect::from_min_max(
+            Pos2::new(x, rect.bottom() - height),
+            Pos2::new(x + step * 0.6, rect.bottom()),
+        );
+        let lit = loudness > f32::from(bar) / f32::from(BARS);
+        let colour = if lit { colour } else { colour.gamma_multiply(0.25) };
+        painter.rect_filled(place, 1.0, colour);
+    }
+}
+
+/// The greatest rectangle inside `rect` with the picture's proportions.
+pub(crate) fn letterbox(rect: Rect, size: Size) -> Rect {
+    let picture = Vec2::new(size.width as f32, size.height as f32);
+    let scale = (rect.width() / picture.x).min(rect.height() / picture.y);
+    Rect::from_center_size(rect.center(), picture * scale)
+}
+
+fn fitted(painter: &Painter, text: &str, most: f32) -> std::sync::Arc<eframe::egui::Galley> {
+    let mut job = eframe::egui::text::LayoutJob::simple_singleline(text.to_owned(), SMALL, INK);
+    job.wrap = eframe::egui::text::TextWrapping::truncate_at_width(most.max(16.0));
+    painter.layout_job(job)
+}
+
+fn shaded(painter: &Painter, at: Pos2, align: Align2, text: &str) {
+    let galley = painter.layout_no_wrap(text.to_owned(), SMALL, INK);
+    let rect = align.anchor_size(at, galley.size() + Vec2::new(12.0, 4.0));
+    painter.rect_filled(rect, 4.0, SHADE);
+    painter.galley(rect.min + Vec2::new(6.0, 2.0), galley, INK);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_keeps_its_proportions_and_stays_inside() {
+        let rect = Rect::from_min_size(Pos2::new(10.0, 20.0), Vec2::new(200.0, 300.0));
+        for (width, height) in [(1280, 720), (720, 1280), (640, 480), (100, 100)] {
+            let inside = letterbox(rect, Size::new(width, height));
+            assert!(rect.expand(0.01).contains_rect(inside));
+            let (is, was) = (inside.width() / inside.height(), width as f32 / height as f32);
+            assert!((is - was).abs() < 0.001);
+        }
+    }
+}

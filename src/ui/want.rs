@@ -1,0 +1,57 @@
+//! What a panel's user wants; `app.rs` alone acts on it.
+
+use super::devices::DeviceKind;
+use crate::{
+    engine::Picture,
+    model::{Command, MediaSet, SessionId, SessionLink, Topology},
+};
+
+/// What a panel's user wants.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Want {
+    /// Something of the engine.
+    Command(Command),
+    /// The five sessions, with fresh ids.
+    OpenFive,
+    /// A session.
+    Open(Opening),
+    /// The dialog that opens a session.
+    ShowOpen,
+    /// A text on the clipboard; the second says what it was, for a toast.
+    Copy(String, &'static str),
+    /// A link as a square code.
+    ShowCode(SessionLink),
+    /// The settings.
+    ShowSettings,
+    /// The keys.
+    ShowHelp,
+    /// A picture large; again, and it is one of many.
+    Pin(Picture),
+    /// The whole screen, or the window again.
+    FullScreen,
+    /// Another camera, microphone or speaker, named as on the command line.
+    Use(DeviceKind, String),
+    /// To be asked before a session is closed for everybody.
+    AskClose(SessionId),
+    /// To have read the error at that place.
+    Dismiss(usize),
+}
+
+/// A session to be opened, as the dialog gives it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Opening {
+    /// An own id; `None` for a fresh one.
+    pub(crate) session: Option<SessionId>,
+    /// What is sent.
+    pub(crate) media: MediaSet,
+    /// Who sends to whom.
+    pub(crate) topology: Topology,
+    /// How many fit; `None` for as many as the kind carries.
+    pub(crate) limit: Option<u16>,
+}
+
+impl From<Command> for Want {
+    fn from(command: Command) -> Self {
+        Self::Command(command)
+    }
+}

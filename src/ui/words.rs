@@ -1,0 +1,151 @@
+//! What the window calls things.
+
+use crate::model::{
+    EndReason, Media, MediaSet, ParticipantState, Role, SessionKind, SessionState, SessionStatus,
+    Topology,
+};
+
+/// A kind of session in words: "A/V conference", "Audio one-to-one".
+pub(crate) fn kind(kind: SessionKind) -> String {
+    format!("{} {}", media(kind.media), topology(kind.topology))
+}
+
+/// A set of media in words.
+pub(crate) fn media(set: MediaSet) -> String {
+    let base = match (set.has(Media::Audio), set.has(Media::Video)) {
+        (true, true) => "A/V",
+        (true, false) => "Audio",
+        (false, true) => "Video",
+        (false, false) => return "Data".to_owned(),
+    };
+    if set.has(Media::Data) { format!("{base} + data") } else { base.to_owned() }
+}
+
+/// A direction in words.
+pub(crate) const fn topology(topology: Topology) -> &'static str {
+    match topology {
+        Topology::OneWay => "broadcast",
+        Topology::OneToOne => "one-to-one",
+        Topology::OneToMany => "one-to-many",
+        Topology::ManyToMany => "conference",
+    }
+}
+
+/// What a direction means, for the one who chooses it.
+pub(crate) const fn topology_meaning(topology: Topology) -> &'static str {
+    match topology {
+        Topology::OneWay => "You send; viewers send nothing and do not see each other.",
+        Topology::OneToOne => "You and one guest.",
+        Topology::OneToMany => "Guests talk with you, not with each other.",
+        Topology::ManyToMany => "Everybody with everybody.",
+    }
+}
+
+/// A session's state in words.
+pub(crate) fn state(session: &SessionStatus) -> String {
+    match &session.state {
+        SessionState::Connecting => match session.role {
+            Role::Opener => "opening…".to_owned(),
+            Role::Guest => "connecting…".to_owned(),
+        },
+        SessionState::Waiting => "waiting for the opener".to_owned(),
+        SessionState::Live => match session.role {
+            Role::Opener => "live".to_owned(),
+            Role::Guest => "joined".to_owned(),
+        },
+        SessionState::Reconnecting => "reconnecting to the hub…".to_owned(),
+        SessionState::Ended { reason } => end(*reason).to_owned(),
+        SessionState::Failed(failure) => failure.message.clone(),
+    }
+}
+
+/// Why a session is over.
+pub(crate) const fn end(reason: EndReason) -> &'static str {
+    match reason {
+        EndReason::Left => "you left",
+        EndReason::OpenerLeft => "ended: the opener left",
+        EndReason::OpenerLost => "ended: the opener was lost",
+        EndReason::Closed => "ended by the opener",
+        EndReason::Ejected => "the opener sent you out",
+        EndReason::Replaced => "taken over by another program of yours",
+        EndReason::Failed => "could not be joined",
+    }
+}
+
+/// A participant's state in words.
+pub(crate) const fn participant(state: ParticipantState) -> &'static str {
+    match state {
+        ParticipantState::Connecting => "connecting",
+        ParticipantState::Live => "live",
+        ParticipantState::Reconnecting => "reconnecting",
+        ParticipantState::Gone => "gone, seat kept",
+        ParticipantState::Left => "left",
+    }
+}
+
+/// Whether the session can still do something.
+pub(crate) const fn is_over(state: &SessionState) -> bool {
+    matches!(state, SessionState::Ended { .. } | SessionState::Failed(_))
+}
+
+/// How many of the session's participants are there now, ourselves not counted.
+pub(crate) fn present(session: &SessionStatus) -> usize {
+    let there = |state| matches!(state, ParticipantState::Live | ParticipantState::Reconnecting);
+    session.participants.iter().filter(|participant| there(participant.state)).count()
+}
+
+/// The first letters of a name's first two words, for a tile without a picture.
+pub(crate) fn initials(name: &str) -> String {
+    let letters = name.split_whitespace().filter_map(|word| word.chars().next()).take(2);
+    let initials: String = letters.flat_map(char::to_uppercase).collect();
+    if initials.is_empty() { "?".to_owned() } else { initials }
+}
+
+/// The text with its middle replaced by an ellipsis so that it has at most `most` characters.
+pub(crate) fn elide_middle(text: &str, most: usize) -> String {
+    let count = text.chars().count();
+    if count <= most {
+        return text.to_owned();
+    }
+    let kept = most.saturating_sub(1).max(2);
+    let (head, tail) = (kept.div_ceil(2), kept / 2);
+    let start: String = text.chars().take(head).collect();
+    let end: String = text.chars().skip(count - tail).collect();
+    format!("{start}…{end}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_five_kinds_have_the_names_of_the_page() {
+        assert_eq!(
+            SessionKind::FIVE.map(kind),
+            [
+                "A/V conference",
+                "A/V broadcast",
+                "Audio conference",
+                "Audio broadcast",
+                "Video broadcast"
+            ]
+        );
+        let chat = SessionKind { media: MediaSet::DATA, topology: Topology::OneToOne };
+        assert_eq!(kind(chat), "Data one-to-one");
+    }
+
+    #[test]
+    fn an_id_is_elided_in_its_middle_and_never_longer_than_asked() {
+        assert_eq!(elide_middle("7h3k-q2m9-x4tz-p8wd", 19), "7h3k-q2m9-x4tz-p8wd");
+        assert_eq!(elide_middle("7h3k-q2m9-x4tz-p8wd", 11), "7h3k-…-p8wd");
+        assert_eq!(elide_middle("ÄÖÜäöüß", 5), "ÄÖ…üß");
+        assert!((3..30).all(|most| elide_middle(&"x".repeat(64), most).chars().count() <= most));
+    }
+
+    #[test]
+    fn initials_are_those_of_the_first_two_words() {
+        assert_eq!(initials("Ada King Lovelace"), "AK");
+        assert_eq!(initials("guest 3"), "G3");
+        assert_eq!(initials("  "), "?");
+    }
+}

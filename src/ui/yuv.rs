@@ -1,0 +1,291 @@
+//! Pictures on the graphics card: three planes, one shader, an upload only for a new frame.
+#![expect(unsafe_code, reason = "OpenGL is called through pointers; this file alone does it")]
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use eframe::{
+    egui::{self, Rect},
+    egui_glow::{self, ShaderVersion},
+    glow::{self, HasContext as _},
+};
+
+use crate::{engine::Picture, media::VideoFrame, model::Size};
+
+/// Draws pictures. Clones draw with the same textures.
+#[derive(Clone, Default)]
+pub(crate) struct YuvPainter {
+    // egui keeps the callback that draws, and wants it `Sync`: hence the lock. It is taken on the
+    // window's thread only, so nobody ever waits for it.
+    card: Arc<Mutex<Card>>,
+}
+
+impl YuvPainter {
+    /// The shape that fills `rect` with the frame. `number` tells frames of a picture apart;
+    /// `light` is 1 for a live picture, less for one that stands still.
+    pub(crate) fn shape(
+        &self,
+        rect: Rect,
+        (of, number): (Picture, u64),
+        frame: VideoFrame,
+        light: f32,
+    ) -> egui::Shape {
+        let card = Arc::clone(&self.card);
+        let draw = move |info: egui::PaintCallbackInfo, painter: &egui_glow::Painter| {
+            let viewport = info.viewport_in_pixels();
+            let look = Look {
+                width: viewport.width_px as f32,
+                height: viewport.height_px as f32,
+                radius: 6.0 * info.pixels_per_point,
+                light,
+            };
+            let mut card = card.lock().unwrap_or_else(PoisonError::into_inner);
+            card.draw(painter.gl(), (of, number), &frame, look);
+        };
+        let callback = Arc::new(egui_glow::CallbackFn::new(draw));
+        egui::Shape::Callback(egui::PaintCallback { rect, callback })
+    }
+
+    /// Gives the textures of a picture back, at the next drawing.
+    pub(crate) fn forget(&self, of: Picture) {
+        let mut card = self.card.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(planes) = card.planes.remove(&of) {
+            card.garbage.push(planes);
+        }
+    }
+}
+
+/// What of ours is on the graphics card.
+#[derive(Default)]
+struct Card {
+    /// `None` before the first drawing; an error if the driver refused our shader.
+    program: Option<Result<Program, ()>>,
+    planes: BTreeMap<Picture, Planes>,
+    garbage: Vec<Planes>,
+}
+
+#[derive(Clone, Copy)]
+struct Program {
+    program: glow::Program,
+    vertices: glow::VertexArray,
+}
+
+/// The textures of one picture: Y, U, V.
+struct Planes {
+    textures: [glow::Texture; 3],
+    size: Size,
+    number: u64,
+}
+
+/// How the picture is to look; sizes in pixels of the screen.
+#[derive(Clone, Copy)]
+struct Look {
+    width: f32,
+    height: f32,
+    radius: f32,
+    light: f32,
+}
+
+impl Card {
+    fn draw(
+        &mut self,
+        gl: &glow::Context,
+        (of, number): (Picture, u64),
+        frame: &VideoFrame,
+        look: Look,
+    ) {
+        for planes in self.garbage.drain(..) {
+            planes.delete(gl);
+        }
+        let program = *self.program.get_or_insert_with(|| Program::new(gl));
+        let Ok(program) = program else { return };
+        if self.planes.get(&of).is_some_and(|planes| planes.size != frame.size)
+            && let Some(planes) = self.planes.remove(&of)
+        {
+            planes.delete(gl);
+        }
+        let planes = match self.planes.entry(of) {
+            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                let Some(planes) = Planes::new(gl, frame.size) else { return };
+                entry.insert(planes)
+            }
+        };
+        if planes.number != number {
+            planes.upload(gl, frame);
+            planes.number = number;
+        }
+        program.draw(gl, planes, look);
+    }
+}
+
+impl Program {
+    fn new(gl: &glow::Context) -> Result<Self, ()> {
+        // SAFETY: the context is current, since egui calls us while it paints; every object that
+        // is named was made here, of this context.
+        let made = unsafe { Self::compile(gl) };
+        made.map_err(|error| tracing::error!(%error, "pictures cannot be drawn on this card"))
+    }
+
+    /// # Safety
+    /// The context must be current on this thread.
+    unsafe fn compile(gl: &glow::Context) -> Result<Self, String> {
+        let version = ShaderVersion::get(gl).version_declaration();
+        // SAFETY: as the caller promises; shaders are deleted once they are linked in.
+        unsafe {
+            let program = gl.create_program()?;
+            let mut shaders = vec![];
+            for (kind, text) in [(glow::VERTEX_SHADER, VERTEX), (glow::FRAGMENT_SHADER, FRAGMENT)] {
+                let shader = gl.create_shader(kind)?;
+                gl.shader_source(shader, &format!("{version}\n{text}"));
+                gl.compile_shader(shader);
+                if !gl.get_shader_compile_status(shader) {
+                    return Err(gl.get_shader_info_log(shader));
+                }
+                gl.attach_shader(program, shader);
+                shaders.push(shader);
+            }
+            gl.link_program(program);
+            if !gl.get_program_link_status(program) {
+                return Err(gl.get_program_info_log(program));
+            }
+            for shader in shaders {
+                gl.detach_shader(program, shader);
+                gl.delete_shader(shader);
+            }
+            Ok(Self { program, vertices: gl.create_vertex_array()? })
+        }
+    }
+
+    fn draw(self, gl: &glow::Context, planes: &Planes, look: Look) {
+        // SAFETY: the context is current while egui paints; program, textures and vertex array
+        // are alive, as only `forget` and `draw` delete any. egui sets its own state again after
+        // a callback.
+        unsafe {
+            gl.use_program(Some(self.program));
+            gl.bind_vertex_array(Some(self.vertices));
+            for (unit, (texture, name)) in
+                (0_u32..).zip(planes.textures.iter().zip(["y", "u", "v"]))
+            {
+                gl.active_texture(glow::TEXTURE0 + unit);
+                gl.bind_texture(glow::TEXTURE_2D, Some(*texture));
+                let place = gl.get_uniform_location(self.program, name);
+                gl.uniform_1_i32(place.as_ref(), unit as i32);
+            }
+            let place = gl.get_uniform_location(self.program, "look");
+            gl.uniform_4_f32(place.as_ref(), look.width, look.height, look.radius, look.light);
+            gl.draw_arrays(glow::TRIANGLES, 0, 3);
+            gl.active_texture(glow::TEXTURE0);
+        }
+    }
+}
+
+impl Planes {
+    fn new(gl: &glow::Context, size: Size) -> Option<Self> {
+        let half = Size { width: size.width / 2, height: size.height / 2 };
+        // SAFETY: the context is current while egui paints; no memory of ours is handed over.
+        let made = unsafe {
+            let plane = |size: Size| -> Result<glow::Texture, String> {
+                let texture = gl.create_texture()?;
+                gl.bind_texture(glow::TEXTURE_2D, Some(texture));
+                for (what, value) in [
+                    (glow::TEXTURE_MIN_FILTER, glow::LINEAR),
+                    (glow::TEXTURE_MAG_FILTER, glow::LINEAR),
+                    (glow::TEXTURE_WRAP_S, glow::CLAMP_TO_EDGE),
+                    (glow::TEXTURE_WRAP_T, glow::CLAMP_TO_EDGE),
+                ] {
+                    gl.tex_parameter_i32(glow::TEXTURE_2D, what, value as i32);
+                }
+                let (width, height) = (size.width as i32, size.height as i32);
+                let (inside, outside) = (glow::R8 as i32, glow::RED);
+                let none = glow::PixelUnpackData::Slice(None);
+                let bytes = glow::UNSIGNED_BYTE;
+                gl.tex_image_2d(
+                    glow::TEXTURE_2D,
+                    0,
+                    inside,
+                    width,
+                    height,
+                    0,
+                    outside,
+                    bytes,
+                    none,
+                );
+                Ok(texture)
+            };
+            plane(size).and_then(|y| Ok([y, plane(half)?, plane(half)?]))
+        };
+        match made {
+            Ok(textures) => Some(Self { textures, size, number: 0 }),
+            Err(error) => {
+                tracing::error!(%error, %size, "no room for a picture on the graphics card");
+                None
+            }
+        }
+    }
+
+    fn upload(&self, gl: &glow::Context, frame: &VideoFrame) {
+        let half = Size { width: frame.size.width / 2, height: frame.size.height / 2 };
+        let planes = [(frame.y(), frame.size), (frame.u(), half), (frame.v(), half)];
+        // SAFETY: the context is current while egui paints; each slice has width × height bytes,
+        // which is what the driver reads at an alignment of one byte.
+        unsafe {
+            gl.pixel_store_i32(glow::UNPACK_ALIGNMENT, 1);
+            for (texture, (bytes, size)) in self.textures.iter().zip(planes) {
+                gl.bind_texture(glow::TEXTURE_2D, Some(*texture));
+                let (width, height) = (size.width as i32, size.height as i32);
+                let bytes = glow::PixelUnpackData::Slice(Some(bytes));
+                gl.tex_sub_image_2d(
+                    glow::TEXTURE_2D,
+                    0,
+                    0,
+                    0,
+                    width,
+                    height,
+                    glow::RED,
+                    glow::UNSIGNED_BYTE,
+                    bytes,
+                );
+            }
+        }
+    }
+
+    fn delete(self, gl: &glow::Context) {
+        // SAFETY: the context is current while egui paints; nobody has these names any more.
+        unsafe {
+            for texture in self.textures {
+                gl.delete_texture(texture);
+            }
+        }
+    }
+}
+
+/// One triangle over the whole viewport, which egui has set to the picture's rectangle.
+const VERTEX: &str = "\
+out vec2 place;
+void main() {
+    vec2 p = vec2(float((gl_VertexID << 1) & 2), float(gl_VertexID & 2));
+    place = vec2(p.x, 1.0 - p.y);
+    gl_Position = vec4(p * 2.0 - 1.0, 0.0, 1.0);
+}";
+
+/// BT.709 of limited range to RGB as it is shown (egui blends in gamma space), with rounded
+/// corners; alpha is premultiplied, as egui's blending wants it.
+const FRAGMENT: &str = "\
+precision mediump float;
+uniform sampler2D y, u, v;
+uniform vec4 look;
+in vec2 place;
+out vec4 colour;
+void main() {
+    float luma = 1.1643 * (texture(y, place).r - 0.0625);
+    float cb = texture(u, place).r - 0.5;
+    float cr = texture(v, place).r - 0.5;
+    vec3 rgb = vec3(luma + 1.7927 * cr, luma - 0.2132 * cb - 0.5329 * cr, luma + 2.1124 * cb);
+    vec2 beyond = abs(place - 0.5) * look.xy - 0.5 * look.xy + look.z;
+    float outside = length(max(beyond, 0.0)) - look.z;
+    float alpha = clamp(0.5 - outside, 0.0, 1.0);
+    colour = vec4(clamp(rgb, 0.0, 1.0) * look.w * alpha, alpha);
+}";
