@@ -167,6 +167,7 @@ impl Common {
             microphone: self.microphone.clone(),
             speaker: self.speaker.clone(),
             decode: Decode::Always,
+            keeps_secrets: true,
             impairment: self.impair,
         }
     }

@@ -202,8 +202,8 @@ fn as_json(event: &Event) -> Value {
 fn in_words(stats: &Stats) -> String {
     let participants: usize = stats.sessions.iter().map(|one| one.participants.len()).sum();
     format!(
-        "summary     sessions {}, participants {participants}; camera opened {}, microphone {}, \
-         times; CPU {:.1} s",
+        "summary     sessions {}, participants {participants}; opened: camera {}×, microphone {}×; \
+         CPU {:.1} s",
         stats.sessions.len(),
         stats.captures.video,
         stats.captures.audio,

@@ -33,6 +33,11 @@ impl Keys {
         Self { folder }
     }
 
+    /// Keys that are kept in no file: they end with the process.
+    pub(super) fn none() -> Self {
+        Self { folder: None }
+    }
+
     /// The key to an own session that was not left properly; none while another process of this
     /// user has the session.
     pub(super) fn owner_key(&self, hub: &HubUrl, session: &SessionId) -> Option<Secret> {

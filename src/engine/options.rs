@@ -20,6 +20,8 @@ pub struct EngineOptions {
     pub speaker: SpeakerSpec,
     /// Which remote pictures are decoded.
     pub decode: Decode,
+    /// Whether owner keys and resume tokens are kept on disk, so that a crash costs no seat.
+    pub keeps_secrets: bool,
     /// Makes this process's own media sockets worse, for tests.
     pub impairment: Option<Impairment>,
 }

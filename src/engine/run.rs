@@ -136,7 +136,7 @@ impl Engine {
         let engine = Self {
             core: Conference::new(),
             instance,
-            keys: Keys::of_this_user(),
+            keys: if options.keeps_secrets { Keys::of_this_user() } else { Keys::none() },
             links: BTreeMap::new(),
             linked: 0,
             connections: BTreeMap::new(),

@@ -158,6 +158,7 @@ impl Settings {
             microphone: usable(microphone, SourceSpec::Default, &mut errors),
             speaker: usable(speaker, SpeakerSpec::Default, &mut errors),
             decode: Decode::WhenSeen,
+            keeps_secrets: true,
             impairment: None,
         };
         (options, errors)

@@ -37,6 +37,7 @@ pub(crate) fn options(name: &str) -> EngineOptions {
         microphone: SourceSpec::None,
         speaker: SpeakerSpec::None,
         decode: Decode::Always,
+        keeps_secrets: false,
         impairment: None,
     }
 }
