@@ -20,6 +20,8 @@ pub(super) struct Membership {
     /// The hub's address, as it was last heard.
     pub(super) url: HubUrl,
     tie: Tie,
+    /// When a hub that had too much to do is asked for our seat again.
+    again_at: Option<MediaTime>,
 }
 
 /// What holds us in the session at its hub.
@@ -44,6 +46,9 @@ pub(super) struct Admission {
     pub(super) members: Vec<Member>,
 }
 
+/// How long after a hub had too much to do it is asked again: it said so after 3 s of trying.
+const ASKED_AGAIN: Duration = Duration::from_secs(5);
+
 /// How long a session is awaited after its hub came back without it, if no media runs: as long
 /// as a hub keeps a seat.
 const SESSION_KEPT: Duration = Duration::from_secs(60);
@@ -55,7 +60,7 @@ const REOPEN_AFTER: Duration = Duration::from_secs(10);
 impl Membership {
     /// A session that we have just come into.
     pub(super) fn new(terms: Terms, url: HubUrl) -> Self {
-        Self { terms, roster: Roster::default(), url, tie: Tie::Firm }
+        Self { terms, roster: Roster::default(), url, tie: Tie::Firm, again_at: None }
     }
 
     /// Whether the hub has us in the session.
@@ -103,8 +108,13 @@ impl Membership {
 
     /// Takes the hub's refusal to have us back; false if that is final.
     ///
-    /// An opener whose session lives on under an heir comes back as a guest.
+    /// An opener whose session lives on under an heir comes back as a guest. A hub that has too
+    /// much to do, when all come back at once, is asked again: media runs meanwhile.
     pub(super) fn refused(&mut self, code: ErrorCode, desk: &mut Desk<'_>) -> bool {
+        if code == ErrorCode::TooMany {
+            self.again_at = Some(desk.now + ASKED_AGAIN);
+            return true;
+        }
         let inherited = code == ErrorCode::IdTaken
             && self.terms.role == Role::Opener
             && self.terms.kind.outlives_opener();
@@ -135,13 +145,17 @@ impl Membership {
             self.terms.role = Role::Opener;
             self.ask(desk);
         }
+        if self.again_at.is_some_and(|at| at <= desk.now) {
+            self.ask(desk);
+        }
         self.given_up_at().is_none_or(|at| desk.now < at)
     }
 
     /// When something is due.
     pub(super) fn due(&self) -> Option<MediaTime> {
         let roster = self.roster.due(self.tie.down_since());
-        [roster, self.given_up_at(), self.reopens_at()].into_iter().flatten().min()
+        let own = [self.given_up_at(), self.reopens_at(), self.again_at];
+        own.into_iter().flatten().chain(roster).min()
     }
 
     /// Closes every connection.
@@ -190,6 +204,10 @@ impl Membership {
 
     /// Asks for our seat.
     fn ask(&mut self, desk: &mut Desk<'_>) {
+        self.again_at = None;
+        if !desk.hubs.is_up(&self.terms.hub) {
+            return;
+        }
         self.tie = Tie::Asked { since: self.tie.down_since().unwrap_or(desk.now) };
         let message = self.wish().message(self.terms.session.clone());
         desk.out.send(&self.terms.hub, message);
@@ -237,6 +255,21 @@ mod tests {
         stage.hear(word(other, offer(1))).state(1, PeerState::Connected);
         stage.down(&HUB).up(&HUB).hear(waiting());
         stage
+    }
+
+    #[test]
+    fn a_hub_that_has_too_much_to_do_is_asked_again_and_media_goes_on() {
+        let mut stage = Stage::opened(MESH);
+        stage.hear(came(member("a"))).state(1, PeerState::Connected).down(&HUB).up(&HUB);
+        assert_eq!(stage.sent().len(), 1, "asked for the seat");
+        stage.hear(refusal(ErrorCode::TooMany));
+        assert_eq!(stage.done, []);
+        assert_eq!(stage.status().state, SessionState::Reconnecting);
+        stage.pass_ms(4999);
+        assert_eq!(stage.sent().len(), 0);
+        stage.pass_ms(1);
+        assert_eq!(stage.sent().len(), 1, "asked again");
+        assert_eq!(stage.shown("a"), Some(ParticipantState::Live));
     }
 
     #[test]
