@@ -220,7 +220,7 @@ fn troubles(ui: &mut Ui, snapshot: &Snapshot) -> Option<Want> {
     let mut want = None;
     let mut trouble = |ui: &mut Ui, state: &SourceState, way_out: Option<(&str, Want)>| {
         let SourceState::Failed { message } = state else { return };
-        ui.label(RichText::new(message).small().color(palette.warn));
+        ui.label(RichText::new(words::trouble(message)).small().color(palette.warn));
         if let Some((text, wanted)) = way_out
             && ui.button(text).clicked()
         {

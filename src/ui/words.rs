@@ -10,6 +10,16 @@ pub(crate) fn kind(kind: SessionKind) -> String {
     format!("{} {}", media(kind.media), topology(kind.topology))
 }
 
+/// What is wrong with a device, without what only a command line can do about it: the window has
+/// a menu and a button for that.
+pub(crate) fn trouble(message: &str) -> String {
+    let is_for_all = |clause: &&str| !clause.contains("--");
+    let clauses = message
+        .split("; ")
+        .map(|clause| clause.split(", ").filter(is_for_all).collect::<Vec<_>>().join(", "));
+    clauses.filter(|clause| !clause.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
 /// A set of media in words.
 pub(crate) fn media(set: MediaSet) -> String {
     let base = match (set.has(Media::Audio), set.has(Media::Video)) {
@@ -117,6 +127,16 @@ pub(crate) fn elide_middle(text: &str, most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_devices_trouble_speaks_of_no_option() {
+        let message = "there is no camera; connect one, or use --camera pattern or --camera none";
+        assert_eq!(trouble(message), "there is no camera; connect one");
+        assert_eq!(
+            trouble("it is gone; it is used again when it is back"),
+            "it is gone; it is used again when it is back"
+        );
+    }
 
     #[test]
     fn the_five_kinds_have_the_names_of_the_page() {
