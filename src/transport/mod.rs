@@ -9,6 +9,7 @@
 //! a program switches off.
 
 mod addresses;
+mod admission;
 mod connection;
 mod handshake;
 mod impairment;

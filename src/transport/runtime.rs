@@ -1,5 +1,5 @@
 //! The library's runtime for one connection: tokio's, with a watch over the driver, sockets that
-//! help the handshake and, if wanted, a bad network.
+//! help the handshake and keep strangers out and, if wanted, a bad network.
 
 use std::{
     future::Future,
@@ -16,7 +16,9 @@ use webrtc::runtime::{
     TokioRuntime,
 };
 
-use super::{Impairment, handshake::HandshakeSocket, link::ImpairedSocket};
+use super::{
+    Impairment, admission::AdmissionSocket, handshake::HandshakeSocket, link::ImpairedSocket,
+};
 
 /// A future as the library's trait wants it.
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -66,6 +68,7 @@ impl Runtime for PeerRuntime {
         if let Some(terms) = &self.impairment {
             socket = Arc::new(ImpairedSocket::new(socket, terms.clone()));
         }
+        let socket = Arc::new(AdmissionSocket::new(socket));
         Ok(Arc::new(HandshakeSocket::new(socket)))
     }
 

@@ -5,3 +5,4 @@ mod links;
 mod media;
 mod negotiation;
 mod pair;
+mod strangers;

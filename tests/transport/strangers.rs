@@ -1,0 +1,74 @@
+//! Who knows no more of a connection than its port.
+
+use std::{net::SocketAddr, time::Duration};
+
+use quintet::model::{Direction::SendRecv, PeerEvent, PeerState};
+use tokio::net::UdpSocket;
+
+use crate::pair::{End, Pair, audio_video};
+
+/// Forged DTLS (RFC 6347, sections 4.1 and 4.2): a fatal alert, and a hello that offers no cipher
+/// (CVE-2023-49786), numbered so high that whoever takes one takes all honest records for replays.
+fn forged() -> [Vec<u8>; 2] {
+    let record = |kind: u8, body: &[u8]| {
+        let header = [kind, 254, 253, 0, 0, 0, 0, 255, 255, 255, 255, 0, body.len() as u8];
+        [&header, body].concat()
+    };
+    let hello = [&[254, 253][..], &[7; 32], &[0, 0], &[0, 2, 0, 0], &[1, 0], &[0, 0]].concat();
+    let length = hello.len() as u8;
+    let hello = [&[1, 0, 0, length, 0, 0, 0, 0, 0, 0, 0, length][..], &hello].concat();
+    [record(21, &[2, 40]), record(22, &hello)]
+}
+
+#[tokio::test]
+async fn forged_records_of_strangers_harm_no_handshake_and_no_call() {
+    let mut pair = Pair::open(audio_video(SendRecv), audio_video(SendRecv));
+    let offer = pair.a.make_offer(false);
+    let offer = pair.a.description(offer).await;
+    let answer = pair.b.accept_offer(&offer);
+    let answer = pair.b.description(answer).await;
+    let mut ports = sockets(&mut pair.a).await;
+    ports.extend(sockets(&mut pair.b).await);
+    let attack = tokio::spawn(forge(ports));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+
+    pair.a.accept_answer(&answer);
+    pair.until_connected().await;
+    let told = [pair.a.told.len(), pair.b.told.len()];
+    let calm = tokio::time::timeout(Duration::from_millis(500), async {
+        tokio::select! {
+            () = pair.a.until_state(PeerState::Failed) => "the offerer failed",
+            () = pair.b.until_state(PeerState::Failed) => "the answerer failed",
+        }
+    });
+    assert!(calm.await.is_err());
+    attack.abort();
+    for (end, told) in [&pair.a, &pair.b].into_iter().zip(told) {
+        assert_eq!(end.state, Some(PeerState::Connected), "{:?}", &end.told[told..]);
+    }
+}
+
+/// Where an end listens, as soon as it has told so.
+async fn sockets(end: &mut End) -> Vec<SocketAddr> {
+    let mut sockets = vec![];
+    loop {
+        let PeerEvent::Candidate(candidate) = end.next().await else { continue };
+        // RFC 8839, section 5.1: foundation, component, transport, priority, address, port.
+        let words: Vec<&str> = candidate.line.split(' ').collect();
+        let [_, _, _, _, address, port, ..] = words[..] else { return sockets };
+        sockets.push(SocketAddr::new(address.parse().unwrap(), port.parse().unwrap()));
+    }
+}
+
+/// Sends everything forged to everywhere, all the time.
+async fn forge(to: Vec<SocketAddr>) {
+    let socket = UdpSocket::bind("0.0.0.0:0").await.unwrap();
+    loop {
+        for forged in forged() {
+            for to in &to {
+                let _ = socket.send_to(&forged, to).await;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
