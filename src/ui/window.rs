@@ -35,8 +35,12 @@ pub fn run() -> anyhow::Result<()> {
         Ok(Box::new(window) as Box<dyn eframe::App>)
     });
     eframe::run_native("quintet", options, created).map_err(|error| {
+        // What comes before says where in the library it was noticed.
+        let error = error.to_string();
+        let why = error.rsplit(": ").next().unwrap_or(&error);
         anyhow::anyhow!(
-            "no window can be opened ({error}); `quintet --help` tells what works without one"
+            "no window can be opened ({why}); on Debian and Ubuntu `bash .ci/setup` installs what \
+             one needs, and `quintet --help` tells what works without one"
         )
     })
 }
