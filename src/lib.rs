@@ -15,3 +15,38 @@ pub mod playback;
 pub mod signalling;
 pub mod transport;
 pub mod ui;
+
+/// What a fuzzer found once is tried again with every test run.
+#[cfg(test)]
+mod fuzz_cases {
+    use std::{fs, path::Path};
+
+    /// The targets of `tests/fuzz`, each with its folder of cases.
+    const TARGETS: [(&str, fn(&[u8])); 11] = [
+        ("audio", crate::playback::fuzz::audio),
+        ("client", crate::signalling::fuzz::client),
+        ("description", crate::transport::fuzz::description),
+        ("pixels", crate::capture::fuzz::pixels),
+        ("rooms", crate::signalling::fuzz::rooms),
+        ("rtcp", crate::transport::fuzz::rtcp),
+        ("settings", crate::ui::fuzz::settings),
+        ("video", crate::playback::fuzz::video),
+        ("wav", crate::capture::fuzz::wav),
+        ("words", crate::cli::fuzz::words),
+        ("y4m", crate::capture::fuzz::y4m),
+    ];
+
+    #[test]
+    fn no_kept_case_harms_anybody() {
+        for (target, run) in TARGETS {
+            let folder = Path::new("tests/fuzz/cases").join(target);
+            let cases: Vec<_> = fs::read_dir(&folder).expect("a folder of cases").collect();
+            assert!(!cases.is_empty(), "{target} has no case");
+            for case in cases {
+                let path = case.expect("a case").path();
+                eprintln!("{}", path.display());
+                run(&fs::read(path).expect("a readable case"));
+            }
+        }
+    }
+}

@@ -3,6 +3,8 @@
 mod audio;
 mod camera;
 mod camera_format;
+#[cfg(any(fuzzing, test))]
+pub mod fuzz;
 mod microphone;
 mod pattern;
 mod pixels;

@@ -57,7 +57,7 @@ impl WavFile {
         Ok(Self { track, resampler, piece, ready, made, pace })
     }
 
-    fn samples(&mut self) -> Result<[f32; BLOCK_SAMPLES], WavError> {
+    pub(super) fn samples(&mut self) -> Result<[f32; BLOCK_SAMPLES], WavError> {
         while self.ready.len() < BLOCK_SAMPLES {
             self.piece.clear();
             for _ in 0..PIECE {

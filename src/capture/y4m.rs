@@ -71,7 +71,7 @@ impl Y4mFile {
     }
 
     /// The next picture; the first one after the last.
-    fn read(&mut self, time: MediaTime) -> Result<VideoFrame, Y4mError> {
+    pub(super) fn read(&mut self, time: MediaTime) -> Result<VideoFrame, Y4mError> {
         if !self.read_raw()? {
             if self.frames == 0 {
                 return Err(self.format("it holds no whole picture"));

@@ -1,6 +1,8 @@
 //! The engine without a window: options in, lines out.
 
 mod args;
+#[cfg(any(fuzzing, test))]
+pub mod fuzz;
 mod lines;
 mod run;
 

@@ -3,6 +3,8 @@
 mod clock;
 mod decode;
 mod device;
+#[cfg(any(fuzzing, test))]
+pub mod fuzz;
 mod h264;
 mod intake;
 mod jitter;
@@ -12,7 +14,7 @@ mod speaker;
 mod speaker_spec;
 mod sps;
 mod tally;
-#[cfg(test)]
+#[cfg(any(fuzzing, test))]
 mod testing;
 mod video;
 mod voice;

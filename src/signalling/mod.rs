@@ -1,6 +1,8 @@
 //! The hub's rooms (pure), and a socket for each end. `PROTOCOL.md` is the language.
 
 mod client;
+#[cfg(any(fuzzing, test))]
+pub mod fuzz;
 mod hub;
 #[cfg(test)]
 mod protocol;

@@ -11,6 +11,8 @@
 mod addresses;
 mod admission;
 mod connection;
+#[cfg(any(fuzzing, test))]
+pub mod fuzz;
 mod handshake;
 mod impairment;
 mod link;

@@ -5,6 +5,8 @@ mod call_bar;
 mod devices;
 mod dialogs;
 mod faces;
+#[cfg(any(fuzzing, test))]
+pub mod fuzz;
 mod icons;
 mod keys;
 mod lane;

@@ -20,6 +20,12 @@ use limits::Links;
 
 pub use probe::{Found, find_hub};
 
+/// What the rooms get of a client's text.
+#[cfg(any(fuzzing, test))]
+pub(super) fn read(text: &str) -> Option<crate::model::ClientMessage> {
+    wire::read(text).ok()
+}
+
 /// The port that a hub listens on unless told otherwise, and where one is looked for.
 pub const DEFAULT_PORT: u16 = 7340;
 

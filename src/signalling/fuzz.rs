@@ -1,0 +1,69 @@
+//! What a stranger may say to a hub, and a hub to a client, made up by a fuzzer (`tests/fuzz`).
+
+use super::{
+    hub,
+    rooms::{LinkId, Rooms, RoomsInput, RoomsOutput},
+};
+use crate::model::{HubMessage, Instance, MAX_MESSAGE_BYTES, MediaTime, ParticipantId, Secret};
+
+/// Three people, each line of the text said by one of them: its first character tells who, how
+/// many seconds later, and whether the link is closed instead.
+pub fn rooms(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let mut now = MediaTime::default();
+    let mut secrets = 0_u8;
+    let mut rooms = Rooms::new(move || {
+        secrets = secrets.wrapping_add(1);
+        secret(secrets)
+    });
+    for person in 0..3 {
+        rooms.handle(hello(person), now);
+    }
+    for line in text.lines().take(64) {
+        let Some(first) = line.chars().next() else { continue };
+        let (code, said) = (u32::from(first), &line[first.len_utf8()..]);
+        let person = (code % 3) as u8;
+        now = now + std::time::Duration::from_secs(u64::from(code / 3 % 8));
+        let link = LinkId(u64::from(person));
+        if rooms.poll_timeout().is_some_and(|due| due <= now) {
+            rooms.handle_timeout(now);
+        }
+        if code % 31 == 0 {
+            rooms.handle(RoomsInput::Closed { link }, now);
+            rooms.handle(hello(person), now);
+        } else if let Some(message) = hub::read(said).filter(|_| said.len() <= MAX_MESSAGE_BYTES) {
+            rooms.handle(RoomsInput::Message { link, message }, now);
+        }
+        while let Some(output) = rooms.poll_output() {
+            if let RoomsOutput::Send { message, .. } = output {
+                let said = serde_json::to_string(&message).expect("the hub's words are JSON");
+                let _: HubMessage = serde_json::from_str(&said).expect("a client can read them");
+            }
+        }
+    }
+}
+
+/// What a hub that means harm says to a client.
+pub fn client(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    if let Ok(message) = serde_json::from_str::<HubMessage>(&text) {
+        let again = serde_json::to_string(&message).expect("the hub's words are JSON");
+        let again: HubMessage = serde_json::from_str(&again).expect("and can be read");
+        assert_eq!(again, message);
+    }
+}
+
+fn hello(person: u8) -> RoomsInput {
+    RoomsInput::Hello {
+        link: LinkId(u64::from(person)),
+        participant: ParticipantId::from_digest([person; 10]),
+        token: secret(100 + person),
+        name: String::new(),
+        instance: Instance::from_random(1),
+        link_base: "http://192.0.2.1:7340".to_owned(),
+    }
+}
+
+fn secret(number: u8) -> Secret {
+    Secret::from_random([number; 16])
+}
