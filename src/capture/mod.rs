@@ -1,6 +1,7 @@
 //! Turns a device, a file or a pattern into frames.
 
 mod audio;
+mod busy;
 mod camera;
 mod camera_format;
 mod microphone;

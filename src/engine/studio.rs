@@ -251,7 +251,7 @@ impl Drop for Borrowed {
 /// expected of one that does not say, and the encoder follows those that come.
 fn settings_for(camera: &SourceSpec) -> VideoSettings {
     let fps = match camera {
-        SourceSpec::Pattern { fps, .. } => *fps,
+        SourceSpec::Pattern { fps, .. } | SourceSpec::Busy { fps, .. } => *fps,
         SourceSpec::Default
         | SourceSpec::None
         | SourceSpec::Tone { .. }
