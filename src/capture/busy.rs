@@ -22,7 +22,7 @@ const NOISE: usize = 65_521;
 const LUMA: (f32, f32) = (120.0, 84.0);
 
 /// The busy picture, frame after frame: the same frames whenever it is started.
-pub(super) struct Busy {
+pub struct Busy {
     pace: Pace,
     fps: u32,
     who: String,
@@ -33,13 +33,14 @@ pub(super) struct Busy {
 
 impl Busy {
     /// The picture of that size and rate, signed by `who`.
-    pub(super) fn new(size: Size, fps: u32, who: &str) -> Self {
+    pub fn new(size: Size, fps: u32, who: &str) -> Self {
         let pace = Pace::new(now(), u64::from(fps), 1, SLACK);
         let (scene, pool) = (Scene::new(size), FramePool::default());
         Self { pace, fps, who: who.to_owned(), frame: 0, scene, pool }
     }
 
-    fn paint(&mut self, time: MediaTime) -> VideoFrame {
+    /// The next picture, whatever the time.
+    pub fn paint(&mut self, time: MediaTime) -> VideoFrame {
         let strip = Strip::new(&self.who, self.frame, unix_ms(time));
         let seconds = f64::from(self.frame) / f64::from(self.fps);
         let (scene, number, size) = (&self.scene, self.frame, self.scene.size);
