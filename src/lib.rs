@@ -4,6 +4,7 @@
 //! → `model`; `tests/architecture.rs` holds them there.
 
 pub mod audio;
+pub mod bench;
 pub mod capture;
 pub mod cli;
 pub mod conference;

@@ -33,7 +33,8 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("ui", &["engine", "media", "model"]),
-    ("cli", &["capture", "engine", "media", "model", "playback", "signalling"]),
+    ("bench", &["engine", "media", "model"]),
+    ("cli", &["bench", "capture", "engine", "media", "model", "playback", "signalling"]),
 ];
 
 /// Files and folders in which no clock, thread, socket, file or runtime has a name.

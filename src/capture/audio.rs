@@ -66,6 +66,7 @@ pub fn look_for_microphone(spec: &SourceSpec) -> Result<(), String> {
         SourceSpec::Default
         | SourceSpec::None
         | SourceSpec::Pattern { .. }
+        | SourceSpec::Busy { .. }
         | SourceSpec::Tone { .. } => Ok(()),
     };
     found.map_err(|error| error.to_string())
@@ -82,7 +83,7 @@ fn run(spec: &SourceSpec, sink: &mut dyn FnMut(&AudioBlock), notify: &Notify, st
         SourceSpec::File(path) => {
             source::run(stop, notify, || Ok(WavFile::open(path)?), take);
         }
-        SourceSpec::Pattern { .. } => {
+        SourceSpec::Pattern { .. } | SourceSpec::Busy { .. } => {
             let refuse = || Err::<Tone, _>(not_a_microphone(spec));
             source::run(stop, notify, refuse, take);
         }

@@ -1,6 +1,7 @@
 //! Turns a device, a file or a pattern into frames.
 
 mod audio;
+mod busy;
 mod camera;
 mod camera_format;
 #[cfg(any(fuzzing, test))]
@@ -17,6 +18,8 @@ mod wav;
 mod y4m;
 
 pub use audio::{AudioCapture, look_for_microphone, microphones};
+pub use busy::Busy;
+pub use pixels::{PixelError, PixelFormat, Pixels};
 pub use source::Notify;
 pub use spec::{
     MAX_FPS, MAX_PATTERN, MAX_TONE_HZ, MIN_PATTERN, MIN_TONE_HZ, SourceSpec, SpecError,

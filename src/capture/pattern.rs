@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// How late a picture may be painted; the ones that are later are left out.
-const SLACK: Duration = Duration::from_millis(100);
+pub(super) const SLACK: Duration = Duration::from_millis(100);
 
 /// How long the hills take to pass by once, in seconds.
 const ROUND: u64 = 12;
@@ -39,15 +39,19 @@ impl Pattern {
         let (scene, size) = (&self.scene, self.scene.size);
         self.pool.frame(size, time, |data| {
             scene.paint(data, seconds);
-            let (luma, chroma) = data.split_at_mut((size.width * size.height) as usize);
-            strip.paint(luma, size.width);
-            // Black and white, without the sky's blue.
-            let grey = (Strip::height(size.width).min(size.height) / 2 * (size.width / 2)) as usize;
-            let (blue, red) = chroma.split_at_mut(chroma.len() / 2);
-            blue[..grey].fill(128);
-            red[..grey].fill(128);
+            sign(data, size, strip);
         })
     }
+}
+
+/// Paints the strip over a picture, in black and white without the sky's blue.
+pub(super) fn sign(data: &mut [u8], size: Size, strip: Strip) {
+    let (luma, chroma) = data.split_at_mut((size.width * size.height) as usize);
+    strip.paint(luma, size.width);
+    let grey = (Strip::height(size.width).min(size.height) / 2 * (size.width / 2)) as usize;
+    let (blue, red) = chroma.split_at_mut(chroma.len() / 2);
+    blue[..grey].fill(128);
+    red[..grey].fill(128);
 }
 
 impl Source<VideoFrame> for Pattern {

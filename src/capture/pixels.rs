@@ -17,7 +17,7 @@ use crate::{
 
 /// How a camera's bytes are laid out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum PixelFormat {
+pub enum PixelFormat {
     /// A JPEG picture each.
     Mjpeg,
     /// Packed 4:2:2: Y, Cb, Y, Cr.
@@ -49,18 +49,30 @@ impl PixelFormat {
 
 /// Why a camera's picture was thrown away.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum PixelError {
+pub enum PixelError {
+    /// Too few bytes.
     #[error("{got} bytes are no {format:?} picture of {width}x{height}")]
-    Short { format: PixelFormat, width: u32, height: u32, got: usize },
+    Short {
+        /// How they should be laid out.
+        format: PixelFormat,
+        /// Pixels across.
+        width: u32,
+        /// Pixels down.
+        height: u32,
+        /// Bytes that there are.
+        got: usize,
+    },
+    /// No JPEG picture, or half of one.
     #[error("a damaged JPEG picture: {0}")]
     Jpeg(String),
+    /// What the converter refuses.
     #[error("a picture that cannot be converted: {0}")]
     Convert(#[from] yuv::YuvError),
 }
 
 /// Converts pictures, with buffers that are used again.
 #[derive(Debug, Default)]
-pub(super) struct Pixels {
+pub struct Pixels {
     rgb: Vec<u8>,
     pool: FramePool,
 }
@@ -71,7 +83,10 @@ impl Pixels {
     ///
     /// Cameras send BT.601 (the USB video class's default), frames are BT.709: by way of RGB both
     /// steps run at full SIMD speed, some 1 ms for 1280x720.
-    pub(super) fn convert(
+    ///
+    /// # Errors
+    /// [`PixelError`] if the bytes are too few or damaged: the next picture may be good.
+    pub fn convert(
         &mut self,
         format: PixelFormat,
         (width, height): (u32, u32),

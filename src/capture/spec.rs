@@ -16,7 +16,8 @@ pub const MIN_TONE_HZ: f32 = 20.0;
 pub const MAX_TONE_HZ: f32 = 20_000.0;
 
 /// What a picture or a sound is captured from:
-/// `default`, `none`, `pattern[:1280x720@30]`, `tone[:440]`, `file:PATH` or a device's name.
+/// `default`, `none`, `pattern[:1280x720@30]`, `busy[:1280x720@30]`, `tone[:440]`, `file:PATH` or
+/// a device's name.
 ///
 /// The words are taken in any case. Parse with [`SourceSpec::for_camera`] or
 /// [`SourceSpec::for_microphone`], which also refuse what is no source of that kind.
@@ -28,6 +29,13 @@ pub enum SourceSpec {
     None,
     /// A painted, moving picture with a machine-readable strip.
     Pattern {
+        /// Pixels.
+        size: Size,
+        /// Pictures a second.
+        fps: u32,
+    },
+    /// A painted picture that is as hard to encode as a camera's, with the same strip.
+    Busy {
         /// Pixels.
         size: Size,
         /// Pictures a second.
@@ -58,14 +66,15 @@ pub enum SpecError {
         /// What was probably meant.
         nearest: String,
     },
-    /// A pattern's size or rate cannot be read.
+    /// A painted picture's size or rate cannot be read.
     #[error(
-        "{text:?} is no pattern; write pattern, pattern:1280x720, pattern:@15 or \
-         pattern:1280x720@30"
+        "{text:?} is no {word}; write {word}, {word}:1280x720, {word}:@15 or {word}:1280x720@30"
     )]
-    Pattern {
+    Painted {
         /// What was given.
         text: String,
+        /// The word it began with: `pattern` or `busy`.
+        word: &'static str,
     },
     /// A side is odd.
     #[error(
@@ -80,7 +89,7 @@ pub enum SpecError {
         nearest: Size,
     },
     /// Too small or too large.
-    #[error("a pattern of {width}x{height} is out of range; use {MIN_PATTERN} to {MAX_PATTERN}")]
+    #[error("a picture of {width}x{height} is out of range; use {MIN_PATTERN} to {MAX_PATTERN}")]
     SizeRange {
         /// Pixels across.
         width: u32,
@@ -132,7 +141,7 @@ pub enum SpecError {
 }
 
 const CHOICES: &str =
-    "default, none, pattern[:1280x720@30], tone[:440], file:PATH or a device's name";
+    "default, none, pattern[:1280x720@30], busy, tone[:440], file:PATH or a device's name";
 
 const DEFAULT_SIZE: Size = Size::new(1280, 720);
 const DEFAULT_FPS: u32 = 30;
@@ -149,6 +158,7 @@ impl SourceSpec {
             spec @ (Self::Default
             | Self::None
             | Self::Pattern { .. }
+            | Self::Busy { .. }
             | Self::File(_)
             | Self::Device(_)) => Ok(spec),
         }
@@ -160,7 +170,9 @@ impl SourceSpec {
     /// [`SpecError`] names what is wrong and what is right.
     pub fn for_microphone(text: &str) -> Result<Self, SpecError> {
         match text.parse()? {
-            Self::Pattern { .. } => Err(SpecError::NoMicrophone { text: text.to_owned() }),
+            Self::Pattern { .. } | Self::Busy { .. } => {
+                Err(SpecError::NoMicrophone { text: text.to_owned() })
+            }
             spec @ (Self::Default
             | Self::None
             | Self::Tone { .. }
@@ -185,7 +197,12 @@ impl FromStr for SourceSpec {
         match (word.as_str(), rest) {
             ("default", None) => Ok(Self::Default),
             ("none", None) => Ok(Self::None),
-            ("pattern", rest) => pattern(rest, text),
+            ("pattern", rest) => {
+                painted(rest, text, "pattern").map(|(size, fps)| Self::Pattern { size, fps })
+            }
+            ("busy", rest) => {
+                painted(rest, text, "busy").map(|(size, fps)| Self::Busy { size, fps })
+            }
             ("tone", rest) => tone(rest, text),
             ("file", rest) => match rest.map(str::trim).filter(|path| !path.is_empty()) {
                 Some(path) => Ok(Self::File(PathBuf::from(path))),
@@ -202,6 +219,7 @@ impl fmt::Display for SourceSpec {
             Self::Default => f.write_str("default"),
             Self::None => f.write_str("none"),
             Self::Pattern { size, fps } => write!(f, "pattern:{size}@{fps}"),
+            Self::Busy { size, fps } => write!(f, "busy:{size}@{fps}"),
             Self::Tone { hz } => write!(f, "tone:{hz}"),
             Self::File(path) => write!(f, "file:{}", path.display()),
             Self::Device(name) => f.write_str(name),
@@ -210,8 +228,8 @@ impl fmt::Display for SourceSpec {
 }
 
 /// `[WIDTHxHEIGHT][@FPS]`.
-fn pattern(rest: Option<&str>, text: &str) -> Result<SourceSpec, SpecError> {
-    let wrong = || SpecError::Pattern { text: text.to_owned() };
+fn painted(rest: Option<&str>, text: &str, word: &'static str) -> Result<(Size, u32), SpecError> {
+    let wrong = || SpecError::Painted { text: text.to_owned(), word };
     let number = |part: &str| part.trim().parse::<u32>().map_err(|_| wrong());
     let (size, fps) = match rest {
         None => ("", None),
@@ -231,7 +249,7 @@ fn pattern(rest: Option<&str>, text: &str) -> Result<SourceSpec, SpecError> {
     if !(1..=MAX_FPS).contains(&fps) {
         return Err(SpecError::Fps { fps });
     }
-    Ok(SourceSpec::Pattern { size, fps })
+    Ok((size, fps))
 }
 
 fn checked_size(width: u32, height: u32) -> Result<Size, SpecError> {
@@ -261,7 +279,7 @@ fn tone(rest: Option<&str>, text: &str) -> Result<SourceSpec, SpecError> {
 
 /// A device's name, unless it is nearly a word or a bare path.
 fn device(text: &str, word: &str, rest: Option<&str>) -> Result<SourceSpec, SpecError> {
-    const WORDS: &[&str] = &["default", "none", "pattern", "tone", "file"];
+    const WORDS: &[&str] = &["default", "none", "pattern", "busy", "tone", "file"];
     let unknown = |nearest: String| SpecError::Unknown { text: text.to_owned(), nearest };
     let with_rest = |word: &str| match rest {
         Some(rest) => format!("{word}:{rest}"),
@@ -319,6 +337,7 @@ mod tests {
             ("pattern:320x180@15", pattern(320, 180, 15)),
             ("pattern:640x360", pattern(640, 360, 30)),
             ("pattern:@1", pattern(1280, 720, 1)),
+            ("busy:640x360@15", SourceSpec::Busy { size: Size::new(640, 360), fps: 15 }),
             ("tone", SourceSpec::Tone { hz: 440.0 }),
             ("tone:997.5", SourceSpec::Tone { hz: 997.5 }),
             ("tone:1000Hz", SourceSpec::Tone { hz: 1000.0 }),
@@ -343,6 +362,7 @@ mod tests {
             ("clip.Y4M", "did you mean \"file:clip.Y4M\"?"),
             ("pattern:", "\"pattern:\" is no pattern; write pattern, pattern:1280x720"),
             ("pattern:axb", "\"pattern:axb\" is no pattern"),
+            ("busy:axb", "\"busy:axb\" is no busy; write busy, busy:1280x720"),
             ("pattern:320x180@", "is no pattern"),
             ("pattern:-2x180", "is no pattern"),
             ("pattern:641x360", "641x360 has an odd side, which H.264 cannot carry; use 640x360"),

@@ -2,6 +2,7 @@
 
 use super::{
     Notify, SourceSpec, SpecError,
+    busy::Busy,
     camera::{self, Camera},
     pattern::Pattern,
     source::{self, SourceError},
@@ -60,6 +61,7 @@ pub fn look_for_camera(spec: &SourceSpec) -> Result<(), String> {
         SourceSpec::Default
         | SourceSpec::None
         | SourceSpec::Pattern { .. }
+        | SourceSpec::Busy { .. }
         | SourceSpec::Tone { .. } => Ok(()),
     };
     found.map_err(|error| error.to_string())
@@ -74,6 +76,9 @@ fn run(spec: &SourceSpec, who: &str, frames: &Tee<VideoFrame>, notify: &Notify, 
         }
         SourceSpec::Pattern { size, fps } => {
             source::run(stop, notify, || Ok(Pattern::new(*size, *fps, who)), take);
+        }
+        SourceSpec::Busy { size, fps } => {
+            source::run(stop, notify, || Ok(Busy::new(*size, *fps, who)), take);
         }
         SourceSpec::File(path) => {
             source::run(stop, notify, || Ok(Y4mFile::open(path)?), take);

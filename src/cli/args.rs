@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand};
 
 use crate::{
+    bench::BenchTask,
     capture::SourceSpec,
     engine::{Decode, EngineOptions, HubChoice, Impairment, SourceKind},
     model::{
@@ -44,8 +45,8 @@ KIND is av-conference, av-broadcast, audio-conference, audio-broadcast, video-br
 MEDIA/DIRECTION: media audio, video, data joined by '+'; direction one-way, one-to-one,
 one-to-many or many-to-many. Example: audio+video/one-to-one.
 
-SPEC is default, none, a device's name, pattern[:1280x720@30] (camera), tone[:440] (microphone),
-or file:PATH (camera .y4m, microphone .wav, speaker a .wav to be written).";
+SPEC is default, none, a device's name, pattern[:1280x720@30] (camera), busy[:1280x720@30] (camera,
+as hard to encode as a real one), tone[:440] (microphone), or file:PATH (camera .y4m, microphone .wav, speaker a .wav to be written).";
 
 /// What to do.
 #[derive(Subcommand, Debug)]
@@ -96,6 +97,12 @@ pub enum Task {
         /// Stop after that long, such as 20s, 5m or 500ms.
         #[arg(long = "for", value_name = "TIME", value_parser = parse_time)]
         time: Option<Duration>,
+    },
+    /// Measure what sending costs on this machine, and how long a picture takes.
+    Bench {
+        /// What to measure.
+        #[command(subcommand)]
+        bench: BenchTask,
     },
     /// List cameras, microphones and speakers.
     Devices {
@@ -164,6 +171,7 @@ impl Common {
             hub,
             name: self.name.clone(),
             camera: self.camera.clone(),
+            rate: None,
             microphone: self.microphone.clone(),
             speaker: self.speaker.clone(),
             decode: Decode::Always,
@@ -224,7 +232,7 @@ impl Task {
                     .map(|target| Command::Join { target: target.clone(), wait: !common.no_wait });
                 Ok(open(kinds, &[], None)?.into_iter().chain(joins).collect())
             }
-            Self::Serve { .. } | Self::Devices { .. } => Ok(vec![]),
+            Self::Serve { .. } | Self::Devices { .. } | Self::Bench { .. } => Ok(vec![]),
         }
     }
 }

@@ -20,6 +20,7 @@ use super::{
     lines::Lines,
 };
 use crate::{
+    bench,
     capture::{self, SourceSpec},
     engine::{Engine, Handle, SourceKind, fresh_session_id},
     model::{EndReason, Event, Failure, FailureCode, HubUrl, SessionId, Snapshot, SourceState},
@@ -79,6 +80,10 @@ pub async fn run(task: Task) -> anyhow::Result<ExitReason> {
         }
         Task::Serve { listen, public, json, time } => {
             serve(*listen, public.clone(), Lines::new(*json), *time).await
+        }
+        Task::Bench { bench } => {
+            bench::run(bench).await?;
+            Ok(ExitReason::Done)
         }
         Task::Devices { json } => {
             devices(Lines::new(*json), *json);

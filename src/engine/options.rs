@@ -3,7 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::Impairment;
-use crate::{capture::SourceSpec, model::HubUrl, playback::SpeakerSpec};
+use crate::{
+    capture::SourceSpec,
+    model::{Bitrate, HubUrl},
+    playback::SpeakerSpec,
+};
 
 /// What an engine is started with.
 #[derive(Clone, Debug)]
@@ -14,6 +18,8 @@ pub struct EngineOptions {
     pub name: String,
     /// What is sent as picture.
     pub camera: SourceSpec,
+    /// The rate at which pictures are encoded; `None` for the usual one of their size.
+    pub rate: Option<Bitrate>,
     /// What is sent as sound.
     pub microphone: SourceSpec,
     /// Where received sound is played.

@@ -17,7 +17,7 @@ use crate::{
         AudioBlock, EncodedAudio, EncodedVideo, Fanout, Gallery, MAX_LAG, Meter, Picture,
         SILENCE_DBFS, Slot, Subscription, Tee, VideoFrame,
     },
-    model::{Counts, Layer, SourceState},
+    model::{Bitrate, Counts, Layer, SourceState},
 };
 
 /// Opus packets that a connection may lag: half a second, which a jitter buffer no longer hides.
@@ -26,6 +26,7 @@ const MAX_AUDIO_LAG: usize = 25;
 /// What is captured and encoded here.
 pub(super) struct Studio {
     camera_spec: SourceSpec,
+    rate: Option<Bitrate>,
     microphone_spec: SourceSpec,
     who: String,
     deeds: mpsc::Sender<Deed>,
@@ -68,6 +69,7 @@ impl Studio {
         let (frames, meter) = gallery.exhibit(Picture::Local);
         Self {
             camera_spec: options.camera.clone(),
+            rate: options.rate,
             microphone_spec: options.microphone.clone(),
             who: options.name.clone(),
             deeds,
@@ -157,7 +159,7 @@ impl Studio {
             report(&deeds, SourceKind::Camera, SourceState::Failed { message });
         };
         let (failed, out) = (fail.clone(), self.video.clone());
-        let settings = settings_for(&self.camera_spec);
+        let settings = settings_for(&self.camera_spec, self.rate);
         let started =
             VideoEncoder::start(settings, self.frames.attach(), out, move |error| failed(error));
         let encoder = started.map_err(|error| fail(&error)).ok()?;
@@ -247,18 +249,18 @@ impl Drop for Borrowed {
     }
 }
 
-/// What a source is encoded to: the usual rate of whatever comes. Thirty pictures a second are
+/// What a source is encoded to: that rate, or the usual one of whatever comes. Thirty pictures a second are
 /// expected of one that does not say, and the encoder follows those that come.
-fn settings_for(camera: &SourceSpec) -> VideoSettings {
+fn settings_for(camera: &SourceSpec, target: Option<Bitrate>) -> VideoSettings {
     let fps = match camera {
-        SourceSpec::Pattern { fps, .. } => *fps,
+        SourceSpec::Pattern { fps, .. } | SourceSpec::Busy { fps, .. } => *fps,
         SourceSpec::Default
         | SourceSpec::None
         | SourceSpec::Tone { .. }
         | SourceSpec::File(_)
         | SourceSpec::Device(_) => 30,
     };
-    VideoSettings { layer: Layer::Full, fps, target: None }
+    VideoSettings { layer: Layer::Full, fps, target }
 }
 
 /// Passes a state on to the core; states are rare, so a full queue is a bug.

@@ -27,4 +27,4 @@ pub use snapshot::{
     Snapshot, SourceState,
 };
 pub use stats::{AudioStats, Counts, Latency, ParticipantStats, SessionStats, Stats, VideoStats};
-pub use units::{Bitrate, Layer, MediaTime, Size};
+pub use units::{Bitrate, BitrateError, Layer, MediaTime, Size};

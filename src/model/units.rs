@@ -1,6 +1,6 @@
 //! Numbers that carry their unit.
 
-use std::{fmt, ops, time::Duration};
+use std::{fmt, ops, str::FromStr, time::Duration};
 
 use serde::Serialize;
 
@@ -58,6 +58,30 @@ impl Bitrate {
     /// Bits per second.
     pub const fn as_bps(self) -> u64 {
         self.0
+    }
+}
+
+/// Why a text is no bitrate.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("a rate is more than 0 and ends in bit, kbit or Mbit, such as 1.5Mbit, not `{0}`")]
+pub struct BitrateError(pub String);
+
+impl FromStr for Bitrate {
+    type Err = BitrateError;
+
+    /// `1.5Mbit`, `600kbit` or `64000bit`, up to 1 Tbit.
+    fn from_str(text: &str) -> Result<Self, BitrateError> {
+        let error = || BitrateError(text.to_owned());
+        let number = text.strip_suffix("bit").ok_or_else(error)?;
+        let (number, unit) = if let Some(number) = number.strip_suffix('M') {
+            (number, 1e6)
+        } else if let Some(number) = number.strip_suffix('k') {
+            (number, 1e3)
+        } else {
+            (number, 1.0)
+        };
+        let bps = number.parse::<f64>().map_err(|_| error())? * unit;
+        if (1.0..=1e12).contains(&bps) { Ok(Self::from_bps(bps as u64)) } else { Err(error()) }
     }
 }
 

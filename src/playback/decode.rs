@@ -76,21 +76,21 @@ pub(super) type Outcome = (Box<VideoDecoder>, Decoded);
 
 /// What came of a picture that was decoded.
 #[derive(Debug)]
-pub(super) struct Decoded {
+pub struct Decoded {
     /// The picture; its time is when its last packet arrived. `None` if there is none in what was
     /// decoded. An error leaves the decoder in need of a keyframe.
-    pub(super) frame: Result<Option<VideoFrame>, DecodeError>,
+    pub frame: Result<Option<VideoFrame>, DecodeError>,
     /// Its RTP timestamp.
-    pub(super) timestamp: u32,
+    pub timestamp: u32,
     /// When its last packet arrived.
-    pub(super) arrival: MediaTime,
+    pub arrival: MediaTime,
     /// The machine-readable strip in the picture.
-    pub(super) strip: Option<Strip>,
+    pub strip: Option<Strip>,
 }
 
 /// Why a picture could not be decoded.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum DecodeError {
+pub enum DecodeError {
     /// The decoder refuses it.
     #[error("the decoder refuses the picture: {0}")]
     Refused(#[from] openh264::Error),
@@ -109,7 +109,7 @@ pub(super) enum DecodeError {
 
 /// One stream's decoder.
 #[derive(Default)]
-pub(super) struct VideoDecoder {
+pub struct VideoDecoder {
     /// `None` before the first picture and after an error: it starts anew at a keyframe.
     decoder: Option<Decoder>,
     frames: FramePool,
@@ -117,7 +117,7 @@ pub(super) struct VideoDecoder {
 
 impl VideoDecoder {
     /// Decodes the picture; takes 1 to 10 ms.
-    pub(super) fn decode(&mut self, unit: &AccessUnit) -> Decoded {
+    pub fn decode(&mut self, unit: &AccessUnit) -> Decoded {
         let frame = self.picture(unit);
         if frame.is_err() {
             self.decoder = None;

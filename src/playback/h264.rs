@@ -7,33 +7,33 @@ use crate::{media::RtpPacket, model::MediaTime};
 
 /// One coded picture, whole: what a decoder takes at once.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct AccessUnit {
+pub struct AccessUnit {
     /// Its RTP timestamp.
-    pub(crate) timestamp: u32,
+    pub timestamp: u32,
     /// When its last packet arrived.
-    pub(crate) arrival: MediaTime,
+    pub arrival: MediaTime,
     /// The NAL units, each behind a start code (ITU-T H.264, annex B).
-    pub(crate) data: Vec<u8>,
+    pub data: Vec<u8>,
     /// Which NAL units there are.
-    pub(crate) holds: Holds,
+    pub holds: Holds,
 }
 
 /// Which NAL units an access unit holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Holds {
+pub struct Holds {
     /// A sequence parameter set.
-    pub(crate) sps: bool,
+    pub sps: bool,
     /// A picture parameter set.
-    pub(crate) pps: bool,
+    pub pps: bool,
     /// A slice of a picture that needs none before it.
-    pub(crate) idr: bool,
+    pub idr: bool,
     /// A slice of any picture.
-    pub(crate) slice: bool,
+    pub slice: bool,
 }
 
 impl Holds {
     /// Whether a decoder that knows nothing can start here.
-    pub(crate) const fn is_key(self) -> bool {
+    pub const fn is_key(self) -> bool {
         self.idr && self.sps && self.pps
     }
 }

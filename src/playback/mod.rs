@@ -20,7 +20,8 @@ mod video;
 mod voice;
 mod wav;
 
-pub use decode::DecodePool;
+pub use decode::{DecodeError, DecodePool, Decoded, VideoDecoder};
+pub use h264::{AccessUnit, Holds};
 pub use speaker::{Speaker, Voice, speakers};
 pub use speaker_spec::{SpeakerSpec, SpeakerSpecError};
 pub use video::VideoReceiver;

@@ -25,6 +25,12 @@ const FLIGHT: usize = 16;
 /// Sightings that wait at most; one more is not repeated, which is what there was before.
 const SIGHTINGS: usize = 64;
 
+/// Datagrams that are handed to the kernel at once (generic segmentation offload), where it can.
+///
+/// The library does so from 16 on, or from as many as the socket takes if those are fewer. A
+/// picture has some six, so a socket that took more would never be given any together.
+const SEGMENTS: usize = 3;
+
 /// How long a flight is waited on before it is repeated, and then twice that, and so on.
 const PATIENCE: Duration = Duration::from_millis(200);
 
@@ -111,7 +117,7 @@ impl AsyncUdpSocket for HandshakeSocket {
     }
 
     fn max_gso_segments(&self) -> usize {
-        self.inner.max_gso_segments()
+        self.inner.max_gso_segments().min(SEGMENTS)
     }
 
     fn max_gro_segments(&self) -> usize {

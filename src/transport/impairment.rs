@@ -2,7 +2,7 @@
 
 use std::{str::FromStr, time::Duration};
 
-use crate::model::Bitrate;
+use crate::model::{Bitrate, BitrateError};
 
 /// What happens to the datagrams that a connection sends. The default is a perfect link.
 ///
@@ -58,7 +58,7 @@ impl FromStr for Impairment {
                 "delay" => impairment.delay = span(key, value)?,
                 "jitter" => impairment.jitter = span(key, value)?,
                 "queue" => impairment.queue = span(key, value)?,
-                "rate" => impairment.rate = Some(rate(value)?),
+                "rate" => impairment.rate = Some(value.parse()?),
                 "seed" => {
                     let seed = value.parse();
                     impairment.seed = seed.map_err(|_| ImpairmentError::Seed(value.to_owned()))?;
@@ -91,8 +91,8 @@ pub enum ImpairmentError {
         value: String,
     },
     /// A rate without a unit, or zero.
-    #[error("rate is more than 0 and ends in bit, kbit or Mbit, such as 1.5Mbit, not `{0}`")]
-    Rate(String),
+    #[error(transparent)]
+    Rate(#[from] BitrateError),
     /// A seed that is no number.
     #[error("seed is a whole number, not `{0}`")]
     Seed(String),
@@ -113,20 +113,6 @@ fn span(key: &str, value: &str) -> Result<Duration, ImpairmentError> {
     let seconds = number.parse::<f64>().map_err(|_| error())? * unit;
     let span = Duration::try_from_secs_f64(seconds).map_err(|_| error())?;
     if span > MAX_SPAN { Err(error()) } else { Ok(span) }
-}
-
-fn rate(value: &str) -> Result<Bitrate, ImpairmentError> {
-    let error = || ImpairmentError::Rate(value.to_owned());
-    let number = value.strip_suffix("bit").ok_or_else(error)?;
-    let (number, unit) = if let Some(number) = number.strip_suffix('M') {
-        (number, 1e6)
-    } else if let Some(number) = number.strip_suffix('k') {
-        (number, 1e3)
-    } else {
-        (number, 1.0)
-    };
-    let bps = number.parse::<f64>().map_err(|_| error())? * unit;
-    if (1.0..=1e12).contains(&bps) { Ok(Bitrate::from_bps(bps as u64)) } else { Err(error()) }
 }
 
 #[cfg(test)]
@@ -161,7 +147,7 @@ mod tests {
             assert!(sentence(wrong).starts_with("delay is a time"), "{wrong}");
         }
         for wrong in ["rate=1000", "rate=0kbit", "rate=xMbit", "rate=nanbit"] {
-            assert!(sentence(wrong).contains("bit, kbit or Mbit"), "{wrong}");
+            assert!(sentence(wrong).contains("ends in bit, kbit or Mbit"), "{wrong}");
         }
         assert!(sentence("seed=x").contains("whole number"));
     }

@@ -29,6 +29,7 @@ mod task;
 
 pub use connection::{Connection, ConnectionConfig, Outlets, Traffic};
 pub use impairment::{Impairment, ImpairmentError};
+pub use packets::payloads;
 
 /// What a program's log filter says about the library (`target=level`, as `tracing`'s `EnvFilter`
 /// reads it; a target stands for all that begin with it). The library logs errors per packet,

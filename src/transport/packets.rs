@@ -25,7 +25,7 @@ const FU_HEADER: usize = 2;
 /// Small neighbours (SPS and PPS, small slices) share a payload, large NAL units are cut into
 /// equal fragments. Delimiters and filler are left out: they carry nothing (section 5.3 of ITU-T
 /// H.264, 7.4.1). Bytes before the first start code are no NAL unit and are left out too.
-pub(super) fn payloads(access_unit: &Bytes) -> Vec<Bytes> {
+pub fn payloads(access_unit: &Bytes) -> Vec<Bytes> {
     let mut payloads = vec![];
     let mut small: Vec<Range<usize>> = vec![];
     let mut size = 1;

@@ -4,7 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use rtc::{
     ice::mdns::MulticastDnsMode,
-    interceptor::{NackGeneratorBuilder, NackResponderBuilder},
+    interceptor::{
+        NackGeneratorBuilder, NackResponderBuilder, ReceiverReportBuilder, SenderReportBuilder,
+    },
     media_stream::MediaStreamTrack,
     peer_connection::configuration::{
         media_engine::{MIME_TYPE_H264, MIME_TYPE_OPUS},
@@ -26,8 +28,7 @@ use webrtc::{
     media_stream::track_local::static_rtp::TrackLocalStaticRTP,
     peer_connection::{
         MediaEngine, PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, Registry,
-        SettingEngine, SettingEngineBuilder, Slot, configure_rtcp_reports,
-        configure_twcc_receiver_only,
+        SettingEngine, SettingEngineBuilder, Slot, configure_twcc_receiver_only,
     },
     rtp_transceiver::{RTCRtpTransceiverDirection, RtpTransceiver},
 };
@@ -40,7 +41,7 @@ use super::{
 };
 use crate::{
     media::{AUDIO_RATE, KeyframeRequest, SenderReports},
-    model::Direction,
+    model::{Direction, PeerMedia},
 };
 
 /// Silence after which a connection is called disconnected.
@@ -157,7 +158,7 @@ pub(super) async fn build(config: &ConnectionConfig, wiring: Wiring) -> Result<B
     let reports = SenderReports::default();
     let mut engine = media_engine()?;
     let tap = Tap::new(own, reports.clone(), wiring.traffic);
-    let registry = interceptors(tap, &mut engine)?;
+    let registry = interceptors(tap, config.media, &mut engine)?;
     let peer = PeerConnectionBuilder::new()
         .with_media_engine(engine)
         .with_interceptor_registry(registry)
@@ -309,16 +310,29 @@ fn h264(profile: &str) -> RTCRtpCodec {
     }
 }
 
-/// NACK both ways, reports, transport-wide feedback for the other end's estimator, the tap.
+/// The tap, and what media need that are sent or received: answers to NACKs and sender reports;
+/// NACKs, receiver reports and transport-wide feedback for the other end's estimator. Each packet
+/// passes all that are there, so an end that only sends has no other.
+///
 /// Bandwidth is not estimated here yet: the rate is what the encoder makes.
-fn interceptors(tap: Tap, engine: &mut MediaEngine) -> Result<Registry, Error> {
-    let generator = NackGeneratorBuilder::new().with_max_nacks_per_packet(NACKS_PER_PACKET);
-    let registry = Registry::new()
-        .with(Slot::NackGenerator, generator.build())
-        .with(Slot::NackResponder, NackResponderBuilder::new().with_size(REPEATABLE).build())
-        .with(TAP_SLOT, tap);
-    let registry = configure_twcc_receiver_only(registry, engine)?;
-    Ok(configure_rtcp_reports(registry))
+fn interceptors(tap: Tap, media: PeerMedia, engine: &mut MediaEngine) -> Result<Registry, Error> {
+    let any =
+        |does: fn(Direction) -> bool| [media.audio, media.video].into_iter().flatten().any(does);
+    let mut registry = Registry::new().with(TAP_SLOT, tap);
+    if any(Direction::sends) {
+        let responder = NackResponderBuilder::new().with_size(REPEATABLE).build();
+        registry = registry
+            .with(Slot::NackResponder, responder)
+            .with(Slot::SenderReport, SenderReportBuilder::new().build());
+    }
+    if any(Direction::receives) {
+        let generator = NackGeneratorBuilder::new().with_max_nacks_per_packet(NACKS_PER_PACKET);
+        registry = registry
+            .with(Slot::NackGenerator, generator.build())
+            .with(Slot::ReceiverReport, ReceiverReportBuilder::new().build());
+        registry = configure_twcc_receiver_only(registry, engine)?;
+    }
+    Ok(registry)
 }
 
 /// Timers and bounds. A peer whose check is faster than its candidate is as good as any: the

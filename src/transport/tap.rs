@@ -9,7 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rtc::{
@@ -40,6 +40,10 @@ pub(super) const TAP_SLOT: Slot = Slot::Custom(3_500);
 /// Repeated packets that may be sent beyond one for each new packet: two pictures' worth.
 const REPEAT_BURST: u32 = 128;
 
+/// How long the packets of a picture are kept for its last one. All of them are written at once,
+/// so this only passes when the last one was lost on its way here.
+const GATHERING: Duration = Duration::from_millis(5);
+
 /// The tap of one connection.
 pub(super) struct Tap {
     own: OwnStreams,
@@ -50,6 +54,11 @@ pub(super) struct Tap {
     repeats: u32,
     reads: VecDeque<TaggedPacket>,
     writes: VecDeque<TaggedPacket>,
+    /// The packets of a picture whose last one has not come yet: the library's driver takes one
+    /// at a time, and sends those together that it finds together.
+    gathered: VecDeque<TaggedPacket>,
+    /// When they leave all the same.
+    leave: Option<Instant>,
 }
 
 /// What is known of the streams that this end sends.
@@ -69,8 +78,9 @@ impl Tap {
         reports: SenderReports,
         traffic: Arc<TrafficCounters>,
     ) -> Self {
-        let (reads, writes) = (VecDeque::new(), VecDeque::new());
-        Self { own, reports, traffic, repeats: REPEAT_BURST, reads, writes }
+        let (reads, writes, gathered) = (VecDeque::new(), VecDeque::new(), VecDeque::new());
+        let (repeats, leave) = (REPEAT_BURST, None);
+        Self { own, reports, traffic, repeats, reads, writes, gathered, leave }
     }
 
     /// Reads one RTCP packet; `None` takes it out of the stream.
@@ -119,6 +129,22 @@ impl Tap {
         }
     }
 
+    /// Keeps a packet of a picture until the last one, which bears the marker (RFC 6184, section
+    /// 5.1).
+    fn gather(&mut self, packet: TaggedPacket, is_last: bool) {
+        let leave = self.leave.unwrap_or(packet.now + GATHERING);
+        self.gathered.push_back(packet);
+        self.leave = Some(leave);
+        if is_last {
+            self.release();
+        }
+    }
+
+    fn release(&mut self) {
+        self.writes.append(&mut self.gathered);
+        self.leave = None;
+    }
+
     fn count(&mut self, repeated: bool) {
         if repeated {
             self.traffic.repeated.fetch_add(1, Ordering::Relaxed);
@@ -159,7 +185,14 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
                 let written = std::mem::take(packets);
                 *packets = written.into_iter().map(|packet| self.write(packet)).collect();
             }
-            Packet::Rtp(_) => self.count(repeated),
+            Packet::Rtp(packet) => {
+                let (ssrc, is_last) = (packet.header.ssrc, packet.header.marker);
+                self.count(repeated);
+                if ssrc == self.own.video && !repeated {
+                    self.gather(message, is_last);
+                    return Ok(());
+                }
+            }
             other => tracing::debug!(?other, "a packet of a kind that is not counted"),
         }
         self.writes.push_back(message);
@@ -170,12 +203,15 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
         self.writes.pop_front()
     }
 
-    fn handle_timeout(&mut self, _now: Instant) -> Result<(), Error> {
+    fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
+        if self.leave.is_some_and(|leave| leave <= now) {
+            self.release();
+        }
         Ok(())
     }
 
     fn poll_timeout(&mut self) -> Option<Instant> {
-        None
+        self.leave
     }
 
     fn close(&mut self) -> Result<(), Error> {
@@ -274,6 +310,42 @@ mod tests {
         tap.handle_read(nack(0..300)).unwrap();
         assert_eq!(answered(&mut tap), 10);
         assert_eq!(tap.traffic.sent.load(Ordering::Relaxed), 10);
+    }
+
+    fn rtp(ssrc: u32, marker: bool) -> TaggedPacket {
+        let header = rtp::Header { ssrc, marker, ..rtp::Header::default() };
+        tagged(Packet::Rtp(rtp::Packet { header, ..rtp::Packet::default() }))
+    }
+
+    #[test]
+    fn the_packets_of_a_picture_leave_together_and_nothing_else_waits_for_them() {
+        let mut tap = tap();
+        let mut leaving = |packet: TaggedPacket| {
+            tap.handle_write(packet).unwrap();
+            std::iter::from_fn(|| tap.poll_write()).count()
+        };
+        assert_eq!((leaving(rtp(VIDEO, false)), leaving(rtp(VIDEO, false))), (0, 0));
+        assert_eq!(leaving(rtp(3, false)), 1, "sound");
+        let mut repeated = rtp(VIDEO, false);
+        repeated.message.add(Attribute::Retransmission);
+        assert_eq!(leaving(repeated), 1);
+        assert_eq!((leaving(rtp(VIDEO, true)), leaving(rtp(VIDEO, true))), (3, 1));
+        assert_eq!(tap.poll_timeout(), None);
+    }
+
+    #[test]
+    fn a_picture_whose_last_packet_never_comes_leaves_a_little_later() {
+        let mut tap = tap();
+        let first = rtp(VIDEO, false);
+        let leave = first.now + GATHERING;
+        tap.handle_write(first).unwrap();
+        tap.handle_write(rtp(VIDEO, false)).unwrap();
+        assert_eq!(tap.poll_timeout(), Some(leave));
+        tap.handle_timeout(leave - Duration::from_millis(1)).unwrap();
+        assert!(tap.poll_write().is_none());
+        tap.handle_timeout(leave).unwrap();
+        assert_eq!(std::iter::from_fn(|| tap.poll_write()).count(), 2);
+        assert_eq!(tap.poll_timeout(), None);
     }
 
     #[tokio::test]

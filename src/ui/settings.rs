@@ -155,6 +155,7 @@ impl Settings {
             hub: usable(self.hub(), HubChoice::Find { listen: [0, 0, 0, 0].into() }, &mut errors),
             name: self.name.trim().to_owned(),
             camera: usable(camera, SourceSpec::Default, &mut errors),
+            rate: None,
             microphone: usable(microphone, SourceSpec::Default, &mut errors),
             speaker: usable(speaker, SpeakerSpec::Default, &mut errors),
             decode: Decode::WhenSeen,

@@ -34,6 +34,7 @@ pub(crate) fn options(name: &str) -> EngineOptions {
         hub: HubChoice::Embed(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
         name: name.to_owned(),
         camera: SourceSpec::None,
+        rate: None,
         microphone: SourceSpec::None,
         speaker: SpeakerSpec::None,
         decode: Decode::Always,

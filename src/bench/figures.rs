@@ -1,0 +1,272 @@
+//! What was measured, for programs and for people.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::args::PictureSize;
+use crate::model::Bitrate;
+
+/// Something that was measured.
+pub(super) trait Report {
+    /// One object.
+    fn as_json(&self) -> Value;
+    /// Some lines.
+    fn in_words(&self) -> String;
+}
+
+/// What `bench fanout` measured. Cores are seconds of processor time, user and system, a second.
+#[derive(Debug)]
+pub(super) struct FanoutFigures {
+    pub(super) peers: usize,
+    pub(super) sessions: usize,
+    pub(super) picture: PictureSize,
+    pub(super) bitrate: Option<Bitrate>,
+    pub(super) seconds: f64,
+    /// Of the sender.
+    pub(super) cores: f64,
+    /// Of the sender before anybody came.
+    pub(super) cores_nobody: f64,
+    /// Of the sender with its camera off, if it was measured.
+    pub(super) cores_idle: Option<f64>,
+    /// Whole pictures that each viewer received.
+    pub(super) frames: Spread,
+    /// The same in a second.
+    pub(super) fps: Spread,
+    pub(super) memory: Memory,
+    pub(super) arrivals: Arrivals,
+    pub(super) viewers_cores: f64,
+    pub(super) viewers_pss: Option<u64>,
+}
+
+impl Report for FanoutFigures {
+    fn as_json(&self) -> Value {
+        json!({
+            "bench": "fanout",
+            "peers": self.peers,
+            "sessions": self.sessions,
+            "size": self.picture.size.to_string(),
+            "fps": self.picture.fps,
+            "bitrate_bps": self.bitrate.map(Bitrate::as_bps),
+            "seconds": rounded(self.seconds),
+            "cpu_cores": rounded(self.cores),
+            "cpu_cores_nobody": rounded(self.cores_nobody),
+            "cpu_cores_camera_off": self.cores_idle.map(rounded),
+            "frames": self.frames.as_json(),
+            "frames_per_second": self.fps.as_json(),
+            "pss_mib": self.memory.total.map(mib),
+            "pss_mib_per_peer": self.memory.per_peer().map(rounded),
+            "first_frame_ms": {
+                "alone": Percentiles::of(&self.arrivals.alone).map(|all| all.as_json()),
+                "crowded": Percentiles::of(&self.arrivals.crowded).map(|all| all.as_json()),
+            },
+            "viewers": {
+                "cpu_cores": rounded(self.viewers_cores),
+                "pss_mib": self.viewers_pss.map(mib),
+            },
+        })
+    }
+
+    fn in_words(&self) -> String {
+        let PictureSize { size, fps } = self.picture;
+        let mut text = format!(
+            "{} viewers of {size}@{fps} in {} sessions, {:.0} s\n",
+            self.peers, self.sessions, self.seconds,
+        );
+        let mut line = |name: &str, value: String| {
+            let _ = writeln!(text, "  {name:<22}{value}");
+        };
+        line("sender", format!("{:.3} cores", self.cores));
+        line("  with nobody there", format!("{:.3} cores", self.cores_nobody));
+        if let Some(cores) = self.cores_idle {
+            line("  with its camera off", format!("{cores:.3} cores"));
+        }
+        let Spread { min, median, max } = self.fps;
+        line("pictures a second", format!("{min:.1} to {max:.1}, median {median:.1}"));
+        if let Some(total) = self.memory.total {
+            line("memory", format!("{:.1} MiB", mib(total)));
+        }
+        if let Some(more) = self.memory.per_peer() {
+            line("  each further viewer", format!("{more:.2} MiB"));
+        }
+        for (name, all) in
+            [("first picture, alone", &self.arrivals.alone), ("  crowded", &self.arrivals.crowded)]
+        {
+            if let Some(Percentiles { p50, p95, max, .. }) = Percentiles::of(all) {
+                line(name, format!("{p50} ms, 95 of 100 within {p95}, all within {max}"));
+            }
+        }
+        text.pop();
+        text
+    }
+}
+
+/// What `bench latency` measured, in milliseconds.
+#[derive(Debug)]
+pub(super) struct LatencyFigures {
+    pub(super) picture: PictureSize,
+    pub(super) pictures: u64,
+    pub(super) p50: f64,
+    pub(super) p95: f64,
+    pub(super) first_frame_ms: u64,
+}
+
+impl Report for LatencyFigures {
+    fn as_json(&self) -> Value {
+        json!({
+            "bench": "latency",
+            "size": self.picture.size.to_string(),
+            "fps": self.picture.fps,
+            "pictures": self.pictures,
+            "latency_ms": {"p50": self.p50, "p95": self.p95},
+            "first_frame_ms": self.first_frame_ms,
+        })
+    }
+
+    fn in_words(&self) -> String {
+        let PictureSize { size, fps } = self.picture;
+        format!(
+            "{size}@{fps}, {} pictures, capture to screen: {} ms, 95 of 100 within {} ms; the \
+             first after {} ms",
+            self.pictures, self.p50, self.p95, self.first_frame_ms,
+        )
+    }
+}
+
+/// The least, the middle and the most of what viewers had.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) struct Spread {
+    min: f64,
+    median: f64,
+    max: f64,
+}
+
+impl Spread {
+    /// That of these values; zero if there are none.
+    pub(super) fn of(mut values: Vec<f64>) -> Self {
+        values.sort_by(f64::total_cmp);
+        let at = |index: usize| values.get(index).copied().unwrap_or_default();
+        Self { min: at(0), median: at(values.len() / 2), max: at(values.len().saturating_sub(1)) }
+    }
+
+    /// The same in each of so many seconds.
+    pub(super) fn over(self, seconds: f64) -> Self {
+        Self { min: self.min / seconds, median: self.median / seconds, max: self.max / seconds }
+    }
+
+    fn as_json(self) -> Value {
+        let Self { min, median, max } = self;
+        json!({"min": rounded(min), "median": rounded(median), "max": rounded(max)})
+    }
+}
+
+/// The sender's memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Memory {
+    /// With all viewers, in bytes.
+    pub(super) total: Option<u64>,
+    /// When the first one saw its first picture, in bytes.
+    pub(super) of_one: Option<u64>,
+    pub(super) peers: usize,
+}
+
+impl Memory {
+    /// MiB that each viewer after the first one added; `None` if there was no other.
+    fn per_peer(self) -> Option<f64> {
+        let more = mib(self.total?) - mib(self.of_one?);
+        (self.peers > 1).then(|| more / (self.peers - 1) as f64)
+    }
+}
+
+/// Milliseconds from asking to join to the first picture.
+#[derive(Debug, Default)]
+pub(super) struct Arrivals {
+    /// Of those who came when no keyframe was forced in the half second before.
+    alone: Vec<u64>,
+    /// Of those who came ten a second.
+    crowded: Vec<u64>,
+}
+
+impl Arrivals {
+    /// Notes one.
+    pub(super) fn note(&mut self, ms: u64, alone: bool) {
+        if alone { &mut self.alone } else { &mut self.crowded }.push(ms);
+    }
+}
+
+/// Percentiles of some milliseconds, by nearest rank.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Percentiles {
+    count: usize,
+    p50: u64,
+    p95: u64,
+    max: u64,
+}
+
+impl Percentiles {
+    fn of(values: &[u64]) -> Option<Self> {
+        let mut sorted = values.to_vec();
+        sorted.sort_unstable();
+        let at = |share: usize| sorted[(sorted.len() * share).div_ceil(100) - 1];
+        let max = *sorted.last()?;
+        Some(Self { count: sorted.len(), p50: at(50), p95: at(95), max })
+    }
+
+    fn as_json(self) -> Value {
+        let Self { count, p50, p95, max } = self;
+        json!({"count": count, "p50": p50, "p95": p95, "max": max})
+    }
+}
+
+/// This process's memory in bytes, pages that it shares counted by its share; `None` where the
+/// system does not tell (all but Linux).
+pub(super) fn pss() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/smaps_rollup").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+fn mib(bytes: u64) -> f64 {
+    rounded(bytes as f64 / f64::from(1 << 20))
+}
+
+/// To four decimals: finer than anything measured here.
+fn rounded(value: f64) -> f64 {
+    (value * 10_000.0).round() / 10_000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_values_that_occurred() {
+        let values: Vec<u64> = (1..=100).rev().collect();
+        let expected = Percentiles { count: 100, p50: 50, p95: 95, max: 100 };
+        assert_eq!(Percentiles::of(&values), Some(expected));
+        let one = Percentiles { count: 1, p50: 7, p95: 7, max: 7 };
+        assert_eq!(Percentiles::of(&[7]), Some(one));
+        assert_eq!(Percentiles::of(&[]), None);
+    }
+
+    #[test]
+    fn each_further_viewer_is_charged_with_what_came_after_the_first() {
+        let memory = |total: u64, peers| {
+            Memory { total: Some(total << 20), of_one: Some(30 << 20), peers }.per_peer()
+        };
+        assert_eq!(memory(39, 10), Some(1.0));
+        assert_eq!(memory(30, 1), None);
+    }
+
+    #[test]
+    fn a_spread_has_its_ends_and_its_middle() {
+        let spread = Spread::of(vec![300.0, 290.0, 310.0]).over(10.0);
+        assert_eq!(spread, Spread { min: 29.0, median: 30.0, max: 31.0 });
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn memory_is_read_from_the_system() {
+        assert!(pss().is_some_and(|bytes| bytes > 1 << 20));
+    }
+}

@@ -1,0 +1,103 @@
+//! The sending end: this process, with sessions open as a person opens them.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use tokio::{sync::mpsc, time::timeout};
+
+use crate::{
+    engine::{Decode, Engine, EngineOptions, Handle, HubChoice, SourceSpec, SpeakerSpec},
+    model::{Bitrate, Command, Event, MediaSet, OpenRequest, SessionKind, SessionLink, Topology},
+};
+
+/// How long sessions may take to open. They take a few milliseconds.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Open sessions, with their hub, in this process. Dropping it ends them.
+pub(super) struct Stage {
+    pub(super) handle: Handle,
+    pub(super) links: Vec<SessionLink>,
+}
+
+/// What is sent.
+pub(super) struct Show {
+    pub(super) picture: SourceSpec,
+    pub(super) rate: Option<Bitrate>,
+    pub(super) sound: bool,
+    pub(super) sessions: usize,
+}
+
+/// Why the sender is not there.
+#[derive(Debug, thiserror::Error)]
+pub enum StageError {
+    /// No randomness.
+    #[error("the engine cannot start: {0}")]
+    Start(#[from] getrandom::Error),
+    /// A session was refused, or the hub is not there.
+    #[error("the sessions cannot be opened: {0}")]
+    Refused(String),
+    /// Nothing happened.
+    #[error("the sessions were not open within 20 s")]
+    Late,
+}
+
+impl Stage {
+    /// Opens broadcasts on a hub of this process's own, on a free port of 127.0.0.1.
+    ///
+    /// # Errors
+    /// [`StageError`] if they do not open.
+    pub(super) async fn open(show: Show) -> Result<Self, StageError> {
+        let options = EngineOptions {
+            hub: HubChoice::Embed((Ipv4Addr::LOCALHOST, 0).into()),
+            name: "bench".to_owned(),
+            camera: show.picture,
+            rate: show.rate,
+            microphone: match show.sound {
+                true => SourceSpec::Tone { hz: 440.0 },
+                false => SourceSpec::None,
+            },
+            speaker: SpeakerSpec::None,
+            decode: Decode::WhenSeen,
+            keeps_secrets: false,
+            impairment: None,
+        };
+        let (handle, mut events) = Engine::start(options)?;
+        let media = if show.sound { MediaSet::AUDIO_VIDEO } else { MediaSet::VIDEO };
+        let kind = SessionKind { media, topology: Topology::OneWay };
+        for _ in 0..show.sessions {
+            let session = crate::engine::fresh_session_id();
+            handle.send(Command::Open(OpenRequest { session, kind, limit: None })).await;
+        }
+        let opened = opened(&mut events, show.sessions);
+        let links = timeout(PATIENCE, opened).await.map_err(|_| StageError::Late)??;
+        tokio::spawn(async move { while events.recv().await.is_some() {} });
+        Ok(Self { handle, links })
+    }
+}
+
+/// The links of so many sessions, once they are open.
+async fn opened(
+    events: &mut mpsc::Receiver<Event>,
+    sessions: usize,
+) -> Result<Vec<SessionLink>, StageError> {
+    let mut links = vec![];
+    while links.len() < sessions {
+        match events.recv().await {
+            Some(Event::Opened { link, .. }) => links.push(link),
+            Some(Event::Failed(failure)) => return Err(StageError::Refused(failure.message)),
+            Some(Event::Ended { reason, .. }) => {
+                return Err(StageError::Refused(reason.name().to_owned()));
+            }
+            Some(
+                Event::Listening { .. }
+                | Event::HubLost { .. }
+                | Event::HubBack { .. }
+                | Event::Waiting { .. }
+                | Event::Joined { .. }
+                | Event::Participant { .. }
+                | Event::FirstFrame { .. },
+            ) => {}
+            None => return Err(StageError::Refused("the engine ended".to_owned())),
+        }
+    }
+    Ok(links)
+}

@@ -1,0 +1,189 @@
+//! The process of the viewers: engines that join and watch, and what they received.
+
+use std::{
+    io::{self, Write as _},
+    sync::Arc,
+    time::Duration,
+};
+
+use cpu_time::ProcessTime;
+use tokio::{
+    sync::{Notify, mpsc},
+    time::{interval, sleep, timeout},
+};
+
+use super::{
+    BenchError,
+    args::ViewOptions,
+    audience::{ViewerFigures, Word},
+    figures::pss,
+    stage::StageError,
+};
+use crate::{
+    engine::{
+        Decode, Engine, EngineOptions, Handle, HubChoice, Picture, PictureTap, SourceSpec,
+        SpeakerSpec,
+    },
+    model::{Command, Event, HubUrl, JoinTarget, PeerId},
+};
+
+/// How many come one after the other, when the picture's last forced keyframe is long gone.
+const ALONE: usize = 5;
+
+/// The pause after each of them: keyframes are forced half a second apart at least.
+const PAUSE: Duration = Duration::from_millis(700);
+
+/// The pause between the others: ten a second, as one address may at a hub elsewhere.
+const CROWDED: Duration = Duration::from_millis(100);
+
+/// How long a first picture may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often it is told what was received.
+const TELLING: Duration = Duration::from_secs(1);
+
+/// Joins, watches and tells until nobody listens any more.
+pub(super) async fn run(options: &ViewOptions) -> Result<(), BenchError> {
+    let (tell, mut first_frames) = mpsc::channel(options.peers.max(1));
+    let mut viewers = vec![];
+    for (index, session) in options.sessions.iter().cycle().take(options.peers).enumerate() {
+        viewers.push(join(session.clone(), options.decode, tell.clone()).await?);
+        if index < ALONE {
+            let ms = first_frame(&mut first_frames, index, options.peers).await?;
+            say(&Word::FirstFrame { ms, alone: true })?;
+            sleep(PAUSE).await;
+        } else {
+            sleep(CROWDED).await;
+        }
+    }
+    for index in ALONE..options.peers {
+        let ms = first_frame(&mut first_frames, index, options.peers).await?;
+        say(&Word::FirstFrame { ms, alone: false })?;
+    }
+    let mut seconds = interval(TELLING);
+    loop {
+        seconds.tick().await;
+        match say(&Word::Figures(figures(&viewers).await)) {
+            // Whoever measures has had enough.
+            Err(BenchError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+                return Ok(());
+            }
+            said => said?,
+        }
+    }
+}
+
+/// A viewer that joins; `tell` gets the milliseconds to its first picture. It decodes no further
+/// one unless told to.
+async fn join(
+    target: JoinTarget,
+    decode: bool,
+    tell: mpsc::Sender<u64>,
+) -> Result<Arc<Handle>, BenchError> {
+    let options = engine_options(target.hub.clone());
+    let (handle, events) = Engine::start(options).map_err(StageError::from)?;
+    let handle = Arc::new(handle);
+    handle.send(Command::Join { target, wait: false }).await;
+    let watch = Watch { handle: Arc::clone(&handle), tap: None, decode, tell };
+    tokio::spawn(watch.run(events));
+    Ok(handle)
+}
+
+fn engine_options(hub: Option<HubUrl>) -> EngineOptions {
+    EngineOptions {
+        hub: hub.map_or(HubChoice::Embed(([127, 0, 0, 1], 0).into()), HubChoice::At),
+        name: String::new(),
+        camera: SourceSpec::None,
+        rate: None,
+        microphone: SourceSpec::None,
+        speaker: SpeakerSpec::None,
+        decode: Decode::WhenSeen,
+        keeps_secrets: false,
+        impairment: None,
+    }
+}
+
+/// One viewer, looking at the one picture of its session.
+struct Watch {
+    handle: Arc<Handle>,
+    tap: Option<(PeerId, PictureTap)>,
+    decode: bool,
+    tell: mpsc::Sender<u64>,
+}
+
+impl Watch {
+    async fn run(mut self, mut events: mpsc::Receiver<Event>) {
+        let news = Arc::new(Notify::new());
+        let bell = Arc::clone(&news);
+        self.handle.subscribe(Arc::new(move || bell.notify_one()));
+        let mut is_looking = true;
+        loop {
+            tokio::select! {
+                () = news.notified(), if is_looking => self.look(),
+                event = events.recv() => match event {
+                    Some(Event::FirstFrame { ms, .. }) => {
+                        // As many fit as there are viewers.
+                        let _ = self.tell.try_send(ms);
+                        is_looking = self.decode;
+                        self.tap = self.tap.take().filter(|_| self.decode);
+                    }
+                    Some(Event::Failed(failure)) => eprintln!("quintet: {}", failure.message),
+                    Some(_) => {}
+                    None => return,
+                },
+            }
+        }
+    }
+
+    /// Looks at the picture of the connection that there is now.
+    fn look(&mut self) {
+        let snapshot = self.handle.snapshot();
+        let mut participants = snapshot.sessions.iter().flat_map(|one| &one.participants);
+        let peer = participants.find_map(|participant| participant.peer);
+        if let Some(peer) = peer
+            && self.tap.as_ref().is_none_or(|(tapped, _)| *tapped != peer)
+        {
+            let tap = self.handle.picture(Picture::Peer(peer), Arc::new(|| {}));
+            self.tap = tap.map(|tap| (peer, tap));
+        }
+    }
+}
+
+async fn first_frame(
+    first_frames: &mut mpsc::Receiver<u64>,
+    index: usize,
+    viewers: usize,
+) -> Result<u64, BenchError> {
+    let seen = timeout(PATIENCE, first_frames.recv()).await.ok().flatten();
+    let (viewer, seconds) = (index + 1, PATIENCE.as_secs());
+    seen.ok_or(BenchError::Blind { viewer, viewers, seconds })
+}
+
+async fn figures(viewers: &[Arc<Handle>]) -> ViewerFigures {
+    let mut sum = ViewerFigures {
+        cpu_seconds: ProcessTime::now().as_duration().as_secs_f64(),
+        pss: pss(),
+        ..ViewerFigures::default()
+    };
+    for (index, viewer) in viewers.iter().enumerate() {
+        let stats = viewer.stats().await.unwrap_or_default();
+        let participants = stats.sessions.iter().flat_map(|one| &one.participants);
+        let video: Vec<_> = participants.filter_map(|one| one.video.as_ref()).collect();
+        sum.received.push(video.iter().map(|video| video.received).sum());
+        if index == 0 {
+            sum.decoded = video.iter().map(|video| video.decoded).sum();
+            let latency = video.iter().find_map(|video| video.latency_ms);
+            sum.latency_ms = latency.map(|latency| (latency.p50, latency.p95));
+        }
+    }
+    sum
+}
+
+fn say(word: &Word) -> Result<(), BenchError> {
+    let line = serde_json::to_string(word).map_err(io::Error::from);
+    let said = line.and_then(|line| {
+        let mut out = io::stdout().lock();
+        writeln!(out, "{line}").and_then(|()| out.flush())
+    });
+    said.map_err(BenchError::Output)
+}

@@ -1,0 +1,256 @@
+//! A painted picture that is as hard to encode as a camera's: texture everywhere, a camera that
+//! sways, somebody who moves in front of it, and a sensor's noise.
+
+use std::f64::consts::TAU;
+
+use super::{
+    pattern::{SLACK, sign},
+    source::{Next, Pace, Source, SourceError},
+};
+use crate::{
+    media::{FramePool, Strip, VideoFrame, now, unix_ms},
+    model::{MediaTime, Size},
+};
+
+/// How far the camera sways to each side, as a share of the picture's width and height.
+const SWAY: f64 = 0.03;
+
+/// The noise's values before they are used again: prime, so that rows do not line up.
+const NOISE: usize = 65_521;
+
+/// The texture's middle and how far it strays, so that noise never leaves the limited range.
+const LUMA: (f32, f32) = (120.0, 84.0);
+
+/// The busy picture, frame after frame: the same frames whenever it is started.
+pub struct Busy {
+    pace: Pace,
+    fps: u32,
+    who: String,
+    frame: u32,
+    scene: Scene,
+    pool: FramePool,
+}
+
+impl Busy {
+    /// The picture of that size and rate, signed by `who`.
+    pub fn new(size: Size, fps: u32, who: &str) -> Self {
+        let pace = Pace::new(now(), u64::from(fps), 1, SLACK);
+        let (scene, pool) = (Scene::new(size), FramePool::default());
+        Self { pace, fps, who: who.to_owned(), frame: 0, scene, pool }
+    }
+
+    /// The next picture, whatever the time.
+    pub fn paint(&mut self, time: MediaTime) -> VideoFrame {
+        let strip = Strip::new(&self.who, self.frame, unix_ms(time));
+        let seconds = f64::from(self.frame) / f64::from(self.fps);
+        let (scene, number, size) = (&self.scene, self.frame, self.scene.size);
+        self.frame = self.frame.wrapping_add(1);
+        self.pool.frame(size, time, |data| {
+            scene.paint(data, seconds, number);
+            sign(data, size, strip);
+        })
+    }
+}
+
+impl Source<VideoFrame> for Busy {
+    fn next(&mut self) -> Result<Next<VideoFrame>, SourceError> {
+        let Some(time) = self.pace.wait() else { return Ok(Next::NotYet) };
+        Ok(Next::Ready(self.paint(time)))
+    }
+}
+
+/// Everything that does not change from frame to frame. A frame is views of two textures plus
+/// noise, so that painting costs about what converting a camera's picture does.
+struct Scene {
+    size: Size,
+    room: Texture,
+    person: Texture,
+    noise: Vec<u8>,
+}
+
+impl Scene {
+    fn new(size: Size) -> Self {
+        let mut random = Random(0x5eed);
+        let noise = (0..NOISE).map(|_| random.bell() as u8).collect();
+        let (room, person) = (Texture::new(size, &mut random), Texture::new(size, &mut random));
+        Self { size, room, person, noise }
+    }
+
+    fn paint(&self, data: &mut [u8], seconds: f64, number: u32) {
+        let (width, height) = (self.size.width as usize, self.size.height as usize);
+        let (luma, chroma) = data.split_at_mut(width * height);
+        let (blue, red) = chroma.split_at_mut(width * height / 4);
+        let sway = self.room.view((seconds / 5.3, seconds / 3.7));
+        let nod = self.person.view((seconds / 2.9, seconds / 2.3));
+        let mut random = Random(u64::from(number));
+        for (index, plane) in [luma, blue, red].into_iter().enumerate() {
+            let shift = usize::from(index > 0);
+            let (width, height) = (width >> shift, height >> shift);
+            for (y, row) in plane.chunks_exact_mut(width).enumerate() {
+                row.copy_from_slice(self.room.row(index, sway, y, 0..width));
+                let inside = silhouette(y as f64 / height as f64, seconds);
+                let (start, end) = (inside.0 * width as f64, inside.1 * width as f64);
+                let (start, end) = (start as usize, end as usize);
+                row[start..end].copy_from_slice(self.person.row(index, nod, y, start..end));
+                // Sensors are noisiest where the picture is finest.
+                if index == 0 {
+                    let from = random.below(NOISE - width.min(NOISE / 2));
+                    for (pixel, noise) in row.iter_mut().zip(&self.noise[from..]) {
+                        *pixel = pixel.wrapping_add(*noise);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Where somebody who leans from side to side is in a row, left and right, as shares of the
+/// picture; `down` is the row's.
+fn silhouette(down: f64, seconds: f64) -> (f64, f64) {
+    let middle = 0.5 + 0.08 * (TAU * seconds / 4.1).sin();
+    let (head, body) = ((down - 0.42) / 0.22, (down - 1.1) / 0.5);
+    let half = |height: f64, width: f64| width * (1.0 - height * height).max(0.0).sqrt();
+    let half = half(head, 0.1).max(half(body, 0.26));
+    (middle - half, middle + half)
+}
+
+/// A picture with detail of every size, wider and higher than what is seen of it.
+struct Texture {
+    /// Pixels to each side that may come into view; even.
+    margin: (usize, usize),
+    /// Bytes of a luma row.
+    width: usize,
+    planes: [Vec<u8>; 3],
+}
+
+impl Texture {
+    fn new(size: Size, random: &mut Random) -> Self {
+        let margin = |side: u32| (f64::from(side) * SWAY) as usize / 2 * 2;
+        let margin = (margin(size.width), margin(size.height));
+        let (width, height) =
+            (size.width as usize + 2 * margin.0, size.height as usize + 2 * margin.1);
+        let luma = detail((width, height), LUMA, random);
+        let mut chroma = || detail((width / 2, height / 2), (128.0, 40.0), random);
+        Self { margin, width, planes: [luma, chroma(), chroma()] }
+    }
+
+    /// Where the view's corner is, in even pixels, after so many turns across and down.
+    fn view(&self, turns: (f64, f64)) -> (usize, usize) {
+        let at = |turns: f64, margin: usize| {
+            ((1.0 + (TAU * turns).sin()) * margin as f64) as usize / 2 * 2
+        };
+        (at(turns.0, self.margin.0), at(turns.1, self.margin.1))
+    }
+
+    /// A part of a row of a plane, seen from that corner.
+    fn row(
+        &self,
+        plane: usize,
+        (left, top): (usize, usize),
+        y: usize,
+        part: std::ops::Range<usize>,
+    ) -> &[u8] {
+        let shift = usize::from(plane > 0);
+        let start = (y + (top >> shift)) * (self.width >> shift) + (left >> shift);
+        &self.planes[plane][start + part.start..start + part.end]
+    }
+}
+
+/// Value noise of octaves from a quarter of the picture down to three pixels, each weaker than
+/// the one before as in natural pictures, with the edges that objects have.
+fn detail(
+    (width, height): (usize, usize),
+    (middle, reach): (f32, f32),
+    random: &mut Random,
+) -> Vec<u8> {
+    let mut sum = vec![0.0_f32; width * height];
+    let (mut cell, mut weight) = (height / 4 + 3, 0.55);
+    while cell >= 3 {
+        let (columns, rows) = (width / cell + 2, height / cell + 2);
+        let lattice: Vec<f32> = (0..columns * rows).map(|_| random.even()).collect();
+        for (y, row) in sum.chunks_exact_mut(width).enumerate() {
+            let (line, down) = (y / cell * columns, (y % cell) as f32 / cell as f32);
+            for (x, pixel) in row.iter_mut().enumerate() {
+                let (at, across) = (line + x / cell, (x % cell) as f32 / cell as f32);
+                let mix = |at: usize| lattice[at] + (lattice[at + 1] - lattice[at]) * across;
+                let (upper, lower) = (mix(at), mix(at + columns));
+                *pixel += weight * (upper + (lower - upper) * down);
+            }
+        }
+        (cell, weight) = (cell / 2, weight * 0.6);
+    }
+    // A step where the sum changes its sign: an outline.
+    let byte = |sum: f32| middle + reach * (0.7 * sum + 0.25 * sum.signum()).clamp(-1.0, 1.0);
+    sum.into_iter().map(|sum| byte(sum) as u8).collect()
+}
+
+/// Numbers that are the same every time (SplitMix64: Steele, Lea and Flood, 2014).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    }
+
+    /// Below `end`.
+    fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
+    }
+
+    /// Between -1 and 1.
+    fn even(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1_u64 << 23) as f32 - 1.0
+    }
+
+    /// Noise of a sensor in a room: a bell of a standard deviation of some 2, within ±7.
+    fn bell(&mut self) -> i8 {
+        let sum: f32 = (0..4).map(|_| self.even()).sum();
+        (sum * 1.75) as i8
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{encode::H264Encoder, model::Bitrate};
+
+    fn at(number: u32) -> MediaTime {
+        MediaTime::from_micros(u64::from(number) * 1_000_000 / 30)
+    }
+
+    #[test]
+    fn every_size_can_be_painted_stays_in_range_and_carries_its_strip() {
+        for (width, height) in [(16, 16), (16, 1080), (3840, 16), (642, 358), (1280, 720)] {
+            let mut busy = Busy::new(Size::new(width, height), 30, "Ada");
+            for number in 0..4 {
+                let frame = busy.paint(at(number * 7));
+                assert!(frame.y().iter().all(|pixel| (16..=235).contains(pixel)));
+                if width >= 80 && height >= 90 {
+                    let strip = Strip::new("Ada", number, unix_ms(at(number * 7)));
+                    assert_eq!(Strip::read(&frame), Some(strip));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_encoder_needs_all_of_its_rate_for_it_and_leaves_no_picture_out() {
+        let (size, rate) = (Size::new(640, 360), Bitrate::from_kbps(600));
+        let mut busy = Busy::new(size, 30, "Ada");
+        let mut encoder = H264Encoder::new(size, 30, rate).unwrap();
+        let mut lengths = vec![];
+        for number in 0..150 {
+            if let Some(picture) = encoder.encode(&busy.paint(at(number)), false).unwrap() {
+                lengths.push(picture.data.len());
+            }
+        }
+        // The keyframe at the start is paid back in the first two seconds.
+        let bits = 8 * lengths[lengths.len() - 90..].iter().sum::<usize>() as u64 / 3;
+        assert!((450_000..700_000).contains(&bits), "{bits} bit/s of 600 000");
+        assert_eq!(lengths.len(), 150, "no picture is left out");
+    }
+}
