@@ -3,6 +3,7 @@
 mod args;
 mod lines;
 mod run;
+mod speech;
 
 pub use args::{Args, Task};
 pub use run::{ExitReason, run};

@@ -18,11 +18,14 @@ use tokio::{
 use super::{
     args::{Listen, Task},
     lines::Lines,
+    speech::{Speech, audience},
 };
 use crate::{
     capture::{self, SourceSpec},
     engine::{Engine, Handle, SourceKind, fresh_session_id},
-    model::{EndReason, Event, Failure, FailureCode, HubUrl, SessionId, Snapshot, SourceState},
+    model::{
+        Command, EndReason, Event, Failure, FailureCode, HubUrl, SessionId, Snapshot, SourceState,
+    },
     playback,
     signalling::{Hub, HubOptions},
 };
@@ -75,7 +78,8 @@ pub async fn run(task: Task) -> anyhow::Result<ExitReason> {
                 }
                 handle.send(command).await;
             }
-            stay.until_the_end(handle, events, common.time).await
+            let speech = common.say.then(Speech::begin).transpose()?;
+            stay.until_the_end((handle, events), speech, common.time).await
         }
         Task::Serve { listen, public, json, time } => {
             serve(*listen, public.clone(), Lines::new(*json), *time).await
@@ -123,14 +127,16 @@ impl Stay {
 
     async fn until_the_end(
         mut self,
-        handle: Handle,
-        mut events: mpsc::Receiver<Event>,
+        (handle, mut events): (Handle, mpsc::Receiver<Event>),
+        mut speech: Option<Speech>,
         time: Option<Duration>,
     ) -> anyhow::Result<ExitReason> {
         let mut seconds = interval(Duration::from_secs(1));
         seconds.tick().await;
         let mut end = std::pin::pin!(end_of(time));
         while !self.asked.is_empty() && self.lines.broken().is_none() {
+            let audience = speech.as_ref().map(|_| audience(&handle.snapshot()));
+            let audience = audience.unwrap_or_default();
             tokio::select! {
                 event = events.recv() => match event {
                     Some(event) => self.note(&event),
@@ -141,6 +147,15 @@ impl Stay {
                         self.lines.stats(&stats);
                     }
                 }
+                text = Speech::next(&mut speech), if !audience.is_empty() => match text {
+                    Ok(text) => for session in audience {
+                        handle.send(Command::Say { session, text: text.clone() }).await;
+                    },
+                    Err(error) => {
+                        let (code, message) = (FailureCode::Chat, error.to_string());
+                        self.note(&Event::Failed(Failure { code, message, session: None }));
+                    }
+                },
                 () = &mut end => break,
             }
         }
@@ -184,7 +199,10 @@ impl Stay {
             | Event::HubBack { .. }
             | Event::Waiting { .. }
             | Event::Participant { .. }
-            | Event::FirstFrame { .. } => {}
+            | Event::FirstFrame { .. }
+            | Event::Message { .. }
+            | Event::Said { .. }
+            | Event::Undelivered { .. } => {}
         }
     }
 
@@ -194,7 +212,7 @@ impl Stay {
             FailureCode::Hub(_) => ExitReason::Refused,
             FailureCode::HubUnreachable => ExitReason::HubUnreachable,
             FailureCode::AlreadyHere => return self.worsen(ExitReason::Refused),
-            FailureCode::Connection | FailureCode::Device => return,
+            FailureCode::Connection | FailureCode::Device | FailureCode::Chat => return,
         };
         if let Some(waited) = failure.session.as_ref().and_then(|id| self.waited.get_mut(id)) {
             *waited = reason;
