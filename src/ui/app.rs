@@ -236,7 +236,8 @@ impl App {
         let gap = Margin {
             left: if narrow { 0 } else { GRID as i8 },
             top: if narrow { GRID as i8 } else { 0 },
-            ..Margin::ZERO
+            right: if self.chats.any_open() && !narrow { GRID as i8 } else { 0 },
+            bottom: if self.chats.any_open() && narrow { GRID as i8 } else { 0 },
         };
         CentralPanel::default().frame(Frame::new().inner_margin(gap)).show(ui, |ui| {
             wants.push(self.streams.remote(ui, snapshot, &self.pictures));

@@ -5,6 +5,8 @@ mod panel;
 
 use std::collections::{BTreeMap, VecDeque};
 
+use eframe::egui::Vec2;
+
 use crate::model::{ChatText, Event, SessionId, Snapshot};
 
 /// Lines that are kept of one chat: a long evening's; the oldest give way.
@@ -32,11 +34,13 @@ struct Talk {
 }
 
 /// One line.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 struct Line {
     /// When it came, `14:05`.
     at: String,
     said: Said,
+    /// Its width and height when it was drawn last.
+    size: Option<Vec2>,
 }
 
 /// What a line tells.
@@ -75,7 +79,7 @@ impl Chats {
         let is_open = self.open.as_ref() == Some(session);
         let talk = self.talks.entry(session.clone()).or_default();
         talk.unread += usize::from(!is_open && !matches!(said, Said::ByMe(_)));
-        talk.lines.push_back(Line { at: at.to_owned(), said });
+        talk.lines.push_back(Line { at: at.to_owned(), said, size: None });
         if talk.lines.len() > LINES {
             talk.lines.pop_front();
         }
@@ -89,6 +93,11 @@ impl Chats {
     /// Whether a session's chat is open.
     pub(crate) fn is_open(&self, session: &SessionId) -> bool {
         self.open.as_ref() == Some(session)
+    }
+
+    /// Whether a chat is open.
+    pub(crate) const fn any_open(&self) -> bool {
+        self.open.is_some()
     }
 
     /// Opens a session's chat in place of another, or closes it.

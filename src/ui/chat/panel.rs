@@ -1,8 +1,8 @@
 //! The panel of the chat that is open: the lines, and a box to write in.
 
 use eframe::egui::{
-    self, Button, Hyperlink, Key, KeyboardShortcut, Label, Layout, Modifiers, Panel, RichText,
-    ScrollArea, Sense, TextEdit, Ui, Vec2,
+    self, Button, CentralPanel, Event, Frame, Hyperlink, InputState, Key, KeyboardShortcut, Label,
+    Margin, Modifiers, Panel, Rect, RichText, ScrollArea, Sense, TextEdit, Ui, Vec2,
 };
 
 use super::{
@@ -10,7 +10,7 @@ use super::{
     links::{Piece, pieces},
 };
 use crate::{
-    model::{ChatText, Command, ParticipantState, SessionId, SessionStatus, Snapshot, TextError},
+    model::{ChatText, Command, SessionId, SessionStatus, Snapshot, TextError},
     ui::{
         icons::{Icon, Mark, icon_button},
         sessions::two_ended,
@@ -35,8 +35,12 @@ impl Chats {
         } else {
             Panel::right("chat-beside").default_size(304.0).size_range(240.0..=480.0)
         };
-        let margin = egui::Margin { left: GRID as i8, top: GRID as i8, ..egui::Margin::ZERO };
-        let frame = egui::Frame::new().inner_margin(margin);
+        let margin = if narrow {
+            Margin { top: GRID as i8, ..Margin::ZERO }
+        } else {
+            Margin { left: GRID as i8, ..Margin::ZERO }
+        };
+        let frame = Frame::new().inner_margin(margin);
         let session = &snapshot.sessions[lane];
         panel.resizable(true).frame(frame).show(ui, |ui| self.talk(ui, lane, session)).inner
     }
@@ -50,18 +54,19 @@ impl Chats {
         let talk = self.talks.entry(id.clone()).or_default();
         let takes_focus = std::mem::take(&mut self.wants_focus);
         let mut want = None;
-        ui.with_layout(Layout::bottom_up(egui::Align::Min), |ui| {
+        let foot = Panel::bottom("chat-foot").resizable(false).show_separator_line(false);
+        let above = Margin { top: GRID as i8, ..Margin::ZERO };
+        foot.frame(Frame::new().inner_margin(above)).show(ui, |ui| {
             want = talk.write(ui, session, takes_focus);
-            ui.add_space(GRID / 2.0);
-            ui.with_layout(Layout::top_down(egui::Align::Min), |ui| talk.read(ui, id));
         });
+        CentralPanel::default().frame(Frame::new()).show(ui, |ui| talk.read(ui, id));
         want
     }
 }
 
 impl Talk {
-    /// Draws the lines, the newest at the bottom.
-    fn read(&self, ui: &mut Ui, id: &SessionId) {
+    /// Draws the lines, the newest at the bottom. Those that cannot be seen cost nothing.
+    fn read(&mut self, ui: &mut Ui, id: &SessionId) {
         let area = ScrollArea::vertical().id_salt(("chat", id)).auto_shrink([false, false]);
         area.stick_to_bottom(true).show(ui, |ui| {
             ui.spacing_mut().item_spacing.y = GRID / 2.0;
@@ -70,49 +75,53 @@ impl Talk {
                     "Nothing was said yet. Who comes later does not read what was said before.";
                 ui.label(RichText::new(text).small().weak());
             }
-            for line in &self.lines {
-                one_line(ui, line);
+            for line in &mut self.lines {
+                let width = ui.available_width();
+                let size = line.size.filter(|size| size.x == width);
+                match size.map(|size| Rect::from_min_size(ui.cursor().min, size)) {
+                    Some(rect) if !ui.is_rect_visible(rect) => drop(ui.allocate_space(rect.size())),
+                    Some(_) | None => {
+                        let drawn = ui.vertical(|ui| one_line(ui, line)).response.rect;
+                        line.size = Some(Vec2::new(width, drawn.height()));
+                    }
+                }
             }
         });
     }
 
-    /// Draws the box, from its bottom up, or why there is none.
+    /// Draws the box, or why there is none.
     fn write(&mut self, ui: &mut Ui, session: &SessionStatus, takes_focus: bool) -> Option<Want> {
-        let note = |ui: &mut Ui, text: &str| {
-            ui.add(Label::new(RichText::new(text).small().weak()).wrap());
-        };
+        let note = |text: &str| Label::new(RichText::new(text).small().weak());
         let kind = session.kind?;
         if !kind.may_write(session.role) {
-            note(ui, "Only the opener can write here.");
+            ui.add(note("Only the opener can write here.").wrap());
             return None;
         }
         if words::is_over(&session.state) {
-            note(ui, "The session is over.");
+            ui.add(note("The session is over.").wrap());
             return None;
         }
-        let somebody = session.participants.iter().any(|one| one.state != ParticipantState::Left);
+        let response = self.draft_box(ui, session);
+        if takes_focus {
+            response.request_focus();
+        }
+        if let Some(refused) = &self.refused {
+            ui.colored_label(Palette::of(ui).warn, refused);
+        }
+        let somebody = !session.participants.is_empty();
         let hint = if somebody {
             "Enter sends, Shift+Enter begins a line."
         } else {
             "Nobody is here to read it yet."
         };
-        note(ui, hint);
-        if let Some(refused) = &self.refused {
-            ui.colored_label(Palette::of(ui).warn, refused);
-        }
-        let mut asked = false;
-        ui.with_layout(Layout::right_to_left(egui::Align::Max), |ui| {
-            let send =
-                ui.add_enabled(somebody && !self.draft.trim().is_empty(), Button::new("Send"));
-            asked = send.clicked();
-            let response = self.draft_box(ui, session);
-            if takes_focus {
-                response.request_focus();
-            }
-            asked |= response.has_focus()
-                && ui.input(|input| input.key_pressed(Key::Enter) && !input.modifiers.shift);
-        });
-        if asked && somebody { self.say(&session.session) } else { None }
+        let ready = somebody && !self.draft.trim().is_empty();
+        let (clicked, _) = two_ended(
+            ui,
+            |ui| ui.add_enabled(ready, Button::new("Send")).clicked(),
+            |ui| ui.add(note(hint).truncate()),
+        );
+        let entered = response.has_focus() && ui.input(is_entered);
+        if ready && (clicked || entered) { self.say(&session.session) } else { None }
     }
 
     fn draft_box(&mut self, ui: &mut Ui, session: &SessionStatus) -> egui::Response {
@@ -142,6 +151,16 @@ impl Talk {
             }
         }
     }
+}
+
+/// Whether Enter was pressed alone. The modifiers are those of the key's own time: by the end of
+/// the frame Shift may be up again.
+fn is_entered(input: &InputState) -> bool {
+    let enter = |event: &Event| {
+        matches!(event, Event::Key { key: Key::Enter, pressed: true, modifiers, .. }
+            if modifiers.is_none())
+    };
+    input.events.iter().any(enter)
 }
 
 /// Which session it is; whether the chat is to be closed.
@@ -179,14 +198,30 @@ fn one_line(ui: &mut Ui, line: &Line) {
         ui.label(RichText::new(name).strong().color(colour));
         ui.label(RichText::new(&line.at).font(SMALL).color(palette.muted));
     });
-    for row in text.split('\n') {
-        if row.is_empty() {
-            ui.add_space(GRID);
+    paragraphs(ui, text);
+}
+
+/// The text: rows without a link together, as one label, so that a text of many rows costs no more
+/// than another; a row with links in pieces.
+fn paragraphs(ui: &mut Ui, text: &str) {
+    let mut plain = vec![];
+    let flush = |ui: &mut Ui, plain: &mut Vec<&str>| {
+        if !plain.is_empty() {
+            ui.add(Label::new(plain.join("\n")).wrap());
+            plain.clear();
         }
+    };
+    for row in text.split('\n') {
+        let pieces = pieces(row);
+        if !pieces.iter().any(|piece| matches!(piece, Piece::Link(_))) {
+            plain.push(row);
+            continue;
+        }
+        flush(ui, &mut plain);
         ui.horizontal_wrapped(|ui| {
             ui.spacing_mut().item_spacing = Vec2::ZERO;
             ui.spacing_mut().interact_size.y = 0.0;
-            for piece in pieces(row) {
+            for piece in pieces {
                 match piece {
                     Piece::Words(words) => ui.label(words),
                     Piece::Link(link) => {
@@ -196,4 +231,5 @@ fn one_line(ui: &mut Ui, line: &Line) {
             }
         });
     }
+    flush(ui, &mut plain);
 }

@@ -198,3 +198,21 @@ fn a_chat_alone_is_opened_from_the_dialog_and_needs_no_tiles() {
     window.get_by_label("No sound, no pictures");
     window.get_by_label("only you see this");
 }
+
+#[test]
+fn a_long_chat_shows_its_newest_lines_and_costs_what_can_be_seen() {
+    let mut window = window(LARGE, with(vec![mesh("a")]));
+    click(&mut window, "Chat in a");
+    for index in 0..300 {
+        let rows = "row\n".repeat(index % 50);
+        app(&mut window).chats.note(&message("a", "Ada", &format!("{rows}end {index}")), "14:05");
+    }
+    window.run();
+    window.run();
+    window.get_by_label_contains("end 299");
+    assert!(window.query_all_by_label("14:05").count() < 50);
+    happen(&mut window, &message("a", "Ada", "newest"));
+    let newest = window.get_by_label("newest").rect();
+    let hint = window.get_by_label("Message to a").rect();
+    assert!(newest.bottom() <= hint.top(), "{newest:?} above {hint:?}");
+}
