@@ -136,11 +136,14 @@ fn what_is_said_to_somebody_whose_network_fails_arrives_when_it_is_back() {
     ada.participant("Olga", "live");
     olga.write("before\n");
     read(&mut ada, "Olga", "before");
-    ada.signal("STOP");
-    olga.write("while you were away\n");
-    olga.participant("Ada", "reconnecting");
-    ada.signal("CONT");
-    read(&mut ada, "Olga", "while you were away");
+    for (state, text) in [("reconnecting", "for a moment"), ("gone", "for long")] {
+        ada.signal("STOP");
+        olga.write(&format!("while you were away {text}\n"));
+        olga.participant("Ada", state);
+        ada.signal("CONT");
+        read(&mut ada, "Olga", &format!("while you were away {text}"));
+    }
     let ends = done([olga, ada]);
-    assert_eq!(messages(&ends[1]), [("Olga", "before"), ("Olga", "while you were away")]);
+    let texts = ["before", "while you were away for a moment", "while you were away for long"];
+    assert_eq!(messages(&ends[1]), texts.map(|text| ("Olga", text)));
 }

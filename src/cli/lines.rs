@@ -149,7 +149,10 @@ impl Lines {
             Event::Said { .. } => return None,
             Event::Undelivered { session, name, count, .. } => {
                 let what = if *count == 1 { "a message" } else { "messages" };
-                format!("lost        {what} to {name}, in {}: {count}", self.place(session))
+                format!(
+                    "lost        {what} to {name}, in {}, perhaps: {count}",
+                    self.place(session)
+                )
             }
             Event::Failed(failure) => format!("error       {}", failure.message),
             Event::Ended { session, reason } => {

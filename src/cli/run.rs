@@ -24,7 +24,8 @@ use crate::{
     capture::{self, SourceSpec},
     engine::{Engine, Handle, SourceKind, fresh_session_id},
     model::{
-        Command, EndReason, Event, Failure, FailureCode, HubUrl, SessionId, Snapshot, SourceState,
+        ChatText, Command, EndReason, Event, Failure, FailureCode, HubUrl, SessionId, Snapshot,
+        SourceState, TextError,
     },
     playback,
     signalling::{Hub, HubOptions},
@@ -135,8 +136,7 @@ impl Stay {
         seconds.tick().await;
         let mut end = std::pin::pin!(end_of(time));
         while !self.asked.is_empty() && self.lines.broken().is_none() {
-            let audience = speech.as_ref().map(|_| audience(&handle.snapshot()));
-            let audience = audience.unwrap_or_default();
+            let audience = audience(&handle.snapshot());
             tokio::select! {
                 event = events.recv() => match event {
                     Some(event) => self.note(&event),
@@ -147,15 +147,9 @@ impl Stay {
                         self.lines.stats(&stats);
                     }
                 }
-                text = Speech::next(&mut speech), if !audience.is_empty() => match text {
-                    Ok(text) => for session in audience {
-                        handle.send(Command::Say { session, text: text.clone() }).await;
-                    },
-                    Err(error) => {
-                        let (code, message) = (FailureCode::Chat, error.to_string());
-                        self.note(&Event::Failed(Failure { code, message, session: None }));
-                    }
-                },
+                text = Speech::next(&mut speech), if !audience.is_empty() => {
+                    self.say(text, audience, &handle).await;
+                }
                 () = &mut end => break,
             }
         }
@@ -173,6 +167,25 @@ impl Stay {
             Some(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(self.outcome),
             Some(error) => anyhow::bail!("standard output cannot be written: {error}"),
             None => Ok(self.outcome),
+        }
+    }
+
+    async fn say(
+        &mut self,
+        text: Result<ChatText, TextError>,
+        audience: Vec<SessionId>,
+        handle: &Handle,
+    ) {
+        match text {
+            Ok(text) => {
+                for session in audience {
+                    handle.send(Command::Say { session, text: text.clone() }).await;
+                }
+            }
+            Err(error) => {
+                let (code, message) = (FailureCode::Chat, error.to_string());
+                self.note(&Event::Failed(Failure { code, message, session: None }));
+            }
         }
     }
 

@@ -8,15 +8,19 @@ use crate::model::{ChatMessage, ChatText, PeerCommand, PeerId};
 /// What was said to one participant and not received yet, in order.
 ///
 /// Each text is kept until the other end says that it has received it, and written again on the
-/// next connection if that did not happen on this one. Its number tells the other end whether it
+/// next connection if that did not happen on this one. Nothing is written on a connection before
+/// the other end is heard there. Its number tells the other end whether it
 /// has read it before: so each is read once, and in order, however many connections break.
 #[derive(Debug, Default)]
 pub(super) struct Chat {
     kept: VecDeque<(u64, ChatText)>,
     /// How many of them, from the oldest on, were written on the connection that is open.
     written: usize,
-    /// The connection whose channel is open.
+    /// The connection whose channel is open here.
     channel: Option<PeerId>,
+    /// Whether the other end was heard on it, so that it is open there as well. The library drops
+    /// what arrives before, and yet tells SCTP that it has arrived.
+    is_met: bool,
     /// The number of the newest text that was heard.
     heard: u64,
 }
@@ -42,21 +46,35 @@ impl Chat {
         fits
     }
 
-    /// A connection's channel is open: whatever was not received is written (again).
+    /// A connection's channel is open here. Whatever was not received is written (again) when the
+    /// other end is heard.
     pub(super) fn open(&mut self, on: PeerId, out: &mut Outbox) {
+        self.close();
         self.channel = Some(on);
-        self.written = 0;
-        self.write(out);
+        self.answer(out);
     }
 
     /// The connection is closed.
     pub(super) fn close(&mut self) {
         self.channel = None;
+        self.is_met = false;
         self.written = 0;
     }
 
     /// Takes what the other end wrote; returns what it says, unless that was heard before.
+    ///
+    /// The first thing that comes is answered always: what was said when the channel opened here
+    /// may have come too early for the other end.
     pub(super) fn read(&mut self, message: ChatMessage, out: &mut Outbox) -> Option<ChatText> {
+        if !std::mem::replace(&mut self.is_met, true) {
+            self.answer(out);
+        }
+        let text = self.take(message, out);
+        self.write(out);
+        text
+    }
+
+    fn take(&mut self, message: ChatMessage, out: &mut Outbox) -> Option<ChatText> {
         match message {
             ChatMessage::Text { number, text } => {
                 let is_new = number > self.heard;
@@ -65,11 +83,10 @@ impl Chat {
                 is_new.then_some(text)
             }
             ChatMessage::Received { number } => {
-                while self.written > 0 && self.kept.front().is_some_and(|one| one.0 <= number) {
+                while self.kept.front().is_some_and(|one| one.0 <= number) {
                     self.kept.pop_front();
-                    self.written -= 1;
+                    self.written = self.written.saturating_sub(1);
                 }
-                self.write(out);
                 None
             }
             ChatMessage::Unknown => None,
@@ -88,7 +105,7 @@ impl Chat {
     }
 
     fn write(&mut self, out: &mut Outbox) {
-        let Some(peer) = self.channel else { return };
+        let Some(peer) = self.channel.filter(|_| self.is_met) else { return };
         while self.written < WINDOW
             && let Some((number, text)) = self.kept.get(self.written)
         {
@@ -131,8 +148,15 @@ mod tests {
     /// The opener with `a` there, on the connection 1, whose channel is open.
     fn with_a(topology: Topology) -> Stage {
         let mut stage = Stage::opened(kind(topology));
-        stage.hear(came(member("a"))).state(1, PeerState::Connected).tell(1, PeerEvent::Writable);
+        stage.hear(came(member("a"))).state(1, PeerState::Connected);
+        meet(&mut stage, 1);
         stage
+    }
+
+    /// The channel of a connection is open at both ends.
+    fn meet(stage: &mut Stage, peer: u64) {
+        stage.tell(peer, PeerEvent::Writable);
+        received(stage, peer, 0);
     }
 
     /// What was written: on which connection, its number, and what was said.
@@ -174,13 +198,14 @@ mod tests {
     #[test]
     fn what_is_said_goes_to_everybody_once_and_is_told_to_us() {
         let mut stage = with_a(Topology::ManyToMany);
-        stage.hear(came(member("b"))).tell(2, PeerEvent::Writable);
+        stage.hear(came(member("b")));
+        meet(&mut stage, 2);
         say(&mut stage, "hello");
         assert_eq!(words(&stage), [(1, "hello".into()), (2, "hello".into())]);
         let said = Event::Said { session: session(), text: text("hello") };
         assert_eq!(stage.events(), [&said]);
-        stage.tell(1, PeerEvent::Writable).state(2, PeerState::Connected);
-        assert_eq!(words(&stage), [], "b has it, and nothing changed for b");
+        stage.state(2, PeerState::Connected);
+        assert_eq!(words(&stage), [], "nothing is said twice");
     }
 
     #[test]
@@ -193,7 +218,8 @@ mod tests {
         stage.state(1, PeerState::Failed);
         say(&mut stage, "three");
         assert_eq!(words(&stage), [], "there is no connection");
-        stage.pass_ms(1000).tell(2, PeerEvent::Writable);
+        stage.pass_ms(1000);
+        meet(&mut stage, 2);
         assert_eq!(words(&stage), [(2, "two".into()), (2, "three".into())]);
         let numbers: Vec<_> = written(&stage).iter().map(|(_, number, _)| *number).collect();
         assert!(one < numbers[0] && numbers[0] < numbers[1]);
@@ -205,7 +231,8 @@ mod tests {
         assert_eq!(arrives(&mut stage, 1, (7, "hi")), ["A: hi"]);
         let answer = PeerCommand::Write(ChatMessage::Received { number: 7 });
         assert_eq!(stage.commands(), [&answer]);
-        stage.state(1, PeerState::Failed).pass_ms(1000).tell(2, PeerEvent::Writable);
+        stage.state(1, PeerState::Failed).pass_ms(1000);
+        meet(&mut stage, 2);
         assert_eq!(arrives(&mut stage, 2, (7, "hi")), Vec::<String>::new());
         assert_eq!(stage.commands(), [&answer]);
         assert_eq!(arrives(&mut stage, 2, (8, "again")), ["A: again"]);
@@ -217,7 +244,8 @@ mod tests {
         let mut stage = with_a(Topology::ManyToMany);
         arrives(&mut stage, 1, (1000, "before"));
         let reborn = Member { instance: Instance::from_random(9), ..member("a") };
-        stage.hear(came(reborn)).tell(2, PeerEvent::Writable);
+        stage.hear(came(reborn));
+        meet(&mut stage, 2);
         assert_eq!(arrives(&mut stage, 2, (1, "after")), ["A: after"]);
     }
 
@@ -225,7 +253,8 @@ mod tests {
     fn a_late_joiner_hears_nothing_of_what_was_said_before() {
         let mut stage = with_a(Topology::ManyToMany);
         say(&mut stage, "early");
-        stage.hear(came(member("b"))).tell(2, PeerEvent::Writable);
+        stage.hear(came(member("b")));
+        meet(&mut stage, 2);
         assert_eq!(words(&stage), []);
     }
 
@@ -236,7 +265,8 @@ mod tests {
         assert_eq!(stage.closed_peers(), [1]);
         say(&mut stage, "are you there?");
         assert_eq!((words(&stage), undelivered(&stage)), (vec![], vec![]));
-        stage.hear(presence("a", Presence::Here)).tell(2, PeerEvent::Writable);
+        stage.hear(presence("a", Presence::Here));
+        meet(&mut stage, 2);
         assert_eq!(words(&stage), [(2, "are you there?".into())]);
         stage.hear(left("a", LeaveReason::Left));
         assert_eq!(undelivered(&stage), [1], "nobody said that it was received");
@@ -256,12 +286,39 @@ mod tests {
         received(&mut stage, 1, numbers[1]);
         assert_eq!(words(&stage), [(1, "16".into()), (1, "17".into())]);
         received(&mut stage, 1, u64::MAX);
-        assert_eq!(words(&stage).len(), WINDOW, "only what was written can be received");
+        assert_eq!(words(&stage), [], "it has them all, it says");
         for index in 0..KEPT {
             say(&mut stage, &format!("{index}"));
-            let told = usize::from(index >= KEPT - (KEPT - 2 - WINDOW));
-            assert_eq!(undelivered(&stage).len(), told, "{index}");
+            assert_eq!(undelivered(&stage), Vec::<usize>::new());
         }
+        say(&mut stage, "one more");
+        assert_eq!(undelivered(&stage), [1]);
+    }
+
+    #[test]
+    fn nothing_is_said_before_the_other_end_is_heard_on_the_connection() {
+        let mut stage = Stage::opened(kind(Topology::ManyToMany));
+        stage.hear(came(member("a"))).state(1, PeerState::Connected);
+        say(&mut stage, "hello");
+        stage.tell(1, PeerEvent::Writable);
+        let answer = PeerCommand::Write(ChatMessage::Received { number: 0 });
+        assert_eq!(stage.commands(), [&answer]);
+        received(&mut stage, 1, 0);
+        assert_eq!(stage.commands()[0], &answer, "the first may have come too early");
+        assert_eq!(words(&stage), [(1, "hello".into())]);
+        received(&mut stage, 1, 0);
+        assert_eq!(stage.done, [], "and that is all");
+    }
+
+    #[test]
+    fn what_arrived_on_a_connection_that_died_before_it_said_so_is_not_said_again() {
+        let mut stage = with_a(Topology::ManyToMany);
+        say(&mut stage, "one");
+        let one = written(&stage)[0].1;
+        say(&mut stage, "two");
+        stage.state(1, PeerState::Failed).pass_ms(1000).tell(2, PeerEvent::Writable);
+        received(&mut stage, 2, one);
+        assert_eq!(words(&stage), [(2, "two".into())]);
     }
 
     #[test]
@@ -270,7 +327,8 @@ mod tests {
         assert_eq!(arrives(&mut stage, 1, (1, "psst")), Vec::<String>::new());
         let opener = Member { role: Role::Opener, ..member("o") };
         let mut stage = Stage::joined(kind(Topology::OneWay), vec![opener]);
-        stage.hear(word("o", offer(1))).tell(1, PeerEvent::Writable);
+        stage.hear(word("o", offer(1)));
+        meet(&mut stage, 1);
         assert_eq!(arrives(&mut stage, 1, (1, "welcome")), ["O: welcome"]);
         say(&mut stage, "hello");
         assert_eq!((words(&stage), stage.failures()[0].code), (vec![], FailureCode::Chat));
@@ -301,7 +359,8 @@ mod tests {
         let before = written(&stage)[0].1;
         stage.leave().pass(Duration::from_micros(1)).open(kind(Topology::ManyToMany));
         stage.hear(opened(kind(Topology::ManyToMany), vec![member("a")]));
-        stage.hear(word("a", offer(1))).tell(2, PeerEvent::Writable);
+        stage.hear(word("a", offer(1)));
+        meet(&mut stage, 2);
         say(&mut stage, "after");
         assert!(written(&stage)[0].1 > before);
     }

@@ -86,8 +86,8 @@ pub enum Event {
         /// What.
         text: ChatText,
     },
-    /// Something that we said will not reach a participant any more: the person left before it
-    /// arrived, or too much else waited.
+    /// Something that we said may not have reached a participant, and will not any more: the
+    /// person left before saying that it arrived, or too much else waited.
     Undelivered {
         /// In which session.
         session: SessionId,

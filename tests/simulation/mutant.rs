@@ -161,7 +161,7 @@ impl Shim {
                 (
                     Some(Mutant::ForgetsWords),
                     Effect::Peer { command: PeerCommand::Write(ChatMessage::Text { .. }), .. },
-                ) if matches!(cause, Some(Input::Peer(_, PeerEvent::Writable))) => {}
+                ) if is_answered(cause) => {}
                 (Some(Mutant::SendsThroughGates), Effect::SetSending { audio: false, .. })
                 | (
                     Some(Mutant::ConcealsSwitches),
@@ -183,6 +183,11 @@ impl Shim {
         }
         (seen, replies)
     }
+}
+
+/// Whether this comes of the other end's saying what it has: on a new connection, too.
+const fn is_answered(cause: Option<&Input>) -> bool {
+    matches!(cause, Some(Input::Peer(_, PeerEvent::Read(ChatMessage::Received { .. }))))
 }
 
 impl Shim {

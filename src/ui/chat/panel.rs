@@ -20,8 +20,8 @@ use crate::{
     },
 };
 
-/// The lines of text that the box is high.
-const ROWS: usize = 2;
+/// The lines of text that the box is high at first; it grows with what is written.
+const ROWS: usize = 1;
 
 impl Chats {
     /// Draws the open chat beside the streams, or below them where it is narrow; nothing if none is
@@ -69,7 +69,6 @@ impl Talk {
     fn read(&mut self, ui: &mut Ui, id: &SessionId) {
         let area = ScrollArea::vertical().id_salt(("chat", id)).auto_shrink([false, false]);
         area.stick_to_bottom(true).show(ui, |ui| {
-            ui.spacing_mut().item_spacing.y = GRID / 2.0;
             if self.lines.is_empty() {
                 let text =
                     "Nothing was said yet. Who comes later does not read what was said before.";
@@ -83,6 +82,10 @@ impl Talk {
                     Some(_) | None => {
                         let drawn = ui.vertical(|ui| one_line(ui, line)).response.rect;
                         line.size = Some(Vec2::new(width, drawn.height()));
+                        if size.is_none() {
+                            // The area learns of its height now, and sticks to its end next time.
+                            ui.ctx().request_repaint();
+                        }
                     }
                 }
             }
@@ -181,20 +184,22 @@ fn title(ui: &mut Ui, lane: usize, session: &SessionStatus) -> bool {
 
 fn one_line(ui: &mut Ui, line: &Line) {
     let palette = Palette::of(ui);
+    // Rows of text, not of controls.
+    ui.spacing_mut().interact_size.y = 0.0;
+    ui.spacing_mut().item_spacing.y = 2.0;
     let (name, colour, text) = match &line.said {
         Said::ByMe(text) => ("You", palette.accent, text.as_str()),
         Said::By(name, text) => (name.as_str(), palette.text, text.as_str()),
         Said::Lost(count, name) => {
             let what =
                 if *count == 1 { "A message".to_owned() } else { format!("{count} messages") };
-            let text = format!("{}  {what} did not reach {name}.", line.at);
+            let text = format!("{}  {what} may not have reached {name}.", line.at);
             ui.add(Label::new(RichText::new(text).font(SMALL).color(palette.warn)).wrap());
             return;
         }
     };
     ui.horizontal_wrapped(|ui| {
-        ui.spacing_mut().item_spacing = Vec2::new(GRID, 0.0);
-        ui.spacing_mut().interact_size.y = 0.0;
+        ui.spacing_mut().item_spacing.y = 0.0;
         ui.label(RichText::new(name).strong().color(colour));
         ui.label(RichText::new(&line.at).font(SMALL).color(palette.muted));
     });
@@ -220,7 +225,6 @@ fn paragraphs(ui: &mut Ui, text: &str) {
         flush(ui, &mut plain);
         ui.horizontal_wrapped(|ui| {
             ui.spacing_mut().item_spacing = Vec2::ZERO;
-            ui.spacing_mut().interact_size.y = 0.0;
             for piece in pieces {
                 match piece {
                     Piece::Words(words) => ui.label(words),
