@@ -7,6 +7,8 @@
 
 #[path = "simulation/chance.rs"]
 mod chance;
+#[path = "simulation/chat.rs"]
+mod chat;
 #[path = "simulation/connection.rs"]
 mod connection;
 #[path = "simulation/fate.rs"]
@@ -41,7 +43,7 @@ const MUTANT_SEEDS: u64 = 150;
 #[test]
 fn people_who_come_and_go_are_linked_as_their_sessions_say() {
     let report = play_all(Script::Calm);
-    assert!(report.pairs > 0 && report.checks > 0, "{report:?}");
+    assert!(report.pairs > 0 && report.checks > 0 && report.heard > 0, "{report:?}");
 }
 
 #[test]

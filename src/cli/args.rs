@@ -140,6 +140,10 @@ pub struct Common {
     /// One JSON object a line instead of sentences.
     #[arg(long)]
     pub(super) json: bool,
+    /// Say each line of standard input in the chats: in every session with `data` in which we may
+    /// write and somebody is. Nothing is read before that, and at most ten lines a second.
+    #[arg(long)]
+    pub(super) say: bool,
     /// Fail at once if a session to be joined is not open.
     #[arg(long)]
     no_wait: bool,

@@ -99,6 +99,9 @@ impl Lines {
             | Event::HubBack { .. }
             | Event::Waiting { .. }
             | Event::FirstFrame { .. }
+            | Event::Message { .. }
+            | Event::Said { .. }
+            | Event::Undelivered { .. }
             | Event::Failed(_)
             | Event::Ended { .. } => {}
         }
@@ -138,6 +141,18 @@ impl Lines {
                 let name = self.names.get(participant).map_or("somebody", String::as_str);
                 let place = self.place(session);
                 format!("received    {name}, in {place}, after {:.1} s", *ms as f64 / 1000.0)
+            }
+            Event::Message { session, name, text, .. } => {
+                let text = text.as_str().replace(['\n', '\t'], " ");
+                format!("message     {name}, in {}: {text}", self.place(session))
+            }
+            Event::Said { .. } => return None,
+            Event::Undelivered { session, name, count, .. } => {
+                let what = if *count == 1 { "a message" } else { "messages" };
+                format!(
+                    "lost        {what} to {name}, in {}, perhaps: {count}",
+                    self.place(session)
+                )
             }
             Event::Failed(failure) => format!("error       {}", failure.message),
             Event::Ended { session, reason } => {
@@ -184,6 +199,17 @@ fn as_json(event: &Event) -> Value {
         Event::FirstFrame { session, participant, ms } => json!({
             "event": "first-frame", "session": session, "participant": participant, "ms": ms,
         }),
+        Event::Message { session, participant, name, text } => json!({
+            "event": "message", "session": session, "participant": participant, "name": name,
+            "text": text,
+        }),
+        Event::Said { session, text } => {
+            json!({"event": "said", "session": session, "text": text})
+        }
+        Event::Undelivered { session, participant, name, count } => json!({
+            "event": "undelivered", "session": session, "participant": participant, "name": name,
+            "count": count,
+        }),
         Event::Failed(failure) => {
             let mut value = json!({
                 "event": "error", "code": failure.code.name(), "message": failure.message,
@@ -214,7 +240,7 @@ fn in_words(stats: &Stats) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{EndReason, Failure, FailureCode};
+    use crate::model::{ChatText, EndReason, Failure, FailureCode};
 
     #[test]
     fn a_name_cannot_move_the_cursor() {
@@ -234,6 +260,16 @@ mod tests {
         let ended = Event::Ended { session: session.clone(), reason: EndReason::OpenerLeft };
         let sentence = lines.sentence(&ended).unwrap();
         assert_eq!(sentence, "ended       av-conference town-hall: opener left");
+        let (text, name) = (ChatText::new("one\ntwo").unwrap(), "Ada".to_owned());
+        let participant = ParticipantId::from_digest([0; 10]);
+        let event = Event::Message { session: session.clone(), participant, name, text };
+        let expected = json!({
+            "event": "message", "session": "town-hall", "participant": "0000000000000000",
+            "name": "Ada", "text": "one\ntwo",
+        });
+        assert_eq!(as_json(&event), expected);
+        let sentence = lines.sentence(&event).unwrap();
+        assert_eq!(sentence, "message     Ada, in av-conference town-hall: one two");
         let failure =
             Failure { code: FailureCode::Device, message: "no camera".into(), session: None };
         let expected = json!({"event": "error", "code": "device", "message": "no camera"});

@@ -5,6 +5,7 @@ mod args;
 pub mod fuzz;
 mod lines;
 mod run;
+mod speech;
 
 pub use args::{Args, Task};
 pub use run::{ExitReason, run};

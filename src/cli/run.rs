@@ -18,12 +18,16 @@ use tokio::{
 use super::{
     args::{Listen, Task},
     lines::Lines,
+    speech::{Speech, audience},
 };
 use crate::{
     bench,
     capture::{self, SourceSpec},
     engine::{Engine, Handle, SourceKind, fresh_session_id},
-    model::{EndReason, Event, Failure, FailureCode, HubUrl, SessionId, Snapshot, SourceState},
+    model::{
+        ChatText, Command, EndReason, Event, Failure, FailureCode, HubUrl, SessionId, Snapshot,
+        SourceState, TextError,
+    },
     playback,
     signalling::{Hub, HubOptions},
 };
@@ -76,7 +80,8 @@ pub async fn run(task: Task) -> anyhow::Result<ExitReason> {
                 }
                 handle.send(command).await;
             }
-            stay.until_the_end(handle, events, common.time).await
+            let speech = common.say.then(Speech::begin).transpose()?;
+            stay.until_the_end((handle, events), speech, common.time).await
         }
         Task::Serve { listen, public, json, time } => {
             serve(*listen, public.clone(), Lines::new(*json), *time).await
@@ -128,14 +133,15 @@ impl Stay {
 
     async fn until_the_end(
         mut self,
-        handle: Handle,
-        mut events: mpsc::Receiver<Event>,
+        (handle, mut events): (Handle, mpsc::Receiver<Event>),
+        mut speech: Option<Speech>,
         time: Option<Duration>,
     ) -> anyhow::Result<ExitReason> {
         let mut seconds = interval(Duration::from_secs(1));
         seconds.tick().await;
         let mut end = std::pin::pin!(end_of(time));
         while !self.asked.is_empty() && self.lines.broken().is_none() {
+            let audience = audience(&handle.snapshot());
             tokio::select! {
                 event = events.recv() => match event {
                     Some(event) => self.note(&event),
@@ -145,6 +151,9 @@ impl Stay {
                     if let Some(stats) = handle.stats().await {
                         self.lines.stats(&stats);
                     }
+                }
+                text = Speech::next(&mut speech), if !audience.is_empty() => {
+                    self.say(text, audience, &handle).await;
                 }
                 () = &mut end => break,
             }
@@ -163,6 +172,25 @@ impl Stay {
             Some(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(self.outcome),
             Some(error) => anyhow::bail!("standard output cannot be written: {error}"),
             None => Ok(self.outcome),
+        }
+    }
+
+    async fn say(
+        &mut self,
+        text: Result<ChatText, TextError>,
+        audience: Vec<SessionId>,
+        handle: &Handle,
+    ) {
+        match text {
+            Ok(text) => {
+                for session in audience {
+                    handle.send(Command::Say { session, text: text.clone() }).await;
+                }
+            }
+            Err(error) => {
+                let (code, message) = (FailureCode::Chat, error.to_string());
+                self.note(&Event::Failed(Failure { code, message, session: None }));
+            }
         }
     }
 
@@ -189,7 +217,10 @@ impl Stay {
             | Event::HubBack { .. }
             | Event::Waiting { .. }
             | Event::Participant { .. }
-            | Event::FirstFrame { .. } => {}
+            | Event::FirstFrame { .. }
+            | Event::Message { .. }
+            | Event::Said { .. }
+            | Event::Undelivered { .. } => {}
         }
     }
 
@@ -199,7 +230,7 @@ impl Stay {
             FailureCode::Hub(_) => ExitReason::Refused,
             FailureCode::HubUnreachable => ExitReason::HubUnreachable,
             FailureCode::AlreadyHere => return self.worsen(ExitReason::Refused),
-            FailureCode::Connection | FailureCode::Device => return,
+            FailureCode::Connection | FailureCode::Device | FailureCode::Chat => return,
         };
         if let Some(waited) = failure.session.as_ref().and_then(|id| self.waited.get_mut(id)) {
             *waited = reason;

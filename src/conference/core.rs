@@ -13,8 +13,8 @@ use super::{
     words::{HubEvent, HubRef, Input, SourceKind},
 };
 use crate::model::{
-    Command, Gates, HubMessage, HubUrl, JoinTarget, MediaTime, OpenRequest, ParticipantId,
-    PeerEvent, PeerId, SessionId, Snapshot, SourceState,
+    ChatText, Command, Gates, HubMessage, HubUrl, JoinTarget, MediaTime, OpenRequest,
+    ParticipantId, PeerEvent, PeerId, SessionId, Snapshot, SourceState,
 };
 
 /// Everything that is decided in one process: its sessions, its hubs, its connections.
@@ -111,6 +111,7 @@ impl Conference {
             Command::Leave { session } => self.leave(&session),
             Command::Close { session } => self.close(&session),
             Command::Eject { session, participant } => self.eject(&session, &participant),
+            Command::Say { session, text } => self.say(&session, text),
             Command::SetGate { session: Some(session), gate, open } => {
                 match self.sessions.iter_mut().find(|one| one.id == session) {
                     Some(one) => one.gates.set(gate, open),
@@ -163,6 +164,14 @@ impl Conference {
         let (sessions, mut desk) = self.desk();
         match sessions.iter().find(|one| one.id == *id) {
             Some(session) => session.eject(who, &mut desk),
+            None => self.out.fail(refusal::not_here(id)),
+        }
+    }
+
+    fn say(&mut self, id: &SessionId, text: ChatText) {
+        let (sessions, mut desk) = self.desk();
+        match sessions.iter_mut().find(|one| one.id == *id) {
+            Some(session) => session.say(text, &mut desk),
             None => self.out.fail(refusal::not_here(id)),
         }
     }

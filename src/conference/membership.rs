@@ -8,8 +8,8 @@ use super::{
     words::HubRef,
 };
 use crate::model::{
-    ClientMessage, ErrorCode, HubUrl, MediaTime, Member, ParticipantId, PeerEvent, PeerId, Role,
-    SessionKind,
+    ChatText, ClientMessage, ErrorCode, HubUrl, MediaTime, Member, ParticipantId, PeerEvent,
+    PeerId, Role, SessionKind,
 };
 
 /// A session that we are in.
@@ -22,6 +22,8 @@ pub(super) struct Membership {
     tie: Tie,
     /// When a hub that had too much to do is asked for our seat again.
     again_at: Option<MediaTime>,
+    /// The number of what was said last.
+    said: u64,
 }
 
 /// What holds us in the session at its hub.
@@ -60,7 +62,7 @@ const REOPEN_AFTER: Duration = Duration::from_secs(10);
 impl Membership {
     /// A session that we have just come into.
     pub(super) fn new(terms: Terms, url: HubUrl) -> Self {
-        Self { terms, roster: Roster::default(), url, tie: Tie::Firm, again_at: None }
+        Self { terms, roster: Roster::default(), url, tie: Tie::Firm, again_at: None, said: 0 }
     }
 
     /// Whether the hub has us in the session.
@@ -135,6 +137,17 @@ impl Membership {
     pub(super) fn tell(&mut self, peer: PeerId, event: PeerEvent, desk: &mut Desk<'_>) {
         let (roster, mut scope) = self.parts(desk);
         roster.tell(peer, event, &mut scope);
+    }
+
+    /// Says something to everybody.
+    ///
+    /// Its number is the time, so that it grows even for those who knew us in this session before
+    /// we left and came again, and tells nobody how much is said in other sessions.
+    pub(super) fn say(&mut self, text: &ChatText, desk: &mut Desk<'_>) {
+        self.said = desk.now.as_micros().max(self.said + 1);
+        let number = self.said;
+        let (roster, mut scope) = self.parts(desk);
+        roster.say(number, text, &mut scope);
     }
 
     /// Does what is due; false if the session is not worth waiting for any more.

@@ -5,6 +5,7 @@
 //! them and the hub between in its hands and let hours pass in a second.
 
 mod ask;
+mod chat;
 mod core;
 mod demand;
 #[cfg(test)]

@@ -175,7 +175,10 @@ impl Negotiation {
                 self.local.hold(candidate);
                 self.release_local();
             }
-            PeerEvent::Refused { .. } | PeerEvent::State(_) => {}
+            PeerEvent::Refused { .. }
+            | PeerEvent::State(_)
+            | PeerEvent::Writable
+            | PeerEvent::Read(_) => {}
         }
     }
 

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use super::{
+    chat::Chat,
     peer::{Dead, Flow, Peer, SILENCE_PATIENCE},
     refusal,
     roster::Scope,
 };
 use crate::model::{
-    Event, Gates, Instance, MAX_NAME_CHARS, MediaTime, Member, ParticipantId, ParticipantState,
-    ParticipantStatus, Payload, PeerEvent, PeerId, Presence, Role,
+    ChatMessage, ChatText, Event, Gates, Instance, MAX_NAME_CHARS, MediaTime, Member,
+    ParticipantId, ParticipantState, ParticipantStatus, Payload, PeerEvent, PeerId, Presence, Role,
 };
 
 /// A participant that we are linked to.
@@ -33,6 +34,7 @@ pub(super) struct Participant {
     theirs: (bool, bool),
     /// What the person was told that we send, unless those words may be lost.
     told: Option<(bool, bool)>,
+    chat: Chat,
 }
 
 /// How the participant's link to the hub is, as far as we know.
@@ -119,6 +121,7 @@ impl Participant {
             churn: Churn::default(),
             theirs: UNTOLD,
             told: None,
+            chat: Chat::default(),
         };
         new.expect(arrival, scope);
         new.state = new.state_now(scope);
@@ -189,6 +192,15 @@ impl Participant {
     /// Takes what the participant's connection tells.
     pub(super) fn tell(&mut self, event: PeerEvent, scope: &mut Scope<'_>) {
         let Link::Open(peer) = &mut self.link else { return };
+        match event {
+            PeerEvent::Writable => return self.chat.open(peer.id(), scope.out),
+            PeerEvent::Read(message) => return self.read(message, scope),
+            PeerEvent::Description { .. }
+            | PeerEvent::Done { .. }
+            | PeerEvent::Refused { .. }
+            | PeerEvent::Candidate(_)
+            | PeerEvent::State(_) => {}
+        }
         let outcome = peer.tell(event, &self.id, scope);
         match peer.flow() {
             Flow::Flowing { .. } => {
@@ -199,6 +211,13 @@ impl Participant {
             Flow::Starting { .. } => {}
         }
         self.mourn(outcome, scope);
+    }
+
+    /// Says something to the participant, as soon as a connection carries it.
+    pub(super) fn say(&mut self, number: u64, text: ChatText, scope: &mut Scope<'_>) {
+        if !self.chat.say(number, text, scope.out) {
+            self.announce_undelivered(1, scope);
+        }
     }
 
     /// Does what is due; false if the participant is out.
@@ -235,6 +254,10 @@ impl Participant {
     /// Takes the participant out.
     pub(super) fn leave(&mut self, scope: &mut Scope<'_>) {
         self.close(scope);
+        let undelivered = self.chat.give_up();
+        if undelivered > 0 {
+            self.announce_undelivered(undelivered, scope);
+        }
         self.state = ParticipantState::Left;
         self.announce(scope);
     }
@@ -244,6 +267,7 @@ impl Participant {
         if let Link::Open(peer) = std::mem::replace(&mut self.link, Link::Waiting { at: None }) {
             peer.close(scope);
             self.told = None;
+            self.chat.close();
         }
     }
 
@@ -254,6 +278,7 @@ impl Participant {
         self.failures = 0;
         self.media_lost = None;
         self.theirs = UNTOLD;
+        self.chat.forget();
     }
 
     /// Lets pass what the gates do, and tells the person what we send now.
@@ -298,6 +323,19 @@ impl Participant {
             microphone: self.theirs.0,
             camera: self.theirs.1,
             peer: self.peer().map(Peer::id),
+        }
+    }
+
+    /// Takes what the participant wrote. Who does not send in this session is not heard either,
+    /// whatever its program is.
+    fn read(&mut self, message: ChatMessage, scope: &mut Scope<'_>) {
+        let terms = scope.terms;
+        if let Some(text) = self.chat.read(message, scope.out)
+            && terms.kind.may_write(self.role)
+        {
+            let (session, participant) = (terms.session.clone(), self.id.clone());
+            let name = self.name.clone();
+            scope.out.announce(Event::Message { session, participant, name, text });
         }
     }
 
@@ -407,6 +445,12 @@ impl Participant {
             name: self.name.clone(),
             state: self.state,
         });
+    }
+
+    fn announce_undelivered(&self, count: usize, scope: &mut Scope<'_>) {
+        let (session, participant) = (scope.terms.session.clone(), self.id.clone());
+        let name = self.name.clone();
+        scope.out.announce(Event::Undelivered { session, participant, name, count });
     }
 }
 

@@ -1,7 +1,7 @@
 //! The sentences for what went wrong: what, why, and the way out.
 
 use super::words::{HubRef, SourceKind};
-use crate::model::{ErrorCode, Failure, FailureCode, HubUrl, SessionId};
+use crate::model::{ErrorCode, Failure, FailureCode, HubUrl, SessionId, SessionKind};
 
 /// A hub refused a session.
 pub(super) fn refused(code: ErrorCode, session: &SessionId, hub: &str, said: &str) -> Failure {
@@ -94,6 +94,37 @@ pub(super) fn hub_away(session: &SessionId, hub: &str) -> Failure {
     );
     let code = FailureCode::HubUnreachable;
     Failure { code, message, session: Some(session.clone()) }
+}
+
+/// Nothing is said in a session that we are not in.
+pub(super) fn not_open(session: &SessionId) -> Failure {
+    chat(session, format!("session \"{session}\" is not open (any more); say it when it is"))
+}
+
+/// A session without a data channel.
+pub(super) fn no_chat(session: &SessionId, kind: SessionKind) -> Failure {
+    let SessionKind { media, topology } = kind;
+    let text = format!(
+        "session \"{session}\" has no chat; open one that has, such as {media}+data/{topology}"
+    );
+    chat(session, text)
+}
+
+/// A viewer sends nothing.
+pub(super) fn writes_nothing(session: &SessionId) -> Failure {
+    let text =
+        format!("only the opener writes in session \"{session}\"; open a session of your own");
+    chat(session, text)
+}
+
+/// There is nobody to hear it.
+pub(super) fn nobody_reads(session: &SessionId) -> Failure {
+    let text = format!("nobody is in session \"{session}\" to read it; say it when somebody is");
+    chat(session, text)
+}
+
+fn chat(session: &SessionId, message: String) -> Failure {
+    Failure { code: FailureCode::Chat, message, session: Some(session.clone()) }
 }
 
 /// While its hub was away, another session took the id.

@@ -8,7 +8,7 @@ use super::{
     words::HubRef,
 };
 use crate::model::{
-    ClientMessage, Direction, Gates, HubMessage, LeaveReason, Media, MediaTime, Member,
+    ChatText, ClientMessage, Direction, Gates, HubMessage, LeaveReason, Media, MediaTime, Member,
     ParticipantId, ParticipantStatus, Payload, PeerEvent, PeerId, PeerMedia, Role, SessionId,
     SessionKind,
 };
@@ -144,6 +144,13 @@ impl Roster {
     pub(super) fn pass(&mut self, gates: Gates, scope: &mut Scope<'_>) {
         for one in &mut self.members {
             one.pass(gates, scope);
+        }
+    }
+
+    /// Says something to everybody.
+    pub(super) fn say(&mut self, number: u64, text: &ChatText, scope: &mut Scope<'_>) {
+        for one in &mut self.members {
+            one.say(number, text.clone(), scope);
         }
     }
 

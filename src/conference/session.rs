@@ -10,9 +10,9 @@ use super::{
     words::HubRef,
 };
 use crate::model::{
-    ClientMessage, EndReason, ErrorCode, Event, Failure, Gates, HubMessage, HubUrl, MediaTime,
-    ParticipantId, PeerEvent, PeerId, Role, SessionId, SessionKind, SessionLink, SessionState,
-    SessionStatus,
+    ChatText, ClientMessage, EndReason, ErrorCode, Event, Failure, Gates, HubMessage, HubUrl,
+    Media, MediaTime, ParticipantId, PeerEvent, PeerId, Role, SessionId, SessionKind, SessionLink,
+    SessionState, SessionStatus,
 };
 
 /// A session that was asked for and not dismissed.
@@ -162,6 +162,25 @@ impl Session {
         }
         let (session, participant) = (self.id.clone(), who.clone());
         desk.out.send(&membership.terms.hub, ClientMessage::Eject { session, participant });
+    }
+
+    /// Says something to everybody, if there is a chat, it is ours to write in, and somebody reads.
+    pub(super) fn say(&mut self, text: ChatText, desk: &mut Desk<'_>) {
+        let Standing::In(membership) = &mut self.standing else {
+            return desk.out.fail(refusal::not_open(&self.id));
+        };
+        let Terms { kind, role, .. } = &membership.terms;
+        if !kind.media.has(Media::Data) {
+            return desk.out.fail(refusal::no_chat(&self.id, *kind));
+        }
+        if !kind.may_write(*role) {
+            return desk.out.fail(refusal::writes_nothing(&self.id));
+        }
+        if membership.roster.members().is_empty() {
+            return desk.out.fail(refusal::nobody_reads(&self.id));
+        }
+        membership.say(&text, desk);
+        desk.out.announce(Event::Said { session: self.id.clone(), text });
     }
 
     /// When something is due.

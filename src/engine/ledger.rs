@@ -88,6 +88,9 @@ impl Ledger {
             | Event::HubBack { .. }
             | Event::Waiting { .. }
             | Event::FirstFrame { .. }
+            | Event::Message { .. }
+            | Event::Said { .. }
+            | Event::Undelivered { .. }
             | Event::Failed(_)
             | Event::Ended { .. } => {}
         }

@@ -1,6 +1,6 @@
 //! What a person wants.
 
-use super::{HubUrl, ParticipantId, SessionId, SessionKind};
+use super::{ChatText, HubUrl, ParticipantId, SessionId, SessionKind};
 
 /// What a person wants; sent by the window or the command line, carried out by the engine.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,6 +41,13 @@ pub enum Command {
         /// Whether it is to be open.
         open: bool,
     },
+    /// Say something in a session's chat, to everybody there.
+    Say {
+        /// In which session.
+        session: SessionId,
+        /// What.
+        text: ChatText,
+    },
     /// Leave every session.
     LeaveAll,
 }
@@ -65,6 +72,7 @@ impl Command {
             | Self::Leave { session }
             | Self::Close { session }
             | Self::Eject { session, .. }
+            | Self::Say { session, .. }
             | Self::SetGate { session: Some(session), .. } => Some(session),
             Self::SetGate { session: None, .. } | Self::LeaveAll => None,
         }

@@ -1,8 +1,8 @@
 //! What happened, one thing after another: for the command line's lines and the window's toasts.
 
 use super::{
-    CloseReason, ErrorCode, HubUrl, ParticipantId, ParticipantState, SessionId, SessionKind,
-    SessionLink,
+    ChatText, CloseReason, ErrorCode, HubUrl, ParticipantId, ParticipantState, SessionId,
+    SessionKind, SessionLink,
 };
 
 /// Something a person may want to know. Unlike a snapshot, none is ever skipped.
@@ -68,6 +68,36 @@ pub enum Event {
         /// Milliseconds since the session was asked for.
         ms: u64,
     },
+    /// A participant said something in a session's chat.
+    Message {
+        /// In which session.
+        session: SessionId,
+        /// Who.
+        participant: ParticipantId,
+        /// How the person is called.
+        name: String,
+        /// What.
+        text: ChatText,
+    },
+    /// We said something in a session's chat: it is on its way to everybody there.
+    Said {
+        /// In which session.
+        session: SessionId,
+        /// What.
+        text: ChatText,
+    },
+    /// Something that we said may not have reached a participant, and will not any more: the
+    /// person left before saying that it arrived, or too much else waited.
+    Undelivered {
+        /// In which session.
+        session: SessionId,
+        /// Whom it does not reach.
+        participant: ParticipantId,
+        /// How the person is called.
+        name: String,
+        /// How many messages.
+        count: usize,
+    },
     /// Something went wrong.
     Failed(Failure),
     /// A session is over.
@@ -103,6 +133,8 @@ pub enum FailureCode {
     Device,
     /// The connection to a participant could not be made.
     Connection,
+    /// Nothing can be said in a session's chat.
+    Chat,
 }
 
 impl FailureCode {
@@ -114,6 +146,7 @@ impl FailureCode {
             Self::AlreadyHere => "already-here",
             Self::Device => "device",
             Self::Connection => "connection",
+            Self::Chat => "chat",
         }
     }
 }

@@ -58,6 +58,12 @@ impl SessionKind {
         }
     }
 
+    /// Whether there is a chat, and a participant of role `mine` may say something in it: what
+    /// goes for sound and pictures goes for words.
+    pub const fn may_write(self, mine: Role) -> bool {
+        self.media.has(Media::Data) && self.direction(mine).sends()
+    }
+
     /// The direction of this session's audio and video, seen from a participant of role `mine`.
     pub const fn direction(self, mine: Role) -> Direction {
         match (self.topology, mine) {
@@ -325,5 +331,14 @@ mod tests {
         assert!(!broadcast.direction(Role::Guest).sends());
         assert!(!broadcast.direction(Role::Opener).receives());
         assert!(SessionKind::FIVE[0].links(Role::Guest, Role::Guest));
+    }
+
+    #[test]
+    fn who_sends_may_write_where_there_is_a_chat() {
+        let chat = |topology| SessionKind { media: MediaSet::DATA, topology };
+        assert!(!chat(Topology::OneWay).may_write(Role::Guest));
+        assert!(chat(Topology::OneWay).may_write(Role::Opener));
+        assert!(chat(Topology::OneToMany).may_write(Role::Guest));
+        assert!(!SessionKind::FIVE[0].may_write(Role::Opener), "no data, no chat");
     }
 }

@@ -1,5 +1,6 @@
 //! Values with units, and all plain data that crosses a border. Names no clock, thread or socket.
 
+mod chat;
 mod command;
 mod event;
 mod ids;
@@ -11,6 +12,7 @@ mod snapshot;
 mod stats;
 mod units;
 
+pub use chat::{ChatMessage, ChatText, MAX_CHAT_BYTES, MAX_TEXT_BYTES, TextError};
 pub use command::{Command, Gate, JoinTarget, OpenRequest};
 pub use event::{EndReason, Event, Failure, FailureCode};
 pub use ids::{IdError, Instance, ParticipantId, PeerId, Secret, SessionId};

@@ -1,6 +1,6 @@
 //! What the core says to a connection and hears from it.
 
-use super::Direction;
+use super::{ChatMessage, Direction};
 
 /// Media of one connection: a direction for each section it negotiates, `None` for none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,6 +52,9 @@ pub enum PeerCommand {
     },
     /// Take a remote candidate; legal once a remote description was taken. No outcome.
     AddCandidate(Candidate),
+    /// Write on the data channel; legal once it told [`PeerEvent::Writable`]. No outcome: what
+    /// matters is whether the other end says that it has received it.
+    Write(ChatMessage),
 }
 
 /// What a connection tells.
@@ -82,6 +85,10 @@ pub enum PeerEvent {
     Candidate(Candidate),
     /// Packets flow, stopped, or will never flow again.
     State(PeerState),
+    /// The data channel is open.
+    Writable,
+    /// The other end wrote something on the data channel.
+    Read(ChatMessage),
 }
 
 /// Offer or answer.

@@ -6,13 +6,14 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::model::{
-    ClientMessage, ErrorCode, HubMessage, MAX_CANDIDATE_BYTES, MAX_HUB_MESSAGE_BYTES,
-    MAX_MESSAGE_BYTES, MAX_NAME_CHARS, MAX_SDP_BYTES, Payload, Topology,
+    ChatMessage, ClientMessage, ErrorCode, HubMessage, MAX_CANDIDATE_BYTES, MAX_CHAT_BYTES,
+    MAX_HUB_MESSAGE_BYTES, MAX_MESSAGE_BYTES, MAX_NAME_CHARS, MAX_SDP_BYTES, MAX_TEXT_BYTES,
+    Payload, Topology,
 };
 
 const DOCUMENT: &str = include_str!("PROTOCOL.md");
 
-/// The JSON texts of the document, each with who says it: `client`, `hub` or `payload`.
+/// The JSON texts of the document, each with who says it: `client`, `hub`, `payload` or `chat`.
 fn examples() -> Vec<(&'static str, &'static str)> {
     let (mut found, mut block) = (vec![], None);
     for line in DOCUMENT.lines() {
@@ -59,6 +60,7 @@ fn every_example_is_a_message_of_the_real_types() {
                 hold::<Payload>(text);
                 assert_ne!(serde_json::from_str::<Payload>(text).unwrap(), Payload::Unknown);
             }
+            "chat" => hold::<ChatMessage>(text),
             other => panic!("{other:?} says nothing"),
         }
     }
@@ -74,6 +76,7 @@ fn every_type_of_message_has_an_example() {
     assert_eq!(types("client"), variants::<ClientMessage>());
     assert_eq!(types("hub"), variants::<HubMessage>());
     assert_eq!(types("payload").len(), 4);
+    assert_eq!(types("chat"), ["received", "text"].map(str::to_owned).into());
 }
 
 #[test]
@@ -98,6 +101,7 @@ fn every_word_and_number_of_the_types_is_in_the_document() {
     ] {
         assert!(DOCUMENT.contains(&format!("| {limit} {unit}")), "{limit}");
     }
+    assert!(DOCUMENT.contains(&format!("| {MAX_CHAT_BYTES} bytes; {MAX_TEXT_BYTES} bytes |")));
 }
 
 /// The types of messages, as serde lists them for one that is none.

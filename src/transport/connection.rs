@@ -15,8 +15,9 @@ use crate::{
     model::{PeerCommand, PeerEvent, PeerId, PeerMedia},
 };
 
-/// Commands that wait at most: a burst of the 100 candidates that a peer may send, and some.
-const COMMANDS: usize = 128;
+/// Commands that wait at most: a burst of the 100 candidates that a peer may send, and of the 80
+/// messages that may be written at once.
+const COMMANDS: usize = 256;
 
 /// What a connection is to be.
 #[derive(Clone, Debug)]
@@ -99,7 +100,7 @@ impl Connection {
     }
 
     /// Has a command carried out, after all earlier ones; its outcome is an event. Never waits:
-    /// 128 may be waiting, one more is a bug of the caller and ends the connection as failed.
+    /// 256 may be waiting, one more is a bug of the caller and ends the connection as failed.
     pub fn command(&self, command: PeerCommand) {
         if let Err(mpsc::error::TrySendError::Full(_)) = self.commands.try_send(command) {
             tracing::error!(peer = %self.peer, "too many commands are waiting");

@@ -1,8 +1,9 @@
 //! One connection per peer; the only module that names the `webrtc` crates.
 //!
 //! A [`Connection`] is a task that owns the library's peer connection, and small tasks beside
-//! it: one for each medium that is sent (it pulls a `Subscription` and writes headers) and one
-//! for each remote track (it drains the library at once into a bounded queue). What the core
+//! it: one for each medium that is sent (it pulls a `Subscription` and writes headers), one
+//! for each remote track (it drains the library at once into a bounded queue), and two for the
+//! data channel. What the core
 //! wants comes as a `PeerCommand`, what happens goes out as a `PeerEvent`, both in order.
 //!
 //! The library logs each dropped packet with its bytes, and addresses: [`NOISY_LOGS`] names what
@@ -10,6 +11,7 @@
 
 mod addresses;
 mod admission;
+mod chat;
 mod connection;
 #[cfg(any(fuzzing, test))]
 pub mod fuzz;

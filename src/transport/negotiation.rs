@@ -115,6 +115,8 @@ impl Negotiation {
                 self.add_candidate(candidate).await;
                 return (None, true);
             }
+            // No negotiation: the connection's task has carried it out.
+            PeerCommand::Write(_) => return (None, true),
         };
         match result {
             Ok(event) => (Some(event), true),

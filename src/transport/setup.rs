@@ -36,12 +36,13 @@ use webrtc::{
 use super::{
     ConnectionConfig, Impairment,
     addresses::HostAddresses,
+    chat::UNSENT_BYTES,
     runtime::PeerRuntime,
     tap::{OwnStreams, SendClock, TAP_SLOT, Tap, TrafficCounters},
 };
 use crate::{
     media::{AUDIO_RATE, KeyframeRequest, SenderReports},
-    model::{Direction, PeerMedia},
+    model::{Direction, MAX_CHAT_BYTES, PeerMedia},
 };
 
 /// Silence after which a connection is called disconnected.
@@ -72,9 +73,6 @@ const REPEATABLE: u16 = 1024;
 /// Packets a repeated one may be behind the newest. The library's 64 are a tenth of a second of
 /// video: later repetitions would be taken for an attack and dropped.
 const REPLAY_WINDOW: usize = 1024;
-
-/// The longest message on the data channel, in bytes.
-pub(super) const MAX_DATA_BYTES: u32 = 16 * 1024;
 
 /// The one data channel's name.
 const DATA_LABEL: &str = "quintet";
@@ -165,6 +163,7 @@ pub(super) async fn build(config: &ConnectionConfig, wiring: Wiring) -> Result<B
         .with_setting_engine(settings())
         .with_runtime(Arc::new(PeerRuntime::new(wiring.impairment, wiring.driver_ended)))
         .with_handler(wiring.observer)
+        .with_data_channel_send_buffer_limit(UNSENT_BYTES)
         .with_udp_addrs(vec![HostAddresses])
         .build()
         .await?;
@@ -346,7 +345,7 @@ fn settings() -> SettingEngine {
         .with_prflx_acceptance_min_wait(Some(Duration::ZERO))
         .with_multicast_dns_mode(MulticastDnsMode::Disabled)
         .with_srtp_replay_protection_window(REPLAY_WINDOW)
-        .with_sctp_max_message_size(SctpMaxMessageSize::Bounded(MAX_DATA_BYTES))
+        .with_sctp_max_message_size(SctpMaxMessageSize::Bounded(MAX_CHAT_BYTES as u32))
         .with_discard_local_candidates_during_ice_restart(true)
         .build()
 }

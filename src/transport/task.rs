@@ -7,19 +7,17 @@ use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
     task::JoinSet,
 };
-use webrtc::{
-    data_channel::{DataChannel, DataChannelEvent},
-    peer_connection::PeerConnection,
-};
+use webrtc::peer_connection::PeerConnection;
 
 use super::{
     ConnectionConfig, Impairment, Outlets,
+    chat::{self, Unwritten},
     negotiation::{Line, Negotiation},
     observer::{Happening, Observer},
     receiver,
     sdp::SectionKind,
     sender::{Feed, Sender},
-    setup::{self, Built, MAX_DATA_BYTES, Section, Wiring},
+    setup::{self, Built, Section, Wiring},
     tap::TrafficCounters,
 };
 use crate::{
@@ -68,7 +66,7 @@ pub(super) async fn run(config: ConnectionConfig, outlets: Outlets, wires: Wires
         }
     };
     let library = Arc::clone(&built.peer);
-    let task = Task::start(peer, built, happenings, Feeds { video, audio });
+    let task = Task::start(&front, built, happenings, Feeds { video, audio });
     let ends = Ends { overflow, driver_ended };
     tokio::select! { _ = &mut dropped => (), () = serve(&mut front, task, ends, &library) => () }
     close(peer, &*library).await;
@@ -138,11 +136,12 @@ struct Task {
     state: Option<PeerState>,
     reports: SenderReports,
     media: JoinSet<()>,
+    chat: Unwritten,
 }
 
 impl Task {
     fn start(
-        peer: PeerId,
+        front: &Front,
         built: Built,
         happenings: mpsc::Receiver<Happening>,
         feeds: Feeds,
@@ -159,11 +158,14 @@ impl Task {
             lines.push(line);
             sender.map(|sender| media.spawn(sender.run(feeds.video)));
         }
-        if let Some(data) = built.data {
-            media.spawn(ignore_messages(peer, data));
+        let (chat, unwritten) = chat::unwritten();
+        if let Some(channel) = built.data {
+            let (peer, events) = (front.peer, front.outlets.events.clone());
+            media.spawn(chat::write(peer, Arc::clone(&channel), unwritten));
+            media.spawn(chat::read(peer, channel, events));
         }
         let negotiation = Negotiation::new(built.peer, lines);
-        Self { negotiation, happenings, state: None, reports: built.reports, media }
+        Self { negotiation, happenings, state: None, reports: built.reports, media, chat }
     }
 
     /// Serves until the connection is beyond repair.
@@ -185,6 +187,12 @@ impl Task {
 
     /// Carries a command out and tells its outcome; false if the connection is beyond repair.
     async fn carry_out(&mut self, command: PeerCommand, front: &Front) -> bool {
+        if let PeerCommand::Write(message) = command {
+            if self.chat.try_send(message).is_err() {
+                tracing::debug!(peer = %front.peer, "the data channel takes nothing more");
+            }
+            return true;
+        }
         let step = step_of(&command);
         let outcome = AssertUnwindSafe(self.negotiation.carry_out(command)).catch_unwind().await;
         let (event, alive) = outcome.unwrap_or_else(|_panic| {
@@ -240,20 +248,6 @@ const fn step_of(command: &PeerCommand) -> Option<Step> {
         | PeerCommand::Rollback { step }
         | PeerCommand::AcceptOffer { step, .. }
         | PeerCommand::AcceptAnswer { step, .. } => Some(*step),
-        PeerCommand::AddCandidate(_) => None,
-    }
-}
-
-/// Takes messages off the data channel, which would else block what comes behind them. Nothing
-/// is sent on it yet; whoever does will hold this channel.
-async fn ignore_messages(peer: PeerId, data: Arc<dyn DataChannel>) {
-    while let Some(event) = data.poll().await {
-        if let DataChannelEvent::OnMessage(message) = event {
-            let bytes = message.data.len();
-            let too_long = bytes > MAX_DATA_BYTES as usize;
-            tracing::debug!(%peer, bytes, too_long, "data channel message ignored");
-        } else {
-            tracing::debug!(%peer, ?event, "data channel");
-        }
+        PeerCommand::AddCandidate(_) | PeerCommand::Write(_) => None,
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::{
     call_bar,
+    chat::Chats,
     devices::{DeviceKind, DeviceLists},
     dialogs::{Dialog, OpenForm, Outcome, SettingsForm},
     faces,
@@ -50,6 +51,7 @@ pub(crate) struct App {
     unsent: VecDeque<Command>,
     sessions: SessionsPanel,
     streams: Streams,
+    chats: Chats,
     pictures: Pictures,
     devices: DeviceLists,
     notices: Notices,
@@ -98,6 +100,7 @@ impl App {
             unsent: VecDeque::new(),
             sessions: SessionsPanel::default(),
             streams: Streams::default(),
+            chats: Chats::default(),
             pictures: Pictures::default(),
             devices: DeviceLists::new(runtime),
             notices: Notices::default(),
@@ -143,6 +146,7 @@ impl App {
             self.snapshot = engine.handle.snapshot();
             while let Ok(event) = engine.events.try_recv() {
                 self.notices.note(&event, &self.snapshot, now);
+                self.chats.note(&event, &time_of_day());
             }
             if away {
                 self.pictures.clear();
@@ -202,10 +206,11 @@ impl App {
         let side = if width < NARROW { 264.0 } else { 304.0 };
         let left = Panel::left(if width < NARROW { "sessions-narrow" } else { "sessions" });
         left.default_size(side).size_range(240.0..=420.0).frame(frame).show(ui, |ui| {
-            wants.push(self.sessions.ui(ui, &snapshot, busy));
+            wants.push(self.sessions.ui(ui, &snapshot, &self.chats, busy));
         });
         CentralPanel::default().frame(bare).show(ui, |ui| {
             wants.push(self.notices.errors(ui));
+            wants.push(self.chats.ui(ui, &snapshot, width < NARROW));
             self.both_streams(ui, &snapshot, width < NARROW, &mut wants);
         });
         wants
@@ -231,7 +236,8 @@ impl App {
         let gap = Margin {
             left: if narrow { 0 } else { GRID as i8 },
             top: if narrow { GRID as i8 } else { 0 },
-            ..Margin::ZERO
+            right: if self.chats.any_open() && !narrow { GRID as i8 } else { 0 },
+            bottom: if self.chats.any_open() && narrow { GRID as i8 } else { 0 },
         };
         CentralPanel::default().frame(Frame::new().inner_margin(gap)).show(ui, |ui| {
             wants.push(self.streams.remote(ui, snapshot, &self.pictures));
@@ -287,6 +293,7 @@ impl App {
             Want::FullScreen => self.full_screen(ctx, !self.streams.full_screen),
             Want::Use(device, spec) => self.use_device(device, spec),
             Want::AskClose(session) => self.dialog = Some(Dialog::Close(session)),
+            Want::ShowChat(session) => self.chats.toggle(session),
             Want::Dismiss(index) => self.notices.dismiss(index),
         }
         ctx.request_repaint();
@@ -457,6 +464,11 @@ fn wanted(snapshot: &Snapshot) -> (BTreeSet<Picture>, BTreeSet<Picture>) {
         }
     }
     (seen, heard)
+}
+
+/// The time of day here, `14:05`.
+fn time_of_day() -> String {
+    chrono::Local::now().format("%H:%M").to_string()
 }
 
 const fn egui_theme(theme: ThemeChoice) -> Theme {

@@ -54,6 +54,7 @@ pub(crate) enum Outcome {
 pub(crate) struct OpenForm {
     audio: bool,
     video: bool,
+    data: bool,
     topology: Topology,
     id: String,
     limited: bool,
@@ -65,6 +66,7 @@ impl Default for OpenForm {
         Self {
             audio: true,
             video: true,
+            data: false,
             topology: Topology::ManyToMany,
             id: String::new(),
             limited: false,
@@ -115,6 +117,7 @@ impl OpenForm {
         ui.horizontal(|ui| {
             ui.checkbox(&mut self.audio, "Audio");
             ui.checkbox(&mut self.video, "Video");
+            ui.checkbox(&mut self.data, "Data").on_hover_text("A text chat");
         });
         for topology in Topology::ALL {
             ui.radio_value(&mut self.topology, topology, topology.name())
@@ -144,14 +147,15 @@ impl OpenForm {
     }
 
     fn media(&self) -> Option<MediaSet> {
-        let list = [(self.audio, Media::Audio), (self.video, Media::Video)];
+        let list =
+            [(self.audio, Media::Audio), (self.video, Media::Video), (self.data, Media::Data)];
         let chosen: Vec<_> = list.into_iter().filter(|(on, _)| *on).map(|(_, one)| one).collect();
         MediaSet::try_from(chosen).ok()
     }
 
     /// The session, or what must be mended first.
     fn problem(&self) -> Result<Opening, String> {
-        let media = self.media().ok_or("Choose audio, video or both.")?;
+        let media = self.media().ok_or("Choose audio, video or data.")?;
         let session = match self.id.trim() {
             "" => None,
             id => Some(SessionId::parse(id).map_err(|error| format!("{error}."))?),

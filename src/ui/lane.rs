@@ -3,6 +3,7 @@
 use eframe::egui::{self, Frame, Label, Margin, Rect, RichText, Sense, Ui, Vec2};
 
 use super::{
+    chat::Chats,
     icons::{Icon, Mark, icon_button},
     sessions::{pill, two_ended},
     theme::{CORNER, GRID, ICON_BUTTON, Palette, SMALL, lane_colour},
@@ -23,11 +24,20 @@ pub(crate) struct Drawn {
     pub(crate) fold: bool,
 }
 
+/// What a lane shows besides its session.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct More<'a> {
+    /// The participants are listed.
+    pub(crate) unfolded: bool,
+    /// What was said.
+    pub(crate) chats: &'a Chats,
+}
+
 /// The width of a character of an id, in points.
 const ID_CHARACTER: f32 = 7.4;
 
 /// Draws the lane of the session at place `index`.
-pub(crate) fn ui(ui: &mut Ui, index: usize, session: &SessionStatus, unfolded: bool) -> Drawn {
+pub(crate) fn ui(ui: &mut Ui, index: usize, session: &SessionStatus, more: More<'_>) -> Drawn {
     let palette = Palette::of(ui);
     let mut drawn = Drawn::default();
     let frame = Frame::new().fill(palette.base).corner_radius(CORNER).inner_margin(Margin {
@@ -39,14 +49,14 @@ pub(crate) fn ui(ui: &mut Ui, index: usize, session: &SessionStatus, unfolded: b
     let response = frame.show(ui, |ui| {
         ui.spacing_mut().item_spacing = egui::vec2(GRID / 2.0, 0.0);
         ui.set_width(ui.available_width());
-        drawn.fold = title(ui, session, unfolded);
+        drawn.fold = title(ui, session, more.unfolded);
         drawn.want = address(ui, session);
-        let deeds = deeds(ui, session);
+        let deeds = deeds(ui, session, more.chats);
         drawn.want = drawn.want.take().or(deeds);
         if let Some(message) = trouble(session) {
             ui.label(RichText::new(message).color(palette.warn));
         }
-        if unfolded {
+        if more.unfolded {
             drawn.want = drawn.want.take().or(people(ui, session));
         }
     });
@@ -166,7 +176,7 @@ impl FlattenWants for (Option<Want>, Option<Want>) {
 }
 
 /// The session's own switches, its state, and the ways out.
-fn deeds(ui: &mut Ui, session: &SessionStatus) -> Option<Want> {
+fn deeds(ui: &mut Ui, session: &SessionStatus, chats: &Chats) -> Option<Want> {
     let palette = Palette::of(ui);
     let id = &session.session;
     let over = words::is_over(&session.state);
@@ -195,6 +205,7 @@ fn deeds(ui: &mut Ui, session: &SessionStatus) -> Option<Want> {
         },
         |ui| {
             let want = if over { None } else { switches(ui, session) };
+            let want = want.or(chat(ui, session, chats));
             let state = words::state(session);
             if !matches!(session.state, SessionState::Failed(_)) {
                 ui.add_space(GRID / 2.0);
@@ -229,6 +240,27 @@ fn switches(ui: &mut Ui, session: &SessionStatus) -> Option<Want> {
         }
     }
     want
+}
+
+/// The way to the chat, with how much was not read there.
+fn chat(ui: &mut Ui, session: &SessionStatus, chats: &Chats) -> Option<Want> {
+    let id = &session.session;
+    if !session.kind?.media.has(Media::Data) {
+        return None;
+    }
+    let unread = chats.unread(id);
+    let deed = if chats.is_open(id) { "Close chat of" } else { "Chat in" };
+    let label = match unread {
+        0 => format!("{deed} {id}"),
+        _ => format!("{deed} {id}: {unread} unread"),
+    };
+    let clicked = icon_button(ui, Icon::Data, &label, Mark::Deed).clicked();
+    if unread > 0 {
+        let palette = Palette::of(ui);
+        let count = if unread > 99 { "99+".to_owned() } else { unread.to_string() };
+        pill(ui, &count, palette.accent, palette.on_accent);
+    }
+    clicked.then(|| Want::ShowChat(id.clone()))
 }
 
 /// What is wrong with the session, if something is.

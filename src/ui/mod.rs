@@ -2,6 +2,7 @@
 
 mod app;
 mod call_bar;
+mod chat;
 mod devices;
 mod dialogs;
 mod faces;

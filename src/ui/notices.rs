@@ -76,7 +76,11 @@ impl Notices {
             | Event::Opened { .. }
             | Event::Waiting { .. }
             | Event::Joined { .. }
-            | Event::FirstFrame { .. } => {}
+            | Event::FirstFrame { .. }
+            // The chat shows what is said.
+            | Event::Message { .. }
+            | Event::Said { .. }
+            | Event::Undelivered { .. } => {}
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use eframe::egui::{self, Button, Color32, Key, Layout, RichText, ScrollArea, TextEdit, Ui};
 
 use super::{
+    chat::Chats,
     lane,
     theme::{GRID, Palette},
     want::Want,
@@ -26,7 +27,13 @@ pub(crate) struct SessionsPanel {
 
 impl SessionsPanel {
     /// Draws the panel. `busy`: the engine's queue is full, so nothing can be asked for now.
-    pub(crate) fn ui(&mut self, ui: &mut Ui, snapshot: &Snapshot, busy: bool) -> Option<Want> {
+    pub(crate) fn ui(
+        &mut self,
+        ui: &mut Ui,
+        snapshot: &Snapshot,
+        chats: &Chats,
+        busy: bool,
+    ) -> Option<Want> {
         let mut want = None;
         ui.add_enabled_ui(!busy, |ui| {
             ui.label(RichText::new("Sessions").heading());
@@ -41,7 +48,7 @@ impl SessionsPanel {
             }
             ui.add_space(GRID);
             ScrollArea::vertical().auto_shrink([false, false]).show(ui, |ui| {
-                want = want.take().or(self.lanes(ui, snapshot));
+                want = want.take().or(self.lanes(ui, snapshot, chats));
             });
         });
         want
@@ -110,7 +117,7 @@ impl SessionsPanel {
         }
     }
 
-    fn lanes(&mut self, ui: &mut Ui, snapshot: &Snapshot) -> Option<Want> {
+    fn lanes(&mut self, ui: &mut Ui, snapshot: &Snapshot, chats: &Chats) -> Option<Want> {
         let mut want = None;
         if snapshot.sessions.is_empty() {
             let text =
@@ -119,8 +126,8 @@ impl SessionsPanel {
         }
         for (index, session) in snapshot.sessions.iter().enumerate() {
             let unfolded = self.unfolded.contains(&session.session);
-            let response =
-                ui.push_id(&session.session, |ui| lane::ui(ui, index, session, unfolded));
+            let more = lane::More { unfolded, chats };
+            let response = ui.push_id(&session.session, |ui| lane::ui(ui, index, session, more));
             let lane::Drawn { want: wanted, fold } = response.inner;
             if fold && !self.unfolded.remove(&session.session) {
                 self.unfolded.insert(session.session.clone());

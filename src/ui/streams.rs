@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     engine::Picture,
-    model::{ParticipantState, Snapshot, SourceState},
+    model::{Media, ParticipantState, SessionKind, SessionStatus, Snapshot, SourceState},
 };
 
 /// The narrowest tile; with more people the panel scrolls.
@@ -236,12 +236,17 @@ fn troubles(ui: &mut Ui, snapshot: &Snapshot) -> Option<Want> {
     want
 }
 
+/// Whether a session of that kind has sound or pictures.
+const fn has_streams(kind: SessionKind) -> bool {
+    kind.media.has(Media::Audio) || kind.media.has(Media::Video)
+}
+
 /// "in 5 sessions, one capture".
 fn captures(snapshot: &Snapshot) -> String {
     let sending = snapshot.sessions.iter().filter(|session| {
         let sends = session
             .kind
-            .is_some_and(|kind| kind.direction(session.role) != crate::model::Direction::RecvOnly);
+            .is_some_and(|kind| has_streams(kind) && kind.direction(session.role).sends());
         sends && !words::is_over(&session.state)
     });
     match sending.count() {
@@ -252,8 +257,12 @@ fn captures(snapshot: &Snapshot) -> String {
 }
 
 fn nobody(ui: &mut Ui, snapshot: &Snapshot) {
-    let waiting = snapshot.sessions.iter().any(|session| !words::is_over(&session.state));
-    let (title, text) = if waiting {
+    let open = || snapshot.sessions.iter().filter(|session| !words::is_over(&session.state));
+    let only_data = |session: &SessionStatus| session.kind.is_some_and(|kind| !has_streams(kind));
+    let in_chats = open().next().is_some() && open().all(only_data);
+    let (title, text) = if in_chats {
+        ("No sound, no pictures", "These sessions carry text only: open the chat in their lane.")
+    } else if open().next().is_some() {
         ("Nobody is here yet", "Share a session's link: whoever opens it shows up here.")
     } else {
         ("Join a session, or open five and share a link", "Whoever sends to you is shown here.")

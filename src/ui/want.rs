@@ -33,6 +33,8 @@ pub(crate) enum Want {
     Use(DeviceKind, String),
     /// To be asked before a session is closed for everybody.
     AskClose(SessionId),
+    /// A session's chat, or none if it is open.
+    ShowChat(SessionId),
     /// To have read the error at that place.
     Dismiss(usize),
 }

@@ -1,8 +1,8 @@
 //! The built program as a process: started, listened to, interrupted, killed.
 
 use std::{
-    io::{BufRead as _, BufReader},
-    process::{Child, Command, Stdio},
+    io::{BufRead as _, BufReader, Write as _},
+    process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
     time::{Duration, Instant},
@@ -21,6 +21,8 @@ pub(crate) const PATTERN: &str = "pattern:320x180@15";
 /// A running `quintet … --json`. Killed when dropped.
 pub(crate) struct Program {
     child: Child,
+    /// Its standard input; closed at once unless it says what it reads there.
+    input: Option<ChildStdin>,
     lines: Receiver<Value>,
     seen: Vec<Value>,
     /// Taken out when it is killed, for the next one.
@@ -44,7 +46,9 @@ impl Program {
     /// Starts `quintet ARGS --json` with that home and environment.
     pub(crate) fn start_in(home: Folder, args: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_quintet"));
-        command.args(args).arg("--json").stdin(Stdio::null()).stdout(Stdio::piped());
+        let says = args.contains(&"--say");
+        let input = if says { Stdio::piped() } else { Stdio::null() };
+        command.args(args).arg("--json").stdin(input).stdout(Stdio::piped());
         command.env("HOME", home.path()).env("XDG_STATE_HOME", home.file("state"));
         command.envs(environment.iter().copied());
         let mut child = command.spawn().expect("the program starts");
@@ -62,7 +66,14 @@ impl Program {
                 }
             })
             .expect("a thread starts");
-        Self { child, lines, seen: vec![], home: Some(home) }
+        let input = child.stdin.take();
+        Self { child, input, lines, seen: vec![], home: Some(home) }
+    }
+
+    /// Writes to its standard input; it was started with `--say`.
+    pub(crate) fn write(&mut self, text: &str) {
+        let input = self.input.as_mut().expect("it reads its input");
+        input.write_all(text.as_bytes()).expect("it reads on");
     }
 
     /// The first event that `wanted` takes, among those already seen and those to come.

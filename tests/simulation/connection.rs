@@ -4,8 +4,8 @@
 use std::collections::VecDeque;
 
 use quintet::model::{
-    Candidate, DescriptionKind, PeerCommand, PeerEvent, PeerId, PeerMedia, PeerState, SessionId,
-    Step,
+    Candidate, ChatMessage, DescriptionKind, PeerCommand, PeerEvent, PeerId, PeerMedia, PeerState,
+    SessionId, Step,
 };
 
 use super::{chance::Chance, world::Verdict};
@@ -46,6 +46,10 @@ pub(crate) struct Connection {
     /// The description that was last made, as long as it is in force.
     pub(crate) in_force: Option<String>,
     pub(crate) has_said: bool,
+    /// Whether the data channel was told to be open.
+    pub(crate) is_writable: bool,
+    /// What this end wrote and the other has not read.
+    pub(crate) unread: VecDeque<ChatMessage>,
 }
 
 /// The connection's signalling state.
@@ -98,6 +102,8 @@ impl Connection {
             before_offer: (1, network),
             in_force: None,
             has_said: false,
+            is_writable: false,
+            unread: VecDeque::new(),
         }
     }
 
@@ -117,6 +123,10 @@ impl Connection {
             PeerCommand::AcceptOffer { step, sdp } => self.answer(step, &sdp, network),
             PeerCommand::AcceptAnswer { step, sdp } => self.conclude(step, &sdp),
             PeerCommand::AddCandidate(candidate) => self.add(&candidate),
+            PeerCommand::Write(message) => {
+                self.unread.push_back(message);
+                Outcome { event: None, gathers: false }
+            }
         })
     }
 
@@ -136,7 +146,9 @@ impl Connection {
         let moot = self.queue.iter().any(|command| match command {
             PeerCommand::Rollback { .. } | PeerCommand::AcceptOffer { .. } => true,
             PeerCommand::MakeOffer { .. } => kind == DescriptionKind::Offer,
-            PeerCommand::AcceptAnswer { .. } | PeerCommand::AddCandidate(_) => false,
+            PeerCommand::AcceptAnswer { .. }
+            | PeerCommand::AddCandidate(_)
+            | PeerCommand::Write(_) => false,
         });
         if in_force && !moot {
             return Ok(());
@@ -153,6 +165,7 @@ impl Connection {
                 self.standing == Standing::LocalOffer
             }
             PeerCommand::AddCandidate(_) => self.remote.is_some(),
+            PeerCommand::Write(_) => self.is_writable,
         };
         if legal {
             return Ok(());
@@ -249,7 +262,7 @@ fn step(command: &PeerCommand) -> Option<Step> {
         | PeerCommand::Rollback { step }
         | PeerCommand::AcceptOffer { step, .. }
         | PeerCommand::AcceptAnswer { step, .. } => Some(*step),
-        PeerCommand::AddCandidate(_) => None,
+        PeerCommand::AddCandidate(_) | PeerCommand::Write(_) => None,
     }
 }
 

@@ -28,6 +28,7 @@ impl World {
                 let session = session.map(|index| self.plan.sessions[index].id.clone());
                 self.turn(program, Command::SetGate { session, gate, open })
             }
+            Fault::Say { program, session } => self.speak(program, session),
             Fault::Cut { program } => self.cut(program),
             Fault::Stall { program, span } => self.stall(program, span),
             Fault::KillHub { span } => {

@@ -110,7 +110,10 @@ impl World {
             FailureCode::Hub(ErrorCode::IdTaken | ErrorCode::NotAllowed) => {
                 matches!(self.plan.script, Script::Hub | Script::People | Script::Everything)
             }
-            FailureCode::Hub(_) | FailureCode::AlreadyHere | FailureCode::Device => false,
+            FailureCode::Hub(_)
+            | FailureCode::AlreadyHere
+            | FailureCode::Device
+            | FailureCode::Chat => false,
         };
         let told = failure.message.len() > 30;
         if explained && told { Ok(()) } else { Err(format!("P{index} fails: {failure:?}")) }
@@ -283,6 +286,7 @@ impl World {
                 return Err(format!("P{}: {} is left over", one.node, one.peer));
             }
         }
+        self.judge_chats()?;
         self.judge_devices()
     }
 

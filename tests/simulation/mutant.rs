@@ -1,10 +1,12 @@
 //! Planted faults: a shim around a core that makes it behave as if it were programmed wrongly.
 
+use std::collections::BTreeSet;
+
 use quintet::{
     conference::{Conference, Effect, HubEvent, HubRef, Input},
     model::{
-        ClientMessage, DescriptionKind, HubMessage, ParticipantId, Payload, PeerCommand, PeerEvent,
-        PeerId,
+        ChatMessage, ClientMessage, DescriptionKind, HubMessage, ParticipantId, Payload,
+        PeerCommand, PeerEvent, PeerId,
     },
 };
 
@@ -31,10 +33,16 @@ pub(crate) enum Mutant {
     SendsThroughGates,
     /// It does not tell others what it sends.
     ConcealsSwitches,
+    /// It takes a text that comes again for a new one.
+    HearsEchoes,
+    /// It does not say again what was lost with a connection.
+    ForgetsWords,
+    /// It says everything on some other connection too.
+    TellsOthers,
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::DropsRollback,
         Self::SwapsPoliteness,
         Self::ForgetsWanted,
@@ -45,6 +53,9 @@ impl Mutant {
         Self::ClosesWithHub,
         Self::SendsThroughGates,
         Self::ConcealsSwitches,
+        Self::HearsEchoes,
+        Self::ForgetsWords,
+        Self::TellsOthers,
     ];
 }
 
@@ -52,6 +63,10 @@ impl Mutant {
 #[derive(Default)]
 pub(crate) struct Shim {
     peers: Vec<PeerId>,
+    /// Those whose channel is open.
+    writable: BTreeSet<PeerId>,
+    /// Texts that were heard.
+    heard: u64,
 }
 
 /// What the shim answers in place of a connection.
@@ -79,7 +94,18 @@ impl Shim {
             }
             _ => true,
         };
+        if let Input::Peer(peer, PeerEvent::Writable) = &input {
+            self.writable.insert(*peer);
+        }
         match input {
+            Input::Peer(peer, PeerEvent::Read(ChatMessage::Text { number, text }))
+                if mutant == Some(Mutant::HearsEchoes) =>
+            {
+                self.heard += 1;
+                let number = number + self.heard * 1_000_000_000_000;
+                let message = ChatMessage::Text { number, text };
+                Some(Input::Peer(peer, PeerEvent::Read(message)))
+            }
             Input::Hub(hub, HubEvent::Up { url, name, .. })
                 if mutant == Some(Mutant::SwapsPoliteness) && index % 2 == 1 =>
             {
@@ -107,6 +133,12 @@ impl Shim {
             if let Effect::OpenPeer { peer, .. } = &effect {
                 self.peers.push(*peer);
             }
+            if let Effect::ClosePeer(peer) = &effect {
+                self.writable.remove(peer);
+            }
+            if mutant == Some(Mutant::TellsOthers) {
+                seen.extend(self.echo(&effect));
+            }
             match (mutant, &effect) {
                 (
                     Some(Mutant::DropsRollback),
@@ -126,6 +158,10 @@ impl Shim {
                     seen.push(effect);
                     seen.extend(stale);
                 }
+                (
+                    Some(Mutant::ForgetsWords),
+                    Effect::Peer { command: PeerCommand::Write(ChatMessage::Text { .. }), .. },
+                ) if is_answered(cause) => {}
                 (Some(Mutant::SendsThroughGates), Effect::SetSending { audio: false, .. })
                 | (
                     Some(Mutant::ConcealsSwitches),
@@ -146,6 +182,23 @@ impl Shim {
             seen.extend(self.peers.pop().map(Effect::ClosePeer));
         }
         (seen, replies)
+    }
+}
+
+/// Whether this comes of the other end's saying what it has: on a new connection, too.
+const fn is_answered(cause: Option<&Input>) -> bool {
+    matches!(cause, Some(Input::Peer(_, PeerEvent::Read(ChatMessage::Received { .. }))))
+}
+
+impl Shim {
+    /// A text, on another connection than the one it is for.
+    fn echo(&self, effect: &Effect) -> Option<Effect> {
+        let Effect::Peer { peer, command: command @ PeerCommand::Write(message) } = effect else {
+            return None;
+        };
+        let other = self.writable.iter().find(|other| *other != peer)?;
+        let is_text = matches!(message, ChatMessage::Text { .. });
+        is_text.then(|| Effect::Peer { peer: *other, command: command.clone() })
     }
 }
 

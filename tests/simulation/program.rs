@@ -362,7 +362,8 @@ impl World {
             PeerCommand::MakeOffer { .. }
             | PeerCommand::AcceptOffer { .. }
             | PeerCommand::AcceptAnswer { .. }
-            | PeerCommand::AddCandidate(_) => {}
+            | PeerCommand::AddCandidate(_)
+            | PeerCommand::Write(_) => {}
         }
         self.connections[at].queue.push_back(command);
         if self.connections[at].queue.len() == 1 {
@@ -380,6 +381,7 @@ impl World {
     }
 
     fn announced(&mut self, index: usize, event: Event) -> Verdict {
+        self.note_chat(index, &event)?;
         let told = &mut self.programs[index].told;
         match event {
             Event::Participant { session, participant, state, .. } => {
@@ -404,7 +406,10 @@ impl World {
             | Event::Opened { .. }
             | Event::Waiting { .. }
             | Event::Joined { .. }
-            | Event::FirstFrame { .. } => {}
+            | Event::FirstFrame { .. }
+            | Event::Message { .. }
+            | Event::Said { .. }
+            | Event::Undelivered { .. } => {}
         }
         Ok(())
     }

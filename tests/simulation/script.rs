@@ -74,6 +74,11 @@ pub(crate) enum Fault {
         gate: Gate,
         open: bool,
     },
+    /// A person says something in a session.
+    Say {
+        program: usize,
+        session: usize,
+    },
     /// A program's link to the hub breaks.
     Cut {
         program: usize,
@@ -148,6 +153,11 @@ impl Plan {
         for _ in 0..chance.below(12) {
             plan.draw_turn(at, chance);
         }
+        for _ in 0..chance.below(30) {
+            let session = chance.below(plan.sessions.len());
+            let say = Fault::Say { program: chance.below(programs), session };
+            plan.faults.push((chance.ms(0, at / MS), say));
+        }
         let last = plan.faults.iter().map(|(at, fault)| at + fault.span()).max().unwrap_or(0);
         plan.length = last + QUIET;
         plan.mishaps = if script == Script::Everything && chance.percent(30) { 10 } else { 0 };
@@ -175,7 +185,8 @@ impl Plan {
 
     fn draw_session(&mut self, index: usize, chance: &mut Chance) {
         let id = SessionId::parse(&format!("s{index}")).expect("a plain id");
-        let media = [MediaSet::AUDIO, MediaSet::VIDEO, MediaSet::DATA, MediaSet::AUDIO_VIDEO];
+        let all = MediaSet::AUDIO_VIDEO.with(Media::Data);
+        let media = [MediaSet::AUDIO, MediaSet::VIDEO, MediaSet::DATA, all];
         let favourite = Topology::ManyToMany;
         let topology = if chance.percent(50) { favourite } else { Topology::ALL[chance.below(4)] };
         let kind = SessionKind { media: media[chance.below(4)], topology };
@@ -254,6 +265,7 @@ impl Fault {
             Self::Ask { .. }
             | Self::Leave { .. }
             | Self::Turn { .. }
+            | Self::Say { .. }
             | Self::Cut { .. }
             | Self::StartHub
             | Self::Start { .. }

@@ -9,6 +9,7 @@ use quintet::{
 
 use super::{
     chance::Chance,
+    chat::Chats,
     connection::Connection,
     judge::Check,
     mutant::Mutant,
@@ -45,6 +46,7 @@ pub(crate) struct World {
     pub(crate) blocked: BTreeMap<(usize, usize), u64>,
     /// When the hub was last disturbed.
     pub(crate) hub_disturbed: u64,
+    pub(crate) chats: Chats,
     pub(crate) report: Report,
     /// Whether each step is printed: one seed alone is a story.
     is_told: bool,
@@ -94,6 +96,7 @@ pub(crate) struct Report {
     pub(crate) ended_by_opener: usize,
     pub(crate) checks: usize,
     pub(crate) turns: usize,
+    pub(crate) heard: usize,
 }
 
 impl World {
@@ -125,6 +128,7 @@ impl World {
             connections: vec![],
             blocked: BTreeMap::new(),
             hub_disturbed: 0,
+            chats: Chats::default(),
             report: Report::default(),
             is_told: std::env::var_os("QUINTET_SEED").is_some(),
             queue: BTreeMap::new(),
@@ -254,9 +258,11 @@ impl World {
                 (one.flows, one.flow_changed) = (flows, self.now);
             }
             let quiet = self.now - one.flow_changed;
-            let Some(state) = super::judge::next_state(one, quiet) else { continue };
-            one.state = state;
-            self.told(index, PeerEvent::State(state))?;
+            if let Some(state) = super::judge::next_state(one, quiet) {
+                one.state = state;
+                self.told(index, PeerEvent::State(state))?;
+            }
+            self.look_at_channel(index)?;
         }
         Ok(())
     }
@@ -334,5 +340,6 @@ impl Report {
         self.ended_by_opener += other.ended_by_opener;
         self.checks += other.checks;
         self.turns += other.turns;
+        self.heard += other.heard;
     }
 }

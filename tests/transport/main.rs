@@ -1,5 +1,6 @@
 //! Real connections over real sockets in one process.
 
+mod chat;
 mod frames;
 mod links;
 mod media;

@@ -123,7 +123,10 @@ impl End {
             PeerEvent::Description { step, .. }
             | PeerEvent::Done { step }
             | PeerEvent::Refused { step, .. } => *step == wanted,
-            PeerEvent::Candidate(_) | PeerEvent::State(_) => false,
+            PeerEvent::Candidate(_)
+            | PeerEvent::State(_)
+            | PeerEvent::Writable
+            | PeerEvent::Read(_) => false,
         })
     }
 
@@ -250,7 +253,9 @@ pub(crate) fn descriptions(end: &End) -> BTreeMap<Step, (DescriptionKind, String
         PeerEvent::Done { .. }
         | PeerEvent::Refused { .. }
         | PeerEvent::Candidate(_)
-        | PeerEvent::State(_) => None,
+        | PeerEvent::State(_)
+        | PeerEvent::Writable
+        | PeerEvent::Read(_) => None,
     });
     described.collect()
 }

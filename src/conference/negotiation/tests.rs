@@ -255,6 +255,7 @@ impl Strict {
                 assert!(self.has_remote, "a candidate without a description");
                 None
             }
+            PeerCommand::Write(_) => unreachable!("nobody negotiates by writing"),
         }
     }
 }

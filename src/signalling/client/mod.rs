@@ -215,6 +215,10 @@ impl Life {
             None => return End::Unwanted,
         };
         let Welcome { participant, name, token, heartbeat, link_base } = welcome;
+        if self.options.name.is_empty() {
+            // A hub that was restarted calls us as before.
+            self.options.name.clone_from(&name);
+        }
         self.options.token = Some(token.clone());
         self.is_down = false;
         info!("hub link up");

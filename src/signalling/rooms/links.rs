@@ -101,8 +101,11 @@ impl Rooms {
                 self.take_over(older);
             }
         }
-        if person.name.is_empty() {
-            person.name = format!("Guest {}", self.guest_number(&mut person));
+        let wished = guest_of(&person.name);
+        if person.name.is_empty() || wished.is_some() {
+            let number = person.guest.unwrap_or_else(|| self.guest_number(wished));
+            person.guest = Some(number);
+            person.name = format!("{GUEST}{number}");
         }
         if let Some(known) = self.people.remove(&who) {
             person.seats = known.seats;
@@ -275,11 +278,13 @@ impl Rooms {
         }
     }
 
-    fn guest_number(&mut self, person: &mut Person) -> u64 {
-        *person.guest.get_or_insert_with(|| {
-            self.guests += 1;
-            self.guests
-        })
+    /// The number of somebody who has no name: the one that an earlier life of this hub gave, if
+    /// nobody has it, else one that nobody had.
+    fn guest_number(&mut self, wished: Option<u64>) -> u64 {
+        let is_free = |number: &u64| !self.people.values().any(|one| one.guest == Some(*number));
+        let number = wished.filter(is_free).unwrap_or(self.guests + 1);
+        self.guests = self.guests.max(number);
+        number
     }
 
     fn may_enter(
@@ -297,6 +302,20 @@ impl Rooms {
         }
         Ok(())
     }
+}
+
+/// What a hub calls those without a name, before their number.
+const GUEST: &str = "Guest ";
+
+/// The greatest number that is taken from a guest; those that a hub gives can go on beyond it.
+const MAX_WISH: u64 = 999_999;
+
+/// The number in a name that only a hub gives.
+fn guest_of(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix(GUEST)?;
+    let number = digits.parse().ok()?;
+    let is_plain = digits == u64::to_string(&number);
+    (is_plain && (1..=MAX_WISH).contains(&number)).then_some(number)
 }
 
 /// The name without what would disturb a line of text, trimmed and cut.

@@ -1,5 +1,7 @@
 //! The whole window over literal snapshots, by the names that screen readers hear.
 
+mod chat;
+
 use std::sync::Arc;
 
 use eframe::egui::{self, Key, Modifiers, Rect, accesskit::Role as Part};

@@ -168,6 +168,20 @@ fn a_nameless_guest_has_one_number_for_as_long_as_the_hub_knows_it() {
 }
 
 #[test]
+fn a_guests_number_survives_the_hub_and_is_nobody_elses() {
+    let mut hub = Lines::new();
+    assert_eq!(hub.hello_as(1, 1, ("Guest 2", 1)), ["1: welcome 1 Guest 2"], "of an earlier hub");
+    assert_eq!(hub.hello_as(2, 2, ("Guest 2", 1)), ["2: welcome 2 Guest 3"], "it is taken");
+    assert_eq!(hub.hello_as(3, 3, ("Guest 1", 1)), ["3: welcome 3 Guest 1"]);
+    assert_eq!(hub.hello_as(4, 4, ("", 1)), ["4: welcome 4 Guest 4"], "nobody had it");
+    hub.open(4, "a", MESH);
+    assert_eq!(hub.hello_as(14, 4, ("Guest 1", 1)).last().unwrap(), "14: welcome 4 Guest 4");
+    let vast = "Guest 18446744073709551615";
+    assert_eq!(hub.hello_as(5, 5, (vast, 1)), [format!("5: welcome 5 {vast}")], "a name");
+    assert_eq!(hub.hello_as(6, 6, ("", 1)), ["6: welcome 6 Guest 5"]);
+}
+
+#[test]
 fn a_new_name_is_told_when_the_seat_is_taken_back() {
     let mut hub = pair();
     hub.close_link(2);

@@ -1,0 +1,218 @@
+//! Chats in the whole window.
+
+use super::*;
+use crate::model::{ChatText, MediaSet, Topology};
+
+fn chat_session(name: &str, topology: Topology, role: Role, people: usize) -> SessionStatus {
+    let kind = SessionKind { media: MediaSet::DATA, topology };
+    SessionStatus { heard: false, seen: false, ..session(name, kind, role, people) }
+}
+
+fn mesh(name: &str) -> SessionStatus {
+    chat_session(name, Topology::ManyToMany, Role::Opener, 2)
+}
+
+fn message(of: &str, name: &str, said: &str) -> Event {
+    Event::Message {
+        session: id(of),
+        participant: ParticipantId::from_digest([0; 10]),
+        name: name.to_owned(),
+        text: ChatText::new(said).unwrap(),
+    }
+}
+
+fn happen(window: &mut Harness<'static, Option<App>>, event: &Event) {
+    app(window).chats.note(event, "14:05");
+    window.run();
+}
+
+fn say(of: &str, said: &str) -> Command {
+    Command::Say { session: id(of), text: ChatText::new(said).unwrap() }
+}
+
+/// Writes into the box of a session whose chat is open.
+fn write(window: &mut Harness<'static, Option<App>>, of: &str, text: &str) {
+    let label = format!("Message to {of}");
+    window.get_by_label(&label).focus();
+    window.run();
+    window.get_by_label(&label).type_text(text);
+    window.run();
+}
+
+#[test]
+fn what_is_said_is_counted_until_the_chat_is_opened_and_shown_with_name_and_time() {
+    let mut window = window(LARGE, with(vec![mesh("a"), mesh("b")]));
+    happen(&mut window, &message("a", "Ada", "hello"));
+    happen(&mut window, &message("a", "Ben", "how are you?"));
+    window.get_by_label("Chat in b");
+    assert!(window.query_by_label("hello").is_none(), "no chat is open");
+    assert_eq!(click(&mut window, "Chat in a: 2 unread"), []);
+    for shown in ["Ada", "hello", "Ben", "how are you?"] {
+        window.get_by_label(shown);
+    }
+    assert_eq!(window.query_all_by_label("14:05").count(), 2);
+    happen(&mut window, &Event::Said { session: id("a"), text: ChatText::new("fine").unwrap() });
+    happen(&mut window, &message("b", "Cleo", "elsewhere"));
+    window.get_by_label("You");
+    assert!(window.query_by_label("elsewhere").is_none());
+    let (session, participant) = (id("a"), ParticipantId::from_digest([0; 10]));
+    let lost = Event::Undelivered { session, participant, name: "Ben".into(), count: 2 };
+    happen(&mut window, &lost);
+    window.get_by_label_contains("2 messages may not have reached Ben");
+    click(&mut window, "Chat in b: 1 unread");
+    window.get_by_label("elsewhere");
+    click(&mut window, "Close chat");
+    window.get_by_label("Chat in a");
+    assert!(window.query_by_label("elsewhere").is_none());
+}
+
+#[test]
+fn enter_says_what_was_written_and_no_key_does_anything_else_meanwhile() {
+    let mut window = window(LARGE, with(vec![mesh("a")]));
+    click(&mut window, "Chat in a");
+    window.get_by_label("Message to a").type_text("mvd f?");
+    window.run();
+    window.key_press(Key::M);
+    window.key_press_modifiers(Modifiers::SHIFT, Key::Enter);
+    window.run();
+    window.get_by_label("Message to a").type_text("1 2");
+    assert_eq!(sent(&mut window), [], "nothing yet, and the box had the focus at once");
+    window.key_press(Key::Enter);
+    assert_eq!(sent(&mut window), [say("a", "mvd f?\n1 2")]);
+    window.key_press(Key::Enter);
+    assert_eq!(sent(&mut window), [], "it is empty again");
+    write(&mut window, "a", "by the button");
+    assert_eq!(click(&mut window, "Send"), [say("a", "by the button")]);
+}
+
+#[test]
+fn a_draft_waits_in_its_own_session_and_for_somebody_to_read_it() {
+    let empty = chat_session("b", Topology::OneToOne, Role::Opener, 0);
+    let mut window = window(LARGE, with(vec![mesh("a"), empty]));
+    click(&mut window, "Chat in a");
+    write(&mut window, "a", "for a");
+    click(&mut window, "Chat in b");
+    window.get_by_label("Nobody is here to read it yet.");
+    write(&mut window, "b", "for b");
+    window.key_press(Key::Enter);
+    assert_eq!(sent(&mut window), []);
+    click(&mut window, "Chat in a");
+    assert_eq!(click(&mut window, "Send"), [say("a", "for a")]);
+    let snapshot = with(vec![chat_session("b", Topology::OneToOne, Role::Opener, 1)]);
+    app(&mut window).snapshot = Arc::new(snapshot);
+    window.run();
+    assert!(window.query_by_label("Close chat").is_none(), "a is gone, and its chat with it");
+    click(&mut window, "Chat in b");
+    window.key_press(Key::Enter);
+    assert_eq!(sent(&mut window), [say("b", "for b")]);
+}
+
+#[test]
+fn a_viewer_is_told_that_only_the_opener_writes_and_silent_sessions_have_no_chat() {
+    let viewer = chat_session("a", Topology::OneWay, Role::Guest, 1);
+    let silent = session("b", SessionKind::FIVE[0], Role::Opener, 1);
+    let mut window = window(SMALL, with(vec![viewer, silent]));
+    assert!(window.query_by_label("Chat in b").is_none());
+    click(&mut window, "Chat in a");
+    window.get_by_label("Only the opener can write here.");
+    assert!(window.query_by_label("Message to a").is_none());
+    assert!(window.query_by_label("Send").is_none());
+}
+
+#[test]
+fn a_link_is_opened_by_a_click_and_nothing_else_is_a_link() {
+    let mut window = window(LARGE, with(vec![mesh("a")]));
+    click(&mut window, "Chat in a");
+    happen(
+        &mut window,
+        &message("a", "Ada", "see https://example.org/x?y, not javascript:alert(1)"),
+    );
+    window.get_by_label("see ");
+    assert_eq!(window.query_all_by_role(Part::Link).count(), 1);
+    window.get_by_label("https://example.org/x?y").click();
+    window.step();
+    let opened =
+        window.output().platform_output.commands.iter().find_map(|command| match command {
+            egui::OutputCommand::OpenUrl(open) => Some(open.url.clone()),
+            _ => None,
+        });
+    assert_eq!(opened.as_deref(), Some("https://example.org/x?y"));
+}
+
+#[test]
+fn a_text_that_is_too_long_is_kept_and_told() {
+    let mut window = window(LARGE, with(vec![mesh("a")]));
+    click(&mut window, "Chat in a");
+    write(&mut window, "a", &"word ".repeat(900));
+    window.key_press(Key::Enter);
+    assert_eq!(sent(&mut window), []);
+    window.get_by_label_contains("at most 4096 bytes");
+    write(&mut window, "a", "!");
+    assert!(window.query_by_label_contains("at most 4096 bytes").is_none(), "edited");
+}
+
+#[test]
+fn an_open_chat_leaves_every_control_inside_the_window() {
+    for size in [LARGE, SMALL] {
+        let conference =
+            SessionKind { media: MediaSet::AUDIO_VIDEO.with(Media::Data), ..mesh_kind() };
+        let mut window = window(size, with(vec![session("a", conference, Role::Opener, 4)]));
+        click(&mut window, "Chat in a");
+        for said in
+            ["x".repeat(4000), "one\n\ntwo".to_owned(), format!("https://h/{}", "y".repeat(400))]
+        {
+            happen(&mut window, &message("a", &"Long Name ".repeat(6), &said));
+        }
+        let whole = Rect::from_min_size(egui::Pos2::ZERO, size.into());
+        for part in [Part::Button, Part::CheckBox, Part::TextInput, Part::MultilineTextInput] {
+            for node in window.query_all_by_role(part) {
+                assert!(whole.contains_rect(node.rect()), "{node:?} in {size:?}");
+            }
+        }
+        for index in 0..4 {
+            window.get_by_label(&format!("Person {index} in A/V + data conference"));
+        }
+        let link = window.get_by_role(Part::Link).rect();
+        let panel = window.get_by_label("Close chat").rect();
+        assert!(link.right() <= panel.right() + 8.0, "{link:?} beside {panel:?}");
+    }
+}
+
+fn mesh_kind() -> SessionKind {
+    SessionKind { media: MediaSet::DATA, topology: Topology::ManyToMany }
+}
+
+#[test]
+fn a_chat_alone_is_opened_from_the_dialog_and_needs_no_tiles() {
+    let mut window = window(SMALL, Snapshot::default());
+    click(&mut window, "Open…");
+    for medium in ["Audio", "Video"] {
+        click(&mut window, medium);
+    }
+    window.get_by_label("Choose audio, video or data.");
+    click(&mut window, "Data");
+    let sent = click(&mut window, "Open session");
+    let [Command::Open(request)] = &sent[..] else { panic!("{sent:?}") };
+    assert_eq!(request.kind, mesh_kind());
+    let window = self::window(SMALL, with(vec![mesh("a")]));
+    window.get_by_label("No sound, no pictures");
+    window.get_by_label("only you see this");
+}
+
+#[test]
+fn a_long_chat_shows_its_newest_lines_and_costs_what_can_be_seen() {
+    let mut window = window(LARGE, with(vec![mesh("a")]));
+    click(&mut window, "Chat in a");
+    for index in 0..300 {
+        let rows = "row\n".repeat(index % 50);
+        app(&mut window).chats.note(&message("a", "Ada", &format!("{rows}end {index}")), "14:05");
+    }
+    window.run();
+    window.run();
+    window.get_by_label_contains("end 299");
+    assert!(window.query_all_by_label("14:05").count() < 50);
+    happen(&mut window, &message("a", "Ada", "newest"));
+    let newest = window.get_by_label("newest").rect();
+    let hint = window.get_by_label("Message to a").rect();
+    assert!(newest.bottom() <= hint.top(), "{newest:?} above {hint:?}");
+}

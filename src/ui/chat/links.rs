@@ -1,0 +1,134 @@
+//! Finds the links in a text.
+
+use url::Url;
+
+/// A part of a text.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Piece<'a> {
+    /// Words.
+    Words(&'a str),
+    /// An address that a browser opens: `http` or `https`, nothing else.
+    Link(&'a str),
+}
+
+/// Splits a text into words and links; put together again, the pieces are the text.
+pub(super) fn pieces(text: &str) -> Vec<Piece<'_>> {
+    let (mut pieces, mut rest, mut from) = (vec![], text, 0);
+    while let Some(start) = next_link(rest, from) {
+        let link = link_at(&rest[start..]);
+        if !is_link(link) {
+            from = start + 1;
+            continue;
+        }
+        if start > 0 {
+            pieces.push(Piece::Words(&rest[..start]));
+        }
+        pieces.push(Piece::Link(link));
+        (rest, from) = (&rest[start + link.len()..], 0);
+    }
+    if !rest.is_empty() {
+        pieces.push(Piece::Words(rest));
+    }
+    pieces
+}
+
+/// Where something that begins like a link begins, not before `from`.
+fn next_link(text: &str, from: usize) -> Option<usize> {
+    let is_start = |(at, c): &(usize, char)| {
+        let before = text[..*at].chars().next_back();
+        let at_word = before.is_none_or(|before| !before.is_alphanumeric());
+        let begins = |scheme: &str| {
+            text.get(*at..*at + scheme.len()).is_some_and(|head| head.eq_ignore_ascii_case(scheme))
+        };
+        *at >= from
+            && c.eq_ignore_ascii_case(&'h')
+            && at_word
+            && (begins("http://") || begins("https://"))
+    };
+    text.char_indices().find(is_start).map(|(at, _)| at)
+}
+
+/// What belongs to a link that begins here: up to a space or quotation mark, without the
+/// punctuation of the sentence around it.
+fn link_at(text: &str) -> &str {
+    let ends = |c: char| c.is_whitespace() || matches!(c, '<' | '>' | '"' | '`' | '|' | '\\');
+    let mut link = &text[..text.find(ends).unwrap_or(text.len())];
+    while let Some(last) = link.chars().next_back() {
+        let closes = match last {
+            ')' => link.matches(')').count() > link.matches('(').count(),
+            ']' => link.matches(']').count() > link.matches('[').count(),
+            _ => matches!(last, '.' | ',' | ';' | ':' | '!' | '?' | '\'' | '}' | '*' | '_'),
+        };
+        if !closes {
+            break;
+        }
+        link = &link[..link.len() - last.len_utf8()];
+    }
+    link
+}
+
+fn is_link(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn links(text: &str) -> Vec<&str> {
+        let found = pieces(text).into_iter().filter_map(|piece| match piece {
+            Piece::Link(link) => Some(link),
+            Piece::Words(_) => None,
+        });
+        found.collect()
+    }
+
+    #[test]
+    fn a_link_ends_where_its_sentence_goes_on() {
+        assert_eq!(
+            pieces("see http://a.example/x?y=1#z, then"),
+            [Piece::Words("see "), Piece::Link("http://a.example/x?y=1#z"), Piece::Words(", then")]
+        );
+        assert_eq!(links("(https://a.example/b)"), ["https://a.example/b"]);
+        assert_eq!(links("https://a.example/b_(c)!"), ["https://a.example/b_(c)"]);
+        assert_eq!(
+            links("HTTPS://A.example\nhttp://b.example."),
+            ["HTTPS://A.example", "http://b.example"]
+        );
+        assert_eq!(
+            links("http://192.168.1.5:7340/s/7h3k-q2m9"),
+            ["http://192.168.1.5:7340/s/7h3k-q2m9"]
+        );
+    }
+
+    #[test]
+    fn nothing_but_http_with_a_host_is_a_link() {
+        for text in [
+            "javascript:alert(1)",
+            "file:///etc/passwd",
+            "http://",
+            "https:// a.example",
+            "xhttp://a.example",
+            "mailto:a@b.example",
+            "a.example",
+        ] {
+            assert_eq!(links(text), Vec::<&str>::new(), "{text}");
+        }
+        assert_eq!(links("http://http://a.example"), ["http://http://a.example"]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_lost_and_none_makes_it_panic(text in "(http://|https://|[a-zä.() \n\"]){0,12}") {
+            let whole: String = pieces(&text)
+                .into_iter()
+                .map(|piece| match piece {
+                    Piece::Words(text) | Piece::Link(text) => text,
+                })
+                .collect();
+            prop_assert_eq!(whole, text);
+        }
+    }
+}

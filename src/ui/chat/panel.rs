@@ -1,0 +1,239 @@
+//! The panel of the chat that is open: the lines, and a box to write in.
+
+use eframe::egui::{
+    self, Button, CentralPanel, Event, Frame, Hyperlink, InputState, Key, KeyboardShortcut, Label,
+    Margin, Modifiers, Panel, Rect, RichText, ScrollArea, Sense, TextEdit, Ui, Vec2,
+};
+
+use super::{
+    Chats, Line, Said, Talk,
+    links::{Piece, pieces},
+};
+use crate::{
+    model::{ChatText, Command, SessionId, SessionStatus, Snapshot, TextError},
+    ui::{
+        icons::{Icon, Mark, icon_button},
+        sessions::two_ended,
+        theme::{GRID, Palette, SMALL, lane_colour},
+        want::Want,
+        words,
+    },
+};
+
+/// The lines of text that the box is high at first; it grows with what is written.
+const ROWS: usize = 1;
+
+impl Chats {
+    /// Draws the open chat beside the streams, or below them where it is narrow; nothing if none is
+    /// open.
+    pub(crate) fn ui(&mut self, ui: &mut Ui, snapshot: &Snapshot, narrow: bool) -> Option<Want> {
+        self.follow(snapshot);
+        let open = self.open.clone()?;
+        let lane = snapshot.sessions.iter().position(|one| one.session == open)?;
+        let panel = if narrow {
+            Panel::bottom("chat-below").default_size(216.0).size_range(168.0..=400.0)
+        } else {
+            Panel::right("chat-beside").default_size(304.0).size_range(240.0..=480.0)
+        };
+        let margin = if narrow {
+            Margin { top: GRID as i8, ..Margin::ZERO }
+        } else {
+            Margin { left: GRID as i8, ..Margin::ZERO }
+        };
+        let frame = Frame::new().inner_margin(margin);
+        let session = &snapshot.sessions[lane];
+        panel.resizable(true).frame(frame).show(ui, |ui| self.talk(ui, lane, session)).inner
+    }
+
+    fn talk(&mut self, ui: &mut Ui, lane: usize, session: &SessionStatus) -> Option<Want> {
+        let id = &session.session;
+        if title(ui, lane, session) {
+            self.open = None;
+            return None;
+        }
+        let talk = self.talks.entry(id.clone()).or_default();
+        let takes_focus = std::mem::take(&mut self.wants_focus);
+        let mut want = None;
+        let foot = Panel::bottom("chat-foot").resizable(false).show_separator_line(false);
+        let above = Margin { top: GRID as i8, ..Margin::ZERO };
+        foot.frame(Frame::new().inner_margin(above)).show(ui, |ui| {
+            want = talk.write(ui, session, takes_focus);
+        });
+        CentralPanel::default().frame(Frame::new()).show(ui, |ui| talk.read(ui, id));
+        want
+    }
+}
+
+impl Talk {
+    /// Draws the lines, the newest at the bottom. Those that cannot be seen cost nothing.
+    fn read(&mut self, ui: &mut Ui, id: &SessionId) {
+        let area = ScrollArea::vertical().id_salt(("chat", id)).auto_shrink([false, false]);
+        area.stick_to_bottom(true).show(ui, |ui| {
+            if self.lines.is_empty() {
+                let text =
+                    "Nothing was said yet. Who comes later does not read what was said before.";
+                ui.label(RichText::new(text).small().weak());
+            }
+            for line in &mut self.lines {
+                let width = ui.available_width();
+                let size = line.size.filter(|size| size.x == width);
+                match size.map(|size| Rect::from_min_size(ui.cursor().min, size)) {
+                    Some(rect) if !ui.is_rect_visible(rect) => drop(ui.allocate_space(rect.size())),
+                    Some(_) | None => {
+                        let drawn = ui.vertical(|ui| one_line(ui, line)).response.rect;
+                        line.size = Some(Vec2::new(width, drawn.height()));
+                        if size.is_none() {
+                            // The area learns of its height now, and sticks to its end next time.
+                            ui.ctx().request_repaint();
+                        }
+                    }
+                }
+            }
+        });
+    }
+
+    /// Draws the box, or why there is none.
+    fn write(&mut self, ui: &mut Ui, session: &SessionStatus, takes_focus: bool) -> Option<Want> {
+        let note = |text: &str| Label::new(RichText::new(text).small().weak());
+        let kind = session.kind?;
+        if !kind.may_write(session.role) {
+            ui.add(note("Only the opener can write here.").wrap());
+            return None;
+        }
+        if words::is_over(&session.state) {
+            ui.add(note("The session is over.").wrap());
+            return None;
+        }
+        let response = self.draft_box(ui, session);
+        if takes_focus {
+            response.request_focus();
+        }
+        if let Some(refused) = &self.refused {
+            ui.colored_label(Palette::of(ui).warn, refused);
+        }
+        let somebody = !session.participants.is_empty();
+        let hint = if somebody {
+            "Enter sends, Shift+Enter begins a line."
+        } else {
+            "Nobody is here to read it yet."
+        };
+        let ready = somebody && !self.draft.trim().is_empty();
+        let (clicked, _) = two_ended(
+            ui,
+            |ui| ui.add_enabled(ready, Button::new("Send")).clicked(),
+            |ui| ui.add(note(hint).truncate()),
+        );
+        let entered = response.has_focus() && ui.input(is_entered);
+        if ready && (clicked || entered) { self.say(&session.session) } else { None }
+    }
+
+    fn draft_box(&mut self, ui: &mut Ui, session: &SessionStatus) -> egui::Response {
+        let new_line = KeyboardShortcut::new(Modifiers::SHIFT, Key::Enter);
+        let id = egui::Id::unique(("chat-draft", &session.session));
+        let edit = TextEdit::multiline(&mut self.draft).id(id).return_key(new_line);
+        let edit =
+            edit.desired_rows(ROWS).desired_width(f32::INFINITY).hint_text("Write something");
+        let response =
+            ScrollArea::vertical().id_salt(id).max_height(96.0).show(ui, |ui| ui.add(edit)).inner;
+        if response.changed() {
+            self.refused = None;
+        }
+        response.accessible_name(format!("Message to {}", session.session))
+    }
+
+    fn say(&mut self, session: &SessionId) -> Option<Want> {
+        match ChatText::new(&self.draft) {
+            Ok(text) => {
+                self.draft.clear();
+                Some(Command::Say { session: session.clone(), text }.into())
+            }
+            Err(TextError::Empty) => None,
+            Err(error @ TextError::TooLong(_)) => {
+                self.refused = Some(error.to_string());
+                None
+            }
+        }
+    }
+}
+
+/// Whether Enter was pressed alone. The modifiers are those of the key's own time: by the end of
+/// the frame Shift may be up again.
+fn is_entered(input: &InputState) -> bool {
+    let enter = |event: &Event| {
+        matches!(event, Event::Key { key: Key::Enter, pressed: true, modifiers, .. }
+            if modifiers.is_none())
+    };
+    input.events.iter().any(enter)
+}
+
+/// Which session it is; whether the chat is to be closed.
+fn title(ui: &mut Ui, lane: usize, session: &SessionStatus) -> bool {
+    let kind = session.kind.map_or_else(|| "Session".to_owned(), words::kind);
+    let (closed, ()) = two_ended(
+        ui,
+        |ui| icon_button(ui, Icon::Close, "Close chat", Mark::Deed).clicked(),
+        |ui| {
+            let (rect, _) = ui.allocate_exact_size(Vec2::splat(10.0), Sense::hover());
+            ui.painter().circle_filled(rect.center(), 4.0, lane_colour(lane));
+            let title = RichText::new(format!("Chat · {kind}")).heading();
+            ui.add(Label::new(title).truncate()).on_hover_text(session.session.as_str());
+        },
+    );
+    closed
+}
+
+fn one_line(ui: &mut Ui, line: &Line) {
+    let palette = Palette::of(ui);
+    // Rows of text, not of controls.
+    ui.spacing_mut().interact_size.y = 0.0;
+    ui.spacing_mut().item_spacing.y = 2.0;
+    let (name, colour, text) = match &line.said {
+        Said::ByMe(text) => ("You", palette.accent, text.as_str()),
+        Said::By(name, text) => (name.as_str(), palette.text, text.as_str()),
+        Said::Lost(count, name) => {
+            let what =
+                if *count == 1 { "A message".to_owned() } else { format!("{count} messages") };
+            let text = format!("{}  {what} may not have reached {name}.", line.at);
+            ui.add(Label::new(RichText::new(text).font(SMALL).color(palette.warn)).wrap());
+            return;
+        }
+    };
+    ui.horizontal_wrapped(|ui| {
+        ui.spacing_mut().item_spacing.y = 0.0;
+        ui.label(RichText::new(name).strong().color(colour));
+        ui.label(RichText::new(&line.at).font(SMALL).color(palette.muted));
+    });
+    paragraphs(ui, text);
+}
+
+/// The text: rows without a link together, as one label, so that a text of many rows costs no more
+/// than another; a row with links in pieces.
+fn paragraphs(ui: &mut Ui, text: &str) {
+    let mut plain = vec![];
+    let flush = |ui: &mut Ui, plain: &mut Vec<&str>| {
+        if !plain.is_empty() {
+            ui.add(Label::new(plain.join("\n")).wrap());
+            plain.clear();
+        }
+    };
+    for row in text.split('\n') {
+        let pieces = pieces(row);
+        if !pieces.iter().any(|piece| matches!(piece, Piece::Link(_))) {
+            plain.push(row);
+            continue;
+        }
+        flush(ui, &mut plain);
+        ui.horizontal_wrapped(|ui| {
+            ui.spacing_mut().item_spacing = Vec2::ZERO;
+            for piece in pieces {
+                match piece {
+                    Piece::Words(words) => ui.label(words),
+                    Piece::Link(link) => {
+                        ui.add(Hyperlink::new(link).open_in_new_tab(true)).on_hover_text(link)
+                    }
+                };
+            }
+        });
+    }
+    flush(ui, &mut plain);
+}
