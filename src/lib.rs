@@ -22,8 +22,11 @@ pub mod ui;
 mod fuzz_cases {
     use std::{fs, path::Path};
 
+    /// What takes a fuzzer's bytes.
+    type Target = fn(&[u8]);
+
     /// The targets of `tests/fuzz`, each with its folder of cases.
-    const TARGETS: [(&str, fn(&[u8])); 11] = [
+    const TARGETS: [(&str, Target); 11] = [
         ("audio", crate::playback::fuzz::audio),
         ("client", crate::signalling::fuzz::client),
         ("description", crate::transport::fuzz::description),

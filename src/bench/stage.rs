@@ -94,7 +94,10 @@ async fn opened(
                 | Event::Waiting { .. }
                 | Event::Joined { .. }
                 | Event::Participant { .. }
-                | Event::FirstFrame { .. },
+                | Event::FirstFrame { .. }
+                | Event::Message { .. }
+                | Event::Said { .. }
+                | Event::Undelivered { .. },
             ) => {}
             None => return Err(StageError::Refused("the engine ended".to_owned())),
         }

@@ -1,5 +1,7 @@
 //! What tests of this module send: encoded pictures and tones, cut into packets.
 
+#![allow(clippy::unwrap_used, reason = "nothing but tests and fuzz targets names this")]
+
 use bytes::Bytes;
 use openh264::{
     encoder::{Encoder, EncoderConfig, SpsPpsStrategy},

@@ -134,7 +134,9 @@ fn a_link_is_opened_by_a_click_and_nothing_else_is_a_link() {
     let opened =
         window.output().platform_output.commands.iter().find_map(|command| match command {
             egui::OutputCommand::OpenUrl(open) => Some(open.url.clone()),
-            _ => None,
+            egui::OutputCommand::CopyText(_)
+            | egui::OutputCommand::TextSelectionSettled(_)
+            | egui::OutputCommand::CopyImage(_) => None,
         });
     assert_eq!(opened.as_deref(), Some("https://example.org/x?y"));
 }
