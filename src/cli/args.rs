@@ -137,7 +137,8 @@ pub struct Common {
     /// Fail at once if a session to be joined is not open.
     #[arg(long)]
     no_wait: bool,
-    /// Make our own network worse, for tests: loss=0.05,delay=50ms,jitter=20ms,rate=1Mbit,seed=7.
+    /// Make our own network worse, for tests: loss=0.05,flip=0.01,delay=50ms,jitter=20ms,rate=1Mbit,
+    /// seed=7.
     #[arg(long, value_name = "WORSE")]
     impair: Option<Impairment>,
 }
