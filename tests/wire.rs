@@ -13,7 +13,7 @@ use quintet::model::{
     Direction::{self, SendOnly, SendRecv},
     PeerEvent, PeerMedia,
 };
-use rig::process::{Hub, PATTERN, Program, alone_with_sockets};
+use rig::process::{Hub, alone_with_sockets};
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::Message};
@@ -129,21 +129,11 @@ fn the_m_lines_of_every_kind_say_what_the_kind_says() {
             ),
             ("video+data/one-way", vec!["video sendonly", "application sendrecv"]),
         ];
-        let mut args = vec![
-            "open",
-            "--hub",
-            &hub.url,
-            "--camera",
-            PATTERN,
-            "--microphone",
-            "tone",
-            "--speaker",
-            "none",
-        ];
+        let mut args = vec!["open"];
         for (kind, _) in &kinds {
             args.extend(["--kind", kind]);
         }
-        let mut opener = Program::start(&args);
+        let mut opener = hub.person("Olga", &args);
         let opened = opener.events("opened", kinds.len());
         let mut stranger = Stranger::greet(&hub).await;
         for (one, (kind, expected)) in opened.iter().zip(kinds) {
@@ -164,23 +154,8 @@ fn the_m_lines_of_every_kind_say_what_the_kind_says() {
 fn viewers_of_a_broadcast_learn_of_the_opener_only() {
     alone_with_sockets(async {
         let hub = Hub::start();
-        let mut opener = Program::start(&[
-            "open",
-            "--kind",
-            "av-broadcast",
-            "--id",
-            "show",
-            "--hub",
-            &hub.url,
-            "--name",
-            "Olga",
-            "--camera",
-            "none",
-            "--microphone",
-            "none",
-        ]);
-        opener.event("opened");
-        let mut viewer = Program::start(&["join", "show", "--hub", &hub.url, "--speaker", "none"]);
+        let mut opener = hub.open("av-broadcast", "show");
+        let mut viewer = hub.person("Vera", &["join", "show"]);
         viewer.participant("Olga", "live");
         let mut stranger = Stranger::greet(&hub).await;
         stranger.say(json!({"type": "join", "session": "show", "wait": false})).await;
@@ -215,13 +190,8 @@ async fn assert_answers(direction: Direction, kinds: &[(&str, &[&str])]) {
         offers.insert(session.clone(), end.description(offer).await);
         ends.insert(session, end);
     }
-    let sources = ["--camera", PATTERN, "--microphone", "tone", "--speaker", "none"];
-    let args: Vec<_> = ["join", "--hub", &hub.url]
-        .into_iter()
-        .chain(sources)
-        .chain(offers.keys().map(String::as_str))
-        .collect();
-    let joiner = Program::start(&args);
+    let args: Vec<_> = ["join"].into_iter().chain(offers.keys().map(String::as_str)).collect();
+    let joiner = hub.person("Joiner", &args);
     let answers = stranger.answers_to(&offers).await;
     for ((session, sdp), (kind, expected)) in answers.iter().zip(kinds) {
         assert_eq!(sections(sdp), *expected, "{kind}, offered as {direction:?}:\n{sdp}");
@@ -277,9 +247,7 @@ fn a_joiner_answers_sections_that_its_session_has_not_as_inactive() {
             let offer = end.make_offer(false);
             offers.insert(session.to_owned(), end.description(offer).await);
         }
-        let sources = ["--camera", PATTERN, "--microphone", "tone", "--speaker", "none"];
-        let args = [&["join", "talk", "show", "--hub", &hub.url][..], &sources].concat();
-        let joiner = Program::start(&args);
+        let joiner = hub.person("Joiner", &["join", "talk", "show"]);
         let answers = stranger.answers_to(&offers).await;
         assert_eq!(sections(&answers["talk"]), ["audio sendrecv", "video inactive"]);
         assert_eq!(sections(&answers["show"]), ["audio inactive", "video recvonly"]);
