@@ -3,62 +3,29 @@
 
 mod rig;
 
-use std::time::{Duration, Instant};
+use std::{
+    env,
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use rig::{
     Folder,
-    process::{Hub, PATTERN, Program, alone, alone_with_sockets, at},
+    process::{Hub, Program, alone, alone_with_sockets, at},
 };
 use tokio_tungstenite::tungstenite::Message;
 
-/// Opens one session of that kind as "Olga", who sends 440 Hz.
-fn open(hub: &Hub, kind: &str, id: &str) -> Program {
-    open_in(Folder::new(), hub, kind, id)
-}
+/// By when somebody who is silent is reconnecting: what is promised.
+const RECONNECTING_BY: Duration = Duration::from_secs(5);
 
-fn open_in(home: Folder, hub: &Hub, kind: &str, id: &str) -> Program {
-    let args = [
-        "open",
-        "--kind",
-        kind,
-        "--id",
-        id,
-        "--hub",
-        &hub.url,
-        "--name",
-        "Olga",
-        "--camera",
-        PATTERN,
-        "--microphone",
-        "tone:440",
-        "--speaker",
-        "none",
-    ];
-    let mut program = Program::start_in(home, &args, &[]);
-    program.event("opened");
-    program
-}
+/// When somebody who is silent is gone: at 10 s, told half a second later at most by a machine that
+/// is busy, and a second before by a hub that heard nothing in the last one.
+const GONE_WITHIN: Range<Duration> = Duration::from_secs(9)..Duration::from_millis(10_500);
 
 /// Joins as that person, who sends 730 Hz: no harmonic of the opener's tone.
 fn join(hub: &Hub, id: &str, name: &str, extra: &[&str]) -> Program {
-    let mut args = vec![
-        "join",
-        id,
-        "--hub",
-        &hub.url,
-        "--name",
-        name,
-        "--camera",
-        PATTERN,
-        "--microphone",
-        "tone:730",
-    ];
-    args.extend(extra);
-    if !extra.contains(&"--speaker") {
-        args.extend(["--speaker", "none"]);
-    }
-    Program::start(&args)
+    hub.person(name, &[&["join", id, "--microphone", "tone:730"], extra].concat())
 }
 
 #[test]
@@ -68,31 +35,13 @@ fn the_guest_of_a_private_line_is_not_heard_in_the_conference_beside_it() {
     let home = Folder::new();
     let heard = |name: &str| home.file(name).display().to_string();
     let speaker = format!("file:{}", heard("olga.wav"));
-    let mut olga = Program::start(&[
-        "open",
-        "--kind",
-        "audio-conference",
-        "--id",
-        "room",
-        "--kind",
-        "audio/one-to-one",
-        "--id",
-        "private",
-        "--hub",
-        &hub.url,
-        "--name",
-        "Olga",
-        "--microphone",
-        "tone:440",
-        "--speaker",
-        &speaker,
-    ]);
+    let room = ["open", "--kind", "audio-conference", "--id", "room"];
+    let private = ["--kind", "audio/one-to-one", "--id", "private", "--speaker", &speaker];
+    let mut olga = hub.person("Olga", &[&room[..], &private].concat());
     olga.events("opened", 2);
     let speaker = format!("file:{}", heard("member.wav"));
-    let member = ["--speaker", speaker.as_str(), "--microphone", "none"];
-    let mut member = Program::start(
-        &[&["join", "room", "--hub", &hub.url, "--name", "Member"][..], &member].concat(),
-    );
+    let listens = ["join", "room", "--speaker", &speaker, "--microphone", "none"];
+    let mut member = hub.person("Member", &listens);
     let mut guest = join(&hub, "private", "Guest", &[]);
     guest.event("first-frame");
     member.event("first-frame");
@@ -116,7 +65,7 @@ fn the_guest_of_a_private_line_is_not_heard_in_the_conference_beside_it() {
 fn refusals_are_typed_and_the_exit_code_tells() {
     let _turn = alone();
     let hub = Hub::start();
-    let mut olga = open(&hub, "audio/one-to-one", "desk");
+    let mut olga = hub.open("audio/one-to-one", "desk");
     let twice =
         Program::start(&["open", "--kind", "av-conference", "--id", "desk", "--hub", &hub.url]);
     let twice = twice.end();
@@ -136,7 +85,7 @@ fn refusals_are_typed_and_the_exit_code_tells() {
 fn a_leaver_is_gone_within_a_second_and_a_killed_one_within_ten() {
     let _turn = alone();
     let hub = Hub::start();
-    let mut olga = open(&hub, "audio-conference", "room");
+    let mut olga = hub.open("audio-conference", "room");
     let mut leaver = join(&hub, "room", "Leaver", &[]);
     let mut killed = join(&hub, "room", "Killed", &[]);
     for name in ["Leaver", "Killed"] {
@@ -153,24 +102,14 @@ fn a_leaver_is_gone_within_a_second_and_a_killed_one_within_ten() {
     let start = Instant::now();
     let home = killed.kill();
     olga.participant("Killed", "reconnecting");
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    let silent = start.elapsed();
+    assert!(silent < RECONNECTING_BY, "{silent:?}");
     olga.participant("Killed", "gone");
     let gone = start.elapsed();
-    assert!(gone > Duration::from_secs(8) && gone < Duration::from_secs(11), "{gone:?}");
+    println!("reconnecting after {silent:?}, gone after {gone:?}");
+    assert!(GONE_WITHIN.contains(&gone), "{gone:?}");
     // Its token was left behind: it comes back into its own seat.
-    let args = [
-        "join",
-        "room",
-        "--hub",
-        &hub.url,
-        "--name",
-        "Killed",
-        "--speaker",
-        "none",
-        "--microphone",
-        "tone:730",
-    ];
-    let mut back = Program::start_in(home, &args, &[]);
+    let mut back = hub.person_in(home, "Killed", &["join", "room"]);
     back.participant("Olga", "live");
     olga.wait_next("live again", |event| event["name"] == "Killed" && event["state"] == "live");
     assert_eq!(back.interrupt().code, Some(0));
@@ -181,17 +120,19 @@ fn a_leaver_is_gone_within_a_second_and_a_killed_one_within_ten() {
 fn a_frozen_program_is_reconnecting_then_gone_and_live_again_when_it_thaws() {
     let _turn = alone();
     let hub = Hub::start();
-    let mut olga = open(&hub, "audio-conference", "room");
+    let mut olga = hub.open("audio-conference", "room");
     let mut ben = join(&hub, "room", "Ben", &[]);
     olga.participant("Ben", "live");
     ben.participant("Olga", "live");
     ben.signal("STOP");
     let start = Instant::now();
     olga.participant("Ben", "reconnecting");
-    assert!(start.elapsed() < Duration::from_millis(5500), "{:?}", start.elapsed());
+    let silent = start.elapsed();
+    assert!(silent < RECONNECTING_BY, "{silent:?}");
     olga.participant("Ben", "gone");
     let gone = start.elapsed();
-    assert!(gone > Duration::from_secs(8) && gone < Duration::from_secs(12), "{gone:?}");
+    println!("reconnecting after {silent:?}, gone after {gone:?}");
+    assert!(GONE_WITHIN.contains(&gone), "{gone:?}");
     ben.signal("CONT");
     let is_live = |event: &serde_json::Value| event["name"] == "Ben" && event["state"] == "live";
     olga.wait_next("Ben live again", is_live);
@@ -203,7 +144,7 @@ fn a_frozen_program_is_reconnecting_then_gone_and_live_again_when_it_thaws() {
 fn a_conference_outlives_its_opener_and_admits_newcomers() {
     let _turn = alone();
     let hub = Hub::start();
-    let mut olga = open(&hub, "audio-conference", "room");
+    let mut olga = hub.open("audio-conference", "room");
     let mut ben = join(&hub, "room", "Ben", &[]);
     let mut cleo = join(&hub, "room", "Cleo", &[]);
     olga.participant("Cleo", "live");
@@ -229,14 +170,14 @@ fn a_conference_outlives_its_opener_and_admits_newcomers() {
 fn an_opener_who_crashed_takes_its_session_back_and_nobody_else_can() {
     let _turn = alone();
     let hub = Hub::start();
-    let olga = open(&hub, "av-broadcast", "show");
+    let olga = hub.open("av-broadcast", "show");
     let mut viewer = join(&hub, "show", "Vera", &[]);
     viewer.event("first-frame");
     let home = olga.kill();
     let thief =
         Program::start(&["open", "--kind", "av-broadcast", "--id", "show", "--hub", &hub.url]);
     assert_eq!(thief.end().all("error")[0]["code"], "id-taken");
-    let olga = open_in(home, &hub, "av-broadcast", "show");
+    let olga = hub.person_in(home, "Olga", &["open", "--kind", "av-broadcast", "--id", "show"]);
     viewer.wait_next("the opener again", |event| {
         event["event"] == "participant" && event["name"] == "Olga" && event["state"] == "live"
     });
@@ -283,7 +224,7 @@ fn a_killed_hub_harms_no_running_media_and_a_new_one_admits_newcomers() {
     let _turn = alone();
     let hub = Hub::start();
     let address = hub.url.trim_start_matches("http://").to_owned();
-    let mut olga = open(&hub, "av-conference", "room");
+    let mut olga = hub.open("av-conference", "room");
     let mut ben = join(&hub, "room", "Ben", &[]);
     ben.event("first-frame");
     olga.event("first-frame");
@@ -314,11 +255,48 @@ fn a_killed_hub_harms_no_running_media_and_a_new_one_admits_newcomers() {
     assert_eq!(olga.interrupt().code, Some(0));
 }
 
+/// For ten seconds; `QUINTET_SECONDS=60` makes it longer.
+#[test]
+fn a_call_survives_flipped_bits() {
+    let _turn = alone();
+    let seconds = env::var("QUINTET_SECONDS").map_or(10, |text| text.parse().expect("a number"));
+    let hub = Hub::start();
+    let talks = ["--camera", "pattern:640x360@30", "--impair"];
+    let open = ["open", "--kind", "av-conference", "--id", "room"];
+    let mut olga = hub.person("Olga", &[&open[..], &talks, &["flip=0.01,seed=1"]].concat());
+    olga.event("opened");
+    let mut ben =
+        hub.person("Ben", &[&["join", "room"][..], &talks, &["flip=0.01,seed=2"]].concat());
+    for program in [&mut olga, &mut ben] {
+        program.event("first-frame");
+    }
+    let decoded = |program: &mut Program| {
+        let stats = program.wait_next("statistics", |event| event["event"] == "stats");
+        at(&stats, "sessions/0/participants/0/video/decoded").as_u64().unwrap()
+    };
+    for program in [&mut olga, &mut ben] {
+        let mut before = decoded(program);
+        for second in 0..seconds / 5 {
+            let now = (0..5).map(|_| decoded(program)).last().unwrap_or_default();
+            assert!(now > before + 20, "{before} to {now} pictures in 5 s from {}", second * 5);
+            before = now;
+        }
+    }
+    for (program, other) in [(olga, "Ben"), (ben, "Olga")] {
+        let end = program.interrupt();
+        assert_eq!(end.code, Some(0));
+        let states: Vec<_> =
+            end.all("participant").iter().map(|one| one["state"].clone()).collect();
+        assert!(!states.contains(&"reconnecting".into()), "{other} was {states:?}");
+        assert_eq!(end.all("error").len(), 0, "{:#?}", end.all("error"));
+    }
+}
+
 #[test]
 fn garbage_and_oversize_hurt_nobody_but_who_sends_them() {
     alone_with_sockets(async {
         let hub = Hub::start();
-        let mut olga = open(&hub, "audio-conference", "room");
+        let mut olga = hub.open("audio-conference", "room");
         let socket_url = format!("{}/signal", hub.url.replace("http", "ws"));
         for junk in [
             Message::text("{\"type\":"),

@@ -10,39 +10,14 @@ const FIVE: [&str; 5] =
 
 /// Opens the five sessions at the hub as "Olga", who sends 440 Hz.
 fn open_five(hub: &Hub) -> (Program, Vec<Value>) {
-    let mut opener = Program::start(&[
-        "open",
-        "--five",
-        "--hub",
-        &hub.url,
-        "--name",
-        "Olga",
-        "--camera",
-        PATTERN,
-        "--microphone",
-        "tone:440",
-        "--speaker",
-        "none",
-    ]);
+    let mut opener = hub.person("Olga", &["open", "--five"]);
     let opened = opener.events("opened", 5);
     (opener, opened)
 }
 
 /// Joins a link as that person, who would send `hz`.
-fn join(link: &str, name: &str, hz: u32) -> Program {
-    let tone = format!("tone:{hz}");
-    Program::start(&[
-        "join",
-        link,
-        "--name",
-        name,
-        "--camera",
-        PATTERN,
-        "--microphone",
-        &tone,
-        "--speaker",
-        "none",
-    ])
+fn join(hub: &Hub, link: &str, name: &str, hz: u32) -> Program {
+    hub.person(name, &["join", link, "--microphone", &format!("tone:{hz}")])
 }
 
 fn link(opened: &Value) -> &str {
@@ -87,7 +62,7 @@ fn five_sessions_reach_five_joiners_from_one_capture_and_one_encoder() {
     let mut joiners: Vec<_> = opened
         .iter()
         .enumerate()
-        .map(|(n, one)| join(link(one), &format!("Joiner{n}"), 600 + 100 * n as u32))
+        .map(|(n, one)| join(&hub, link(one), &format!("Joiner{n}"), 600 + 100 * n as u32))
         .collect();
     for joiner in &mut joiners {
         joiner.event("first-frame");
@@ -151,31 +126,13 @@ fn five_sessions_reach_five_joiners_from_one_capture_and_one_encoder() {
 fn joining_before_opening_waits_and_joins_by_itself_unless_told_not_to() {
     let _turn = alone();
     let hub = Hub::start();
-    let early = |extra: &[&str]| {
-        let mut args = vec!["join", "town-hall", "--hub", &hub.url, "--speaker", "none"];
-        args.extend(extra);
-        Program::start(&args)
-    };
+    let early = |extra: &[&str]| hub.person("Early", &[&["join", "town-hall"], extra].concat());
     let hasty = early(&["--no-wait"]).end();
     assert_eq!(hasty.code, Some(4));
     assert_eq!(hasty.all("error")[0]["code"], "no-such-session");
     let mut patient = early(&[]);
     patient.event("waiting");
-    let mut opener = Program::start(&[
-        "open",
-        "--kind",
-        "av-broadcast",
-        "--id",
-        "town-hall",
-        "--hub",
-        &hub.url,
-        "--name",
-        "Olga",
-        "--camera",
-        PATTERN,
-        "--microphone",
-        "tone",
-    ]);
+    let mut opener = hub.open("av-broadcast", "town-hall");
     assert_eq!(opener.event("opened")["session"], "town-hall");
     assert_eq!(patient.event("joined")["kind"], "av-broadcast");
     patient.event("first-frame");
@@ -198,23 +155,12 @@ fn one_process_opens_five_and_joins_three_others() {
     for kind in FIVE {
         args.extend(["--open", kind]);
     }
-    args.extend([
-        "--hub",
-        &hub.url,
-        "--name",
-        "Piet",
-        "--camera",
-        PATTERN,
-        "--microphone",
-        "tone:880",
-        "--speaker",
-        "none",
-    ]);
-    let mut piet = Program::start(&args);
+    args.extend(["--microphone", "tone:880"]);
+    let mut piet = hub.person("Piet", &args);
     let his = piet.events("opened", 5);
     piet.events("joined", 3);
     piet.events("first-frame", 3);
-    let mut viewer = join(link(&his[1]), "Vera", 700);
+    let mut viewer = join(&hub, link(&his[1]), "Vera", 700);
     viewer.event("first-frame");
     settle(&mut viewer, 3);
     assert_picture(figures(&viewer.interrupt(), "Piet"), "Piet");
@@ -246,9 +192,8 @@ fn a_mesh_of_four_with_a_silent_member_has_six_links() {
             true => vec!["open", "--kind", "av-conference", "--id", "mesh"],
             false => vec!["join", "mesh"],
         };
-        args.extend(["--hub", &hub.url, "--name", name, "--camera", camera]);
-        args.extend(["--microphone", microphone, "--speaker", "none"]);
-        Program::start(&args)
+        args.extend(["--camera", camera, "--microphone", microphone]);
+        hub.person(name, &args)
     };
     let names = ["Ann", "Ben", "Cleo", "Mute"];
     let mut members = vec![start("Ann", PATTERN, "tone:400", true)];

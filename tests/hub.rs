@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail as the test does")]
 
+#[path = "hub/clients.rs"]
+mod clients;
+mod rig;
+
 use std::{
     net::SocketAddr,
     time::{Duration, Instant},
@@ -13,19 +17,18 @@ use quintet::{
         ClientMessage, ErrorCode, HubMessage, Instance, ParticipantId, Payload, Presence, Role,
         Secret, SessionId, SessionKind,
     },
-    signalling::{Hub, HubOptions},
+    signalling::Hub,
 };
+use rig::words::{MESH, hub, join, open, session, signal, within};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
-    time::timeout,
 };
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, client_async, connect_async,
     tungstenite::{Bytes, Message, protocol::frame::coding::CloseCode},
 };
 
-const MESH: SessionKind = SessionKind::FIVE[0];
 const BROADCAST: SessionKind = SessionKind::FIVE[1];
 
 #[tokio::test]
@@ -409,33 +412,6 @@ async fn a_dropped_hub_closes_its_links_and_its_port() {
         }
     })
     .await;
-}
-
-/// No test waits longer than this for what must come.
-async fn within<T>(test: impl Future<Output = T>) -> T {
-    timeout(Duration::from_secs(60), test).await.expect("what must come came")
-}
-
-async fn hub() -> Hub {
-    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    let options = HubOptions { listen, next_free_port: false, public: None };
-    Hub::start(options).await.expect("a port is free")
-}
-
-fn session(id: &str) -> SessionId {
-    SessionId::parse(id).unwrap()
-}
-
-fn open(id: &str, kind: SessionKind) -> ClientMessage {
-    ClientMessage::Open { session: session(id), kind, limit: None, owner_key: None }
-}
-
-fn join(id: &str, wait: bool) -> ClientMessage {
-    ClientMessage::Join { session: session(id), wait }
-}
-
-fn signal(id: &str, to: &ParticipantId, payload: Payload) -> ClientMessage {
-    ClientMessage::Signal { session: session(id), to: to.clone(), payload }
 }
 
 /// What a server answers to a request, up to the end.

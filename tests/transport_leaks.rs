@@ -5,12 +5,14 @@
 #[path = "transport/frames.rs"]
 #[allow(dead_code, reason = "shared with the other tests, which use all of it")]
 mod frames;
+#[path = "rig/held.rs"]
+#[allow(dead_code, reason = "shared with the other tests, which use all of it")]
+mod held;
 #[path = "transport/pair.rs"]
 #[allow(dead_code, reason = "shared with the other tests, which use all of it")]
 mod pair;
 
 use std::{
-    fs,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -23,6 +25,7 @@ use tokio::runtime::Builder;
 
 use crate::{
     frames::{frame, next_frame, sound},
+    held::Held,
     pair::{End, Pair, guarded},
 };
 
@@ -36,38 +39,16 @@ fn alone(mut runtime: Builder, test: impl Future<Output = ()>) {
     runtime.enable_all().build().expect("a runtime starts").block_on(test);
 }
 
-/// What this program holds.
-#[derive(Clone, Copy, Debug)]
-struct Held {
-    descriptors: usize,
-    threads: usize,
-    resident_kib: usize,
-}
-
-impl Held {
-    fn now() -> Self {
-        let status = fs::read_to_string("/proc/self/status").expect("Linux has it");
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = resident.and_then(|rest| rest.split_whitespace().next()).map(str::parse);
-        let count = |folder| fs::read_dir(folder).expect("Linux has it").count();
-        Self {
-            descriptors: count("/proc/self/fd"),
-            threads: count("/proc/self/task"),
-            resident_kib: kib.and_then(Result::ok).expect("a number"),
+/// What is held once connections that were dropped have closed.
+async fn settled(descriptors: usize) -> Held {
+    let mut clock = tokio::time::interval(Duration::from_millis(10));
+    guarded("sockets to be closed", async {
+        while Held::now().descriptors > descriptors {
+            clock.tick().await;
         }
-    }
-
-    /// What is held once connections that were dropped have closed.
-    async fn settled(descriptors: usize) -> Self {
-        let mut clock = tokio::time::interval(Duration::from_millis(10));
-        guarded("sockets to be closed", async {
-            while Self::now().descriptors > descriptors {
-                clock.tick().await;
-            }
-        })
-        .await;
-        Self::now()
-    }
+    })
+    .await;
+    Held::now()
 }
 
 /// A pair that is connected and has exchanged sound and a picture both ways, and then dropped.
@@ -105,9 +86,9 @@ fn two_hundred_connections_leave_nothing_behind() {
     alone(Builder::new_multi_thread(), async {
         let before = Held::now();
         pairs(25).await;
-        let some = Held::settled(before.descriptors).await;
+        let some = settled(before.descriptors).await;
         pairs(75).await;
-        let many = Held::settled(before.descriptors).await;
+        let many = settled(before.descriptors).await;
         println!("before {before:?}, after 50 {some:?}, after 200 {many:?}");
         assert!(many.descriptors <= some.descriptors);
         assert!(many.threads <= some.threads);
@@ -138,7 +119,7 @@ fn a_connection_dropped_at_any_moment_leaves_nothing_behind() {
                 }
             }
         }
-        let after = Held::settled(before.descriptors).await;
+        let after = settled(before.descriptors).await;
         assert!(after.threads <= before.threads);
     });
 }

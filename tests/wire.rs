@@ -1,11 +1,19 @@
 //! What a stranger sees who speaks only JSON over a WebSocket: the m-lines of every kind of session.
 
+#[path = "transport/pair.rs"]
+#[allow(dead_code, reason = "shared with the other tests, which use all of it")]
+mod pair;
 mod rig;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use rig::process::{Hub, PATTERN, Program, alone_with_sockets};
+use pair::{End, sections};
+use quintet::model::{
+    Direction::{self, SendOnly, SendRecv},
+    PeerEvent, PeerMedia,
+};
+use rig::process::{Hub, alone_with_sockets};
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::Message};
@@ -32,18 +40,27 @@ impl Stranger {
 
     /// The next message of that type.
     async fn hear(&mut self, kind: &str) -> Value {
+        self.hear_one_of(&[kind]).await
+    }
+
+    /// The next message of one of these types.
+    async fn hear_one_of(&mut self, kinds: &[&str]) -> Value {
         let hear = async {
             loop {
-                let message = self.0.next().await.expect("the hub speaks").expect("well formed");
+                let Ok(message) = timeout(HEARTBEAT, self.0.next()).await else {
+                    self.say(json!({"type": "ping"})).await;
+                    continue;
+                };
+                let message = message.expect("the hub speaks").expect("well formed");
                 let Message::Text(text) = message else { continue };
                 let value: Value = serde_json::from_str(&text).expect("JSON");
                 assert_ne!(value["type"], "error", "{value}");
-                if value["type"] == kind {
+                if kinds.iter().any(|kind| value["type"] == *kind) {
                     return value;
                 }
             }
         };
-        timeout(Duration::from_secs(20), hear).await.unwrap_or_else(|_| panic!("no {kind}"))
+        timeout(Duration::from_secs(20), hear).await.unwrap_or_else(|_| panic!("no {kinds:?}"))
     }
 
     /// The offer that the incumbent of a session makes to a newcomer.
@@ -57,59 +74,66 @@ impl Stranger {
             }
         }
     }
+
+    /// Opens a session of that kind under that id.
+    async fn open(&mut self, session: &str, kind: &str) {
+        let (media, direction) = kind.split_once('/').expect("MEDIA/DIRECTION");
+        let media: Vec<_> = media.split('+').collect();
+        let kind = json!({"media": media, "direction": direction});
+        self.say(json!({"type": "open", "session": session, "kind": kind})).await;
+        self.hear("opened").await;
+    }
+
+    /// Offers to whoever comes into each of these sessions, once; the answers, by session.
+    async fn answers_to(&mut self, offers: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let mut answers = BTreeMap::new();
+        while answers.len() < offers.len() {
+            let heard = self.hear_one_of(&["participant-joined", "signal"]).await;
+            let session = heard["session"].as_str().expect("a session").to_owned();
+            if heard["type"] == "participant-joined" {
+                let payload = json!({"type": "offer", "generation": 1, "sdp": offers[&session]});
+                let to = &heard["participant"]["participant"];
+                let signal =
+                    json!({"type": "signal", "session": session, "to": to, "payload": payload});
+                self.say(signal).await;
+            } else if heard["payload"]["type"] == "answer" {
+                let sdp = heard["payload"]["sdp"].as_str().expect("a description").to_owned();
+                answers.insert(session, sdp);
+            } else {
+                assert_ne!(heard["payload"]["type"], "offer", "who comes waits for our offer");
+            }
+        }
+        answers
+    }
 }
 
-/// Each media section of a description: its medium and its direction.
-fn sections(sdp: &str) -> Vec<(&str, &str)> {
-    let mut sections: Vec<(&str, &str)> = vec![];
-    for line in sdp.lines() {
-        if let Some(medium) = line.strip_prefix("m=") {
-            sections.push((medium.split(' ').next().unwrap_or_default(), "sendrecv"));
-        }
-        let direction = line.strip_prefix("a=").unwrap_or_default();
-        if matches!(direction, "sendrecv" | "sendonly" | "recvonly" | "inactive")
-            && let Some(last) = sections.last_mut()
-        {
-            last.1 = direction;
-        }
-    }
-    sections
-}
+/// How often the hub hears something of a stranger: less than the 3.5 s after which it is away.
+const HEARTBEAT: Duration = Duration::from_secs(1);
 
 #[test]
 fn the_m_lines_of_every_kind_say_what_the_kind_says() {
     alone_with_sockets(async {
         let hub = Hub::start();
         let kinds = [
-            ("av-conference", vec![("audio", "sendrecv"), ("video", "sendrecv")]),
-            ("av-broadcast", vec![("audio", "sendonly"), ("video", "sendonly")]),
-            ("audio-conference", vec![("audio", "sendrecv")]),
-            ("audio-broadcast", vec![("audio", "sendonly")]),
-            ("video-broadcast", vec![("video", "sendonly")]),
-            ("audio/one-to-one", vec![("audio", "sendrecv")]),
-            ("video/one-to-many", vec![("video", "sendrecv")]),
-            ("data/many-to-many", vec![("application", "sendrecv")]),
+            ("av-conference", vec!["audio sendrecv", "video sendrecv"]),
+            ("av-broadcast", vec!["audio sendonly", "video sendonly"]),
+            ("audio-conference", vec!["audio sendrecv"]),
+            ("audio-broadcast", vec!["audio sendonly"]),
+            ("video-broadcast", vec!["video sendonly"]),
+            ("audio/one-to-one", vec!["audio sendrecv"]),
+            ("video/one-to-many", vec!["video sendrecv"]),
+            ("data/many-to-many", vec!["application sendrecv"]),
             (
                 "audio+video+data/one-to-many",
-                vec![("audio", "sendrecv"), ("video", "sendrecv"), ("application", "sendrecv")],
+                vec!["audio sendrecv", "video sendrecv", "application sendrecv"],
             ),
-            ("video+data/one-way", vec![("video", "sendonly"), ("application", "sendrecv")]),
+            ("video+data/one-way", vec!["video sendonly", "application sendrecv"]),
         ];
-        let mut args = vec![
-            "open",
-            "--hub",
-            &hub.url,
-            "--camera",
-            PATTERN,
-            "--microphone",
-            "tone",
-            "--speaker",
-            "none",
-        ];
+        let mut args = vec!["open"];
         for (kind, _) in &kinds {
             args.extend(["--kind", kind]);
         }
-        let mut opener = Program::start(&args);
+        let mut opener = hub.person("Olga", &args);
         let opened = opener.events("opened", kinds.len());
         let mut stranger = Stranger::greet(&hub).await;
         for (one, (kind, expected)) in opened.iter().zip(kinds) {
@@ -130,23 +154,8 @@ fn the_m_lines_of_every_kind_say_what_the_kind_says() {
 fn viewers_of_a_broadcast_learn_of_the_opener_only() {
     alone_with_sockets(async {
         let hub = Hub::start();
-        let mut opener = Program::start(&[
-            "open",
-            "--kind",
-            "av-broadcast",
-            "--id",
-            "show",
-            "--hub",
-            &hub.url,
-            "--name",
-            "Olga",
-            "--camera",
-            "none",
-            "--microphone",
-            "none",
-        ]);
-        opener.event("opened");
-        let mut viewer = Program::start(&["join", "show", "--hub", &hub.url, "--speaker", "none"]);
+        let mut opener = hub.open("av-broadcast", "show");
+        let mut viewer = hub.person("Vera", &["join", "show"]);
         viewer.participant("Olga", "live");
         let mut stranger = Stranger::greet(&hub).await;
         stranger.say(json!({"type": "join", "session": "show", "wait": false})).await;
@@ -158,5 +167,90 @@ fn viewers_of_a_broadcast_learn_of_the_opener_only() {
         let end = viewer.interrupt();
         let others = end.all("participant").into_iter().filter(|event| event["name"] != "Olga");
         assert_eq!(others.count(), 0, "viewers are not linked to each other");
+    });
+}
+
+/// The media of a kind, all in that direction.
+fn media(kind: &str, direction: Direction) -> PeerMedia {
+    let has = |medium| kind.split('/').next().is_some_and(|media| media.contains(medium));
+    let of = |medium| has(medium).then_some(direction);
+    PeerMedia { audio: of("audio"), video: of("video"), data: has("data") }
+}
+
+/// What a joiner answers to the opener of each kind that offers its media in that direction.
+async fn assert_answers(direction: Direction, kinds: &[(&str, &[&str])]) {
+    let hub = Hub::start();
+    let mut stranger = Stranger::greet(&hub).await;
+    let (mut ends, mut offers) = (BTreeMap::new(), BTreeMap::new());
+    for (number, (kind, _)) in kinds.iter().enumerate() {
+        let session = format!("s{number}");
+        stranger.open(&session, kind).await;
+        let mut end = End::open(&session, media(kind, direction), None);
+        let offer = end.make_offer(false);
+        offers.insert(session.clone(), end.description(offer).await);
+        ends.insert(session, end);
+    }
+    let args: Vec<_> = ["join"].into_iter().chain(offers.keys().map(String::as_str)).collect();
+    let joiner = hub.person("Joiner", &args);
+    let answers = stranger.answers_to(&offers).await;
+    for ((session, sdp), (kind, expected)) in answers.iter().zip(kinds) {
+        assert_eq!(sections(sdp), *expected, "{kind}, offered as {direction:?}:\n{sdp}");
+        if sdp.contains("m=video") {
+            let baseline = sdp.contains("profile-level-id=42e01f") && !sdp.contains("rtx/90000");
+            assert!(baseline && sdp.contains("packetization-mode=1"), "{kind}:\n{sdp}");
+        }
+        let end = ends.get_mut(session).expect("it offered");
+        let step = end.accept_answer(sdp);
+        assert_eq!(end.outcome_of(step).await, PeerEvent::Done { step }, "{kind}:\n{sdp}");
+    }
+    assert_eq!(joiner.interrupt().code, Some(0));
+}
+
+#[test]
+fn a_joiner_answers_what_the_kind_says() {
+    alone_with_sockets(async {
+        let both_ways: [(&str, &[&str]); 7] = [
+            ("audio+video/many-to-many", &["audio sendrecv", "video sendrecv"]),
+            ("audio/many-to-many", &["audio sendrecv"]),
+            ("audio+video/one-to-one", &["audio sendrecv", "video sendrecv"]),
+            ("audio/one-to-many", &["audio sendrecv"]),
+            ("video/one-to-one", &["video sendrecv"]),
+            ("data/many-to-many", &["application sendrecv"]),
+            (
+                "audio+video+data/one-to-many",
+                &["audio sendrecv", "video sendrecv", "application sendrecv"],
+            ),
+        ];
+        assert_answers(SendRecv, &both_ways).await;
+        let one_way: [(&str, &[&str]); 4] = [
+            ("audio+video/one-way", &["audio recvonly", "video recvonly"]),
+            ("audio/one-way", &["audio recvonly"]),
+            ("video/one-way", &["video recvonly"]),
+            ("video+data/one-way", &["video recvonly", "application sendrecv"]),
+        ];
+        assert_answers(SendOnly, &one_way).await;
+        // An opener that would take more than a viewer gives gets nothing.
+        assert_answers(SendRecv, &one_way).await;
+    });
+}
+
+#[test]
+fn a_joiner_answers_sections_that_its_session_has_not_as_inactive() {
+    alone_with_sockets(async {
+        let hub = Hub::start();
+        let mut stranger = Stranger::greet(&hub).await;
+        stranger.open("talk", "audio/many-to-many").await;
+        stranger.open("show", "video/one-way").await;
+        let mut offers = BTreeMap::new();
+        for session in ["show", "talk"] {
+            let mut end = End::open(session, media("audio+video/any", SendRecv), None);
+            let offer = end.make_offer(false);
+            offers.insert(session.to_owned(), end.description(offer).await);
+        }
+        let joiner = hub.person("Joiner", &["join", "talk", "show"]);
+        let answers = stranger.answers_to(&offers).await;
+        assert_eq!(sections(&answers["talk"]), ["audio sendrecv", "video inactive"]);
+        assert_eq!(sections(&answers["show"]), ["audio inactive", "video recvonly"]);
+        assert_eq!(joiner.interrupt().code, Some(0));
     });
 }

@@ -73,7 +73,8 @@ pub enum Task {
     },
     /// Join sessions by link or id, and stay until Ctrl-C.
     Join {
-        /// Links (`http://HOST:PORT/s/ID`) or bare ids.
+        /// Links (`http://HOST:PORT/s/ID`) or bare ids. A bare id is sought at the default hub and
+        /// at the hubs of the links beside it.
         #[arg(required = true, value_name = "LINK_OR_ID", value_parser = parse_join)]
         sessions: Vec<JoinTarget>,
         /// Open these as well, in the same process; may be given several times.
@@ -147,7 +148,8 @@ pub struct Common {
     /// Fail at once if a session to be joined is not open.
     #[arg(long)]
     no_wait: bool,
-    /// Make our own network worse, for tests: loss=0.05,delay=50ms,jitter=20ms,rate=1Mbit,seed=7.
+    /// Make our own network worse, for tests: loss=0.05,flip=0.01,delay=50ms,jitter=20ms,rate=1Mbit,
+    /// seed=7.
     #[arg(long, value_name = "WORSE")]
     impair: Option<Impairment>,
 }
@@ -231,8 +233,11 @@ impl Task {
                 open(&kinds, id, *limit)
             }
             Self::Join { sessions, open: kinds, common } => {
-                let joins = sessions
-                    .iter()
+                // A bare id is sought at the hubs that are in use: those of the links come first.
+                let links = sessions.iter().filter(|target| target.hub.is_some());
+                let bare = sessions.iter().filter(|target| target.hub.is_none());
+                let joins = links
+                    .chain(bare)
                     .map(|target| Command::Join { target: target.clone(), wait: !common.no_wait });
                 Ok(open(kinds, &[], None)?.into_iter().chain(joins).collect())
             }
@@ -353,6 +358,13 @@ mod tests {
         assert!(matches!(&commands[1], Command::Open(request)
             if request.session.as_str() == "all" && request.kind == SessionKind::FIVE[1]));
         assert!(super::tests::commands("quintet open --five --id one").is_err());
+    }
+
+    #[test]
+    fn links_go_before_the_bare_ids_that_are_sought_at_their_hubs() {
+        let commands = commands("quintet join a http://one/s/b c http://two/s/d").unwrap();
+        let ids: Vec<_> = commands.iter().map(|one| one.session().unwrap().as_str()).collect();
+        assert_eq!(ids, ["b", "d", "a", "c"]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A session that was asked for and is not ours yet: at which hubs, and what they said.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     hubs::{Hubs, Line},
@@ -43,7 +43,12 @@ pub(super) struct Search {
     at: BTreeMap<HubRef, Answer>,
     /// Whether people were told where the session is awaited.
     is_told: bool,
+    /// Whether people were told that a hub has too much to do.
+    told_busy: bool,
 }
+
+/// How long after a hub had too much to do it is asked again: it said so after 3 s of trying.
+pub(super) const ASKED_AGAIN: Duration = Duration::from_secs(5);
 
 /// What a hub has answered.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -54,6 +59,8 @@ enum Answer {
     Asked,
     /// The session is not open there yet.
     Waiting,
+    /// It had too much to do, and is asked again.
+    Busy { again_at: MediaTime },
     /// No, and why.
     Refused { code: ErrorCode, said: String },
     /// It cannot be reached; why.
@@ -68,7 +75,8 @@ impl Search {
         hubs: Vec<HubRef>,
         desk: &mut Desk<'_>,
     ) -> Self {
-        let mut search = Self { session, wish, at: BTreeMap::new(), is_told: false };
+        let mut search =
+            Self { session, wish, at: BTreeMap::new(), is_told: false, told_busy: false };
         for hub in hubs {
             desk.hubs.need(&hub, desk.out);
             search.at.insert(hub.clone(), Answer::Unasked);
@@ -109,6 +117,12 @@ impl Search {
 
     /// A hub is up (again).
     pub(super) fn up(&mut self, hub: &HubRef, desk: &mut Desk<'_>) {
+        if self.has_twin(hub, desk.hubs) {
+            if self.at.remove(hub).is_some_and(|answer| answer != Answer::Unasked) {
+                self.part(hub, desk);
+            }
+            return;
+        }
         let Some(answer) = self.at.get_mut(hub) else { return };
         if matches!(answer, Answer::Refused { .. }) {
             return;
@@ -116,6 +130,42 @@ impl Search {
         *answer = Answer::Asked;
         let session = self.session.clone();
         desk.out.send(hub, self.wish.message(session));
+    }
+
+    /// Whether the hub was asked under another name: a link may lead to the default hub. Asked
+    /// twice, it would give us two seats.
+    fn has_twin(&self, hub: &HubRef, hubs: &Hubs) -> bool {
+        let was_asked = |answer: &Answer| match answer {
+            Answer::Unasked | Answer::Unreachable { .. } => false,
+            Answer::Asked | Answer::Waiting | Answer::Busy { .. } | Answer::Refused { .. } => true,
+        };
+        let url = hubs.url(hub);
+        self.at
+            .iter()
+            .any(|(other, answer)| other != hub && was_asked(answer) && hubs.url(other) == url)
+    }
+
+    /// Asks again where that is due.
+    pub(super) fn advance(&mut self, desk: &mut Desk<'_>) {
+        for (hub, answer) in &mut self.at {
+            if matches!(answer, Answer::Busy { again_at } if *again_at <= desk.now) {
+                *answer = Answer::Asked;
+                desk.out.send(hub, self.wish.message(self.session.clone()));
+            }
+        }
+    }
+
+    /// When something is due.
+    pub(super) fn due(&self) -> Option<MediaTime> {
+        let again = |answer: &Answer| match answer {
+            Answer::Busy { again_at } => Some(*again_at),
+            Answer::Unasked
+            | Answer::Asked
+            | Answer::Waiting
+            | Answer::Refused { .. }
+            | Answer::Unreachable { .. } => None,
+        };
+        self.at.values().filter_map(again).min()
     }
 
     /// A hub cannot be reached, or was lost.
@@ -145,11 +195,23 @@ impl Search {
         }
     }
 
-    /// A hub says no.
-    pub(super) fn refused(&mut self, hub: &HubRef, code: ErrorCode, said: String) {
-        if let Some(answer @ (Answer::Asked | Answer::Waiting)) = self.at.get_mut(hub) {
+    /// A hub says no. One that has too much to do is asked again for who waits.
+    pub(super) fn refused(
+        &mut self,
+        hub: &HubRef,
+        (code, said): (ErrorCode, String),
+        desk: &mut Desk<'_>,
+    ) {
+        let Some(answer @ (Answer::Asked | Answer::Waiting)) = self.at.get_mut(hub) else { return };
+        if code != ErrorCode::TooMany || !self.wish.waits() {
             *answer = Answer::Refused { code, said };
+            return;
         }
+        *answer = Answer::Busy { again_at: desk.now + ASKED_AGAIN };
+        if !std::mem::replace(&mut self.told_busy, true) {
+            desk.out.fail(refusal::busy(&self.session, &name(hub, desk.hubs), &said));
+        }
+        self.tell_waiting(desk);
     }
 
     /// Why the search is in vain, if it is.
@@ -162,7 +224,7 @@ impl Search {
         let is_over = |answer: &Answer| match answer {
             Answer::Refused { .. } => true,
             Answer::Unreachable { .. } => !self.wish.waits(),
-            Answer::Unasked | Answer::Asked | Answer::Waiting => false,
+            Answer::Unasked | Answer::Asked | Answer::Waiting | Answer::Busy { .. } => false,
         };
         if !self.at.values().any(is_full) && !self.at.values().all(is_over) {
             return None;
@@ -173,7 +235,7 @@ impl Search {
                 Some(refusal::refused(*code, &self.session, &name(hub, hubs), said))
             }
             Answer::Unreachable { reason } => Some(self.unreachable(reason)),
-            Answer::Unasked | Answer::Asked | Answer::Waiting => None,
+            Answer::Unasked | Answer::Asked | Answer::Waiting | Answer::Busy { .. } => None,
         }
     }
 
@@ -228,7 +290,7 @@ impl Answer {
     /// How much an answer explains why a search was in vain.
     const fn weight(&self) -> u8 {
         match self {
-            Self::Unasked | Self::Asked | Self::Waiting => 0,
+            Self::Unasked | Self::Asked | Self::Waiting | Self::Busy { .. } => 0,
             Self::Unreachable { .. } => 1,
             Self::Refused { code: ErrorCode::NoSuchSession, .. } => 2,
             Self::Refused { code: ErrorCode::SessionFull, .. } => 4,
@@ -279,6 +341,78 @@ mod tests {
         assert_eq!(stage.status().link.unwrap().hub, url("there.example:80"));
         stage.hear(joined(MESH, Role::Guest, vec![member("a")]));
         assert_eq!(stage.status().participants, [], "the other hub's answer comes too late");
+    }
+
+    #[test]
+    fn a_bare_id_is_sought_at_the_hub_of_a_link_beside_it_before_that_is_up() {
+        let mut stage = Stage::new();
+        let there = HubRef::At(url("there.example:80"));
+        let session_there = SessionId::parse("other").unwrap();
+        let target = JoinTarget { session: session_there, hub: Some(url("there.example:80")) };
+        stage.give(Input::Command(Command::Join { target, wait: true })).join(None, true);
+        stage.up(&there);
+        let ask = ClientMessage::Join { session: session(), wait: true };
+        assert!(stage.sent().contains(&(&there, &ask)), "{:?}", stage.sent());
+        stage.up(&HERE);
+        assert_eq!(stage.sent(), [(&HERE, &ask)]);
+    }
+
+    #[test]
+    fn a_hub_that_is_known_under_two_names_is_asked_once() {
+        let mut stage = Stage::new();
+        let here = HubRef::At(url("10.0.0.1:7340"));
+        let session_here = SessionId::parse("other").unwrap();
+        let target = JoinTarget { session: session_here, hub: Some(url("10.0.0.1:7340")) };
+        stage.give(Input::Command(Command::Join { target, wait: false })).join(None, false);
+        stage.up(&here);
+        let ask = ClientMessage::Join { session: session(), wait: false };
+        assert!(stage.sent().contains(&(&here, &ask)), "{:?}", stage.sent());
+        stage.up(&HERE);
+        assert_eq!(stage.sent(), []);
+        stage.hear_from(&here, refusal(ErrorCode::NoSuchSession));
+        assert!(matches!(stage.status().state, SessionState::Failed(_)), "nobody else is awaited");
+    }
+
+    #[test]
+    fn a_hub_that_refused_under_one_name_has_refused_under_the_other() {
+        let (mut stage, here) = (Stage::new(), HubRef::At(url("10.0.0.1:7340")));
+        let session_here = SessionId::parse("other").unwrap();
+        let target = JoinTarget { session: session_here, hub: Some(url("10.0.0.1:7340")) };
+        stage.give(Input::Command(Command::Join { target, wait: false })).join(None, false);
+        stage.up(&here).hear_from(&here, refusal(ErrorCode::NoSuchSession));
+        assert_eq!(stage.status().state, SessionState::Connecting);
+        stage.up(&HERE);
+        assert!(matches!(stage.status().state, SessionState::Failed(_)));
+    }
+
+    #[test]
+    fn a_hub_that_has_too_much_to_do_is_asked_again_by_who_waits() {
+        let mut stage = Stage::new();
+        stage.join(None, true).up(&HERE).hear(refusal(ErrorCode::TooMany));
+        assert_eq!(stage.failures()[0].code, FailureCode::Hub(ErrorCode::TooMany));
+        assert!(stage.failures()[0].message.ends_with("it is asked again"));
+        assert_eq!(stage.status().state, SessionState::Connecting);
+        stage.pass_ms(4999);
+        assert_eq!(stage.sent(), []);
+        stage.pass_ms(1);
+        assert_eq!(stage.sent().len(), 1);
+        stage.hear(refusal(ErrorCode::TooMany));
+        assert_eq!(stage.failures(), Vec::<&Failure>::new(), "told once");
+        stage.down(&HERE).up(&HERE);
+        assert_eq!(stage.sent().len(), 1);
+        stage.pass_ms(60_000);
+        assert_eq!(stage.sent(), [], "asked by the hub's return already");
+        stage.hear(joined(MESH, Role::Guest, vec![]));
+        assert_eq!(stage.status().state, SessionState::Live);
+    }
+
+    #[test]
+    fn a_hub_that_has_too_much_to_do_fails_who_does_not_wait() {
+        let mut stage = Stage::new();
+        stage.join(None, false).up(&HERE).hear(refusal(ErrorCode::TooMany));
+        assert_eq!(stage.failures()[0].code, FailureCode::Hub(ErrorCode::TooMany));
+        assert!(matches!(stage.status().state, SessionState::Failed(_)));
+        assert_eq!(stage.pass_ms(60_000).sent(), []);
     }
 
     #[test]

@@ -176,13 +176,13 @@ impl Conference {
         }
     }
 
-    /// Where a session is sought.
+    /// Where a session is sought: a bare id at every hub in use, whether it is up yet or not.
     fn places(&self, hub: Option<HubUrl>) -> Vec<HubRef> {
         match hub {
             Some(url) => vec![self.hubs.at(url)],
             None => {
                 let everywhere: BTreeSet<_> =
-                    self.hubs.connected().cloned().chain([HubRef::Default]).collect();
+                    self.hubs.in_use().cloned().chain([HubRef::Default]).collect();
                 everywhere.into_iter().collect()
             }
         }

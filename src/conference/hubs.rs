@@ -149,9 +149,9 @@ impl Hubs {
         known.map_or(HubRef::At(url), |(name, _)| name.clone())
     }
 
-    /// The hubs that are up.
-    pub(super) fn connected(&self) -> impl Iterator<Item = &HubRef> {
-        self.known.keys().filter(|hub| self.is_up(hub))
+    /// The hubs in use, up or not.
+    pub(super) fn in_use(&self) -> impl Iterator<Item = &HubRef> {
+        self.known.keys()
     }
 
     /// How the hubs are, the default one first.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    ask::{Desk, OpenTerms, Wish},
+    ask::{ASKED_AGAIN, Desk, OpenTerms, Wish},
     roster::{Roster, Scope, Terms},
     words::HubRef,
 };
@@ -47,9 +47,6 @@ pub(super) struct Admission {
     pub(super) role: Role,
     pub(super) members: Vec<Member>,
 }
-
-/// How long after a hub had too much to do it is asked again: it said so after 3 s of trying.
-const ASKED_AGAIN: Duration = Duration::from_secs(5);
 
 /// How long a session is awaited after its hub came back without it, if no media runs: as long
 /// as a hub keeps a seat.

@@ -33,6 +33,14 @@ pub(super) fn refused(code: ErrorCode, session: &SessionId, hub: &str, said: &st
     Failure { code: FailureCode::Hub(code), message, session: Some(session.clone()) }
 }
 
+/// A hub has too much to do to look for a session now.
+pub(super) fn busy(session: &SessionId, hub: &str, said: &str) -> Failure {
+    let message =
+        format!("{hub} has too much to do for session \"{session}\": {said}; it is asked again");
+    let code = FailureCode::Hub(ErrorCode::TooMany);
+    Failure { code, message, session: Some(session.clone()) }
+}
+
 /// A hub said of its own accord that something went wrong.
 pub(super) fn complaint(code: ErrorCode, hub: &str, said: &str) -> Failure {
     let message = format!("{hub} says: {said}");

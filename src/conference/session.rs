@@ -90,7 +90,10 @@ impl Session {
         desk: &mut Desk<'_>,
     ) {
         match &mut self.standing {
-            Standing::Asking(search) => search.up(hub, desk),
+            Standing::Asking(search) => {
+                search.up(hub, desk);
+                self.judge(desk);
+            }
             Standing::In(membership) if membership.is_at(hub) => {
                 membership.up(url.clone(), me.clone(), desk);
             }
@@ -128,11 +131,15 @@ impl Session {
 
     /// Does what is due.
     pub(super) fn advance(&mut self, desk: &mut Desk<'_>) {
-        if let Standing::In(membership) = &mut self.standing
-            && !membership.advance(desk)
-        {
-            self.leave_quietly(desk);
-            self.end(EndReason::OpenerLost, desk);
+        match &mut self.standing {
+            Standing::Asking(search) => search.advance(desk),
+            Standing::In(membership) => {
+                if !membership.advance(desk) {
+                    self.leave_quietly(desk);
+                    self.end(EndReason::OpenerLost, desk);
+                }
+            }
+            Standing::Over(..) | Standing::Failed(..) => {}
         }
     }
 
@@ -186,8 +193,9 @@ impl Session {
     /// When something is due.
     pub(super) fn due(&self) -> Option<MediaTime> {
         match &self.standing {
+            Standing::Asking(search) => search.due(),
             Standing::In(membership) => membership.due(),
-            Standing::Asking(_) | Standing::Over(..) | Standing::Failed(..) => None,
+            Standing::Over(..) | Standing::Failed(..) => None,
         }
     }
 
@@ -255,7 +263,7 @@ impl Session {
             }
             HubMessage::Waiting { .. } => search.waiting(hub, desk),
             HubMessage::Error { code, message, .. } => {
-                search.refused(hub, code, message);
+                search.refused(hub, (code, message), desk);
                 self.judge(desk);
             }
             HubMessage::Welcome { .. }

@@ -13,6 +13,8 @@ pub struct Impairment {
     pub seed: u64,
     /// The share of datagrams that vanish, from 0 to 1.
     pub loss: f64,
+    /// The share of datagrams of which one bit is flipped, from 0 to 1.
+    pub flip: f64,
     /// How long each datagram takes.
     pub delay: Duration,
     /// How much longer it takes at most; datagrams may overtake each other.
@@ -30,6 +32,7 @@ impl Default for Impairment {
         Self {
             seed: 0,
             loss: 0.0,
+            flip: 0.0,
             delay: Duration::ZERO,
             jitter: Duration::ZERO,
             rate: None,
@@ -54,7 +57,8 @@ impl FromStr for Impairment {
             };
             let (key, value) = (key.trim(), value.trim());
             match key {
-                "loss" => impairment.loss = share(value)?,
+                "loss" => impairment.loss = share(key, value)?,
+                "flip" => impairment.flip = share(key, value)?,
                 "delay" => impairment.delay = span(key, value)?,
                 "jitter" => impairment.jitter = span(key, value)?,
                 "queue" => impairment.queue = span(key, value)?,
@@ -77,11 +81,16 @@ pub enum ImpairmentError {
     #[error("`{0}` has no value; write it as in `loss=0.05,delay=50ms`")]
     NoValue(String),
     /// A key that does not exist.
-    #[error("`{0}` cannot be impaired; there are loss, delay, jitter, rate, queue and seed")]
+    #[error("`{0}` cannot be impaired; there are loss, flip, delay, jitter, rate, queue and seed")]
     Unknown(String),
-    /// A loss that is no share.
-    #[error("loss is a share between 0 and 1 such as 0.05, not `{0}`")]
-    Loss(String),
+    /// A loss, or another share, that is none.
+    #[error("{key} is a share between 0 and 1 such as 0.05, not `{value}`")]
+    Share {
+        /// Of which key.
+        key: String,
+        /// What was given.
+        value: String,
+    },
     /// A span of time without a unit, or too long.
     #[error("{key} is a time of at most 10s such as 50ms or 1.5s, not `{value}`")]
     Span {
@@ -98,9 +107,9 @@ pub enum ImpairmentError {
     Seed(String),
 }
 
-fn share(value: &str) -> Result<f64, ImpairmentError> {
-    let share = value.parse().ok().filter(|share| (0.0..=1.0).contains(share));
-    share.ok_or_else(|| ImpairmentError::Loss(value.to_owned()))
+fn share(key: &str, value: &str) -> Result<f64, ImpairmentError> {
+    let error = || ImpairmentError::Share { key: key.to_owned(), value: value.to_owned() };
+    value.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(error)
 }
 
 fn span(key: &str, value: &str) -> Result<Duration, ImpairmentError> {
@@ -121,10 +130,11 @@ mod tests {
 
     #[test]
     fn an_impairment_is_read_from_text() {
-        let text = "loss=0.05, delay=50ms,jitter=20ms,rate=1.5Mbit,queue=0.2s,seed=7";
+        let text = "loss=0.05, delay=50ms,flip=0.01,jitter=20ms,rate=1.5Mbit,queue=0.2s,seed=7";
         let impairment = Impairment {
             seed: 7,
             loss: 0.05,
+            flip: 0.01,
             delay: Duration::from_millis(50),
             jitter: Duration::from_millis(20),
             rate: Some(Bitrate::from_kbps(1500)),
@@ -139,6 +149,7 @@ mod tests {
     fn a_wrong_impairment_names_what_is_wrong_and_what_is_right() {
         let sentence = |text: &str| text.parse::<Impairment>().unwrap_err().to_string();
         assert!(sentence("los=0.1").contains("`los` cannot be impaired; there are loss"));
+        assert!(sentence("flip=2").starts_with("flip is a share"));
         assert!(sentence("loss").contains("`loss` has no value"));
         for wrong in ["loss=5", "loss=-0.1", "loss=nan", "loss=5%"] {
             assert!(sentence(wrong).contains("a share between 0 and 1"), "{wrong}");

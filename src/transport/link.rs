@@ -25,7 +25,7 @@ const IN_FLIGHT: usize = 4096;
 /// Bytes of UDP and IPv4 headers, which a link's rate pays for too.
 const HEADERS: usize = 28;
 
-/// A socket that loses, delays and reorders what is sent through it.
+/// A socket that loses, spoils, delays and reorders what is sent through it.
 #[derive(Debug)]
 pub(super) struct ImpairedSocket {
     inner: Arc<dyn AsyncUdpSocket>,
@@ -89,8 +89,9 @@ impl AsyncUdpSocket for ImpairedSocket {
         let length = transmit.segment_size.unwrap_or(whole).max(1);
         for bytes in transmit.contents.chunks(length) {
             if let Some(arrives) = fate.decide(&terms, bytes.len(), Instant::now()) {
-                let departure =
-                    Departure { arrives, to: transmit.destination, bytes: bytes.to_vec() };
+                let mut bytes = bytes.to_vec();
+                fate.spoil(&terms, &mut bytes);
+                let departure = Departure { arrives, to: transmit.destination, bytes };
                 // A full buffer drops, as networks do.
                 let _ = self.departures.try_send(departure);
             }
@@ -151,6 +152,18 @@ impl Fate {
         Some(departs + terms.delay + terms.jitter.mul_f64(late))
     }
 
+    /// Flips one bit of a datagram, if it is one of those.
+    fn spoil(&mut self, terms: &Impairment, datagram: &mut [u8]) {
+        // Drawn only if it matters: the same seed goes on meaning the same losses and delays.
+        if terms.flip == 0.0 || self.share() >= terms.flip {
+            return;
+        }
+        let bit = (self.share() * (datagram.len() * 8) as f64) as usize;
+        if let Some(byte) = datagram.get_mut(bit / 8) {
+            *byte ^= 1 << (bit % 8);
+        }
+    }
+
     /// A number between 0 and 1 (SplitMix64: Steele, Lea and Flood, 2014).
     fn share(&mut self) -> f64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -177,6 +190,23 @@ mod tests {
         assert_ne!(fates(7), fates(8));
         let lost = fates(7).iter().filter(|arrives| !**arrives).count();
         assert!((900..1100).contains(&lost), "{lost} of 10000");
+    }
+
+    #[test]
+    fn one_bit_is_flipped_of_about_the_share_of_datagrams_it_should_be() {
+        let terms = Impairment { flip: 0.1, ..Impairment::default() };
+        let mut fate = Fate::new(7);
+        let flipped: Vec<_> = (0..10_000)
+            .map(|_| {
+                let mut datagram = [0_u8; 20];
+                fate.spoil(&terms, &mut datagram);
+                datagram.map(u8::count_ones).iter().sum::<u32>()
+            })
+            .collect();
+        assert!(flipped.iter().all(|bits| *bits <= 1));
+        let spoilt = flipped.iter().filter(|bits| **bits == 1).count();
+        assert!((900..1100).contains(&spoilt), "{spoilt} of 10000");
+        fate.spoil(&Impairment { flip: 1.0, ..terms }, &mut []);
     }
 
     #[test]

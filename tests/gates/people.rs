@@ -108,7 +108,11 @@ impl Person {
 
     pub(crate) async fn live(&self, session: &str, name: &str) {
         let is_live = |one: ParticipantStatus| one.state == ParticipantState::Live;
-        until("somebody live", || self.sees(session, name).is_some_and(is_live)).await;
+        let end = Instant::now() + PATIENCE;
+        while !self.sees(session, name).is_some_and(is_live) {
+            assert!(Instant::now() < end, "{name} is not live in {:#?}", self.status(session));
+            sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// What came of a participant so far: packets of sound, pictures, pictures decoded.

@@ -1,10 +1,13 @@
-//! Devices for tests: a fake camera below the real V4L2 client, and a real sound server without
-//! hardware. Both belong to one child process and touch nothing outside of a folder of their own.
+//! What tests share: programs, hubs and measurements in modules of their own; here devices, a fake
+//! camera below the real V4L2 client, and a real sound server without hardware. Both belong to one
+//! child process and touch nothing outside of a folder of their own.
 #![allow(dead_code, reason = "every test file compiles this and uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a rig that fails is a test that fails")]
 
+pub(crate) mod held;
 pub(crate) mod process;
 pub(crate) mod sound;
+pub(crate) mod words;
 
 use std::{
     env, fs,

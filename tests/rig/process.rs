@@ -1,6 +1,7 @@
 //! The built program as a process: started, listened to, interrupted, killed.
 
 use std::{
+    fs::File,
     io::{BufRead as _, BufReader, Write as _},
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
@@ -29,6 +30,9 @@ pub(crate) struct Program {
     home: Option<Folder>,
 }
 
+/// The file of a program's home that its standard error goes to.
+const ERRORS: &str = "stderr.txt";
+
 /// How a program ended.
 pub(crate) struct End {
     /// Its exit code; `None` if a signal ended it.
@@ -49,6 +53,7 @@ impl Program {
         let says = args.contains(&"--say");
         let input = if says { Stdio::piped() } else { Stdio::null() };
         command.args(args).arg("--json").stdin(input).stdout(Stdio::piped());
+        command.stderr(File::create(home.file(ERRORS)).expect("a home can be written to"));
         command.env("HOME", home.path()).env("XDG_STATE_HOME", home.file("state"));
         command.envs(environment.iter().copied());
         let mut child = command.spawn().expect("the program starts");
@@ -88,17 +93,23 @@ impl Program {
     pub(crate) fn wait_next(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let end = Instant::now() + PATIENCE;
         loop {
-            match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                Ok(event) => {
-                    self.seen.push(event.clone());
-                    if wanted(&event) {
-                        return event;
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => panic!("no {what} in:\n{}", self.transcript()),
-                Err(RecvTimeoutError::Disconnected) => {
-                    panic!("ended before {what}:\n{}", self.transcript())
-                }
+            let event = self.next_before(end, what);
+            if wanted(&event) {
+                return event;
+            }
+        }
+    }
+
+    /// The next event, which must come before that time.
+    fn next_before(&mut self, end: Instant, what: &str) -> Value {
+        match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Ok(event) => {
+                self.seen.push(event.clone());
+                event
+            }
+            Err(RecvTimeoutError::Timeout) => panic!("no {what} in:\n{}", self.transcript()),
+            Err(RecvTimeoutError::Disconnected) => {
+                panic!("ended before {what}:\n{}", self.transcript())
             }
         }
     }
@@ -119,6 +130,25 @@ impl Program {
         of_name(&self.seen)
     }
 
+    /// Waits until what it printed so far, and prints meanwhile, is as it should be.
+    pub(crate) fn until(&mut self, what: &str, holds: impl Fn(&[Value]) -> bool) {
+        let end = Instant::now() + PATIENCE;
+        self.seen.extend(self.lines.try_iter());
+        while !holds(&self.seen) {
+            self.next_before(end, what);
+        }
+    }
+
+    /// What it printed, as far as it was looked at.
+    pub(crate) fn seen(&self) -> &[Value] {
+        &self.seen
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until a participant of that name is in that state.
     pub(crate) fn participant(&mut self, name: &str, state: &str) -> Value {
         self.wait(&format!("{name} {state}"), |event| {
@@ -128,7 +158,19 @@ impl Program {
 
     /// What was printed so far, one line each.
     pub(crate) fn transcript(&self) -> String {
-        self.seen.iter().map(|event| format!("{event}\n")).collect()
+        self.seen.iter().map(|event| format!("{event}\n")).chain([self.errors()]).collect()
+    }
+
+    /// What it said on standard error so far.
+    fn errors(&self) -> String {
+        let home = self.home.as_ref().map(|home| home.file(ERRORS));
+        home.and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default()
+    }
+
+    /// No test makes a program panic, in any of its tasks and threads.
+    fn assert_sound(&self) {
+        let errors = self.errors();
+        assert!(!errors.contains("panicked"), "{errors}");
     }
 
     /// Presses Ctrl-C and waits for the end.
@@ -141,6 +183,7 @@ impl Program {
     pub(crate) fn kill(mut self) -> Folder {
         self.child.kill().expect("it can be killed");
         self.child.wait().expect("it ends");
+        self.assert_sound();
         self.home.take().expect("it is killed once")
     }
 
@@ -162,6 +205,7 @@ impl Program {
             }
         }
         let code = self.child.wait().expect("it ends").code();
+        self.assert_sound();
         End { code, events: std::mem::take(&mut self.seen) }
     }
 }
@@ -205,6 +249,37 @@ impl Hub {
         let url = program.event("listening")["hub"].as_str().expect("an address").to_owned();
         Self { program, url }
     }
+
+    /// Starts `quintet TASK…` at this hub for that person, see [`person`].
+    pub(crate) fn person(&self, name: &str, task: &[&str]) -> Program {
+        self.person_in(Folder::new(), name, task)
+    }
+
+    /// Starts it with that home.
+    pub(crate) fn person_in(&self, home: Folder, name: &str, task: &[&str]) -> Program {
+        Program::start_in(home, &person(&self.url, name, task), &[])
+    }
+
+    /// Opens one session of that kind as "Olga".
+    pub(crate) fn open(&self, kind: &str, id: &str) -> Program {
+        let mut program = self.person("Olga", &["open", "--kind", kind, "--id", id]);
+        program.event("opened");
+        program
+    }
+}
+
+/// The arguments of a task for somebody of that name at that hub, who sends a small picture and
+/// a tone of 440 Hz and plays nothing, unless the task's own options say otherwise.
+pub(crate) fn person<'a>(hub: &'a str, name: &'a str, task: &[&'a str]) -> Vec<&'a str> {
+    let usual = [
+        ("--hub", hub),
+        ("--name", name),
+        ("--camera", PATTERN),
+        ("--microphone", "tone:440"),
+        ("--speaker", "none"),
+    ];
+    let missing = usual.into_iter().filter(|(option, _)| !task.contains(option));
+    task.iter().copied().chain(missing.flat_map(|(option, value)| [option, value])).collect()
 }
 
 /// The value at a path of keys and indices such as `sessions/0/kind`.

@@ -1,9 +1,12 @@
 //! Bad networks.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use quintet::{
-    media::Fanout,
+    media::{Fanout, RtpPacket},
     model::{Direction::SendRecv, PeerMedia, PeerState},
     transport::Impairment,
 };
@@ -76,6 +79,64 @@ async fn everybody_connects_over_links_that_lose_a_fifth() {
     for (number, joiner) in joiners.into_iter().enumerate() {
         assert!(joiner.await.is_ok(), "seed {} did not connect", number * 2);
     }
+}
+
+/// A packet with a flipped bit is no packet of the sender (RFC 3711, section 3.3): it is repeated
+/// like a lost one, and what arrives is what was sent.
+#[tokio::test]
+async fn where_bits_are_flipped_pictures_go_on_and_none_is_wrong() {
+    const FRAMES: u32 = 100;
+    let fanout = Fanout::default();
+    let link = Impairment { seed: 5, ..Impairment::default() };
+    let mut pair = Pair::impaired([VIDEO; 2], link);
+    pair.connect().await;
+    // Ten times what the worst of networks does: every kind of packet is hit many times.
+    let spoils = Impairment { flip: 0.1, ..link };
+    pair.a.connection.impair(spoils);
+    pair.b.connection.impair(spoils);
+    pair.a.connection.send_video(Some(fanout.subscribe(8)));
+    keyframe_request(&fanout).await;
+    let publisher = {
+        let fanout = fanout.clone();
+        tokio::spawn(async move {
+            let mut clock = tokio::time::interval(Duration::from_millis(20));
+            for number in 0..FRAMES {
+                clock.tick().await;
+                fanout.publish(frame(number, number == 0, 4000));
+            }
+        })
+    };
+    let mut track = guarded("a track", pair.b.tracks.recv()).await.unwrap();
+    let mut pictures: BTreeMap<u32, BTreeMap<u16, RtpPacket>> = BTreeMap::new();
+    let silence = Duration::from_millis(1000);
+    while let Ok(Some(packet)) = tokio::time::timeout(silence, track.packets.recv()).await {
+        pictures.entry(packet.timestamp).or_default().insert(packet.sequence, packet);
+    }
+    publisher.await.unwrap();
+    let sent: Vec<_> =
+        (0..FRAMES).map(|number| nal_units(&frame(number, number == 0, 4000).data)).collect();
+    let whole: Vec<_> = pictures.into_values().filter_map(whole).collect();
+    println!("{} of {FRAMES} pictures arrived", whole.len());
+    assert!(whole.iter().all(|packets| sent.contains(&reassemble(packets))), "a wrong picture");
+    assert!(pair.a.connection.traffic().repeated > 0, "nothing was spoilt");
+    assert!(whole.len() as f64 > f64::from(FRAMES) * 0.9, "{} pictures", whole.len());
+
+    pair.a.connection.impair(link);
+    pair.b.connection.impair(link);
+    fanout.publish(frame(FRAMES, true, 4000));
+    let packets = next_frame(&mut track.packets).await;
+    assert_eq!(reassemble(&packets), nal_units(&frame(FRAMES, true, 4000).data));
+}
+
+/// The packets of one picture in order, if none is missing.
+fn whole(packets: BTreeMap<u16, RtpPacket>) -> Option<Vec<RtpPacket>> {
+    let last = packets.values().find(|packet| packet.marker)?.sequence;
+    let mut packets: Vec<_> = packets.into_values().collect();
+    packets.sort_by_key(|packet| std::cmp::Reverse(last.wrapping_sub(packet.sequence)));
+    let first = packets.first()?;
+    let begins = first.payload[0] & 0x1f != 28 || first.payload[1] & 0x80 != 0;
+    let has_all = usize::from(last.wrapping_sub(first.sequence)) + 1 == packets.len();
+    (begins && has_all).then_some(packets)
 }
 
 /// 10 % of all datagrams lost each way, 50 ms each way, 200 packets a second.

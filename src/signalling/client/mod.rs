@@ -1,8 +1,6 @@
 //! The client's end: one connection to one hub, made again for as long as it is wanted.
 
 mod reason;
-#[cfg(test)]
-mod tests;
 
 use std::{sync::Once, time::Duration};
 
@@ -40,8 +38,9 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 /// How long one message may take to be taken by the network.
 const WRITE_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long closing may take.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
+/// How long closing may take: a busy machine takes a second to say goodbye, and who is cut off
+/// without one keeps a seat for a minute.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(4);
 
 /// A hub that is silent for this many heartbeats is taken for dead: it answers each ping.
 const SILENT_HEARTBEATS: u32 = 3;
@@ -125,7 +124,7 @@ impl Client {
         self.messages.as_ref().is_some_and(|messages| messages.try_send(message).is_ok())
     }
 
-    /// Sends what waits to be sent, and closes the connection; takes 1 s at most.
+    /// Sends what waits to be sent, and closes the connection; takes 4 s at most.
     pub async fn close(mut self) {
         self.messages = None;
         if timeout(CLOSE_PATIENCE, &mut self.task).await.is_err() {
@@ -382,5 +381,35 @@ impl Pauses {
         // Without randomness the pause is a full one.
         let share = getrandom::u32().unwrap_or(0) % 256;
         full - full / 4 * share / 256
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_full_queue_is_told_and_nothing_waits() {
+        let hub = "http://127.0.0.1:9".parse().unwrap();
+        let (name, instance) = (String::new(), Instance::from_random(9));
+        let (events, _kept) = mpsc::channel(1);
+        let client = Client::start(ClientOptions { hub, name, instance, token: None }, events);
+        // Nothing is awaited, so the task has no turn.
+        let taken = (0..10_000).take_while(|_| client.send(ClientMessage::Ping)).count();
+        assert_eq!(taken, OUTGOING);
+    }
+
+    #[test]
+    fn pauses_double_up_to_four_seconds_and_differ_between_clients() {
+        let mut pauses = Pauses::default();
+        for full_ms in [250, 500, 1000, 2000, 4000, 4000, 4000] {
+            let pause = pauses.next().as_millis();
+            assert!((full_ms * 3 / 4..=full_ms).contains(&pause), "{pause} of {full_ms}");
+        }
+        let first: std::collections::BTreeSet<_> =
+            (0..100).map(|_| Pauses::default().next()).collect();
+        assert!(first.len() > 10, "{first:?}");
+        let mut pauses = Pauses { made: u32::MAX };
+        assert!(pauses.next() <= LONGEST_PAUSE);
     }
 }

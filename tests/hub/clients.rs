@@ -1,20 +1,23 @@
 //! The client against hubs, and against what is none, over real sockets.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
+use futures_util::{SinkExt as _, StreamExt as _};
+use quintet::{
+    model::{ClientMessage, HubMessage, HubUrl, Instance, ParticipantId, Payload, Secret},
+    signalling::{Client, ClientEvent, ClientOptions, Found, Hub, HubOptions, find_hub},
+};
 use tokio::{
-    io::AsyncWriteExt,
+    io::AsyncWriteExt as _,
     net::{TcpListener, TcpStream},
+    sync::mpsc,
 };
-use tokio_tungstenite::accept_async;
+use tokio_tungstenite::{WebSocketStream, accept_async, tungstenite::Message};
 
-use super::*;
-use crate::{
-    model::{Payload, SessionId, SessionKind},
-    signalling::{Hub, HubError, HubOptions},
-};
-
-const MESH: SessionKind = SessionKind::FIVE[0];
+use crate::rig::words::{MESH, hub, hub_at, join, open, session, signal, within};
 
 #[tokio::test]
 async fn clients_of_a_restarted_hub_come_back_by_themselves_as_who_they_were() {
@@ -202,15 +205,6 @@ async fn a_hub_that_refuses_is_quoted() {
 }
 
 #[tokio::test]
-async fn a_full_queue_is_told_and_nothing_waits() {
-    let (_listener, url) = listener().await;
-    let friend = Friend::start(&url, None);
-    // Nothing is awaited, so the task has no turn.
-    let taken = (0..10_000).take_while(|_| friend.client.send(ClientMessage::Ping)).count();
-    assert_eq!(taken, OUTGOING);
-}
-
-#[tokio::test]
 async fn closing_ends_at_once_while_there_is_no_connection() {
     within(async {
         let (_listener, url) = listener().await;
@@ -243,44 +237,10 @@ async fn a_client_reaches_a_hub_on_ipv6() {
         let options = HubOptions { listen, next_free_port: false, public: None };
         // A machine without IPv6 has nothing to prove here.
         let Ok(hub) = Hub::start(options).await else { return };
-        use crate::signalling::{Found, find_hub};
         assert_eq!(find_hub(hub.link_base()).await, Found::Hub);
         Friend::start(hub.link_base(), None).up().await;
     })
     .await;
-}
-
-#[test]
-fn pauses_double_up_to_four_seconds_and_differ_between_clients() {
-    let mut pauses = Pauses::default();
-    for full_ms in [250, 500, 1000, 2000, 4000, 4000, 4000] {
-        let pause = pauses.next().as_millis();
-        assert!((full_ms * 3 / 4..=full_ms).contains(&pause), "{pause} of {full_ms}");
-    }
-    let first: std::collections::BTreeSet<_> = (0..100).map(|_| Pauses::default().next()).collect();
-    assert!(first.len() > 10, "{first:?}");
-    let mut pauses = Pauses { made: u32::MAX };
-    assert!(pauses.next() <= LONGEST_PAUSE);
-}
-
-/// No test waits longer than this for what must come.
-async fn within<T>(test: impl Future<Output = T>) -> T {
-    timeout(Duration::from_secs(60), test).await.expect("what must come came")
-}
-
-async fn hub() -> Hub {
-    hub_at(SocketAddr::from(([127, 0, 0, 1], 0))).await
-}
-
-/// A hub on that port, once whoever had it has let go of it.
-async fn hub_at(listen: SocketAddr) -> Hub {
-    loop {
-        match Hub::start(HubOptions { listen, next_free_port: false, public: None }).await {
-            Ok(hub) => return hub,
-            Err(HubError::Taken { .. }) => tokio::task::yield_now().await,
-            Err(error) => panic!("{error}"),
-        }
-    }
 }
 
 async fn listener() -> (TcpListener, HubUrl) {
@@ -305,22 +265,6 @@ async fn pretend(listener: &TcpListener) -> WebSocketStream<TcpStream> {
     };
     socket.send(Message::text(serde_json::to_string(&welcome).unwrap())).await.unwrap();
     socket
-}
-
-fn session(id: &str) -> SessionId {
-    SessionId::parse(id).unwrap()
-}
-
-fn open(id: &str, kind: SessionKind) -> ClientMessage {
-    ClientMessage::Open { session: session(id), kind, limit: None, owner_key: None }
-}
-
-fn join(id: &str, wait: bool) -> ClientMessage {
-    ClientMessage::Join { session: session(id), wait }
-}
-
-fn signal(id: &str, to: &ParticipantId, payload: Payload) -> ClientMessage {
-    ClientMessage::Signal { session: session(id), to: to.clone(), payload }
 }
 
 /// A client, and what it tells.
