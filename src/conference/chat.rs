@@ -303,9 +303,11 @@ mod tests {
         stage.tell(1, PeerEvent::Writable);
         let answer = PeerCommand::Write(ChatMessage::Received { number: 0 });
         assert_eq!(stage.commands(), [&answer]);
+        say(&mut stage, "anybody?");
+        assert_eq!(words(&stage), []);
         received(&mut stage, 1, 0);
         assert_eq!(stage.commands()[0], &answer, "the first may have come too early");
-        assert_eq!(words(&stage), [(1, "hello".into())]);
+        assert_eq!(words(&stage), [(1, "hello".into()), (1, "anybody?".into())]);
         received(&mut stage, 1, 0);
         assert_eq!(stage.done, [], "and that is all");
     }

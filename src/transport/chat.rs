@@ -55,16 +55,12 @@ pub(super) async fn read(
 ) {
     let mut pace = Pace::new(Instant::now());
     while let Some(event) = channel.poll().await {
-        let told = match event {
-            DataChannelEvent::OnOpen => Some(PeerEvent::Writable),
-            DataChannelEvent::OnMessage(message) => {
-                sleep_until(pace.turn(Instant::now())).await;
-                understood(peer, &message).map(PeerEvent::Read)
-            }
-            other => {
-                tracing::debug!(%peer, event = ?other, "data channel");
-                None
-            }
+        let told = if let DataChannelEvent::OnMessage(message) = event {
+            sleep_until(pace.turn(Instant::now())).await;
+            understood(peer, &message).map(PeerEvent::Read)
+        } else {
+            tracing::debug!(%peer, ?event, "data channel");
+            matches!(event, DataChannelEvent::OnOpen).then_some(PeerEvent::Writable)
         };
         if let Some(told) = told
             && events.send((peer, told)).await.is_err()
