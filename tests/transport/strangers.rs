@@ -56,13 +56,16 @@ async fn sockets(end: &mut End) -> Vec<SocketAddr> {
         // RFC 8839, section 5.1: foundation, component, transport, priority, address, port.
         let words: Vec<&str> = candidate.line.split(' ').collect();
         let [_, _, _, _, address, port, ..] = words[..] else { return sockets };
-        sockets.push(SocketAddr::new(address.parse().unwrap(), port.parse().unwrap()));
+        sockets.push(SocketAddr::new(
+            address.parse().expect("an address"),
+            port.parse().expect("a port"),
+        ));
     }
 }
 
 /// Sends everything forged to everywhere, all the time.
 async fn forge(to: Vec<SocketAddr>) {
-    let socket = UdpSocket::bind("0.0.0.0:0").await.unwrap();
+    let socket = UdpSocket::bind("0.0.0.0:0").await.expect("a free port");
     loop {
         for forged in forged() {
             for to in &to {
