@@ -1,10 +1,8 @@
 //! What each step of a picture's way costs, and of sound's, at the sizes that people use:
 //! `cargo bench`, or `cargo bench -- encode` for some of them.
 
-use std::{hint::black_box, time::Duration};
-
 use bytes::Bytes;
-use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use divan::{Bencher, black_box, counter::ItemsCount};
 use quintet::{
     audio::Mixer,
     capture::{Busy, PixelFormat, Pixels},
@@ -27,108 +25,82 @@ const PICTURES: u32 = 60;
 /// People who talk at once in the largest mesh.
 const VOICES: usize = 12;
 
-/// Viewers of a broadcast.
-const VIEWERS: usize = 100;
-
-criterion_group! {
-    name = media;
-    config = Criterion::default()
-        .sample_size(20)
-        .warm_up_time(Duration::from_millis(500))
-        .measurement_time(Duration::from_secs(3));
-    targets = convert, encode, packetise, fan_out, decode, mix
+fn main() {
+    divan::main();
 }
-criterion_main!(media);
 
 /// A camera's picture becomes a frame.
-fn convert(criterion: &mut Criterion) {
-    let (width, height) = (SIZE.width, SIZE.height);
+#[divan::bench(args = [PixelFormat::Yuyv, PixelFormat::Nv12, PixelFormat::Mjpeg], max_time = 2)]
+fn convert_720p(bencher: Bencher<'_, '_>, format: PixelFormat) {
     let frame = film(1).remove(0);
-    let (yuyv, nv12) = (packed(&frame), half_planar(&frame));
-    let jpeg = jpeg(&frame);
-    let formats = [
-        ("yuyv", PixelFormat::Yuyv, yuyv),
-        ("nv12", PixelFormat::Nv12, nv12),
-        ("mjpeg", PixelFormat::Mjpeg, jpeg),
-    ];
-    for (name, format, bytes) in formats {
-        let mut pixels = Pixels::default();
-        criterion.bench_function(&format!("convert 720p {name}"), |bencher| {
-            bencher.iter(|| {
-                let time = MediaTime::default();
-                pixels.convert(format, (width, height), black_box(&bytes), time).expect("converts")
-            });
-        });
-    }
+    let bytes = match format {
+        PixelFormat::Yuyv => packed(&frame),
+        PixelFormat::Nv12 => half_planar(&frame),
+        PixelFormat::Mjpeg => jpeg(&frame),
+        PixelFormat::Grey | PixelFormat::Rgb | PixelFormat::Bgr => unreachable!("not asked for"),
+    };
+    let (mut pixels, time) = (Pixels::default(), MediaTime::default());
+    let size = (SIZE.width, SIZE.height);
+    bencher.bench_local(|| pixels.convert(format, size, black_box(&bytes), time));
 }
 
 /// One picture of a film, at the usual rate.
-fn encode(criterion: &mut Criterion) {
+#[divan::bench(sample_count = 300, sample_size = 1)]
+fn encode_720p(bencher: Bencher<'_, '_>) {
     let film = film(PICTURES);
     let mut encoder = H264Encoder::new(SIZE, 30, RATE).expect("an encoder");
     let mut number = 0;
-    criterion.bench_function("encode 720p", |bencher| {
-        bencher.iter(|| {
-            let frame = &film[number as usize % film.len()];
-            let mut frame = frame.clone();
-            frame.time = at(number);
-            number += 1;
-            encoder.encode(&frame, false).expect("it encodes")
-        });
+    bencher.bench_local(|| {
+        let mut frame = film[number as usize % film.len()].clone();
+        frame.time = at(number);
+        number += 1;
+        encoder.encode(&frame, false)
     });
 }
 
 /// One picture's payloads, cut once for all peers.
-fn packetise(criterion: &mut Criterion) {
+#[divan::bench(max_time = 2)]
+fn packetise_720p(bencher: Bencher<'_, '_>) {
     let picture = encoded(8).pop().expect("a picture");
-    criterion.bench_function("packetise 720p", |bencher| {
-        bencher.iter(|| payloads(black_box(&picture)));
-    });
+    bencher.bench_local(|| payloads(black_box(&picture)));
 }
 
 /// A picture published to many, each of whom takes it.
-fn fan_out(criterion: &mut Criterion) {
+#[divan::bench(args = [1, 10, 100], max_time = 2)]
+fn fan_out(bencher: Bencher<'_, '_>, viewers: usize) {
     let picture = encoded(1).pop().expect("a picture");
     let fanout = Fanout::default();
-    let mut viewers: Vec<_> = (0..VIEWERS).map(|_| fanout.subscribe(MAX_LAG)).collect();
-    criterion.bench_function(&format!("fan out to {VIEWERS}"), |bencher| {
-        bencher.iter(|| {
-            let time = MediaTime::default();
-            fanout.publish(EncodedVideo::new(Layer::Full, time, SIZE, true, picture.clone()));
-            for viewer in &mut viewers {
-                let frame = viewer.try_recv().expect("it was published");
-                black_box(frame.payloads(payloads));
-            }
-        });
+    let mut viewers: Vec<_> = (0..viewers).map(|_| fanout.subscribe(MAX_LAG)).collect();
+    bencher.counter(ItemsCount::new(viewers.len())).bench_local(|| {
+        let time = MediaTime::default();
+        fanout.publish(EncodedVideo::new(Layer::Full, time, SIZE, true, picture.clone()));
+        for viewer in &mut viewers {
+            let frame = viewer.try_recv().expect("it was published");
+            black_box(frame.payloads(payloads));
+        }
     });
 }
 
 /// A film from its keyframe on; the figure is for all of its pictures.
-fn decode(criterion: &mut Criterion) {
+#[divan::bench(sample_count = 10, sample_size = 1)]
+fn decode_720p_film(bencher: Bencher<'_, '_>) {
     let film: Vec<_> = encoded(PICTURES).iter().map(unit).collect();
-    criterion.bench_function(&format!("decode 720p, {} pictures", film.len()), |bencher| {
-        let fresh = VideoDecoder::default;
-        bencher.iter_batched_ref(
-            fresh,
-            |decoder| {
-                for unit in &film {
-                    assert!(matches!(decoder.decode(unit).frame, Ok(Some(_))));
-                }
-            },
-            BatchSize::PerIteration,
-        );
+    let bencher = bencher.counter(ItemsCount::new(film.len()));
+    bencher.with_inputs(VideoDecoder::default).bench_local_refs(|decoder| {
+        for unit in &film {
+            assert!(matches!(decoder.decode(unit).frame, Ok(Some(_))));
+        }
     });
 }
 
 /// Ten milliseconds of everybody's sound.
-fn mix(criterion: &mut Criterion) {
+#[divan::bench(args = [2, VOICES], max_time = 2)]
+fn mix(bencher: Bencher<'_, '_>, voices: usize) {
     let voice: [f32; BLOCK_SAMPLES] = std::array::from_fn(|n| (n as f32 / 17.0).sin() / 4.0);
     let mut mixer = Mixer::new();
-    criterion.bench_function(&format!("mix {VOICES} voices"), |bencher| {
-        bencher.iter(|| {
-            (0..VOICES).for_each(|_| mixer.add(black_box(&voice)));
-            mixer.take()
-        });
+    bencher.bench_local(|| {
+        (0..voices).for_each(|_| mixer.add(black_box(&voice)));
+        mixer.take()
     });
 }
 
