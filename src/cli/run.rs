@@ -21,8 +21,11 @@ use super::{
 };
 use crate::{
     capture::{self, SourceSpec},
-    engine::{Engine, Handle, SourceKind, fresh_session_id},
-    model::{EndReason, Event, Failure, FailureCode, HubUrl, SessionId, Snapshot, SourceState},
+    engine::{Engine, Handle, fresh_session_id},
+    model::{
+        EndReason, Event, Failure, FailureCode, HubUrl, SessionId, Snapshot, SourceKind,
+        SourceState,
+    },
     playback,
     signalling::{Hub, HubOptions},
 };
@@ -116,7 +119,7 @@ impl Stay {
         });
         for (kind, message) in looked.await.unwrap_or_default() {
             self.missing.insert(kind);
-            let (code, session) = (FailureCode::Device, None);
+            let (code, session) = (FailureCode::Device(kind), None);
             self.lines.event(&Event::Failed(Failure { code, message, session }));
         }
     }
@@ -194,7 +197,7 @@ impl Stay {
             FailureCode::Hub(_) => ExitReason::Refused,
             FailureCode::HubUnreachable => ExitReason::HubUnreachable,
             FailureCode::AlreadyHere => return self.worsen(ExitReason::Refused),
-            FailureCode::Connection | FailureCode::Device => return,
+            FailureCode::Connection | FailureCode::Device(_) => return,
         };
         if let Some(waited) = failure.session.as_ref().and_then(|id| self.waited.get_mut(id)) {
             *waited = reason;

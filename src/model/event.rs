@@ -2,7 +2,7 @@
 
 use super::{
     CloseReason, ErrorCode, HubUrl, ParticipantId, ParticipantState, SessionId, SessionKind,
-    SessionLink,
+    SessionLink, SourceKind,
 };
 
 /// Something a person may want to know. Unlike a snapshot, none is ever skipped.
@@ -99,8 +99,8 @@ pub enum FailureCode {
     HubUnreachable,
     /// This process has that session already.
     AlreadyHere,
-    /// A camera, microphone, speaker or file cannot be used.
-    Device,
+    /// A camera, microphone, speaker or a file in its place cannot be used.
+    Device(SourceKind),
     /// The connection to a participant could not be made.
     Connection,
 }
@@ -112,7 +112,7 @@ impl FailureCode {
             Self::Hub(code) => code.name(),
             Self::HubUnreachable => "hub-unreachable",
             Self::AlreadyHere => "already-here",
-            Self::Device => "device",
+            Self::Device(_) => "device",
             Self::Connection => "connection",
         }
     }

@@ -1,20 +1,23 @@
 //! The bar at the bottom: what holds for all sessions.
 
-use eframe::egui::{self, Button, Label, Popup, RichText, Sense, Ui, Vec2};
+use eframe::egui::{
+    self, Button, Label, Popup, PopupCloseBehavior, Rect, RichText, Sense, Ui, Vec2,
+};
 
 use super::{
+    bindings::Bindable,
     devices::{DeviceKind, DeviceLists},
     icons::{Icon, Mark, icon_button},
     pictures::Pictures,
+    scene::Scene,
     sessions::{pill, two_ended},
-    settings::Settings,
-    theme::{GRID, Palette, SMALL},
-    tile::bars,
+    theme::{CORNER, GRID, Palette, SMALL},
+    tile::{bars, letterbox},
     want::Want,
 };
 use crate::{
     engine::Picture,
-    model::{Command, Gate, Snapshot},
+    model::{Command, Gate, Snapshot, SourceState},
 };
 
 /// How high the bar is, in points.
@@ -23,27 +26,29 @@ pub(crate) const HEIGHT: f32 = 56.0;
 /// How wide a menu of devices is, in points.
 const MENU: f32 = 280.0;
 
-/// Draws the bar. `busy`: the engine's queue is full, so nothing can be asked for now.
+/// Draws the bar.
 pub(crate) fn ui(
     ui: &mut Ui,
-    (snapshot, busy): (&Snapshot, bool),
+    scene: Scene<'_>,
     pictures: &Pictures,
-    (settings, devices): (&Settings, &mut DeviceLists),
+    devices: &mut DeviceLists,
 ) -> Option<Want> {
+    let snapshot = scene.snapshot;
+    devices.open = None;
     let (right, left) = ui
-        .add_enabled_ui(!busy, |ui| {
+        .add_enabled_ui(!scene.busy, |ui| {
             two_ended(
                 ui,
-                |ui| deeds(ui, snapshot),
+                |ui| deeds(ui, scene),
                 |ui| {
                     let mut want = None;
                     ui.spacing_mut().item_spacing.x = GRID / 2.0;
                     for device in DeviceKind::ALL {
-                        want = want.take().or(switch(ui, device, snapshot));
+                        want = want.take().or(switch(ui, device, scene));
                         if device == DeviceKind::Microphone {
                             level(ui, pictures.loudness(Picture::Local), snapshot.gates.microphone);
                         }
-                        want = want.or(menu(ui, device, settings, devices));
+                        want = want.or(menu(ui, device, scene, (pictures, &mut *devices)));
                         ui.add_space(GRID);
                     }
                     on_air(ui, snapshot);
@@ -55,31 +60,35 @@ pub(crate) fn ui(
     right.or(left)
 }
 
-fn switch(ui: &mut Ui, device: DeviceKind, snapshot: &Snapshot) -> Option<Want> {
-    let gates = snapshot.gates;
-    let (gate, open, icon, label) = match device {
+fn switch(ui: &mut Ui, device: DeviceKind, scene: Scene<'_>) -> Option<Want> {
+    let gates = scene.snapshot.gates;
+    let (gate, open, icon, deed, key) = match device {
         DeviceKind::Microphone => (
             Gate::Microphone,
             gates.microphone,
             Icon::Microphone,
-            if gates.microphone { "Mute all (M)" } else { "Unmute all (M)" },
+            if gates.microphone { "Mute all" } else { "Unmute all" },
+            Bindable::Mute,
         ),
         DeviceKind::Camera => (
             Gate::Camera,
             gates.camera,
             Icon::Camera,
-            if gates.camera { "Camera off (V)" } else { "Camera on (V)" },
+            if gates.camera { "Camera off" } else { "Camera on" },
+            Bindable::Camera,
         ),
         DeviceKind::Speaker => (
             Gate::Listening,
             gates.listening,
             Icon::Speaker,
-            if gates.listening { "Deafen (D)" } else { "Listen again (D)" },
+            if gates.listening { "Deafen" } else { "Listen again" },
+            Bindable::Deafen,
         ),
     };
     let mark = if open { Mark::On } else { Mark::Off };
     let command = Command::SetGate { session: None, gate, open: !open };
-    icon_button(ui, icon, label, mark).clicked().then(|| command.into())
+    let label = format!("{deed} ({})", scene.settings.keys.shown(key));
+    icon_button(ui, icon, &label, mark).clicked().then(|| command.into())
 }
 
 fn level(ui: &mut Ui, loudness: f32, open: bool) {
@@ -93,21 +102,19 @@ fn level(ui: &mut Ui, loudness: f32, open: bool) {
 fn menu(
     ui: &mut Ui,
     device: DeviceKind,
-    settings: &Settings,
-    devices: &mut DeviceLists,
+    scene: Scene<'_>,
+    (pictures, devices): (&Pictures, &mut DeviceLists),
 ) -> Option<Want> {
     let label = format!("Choose {}", device.name());
     let button = icon_button(ui, Icon::More, &label, Mark::Deed);
-    let chosen = match device {
-        DeviceKind::Camera => &settings.camera,
-        DeviceKind::Microphone => &settings.microphone,
-        DeviceKind::Speaker => &settings.speaker,
-    };
-    let shown = Popup::menu(&button).show(|ui| {
+    let chosen = device.chosen(scene.settings);
+    // It stays open when something was chosen: what comes of it is shown in it.
+    let popup = Popup::menu(&button).close_behavior(PopupCloseBehavior::CloseOnClickOutside);
+    let shown = popup.show(|ui| {
         ui.set_width(MENU);
-        let mut want = None;
+        let mut want = live(ui, device, scene, pictures);
         for (text, spec) in device.choices() {
-            if choice(ui, text, spec == chosen).clicked() {
+            if choice(ui, text, *spec == chosen).clicked() {
                 want = Some(Want::Use(device, (*spec).to_owned()));
             }
         }
@@ -130,11 +137,74 @@ fn menu(
         want
     });
     match shown {
-        Some(shown) => shown.inner,
+        Some(shown) => {
+            devices.open = Some(device);
+            shown.inner
+        }
         None => {
             devices.forget(device);
             None
         }
+    }
+}
+
+/// What of the device is seen or heard now, so that the right one can be chosen before anybody
+/// hears or sees it; and how it is, with a way out while it opens.
+fn live(ui: &mut Ui, device: DeviceKind, scene: Scene<'_>, pictures: &Pictures) -> Option<Want> {
+    let state = device.state(scene.snapshot);
+    match device {
+        DeviceKind::Microphone => wide_level(ui, pictures.loudness(Picture::Local)),
+        DeviceKind::Camera => preview(ui, pictures),
+        DeviceKind::Speaker => {}
+    }
+    let words = match state {
+        _ if device.chosen(scene.settings) == "none" => "None is chosen.".to_owned(),
+        SourceState::Failed { message } => message.clone(),
+        SourceState::Opening => format!("opening {}…", device.called(scene.settings)),
+        SourceState::Running => match device {
+            DeviceKind::Microphone => "This is how loud you are.".to_owned(),
+            DeviceKind::Camera => "This is what your camera sees.".to_owned(),
+            DeviceKind::Speaker => "in use".to_owned(),
+        },
+        SourceState::Idle => "not in use".to_owned(),
+    };
+    let palette = Palette::of(ui);
+    let is_bad = matches!(state, SourceState::Failed { .. });
+    let colour = if is_bad { palette.warn } else { palette.muted };
+    ui.add(Label::new(RichText::new(words).font(SMALL).color(colour)).wrap());
+    let stop =
+        *state == SourceState::Opening && ui.button("Cancel").on_hover_text("Use none").clicked();
+    ui.separator();
+    stop.then(|| Want::Use(device, "none".to_owned()))
+}
+
+fn wide_level(ui: &mut Ui, loudness: f32) {
+    let palette = Palette::of(ui);
+    let size = Vec2::new(ui.available_width(), GRID);
+    let (rect, response) = ui.allocate_exact_size(size, Sense::hover());
+    let percent = f64::from((loudness * 100.0).round());
+    response.widget_info(|| {
+        let mut info = egui::WidgetInfo::labeled(egui::Role::Meter, true, "Microphone level");
+        info.value = Some(percent);
+        info
+    });
+    ui.painter().rect_filled(rect, 4.0, palette.control);
+    let lit = Rect::from_min_size(rect.min, Vec2::new(rect.width() * loudness, rect.height()));
+    ui.painter().rect_filled(lit, 4.0, palette.accent);
+}
+
+fn preview(ui: &mut Ui, pictures: &Pictures) {
+    let width = ui.available_width();
+    let size = Vec2::new(width, (width * 9.0 / 16.0).round());
+    let (rect, response) = ui.allocate_exact_size(size, Sense::hover());
+    response.widget_info(|| {
+        egui::WidgetInfo::labeled(egui::Role::Image, true, "What your camera sees")
+    });
+    ui.painter().rect_filled(rect, CORNER, Palette::of(ui).stage);
+    if let Some((frame, number, _)) = pictures.newest(Picture::Local) {
+        let inside = letterbox(rect, frame.size);
+        let of = (Picture::Local, number);
+        ui.painter().add(pictures.painter().shape(inside, of, frame.clone(), 1.0));
     }
 }
 
@@ -170,15 +240,16 @@ fn on_air(ui: &mut Ui, snapshot: &Snapshot) {
     ui.add(Label::new(RichText::new(text).font(SMALL).color(palette.muted)).truncate());
 }
 
-fn deeds(ui: &mut Ui, snapshot: &Snapshot) -> Option<Want> {
+fn deeds(ui: &mut Ui, scene: Scene<'_>) -> Option<Want> {
     let mut want = None;
-    if !snapshot.sessions.is_empty() && ui.button("Leave all").clicked() {
+    if !scene.snapshot.sessions.is_empty() && ui.button("Leave all").clicked() {
         want = Some(Command::LeaveAll.into());
     }
     if icon_button(ui, Icon::Settings, "Settings", Mark::Deed).clicked() {
         want = Some(Want::ShowSettings);
     }
-    if icon_button(ui, Icon::Help, "Keys (?)", Mark::Deed).clicked() {
+    let keys = format!("Keys ({})", scene.settings.keys.shown(Bindable::Help));
+    if icon_button(ui, Icon::Help, &keys, Mark::Deed).clicked() {
         want = Some(Want::ShowHelp);
     }
     want

@@ -6,6 +6,7 @@ use eframe::egui::{self, Button, Color32, Key, Layout, RichText, ScrollArea, Tex
 
 use super::{
     lane,
+    scene::Scene,
     theme::{GRID, Palette},
     want::Want,
 };
@@ -25,10 +26,10 @@ pub(crate) struct SessionsPanel {
 }
 
 impl SessionsPanel {
-    /// Draws the panel. `busy`: the engine's queue is full, so nothing can be asked for now.
-    pub(crate) fn ui(&mut self, ui: &mut Ui, snapshot: &Snapshot, busy: bool) -> Option<Want> {
+    /// Draws the panel.
+    pub(crate) fn ui(&mut self, ui: &mut Ui, scene: Scene<'_>) -> Option<Want> {
         let mut want = None;
-        ui.add_enabled_ui(!busy, |ui| {
+        ui.add_enabled_ui(!scene.busy, |ui| {
             ui.label(RichText::new("Sessions").heading());
             want = self.join_box(ui);
             if primary_button(ui, "Open Five Unique Sessions").clicked() {
@@ -41,7 +42,7 @@ impl SessionsPanel {
             }
             ui.add_space(GRID);
             ScrollArea::vertical().auto_shrink([false, false]).show(ui, |ui| {
-                want = want.take().or(self.lanes(ui, snapshot));
+                want = want.take().or(self.lanes(ui, scene));
             });
         });
         want
@@ -110,7 +111,8 @@ impl SessionsPanel {
         }
     }
 
-    fn lanes(&mut self, ui: &mut Ui, snapshot: &Snapshot) -> Option<Want> {
+    fn lanes(&mut self, ui: &mut Ui, scene: Scene<'_>) -> Option<Want> {
+        let Scene { snapshot, now, .. } = scene;
         let mut want = None;
         if snapshot.sessions.is_empty() {
             let text =
@@ -120,7 +122,7 @@ impl SessionsPanel {
         for (index, session) in snapshot.sessions.iter().enumerate() {
             let unfolded = self.unfolded.contains(&session.session);
             let response =
-                ui.push_id(&session.session, |ui| lane::ui(ui, index, session, unfolded));
+                ui.push_id(&session.session, |ui| lane::ui(ui, (index, session), unfolded, now));
             let lane::Drawn { want: wanted, fold } = response.inner;
             if fold && !self.unfolded.remove(&session.session) {
                 self.unfolded.insert(session.session.clone());

@@ -3,7 +3,7 @@
 use super::devices::DeviceKind;
 use crate::{
     engine::Picture,
-    model::{Command, MediaSet, SessionId, SessionLink, Topology},
+    model::{Command, MediaSet, ParticipantId, SessionId, SessionLink, Topology},
 };
 
 /// What a panel's user wants.
@@ -33,6 +33,15 @@ pub(crate) enum Want {
     Use(DeviceKind, String),
     /// To be asked before a session is closed for everybody.
     AskClose(SessionId),
+    /// To be asked before somebody is sent out of a session.
+    AskEject {
+        /// Out of which.
+        session: SessionId,
+        /// Whom.
+        participant: ParticipantId,
+        /// How the person is called.
+        name: String,
+    },
     /// To have read the error at that place.
     Dismiss(usize),
 }

@@ -110,7 +110,7 @@ impl World {
             FailureCode::Hub(ErrorCode::IdTaken | ErrorCode::NotAllowed) => {
                 matches!(self.plan.script, Script::Hub | Script::People | Script::Everything)
             }
-            FailureCode::Hub(_) | FailureCode::AlreadyHere | FailureCode::Device => false,
+            FailureCode::Hub(_) | FailureCode::AlreadyHere | FailureCode::Device(_) => false,
         };
         let told = failure.message.len() > 30;
         if explained && told { Ok(()) } else { Err(format!("P{index} fails: {failure:?}")) }

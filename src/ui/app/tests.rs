@@ -9,9 +9,10 @@ use super::*;
 use crate::{
     media::VideoFrame,
     model::{
-        EndReason, Failure, FailureCode, Gates, JoinTarget, MediaTime, ParticipantId,
-        ParticipantStatus, PeerId, Role, SessionId, SessionLink, SessionState, SessionStatus, Size,
+        EndReason, ErrorCode, Failure, FailureCode, JoinTarget, MediaTime, ParticipantId, PeerId,
+        Role, SessionState, SessionStatus, Size,
     },
+    ui::staged::{id, session, with},
 };
 
 const LARGE: [f32; 2] = [1280.0, 800.0];
@@ -48,39 +49,6 @@ fn sent(window: &mut Harness<'static, Option<App>>) -> Vec<Command> {
 fn click(window: &mut Harness<'static, Option<App>>, label: &str) -> Vec<Command> {
     window.get_by_label(label).click();
     sent(window)
-}
-
-fn id(text: &str) -> SessionId {
-    SessionId::parse(text).unwrap()
-}
-
-fn session(name: &str, kind: SessionKind, role: Role, people: usize) -> SessionStatus {
-    let hub = "127.0.0.1:7340".parse().unwrap();
-    let person = |index: usize| ParticipantStatus {
-        participant: ParticipantId::from_digest([index as u8; 10]),
-        name: format!("Person {index}"),
-        role: if role == Role::Guest && index == 0 { Role::Opener } else { Role::Guest },
-        state: ParticipantState::Live,
-        microphone: true,
-        camera: true,
-        peer: Some(PeerId(index as u64)),
-    };
-    SessionStatus {
-        session: id(name),
-        kind: Some(kind),
-        role,
-        link: Some(SessionLink { hub, session: id(name) }),
-        limit: Some(12),
-        state: SessionState::Live,
-        gates: Gates::default(),
-        heard: people > 0,
-        seen: people > 0,
-        participants: (0..people).map(person).collect(),
-    }
-}
-
-fn with(sessions: Vec<SessionStatus>) -> Snapshot {
-    Snapshot { sessions, camera: SourceState::Running, ..Snapshot::default() }
 }
 
 #[test]
@@ -147,7 +115,8 @@ fn each_control_of_an_own_lane_asks_for_its_command() {
     assert_eq!(click(&mut window, "Show people in A/V conference: 2 participants"), []);
     let participant = ParticipantId::from_digest([1; 10]);
     let eject = Command::Eject { session: id("a"), participant };
-    assert_eq!(click(&mut window, "Send Person 1 out of a"), [eject]);
+    assert_eq!(click(&mut window, "Send Person 1 out of a"), [], "asked first");
+    assert_eq!(click(&mut window, "Send out"), [eject]);
     assert_eq!(click(&mut window, "Close a for everybody"), [], "asked first");
     assert_eq!(click(&mut window, "Close for everybody"), [Command::Close { session: id("a") }]);
 }
@@ -164,33 +133,56 @@ fn only_controls_that_work_are_drawn() {
 }
 
 #[test]
-fn every_state_is_said_in_words() {
-    let failure = Failure {
-        code: FailureCode::HubUnreachable,
-        message: "the hub is away; try later".to_owned(),
-        session: Some(id("s")),
-    };
-    let over = [SessionState::Ended { reason: EndReason::Closed }, SessionState::Failed(failure)];
-    let states = [SessionState::Connecting, SessionState::Waiting, SessionState::Reconnecting];
-    let words = [
-        "connecting…",
-        "waiting for the opener",
-        "reconnecting to the hub…",
-        "ended by the opener",
-        "the hub is away; try later",
-    ];
-    for (state, words) in states.into_iter().chain(over).zip(words) {
-        let over = words::is_over(&state);
+fn every_state_is_said_in_words_and_has_a_way_out() {
+    let since = MediaTime::default();
+    for (state, words, way_out) in [
+        (SessionState::Connecting, "connecting…", "Leave s"),
+        (SessionState::Waiting, "waiting for the opener", "Stop waiting for s"),
+        (SessionState::Live, "joined", "Leave s"),
+        (SessionState::Reconnecting { since }, "hub lost, reconnecting (4 s)", "Leave s"),
+        (SessionState::Ended { reason: EndReason::Closed }, "ended by the opener", "Dismiss s"),
+        (refused(ErrorCode::SessionFull), "full", "Dismiss s"),
+        (refused(ErrorCode::NotAllowed), "not allowed", "Dismiss s"),
+        (refused(ErrorCode::NoSuchSession), "no such session", "Dismiss s"),
+    ] {
         let one = SessionStatus { state, ..session("s", SessionKind::FIVE[0], Role::Guest, 0) };
         let mut window = window(SMALL, with(vec![one]));
+        app(&mut window).now = MediaTime::from_micros(4_999_999);
+        window.run();
         window.get_by_label(words);
-        let way_out = match words {
-            "waiting for the opener" => "Stop waiting for s",
-            _ if over => "Dismiss s",
-            _ => "Leave s",
-        };
         assert_eq!(click(&mut window, way_out), [Command::Leave { session: id("s") }]);
     }
+}
+
+#[test]
+fn a_session_that_is_over_offers_what_may_work_now() {
+    let kind = SessionKind::FIVE[0];
+    let guest = |state| SessionStatus { state, ..session("s", kind, Role::Guest, 0) };
+    let opener = |state| SessionStatus { state, ..session("s", kind, Role::Opener, 0) };
+    let hub = Some("http://127.0.0.1:7340".parse().unwrap());
+    let join = Command::Join { target: JoinTarget { session: id("s"), hub }, wait: true };
+    let open = Command::Open(OpenRequest { session: id("s"), kind, limit: Some(12) });
+    for (one, way_on, command) in [
+        (guest(refused(ErrorCode::SessionFull)), "Try again", join.clone()),
+        (guest(refused(ErrorCode::NoSuchSession)), "Wait for it", join.clone()),
+        (guest(refused(ErrorCode::NotAllowed)), "Try again", join.clone()),
+        (guest(SessionState::Ended { reason: EndReason::Closed }), "Wait for it", join.clone()),
+        (guest(SessionState::Ended { reason: EndReason::Ejected }), "Join again", join),
+        (opener(refused(ErrorCode::TooMany)), "Try again", open),
+    ] {
+        let mut window = window(SMALL, with(vec![one]));
+        assert_eq!(click(&mut window, way_on), [command]);
+    }
+    let mut window = window(SMALL, with(vec![opener(refused(ErrorCode::IdTaken))]));
+    let sent = click(&mut window, "Open under a free id");
+    let [Command::Open(request)] = &sent[..] else { panic!("{sent:?}") };
+    assert!(request.kind == kind && request.session != id("s"), "{request:?}");
+}
+
+/// A session that a hub refused.
+fn refused(code: ErrorCode) -> SessionState {
+    let message = format!("the hub says {}; try another", code.name());
+    SessionState::Failed(Failure { code: FailureCode::Hub(code), message, session: Some(id("s")) })
 }
 
 #[test]
