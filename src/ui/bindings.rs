@@ -125,15 +125,19 @@ impl Bindings {
 
     /// Gives the deed another key.
     pub(crate) fn bind(&mut self, deed: Bindable, key: Key) -> Result<(), BindingError> {
+        self.may_have(deed, key)?;
+        self.0[deed as usize] = key;
+        Ok(())
+    }
+
+    fn may_have(&self, deed: Bindable, key: Key) -> Result<(), BindingError> {
         if let Some(meaning) = fixed(key) {
             return Err(BindingError::Fixed { key, meaning });
         }
-        match self.deed(key) {
-            Some(holder) if holder != deed => Err(BindingError::Taken { key, holder }),
-            Some(_) | None => {
-                self.0[deed as usize] = key;
-                Ok(())
-            }
+        let mut others = Bindable::ALL.into_iter().filter(|other| *other != deed);
+        match others.find(|other| self.key(*other) == key) {
+            Some(holder) => Err(BindingError::Taken { key, holder }),
+            None => Ok(()),
         }
     }
 }
@@ -190,18 +194,18 @@ impl TryFrom<BTreeMap<String, String>> for Bindings {
     type Error = BindingError;
 
     fn try_from(named: BTreeMap<String, String>) -> Result<Self, BindingError> {
-        let mut keys = Bindable::ALL.map(Bindable::usual);
+        let mut bindings = Self::default();
+        let mut given = vec![];
         for (name, key) in named {
             let deed = Bindable::ALL.into_iter().find(|deed| deed.name() == name);
             let deed = deed.ok_or(BindingError::NoDeed { name })?;
-            keys[deed as usize] = Key::from_name(&key).ok_or(BindingError::NoKey { name: key })?;
+            let key = Key::from_name(&key).ok_or(BindingError::NoKey { name: key })?;
+            bindings.0[deed as usize] = key;
+            given.push((deed, key));
         }
-        // Bound one after another to keys that none of them has: the file may swap two.
-        let free = Key::ALL.iter().rev().filter(|key| !keys.contains(key));
-        let mut free = free.copied().filter(|key| fixed(*key).is_none());
-        let mut bindings = Self(Bindable::ALL.map(|deed| free.next().unwrap_or(deed.usual())));
-        for (deed, key) in Bindable::ALL.into_iter().zip(keys) {
-            bindings.bind(deed, key)?;
+        // Looked at when all are given: the file may swap two.
+        for (deed, key) in given {
+            bindings.may_have(deed, key)?;
         }
         Ok(bindings)
     }
