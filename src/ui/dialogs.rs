@@ -1,7 +1,8 @@
 //! What is asked or shown in front of everything: opening, a link's code, settings, keys, quitting.
 
 use eframe::egui::{
-    self, Color32, Context, Grid, Id, Key, Label, Modal, Rect, RichText, Sense, TextEdit, Ui, Vec2,
+    self, Color32, Context, Frame, Grid, Id, Key, Label, Modal, Rect, RichText, ScrollArea, Sense,
+    TextEdit, Ui, Vec2,
 };
 use qrcode::{Color, EcLevel, QrCode};
 
@@ -44,6 +45,12 @@ pub(crate) enum Dialog {
     /// Whether to quit, with so many people present.
     Quit(usize),
 }
+
+/// How wide a dialog is at most, in points.
+const WIDTH: f32 = 400.0;
+
+/// The distance from a dialog's edge to what is in it, and to the window's edge, in points.
+const MARGIN: f32 = 16.0;
 
 /// What came of drawing a dialog.
 #[derive(Debug, PartialEq)]
@@ -119,19 +126,24 @@ impl Dialog {
 
     /// Draws the dialog; Escape and a click beside it close it.
     pub(crate) fn ui(&mut self, ctx: &Context) -> Outcome {
-        let modal = Modal::new(Id::unique("dialog")).show(ctx, |ui| {
-            ui.set_width(380.0_f32.min(ctx.content_rect().width() - 64.0));
-            match self {
-                Self::Open(form) => form.ui(ui),
-                Self::Code(link) => code(ui, link),
-                Self::Settings(form) => form.ui(ui),
-                Self::Help(bindings) => help(ui, bindings),
-                Self::Close(session) => close(ui, session),
-                Self::Eject { session, participant, name } => {
-                    eject(ui, (session, participant), name)
-                }
-                Self::Quit(present) => quit(ui, *present),
-            }
+        let room = ctx.content_rect().size() - Vec2::splat(4.0 * MARGIN);
+        let frame = Frame::popup(&ctx.global_style()).inner_margin(MARGIN);
+        let modal = Modal::new(Id::unique("dialog")).frame(frame).show(ctx, |ui| {
+            ui.set_width(WIDTH.min(room.x));
+            let scroll = ScrollArea::vertical().max_height(room.y);
+            scroll
+                .show(ui, |ui| match self {
+                    Self::Open(form) => form.ui(ui),
+                    Self::Code(link) => code(ui, link),
+                    Self::Settings(form) => form.ui(ui),
+                    Self::Help(bindings) => help(ui, bindings),
+                    Self::Close(session) => close(ui, session),
+                    Self::Eject { session, participant, name } => {
+                        eject(ui, (session, participant), name)
+                    }
+                    Self::Quit(present) => quit(ui, *present),
+                })
+                .inner
         });
         if modal.inner == Outcome::Open && modal.should_close() {
             return Outcome::Closed;

@@ -49,8 +49,9 @@ pub(crate) fn ui(
         drawn.want = address(ui, session);
         let deeds = deeds(ui, session, now);
         drawn.want = drawn.want.take().or(deeds);
-        if let Some(message) = trouble(session) {
-            ui.label(RichText::new(message).color(palette.warn));
+        if let Some(message) = trouble(session, now) {
+            let text = RichText::new(message).small().color(palette.warn);
+            ui.add(Label::new(text).wrap());
         }
         let onward = way_on(ui, session);
         drawn.want = drawn.want.take().or(onward);
@@ -85,7 +86,8 @@ fn title(ui: &mut Ui, session: &SessionStatus, unfolded: bool) -> bool {
     let (fold, ()) = two_ended(
         ui,
         |ui| {
-            let fold = head_count(ui, present, &name, unfolded);
+            let is_over = words::is_over(&session.state);
+            let fold = !is_over && head_count(ui, present, &name, unfolded);
             if session.heard || session.seen {
                 let mark = pill(ui, "ON AIR", palette.on_air, palette.on_on_air);
                 mark.on_hover_text(match (session.heard, session.seen) {
@@ -204,16 +206,13 @@ fn deeds(ui: &mut Ui, session: &SessionStatus, now: MediaTime) -> Option<Want> {
         },
         |ui| {
             let want = if over { None } else { switches(ui, session) };
-            let colour = match session.state {
-                SessionState::Failed(_) | SessionState::Reconnecting { .. } => palette.warn,
-                SessionState::Connecting
-                | SessionState::Waiting
-                | SessionState::Live
-                | SessionState::Ended { .. } => palette.muted,
-            };
-            ui.add_space(GRID / 2.0);
-            let text = RichText::new(words::state(session, now)).font(SMALL).color(colour);
-            ui.add(Label::new(text).truncate());
+            if !matches!(session.state, SessionState::Reconnecting { .. }) {
+                let is_bad = matches!(session.state, SessionState::Failed(_));
+                let colour = if is_bad { palette.warn } else { palette.muted };
+                ui.add_space(GRID / 2.0);
+                let text = RichText::new(words::state(session, now)).font(SMALL).color(colour);
+                ui.add(Label::new(text).truncate());
+            }
             want
         },
     );
@@ -244,14 +243,14 @@ fn switches(ui: &mut Ui, session: &SessionStatus) -> Option<Want> {
     want
 }
 
-/// What is wrong with the session, if something is.
-fn trouble(session: &SessionStatus) -> Option<&str> {
+/// What is wrong with the session, if something is; it has a line of its own.
+fn trouble(session: &SessionStatus, now: MediaTime) -> Option<String> {
     match &session.state {
-        SessionState::Failed(failure) => Some(&failure.message),
+        SessionState::Failed(failure) => Some(failure.message.clone()),
+        SessionState::Reconnecting { .. } => Some(words::state(session, now)),
         SessionState::Connecting
         | SessionState::Waiting
         | SessionState::Live
-        | SessionState::Reconnecting { .. }
         | SessionState::Ended { .. } => None,
     }
 }

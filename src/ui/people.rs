@@ -32,23 +32,28 @@ fn one_person(
     let (want, ()) = two_ended(
         ui,
         |ui| {
-            if session.role != Role::Opener || words::is_over(&session.state) {
-                return None;
-            }
-            let label = format!("Send {} out of {}", person.name, session.session);
-            icon_button(ui, Icon::SendOut, &label, Mark::Deed).clicked().then(|| {
-                let (session, participant) = (session.session.clone(), person.participant.clone());
-                Want::AskEject { session, participant, name: person.name.clone() }
-            })
+            let want = send_out(ui, session, person);
+            let state = words::participant(person, now);
+            ui.label(RichText::new(state).font(SMALL).color(palette.muted));
+            want
         },
         |ui| {
             switched_off(ui, session, person);
             ui.add(Label::new(RichText::new(&person.name).font(SMALL)).truncate());
-            let state = words::participant(person, now);
-            ui.add(Label::new(RichText::new(state).font(SMALL).color(palette.muted)).truncate());
         },
     );
     want
+}
+
+fn send_out(ui: &mut Ui, session: &SessionStatus, person: &ParticipantStatus) -> Option<Want> {
+    if session.role != Role::Opener || words::is_over(&session.state) {
+        return None;
+    }
+    let label = format!("Send {} out of {}", person.name, session.session);
+    icon_button(ui, Icon::SendOut, &label, Mark::Deed).clicked().then(|| {
+        let (session, participant) = (session.session.clone(), person.participant.clone());
+        Want::AskEject { session, participant, name: person.name.clone() }
+    })
 }
 
 /// Struck icons of what the person could send and does not.

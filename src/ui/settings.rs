@@ -53,7 +53,7 @@ pub(crate) struct Panels {
 
 impl Default for Panels {
     fn default() -> Self {
-        Self { sessions: 304, sessions_narrow: 264, local_beside: 272, local_above: 190 }
+        Self { sessions: 304, sessions_narrow: 288, local_beside: 272, local_above: 190 }
     }
 }
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a rig that fails is a test that fails")]
 
 pub(crate) mod process;
+pub(crate) mod screen;
 pub(crate) mod sound;
 
 use std::{

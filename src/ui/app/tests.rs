@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use eframe::egui::{self, Key, Modifiers, Rect, accesskit::Role as Part};
-use egui_kittest::{Harness, kittest::Queryable as _};
+use egui_kittest::{Harness, HarnessBuilder, kittest::Queryable as _};
 
 use super::*;
 use crate::{
@@ -12,26 +12,70 @@ use crate::{
         EndReason, ErrorCode, Failure, FailureCode, JoinTarget, MediaTime, ParticipantId, PeerId,
         Role, SessionState, SessionStatus, Size,
     },
+    ui::bindings::{Bindable, Bindings},
     ui::staged::{id, session, with},
 };
+
+mod images;
+mod outlines;
+mod raster;
 
 const LARGE: [f32; 2] = [1280.0, 800.0];
 const SMALL: [f32; 2] = [800.0, 600.0];
 
 /// A window of that size that shows the snapshot.
 fn window(size: [f32; 2], snapshot: Snapshot) -> Harness<'static, Option<App>> {
-    let mut snapshot = Some(Arc::new(snapshot));
+    window_of(Harness::builder().with_size(size), Settings::default(), snapshot)
+}
+
+fn window_of(
+    builder: HarnessBuilder<Option<App>>,
+    settings: Settings,
+    snapshot: Snapshot,
+) -> Harness<'static, Option<App>> {
+    let mut given = Some((settings, Arc::new(snapshot)));
     let draw = move |ui: &mut Ui, app: &mut Option<App>| {
         let app = app.get_or_insert_with(|| {
-            let mut app = App::new(ui.ctx(), Settings::default(), None);
-            app.snapshot = snapshot.take().expect("made once");
+            let (settings, snapshot) = given.take().expect("made once");
+            let mut app = App::new(ui.ctx(), settings, None);
+            app.snapshot = snapshot;
             app
         });
         app.draw(ui);
     };
-    let mut harness = Harness::builder().with_size(size).build_ui_state(draw, None);
+    let mut harness = builder.build_ui_state(draw, None);
     harness.run();
     harness
+}
+
+/// Five sessions of our own, with one guest each, on air.
+fn five() -> Snapshot {
+    let one = |(index, kind): (usize, SessionKind)| {
+        let mut one =
+            session(["red", "blue", "green", "brown", "pink"][index], kind, Role::Opener, 1);
+        one.participants[0].peer = Some(PeerId(index as u64));
+        one.participants[0].name = format!("Guest {}", index + 1);
+        one
+    };
+    with(SessionKind::FIVE.into_iter().enumerate().map(one).collect())
+}
+
+/// Compares with the file of that name in `tests/window`, or writes it if `KEEP` is set.
+fn assert_kept(name: &str, now: &[u8], compare: impl FnOnce(&[u8]) -> Result<(), String>) {
+    let place = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/window").join(name);
+    if std::env::var_os("KEEP").is_some() {
+        return std::fs::write(place, now).unwrap();
+    }
+    let kept = std::fs::read(&place).unwrap_or_default();
+    if let Err(difference) = compare(&kept) {
+        let shown = std::env::temp_dir().join(format!("quintet-{name}"));
+        std::fs::write(&shown, now).unwrap();
+        panic!(
+            "tests/window/{name}: {difference}; it is now as {} shows. If that is meant, keep \
+             it: KEEP=1 cargo test ui::",
+            shown.display()
+        );
+    }
 }
 
 fn app<'a>(window: &'a mut Harness<'static, Option<App>>) -> &'a mut App {
@@ -337,4 +381,102 @@ fn a_closed_switch_is_offered_to_be_opened_and_being_on_air_is_said() {
     let window =
         self::window(LARGE, with(vec![SessionStatus { heard: false, seen: false, ..one }]));
     assert_eq!(window.query_all_by_label("ON AIR").count(), 0);
+}
+
+#[test]
+fn a_key_is_changed_by_pressing_another_and_a_taken_one_is_refused_by_name() {
+    let mut window = window(LARGE, Snapshot::default());
+    click(&mut window, "Settings");
+    let mute = "M: microphone on or off, for all sessions";
+    click(&mut window, mute);
+    window.key_press(Key::V);
+    assert_eq!(sent(&mut window), [], "the key is meant for the dialog");
+    window.get_by_label("V is taken: camera on or off, for all sessions; press another key.");
+    window.key_press(Key::Escape);
+    window.run();
+    window.get_by_label(mute);
+    click(&mut window, mute);
+    window.key_press(Key::F9);
+    window.run();
+    click(&mut window, "Save");
+    assert_eq!(app(&mut window).settings.keys.shown(Bindable::Mute), "F9");
+    let command = Command::SetGate { session: None, gate: Gate::Microphone, open: false };
+    window.key_press(Key::M);
+    assert_eq!(sent(&mut window), []);
+    window.key_press(Key::F9);
+    assert_eq!(sent(&mut window), [command]);
+    click(&mut window, "Keys (?)");
+    window.get_by_label("F9");
+    window.key_press(Key::Escape);
+    window.run();
+    click(&mut window, "Settings");
+    click(&mut window, "Usual keys");
+    click(&mut window, "Save");
+    assert_eq!(app(&mut window).settings.keys, Bindings::default());
+}
+
+#[test]
+fn a_dragged_edge_is_kept_and_what_a_small_window_does_to_a_panel_is_not() {
+    let mut window = window(LARGE, Snapshot::default());
+    let edge = egui::pos2(304.0, 400.0);
+    window.hover_at(edge);
+    window.run();
+    window.drag_at(edge);
+    window.run();
+    window.hover_at(edge + egui::vec2(60.0, 0.0));
+    window.run();
+    window.drop_at(edge + egui::vec2(60.0, 0.0));
+    window.run();
+    let kept = app(&mut window).settings.panels;
+    assert!((354..=372).contains(&kept.sessions), "{kept:?}");
+    assert_eq!(kept.local_beside, 272, "the others stay");
+    window.set_size(egui::vec2(640.0, 480.0));
+    window.run();
+    assert_eq!(app(&mut window).settings.panels, kept);
+    let settings = Settings { panels: kept, ..Settings::default() };
+    let again = window_of(Harness::builder().with_size(LARGE), settings, Snapshot::default());
+    let right = again.get_by_label("Local Media Streams").rect().left();
+    assert!(right > 354.0, "the next run begins with it: {right}");
+}
+
+#[test]
+fn only_what_can_be_seen_is_looked_at() {
+    let snapshot = with(vec![session("a", SessionKind::FIVE[0], Role::Opener, 25)]);
+    let mut window = window([640.0, 480.0], snapshot);
+    let all = |window: &mut Harness<'static, Option<App>>, menu| {
+        let app = app(window);
+        wanted(&app.snapshot, &app.streams.looked_at, menu)
+    };
+    let looks = all(&mut window, None);
+    let (local, last) = (Picture::Local, Picture::Peer(PeerId(24)));
+    assert!(looks.seen.contains(&local) && looks.seen.contains(&Picture::Peer(PeerId(0))));
+    assert!(!looks.seen.contains(&last) && !looks.heard.contains(&last), "scrolled out: {looks:?}");
+    assert!(!looks.microphone);
+    app(&mut window).streams.full_screen = true;
+    window.run();
+    assert!(!all(&mut window, None).seen.contains(&local), "not drawn");
+    app(&mut window).streams.full_screen = false;
+    let mut off = (*app(&mut window).snapshot).clone();
+    off.gates.camera = false;
+    app(&mut window).snapshot = Arc::new(off);
+    window.run();
+    assert!(!all(&mut window, None).seen.contains(&local), "the camera is off");
+    assert!(all(&mut window, Some(DeviceKind::Camera)).seen.contains(&local), "its menu shows it");
+    assert!(all(&mut window, Some(DeviceKind::Microphone)).microphone);
+}
+
+#[test]
+fn a_device_that_opens_slowly_is_told_and_can_be_given_up() {
+    let mut window = window(LARGE, Snapshot::default());
+    let app_of = app(&mut window);
+    app_of.settings.camera = "Logitech C920 (default)".to_owned();
+    app_of.snapshot = Arc::new(Snapshot { camera: SourceState::Opening, ..Snapshot::default() });
+    // A step is a quarter of a second.
+    window.run_steps(2);
+    assert!(window.query_by_label("Cancel, use no camera").is_none(), "most open at once");
+    window.run_steps(3);
+    window.get_by_label("opening Logitech C920…");
+    window.get_by_label("Cancel, use no camera").click();
+    window.run();
+    assert_eq!(app(&mut window).settings.camera, "none");
 }
