@@ -215,9 +215,7 @@ impl App {
         let narrow = ui.available_width() < NARROW;
         let frame = Frame::new().fill(palette.panel).inner_margin(Margin::symmetric(12, 0));
         Panel::bottom("call").exact_size(call_bar::HEIGHT).frame(frame).show(ui, |ui| {
-            ui.centered_and_justified(|ui| {
-                wants.push(call_bar::ui(ui, scene, &self.pictures, &mut self.devices));
-            });
+            wants.push(call_bar::ui(ui, scene, &self.pictures, &mut self.devices));
         });
         let frame = Frame::new().fill(palette.panel).inner_margin(Margin::same(12));
         let (name, side) = if narrow {

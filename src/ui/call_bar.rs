@@ -1,7 +1,8 @@
 //! The bar at the bottom: what holds for all sessions.
 
 use eframe::egui::{
-    self, Button, Label, Popup, PopupCloseBehavior, Rect, RichText, Sense, Ui, Vec2,
+    self, Align, Color32, Label, Layout, Popup, PopupCloseBehavior, Rect, RichText, Sense, Stroke,
+    Ui, Vec2,
 };
 
 use super::{
@@ -10,8 +11,8 @@ use super::{
     icons::{Icon, Mark, icon_button},
     pictures::Pictures,
     scene::Scene,
-    sessions::{pill, two_ended},
-    theme::{CORNER, GRID, Palette, SMALL},
+    sessions::pill,
+    theme::{CORNER, GRID, ICON_BUTTON, Palette, SMALL, SMALL_CORNER},
     tile::{bars, letterbox},
     want::Want,
 };
@@ -22,6 +23,9 @@ use crate::{
 
 /// How high the bar is, in points.
 pub(crate) const HEIGHT: f32 = 56.0;
+
+/// What the deeds at the right end take, in points: a button and two icons.
+const DEEDS: f32 = 172.0;
 
 /// How wide a menu of devices is, in points.
 const MENU: f32 = 280.0;
@@ -35,29 +39,31 @@ pub(crate) fn ui(
 ) -> Option<Want> {
     let snapshot = scene.snapshot;
     devices.open = None;
-    let (right, left) = ui
-        .add_enabled_ui(!scene.busy, |ui| {
-            two_ended(
-                ui,
-                |ui| deeds(ui, scene),
-                |ui| {
-                    let mut want = None;
-                    ui.spacing_mut().item_spacing.x = GRID / 2.0;
-                    for device in DeviceKind::ALL {
-                        want = want.take().or(switch(ui, device, scene));
-                        if device == DeviceKind::Microphone {
-                            level(ui, pictures.loudness(Picture::Local), snapshot.gates.microphone);
-                        }
-                        want = want.or(menu(ui, device, scene, (pictures, &mut *devices)));
-                        ui.add_space(GRID);
-                    }
-                    on_air(ui, snapshot);
-                    want
-                },
-            )
-        })
-        .inner;
-    right.or(left)
+    let line = |ui: &mut Ui| {
+        // From left to right, so that the first control of the keyboard leaves nothing.
+        let rest = Vec2::new(ui.available_width() - DEEDS, ui.available_height());
+        let layout = Layout::left_to_right(Align::Center);
+        let left = ui.allocate_ui_with_layout(rest, layout, |ui| {
+            ui.set_min_width(rest.x);
+            let mut want = None;
+            ui.spacing_mut().item_spacing.x = GRID / 2.0;
+            for device in DeviceKind::ALL {
+                want = want.take().or(switch(ui, device, scene));
+                if device == DeviceKind::Microphone {
+                    level(ui, pictures.loudness(Picture::Local), snapshot.gates.microphone);
+                }
+                want = want.or(menu(ui, device, scene, (pictures, &mut *devices)));
+                ui.add_space(GRID);
+            }
+            on_air(ui, snapshot);
+            want
+        });
+        let layout = Layout::right_to_left(Align::Center);
+        let right = ui.with_layout(layout, |ui| deeds(ui, scene));
+        left.inner.or(right.inner)
+    };
+    let line = |ui: &mut Ui| ui.horizontal_centered(line).inner;
+    ui.add_enabled_ui(!scene.busy, line).inner
 }
 
 fn switch(ui: &mut Ui, device: DeviceKind, scene: Scene<'_>) -> Option<Want> {
@@ -114,7 +120,8 @@ fn menu(
         ui.set_width(MENU);
         let mut want = live(ui, device, scene, pictures);
         for (text, spec) in device.choices() {
-            if choice(ui, text, *spec == chosen).clicked() {
+            let is_chosen = kind_of(spec) == kind_of(chosen);
+            if choice(ui, text, is_chosen).clicked() {
                 want = Some(Want::Use(device, (*spec).to_owned()));
             }
         }
@@ -208,14 +215,33 @@ fn preview(ui: &mut Ui, pictures: &Pictures) {
     }
 }
 
+/// What a spec is before its details: every pattern is the pattern.
+fn kind_of(spec: &str) -> &str {
+    spec.split_once(':').map_or(spec, |(kind, _)| kind)
+}
+
+/// A line of a menu, with a dot if it is the chosen one.
 fn choice(ui: &mut Ui, text: &str, chosen: bool) -> egui::Response {
-    let mark = if chosen { "•" } else { " " };
-    let text = format!("{mark}  {text}");
-    let size = Vec2::new(ui.available_width(), 28.0);
-    let button = Button::new(&text).frame_when_inactive(false).truncate().min_size(size);
-    let response = ui.add(button);
+    let palette = Palette::of(ui);
+    let size = Vec2::new(ui.available_width(), ICON_BUTTON);
+    let (rect, response) = ui.allocate_exact_size(size, Sense::click());
     response
-        .widget_info(|| egui::WidgetInfo::selected(egui::Role::RadioButton, true, chosen, &text));
+        .widget_info(|| egui::WidgetInfo::selected(egui::Role::RadioButton, true, chosen, text));
+    let ground = if response.hovered() { palette.control_hover } else { Color32::TRANSPARENT };
+    let ring = if response.has_focus() { Stroke::new(2.0, palette.accent) } else { Stroke::NONE };
+    ui.painter().rect(rect, SMALL_CORNER, ground, ring, egui::StrokeKind::Inside);
+    if chosen {
+        let at = rect.left_center() + Vec2::new(12.0, 0.0);
+        ui.painter().circle_filled(at, 3.0, palette.accent);
+    }
+    let place = Rect::from_min_max(rect.min + Vec2::new(24.0, 0.0), rect.max);
+    let label = Label::new(text).selectable(false).truncate();
+    let mut line = ui.new_child(
+        egui::UiBuilder::new()
+            .max_rect(place)
+            .layout(egui::Layout::left_to_right(egui::Align::Center)),
+    );
+    line.add(label);
     response
 }
 

@@ -130,7 +130,7 @@ impl Dialog {
         let frame = Frame::popup(&ctx.global_style()).inner_margin(MARGIN);
         let modal = Modal::new(Id::unique("dialog")).frame(frame).show(ctx, |ui| {
             ui.set_width(WIDTH.min(room.x));
-            let scroll = ScrollArea::vertical().max_height(room.y);
+            let scroll = ScrollArea::vertical().max_height(room.y).min_scrolled_height(room.y);
             scroll
                 .show(ui, |ui| match self {
                     Self::Open(form) => form.ui(ui),

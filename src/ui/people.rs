@@ -5,7 +5,7 @@ use eframe::egui::{Label, RichText, Sense, Ui, Vec2};
 use super::{
     icons::{Icon, Mark, icon_button},
     sessions::two_ended,
-    theme::{Palette, SMALL},
+    theme::{GRID, Palette, SMALL},
     want::Want,
     words,
 };
@@ -14,6 +14,7 @@ use crate::model::{Media, MediaTime, ParticipantStatus, Role, SessionStatus, Top
 /// Draws everybody of a session.
 pub(crate) fn ui(ui: &mut Ui, session: &SessionStatus, now: MediaTime) -> Option<Want> {
     let mut want = None;
+    ui.add_space(GRID / 2.0);
     if session.participants.is_empty() {
         ui.label(RichText::new("Nobody else is here.").small().weak());
     }
