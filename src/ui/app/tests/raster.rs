@@ -62,9 +62,10 @@ impl Canvas {
         canvas
     }
 
-    /// Red, green, blue of each pixel.
+    /// Red, green, blue of each pixel, in 32 steps: finer ones are not compared, and cost space.
     pub(super) fn bytes(&self) -> Vec<u8> {
-        self.pixels.iter().flatten().map(|value| value.round().clamp(0.0, 255.0) as u8).collect()
+        let step = |value: &f32| value.round().clamp(0.0, 255.0) as u8 & 0xF8;
+        self.pixels.iter().flatten().map(step).collect()
     }
 
     fn mesh(&mut self, mesh: &Mesh, clip: Rect, texture: &ColorImage) {
