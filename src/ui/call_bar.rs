@@ -126,21 +126,7 @@ fn menu(
             }
         }
         ui.separator();
-        match devices.known(device, ui.ctx()) {
-            None => {
-                ui.label(RichText::new("looking for devices…").weak());
-            }
-            Some([]) => {
-                ui.label(RichText::new(format!("no {} found", device.name())).weak());
-            }
-            Some(names) => {
-                for name in names {
-                    if choice(ui, name, name == chosen).clicked() {
-                        want = Some(Want::Use(device, name.clone()));
-                    }
-                }
-            }
-        }
+        want = want.take().or(found(ui, device, chosen, devices));
         want
     });
     match shown {
@@ -153,6 +139,24 @@ fn menu(
             None
         }
     }
+}
+
+/// The devices that the system has.
+fn found(ui: &mut Ui, device: DeviceKind, chosen: &str, devices: &mut DeviceLists) -> Option<Want> {
+    let Some(names) = devices.known(device, ui.ctx()) else {
+        ui.label(RichText::new("looking for devices…").weak());
+        return None;
+    };
+    if names.is_empty() {
+        ui.label(RichText::new(format!("no {} found", device.name())).weak());
+    }
+    let mut want = None;
+    for name in names {
+        if choice(ui, name, name == chosen).clicked() {
+            want = Some(Want::Use(device, name.clone()));
+        }
+    }
+    want
 }
 
 /// What of the device is seen or heard now, so that the right one can be chosen before anybody
