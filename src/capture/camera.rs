@@ -35,32 +35,24 @@ const BUSY: Duration = Duration::from_secs(1);
 /// Why a camera cannot be used.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum CameraError {
-    #[error("there is no camera; connect one, or use --camera pattern or --camera none")]
+    #[error("there is no camera; connect one")]
     None,
     #[error("there is no camera {name:?}; {}", known(.names))]
     Unknown { name: String, names: Vec<String> },
-    #[error(
-        "camera {name:?} is in use by another program; close it there, pick another, or use \
-         --camera pattern"
-    )]
+    #[error("camera {name:?} is in use by another program; close it there, or pick another")]
     Busy { name: String },
     #[error(
         "camera {name:?} may not be used: permission denied; allow it in the system's settings \
-         (on Linux: add yourself to the group \"video\"), pick another, or use --camera pattern"
+         (on Linux: add yourself to the group \"video\"), or pick another"
     )]
     Refused { name: String },
     #[error("camera {name:?} is gone; it is used again when it is plugged in")]
     Gone { name: String },
-    #[error(
-        "camera {name:?} sends no pictures; plug it in again, pick another, or use --camera pattern"
-    )]
+    #[error("camera {name:?} sends no pictures; plug it in again, or pick another")]
     Silent { name: String },
-    #[error(
-        "camera {name:?} offers no picture format that can be used; pick another, or use \
-         --camera pattern"
-    )]
+    #[error("camera {name:?} offers no picture format that can be used; pick another")]
     Format { name: String },
-    #[error("camera {name:?} failed: {reason}; pick another, or use --camera pattern")]
+    #[error("camera {name:?} failed: {reason}; pick another")]
     Failed { name: String, reason: String },
     #[error("no thread is left for the camera: {reason}")]
     NoThread { reason: String },
@@ -382,10 +374,10 @@ fn node(camera: &CameraInfo) -> String {
 
 fn known(names: &[String]) -> String {
     if names.is_empty() {
-        return "none is connected; connect one, or use --camera pattern".to_owned();
+        return "none is connected; connect one".to_owned();
     }
     let quoted: Vec<_> = names.iter().map(|name| format!("{name:?}")).collect();
-    format!("there are {}; or use --camera pattern", quoted.join(", "))
+    format!("there are {}; pick one of them", quoted.join(", "))
 }
 
 #[cfg(test)]
@@ -414,7 +406,7 @@ mod tests {
         assert_eq!(chosen(Some("webcam")), Ok(vec![0, 2, 3]));
         let error = chosen(Some("Nikon")).unwrap_err().to_string();
         let listed = "there is no camera \"Nikon\"; there are \"HD Webcam Pro\", \"HD Webcam\", \
-                      \"Capture Card\"; or use --camera pattern";
+                      \"Capture Card\"; pick one of them";
         assert_eq!(error, listed);
         assert_eq!(choose(&[], None), Err(CameraError::None));
     }

@@ -53,25 +53,22 @@ const POLL: Duration = Duration::from_millis(3);
 /// Why a microphone cannot be used.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum MicrophoneError {
-    #[error("{0}; connect one, or use --microphone tone or --microphone none")]
+    #[error("{0}; connect one")]
     Choice(SoundError),
-    #[error(
-        "microphone {name:?} is in use by another program; close it there, pick another, or use \
-         --microphone none"
-    )]
+    #[error("microphone {name:?} is in use by another program; close it there, or pick another")]
     Busy { name: String },
     #[error(
         "microphone {name:?} may not be used: permission denied; allow it in the system's \
-         settings (on Linux: add yourself to the group \"audio\"), or use --microphone none"
+         settings (on Linux: add yourself to the group \"audio\"), or pick another"
     )]
     Refused { name: String },
     #[error("microphone {name:?} is gone; it is used again when it is back")]
     Gone { name: String },
     #[error("microphone {name:?} sends no sound; plug it in again, or pick another")]
     Silent { name: String },
-    #[error("the sound system does not answer; restart it, or use --microphone none")]
+    #[error("the sound system does not answer; restart it, or the machine")]
     Hung,
-    #[error("microphone {name:?} failed: {reason}; pick another, or use --microphone none")]
+    #[error("microphone {name:?} failed: {reason}; pick another")]
     Failed { name: String, reason: String },
     #[error("no thread is left for the microphone: {reason}")]
     NoThread { reason: String },

@@ -11,10 +11,10 @@ use clap::{Parser, Subcommand};
 use crate::{
     bench::BenchTask,
     capture::SourceSpec,
-    engine::{Decode, EngineOptions, HubChoice, Impairment, SourceKind},
+    engine::{Decode, EngineOptions, HubChoice, Impairment},
     model::{
         Command, HubUrl, JoinTarget, MAX_NAME_CHARS, OpenRequest, SessionId, SessionKind,
-        parse_target,
+        SourceKind, parse_target,
     },
     playback::SpeakerSpec,
     signalling::DEFAULT_PORT,

@@ -8,7 +8,10 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::model::{Event, ParticipantId, ParticipantState, SessionId, SessionKind, Stats};
+use crate::model::{
+    Event, Failure, FailureCode, ParticipantId, ParticipantState, SessionId, SessionKind,
+    SourceKind, Stats,
+};
 
 /// Prints events, one a line: on standard output, but what went wrong, told as a sentence, on
 /// standard error.
@@ -154,7 +157,7 @@ impl Lines {
                     self.place(session)
                 )
             }
-            Event::Failed(failure) => format!("error       {}", failure.message),
+            Event::Failed(failure) => format!("error       {}", told(failure)),
             Event::Ended { session, reason } => {
                 format!("ended       {}: {}", self.place(session), reason.name().replace('-', " "))
             }
@@ -172,6 +175,21 @@ impl Lines {
 /// The line without what would move a terminal's cursor: names come from strangers.
 fn printable(line: &str) -> String {
     line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// A failure's sentence; after one about a device, what the command line can do without it.
+fn told(failure: &Failure) -> String {
+    let way_out = match failure.code {
+        FailureCode::Device(SourceKind::Camera) => "--camera pattern, or none",
+        FailureCode::Device(SourceKind::Microphone) => "--microphone tone, or none",
+        FailureCode::Device(SourceKind::Speaker) => "--speaker file:PATH.wav, or none",
+        FailureCode::Hub(_)
+        | FailureCode::HubUnreachable
+        | FailureCode::AlreadyHere
+        | FailureCode::Connection
+        | FailureCode::Chat => return failure.message.clone(),
+    };
+    format!("{}; or use {way_out}", failure.message)
 }
 
 fn as_json(event: &Event) -> Value {
@@ -212,7 +230,7 @@ fn as_json(event: &Event) -> Value {
         }),
         Event::Failed(failure) => {
             let mut value = json!({
-                "event": "error", "code": failure.code.name(), "message": failure.message,
+                "event": "error", "code": failure.code.name(), "message": told(failure),
             });
             if let Some(session) = &failure.session {
                 value["session"] = session.as_str().into();
@@ -270,9 +288,13 @@ mod tests {
         assert_eq!(as_json(&event), expected);
         let sentence = lines.sentence(&event).unwrap();
         assert_eq!(sentence, "message     Ada, in av-conference town-hall: one two");
-        let failure =
-            Failure { code: FailureCode::Device, message: "no camera".into(), session: None };
-        let expected = json!({"event": "error", "code": "device", "message": "no camera"});
+        let failure = Failure {
+            code: FailureCode::Device(SourceKind::Camera),
+            message: "no camera".into(),
+            session: None,
+        };
+        let message = "no camera; or use --camera pattern, or none";
+        let expected = json!({"event": "error", "code": "device", "message": message});
         assert_eq!(as_json(&Event::Failed(failure)), expected);
     }
 }

@@ -23,10 +23,10 @@ use super::{
 use crate::{
     bench,
     capture::{self, SourceSpec},
-    engine::{Engine, Handle, SourceKind, fresh_session_id},
+    engine::{Engine, Handle, fresh_session_id},
     model::{
         ChatText, Command, EndReason, Event, Failure, FailureCode, HubUrl, SessionId, Snapshot,
-        SourceState, TextError,
+        SourceKind, SourceState, TextError,
     },
     playback,
     signalling::{Hub, HubOptions},
@@ -126,7 +126,7 @@ impl Stay {
         });
         for (kind, message) in looked.await.unwrap_or_default() {
             self.missing.insert(kind);
-            let (code, session) = (FailureCode::Device, None);
+            let (code, session) = (FailureCode::Device(kind), None);
             self.lines.event(&Event::Failed(Failure { code, message, session }));
         }
     }
@@ -230,7 +230,7 @@ impl Stay {
             FailureCode::Hub(_) => ExitReason::Refused,
             FailureCode::HubUnreachable => ExitReason::HubUnreachable,
             FailureCode::AlreadyHere => return self.worsen(ExitReason::Refused),
-            FailureCode::Connection | FailureCode::Device | FailureCode::Chat => return,
+            FailureCode::Connection | FailureCode::Device(_) | FailureCode::Chat => return,
         };
         if let Some(waited) = failure.session.as_ref().and_then(|id| self.waited.get_mut(id)) {
             *waited = reason;

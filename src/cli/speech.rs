@@ -74,8 +74,9 @@ fn read_line(input: &mut impl io::BufRead) -> Option<Vec<u8>> {
 
 /// The sessions in which we may write and somebody is.
 pub(super) fn audience(snapshot: &Snapshot) -> Vec<SessionId> {
-    let is_open =
-        |state: &SessionState| matches!(state, SessionState::Live | SessionState::Reconnecting);
+    let is_open = |state: &SessionState| {
+        matches!(state, SessionState::Live | SessionState::Reconnecting { .. })
+    };
     let hearing = snapshot.sessions.iter().filter(|session| {
         let may_write = session.kind.is_some_and(|kind| kind.may_write(session.role));
         let live = session.participants.iter().any(|one| one.state == ParticipantState::Live);
@@ -87,7 +88,7 @@ pub(super) fn audience(snapshot: &Snapshot) -> Vec<SessionId> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Gates, ParticipantId, ParticipantStatus, Role, SessionStatus};
+    use crate::model::{Gates, MediaTime, ParticipantId, ParticipantStatus, Role, SessionStatus};
 
     #[test]
     fn lines_are_read_whole_and_an_endless_one_in_pieces() {
@@ -114,6 +115,7 @@ mod tests {
                 name: "Ada".into(),
                 role: Role::Guest,
                 state,
+                since: MediaTime::default(),
                 microphone: true,
                 camera: true,
                 peer: None,

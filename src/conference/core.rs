@@ -10,11 +10,11 @@ use super::{
     participant::Participant,
     refusal,
     session::Session,
-    words::{HubEvent, HubRef, Input, SourceKind},
+    words::{HubEvent, HubRef, Input},
 };
 use crate::model::{
     ChatText, Command, Gates, HubMessage, HubUrl, JoinTarget, MediaTime, OpenRequest,
-    ParticipantId, PeerEvent, PeerId, SessionId, Snapshot, SourceState,
+    ParticipantId, PeerEvent, PeerId, SessionId, Snapshot, SourceKind, SourceState,
 };
 
 /// Everything that is decided in one process: its sessions, its hubs, its connections.
@@ -323,7 +323,7 @@ mod tests {
         let failed = SourceState::Failed { message: "camera \"HD\" was unplugged".into() };
         let mut stage = Stage::new();
         stage.give(Input::Source(SourceKind::Camera, failed.clone()));
-        assert_eq!(stage.failures()[0].code, FailureCode::Device);
+        assert_eq!(stage.failures()[0].code, FailureCode::Device(SourceKind::Camera));
         stage.give(Input::Source(SourceKind::Camera, failed.clone()));
         assert_eq!((stage.done.len(), stage.core.snapshot().camera), (0, failed));
         stage.give(Input::Source(SourceKind::Camera, SourceState::Running));

@@ -1,9 +1,9 @@
 //! What switches do: tests of everything that is behind them.
 
-use super::{Effect, Input, SourceKind, stage::*};
+use super::{Effect, Input, stage::*};
 use crate::model::{
     ClientMessage, Command, ErrorCode, FailureCode, Gate, LeaveReason, OpenRequest, ParticipantId,
-    Payload, PeerId, PeerState, Presence, Role, SessionId, SourceState,
+    Payload, PeerId, PeerState, Presence, Role, SessionId, SourceKind, SourceState,
 };
 
 /// What connections are fed with from now on: number, sound, picture.

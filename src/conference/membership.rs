@@ -67,6 +67,11 @@ impl Membership {
         matches!(self.tie, Tie::Firm)
     }
 
+    /// Since when the hub does not have us in the session; none while it has.
+    pub(super) const fn lost_since(&self) -> Option<MediaTime> {
+        self.tie.down_since()
+    }
+
     /// Whether a hub's refusal answers our asking for our seat.
     pub(super) const fn is_asking(&self) -> bool {
         matches!(self.tie, Tie::Asked { .. } | Tie::Waiting { .. })
@@ -274,7 +279,7 @@ mod tests {
         assert_eq!(stage.sent().len(), 1, "asked for the seat");
         stage.hear(refusal(ErrorCode::TooMany));
         assert_eq!(stage.done, []);
-        assert_eq!(stage.status().state, SessionState::Reconnecting);
+        assert!(matches!(stage.status().state, SessionState::Reconnecting { .. }));
         stage.pass_ms(4999);
         assert_eq!(stage.sent().len(), 0);
         stage.pass_ms(1);
@@ -290,8 +295,10 @@ mod tests {
             stage.done[..],
             [crate::conference::Effect::Announce(Event::HubLost { .. })]
         ));
-        assert_eq!(stage.status().state, SessionState::Reconnecting);
+        let lost = SessionState::Reconnecting { since: stage.now };
+        assert_eq!(stage.status().state, lost);
         stage.pass_ms(300_000);
+        assert_eq!(stage.status().state, lost, "since the hub was lost, not since the last try");
         assert_eq!(stage.done, []);
         assert_eq!(stage.shown("a"), Some(ParticipantState::Live));
         stage.up(&HUB);
@@ -346,7 +353,7 @@ mod tests {
     #[test]
     fn a_session_without_opener_at_a_new_hub_is_opened_by_who_comes_first() {
         let mut stage = orphaned("z");
-        assert_eq!(stage.status().state, SessionState::Reconnecting);
+        assert!(matches!(stage.status().state, SessionState::Reconnecting { .. }));
         stage.pass_ms(9999);
         assert_eq!(stage.sent(), []);
         stage.pass_ms(1);

@@ -25,4 +25,4 @@ mod words;
 
 pub use self::core::Conference;
 pub use outbox::Effect;
-pub use words::{HubEvent, HubRef, Input, SourceKind};
+pub use words::{HubEvent, HubRef, Input};

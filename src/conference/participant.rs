@@ -29,6 +29,8 @@ pub(super) struct Participant {
     /// Connections that failed in a row.
     failures: u32,
     state: ParticipantState,
+    /// When it came to be so.
+    since: MediaTime,
     churn: Churn,
     /// What the person sends: sound, picture.
     theirs: (bool, bool),
@@ -118,6 +120,7 @@ impl Participant {
             media_lost: None,
             failures: 0,
             state: ParticipantState::Connecting,
+            since: scope.now,
             churn: Churn::default(),
             theirs: UNTOLD,
             told: None,
@@ -320,6 +323,7 @@ impl Participant {
             name: self.name.clone(),
             role: self.role,
             state: self.state,
+            since: self.since,
             microphone: self.theirs.0,
             camera: self.theirs.1,
             peer: self.peer().map(Peer::id),
@@ -402,7 +406,7 @@ impl Participant {
     fn tell_state(&mut self, scope: &mut Scope<'_>) {
         let state = self.state_now(scope);
         if state != self.state {
-            self.state = state;
+            (self.state, self.since) = (state, scope.now);
             self.announce(scope);
         }
     }

@@ -1,14 +1,14 @@
 //! The sentences for what went wrong: what, why, and the way out.
 
-use super::words::{HubRef, SourceKind};
-use crate::model::{ErrorCode, Failure, FailureCode, HubUrl, SessionId, SessionKind};
+use super::words::HubRef;
+use crate::model::{ErrorCode, Failure, FailureCode, HubUrl, SessionId, SessionKind, SourceKind};
 
 /// A hub refused a session.
 pub(super) fn refused(code: ErrorCode, session: &SessionId, hub: &str, said: &str) -> Failure {
     let message = match code {
         ErrorCode::NoSuchSession => format!(
-            "no session \"{session}\" is open at {hub}; check the id, paste the whole link, or \
-             wait for it (without --no-wait)"
+            "no session \"{session}\" is open at {hub}; check the id or the link, or wait \
+             for it to open"
         ),
         ErrorCode::IdTaken => format!(
             "the id \"{session}\" belongs to somebody else's session at {hub}; choose another id, \
@@ -163,7 +163,7 @@ pub(super) fn device(kind: SourceKind, why: &str) -> Failure {
     };
     // Whoever opens devices names the device and the way out; the kind is added where it is not.
     let message = if why.contains(what) { why.to_owned() } else { format!("{what}: {why}") };
-    Failure { code: FailureCode::Device, message, session: None }
+    Failure { code: FailureCode::Device(kind), message, session: None }
 }
 
 /// How a hub is called in a sentence.

@@ -226,8 +226,10 @@ impl Session {
             Standing::Asking(search) if search.waits() => (SessionState::Waiting, vec![]),
             Standing::Asking(_) => (SessionState::Connecting, vec![]),
             Standing::In(membership) => {
-                let firm = membership.is_firm();
-                let state = if firm { SessionState::Live } else { SessionState::Reconnecting };
+                let state = match membership.lost_since() {
+                    None => SessionState::Live,
+                    Some(since) => SessionState::Reconnecting { since },
+                };
                 (state, membership.roster.statuses())
             }
             Standing::Over(_, reason) => (SessionState::Ended { reason: *reason }, vec![]),

@@ -1,6 +1,8 @@
 //! What the core is told.
 
-use crate::model::{Command, HubMessage, HubUrl, ParticipantId, PeerEvent, PeerId, SourceState};
+use crate::model::{
+    Command, HubMessage, HubUrl, ParticipantId, PeerEvent, PeerId, SourceKind, SourceState,
+};
 
 /// Anything that the core is told.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -58,15 +60,4 @@ pub enum HubEvent {
     },
     /// The hub said something.
     Message(HubMessage),
-}
-
-/// What is captured here, or played.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum SourceKind {
-    /// Pictures.
-    Camera,
-    /// Sound.
-    Microphone,
-    /// Where received sound is played.
-    Speaker,
 }

@@ -17,7 +17,6 @@ pub use run::{Engine, fresh_session_id};
 
 pub use crate::{
     capture::{SourceSpec, SpecError},
-    conference::SourceKind,
     media::{LevelTap, Picture, PictureTap, Wake},
     playback::{SpeakerSpec, SpeakerSpecError},
     transport::{Impairment, NOISY_LOGS},

@@ -9,9 +9,8 @@ use tokio::sync::mpsc;
 
 use super::{Decode, EngineOptions, run::Deed, studio::report};
 use crate::{
-    conference::SourceKind,
     media::{Gallery, IncomingTrack, Picture},
-    model::{AudioStats, Media, ParticipantId, PeerId, SessionId, VideoStats},
+    model::{AudioStats, Media, ParticipantId, PeerId, SessionId, SourceKind, VideoStats},
     playback::{DecodePool, Speaker, SpeakerSpec, VideoReceiver, Voice},
 };
 

@@ -11,13 +11,13 @@ use super::{EngineOptions, run::Deed};
 use crate::{
     audio::LevelWindow,
     capture::{AudioCapture, SourceSpec, VideoCapture},
-    conference::{Input, SourceKind},
+    conference::Input,
     encode::{OpusEncoder, VideoEncoder, VideoSettings},
     media::{
         AudioBlock, EncodedAudio, EncodedVideo, Fanout, Gallery, MAX_LAG, Meter, Picture,
         SILENCE_DBFS, Slot, Subscription, Tee, VideoFrame,
     },
-    model::{Bitrate, Counts, Layer, SourceState},
+    model::{Bitrate, Counts, Layer, SourceKind, SourceState},
 };
 
 /// Opus packets that a connection may lag: half a second, which a jitter buffer no longer hides.

@@ -2,7 +2,7 @@
 
 use super::{
     ChatText, CloseReason, ErrorCode, HubUrl, ParticipantId, ParticipantState, SessionId,
-    SessionKind, SessionLink,
+    SessionKind, SessionLink, SourceKind,
 };
 
 /// Something a person may want to know. Unlike a snapshot, none is ever skipped.
@@ -129,8 +129,8 @@ pub enum FailureCode {
     HubUnreachable,
     /// This process has that session already.
     AlreadyHere,
-    /// A camera, microphone, speaker or file cannot be used.
-    Device,
+    /// A camera, microphone, speaker or a file in its place cannot be used.
+    Device(SourceKind),
     /// The connection to a participant could not be made.
     Connection,
     /// Nothing can be said in a session's chat.
@@ -144,7 +144,7 @@ impl FailureCode {
             Self::Hub(code) => code.name(),
             Self::HubUnreachable => "hub-unreachable",
             Self::AlreadyHere => "already-here",
-            Self::Device => "device",
+            Self::Device(_) => "device",
             Self::Connection => "connection",
             Self::Chat => "chat",
         }

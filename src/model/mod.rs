@@ -26,7 +26,7 @@ pub use signal::{
 };
 pub use snapshot::{
     Gates, HubState, HubStatus, ParticipantState, ParticipantStatus, SessionState, SessionStatus,
-    Snapshot, SourceState,
+    Snapshot, SourceKind, SourceState,
 };
 pub use stats::{AudioStats, Counts, Latency, ParticipantStats, SessionStats, Stats, VideoStats};
 pub use units::{Bitrate, BitrateError, Layer, MediaTime, Size};

@@ -1,8 +1,8 @@
 //! How everything is now: what the window draws. A function of the core's state.
 
 use super::{
-    EndReason, Failure, Gate, HubUrl, ParticipantId, PeerId, Role, SessionId, SessionKind,
-    SessionLink,
+    EndReason, Failure, Gate, HubUrl, MediaTime, ParticipantId, PeerId, Role, SessionId,
+    SessionKind, SessionLink,
 };
 
 /// How everything is now. The newest one wins; nobody needs an older one.
@@ -117,7 +117,10 @@ pub enum SessionState {
     /// Open.
     Live,
     /// Open, but the hub cannot be reached: media goes on, nobody can come in.
-    Reconnecting,
+    Reconnecting {
+        /// When the hub was lost, on the engine's clock.
+        since: MediaTime,
+    },
     /// Over.
     Ended {
         /// Why.
@@ -138,6 +141,8 @@ pub struct ParticipantStatus {
     pub role: Role,
     /// How it is.
     pub state: ParticipantState,
+    /// Since when it is so, on the engine's clock.
+    pub since: MediaTime,
     /// Whether the person's microphone is on, as the person's program says.
     pub microphone: bool,
     /// Whether the person's camera is on, as the person's program says.
@@ -189,4 +194,15 @@ pub enum SourceState {
         /// What, why and the way out, for a person.
         message: String,
     },
+}
+
+/// What is captured here, or played.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum SourceKind {
+    /// Pictures.
+    Camera,
+    /// Sound.
+    Microphone,
+    /// Where received sound is played.
+    Speaker,
 }

@@ -315,17 +315,15 @@ fn tell(say: &SyncSender<News>, news: News) {
 /// Why a speaker does not play.
 #[derive(Debug, thiserror::Error)]
 enum DeviceError {
-    #[error("{0}; connect one, or choose --speaker none or file:PATH.wav")]
+    #[error("{0}; connect one")]
     Find(#[from] SoundError),
-    #[error("the speaker {name:?} cannot be opened: {}; it is tried again; choose another --speaker, or none", plain(.source))]
+    #[error("the speaker {name:?} cannot be opened: {}; it is tried again; or pick another", plain(.source))]
     Open { name: String, source: cpal::Error },
-    #[error("the speaker {name:?} plays no format that is known here; choose another --speaker")]
+    #[error("the speaker {name:?} plays no format that is known here; pick another")]
     Format { name: String },
-    #[error("the speaker stopped: {}; it is tried again; choose another --speaker, or none", plain(.0))]
+    #[error("the speaker stopped: {}; it is tried again; or pick another", plain(.0))]
     Lost(cpal::Error),
-    #[error(
-        "the speaker stopped asking for sound; it is tried again; choose another --speaker, or none"
-    )]
+    #[error("the speaker stopped asking for sound; it is tried again; or pick another")]
     Dead,
 }
 

@@ -156,7 +156,7 @@ mod tests {
         let mut output = Output::new(&spec);
         let at = |ms: u64| MediaTime::from_micros(ms * 1000);
         let SourceState::Failed { message } = output.tend(at(0)) else { panic!("no folder") };
-        assert!(message.contains("a.wav") && message.contains("--speaker"), "{message}");
+        assert!(message.contains("a.wav") && message.contains("another file"), "{message}");
         output.play(&[0.5; BLOCK_SAMPLES], at(10));
         fs::create_dir_all(&folder).unwrap();
         assert!(matches!(output.tend(at(1999)), SourceState::Failed { .. }), "not yet");

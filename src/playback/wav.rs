@@ -19,7 +19,7 @@ pub(super) struct WavFile {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WavError {
     /// The file cannot be opened for writing.
-    #[error("cannot write sound to {path:?}: {source}; choose another --speaker")]
+    #[error("cannot write sound to {path:?}: {source}; choose another file")]
     Create {
         /// Which file.
         path: PathBuf,
@@ -35,7 +35,7 @@ pub(super) enum WavError {
         source: hound::Error,
     },
     /// A WAV file counts its bytes in 32 bits.
-    #[error("{path:?} is full: a WAV file holds 12 hours; start again with another --speaker")]
+    #[error("{path:?} is full: a WAV file holds 12 hours; choose another file")]
     Full {
         /// Which file.
         path: PathBuf,

@@ -18,9 +18,10 @@ use super::{
     faces,
     keys::{KeyDeed, Keys},
     notices::Notices,
-    pictures::Pictures,
+    pictures::{Pictures, Wanted},
+    scene::{Scene, until_next_second},
     sessions::SessionsPanel,
-    settings::{Settings, ThemeChoice},
+    settings::{Panels, Settings, ThemeChoice},
     streams::Streams,
     theme::{self, GRID, NARROW, Palette},
     want::{Opening, Want},
@@ -28,10 +29,10 @@ use super::{
 };
 use crate::{
     engine::{Handle, Picture, SourceSpec, fresh_session_id},
-    media::Slot,
+    media::{self, Slot},
     model::{
-        Command, Event, Gate, Media, OpenRequest, ParticipantState, SessionKind, Snapshot,
-        SourceState,
+        Command, Event, Gate, Media, MediaTime, OpenRequest, ParticipantState, SessionKind,
+        Snapshot, SourceState,
     },
 };
 
@@ -46,6 +47,8 @@ pub(crate) struct App {
     engine: Option<Running>,
     backstage: Option<Backstage>,
     snapshot: Arc<Snapshot>,
+    /// The time of the snapshot, on the engine's clock.
+    now: MediaTime,
     settings: Settings,
     /// What the engine did not take yet; while there is something, controls are grey.
     unsent: VecDeque<Command>,
@@ -57,6 +60,8 @@ pub(crate) struct App {
     notices: Notices,
     keys: Keys,
     dialog: Option<Dialog>,
+    /// The pointer was pressed since panels' sizes were kept.
+    dragged: bool,
     /// The microphone was opened by Space, and closes with it.
     talking: bool,
     /// The person wants to quit, whoever is present.
@@ -96,6 +101,7 @@ impl App {
             engine: None,
             backstage,
             snapshot: Arc::default(),
+            now: MediaTime::default(),
             settings,
             unsent: VecDeque::new(),
             sessions: SessionsPanel::default(),
@@ -106,6 +112,7 @@ impl App {
             notices: Notices::default(),
             keys: Keys::default(),
             dialog: None,
+            dragged: false,
             talking: false,
             quitting: false,
         }
@@ -141,7 +148,8 @@ impl App {
     /// Reads what is new, whether anybody sees the window or not.
     pub(crate) fn read(&mut self, ctx: &Context) {
         let now = ctx.input(|input| input.time);
-        let away = ctx.input(|input| input.viewport().minimized.unwrap_or(false));
+        self.now = media::now();
+        let away = ctx.input(|input| input.viewport().visible() == Some(false));
         if let Some(engine) = &mut self.engine {
             self.snapshot = engine.handle.snapshot();
             while let Ok(event) = engine.events.try_recv() {
@@ -150,11 +158,15 @@ impl App {
             }
             if away {
                 self.pictures.clear();
+                self.ask_before_quitting(ctx);
             } else {
-                let (seen, heard) = wanted(&self.snapshot);
-                self.pictures.refresh(ctx, &engine.handle, &seen, &heard);
-                if !heard.is_empty() {
+                let wanted = wanted(&self.snapshot, &self.streams.looked_at, self.devices.open);
+                self.pictures.refresh(ctx, &engine.handle, &wanted);
+                if !wanted.heard.is_empty() {
                     ctx.request_repaint_after(LEVELS);
+                }
+                if let Some(wait) = until_next_second(&self.snapshot, self.now) {
+                    ctx.request_repaint_after(wait);
                 }
             }
         }
@@ -170,10 +182,18 @@ impl App {
         let ctx = ui.ctx().clone();
         self.ask_before_quitting(&ctx);
         let full_screen = self.streams.full_screen && self.dialog.is_none();
-        for deed in self.keys.take(&ctx, full_screen) {
-            self.key(&ctx, deed);
+        if !self.dialog.as_ref().is_some_and(Dialog::hears_keys) {
+            for deed in self.keys.take(&ctx, &self.settings.keys, full_screen) {
+                self.key(&ctx, deed);
+            }
         }
+        let looked_at = self.streams.looked_at.clone();
+        self.streams.begin();
         let wants = self.panels(ui);
+        if self.streams.looked_at != looked_at {
+            // Taps come and go before the next drawing.
+            ctx.request_repaint();
+        }
         self.notices.toasts(&ctx, if self.streams.full_screen { 0.0 } else { call_bar::HEIGHT });
         for want in wants.into_iter().flatten() {
             self.act(&ctx, want);
@@ -185,54 +205,59 @@ impl App {
     fn panels(&mut self, ui: &mut Ui) -> Vec<Option<Want>> {
         let palette = Palette::of(ui);
         let snapshot = Arc::clone(&self.snapshot);
+        let settings = self.settings.clone();
         let busy = !self.unsent.is_empty();
+        let scene = Scene { snapshot: &snapshot, settings: &settings, now: self.now, busy };
         let mut wants = vec![];
         let bare = Frame::new().fill(palette.base).inner_margin(Margin::same(12));
         if self.streams.full_screen {
             CentralPanel::default().frame(bare).show(ui, |ui| {
-                wants.push(self.streams.remote(ui, &snapshot, &self.pictures));
+                wants.push(self.streams.remote(ui, scene, &self.pictures));
             });
             return wants;
         }
-        let width = ui.available_width();
+        let narrow = ui.available_width() < NARROW;
         let frame = Frame::new().fill(palette.panel).inner_margin(Margin::symmetric(12, 0));
         Panel::bottom("call").exact_size(call_bar::HEIGHT).frame(frame).show(ui, |ui| {
-            ui.centered_and_justified(|ui| {
-                let devices = (&self.settings, &mut self.devices);
-                wants.push(call_bar::ui(ui, (&snapshot, busy), &self.pictures, devices));
-            });
+            wants.push(call_bar::ui(ui, scene, &self.pictures, &mut self.devices));
         });
         let frame = Frame::new().fill(palette.panel).inner_margin(Margin::same(12));
-        let side = if width < NARROW { 264.0 } else { 304.0 };
-        let left = Panel::left(if width < NARROW { "sessions-narrow" } else { "sessions" });
-        left.default_size(side).size_range(240.0..=420.0).frame(frame).show(ui, |ui| {
-            wants.push(self.sessions.ui(ui, &snapshot, &self.chats, busy));
+        let (name, side) = if narrow {
+            ("sessions-narrow", &mut self.settings.panels.sessions_narrow)
+        } else {
+            ("sessions", &mut self.settings.panels.sessions)
+        };
+        let left = Panel::left(name).default_size(f32::from(*side)).size_range(240.0..=420.0);
+        let drawn = left.frame(frame).show(ui, |ui| {
+            wants.push(self.sessions.ui(ui, scene, &self.chats));
         });
+        note_size(side, drawn.response.rect.width());
         CentralPanel::default().frame(bare).show(ui, |ui| {
             wants.push(self.notices.errors(ui));
-            wants.push(self.chats.ui(ui, &snapshot, width < NARROW));
-            self.both_streams(ui, &snapshot, width < NARROW, &mut wants);
+            wants.push(self.chats.ui(ui, &snapshot, narrow));
+            self.both_streams(ui, scene, &mut wants);
         });
+        self.keep_panels(ui, settings.panels);
         wants
     }
 
-    fn both_streams(
-        &mut self,
-        ui: &mut Ui,
-        snapshot: &Snapshot,
-        narrow: bool,
-        wants: &mut Vec<Option<Want>>,
-    ) {
+    fn both_streams(&mut self, ui: &mut Ui, scene: Scene<'_>, wants: &mut Vec<Option<Want>>) {
+        let narrow = ui.ctx().content_rect().width() < NARROW;
         let gap = Margin { bottom: GRID as i8, right: GRID as i8, ..Margin::ZERO };
-        let panel = if narrow {
-            Panel::top("local-above").default_size(190.0).size_range(120.0..=400.0)
+        let panels = &mut self.settings.panels;
+        let (panel, size) = if narrow {
+            let panel = Panel::top("local-above").default_size(f32::from(panels.local_above));
+            (panel.size_range(120.0..=400.0), &mut panels.local_above)
         } else {
-            Panel::left("local-beside").default_size(272.0).size_range(180.0..=640.0)
+            let panel = Panel::left("local-beside").default_size(f32::from(panels.local_beside));
+            (panel.size_range(180.0..=640.0), &mut panels.local_beside)
         };
         let frame = Frame::new().inner_margin(gap);
-        panel.resizable(true).frame(frame).show(ui, |ui| {
-            wants.push(self.streams.local(ui, snapshot, &self.pictures));
+        let drawn = panel.resizable(true).frame(frame).show(ui, |ui| {
+            wants.push(self.streams.local(ui, scene, &self.pictures));
         });
+        let rect = drawn.response.rect;
+        note_size(size, if narrow { rect.height() } else { rect.width() });
         let gap = Margin {
             left: if narrow { 0 } else { GRID as i8 },
             top: if narrow { GRID as i8 } else { 0 },
@@ -240,8 +265,26 @@ impl App {
             bottom: if self.chats.any_open() && narrow { GRID as i8 } else { 0 },
         };
         CentralPanel::default().frame(Frame::new().inner_margin(gap)).show(ui, |ui| {
-            wants.push(self.streams.remote(ui, snapshot, &self.pictures));
+            wants.push(self.streams.remote(ui, scene, &self.pictures));
         });
+    }
+
+    /// Keeps the panels' sizes for the next run, once a person let go of an edge. What a small
+    /// window does to them is not kept.
+    fn keep_panels(&mut self, ui: &Ui, kept: Panels) {
+        let (down, released) =
+            ui.input(|input| (input.pointer.any_down(), input.pointer.any_released()));
+        if down || released {
+            self.dragged = down || self.dragged;
+            if released {
+                ui.ctx().request_repaint();
+            }
+            self.settings.panels = kept;
+        } else if std::mem::take(&mut self.dragged) && self.settings.panels != kept {
+            self.save();
+        } else {
+            self.settings.panels = kept;
+        }
     }
 
     fn draw_dialog(&mut self, ctx: &Context) {
@@ -285,13 +328,16 @@ impl App {
                 let form = SettingsForm::new(self.settings.clone(), at_once);
                 self.dialog = Some(Dialog::Settings(form));
             }
-            Want::ShowHelp => self.dialog = Some(Dialog::Help),
+            Want::ShowHelp => self.dialog = Some(Dialog::Help(self.settings.keys)),
             Want::Pin(picture) => {
                 let pinned = self.streams.pinned == Some(picture);
                 self.streams.pinned = (!pinned).then_some(picture);
             }
             Want::FullScreen => self.full_screen(ctx, !self.streams.full_screen),
             Want::Use(device, spec) => self.use_device(device, spec),
+            Want::AskEject { session, participant, name } => {
+                self.dialog = Some(Dialog::Eject { session, participant, name });
+            }
             Want::AskClose(session) => self.dialog = Some(Dialog::Close(session)),
             Want::ShowChat(session) => self.chats.toggle(session),
             Want::Dismiss(index) => self.notices.dismiss(index),
@@ -335,7 +381,7 @@ impl App {
             KeyDeed::FullScreen => self.full_screen(ctx, !self.streams.full_screen),
             KeyDeed::Escape => self.full_screen(ctx, false),
             KeyDeed::Lane(index) => self.sessions.show_lane(index, &self.snapshot),
-            KeyDeed::Help => self.dialog = Some(Dialog::Help),
+            KeyDeed::Help => self.dialog = Some(Dialog::Help(self.settings.keys)),
         }
     }
 
@@ -423,6 +469,9 @@ impl App {
         let asked = ctx.input(|input| input.viewport().close_requested());
         if asked && present > 0 && !self.quitting {
             ctx.send_viewport_cmd(ViewportCommand::CancelClose);
+            // A window that nobody sees is closed from a task bar; it cannot ask there.
+            ctx.send_viewport_cmd(ViewportCommand::Minimized(false));
+            ctx.send_viewport_cmd(ViewportCommand::Focus);
             self.dialog = Some(Dialog::Quit(present));
         }
     }
@@ -448,22 +497,36 @@ impl eframe::App for App {
     }
 }
 
-/// What is to be looked at, and what may be heard.
-fn wanted(snapshot: &Snapshot) -> (BTreeSet<Picture>, BTreeSet<Picture>) {
-    let (mut seen, mut heard) = (BTreeSet::from([Picture::Local]), BTreeSet::new());
-    if snapshot.microphone == SourceState::Running {
-        heard.insert(Picture::Local);
+/// What of all that can be seen is to be looked at, and whose level is to be read. Of ourselves
+/// nothing is taken while our camera is off, unless its menu shows what it sees.
+fn wanted(snapshot: &Snapshot, looked_at: &BTreeSet<Picture>, menu: Option<DeviceKind>) -> Wanted {
+    let mut wanted =
+        Wanted { microphone: menu == Some(DeviceKind::Microphone), ..Wanted::default() };
+    let own = looked_at.contains(&Picture::Local) && snapshot.gates.camera;
+    if own || menu == Some(DeviceKind::Camera) {
+        wanted.seen.insert(Picture::Local);
     }
-    for face in faces::remote(snapshot) {
+    if snapshot.microphone == SourceState::Running {
+        wanted.heard.insert(Picture::Local);
+    }
+    for face in faces::remote(snapshot, MediaTime::default()) {
+        if !looked_at.contains(&face.picture) {
+            continue;
+        }
         if face.video {
-            seen.insert(face.picture);
+            wanted.seen.insert(face.picture);
         }
         let audible = face.kind.media.has(Media::Audio) && !face.muted;
         if audible && face.state == ParticipantState::Live {
-            heard.insert(face.picture);
+            wanted.heard.insert(face.picture);
         }
     }
-    (seen, heard)
+    wanted
+}
+
+/// Takes a panel's size over, in whole points.
+fn note_size(place: &mut u16, size: f32) {
+    *place = size.round().clamp(0.0, 10_000.0) as u16;
 }
 
 /// The time of day here, `14:05`.

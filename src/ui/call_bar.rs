@@ -1,85 +1,100 @@
 //! The bar at the bottom: what holds for all sessions.
 
-use eframe::egui::{self, Button, Label, Popup, RichText, Sense, Ui, Vec2};
+use eframe::egui::{
+    self, Align, Color32, Label, Layout, Popup, PopupCloseBehavior, Rect, RichText, Sense, Stroke,
+    Ui, Vec2,
+};
 
 use super::{
+    bindings::Bindable,
     devices::{DeviceKind, DeviceLists},
     icons::{Icon, Mark, icon_button},
     pictures::Pictures,
-    sessions::{pill, two_ended},
-    settings::Settings,
-    theme::{GRID, Palette, SMALL},
-    tile::bars,
+    scene::Scene,
+    sessions::pill,
+    theme::{CORNER, GRID, ICON_BUTTON, Palette, SMALL, SMALL_CORNER},
+    tile::{bars, letterbox},
     want::Want,
 };
 use crate::{
     engine::Picture,
-    model::{Command, Gate, Snapshot},
+    model::{Command, Gate, Snapshot, SourceState},
 };
 
 /// How high the bar is, in points.
 pub(crate) const HEIGHT: f32 = 56.0;
 
+/// What the deeds at the right end take, in points: a button and two icons.
+const DEEDS: f32 = 172.0;
+
 /// How wide a menu of devices is, in points.
 const MENU: f32 = 280.0;
 
-/// Draws the bar. `busy`: the engine's queue is full, so nothing can be asked for now.
+/// Draws the bar.
 pub(crate) fn ui(
     ui: &mut Ui,
-    (snapshot, busy): (&Snapshot, bool),
+    scene: Scene<'_>,
     pictures: &Pictures,
-    (settings, devices): (&Settings, &mut DeviceLists),
+    devices: &mut DeviceLists,
 ) -> Option<Want> {
-    let (right, left) = ui
-        .add_enabled_ui(!busy, |ui| {
-            two_ended(
-                ui,
-                |ui| deeds(ui, snapshot),
-                |ui| {
-                    let mut want = None;
-                    ui.spacing_mut().item_spacing.x = GRID / 2.0;
-                    for device in DeviceKind::ALL {
-                        want = want.take().or(switch(ui, device, snapshot));
-                        if device == DeviceKind::Microphone {
-                            level(ui, pictures.loudness(Picture::Local), snapshot.gates.microphone);
-                        }
-                        want = want.or(menu(ui, device, settings, devices));
-                        ui.add_space(GRID);
-                    }
-                    on_air(ui, snapshot);
-                    want
-                },
-            )
-        })
-        .inner;
-    right.or(left)
+    let snapshot = scene.snapshot;
+    devices.open = None;
+    let line = |ui: &mut Ui| {
+        // From left to right, so that the first control of the keyboard leaves nothing.
+        let rest = Vec2::new(ui.available_width() - DEEDS, ui.available_height());
+        let layout = Layout::left_to_right(Align::Center);
+        let left = ui.allocate_ui_with_layout(rest, layout, |ui| {
+            ui.set_min_width(rest.x);
+            let mut want = None;
+            ui.spacing_mut().item_spacing.x = GRID / 2.0;
+            for device in DeviceKind::ALL {
+                want = want.take().or(switch(ui, device, scene));
+                if device == DeviceKind::Microphone {
+                    level(ui, pictures.loudness(Picture::Local), snapshot.gates.microphone);
+                }
+                want = want.or(menu(ui, device, scene, (pictures, &mut *devices)));
+                ui.add_space(GRID);
+            }
+            on_air(ui, snapshot);
+            want
+        });
+        let layout = Layout::right_to_left(Align::Center);
+        let right = ui.with_layout(layout, |ui| deeds(ui, scene));
+        left.inner.or(right.inner)
+    };
+    let line = |ui: &mut Ui| ui.horizontal_centered(line).inner;
+    ui.add_enabled_ui(!scene.busy, line).inner
 }
 
-fn switch(ui: &mut Ui, device: DeviceKind, snapshot: &Snapshot) -> Option<Want> {
-    let gates = snapshot.gates;
-    let (gate, open, icon, label) = match device {
+fn switch(ui: &mut Ui, device: DeviceKind, scene: Scene<'_>) -> Option<Want> {
+    let gates = scene.snapshot.gates;
+    let (gate, open, icon, deed, key) = match device {
         DeviceKind::Microphone => (
             Gate::Microphone,
             gates.microphone,
             Icon::Microphone,
-            if gates.microphone { "Mute all (M)" } else { "Unmute all (M)" },
+            if gates.microphone { "Mute all" } else { "Unmute all" },
+            Bindable::Mute,
         ),
         DeviceKind::Camera => (
             Gate::Camera,
             gates.camera,
             Icon::Camera,
-            if gates.camera { "Camera off (V)" } else { "Camera on (V)" },
+            if gates.camera { "Camera off" } else { "Camera on" },
+            Bindable::Camera,
         ),
         DeviceKind::Speaker => (
             Gate::Listening,
             gates.listening,
             Icon::Speaker,
-            if gates.listening { "Deafen (D)" } else { "Listen again (D)" },
+            if gates.listening { "Deafen" } else { "Listen again" },
+            Bindable::Deafen,
         ),
     };
     let mark = if open { Mark::On } else { Mark::Off };
     let command = Command::SetGate { session: None, gate, open: !open };
-    icon_button(ui, icon, label, mark).clicked().then(|| command.into())
+    let label = format!("{deed} ({})", scene.settings.keys.shown(key));
+    icon_button(ui, icon, &label, mark).clicked().then(|| command.into())
 }
 
 fn level(ui: &mut Ui, loudness: f32, open: bool) {
@@ -93,44 +108,32 @@ fn level(ui: &mut Ui, loudness: f32, open: bool) {
 fn menu(
     ui: &mut Ui,
     device: DeviceKind,
-    settings: &Settings,
-    devices: &mut DeviceLists,
+    scene: Scene<'_>,
+    (pictures, devices): (&Pictures, &mut DeviceLists),
 ) -> Option<Want> {
     let label = format!("Choose {}", device.name());
     let button = icon_button(ui, Icon::More, &label, Mark::Deed);
-    let chosen = match device {
-        DeviceKind::Camera => &settings.camera,
-        DeviceKind::Microphone => &settings.microphone,
-        DeviceKind::Speaker => &settings.speaker,
-    };
-    let shown = Popup::menu(&button).show(|ui| {
+    let chosen = device.chosen(scene.settings);
+    // It stays open when something was chosen: what comes of it is shown in it.
+    let popup = Popup::menu(&button).close_behavior(PopupCloseBehavior::CloseOnClickOutside);
+    let shown = popup.show(|ui| {
         ui.set_width(MENU);
-        let mut want = None;
+        let mut want = live(ui, device, scene, pictures);
         for (text, spec) in device.choices() {
-            if choice(ui, text, spec == chosen).clicked() {
+            let is_chosen = kind_of(spec) == kind_of(chosen);
+            if choice(ui, text, is_chosen).clicked() {
                 want = Some(Want::Use(device, (*spec).to_owned()));
             }
         }
         ui.separator();
-        match devices.known(device, ui.ctx()) {
-            None => {
-                ui.label(RichText::new("looking for devices…").weak());
-            }
-            Some([]) => {
-                ui.label(RichText::new(format!("no {} found", device.name())).weak());
-            }
-            Some(names) => {
-                for name in names {
-                    if choice(ui, name, name == chosen).clicked() {
-                        want = Some(Want::Use(device, name.clone()));
-                    }
-                }
-            }
-        }
+        want = want.take().or(found(ui, device, chosen, devices));
         want
     });
     match shown {
-        Some(shown) => shown.inner,
+        Some(shown) => {
+            devices.open = Some(device);
+            shown.inner
+        }
         None => {
             devices.forget(device);
             None
@@ -138,14 +141,111 @@ fn menu(
     }
 }
 
+/// The devices that the system has.
+fn found(ui: &mut Ui, device: DeviceKind, chosen: &str, devices: &mut DeviceLists) -> Option<Want> {
+    let Some(names) = devices.known(device, ui.ctx()) else {
+        ui.label(RichText::new("looking for devices…").weak());
+        return None;
+    };
+    if names.is_empty() {
+        ui.label(RichText::new(format!("no {} found", device.name())).weak());
+    }
+    let mut want = None;
+    for name in names {
+        if choice(ui, name, name == chosen).clicked() {
+            want = Some(Want::Use(device, name.clone()));
+        }
+    }
+    want
+}
+
+/// What of the device is seen or heard now, so that the right one can be chosen before anybody
+/// hears or sees it; and how it is, with a way out while it opens.
+fn live(ui: &mut Ui, device: DeviceKind, scene: Scene<'_>, pictures: &Pictures) -> Option<Want> {
+    let state = device.state(scene.snapshot);
+    match device {
+        DeviceKind::Microphone => wide_level(ui, pictures.loudness(Picture::Local)),
+        DeviceKind::Camera => preview(ui, pictures),
+        DeviceKind::Speaker => {}
+    }
+    let words = match state {
+        _ if device.chosen(scene.settings) == "none" => "None is chosen.".to_owned(),
+        SourceState::Failed { message } => message.clone(),
+        SourceState::Opening => format!("opening {}…", device.called(scene.settings)),
+        SourceState::Running => match device {
+            DeviceKind::Microphone => "This is how loud you are.".to_owned(),
+            DeviceKind::Camera => "This is what your camera sees.".to_owned(),
+            DeviceKind::Speaker => "in use".to_owned(),
+        },
+        SourceState::Idle => "not in use".to_owned(),
+    };
+    let palette = Palette::of(ui);
+    let is_bad = matches!(state, SourceState::Failed { .. });
+    let colour = if is_bad { palette.warn } else { palette.muted };
+    ui.add(Label::new(RichText::new(words).font(SMALL).color(colour)).wrap());
+    let stop =
+        *state == SourceState::Opening && ui.button("Cancel").on_hover_text("Use none").clicked();
+    ui.separator();
+    stop.then(|| Want::Use(device, "none".to_owned()))
+}
+
+fn wide_level(ui: &mut Ui, loudness: f32) {
+    let palette = Palette::of(ui);
+    let size = Vec2::new(ui.available_width(), GRID);
+    let (rect, response) = ui.allocate_exact_size(size, Sense::hover());
+    let percent = f64::from((loudness * 100.0).round());
+    response.widget_info(|| {
+        let mut info = egui::WidgetInfo::labeled(egui::Role::Meter, true, "Microphone level");
+        info.value = Some(percent);
+        info
+    });
+    ui.painter().rect_filled(rect, 4.0, palette.control);
+    let lit = Rect::from_min_size(rect.min, Vec2::new(rect.width() * loudness, rect.height()));
+    ui.painter().rect_filled(lit, 4.0, palette.accent);
+}
+
+fn preview(ui: &mut Ui, pictures: &Pictures) {
+    let width = ui.available_width();
+    let size = Vec2::new(width, (width * 9.0 / 16.0).round());
+    let (rect, response) = ui.allocate_exact_size(size, Sense::hover());
+    response.widget_info(|| {
+        egui::WidgetInfo::labeled(egui::Role::Image, true, "What your camera sees")
+    });
+    ui.painter().rect_filled(rect, CORNER, Palette::of(ui).stage);
+    if let Some((frame, number, _)) = pictures.newest(Picture::Local) {
+        let inside = letterbox(rect, frame.size);
+        let of = (Picture::Local, number);
+        ui.painter().add(pictures.painter().shape(inside, of, frame.clone(), 1.0));
+    }
+}
+
+/// What a spec is before its details: every pattern is the pattern.
+fn kind_of(spec: &str) -> &str {
+    spec.split_once(':').map_or(spec, |(kind, _)| kind)
+}
+
+/// A line of a menu, with a dot if it is the chosen one.
 fn choice(ui: &mut Ui, text: &str, chosen: bool) -> egui::Response {
-    let mark = if chosen { "•" } else { " " };
-    let text = format!("{mark}  {text}");
-    let size = Vec2::new(ui.available_width(), 28.0);
-    let button = Button::new(&text).frame_when_inactive(false).truncate().min_size(size);
-    let response = ui.add(button);
+    let palette = Palette::of(ui);
+    let size = Vec2::new(ui.available_width(), ICON_BUTTON);
+    let (rect, response) = ui.allocate_exact_size(size, Sense::click());
     response
-        .widget_info(|| egui::WidgetInfo::selected(egui::Role::RadioButton, true, chosen, &text));
+        .widget_info(|| egui::WidgetInfo::selected(egui::Role::RadioButton, true, chosen, text));
+    let ground = if response.hovered() { palette.control_hover } else { Color32::TRANSPARENT };
+    let ring = if response.has_focus() { Stroke::new(2.0, palette.accent) } else { Stroke::NONE };
+    ui.painter().rect(rect, SMALL_CORNER, ground, ring, egui::StrokeKind::Inside);
+    if chosen {
+        let at = rect.left_center() + Vec2::new(12.0, 0.0);
+        ui.painter().circle_filled(at, 3.0, palette.accent);
+    }
+    let place = Rect::from_min_max(rect.min + Vec2::new(24.0, 0.0), rect.max);
+    let label = Label::new(text).selectable(false).truncate();
+    let mut line = ui.new_child(
+        egui::UiBuilder::new()
+            .max_rect(place)
+            .layout(egui::Layout::left_to_right(egui::Align::Center)),
+    );
+    line.add(label);
     response
 }
 
@@ -170,15 +270,16 @@ fn on_air(ui: &mut Ui, snapshot: &Snapshot) {
     ui.add(Label::new(RichText::new(text).font(SMALL).color(palette.muted)).truncate());
 }
 
-fn deeds(ui: &mut Ui, snapshot: &Snapshot) -> Option<Want> {
+fn deeds(ui: &mut Ui, scene: Scene<'_>) -> Option<Want> {
     let mut want = None;
-    if !snapshot.sessions.is_empty() && ui.button("Leave all").clicked() {
+    if !scene.snapshot.sessions.is_empty() && ui.button("Leave all").clicked() {
         want = Some(Command::LeaveAll.into());
     }
     if icon_button(ui, Icon::Settings, "Settings", Mark::Deed).clicked() {
         want = Some(Want::ShowSettings);
     }
-    if icon_button(ui, Icon::Help, "Keys (?)", Mark::Deed).clicked() {
+    let keys = format!("Keys ({})", scene.settings.keys.shown(Bindable::Help));
+    if icon_button(ui, Icon::Help, &keys, Mark::Deed).clicked() {
         want = Some(Want::ShowHelp);
     }
     want

@@ -4,7 +4,12 @@ use std::sync::Arc;
 
 use eframe::egui::Context;
 
-use crate::{engine, media::Slot};
+use super::settings::Settings;
+use crate::{
+    engine,
+    media::{DEFAULT_MARK, Slot},
+    model::{Snapshot, SourceState},
+};
 
 /// What can be chosen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,6 +50,35 @@ impl DeviceKind {
         }
     }
 
+    /// What is chosen for it.
+    pub(crate) fn chosen(self, settings: &Settings) -> &str {
+        match self {
+            Self::Microphone => &settings.microphone,
+            Self::Camera => &settings.camera,
+            Self::Speaker => &settings.speaker,
+        }
+    }
+
+    /// How it is.
+    pub(crate) const fn state(self, snapshot: &Snapshot) -> &SourceState {
+        match self {
+            Self::Microphone => &snapshot.microphone,
+            Self::Camera => &snapshot.camera,
+            Self::Speaker => &snapshot.speaker,
+        }
+    }
+
+    /// What is chosen, as it is called in a sentence: "Logitech C920", "the camera".
+    pub(crate) fn called(self, settings: &Settings) -> String {
+        let chosen = self.chosen(settings);
+        let named = chosen.strip_suffix(DEFAULT_MARK).unwrap_or(chosen);
+        match named.split_once(':').map_or(named, |(what, _)| what) {
+            "default" => format!("the {}", self.name()),
+            what @ ("pattern" | "tone") => format!("the {what}"),
+            _ => named.to_owned(),
+        }
+    }
+
     fn ask(self) -> Vec<String> {
         match self {
             Self::Microphone => engine::microphones(),
@@ -59,6 +93,8 @@ pub(crate) struct DeviceLists {
     /// Where questions are asked that may take two seconds; `None` in tests without devices.
     runtime: Option<tokio::runtime::Handle>,
     lists: [List; 3],
+    /// The kind whose menu is drawn.
+    pub(crate) open: Option<DeviceKind>,
 }
 
 #[derive(Default)]
@@ -71,7 +107,7 @@ struct List {
 impl DeviceLists {
     /// Lists that are empty until a menu opens.
     pub(crate) fn new(runtime: Option<tokio::runtime::Handle>) -> Self {
-        Self { runtime, lists: Default::default() }
+        Self { runtime, lists: Default::default(), open: None }
     }
 
     /// The names of the devices, or `None` while they are looked for.

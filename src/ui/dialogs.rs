@@ -1,20 +1,23 @@
 //! What is asked or shown in front of everything: opening, a link's code, settings, keys, quitting.
 
 use eframe::egui::{
-    self, Color32, Context, Grid, Id, Key, Label, Modal, Rect, RichText, Sense, TextEdit, Ui, Vec2,
+    self, Color32, Context, Frame, Grid, Id, Key, Label, Modal, Rect, RichText, ScrollArea, Sense,
+    TextEdit, Ui, Vec2,
 };
 use qrcode::{Color, EcLevel, QrCode};
 
 use super::{
+    bindings::{Bindable, BindingError, Bindings, MODIFIERS},
     keys,
-    sessions::primary_button,
+    sessions::{primary_button, two_ended},
     settings::{Settings, ThemeChoice},
     theme::{GRID, Palette, SMALL},
     want::{Opening, Want},
     words,
 };
 use crate::model::{
-    Command, MAX_NAME_CHARS, Media, MediaSet, SessionId, SessionKind, SessionLink, Topology,
+    Command, MAX_NAME_CHARS, Media, MediaSet, ParticipantId, SessionId, SessionKind, SessionLink,
+    Topology,
 };
 
 /// What is in front of everything.
@@ -27,12 +30,27 @@ pub(crate) enum Dialog {
     /// The settings are being changed.
     Settings(SettingsForm),
     /// The keys.
-    Help,
+    Help(Bindings),
     /// Whether to close a session for everybody.
     Close(SessionId),
+    /// Whether to send somebody out of a session.
+    Eject {
+        /// Out of which.
+        session: SessionId,
+        /// Whom.
+        participant: ParticipantId,
+        /// How the person is called.
+        name: String,
+    },
     /// Whether to quit, with so many people present.
     Quit(usize),
 }
+
+/// How wide a dialog is at most, in points.
+const WIDTH: f32 = 400.0;
+
+/// The distance from a dialog's edge to what is in it, and to the window's edge, in points.
+const MARGIN: f32 = 16.0;
 
 /// What came of drawing a dialog.
 #[derive(Debug, PartialEq)]
@@ -81,28 +99,53 @@ pub(crate) struct SettingsForm {
     settings: Settings,
     /// Whether name and hub hold at once: no session has them yet.
     at_once: bool,
+    /// The deed whose new key is awaited.
+    awaiting: Option<Bindable>,
+    /// Why the last key that was pressed cannot be had.
+    refused: Option<BindingError>,
 }
 
 impl SettingsForm {
     /// A form that begins with what holds now.
     pub(crate) const fn new(settings: Settings, at_once: bool) -> Self {
-        Self { settings, at_once }
+        Self { settings, at_once, awaiting: None, refused: None }
     }
 }
 
 impl Dialog {
+    /// Whether the next key that is pressed is meant for the dialog, whatever it asks for else.
+    pub(crate) const fn hears_keys(&self) -> bool {
+        match self {
+            Self::Settings(form) => form.awaiting.is_some(),
+            Self::Open(_)
+            | Self::Code(_)
+            | Self::Help(_)
+            | Self::Close(_)
+            | Self::Eject { .. }
+            | Self::Quit(_) => false,
+        }
+    }
+
     /// Draws the dialog; Escape and a click beside it close it.
     pub(crate) fn ui(&mut self, ctx: &Context) -> Outcome {
-        let modal = Modal::new(Id::unique("dialog")).show(ctx, |ui| {
-            ui.set_width(380.0_f32.min(ctx.content_rect().width() - 64.0));
-            match self {
-                Self::Open(form) => form.ui(ui),
-                Self::Code(link) => code(ui, link),
-                Self::Settings(form) => form.ui(ui),
-                Self::Help => help(ui),
-                Self::Close(session) => close(ui, session),
-                Self::Quit(present) => quit(ui, *present),
-            }
+        let room = ctx.content_rect().size() - Vec2::splat(4.0 * MARGIN);
+        let frame = Frame::popup(&ctx.global_style()).inner_margin(MARGIN);
+        let modal = Modal::new(Id::unique("dialog")).frame(frame).show(ctx, |ui| {
+            ui.set_width(WIDTH.min(room.x));
+            let scroll = ScrollArea::vertical().max_height(room.y).min_scrolled_height(room.y);
+            scroll
+                .show(ui, |ui| match self {
+                    Self::Open(form) => form.ui(ui),
+                    Self::Code(link) => code(ui, link),
+                    Self::Settings(form) => form.ui(ui),
+                    Self::Help(bindings) => help(ui, bindings),
+                    Self::Close(session) => close(ui, session),
+                    Self::Eject { session, participant, name } => {
+                        eject(ui, (session, participant), name)
+                    }
+                    Self::Quit(present) => quit(ui, *present),
+                })
+                .inner
         });
         if modal.inner == Outcome::Open && modal.should_close() {
             return Outcome::Closed;
@@ -189,11 +232,83 @@ impl SettingsForm {
             ui.radio_value(theme, ThemeChoice::Dark, "Dark");
             ui.radio_value(theme, ThemeChoice::Light, "Light");
         });
+        self.keys(ui);
         let problem = self.settings.hub().err();
         if let Some(problem) = &problem {
             ui.label(RichText::new(problem.to_string()).color(Palette::of(ui).warn));
         }
         buttons(ui, "Save", problem.is_none(), Outcome::Keep(self.settings.clone()))
+    }
+}
+
+impl SettingsForm {
+    /// A button for each deed, which shows its key and takes another one.
+    fn keys(&mut self, ui: &mut Ui) {
+        self.take_key(ui);
+        ui.separator();
+        two_ended(
+            ui,
+            |ui| {
+                let usual = Bindings::default();
+                let button = egui::Button::new("Usual keys");
+                if ui.add_enabled(self.settings.keys != usual, button).clicked() {
+                    self.settings.keys = usual;
+                    (self.awaiting, self.refused) = (None, None);
+                }
+            },
+            |ui| ui.label("Keys: press one, then the key you want"),
+        );
+        Grid::new("bindings").num_columns(2).spacing([2.0 * GRID, GRID / 2.0]).show(ui, |ui| {
+            for deed in Bindable::ALL {
+                let key = self.settings.keys.shown(deed);
+                let awaited = self.awaiting == Some(deed);
+                let text = if awaited { "press a key…" } else { key };
+                let button = ui.add(egui::Button::new(text).min_size(Vec2::new(96.0, 24.0)));
+                let label = format!("{key}: {}", deed.meaning());
+                button.widget_info(|| {
+                    egui::WidgetInfo::selected(egui::Role::Button, true, awaited, &label)
+                });
+                if button.clicked() {
+                    self.awaiting = (!awaited).then_some(deed);
+                    self.refused = None;
+                }
+                ui.add(Label::new(RichText::new(deed.meaning()).font(SMALL)).wrap());
+                ui.end_row();
+            }
+        });
+        if let Some(refused) = &self.refused {
+            let text = format!("{refused}.");
+            ui.add(Label::new(RichText::new(text).color(Palette::of(ui).warn)).wrap());
+        }
+    }
+
+    /// Gives the awaited key to its deed; Escape leaves everything as it was.
+    fn take_key(&mut self, ui: &Ui) {
+        let Some(deed) = self.awaiting else { return };
+        let mut pressed = None;
+        ui.input_mut(|input| {
+            for event in &input.events {
+                if let egui::Event::Key { key, pressed: true, repeat: false, modifiers, .. } = event
+                    && !(modifiers.ctrl || modifiers.alt || modifiers.command)
+                    && !MODIFIERS.contains(key)
+                {
+                    pressed = pressed.or(Some(keys::written(*key, modifiers.shift)));
+                }
+            }
+            // Escape would close the dialog, and a letter be written somewhere.
+            let is_key = |event: &egui::Event| {
+                matches!(event, egui::Event::Key { .. } | egui::Event::Text(_))
+            };
+            input.events.retain(|event| !is_key(event));
+        });
+        match pressed {
+            None => {}
+            Some(Key::Escape) => (self.awaiting, self.refused) = (None, None),
+            Some(key) => match self.settings.keys.bind(deed, key) {
+                Ok(()) => (self.awaiting, self.refused) = (None, None),
+                Err(refused) => self.refused = Some(refused),
+            },
+        }
     }
 }
 
@@ -228,11 +343,11 @@ fn code(ui: &mut Ui, link: &SessionLink) -> Outcome {
     buttons(ui, "Copy link", true, Outcome::Want(Want::Copy(text, "Link")))
 }
 
-fn help(ui: &mut Ui) -> Outcome {
+fn help(ui: &mut Ui, bindings: &Bindings) -> Outcome {
     ui.label(RichText::new("Keys").heading());
     ui.label(RichText::new("They work everywhere, except while you type.").small().weak());
     Grid::new("keys").num_columns(2).spacing([2.0 * GRID, GRID / 2.0]).show(ui, |ui| {
-        for (key, deed) in keys::HELP {
+        for (key, deed) in keys::help(bindings) {
             ui.label(RichText::new(key).monospace().strong());
             ui.add(Label::new(RichText::new(deed).font(SMALL)).wrap());
             ui.end_row();
@@ -247,6 +362,14 @@ fn close(ui: &mut Ui, session: &SessionId) -> Outcome {
     ui.label(format!("{id} ends for all who are in it, and its link is void."));
     let command = Command::Close { session: session.clone() };
     buttons(ui, "Close for everybody", true, Outcome::Want(command.into()))
+}
+
+fn eject(ui: &mut Ui, (session, whom): (&SessionId, &ParticipantId), name: &str) -> Outcome {
+    ui.label(RichText::new(format!("Send {name} out?")).heading());
+    let id = words::elide_middle(session.as_str(), 24);
+    ui.label(format!("{name} leaves {id} at once, and can join again with its link."));
+    let command = Command::Eject { session: session.clone(), participant: whom.clone() };
+    buttons(ui, "Send out", true, Outcome::Want(command.into()))
 }
 
 fn quit(ui: &mut Ui, present: usize) -> Outcome {

@@ -4,8 +4,8 @@ use super::words;
 use crate::{
     engine::Picture,
     model::{
-        Media, ParticipantState, ParticipantStatus, Role, SessionKind, SessionState, SessionStatus,
-        Snapshot, Topology,
+        Media, MediaTime, ParticipantState, ParticipantStatus, Role, SessionKind, SessionState,
+        SessionStatus, Snapshot, Topology,
     },
 };
 
@@ -28,6 +28,8 @@ pub(crate) struct Face {
     pub(crate) camera_off: bool,
     /// How the person is.
     pub(crate) state: ParticipantState,
+    /// The same in words.
+    pub(crate) state_words: String,
     /// Whether it is shown large: one-way streams.
     pub(crate) large: bool,
 }
@@ -40,7 +42,7 @@ impl Face {
 }
 
 /// The tiles of everybody who sends to us, in the order of sessions and arrivals.
-pub(crate) fn remote(snapshot: &Snapshot) -> Vec<Face> {
+pub(crate) fn remote(snapshot: &Snapshot, now: MediaTime) -> Vec<Face> {
     let mut faces = vec![];
     for (lane, session) in snapshot.sessions.iter().enumerate() {
         let Some(kind) = session.kind else { continue };
@@ -48,16 +50,15 @@ pub(crate) fn remote(snapshot: &Snapshot) -> Vec<Face> {
             continue;
         }
         let people = session.participants.iter();
-        faces.extend(people.filter_map(|person| face(lane, session, kind, person)));
+        faces.extend(people.filter_map(|person| face((lane, session), kind, (person, now))));
     }
     faces
 }
 
 fn face(
-    lane: usize,
-    session: &SessionStatus,
+    (lane, session): (usize, &SessionStatus),
     kind: SessionKind,
-    person: &ParticipantStatus,
+    (person, now): (&ParticipantStatus, MediaTime),
 ) -> Option<Face> {
     let peer = person.peer?;
     let one_way = kind.topology == Topology::OneWay;
@@ -73,13 +74,14 @@ fn face(
         muted: audio && !person.microphone,
         camera_off: video && !person.camera,
         state: person.state,
+        state_words: words::participant(person, now),
         large: one_way && video,
     })
 }
 
 const fn has_media(state: &SessionState) -> bool {
     match state {
-        SessionState::Live | SessionState::Reconnecting => true,
+        SessionState::Live | SessionState::Reconnecting { .. } => true,
         SessionState::Connecting
         | SessionState::Waiting
         | SessionState::Ended { .. }

@@ -29,8 +29,12 @@ pub(crate) enum Icon {
     Code,
     /// Heads.
     People,
-    /// A cross.
+    /// A cross: out of sight.
     Close,
+    /// A ring with a bar, as on a switch: over for everybody.
+    End,
+    /// A head and an arrow away from it.
+    SendOut,
     /// An arrow out of a door.
     Leave,
     /// A pin.
@@ -111,6 +115,16 @@ impl Icon {
             Self::Close => {
                 pen.line(&[(4.0, 4.0), (12.0, 12.0)]);
                 pen.line(&[(12.0, 4.0), (4.0, 12.0)]);
+            }
+            Self::End => {
+                pen.arc(8.0, 8.5, 5.8, -55.0, 235.0);
+                pen.line(&[(8.0, 1.5), (8.0, 8.0)]);
+            }
+            Self::SendOut => {
+                pen.circle(6.0, 5.0, 2.6);
+                pen.arc(6.0, 14.0, 4.8, 180.0, 270.0);
+                pen.line(&[(8.0, 11.5), (15.0, 11.5)]);
+                pen.line(&[(12.5, 9.0), (15.0, 11.5), (12.5, 14.0)]);
             }
             Self::Leave => {
                 pen.line(&[(9.0, 2.0), (2.5, 2.0), (2.5, 14.0), (9.0, 14.0)]);

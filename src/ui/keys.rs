@@ -2,53 +2,60 @@
 
 use eframe::egui::{Context, Event, Key};
 
+use super::bindings::{Bindable, Bindings};
+
 /// What a key asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum KeyDeed {
-    /// M: the microphone, for all sessions.
+    /// The microphone, for all sessions.
     Mute,
-    /// V: the camera, for all sessions.
+    /// The camera, for all sessions.
     Camera,
-    /// D: the speaker.
+    /// The speaker.
     Deafen,
-    /// Space went down, or up again.
+    /// The key for talking went down, or up again.
     Talk(bool),
     /// Ctrl+V: a link that was pasted outside any box.
     Paste(String),
-    /// F: the whole screen.
+    /// The whole screen.
     FullScreen,
     /// Escape: back to the window.
     Escape,
     /// 1 to 9: the lane at that place, from 0.
     Lane(usize),
-    /// ?: the keys.
+    /// The keys.
     Help,
 }
 
 /// The keys that are held.
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
-    /// Space is down, for talking.
+    /// The key for talking is down.
     talking: bool,
 }
 
 impl Keys {
-    /// What was asked for since the last call. The keys that ask are taken out of the input, so
+    /// What was asked for since the last call. Keys that ask are taken out of the input, so
     /// that Space does not press the button that has the focus as well. Escape asks only where
     /// there is a full screen to leave: else it closes menus and dialogs.
-    pub(crate) fn take(&mut self, ctx: &Context, full_screen: bool) -> Vec<KeyDeed> {
+    pub(crate) fn take(
+        &mut self,
+        ctx: &Context,
+        bindings: &Bindings,
+        full_screen: bool,
+    ) -> Vec<KeyDeed> {
         let typing = ctx.text_edit_focused();
         let mut deeds = vec![];
         ctx.input_mut(|input| {
             let focused = input.focused;
             if !typing {
-                input.events.retain(|event| match asked(event) {
+                input.events.retain(|event| match asked(event, bindings) {
                     Some(Asked::Deed(KeyDeed::Escape)) if !full_screen => true,
                     Some(Asked::Deed(deed)) => {
                         deeds.push(deed);
                         false
                     }
-                    Some(Asked::Space { pressed, repeat }) => {
+                    Some(Asked::Talk { pressed, repeat }) => {
                         if !repeat && pressed != self.talking {
                             self.talking = pressed;
                             deeds.push(KeyDeed::Talk(pressed));
@@ -71,10 +78,10 @@ impl Keys {
 /// What one event asks for.
 enum Asked {
     Deed(KeyDeed),
-    Space { pressed: bool, repeat: bool },
+    Talk { pressed: bool, repeat: bool },
 }
 
-fn asked(event: &Event) -> Option<Asked> {
+fn asked(event: &Event, bindings: &Bindings) -> Option<Asked> {
     if let Event::Paste(text) = event {
         return Some(Asked::Deed(KeyDeed::Paste(text.clone())));
     }
@@ -82,29 +89,37 @@ fn asked(event: &Event) -> Option<Asked> {
     if modifiers.ctrl || modifiers.alt || modifiers.command {
         return None;
     }
-    if *key == Key::Space {
-        return Some(Asked::Space { pressed: *pressed, repeat: *repeat });
+    let bound = bindings.deed(written(*key, modifiers.shift));
+    if bound == Some(Bindable::Talk) {
+        return Some(Asked::Talk { pressed: *pressed, repeat: *repeat });
     }
     if !pressed || *repeat {
         return None;
     }
-    let is_question = *key == Key::Slash && modifiers.shift;
-    let deed = DEEDS.into_iter().find(|(one, _)| one == key).map(|(_, deed)| deed);
     let lane = LANES.iter().position(|digit| digit == key).map(KeyDeed::Lane);
-    deed.or(lane).or(is_question.then_some(KeyDeed::Help)).map(Asked::Deed)
+    let escape = (*key == Key::Escape).then_some(KeyDeed::Escape);
+    let help = (*key == Key::F1).then_some(KeyDeed::Help);
+    bound.and_then(deed_of).or(lane).or(escape).or(help).map(Asked::Deed)
 }
 
-const DEEDS: [(Key, KeyDeed); 7] = [
-    (Key::M, KeyDeed::Mute),
-    (Key::V, KeyDeed::Camera),
-    (Key::D, KeyDeed::Deafen),
-    (Key::F, KeyDeed::FullScreen),
-    (Key::Escape, KeyDeed::Escape),
-    (Key::Questionmark, KeyDeed::Help),
-    (Key::F1, KeyDeed::Help),
-];
+/// What a key writes: of a question mark some systems tell that, others the key that it is on.
+pub(crate) fn written(key: Key, shift: bool) -> Key {
+    if shift && key == Key::Slash { Key::Questionmark } else { key }
+}
 
-const LANES: [Key; 9] = [
+const fn deed_of(bound: Bindable) -> Option<KeyDeed> {
+    match bound {
+        Bindable::Mute => Some(KeyDeed::Mute),
+        Bindable::Camera => Some(KeyDeed::Camera),
+        Bindable::Deafen => Some(KeyDeed::Deafen),
+        Bindable::Talk => None,
+        Bindable::FullScreen => Some(KeyDeed::FullScreen),
+        Bindable::Help => Some(KeyDeed::Help),
+    }
+}
+
+/// The keys of lanes.
+pub(crate) const LANES: [Key; 9] = [
     Key::Num1,
     Key::Num2,
     Key::Num3,
@@ -117,14 +132,13 @@ const LANES: [Key; 9] = [
 ];
 
 /// The keys and what they do, for the help.
-pub(crate) const HELP: [(&str, &str); 9] = [
-    ("M", "microphone on or off, for all sessions"),
-    ("V", "camera on or off, for all sessions"),
-    ("D", "deafen: hear nobody, or everybody again"),
-    ("Space", "talk while it is held, when the microphone is off"),
+pub(crate) fn help(bindings: &Bindings) -> Vec<(&'static str, &'static str)> {
+    let own = Bindable::ALL.into_iter().map(|deed| (bindings.shown(deed), deed.meaning()));
+    own.chain(FIXED).collect()
+}
+
+const FIXED: [(&str, &str); 3] = [
     ("Ctrl+V", "join the session whose link is on the clipboard"),
-    ("F", "remote streams on the whole screen; Esc goes back"),
     ("1 … 9", "show that session and its people"),
     ("Tab, Enter", "go through all controls, press one"),
-    ("?", "this list"),
 ];

@@ -5,14 +5,15 @@ use eframe::egui::{self, Frame, Label, Margin, Rect, RichText, Sense, Ui, Vec2};
 use super::{
     chat::Chats,
     icons::{Icon, Mark, icon_button},
+    people,
     sessions::{pill, two_ended},
     theme::{CORNER, GRID, ICON_BUTTON, Palette, SMALL, lane_colour},
-    want::Want,
+    want::{Opening, Want},
     words,
 };
 use crate::model::{
-    Command, Direction, Gate, Media, ParticipantStatus, Role, SessionKind, SessionState,
-    SessionStatus, Topology,
+    Command, Direction, EndReason, ErrorCode, FailureCode, Gate, JoinTarget, Media, MediaTime,
+    OpenRequest, Role, SessionKind, SessionState, SessionStatus, Topology,
 };
 
 /// What came of drawing a lane.
@@ -31,13 +32,16 @@ pub(crate) struct More<'a> {
     pub(crate) unfolded: bool,
     /// What was said.
     pub(crate) chats: &'a Chats,
+    /// The time, on the engine's clock.
+    pub(crate) now: MediaTime,
 }
 
 /// The width of a character of an id, in points.
 const ID_CHARACTER: f32 = 7.4;
 
 /// Draws the lane of the session at place `index`.
-pub(crate) fn ui(ui: &mut Ui, index: usize, session: &SessionStatus, more: More<'_>) -> Drawn {
+pub(crate) fn ui(ui: &mut Ui, (index, session): (usize, &SessionStatus), more: More<'_>) -> Drawn {
+    let now = more.now;
     let palette = Palette::of(ui);
     let mut drawn = Drawn::default();
     let frame = Frame::new().fill(palette.base).corner_radius(CORNER).inner_margin(Margin {
@@ -51,13 +55,17 @@ pub(crate) fn ui(ui: &mut Ui, index: usize, session: &SessionStatus, more: More<
         ui.set_width(ui.available_width());
         drawn.fold = title(ui, session, more.unfolded);
         drawn.want = address(ui, session);
-        let deeds = deeds(ui, session, more.chats);
+        let deeds = deeds(ui, session, more);
         drawn.want = drawn.want.take().or(deeds);
-        if let Some(message) = trouble(session) {
-            ui.label(RichText::new(message).color(palette.warn));
+        if let Some(message) = trouble(session, now) {
+            let text = RichText::new(message).small().color(palette.warn);
+            ui.add(Label::new(text).wrap());
         }
-        if more.unfolded {
-            drawn.want = drawn.want.take().or(people(ui, session));
+        let onward = way_on(ui, session);
+        drawn.want = drawn.want.take().or(onward);
+        if more.unfolded && !words::is_over(&session.state) {
+            let deed = people::ui(ui, session, now);
+            drawn.want = drawn.want.take().or(deed);
         }
     });
     let rect = response.response.rect;
@@ -86,7 +94,8 @@ fn title(ui: &mut Ui, session: &SessionStatus, unfolded: bool) -> bool {
     let (fold, ()) = two_ended(
         ui,
         |ui| {
-            let fold = head_count(ui, present, &name, unfolded);
+            let is_over = words::is_over(&session.state);
+            let fold = !is_over && head_count(ui, present, &name, unfolded);
             if session.heard || session.seen {
                 let mark = pill(ui, "ON AIR", palette.on_air, palette.on_on_air);
                 mark.on_hover_text(match (session.heard, session.seen) {
@@ -176,7 +185,8 @@ impl FlattenWants for (Option<Want>, Option<Want>) {
 }
 
 /// The session's own switches, its state, and the ways out.
-fn deeds(ui: &mut Ui, session: &SessionStatus, chats: &Chats) -> Option<Want> {
+fn deeds(ui: &mut Ui, session: &SessionStatus, more: More<'_>) -> Option<Want> {
+    let More { chats, now, .. } = more;
     let palette = Palette::of(ui);
     let id = &session.session;
     let over = words::is_over(&session.state);
@@ -197,7 +207,7 @@ fn deeds(ui: &mut Ui, session: &SessionStatus, chats: &Chats) -> Option<Want> {
             let label = format!("Close {id} for everybody");
             if !over
                 && session.role == Role::Opener
-                && icon_button(ui, Icon::Close, &label, Mark::Deed).clicked()
+                && icon_button(ui, Icon::End, &label, Mark::Deed).clicked()
             {
                 want = Some(Want::AskClose(id.clone()));
             }
@@ -206,10 +216,11 @@ fn deeds(ui: &mut Ui, session: &SessionStatus, chats: &Chats) -> Option<Want> {
         |ui| {
             let want = if over { None } else { switches(ui, session) };
             let want = want.or(chat(ui, session, chats));
-            let state = words::state(session);
-            if !matches!(session.state, SessionState::Failed(_)) {
+            if !matches!(session.state, SessionState::Reconnecting { .. }) {
+                let is_bad = matches!(session.state, SessionState::Failed(_));
+                let colour = if is_bad { palette.warn } else { palette.muted };
                 ui.add_space(GRID / 2.0);
-                let text = RichText::new(&state).font(SMALL).color(palette.muted);
+                let text = RichText::new(words::state(session, now)).font(SMALL).color(colour);
                 ui.add(Label::new(text).truncate());
             }
             want
@@ -263,64 +274,70 @@ fn chat(ui: &mut Ui, session: &SessionStatus, chats: &Chats) -> Option<Want> {
     clicked.then(|| Want::ShowChat(id.clone()))
 }
 
-/// What is wrong with the session, if something is.
-fn trouble(session: &SessionStatus) -> Option<&str> {
+/// What is wrong with the session, if something is; it has a line of its own.
+fn trouble(session: &SessionStatus, now: MediaTime) -> Option<String> {
     match &session.state {
-        SessionState::Failed(failure) => Some(&failure.message),
+        SessionState::Failed(failure) => Some(failure.message.clone()),
+        SessionState::Reconnecting { .. } => Some(words::state(session, now)),
         SessionState::Connecting
         | SessionState::Waiting
         | SessionState::Live
-        | SessionState::Reconnecting
         | SessionState::Ended { .. } => None,
     }
 }
 
-fn people(ui: &mut Ui, session: &SessionStatus) -> Option<Want> {
-    let mut want = None;
-    if session.participants.is_empty() {
-        ui.label(RichText::new("Nobody else is here.").small().weak());
-    }
-    for person in &session.participants {
-        want = want.or(one_person(ui, session, person));
-    }
-    want
+/// The button that a session which is over offers: the same once more, or what works instead.
+fn way_on(ui: &mut Ui, session: &SessionStatus) -> Option<Want> {
+    let (label, tip, want) = onward(session)?;
+    ui.add_space(GRID / 2.0);
+    ui.button(label).on_hover_text(tip).clicked().then_some(want)
 }
 
-fn one_person(ui: &mut Ui, session: &SessionStatus, person: &ParticipantStatus) -> Option<Want> {
-    let palette = Palette::of(ui);
-    let (want, ()) = two_ended(
-        ui,
-        |ui| {
-            if session.role != Role::Opener || words::is_over(&session.state) {
-                return None;
-            }
-            let label = format!("Send {} out of {}", person.name, session.session);
-            icon_button(ui, Icon::Close, &label, Mark::Deed).clicked().then(|| {
-                let (session, participant) = (session.session.clone(), person.participant.clone());
-                Command::Eject { session, participant }.into()
-            })
+fn onward(session: &SessionStatus) -> Option<(&'static str, &'static str, Want)> {
+    let failure = match &session.state {
+        SessionState::Failed(failure) => Some(failure.code),
+        SessionState::Ended { reason } => match reason {
+            EndReason::OpenerLeft | EndReason::OpenerLost | EndReason::Closed => None,
+            EndReason::Ejected => return asked_again(session, "Join again"),
+            EndReason::Left | EndReason::Replaced | EndReason::Failed => return None,
         },
-        |ui| {
-            let sends = session.kind.is_some_and(|kind| kind.topology != Topology::OneWay)
-                || person.role == Role::Opener;
-            let media = session.kind.map(|kind| kind.media);
-            let off = [
-                (Media::Audio, person.microphone, Icon::Microphone),
-                (Media::Video, person.camera, Icon::Camera),
-            ];
-            for (medium, _, icon) in off
-                .into_iter()
-                .filter(|(medium, on, _)| sends && !on && media.is_some_and(|set| set.has(*medium)))
-            {
-                let (rect, response) = ui.allocate_exact_size(Vec2::splat(14.0), Sense::hover());
-                icon.paint(ui.painter(), rect, palette.warn);
-                Icon::strike(ui.painter(), rect, palette.warn, palette.base);
-                response.on_hover_text(format!("{} off", medium.name()));
-            }
-            ui.add(Label::new(RichText::new(&person.name).font(SMALL)).truncate());
-            let state = words::participant(person.state);
-            ui.label(RichText::new(state).font(SMALL).color(palette.muted));
-        },
-    );
-    want
+        SessionState::Connecting
+        | SessionState::Waiting
+        | SessionState::Live
+        | SessionState::Reconnecting { .. } => return None,
+    };
+    match (failure, session.kind) {
+        (None, _) => asked_again(session, "Wait for it"),
+        (Some(FailureCode::Hub(ErrorCode::IdTaken)), Some(kind)) => {
+            let SessionKind { media, topology } = kind;
+            let opening = Opening { session: None, media, topology, limit: session.limit };
+            let tip = "Opens the same kind of session under a fresh id";
+            Some(("Open under a free id", tip, Want::Open(opening)))
+        }
+        (Some(FailureCode::Hub(ErrorCode::NoSuchSession)), _) => {
+            asked_again(session, "Wait for it")
+        }
+        (Some(_), _) => asked_again(session, "Try again"),
+    }
+}
+
+/// The session once more, in this lane's place: a guest waits for it if it is not open.
+fn asked_again(
+    session: &SessionStatus,
+    label: &'static str,
+) -> Option<(&'static str, &'static str, Want)> {
+    let id = session.session.clone();
+    match (session.role, session.kind) {
+        (Role::Guest, _) => {
+            let hub = session.link.as_ref().map(|link| link.hub.clone());
+            let target = JoinTarget { session: id, hub };
+            let tip = "Joins the session as soon as it is open";
+            Some((label, tip, Command::Join { target, wait: true }.into()))
+        }
+        (Role::Opener, Some(kind)) => {
+            let request = OpenRequest { session: id, kind, limit: session.limit };
+            Some((label, "Opens the session again", Command::Open(request).into()))
+        }
+        (Role::Opener, None) => None,
+    }
 }

@@ -1,6 +1,7 @@
 //! The window: draws the snapshot, sends commands, owns nothing but the state of its widgets.
 
 mod app;
+mod bindings;
 mod call_bar;
 mod chat;
 mod devices;
@@ -12,9 +13,13 @@ mod icons;
 mod keys;
 mod lane;
 mod notices;
+mod people;
 mod pictures;
+mod scene;
 mod sessions;
 mod settings;
+#[cfg(test)]
+mod staged;
 mod streams;
 mod theme;
 mod tile;

@@ -44,7 +44,7 @@ impl Notices {
     pub(crate) fn note(&mut self, event: &Event, snapshot: &Snapshot, now: f64) {
         match event {
             // The local panel says what is wrong with a device as long as it is.
-            Event::Failed(failure) if failure.code == FailureCode::Device => {}
+            Event::Failed(failure) if matches!(failure.code, FailureCode::Device(_)) => {}
             // A refused session's lane says so, as long as it is not dismissed.
             Event::Failed(failure) if has_lane(snapshot, failure.session.as_ref()) => {}
             Event::Failed(failure) => self.error(failure.message.clone()),

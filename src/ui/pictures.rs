@@ -9,17 +9,30 @@ use eframe::egui::Context;
 
 use super::yuv::YuvPainter;
 use crate::{
-    engine::{Handle, Picture, PictureTap},
+    engine::{Handle, LevelTap, Picture, PictureTap},
     media::VideoFrame,
 };
 
 /// What is heard as silence, in dB against full scale: below it nothing is drawn.
 const QUIET_DBFS: f32 = -60.0;
 
+/// What is looked at.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Wanted {
+    /// Whose picture.
+    pub(crate) seen: BTreeSet<Picture>,
+    /// Whose level.
+    pub(crate) heard: BTreeSet<Picture>,
+    /// Whether the microphone is to be open for its level, whoever hears it.
+    pub(crate) microphone: bool,
+}
+
 /// Everything that is shown, by name.
 #[derive(Default)]
 pub(crate) struct Pictures {
     feeds: BTreeMap<Picture, Feed>,
+    /// Keeps the microphone open while its level is looked at.
+    microphone: Option<LevelTap>,
     painter: YuvPainter,
 }
 
@@ -38,24 +51,24 @@ struct Feed {
 
 impl Pictures {
     /// Looks at these pictures and at no others, and takes what is new.
-    pub(crate) fn refresh(
-        &mut self,
-        ctx: &Context,
-        handle: &Handle,
-        wanted: &BTreeSet<Picture>,
-        heard: &BTreeSet<Picture>,
-    ) {
+    pub(crate) fn refresh(&mut self, ctx: &Context, handle: &Handle, wanted: &Wanted) {
         let now = ctx.input(|input| input.time);
-        self.feeds.retain(|of, _| {
-            let keep = wanted.contains(of) || heard.contains(of);
-            if !keep {
+        let Wanted { seen, heard, microphone } = wanted;
+        self.microphone = match self.microphone.take() {
+            tap @ Some(_) if *microphone => tap,
+            None if *microphone => Some(handle.microphone_level()),
+            Some(_) | None => None,
+        };
+        self.feeds.retain(|of, feed| {
+            if !seen.contains(of) {
+                (feed.tap, feed.frame) = (None, None);
                 self.painter.forget(*of);
             }
-            keep
+            seen.contains(of) || heard.contains(of)
         });
-        for of in wanted.union(heard) {
+        for of in seen.union(heard) {
             let feed = self.feeds.entry(*of).or_default();
-            if wanted.contains(of) && feed.tap.is_none() {
+            if seen.contains(of) && feed.tap.is_none() {
                 let ctx = ctx.clone();
                 feed.tap = handle.picture(*of, Arc::new(move || ctx.request_repaint()));
             }
@@ -70,6 +83,7 @@ impl Pictures {
 
     /// Looks at nothing any more: nobody sees the window.
     pub(crate) fn clear(&mut self) {
+        self.microphone = None;
         for of in std::mem::take(&mut self.feeds).into_keys() {
             self.painter.forget(of);
         }

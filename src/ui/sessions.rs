@@ -7,6 +7,7 @@ use eframe::egui::{self, Button, Color32, Key, Layout, RichText, ScrollArea, Tex
 use super::{
     chat::Chats,
     lane,
+    scene::Scene,
     theme::{GRID, Palette},
     want::Want,
 };
@@ -26,16 +27,10 @@ pub(crate) struct SessionsPanel {
 }
 
 impl SessionsPanel {
-    /// Draws the panel. `busy`: the engine's queue is full, so nothing can be asked for now.
-    pub(crate) fn ui(
-        &mut self,
-        ui: &mut Ui,
-        snapshot: &Snapshot,
-        chats: &Chats,
-        busy: bool,
-    ) -> Option<Want> {
+    /// Draws the panel.
+    pub(crate) fn ui(&mut self, ui: &mut Ui, scene: Scene<'_>, chats: &Chats) -> Option<Want> {
         let mut want = None;
-        ui.add_enabled_ui(!busy, |ui| {
+        ui.add_enabled_ui(!scene.busy, |ui| {
             ui.label(RichText::new("Sessions").heading());
             want = self.join_box(ui);
             if primary_button(ui, "Open Five Unique Sessions").clicked() {
@@ -48,7 +43,7 @@ impl SessionsPanel {
             }
             ui.add_space(GRID);
             ScrollArea::vertical().auto_shrink([false, false]).show(ui, |ui| {
-                want = want.take().or(self.lanes(ui, snapshot, chats));
+                want = want.take().or(self.lanes(ui, scene, chats));
             });
         });
         want
@@ -117,7 +112,8 @@ impl SessionsPanel {
         }
     }
 
-    fn lanes(&mut self, ui: &mut Ui, snapshot: &Snapshot, chats: &Chats) -> Option<Want> {
+    fn lanes(&mut self, ui: &mut Ui, scene: Scene<'_>, chats: &Chats) -> Option<Want> {
+        let Scene { snapshot, now, .. } = scene;
         let mut want = None;
         if snapshot.sessions.is_empty() {
             let text =
@@ -126,8 +122,8 @@ impl SessionsPanel {
         }
         for (index, session) in snapshot.sessions.iter().enumerate() {
             let unfolded = self.unfolded.contains(&session.session);
-            let more = lane::More { unfolded, chats };
-            let response = ui.push_id(&session.session, |ui| lane::ui(ui, index, session, more));
+            let more = lane::More { unfolded, chats, now };
+            let response = ui.push_id(&session.session, |ui| lane::ui(ui, (index, session), more));
             let lane::Drawn { want: wanted, fold } = response.inner;
             if fold && !self.unfolded.remove(&session.session) {
                 self.unfolded.insert(session.session.clone());

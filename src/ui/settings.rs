@@ -7,6 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use super::bindings::Bindings;
 use crate::{
     engine::{
         Decode, EngineOptions, HubChoice, SourceSpec, SpeakerSpec, SpeakerSpecError, SpecError,
@@ -30,6 +31,30 @@ pub(crate) struct Settings {
     pub(crate) microphone: String,
     /// Where it is played.
     pub(crate) speaker: String,
+    /// How wide panels are.
+    pub(crate) panels: Panels,
+    /// Which keys ask for what.
+    pub(crate) keys: Bindings,
+}
+
+/// How wide, or high, the panels are that can be drawn wider, in points.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Panels {
+    /// The sessions, in a wide window.
+    pub(crate) sessions: u16,
+    /// The sessions, in a narrow one.
+    pub(crate) sessions_narrow: u16,
+    /// The local streams, beside the remote ones: their width.
+    pub(crate) local_beside: u16,
+    /// The local streams, above the remote ones: their height.
+    pub(crate) local_above: u16,
+}
+
+impl Default for Panels {
+    fn default() -> Self {
+        Self { sessions: 304, sessions_narrow: 288, local_beside: 272, local_above: 190 }
+    }
 }
 
 /// The looks.
@@ -52,6 +77,8 @@ impl Default for Settings {
             camera: "default".to_owned(),
             microphone: "default".to_owned(),
             speaker: "default".to_owned(),
+            panels: Panels::default(),
+            keys: Bindings::default(),
         }
     }
 }
@@ -72,14 +99,17 @@ pub(crate) enum SettingsError {
     },
     /// The file is no settings file.
     #[error(
-        "settings in {path} cannot be understood, the usual ones are used: {error}; mend the file or delete it",
+        "settings in {path} cannot be understood, the usual ones are used: {error}; mend the file \
+         and start again; {kept}",
         path = path.display()
     )]
     Malformed {
         /// Where.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with it, and in which line.
         error: String,
+        /// What becomes of the file.
+        kept: Kept,
     },
     /// The file cannot be written.
     #[error("settings cannot be kept in {path}: {error}; they hold until you quit", path = path.display())]
@@ -119,7 +149,8 @@ impl Settings {
         };
         toml::from_str(&text).map_err(|error: toml::de::Error| SettingsError::Malformed {
             path: path.to_owned(),
-            error: error.message().to_owned(),
+            error: in_line(&text, &error),
+            kept: Kept::of(path),
         })
     }
 
@@ -166,6 +197,47 @@ impl Settings {
     }
 }
 
+/// What becomes of a settings file that cannot be understood.
+#[derive(Debug)]
+pub(crate) enum Kept {
+    /// A copy lies there, whatever is written in its place.
+    Copy(PathBuf),
+    /// No copy could be made.
+    Nowhere(io::Error),
+}
+
+impl Kept {
+    /// Copies the file beside itself.
+    fn of(path: &Path) -> Self {
+        let copy = path.with_extension("toml.bak");
+        match fs::copy(path, &copy) {
+            Ok(_) => Self::Copy(copy),
+            Err(error) => Self::Nowhere(error),
+        }
+    }
+}
+
+impl std::fmt::Display for Kept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Copy(path) => write!(f, "a copy is kept in {}", path.display()),
+            Self::Nowhere(error) => write!(
+                f,
+                "no copy of it could be made ({error}), and a change of the settings replaces it"
+            ),
+        }
+    }
+}
+
+/// What is wrong with a text, and in which of its lines, counted from one.
+fn in_line(text: &str, error: &toml::de::Error) -> String {
+    let message = error.message();
+    match error.span().and_then(|span| text.get(..span.start)) {
+        Some(before) => format!("line {}: {message}", before.matches('\n').count() + 1),
+        None => message.to_owned(),
+    }
+}
+
 fn usable<T>(result: Result<T, SettingsError>, usual: T, errors: &mut Vec<SettingsError>) -> T {
     result.unwrap_or_else(|error| {
         errors.push(error);
@@ -175,7 +247,7 @@ fn usable<T>(result: Result<T, SettingsError>, usual: T, errors: &mut Vec<Settin
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::bindings::Bindable, *};
 
     fn folder(name: &str) -> PathBuf {
         let folder = std::env::temp_dir().join(format!("quintet-{name}-{}", std::process::id()));
@@ -188,10 +260,14 @@ mod tests {
         let folder = folder("settings-kept");
         let path = folder.join("deep").join("settings.toml");
         assert_eq!(Settings::load(&path).unwrap(), Settings::default());
+        let mut keys = Bindings::default();
+        keys.bind(Bindable::Talk, eframe::egui::Key::F7).unwrap();
         let settings = Settings {
             name: "Ada \"the first\"".to_owned(),
             theme: ThemeChoice::Light,
             camera: "pattern:320x180@15".to_owned(),
+            panels: Panels { sessions: 333, ..Panels::default() },
+            keys,
             ..Settings::default()
         };
         settings.save(&path).unwrap();
@@ -204,9 +280,18 @@ mod tests {
         let folder = folder("settings-broken");
         fs::create_dir_all(&folder).unwrap();
         let path = folder.join("settings.toml");
-        fs::write(&path, "name = 3").unwrap();
+        let broken = "theme = \"light\"\n\nname = 3\n";
+        fs::write(&path, broken).unwrap();
         let error = Settings::load(&path).unwrap_err().to_string();
-        assert!(error.contains("settings.toml") && error.contains("delete it"), "{error}");
+        for part in ["settings.toml", "line 3: invalid type", "settings.toml.bak"] {
+            assert!(error.contains(part), "{part} in {error}");
+        }
+        Settings::default().save(&path).unwrap();
+        let kept = fs::read_to_string(path.with_extension("toml.bak")).unwrap();
+        assert_eq!(kept, broken, "what the person wrote is not lost");
+        fs::write(&path, "[keys]\nmute = \"V\"\n").unwrap();
+        let error = Settings::load(&path).unwrap_err().to_string();
+        assert!(error.contains("V is taken: camera on or off"), "{error}");
         let error = Settings::default().save(&path.join("x")).unwrap_err().to_string();
         assert!(error.contains("cannot be kept"), "{error}");
         fs::remove_dir_all(folder).unwrap();

@@ -1,5 +1,7 @@
 //! The two panels of streams: ours, and everybody else's.
 
+use std::collections::BTreeSet;
+
 use eframe::egui::{self, Align, Label, Layout, Rect, RichText, ScrollArea, Ui, Vec2};
 
 use super::{
@@ -8,6 +10,7 @@ use super::{
     icons::{Icon, Mark, icon_button},
     lane,
     pictures::Pictures,
+    scene::Scene,
     sessions::two_ended,
     theme::{GRID, LARGE, Palette},
     tile::Tile,
@@ -22,6 +25,9 @@ use crate::{
 /// The narrowest tile; with more people the panel scrolls.
 const LEAST_WIDTH: f32 = 88.0;
 
+/// After so many seconds a device that opens is worth words and a way out.
+const SLOW: f64 = 0.7;
+
 /// The pictures' proportions, unless one says otherwise.
 const ASPECT: f32 = 16.0 / 9.0;
 
@@ -32,16 +38,21 @@ pub(crate) struct Streams {
     pub(crate) pinned: Option<Picture>,
     /// The remote streams have the window for themselves.
     pub(crate) full_screen: bool,
+    /// What can be seen now of all that is drawn.
+    pub(crate) looked_at: BTreeSet<Picture>,
+    /// Since when devices open, in seconds of the window's clock.
+    opening: [Option<f64>; DeviceKind::ALL.len()],
 }
 
 impl Streams {
     /// Draws "Local Media Streams".
     pub(crate) fn local(
-        &self,
+        &mut self,
         ui: &mut Ui,
-        snapshot: &Snapshot,
+        scene: Scene<'_>,
         pictures: &Pictures,
     ) -> Option<Want> {
+        let snapshot = scene.snapshot;
         let mut want = None;
         two_ended(
             ui,
@@ -54,20 +65,21 @@ impl Streams {
             let (rect, _) =
                 ui.allocate_exact_size(Vec2::new(width, width / ASPECT), egui::Sense::hover());
             let camera_failed = matches!(snapshot.camera, SourceState::Failed { .. });
-            let note = local_note(snapshot);
+            let note = local_note(scene);
+            self.look(ui, rect, Picture::Local);
             let tile = Tile {
                 picture: Picture::Local,
                 label: "You, live".to_owned(),
                 name: "You",
                 lane: None,
-                video: !camera_failed,
+                video: !camera_failed && snapshot.gates.camera,
                 muted: !snapshot.gates.microphone,
                 camera_off: !snapshot.gates.camera,
-                note,
+                note: note.as_deref(),
                 pinned: false,
             };
             tile.ui(ui, rect, pictures);
-            want = want.take().or(troubles(ui, snapshot));
+            want = want.take().or(self.troubles(ui, scene));
             ui.label(RichText::new(captures(snapshot)).small().weak());
         });
         want
@@ -77,10 +89,10 @@ impl Streams {
     pub(crate) fn remote(
         &mut self,
         ui: &mut Ui,
-        snapshot: &Snapshot,
+        scene: Scene<'_>,
         pictures: &Pictures,
     ) -> Option<Want> {
-        let faces = faces::remote(snapshot);
+        let faces = faces::remote(scene.snapshot, scene.now);
         if !faces.iter().any(|face| Some(face.picture) == self.pinned) {
             self.pinned = None;
         }
@@ -100,13 +112,13 @@ impl Streams {
             },
         );
         if faces.is_empty() {
-            nobody(ui, snapshot);
+            nobody(ui, scene.snapshot);
             return screen;
         }
         screen.or(self.grid(ui, faces, pictures))
     }
 
-    fn grid(&self, ui: &mut Ui, mut faces: Vec<Face>, pictures: &Pictures) -> Option<Want> {
+    fn grid(&mut self, ui: &mut Ui, mut faces: Vec<Face>, pictures: &Pictures) -> Option<Want> {
         let large = |face: &Face| match self.pinned {
             Some(pinned) => face.picture == pinned,
             None => face.large,
@@ -124,6 +136,7 @@ impl Streams {
                 if !ui.is_rect_visible(rect) {
                     continue;
                 }
+                self.look(ui, rect, face.picture);
                 let pinned = self.pinned == Some(face.picture);
                 if remote_tile(face, pinned).ui(ui, rect, pictures).clicked() {
                     want = Some(Want::Pin(face.picture));
@@ -134,13 +147,84 @@ impl Streams {
     }
 }
 
+impl Streams {
+    /// Begins a drawing: nothing is looked at yet.
+    pub(crate) fn begin(&mut self) {
+        self.looked_at.clear();
+    }
+
+    /// Looks at what is drawn there, if any of it can be seen.
+    fn look(&mut self, ui: &Ui, rect: Rect, picture: Picture) {
+        if ui.is_rect_visible(rect) {
+            self.looked_at.insert(picture);
+        }
+    }
+
+    /// What does not work here, or not yet: what, why, and the way out.
+    fn troubles(&mut self, ui: &mut Ui, scene: Scene<'_>) -> Option<Want> {
+        let mut want = None;
+        for device in DeviceKind::ALL {
+            let state = device.state(scene.snapshot);
+            let is_slow = self.is_slow(ui, device, state);
+            if let SourceState::Failed { message } = state {
+                let colour = Palette::of(ui).warn;
+                ui.add(Label::new(RichText::new(message).small().color(colour)).wrap());
+                want = want.or(ways_out(ui, device));
+            } else if is_slow {
+                ui.horizontal_wrapped(|ui| {
+                    let text = format!("opening {}…", device.called(scene.settings));
+                    ui.label(RichText::new(text).small());
+                    let label = format!("Cancel, use no {}", device.name());
+                    if ui.button(label).clicked() {
+                        want = Some(Want::Use(device, "none".to_owned()));
+                    }
+                });
+            }
+        }
+        want
+    }
+
+    /// Whether a device takes so long to open that a person wants to know.
+    fn is_slow(&mut self, ui: &Ui, device: DeviceKind, state: &SourceState) -> bool {
+        let since = &mut self.opening[device as usize];
+        if *state != SourceState::Opening {
+            *since = None;
+            return false;
+        }
+        let now = ui.input(|input| input.time);
+        let left = *since.get_or_insert(now) + SLOW - now;
+        if left > 0.0 {
+            ui.ctx().request_repaint_after(std::time::Duration::from_secs_f64(left));
+        }
+        left <= 0.0
+    }
+}
+
+/// What works without the device, one click away.
+fn ways_out(ui: &mut Ui, device: DeviceKind) -> Option<Want> {
+    let (instead, nothing): (Option<(&str, &str)>, _) = match device {
+        DeviceKind::Camera => (Some(("Use the pattern", "pattern:1280x720@30")), "Use no camera"),
+        DeviceKind::Microphone => (Some(("Use the tone", "tone:440")), "Use no microphone"),
+        DeviceKind::Speaker => (None, "Use no speaker"),
+    };
+    let mut want = None;
+    ui.horizontal_wrapped(|ui| {
+        for (text, spec) in instead.into_iter().chain([(nothing, "none")]) {
+            if ui.button(text).clicked() {
+                want = Some(Want::Use(device, spec.to_owned()));
+            }
+        }
+    });
+    want
+}
+
 fn remote_tile(face: &Face, pinned: bool) -> Tile<'_> {
     let note = match face.state {
         ParticipantState::Live => None,
         ParticipantState::Connecting
         | ParticipantState::Reconnecting
         | ParticipantState::Gone
-        | ParticipantState::Left => Some(words::participant(face.state)),
+        | ParticipantState::Left => Some(face.state_words.as_str()),
     };
     Tile {
         picture: face.picture,
@@ -205,35 +289,17 @@ fn grid(area: Rect, count: usize) -> (Vec<Rect>, f32) {
     (rects.collect(), height.max(area.height()))
 }
 
-fn local_note(snapshot: &Snapshot) -> Option<&'static str> {
-    match &snapshot.camera {
-        _ if !snapshot.gates.camera => Some("camera off: nobody sees you"),
-        SourceState::Idle | SourceState::Opening => Some("opening the camera…"),
-        SourceState::Failed { .. } => Some("no camera"),
-        SourceState::Running => None,
-    }
-}
-
-/// What does not work here, why, and the way out.
-fn troubles(ui: &mut Ui, snapshot: &Snapshot) -> Option<Want> {
-    let palette = Palette::of(ui);
-    let mut want = None;
-    let mut trouble = |ui: &mut Ui, state: &SourceState, way_out: Option<(&str, Want)>| {
-        let SourceState::Failed { message } = state else { return };
-        ui.label(RichText::new(words::trouble(message)).small().color(palette.warn));
-        if let Some((text, wanted)) = way_out
-            && ui.button(text).clicked()
-        {
-            want = Some(wanted);
+fn local_note(scene: Scene<'_>) -> Option<String> {
+    let note = match &scene.snapshot.camera {
+        _ if !scene.snapshot.gates.camera => "camera off: nobody sees you",
+        _ if scene.settings.camera == "none" => "no camera is chosen",
+        SourceState::Idle | SourceState::Opening => {
+            return Some(format!("opening {}…", DeviceKind::Camera.called(scene.settings)));
         }
+        SourceState::Failed { .. } => "no camera",
+        SourceState::Running => return None,
     };
-    let pattern =
-        ("Use the pattern", Want::Use(DeviceKind::Camera, "pattern:1280x720@30".to_owned()));
-    trouble(ui, &snapshot.camera, Some(pattern));
-    let tone = ("Use the tone", Want::Use(DeviceKind::Microphone, "tone:440".to_owned()));
-    trouble(ui, &snapshot.microphone, Some(tone));
-    trouble(ui, &snapshot.speaker, None);
-    want
+    Some(note.to_owned())
 }
 
 /// Whether a session of that kind has sound or pictures.

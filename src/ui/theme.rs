@@ -73,8 +73,8 @@ impl Palette {
     pub(crate) const LIGHT: Self = Self {
         base: Color32::from_rgb(0xEE, 0xF0, 0xF4),
         panel: Color32::from_rgb(0xFF, 0xFF, 0xFF),
-        control: Color32::from_rgb(0xE6, 0xE9, 0xEF),
-        control_hover: Color32::from_rgb(0xD8, 0xDD, 0xE6),
+        control: Color32::from_rgb(0xDE, 0xE3, 0xEB),
+        control_hover: Color32::from_rgb(0xCF, 0xD6, 0xE1),
         line: Color32::from_rgb(0xD6, 0xDA, 0xE2),
         text: Color32::from_rgb(0x1A, 0x1D, 0x24),
         muted: Color32::from_rgb(0x54, 0x5D, 0x6D),

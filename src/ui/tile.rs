@@ -108,7 +108,9 @@ impl Tile<'_> {
 
     fn note(&self, painter: &Painter, rect: Rect, note: &str) {
         if rect.height() > 90.0 {
-            let at = Pos2::new(rect.center().x, rect.center().y + rect.height() * 0.26);
+            // Between the initials and the caption.
+            let y = (rect.center().y + rect.height() * 0.26).min(rect.bottom() - 38.0);
+            let at = Pos2::new(rect.center().x, y);
             shaded(painter, at, Align2::CENTER_CENTER, note);
         }
     }

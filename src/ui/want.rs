@@ -3,7 +3,7 @@
 use super::devices::DeviceKind;
 use crate::{
     engine::Picture,
-    model::{Command, MediaSet, SessionId, SessionLink, Topology},
+    model::{Command, MediaSet, ParticipantId, SessionId, SessionLink, Topology},
 };
 
 /// What a panel's user wants.
@@ -35,6 +35,15 @@ pub(crate) enum Want {
     AskClose(SessionId),
     /// A session's chat, or none if it is open.
     ShowChat(SessionId),
+    /// To be asked before somebody is sent out of a session.
+    AskEject {
+        /// Out of which.
+        session: SessionId,
+        /// Whom.
+        participant: ParticipantId,
+        /// How the person is called.
+        name: String,
+    },
     /// To have read the error at that place.
     Dismiss(usize),
 }

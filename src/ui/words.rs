@@ -1,23 +1,13 @@
 //! What the window calls things.
 
 use crate::model::{
-    EndReason, Media, MediaSet, ParticipantState, Role, SessionKind, SessionState, SessionStatus,
-    Topology,
+    EndReason, ErrorCode, FailureCode, Media, MediaSet, MediaTime, ParticipantState,
+    ParticipantStatus, Role, SessionKind, SessionState, SessionStatus, Topology,
 };
 
 /// A kind of session in words: "A/V conference", "Audio one-to-one".
 pub(crate) fn kind(kind: SessionKind) -> String {
     format!("{} {}", media(kind.media), topology(kind.topology))
-}
-
-/// What is wrong with a device, without what only a command line can do about it: the window has
-/// a menu and a button for that.
-pub(crate) fn trouble(message: &str) -> String {
-    let is_for_all = |clause: &&str| !clause.contains("--");
-    let clauses = message
-        .split("; ")
-        .map(|clause| clause.split(", ").filter(is_for_all).collect::<Vec<_>>().join(", "));
-    clauses.filter(|clause| !clause.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
 /// A set of media in words.
@@ -51,8 +41,8 @@ pub(crate) const fn topology_meaning(topology: Topology) -> &'static str {
     }
 }
 
-/// A session's state in words.
-pub(crate) fn state(session: &SessionStatus) -> String {
+/// A session's state at that time in words.
+pub(crate) fn state(session: &SessionStatus, now: MediaTime) -> String {
     match &session.state {
         SessionState::Connecting => match session.role {
             Role::Opener => "opening…".to_owned(),
@@ -63,9 +53,11 @@ pub(crate) fn state(session: &SessionStatus) -> String {
             Role::Opener => "live".to_owned(),
             Role::Guest => "joined".to_owned(),
         },
-        SessionState::Reconnecting => "reconnecting to the hub…".to_owned(),
+        SessionState::Reconnecting { since } => {
+            format!("hub lost, reconnecting ({})", span(*since, now))
+        }
         SessionState::Ended { reason } => end(*reason).to_owned(),
-        SessionState::Failed(failure) => failure.message.clone(),
+        SessionState::Failed(failure) => refusal(failure.code).to_owned(),
     }
 }
 
@@ -82,14 +74,37 @@ pub(crate) const fn end(reason: EndReason) -> &'static str {
     }
 }
 
-/// A participant's state in words.
-pub(crate) const fn participant(state: ParticipantState) -> &'static str {
-    match state {
-        ParticipantState::Connecting => "connecting",
-        ParticipantState::Live => "live",
-        ParticipantState::Reconnecting => "reconnecting",
-        ParticipantState::Gone => "gone, seat kept",
-        ParticipantState::Left => "left",
+/// Why a session did not come about, in a word or two; the failure's message says it all.
+const fn refusal(code: FailureCode) -> &'static str {
+    match code {
+        FailureCode::Hub(ErrorCode::NoSuchSession) => "no such session",
+        FailureCode::Hub(ErrorCode::IdTaken) => "id taken",
+        FailureCode::Hub(ErrorCode::SessionFull) => "full",
+        FailureCode::Hub(ErrorCode::NotAllowed) => "not allowed",
+        FailureCode::Hub(ErrorCode::BadMessage | ErrorCode::Unsupported) => "not understood",
+        FailureCode::Hub(ErrorCode::TooMany) => "hub busy",
+        FailureCode::HubUnreachable => "hub unreachable",
+        FailureCode::AlreadyHere => "already here",
+        FailureCode::Device(_) | FailureCode::Connection | FailureCode::Chat => "failed",
+    }
+}
+
+/// A participant's state at that time in words.
+pub(crate) fn participant(person: &ParticipantStatus, now: MediaTime) -> String {
+    match person.state {
+        ParticipantState::Connecting => "connecting".to_owned(),
+        ParticipantState::Live => "live".to_owned(),
+        ParticipantState::Reconnecting => format!("reconnecting ({})", span(person.since, now)),
+        ParticipantState::Gone => "gone, seat kept".to_owned(),
+        ParticipantState::Left => "left".to_owned(),
+    }
+}
+
+/// How long something lasts: "4 s", "3 min".
+fn span(since: MediaTime, now: MediaTime) -> String {
+    match now.since(since).as_secs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds => format!("{} min", seconds / 60),
     }
 }
 
@@ -127,16 +142,6 @@ pub(crate) fn elide_middle(text: &str, most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_devices_trouble_speaks_of_no_option() {
-        let message = "there is no camera; connect one, or use --camera pattern or --camera none";
-        assert_eq!(trouble(message), "there is no camera; connect one");
-        assert_eq!(
-            trouble("it is gone; it is used again when it is back"),
-            "it is gone; it is used again when it is back"
-        );
-    }
 
     #[test]
     fn the_five_kinds_have_the_names_of_the_page() {

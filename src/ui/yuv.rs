@@ -4,8 +4,10 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
+use cpu_time::ThreadTime;
 use eframe::{
     egui::{self, Rect},
     egui_glow::{self, ShaderVersion},
@@ -114,8 +116,12 @@ impl Card {
             }
         };
         if planes.number != number {
+            let before = spent();
             planes.upload(gl, frame);
             planes.number = number;
+            if let (Some(before), Some(after)) = (before, spent()) {
+                tracing::trace!(size = %frame.size, cost = ?(after - before), "picture uploaded");
+            }
         }
         program.draw(gl, planes, look);
     }
@@ -260,6 +266,14 @@ impl Planes {
             }
         }
     }
+}
+
+/// What this thread has cost so far, if anybody reads it.
+fn spent() -> Option<Duration> {
+    if !tracing::enabled!(tracing::Level::TRACE) {
+        return None;
+    }
+    ThreadTime::try_now().ok().map(|time| time.as_duration())
 }
 
 /// One triangle over the whole viewport, which egui has set to the picture's rectangle.

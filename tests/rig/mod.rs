@@ -6,6 +6,7 @@
 
 pub(crate) mod held;
 pub(crate) mod process;
+pub(crate) mod screen;
 pub(crate) mod sound;
 pub(crate) mod words;
 

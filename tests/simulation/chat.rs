@@ -44,7 +44,7 @@ impl World {
             return Ok(());
         };
         let may_write = status.kind.is_some_and(|kind| kind.may_write(status.role));
-        let is_in = matches!(status.state, SessionState::Live | SessionState::Reconnecting);
+        let is_in = matches!(status.state, SessionState::Live | SessionState::Reconnecting { .. });
         if !may_write || !is_in || status.participants.is_empty() {
             return Ok(());
         }

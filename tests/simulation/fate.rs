@@ -326,7 +326,7 @@ fn is_on(status: &SessionStatus) -> bool {
         SessionState::Connecting
         | SessionState::Waiting
         | SessionState::Live
-        | SessionState::Reconnecting => true,
+        | SessionState::Reconnecting { .. } => true,
         SessionState::Ended { .. } | SessionState::Failed(_) => false,
     }
 }

@@ -112,7 +112,7 @@ impl World {
             }
             FailureCode::Hub(_)
             | FailureCode::AlreadyHere
-            | FailureCode::Device
+            | FailureCode::Device(_)
             | FailureCode::Chat => false,
         };
         let told = failure.message.len() > 30;

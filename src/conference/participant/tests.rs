@@ -52,10 +52,13 @@ fn who_is_silent_is_reconnecting_within_five_seconds_and_gone_at_ten() {
     assert_eq!(stage.shown("a"), Some(Live));
     stage.pass_ms(500).hear(presence("a", away(3500)));
     assert_eq!(stage.states(), [Reconnecting]);
+    let since = stage.now;
     stage.pass_ms(6499);
     assert_eq!(stage.shown("a"), Some(Reconnecting));
+    assert_eq!(stage.status().participants[0].since, since);
     stage.pass_ms(1);
     assert_eq!((stage.states(), stage.closed_peers()), (vec![Gone], vec![1]));
+    assert_eq!(stage.status().participants[0].since, stage.now);
     stage.pass_ms(50_000);
     assert_eq!(stage.shown("a"), Some(Gone), "the seat is the hub's to give up");
     stage.hear(left("a", LeaveReason::Lost));

@@ -5,34 +5,79 @@ mod chat;
 use std::sync::Arc;
 
 use eframe::egui::{self, Key, Modifiers, Rect, accesskit::Role as Part};
-use egui_kittest::{Harness, kittest::Queryable as _};
+use egui_kittest::{Harness, HarnessBuilder, kittest::Queryable as _};
 
 use super::*;
 use crate::{
     media::VideoFrame,
     model::{
-        EndReason, Failure, FailureCode, Gates, JoinTarget, MediaTime, ParticipantId,
-        ParticipantStatus, PeerId, Role, SessionId, SessionLink, SessionState, SessionStatus, Size,
+        EndReason, ErrorCode, Failure, FailureCode, JoinTarget, MediaTime, ParticipantId, PeerId,
+        Role, SessionState, SessionStatus, Size,
     },
+    ui::bindings::{Bindable, Bindings},
+    ui::staged::{id, session, with},
 };
+
+mod images;
+mod outlines;
+mod raster;
 
 const LARGE: [f32; 2] = [1280.0, 800.0];
 const SMALL: [f32; 2] = [800.0, 600.0];
 
 /// A window of that size that shows the snapshot.
 fn window(size: [f32; 2], snapshot: Snapshot) -> Harness<'static, Option<App>> {
-    let mut snapshot = Some(Arc::new(snapshot));
+    window_of(Harness::builder().with_size(size), Settings::default(), snapshot)
+}
+
+fn window_of(
+    builder: HarnessBuilder<Option<App>>,
+    settings: Settings,
+    snapshot: Snapshot,
+) -> Harness<'static, Option<App>> {
+    let mut given = Some((settings, Arc::new(snapshot)));
     let draw = move |ui: &mut Ui, app: &mut Option<App>| {
         let app = app.get_or_insert_with(|| {
-            let mut app = App::new(ui.ctx(), Settings::default(), None);
-            app.snapshot = snapshot.take().expect("made once");
+            let (settings, snapshot) = given.take().expect("made once");
+            let mut app = App::new(ui.ctx(), settings, None);
+            app.snapshot = snapshot;
             app
         });
         app.draw(ui);
     };
-    let mut harness = Harness::builder().with_size(size).build_ui_state(draw, None);
+    let mut harness = builder.build_ui_state(draw, None);
     harness.run();
     harness
+}
+
+/// Five sessions of our own, with one guest each, on air.
+fn five() -> Snapshot {
+    let one = |(index, kind): (usize, SessionKind)| {
+        let mut one =
+            session(["red", "blue", "green", "brown", "pink"][index], kind, Role::Opener, 1);
+        one.participants[0].peer = Some(PeerId(index as u64));
+        one.participants[0].name = format!("Guest {}", index + 1);
+        one
+    };
+    with(SessionKind::FIVE.into_iter().enumerate().map(one).collect())
+}
+
+/// Compares with the file of that name in `tests/window`, or writes it if `KEEP` is set.
+fn assert_kept(name: &str, now: &[u8], compare: impl FnOnce(&[u8]) -> Result<(), String>) {
+    let place = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/window").join(name);
+    if std::env::var_os("KEEP").is_some() {
+        return std::fs::write(place, now).unwrap();
+    }
+    let kept = std::fs::read(&place).unwrap_or_default();
+    if let Err(difference) = compare(&kept) {
+        let shown = std::env::temp_dir().join(format!("quintet-{name}"));
+        std::fs::write(&shown, now).unwrap();
+        panic!(
+            "tests/window/{name}: {difference}; it is now as {} shows. If that is meant, keep \
+             it: KEEP=1 cargo test ui::",
+            shown.display()
+        );
+    }
 }
 
 fn app<'a>(window: &'a mut Harness<'static, Option<App>>) -> &'a mut App {
@@ -50,39 +95,6 @@ fn sent(window: &mut Harness<'static, Option<App>>) -> Vec<Command> {
 fn click(window: &mut Harness<'static, Option<App>>, label: &str) -> Vec<Command> {
     window.get_by_label(label).click();
     sent(window)
-}
-
-fn id(text: &str) -> SessionId {
-    SessionId::parse(text).unwrap()
-}
-
-fn session(name: &str, kind: SessionKind, role: Role, people: usize) -> SessionStatus {
-    let hub = "127.0.0.1:7340".parse().unwrap();
-    let person = |index: usize| ParticipantStatus {
-        participant: ParticipantId::from_digest([index as u8; 10]),
-        name: format!("Person {index}"),
-        role: if role == Role::Guest && index == 0 { Role::Opener } else { Role::Guest },
-        state: ParticipantState::Live,
-        microphone: true,
-        camera: true,
-        peer: Some(PeerId(index as u64)),
-    };
-    SessionStatus {
-        session: id(name),
-        kind: Some(kind),
-        role,
-        link: Some(SessionLink { hub, session: id(name) }),
-        limit: Some(12),
-        state: SessionState::Live,
-        gates: Gates::default(),
-        heard: people > 0,
-        seen: people > 0,
-        participants: (0..people).map(person).collect(),
-    }
-}
-
-fn with(sessions: Vec<SessionStatus>) -> Snapshot {
-    Snapshot { sessions, camera: SourceState::Running, ..Snapshot::default() }
 }
 
 #[test]
@@ -149,7 +161,8 @@ fn each_control_of_an_own_lane_asks_for_its_command() {
     assert_eq!(click(&mut window, "Show people in A/V conference: 2 participants"), []);
     let participant = ParticipantId::from_digest([1; 10]);
     let eject = Command::Eject { session: id("a"), participant };
-    assert_eq!(click(&mut window, "Send Person 1 out of a"), [eject]);
+    assert_eq!(click(&mut window, "Send Person 1 out of a"), [], "asked first");
+    assert_eq!(click(&mut window, "Send out"), [eject]);
     assert_eq!(click(&mut window, "Close a for everybody"), [], "asked first");
     assert_eq!(click(&mut window, "Close for everybody"), [Command::Close { session: id("a") }]);
 }
@@ -166,33 +179,56 @@ fn only_controls_that_work_are_drawn() {
 }
 
 #[test]
-fn every_state_is_said_in_words() {
-    let failure = Failure {
-        code: FailureCode::HubUnreachable,
-        message: "the hub is away; try later".to_owned(),
-        session: Some(id("s")),
-    };
-    let over = [SessionState::Ended { reason: EndReason::Closed }, SessionState::Failed(failure)];
-    let states = [SessionState::Connecting, SessionState::Waiting, SessionState::Reconnecting];
-    let words = [
-        "connecting…",
-        "waiting for the opener",
-        "reconnecting to the hub…",
-        "ended by the opener",
-        "the hub is away; try later",
-    ];
-    for (state, words) in states.into_iter().chain(over).zip(words) {
-        let over = words::is_over(&state);
+fn every_state_is_said_in_words_and_has_a_way_out() {
+    let since = MediaTime::default();
+    for (state, words, way_out) in [
+        (SessionState::Connecting, "connecting…", "Leave s"),
+        (SessionState::Waiting, "waiting for the opener", "Stop waiting for s"),
+        (SessionState::Live, "joined", "Leave s"),
+        (SessionState::Reconnecting { since }, "hub lost, reconnecting (4 s)", "Leave s"),
+        (SessionState::Ended { reason: EndReason::Closed }, "ended by the opener", "Dismiss s"),
+        (refused(ErrorCode::SessionFull), "full", "Dismiss s"),
+        (refused(ErrorCode::NotAllowed), "not allowed", "Dismiss s"),
+        (refused(ErrorCode::NoSuchSession), "no such session", "Dismiss s"),
+    ] {
         let one = SessionStatus { state, ..session("s", SessionKind::FIVE[0], Role::Guest, 0) };
         let mut window = window(SMALL, with(vec![one]));
+        app(&mut window).now = MediaTime::from_micros(4_999_999);
+        window.run();
         window.get_by_label(words);
-        let way_out = match words {
-            "waiting for the opener" => "Stop waiting for s",
-            _ if over => "Dismiss s",
-            _ => "Leave s",
-        };
         assert_eq!(click(&mut window, way_out), [Command::Leave { session: id("s") }]);
     }
+}
+
+#[test]
+fn a_session_that_is_over_offers_what_may_work_now() {
+    let kind = SessionKind::FIVE[0];
+    let guest = |state| SessionStatus { state, ..session("s", kind, Role::Guest, 0) };
+    let opener = |state| SessionStatus { state, ..session("s", kind, Role::Opener, 0) };
+    let hub = Some("http://127.0.0.1:7340".parse().unwrap());
+    let join = Command::Join { target: JoinTarget { session: id("s"), hub }, wait: true };
+    let open = Command::Open(OpenRequest { session: id("s"), kind, limit: Some(12) });
+    for (one, way_on, command) in [
+        (guest(refused(ErrorCode::SessionFull)), "Try again", join.clone()),
+        (guest(refused(ErrorCode::NoSuchSession)), "Wait for it", join.clone()),
+        (guest(refused(ErrorCode::NotAllowed)), "Try again", join.clone()),
+        (guest(SessionState::Ended { reason: EndReason::Closed }), "Wait for it", join.clone()),
+        (guest(SessionState::Ended { reason: EndReason::Ejected }), "Join again", join),
+        (opener(refused(ErrorCode::TooMany)), "Try again", open),
+    ] {
+        let mut window = window(SMALL, with(vec![one]));
+        assert_eq!(click(&mut window, way_on), [command]);
+    }
+    let mut window = window(SMALL, with(vec![opener(refused(ErrorCode::IdTaken))]));
+    let sent = click(&mut window, "Open under a free id");
+    let [Command::Open(request)] = &sent[..] else { panic!("{sent:?}") };
+    assert!(request.kind == kind && request.session != id("s"), "{request:?}");
+}
+
+/// A session that a hub refused.
+fn refused(code: ErrorCode) -> SessionState {
+    let message = format!("the hub says {}; try another", code.name());
+    SessionState::Failed(Failure { code: FailureCode::Hub(code), message, session: Some(id("s")) })
 }
 
 #[test]
@@ -347,4 +383,102 @@ fn a_closed_switch_is_offered_to_be_opened_and_being_on_air_is_said() {
     let window =
         self::window(LARGE, with(vec![SessionStatus { heard: false, seen: false, ..one }]));
     assert_eq!(window.query_all_by_label("ON AIR").count(), 0);
+}
+
+#[test]
+fn a_key_is_changed_by_pressing_another_and_a_taken_one_is_refused_by_name() {
+    let mut window = window(LARGE, Snapshot::default());
+    click(&mut window, "Settings");
+    let mute = "M: microphone on or off, for all sessions";
+    click(&mut window, mute);
+    window.key_press(Key::V);
+    assert_eq!(sent(&mut window), [], "the key is meant for the dialog");
+    window.get_by_label("V is taken: camera on or off, for all sessions; press another key.");
+    window.key_press(Key::Escape);
+    window.run();
+    window.get_by_label(mute);
+    click(&mut window, mute);
+    window.key_press(Key::F9);
+    window.run();
+    click(&mut window, "Save");
+    assert_eq!(app(&mut window).settings.keys.shown(Bindable::Mute), "F9");
+    let command = Command::SetGate { session: None, gate: Gate::Microphone, open: false };
+    window.key_press(Key::M);
+    assert_eq!(sent(&mut window), []);
+    window.key_press(Key::F9);
+    assert_eq!(sent(&mut window), [command]);
+    click(&mut window, "Keys (?)");
+    window.get_by_label("F9");
+    window.key_press(Key::Escape);
+    window.run();
+    click(&mut window, "Settings");
+    click(&mut window, "Usual keys");
+    click(&mut window, "Save");
+    assert_eq!(app(&mut window).settings.keys, Bindings::default());
+}
+
+#[test]
+fn a_dragged_edge_is_kept_and_what_a_small_window_does_to_a_panel_is_not() {
+    let mut window = window(LARGE, Snapshot::default());
+    let edge = egui::pos2(304.0, 400.0);
+    window.hover_at(edge);
+    window.run();
+    window.drag_at(edge);
+    window.run();
+    window.hover_at(edge + egui::vec2(60.0, 0.0));
+    window.run();
+    window.drop_at(edge + egui::vec2(60.0, 0.0));
+    window.run();
+    let kept = app(&mut window).settings.panels;
+    assert!((354..=372).contains(&kept.sessions), "{kept:?}");
+    assert_eq!(kept.local_beside, 272, "the others stay");
+    window.set_size(egui::vec2(640.0, 480.0));
+    window.run();
+    assert_eq!(app(&mut window).settings.panels, kept);
+    let settings = Settings { panels: kept, ..Settings::default() };
+    let again = window_of(Harness::builder().with_size(LARGE), settings, Snapshot::default());
+    let right = again.get_by_label("Local Media Streams").rect().left();
+    assert!(right > 354.0, "the next run begins with it: {right}");
+}
+
+#[test]
+fn only_what_can_be_seen_is_looked_at() {
+    let snapshot = with(vec![session("a", SessionKind::FIVE[0], Role::Opener, 25)]);
+    let mut window = window([640.0, 480.0], snapshot);
+    let all = |window: &mut Harness<'static, Option<App>>, menu| {
+        let app = app(window);
+        wanted(&app.snapshot, &app.streams.looked_at, menu)
+    };
+    let looks = all(&mut window, None);
+    let (local, last) = (Picture::Local, Picture::Peer(PeerId(24)));
+    assert!(looks.seen.contains(&local) && looks.seen.contains(&Picture::Peer(PeerId(0))));
+    assert!(!looks.seen.contains(&last) && !looks.heard.contains(&last), "scrolled out: {looks:?}");
+    assert!(!looks.microphone);
+    app(&mut window).streams.full_screen = true;
+    window.run();
+    assert!(!all(&mut window, None).seen.contains(&local), "not drawn");
+    app(&mut window).streams.full_screen = false;
+    let mut off = (*app(&mut window).snapshot).clone();
+    off.gates.camera = false;
+    app(&mut window).snapshot = Arc::new(off);
+    window.run();
+    assert!(!all(&mut window, None).seen.contains(&local), "the camera is off");
+    assert!(all(&mut window, Some(DeviceKind::Camera)).seen.contains(&local), "its menu shows it");
+    assert!(all(&mut window, Some(DeviceKind::Microphone)).microphone);
+}
+
+#[test]
+fn a_device_that_opens_slowly_is_told_and_can_be_given_up() {
+    let mut window = window(LARGE, Snapshot::default());
+    let app_of = app(&mut window);
+    app_of.settings.camera = "Logitech C920 (default)".to_owned();
+    app_of.snapshot = Arc::new(Snapshot { camera: SourceState::Opening, ..Snapshot::default() });
+    // A step is a quarter of a second.
+    window.run_steps(2);
+    assert!(window.query_by_label("Cancel, use no camera").is_none(), "most open at once");
+    window.run_steps(3);
+    window.get_by_label("opening Logitech C920…");
+    window.get_by_label("Cancel, use no camera").click();
+    window.run();
+    assert_eq!(app(&mut window).settings.camera, "none");
 }

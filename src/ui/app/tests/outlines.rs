@@ -1,0 +1,174 @@
+//! Every panel and state, as a screen reader is told it, against the files in `tests/window`.
+//!
+//! `KEEP=1 cargo test ui::` writes the files anew: read what changed before it is committed.
+
+use eframe::egui::accesskit::{Role as Part, Toggled};
+use egui_kittest::kittest::{AccessKitNode, NodeT as _};
+
+use super::*;
+use crate::{
+    engine::Picture,
+    model::{HubState, HubStatus},
+};
+
+/// A window, and what is done to it before it is looked at.
+type Done = fn(&mut Harness<'static, Option<App>>);
+
+/// Compares what a window tells with the file of that name.
+fn assert_outline(name: &str, window: &Harness<'_, Option<App>>) {
+    let mut text = String::new();
+    for node in window.root().children() {
+        outline(&mut text, &node.accesskit_node(), 0);
+    }
+    assert_kept(&format!("{name}.txt"), text.as_bytes(), |kept| {
+        let kept = String::from_utf8_lossy(kept);
+        if kept == text { Ok(()) } else { Err(first_difference(&kept, &text)) }
+    });
+}
+
+/// One line for each node that says something, deeper ones indented.
+fn outline(text: &mut String, node: &AccessKitNode<'_>, depth: usize) {
+    // The letters and lines inside a text are no parts of the window.
+    let role = node.role();
+    let is_text_run = role == Part::TextRun;
+    let label = node.label().or_else(|| (role == Part::Label).then(|| node.value()).flatten());
+    let is_said = !is_text_run && (label.is_some() || node.value().is_some());
+    if is_said {
+        let mut line = format!("{}{role:?}", "  ".repeat(depth));
+        if let Some(label) = &label {
+            line += &format!(" {label:?}");
+        }
+        if let Some(value) = node.value().filter(|value| Some(value) != label.as_ref()) {
+            line += &format!(" = {value:?}");
+        }
+        match node.toggled() {
+            Some(Toggled::True) => line += " on",
+            Some(Toggled::False) => line += " off",
+            Some(Toggled::Mixed) | None => {}
+        }
+        if node.is_disabled() {
+            line += " disabled";
+        }
+        *text += &(line + "\n");
+    }
+    if !is_text_run {
+        for child in node.children() {
+            outline(text, &child, depth + usize::from(is_said));
+        }
+    }
+}
+
+fn first_difference(kept: &str, now: &str) -> String {
+    let none = "(nothing)";
+    let lines = kept.lines().map(Some).chain(std::iter::repeat(None));
+    let pairs = lines.zip(now.lines().map(Some).chain(std::iter::repeat(None)));
+    let found = pairs.enumerate().find(|(_, (one, other))| one != other);
+    found.map_or_else(String::new, |(line, (one, other))| {
+        let (one, other) = (one.unwrap_or(none), other.unwrap_or(none));
+        format!("line {}: {one} is now {other}", line + 1)
+    })
+}
+
+/// A guest's lane in that state.
+fn guest(state: SessionState) -> Snapshot {
+    with(vec![SessionStatus {
+        state,
+        ..session("town-hall", SessionKind::FIVE[0], Role::Guest, 0)
+    }])
+}
+
+fn people(count: usize) -> Snapshot {
+    with(vec![session("a", SessionKind::FIVE[0], Role::Opener, count)])
+}
+
+#[test]
+fn every_state_of_a_session_is_told_as_it_was() {
+    let since = MediaTime::from_micros(1_000_000);
+    let mut silent = people(2);
+    silent.sessions[0].participants[0].state = ParticipantState::Reconnecting;
+    silent.sessions[0].participants[0].since = since;
+    silent.sessions[0].participants[1].state = ParticipantState::Gone;
+    for (name, snapshot) in [
+        ("empty", Snapshot::default()),
+        ("connecting", guest(SessionState::Connecting)),
+        ("waiting", guest(SessionState::Waiting)),
+        ("live", guest(SessionState::Live)),
+        ("hub-lost", guest(SessionState::Reconnecting { since })),
+        ("reconnecting", silent),
+        ("ended", guest(SessionState::Ended { reason: EndReason::Closed })),
+        ("full", guest(refused(ErrorCode::SessionFull))),
+        ("not-allowed", guest(refused(ErrorCode::NotAllowed))),
+        ("no-such-session", guest(refused(ErrorCode::NoSuchSession))),
+    ] {
+        let mut window = window(LARGE, snapshot);
+        app(&mut window).now = MediaTime::from_micros(5_500_000);
+        window.key_press(Key::Num1);
+        window.run();
+        assert_outline(name, &window);
+    }
+}
+
+#[test]
+fn one_five_and_twenty_five_tiles_are_told_as_they_were() {
+    for count in [1, 5, 25] {
+        assert_outline(&format!("tiles-{count}"), &window(LARGE, people(count)));
+    }
+    assert_outline("five-sessions", &window(LARGE, five()));
+    assert_outline("five-sessions-narrow", &window(SMALL, five()));
+}
+
+#[test]
+fn errors_and_missing_devices_are_told_as_they_were() {
+    let failed = |message: &str| SourceState::Failed { message: message.to_owned() };
+    let snapshot = Snapshot {
+        camera: failed("there is no camera; connect one"),
+        microphone: failed("microphone \"USB\" is in use by another program; close it there"),
+        speaker: failed("the speaker stopped asking for sound; it is tried again"),
+        hubs: vec![HubStatus { url: None, state: HubState::Connecting }],
+        ..Snapshot::default()
+    };
+    let mut window = window(LARGE, snapshot);
+    app(&mut window).tell("no session \"x\" is open at the hub; check the id".to_owned());
+    window.run();
+    assert_outline("error", &window);
+}
+
+#[test]
+fn every_dialog_and_menu_is_told_as_it_was() {
+    let press = |window: &mut Harness<'static, Option<App>>, label: &str| {
+        window.get_by_label(label).click();
+        window.run();
+    };
+    let open: [(&str, &str); 8] = [
+        ("dialog-open", "Open…"),
+        ("dialog-settings", "Settings"),
+        ("dialog-keys", "Keys (?)"),
+        ("dialog-code", "Code of a"),
+        ("dialog-close", "Close a for everybody"),
+        ("menu-microphone", "Choose microphone"),
+        ("menu-camera", "Choose camera"),
+        ("menu-speaker", "Choose speaker"),
+    ];
+    for (name, label) in open {
+        let mut window = window(SMALL, people(1));
+        press(&mut window, label);
+        assert_outline(name, &window);
+    }
+    let mut window = window(SMALL, people(1));
+    window.key_press(Key::Num1);
+    window.run();
+    press(&mut window, "Send Person 0 out of a");
+    assert_outline("dialog-eject", &window);
+}
+
+#[test]
+fn the_remote_streams_alone_are_told_as_they_were() {
+    let pin: Done = |window| {
+        app(window).streams.pinned = Some(Picture::Peer(PeerId(2)));
+        window.key_press(Key::F);
+        window.run();
+    };
+    let mut window = window(LARGE, people(5));
+    pin(&mut window);
+    assert_outline("full-screen-pinned", &window);
+}

@@ -1,0 +1,77 @@
+//! The people of a lane: who is there, how each one is, and the way out for them.
+
+use eframe::egui::{Label, RichText, Sense, Ui, Vec2};
+
+use super::{
+    icons::{Icon, Mark, icon_button},
+    sessions::two_ended,
+    theme::{GRID, Palette, SMALL},
+    want::Want,
+    words,
+};
+use crate::model::{Media, MediaTime, ParticipantStatus, Role, SessionStatus, Topology};
+
+/// Draws everybody of a session.
+pub(crate) fn ui(ui: &mut Ui, session: &SessionStatus, now: MediaTime) -> Option<Want> {
+    let mut want = None;
+    ui.add_space(GRID / 2.0);
+    if session.participants.is_empty() {
+        ui.label(RichText::new("Nobody else is here.").small().weak());
+    }
+    for person in &session.participants {
+        want = want.or(one_person(ui, session, (person, now)));
+    }
+    want
+}
+
+fn one_person(
+    ui: &mut Ui,
+    session: &SessionStatus,
+    (person, now): (&ParticipantStatus, MediaTime),
+) -> Option<Want> {
+    let palette = Palette::of(ui);
+    let (want, ()) = two_ended(
+        ui,
+        |ui| {
+            let want = send_out(ui, session, person);
+            let state = words::participant(person, now);
+            ui.label(RichText::new(state).font(SMALL).color(palette.muted));
+            want
+        },
+        |ui| {
+            switched_off(ui, session, person);
+            ui.add(Label::new(RichText::new(&person.name).font(SMALL)).truncate());
+        },
+    );
+    want
+}
+
+fn send_out(ui: &mut Ui, session: &SessionStatus, person: &ParticipantStatus) -> Option<Want> {
+    if session.role != Role::Opener || words::is_over(&session.state) {
+        return None;
+    }
+    let label = format!("Send {} out of {}", person.name, session.session);
+    icon_button(ui, Icon::SendOut, &label, Mark::Deed).clicked().then(|| {
+        let (session, participant) = (session.session.clone(), person.participant.clone());
+        Want::AskEject { session, participant, name: person.name.clone() }
+    })
+}
+
+/// Struck icons of what the person could send and does not.
+fn switched_off(ui: &mut Ui, session: &SessionStatus, person: &ParticipantStatus) {
+    let palette = Palette::of(ui);
+    let sends = session.kind.is_some_and(|kind| kind.topology != Topology::OneWay)
+        || person.role == Role::Opener;
+    let media = session.kind.map(|kind| kind.media);
+    let all = [
+        (Media::Audio, person.microphone, Icon::Microphone),
+        (Media::Video, person.camera, Icon::Camera),
+    ];
+    let is_off = |medium: Media, on: bool| sends && !on && media.is_some_and(|set| set.has(medium));
+    for (medium, _, icon) in all.into_iter().filter(|(medium, on, _)| is_off(*medium, *on)) {
+        let (rect, response) = ui.allocate_exact_size(Vec2::splat(14.0), Sense::hover());
+        icon.paint(ui.painter(), rect, palette.warn);
+        Icon::strike(ui.painter(), rect, palette.warn, palette.base);
+        response.on_hover_text(format!("{} off", medium.name()));
+    }
+}

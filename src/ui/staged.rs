@@ -1,0 +1,43 @@
+//! A stage for the window's tests: literal snapshots in a line.
+
+use crate::model::{
+    Gates, MediaTime, ParticipantId, ParticipantState, ParticipantStatus, PeerId, Role, SessionId,
+    SessionKind, SessionLink, SessionState, SessionStatus, Snapshot, SourceState,
+};
+
+/// A session's id.
+pub(crate) fn id(text: &str) -> SessionId {
+    SessionId::parse(text).unwrap()
+}
+
+/// A live session with so many people, "Person 0" and so on.
+pub(crate) fn session(name: &str, kind: SessionKind, role: Role, people: usize) -> SessionStatus {
+    let hub = "127.0.0.1:7340".parse().unwrap();
+    let person = |index: usize| ParticipantStatus {
+        participant: ParticipantId::from_digest([index as u8; 10]),
+        name: format!("Person {index}"),
+        role: if role == Role::Guest && index == 0 { Role::Opener } else { Role::Guest },
+        state: ParticipantState::Live,
+        since: MediaTime::default(),
+        microphone: true,
+        camera: true,
+        peer: Some(PeerId(index as u64)),
+    };
+    SessionStatus {
+        session: id(name),
+        kind: Some(kind),
+        role,
+        link: Some(SessionLink { hub, session: id(name) }),
+        limit: Some(12),
+        state: SessionState::Live,
+        gates: Gates::default(),
+        heard: people > 0,
+        seen: people > 0,
+        participants: (0..people).map(person).collect(),
+    }
+}
+
+/// A snapshot of these sessions, with a camera that runs.
+pub(crate) fn with(sessions: Vec<SessionStatus>) -> Snapshot {
+    Snapshot { sessions, camera: SourceState::Running, ..Snapshot::default() }
+}

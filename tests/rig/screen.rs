@@ -1,0 +1,222 @@
+//! A screen without a monitor, and the program's window on it, driven as a person would.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    path::PathBuf,
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::Folder;
+
+/// How long anything may take before a test gives up: many times what it takes when idle.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Between two looks at the screen.
+const BREATH: Duration = Duration::from_millis(100);
+
+/// A red, green and blue of 0 to 255.
+pub(crate) type Colour = [u8; 3];
+
+/// An X server that shows nothing. Killed when dropped.
+pub(crate) struct Screen {
+    server: Child,
+    display: String,
+    folder: Folder,
+}
+
+impl Screen {
+    /// One of 1280 by 800 pixels, on a display that is free.
+    pub(crate) fn start() -> Self {
+        let folder = Folder::new();
+        let mut command = Command::new("Xvfb");
+        command.args(["-displayfd", "1", "-screen", "0", "1280x800x24", "-nolisten", "tcp"]);
+        command.arg("-fbdir").arg(folder.path());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut server = command.spawn().unwrap_or_else(|error| missing("Xvfb", &error));
+        let mut number = String::new();
+        let out = server.stdout.take().expect("its output is piped");
+        BufReader::new(out).read_line(&mut number).expect("Xvfb tells its display");
+        assert!(!number.trim().is_empty(), "Xvfb ended without a display");
+        Self { server, display: format!(":{}", number.trim()), folder }
+    }
+
+    /// Has something done by the keyboard, the mouse or the window manager's hand.
+    pub(crate) fn xdotool(&self, args: &[&str]) -> Output {
+        let mut command = Command::new("xdotool");
+        let done = command.args(args).env("DISPLAY", &self.display).output();
+        done.unwrap_or_else(|error| missing("xdotool", &error))
+    }
+
+    /// What is on the clipboard; empty if nothing is.
+    pub(crate) fn clipboard(&self) -> String {
+        let mut command = Command::new("xclip");
+        command.args(["-o", "-selection", "clipboard"]).env("DISPLAY", &self.display);
+        let said = command.output().unwrap_or_else(|error| missing("xclip", &error));
+        String::from_utf8_lossy(&said.stdout).into_owned()
+    }
+
+    /// Puts a text on the clipboard.
+    pub(crate) fn copy(&self, text: &str) {
+        let mut command = Command::new("xclip");
+        command.args(["-i", "-selection", "clipboard"]).env("DISPLAY", &self.display);
+        // It stays behind to hand the text out, until the next one does.
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap_or_else(|error| missing("xclip", &error));
+        let mut input = child.stdin.take().expect("its input is piped");
+        input.write_all(text.as_bytes()).expect("xclip reads");
+        drop(input);
+        assert!(child.wait().expect("xclip hands over to its child").success());
+    }
+
+    /// What is on the screen now.
+    pub(crate) fn shot(&self) -> Shot {
+        // Xvfb keeps the screen in a file of the form that `xwd` writes: a header of big-endian
+        // words, a table of colours, then rows of blue, green, red and nothing.
+        let file = fs::read(self.folder.file("Xvfb_screen0")).expect("Xvfb keeps its screen");
+        let word = |index: usize| {
+            let bytes = file[4 * index..4 * index + 4].try_into().expect("four bytes");
+            u32::from_be_bytes(bytes) as usize
+        };
+        let (width, height, row) = (word(4), word(5), word(12));
+        assert_eq!((word(7), word(11)), (0, 32), "the least byte first, 32 bits a pixel");
+        let start = word(0) + 12 * word(19);
+        let rows = file[start..].chunks(row).take(height);
+        let pixels = rows.flat_map(|row| row[..4 * width].chunks(4).map(|p| [p[2], p[1], p[0]]));
+        Shot { width, pixels: pixels.collect() }
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        self.server.kill().ok();
+        self.server.wait().ok();
+    }
+}
+
+fn missing<T>(program: &str, error: &std::io::Error) -> T {
+    panic!(
+        "{program} cannot be started ({error}): install xvfb, xdotool and xclip, as \
+         `bash .ci/setup --tests` does"
+    )
+}
+
+/// What was on the screen.
+pub(crate) struct Shot {
+    width: usize,
+    pixels: Vec<Colour>,
+}
+
+impl Shot {
+    /// The smallest rectangle around all pixels of that colour between two columns: left, top,
+    /// right, bottom.
+    pub(crate) fn around(&self, colour: Colour, columns: std::ops::Range<usize>) -> Option<Place> {
+        let mut found: Option<Place> = None;
+        for (index, pixel) in self.pixels.iter().enumerate() {
+            let (x, y) = (index % self.width, index / self.width);
+            if *pixel != colour || !columns.contains(&x) {
+                continue;
+            }
+            let place = found.get_or_insert(Place { left: x, top: y, right: x, bottom: y });
+            place.left = place.left.min(x);
+            (place.right, place.bottom) = (place.right.max(x), place.bottom.max(y));
+        }
+        found
+    }
+
+    /// How many pixels right of that column differ from another shot's.
+    pub(crate) fn changed(&self, other: &Self, from: usize) -> usize {
+        let pairs = self.pixels.iter().zip(&other.pixels).enumerate();
+        pairs.filter(|(index, (one, two))| index % self.width >= from && one != two).count()
+    }
+}
+
+/// A rectangle of pixels, its edges included.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Place {
+    pub(crate) left: usize,
+    pub(crate) top: usize,
+    pub(crate) right: usize,
+    pub(crate) bottom: usize,
+}
+
+impl Place {
+    /// Its middle, as `xdotool` wants it.
+    pub(crate) fn middle(self) -> (usize, usize) {
+        (usize::midpoint(self.left, self.right), usize::midpoint(self.top, self.bottom))
+    }
+}
+
+/// The program's window. The program is killed when it is dropped.
+pub(crate) struct Window<'a> {
+    program: Child,
+    screen: &'a Screen,
+    home: Folder,
+}
+
+impl<'a> Window<'a> {
+    /// Opens it with these settings, in a home of its own, and waits until it has the keyboard.
+    pub(crate) fn open(screen: &'a Screen, settings: &str) -> Self {
+        let home = Folder::new();
+        let folder = home.file("config").join("quintet");
+        fs::create_dir_all(&folder).expect("a folder for the settings");
+        fs::write(folder.join("settings.toml"), settings).expect("the settings are written");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_quintet"));
+        command.env("HOME", home.path()).env("XDG_CONFIG_HOME", home.file("config"));
+        command.env("XDG_STATE_HOME", home.file("state")).env("DISPLAY", &screen.display);
+        command.env_remove("WAYLAND_DISPLAY").env_remove("DBUS_SESSION_BUS_ADDRESS");
+        command.env("LIBGL_ALWAYS_SOFTWARE", "1").stdin(Stdio::null());
+        let program = command.spawn().expect("the program starts");
+        let mut window = Self { program, screen, home };
+        let id = window.wait("a window named Quintet", |window| {
+            let found = window.screen.xdotool(&["search", "--onlyvisible", "--name", "^Quintet$"]);
+            let id = String::from_utf8_lossy(&found.stdout).trim().to_owned();
+            (!id.is_empty()).then_some(id)
+        });
+        window.wait("the keyboard", |window| {
+            window.screen.xdotool(&["windowfocus", &id]);
+            let focused = window.screen.xdotool(&["getwindowfocus"]);
+            (String::from_utf8_lossy(&focused.stdout).trim() == id).then_some(())
+        });
+        window
+    }
+
+    /// Where it keeps its settings.
+    pub(crate) fn settings(&self) -> PathBuf {
+        self.home.file("config").join("quintet").join("settings.toml")
+    }
+
+    /// Asks again and again until there is an answer; gives up when the program has ended.
+    pub(crate) fn wait<T>(&mut self, what: &str, mut ask: impl FnMut(&mut Self) -> Option<T>) -> T {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(answer) = ask(self) {
+                return answer;
+            }
+            let ended = self.program.try_wait().expect("the program can be asked");
+            assert!(ended.is_none(), "the window ended before there was {what}: {ended:?}");
+            assert!(Instant::now() < end, "there is no {what}");
+            thread::sleep(BREATH);
+        }
+    }
+
+    /// Clicks there.
+    pub(crate) fn click(&self, (x, y): (usize, usize)) {
+        let (x, y) = (x.to_string(), y.to_string());
+        self.screen.xdotool(&["mousemove", &x, &y, "click", "1"]);
+    }
+
+    /// Presses keys, as `xdotool` calls them.
+    pub(crate) fn key(&self, keys: &str) {
+        assert!(self.screen.xdotool(&["key", keys]).status.success(), "{keys} is pressed");
+    }
+}
+
+impl Drop for Window<'_> {
+    fn drop(&mut self) {
+        self.program.kill().ok();
+        self.program.wait().ok();
+    }
+}
