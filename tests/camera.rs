@@ -162,8 +162,8 @@ fn an_unplugged_camera_is_told_and_used_again_when_it_is_back() {
 #[test]
 fn a_camera_that_stands_still_is_told_and_goes_on_by_itself() {
     let seen = capture("default", 7.0, &[("FAKE_STALL", "20")]);
-    let silent = "failed: camera \"Fake Camera\" sends no pictures; plug it in again, pick \
-                  another, or use --camera pattern";
+    let silent = "failed: camera \"Fake Camera\" sends no pictures; plug it in again, or \
+                  pick another";
     assert_eq!(seen.states, ["opening", "running", silent, "running"], "{}", seen.said);
 }
 
@@ -178,8 +178,8 @@ fn a_busy_camera_is_waited_for_a_second_and_then_told() {
     let short = capture("default", 2.5, &[("FAKE_BUSY_MS", "600")]);
     assert_eq!(short.states, ["opening", "running"], "{}", short.said);
     let long = capture("default", 5.0, &[("FAKE_BUSY_MS", "2000")]);
-    let busy = "failed: camera \"Fake Camera\" is in use by another program; close it there, pick \
-                another, or use --camera pattern";
+    let busy = "failed: camera \"Fake Camera\" is in use by another program; close it there, or \
+                pick another";
     assert_eq!(long.states, ["opening", busy, "running"], "{}", long.said);
 }
 

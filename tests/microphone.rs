@@ -157,7 +157,7 @@ fn a_microphone_is_found_by_a_part_of_its_name_and_an_unknown_one_is_told() {
     assert_hears_the_tone(&listen(&sound, "fake_mic", 3.0).finish());
     let said = listen(&sound, "Headset", 0.8).finish();
     let sentence = "failed: there is no microphone \"Headset\"; there are \"Fake_Microphone\"; \
-                    connect one, or use --microphone tone or --microphone none";
+                    connect one";
     assert_eq!(lines(&said, "state"), ["opening", sentence], "{said}");
 }
 
@@ -205,8 +205,7 @@ fn without_any_sound_system_that_is_one_quiet_sentence() {
     // ALSA without any device of its own.
     std::fs::write(folder.file("asound.conf"), "").unwrap();
     let said = finish_quietly(command.env("ALSA_CONFIG_PATH", folder.file("asound.conf")));
-    let sentence = "failed: there is no microphone; connect one, or use --microphone tone or \
-                    --microphone none";
+    let sentence = "failed: there is no microphone; connect one";
     assert_eq!(lines(&said, "state"), ["opening", sentence], "{said}");
 }
 

@@ -243,7 +243,7 @@ async fn every_mutilated_offer_has_an_outcome() {
 #[tokio::test]
 async fn more_commands_than_fit_end_the_connection() {
     let mut end = End::open("a", audio_video(SendRecv), None);
-    for _ in 0..200 {
+    for _ in 0..400 {
         end.make_offer(false);
     }
     end.until_state(PeerState::Failed).await;
