@@ -8,6 +8,7 @@ pub(crate) mod held;
 pub(crate) mod process;
 pub(crate) mod screen;
 pub(crate) mod sound;
+pub(crate) mod stranger;
 pub(crate) mod words;
 
 use std::{

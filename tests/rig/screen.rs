@@ -20,7 +20,7 @@ const BREATH: Duration = Duration::from_millis(100);
 /// A red, green and blue of 0 to 255.
 pub(crate) type Colour = [u8; 3];
 
-/// An X server that shows nothing. Killed when dropped.
+/// An X server that shows nothing. Ended when dropped.
 pub(crate) struct Screen {
     server: Child,
     display: String,
@@ -30,6 +30,14 @@ pub(crate) struct Screen {
 impl Screen {
     /// One of 1280 by 800 pixels, on a display that is free.
     pub(crate) fn start() -> Self {
+        // Two servers that start at once may both take a display that a third one left.
+        let screens = std::iter::repeat_with(Self::try_start).take(5);
+        let mut good =
+            screens.filter(|screen| screen.xdotool(&["getdisplaygeometry"]).status.success());
+        good.next().expect("one of five X servers answers")
+    }
+
+    fn try_start() -> Self {
         let folder = Folder::new();
         let mut command = Command::new("Xvfb");
         command.args(["-displayfd", "1", "-screen", "0", "1280x800x24", "-nolisten", "tcp"]);
@@ -91,7 +99,12 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        self.server.kill().ok();
+        // Asked politely, it takes its lock away.
+        let id = self.server.id().to_string();
+        let asked = Command::new("kill").args(["-TERM", &id]).status();
+        if !asked.is_ok_and(|status| status.success()) {
+            self.server.kill().ok();
+        }
         self.server.wait().ok();
     }
 }
