@@ -108,7 +108,7 @@ fn at(number: u32) -> MediaTime {
     MediaTime::from_micros(u64::from(number) * 1_000_000 / 30)
 }
 
-/// The first pictures of a film as hard to encode as a camera's.
+/// The first pictures of a film that needs the encoder's whole rate.
 fn film(pictures: u32) -> Vec<VideoFrame> {
     let mut source = Busy::new(SIZE, 30, "bench");
     (0..pictures).map(|number| source.paint(at(number))).collect()

@@ -1,5 +1,5 @@
-//! A painted picture that is as hard to encode as a camera's: texture everywhere, a camera that
-//! sways, somebody who moves in front of it, and a sensor's noise.
+//! A painted picture that needs the encoder's whole rate: texture everywhere, a camera that sways,
+//! somebody who moves in front of it, and a sensor's noise.
 
 use std::f64::consts::TAU;
 

@@ -34,7 +34,7 @@ pub enum SourceSpec {
         /// Pictures a second.
         fps: u32,
     },
-    /// A painted picture that is as hard to encode as a camera's, with the same strip.
+    /// A painted picture that needs the encoder's whole rate, with the same strip.
     Busy {
         /// Pixels.
         size: Size,

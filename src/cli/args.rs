@@ -46,7 +46,8 @@ MEDIA/DIRECTION: media audio, video, data joined by '+'; direction one-way, one-
 one-to-many or many-to-many. Example: audio+video/one-to-one.
 
 SPEC is default, none, a device's name, pattern[:1280x720@30] (camera), busy[:1280x720@30] (camera,
-as hard to encode as a real one), tone[:440] (microphone), or file:PATH (camera .y4m, microphone .wav, speaker a .wav to be written).";
+noise and motion that need the encoder's whole rate), tone[:440] (microphone), or file:PATH (camera
+.y4m, microphone .wav, speaker a .wav to be written).";
 
 /// What to do.
 #[derive(Subcommand, Debug)]

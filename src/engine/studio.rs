@@ -249,8 +249,8 @@ impl Drop for Borrowed {
     }
 }
 
-/// What a source is encoded to: that rate, or the usual one of whatever comes. Thirty pictures a second are
-/// expected of one that does not say, and the encoder follows those that come.
+/// What a source is encoded to: that rate, or the usual one of whatever comes. Thirty pictures a
+/// second are expected of one that does not say, and the encoder follows those that come.
 fn settings_for(camera: &SourceSpec, target: Option<Bitrate>) -> VideoSettings {
     let fps = match camera {
         SourceSpec::Pattern { fps, .. } | SourceSpec::Busy { fps, .. } => *fps,
