@@ -20,7 +20,8 @@ use crate::{
     signalling::DEFAULT_PORT,
 };
 
-/// One camera and one microphone, captured once, encoded once, live in many sessions.
+/// One camera and one microphone, captured once, encoded once, live in many sessions. Without a
+/// command, the window opens.
 #[derive(Parser, Debug)]
 #[command(version, about, after_long_help = EXIT_CODES)]
 pub struct Args {
@@ -56,7 +57,7 @@ pub enum Task {
     Open {
         /// Open the five: av-conference, av-broadcast, audio-conference, audio-broadcast and
         /// video-broadcast.
-        #[arg(long, required_unless_present = "kind")]
+        #[arg(long)]
         five: bool,
         /// The kind of the one session to open; may be given several times.
         #[arg(long, value_name = "KIND", value_parser = parse_kind)]
@@ -224,6 +225,11 @@ impl Task {
             Self::Open { five, kind, id, limit, common: _ } => {
                 let five = if *five { &SessionKind::FIVE[..] } else { &[] };
                 let kinds = [five, kind].concat();
+                if kinds.is_empty() {
+                    bail!(
+                        "what is to be opened? --five, or --kind KIND as in --kind av-conference"
+                    );
+                }
                 if !id.is_empty() && id.len() != kinds.len() {
                     bail!(
                         "{} sessions need {0} times --id, or none; there are {}",

@@ -177,14 +177,14 @@ fn printable(line: &str) -> String {
     line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// A failure's sentence; after one about a device, what the command line can do without it.
+/// A failure's sentence; after one about a device or a hub, what the command line can do.
 fn told(failure: &Failure) -> String {
     let way_out = match failure.code {
         FailureCode::Device(SourceKind::Camera) => "--camera pattern, or none",
         FailureCode::Device(SourceKind::Microphone) => "--microphone tone, or none",
         FailureCode::Device(SourceKind::Speaker) => "--speaker file:PATH.wav, or none",
+        FailureCode::HubUnreachable => "another --hub, or `quintet serve` there",
         FailureCode::Hub(_)
-        | FailureCode::HubUnreachable
         | FailureCode::AlreadyHere
         | FailureCode::Connection
         | FailureCode::Chat => return failure.message.clone(),

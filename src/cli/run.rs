@@ -37,6 +37,8 @@ use crate::{
 pub enum ExitReason {
     /// What was asked for happened.
     Done = 0,
+    /// The command line asks for what there cannot be.
+    WrongLine = 2,
     /// The hub cannot be reached.
     HubUnreachable = 3,
     /// A session was refused.
@@ -63,7 +65,13 @@ impl From<ExitReason> for ExitCode {
 pub async fn run(task: Task) -> anyhow::Result<ExitReason> {
     match &task {
         Task::Open { common, .. } | Task::Join { common, .. } => {
-            let commands = task.commands(fresh_session_id)?;
+            let commands = match task.commands(fresh_session_id) {
+                Ok(commands) => commands,
+                Err(error) => {
+                    eprintln!("quintet: {error:#}; `quintet --help` tells more");
+                    return Ok(ExitReason::WrongLine);
+                }
+            };
             let mut stay = Stay {
                 lines: Lines::new(common.json),
                 asked: BTreeSet::new(),

@@ -11,12 +11,12 @@ pub(super) fn refused(code: ErrorCode, session: &SessionId, hub: &str, said: &st
              for it to open"
         ),
         ErrorCode::IdTaken => format!(
-            "the id \"{session}\" belongs to somebody else's session at {hub}; choose another id, \
-             or leave it out to get a free one"
+            "the id \"{session}\" is taken at {hub}, by somebody else or another program of yours; \
+             choose another id, or leave it out to get a free one"
         ),
         ErrorCode::SessionFull => format!(
-            "session \"{session}\" at {hub} is full (a private line has two places); try again \
-             when somebody has left, or ask its opener for a higher limit"
+            "session \"{session}\" at {hub} is full; try again when somebody has left, or ask its \
+             opener for a higher limit"
         ),
         ErrorCode::NotAllowed => format!(
             "{hub} does not allow that in session \"{session}\": {said}; ask the session's opener"
@@ -57,8 +57,8 @@ pub(super) fn unreachable(session: &SessionId, why: &str, waits: bool) -> Failur
 /// This process has a session of that id.
 pub(super) fn already_here(session: &SessionId) -> Failure {
     let message = format!(
-        "session \"{session}\" is open or joined here already; use it, leave it first, or choose \
-         another id"
+        "a session \"{session}\" is open or joined here already, if perhaps at another hub; use it, \
+         leave it first, or choose another id"
     );
     Failure { code: FailureCode::AlreadyHere, message, session: Some(session.clone()) }
 }

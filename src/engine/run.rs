@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, future::pending, sync::Arc};
 
 use cpu_time::ProcessTime;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{
+        mpsc::{self, error::TrySendError},
+        oneshot, watch,
+    },
     time::sleep,
 };
 
@@ -334,8 +337,9 @@ impl Engine {
     fn announce(&mut self, event: Event) {
         self.ledger.note(&event, self.decided);
         self.has_news = true;
-        if let Err(error) = self.events.try_send(event) {
-            tracing::error!(%error, "an event is lost");
+        // Whoever has gone wants no events any more.
+        if let Err(TrySendError::Full(_)) = self.events.try_send(event) {
+            tracing::error!("an event is lost");
         }
     }
 

@@ -338,6 +338,10 @@ impl App {
             Want::AskEject { session, participant, name } => {
                 self.dialog = Some(Dialog::Eject { session, participant, name });
             }
+            Want::AskLeaveAll => match self.present() {
+                0 => self.act(ctx, Command::LeaveAll.into()),
+                present => self.dialog = Some(Dialog::LeaveAll(present)),
+            },
             Want::AskClose(session) => self.dialog = Some(Dialog::Close(session)),
             Want::ShowChat(session) => self.chats.toggle(session),
             Want::Dismiss(index) => self.notices.dismiss(index),
@@ -464,8 +468,13 @@ impl App {
         }
     }
 
+    /// How many people are in our sessions.
+    fn present(&self) -> usize {
+        self.snapshot.sessions.iter().map(words::present).sum()
+    }
+
     fn ask_before_quitting(&mut self, ctx: &Context) {
-        let present: usize = self.snapshot.sessions.iter().map(words::present).sum();
+        let present = self.present();
         let asked = ctx.input(|input| input.viewport().close_requested());
         if asked && present > 0 && !self.quitting {
             ctx.send_viewport_cmd(ViewportCommand::CancelClose);

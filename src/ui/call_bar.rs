@@ -273,7 +273,7 @@ fn on_air(ui: &mut Ui, snapshot: &Snapshot) {
 fn deeds(ui: &mut Ui, scene: Scene<'_>) -> Option<Want> {
     let mut want = None;
     if !scene.snapshot.sessions.is_empty() && ui.button("Leave all").clicked() {
-        want = Some(Command::LeaveAll.into());
+        want = Some(Want::AskLeaveAll);
     }
     if icon_button(ui, Icon::Settings, "Settings", Mark::Deed).clicked() {
         want = Some(Want::ShowSettings);

@@ -42,6 +42,8 @@ pub(crate) enum Dialog {
         /// How the person is called.
         name: String,
     },
+    /// Whether to leave all sessions, with so many people present.
+    LeaveAll(usize),
     /// Whether to quit, with so many people present.
     Quit(usize),
 }
@@ -113,16 +115,17 @@ impl SettingsForm {
 }
 
 impl Dialog {
-    /// Whether the next key that is pressed is meant for the dialog, whatever it asks for else.
+    /// Whether keys are meant for the dialog: who writes there or is asked something does not
+    /// mute or unmute by it.
     pub(crate) const fn hears_keys(&self) -> bool {
         match self {
-            Self::Settings(form) => form.awaiting.is_some(),
             Self::Open(_)
-            | Self::Code(_)
-            | Self::Help(_)
+            | Self::Settings(_)
             | Self::Close(_)
             | Self::Eject { .. }
-            | Self::Quit(_) => false,
+            | Self::LeaveAll(_)
+            | Self::Quit(_) => true,
+            Self::Code(_) | Self::Help(_) => false,
         }
     }
 
@@ -143,6 +146,7 @@ impl Dialog {
                     Self::Eject { session, participant, name } => {
                         eject(ui, (session, participant), name)
                     }
+                    Self::LeaveAll(present) => leave_all(ui, *present),
                     Self::Quit(present) => quit(ui, *present),
                 })
                 .inner
@@ -372,12 +376,26 @@ fn eject(ui: &mut Ui, (session, whom): (&SessionId, &ParticipantId), name: &str)
     buttons(ui, "Send out", true, Outcome::Want(command.into()))
 }
 
+fn leave_all(ui: &mut Ui, present: usize) -> Outcome {
+    ui.label(RichText::new("Leave all sessions?").heading());
+    ui.label(consequence(present));
+    buttons(ui, "Leave all", true, Outcome::Want(Command::LeaveAll.into()))
+}
+
 fn quit(ui: &mut Ui, present: usize) -> Outcome {
     ui.label(RichText::new("Quit?").heading());
+    ui.label(consequence(present));
+    buttons(ui, "Quit", true, Outcome::Quit)
+}
+
+/// What leaving means to so many people.
+fn consequence(present: usize) -> String {
     let who =
         if present == 1 { "One person is".to_owned() } else { format!("{present} people are") };
-    ui.label(format!("{who} in your sessions. They will see that you left."));
-    buttons(ui, "Quit", true, Outcome::Quit)
+    format!(
+        "{who} in your sessions and will see that you left. Conferences go on without you; your \
+         other sessions end, and their links are void."
+    )
 }
 
 /// The deed and the way back. Enter in a text field does the deed.

@@ -13,7 +13,7 @@ use super::{
     want::Want,
     words,
 };
-use crate::model::{EndReason, Event, FailureCode, ParticipantState, SessionId, Snapshot};
+use crate::model::{EndReason, Event, FailureCode, ParticipantState, Role, SessionId, Snapshot};
 
 /// How long a toast stays, in seconds: two lines are read in three.
 const TOAST: f64 = 5.0;
@@ -27,8 +27,15 @@ const ERRORS: usize = 50;
 /// What happened and is to be told.
 #[derive(Debug, Default)]
 pub(crate) struct Notices {
-    errors: Vec<String>,
+    errors: Vec<Trouble>,
     toasts: VecDeque<Toast>,
+}
+
+#[derive(Debug)]
+struct Trouble {
+    text: String,
+    /// The session that is tried again meanwhile: once it is in or left, this is past.
+    tried: Option<SessionId>,
 }
 
 #[derive(Debug)]
@@ -42,11 +49,15 @@ struct Toast {
 impl Notices {
     /// Takes an event in.
     pub(crate) fn note(&mut self, event: &Event, snapshot: &Snapshot, now: f64) {
+        self.settle(event);
         match event {
             // The local panel says what is wrong with a device as long as it is.
             Event::Failed(failure) if matches!(failure.code, FailureCode::Device(_)) => {}
             // A refused session's lane says so, as long as it is not dismissed.
             Event::Failed(failure) if has_lane(snapshot, failure.session.as_ref()) => {}
+            Event::Failed(failure) if failure.code == FailureCode::HubUnreachable => {
+                self.trouble(failure.message.clone(), failure.session.clone());
+            }
             Event::Failed(failure) => self.error(failure.message.clone()),
             Event::Participant { session, name, state, .. } => {
                 let what = match state {
@@ -60,6 +71,7 @@ impl Notices {
             }
             Event::Ended { session, reason } => match reason {
                 EndReason::Left | EndReason::Failed => {}
+                EndReason::Closed if is_ours(snapshot, session) => {}
                 EndReason::OpenerLeft
                 | EndReason::OpenerLost
                 | EndReason::Closed
@@ -84,10 +96,35 @@ impl Notices {
         }
     }
 
-    /// Tells an error until it is read; one that is told already is not told twice.
+    /// Takes the errors back whose cause an event ends.
+    fn settle(&mut self, event: &Event) {
+        let settled = match event {
+            Event::Opened { session, .. } | Event::Joined { session, .. } => session,
+            Event::Ended { session, reason } if *reason != EndReason::Failed => session,
+            Event::Ended { .. }
+            | Event::Listening { .. }
+            | Event::HubLost { .. }
+            | Event::HubBack { .. }
+            | Event::Waiting { .. }
+            | Event::Participant { .. }
+            | Event::FirstFrame { .. }
+            | Event::Message { .. }
+            | Event::Said { .. }
+            | Event::Undelivered { .. }
+            | Event::Failed(_) => return,
+        };
+        self.errors.retain(|trouble| trouble.tried.as_ref() != Some(settled));
+    }
+
+    /// Tells an error until it is read.
     pub(crate) fn error(&mut self, message: String) {
-        if !self.errors.contains(&message) {
-            self.errors.push(message);
+        self.trouble(message, None);
+    }
+
+    /// One that is told already is not told twice.
+    fn trouble(&mut self, text: String, tried: Option<SessionId>) {
+        if !self.errors.iter().any(|trouble| trouble.text == text) {
+            self.errors.push(Trouble { text, tried });
         }
         if self.errors.len() > ERRORS {
             self.errors.remove(0);
@@ -119,7 +156,7 @@ impl Notices {
         ScrollArea::vertical().id_salt("errors").max_height(144.0).auto_shrink([false, true]).show(
             ui,
             |ui| {
-                for (index, error) in self.errors.iter().enumerate().rev() {
+                for (index, trouble) in self.errors.iter().enumerate().rev() {
                     let frame = Frame::new()
                         .fill(palette.panel)
                         .stroke(egui::Stroke::new(1.0, palette.on_air))
@@ -132,7 +169,7 @@ impl Notices {
                                 icon_button(ui, Icon::Close, "Dismiss error", Mark::Deed).clicked()
                             },
                             |ui| {
-                                ui.add(Label::new(RichText::new(error)).wrap());
+                                ui.add(Label::new(RichText::new(&trouble.text)).wrap());
                             },
                         );
                         if dismiss {
@@ -178,6 +215,11 @@ fn lane(snapshot: &Snapshot, session: &SessionId) -> Option<usize> {
     snapshot.sessions.iter().position(|one| one.session == *session)
 }
 
+/// Whether we opened it, so that only we could close it.
+fn is_ours(snapshot: &Snapshot, session: &SessionId) -> bool {
+    lane(snapshot, session).is_some_and(|lane| snapshot.sessions[lane].role == Role::Opener)
+}
+
 fn has_lane(snapshot: &Snapshot, session: Option<&SessionId>) -> bool {
     session.is_some_and(|session| {
         let lane = lane(snapshot, session).and_then(|lane| snapshot.sessions.get(lane));
@@ -189,4 +231,28 @@ fn has_lane(snapshot: &Snapshot, session: Option<&SessionId>) -> bool {
 fn place(snapshot: &Snapshot, session: &SessionId) -> String {
     let kind = lane(snapshot, session).and_then(|lane| snapshot.sessions[lane].kind);
     kind.map_or_else(|| words::elide_middle(session.as_str(), 19), words::kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Failure;
+
+    #[test]
+    fn an_error_about_a_hub_goes_when_its_session_is_in_or_left_and_others_stay() {
+        let (mut notices, snapshot) = (Notices::default(), Snapshot::default());
+        let session = SessionId::parse("town-hall").unwrap();
+        let failed = |code, message: &str| {
+            let session = Some(session.clone());
+            Event::Failed(Failure { code, message: message.into(), session })
+        };
+        let told = |notices: &Notices| notices.errors.len();
+        notices.note(&failed(FailureCode::HubUnreachable, "nobody answers"), &snapshot, 0.0);
+        notices.note(&failed(FailureCode::Connection, "no path"), &snapshot, 0.0);
+        assert_eq!(told(&notices), 2);
+        let left = Event::Ended { session: session.clone(), reason: EndReason::Left };
+        notices.note(&left, &snapshot, 1.0);
+        assert_eq!(told(&notices), 1);
+        assert_eq!(notices.errors[0].text, "no path");
+    }
 }

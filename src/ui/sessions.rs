@@ -22,7 +22,9 @@ pub(crate) struct SessionsPanel {
     refused: Option<String>,
     /// The sessions whose participants are listed.
     unfolded: BTreeSet<SessionId>,
-    /// The lane that a digit key asked for; scrolled to once.
+    /// The sessions that had lanes already.
+    shown: BTreeSet<SessionId>,
+    /// The lane that a digit key asked for, or that is new; scrolled to once.
     wanted: Option<usize>,
 }
 
@@ -65,7 +67,7 @@ impl SessionsPanel {
 
     fn join_box(&mut self, ui: &mut Ui) -> Option<Want> {
         let mut asked = false;
-        ui.horizontal(|ui| {
+        let edit = ui.horizontal(|ui| {
             ui.spacing_mut().item_spacing.x = GRID / 2.0;
             let button_width = 60.0;
             let width = ui.available_width() - button_width - GRID / 2.0;
@@ -86,8 +88,14 @@ impl SessionsPanel {
             asked = edit.lost_focus() && ui.input(|input| input.key_pressed(Key::Enter));
             let join = Button::new("Join").min_size(egui::vec2(button_width, 28.0));
             asked |= ui.add_enabled(!self.typed.trim().is_empty(), join).clicked();
+            edit.id
         });
+        let edit = edit.inner;
         let want = if asked { self.join() } else { None };
+        if asked && self.refused.is_some() {
+            // What is typed next mends it, and is no key for muting.
+            ui.memory_mut(|memory| memory.request_focus(edit));
+        }
         if let Some(reason) = &self.refused {
             ui.colored_label(Palette::of(ui).warn, reason);
         }
@@ -120,6 +128,8 @@ impl SessionsPanel {
                 "No session yet. Paste a link above, or open five: each gets a link to share.";
             ui.label(RichText::new(text).weak());
         }
+        let new = snapshot.sessions.iter().position(|one| !self.shown.contains(&one.session));
+        self.wanted = self.wanted.or(new);
         for (index, session) in snapshot.sessions.iter().enumerate() {
             let unfolded = self.unfolded.contains(&session.session);
             let more = lane::More { unfolded, chats, now };
@@ -134,7 +144,9 @@ impl SessionsPanel {
                 self.wanted = None;
             }
         }
-        self.unfolded.retain(|id| snapshot.sessions.iter().any(|session| session.session == *id));
+        let has_lane = |id: &SessionId| snapshot.sessions.iter().any(|one| one.session == *id);
+        self.unfolded.retain(has_lane);
+        self.shown = snapshot.sessions.iter().map(|one| one.session.clone()).collect();
         want
     }
 }

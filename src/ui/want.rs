@@ -31,6 +31,8 @@ pub(crate) enum Want {
     FullScreen,
     /// Another camera, microphone or speaker, named as on the command line.
     Use(DeviceKind, String),
+    /// To be asked before all sessions are left, if somebody is there.
+    AskLeaveAll,
     /// To be asked before a session is closed for everybody.
     AskClose(SessionId),
     /// A session's chat, or none if it is open.

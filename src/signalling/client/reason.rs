@@ -14,9 +14,7 @@ pub(super) fn refused(hub: &HubUrl, error: &tungstenite::Error) -> String {
     if let tungstenite::Error::Http(response) = error {
         let status = response.status();
         if status == StatusCode::SERVICE_UNAVAILABLE {
-            return format!(
-                "the hub {hub} has too many connections; wait, or choose another with --hub"
-            );
+            return format!("the hub {hub} has too many connections; wait, or choose another hub");
         }
         return no_hub(hub, &format!("it answers HTTP {status}"));
     }
@@ -30,7 +28,7 @@ pub(super) fn refused(hub: &HubUrl, error: &tungstenite::Error) -> String {
 
 /// Something is there that does not speak as a hub does.
 pub(super) fn no_hub(hub: &HubUrl, why: &str) -> String {
-    format!("{hub} is no Quintet hub: {why}; check the address, or choose another with --hub")
+    format!("{hub} is no Quintet hub: {why}; check the address, or choose another hub")
 }
 
 /// The hub answered hello with an error.
@@ -42,7 +40,7 @@ pub(super) fn unwelcome(hub: &HubUrl, message: &str) -> String {
 pub(super) fn no_answer(hub: &HubUrl) -> String {
     format!(
         "the hub {hub} does not answer; check the address and the network, or choose another \
-         with --hub"
+         hub"
     )
 }
 
@@ -62,13 +60,7 @@ fn unreachable(hub: &HubUrl, error: &io::Error) -> String {
         return no_answer(hub);
     }
     if kind == io::ErrorKind::ConnectionRefused {
-        return format!(
-            "nobody answers at {hub}: start a hub there with `quintet serve`, or choose another \
-             with --hub"
-        );
+        return format!("nobody answers at {hub}: check the address, or start a hub there");
     }
-    format!(
-        "the hub {hub} cannot be reached: {error}; check the address and the network, or choose \
-         another with --hub"
-    )
+    format!("the hub {hub} cannot be reached: {error}; check the address and the network")
 }

@@ -139,6 +139,35 @@ fn a_typed_id_is_joined_by_enter_and_a_wrong_link_is_told_until_it_is_edited() {
 }
 
 #[test]
+fn leaving_all_sessions_asks_while_people_are_present_and_no_key_does_anything_meanwhile() {
+    let alone = session("a", SessionKind::FIVE[0], Role::Opener, 0);
+    let mut window = window(LARGE, with(vec![alone]));
+    assert_eq!(click(&mut window, "Leave all"), [Command::LeaveAll]);
+    let kept = session("a", SessionKind::FIVE[0], Role::Opener, 2);
+    let mut window = self::window(LARGE, with(vec![kept]));
+    assert_eq!(click(&mut window, "Leave all"), []);
+    window.get_by_label_contains("2 people are in your sessions");
+    window.key_press(Key::M);
+    assert_eq!(sent(&mut window), [], "who is asked something does not mute by it");
+    click(&mut window, "Cancel");
+    window.key_press(Key::M);
+    assert_eq!(sent(&mut window).len(), 1);
+}
+
+#[test]
+fn a_wrong_link_keeps_the_focus_so_that_mending_it_mutes_nobody() {
+    let mut window = window(LARGE, Snapshot::default());
+    window.get_by_label("Session id or link").focus();
+    window.run();
+    window.get_by_label("Session id or link").type_text("a b");
+    window.key_press(Key::Enter);
+    window.run();
+    window.key_press(Key::M);
+    assert_eq!(sent(&mut window), []);
+    assert!(window.get_by_label("Session id or link").is_focused());
+}
+
+#[test]
 fn each_control_of_an_own_lane_asks_for_its_command() {
     let mut window = window(LARGE, with(vec![session("a", SessionKind::FIVE[0], Role::Opener, 2)]));
     let gate = |session: Option<&str>, gate| Command::SetGate {
@@ -154,7 +183,6 @@ fn each_control_of_an_own_lane_asks_for_its_command() {
         ("Mute all (M)", gate(None, Gate::Microphone)),
         ("Camera off (V)", gate(None, Gate::Camera)),
         ("Deafen (D)", gate(None, Gate::Listening)),
-        ("Leave all", Command::LeaveAll),
     ] {
         assert_eq!(click(&mut window, label), [command], "{label}");
     }
