@@ -60,6 +60,8 @@ pub(crate) struct App {
     notices: Notices,
     keys: Keys,
     dialog: Option<Dialog>,
+    /// What had the focus when the dialog came, and gets it back.
+    behind: Option<egui::Id>,
     /// The pointer was pressed since panels' sizes were kept.
     dragged: bool,
     /// The microphone was opened by Space, and closes with it.
@@ -112,6 +114,7 @@ impl App {
             notices: Notices::default(),
             keys: Keys::default(),
             dialog: None,
+            behind: None,
             dragged: false,
             talking: false,
             quitting: false,
@@ -287,11 +290,33 @@ impl App {
         }
     }
 
+    /// Puts a dialog in front of everything; the focus comes back from it.
+    fn show(&mut self, ctx: &Context, dialog: Dialog) {
+        if self.dialog.is_none() {
+            self.behind = ctx.memory(egui::Memory::focused);
+        }
+        self.dialog = Some(dialog);
+    }
+
+    /// Gives the focus to what had it before the dialog came. The library keeps it from everything
+    /// behind a dialog for one drawing more.
+    fn give_focus_back(&mut self, ctx: &Context) {
+        if self.behind.is_none() {
+            return;
+        }
+        ctx.request_repaint();
+        if ctx.memory(|memory| memory.top_modal_layer().is_none()) {
+            let behind = self.behind.take();
+            ctx.memory_mut(|memory| behind.map(|behind| memory.request_focus(behind)));
+        }
+    }
+
     fn draw_dialog(&mut self, ctx: &Context) {
-        let Some(dialog) = &mut self.dialog else { return };
+        let Some(dialog) = &mut self.dialog else { return self.give_focus_back(ctx) };
         let outcome = dialog.ui(ctx);
         if outcome != Outcome::Open {
             self.dialog = None;
+            ctx.request_repaint();
         }
         match outcome {
             Outcome::Open | Outcome::Closed => {}
@@ -316,19 +341,19 @@ impl App {
             Want::Open(Opening { session, media, topology, limit }) => {
                 self.open(session, SessionKind { media, topology }, limit);
             }
-            Want::ShowOpen => self.dialog = Some(Dialog::Open(OpenForm::default())),
+            Want::ShowOpen => self.show(ctx, Dialog::Open(OpenForm::default())),
             Want::Copy(text, what) => {
                 ctx.copy_text(text);
                 let now = ctx.input(|input| input.time);
                 self.notices.toast(format!("{what} copied"), None, now);
             }
-            Want::ShowCode(link) => self.dialog = Some(Dialog::Code(link)),
+            Want::ShowCode(link) => self.show(ctx, Dialog::Code(link)),
             Want::ShowSettings => {
                 let at_once = self.snapshot.sessions.is_empty();
                 let form = SettingsForm::new(self.settings.clone(), at_once);
-                self.dialog = Some(Dialog::Settings(form));
+                self.show(ctx, Dialog::Settings(form));
             }
-            Want::ShowHelp => self.dialog = Some(Dialog::Help(self.settings.keys)),
+            Want::ShowHelp => self.show(ctx, Dialog::Help(self.settings.keys)),
             Want::Pin(picture) => {
                 let pinned = self.streams.pinned == Some(picture);
                 self.streams.pinned = (!pinned).then_some(picture);
@@ -336,13 +361,13 @@ impl App {
             Want::FullScreen => self.full_screen(ctx, !self.streams.full_screen),
             Want::Use(device, spec) => self.use_device(device, spec),
             Want::AskEject { session, participant, name } => {
-                self.dialog = Some(Dialog::Eject { session, participant, name });
+                self.show(ctx, Dialog::Eject { session, participant, name });
             }
             Want::AskLeaveAll => match self.present() {
                 0 => self.act(ctx, Command::LeaveAll.into()),
-                present => self.dialog = Some(Dialog::LeaveAll(present)),
+                present => self.show(ctx, Dialog::LeaveAll(present)),
             },
-            Want::AskClose(session) => self.dialog = Some(Dialog::Close(session)),
+            Want::AskClose(session) => self.show(ctx, Dialog::Close(session)),
             Want::ShowChat(session) => self.chats.toggle(session),
             Want::Dismiss(index) => self.notices.dismiss(index),
         }
@@ -385,7 +410,7 @@ impl App {
             KeyDeed::FullScreen => self.full_screen(ctx, !self.streams.full_screen),
             KeyDeed::Escape => self.full_screen(ctx, false),
             KeyDeed::Lane(index) => self.sessions.show_lane(index, &self.snapshot),
-            KeyDeed::Help => self.dialog = Some(Dialog::Help(self.settings.keys)),
+            KeyDeed::Help => self.show(ctx, Dialog::Help(self.settings.keys)),
         }
     }
 
@@ -481,7 +506,7 @@ impl App {
             // A window that nobody sees is closed from a task bar; it cannot ask there.
             ctx.send_viewport_cmd(ViewportCommand::Minimized(false));
             ctx.send_viewport_cmd(ViewportCommand::Focus);
-            self.dialog = Some(Dialog::Quit(present));
+            self.show(ctx, Dialog::Quit(present));
         }
     }
 }

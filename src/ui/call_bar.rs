@@ -1,8 +1,7 @@
 //! The bar at the bottom: what holds for all sessions.
 
 use eframe::egui::{
-    self, Align, Color32, Label, Layout, Popup, PopupCloseBehavior, Rect, RichText, Sense, Stroke,
-    Ui, Vec2,
+    self, Color32, Key, Label, Popup, PopupCloseBehavior, Rect, RichText, Sense, Stroke, Ui, Vec2,
 };
 
 use super::{
@@ -11,7 +10,7 @@ use super::{
     icons::{Icon, Mark, icon_button},
     pictures::Pictures,
     scene::Scene,
-    sessions::pill,
+    sessions::{pill, two_ended},
     theme::{CORNER, GRID, ICON_BUTTON, Palette, SMALL, SMALL_CORNER},
     tile::{bars, letterbox},
     want::Want,
@@ -23,9 +22,6 @@ use crate::{
 
 /// How high the bar is, in points.
 pub(crate) const HEIGHT: f32 = 56.0;
-
-/// What the deeds at the right end take, in points: a button and two icons.
-const DEEDS: f32 = 172.0;
 
 /// How wide a menu of devices is, in points.
 const MENU: f32 = 280.0;
@@ -39,31 +35,24 @@ pub(crate) fn ui(
 ) -> Option<Want> {
     let snapshot = scene.snapshot;
     devices.open = None;
-    let line = |ui: &mut Ui| {
-        // From left to right, so that the first control of the keyboard leaves nothing.
-        let rest = Vec2::new(ui.available_width() - DEEDS, ui.available_height());
-        let layout = Layout::left_to_right(Align::Center);
-        let left = ui.allocate_ui_with_layout(rest, layout, |ui| {
-            ui.set_min_width(rest.x);
-            let mut want = None;
-            ui.spacing_mut().item_spacing.x = GRID / 2.0;
-            for device in DeviceKind::ALL {
-                want = want.take().or(switch(ui, device, scene));
-                if device == DeviceKind::Microphone {
-                    level(ui, pictures.loudness(Picture::Local), snapshot.gates.microphone);
-                }
-                want = want.or(menu(ui, device, scene, (pictures, &mut *devices)));
-                ui.add_space(GRID);
+    let switches = |ui: &mut Ui| {
+        let mut want = None;
+        ui.spacing_mut().item_spacing.x = GRID / 2.0;
+        for device in DeviceKind::ALL {
+            want = want.take().or(switch(ui, device, scene));
+            if device == DeviceKind::Microphone {
+                level(ui, pictures.loudness(Picture::Local), snapshot.gates.microphone);
             }
-            on_air(ui, snapshot);
-            want
-        });
-        let layout = Layout::right_to_left(Align::Center);
-        let right = ui.with_layout(layout, |ui| deeds(ui, scene));
-        left.inner.or(right.inner)
+            want = want.or(menu(ui, device, scene, (pictures, &mut *devices)));
+            ui.add_space(GRID);
+        }
+        on_air(ui, snapshot);
+        want
     };
-    let line = |ui: &mut Ui| ui.horizontal_centered(line).inner;
-    ui.add_enabled_ui(!scene.busy, line).inner
+    ui.add_space((HEIGHT - ICON_BUTTON) / 2.0);
+    let line = |ui: &mut Ui| two_ended(ui, switches, |ui| deeds(ui, scene));
+    let (left, right) = ui.add_enabled_ui(!scene.busy, line).inner;
+    left.or(right)
 }
 
 fn switch(ui: &mut Ui, device: DeviceKind, scene: Scene<'_>) -> Option<Want> {
@@ -132,6 +121,10 @@ fn menu(
     match shown {
         Some(shown) => {
             devices.open = Some(device);
+            if ui.input(|input| input.key_pressed(Key::Escape)) {
+                // Escape closes the menu, and who was in it goes on where it was opened.
+                button.request_focus();
+            }
             shown.inner
         }
         None => {
@@ -250,7 +243,7 @@ fn choice(ui: &mut Ui, text: &str, chosen: bool) -> egui::Response {
 }
 
 /// Where we are heard or seen now, in one mark.
-fn on_air(ui: &mut Ui, snapshot: &Snapshot) {
+pub(crate) fn on_air(ui: &mut Ui, snapshot: &Snapshot) {
     let palette = Palette::of(ui);
     let count = |heard_or_seen: fn(&crate::model::SessionStatus) -> bool| {
         snapshot.sessions.iter().filter(|session| heard_or_seen(session)).count()
@@ -272,15 +265,15 @@ fn on_air(ui: &mut Ui, snapshot: &Snapshot) {
 
 fn deeds(ui: &mut Ui, scene: Scene<'_>) -> Option<Want> {
     let mut want = None;
-    if !scene.snapshot.sessions.is_empty() && ui.button("Leave all").clicked() {
-        want = Some(Want::AskLeaveAll);
+    let keys = format!("Keys ({})", scene.settings.keys.shown(Bindable::Help));
+    if icon_button(ui, Icon::Help, &keys, Mark::Deed).clicked() {
+        want = Some(Want::ShowHelp);
     }
     if icon_button(ui, Icon::Settings, "Settings", Mark::Deed).clicked() {
         want = Some(Want::ShowSettings);
     }
-    let keys = format!("Keys ({})", scene.settings.keys.shown(Bindable::Help));
-    if icon_button(ui, Icon::Help, &keys, Mark::Deed).clicked() {
-        want = Some(Want::ShowHelp);
+    if !scene.snapshot.sessions.is_empty() && ui.button("Leave all").clicked() {
+        want = Some(Want::AskLeaveAll);
     }
     want
 }

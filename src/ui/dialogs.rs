@@ -8,7 +8,7 @@ use qrcode::{Color, EcLevel, QrCode};
 
 use super::{
     bindings::{Bindable, BindingError, Bindings, MODIFIERS},
-    keys,
+    focus, keys,
     sessions::{primary_button, two_ended},
     settings::{Settings, ThemeChoice},
     theme::{GRID, Palette, SMALL},
@@ -136,25 +136,30 @@ impl Dialog {
         let modal = Modal::new(Id::unique("dialog")).frame(frame).show(ctx, |ui| {
             ui.set_width(WIDTH.min(room.x));
             let scroll = ScrollArea::vertical().max_height(room.y).min_scrolled_height(room.y);
-            scroll
-                .show(ui, |ui| match self {
-                    Self::Open(form) => form.ui(ui),
-                    Self::Code(link) => code(ui, link),
-                    Self::Settings(form) => form.ui(ui),
-                    Self::Help(bindings) => help(ui, bindings),
-                    Self::Close(session) => close(ui, session),
-                    Self::Eject { session, participant, name } => {
-                        eject(ui, (session, participant), name)
-                    }
-                    Self::LeaveAll(present) => leave_all(ui, *present),
-                    Self::Quit(present) => quit(ui, *present),
-                })
-                .inner
+            let scrolled = scroll.show(ui, |ui| {
+                let outcome = self.content(ui);
+                focus::follow(ui);
+                outcome
+            });
+            scrolled.inner
         });
         if modal.inner == Outcome::Open && modal.should_close() {
             return Outcome::Closed;
         }
         modal.inner
+    }
+
+    fn content(&mut self, ui: &mut Ui) -> Outcome {
+        match self {
+            Self::Open(form) => form.ui(ui),
+            Self::Code(link) => code(ui, link),
+            Self::Settings(form) => form.ui(ui),
+            Self::Help(bindings) => help(ui, bindings),
+            Self::Close(session) => close(ui, session),
+            Self::Eject { session, participant, name } => eject(ui, (session, participant), name),
+            Self::LeaveAll(present) => leave_all(ui, *present),
+            Self::Quit(present) => quit(ui, *present),
+        }
     }
 }
 
@@ -252,6 +257,7 @@ impl SettingsForm {
         ui.separator();
         two_ended(
             ui,
+            |ui| ui.label("Keys: press one, then the key you want"),
             |ui| {
                 let usual = Bindings::default();
                 let button = egui::Button::new("Usual keys");
@@ -260,7 +266,6 @@ impl SettingsForm {
                     (self.awaiting, self.refused) = (None, None);
                 }
             },
-            |ui| ui.label("Keys: press one, then the key you want"),
         );
         Grid::new("bindings").num_columns(2).spacing([2.0 * GRID, GRID / 2.0]).show(ui, |ui| {
             for deed in Bindable::ALL {

@@ -134,11 +134,17 @@ pub(crate) const LANES: [Key; 9] = [
 /// The keys and what they do, for the help.
 pub(crate) fn help(bindings: &Bindings) -> Vec<(&'static str, &'static str)> {
     let own = Bindable::ALL.into_iter().map(|deed| (bindings.shown(deed), deed.meaning()));
-    own.chain(FIXED).collect()
+    // Space presses what has the focus, as everywhere, unless it asks for something itself.
+    let through = match bindings.deed(Key::Space) {
+        Some(Bindable::Talk) => "go through all controls, press one; Space only talks",
+        Some(_) => "go through all controls, press one; Space does not",
+        None => "go through all controls, press one; so does Space",
+    };
+    own.chain(FIXED).chain([("Tab, Enter", through)]).collect()
 }
 
 const FIXED: [(&str, &str); 3] = [
+    ("Esc", "close what is in front"),
     ("Ctrl+V", "join the session whose link is on the clipboard"),
     ("1 … 9", "show that session and its people"),
-    ("Tab, Enter", "go through all controls, press one"),
 ];

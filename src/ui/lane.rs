@@ -91,11 +91,16 @@ fn title(ui: &mut Ui, session: &SessionStatus, unfolded: bool) -> bool {
     let palette = Palette::of(ui);
     let present = words::present(session);
     let name = session.kind.map_or_else(|| "Session".to_owned(), words::kind);
-    let (fold, ()) = two_ended(
+    let ((), fold) = two_ended(
         ui,
         |ui| {
-            let is_over = words::is_over(&session.state);
-            let fold = !is_over && head_count(ui, present, &name, unfolded);
+            if let Some(kind) = session.kind {
+                let (rect, _) = ui.allocate_exact_size(Vec2::splat(16.0), Sense::hover());
+                kind_icon(kind).paint(ui.painter(), rect, palette.text);
+            }
+            ui.add(Label::new(&name).truncate());
+        },
+        |ui| {
             if session.heard || session.seen {
                 let mark = pill(ui, "ON AIR", palette.on_air, palette.on_on_air);
                 mark.on_hover_text(match (session.heard, session.seen) {
@@ -104,14 +109,8 @@ fn title(ui: &mut Ui, session: &SessionStatus, unfolded: bool) -> bool {
                     (false, _) => "Somebody here sees you now",
                 });
             }
-            fold
-        },
-        |ui| {
-            if let Some(kind) = session.kind {
-                let (rect, _) = ui.allocate_exact_size(Vec2::splat(16.0), Sense::hover());
-                kind_icon(kind).paint(ui.painter(), rect, palette.text);
-            }
-            ui.add(Label::new(&name).truncate());
+            let is_over = words::is_over(&session.state);
+            !is_over && head_count(ui, present, &name, unfolded)
         },
     );
     fold
@@ -126,14 +125,15 @@ fn head_count(ui: &mut Ui, present: usize, kind: &str, unfolded: bool) -> bool {
     let label = format!("{deed} people in {kind}: {who}");
     let enabled = ui.is_enabled();
     response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Button, enabled, &label));
-    if response.hovered() || response.has_focus() {
+    let is_lit = response.hovered() || response.has_focus();
+    if is_lit {
         ui.painter().rect_filled(rect, 6.0, palette.control_hover);
     }
     if response.has_focus() {
         let ring = egui::Stroke::new(2.0, palette.accent);
         ui.painter().rect_stroke(rect, 6.0, ring, egui::StrokeKind::Inside);
     }
-    let colour = if present > 0 { palette.text } else { palette.muted };
+    let colour = if present > 0 || is_lit { palette.text } else { palette.muted };
     let icon =
         Rect::from_center_size(rect.left_center() + egui::vec2(12.0, 0.0), Vec2::splat(15.0));
     Icon::People.paint(ui.painter(), icon, colour);
@@ -145,19 +145,8 @@ fn head_count(ui: &mut Ui, present: usize, kind: &str, unfolded: bool) -> bool {
 /// The id, what can be done with it, and the state.
 fn address(ui: &mut Ui, session: &SessionStatus) -> Option<Want> {
     let id = session.session.as_str();
-    let (want, ()) = two_ended(
+    let (left, right) = two_ended(
         ui,
-        |ui| {
-            let link = session.link.as_ref()?;
-            let mut want = None;
-            if icon_button(ui, Icon::Code, &format!("Code of {id}"), Mark::Deed).clicked() {
-                want = Some(Want::ShowCode(link.clone()));
-            }
-            if icon_button(ui, Icon::Link, &format!("Copy link of {id}"), Mark::Deed).clicked() {
-                want = Some(Want::Copy(link.to_string(), "Link"));
-            }
-            want
-        },
         |ui| {
             let room = ui.available_width() - ICON_BUTTON - GRID;
             let short = words::elide_middle(id, (room / ID_CHARACTER).max(5.0) as usize);
@@ -168,51 +157,28 @@ fn address(ui: &mut Ui, session: &SessionStatus) -> Option<Want> {
                 .clicked()
                 .then(|| Want::Copy(id.to_owned(), "Id"))
         },
-    )
-    .flatten_wants();
-    want
-}
-
-/// Lets both ends of a line want something.
-trait FlattenWants {
-    fn flatten_wants(self) -> (Option<Want>, ());
-}
-
-impl FlattenWants for (Option<Want>, Option<Want>) {
-    fn flatten_wants(self) -> (Option<Want>, ()) {
-        (self.0.or(self.1), ())
-    }
+        |ui| {
+            let link = session.link.as_ref()?;
+            let mut want = None;
+            if icon_button(ui, Icon::Link, &format!("Copy link of {id}"), Mark::Deed).clicked() {
+                want = Some(Want::Copy(link.to_string(), "Link"));
+            }
+            if icon_button(ui, Icon::Code, &format!("Code of {id}"), Mark::Deed).clicked() {
+                want = Some(Want::ShowCode(link.clone()));
+            }
+            want
+        },
+    );
+    left.or(right)
 }
 
 /// The session's own switches, its state, and the ways out.
 fn deeds(ui: &mut Ui, session: &SessionStatus, more: More<'_>) -> Option<Want> {
     let More { chats, now, .. } = more;
     let palette = Palette::of(ui);
-    let id = &session.session;
     let over = words::is_over(&session.state);
-    let (right, left) = two_ended(
+    let (left, right) = two_ended(
         ui,
-        |ui| {
-            let mut want = None;
-            let (icon, label) = if over {
-                (Icon::Close, format!("Dismiss {id}"))
-            } else if session.state == SessionState::Waiting {
-                (Icon::Close, format!("Stop waiting for {id}"))
-            } else {
-                (Icon::Leave, format!("Leave {id}"))
-            };
-            if icon_button(ui, icon, &label, Mark::Deed).clicked() {
-                want = Some(Command::Leave { session: id.clone() }.into());
-            }
-            let label = format!("Close {id} for everybody");
-            if !over
-                && session.role == Role::Opener
-                && icon_button(ui, Icon::End, &label, Mark::Deed).clicked()
-            {
-                want = Some(Want::AskClose(id.clone()));
-            }
-            want
-        },
         |ui| {
             let want = if over { None } else { switches(ui, session) };
             let want = want.or(chat(ui, session, chats));
@@ -225,8 +191,34 @@ fn deeds(ui: &mut Ui, session: &SessionStatus, more: More<'_>) -> Option<Want> {
             }
             want
         },
+        |ui| ways_out(ui, session),
     );
-    right.or(left)
+    left.or(right)
+}
+
+/// Close for everybody, and leave.
+fn ways_out(ui: &mut Ui, session: &SessionStatus) -> Option<Want> {
+    let id = &session.session;
+    let over = words::is_over(&session.state);
+    let mut want = None;
+    let label = format!("Close {id} for everybody");
+    if !over
+        && session.role == Role::Opener
+        && icon_button(ui, Icon::End, &label, Mark::Deed).clicked()
+    {
+        want = Some(Want::AskClose(id.clone()));
+    }
+    let (icon, label) = if over {
+        (Icon::Close, format!("Dismiss {id}"))
+    } else if session.state == SessionState::Waiting {
+        (Icon::Close, format!("Stop waiting for {id}"))
+    } else {
+        (Icon::Leave, format!("Leave {id}"))
+    };
+    if icon_button(ui, icon, &label, Mark::Deed).clicked() {
+        want = Some(Command::Leave { session: id.clone() }.into());
+    }
+    want
 }
 
 fn switches(ui: &mut Ui, session: &SessionStatus) -> Option<Want> {

@@ -7,6 +7,7 @@ mod chat;
 mod devices;
 mod dialogs;
 mod faces;
+mod focus;
 #[cfg(any(fuzzing, test))]
 pub mod fuzz;
 mod icons;

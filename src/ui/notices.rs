@@ -7,6 +7,7 @@ use eframe::egui::{
 };
 
 use super::{
+    focus,
     icons::{Icon, Mark, icon_button},
     sessions::two_ended,
     theme::{CORNER, GRID, Palette, lane_colour},
@@ -163,13 +164,11 @@ impl Notices {
                         .corner_radius(CORNER)
                         .inner_margin(Margin::symmetric(12, 4));
                     frame.show(ui, |ui| {
-                        let (dismiss, ()) = two_ended(
+                        let (_, dismiss) = two_ended(
                             ui,
+                            |ui| ui.add(Label::new(RichText::new(&trouble.text)).wrap()),
                             |ui| {
                                 icon_button(ui, Icon::Close, "Dismiss error", Mark::Deed).clicked()
-                            },
-                            |ui| {
-                                ui.add(Label::new(RichText::new(&trouble.text)).wrap());
                             },
                         );
                         if dismiss {
@@ -177,6 +176,7 @@ impl Notices {
                         }
                     });
                 }
+                focus::follow(ui);
             },
         );
         ui.add_space(GRID);

@@ -30,17 +30,16 @@ fn one_person(
     (person, now): (&ParticipantStatus, MediaTime),
 ) -> Option<Want> {
     let palette = Palette::of(ui);
-    let (want, ()) = two_ended(
+    let ((), want) = two_ended(
         ui,
-        |ui| {
-            let want = send_out(ui, session, person);
-            let state = words::participant(person, now);
-            ui.label(RichText::new(state).font(SMALL).color(palette.muted));
-            want
-        },
         |ui| {
             switched_off(ui, session, person);
             ui.add(Label::new(RichText::new(&person.name).font(SMALL)).truncate());
+        },
+        |ui| {
+            let state = words::participant(person, now);
+            ui.label(RichText::new(state).font(SMALL).color(palette.muted));
+            send_out(ui, session, person)
         },
     );
     want

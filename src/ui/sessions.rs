@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use eframe::egui::{self, Button, Color32, Key, Layout, RichText, ScrollArea, TextEdit, Ui};
+use eframe::egui::{
+    self, Button, Color32, Key, Layout, Rect, RichText, ScrollArea, TextEdit, Ui, UiBuilder,
+};
 
 use super::{
     chat::Chats,
-    lane,
+    focus, lane,
     scene::Scene,
     theme::{GRID, Palette},
     want::Want,
@@ -33,7 +35,8 @@ impl SessionsPanel {
     pub(crate) fn ui(&mut self, ui: &mut Ui, scene: Scene<'_>, chats: &Chats) -> Option<Want> {
         let mut want = None;
         ui.add_enabled_ui(!scene.busy, |ui| {
-            ui.label(RichText::new("Sessions").heading());
+            // As high as the titles of the streams beside it.
+            two_ended(ui, |ui| ui.label(RichText::new("Sessions").heading()), |_| {});
             want = self.join_box(ui);
             if primary_button(ui, "Open Five Unique Sessions").clicked() {
                 want = Some(Want::OpenFive);
@@ -46,6 +49,7 @@ impl SessionsPanel {
             ui.add_space(GRID);
             ScrollArea::vertical().auto_shrink([false, false]).show(ui, |ui| {
                 want = want.take().or(self.lanes(ui, scene, chats));
+                focus::follow(ui);
             });
         });
         want
@@ -169,26 +173,36 @@ pub(crate) fn primary_button(ui: &mut Ui, text: &str) -> egui::Response {
     response
 }
 
-/// A line whose right end bears `right`, drawn first so that `left` gets the rest of the width.
+/// A line whose right end bears `right`, while `left` gets the rest of the width.
+///
+/// Both are drawn in the order of reading, which is that of the keyboard and of screen readers
+/// too. So how wide the right end is, is known from the drawing before; when it was wrong, this
+/// drawing is not shown but made again.
 pub(crate) fn two_ended<L, R>(
     ui: &mut Ui,
-    right: impl FnOnce(&mut Ui) -> R,
     left: impl FnOnce(&mut Ui) -> L,
-) -> (R, L) {
-    let height = ui.spacing().interact_size.y;
-    let size = egui::vec2(ui.available_width(), height);
-    let layout = Layout::right_to_left(egui::Align::Center);
-    ui.allocate_ui_with_layout(size, layout, |ui| {
-        let right = right(ui);
-        let rest = egui::vec2(ui.available_width(), height);
-        let layout = Layout::left_to_right(egui::Align::Center);
-        let left = ui.allocate_ui_with_layout(rest, layout, |ui| {
-            ui.set_min_width(rest.x);
-            left(ui)
-        });
-        (right, left.inner)
-    })
-    .inner
+    right: impl FnOnce(&mut Ui) -> R,
+) -> (L, R) {
+    let id = ui.next_auto_id().with("right end");
+    let known: f32 = ui.data(|data| data.get_temp(id)).unwrap_or_default();
+    let size = egui::vec2(ui.available_width(), ui.spacing().interact_size.y);
+    let line = Rect::from_min_size(ui.cursor().min, size);
+    let gap = if known > 0.0 { ui.spacing().item_spacing.x } else { 0.0 };
+    let (rest, end) = line.split_left_right_at_x((line.right() - known).max(line.left()));
+    let layout = Layout::left_to_right(egui::Align::Center);
+    let place = rest.with_max_x((rest.right() - gap).max(rest.left()));
+    let mut first = ui.new_child(UiBuilder::new().max_rect(place).layout(layout));
+    let left = left(&mut first);
+    let mut last = ui.new_child(UiBuilder::new().max_rect(end).layout(layout));
+    let right = right(&mut last);
+    let width = last.min_rect().width();
+    if (width - known).abs() > 0.5 {
+        ui.data_mut(|data| data.insert_temp(id, width));
+        ui.ctx().request_discard("the right end of a line has another width");
+    }
+    let bottom = first.min_rect().bottom().max(last.min_rect().bottom()).max(line.bottom());
+    ui.advance_cursor_after_rect(line.with_max_y(bottom));
+    (left, right)
 }
 
 /// A small filled mark with a word in it.

@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use eframe::egui::{self, Align, Label, Layout, Rect, RichText, ScrollArea, Ui, Vec2};
 
 use super::{
+    call_bar,
     devices::DeviceKind,
     faces::{self, Face},
+    focus,
     icons::{Icon, Mark, icon_button},
     lane,
     pictures::Pictures,
@@ -27,6 +29,9 @@ const LEAST_WIDTH: f32 = 88.0;
 
 /// After so many seconds a device that opens is worth words and a way out.
 const SLOW: f64 = 0.7;
+
+/// Tiles may be so much of the greatest width there could be if their rows are full then.
+const FULLER: f32 = 0.9;
 
 /// The pictures' proportions, unless one says otherwise.
 const ASPECT: f32 = 16.0 / 9.0;
@@ -56,8 +61,8 @@ impl Streams {
         let mut want = None;
         two_ended(
             ui,
-            |_| {},
             |ui| ui.add(Label::new(RichText::new("Local Media Streams").heading()).truncate()),
+            |_| {},
         );
         ScrollArea::vertical().auto_shrink([false, false]).show(ui, |ui| {
             let space = ui.available_size();
@@ -81,6 +86,7 @@ impl Streams {
             tile.ui(ui, rect, pictures);
             want = want.take().or(self.troubles(ui, scene));
             ui.label(RichText::new(captures(snapshot)).small().weak());
+            focus::follow(ui);
         });
         want
     }
@@ -97,18 +103,22 @@ impl Streams {
             self.pinned = None;
         }
         let label = if self.full_screen { "Leave full screen" } else { "Full screen" };
-        let (screen, ()) = two_ended(
+        let (_, screen) = two_ended(
             ui,
-            |ui| {
-                let button = icon_button(ui, Icon::FullScreen, label, Mark::Deed);
-                button.clicked().then_some(Want::FullScreen)
-            },
             |ui| {
                 let title = match faces.len() {
                     0 => "Remote Media Streams".to_owned(),
                     count => format!("Remote Media Streams · {count}"),
                 };
-                ui.add(Label::new(RichText::new(title).heading()).truncate());
+                ui.add(Label::new(RichText::new(title).heading()).truncate())
+            },
+            |ui| {
+                if self.full_screen {
+                    // The bar that says so else is not there.
+                    call_bar::on_air(ui, scene.snapshot);
+                }
+                let button = icon_button(ui, Icon::FullScreen, label, Mark::Deed);
+                button.clicked().then_some(Want::FullScreen)
             },
         );
         if faces.is_empty() {
@@ -133,15 +143,13 @@ impl Streams {
             let (area, _) = ui.allocate_exact_size(size, egui::Sense::hover());
             for (face, rect) in faces.iter().zip(rects) {
                 let rect = rect.translate(area.min.to_vec2());
-                if !ui.is_rect_visible(rect) {
-                    continue;
-                }
                 self.look(ui, rect, face.picture);
                 let pinned = self.pinned == Some(face.picture);
                 if remote_tile(face, pinned).ui(ui, rect, pictures).clicked() {
                     want = Some(Want::Pin(face.picture));
                 }
             }
+            focus::follow(ui);
         });
         want
     }
@@ -258,16 +266,10 @@ pub(crate) fn arrange(space: Vec2, large: usize, small: usize) -> (Vec<Rect>, f3
     (rects, top + height)
 }
 
-/// `count` tiles in as many columns as make them greatest, each row centred; and how high all is.
+/// `count` tiles in as many columns as make them greatest, or nearly so with fuller rows, each row
+/// centred; and how high all is.
 fn grid(area: Rect, count: usize) -> (Vec<Rect>, f32) {
-    let best = (1..=count.max(1)).map(|columns| {
-        let rows = count.max(1).div_ceil(columns);
-        let across = (area.width() - GRID * (columns - 1) as f32) / columns as f32;
-        let down = (area.height() - GRID * (rows - 1) as f32) / rows as f32;
-        (columns, across.min(down * ASPECT))
-    });
-    let (columns, width) =
-        best.max_by(|one, other| one.1.total_cmp(&other.1)).unwrap_or((1, area.width()));
+    let (columns, width) = columns_of(area, count.max(1));
     let (columns, width) = if width >= LEAST_WIDTH {
         (columns, width)
     } else {
@@ -287,6 +289,24 @@ fn grid(area: Rect, count: usize) -> (Vec<Rect>, f32) {
         Rect::from_min_size(egui::pos2(x, top + row as f32 * (tile.y + GRID)), tile)
     });
     (rects.collect(), height.max(area.height()))
+}
+
+/// In how many columns that many tiles stand, and how wide each is.
+fn columns_of(area: Rect, count: usize) -> (usize, f32) {
+    let width = |columns: usize| {
+        let rows = count.div_ceil(columns);
+        let across = (area.width() - GRID * (columns - 1) as f32) / columns as f32;
+        let down = (area.height() - GRID * (rows - 1) as f32) / rows as f32;
+        across.min(down * ASPECT)
+    };
+    let all = || (1..=count).map(|columns| (columns, width(columns)));
+    let greatest = all().map(|(_, width)| width).fold(0.0, f32::max);
+    let empty = |columns: usize| count.div_ceil(columns) * columns - count;
+    let good = all().filter(|(_, width)| *width >= FULLER * greatest);
+    let best = good.min_by(|(one, wide), (other, wider)| {
+        empty(*one).cmp(&empty(*other)).then(wider.total_cmp(wide))
+    });
+    best.unwrap_or((1, area.width()))
 }
 
 fn local_note(scene: Scene<'_>) -> Option<String> {
@@ -359,6 +379,14 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn nine_tiles_stand_in_three_full_rows_where_that_costs_little() {
+        let (rects, _) = arrange(Vec2::new(672.0, 684.0), 0, 9);
+        let mut rows: Vec<_> = rects.iter().map(|rect| rect.top() as i32).collect();
+        rows.dedup();
+        assert_eq!(rows.len(), 3, "{rects:?}");
     }
 
     #[test]

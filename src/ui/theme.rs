@@ -20,7 +20,8 @@ pub(crate) const CORNER: CornerRadius = CornerRadius::same(8);
 /// Rounded corners of small controls.
 pub(crate) const SMALL_CORNER: CornerRadius = CornerRadius::same(6);
 
-/// The colours of a theme; text on each of its grounds has a contrast of 4.5 or more.
+/// The colours of a theme; text on each of its grounds has a contrast of 4.5 or more, icons, focus
+/// rings and boxes one of 3.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Palette {
     /// Behind everything.
@@ -31,6 +32,8 @@ pub(crate) struct Palette {
     pub(crate) control: Color32,
     /// Controls under the pointer.
     pub(crate) control_hover: Color32,
+    /// Boxes to tick and knobs.
+    pub(crate) knob: Color32,
     /// Lines.
     pub(crate) line: Color32,
     /// Text.
@@ -58,6 +61,7 @@ impl Palette {
         panel: Color32::from_rgb(0x1E, 0x21, 0x28),
         control: Color32::from_rgb(0x2A, 0x2E, 0x37),
         control_hover: Color32::from_rgb(0x36, 0x3B, 0x47),
+        knob: Color32::from_rgb(0x6B, 0x72, 0x80),
         line: Color32::from_rgb(0x2A, 0x2E, 0x37),
         text: Color32::from_rgb(0xE8, 0xEA, 0xF0),
         muted: Color32::from_rgb(0x9A, 0xA3, 0xB2),
@@ -75,6 +79,7 @@ impl Palette {
         panel: Color32::from_rgb(0xFF, 0xFF, 0xFF),
         control: Color32::from_rgb(0xDE, 0xE3, 0xEB),
         control_hover: Color32::from_rgb(0xCF, 0xD6, 0xE1),
+        knob: Color32::from_rgb(0x7E, 0x87, 0x97),
         line: Color32::from_rgb(0xD6, 0xDA, 0xE2),
         text: Color32::from_rgb(0x1A, 0x1D, 0x24),
         muted: Color32::from_rgb(0x54, 0x5D, 0x6D),
@@ -106,6 +111,11 @@ pub(crate) const LANES: [Color32; 5] = [
 pub(crate) fn lane_colour(index: usize) -> Color32 {
     LANES[index % LANES.len()]
 }
+
+/// What is drawn over pictures is light on dark in both themes.
+pub(crate) const INK: Color32 = Color32::from_rgb(0xF2, 0xF4, 0xF8);
+/// What is behind it.
+pub(crate) const SHADE: Color32 = Color32::from_black_alpha(0xB0);
 
 /// The type scale: 12, 14, 16 and 20 points.
 pub(crate) const SMALL: FontId = FontId::new(12.0, FontFamily::Proportional);
@@ -159,6 +169,9 @@ fn visuals(theme: Theme, palette: Palette) -> Visuals {
     // What has the focus is drawn as active: the ring.
     widgets.active = widget(palette.control_hover, Stroke::new(2.0, palette.accent));
     widgets.open = widget(palette.control_hover, Stroke::NONE);
+    for widget in [&mut widgets.inactive, &mut widgets.hovered, &mut widgets.active] {
+        widget.bg_fill = palette.knob;
+    }
     visuals.selection.bg_fill = palette.accent.gamma_multiply(0.35);
     visuals.selection.stroke = Stroke::new(2.0, palette.accent);
     visuals.weak_text_color = Some(palette.muted);
@@ -194,25 +207,86 @@ mod tests {
         (one.max(other) + 0.05) / (one.min(other) + 0.05)
     }
 
+    /// What is seen where `over` lies on `ground`.
+    fn blended(over: Color32, ground: Color32) -> Color32 {
+        let [red, green, blue, _] = over.to_array();
+        let left = 255 - u16::from(over.a());
+        let part = |over: u8, ground: u8| over + (u16::from(ground) * left / 255) as u8;
+        Color32::from_rgb(part(red, ground.r()), part(green, ground.g()), part(blue, ground.b()))
+    }
+
+    /// Names, a colour, and the grounds that it is drawn on.
+    type Row<'a> = (&'a str, Color32, &'a [(&'a str, Color32)]);
+
+    fn assert_contrast(least: f64, palette: Palette, rows: &[Row<'_>]) {
+        for (what, colour, grounds) in rows {
+            for (where_to, ground) in *grounds {
+                let contrast = contrast(*colour, *ground);
+                assert!(contrast >= least, "{what} on {where_to}: {contrast:.2} in {palette:?}");
+            }
+        }
+    }
+
     #[test]
     fn text_has_the_contrast_that_aa_asks_for_in_both_themes() {
         for palette in [Palette::DARK, Palette::LIGHT] {
-            let pairs = [
-                ("text on panel", palette.text, palette.panel),
-                ("text on base", palette.text, palette.base),
-                ("text on control", palette.text, palette.control),
-                ("text under the pointer", palette.text, palette.control_hover),
-                ("muted on panel", palette.muted, palette.panel),
-                ("muted on base", palette.muted, palette.base),
-                ("accent", palette.on_accent, palette.accent),
-                ("on air", palette.on_on_air, palette.on_air),
-                ("warning on panel", palette.warn, palette.panel),
-                ("warning on base", palette.warn, palette.base),
-            ];
-            for (what, text, ground) in pairs {
-                let contrast = contrast(text, ground);
-                assert!(contrast >= 4.5, "{what}: {contrast:.2} in {palette:?}");
+            let (base, panel) = (("base", palette.base), ("panel", palette.panel));
+            let control = ("a control", palette.control);
+            let lit = ("a lit control", palette.control_hover);
+            let selected = ("selected", blended(palette.accent.gamma_multiply(0.35), palette.base));
+            assert_contrast(
+                4.5,
+                palette,
+                &[
+                    ("text", palette.text, &[base, panel, control, lit, selected]),
+                    ("muted text", palette.muted, &[base, panel]),
+                    ("warnings", palette.warn, &[base, panel]),
+                    ("links and our own name", palette.accent, &[base, panel]),
+                    ("the inviting button", palette.on_accent, &[("accent", palette.accent)]),
+                    ("the on-air mark", palette.on_on_air, &[("its fill", palette.on_air)]),
+                ],
+            );
+        }
+    }
+
+    #[test]
+    fn icons_rings_and_marks_have_the_contrast_that_aa_asks_for_in_both_themes() {
+        for palette in [Palette::DARK, Palette::LIGHT] {
+            let (base, panel) = (("base", palette.base), ("panel", palette.panel));
+            let control = ("a control", palette.control);
+            let lit = ("a lit control", palette.control_hover);
+            let stage = ("the stage", palette.stage);
+            let knob = ("a box", palette.knob);
+            assert_contrast(
+                3.0,
+                palette,
+                &[
+                    ("icons", palette.text, &[base, panel, control, lit]),
+                    ("icons at rest", palette.muted, &[base, panel]),
+                    ("struck icons", palette.warn, &[base, panel, control, lit]),
+                    ("focus rings", palette.accent, &[base, panel, control, lit, stage]),
+                    ("the inviting button's ring", palette.text, &[base, panel]),
+                    ("the inviting button", palette.accent, &[base, panel]),
+                    ("boxes", palette.knob, &[base, panel]),
+                    ("ticks", palette.text, &[knob]),
+                    ("the on-air mark", palette.on_air, &[base, panel]),
+                ],
+            );
+            // Lanes' colours alone tell nothing, but the ring of a voice is to be seen.
+            for (index, lane) in LANES.into_iter().enumerate() {
+                let ring = format!("the ring of lane {index}");
+                assert_contrast(3.0, palette, &[(&ring, lane, &[stage])]);
             }
+        }
+    }
+
+    #[test]
+    fn what_is_written_on_a_picture_is_read_on_the_whitest_one() {
+        let ground = blended(SHADE, Color32::WHITE);
+        assert!(contrast(INK, ground) >= 4.5 && contrast(INK, Palette::DARK.control) >= 4.5);
+        assert!(contrast(Palette::DARK.warn, ground) >= 3.0, "struck icons");
+        for lane in LANES {
+            assert!(contrast(lane, blended(SHADE, Palette::DARK.stage)) >= 3.0);
         }
     }
 

@@ -8,17 +8,13 @@ use eframe::egui::{
 use super::{
     icons::Icon,
     pictures::Pictures,
-    theme::{CORNER, Palette, SMALL, lane_colour},
+    theme::{CORNER, INK, Palette, SHADE, SMALL, lane_colour},
     words,
 };
 use crate::{engine::Picture, model::Size};
 
 /// After how many seconds without a frame a tile says so.
 const STILL: f64 = 2.0;
-
-/// What is drawn over pictures is light on dark in both themes.
-const INK: Color32 = Color32::from_rgb(0xF2, 0xF4, 0xF8);
-const SHADE: Color32 = Color32::from_black_alpha(0xB0);
 
 /// What a tile shows.
 #[derive(Debug)]
@@ -44,7 +40,8 @@ pub(crate) struct Tile<'a> {
 }
 
 impl Tile<'_> {
-    /// Draws the tile into `rect`; a click pins it.
+    /// Draws the tile into `rect`; a click pins it. One that is scrolled out is there for the
+    /// keyboard only.
     pub(crate) fn ui(&self, ui: &mut Ui, rect: Rect, pictures: &Pictures) -> Response {
         let palette = Palette::of(ui);
         let id = ui.scope_id().with((self.picture, "tile"));
@@ -52,6 +49,9 @@ impl Tile<'_> {
         let (enabled, label) = (ui.is_enabled(), &self.label);
         response
             .widget_info(|| WidgetInfo::selected(egui::Role::Button, enabled, self.pinned, label));
+        if !ui.is_rect_visible(rect) {
+            return response;
+        }
         let painter = ui.painter().with_clip_rect(rect.intersect(ui.clip_rect()));
         painter.rect_filled(rect, CORNER, palette.stage);
         let note = self.face(ui, &painter, rect, pictures);

@@ -19,6 +19,7 @@ use crate::{
 };
 
 mod images;
+mod keyboard;
 mod outlines;
 mod raster;
 

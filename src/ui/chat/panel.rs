@@ -12,6 +12,7 @@ use super::{
 use crate::{
     model::{ChatText, Command, SessionId, SessionStatus, Snapshot, TextError},
     ui::{
+        focus,
         icons::{Icon, Mark, icon_button},
         sessions::two_ended,
         theme::{GRID, Palette, SMALL, lane_colour},
@@ -89,6 +90,7 @@ impl Talk {
                     }
                 }
             }
+            focus::follow(ui);
         });
     }
 
@@ -118,10 +120,10 @@ impl Talk {
             "Nobody is here to read it yet."
         };
         let ready = somebody && !self.draft.trim().is_empty();
-        let (clicked, _) = two_ended(
+        let (_, clicked) = two_ended(
             ui,
-            |ui| ui.add_enabled(ready, Button::new("Send")).clicked(),
             |ui| ui.add(note(hint).truncate()),
+            |ui| ui.add_enabled(ready, Button::new("Send")).clicked(),
         );
         let entered = response.has_focus() && ui.input(is_entered);
         if ready && (clicked || entered) { self.say(&session.session) } else { None }
@@ -169,15 +171,15 @@ fn is_entered(input: &InputState) -> bool {
 /// Which session it is; whether the chat is to be closed.
 fn title(ui: &mut Ui, lane: usize, session: &SessionStatus) -> bool {
     let kind = session.kind.map_or_else(|| "Session".to_owned(), words::kind);
-    let (closed, ()) = two_ended(
+    let ((), closed) = two_ended(
         ui,
-        |ui| icon_button(ui, Icon::Close, "Close chat", Mark::Deed).clicked(),
         |ui| {
             let (rect, _) = ui.allocate_exact_size(Vec2::splat(10.0), Sense::hover());
             ui.painter().circle_filled(rect.center(), 4.0, lane_colour(lane));
             let title = RichText::new(format!("Chat · {kind}")).heading();
             ui.add(Label::new(title).truncate()).on_hover_text(session.session.as_str());
         },
+        |ui| icon_button(ui, Icon::Close, "Close chat", Mark::Deed).clicked(),
     );
     closed
 }

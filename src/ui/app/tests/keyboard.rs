@@ -1,0 +1,286 @@
+//! The whole window by the keyboard alone: where Tab goes, what Enter presses, what gets the
+//! focus back.
+
+use egui_kittest::{Node, kittest::NodeT as _};
+
+use super::*;
+use crate::model::{MediaSet, Topology};
+
+/// What the keyboard must reach, if it is not grey.
+const CONTROLS: [Part; 9] = [
+    Part::Button,
+    Part::CheckBox,
+    Part::RadioButton,
+    Part::TextInput,
+    Part::MultilineTextInput,
+    Part::SpinButton,
+    Part::Slider,
+    Part::Splitter,
+    Part::Link,
+];
+
+/// What has the focus: its name and place.
+fn focused(window: &Harness<'_, Option<App>>) -> Option<(String, Rect)> {
+    let node = window.query_by(|node| node.is_focused())?;
+    Some((name(&node), node.rect()))
+}
+
+fn name(node: &Node<'_>) -> String {
+    let node = node.accesskit_node();
+    node.label().unwrap_or_else(|| format!("{:?} without a name", node.role()))
+}
+
+/// The names of all controls that are not grey.
+fn controls(window: &Harness<'_, Option<App>>) -> Vec<String> {
+    let nodes = CONTROLS.into_iter().flat_map(|part| window.query_all_by_role(part));
+    let nodes = nodes.filter(|node| !node.accesskit_node().is_disabled());
+    nodes.map(|node| name(&node)).collect()
+}
+
+/// Goes through the window by Tab until it is where it began.
+fn walk(window: &mut Harness<'static, Option<App>>) -> Vec<(String, Rect)> {
+    let mut walked: Vec<(String, Rect)> = vec![];
+    loop {
+        window.key_press(Key::Tab);
+        window.run();
+        window.run();
+        let (name, place) = focused(window).expect("Tab always leads to something");
+        if walked.first().is_some_and(|(first, _)| *first == name) {
+            return walked;
+        }
+        assert!(walked.len() < 200, "no end of {walked:?}");
+        let whole = window.ctx.content_rect();
+        assert!(whole.contains_rect(place), "{name} has the focus out of sight: {place:?}");
+        walked.push((name, place));
+    }
+}
+
+/// Walks, sees that every control but those that are behind is reached once, and compares the
+/// order with the file.
+fn assert_order(name: &str, window: &mut Harness<'static, Option<App>>, behind: &[String]) {
+    let mut walked: Vec<_> = walk(window).into_iter().map(|(name, _)| name).collect();
+    let text = walked.join("\n") + "\n";
+    assert_kept(&format!("tab-{name}.txt"), text.as_bytes(), |kept| {
+        let kept = String::from_utf8_lossy(kept);
+        if kept == text { Ok(()) } else { Err(format!("the order is now\n{text}")) }
+    });
+    let mut there = controls(window);
+    for name in behind {
+        let place = there.iter().position(|one| one == name).expect("it is still drawn");
+        there.remove(place);
+    }
+    walked.sort();
+    there.sort();
+    assert_eq!(walked, there, "{name}: each once, and nothing else");
+}
+
+/// Five sessions with two people each, all listed.
+fn unfolded(size: [f32; 2]) -> Harness<'static, Option<App>> {
+    let names = ["red", "blue", "green", "brown", "pink"];
+    let mut peers = 0..;
+    let one = |(name, kind): (&str, SessionKind)| {
+        let mut one = session(name, kind, Role::Opener, 2);
+        for person in &mut one.participants {
+            person.name = format!("{} of {name}", person.name);
+            person.peer = peers.next().map(PeerId);
+        }
+        one
+    };
+    let mut window =
+        window(size, with(names.into_iter().zip(SessionKind::FIVE).map(one).collect()));
+    for key in [Key::Num1, Key::Num2, Key::Num3, Key::Num4, Key::Num5] {
+        window.key_press(key);
+        window.run();
+    }
+    window
+}
+
+fn press(window: &mut Harness<'static, Option<App>>, key: Key) {
+    window.key_press(key);
+    window.run();
+    window.run();
+}
+
+fn focus(window: &mut Harness<'static, Option<App>>, label: &str) {
+    window.get_by_label(label).focus();
+    window.run();
+    assert_eq!(focused(window).map(|(name, _)| name).as_deref(), Some(label));
+}
+
+#[test]
+fn tab_reaches_every_control_of_the_window_once() {
+    assert_order("empty", &mut window(LARGE, Snapshot::default()), &[]);
+    assert_order("five", &mut unfolded(LARGE), &[]);
+    let conference = SessionKind {
+        media: MediaSet::AUDIO_VIDEO.with(Media::Data),
+        topology: Topology::ManyToMany,
+    };
+    let mut window = window(LARGE, with(vec![session("a", conference, Role::Opener, 2)]));
+    click(&mut window, "Chat in a");
+    let text = crate::model::ChatText::new("see https://example.org/x").unwrap();
+    let said = Event::Said { session: id("a"), text };
+    app(&mut window).chats.note(&said, "14:05");
+    window.get_by_label("Message to a").type_text("hello");
+    window.run();
+    app(&mut window).tell("the hub is gone; start one".to_owned());
+    press(&mut window, Key::Escape);
+    assert_order("chat", &mut window, &[]);
+}
+
+#[test]
+fn in_the_sessions_panel_tab_goes_from_line_to_line_and_from_left_to_right() {
+    for size in [LARGE, SMALL] {
+        let mut window = unfolded(size);
+        let edge = window.get_by_label("Local Media Streams").rect().left();
+        let mut lanes = walk(&mut window);
+        lanes.retain(|(_, place)| place.right() < edge);
+        for name in ["red", "blue", "green", "brown", "pink"] {
+            let places: Vec<_> = lanes
+                .iter()
+                .filter(|(label, _)| label.ends_with(name) || label.contains(&format!("{name} ")))
+                .map(|(label, _)| window.get_by_label(label).rect())
+                .collect();
+            assert!(places.len() >= 7, "{name}: {lanes:?}");
+            for pair in places.windows(2) {
+                let same_line = pair[0].y_range().contains(pair[1].center().y);
+                let follows = if same_line {
+                    pair[0].right() <= pair[1].left()
+                } else {
+                    pair[0].bottom() <= pair[1].top() + 1.0
+                };
+                assert!(follows, "{name}: {pair:?} of {places:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_dialog_keeps_the_focus_and_escape_gives_it_back() {
+    for (name, opener) in [
+        ("dialog-open", "Open…"),
+        ("dialog-settings", "Settings"),
+        ("dialog-keys", "Keys (?)"),
+        ("dialog-code", "Code of red"),
+        ("dialog-close", "Close red for everybody"),
+        ("dialog-eject", "Send Person 0 of red out of red"),
+    ] {
+        let mut window = unfolded(SMALL);
+        focus(&mut window, opener);
+        let behind = controls(&window);
+        press(&mut window, Key::Enter);
+        assert!(app(&mut window).dialog.is_some(), "{opener} is pressed by Enter");
+        assert_order(name, &mut window, &behind);
+        press(&mut window, Key::Escape);
+        assert!(app(&mut window).dialog.is_none(), "{name} is closed by Escape");
+        assert_eq!(focused(&window).map(|(name, _)| name).as_deref(), Some(opener));
+        assert_eq!(sent(&mut window), []);
+    }
+}
+
+#[test]
+fn a_menu_is_walked_chosen_from_and_left_by_the_keyboard() {
+    let mut window = window(SMALL, Snapshot::default());
+    focus(&mut window, "Choose camera");
+    press(&mut window, Key::Enter);
+    for entry in ["System default", "Moving pattern"] {
+        press(&mut window, Key::Tab);
+        assert_eq!(focused(&window).unwrap().0, entry);
+    }
+    press(&mut window, Key::Enter);
+    assert_eq!(app(&mut window).settings.camera, "pattern:1280x720@30");
+    press(&mut window, Key::Escape);
+    assert!(window.query_by_label("Moving pattern").is_none());
+    assert_eq!(focused(&window).unwrap().0, "Choose camera");
+}
+
+#[test]
+fn enter_presses_each_kind_of_control() {
+    let mut window = unfolded(LARGE);
+    focus(&mut window, "Microphone in red");
+    press(&mut window, Key::Enter);
+    let gate = Gate::Microphone;
+    let command = Command::SetGate { session: Some(id("red")), gate, open: false };
+    assert_eq!(sent(&mut window), [command]);
+    focus(&mut window, "Hide people in A/V conference: 2 participants");
+    press(&mut window, Key::Enter);
+    window.get_by_label("Show people in A/V conference: 2 participants");
+    let tile = "Person 0 of red in A/V conference";
+    focus(&mut window, tile);
+    press(&mut window, Key::Enter);
+    assert!(app(&mut window).streams.pinned.is_some(), "a tile is pinned");
+    assert_eq!(focused(&window).unwrap().0, tile, "and keeps the focus where it went");
+    press(&mut window, Key::Enter);
+    assert!(app(&mut window).streams.pinned.is_none());
+    focus(&mut window, "Copy id red");
+    window.key_down(Key::Enter);
+    window.step();
+    let copied = window.output().platform_output.commands.iter();
+    assert!(copied.clone().any(|one| *one == egui::OutputCommand::CopyText("red".to_owned())));
+    focus(&mut window, "Settings");
+    press(&mut window, Key::Enter);
+    focus(&mut window, "M: microphone on or off, for all sessions");
+    press(&mut window, Key::Enter);
+    press(&mut window, Key::Enter);
+    window.get_by_label_contains("Enter presses the control that has the focus");
+    press(&mut window, Key::F9);
+    focus(&mut window, "Light");
+    press(&mut window, Key::Enter);
+    focus(&mut window, "Save");
+    press(&mut window, Key::Enter);
+    let settings = &app(&mut window).settings;
+    assert_eq!(settings.keys.shown(Bindable::Mute), "F9");
+    assert_eq!(settings.theme, ThemeChoice::Light);
+}
+
+#[test]
+fn a_link_in_the_chat_is_opened_by_enter() {
+    let chat = SessionKind { media: MediaSet::DATA, topology: Topology::ManyToMany };
+    let mut window = window(LARGE, with(vec![session("a", chat, Role::Opener, 1)]));
+    click(&mut window, "Chat in a");
+    let text = crate::model::ChatText::new("see https://example.org/x").unwrap();
+    app(&mut window).chats.note(&Event::Said { session: id("a"), text }, "14:05");
+    window.run();
+    focus(&mut window, "https://example.org/x");
+    window.key_down(Key::Enter);
+    window.step();
+    let link = egui::OpenUrl::new_tab("https://example.org/x");
+    let opens = |command: &_| *command == egui::OutputCommand::OpenUrl(link.clone());
+    assert!(window.output().platform_output.commands.iter().any(opens));
+}
+
+#[test]
+fn space_talks_and_presses_nothing_unless_talking_has_another_key() {
+    let mut snapshot = with(vec![session("a", SessionKind::FIVE[0], Role::Opener, 1)]);
+    snapshot.gates.microphone = false;
+    let mut window = window(LARGE, snapshot);
+    let talk = |open| Command::SetGate { session: None, gate: Gate::Microphone, open };
+    let talks = |window: &mut Harness<'static, Option<App>>| {
+        window.key_down(Key::Space);
+        assert_eq!(sent(window), [talk(true)]);
+        window.key_up(Key::Space);
+        assert_eq!(sent(window), [talk(false)]);
+    };
+    for control in ["Camera in a", "Person 0 in A/V conference", "Choose camera", "Copy id a"] {
+        focus(&mut window, control);
+        talks(&mut window);
+    }
+    assert!(app(&mut window).streams.pinned.is_none());
+    assert!(window.query_by_label("Moving pattern").is_none(), "no menu");
+    click(&mut window, "Open…");
+    focus(&mut window, "Data");
+    talks(&mut window);
+    press(&mut window, Key::Enter);
+    let data = window.get_by_label("Data").accesskit_node().toggled();
+    assert_eq!(data, Some(egui::accesskit::Toggled::True), "by Enter, not by Space");
+    press(&mut window, Key::Escape);
+    press(&mut window, Key::Questionmark);
+    window.get_by_label("go through all controls, press one; Space only talks");
+    press(&mut window, Key::Escape);
+    app(&mut window).settings.keys.bind(Bindable::Talk, Key::F7).unwrap();
+    focus(&mut window, "Camera in a");
+    window.key_press(Key::Space);
+    let session = Some(id("a"));
+    assert_eq!(sent(&mut window), [Command::SetGate { session, gate: Gate::Camera, open: false }]);
+    press(&mut window, Key::Questionmark);
+    window.get_by_label("go through all controls, press one; so does Space");
+}
