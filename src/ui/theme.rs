@@ -239,7 +239,7 @@ mod tests {
                 palette,
                 &[
                     ("text", palette.text, &[base, panel, control, lit, selected]),
-                    ("muted text", palette.muted, &[base, panel]),
+                    ("muted text", palette.muted, &[base, panel, control]),
                     ("warnings", palette.warn, &[base, panel]),
                     ("links and our own name", palette.accent, &[base, panel]),
                     ("the inviting button", palette.on_accent, &[("accent", palette.accent)]),

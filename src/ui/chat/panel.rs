@@ -135,6 +135,8 @@ impl Talk {
         let edit = TextEdit::multiline(&mut self.draft).id(id).return_key(new_line);
         let edit =
             edit.desired_rows(ROWS).desired_width(f32::INFINITY).hint_text("Write something");
+        // On the base, where a box of the usual ground would not be seen.
+        let edit = edit.background_color(Palette::of(ui).control);
         let response =
             ScrollArea::vertical().id_salt(id).max_height(96.0).show(ui, |ui| ui.add(edit)).inner;
         if response.changed() {
