@@ -185,9 +185,13 @@ impl App {
         let ctx = ui.ctx().clone();
         self.ask_before_quitting(&ctx);
         let full_screen = self.streams.full_screen && self.dialog.is_none();
-        if !self.dialog.as_ref().is_some_and(Dialog::hears_keys) {
+        if !self.dialog.as_ref().is_some_and(Dialog::awaits_key) {
+            let asked = self.dialog.as_ref().is_some_and(Dialog::asks);
             for deed in self.keys.take(&ctx, &self.settings.keys, full_screen) {
-                self.key(&ctx, deed);
+                // Who writes a name or is asked something does not mute by it, but may talk.
+                if !asked || matches!(deed, KeyDeed::Talk(_)) {
+                    self.key(&ctx, deed);
+                }
             }
         }
         let looked_at = self.streams.looked_at.clone();

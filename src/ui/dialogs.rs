@@ -115,18 +115,14 @@ impl SettingsForm {
 }
 
 impl Dialog {
-    /// Whether keys are meant for the dialog: who writes there or is asked something does not
-    /// mute or unmute by it.
-    pub(crate) const fn hears_keys(&self) -> bool {
-        match self {
-            Self::Open(_)
-            | Self::Settings(_)
-            | Self::Close(_)
-            | Self::Eject { .. }
-            | Self::LeaveAll(_)
-            | Self::Quit(_) => true,
-            Self::Code(_) | Self::Help(_) => false,
-        }
+    /// Whether the next key that is pressed is meant for the dialog, whatever it asks for else.
+    pub(crate) const fn awaits_key(&self) -> bool {
+        matches!(self, Self::Settings(form) if form.awaiting.is_some())
+    }
+
+    /// Whether something is to be answered or written.
+    pub(crate) const fn asks(&self) -> bool {
+        !matches!(self, Self::Code(_) | Self::Help(_))
     }
 
     /// Draws the dialog; Escape and a click beside it close it.
