@@ -71,13 +71,8 @@ async fn two_hundred_who_come_and_go_leave_nothing_behind() {
     for (who, program, before) in [("opener", &olga, olgas), ("hub", &hub.program, hubs)] {
         assert_holds_no_more(who, program, before).await;
     }
-    let is = |event: &Value, state| event["event"] == "participant" && event["state"] == state;
-    let count = |seen: &[Value], state| seen.iter().filter(|event| is(event, state)).count();
-    let all = BEFORE + after;
-    olga.until("nobody being left over", |seen| count(seen, "left") + count(seen, "gone") >= all);
-    // On a machine that has far too much to do, the hub lost one farewell in a hundred.
-    let left = count(olga.seen(), "left");
-    assert!(left * 100 >= all * 95, "{left} of {all} took their leave");
+    let left = |event: &&Value| event["event"] == "participant" && event["state"] == "left";
+    olga.until("everybody having left", |seen| seen.iter().filter(left).count() == BEFORE + after);
     assert_eq!(stays.interrupt().code, Some(0));
     assert_eq!(olga.interrupt().code, Some(0));
 }
@@ -103,8 +98,7 @@ async fn five_sessions_hold_no_more_however_long_people_come_and_go_over_a_bad_n
         assert_holds_no_more(who, program, before).await;
     }
     let ghost = |event: &&Value| event["event"] == "participant" && event["state"] == "gone";
-    let ghosts = olga.seen().iter().filter(ghost).count() as u64;
-    assert!(ghosts * 20 <= seconds, "{ghosts} of {seconds} were gone without leave");
+    assert_eq!(olga.seen().iter().find(ghost), None);
     assert_eq!(stays.interrupt().code, Some(0));
     assert_eq!(olga.interrupt().code, Some(0));
 }

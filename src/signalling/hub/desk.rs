@@ -11,7 +11,11 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, mpsc, oneshot},
+    sync::{
+        Notify,
+        mpsc::{self, error::TrySendError},
+        oneshot,
+    },
     time::{Instant, sleep_until},
 };
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -220,16 +224,19 @@ pub(super) fn outbox() -> (Outbox, Inbox) {
 }
 
 impl Outbox {
-    /// Puts a message in, without waiting; `false` if it does not fit, or the link is gone.
+    /// Puts a message in, without waiting; `false` if it does not fit. The link then throws away
+    /// what it has not sent yet, and closes.
     ///
-    /// The link then throws away what it has not sent yet, and closes.
+    /// What is told a link that has ended is lost, and no failure: its end is on the way to the
+    /// rooms, behind the last things that it said, its leave among them.
     pub(super) fn put(&self, message: &HubMessage) -> bool {
         let Ok(text) = serde_json::to_string(message) else {
             warn!("a message could not be written as JSON");
             return true;
         };
         let waiting = self.load.bytes.fetch_add(text.len(), Ordering::Relaxed) + text.len();
-        let fits = waiting <= OUTGOING_BYTES && self.queue.try_send(text.into()).is_ok();
+        let full = || matches!(self.queue.try_send(text.into()), Err(TrySendError::Full(_)));
+        let fits = waiting <= OUTGOING_BYTES && !full();
         if !fits {
             self.load.is_over.store(true, Ordering::Relaxed);
         }
@@ -273,7 +280,7 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ErrorCode, Instance, ParticipantId};
+    use crate::model::{ErrorCode, Instance, ParticipantId, SessionId, SessionKind};
 
     fn error(bytes: usize) -> HubMessage {
         let (code, message) = (ErrorCode::BadMessage, "x".repeat(bytes));
@@ -305,22 +312,52 @@ mod tests {
         assert_eq!(inbox.take_now(), None);
     }
 
-    #[tokio::test]
-    async fn entries_of_an_address_are_put_off_and_then_refused() {
-        let (mut desk, _inputs) = Desk::new();
-        let (outbox, mut inbox) = outbox();
-        let token = fresh_secret();
+    /// A person says hello on the link of that number.
+    fn arrive(desk: &mut Desk, number: u8) -> Inbox {
+        let (outbox, inbox) = outbox();
+        let link = LinkId(u64::from(number));
         let hello = RoomsInput::Hello {
-            link: LinkId(1),
-            participant: ParticipantId::from_digest([1; 10]),
-            token,
+            link,
+            participant: ParticipantId::from_digest([number; 10]),
+            token: fresh_secret(),
             name: String::new(),
             instance: Instance::from_random(1),
             link_base: String::new(),
         };
         let source = "192.168.1.5".parse().unwrap();
-        desk.hear(LinkId(1), Word::Arrived { source, outbox, hello });
+        desk.hear(link, Word::Arrived { source, outbox, hello });
         desk.route();
+        inbox
+    }
+
+    #[tokio::test]
+    async fn the_leave_of_a_link_that_has_ended_meanwhile_is_heard() {
+        let (mut desk, _inputs) = Desk::new();
+        let (mut stays, leaves) = (arrive(&mut desk, 1), arrive(&mut desk, 2));
+        let session = SessionId::parse("a").unwrap();
+        let (kind, limit, owner_key) = (SessionKind::FIVE[0], None, None);
+        let open = ClientMessage::Open { session: session.clone(), kind, limit, owner_key };
+        let join = ClientMessage::Join { session: session.clone(), wait: false };
+        let mut say = |link, message| {
+            desk.hear(LinkId(link), Word::Said(message));
+            desk.route();
+        };
+        say(1, open);
+        say(2, join);
+        drop(leaves);
+        say(2, ClientMessage::Ping);
+        say(2, ClientMessage::Leave { session });
+        let mut heard = vec![];
+        while let Some(text) = stays.take_now() {
+            heard.push(text);
+        }
+        assert!(heard.iter().any(|text| text.contains("participant-left")), "{heard:?}");
+    }
+
+    #[tokio::test]
+    async fn entries_of_an_address_are_put_off_and_then_refused() {
+        let (mut desk, _inputs) = Desk::new();
+        let mut inbox = arrive(&mut desk, 1);
         assert!(inbox.take().await.unwrap().contains("welcome"));
         let mut waits = vec![];
         for _ in 0..100 {
