@@ -32,7 +32,7 @@ use crate::{
 const OUTGOING: usize = 512;
 
 /// How long a farewell may take before the process goes on without it.
-const FAREWELL: Duration = Duration::from_secs(5);
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How long to wait before a hub that could not be found or embedded is tried again.
 const RETRY: Duration = Duration::from_secs(2);

@@ -335,9 +335,9 @@ fn interceptors(tap: Tap, media: PeerMedia, engine: &mut MediaEngine) -> Result<
 }
 
 /// Timers and bounds. A peer whose check is faster than its candidate is as good as any: the
-/// library would wait a second for a better one. Multicast DNS is off: each connection would open a socket on port 5353 of
-/// its own, and only browsers without camera permission hide their addresses behind it. A restart
-/// binds new sockets, because a restart is for a network that has changed.
+/// library would wait a second for a better one. Multicast DNS is off: each connection would open a
+/// socket on port 5353 of its own, and only browsers without camera permission hide their addresses
+/// behind it. A restart binds new sockets, because a restart is for a network that has changed.
 fn settings() -> SettingEngine {
     SettingEngineBuilder::new()
         .with_ice_timeouts(Some(DISCONNECTED), Some(FAILED), Some(KEEPALIVE))

@@ -38,9 +38,8 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 /// How long one message may take to be taken by the network.
 const WRITE_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long closing may take: a busy machine takes a second to say goodbye, and who is cut off
-/// without one keeps a seat for a minute.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(4);
+/// How long closing may take.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A hub that is silent for this many heartbeats is taken for dead: it answers each ping.
 const SILENT_HEARTBEATS: u32 = 3;
@@ -124,7 +123,7 @@ impl Client {
         self.messages.as_ref().is_some_and(|messages| messages.try_send(message).is_ok())
     }
 
-    /// Sends what waits to be sent, and closes the connection; takes 4 s at most.
+    /// Sends what waits to be sent, and closes the connection; takes 1 s at most.
     pub async fn close(mut self) {
         self.messages = None;
         if timeout(CLOSE_PATIENCE, &mut self.task).await.is_err() {

@@ -235,8 +235,8 @@ impl Outbox {
             return true;
         };
         let waiting = self.load.bytes.fetch_add(text.len(), Ordering::Relaxed) + text.len();
-        let full = || matches!(self.queue.try_send(text.into()), Err(TrySendError::Full(_)));
-        let fits = waiting <= OUTGOING_BYTES && !full();
+        let fits = waiting <= OUTGOING_BYTES
+            && !matches!(self.queue.try_send(text.into()), Err(TrySendError::Full(_)));
         if !fits {
             self.load.is_over.store(true, Ordering::Relaxed);
         }
