@@ -127,6 +127,23 @@ fn a_link_that_is_pasted_anywhere_is_joined() {
 }
 
 #[test]
+fn a_window_that_nobody_can_see_wants_no_picture() {
+    let _turn = alone();
+    let (hub, screen) = (Hub::start(), Screen::start());
+    let mut window = Window::open(&screen, &settings(&hub));
+    let wants = |window: &mut Window<'_>, picture: bool| {
+        let what = if picture { "a picture that is looked at" } else { "no picture under cover" };
+        window.wait(what, |window| (window.runs("capture video") == picture).then_some(()));
+    };
+    wants(&mut window, true);
+    // Another program's window of the same size, on top of it.
+    let cover = Window::open(&screen, &settings(&hub));
+    wants(&mut window, false);
+    drop(cover);
+    wants(&mut window, true);
+}
+
+#[test]
 fn settings_that_cannot_be_read_are_kept_beside_and_the_window_opens_all_the_same() {
     let _turn = alone();
     let screen = Screen::start();

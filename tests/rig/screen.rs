@@ -183,8 +183,10 @@ impl<'a> Window<'a> {
         command.env("LIBGL_ALWAYS_SOFTWARE", "1").stdin(Stdio::null());
         let program = command.spawn().expect("the program starts");
         let mut window = Self { program, screen, home };
+        let pid = window.program.id().to_string();
         let id = window.wait("a window named Quintet", |window| {
-            let found = window.screen.xdotool(&["search", "--onlyvisible", "--name", "^Quintet$"]);
+            let named = ["search", "--all", "--onlyvisible", "--pid", &pid, "--name", "^Quintet$"];
+            let found = window.screen.xdotool(&named);
             let id = String::from_utf8_lossy(&found.stdout).trim().to_owned();
             (!id.is_empty()).then_some(id)
         });
@@ -199,6 +201,16 @@ impl<'a> Window<'a> {
     /// Where it keeps its settings.
     pub(crate) fn settings(&self) -> PathBuf {
         self.home.file("config").join("quintet").join("settings.toml")
+    }
+
+    /// Whether the program has a thread of that name.
+    pub(crate) fn runs(&self, thread: &str) -> bool {
+        let folder = format!("/proc/{}/task", self.program.id());
+        let tasks = fs::read_dir(folder).expect("the program's threads are listed");
+        // A thread may end between two looks.
+        let names =
+            tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
+        names.into_iter().any(|name| name.trim_end() == thread)
     }
 
     /// Asks again and again until there is an answer; gives up when the program has ended.
