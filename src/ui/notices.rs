@@ -14,7 +14,9 @@ use super::{
     want::Want,
     words,
 };
-use crate::model::{EndReason, Event, FailureCode, ParticipantState, Role, SessionId, Snapshot};
+use crate::model::{
+    EndReason, Event, FailureCode, LeaveReason, ParticipantState, Role, SessionId, Snapshot,
+};
 
 /// How long a toast stays, in seconds: two lines are read in three.
 const TOAST: f64 = 5.0;
@@ -60,9 +62,12 @@ impl Notices {
                 self.trouble(failure.message.clone(), failure.session.clone());
             }
             Event::Failed(failure) => self.error(failure.message.clone()),
-            Event::Participant { session, name, state, .. } => {
+            Event::Participant { session, name, state, reason, .. } => {
                 let what = match state {
                     ParticipantState::Live => "is in",
+                    ParticipantState::Left if *reason == Some(LeaveReason::Ejected) => {
+                        "was sent out of"
+                    }
                     ParticipantState::Left => "left",
                     ParticipantState::Reconnecting => "is reconnecting in",
                     ParticipantState::Connecting | ParticipantState::Gone => return,

@@ -2,12 +2,18 @@
 
 use crate::model::{
     EndReason, ErrorCode, FailureCode, Media, MediaSet, MediaTime, ParticipantState,
-    ParticipantStatus, Role, SessionKind, SessionState, SessionStatus, Topology,
+    ParticipantStatus, Role, SessionId, SessionKind, SessionState, SessionStatus, Topology,
 };
 
 /// A kind of session in words: "A/V conference", "Audio one-to-one".
 pub(crate) fn kind(kind: SessionKind) -> String {
     format!("{} {}", media(kind.media), topology(kind.topology))
+}
+
+/// A session in a sentence: its kind and enough of its id to tell it from another of the kind.
+pub(crate) fn session(of: Option<SessionKind>, id: &SessionId) -> String {
+    let id = elide_middle(id.as_str(), 24);
+    of.map_or_else(|| format!("session {id}"), |of| format!("{} {id}", kind(of)))
 }
 
 /// A set of media in words.
@@ -16,9 +22,9 @@ pub(crate) fn media(set: MediaSet) -> String {
         (true, true) => "A/V",
         (true, false) => "Audio",
         (false, true) => "Video",
-        (false, false) => return "Data".to_owned(),
+        (false, false) => return "Chat".to_owned(),
     };
-    if set.has(Media::Data) { format!("{base} + data") } else { base.to_owned() }
+    if set.has(Media::Data) { format!("{base} + chat") } else { base.to_owned() }
 }
 
 /// A direction in words.
@@ -156,7 +162,7 @@ mod tests {
             ]
         );
         let chat = SessionKind { media: MediaSet::DATA, topology: Topology::OneToOne };
-        assert_eq!(kind(chat), "Data one-to-one");
+        assert_eq!(kind(chat), "Chat one-to-one");
     }
 
     #[test]
