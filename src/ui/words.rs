@@ -132,6 +132,16 @@ pub(crate) fn initials(name: &str) -> String {
     if initials.is_empty() { "?".to_owned() } else { initials }
 }
 
+/// The first words of a text that may have many lines, at most `most` characters.
+pub(crate) fn first_words(text: &str, most: usize) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() <= most {
+        return line;
+    }
+    let start: String = line.chars().take(most.saturating_sub(1)).collect();
+    format!("{}…", start.trim_end())
+}
+
 /// The text with its middle replaced by an ellipsis so that it has at most `most` characters.
 pub(crate) fn elide_middle(text: &str, most: usize) -> String {
     let count = text.chars().count();
@@ -171,6 +181,13 @@ mod tests {
         assert_eq!(elide_middle("7h3k-q2m9-x4tz-p8wd", 11), "7h3k-…-p8wd");
         assert_eq!(elide_middle("ÄÖÜäöüß", 5), "ÄÖ…üß");
         assert!((3..30).all(|most| elide_middle(&"x".repeat(64), most).chars().count() <= most));
+    }
+
+    #[test]
+    fn the_first_words_of_a_text_are_one_short_line() {
+        assert_eq!(first_words(" hello\n\nAda ", 20), "hello Ada");
+        assert_eq!(first_words("one two three", 9), "one two…");
+        assert_eq!(first_words(&"ä".repeat(50), 40).chars().count(), 40);
     }
 
     #[test]
