@@ -239,13 +239,6 @@ impl SettingsForm {
             .hint_text("empty: the one on this machine, or one of our own")
             .desired_width(f32::INFINITY);
         ui.add(hub).labelled_by(label.id);
-        let problem = self.settings.hub().err();
-        let note = "A new name or hub holds from the next start: sessions are open.";
-        let note = match &problem {
-            Some(problem) => RichText::new(problem.to_string()).color(Palette::of(ui).warn),
-            None => RichText::new(if self.at_once { "" } else { note }).weak(),
-        };
-        reserved(ui, note);
         ui.horizontal(|ui| {
             ui.label("Theme");
             let theme = &mut self.settings.theme;
@@ -253,6 +246,17 @@ impl SettingsForm {
             ui.radio_value(theme, ThemeChoice::Light, "Light");
         });
         self.keys(ui);
+        let problem = self.settings.hub().err();
+        let warn = |text: String| RichText::new(text).color(Palette::of(ui).warn);
+        let note = "A new name or hub holds from the next start: sessions are open.";
+        reserved(
+            ui,
+            match (&self.refused, &problem) {
+                (Some(refused), _) => warn(format!("{refused}.")),
+                (None, Some(problem)) => warn(problem.to_string()),
+                (None, None) => RichText::new(if self.at_once { "" } else { note }).weak(),
+            },
+        );
         buttons(ui, "Save", problem.is_none(), Outcome::Keep(self.settings.clone()))
     }
 }
@@ -292,8 +296,6 @@ impl SettingsForm {
                 ui.end_row();
             }
         });
-        let refused = self.refused.as_ref().map(|refused| format!("{refused}."));
-        reserved(ui, RichText::new(refused.unwrap_or_default()).color(Palette::of(ui).warn));
     }
 
     /// Gives the awaited key to its deed; Escape leaves everything as it was.
