@@ -9,8 +9,8 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::model::{
-    Event, Failure, FailureCode, ParticipantId, ParticipantState, SessionId, SessionKind,
-    SourceKind, Stats,
+    Event, Failure, FailureCode, LeaveReason, ParticipantId, ParticipantState, SessionId,
+    SessionKind, SourceKind, Stats,
 };
 
 /// Prints events, one a line: on standard output, but what went wrong, told as a sentence, on
@@ -126,7 +126,7 @@ impl Lines {
                 )
             }
             Event::Joined { session, kind } => format!("joined      {kind:<28} {session}"),
-            Event::Participant { session, name, state, .. } => {
+            Event::Participant { session, name, state, reason, .. } => {
                 let place = self.place(session);
                 match state {
                     ParticipantState::Connecting => return None,
@@ -136,6 +136,9 @@ impl Lines {
                     }
                     ParticipantState::Gone => {
                         format!("gone        {name}, from {place}; the seat is kept a minute")
+                    }
+                    ParticipantState::Left if *reason == Some(LeaveReason::Ejected) => {
+                        format!("sent out    {name}, from {place}")
                     }
                     ParticipantState::Left => format!("left        {name}, from {place}"),
                 }
@@ -210,7 +213,7 @@ fn as_json(event: &Event) -> Value {
         Event::Joined { session, kind } => {
             json!({"event": "joined", "session": session, "kind": kind.to_string()})
         }
-        Event::Participant { session, participant, name, state } => json!({
+        Event::Participant { session, participant, name, state, .. } => json!({
             "event": "participant", "session": session, "participant": participant,
             "name": name, "state": state.name(),
         }),
@@ -275,6 +278,16 @@ mod tests {
         let sentence = lines.sentence(&event).unwrap();
         assert_eq!(sentence, "joined      av-conference                town-hall");
         lines.learn(&event);
+        let out = Event::Participant {
+            session: session.clone(),
+            participant: ParticipantId::from_digest([0; 10]),
+            name: "Guest 2".to_owned(),
+            state: ParticipantState::Left,
+            reason: Some(LeaveReason::Ejected),
+        };
+        let sentence = lines.sentence(&out).unwrap();
+        assert_eq!(sentence, "sent out    Guest 2, from av-conference town-hall");
+        assert_eq!(as_json(&out)["state"], "left");
         let ended = Event::Ended { session: session.clone(), reason: EndReason::OpenerLeft };
         let sentence = lines.sentence(&ended).unwrap();
         assert_eq!(sentence, "ended       av-conference town-hall: opener left");

@@ -84,6 +84,33 @@ fn what_passes_needs_both_gates_open() {
     assert_eq!(fed(&stage), [(2, true, false)]);
 }
 
+/// What is heard and seen within 200 ms of a click has nothing to wait for but the next frame of
+/// the window and the next packet: the core does all of it in the step that takes the command.
+#[test]
+fn a_switch_holds_in_the_very_step_that_takes_its_command() {
+    for (gate, fed_with, ears) in [
+        (Gate::Microphone, Some((1, false, true)), None),
+        (Gate::Camera, Some((1, true, false)), None),
+        (Gate::Listening, None, Some((1, false, true))),
+    ] {
+        for of in [None, Some(session())] {
+            let mut stage = live();
+            runs(&mut stage);
+            stage.turn(of.clone(), gate, false);
+            assert_eq!(fed(&stage), Vec::from_iter(fed_with), "{gate:?} of {of:?}: what leaves");
+            assert_eq!(heard(&stage), Vec::from_iter(ears), "{gate:?} of {of:?}: what is heard");
+            let snapshot = stage.core.snapshot();
+            let shown = if of.is_some() { stage.status().gates } else { snapshot.gates };
+            assert!(!shown.is_open(gate), "{gate:?} of {of:?} is shown at once");
+            let on_air = (stage.status().heard, stage.status().seen);
+            assert_eq!(on_air, (gate != Gate::Microphone, gate != Gate::Camera));
+            let told = media(gate != Gate::Microphone, gate != Gate::Camera);
+            let said = if gate == Gate::Listening { vec![] } else { vec![told] };
+            assert_eq!(stage.said(), said, "the others are told at once");
+        }
+    }
+}
+
 #[test]
 fn a_switch_that_stands_so_already_changes_nothing() {
     let mut stage = live();

@@ -9,7 +9,7 @@ use super::{
     roster::Scope,
 };
 use crate::model::{
-    ChatMessage, ChatText, Event, Gates, Instance, MAX_NAME_CHARS, MediaTime, Member,
+    ChatMessage, ChatText, Event, Gates, Instance, LeaveReason, MAX_NAME_CHARS, MediaTime, Member,
     ParticipantId, ParticipantState, ParticipantStatus, Payload, PeerEvent, PeerId, Presence, Role,
 };
 
@@ -128,7 +128,7 @@ impl Participant {
         };
         new.expect(arrival, scope);
         new.state = new.state_now(scope);
-        new.announce(scope);
+        new.announce(None, scope);
         new
     }
 
@@ -254,15 +254,15 @@ impl Participant {
         [link, self.state_due(down_since)].into_iter().flatten().min()
     }
 
-    /// Takes the participant out.
-    pub(super) fn leave(&mut self, scope: &mut Scope<'_>) {
+    /// Takes the participant out; the reason is the hub's, if it said so.
+    pub(super) fn leave(&mut self, reason: Option<LeaveReason>, scope: &mut Scope<'_>) {
         self.close(scope);
         let undelivered = self.chat.give_up();
         if undelivered > 0 {
             self.announce_undelivered(undelivered, scope);
         }
         self.state = ParticipantState::Left;
-        self.announce(scope);
+        self.announce(reason, scope);
     }
 
     /// Closes the connection, saying nothing.
@@ -407,7 +407,7 @@ impl Participant {
         let state = self.state_now(scope);
         if state != self.state {
             (self.state, self.since) = (state, scope.now);
-            self.announce(scope);
+            self.announce(None, scope);
         }
     }
 
@@ -442,12 +442,13 @@ impl Participant {
         }
     }
 
-    fn announce(&self, scope: &mut Scope<'_>) {
+    fn announce(&self, reason: Option<LeaveReason>, scope: &mut Scope<'_>) {
         scope.out.announce(Event::Participant {
             session: scope.terms.session.clone(),
             participant: self.id.clone(),
             name: self.name.clone(),
             state: self.state,
+            reason,
         });
     }
 

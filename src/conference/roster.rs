@@ -54,7 +54,7 @@ impl Roster {
         self.members.retain_mut(|one| {
             let stays = there.contains(&one.id) || one.miss(scope);
             if !stays {
-                one.leave(scope);
+                one.leave(None, scope);
             }
             stays
         });
@@ -102,7 +102,7 @@ impl Roster {
                     LeaveReason::Left | LeaveReason::Ejected | LeaveReason::Replaced => false,
                 };
             if !stays {
-                one.leave(scope);
+                one.leave(Some(reason), scope);
             }
             stays
         });
@@ -134,7 +134,7 @@ impl Roster {
         self.members.retain_mut(|one| {
             let stays = one.advance(scope);
             if !stays {
-                one.leave(scope);
+                one.leave(None, scope);
             }
             stays
         });

@@ -62,7 +62,7 @@ impl Ledger {
                     }),
                 }
             }
-            Event::Participant { session, participant, name, state } => {
+            Event::Participant { session, participant, name, state, .. } => {
                 let Some(session) = self.session(session) else { return };
                 let is_here = *state != ParticipantState::Left;
                 match session.participant(participant) {

@@ -1,8 +1,8 @@
 //! What happened, one thing after another: for the command line's lines and the window's toasts.
 
 use super::{
-    ChatText, CloseReason, ErrorCode, HubUrl, ParticipantId, ParticipantState, SessionId,
-    SessionKind, SessionLink, SourceKind,
+    ChatText, CloseReason, ErrorCode, HubUrl, LeaveReason, ParticipantId, ParticipantState,
+    SessionId, SessionKind, SessionLink, SourceKind,
 };
 
 /// Something a person may want to know. Unlike a snapshot, none is ever skipped.
@@ -58,6 +58,8 @@ pub enum Event {
         name: String,
         /// How it is now.
         state: ParticipantState,
+        /// Why the person left, if that is the state and the hub said why.
+        reason: Option<LeaveReason>,
     },
     /// The first picture of a participant was decoded (or, without video, the first sound).
     FirstFrame {

@@ -43,6 +43,15 @@ impl Gates {
         }
     }
 
+    /// Whether one is open.
+    pub const fn is_open(self, gate: Gate) -> bool {
+        match gate {
+            Gate::Microphone => self.microphone,
+            Gate::Camera => self.camera,
+            Gate::Listening => self.listening,
+        }
+    }
+
     /// Opens or closes one.
     pub const fn set(&mut self, gate: Gate, open: bool) {
         match gate {

@@ -317,6 +317,8 @@ fn tell(say: &SyncSender<News>, news: News) {
 enum DeviceError {
     #[error("{0}; connect one")]
     Find(#[from] SoundError),
+    #[error("the speaker {name:?} is not there; connect one, or use none")]
+    Absent { name: String },
     #[error("the speaker {name:?} cannot be opened: {}; it is tried again; or pick another", plain(.source))]
     Open { name: String, source: cpal::Error },
     #[error("the speaker {name:?} plays no format that is known here; pick another")]
@@ -325,6 +327,16 @@ enum DeviceError {
     Lost(cpal::Error),
     #[error("the speaker stopped asking for sound; it is tried again; or pick another")]
     Dead,
+}
+
+impl DeviceError {
+    /// Why a device does not open. What systems list without having it is told shortly.
+    fn opening(name: String, source: cpal::Error) -> Self {
+        if source.kind() == cpal::ErrorKind::DeviceNotAvailable {
+            return Self::Absent { name };
+        }
+        Self::Open { name, source }
+    }
 }
 
 /// What the sound system said, without a full stop: it goes into a sentence.
@@ -341,7 +353,7 @@ fn open(
     let device = find_sound_device(&host, SoundEnd::Output, name)?;
     let name = device.to_string();
     let mut refused = None;
-    let fails = |source| DeviceError::Open { name: name.clone(), source };
+    let fails = |source| DeviceError::opening(name.clone(), source);
     for choice in choices(&device).map_err(fails)? {
         match start(&device, choice, complain.clone()) {
             Ok(started) => {
@@ -355,7 +367,7 @@ fn open(
         }
     }
     Err(match refused {
-        Some(source) => DeviceError::Open { name, source },
+        Some(source) => DeviceError::opening(name, source),
         None => DeviceError::Format { name },
     })
 }
@@ -506,6 +518,16 @@ fn is_fatal(kind: cpal::ErrorKind) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_speaker_that_is_not_there_is_told_in_a_line_with_a_way_out() {
+        let error = |kind: cpal::ErrorKind| {
+            DeviceError::opening("Headset".to_owned(), kind.into()).to_string()
+        };
+        let short = "the speaker \"Headset\" is not there; connect one, or use none";
+        assert_eq!(error(cpal::ErrorKind::DeviceNotAvailable), short);
+        assert!(error(cpal::ErrorKind::DeviceBusy).contains("cannot be opened"));
+    }
     use crate::audio::tone_hz;
 
     #[test]

@@ -7,23 +7,24 @@ use std::{
     time::Duration,
 };
 
-use eframe::egui::{self, CentralPanel, Context, Frame, Margin, Panel, Theme, Ui, ViewportCommand};
+use eframe::egui::{self, Context, Theme, Ui, ViewportCommand};
 use tokio::sync::mpsc;
 
 use super::{
-    call_bar,
+    browser::Browser,
     chat::Chats,
+    colours::Colours,
     devices::{DeviceKind, DeviceLists},
     dialogs::{Dialog, OpenForm, Outcome, SettingsForm},
     faces,
     keys::{KeyDeed, Keys},
     notices::Notices,
     pictures::{Pictures, Wanted},
-    scene::{Scene, until_next_second},
+    scene::until_next_second,
     sessions::SessionsPanel,
-    settings::{Panels, Settings, ThemeChoice},
+    settings::{Settings, ThemeChoice},
     streams::Streams,
-    theme::{self, GRID, NARROW, Palette},
+    theme,
     want::{Opening, Want},
     words,
 };
@@ -31,8 +32,8 @@ use crate::{
     engine::{Handle, Picture, SourceSpec, fresh_session_id},
     media::{self, Slot},
     model::{
-        Command, Event, Gate, Media, MediaTime, OpenRequest, ParticipantState, SessionKind,
-        Snapshot, SourceState,
+        Command, Event, Gate, JoinTarget, Media, MediaTime, OpenRequest, ParticipantState,
+        SessionId, SessionKind, Snapshot, SourceState, parse_target,
     },
 };
 
@@ -55,6 +56,8 @@ pub(crate) struct App {
     sessions: SessionsPanel,
     streams: Streams,
     chats: Chats,
+    colours: Colours,
+    browser: Browser,
     pictures: Pictures,
     devices: DeviceLists,
     notices: Notices,
@@ -62,8 +65,8 @@ pub(crate) struct App {
     dialog: Option<Dialog>,
     /// What had the focus when the dialog came, and gets it back.
     behind: Option<egui::Id>,
-    /// The pointer was pressed since panels' sizes were kept.
-    dragged: bool,
+    /// Edges of panels may have been moved since their sizes were kept.
+    moved: bool,
     /// The microphone was opened by Space, and closes with it.
     talking: bool,
     /// The person wants to quit, whoever is present.
@@ -109,13 +112,15 @@ impl App {
             sessions: SessionsPanel::default(),
             streams: Streams::default(),
             chats: Chats::default(),
+            colours: Colours::default(),
+            browser: Browser::new(runtime.clone()),
             pictures: Pictures::default(),
             devices: DeviceLists::new(runtime),
             notices: Notices::default(),
             keys: Keys::default(),
             dialog: None,
             behind: None,
-            dragged: false,
+            moved: false,
             talking: false,
             quitting: false,
         }
@@ -153,12 +158,13 @@ impl App {
         let now = ctx.input(|input| input.time);
         self.now = media::now();
         let away = ctx.input(|input| input.viewport().visible() == Some(false));
-        if let Some(engine) = &mut self.engine {
+        if let Some(engine) = &self.engine {
             self.snapshot = engine.handle.snapshot();
-            while let Ok(event) = engine.events.try_recv() {
-                self.notices.note(&event, &self.snapshot, now);
-                self.chats.note(&event, &time_of_day());
-            }
+        }
+        while let Some(event) = self.engine.as_mut().and_then(|one| one.events.try_recv().ok()) {
+            self.happened(&event, now);
+        }
+        if let Some(engine) = &self.engine {
             if away {
                 self.pictures.clear();
                 self.ask_before_quitting(ctx);
@@ -177,7 +183,21 @@ impl App {
         if let Some(error) = failed {
             self.notices.error(error);
         }
+        if let Some(link) = self.browser.failed() {
+            ctx.copy_text(link);
+            self.notices.toast("No browser could be opened; link copied".to_owned(), None, now);
+        }
         self.flush(ctx);
+    }
+
+    /// Tells what happened; what an open chat shows is not told beside it.
+    fn happened(&mut self, event: &Event, now: f64) {
+        let is_seen =
+            matches!(event, Event::Message { session, .. } if self.chats.is_open(session));
+        if !is_seen {
+            self.notices.note(event, &self.snapshot, now);
+        }
+        self.chats.note(event, &time_of_day());
     }
 
     /// Draws everything and acts on what is wanted.
@@ -201,97 +221,11 @@ impl App {
             // Taps come and go before the next drawing.
             ctx.request_repaint();
         }
-        self.notices.toasts(&ctx, if self.streams.full_screen { 0.0 } else { call_bar::HEIGHT });
         for want in wants.into_iter().flatten() {
             self.act(&ctx, want);
         }
         self.draw_dialog(&ctx);
         self.flush(&ctx);
-    }
-
-    fn panels(&mut self, ui: &mut Ui) -> Vec<Option<Want>> {
-        let palette = Palette::of(ui);
-        let snapshot = Arc::clone(&self.snapshot);
-        let settings = self.settings.clone();
-        let busy = !self.unsent.is_empty();
-        let scene = Scene { snapshot: &snapshot, settings: &settings, now: self.now, busy };
-        let mut wants = vec![];
-        let bare = Frame::new().fill(palette.base).inner_margin(Margin::same(12));
-        if self.streams.full_screen {
-            CentralPanel::default().frame(bare).show(ui, |ui| {
-                wants.push(self.streams.remote(ui, scene, &self.pictures));
-            });
-            return wants;
-        }
-        let narrow = ui.available_width() < NARROW;
-        let frame = Frame::new().fill(palette.panel).inner_margin(Margin::symmetric(12, 0));
-        Panel::bottom("call").exact_size(call_bar::HEIGHT).frame(frame).show(ui, |ui| {
-            wants.push(call_bar::ui(ui, scene, &self.pictures, &mut self.devices));
-        });
-        let frame = Frame::new().fill(palette.panel).inner_margin(Margin::same(12));
-        let (name, side) = if narrow {
-            ("sessions-narrow", &mut self.settings.panels.sessions_narrow)
-        } else {
-            ("sessions", &mut self.settings.panels.sessions)
-        };
-        let left = Panel::left(name).default_size(f32::from(*side)).size_range(240.0..=420.0);
-        let drawn = left.frame(frame).show(ui, |ui| {
-            wants.push(self.sessions.ui(ui, scene, &self.chats));
-        });
-        note_size(side, drawn.response.rect.width());
-        CentralPanel::default().frame(bare).show(ui, |ui| {
-            wants.push(self.notices.errors(ui));
-            wants.push(self.chats.ui(ui, &snapshot, narrow));
-            self.both_streams(ui, scene, &mut wants);
-        });
-        self.keep_panels(ui, settings.panels);
-        wants
-    }
-
-    fn both_streams(&mut self, ui: &mut Ui, scene: Scene<'_>, wants: &mut Vec<Option<Want>>) {
-        let narrow = ui.ctx().content_rect().width() < NARROW;
-        let gap = Margin { bottom: GRID as i8, right: GRID as i8, ..Margin::ZERO };
-        let panels = &mut self.settings.panels;
-        let (panel, size) = if narrow {
-            let panel = Panel::top("local-above").default_size(f32::from(panels.local_above));
-            (panel.size_range(120.0..=400.0), &mut panels.local_above)
-        } else {
-            let panel = Panel::left("local-beside").default_size(f32::from(panels.local_beside));
-            (panel.size_range(180.0..=640.0), &mut panels.local_beside)
-        };
-        let frame = Frame::new().inner_margin(gap);
-        let drawn = panel.resizable(true).frame(frame).show(ui, |ui| {
-            wants.push(self.streams.local(ui, scene, &self.pictures));
-        });
-        let rect = drawn.response.rect;
-        note_size(size, if narrow { rect.height() } else { rect.width() });
-        let gap = Margin {
-            left: if narrow { 0 } else { GRID as i8 },
-            top: if narrow { GRID as i8 } else { 0 },
-            right: if self.chats.any_open() && !narrow { GRID as i8 } else { 0 },
-            bottom: if self.chats.any_open() && narrow { GRID as i8 } else { 0 },
-        };
-        CentralPanel::default().frame(Frame::new().inner_margin(gap)).show(ui, |ui| {
-            wants.push(self.streams.remote(ui, scene, &self.pictures));
-        });
-    }
-
-    /// Keeps the panels' sizes for the next run, once a person let go of an edge. What a small
-    /// window does to them is not kept.
-    fn keep_panels(&mut self, ui: &Ui, kept: Panels) {
-        let (down, released) =
-            ui.input(|input| (input.pointer.any_down(), input.pointer.any_released()));
-        if down || released {
-            self.dragged = down || self.dragged;
-            if released {
-                ui.ctx().request_repaint();
-            }
-            self.settings.panels = kept;
-        } else if std::mem::take(&mut self.dragged) && self.settings.panels != kept {
-            self.save();
-        } else {
-            self.settings.panels = kept;
-        }
     }
 
     /// Puts a dialog in front of everything; the focus comes back from it.
@@ -351,6 +285,13 @@ impl App {
                 let now = ctx.input(|input| input.time);
                 self.notices.toast(format!("{what} copied"), None, now);
             }
+            Want::Follow(link) => match parse_target(&link) {
+                Ok((hub, session)) => {
+                    let target = JoinTarget { session, hub };
+                    self.unsent.push_back(Command::Join { target, wait: true });
+                }
+                Err(_) => self.browser.open(link, ctx),
+            },
             Want::ShowCode(link) => self.show(ctx, Dialog::Code(link)),
             Want::ShowSettings => {
                 let at_once = self.snapshot.sessions.is_empty();
@@ -365,27 +306,30 @@ impl App {
             Want::FullScreen => self.full_screen(ctx, !self.streams.full_screen),
             Want::Use(device, spec) => self.use_device(device, spec),
             Want::AskEject { session, participant, name } => {
-                self.show(ctx, Dialog::Eject { session, participant, name });
+                let kind = self.kind_of(&session);
+                self.show(ctx, Dialog::Eject { session, kind, participant, name });
             }
             Want::AskLeaveAll => match self.present() {
                 0 => self.act(ctx, Command::LeaveAll.into()),
                 present => self.show(ctx, Dialog::LeaveAll(present)),
             },
-            Want::AskClose(session) => self.show(ctx, Dialog::Close(session)),
+            Want::AskClose(session) => {
+                let kind = self.kind_of(&session);
+                self.show(ctx, Dialog::Close { session, kind });
+            }
             Want::ShowChat(session) => self.chats.toggle(session),
             Want::Dismiss(index) => self.notices.dismiss(index),
         }
         ctx.request_repaint();
     }
 
-    fn open(
-        &mut self,
-        session: Option<crate::model::SessionId>,
-        kind: SessionKind,
-        limit: Option<u16>,
-    ) {
+    fn open(&mut self, session: Option<SessionId>, kind: SessionKind, limit: Option<u16>) {
         let session = session.unwrap_or_else(fresh_session_id);
         self.unsent.push_back(Command::Open(OpenRequest { session, kind, limit }));
+    }
+
+    fn kind_of(&self, session: &SessionId) -> Option<SessionKind> {
+        self.snapshot.sessions.iter().find(|one| one.session == *session)?.kind
     }
 
     fn key(&mut self, ctx: &Context, deed: KeyDeed) {
@@ -562,11 +506,6 @@ fn wanted(snapshot: &Snapshot, looked_at: &BTreeSet<Picture>, menu: Option<Devic
     wanted
 }
 
-/// Takes a panel's size over, in whole points.
-fn note_size(place: &mut u16, size: f32) {
-    *place = size.round().clamp(0.0, 10_000.0) as u16;
-}
-
 /// The time of day here, `14:05`.
 fn time_of_day() -> String {
     chrono::Local::now().format("%H:%M").to_string()
@@ -579,5 +518,6 @@ const fn egui_theme(theme: ThemeChoice) -> Theme {
     }
 }
 
+mod layout;
 #[cfg(test)]
 mod tests;

@@ -148,11 +148,13 @@ fn fixed(key: Key) -> Option<&'static str> {
     found.or(super::keys::LANES.contains(&key).then_some("shows that session"))
 }
 
-const FIXED: [(Key, &str); 8] = [
+const FIXED: [(Key, &str); 10] = [
     (Key::Escape, "closes what is in front"),
     (Key::Tab, "goes through all controls"),
     (Key::Enter, "presses the control that has the focus"),
     (Key::F1, "shows the keys"),
+    (Key::PageUp, "goes through the open chat"),
+    (Key::PageDown, "goes through the open chat"),
     (Key::ArrowUp, "moves the focus"),
     (Key::ArrowDown, "moves the focus"),
     (Key::ArrowLeft, "moves the focus"),

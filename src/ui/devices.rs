@@ -1,4 +1,4 @@
-//! The lists of devices, asked for off the window's thread when a menu opens.
+//! The lists of devices, asked for off the window's thread: at the start, and when a menu opens.
 
 use std::sync::Arc;
 
@@ -88,6 +88,9 @@ impl DeviceKind {
     }
 }
 
+/// After so many seconds it is worth asking again for what was not there.
+const AGAIN: f64 = 5.0;
+
 /// The lists of devices.
 pub(crate) struct DeviceLists {
     /// Where questions are asked that may take two seconds; `None` in tests without devices.
@@ -102,6 +105,10 @@ struct List {
     asked: bool,
     answer: Arc<Slot<Vec<String>>>,
     names: Option<Vec<String>>,
+    /// The newest answer was that there is none.
+    is_missing: bool,
+    /// When that was asked, in seconds of the window's clock.
+    asked_at: Option<f64>,
 }
 
 impl DeviceLists {
@@ -112,31 +119,60 @@ impl DeviceLists {
 
     /// The names of the devices, or `None` while they are looked for.
     pub(crate) fn known(&mut self, kind: DeviceKind, ctx: &Context) -> Option<&[String]> {
+        if !self.lists[kind as usize].asked {
+            self.ask(kind, ctx);
+        }
         let list = &mut self.lists[kind as usize];
-        if !list.asked {
-            list.asked = true;
-            match &self.runtime {
-                Some(runtime) => {
-                    let (answer, ctx) = (Arc::clone(&list.answer), ctx.clone());
-                    runtime.spawn_blocking(move || {
-                        answer.put(kind.ask());
-                        ctx.request_repaint();
-                    });
-                }
-                None => list.names = Some(vec![]),
-            }
-        }
-        if let Some(names) = list.answer.take() {
-            list.names = Some(names);
-        }
+        list.take();
         list.names.as_deref()
+    }
+
+    /// Whether the system has no device of that kind, as far as is known. Asks it at the first
+    /// call, and again when it had none a while ago. Opens nothing.
+    pub(crate) fn is_missing(&mut self, kind: DeviceKind, ctx: &Context) -> bool {
+        let now = ctx.input(|input| input.time);
+        let list = &mut self.lists[kind as usize];
+        list.take();
+        let is_due = list.asked_at.is_none_or(|at| list.is_missing && now > at + AGAIN);
+        if !list.asked && is_due && self.runtime.is_some() {
+            self.ask(kind, ctx);
+        }
+        self.lists[kind as usize].is_missing
+    }
+
+    fn ask(&mut self, kind: DeviceKind, ctx: &Context) {
+        let list = &mut self.lists[kind as usize];
+        list.asked = true;
+        list.asked_at = Some(ctx.input(|input| input.time));
+        let Some(runtime) = &self.runtime else { return list.names = Some(vec![]) };
+        let (answer, ctx) = (Arc::clone(&list.answer), ctx.clone());
+        runtime.spawn_blocking(move || {
+            answer.put(kind.ask());
+            ctx.request_repaint();
+        });
     }
 
     /// Asks again when the menu is opened the next time.
     pub(crate) fn forget(&mut self, kind: DeviceKind) {
         let list = &mut self.lists[kind as usize];
-        if list.names.is_some() {
-            *list = List::default();
+        if list.names.take().is_some() {
+            list.asked = false;
+        }
+    }
+
+    /// As if the system had answered.
+    #[cfg(test)]
+    pub(crate) fn answer(&mut self, kind: DeviceKind, names: &[&str]) {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        self.lists[kind as usize].answer.put(names);
+    }
+}
+
+impl List {
+    fn take(&mut self) {
+        if let Some(names) = self.answer.take() {
+            self.is_missing = names.is_empty();
+            self.names = Some(names);
         }
     }
 }

@@ -32,11 +32,18 @@ pub(crate) enum Dialog {
     /// The keys.
     Help(Bindings),
     /// Whether to close a session for everybody.
-    Close(SessionId),
+    Close {
+        /// Which.
+        session: SessionId,
+        /// What it is.
+        kind: Option<SessionKind>,
+    },
     /// Whether to send somebody out of a session.
     Eject {
         /// Out of which.
         session: SessionId,
+        /// What that is.
+        kind: Option<SessionKind>,
         /// Whom.
         participant: ParticipantId,
         /// How the person is called.
@@ -53,6 +60,9 @@ const WIDTH: f32 = 400.0;
 
 /// The distance from a dialog's edge to what is in it, and to the window's edge, in points.
 const MARGIN: f32 = 16.0;
+
+/// The height that is kept for a text of two small lines and its distance to the next, in points.
+const RESERVED: f32 = 40.0;
 
 /// What came of drawing a dialog.
 #[derive(Debug, PartialEq)]
@@ -151,8 +161,10 @@ impl Dialog {
             Self::Code(link) => code(ui, link),
             Self::Settings(form) => form.ui(ui),
             Self::Help(bindings) => help(ui, bindings),
-            Self::Close(session) => close(ui, session),
-            Self::Eject { session, participant, name } => eject(ui, (session, participant), name),
+            Self::Close { session, kind } => close(ui, session, *kind),
+            Self::Eject { session, kind, participant, name } => {
+                eject(ui, (session, *kind), (participant, name))
+            }
             Self::LeaveAll(present) => leave_all(ui, *present),
             Self::Quit(present) => quit(ui, *present),
         }
@@ -165,7 +177,7 @@ impl OpenForm {
         ui.horizontal(|ui| {
             ui.checkbox(&mut self.audio, "Audio");
             ui.checkbox(&mut self.video, "Video");
-            ui.checkbox(&mut self.data, "Data").on_hover_text("A text chat");
+            ui.checkbox(&mut self.data, "Chat").on_hover_text("Text, with links to click");
         });
         for topology in Topology::ALL {
             ui.radio_value(&mut self.topology, topology, topology.name())
@@ -203,7 +215,7 @@ impl OpenForm {
 
     /// The session, or what must be mended first.
     fn problem(&self) -> Result<Opening, String> {
-        let media = self.media().ok_or("Choose audio, video or data.")?;
+        let media = self.media().ok_or("Choose audio, video or chat.")?;
         let session = match self.id.trim() {
             "" => None,
             id => Some(SessionId::parse(id).map_err(|error| format!("{error}."))?),
@@ -227,10 +239,6 @@ impl SettingsForm {
             .hint_text("empty: the one on this machine, or one of our own")
             .desired_width(f32::INFINITY);
         ui.add(hub).labelled_by(label.id);
-        if !self.at_once {
-            let text = "A new name or hub holds from the next start: sessions are open.";
-            ui.label(RichText::new(text).small().weak());
-        }
         ui.horizontal(|ui| {
             ui.label("Theme");
             let theme = &mut self.settings.theme;
@@ -239,9 +247,16 @@ impl SettingsForm {
         });
         self.keys(ui);
         let problem = self.settings.hub().err();
-        if let Some(problem) = &problem {
-            ui.label(RichText::new(problem.to_string()).color(Palette::of(ui).warn));
-        }
+        let warn = |text: String| RichText::new(text).color(Palette::of(ui).warn);
+        let note = "A new name or hub holds from the next start: sessions are open.";
+        reserved(
+            ui,
+            match (&self.refused, &problem) {
+                (Some(refused), _) => warn(format!("{refused}.")),
+                (None, Some(problem)) => warn(problem.to_string()),
+                (None, None) => RichText::new(if self.at_once { "" } else { note }).weak(),
+            },
+        );
         buttons(ui, "Save", problem.is_none(), Outcome::Keep(self.settings.clone()))
     }
 }
@@ -281,10 +296,6 @@ impl SettingsForm {
                 ui.end_row();
             }
         });
-        if let Some(refused) = &self.refused {
-            let text = format!("{refused}.");
-            ui.add(Label::new(RichText::new(text).color(Palette::of(ui).warn)).wrap());
-        }
     }
 
     /// Gives the awaited key to its deed; Escape leaves everything as it was.
@@ -315,6 +326,16 @@ impl SettingsForm {
             },
         }
     }
+}
+
+/// A text that comes and goes while one types, in a place of its own: nothing else moves.
+fn reserved(ui: &mut Ui, text: RichText) {
+    let top = ui.cursor().top();
+    if !text.is_empty() {
+        ui.add(Label::new(text.font(SMALL)).wrap());
+    }
+    let drawn = ui.cursor().top() - top;
+    ui.add_space((RESERVED - drawn).max(0.0));
 }
 
 /// A link as a square code, dark on light in both themes, as scanners want it.
@@ -361,18 +382,23 @@ fn help(ui: &mut Ui, bindings: &Bindings) -> Outcome {
     if ui.button("Close").clicked() { Outcome::Closed } else { Outcome::Open }
 }
 
-fn close(ui: &mut Ui, session: &SessionId) -> Outcome {
-    ui.label(RichText::new("Close for everybody?").heading());
-    let id = words::elide_middle(session.as_str(), 24);
-    ui.label(format!("{id} ends for all who are in it, and its link is void."));
+fn close(ui: &mut Ui, session: &SessionId, kind: Option<SessionKind>) -> Outcome {
+    let title = format!("Close {} for everybody?", words::session(kind, session));
+    ui.add(Label::new(RichText::new(title).heading()).wrap());
+    ui.label("It ends for all who are in it, and its link is void.");
     let command = Command::Close { session: session.clone() };
     buttons(ui, "Close for everybody", true, Outcome::Want(command.into()))
 }
 
-fn eject(ui: &mut Ui, (session, whom): (&SessionId, &ParticipantId), name: &str) -> Outcome {
-    ui.label(RichText::new(format!("Send {name} out?")).heading());
-    let id = words::elide_middle(session.as_str(), 24);
-    ui.label(format!("{name} leaves {id} at once, and can join again with its link."));
+fn eject(
+    ui: &mut Ui,
+    (session, kind): (&SessionId, Option<SessionKind>),
+    (whom, name): (&ParticipantId, &str),
+) -> Outcome {
+    ui.add(Label::new(RichText::new(format!("Send {name} out?")).heading()).wrap());
+    let place = words::session(kind, session);
+    let text = format!("{name} leaves {place} at once, and can join again with its link.");
+    ui.add(Label::new(text).wrap());
     let command = Command::Eject { session: session.clone(), participant: whom.clone() };
     buttons(ui, "Send out", true, Outcome::Want(command.into()))
 }

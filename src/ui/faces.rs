@@ -16,7 +16,7 @@ pub(crate) struct Face {
     pub(crate) picture: Picture,
     /// How the person is called.
     pub(crate) name: String,
-    /// The session's place in the snapshot, which has its colour.
+    /// The session's place in the snapshot.
     pub(crate) lane: usize,
     /// What the session is.
     pub(crate) kind: SessionKind,

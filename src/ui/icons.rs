@@ -58,6 +58,9 @@ pub(crate) enum Mark {
     On,
     /// A switch that is off: struck through, and warm.
     Off,
+    /// A switch that is on but has no effect, as another one is off: struck through, pale, and
+    /// with a bar beneath.
+    Overruled,
 }
 
 impl Icon {
@@ -169,17 +172,20 @@ pub(crate) fn icon_button(ui: &mut Ui, icon: Icon, label: &str, mark: Mark) -> R
     let enabled = ui.is_enabled();
     response.widget_info(|| match mark {
         Mark::Deed => WidgetInfo::labeled(egui::Role::Button, enabled, label),
-        Mark::On => WidgetInfo::selected(egui::Role::CheckBox, enabled, true, label),
+        Mark::On | Mark::Overruled => {
+            WidgetInfo::selected(egui::Role::CheckBox, enabled, true, label)
+        }
         Mark::Off => WidgetInfo::selected(egui::Role::CheckBox, enabled, false, label),
     });
     if ui.is_rect_visible(rect) {
         let ground = match (mark, response.hovered()) {
             (Mark::Deed, false) => Color32::TRANSPARENT,
-            (Mark::On | Mark::Off, false) => palette.control,
+            (Mark::On | Mark::Off | Mark::Overruled, false) => palette.control,
             (_, true) => palette.control_hover,
         };
         let colour = match mark {
             Mark::Off => palette.warn,
+            Mark::Overruled => palette.muted,
             Mark::On | Mark::Deed => palette.text,
         };
         let colour = if enabled { colour } else { palette.muted.gamma_multiply(0.5) };
@@ -189,9 +195,13 @@ pub(crate) fn icon_button(ui: &mut Ui, icon: Icon, label: &str, mark: Mark) -> R
         painter.rect(rect, SMALL_CORNER, ground, ring, egui::StrokeKind::Inside);
         let inner = rect.shrink(6.0);
         icon.paint(painter, inner, colour);
-        if mark == Mark::Off {
+        if matches!(mark, Mark::Off | Mark::Overruled) {
             let halo = if ground == Color32::TRANSPARENT { palette.panel } else { ground };
             Icon::strike(painter, inner, colour, halo);
+        }
+        if mark == Mark::Overruled {
+            let y = rect.bottom() - 3.0;
+            painter.hline(inner.x_range(), y, Stroke::new(2.0, palette.warn));
         }
     }
     response.on_hover_text(label)

@@ -143,8 +143,9 @@ pub(crate) fn help(bindings: &Bindings) -> Vec<(&'static str, &'static str)> {
     own.chain(FIXED).chain([("Tab, Enter", through)]).collect()
 }
 
-const FIXED: [(&str, &str); 3] = [
+const FIXED: [(&str, &str); 4] = [
     ("Esc", "close what is in front"),
     ("Ctrl+V", "join the session whose link is on the clipboard"),
+    ("PgUp, PgDn", "go through the open chat"),
     ("1 … 9", "show that session and its people"),
 ];

@@ -6,14 +6,15 @@ use super::{
     chat::Chats,
     icons::{Icon, Mark, icon_button},
     people,
+    scene::Scene,
     sessions::{pill, two_ended},
-    theme::{CORNER, GRID, ICON_BUTTON, Palette, SMALL, lane_colour},
+    theme::{CORNER, GRID, ICON_BUTTON, Palette, SMALL},
     want::{Opening, Want},
     words,
 };
 use crate::model::{
-    Command, Direction, EndReason, ErrorCode, FailureCode, Gate, JoinTarget, Media, MediaTime,
-    OpenRequest, Role, SessionKind, SessionState, SessionStatus, Topology,
+    Command, Direction, EndReason, ErrorCode, FailureCode, Gate, Gates, JoinTarget, Media,
+    MediaTime, OpenRequest, Role, SessionKind, SessionState, SessionStatus, Topology,
 };
 
 /// What came of drawing a lane.
@@ -32,16 +33,13 @@ pub(crate) struct More<'a> {
     pub(crate) unfolded: bool,
     /// What was said.
     pub(crate) chats: &'a Chats,
-    /// The time, on the engine's clock.
-    pub(crate) now: MediaTime,
+    /// Everything else.
+    pub(crate) scene: Scene<'a>,
 }
 
-/// The width of a character of an id, in points.
-const ID_CHARACTER: f32 = 7.4;
-
-/// Draws the lane of the session at place `index`.
-pub(crate) fn ui(ui: &mut Ui, (index, session): (usize, &SessionStatus), more: More<'_>) -> Drawn {
-    let now = more.now;
+/// Draws the session's lane.
+pub(crate) fn ui(ui: &mut Ui, session: &SessionStatus, more: More<'_>) -> Drawn {
+    let now = more.scene.now;
     let palette = Palette::of(ui);
     let mut drawn = Drawn::default();
     let frame = Frame::new().fill(palette.base).corner_radius(CORNER).inner_margin(Margin {
@@ -71,7 +69,8 @@ pub(crate) fn ui(ui: &mut Ui, (index, session): (usize, &SessionStatus), more: M
     let rect = response.response.rect;
     let bar =
         Rect::from_min_size(rect.min + egui::vec2(4.0, 8.0), Vec2::new(4.0, rect.height() - 16.0));
-    ui.painter().rect_filled(bar, 2.0, lane_colour(index));
+    let colour = more.scene.colours.of(&session.session).unwrap_or(palette.line);
+    ui.painter().rect_filled(bar, 2.0, colour);
     drawn
 }
 
@@ -149,7 +148,7 @@ fn address(ui: &mut Ui, session: &SessionStatus) -> Option<Want> {
         ui,
         |ui| {
             let room = ui.available_width() - ICON_BUTTON - GRID;
-            let short = words::elide_middle(id, (room / ID_CHARACTER).max(5.0) as usize);
+            let short = words::elide_middle(id, (room / id_character(ui)).max(5.0) as usize);
             let text = RichText::new(short).monospace().color(Palette::of(ui).muted);
             let shown = ui.add(Label::new(text).truncate().show_tooltip_when_elided(false));
             shown.on_hover_text(id);
@@ -172,21 +171,30 @@ fn address(ui: &mut Ui, session: &SessionStatus) -> Option<Want> {
     left.or(right)
 }
 
+/// The width of a character of an id, in points: another one at another scale of the screen.
+fn id_character(ui: &Ui) -> f32 {
+    const SAMPLE: &str = "0000000000";
+    let font = egui::TextStyle::Monospace.resolve(ui.style());
+    let sample = ui.painter().layout_no_wrap(SAMPLE.to_owned(), font, egui::Color32::WHITE);
+    sample.size().x / SAMPLE.len() as f32
+}
+
 /// The session's own switches, its state, and the ways out.
 fn deeds(ui: &mut Ui, session: &SessionStatus, more: More<'_>) -> Option<Want> {
-    let More { chats, now, .. } = more;
+    let More { chats, scene, .. } = more;
     let palette = Palette::of(ui);
     let over = words::is_over(&session.state);
     let (left, right) = two_ended(
         ui,
         |ui| {
-            let want = if over { None } else { switches(ui, session) };
+            let want = if over { None } else { switches(ui, session, scene.snapshot.gates) };
             let want = want.or(chat(ui, session, chats));
             if !matches!(session.state, SessionState::Reconnecting { .. }) {
                 let is_bad = matches!(session.state, SessionState::Failed(_));
                 let colour = if is_bad { palette.warn } else { palette.muted };
                 ui.add_space(GRID / 2.0);
-                let text = RichText::new(words::state(session, now)).font(SMALL).color(colour);
+                let text =
+                    RichText::new(words::state(session, scene.now)).font(SMALL).color(colour);
                 ui.add(Label::new(text).truncate());
             }
             want
@@ -221,23 +229,29 @@ fn ways_out(ui: &mut Ui, session: &SessionStatus) -> Option<Want> {
     want
 }
 
-fn switches(ui: &mut Ui, session: &SessionStatus) -> Option<Want> {
+/// The switches of this session. One that is on but closed by that for all sessions says so:
+/// nobody is to believe that he is heard.
+fn switches(ui: &mut Ui, session: &SessionStatus, for_all: Gates) -> Option<Want> {
     let kind = session.kind?;
     let id = &session.session;
     let direction = kind.direction(session.role);
     let sends = matches!(direction, Direction::SendRecv | Direction::SendOnly);
     let receives = matches!(direction, Direction::SendRecv | Direction::RecvOnly);
     let (audio, video) = (kind.media.has(Media::Audio), kind.media.has(Media::Video));
-    let gates = session.gates;
     let all = [
-        (Gate::Microphone, sends && audio, gates.microphone, Icon::Microphone, "Microphone"),
-        (Gate::Camera, sends && video, gates.camera, Icon::Camera, "Camera"),
-        (Gate::Listening, receives && audio, gates.listening, Icon::Speaker, "Listen"),
+        (Gate::Microphone, sends && audio, Icon::Microphone, "Microphone"),
+        (Gate::Camera, sends && video, Icon::Camera, "Camera"),
+        (Gate::Listening, receives && audio, Icon::Speaker, "Listen"),
     ];
     let mut want = None;
-    for (gate, _, open, icon, name) in all.into_iter().filter(|(_, shown, ..)| *shown) {
-        let mark = if open { Mark::On } else { Mark::Off };
-        if icon_button(ui, icon, &format!("{name} in {id}"), mark).clicked() {
+    for (gate, _, icon, name) in all.into_iter().filter(|(_, shown, ..)| *shown) {
+        let open = session.gates.is_open(gate);
+        let (mark, label) = match (open, for_all.is_open(gate)) {
+            (true, true) => (Mark::On, format!("{name} in {id}")),
+            (true, false) => (Mark::Overruled, format!("{name} in {id}, off for all")),
+            (false, _) => (Mark::Off, format!("{name} in {id}")),
+        };
+        if icon_button(ui, icon, &label, mark).clicked() {
             let session = Some(id.clone());
             want = Some(Command::SetGate { session, gate, open: !open }.into());
         }

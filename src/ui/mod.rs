@@ -2,10 +2,13 @@
 
 mod app;
 mod bindings;
+mod browser;
 mod call_bar;
 mod chat;
+mod colours;
 mod devices;
 mod dialogs;
+mod edges;
 mod faces;
 mod focus;
 #[cfg(any(fuzzing, test))]

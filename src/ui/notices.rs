@@ -3,18 +3,21 @@
 use std::collections::VecDeque;
 
 use eframe::egui::{
-    self, Align2, Area, Context, Frame, Id, Label, Margin, RichText, ScrollArea, Ui,
+    self, Align2, Area, Context, Frame, Id, Label, Margin, Panel, RichText, ScrollArea, Ui,
 };
 
 use super::{
+    colours::Colours,
     focus,
     icons::{Icon, Mark, icon_button},
     sessions::two_ended,
-    theme::{CORNER, GRID, Palette, lane_colour},
+    theme::{CORNER, GRID, Palette},
     want::Want,
     words,
 };
-use crate::model::{EndReason, Event, FailureCode, ParticipantState, Role, SessionId, Snapshot};
+use crate::model::{
+    EndReason, Event, FailureCode, LeaveReason, ParticipantState, Role, SessionId, Snapshot,
+};
 
 /// How long a toast stays, in seconds: two lines are read in three.
 const TOAST: f64 = 5.0;
@@ -24,6 +27,12 @@ const TOASTS: usize = 4;
 
 /// Errors at once; the oldest give way, for nobody reads fifty.
 const ERRORS: usize = 50;
+
+/// How wide toasts are in front of a full screen, in points.
+const WIDTH: f32 = 400.0;
+
+/// How much of what somebody writes a toast shows, in characters: a line or two.
+const GLIMPSE: usize = 60;
 
 /// What happened and is to be told.
 #[derive(Debug, Default)]
@@ -42,7 +51,9 @@ struct Trouble {
 #[derive(Debug)]
 struct Toast {
     text: String,
-    lane: Option<usize>,
+    session: Option<SessionId>,
+    /// It tells what was written in the session, and gives way to what is written next.
+    is_chat: bool,
     /// In seconds of the window's clock.
     until: f64,
 }
@@ -60,15 +71,18 @@ impl Notices {
                 self.trouble(failure.message.clone(), failure.session.clone());
             }
             Event::Failed(failure) => self.error(failure.message.clone()),
-            Event::Participant { session, name, state, .. } => {
+            Event::Participant { session, name, state, reason, .. } => {
                 let what = match state {
                     ParticipantState::Live => "is in",
+                    ParticipantState::Left if *reason == Some(LeaveReason::Ejected) => {
+                        "was sent out of"
+                    }
                     ParticipantState::Left => "left",
                     ParticipantState::Reconnecting => "is reconnecting in",
                     ParticipantState::Connecting | ParticipantState::Gone => return,
                 };
                 let place = place(snapshot, session);
-                self.toast(format!("{name} {what} {place}"), lane(snapshot, session), now);
+                self.toast(format!("{name} {what} {place}"), Some(session), now);
             }
             Event::Ended { session, reason } => match reason {
                 EndReason::Left | EndReason::Failed => {}
@@ -79,9 +93,14 @@ impl Notices {
                 | EndReason::Ejected
                 | EndReason::Replaced => {
                     let text = format!("{}: {}", place(snapshot, session), words::end(*reason));
-                    self.toast(text, lane(snapshot, session), now);
+                    self.toast(text, Some(session), now);
                 }
             },
+            Event::Message { session, name, text, .. } => {
+                let text = words::first_words(text.as_str(), GLIMPSE);
+                let text = format!("{name} in {}: {text}", place(snapshot, session));
+                self.said(text, session, now);
+            }
             // The lanes say how their hub is; when it is back is news.
             Event::HubBack { hub } => self.toast(format!("the hub is back: {hub}"), None, now),
             Event::HubLost { .. }
@@ -90,8 +109,7 @@ impl Notices {
             | Event::Waiting { .. }
             | Event::Joined { .. }
             | Event::FirstFrame { .. }
-            // The chat shows what is said.
-            | Event::Message { .. }
+            // The chat shows it.
             | Event::Said { .. }
             | Event::Undelivered { .. } => {}
         }
@@ -133,11 +151,22 @@ impl Notices {
     }
 
     /// Tells something in passing.
-    pub(crate) fn toast(&mut self, text: String, lane: Option<usize>, now: f64) {
+    pub(crate) fn toast(&mut self, text: String, session: Option<&SessionId>, now: f64) {
+        self.push(Toast { text, session: session.cloned(), is_chat: false, until: now + TOAST });
+    }
+
+    /// Tells what was written in a session, in place of what was written there before.
+    fn said(&mut self, text: String, session: &SessionId, now: f64) {
+        self.toasts.retain(|toast| !toast.is_chat || toast.session.as_ref() != Some(session));
+        let session = Some(session.clone());
+        self.push(Toast { text, session, is_chat: true, until: now + TOAST });
+    }
+
+    fn push(&mut self, toast: Toast) {
         if self.toasts.len() == TOASTS {
             self.toasts.pop_front();
         }
-        self.toasts.push_back(Toast { text, lane, until: now + TOAST });
+        self.toasts.push_back(toast);
     }
 
     /// Forgets the error at that place: it was read.
@@ -183,31 +212,60 @@ impl Notices {
         want
     }
 
-    /// Draws the toasts above the call bar, at the right.
-    pub(crate) fn toasts(&mut self, ctx: &Context, above: f32) {
-        let now = ctx.input(|input| input.time);
-        self.toasts.retain(|toast| toast.until > now);
-        let Some(first) = self.toasts.front() else { return };
-        let wait = std::time::Duration::from_secs_f64((first.until - now).max(0.0) + 0.01);
-        ctx.request_repaint_after(wait);
+    /// Draws the toasts below what else is in `ui`, which gets so much less room: they cover
+    /// nothing.
+    pub(crate) fn toasts(&mut self, ui: &mut Ui, colours: &Colours) {
+        if !self.has_toasts(ui.ctx()) {
+            return;
+        }
+        let margin = Margin { top: GRID as i8, ..Margin::ZERO };
+        let panel = Panel::bottom("toasts").resizable(false).show_separator_line(false);
+        panel.frame(Frame::new().inner_margin(margin)).show(ui, |ui| self.draw(ui, colours));
+    }
+
+    /// Draws the toasts at the head of a full screen, where there is no room but before pictures.
+    pub(crate) fn toasts_in_front(&mut self, ctx: &Context, colours: &Colours) {
+        if !self.has_toasts(ctx) {
+            return;
+        }
         let area = Area::new(Id::unique("toasts"))
-            .anchor(Align2::RIGHT_BOTTOM, egui::vec2(-16.0, -above - 8.0))
+            .anchor(Align2::CENTER_TOP, egui::vec2(0.0, GRID))
             .interactable(false);
         area.show(ctx, |ui| {
-            let palette = Palette::of(ui);
-            for toast in &self.toasts {
-                Frame::popup(ui.style()).show(ui, |ui| {
-                    ui.horizontal(|ui| {
-                        if let Some(lane) = toast.lane {
-                            let size = egui::vec2(10.0, 10.0);
-                            let (rect, _) = ui.allocate_exact_size(size, egui::Sense::hover());
-                            ui.painter().circle_filled(rect.center(), 4.0, lane_colour(lane));
-                        }
-                        ui.label(RichText::new(&toast.text).color(palette.text));
-                    });
-                });
-            }
+            ui.set_max_width(WIDTH);
+            self.draw(ui, colours);
         });
+    }
+
+    /// Whether there is a toast still to be seen; the window wakes when that changes.
+    fn has_toasts(&mut self, ctx: &Context) -> bool {
+        let now = ctx.input(|input| input.time);
+        self.toasts.retain(|toast| toast.until > now);
+        let Some(first) = self.toasts.front() else { return false };
+        let wait = std::time::Duration::from_secs_f64((first.until - now).max(0.0) + 0.01);
+        ctx.request_repaint_after(wait);
+        true
+    }
+
+    fn draw(&self, ui: &mut Ui, colours: &Colours) {
+        let palette = Palette::of(ui);
+        ui.spacing_mut().item_spacing.y = GRID / 2.0;
+        for toast in &self.toasts {
+            let frame = Frame::popup(ui.style()).inner_margin(Margin::symmetric(8, 4));
+            frame.fill(palette.control).show(ui, |ui| {
+                ui.set_width(ui.available_width());
+                ui.horizontal(|ui| {
+                    let colour = toast.session.as_ref().and_then(|session| colours.of(session));
+                    if let Some(colour) = colour {
+                        let size = egui::vec2(10.0, 10.0);
+                        let (rect, _) = ui.allocate_exact_size(size, egui::Sense::hover());
+                        ui.painter().circle_filled(rect.center(), 4.0, colour);
+                    }
+                    let text = RichText::new(&toast.text).small().color(palette.text);
+                    ui.add(Label::new(text).wrap());
+                });
+            });
+        }
     }
 }
 
@@ -237,6 +295,39 @@ fn place(snapshot: &Snapshot, session: &SessionId) -> String {
 mod tests {
     use super::*;
     use crate::model::Failure;
+
+    #[test]
+    fn what_is_written_in_a_session_gives_way_to_what_is_written_next_there() {
+        let (mut notices, snapshot) = (Notices::default(), Snapshot::default());
+        let message = |session: &str, text: &str| Event::Message {
+            session: SessionId::parse(session).unwrap(),
+            participant: crate::model::ParticipantId::from_digest([0; 10]),
+            name: "Ada".to_owned(),
+            text: crate::model::ChatText::new(text).unwrap(),
+        };
+        for (session, text) in [("a", "one"), ("b", "two"), ("a", "three\nfour")] {
+            notices.note(&message(session, text), &snapshot, 0.0);
+        }
+        let told: Vec<_> = notices.toasts.iter().map(|toast| toast.text.as_str()).collect();
+        assert_eq!(told, ["Ada in b: two", "Ada in a: three four"]);
+    }
+
+    #[test]
+    fn who_was_sent_out_did_not_leave() {
+        let (mut notices, snapshot) = (Notices::default(), Snapshot::default());
+        for reason in [LeaveReason::Ejected, LeaveReason::Left] {
+            let event = Event::Participant {
+                session: SessionId::parse("a").unwrap(),
+                participant: crate::model::ParticipantId::from_digest([0; 10]),
+                name: "Guest 2".to_owned(),
+                state: ParticipantState::Left,
+                reason: Some(reason),
+            };
+            notices.note(&event, &snapshot, 0.0);
+        }
+        let told: Vec<_> = notices.toasts.iter().map(|toast| toast.text.as_str()).collect();
+        assert_eq!(told, ["Guest 2 was sent out of a", "Guest 2 left a"]);
+    }
 
     #[test]
     fn an_error_about_a_hub_goes_when_its_session_is_in_or_left_and_others_stay() {

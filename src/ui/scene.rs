@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::settings::Settings;
+use super::{colours::Colours, devices::DeviceKind, settings::Settings};
 use crate::model::{MediaTime, ParticipantState, SessionState, Snapshot};
 
 /// What is drawn.
@@ -10,10 +10,14 @@ use crate::model::{MediaTime, ParticipantState, SessionState, Snapshot};
 pub(crate) struct Scene<'a> {
     /// How everything is.
     pub(crate) snapshot: &'a Snapshot,
+    /// The sessions' colours.
+    pub(crate) colours: &'a Colours,
     /// What the person has chosen.
     pub(crate) settings: &'a Settings,
     /// The time, on the engine's clock: what lasts is said in seconds.
     pub(crate) now: MediaTime,
+    /// Whether the system has no device of a kind, in the order of [`DeviceKind::ALL`].
+    pub(crate) missing: [bool; DeviceKind::ALL.len()],
     /// The engine's queue is full, so nothing can be asked for now.
     pub(crate) busy: bool,
 }

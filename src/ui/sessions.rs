@@ -125,7 +125,7 @@ impl SessionsPanel {
     }
 
     fn lanes(&mut self, ui: &mut Ui, scene: Scene<'_>, chats: &Chats) -> Option<Want> {
-        let Scene { snapshot, now, .. } = scene;
+        let snapshot = scene.snapshot;
         let mut want = None;
         if snapshot.sessions.is_empty() {
             let text =
@@ -136,8 +136,8 @@ impl SessionsPanel {
         self.wanted = self.wanted.or(new);
         for (index, session) in snapshot.sessions.iter().enumerate() {
             let unfolded = self.unfolded.contains(&session.session);
-            let more = lane::More { unfolded, chats, now };
-            let response = ui.push_id(&session.session, |ui| lane::ui(ui, (index, session), more));
+            let more = lane::More { unfolded, chats, scene };
+            let response = ui.push_id(&session.session, |ui| lane::ui(ui, session, more));
             let lane::Drawn { want: wanted, fold } = response.inner;
             if fold && !self.unfolded.remove(&session.session) {
                 self.unfolded.insert(session.session.clone());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use eframe::egui::{self, Align, Label, Layout, Rect, RichText, ScrollArea, Ui, Vec2};
+use eframe::egui::{self, Align, Color32, Label, Layout, Rect, RichText, ScrollArea, Ui, Vec2};
 
 use super::{
     call_bar,
@@ -14,7 +14,7 @@ use super::{
     pictures::Pictures,
     scene::Scene,
     sessions::two_ended,
-    theme::{GRID, LARGE, Palette},
+    theme::{GRID, INK, LARGE, Palette},
     tile::Tile,
     want::Want,
     words,
@@ -125,10 +125,15 @@ impl Streams {
             nobody(ui, scene.snapshot);
             return screen;
         }
-        screen.or(self.grid(ui, faces, pictures))
+        screen.or(self.grid(ui, faces, (scene, pictures)))
     }
 
-    fn grid(&mut self, ui: &mut Ui, mut faces: Vec<Face>, pictures: &Pictures) -> Option<Want> {
+    fn grid(
+        &mut self,
+        ui: &mut Ui,
+        mut faces: Vec<Face>,
+        (scene, pictures): (Scene<'_>, &Pictures),
+    ) -> Option<Want> {
         let large = |face: &Face| match self.pinned {
             Some(pinned) => face.picture == pinned,
             None => face.large,
@@ -145,7 +150,9 @@ impl Streams {
                 let rect = rect.translate(area.min.to_vec2());
                 self.look(ui, rect, face.picture);
                 let pinned = self.pinned == Some(face.picture);
-                if remote_tile(face, pinned).ui(ui, rect, pictures).clicked() {
+                let session = &scene.snapshot.sessions[face.lane].session;
+                let colour = scene.colours.of(session).unwrap_or(INK);
+                if remote_tile(face, colour, pinned).ui(ui, rect, pictures).clicked() {
                     want = Some(Want::Pin(face.picture));
                 }
             }
@@ -174,9 +181,16 @@ impl Streams {
         for device in DeviceKind::ALL {
             let state = device.state(scene.snapshot);
             let is_slow = self.is_slow(ui, device, state);
+            let is_missing = scene.missing[device as usize]
+                && *state == SourceState::Idle
+                && device.chosen(scene.settings) == "default";
             if let SourceState::Failed { message } = state {
                 let colour = Palette::of(ui).warn;
                 ui.add(Label::new(RichText::new(message).small().color(colour)).wrap());
+                want = want.or(ways_out(ui, device));
+            } else if is_missing {
+                let text = format!("No {} was found.", device.name());
+                ui.label(RichText::new(text).small().weak());
                 want = want.or(ways_out(ui, device));
             } else if is_slow {
                 ui.horizontal_wrapped(|ui| {
@@ -226,7 +240,7 @@ fn ways_out(ui: &mut Ui, device: DeviceKind) -> Option<Want> {
     want
 }
 
-fn remote_tile(face: &Face, pinned: bool) -> Tile<'_> {
+fn remote_tile(face: &Face, colour: Color32, pinned: bool) -> Tile<'_> {
     let note = match face.state {
         ParticipantState::Live => None,
         ParticipantState::Connecting
@@ -238,7 +252,7 @@ fn remote_tile(face: &Face, pinned: bool) -> Tile<'_> {
         picture: face.picture,
         label: face.label(),
         name: &face.name,
-        lane: Some((face.lane, lane::kind_icon(face.kind))),
+        lane: Some((colour, lane::kind_icon(face.kind))),
         video: face.video,
         muted: face.muted,
         camera_off: face.camera_off,
@@ -327,18 +341,26 @@ const fn has_streams(kind: SessionKind) -> bool {
     kind.media.has(Media::Audio) || kind.media.has(Media::Video)
 }
 
-/// "in 5 sessions, one capture".
+/// How many sessions take what is captured: "in 5 sessions, one capture", and what else is true.
 fn captures(snapshot: &Snapshot) -> String {
-    let sending = snapshot.sessions.iter().filter(|session| {
-        let sends = session
-            .kind
-            .is_some_and(|kind| has_streams(kind) && kind.direction(session.role).sends());
-        sends && !words::is_over(&session.state)
-    });
-    match sending.count() {
-        0 => "only you see this".to_owned(),
-        1 => "in 1 session".to_owned(),
-        count => format!("in {count} sessions, one capture"),
+    let sending = || {
+        snapshot.sessions.iter().filter(|session| {
+            let sends = session
+                .kind
+                .is_some_and(|kind| has_streams(kind) && kind.direction(session.role).sends());
+            sends && !words::is_over(&session.state)
+        })
+    };
+    let taking = sending().filter(|session| session.heard || session.seen).count();
+    let is_anybody_there = sending().any(|session| words::present(session) > 0);
+    match (sending().count(), taking) {
+        (0, _) => "only you see this".to_owned(),
+        (_, 0) if is_anybody_there => "nothing of you goes out now".to_owned(),
+        (1, 0) => "ready for 1 session, nobody takes it yet".to_owned(),
+        (count, 0) => format!("ready for {count} sessions, nobody takes it yet"),
+        (1, 1) => "in 1 session".to_owned(),
+        (count, taking) if count == taking => format!("in {count} sessions, one capture"),
+        (count, taking) => format!("in {taking} of {count} sessions, one capture"),
     }
 }
 

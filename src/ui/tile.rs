@@ -8,7 +8,7 @@ use eframe::egui::{
 use super::{
     icons::Icon,
     pictures::Pictures,
-    theme::{CORNER, INK, Palette, SHADE, SMALL, lane_colour},
+    theme::{CORNER, INK, Palette, SHADE, SMALL},
     words,
 };
 use crate::{engine::Picture, model::Size};
@@ -26,7 +26,7 @@ pub(crate) struct Tile<'a> {
     /// The name that is written on it.
     pub(crate) name: &'a str,
     /// The colour and icon of the session.
-    pub(crate) lane: Option<(usize, Icon)>,
+    pub(crate) lane: Option<(Color32, Icon)>,
     /// Whether a picture is expected.
     pub(crate) video: bool,
     /// Whether a struck microphone is drawn.
@@ -95,7 +95,7 @@ impl Tile<'_> {
     fn initials(&self, painter: &Painter, rect: Rect, loudness: f32) {
         let radius = (rect.height() * 0.22).clamp(10.0, 56.0);
         let centre = rect.center() - Vec2::new(0.0, rect.height() * 0.06);
-        let colour = self.lane.map_or(INK, |(lane, _)| lane_colour(lane));
+        let colour = self.lane.map_or(INK, |(colour, _)| colour);
         painter.circle_filled(centre, radius, Palette::DARK.control);
         if loudness > 0.0 {
             let ring = radius + 2.0 + radius * 0.35 * loudness;
@@ -136,8 +136,8 @@ impl Tile<'_> {
         let width = lane_width + name.size().x + marks_width + 8.0;
         let back = Rect::from_min_size(line.min, Vec2::new(width, line.height()));
         painter.rect_filled(back, 4.0, SHADE);
-        if let Some((lane, icon)) = self.lane {
-            painter.circle_filled(back.left_center() + Vec2::new(8.0, 0.0), 4.0, lane_colour(lane));
+        if let Some((colour, icon)) = self.lane {
+            painter.circle_filled(back.left_center() + Vec2::new(8.0, 0.0), 4.0, colour);
             let at = back.left_center() + Vec2::new(20.0, 0.0);
             icon.paint(painter, Rect::from_center_size(at, Vec2::splat(11.0)), INK);
         }

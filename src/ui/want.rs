@@ -19,6 +19,8 @@ pub(crate) enum Want {
     ShowOpen,
     /// A text on the clipboard; the second says what it was, for a toast.
     Copy(String, &'static str),
+    /// What a chat links to: a session joined, or else a page in a browser.
+    Follow(String),
     /// A link as a square code.
     ShowCode(SessionLink),
     /// The settings.

@@ -2,13 +2,22 @@
 
 use std::{sync::Arc, time::Duration};
 
-use eframe::egui::{ViewportBuilder, vec2};
+use eframe::egui::{Context, Vec2, ViewportBuilder, ViewportCommand, vec2};
 
 use super::{
     app::{App, Backstage, Running},
     settings::{Settings, SettingsError},
 };
 use crate::engine::Engine;
+
+/// The window's size at first, in points, where there is room for it.
+const SIZE: Vec2 = vec2(1280.0, 800.0);
+
+/// Down to this size everything has its place, in points.
+const ROOMY: Vec2 = vec2(800.0, 600.0);
+
+/// What systems put above and below windows, in points: a title bar, and a bar of programs.
+const BARS: f32 = 88.0;
 
 /// How long others are told goodbye when the window closes, at most.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -25,13 +34,14 @@ pub fn run() -> anyhow::Result<()> {
     let viewport = ViewportBuilder::default()
         .with_title("Quintet")
         .with_app_id("quintet")
-        .with_inner_size(vec2(1280.0, 800.0))
+        .with_inner_size(SIZE)
         .with_min_inner_size(vec2(640.0, 480.0));
     let options =
         eframe::NativeOptions { viewport, renderer: eframe::Renderer::Glow, ..Default::default() };
     let handle = runtime.handle().clone();
     let created = Box::new(move |context: &eframe::CreationContext<'_>| {
-        let window = Window { app: open(&context.egui_ctx, handle.clone()), runtime: handle };
+        let app = open(&context.egui_ctx, handle.clone());
+        let window = Window { app, runtime: handle, is_fitted: false };
         Ok(Box::new(window) as Box<dyn eframe::App>)
     });
     eframe::run_native("quintet", options, created).map_err(|error| {
@@ -49,10 +59,32 @@ pub fn run() -> anyhow::Result<()> {
 struct Window {
     app: App,
     runtime: tokio::runtime::Handle,
+    /// The window has got a size that its screen has room for.
+    is_fitted: bool,
+}
+
+impl Window {
+    /// Makes the window smaller once if its screen is small: only an open window knows that.
+    fn fit(&mut self, ctx: &Context) {
+        if self.is_fitted {
+            return;
+        }
+        let Some(monitor) = ctx.input(|input| input.viewport().monitor_size) else { return };
+        self.is_fitted = true;
+        if fitting(monitor) != SIZE {
+            ctx.send_viewport_cmd(ViewportCommand::InnerSize(fitting(monitor)));
+        }
+    }
+}
+
+/// The size of the window at first on a screen of that size, both in points.
+fn fitting(monitor: Vec2) -> Vec2 {
+    SIZE.min(monitor - vec2(0.0, BARS)).max(ROOMY.min(monitor))
 }
 
 impl eframe::App for Window {
-    fn logic(&mut self, ctx: &eframe::egui::Context, frame: &mut eframe::Frame) {
+    fn logic(&mut self, ctx: &Context, frame: &mut eframe::Frame) {
+        self.fit(ctx);
         self.app.logic(ctx, frame);
     }
 
@@ -75,7 +107,7 @@ impl eframe::App for Window {
     }
 }
 
-fn open(ctx: &eframe::egui::Context, runtime: tokio::runtime::Handle) -> App {
+fn open(ctx: &Context, runtime: tokio::runtime::Handle) -> App {
     let place = Settings::place();
     let loaded = match &place {
         Some(place) => Settings::load(place),
@@ -108,4 +140,22 @@ fn open(ctx: &eframe::egui::Context, runtime: tokio::runtime::Handle) -> App {
     }
     app.start(ctx);
     app
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_leaves_room_for_a_title_bar_and_stays_roomy_where_it_can() {
+        for (monitor, size) in [
+            ((1920.0, 1080.0), (1280.0, 800.0)),
+            ((1280.0, 800.0), (1280.0, 712.0)),
+            ((1366.0, 768.0), (1280.0, 680.0)),
+            ((1024.0, 640.0), (1024.0, 600.0)),
+            ((640.0, 480.0), (640.0, 480.0)),
+        ] {
+            assert_eq!(fitting(monitor.into()), Vec2::from(size), "{monitor:?}");
+        }
+    }
 }

@@ -2,12 +2,18 @@
 
 use crate::model::{
     EndReason, ErrorCode, FailureCode, Media, MediaSet, MediaTime, ParticipantState,
-    ParticipantStatus, Role, SessionKind, SessionState, SessionStatus, Topology,
+    ParticipantStatus, Role, SessionId, SessionKind, SessionState, SessionStatus, Topology,
 };
 
 /// A kind of session in words: "A/V conference", "Audio one-to-one".
 pub(crate) fn kind(kind: SessionKind) -> String {
     format!("{} {}", media(kind.media), topology(kind.topology))
+}
+
+/// A session in a sentence: its kind and enough of its id to tell it from another of the kind.
+pub(crate) fn session(of: Option<SessionKind>, id: &SessionId) -> String {
+    let id = elide_middle(id.as_str(), 24);
+    of.map_or_else(|| format!("session {id}"), |of| format!("{} {id}", kind(of)))
 }
 
 /// A set of media in words.
@@ -16,9 +22,9 @@ pub(crate) fn media(set: MediaSet) -> String {
         (true, true) => "A/V",
         (true, false) => "Audio",
         (false, true) => "Video",
-        (false, false) => return "Data".to_owned(),
+        (false, false) => return "Chat".to_owned(),
     };
-    if set.has(Media::Data) { format!("{base} + data") } else { base.to_owned() }
+    if set.has(Media::Data) { format!("{base} + chat") } else { base.to_owned() }
 }
 
 /// A direction in words.
@@ -126,6 +132,16 @@ pub(crate) fn initials(name: &str) -> String {
     if initials.is_empty() { "?".to_owned() } else { initials }
 }
 
+/// The first words of a text that may have many lines, at most `most` characters.
+pub(crate) fn first_words(text: &str, most: usize) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() <= most {
+        return line;
+    }
+    let start: String = line.chars().take(most.saturating_sub(1)).collect();
+    format!("{}…", start.trim_end())
+}
+
 /// The text with its middle replaced by an ellipsis so that it has at most `most` characters.
 pub(crate) fn elide_middle(text: &str, most: usize) -> String {
     let count = text.chars().count();
@@ -156,7 +172,7 @@ mod tests {
             ]
         );
         let chat = SessionKind { media: MediaSet::DATA, topology: Topology::OneToOne };
-        assert_eq!(kind(chat), "Data one-to-one");
+        assert_eq!(kind(chat), "Chat one-to-one");
     }
 
     #[test]
@@ -165,6 +181,13 @@ mod tests {
         assert_eq!(elide_middle("7h3k-q2m9-x4tz-p8wd", 11), "7h3k-…-p8wd");
         assert_eq!(elide_middle("ÄÖÜäöüß", 5), "ÄÖ…üß");
         assert!((3..30).all(|most| elide_middle(&"x".repeat(64), most).chars().count() <= most));
+    }
+
+    #[test]
+    fn the_first_words_of_a_text_are_one_short_line() {
+        assert_eq!(first_words(" hello\n\nAda ", 20), "hello Ada");
+        assert_eq!(first_words("one two three", 9), "one two…");
+        assert_eq!(first_words(&"ä".repeat(50), 40).chars().count(), 40);
     }
 
     #[test]

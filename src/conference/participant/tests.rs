@@ -215,6 +215,8 @@ fn who_leaves_is_out_at_once() {
         let mut stage = live();
         stage.hear(left("a", reason));
         assert_eq!((stage.closed_peers(), stage.states()), (vec![1], vec![Left]));
+        let told = |event: &&Event| matches!(event, Event::Participant { reason: Some(told), .. } if *told == reason);
+        assert!(stage.events().iter().any(told), "and why");
     }
 }
 

@@ -90,8 +90,12 @@ fn session_page(session: &SessionId, link_base: &HubUrl) -> Answer {
         StatusCode::OK,
         &format!(
             "<h1>A Quintet session</h1>\n\
-             <p>This address is the link of a live session. Join it with the program Quintet:</p>\n\
+             <p>Open this link in Quintet, a program for your computer: paste it into the box \
+             \u{201c}session-id or link\u{201d} of its window and press Join.</p>\n\
+             <pre>{link}</pre>\n\
+             <p>Or without a window, in a terminal:</p>\n\
              <pre>quintet join {link}</pre>\n\
+             <p>If you do not have Quintet, ask whoever sent you the link for it.</p>\n\
              <p>Whoever has this link can join. The session may not be open yet, or not any more; \
              the program waits for it.</p>"
         ),
@@ -234,6 +238,7 @@ mod tests {
         assert_eq!(status, 200);
         let command = "quintet join http://192.168.1.5:7340/x&#39;&amp;y/s/town-hall<";
         assert!(page.contains(command), "{page}");
+        assert!(page.contains("paste it into the box"), "{page}");
     }
 
     #[tokio::test]

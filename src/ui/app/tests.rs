@@ -22,6 +22,7 @@ mod images;
 mod keyboard;
 mod outlines;
 mod raster;
+mod told;
 
 const LARGE: [f32; 2] = [1280.0, 800.0];
 const SMALL: [f32; 2] = [800.0, 600.0];

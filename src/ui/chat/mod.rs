@@ -3,9 +3,14 @@
 mod links;
 mod panel;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Range,
+};
 
 use eframe::egui::Vec2;
+
+use links::{Piece, pieces};
 
 use crate::model::{ChatText, Event, SessionId, Snapshot};
 
@@ -25,6 +30,8 @@ pub(crate) struct Chats {
 #[derive(Debug, Default)]
 struct Talk {
     lines: VecDeque<Line>,
+    /// The lines that were seen when they were drawn last.
+    seen: Range<usize>,
     /// Lines of others that came while the chat was not open.
     unread: usize,
     /// What is being written.
@@ -39,6 +46,8 @@ struct Line {
     /// When it came, `14:05`.
     at: String,
     said: Said,
+    /// Tab stops in it.
+    has_link: bool,
     /// Its width and height when it was drawn last.
     size: Option<Vec2>,
 }
@@ -52,6 +61,17 @@ enum Said {
     By(String, ChatText),
     /// So many texts did not reach somebody.
     Lost(usize, String),
+}
+
+impl Said {
+    fn has_link(&self) -> bool {
+        match self {
+            Self::ByMe(text) | Self::By(_, text) => {
+                pieces(text.as_str()).iter().any(|piece| matches!(piece, Piece::Link(_)))
+            }
+            Self::Lost(..) => false,
+        }
+    }
 }
 
 impl Chats {
@@ -79,7 +99,8 @@ impl Chats {
         let is_open = self.open.as_ref() == Some(session);
         let talk = self.talks.entry(session.clone()).or_default();
         talk.unread += usize::from(!is_open && !matches!(said, Said::ByMe(_)));
-        talk.lines.push_back(Line { at: at.to_owned(), said, size: None });
+        let has_link = said.has_link();
+        talk.lines.push_back(Line { at: at.to_owned(), said, has_link, size: None });
         if talk.lines.len() > LINES {
             talk.lines.pop_front();
         }

@@ -1,8 +1,8 @@
 //! The panel of the chat that is open: the lines, and a box to write in.
 
 use eframe::egui::{
-    self, Button, CentralPanel, Event, Frame, Hyperlink, InputState, Key, KeyboardShortcut, Label,
-    Margin, Modifiers, Panel, Rect, RichText, ScrollArea, Sense, TextEdit, Ui, Vec2,
+    self, Button, CentralPanel, Color32, Event, Frame, InputState, Key, KeyboardShortcut, Label,
+    Link, Margin, Modifiers, Panel, Rect, RichText, ScrollArea, Sense, TextEdit, Ui, Vec2,
 };
 
 use super::{
@@ -10,88 +10,138 @@ use super::{
     links::{Piece, pieces},
 };
 use crate::{
-    model::{ChatText, Command, SessionId, SessionStatus, Snapshot, TextError},
+    model::{ChatText, Command, SessionId, SessionStatus, Snapshot, TextError, parse_target},
     ui::{
+        edges::{self, Side},
         focus,
         icons::{Icon, Mark, icon_button},
+        scene::Scene,
         sessions::two_ended,
-        theme::{GRID, Palette, SMALL, lane_colour},
+        theme::{GRID, Palette, SMALL},
         want::Want,
         words,
     },
 };
 
+/// How much of what is seen a key scrolls: the rest is where one goes on reading.
+const PAGE: f32 = 0.9;
+
 /// The lines of text that the box is high at first; it grows with what is written.
 const ROWS: usize = 1;
 
 impl Chats {
-    /// Draws the open chat beside the streams, or below them where it is narrow; nothing if none is
-    /// open.
-    pub(crate) fn ui(&mut self, ui: &mut Ui, snapshot: &Snapshot, narrow: bool) -> Option<Want> {
+    /// Keeps room for the open chat beside the streams, or below them where it is narrow: what
+    /// [`Self::ui`] draws it into once the streams are drawn, as they come before it. Nothing if
+    /// none is open.
+    pub(crate) fn room(&mut self, ui: &mut Ui, snapshot: &Snapshot, narrow: bool) -> Option<Rect> {
         self.follow(snapshot);
-        let open = self.open.clone()?;
-        let lane = snapshot.sessions.iter().position(|one| one.session == open)?;
-        let panel = if narrow {
-            Panel::bottom("chat-below").default_size(216.0).size_range(168.0..=400.0)
+        self.open.as_ref()?;
+        let (name, panel) = if narrow {
+            let panel = Panel::bottom("chat-below").default_size(216.0).size_range(168.0..=400.0);
+            ("chat-below", (panel, Side::Bottom))
         } else {
-            Panel::right("chat-beside").default_size(304.0).size_range(240.0..=480.0)
+            let panel = Panel::right("chat-beside").default_size(304.0).size_range(240.0..=480.0);
+            ("chat-beside", (panel, Side::Right))
         };
         let margin = if narrow {
             Margin { top: GRID as i8, ..Margin::ZERO }
         } else {
             Margin { left: GRID as i8, ..Margin::ZERO }
         };
-        let frame = Frame::new().inner_margin(margin);
-        let session = &snapshot.sessions[lane];
-        panel.resizable(true).frame(frame).show(ui, |ui| self.talk(ui, lane, session)).inner
+        let (panel, side) = panel;
+        let panel = panel.resizable(true).frame(Frame::new().inner_margin(margin));
+        let fill = |ui: &mut Ui| ui.allocate_space(ui.available_size()).1;
+        Some(edges::show((panel, side), ui, (name, "the chat"), fill).0.inner)
     }
 
-    fn talk(&mut self, ui: &mut Ui, lane: usize, session: &SessionStatus) -> Option<Want> {
+    /// Draws the open chat.
+    pub(crate) fn ui(&mut self, ui: &mut Ui, scene: Scene<'_>) -> Option<Want> {
+        let open = self.open.clone()?;
+        let session = scene.snapshot.sessions.iter().find(|one| one.session == open)?;
+        let colour = scene.colours.of(&open).unwrap_or(Palette::of(ui).line);
+        self.talk(ui, colour, session)
+    }
+
+    fn talk(&mut self, ui: &mut Ui, colour: Color32, session: &SessionStatus) -> Option<Want> {
         let id = &session.session;
-        if title(ui, lane, session) {
+        if title(ui, colour, session) {
             self.open = None;
             return None;
         }
         let talk = self.talks.entry(id.clone()).or_default();
         let takes_focus = std::mem::take(&mut self.wants_focus);
         let mut want = None;
+        let mut followed = None;
         let foot = Panel::bottom("chat-foot").resizable(false).show_separator_line(false);
         let above = Margin { top: GRID as i8, ..Margin::ZERO };
         foot.frame(Frame::new().inner_margin(above)).show(ui, |ui| {
             want = talk.write(ui, session, takes_focus);
         });
-        CentralPanel::default().frame(Frame::new()).show(ui, |ui| talk.read(ui, id));
-        want
+        CentralPanel::default().frame(Frame::new()).show(ui, |ui| followed = talk.read(ui, id));
+        want.or(followed)
     }
 }
 
 impl Talk {
-    /// Draws the lines, the newest at the bottom. Those that cannot be seen cost nothing.
-    fn read(&mut self, ui: &mut Ui, id: &SessionId) {
+    /// Draws the lines, the newest at the bottom; what was followed. Those that cannot be seen
+    /// cost nothing, but for the next ones with a link, above and below: Tab goes on to them, and
+    /// what has the focus is scrolled to.
+    fn read(&mut self, ui: &mut Ui, id: &SessionId) -> Option<Want> {
         let area = ScrollArea::vertical().id_salt(("chat", id)).auto_shrink([false, false]);
-        area.stick_to_bottom(true).show(ui, |ui| {
+        let drawn = area.stick_to_bottom(true).show(ui, |ui| {
             if self.lines.is_empty() {
                 let text =
                     "Nothing was said yet. Who comes later does not read what was said before.";
                 ui.label(RichText::new(text).small().weak());
             }
-            for line in &mut self.lines {
-                let width = ui.available_width();
-                let size = line.size.filter(|size| size.x == width);
-                match size.map(|size| Rect::from_min_size(ui.cursor().min, size)) {
-                    Some(rect) if !ui.is_rect_visible(rect) => drop(ui.allocate_space(rect.size())),
-                    Some(_) | None => {
-                        let drawn = ui.vertical(|ui| one_line(ui, line)).response.rect;
-                        line.size = Some(Vec2::new(width, drawn.height()));
-                        if size.is_none() {
-                            // The area learns of its height now, and sticks to its end next time.
-                            ui.ctx().request_repaint();
-                        }
+            let want = self.lines(ui);
+            scroll_by_keys(ui);
+            focus::follow(ui);
+            want
+        });
+        drawn.inner
+    }
+
+    fn lines(&mut self, ui: &mut Ui) -> Option<Want> {
+        let mut want = None;
+        let next = self.next_links();
+        let mut seen = vec![];
+        for (index, line) in self.lines.iter_mut().enumerate() {
+            let width = ui.available_width();
+            let size = line.size.filter(|size| size.x == width);
+            let rect = size.map(|size| Rect::from_min_size(ui.cursor().min, size));
+            let is_seen = rect.is_none_or(|rect| ui.is_rect_visible(rect));
+            if is_seen {
+                seen.push(index);
+            }
+            match rect {
+                Some(rect) if !is_seen && !next.contains(&Some(index)) => {
+                    ui.allocate_space(rect.size());
+                }
+                Some(_) | None => {
+                    let drawn = ui.vertical(|ui| one_line(ui, line));
+                    line.size = Some(Vec2::new(width, drawn.response.rect.height()));
+                    want = want.or(drawn.inner);
+                    if size.is_none() {
+                        // The area learns of its height now, and sticks to its end next time.
+                        ui.ctx().request_repaint();
                     }
                 }
             }
-            focus::follow(ui);
-        });
+        }
+        self.seen = seen.first().map_or(0..0, |first| *first..seen.last().map_or(0, |at| at + 1));
+        if self.next_links() != next {
+            ui.ctx().request_repaint();
+        }
+        want
+    }
+
+    /// The lines with a link next to those that are seen.
+    fn next_links(&self) -> [Option<usize>; 2] {
+        let (first, end) = (self.seen.start, self.seen.end.min(self.lines.len()));
+        let above = self.lines.range(..first.min(end)).rposition(|line| line.has_link);
+        let below = self.lines.range(end..).position(|line| line.has_link);
+        [above, below.map(|below| end + below)]
     }
 
     /// Draws the box, or why there is none.
@@ -171,13 +221,13 @@ fn is_entered(input: &InputState) -> bool {
 }
 
 /// Which session it is; whether the chat is to be closed.
-fn title(ui: &mut Ui, lane: usize, session: &SessionStatus) -> bool {
+fn title(ui: &mut Ui, colour: Color32, session: &SessionStatus) -> bool {
     let kind = session.kind.map_or_else(|| "Session".to_owned(), words::kind);
     let ((), closed) = two_ended(
         ui,
         |ui| {
             let (rect, _) = ui.allocate_exact_size(Vec2::splat(10.0), Sense::hover());
-            ui.painter().circle_filled(rect.center(), 4.0, lane_colour(lane));
+            ui.painter().circle_filled(rect.center(), 4.0, colour);
             let title = RichText::new(format!("Chat · {kind}")).heading();
             ui.add(Label::new(title).truncate()).on_hover_text(session.session.as_str());
         },
@@ -186,7 +236,22 @@ fn title(ui: &mut Ui, lane: usize, session: &SessionStatus) -> bool {
     closed
 }
 
-fn one_line(ui: &mut Ui, line: &Line) {
+/// Scrolls by Page Up and Page Down, wherever the focus is: the box below is where it mostly is.
+fn scroll_by_keys(ui: &mut Ui) {
+    if ui.memory(|memory| memory.top_modal_layer().is_some()) {
+        return;
+    }
+    let (up, down) =
+        ui.input(|input| (input.key_pressed(Key::PageUp), input.key_pressed(Key::PageDown)));
+    let page = ui.clip_rect().height() * PAGE;
+    let by = page * (f32::from(u8::from(up)) - f32::from(u8::from(down)));
+    if by != 0.0 {
+        ui.scroll_with_delta(Vec2::new(0.0, by));
+    }
+}
+
+/// Draws a line; what was followed.
+fn one_line(ui: &mut Ui, line: &Line) -> Option<Want> {
     let palette = Palette::of(ui);
     // Rows of text, not of controls.
     ui.spacing_mut().interact_size.y = 0.0;
@@ -199,7 +264,7 @@ fn one_line(ui: &mut Ui, line: &Line) {
                 if *count == 1 { "A message".to_owned() } else { format!("{count} messages") };
             let text = format!("{}  {what} may not have reached {name}.", line.at);
             ui.add(Label::new(RichText::new(text).font(SMALL).color(palette.warn)).wrap());
-            return;
+            return None;
         }
     };
     ui.horizontal_wrapped(|ui| {
@@ -207,12 +272,13 @@ fn one_line(ui: &mut Ui, line: &Line) {
         ui.label(RichText::new(name).strong().color(colour));
         ui.label(RichText::new(&line.at).font(SMALL).color(palette.muted));
     });
-    paragraphs(ui, text);
+    paragraphs(ui, text)
 }
 
 /// The text: rows without a link together, as one label, so that a text of many rows costs no more
-/// than another; a row with links in pieces.
-fn paragraphs(ui: &mut Ui, text: &str) {
+/// than another; a row with links in pieces. What was followed.
+fn paragraphs(ui: &mut Ui, text: &str) -> Option<Want> {
+    let mut want = None;
     let mut plain = vec![];
     let flush = |ui: &mut Ui, plain: &mut Vec<&str>| {
         if !plain.is_empty() {
@@ -231,13 +297,18 @@ fn paragraphs(ui: &mut Ui, text: &str) {
             ui.spacing_mut().item_spacing = Vec2::ZERO;
             for piece in pieces {
                 match piece {
-                    Piece::Words(words) => ui.label(words),
-                    Piece::Link(link) => {
-                        ui.add(Hyperlink::new(link).open_in_new_tab(true)).on_hover_text(link)
-                    }
-                };
+                    Piece::Words(words) => drop(ui.label(words)),
+                    Piece::Link(link) => want = want.take().or(one_link(ui, link)),
+                }
             }
         });
     }
     flush(ui, &mut plain);
+    want
+}
+
+fn one_link(ui: &mut Ui, link: &str) -> Option<Want> {
+    let deed = if parse_target(link).is_ok() { "Join the session" } else { "Open in the browser" };
+    let response = ui.add(Link::new(link)).on_hover_text(format!("{deed}: {link}"));
+    response.clicked().then(|| Want::Follow(link.to_owned()))
 }

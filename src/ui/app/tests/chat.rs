@@ -120,21 +120,41 @@ fn a_viewer_is_told_that_only_the_opener_writes_and_silent_sessions_have_no_chat
 }
 
 #[test]
-fn a_link_is_opened_by_a_click_and_nothing_else_is_a_link() {
+fn a_link_is_followed_by_a_click_and_nothing_else_is_a_link() {
     let mut window = window(LARGE, with(vec![mesh("a")]));
     click(&mut window, "Chat in a");
-    happen(
-        &mut window,
-        &message("a", "Ada", "see https://example.org/x?y, not javascript:alert(1)"),
-    );
+    let said = "see https://example.org/x?y, not javascript:alert(1)";
+    happen(&mut window, &message("a", "Ada", said));
     window.get_by_label("see ");
     assert_eq!(window.query_all_by_role(Part::Link).count(), 1);
-    window.get_by_label("https://example.org/x?y").click();
+    assert_eq!(click(&mut window, "https://example.org/x?y"), []);
+    // Here is no browser.
+    let failed = app(&mut window).browser.failed();
+    assert_eq!(failed.as_deref(), Some("https://example.org/x?y"));
+}
+
+#[test]
+fn a_link_that_no_browser_opens_is_on_the_clipboard_and_that_is_said() {
+    let mut window = window(LARGE, with(vec![mesh("a")]));
+    let ctx = window.ctx.clone();
+    app(&mut window).browser.open("https://example.org/x".to_owned(), &ctx);
+    app(&mut window).read(&ctx);
     window.step();
-    let opened = window.output().platform_output.commands.iter().find_map(|command| {
-        if let egui::OutputCommand::OpenUrl(open) = command { Some(open.url.clone()) } else { None }
-    });
-    assert_eq!(opened.as_deref(), Some("https://example.org/x?y"));
+    window.get_by_label("No browser could be opened; link copied");
+    assert_eq!(app(&mut window).browser.failed(), None, "it is told once");
+}
+
+#[test]
+fn a_sessions_link_is_joined() {
+    let mut window = window(LARGE, with(vec![mesh("a")]));
+    click(&mut window, "Chat in a");
+    let link = "http://192.168.1.5:7340/s/town-hall";
+    happen(&mut window, &message("a", "Ada", link));
+    let sent = click(&mut window, link);
+    let hub = Some("http://192.168.1.5:7340".parse().unwrap());
+    let target = JoinTarget { session: id("town-hall"), hub };
+    assert_eq!(sent, [Command::Join { target, wait: true }]);
+    assert_eq!(app(&mut window).browser.failed(), None);
 }
 
 #[test]
@@ -168,7 +188,7 @@ fn an_open_chat_leaves_every_control_inside_the_window() {
             }
         }
         for index in 0..4 {
-            window.get_by_label(&format!("Person {index} in A/V + data conference"));
+            window.get_by_label(&format!("Person {index} in A/V + chat conference"));
         }
         let link = window.get_by_role(Part::Link).rect();
         let panel = window.get_by_label("Close chat").rect();
@@ -187,8 +207,8 @@ fn a_chat_alone_is_opened_from_the_dialog_and_needs_no_tiles() {
     for medium in ["Audio", "Video"] {
         click(&mut window, medium);
     }
-    window.get_by_label("Choose audio, video or data.");
-    click(&mut window, "Data");
+    window.get_by_label("Choose audio, video or chat.");
+    click(&mut window, "Chat");
     let sent = click(&mut window, "Open session");
     let [Command::Open(request)] = &sent[..] else { panic!("{sent:?}") };
     assert_eq!(request.kind, mesh_kind());
@@ -213,4 +233,45 @@ fn a_long_chat_shows_its_newest_lines_and_costs_what_can_be_seen() {
     let newest = window.get_by_label("newest").rect();
     let hint = window.get_by_label("Message to a").rect();
     assert!(newest.bottom() <= hint.top(), "{newest:?} above {hint:?}");
+}
+
+#[test]
+fn page_keys_go_through_a_long_chat() {
+    let mut window = window(LARGE, with(vec![mesh("a")]));
+    click(&mut window, "Chat in a");
+    for index in 0..100 {
+        app(&mut window).chats.note(&message("a", "Ada", &format!("line {index}")), "14:05");
+    }
+    window.run();
+    window.run();
+    assert!(
+        window.query_by_label("line 99").is_some() && window.query_by_label("line 0").is_none()
+    );
+    for _ in 0..12 {
+        window.key_press(Key::PageUp);
+        window.run();
+    }
+    assert!(
+        window.query_by_label("line 0").is_some() && window.query_by_label("line 99").is_none()
+    );
+    for _ in 0..12 {
+        window.key_press(Key::PageDown);
+        window.run();
+    }
+    assert!(window.query_by_label("line 99").is_some());
+}
+
+#[test]
+fn an_unread_text_is_told_with_its_first_words_and_none_that_is_shown() {
+    let mut window = window(LARGE, with(vec![mesh("a")]));
+    let tell = |window: &mut Harness<'static, Option<App>>, said: &str| {
+        app(window).happened(&message("a", "Ada", said), 0.0);
+        window.step();
+    };
+    tell(&mut window, "hello\nthere");
+    window.get_by_label("Ada in Chat conference: hello there");
+    window.get_by_label("Chat in a: 1 unread").click();
+    window.step();
+    tell(&mut window, "seen");
+    assert!(window.query_by_label("Ada in Chat conference: seen").is_none());
 }

@@ -232,20 +232,100 @@ fn enter_presses_each_kind_of_control() {
     assert_eq!(settings.theme, ThemeChoice::Light);
 }
 
-#[test]
-fn a_link_in_the_chat_is_opened_by_enter() {
+/// A window whose chat is open, with these lines in it.
+fn chatting(lines: impl IntoIterator<Item = String>) -> Harness<'static, Option<App>> {
     let chat = SessionKind { media: MediaSet::DATA, topology: Topology::ManyToMany };
     let mut window = window(LARGE, with(vec![session("a", chat, Role::Opener, 1)]));
     click(&mut window, "Chat in a");
-    let text = crate::model::ChatText::new("see https://example.org/x").unwrap();
-    app(&mut window).chats.note(&Event::Said { session: id("a"), text }, "14:05");
-    window.run();
+    for line in lines {
+        let text = crate::model::ChatText::new(&line).unwrap();
+        app(&mut window).chats.note(&Event::Said { session: id("a"), text }, "14:05");
+    }
+    for _ in 0..3 {
+        window.run();
+    }
+    window
+}
+
+#[test]
+fn a_link_in_the_chat_is_opened_by_enter() {
+    let mut window = chatting(["see https://example.org/x".to_owned()]);
     focus(&mut window, "https://example.org/x");
-    window.key_down(Key::Enter);
-    window.step();
-    let link = egui::OpenUrl::new_tab("https://example.org/x");
-    let opens = |command: &_| *command == egui::OutputCommand::OpenUrl(link.clone());
-    assert!(window.output().platform_output.commands.iter().any(opens));
+    press(&mut window, Key::Enter);
+    assert_eq!(app(&mut window).browser.failed().as_deref(), Some("https://example.org/x"));
+}
+
+#[test]
+fn tab_reaches_every_link_of_a_long_chat_in_its_order_and_back() {
+    let line = |index: usize| match index % 40 {
+        7 => format!("https://example.org/{index}"),
+        _ => format!("line {index}"),
+    };
+    let mut window = chatting((0..300).map(line));
+    let links: Vec<_> = (0..300).map(line).filter(|line| line.starts_with("http")).collect();
+    focus(&mut window, "Message to a");
+    let way = |window: &mut Harness<'static, Option<App>>, modifiers: Modifiers| {
+        let mut met = vec![];
+        while met.len() < links.len() {
+            window.key_press_modifiers(modifiers, Key::Tab);
+            for _ in 0..3 {
+                window.run();
+            }
+            let (name, place) = focused(window).expect("Tab always leads to something");
+            let whole = window.ctx.content_rect();
+            assert!(whole.contains_rect(place), "{name} has the focus out of sight: {place:?}");
+            if !name.starts_with("http") {
+                break;
+            }
+            met.push(name);
+        }
+        met
+    };
+    // It is entered at the newest that is out of sight above, as the chat shows its end.
+    let entered = way(&mut window, Modifiers::NONE);
+    assert_eq!(entered, links[links.len() - entered.len()..], "on to the newest");
+    focus(&mut window, links.last().unwrap());
+    let mut back = way(&mut window, Modifiers::SHIFT);
+    back.reverse();
+    assert_eq!(back, links[..links.len() - 1], "back to the oldest");
+    focus(&mut window, &links[0]);
+    assert_eq!(way(&mut window, Modifiers::NONE), links[1..], "and on again");
+}
+
+#[test]
+fn arrows_move_an_edge_that_has_the_focus_and_its_place_is_kept() {
+    for (size, edges) in [
+        (LARGE, [("the sessions", Key::ArrowRight), ("the local streams", Key::ArrowRight)]),
+        (SMALL, [("the sessions", Key::ArrowRight), ("the local streams", Key::ArrowDown)]),
+    ] {
+        for (called, larger) in edges {
+            let mut window = window(size, Snapshot::default());
+            let label = format!("Resize {called}");
+            focus(&mut window, &label);
+            window.run();
+            let (before, kept) = (window.get_by_label(&label).rect(), panels(&mut window));
+            press(&mut window, larger);
+            let after = window.get_by_label(&label).rect();
+            assert!((after.center() - before.center()).length() > 8.0, "{called} in {size:?}");
+            assert_eq!(focused(&window).unwrap().0, label, "the focus stays");
+            assert_ne!(panels(&mut window), kept, "{called} in {size:?}");
+            let smaller = if larger == Key::ArrowDown { Key::ArrowUp } else { Key::ArrowLeft };
+            press(&mut window, smaller);
+            assert_eq!(panels(&mut window), kept, "{called} in {size:?}");
+            press(&mut window, Key::Tab);
+            assert_ne!(focused(&window).unwrap().0, label, "Tab goes on");
+        }
+    }
+    let mut window = chatting([]);
+    focus(&mut window, "Resize the chat");
+    window.run();
+    let before = window.get_by_label("Resize the chat").rect();
+    press(&mut window, Key::ArrowLeft);
+    assert!(window.get_by_label("Resize the chat").rect().left() < before.left() - 8.0);
+}
+
+fn panels(window: &mut Harness<'static, Option<App>>) -> crate::ui::settings::Panels {
+    app(window).settings.panels
 }
 
 #[test]
@@ -267,11 +347,11 @@ fn space_talks_and_presses_nothing_unless_talking_has_another_key() {
     assert!(app(&mut window).streams.pinned.is_none());
     assert!(window.query_by_label("Moving pattern").is_none(), "no menu");
     click(&mut window, "Open…");
-    focus(&mut window, "Data");
+    focus(&mut window, "Chat");
     talks(&mut window);
     press(&mut window, Key::Enter);
-    let data = window.get_by_label("Data").accesskit_node().toggled();
-    assert_eq!(data, Some(egui::accesskit::Toggled::True), "by Enter, not by Space");
+    let chat = window.get_by_label("Chat").accesskit_node().toggled();
+    assert_eq!(chat, Some(egui::accesskit::Toggled::True), "by Enter, not by Space");
     press(&mut window, Key::Escape);
     press(&mut window, Key::Questionmark);
     window.get_by_label("go through all controls, press one; Space only talks");

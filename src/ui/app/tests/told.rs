@@ -1,0 +1,122 @@
+//! What the window tells of itself is true, readable, and in nobody's way.
+
+use super::*;
+use crate::model::Gates;
+
+#[test]
+fn a_switch_that_is_overruled_says_so_and_still_switches() {
+    let mut snapshot = with(vec![session("a", SessionKind::FIVE[0], Role::Opener, 1)]);
+    snapshot.gates = Gates { microphone: false, camera: false, listening: false };
+    let mut window = window(LARGE, snapshot);
+    for (name, gate) in
+        [("Microphone", Gate::Microphone), ("Camera", Gate::Camera), ("Listen", Gate::Listening)]
+    {
+        assert!(window.query_by_label(&format!("{name} in a")).is_none(), "nobody is misled");
+        let command = Command::SetGate { session: Some(id("a")), gate, open: false };
+        assert_eq!(click(&mut window, &format!("{name} in a, off for all")), [command]);
+    }
+}
+
+#[test]
+fn it_is_said_how_many_sessions_take_what_is_captured() {
+    let kind = SessionKind::FIVE[0];
+    let one = |index: usize, people| {
+        let mut one = session(&format!("s{index}"), kind, Role::Opener, people);
+        one.participants.iter_mut().for_each(|person| person.peer = Some(PeerId(index as u64)));
+        one
+    };
+    let silent = SessionStatus { heard: false, seen: false, ..one(0, 1) };
+    for (sessions, said) in [
+        (vec![], "only you see this"),
+        (vec![one(0, 0)], "ready for 1 session, nobody takes it yet"),
+        ((0..5).map(|index| one(index, 0)).collect(), "ready for 5 sessions, nobody takes it yet"),
+        (vec![one(0, 1)], "in 1 session"),
+        ((0..5).map(|index| one(index, 1)).collect(), "in 5 sessions, one capture"),
+        ((0..5).map(|index| one(index, index % 2)).collect(), "in 2 of 5 sessions, one capture"),
+        (vec![silent], "nothing of you goes out now"),
+    ] {
+        window(LARGE, with(sessions)).get_by_label(said);
+    }
+}
+
+#[test]
+fn what_is_not_connected_is_said_before_it_is_needed_and_only_if_it_is_chosen() {
+    let mut window = window(LARGE, Snapshot::default());
+    let missing = |window: &mut Harness<'static, Option<App>>, names: &[&str]| {
+        app(window).devices.answer(DeviceKind::Microphone, names);
+        window.run();
+        window.query_by_label("No microphone was found.").is_some()
+    };
+    assert!(!missing(&mut window, &["Headset"]));
+    assert!(missing(&mut window, &[]));
+    assert!(window.query_by_label("No speaker was found.").is_none(), "that is not known");
+    click(&mut window, "Use the tone");
+    assert_eq!(app(&mut window).settings.microphone, "tone:440");
+    assert!(!missing(&mut window, &[]), "the tone is no device");
+    app(&mut window).settings.microphone = "default".to_owned();
+    let message = "microphone in use".to_owned();
+    let failed = Snapshot { microphone: SourceState::Failed { message }, ..Snapshot::default() };
+    app(&mut window).snapshot = Arc::new(failed);
+    assert!(!missing(&mut window, &[]), "the device says better what is wrong");
+    window.get_by_label("microphone in use");
+}
+
+#[test]
+fn toasts_cover_nothing() {
+    for size in [LARGE, SMALL] {
+        let mut window = window(size, five());
+        for index in 0..4 {
+            let text = format!("Guest {index} is in A/V conference, and that is a long line");
+            app(&mut window).notices.toast(text, Some(&id("red")), 1e9);
+        }
+        window.run();
+        let toasts: Vec<_> =
+            window.query_all_by_label_contains("is in A/V").map(|one| one.rect()).collect();
+        assert_eq!(toasts.len(), 4);
+        for part in [Part::Button, Part::CheckBox, Part::TextInput] {
+            for node in window.query_all_by_role(part) {
+                let (rect, clip) = (node.rect(), 0.5);
+                let lane = rect.left() < 300.0 && rect.top() > 180.0;
+                let covered = toasts.iter().any(|toast| toast.shrink(clip).intersects(rect));
+                assert!(lane || !covered, "{node:?} in {size:?}");
+            }
+        }
+        let edge = window.get_by_label("Local Media Streams").rect().left();
+        let bar = window.get_by_label("Leave all").rect().top();
+        assert!(toasts.iter().all(|toast| toast.right() < edge && toast.bottom() < bar));
+    }
+}
+
+#[test]
+fn the_settings_stay_where_they_are_whatever_is_wrong_with_the_hub() {
+    let mut window = window(SMALL, Snapshot::default());
+    click(&mut window, "Settings");
+    let places = |window: &Harness<'_, Option<App>>| {
+        ["Hub", "Dark", "Usual keys", "Save"].map(|label| window.get_by_label(label).rect())
+    };
+    let before = places(&window);
+    window.get_by_label("Hub").focus();
+    window.run();
+    window
+        .get_by(|node| node.is_focused())
+        .type_text("ftp://a.very.long.example.org/with/a/path/that/goes/on");
+    window.run();
+    window.get_by_label_contains("the hub of the settings cannot be used");
+    assert_eq!(places(&window), before);
+}
+
+#[test]
+fn an_id_is_elided_in_its_middle_at_any_scale() {
+    let long = "a-session-id-that-is-longer-than-its-lane-is-wide-at-any-scale-0";
+    for scale in [1.0, 1.25, 1.5, 2.0, 3.0] {
+        let builder = Harness::builder().with_size(LARGE).with_pixels_per_point(scale);
+        let one = session(long, SessionKind::FIVE[0], Role::Opener, 0);
+        let window = window_of(builder, Settings::default(), with(vec![one]));
+        let shown = window.output().shapes.iter().find_map(|shape| {
+            let egui::Shape::Text(text) = &shape.shape else { return None };
+            text.galley.text().starts_with("a-session").then_some(&text.galley)
+        });
+        let shown = shown.expect("the id is drawn");
+        assert!(!shown.elided && shown.text().contains('…'), "{} at {scale}", shown.text());
+    }
+}

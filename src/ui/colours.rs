@@ -1,0 +1,98 @@
+//! Which colour each session has: the same from its first drawing to its last.
+
+use std::collections::BTreeMap;
+
+use eframe::egui::Color32;
+
+use super::theme::LANES;
+use crate::model::{SessionId, Snapshot};
+
+/// The colours of the sessions that are shown.
+#[derive(Debug, Default)]
+pub(crate) struct Colours {
+    /// Places in [`LANES`].
+    of: BTreeMap<SessionId, usize>,
+}
+
+impl Colours {
+    /// Gives new sessions a colour and takes back that of those which are shown no more.
+    ///
+    /// A new one gets the colour that fewest have, but not a neighbour's.
+    pub(crate) fn follow(&mut self, snapshot: &Snapshot) {
+        let ids: Vec<_> = snapshot.sessions.iter().map(|one| &one.session).collect();
+        self.of.retain(|id, _| ids.contains(&id));
+        for (index, id) in ids.iter().enumerate() {
+            if self.of.contains_key(*id) {
+                continue;
+            }
+            let neighbours = [index.checked_sub(1), Some(index + 1)].map(|place| {
+                let neighbour = place.and_then(|place| ids.get(place));
+                neighbour.and_then(|id| self.of.get(*id))
+            });
+            let uses = |colour: &usize| self.of.values().filter(|used| *used == colour).count();
+            let colour = (0..LANES.len())
+                .min_by_key(|colour| (neighbours.contains(&Some(colour)), uses(colour)));
+            self.of.insert((*id).clone(), colour.unwrap_or_default());
+        }
+    }
+
+    /// The colour of a session; `None` if it is not shown.
+    pub(crate) fn of(&self, session: &SessionId) -> Option<Color32> {
+        self.of.get(session).map(|colour| LANES[*colour])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        model::{Role, SessionKind},
+        ui::staged::{id, session, with},
+    };
+
+    fn shown(names: &[&str]) -> Snapshot {
+        let one = |name: &&str| session(name, SessionKind::FIVE[0], Role::Opener, 0);
+        with(names.iter().map(one).collect())
+    }
+
+    #[test]
+    fn a_session_keeps_its_colour_when_others_go_and_a_new_one_gets_what_is_free() {
+        let mut colours = Colours::default();
+        colours.follow(&shown(&["a", "b", "c", "d", "e"]));
+        let of = |colours: &Colours, name| colours.of(&id(name));
+        let five = ["a", "b", "c", "d", "e"].map(|name| of(&colours, name));
+        assert_eq!(five, LANES.map(Some));
+        colours.follow(&shown(&["a", "c", "d", "e"]));
+        let four = ["a", "c", "d", "e"].map(|name| of(&colours, name));
+        assert_eq!(four, [five[0], five[2], five[3], five[4]]);
+        assert_eq!(of(&colours, "b"), None);
+        colours.follow(&shown(&["a", "c", "d", "e", "f"]));
+        assert_eq!(of(&colours, "f"), five[1], "nobody else has it");
+    }
+
+    proptest! {
+        #[test]
+        fn a_new_session_never_has_a_neighbours_colour(
+            steps in prop::collection::vec(prop::collection::vec(0..30_usize, 0..12), 1..6)
+        ) {
+            let mut colours = Colours::default();
+            for step in steps {
+                let names: std::collections::BTreeSet<_> = step.into_iter().collect();
+                let names: Vec<_> = names.iter().map(|name| format!("s{name}")).collect();
+                let names: Vec<_> = names.iter().map(String::as_str).collect();
+                let before: Vec<_> = names.iter().map(|name| colours.of(&id(name))).collect();
+                colours.follow(&shown(&names));
+                for (index, name) in names.iter().enumerate() {
+                    let now = colours.of(&id(name));
+                    prop_assert!(before[index].is_none() || before[index] == now, "kept");
+                    let next = names.get(index + 1).map(|name| colours.of(&id(name)));
+                    let both_old = before[index].is_some()
+                        && before.get(index + 1).is_some_and(Option::is_some);
+                    prop_assert!(both_old || next != Some(now), "{names:?}: {colours:?}");
+                }
+            }
+        }
+    }
+}
