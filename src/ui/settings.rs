@@ -49,11 +49,22 @@ pub(crate) struct Panels {
     pub(crate) local_beside: u16,
     /// The local streams, above the remote ones: their height.
     pub(crate) local_above: u16,
+    /// The chat, beside the streams: its width.
+    pub(crate) chat_beside: u16,
+    /// The chat, below the streams: its height.
+    pub(crate) chat_below: u16,
 }
 
 impl Default for Panels {
     fn default() -> Self {
-        Self { sessions: 304, sessions_narrow: 288, local_beside: 272, local_above: 190 }
+        Self {
+            sessions: 304,
+            sessions_narrow: 288,
+            local_beside: 272,
+            local_above: 190,
+            chat_beside: 304,
+            chat_below: 216,
+        }
     }
 }
 

@@ -5,14 +5,17 @@ use std::sync::Arc;
 use eframe::egui::{CentralPanel, Frame, Margin, Panel, Rect, Ui, UiBuilder};
 
 use super::App;
-use crate::ui::{
-    call_bar,
-    devices::DeviceKind,
-    edges::{self, Side},
-    scene::Scene,
-    settings::Panels,
-    theme::{GRID, NARROW, Palette},
-    want::Want,
+use crate::{
+    model::Snapshot,
+    ui::{
+        call_bar,
+        devices::DeviceKind,
+        edges::{self, Side},
+        scene::Scene,
+        settings::Panels,
+        theme::{GRID, NARROW, Palette},
+        want::Want,
+    },
 };
 
 impl App {
@@ -73,7 +76,7 @@ impl App {
         let bare = Frame::new().fill(palette.base).inner_margin(Margin::same(12));
         CentralPanel::default().frame(bare).show(ui, |ui| {
             wants.push(self.notices.errors(ui));
-            let chat = self.chats.room(ui, scene.snapshot, narrow);
+            let chat = self.chat_room(ui, scene.snapshot, narrow);
             self.both_streams(ui, scene, wants);
             if let Some(room) = chat {
                 let ui = &mut within(ui, room, "chat");
@@ -82,6 +85,35 @@ impl App {
         });
         let ui = &mut within(ui, bar, "call bar");
         wants.push(call_bar::ui(ui, scene, &self.pictures, &mut self.devices));
+    }
+
+    /// Keeps room for the open chat beside the streams, or below them where it is narrow: it is
+    /// drawn once they are, as they come before it. Nothing if none is open.
+    fn chat_room(&mut self, ui: &mut Ui, snapshot: &Snapshot, narrow: bool) -> Option<Rect> {
+        self.chats.follow(snapshot);
+        if !self.chats.any_open() {
+            return None;
+        }
+        let panels = &mut self.settings.panels;
+        let mut margin = Margin::ZERO;
+        let (name, panel, size) = if narrow {
+            margin.top = GRID as i8;
+            let panel = Panel::bottom("chat-below").default_size(f32::from(panels.chat_below));
+            let panel = (panel.size_range(168.0..=400.0), Side::Bottom);
+            ("chat-below", panel, &mut panels.chat_below)
+        } else {
+            margin.left = GRID as i8;
+            let panel = Panel::right("chat-beside").default_size(f32::from(panels.chat_beside));
+            let panel = (panel.size_range(240.0..=480.0), Side::Right);
+            ("chat-beside", panel, &mut panels.chat_beside)
+        };
+        let panel = (panel.0.resizable(true).frame(Frame::new().inner_margin(margin)), panel.1);
+        let fill = |ui: &mut Ui| ui.allocate_space(ui.available_size()).1;
+        let (drawn, moved) = edges::show(panel, ui, (name, "the chat"), fill);
+        let rect = drawn.response.rect;
+        note_size(size, if narrow { rect.height() } else { rect.width() });
+        self.moved |= moved;
+        Some(drawn.inner)
     }
 
     fn both_streams(&mut self, ui: &mut Ui, scene: Scene<'_>, wants: &mut Vec<Option<Want>>) {

@@ -10,9 +10,8 @@ use super::{
     links::{Piece, pieces},
 };
 use crate::{
-    model::{ChatText, Command, SessionId, SessionStatus, Snapshot, TextError, parse_target},
+    model::{ChatText, Command, SessionId, SessionStatus, TextError, parse_target},
     ui::{
-        edges::{self, Side},
         focus,
         icons::{Icon, Mark, icon_button},
         scene::Scene,
@@ -30,30 +29,6 @@ const PAGE: f32 = 0.9;
 const ROWS: usize = 1;
 
 impl Chats {
-    /// Keeps room for the open chat beside the streams, or below them where it is narrow: what
-    /// [`Self::ui`] draws it into once the streams are drawn, as they come before it. Nothing if
-    /// none is open.
-    pub(crate) fn room(&mut self, ui: &mut Ui, snapshot: &Snapshot, narrow: bool) -> Option<Rect> {
-        self.follow(snapshot);
-        self.open.as_ref()?;
-        let (name, panel) = if narrow {
-            let panel = Panel::bottom("chat-below").default_size(216.0).size_range(168.0..=400.0);
-            ("chat-below", (panel, Side::Bottom))
-        } else {
-            let panel = Panel::right("chat-beside").default_size(304.0).size_range(240.0..=480.0);
-            ("chat-beside", (panel, Side::Right))
-        };
-        let margin = if narrow {
-            Margin { top: GRID as i8, ..Margin::ZERO }
-        } else {
-            Margin { left: GRID as i8, ..Margin::ZERO }
-        };
-        let (panel, side) = panel;
-        let panel = panel.resizable(true).frame(Frame::new().inner_margin(margin));
-        let fill = |ui: &mut Ui| ui.allocate_space(ui.available_size()).1;
-        Some(edges::show((panel, side), ui, (name, "the chat"), fill).0.inner)
-    }
-
     /// Draws the open chat.
     pub(crate) fn ui(&mut self, ui: &mut Ui, scene: Scene<'_>) -> Option<Want> {
         let open = self.open.clone()?;

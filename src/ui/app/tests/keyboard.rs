@@ -319,9 +319,10 @@ fn arrows_move_an_edge_that_has_the_focus_and_its_place_is_kept() {
     let mut window = chatting([]);
     focus(&mut window, "Resize the chat");
     window.run();
-    let before = window.get_by_label("Resize the chat").rect();
+    let (before, kept) = (window.get_by_label("Resize the chat").rect(), panels(&mut window));
     press(&mut window, Key::ArrowLeft);
     assert!(window.get_by_label("Resize the chat").rect().left() < before.left() - 8.0);
+    assert!(panels(&mut window).chat_beside > kept.chat_beside);
 }
 
 fn panels(window: &mut Harness<'static, Option<App>>) -> crate::ui::settings::Panels {
