@@ -189,7 +189,7 @@ fn judge(attack: Attack, sent: &Sent) {
     assert!(*repeated <= new + REPEAT_BURST, "{repeated} of {new} packets were repeated");
     match attack {
         Attack::Keyframes => assert!(keyframes > 2, "nobody heard it ask"),
-        Attack::Losses => assert!(*repeated >= REPEAT_BURST, "nobody heard it ask"),
+        Attack::Losses => assert!(*repeated > 0, "nobody heard it ask"),
         Attack::Modest
         | Attack::Garbage
         | Attack::Mute
