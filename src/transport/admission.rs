@@ -5,16 +5,25 @@
 //! (CVE-2023-49786). Here a datagram that is not STUN passes only if its source has passed a
 //! connectivity check (RFC 8445, section 7): the library answered its request, which it does only
 //! for who knows the password, or it answered one of ours, whose transaction id nobody can guess.
+//!
+//! Who has passed is not listened to without end: what comes faster than anybody's media waits in
+//! the kernel's buffer, which drops what does not fit, and costs the others no processor time.
 
 use std::{
     collections::VecDeque,
+    future::Future as _,
     io::{self, IoSliceMut},
     net::SocketAddr,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
+use tokio::time::{Instant, Sleep, sleep_until};
 use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
+
+use super::{pace::Pace, unread::Unread};
 
 /// Sources that are let in, those checked last: a person has one, or a few while the network
 /// changes, and each is checked again every few seconds (RFC 7675).
@@ -23,17 +32,28 @@ const SOURCES: usize = 16;
 /// Own requests whose answers are waited for: one for each pair of addresses that is checked.
 const REQUESTS: usize = 64;
 
+/// The time that one datagram takes of those that are read, on average: 4000 a second are three
+/// times what pictures at 6 Mbit/s, all of them repeated, need with sound and checks.
+const PACE: Duration = Duration::from_micros(250);
+
+/// Datagrams that are read at once: more than wait in the kernel's buffer after a stall.
+const BURST: u32 = 2000;
+
 /// The socket.
 #[derive(Debug)]
 pub(super) struct AdmissionSocket {
     inner: Arc<dyn AsyncUdpSocket>,
     // The trait sends and receives through `&self`; only the connection's one driver ever does.
     admission: Mutex<Admission>,
+    intake: Mutex<Intake>,
+    unread: Arc<Unread>,
 }
 
 impl AdmissionSocket {
-    pub(super) fn new(inner: Arc<dyn AsyncUdpSocket>) -> Self {
-        Self { inner, admission: Mutex::default() }
+    /// The socket; it counts in `unread` what it lets in.
+    pub(super) fn new(inner: Arc<dyn AsyncUdpSocket>, unread: Arc<Unread>) -> Self {
+        let intake = Mutex::new(Intake::new(Instant::now()));
+        Self { inner, admission: Mutex::default(), intake, unread }
     }
 }
 
@@ -59,6 +79,8 @@ impl AsyncUdpSocket for AdmissionSocket {
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
         let ([buffer, ..], [meta, ..]) = (bufs, meta) else { return Poll::Ready(Ok(0)) };
+        let mut intake = self.intake.lock().unwrap_or_else(PoisonError::into_inner);
+        ready!(intake.poll_turn(cx));
         loop {
             let (buffers, metas) = (std::slice::from_mut(buffer), std::slice::from_mut(meta));
             let received = ready!(self.inner.poll_recv(cx, buffers, metas));
@@ -67,7 +89,11 @@ impl AsyncUdpSocket for AdmissionSocket {
             }
             let datagrams = buffer[..meta.len.min(buffer.len())].chunks(meta.stride.max(1));
             let mut admission = self.admission.lock().unwrap_or_else(PoisonError::into_inner);
-            if admission.lets_in(meta.addr, datagrams) {
+            if admission.lets_in(meta.addr, datagrams.clone()) {
+                if admission.is_admitted(meta.addr) {
+                    intake.took(datagrams.len() as u32, Instant::now());
+                    datagrams.for_each(|datagram| self.unread.came(datagram));
+                }
                 return Poll::Ready(received);
             }
             tracing::trace!("a datagram of a source that passed no check is dropped");
@@ -106,6 +132,35 @@ fn is_stun(datagram: &[u8]) -> bool {
     matches!(datagram.first(), Some(0..=3))
 }
 
+/// How fast is read what those send who have passed a check. What strangers send costs little and
+/// is not counted: their flood would else keep out those who have.
+#[derive(Debug)]
+struct Intake {
+    pace: Pace,
+    /// Until when nothing is read, if too much came.
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+impl Intake {
+    fn new(now: Instant) -> Self {
+        Self { pace: Pace::new(PACE, BURST, now), pause: None }
+    }
+
+    /// Ready when the next datagram may be read.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(cx));
+            self.pause = None;
+        }
+        Poll::Ready(())
+    }
+
+    fn took(&mut self, datagrams: u32, now: Instant) {
+        let turn = self.pace.take(datagrams, now);
+        self.pause = (turn > now).then(|| Box::pin(sleep_until(turn)));
+    }
+}
+
 /// Who has passed a check.
 #[derive(Debug, Default)]
 struct Admission {
@@ -134,7 +189,11 @@ impl Admission {
                 self.admit(source);
             }
         }
-        self.admitted.contains(&source) || datagrams.all(is_stun)
+        self.is_admitted(source) || datagrams.all(is_stun)
+    }
+
+    fn is_admitted(&self, source: SocketAddr) -> bool {
+        self.admitted.contains(&source)
     }
 
     fn admit(&mut self, source: SocketAddr) {
@@ -205,6 +264,19 @@ mod tests {
         assert!(!lets_in(&mut admission, 2, ALERT), "another source's answer");
         lets_in(&mut admission, 1, &stun(1, 7));
         assert!(lets_in(&mut admission, 1, ALERT));
+    }
+
+    #[tokio::test]
+    async fn a_burst_is_read_at_once_and_a_flood_at_its_pace() {
+        let start = Instant::now();
+        let mut intake = Intake::new(start);
+        intake.took(BURST, start);
+        assert!(intake.pause.is_none());
+        for _ in 0..10 {
+            std::future::poll_fn(|cx| intake.poll_turn(cx)).await;
+            intake.took(64, Instant::now());
+        }
+        assert!(start.elapsed() >= PACE * 64 * 9);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use tokio::{
 };
 use webrtc::data_channel::{DataChannel, DataChannelEvent, RTCDataChannelMessage};
 
+use super::{pace::Pace, unread::Unread};
 use crate::model::{ChatMessage, MAX_CHAT_BYTES, PeerEvent, PeerId};
 
 /// Messages that wait to be written at most. Sixteen texts are under way at a time, so more wait
@@ -50,13 +51,14 @@ pub(super) async fn write(
 /// is dropped.
 pub(super) async fn read(
     peer: PeerId,
-    channel: Arc<dyn DataChannel>,
+    (channel, unread): (Arc<dyn DataChannel>, Arc<Unread>),
     events: mpsc::Sender<(PeerId, PeerEvent)>,
 ) {
-    let mut pace = Pace::new(Instant::now());
+    let mut pace = Pace::new(PACE, BURST, Instant::now());
     while let Some(event) = channel.poll().await {
         let told = if let DataChannelEvent::OnMessage(message) = event {
-            sleep_until(pace.turn(Instant::now())).await;
+            sleep_until(pace.take(1, Instant::now())).await;
+            unread.read(message.data.len());
             understood(peer, &message).map(PeerEvent::Read)
         } else {
             tracing::debug!(%peer, ?event, "data channel");
@@ -79,39 +81,4 @@ fn understood(peer: PeerId, message: &RTCDataChannelMessage) -> Option<ChatMessa
         tracing::debug!(%peer, bytes, most, "what came on the data channel is no message");
     }
     read.filter(|message| *message != ChatMessage::Unknown)
-}
-
-/// A leaky bucket: when the next message may be read.
-struct Pace {
-    /// When the bucket is empty.
-    empty: Instant,
-}
-
-impl Pace {
-    const fn new(now: Instant) -> Self {
-        Self { empty: now }
-    }
-
-    /// The time at which one more message has its turn; counts it.
-    fn turn(&mut self, now: Instant) -> Instant {
-        self.empty = self.empty.max(now) + PACE;
-        let turn = self.empty.checked_sub(PACE * BURST).unwrap_or(now);
-        turn.max(now)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_burst_is_read_at_once_and_what_follows_at_its_pace() {
-        let now = Instant::now();
-        let mut pace = Pace::new(now);
-        assert!((0..BURST).all(|_| pace.turn(now) == now));
-        assert_eq!(pace.turn(now), now + PACE);
-        assert_eq!(pace.turn(now + PACE), now + 2 * PACE);
-        let later = now + PACE * 1000;
-        assert!((0..BURST).all(|_| pace.turn(later) == later), "the bucket is empty again");
-    }
 }

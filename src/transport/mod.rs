@@ -20,6 +20,7 @@ mod impairment;
 mod link;
 mod negotiation;
 mod observer;
+mod pace;
 mod packets;
 mod receiver;
 mod runtime;
@@ -28,6 +29,7 @@ mod sender;
 mod setup;
 mod tap;
 mod task;
+mod unread;
 
 pub use connection::{Connection, ConnectionConfig, Outlets, Traffic};
 pub use impairment::{Impairment, ImpairmentError};

@@ -18,6 +18,7 @@ use webrtc::runtime::{
 
 use super::{
     Impairment, admission::AdmissionSocket, handshake::HandshakeSocket, link::ImpairedSocket,
+    unread::Unread,
 };
 
 /// A future as the library's trait wants it.
@@ -26,21 +27,14 @@ type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// What the library runs one connection on.
 #[derive(Debug)]
 pub(super) struct PeerRuntime {
-    tokio: TokioRuntime,
-    impairment: Option<watch::Receiver<Impairment>>,
-    driver_ended: Arc<Notify>,
-}
-
-impl PeerRuntime {
-    /// A runtime whose sockets are impaired if there is an impairment. `driver_ended` is notified
-    /// when the connection's driver has returned, panicked or been aborted: the library tells
-    /// nobody, and a connection without its driver would look alive for ever.
-    pub(super) fn new(
-        impairment: Option<watch::Receiver<Impairment>>,
-        driver_ended: Arc<Notify>,
-    ) -> Self {
-        Self { tokio: TokioRuntime, impairment, driver_ended }
-    }
+    pub(super) tokio: TokioRuntime,
+    /// What the sockets are impaired by, if they are.
+    pub(super) impairment: Option<watch::Receiver<Impairment>>,
+    /// Notified when the connection's driver has returned, panicked or been aborted: the library
+    /// tells nobody, and a connection without its driver would look alive for ever.
+    pub(super) driver_ended: Arc<Notify>,
+    /// Counts what comes in on data channels.
+    pub(super) unread: Arc<Unread>,
 }
 
 /// Tells that the task that held it is gone.
@@ -68,7 +62,7 @@ impl Runtime for PeerRuntime {
         if let Some(terms) = &self.impairment {
             socket = Arc::new(ImpairedSocket::new(socket, terms.clone()));
         }
-        let socket = Arc::new(AdmissionSocket::new(socket));
+        let socket = Arc::new(AdmissionSocket::new(socket, Arc::clone(&self.unread)));
         Ok(Arc::new(HandshakeSocket::new(socket)))
     }
 

@@ -31,6 +31,7 @@ use webrtc::{
         SettingEngine, SettingEngineBuilder, Slot, configure_twcc_receiver_only,
     },
     rtp_transceiver::{RTCRtpTransceiverDirection, RtpTransceiver},
+    runtime::TokioRuntime,
 };
 
 use super::{
@@ -39,6 +40,7 @@ use super::{
     chat::UNSENT_BYTES,
     runtime::PeerRuntime,
     tap::{OwnStreams, SendClock, TAP_SLOT, Tap, TrafficCounters},
+    unread::Unread,
 };
 use crate::{
     media::{AUDIO_RATE, KeyframeRequest, SenderReports},
@@ -126,6 +128,7 @@ pub(super) struct Wiring {
     pub(super) driver_ended: Arc<Notify>,
     pub(super) impairment: Option<watch::Receiver<Impairment>>,
     pub(super) traffic: Arc<TrafficCounters>,
+    pub(super) unread: Arc<Unread>,
 }
 
 /// Why a connection could not be built.
@@ -161,7 +164,12 @@ pub(super) async fn build(config: &ConnectionConfig, wiring: Wiring) -> Result<B
         .with_media_engine(engine)
         .with_interceptor_registry(registry)
         .with_setting_engine(settings())
-        .with_runtime(Arc::new(PeerRuntime::new(wiring.impairment, wiring.driver_ended)))
+        .with_runtime(Arc::new(PeerRuntime {
+            tokio: TokioRuntime,
+            impairment: wiring.impairment,
+            driver_ended: wiring.driver_ended,
+            unread: wiring.unread,
+        }))
         .with_handler(wiring.observer)
         .with_data_channel_send_buffer_limit(UNSENT_BYTES)
         .with_udp_addrs(vec![HostAddresses])

@@ -105,8 +105,8 @@ impl Tap {
 
     /// The part of a NACK that is answered.
     fn within_budget(&mut self, nack: &TransportLayerNack) -> Option<Box<dyn rtcp::Packet>> {
-        let mut wanted: Vec<u16> = nack.nacks.iter().flat_map(|pair| pair.packet_list()).collect();
-        wanted.truncate(self.repeats as usize);
+        let lost = nack.nacks.iter().flat_map(|pair| pair.packet_list());
+        let wanted: Vec<u16> = lost.take(self.repeats as usize).collect();
         self.repeats -= wanted.len() as u32;
         if wanted.is_empty() {
             return None;

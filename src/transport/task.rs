@@ -19,6 +19,7 @@ use super::{
     sender::{Feed, Sender},
     setup::{self, Built, Section, Wiring},
     tap::TrafficCounters,
+    unread::Unread,
 };
 use crate::{
     media::{EncodedAudio, EncodedVideo, KeyframeRequest, SenderReports},
@@ -42,12 +43,13 @@ pub(super) struct Wires {
 /// between, the library's connection is closed, which alone frees its sockets and memory.
 pub(super) async fn run(config: ConnectionConfig, outlets: Outlets, wires: Wires) {
     let (observer, happenings) = Observer::new(Arc::clone(&wires.overflow));
-    let driver_ended = Arc::new(Notify::new());
+    let (driver_ended, unread) = (Arc::new(Notify::new()), Arc::<Unread>::default());
     let wiring = Wiring {
         observer,
         driver_ended: Arc::clone(&driver_ended),
         impairment: wires.impairment.clone(),
         traffic: Arc::clone(&wires.traffic),
+        unread: Arc::clone(&unread),
     };
     let peer = config.peer;
     // Not given up halfway when the owner goes: the library's driver would run on for ever.
@@ -66,8 +68,9 @@ pub(super) async fn run(config: ConnectionConfig, outlets: Outlets, wires: Wires
         }
     };
     let library = Arc::clone(&built.peer);
-    let task = Task::start(&front, built, happenings, Feeds { video, audio });
-    let ends = Ends { overflow, driver_ended };
+    let feeds = Feeds { video, audio, unread: Arc::clone(&unread) };
+    let task = Task::start(&front, built, happenings, feeds);
+    let ends = Ends { overflow, driver_ended, unread };
     tokio::select! { _ = &mut dropped => (), () = serve(&mut front, task, ends, &library) => () }
     close(peer, &*library).await;
 }
@@ -79,6 +82,7 @@ async fn serve(front: &mut Front, task: Task, ends: Ends, library: &Arc<dyn Peer
         () = task.serve(front) => "its state cannot be repaired",
         () = ends.overflow.notified() => "a queue is full",
         () = ends.driver_ended.notified() => "the library's driver stopped",
+        () = ends.unread.too_much() => "what came on its data channels is no message",
     };
     // Often what a stranger said; the core replaces the connection.
     tracing::warn!(%peer, reason = ended, "connection ended");
@@ -96,12 +100,14 @@ async fn close(peer: PeerId, library: &dyn PeerConnection) {
 struct Ends {
     overflow: Arc<Notify>,
     driver_ended: Arc<Notify>,
+    unread: Arc<Unread>,
 }
 
-/// What a connection's media are fed with.
+/// What a connection's media are fed with, and where it is counted what its chat reads.
 struct Feeds {
     video: Arc<Feed<EncodedVideo>>,
     audio: Arc<Feed<EncodedAudio>>,
+    unread: Arc<Unread>,
 }
 
 /// The side that the owner sees.
@@ -162,7 +168,7 @@ impl Task {
         if let Some(channel) = built.data {
             let (peer, events) = (front.peer, front.outlets.events.clone());
             media.spawn(chat::write(peer, Arc::clone(&channel), unwritten));
-            media.spawn(chat::read(peer, channel, events));
+            media.spawn(chat::read(peer, (channel, feeds.unread), events));
         }
         let negotiation = Negotiation::new(built.peer, lines);
         Self { negotiation, happenings, state: None, reports: built.reports, media, chat }

@@ -39,6 +39,8 @@ pub(crate) struct End {
     pub(crate) code: Option<i32>,
     /// All it printed.
     pub(crate) events: Vec<Value>,
+    /// All it said on standard error.
+    pub(crate) errors: String,
 }
 
 impl Program {
@@ -206,7 +208,7 @@ impl Program {
         }
         let code = self.child.wait().expect("it ends").code();
         self.assert_sound();
-        End { code, events: std::mem::take(&mut self.seen) }
+        End { code, events: std::mem::take(&mut self.seen), errors: self.errors() }
     }
 }
 

@@ -1,14 +1,8 @@
-//! One who means harm cannot hurt those who are in a call.
-
-mod rig;
+//! One who besieges the hub.
 
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use rig::{
-    process::{Hub, Program, alone, at},
-    stranger::Stranger,
-};
 use serde_json::json;
 use tokio::{
     io::AsyncWriteExt as _,
@@ -17,6 +11,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_tungstenite::tungstenite::{Bytes, Message};
+
+use crate::rig::{
+    process::{Hub, Program, alone, at},
+    stranger::Stranger,
+};
 
 /// Connections that one address holds at the hub: more than would be let in from another machine.
 const CONNECTIONS: usize = 300;

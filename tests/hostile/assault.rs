@@ -1,0 +1,291 @@
+//! What a hostile viewer sends as soon as it is sent pictures, and what it is sent.
+
+use std::{
+    collections::{BTreeSet, HashSet, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use rtc::{
+    interceptor::{AttributedPacket, Interceptor, Packet, StreamInfo, TaggedPacket},
+    rtcp::{
+        self,
+        payload_feedbacks::{
+            full_intra_request::{FirEntry, FullIntraRequest},
+            picture_loss_indication::PictureLossIndication,
+            receiver_estimated_maximum_bitrate::ReceiverEstimatedMaximumBitrate,
+        },
+        raw_packet::RawPacket,
+        receiver_report::ReceiverReport,
+        reception_report::ReceptionReport,
+        transport_feedbacks::{
+            transport_layer_cc::{
+                PacketStatusChunk, RunLengthChunk, StatusChunkTypeTcc, SymbolTypeTcc,
+                TransportLayerCc,
+            },
+            transport_layer_nack::{TransportLayerNack, nack_pairs_from_sequence_numbers},
+        },
+    },
+    rtp,
+    sansio::Protocol,
+    shared::{TransportContext, error::Error},
+};
+
+/// How often it sends a volley. The library lets no timer come sooner again.
+const VOLLEY: Duration = Duration::from_millis(1);
+
+/// Messages of a volley, each in a datagram of its own: as many as there is processor for.
+const SHOTS: u8 = 20;
+
+/// Packets that are said to be lost, all the time: more than a second of them.
+const LOST: u16 = 500;
+
+/// The payload type of Opus, whoever offers.
+const OPUS: u8 = 111;
+
+/// Bytes of the longest message that the opener takes, as its description says.
+pub(crate) const LONGEST: usize = 16 << 10;
+
+/// What a hostile viewer does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Attack {
+    /// Asks for keyframes, in both ways that there are.
+    Keyframes,
+    /// Says that all of the last second was lost.
+    Losses,
+    /// Claims 10 kbit/s and that nothing arrives.
+    Modest,
+    /// Sends RTCP and RTP that mean nothing, up to what a datagram holds.
+    Garbage,
+    /// Answers connectivity checks and says nothing else.
+    Mute,
+    /// Reads nothing any more.
+    Deaf,
+    /// Writes messages of that many bytes on the data channel, without end.
+    Words(usize),
+    /// Opens data channels, and writes on each.
+    Channels,
+}
+
+/// What it was sent.
+#[derive(Default, Debug)]
+pub(crate) struct Sent {
+    /// RTP packets with the number of none before them.
+    pub(crate) new: u64,
+    /// RTP packets that were there before.
+    pub(crate) repeated: u64,
+    /// Bytes of all datagrams.
+    pub(crate) bytes: u64,
+    /// Datagrams that it fired itself.
+    pub(crate) fired: u64,
+    /// The RTP time of each keyframe, in 90 000ths of a second.
+    pub(crate) keyframes: BTreeSet<u32>,
+    /// The RTP times of the first and the newest picture.
+    pub(crate) pictures: Option<(u32, u32)>,
+    numbers: HashSet<(u32, u16)>,
+}
+
+impl Sent {
+    /// Seconds of pictures that it was sent, by the clock of their capture.
+    pub(crate) fn seconds(&self) -> f64 {
+        self.pictures.map_or(0.0, |(first, newest)| f64::from(newest.wrapping_sub(first)) / 90e3)
+    }
+
+    /// Notes a datagram, sealed as it is.
+    pub(crate) fn came(&mut self, datagram: &[u8]) {
+        self.bytes += datagram.len() as u64;
+        // RTP, not RTCP (RFC 5761, section 4): second byte, number, time, stream.
+        let &[128..=191, kind, high, low, _, _, _, _, a, b, c, d, ..] = datagram else { return };
+        if matches!(kind & 0x7f, 64..=95) {
+            return;
+        }
+        let number = (u32::from_be_bytes([a, b, c, d]), u16::from_be_bytes([high, low]));
+        match self.numbers.insert(number) {
+            true => self.new += 1,
+            false => self.repeated += 1,
+        }
+    }
+
+    /// Notes a packet of a picture.
+    fn saw(&mut self, packet: &rtp::Packet) {
+        let (header, payload) = (&packet.header, &packet.payload);
+        let first = self.pictures.map_or(header.timestamp, |(first, _)| first);
+        self.pictures = Some((first, header.timestamp));
+        // The first byte of a unit, or the first fragment of one (RFC 6184, sections 5.4 and 5.8).
+        let unit = match payload.first().map(|byte| byte & 0x1f) {
+            Some(28) => payload.get(1).map(|byte| byte & 0x1f),
+            whole => whole,
+        };
+        if unit == Some(5) {
+            self.keyframes.insert(header.timestamp);
+        }
+    }
+}
+
+/// What was sent, read by the test.
+pub(crate) type Ledger = Arc<Mutex<Sent>>;
+
+/// Sits where interceptors sit, and needs nothing else of the library.
+pub(crate) struct Assault {
+    attack: Attack,
+    ledger: Ledger,
+    /// The stream of pictures and its newest number.
+    stream: Option<(u32, u16)>,
+    next: Option<Instant>,
+    shots: u64,
+    reads: VecDeque<TaggedPacket>,
+    writes: VecDeque<TaggedPacket>,
+}
+
+impl Assault {
+    pub(crate) fn new(attack: Attack, ledger: Ledger) -> Self {
+        let (reads, writes) = (VecDeque::new(), VecDeque::new());
+        Self { attack, ledger, stream: None, next: None, shots: 0, reads, writes }
+    }
+
+    fn fire(&mut self, (ssrc, newest): (u32, u16), now: Instant) {
+        for _ in 0..SHOTS {
+            self.shots += 1;
+            let packets: Vec<Packet> = match self.attack {
+                Attack::Keyframes => vec![Packet::Rtcp(keyframes(ssrc, self.shots as u8))],
+                Attack::Losses => vec![Packet::Rtcp(vec![Box::new(losses(ssrc, newest))])],
+                Attack::Modest => vec![Packet::Rtcp(modesty(ssrc, newest))],
+                Attack::Garbage => garbage(ssrc, self.shots),
+                Attack::Mute | Attack::Deaf | Attack::Words(_) | Attack::Channels => vec![],
+            };
+            let fired = packets.len() as u64;
+            self.ledger.lock().unwrap_or_else(PoisonError::into_inner).fired += fired;
+            self.writes.extend(packets.into_iter().map(|packet| {
+                let message = AttributedPacket::new(packet);
+                TaggedPacket { now, transport: TransportContext::default(), message }
+            }));
+        }
+    }
+}
+
+/// A lost picture, and a wish for a whole one whose number is new each time.
+fn keyframes(ssrc: u32, number: u8) -> Vec<Box<dyn rtcp::Packet>> {
+    let entry = FirEntry { ssrc, sequence_number: number };
+    vec![
+        Box::new(PictureLossIndication { sender_ssrc: 1, media_ssrc: ssrc }),
+        Box::new(FullIntraRequest { sender_ssrc: 1, media_ssrc: ssrc, fir: vec![entry] }),
+    ]
+}
+
+fn losses(ssrc: u32, newest: u16) -> TransportLayerNack {
+    let lost: Vec<u16> = (0..LOST).rev().map(|back| newest.wrapping_sub(back)).collect();
+    let nacks = nack_pairs_from_sequence_numbers(&lost);
+    TransportLayerNack { sender_ssrc: 1, media_ssrc: ssrc, nacks }
+}
+
+fn modesty(ssrc: u32, newest: u16) -> Vec<Box<dyn rtcp::Packet>> {
+    let report = ReceptionReport {
+        ssrc,
+        fraction_lost: u8::MAX,
+        total_lost: 0xff_ffff,
+        last_sequence_number: newest.into(),
+        jitter: u32::MAX,
+        ..ReceptionReport::default()
+    };
+    let nothing = RunLengthChunk {
+        type_tcc: StatusChunkTypeTcc::RunLengthChunk,
+        packet_status_symbol: SymbolTypeTcc::PacketNotReceived,
+        run_length: LOST,
+    };
+    vec![
+        Box::new(ReceiverReport { ssrc: 1, reports: vec![report], ..ReceiverReport::default() }),
+        Box::new(ReceiverEstimatedMaximumBitrate {
+            sender_ssrc: 1,
+            bitrate: 10_000.0,
+            ssrcs: vec![ssrc],
+        }),
+        Box::new(TransportLayerCc {
+            sender_ssrc: 1,
+            media_ssrc: ssrc,
+            base_sequence_number: newest,
+            packet_status_count: LOST,
+            packet_chunks: vec![PacketStatusChunk::RunLengthChunk(nothing)],
+            ..TransportLayerCc::default()
+        }),
+    ]
+}
+
+/// RTCP of every type, well formed only in its length, and RTP of streams that nobody announced.
+fn garbage(ssrc: u32, number: u64) -> Vec<Packet> {
+    let (kind, count) = (192 + number as u8 % 32, (number / 32) as u8 % 32);
+    let words = [1, 2, 7, 300, 1500][number as usize % 5];
+    let mut raw = vec![0x80 | count, kind];
+    raw.extend((words as u16).to_be_bytes());
+    raw.extend(ssrc.to_be_bytes());
+    raw.extend((0..(words - 1) * 4).map(|byte| (byte as u64 * number) as u8));
+    let header = rtp::Header {
+        version: 2,
+        payload_type: [OPUS, 102, 96, 127][number as usize % 4],
+        sequence_number: number as u16,
+        ssrc: number as u32,
+        ..rtp::Header::default()
+    };
+    let payload = vec![number as u8; [0, 1, 1200, 6000][number as usize / 4 % 4]];
+    vec![
+        Packet::Rtcp(vec![Box::new(RawPacket(raw.into()))]),
+        Packet::Rtp(rtp::Packet { header, payload: payload.into() }),
+    ]
+}
+
+impl Protocol<TaggedPacket, TaggedPacket, ()> for Assault {
+    type Rout = TaggedPacket;
+    type Wout = TaggedPacket;
+    type Eout = ();
+    type Error = Error;
+    type Time = Instant;
+
+    fn handle_read(&mut self, message: TaggedPacket) -> Result<(), Error> {
+        if let Packet::Rtp(packet) = &message.message.packet
+            && packet.header.payload_type != OPUS
+        {
+            self.ledger.lock().unwrap_or_else(PoisonError::into_inner).saw(packet);
+            self.stream = Some((packet.header.ssrc, packet.header.sequence_number));
+            self.next.get_or_insert(message.now);
+        }
+        self.reads.push_back(message);
+        Ok(())
+    }
+
+    fn poll_read(&mut self) -> Option<TaggedPacket> {
+        self.reads.pop_front()
+    }
+
+    fn handle_write(&mut self, message: TaggedPacket) -> Result<(), Error> {
+        self.writes.push_back(message);
+        Ok(())
+    }
+
+    fn poll_write(&mut self) -> Option<TaggedPacket> {
+        self.writes.pop_front()
+    }
+
+    fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
+        if let (Some(stream), Some(next)) = (self.stream, self.next)
+            && next <= now
+        {
+            self.next = Some(now + VOLLEY);
+            self.fire(stream, now);
+        }
+        Ok(())
+    }
+
+    fn poll_timeout(&mut self) -> Option<Instant> {
+        self.next
+    }
+
+    fn close(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+impl Interceptor for Assault {
+    fn bind_local_stream(&mut self, _info: &StreamInfo) {}
+    fn unbind_local_stream(&mut self, _info: &StreamInfo) {}
+    fn bind_remote_stream(&mut self, _info: &StreamInfo) {}
+    fn unbind_remote_stream(&mut self, _info: &StreamInfo) {}
+}

@@ -1,0 +1,14 @@
+//! One who means harm cannot hurt those who are in a call.
+
+#[cfg(target_os = "linux")]
+mod assault;
+mod hub;
+mod logs;
+#[cfg(target_os = "linux")]
+mod media;
+#[path = "../rig/mod.rs"]
+mod rig;
+#[cfg(target_os = "linux")]
+mod viewer;
+#[cfg(target_os = "linux")]
+mod wire;
