@@ -48,6 +48,8 @@ pub(crate) struct HostileViewer {
     connected: Arc<Notify>,
     /// Told each time a connection was taken from it.
     cut: Arc<Notify>,
+    /// Tells it to leave.
+    quit: Arc<Notify>,
     tasks: JoinSet<()>,
 }
 
@@ -55,7 +57,8 @@ impl HostileViewer {
     pub(crate) async fn join(hub: &Hub, session: &str, attack: Attack) -> Self {
         let mut stranger = Stranger::greet(hub).await;
         stranger.say(json!({"type": "join", "session": session, "wait": false})).await;
-        let (ledger, connected, cut) = (Ledger::default(), Arc::default(), Arc::default());
+        let ledger = Ledger::default();
+        let [connected, cut, quit] = std::array::from_fn(|_| Arc::<Notify>::default());
         let mut tasks = JoinSet::new();
         let peers = Peers {
             session: session.to_owned(),
@@ -63,10 +66,11 @@ impl HostileViewer {
             ledger: Arc::clone(&ledger),
             connected: Arc::clone(&connected),
             cut: Arc::clone(&cut),
+            quit: Arc::clone(&quit),
             newest: None,
         };
         tasks.spawn(peers.serve(stranger));
-        let viewer = Self { ledger, connected, cut, tasks };
+        let viewer = Self { ledger, connected, cut, quit, tasks };
         timeout(PATIENCE, viewer.connected.notified()).await.expect("it connects");
         viewer
     }
@@ -76,9 +80,12 @@ impl HostileViewer {
         timeout(PATIENCE, self.cut.notified()).await.expect("it is cut off");
     }
 
-    /// Leaves without a word; what it was sent.
+    /// Ends its attack and leaves; what it was sent.
     pub(crate) async fn leave(mut self) -> Sent {
-        self.tasks.shutdown().await;
+        self.quit.notify_one();
+        while let Some(ended) = self.tasks.join_next().await {
+            ended.expect("it does not panic");
+        }
         std::mem::take(&mut *self.ledger.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -90,6 +97,7 @@ struct Peers {
     ledger: Ledger,
     connected: Arc<Notify>,
     cut: Arc<Notify>,
+    quit: Arc<Notify>,
     newest: Option<Peer>,
 }
 
@@ -109,6 +117,11 @@ impl Peers {
                     continue;
                 }
                 said = hub.0.next() => said,
+                () = self.quit.notified() => {
+                    self.end_newest().await;
+                    hub.say(json!({"type": "leave", "session": self.session})).await;
+                    return;
+                }
             };
             let Some(Ok(Message::Text(text))) = said else { continue };
             let said: Value = serde_json::from_str(&text).expect("JSON");
@@ -128,13 +141,11 @@ impl Peers {
 
     /// Answers with a new connection, candidates included.
     async fn answer(&mut self, offer: &Value) -> String {
-        if let Some(old) = self.newest.take() {
-            // The same generation again would be the same connection, mended.
-            if old.generation != offer["generation"] {
-                self.cut.notify_one();
-            }
-            let _ = old.library.close().await;
+        // The same generation again would be the same connection, mended.
+        if self.newest.as_ref().is_some_and(|old| old.generation != offer["generation"]) {
+            self.cut.notify_one();
         }
+        self.end_newest().await;
         let gathered = Arc::new(Notify::new());
         let (connected, complete) = (Arc::clone(&self.connected), Arc::clone(&gathered));
         let library = build(self.attack, &self.ledger, Watch { connected, complete }).await;
@@ -163,6 +174,13 @@ impl Peers {
         let generation = offer["generation"].clone();
         self.newest = Some(Peer { generation, library, _writing: writing });
         sdp
+    }
+
+    /// Ends the newest connection: the library goes on with one that is only forgotten.
+    async fn end_newest(&mut self) {
+        if let Some(peer) = self.newest.take() {
+            let _ = peer.library.close().await;
+        }
     }
 
     async fn take_candidate(&self, payload: &Value) {
