@@ -45,8 +45,8 @@ pub(crate) fn ui(ui: &mut Ui, session: &SessionStatus, more: More<'_>) -> Drawn 
     let frame = Frame::new().fill(palette.base).corner_radius(CORNER).inner_margin(Margin {
         left: 14,
         right: 6,
-        top: 6,
-        bottom: 6,
+        top: 4,
+        bottom: 4,
     });
     let response = frame.show(ui, |ui| {
         ui.spacing_mut().item_spacing = egui::vec2(GRID / 2.0, 0.0);

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 
 use eframe::egui::{
-    self, Align2, Area, Context, Frame, Id, Label, Margin, Panel, RichText, ScrollArea, Ui,
+    self, Align2, Area, Context, Frame, Id, Label, Margin, Rect, RichText, ScrollArea, Sense, Ui,
+    Vec2,
 };
 
 use super::{
@@ -28,7 +29,7 @@ const TOASTS: usize = 4;
 /// Errors at once; the oldest give way, for nobody reads fifty.
 const ERRORS: usize = 50;
 
-/// How wide toasts are in front of a full screen, in points.
+/// How wide toasts are at most, in points.
 const WIDTH: f32 = 400.0;
 
 /// How much of what somebody writes a toast shows, in characters: a line or two.
@@ -163,6 +164,8 @@ impl Notices {
     }
 
     fn push(&mut self, toast: Toast) {
+        // What is told once more is told anew, not twice.
+        self.toasts.retain(|old| (&old.text, &old.session) != (&toast.text, &toast.session));
         if self.toasts.len() == TOASTS {
             self.toasts.pop_front();
         }
@@ -212,28 +215,26 @@ impl Notices {
         want
     }
 
-    /// Draws the toasts below what else is in `ui`, which gets so much less room: they cover
-    /// nothing.
-    pub(crate) fn toasts(&mut self, ui: &mut Ui, colours: &Colours) {
-        if !self.has_toasts(ui.ctx()) {
-            return;
-        }
-        let margin = Margin { top: GRID as i8, ..Margin::ZERO };
-        let panel = Panel::bottom("toasts").resizable(false).show_separator_line(false);
-        panel.frame(Frame::new().inner_margin(margin)).show(ui, |ui| self.draw(ui, colours));
-    }
-
-    /// Draws the toasts at the head of a full screen, where there is no room but before pictures.
-    pub(crate) fn toasts_in_front(&mut self, ctx: &Context, colours: &Colours) {
+    /// Draws the toasts in front of that side of what is there, which keeps its place when they come
+    /// and go. A click takes one away.
+    pub(crate) fn toasts(
+        &mut self,
+        ctx: &Context,
+        colours: &Colours,
+        (room, side): (Rect, Align2),
+    ) {
         if !self.has_toasts(ctx) {
             return;
         }
-        let area = Area::new(Id::unique("toasts"))
-            .anchor(Align2::CENTER_TOP, egui::vec2(0.0, GRID))
-            .interactable(false);
-        area.show(ctx, |ui| {
-            ui.set_max_width(WIDTH);
-            self.draw(ui, colours);
+        let area = Area::new(Id::unique("toasts")).pivot(side);
+        area.fixed_pos(side.pos_in_rect(&room)).show(ctx, |ui| {
+            ui.set_max_width(room.width().min(WIDTH));
+            ui.spacing_mut().item_spacing.y = GRID / 2.0;
+            self.toasts.retain(|toast| {
+                let rect = toast.draw(ui, colours);
+                // Not for the keyboard: it goes by itself.
+                !ui.interact(rect, ui.next_auto_id(), Sense::CLICK).clicked()
+            });
         });
     }
 
@@ -246,26 +247,25 @@ impl Notices {
         ctx.request_repaint_after(wait);
         true
     }
+}
 
-    fn draw(&self, ui: &mut Ui, colours: &Colours) {
+impl Toast {
+    fn draw(&self, ui: &mut Ui, colours: &Colours) -> Rect {
         let palette = Palette::of(ui);
-        ui.spacing_mut().item_spacing.y = GRID / 2.0;
-        for toast in &self.toasts {
-            let frame = Frame::popup(ui.style()).inner_margin(Margin::symmetric(8, 4));
-            frame.fill(palette.control).show(ui, |ui| {
-                ui.set_width(ui.available_width());
-                ui.horizontal(|ui| {
-                    let colour = toast.session.as_ref().and_then(|session| colours.of(session));
-                    if let Some(colour) = colour {
-                        let size = egui::vec2(10.0, 10.0);
-                        let (rect, _) = ui.allocate_exact_size(size, egui::Sense::hover());
-                        ui.painter().circle_filled(rect.center(), 4.0, colour);
-                    }
-                    let text = RichText::new(&toast.text).small().color(palette.text);
-                    ui.add(Label::new(text).wrap());
-                });
+        let frame = Frame::popup(ui.style()).inner_margin(Margin::symmetric(8, 4));
+        let drawn = frame.fill(palette.control).show(ui, |ui| {
+            ui.set_width(ui.available_width());
+            ui.horizontal(|ui| {
+                let colour = self.session.as_ref().and_then(|session| colours.of(session));
+                if let Some(colour) = colour {
+                    let (rect, _) = ui.allocate_exact_size(Vec2::splat(10.0), Sense::hover());
+                    ui.painter().circle_filled(rect.center(), 4.0, colour);
+                }
+                let text = RichText::new(&self.text).small().color(palette.text);
+                ui.add(Label::new(text).wrap());
             });
-        }
+        });
+        drawn.response.rect
     }
 }
 

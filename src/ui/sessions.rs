@@ -132,6 +132,8 @@ impl SessionsPanel {
                 "No session yet. Paste a link above, or open five: each gets a link to share.";
             ui.label(RichText::new(text).weak());
         }
+        // Five lanes are whole in a window that leaves its bars room on a screen 800 points high.
+        ui.spacing_mut().item_spacing.y = GRID / 2.0;
         let new = snapshot.sessions.iter().position(|one| !self.shown.contains(&one.session));
         self.wanted = self.wanted.or(new);
         for (index, session) in snapshot.sessions.iter().enumerate() {

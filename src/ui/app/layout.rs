@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use eframe::egui::{CentralPanel, Frame, Margin, Panel, Rect, Ui, UiBuilder};
+use eframe::egui::{Align2, CentralPanel, Frame, Margin, Panel, Rect, Ui, UiBuilder, vec2};
 
 use super::App;
 use crate::{
@@ -42,7 +42,8 @@ impl App {
             CentralPanel::default().frame(bare).show(ui, |ui| {
                 wants.push(self.streams.remote(ui, scene, &self.pictures));
             });
-            self.notices.toasts_in_front(ui.ctx(), scene.colours);
+            let whole = ui.ctx().content_rect().shrink(GRID);
+            self.notices.toasts(ui.ctx(), scene.colours, (whole, Align2::CENTER_TOP));
         } else {
             self.all_panels(ui, scene, &mut wants);
             self.keep_panels(ui, settings.panels);
@@ -68,11 +69,13 @@ impl App {
         let left = Panel::left(name).default_size(f32::from(*side)).size_range(240.0..=420.0);
         let left = (left.frame(frame), Side::Left);
         let (drawn, moved) = edges::show(left, ui, (name, "the sessions"), |ui| {
-            self.notices.toasts(ui, scene.colours);
             wants.push(self.sessions.ui(ui, scene, &self.chats));
         });
         note_size(side, drawn.response.rect.width());
         self.moved |= moved;
+        // Where the list of lanes ends last.
+        let foot = drawn.response.rect.shrink2(vec2(12.0, GRID));
+        self.notices.toasts(ui.ctx(), scene.colours, (foot, Align2::LEFT_BOTTOM));
         let bare = Frame::new().fill(palette.base).inner_margin(Margin::same(12));
         CentralPanel::default().frame(bare).show(ui, |ui| {
             wants.push(self.notices.errors(ui));

@@ -139,7 +139,7 @@ fn a_link_that_no_browser_opens_is_on_the_clipboard_and_that_is_said() {
     let ctx = window.ctx.clone();
     app(&mut window).browser.open("https://example.org/x".to_owned(), &ctx);
     app(&mut window).read(&ctx);
-    window.step();
+    window.run();
     window.get_by_label("No browser could be opened; link copied");
     assert_eq!(app(&mut window).browser.failed(), None, "it is told once");
 }
@@ -266,7 +266,7 @@ fn an_unread_text_is_told_with_its_first_words_and_none_that_is_shown() {
     let mut window = window(LARGE, with(vec![mesh("a")]));
     let tell = |window: &mut Harness<'static, Option<App>>, said: &str| {
         app(window).happened(&message("a", "Ada", said), 0.0);
-        window.step();
+        window.run();
     };
     tell(&mut window, "hello\nthere");
     window.get_by_label("Ada in Chat conference: hello there");

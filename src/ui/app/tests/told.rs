@@ -62,7 +62,7 @@ fn what_is_not_connected_is_said_before_it_is_needed_and_only_if_it_is_chosen() 
 }
 
 #[test]
-fn toasts_cover_nothing() {
+fn toasts_cover_nothing_but_lanes_and_go_when_they_are_clicked() {
     for size in [LARGE, SMALL] {
         let mut window = window(size, five());
         for index in 0..4 {
@@ -84,6 +84,12 @@ fn toasts_cover_nothing() {
         let edge = window.get_by_label("Local Media Streams").rect().left();
         let bar = window.get_by_label("Leave all").rect().top();
         assert!(toasts.iter().all(|toast| toast.right() < edge && toast.bottom() < bar));
+        // What is behind it is not clicked unseen.
+        window.hover_at(toasts[3].center());
+        window.drag_at(toasts[3].center());
+        window.drop_at(toasts[3].center());
+        assert_eq!(sent(&mut window), []);
+        assert_eq!(window.query_all_by_label_contains("is in A/V").count(), 3);
     }
 }
 
