@@ -30,25 +30,28 @@ pub(crate) struct Screen {
 impl Screen {
     /// One of 1280 by 800 pixels, on a display that is free.
     pub(crate) fn start() -> Self {
-        // Two servers that start at once may both take a display that a third one left.
-        let screens = std::iter::repeat_with(Self::try_start).take(5);
+        // Servers that start at once and look for a free display themselves may take the same one,
+        // but no two tests' programs have the same number.
+        let own = 5 * (std::process::id() % 10_000);
+        let screens = (100 + own..).map(Self::try_start).take(5);
         let mut good =
             screens.filter(|screen| screen.xdotool(&["getdisplaygeometry"]).status.success());
         good.next().expect("one of five X servers answers")
     }
 
-    fn try_start() -> Self {
+    fn try_start(display: u32) -> Self {
         let folder = Folder::new();
         let mut command = Command::new("Xvfb");
-        command.args(["-displayfd", "1", "-screen", "0", "1280x800x24", "-nolisten", "tcp"]);
+        let display = format!(":{display}");
+        command.args([&display, "-displayfd", "1", "-screen", "0", "1280x800x24"]);
+        command.args(["-nolisten", "tcp"]);
         command.arg("-fbdir").arg(folder.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut server = command.spawn().unwrap_or_else(|error| missing("Xvfb", &error));
-        let mut number = String::new();
         let out = server.stdout.take().expect("its output is piped");
-        BufReader::new(out).read_line(&mut number).expect("Xvfb tells its display");
-        assert!(!number.trim().is_empty(), "Xvfb ended without a display");
-        Self { server, display: format!(":{}", number.trim()), folder }
+        // It tells its display when it is ready, and nothing if the display is taken.
+        BufReader::new(out).read_line(&mut String::new()).expect("Xvfb's output is read");
+        Self { server, display, folder }
     }
 
     /// Has something done by the keyboard, the mouse or the window manager's hand.
