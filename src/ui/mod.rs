@@ -33,3 +33,4 @@ mod words;
 mod yuv;
 
 pub use window::run;
+pub use yuv::Upload;

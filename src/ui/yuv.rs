@@ -268,6 +268,39 @@ impl Planes {
     }
 }
 
+/// The textures of one picture without a window around them, so that uploads can be measured.
+pub struct Upload(Planes);
+
+impl std::fmt::Debug for Upload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Upload")
+    }
+}
+
+impl Upload {
+    /// Textures for frames of that size, in pixels; `None` if the card has no room for them.
+    ///
+    /// # Safety
+    /// The context must be current on this thread.
+    pub unsafe fn new(gl: &glow::Context, size: Size) -> Option<Self> {
+        Planes::new(gl, size).map(Self)
+    }
+
+    /// Uploads a frame as the window does, and waits until the card has it.
+    ///
+    /// # Panics
+    /// If the frame has another size than the textures.
+    ///
+    /// # Safety
+    /// The context that the textures are of must be current on this thread.
+    pub unsafe fn upload(&self, gl: &glow::Context, frame: &VideoFrame) {
+        assert_eq!(self.0.size, frame.size, "the textures have a size");
+        self.0.upload(gl, frame);
+        // SAFETY: the context is current, as the caller promises.
+        unsafe { gl.finish() };
+    }
+}
+
 /// What this thread has cost so far, if anybody reads it.
 fn spent() -> Option<Duration> {
     if !tracing::enabled!(tracing::Level::TRACE) {

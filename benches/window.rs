@@ -1,0 +1,64 @@
+//! What a new picture costs the window: its way to the graphics card, whichever card EGL finds
+//! first. Without one, or elsewhere than on Linux, it says so: `cargo bench --bench window`.
+
+fn main() {
+    #[cfg(target_os = "linux")]
+    divan::main();
+    #[cfg(not(target_os = "linux"))]
+    println!("a graphics context without a window is made on Linux only");
+}
+
+#[cfg(target_os = "linux")]
+mod upload {
+    #![expect(unsafe_code, reason = "OpenGL is called through pointers")]
+
+    use std::error::Error;
+
+    use divan::{Bencher, black_box};
+    use eframe::glow;
+    use glutin::{
+        api::egl::{context::PossiblyCurrentContext, device::Device, display::Display},
+        config::{ConfigSurfaceTypes, ConfigTemplateBuilder},
+        context::{ContextApi, ContextAttributesBuilder},
+        display::GlDisplay as _,
+    };
+    use quintet::{
+        capture::Busy,
+        model::{MediaTime, Size},
+        ui::Upload,
+    };
+
+    /// A tile's size, and a camera's.
+    #[divan::bench(args = [Size::new(640, 360), Size::new(1280, 720)], max_time = 2)]
+    fn upload(bencher: Bencher<'_, '_>, size: Size) {
+        let (_context, gl) = match context() {
+            Ok(made) => made,
+            Err(error) => return println!("no graphics context: {error}"),
+        };
+        let frame = Busy::new(size, 30, "bench").paint(MediaTime::default());
+        // SAFETY: the context is current on this thread until the end, and the textures are its.
+        unsafe {
+            let textures = Upload::new(&gl, size).expect("room for a picture");
+            bencher.bench_local(|| textures.upload(&gl, black_box(&frame)));
+        }
+    }
+
+    /// A context without a surface, current on this thread.
+    fn context() -> Result<(PossiblyCurrentContext, glow::Context), Box<dyn Error>> {
+        let device = Device::query_devices()?.next().ok_or("EGL knows no device")?;
+        let config = ConfigTemplateBuilder::new().with_surface_type(ConfigSurfaceTypes::empty());
+        let wanted = ContextAttributesBuilder::new().with_context_api(ContextApi::Gles(None));
+        // SAFETY: no window handle is passed on; the functions are asked for while the context is
+        // current.
+        unsafe {
+            let display = Display::with_device(&device, None)?;
+            let config = display.find_configs(config.build())?.next().ok_or("no configuration")?;
+            let context = display.create_context(&config, &wanted.build(None))?;
+            let context = context.make_current_surfaceless()?;
+            let gl = glow::Context::from_loader_function_cstr(|name| {
+                display.get_proc_address(name).cast()
+            });
+            Ok((context, gl))
+        }
+    }
+}
