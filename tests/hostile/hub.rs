@@ -45,6 +45,7 @@ fn a_siege_of_the_hub_takes_nobody_out_of_a_call_and_keeps_nobody_out() {
     let [loud, wordy] = [0, 1].map(|_| siege.block_on(Stranger::greet(&hub)));
     let (loud, wordy) = (siege.spawn(shout(loud)), siege.spawn(describe(wordy)));
     let under_siege = pictures(&mut viewer);
+    println!("{under_siege} pictures in {COUNTED} s under siege, {in_peace} in peace");
     assert!(under_siege * 10 >= in_peace * 7, "{under_siege} pictures instead of {in_peace}");
 
     let mut newcomer = hub.person("Nora", &["join", "show"]);
