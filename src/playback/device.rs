@@ -317,8 +317,10 @@ fn tell(say: &SyncSender<News>, news: News) {
 enum DeviceError {
     #[error("{0}; connect one")]
     Find(#[from] SoundError),
-    #[error("the speaker {name:?} is not there; connect one, or use none")]
+    #[error("the speaker {name:?} is not there; connect it, or pick another")]
     Absent { name: String },
+    #[error("there is no speaker; connect one, or use none")]
+    None,
     #[error("the speaker {name:?} cannot be opened: {}; it is tried again; or pick another", plain(.source))]
     Open { name: String, source: cpal::Error },
     #[error("the speaker {name:?} plays no format that is known here; pick another")]
@@ -331,11 +333,12 @@ enum DeviceError {
 
 impl DeviceError {
     /// Why a device does not open. What systems list without having it is told shortly.
-    fn opening(name: String, source: cpal::Error) -> Self {
-        if source.kind() == cpal::ErrorKind::DeviceNotAvailable {
-            return Self::Absent { name };
+    fn opening(name: String, is_default: bool, source: cpal::Error) -> Self {
+        match (source.kind() == cpal::ErrorKind::DeviceNotAvailable, is_default) {
+            (true, true) => Self::None,
+            (true, false) => Self::Absent { name },
+            (false, _) => Self::Open { name, source },
         }
-        Self::Open { name, source }
     }
 }
 
@@ -351,9 +354,9 @@ fn open(
 ) -> Result<(Stream, Line), DeviceError> {
     let host = sound_host();
     let device = find_sound_device(&host, SoundEnd::Output, name)?;
-    let name = device.to_string();
+    let (name, is_default) = (device.to_string(), name.is_none());
     let mut refused = None;
-    let fails = |source| DeviceError::opening(name.clone(), source);
+    let fails = |source| DeviceError::opening(name.clone(), is_default, source);
     for choice in choices(&device).map_err(fails)? {
         match start(&device, choice, complain.clone()) {
             Ok(started) => {
@@ -367,7 +370,7 @@ fn open(
         }
     }
     Err(match refused {
-        Some(source) => DeviceError::opening(name, source),
+        Some(source) => DeviceError::opening(name, is_default, source),
         None => DeviceError::Format { name },
     })
 }
@@ -521,12 +524,14 @@ mod tests {
 
     #[test]
     fn a_speaker_that_is_not_there_is_told_in_a_line_with_a_way_out() {
-        let error = |kind: cpal::ErrorKind| {
-            DeviceError::opening("Headset".to_owned(), kind.into()).to_string()
+        let error = |kind: cpal::ErrorKind, is_default| {
+            DeviceError::opening("Headset".to_owned(), is_default, kind.into()).to_string()
         };
-        let short = "the speaker \"Headset\" is not there; connect one, or use none";
-        assert_eq!(error(cpal::ErrorKind::DeviceNotAvailable), short);
-        assert!(error(cpal::ErrorKind::DeviceBusy).contains("cannot be opened"));
+        let (absent, busy) = (cpal::ErrorKind::DeviceNotAvailable, cpal::ErrorKind::DeviceBusy);
+        let short = "the speaker \"Headset\" is not there; connect it, or pick another";
+        assert_eq!(error(absent, false), short);
+        assert_eq!(error(absent, true), "there is no speaker; connect one, or use none");
+        assert!(error(busy, true).contains("cannot be opened"));
     }
     use crate::audio::tone_hz;
 

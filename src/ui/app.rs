@@ -22,7 +22,7 @@ use super::{
     pictures::{Pictures, Wanted},
     scene::until_next_second,
     sessions::SessionsPanel,
-    settings::{Settings, ThemeChoice},
+    settings::{Settings, ThemeChoice, WindowSize},
     streams::Streams,
     theme,
     want::{Opening, Want},
@@ -71,6 +71,8 @@ pub(crate) struct App {
     talking: bool,
     /// The person wants to quit, whoever is present.
     quitting: bool,
+    /// The title that the window has.
+    title: &'static str,
 }
 
 /// An engine that runs, and what it tells.
@@ -123,6 +125,7 @@ impl App {
             moved: false,
             talking: false,
             quitting: false,
+            title: words::title(&Snapshot::default()),
         }
     }
 
@@ -187,7 +190,17 @@ impl App {
             ctx.copy_text(link);
             self.notices.toast("No browser could be opened; link copied".to_owned(), None, now);
         }
+        self.entitle(ctx);
         self.flush(ctx);
+    }
+
+    /// Gives the window the title that is true now.
+    fn entitle(&mut self, ctx: &Context) {
+        let title = words::title(&self.snapshot);
+        if title != self.title {
+            self.title = title;
+            ctx.send_viewport_cmd(ViewportCommand::Title(title.to_owned()));
+        }
     }
 
     /// Tells what happened; what an open chat shows is not told beside it.
@@ -203,6 +216,9 @@ impl App {
     /// Draws everything and acts on what is wanted.
     pub(crate) fn draw(&mut self, ui: &mut Ui) {
         let ctx = ui.ctx().clone();
+        ctx.accesskit_node_builder(egui::accesskit_root_id(), |window| {
+            window.set_label(self.title)
+        });
         self.ask_before_quitting(&ctx);
         let full_screen = self.streams.full_screen && self.dialog.is_none();
         if !self.dialog.as_ref().is_some_and(Dialog::awaits_key) {
@@ -304,6 +320,10 @@ impl App {
                 self.streams.pinned = (!pinned).then_some(picture);
             }
             Want::FullScreen => self.full_screen(ctx, !self.streams.full_screen),
+            Want::Mirror(mirror) => {
+                self.settings.mirror = mirror;
+                self.save();
+            }
             Want::Use(device, spec) => self.use_device(device, spec),
             Want::AskEject { session, participant, name } => {
                 let kind = self.kind_of(&session);
@@ -427,6 +447,19 @@ impl App {
                 failed.put(error.to_string());
             }
         });
+    }
+
+    /// Keeps the window's size for the next run. Blocks: the window is closing.
+    pub(crate) fn keep_size(&mut self, size: WindowSize) {
+        if self.settings.window == size {
+            return;
+        }
+        self.settings.window = size;
+        let place = self.backstage.as_ref().and_then(|backstage| backstage.place.as_ref());
+        if let Some(Err(error)) = place.map(|place| self.settings.save(place)) {
+            // There is no window any more to say it in.
+            tracing::error!(%error, "the window's size is not kept");
+        }
     }
 
     /// Sends what waits, as much as the engine takes.

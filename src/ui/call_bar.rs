@@ -14,6 +14,7 @@ use super::{
     theme::{CORNER, GRID, ICON_BUTTON, Palette, SMALL, SMALL_CORNER},
     tile::{bars, letterbox},
     want::Want,
+    yuv::Shown,
 };
 use crate::{
     engine::Picture,
@@ -116,6 +117,10 @@ fn menu(
         }
         ui.separator();
         want = want.take().or(found(ui, device, chosen, devices));
+        if device == DeviceKind::Camera && scene.settings.has_camera() {
+            ui.separator();
+            want = want.or(mirror(ui, scene.settings.mirror));
+        }
         want
     });
     match shown {
@@ -132,6 +137,13 @@ fn menu(
             None
         }
     }
+}
+
+/// How the own picture is shown to oneself.
+fn mirror(ui: &mut Ui, mut is_on: bool) -> Option<Want> {
+    let switch = ui.checkbox(&mut is_on, "Mirror my picture");
+    let switch = switch.on_hover_text("For you alone: others see it as it is");
+    switch.changed().then_some(Want::Mirror(is_on))
 }
 
 /// The devices that the system has.
@@ -158,7 +170,7 @@ fn live(ui: &mut Ui, device: DeviceKind, scene: Scene<'_>, pictures: &Pictures) 
     let state = device.state(scene.snapshot);
     match device {
         DeviceKind::Microphone => wide_level(ui, pictures.loudness(Picture::Local)),
-        DeviceKind::Camera => preview(ui, pictures),
+        DeviceKind::Camera => preview(ui, scene, pictures),
         DeviceKind::Speaker => {}
     }
     let words = match state {
@@ -197,7 +209,7 @@ fn wide_level(ui: &mut Ui, loudness: f32) {
     ui.painter().rect_filled(lit, 4.0, palette.accent);
 }
 
-fn preview(ui: &mut Ui, pictures: &Pictures) {
+fn preview(ui: &mut Ui, scene: Scene<'_>, pictures: &Pictures) {
     let width = ui.available_width();
     let size = Vec2::new(width, (width * 9.0 / 16.0).round());
     let (rect, response) = ui.allocate_exact_size(size, Sense::hover());
@@ -208,7 +220,8 @@ fn preview(ui: &mut Ui, pictures: &Pictures) {
     if let Some((frame, number, _)) = pictures.newest(Picture::Local) {
         let inside = letterbox(rect, frame.size);
         let of = (Picture::Local, number);
-        ui.painter().add(pictures.painter().shape(inside, of, frame.clone(), 1.0));
+        let shown = Shown { light: 1.0, mirrored: scene.settings.mirrors() };
+        ui.painter().add(pictures.painter().shape(inside, of, frame.clone(), shown));
     }
 }
 
@@ -231,15 +244,14 @@ fn choice(ui: &mut Ui, text: &str, chosen: bool) -> egui::Response {
         let at = rect.left_center() + Vec2::new(12.0, 0.0);
         ui.painter().circle_filled(at, 3.0, palette.accent);
     }
-    let place = Rect::from_min_max(rect.min + Vec2::new(24.0, 0.0), rect.max);
-    let label = Label::new(text).selectable(false).truncate();
-    let mut line = ui.new_child(
-        egui::UiBuilder::new()
-            .max_rect(place)
-            .layout(egui::Layout::left_to_right(egui::Align::Center)),
-    );
-    line.add(label);
-    response
+    // No label, which screen readers would read a second time.
+    let cut = Some(egui::TextWrapMode::Truncate);
+    let words = egui::WidgetText::from(text);
+    let words = words.into_galley(ui, cut, rect.width() - 24.0, egui::TextStyle::Body);
+    let at = rect.left_center() + Vec2::new(24.0, -words.size().y / 2.0);
+    let is_cut = words.elided;
+    ui.painter().galley(at, words, palette.text);
+    if is_cut { response.on_hover_text(text) } else { response }
 }
 
 /// Where we are heard or seen now, in one mark.

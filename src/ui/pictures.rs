@@ -16,6 +16,13 @@ use crate::{
 /// What is heard as silence, in dB against full scale: below it nothing is drawn.
 const QUIET_DBFS: f32 = -60.0;
 
+/// From what level on somebody speaks, in dB against full scale: above the noise of a room.
+const SPEECH_DBFS: f32 = -42.0;
+
+/// How long one still speaks after the last loud moment, in seconds: pauses between words do not
+/// make a ring blink.
+const BREATH: f64 = 0.8;
+
 /// What is looked at.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Wanted {
@@ -47,6 +54,8 @@ struct Feed {
     arrived: f64,
     /// In dB against full scale.
     level: Option<f32>,
+    /// When it was last as loud as speech, in seconds of the window's clock.
+    loud: Option<f64>,
 }
 
 impl Pictures {
@@ -77,7 +86,7 @@ impl Pictures {
                 feed.number += 1;
                 feed.arrived = now;
             }
-            feed.level = heard.contains(of).then(|| handle.level(*of));
+            feed.hear(heard.contains(of).then(|| handle.level(*of)), now);
         }
     }
 
@@ -98,6 +107,12 @@ impl Pictures {
         feed.arrived = arrived;
     }
 
+    /// Has somebody be that loud without an engine, at that time.
+    #[cfg(test)]
+    pub(crate) fn sound(&mut self, of: Picture, level: f32, now: f64) {
+        self.feeds.entry(of).or_default().hear(Some(level), now);
+    }
+
     /// The newest frame, its number and when it came, in seconds of the window's clock.
     pub(crate) fn newest(&self, of: Picture) -> Option<(&VideoFrame, u64, f64)> {
         let feed = self.feeds.get(&of)?;
@@ -110,8 +125,41 @@ impl Pictures {
         ((level - QUIET_DBFS) / -QUIET_DBFS).clamp(0.0, 1.0)
     }
 
+    /// Whether somebody speaks at that time, in seconds of the window's clock.
+    pub(crate) fn speaks(&self, of: Picture, now: f64) -> bool {
+        let loud = self.feeds.get(&of).and_then(|feed| feed.loud);
+        loud.is_some_and(|loud| now - loud < BREATH)
+    }
+
     /// What draws frames.
     pub(crate) const fn painter(&self) -> &YuvPainter {
         &self.painter
+    }
+}
+
+impl Feed {
+    fn hear(&mut self, level: Option<f32>, now: f64) {
+        self.level = level;
+        match level {
+            Some(level) if level > SPEECH_DBFS => self.loud = Some(now),
+            Some(_) => {}
+            None => self.loud = None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_pauses_between_words_still_speaks_and_a_quiet_room_does_not() {
+        let (mut pictures, who) = (Pictures::default(), Picture::Local);
+        pictures.sound(who, SPEECH_DBFS - 1.0, 1.0);
+        assert!(!pictures.speaks(who, 1.0));
+        pictures.sound(who, SPEECH_DBFS + 1.0, 2.0);
+        pictures.sound(who, QUIET_DBFS, 2.0 + BREATH / 2.0);
+        assert!(pictures.speaks(who, 2.0 + BREATH / 2.0));
+        assert!(!pictures.speaks(who, 2.1 + BREATH));
     }
 }

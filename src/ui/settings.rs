@@ -27,14 +27,36 @@ pub(crate) struct Settings {
     pub(crate) theme: ThemeChoice,
     /// What is sent as picture, as on the command line.
     pub(crate) camera: String,
+    /// Whether a camera's own picture is shown as in a mirror; others see it as it is.
+    pub(crate) mirror: bool,
     /// What is sent as sound.
     pub(crate) microphone: String,
     /// Where it is played.
     pub(crate) speaker: String,
+    /// How large the window is.
+    pub(crate) window: WindowSize,
     /// How wide panels are.
     pub(crate) panels: Panels,
     /// Which keys ask for what.
     pub(crate) keys: Bindings,
+}
+
+/// How large the window was when it was closed, in points.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct WindowSize {
+    /// From left to right, while it does not fill the screen.
+    pub(crate) width: u16,
+    /// From top to bottom.
+    pub(crate) height: u16,
+    /// It filled the screen.
+    pub(crate) maximized: bool,
+}
+
+impl Default for WindowSize {
+    fn default() -> Self {
+        Self { width: 1280, height: 800, maximized: false }
+    }
 }
 
 /// How wide, or high, the panels are that can be drawn wider, in points.
@@ -86,8 +108,10 @@ impl Default for Settings {
             hub: String::new(),
             theme: ThemeChoice::Dark,
             camera: "default".to_owned(),
+            mirror: true,
             microphone: "default".to_owned(),
             speaker: "default".to_owned(),
+            window: WindowSize::default(),
             panels: Panels::default(),
             keys: Bindings::default(),
         }
@@ -175,6 +199,17 @@ impl Settings {
         let fresh = path.with_extension("toml.new");
         fs::write(&fresh, text).map_err(failed)?;
         fs::rename(&fresh, path).map_err(failed)
+    }
+
+    /// Whether the camera is one, so that its own picture can be shown as in a mirror.
+    pub(crate) fn has_camera(&self) -> bool {
+        let camera = SourceSpec::for_camera(&self.camera);
+        matches!(camera, Ok(SourceSpec::Default | SourceSpec::Device(_)))
+    }
+
+    /// Whether the own picture is shown as in a mirror.
+    pub(crate) fn mirrors(&self) -> bool {
+        self.mirror && self.has_camera()
     }
 
     /// The hub that is meant.

@@ -74,18 +74,24 @@ impl Streams {
             self.look(ui, rect, Picture::Local);
             let tile = Tile {
                 picture: Picture::Local,
-                label: "You, live".to_owned(),
+                label: match &note {
+                    Some(note) => format!("You: {note}"),
+                    None => "You, live".to_owned(),
+                },
                 name: "You",
                 lane: None,
                 video: !camera_failed && snapshot.gates.camera,
+                mirrored: scene.settings.mirrors(),
                 muted: !snapshot.gates.microphone,
                 camera_off: !snapshot.gates.camera,
                 note: note.as_deref(),
-                pinned: false,
+                pinned: None,
             };
             tile.ui(ui, rect, pictures);
             want = want.take().or(self.troubles(ui, scene));
-            ui.label(RichText::new(captures(snapshot)).small().weak());
+            if let Some(said) = captures(snapshot) {
+                ui.label(RichText::new(said).small().weak());
+            }
             focus::follow(ui);
         });
         want
@@ -254,10 +260,11 @@ fn remote_tile(face: &Face, colour: Color32, pinned: bool) -> Tile<'_> {
         name: &face.name,
         lane: Some((colour, lane::kind_icon(face.kind))),
         video: face.video,
+        mirrored: false,
         muted: face.muted,
         camera_off: face.camera_off,
         note,
-        pinned,
+        pinned: Some(pinned),
     }
 }
 
@@ -342,7 +349,7 @@ const fn has_streams(kind: SessionKind) -> bool {
 }
 
 /// How many sessions take what is captured: "in 5 sessions, one capture", and what else is true.
-fn captures(snapshot: &Snapshot) -> String {
+fn captures(snapshot: &Snapshot) -> Option<String> {
     let sending = || {
         snapshot.sessions.iter().filter(|session| {
             let sends = session
@@ -353,7 +360,8 @@ fn captures(snapshot: &Snapshot) -> String {
     };
     let taking = sending().filter(|session| session.heard || session.seen).count();
     let is_anybody_there = sending().any(|session| words::present(session) > 0);
-    match (sending().count(), taking) {
+    let said = match (sending().count(), taking) {
+        (0, _) if snapshot.camera != SourceState::Running => return None,
         (0, _) => "only you see this".to_owned(),
         (_, 0) if is_anybody_there => "nothing of you goes out now".to_owned(),
         (1, 0) => "ready for 1 session, nobody takes it yet".to_owned(),
@@ -361,7 +369,8 @@ fn captures(snapshot: &Snapshot) -> String {
         (1, 1) => "in 1 session".to_owned(),
         (count, taking) if count == taking => format!("in {count} sessions, one capture"),
         (count, taking) => format!("in {taking} of {count} sessions, one capture"),
-    }
+    };
+    Some(said)
 }
 
 fn nobody(ui: &mut Ui, snapshot: &Snapshot) {

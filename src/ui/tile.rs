@@ -10,6 +10,7 @@ use super::{
     pictures::Pictures,
     theme::{CORNER, INK, Palette, SHADE, SMALL},
     words,
+    yuv::Shown,
 };
 use crate::{engine::Picture, model::Size};
 
@@ -29,14 +30,16 @@ pub(crate) struct Tile<'a> {
     pub(crate) lane: Option<(Color32, Icon)>,
     /// Whether a picture is expected.
     pub(crate) video: bool,
+    /// Whether it is shown as in a mirror.
+    pub(crate) mirrored: bool,
     /// Whether a struck microphone is drawn.
     pub(crate) muted: bool,
     /// Whether a struck camera is drawn.
     pub(crate) camera_off: bool,
     /// Words in the middle, while there is no picture.
     pub(crate) note: Option<&'a str>,
-    /// Whether it is pinned.
-    pub(crate) pinned: bool,
+    /// Whether it is pinned; `None` for one that cannot be.
+    pub(crate) pinned: Option<bool>,
 }
 
 impl Tile<'_> {
@@ -45,10 +48,13 @@ impl Tile<'_> {
     pub(crate) fn ui(&self, ui: &mut Ui, rect: Rect, pictures: &Pictures) -> Response {
         let palette = Palette::of(ui);
         let id = ui.scope_id().with((self.picture, "tile"));
-        let response = ui.interact(rect, id, Sense::click());
+        let sense = if self.pinned.is_some() { Sense::click() } else { Sense::hover() };
+        let response = ui.interact(rect, id, sense);
         let (enabled, label) = (ui.is_enabled(), &self.label);
-        response
-            .widget_info(|| WidgetInfo::selected(egui::Role::Button, enabled, self.pinned, label));
+        response.widget_info(|| match self.pinned {
+            Some(pinned) => WidgetInfo::selected(egui::Role::Button, enabled, pinned, label),
+            None => WidgetInfo::labeled(egui::Role::Image, enabled, label),
+        });
         if !ui.is_rect_visible(rect) {
             return response;
         }
@@ -59,8 +65,12 @@ impl Tile<'_> {
             self.note(&painter, rect, note);
         }
         self.caption(&painter, rect, pictures.loudness(self.picture));
+        let now = ui.input(|input| input.time);
+        let speaks = !self.muted && pictures.speaks(self.picture, now);
         let ring = if response.has_focus() {
             Stroke::new(2.0, palette.accent)
+        } else if speaks {
+            Stroke::new(3.0, self.lane.map_or(palette.accent, |(colour, _)| colour))
         } else {
             Stroke::new(1.0, palette.line)
         };
@@ -84,7 +94,8 @@ impl Tile<'_> {
         let light = if still || self.note.is_some() { 0.35 } else { 1.0 };
         let inside = letterbox(rect.shrink(1.0), frame.size);
         let of = (self.picture, number);
-        painter.add(pictures.painter().shape(inside, of, frame.clone(), light));
+        let shown = Shown { light, mirrored: self.mirrored };
+        painter.add(pictures.painter().shape(inside, of, frame.clone(), shown));
         if rect.width() > 280.0 {
             let text = format!("{}×{}", frame.size.width, frame.size.height);
             shaded(painter, rect.right_top() + Vec2::new(-8.0, 8.0), Align2::RIGHT_TOP, &text);
@@ -151,7 +162,7 @@ impl Tile<'_> {
             icon.paint(painter, place, Palette::DARK.warn);
             Icon::strike(painter, place, Palette::DARK.warn, Color32::BLACK);
         }
-        if self.pinned {
+        if self.pinned == Some(true) {
             let place = Rect::from_min_size(rect.min + Vec2::splat(8.0), Vec2::splat(20.0));
             painter.rect_filled(place, 4.0, SHADE);
             Icon::Pin.paint(painter, place.shrink(3.0), INK);

@@ -31,6 +31,8 @@ pub(crate) enum Want {
     Pin(Picture),
     /// The whole screen, or the window again.
     FullScreen,
+    /// The own picture as in a mirror, or as the others see it.
+    Mirror(bool),
     /// Another camera, microphone or speaker, named as on the command line.
     Use(DeviceKind, String),
     /// To be asked before all sessions are left, if somebody is there.

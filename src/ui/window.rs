@@ -1,20 +1,23 @@
 //! Opens the window, with a runtime beside it for everything that waits.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use eframe::egui::{Context, Vec2, ViewportBuilder, ViewportCommand, vec2};
+use eframe::{
+    egui::{Context, IconData, Vec2, ViewportBuilder, ViewportCommand, vec2},
+    icon_data,
+};
 
 use super::{
     app::{App, Backstage, Running},
-    settings::{Settings, SettingsError},
+    settings::{Settings, SettingsError, WindowSize},
 };
 use crate::engine::Engine;
 
-/// The window's size at first, in points, where there is room for it.
-const SIZE: Vec2 = vec2(1280.0, 800.0);
-
 /// Down to this size everything has its place, in points.
 const ROOMY: Vec2 = vec2(800.0, 600.0);
+
+/// The window cannot be made smaller, in points.
+const LEAST: Vec2 = vec2(640.0, 480.0);
 
 /// What systems put above and below windows, in points: a title bar, and a bar of programs.
 const BARS: f32 = 88.0;
@@ -31,17 +34,27 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub fn run() -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("quintet").build()?;
+    let place = Settings::place();
+    let loaded = match &place {
+        Some(place) => Settings::load(place),
+        None => Err(SettingsError::NoPlace),
+    };
+    let known = loaded.as_ref().ok().map(|settings| settings.window);
+    let size = known.unwrap_or_default();
     let viewport = ViewportBuilder::default()
         .with_title("Quintet")
         .with_app_id("quintet")
-        .with_inner_size(SIZE)
-        .with_min_inner_size(vec2(640.0, 480.0));
+        .with_icon(icon())
+        .with_inner_size(wanted(size))
+        .with_maximized(size.maximized)
+        .with_min_inner_size(LEAST);
     let options =
         eframe::NativeOptions { viewport, renderer: eframe::Renderer::Glow, ..Default::default() };
     let handle = runtime.handle().clone();
     let created = Box::new(move |context: &eframe::CreationContext<'_>| {
-        let app = open(&context.egui_ctx, handle.clone());
-        let window = Window { app, runtime: handle, is_fitted: false };
+        let app = open(&context.egui_ctx, handle.clone(), (place, loaded));
+        let window =
+            Window { app, runtime: handle, is_fitted: false, size, is_kept: known.is_some() };
         Ok(Box::new(window) as Box<dyn eframe::App>)
     });
     eframe::run_native("quintet", options, created).map_err(|error| {
@@ -55,12 +68,22 @@ pub fn run() -> anyhow::Result<()> {
     })
 }
 
+/// What stands for the program in the system's lists of windows.
+fn icon() -> IconData {
+    let png = include_bytes!("../../assets/icon.png");
+    icon_data::from_png_bytes(png).expect("the icon is a picture")
+}
+
 /// The app, and the runtime on which it says goodbye.
 struct Window {
     app: App,
     runtime: tokio::runtime::Handle,
     /// The window has got a size that its screen has room for.
     is_fitted: bool,
+    /// How large it is.
+    size: WindowSize,
+    /// That is kept: no settings that could not be read are replaced by it.
+    is_kept: bool,
 }
 
 impl Window {
@@ -71,20 +94,42 @@ impl Window {
         }
         let Some(monitor) = ctx.input(|input| input.viewport().monitor_size) else { return };
         self.is_fitted = true;
-        if fitting(monitor) != SIZE {
-            ctx.send_viewport_cmd(ViewportCommand::InnerSize(fitting(monitor)));
+        let size = wanted(self.size);
+        if !self.size.maximized && fitting(size, monitor) != size {
+            ctx.send_viewport_cmd(ViewportCommand::InnerSize(fitting(size, monitor)));
         }
+    }
+
+    /// Notes how large the window is, for the next run.
+    fn measure(&mut self, ctx: &Context) {
+        ctx.input(|input| {
+            let viewport = input.viewport();
+            if viewport.fullscreen == Some(true) || viewport.minimized == Some(true) {
+                return;
+            }
+            self.size.maximized = viewport.maximized == Some(true);
+            if let (false, Some(inside)) = (self.size.maximized, viewport.inner_rect) {
+                self.size.width = inside.width().round() as u16;
+                self.size.height = inside.height().round() as u16;
+            }
+        });
     }
 }
 
-/// The size of the window at first on a screen of that size, both in points.
-fn fitting(monitor: Vec2) -> Vec2 {
-    SIZE.min(monitor - vec2(0.0, BARS)).max(ROOMY.min(monitor))
+/// The size that the window had when it was closed, in points.
+fn wanted(size: WindowSize) -> Vec2 {
+    vec2(f32::from(size.width), f32::from(size.height)).max(LEAST)
+}
+
+/// The part of that size that a screen of that size has room for, all in points.
+fn fitting(size: Vec2, monitor: Vec2) -> Vec2 {
+    size.min(monitor - vec2(0.0, BARS)).max(ROOMY.min(monitor).min(size))
 }
 
 impl eframe::App for Window {
     fn logic(&mut self, ctx: &Context, frame: &mut eframe::Frame) {
         self.fit(ctx);
+        self.measure(ctx);
         self.app.logic(ctx, frame);
     }
 
@@ -97,6 +142,9 @@ impl eframe::App for Window {
     }
 
     fn on_exit(&mut self, _: Option<&eframe::glow::Context>) {
+        if self.is_kept {
+            self.app.keep_size(self.size);
+        }
         if let Some(handle) = self.app.take_handle() {
             self.runtime.block_on(async {
                 if tokio::time::timeout(FAREWELL, handle.close()).await.is_err() {
@@ -107,12 +155,12 @@ impl eframe::App for Window {
     }
 }
 
-fn open(ctx: &Context, runtime: tokio::runtime::Handle) -> App {
-    let place = Settings::place();
-    let loaded = match &place {
-        Some(place) => Settings::load(place),
-        None => Err(SettingsError::NoPlace),
-    };
+/// The app with the settings that were read from that place.
+fn open(
+    ctx: &Context,
+    runtime: tokio::runtime::Handle,
+    (place, loaded): (Option<PathBuf>, Result<Settings, SettingsError>),
+) -> App {
     let (settings, error) = match loaded {
         Ok(settings) => (settings, None),
         Err(error) => (Settings::default(), Some(error)),
@@ -147,15 +195,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_icon_is_a_square_that_is_large_enough_for_every_list() {
+        let icon = icon();
+        assert_eq!((icon.width, icon.height), (256, 256));
+    }
+
+    #[test]
     fn the_window_leaves_room_for_a_title_bar_and_stays_roomy_where_it_can() {
-        for (monitor, size) in [
-            ((1920.0, 1080.0), (1280.0, 800.0)),
-            ((1280.0, 800.0), (1280.0, 712.0)),
-            ((1366.0, 768.0), (1280.0, 680.0)),
-            ((1024.0, 640.0), (1024.0, 600.0)),
-            ((640.0, 480.0), (640.0, 480.0)),
+        let usual = wanted(WindowSize::default());
+        for (wanted, monitor, size) in [
+            (usual, (1920.0, 1080.0), (1280.0, 800.0)),
+            (usual, (1280.0, 800.0), (1280.0, 712.0)),
+            (usual, (1366.0, 768.0), (1280.0, 680.0)),
+            (usual, (1024.0, 640.0), (1024.0, 600.0)),
+            (usual, (640.0, 480.0), (640.0, 480.0)),
+            (vec2(700.0, 500.0), (1920.0, 1080.0), (700.0, 500.0)),
+            (vec2(2500.0, 1400.0), (1920.0, 1080.0), (1920.0, 992.0)),
         ] {
-            assert_eq!(fitting(monitor.into()), Vec2::from(size), "{monitor:?}");
+            assert_eq!(fitting(wanted, monitor.into()), Vec2::from(size), "{wanted} {monitor:?}");
         }
     }
 }

@@ -2,8 +2,15 @@
 
 use crate::model::{
     EndReason, ErrorCode, FailureCode, Media, MediaSet, MediaTime, ParticipantState,
-    ParticipantStatus, Role, SessionId, SessionKind, SessionState, SessionStatus, Topology,
+    ParticipantStatus, Role, SessionId, SessionKind, SessionState, SessionStatus, Snapshot,
+    Topology,
 };
+
+/// The window's title: it is seen where the window itself is not.
+pub(crate) fn title(snapshot: &Snapshot) -> &'static str {
+    let is_on_air = snapshot.sessions.iter().any(|session| session.heard || session.seen);
+    if is_on_air { "Quintet · on air" } else { "Quintet" }
+}
 
 /// A kind of session in words: "A/V conference", "Audio one-to-one".
 pub(crate) fn kind(kind: SessionKind) -> String {

@@ -25,14 +25,13 @@ pub(crate) struct YuvPainter {
 }
 
 impl YuvPainter {
-    /// The shape that fills `rect` with the frame. `number` tells frames of a picture apart;
-    /// `light` is 1 for a live picture, less for one that stands still.
+    /// The shape that fills `rect` with the frame. `number` tells frames of a picture apart.
     pub(crate) fn shape(
         &self,
         rect: Rect,
         (of, number): (Picture, u64),
         frame: VideoFrame,
-        light: f32,
+        shown: Shown,
     ) -> egui::Shape {
         let card = Arc::clone(&self.card);
         let draw = move |info: egui::PaintCallbackInfo, painter: &egui_glow::Painter| {
@@ -41,7 +40,7 @@ impl YuvPainter {
                 width: viewport.width_px as f32,
                 height: viewport.height_px as f32,
                 radius: 6.0 * info.pixels_per_point,
-                light,
+                shown,
             };
             let mut card = card.lock().unwrap_or_else(PoisonError::into_inner);
             card.draw(painter.gl(), (of, number), &frame, look);
@@ -57,6 +56,15 @@ impl YuvPainter {
             card.garbage.push(planes);
         }
     }
+}
+
+/// How a picture is shown.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct Shown {
+    /// 1 for a live picture, less for one that stands still.
+    pub(crate) light: f32,
+    /// Whether left is right, as in a mirror.
+    pub(crate) mirrored: bool,
 }
 
 /// What of ours is on the graphics card.
@@ -87,7 +95,7 @@ struct Look {
     width: f32,
     height: f32,
     radius: f32,
-    light: f32,
+    shown: Shown,
 }
 
 impl Card {
@@ -181,7 +189,10 @@ impl Program {
                 gl.uniform_1_i32(place.as_ref(), unit as i32);
             }
             let place = gl.get_uniform_location(self.program, "look");
-            gl.uniform_4_f32(place.as_ref(), look.width, look.height, look.radius, look.light);
+            let Shown { light, mirrored } = look.shown;
+            gl.uniform_4_f32(place.as_ref(), look.width, look.height, look.radius, light);
+            let place = gl.get_uniform_location(self.program, "mirrored");
+            gl.uniform_1_f32(place.as_ref(), f32::from(u8::from(mirrored)));
             gl.draw_arrays(glow::TRIANGLES, 0, 3);
             gl.active_texture(glow::TEXTURE0);
         }
@@ -311,10 +322,11 @@ fn spent() -> Option<Duration> {
 
 /// One triangle over the whole viewport, which egui has set to the picture's rectangle.
 const VERTEX: &str = "\
+uniform float mirrored;
 out vec2 place;
 void main() {
     vec2 p = vec2(float((gl_VertexID << 1) & 2), float(gl_VertexID & 2));
-    place = vec2(p.x, 1.0 - p.y);
+    place = vec2(mix(p.x, 1.0 - p.x, mirrored), 1.0 - p.y);
     gl_Position = vec4(p * 2.0 - 1.0, 0.0, 1.0);
 }";
 

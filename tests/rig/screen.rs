@@ -188,7 +188,7 @@ impl<'a> Window<'a> {
         let mut window = Self { program, screen, home };
         let pid = window.program.id().to_string();
         let id = window.wait("a window named Quintet", |window| {
-            let named = ["search", "--all", "--onlyvisible", "--pid", &pid, "--name", "^Quintet$"];
+            let named = ["search", "--all", "--onlyvisible", "--pid", &pid, "--name", "^Quintet"];
             let found = window.screen.xdotool(&named);
             let id = String::from_utf8_lossy(&found.stdout).trim().to_owned();
             (!id.is_empty()).then_some(id)

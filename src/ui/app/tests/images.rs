@@ -78,6 +78,8 @@ fn five_sessions_look_as_they_did_in_both_themes_and_sizes() {
     for (theme, name) in [(ThemeChoice::Dark, "dark"), (ThemeChoice::Light, "light")] {
         for (size, width) in [(LARGE, "1280"), (SMALL, "800")] {
             let (mut window, textures) = drawn(size, theme, five());
+            // Somebody speaks, longer than the drawing takes.
+            app(&mut window).pictures.sound(Picture::Peer(PeerId(2)), -20.0, 60.0);
             window.run();
             assert_image(&format!("{name}-{width}"), &window, &textures);
         }

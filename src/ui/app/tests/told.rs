@@ -27,7 +27,6 @@ fn it_is_said_how_many_sessions_take_what_is_captured() {
     };
     let silent = SessionStatus { heard: false, seen: false, ..one(0, 1) };
     for (sessions, said) in [
-        (vec![], "only you see this"),
         (vec![one(0, 0)], "ready for 1 session, nobody takes it yet"),
         ((0..5).map(|index| one(index, 0)).collect(), "ready for 5 sessions, nobody takes it yet"),
         (vec![one(0, 1)], "in 1 session"),
@@ -37,6 +36,8 @@ fn it_is_said_how_many_sessions_take_what_is_captured() {
     ] {
         window(LARGE, with(sessions)).get_by_label(said);
     }
+    let alone = Snapshot { camera: SourceState::Running, ..Snapshot::default() };
+    window(LARGE, alone).get_by_label("only you see this");
 }
 
 #[test]
@@ -125,4 +126,35 @@ fn an_id_is_elided_in_its_middle_at_any_scale() {
         let shown = shown.expect("the id is drawn");
         assert!(!shown.elided && shown.text().contains('…'), "{} at {scale}", shown.text());
     }
+}
+
+#[test]
+fn a_camera_of_ones_own_is_a_mirror_unless_it_is_switched_off_and_a_pattern_is_none() {
+    let mut window = window(LARGE, Snapshot::default());
+    assert!(app(&mut window).settings.mirrors());
+    click(&mut window, "Choose camera");
+    assert_eq!(click(&mut window, "Mirror my picture"), [], "nothing that others see changes");
+    assert!(!app(&mut window).settings.mirrors());
+    click(&mut window, "Mirror my picture");
+    assert!(app(&mut window).settings.mirrors());
+    click(&mut window, "Moving pattern");
+    assert!(!app(&mut window).settings.mirrors(), "its writing would be backwards");
+    assert!(window.query_by_label("Mirror my picture").is_none());
+}
+
+#[test]
+fn the_title_says_on_air_as_long_as_somebody_hears_or_sees_us() {
+    let kind = SessionKind::FIVE[0];
+    let mut window = window(LARGE, Snapshot::default());
+    let mut title = |session: SessionStatus| {
+        app(&mut window).snapshot = Arc::new(with(vec![session]));
+        let ctx = window.ctx.clone();
+        app(&mut window).read(&ctx);
+        app(&mut window).title
+    };
+    let alone = || session("a", kind, Role::Opener, 0);
+    assert_eq!(title(SessionStatus { heard: false, seen: false, ..alone() }), "Quintet");
+    assert_eq!(title(SessionStatus { heard: true, seen: false, ..alone() }), "Quintet · on air");
+    assert_eq!(title(SessionStatus { heard: false, seen: true, ..alone() }), "Quintet · on air");
+    assert_eq!(title(SessionStatus { heard: false, seen: false, ..alone() }), "Quintet");
 }
