@@ -16,7 +16,7 @@ use std::{
 use people::{Person, options, pass};
 use quintet::{
     engine::{Decode, EngineOptions, HubChoice, SourceSpec},
-    model::Size,
+    model::{Command, Size},
 };
 use rig::{
     Folder,
@@ -101,6 +101,22 @@ async fn five_sessions_hold_no_more_however_long_people_come_and_go_over_a_bad_n
     assert_eq!(olga.seen().iter().find(ghost), None);
     assert_eq!(stays.interrupt().code, Some(0));
     assert_eq!(olga.interrupt().code, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_brought_the_hub_and_leaves_takes_it_from_nobody() {
+    let host = Person::start(options("Host"));
+    let link = host.open(&["audio-conference"]).await.remove(0);
+    let stays = Person::start(options("Stays"));
+    stays.join(&link, "Host").await;
+    host.give(Command::Leave { session: people::id("audio-conference") });
+    // Hubs that nobody needs are left five seconds later.
+    pass(7000).await;
+    let newcomer = Person::start(options("Newcomer"));
+    newcomer.join(&link, "Stays").await;
+    newcomer.handle.close().await;
+    stays.handle.close().await;
+    people::until("no hub that nobody needs", || host.handle.snapshot().hubs.is_empty()).await;
 }
 
 /// Lets somebody join each second and leave up to seven seconds later; waits for the last.

@@ -277,7 +277,7 @@ async fn serve(
     time: Option<Duration>,
 ) -> anyhow::Result<ExitReason> {
     let next_free_port = !listen.port_given;
-    let options = HubOptions { listen: listen.address, next_free_port, public };
+    let options = HubOptions { listen: listen.address, next_free_port, public, host: None };
     let hub = match Hub::start(options).await {
         Ok(hub) => hub,
         Err(error) => {

@@ -207,6 +207,7 @@ impl Conference {
                     }
                 }
             }
+            HubEvent::Guests { count } => self.hubs.set_guests(hub, count),
             HubEvent::Message(message) => self.hear(hub, message),
         }
     }

@@ -28,6 +28,8 @@ pub(super) struct Hub {
     /// The address that others reach it by, as it was last heard.
     url: Option<HubUrl>,
     unused_since: Option<MediaTime>,
+    /// How many others meet there, if it is our own: they need it when we do not.
+    guests: usize,
     /// Goodbyes that could not be said yet.
     farewells: BTreeMap<SessionId, ClientMessage>,
 }
@@ -89,6 +91,13 @@ impl Hubs {
         true
     }
 
+    /// So many others meet at a hub of our own now.
+    pub(super) fn set_guests(&mut self, hub: &HubRef, count: usize) {
+        if let Some(record) = self.known.get_mut(hub) {
+            record.guests = count;
+        }
+    }
+
     /// Says goodbye to a session, now or when the hub is back.
     pub(super) fn part(
         &mut self,
@@ -105,10 +114,10 @@ impl Hubs {
         }
     }
 
-    /// Leaves hubs that nobody used for a while.
+    /// Leaves hubs that nobody used for a while, neither we nor others whom they are ours for.
     pub(super) fn settle(&mut self, used: &BTreeSet<HubRef>, now: MediaTime, out: &mut Outbox) {
         self.known.retain(|name, hub| {
-            if used.contains(name) {
+            if used.contains(name) || hub.guests > 0 {
                 hub.unused_since = None;
                 return true;
             }
@@ -162,7 +171,7 @@ impl Hubs {
                 Line::Up { .. } => HubState::Connected,
                 Line::Down { reason } => HubState::Unreachable { reason: reason.clone() },
             };
-            HubStatus { url: self.url(name), state }
+            HubStatus { url: self.url(name), state, guests: hub.guests }
         };
         self.known.iter().map(status).collect()
     }
@@ -170,13 +179,19 @@ impl Hubs {
 
 impl Hub {
     const fn new() -> Self {
-        Self { line: Line::Connecting, url: None, unused_since: None, farewells: BTreeMap::new() }
+        Self {
+            line: Line::Connecting,
+            url: None,
+            unused_since: None,
+            guests: 0,
+            farewells: BTreeMap::new(),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Input, stage::*};
+    use super::super::{HubEvent, Input, stage::*};
     use super::*;
     use crate::model::{Command, LeaveReason, OpenRequest};
 
@@ -201,6 +216,19 @@ mod tests {
         assert_eq!(stage.sent().len(), 1, "asked at once: {:?}", stage.done);
         stage.pass_ms(60_000);
         assert_eq!(stage.done, []);
+    }
+
+    #[test]
+    fn a_hub_of_our_own_stays_as_long_as_others_meet_there() {
+        let mut stage = Stage::opened(MESH);
+        let guests = |count| Input::Hub(HubRef::Default, HubEvent::Guests { count });
+        stage.give(guests(2)).leave().pass_ms(60_000);
+        assert!(!stage.done.contains(&Effect::DisconnectHub(HubRef::Default)));
+        assert_eq!(stage.core.snapshot().hubs[0].guests, 2);
+        stage.give(guests(0)).pass_ms(4999);
+        assert_eq!(stage.done, []);
+        stage.pass_ms(1);
+        assert_eq!(stage.done, [Effect::DisconnectHub(HubRef::Default)]);
     }
 
     #[test]

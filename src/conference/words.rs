@@ -58,6 +58,11 @@ pub enum HubEvent {
         /// Why, for a person.
         reason: String,
     },
+    /// The hub is our own, and others meet there: who was counted last is void.
+    Guests {
+        /// How many people besides us are connected and sit in a session or wait for one.
+        count: usize,
+    },
     /// The hub said something.
     Message(HubMessage),
 }

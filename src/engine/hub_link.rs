@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    future::pending,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
 };
@@ -123,6 +124,19 @@ struct Found {
     own: Option<Hub>,
 }
 
+impl Found {
+    /// How many guests our own hub has, when that changes; for ever if it is another's.
+    async fn guests(&self, told: &mut usize) -> usize {
+        let Some(own) = &self.own else { return pending().await };
+        let mut guests = own.guests();
+        let count = guests.wait_for(|count| count != told).await.map(|count| *count);
+        // A hub that has ended has none to tell of.
+        let Ok(count) = count else { return pending().await };
+        *told = count;
+        count
+    }
+}
+
 impl Ends {
     async fn run(mut self, mut messages: mpsc::Receiver<ClientMessage>) {
         let Some(mut found) = self.find_until_closed(&mut messages).await else { return };
@@ -137,6 +151,7 @@ impl Ends {
         let client = Client::start(options, sender);
         let mut base = found.url.clone();
         let mut retry = interval(RETRY);
+        let mut guests = 0;
         loop {
             tokio::select! {
                 biased;
@@ -163,6 +178,7 @@ impl Ends {
                     }
                     None => break,
                 },
+                count = found.guests(&mut guests) => self.tell(HubEvent::Guests { count }).await,
                 _ = retry.tick(), if self.is_down => self.step_in(&mut found).await,
             }
         }
@@ -195,10 +211,13 @@ impl Ends {
             HubRef::At(url) => &HubChoice::At(url.clone()),
             HubRef::Default => &self.options.choice,
         };
+        let host = &self.options.instance;
         match choice {
             HubChoice::At(url) => Ok(Found { url: url.clone(), own: None }),
-            HubChoice::Find { listen } => find_here(*listen).await,
-            HubChoice::Embed(address) => embed(*address).await.map_err(|error| error.to_string()),
+            HubChoice::Find { listen } => find_here(*listen, host).await,
+            HubChoice::Embed(address) => {
+                embed(*address, host).await.map_err(|error| error.to_string())
+            }
         }
     }
 
@@ -213,7 +232,7 @@ impl Ends {
         if let (None, Some(port)) = (&found.own, port)
             && find_hub(&found.url).await != signalling::Found::Hub
         {
-            match embed(SocketAddr::new(*listen, port)).await {
+            match embed(SocketAddr::new(*listen, port), &self.options.instance).await {
                 Ok(own) => found.own = own.own,
                 Err(error) => tracing::debug!(%error, "another program has the hub's port"),
             }
@@ -304,7 +323,7 @@ async fn closed(messages: &mut mpsc::Receiver<ClientMessage>) {
 ///
 /// A port may belong to a program that is no hub; then the next one is looked at, so that all
 /// programs here find the same hub all the same.
-async fn find_here(listen: IpAddr) -> Result<Found, String> {
+async fn find_here(listen: IpAddr, host: &Instance) -> Result<Found, String> {
     for port in DEFAULT_PORT..=DEFAULT_PORT + PORTS {
         let url = local_url(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port));
         for _ in 0..ASKED {
@@ -313,7 +332,7 @@ async fn find_here(listen: IpAddr) -> Result<Found, String> {
                 signalling::Found::Silence => continue,
                 signalling::Found::NoHub => {}
             }
-            match embed(SocketAddr::new(listen, port)).await {
+            match embed(SocketAddr::new(listen, port), host).await {
                 Ok(found) => return Ok(found),
                 // Somebody was faster, or something else is there: asked once more, it tells.
                 Err(HubError::Taken { .. }) if find_hub(&url).await == signalling::Found::NoHub => {
@@ -331,8 +350,9 @@ async fn find_here(listen: IpAddr) -> Result<Found, String> {
     ))
 }
 
-async fn embed(listen: SocketAddr) -> Result<Found, HubError> {
-    let hub = Hub::start(HubOptions { listen, next_free_port: false, public: None }).await?;
+async fn embed(listen: SocketAddr, host: &Instance) -> Result<Found, HubError> {
+    let host = Some(host.clone());
+    let hub = Hub::start(HubOptions { listen, next_free_port: false, public: None, host }).await?;
     Ok(Found { url: local_url(hub.address()), own: Some(hub) })
 }
 

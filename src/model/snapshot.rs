@@ -75,6 +75,8 @@ pub struct HubStatus {
     pub url: Option<HubUrl>,
     /// How the connection to it is.
     pub state: HubState,
+    /// How many other people meet there, if this program brought it; else 0.
+    pub guests: usize,
 }
 
 /// How the connection to a hub is.

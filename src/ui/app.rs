@@ -479,15 +479,20 @@ impl App {
         self.snapshot.sessions.iter().map(words::present).sum()
     }
 
+    /// How many people meet at hubs that end with this program.
+    fn guests(&self) -> usize {
+        self.snapshot.hubs.iter().map(|hub| hub.guests).sum()
+    }
+
     fn ask_before_quitting(&mut self, ctx: &Context) {
-        let present = self.present();
+        let (present, guests) = (self.present(), self.guests());
         let asked = ctx.input(|input| input.viewport().close_requested());
-        if asked && present > 0 && !self.quitting {
+        if asked && present + guests > 0 && !self.quitting {
             ctx.send_viewport_cmd(ViewportCommand::CancelClose);
             // A window that nobody sees is closed from a task bar; it cannot ask there.
             ctx.send_viewport_cmd(ViewportCommand::Minimized(false));
             ctx.send_viewport_cmd(ViewportCommand::Focus);
-            self.show(ctx, Dialog::Quit(present));
+            self.show(ctx, Dialog::Quit { present, guests });
         }
     }
 }

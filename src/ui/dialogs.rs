@@ -51,8 +51,13 @@ pub(crate) enum Dialog {
     },
     /// Whether to leave all sessions, with so many people present.
     LeaveAll(usize),
-    /// Whether to quit, with so many people present.
-    Quit(usize),
+    /// Whether to quit.
+    Quit {
+        /// How many people are in our sessions.
+        present: usize,
+        /// How many meet at the hub that this program brought.
+        guests: usize,
+    },
 }
 
 /// How wide a dialog is at most, in points.
@@ -166,7 +171,7 @@ impl Dialog {
                 eject(ui, (session, *kind), (participant, name))
             }
             Self::LeaveAll(present) => leave_all(ui, *present),
-            Self::Quit(present) => quit(ui, *present),
+            Self::Quit { present, guests } => quit(ui, *present, *guests),
         }
     }
 }
@@ -409,9 +414,19 @@ fn leave_all(ui: &mut Ui, present: usize) -> Outcome {
     buttons(ui, "Leave all", true, Outcome::Want(Command::LeaveAll.into()))
 }
 
-fn quit(ui: &mut Ui, present: usize) -> Outcome {
+fn quit(ui: &mut Ui, present: usize, guests: usize) -> Outcome {
     ui.label(RichText::new("Quit?").heading());
-    ui.label(consequence(present));
+    if present > 0 {
+        ui.label(consequence(present));
+    }
+    if guests > 0 {
+        let who = if guests == 1 { "One person meets" } else { &format!("{guests} people meet") };
+        let text = format!(
+            "{who} at the hub that your program brought, which ends with it: who is connected stays \
+             so, but nobody can join there any more."
+        );
+        ui.label(text);
+    }
     buttons(ui, "Quit", true, Outcome::Quit)
 }
 

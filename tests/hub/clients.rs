@@ -86,7 +86,8 @@ async fn a_client_keeps_its_token_over_runs_and_its_hub_names_the_links() {
     within(async {
         let public: HubUrl = "https://hub.example/quintet".parse().unwrap();
         let listen = "127.0.0.1:0".parse().unwrap();
-        let options = HubOptions { listen, next_free_port: false, public: Some(public.clone()) };
+        let options =
+            HubOptions { listen, next_free_port: false, public: Some(public.clone()), host: None };
         let hub = Hub::start(options).await.unwrap();
         let url: HubUrl = format!("http://{}", hub.address()).parse().unwrap();
         let mut friend = Friend::start(&url, None);
@@ -237,7 +238,7 @@ async fn a_dropped_client_ends_its_connection() {
 async fn a_client_reaches_a_hub_on_ipv6() {
     within(async {
         let listen = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, 0));
-        let options = HubOptions { listen, next_free_port: false, public: None };
+        let options = HubOptions { listen, next_free_port: false, public: None, host: None };
         // A machine without IPv6 has nothing to prove here.
         let Ok(hub) = Hub::start(options).await else { return };
         assert_eq!(find_hub(hub.link_base()).await, Found::Hub);

@@ -85,7 +85,10 @@ pub(crate) fn may_close(cause: Option<&Input>) -> bool {
             | HubMessage::Signal { .. }
             | HubMessage::Pong => false,
         },
-        Some(Input::Hub(_, HubEvent::Up { .. } | HubEvent::Down { .. }))
+        Some(Input::Hub(
+            _,
+            HubEvent::Up { .. } | HubEvent::Down { .. } | HubEvent::Guests { .. },
+        ))
         | Some(
             Input::Peer(..) | Input::Source(..) | Input::Equipped { .. } | Input::Preview { .. },
         )

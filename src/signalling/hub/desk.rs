@@ -14,7 +14,7 @@ use tokio::{
     sync::{
         Notify,
         mpsc::{self, error::TrySendError},
-        oneshot,
+        oneshot, watch,
     },
     time::{Instant, sleep_until},
 };
@@ -23,7 +23,7 @@ use tracing::{debug, warn};
 
 use super::limits::Entries;
 use crate::{
-    model::{ClientMessage, HubMessage, MediaTime, Secret},
+    model::{ClientMessage, HubMessage, Instance, MediaTime, Secret},
     signalling::rooms::{LinkId, Rooms, RoomsInput, RoomsOutput},
 };
 
@@ -84,15 +84,19 @@ pub(super) struct Desk {
     inputs: mpsc::Receiver<(LinkId, Word)>,
     links: BTreeMap<LinkId, (IpAddr, Outbox)>,
     entries: Entries,
+    /// Who brought the hub and is no guest, and how many guests there are.
+    host: Option<(Instance, watch::Sender<usize>)>,
 }
 
 impl Desk {
     /// Empty rooms, and where links speak to them.
-    pub(super) fn new() -> (Self, mpsc::Sender<(LinkId, Word)>) {
+    pub(super) fn new(
+        host: Option<(Instance, watch::Sender<usize>)>,
+    ) -> (Self, mpsc::Sender<(LinkId, Word)>) {
         let (sender, inputs) = mpsc::channel(INPUTS);
         let clock = Clock { start: Instant::now() };
         let (rooms, entries) = (Rooms::new(fresh_secret), Entries::default());
-        (Self { rooms, clock, inputs, links: BTreeMap::new(), entries }, sender)
+        (Self { rooms, clock, inputs, links: BTreeMap::new(), entries, host }, sender)
     }
 
     /// The clock that the rooms live by.
@@ -116,7 +120,15 @@ impl Desk {
                 }
             }
             self.route();
+            self.count();
         }
+    }
+
+    /// Tells the host how many guests there are, when that changes.
+    fn count(&self) {
+        let Some((host, told)) = &self.host else { return };
+        let now = self.rooms.guests(host);
+        told.send_if_modified(|count| std::mem::replace(count, now) != now);
     }
 
     /// Hears what was said until now, for a farewell may be among it, and lets go of all links.
@@ -332,7 +344,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_leave_of_a_link_that_has_ended_meanwhile_is_heard() {
-        let (mut desk, _inputs) = Desk::new();
+        let (mut desk, _inputs) = Desk::new(None);
         let (mut stays, leaves) = (arrive(&mut desk, 1), arrive(&mut desk, 2));
         let session = SessionId::parse("a").unwrap();
         let (kind, limit, owner_key) = (SessionKind::FIVE[0], None, None);
@@ -356,7 +368,7 @@ mod tests {
 
     #[tokio::test]
     async fn entries_of_an_address_are_put_off_and_then_refused() {
-        let (mut desk, _inputs) = Desk::new();
+        let (mut desk, _inputs) = Desk::new(None);
         let mut inbox = arrive(&mut desk, 1);
         assert!(inbox.take().await.unwrap().contains("welcome"));
         let mut waits = vec![];

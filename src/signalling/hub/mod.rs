@@ -11,10 +11,15 @@ mod wire;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, sync::Notify, task::JoinHandle, time::timeout};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, watch},
+    task::JoinHandle,
+    time::timeout,
+};
 use tracing::{debug, info};
 
-use crate::model::HubUrl;
+use crate::model::{HubUrl, Instance};
 
 use limits::Links;
 
@@ -45,6 +50,9 @@ pub struct HubOptions {
     /// What links carry, if the hub is reached by another address than it can know (behind a
     /// proxy, under a name).
     pub public: Option<HubUrl>,
+    /// The run of the program that brings the hub, which is no guest of it; `None` for a hub that
+    /// stands alone and counts nobody.
+    pub host: Option<Instance>,
 }
 
 /// A running hub. Dropping it closes its port and all its links.
@@ -58,6 +66,7 @@ pub struct Hub {
     link_base: HubUrl,
     /// Tells the desk to let go of all links.
     closing: Arc<Notify>,
+    guests: watch::Receiver<usize>,
     desk: JoinHandle<()>,
     listener: JoinHandle<()>,
 }
@@ -81,13 +90,14 @@ impl Hub {
             None => address::reachable(address),
         };
         info!(port = address.port(), "hub listening");
-        let (desk, inputs) = desk::Desk::new();
+        let (count, guests) = watch::channel(0);
+        let (desk, inputs) = desk::Desk::new(options.host.map(|host| (host, count)));
         let (base, clock) = (link_base.clone(), desk.clock());
         let site = listener::Site { link_base: base, limits, clock, inputs };
         let closing = Arc::new(Notify::new());
         let desk = tokio::spawn(desk.run(Arc::clone(&closing)));
         let listener = tokio::spawn(listener::accept(listener, site.into()));
-        Ok(Self { address, link_base, closing, desk, listener })
+        Ok(Self { address, link_base, closing, guests, desk, listener })
     }
 
     /// Where it listens.
@@ -98,6 +108,12 @@ impl Hub {
     /// What links of its sessions start with.
     pub fn link_base(&self) -> &HubUrl {
         &self.link_base
+    }
+
+    /// How many people are connected who sit in a session of the hub or wait for one, its host not
+    /// counted. Tells nothing of a hub without a host.
+    pub fn guests(&self) -> watch::Receiver<usize> {
+        self.guests.clone()
     }
 
     /// Closes the port, lets every link send what it was told, and closes them; takes at most a
@@ -175,13 +191,10 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::{
-        model::Instance,
-        signalling::{Client, ClientEvent, ClientOptions},
-    };
+    use crate::signalling::{Client, ClientEvent, ClientOptions};
 
     fn options(listen: SocketAddr, next_free_port: bool) -> HubOptions {
-        HubOptions { listen, next_free_port, public: None }
+        HubOptions { listen, next_free_port, public: None, host: None }
     }
 
     #[tokio::test]
@@ -230,7 +243,8 @@ mod tests {
     async fn the_address_given_for_links_is_what_links_carry() {
         let public: HubUrl = "https://hub.example/quintet".parse().unwrap();
         let listen = "127.0.0.1:0".parse().unwrap();
-        let given = HubOptions { listen, next_free_port: false, public: Some(public.clone()) };
+        let given =
+            HubOptions { listen, next_free_port: false, public: Some(public.clone()), host: None };
         assert_eq!(Hub::start(given).await.unwrap().link_base(), &public);
         let own = Hub::start(options(listen, false)).await.unwrap();
         assert_eq!(own.link_base().as_str(), format!("http://{}", own.address()));

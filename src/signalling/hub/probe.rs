@@ -81,7 +81,7 @@ mod tests {
     #[tokio::test]
     async fn a_hub_is_recognised_and_nothing_else_is() {
         let listen = "127.0.0.1:0".parse().unwrap();
-        let options = HubOptions { listen, next_free_port: false, public: None };
+        let options = HubOptions { listen, next_free_port: false, public: None, host: None };
         let hub = Hub::start(options).await.unwrap();
         assert_eq!(find_hub(hub.link_base()).await, Found::Hub);
         let prefixed: HubUrl = format!("{}/quintet", hub.link_base()).parse().unwrap();

@@ -152,6 +152,16 @@ impl Rooms {
         self.alarms.first().map(|(at, _)| *at)
     }
 
+    /// How many people are connected who sit in a session or wait for one, those of one run of
+    /// the program not counted.
+    pub fn guests(&self, but: &Instance) -> usize {
+        let is_here = |person: &&Person| {
+            let has_place = !person.seats.is_empty() || !person.waits.is_empty();
+            person.link.is_some() && has_place && person.instance != *but
+        };
+        self.people.values().filter(is_here).count()
+    }
+
     /// What is to be done next, in order.
     pub fn poll_output(&mut self) -> Option<RoomsOutput> {
         self.outputs.pop_front()

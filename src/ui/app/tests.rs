@@ -11,8 +11,8 @@ use super::*;
 use crate::{
     media::VideoFrame,
     model::{
-        EndReason, ErrorCode, Failure, FailureCode, JoinTarget, MediaTime, ParticipantId, PeerId,
-        Role, SessionState, SessionStatus, Size,
+        EndReason, ErrorCode, Failure, FailureCode, HubState, HubStatus, JoinTarget, MediaTime,
+        ParticipantId, PeerId, Role, SessionState, SessionStatus, Size,
     },
     ui::bindings::{Bindable, Bindings},
     ui::staged::{id, session, with},
@@ -399,6 +399,11 @@ fn quitting_asks_while_people_are_present() {
     click(&mut window, "Quit");
     assert!(app(&mut window).quitting);
     assert!(!close(&mut window), "asked once");
+    let hub = HubStatus { url: None, state: HubState::Connected, guests: 1 };
+    let host = Snapshot { hubs: vec![hub], ..Snapshot::default() };
+    let mut host = self::window(SMALL, host);
+    assert!(close(&mut host), "whoever meets at our hub would lose it");
+    host.get_by_label_contains("One person meets at the hub that your program brought");
 }
 
 #[test]

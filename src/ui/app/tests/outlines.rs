@@ -6,10 +6,7 @@ use eframe::egui::accesskit::{Role as Part, Toggled};
 use egui_kittest::kittest::{AccessKitNode, NodeT as _};
 
 use super::*;
-use crate::{
-    engine::Picture,
-    model::{HubState, HubStatus},
-};
+use crate::engine::Picture;
 
 /// A window, and what is done to it before it is looked at.
 type Done = fn(&mut Harness<'static, Option<App>>);
@@ -124,7 +121,7 @@ fn errors_and_missing_devices_are_told_as_they_were() {
         camera: failed("there is no camera; connect one"),
         microphone: failed("microphone \"USB\" is in use by another program; close it there"),
         speaker: failed("the speaker stopped asking for sound; it is tried again"),
-        hubs: vec![HubStatus { url: None, state: HubState::Connecting }],
+        hubs: vec![HubStatus { url: None, state: HubState::Connecting, guests: 0 }],
         ..Snapshot::default()
     };
     let mut window = window(LARGE, snapshot);
