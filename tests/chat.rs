@@ -120,6 +120,15 @@ fn in_a_broadcast_viewers_read_and_write_nothing() {
     vera.write("hello?\n");
     olga.write("one\ntwo\n");
     read(&mut vera, "Olga", "two");
+    let told = |program: &mut Program, what: &str| {
+        let error = program.event("error")["message"].as_str().unwrap_or_default().to_owned();
+        assert!(error.contains(what), "{error}");
+    };
+    told(&mut vera, "only reads its chat");
+    let silent = ["open", "--kind", "audio/many-to-many", "--say"];
+    let mut silent = hub.person("Silent", &silent);
+    told(&mut silent, "has no chat, so --say says nothing there");
+    assert_eq!(silent.interrupt().code, Some(0));
     let ends = done([olga, vera]);
     assert_eq!(messages(&ends[0]), []);
     assert_eq!(ends[1].all("said"), Vec::<&Value>::new());

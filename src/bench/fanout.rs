@@ -54,7 +54,7 @@ pub(super) async fn measure(options: &FanoutOptions) -> Result<FanoutFigures, Be
     }
     sleep(SETTLE).await;
     let before = Reading::take(&mut audience).await?;
-    sleep(options.time().saturating_sub(Duration::from_secs(1))).await;
+    sleep(options.time()).await;
     let after = Reading::take(&mut audience).await?;
     let memory = Memory { total: pss(), of_one: pss_of_one, peers };
     let cores_idle = match options.idle {

@@ -59,7 +59,7 @@ pub enum Task {
         /// video-broadcast.
         #[arg(long)]
         five: bool,
-        /// The kind of the one session to open; may be given several times.
+        /// The kind of a session to open; may be given several times, and beside --five.
         #[arg(long, value_name = "KIND", value_parser = parse_kind)]
         kind: Vec<SessionKind>,
         /// An own id for the session; without it, 80 random bits. With several sessions, give as
@@ -232,9 +232,13 @@ impl Task {
                 }
                 if !id.is_empty() && id.len() != kinds.len() {
                     bail!(
-                        "{} sessions need {0} times --id, or none; there are {}",
-                        kinds.len(),
-                        id.len()
+                        "--id is given {} times for {} to open; give one for each, or none",
+                        id.len(),
+                        if kinds.len() == 1 {
+                            "one session".to_owned()
+                        } else {
+                            format!("{} sessions", kinds.len())
+                        }
                     );
                 }
                 open(&kinds, id, *limit)

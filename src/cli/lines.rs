@@ -183,9 +183,13 @@ fn printable(line: &str) -> String {
 /// A failure's sentence; after one about a device or a hub, what the command line can do.
 fn told(failure: &Failure) -> String {
     let way_out = match failure.code {
-        FailureCode::Device(SourceKind::Camera) => "--camera pattern, or none",
-        FailureCode::Device(SourceKind::Microphone) => "--microphone tone, or none",
-        FailureCode::Device(SourceKind::Speaker) => "--speaker file:PATH.wav, or none",
+        FailureCode::Device(SourceKind::Camera) => "--camera pattern or none",
+        FailureCode::Device(SourceKind::Microphone) => "--microphone tone or none",
+        FailureCode::Device(SourceKind::Speaker) => "--speaker file:PATH.wav or none",
+        // What it says names the way out.
+        FailureCode::HubUnreachable if failure.message.contains("--") => {
+            return failure.message.clone();
+        }
         FailureCode::HubUnreachable => "another --hub, or `quintet serve` there",
         FailureCode::Hub(_)
         | FailureCode::AlreadyHere
@@ -306,7 +310,7 @@ mod tests {
             message: "no camera".into(),
             session: None,
         };
-        let message = "no camera; or use --camera pattern, or none";
+        let message = "no camera; or use --camera pattern or none";
         let expected = json!({"event": "error", "code": "device", "message": message});
         assert_eq!(as_json(&Event::Failed(failure)), expected);
     }

@@ -25,8 +25,8 @@ use crate::{
     capture::{self, SourceSpec},
     engine::{Engine, Handle, fresh_session_id},
     model::{
-        ChatText, Command, EndReason, Event, Failure, FailureCode, HubUrl, SessionId, Snapshot,
-        SourceKind, SourceState, TextError,
+        ChatText, Command, EndReason, Event, Failure, FailureCode, HubUrl, Media, Role, SessionId,
+        SessionKind, Snapshot, SourceKind, SourceState, TextError,
     },
     playback,
     signalling::{Hub, HubOptions},
@@ -77,6 +77,7 @@ pub async fn run(task: Task) -> anyhow::Result<ExitReason> {
                 asked: BTreeSet::new(),
                 waited: BTreeMap::new(),
                 missing: BTreeSet::new(),
+                says: common.say,
                 outcome: ExitReason::Done,
             };
             stay.look_for(common.sources()).await;
@@ -114,6 +115,8 @@ struct Stay {
     waited: BTreeMap<SessionId, ExitReason>,
     /// Devices that were found missing before anybody wanted them.
     missing: BTreeSet<SourceKind>,
+    /// Standard input is said in the chats.
+    says: bool,
     outcome: ExitReason,
 }
 
@@ -205,8 +208,13 @@ impl Stay {
     fn note(&mut self, event: &Event) {
         self.lines.event(event);
         match event {
-            Event::Opened { session, .. } | Event::Joined { session, .. } => {
+            Event::Opened { session, kind, .. } => {
                 self.waited.remove(session);
+                self.tell_mute(session, (*kind, Role::Opener));
+            }
+            Event::Joined { session, kind } => {
+                self.waited.remove(session);
+                self.tell_mute(session, (*kind, Role::Guest));
             }
             Event::Failed(failure) => self.note_failure(failure),
             Event::Ended { session, reason } => {
@@ -230,6 +238,26 @@ impl Stay {
             | Event::Said { .. }
             | Event::Undelivered { .. } => {}
         }
+    }
+
+    /// Tells that --say says nothing in a session, before somebody waits for an answer.
+    fn tell_mute(&mut self, session: &SessionId, (kind, role): (SessionKind, Role)) {
+        let has_chat = kind.media.has(Media::Data);
+        if !self.says || (has_chat && kind.may_write(role)) {
+            return;
+        }
+        let message = if has_chat {
+            format!("who joins session \"{session}\" only reads its chat: --say says nothing there")
+        } else {
+            format!(
+                "session \"{session}\" has no chat, so --say says nothing there; one opened with \
+             --kind {}+data/{} has one",
+                kind.media,
+                kind.topology.name()
+            )
+        };
+        let (code, session) = (FailureCode::Chat, Some(session.clone()));
+        self.lines.event(&Event::Failed(Failure { code, message, session }));
     }
 
     /// What went wrong may yet be mended; it counts if the session never comes about.

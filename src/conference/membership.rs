@@ -72,6 +72,12 @@ impl Membership {
         self.tie.down_since()
     }
 
+    /// Whether all that is left is to wait for the opener: the hub is back without the session, and
+    /// nobody's media runs.
+    pub(super) fn awaits_opener(&self) -> bool {
+        matches!(self.tie, Tie::Waiting { .. }) && !self.roster.has_media()
+    }
+
     /// Whether a hub's refusal answers our asking for our seat.
     pub(super) const fn is_asking(&self) -> bool {
         matches!(self.tie, Tie::Asked { .. } | Tie::Waiting { .. })
@@ -374,8 +380,11 @@ mod tests {
     #[test]
     fn a_session_that_does_not_come_back_is_given_up_after_a_minute() {
         let mut stage = Stage::joined(BROADCAST, vec![]);
-        stage.down(&HUB).pass_ms(70_000).up(&HUB).hear(waiting()).pass_ms(59_999);
+        stage.down(&HUB).pass_ms(70_000);
+        assert!(matches!(stage.status().state, SessionState::Reconnecting { .. }));
+        stage.up(&HUB).hear(waiting()).pass_ms(59_999);
         assert_eq!(stage.events(), Vec::<&Event>::new());
+        assert_eq!(stage.status().state, SessionState::Waiting, "the hub is back, the opener not");
         stage.pass_ms(1);
         let reason = EndReason::OpenerLost;
         assert_eq!(stage.events(), [&Event::Ended { session: session(), reason }]);

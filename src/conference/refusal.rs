@@ -14,10 +14,9 @@ pub(super) fn refused(code: ErrorCode, session: &SessionId, hub: &str, said: &st
             "the id \"{session}\" is taken at {hub}, by somebody else or another program of yours; \
              choose another id, or leave it out to get a free one"
         ),
-        ErrorCode::SessionFull => format!(
-            "session \"{session}\" at {hub} is full; try again when somebody has left, or ask its \
-             opener for a higher limit"
-        ),
+        ErrorCode::SessionFull => {
+            format!("session \"{session}\" at {hub} is full; try again when somebody has left")
+        }
         ErrorCode::NotAllowed => format!(
             "{hub} does not allow that in session \"{session}\": {said}; ask the session's opener"
         ),

@@ -228,6 +228,7 @@ impl Session {
             Standing::In(membership) => {
                 let state = match membership.lost_since() {
                     None => SessionState::Live,
+                    Some(_) if membership.awaits_opener() => SessionState::Waiting,
                     Some(since) => SessionState::Reconnecting { since },
                 };
                 (state, membership.roster.statuses())

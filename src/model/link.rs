@@ -6,6 +6,9 @@ use url::Url;
 
 use super::{IdError, SessionId};
 
+/// The port that a hub listens on unless told otherwise, and that an address without one means.
+pub const HUB_PORT: u16 = 7340;
+
 /// A hub's base address: `http` or `https`, a host, a port, and a path prefix if it has one.
 ///
 /// Normalised, so that two spellings of one address are equal: no query, no trailing slash, the
@@ -59,11 +62,11 @@ impl HubUrl {
 impl FromStr for HubUrl {
     type Err = LinkError;
 
-    /// Takes a whole URL or `HOST:PORT`.
+    /// Takes a whole URL, `HOST:PORT`, or `HOST` for [`HUB_PORT`] there.
     fn from_str(text: &str) -> Result<Self, LinkError> {
         let text = text.trim();
-        let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-        Self::from_url(&Url::parse(&whole).map_err(|_| LinkError::Malformed(text.to_owned()))?)
+        let url = Url::parse(&whole(text)).map_err(|_| LinkError::Malformed(text.to_owned()))?;
+        Self::from_url(&url)
     }
 }
 
@@ -112,10 +115,23 @@ pub fn parse_target(text: &str) -> Result<(Option<HubUrl>, SessionId), LinkError
     let text = text.trim().trim_start_matches('<').trim_end_matches('>');
     let link = match (text.contains("://"), text.contains("/s/")) {
         (true, _) => text.parse::<SessionLink>()?,
-        (false, true) => format!("http://{text}").parse()?,
+        (false, true) => whole(text).parse()?,
         (false, false) => return Ok((None, SessionId::parse(&as_generated(text))?)),
     };
     Ok((Some(link.hub), link.session))
+}
+
+/// An address with the scheme and the port that are meant where none is written.
+fn whole(text: &str) -> String {
+    if text.contains("://") {
+        return text.to_owned();
+    }
+    let (host, path) = text.split_at(text.find('/').unwrap_or(text.len()));
+    let is_port = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match host.rsplit_once(':') {
+        Some((_, port)) if is_port(port) => format!("http://{text}"),
+        _ => format!("http://{host}:{HUB_PORT}{path}"),
+    }
 }
 
 /// A generated id that was written in capitals, as it was generated; any other text unchanged.
@@ -166,6 +182,22 @@ mod tests {
         let short: SessionLink = "https://hub.example/s/x/".parse().unwrap();
         assert_eq!(short.to_string(), "https://hub.example:443/s/x");
         assert_eq!(short.hub.socket_url(), "wss://hub.example:443/signal");
+    }
+
+    #[test]
+    fn an_address_without_a_port_means_the_usual_one_unless_it_has_a_scheme() {
+        for (text, whole) in [
+            ("hub.example", "http://hub.example:7340"),
+            ("hub.example/quintet", "http://hub.example:7340/quintet"),
+            ("hub.example:80", "http://hub.example:80"),
+            ("[::1]", "http://[::1]:7340"),
+            ("[::1]:9", "http://[::1]:9"),
+            ("http://hub.example", "http://hub.example:80"),
+        ] {
+            assert_eq!(text.parse::<HubUrl>().unwrap().as_str(), whole);
+        }
+        let (hub, _) = parse_target("hub.example/s/town-hall").unwrap();
+        assert_eq!(hub.unwrap().as_str(), "http://hub.example:7340");
     }
 
     #[test]

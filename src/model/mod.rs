@@ -17,7 +17,7 @@ pub use command::{Command, Gate, JoinTarget, OpenRequest};
 pub use event::{EndReason, Event, Failure, FailureCode};
 pub use ids::{IdError, Instance, ParticipantId, PeerId, Secret, SessionId};
 pub use kind::{Direction, KindError, Media, MediaSet, Role, SessionKind, Topology};
-pub use link::{HubUrl, LinkError, SessionLink, parse_target};
+pub use link::{HUB_PORT, HubUrl, LinkError, SessionLink, parse_target};
 pub use peer::{Candidate, DescriptionKind, PeerCommand, PeerEvent, PeerMedia, PeerState, Step};
 pub use signal::{
     ClientMessage, CloseReason, ErrorCode, HubMessage, LeaveReason, MAX_CANDIDATE_BYTES,

@@ -319,7 +319,7 @@ enum DeviceError {
     Find(#[from] SoundError),
     #[error("the speaker {name:?} is not there; connect it, or pick another")]
     Absent { name: String },
-    #[error("there is no speaker; connect one, or use none")]
+    #[error("there is no speaker; connect one")]
     None,
     #[error("the speaker {name:?} cannot be opened: {}; it is tried again; or pick another", plain(.source))]
     Open { name: String, source: cpal::Error },
@@ -530,7 +530,7 @@ mod tests {
         let (absent, busy) = (cpal::ErrorKind::DeviceNotAvailable, cpal::ErrorKind::DeviceBusy);
         let short = "the speaker \"Headset\" is not there; connect it, or pick another";
         assert_eq!(error(absent, false), short);
-        assert_eq!(error(absent, true), "there is no speaker; connect one, or use none");
+        assert_eq!(error(absent, true), "there is no speaker; connect one");
         assert!(error(busy, true).contains("cannot be opened"));
     }
     use crate::audio::tone_hz;

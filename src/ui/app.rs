@@ -285,6 +285,9 @@ impl App {
 
     fn act(&mut self, ctx: &Context, want: Want) {
         match want {
+            Want::Command(Command::Join { target, .. }) if self.is_here(&target.session) => {
+                self.sessions.show(&target.session);
+            }
             Want::Command(command) => self.unsent.push_back(command),
             Want::OpenFive => {
                 for kind in SessionKind::FIVE {
@@ -304,11 +307,14 @@ impl App {
             Want::Follow(link) => match parse_target(&link) {
                 Ok((hub, session)) => {
                     let target = JoinTarget { session, hub };
-                    self.unsent.push_back(Command::Join { target, wait: true });
+                    self.act(ctx, Command::Join { target, wait: true }.into());
                 }
                 Err(_) => self.browser.open(link, ctx),
             },
-            Want::ShowCode(link) => self.show(ctx, Dialog::Code(link)),
+            Want::ShowCode(link) => {
+                let kind = self.kind_of(&link.session);
+                self.show(ctx, Dialog::Code { link, kind });
+            }
             Want::ShowSettings => {
                 let at_once = self.snapshot.sessions.is_empty();
                 let form = SettingsForm::new(self.settings.clone(), at_once);
@@ -346,6 +352,12 @@ impl App {
     fn open(&mut self, session: Option<SessionId>, kind: SessionKind, limit: Option<u16>) {
         let session = session.unwrap_or_else(fresh_session_id);
         self.unsent.push_back(Command::Open(OpenRequest { session, kind, limit }));
+    }
+
+    /// Whether we are in a session of that id, or on the way into it.
+    fn is_here(&self, session: &SessionId) -> bool {
+        let mut sessions = self.snapshot.sessions.iter();
+        sessions.any(|one| one.session == *session && !words::is_over(&one.state))
     }
 
     fn kind_of(&self, session: &SessionId) -> Option<SessionKind> {
@@ -476,7 +488,7 @@ impl App {
 
     /// How many people are in our sessions.
     fn present(&self) -> usize {
-        self.snapshot.sessions.iter().map(words::present).sum()
+        words::people(&self.snapshot)
     }
 
     /// How many people meet at hubs that end with this program.

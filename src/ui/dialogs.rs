@@ -26,7 +26,12 @@ pub(crate) enum Dialog {
     /// A session is being put together.
     Open(OpenForm),
     /// A link, as a square code.
-    Code(SessionLink),
+    Code {
+        /// Which.
+        link: SessionLink,
+        /// What it leads to.
+        kind: Option<SessionKind>,
+    },
     /// The settings are being changed.
     Settings(SettingsForm),
     /// The keys.
@@ -137,7 +142,7 @@ impl Dialog {
 
     /// Whether something is to be answered or written.
     pub(crate) const fn asks(&self) -> bool {
-        !matches!(self, Self::Code(_) | Self::Help(_))
+        !matches!(self, Self::Code { .. } | Self::Help(_))
     }
 
     /// Draws the dialog; Escape and a click beside it close it.
@@ -163,7 +168,7 @@ impl Dialog {
     fn content(&mut self, ui: &mut Ui) -> Outcome {
         match self {
             Self::Open(form) => form.ui(ui),
-            Self::Code(link) => code(ui, link),
+            Self::Code { link, kind } => code(ui, link, *kind),
             Self::Settings(form) => form.ui(ui),
             Self::Help(bindings) => help(ui, bindings),
             Self::Close { session, kind } => close(ui, session, *kind),
@@ -201,12 +206,11 @@ impl OpenForm {
             let value = egui::DragValue::new(&mut self.limit).range(2..=most);
             let value = ui.add_enabled(self.limited, value);
             value.accessible_name("How many participants");
-            ui.label(RichText::new(format!("at most {most}")).small().weak());
+            ui.label(RichText::new(format!("at most {most}, you included")).small().weak());
         });
         let problem = self.problem();
-        if let Err(problem) = &problem {
-            ui.label(RichText::new(problem).color(Palette::of(ui).warn));
-        }
+        let words = problem.as_ref().err().map_or("", String::as_str);
+        reserved(ui, RichText::new(words).color(Palette::of(ui).warn));
         let Ok(opening) = problem else { return buttons(ui, "Open session", false, Outcome::Open) };
         buttons(ui, "Open session", true, Outcome::Want(Want::Open(opening)))
     }
@@ -344,9 +348,13 @@ fn reserved(ui: &mut Ui, text: RichText) {
 }
 
 /// A link as a square code, dark on light in both themes, as scanners want it.
-fn code(ui: &mut Ui, link: &SessionLink) -> Outcome {
+fn code(ui: &mut Ui, link: &SessionLink, kind: Option<SessionKind>) -> Outcome {
     let text = link.to_string();
-    ui.label(RichText::new("Join by link").heading());
+    let title = kind.map_or_else(
+        || "Join by link".to_owned(),
+        |kind| format!("Join the {}", words::kind(kind)),
+    );
+    ui.label(RichText::new(title).heading());
     match QrCode::with_error_correction_level(&text, EcLevel::M) {
         Ok(code) => {
             let modules = code.width();
@@ -371,7 +379,8 @@ fn code(ui: &mut Ui, link: &SessionLink) -> Outcome {
         }
     }
     ui.add(Label::new(RichText::new(&text).monospace()).wrap());
-    buttons(ui, "Copy link", true, Outcome::Want(Want::Copy(text, "Link")))
+    let copy = Outcome::Want(Want::Copy(text, "Link"));
+    choice(ui, ("Copy link", "Close"), true, copy)
 }
 
 fn help(ui: &mut Ui, bindings: &Bindings) -> Outcome {
@@ -442,12 +451,17 @@ fn consequence(present: usize) -> String {
 
 /// The deed and the way back. Enter in a text field does the deed.
 fn buttons(ui: &mut Ui, deed: &str, possible: bool, outcome: Outcome) -> Outcome {
+    choice(ui, (deed, "Cancel"), possible, outcome)
+}
+
+/// The same, where the way back has a name of its own.
+fn choice(ui: &mut Ui, (deed, back): (&str, &str), possible: bool, outcome: Outcome) -> Outcome {
     ui.add_space(GRID);
     let entered = ui.input(|input| input.key_pressed(Key::Enter))
         && ui.memory(|memory| memory.focused().is_none());
     ui.horizontal(|ui| {
         let done = ui.add_enabled_ui(possible, |ui| primary_button(ui, deed).clicked()).inner;
-        let back = ui.button("Cancel").clicked();
+        let back = ui.button(back).clicked();
         match (possible && (done || entered), back) {
             (true, _) => outcome,
             (false, true) => Outcome::Closed,

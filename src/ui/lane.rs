@@ -59,6 +59,10 @@ pub(crate) fn ui(ui: &mut Ui, session: &SessionStatus, more: More<'_>) -> Drawn 
             let text = RichText::new(message).small().color(palette.warn);
             ui.add(Label::new(text).wrap());
         }
+        if session.state == SessionState::Waiting {
+            let text = RichText::new(words::awaited(session)).small().weak();
+            ui.add(Label::new(text).wrap());
+        }
         let onward = way_on(ui, session);
         drawn.want = drawn.want.take().or(onward);
         if more.unfolded && !words::is_over(&session.state) {

@@ -7,7 +7,7 @@ use eframe::egui::{
 };
 
 use super::{
-    chat::Chats,
+    chat::{Chats, session_link},
     focus, lane,
     scene::Scene,
     theme::{GRID, Palette},
@@ -26,8 +26,8 @@ pub(crate) struct SessionsPanel {
     unfolded: BTreeSet<SessionId>,
     /// The sessions that had lanes already.
     shown: BTreeSet<SessionId>,
-    /// The lane that a digit key asked for, or that is new; scrolled to once.
-    wanted: Option<usize>,
+    /// The lane that was asked for, or that is new; scrolled to once.
+    sought: Option<SessionId>,
 }
 
 impl SessionsPanel {
@@ -38,7 +38,9 @@ impl SessionsPanel {
             // As high as the titles of the streams beside it.
             two_ended(ui, |ui| ui.label(RichText::new("Sessions").heading()), |_| {});
             want = self.join_box(ui);
-            if primary_button(ui, "Open Five Unique Sessions").clicked() {
+            let five = primary_button(ui, "Open Five Unique Sessions");
+            // The second half of a double click is not meant to open five more.
+            if five.clicked() && !five.double_clicked() && !five.triple_clicked() {
                 want = Some(Want::OpenFive);
             }
             let wide = Button::new("Open…").min_size(egui::vec2(0.0, 28.0));
@@ -58,9 +60,14 @@ impl SessionsPanel {
     /// Scrolls to the lane at that place and lists its participants.
     pub(crate) fn show_lane(&mut self, index: usize, snapshot: &Snapshot) {
         if let Some(session) = snapshot.sessions.get(index) {
-            self.unfolded.insert(session.session.clone());
-            self.wanted = Some(index);
+            self.show(&session.session);
         }
+    }
+
+    /// Scrolls to that session's lane and lists its participants.
+    pub(crate) fn show(&mut self, session: &SessionId) {
+        self.unfolded.insert(session.clone());
+        self.sought = Some(session.clone());
     }
 
     /// Joins what a person pasted outside the box, or shows in the box why not.
@@ -110,7 +117,10 @@ impl SessionsPanel {
         if self.typed.trim().is_empty() {
             return None;
         }
-        match parse_target(&self.typed) {
+        let target = parse_target(&self.typed);
+        // Links come in sentences.
+        let inside = || session_link(&self.typed).map(|link| (Some(link.hub), link.session));
+        match target.or_else(|error| inside().ok_or(error)) {
             Ok((hub, session)) => {
                 self.typed.clear();
                 self.refused = None;
@@ -134,9 +144,10 @@ impl SessionsPanel {
         }
         // Five lanes are whole in a window that leaves its bars room on a screen 800 points high.
         ui.spacing_mut().item_spacing.y = GRID / 2.0;
-        let new = snapshot.sessions.iter().position(|one| !self.shown.contains(&one.session));
-        self.wanted = self.wanted.or(new);
-        for (index, session) in snapshot.sessions.iter().enumerate() {
+        let mut sessions = snapshot.sessions.iter();
+        let new = sessions.find(|one| !self.shown.contains(&one.session));
+        self.sought = self.sought.take().or(new.map(|one| one.session.clone()));
+        for session in &snapshot.sessions {
             let unfolded = self.unfolded.contains(&session.session);
             let more = lane::More { unfolded, chats, scene };
             let response = ui.push_id(&session.session, |ui| lane::ui(ui, session, more));
@@ -145,9 +156,9 @@ impl SessionsPanel {
                 self.unfolded.insert(session.session.clone());
             }
             want = want.or(wanted);
-            if self.wanted == Some(index) {
+            if self.sought.as_ref() == Some(&session.session) {
                 response.response.scroll_to_me(None);
-                self.wanted = None;
+                self.sought = None;
             }
         }
         let has_lane = |id: &SessionId| snapshot.sessions.iter().any(|one| one.session == *id);

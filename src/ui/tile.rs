@@ -83,7 +83,9 @@ impl Tile<'_> {
         let newest = pictures.newest(self.picture).filter(|_| self.video);
         let Some((frame, number, arrived)) = newest else {
             self.initials(painter, rect, pictures.loudness(self.picture));
-            return self.note.or(self.camera_off.then_some("camera off"));
+            // In a small tile the caption's icon says it alone.
+            let is_said = self.camera_off && rect.height() > 150.0;
+            return self.note.or(is_said.then_some("camera off"));
         };
         let age = ui.input(|input| input.time) - arrived;
         let still = age > STILL;
@@ -104,8 +106,9 @@ impl Tile<'_> {
     }
 
     fn initials(&self, painter: &Painter, rect: Rect, loudness: f32) {
-        let radius = (rect.height() * 0.22).clamp(10.0, 56.0);
-        let centre = rect.center() - Vec2::new(0.0, rect.height() * 0.06);
+        // Between the head of the tile and its words, with room for the ring.
+        let radius = (rect.height() * 0.2).clamp(10.0, 56.0);
+        let centre = rect.center() - Vec2::new(0.0, rect.height() * 0.1);
         let colour = self.lane.map_or(INK, |(colour, _)| colour);
         painter.circle_filled(centre, radius, Palette::DARK.control);
         if loudness > 0.0 {

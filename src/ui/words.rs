@@ -1,5 +1,7 @@
 //! What the window calls things.
 
+use std::collections::BTreeSet;
+
 use crate::model::{
     EndReason, ErrorCode, FailureCode, Media, MediaSet, MediaTime, ParticipantState,
     ParticipantStatus, Role, SessionId, SessionKind, SessionState, SessionStatus, Snapshot,
@@ -74,6 +76,14 @@ pub(crate) fn state(session: &SessionStatus, now: MediaTime) -> String {
     }
 }
 
+/// Where a session is awaited that is not open, and what else to do.
+pub(crate) fn awaited(session: &SessionStatus) -> String {
+    match &session.link {
+        Some(link) => format!("Not open at {}. Check the link, or wait.", link.hub),
+        None => "No hub in reach has it. If it lives elsewhere, paste its link.".to_owned(),
+    }
+}
+
 /// Why a session is over.
 pub(crate) const fn end(reason: EndReason) -> &'static str {
     match reason {
@@ -128,8 +138,18 @@ pub(crate) const fn is_over(state: &SessionState) -> bool {
 
 /// How many of the session's participants are there now, ourselves not counted.
 pub(crate) fn present(session: &SessionStatus) -> usize {
-    let there = |state| matches!(state, ParticipantState::Live | ParticipantState::Reconnecting);
-    session.participants.iter().filter(|participant| there(participant.state)).count()
+    here(session).count()
+}
+
+/// How many people are in all of the sessions, each counted once, ourselves not counted.
+pub(crate) fn people(snapshot: &Snapshot) -> usize {
+    let all = snapshot.sessions.iter().flat_map(here);
+    all.map(|person| &person.participant).collect::<BTreeSet<_>>().len()
+}
+
+fn here(session: &SessionStatus) -> impl Iterator<Item = &ParticipantStatus> {
+    let is_here = |state| matches!(state, ParticipantState::Live | ParticipantState::Reconnecting);
+    session.participants.iter().filter(move |participant| is_here(participant.state))
 }
 
 /// The first letters of a name's first two words, for a tile without a picture.

@@ -19,7 +19,7 @@ use tokio::{
 };
 use tracing::{debug, info};
 
-use crate::model::{HubUrl, Instance};
+use crate::model::{HUB_PORT, HubUrl, Instance};
 
 use limits::Links;
 
@@ -32,7 +32,7 @@ pub(super) fn read(text: &str) -> Option<crate::model::ClientMessage> {
 }
 
 /// The port that a hub listens on unless told otherwise, and where one is looked for.
-pub const DEFAULT_PORT: u16 = 7340;
+pub const DEFAULT_PORT: u16 = HUB_PORT;
 
 /// How many ports after the wanted one are tried: more than anybody runs programs of one kind.
 const NEXT_PORTS: u16 = 20;

@@ -73,14 +73,15 @@ impl App {
         });
         note_size(side, drawn.response.rect.width());
         self.moved |= moved;
-        // Where the list of lanes ends last.
-        let foot = drawn.response.rect.shrink2(vec2(12.0, GRID));
-        self.notices.toasts(ui.ctx(), scene.colours, (foot, Align2::LEFT_BOTTOM));
+        let sessions = drawn.response.rect.shrink2(vec2(12.0, GRID));
         let bare = Frame::new().fill(palette.base).inner_margin(Margin::same(12));
         CentralPanel::default().frame(bare).show(ui, |ui| {
             wants.push(self.notices.errors(ui));
             let chat = self.chat_room(ui, scene.snapshot, narrow);
-            self.both_streams(ui, scene, wants);
+            let local = self.both_streams(ui, scene, wants);
+            // Where least is: below the own picture, or where the list of lanes ends.
+            let foot = if narrow { sessions } else { local };
+            self.notices.toasts(ui.ctx(), scene.colours, (foot, Align2::LEFT_BOTTOM));
             if let Some(room) = chat {
                 let ui = &mut within(ui, room, "chat");
                 wants.push(self.chats.ui(ui, scene));
@@ -119,7 +120,13 @@ impl App {
         Some(drawn.inner)
     }
 
-    fn both_streams(&mut self, ui: &mut Ui, scene: Scene<'_>, wants: &mut Vec<Option<Want>>) {
+    /// Draws our streams and everybody else's; where ours are.
+    fn both_streams(
+        &mut self,
+        ui: &mut Ui,
+        scene: Scene<'_>,
+        wants: &mut Vec<Option<Want>>,
+    ) -> Rect {
         let narrow = ui.ctx().content_rect().width() < NARROW;
         let gap = Margin { bottom: GRID as i8, right: GRID as i8, ..Margin::ZERO };
         let panels = &mut self.settings.panels;
@@ -136,8 +143,8 @@ impl App {
         let (drawn, moved) = edges::show(panel, ui, (name, "the local streams"), |ui| {
             wants.push(self.streams.local(ui, scene, &self.pictures));
         });
-        let rect = drawn.response.rect;
-        note_size(size, if narrow { rect.height() } else { rect.width() });
+        let local = drawn.response.rect;
+        note_size(size, if narrow { local.height() } else { local.width() });
         self.moved |= moved;
         let gap = Margin {
             left: if narrow { 0 } else { GRID as i8 },
@@ -148,6 +155,7 @@ impl App {
         CentralPanel::default().frame(Frame::new().inner_margin(gap)).show(ui, |ui| {
             wants.push(self.streams.remote(ui, scene, &self.pictures));
         });
+        local.with_max_x(local.right() - GRID)
     }
 
     /// Keeps the panels' sizes for the next run, once a person let go of an edge or moved it by

@@ -330,6 +330,36 @@ fn keys_work_unless_somebody_types() {
 }
 
 #[test]
+fn a_link_in_a_sentence_is_joined_and_one_of_a_session_that_is_here_shows_it() {
+    let here = session("here", SessionKind::FIVE[0], Role::Guest, 1);
+    let mut window = window(LARGE, with(vec![here]));
+    let mut paste = |text: &str| {
+        window.event(egui::Event::Paste(text.to_owned()));
+        sent(&mut window)
+    };
+    let joins = paste("Come to http://h:1/s/town-hall, we begin at ten.");
+    let target = JoinTarget { session: id("town-hall"), hub: Some("http://h:1".parse().unwrap()) };
+    assert_eq!(joins, [Command::Join { target, wait: true }]);
+    assert_eq!(paste("no link at all"), []);
+    assert_eq!(paste("http://h:1/s/here"), []);
+    window.get_by_label("Hide people in A/V conference: 1 participant");
+}
+
+#[test]
+fn who_is_in_several_sessions_is_counted_once() {
+    let one = |(index, people): (u64, usize)| {
+        let mut one = session(&format!("s{index}"), SessionKind::FIVE[0], Role::Opener, people);
+        for (other, person) in (0..).zip(&mut one.participants) {
+            person.peer = Some(PeerId(10 * index + other));
+        }
+        one
+    };
+    let mut window = window(LARGE, with([(1, 2), (2, 1), (3, 2)].map(one).into()));
+    click(&mut window, "Leave all");
+    window.get_by_label_contains("2 people are in your sessions");
+}
+
+#[test]
 fn space_opens_a_closed_microphone_while_it_is_held_and_presses_no_button() {
     let mut snapshot = with(vec![session("a", SessionKind::FIVE[0], Role::Opener, 1)]);
     snapshot.gates.microphone = false;

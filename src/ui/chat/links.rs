@@ -2,6 +2,8 @@
 
 use url::Url;
 
+use crate::model::SessionLink;
+
 /// A part of a text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Piece<'a> {
@@ -30,6 +32,14 @@ pub(super) fn pieces(text: &str) -> Vec<Piece<'_>> {
         pieces.push(Piece::Words(rest));
     }
     pieces
+}
+
+/// The first link of a session in a text.
+pub(crate) fn session_link(text: &str) -> Option<SessionLink> {
+    pieces(text).into_iter().find_map(|piece| match piece {
+        Piece::Link(link) => link.parse().ok(),
+        Piece::Words(_) => None,
+    })
 }
 
 /// Where something that begins like a link begins, not before `from`.
