@@ -44,7 +44,8 @@ impl Screen {
         let mut command = Command::new("Xvfb");
         let display = format!(":{display}");
         command.args([&display, "-displayfd", "1", "-screen", "0", "1280x800x24"]);
-        command.args(["-nolisten", "tcp"]);
+        // It would begin anew when the last client goes, and refuse who comes meanwhile.
+        command.args(["-nolisten", "tcp", "-noreset"]);
         command.arg("-fbdir").arg(folder.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut server = command.spawn().unwrap_or_else(|error| missing("Xvfb", &error));
