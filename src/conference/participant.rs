@@ -89,6 +89,10 @@ const RECONNECTING_AFTER: Duration = Duration::from_secs(5);
 /// How long somebody is silent, at the hub and in media, before it is out of the live count.
 const GONE_AFTER: Duration = SILENCE_PATIENCE;
 
+/// How long somebody who is gone is kept while there is no hub to say so: as long as a hub keeps a
+/// seat. A hub that comes back tells who is there.
+const SEAT_KEPT: Duration = Duration::from_secs(60);
+
 /// The pause before the first new attempt to connect; it doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
@@ -241,7 +245,8 @@ impl Participant {
             self.media_lost = None;
         }
         let dead = matches!(self.link, Link::Waiting { .. });
-        !(dead && matches!(self.place, Place::Missing { .. }))
+        let is_out = dead && matches!(self.place, Place::Missing { .. });
+        !is_out && self.given_up_at(scope.down_since).is_none_or(|at| scope.now < at)
     }
 
     /// When something is due.
@@ -251,7 +256,14 @@ impl Participant {
             Link::Open(peer) => peer.due(),
         };
         let link = link.filter(|_| self.is_reachable(down_since));
-        [link, self.state_due(down_since)].into_iter().flatten().min()
+        let own = [link, self.state_due(down_since), self.given_up_at(down_since)];
+        own.into_iter().flatten().min()
+    }
+
+    /// When somebody who is gone is out, as there is no hub to give the seat up.
+    fn given_up_at(&self, down_since: Option<MediaTime>) -> Option<MediaTime> {
+        let is_ours_to_say = self.state == ParticipantState::Gone && down_since.is_some();
+        is_ours_to_say.then(|| self.since + SEAT_KEPT)
     }
 
     /// Takes the participant out; the reason is the hub's, if it said so.

@@ -66,6 +66,20 @@ fn who_is_silent_is_reconnecting_within_five_seconds_and_gone_at_ten() {
 }
 
 #[test]
+fn who_took_the_hub_along_is_no_ghost_after_a_minute() {
+    let mut stage = live();
+    stage.pass_ms(10_000).down(&HubRef::Default).pass_ms(3000).state(1, PeerState::Disconnected);
+    stage.pass_ms(10_000);
+    assert_eq!(stage.shown("a"), Some(Gone));
+    stage.pass_ms(50_000);
+    assert_eq!(stage.shown("a"), Some(Gone), "a hub would keep the seat");
+    stage.pass_ms(15_000);
+    assert_eq!((stage.states(), stage.shown("a")), (vec![Left], None));
+    stage.up(&HubRef::Default).hear(opened(MESH, vec![member("a")]));
+    assert_eq!(stage.shown("a"), Some(Connecting), "the hub that is back knows better");
+}
+
+#[test]
 fn who_is_gone_and_comes_back_is_connected_anew() {
     let mut stage = live();
     stage.hear(presence("a", away(0))).pass_ms(3000).state(1, PeerState::Disconnected);
