@@ -239,7 +239,7 @@ impl Life {
                 End::Broken(reason::silent(&self.options.hub, heartbeat * SILENT_HEARTBEATS))
             }
             Ok(Gone::Closed) => End::Broken(reason::lost(&self.options.hub, "the hub closed it")),
-            Err(error) => End::Broken(reason::lost(&self.options.hub, &error.to_string())),
+            Err(error) => End::Broken(reason::broken(&self.options.hub, &error)),
         };
         if let (End::Unwanted, Ok(mut socket)) = (&end, sink.reunite(stream)) {
             // Whoever closes is not interested in how the other end takes it.
@@ -278,12 +278,12 @@ async fn connect(hub: &HubUrl, hello: ClientMessage) -> Result<(Socket, Welcome)
     let (mut socket, _) = connect_async_with_config(hub.socket_url(), Some(config), true)
         .await
         .map_err(|error| reason::refused(hub, &error))?;
-    socket.send(text_of(&hello)).await.map_err(|error| reason::lost(hub, &error.to_string()))?;
+    socket.send(text_of(&hello)).await.map_err(|error| reason::broken(hub, &error))?;
     loop {
         let text = match socket.next().await {
             Some(Ok(Message::Text(text))) => text,
             Some(Ok(_)) => continue,
-            Some(Err(error)) => return Err(reason::lost(hub, &error.to_string())),
+            Some(Err(error)) => return Err(reason::broken(hub, &error)),
             None => return Err(reason::lost(hub, "the hub closed it")),
         };
         return match serde_json::from_str(&text) {

@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use tokio_tungstenite::tungstenite::{self, http::StatusCode};
+use tokio_tungstenite::tungstenite::{self, error::ProtocolError, http::StatusCode};
 
 use crate::model::HubUrl;
 
@@ -23,7 +23,26 @@ pub(super) fn refused(hub: &HubUrl, error: &tungstenite::Error) -> String {
             "the hub {hub} cannot be trusted: {error}; check its certificate and the address"
         );
     }
-    no_hub(hub, &error.to_string())
+    no_hub(hub, &plainly(error))
+}
+
+/// A connection that was up broke.
+pub(super) fn broken(hub: &HubUrl, error: &tungstenite::Error) -> String {
+    lost(hub, &plainly(error))
+}
+
+/// What went wrong, without the words of the protocol where it is what people meet.
+fn plainly(error: &tungstenite::Error) -> String {
+    match error {
+        tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)
+        | tungstenite::Error::ConnectionClosed
+        | tungstenite::Error::AlreadyClosed => "its program ended, or the network broke".to_owned(),
+        tungstenite::Error::Protocol(
+            ProtocolError::WrongHttpVersion | ProtocolError::WrongHttpMethod,
+        ) => "another kind of server answers there".to_owned(),
+        tungstenite::Error::Io(error) => error.to_string(),
+        other => other.to_string(),
+    }
 }
 
 /// Something is there that does not speak as a hub does.
@@ -63,4 +82,22 @@ fn unreachable(hub: &HubUrl, error: &io::Error) -> String {
         return format!("nobody answers at {hub}: check the address, or start a hub there");
     }
     format!("the hub {hub} cannot be reached: {error}; check the address and the network")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_people_meet_is_told_without_the_words_of_the_protocol() {
+        let hub: HubUrl = "10.0.0.1".parse().unwrap();
+        let protocol = tungstenite::Error::Protocol;
+        let reset = broken(&hub, &protocol(ProtocolError::ResetWithoutClosingHandshake));
+        assert!(reset.contains("http://10.0.0.1:7340 was lost: its program ended"), "{reset}");
+        let other = refused(&hub, &protocol(ProtocolError::WrongHttpVersion));
+        assert!(other.contains("is no Quintet hub: another kind of server"), "{other}");
+        for text in [reset, other] {
+            assert!(!text.contains("WebSocket") && !text.contains("HTTP"), "{text}");
+        }
+    }
 }
