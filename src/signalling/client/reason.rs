@@ -33,16 +33,20 @@ pub(super) fn broken(hub: &HubUrl, error: &tungstenite::Error) -> String {
 
 /// What went wrong, without the words of the protocol where it is what people meet.
 fn plainly(error: &tungstenite::Error) -> String {
-    match error {
-        tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)
-        | tungstenite::Error::ConnectionClosed
-        | tungstenite::Error::AlreadyClosed => "its program ended, or the network broke".to_owned(),
-        tungstenite::Error::Protocol(
-            ProtocolError::WrongHttpVersion | ProtocolError::WrongHttpMethod,
-        ) => "another kind of server answers there".to_owned(),
-        tungstenite::Error::Io(error) => error.to_string(),
-        other => other.to_string(),
+    use tungstenite::Error::{AlreadyClosed, ConnectionClosed, Io, Protocol};
+    if let Io(error) = error {
+        return error.to_string();
     }
+    let reset = matches!(error, Protocol(ProtocolError::ResetWithoutClosingHandshake));
+    if reset || matches!(error, AlreadyClosed | ConnectionClosed) {
+        return "its program ended, or the network broke".to_owned();
+    }
+    let speaks_otherwise =
+        matches!(error, Protocol(ProtocolError::WrongHttpVersion | ProtocolError::WrongHttpMethod));
+    if speaks_otherwise {
+        return "another kind of server answers there".to_owned();
+    }
+    error.to_string()
 }
 
 /// Something is there that does not speak as a hub does.
