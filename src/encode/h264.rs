@@ -31,7 +31,12 @@ pub struct H264Encoder {
     encoder: Encoder,
     size: Size,
     target: Bitrate,
+    /// Whether the wrapper's maximum still holds: it cannot be lifted before the first picture.
+    is_capped: bool,
 }
+
+/// The highest rate that OpenH264 takes; as a maximum it stands for what the level allows.
+const HIGHEST: Bitrate = Bitrate::from_bps(2_000_000_000);
 
 /// What became of one picture.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -92,7 +97,7 @@ impl H264Encoder {
             .vui(VuiConfig::bt709());
         let encoder = Encoder::with_api_config(OpenH264API::from_source(), config)
             .map_err(|source| EncodeError::Start { size, source })?;
-        Ok(Self { encoder, size, target })
+        Ok(Self { encoder, size, target, is_capped: true })
     }
 
     /// The size of the pictures it takes.
@@ -120,6 +125,9 @@ impl H264Encoder {
         let stream = self.encoder.encode_at(&Planes(frame), time).map_err(EncodeError::Frame)?;
         let is_key = stream.frame_type() == FrameType::IDR;
         let data = stream.to_vec();
+        if self.is_capped {
+            self.set_target(self.target)?;
+        }
         Ok((!data.is_empty()).then(|| EncodedPicture { is_key, data: data.into() }))
     }
 
@@ -133,14 +141,15 @@ impl H264Encoder {
     /// # Errors
     /// If OpenH264 refuses.
     pub fn set_target(&mut self, target: Bitrate) -> Result<(), EncodeError> {
-        // A rate above the maximum of the moment is refused, whichever of the two is set.
-        if target >= self.target {
-            self.set_rate(ENCODER_OPTION_MAX_BITRATE, target)?;
-            self.set_rate(ENCODER_OPTION_BITRATE, target)?;
-        } else {
-            self.set_rate(ENCODER_OPTION_BITRATE, target)?;
+        if target > self.target {
+            // Raises the level if it must: a rate above the level's is refused.
             self.set_rate(ENCODER_OPTION_MAX_BITRATE, target)?;
         }
+        self.set_rate(ENCODER_OPTION_BITRATE, target)?;
+        // With the wrapper's maximum, the rate itself, pictures are left out at the end of every
+        // five seconds that had a little more. Without, one is when half a second is overdrawn.
+        self.set_rate(ENCODER_OPTION_MAX_BITRATE, HIGHEST)?;
+        self.is_capped = false;
         self.target = target;
         Ok(())
     }
@@ -179,7 +188,7 @@ fn checked(option: ENCODER_OPTION, code: c_int) -> Result<(), EncodeError> {
 
 /// The rate within what OpenH264 takes: 1 kbit/s to 2 Gbit/s.
 fn bps(rate: Bitrate) -> u32 {
-    rate.as_bps().clamp(1000, 2_000_000_000) as u32
+    rate.as_bps().clamp(1000, HIGHEST.as_bps()) as u32
 }
 
 /// A frame's planes as OpenH264 reads them.
@@ -214,6 +223,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::{
+        capture::Busy,
         media::{FramePool, Strip},
         model::MediaTime,
     };
@@ -304,8 +314,26 @@ pub(super) mod tests {
     fn the_level_of_720p_at_30_is_3_1() {
         let size = Size::new(1280, 720);
         let mut encoder = H264Encoder::new(size, 30, Bitrate::from_kbps(1500)).unwrap();
-        let made = encoder.encode(&picture(0, size, 30), false).unwrap().unwrap();
-        assert_eq!(made.data[7], 31);
+        for n in 0..2 {
+            let made = encoder.encode(&picture(n, size, 30), true).unwrap().unwrap();
+            assert_eq!(made.data[7], 31, "of picture {n}");
+        }
+    }
+
+    #[test]
+    fn a_busy_picture_is_never_left_out_and_keeps_its_rate() {
+        let mut busy = Busy::new(SMALL, 30, "test");
+        let target = Bitrate::from_kbps(150);
+        let mut encoder = H264Encoder::new(SMALL, 30, target).unwrap();
+        let mut bytes = 0;
+        for n in 0..900 {
+            let frame = busy.paint(MediaTime::from_micros(n * 1_000_000 / 30));
+            // Somebody comes every now and then.
+            let made = encoder.encode(&frame, n % 250 == 0).unwrap();
+            bytes += made.unwrap_or_else(|| panic!("picture {n} was left out")).data.len();
+        }
+        let share = bytes as f64 * 8.0 / 30.0 / target.as_bps() as f64;
+        assert!((0.95..1.05).contains(&share), "{share}");
     }
 
     #[test]
