@@ -13,7 +13,7 @@ use super::{
     words::{HubEvent, HubRef, Input},
 };
 use crate::model::{
-    ChatText, Command, Gates, HubMessage, HubUrl, JoinTarget, MediaTime, OpenRequest,
+    ChatText, Command, Gate, Gates, HubMessage, HubUrl, JoinTarget, MediaTime, OpenRequest,
     ParticipantId, PeerEvent, PeerId, SessionId, Snapshot, SourceKind, SourceState,
 };
 
@@ -29,6 +29,8 @@ pub struct Conference {
     demand: Demand,
     gates: Gates,
     equipped: Gates,
+    /// Whose device did not fail.
+    working: Gates,
     camera: SourceState,
     microphone: SourceState,
     speaker: SourceState,
@@ -238,26 +240,30 @@ impl Conference {
     }
 
     fn source(&mut self, kind: SourceKind, state: SourceState) {
-        let source = match kind {
-            SourceKind::Camera => &mut self.camera,
-            SourceKind::Microphone => &mut self.microphone,
-            SourceKind::Speaker => &mut self.speaker,
+        let (source, gate) = match kind {
+            SourceKind::Camera => (&mut self.camera, Gate::Camera),
+            SourceKind::Microphone => (&mut self.microphone, Gate::Microphone),
+            SourceKind::Speaker => (&mut self.speaker, Gate::Listening),
         };
         if let SourceState::Failed { message } = &state
             && *source != state
         {
             self.out.fail(refusal::device(kind, message));
         }
+        // One that is opened again may fail again.
+        if state != SourceState::Opening {
+            self.working.set(gate, !matches!(state, SourceState::Failed { .. }));
+        }
         *source = state;
     }
 
     /// Does what is due, and what follows from what was done.
     fn settle(&mut self) {
-        let outside = self.gates.and(self.equipped);
+        let (outside, working) = (self.gates.and(self.equipped), self.working);
         let (sessions, mut desk) = self.desk();
         for session in sessions {
             session.advance(&mut desk);
-            session.pass(outside, &mut desk);
+            session.pass(outside, working, &mut desk);
         }
         let used: BTreeSet<_> = self.sessions.iter().flat_map(Session::hubs).collect();
         self.hubs.settle(&used, self.now, &mut self.out);

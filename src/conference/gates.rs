@@ -222,6 +222,20 @@ fn who_has_no_camera_says_so_and_gets_one_later() {
 }
 
 #[test]
+fn a_device_that_failed_is_told_as_off_and_goes_on_being_wanted() {
+    let failed = || SourceState::Failed { message: "unplugged".to_owned() };
+    let mut stage = live();
+    stage.give(Input::Source(SourceKind::Camera, failed()));
+    assert_eq!((stage.said(), fed(&stage)), (vec![media(true, false)], vec![]));
+    stage.give(Input::Source(SourceKind::Camera, SourceState::Opening)).pass_ms(60_000);
+    assert_eq!((stage.said(), demand(&stage)), (vec![], vec![]), "it is not there yet");
+    stage.give(Input::Source(SourceKind::Microphone, failed()));
+    assert_eq!(stage.said(), [media(false, false)]);
+    stage.give(Input::Source(SourceKind::Camera, SourceState::Running));
+    assert_eq!(stage.said(), [media(false, true)]);
+}
+
+#[test]
 fn whoever_was_away_is_told_again() {
     let mut stage = live();
     stage.hear(presence("a", away(0))).turn(None, Gate::Camera, false);

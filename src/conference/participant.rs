@@ -297,11 +297,12 @@ impl Participant {
     }
 
     /// Lets pass what the gates do, and tells the person what we send now.
-    pub(super) fn pass(&mut self, gates: Gates, scope: &mut Scope<'_>) {
+    pub(super) fn pass(&mut self, gates: Gates, working: Gates, scope: &mut Scope<'_>) {
         let reachable = self.is_reachable(scope.down_since);
         let Link::Open(peer) = &mut self.link else { return };
         peer.pass(gates, self.theirs.0, scope.out);
-        let ours = peer.sends(gates);
+        // A device that failed goes on being wanted, since it may come back.
+        let ours = peer.sends(gates.and(working));
         if reachable && !peer.is_starting() && self.told != Some(ours) {
             self.told = Some(ours);
             let (microphone, camera) = ours;

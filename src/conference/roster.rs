@@ -141,9 +141,9 @@ impl Roster {
     }
 
     /// Lets pass what the gates do, to and from everybody.
-    pub(super) fn pass(&mut self, gates: Gates, scope: &mut Scope<'_>) {
+    pub(super) fn pass(&mut self, gates: Gates, working: Gates, scope: &mut Scope<'_>) {
         for one in &mut self.members {
-            one.pass(gates, scope);
+            one.pass(gates, working, scope);
         }
     }
 

@@ -143,12 +143,13 @@ impl Session {
         }
     }
 
-    /// Lets pass what this session's gates and those outside of it do.
-    pub(super) fn pass(&mut self, outside: Gates, desk: &mut Desk<'_>) {
+    /// Lets pass what this session's gates and those outside of it do; `working` are those
+    /// whose devices give anything.
+    pub(super) fn pass(&mut self, outside: Gates, working: Gates, desk: &mut Desk<'_>) {
         let gates = outside.and(self.gates);
         if let Standing::In(membership) = &mut self.standing {
             let (roster, mut scope) = membership.parts(desk);
-            roster.pass(gates, &mut scope);
+            roster.pass(gates, working, &mut scope);
         }
     }
 
