@@ -31,6 +31,7 @@ fn fan_out_counts_whole_pictures_of_every_viewer_and_first_ones_of_both_kinds() 
     let line = "fanout --peers 6 --seconds 3 --size 320x180@15 --bitrate 100kbit --json";
     let figures = figures(&line.split(' ').collect::<Vec<_>>());
     assert_eq!((&figures["peers"], &figures["bitrate_bps"]), (&6.into(), &100_000.into()));
+    assert_eq!(figures["frames_per_viewer"].as_array().map(Vec::len), Some(6));
     // More pictures than were sent would be counted wrong; a loaded machine may send fewer.
     let (least, most) =
         (number(&figures, "frames_per_second/min"), number(&figures, "frames_per_second/max"));

@@ -19,7 +19,6 @@ use quintet::{
     model::{Command, Size},
 };
 use rig::{
-    Folder,
     held::Held,
     process::{Hub, Program, person},
 };
@@ -47,9 +46,6 @@ const SOAK: u64 = 32;
 /// The network between all: packets late, in another order, and lost.
 const NETWORK: &str = "loss=0.02,delay=30ms,jitter=15ms,seed=5";
 
-/// With an arena for each thread the C library keeps up to 50 MB more, of what was given back.
-const ONE_ARENA: [(&str, &str); 1] = [("MALLOC_ARENA_MAX", "1")];
-
 /// One test at a time: both watch what a busy machine does to others.
 static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
@@ -59,7 +55,7 @@ async fn two_hundred_who_come_and_go_leave_nothing_behind() {
     let hub = Hub::start();
     let open = ["open", "--kind", "av-conference", "--id", "room"];
     let args = person(&hub.url, "Olga", &open);
-    let mut olga = Program::start_in(Folder::new(), &args, &ONE_ARENA);
+    let mut olga = Program::start(&args);
     olga.event("opened");
     // Somebody stays, so that camera, encoder and speaker do.
     let mut stays = hub.person("Stays", &["join", "room"]);
@@ -84,7 +80,7 @@ async fn five_sessions_hold_no_more_however_long_people_come_and_go_over_a_bad_n
     let first = (seconds / 4).min(60);
     let hub = Hub::start();
     let args = person(&hub.url, "Olga", &["open", "--five", "--impair", NETWORK]);
-    let mut olga = Program::start_in(Folder::new(), &args, &ONE_ARENA);
+    let mut olga = Program::start(&args);
     let opened = olga.events("opened", 5);
     let ids: Vec<_> = opened.iter().map(|one| one["session"].as_str().unwrap()).collect();
     let join: Vec<_> = ["join"].into_iter().chain(ids.iter().copied()).collect();

@@ -107,7 +107,7 @@ impl Audience {
 fn read(out: ChildStdout, tell: &mpsc::Sender<Word>) {
     for line in BufReader::new(out).lines().map_while(Result::ok) {
         let Ok(word) = serde_json::from_str(&line) else {
-            return tracing::error!(line, "the viewers said something else");
+            return tracing::error!("the viewers said something else");
         };
         // Words beyond the longest measurement tell nothing new.
         let _ = tell.try_send(word);

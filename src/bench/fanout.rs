@@ -9,7 +9,7 @@ use super::{
     BenchError,
     args::FanoutOptions,
     audience::{Audience, ViewerFigures, Word},
-    figures::{Arrivals, FanoutFigures, Memory, Spread, pss},
+    figures::{Arrivals, FanoutFigures, Memory, pss},
     stage::{Show, Stage},
 };
 use crate::model::{Command, Gate};
@@ -63,7 +63,6 @@ pub(super) async fn measure(options: &FanoutOptions) -> Result<FanoutFigures, Be
         false => None,
     };
     let seconds = after.at.duration_since(before.at).as_secs_f64();
-    let frames = received(&before.viewers, &after.viewers);
     Ok(FanoutFigures {
         peers,
         sessions: SESSIONS,
@@ -73,8 +72,7 @@ pub(super) async fn measure(options: &FanoutOptions) -> Result<FanoutFigures, Be
         cores: (after.cpu - before.cpu).as_secs_f64() / seconds,
         cores_nobody,
         cores_idle,
-        fps: frames.over(seconds),
-        frames,
+        frames: received(&before.viewers, &after.viewers),
         memory,
         arrivals,
         viewers_cores: (after.viewers.cpu_seconds - before.viewers.cpu_seconds) / seconds,
@@ -97,9 +95,9 @@ impl Reading {
 }
 
 /// What each viewer received between two readings.
-fn received(before: &ViewerFigures, after: &ViewerFigures) -> Spread {
+fn received(before: &ViewerFigures, after: &ViewerFigures) -> Vec<u64> {
     let pairs = after.received.iter().zip(&before.received);
-    Spread::of(pairs.map(|(after, before)| (after - before) as f64).collect())
+    pairs.map(|(after, before)| after.saturating_sub(*before)).collect()
 }
 
 /// What this process costs from now on for that long, in cores.

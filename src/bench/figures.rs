@@ -30,9 +30,7 @@ pub(super) struct FanoutFigures {
     /// Of the sender with its camera off, if it was measured.
     pub(super) cores_idle: Option<f64>,
     /// Whole pictures that each viewer received.
-    pub(super) frames: Spread,
-    /// The same in a second.
-    pub(super) fps: Spread,
+    pub(super) frames: Vec<u64>,
     pub(super) memory: Memory,
     pub(super) arrivals: Arrivals,
     pub(super) viewers_cores: f64,
@@ -41,6 +39,7 @@ pub(super) struct FanoutFigures {
 
 impl Report for FanoutFigures {
     fn as_json(&self) -> Value {
+        let frames = Spread::of(&self.frames);
         json!({
             "bench": "fanout",
             "peers": self.peers,
@@ -52,8 +51,9 @@ impl Report for FanoutFigures {
             "cpu_cores": rounded(self.cores),
             "cpu_cores_nobody": rounded(self.cores_nobody),
             "cpu_cores_camera_off": self.cores_idle.map(rounded),
-            "frames": self.frames.as_json(),
-            "frames_per_second": self.fps.as_json(),
+            "frames_per_viewer": self.frames,
+            "frames": frames.as_json(),
+            "frames_per_second": frames.over(self.seconds).as_json(),
             "pss_mib": self.memory.total.map(mib),
             "pss_mib_per_peer": self.memory.per_peer().map(rounded),
             "first_frame_ms": {
@@ -81,7 +81,7 @@ impl Report for FanoutFigures {
         if let Some(cores) = self.cores_idle {
             line("  with its camera off", format!("{cores:.3} cores"));
         }
-        let Spread { min, median, max } = self.fps;
+        let Spread { min, median, max } = Spread::of(&self.frames).over(self.seconds);
         line("pictures a second", format!("{min:.1} to {max:.1}, median {median:.1}"));
         if let Some(total) = self.memory.total {
             line("memory", format!("{:.1} MiB", mib(total)));
@@ -135,7 +135,7 @@ impl Report for LatencyFigures {
 
 /// The least, the middle and the most of what viewers had.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) struct Spread {
+struct Spread {
     min: f64,
     median: f64,
     max: f64,
@@ -143,14 +143,15 @@ pub(super) struct Spread {
 
 impl Spread {
     /// That of these values; zero if there are none.
-    pub(super) fn of(mut values: Vec<f64>) -> Self {
-        values.sort_by(f64::total_cmp);
-        let at = |index: usize| values.get(index).copied().unwrap_or_default();
+    fn of(values: &[u64]) -> Self {
+        let mut values = values.to_vec();
+        values.sort_unstable();
+        let at = |index: usize| values.get(index).copied().unwrap_or_default() as f64;
         Self { min: at(0), median: at(values.len() / 2), max: at(values.len().saturating_sub(1)) }
     }
 
     /// The same in each of so many seconds.
-    pub(super) fn over(self, seconds: f64) -> Self {
+    fn over(self, seconds: f64) -> Self {
         Self { min: self.min / seconds, median: self.median / seconds, max: self.max / seconds }
     }
 
@@ -260,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_spread_has_its_ends_and_its_middle() {
-        let spread = Spread::of(vec![300.0, 290.0, 310.0]).over(10.0);
+        let spread = Spread::of(&[300, 290, 310]).over(10.0);
         assert_eq!(spread, Spread { min: 29.0, median: 30.0, max: 31.0 });
     }
 

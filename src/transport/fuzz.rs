@@ -1,13 +1,16 @@
 //! RTCP and descriptions as they reach our code, made up by a fuzzer (`tests/fuzz`).
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::BytesMut;
 use rtc::{
-    interceptor::{AttributedPacket, Packet, TaggedPacket},
-    rtcp,
+    interceptor::{Attribute, AttributedPacket, Packet, TaggedPacket},
+    rtcp, rtp,
     sansio::Protocol,
-    shared::TransportContext,
+    shared::{TransportContext, marshal::Unmarshal},
 };
 
 use super::{
@@ -16,19 +19,41 @@ use super::{
 };
 use crate::media::{KeyframeRequest, SenderReports};
 
-/// Reads datagrams of RTCP, each after its length in a byte, as one connection's.
+/// Passes datagrams through one connection's tap: each comes after two bytes, three bits for what it
+/// is and thirteen for its length.
 pub fn rtcp(mut data: &[u8]) {
     let clocks = [(3, SendClock::new(48_000)), (7, SendClock::new(90_000))];
     let own = OwnStreams { video: 7, keyframes: KeyframeRequest::default(), clocks };
     let mut tap = Tap::new(own, SenderReports::default(), Arc::default());
-    while let Some((length, rest)) = data.split_first() {
-        let (datagram, rest) = rest.split_at(usize::from(*length).min(rest.len()));
+    let mut now = Instant::now();
+    while let Some(([high, low], rest)) = data.split_first_chunk() {
+        let length = usize::from(u16::from_be_bytes([high & 0x1f, *low]));
+        let (datagram, rest) = rest.split_at(length.min(rest.len()));
         data = rest;
-        let Ok(packets) = rtcp::packet::unmarshal(&mut BytesMut::from(datagram)) else { continue };
-        let message = AttributedPacket::new(Packet::Rtcp(packets));
-        let (now, transport) = (Instant::now(), TransportContext::default());
-        tap.handle_read(TaggedPacket { now, transport, message }).expect("nothing fails here");
+        let what = high >> 5;
+        let mut bytes = BytesMut::from(datagram);
+        let packet = match what {
+            // RTCP that comes in, and that leaves.
+            0..=4 => rtcp::packet::unmarshal(&mut bytes).ok().map(Packet::Rtcp),
+            // RTP that leaves, for the first time and again.
+            5 | 6 => rtp::Packet::unmarshal(&mut bytes).ok().map(Packet::Rtp),
+            _ => {
+                now += Duration::from_millis(length as u64);
+                tap.handle_timeout(now).expect("nothing fails here");
+                None
+            }
+        };
+        if let Some(packet) = packet {
+            let mut message = AttributedPacket::new(packet);
+            if what == 6 {
+                message.add(Attribute::Retransmission);
+            }
+            let tagged = TaggedPacket { now, transport: TransportContext::default(), message };
+            let done = if what < 4 { tap.handle_read(tagged) } else { tap.handle_write(tagged) };
+            done.expect("nothing fails here");
+        }
         while tap.poll_read().is_some() {}
+        while tap.poll_write().is_some() {}
     }
 }
 

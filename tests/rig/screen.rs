@@ -207,6 +207,11 @@ impl<'a> Window<'a> {
         self.home.file("config").join("quintet").join("settings.toml")
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.program.id()
+    }
+
     /// Whether the program has a thread of that name.
     pub(crate) fn runs(&self, thread: &str) -> bool {
         let folder = format!("/proc/{}/task", self.program.id());
