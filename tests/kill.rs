@@ -1,5 +1,6 @@
-//! Programs that are killed at any moment, the hub too: the others go on, nothing hangs, and nobody
-//! who is gone is seen for long. Seeded; `QUINTET_RUNS=200` makes it long, `QUINTET_SEED=7` runs one.
+//! Programs that are killed at any moment, the hub too, alone or with the opener who brought it:
+//! the others go on, nothing hangs, and nobody who is gone is seen for long. Seeded;
+//! `QUINTET_RUNS=200` makes it long, `QUINTET_SEED=7` runs one.
 
 mod rig;
 
@@ -24,6 +25,14 @@ const MOMENTS: Range<u64> = 0..2500;
 /// How long a killed hub stays away, in milliseconds.
 const OUTAGE: Range<u64> = 0..4000;
 
+/// The seeds, of five, whose opener brings the hub.
+const BROUGHT: [u64; 2] = [2, 4];
+
+/// The seeds, of ten, in which whoever is killed was connected to all and stays dead until nobody
+/// keeps a seat: beside a hub that lives on, and with the hub that was brought. It takes a minute
+/// longer, so both are run together.
+const FOR_GOOD: [u64; 2] = [0, 2];
+
 const NAMES: [&str; 4] = ["Olga", "Ann", "Ben", "Cleo"];
 
 /// One seed's numbers (SplitMix64).
@@ -47,7 +56,9 @@ impl Chance {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Victim {
     Hub,
-    /// That person; Olga is the opener.
+    /// Olga, the opener, and with her the hub that she brought.
+    Host,
+    /// That person, who brought no hub; Olga is the opener.
     Person(&'static str),
 }
 
@@ -57,7 +68,12 @@ struct Scene {
     kind: &'static str,
     /// The hub's address, also while there is none.
     url: String,
+    /// The hub, if it is a program of its own and runs.
     hub: Option<Hub>,
+    /// Whether Olga brings the hub.
+    is_brought: bool,
+    /// Whether the hub died with Olga, and neither came back.
+    is_over: bool,
     people: BTreeMap<&'static str, Program>,
 }
 
@@ -87,31 +103,41 @@ fn whoever_is_killed_at_whatever_moment_the_others_go_on() {
 fn kill_one(seed: u64) {
     let mut chance = Chance(seed);
     let mut scene = Scene::start(seed, &mut chance);
+    if scene.is_for_good() {
+        scene.settles("before the kill");
+    }
     thread::sleep(chance.within(&MOMENTS));
-    let victim = match chance.below(scene.people.len() as u64 + 1) as usize {
-        0 => Victim::Hub,
-        one => Victim::Person(NAMES[one - 1]),
-    };
+    let victim = scene.victim(&mut chance);
     let mut connected = scene.connected();
-    connected
-        .retain(|(one, other), _| ![Victim::Person(one), Victim::Person(other)].contains(&victim));
+    connected.retain(|(one, other), _| ![*one, *other].map(Some).contains(&victim.person()));
     let count = scene.people.len();
     println!("seed {seed}: {victim:?} of {count} in {}, {} links", scene.kind, connected.len() / 2);
-    match victim {
-        Victim::Hub => scene.hub_dies(&mut chance),
-        Victim::Person(name) => scene.person_dies(name, &mut chance),
+    match victim.person() {
+        None => scene.hub_dies(&mut chance),
+        Some(name) => scene.person_dies(name, &mut chance),
     }
-    let newcomer = scene.begin(Folder::new(), "Nora");
-    scene.people.insert("Nora", newcomer);
-    scene.settles("with a newcomer");
+    if !scene.is_over {
+        let newcomer = scene.begin(Folder::new(), "Nora");
+        scene.people.insert("Nora", newcomer);
+        scene.settles("with a newcomer");
+    }
     scene.media_goes_on();
-    scene.nobody_was_disturbed(&connected);
-    if seed % 10 == 9 {
-        scene.seats_are_given_up();
+    if let (true, Some(name)) = (scene.is_for_good(), victim.person()) {
+        scene.seat_is_given_up(name);
+        scene.media_goes_on();
     }
-    for (name, program) in scene.people {
-        let end = program.interrupt();
-        assert_eq!(end.code, Some(0), "seed {seed}, {name}: {:#?}", end.events);
+    scene.nobody_was_disturbed(&connected);
+    scene.ends();
+}
+
+impl Victim {
+    /// Who it is, if it is a person.
+    const fn person(self) -> Option<&'static str> {
+        match self {
+            Self::Hub => None,
+            Self::Host => Some(NAMES[0]),
+            Self::Person(name) => Some(name),
+        }
     }
 }
 
@@ -119,15 +145,40 @@ impl Scene {
     fn start(seed: u64, chance: &mut Chance) -> Self {
         let kind = ["av-conference", "av-conference", "av-broadcast"][chance.below(3) as usize];
         let count = 3 + chance.below(2) as usize;
-        let hub = Hub::start();
-        let (url, people) = (hub.url.clone(), BTreeMap::new());
-        let mut scene = Self { seed, kind, url, hub: Some(hub), people };
+        let is_brought = BROUGHT.contains(&(seed % 5));
+        let hub = (!is_brought).then(Hub::start);
+        let url = hub.as_ref().map_or("http://127.0.0.1:0".to_owned(), |hub| hub.url.clone());
+        let people = BTreeMap::new();
+        let mut scene = Self { seed, kind, url, hub, is_brought, is_over: false, people };
+        if scene.is_for_good() {
+            // A broadcast ends with its opener.
+            scene.kind = "av-conference";
+        }
         for name in &NAMES[..count] {
-            let program = scene.begin(Folder::new(), name);
+            let mut program = scene.begin(Folder::new(), name);
+            if is_brought && *name == "Olga" {
+                let listening = program.event("listening");
+                scene.url = listening["hub"].as_str().expect("an address").to_owned();
+            }
             scene.people.insert(name, program);
             thread::sleep(chance.within(&(0..400)));
         }
         scene
+    }
+
+    /// Chooses who is killed; the host more often than the others, for the hub is there too.
+    fn victim(&self, chance: &mut Chance) -> Victim {
+        let guests = self.people.len() as u64 - 1;
+        if self.is_brought && (chance.below(2) == 0 || self.is_for_good()) {
+            return Victim::Host;
+        }
+        if self.is_brought {
+            return Victim::Person(NAMES[1 + chance.below(guests) as usize]);
+        }
+        match chance.below(guests + 2) as usize {
+            0 if !self.is_for_good() => Victim::Hub,
+            one => Victim::Person(NAMES[one.max(1) - 1]),
+        }
     }
 
     /// Starts that person's program.
@@ -136,7 +187,12 @@ impl Scene {
             "Olga" => vec!["open", "--kind", self.kind, "--id", "room"],
             _ => vec!["join", "room"],
         };
-        let task = [&task[..], &["--camera", "pattern:160x90@10"]].concat();
+        let hub = if self.is_brought && name == "Olga" {
+            ["--listen", self.address()]
+        } else {
+            ["--hub", &self.url]
+        };
+        let task = [&task[..], &hub, &["--camera", "pattern:160x90@10"]].concat();
         Program::start_in(home, &person(&self.url, name, &task), &[])
     }
 
@@ -151,39 +207,66 @@ impl Scene {
             let end = self.people.remove("Olga").expect("she ran").end();
             assert_eq!(end.code, Some(3), "seed {}: {:#?}", self.seed, end.events);
         }
-        let knew =
-            |program: &Program| has(program.seen(), "opened") || has(program.seen(), "joined");
-        let mut left_alone = vec![];
-        for (name, program) in &mut self.people {
-            if knew(program) {
-                program.event("hub-lost");
-                left_alone.push(*name);
-            }
-        }
+        let left_alone = self.miss_the_hub();
         thread::sleep(chance.within(&OUTAGE));
-        self.hub = Some(Hub::start_on(self.url.trim_start_matches("http://")));
-        for name in left_alone {
-            self.program(name).event("hub-back");
-        }
+        self.hub = Some(Hub::start_on(self.address()));
+        self.find_the_hub(left_alone);
         if failed {
             let olga = self.begin(Folder::new(), "Olga");
             self.people.insert("Olga", olga);
         }
     }
 
-    /// A person dies, and comes back or is gone.
+    /// A person dies, with the hub if it was brought along, and comes back or is gone.
     fn person_dies(&mut self, name: &'static str, chance: &mut Chance) {
         let mut dead = self.people.remove(name).expect("it runs");
         dead.until("what it said", |_| true);
         let has_opened = has(dead.seen(), "opened");
         let home = dead.kill();
+        let takes_hub = self.is_brought && name == "Olga";
+        let left_alone = if takes_hub { self.miss_the_hub() } else { vec![] };
         // Without a session there is nothing for the others to go on with.
-        if chance.below(2) == 0 || (name == "Olga" && !has_opened) {
+        let comes_back = chance.below(2) == 0 || (name == "Olga" && !has_opened);
+        if comes_back && !self.is_for_good() {
             thread::sleep(chance.within(&OUTAGE));
             let back = self.begin(home, name);
             self.people.insert(name, back);
+            self.find_the_hub(left_alone);
+        } else if takes_hub {
+            self.is_over = true;
+            return self.misses_only(name);
         }
         self.settles(&format!("after {name} died"));
+    }
+
+    /// Waits until whoever is in the session has lost the hub; they are returned.
+    fn miss_the_hub(&mut self) -> Vec<&'static str> {
+        let mut left_alone = vec![];
+        for (name, program) in &mut self.people {
+            if has_come(program.seen()) {
+                program.event("hub-lost");
+                left_alone.push(*name);
+            }
+        }
+        left_alone
+    }
+
+    /// Waits until those have found the hub again.
+    fn find_the_hub(&mut self, left_alone: Vec<&'static str>) {
+        for name in left_alone {
+            self.program(name).event("hub-back");
+        }
+    }
+
+    /// Waits until that person is out for everybody, and everybody else live or out too: whose
+    /// connection was not made yet needs the hub that is gone.
+    fn misses_only(&mut self, dead: &str) {
+        let seed = self.seed;
+        for (name, program, _) in self.everybody() {
+            program.until(&format!("{dead} out for {name}, the hub too, seed {seed}"), |seen| {
+                present(seen).iter().all(|(other, state)| *other != dead && *state == "live")
+            });
+        }
     }
 
     /// Waits until everybody sees all whom the session links it to, live, and nobody else: who is
@@ -199,9 +282,11 @@ impl Scene {
 
     /// Waits until media goes on, from everybody to everybody whom the session has it sent to.
     fn media_goes_on(&mut self) {
-        let (seed, one_way) = (self.seed, self.is_one_way());
+        let (seed, one_way, is_over) = (self.seed, self.is_one_way(), self.is_over);
         for (name, program, mut others) in self.everybody() {
             others.retain(|other| !one_way || *other == "Olga");
+            // Without a hub nobody else comes.
+            others.retain(|other| !is_over || present(program.seen()).contains(&(*other, "live")));
             let first = program.wait_next("statistics", |event| event["event"] == "stats");
             program.until(&format!("media of {others:?} at {name}, seed {seed}"), |seen| {
                 let last = seen.iter().rfind(|event| event["event"] == "stats");
@@ -231,15 +316,27 @@ impl Scene {
         }
     }
 
-    /// Waits until the hub has given up the seats of the dead.
-    fn seats_are_given_up(&mut self) {
+    /// Waits until nobody keeps a seat for who is dead: the hub gives it up, and where that died
+    /// too, each of the others.
+    fn seat_is_given_up(&mut self, dead: &str) {
         // A seat is kept for 60 s, longer than anything else is waited for.
         thread::sleep(Duration::from_secs(40));
         let seed = self.seed;
         for (name, program, _) in self.everybody() {
-            program.until(&format!("no seat kept at {name}, seed {seed}"), |seen| {
-                people(seen).values().all(|(_, state)| *state != "gone")
+            program.until(&format!("seat of {dead} given up at {name}, seed {seed}"), |seen| {
+                states(seen, dead).ends_with(&["gone", "left"])
+                    && people(seen).values().all(|(_, state)| *state != "gone")
             });
+        }
+    }
+
+    /// Interrupts everybody: all are done, but who was not in yet when the hub was gone for good.
+    fn ends(self) {
+        for (name, program) in self.people {
+            let end = program.interrupt();
+            let wanted = if has_come(&end.events) { &[0][..] } else { &[3, 6] };
+            let is_right = end.code.is_some_and(|code| wanted.contains(&code));
+            assert!(is_right, "seed {}, {name}: {:?}, {:#?}", self.seed, end.code, end.events);
         }
     }
 
@@ -275,6 +372,16 @@ impl Scene {
 
     fn program(&mut self, name: &str) -> &mut Program {
         self.people.get_mut(name).expect("it runs")
+    }
+
+    /// Where the hub listens.
+    fn address(&self) -> &str {
+        self.url.trim_start_matches("http://")
+    }
+
+    /// Whether who is killed stays dead until nobody keeps a seat.
+    fn is_for_good(&self) -> bool {
+        FOR_GOOD.contains(&(self.seed % 10))
     }
 
     fn is_one_way(&self) -> bool {

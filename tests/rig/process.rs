@@ -271,7 +271,8 @@ impl Hub {
 }
 
 /// The arguments of a task for somebody of that name at that hub, who sends a small picture and
-/// a tone of 440 Hz and plays nothing, unless the task's own options say otherwise.
+/// a tone of 440 Hz and plays nothing, unless the task's own options say otherwise: with `--listen`
+/// the hub is the person's own.
 pub(crate) fn person<'a>(hub: &'a str, name: &'a str, task: &[&'a str]) -> Vec<&'a str> {
     let usual = [
         ("--hub", hub),
@@ -280,7 +281,9 @@ pub(crate) fn person<'a>(hub: &'a str, name: &'a str, task: &[&'a str]) -> Vec<&
         ("--microphone", "tone:440"),
         ("--speaker", "none"),
     ];
-    let missing = usual.into_iter().filter(|(option, _)| !task.contains(option));
+    let is_said =
+        |option| task.contains(&option) || option == "--hub" && task.contains(&"--listen");
+    let missing = usual.into_iter().filter(|(option, _)| !is_said(option));
     task.iter().copied().chain(missing.flat_map(|(option, value)| [option, value])).collect()
 }
 
