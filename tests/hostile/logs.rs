@@ -1,12 +1,16 @@
 //! What programs log while others come, go and mean harm tells nobody who and where they are.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
+};
 
 use serde_json::json;
 
 use crate::rig::{
     Folder,
-    process::{Hub, Program, alone_with_sockets, person},
+    process::{End, Hub, Program, alone_with_sockets, person},
     stranger::Stranger,
 };
 
@@ -26,6 +30,9 @@ const DESCRIPTION: [&str; 9] = [
     "sha-256",
 ];
 
+/// Where nobody is found (RFC 6761, section 6.4).
+const NOWHERE: &str = "http://nowhere.invalid:7340";
+
 #[test]
 fn logs_carry_no_description_no_key_no_address_and_no_name() {
     alone_with_sockets(async {
@@ -33,31 +40,83 @@ fn logs_carry_no_description_no_key_no_address_and_no_name() {
         let mut program = start(&["serve", "--listen", "127.0.0.1:0"]);
         let url = program.event("listening")["hub"].as_str().expect("an address").to_owned();
         let hub = Hub { program, url };
-        let open = ["open", "--kind", "audio+video+data/many-to-many", "--id", "show"];
-        let mut opener = start(&person(&hub.url, "Olga-Opener", &open));
-        opener.event("opened");
-        let mut guest = start(&person(&hub.url, "Gustav-Guest", &["join", "show"]));
+        let [opener_home, guest_home] = [Folder::new(), Folder::new()];
+        let states = [&opener_home, &guest_home].map(|home| home.file("state"));
+        let come = |home, name, task: &[&str]| {
+            Program::start_in(home, &person(&hub.url, name, task), &LOUD)
+        };
+        let open = ["open", "--kind", "audio+video+data/many-to-many"];
+        let mut opener = come(opener_home, "Olga-Opener", &open);
+        let session = opener.event("opened")["session"].as_str().expect("an id").to_owned();
+        let mut guest = come(guest_home, "Gustav-Guest", &["join", &session]);
         guest.event("first-frame");
 
-        let secrets = harm(&hub).await;
-
+        let mut secrets = harm(&hub, &session).await;
         opener.participant("Stranger", "connecting");
-        let ends = [guest.interrupt(), opener.interrupt(), hub.program.interrupt()];
+        let kept = states.each_ref().map(|state| secrets_in(state));
+        assert_eq!(kept.each_ref().map(Vec::len), [2, 1], "owner key and token; token");
+        secrets.extend(kept.concat());
+        secrets.extend([session, "nowhere.invalid".to_owned()]);
+
+        // The hub is lost, and another takes its place; others are where there is none.
+        let Hub { program, url } = hub;
+        let mut ends = vec![program.interrupt()];
+        for program in [&mut opener, &mut guest] {
+            program.event("hub-lost");
+        }
+        let address = url.trim_start_matches("http://");
+        let mut second = start(&["serve", "--listen", address]);
+        second.event("listening");
+        for program in [&mut opener, &mut guest] {
+            program.event("hub-back");
+        }
+        opener.participant("Gustav-Guest", "live");
+        secrets.extend(secrets_in(&states[0]));
+        let lost = [NOWHERE, "http://127.0.0.1:9"]
+            .map(|nowhere| start(&person(nowhere, "Norman-Nobody", &["join", "x", "--no-wait"])));
+        for nobody in lost {
+            let end = nobody.end();
+            assert_eq!((end.code, &end.all("error")[0]["code"]), (Some(3), &UNREACHABLE.into()));
+            assert_told_nothing(&end, &secrets);
+        }
+
+        ends.extend([guest.interrupt(), opener.interrupt(), second.interrupt()]);
         for end in &ends {
             assert_eq!(end.code, Some(0));
             assert!(!end.errors.is_empty(), "nothing is logged at all");
-            for line in end.errors.lines() {
-                assert_eq!(said_too_much(line, &secrets), None, "{line}");
-            }
+            assert_told_nothing(end, &secrets);
         }
     });
 }
 
+/// What a program says of a hub that is not there.
+const UNREACHABLE: &str = "hub-unreachable";
+
+/// What goes to standard error with `--json` is logged, or says that the program failed: all that
+/// is for a person is an event.
+fn assert_told_nothing(end: &End, secrets: &[String]) {
+    for line in end.errors.lines() {
+        assert_eq!(said_too_much(line, secrets), None, "{line}");
+    }
+}
+
+/// All that a program keeps in the files of its folder, and of the folders therein: owner keys and
+/// resume tokens.
+fn secrets_in(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("is there"));
+    entries
+        .flat_map(|entry| match entry.file_type().expect("it is known").is_dir() {
+            true => secrets_in(&entry.path()),
+            false => vec![fs::read_to_string(entry.path()).expect("a secret")],
+        })
+        .collect()
+}
+
 /// Joins, answers with nonsense and with addresses, and says what nobody may say; the secrets that
 /// it was told meanwhile.
-async fn harm(hub: &Hub) -> Vec<String> {
+async fn harm(hub: &Hub, session: &str) -> Vec<String> {
     let mut stranger = Stranger::greet(hub).await;
-    stranger.say(json!({"type": "join", "session": "show", "wait": false})).await;
+    stranger.say(json!({"type": "join", "session": session, "wait": false})).await;
     let offer = loop {
         let signal = stranger.hear("signal").await;
         if signal["payload"]["type"] == "offer" {
@@ -76,7 +135,7 @@ async fn harm(hub: &Hub) -> Vec<String> {
         json!({"type": "offer", "generation": generation, "sdp": sdp}),
     ] {
         let to = &offer["from"];
-        let signal = json!({"type": "signal", "session": "show", "to": to, "payload": payload});
+        let signal = json!({"type": "signal", "session": session, "to": to, "payload": payload});
         stranger.say(signal).await;
     }
     let secret = |line: &str| {
@@ -88,7 +147,7 @@ async fn harm(hub: &Hub) -> Vec<String> {
 
 /// What of a line nobody may read, if anything.
 fn said_too_much(line: &str, secrets: &[String]) -> Option<String> {
-    let names = ["Olga-Opener", "Gustav-Guest"].map(str::to_owned);
+    let names = ["Olga-Opener", "Gustav-Guest", "Norman-Nobody"].map(str::to_owned);
     let told =
         DESCRIPTION.map(str::to_owned).into_iter().chain(names).chain(secrets.iter().cloned());
     // Colours and punctuation around them are no part of an address.
@@ -96,7 +155,8 @@ fn said_too_much(line: &str, secrets: &[String]) -> Option<String> {
         line.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '[' | ']')));
     let is_address = |word: &&str| {
         let word = word.trim_matches(|c| matches!(c, '.' | ':'));
-        word.parse::<IpAddr>().is_ok() || word.parse::<SocketAddr>().is_ok()
+        let has_ipv4 = word.split([':', '[', ']']).any(|part| part.parse::<Ipv4Addr>().is_ok());
+        has_ipv4 || word.parse::<IpAddr>().is_ok() || word.parse::<SocketAddr>().is_ok()
     };
     told.into_iter()
         .find(|told| line.contains(told))
@@ -111,6 +171,8 @@ fn whatever_is_too_much_is_noticed() {
         "INFO hub client{addr=127.0.0.1:4000}: up",
         "INFO from [::1]:4000",
         "INFO to fe80::1.",
+        "INFO lost http://127.0.0.1:4000/signal",
+        "INFO bound udp:192.0.2.1:5000",
         "INFO Olga-Opener is here",
         "INFO user uFrAg",
     ] {

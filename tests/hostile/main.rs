@@ -2,12 +2,15 @@
 
 #[cfg(target_os = "linux")]
 mod assault;
+#[cfg(target_os = "linux")]
 mod hub;
 mod logs;
 #[cfg(target_os = "linux")]
 mod media;
 #[path = "../rig/mod.rs"]
 mod rig;
+#[cfg(target_os = "linux")]
+mod stage;
 #[cfg(target_os = "linux")]
 mod viewer;
 #[cfg(target_os = "linux")]

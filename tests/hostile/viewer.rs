@@ -218,7 +218,7 @@ async fn build(attack: Attack, ledger: &Ledger, watch: Watch) -> Arc<dyn PeerCon
 }
 
 /// Where our programs on this machine listen, too.
-fn own_address() -> std::net::IpAddr {
+pub(crate) fn own_address() -> std::net::IpAddr {
     let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
     let routable =
         interfaces.iter().map(|one| one.ip()).find(|ip| ip.is_ipv4() && !ip.is_loopback());

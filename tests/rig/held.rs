@@ -8,6 +8,8 @@ pub(crate) struct Held {
     pub(crate) descriptors: usize,
     pub(crate) threads: usize,
     pub(crate) resident_kib: usize,
+    /// The most that was ever resident.
+    pub(crate) peak_kib: usize,
 }
 
 impl Held {
@@ -20,13 +22,17 @@ impl Held {
     pub(crate) fn by(process: u32) -> Self {
         let of = |name: &str| format!("/proc/{process}/{name}");
         let status = fs::read_to_string(of("status")).expect("Linux has it");
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = resident.and_then(|rest| rest.split_whitespace().next()).map(str::parse);
+        let kib = |name| {
+            let rest = status.lines().find_map(|line| line.strip_prefix(name));
+            let number = rest.and_then(|rest| rest.split_whitespace().next()).map(str::parse);
+            number.and_then(Result::ok).expect("a number")
+        };
         let count = |name| fs::read_dir(of(name)).expect("Linux has it").count();
         Self {
             descriptors: count("fd"),
             threads: count("task"),
-            resident_kib: kib.and_then(Result::ok).expect("a number"),
+            resident_kib: kib("VmRSS:"),
+            peak_kib: kib("VmHWM:"),
         }
     }
 }

@@ -1,11 +1,21 @@
 //! Who knows no more of a connection than its port.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use quintet::model::{Direction::SendRecv, PeerEvent, PeerState};
-use tokio::net::UdpSocket;
+use tokio::{net::UdpSocket, sync::watch};
 
-use crate::pair::{End, Pair, audio_video};
+use crate::pair::{End, Pair, audio_video, guarded};
+
+/// Volleys that have come to each port before the handshake begins.
+const VOLLEYS: usize = 20;
+
+/// How often everything was sent, to each port.
+type Sent = BTreeMap<SocketAddr, usize>;
 
 /// Forged DTLS (RFC 6347, sections 4.1 and 4.2): a fatal alert, and a hello that offers no cipher
 /// (CVE-2023-49786), numbered so high that whoever takes one takes all honest records for replays.
@@ -27,10 +37,15 @@ async fn forged_records_of_strangers_harm_no_handshake_and_no_call() {
     let offer = pair.a.description(offer).await;
     let answer = pair.b.accept_offer(&offer);
     let answer = pair.b.description(answer).await;
-    let mut ports = sockets(&mut pair.a).await;
-    ports.extend(sockets(&mut pair.b).await);
-    let attack = tokio::spawn(forge(ports));
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    let ports = [sockets(&mut pair.a).await, sockets(&mut pair.b).await];
+    assert!(ports.iter().all(|ports| !ports.is_empty()), "an end listens nowhere: {ports:?}");
+    let ports = ports.concat();
+    let sent = watch::Sender::default();
+    let attack = tokio::spawn(forge(ports.clone(), sent.clone()));
+    // Several of each are there before an honest word is.
+    let is_besieged = |sent: &Sent| ports.iter().all(|port| sent.get(port) >= Some(&VOLLEYS));
+    guarded("forged records", sent.subscribe().wait_for(is_besieged)).await.expect("it is kept");
+    let before = sent.borrow().clone();
 
     pair.a.accept_answer(&answer);
     pair.until_connected().await;
@@ -42,7 +57,10 @@ async fn forged_records_of_strangers_harm_no_handshake_and_no_call() {
         }
     });
     assert!(calm.await.is_err());
+    assert!(!attack.is_finished(), "a record could not be sent");
     attack.abort();
+    let sent = sent.borrow().clone();
+    assert!(ports.iter().all(|port| sent[port] > before[port]), "{before:?}, and then {sent:?}");
     for (end, told) in [&pair.a, &pair.b].into_iter().zip(told) {
         assert_eq!(end.state, Some(PeerState::Connected), "{:?}", &end.told[told..]);
     }
@@ -64,13 +82,18 @@ async fn sockets(end: &mut End) -> Vec<SocketAddr> {
 }
 
 /// Sends everything forged to everywhere, all the time.
-async fn forge(to: Vec<SocketAddr>) {
-    let socket = UdpSocket::bind("0.0.0.0:0").await.expect("a free port");
+async fn forge(to: Vec<SocketAddr>, sent: watch::Sender<Sent>) {
+    let socket = async |ip| UdpSocket::bind(SocketAddr::new(ip, 0)).await;
+    let (v4, v6) =
+        (socket(Ipv4Addr::UNSPECIFIED.into()).await, socket(Ipv6Addr::UNSPECIFIED.into()).await);
     loop {
-        for forged in forged() {
-            for to in &to {
-                let _ = socket.send_to(&forged, to).await;
+        for to in &to {
+            let socket = if to.is_ipv4() { &v4 } else { &v6 };
+            for forged in forged() {
+                let length = socket.as_ref().expect("a free port").send_to(&forged, to).await;
+                assert_eq!(length.ok(), Some(forged.len()), "to {to}");
             }
+            sent.send_modify(|sent| *sent.entry(*to).or_default() += 1);
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
