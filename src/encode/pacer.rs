@@ -10,6 +10,10 @@ use crate::model::MediaTime;
 /// rate however many viewers ask, and nobody waits longer than a blink.
 pub const KEYFRAME_SPACING: Duration = Duration::from_millis(500);
 
+/// How much sooner a picture may come: at 30 a second the fifteenth comes as often just before the
+/// half second as just after it, and everybody would wait for the sixteenth.
+const EARLY: Duration = Duration::from_millis(10);
+
 /// Makes one keyframe of many requests: the first one at once, later ones together.
 ///
 /// A request stays open until a keyframe was really made, so one that the encoder skipped is
@@ -28,7 +32,7 @@ impl KeyframePacer {
 
     /// Whether a frame that is encoded now has to be a keyframe.
     pub fn is_due(&self, now: MediaTime) -> bool {
-        self.is_wanted && self.last.is_none_or(|last| now.since(last) >= KEYFRAME_SPACING)
+        self.is_wanted && self.last.is_none_or(|last| now.since(last) >= KEYFRAME_SPACING - EARLY)
     }
 
     /// Notes that a keyframe was made, asked for or not: it answers every request before it.
@@ -57,6 +61,22 @@ mod tests {
     }
 
     #[test]
+    fn of_30_pictures_a_second_the_fifteenth_is_due_though_none_comes_to_the_microsecond() {
+        let mut pacer = KeyframePacer::default();
+        let mut made = vec![];
+        for index in 0..60u64 {
+            let jitter = [0, 3_000, 1_000, 4_000][index as usize % 4];
+            pacer.request();
+            let now = MediaTime::from_micros(index * 100_000 / 3 + jitter);
+            if pacer.is_due(now) {
+                pacer.made(now);
+                made.push(index);
+            }
+        }
+        assert_eq!(made, [0, 15, 30, 45]);
+    }
+
+    #[test]
     fn requests_within_half_a_second_are_answered_together_at_its_end() {
         let mut pacer = KeyframePacer::default();
         let mut made = vec![];
@@ -77,7 +97,7 @@ mod tests {
         assert!(pacer.is_due(at(0)) && pacer.is_due(at(33)), "the encoder may skip a frame");
         pacer.made(at(33));
         pacer.request();
-        assert!(!pacer.is_due(at(532)));
-        assert!(pacer.is_due(at(533)));
+        assert!(!pacer.is_due(at(522)));
+        assert!(pacer.is_due(at(523)));
     }
 }

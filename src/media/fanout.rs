@@ -29,7 +29,9 @@ pub struct Fanout<T> {
 
 #[derive(Debug)]
 struct Shared<T> {
-    queues: Mutex<Vec<Weak<Queue<T>>>>,
+    /// The newest subscriber first: it has no picture yet, and need not wait until all others
+    /// were sent theirs.
+    queues: Mutex<VecDeque<Weak<Queue<T>>>>,
     keyframe_wanted: AtomicBool,
 }
 
@@ -74,7 +76,7 @@ impl<T: RestartPoint> Fanout<T> {
             arrived: Notify::new(),
             lost: AtomicU64::new(0),
         });
-        lock(&self.shared.queues).push(Arc::downgrade(&queue));
+        lock(&self.shared.queues).push_front(Arc::downgrade(&queue));
         self.request_keyframe();
         Subscription { queue, shared: Arc::clone(&self.shared) }
     }
@@ -173,6 +175,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::mpsc;
+
     use super::*;
 
     struct Frame(u32);
@@ -220,6 +224,23 @@ mod tests {
         let mut slow = fanout.subscribe(2);
         [10, 11, 20].into_iter().for_each(|n| fanout.publish(Frame(n)));
         assert_eq!(drain(&mut slow), [20]);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn the_newest_subscriber_is_served_first() {
+        let (fanout, (served, mut order)) = (Fanout::default(), mpsc::channel(3));
+        for name in ["first", "second", "third"] {
+            let (mut subscription, served) = (fanout.subscribe(1), served.clone());
+            tokio::spawn(async move {
+                subscription.recv().await;
+                let _ = served.send(name).await;
+            });
+        }
+        tokio::task::yield_now().await;
+        fanout.publish(Frame(0));
+        let mut names = vec![];
+        order.recv_many(&mut names, 3).await;
+        assert_eq!(names, ["third", "second", "first"]);
     }
 
     #[test]
