@@ -14,6 +14,7 @@ use super::{
     theme::{CORNER, GRID, ICON_BUTTON, Palette, SMALL, SMALL_CORNER},
     tile::{bars, letterbox},
     want::Want,
+    words,
     yuv::Shown,
 };
 use crate::{
@@ -175,7 +176,7 @@ fn live(ui: &mut Ui, device: DeviceKind, scene: Scene<'_>, pictures: &Pictures) 
     }
     let words = match state {
         _ if device.chosen(scene.settings) == "none" => "None is chosen.".to_owned(),
-        SourceState::Failed { message } => message.clone(),
+        SourceState::Failed { message } => words::sentence(message),
         SourceState::Opening => format!("opening {}…", device.called(scene.settings)),
         SourceState::Running => match device {
             DeviceKind::Microphone => "This is how loud you are.".to_owned(),

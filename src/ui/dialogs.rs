@@ -227,7 +227,7 @@ impl OpenForm {
         let media = self.media().ok_or("Choose audio, video or chat.")?;
         let session = match self.id.trim() {
             "" => None,
-            id => Some(SessionId::parse(id).map_err(|error| format!("{error}."))?),
+            id => Some(SessionId::parse(id).map_err(|error| words::sentence(&error.to_string()))?),
         };
         let limit = self.limited.then_some(self.limit);
         Ok(Opening { session, media, topology: self.topology, limit })
@@ -261,7 +261,7 @@ impl SettingsForm {
         reserved(
             ui,
             match (&self.refused, &problem) {
-                (Some(refused), _) => warn(format!("{refused}.")),
+                (Some(refused), _) => warn(words::sentence(&refused.to_string())),
                 (None, Some(problem)) => warn(problem.to_string()),
                 (None, None) => RichText::new(if self.at_once { "" } else { note }).weak(),
             },

@@ -287,7 +287,7 @@ fn chat(ui: &mut Ui, session: &SessionStatus, chats: &Chats) -> Option<Want> {
 /// What is wrong with the session, if something is; it has a line of its own.
 fn trouble(session: &SessionStatus, now: MediaTime) -> Option<String> {
     match &session.state {
-        SessionState::Failed(failure) => Some(failure.message.clone()),
+        SessionState::Failed(failure) => Some(words::sentence(&failure.message)),
         SessionState::Reconnecting { .. } => Some(words::state(session, now)),
         SessionState::Connecting
         | SessionState::Waiting

@@ -198,7 +198,7 @@ impl Notices {
                     frame.show(ui, |ui| {
                         let (_, dismiss) = two_ended(
                             ui,
-                            |ui| ui.add(Label::new(RichText::new(&trouble.text)).wrap()),
+                            |ui| ui.add(Label::new(words::sentence(&trouble.text)).wrap()),
                             |ui| {
                                 icon_button(ui, Icon::Close, "Dismiss error", Mark::Deed).clicked()
                             },

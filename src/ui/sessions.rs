@@ -12,6 +12,7 @@ use super::{
     scene::Scene,
     theme::{GRID, Palette},
     want::Want,
+    words,
 };
 use crate::model::{Command, JoinTarget, SessionId, Snapshot, parse_target};
 
@@ -128,7 +129,7 @@ impl SessionsPanel {
                 Some(Command::Join { target, wait: true }.into())
             }
             Err(error) => {
-                self.refused = Some(sentence(&error.to_string()));
+                self.refused = Some(words::sentence(&error.to_string()));
                 None
             }
         }
@@ -229,12 +230,4 @@ pub(crate) fn pill(ui: &mut Ui, text: &str, fill: Color32, colour: Color32) -> e
     ui.painter().rect_filled(rect, 4.0, fill);
     ui.painter().galley(rect.min + padding, galley, colour);
     response
-}
-
-/// The text with a capital and a full stop.
-fn sentence(text: &str) -> String {
-    let mut letters = text.chars();
-    let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
-    let text = format!("{first}{}", letters.as_str());
-    if text.ends_with('.') { text } else { text + "." }
 }

@@ -192,7 +192,8 @@ impl Streams {
                 && device.chosen(scene.settings) == "default";
             if let SourceState::Failed { message } = state {
                 let colour = Palette::of(ui).warn;
-                ui.add(Label::new(RichText::new(message).small().color(colour)).wrap());
+                let text = RichText::new(words::sentence(message)).small().color(colour);
+                ui.add(Label::new(text).wrap());
                 want = want.or(ways_out(ui, device));
             } else if is_missing {
                 let text = format!("No {} was found.", device.name());

@@ -152,6 +152,15 @@ fn here(session: &SessionStatus) -> impl Iterator<Item = &ParticipantStatus> {
     session.participants.iter().filter(move |participant| is_here(participant.state))
 }
 
+/// What an error says, with a capital and a full stop; an address at its start stays as it is.
+pub(crate) fn sentence(text: &str) -> String {
+    let (first, rest) = text.split_at(text.chars().next().map_or(0, char::len_utf8));
+    let is_word = text.split(' ').next().is_some_and(|word| word.chars().all(char::is_alphabetic));
+    let first = if is_word { first.to_uppercase() } else { first.to_owned() };
+    let stop = if text.ends_with('.') { "" } else { "." };
+    format!("{first}{rest}{stop}")
+}
+
 /// The first letters of a name's first two words, for a tile without a picture.
 pub(crate) fn initials(name: &str) -> String {
     let letters = name.split_whitespace().filter_map(|word| word.chars().next()).take(2);
@@ -215,6 +224,14 @@ mod tests {
         assert_eq!(first_words(" hello\n\nAda ", 20), "hello Ada");
         assert_eq!(first_words("one two three", 9), "one two…");
         assert_eq!(first_words(&"ä".repeat(50), 40).chars().count(), 40);
+    }
+
+    #[test]
+    fn an_error_becomes_a_sentence_and_an_address_stays_one() {
+        assert_eq!(sentence("there is no camera; connect one"), "There is no camera; connect one.");
+        assert_eq!(sentence("\"x\" is not a link."), "\"x\" is not a link.");
+        assert_eq!(sentence("http://hub:7340 says: no"), "http://hub:7340 says: no.");
+        assert_eq!(sentence("über"), "Über.");
     }
 
     #[test]

@@ -376,9 +376,9 @@ fn space_opens_a_closed_microphone_while_it_is_held_and_presses_no_button() {
 #[test]
 fn a_machine_without_a_camera_is_offered_the_pattern() {
     let message = "no camera is connected; use the pattern".to_owned();
-    let camera = SourceState::Failed { message: message.clone() };
+    let camera = SourceState::Failed { message };
     let mut window = window(LARGE, Snapshot { camera, ..Snapshot::default() });
-    window.get_by_label(&message);
+    window.get_by_label("No camera is connected; use the pattern.");
     click(&mut window, "Use the pattern");
     assert_eq!(app(&mut window).settings.camera, "pattern:1280x720@30");
 }
@@ -388,9 +388,9 @@ fn an_error_stays_until_it_is_read() {
     let mut window = window(SMALL, Snapshot::default());
     app(&mut window).tell("the hub is gone; start one".to_owned());
     window.run();
-    window.get_by_label("the hub is gone; start one");
+    window.get_by_label("The hub is gone; start one.");
     click(&mut window, "Dismiss error");
-    assert!(window.query_by_label("the hub is gone; start one").is_none());
+    assert!(window.query_by_label("The hub is gone; start one.").is_none());
 }
 
 #[test]

@@ -178,7 +178,7 @@ impl Talk {
             }
             Err(TextError::Empty) => None,
             Err(error @ TextError::TooLong(_)) => {
-                self.refused = Some(error.to_string());
+                self.refused = Some(words::sentence(&error.to_string()));
                 None
             }
         }

@@ -59,7 +59,7 @@ fn what_is_not_connected_is_said_before_it_is_needed_and_only_if_it_is_chosen() 
     let failed = Snapshot { microphone: SourceState::Failed { message }, ..Snapshot::default() };
     app(&mut window).snapshot = Arc::new(failed);
     assert!(!missing(&mut window, &[]), "the device says better what is wrong");
-    window.get_by_label("microphone in use");
+    window.get_by_label("Microphone in use.");
 }
 
 #[test]
