@@ -46,7 +46,8 @@ pub(super) enum Y4mError {
     #[error("{path:?} is a folder or a device, not a file; give a Y4M file")]
     NoFile { path: PathBuf },
     #[error(
-        "{path:?} is not a Y4M film: {why}; make one with: ffmpeg -i IN -pix_fmt yuv420p OUT.y4m"
+        "the film {path:?} cannot be read as Y4M: {why}; make one with: ffmpeg -i IN -pix_fmt \
+         yuv420p -s 1280x720 OUT.y4m"
     )]
     Format { path: PathBuf, why: String },
 }
