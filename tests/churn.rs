@@ -9,7 +9,7 @@ mod people;
 mod rig;
 
 use std::{
-    env,
+    env, thread,
     time::{Duration, Instant},
 };
 
@@ -31,9 +31,11 @@ const TOGETHER: usize = 4;
 const BEFORE: usize = 60;
 const AFTER: usize = 140;
 
-/// Threads that a program may have more than before: of those that pictures are decoded on there
-/// are some more after a busy moment, which go on being used in turn.
-const SPARE: usize = 8;
+/// Threads that a program may have more than before: those that pictures are decoded on are as many
+/// as there are cores, but each is started only when the others have work.
+fn spare() -> usize {
+    thread::available_parallelism().map_or(1, usize::from) - 1
+}
 
 /// What all who came and went may leave in memory, however many: allocators keep some 12 MiB of
 /// what was given back, after 140 as after 700. A connection takes 450 KiB.
@@ -194,7 +196,7 @@ async fn settled_to(program: &Program, before: Held) -> Held {
     let end = Instant::now() + Duration::from_secs(40);
     loop {
         let now = Held::by(program.id());
-        if now.descriptors <= before.descriptors && now.threads <= before.threads + SPARE {
+        if now.descriptors <= before.descriptors && now.threads <= before.threads + spare() {
             return now;
         }
         assert!(Instant::now() < end, "{now:?} does not come down to {before:?}");

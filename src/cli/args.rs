@@ -1,6 +1,7 @@
 //! The command line, as `--help` explains it.
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
@@ -136,7 +137,7 @@ pub struct Common {
     microphone: SourceSpec,
     /// Where to play what is received.
     #[arg(long, value_name = "SPEC", default_value = "default")]
-    speaker: SpeakerSpec,
+    pub(super) speaker: SpeakerSpec,
     /// Stop after that long, such as 20s, 5m or 500ms.
     #[arg(long = "for", value_name = "TIME", value_parser = parse_time)]
     pub(super) time: Option<Duration>,
@@ -245,8 +246,13 @@ impl Task {
             }
             Self::Join { sessions, open: kinds, common } => {
                 // A bare id is sought at the hubs that are in use: those of the links come first.
-                let links = sessions.iter().filter(|target| target.hub.is_some());
-                let bare = sessions.iter().filter(|target| target.hub.is_none());
+                let mut known = BTreeSet::new();
+                let sessions: Vec<_> = sessions
+                    .iter()
+                    .filter(|target| known.insert((&target.hub, &target.session)))
+                    .collect();
+                let links = sessions.iter().copied().filter(|target| target.hub.is_some());
+                let bare = sessions.iter().copied().filter(|target| target.hub.is_none());
                 let joins = links
                     .chain(bare)
                     .map(|target| Command::Join { target: target.clone(), wait: !common.no_wait });
@@ -376,6 +382,12 @@ mod tests {
         let commands = commands("quintet join a http://one/s/b c http://two/s/d").unwrap();
         let ids: Vec<_> = commands.iter().map(|one| one.session().unwrap().as_str()).collect();
         assert_eq!(ids, ["b", "d", "a", "c"]);
+    }
+
+    #[test]
+    fn a_link_that_is_given_twice_is_joined_once() {
+        let commands = commands("quintet join http://one/s/b a http://one/s/b a").unwrap();
+        assert_eq!(commands.len(), 2);
     }
 
     #[test]

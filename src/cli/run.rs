@@ -28,7 +28,7 @@ use crate::{
         ChatText, Command, EndReason, Event, Failure, FailureCode, HubUrl, Media, Role, SessionId,
         SessionKind, Snapshot, SourceKind, SourceState, TextError,
     },
-    playback,
+    playback::{self, SpeakerSpec},
     signalling::{Hub, HubOptions},
 };
 
@@ -80,7 +80,7 @@ pub async fn run(task: Task) -> anyhow::Result<ExitReason> {
                 says: common.say,
                 outcome: ExitReason::Done,
             };
-            stay.look_for(common.sources()).await;
+            stay.look_for(common.sources(), common.speaker.clone()).await;
             let (handle, events) = Engine::start(common.engine())?;
             for command in commands {
                 if let Some(session) = command.session() {
@@ -121,9 +121,10 @@ struct Stay {
 }
 
 impl Stay {
-    /// Tells of sources that are not there, before anybody wants them: a file's name that is
-    /// misspelt is to be known before the guests come. They are tried again when wanted.
-    async fn look_for(&mut self, sources: Vec<(SourceKind, SourceSpec)>) {
+    /// Tells of sources that are not there, and of a file that cannot be written, before anybody
+    /// wants them: a file's name that is misspelt is to be known before the guests come. They are
+    /// tried again when wanted.
+    async fn look_for(&mut self, sources: Vec<(SourceKind, SourceSpec)>, speaker: SpeakerSpec) {
         let looked = tokio::task::spawn_blocking(move || {
             let missing = |(kind, spec): (SourceKind, SourceSpec)| {
                 let look = match kind {
@@ -133,7 +134,9 @@ impl Stay {
                 };
                 look.err().map(|message| (kind, message))
             };
-            sources.into_iter().filter_map(missing).collect::<Vec<_>>()
+            let unwritable = playback::look_for_speaker(&speaker).err();
+            let unwritable = unwritable.map(|message| (SourceKind::Speaker, message));
+            sources.into_iter().filter_map(missing).chain(unwritable).collect::<Vec<_>>()
         });
         for (kind, message) in looked.await.unwrap_or_default() {
             self.missing.insert(kind);
@@ -169,8 +172,10 @@ impl Stay {
                 () = &mut end => break,
             }
         }
-        for reason in std::mem::take(&mut self.waited).into_values() {
-            self.worsen(reason);
+        if self.lines.broken().is_none() {
+            for reason in std::mem::take(&mut self.waited).into_values() {
+                self.worsen(reason);
+            }
         }
         self.judge_devices(&handle.snapshot());
         let stats = handle.close().await;

@@ -1,78 +1,14 @@
-//! Decodes pictures, on at most as many threads as there are cores.
+//! Decodes pictures.
 
-use std::{sync::Arc, thread};
+use std::io;
 
 use openh264::{decoder::Decoder, formats::YUVSource};
-use tokio::{sync::Semaphore, task};
 
 use super::h264::AccessUnit;
 use crate::{
     media::{FramePool, Strip, VideoFrame},
     model::{MediaTime, Size},
 };
-
-/// Where pictures are decoded: at most as many at once as there are cores, whatever the number of
-/// receivers. Who waited longest is next.
-///
-/// Threads come from the runtime's blocking pool: started on demand, used again, and gone when
-/// idle. Dropping the pool lets no further picture in.
-#[derive(Debug)]
-pub struct DecodePool {
-    turns: Arc<Semaphore>,
-}
-
-impl DecodePool {
-    /// A pool for this machine.
-    pub fn new() -> Self {
-        Self::of(thread::available_parallelism().map_or(1, usize::from))
-    }
-
-    /// A pool of so many threads.
-    pub(super) fn of(threads: usize) -> Self {
-        Self { turns: Arc::new(Semaphore::new(threads)) }
-    }
-
-    /// The pool's turns, which outlive it without letting anybody in.
-    pub(super) fn turns(&self) -> Arc<Semaphore> {
-        Arc::clone(&self.turns)
-    }
-}
-
-impl Default for DecodePool {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Drop for DecodePool {
-    fn drop(&mut self) {
-        self.turns.close();
-    }
-}
-
-/// Decodes one picture when it is its turn; gives the decoder back with what came of it. `None`
-/// once the pool is dropped.
-pub(super) async fn decode_in_turn(
-    turns: Arc<Semaphore>,
-    mut decoder: Box<VideoDecoder>,
-    unit: AccessUnit,
-) -> Option<Outcome> {
-    let turn = turns.acquire_owned().await.ok()?;
-    let (timestamp, arrival) = (unit.timestamp, unit.arrival);
-    let decoding = task::spawn_blocking(move || {
-        let decoded = decoder.decode(&unit);
-        drop(turn);
-        (decoder, decoded)
-    });
-    Some(decoding.await.unwrap_or_else(|panic| {
-        tracing::error!(%panic, "a video decoder failed and is replaced");
-        let frame = Err(DecodeError::Panicked);
-        (Box::default(), Decoded { frame, timestamp, arrival, strip: None })
-    }))
-}
-
-/// The decoder, and what it made of the picture.
-pub(super) type Outcome = (Box<VideoDecoder>, Decoded);
 
 /// What came of a picture that was decoded.
 #[derive(Debug)]
@@ -97,6 +33,9 @@ pub enum DecodeError {
     /// The decoder is broken and was replaced.
     #[error("the decoder panicked")]
     Panicked,
+    /// The system gives no thread to decode on.
+    #[error("no thread is left to decode on: {0}")]
+    NoThread(io::Error),
     /// A size that no sequence parameter set passed here has.
     #[error("the decoder returned a picture of {width}x{height}")]
     Size {

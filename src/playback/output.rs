@@ -1,6 +1,11 @@
 //! Where mixed sound goes: a device, a file, nowhere.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use super::{
     SpeakerSpec,
@@ -24,6 +29,18 @@ pub(super) enum Output {
     File(FileOutput),
     /// To a device.
     Device(DeviceOutput),
+}
+
+/// Looks whether sound can go there, and opens nothing. A file is looked for only; devices come
+/// and go.
+///
+/// # Errors
+/// Why the file cannot be written, with the way out.
+pub fn look_for_speaker(spec: &SpeakerSpec) -> Result<(), String> {
+    match spec {
+        SpeakerSpec::File(path) => WavFile::look_for(path).map_err(|error| error.to_string()),
+        SpeakerSpec::None | SpeakerSpec::Default | SpeakerSpec::Device(_) => Ok(()),
+    }
 }
 
 /// What the mixing thread is to do.
@@ -75,12 +92,14 @@ impl Output {
     }
 }
 
+/// The files that this process has begun to write. Sound is added to them when they are opened
+/// again: after an error, for people who come later, after sound went elsewhere.
+static BEGUN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
 /// A file that sound is written to, again after an error.
 pub(super) struct FileOutput {
     path: PathBuf,
     state: FileState,
-    /// It was written before, so it must not be emptied.
-    begun: bool,
 }
 
 enum FileState {
@@ -96,22 +115,15 @@ enum FileState {
 impl FileOutput {
     fn new(path: PathBuf) -> Self {
         let state = FileState::Closed { retry_at: MediaTime::default(), message: None };
-        Self { path, state, begun: false }
+        Self { path, state }
     }
 
     fn tend(&mut self, now: MediaTime) -> SourceState {
         if let FileState::Closed { retry_at, .. } = &self.state
             && now >= *retry_at
         {
-            let opened = match self.begun {
-                true => WavFile::append(&self.path),
-                false => WavFile::create(&self.path),
-            };
-            match opened {
-                Ok(file) => {
-                    self.state = FileState::Writing(file);
-                    self.begun = true;
-                }
+            match self.open() {
+                Ok(file) => self.state = FileState::Writing(file),
                 Err(error) => self.fail(&error, now),
             }
         }
@@ -122,6 +134,16 @@ impl FileOutput {
                 SourceState::Failed { message: message.clone() }
             }
         }
+    }
+
+    fn open(&self) -> Result<WavFile, WavError> {
+        let mut begun = BEGUN.lock().unwrap_or_else(PoisonError::into_inner);
+        if begun.contains(&self.path) && self.path.exists() {
+            return WavFile::append(&self.path);
+        }
+        let file = WavFile::create(&self.path)?;
+        begun.insert(self.path.clone());
+        Ok(file)
     }
 
     fn play(&mut self, block: &[f32; BLOCK_SAMPLES], now: MediaTime) {
@@ -150,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_cannot_be_created_is_tried_again_and_then_written() {
+    fn a_file_that_cannot_be_created_is_tried_again_and_what_was_written_to_it_stays() {
         let folder = std::env::temp_dir().join(format!("quintet-output-{}", std::process::id()));
         let spec = SpeakerSpec::File(folder.join("a.wav"));
         let mut output = Output::new(&spec);
@@ -164,6 +186,13 @@ mod tests {
         output.play(&[0.5; BLOCK_SAMPLES], at(2000));
         drop(output);
         assert_eq!(hound::WavReader::open(folder.join("a.wav")).unwrap().len(), 480);
+
+        // Everybody leaves, and somebody comes again.
+        let mut output = Output::new(&spec);
+        assert_eq!(output.tend(at(3000)), SourceState::Running);
+        output.play(&[0.5; BLOCK_SAMPLES], at(3000));
+        drop(output);
+        assert_eq!(hound::WavReader::open(folder.join("a.wav")).unwrap().len(), 960);
         fs::remove_dir_all(&folder).unwrap();
     }
 }

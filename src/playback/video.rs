@@ -11,15 +11,16 @@ use std::{
 };
 
 use tokio::{
-    sync::{Semaphore, mpsc, watch},
+    sync::{mpsc, watch},
     task::AbortHandle,
     time,
 };
 
 use super::{
     clock::PlayoutClock,
-    decode::{DecodePool, Outcome, VideoDecoder, decode_in_turn},
+    decode::VideoDecoder,
     intake::Intake,
+    pool::{DecodePool, Outcome, Turns},
     tally::VideoTally,
 };
 use crate::{
@@ -96,7 +97,7 @@ struct Receive {
     stage: Stage,
     /// Decoded frames that are not to be shown yet, in order.
     due: VecDeque<Due>,
-    turns: Arc<Semaphore>,
+    turns: Arc<Turns>,
     keyframes: KeyframeRequest,
     decoding: Arc<AtomicBool>,
     was_decoding: bool,
@@ -199,7 +200,7 @@ impl Receive {
             && let Stage::Idle(decoder) = std::mem::replace(&mut self.stage, Stage::Gone)
         {
             let turns = Arc::clone(&self.turns);
-            self.stage = Stage::Working(Box::pin(decode_in_turn(turns, decoder, unit)));
+            self.stage = Stage::Working(Box::pin(turns.decode(decoder, unit)));
         }
     }
 

@@ -1,7 +1,7 @@
 //! Sound to a WAV file that is whole whenever the program ends.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::BufWriter,
     path::{Path, PathBuf},
 };
@@ -48,6 +48,19 @@ impl WavFile {
 
     /// Samples in a file at most, with room for its header.
     const MAX_SAMPLES: u32 = (u32::MAX - 4096) / 2;
+
+    /// Looks whether the file can be written, and leaves it as it is.
+    pub(super) fn look_for(path: &Path) -> Result<(), WavError> {
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            Some(_) | None => Path::new("."),
+        };
+        let found = match path.exists() {
+            true => File::options().append(true).open(path).map(drop),
+            false => fs::metadata(folder).map(drop),
+        };
+        found.map_err(|source| WavError::Create { path: path.to_owned(), source: source.into() })
+    }
 
     /// Creates the file, or empties the one that is there.
     pub(super) fn create(path: &Path) -> Result<Self, WavError> {
@@ -127,6 +140,22 @@ mod tests {
         assert_eq!((read.spec().sample_rate, read.spec().channels), (48_000, 1));
         assert_eq!(read.len(), 200 * BLOCK_SAMPLES as u32);
         assert!(read.samples::<i16>().all(|sample| sample.unwrap() == 16_384));
+    }
+
+    #[test]
+    fn looking_for_a_file_names_what_cannot_be_written_and_changes_nothing() {
+        let folder = Folder::new("look");
+        let (there, new) = (folder.0.join("there.wav"), folder.0.join("new.wav"));
+        fs::write(&there, "kept").unwrap();
+        WavFile::look_for(&there).unwrap();
+        WavFile::look_for(&new).unwrap();
+        WavFile::look_for(Path::new("new.wav")).unwrap();
+        assert_eq!(fs::read(&there).unwrap(), b"kept");
+        assert!(!new.exists());
+        for bad in [&folder.0, &folder.0.join("none/a.wav")] {
+            let error = WavFile::look_for(bad).unwrap_err().to_string();
+            assert!(error.contains(&format!("{bad:?}")), "{error}");
+        }
     }
 
     #[test]
