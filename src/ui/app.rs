@@ -32,8 +32,8 @@ use crate::{
     engine::{Handle, Picture, SourceSpec, fresh_session_id},
     media::{self, Slot},
     model::{
-        Command, Event, Gate, JoinTarget, Media, MediaTime, OpenRequest, ParticipantState,
-        SessionId, SessionKind, Snapshot, SourceState, parse_target,
+        Command, Event, Gate, JoinTarget, Media, MediaTime, OpenRequest, ParticipantState, Role,
+        SessionId, SessionKind, SessionState, SessionStatus, Snapshot, SourceState, parse_target,
     },
 };
 
@@ -285,9 +285,7 @@ impl App {
 
     fn act(&mut self, ctx: &Context, want: Want) {
         match want {
-            Want::Command(Command::Join { target, .. }) if self.is_here(&target.session) => {
-                self.sessions.show(&target.session);
-            }
+            Want::Command(Command::Join { target, wait }) => self.join(target, wait),
             Want::Command(command) => self.unsent.push_back(command),
             Want::OpenFive => {
                 for kind in SessionKind::FIVE {
@@ -316,7 +314,7 @@ impl App {
                 self.show(ctx, Dialog::Code { link, kind });
             }
             Want::ShowSettings => {
-                let at_once = self.snapshot.sessions.is_empty();
+                let at_once = self.is_idle();
                 let form = SettingsForm::new(self.settings.clone(), at_once);
                 self.show(ctx, Dialog::Settings(form));
             }
@@ -354,10 +352,28 @@ impl App {
         self.unsent.push_back(Command::Open(OpenRequest { session, kind, limit }));
     }
 
-    /// Whether we are in a session of that id, or on the way into it.
-    fn is_here(&self, session: &SessionId) -> bool {
+    /// Joins, or shows the lane of a session that is here. One that is sought at another hub was
+    /// perhaps a mistyped link: it is sought here instead.
+    fn join(&mut self, target: JoinTarget, wait: bool) {
         let mut sessions = self.snapshot.sessions.iter();
-        sessions.any(|one| one.session == *session && !words::is_over(&one.state))
+        let is_here =
+            |one: &&SessionStatus| one.session == target.session && !words::is_over(&one.state);
+        if let Some(here) = sessions.find(is_here) {
+            self.sessions.show(&target.session);
+            let is_sought = here.role == Role::Guest
+                && matches!(here.state, SessionState::Connecting | SessionState::Waiting);
+            let hub = here.link.as_ref().map(|link| &link.hub);
+            if !is_sought || target.hub.is_none() || target.hub.as_ref() == hub {
+                return;
+            }
+            self.unsent.push_back(Command::Leave { session: target.session.clone() });
+        }
+        self.unsent.push_back(Command::Join { target, wait });
+    }
+
+    /// Whether no session would be lost.
+    fn is_idle(&self) -> bool {
+        self.snapshot.sessions.iter().all(|one| words::is_over(&one.state))
     }
 
     fn kind_of(&self, session: &SessionId) -> Option<SessionKind> {
@@ -442,7 +458,7 @@ impl App {
         ctx.set_theme(egui_theme(settings.theme));
         self.settings = settings;
         self.save();
-        if anew && self.snapshot.sessions.is_empty() {
+        if anew && self.is_idle() {
             self.start(ctx);
         }
     }

@@ -239,7 +239,7 @@ impl SettingsForm {
         ui.label(RichText::new("Settings").heading());
         let label = ui.label("Your name, as the others see it");
         let name = TextEdit::singleline(&mut self.settings.name)
-            .hint_text("empty: \"Guest 1\"")
+            .hint_text("empty: \"Guest\" and a number")
             .char_limit(MAX_NAME_CHARS)
             .desired_width(f32::INFINITY);
         ui.add(name).labelled_by(label.id);

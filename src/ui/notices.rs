@@ -285,10 +285,14 @@ fn has_lane(snapshot: &Snapshot, session: Option<&SessionId>) -> bool {
     })
 }
 
-/// What a session is called in a sentence.
+/// What a session is called in a sentence: its kind, and its id where there is another of the kind.
 fn place(snapshot: &Snapshot, session: &SessionId) -> String {
     let kind = lane(snapshot, session).and_then(|lane| snapshot.sessions[lane].kind);
-    kind.map_or_else(|| words::elide_middle(session.as_str(), 19), words::kind)
+    let is_alone = snapshot.sessions.iter().filter(|one| one.kind == kind).count() == 1;
+    match kind {
+        Some(kind) if is_alone => words::kind(kind),
+        _ => words::session(kind, session),
+    }
 }
 
 #[cfg(test)]
@@ -309,7 +313,7 @@ mod tests {
             notices.note(&message(session, text), &snapshot, 0.0);
         }
         let told: Vec<_> = notices.toasts.iter().map(|toast| toast.text.as_str()).collect();
-        assert_eq!(told, ["Ada in b: two", "Ada in a: three four"]);
+        assert_eq!(told, ["Ada in session b: two", "Ada in session a: three four"]);
     }
 
     #[test]
@@ -326,7 +330,7 @@ mod tests {
             notices.note(&event, &snapshot, 0.0);
         }
         let told: Vec<_> = notices.toasts.iter().map(|toast| toast.text.as_str()).collect();
-        assert_eq!(told, ["Guest 2 was sent out of a", "Guest 2 left a"]);
+        assert_eq!(told, ["Guest 2 was sent out of session a", "Guest 2 left session a"]);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     engine::Picture,
-    model::{Media, ParticipantState, SessionKind, SessionStatus, Snapshot, SourceState},
+    model::{Media, ParticipantState, Role, SessionKind, SessionStatus, Snapshot, SourceState},
 };
 
 /// The narrowest tile; with more people the panel scrolls.
@@ -190,14 +190,14 @@ impl Streams {
             let is_missing = scene.missing[device as usize]
                 && *state == SourceState::Idle
                 && device.chosen(scene.settings) == "default";
-            if let SourceState::Failed { message } = state {
-                let colour = Palette::of(ui).warn;
-                let text = RichText::new(words::sentence(message)).small().color(colour);
+            let trouble = match state {
+                SourceState::Failed { message } => Some(words::sentence(message)),
+                _ if is_missing => Some(format!("There is no {}; connect one.", device.name())),
+                _ => None,
+            };
+            if let Some(trouble) = trouble {
+                let text = RichText::new(trouble).small().color(Palette::of(ui).warn);
                 ui.add(Label::new(text).wrap());
-                want = want.or(ways_out(ui, device));
-            } else if is_missing {
-                let text = format!("No {} was found.", device.name());
-                ui.label(RichText::new(text).small().weak());
                 want = want.or(ways_out(ui, device));
             } else if is_slow {
                 ui.horizontal_wrapped(|ui| {
@@ -380,8 +380,10 @@ fn nobody(ui: &mut Ui, snapshot: &Snapshot) {
     let in_chats = open().next().is_some() && open().all(only_data);
     let (title, text) = if in_chats {
         ("No sound, no pictures", "These sessions carry text only: open the chat in their lane.")
-    } else if open().next().is_some() {
+    } else if open().any(|session| session.role == Role::Opener) {
         ("Nobody is here yet", "Share a session's link: whoever opens it shows up here.")
+    } else if open().next().is_some() {
+        ("Nobody is here now", "Whoever sends to you is shown here.")
     } else {
         ("Join a session, or open five and share a link", "Whoever sends to you is shown here.")
     };

@@ -346,6 +346,23 @@ fn a_link_in_a_sentence_is_joined_and_one_of_a_session_that_is_here_shows_it() {
 }
 
 #[test]
+fn the_right_link_of_a_session_that_is_sought_elsewhere_takes_the_place_of_the_wrong_one() {
+    let mut sought = session("demo", SessionKind::FIVE[0], Role::Guest, 0);
+    sought.state = SessionState::Connecting;
+    let mut window = window(LARGE, with(vec![sought]));
+    let mut paste = |text: &str| {
+        window.event(egui::Event::Paste(text.to_owned()));
+        sent(&mut window)
+    };
+    assert_eq!(paste("http://127.0.0.1:7340/s/demo"), []);
+    let target = JoinTarget { session: id("demo"), hub: Some("http://h:1".parse().unwrap()) };
+    assert_eq!(
+        paste("http://h:1/s/demo"),
+        [Command::Leave { session: id("demo") }, Command::Join { target, wait: true }]
+    );
+}
+
+#[test]
 fn who_is_in_several_sessions_is_counted_once() {
     let one = |(index, people): (u64, usize)| {
         let mut one = session(&format!("s{index}"), SessionKind::FIVE[0], Role::Opener, people);

@@ -46,11 +46,14 @@ fn what_is_not_connected_is_said_before_it_is_needed_and_only_if_it_is_chosen() 
     let missing = |window: &mut Harness<'static, Option<App>>, names: &[&str]| {
         app(window).devices.answer(DeviceKind::Microphone, names);
         window.run();
-        window.query_by_label("No microphone was found.").is_some()
+        window.query_by_label("There is no microphone; connect one.").is_some()
     };
     assert!(!missing(&mut window, &["Headset"]));
     assert!(missing(&mut window, &[]));
-    assert!(window.query_by_label("No speaker was found.").is_none(), "that is not known");
+    assert!(
+        window.query_by_label("There is no speaker; connect one.").is_none(),
+        "that is not known"
+    );
     click(&mut window, "Use the tone");
     assert_eq!(app(&mut window).settings.microphone, "tone:440");
     assert!(!missing(&mut window, &[]), "the tone is no device");
