@@ -187,13 +187,14 @@ impl Streams {
         for device in DeviceKind::ALL {
             let state = device.state(scene.snapshot);
             let is_slow = self.is_slow(ui, device, state);
-            let is_missing = scene.missing[device as usize]
-                && *state == SourceState::Idle
-                && device.chosen(scene.settings) == "default";
+            let is_missing =
+                scene.missing[device as usize] && device.chosen(scene.settings) == "default";
             let trouble = match state {
                 SourceState::Failed { message } => Some(words::sentence(message)),
-                _ if is_missing => Some(format!("There is no {}; connect one.", device.name())),
-                _ => None,
+                SourceState::Idle if is_missing => {
+                    Some(format!("There is no {}; connect one.", device.name()))
+                }
+                SourceState::Idle | SourceState::Opening | SourceState::Running => None,
             };
             if let Some(trouble) = trouble {
                 let text = RichText::new(trouble).small().color(Palette::of(ui).warn);
