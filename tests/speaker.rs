@@ -39,8 +39,8 @@ fn a_received_tone_is_heard_from_the_default_speaker_also_after_the_server_came_
     wait_for(&notes, "Running", 1);
     assert_heard(&server, &folder.file("first.raw"));
 
-    server.kill();
     let before = fs::read_to_string(&notes).unwrap();
+    server.kill();
     assert!(!before.contains("Failed"), "nothing failed before: {before}");
     wait_for(&notes, "Failed", 1);
     server.restart();

@@ -15,7 +15,7 @@ use std::{
     env, fs,
     io::Read,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, Output, Stdio},
     sync::{
         OnceLock,
         atomic::{AtomicU32, Ordering},
@@ -127,63 +127,149 @@ pub(crate) fn camera_shim() -> &'static Path {
     })
 }
 
-/// A private PulseAudio server with three devices: `mic` is what [`SoundServer::play`] is heard by,
-/// as the default source "Fake Microphone"; `spk` is the default sink "Fake Speaker".
+/// A private sound server with three devices: `mic` is what [`SoundServer::play`] is heard by, as
+/// the default source "Fake Microphone"; `spk` is the default sink "Fake Speaker".
+///
+/// It is PulseAudio where that is installed, else PipeWire, which desktops have instead of it.
+/// `QUINTET_SOUND_SERVER=pipewire` prefers PipeWire where there are both.
 #[derive(Debug)]
 pub(crate) struct SoundServer {
-    server: Option<Process>,
+    /// Its programs; the first one started is the last one.
+    programs: Vec<Process>,
     folder: Folder,
+    kind: SoundServerKind,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum SoundServerKind {
+    PulseAudio,
+    PipeWire,
+}
+
+impl SoundServerKind {
+    /// The one that is installed.
+    fn installed() -> Self {
+        let is_here = |programs: &[&str]| programs.iter().all(|program| is_on_path(program));
+        let pipewire = is_here(&["dbus-daemon", "pipewire", "wireplumber", "pipewire-pulse"]);
+        let prefers_pipewire =
+            env::var("QUINTET_SOUND_SERVER").is_ok_and(|preferred| preferred == "pipewire");
+        match (is_here(&["pulseaudio"]), pipewire) {
+            (true, false) => Self::PulseAudio,
+            (true, true) if !prefers_pipewire => Self::PulseAudio,
+            (_, true) => Self::PipeWire,
+            (false, false) => {
+                panic!("there is no sound server: `bash .ci/setup --tests` installs one")
+            }
+        }
+    }
 }
 
 impl SoundServer {
     /// Starts it and waits until it answers.
     pub(crate) fn start() -> Self {
-        let mut sound = Self { server: None, folder: Folder::new() };
+        let kind = SoundServerKind::installed();
+        let mut sound = Self { programs: vec![], folder: Folder::new(), kind };
         sound.restart();
         sound
     }
 
     /// Kills it, as a crash would.
     pub(crate) fn kill(&mut self) {
-        self.server = None;
+        while self.programs.pop().is_some() {}
     }
 
     /// Starts it again on the same socket.
     pub(crate) fn restart(&mut self) {
         self.kill();
-        let socket = self.folder.file("native");
-        fs::remove_file(&socket).ok();
+        match self.kind {
+            SoundServerKind::PulseAudio => self.start_pulseaudio(),
+            SoundServerKind::PipeWire => self.start_pipewire(),
+        }
+        self.wait_until("answers", |sound| sound.pactl(&["info"]));
         let named = |kind: &str, name: &str| format!("{kind}_properties=device.description={name}");
-        let modules = [
-            format!("module-native-protocol-unix socket={} auth-anonymous=1", socket.display()),
-            format!("module-null-sink sink_name=spk rate=48000 {}", named("sink", "Fake_Speaker")),
-            "module-null-sink sink_name=mic rate=48000".to_owned(),
-            format!(
-                "module-remap-source source_name=vmic master=mic.monitor {}",
-                named("source", "Fake_Microphone")
-            ),
+        // PipeWire adds two channels where PulseAudio averages them, so its source has only one.
+        let mono: &[&str] = match self.kind {
+            SoundServerKind::PulseAudio => &[],
+            SoundServerKind::PipeWire => {
+                &["channels=1", "channel_map=mono", "master_channel_map=front-left", "remix=no"]
+            }
+        };
+        let microphone = [
+            "module-remap-source",
+            "source_name=vmic",
+            "master=mic.monitor",
+            &named("source", "Fake_Microphone"),
         ];
+        for module in [
+            &["module-null-sink", "sink_name=spk", "rate=48000", &named("sink", "Fake_Speaker")][..],
+            &["module-null-sink", "sink_name=mic", "rate=48000"],
+            &[&microphone, mono].concat(),
+        ] {
+            assert!(self.pactl(&[&["load-module"], module].concat()), "{module:?}");
+        }
+        self.wait_until("has its devices", |sound| {
+            sound.pactl(&["set-default-source", "vmic"])
+                && sound.pactl(&["set-default-sink", "spk"])
+                && sound.reports(&["get-default-source"], "vmic")
+                && sound.reports(&["get-default-sink"], "spk")
+        });
+    }
+
+    fn start_pulseaudio(&mut self) {
+        let socket = self.socket();
+        fs::remove_file(&socket).ok();
         let mut command = Command::new("pulseaudio");
-        command.args(["-n", "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no"]);
-        for module in &modules {
-            command.args(["-L", module]);
+        command.args(["-n", "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no", "-L"]);
+        let protocol = "module-native-protocol-unix auth-anonymous=1";
+        command.arg(format!("{protocol} socket={}", socket.display()));
+        self.programs.push(Process::start(self.enter(&mut command)));
+    }
+
+    fn start_pipewire(&mut self) {
+        fs::create_dir_all(self.folder.file("pulse")).unwrap();
+        // WirePlumber ends without a session bus.
+        let bus = self.folder.file("bus");
+        fs::remove_file(&bus).ok();
+        let address = format!("unix:path={}", bus.display());
+        let mut daemon = Command::new("dbus-daemon");
+        daemon.args(["--session", "--nofork", "--address", &address]);
+        self.programs.push(Process::start(self.enter(&mut daemon)));
+        self.wait_until("has a bus", |_| bus.exists());
+        for program in ["pipewire", "wireplumber", "pipewire-pulse"] {
+            let mut command = Command::new(program);
+            command.env("DBUS_SESSION_BUS_ADDRESS", &address);
+            self.programs.push(Process::start(self.enter(&mut command)));
+            if program == "pipewire" {
+                let socket = self.folder.file("pipewire-0");
+                self.wait_until("has a socket", |_| socket.exists());
+            }
         }
-        if env::var_os("PATH").is_some_and(|path| !is_on(&path, "pulseaudio")) {
-            panic!("`pulseaudio` is missing: apt-get install pulseaudio pulseaudio-utils");
-        }
-        self.server = Some(Process::start(self.enter(&mut command)));
+    }
+
+    fn wait_until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
         let deadline = Instant::now() + PATIENCE;
-        while !self.pactl(&["info"]) {
-            assert!(Instant::now() < deadline, "the sound server does not answer");
+        while !holds(self) {
+            assert!(Instant::now() < deadline, "the sound server never {what}");
             thread::sleep(Duration::from_millis(20));
         }
-        assert!(self.pactl(&["set-default-source", "vmic"]));
-        assert!(self.pactl(&["set-default-sink", "spk"]));
+    }
+
+    /// Whether the server itself moves a recording whose source is gone to the default source, so
+    /// that the program that records does not learn of it.
+    pub(crate) fn moves_recordings(&self) -> bool {
+        matches!(self.kind, SoundServerKind::PipeWire)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.file(match self.kind {
+            SoundServerKind::PulseAudio => "native",
+            SoundServerKind::PipeWire => "pulse/native",
+        })
     }
 
     /// The address of its socket, for `PULSE_SERVER`.
     pub(crate) fn address(&self) -> String {
-        format!("unix:{}", self.folder.file("native").display())
+        format!("unix:{}", self.socket().display())
     }
 
     /// What `XDG_RUNTIME_DIR` must be, so that no other server is found.
@@ -216,17 +302,27 @@ impl SoundServer {
         Process::start(command.arg(file))
     }
 
-    /// Tells the server something; whether it did it.
+    /// Sends the server a command; whether it obeyed.
     pub(crate) fn pactl(&self, arguments: &[&str]) -> bool {
+        self.run_pactl(arguments).status.success()
+    }
+
+    /// Whether the server's answer to a question is that text.
+    fn reports(&self, arguments: &[&str], text: &str) -> bool {
+        self.run_pactl(arguments).stdout.trim_ascii_end() == text.as_bytes()
+    }
+
+    fn run_pactl(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new("pactl");
         let output = self.enter(&mut command).args(arguments).output();
-        output.expect("`pactl` is missing: apt-get install pulseaudio-utils").status.success()
+        output.expect("`pactl` is missing: `bash .ci/setup --tests` installs it")
     }
 }
 
-/// Whether a program of that name is in one of the path's folders.
-fn is_on(path: &std::ffi::OsStr, program: &str) -> bool {
-    env::split_paths(path).any(|folder| folder.join(program).is_file())
+/// Whether a program of that name is in one of the folders of `PATH`.
+fn is_on_path(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
 /// How strong a tone is in mono sound of 48 kHz, as a peak.
