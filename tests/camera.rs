@@ -29,10 +29,20 @@ struct Seen {
     bars: Vec<usize>,
     oldest_ms: u64,
     stop_ms: u64,
+    /// Pictures that the fake camera gave.
+    given: u32,
     said: String,
 }
 
-/// Captures in a process of its own with the fake camera.
+/// How long a child waits until the camera runs or has failed, and how old a picture may get: far
+/// more than a machine needs that runs ten other programs.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// The fake camera of `FAKE_STALL` hangs for longer than this.
+const HANG: Duration = Duration::from_secs(3);
+
+/// Captures in a process of its own with the fake camera, for so many seconds from when it runs or
+/// has failed.
 fn capture(spec: &str, seconds: f64, settings: &[(&str, &str)]) -> Seen {
     let mut command = rig::again("child");
     command.env("LD_PRELOAD", rig::camera_shim()).env("SPEC", spec);
@@ -52,6 +62,7 @@ fn capture(spec: &str, seconds: f64, settings: &[(&str, &str)]) -> Seen {
             "bars" => seen.bars = numbers().collect(),
             "oldest_ms" => seen.oldest_ms = rest.parse().unwrap(),
             "stop_ms" => seen.stop_ms = rest.parse().unwrap(),
+            "given" => seen.given = rest.parse().unwrap(),
             _ => {}
         }
     }
@@ -73,8 +84,11 @@ fn child() {
     let tee = Tee::default();
     let frames = tee.attach();
     let capture = VideoCapture::start(&spec, "test", tee, notify);
-    let (start, mut seen, mut oldest) = (Instant::now(), vec![], 0);
-    while start.elapsed() < length {
+    let (begun, mut start, mut seen, mut oldest) = (Instant::now(), None, vec![], 0);
+    while start.map_or(begun.elapsed() < PATIENCE, |start: Instant| start.elapsed() < length) {
+        if start.is_none() && states.lock().unwrap().len() > 1 {
+            start = Some(Instant::now());
+        }
         if let Some(frame) = frames.slot.wait(Duration::from_millis(20)) {
             oldest = oldest.max(now().since(frame.time).as_millis());
             seen.push((frame.time, frame));
@@ -119,14 +133,16 @@ fn report(seen: &[(MediaTime, VideoFrame)]) {
 fn assert_pictures(seen: &Seen) {
     assert_eq!(seen.states, ["opening", "running"], "{}", seen.said);
     assert_eq!(seen.size, "1280x720", "the best of its sizes is taken");
-    let fps = f64::from(seen.frames - 1) / seen.seconds;
-    assert!((10.0..31.0).contains(&fps), "{fps:.1} pictures a second\n{}", seen.said);
+    // Of what the camera gave, a reader who is slow gets the newest.
+    assert!(seen.frames > 1 && seen.frames <= seen.given, "{}", seen.said);
+    assert!(seen.frames * 3 > seen.given, "{} of {}\n{}", seen.frames, seen.given, seen.said);
     // Pure red of BT.601 is pure red of BT.709.
     let far = seen.colour.iter().zip([63, 102, 240]).find(|(is, want)| is.abs_diff(*want) > 4);
     assert!(far.is_none() && seen.colour.len() == 3, "{:?}", seen.colour);
     let steps: Vec<_> = seen.bars.windows(2).filter(|pair| pair[1] > pair[0]).collect();
     assert!(steps.len() * 2 > seen.bars.len(), "the bar moves: {:?}", seen.bars);
-    assert!(seen.oldest_ms < 1000 && seen.stop_ms < 1000, "{}", seen.said);
+    let most = HANG.as_millis() as u64;
+    assert!(seen.oldest_ms < most && seen.stop_ms < most, "{}", seen.said);
 }
 
 #[test]
@@ -156,7 +172,7 @@ fn an_unplugged_camera_is_told_and_used_again_when_it_is_back() {
     let seen = capture("default", 6.0, &[("FAKE_UNPLUG", "20")]);
     let gone = "failed: camera \"Fake Camera\" is gone; it is used again when it is plugged in";
     assert_eq!(seen.states, ["opening", "running", gone, "running"], "{}", seen.said);
-    assert!(seen.frames > 40, "{}", seen.said);
+    assert!(seen.frames > 20, "pictures before and after it was gone\n{}", seen.said);
 }
 
 #[test]
@@ -170,7 +186,7 @@ fn a_camera_that_stands_still_is_told_and_goes_on_by_itself() {
 #[test]
 fn a_camera_that_hangs_does_not_hold_up_who_stops_it() {
     let seen = capture("default", 2.0, &[("FAKE_STALL", "10")]);
-    assert!(seen.stop_ms < 1000, "{}", seen.said);
+    assert!(seen.stop_ms < HANG.as_millis() as u64, "{}", seen.said);
 }
 
 #[test]

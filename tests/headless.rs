@@ -34,7 +34,8 @@ fn figures<'a>(end: &'a End, name: &str) -> &'a Value {
 fn assert_picture(figures: &Value, who: &str) {
     let video = &figures["video"];
     assert_eq!((&video["width"], &video["height"]), (&320.into(), &180.into()), "{figures:#}");
-    assert!(video["decoded"].as_u64() > Some(15), "{figures:#}");
+    // The first one is not the last one; how many follow in a second says how busy the machine is.
+    assert!(video["decoded"].as_u64() > Some(2), "{figures:#}");
     assert_eq!(video["strip"], who, "{figures:#}");
     assert!(at(video, "latency_ms/p50").as_f64() > Some(0.0), "{figures:#}");
 }

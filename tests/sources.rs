@@ -17,6 +17,9 @@ use quintet::{
 /// Pictures that each pattern has to bring through.
 const WANTED: usize = 40;
 
+/// How long anything may take that takes a moment on a machine with nothing else to do.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 fn silent() -> Notify {
     Arc::new(|_| {})
 }
@@ -39,8 +42,8 @@ fn strips_of(spec: &str) -> (Vec<Strip>, Size, f64) {
     let (mut strips, mut bytes, mut times) = (vec![], 0, vec![]);
     runtime().block_on(async {
         while strips.len() < WANTED {
-            let wait = tokio::time::timeout(Duration::from_secs(10), frames.recv());
-            let frame = wait.await.expect("a frame within ten seconds");
+            let wait = tokio::time::timeout(PATIENCE, frames.recv());
+            let frame = wait.await.expect("a frame in time");
             bytes += frame.data.len();
             times.push(frame.time);
             let picture = decoder.decode(&frame.data).unwrap().unwrap();
@@ -91,7 +94,7 @@ fn a_tone_is_heard_behind_opus_and_its_packets_are_numbered_in_time() {
     let mut decoder = opus::Decoder::new(AUDIO_RATE, opus::Channels::Mono).unwrap();
     let (mut heard, mut first) = (vec![], None);
     for number in 0..50 {
-        let packet = packets.recv_timeout(Duration::from_secs(5)).unwrap();
+        let packet = packets.recv_timeout(PATIENCE).unwrap();
         let (start, sample): (MediaTime, u64) = *first.get_or_insert((packet.time, packet.sample));
         assert_eq!(packet.sample - sample, number * 960);
         assert_eq!(packet.time.since(start), Duration::from_millis(20 * number));
@@ -112,7 +115,7 @@ fn a_file_that_is_not_there_is_told_and_nothing_is_a_quiet_source() {
     let notify: Notify = Arc::new(move |state| tell.try_send(state).unwrap());
     let spec = SourceSpec::for_camera("file:/nowhere/clip.y4m").unwrap();
     let video = VideoCapture::start(&spec, "", Tee::default(), notify.clone());
-    let state = || told.recv_timeout(Duration::from_secs(5)).unwrap();
+    let state = || told.recv_timeout(PATIENCE).unwrap();
     assert_eq!(state(), SourceState::Opening);
     let SourceState::Failed { message } = state() else { panic!("it is missing") };
     assert!(message.starts_with("the file \"/nowhere/clip.y4m\" cannot be read"), "{message}");
@@ -130,7 +133,7 @@ fn a_dropped_capture_has_let_go_of_its_sink() {
     };
     let spec = SourceSpec::for_microphone("tone").unwrap();
     let capture = AudioCapture::start(&spec, Box::new(sink), silent());
-    told.recv_timeout(Duration::from_secs(5)).unwrap();
+    told.recv_timeout(PATIENCE).unwrap();
     drop(capture);
     // At most one block was waiting, and nobody is left to send another.
     assert!(told.iter().count() <= 1);

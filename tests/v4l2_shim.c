@@ -5,9 +5,11 @@
  * FAKE_FORMAT=YUYV|MJPG|H264   what it offers (YUYV), at 640x480 and 1280x720, 30 a second
  * FAKE_JPEG=FILE               its JPEG pictures: each a 32 bit length in host order, then bytes
  * FAKE_OPEN=EACCES|ENOENT      opening is refused; there is no camera at all
- * FAKE_BUSY_MS=n               another program streams for the first n ms
+ * FAKE_BUSY_MS=n               another program streams for n ms from the first opening on
  * FAKE_UNPLUG=n                gone after n pictures, back 1500 ms later
  * FAKE_STALL=n                 sends nothing for 3500 ms after n pictures
+ *
+ * When the process ends, it prints `given N` on standard error: how many pictures were taken from it.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -60,7 +62,9 @@ static int is_gone(void) { return seconds() < gone_until || is_set_to("FAKE_OPEN
 
 static int is_busy(void) { return (seconds() - started) * 1000 < setting("FAKE_BUSY_MS"); }
 
-__attribute__((constructor)) static void start(void) { started = seconds(); }
+__attribute__((destructor)) static void end(void) {
+    fprintf(stderr, "given %d\n", pictures);
+}
 
 static unsigned format(void) {
     const char *name = getenv("FAKE_FORMAT");
@@ -84,6 +88,7 @@ static int fake_open(const char *path) {
     if (!strcmp(path, "/dev/video0")) {
         if (is_gone()) return fail(ENOENT);
         if (is_set_to("FAKE_OPEN", "EACCES")) return fail(EACCES);
+        if (!started) started = seconds();
         device = memfd_create("fake-camera", MFD_CLOEXEC);
         ftruncate(device, BUFFERS * BUFFER_BYTES);
         memory = mmap(NULL, BUFFERS * BUFFER_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, device, 0);

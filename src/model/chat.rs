@@ -175,6 +175,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
         #[test]
         fn any_text_that_may_be_said_arrives_as_it_was(said in any::<String>(), number in any::<u64>()) {
             if let Ok(text) = ChatText::new(&said) {

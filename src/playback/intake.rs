@@ -294,6 +294,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
         #[test]
         fn no_packets_make_it_panic_or_hold_more_than_its_bounds(
             packets in prop::collection::vec(

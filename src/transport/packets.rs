@@ -176,6 +176,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
         // The judge takes no payload of one or two bytes, which are legal.
         #[test]
         fn every_unit_arrives_whole_in_payloads_that_fit(

@@ -72,26 +72,38 @@ mod tests {
         assert_eq!(of(&colours, "f"), five[1], "nobody else has it");
     }
 
+    #[test]
+    fn a_session_that_comes_between_two_others_has_a_colour_of_its_own() {
+        assert_no_new_session_has_a_neighbours_colour(vec![vec![2], vec![0, 2]]);
+    }
+
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
         #[test]
         fn a_new_session_never_has_a_neighbours_colour(
             steps in prop::collection::vec(prop::collection::vec(0..30_usize, 0..12), 1..6)
         ) {
-            let mut colours = Colours::default();
-            for step in steps {
-                let names: std::collections::BTreeSet<_> = step.into_iter().collect();
-                let names: Vec<_> = names.iter().map(|name| format!("s{name}")).collect();
-                let names: Vec<_> = names.iter().map(String::as_str).collect();
-                let before: Vec<_> = names.iter().map(|name| colours.of(&id(name))).collect();
-                colours.follow(&shown(&names));
-                for (index, name) in names.iter().enumerate() {
-                    let now = colours.of(&id(name));
-                    prop_assert!(before[index].is_none() || before[index] == now, "kept");
-                    let next = names.get(index + 1).map(|name| colours.of(&id(name)));
-                    let both_old = before[index].is_some()
-                        && before.get(index + 1).is_some_and(Option::is_some);
-                    prop_assert!(both_old || next != Some(now), "{names:?}: {colours:?}");
-                }
+            assert_no_new_session_has_a_neighbours_colour(steps);
+        }
+    }
+
+    /// Each step is the numbers of the sessions that are there.
+    fn assert_no_new_session_has_a_neighbours_colour(steps: Vec<Vec<usize>>) {
+        let mut colours = Colours::default();
+        for step in steps {
+            let names: std::collections::BTreeSet<_> = step.into_iter().collect();
+            let names: Vec<_> = names.iter().map(|name| format!("s{name}")).collect();
+            let names: Vec<_> = names.iter().map(String::as_str).collect();
+            let before: Vec<_> = names.iter().map(|name| colours.of(&id(name))).collect();
+            colours.follow(&shown(&names));
+            for (index, name) in names.iter().enumerate() {
+                let now = colours.of(&id(name));
+                assert!(before[index].is_none() || before[index] == now, "kept");
+                let next = names.get(index + 1).map(|name| colours.of(&id(name)));
+                let both_old =
+                    before[index].is_some() && before.get(index + 1).is_some_and(Option::is_some);
+                assert!(both_old || next != Some(now), "{names:?}: {colours:?}");
             }
         }
     }

@@ -43,6 +43,7 @@ fn no_viewer_hurts_another() {
         if let Attack::Words(LONGEST) | Attack::Channels = attack {
             elsewhere.block_on(hostile.cut_off());
         }
+        elsewhere.block_on(hostile.until(|sent| has_been_heard(attack, sent)));
         judge(attack, &elsewhere.block_on(hostile.leave()));
     }
     let stopped = stages.attacked.hub.person("Stan", &["join", "show"]);
@@ -67,14 +68,18 @@ fn judge(attack: Attack, sent: &Sent) {
     );
     assert!(keyframes as f64 <= FORCED * seconds + 2.0, "{keyframes} keyframes in {seconds} s");
     assert!(*repeated <= new + REPEAT_BURST, "{repeated} of {new} packets were repeated");
+}
+
+/// Whether an attack that asks for something was answered: it is only then that a limit is tried.
+fn has_been_heard(attack: Attack, sent: &Sent) -> bool {
     match attack {
-        Attack::Keyframes => assert!(keyframes > 2, "nobody heard it ask"),
-        Attack::Losses => assert!(*repeated > 0, "nobody heard it ask"),
+        Attack::Keyframes => sent.keyframes.len() > 2,
+        Attack::Losses => sent.repeated > 0,
         Attack::Modest
         | Attack::Garbage
         | Attack::Mute
         | Attack::Deaf
         | Attack::Words(_)
-        | Attack::Channels => {}
+        | Attack::Channels => true,
     }
 }

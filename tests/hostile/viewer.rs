@@ -80,6 +80,16 @@ impl HostileViewer {
         timeout(PATIENCE, self.cut.notified()).await.expect("it is cut off");
     }
 
+    /// Waits until what it was sent, and did, is enough to judge by.
+    pub(crate) async fn until(&self, holds: impl Fn(&Sent) -> bool) {
+        let waiting = async {
+            while !holds(&self.ledger.lock().unwrap_or_else(PoisonError::into_inner)) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(PATIENCE, waiting).await.expect("the attack has shown what it does");
+    }
+
     /// Ends its attack and leaves; what it was sent.
     pub(crate) async fn leave(mut self) -> Sent {
         self.quit.notify_one();

@@ -377,6 +377,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
         #[test]
         fn nothing_that_is_sent_makes_it_hold_more_than_its_bounds_or_fill_in_for_ever(
             packets in prop::collection::vec(

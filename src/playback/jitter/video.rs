@@ -239,6 +239,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
         #[test]
         fn nothing_that_is_sent_makes_it_hold_more_than_its_bounds(
             packets in prop::collection::vec((any::<u16>(), 0..70_000_usize, any::<bool>()), 1..400),

@@ -130,6 +130,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
         #[test]
         fn no_text_is_lost_and_none_makes_it_panic(text in "(http://|https://|[a-zä.() \n\"]){0,12}") {
             let whole: String = pieces(&text)

@@ -129,7 +129,11 @@ impl Belief {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig {
+        cases: 2_000,
+        failure_persistence: None,
+        ..Default::default()
+    })]
 
     #[test]
     fn the_books_agree_and_every_client_knows_exactly_whom_it_is_linked_to(
