@@ -1,10 +1,11 @@
-//! Holds what one crate cannot: which module may name which, what pure code may not name, and
-//! how long a file may be.
+//! Holds what one crate cannot: which module may name which, what pure code may not name, how long
+//! a file may be, and which licences the libraries have.
 
 use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 /// The modules, and for each what it may import of ours (ARCHITECTURE.md draws this).
@@ -88,6 +89,34 @@ fn every_import_points_down() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn readme_names_a_licence_under_which_each_library_can_be_had() {
+    let readme = fs::read_to_string("README.md").unwrap();
+    let (_, named) = readme.split_once("\n## Licence\n").expect("a section about the licence");
+    let named: Vec<_> = named.split(|c: char| c.is_whitespace() || ",;:()".contains(c)).collect();
+    let tree = Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--locked", "--edges", "normal,build", "--prefix", "none"])
+        .args(["--format", "{l}|{p}"])
+        .output()
+        .expect("cargo runs");
+    assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
+    let tree = String::from_utf8(tree.stdout).unwrap();
+    assert!(tree.lines().count() > 100, "the libraries are listed: {tree}");
+    for line in tree.lines() {
+        let (licence, package) = line.split_once('|').expect("two parts");
+        // SPDX expressions, and the older `/` for OR; only the parts of an AND are in brackets.
+        let licence = licence.replace('/', " OR ").replace(" WITH LLVM-exception", "");
+        let is_named = |one: &str| named.contains(&one.trim_end_matches('.'));
+        let can_be_had = licence
+            .split(" AND ")
+            .all(|part| part.trim_matches(['(', ')']).split(" OR ").any(is_named));
+        assert!(
+            can_be_had,
+            "README's section about licences does not name {licence:?} ({package})"
+        );
+    }
 }
 
 #[test]
