@@ -15,7 +15,7 @@ use crate::{
     engine::{Decode, EngineOptions, HubChoice, Impairment},
     model::{
         Command, HubUrl, JoinTarget, MAX_NAME_CHARS, OpenRequest, SessionId, SessionKind,
-        SourceKind, parse_target,
+        SourceKind, clean_name, parse_own_id, parse_target,
     },
     playback::SpeakerSpec,
     signalling::DEFAULT_PORT,
@@ -47,9 +47,9 @@ KIND is av-conference, av-broadcast, audio-conference, audio-broadcast, video-br
 MEDIA/DIRECTION: media audio, video, data joined by '+'; direction one-way, one-to-one,
 one-to-many or many-to-many. Example: audio+video/one-to-one.
 
-SPEC is default, none, a device's name, pattern[:1280x720@30] (camera), busy[:1280x720@30] (camera,
-noise and motion that need the encoder's whole rate), tone[:440] (microphone), or file:PATH (camera
-.y4m, microphone .wav, speaker a .wav to be written).";
+SPEC is default, none, a device's name or id as `quintet devices` lists them, pattern[:1280x720@30]
+(camera), busy[:1280x720@30] (camera, noise and motion that need the encoder's whole rate),
+tone[:440] (microphone), or file:PATH (camera .y4m, microphone .wav, speaker a .wav to be written).";
 
 /// What to do.
 #[derive(Subcommand, Debug)]
@@ -268,7 +268,7 @@ fn parse_kind(text: &str) -> anyhow::Result<SessionKind> {
 }
 
 fn parse_id(text: &str) -> anyhow::Result<SessionId> {
-    Ok(SessionId::parse(text)?)
+    Ok(parse_own_id(text)?)
 }
 
 fn parse_hub(text: &str) -> anyhow::Result<HubUrl> {
@@ -289,11 +289,10 @@ fn parse_microphone(text: &str) -> anyhow::Result<SourceSpec> {
 }
 
 fn parse_name(text: &str) -> anyhow::Result<String> {
-    let name = text.trim();
-    if name.chars().count() > MAX_NAME_CHARS {
+    if text.trim().chars().count() > MAX_NAME_CHARS {
         bail!("a name has at most {MAX_NAME_CHARS} characters");
     }
-    Ok(name.to_owned())
+    Ok(clean_name(text))
 }
 
 /// `ADDRESS`, `ADDRESS:PORT`, `[V6]:PORT` or `:PORT`.
@@ -405,6 +404,8 @@ mod tests {
         assert!(wrong.contains("av-confrence") && wrong.contains("av-conference"), "{wrong}");
         let wrong = commands("quintet join http://x/y").unwrap_err().to_string();
         assert!(wrong.contains("/s/ID"), "{wrong}");
+        let wrong = commands("quintet open --kind av-broadcast --id hall.").unwrap_err();
+        assert!(wrong.to_string().contains("it is read as \"hall\""), "{wrong}");
     }
 
     #[test]

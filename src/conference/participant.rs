@@ -9,8 +9,8 @@ use super::{
     roster::Scope,
 };
 use crate::model::{
-    ChatMessage, ChatText, Event, Gates, Instance, LeaveReason, MAX_NAME_CHARS, MediaTime, Member,
-    ParticipantId, ParticipantState, ParticipantStatus, Payload, PeerEvent, PeerId, Presence, Role,
+    ChatMessage, ChatText, Event, Gates, Instance, LeaveReason, MediaTime, Member, ParticipantId,
+    ParticipantState, ParticipantStatus, Payload, PeerEvent, PeerId, Presence, Role,
 };
 
 /// A participant that we are linked to.
@@ -117,7 +117,7 @@ impl Participant {
             place: Place::of(member.presence, scope),
             id: member.participant,
             role: member.role,
-            name: shortened(member.name),
+            name: member.name,
             instance: member.instance,
             link: Link::Waiting { at: None },
             generation: 0,
@@ -139,7 +139,7 @@ impl Participant {
     /// Takes what the hub says of the participant when it or we came (back).
     pub(super) fn meet(&mut self, member: Member, arrival: Arrival, scope: &mut Scope<'_>) {
         self.role = member.role;
-        self.name = shortened(member.name);
+        self.name = member.name;
         self.place = Place::of(member.presence, scope);
         self.told = None;
         if self.instance != member.instance {
@@ -326,6 +326,11 @@ impl Participant {
         }
     }
 
+    /// What the participant is called, as people see it.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(super) fn has(&self, id: PeerId) -> bool {
         self.peer().is_some_and(|peer| peer.id() == id)
     }
@@ -492,13 +497,6 @@ impl Churn {
         self.count += 1;
         self.count <= MAX_CHURN
     }
-}
-
-fn shortened(mut name: String) -> String {
-    if let Some((end, _)) = name.char_indices().nth(MAX_NAME_CHARS) {
-        name.truncate(end);
-    }
-    name
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::{
 use crate::model::{
     ChatText, ClientMessage, Direction, Gates, HubMessage, LeaveReason, Media, MediaTime, Member,
     ParticipantId, ParticipantStatus, Payload, PeerEvent, PeerId, PeerMedia, Role, SessionId,
-    SessionKind,
+    SessionKind, clean_name, guest_name, guest_number,
 };
 
 /// The participants that we are linked to, in the order in which they came.
@@ -187,12 +187,30 @@ impl Roster {
         self.members.iter().map(Participant::status).collect()
     }
 
-    fn meet(&mut self, member: Member, arrival: Arrival, scope: &mut Scope<'_>) {
+    fn meet(&mut self, mut member: Member, arrival: Arrival, scope: &mut Scope<'_>) {
+        member.name = self.visible_name(&member);
         if let Some(one) = self.find(&member.participant) {
             one.meet(member, arrival, scope);
         } else if self.has_room(scope) && scope.terms.admits(&member) {
             self.members.push(Participant::new(member, arrival, scope));
         }
+    }
+
+    /// The name to show for a member. A hub may be a stranger's program: a name that nobody sees is
+    /// "Guest" and the first number that nobody else has.
+    fn visible_name(&self, member: &Member) -> String {
+        let name = clean_name(&member.name);
+        if !name.is_empty() {
+            return name;
+        }
+        let known = self.members.iter().find(|one| one.id == member.participant);
+        if let Some(known) = known.filter(|known| guest_number(known.name()).is_some()) {
+            return known.name().to_owned();
+        }
+        let taken: BTreeSet<_> =
+            self.members.iter().filter_map(|one| guest_number(one.name())).collect();
+        let free = (1..).find(|number| !taken.contains(number));
+        guest_name(free.expect("fewer members than numbers"))
     }
 
     fn has_room(&self, scope: &Scope<'_>) -> bool {
@@ -262,6 +280,21 @@ mod tests {
         assert_eq!(shown, [Some(live), Some(connecting), None, Some(connecting)]);
         stage.pass_ms(3000);
         assert_eq!(stage.opened_peers(), [4, 5]);
+    }
+
+    #[test]
+    fn a_name_that_nobody_sees_is_a_guests_whatever_the_hub_says() {
+        let mut stage = Stage::opened(MESH);
+        let named = |who: &str, name: &str| Member { name: name.to_owned(), ..member(who) };
+        stage.hear(came(named("a", "Guest 1"))).hear(came(named("b", "\u{200b}\u{3164}")));
+        stage.hear(came(named("c", "\u{2800}"))).hear(came(named("d", "Zo\u{202e}e\u{200d}")));
+        stage.hear(came(named("e", "👩\u{200d}💻")));
+        let shown = |stage: &Stage| -> Vec<_> {
+            stage.status().participants.into_iter().map(|one| one.name).collect()
+        };
+        assert_eq!(shown(&stage), ["Guest 1", "Guest 2", "Guest 3", "Zoe", "👩\u{200d}💻"]);
+        stage.hear(came(named("b", " "))).hear(came(named("d", "\u{ad}")));
+        assert_eq!(shown(&stage), ["Guest 1", "Guest 2", "Guest 3", "Guest 4", "👩\u{200d}💻"]);
     }
 
     #[test]

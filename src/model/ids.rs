@@ -46,8 +46,7 @@ impl SessionId {
         if !first.is_ascii_alphanumeric() {
             return Err(IdError::BadStart(first));
         }
-        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        match text.chars().find(|c| !allowed(*c)) {
+        match text.chars().find(|c| !Self::may_contain(*c)) {
             Some(bad) => Err(IdError::BadCharacter(bad)),
             None => Ok(Self(text.to_owned())),
         }
@@ -56,6 +55,27 @@ impl SessionId {
     /// The id as it is typed and shown.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether the id has the form of those that [`Self::from_random`] makes.
+    pub fn is_generated(&self) -> bool {
+        Self::generated(&self.0).is_some()
+    }
+
+    /// How many characters a generated id has.
+    pub(super) const GENERATED_CHARS: usize = 19;
+
+    /// The id, if the text has the form of a generated one.
+    pub(super) fn generated(text: &str) -> Option<Self> {
+        let is_group =
+            |group: &str| group.len() == 4 && group.bytes().all(|byte| ALPHABET.contains(&byte));
+        let is_generated = text.split('-').count() == 4 && text.split('-').all(is_group);
+        is_generated.then(|| Self(text.to_owned()))
+    }
+
+    /// Whether an id may have that character, if not at its start.
+    pub(super) const fn may_contain(c: char) -> bool {
+        c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
     }
 }
 
@@ -74,6 +94,14 @@ pub enum IdError {
     /// A character that does not belong into a link.
     #[error("a session id is made of letters, digits, '-', '_' and '.'; {0:?} is none of them")]
     BadCharacter(char),
+    /// An own id is taken for another one where people paste it.
+    #[error("where people paste {id:?} it is read as {read:?}; choose another id")]
+    Misread {
+        /// The id.
+        id: String,
+        /// What is read instead.
+        read: String,
+    },
 }
 
 impl TryFrom<String> for SessionId {

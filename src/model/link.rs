@@ -4,7 +4,10 @@ use std::{fmt, str::FromStr};
 
 use url::Url;
 
-use super::{IdError, SessionId};
+use super::{
+    IdError, SessionId,
+    text::{tidy, with_plain_dashes},
+};
 
 /// The port that a hub listens on unless told otherwise, and that an address without one means.
 pub const HUB_PORT: u16 = 7340;
@@ -44,7 +47,7 @@ impl HubUrl {
         }
     }
 
-    fn from_url(url: &Url) -> Result<Self, LinkError> {
+    pub(super) fn from_url(url: &Url) -> Result<Self, LinkError> {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(LinkError::Scheme(url.scheme().to_owned()));
         }
@@ -62,9 +65,13 @@ impl HubUrl {
 impl FromStr for HubUrl {
     type Err = LinkError;
 
-    /// Takes a whole URL, `HOST:PORT`, or `HOST` for [`HUB_PORT`] there.
+    /// Takes a whole URL, `HOST:PORT`, or `HOST` for [`HUB_PORT`] there, as people paste it: what
+    /// cannot be seen and what stands around it is not part of it.
     fn from_str(text: &str) -> Result<Self, LinkError> {
-        let text = text.trim();
+        let text = with_plain_dashes(&tidy(text));
+        let around = |c: char| c.is_whitespace() || "<>()\"'\u{201c}\u{201d}".contains(c);
+        let text = text.trim_start_matches(around);
+        let text = text.trim_end_matches(|c: char| around(c) || ".,;!?".contains(c));
         let url = Url::parse(&whole(text)).map_err(|_| LinkError::Malformed(text.to_owned()))?;
         Self::from_url(&url)
     }
@@ -107,22 +114,8 @@ impl fmt::Display for SessionLink {
     }
 }
 
-/// What a person typed into the join box: a link, or a bare id to be sought at the known hubs.
-///
-/// # Errors
-/// [`LinkError`] says what the text is instead.
-pub fn parse_target(text: &str) -> Result<(Option<HubUrl>, SessionId), LinkError> {
-    let text = text.trim().trim_start_matches('<').trim_end_matches('>');
-    let link = match (text.contains("://"), text.contains("/s/")) {
-        (true, _) => text.parse::<SessionLink>()?,
-        (false, true) => whole(text).parse()?,
-        (false, false) => return Ok((None, SessionId::parse(&as_generated(text))?)),
-    };
-    Ok((Some(link.hub), link.session))
-}
-
 /// An address with the scheme and the port that are meant where none is written.
-fn whole(text: &str) -> String {
+pub(super) fn whole(text: &str) -> String {
     if text.contains("://") {
         return text.to_owned();
     }
@@ -132,19 +125,6 @@ fn whole(text: &str) -> String {
         Some((_, port)) if is_port(port) => format!("http://{text}"),
         _ => format!("http://{host}:{HUB_PORT}{path}"),
     }
-}
-
-/// A generated id that was written in capitals, as it was generated; any other text unchanged.
-fn as_generated(text: &str) -> String {
-    let groups: Vec<_> = text.split('-').collect();
-    let is_group =
-        |group: &&str| group.len() == 4 && group.bytes().all(|b| b.is_ascii_alphanumeric());
-    let is_shouted = text.contains(|c: char| c.is_ascii_uppercase())
-        && !text.contains(|c: char| c.is_ascii_lowercase());
-    if groups.len() == 4 && groups.iter().all(is_group) && is_shouted {
-        return text.to_ascii_lowercase();
-    }
-    text.to_owned()
 }
 
 /// Why a text is no address of a hub or session.
@@ -165,6 +145,9 @@ pub enum LinkError {
     /// No `/s/ID` in it.
     #[error("{0:?} names no session; a link ends in /s/ID")]
     NoSession(String),
+    /// Neither a link nor an id is in it.
+    #[error("that is not a link or session id. Ids have no spaces")]
+    NoTarget,
     /// The part after `/s/` breaks a rule.
     #[error(transparent)]
     Id(#[from] IdError),
@@ -196,29 +179,23 @@ mod tests {
         ] {
             assert_eq!(text.parse::<HubUrl>().unwrap().as_str(), whole);
         }
-        let (hub, _) = parse_target("hub.example/s/town-hall").unwrap();
-        assert_eq!(hub.unwrap().as_str(), "http://hub.example:7340");
+        for pasted in ["<http://hub.example:7340/>.", "\u{feff}HTTP://hub.example:7340\u{200b}"] {
+            assert_eq!(pasted.parse::<HubUrl>().unwrap().as_str(), "http://hub.example:7340");
+        }
     }
 
     #[test]
-    fn a_bare_id_and_a_link_are_both_targets() {
-        let id = SessionId::parse("town-hall").unwrap();
-        assert_eq!(parse_target(" town-hall "), Ok((None, id.clone())));
-        let hub: HubUrl = "127.0.0.1:7340".parse().unwrap();
-        assert!(hub.is_loopback());
-        for text in ["http://127.0.0.1:7340/s/town-hall", "<127.0.0.1:7340/s/town-hall>"] {
-            assert_eq!(parse_target(text), Ok((Some(hub.clone()), id.clone())), "{text}");
-        }
-        let shouted = parse_target("7H3K-Q2M9-X4TZ-P8WD").map(|(_, id)| id.to_string());
-        assert_eq!(shouted, Ok("7h3k-q2m9-x4tz-p8wd".to_owned()));
-        assert_eq!(parse_target("Town-Hall").map(|(_, id)| id.to_string()), Ok("Town-Hall".into()));
+    fn a_hub_on_this_machine_is_known_by_its_address() {
+        assert!("127.0.0.1:7340".parse::<HubUrl>().unwrap().is_loopback());
+        assert!(!"192.168.1.5:7340".parse::<HubUrl>().unwrap().is_loopback());
     }
 
     #[test]
     fn a_wrong_address_says_what_is_wrong() {
-        assert!(matches!(parse_target("ftp://x/s/a"), Err(LinkError::Scheme(_))));
-        assert!(matches!(parse_target("http://x/a"), Err(LinkError::NoSession(_))));
-        assert!(matches!(parse_target("http://x/s/%20"), Err(LinkError::Id(_))));
+        let link = |text: &str| text.parse::<SessionLink>();
+        assert!(matches!(link("ftp://x/s/a"), Err(LinkError::Scheme(_))));
+        assert!(matches!(link("http://x/a"), Err(LinkError::NoSession(_))));
+        assert!(matches!(link("http://x/s/%20"), Err(LinkError::Id(_))));
         assert!(matches!("http://u:p@x".parse::<HubUrl>(), Err(LinkError::Password)));
         assert!(matches!("http://".parse::<HubUrl>(), Err(LinkError::Malformed(_))));
     }

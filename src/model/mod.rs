@@ -6,10 +6,13 @@ mod event;
 mod ids;
 mod kind;
 mod link;
+mod name;
 mod peer;
 mod signal;
 mod snapshot;
 mod stats;
+mod target;
+mod text;
 mod units;
 
 pub use chat::{ChatMessage, ChatText, MAX_CHAT_BYTES, MAX_TEXT_BYTES, TextError};
@@ -17,7 +20,8 @@ pub use command::{Command, Gate, JoinTarget, OpenRequest};
 pub use event::{EndReason, Event, Failure, FailureCode};
 pub use ids::{IdError, Instance, ParticipantId, PeerId, Secret, SessionId};
 pub use kind::{Direction, KindError, Media, MediaSet, Role, SessionKind, Topology};
-pub use link::{HUB_PORT, HubUrl, LinkError, SessionLink, parse_target};
+pub use link::{HUB_PORT, HubUrl, LinkError, SessionLink};
+pub use name::{clean_name, guest_name, guest_number};
 pub use peer::{Candidate, DescriptionKind, PeerCommand, PeerEvent, PeerMedia, PeerState, Step};
 pub use signal::{
     ClientMessage, CloseReason, ErrorCode, HubMessage, LeaveReason, MAX_CANDIDATE_BYTES,
@@ -29,4 +33,5 @@ pub use snapshot::{
     Snapshot, SourceKind, SourceState,
 };
 pub use stats::{AudioStats, Counts, Latency, ParticipantStats, SessionStats, Stats, VideoStats};
+pub use target::{parse_own_id, parse_target};
 pub use units::{Bitrate, BitrateError, Layer, MediaTime, Size};

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::model::{
     Command, MAX_NAME_CHARS, Media, MediaSet, ParticipantId, SessionId, SessionKind, SessionLink,
-    Topology,
+    Topology, parse_own_id,
 };
 
 /// What is in front of everything.
@@ -227,7 +227,7 @@ impl OpenForm {
         let media = self.media().ok_or("Choose audio, video or chat.")?;
         let session = match self.id.trim() {
             "" => None,
-            id => Some(SessionId::parse(id).map_err(|error| words::sentence(&error.to_string()))?),
+            id => Some(parse_own_id(id).map_err(|error| words::sentence(&error.to_string()))?),
         };
         let limit = self.limited.then_some(self.limit);
         Ok(Opening { session, media, topology: self.topology, limit })

@@ -7,7 +7,7 @@ use eframe::egui::{
 };
 
 use super::{
-    chat::{Chats, session_link},
+    chat::Chats,
     focus, lane,
     scene::Scene,
     theme::{GRID, Palette},
@@ -118,10 +118,7 @@ impl SessionsPanel {
         if self.typed.trim().is_empty() {
             return None;
         }
-        let target = parse_target(&self.typed);
-        // Links come in sentences.
-        let inside = || session_link(&self.typed).map(|link| (Some(link.hub), link.session));
-        match target.or_else(|error| inside().ok_or(error)) {
+        match parse_target(&self.typed) {
             Ok((hub, session)) => {
                 self.typed.clear();
                 self.refused = None;

@@ -1,7 +1,8 @@
 use super::super::{Effect, HubRef, stage::*};
 use super::*;
 use crate::model::{
-    ErrorCode, FailureCode, HubMessage, LeaveReason, PeerState, Role, Step, Topology,
+    ErrorCode, FailureCode, HubMessage, LeaveReason, MAX_NAME_CHARS, PeerState, Role, Step,
+    Topology,
 };
 use ParticipantState::{Connecting, Gone, Left, Live, Reconnecting};
 

@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use crate::model::{
-    ErrorCode, HubMessage, Instance, MAX_NAME_CHARS, MediaTime, PROTOCOL, ParticipantId, Presence,
-    Secret, SessionId,
+    ErrorCode, HubMessage, Instance, MediaTime, PROTOCOL, ParticipantId, Presence, Secret,
+    SessionId, clean_name, guest_name, guest_number,
 };
 
 use super::{
@@ -101,11 +101,11 @@ impl Rooms {
                 self.take_over(older);
             }
         }
-        let wished = guest_of(&person.name);
+        let wished = guest_number(&person.name).filter(|number| (1..=MAX_WISH).contains(number));
         if person.name.is_empty() || wished.is_some() {
             let number = person.guest.unwrap_or_else(|| self.guest_number(wished));
             person.guest = Some(number);
-            person.name = format!("{GUEST}{number}");
+            person.name = guest_name(number);
         }
         if let Some(known) = self.people.remove(&who) {
             person.seats = known.seats;
@@ -304,28 +304,5 @@ impl Rooms {
     }
 }
 
-/// What a hub calls those without a name, before their number.
-const GUEST: &str = "Guest ";
-
 /// The greatest number that is taken from a guest; those that a hub gives can go on beyond it.
 const MAX_WISH: u64 = 999_999;
-
-/// The number in a name that only a hub gives.
-fn guest_of(name: &str) -> Option<u64> {
-    let digits = name.strip_prefix(GUEST)?;
-    let number = digits.parse().ok()?;
-    let is_plain = digits == u64::to_string(&number);
-    (is_plain && (1..=MAX_WISH).contains(&number)).then_some(number)
-}
-
-/// The name without what would disturb a line of text, trimmed and cut.
-fn clean_name(name: &str) -> String {
-    let visible: String = name.chars().filter(|c| !is_disturbing(*c)).collect();
-    let cut: String = visible.trim().chars().take(MAX_NAME_CHARS).collect();
-    cut.trim_end().to_owned()
-}
-
-/// Control characters, line separators, and marks that turn the direction of the text around.
-fn is_disturbing(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}

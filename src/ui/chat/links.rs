@@ -2,14 +2,15 @@
 
 use url::Url;
 
-use crate::model::SessionLink;
+use crate::model::parse_target;
 
 /// A part of a text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Piece<'a> {
     /// Words.
     Words(&'a str),
-    /// An address that a browser opens: `http` or `https`, nothing else.
+    /// An address that a browser opens, `http` or `https`, or a session's with the scheme
+    /// `quintet`; nothing else.
     Link(&'a str),
 }
 
@@ -34,14 +35,6 @@ pub(super) fn pieces(text: &str) -> Vec<Piece<'_>> {
     pieces
 }
 
-/// The first link of a session in a text.
-pub(crate) fn session_link(text: &str) -> Option<SessionLink> {
-    pieces(text).into_iter().find_map(|piece| match piece {
-        Piece::Link(link) => link.parse().ok(),
-        Piece::Words(_) => None,
-    })
-}
-
 /// Where something that begins like a link begins, not before `from`.
 fn next_link(text: &str, from: usize) -> Option<usize> {
     let is_start = |(at, c): &(usize, char)| {
@@ -51,9 +44,9 @@ fn next_link(text: &str, from: usize) -> Option<usize> {
             text.get(*at..*at + scheme.len()).is_some_and(|head| head.eq_ignore_ascii_case(scheme))
         };
         *at >= from
-            && c.eq_ignore_ascii_case(&'h')
+            && matches!(c, 'h' | 'H' | 'q' | 'Q')
             && at_word
-            && (begins("http://") || begins("https://"))
+            && ["http://", "https://", "quintet://"].into_iter().any(begins)
     };
     text.char_indices().find(is_start).map(|(at, _)| at)
 }
@@ -61,13 +54,33 @@ fn next_link(text: &str, from: usize) -> Option<usize> {
 /// What belongs to a link that begins here: up to a space or quotation mark, without the
 /// punctuation of the sentence around it.
 fn link_at(text: &str) -> &str {
-    let ends = |c: char| c.is_whitespace() || matches!(c, '<' | '>' | '"' | '`' | '|' | '\\');
+    let quote = |c: char| {
+        let typographic =
+            matches!(c, '\u{2018}'..='\u{201f}' | '«' | '»' | '\u{2039}' | '\u{203a}');
+        typographic || matches!(c, '"' | '`' | '\u{300c}'..='\u{300f}')
+    };
+    let ends = |c: char| c.is_whitespace() || quote(c) || matches!(c, '<' | '>' | '|' | '\\');
     let mut link = &text[..text.find(ends).unwrap_or(text.len())];
     while let Some(last) = link.chars().next_back() {
         let closes = match last {
             ')' => link.matches(')').count() > link.matches('(').count(),
             ']' => link.matches(']').count() > link.matches('[').count(),
-            _ => matches!(last, '.' | ',' | ';' | ':' | '!' | '?' | '\'' | '}' | '*' | '_'),
+            _ => matches!(
+                last,
+                '.' | ','
+                    | ';'
+                    | ':'
+                    | '!'
+                    | '?'
+                    | '\''
+                    | '}'
+                    | '*'
+                    | '_'
+                    | '…'
+                    | '。'
+                    | '，'
+                    | '、'
+            ),
         };
         if !closes {
             break;
@@ -78,7 +91,11 @@ fn link_at(text: &str) -> &str {
 }
 
 fn is_link(text: &str) -> bool {
-    Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+    Url::parse(text).is_ok_and(|url| match url.scheme() {
+        "http" | "https" => url.has_host(),
+        "quintet" => parse_target(text).is_ok(),
+        _ => false,
+    })
 }
 
 #[cfg(test)]
@@ -111,6 +128,10 @@ mod tests {
             links("http://192.168.1.5:7340/s/7h3k-q2m9"),
             ["http://192.168.1.5:7340/s/7h3k-q2m9"]
         );
+        assert_eq!(
+            links("„http://a.example/s/x“, or quintet://b/s/y…"),
+            ["http://a.example/s/x", "quintet://b/s/y"]
+        );
     }
 
     #[test]
@@ -122,6 +143,7 @@ mod tests {
             "https:// a.example",
             "xhttp://a.example",
             "mailto:a@b.example",
+            "quintet://b.example/x",
             "a.example",
         ] {
             assert_eq!(links(text), Vec::<&str>::new(), "{text}");

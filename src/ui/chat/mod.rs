@@ -10,7 +10,6 @@ use std::{
 
 use eframe::egui::Vec2;
 
-pub(crate) use links::session_link;
 use links::{Piece, pieces};
 
 use crate::model::{ChatText, Event, SessionId, Snapshot};

@@ -152,13 +152,15 @@ fn a_name_is_cleaned_trimmed_and_cut() {
     assert_eq!(hub.hello_as(1, 1, (" A\u{7}n\nn \u{202e}", 1)), ["1: welcome 1 Ann"]);
     let long = "ä".repeat(80);
     assert_eq!(hub.hello_as(2, 2, (&long, 1)), [format!("2: welcome 2 {}", "ä".repeat(64))]);
+    let coder = "👩\u{200d}💻";
+    assert_eq!(hub.hello_as(3, 3, (coder, 1)), [format!("3: welcome 3 {coder}")], "one emoji");
 }
 
 #[test]
 fn a_nameless_guest_has_one_number_for_as_long_as_the_hub_knows_it() {
     let mut hub = Lines::new();
     assert_eq!(hub.hello_as(1, 1, (" ", 1)), ["1: welcome 1 Guest 1"]);
-    assert_eq!(hub.hello_as(2, 2, ("\u{0}", 1)), ["2: welcome 2 Guest 2"]);
+    assert_eq!(hub.hello_as(2, 2, ("\u{0}\u{200b}\u{3164}\u{2800}", 1)), ["2: welcome 2 Guest 2"]);
     hub.open(1, "a", MESH);
     hub.close_link(1);
     assert_eq!(hub.hello_as(11, 1, ("", 2)), ["11: welcome 1 Guest 1"]);

@@ -1,0 +1,237 @@
+//! What people are called: a name that can be seen, or "Guest" and a number.
+
+use icu_properties::{CodePointSetData, props::Emoji};
+
+use super::{
+    MAX_NAME_CHARS,
+    text::{is_blank, is_invisible, is_mark},
+};
+
+/// The most combining marks on one letter. Burmese needs six, Hebrew and Vietnamese fewer; towers
+/// of them cover the lines above and below.
+const MAX_MARKS: usize = 6;
+
+/// What those without a name are called, before their number.
+const GUEST: &str = "Guest ";
+
+/// A name as people see it, the same at a hub and at each client, since either may be a stranger's
+/// program; empty if nothing in it can be seen.
+///
+/// Invisible and control characters go, joiners and variation marks stay where an emoji or a
+/// script needs them, white space becomes single spaces, and letters keep at most
+/// six combining marks. At most [`MAX_NAME_CHARS`] characters are left. Cleaning twice changes
+/// nothing.
+pub fn clean_name(name: &str) -> String {
+    let mut clean = Clean::default();
+    let mut chars = name.chars().peekable();
+    while let Some(c) = chars.next() {
+        if clean.chars == MAX_NAME_CHARS {
+            break;
+        }
+        clean.push(c, chars.peek().copied());
+    }
+    clean.finish()
+}
+
+/// What somebody without a visible name is called.
+pub fn guest_name(number: u64) -> String {
+    format!("{GUEST}{number}")
+}
+
+/// The number in a name that [`guest_name`] made; `None` for any other name.
+pub fn guest_number(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix(GUEST)?;
+    let number = digits.parse().ok()?;
+    (digits == u64::to_string(&number)).then_some(number)
+}
+
+/// A name while it is cleaned.
+#[derive(Default)]
+struct Clean {
+    text: String,
+    chars: usize,
+    /// The last character of `text`.
+    last: Option<char>,
+    /// How many marks stand on the last letter.
+    marks: usize,
+}
+
+impl Clean {
+    fn push(&mut self, c: char, next: Option<char>) {
+        if c.is_whitespace() && !c.is_control() || is_blank(c) {
+            if self.last.is_some_and(|last| last != ' ') {
+                self.keep(' ');
+            }
+        } else if is_invisible(c) || c.is_control() {
+            if self.last.is_some_and(|last| belongs(c, last, next)) {
+                self.keep(c);
+            }
+        } else if !is_mark(c) {
+            self.marks = 0;
+            self.keep(c);
+        } else if self.last.is_some_and(|last| last != ' ') && self.marks < MAX_MARKS {
+            self.marks += 1;
+            self.keep(c);
+        }
+    }
+
+    fn keep(&mut self, c: char) {
+        self.text.push(c);
+        self.chars += 1;
+        self.last = Some(c);
+    }
+
+    /// The name, without a space or a joiner to nothing at its end.
+    fn finish(mut self) -> String {
+        while let Some(last) = self.text.pop() {
+            let before = self.text.chars().next_back();
+            let joins_nothing =
+                is_joiner(last) && !before.is_some_and(|before| belongs(last, before, None));
+            if last != ' ' && !joins_nothing {
+                self.text.push(last);
+                break;
+            }
+        }
+        self.text
+    }
+}
+
+/// Whether an invisible character does something between the visible ones around it.
+fn belongs(c: char, last: char, next: Option<char>) -> bool {
+    match c {
+        // Between letters of scripts with joined forms, after a virama, between emoji.
+        c if is_joiner(c) => {
+            let is_virama = is_mark(last) && !is_variation(last);
+            can_join(last) && (is_virama || next.is_some_and(can_join))
+        }
+        // Text or emoji form.
+        '\u{fe0e}' | '\u{fe0f}' => is_emoji(last),
+        c if is_variation(c) => last >= FIRST_JOINED && !is_mark(last) && !is_invisible(last),
+        // Mongolian vowel separator and variants.
+        '\u{180b}'..='\u{180f}' => matches!(last, '\u{1820}'..='\u{18aa}'),
+        // The flags of England, Scotland and Wales.
+        '\u{e0020}'..='\u{e007f}' => matches!(last, '\u{1f3f4}' | '\u{e0020}'..='\u{e007e}'),
+        _ => false,
+    }
+}
+
+const fn is_joiner(c: char) -> bool {
+    matches!(c, '\u{200c}' | '\u{200d}')
+}
+
+const fn is_variation(c: char) -> bool {
+    matches!(c, '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}')
+}
+
+/// Includes digits, `#` and `*`, which keycaps are made of.
+fn is_emoji(c: char) -> bool {
+    CodePointSetData::new::<Emoji>().contains(c)
+}
+
+/// Hebrew: the scripts before it (Latin, Greek, Cyrillic) have no joined forms.
+const FIRST_JOINED: char = '\u{590}';
+
+fn can_join(c: char) -> bool {
+    c >= FIRST_JOINED && (c.is_alphabetic() || is_mark(c) || is_emoji(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_name_that_nobody_sees_is_empty() {
+        for name in [
+            "",
+            " \u{a0}\u{3000}\u{2003}",
+            "\u{200b}",
+            "\u{200d}\u{200c}\u{2060}\u{feff}",
+            "\u{2800}\u{2800}",
+            "\u{3164}",
+            "\u{ffa0}",
+            "\u{115f}\u{1160}",
+            "\u{ad}\u{34f}",
+            "\u{180b}\u{180e}\u{17b4}",
+            "\u{202e}\u{2066}\u{200f}\u{61c}",
+            "\u{fe0f}\u{fe00}\u{e0100}",
+            "\u{e0041}\u{e007f}",
+            "\u{301}\u{20e3}",
+            "\u{fff9}\u{fffc}",
+            "\u{7}\n\t\u{85}",
+            "\u{2028}",
+            "\u{1d159}",
+        ] {
+            assert_eq!(clean_name(name), "", "{name:?}");
+        }
+    }
+
+    #[test]
+    fn joiners_and_variants_stay_where_they_are_needed() {
+        for name in [
+            "👩\u{200d}💻",
+            "👨\u{200d}👩\u{200d}👧 Miller",
+            "❤\u{fe0f}\u{200d}🔥",
+            "1\u{fe0f}\u{20e3}",
+            "🏴\u{e0067}\u{e0062}\u{e0065}\u{e006e}\u{e0067}\u{e007f}",
+            // Persian, with the non-joiner inside a word.
+            "علی\u{200c}رضا",
+            // Sinhala and Marathi, with a joiner after a virama.
+            "ශ්\u{200d}රී",
+            "र्\u{200d}य",
+            // Malayalam, with a joiner at the end.
+            "ന്\u{200d}",
+            // Japanese, with a variant of a letter.
+            "葛\u{e0100}城",
+            "ᠮᠣᠩᠭᠣᠯ\u{180e}ᠠ",
+            "Nguyễn",
+            "Nguye\u{302}\u{303}n",
+            "မြွှုံ့",
+            "שּׁ֖",
+            "Dvořák 🦊 李小龙",
+        ] {
+            assert_eq!(clean_name(name), name, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn what_disturbs_a_name_goes_and_the_rest_stays() {
+        for (name, clean) in [
+            (" A\u{7}n\nn \u{202e}", "Ann"),
+            ("A\u{200b}n\u{200d}n\u{fe0f}", "Ann"),
+            ("Ann\u{a0}\u{3000} Lee\u{2800}", "Ann Lee"),
+            ("👩\u{200d}", "👩"),
+            ("👩\u{200d}\u{200d}\u{200d} x", "👩 x"),
+            ("\u{301}e\u{301}", "e\u{301}"),
+            ("é\u{200d}é", "éé"),
+        ] {
+            assert_eq!(clean_name(name), clean, "{name:?}");
+        }
+        let tower = format!("Z{}a", "\u{301}".repeat(60));
+        assert_eq!(clean_name(&tower), format!("Z{}a", "\u{301}".repeat(6)));
+        assert_eq!(clean_name(&"ä".repeat(80)), "ä".repeat(MAX_NAME_CHARS));
+        assert_eq!(clean_name(&"👩\u{200d}".repeat(80)).chars().count(), MAX_NAME_CHARS - 1);
+    }
+
+    #[test]
+    fn a_guests_number_is_in_the_name_that_a_hub_gives_only() {
+        assert_eq!(guest_name(7), "Guest 7");
+        assert_eq!(guest_number("Guest 7"), Some(7));
+        for other in ["Guest", "Guest 07", "Guest +7", "guest 7", "Guest 7a"] {
+            assert_eq!(guest_number(other), None, "{other}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn cleaning_twice_changes_nothing(
+            name in "([a-z \u{301}\u{200c}\u{200d}\u{fe0f}\u{e0100}👩❤ک\u{94d}\u{2800}]|\\PC){0,70}",
+        ) {
+            let clean = clean_name(&name);
+            prop_assert_eq!(clean_name(&clean), clean.clone());
+            prop_assert!(clean.chars().count() <= MAX_NAME_CHARS);
+            prop_assert!(clean.is_empty() || clean.chars().any(|c| !is_invisible(c) && !is_mark(c)));
+        }
+    }
+}
