@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -22,7 +21,8 @@ use super::{
     pictures::{Pictures, Wanted},
     scene::until_next_second,
     sessions::SessionsPanel,
-    settings::{Settings, ThemeChoice, WindowSize},
+    settings::{Settings, SettingsError, ThemeChoice, WindowSize},
+    settings_file::SettingsFile,
     streams::Streams,
     theme,
     want::{Opening, Want},
@@ -91,7 +91,7 @@ pub(crate) struct Backstage {
     /// Where blocking work runs.
     pub(crate) runtime: tokio::runtime::Handle,
     /// The settings' file, if the system has a place for one.
-    pub(crate) place: Option<PathBuf>,
+    pub(crate) file: Option<Arc<SettingsFile>>,
     /// Starts engines.
     pub(crate) start: Starter,
     /// What went wrong while settings were written.
@@ -466,12 +466,13 @@ impl App {
     /// Has the settings written, off this thread.
     fn save(&self) {
         let Some(backstage) = &self.backstage else { return };
-        let (settings, failed) = (self.settings.clone(), Arc::clone(&backstage.failed));
-        let Some(place) = backstage.place.clone() else {
-            return failed.put(super::settings::SettingsError::NoPlace.to_string());
+        let Some(file) = backstage.file.clone() else {
+            return backstage.failed.put(SettingsError::NoPlace.to_string());
         };
+        file.want(self.settings.clone());
+        let failed = Arc::clone(&backstage.failed);
         backstage.runtime.spawn_blocking(move || {
-            if let Err(error) = settings.save(&place) {
+            if let Err(error) = file.save() {
                 failed.put(error.to_string());
             }
         });
@@ -483,8 +484,12 @@ impl App {
             return;
         }
         self.settings.window = size;
-        let place = self.backstage.as_ref().and_then(|backstage| backstage.place.as_ref());
-        if let Some(Err(error)) = place.map(|place| self.settings.save(place)) {
+        let Some(file) = self.backstage.as_ref().and_then(|backstage| backstage.file.as_ref())
+        else {
+            return;
+        };
+        file.want(self.settings.clone());
+        if let Err(error) = file.save() {
             // There is no window any more to say it in.
             tracing::error!(%error, "the window's size is not kept");
         }

@@ -130,6 +130,44 @@ impl Bindings {
         Ok(())
     }
 
+    /// The keys that a settings file gives, and those that cannot be used, each with the reason:
+    /// what asked for them keeps its usual key. Names of a newer version are left alone.
+    pub(crate) fn read(table: &toml::Table) -> (Self, Vec<(String, String)>) {
+        let (mut bindings, mut given, mut wrong) = (Self::default(), vec![], vec![]);
+        for deed in Bindable::ALL {
+            let Some(value) = table.get(deed.name()) else { continue };
+            let name = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            match Key::from_name(&name) {
+                Some(key) => {
+                    bindings.0[deed as usize] = key;
+                    given.push(deed);
+                }
+                None => {
+                    wrong.push((deed.name().to_owned(), BindingError::NoKey { name }.to_string()))
+                }
+            }
+        }
+        // Looked at when all are given: the file may swap two.
+        let clash =
+            |bindings: &Self, deed: &Bindable| bindings.may_have(*deed, bindings.key(*deed)).err();
+        while let Some((index, error)) = given
+            .iter()
+            .enumerate()
+            .find_map(|(index, deed)| Some((index, clash(&bindings, deed)?)))
+        {
+            let deed: Bindable = given.remove(index);
+            bindings.0[deed as usize] = deed.usual();
+            wrong.push((deed.name().to_owned(), error.to_string()));
+        }
+        (bindings, wrong)
+    }
+
+    /// The keys as a settings file has them.
+    pub(crate) fn to_table(self) -> toml::Table {
+        let text = |(name, key)| (name, toml::Value::String(key));
+        BTreeMap::from(self).into_iter().map(text).collect()
+    }
+
     fn may_have(&self, deed: Bindable, key: Key) -> Result<(), BindingError> {
         if let Some(meaning) = fixed(key) {
             return Err(BindingError::Fixed { key, meaning });
@@ -244,6 +282,22 @@ mod tests {
         assert_eq!(bindings.bind(Bindable::Mute, Key::M), Ok(()), "its own");
         assert_eq!(bindings.bind(Bindable::Mute, Key::F9), Ok(()));
         assert_eq!((bindings.deed(Key::M), bindings.deed(Key::F9)), (None, Some(Bindable::Mute)));
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_used_costs_the_others_nothing() {
+        let table = |text: &str| text.parse::<toml::Table>().unwrap();
+        let (keys, wrong) =
+            Bindings::read(&table("mute = 'V'\ncamera = 'M'\ntalk = 3\njump = 'J'"));
+        assert_eq!(
+            (keys.deed(Key::V), keys.deed(Key::M)),
+            (Some(Bindable::Mute), Some(Bindable::Camera))
+        );
+        assert_eq!((keys.key(Bindable::Talk), wrong.len()), (Key::Space, 1));
+        assert_eq!(Bindings::read(&keys.to_table()), (keys, vec![]));
+        let (keys, wrong) = Bindings::read(&table("mute = 'V'\nhelp = 'F9'"));
+        assert_eq!((keys.key(Bindable::Mute), keys.key(Bindable::Help)), (Key::M, Key::F9));
+        assert!(wrong[0].1.contains("V is taken"), "{wrong:?}");
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod pictures;
 mod scene;
 mod sessions;
 mod settings;
+mod settings_file;
 #[cfg(test)]
 mod staged;
 mod streams;

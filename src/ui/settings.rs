@@ -1,9 +1,6 @@
 //! What is kept from one run to the next: a small TOML file in the platform's place.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{io, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +14,7 @@ use crate::{
 
 /// What is kept from one run to the next, as it is written into the file.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub(crate) struct Settings {
     /// How the person wants to be called; empty leaves it to the hub.
     pub(crate) name: String,
@@ -43,7 +40,7 @@ pub(crate) struct Settings {
 
 /// How large the window was when it was closed, in points.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub(crate) struct WindowSize {
     /// From left to right, while it does not fill the screen.
     pub(crate) width: u16,
@@ -61,7 +58,7 @@ impl Default for WindowSize {
 
 /// How wide, or high, the panels are that can be drawn wider, in points.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(default, rename_all = "kebab-case")]
 pub(crate) struct Panels {
     /// The sessions, in a wide window.
     pub(crate) sessions: u16,
@@ -132,7 +129,7 @@ pub(crate) enum SettingsError {
         /// Why.
         error: io::Error,
     },
-    /// The file is no settings file.
+    /// The file is no TOML.
     #[error(
         "settings in {path} cannot be understood, the usual ones are used: {error}; mend the file \
          and start again; {kept}",
@@ -145,6 +142,20 @@ pub(crate) enum SettingsError {
         error: String,
         /// What becomes of the file.
         kept: Kept,
+    },
+    /// One value is none that this version knows; the others are used.
+    #[error(
+        "the setting {key} in {path} cannot be used, the usual value is: {error}. It stays in the \
+         file until you change it",
+        path = path.display()
+    )]
+    Value {
+        /// Where.
+        path: PathBuf,
+        /// Which, `window.width`.
+        key: String,
+        /// What is wrong with it.
+        error: String,
     },
     /// The file cannot be written.
     #[error("settings cannot be kept in {path}: {error}; they hold until you quit", path = path.display())]
@@ -173,32 +184,6 @@ impl Settings {
     pub(crate) fn place() -> Option<PathBuf> {
         let folders = directories::ProjectDirs::from("", "", "quintet")?;
         Some(folders.config_dir().join("settings.toml"))
-    }
-
-    /// The settings in that file; the usual ones if there is none.
-    pub(crate) fn load(path: &Path) -> Result<Self, SettingsError> {
-        let text = match fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(error) => return Err(SettingsError::Read { path: path.to_owned(), error }),
-        };
-        toml::from_str(&text).map_err(|error: toml::de::Error| SettingsError::Malformed {
-            path: path.to_owned(),
-            error: in_line(&text, &error),
-            kept: Kept::of(path),
-        })
-    }
-
-    /// Writes them, beside the old file first, so that a crash leaves one of the two. Blocks.
-    pub(crate) fn save(&self, path: &Path) -> Result<(), SettingsError> {
-        let failed = |error| SettingsError::Write { path: path.to_owned(), error };
-        let text = toml::to_string(self).map_err(|error| failed(io::Error::other(error)))?;
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(failed)?;
-        }
-        let fresh = path.with_extension("toml.new");
-        fs::write(&fresh, text).map_err(failed)?;
-        fs::rename(&fresh, path).map_err(failed)
     }
 
     /// Whether the camera is one, so that its own picture can be shown as in a mirror.
@@ -252,17 +237,6 @@ pub(crate) enum Kept {
     Nowhere(io::Error),
 }
 
-impl Kept {
-    /// Copies the file beside itself.
-    fn of(path: &Path) -> Self {
-        let copy = path.with_extension("toml.bak");
-        match fs::copy(path, &copy) {
-            Ok(_) => Self::Copy(copy),
-            Err(error) => Self::Nowhere(error),
-        }
-    }
-}
-
 impl std::fmt::Display for Kept {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -275,15 +249,6 @@ impl std::fmt::Display for Kept {
     }
 }
 
-/// What is wrong with a text, and in which of its lines, counted from one.
-fn in_line(text: &str, error: &toml::de::Error) -> String {
-    let message = error.message();
-    match error.span().and_then(|span| text.get(..span.start)) {
-        Some(before) => format!("line {}: {message}", before.matches('\n').count() + 1),
-        None => message.to_owned(),
-    }
-}
-
 fn usable<T>(result: Result<T, SettingsError>, usual: T, errors: &mut Vec<SettingsError>) -> T {
     result.unwrap_or_else(|error| {
         errors.push(error);
@@ -293,55 +258,7 @@ fn usable<T>(result: Result<T, SettingsError>, usual: T, errors: &mut Vec<Settin
 
 #[cfg(test)]
 mod tests {
-    use super::{super::bindings::Bindable, *};
-
-    fn folder(name: &str) -> PathBuf {
-        let folder = std::env::temp_dir().join(format!("quintet-{name}-{}", std::process::id()));
-        fs::remove_dir_all(&folder).ok();
-        folder
-    }
-
-    #[test]
-    fn what_is_kept_is_read_again_and_nothing_there_means_the_usual() {
-        let folder = folder("settings-kept");
-        let path = folder.join("deep").join("settings.toml");
-        assert_eq!(Settings::load(&path).unwrap(), Settings::default());
-        let mut keys = Bindings::default();
-        keys.bind(Bindable::Talk, eframe::egui::Key::F7).unwrap();
-        let settings = Settings {
-            name: "Ada \"the first\"".to_owned(),
-            theme: ThemeChoice::Light,
-            camera: "pattern:320x180@15".to_owned(),
-            panels: Panels { sessions: 333, ..Panels::default() },
-            keys,
-            ..Settings::default()
-        };
-        settings.save(&path).unwrap();
-        assert_eq!(Settings::load(&path).unwrap(), settings);
-        fs::remove_dir_all(folder).unwrap();
-    }
-
-    #[test]
-    fn a_broken_file_names_itself_and_what_to_do() {
-        let folder = folder("settings-broken");
-        fs::create_dir_all(&folder).unwrap();
-        let path = folder.join("settings.toml");
-        let broken = "theme = \"light\"\n\nname = 3\n";
-        fs::write(&path, broken).unwrap();
-        let error = Settings::load(&path).unwrap_err().to_string();
-        for part in ["settings.toml", "line 3: invalid type", "settings.toml.bak"] {
-            assert!(error.contains(part), "{part} in {error}");
-        }
-        Settings::default().save(&path).unwrap();
-        let kept = fs::read_to_string(path.with_extension("toml.bak")).unwrap();
-        assert_eq!(kept, broken, "what the person wrote is not lost");
-        fs::write(&path, "[keys]\nmute = \"V\"\n").unwrap();
-        let error = Settings::load(&path).unwrap_err().to_string();
-        assert!(error.contains("V is taken: camera on or off"), "{error}");
-        let error = Settings::default().save(&path.join("x")).unwrap_err().to_string();
-        assert!(error.contains("cannot be kept"), "{error}");
-        fs::remove_dir_all(folder).unwrap();
-    }
+    use super::*;
 
     #[test]
     fn an_unusable_setting_is_told_and_the_usual_one_taken() {

@@ -1,6 +1,6 @@
 //! Opens the window, with a runtime beside it for everything that waits.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use eframe::{
     egui::{Context, IconData, Vec2, ViewportBuilder, ViewportCommand, vec2},
@@ -10,6 +10,7 @@ use eframe::{
 use super::{
     app::{App, Backstage, Running},
     settings::{Settings, SettingsError, WindowSize},
+    settings_file::SettingsFile,
 };
 use crate::engine::Engine;
 
@@ -34,13 +35,8 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub fn run() -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("quintet").build()?;
-    let place = Settings::place();
-    let loaded = match &place {
-        Some(place) => Settings::load(place),
-        None => Err(SettingsError::NoPlace),
-    };
-    let known = loaded.as_ref().ok().map(|settings| settings.window);
-    let size = known.unwrap_or_default();
+    let loaded = Loaded::new();
+    let (size, is_kept) = (loaded.settings.window, loaded.is_readable());
     let viewport = ViewportBuilder::default()
         .with_title("Quintet")
         .with_app_id("quintet")
@@ -52,9 +48,8 @@ pub fn run() -> anyhow::Result<()> {
         eframe::NativeOptions { viewport, renderer: eframe::Renderer::Glow, ..Default::default() };
     let handle = runtime.handle().clone();
     let created = Box::new(move |context: &eframe::CreationContext<'_>| {
-        let app = open(&context.egui_ctx, handle.clone(), (place, loaded));
-        let window =
-            Window { app, runtime: handle, is_fitted: false, size, is_kept: known.is_some() };
+        let app = open(&context.egui_ctx, handle.clone(), loaded);
+        let window = Window { app, runtime: handle, is_fitted: false, size, is_kept };
         Ok(Box::new(window) as Box<dyn eframe::App>)
     });
     eframe::run_native("quintet", options, created).map_err(|error| {
@@ -155,16 +150,32 @@ impl eframe::App for Window {
     }
 }
 
-/// The app with the settings that were read from that place.
-fn open(
-    ctx: &Context,
-    runtime: tokio::runtime::Handle,
-    (place, loaded): (Option<PathBuf>, Result<Settings, SettingsError>),
-) -> App {
-    let (settings, error) = match loaded {
-        Ok(settings) => (settings, None),
-        Err(error) => (Settings::default(), Some(error)),
-    };
+/// The settings as they were read at the start.
+struct Loaded {
+    file: Option<Arc<SettingsFile>>,
+    settings: Settings,
+    errors: Vec<SettingsError>,
+}
+
+impl Loaded {
+    fn new() -> Self {
+        let Some(place) = Settings::place() else {
+            let errors = vec![SettingsError::NoPlace];
+            return Self { file: None, settings: Settings::default(), errors };
+        };
+        let (file, settings, errors) = SettingsFile::open(place);
+        Self { file: Some(Arc::new(file)), settings, errors }
+    }
+
+    /// Whether there is a file whose keys can be read.
+    fn is_readable(&self) -> bool {
+        self.errors.iter().all(|error| matches!(error, SettingsError::Value { .. }))
+    }
+}
+
+/// The app with the settings that were read.
+fn open(ctx: &Context, runtime: tokio::runtime::Handle, loaded: Loaded) -> App {
+    let Loaded { file, settings, errors } = loaded;
     let starter = runtime.clone();
     let start = Box::new(move |settings: &Settings, errors: &mut Vec<String>| {
         let (options, unusable) = settings.engine();
@@ -181,9 +192,9 @@ fn open(
             }
         }
     });
-    let backstage = Backstage { runtime, place, start, failed: Arc::default() };
+    let backstage = Backstage { runtime, file, start, failed: Arc::default() };
     let mut app = App::new(ctx, settings, Some(backstage));
-    if let Some(error) = error {
+    for error in errors {
         app.tell(error.to_string());
     }
     app.start(ctx);
