@@ -77,7 +77,9 @@ fn child() {
     let length = Duration::from_secs_f64(env::var("SECONDS").unwrap().parse().unwrap());
     // The test runner's own line ends here.
     println!();
-    cameras().iter().for_each(|name| println!("camera {name}"));
+    for device in cameras() {
+        println!("camera {} default={}", device.name, device.is_default);
+    }
     let states = Arc::new(Mutex::new(vec![]));
     let told = Arc::clone(&states);
     let notify: Notify = Arc::new(move |state| told.lock().unwrap().push(state));
@@ -149,7 +151,7 @@ fn assert_pictures(seen: &Seen) {
 fn a_raw_camera_gives_its_best_pictures_in_true_colours() {
     let seen = capture("default", 2.5, &[("FAKE_FORMAT", "YUYV")]);
     assert_pictures(&seen);
-    assert_eq!(seen.cameras, ["Fake Camera (default)"]);
+    assert_eq!(seen.cameras, ["Fake Camera default=true"]);
 }
 
 #[test]

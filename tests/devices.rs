@@ -185,4 +185,9 @@ fn the_devices_are_listed_by_name() {
         assert!(text.contains(name), "{text}");
     }
     assert!(list.events[0]["cameras"].as_array().is_some_and(|all| !all.is_empty()), "{text}");
+    let devices = list.events[0]["devices"].as_array().expect("a list of all");
+    let microphone = json!(
+        {"kind": "microphone", "id": "vmic", "name": "Fake_Microphone", "default": true}
+    );
+    assert!(devices.contains(&microphone), "{text}");
 }

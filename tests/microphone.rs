@@ -30,7 +30,9 @@ fn child() {
     println!();
     let spec = SourceSpec::for_microphone(&env::var("SPEC").unwrap()).unwrap();
     let length = Duration::from_secs_f64(env::var("SECONDS").unwrap().parse().unwrap());
-    microphones().iter().for_each(|name| println!("microphone {name}"));
+    for device in microphones() {
+        println!("microphone {} {} default={}", device.id, device.name, device.is_default);
+    }
     let states = Arc::new(Mutex::new(vec![]));
     let told = Arc::clone(&states);
     let notify: Notify = Arc::new(move |state| told.lock().unwrap().push(state));
@@ -149,7 +151,7 @@ fn the_default_microphone_is_heard_without_gaps_and_in_time() {
     let said = listen(&sound, "default", 4.0).finish();
     assert_hears_the_tone(&said);
     assert_eq!(lines(&said, "state"), ["opening", "running"], "{said}");
-    assert_eq!(lines(&said, "microphone"), ["Fake_Microphone (default)"], "no monitors");
+    assert_eq!(lines(&said, "microphone"), ["vmic Fake_Microphone default=true"], "no monitors");
     let (blocks, span) = (number(&said, "blocks"), number(&said, "span"));
     assert!(blocks > 100.0, "the tone is measured in the last hundred: {said}");
     assert!((span - (blocks - 1.0) / 100.0).abs() < 0.1, "times and samples agree: {said}");
@@ -164,7 +166,7 @@ fn a_microphone_is_found_by_a_part_of_its_name_and_an_unknown_one_is_told() {
     assert_hears_the_tone(&listen(&sound, "fake_mic", 3.0).finish());
     let said = listen(&sound, "Headset", 0.8).finish();
     let sentence = "failed: there is no microphone \"Headset\"; there are \"Fake_Microphone\"; \
-                    connect one";
+                    connect it, or pick one of them";
     assert_eq!(lines(&said, "state"), ["opening", sentence], "{said}");
 }
 
@@ -205,6 +207,42 @@ fn a_source_that_is_pulled_out_is_told() {
     let told = states[2..].join("\n");
     assert!(told.contains("sends no sound") || told.contains("is gone"), "{said}");
     assert!(told.contains("only \"Monitor of Fake_Speaker\", which hears"), "{said}");
+}
+
+#[test]
+fn a_monitor_is_never_the_default_microphone() {
+    let (sound, _tone, _folder) = humming();
+    // The monitor of a sink that is not the default one, which nothing is played to.
+    assert!(sound.pactl(&["set-default-sink", "mic"]));
+    assert!(sound.pactl(&["set-default-source", "spk.monitor"]));
+    let said = listen(&sound, "default", 3.0).finish();
+    assert_eq!(lines(&said, "microphone"), ["vmic Fake_Microphone default=true"], "{said}");
+    assert_hears_the_tone(&said);
+    let said = listen(&sound, "mic.monitor", 3.0).finish();
+    assert_hears_the_tone(&said);
+}
+
+#[test]
+fn two_microphones_of_one_name_are_told_apart_by_their_ids() {
+    let (sound, _tone, _folder) = humming();
+    let twin = ["source_name=vmic2", "master=spk.monitor"];
+    let name = "source_properties=device.description=Fake_Microphone";
+    assert!(sound.pactl(&["load-module", "module-remap-source", twin[0], twin[1], name]));
+    let said = listen(&sound, "Fake_Microphone", 0.8).finish();
+    let mut listed = lines(&said, "microphone");
+    listed.sort_unstable();
+    let twins = ["vmic Fake_Microphone default=true", "vmic2 Fake_Microphone default=false"];
+    assert_eq!(listed, twins, "{said}");
+    let refused = lines(&said, "state")[1];
+    assert!(
+        refused.contains("2 microphones are called \"Fake_Microphone\"; give the id"),
+        "{said}"
+    );
+    assert!(refused.contains("\"vmic\"") && refused.contains("\"vmic2\""), "{said}");
+    assert_hears_the_tone(&listen(&sound, "vmic", 3.0).finish());
+    let silent = listen(&sound, "vmic2", 3.0).finish();
+    assert_eq!(lines(&silent, "state"), ["opening", "running"], "{silent}");
+    assert!(number(&silent, "tone 440") < 0.05, "{silent}");
 }
 
 #[test]

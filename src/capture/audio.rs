@@ -8,7 +8,9 @@ use super::{
     wav::WavFile,
 };
 use crate::{
-    media::{AudioBlock, SoundEnd, Stop, Worker, find_sound_device, sound_host, sound_names},
+    media::{
+        AudioBlock, Device, SoundEnd, Stop, Worker, find_sound_device, sound_devices, sound_host,
+    },
     model::SourceState,
 };
 
@@ -46,10 +48,10 @@ impl AudioCapture {
     }
 }
 
-/// Names of the microphones that can be chosen, the default one first and marked `(default)`;
-/// none if there is none. Asks the sound system: not for the window's thread.
-pub fn microphones() -> Vec<String> {
-    sound_names(SoundEnd::Input)
+/// The microphones that can be chosen, the default one first. Asks the sound system: not for the
+/// window's thread.
+pub fn microphones() -> Vec<Device> {
+    sound_devices(SoundEnd::Input)
 }
 
 /// Looks whether a microphone is there, or a sound file can be read, without opening the device.
@@ -60,9 +62,11 @@ pub fn microphones() -> Vec<String> {
 pub fn look_for_microphone(spec: &SourceSpec) -> Result<(), String> {
     let found = match spec {
         SourceSpec::File(path) => WavFile::open(path).map(drop).map_err(SourceError::from),
-        SourceSpec::Device(name) => find_sound_device(&sound_host(), SoundEnd::Input, Some(name))
-            .map(drop)
-            .map_err(|error| SourceError::from(MicrophoneError::Choice(error))),
+        SourceSpec::Device(wanted) => {
+            find_sound_device(&sound_host(), SoundEnd::Input, Some(wanted))
+                .map(drop)
+                .map_err(|error| SourceError::from(MicrophoneError::Choice(error)))
+        }
         SourceSpec::Default
         | SourceSpec::None
         | SourceSpec::Pattern { .. }
@@ -76,8 +80,8 @@ fn run(spec: &SourceSpec, sink: &mut dyn FnMut(&AudioBlock), notify: &Notify, st
     let take = |block: AudioBlock| sink(&block);
     match spec {
         SourceSpec::Default => source::run(stop, notify, || Ok(Microphone::open(None)?), take),
-        SourceSpec::Device(name) => {
-            source::run(stop, notify, || Ok(Microphone::open(Some(name))?), take);
+        SourceSpec::Device(wanted) => {
+            source::run(stop, notify, || Ok(Microphone::open(Some(wanted))?), take);
         }
         SourceSpec::Tone { hz } => source::run(stop, notify, || Ok(Tone::new(*hz)), take),
         SourceSpec::File(path) => {

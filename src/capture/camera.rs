@@ -10,18 +10,19 @@ use std::{
 use nokhwa::{
     Buffer, Camera as Device, NokhwaError,
     utils::{
-        ApiBackend, CameraFormat, CameraIndex, CameraInfo, FrameFormat, RequestedFormat,
-        RequestedFormatType, Resolution,
+        ApiBackend, CameraFormat, CameraInfo, FrameFormat, RequestedFormat, RequestedFormatType,
+        Resolution,
     },
 };
 
 use super::{
     camera_format::{CONVERTIBLE, best_format},
+    camera_list::{FoundCamera, Node, grouped, place},
     pixels::Pixels,
     source::{NAP, Next, Source, SourceError},
 };
 use crate::{
-    media::{DEFAULT_MARK, Slot, Stop, VideoFrame, Worker, now},
+    media::{ChoiceError, DeviceRef, Slot, Stop, VideoFrame, Worker, choose, now},
     model::MediaTime,
 };
 
@@ -37,8 +38,8 @@ const BUSY: Duration = Duration::from_secs(1);
 pub(super) enum CameraError {
     #[error("there is no camera; connect one")]
     None,
-    #[error("there is no camera {name:?}; {}", known(.names))]
-    Unknown { name: String, names: Vec<String> },
+    #[error(transparent)]
+    Choice(#[from] ChoiceError),
     #[error("camera {name:?} is in use by another program; close it there, or pick another")]
     Busy { name: String },
     #[error(
@@ -72,16 +73,16 @@ pub(super) struct Camera {
 }
 
 impl Camera {
-    /// Starts to open the camera of that name, or the first one that works.
-    pub(super) fn open(wanted: Option<&str>) -> Result<Self, CameraError> {
+    /// Starts to open that camera, or the first one that works.
+    pub(super) fn open(wanted: Option<&DeviceRef>) -> Result<Self, CameraError> {
         let frames = Arc::new(Slot::default());
         // One name and one end are all that is ever said.
         let (say_name, name) = mpsc::sync_channel(1);
         let (say_end, end) = mpsc::sync_channel(1);
-        let (slot, wanted) = (Arc::clone(&frames), wanted.map(str::to_owned));
-        let known_as = wanted.clone().unwrap_or_else(|| "default".to_owned());
+        let (slot, wanted) = (Arc::clone(&frames), wanted.cloned());
+        let known_as = wanted.as_ref().map_or("default", |wanted| wanted.name.as_str()).to_owned();
         let worker = Worker::spawn("camera", move |stop| {
-            let ended = drive(wanted.as_deref(), &slot, &say_name, stop);
+            let ended = drive(wanted.as_ref(), &slot, &say_name, stop);
             if let Err(error) = ended {
                 say_end.try_send(error).ok();
             }
@@ -124,37 +125,28 @@ impl Drop for Camera {
     }
 }
 
-/// Names of the cameras to choose from, as [`Camera::open`] takes them, the default one first.
-pub(super) fn names() -> Vec<String> {
-    let cameras = guarded("camera", query_cameras).unwrap_or_default();
-    let mut names: Vec<String> = vec![];
-    for camera in cameras.iter().filter(|camera| is_first_node(camera)) {
-        let name = camera.human_name();
-        let is_taken = names.contains(&name);
-        names.push(if is_taken { format!("{name} ({})", node(camera)) } else { name });
-    }
-    if let Some(first) = names.first_mut() {
-        first.push_str(DEFAULT_MARK);
-    }
-    names
+/// The cameras to choose from, the default one first.
+pub(super) fn devices() -> Vec<crate::media::Device> {
+    let found = guarded("camera", find_cameras).unwrap_or_default();
+    found.into_iter().map(|camera| camera.device).collect()
 }
 
-/// Looks whether there is a camera of that name.
-pub(super) fn look_for(name: &str) -> Result<(), CameraError> {
-    guarded(name, || choose(&query_cameras()?, Some(name))).map(drop)
+/// Looks whether that camera is there.
+pub(super) fn look_for(wanted: &DeviceRef) -> Result<(), CameraError> {
+    guarded(&wanted.name, || nodes_of(&find_cameras()?, Some(wanted))).map(drop)
 }
 
 /// Opens the camera and puts its pictures into the slot until told to stop.
 fn drive(
-    wanted: Option<&str>,
+    wanted: Option<&DeviceRef>,
     slot: &Slot<VideoFrame>,
     say_name: &mpsc::SyncSender<String>,
     stop: &Stop,
 ) -> Result<(), CameraError> {
-    let shown = wanted.unwrap_or("default").to_owned();
+    let shown = wanted.map_or("default", |wanted| wanted.name.as_str()).to_owned();
     guarded(&shown, || {
         ask_for_permission()?;
-        let candidates = choose(&query_cameras()?, wanted)?;
+        let candidates = nodes_of(&find_cameras()?, wanted)?;
         let (mut device, name) = open_first(&candidates, stop)?;
         say_name.try_send(name.clone()).ok();
         let mut pixels = Pixels::default();
@@ -196,37 +188,41 @@ fn ask_for_permission() -> Result<(), CameraError> {
 }
 
 /// All cameras, in the system's order.
-fn query_cameras() -> Result<Vec<CameraInfo>, CameraError> {
-    let mut cameras = nokhwa::query(ApiBackend::Auto).map_err(|error| CameraError::Failed {
+fn find_cameras() -> Result<Vec<FoundCamera>, CameraError> {
+    let mut nodes = nokhwa::query(ApiBackend::Auto).map_err(|error| CameraError::Failed {
         name: "default".to_owned(),
         reason: error.to_string(),
     })?;
-    cameras.sort_by_key(|camera| camera.index().as_index().unwrap_or(u32::MAX));
-    Ok(cameras)
+    nodes.sort_by_key(|node| node.index().as_index().unwrap_or(u32::MAX));
+    Ok(grouped(nodes.into_iter().map(Node::of).collect()))
 }
 
-/// The cameras to try, best first: of one camera Linux lists several nodes by one name, and only
-/// opening tells which one has the pictures.
-fn choose(cameras: &[CameraInfo], wanted: Option<&str>) -> Result<Vec<CameraInfo>, CameraError> {
+/// The nodes to try, best first: of one camera Linux lists several, and only opening tells which
+/// one has the pictures.
+fn nodes_of(
+    cameras: &[FoundCamera],
+    wanted: Option<&DeviceRef>,
+) -> Result<Vec<CameraInfo>, CameraError> {
+    let all = || cameras.iter().flat_map(|camera| &camera.nodes);
     let Some(wanted) = wanted else {
-        return if cameras.is_empty() { Err(CameraError::None) } else { Ok(cameras.to_vec()) };
+        return if cameras.is_empty() {
+            Err(CameraError::None)
+        } else {
+            Ok(all().cloned().collect())
+        };
     };
-    let lower = wanted.to_lowercase();
-    let is_exact = |camera: &&CameraInfo| {
-        let (name, node) = (camera.human_name(), node(camera));
-        name == wanted || node == wanted || format!("{name} ({node})") == wanted
+    let is_node = |node: &&CameraInfo| {
+        let (name, place) = (node.human_name(), place(node));
+        wanted.name == place || wanted.name == format!("{name} ({place})")
     };
-    let is_part = |camera: &&CameraInfo| camera.human_name().to_lowercase().contains(&lower);
-    let mut found: Vec<_> = cameras.iter().filter(is_exact).cloned().collect();
-    if found.is_empty() {
-        found = cameras.iter().filter(is_part).cloned().collect();
+    if wanted.id.is_none()
+        && let Some(node) = all().find(is_node)
+    {
+        return Ok(vec![node.clone()]);
     }
-    if found.is_empty() {
-        let mut names: Vec<_> = cameras.iter().map(CameraInfo::human_name).collect();
-        names.dedup();
-        return Err(CameraError::Unknown { name: wanted.to_owned(), names });
-    }
-    Ok(found)
+    let devices: Vec<_> = cameras.iter().map(|camera| camera.device.clone()).collect();
+    let found = choose(&devices, wanted, "camera")?;
+    Ok(cameras[found].nodes.clone())
 }
 
 /// Opens the first candidate that gives pictures; else says what is most worth knowing.
@@ -263,7 +259,7 @@ fn weight(error: &CameraError) -> u8 {
         CameraError::Gone { .. } | CameraError::Silent { .. } => 1,
         CameraError::Format { .. }
         | CameraError::None
-        | CameraError::Unknown { .. }
+        | CameraError::Choice(_)
         | CameraError::NoThread { .. } => 0,
     }
 }
@@ -355,67 +351,50 @@ fn captured_at(stamp: Option<Duration>, now: MediaTime, wall: Duration) -> Media
 /// The oldest that a picture can be when it arrives: the driver's four buffers at 15 a second.
 const MAX_AGE: Duration = Duration::from_millis(300);
 
-/// Whether this is not a further node of a camera that was listed already: Linux numbers the
-/// nodes of one device, and the pictures are in the first.
-fn is_first_node(camera: &CameraInfo) -> bool {
-    let Ok(index) = camera.index().as_index() else { return true };
-    let path = format!("/sys/class/video4linux/video{index}/index");
-    std::fs::read_to_string(path).map_or(true, |text| text.trim() == "0")
-}
-
-/// Where a camera is, for people who have two of the same name.
-fn node(camera: &CameraInfo) -> String {
-    match camera.index() {
-        CameraIndex::Index(index) if cfg!(target_os = "linux") => format!("/dev/video{index}"),
-        CameraIndex::Index(index) => format!("number {index}"),
-        CameraIndex::String(text) => text.clone(),
-    }
-}
-
-fn known(names: &[String]) -> String {
-    if names.is_empty() {
-        return "none is connected; connect one".to_owned();
-    }
-    let quoted: Vec<_> = names.iter().map(|name| format!("{name:?}")).collect();
-    format!("there are {}; pick one of them", quoted.join(", "))
-}
-
 #[cfg(test)]
 mod tests {
+    use nokhwa::utils::CameraIndex;
+
     use super::*;
+    use crate::media::Device;
 
-    fn camera(name: &str, index: u32) -> CameraInfo {
-        CameraInfo::new(name, "", "", CameraIndex::Index(index))
-    }
-
-    fn chosen(wanted: Option<&str>) -> Result<Vec<u32>, CameraError> {
+    #[test]
+    fn all_nodes_of_a_camera_are_tried_and_all_cameras_where_none_is_named() {
+        let node =
+            |name: &str, index: u32| CameraInfo::new(name, "", "", CameraIndex::Index(index));
+        let camera = |name: &str, id: &str, nodes: &[u32]| FoundCamera {
+            device: Device { id: id.to_owned(), name: name.to_owned(), is_default: false },
+            nodes: nodes.iter().map(|index| node(name, *index)).collect(),
+        };
         let cameras = [
-            camera("HD Webcam Pro", 0),
-            camera("HD Webcam", 2),
-            camera("HD Webcam", 3),
-            camera("Capture Card", 4),
+            camera("HD Webcam Pro", "usb-1", &[0]),
+            camera("HD Webcam", "usb-2", &[2, 3]),
+            camera("HD Webcam", "usb-3", &[5]),
         ];
-        let found = choose(&cameras, wanted)?;
-        Ok(found.iter().map(|camera| camera.index().as_index().unwrap()).collect())
-    }
-
-    #[test]
-    fn a_camera_is_chosen_by_exact_name_else_by_a_part_and_all_its_nodes_are_tried() {
-        assert_eq!(chosen(None), Ok(vec![0, 2, 3, 4]));
-        assert_eq!(chosen(Some("HD Webcam")), Ok(vec![2, 3]));
-        assert_eq!(chosen(Some("webcam")), Ok(vec![0, 2, 3]));
-        let error = chosen(Some("Nikon")).unwrap_err().to_string();
-        let listed = "there is no camera \"Nikon\"; there are \"HD Webcam Pro\", \"HD Webcam\", \
-                      \"Capture Card\"; pick one of them";
-        assert_eq!(error, listed);
-        assert_eq!(choose(&[], None), Err(CameraError::None));
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn two_cameras_of_one_name_are_told_apart_by_their_place() {
-        assert_eq!(chosen(Some("HD Webcam (/dev/video3)")), Ok(vec![3]));
-        assert_eq!(chosen(Some("/dev/video4")), Ok(vec![4]));
+        let chosen = |wanted: Option<DeviceRef>| {
+            let nodes = nodes_of(&cameras, wanted.as_ref())?;
+            let places = nodes.iter().map(|node| node.index().as_index().unwrap());
+            Ok::<Vec<_>, CameraError>(places.collect())
+        };
+        let typed = |text: &str| Some(DeviceRef::typed(text));
+        assert_eq!(chosen(None), Ok(vec![0, 2, 3, 5]));
+        assert_eq!(chosen(typed("pro")), Ok(vec![0]));
+        assert_eq!(chosen(Some(DeviceRef::from(&cameras[1].device))), Ok(vec![2, 3]));
+        assert_eq!(chosen(typed("usb-3")), Ok(vec![5]));
+        let several = chosen(typed("HD Webcam")).unwrap_err().to_string();
+        let listed = "2 cameras are called \"HD Webcam\"; give the id of one: \"usb-2\", \"usb-3\"";
+        assert_eq!(several, listed);
+        if cfg!(target_os = "linux") {
+            assert_eq!(chosen(typed("/dev/video3")), Ok(vec![3]));
+            assert_eq!(
+                chosen(typed("HD Webcam (/dev/video5)")),
+                Ok(vec![5]),
+                "as it was listed once"
+            );
+        }
+        let error = chosen(typed("Nikon")).unwrap_err().to_string();
+        assert!(error.contains("\"HD Webcam Pro\", \"HD Webcam\"; connect it"), "{error}");
+        assert_eq!(nodes_of(&[], None), Err(CameraError::None));
     }
 
     #[test]

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     audio::Resampler,
     media::{
-        AUDIO_RATE, AudioBlock, BLOCK_SAMPLES, SoundEnd, SoundError, Stop, Worker,
+        AUDIO_RATE, AudioBlock, BLOCK_SAMPLES, DeviceRef, SoundEnd, SoundError, Stop, Worker,
         find_sound_device, now, sound_host,
     },
     model::MediaTime,
@@ -53,8 +53,8 @@ const POLL: Duration = Duration::from_millis(3);
 /// Why a microphone cannot be used.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum MicrophoneError {
-    #[error("{0}; connect one")]
-    Choice(SoundError),
+    #[error(transparent)]
+    Choice(#[from] SoundError),
     #[error("microphone {name:?} is in use by another program; close it there, or pick another")]
     Busy { name: String },
     #[error(
@@ -101,14 +101,15 @@ struct Counts {
 }
 
 impl Microphone {
-    /// Starts to open the microphone of that name, or the default one.
-    pub(super) fn open(wanted: Option<&str>) -> Result<Self, MicrophoneError> {
+    /// Starts to open that microphone, or the default one.
+    pub(super) fn open(wanted: Option<&DeviceRef>) -> Result<Self, MicrophoneError> {
         // One stream and one end are all that is ever said.
         let (say_opened, opened) = mpsc::sync_channel(1);
         let (say_end, end) = mpsc::sync_channel(1);
-        let (wanted, name) = (wanted.map(str::to_owned), wanted.unwrap_or("default").to_owned());
+        let name = wanted.map_or("default", |wanted| wanted.name.as_str()).to_owned();
+        let wanted = wanted.cloned();
         let worker = Worker::spawn("microphone", move |stop| {
-            if let Err(error) = hold(wanted.as_deref(), &say_opened, stop) {
+            if let Err(error) = hold(wanted.as_ref(), &say_opened, stop) {
                 say_end.try_send(error).ok();
             }
         })
@@ -243,13 +244,12 @@ impl Voice {
 
 /// Opens the device, hands over its ring, and holds it until told to stop or it fails.
 fn hold(
-    wanted: Option<&str>,
+    wanted: Option<&DeviceRef>,
     opened: &mpsc::SyncSender<Opened>,
     stop: &Stop,
 ) -> Result<(), MicrophoneError> {
     let host = sound_host();
-    let device =
-        find_sound_device(&host, SoundEnd::Input, wanted).map_err(MicrophoneError::Choice)?;
+    let device = find_sound_device(&host, SoundEnd::Input, wanted)?;
     let name = device.description().map_or_else(|_| "default".into(), |it| it.name().to_owned());
     // Errors come from the device's own threads; the first one ends the stream.
     let (say_error, errors) = mpsc::sync_channel(1);

@@ -4,6 +4,7 @@ mod audio;
 mod busy;
 mod camera;
 mod camera_format;
+mod camera_list;
 #[cfg(any(fuzzing, test))]
 pub mod fuzz;
 mod microphone;

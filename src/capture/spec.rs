@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
-use crate::{media::DEFAULT_MARK, model::Size};
+use crate::{media::DeviceRef, model::Size};
 
 /// The smallest picture that is painted.
 pub const MIN_PATTERN: Size = Size::new(16, 16);
@@ -48,8 +48,8 @@ pub enum SourceSpec {
     },
     /// A Y4M file for pictures, a WAV file for sound; looped.
     File(PathBuf),
-    /// The device of that name.
-    Device(String),
+    /// A device.
+    Device(DeviceRef),
 }
 
 /// Why a text names no source. Says what does.
@@ -222,7 +222,7 @@ impl fmt::Display for SourceSpec {
             Self::Busy { size, fps } => write!(f, "busy:{size}@{fps}"),
             Self::Tone { hz } => write!(f, "tone:{hz}"),
             Self::File(path) => write!(f, "file:{}", path.display()),
-            Self::Device(name) => f.write_str(name),
+            Self::Device(device) => f.write_str(&device.name),
         }
     }
 }
@@ -294,8 +294,7 @@ fn device(text: &str, word: &str, rest: Option<&str>) -> Result<SourceSpec, Spec
     if lower.ends_with(".y4m") || lower.ends_with(".wav") {
         return Err(unknown(format!("file:{text}")));
     }
-    let name = text.strip_suffix(DEFAULT_MARK).unwrap_or(text);
-    Ok(SourceSpec::Device(name.to_owned()))
+    Ok(SourceSpec::Device(DeviceRef::typed(text)))
 }
 
 /// How many letters must be added, removed, replaced or swapped with their neighbour.
@@ -342,14 +341,12 @@ mod tests {
             ("tone:997.5", SourceSpec::Tone { hz: 997.5 }),
             ("tone:1000Hz", SourceSpec::Tone { hz: 1000.0 }),
             ("file:/tmp/a:b.y4m", SourceSpec::File(PathBuf::from("/tmp/a:b.y4m"))),
-            ("HD Webcam: HD Webcam", SourceSpec::Device("HD Webcam: HD Webcam".to_owned())),
-            ("TONOR TC-777", SourceSpec::Device("TONOR TC-777".to_owned())),
+            ("HD Webcam: HD Webcam", SourceSpec::Device(DeviceRef::typed("HD Webcam: HD Webcam"))),
+            ("TONOR TC-777", SourceSpec::Device(DeviceRef::typed("TONOR TC-777"))),
         ] {
             assert_eq!(text.parse(), Ok(spec.clone()), "{text}");
             assert_eq!(spec.to_string().parse(), Ok(spec), "{text}");
         }
-        let marked = "HD Webcam (default)".parse();
-        assert_eq!(marked, Ok(SourceSpec::Device("HD Webcam".to_owned())), "as it is listed");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{
     y4m::Y4mFile,
 };
 use crate::{
-    media::{Stop, Tee, VideoFrame, Worker},
+    media::{Device, Stop, Tee, VideoFrame, Worker},
     model::SourceState,
 };
 
@@ -43,10 +43,10 @@ impl VideoCapture {
     }
 }
 
-/// Names of the cameras that can be chosen, the one that `default` tries first at the head; none
-/// if there is none. Asks the system: not for the window's thread.
-pub fn cameras() -> Vec<String> {
-    camera::names()
+/// The cameras that can be chosen, the one that `default` tries first at the head. Asks the system:
+/// not for the window's thread.
+pub fn cameras() -> Vec<Device> {
+    camera::devices()
 }
 
 /// Looks whether a camera is there, or a film can be read, without opening the device. May take
@@ -57,7 +57,7 @@ pub fn cameras() -> Vec<String> {
 pub fn look_for_camera(spec: &SourceSpec) -> Result<(), String> {
     let found = match spec {
         SourceSpec::File(path) => Y4mFile::open(path).map(drop).map_err(SourceError::from),
-        SourceSpec::Device(name) => camera::look_for(name).map_err(SourceError::from),
+        SourceSpec::Device(wanted) => camera::look_for(wanted).map_err(SourceError::from),
         SourceSpec::Default
         | SourceSpec::None
         | SourceSpec::Pattern { .. }
@@ -71,8 +71,8 @@ fn run(spec: &SourceSpec, who: &str, frames: &Tee<VideoFrame>, notify: &Notify, 
     let take = |frame: VideoFrame| frames.put(&frame);
     match spec {
         SourceSpec::Default => source::run(stop, notify, || Ok(Camera::open(None)?), take),
-        SourceSpec::Device(name) => {
-            source::run(stop, notify, || Ok(Camera::open(Some(name))?), take);
+        SourceSpec::Device(wanted) => {
+            source::run(stop, notify, || Ok(Camera::open(Some(wanted))?), take);
         }
         SourceSpec::Pattern { size, fps } => {
             source::run(stop, notify, || Ok(Pattern::new(*size, *fps, who)), take);

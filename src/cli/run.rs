@@ -24,6 +24,7 @@ use crate::{
     bench,
     capture::{self, SourceSpec},
     engine::{Engine, Handle, fresh_session_id},
+    media::{DEFAULT_MARK, Device},
     model::{
         ChatText, Command, EndReason, Event, Failure, FailureCode, HubUrl, Media, Role, SessionId,
         SessionKind, Snapshot, SourceKind, SourceState, TextError,
@@ -328,26 +329,40 @@ async fn serve(
 
 fn devices(mut lines: Lines, json: bool) {
     let lists = [
-        ("cameras", capture::cameras(), "--camera pattern or file:PATH.y4m"),
-        ("microphones", capture::microphones(), "--microphone tone or file:PATH.wav"),
-        ("speakers", playback::speakers(), "--speaker none or file:PATH.wav"),
+        ("camera", capture::cameras(), "--camera pattern or file:PATH.y4m"),
+        ("microphone", capture::microphones(), "--microphone tone or file:PATH.wav"),
+        ("speaker", playback::speakers(), "--speaker none or file:PATH.wav"),
     ];
     if json {
-        let mut object = json!({"event": "devices"});
-        for (name, list, _) in lists {
-            object[name] = json!(list);
+        let mut object = json!({"event": "devices", "devices": []});
+        for (kind, list, _) in &lists {
+            let names: Vec<_> = list.iter().map(listed).collect();
+            object[format!("{kind}s")] = json!(names);
         }
+        let all = lists.iter().flat_map(|(kind, list, _)| {
+            list.iter().map(move |device| {
+                let Device { id, name, is_default } = device;
+                json!({"kind": kind, "id": id, "name": name, "default": is_default})
+            })
+        });
+        object["devices"] = all.collect();
         return lines.object(object);
     }
-    for (name, list, instead) in lists {
-        lines.line(name);
+    for (kind, list, instead) in lists {
+        lines.line(&format!("{kind}s"));
         for device in &list {
-            lines.line(&format!("  {device}"));
+            lines.line(&format!("  {}  [{}]", listed(device), device.id));
         }
         if list.is_empty() {
             lines.line(&format!("  none found; {instead} works without any"));
         }
     }
+}
+
+/// A device's name, marked if it is the default one.
+fn listed(device: &Device) -> String {
+    let mark = if device.is_default { DEFAULT_MARK } else { "" };
+    format!("{}{mark}", device.name)
 }
 
 /// When the time is up, or somebody presses Ctrl-C or sends SIGTERM.

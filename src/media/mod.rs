@@ -2,6 +2,7 @@
 
 mod bell;
 mod clock;
+mod device;
 mod encoded;
 mod fanout;
 mod frame;
@@ -17,6 +18,7 @@ mod worker;
 
 pub use bell::Bell;
 pub use clock::{now, unix_ms};
+pub use device::{ChoiceError, DEFAULT_MARK, Device, DeviceRef, choose};
 pub use encoded::{EncodedAudio, EncodedVideo};
 pub use fanout::{Fanout, MAX_LAG, RestartPoint, Subscription};
 pub use frame::{AUDIO_RATE, AudioBlock, BLOCK_SAMPLES, FramePool, VideoFrame};
@@ -24,6 +26,6 @@ pub use gallery::{Gallery, LevelTap, Picture, PictureTap};
 pub use meter::{Meter, SILENCE_DBFS};
 pub use rtp::{IncomingTrack, KeyframeRequest, RtpPacket, SenderReport, SenderReports};
 pub use slot::{Slot, Tee, TeeGuard, Wake};
-pub use sound::{DEFAULT_MARK, SoundEnd, SoundError, find_sound_device, sound_host, sound_names};
+pub use sound::{SoundEnd, SoundError, find_sound_device, sound_devices, sound_host};
 pub use strip::Strip;
 pub use worker::{Stop, Worker};

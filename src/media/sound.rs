@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use cpal::traits::{DeviceTrait, HostTrait};
 
+use super::device::{ChoiceError, Device, DeviceRef, choose};
 #[cfg(target_os = "linux")]
 use super::pulse_cookie;
 
@@ -68,125 +69,90 @@ impl SoundEnd {
     }
 }
 
-/// A device that can be chosen.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct SoundDevice {
-    /// What a person calls it.
-    name: String,
-    /// What the sound system calls it; tells two of the same name apart.
-    id: String,
-    /// Whether it is the one that is used when none is named.
-    is_default: bool,
-}
-
 /// Why there is no such device.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SoundError {
     /// None is connected.
-    #[error("there is no {noun}")]
+    #[error("there is no {noun}; connect one")]
     None {
         /// `microphone` or `speaker`.
         noun: &'static str,
     },
-    /// Without a microphone, sound servers offer what the speaker plays: an echo for everybody.
-    #[error("there is no microphone, only {name:?}, which hears what the speaker plays")]
+    /// Without a microphone, sound servers offer what a speaker plays: an echo for everybody.
+    #[error(
+        "there is no microphone, only {name:?}, which hears what the speaker plays; to send that, \
+         choose it by name"
+    )]
     OnlyMonitor {
         /// The device that would echo.
         name: String,
     },
-    /// Nothing has that name.
-    #[error("there is no {noun} {name:?}; {}", known(.names))]
-    Unknown {
-        /// `microphone` or `speaker`.
-        noun: &'static str,
-        /// The name that was asked for.
-        name: String,
-        /// The names that there are.
-        names: Vec<String>,
-    },
+    /// No device is called like that, or several are.
+    #[error(transparent)]
+    Choice(#[from] ChoiceError),
 }
 
-/// What marks the default device in a list of names; taken off again where a name is given.
-pub const DEFAULT_MARK: &str = " (default)";
-
-/// Names of the devices at that end, the default one first and marked; none if the sound system
-/// does not answer. Asks that system, so not for the window's thread.
-pub fn sound_names(end: SoundEnd) -> Vec<String> {
-    let mut names: Vec<String> = vec![];
-    for device in sound_devices(end) {
-        // Two of one name are told apart by what the sound system calls them.
-        let name = if names.contains(&device.name) { device.id } else { device.name };
-        names.push(if device.is_default { name + DEFAULT_MARK } else { name });
-    }
-    names
-}
-
-/// The devices at that end, the default one first.
+/// The devices at that end that can be chosen, the default one first; none if the sound system does
+/// not answer. Asks that system, so not for the window's thread.
 ///
-/// What only hears what a speaker plays, and ALSA's converters, can be opened by name but are
+/// What only hears what a speaker plays, and ALSA's converters, can be opened by name or id but are
 /// not offered.
-fn sound_devices(end: SoundEnd) -> Vec<SoundDevice> {
+pub fn sound_devices(end: SoundEnd) -> Vec<Device> {
     let host = sound_host();
-    let mut devices: Vec<_> = described(&host, end)
-        .into_iter()
-        .map(|(_, device)| device)
-        .filter(|device| device.is_default || is_offered(&device.id))
-        .collect();
+    let devices = described(&host, end).into_iter().map(|(_, device)| device);
+    let mut devices: Vec<_> =
+        devices.filter(|device| device.is_default || is_offered(&device.id)).collect();
     devices.sort_by_key(|device| !device.is_default);
     devices
 }
 
-/// The device of that name, or the default one without a name.
-///
-/// A name is what [`sound_names`] lists: its name or id, else part of one name in any case.
+/// The device that is meant, or the default one.
 ///
 /// # Errors
 /// [`SoundError`] says what there is instead.
 pub fn find_sound_device(
     host: &cpal::Host,
     end: SoundEnd,
-    name: Option<&str>,
+    wanted: Option<&DeviceRef>,
 ) -> Result<cpal::Device, SoundError> {
-    let noun = end.noun();
-    let Some(name) = name else {
-        return default_device(host, end);
-    };
-    let name = name.strip_suffix(DEFAULT_MARK).unwrap_or(name);
-    let mut devices = described(host, end);
-    let listed: Vec<_> = devices.iter().map(|(_, device)| device.clone()).collect();
-    match choose(&listed, name) {
-        Some(index) => Ok(devices.swap_remove(index).0),
-        None => Err(SoundError::Unknown {
-            noun,
-            name: name.to_owned(),
-            names: listed
-                .into_iter()
-                .filter(|device| is_offered(&device.id))
-                .map(|device| device.name)
-                .collect(),
-        }),
+    let Some(wanted) = wanted else { return default_device(host, end) };
+    // What is offered comes first: a part of a name means a microphone, not a speaker's monitor.
+    let (offered, other): (Vec<_>, Vec<_>) =
+        described(host, end).into_iter().partition(|(_, device)| is_offered(&device.id));
+    let mut refused = None;
+    for mut devices in [offered, other] {
+        let listed: Vec<_> = devices.iter().map(|(_, device)| device.clone()).collect();
+        match choose(&listed, wanted, end.noun()) {
+            Ok(place) => return Ok(devices.swap_remove(place).0),
+            Err(error @ ChoiceError::Several { .. }) => return Err(error.into()),
+            Err(error) => refused = refused.or(Some(error)),
+        }
     }
+    Err(refused.expect("both lists were looked through").into())
 }
 
+/// The device that is used where none is named.
 fn default_device(host: &cpal::Host, end: SoundEnd) -> Result<cpal::Device, SoundError> {
     let missing = SoundError::None { noun: end.noun() };
     match end {
         SoundEnd::Output => host.default_output_device().ok_or(missing),
         SoundEnd::Input => {
             let device = host.default_input_device().ok_or(missing)?;
-            let speaker = host.default_output_device().and_then(|speaker| id_of(&speaker));
-            match (id_of(&device), speaker) {
-                (Some(id), Some(speaker)) if id == format!("{speaker}.monitor") => {
-                    Err(SoundError::OnlyMonitor { name: device.to_string() })
-                }
-                _ => Ok(device),
+            if !id_of(&device).is_some_and(|id| is_monitor(&id)) {
+                return Ok(device);
             }
+            let name = device.to_string();
+            let mut others = host.devices().into_iter().flatten();
+            let is_microphone = |device: &cpal::Device| {
+                device.supports_input() && id_of(device).is_some_and(|id| is_offered(&id))
+            };
+            others.find(is_microphone).ok_or(SoundError::OnlyMonitor { name })
         }
     }
 }
 
 /// Every device at that end, with its description.
-fn described(host: &cpal::Host, end: SoundEnd) -> Vec<(cpal::Device, SoundDevice)> {
+fn described(host: &cpal::Host, end: SoundEnd) -> Vec<(cpal::Device, Device)> {
     let default = default_device(host, end).ok().and_then(|device| id_of(&device));
     let fits = |device: &cpal::Device| match end {
         SoundEnd::Input => device.supports_input(),
@@ -198,18 +164,14 @@ fn described(host: &cpal::Host, end: SoundEnd) -> Vec<(cpal::Device, SoundDevice
             let id = id_of(&device)?;
             let name = device.description().ok()?.name().to_owned();
             let is_default = default.as_ref() == Some(&id);
-            Some((device, SoundDevice { name, id, is_default }))
+            Some((device, Device { id, name, is_default }))
         })
         .collect()
 }
 
-/// The place of the device that a person means.
-fn choose(devices: &[SoundDevice], name: &str) -> Option<usize> {
-    let wanted = name.to_lowercase();
-    devices
-        .iter()
-        .position(|device| device.name == name || device.id == name)
-        .or_else(|| devices.iter().position(|device| device.name.to_lowercase().contains(&wanted)))
+/// Whether a PulseAudio or PipeWire source hears what a speaker plays: those servers name them so.
+fn is_monitor(id: &str) -> bool {
+    id.ends_with(".monitor")
 }
 
 /// Whether a device is one that a person may mean, by its id in the sound system.
@@ -236,19 +198,11 @@ fn is_offered(id: &str) -> bool {
         "vdownmix",
     ];
     let plugin = id.split(':').next().unwrap_or(id).trim_end_matches(|c: char| c.is_ascii_digit());
-    !id.ends_with(".monitor") && !CONVERTERS.contains(&plugin)
+    !is_monitor(id) && !CONVERTERS.contains(&plugin)
 }
 
 fn id_of(device: &cpal::Device) -> Option<String> {
     device.id().ok().map(|id| id.id().to_owned())
-}
-
-fn known(names: &[String]) -> String {
-    if names.is_empty() {
-        return "none is connected".to_owned();
-    }
-    let quoted: Vec<_> = names.iter().map(|name| format!("{name:?}")).collect();
-    format!("there are {}", quoted.join(", "))
 }
 
 /// Sends what ALSA would print on this thread to a buffer that nobody reads: what matters comes
@@ -263,34 +217,6 @@ fn quiet_alsa() {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn device(name: &str, id: &str) -> SoundDevice {
-        SoundDevice { name: name.to_owned(), id: id.to_owned(), is_default: false }
-    }
-
-    #[test]
-    fn a_device_is_chosen_by_exact_name_then_id_then_part_of_a_name() {
-        let devices = [
-            device("Headset Mono", "alsa_input.usb-1"),
-            device("Headset", "alsa_input.usb-2"),
-            device("Built-in Audio", "alsa_input.pci"),
-        ];
-        assert_eq!(choose(&devices, "Headset"), Some(1));
-        assert_eq!(choose(&devices, "alsa_input.usb-1"), Some(0));
-        assert_eq!(choose(&devices, "built-IN"), Some(2));
-        assert_eq!(choose(&devices, "Webcam"), None);
-    }
-
-    #[test]
-    fn an_unknown_name_is_answered_with_the_known_ones() {
-        let error = |names: &[&str]| {
-            let names = names.iter().map(|name| (*name).to_owned()).collect();
-            SoundError::Unknown { noun: "microphone", name: "Webcam".to_owned(), names }.to_string()
-        };
-        let listed = "there is no microphone \"Webcam\"; there are \"Headset\", \"Line\"";
-        assert_eq!(error(&["Headset", "Line"]), listed);
-        assert_eq!(error(&[]), "there is no microphone \"Webcam\"; none is connected");
-    }
 
     #[test]
     fn monitors_and_converters_are_not_offered() {

@@ -20,8 +20,8 @@ use super::output::{Pace, RETRY};
 use crate::{
     audio::Resampler,
     media::{
-        AUDIO_RATE, BLOCK_SAMPLES, SoundEnd, SoundError, Stop, Worker, find_sound_device, now,
-        sound_host,
+        AUDIO_RATE, BLOCK_SAMPLES, DeviceRef, SoundEnd, SoundError, Stop, Worker,
+        find_sound_device, now, sound_host,
     },
     model::{MediaTime, SourceState},
 };
@@ -31,7 +31,7 @@ use crate::{
 /// The device belongs to a thread of its own, because opening and closing one may hang; here is
 /// only the near end of the ring between that thread's callback and the mixing thread.
 pub(super) struct DeviceOutput {
-    name: Option<String>,
+    wanted: Option<DeviceRef>,
     state: State,
     /// Quarter blocks kept in the ring beyond what one callback takes.
     cushion: usize,
@@ -121,9 +121,9 @@ impl DeviceOutput {
     /// After so long without an underrun the cushion shrinks by a quarter block.
     const STEADY: Duration = Duration::from_secs(10);
 
-    pub(super) fn new(name: Option<String>) -> Self {
+    pub(super) fn new(wanted: Option<DeviceRef>) -> Self {
         Self {
-            name,
+            wanted,
             state: State::Closed { retry_at: MediaTime::default(), message: None },
             cushion: Self::LEAST_CUSHION,
             starved: 0,
@@ -196,8 +196,8 @@ impl DeviceOutput {
 
     fn open(&self, message: Option<String>, now: MediaTime) -> State {
         let (say, news) = sync_channel(NEWS);
-        let name = self.name.clone();
-        let worker = Worker::spawn("speaker-device", move |stop| play_device(name, &say, stop));
+        let wanted = self.wanted.clone();
+        let worker = Worker::spawn("speaker-device", move |stop| play_device(wanted, &say, stop));
         match worker {
             Ok(worker) => {
                 State::Opening { thread: DeviceThread { worker: Some(worker), news }, message }
@@ -283,9 +283,9 @@ impl Drop for DeviceThread {
 }
 
 /// Opens the device, and keeps it until it is no longer wanted or fails.
-fn play_device(name: Option<String>, say: &SyncSender<News>, stop: &Stop) {
+fn play_device(wanted: Option<DeviceRef>, say: &SyncSender<News>, stop: &Stop) {
     let (complain, complaints) = sync_channel(NEWS);
-    let (stream, line) = match open(name.as_deref(), &complain) {
+    let (stream, line) = match open(wanted.as_ref(), &complain) {
         Ok(opened) => opened,
         Err(error) => return tell(say, News::Failed(error.to_string())),
     };
@@ -315,7 +315,7 @@ fn tell(say: &SyncSender<News>, news: News) {
 /// Why a speaker does not play.
 #[derive(Debug, thiserror::Error)]
 enum DeviceError {
-    #[error("{0}; connect one")]
+    #[error(transparent)]
     Find(#[from] SoundError),
     #[error("the speaker {name:?} is not there; connect it, or pick another")]
     Absent { name: String },
@@ -349,12 +349,12 @@ fn plain(error: &cpal::Error) -> String {
 
 /// Opens the device in the best format that it takes.
 fn open(
-    name: Option<&str>,
+    wanted: Option<&DeviceRef>,
     complain: &SyncSender<cpal::Error>,
 ) -> Result<(Stream, Line), DeviceError> {
     let host = sound_host();
-    let device = find_sound_device(&host, SoundEnd::Output, name)?;
-    let (name, is_default) = (device.to_string(), name.is_none());
+    let device = find_sound_device(&host, SoundEnd::Output, wanted)?;
+    let (name, is_default) = (device.to_string(), wanted.is_none());
     let mut refused = None;
     let fails = |source| DeviceError::opening(name.clone(), is_default, source);
     for choice in choices(&device).map_err(fails)? {

@@ -61,7 +61,7 @@ impl Output {
             SpeakerSpec::None => Self::Silent,
             SpeakerSpec::File(path) => Self::File(FileOutput::new(path.clone())),
             SpeakerSpec::Default => Self::Device(DeviceOutput::new(None)),
-            SpeakerSpec::Device(name) => Self::Device(DeviceOutput::new(Some(name.clone()))),
+            SpeakerSpec::Device(wanted) => Self::Device(DeviceOutput::new(Some(wanted.clone()))),
         }
     }
 

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     audio::{Fade, LevelWindow},
-    media::{IncomingTrack, Meter, Slot, SoundEnd, Worker, sound_names},
+    media::{Device, IncomingTrack, Meter, Slot, SoundEnd, Worker, sound_devices},
     model::{AudioStats, SourceState},
 };
 
@@ -131,10 +131,9 @@ impl Drop for Voice {
     }
 }
 
-/// The names of the speakers there are, the default one first and marked `(default)`. May take
-/// two seconds.
-pub fn speakers() -> Vec<String> {
-    sound_names(SoundEnd::Output)
+/// The speakers that can be chosen, the default one first. May take two seconds.
+pub fn speakers() -> Vec<Device> {
+    sound_devices(SoundEnd::Output)
 }
 
 #[cfg(test)]

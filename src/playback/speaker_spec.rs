@@ -2,6 +2,8 @@
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
+use crate::media::DeviceRef;
+
 /// Where the sound goes: `default`, `none`, `file:PATH.wav` or a device's name.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum SpeakerSpec {
@@ -12,8 +14,8 @@ pub enum SpeakerSpec {
     None,
     /// A WAV file: 48 kHz, mono, 16 bits.
     File(PathBuf),
-    /// The speaker of that name, or part of it.
-    Device(String),
+    /// A speaker.
+    Device(DeviceRef),
 }
 
 /// Why a text names no speaker.
@@ -60,7 +62,7 @@ impl FromStr for SpeakerSpec {
         }
         match meant(text) {
             Some(meant) => Err(SpeakerSpecError::Misspelt { given: text.to_owned(), meant }),
-            None => Ok(Self::Device(text.to_owned())),
+            None => Ok(Self::Device(DeviceRef::typed(text))),
         }
     }
 }
@@ -71,7 +73,7 @@ impl fmt::Display for SpeakerSpec {
             Self::Default => f.write_str("default"),
             Self::None => f.write_str("none"),
             Self::File(path) => write!(f, "file:{}", path.display()),
-            Self::Device(name) => f.write_str(name),
+            Self::Device(device) => f.write_str(&device.name),
         }
     }
 }
@@ -121,8 +123,11 @@ mod tests {
         assert_eq!(read("default"), SpeakerSpec::Default);
         assert_eq!(read("none"), SpeakerSpec::None);
         assert_eq!(read("file:/tmp/a b.WAV"), SpeakerSpec::File("/tmp/a b.WAV".into()));
-        assert_eq!(read("Built-in Audio"), SpeakerSpec::Device("Built-in Audio".into()));
-        assert_eq!(read("hw:CARD=0,DEV=0"), SpeakerSpec::Device("hw:CARD=0,DEV=0".into()));
+        assert_eq!(read("Built-in Audio"), SpeakerSpec::Device(DeviceRef::typed("Built-in Audio")));
+        assert_eq!(
+            read("hw:CARD=0,DEV=0"),
+            SpeakerSpec::Device(DeviceRef::typed("hw:CARD=0,DEV=0"))
+        );
         for text in ["default", "none", "file:/tmp/a b.wav", "Built-in Audio"] {
             assert_eq!(read(text).to_string(), text);
         }

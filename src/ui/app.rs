@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::{
     browser::Browser,
     chat::Chats,
+    chosen::Chosen,
     colours::Colours,
     devices::{DeviceKind, DeviceLists},
     dialogs::{Dialog, OpenForm, Outcome, SettingsForm},
@@ -29,7 +30,7 @@ use super::{
     words,
 };
 use crate::{
-    engine::{Handle, Picture, SourceSpec, fresh_session_id},
+    engine::{Handle, Picture, fresh_session_id},
     media::{self, Slot},
     model::{
         Command, Event, Gate, JoinTarget, Media, MediaTime, OpenRequest, ParticipantState, Role,
@@ -417,28 +418,30 @@ impl App {
         }
     }
 
-    fn use_device(&mut self, device: DeviceKind, spec: String) {
+    fn use_device(&mut self, device: DeviceKind, chosen: Chosen) {
         let mut settings = self.settings.clone();
         let place = match device {
             DeviceKind::Camera => &mut settings.camera,
             DeviceKind::Microphone => &mut settings.microphone,
             DeviceKind::Speaker => &mut settings.speaker,
         };
-        place.clone_from(&spec);
+        place.clone_from(&chosen);
         self.settings = settings;
         self.save();
         let Some(engine) = &self.engine else { return };
         let handle = &engine.handle;
         let told = match device {
-            DeviceKind::Camera => SourceSpec::for_camera(&spec)
+            DeviceKind::Camera => chosen
+                .camera()
                 .map_err(|error| error.to_string())
                 .map(|spec| handle.set_camera(spec).is_ok()),
-            DeviceKind::Microphone => SourceSpec::for_microphone(&spec)
+            DeviceKind::Microphone => chosen
+                .microphone()
                 .map_err(|error| error.to_string())
                 .map(|spec| handle.set_microphone(spec).is_ok()),
-            DeviceKind::Speaker => spec
-                .parse()
-                .map_err(|error: crate::engine::SpeakerSpecError| error.to_string())
+            DeviceKind::Speaker => chosen
+                .speaker()
+                .map_err(|error| error.to_string())
                 .map(|spec| handle.set_speaker(spec).is_ok()),
         };
         match told {

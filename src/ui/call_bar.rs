@@ -6,6 +6,7 @@ use eframe::egui::{
 
 use super::{
     bindings::Bindable,
+    chosen::{Chosen, kind_of, labels},
     devices::{DeviceKind, DeviceLists},
     icons::{Icon, Mark, icon_button},
     pictures::Pictures,
@@ -111,9 +112,9 @@ fn menu(
         ui.set_width(MENU);
         let mut want = live(ui, device, scene, pictures);
         for (text, spec) in device.choices() {
-            let is_chosen = kind_of(spec) == kind_of(chosen);
+            let is_chosen = matches!(chosen, Chosen::Spec(_)) && kind_of(spec) == chosen.kind();
             if choice(ui, text, is_chosen).clicked() {
-                want = Some(Want::Use(device, (*spec).to_owned()));
+                want = Some(Want::Use(device, (*spec).into()));
             }
         }
         ui.separator();
@@ -148,19 +149,32 @@ fn mirror(ui: &mut Ui, mut is_on: bool) -> Option<Want> {
 }
 
 /// The devices that the system has.
-fn found(ui: &mut Ui, device: DeviceKind, chosen: &str, devices: &mut DeviceLists) -> Option<Want> {
-    let Some(names) = devices.known(device, ui.ctx()) else {
+fn found(
+    ui: &mut Ui,
+    device: DeviceKind,
+    chosen: &Chosen,
+    devices: &mut DeviceLists,
+) -> Option<Want> {
+    let Some(found) = devices.known(device, ui.ctx()) else {
         ui.label(RichText::new("looking for devices…").weak());
         return None;
     };
-    if names.is_empty() {
+    if found.is_empty() {
         ui.label(RichText::new(format!("no {} found", device.name())).weak());
     }
     let mut want = None;
-    for name in names {
-        if choice(ui, name, name == chosen).clicked() {
-            want = Some(Want::Use(device, name.clone()));
+    let place = chosen.place_in(found);
+    for (index, (one, label)) in found.iter().zip(labels(found)).enumerate() {
+        let mut line = choice(ui, &label, place == Some(index));
+        if found.iter().filter(|other| other.name == one.name).count() > 1 {
+            line = line.on_hover_text(&one.id);
         }
+        if line.clicked() {
+            want = Some(Want::Use(device, one.into()));
+        }
+    }
+    if let (None, Chosen::Device { name, .. }) = (place, chosen) {
+        choice(ui, &format!("{name}: not connected"), true);
     }
     want
 }
@@ -175,7 +189,7 @@ fn live(ui: &mut Ui, device: DeviceKind, scene: Scene<'_>, pictures: &Pictures) 
         DeviceKind::Speaker => {}
     }
     let words = match state {
-        _ if device.chosen(scene.settings) == "none" => "None is chosen.".to_owned(),
+        _ if device.chosen(scene.settings).is("none") => "None is chosen.".to_owned(),
         SourceState::Failed { message } => words::sentence(message),
         SourceState::Opening => format!("opening {}…", device.called(scene.settings)),
         SourceState::Running => match device {
@@ -192,7 +206,7 @@ fn live(ui: &mut Ui, device: DeviceKind, scene: Scene<'_>, pictures: &Pictures) 
     let stop =
         *state == SourceState::Opening && ui.button("Cancel").on_hover_text("Use none").clicked();
     ui.separator();
-    stop.then(|| Want::Use(device, "none".to_owned()))
+    stop.then(|| Want::Use(device, "none".into()))
 }
 
 fn wide_level(ui: &mut Ui, loudness: f32) {
@@ -224,11 +238,6 @@ fn preview(ui: &mut Ui, scene: Scene<'_>, pictures: &Pictures) {
         let shown = Shown { light: 1.0, mirrored: scene.settings.mirrors() };
         ui.painter().add(pictures.painter().shape(inside, of, frame.clone(), shown));
     }
-}
-
-/// What a spec is before its details: every pattern is the pattern.
-fn kind_of(spec: &str) -> &str {
-    spec.split_once(':').map_or(spec, |(kind, _)| kind)
 }
 
 /// A line of a menu, with a dot if it is the chosen one.

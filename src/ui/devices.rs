@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use eframe::egui::Context;
 
-use super::settings::Settings;
+use super::{
+    chosen::{Chosen, kind_of},
+    settings::Settings,
+};
 use crate::{
     engine,
-    media::{DEFAULT_MARK, Slot},
+    media::{Device, Slot},
     model::{Snapshot, SourceState},
 };
 
@@ -51,7 +54,7 @@ impl DeviceKind {
     }
 
     /// What is chosen for it.
-    pub(crate) fn chosen(self, settings: &Settings) -> &str {
+    pub(crate) const fn chosen(self, settings: &Settings) -> &Chosen {
         match self {
             Self::Microphone => &settings.microphone,
             Self::Camera => &settings.camera,
@@ -70,16 +73,17 @@ impl DeviceKind {
 
     /// What is chosen, as it is called in a sentence: "Logitech C920", "the camera".
     pub(crate) fn called(self, settings: &Settings) -> String {
-        let chosen = self.chosen(settings);
-        let named = chosen.strip_suffix(DEFAULT_MARK).unwrap_or(chosen);
-        match named.split_once(':').map_or(named, |(what, _)| what) {
-            "default" => format!("the {}", self.name()),
-            what @ ("pattern" | "tone") => format!("the {what}"),
-            _ => named.to_owned(),
+        match self.chosen(settings) {
+            Chosen::Device { name, .. } => name.clone(),
+            chosen @ Chosen::Spec(spec) => match kind_of(spec) {
+                "default" => format!("the {}", self.name()),
+                what @ ("pattern" | "tone") => format!("the {what}"),
+                _ => chosen.name().to_owned(),
+            },
         }
     }
 
-    fn ask(self) -> Vec<String> {
+    fn ask(self) -> Vec<Device> {
         match self {
             Self::Microphone => engine::microphones(),
             Self::Camera => engine::cameras(),
@@ -103,8 +107,8 @@ pub(crate) struct DeviceLists {
 #[derive(Default)]
 struct List {
     asked: bool,
-    answer: Arc<Slot<Vec<String>>>,
-    names: Option<Vec<String>>,
+    answer: Arc<Slot<Vec<Device>>>,
+    devices: Option<Vec<Device>>,
     /// The newest answer was that there is none.
     is_missing: bool,
     /// When that was asked, in seconds of the window's clock.
@@ -117,14 +121,14 @@ impl DeviceLists {
         Self { runtime, lists: Default::default(), open: None }
     }
 
-    /// The names of the devices, or `None` while they are looked for.
-    pub(crate) fn known(&mut self, kind: DeviceKind, ctx: &Context) -> Option<&[String]> {
+    /// The devices, or `None` while they are looked for.
+    pub(crate) fn known(&mut self, kind: DeviceKind, ctx: &Context) -> Option<&[Device]> {
         if !self.lists[kind as usize].asked {
             self.ask(kind, ctx);
         }
         let list = &mut self.lists[kind as usize];
         list.take();
-        list.names.as_deref()
+        list.devices.as_deref()
     }
 
     /// Whether the system has no device of that kind, as far as is known. Asks it at the first
@@ -144,7 +148,7 @@ impl DeviceLists {
         let list = &mut self.lists[kind as usize];
         list.asked = true;
         list.asked_at = Some(ctx.input(|input| input.time));
-        let Some(runtime) = &self.runtime else { return list.names = Some(vec![]) };
+        let Some(runtime) = &self.runtime else { return list.devices = Some(vec![]) };
         let (answer, ctx) = (Arc::clone(&list.answer), ctx.clone());
         runtime.spawn_blocking(move || {
             answer.put(kind.ask());
@@ -155,24 +159,23 @@ impl DeviceLists {
     /// Asks again when the menu is opened the next time.
     pub(crate) fn forget(&mut self, kind: DeviceKind) {
         let list = &mut self.lists[kind as usize];
-        if list.names.take().is_some() {
+        if list.devices.take().is_some() {
             list.asked = false;
         }
     }
 
     /// As if the system had answered.
     #[cfg(test)]
-    pub(crate) fn answer(&mut self, kind: DeviceKind, names: &[&str]) {
-        let names = names.iter().map(|name| (*name).to_owned()).collect();
-        self.lists[kind as usize].answer.put(names);
+    pub(crate) fn answer(&mut self, kind: DeviceKind, devices: &[Device]) {
+        self.lists[kind as usize].answer.put(devices.to_vec());
     }
 }
 
 impl List {
     fn take(&mut self) {
-        if let Some(names) = self.answer.take() {
-            self.is_missing = names.is_empty();
-            self.names = Some(names);
+        if let Some(devices) = self.answer.take() {
+            self.is_missing = devices.is_empty();
+            self.devices = Some(devices);
         }
     }
 }

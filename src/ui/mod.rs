@@ -5,6 +5,7 @@ mod bindings;
 mod browser;
 mod call_bar;
 mod chat;
+mod chosen;
 mod colours;
 mod devices;
 mod dialogs;

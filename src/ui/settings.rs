@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::bindings::Bindings;
+use super::{bindings::Bindings, chosen::Chosen};
 use crate::{
     engine::{
         Decode, EngineOptions, HubChoice, SourceSpec, SpeakerSpec, SpeakerSpecError, SpecError,
@@ -22,14 +22,14 @@ pub(crate) struct Settings {
     pub(crate) hub: String,
     /// The theme.
     pub(crate) theme: ThemeChoice,
-    /// What is sent as picture, as on the command line.
-    pub(crate) camera: String,
+    /// What is sent as picture.
+    pub(crate) camera: Chosen,
     /// Whether a camera's own picture is shown as in a mirror; others see it as it is.
     pub(crate) mirror: bool,
     /// What is sent as sound.
-    pub(crate) microphone: String,
+    pub(crate) microphone: Chosen,
     /// Where it is played.
-    pub(crate) speaker: String,
+    pub(crate) speaker: Chosen,
     /// How large the window is.
     pub(crate) window: WindowSize,
     /// How wide panels are.
@@ -104,10 +104,10 @@ impl Default for Settings {
             name: String::new(),
             hub: String::new(),
             theme: ThemeChoice::Dark,
-            camera: "default".to_owned(),
+            camera: Chosen::default_device(),
             mirror: true,
-            microphone: "default".to_owned(),
-            speaker: "default".to_owned(),
+            microphone: Chosen::default_device(),
+            speaker: Chosen::default_device(),
             window: WindowSize::default(),
             panels: Panels::default(),
             keys: Bindings::default(),
@@ -188,8 +188,7 @@ impl Settings {
 
     /// Whether the camera is one, so that its own picture can be shown as in a mirror.
     pub(crate) fn has_camera(&self) -> bool {
-        let camera = SourceSpec::for_camera(&self.camera);
-        matches!(camera, Ok(SourceSpec::Default | SourceSpec::Device(_)))
+        matches!(self.camera.camera(), Ok(SourceSpec::Default | SourceSpec::Device(_)))
     }
 
     /// Whether the own picture is shown as in a mirror.
@@ -209,10 +208,9 @@ impl Settings {
     /// What an engine is started with, and what of the settings could not be used for it.
     pub(crate) fn engine(&self) -> (EngineOptions, Vec<SettingsError>) {
         let mut errors = vec![];
-        let camera = SourceSpec::for_camera(&self.camera).map_err(SettingsError::Camera);
-        let microphone =
-            SourceSpec::for_microphone(&self.microphone).map_err(SettingsError::Microphone);
-        let speaker = self.speaker.parse::<SpeakerSpec>().map_err(SettingsError::Speaker);
+        let camera = self.camera.camera().map_err(SettingsError::Camera);
+        let microphone = self.microphone.microphone().map_err(SettingsError::Microphone);
+        let speaker = self.speaker.speaker().map_err(SettingsError::Speaker);
         let options = EngineOptions {
             hub: usable(self.hub(), HubChoice::Find { listen: [0, 0, 0, 0].into() }, &mut errors),
             name: self.name.trim().to_owned(),
@@ -263,9 +261,9 @@ mod tests {
     #[test]
     fn an_unusable_setting_is_told_and_the_usual_one_taken() {
         let settings = Settings {
-            camera: "tone".to_owned(),
+            camera: "tone".into(),
             hub: "ftp://x".to_owned(),
-            microphone: "tone:300".to_owned(),
+            microphone: "tone:300".into(),
             ..Settings::default()
         };
         let (options, errors) = settings.engine();

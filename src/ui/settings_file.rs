@@ -324,6 +324,7 @@ mod tests {
     use super::{
         super::{
             bindings::Bindable,
+            chosen::Chosen,
             settings::{Panels, ThemeChoice},
         },
         *,
@@ -376,7 +377,8 @@ mod tests {
         let settings = Settings {
             name: "Ada \"the first\"".to_owned(),
             theme: ThemeChoice::Light,
-            camera: "pattern:320x180@15".to_owned(),
+            camera: "pattern:320x180@15".into(),
+            speaker: Chosen::Device { id: "usb-2".to_owned(), name: "Head \"set\"".to_owned() },
             panels: Panels { sessions: 333, ..Panels::default() },
             keys,
             ..Settings::default()
@@ -427,7 +429,7 @@ mod tests {
         first.theme = ThemeChoice::Light;
         one.want(first.clone());
         one.save().unwrap();
-        second.camera = "none".to_owned();
+        second.camera = "none".into();
         second.panels.sessions = 400;
         other.want(second);
         other.save().unwrap();
@@ -435,7 +437,7 @@ mod tests {
         one.want(first);
         one.save().unwrap();
         let (both, _) = read(&path).unwrap();
-        assert_eq!((both.theme, both.camera.as_str()), (ThemeChoice::Light, "none"));
+        assert_eq!((both.theme, both.camera), (ThemeChoice::Light, "none".into()));
         assert_eq!((both.panels.sessions, both.panels.chat_beside), (400, 350));
     }
 

@@ -188,7 +188,7 @@ impl Streams {
             let state = device.state(scene.snapshot);
             let is_slow = self.is_slow(ui, device, state);
             let is_missing =
-                scene.missing[device as usize] && device.chosen(scene.settings) == "default";
+                scene.missing[device as usize] && device.chosen(scene.settings).is("default");
             let trouble = match state {
                 SourceState::Failed { message } => Some(words::sentence(message)),
                 SourceState::Idle if is_missing => {
@@ -206,7 +206,7 @@ impl Streams {
                     ui.label(RichText::new(text).small());
                     let label = format!("Cancel, use no {}", device.name());
                     if ui.button(label).clicked() {
-                        want = Some(Want::Use(device, "none".to_owned()));
+                        want = Some(Want::Use(device, "none".into()));
                     }
                 });
             }
@@ -241,7 +241,7 @@ fn ways_out(ui: &mut Ui, device: DeviceKind) -> Option<Want> {
     ui.horizontal_wrapped(|ui| {
         for (text, spec) in instead.into_iter().chain([(nothing, "none")]) {
             if ui.button(text).clicked() {
-                want = Some(Want::Use(device, spec.to_owned()));
+                want = Some(Want::Use(device, spec.into()));
             }
         }
     });
@@ -335,7 +335,7 @@ fn columns_of(area: Rect, count: usize) -> (usize, f32) {
 fn local_note(scene: Scene<'_>) -> Option<String> {
     let note = match &scene.snapshot.camera {
         _ if !scene.snapshot.gates.camera => "camera off: nobody sees you",
-        _ if scene.settings.camera == "none" => "no camera is chosen",
+        _ if scene.settings.camera.is("none") => "no camera is chosen",
         SourceState::Idle | SourceState::Opening => {
             return Some(format!("opening {}…", DeviceKind::Camera.called(scene.settings)));
         }

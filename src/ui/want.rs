@@ -1,6 +1,6 @@
 //! What a panel's user wants; `app.rs` alone acts on it.
 
-use super::devices::DeviceKind;
+use super::{chosen::Chosen, devices::DeviceKind};
 use crate::{
     engine::Picture,
     model::{Command, MediaSet, ParticipantId, SessionId, SessionLink, Topology},
@@ -33,8 +33,8 @@ pub(crate) enum Want {
     FullScreen,
     /// The own picture as in a mirror, or as the others see it.
     Mirror(bool),
-    /// Another camera, microphone or speaker, named as on the command line.
-    Use(DeviceKind, String),
+    /// Another camera, microphone or speaker.
+    Use(DeviceKind, Chosen),
     /// To be asked before all sessions are left, if somebody is there.
     AskLeaveAll,
     /// To be asked before a session is closed for everybody.

@@ -397,7 +397,7 @@ fn a_machine_without_a_camera_is_offered_the_pattern() {
     let mut window = window(LARGE, Snapshot { camera, ..Snapshot::default() });
     window.get_by_label("No camera is connected; use the pattern.");
     click(&mut window, "Use the pattern");
-    assert_eq!(app(&mut window).settings.camera, "pattern:1280x720@30");
+    assert_eq!(app(&mut window).settings.camera, "pattern:1280x720@30".into());
 }
 
 #[test]
@@ -553,7 +553,7 @@ fn only_what_can_be_seen_is_looked_at() {
 fn a_device_that_opens_slowly_is_told_and_can_be_given_up() {
     let mut window = window(LARGE, Snapshot::default());
     let app_of = app(&mut window);
-    app_of.settings.camera = "Logitech C920 (default)".to_owned();
+    app_of.settings.camera = "Logitech C920 (default)".into();
     app_of.snapshot = Arc::new(Snapshot { camera: SourceState::Opening, ..Snapshot::default() });
     // A step is a quarter of a second.
     window.run_steps(2);
@@ -562,5 +562,5 @@ fn a_device_that_opens_slowly_is_told_and_can_be_given_up() {
     window.get_by_label("opening Logitech C920…");
     window.get_by_label("Cancel, use no camera").click();
     window.run();
-    assert_eq!(app(&mut window).settings.camera, "none");
+    assert_eq!(app(&mut window).settings.camera, "none".into());
 }

@@ -187,7 +187,7 @@ fn a_menu_is_walked_chosen_from_and_left_by_the_keyboard() {
         assert_eq!(focused(&window).unwrap().0, entry);
     }
     press(&mut window, Key::Enter);
-    assert_eq!(app(&mut window).settings.camera, "pattern:1280x720@30");
+    assert_eq!(app(&mut window).settings.camera, "pattern:1280x720@30".into());
     press(&mut window, Key::Escape);
     assert!(window.query_by_label("Moving pattern").is_none());
     assert_eq!(focused(&window).unwrap().0, "Choose camera");

@@ -1,7 +1,7 @@
 //! What the window tells of itself is true, readable, and in nobody's way.
 
 use super::*;
-use crate::model::Gates;
+use crate::{media::Device, model::Gates};
 
 #[test]
 fn a_switch_that_is_overruled_says_so_and_still_switches() {
@@ -43,21 +43,22 @@ fn it_is_said_how_many_sessions_take_what_is_captured() {
 #[test]
 fn what_is_not_connected_is_said_before_it_is_needed_and_only_if_it_is_chosen() {
     let mut window = window(LARGE, Snapshot::default());
-    let missing = |window: &mut Harness<'static, Option<App>>, names: &[&str]| {
-        app(window).devices.answer(DeviceKind::Microphone, names);
+    let headset = Device { id: "usb-1".to_owned(), name: "Headset".to_owned(), is_default: true };
+    let missing = |window: &mut Harness<'static, Option<App>>, devices: &[Device]| {
+        app(window).devices.answer(DeviceKind::Microphone, devices);
         window.run();
         window.query_by_label("There is no microphone; connect one.").is_some()
     };
-    assert!(!missing(&mut window, &["Headset"]));
+    assert!(!missing(&mut window, &[headset]));
     assert!(missing(&mut window, &[]));
     assert!(
         window.query_by_label("There is no speaker; connect one.").is_none(),
         "that is not known"
     );
     click(&mut window, "Use the tone");
-    assert_eq!(app(&mut window).settings.microphone, "tone:440");
+    assert_eq!(app(&mut window).settings.microphone, "tone:440".into());
     assert!(!missing(&mut window, &[]), "the tone is no device");
-    app(&mut window).settings.microphone = "default".to_owned();
+    app(&mut window).settings.microphone = "default".into();
     let message = "microphone in use".to_owned();
     let failed = Snapshot { microphone: SourceState::Failed { message }, ..Snapshot::default() };
     app(&mut window).snapshot = Arc::new(failed);

@@ -1,0 +1,144 @@
+//! Which cameras there are: Linux lists several nodes of one device, and two devices of one name.
+
+use std::path::{Path, PathBuf};
+
+use nokhwa::utils::{CameraIndex, CameraInfo};
+
+use crate::media::Device;
+
+/// A camera, and the nodes that may have its pictures.
+#[derive(Clone, Debug)]
+pub(super) struct FoundCamera {
+    pub(super) device: Device,
+    pub(super) nodes: Vec<CameraInfo>,
+}
+
+/// What the system says of one node.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    info: CameraInfo,
+    /// The device that it belongs to, where the system tells.
+    device: Option<PathBuf>,
+    /// A name that the system keeps for it, best first: of the device itself, then of the socket
+    /// that it is plugged into.
+    stable: [Option<String>; 2],
+}
+
+impl Node {
+    /// Asks the system about a node.
+    pub(super) fn of(info: CameraInfo) -> Self {
+        if !cfg!(target_os = "linux") {
+            // macOS and Windows have an id of their own for each camera, and one node.
+            let id = Some(info.misc()).filter(|id| !id.is_empty());
+            return Self { info, device: None, stable: [id, None] };
+        }
+        let place = PathBuf::from(place(&info));
+        let node = place.file_name().map(|name| name.to_string_lossy().into_owned());
+        let class = Path::new("/sys/class/video4linux").join(node.unwrap_or_default());
+        let device = class.join("device").canonicalize().ok();
+        let stable = ["/dev/v4l/by-id", "/dev/v4l/by-path"].map(|folder| link_to(folder, &place));
+        Self { info, device, stable }
+    }
+}
+
+/// The cameras of these nodes, in their order, the first one the default.
+pub(super) fn grouped(nodes: Vec<Node>) -> Vec<FoundCamera> {
+    let mut cameras: Vec<(Node, Vec<CameraInfo>)> = vec![];
+    for node in nodes {
+        let same = |first: &Node| node.device.is_some() && first.device == node.device;
+        match cameras.iter_mut().find(|(first, _)| same(first)) {
+            Some((_, nodes)) => nodes.push(node.info),
+            None => cameras.push((node.clone(), vec![node.info])),
+        }
+    }
+    let firsts: Vec<_> = cameras.iter().map(|(first, _)| first.clone()).collect();
+    let found = cameras.into_iter().enumerate().map(|(index, (first, nodes))| {
+        let (id, name) = (id_of(&first, &firsts), first.info.human_name());
+        FoundCamera { device: Device { id, name, is_default: index == 0 }, nodes }
+    });
+    found.collect()
+}
+
+/// Where a camera is: `/dev/video0` on Linux.
+pub(super) fn place(camera: &CameraInfo) -> String {
+    match camera.index() {
+        CameraIndex::Index(index) if cfg!(target_os = "linux") => format!("/dev/video{index}"),
+        CameraIndex::Index(index) => format!("number {index}"),
+        CameraIndex::String(text) => text.clone(),
+    }
+}
+
+/// The name that a camera can be found by again. The system's name for the device goes with it to
+/// another socket, but cameras of one model without a serial number share it: then it is the name
+/// of the socket for all of that model.
+fn id_of(camera: &Node, all: &[Node]) -> String {
+    let name = camera.info.human_name();
+    let [of_device, of_socket] = &camera.stable;
+    let of_device = of_device.clone().filter(|_| {
+        let mut twins = all.iter().filter(|other| other.info.human_name() == name);
+        twins.all(|twin| twin.stable[0].is_some())
+    });
+    of_device.or_else(|| of_socket.clone()).unwrap_or_else(|| place(&camera.info))
+}
+
+/// The link in a folder that leads to a node.
+fn link_to(folder: &str, node: &Path) -> Option<String> {
+    let node = node.canonicalize().ok()?;
+    let links = std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
+    let mut fitting: Vec<_> =
+        links.filter(|link| link.canonicalize().is_ok_and(|to| to == node)).collect();
+    fitting.sort();
+    fitting.first().map(|link| link.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str, index: u32, device: &str, stable: [Option<&str>; 2]) -> Node {
+        Node {
+            info: CameraInfo::new(name, "", "", CameraIndex::Index(index)),
+            device: Some(PathBuf::from(device)).filter(|path| !path.as_os_str().is_empty()),
+            stable: stable.map(|id| id.map(str::to_owned)),
+        }
+    }
+
+    fn listed(nodes: Vec<Node>) -> Vec<(String, String, bool, usize)> {
+        let found = grouped(nodes).into_iter();
+        found
+            .map(|one| (one.device.name, one.device.id, one.device.is_default, one.nodes.len()))
+            .collect()
+    }
+
+    #[test]
+    fn the_nodes_of_one_device_are_one_camera() {
+        let nodes = vec![
+            node("HD Webcam", 0, "usb1", [Some("id/hd"), Some("path/1")]),
+            node("HD Webcam", 1, "usb1", [Some("id/hd-meta"), Some("path/1-meta")]),
+            node("Capture", 2, "usb2", [None, Some("path/2")]),
+        ];
+        let camera =
+            |name: &str, id: &str, default, nodes| (name.into(), id.into(), default, nodes);
+        let found = [camera("HD Webcam", "id/hd", true, 2), camera("Capture", "path/2", false, 1)];
+        assert_eq!(listed(nodes), found);
+    }
+
+    #[test]
+    fn two_cameras_of_one_model_have_different_ids() {
+        let ids = |nodes| listed(nodes).into_iter().map(|(_, id, ..)| id).collect::<Vec<_>>();
+        // Without a serial number one link is left for both.
+        let twins = vec![
+            node("Cam", 0, "usb1", [Some("id/cam"), Some("path/1")]),
+            node("Cam", 2, "usb2", [None, Some("path/2")]),
+        ];
+        assert_eq!(ids(twins), ["path/1", "path/2"]);
+        let numbered = vec![
+            node("Cam", 0, "usb1", [Some("id/cam-a"), Some("path/1")]),
+            node("Cam", 2, "usb2", [Some("id/cam-b"), Some("path/2")]),
+        ];
+        assert_eq!(ids(numbered), ["id/cam-a", "id/cam-b"]);
+        let nameless = vec![node("Cam", 0, "", [None, None]), node("Cam", 1, "", [None, None])];
+        let found = ids(nameless);
+        assert!(found.len() == 2 && found[0] != found[1], "{found:?}");
+    }
+}

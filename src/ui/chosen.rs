@@ -1,0 +1,165 @@
+//! What a person chose as camera, microphone or speaker, as the settings keep it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    engine::{SourceSpec, SpeakerSpec, SpeakerSpecError, SpecError},
+    media::{DEFAULT_MARK, Device, DeviceRef, choose},
+};
+
+/// What is chosen as camera, microphone or speaker.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a text such as \"default\", or { id = …, name = … }")]
+pub(crate) enum Chosen {
+    /// One of the system's devices.
+    Device {
+        /// What the system calls it.
+        id: String,
+        /// What it is called while it is not connected.
+        name: String,
+    },
+    /// As on the command line: `default`, `none`, `tone:440`, a file, or a device's name.
+    Spec(String),
+}
+
+impl Chosen {
+    /// The device that the system prefers.
+    pub(crate) fn default_device() -> Self {
+        "default".into()
+    }
+
+    /// What it is before its details: every pattern is `pattern`. A device is its name.
+    pub(crate) fn kind(&self) -> &str {
+        match self {
+            Self::Device { name, .. } => name,
+            Self::Spec(spec) => kind_of(spec),
+        }
+    }
+
+    /// Whether it is that word of the command line: `default` or `none`.
+    pub(crate) fn is(&self, word: &str) -> bool {
+        matches!(self, Self::Spec(spec) if spec == word)
+    }
+
+    /// What a device is called, without the mark that earlier settings kept as a part of it.
+    pub(crate) fn name(&self) -> &str {
+        let (Self::Device { name, .. } | Self::Spec(name)) = self;
+        name.strip_suffix(DEFAULT_MARK).unwrap_or(name)
+    }
+
+    /// The place of the chosen device in a list of devices.
+    pub(crate) fn place_in(&self, devices: &[Device]) -> Option<usize> {
+        let wanted = match self {
+            Self::Device { id, name } => DeviceRef { id: Some(id.clone()), name: name.clone() },
+            Self::Spec(spec) if is_word(kind_of(spec)) => return None,
+            Self::Spec(name) => DeviceRef::typed(name),
+        };
+        choose(devices, &wanted, "device").ok()
+    }
+
+    /// The camera that is meant.
+    pub(crate) fn camera(&self) -> Result<SourceSpec, SpecError> {
+        self.source(SourceSpec::for_camera)
+    }
+
+    /// The microphone that is meant.
+    pub(crate) fn microphone(&self) -> Result<SourceSpec, SpecError> {
+        self.source(SourceSpec::for_microphone)
+    }
+
+    /// The speaker that is meant.
+    pub(crate) fn speaker(&self) -> Result<SpeakerSpec, SpeakerSpecError> {
+        match self {
+            Self::Device { id, name } => {
+                Ok(SpeakerSpec::Device(DeviceRef { id: Some(id.clone()), name: name.clone() }))
+            }
+            Self::Spec(spec) => spec.parse(),
+        }
+    }
+
+    fn source(
+        &self,
+        parse: impl FnOnce(&str) -> Result<SourceSpec, SpecError>,
+    ) -> Result<SourceSpec, SpecError> {
+        match self {
+            Self::Device { id, name } => {
+                Ok(SourceSpec::Device(DeviceRef { id: Some(id.clone()), name: name.clone() }))
+            }
+            Self::Spec(spec) => parse(spec),
+        }
+    }
+}
+
+impl From<&str> for Chosen {
+    fn from(spec: &str) -> Self {
+        Self::Spec(spec.to_owned())
+    }
+}
+
+impl From<&Device> for Chosen {
+    fn from(device: &Device) -> Self {
+        Self::Device { id: device.id.clone(), name: device.name.clone() }
+    }
+}
+
+/// What devices are called in a list: those of one name are numbered, the default one is marked.
+pub(crate) fn labels(devices: &[Device]) -> Vec<String> {
+    let label = |(place, device): (usize, &Device)| {
+        let same = |other: &&Device| other.name == device.name;
+        let number = devices[..=place].iter().filter(same).count();
+        let is_only = devices.iter().filter(same).count() == 1;
+        let number = if is_only { String::new() } else { format!(" ({number})") };
+        let mark = if device.is_default { DEFAULT_MARK } else { "" };
+        format!("{}{number}{mark}", device.name)
+    };
+    devices.iter().enumerate().map(label).collect()
+}
+
+/// What a spec is before its details.
+pub(crate) fn kind_of(spec: &str) -> &str {
+    spec.split_once(':').map_or(spec, |(kind, _)| kind)
+}
+
+fn is_word(kind: &str) -> bool {
+    matches!(kind, "default" | "none" | "pattern" | "busy" | "tone" | "file")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(name: &str, id: &str, is_default: bool) -> Device {
+        Device { id: id.to_owned(), name: name.to_owned(), is_default }
+    }
+
+    #[test]
+    fn devices_of_one_name_are_told_apart_and_the_mark_is_no_part_of_a_name() {
+        let devices = [
+            device("Headset", "a", true),
+            device("Webcam", "b", false),
+            device("Headset", "c", false),
+        ];
+        assert_eq!(labels(&devices), ["Headset (1) (default)", "Webcam", "Headset (2)"]);
+        let second = Chosen::from(&devices[2]);
+        assert_eq!(second.place_in(&devices), Some(2));
+        assert_eq!(second.place_in(&devices[1..]), Some(1), "wherever it stands");
+        assert_eq!(second.place_in(&devices[1..2]), None, "not connected");
+        let second = Chosen::Device { id: "c".to_owned(), name: "Headset".to_owned() };
+        assert_eq!(Chosen::from(&devices[2]), second);
+    }
+
+    #[test]
+    fn names_of_earlier_settings_still_mean_their_device() {
+        let devices = [device("Headset", "a", false), device("Webcam", "b", true)];
+        for (text, place) in [
+            ("Headset (default)", Some(0)),
+            ("Webcam", Some(1)),
+            ("b", Some(1)),
+            ("default", None),
+            ("tone:440", None),
+        ] {
+            assert_eq!(Chosen::from(text).place_in(&devices), place, "{text}");
+        }
+        assert_eq!(Chosen::from("Headset (default)").name(), "Headset");
+    }
+}
