@@ -61,7 +61,9 @@ fn share_memory() {}
 /// since all else is told as an event. The libraries that log packets speak only if named.
 fn set_up_logs() {
     let wanted = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_else(|_| "error".to_owned());
-    let filter = EnvFilter::new(format!("{},pulseaudio=off,{wanted}", NOISY_LOGS.join(",")));
+    let noisy = NOISY_LOGS.join(",");
+    let quiet = format!("{noisy},pulseaudio=off,rustls_platform_verifier=off");
+    let filter = EnvFilter::new(format!("{quiet},{wanted}"));
     let colours = std::io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours);
     lines.with_writer(std::io::stderr).init();

@@ -4,7 +4,12 @@
 
 #[path = "hub/clients.rs"]
 mod clients;
+#[path = "hub/requests.rs"]
+mod requests;
 mod rig;
+#[cfg(target_os = "linux")]
+#[path = "hub/tls.rs"]
+mod tls;
 
 use std::{
     net::SocketAddr,
@@ -54,6 +59,7 @@ async fn a_session_is_opened_joined_and_signalled_in() {
         guest.say(&signal("town-hall", &opener.participant, payload.clone())).await;
         let heard = opener.hear().await;
         let (session, from) = (session("town-hall"), guest.participant.clone());
+        let payload = payload.into();
         assert_eq!(heard, HubMessage::Signal { session, from, payload });
     })
     .await;
@@ -242,7 +248,7 @@ async fn who_does_not_say_hello_is_sent_away_and_no_sooner_than_after_five_secon
 async fn a_head_that_never_ends_is_given_up() {
     within(async {
         let hub = hub().await;
-        let head = "GET /signal HTTP/1.1\r\nHost: x\r\nX-Slow: ";
+        let head = "GET /signal HTTP/1.1\r\nHost: localhost\r\nX-Slow: ";
         let answer = http(hub.address(), head).await;
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
     })
@@ -253,9 +259,10 @@ async fn a_head_that_never_ends_is_given_up() {
 async fn a_head_that_is_too_long_is_refused() {
     within(async {
         let hub = hub().await;
-        let head = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(20_000));
+        let head =
+            format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(20_000));
         assert!(http(hub.address(), &head).await.starts_with("HTTP/1.1 431"), "too long");
-        let head = format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "X: x\r\n".repeat(100));
+        let head = format!("GET / HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "X: x\r\n".repeat(100));
         assert!(http(hub.address(), &head).await.starts_with("HTTP/1.1 431"), "too many");
     })
     .await;
@@ -265,7 +272,7 @@ async fn a_head_that_is_too_long_is_refused() {
 async fn pages_say_what_they_are_and_echo_nothing() {
     within(async {
         let hub = hub().await;
-        let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: <b>evil</b>\r\n\r\n");
+        let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         let root = http(hub.address(), &get("/")).await;
         assert!(
             root.starts_with("HTTP/1.1 200") && root.ends_with(r#"{"quintet":{"protocol":1}}"#)
@@ -278,10 +285,12 @@ async fn pages_say_what_they_are_and_echo_nothing() {
             let page = http(hub.address(), &get(path)).await;
             assert!(page.starts_with("HTTP/1.1 404") || page.starts_with("HTTP/1.1 400"), "{page}");
             assert!(!page.contains("script") && !page.contains("alert"), "{page}");
-            assert!(!page.contains("evil"), "{page}");
         }
-        let posted = http(hub.address(), "POST /signal HTTP/1.1\r\nHost: x\r\n\r\n").await;
-        assert!(posted.starts_with("HTTP/1.1 405") && posted.contains("allow: GET"), "{posted}");
+        let posted = http(hub.address(), "POST /signal HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        assert!(
+            posted.starts_with("HTTP/1.1 405") && posted.contains("allow: GET, HEAD"),
+            "{posted}"
+        );
         let plain = http(hub.address(), &get("/signal")).await;
         assert!(plain.starts_with("HTTP/1.1 426"), "{plain}");
     })
@@ -292,7 +301,7 @@ async fn pages_say_what_they_are_and_echo_nothing() {
 async fn whether_a_session_is_open_does_not_show_in_its_page() {
     within(async {
         let hub = hub().await;
-        let head = "GET /s/secret HTTP/1.1\r\nHost: x\r\n\r\n";
+        let head = "GET /s/secret HTTP/1.1\r\nHost: localhost\r\n\r\n";
         let body = |page: String| page.split_once("\r\n\r\n").unwrap().1.to_owned();
         let before = body(http(hub.address(), head).await);
         let mut opener = Wire::hello(&hub).await;
@@ -388,9 +397,10 @@ async fn words_that_come_too_fast_are_late_and_none_is_lost() {
         }
         guest.socket.flush().await.unwrap();
         for number in 0..words {
-            let HubMessage::Signal { payload: Payload::Candidate { candidate, .. }, .. } =
-                opener.hear().await
-            else {
+            let HubMessage::Signal { payload, .. } = opener.hear().await else {
+                panic!("a signal");
+            };
+            let Payload::Candidate { candidate, .. } = payload.into_known() else {
                 panic!("a candidate");
             };
             assert_eq!(candidate, format!("candidate:{number}"));

@@ -48,6 +48,7 @@ impl Stage {
     pub(super) async fn open(show: Show) -> Result<Self, StageError> {
         let options = EngineOptions {
             hub: HubChoice::Embed((Ipv4Addr::LOCALHOST, 0).into()),
+            public_url: None,
             name: "bench".to_owned(),
             camera: show.picture,
             rate: show.rate,

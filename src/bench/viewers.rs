@@ -92,6 +92,7 @@ async fn join(
 fn engine_options(hub: Option<HubUrl>) -> EngineOptions {
     EngineOptions {
         hub: hub.map_or(HubChoice::Embed(([127, 0, 0, 1], 0).into()), HubChoice::At),
+        public_url: None,
         name: String::new(),
         camera: SourceSpec::None,
         rate: None,

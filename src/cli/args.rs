@@ -92,9 +92,11 @@ pub enum Task {
         /// Where to listen: ADDRESS, ADDRESS:PORT or :PORT.
         #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:7340", value_parser = parse_listen)]
         listen: Listen,
-        /// The address that session links carry, where it is not the one listened on.
-        #[arg(long, value_name = "URL", value_parser = parse_hub)]
-        public: Option<HubUrl>,
+        /// The address by which people reach this hub, such as https://hub.example: links carry it,
+        /// and the hub answers to its host name. Without it, the hub answers to IP addresses,
+        /// localhost and the name of this machine.
+        #[arg(long, alias = "public", value_name = "URL", value_parser = parse_hub)]
+        public_url: Option<HubUrl>,
         /// One JSON object a line instead of sentences.
         #[arg(long)]
         json: bool,
@@ -126,6 +128,10 @@ pub struct Common {
     /// there and no other is looked for.
     #[arg(long, value_name = "ADDR", value_parser = parse_listen, conflicts_with = "hub")]
     listen: Option<Listen>,
+    /// The address by which people reach a hub of our own, if one is started: links carry it, and
+    /// the hub answers to its host name.
+    #[arg(long, value_name = "URL", value_parser = parse_hub, conflicts_with = "hub")]
+    public_url: Option<HubUrl>,
     /// Your name, as the others see it.
     #[arg(long, default_value = "", value_parser = parse_name, hide_default_value = true)]
     name: String,
@@ -178,6 +184,7 @@ impl Common {
         };
         EngineOptions {
             hub,
+            public_url: self.public_url.clone(),
             name: self.name.clone(),
             camera: self.camera.clone(),
             rate: None,
@@ -416,6 +423,27 @@ mod tests {
         assert_eq!(listen(":80").unwrap(), ("0.0.0.0:80".into(), true));
         assert_eq!(listen("::1").unwrap(), ("[::1]:7340".into(), false));
         assert!(listen("nowhere").is_err() && listen(":x").is_err());
+    }
+
+    #[test]
+    fn the_public_address_of_a_hub_has_one_option_and_keeps_its_older_name() {
+        for option in ["--public-url", "--public"] {
+            let line = ["quintet", "serve", option, "https://hub.example"];
+            let Some(Task::Serve { public_url: Some(url), .. }) =
+                Args::try_parse_from(line).unwrap().task
+            else {
+                panic!("{option} is an option of serve");
+            };
+            assert_eq!(url.as_str(), "https://hub.example:443");
+        }
+        let open = "quintet open --five --public-url http://olga.example:7340";
+        let Some(Task::Open { common, .. }) =
+            Args::try_parse_from(open.split_whitespace()).unwrap().task
+        else {
+            panic!("an option of open");
+        };
+        let public = common.engine().public_url.map(|url| url.to_string());
+        assert_eq!(public.as_deref(), Some("http://olga.example:7340"));
     }
 
     #[test]

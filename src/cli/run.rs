@@ -93,8 +93,8 @@ pub async fn run(task: Task) -> anyhow::Result<ExitReason> {
             let speech = common.say.then(Speech::begin).transpose()?;
             stay.until_the_end((handle, events), speech, common.time).await
         }
-        Task::Serve { listen, public, json, time } => {
-            serve(*listen, public.clone(), Lines::new(*json), *time).await
+        Task::Serve { listen, public_url, json, time } => {
+            serve(*listen, public_url.clone(), Lines::new(*json), *time).await
         }
         Task::Bench { bench } => {
             bench::run(bench).await?;

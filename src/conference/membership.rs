@@ -310,8 +310,8 @@ mod tests {
         stage.up(&HUB);
         assert!(matches!(stage.sent()[0].1, ClientMessage::Open { limit: Some(12), .. }));
         stage.hear(opened(MESH, vec![member("a")]));
-        let told =
-            ClientMessage::Signal { session: session(), to: id("a"), payload: media(true, true) };
+        let payload = media(true, true).into();
+        let told = ClientMessage::Signal { session: session(), to: id("a"), payload };
         assert_eq!(stage.sent(), [(&HUB, &told)], "words may have been lost");
         assert_eq!((stage.done.len(), stage.status().state), (1, SessionState::Live));
     }

@@ -79,7 +79,7 @@ impl Roster {
             }
             HubMessage::Signal { from, payload, .. } => {
                 if let Some(one) = self.find(&from) {
-                    one.hear(payload, scope);
+                    one.hear(payload.into_known(), scope);
                 }
             }
             HubMessage::Welcome { .. }
@@ -254,6 +254,7 @@ impl Scope<'_> {
     pub(super) fn signal(&mut self, to: &ParticipantId, payload: Payload) {
         if self.down_since.is_none() {
             let (session, to) = (self.terms.session.clone(), to.clone());
+            let payload = payload.into();
             self.out.send(&self.terms.hub, ClientMessage::Signal { session, to, payload });
         }
     }

@@ -153,7 +153,7 @@ impl Stage {
     pub(super) fn said(&self) -> Vec<Payload> {
         let said = self.sent().into_iter().filter_map(|(_, message)| {
             let crate::model::ClientMessage::Signal { payload, .. } = message else { return None };
-            Some(payload.clone())
+            Some(payload.known().clone())
         });
         said.collect()
     }
@@ -246,7 +246,7 @@ pub(super) fn away(silent_ms: u64) -> Presence {
 }
 
 pub(super) fn word(from: &str, payload: Payload) -> HubMessage {
-    HubMessage::Signal { session: session(), from: id(from), payload }
+    HubMessage::Signal { session: session(), from: id(from), payload: payload.into() }
 }
 
 pub(super) fn offer(generation: u32) -> Payload {

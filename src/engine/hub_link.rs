@@ -56,6 +56,8 @@ pub(super) struct HubLinkOptions {
     pub(super) number: LinkNumber,
     /// Which hub [`HubRef::Default`] is.
     pub(super) choice: HubChoice,
+    /// What a hub of our own calls itself, if not by its address.
+    pub(super) public_url: Option<HubUrl>,
     /// The person's name.
     pub(super) name: String,
     /// This run of the program.
@@ -211,12 +213,12 @@ impl Ends {
             HubRef::At(url) => &HubChoice::At(url.clone()),
             HubRef::Default => &self.options.choice,
         };
-        let host = &self.options.instance;
+        let own = &self.options;
         match choice {
             HubChoice::At(url) => Ok(Found { url: url.clone(), own: None }),
-            HubChoice::Find { listen } => find_here(*listen, host).await,
+            HubChoice::Find { listen } => find_here(*listen, own).await,
             HubChoice::Embed(address) => {
-                embed(*address, host).await.map_err(|error| error.to_string())
+                embed(*address, own).await.map_err(|error| error.to_string())
             }
         }
     }
@@ -232,7 +234,7 @@ impl Ends {
         if let (None, Some(port)) = (&found.own, port)
             && find_hub(&found.url).await != signalling::Found::Hub
         {
-            match embed(SocketAddr::new(*listen, port), &self.options.instance).await {
+            match embed(SocketAddr::new(*listen, port), &self.options).await {
                 Ok(own) => found.own = own.own,
                 Err(error) => tracing::debug!(%error, "another program has the hub's port"),
             }
@@ -323,7 +325,7 @@ async fn closed(messages: &mut mpsc::Receiver<ClientMessage>) {
 ///
 /// A port may belong to a program that is no hub; then the next one is looked at, so that all
 /// programs here find the same hub all the same.
-async fn find_here(listen: IpAddr, host: &Instance) -> Result<Found, String> {
+async fn find_here(listen: IpAddr, own: &HubLinkOptions) -> Result<Found, String> {
     for port in DEFAULT_PORT..=DEFAULT_PORT + PORTS {
         let url = local_url(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port));
         for _ in 0..ASKED {
@@ -332,7 +334,7 @@ async fn find_here(listen: IpAddr, host: &Instance) -> Result<Found, String> {
                 signalling::Found::Silence => continue,
                 signalling::Found::NoHub => {}
             }
-            match embed(SocketAddr::new(listen, port), host).await {
+            match embed(SocketAddr::new(listen, port), own).await {
                 Ok(found) => return Ok(found),
                 // Somebody was faster, or something else is there: asked once more, it tells.
                 Err(HubError::Taken { .. }) if find_hub(&url).await == signalling::Found::NoHub => {
@@ -350,9 +352,9 @@ async fn find_here(listen: IpAddr, host: &Instance) -> Result<Found, String> {
     ))
 }
 
-async fn embed(listen: SocketAddr, host: &Instance) -> Result<Found, HubError> {
-    let host = Some(host.clone());
-    let hub = Hub::start(HubOptions { listen, next_free_port: false, public: None, host }).await?;
+async fn embed(listen: SocketAddr, own: &HubLinkOptions) -> Result<Found, HubError> {
+    let (public, host) = (own.public_url.clone(), Some(own.instance.clone()));
+    let hub = Hub::start(HubOptions { listen, next_free_port: false, public, host }).await?;
     Ok(Found { url: local_url(hub.address()), own: Some(hub) })
 }
 

@@ -14,6 +14,9 @@ use crate::{
 pub struct EngineOptions {
     /// Which hub to use for sessions that name none.
     pub hub: HubChoice,
+    /// The address that links carry and that people use, if a hub of our own is started and is
+    /// reached by another address than it can know.
+    pub public_url: Option<HubUrl>,
     /// How the person wants to be called; empty leaves it to the hub.
     pub name: String,
     /// What is sent as picture.

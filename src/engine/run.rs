@@ -302,6 +302,7 @@ impl Engine {
         let options = HubLinkOptions {
             number,
             choice: self.options.hub.clone(),
+            public_url: self.options.public_url.clone(),
             name: self.options.name.clone(),
             instance: self.instance.clone(),
             keys: self.keys.clone(),

@@ -26,7 +26,7 @@ pub use peer::{Candidate, DescriptionKind, PeerCommand, PeerEvent, PeerMedia, Pe
 pub use signal::{
     ClientMessage, CloseReason, ErrorCode, HubMessage, LeaveReason, MAX_CANDIDATE_BYTES,
     MAX_HUB_MESSAGE_BYTES, MAX_MESSAGE_BYTES, MAX_NAME_CHARS, MAX_SDP_BYTES, Member, PROTOCOL,
-    Payload, Presence,
+    Payload, Presence, SignalPayload,
 };
 pub use snapshot::{
     Gates, HubState, HubStatus, ParticipantState, ParticipantStatus, SessionState, SessionStatus,

@@ -1,6 +1,7 @@
 //! The words of the signalling protocol; `signalling/PROTOCOL.md` says what they mean.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde_json::value::RawValue;
 
 use super::{Instance, ParticipantId, Role, Secret, SessionId, SessionKind};
 
@@ -85,7 +86,7 @@ pub enum ClientMessage {
         /// To whom.
         to: ParticipantId,
         /// What.
-        payload: Payload,
+        payload: SignalPayload,
     },
     /// A sign of life, when nothing else was said for a heartbeat.
     Ping,
@@ -190,7 +191,7 @@ pub enum HubMessage {
         /// From whom; the hub vouches for it.
         from: ParticipantId,
         /// What.
-        payload: Payload,
+        payload: SignalPayload,
     },
     /// Something that the client asked for was not done.
     Error {
@@ -276,9 +277,83 @@ pub enum Payload {
         /// Whether a picture is sent.
         camera: bool,
     },
-    /// Anything this version does not know: ignored.
+    /// Anything this version does not know: ignored by a client, passed on by a hub.
     #[serde(other)]
     Unknown,
+}
+
+/// A payload as it travels: what this version understands of it and, at a hub, the text that came,
+/// which is passed on as it is. So two clients can use what the hub between them does not know.
+#[derive(Clone, Debug)]
+pub struct SignalPayload {
+    known: Payload,
+    /// The JSON object that came; `None` at a client.
+    text: Option<Box<RawValue>>,
+}
+
+impl SignalPayload {
+    /// Reads a payload that is to be passed on; what is written of it again is `text`.
+    ///
+    /// # Errors
+    /// If it is no JSON object with a text called `type`, or if a field of a type that this version
+    /// knows is missing, is of the wrong kind, or is there twice.
+    pub fn to_pass_on(text: Box<RawValue>) -> Result<Self, serde_json::Error> {
+        /// An array and a number would do for [`Payload`] itself: serde takes them for a struct
+        /// without names, and for the index of a type.
+        #[derive(Deserialize)]
+        struct Typed {
+            #[serde(rename = "type")]
+            _kind: String,
+        }
+        if !text.get().starts_with('{') {
+            return Err(serde_json::Error::custom("a payload is a JSON object"));
+        }
+        let _: Typed = serde_json::from_str(text.get())?;
+        Ok(Self { known: serde_json::from_str(text.get())?, text: Some(text) })
+    }
+
+    /// What this version understands.
+    pub const fn known(&self) -> &Payload {
+        &self.known
+    }
+
+    /// What this version understands, without the rest.
+    pub fn into_known(self) -> Payload {
+        self.known
+    }
+
+    fn text(&self) -> Option<&str> {
+        self.text.as_ref().map(|text| text.get())
+    }
+}
+
+impl From<Payload> for SignalPayload {
+    fn from(known: Payload) -> Self {
+        Self { known, text: None }
+    }
+}
+
+impl PartialEq for SignalPayload {
+    fn eq(&self, other: &Self) -> bool {
+        self.known == other.known && self.text() == other.text()
+    }
+}
+
+impl Eq for SignalPayload {}
+
+impl Serialize for SignalPayload {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.text {
+            Some(text) => text.serialize(serializer),
+            None => self.known.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for SignalPayload {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Payload::deserialize(deserializer).map(Self::from)
+    }
 }
 
 /// Why a hub did not do what it was asked.
@@ -363,6 +438,48 @@ mod tests {
     fn a_payload_of_a_later_version_is_unknown_and_no_error() {
         let text = r#"{"type":"hand-raised","since":3}"#;
         assert_eq!(serde_json::from_str::<Payload>(text).unwrap(), Payload::Unknown);
+    }
+
+    #[test]
+    fn a_payload_is_passed_on_with_what_this_version_does_not_know() {
+        let raw = |text: &str| serde_json::from_str::<Box<RawValue>>(text).unwrap();
+        for text in [
+            r#"{"type":"media","microphone":true,"camera":false,"screen":{"x":[0.1,1e3]}}"#,
+            r#"{ "colour" : "r\u00e9d", "type":"hand-raised", "since":36893488147419103232 }"#,
+        ] {
+            let payload = SignalPayload::to_pass_on(raw(text)).unwrap();
+            assert_eq!(serde_json::to_string(&payload).unwrap(), text);
+            let signal = HubMessage::Signal {
+                session: SessionId::parse("a").unwrap(),
+                from: ParticipantId::from_digest([1; 10]),
+                payload,
+            };
+            let sent = serde_json::to_string(&signal).unwrap();
+            assert!(sent.ends_with(&format!(r#""payload":{text}}}"#)), "{sent}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_payload_of_a_known_type_is_not_passed_on() {
+        for text in [
+            "null",
+            "[]",
+            r#"["media",true,true]"#,
+            "{}",
+            r#"{"type":3}"#,
+            r#"{"type":null}"#,
+            r#"{"type":0,"generation":1,"sdp":""}"#,
+            r#"{"type":"media","microphone":true}"#,
+            r#"{"type":"media","microphone":1,"camera":false}"#,
+            r#"{"type":"media","microphone":true,"microphone":true,"camera":false}"#,
+            r#"{"type":"x","type":"offer"}"#,
+            r#"{"type":"offer","generation":-1,"sdp":""}"#,
+            r#"{"type":"offer","generation":4294967296,"sdp":""}"#,
+            r#"{"type":"candidate","generation":1,"candidate":"","line":65536}"#,
+        ] {
+            let raw = serde_json::from_str::<Box<RawValue>>(text).unwrap();
+            assert!(SignalPayload::to_pass_on(raw).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The hub's rooms (pure), and a socket for each end. `PROTOCOL.md` is the language.
 
 mod client;
+mod dial;
 #[cfg(any(fuzzing, test))]
 pub mod fuzz;
 mod hub;
@@ -10,4 +11,4 @@ mod rooms;
 
 pub use client::{Client, ClientEvent, ClientOptions};
 pub use hub::{DEFAULT_PORT, Found, Hub, HubError, HubOptions, find_hub};
-pub use rooms::{LinkId, Rooms, RoomsInput, RoomsOutput};
+pub use rooms::{Dismissal, LinkId, Rooms, RoomsInput, RoomsOutput};

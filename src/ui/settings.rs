@@ -213,6 +213,7 @@ impl Settings {
         let speaker = self.speaker.speaker().map_err(SettingsError::Speaker);
         let options = EngineOptions {
             hub: usable(self.hub(), HubChoice::Find { listen: [0, 0, 0, 0].into() }, &mut errors),
+            public_url: None,
             name: self.name.trim().to_owned(),
             camera: usable(camera, SourceSpec::Default, &mut errors),
             rate: None,

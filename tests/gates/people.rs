@@ -32,6 +32,7 @@ pub(crate) struct Person {
 pub(crate) fn options(name: &str) -> EngineOptions {
     EngineOptions {
         hub: HubChoice::Embed(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+        public_url: None,
         name: name.to_owned(),
         camera: SourceSpec::None,
         rate: None,

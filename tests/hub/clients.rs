@@ -15,7 +15,10 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::mpsc,
 };
-use tokio_tungstenite::{WebSocketStream, accept_async, tungstenite::Message};
+use tokio_tungstenite::{
+    WebSocketStream, accept_async, accept_hdr_async,
+    tungstenite::{Message, handshake::server::Request},
+};
 
 use crate::rig::words::{MESH, hub, hub_at, join, open, session, signal, within};
 
@@ -149,12 +152,55 @@ async fn a_server_that_is_no_hub_is_named_as_such() {
 }
 
 #[tokio::test]
+async fn a_hub_that_does_not_know_its_name_is_asked_by_its_address() {
+    within(async {
+        let (listener, _) = listener().await;
+        let address = listener.local_addr().unwrap();
+        let url = format!("http://localhost:{}", address.port()).parse().unwrap();
+        let mut friend = Friend::start(&url, None);
+        let refuse = "HTTP/1.1 421 Misdirected Request\r\nContent-Length: 0\r\n\r\n";
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(refuse.as_bytes()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut host = None;
+        #[allow(clippy::result_large_err, reason = "the library's own type")]
+        let note = |request: &Request, answer| {
+            host = request.headers().get("host").cloned();
+            Ok(answer)
+        };
+        let mut socket = accept_hdr_async(stream, note).await.unwrap();
+        assert_eq!(host.unwrap().to_str().unwrap(), address.to_string());
+        socket.next().await.unwrap().unwrap();
+        drop((socket, listener));
+        friend.down().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_hub_that_knows_neither_its_name_nor_its_address_is_explained() {
+    within(async {
+        let (listener, url) = listener().await;
+        let mut friend = Friend::start(&url, None);
+        let refuse = "HTTP/1.1 421 Misdirected Request\r\nContent-Length: 0\r\n\r\n";
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(refuse.as_bytes()).await.unwrap();
+        }
+        let reason = friend.down().await;
+        assert!(reason.contains(&format!("--public-url {url}")), "{reason}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_hub_without_tls_is_no_https_hub() {
     within(async {
         let hub = hub().await;
         let url: HubUrl = format!("https://{}", hub.address()).parse().unwrap();
         let reason = Friend::start(&url, None).down().await;
-        assert!(reason.contains(url.as_str()) && reason.contains("check the address"), "{reason}");
+        let instead = format!("its address is http://{}", hub.address());
+        assert!(reason.contains(url.as_str()) && reason.contains(&instead), "{reason}");
     })
     .await;
 }
@@ -255,8 +301,13 @@ async fn listener() -> (TcpListener, HubUrl) {
 
 /// Says welcome as a hub with a heartbeat of 100 ms does.
 async fn pretend(listener: &TcpListener) -> WebSocketStream<TcpStream> {
-    let (stream, _) = listener.accept().await.unwrap();
-    let mut socket = accept_async(stream).await.unwrap();
+    let mut socket = loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        // A client that was cut off asks in TLS as well.
+        if let Ok(socket) = accept_async(stream).await {
+            break socket;
+        }
+    };
     let hello = socket.next().await.unwrap().unwrap();
     assert!(hello.to_text().unwrap().starts_with(r#"{"type":"hello","protocol":1"#));
     let welcome = HubMessage::Welcome {

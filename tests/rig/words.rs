@@ -47,5 +47,5 @@ pub(crate) fn join(id: &str, wait: bool) -> ClientMessage {
 }
 
 pub(crate) fn signal(id: &str, to: &ParticipantId, payload: Payload) -> ClientMessage {
-    ClientMessage::Signal { session: session(id), to: to.clone(), payload }
+    ClientMessage::Signal { session: session(id), to: to.clone(), payload: payload.into() }
 }

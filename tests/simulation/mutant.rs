@@ -162,17 +162,11 @@ impl Shim {
                     Some(Mutant::ForgetsWords),
                     Effect::Peer { command: PeerCommand::Write(ChatMessage::Text { .. }), .. },
                 ) if is_answered(cause) => {}
-                (Some(Mutant::SendsThroughGates), Effect::SetSending { audio: false, .. })
-                | (
+                (Some(Mutant::SendsThroughGates), Effect::SetSending { audio: false, .. }) => {}
+                (
                     Some(Mutant::ConcealsSwitches),
-                    Effect::Send {
-                        message:
-                            ClientMessage::Signal {
-                                payload: Payload::Media { camera: false, .. }, ..
-                            },
-                        ..
-                    },
-                ) => {}
+                    Effect::Send { message: ClientMessage::Signal { payload, .. }, .. },
+                ) if matches!(payload.known(), Payload::Media { camera: false, .. }) => {}
                 _ => seen.push(effect),
             }
         }
@@ -211,7 +205,7 @@ fn stale_offer(peer: PeerId, core: Option<&Conference>, cause: Option<&Input>) -
         return None;
     }
     let (session, to) = core?.peer(peer)?;
-    let payload = Payload::Offer { generation: 1, sdp: sdp.clone() };
+    let payload = Payload::Offer { generation: 1, sdp: sdp.clone() }.into();
     let message = ClientMessage::Signal { session, to, payload };
     Some(Effect::Send { hub: HubRef::Default, message })
 }

@@ -257,7 +257,8 @@ impl World {
                 *owner_key = program.keys.get(session).cloned();
             }
             ClientMessage::Signal { session, to, payload } => {
-                let (session, to, payload) = (session.clone(), to.clone(), payload.clone());
+                let (session, to) = (session.clone(), to.clone());
+                let payload = payload.known().clone();
                 self.check_word(index, (&session, &to), &payload)?;
             }
             ClientMessage::Leave { session } => {

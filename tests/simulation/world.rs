@@ -238,7 +238,7 @@ impl World {
                 quintet::signalling::RoomsOutput::Send { link, message } => {
                     self.send_down(link.0 as usize, Word::Hub(message));
                 }
-                quintet::signalling::RoomsOutput::Disconnect { link } => {
+                quintet::signalling::RoomsOutput::Disconnect { link, .. } => {
                     self.send_down(link.0 as usize, Word::Closed);
                     self.sockets[link.0 as usize].hub_open = false;
                 }

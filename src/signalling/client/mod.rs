@@ -1,8 +1,11 @@
 //! The client's end: one connection to one hub, made again for as long as it is wanted.
 
+mod certificate;
+mod open;
 mod reason;
+mod tls;
 
-use std::{sync::Once, time::Duration};
+use std::time::Duration;
 
 use futures_util::{
     SinkExt, StreamExt,
@@ -10,21 +13,15 @@ use futures_util::{
 };
 use serde_json::Value;
 use tokio::{
-    net::TcpStream,
     sync::mpsc,
     task::JoinHandle,
     time::{Instant, MissedTickBehavior, interval_at, sleep, timeout},
 };
-use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async_with_config,
-    tungstenite::{self, Message, protocol::WebSocketConfig},
-};
+use tokio_tungstenite::tungstenite::{self, Message};
 use tracing::{debug, info};
 
-use crate::model::{
-    ClientMessage, HubMessage, HubUrl, Instance, MAX_HUB_MESSAGE_BYTES, PROTOCOL, ParticipantId,
-    Secret,
-};
+use crate::model::{ClientMessage, HubMessage, HubUrl, Instance, PROTOCOL, ParticipantId, Secret};
+use open::{Socket, open};
 
 /// Messages that wait to be sent.
 ///
@@ -75,8 +72,9 @@ pub struct ClientOptions {
 pub enum ClientEvent {
     /// The hub said welcome. What is still wanted is to be asked for again: it may not know it.
     Up {
-        /// What links of the hub's sessions start with: its address as it was given, unless that
-        /// is good on this machine only; then what the hub says.
+        /// What links of the hub's sessions start with: the address by which it was reached (the
+        /// given one, or where that sent us), unless that is good on this machine only; then what
+        /// the hub says.
         link_base: HubUrl,
         /// Who we are there.
         participant: ParticipantId,
@@ -108,7 +106,6 @@ pub struct Client {
 impl Client {
     /// Begins to connect; call it inside of a tokio runtime.
     pub fn start(options: ClientOptions, events: mpsc::Sender<ClientEvent>) -> Self {
-        install_tls();
         let (messages, queue) = mpsc::channel(OUTGOING);
         let pauses = Pauses::default();
         let life = Life { options, queue, events, pauses, is_down: false };
@@ -137,15 +134,6 @@ impl Drop for Client {
         self.task.abort();
     }
 }
-
-/// The cryptography of `https` hubs, for the whole process.
-fn install_tls() {
-    static INSTALLED: Once = Once::new();
-    // An error says that another part of the program has installed one, which is as good.
-    INSTALLED.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
-}
-
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// What the task has.
 struct Life {
@@ -272,12 +260,8 @@ enum Gone {
 
 /// Connects and says hello; an error is for a person.
 async fn connect(hub: &HubUrl, hello: ClientMessage) -> Result<(Socket, Welcome), String> {
-    let config = WebSocketConfig::default()
-        .max_message_size(Some(MAX_HUB_MESSAGE_BYTES))
-        .max_frame_size(Some(MAX_HUB_MESSAGE_BYTES));
-    let (mut socket, _) = connect_async_with_config(hub.socket_url(), Some(config), true)
-        .await
-        .map_err(|error| reason::refused(hub, &error))?;
+    let (mut socket, hub) = open(hub).await?;
+    let hub = &hub;
     socket.send(text_of(&hello)).await.map_err(|error| reason::broken(hub, &error))?;
     loop {
         let text = match socket.next().await {

@@ -4,9 +4,94 @@ use std::{io, time::Duration};
 
 use tokio_tungstenite::tungstenite::{self, error::ProtocolError, http::StatusCode};
 
-use crate::model::HubUrl;
+use super::{
+    certificate,
+    open::{Failure, Trap},
+    tls,
+};
+use crate::{model::HubUrl, signalling::dial::DialError};
+
+/// The longest address that a hub sends us to and that is told, in characters.
+const MAX_LOCATION: usize = 200;
 
 /// A connection could not be made.
+pub(super) fn failed(hub: &HubUrl, failure: &Failure) -> String {
+    match failure {
+        Failure::Dial(DialError::Unknown(error)) => format!(
+            "no address is known for the host name in {hub}: check the address and the network \
+             ({error})"
+        ),
+        Failure::Dial(DialError::Unreachable(error)) => unreachable(hub, error),
+        Failure::Tls(error) => insecure(hub, error),
+        Failure::Handshake(error) => refused(hub, error),
+    }
+}
+
+/// A connection could not be encrypted, or not with whom it should be.
+fn insecure(hub: &HubUrl, error: &io::Error) -> String {
+    use rustls::Error::{
+        AlertReceived, InvalidCertificate, InvalidMessage, NoCertificatesPresented,
+        PeerIncompatible,
+    };
+    let Some(fault) = tls::fault(error) else {
+        return no_hub(hub, &format!("no encrypted connection can be made ({error})"));
+    };
+    if let InvalidCertificate(error) = fault {
+        return certificate::refused(hub, error);
+    }
+    if matches!(fault, NoCertificatesPresented) {
+        return format!("the hub {hub} shows no certificate, so it cannot be trusted");
+    }
+    if matches!(fault, InvalidMessage(_)) {
+        return no_hub(hub, "what answers there does not use https");
+    }
+    if matches!(fault, PeerIncompatible(_)) {
+        return format!(
+            "the hub {hub} offers only encryption that is not safe any more: whoever runs it \
+             must allow TLS 1.2 or 1.3"
+        );
+    }
+    if let AlertReceived(alert) = fault {
+        return format!(
+            "the hub {hub} refused an encrypted connection ({alert:?}); check the address, or ask \
+             whoever runs it"
+        );
+    }
+    format!("no encrypted connection to the hub {hub} can be made: {fault}; check the address")
+}
+
+/// A hub is there, but it does not use TLS.
+pub(super) fn not_encrypted(hub: &HubUrl, plain: &HubUrl) -> String {
+    format!(
+        "the hub at {hub} does not use https; its address is {plain}, where others on the way can \
+         read and change what is said to the hub"
+    )
+}
+
+/// A hub sends us where we do not go.
+pub(super) fn sent_astray(hub: &HubUrl, trap: &Trap) -> String {
+    match trap {
+        Trap::Downwards(to) => format!(
+            "the hub {hub} sends us to {to}, where the connection would not be encrypted any \
+             more; use that address yourself if you trust the network"
+        ),
+        Trap::Inwards(to) => format!(
+            "the hub {hub} sends us to {to}, which is this computer; use that address yourself if \
+             you mean it"
+        ),
+        Trap::Elsewhere(to) => {
+            let to: String = to.chars().take(MAX_LOCATION).collect();
+            no_hub(hub, &format!("it sends us to {to}"))
+        }
+    }
+}
+
+/// A hub sends us from one address to the next without end.
+pub(super) fn sent_in_circles(hub: &HubUrl) -> String {
+    no_hub(hub, "it sends us from one address to another without end")
+}
+
+/// The WebSocket handshake failed.
 pub(super) fn refused(hub: &HubUrl, error: &tungstenite::Error) -> String {
     if let tungstenite::Error::Io(error) = error {
         return unreachable(hub, error);
@@ -16,12 +101,10 @@ pub(super) fn refused(hub: &HubUrl, error: &tungstenite::Error) -> String {
         if status == StatusCode::SERVICE_UNAVAILABLE {
             return format!("the hub {hub} has too many connections; wait, or choose another hub");
         }
+        if status == StatusCode::MISDIRECTED_REQUEST {
+            return other_name(hub);
+        }
         return no_hub(hub, &format!("it answers HTTP {status}"));
-    }
-    if let tungstenite::Error::Tls(error) = error {
-        return format!(
-            "the hub {hub} cannot be trusted: {error}; check its certificate and the address"
-        );
     }
     no_hub(hub, &plainly(error))
 }
@@ -47,6 +130,14 @@ fn plainly(error: &tungstenite::Error) -> String {
         return "another kind of server answers there".to_owned();
     }
     error.to_string()
+}
+
+/// A hub is there that does not know itself by the name in the address.
+fn other_name(hub: &HubUrl) -> String {
+    format!(
+        "the hub at {hub} does not answer to that host name: let whoever runs it start it with \
+         --public-url {hub}, or use its IP address instead of the name"
+    )
 }
 
 /// Something is there that does not speak as a hub does.

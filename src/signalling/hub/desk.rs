@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     net::IpAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -24,7 +24,7 @@ use tracing::{debug, warn};
 use super::limits::Entries;
 use crate::{
     model::{ClientMessage, HubMessage, Instance, MediaTime, Secret},
-    signalling::rooms::{LinkId, Rooms, RoomsInput, RoomsOutput},
+    signalling::rooms::{Dismissal, LinkId, Rooms, RoomsInput, RoomsOutput},
 };
 
 /// Words of all links that wait for the rooms; links that say more wait.
@@ -137,6 +137,9 @@ impl Desk {
             self.hear(link, word);
         }
         self.route();
+        for (_, outbox) in self.links.values() {
+            outbox.part(Farewell::HubEnds);
+        }
         self.links.clear();
     }
 
@@ -159,7 +162,7 @@ impl Desk {
             Word::Said(message) => self.rooms.handle(RoomsInput::Message { link, message }, now),
             Word::Mumbled => self.rooms.handle(RoomsInput::Alive { link }, now),
             Word::Gone => {
-                self.forget(link);
+                self.forget(link, Farewell::Done);
                 self.rooms.handle(RoomsInput::Closed { link }, now);
             }
         }
@@ -171,7 +174,7 @@ impl Desk {
         while let Some(output) = self.rooms.poll_output() {
             match output {
                 RoomsOutput::Send { link, message } => self.say(link, &message),
-                RoomsOutput::Disconnect { link } => self.forget(link),
+                RoomsOutput::Disconnect { link, why } => self.forget(link, why.into()),
             }
         }
     }
@@ -180,14 +183,15 @@ impl Desk {
         let Some((_, outbox)) = self.links.get(&link) else { return };
         if !outbox.put(message) {
             warn!(link = link.0, "link too slow, closed");
-            self.forget(link);
+            self.forget(link, Farewell::Done);
             self.rooms.handle(RoomsInput::Closed { link }, self.clock.now());
         }
     }
 
     /// Lets go of a link: it sends what it was told before, and closes.
-    fn forget(&mut self, link: LinkId) {
-        if let Some((source, _)) = self.links.remove(&link) {
+    fn forget(&mut self, link: LinkId, farewell: Farewell) {
+        if let Some((source, outbox)) = self.links.remove(&link) {
+            outbox.part(farewell);
             self.entries.gone(source);
             debug!(link = link.0, links = self.links.len(), "link down");
         }
@@ -199,6 +203,27 @@ pub(super) fn fresh_secret() -> Secret {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).expect("the system has randomness");
     Secret::from_random(bytes)
+}
+
+/// With which words the hub closes a link.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) enum Farewell {
+    /// Everything was said, or there is nobody to say it to.
+    #[default]
+    Done,
+    /// Nothing was heard from the client for too long.
+    Silent,
+    /// The hub itself ends.
+    HubEnds,
+}
+
+impl From<Dismissal> for Farewell {
+    fn from(why: Dismissal) -> Self {
+        match why {
+            Dismissal::Told => Self::Done,
+            Dismissal::Silent => Self::Silent,
+        }
+    }
 }
 
 /// Where messages for a link are put; bounded in number and bytes.
@@ -226,6 +251,7 @@ pub(super) struct Inbox {
 struct Load {
     bytes: AtomicUsize,
     is_over: AtomicBool,
+    farewell: OnceLock<Farewell>,
 }
 
 /// A queue of messages for one link.
@@ -257,6 +283,12 @@ impl Outbox {
 }
 
 impl Outbox {
+    /// Says how the link is to be closed, before the outbox is let go.
+    fn part(&self, farewell: Farewell) {
+        // The first reason is the true one.
+        let _ = self.load.farewell.set(farewell);
+    }
+
     /// A way to it that does not keep it.
     pub(super) fn echo(&self) -> Echo {
         Echo { queue: self.queue.downgrade(), load: self.load.clone() }
@@ -275,6 +307,11 @@ impl Inbox {
     pub(super) async fn take(&mut self) -> Option<Utf8Bytes> {
         let text = self.queue.recv().await?;
         self.took(text)
+    }
+
+    /// With which words to close, once there are no more messages.
+    pub(super) fn farewell(&self) -> Farewell {
+        self.load.farewell.get().copied().unwrap_or_default()
     }
 
     /// The next message, if one is there now.
@@ -364,6 +401,20 @@ mod tests {
             heard.push(text);
         }
         assert!(heard.iter().any(|text| text.contains("participant-left")), "{heard:?}");
+    }
+
+    #[tokio::test]
+    async fn a_link_learns_why_it_is_closed() {
+        let (mut desk, _inputs) = Desk::new(None);
+        let [mut ended, mut silent, mut replaced] = [1, 2, 3].map(|one| arrive(&mut desk, one));
+        desk.forget(LinkId(2), Dismissal::Silent.into());
+        desk.forget(LinkId(3), Dismissal::Told.into());
+        desk.let_go();
+        for inbox in [&mut ended, &mut silent, &mut replaced] {
+            while inbox.take().await.is_some() {}
+        }
+        let farewells = [ended, silent, replaced].map(|inbox| inbox.farewell());
+        assert_eq!(farewells, [Farewell::HubEnds, Farewell::Silent, Farewell::Done]);
     }
 
     #[tokio::test]

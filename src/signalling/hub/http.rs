@@ -4,12 +4,13 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
-    body::Incoming,
-    header::{self, HeaderValue},
+    body::{Body as _, Incoming},
+    header::{self, HeaderName, HeaderValue},
     upgrade::OnUpgrade,
 };
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use super::admission::{self, Names, Refusal};
 use crate::model::{HubUrl, PROTOCOL, SessionId};
 
 /// What is answered.
@@ -24,35 +25,39 @@ const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-
 pub(super) fn respond(
     mut request: Request<Incoming>,
     link_base: &HubUrl,
+    names: &Names,
 ) -> (Answer, Option<OnUpgrade>) {
-    if request.method() != Method::GET {
-        let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "this hub answers GET only");
-        answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
+    if let Err(refusal) = admission::check_host(request.uri(), request.headers(), names) {
+        return (refused(refusal), None);
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut answer =
+            plain(StatusCode::METHOD_NOT_ALLOWED, "this hub answers GET and HEAD only");
+        answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
         return (answer, None);
     }
-    if !request.uri().path().ends_with("/signal") {
-        return (page(request.uri().path(), link_base), None);
+    let key = accept_key(request.headers()).filter(|_| request.method() == Method::GET);
+    let path = request.uri().path();
+    // A session may be called `signal`: its page is no place where connections begin.
+    if !path.ends_with("/signal") || (key.is_none() && path.ends_with("/s/signal")) {
+        return (page(path, link_base), None);
     }
-    if is_from_a_page(request.headers()) {
-        let text = "this hub is not for web pages of other places";
-        return (plain(StatusCode::FORBIDDEN, text), None);
+    let Some(key) = key else { return (upgrade_required(), None) };
+    if let Err(refusal) = admission::check_origin(request.headers(), names) {
+        return (refused(refusal), None);
     }
-    match accept_key(request.headers()) {
-        Some(key) => {
-            let upgrade = hyper::upgrade::on(&mut request);
-            (switching(&key), Some(upgrade))
-        }
-        None => (upgrade_required(), None),
+    if !request.body().is_end_stream() {
+        // A proxy on the way might take the body for another request.
+        let text = "a request that opens a connection has no body";
+        return (plain(StatusCode::BAD_REQUEST, text), None);
     }
+    let upgrade = hyper::upgrade::on(&mut request);
+    (switching(&key), Some(upgrade))
 }
 
-/// Whether a web page of another place opens the link, in a browser of somebody who knows nothing
-/// of it (RFC 6455, section 10.2). Programs send no origin.
-fn is_from_a_page(headers: &HeaderMap) -> bool {
-    let Some(origin) = headers.get(header::ORIGIN) else { return false };
-    let origin = origin.to_str().unwrap_or_default();
-    let place = origin.split_once("://").map_or(origin, |(_, place)| place);
-    headers.get(header::HOST).and_then(|host| host.to_str().ok()) != Some(place)
+fn refused(refusal: Refusal) -> Answer {
+    let (status, text) = refusal.answer();
+    plain(status, text)
 }
 
 /// The answer to everybody while the hub has no room.
@@ -141,6 +146,8 @@ fn answer(status: StatusCode, kind: &'static str, text: String) -> Answer {
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         // The path is an invitation: it is not passed on to other sites.
         (header::REFERRER_POLICY, "no-referrer"),
+        // Nor listed by search engines, which must be let in to read this (so no robots.txt).
+        (HeaderName::from_static("x-robots-tag"), "noindex, nofollow"),
     ] {
         answer.headers_mut().insert(name, HeaderValue::from_static(value));
     }
@@ -215,21 +222,6 @@ mod tests {
 
     fn base() -> HubUrl {
         "http://192.168.1.5:7340/x'&y".parse().unwrap()
-    }
-
-    #[test]
-    fn a_web_page_of_another_place_opens_no_link() {
-        let headers = |origin: Option<&str>| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::HOST, "127.0.0.1:7340".parse().unwrap());
-            origin.map(|origin| headers.insert(header::ORIGIN, origin.parse().unwrap()));
-            headers
-        };
-        for origin in ["https://evil.example", "null", "http://127.0.0.1:80", ""] {
-            assert!(is_from_a_page(&headers(Some(origin))), "{origin}");
-        }
-        assert!(!is_from_a_page(&headers(Some("http://127.0.0.1:7340"))));
-        assert!(!is_from_a_page(&headers(None)), "a program");
     }
 
     #[tokio::test]

@@ -24,7 +24,7 @@ use tokio_tungstenite::{
 use tracing::debug;
 
 use super::{
-    desk::{Echo, Inbox, Outbox, Word, fresh_secret, outbox},
+    desk::{Echo, Farewell, Inbox, Outbox, Word, fresh_secret, outbox},
     limits::Bucket,
     listener::Site,
     wire::{self, Unreadable},
@@ -299,9 +299,10 @@ async fn write(sink: &mut SplitSink<Socket, Message>, inbox: &mut Inbox) -> End 
 
 /// Says the last words, closes, and lets them arrive.
 async fn close(mut socket: Socket, mut inbox: Inbox, end: End) {
-    let code = match end {
-        End::Gone | End::Dismissed => CloseCode::Normal,
-        End::Expelled(code) => code,
+    let (code, reason) = match end {
+        End::Gone => (CloseCode::Normal, ""),
+        End::Dismissed => words_of(inbox.farewell()),
+        End::Expelled(code) => (code, ""),
         End::Stuck => return,
     };
     while let Some(text) = inbox.take_now() {
@@ -309,7 +310,7 @@ async fn close(mut socket: Socket, mut inbox: Inbox, end: End) {
             return;
         }
     }
-    let farewell = CloseFrame { code, reason: Utf8Bytes::default() };
+    let farewell = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
     // A client that has closed already makes this fail, and needs no more.
     let _ = socket.close(Some(farewell)).await;
     let raw = socket.get_mut();
@@ -322,6 +323,15 @@ async fn close(mut socket: Socket, mut inbox: Inbox, end: End) {
             Ok(0) | Err(_) => return,
             Ok(count) => thrown += count,
         }
+    }
+}
+
+/// The code and the reason of a close frame (RFC 6455, section 7.4.1).
+const fn words_of(farewell: Farewell) -> (CloseCode, &'static str) {
+    match farewell {
+        Farewell::Done => (CloseCode::Normal, ""),
+        Farewell::Silent => (CloseCode::Policy, "nothing was heard for 10 seconds"),
+        Farewell::HubEnds => (CloseCode::Away, "the hub ends"),
     }
 }
 

@@ -14,6 +14,7 @@ use tracing::{debug, warn};
 
 use super::{
     address::source,
+    admission::Names,
     desk::{Clock, Word},
     http,
     limits::Links,
@@ -44,6 +45,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Site {
     /// What links start with.
     pub(super) link_base: HubUrl,
+    /// The names by which it may be addressed.
+    pub(super) names: Names,
     /// How many connections there may be.
     pub(super) limits: Links,
     /// The time.
@@ -94,7 +97,7 @@ async fn serve(stream: TcpStream, visit: Visit, site: Arc<Site>) {
     let service = service_fn(|request| {
         let (response, upgrade) = match visit.is_refused {
             true => (http::too_many(), None),
-            false => http::respond(request, &site.link_base),
+            false => http::respond(request, &site.link_base, &site.names),
         };
         if let Some(upgrade) = upgrade {
             // There is one request on a connection, so there is room.

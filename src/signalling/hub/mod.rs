@@ -1,6 +1,7 @@
 //! The hub: one HTTP port, whose `/signal` turns into WebSocket links to the rooms.
 
 mod address;
+mod admission;
 mod desk;
 mod http;
 mod limits;
@@ -21,6 +22,7 @@ use tracing::{debug, info};
 
 use crate::model::{HUB_PORT, HubUrl, Instance};
 
+use admission::Names;
 use limits::Links;
 
 pub use probe::{Found, find_hub};
@@ -48,7 +50,7 @@ pub struct HubOptions {
     /// Whether to try up to 20 following ports if that one is taken.
     pub next_free_port: bool,
     /// What links carry, if the hub is reached by another address than it can know (behind a
-    /// proxy, under a name).
+    /// proxy, under a name). Requests that are sent to its host name are served as well.
     pub public: Option<HubUrl>,
     /// The run of the program that brings the hub, which is no guest of it; `None` for a hub that
     /// stands alone and counts nobody.
@@ -85,6 +87,7 @@ impl Hub {
         let address = listener
             .local_addr()
             .map_err(|source| HubError::Listen { address: options.listen, source })?;
+        let names = names(options.public.clone(), address);
         let link_base = match options.public {
             Some(public) => public,
             None => address::reachable(address),
@@ -93,7 +96,7 @@ impl Hub {
         let (count, guests) = watch::channel(0);
         let (desk, inputs) = desk::Desk::new(options.host.map(|host| (host, count)));
         let (base, clock) = (link_base.clone(), desk.clock());
-        let site = listener::Site { link_base: base, limits, clock, inputs };
+        let site = listener::Site { link_base: base, names, limits, clock, inputs };
         let closing = Arc::new(Notify::new());
         let desk = tokio::spawn(desk.run(Arc::clone(&closing)));
         let listener = tokio::spawn(listener::accept(listener, site.into()));
@@ -165,6 +168,13 @@ pub enum HubError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+/// The names of a hub that listens there.
+fn names(public: Option<HubUrl>, listening: SocketAddr) -> Names {
+    let is_near = listening.ip().to_canonical().is_loopback();
+    let machine = (!is_near).then(|| gethostname::gethostname().into_string().ok());
+    Names { public, machine: machine.flatten() }
 }
 
 /// Takes the wanted port, or the next free one if that is wanted.

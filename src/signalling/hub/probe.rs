@@ -7,10 +7,13 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Request, body::Incoming, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 use url::Url;
 
-use crate::model::{HubUrl, PROTOCOL};
+use crate::{
+    model::{HubUrl, PROTOCOL},
+    signalling::dial::dial,
+};
 
 /// How long a hub on this machine may take to answer: the program waits for it at its start.
 const NEAR_PATIENCE: Duration = Duration::from_millis(500);
@@ -49,9 +52,7 @@ pub async fn find_hub(url: &HubUrl) -> Found {
 async fn ask(url: &HubUrl) -> Option<u64> {
     let url = Url::parse(url.as_str()).ok().filter(|url| url.scheme() == "http")?;
     let (host, port) = (url.host_str()?, url.port_or_known_default()?);
-    // An IPv6 address stands in brackets in a URL, and without them elsewhere.
-    let name = host.trim_matches(['[', ']']);
-    let stream = TcpStream::connect((name, port)).await.ok()?;
+    let stream = dial(host, port).await.ok()?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
     let request = Request::get(format!("{}/", url.path().trim_end_matches('/')))
         .header(header::HOST, format!("{host}:{port}"))

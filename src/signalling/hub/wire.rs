@@ -1,8 +1,11 @@
 //! Text from a client into the protocol's words, or into an error that says what is wrong.
 
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Value, value::RawValue};
 
-use crate::model::{ClientMessage, ErrorCode, HubMessage, PROTOCOL, Secret, SessionId};
+use crate::model::{
+    ClientMessage, ErrorCode, HubMessage, PROTOCOL, ParticipantId, Secret, SessionId, SignalPayload,
+};
 
 /// The deepest nesting of a message: the protocol needs four levels, and depth costs stack.
 const MAX_DEPTH: usize = 16;
@@ -41,8 +44,20 @@ pub(super) fn read(text: &str) -> Result<ClientMessage, Unreadable> {
         drop_bad_token(&mut value);
     }
     let kind = kind_of(&value);
-    serde_json::from_value(value)
-        .map_err(|error| bad(format!("{kind} is not complete: {error}"), session))
+    let message = if kind == "signal" { read_signal(text) } else { serde_json::from_value(value) };
+    message.map_err(|error| bad(format!("{kind} is not complete: {error}"), session))
+}
+
+/// Reads a signal; its payload is kept as it came, to be passed on.
+fn read_signal(text: &str) -> Result<ClientMessage, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Signal {
+        session: SessionId,
+        to: ParticipantId,
+        payload: Box<RawValue>,
+    }
+    let Signal { session, to, payload } = serde_json::from_str(text)?;
+    Ok(ClientMessage::Signal { session, to, payload: SignalPayload::to_pass_on(payload)? })
 }
 
 impl Unreadable {
@@ -207,6 +222,28 @@ mod tests {
             assert_eq!(hello(bad), None, "{bad}");
         }
         assert!(hello(&format!("{:?}", "ab".repeat(16))).is_some());
+    }
+
+    #[test]
+    fn a_payload_is_kept_as_it_came_and_a_wrong_one_is_named() {
+        let signal = |payload: &str| {
+            let to = "4nfw8z2c0qxk5r7h";
+            let text =
+                format!(r#"{{"type":"signal","session":"a","to":"{to}","payload":{payload}}}"#);
+            read(&text)
+        };
+        for payload in [
+            r#"{"type":"hand-raised","since":[1,{"x":null}]}"#,
+            r#"{"type":"candidate","generation":1,"candidate":"","usernameFragment":"abcd"}"#,
+        ] {
+            let said = serde_json::to_string(&signal(payload).unwrap()).unwrap();
+            assert!(said.contains(payload), "{said}");
+        }
+        for payload in ["7", "{}", r#"{"type":"offer","generation":1}"#, "[\"media\",true,true]"] {
+            let wrong = signal(payload).unwrap_err();
+            assert_eq!((wrong.code, wrong.session.is_some()), (ErrorCode::BadMessage, true));
+            assert!(wrong.text.starts_with("signal is not complete: "), "{}", wrong.text);
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::model::{
 };
 
 use super::{
-    Alarm, LinkId, Rooms, RoomsOutput,
+    Alarm, Dismissal, LinkId, Rooms, RoomsOutput,
     session::{Bond, Seat},
 };
 
@@ -92,7 +92,8 @@ impl Rooms {
         if let Err((code, text)) = self.may_enter(&who, &person.instance) {
             let message = text.to_owned();
             self.send(link, HubMessage::Error { code, message, session: None });
-            self.outputs.push_back(RoomsOutput::Disconnect { link });
+            let why = Dismissal::Told;
+            self.outputs.push_back(RoomsOutput::Disconnect { link, why });
             return None;
         }
         if let Some(known) = self.people.get(&who) {
@@ -154,7 +155,8 @@ impl Rooms {
         let silence = self.now.since(link.heard);
         if silence >= DEAD_AFTER {
             let heard = link.heard;
-            self.outputs.push_back(RoomsOutput::Disconnect { link: id });
+            let why = Dismissal::Silent;
+            self.outputs.push_back(RoomsOutput::Disconnect { link: id, why });
             if let Some(who) = self.cut(id, heard) {
                 self.forget_if_gone(&who);
             }
@@ -238,7 +240,8 @@ impl Rooms {
         let message = "another connection with the same token took the place of this one";
         let code = ErrorCode::NotAllowed;
         self.send(older, HubMessage::Error { code, message: message.to_owned(), session: None });
-        self.outputs.push_back(RoomsOutput::Disconnect { link: older });
+        let why = Dismissal::Told;
+        self.outputs.push_back(RoomsOutput::Disconnect { link: older, why });
         self.cut(older, heard);
     }
 

@@ -93,7 +93,18 @@ pub enum RoomsOutput {
     Disconnect {
         /// Which.
         link: LinkId,
+        /// Why.
+        why: Dismissal,
     },
+}
+
+/// Why the rooms let go of a socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Dismissal {
+    /// It was told the reason in an error.
+    Told,
+    /// Nothing was heard from it for too long.
+    Silent,
 }
 
 impl Rooms {

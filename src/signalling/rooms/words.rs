@@ -2,6 +2,7 @@
 
 use crate::model::{
     ErrorCode, HubMessage, MAX_CANDIDATE_BYTES, MAX_SDP_BYTES, ParticipantId, Payload, SessionId,
+    SignalPayload,
 };
 
 use super::Rooms;
@@ -23,9 +24,9 @@ impl Rooms {
         who: &ParticipantId,
         session: SessionId,
         to: &ParticipantId,
-        payload: Payload,
+        payload: SignalPayload,
     ) {
-        if let Err((code, text)) = check(&payload) {
+        if let Err((code, text)) = check(payload.known()) {
             return self.refuse(who, code, Some(&session), &text);
         }
         if !self.is_linked(&session, who, to) {
@@ -47,8 +48,10 @@ impl Rooms {
     }
 }
 
-/// Whether a payload may be passed on.
+/// Whether a payload may be passed on. What this version does not know may: it is as long as a
+/// message may be, and for the receiver to judge.
 fn check(payload: &Payload) -> Result<(), (ErrorCode, String)> {
+    check_generation(payload)?;
     match payload {
         Payload::Offer { sdp, .. } | Payload::Answer { sdp, .. } => {
             within("a session description", sdp.len(), MAX_SDP_BYTES)?;
@@ -66,11 +69,22 @@ fn check(payload: &Payload) -> Result<(), (ErrorCode, String)> {
             within("a candidate", candidate.len(), MAX_CANDIDATE_BYTES)?;
             within("a mid", mid.as_ref().map_or(0, String::len), MAX_MID_BYTES)
         }
-        Payload::Media { .. } => Ok(()),
-        Payload::Unknown => {
-            let text = "this hub knows the payloads offer, answer, candidate and media only";
-            Err((ErrorCode::Unsupported, text.to_owned()))
+        Payload::Media { .. } | Payload::Unknown => Ok(()),
+    }
+}
+
+fn check_generation(payload: &Payload) -> Result<(), (ErrorCode, String)> {
+    match payload {
+        Payload::Offer { generation: 0, .. }
+        | Payload::Answer { generation: 0, .. }
+        | Payload::Candidate { generation: 0, .. } => {
+            Err((ErrorCode::BadMessage, "a generation is 1 or more, not 0".to_owned()))
         }
+        Payload::Offer { .. }
+        | Payload::Answer { .. }
+        | Payload::Candidate { .. }
+        | Payload::Media { .. }
+        | Payload::Unknown => Ok(()),
     }
 }
 

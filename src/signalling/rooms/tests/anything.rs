@@ -72,7 +72,7 @@ fn input(step: &Step) -> Option<RoomsInput> {
             say(link, ClientMessage::Eject { session, participant })
         }
         Step::Signal { link, session: index, who } => {
-            let payload = Payload::Offer { generation: 1, sdp: String::new() };
+            let payload = Payload::Offer { generation: 1, sdp: String::new() }.into();
             say(link, ClientMessage::Signal { session: session(index), to: person(who), payload })
         }
         Step::Drop { link } => Some(RoomsInput::Closed { link: LinkId(link) }),
@@ -161,7 +161,7 @@ proptest! {
                     RoomsOutput::Send { link, message } => {
                         beliefs.entry(link).or_default().hear(message);
                     }
-                    RoomsOutput::Disconnect { link } => drop(beliefs.remove(&link)),
+                    RoomsOutput::Disconnect { link, .. } => drop(beliefs.remove(&link)),
                 }
             }
             if let Step::Drop { link } = step {

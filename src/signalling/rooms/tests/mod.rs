@@ -132,7 +132,10 @@ fn of(topology: Topology) -> SessionKind {
 
 fn line(output: &RoomsOutput) -> String {
     match output {
-        RoomsOutput::Disconnect { link } => format!("{}: disconnect", link.0),
+        RoomsOutput::Disconnect { link, why } => match why {
+            Dismissal::Told => format!("{}: disconnect", link.0),
+            Dismissal::Silent => format!("{}: disconnect as silent", link.0),
+        },
         RoomsOutput::Send { link, message } => format!("{}: {}", link.0, said(message)),
     }
 }

@@ -42,7 +42,7 @@ fn a_link_that_beats_every_heartbeat_is_never_away() {
 fn a_link_that_is_silent_for_ten_seconds_is_closed() {
     let mut hub = pair();
     assert_eq!(hub.pass(9_999, &[1]), ["1: a 2 away 3500"]);
-    assert_eq!(hub.pass(1, &[1]), ["2: disconnect"]);
+    assert_eq!(hub.pass(1, &[1]), ["2: disconnect as silent"]);
     assert_eq!(hub.say(2, ClientMessage::Ping), Vec::<String>::new(), "it is not known any more");
     assert_eq!(hub.close_link(2), Vec::<String>::new());
 }

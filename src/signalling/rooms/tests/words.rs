@@ -13,7 +13,7 @@ fn candidate(bytes: usize, mid: usize) -> Payload {
 }
 
 fn signal(to: u8, payload: Payload) -> ClientMessage {
-    ClientMessage::Signal { session: session("a"), to: person(to), payload }
+    ClientMessage::Signal { session: session("a"), to: person(to), payload: payload.into() }
 }
 
 fn hub(kind: SessionKind) -> Lines {
@@ -37,6 +37,7 @@ fn a_payload_is_passed_on_as_it_is() {
     let payload = candidate(20, 1);
     let input = RoomsInput::Message { link: LinkId(2), message: signal(3, payload.clone()) };
     mesh.rooms.handle(input, mesh.now);
+    let payload = payload.into();
     let message = HubMessage::Signal { session: session("a"), from: person(2), payload };
     assert_eq!(mesh.rooms.poll_output(), Some(RoomsOutput::Send { link: LinkId(3), message }));
 }
@@ -127,7 +128,23 @@ fn a_refused_length_names_the_limit() {
 }
 
 #[test]
-fn a_payload_of_a_later_version_is_answered_unsupported() {
+fn a_payload_of_a_later_version_is_passed_on_to_whom_one_is_linked_and_to_nobody_else() {
+    let mut broadcast = hub(BROADCAST);
+    assert_eq!(broadcast.say(2, signal(1, Payload::Unknown)), ["1: signal a 2"]);
+    assert_eq!(broadcast.say(2, signal(3, Payload::Unknown)), ["2: not-allowed a"]);
+}
+
+#[test]
+fn generations_begin_with_one() {
     let mut mesh = hub(MESH);
-    assert_eq!(mesh.say(2, signal(3, Payload::Unknown)), ["2: unsupported a"]);
+    let (sdp, mid, line) = (String::new(), None, None);
+    for (generation, answer) in [(0, "2: bad-message a"), (1, "3: signal a 2")] {
+        for payload in [
+            Payload::Offer { generation, sdp: sdp.clone() },
+            Payload::Answer { generation, sdp: sdp.clone() },
+            Payload::Candidate { generation, candidate: sdp.clone(), mid: mid.clone(), line },
+        ] {
+            assert_eq!(mesh.say(2, signal(3, payload)), [answer]);
+        }
+    }
 }

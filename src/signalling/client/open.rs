@@ -1,0 +1,292 @@
+//! The way from a hub's address to a WebSocket: TCP, TLS, the handshake, and where they lead.
+
+use std::{io, net::SocketAddr};
+
+use tokio::net::TcpStream;
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, client_async_with_config,
+    tungstenite::{
+        self,
+        client::IntoClientRequest as _,
+        handshake::client::Response,
+        http::{
+            HeaderValue, StatusCode,
+            header::{HOST, LOCATION},
+        },
+        protocol::WebSocketConfig,
+    },
+};
+use tracing::debug;
+use url::Url;
+
+use super::{reason, tls};
+use crate::{
+    model::{HubUrl, MAX_HUB_MESSAGE_BYTES},
+    signalling::{
+        Found,
+        dial::{DialError, dial},
+        find_hub,
+    },
+};
+
+/// A connection to a hub.
+pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// How often a hub may send us on: one from `http` to `https`, one to another name, and some.
+const MAX_HOPS: u32 = 5;
+
+/// Why one attempt failed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// There is no TCP connection.
+    Dial(DialError),
+    /// There is no TLS on it.
+    Tls(io::Error),
+    /// There is no WebSocket on it.
+    Handshake(tungstenite::Error),
+}
+
+/// Opens a WebSocket to a hub; returns the address by which it was reached as well, which is
+/// another one if the hub sent us there, or if it turned out to speak TLS.
+///
+/// A connection that was asked to be encrypted is never made without.
+///
+/// # Errors
+/// A sentence for a person.
+pub(super) async fn open(hub: &HubUrl) -> Result<(Socket, HubUrl), String> {
+    let mut at = hub.clone();
+    for _ in 0..=MAX_HOPS {
+        let mut outcome = attempt(&at, Named::AsGiven).await;
+        if outcome.as_ref().is_err_and(|failure| is_of_name(&at, failure)) {
+            outcome = attempt(&at, Named::ByAddress).await;
+        }
+        let failure = match outcome {
+            Ok(socket) => return Ok((socket, at)),
+            Err(failure) => failure,
+        };
+        debug!(?failure, "hub not reached");
+        at = way_on(&at, &failure).await?;
+    }
+    Err(reason::sent_in_circles(hub))
+}
+
+/// Where to try next after a failure.
+async fn way_on(at: &HubUrl, failure: &Failure) -> Result<HubUrl, String> {
+    if let Failure::Handshake(tungstenite::Error::Http(response)) = failure
+        && let Some(location) = sent_to(response)
+    {
+        return follow(at, &location).map_err(|trap| reason::sent_astray(at, &trap));
+    }
+    if let Failure::Handshake(error) = failure
+        && may_want_tls(at, error)
+    {
+        let secure = with_scheme(at, "https");
+        if speaks_tls(&secure).await {
+            return Ok(secure);
+        }
+    }
+    if let Failure::Tls(error) = failure
+        && !is_of_certificate(error)
+    {
+        let plain = with_scheme(at, "http");
+        if find_hub(&plain).await == Found::Hub {
+            return Err(reason::not_encrypted(at, &plain));
+        }
+    }
+    Err(reason::failed(at, failure))
+}
+
+/// As which host a hub is addressed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Named {
+    /// As its address says.
+    AsGiven,
+    /// By the IP address that the name led to.
+    ByAddress,
+}
+
+async fn attempt(hub: &HubUrl, named: Named) -> Result<Socket, Failure> {
+    let stream = connect(hub).await?;
+    let mut request = hub.socket_url().into_client_request().map_err(Failure::Handshake)?;
+    if named == Named::ByAddress
+        && let Ok(peer) = stream.get_ref().peer_addr()
+    {
+        // Without the zone of an IPv6 address, which means nothing to the hub.
+        let host = SocketAddr::new(peer.ip(), peer.port()).to_string();
+        let host = HeaderValue::try_from(host).expect("an address is a header's value");
+        request.headers_mut().insert(HOST, host);
+    }
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(MAX_HUB_MESSAGE_BYTES))
+        .max_frame_size(Some(MAX_HUB_MESSAGE_BYTES));
+    let opened = client_async_with_config(request, stream, Some(config)).await;
+    opened.map(|(socket, _)| socket).map_err(Failure::Handshake)
+}
+
+/// A stream to where the hub is, encrypted if its address asks for that.
+async fn connect(hub: &HubUrl) -> Result<MaybeTlsStream<TcpStream>, Failure> {
+    let url = Url::parse(hub.as_str()).expect("a hub's address is a URL");
+    let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default());
+    let port = port.expect("a hub's address has a port");
+    let stream = dial(host, port).await.map_err(Failure::Dial)?;
+    if url.scheme() == "https" {
+        let stream = tls::secure(stream, host).await.map_err(Failure::Tls)?;
+        return Ok(MaybeTlsStream::Rustls(stream));
+    }
+    Ok(MaybeTlsStream::Plain(stream))
+}
+
+/// Whether TLS is spoken there, be its certificate good or not.
+async fn speaks_tls(hub: &HubUrl) -> bool {
+    match connect(hub).await {
+        Ok(_) => true,
+        Err(Failure::Tls(error)) => is_of_certificate(&error),
+        Err(Failure::Dial(_) | Failure::Handshake(_)) => false,
+    }
+}
+
+/// Whether a hub does not answer to its name only. A hub that was given none refuses all, since a
+/// web page may have made one lead to it; a program need not be refused, and says the address
+/// instead (RFC 9110, section 15.5.20). With TLS the name is what the certificate is for.
+fn is_of_name(hub: &HubUrl, failure: &Failure) -> bool {
+    let is_misdirected = matches!(failure, Failure::Handshake(tungstenite::Error::Http(answer))
+        if answer.status() == StatusCode::MISDIRECTED_REQUEST);
+    is_misdirected && hub.as_str().starts_with("http://")
+}
+
+/// Where an answer sends us.
+fn sent_to(response: &Response) -> Option<String> {
+    let is_sent = matches!(
+        response.status(),
+        StatusCode::MOVED_PERMANENTLY
+            | StatusCode::FOUND
+            | StatusCode::SEE_OTHER
+            | StatusCode::TEMPORARY_REDIRECT
+            | StatusCode::PERMANENT_REDIRECT
+    );
+    let location = response.headers().get(LOCATION).filter(|_| is_sent)?;
+    Some(String::from_utf8_lossy(location.as_bytes()).into_owned())
+}
+
+/// Why we do not go where a hub sends us.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Trap {
+    /// From an encrypted connection to one that is not.
+    Downwards(HubUrl),
+    /// From another machine to this one.
+    Inwards(HubUrl),
+    /// Not to where a hub's connections begin.
+    Elsewhere(String),
+}
+
+/// The hub's new address, if `location` is where its connections begin now (RFC 9110, 10.2.2).
+fn follow(from: &HubUrl, location: &str) -> Result<HubUrl, Trap> {
+    let elsewhere = || Trap::Elsewhere(location.chars().filter(|c| !c.is_control()).collect());
+    let asked = Url::parse(&format!("{from}/signal")).map_err(|_| elsewhere())?;
+    let mut to = asked.join(location).map_err(|_| elsewhere())?;
+    let scheme = match to.scheme() {
+        "https" | "wss" => "https",
+        "http" | "ws" => "http",
+        _ => return Err(elsewhere()),
+    };
+    let base = to.path().trim_end_matches('/').strip_suffix("/signal").map(str::to_owned);
+    to.set_path(&base.ok_or_else(elsewhere)?);
+    to.set_query(None);
+    to.set_fragment(None);
+    // Only now, or a port would be lost that is the usual one of the other scheme.
+    let text = to.as_str().replacen(to.scheme(), scheme, 1);
+    let to: HubUrl = text.parse().map_err(|_| elsewhere())?;
+    if asked.scheme() == "https" && scheme == "http" {
+        return Err(Trap::Downwards(to));
+    }
+    if to.is_loopback() && !from.is_loopback() {
+        return Err(Trap::Inwards(to));
+    }
+    Ok(to)
+}
+
+/// Whether a server that was spoken to without TLS may want it. Some say so with a 400, some
+/// answer in TLS, which is no HTTP, and some just close.
+fn may_want_tls(hub: &HubUrl, error: &tungstenite::Error) -> bool {
+    let is_plain = hub.as_str().starts_with("http://");
+    let is_answer = if let tungstenite::Error::Http(response) = error {
+        response.status() != StatusCode::BAD_REQUEST
+    } else {
+        false
+    };
+    is_plain && !is_answer
+}
+
+fn with_scheme(hub: &HubUrl, scheme: &str) -> HubUrl {
+    let (_, rest) = hub.as_str().split_once("://").unwrap_or(("", hub.as_str()));
+    format!("{scheme}://{rest}").parse().expect("only the scheme is another")
+}
+
+/// Whether TLS is spoken, and the certificate is what is wrong.
+fn is_of_certificate(error: &io::Error) -> bool {
+    use rustls::Error::{InvalidCertificate, NoCertificatesPresented};
+    tls::fault(error)
+        .is_some_and(|fault| matches!(fault, InvalidCertificate(_) | NoCertificatesPresented))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn followed(from: &str, location: &str) -> Result<String, Trap> {
+        follow(&from.parse().unwrap(), location).map(|hub| hub.to_string())
+    }
+
+    #[test]
+    fn a_hub_sends_us_upwards_and_sideways() {
+        for (from, location, to) in [
+            ("http://a.example:80", "https://a.example/signal", "https://a.example:443"),
+            ("http://a.example:80/x", "https://b.example/y/signal?z#w", "https://b.example:443/y"),
+            ("http://a.example:7340", "//b.example/signal/", "http://b.example:80"),
+            ("http://a.example:7340/x", "/y/signal", "http://a.example:7340/y"),
+            ("https://a.example:443", "wss://b.example:8443/signal", "https://b.example:8443"),
+            ("http://a.example:80", "ws://a.example:7340/signal", "http://a.example:7340"),
+            ("http://127.0.0.1:80", "http://127.0.0.1:7340/signal", "http://127.0.0.1:7340"),
+        ] {
+            assert_eq!(followed(from, location).as_deref(), Ok(to), "{from} to {location}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_sent_downwards_inwards_or_to_what_is_no_hub() {
+        let from = "https://a.example:443";
+        let to = |text: &str| -> HubUrl { text.parse().unwrap() };
+        for (location, trap) in [
+            ("http://a.example/signal", Trap::Downwards(to("http://a.example:80"))),
+            ("ws://b.example/signal", Trap::Downwards(to("http://b.example:80"))),
+            ("https://127.0.0.1:7340/signal", Trap::Inwards(to("https://127.0.0.1:7340"))),
+            ("https://a.example/login", Trap::Elsewhere("https://a.example/login".into())),
+            ("ftp://a.example/signal", Trap::Elsewhere("ftp://a.example/signal".into())),
+            (
+                "https://u:p@a.example/signal",
+                Trap::Elsewhere("https://u:p@a.example/signal".into()),
+            ),
+            ("https://", Trap::Elsewhere("https://".into())),
+        ] {
+            assert_eq!(followed(from, location), Err(trap), "{location}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_no_answer_may_be_tls() {
+        let answer = |status| {
+            let response = Response::new(None);
+            let (mut head, body) = response.into_parts();
+            head.status = status;
+            tungstenite::Error::Http(Box::new(Response::from_parts(head, body)))
+        };
+        let (plain, secure): (HubUrl, HubUrl) =
+            ("http://a.example".parse().unwrap(), "https://a.example".parse().unwrap());
+        assert!(may_want_tls(&plain, &answer(StatusCode::BAD_REQUEST)));
+        assert!(may_want_tls(&plain, &tungstenite::Error::ConnectionClosed));
+        assert!(!may_want_tls(&secure, &tungstenite::Error::ConnectionClosed));
+        for status in [StatusCode::NOT_FOUND, StatusCode::SERVICE_UNAVAILABLE] {
+            assert!(!may_want_tls(&plain, &answer(status)));
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! TCP connections to a host by name, at whichever of its addresses answers first (RFC 8305,
+//! "happy eyeballs"): a dead first address costs a quarter of a second, not the connection.
+
+use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
+
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use tokio::{
+    net::{TcpStream, lookup_host},
+    time::{Instant, sleep_until},
+};
+
+/// How long one attempt has the field to itself (RFC 8305, section 5).
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DialError {
+    /// No address is known for the name.
+    #[error("no address is known for it: {0}")]
+    Unknown(io::Error),
+    /// None of the addresses can be reached; the failure that says most.
+    #[error(transparent)]
+    Unreachable(io::Error),
+}
+
+/// Connects to a host, given as in a URL: a name, or an address, IPv6 ones in brackets.
+///
+/// It does not give up by itself while any address may still answer: limit its time.
+///
+/// # Errors
+/// [`DialError`].
+pub(super) async fn dial(host: &str, port: u16) -> Result<TcpStream, DialError> {
+    let name = host.trim_matches(['[', ']']);
+    // The system sorts them by what it knows of routes (RFC 6724).
+    let addresses = lookup_host((name, port)).await.map_err(DialError::Unknown)?;
+    let attempts = Attempts::new(interleave(addresses.collect()));
+    let stream = run(attempts, TcpStream::connect).await.map_err(DialError::Unreachable)?;
+    // What is said to a hub is small and waits for an answer.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "no TCP_NODELAY");
+    }
+    Ok(stream)
+}
+
+/// Alternates the families, beginning with that of the first address (RFC 8305, section 4).
+fn interleave(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
+    let begins_with_ipv6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (first, second): (VecDeque<_>, VecDeque<_>) =
+        addresses.into_iter().partition(|address| address.is_ipv6() == begins_with_ipv6);
+    let longer = first.len().max(second.len());
+    let pairs = (0..longer).flat_map(|index| [first.get(index), second.get(index)]);
+    pairs.flatten().copied().collect()
+}
+
+/// Makes attempts as they fall due, until one succeeds; the others are dropped then.
+async fn run<T, F>(mut attempts: Attempts, connect: impl Fn(SocketAddr) -> F) -> io::Result<T>
+where
+    F: Future<Output = io::Result<T>>,
+{
+    let start = Instant::now();
+    let mut running = FuturesUnordered::new();
+    loop {
+        let due = match attempts.step(start.elapsed()) {
+            Step::Try(address) => {
+                running.push(connect(address));
+                continue;
+            }
+            Step::WaitUntil(time) => Some(start + time),
+            Step::Wait => None,
+            Step::GiveUp(error) => return Err(error),
+        };
+        tokio::select! {
+            Some(outcome) = running.next() => match outcome {
+                Ok(connected) => return Ok(connected),
+                Err(error) => attempts.failed(error, start.elapsed()),
+            },
+            () = sleep_until(due.unwrap_or(start)), if due.is_some() => {}
+        }
+    }
+}
+
+/// Which address is tried when. Pure: times are spans since the first step.
+#[derive(Debug)]
+struct Attempts {
+    waiting: VecDeque<SocketAddr>,
+    running: usize,
+    /// When the next one may begin although others still run.
+    next_at: Duration,
+    /// The failure that says most so far.
+    failure: io::Error,
+}
+
+/// What is to be done now.
+#[derive(Debug)]
+enum Step {
+    /// Begin an attempt, then ask again.
+    Try(SocketAddr),
+    /// Ask again then, or when an attempt has failed.
+    WaitUntil(Duration),
+    /// Ask again when an attempt has failed.
+    Wait,
+    /// All have failed.
+    GiveUp(io::Error),
+}
+
+impl Attempts {
+    fn new(waiting: VecDeque<SocketAddr>) -> Self {
+        let failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        Self { waiting, running: 0, next_at: Duration::ZERO, failure }
+    }
+
+    fn step(&mut self, now: Duration) -> Step {
+        if now >= self.next_at
+            && let Some(address) = self.waiting.pop_front()
+        {
+            self.running += 1;
+            self.next_at = now + ATTEMPT_DELAY;
+            return Step::Try(address);
+        }
+        match (self.waiting.is_empty(), self.running) {
+            (false, _) => Step::WaitUntil(self.next_at),
+            (true, 0) => {
+                Step::GiveUp(std::mem::replace(&mut self.failure, io::ErrorKind::Other.into()))
+            }
+            (true, _) => Step::Wait,
+        }
+    }
+
+    /// Notes that one has failed; the next one begins at once.
+    fn failed(&mut self, error: io::Error, now: Duration) {
+        self.running -= 1;
+        self.next_at = now;
+        if tells(&error) >= tells(&self.failure) {
+            self.failure = error;
+        }
+    }
+}
+
+/// How much a failure says: that a machine is there says more than that the network has no way.
+fn tells(error: &io::Error) -> u8 {
+    use io::ErrorKind::{
+        AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkUnreachable, NotFound,
+        TimedOut,
+    };
+    let rising: [&[io::ErrorKind]; 3] =
+        [&[NotFound], &[AddrNotAvailable, NetworkUnreachable, HostUnreachable], &[TimedOut]];
+    let kind = error.kind();
+    match rising.iter().position(|kinds| kinds.contains(&kind)) {
+        Some(rank) => rank as u8,
+        None if kind == ConnectionRefused => 4,
+        // The other end said it, or a rule of this machine.
+        None => 3,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: fn(u64) -> Duration = Duration::from_millis;
+
+    fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    fn attempts(count: u16) -> Attempts {
+        Attempts::new((1..=count).map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect())
+    }
+
+    fn tried(step: &Step) -> Option<u16> {
+        if let Step::Try(address) = step { Some(address.port()) } else { None }
+    }
+
+    #[test]
+    fn families_alternate_and_begin_with_the_systems_favourite() {
+        let given = ["[::1]:1", "[::2]:1", "[::3]:1", "1.1.1.1:1", "2.2.2.2:1"];
+        let wanted = ["[::1]:1", "1.1.1.1:1", "[::2]:1", "2.2.2.2:1", "[::3]:1"];
+        assert_eq!(interleave(addresses(&given)), addresses(&wanted));
+        let given = ["1.1.1.1:1", "2.2.2.2:1", "[::1]:1"];
+        assert_eq!(
+            interleave(addresses(&given)),
+            addresses(&["1.1.1.1:1", "[::1]:1", "2.2.2.2:1"])
+        );
+        assert!(interleave(vec![]).is_empty());
+    }
+
+    #[test]
+    fn a_silent_address_has_a_quarter_of_a_second_before_the_next_is_tried_beside_it() {
+        let mut attempts = attempts(3);
+        assert_eq!(tried(&attempts.step(MS(0))), Some(1));
+        assert!(matches!(attempts.step(MS(0)), Step::WaitUntil(at) if at == MS(250)));
+        assert!(matches!(attempts.step(MS(249)), Step::WaitUntil(_)));
+        assert_eq!(tried(&attempts.step(MS(250))), Some(2));
+        assert_eq!(tried(&attempts.step(MS(499))), None);
+        assert_eq!(tried(&attempts.step(MS(510))), Some(3));
+        assert!(matches!(attempts.step(MS(60_000)), Step::Wait), "none is given up for the others");
+    }
+
+    #[test]
+    fn an_address_that_fails_makes_way_at_once() {
+        let mut attempts = attempts(2);
+        assert_eq!(tried(&attempts.step(MS(0))), Some(1));
+        attempts.failed(io::ErrorKind::ConnectionRefused.into(), MS(3));
+        assert_eq!(tried(&attempts.step(MS(3))), Some(2));
+        attempts.failed(io::ErrorKind::NetworkUnreachable.into(), MS(4));
+        let Step::GiveUp(error) = attempts.step(MS(4)) else { panic!("all have failed") };
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "what says most");
+    }
+
+    #[test]
+    fn a_name_without_any_address_is_given_up() {
+        assert!(matches!(attempts(0).step(MS(0)), Step::GiveUp(_)));
+    }
+
+    #[tokio::test]
+    async fn the_first_that_answers_wins_whatever_the_others_do() {
+        let connect = |address: SocketAddr| async move {
+            match address.port() {
+                1 => std::future::pending().await,
+                2 => Err(io::ErrorKind::ConnectionRefused.into()),
+                port => Ok(port),
+            }
+        };
+        assert_eq!(run(attempts(5), connect).await.unwrap(), 3);
+        let none = run(attempts(2), |_| async { Err::<(), _>(io::ErrorKind::TimedOut.into()) });
+        assert_eq!(none.await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+}

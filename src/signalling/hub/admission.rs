@@ -1,0 +1,294 @@
+//! Which HTTP requests are served: first by the host name that they were sent to, then by the web
+//! page that sent them. Pure, so that every way into the hub can ask the same rule.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use hyper::{
+    HeaderMap, StatusCode, Uri,
+    header::{self, HeaderValue},
+    http::uri::Authority,
+};
+use url::{Origin, Url};
+
+use crate::model::HubUrl;
+
+/// The names by which a hub may be addressed, besides IP addresses and `localhost`.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Names {
+    /// The address that the person who runs the hub gave it (`--public-url`).
+    pub(super) public: Option<HubUrl>,
+    /// The host name of this machine. `None` for a hub that listens on a loopback address: only
+    /// programs of this machine reach it, and they need no name. (A machine may get its name
+    /// from the network it is in; a hub that others can reach loses nothing by that, since
+    /// whoever runs that network reaches it anyway.)
+    pub(super) machine: Option<String>,
+}
+
+/// Why a request is not served.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Refusal {
+    /// It does not say, or says twice, to which host it was sent (RFC 9112, section 3.2).
+    NoHost,
+    /// It was sent to a name that is not the hub's (RFC 9110, section 15.5.20).
+    OtherHost,
+    /// A web page of another site opens a connection (RFC 6455, section 10.2).
+    OtherSite,
+}
+
+impl Refusal {
+    /// The status and the sentence of the answer.
+    pub(super) const fn answer(self) -> (StatusCode, &'static str) {
+        match self {
+            Self::NoHost => {
+                (StatusCode::BAD_REQUEST, "a request names its host once, in the field Host")
+            }
+            Self::OtherHost => (
+                StatusCode::MISDIRECTED_REQUEST,
+                "this Quintet hub does not answer to that host name; use its IP address, or let \
+                 whoever runs it start it with --public-url and the address that people use, as \
+                 in --public-url http://hub.example:7340",
+            ),
+            Self::OtherSite => (
+                StatusCode::FORBIDDEN,
+                "this Quintet hub takes no connections from web pages of other sites; if it is \
+                 behind a proxy, start it with --public-url and the address that people use",
+            ),
+        }
+    }
+}
+
+/// Whether a request was sent to this hub.
+///
+/// A web page can make any name of its own lead to this machine ("DNS rebinding"), and its browser
+/// then sends that name as the host. So only hosts are served that such a page cannot have: IP
+/// addresses, `localhost`, and the hub's own names. A proxy in front of the hub either passes the
+/// public name on or puts an address in its place.
+///
+/// # Errors
+/// [`Refusal::NoHost`] or [`Refusal::OtherHost`].
+pub(super) fn check_host(uri: &Uri, headers: &HeaderMap, names: &Names) -> Result<(), Refusal> {
+    let host = host(headers).ok_or(Refusal::NoHost)?;
+    // A target in absolute form names the host as well, and must name the same (RFC 9112, 3.2.2).
+    if uri.authority().is_some_and(|target| *target != host) {
+        return Err(Refusal::NoHost);
+    }
+    if is_own(host.host(), names) { Ok(()) } else { Err(Refusal::OtherHost) }
+}
+
+/// Whether a connection may be opened by whoever asks for it; to be asked after [`check_host`].
+///
+/// Programs send no origin. A page of the hub itself has the origin that the request was sent to,
+/// or the public one, where a proxy has put another host in its place.
+///
+/// # Errors
+/// [`Refusal::NoHost`] or [`Refusal::OtherSite`].
+pub(super) fn check_origin(headers: &HeaderMap, names: &Names) -> Result<(), Refusal> {
+    let origin = match all(headers, header::ORIGIN)[..] {
+        [] => return Ok(()),
+        [origin] => origin.to_str().ok().and_then(|origin| Url::parse(origin).ok()),
+        _ => None,
+    };
+    let Some(Origin::Tuple(scheme, site, port)) = origin.as_ref().map(Url::origin) else {
+        return Err(Refusal::OtherSite);
+    };
+    let host = host(headers).ok_or(Refusal::NoHost)?;
+    let usual = if scheme == "https" { 443 } else { 80 };
+    let is_sent_there = host.host().eq_ignore_ascii_case(&site.to_string())
+        && host.port_u16().unwrap_or(usual) == port;
+    let public = names.public.as_ref().and_then(|public| Url::parse(public.as_str()).ok());
+    let is_public = public.map(|public| public.origin()) == origin.map(|url| url.origin());
+    if is_sent_there || is_public { Ok(()) } else { Err(Refusal::OtherSite) }
+}
+
+/// The one host that a request names; `None` if it names none, several, or something else.
+fn host(headers: &HeaderMap) -> Option<Authority> {
+    let [host] = all(headers, header::HOST)[..] else { return None };
+    let host = Authority::try_from(host.as_bytes()).ok()?;
+    let port = host.as_str().strip_prefix(host.host())?;
+    // "A port is digits" is not checked by the parser; an empty one is the usual one.
+    let is_port = matches!(port, "" | ":") || host.port_u16().is_some();
+    (!host.host().is_empty() && is_port).then_some(host)
+}
+
+fn all(headers: &HeaderMap, name: header::HeaderName) -> Vec<&HeaderValue> {
+    headers.get_all(name).iter().collect()
+}
+
+/// Whether a host is this hub: no name that somebody else may own.
+fn is_own(host: &str, names: &Names) -> bool {
+    let in_brackets = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    if in_brackets.is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok())
+        || host.parse::<Ipv4Addr>().is_ok()
+    {
+        return true;
+    }
+    // `hub.example.` is the same name as `hub.example`.
+    let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    let public = names.public.as_ref().and_then(|public| Url::parse(public.as_str()).ok());
+    name == "localhost"
+        // Never resolved to another machine (RFC 6761, section 6.3).
+        || name.ends_with(".localhost")
+        || public.as_ref().and_then(Url::host_str).is_some_and(|public| is_same(public, &name))
+        || names.machine.as_ref().is_some_and(|machine| is_name_of(machine, &name))
+}
+
+fn is_same(own: &str, name: &str) -> bool {
+    own.strip_suffix('.').unwrap_or(own).eq_ignore_ascii_case(name)
+}
+
+/// Whether a machine is called so: as it calls itself, without its domain, or by multicast DNS
+/// (RFC 6762).
+fn is_name_of(machine: &str, name: &str) -> bool {
+    let label = machine.split('.').next().unwrap_or_default();
+    let is_label = |name: &str| !label.is_empty() && label.eq_ignore_ascii_case(name);
+    is_same(machine, name) || is_label(name) || name.strip_suffix(".local").is_some_and(is_label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(public: &str, machine: &str) -> Names {
+        let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let public = given(public).map(|public| public.parse().unwrap());
+        Names { public, machine: given(machine) }
+    }
+
+    fn headers(fields: &[(header::HeaderName, &str)]) -> HeaderMap {
+        let fields = fields.iter().map(|(name, value)| (name.clone(), value.parse().unwrap()));
+        let mut headers = HeaderMap::new();
+        fields.for_each(|(name, value)| _ = headers.append(name, value));
+        headers
+    }
+
+    fn sent_to(host: &str, names: &Names) -> Result<(), Refusal> {
+        check_host(&Uri::from_static("/"), &headers(&[(header::HOST, host)]), names)
+    }
+
+    #[test]
+    fn a_name_that_somebody_else_may_own_is_not_served() {
+        let known = names("https://hub.example/quintet", "olgas-laptop.home.arpa");
+        for host in [
+            "evil.example",
+            "evil.example:7340",
+            "hub.example.evil.example",
+            "evil-hub.example",
+            "localhost.evil.example",
+            "notlocalhost",
+            "olgas-laptop.evil.example",
+            "olgas-laptop.home.arpa.evil.example",
+            "local",
+            ".local",
+            // Names that look like addresses, and forms that browsers never send.
+            "127.0.0.1.evil.example",
+            "127.0.0.1.",
+            "127.1",
+            "0x7f000001",
+            "2130706433",
+            "127.0.0.01",
+            "[v1.evil]",
+        ] {
+            assert_ne!(sent_to(host, &known), Ok(()), "{host}");
+        }
+        assert_eq!(sent_to("evil.example", &known), Err(Refusal::OtherHost));
+        assert_eq!(sent_to("olgas-laptop", &Names::default()), Err(Refusal::OtherHost));
+    }
+
+    #[test]
+    fn addresses_localhost_and_own_names_are_served_whatever_the_port_and_case() {
+        let known = names("https://Hub.Example/quintet", "Olgas-Laptop.home.arpa");
+        for host in [
+            "127.0.0.1:7340",
+            "192.168.1.5",
+            "203.0.113.9:80",
+            "[::1]:7340",
+            "[2001:db8::5]",
+            "localhost:7340",
+            "LOCALHOST",
+            "localhost.",
+            "app.localhost:1",
+            "hub.example",
+            "HUB.example:8443",
+            "hub.example.",
+            "olgas-laptop",
+            "OLGAS-LAPTOP.local:7340",
+            "olgas-laptop.home.arpa",
+        ] {
+            assert_eq!(sent_to(host, &known), Ok(()), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_request_without_exactly_one_good_host_is_a_bad_one() {
+        let known = names("", "");
+        let uri = Uri::from_static("/");
+        let bad = Err(Refusal::NoHost);
+        assert_eq!(check_host(&uri, &headers(&[]), &known), bad);
+        let two = headers(&[(header::HOST, "127.0.0.1"), (header::HOST, "127.0.0.1")]);
+        assert_eq!(check_host(&uri, &two, &known), bad);
+        for host in
+            ["", "a b", "<b>evil</b>", "127.0.0.1:x", "127.0.0.1:99999", "u@127.0.0.1", ":80"]
+        {
+            assert_eq!(sent_to(host, &known), bad, "{host:?}");
+        }
+        assert_eq!(sent_to("127.0.0.1:", &known), Ok(()), "an empty port is the usual one");
+    }
+
+    #[test]
+    fn a_target_in_absolute_form_names_the_same_host() {
+        let known = names("", "");
+        let sent = |target: &str, host| {
+            check_host(&target.parse().unwrap(), &headers(&[(header::HOST, host)]), &known)
+        };
+        assert_eq!(sent("http://127.0.0.1:7340/", "127.0.0.1:7340"), Ok(()));
+        assert_eq!(sent("http://evil.example/", "127.0.0.1:7340"), Err(Refusal::NoHost));
+        assert_eq!(sent("http://evil.example/", "evil.example"), Err(Refusal::OtherHost));
+    }
+
+    fn opened_by(origin: &str, host: &str, names: &Names) -> Result<(), Refusal> {
+        check_origin(&headers(&[(header::HOST, host), (header::ORIGIN, origin)]), names)
+    }
+
+    #[test]
+    fn a_web_page_of_another_site_opens_no_connection() {
+        let known = names("https://hub.example/quintet", "");
+        for origin in [
+            "https://evil.example",
+            "null",
+            "",
+            "file://",
+            "http://127.0.0.1:80",
+            "http://localhost:7340",
+            "chrome-extension://abc",
+            "http://hub.example",
+            "https://hub.example:8443",
+        ] {
+            assert_eq!(
+                opened_by(origin, "127.0.0.1:7340", &known),
+                Err(Refusal::OtherSite),
+                "{origin}"
+            );
+        }
+        let own = "http://127.0.0.1:7340";
+        let two = [(header::HOST, "127.0.0.1:7340"), (header::ORIGIN, own), (header::ORIGIN, own)];
+        assert_eq!(check_origin(&headers(&two), &known), Err(Refusal::OtherSite));
+    }
+
+    #[test]
+    fn the_hubs_own_pages_and_programs_open_connections() {
+        let known = names("https://hub.example/quintet", "");
+        for (origin, host) in [
+            ("http://127.0.0.1:7340", "127.0.0.1:7340"),
+            ("http://[::1]:7340", "[::1]:7340"),
+            ("http://localhost", "localhost"),
+            ("https://192.0.2.1", "192.0.2.1"),
+            ("https://hub.example", "hub.example"),
+            // A proxy that puts the hub's own address in the place of the public name.
+            ("https://hub.example", "127.0.0.1:7340"),
+        ] {
+            assert_eq!(opened_by(origin, host, &known), Ok(()), "{origin} at {host}");
+        }
+        let program = headers(&[(header::HOST, "127.0.0.1:7340")]);
+        assert_eq!(check_origin(&program, &known), Ok(()));
+    }
+}

@@ -1,0 +1,248 @@
+//! Hubs behind TLS, as the real program meets them: whose certificate it takes, what it says of
+//! the others, and where it goes when it is sent on.
+
+use std::{fs, net::SocketAddr, sync::Arc};
+
+use quintet::signalling::Hub;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    date_time_ymd,
+};
+use rustls::{
+    ServerConfig,
+    crypto::ring,
+    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional},
+    net::{TcpListener, TcpStream},
+    task::{AbortHandle, spawn_blocking},
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::rig::{
+    Folder,
+    process::Program,
+    words::{hub, within},
+};
+
+/// An authority that no system knows.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    fn new(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    /// What a server shows: a certificate for `localhost`, as changed, and its key.
+    fn server(&self, change: impl FnOnce(&mut CertificateParams)) -> Arc<ServerConfig> {
+        let params = for_localhost(change);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        shown(&certificate, &key)
+    }
+}
+
+fn for_localhost(change: impl FnOnce(&mut CertificateParams)) -> CertificateParams {
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.distinguished_name.push(DnType::CommonName, "a hub");
+    change(&mut params);
+    params
+}
+
+fn shown(certificate: &rcgen::Certificate, key: &KeyPair) -> Arc<ServerConfig> {
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    config.with_single_cert(vec![certificate.der().clone()], key).unwrap().into()
+}
+
+/// A port that ends with what runs behind it.
+struct Port(SocketAddr, AbortHandle);
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        self.1.abort();
+    }
+}
+
+/// Listens, and does that with each connection.
+async fn port<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> Port
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let task = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream));
+        }
+    });
+    Port(address, task.abort_handle())
+}
+
+/// TLS before a hub, as a proxy does it.
+async fn proxy(hub: &Hub, config: Arc<ServerConfig>) -> Port {
+    let (acceptor, to) = (TlsAcceptor::from(config), hub.address());
+    port(move |stream| {
+        let acceptor = acceptor.clone();
+        async move {
+            // Whoever does not like the certificate goes away.
+            let Ok(mut stream) = acceptor.accept(stream).await else { return };
+            let mut hub = TcpStream::connect(to).await.unwrap();
+            let _ = copy_bidirectional(&mut stream, &mut hub).await;
+        }
+    })
+    .await
+}
+
+/// A server that sends everybody on.
+async fn sends_on(status: &'static str, to: String) -> Port {
+    port(move |mut stream| {
+        let answer = format!(
+            "HTTP/1.1 {status}\r\nLocation: {to}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+        async move {
+            let mut head = vec![];
+            while !head.ends_with(b"\r\n\r\n")
+                && stream.read_buf(&mut head).await.is_ok_and(|n| n > 0)
+            {}
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    })
+    .await
+}
+
+/// What the program says when it opens a session at a hub: the link, or why there is none.
+async fn opens(hub: String, trusted: &str) -> Result<String, String> {
+    let home = Folder::new();
+    let (file, folder) = (home.file("authorities.pem"), home.file("none"));
+    fs::write(&file, trusted).unwrap();
+    let said = spawn_blocking(move || {
+        let (file, folder) = (file.to_str().unwrap(), folder.to_str().unwrap());
+        // Both, or the system's own would count beside what is given.
+        let environment = [("SSL_CERT_FILE", file), ("SSL_CERT_DIR", folder)];
+        let task = ["open", "--kind", "data/one-to-one", "--hub", &hub];
+        let silent = ["--camera", "none", "--microphone", "none", "--speaker", "none"];
+        let args = [&task[..], &silent[..]].concat();
+        let mut program = Program::start_in(home, &args, &environment);
+        program.wait("an outcome", |event| {
+            matches!(event["event"].as_str(), Some("opened" | "hub-lost" | "error"))
+        })
+    });
+    let said = said.await.unwrap();
+    match said["link"].as_str() {
+        Some(link) => Ok(link.to_owned()),
+        None => Err(said["message"].as_str().unwrap().to_owned()),
+    }
+}
+
+#[tokio::test]
+async fn a_hub_whose_authority_the_system_trusts_is_trusted() {
+    within(async {
+        let (hub, authority) = (hub().await, Authority::new("one"));
+        let door = proxy(&hub, authority.server(|_| {})).await;
+        let url = format!("https://localhost:{}", door.0.port());
+        let link = opens(url.clone(), &authority.pem).await;
+        // Good on this machine only, so the hub's own address is what others are given.
+        let base = format!("http://{}/s/", hub.address());
+        assert!(link.as_ref().is_ok_and(|link| link.starts_with(&base)), "{link:?}");
+        let wrong = opens(url, &Authority::new("another").pem).await.unwrap_err();
+        assert!(wrong.contains("an authority that this computer does not know"), "{wrong}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_certificate_is_said() {
+    within(async {
+        let (hub, authority) = (hub().await, Authority::new("one"));
+        let self_signed = |change: fn(&mut CertificateParams)| {
+            let key = KeyPair::generate().unwrap();
+            shown(&for_localhost(change).self_signed(&key).unwrap(), &key)
+        };
+        let other = |params: &mut CertificateParams| {
+            *params = CertificateParams::new(vec!["other.example".to_owned()]).unwrap();
+        };
+        for (server, what) in [
+            (
+                authority.server(|it| it.not_after = date_time_ymd(2020, 3, 1)),
+                "expired on 1 March 2020",
+            ),
+            (
+                authority.server(|it| it.not_before = date_time_ymd(3000, 1, 1)),
+                "is not valid before 1 January 3000",
+            ),
+            (authority.server(other), "is for another host: other.example"),
+            (self_signed(|_| {}), "is signed by nobody but the hub itself"),
+            (
+                self_signed(|it| it.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)),
+                "is signed by nobody but the hub itself",
+            ),
+        ] {
+            let door = proxy(&hub, server).await;
+            let url = format!("https://localhost:{}", door.0.port());
+            let said = opens(url.clone(), &authority.pem).await.unwrap_err();
+            assert!(said.contains(what) && said.contains(&url), "{what}: {said}");
+            assert!(said.contains("cannot be trusted"), "{said}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn https_for_a_plain_hub_is_named_with_the_address_to_use_and_never_done_without() {
+    within(async {
+        let hub = hub().await;
+        let said = opens(format!("https://{}", hub.address()), "").await.unwrap_err();
+        let instead = format!("its address is http://{},", hub.address());
+        assert!(said.contains("does not use https") && said.contains(&instead), "{said}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn http_for_a_hub_behind_tls_goes_on_encrypted() {
+    within(async {
+        let (hub, authority) = (hub().await, Authority::new("one"));
+        let door = proxy(&hub, authority.server(|_| {})).await;
+        let url = format!("http://localhost:{}", door.0.port());
+        assert!(opens(url.clone(), &authority.pem).await.is_ok());
+        // Nor is its certificate taken for granted.
+        let said = opens(url, "").await.unwrap_err();
+        let secure = format!("https://localhost:{}", door.0.port());
+        assert!(said.contains(&secure) && said.contains("does not know"), "{said}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_hub_that_moved_is_followed_upwards_and_named_downwards() {
+    within(async {
+        let (hub, authority) = (hub().await, Authority::new("one"));
+        let door = proxy(&hub, authority.server(|_| {})).await;
+        let secure = format!("https://localhost:{}", door.0.port());
+        for status in ["301 Moved Permanently", "307 Temporary Redirect", "308 Permanent Redirect"]
+        {
+            let old = sends_on(status, format!("{secure}/signal")).await;
+            let link = opens(format!("http://{}", old.0), &authority.pem).await;
+            assert!(link.is_ok(), "{status}: {link:?}");
+        }
+        let around = sends_on("302 Found", "/signal".to_owned()).await;
+        let said = opens(format!("http://{}", around.0), "").await.unwrap_err();
+        assert!(said.contains("without end"), "{said}");
+        let login = sends_on("302 Found", "/login".to_owned()).await;
+        let said = opens(format!("http://{}", login.0), "").await.unwrap_err();
+        assert!(said.contains("is no Quintet hub: it sends us to /login"), "{said}");
+    })
+    .await;
+}
