@@ -211,6 +211,38 @@ mod tests {
         assert_eq!(intake.deadline(), None);
     }
 
+    /// What a browser sends to probe for bandwidth: packets without a payload on the pictures' own
+    /// stream, numbered like all others, with the timestamp of the picture before.
+    fn probe(cutter: &mut Cutter, count: u16, stamp: u32, now: MediaTime) -> Vec<RtpPacket> {
+        let sent =
+            (0..count).map(|n| packet(cutter.sequence.wrapping_add(n), stamp, false, vec![], now));
+        let sent = sent.collect();
+        cutter.sequence = cutter.sequence.wrapping_add(count);
+        sent
+    }
+
+    #[test]
+    fn a_probe_between_pictures_costs_no_picture_and_no_keyframe() {
+        let mut painter = Painter::new(Size::new(160, 90));
+        let mut cutter = Cutter { sequence: 65_530 };
+        let (mut intake, mut streams, mut shown) = (Intake::new(), vec![], vec![]);
+        push(&mut intake, &probe(&mut cutter, 3, 0, at(0)));
+        for n in 0..20_u64 {
+            let (nals, stamp, now) = (painter.paint(n == 0, 0), (n * 2970) as u32, at(n * 33));
+            push(&mut intake, &cutter.cut(&nals, stamp, now));
+            // One packet of a probe is lost on the way.
+            let mut probe = probe(&mut cutter, 10, stamp, now);
+            probe.remove(4);
+            push(&mut intake, &probe);
+            intake.advance(now);
+            assert!(!intake.takes_request(now), "picture {n}");
+            streams.push(stream(&nals));
+            shown.append(&mut take(&mut intake));
+        }
+        assert_eq!(shown, streams);
+        assert_eq!((intake.whole(), intake.deadline()), (20, None));
+    }
+
     #[test]
     fn after_a_loss_a_keyframe_is_asked_for_in_time_and_again_until_it_comes() {
         let (packets, streams) = pictures(30, &[0, 29]);

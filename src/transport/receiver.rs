@@ -110,10 +110,8 @@ impl Receiver {
     }
 
     fn forward(&mut self, packet: rtp::Packet) {
-        // Probes and padding carry nothing.
-        if packet.payload.is_empty() {
-            return;
-        }
+        // Padding, which carries nothing, goes on as well: without its sequence numbers, those who
+        // put packets in order would wait for them.
         let packet = RtpPacket {
             sequence: packet.header.sequence_number,
             timestamp: packet.header.timestamp,

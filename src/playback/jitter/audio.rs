@@ -1,6 +1,10 @@
 //! Decides, sample by sample, which packet of a sound comes next and how long to hold it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    time::Duration,
+};
 
 use bytes::Bytes;
 
@@ -20,6 +24,8 @@ pub(crate) struct AudioJitter {
     stamps: Unwrapper,
     arrivals: Arrivals,
     held: BTreeMap<i64, Held>,
+    /// The numbers of packets without a payload, which are padding: none of them is a loss.
+    padding: BTreeSet<i64>,
     /// The sample that is to be played next; `None` before the first.
     next: Option<Position>,
     /// Samples filled in while nothing was there, since `next` last moved.
@@ -88,14 +94,16 @@ impl AudioJitter {
             stamps: Unwrapper::of_32_bits(),
             arrivals: Arrivals::new(48_000),
             held: BTreeMap::new(),
+            padding: BTreeSet::new(),
             next: None,
             stalled: 0,
             peak: Duration::ZERO,
         }
     }
 
-    /// Takes a packet in; duplicates, late, empty and oversize ones are dropped. When full, the
-    /// oldest gives way.
+    /// Takes a packet in; duplicates, late and oversize ones are dropped. When full, the oldest
+    /// gives way. Packets without a payload are padding (RFC 3550, section 5.1): they count as
+    /// received, and say nothing of the sound and its delay.
     pub(crate) fn push(&mut self, packet: &RtpPacket) {
         let (number, arrived) = self.ledger.note(packet.sequence);
         match arrived {
@@ -103,10 +111,14 @@ impl AudioJitter {
             Arrived::Fresh => {}
             Arrived::Restarted => {
                 self.held.clear();
+                self.padding.clear();
                 self.stamps = Unwrapper::of_32_bits();
                 self.arrivals = Arrivals::new(48_000);
                 self.next = None;
             }
+        }
+        if packet.payload.is_empty() {
+            return self.note_padding(number);
         }
         let stamp = self.stamps.unwrap(packet.timestamp);
         let lateness = self.arrivals.note(stamp, packet.arrival);
@@ -114,7 +126,7 @@ impl AudioJitter {
             self.peak = self.peak.max(lateness.min(Self::MAX_TARGET));
             return;
         }
-        if packet.payload.is_empty() || packet.payload.len() > Self::MAX_PACKET_BYTES {
+        if packet.payload.len() > Self::MAX_PACKET_BYTES {
             return;
         }
         if self.stalled > 0 {
@@ -147,7 +159,7 @@ impl AudioJitter {
             (held.stamp, self.next.unwrap_or(Position { number, stamp: held.stamp }));
         // What was filled in while the gap was not yet known to be one counts towards it.
         let gap = stamp - next.stamp - self.stalled;
-        if number > next.number && (1..=Self::MAX_GAP).contains(&gap) {
+        if self.is_loss(next.number..number) && (1..=Self::MAX_GAP).contains(&gap) {
             if gap > Self::LONGEST_REPAIR {
                 let lost = (gap - Self::LONGEST_REPAIR).min(Self::LONGEST_REPAIR);
                 self.move_to(next.number, next.stamp + self.stalled + lost);
@@ -237,6 +249,23 @@ impl AudioJitter {
     fn move_to(&mut self, number: i64, stamp: i64) {
         self.next = Some(Position { number, stamp });
         self.stalled = 0;
+        self.padding = self.padding.split_off(&number);
+    }
+
+    fn note_padding(&mut self, number: i64) {
+        self.padding.insert(number);
+        if self.padding.len() > Self::MAX_PACKETS {
+            self.padding.pop_first();
+        }
+    }
+
+    /// Whether any of these packets, none of which is held, is missing.
+    fn is_loss(&self, numbers: Range<i64>) -> bool {
+        if numbers.is_empty() {
+            return false;
+        }
+        let padding = self.padding.range(numbers.clone()).count() as i64;
+        numbers.end - numbers.start > padding
     }
 }
 
@@ -374,6 +403,45 @@ mod tests {
         jitter.push(&packet(2, 6_000_000, false, vec![8], at(1060)));
         assert_eq!(pull(&mut jitter), Pull::Packet(vec![9].into()));
         assert_eq!(pull(&mut jitter), Pull::Packet(vec![8].into()));
+    }
+
+    /// A packet without a payload, with the timestamp of the `n`th, between the `n`th and the next.
+    fn padding_after(n: u16, sequence: u16, arrival: u64) -> RtpPacket {
+        RtpPacket { sequence, payload: Bytes::new(), ..nth(n, arrival) }
+    }
+
+    #[test]
+    fn padding_counts_as_received_and_is_neither_a_sound_nor_a_loss() {
+        let sent = |n: u16, stamp: u32, arrival| {
+            packet(n, stamp * 960, false, vec![n as u8; 3], at(arrival))
+        };
+        let padding = |n: u16, arrival| packet(n, 960, false, vec![], at(arrival));
+        let mut jitter = AudioJitter::new();
+        jitter.push(&padding(0, 1000));
+        jitter.push(&sent(1, 1, 1000));
+        // Then silence on purpose, with probes: numbers go on, time passes.
+        [4, 2, 3].into_iter().for_each(|n| jitter.push(&padding(n, 1500)));
+        jitter.push(&sent(5, 30, 1580));
+        assert_eq!(pull(&mut jitter), is(1));
+        assert_eq!(pull(&mut jitter), is(5), "nothing is filled in");
+        assert_eq!(jitter.target(), AudioJitter::MIN_TARGET, "padding tells of no delay");
+        assert_eq!((jitter.received(), jitter.lost()), (6, 0));
+        assert!(jitter.padding.is_empty());
+        // One of these is a loss.
+        jitter.push(&padding(6, 1600));
+        jitter.push(&sent(8, 32, 1620));
+        let next = vec![8; 3].into();
+        assert_eq!(pull(&mut jitter), Pull::Repair { next, samples: 960 });
+        assert_eq!((jitter.received(), jitter.lost()), (8, 1));
+    }
+
+    #[test]
+    fn padding_alone_starts_no_sound_and_is_not_kept_for_ever() {
+        let mut jitter = AudioJitter::new();
+        (0..1000).for_each(|n| jitter.push(&padding_after(0, n, 1000)));
+        assert!(jitter.is_empty() && !jitter.is_ready(at(9000)));
+        assert_eq!((pull(&mut jitter), jitter.received()), (Pull::Empty, 1000));
+        assert!(jitter.padding.len() <= AudioJitter::MAX_PACKETS);
     }
 
     proptest! {

@@ -7,6 +7,9 @@ use crate::{media::RtpPacket, model::MediaTime};
 
 /// The packets of one picture stream, in order. Holds at most [`VideoJitter::MAX_PACKETS`]
 /// packets and [`VideoJitter::MAX_BYTES`] bytes.
+///
+/// Packets without a payload are padding, with which a sender probes for bandwidth (RFC 3550,
+/// section 5.1). Their sequence numbers count as received, and they never come out.
 #[derive(Debug)]
 pub(crate) struct VideoJitter {
     numbers: Unwrapper,
@@ -18,6 +21,8 @@ pub(crate) struct VideoJitter {
     skipped: bool,
     /// Packets in a row that lay behind `next`.
     late: u32,
+    /// The timestamp of the packet that came out last, if it was the last of its picture.
+    ended: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -25,6 +30,12 @@ struct Held {
     packet: RtpPacket,
     /// Whether a keyframe starts with it.
     starts_key: bool,
+}
+
+impl Held {
+    fn is_padding(&self) -> bool {
+        self.packet.payload.is_empty()
+    }
 }
 
 /// What comes out next.
@@ -64,6 +75,7 @@ impl VideoJitter {
             next: None,
             skipped: false,
             late: 0,
+            ended: None,
         }
     }
 
@@ -93,11 +105,13 @@ impl VideoJitter {
             self.bytes -= held.packet.payload.len();
             self.next = Some(oldest + 1);
             self.skipped = true;
+            self.ended = None;
         }
     }
 
     /// What comes out next, if anything may yet.
     pub(crate) fn poll(&mut self, now: MediaTime) -> Option<Step> {
+        self.pass_padding();
         let (&first, held) = self.held.first_key_value()?;
         let open = self.next != Some(first);
         if open {
@@ -109,6 +123,7 @@ impl VideoJitter {
                 None if patient && !self.skipped => return None,
                 None => self.skip_to(first),
             }
+            self.pass_padding();
         }
         if std::mem::take(&mut self.skipped) {
             let to_key = self.held.first_key_value().is_some_and(|(_, held)| held.starts_key);
@@ -117,6 +132,7 @@ impl VideoJitter {
         let (number, held) = self.held.pop_first()?;
         self.bytes -= held.packet.payload.len();
         self.next = Some(number + 1);
+        self.ended = held.packet.marker.then_some(held.packet.timestamp);
         Some(Step::Packet(held.packet))
     }
 
@@ -126,12 +142,31 @@ impl VideoJitter {
         (self.next != Some(*first)).then(|| held.packet.arrival + Self::PATIENCE)
     }
 
+    /// Takes out the padding that comes next.
+    ///
+    /// A gap before it is no reason to wait if the packet has the timestamp of a picture that has
+    /// ended: whatever is missing has that timestamp too, so it was padding as well.
+    fn pass_padding(&mut self) {
+        while let Some(first) = self.held.first_entry() {
+            let (number, held) = (*first.key(), first.get());
+            let follows = self.skipped
+                || self.next == Some(number)
+                || self.ended == Some(held.packet.timestamp);
+            if !held.is_padding() || !follows {
+                return;
+            }
+            first.remove();
+            self.next = Some(number + 1);
+        }
+    }
+
     fn skip_to(&mut self, number: i64) {
         let kept = self.held.split_off(&number);
         self.bytes -= self.held.values().map(|held| held.packet.payload.len()).sum::<usize>();
         self.held = kept;
         self.next = Some(number);
         self.skipped = true;
+        self.ended = None;
     }
 
     fn restart(&mut self, number: i64) {
@@ -140,8 +175,10 @@ impl VideoJitter {
         self.numbers.restart(number);
         self.next = Some(number);
         self.skipped = true;
+        self.ended = None;
     }
 }
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -238,6 +275,86 @@ mod tests {
         assert_eq!((seen.len(), seen[0], seen[1]), (1025, None, Some(76)));
     }
 
+    /// The packets of two pictures with padding between them: a number, a picture, and which
+    /// packet of it: the first, the last, or padding, sent after the last.
+    const PROBED: [(u16, u32, char); 7] = [
+        (1, 90, 'f'),
+        (2, 90, 'l'),
+        (3, 90, 'p'),
+        (4, 90, 'p'),
+        (5, 90, 'p'),
+        (6, 180, 'f'),
+        (7, 180, 'l'),
+    ];
+
+    fn probed((sequence, stamp, which): (u16, u32, char), now: MediaTime) -> RtpPacket {
+        let payload = if which == 'p' { vec![] } else { vec![1; 100] };
+        packet(sequence, stamp, which == 'l', payload, now)
+    }
+
+    #[test]
+    fn padding_closes_the_gap_that_it_would_leave_and_never_comes_out() {
+        let pictures = [1, 2, 6, 7].map(Some);
+        for order in [[0, 1, 2, 3, 4, 5, 6], [0, 1, 5, 6, 4, 3, 2], [0, 1, 4, 2, 6, 5, 3]] {
+            let mut jitter = VideoJitter::new();
+            for n in order {
+                jitter.push(probed(PROBED[n], at(0)), false);
+            }
+            assert_eq!(out(&mut jitter, at(0)), pictures, "{order:?}");
+            assert_eq!((jitter.held.len(), jitter.deadline()), (0, None));
+        }
+    }
+
+    #[test]
+    fn padding_before_within_and_at_the_end_of_a_stream_is_no_gap() {
+        let mut jitter = VideoJitter::new();
+        let packets = [(0, 45, 'p'), (1, 90, 'f'), (2, 90, 'p'), (3, 90, 'l'), (4, 90, 'p')];
+        for (n, sent) in packets.into_iter().enumerate() {
+            jitter.push(probed(sent, at(n as u64)), false);
+        }
+        assert_eq!(out(&mut jitter, at(5)), [1, 3].map(Some));
+        push(&mut jitter, &[5], at(6));
+        assert_eq!(out(&mut jitter, at(6)), [Some(5)]);
+    }
+
+    #[test]
+    fn lost_padding_within_a_probe_is_not_waited_for_and_a_lost_picture_is() {
+        let mut jitter = VideoJitter::new();
+        for n in [0, 1, 4, 5, 6] {
+            jitter.push(probed(PROBED[n], at(0)), false);
+        }
+        assert_eq!(out(&mut jitter, at(0)), [1, 2, 6, 7].map(Some), "3 and 4 were padding");
+        // What is missing may be a picture as well as padding.
+        let mut jitter = VideoJitter::new();
+        for n in [0, 1, 2, 5, 6] {
+            jitter.push(probed(PROBED[n], at(0)), false);
+        }
+        assert_eq!(out(&mut jitter, at(119)), [1, 2].map(Some));
+        assert_eq!(out(&mut jitter, at(120)), [None, Some(6), Some(7)]);
+        // Within a picture, it is part of the picture.
+        let mut jitter = VideoJitter::new();
+        for sent in [(1, 90, 'f'), (3, 90, 'p'), (4, 90, 'l')] {
+            jitter.push(probed(sent, at(0)), false);
+        }
+        assert_eq!(out(&mut jitter, at(119)), [Some(1)]);
+        assert_eq!(out(&mut jitter, at(120)), [None, Some(4)]);
+    }
+
+    #[test]
+    fn a_gap_that_is_given_up_before_padding_leads_to_the_keyframe_behind_it() {
+        let mut jitter = VideoJitter::new();
+        push(&mut jitter, &[1], at(0));
+        jitter.push(packet(3, 0, false, vec![], at(0)), false);
+        jitter.push(packet(4, 0, false, vec![], at(0)), false);
+        assert_eq!(out(&mut jitter, at(119)), [Some(1)]);
+        jitter.push(packet(5, 90, false, vec![1], at(119)), true);
+        let steps: Vec<_> = std::iter::from_fn(|| jitter.poll(at(119))).collect();
+        assert!(matches!(
+            &steps[..],
+            [Step::Skipped { to_key: true }, Step::Packet(RtpPacket { sequence: 5, .. })]
+        ));
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
@@ -248,9 +365,14 @@ mod tests {
         ) {
             let mut jitter = VideoJitter::new();
             let zeros = vec![0; 70_000];
-            let mut last = None;
+            let (mut last, mut padding) = (None, std::collections::BTreeSet::new());
             for (n, (sequence, bytes, key)) in packets.into_iter().enumerate() {
                 let sequence = if near { sequence / 64 * 2 } else { sequence };
+                // A tenth of all is padding.
+                let bytes = if bytes < 7000 { 0 } else { bytes };
+                if bytes == 0 {
+                    padding.insert(sequence);
+                }
                 let payload = bytes::Bytes::copy_from_slice(&zeros[..bytes]);
                 jitter.push(packet(sequence, 0, false, payload, at(n as u64)), key && n % 50 == 0);
                 prop_assert!(jitter.held.len() <= VideoJitter::MAX_PACKETS);
@@ -262,7 +384,14 @@ mod tests {
                         match step {
                             Step::Skipped { .. } => last = None,
                             Step::Packet(packet) => {
-                                let after = last.map(|last: u16| last.wrapping_add(1));
+                                prop_assert!(!packet.payload.is_empty());
+                                let mut after = last.map(|last: u16| last.wrapping_add(1));
+                                // Padding is passed over.
+                                while after.is_some_and(|after| {
+                                    after != packet.sequence && padding.contains(&after)
+                                }) {
+                                    after = after.map(|after| after.wrapping_add(1));
+                                }
                                 prop_assert!(after.is_none_or(|after| after == packet.sequence));
                                 last = Some(packet.sequence);
                             }
