@@ -13,6 +13,7 @@ mod addresses;
 mod admission;
 mod chat;
 mod connection;
+mod early;
 #[cfg(any(fuzzing, test))]
 pub mod fuzz;
 mod handshake;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use webrtc::{
     media_stream::track_remote::TrackRemote,
     peer_connection::{
@@ -34,6 +34,7 @@ pub(super) enum Happening {
 pub(super) struct Observer {
     queue: mpsc::Sender<Happening>,
     overflow: Arc<Notify>,
+    up: watch::Sender<bool>,
 }
 
 impl Observer {
@@ -41,7 +42,12 @@ impl Observer {
     /// cannot be told again, so the connection is over.
     pub(super) fn new(overflow: Arc<Notify>) -> (Arc<Self>, mpsc::Receiver<Happening>) {
         let (queue, happenings) = mpsc::channel(HAPPENINGS);
-        (Arc::new(Self { queue, overflow }), happenings)
+        (Arc::new(Self { queue, overflow, up: watch::Sender::new(false) }), happenings)
+    }
+
+    /// Whether the connection is up: true from when it is so for the first time.
+    pub(super) fn up(&self) -> watch::Receiver<bool> {
+        self.up.subscribe()
     }
 
     fn tell(&self, happening: Happening) {
@@ -71,7 +77,10 @@ impl PeerConnectionEventHandler for Observer {
             RTCPeerConnectionState::Connecting => {
                 self.tell(Happening::State(PeerState::Connecting));
             }
-            RTCPeerConnectionState::Connected => self.tell(Happening::State(PeerState::Connected)),
+            RTCPeerConnectionState::Connected => {
+                self.up.send_replace(true);
+                self.tell(Happening::State(PeerState::Connected));
+            }
             RTCPeerConnectionState::Disconnected => {
                 self.tell(Happening::State(PeerState::Disconnected));
             }

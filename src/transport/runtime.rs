@@ -1,5 +1,5 @@
 //! The library's runtime for one connection: tokio's, with a watch over the driver, sockets that
-//! help the handshake and keep strangers out and, if wanted, a bad network.
+//! help the handshake, keep early media and keep strangers out and, if wanted, a bad network.
 
 use std::{
     future::Future,
@@ -17,8 +17,8 @@ use webrtc::runtime::{
 };
 
 use super::{
-    Impairment, admission::AdmissionSocket, handshake::HandshakeSocket, link::ImpairedSocket,
-    unread::Unread,
+    Impairment, admission::AdmissionSocket, early::EarlySocket, handshake::HandshakeSocket,
+    link::ImpairedSocket, unread::Unread,
 };
 
 /// A future as the library's trait wants it.
@@ -33,6 +33,8 @@ pub(super) struct PeerRuntime {
     /// Notified when the connection's driver has returned, panicked or been aborted: the library
     /// tells nobody, and a connection without its driver would look alive for ever.
     pub(super) driver_ended: Arc<Notify>,
+    /// Whether the connection is up.
+    pub(super) up: watch::Receiver<bool>,
     /// Counts what comes in on data channels.
     pub(super) unread: Arc<Unread>,
 }
@@ -63,7 +65,8 @@ impl Runtime for PeerRuntime {
             socket = Arc::new(ImpairedSocket::new(socket, terms.clone()));
         }
         let socket = Arc::new(AdmissionSocket::new(socket, Arc::clone(&self.unread)));
-        Ok(Arc::new(HandshakeSocket::new(socket)))
+        let socket = Arc::new(HandshakeSocket::new(socket));
+        Ok(Arc::new(EarlySocket::new(socket, self.up.clone())))
     }
 
     fn wrap_tcp_listener(&self, listener: TcpListener) -> io::Result<Arc<dyn AsyncTcpListener>> {

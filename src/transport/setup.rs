@@ -126,6 +126,7 @@ pub(super) struct OwnTrack {
 pub(super) struct Wiring {
     pub(super) observer: Arc<dyn PeerConnectionEventHandler>,
     pub(super) driver_ended: Arc<Notify>,
+    pub(super) up: watch::Receiver<bool>,
     pub(super) impairment: Option<watch::Receiver<Impairment>>,
     pub(super) traffic: Arc<TrafficCounters>,
     pub(super) unread: Arc<Unread>,
@@ -168,6 +169,7 @@ pub(super) async fn build(config: &ConnectionConfig, wiring: Wiring) -> Result<B
             tokio: TokioRuntime,
             impairment: wiring.impairment,
             driver_ended: wiring.driver_ended,
+            up: wiring.up,
             unread: wiring.unread,
         }))
         .with_handler(wiring.observer)

@@ -45,6 +45,7 @@ pub(super) async fn run(config: ConnectionConfig, outlets: Outlets, wires: Wires
     let (observer, happenings) = Observer::new(Arc::clone(&wires.overflow));
     let (driver_ended, unread) = (Arc::new(Notify::new()), Arc::<Unread>::default());
     let wiring = Wiring {
+        up: observer.up(),
         observer,
         driver_ended: Arc::clone(&driver_ended),
         impairment: wires.impairment.clone(),
