@@ -96,6 +96,7 @@ async fn opened(
                 | Event::Joined { .. }
                 | Event::Participant { .. }
                 | Event::FirstFrame { .. }
+                | Event::LeftOut { .. }
                 | Event::Message { .. }
                 | Event::Said { .. }
                 | Event::Undelivered { .. },

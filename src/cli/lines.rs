@@ -102,6 +102,7 @@ impl Lines {
             | Event::HubBack { .. }
             | Event::Waiting { .. }
             | Event::FirstFrame { .. }
+            | Event::LeftOut { .. }
             | Event::Message { .. }
             | Event::Said { .. }
             | Event::Undelivered { .. }
@@ -160,6 +161,7 @@ impl Lines {
                     self.place(session)
                 )
             }
+            Event::LeftOut { message, .. } => format!("note        {message}"),
             Event::Failed(failure) => format!("error       {}", told(failure)),
             Event::Ended { session, reason } => {
                 format!("ended       {}: {}", self.place(session), reason.name().replace('-', " "))
@@ -234,6 +236,10 @@ fn as_json(event: &Event) -> Value {
         Event::Undelivered { session, participant, name, count } => json!({
             "event": "undelivered", "session": session, "participant": participant, "name": name,
             "count": count,
+        }),
+        Event::LeftOut { session, participant, media, message } => json!({
+            "event": "left-out", "session": session, "participant": participant,
+            "media": media, "message": message,
         }),
         Event::Failed(failure) => {
             let mut value = json!({

@@ -240,6 +240,7 @@ impl Stay {
             | Event::Waiting { .. }
             | Event::Participant { .. }
             | Event::FirstFrame { .. }
+            | Event::LeftOut { .. }
             | Event::Message { .. }
             | Event::Said { .. }
             | Event::Undelivered { .. } => {}

@@ -118,6 +118,7 @@ mod tests {
                 since: MediaTime::default(),
                 microphone: true,
                 camera: true,
+                left_out: None,
                 peer: None,
             }],
         };

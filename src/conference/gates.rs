@@ -195,9 +195,12 @@ fn others_are_told_what_is_sent_and_what_they_say_is_shown() {
     stage.hear(word("a", media(true, false)));
     assert_eq!(view(&stage, "a"), (true, false));
     assert_eq!(heard(&stage), []);
+    let expected = |expected| Effect::ExpectPictures { peer: PeerId(1), expected };
+    assert_eq!(stage.done, [expected(false)], "nothing is answered");
     stage.hear(word("a", media(false, true)));
     assert_eq!((view(&stage, "a"), heard(&stage)), ((false, true), vec![(1, true, false)]));
-    assert_eq!(stage.done.len(), 1, "nothing is answered");
+    assert!(stage.done.contains(&expected(true)));
+    assert_eq!(stage.done.len(), 2, "nothing is answered");
 }
 
 #[test]

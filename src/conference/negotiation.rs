@@ -176,6 +176,7 @@ impl Negotiation {
                 self.release_local();
             }
             PeerEvent::Refused { .. }
+            | PeerEvent::Agreed(_)
             | PeerEvent::State(_)
             | PeerEvent::Writable
             | PeerEvent::Read(_) => {}

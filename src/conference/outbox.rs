@@ -63,6 +63,14 @@ pub enum Effect {
         /// is not silent. Of several copies of one voice, one that speaks is to be played.
         speaks: bool,
     },
+    /// Whether pictures are to be expected of a connection from now on: its other end says that its
+    /// camera is on. Said only when it changes; before the first time, they are.
+    ExpectPictures {
+        /// Which.
+        peer: PeerId,
+        /// Whether.
+        expected: bool,
+    },
     /// What is wanted now; said when it changes. Before the first time nothing is.
     Demand {
         /// Pictures of here.

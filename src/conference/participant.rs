@@ -9,8 +9,9 @@ use super::{
     roster::Scope,
 };
 use crate::model::{
-    ChatMessage, ChatText, Event, Gates, Instance, LeaveReason, MediaTime, Member, ParticipantId,
-    ParticipantState, ParticipantStatus, Payload, PeerEvent, PeerId, Presence, Role,
+    Agreement, ChatMessage, ChatText, Event, Gates, Instance, LeaveReason, Media, MediaSet,
+    MediaTime, Member, ParticipantId, ParticipantState, ParticipantStatus, Payload, PeerEvent,
+    PeerId, Presence, Role,
 };
 
 /// A participant that we are linked to.
@@ -36,6 +37,10 @@ pub(super) struct Participant {
     theirs: (bool, bool),
     /// What the person was told that we send, unless those words may be lost.
     told: Option<(bool, bool)>,
+    /// The media that the person's program and ours cannot exchange.
+    left_out: Option<MediaSet>,
+    /// Those of which our person was told.
+    told_left_out: Option<MediaSet>,
     chat: Chat,
 }
 
@@ -128,6 +133,8 @@ impl Participant {
             churn: Churn::default(),
             theirs: UNTOLD,
             told: None,
+            left_out: None,
+            told_left_out: None,
             chat: Chat::default(),
         };
         new.expect(arrival, scope);
@@ -202,6 +209,7 @@ impl Participant {
         match event {
             PeerEvent::Writable => return self.chat.open(peer.id(), scope.out),
             PeerEvent::Read(message) => return self.read(message, scope),
+            PeerEvent::Agreed(agreed) => return self.agree(agreed, scope),
             PeerEvent::Description { .. }
             | PeerEvent::Done { .. }
             | PeerEvent::Refused { .. }
@@ -222,6 +230,9 @@ impl Participant {
 
     /// Says something to the participant, as soon as a connection carries it.
     pub(super) fn say(&mut self, number: u64, text: ChatText, scope: &mut Scope<'_>) {
+        if self.left_out.is_some_and(|media| media.has(Media::Data)) {
+            return self.announce_undelivered(1, scope);
+        }
         if !self.chat.say(number, text, scope.out) {
             self.announce_undelivered(1, scope);
         }
@@ -293,6 +304,7 @@ impl Participant {
         self.failures = 0;
         self.media_lost = None;
         self.theirs = UNTOLD;
+        (self.left_out, self.told_left_out) = (None, None);
         self.chat.forget();
     }
 
@@ -300,7 +312,7 @@ impl Participant {
     pub(super) fn pass(&mut self, gates: Gates, working: Gates, scope: &mut Scope<'_>) {
         let reachable = self.is_reachable(scope.down_since);
         let Link::Open(peer) = &mut self.link else { return };
-        peer.pass(gates, self.theirs.0, scope.out);
+        peer.pass(gates, self.theirs, scope.out);
         // A device that failed goes on being wanted, since it may come back.
         let ours = peer.sends(gates.and(working));
         if reachable && !peer.is_starting() && self.told != Some(ours) {
@@ -344,7 +356,30 @@ impl Participant {
             since: self.since,
             microphone: self.theirs.0,
             camera: self.theirs.1,
+            left_out: self.left_out,
             peer: self.peer().map(Peer::id),
+        }
+    }
+
+    /// Takes what the connection agreed on. The person is told once what is left out. Without
+    /// anything left there is nothing to connect for, until the other end offers something else.
+    fn agree(&mut self, agreed: Agreement, scope: &mut Scope<'_>) {
+        let Link::Open(peer) = &mut self.link else { return };
+        let has_rest = peer.agree(agreed);
+        self.left_out = agreed.left_out;
+        let told = self.told_left_out;
+        let is_news = |media: &Media| told.is_none_or(|told| !told.has(*media));
+        if let Some(media) = agreed.left_out
+            && Vec::from(media).iter().any(is_news)
+        {
+            let all = Vec::from(media).into_iter().fold(told.unwrap_or(media), MediaSet::with);
+            self.told_left_out = Some(all);
+            let (session, participant) = (scope.terms.session.clone(), self.id.clone());
+            let message = refusal::left_out(&self.name, &session, media, has_rest);
+            scope.out.announce(Event::LeftOut { session, participant, media, message });
+        }
+        if !has_rest {
+            self.close(scope);
         }
     }
 

@@ -8,8 +8,8 @@ use super::{
     roster::Scope,
 };
 use crate::model::{
-    Direction, Gates, Layer, MediaTime, ParticipantId, Payload, PeerCommand, PeerEvent, PeerId,
-    PeerMedia, PeerState,
+    Agreement, Direction, Gates, Layer, MediaTime, ParticipantId, Payload, PeerCommand, PeerEvent,
+    PeerId, PeerMedia, PeerState,
 };
 
 /// A connection that is open.
@@ -19,10 +19,14 @@ pub(super) struct Peer {
     generation: u32,
     polite: bool,
     media: PeerMedia,
+    /// What the two ends agreed on.
+    agreed: Agreement,
     /// What it is fed with: sound, picture.
     fed: (bool, bool),
     /// Whether its sound may be heard, and whether any is expected.
     sound: (bool, bool),
+    /// Whether pictures are expected.
+    pictures: bool,
     flow: Flow,
     negotiation: Negotiation,
     restarted: bool,
@@ -79,8 +83,10 @@ impl Peer {
             generation,
             polite,
             media,
+            agreed: Agreement::default(),
             fed: (false, false),
             sound: (true, true),
+            pictures: true,
             flow,
             negotiation,
             restarted: false,
@@ -112,12 +118,22 @@ impl Peer {
     /// What goes to the other end as long as the gates stand so: sound, picture.
     pub(super) fn sends(&self, gates: Gates) -> (bool, bool) {
         let sends = |direction: Option<Direction>| direction.is_some_and(Direction::sends);
-        (gates.microphone && sends(self.media.audio), gates.camera && sends(self.media.video))
+        let audio = sends(self.media.audio) && self.agreed.sends_audio;
+        let video = sends(self.media.video) && self.agreed.sends_video;
+        (gates.microphone && audio, gates.camera && video)
     }
 
-    /// Feeds it with what the gates let pass, and has its sound heard if they do; `has_sound` is
-    /// what the other end says of its own microphone.
-    pub(super) fn pass(&mut self, gates: Gates, has_sound: bool, out: &mut Outbox) {
+    /// Takes what the two ends agreed on; false if nothing is left to connect for.
+    pub(super) fn agree(&mut self, agreed: Agreement) -> bool {
+        self.agreed = agreed;
+        !agreed.is_empty(self.media)
+    }
+
+    /// Feeds it with what the gates let pass, and has its sound heard if they do; the other end says
+    /// that it sends `theirs`: sound, picture.
+    pub(super) fn pass(&mut self, gates: Gates, theirs: (bool, bool), out: &mut Outbox) {
+        let has_sound = theirs.0 && self.agreed.receives_audio;
+        let has_picture = theirs.1 && self.agreed.receives_video;
         let fed = if self.is_starting() { (false, false) } else { self.sends(gates) };
         if fed != self.fed {
             self.fed = fed;
@@ -129,6 +145,11 @@ impl Peer {
         if self.sounds() && (heard, speaks) != self.sound {
             self.sound = (heard, speaks);
             out.push(Effect::SetHeard { peer: self.id, heard, speaks });
+        }
+        let receives = self.media.video.is_some_and(Direction::receives);
+        if receives && has_picture != self.pictures {
+            self.pictures = has_picture;
+            out.push(Effect::ExpectPictures { peer: self.id, expected: has_picture });
         }
     }
 

@@ -1,7 +1,9 @@
 //! The sentences for what went wrong: what, why, and the way out.
 
 use super::words::HubRef;
-use crate::model::{ErrorCode, Failure, FailureCode, HubUrl, SessionId, SessionKind, SourceKind};
+use crate::model::{
+    ErrorCode, Failure, FailureCode, HubUrl, Media, MediaSet, SessionId, SessionKind, SourceKind,
+};
 
 /// A hub refused a session.
 pub(super) fn refused(code: ErrorCode, session: &SessionId, hub: &str, said: &str) -> Failure {
@@ -153,6 +155,33 @@ pub(super) fn no_connection(name: &str, session: &SessionId, why: &str) -> Failu
     Failure { code: FailureCode::Connection, message, session: Some(session.clone()) }
 }
 
+/// A participant's program and ours have no common format for some media; `has_rest` if others go.
+pub(super) fn left_out(name: &str, session: &SessionId, media: MediaSet, has_rest: bool) -> String {
+    let cannot = |media: &Media| match media {
+        Media::Audio => "play Opus",
+        Media::Video => "show H.264",
+        Media::Data => "open the chat",
+    };
+    let missing = |media: &Media| match media {
+        Media::Audio => "sound",
+        Media::Video => "picture",
+        Media::Data => "chat",
+    };
+    let media = Vec::from(media);
+    let cannot = media.iter().map(cannot).collect::<Vec<_>>().join(" or ");
+    if !has_rest {
+        return format!(
+            "{name}'s program cannot {cannot}, and session \"{session}\" has nothing else; {name} \
+             needs another program or browser"
+        );
+    }
+    let missing = media.iter().map(missing).collect::<Vec<_>>().join(" and no ");
+    format!(
+        "{name}'s program cannot {cannot}, so there is no {missing} between you in session \
+         \"{session}\"; the rest works"
+    )
+}
+
 /// A source or the speaker cannot be used.
 pub(super) fn device(kind: SourceKind, why: &str) -> Failure {
     let what = match kind {
@@ -198,6 +227,22 @@ mod tests {
                 assert!(failure.message.contains(part), "{part} in {}", failure.message);
             }
         }
+    }
+
+    #[test]
+    fn what_a_program_cannot_do_is_named_and_what_that_means() {
+        let session = SessionId::parse("town-hall").unwrap();
+        let said = left_out("Ada", &session, MediaSet::VIDEO, true);
+        let expected = "Ada's program cannot show H.264, so there is no picture between you in session \
+                        \"town-hall\"; the rest works";
+        assert_eq!(said, expected);
+        let said = left_out("Ada", &session, MediaSet::AUDIO_VIDEO, true);
+        assert!(
+            said.contains("cannot play Opus or show H.264, so there is no sound and no picture")
+        );
+        let said = left_out("Ada", &session, MediaSet::VIDEO, false);
+        assert!(said.ends_with("has nothing else; Ada needs another program or browser"), "{said}");
+        assert!(!said.contains("UDP"), "it is not the network");
     }
 
     #[test]

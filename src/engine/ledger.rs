@@ -88,6 +88,7 @@ impl Ledger {
             | Event::HubBack { .. }
             | Event::Waiting { .. }
             | Event::FirstFrame { .. }
+            | Event::LeftOut { .. }
             | Event::Message { .. }
             | Event::Said { .. }
             | Event::Undelivered { .. }

@@ -24,6 +24,8 @@ pub(super) struct Reception {
     peers: BTreeMap<PeerId, Received>,
     /// What was said of connections, whether their sound has come yet or not.
     hearing: BTreeMap<PeerId, Hearing>,
+    /// Connections of which no pictures are expected, whether any have come or not.
+    dark: BTreeSet<PeerId>,
     deeds: mpsc::Sender<Deed>,
 }
 
@@ -69,6 +71,7 @@ impl Reception {
             gallery,
             peers: BTreeMap::new(),
             hearing: BTreeMap::new(),
+            dark: BTreeSet::new(),
             deeds,
         }
     }
@@ -107,6 +110,18 @@ impl Reception {
         self.play_each_once();
     }
 
+    /// Expects pictures of a connection from now on, or none: a camera that is off is no freeze.
+    pub(super) fn expect_pictures(&mut self, peer: PeerId, expected: bool) {
+        if expected {
+            self.dark.remove(&peer);
+        } else {
+            self.dark.insert(peer);
+        }
+        if let Some(video) = self.peers.get(&peer).and_then(|received| received.video.as_ref()) {
+            video.expect(expected);
+        }
+    }
+
     /// Decodes what is to be seen; whether the own picture and the own level are looked at.
     pub(super) fn look(&self) -> (bool, bool) {
         for (peer, received) in &self.peers {
@@ -128,6 +143,7 @@ impl Reception {
             Media::Video => {
                 let video = VideoReceiver::start(track, &self.pool, tile, on_first);
                 video.set_decoding(self.is_decoded(peer));
+                video.expect(!self.dark.contains(&peer));
                 if let Some(received) = self.peers.get_mut(&peer) {
                     received.video = Some(video);
                 }
@@ -151,6 +167,7 @@ impl Reception {
     pub(super) fn end(&mut self, peer: PeerId) -> Option<(Source, Figures)> {
         self.gallery.remove(Picture::Peer(peer));
         self.hearing.remove(&peer);
+        self.dark.remove(&peer);
         let received = self.peers.remove(&peer)?;
         let figures = received.figures();
         let source = received.source.clone();

@@ -288,6 +288,9 @@ impl Engine {
             Effect::SetHeard { peer, heard, speaks } => {
                 self.reception.hear(peer, Hearing { heard, speaks });
             }
+            Effect::ExpectPictures { peer, expected } => {
+                self.reception.expect_pictures(peer, expected);
+            }
             Effect::Demand { camera, microphone, speaker } => {
                 self.studio.demand(camera, microphone);
                 self.reception.demand(speaker);

@@ -1,8 +1,8 @@
 //! What happened, one thing after another: for the command line's lines and the window's toasts.
 
 use super::{
-    ChatText, CloseReason, ErrorCode, HubUrl, LeaveReason, ParticipantId, ParticipantState,
-    SessionId, SessionKind, SessionLink, SourceKind,
+    ChatText, CloseReason, ErrorCode, HubUrl, LeaveReason, MediaSet, ParticipantId,
+    ParticipantState, SessionId, SessionKind, SessionLink, SourceKind,
 };
 
 /// Something a person may want to know. Unlike a snapshot, none is ever skipped.
@@ -99,6 +99,18 @@ pub enum Event {
         name: String,
         /// How many messages.
         count: usize,
+    },
+    /// A participant's program and ours have no common format for some media of the session; these
+    /// go neither way, the others do. Told once for each medium.
+    LeftOut {
+        /// In which session.
+        session: SessionId,
+        /// Whose program.
+        participant: ParticipantId,
+        /// What is left out.
+        media: MediaSet,
+        /// The sentence that is shown.
+        message: String,
     },
     /// Something went wrong.
     Failed(Failure),

@@ -177,6 +177,12 @@ impl MediaSet {
     }
 }
 
+impl From<Media> for MediaSet {
+    fn from(media: Media) -> Self {
+        Self(Self::bit(media))
+    }
+}
+
 impl TryFrom<Vec<Media>> for MediaSet {
     type Error = &'static str;
 

@@ -22,7 +22,9 @@ pub use ids::{IdError, Instance, ParticipantId, PeerId, Secret, SessionId};
 pub use kind::{Direction, KindError, Media, MediaSet, Role, SessionKind, Topology};
 pub use link::{HUB_PORT, HubUrl, LinkError, SessionLink};
 pub use name::{clean_name, guest_name, guest_number};
-pub use peer::{Candidate, DescriptionKind, PeerCommand, PeerEvent, PeerMedia, PeerState, Step};
+pub use peer::{
+    Agreement, Candidate, DescriptionKind, PeerCommand, PeerEvent, PeerMedia, PeerState, Step,
+};
 pub use signal::{
     ClientMessage, CloseReason, ErrorCode, HubMessage, LeaveReason, MAX_CANDIDATE_BYTES,
     MAX_HUB_MESSAGE_BYTES, MAX_MESSAGE_BYTES, MAX_NAME_CHARS, MAX_SDP_BYTES, Member, PROTOCOL,

@@ -1,6 +1,6 @@
 //! What the core says to a connection and hears from it.
 
-use super::{ChatMessage, Direction};
+use super::{ChatMessage, Direction, Media, MediaSet};
 
 /// Media of one connection: a direction for each section it negotiates, `None` for none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,6 +81,8 @@ pub enum PeerEvent {
         /// Why, for a log and a person.
         reason: String,
     },
+    /// The two ends agreed, for the first time or anew; told after the outcome of the command.
+    Agreed(Agreement),
     /// A local candidate to be sent to the other end.
     Candidate(Candidate),
     /// Packets flow, stopped, or will never flow again.
@@ -89,6 +91,70 @@ pub enum PeerEvent {
     Writable,
     /// The other end wrote something on the data channel.
     Read(ChatMessage),
+}
+
+/// What the two ends of a connection agreed on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Agreement {
+    /// Whether the other end takes our sound.
+    pub sends_audio: bool,
+    /// Whether the other end takes our pictures.
+    pub sends_video: bool,
+    /// Whether the other end may send sound, and we take it.
+    pub receives_audio: bool,
+    /// Whether the other end may send pictures, and we take them.
+    pub receives_video: bool,
+    /// The media that one of the two programs cannot do, and that go neither way.
+    pub left_out: Option<MediaSet>,
+}
+
+impl Agreement {
+    /// A medium goes neither way.
+    pub fn leave_out(&mut self, media: Media) {
+        self.send_no(media);
+        self.receive_no(media);
+        self.left_out = Some(self.left_out.map_or_else(|| media.into(), |set| set.with(media)));
+    }
+
+    /// A medium is not sent from here.
+    pub const fn send_no(&mut self, media: Media) {
+        match media {
+            Media::Audio => self.sends_audio = false,
+            Media::Video => self.sends_video = false,
+            Media::Data => {}
+        }
+    }
+
+    /// A medium is not received here.
+    pub const fn receive_no(&mut self, media: Media) {
+        match media {
+            Media::Audio => self.receives_audio = false,
+            Media::Video => self.receives_video = false,
+            Media::Data => {}
+        }
+    }
+
+    /// Whether nothing goes either way of what was wanted.
+    pub fn is_empty(&self, wanted: PeerMedia) -> bool {
+        let is_left_out = |media| self.left_out.is_some_and(|set| set.has(media));
+        let goes = |is_wanted: bool, media| is_wanted && !is_left_out(media);
+        !goes(wanted.audio.is_some(), Media::Audio)
+            && !goes(wanted.video.is_some(), Media::Video)
+            && !goes(wanted.data, Media::Data)
+    }
+}
+
+impl Default for Agreement {
+    /// Everything that the session is made of.
+    fn default() -> Self {
+        Self {
+            sends_audio: true,
+            sends_video: true,
+            receives_audio: true,
+            receives_video: true,
+            left_out: None,
+        }
+    }
 }
 
 /// Offer or answer.

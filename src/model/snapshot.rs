@@ -1,7 +1,7 @@
 //! How everything is now: what the window draws. A function of the core's state.
 
 use super::{
-    EndReason, Failure, Gate, HubUrl, MediaTime, ParticipantId, PeerId, Role, SessionId,
+    EndReason, Failure, Gate, HubUrl, MediaSet, MediaTime, ParticipantId, PeerId, Role, SessionId,
     SessionKind, SessionLink,
 };
 
@@ -158,6 +158,8 @@ pub struct ParticipantStatus {
     pub microphone: bool,
     /// Whether the person's camera is on, as the person's program says.
     pub camera: bool,
+    /// What goes neither way because the person's program and ours have no common format for it.
+    pub left_out: Option<MediaSet>,
     /// The connection that carries the person's media now.
     pub peer: Option<PeerId>,
 }

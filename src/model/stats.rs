@@ -66,7 +66,9 @@ pub struct VideoStats {
     pub width: u32,
     /// Pixels down, of the newest frame.
     pub height: u32,
-    /// Milliseconds that the picture stood still beyond 200 ms between two frames.
+    /// Milliseconds that the picture stood still or did not come, beyond 200 ms after a frame and a
+    /// second before the first one. It goes on counting while the picture stands; a camera that is
+    /// off, and a picture that nobody looks at, count as none.
     pub frozen_ms: u64,
     /// From capture to decoded picture, read from the pattern's strip: valid on one host only.
     /// `None` without a strip.

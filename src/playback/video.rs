@@ -33,7 +33,7 @@ use crate::{
 #[derive(Debug)]
 pub struct VideoReceiver {
     task: AbortHandle,
-    tally: watch::Receiver<VideoTally>,
+    tally: watch::Sender<VideoTally>,
     decoding: Arc<AtomicBool>,
     keyframes: KeyframeRequest,
 }
@@ -50,7 +50,7 @@ impl VideoReceiver {
         tile: Tee<VideoFrame>,
         on_first: Box<dyn FnOnce() + Send>,
     ) -> Self {
-        let (tally, seen) = watch::channel(VideoTally::default());
+        let tally = watch::Sender::new(VideoTally::default());
         let decoding = Arc::new(AtomicBool::new(true));
         let keyframes = track.keyframes.clone();
         let receive = Receive {
@@ -64,16 +64,21 @@ impl VideoReceiver {
             was_decoding: true,
             tile,
             on_first: Some(on_first),
-            tally,
+            tally: tally.clone(),
         };
         let task = tokio::spawn(receive.run(track.packets)).abort_handle();
-        Self { task, tally: seen, decoding, keyframes }
+        Self { task, tally, decoding, keyframes }
     }
 
     /// The figures since the start. `latency_ms` is from capture until the frame is put into the
     /// tile.
     pub fn stats(&self) -> VideoStats {
-        self.tally.borrow().stats()
+        self.tally.borrow().stats(now())
+    }
+
+    /// Whether the sender says that it sends pictures; that none come is no freeze otherwise.
+    pub fn expect(&self, pictures: bool) {
+        self.tally.send_modify(|tally| tally.expect(pictures, now()));
     }
 
     /// Whether frames are decoded. While off, packets are counted and dropped; switched on again,
@@ -136,6 +141,9 @@ impl Receive {
         loop {
             match self.woken(&mut packets).await {
                 Woken::Packet(Some(packet)) => {
+                    if self.decoding.load(Ordering::Acquire) {
+                        self.tally.send_modify(|tally| tally.came(packet.arrival));
+                    }
                     self.intake.push(packet);
                     // Those that came with it, so that a burst is one step.
                     for _ in 0..Intake::MAX_READY {
@@ -182,7 +190,7 @@ impl Receive {
             self.intake.rest();
             if self.was_decoding {
                 self.due.clear();
-                self.tally.send_modify(VideoTally::pause);
+                self.tally.send_modify(|tally| tally.pause(now));
             }
         }
         self.was_decoding = decoding;
@@ -377,7 +385,7 @@ mod tests {
         for _ in 0..3 {
             rig.sender.send(false).await;
         }
-        let mut tally = rig.receiver.tally.clone();
+        let mut tally = rig.receiver.tally.subscribe();
         let counted = time::timeout(PATIENCE, tally.wait_for(|tally| tally.received == 4)).await;
         assert_eq!(counted.expect("they are counted").unwrap().decoded, 1);
         rig.receiver.set_decoding(true);

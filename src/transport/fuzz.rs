@@ -14,6 +14,7 @@ use rtc::{
 };
 
 use super::{
+    layout,
     sdp::{Description, without_candidates},
     tap::{OwnStreams, SendClock, Tap},
 };
@@ -64,5 +65,13 @@ pub fn description(data: &[u8]) {
         let bare = without_candidates(&sdp);
         let bare = Description::read(&bare).expect("it is no worse without candidates");
         assert_eq!(bare, description);
+        if description.first_taken().is_some() {
+            let taken = layout::for_library(&sdp, &description);
+            let taken = Description::read(&taken).expect("it is no worse without the others");
+            assert_eq!(taken, description.taken());
+        }
+        let whole = layout::for_other_end(&sdp, &description.sections);
+        let whole = Description::read(&whole).expect("it has the same sections");
+        whole.answers(&description).expect("in the same order");
     }
 }

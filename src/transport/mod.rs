@@ -18,6 +18,7 @@ mod early;
 pub mod fuzz;
 mod handshake;
 mod impairment;
+mod layout;
 mod link;
 mod negotiation;
 mod observer;

@@ -14,11 +14,13 @@ use webrtc::{
 };
 
 use super::{
-    sdp::{self, Description, SdpError, SectionKind},
+    layout,
+    sdp::{self, Description, SdpError, SectionKind, Setup},
     setup::{Section, library_direction},
 };
 use crate::model::{
-    Candidate, DescriptionKind, Direction, MAX_CANDIDATE_BYTES, PeerCommand, PeerEvent, Step,
+    Agreement, Candidate, DescriptionKind, Direction, MAX_CANDIDATE_BYTES, Media, PeerCommand,
+    PeerEvent, Step,
 };
 
 /// Remote candidates taken for one remote description: what comes on top costs checks only.
@@ -28,12 +30,17 @@ const MAX_CANDIDATES: u32 = 100;
 pub(super) struct Negotiation {
     peer: Arc<dyn PeerConnection>,
     lines: Vec<Line>,
+    has_data: bool,
     /// The local offer that stands unanswered.
     offer: Option<Description>,
     /// The other end's fingerprint, once agreed on.
     certificate: Option<String>,
-    /// Whether an offer was answered, by either end.
-    negotiated: bool,
+    /// Our part in the DTLS handshake, once agreed on: it stays (RFC 8842, section 5.3).
+    role: Option<Setup>,
+    /// All sections, once agreed on, rejected ones too: they keep their places.
+    layout: Vec<sdp::Section>,
+    /// What was agreed on and not yet told.
+    news: Option<Agreement>,
     connected: bool,
     /// Remote candidates since the last remote description.
     candidates: u32,
@@ -63,6 +70,9 @@ pub(super) enum NegotiationError {
     /// An offer for this connection comes from another one.
     #[error("the offer brings another certificate: it is of a new connection, not of this one")]
     AnotherConnection,
+    /// An offer for this connection begins another DTLS handshake.
+    #[error("the offer changes who begins the DTLS handshake: it is of a new connection")]
+    AnotherHandshake,
     /// The library took half of a description: there is no way back.
     #[error("the description was taken only in part: {0}")]
     Broken(Box<Self>),
@@ -75,16 +85,32 @@ impl NegotiationError {
 }
 
 impl Negotiation {
-    pub(super) fn new(peer: Arc<dyn PeerConnection>, lines: Vec<Line>) -> Self {
+    pub(super) fn new(peer: Arc<dyn PeerConnection>, lines: Vec<Line>, has_data: bool) -> Self {
         Self {
             peer,
             lines,
+            has_data,
             offer: None,
             certificate: None,
-            negotiated: false,
+            role: None,
+            layout: vec![],
+            news: None,
             connected: false,
             candidates: 0,
         }
+    }
+
+    /// What was agreed on since this was asked last.
+    pub(super) const fn take_news(&mut self) -> Option<Agreement> {
+        self.news.take()
+    }
+
+    /// A local candidate, for the section whose transport carries all (RFC 8843, section 7).
+    pub(super) fn candidate(&self, line: String) -> Candidate {
+        let offered = self.offer.as_ref().map_or(&self.layout, |offer| &offer.sections);
+        let first = offered.iter().position(|section| section.is_taken).unwrap_or(0);
+        let mid = offered.get(first).map(|section| section.mid.clone());
+        Candidate { line, mid, index: Some(first as u16) }
     }
 
     /// Notes whether packets flow: senders are fed only then.
@@ -131,10 +157,10 @@ impl Negotiation {
         if self.offer.is_some() {
             return Err(NegotiationError::OfferStands);
         }
-        let restart = restart_ice && self.negotiated;
+        let restart = restart_ice && self.is_negotiated();
         let options = RTCOfferOptions { ice_restart: restart };
         let offer = self.peer.create_offer(Some(options)).await?;
-        let sdp = offer.sdp.clone();
+        let sdp = layout::for_other_end(&offer.sdp, &self.layout);
         let description = Description::read(&sdp)?;
         self.peer.set_local_description(offer).await?;
         self.offer = Some(description);
@@ -154,7 +180,11 @@ impl Negotiation {
         let offer = self.offer.as_ref().ok_or(NegotiationError::NoOffer)?;
         let answered = Description::read(&sdp)?;
         answered.answers(offer)?;
-        let answer = RTCSessionDescription::answer(sdp)?;
+        if answered.first_taken().is_none() {
+            self.agreed(&answered).await;
+            return Ok(());
+        }
+        let answer = RTCSessionDescription::answer(layout::for_library(&sdp, &answered))?;
         if let Err(error) = self.peer.set_remote_description(answer).await {
             // Still pending: nothing of the answer was taken.
             return Err(match self.peer.pending_local_description().await {
@@ -162,9 +192,17 @@ impl Negotiation {
                 None => NegotiationError::from(error).broken(),
             });
         }
-        self.offer = None;
-        self.certificate = Some(answered.fingerprint);
-        self.agreed().await;
+        if let Some(mut offer) = self.offer.take() {
+            offer.also_rejected_by(&answered);
+            self.layout = offer.sections;
+        }
+        // The library's choice, if the answer leaves it open.
+        self.role.get_or_insert(match answered.setup {
+            Some(Setup::Passive) => Setup::Active,
+            Some(Setup::Active | Setup::ActPass) | None => Setup::Passive,
+        });
+        self.certificate.clone_from(&answered.fingerprint);
+        self.agreed(&answered).await;
         Ok(())
     }
 
@@ -172,12 +210,17 @@ impl Negotiation {
         if self.offer.is_some() {
             return Err(NegotiationError::OfferStands);
         }
-        let offered = Description::read(&sdp)?;
+        let mut offered = Description::read(&sdp)?;
+        if offered.first_taken().is_none() {
+            self.agreed(&offered).await;
+            return Ok(layout::nothing(&offered));
+        }
         // Taken, it would connect by ICE and never by DTLS, which began with the old certificate.
-        if self.certificate.as_ref().is_some_and(|known| *known != offered.fingerprint) {
+        if self.certificate.is_some() && self.certificate != offered.fingerprint {
             return Err(NegotiationError::AnotherConnection);
         }
-        let offer = RTCSessionDescription::offer(sdp)?;
+        let role = self.role_after(&offered)?;
+        let offer = RTCSessionDescription::offer(layout::for_library(&sdp, &offered))?;
         let answer = self.take_offer(&offered, offer).await;
         if answer.is_err() {
             let rollback = RTCSessionDescription::rollback(None)?;
@@ -186,10 +229,38 @@ impl Negotiation {
             }
         }
         self.point_lines(|line| line.section.direction).await?;
-        let answer = answer?;
-        self.certificate = Some(offered.fingerprint);
-        self.agreed().await;
-        Ok(answer)
+        let answer = layout::for_other_end(&answer?, &offered.sections);
+        offered.also_rejected_by(&Description::read(&answer)?);
+        self.role = Some(role);
+        self.certificate.clone_from(&offered.fingerprint);
+        self.agreed(&offered).await;
+        self.layout = offered.sections;
+        // The library writes into each answer what it would choose for the first one.
+        Ok(layout::with_setup(&answer, role))
+    }
+
+    /// Our part in the DTLS handshake when this offer is answered.
+    fn role_after(&self, offered: &Description) -> Result<Setup, NegotiationError> {
+        let open = match self.role {
+            Some(role) => role,
+            // The library's choice.
+            None if offered.is_ice_lite => Setup::Passive,
+            None => Setup::Active,
+        };
+        let role = match offered.setup {
+            Some(Setup::Active) => Setup::Passive,
+            Some(Setup::Passive) => Setup::Active,
+            Some(Setup::ActPass) | None => open,
+        };
+        match self.role {
+            Some(known) if known != role => Err(NegotiationError::AnotherHandshake),
+            Some(_) | None => Ok(role),
+        }
+    }
+
+    /// Whether an offer was answered, by either end.
+    const fn is_negotiated(&self) -> bool {
+        self.role.is_some()
     }
 
     /// Takes the offer and answers it with what both ends want.
@@ -206,7 +277,7 @@ impl Negotiation {
         self.peer.set_remote_description(offer).await?;
         let answer = match self.answer(offered).await {
             // The first offer has started the transports, and they start once.
-            Err(error) if !self.negotiated => return Err(error.broken()),
+            Err(error) if !self.is_negotiated() => return Err(error.broken()),
             answer => answer?,
         };
         let sdp = answer.sdp.clone();
@@ -222,7 +293,7 @@ impl Negotiation {
         self.point_lines(|line| line.agreed_with(offered)).await?;
         self.silence_foreign_sections().await?;
         let answer = self.peer.create_answer(None).await?;
-        Description::read(&answer.sdp)?.answers(offered)?;
+        Description::read(&answer.sdp)?.answers(&offered.taken())?;
         Ok(answer)
     }
 
@@ -243,16 +314,31 @@ impl Negotiation {
         Ok(())
     }
 
-    /// Tells the senders what was agreed on.
-    async fn agreed(&mut self) {
-        self.negotiated = true;
+    /// Tells the senders what was agreed on; `theirs` is what the other end said.
+    async fn agreed(&mut self, theirs: &Description) {
         self.candidates = 0;
+        let mut agreement = Agreement::default();
         for line in &mut self.lines {
+            line.payload_type = None;
+            let Some(section) = theirs.section(line.kind) else {
+                agreement.leave_out(line.media());
+                continue;
+            };
+            if !section.direction.sends() || !line.section.direction.receives() {
+                agreement.receive_no(line.media());
+            }
             line.payload_type = line.sends_with().await.unwrap_or_else(|error| {
                 tracing::warn!(%error, "what was agreed on cannot be read; nothing is sent");
                 None
             });
+            if line.payload_type.is_none() {
+                agreement.send_no(line.media());
+            }
         }
+        if self.has_data && theirs.section(SectionKind::Application).is_none() {
+            agreement.leave_out(Media::Data);
+        }
+        self.news = Some(agreement);
         self.open_lines();
     }
 
@@ -289,6 +375,14 @@ impl Negotiation {
 }
 
 impl Line {
+    const fn media(&self) -> Media {
+        match self.kind {
+            SectionKind::Audio => Media::Audio,
+            SectionKind::Video => Media::Video,
+            SectionKind::Application => Media::Data,
+        }
+    }
+
     /// The direction in which the library finds this line for the section that is offered.
     fn found_by(&self, offered: &Description) -> Direction {
         match offered.section(self.kind).map(|section| section.direction) {

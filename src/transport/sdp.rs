@@ -1,7 +1,7 @@
 //! What is read in a session description before the library gets it (RFC 8866, RFC 9429).
 //!
 //! The library takes a description apart while it already changes its state; what is wrong is
-//! better found before.
+//! better found before. It knows no rejected sections either: `layout.rs` keeps them from it.
 
 use crate::model::{Direction, MAX_SDP_BYTES};
 
@@ -17,7 +17,12 @@ pub(super) struct Description {
     /// In their order.
     pub(super) sections: Vec<Section>,
     /// The certificate's fingerprint, in lower case (RFC 8122): it stays as long as the program.
-    pub(super) fingerprint: String,
+    /// `None` if nothing is taken, so that there is no transport either.
+    pub(super) fingerprint: Option<String>,
+    /// The writer's part in the DTLS handshake, if it says so.
+    pub(super) setup: Option<Setup>,
+    /// Whether the writer only answers to ICE checks (RFC 8445, section 2.5).
+    pub(super) is_ice_lite: bool,
 }
 
 /// One media section.
@@ -25,10 +30,16 @@ pub(super) struct Description {
 pub(super) struct Section {
     /// What it carries.
     pub(super) kind: SectionKind,
-    /// Its identification tag (RFC 8843).
+    /// Its identification tag (RFC 8843); a rejected section may have none.
     pub(super) mid: String,
     /// From its writer's point of view; a rejected section is inactive.
     pub(super) direction: Direction,
+    /// Whether its writer rejects it.
+    pub(super) is_rejected: bool,
+    /// Whether both ends can do it: its writer does not reject it, and has a format of ours.
+    pub(super) is_taken: bool,
+    /// Its first line, `m=…`.
+    pub(super) head: String,
 }
 
 /// What a media section carries.
@@ -40,6 +51,17 @@ pub(super) enum SectionKind {
     Video,
     /// Data channels.
     Application,
+}
+
+/// Who begins the DTLS handshake (RFC 8842, section 5.1: the `setup` attribute).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Setup {
+    /// Its writer does.
+    Active,
+    /// The other end does.
+    Passive,
+    /// Whoever answers decides.
+    ActPass,
 }
 
 /// Why a description is not taken.
@@ -83,17 +105,27 @@ impl Description {
         if !(1..=MAX_SECTIONS).contains(&starts.len()) {
             return Err(SdpError::SectionCount(starts.len()));
         }
-        let fingerprint = check_transport(&lines)?;
+        let session = &lines[..starts[0]];
         let mut sections: Vec<Section> = vec![];
+        // What says how to connect: rejected sections have no say in that.
+        let mut transport = session.to_vec();
         for (index, start) in starts.iter().enumerate() {
             let end = starts.get(index + 1).copied().unwrap_or(lines.len());
             let section = Section::read(index, &lines[*start..end])?;
-            if sections.iter().any(|earlier| earlier.mid == section.mid) {
+            let is_known = |earlier: &Section| earlier.mid == section.mid;
+            if !section.mid.is_empty() && sections.iter().any(is_known) {
                 return Err(SdpError::Mid(index));
+            }
+            if !section.is_rejected {
+                transport.extend(&lines[*start..end]);
             }
             sections.push(section);
         }
-        Ok(Self { sections, fingerprint })
+        let is_any_taken = sections.iter().any(|section| section.is_taken);
+        let fingerprint = is_any_taken.then(|| check_transport(&transport)).transpose()?;
+        let setup = attribute(&transport, "setup").and_then(Setup::read);
+        let is_ice_lite = session.contains(&"a=ice-lite");
+        Ok(Self { sections, fingerprint, setup, is_ice_lite })
     }
 
     /// Whether this answers that offer: the same sections in the same order (RFC 3264, 6).
@@ -103,38 +135,112 @@ impl Description {
     pub(super) fn answers(&self, offer: &Self) -> Result<(), SdpError> {
         let same = self.sections.len() == offer.sections.len()
             && self.sections.iter().zip(&offer.sections).all(|(answered, offered)| {
-                (answered.kind, &answered.mid) == (offered.kind, &offered.mid)
+                let is_named = answered.mid == offered.mid || answered.mid.is_empty();
+                answered.kind == offered.kind && is_named
             });
         if same { Ok(()) } else { Err(SdpError::NotTheOffer) }
     }
 
-    /// The first section of that kind.
+    /// The same without the sections that are not taken.
+    pub(super) fn taken(&self) -> Self {
+        let sections = self.sections.iter().filter(|section| section.is_taken).cloned();
+        Self { sections: sections.collect(), ..self.clone() }
+    }
+
+    /// Notes which sections the answer to this rejects.
+    pub(super) fn also_rejected_by(&mut self, answer: &Self) {
+        for (section, answered) in self.sections.iter_mut().zip(&answer.sections) {
+            section.is_taken &= answered.is_taken;
+        }
+    }
+
+    /// The first section of that kind that is taken.
     pub(super) fn section(&self, kind: SectionKind) -> Option<&Section> {
-        self.sections.iter().find(|section| section.kind == kind)
+        self.sections.iter().find(|section| section.kind == kind && section.is_taken)
+    }
+
+    /// Where the first section that is taken stands: candidates are for this one (RFC 8843,
+    /// section 7).
+    pub(super) fn first_taken(&self) -> Option<usize> {
+        self.sections.iter().position(|section| section.is_taken)
     }
 }
 
 impl Section {
     fn read(index: usize, lines: &[&str]) -> Result<Self, SdpError> {
-        let mut words = lines[0]["m=".len()..].split_whitespace();
+        let head = lines[0];
+        let mut words = head["m=".len()..].split_whitespace();
         let kind = match words.next().unwrap_or_default() {
             "audio" => SectionKind::Audio,
             "video" => SectionKind::Video,
             "application" => SectionKind::Application,
             other => return Err(SdpError::UnknownKind(other.chars().take(32).collect())),
         };
-        let rejected = words.next() == Some("0");
+        // In an offer, port 0 may also say that the section has no transport of its own (RFC 8843,
+        // section 6).
+        let is_rejected = words.next() == Some("0") && !lines.contains(&"a=bundle-only");
         let mid = attribute(lines, "mid").unwrap_or_default();
-        if mid.is_empty() || mid.len() > MAX_MID_BYTES {
+        if (mid.is_empty() && !is_rejected) || mid.len() > MAX_MID_BYTES {
             return Err(SdpError::Mid(index));
         }
         let direction = match lines.iter().find_map(|line| direction(line)) {
-            _ if rejected => Direction::Inactive,
+            _ if is_rejected => Direction::Inactive,
             Some(direction) => direction,
             None if kind == SectionKind::Application => Direction::SendRecv,
             None => return Err(SdpError::Direction(index)),
         };
-        Ok(Self { kind, mid: mid.to_owned(), direction })
+        let is_taken = !is_rejected && kind.has_format(lines);
+        let (mid, head) = (mid.to_owned(), head.to_owned());
+        Ok(Self { kind, mid, direction, is_rejected, is_taken, head })
+    }
+}
+
+impl SectionKind {
+    /// Whether the section has a format that we have too: Opus (RFC 7587), H.264 of the baseline
+    /// profiles in packetization mode 1 (RFC 6184, section 8.1), a data channel (RFC 8841).
+    fn has_format(self, lines: &[&str]) -> bool {
+        let formats = || lines[0].split_whitespace().skip(3);
+        let named = |format: &str, name: &str, of: &str| {
+            attributes(lines, name).any(|value| {
+                value.split_once(' ').is_some_and(|(about, value)| {
+                    about == format && value.trim().eq_ignore_ascii_case(of)
+                })
+            })
+        };
+        match self {
+            Self::Audio => formats().any(|format| named(format, "rtpmap", "opus/48000/2")),
+            Self::Video => formats().any(|format| {
+                let parameters = attributes(lines, "fmtp")
+                    .filter_map(|value| value.split_once(' '))
+                    .find_map(|(about, value)| (about == format).then_some(value));
+                named(format, "rtpmap", "H264/90000") && is_our_h264(parameters.unwrap_or_default())
+            }),
+            Self::Application => formats().eq(["webrtc-datachannel"]),
+        }
+    }
+}
+
+/// Whether H.264 of these parameters can be sent and received here. Without a profile it is
+/// baseline; without a mode it is mode 0, which cannot carry our pictures (RFC 6184, section 8.1).
+fn is_our_h264(parameters: &str) -> bool {
+    let value = |name: &str| {
+        parameters.split(';').find_map(|parameter| {
+            let (key, value) = parameter.trim().split_once('=')?;
+            key.trim().eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    };
+    value("packetization-mode") == Some("1")
+        && value("profile-level-id").is_none_or(|profile| profile.starts_with("42"))
+}
+
+impl Setup {
+    fn read(value: &str) -> Option<Self> {
+        match value {
+            "active" => Some(Self::Active),
+            "passive" => Some(Self::Passive),
+            "actpass" => Some(Self::ActPass),
+            _ => None,
+        }
     }
 }
 
@@ -174,7 +280,13 @@ fn check_transport(lines: &[&str]) -> Result<String, SdpError> {
 }
 
 fn attribute<'a>(lines: &[&'a str], name: &str) -> Option<&'a str> {
-    lines.iter().find_map(|line| line.strip_prefix("a=")?.strip_prefix(name)?.strip_prefix(':'))
+    attributes(lines, name).next()
+}
+
+fn attributes<'a>(lines: &[&'a str], name: &str) -> impl Iterator<Item = &'a str> {
+    lines
+        .iter()
+        .filter_map(move |line| line.strip_prefix("a=")?.strip_prefix(name)?.strip_prefix(':'))
 }
 
 #[cfg(test)]
@@ -183,8 +295,8 @@ mod tests {
 
     const SDP: &str = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n\
         a=fingerprint:sha-256 AA:BB\r\na=group:BUNDLE 0 1 2\r\n\
-        m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901\r\n\
-        a=mid:0\r\na=sendonly\r\na=candidate:1 1 udp 1 192.0.2.1 9 typ host\r\n\
+        m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=rtpmap:111 opus/48000/2\r\n\
+        a=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901\r\na=setup:active\r\na=mid:0\r\na=sendonly\r\na=candidate:1 1 udp 1 192.0.2.1 9 typ host\r\n\
         m=video 0 UDP/TLS/RTP/SAVPF 102\r\na=mid:1\r\n\
         m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:2\r\na=sctp-port:5000\r\n";
 
@@ -204,6 +316,71 @@ mod tests {
                 (SectionKind::Application, "2".to_owned(), Direction::SendRecv),
             ]
         );
+    }
+
+    #[test]
+    fn a_rejected_section_has_no_say_in_how_to_connect() {
+        let rejected = "m=video 0 UDP/TLS/RTP/SAVPF 102\r\na=ice-ufrag:other\r\na=setup:passive\r\n\
+            a=ice-pwd:9876543210987654321098\r\na=fingerprint:sha-256 CC:DD\r\na=mid:9\r\n";
+        let first = SDP.replacen("m=audio", &format!("{rejected}m=audio"), 1);
+        let description = Description::read(&first).unwrap();
+        assert_eq!(description.fingerprint.as_deref(), Some("sha-256 aa:bb"));
+        assert_eq!((description.setup, description.first_taken()), (Some(Setup::Active), Some(1)));
+        // What it has of this does not make up for what the others lack.
+        let bare = first.replace("a=ice-ufrag:abcd\r\n", "");
+        assert_eq!(Description::read(&bare), Err(SdpError::IceCredentials));
+    }
+
+    #[test]
+    fn a_description_that_takes_nothing_needs_no_transport() {
+        let nothing = "v=0\r\nm=audio 0 UDP/TLS/RTP/SAVPF 0\r\na=mid:0\r\na=inactive\r\n\
+            m=video 0 UDP/TLS/RTP/SAVPF 96\r\n";
+        let description = Description::read(nothing).unwrap();
+        assert_eq!((description.first_taken(), description.fingerprint), (None, None));
+    }
+
+    #[test]
+    fn a_section_is_taken_if_it_has_a_format_of_ours() {
+        let is_taken = |kind: SectionKind, from: &str, to: &str| {
+            let sdp = SDP.replace("m=video 0", "m=video 9").replace(
+                "a=mid:1\r\n",
+                "a=mid:1\r\na=sendrecv\r\na=rtpmap:102 H264/90000\r\n\
+                a=fmtp:102 profile-level-id=42e01f; Packetization-Mode=1\r\n",
+            );
+            assert!(sdp.contains(from), "{from}");
+            Description::read(&sdp.replace(from, to)).unwrap().section(kind).is_some()
+        };
+        let (audio, video, data) =
+            (SectionKind::Audio, SectionKind::Video, SectionKind::Application);
+        for kind in [audio, video, data] {
+            assert!(is_taken(kind, "s=-", "s=-"));
+        }
+        assert!(is_taken(audio, "opus", "OPUS"));
+        assert!(!is_taken(audio, "opus/48000/2", "PCMU/8000"));
+        assert!(is_taken(video, "H264", "h264"));
+        assert!(is_taken(video, "profile-level-id=42e01f; ", ""), "it is baseline then");
+        for (from, to) in [
+            ("H264", "VP8"),
+            ("42e01f", "640c1f"),
+            ("Packetization-Mode=1", "packetization-mode=0"),
+            ("; Packetization-Mode=1", ""),
+            ("a=fmtp:102", "a=fmtp:103"),
+            ("m=video 9", "m=video 0"),
+        ] {
+            assert!(!is_taken(video, from, to), "{to}");
+        }
+        assert!(!is_taken(data, "webrtc-datachannel", "bfcp"));
+    }
+
+    #[test]
+    fn a_section_without_a_transport_of_its_own_is_not_rejected() {
+        let alone = SDP.replace(
+            "m=video 0 UDP/TLS/RTP/SAVPF 102\r\n",
+            "m=video 0 UDP/TLS/RTP/SAVPF 102\r\na=bundle-only\r\na=sendonly\r\n\
+            a=rtpmap:102 H264/90000\r\na=fmtp:102 packetization-mode=1\r\n",
+        );
+        let section = Description::read(&alone).unwrap().section(SectionKind::Video).cloned();
+        assert_eq!(section.map(|section| section.direction), Some(Direction::SendOnly));
     }
 
     #[test]

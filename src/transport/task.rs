@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     media::{EncodedAudio, EncodedVideo, KeyframeRequest, SenderReports},
-    model::{Candidate, PeerCommand, PeerEvent, PeerId, PeerState, Step},
+    model::{PeerCommand, PeerEvent, PeerId, PeerState, Step},
 };
 
 /// The ends of a connection's wires that are not its owner's.
@@ -139,6 +139,8 @@ impl Front {
 /// A connection that is being served. Its media tasks end with it.
 struct Task {
     negotiation: Negotiation,
+    /// The local candidates that were told for the section that carries all, and its index.
+    candidates: (Option<u16>, Vec<String>),
     happenings: mpsc::Receiver<Happening>,
     state: Option<PeerState>,
     reports: SenderReports,
@@ -166,13 +168,16 @@ impl Task {
             sender.map(|sender| media.spawn(sender.run(feeds.video)));
         }
         let (chat, unwritten) = chat::unwritten();
+        let has_data = built.data.is_some();
         if let Some(channel) = built.data {
             let (peer, events) = (front.peer, front.outlets.events.clone());
             media.spawn(chat::write(peer, Arc::clone(&channel), unwritten));
             media.spawn(chat::read(peer, (channel, feeds.unread), events));
         }
-        let negotiation = Negotiation::new(built.peer, lines);
-        Self { negotiation, happenings, state: None, reports: built.reports, media, chat }
+        let negotiation = Negotiation::new(built.peer, lines, has_data);
+        let reports = built.reports;
+        let candidates = (None, vec![]);
+        Self { negotiation, candidates, happenings, state: None, reports, media, chat }
     }
 
     /// Serves until the connection is beyond repair.
@@ -209,13 +214,44 @@ impl Task {
         if let Some(event) = event {
             front.tell(event).await;
         }
+        if let Some(agreement) = self.negotiation.take_news() {
+            front.tell(PeerEvent::Agreed(agreement)).await;
+            self.move_candidates(front).await;
+        }
         alive
+    }
+
+    /// Tells a local candidate; an empty line is the end of them.
+    async fn tell_candidate(&mut self, line: String, front: &Front) {
+        let candidate = self.negotiation.candidate(line);
+        if self.candidates.0 != candidate.index {
+            self.candidates = (candidate.index, vec![]);
+        }
+        // After the end of candidates, others come for new sockets.
+        if self.candidates.1.last().is_some_and(String::is_empty) {
+            self.candidates.1.clear();
+        }
+        self.candidates.1.push(candidate.line.clone());
+        front.tell(PeerEvent::Candidate(candidate)).await;
+    }
+
+    /// Tells the local candidates again if the section that they were for was rejected.
+    async fn move_candidates(&mut self, front: &Front) {
+        let (told_for, lines) = std::mem::take(&mut self.candidates);
+        let first = self.negotiation.candidate(String::new()).index;
+        if told_for.is_none() || told_for == first {
+            self.candidates = (told_for, lines);
+            return;
+        }
+        for line in lines {
+            self.tell_candidate(line, front).await;
+        }
     }
 
     async fn report(&mut self, happening: Happening, front: &Front) {
         match happening {
-            Happening::Candidate(line) => front.tell(candidate(line)).await,
-            Happening::Gathered => front.tell(candidate(String::new())).await,
+            Happening::Candidate(line) => self.tell_candidate(line, front).await,
+            Happening::Gathered => self.tell_candidate(String::new(), front).await,
             Happening::State(state) if self.state == Some(state) => {}
             Happening::State(state) => {
                 self.state = Some(state);
@@ -242,11 +278,6 @@ fn line(kind: SectionKind, section: Section, keyframes: KeyframeRequest) -> (Lin
         keyframes,
     });
     (Line { kind, section, payload_type: None, open }, sender)
-}
-
-/// All sections share one transport, so a candidate is for the first as well as for any.
-const fn candidate(line: String) -> PeerEvent {
-    PeerEvent::Candidate(Candidate { line, mid: None, index: Some(0) })
 }
 
 const fn step_of(command: &PeerCommand) -> Option<Step> {

@@ -70,13 +70,18 @@ fn face(
         name: person.name.clone(),
         lane,
         kind,
-        video: video && person.camera,
-        muted: audio && !person.microphone,
-        camera_off: video && !person.camera,
+        video: video && person.camera && !without(person, Media::Video),
+        muted: audio && (!person.microphone || without(person, Media::Audio)),
+        camera_off: video && (!person.camera || without(person, Media::Video)),
         state: person.state,
         state_words: words::participant(person, now),
         large: one_way && video,
     })
+}
+
+/// Whether the medium goes neither way: the person's program cannot do it.
+fn without(person: &ParticipantStatus, medium: Media) -> bool {
+    person.left_out.is_some_and(|set| set.has(medium))
 }
 
 const fn has_media(state: &SessionState) -> bool {

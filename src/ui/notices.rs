@@ -102,6 +102,9 @@ impl Notices {
                 let text = format!("{name} in {}: {text}", place(snapshot, session));
                 self.said(text, session, now);
             }
+            Event::LeftOut { session, message, .. } => {
+                self.toast(words::sentence(message), Some(session), now);
+            }
             // The lanes say how their hub is; when it is back is news.
             Event::HubBack { hub } => self.toast(format!("the hub is back: {hub}"), None, now),
             Event::HubLost { .. }
@@ -131,6 +134,7 @@ impl Notices {
             | Event::Message { .. }
             | Event::Said { .. }
             | Event::Undelivered { .. }
+            | Event::LeftOut { .. }
             | Event::Failed(_) => return,
         };
         self.errors.retain(|trouble| trouble.tried.as_ref() != Some(settled));

@@ -21,6 +21,7 @@ pub(crate) fn session(name: &str, kind: SessionKind, role: Role, people: usize) 
         since: MediaTime::default(),
         microphone: true,
         camera: true,
+        left_out: None,
         peer: Some(PeerId(index as u64)),
     };
     SessionStatus {

@@ -115,8 +115,14 @@ const fn refusal(code: FailureCode) -> &'static str {
 /// A participant's state at that time in words.
 pub(crate) fn participant(person: &ParticipantStatus, now: MediaTime) -> String {
     match person.state {
+        ParticipantState::Connecting if person.peer.is_none() && person.left_out.is_some() => {
+            "cannot take part".to_owned()
+        }
         ParticipantState::Connecting => "connecting".to_owned(),
-        ParticipantState::Live => "live".to_owned(),
+        ParticipantState::Live => match person.left_out {
+            Some(media) => format!("live, without {media}"),
+            None => "live".to_owned(),
+        },
         ParticipantState::Reconnecting => format!("reconnecting ({})", span(person.since, now)),
         ParticipantState::Gone => "gone, seat kept".to_owned(),
         ParticipantState::Left => "left".to_owned(),

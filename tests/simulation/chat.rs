@@ -86,6 +86,7 @@ impl World {
             | Event::Opened { .. }
             | Event::Waiting { .. }
             | Event::Joined { .. }
+            | Event::LeftOut { .. }
             | Event::FirstFrame { .. } => Ok(()),
         }
     }

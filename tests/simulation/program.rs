@@ -213,6 +213,8 @@ impl World {
             Effect::SetHeard { peer, heard, speaks } => {
                 self.check_hearing(index, peer, (heard, speaks))
             }
+            // It decides about a figure only.
+            Effect::ExpectPictures { .. } => Ok(()),
             Effect::Demand { camera, microphone, speaker } => {
                 let demand = (camera, microphone, speaker);
                 if std::mem::replace(&mut self.programs[index].demand, demand) == demand {
@@ -408,6 +410,7 @@ impl World {
             | Event::Waiting { .. }
             | Event::Joined { .. }
             | Event::FirstFrame { .. }
+            | Event::LeftOut { .. }
             | Event::Message { .. }
             | Event::Said { .. }
             | Event::Undelivered { .. } => {}

@@ -1,5 +1,6 @@
 //! Real connections over real sockets in one process.
 
+mod browser;
 mod chat;
 mod early;
 mod frames;

@@ -208,11 +208,12 @@ async fn an_offer_of_another_connection_is_refused_and_the_running_one_goes_on()
 }
 
 #[tokio::test]
-async fn an_offer_that_is_found_useless_halfway_is_refused_and_ends_the_connection() {
+async fn an_offer_that_cannot_be_answered_is_refused_and_ends_the_connection() {
     let mut pair = Pair::open(audio_video(SendRecv), audio_video(SendRecv));
     let offer = pair.a.make_offer(false);
     let offer = pair.a.description(offer).await;
-    let step = pair.b.accept_offer(&offer.replace("opus", "g729").replace("H264", "H261"));
+    // The library finds only when it has answered that it cannot tell the tracks apart.
+    let step = pair.b.accept_offer(&offer.replace("a=ssrc:", "a=no-ssrc:"));
     assert!(matches!(pair.b.outcome_of(step).await, PeerEvent::Refused { .. }));
     assert_eq!(pair.b.next().await, PeerEvent::State(PeerState::Failed));
 }

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, future::Future, time::Duration};
 use quintet::{
     media::IncomingTrack,
     model::{
-        Candidate, DescriptionKind, Direction, PeerCommand, PeerEvent, PeerId, PeerMedia,
-        PeerState, Step,
+        Agreement, Candidate, DescriptionKind, Direction, PeerCommand, PeerEvent, PeerId,
+        PeerMedia, PeerState, Step,
     },
     transport::{Connection, ConnectionConfig, Impairment, Outlets},
 };
@@ -123,7 +123,8 @@ impl End {
             PeerEvent::Description { step, .. }
             | PeerEvent::Done { step }
             | PeerEvent::Refused { step, .. } => *step == wanted,
-            PeerEvent::Candidate(_)
+            PeerEvent::Agreed(_)
+            | PeerEvent::Candidate(_)
             | PeerEvent::State(_)
             | PeerEvent::Writable
             | PeerEvent::Read(_) => false,
@@ -135,6 +136,28 @@ impl End {
         loop {
             if let Some(outcome) = self.outcome(step) {
                 return outcome.clone();
+            }
+            self.next().await;
+        }
+    }
+
+    /// What it agreed on with its last outcome, waited for without the other end.
+    pub(crate) async fn agreement(&mut self) -> Agreement {
+        loop {
+            let mut agreed = None;
+            for event in &self.told {
+                match event {
+                    PeerEvent::Agreed(agreement) => agreed = Some(*agreement),
+                    PeerEvent::Description { .. } | PeerEvent::Done { .. } => agreed = None,
+                    PeerEvent::Refused { .. }
+                    | PeerEvent::Candidate(_)
+                    | PeerEvent::State(_)
+                    | PeerEvent::Writable
+                    | PeerEvent::Read(_) => {}
+                }
+            }
+            if let Some(agreement) = agreed {
+                return agreement;
             }
             self.next().await;
         }
@@ -252,6 +275,7 @@ pub(crate) fn descriptions(end: &End) -> BTreeMap<Step, (DescriptionKind, String
         PeerEvent::Description { step, kind, sdp } => Some((*step, (*kind, sdp.clone()))),
         PeerEvent::Done { .. }
         | PeerEvent::Refused { .. }
+        | PeerEvent::Agreed(_)
         | PeerEvent::Candidate(_)
         | PeerEvent::State(_)
         | PeerEvent::Writable

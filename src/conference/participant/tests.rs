@@ -1,8 +1,8 @@
-use super::super::{Effect, HubRef, stage::*};
+use super::super::{Effect, HubRef, Input, stage::*};
 use super::*;
 use crate::model::{
-    ErrorCode, FailureCode, HubMessage, LeaveReason, MAX_NAME_CHARS, PeerState, Role, Step,
-    Topology,
+    ErrorCode, FailureCode, HubMessage, LeaveReason, MAX_NAME_CHARS, PeerState, Role, SourceKind,
+    SourceState, Step, Topology,
 };
 use ParticipantState::{Connecting, Gone, Left, Live, Reconnecting};
 
@@ -292,4 +292,102 @@ fn an_offer_that_nobody_answers_on_a_running_connection_is_repeated() {
     assert!(!stage.done.contains(&Effect::ClosePeer(crate::model::PeerId(1))));
     stage.hear(HubMessage::Pong);
     assert_eq!(stage.done, []);
+}
+
+/// What was agreed on without those media.
+fn without(media: &[Media]) -> PeerEvent {
+    let mut agreed = Agreement::default();
+    media.iter().for_each(|media| agreed.leave_out(*media));
+    PeerEvent::Agreed(agreed)
+}
+
+/// What people were told to be left out.
+fn left_out(stage: &Stage) -> Vec<Vec<Media>> {
+    let told = stage.events().into_iter().filter_map(|event| {
+        if let Event::LeftOut { media, .. } = event { Some(Vec::from(*media)) } else { None }
+    });
+    told.collect()
+}
+
+#[test]
+fn a_picture_that_the_other_program_cannot_show_is_told_once_and_not_claimed_to_be_sent() {
+    let mut stage = Stage::opened(MESH);
+    stage.hear(came(member("a"))).tell(1, without(&[Media::Video]));
+    assert_eq!(left_out(&stage), [[Media::Video]]);
+    assert_eq!(stage.failures(), Vec::<&crate::model::Failure>::new());
+    stage.state(1, PeerState::Connected);
+    let peer = crate::model::PeerId(1);
+    assert!(stage.done.contains(&Effect::SetSending { peer, audio: true, video: None }));
+    let demand = Effect::Demand { camera: false, microphone: true, speaker: true };
+    assert!(stage.done.contains(&demand), "{:?}", stage.done);
+    assert_eq!(stage.said(), [media(true, false)]);
+    for kind in [SourceKind::Camera, SourceKind::Microphone] {
+        stage.give(Input::Source(kind, SourceState::Running));
+    }
+    let status = stage.status();
+    assert_eq!((status.heard, status.seen), (true, false));
+    assert_eq!(status.participants[0].left_out, Some(Media::Video.into()));
+    assert_eq!(stage.shown("a"), Some(Live));
+    // An agreement that changes nothing is no news, nor is the next connection's, nor is one that
+    // changes back.
+    for again in [&[Media::Video][..], &[], &[Media::Video]] {
+        stage.tell(1, without(again));
+        assert_eq!(stage.events(), Vec::<&Event>::new());
+    }
+    stage.state(1, PeerState::Failed).pass_ms(600).tell(2, without(&[Media::Video]));
+    assert_eq!(left_out(&stage), Vec::<Vec<Media>>::new());
+    // Another program is.
+    let mut reborn = member("a");
+    reborn.instance = Instance::from_random(9);
+    stage.hear(came(reborn));
+    assert_eq!(stage.status().participants[0].left_out, None);
+    stage.tell(3, without(&[Media::Video]));
+    assert_eq!(left_out(&stage), [[Media::Video]]);
+}
+
+#[test]
+fn what_the_other_end_does_not_take_is_not_claimed_to_be_sent_either() {
+    let mut stage = live();
+    let mut agreed = Agreement::default();
+    agreed.send_no(Media::Video);
+    agreed.receive_no(Media::Video);
+    stage.tell(1, PeerEvent::Agreed(agreed));
+    assert_eq!(left_out(&stage), Vec::<Vec<Media>>::new(), "it may change its mind");
+    assert_eq!(stage.said(), [media(true, false)]);
+    let peer = crate::model::PeerId(1);
+    assert!(stage.done.contains(&Effect::ExpectPictures { peer, expected: false }));
+    stage.tell(1, PeerEvent::Agreed(Agreement::default()));
+    assert_eq!(stage.said(), [media(true, true)]);
+}
+
+#[test]
+fn where_nothing_is_left_the_connection_is_closed_and_the_network_is_not_blamed() {
+    let kind = crate::model::SessionKind {
+        media: crate::model::MediaSet::VIDEO,
+        topology: Topology::ManyToMany,
+    };
+    let mut stage = Stage::opened(kind);
+    stage.hear(came(member("a"))).tell(1, without(&[Media::Video]));
+    assert_eq!(left_out(&stage), [[Media::Video]]);
+    assert_eq!(stage.closed_peers(), [1]);
+    stage.pass_ms(120_000);
+    assert_eq!((stage.opened_peers(), stage.failures().len()), (vec![], 0));
+    let shown = &stage.status().participants[0];
+    assert_eq!((shown.state, shown.peer), (Connecting, None));
+    assert_eq!(shown.left_out, Some(Media::Video.into()));
+    stage.hear(word("a", offer(2)));
+    assert_eq!(stage.opened_peers(), [2], "it may offer something else");
+}
+
+#[test]
+fn what_is_said_to_somebody_whose_program_has_no_chat_is_told_to_be_lost() {
+    let media = crate::model::MediaSet::AUDIO.with(Media::Data);
+    let kind = crate::model::SessionKind { media, topology: Topology::ManyToMany };
+    let mut stage = Stage::opened(kind);
+    stage.hear(came(member("a"))).tell(1, without(&[Media::Data]));
+    stage.state(1, PeerState::Connected);
+    let text = ChatText::new("hello").unwrap();
+    stage.give(Input::Command(crate::model::Command::Say { session: session(), text }));
+    let lost = |event: &&&Event| matches!(event, Event::Undelivered { count: 1, .. });
+    assert_eq!(stage.events().iter().filter(lost).count(), 1, "{:?}", stage.events());
 }

@@ -93,6 +93,7 @@ impl Chats {
             | Event::Joined { .. }
             | Event::Participant { .. }
             | Event::FirstFrame { .. }
+            | Event::LeftOut { .. }
             | Event::Failed(_)
             | Event::Ended { .. } => return,
         };
