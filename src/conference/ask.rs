@@ -390,7 +390,7 @@ mod tests {
         let mut stage = Stage::new();
         stage.join(None, true).up(&HERE).hear(refusal(ErrorCode::TooMany));
         assert_eq!(stage.failures()[0].code, FailureCode::Hub(ErrorCode::TooMany));
-        assert!(stage.failures()[0].message.ends_with("it is asked again"));
+        assert!(stage.failures()[0].message.ends_with("trying again"));
         assert_eq!(stage.status().state, SessionState::Connecting);
         stage.pass_ms(4999);
         assert_eq!(stage.sent(), []);

@@ -334,7 +334,7 @@ mod tests {
         assert_eq!(arrives(&mut stage, 1, (1, "welcome")), ["O: welcome"]);
         say(&mut stage, "hello");
         assert_eq!((words(&stage), stage.failures()[0].code), (vec![], FailureCode::Chat));
-        assert!(stage.failures()[0].message.contains("only the opener"));
+        assert!(stage.failures()[0].message.contains("only the host"));
     }
 
     #[test]
@@ -349,7 +349,7 @@ mod tests {
         let mut stage = Stage::opened(kind(Topology::OneToOne));
         assert!(refused(&mut stage).contains("nobody is in session"));
         stage.leave();
-        assert!(refused(&mut stage).contains("not open or joined here"));
+        assert!(refused(&mut stage).contains("you are not in session"));
         stage.join(None, true);
         assert!(refused(&mut stage).contains("is not open"));
     }

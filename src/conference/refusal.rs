@@ -9,26 +9,24 @@ use crate::model::{
 pub(super) fn refused(code: ErrorCode, session: &SessionId, hub: &str, said: &str) -> Failure {
     let message = match code {
         ErrorCode::NoSuchSession => format!(
-            "no session \"{session}\" is open at {hub}; check the id or the link, or wait \
-             for it to open"
+            "session \"{session}\" is not open at {hub}; check the link, or wait until it opens"
         ),
         ErrorCode::IdTaken => format!(
-            "the id \"{session}\" is taken at {hub}, by somebody else or another program of yours; \
-             choose another id, or leave it out to get a free one"
+            "the id \"{session}\" is already used at {hub}; choose another id, or leave it out"
         ),
         ErrorCode::SessionFull => {
             format!("session \"{session}\" at {hub} is full; try again when somebody has left")
         }
-        ErrorCode::NotAllowed => format!(
-            "{hub} does not allow that in session \"{session}\": {said}; ask the session's opener"
-        ),
+        ErrorCode::NotAllowed => {
+            format!("{hub} does not allow that in session \"{session}\": {said}; ask the host")
+        }
         ErrorCode::BadMessage | ErrorCode::Unsupported => format!(
-            "{hub} did not understand what was asked about session \"{session}\": {said}; it may \
-             run another version of Quintet, so update the older of the two"
+            "{hub} did not understand the request for session \"{session}\": {said}; it may run \
+             another version of Quintet, so update the older one"
         ),
         ErrorCode::TooMany => format!(
-            "{hub} has too much to do for session \"{session}\": {said}; wait a moment, or leave \
-             another session first"
+            "{hub} is too busy for session \"{session}\": {said}; wait a moment, or leave another \
+             session first"
         ),
     };
     Failure { code: FailureCode::Hub(code), message, session: Some(session.clone()) }
@@ -36,8 +34,7 @@ pub(super) fn refused(code: ErrorCode, session: &SessionId, hub: &str, said: &st
 
 /// A hub has too much to do to look for a session now.
 pub(super) fn busy(session: &SessionId, hub: &str, said: &str) -> Failure {
-    let message =
-        format!("{hub} has too much to do for session \"{session}\": {said}; it is asked again");
+    let message = format!("{hub} is too busy for session \"{session}\": {said}; trying again");
     let code = FailureCode::Hub(ErrorCode::TooMany);
     Failure { code, message, session: Some(session.clone()) }
 }
@@ -50,23 +47,23 @@ pub(super) fn complaint(code: ErrorCode, hub: &str, said: &str) -> Failure {
 
 /// A hub cannot be reached; `why` names it and the way out.
 pub(super) fn unreachable(session: &SessionId, why: &str, waits: bool) -> Failure {
-    let again = if waits { "; it is tried again until it answers" } else { "" };
-    let message = format!("session \"{session}\" cannot be reached: {why}{again}");
+    let again = if waits { "; trying again" } else { "" };
+    let message = format!("cannot join session \"{session}\": {why}{again}");
     Failure { code: FailureCode::HubUnreachable, message, session: Some(session.clone()) }
 }
 
 /// This process has a session of that id.
 pub(super) fn already_here(session: &SessionId) -> Failure {
     let message = format!(
-        "a session \"{session}\" is open or joined here already, if perhaps at another hub; use it, \
-         leave it first, or choose another id"
+        "you are in a session \"{session}\" already, perhaps at another hub; use it, leave it first, or \
+         choose another id"
     );
     Failure { code: FailureCode::AlreadyHere, message, session: Some(session.clone()) }
 }
 
 /// This process has no session of that id.
 pub(super) fn not_here(session: &SessionId) -> Failure {
-    let message = format!("session \"{session}\" is not open or joined here: check the id");
+    let message = format!("you are not in session \"{session}\"; check the id");
     let code = FailureCode::Hub(ErrorCode::NoSuchSession);
     Failure { code, message, session: Some(session.clone()) }
 }
@@ -74,23 +71,22 @@ pub(super) fn not_here(session: &SessionId) -> Failure {
 /// Somebody else's session cannot be closed.
 pub(super) fn not_owner(session: &SessionId) -> Failure {
     let message =
-        format!("only its opener can close session \"{session}\" for everybody; leave it instead");
+        format!("only the host can end session \"{session}\" for everyone; leave it instead");
     let code = FailureCode::Hub(ErrorCode::NotAllowed);
     Failure { code, message, session: Some(session.clone()) }
 }
 
-/// Nobody is sent out of somebody else's session.
+/// Nobody is removed from somebody else's session.
 pub(super) fn ejects_nobody(session: &SessionId) -> Failure {
     let message =
-        format!("only its opener can send somebody out of session \"{session}\"; ask the opener");
+        format!("only the host can remove people from session \"{session}\"; ask the host");
     let code = FailureCode::Hub(ErrorCode::NotAllowed);
     Failure { code, message, session: Some(session.clone()) }
 }
 
-/// Who is to be sent out is not in the session.
+/// Who is to be removed is not in the session.
 pub(super) fn no_such_participant(session: &SessionId) -> Failure {
-    let message =
-        format!("whom you want to send out of session \"{session}\" is not in it (any more)");
+    let message = format!("this person is not in session \"{session}\" any more");
     let code = FailureCode::Hub(ErrorCode::NotAllowed);
     Failure { code, message, session: Some(session.clone()) }
 }
@@ -98,8 +94,8 @@ pub(super) fn no_such_participant(session: &SessionId) -> Failure {
 /// The hub of a session cannot be asked for anything now.
 pub(super) fn hub_away(session: &SessionId, hub: &str) -> Failure {
     let message = format!(
-        "{hub} does not answer now, so nobody can be sent out of session \"{session}\"; try \
-         again when it is back"
+        "{hub} does not answer, so nobody can be removed from session \"{session}\"; try again when \
+         it is back"
     );
     let code = FailureCode::HubUnreachable;
     Failure { code, message, session: Some(session.clone()) }
@@ -107,14 +103,14 @@ pub(super) fn hub_away(session: &SessionId, hub: &str) -> Failure {
 
 /// Nothing is said in a session that we are not in.
 pub(super) fn not_open(session: &SessionId) -> Failure {
-    chat(session, format!("session \"{session}\" is not open (any more); say it when it is"))
+    chat(session, format!("session \"{session}\" is not open; the message was not sent"))
 }
 
 /// A session without a data channel.
 pub(super) fn no_chat(session: &SessionId, kind: SessionKind) -> Failure {
     let SessionKind { media, topology } = kind;
     let text = format!(
-        "session \"{session}\" has no chat; open one that has, such as {media}+data/{topology}"
+        "session \"{session}\" has no chat; open one with chat, such as {media}+data/{topology}"
     );
     chat(session, text)
 }
@@ -122,13 +118,14 @@ pub(super) fn no_chat(session: &SessionId, kind: SessionKind) -> Failure {
 /// A viewer sends nothing.
 pub(super) fn writes_nothing(session: &SessionId) -> Failure {
     let text =
-        format!("only the opener writes in session \"{session}\"; open a session of your own");
+        format!("only the host can write in session \"{session}\"; open a session of your own");
     chat(session, text)
 }
 
 /// There is nobody to hear it.
 pub(super) fn nobody_reads(session: &SessionId) -> Failure {
-    let text = format!("nobody is in session \"{session}\" to read it; say it when somebody is");
+    let text =
+        format!("nobody is in session \"{session}\" to read it; write when somebody is there");
     chat(session, text)
 }
 
@@ -139,8 +136,8 @@ fn chat(session: &SessionId, message: String) -> Failure {
 /// While its hub was away, another session took the id.
 pub(super) fn usurped(session: &SessionId, hub: &str) -> Failure {
     let message = format!(
-        "while {hub} was away, another session took the id \"{session}\"; open yours under \
-         another id, or join that one"
+        "while {hub} was away, another session took the id \"{session}\"; open yours with another id, \
+         or join that one"
     );
     let code = FailureCode::Hub(ErrorCode::IdTaken);
     Failure { code, message, session: Some(session.clone()) }
@@ -149,8 +146,8 @@ pub(super) fn usurped(session: &SessionId, hub: &str) -> Failure {
 /// Several connections to a participant failed in a row.
 pub(super) fn no_connection(name: &str, session: &SessionId, why: &str) -> Failure {
     let message = format!(
-        "no connection to {name} in session \"{session}\": {why}; allow UDP between the two, or \
-         use a network that both share; it is tried again meanwhile"
+        "no connection to {name} in session \"{session}\": {why}; allow UDP between the two \
+         computers, or use the same network; trying again"
     );
     Failure { code: FailureCode::Connection, message, session: Some(session.clone()) }
 }
@@ -197,7 +194,7 @@ pub(super) fn device(kind: SourceKind, why: &str) -> Failure {
 /// How a hub is called in a sentence.
 pub(super) fn hub_name(hub: &HubRef, url: Option<&HubUrl>) -> String {
     match (hub, url) {
-        (HubRef::Default, None) => "the default hub".to_owned(),
+        (HubRef::Default, None) => "the hub".to_owned(),
         (HubRef::Default, Some(url)) => format!("the hub at {url}"),
         (HubRef::At(url), _) => format!("the hub at {url}"),
     }

@@ -71,9 +71,7 @@ pub enum TextError {
     #[error("a message cannot be empty")]
     Empty,
     /// More than [`MAX_TEXT_BYTES`].
-    #[error(
-        "a message has at most {MAX_TEXT_BYTES} bytes, this one has {0}; say it in several parts"
-    )]
+    #[error("this message is too long ({0} of at most {MAX_TEXT_BYTES} bytes); send it in parts")]
     TooLong(usize),
 }
 

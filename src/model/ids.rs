@@ -83,7 +83,7 @@ impl SessionId {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
     /// Nothing was given.
-    #[error("a session id cannot be empty")]
+    #[error("a session id is needed")]
     Empty,
     /// More than 64 characters.
     #[error("a session id has at most 64 characters")]
@@ -92,7 +92,7 @@ pub enum IdError {
     #[error("a session id starts with a letter or digit, not {0:?}")]
     BadStart(char),
     /// A character that does not belong into a link.
-    #[error("a session id is made of letters, digits, '-', '_' and '.'; {0:?} is none of them")]
+    #[error("a session id has only letters, digits, '-', '_' and '.', not {0:?}")]
     BadCharacter(char),
     /// An own id is taken for another one where people paste it.
     #[error("where people paste {id:?} it is read as {read:?}; choose another id")]

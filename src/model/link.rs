@@ -131,19 +131,19 @@ pub(super) fn whole(text: &str) -> String {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LinkError {
     /// Not a URL at all.
-    #[error("{0:?} is not an address; one looks like http://192.168.1.5:7340")]
+    #[error("{0:?} is not an address such as http://192.168.1.5:7340")]
     Malformed(String),
     /// A scheme that no hub speaks.
     #[error("a hub's address starts with http:// or https://, not {0}://")]
     Scheme(String),
     /// No host or port.
-    #[error("the address names no host")]
+    #[error("the address has no host name")]
     NoHost,
     /// User and password in an address end up in logs.
-    #[error("a hub's address carries no user name or password")]
+    #[error("a hub's address has no user name and no password")]
     Password,
     /// No `/s/ID` in it.
-    #[error("{0:?} names no session; a link ends in /s/ID")]
+    #[error("a link to a session ends in /s/ID, and {0:?} does not")]
     NoSession(String),
     /// Neither a link nor an id is in it.
     #[error("that is not a link or session id. Ids have no spaces")]

@@ -189,7 +189,11 @@ impl App {
         }
         if let Some(link) = self.browser.failed() {
             ctx.copy_text(link);
-            self.notices.toast("No browser could be opened; link copied".to_owned(), None, now);
+            self.notices.toast(
+                "No browser opened. The link is copied instead.".to_owned(),
+                None,
+                now,
+            );
         }
         self.entitle(ctx);
         self.flush(ctx);
@@ -311,8 +315,8 @@ impl App {
                 Err(_) => self.browser.open(link, ctx),
             },
             Want::ShowCode(link) => {
-                let kind = self.kind_of(&link.session);
-                self.show(ctx, Dialog::Code { link, kind });
+                let place = words::the_place(&self.snapshot, &link.session);
+                self.show(ctx, Dialog::Code { link, place });
             }
             Want::ShowSettings => {
                 let at_once = self.is_idle();
@@ -331,16 +335,16 @@ impl App {
             }
             Want::Use(device, spec) => self.use_device(device, spec),
             Want::AskEject { session, participant, name } => {
-                let kind = self.kind_of(&session);
-                self.show(ctx, Dialog::Eject { session, kind, participant, name });
+                let place = words::the_place(&self.snapshot, &session);
+                self.show(ctx, Dialog::Eject { session, place, participant, name });
             }
             Want::AskLeaveAll => match self.present() {
                 0 => self.act(ctx, Command::LeaveAll.into()),
                 present => self.show(ctx, Dialog::LeaveAll(present)),
             },
             Want::AskClose(session) => {
-                let kind = self.kind_of(&session);
-                self.show(ctx, Dialog::Close { session, kind });
+                let place = words::the_place(&self.snapshot, &session);
+                self.show(ctx, Dialog::Close { session, place });
             }
             Want::ShowChat(session) => self.chats.toggle(session),
             Want::Dismiss(index) => self.notices.dismiss(index),
@@ -375,10 +379,6 @@ impl App {
     /// Whether no session would be lost.
     fn is_idle(&self) -> bool {
         self.snapshot.sessions.iter().all(|one| words::is_over(&one.state))
-    }
-
-    fn kind_of(&self, session: &SessionId) -> Option<SessionKind> {
-        self.snapshot.sessions.iter().find(|one| one.session == *session)?.kind
     }
 
     fn key(&mut self, ctx: &Context, deed: KeyDeed) {
@@ -449,7 +449,7 @@ impl App {
             Ok(false) => {
                 let name = device.name();
                 self.notices.error(format!(
-                    "the {name} was not changed: the program is busy; choose it again"
+                    "The {name} was not changed, because Quintet is busy. Choose it again."
                 ));
             }
             Err(error) => self.notices.error(error),

@@ -31,7 +31,7 @@ pub(crate) struct Bindings([Key; Bindable::ALL.len()]);
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum BindingError {
     /// It has another meaning.
-    #[error("{} is taken: {}; press another key", shown(*key), holder.meaning())]
+    #[error("{} is already used: {}; press another key", shown(*key), holder.meaning())]
     Taken {
         /// Which key.
         key: Key,
@@ -47,13 +47,13 @@ pub(crate) enum BindingError {
         meaning: &'static str,
     },
     /// A settings file names no key that there is.
-    #[error("there is no key {name:?}; keys are called like \"M\", \"Space\" or \"F5\"")]
+    #[error("there is no key {name:?}; keys have names such as \"M\", \"Space\" or \"F5\"")]
     NoKey {
         /// What stands there.
         name: String,
     },
     /// A settings file names something that no key asks for.
-    #[error("no key asks for {name:?}; keys can be given to {}", names())]
+    #[error("{name:?} is nothing that a key can do; the choices are {}", names())]
     NoDeed {
         /// What stands there.
         name: String,
@@ -80,12 +80,12 @@ impl Bindable {
     /// What the key does, in words.
     pub(crate) const fn meaning(self) -> &'static str {
         match self {
-            Self::Mute => "microphone on or off, for all sessions",
-            Self::Camera => "camera on or off, for all sessions",
-            Self::Deafen => "deafen: hear nobody, or everybody again",
-            Self::Talk => "talk while it is held, when the microphone is off",
-            Self::FullScreen => "remote streams on the whole screen; Esc goes back",
-            Self::Help => "the list of keys",
+            Self::Mute => "Microphone on or off, everywhere",
+            Self::Camera => "Camera on or off, everywhere",
+            Self::Deafen => "Sound on or off, everywhere",
+            Self::Talk => "Hold to talk while muted",
+            Self::FullScreen => "Full screen, and Esc goes back",
+            Self::Help => "Keyboard shortcuts",
         }
     }
 
@@ -188,11 +188,11 @@ fn fixed(key: Key) -> Option<&'static str> {
 
 const FIXED: [(Key, &str); 10] = [
     (Key::Escape, "closes what is in front"),
-    (Key::Tab, "goes through all controls"),
+    (Key::Tab, "moves through the controls"),
     (Key::Enter, "presses the control that has the focus"),
-    (Key::F1, "shows the keys"),
-    (Key::PageUp, "goes through the open chat"),
-    (Key::PageDown, "goes through the open chat"),
+    (Key::F1, "shows the keyboard shortcuts"),
+    (Key::PageUp, "scrolls the chat"),
+    (Key::PageDown, "scrolls the chat"),
     (Key::ArrowUp, "moves the focus"),
     (Key::ArrowDown, "moves the focus"),
     (Key::ArrowLeft, "moves the focus"),
@@ -274,9 +274,9 @@ mod tests {
     fn a_key_that_is_taken_says_by_what_and_changes_nothing() {
         let mut bindings = Bindings::default();
         let refused = bindings.bind(Bindable::Mute, Key::V).unwrap_err().to_string();
-        assert_eq!(refused, "V is taken: camera on or off, for all sessions; press another key");
+        assert_eq!(refused, "V is already used: Camera on or off, everywhere; press another key");
         let refused = bindings.bind(Bindable::Mute, Key::Tab).unwrap_err().to_string();
-        assert_eq!(refused, "Tab goes through all controls; press another key");
+        assert_eq!(refused, "Tab moves through the controls; press another key");
         assert!(bindings.bind(Bindable::Mute, Key::Num3).is_err());
         assert_eq!(bindings, Bindings::default());
         assert_eq!(bindings.bind(Bindable::Mute, Key::M), Ok(()), "its own");
@@ -302,9 +302,9 @@ mod tests {
 
     #[test]
     fn a_file_that_gives_a_key_twice_or_to_nothing_is_refused_in_words() {
-        assert!(read(&[("mute", "V")]).unwrap_err().contains("V is taken"));
+        assert!(read(&[("mute", "V")]).unwrap_err().contains("V is already used"));
         assert!(read(&[("mute", "Ü")]).unwrap_err().contains("no key \"Ü\""));
         assert!(read(&[("jump", "J")]).unwrap_err().contains("mute, camera, deafen"));
-        assert!(read(&[("mute", "Tab")]).unwrap_err().contains("goes through"));
+        assert!(read(&[("mute", "Tab")]).unwrap_err().contains("moves through"));
     }
 }

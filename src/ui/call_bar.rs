@@ -1,14 +1,15 @@
 //! The bar at the bottom: what holds for all sessions.
 
 use eframe::egui::{
-    self, Color32, Key, Label, Popup, PopupCloseBehavior, Rect, RichText, Sense, Stroke, Ui, Vec2,
+    self, Align, Color32, Key, Label, Layout, Popup, PopupCloseBehavior, Rect, RichText, Sense,
+    Stroke, Ui, Vec2,
 };
 
 use super::{
     bindings::Bindable,
     chosen::{Chosen, kind_of, labels},
     devices::{DeviceKind, DeviceLists},
-    icons::{Icon, Mark, icon_button},
+    icons::{Icon, Mark, icon_button, icon_switch},
     pictures::Pictures,
     scene::Scene,
     sessions::{pill, two_ended},
@@ -60,33 +61,23 @@ pub(crate) fn ui(
 
 fn switch(ui: &mut Ui, device: DeviceKind, scene: Scene<'_>) -> Option<Want> {
     let gates = scene.snapshot.gates;
-    let (gate, open, icon, deed, key) = match device {
-        DeviceKind::Microphone => (
-            Gate::Microphone,
-            gates.microphone,
-            Icon::Microphone,
-            if gates.microphone { "Mute all" } else { "Unmute all" },
-            Bindable::Mute,
-        ),
-        DeviceKind::Camera => (
-            Gate::Camera,
-            gates.camera,
-            Icon::Camera,
-            if gates.camera { "Camera off" } else { "Camera on" },
-            Bindable::Camera,
-        ),
-        DeviceKind::Speaker => (
-            Gate::Listening,
-            gates.listening,
-            Icon::Speaker,
-            if gates.listening { "Deafen" } else { "Listen again" },
-            Bindable::Deafen,
-        ),
+    let (gate, open, icon, name, key) = match device {
+        DeviceKind::Microphone => {
+            (Gate::Microphone, gates.microphone, Icon::Microphone, "Microphone", Bindable::Mute)
+        }
+        DeviceKind::Camera => {
+            (Gate::Camera, gates.camera, Icon::Camera, "Camera", Bindable::Camera)
+        }
+        DeviceKind::Speaker => {
+            (Gate::Listening, gates.listening, Icon::Speaker, "Sound", Bindable::Deafen)
+        }
     };
     let mark = if open { Mark::On } else { Mark::Off };
     let command = Command::SetGate { session: None, gate, open: !open };
-    let label = format!("{deed} ({})", scene.settings.keys.shown(key));
-    icon_button(ui, icon, &label, mark).clicked().then(|| command.into())
+    let key = scene.settings.keys.shown(key);
+    let label = format!("{name} ({key})");
+    let tip = format!("{} everywhere ({key})", words::switch(gate, open));
+    icon_switch(ui, icon, (&label, &tip), mark).clicked().then(|| command.into())
 }
 
 fn level(ui: &mut Ui, loudness: f32, open: bool) {
@@ -144,7 +135,7 @@ fn menu(
 /// How the own picture is shown to oneself.
 fn mirror(ui: &mut Ui, mut is_on: bool) -> Option<Want> {
     let switch = ui.checkbox(&mut is_on, "Mirror my picture");
-    let switch = switch.on_hover_text("For you alone: others see it as it is");
+    let switch = switch.on_hover_text("Only you see it mirrored");
     switch.changed().then_some(Want::Mirror(is_on))
 }
 
@@ -156,11 +147,11 @@ fn found(
     devices: &mut DeviceLists,
 ) -> Option<Want> {
     let Some(found) = devices.known(device, ui.ctx()) else {
-        ui.label(RichText::new("looking for devices…").weak());
+        ui.label(RichText::new("Looking for devices…").weak());
         return None;
     };
     if found.is_empty() {
-        ui.label(RichText::new(format!("no {} found", device.name())).weak());
+        ui.label(RichText::new(format!("No {} found", device.name())).weak());
     }
     let mut want = None;
     let place = chosen.place_in(found);
@@ -189,22 +180,27 @@ fn live(ui: &mut Ui, device: DeviceKind, scene: Scene<'_>, pictures: &Pictures) 
         DeviceKind::Speaker => {}
     }
     let words = match state {
-        _ if device.chosen(scene.settings).is("none") => "None is chosen.".to_owned(),
+        _ if device.chosen(scene.settings).is("none") => format!("No {} chosen", device.name()),
         SourceState::Failed { message } => words::sentence(message),
-        SourceState::Opening => format!("opening {}…", device.called(scene.settings)),
+        SourceState::Opening => words::starting(&device.called(scene.settings)),
         SourceState::Running => match device {
-            DeviceKind::Microphone => "This is how loud you are.".to_owned(),
-            DeviceKind::Camera => "This is what your camera sees.".to_owned(),
-            DeviceKind::Speaker => "in use".to_owned(),
+            DeviceKind::Microphone => "Your level".to_owned(),
+            DeviceKind::Camera => "What your camera sees".to_owned(),
+            DeviceKind::Speaker => "In use".to_owned(),
         },
-        SourceState::Idle => "not in use".to_owned(),
+        SourceState::Idle => "Not in use".to_owned(),
     };
     let palette = Palette::of(ui);
     let is_bad = matches!(state, SourceState::Failed { .. });
     let colour = if is_bad { palette.warn } else { palette.muted };
-    ui.add(Label::new(RichText::new(words).font(SMALL).color(colour)).wrap());
-    let stop =
-        *state == SourceState::Opening && ui.button("Cancel").on_hover_text("Use none").clicked();
+    // Menus stretch what they hold, and with it the spaces between words.
+    let words = Label::new(RichText::new(words).font(SMALL).color(colour)).wrap();
+    ui.with_layout(Layout::top_down(Align::Min), |ui| ui.add(words));
+    let stop = *state == SourceState::Opening
+        && ui
+            .button("Cancel")
+            .on_hover_text(format!("Go on without a {}", device.name()))
+            .clicked();
     ui.separator();
     stop.then(|| Want::Use(device, "none".into()))
 }
@@ -278,16 +274,16 @@ pub(crate) fn on_air(ui: &mut Ui, snapshot: &Snapshot) {
     }
     pill(ui, "ON AIR", palette.on_air, palette.on_on_air);
     let text = match (heard, seen) {
-        (heard, 0) => format!("heard in {heard}"),
-        (0, seen) => format!("seen in {seen}"),
-        (heard, seen) => format!("heard in {heard}, seen in {seen}"),
+        (heard, 0) => format!("Heard in {heard}"),
+        (0, seen) => format!("Seen in {seen}"),
+        (heard, seen) => format!("Heard in {heard} · seen in {seen}"),
     };
     ui.add(Label::new(RichText::new(text).font(SMALL).color(palette.muted)).truncate());
 }
 
 fn deeds(ui: &mut Ui, scene: Scene<'_>) -> Option<Want> {
     let mut want = None;
-    let keys = format!("Keys ({})", scene.settings.keys.shown(Bindable::Help));
+    let keys = format!("Keyboard shortcuts ({})", scene.settings.keys.shown(Bindable::Help));
     if icon_button(ui, Icon::Help, &keys, Mark::Deed).clicked() {
         want = Some(Want::ShowHelp);
     }

@@ -42,11 +42,11 @@ impl DeviceKind {
     pub(crate) const fn choices(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Microphone => {
-                &[("System default", "default"), ("Tone (440 Hz)", "tone:440"), ("None", "none")]
+                &[("System default", "default"), ("Test tone", "tone:440"), ("None", "none")]
             }
             Self::Camera => &[
                 ("System default", "default"),
-                ("Moving pattern", "pattern:1280x720@30"),
+                ("Test picture", "pattern:1280x720@30"),
                 ("None", "none"),
             ],
             Self::Speaker => &[("System default", "default"), ("None", "none")],
@@ -77,7 +77,8 @@ impl DeviceKind {
             Chosen::Device { name, .. } => name.clone(),
             chosen @ Chosen::Spec(spec) => match kind_of(spec) {
                 "default" => format!("the {}", self.name()),
-                what @ ("pattern" | "tone") => format!("the {what}"),
+                "pattern" => "the test picture".to_owned(),
+                "tone" => "the test tone".to_owned(),
                 _ => chosen.name().to_owned(),
             },
         }

@@ -29,26 +29,26 @@ pub(crate) enum Dialog {
     Code {
         /// Which.
         link: SessionLink,
-        /// What it leads to.
-        kind: Option<SessionKind>,
+        /// What it leads to, in a sentence.
+        place: String,
     },
     /// The settings are being changed.
     Settings(SettingsForm),
     /// The keys.
     Help(Bindings),
-    /// Whether to close a session for everybody.
+    /// Whether to end a session for everyone.
     Close {
         /// Which.
         session: SessionId,
-        /// What it is.
-        kind: Option<SessionKind>,
+        /// What it is called in a sentence.
+        place: String,
     },
-    /// Whether to send somebody out of a session.
+    /// Whether to remove somebody from a session.
     Eject {
-        /// Out of which.
+        /// From which.
         session: SessionId,
-        /// What that is.
-        kind: Option<SessionKind>,
+        /// What that is called in a sentence.
+        place: String,
         /// Whom.
         participant: ParticipantId,
         /// How the person is called.
@@ -168,12 +168,12 @@ impl Dialog {
     fn content(&mut self, ui: &mut Ui) -> Outcome {
         match self {
             Self::Open(form) => form.ui(ui),
-            Self::Code { link, kind } => code(ui, link, *kind),
+            Self::Code { link, place } => code(ui, link, place),
             Self::Settings(form) => form.ui(ui),
             Self::Help(bindings) => help(ui, bindings),
-            Self::Close { session, kind } => close(ui, session, *kind),
-            Self::Eject { session, kind, participant, name } => {
-                eject(ui, (session, *kind), (participant, name))
+            Self::Close { session, place } => close(ui, session, place),
+            Self::Eject { session, place, participant, name } => {
+                eject(ui, (session, place), (participant, name))
             }
             Self::LeaveAll(present) => leave_all(ui, *present),
             Self::Quit { present, guests } => quit(ui, *present, *guests),
@@ -183,30 +183,31 @@ impl Dialog {
 
 impl OpenForm {
     fn ui(&mut self, ui: &mut Ui) -> Outcome {
-        ui.label(RichText::new("Open a session").heading());
+        ui.label(RichText::new("New session").heading());
         ui.horizontal(|ui| {
             ui.checkbox(&mut self.audio, "Audio");
             ui.checkbox(&mut self.video, "Video");
-            ui.checkbox(&mut self.data, "Chat").on_hover_text("Text, with links to click");
+            ui.checkbox(&mut self.data, "Chat");
         });
         for topology in Topology::ALL {
-            ui.radio_value(&mut self.topology, topology, topology.name())
-                .on_hover_text(words::topology_meaning(topology));
+            ui.horizontal(|ui| {
+                ui.radio_value(&mut self.topology, topology, words::topology(topology));
+                ui.label(RichText::new(words::topology_meaning(topology)).small().weak());
+            });
         }
-        ui.label(RichText::new(words::topology_meaning(self.topology)).small().weak());
-        let label = ui.label("Own id, empty for a random one");
+        let label = ui.label("Id in the link (optional)");
         let id = TextEdit::singleline(&mut self.id).desired_width(f32::INFINITY);
         ui.add(id.hint_text("town-hall")).labelled_by(label.id);
         let media = self.media();
         let kind = media.map(|media| SessionKind { media, topology: self.topology });
         let most = kind.map_or(2, SessionKind::default_limit);
         ui.horizontal(|ui| {
-            ui.checkbox(&mut self.limited, "Limit of participants");
+            ui.checkbox(&mut self.limited, "Limit people to");
             self.limit = self.limit.clamp(2, most);
             let value = egui::DragValue::new(&mut self.limit).range(2..=most);
             let value = ui.add_enabled(self.limited, value);
-            value.accessible_name("How many participants");
-            ui.label(RichText::new(format!("at most {most}, you included")).small().weak());
+            value.accessible_name("How many people");
+            ui.label(RichText::new(format!("{most} at most, with you")).small().weak());
         });
         let problem = self.problem();
         let words = problem.as_ref().err().map_or("", String::as_str);
@@ -237,15 +238,15 @@ impl OpenForm {
 impl SettingsForm {
     fn ui(&mut self, ui: &mut Ui) -> Outcome {
         ui.label(RichText::new("Settings").heading());
-        let label = ui.label("Your name, as the others see it");
+        let label = ui.label("Your name, as others see it");
         let name = TextEdit::singleline(&mut self.settings.name)
-            .hint_text("empty: \"Guest\" and a number")
+            .hint_text("Guest")
             .char_limit(MAX_NAME_CHARS)
             .desired_width(f32::INFINITY);
         ui.add(name).labelled_by(label.id);
         let label = ui.label("Hub");
         let hub = TextEdit::singleline(&mut self.settings.hub)
-            .hint_text("empty: the one on this machine, or one of our own")
+            .hint_text("Empty: the hub on this computer")
             .desired_width(f32::INFINITY);
         ui.add(hub).labelled_by(label.id);
         ui.horizontal(|ui| {
@@ -257,12 +258,12 @@ impl SettingsForm {
         self.keys(ui);
         let problem = self.settings.hub().err();
         let warn = |text: String| RichText::new(text).color(Palette::of(ui).warn);
-        let note = "A new name or hub holds from the next start: sessions are open.";
+        let note = "A new name or hub is used from the next start.";
         reserved(
             ui,
             match (&self.refused, &problem) {
                 (Some(refused), _) => warn(words::sentence(&refused.to_string())),
-                (None, Some(problem)) => warn(problem.to_string()),
+                (None, Some(problem)) => warn(words::sentence(&problem.to_string())),
                 (None, None) => RichText::new(if self.at_once { "" } else { note }).weak(),
             },
         );
@@ -277,10 +278,10 @@ impl SettingsForm {
         ui.separator();
         two_ended(
             ui,
-            |ui| ui.label("Keys: press one, then the key you want"),
+            |ui| ui.label("Keyboard shortcuts: click one, then press a key"),
             |ui| {
                 let usual = Bindings::default();
-                let button = egui::Button::new("Usual keys");
+                let button = egui::Button::new("Reset");
                 if ui.add_enabled(self.settings.keys != usual, button).clicked() {
                     self.settings.keys = usual;
                     (self.awaiting, self.refused) = (None, None);
@@ -291,7 +292,7 @@ impl SettingsForm {
             for deed in Bindable::ALL {
                 let key = self.settings.keys.shown(deed);
                 let awaited = self.awaiting == Some(deed);
-                let text = if awaited { "press a key…" } else { key };
+                let text = if awaited { "Press a key…" } else { key };
                 let button = ui.add(egui::Button::new(text).min_size(Vec2::new(96.0, 24.0)));
                 let label = format!("{key}: {}", deed.meaning());
                 button.widget_info(|| {
@@ -348,13 +349,10 @@ fn reserved(ui: &mut Ui, text: RichText) {
 }
 
 /// A link as a square code, dark on light in both themes, as scanners want it.
-fn code(ui: &mut Ui, link: &SessionLink, kind: Option<SessionKind>) -> Outcome {
+fn code(ui: &mut Ui, link: &SessionLink, place: &str) -> Outcome {
     let text = link.to_string();
-    let title = kind.map_or_else(
-        || "Join by link".to_owned(),
-        |kind| format!("Join the {}", words::kind(kind)),
-    );
-    ui.label(RichText::new(title).heading());
+    let title = format!("Scan to join {place}");
+    ui.add(Label::new(RichText::new(title).heading()).wrap());
     match QrCode::with_error_correction_level(&text, EcLevel::M) {
         Ok(code) => {
             let modules = code.width();
@@ -375,16 +373,16 @@ fn code(ui: &mut Ui, link: &SessionLink, kind: Option<SessionKind>) -> Outcome {
             }
         }
         Err(error) => {
-            ui.label(format!("This link is too long for a code ({error}); copy it instead."));
+            ui.label(format!("This link is too long for a QR code ({error}). Copy it instead."));
         }
     }
     ui.add(Label::new(RichText::new(&text).monospace()).wrap());
-    let copy = Outcome::Want(Want::Copy(text, "Link"));
+    let copy = Outcome::Want(Want::Copy(text, format!("Link to {place}")));
     choice(ui, ("Copy link", "Close"), true, copy)
 }
 
 fn help(ui: &mut Ui, bindings: &Bindings) -> Outcome {
-    ui.label(RichText::new("Keys").heading());
+    ui.label(RichText::new("Keyboard shortcuts").heading());
     ui.label(RichText::new("They work everywhere, except while you type.").small().weak());
     Grid::new("keys").num_columns(2).spacing([2.0 * GRID, GRID / 2.0]).show(ui, |ui| {
         for (key, deed) in keys::help(bindings) {
@@ -396,25 +394,24 @@ fn help(ui: &mut Ui, bindings: &Bindings) -> Outcome {
     if ui.button("Close").clicked() { Outcome::Closed } else { Outcome::Open }
 }
 
-fn close(ui: &mut Ui, session: &SessionId, kind: Option<SessionKind>) -> Outcome {
-    let title = format!("Close {} for everybody?", words::session(kind, session));
+fn close(ui: &mut Ui, session: &SessionId, place: &str) -> Outcome {
+    let title = format!("End {place} for everyone?");
     ui.add(Label::new(RichText::new(title).heading()).wrap());
-    ui.label("It ends for all who are in it, and its link is void.");
+    ui.label("Everyone in it is disconnected, and its link stops working.");
     let command = Command::Close { session: session.clone() };
-    buttons(ui, "Close for everybody", true, Outcome::Want(command.into()))
+    buttons(ui, "End for everyone", true, Outcome::Want(command.into()))
 }
 
 fn eject(
     ui: &mut Ui,
-    (session, kind): (&SessionId, Option<SessionKind>),
+    (session, place): (&SessionId, &str),
     (whom, name): (&ParticipantId, &str),
 ) -> Outcome {
-    ui.add(Label::new(RichText::new(format!("Send {name} out?")).heading()).wrap());
-    let place = words::session(kind, session);
-    let text = format!("{name} leaves {place} at once, and can join again with its link.");
+    ui.add(Label::new(RichText::new(format!("Remove {name}?")).heading()).wrap());
+    let text = format!("{name} leaves {place} at once, but can join again with the link.");
     ui.add(Label::new(text).wrap());
     let command = Command::Eject { session: session.clone(), participant: whom.clone() };
-    buttons(ui, "Send out", true, Outcome::Want(command.into()))
+    buttons(ui, "Remove", true, Outcome::Want(command.into()))
 }
 
 fn leave_all(ui: &mut Ui, present: usize) -> Outcome {
@@ -424,28 +421,25 @@ fn leave_all(ui: &mut Ui, present: usize) -> Outcome {
 }
 
 fn quit(ui: &mut Ui, present: usize, guests: usize) -> Outcome {
-    ui.label(RichText::new("Quit?").heading());
+    ui.label(RichText::new("Quit Quintet?").heading());
     if present > 0 {
         ui.label(consequence(present));
     }
     if guests > 0 {
-        let who = if guests == 1 { "One person meets" } else { &format!("{guests} people meet") };
-        let text = format!(
-            "{who} at the hub that your program brought, which ends with it: who is connected stays \
-             so, but nobody can join there any more."
-        );
-        ui.label(text);
+        let who = if guests == 1 { "1 person uses" } else { &format!("{guests} people use") };
+        ui.label(format!(
+            "{who} this window as their hub. They stay connected, but nobody new can join."
+        ));
     }
     buttons(ui, "Quit", true, Outcome::Quit)
 }
 
 /// What leaving means to so many people.
 fn consequence(present: usize) -> String {
-    let who =
-        if present == 1 { "One person is".to_owned() } else { format!("{present} people are") };
+    let who = if present == 1 { "1 person is".to_owned() } else { format!("{present} people are") };
     format!(
-        "{who} in your sessions and will see that you left. Conferences go on without you; your \
-         other sessions end, and their links are void."
+        "{who} in your sessions and will see that you left. Conferences go on without you. Your \
+         other sessions end, and their links stop working."
     )
 }
 

@@ -167,6 +167,17 @@ impl Icon {
 
 /// A square button that bears an icon; `label` is its name for screen readers and its tip.
 pub(crate) fn icon_button(ui: &mut Ui, icon: Icon, label: &str, mark: Mark) -> Response {
+    icon_switch(ui, icon, (label, label), mark)
+}
+
+/// The same with a tip that says what a click does now. The name says what is switched: screen
+/// readers add whether it is on.
+pub(crate) fn icon_switch(
+    ui: &mut Ui,
+    icon: Icon,
+    (label, tip): (&str, &str),
+    mark: Mark,
+) -> Response {
     let palette = Palette::of(ui);
     let (rect, response) = ui.allocate_exact_size(Vec2::splat(ICON_BUTTON), Sense::click());
     let enabled = ui.is_enabled();
@@ -204,7 +215,7 @@ pub(crate) fn icon_button(ui: &mut Ui, icon: Icon, label: &str, mark: Mark) -> R
             painter.hline(inner.x_range(), y, Stroke::new(2.0, palette.warn));
         }
     }
-    response.on_hover_text(label)
+    response.on_hover_text(tip)
 }
 
 /// Draws on the grid of 16.

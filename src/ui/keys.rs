@@ -136,16 +136,16 @@ pub(crate) fn help(bindings: &Bindings) -> Vec<(&'static str, &'static str)> {
     let own = Bindable::ALL.into_iter().map(|deed| (bindings.shown(deed), deed.meaning()));
     // Space presses what has the focus, as everywhere, unless it asks for something itself.
     let through = match bindings.deed(Key::Space) {
-        Some(Bindable::Talk) => "go through all controls, press one; Space only talks",
-        Some(_) => "go through all controls, press one; Space does not",
-        None => "go through all controls, press one; so does Space",
+        Some(Bindable::Talk) => "Move through the controls and press one. Space only talks.",
+        Some(_) => "Move through the controls and press one. Space does not.",
+        None => "Move through the controls and press one, as Space does.",
     };
     own.chain(FIXED).chain([("Tab, Enter", through)]).collect()
 }
 
 const FIXED: [(&str, &str); 4] = [
-    ("Esc", "close what is in front"),
-    ("Ctrl+V", "join the session whose link is on the clipboard"),
-    ("PgUp, PgDn", "go through the open chat"),
-    ("1 … 9", "show that session and its people"),
+    ("Esc", "Close what is in front"),
+    ("Ctrl+V", "Join the session whose link you copied"),
+    ("PgUp, PgDn", "Scroll the chat"),
+    ("1 … 9", "Show that session and its people"),
 ];

@@ -4,17 +4,17 @@ use eframe::egui::{self, Frame, Label, Margin, Rect, RichText, Sense, Ui, Vec2};
 
 use super::{
     chat::Chats,
-    icons::{Icon, Mark, icon_button},
+    icons::{Icon, Mark, icon_button, icon_switch},
     people,
     scene::Scene,
     sessions::{pill, two_ended},
-    theme::{CORNER, GRID, ICON_BUTTON, Palette, SMALL},
+    theme::{CORNER, GRID, Palette, SMALL},
     want::{Opening, Want},
     words,
 };
 use crate::model::{
-    Command, Direction, EndReason, ErrorCode, FailureCode, Gate, Gates, JoinTarget, Media,
-    MediaTime, OpenRequest, Role, SessionKind, SessionState, SessionStatus, Topology,
+    Command, Direction, EndReason, ErrorCode, FailureCode, Gate, JoinTarget, Media, MediaTime,
+    OpenRequest, Role, SessionKind, SessionState, SessionStatus, Topology,
 };
 
 /// What came of drawing a lane.
@@ -29,6 +29,8 @@ pub(crate) struct Drawn {
 /// What a lane shows besides its session.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct More<'a> {
+    /// What the session is called in a sentence.
+    pub(crate) place: &'a str,
     /// The participants are listed.
     pub(crate) unfolded: bool,
     /// What was said.
@@ -51,8 +53,8 @@ pub(crate) fn ui(ui: &mut Ui, session: &SessionStatus, more: More<'_>) -> Drawn 
     let response = frame.show(ui, |ui| {
         ui.spacing_mut().item_spacing = egui::vec2(GRID / 2.0, 0.0);
         ui.set_width(ui.available_width());
-        drawn.fold = title(ui, session, more.unfolded);
-        drawn.want = address(ui, session);
+        drawn.fold = title(ui, session, more);
+        drawn.want = address(ui, session, more.place);
         let deeds = deeds(ui, session, more);
         drawn.want = drawn.want.take().or(deeds);
         if let Some(message) = trouble(session, now) {
@@ -66,7 +68,7 @@ pub(crate) fn ui(ui: &mut Ui, session: &SessionStatus, more: More<'_>) -> Drawn 
         let onward = way_on(ui, session);
         drawn.want = drawn.want.take().or(onward);
         if more.unfolded && !words::is_over(&session.state) {
-            let deed = people::ui(ui, session, now);
+            let deed = people::ui(ui, session, (more.place, now));
             drawn.want = drawn.want.take().or(deed);
         }
     });
@@ -90,7 +92,7 @@ pub(crate) const fn kind_icon(kind: SessionKind) -> Icon {
 }
 
 /// Kind, the on-air mark and the head count; whether the count was clicked.
-fn title(ui: &mut Ui, session: &SessionStatus, unfolded: bool) -> bool {
+fn title(ui: &mut Ui, session: &SessionStatus, more: More<'_>) -> bool {
     let palette = Palette::of(ui);
     let present = words::present(session);
     let name = session.kind.map_or_else(|| "Session".to_owned(), words::kind);
@@ -107,25 +109,23 @@ fn title(ui: &mut Ui, session: &SessionStatus, unfolded: bool) -> bool {
             if session.heard || session.seen {
                 let mark = pill(ui, "ON AIR", palette.on_air, palette.on_on_air);
                 mark.on_hover_text(match (session.heard, session.seen) {
-                    (true, true) => "Somebody here hears and sees you now",
-                    (true, false) => "Somebody here hears you now",
-                    (false, _) => "Somebody here sees you now",
+                    (true, true) => "People here can hear and see you",
+                    (true, false) => "People here can hear you",
+                    (false, _) => "People here can see you",
                 });
             }
             let is_over = words::is_over(&session.state);
-            !is_over && head_count(ui, present, &name, unfolded)
+            !is_over && head_count(ui, present, more)
         },
     );
     fold
 }
 
-fn head_count(ui: &mut Ui, present: usize, kind: &str, unfolded: bool) -> bool {
+fn head_count(ui: &mut Ui, present: usize, more: More<'_>) -> bool {
     let palette = Palette::of(ui);
     let (rect, response) = ui.allocate_exact_size(egui::vec2(44.0, 24.0), Sense::click());
-    let deed = if unfolded { "Hide" } else { "Show" };
-    let who =
-        if present == 1 { "1 participant".to_owned() } else { format!("{present} participants") };
-    let label = format!("{deed} people in {kind}: {who}");
+    let deed = if more.unfolded { "Hide" } else { "Show" };
+    let label = format!("{deed} people in {} ({present})", more.place);
     let enabled = ui.is_enabled();
     response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Button, enabled, &label));
     let is_lit = response.hovered() || response.has_focus();
@@ -145,34 +145,33 @@ fn head_count(ui: &mut Ui, present: usize, kind: &str, unfolded: bool) -> bool {
     response.on_hover_text(label).clicked()
 }
 
-/// The id, what can be done with it, and the state.
-fn address(ui: &mut Ui, session: &SessionStatus) -> Option<Want> {
+/// The id, and the link as text and as a code.
+fn address(ui: &mut Ui, session: &SessionStatus, place: &str) -> Option<Want> {
     let id = session.session.as_str();
-    let (left, right) = two_ended(
+    let ((), want) = two_ended(
         ui,
         |ui| {
-            let room = ui.available_width() - ICON_BUTTON - GRID;
+            let room = ui.available_width();
             let short = words::elide_middle(id, (room / id_character(ui)).max(5.0) as usize);
             let text = RichText::new(short).monospace().color(Palette::of(ui).muted);
             let shown = ui.add(Label::new(text).truncate().show_tooltip_when_elided(false));
             shown.on_hover_text(id);
-            icon_button(ui, Icon::Copy, &format!("Copy id {id}"), Mark::Deed)
-                .clicked()
-                .then(|| Want::Copy(id.to_owned(), "Id"))
         },
         |ui| {
             let link = session.link.as_ref()?;
             let mut want = None;
-            if icon_button(ui, Icon::Link, &format!("Copy link of {id}"), Mark::Deed).clicked() {
-                want = Some(Want::Copy(link.to_string(), "Link"));
+            let label = format!("Copy link to {place}");
+            if icon_button(ui, Icon::Link, &label, Mark::Deed).clicked() {
+                want = Some(Want::Copy(link.to_string(), format!("Link to {place}")));
             }
-            if icon_button(ui, Icon::Code, &format!("Code of {id}"), Mark::Deed).clicked() {
+            let label = format!("Show QR code of {place}");
+            if icon_button(ui, Icon::Code, &label, Mark::Deed).clicked() {
                 want = Some(Want::ShowCode(link.clone()));
             }
             want
         },
     );
-    left.or(right)
+    want
 }
 
 /// The width of a character of an id, in points: another one at another scale of the screen.
@@ -185,14 +184,14 @@ fn id_character(ui: &Ui) -> f32 {
 
 /// The session's own switches, its state, and the ways out.
 fn deeds(ui: &mut Ui, session: &SessionStatus, more: More<'_>) -> Option<Want> {
-    let More { chats, scene, .. } = more;
+    let More { scene, .. } = more;
     let palette = Palette::of(ui);
     let over = words::is_over(&session.state);
     let (left, right) = two_ended(
         ui,
         |ui| {
-            let want = if over { None } else { switches(ui, session, scene.snapshot.gates) };
-            let want = want.or(chat(ui, session, chats));
+            let want = if over { None } else { switches(ui, session, more) };
+            let want = want.or(chat(ui, session, more));
             if !matches!(session.state, SessionState::Reconnecting { .. }) {
                 let is_bad = matches!(session.state, SessionState::Failed(_));
                 let colour = if is_bad { palette.warn } else { palette.muted };
@@ -203,17 +202,17 @@ fn deeds(ui: &mut Ui, session: &SessionStatus, more: More<'_>) -> Option<Want> {
             }
             want
         },
-        |ui| ways_out(ui, session),
+        |ui| ways_out(ui, session, more.place),
     );
     left.or(right)
 }
 
-/// Close for everybody, and leave.
-fn ways_out(ui: &mut Ui, session: &SessionStatus) -> Option<Want> {
+/// End for everyone, and leave.
+fn ways_out(ui: &mut Ui, session: &SessionStatus, place: &str) -> Option<Want> {
     let id = &session.session;
     let over = words::is_over(&session.state);
     let mut want = None;
-    let label = format!("Close {id} for everybody");
+    let label = format!("End {place} for everyone");
     if !over
         && session.role == Role::Opener
         && icon_button(ui, Icon::End, &label, Mark::Deed).clicked()
@@ -221,11 +220,11 @@ fn ways_out(ui: &mut Ui, session: &SessionStatus) -> Option<Want> {
         want = Some(Want::AskClose(id.clone()));
     }
     let (icon, label) = if over {
-        (Icon::Close, format!("Dismiss {id}"))
+        (Icon::Close, format!("Remove {place} from the list"))
     } else if session.state == SessionState::Waiting {
-        (Icon::Close, format!("Stop waiting for {id}"))
+        (Icon::Close, format!("Stop waiting for {place}"))
     } else {
-        (Icon::Leave, format!("Leave {id}"))
+        (Icon::Leave, format!("Leave {place}"))
     };
     if icon_button(ui, icon, &label, Mark::Deed).clicked() {
         want = Some(Command::Leave { session: id.clone() }.into());
@@ -235,9 +234,9 @@ fn ways_out(ui: &mut Ui, session: &SessionStatus) -> Option<Want> {
 
 /// The switches of this session. One that is on but closed by that for all sessions says so:
 /// nobody is to believe that he is heard.
-fn switches(ui: &mut Ui, session: &SessionStatus, for_all: Gates) -> Option<Want> {
+fn switches(ui: &mut Ui, session: &SessionStatus, more: More<'_>) -> Option<Want> {
     let kind = session.kind?;
-    let id = &session.session;
+    let (id, for_all) = (&session.session, more.scene.snapshot.gates);
     let direction = kind.direction(session.role);
     let sends = matches!(direction, Direction::SendRecv | Direction::SendOnly);
     let receives = matches!(direction, Direction::SendRecv | Direction::RecvOnly);
@@ -245,17 +244,23 @@ fn switches(ui: &mut Ui, session: &SessionStatus, for_all: Gates) -> Option<Want
     let all = [
         (Gate::Microphone, sends && audio, Icon::Microphone, "Microphone"),
         (Gate::Camera, sends && video, Icon::Camera, "Camera"),
-        (Gate::Listening, receives && audio, Icon::Speaker, "Listen"),
+        (Gate::Listening, receives && audio, Icon::Speaker, "Sound"),
     ];
     let mut want = None;
     for (gate, _, icon, name) in all.into_iter().filter(|(_, shown, ..)| *shown) {
         let open = session.gates.is_open(gate);
-        let (mark, label) = match (open, for_all.is_open(gate)) {
-            (true, true) => (Mark::On, format!("{name} in {id}")),
-            (true, false) => (Mark::Overruled, format!("{name} in {id}, off for all")),
-            (false, _) => (Mark::Off, format!("{name} in {id}")),
+        let label = format!("{name} in {}", more.place);
+        let tip = format!("{} in {}", words::switch(gate, open), more.place);
+        let (mark, label, tip) = match (open, for_all.is_open(gate)) {
+            (true, true) => (Mark::On, label, tip),
+            (true, false) => (
+                Mark::Overruled,
+                format!("{label}, off everywhere"),
+                format!("{name} is off everywhere, see the bar below. {tip}, too"),
+            ),
+            (false, _) => (Mark::Off, label, tip),
         };
-        if icon_button(ui, icon, &label, mark).clicked() {
+        if icon_switch(ui, icon, (&label, &tip), mark).clicked() {
             let session = Some(id.clone());
             want = Some(Command::SetGate { session, gate, open: !open }.into());
         }
@@ -264,16 +269,17 @@ fn switches(ui: &mut Ui, session: &SessionStatus, for_all: Gates) -> Option<Want
 }
 
 /// The way to the chat, with how much was not read there.
-fn chat(ui: &mut Ui, session: &SessionStatus, chats: &Chats) -> Option<Want> {
+fn chat(ui: &mut Ui, session: &SessionStatus, more: More<'_>) -> Option<Want> {
+    let More { chats, place, .. } = more;
     let id = &session.session;
     if !session.kind?.media.has(Media::Data) {
         return None;
     }
     let unread = chats.unread(id);
-    let deed = if chats.is_open(id) { "Close chat of" } else { "Chat in" };
+    let deed = if chats.is_open(id) { "Close chat in" } else { "Chat in" };
     let label = match unread {
-        0 => format!("{deed} {id}"),
-        _ => format!("{deed} {id}: {unread} unread"),
+        0 => format!("{deed} {place}"),
+        _ => format!("{deed} {place}: {unread} unread"),
     };
     let clicked = icon_button(ui, Icon::Data, &label, Mark::Deed).clicked();
     if unread > 0 {
@@ -317,15 +323,15 @@ fn onward(session: &SessionStatus) -> Option<(&'static str, &'static str, Want)>
         | SessionState::Reconnecting { .. } => return None,
     };
     match (failure, session.kind) {
-        (None, _) => asked_again(session, "Wait for it"),
+        (None, _) => asked_again(session, "Wait until it opens"),
         (Some(FailureCode::Hub(ErrorCode::IdTaken)), Some(kind)) => {
             let SessionKind { media, topology } = kind;
             let opening = Opening { session: None, media, topology, limit: session.limit };
-            let tip = "Opens the same kind of session under a fresh id";
-            Some(("Open under a free id", tip, Want::Open(opening)))
+            let tip = "Opens the same kind of session with a new id";
+            Some(("Open with a new id", tip, Want::Open(opening)))
         }
         (Some(FailureCode::Hub(ErrorCode::NoSuchSession)), _) => {
-            asked_again(session, "Wait for it")
+            asked_again(session, "Wait until it opens")
         }
         (Some(_), _) => asked_again(session, "Try again"),
     }
@@ -341,7 +347,7 @@ fn asked_again(
         (Role::Guest, _) => {
             let hub = session.link.as_ref().map(|link| link.hub.clone());
             let target = JoinTarget { session: id, hub };
-            let tip = "Joins the session as soon as it is open";
+            let tip = "Joins as soon as the session opens";
             Some((label, tip, Command::Join { target, wait: true }.into()))
         }
         (Role::Opener, Some(kind)) => {

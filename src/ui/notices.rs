@@ -74,15 +74,15 @@ impl Notices {
             Event::Failed(failure) => self.error(failure.message.clone()),
             Event::Participant { session, name, state, reason, .. } => {
                 let what = match state {
-                    ParticipantState::Live => "is in",
+                    ParticipantState::Live => "joined",
                     ParticipantState::Left if *reason == Some(LeaveReason::Ejected) => {
-                        "was sent out of"
+                        "was removed from"
                     }
                     ParticipantState::Left => "left",
-                    ParticipantState::Reconnecting => "is reconnecting in",
+                    ParticipantState::Reconnecting => "lost connection to",
                     ParticipantState::Connecting | ParticipantState::Gone => return,
                 };
-                let place = place(snapshot, session);
+                let place = words::the_place(snapshot, session);
                 self.toast(format!("{name} {what} {place}"), Some(session), now);
             }
             Event::Ended { session, reason } => match reason {
@@ -93,20 +93,21 @@ impl Notices {
                 | EndReason::Closed
                 | EndReason::Ejected
                 | EndReason::Replaced => {
-                    let text = format!("{}: {}", place(snapshot, session), words::end(*reason));
+                    let place = words::place(snapshot, session);
+                    let text = format!("{place}: {}", words::end(*reason));
                     self.toast(text, Some(session), now);
                 }
             },
             Event::Message { session, name, text, .. } => {
                 let text = words::first_words(text.as_str(), GLIMPSE);
-                let text = format!("{name} in {}: {text}", place(snapshot, session));
+                let text = format!("{name} in {}: {text}", words::place(snapshot, session));
                 self.said(text, session, now);
             }
             Event::LeftOut { session, message, .. } => {
                 self.toast(words::sentence(message), Some(session), now);
             }
             // The lanes say how their hub is; when it is back is news.
-            Event::HubBack { hub } => self.toast(format!("the hub is back: {hub}"), None, now),
+            Event::HubBack { .. } => self.toast("The hub is back".to_owned(), None, now),
             Event::HubLost { .. }
             | Event::Listening { .. }
             | Event::Opened { .. }
@@ -204,7 +205,8 @@ impl Notices {
                             ui,
                             |ui| ui.add(Label::new(words::sentence(&trouble.text)).wrap()),
                             |ui| {
-                                icon_button(ui, Icon::Close, "Dismiss error", Mark::Deed).clicked()
+                                icon_button(ui, Icon::Close, "Dismiss message", Mark::Deed)
+                                    .clicked()
                             },
                         );
                         if dismiss {
@@ -289,16 +291,6 @@ fn has_lane(snapshot: &Snapshot, session: Option<&SessionId>) -> bool {
     })
 }
 
-/// What a session is called in a sentence: its kind, and its id where there is another of the kind.
-fn place(snapshot: &Snapshot, session: &SessionId) -> String {
-    let kind = lane(snapshot, session).and_then(|lane| snapshot.sessions[lane].kind);
-    let is_alone = snapshot.sessions.iter().filter(|one| one.kind == kind).count() == 1;
-    match kind {
-        Some(kind) if is_alone => words::kind(kind),
-        _ => words::session(kind, session),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -317,11 +309,11 @@ mod tests {
             notices.note(&message(session, text), &snapshot, 0.0);
         }
         let told: Vec<_> = notices.toasts.iter().map(|toast| toast.text.as_str()).collect();
-        assert_eq!(told, ["Ada in session b: two", "Ada in session a: three four"]);
+        assert_eq!(told, ["Ada in Session b: two", "Ada in Session a: three four"]);
     }
 
     #[test]
-    fn who_was_sent_out_did_not_leave() {
+    fn who_was_removed_did_not_leave() {
         let (mut notices, snapshot) = (Notices::default(), Snapshot::default());
         for reason in [LeaveReason::Ejected, LeaveReason::Left] {
             let event = Event::Participant {
@@ -334,7 +326,7 @@ mod tests {
             notices.note(&event, &snapshot, 0.0);
         }
         let told: Vec<_> = notices.toasts.iter().map(|toast| toast.text.as_str()).collect();
-        assert_eq!(told, ["Guest 2 was sent out of session a", "Guest 2 left session a"]);
+        assert_eq!(told, ["Guest 2 was removed from session a", "Guest 2 left session a"]);
     }
 
     #[test]

@@ -12,21 +12,27 @@ use super::{
 use crate::model::{Media, MediaTime, ParticipantStatus, Role, SessionStatus, Topology};
 
 /// Draws everybody of a session.
-pub(crate) fn ui(ui: &mut Ui, session: &SessionStatus, now: MediaTime) -> Option<Want> {
+///
+/// `place` is what the session is called in a sentence.
+pub(crate) fn ui(
+    ui: &mut Ui,
+    session: &SessionStatus,
+    (place, now): (&str, MediaTime),
+) -> Option<Want> {
     let mut want = None;
     ui.add_space(GRID / 2.0);
     if session.participants.is_empty() {
         ui.label(RichText::new("Nobody else is here.").small().weak());
     }
     for person in &session.participants {
-        want = want.or(one_person(ui, session, (person, now)));
+        want = want.or(one_person(ui, (session, place), (person, now)));
     }
     want
 }
 
 fn one_person(
     ui: &mut Ui,
-    session: &SessionStatus,
+    (session, place): (&SessionStatus, &str),
     (person, now): (&ParticipantStatus, MediaTime),
 ) -> Option<Want> {
     let palette = Palette::of(ui);
@@ -39,17 +45,21 @@ fn one_person(
         |ui| {
             let state = words::participant(person, now);
             ui.label(RichText::new(state).font(SMALL).color(palette.muted));
-            send_out(ui, session, person)
+            remove(ui, (session, place), person)
         },
     );
     want
 }
 
-fn send_out(ui: &mut Ui, session: &SessionStatus, person: &ParticipantStatus) -> Option<Want> {
+fn remove(
+    ui: &mut Ui,
+    (session, place): (&SessionStatus, &str),
+    person: &ParticipantStatus,
+) -> Option<Want> {
     if session.role != Role::Opener || words::is_over(&session.state) {
         return None;
     }
-    let label = format!("Send {} out of {}", person.name, session.session);
+    let label = format!("Remove {} from {place}", person.name);
     icon_button(ui, Icon::SendOut, &label, Mark::Deed).clicked().then(|| {
         let (session, participant) = (session.session.clone(), person.participant.clone());
         Want::AskEject { session, participant, name: person.name.clone() }
@@ -71,6 +81,10 @@ fn switched_off(ui: &mut Ui, session: &SessionStatus, person: &ParticipantStatus
         let (rect, response) = ui.allocate_exact_size(Vec2::splat(14.0), Sense::hover());
         icon.paint(ui.painter(), rect, palette.warn);
         Icon::strike(ui.painter(), rect, palette.warn, palette.base);
-        response.on_hover_text(format!("{} off", medium.name()));
+        response.on_hover_text(match medium {
+            Media::Audio => "Microphone off",
+            Media::Video => "Camera off",
+            Media::Data => "Chat off",
+        });
     }
 }

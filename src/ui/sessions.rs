@@ -16,6 +16,9 @@ use super::{
 };
 use crate::model::{Command, JoinTarget, SessionId, Snapshot, parse_target};
 
+/// What the box is for.
+const PASTE: &str = "Paste a link to join";
+
 /// The left panel.
 #[derive(Debug, Default)]
 pub(crate) struct SessionsPanel {
@@ -39,14 +42,15 @@ impl SessionsPanel {
             // As high as the titles of the streams beside it.
             two_ended(ui, |ui| ui.label(RichText::new("Sessions").heading()), |_| {});
             want = self.join_box(ui);
-            let five = primary_button(ui, "Open Five Unique Sessions");
+            let five = primary_button(ui, "Open all five");
+            let five = five.on_hover_text("Open five unique sessions, one of each kind");
             // The second half of a double click is not meant to open five more.
             if five.clicked() && !five.double_clicked() && !five.triple_clicked() {
                 want = Some(Want::OpenFive);
             }
-            let wide = Button::new("Open…").min_size(egui::vec2(0.0, 28.0));
+            let wide = Button::new("New session…").min_size(egui::vec2(0.0, 28.0));
             let wide = |ui: &mut Ui| ui.vertical_centered_justified(|ui| ui.add(wide)).inner;
-            if wide(ui).on_hover_text("One session of any kind, with an id of your own").clicked() {
+            if wide(ui).on_hover_text("Open one session of the kind you choose").clicked() {
                 want = Some(Want::ShowOpen);
             }
             ui.add_space(GRID);
@@ -84,14 +88,13 @@ impl SessionsPanel {
             let button_width = 60.0;
             let width = ui.available_width() - button_width - GRID / 2.0;
             let edit = TextEdit::singleline(&mut self.typed)
-                .hint_text("session-id or link")
+                .hint_text(PASTE)
                 .margin(egui::Margin::symmetric(8, 6))
                 .desired_width(width);
             let edit = ui.add(edit);
             edit.widget_info(|| {
-                let label = "Session id or link";
                 let mut info = egui::WidgetInfo::text_edit(true, "", &self.typed, "");
-                info.label = Some(label.to_owned());
+                info.label = Some(PASTE.to_owned());
                 info
             });
             if edit.changed() {
@@ -126,7 +129,7 @@ impl SessionsPanel {
                 Some(Command::Join { target, wait: true }.into())
             }
             Err(error) => {
-                self.refused = Some(words::sentence(&error.to_string()));
+                self.refused = Some(words::not_a_link(&error));
                 None
             }
         }
@@ -136,8 +139,7 @@ impl SessionsPanel {
         let snapshot = scene.snapshot;
         let mut want = None;
         if snapshot.sessions.is_empty() {
-            let text =
-                "No session yet. Paste a link above, or open five: each gets a link to share.";
+            let text = "No sessions yet. Paste a link someone sent you, or open one.";
             ui.label(RichText::new(text).weak());
         }
         // Five lanes are whole in a window that leaves its bars room on a screen 800 points high.
@@ -147,7 +149,8 @@ impl SessionsPanel {
         self.sought = self.sought.take().or(new.map(|one| one.session.clone()));
         for session in &snapshot.sessions {
             let unfolded = self.unfolded.contains(&session.session);
-            let more = lane::More { unfolded, chats, scene };
+            let place = words::place(snapshot, &session.session);
+            let more = lane::More { place: &place, unfolded, chats, scene };
             let response = ui.push_id(&session.session, |ui| lane::ui(ui, session, more));
             let lane::Drawn { want: wanted, fold } = response.inner;
             if fold && !self.unfolded.remove(&session.session) {

@@ -119,10 +119,10 @@ impl Default for Settings {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SettingsError {
     /// The system has no place for them.
-    #[error("settings are not kept: this system names no folder for them (is HOME set?)")]
+    #[error("settings cannot be saved: this system has no folder for them; set HOME")]
     NoPlace,
     /// The file cannot be read.
-    #[error("settings cannot be read from {path}: {error}; the usual ones are used", path = path.display())]
+    #[error("cannot read the settings in {path}: {error}; the default settings are used", path = path.display())]
     Read {
         /// Where.
         path: PathBuf,
@@ -131,8 +131,8 @@ pub(crate) enum SettingsError {
     },
     /// The file is no TOML.
     #[error(
-        "settings in {path} cannot be understood, the usual ones are used: {error}; mend the file \
-         and start again; {kept}",
+        "cannot read the settings in {path}: {error}; the default settings are used; correct the \
+         file and start again; {kept}",
         path = path.display()
     )]
     Malformed {
@@ -158,7 +158,7 @@ pub(crate) enum SettingsError {
         error: String,
     },
     /// The file cannot be written.
-    #[error("settings cannot be kept in {path}: {error}; they hold until you quit", path = path.display())]
+    #[error("cannot save the settings in {path}: {error}; they are kept until you quit", path = path.display())]
     Write {
         /// Where.
         path: PathBuf,
@@ -166,16 +166,16 @@ pub(crate) enum SettingsError {
         error: io::Error,
     },
     /// The camera's setting.
-    #[error("the camera of the settings cannot be used: {0}")]
+    #[error("cannot use the camera in the settings: {0}")]
     Camera(SpecError),
     /// The microphone's setting.
-    #[error("the microphone of the settings cannot be used: {0}")]
+    #[error("cannot use the microphone in the settings: {0}")]
     Microphone(SpecError),
     /// The speaker's setting.
-    #[error("the speaker of the settings cannot be used: {0}")]
+    #[error("cannot use the speaker in the settings: {0}")]
     Speaker(SpeakerSpecError),
     /// The hub's setting.
-    #[error("the hub of the settings cannot be used: {0}")]
+    #[error("cannot use this hub: {0}")]
     Hub(LinkError),
 }
 
@@ -239,10 +239,10 @@ pub(crate) enum Kept {
 impl std::fmt::Display for Kept {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Copy(path) => write!(f, "a copy is kept in {}", path.display()),
+            Self::Copy(path) => write!(f, "a copy is in {}", path.display()),
             Self::Nowhere(error) => write!(
                 f,
-                "no copy of it could be made ({error}), and a change of the settings replaces it"
+                "it could not be copied ({error}), and is replaced when you change a setting"
             ),
         }
     }

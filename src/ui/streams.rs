@@ -50,7 +50,7 @@ pub(crate) struct Streams {
 }
 
 impl Streams {
-    /// Draws "Local Media Streams".
+    /// Draws our own picture and what is wrong with our devices.
     pub(crate) fn local(
         &mut self,
         ui: &mut Ui,
@@ -59,11 +59,7 @@ impl Streams {
     ) -> Option<Want> {
         let snapshot = scene.snapshot;
         let mut want = None;
-        two_ended(
-            ui,
-            |ui| ui.add(Label::new(RichText::new("Local Media Streams").heading()).truncate()),
-            |_| {},
-        );
+        two_ended(ui, |ui| heading(ui, "You", "Local Media Streams"), |_| {});
         ScrollArea::vertical().auto_shrink([false, false]).show(ui, |ui| {
             let space = ui.available_size();
             let width = space.x.min((space.y - 36.0).max(90.0) * ASPECT);
@@ -76,7 +72,7 @@ impl Streams {
                 picture: Picture::Local,
                 label: match &note {
                     Some(note) => format!("You: {note}"),
-                    None => "You, live".to_owned(),
+                    None => "You".to_owned(),
                 },
                 name: "You",
                 lane: None,
@@ -97,7 +93,7 @@ impl Streams {
         want
     }
 
-    /// Draws "Remote Media Streams".
+    /// Draws everybody who sends to us.
     pub(crate) fn remote(
         &mut self,
         ui: &mut Ui,
@@ -108,15 +104,15 @@ impl Streams {
         if !faces.iter().any(|face| Some(face.picture) == self.pinned) {
             self.pinned = None;
         }
-        let label = if self.full_screen { "Leave full screen" } else { "Full screen" };
+        let label = if self.full_screen { "Exit full screen" } else { "Full screen" };
         let (_, screen) = two_ended(
             ui,
             |ui| {
-                let title = match faces.len() {
-                    0 => "Remote Media Streams".to_owned(),
-                    count => format!("Remote Media Streams · {count}"),
+                let counted = |title: &str| match faces.len() {
+                    0 => title.to_owned(),
+                    count => format!("{title} · {count}"),
                 };
-                ui.add(Label::new(RichText::new(title).heading()).truncate())
+                heading(ui, &counted("People"), &counted("Remote Media Streams"))
             },
             |ui| {
                 if self.full_screen {
@@ -184,27 +180,26 @@ impl Streams {
     /// What does not work here, or not yet: what, why, and the way out.
     fn troubles(&mut self, ui: &mut Ui, scene: Scene<'_>) -> Option<Want> {
         let mut want = None;
+        let is_missing = |device: &DeviceKind| {
+            *device.state(scene.snapshot) == SourceState::Idle
+                && scene.missing[*device as usize]
+                && device.chosen(scene.settings).is("default")
+        };
+        let missing: Vec<_> = DeviceKind::ALL.into_iter().filter(is_missing).collect();
+        if !missing.is_empty() {
+            warning(ui, &not_found(&missing));
+        }
         for device in DeviceKind::ALL {
             let state = device.state(scene.snapshot);
             let is_slow = self.is_slow(ui, device, state);
-            let is_missing =
-                scene.missing[device as usize] && device.chosen(scene.settings).is("default");
-            let trouble = match state {
-                SourceState::Failed { message } => Some(words::sentence(message)),
-                SourceState::Idle if is_missing => {
-                    Some(format!("There is no {}; connect one.", device.name()))
-                }
-                SourceState::Idle | SourceState::Opening | SourceState::Running => None,
-            };
-            if let Some(trouble) = trouble {
-                let text = RichText::new(trouble).small().color(Palette::of(ui).warn);
-                ui.add(Label::new(text).wrap());
+            if let SourceState::Failed { message } = state {
+                warning(ui, &words::sentence(message));
                 want = want.or(ways_out(ui, device));
             } else if is_slow {
                 ui.horizontal_wrapped(|ui| {
-                    let text = format!("opening {}…", device.called(scene.settings));
+                    let text = words::starting(&device.called(scene.settings));
                     ui.label(RichText::new(text).small());
-                    let label = format!("Cancel, use no {}", device.name());
+                    let label = format!("Go on without a {}", device.name());
                     if ui.button(label).clicked() {
                         want = Some(Want::Use(device, "none".into()));
                     }
@@ -230,22 +225,36 @@ impl Streams {
     }
 }
 
+/// A heading; `name` is what screen readers call it.
+fn heading(ui: &mut Ui, text: &str, name: &str) -> egui::Response {
+    let label = Label::new(RichText::new(text).heading()).truncate();
+    ui.add(label).accessible_name(name)
+}
+
+fn warning(ui: &mut Ui, text: &str) {
+    let text = RichText::new(text).small().color(Palette::of(ui).warn);
+    ui.add(Label::new(text).wrap());
+}
+
+/// The devices that the system does not have, in one sentence, and what works without them.
+fn not_found(missing: &[DeviceKind]) -> String {
+    let names: Vec<_> = missing.iter().map(|device| device.name()).collect();
+    let names = match &names[..] {
+        [all @ .., last] if !all.is_empty() => format!("{} or {last}", all.join(", ")),
+        names => names.concat(),
+    };
+    let without = match missing {
+        [DeviceKind::Speaker] => "You can join, but you will hear nothing.",
+        [DeviceKind::Camera] => "You can join without one.",
+        _ => "You can join to watch and listen.",
+    };
+    format!("No {names} found. {without}")
+}
+
 /// What works without the device, one click away.
 fn ways_out(ui: &mut Ui, device: DeviceKind) -> Option<Want> {
-    let (instead, nothing): (Option<(&str, &str)>, _) = match device {
-        DeviceKind::Camera => (Some(("Use the pattern", "pattern:1280x720@30")), "Use no camera"),
-        DeviceKind::Microphone => (Some(("Use the tone", "tone:440")), "Use no microphone"),
-        DeviceKind::Speaker => (None, "Use no speaker"),
-    };
-    let mut want = None;
-    ui.horizontal_wrapped(|ui| {
-        for (text, spec) in instead.into_iter().chain([(nothing, "none")]) {
-            if ui.button(text).clicked() {
-                want = Some(Want::Use(device, spec.into()));
-            }
-        }
-    });
-    want
+    let label = format!("Go on without a {}", device.name());
+    ui.button(label).clicked().then(|| Want::Use(device, "none".into()))
 }
 
 fn remote_tile(face: &Face, colour: Color32, pinned: bool) -> Tile<'_> {
@@ -334,12 +343,12 @@ fn columns_of(area: Rect, count: usize) -> (usize, f32) {
 
 fn local_note(scene: Scene<'_>) -> Option<String> {
     let note = match &scene.snapshot.camera {
-        _ if !scene.snapshot.gates.camera => "camera off: nobody sees you",
-        _ if scene.settings.camera.is("none") => "no camera is chosen",
+        _ if !scene.snapshot.gates.camera => "Camera off",
+        _ if scene.settings.camera.is("none") => "No camera chosen",
         SourceState::Idle | SourceState::Opening => {
-            return Some(format!("opening {}…", DeviceKind::Camera.called(scene.settings)));
+            return Some(words::starting(&DeviceKind::Camera.called(scene.settings)));
         }
-        SourceState::Failed { .. } => "no camera",
+        SourceState::Failed { .. } => "No camera",
         SourceState::Running => return None,
     };
     Some(note.to_owned())
@@ -350,7 +359,7 @@ const fn has_streams(kind: SessionKind) -> bool {
     kind.media.has(Media::Audio) || kind.media.has(Media::Video)
 }
 
-/// How many sessions take what is captured: "in 5 sessions, one capture", and what else is true.
+/// How many sessions take what is captured: "Sending to 5 sessions", and what else is true.
 fn captures(snapshot: &Snapshot) -> Option<String> {
     let sending = || {
         snapshot.sessions.iter().filter(|session| {
@@ -364,13 +373,12 @@ fn captures(snapshot: &Snapshot) -> Option<String> {
     let is_anybody_there = sending().any(|session| words::present(session) > 0);
     let said = match (sending().count(), taking) {
         (0, _) if snapshot.camera != SourceState::Running => return None,
-        (0, _) => "only you see this".to_owned(),
-        (_, 0) if is_anybody_there => "nothing of you goes out now".to_owned(),
-        (1, 0) => "ready for 1 session, nobody takes it yet".to_owned(),
-        (count, 0) => format!("ready for {count} sessions, nobody takes it yet"),
-        (1, 1) => "in 1 session".to_owned(),
-        (count, taking) if count == taking => format!("in {count} sessions, one capture"),
-        (count, taking) => format!("in {taking} of {count} sessions, one capture"),
+        (0, _) => "Only you see this".to_owned(),
+        (_, 0) if is_anybody_there => "Not sending".to_owned(),
+        (_, 0) => "Ready, nobody is here yet".to_owned(),
+        (1, 1) => "Sending to 1 session".to_owned(),
+        (count, taking) if count == taking => format!("Sending to {count} sessions"),
+        (count, taking) => format!("Sending to {taking} of {count} sessions"),
     };
     Some(said)
 }
@@ -380,13 +388,13 @@ fn nobody(ui: &mut Ui, snapshot: &Snapshot) {
     let only_data = |session: &SessionStatus| session.kind.is_some_and(|kind| !has_streams(kind));
     let in_chats = open().next().is_some() && open().all(only_data);
     let (title, text) = if in_chats {
-        ("No sound, no pictures", "These sessions carry text only: open the chat in their lane.")
+        ("Chat only", "There is no sound or video here. Open the chat in the list of sessions.")
     } else if open().any(|session| session.role == Role::Opener) {
-        ("Nobody is here yet", "Share a session's link: whoever opens it shows up here.")
+        ("Nobody is here yet", "Copy a session's link and send it to people. They show up here.")
     } else if open().next().is_some() {
-        ("Nobody is here now", "Whoever sends to you is shown here.")
+        ("Nobody is here", "People show up here when they join.")
     } else {
-        ("Join a session, or open five and share a link", "Whoever sends to you is shown here.")
+        ("Paste a link to join, or open a session", "People show up here.")
     };
     let space = ui.available_size();
     ui.allocate_ui_with_layout(space, Layout::top_down(Align::Center), |ui| {

@@ -85,7 +85,7 @@ impl Tile<'_> {
             self.initials(painter, rect, pictures.loudness(self.picture));
             // In a small tile the caption's icon says it alone.
             let is_said = self.camera_off && rect.height() > 150.0;
-            return self.note.or(is_said.then_some("camera off"));
+            return self.note.or(is_said.then_some("Camera off"));
         };
         let age = ui.input(|input| input.time) - arrived;
         let still = age > STILL;
@@ -98,11 +98,7 @@ impl Tile<'_> {
         let of = (self.picture, number);
         let shown = Shown { light, mirrored: self.mirrored };
         painter.add(pictures.painter().shape(inside, of, frame.clone(), shown));
-        if rect.width() > 280.0 {
-            let text = format!("{}×{}", frame.size.width, frame.size.height);
-            shaded(painter, rect.right_top() + Vec2::new(-8.0, 8.0), Align2::RIGHT_TOP, &text);
-        }
-        self.note.or(still.then_some("no picture arrives"))
+        self.note.or(still.then_some("Video stopped"))
     }
 
     fn initials(&self, painter: &Painter, rect: Rect, loudness: f32) {

@@ -18,7 +18,7 @@ pub(crate) enum Want {
     /// The dialog that opens a session.
     ShowOpen,
     /// A text on the clipboard; the second says what it was, for a toast.
-    Copy(String, &'static str),
+    Copy(String, String),
     /// What a chat links to: a session joined, or else a page in a browser.
     Follow(String),
     /// A link as a square code.

@@ -57,8 +57,8 @@ pub fn run() -> anyhow::Result<()> {
         let error = error.to_string();
         let why = error.rsplit(": ").next().unwrap_or(&error);
         anyhow::anyhow!(
-            "no window can be opened ({why}); on Debian and Ubuntu `bash .ci/setup` installs what \
-             one needs, and `quintet --help` tells what works without one"
+            "cannot open a window ({why}); on Debian and Ubuntu `bash .ci/setup` installs what it \
+             needs, and `quintet --help` lists what works without a window"
         )
     })
 }
@@ -185,8 +185,8 @@ fn open(ctx: &Context, runtime: tokio::runtime::Handle, loaded: Loaded) -> App {
             Ok((handle, events)) => Some(Running { handle, events }),
             Err(error) => {
                 errors.push(format!(
-                    "the program cannot work, as the system has no randomness ({error}); \
-                     restart the machine"
+                    "Quintet cannot start, because the system gives no random numbers ({error}); \
+                     restart the computer"
                 ));
                 None
             }

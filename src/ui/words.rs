@@ -3,56 +3,109 @@
 use std::collections::BTreeSet;
 
 use crate::model::{
-    EndReason, ErrorCode, FailureCode, Media, MediaSet, MediaTime, ParticipantState,
-    ParticipantStatus, Role, SessionId, SessionKind, SessionState, SessionStatus, Snapshot,
-    Topology,
+    EndReason, ErrorCode, FailureCode, Gate, IdError, LinkError, Media, MediaTime,
+    ParticipantState, ParticipantStatus, Role, SessionId, SessionKind, SessionState, SessionStatus,
+    Snapshot, Topology,
 };
 
 /// The window's title: it is seen where the window itself is not.
 pub(crate) fn title(snapshot: &Snapshot) -> &'static str {
     let is_on_air = snapshot.sessions.iter().any(|session| session.heard || session.seen);
-    if is_on_air { "Quintet · on air" } else { "Quintet" }
+    if is_on_air { "Quintet · On air" } else { "Quintet" }
 }
 
-/// A kind of session in words: "A/V conference", "Audio one-to-one".
+/// A kind of session in words: "Conference", "Audio broadcast", "Private line".
 pub(crate) fn kind(kind: SessionKind) -> String {
-    format!("{} {}", media(kind.media), topology(kind.topology))
+    let what = topology(kind.topology);
+    match (kind.media.has(Media::Audio), kind.media.has(Media::Video)) {
+        (true, true) => what.to_owned(),
+        (true, false) => format!("Audio {}", what.to_lowercase()),
+        (false, true) => format!("Video {}", what.to_lowercase()),
+        (false, false) => chat(kind.topology).to_owned(),
+    }
 }
 
-/// A session in a sentence: its kind and enough of its id to tell it from another of the kind.
-pub(crate) fn session(of: Option<SessionKind>, id: &SessionId) -> String {
-    let id = elide_middle(id.as_str(), 24);
-    of.map_or_else(|| format!("session {id}"), |of| format!("{} {id}", kind(of)))
+/// What a session is called: its kind, and its id if there is another one of that kind.
+pub(crate) fn place(snapshot: &Snapshot, session: &SessionId) -> String {
+    let found = snapshot.sessions.iter().find(|one| one.session == *session);
+    let of = found.and_then(|one| one.kind);
+    let is_alone = snapshot.sessions.iter().filter(|one| one.kind == of).count() == 1;
+    let id = elide_middle(session.as_str(), 24);
+    match of {
+        Some(of) if is_alone => kind(of),
+        Some(of) => format!("{} {id}", kind(of)),
+        None => format!("Session {id}"),
+    }
 }
 
-/// A set of media in words.
-pub(crate) fn media(set: MediaSet) -> String {
-    let base = match (set.has(Media::Audio), set.has(Media::Video)) {
-        (true, true) => "A/V",
-        (true, false) => "Audio",
-        (false, true) => "Video",
-        (false, false) => return "Chat".to_owned(),
-    };
-    if set.has(Media::Data) { format!("{base} + chat") } else { base.to_owned() }
+/// The same within a sentence: "the conference", "session town-hall".
+pub(crate) fn the_place(snapshot: &Snapshot, session: &SessionId) -> String {
+    let place = place(snapshot, session);
+    let (first, rest) = place.split_at(place.chars().next().map_or(0, char::len_utf8));
+    let place = format!("{}{rest}", first.to_lowercase());
+    let has_id = place.ends_with(&elide_middle(session.as_str(), 24));
+    if has_id { place } else { format!("the {place}") }
+}
+
+/// A session of text alone.
+const fn chat(topology: Topology) -> &'static str {
+    match topology {
+        Topology::OneWay => "Chat broadcast",
+        Topology::OneToOne => "Private chat",
+        Topology::OneToMany => "Chat panel",
+        Topology::ManyToMany => "Group chat",
+    }
 }
 
 /// A direction in words.
 pub(crate) const fn topology(topology: Topology) -> &'static str {
     match topology {
-        Topology::OneWay => "broadcast",
-        Topology::OneToOne => "one-to-one",
-        Topology::OneToMany => "one-to-many",
-        Topology::ManyToMany => "conference",
+        Topology::OneWay => "Broadcast",
+        Topology::OneToOne => "Private line",
+        Topology::OneToMany => "Panel",
+        Topology::ManyToMany => "Conference",
     }
 }
 
 /// What a direction means, for the one who chooses it.
 pub(crate) const fn topology_meaning(topology: Topology) -> &'static str {
     match topology {
-        Topology::OneWay => "You send; viewers send nothing and do not see each other.",
+        Topology::OneWay => "Only you send. Viewers do not see each other.",
         Topology::OneToOne => "You and one guest.",
         Topology::OneToMany => "Guests talk with you, not with each other.",
-        Topology::ManyToMany => "Everybody with everybody.",
+        Topology::ManyToMany => "Everyone sees and hears everyone.",
+    }
+}
+
+/// What a click on a switch does.
+pub(crate) const fn switch(gate: Gate, is_on: bool) -> &'static str {
+    match (gate, is_on) {
+        (Gate::Microphone, true) => "Mute",
+        (Gate::Microphone, false) => "Unmute",
+        (Gate::Camera, true) => "Turn camera off",
+        (Gate::Camera, false) => "Turn camera on",
+        (Gate::Listening, true) => "Turn sound off",
+        (Gate::Listening, false) => "Turn sound on",
+    }
+}
+
+/// A device that is being opened.
+pub(crate) fn starting(device: &str) -> String {
+    format!("Starting {device}…")
+}
+
+/// Why a text cannot be joined.
+pub(crate) fn not_a_link(error: &LinkError) -> String {
+    match error {
+        LinkError::Id(IdError::BadCharacter(' ')) => {
+            "That is not a link or session id. Ids have no spaces.".to_owned()
+        }
+        LinkError::Id(_) | LinkError::Malformed(_) | LinkError::NoSession(_) => {
+            format!("That is not a link or session id. {}", sentence(&error.to_string()))
+        }
+        LinkError::Scheme(_) | LinkError::NoHost | LinkError::Password => {
+            sentence(&error.to_string())
+        }
     }
 }
 
@@ -60,16 +113,16 @@ pub(crate) const fn topology_meaning(topology: Topology) -> &'static str {
 pub(crate) fn state(session: &SessionStatus, now: MediaTime) -> String {
     match &session.state {
         SessionState::Connecting => match session.role {
-            Role::Opener => "opening…".to_owned(),
-            Role::Guest => "connecting…".to_owned(),
+            Role::Opener => "Opening…".to_owned(),
+            Role::Guest => "Connecting…".to_owned(),
         },
-        SessionState::Waiting => "waiting for the opener".to_owned(),
+        SessionState::Waiting => "Waiting for the host".to_owned(),
         SessionState::Live => match session.role {
-            Role::Opener => "live".to_owned(),
-            Role::Guest => "joined".to_owned(),
+            Role::Opener => "Open".to_owned(),
+            Role::Guest => "Joined".to_owned(),
         },
         SessionState::Reconnecting { since } => {
-            format!("hub lost, reconnecting ({})", span(*since, now))
+            format!("No answer from the hub. Trying again… ({})", span(*since, now))
         }
         SessionState::Ended { reason } => end(*reason).to_owned(),
         SessionState::Failed(failure) => refusal(failure.code).to_owned(),
@@ -79,53 +132,54 @@ pub(crate) fn state(session: &SessionStatus, now: MediaTime) -> String {
 /// Where a session is awaited that is not open, and what else to do.
 pub(crate) fn awaited(session: &SessionStatus) -> String {
     match &session.link {
-        Some(link) => format!("Not open at {}. Check the link, or wait.", link.hub),
-        None => "No hub in reach has it. If it lives elsewhere, paste its link.".to_owned(),
+        Some(link) => format!("Not open yet at {}. You join when it opens.", link.hub),
+        None => {
+            "Not found here. You join when it opens. To join elsewhere, paste its link.".to_owned()
+        }
     }
 }
 
 /// Why a session is over.
 pub(crate) const fn end(reason: EndReason) -> &'static str {
     match reason {
-        EndReason::Left => "you left",
-        EndReason::OpenerLeft => "ended: the opener left",
-        EndReason::OpenerLost => "ended: the opener was lost",
-        EndReason::Closed => "ended by the opener",
-        EndReason::Ejected => "the opener sent you out",
-        EndReason::Replaced => "taken over by another program of yours",
-        EndReason::Failed => "could not be joined",
+        EndReason::Left => "You left",
+        EndReason::OpenerLeft => "The host left",
+        EndReason::OpenerLost => "The host lost connection",
+        EndReason::Closed => "Ended by the host",
+        EndReason::Ejected => "The host removed you",
+        EndReason::Replaced => "Opened in another window of yours",
+        EndReason::Failed => "Could not join",
     }
 }
 
 /// Why a session did not come about, in a word or two; the failure's message says it all.
 const fn refusal(code: FailureCode) -> &'static str {
     match code {
-        FailureCode::Hub(ErrorCode::NoSuchSession) => "no such session",
-        FailureCode::Hub(ErrorCode::IdTaken) => "id taken",
-        FailureCode::Hub(ErrorCode::SessionFull) => "full",
-        FailureCode::Hub(ErrorCode::NotAllowed) => "not allowed",
-        FailureCode::Hub(ErrorCode::BadMessage | ErrorCode::Unsupported) => "not understood",
-        FailureCode::Hub(ErrorCode::TooMany) => "hub busy",
-        FailureCode::HubUnreachable => "hub unreachable",
-        FailureCode::AlreadyHere => "already here",
-        FailureCode::Device(_) | FailureCode::Connection | FailureCode::Chat => "failed",
+        FailureCode::Hub(ErrorCode::NoSuchSession) => "Not found",
+        FailureCode::Hub(ErrorCode::IdTaken) => "Id taken",
+        FailureCode::Hub(ErrorCode::SessionFull) => "Full",
+        FailureCode::Hub(ErrorCode::NotAllowed) => "Not allowed",
+        FailureCode::Hub(ErrorCode::BadMessage | ErrorCode::Unsupported) => "Not understood",
+        FailureCode::Hub(ErrorCode::TooMany) => "Hub busy",
+        FailureCode::HubUnreachable => "No answer",
+        FailureCode::AlreadyHere => "Already here",
+        FailureCode::Device(_) | FailureCode::Connection | FailureCode::Chat => "Failed",
     }
 }
 
-/// A participant's state at that time in words.
+/// A participant's state at that time in words; none for one who is fine.
 pub(crate) fn participant(person: &ParticipantStatus, now: MediaTime) -> String {
     match person.state {
         ParticipantState::Connecting if person.peer.is_none() && person.left_out.is_some() => {
-            "cannot take part".to_owned()
+            "Cannot take part".to_owned()
         }
-        ParticipantState::Connecting => "connecting".to_owned(),
-        ParticipantState::Live => match person.left_out {
-            Some(media) => format!("live, without {media}"),
-            None => "live".to_owned(),
-        },
-        ParticipantState::Reconnecting => format!("reconnecting ({})", span(person.since, now)),
-        ParticipantState::Gone => "gone, seat kept".to_owned(),
-        ParticipantState::Left => "left".to_owned(),
+        ParticipantState::Connecting => "Connecting…".to_owned(),
+        ParticipantState::Live => {
+            person.left_out.map_or_else(String::new, |media| format!("Without {media}"))
+        }
+        ParticipantState::Reconnecting => format!("Reconnecting ({})", span(person.since, now)),
+        ParticipantState::Gone => "Disconnected, may return".to_owned(),
+        ParticipantState::Left => "Left".to_owned(),
     }
 }
 
@@ -158,12 +212,31 @@ fn here(session: &SessionStatus) -> impl Iterator<Item = &ParticipantStatus> {
     session.participants.iter().filter(move |participant| is_here(participant.state))
 }
 
-/// What an error says, with a capital and a full stop; an address at its start stays as it is.
+/// What an error says, as sentences: what stands behind a semicolon becomes one of its own.
 pub(crate) fn sentence(text: &str) -> String {
+    parts(text).into_iter().map(one_sentence).collect::<Vec<_>>().join(" ")
+}
+
+/// The parts between semicolons; those within quotation marks are somebody's own.
+fn parts(text: &str) -> Vec<&str> {
+    let (mut parts, mut from, mut is_quoted) = (vec![], 0, false);
+    for (at, c) in text.char_indices() {
+        is_quoted ^= c == '"';
+        if !is_quoted && text[at..].starts_with("; ") {
+            parts.push(&text[from..at]);
+            from = at + 2;
+        }
+    }
+    parts.push(&text[from..]);
+    parts
+}
+
+/// With a capital and a full stop; an address at its start stays as it is.
+fn one_sentence(text: &str) -> String {
     let (first, rest) = text.split_at(text.chars().next().map_or(0, char::len_utf8));
     let is_word = text.split(' ').next().is_some_and(|word| word.chars().all(char::is_alphabetic));
     let first = if is_word { first.to_uppercase() } else { first.to_owned() };
-    let stop = if text.ends_with('.') { "" } else { "." };
+    let stop = if text.ends_with(['.', '?', '…']) { "" } else { "." };
     format!("{first}{rest}{stop}")
 }
 
@@ -200,21 +273,36 @@ pub(crate) fn elide_middle(text: &str, most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::MediaSet;
+    use crate::ui::staged::{id, session, with};
 
     #[test]
-    fn the_five_kinds_have_the_names_of_the_page() {
-        assert_eq!(
-            SessionKind::FIVE.map(kind),
-            [
-                "A/V conference",
-                "A/V broadcast",
-                "Audio conference",
-                "Audio broadcast",
-                "Video broadcast"
-            ]
-        );
+    fn kinds_have_names_that_people_know() {
+        let names =
+            ["Conference", "Broadcast", "Audio conference", "Audio broadcast", "Video broadcast"];
+        assert_eq!(SessionKind::FIVE.map(kind), names);
         let chat = SessionKind { media: MediaSet::DATA, topology: Topology::OneToOne };
-        assert_eq!(kind(chat), "Chat one-to-one");
+        assert_eq!(kind(chat), "Private chat");
+    }
+
+    #[test]
+    fn a_session_is_called_by_its_kind_and_by_its_id_where_there_are_two() {
+        let one = |name: &str, kind| session(name, kind, Role::Opener, 0);
+        let [conference, broadcast, ..] = SessionKind::FIVE;
+        let alone = with(vec![one("a", conference), one("b", broadcast)]);
+        assert_eq!(place(&alone, &id("a")), "Conference");
+        assert_eq!(the_place(&alone, &id("b")), "the broadcast");
+        let two = with(vec![one("a", conference), one("b", conference)]);
+        assert_eq!(place(&two, &id("a")), "Conference a");
+        assert_eq!(the_place(&two, &id("b")), "conference b");
+        assert_eq!(the_place(&two, &id("gone")), "session gone");
+    }
+
+    #[test]
+    fn what_cannot_be_joined_is_told_without_jargon() {
+        let told = |text: &str| not_a_link(&crate::model::parse_target(text).unwrap_err());
+        assert_eq!(told("to day"), "That is not a link or session id. Ids have no spaces.");
+        assert!(told("http://x/nowhere").starts_with("That is not a link or session id. "));
     }
 
     #[test]
@@ -234,7 +322,8 @@ mod tests {
 
     #[test]
     fn an_error_becomes_a_sentence_and_an_address_stays_one() {
-        assert_eq!(sentence("there is no camera; connect one"), "There is no camera; connect one.");
+        assert_eq!(sentence("there is no camera; connect one"), "There is no camera. Connect one.");
+        assert_eq!(sentence("no \"a; b\" here; go on"), "No \"a; b\" here. Go on.");
         assert_eq!(sentence("\"x\" is not a link."), "\"x\" is not a link.");
         assert_eq!(sentence("http://hub:7340 says: no"), "http://hub:7340 says: no.");
         assert_eq!(sentence("über"), "Über.");

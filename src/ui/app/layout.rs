@@ -68,7 +68,7 @@ impl App {
         };
         let left = Panel::left(name).default_size(f32::from(*side)).size_range(240.0..=420.0);
         let left = (left.frame(frame), Side::Left);
-        let (drawn, moved) = edges::show(left, ui, (name, "the sessions"), |ui| {
+        let (drawn, moved) = edges::show(left, ui, (name, "sessions"), |ui| {
             wants.push(self.sessions.ui(ui, scene, &self.chats));
         });
         note_size(side, drawn.response.rect.width());
@@ -113,7 +113,7 @@ impl App {
         };
         let panel = (panel.0.resizable(true).frame(Frame::new().inner_margin(margin)), panel.1);
         let fill = |ui: &mut Ui| ui.allocate_space(ui.available_size()).1;
-        let (drawn, moved) = edges::show(panel, ui, (name, "the chat"), fill);
+        let (drawn, moved) = edges::show(panel, ui, (name, "chat"), fill);
         let rect = drawn.response.rect;
         note_size(size, if narrow { rect.height() } else { rect.width() });
         self.moved |= moved;
@@ -140,7 +140,7 @@ impl App {
             ("local-beside", panel, &mut panels.local_beside)
         };
         let panel = (panel.0.resizable(true).frame(Frame::new().inner_margin(gap)), panel.1);
-        let (drawn, moved) = edges::show(panel, ui, (name, "the local streams"), |ui| {
+        let (drawn, moved) = edges::show(panel, ui, (name, "your picture"), |ui| {
             wants.push(self.streams.local(ui, scene, &self.pictures));
         });
         let local = drawn.response.rect;

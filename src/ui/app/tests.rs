@@ -102,9 +102,9 @@ fn click(window: &mut Harness<'static, Option<App>>, label: &str) -> Vec<Command
 #[test]
 fn an_empty_window_says_what_to_do_and_opens_five_kinds_with_five_ids() {
     let mut window = window(LARGE, Snapshot::default());
-    window.get_by_label("Join a session, or open five and share a link");
+    window.get_by_label("Paste a link to join, or open a session");
     assert!(window.query_by_label("Leave all").is_none(), "nothing to leave, no button");
-    let sent = click(&mut window, "Open Five Unique Sessions");
+    let sent = click(&mut window, "Open all five");
     let mut ids = BTreeSet::new();
     for (command, kind) in sent.iter().zip(SessionKind::FIVE) {
         let Command::Open(request) = command else { panic!("{command:?}") };
@@ -117,9 +117,9 @@ fn an_empty_window_says_what_to_do_and_opens_five_kinds_with_five_ids() {
 #[test]
 fn a_typed_id_is_joined_by_enter_and_a_wrong_link_is_told_until_it_is_edited() {
     let mut window = window(LARGE, Snapshot::default());
-    window.get_by_label("Session id or link").focus();
+    window.get_by_label("Paste a link to join").focus();
     window.run();
-    window.get_by_label("Session id or link").type_text("http://x/nowhere");
+    window.get_by_label("Paste a link to join").type_text("http://x/nowhere");
     window.run();
     window.key_press(Key::Enter);
     assert_eq!(sent(&mut window), []);
@@ -127,13 +127,13 @@ fn a_typed_id_is_joined_by_enter_and_a_wrong_link_is_told_until_it_is_edited() {
         window.query_by_label_contains("a link ends in /s/ID").is_some()
     };
     assert!(told(&window));
-    window.get_by_label("Session id or link").focus();
+    window.get_by_label("Paste a link to join").focus();
     window.run();
-    window.get_by_label("Session id or link").type_text("z");
+    window.get_by_label("Paste a link to join").type_text("z");
     window.run();
     assert!(!told(&window), "edited");
     window.key_press_modifiers(Modifiers::COMMAND, Key::A);
-    window.get_by_label("Session id or link").type_text("town-hall");
+    window.get_by_label("Paste a link to join").type_text("town-hall");
     window.run();
     window.key_press(Key::Enter);
     let target = JoinTarget { session: id("town-hall"), hub: None };
@@ -159,14 +159,14 @@ fn leaving_all_sessions_asks_while_people_are_present_and_no_key_does_anything_m
 #[test]
 fn a_wrong_link_keeps_the_focus_so_that_mending_it_mutes_nobody() {
     let mut window = window(LARGE, Snapshot::default());
-    window.get_by_label("Session id or link").focus();
+    window.get_by_label("Paste a link to join").focus();
     window.run();
-    window.get_by_label("Session id or link").type_text("a b");
+    window.get_by_label("Paste a link to join").type_text("a b");
     window.key_press(Key::Enter);
     window.run();
     window.key_press(Key::M);
     assert_eq!(sent(&mut window), []);
-    assert!(window.get_by_label("Session id or link").is_focused());
+    assert!(window.get_by_label("Paste a link to join").is_focused());
 }
 
 #[test]
@@ -178,48 +178,56 @@ fn each_control_of_an_own_lane_asks_for_its_command() {
         open: false,
     };
     for (label, command) in [
-        ("Microphone in a", gate(Some("a"), Gate::Microphone)),
-        ("Camera in a", gate(Some("a"), Gate::Camera)),
-        ("Listen in a", gate(Some("a"), Gate::Listening)),
-        ("Leave a", Command::Leave { session: id("a") }),
-        ("Mute all (M)", gate(None, Gate::Microphone)),
-        ("Camera off (V)", gate(None, Gate::Camera)),
-        ("Deafen (D)", gate(None, Gate::Listening)),
+        ("Microphone in Conference", gate(Some("a"), Gate::Microphone)),
+        ("Camera in Conference", gate(Some("a"), Gate::Camera)),
+        ("Sound in Conference", gate(Some("a"), Gate::Listening)),
+        ("Leave Conference", Command::Leave { session: id("a") }),
+        ("Microphone (M)", gate(None, Gate::Microphone)),
+        ("Camera (V)", gate(None, Gate::Camera)),
+        ("Sound (D)", gate(None, Gate::Listening)),
     ] {
         assert_eq!(click(&mut window, label), [command], "{label}");
     }
-    assert_eq!(click(&mut window, "Show people in A/V conference: 2 participants"), []);
+    assert_eq!(click(&mut window, "Show people in Conference (2)"), []);
     let participant = ParticipantId::from_digest([1; 10]);
     let eject = Command::Eject { session: id("a"), participant };
-    assert_eq!(click(&mut window, "Send Person 1 out of a"), [], "asked first");
-    assert_eq!(click(&mut window, "Send out"), [eject]);
-    assert_eq!(click(&mut window, "Close a for everybody"), [], "asked first");
-    assert_eq!(click(&mut window, "Close for everybody"), [Command::Close { session: id("a") }]);
+    assert_eq!(click(&mut window, "Remove Person 1 from Conference"), [], "asked first");
+    assert_eq!(click(&mut window, "Remove"), [eject]);
+    assert_eq!(click(&mut window, "End Conference for everyone"), [], "asked first");
+    assert_eq!(click(&mut window, "End for everyone"), [Command::Close { session: id("a") }]);
 }
 
 #[test]
 fn only_controls_that_work_are_drawn() {
     let viewer = session("b", SessionKind::FIVE[1], Role::Guest, 1);
     let window = window(LARGE, with(vec![viewer]));
-    for label in ["Microphone in b", "Camera in b", "Close b for everybody"] {
+    for label in ["Microphone in Broadcast", "Camera in Broadcast", "End Broadcast for everyone"] {
         assert!(window.query_by_label(label).is_none(), "{label}: a viewer sends nothing");
     }
-    window.get_by_label("Listen in b");
-    window.get_by_label("Person 0 in A/V broadcast");
+    window.get_by_label("Sound in Broadcast");
+    window.get_by_label("Person 0 in Broadcast");
 }
 
 #[test]
 fn every_state_is_said_in_words_and_has_a_way_out() {
     let since = MediaTime::default();
     for (state, words, way_out) in [
-        (SessionState::Connecting, "connecting…", "Leave s"),
-        (SessionState::Waiting, "waiting for the opener", "Stop waiting for s"),
-        (SessionState::Live, "joined", "Leave s"),
-        (SessionState::Reconnecting { since }, "hub lost, reconnecting (4 s)", "Leave s"),
-        (SessionState::Ended { reason: EndReason::Closed }, "ended by the opener", "Dismiss s"),
-        (refused(ErrorCode::SessionFull), "full", "Dismiss s"),
-        (refused(ErrorCode::NotAllowed), "not allowed", "Dismiss s"),
-        (refused(ErrorCode::NoSuchSession), "no such session", "Dismiss s"),
+        (SessionState::Connecting, "Connecting…", "Leave Conference"),
+        (SessionState::Waiting, "Waiting for the host", "Stop waiting for Conference"),
+        (SessionState::Live, "Joined", "Leave Conference"),
+        (
+            SessionState::Reconnecting { since },
+            "No answer from the hub. Trying again… (4 s).",
+            "Leave Conference",
+        ),
+        (
+            SessionState::Ended { reason: EndReason::Closed },
+            "Ended by the host",
+            "Remove Conference from the list",
+        ),
+        (refused(ErrorCode::SessionFull), "Full", "Remove Conference from the list"),
+        (refused(ErrorCode::NotAllowed), "Not allowed", "Remove Conference from the list"),
+        (refused(ErrorCode::NoSuchSession), "Not found", "Remove Conference from the list"),
     ] {
         let one = SessionStatus { state, ..session("s", SessionKind::FIVE[0], Role::Guest, 0) };
         let mut window = window(SMALL, with(vec![one]));
@@ -240,9 +248,13 @@ fn a_session_that_is_over_offers_what_may_work_now() {
     let open = Command::Open(OpenRequest { session: id("s"), kind, limit: Some(12) });
     for (one, way_on, command) in [
         (guest(refused(ErrorCode::SessionFull)), "Try again", join.clone()),
-        (guest(refused(ErrorCode::NoSuchSession)), "Wait for it", join.clone()),
+        (guest(refused(ErrorCode::NoSuchSession)), "Wait until it opens", join.clone()),
         (guest(refused(ErrorCode::NotAllowed)), "Try again", join.clone()),
-        (guest(SessionState::Ended { reason: EndReason::Closed }), "Wait for it", join.clone()),
+        (
+            guest(SessionState::Ended { reason: EndReason::Closed }),
+            "Wait until it opens",
+            join.clone(),
+        ),
         (guest(SessionState::Ended { reason: EndReason::Ejected }), "Join again", join),
         (opener(refused(ErrorCode::TooMany)), "Try again", open),
     ] {
@@ -250,7 +262,7 @@ fn a_session_that_is_over_offers_what_may_work_now() {
         assert_eq!(click(&mut window, way_on), [command]);
     }
     let mut window = window(SMALL, with(vec![opener(refused(ErrorCode::IdTaken))]));
-    let sent = click(&mut window, "Open under a free id");
+    let sent = click(&mut window, "Open with a new id");
     let [Command::Open(request)] = &sent[..] else { panic!("{sent:?}") };
     assert!(request.kind == kind && request.session != id("s"), "{request:?}");
 }
@@ -283,7 +295,7 @@ fn any_number_of_tiles_stays_inside_the_window() {
                 }
             }
             for index in 0..people {
-                let label = format!("Person {index} in A/V conference");
+                let label = format!("Person {index} in Conference");
                 tiles += window.query_all_by_label(&label).count();
             }
             assert_eq!(tiles, people);
@@ -295,12 +307,12 @@ fn any_number_of_tiles_stays_inside_the_window() {
 fn a_clicked_tile_is_pinned_and_released_by_another_click() {
     let mut window = window(LARGE, with(vec![session("a", SessionKind::FIVE[0], Role::Opener, 5)]));
     let tile = |window: &Harness<'_, Option<App>>| {
-        window.get_by_label("Person 3 in A/V conference").rect().area()
+        window.get_by_label("Person 3 in Conference").rect().area()
     };
     let before = tile(&window);
-    click(&mut window, "Person 3 in A/V conference");
+    click(&mut window, "Person 3 in Conference");
     assert!(tile(&window) > 2.0 * before);
-    click(&mut window, "Person 3 in A/V conference");
+    click(&mut window, "Person 3 in Conference");
     assert_eq!(tile(&window), before);
 }
 
@@ -318,14 +330,14 @@ fn keys_work_unless_somebody_types() {
     }
     window.key_press(Key::Num1);
     window.run();
-    window.get_by_label("Hide people in A/V conference: 1 participant");
+    window.get_by_label("Hide people in Conference (1)");
     window.event(egui::Event::Paste("http://h:1/s/pasted".to_owned()));
     assert!(matches!(&sent(&mut window)[..], [Command::Join { target, .. }]
         if target.session == id("pasted")));
-    window.get_by_label("Session id or link").focus();
+    window.get_by_label("Paste a link to join").focus();
     window.run();
     window.key_press(Key::M);
-    window.get_by_label("Session id or link").type_text("md v");
+    window.get_by_label("Paste a link to join").type_text("md v");
     assert_eq!(sent(&mut window), []);
 }
 
@@ -342,7 +354,7 @@ fn a_link_in_a_sentence_is_joined_and_one_of_a_session_that_is_here_shows_it() {
     assert_eq!(joins, [Command::Join { target, wait: true }]);
     assert_eq!(paste("no link at all"), []);
     assert_eq!(paste("http://h:1/s/here"), []);
-    window.get_by_label("Hide people in A/V conference: 1 participant");
+    window.get_by_label("Hide people in Conference (1)");
 }
 
 #[test]
@@ -391,13 +403,13 @@ fn space_opens_a_closed_microphone_while_it_is_held_and_presses_no_button() {
 }
 
 #[test]
-fn a_machine_without_a_camera_is_offered_the_pattern() {
-    let message = "no camera is connected; use the pattern".to_owned();
+fn a_camera_that_fails_can_be_done_without() {
+    let message = "no camera is connected; pick another".to_owned();
     let camera = SourceState::Failed { message };
     let mut window = window(LARGE, Snapshot { camera, ..Snapshot::default() });
-    window.get_by_label("No camera is connected; use the pattern.");
-    click(&mut window, "Use the pattern");
-    assert_eq!(app(&mut window).settings.camera, "pattern:1280x720@30".into());
+    window.get_by_label("No camera is connected. Pick another.");
+    click(&mut window, "Go on without a camera");
+    assert_eq!(app(&mut window).settings.camera, "none".into());
 }
 
 #[test]
@@ -405,20 +417,20 @@ fn an_error_stays_until_it_is_read() {
     let mut window = window(SMALL, Snapshot::default());
     app(&mut window).tell("the hub is gone; start one".to_owned());
     window.run();
-    window.get_by_label("The hub is gone; start one.");
-    click(&mut window, "Dismiss error");
-    assert!(window.query_by_label("The hub is gone; start one.").is_none());
+    window.get_by_label("The hub is gone. Start one.");
+    click(&mut window, "Dismiss message");
+    assert!(window.query_by_label("The hub is gone. Start one.").is_none());
 }
 
 #[test]
 fn a_session_of_any_kind_is_opened_with_an_own_id() {
     let mut window = window(SMALL, Snapshot::default());
-    click(&mut window, "Open…");
+    click(&mut window, "New session…");
     click(&mut window, "Video");
-    click(&mut window, "one-to-one");
-    window.get_by_label("Own id, empty for a random one").focus();
+    click(&mut window, "Private line");
+    window.get_by_label("Id in the link (optional)").focus();
     window.run();
-    window.get_by_label("Own id, empty for a random one").type_text("private");
+    window.get_by_label("Id in the link (optional)").type_text("private");
     window.run();
     let sent = click(&mut window, "Open session");
     let [Command::Open(request)] = &sent[..] else { panic!("{sent:?}") };
@@ -450,7 +462,7 @@ fn quitting_asks_while_people_are_present() {
     let host = Snapshot { hubs: vec![hub], ..Snapshot::default() };
     let mut host = self::window(SMALL, host);
     assert!(close(&mut host), "whoever meets at our hub would lose it");
-    host.get_by_label_contains("One person meets at the hub that your program brought");
+    host.get_by_label_contains("1 person uses this window as their hub");
 }
 
 #[test]
@@ -461,7 +473,7 @@ fn a_closed_switch_is_offered_to_be_opened_and_being_on_air_is_said() {
     assert_eq!(window.query_all_by_label("ON AIR").count(), 2, "in the lane and in the bar");
     let gate = Gate::Microphone;
     let command = Command::SetGate { session: Some(id("a")), gate, open: true };
-    assert_eq!(click(&mut window, "Microphone in a"), [command]);
+    assert_eq!(click(&mut window, "Microphone in Conference"), [command]);
     let window =
         self::window(LARGE, with(vec![SessionStatus { heard: false, seen: false, ..one }]));
     assert_eq!(window.query_all_by_label("ON AIR").count(), 0);
@@ -471,11 +483,11 @@ fn a_closed_switch_is_offered_to_be_opened_and_being_on_air_is_said() {
 fn a_key_is_changed_by_pressing_another_and_a_taken_one_is_refused_by_name() {
     let mut window = window(LARGE, Snapshot::default());
     click(&mut window, "Settings");
-    let mute = "M: microphone on or off, for all sessions";
+    let mute = "M: Microphone on or off, everywhere";
     click(&mut window, mute);
     window.key_press(Key::V);
     assert_eq!(sent(&mut window), [], "the key is meant for the dialog");
-    window.get_by_label("V is taken: camera on or off, for all sessions; press another key.");
+    window.get_by_label("V is already used: Camera on or off, everywhere. Press another key.");
     window.key_press(Key::Escape);
     window.run();
     window.get_by_label(mute);
@@ -489,12 +501,12 @@ fn a_key_is_changed_by_pressing_another_and_a_taken_one_is_refused_by_name() {
     assert_eq!(sent(&mut window), []);
     window.key_press(Key::F9);
     assert_eq!(sent(&mut window), [command]);
-    click(&mut window, "Keys (?)");
+    click(&mut window, "Keyboard shortcuts (?)");
     window.get_by_label("F9");
     window.key_press(Key::Escape);
     window.run();
     click(&mut window, "Settings");
-    click(&mut window, "Usual keys");
+    click(&mut window, "Reset");
     click(&mut window, "Save");
     assert_eq!(app(&mut window).settings.keys, Bindings::default());
 }
@@ -557,10 +569,10 @@ fn a_device_that_opens_slowly_is_told_and_can_be_given_up() {
     app_of.snapshot = Arc::new(Snapshot { camera: SourceState::Opening, ..Snapshot::default() });
     // A step is a quarter of a second.
     window.run_steps(2);
-    assert!(window.query_by_label("Cancel, use no camera").is_none(), "most open at once");
+    assert!(window.query_by_label("Go on without a camera").is_none(), "most open at once");
     window.run_steps(3);
-    window.get_by_label("opening Logitech C920…");
-    window.get_by_label("Cancel, use no camera").click();
+    window.get_by_label("Starting Logitech C920…");
+    window.get_by_label("Go on without a camera").click();
     window.run();
     assert_eq!(app(&mut window).settings.camera, "none".into());
 }

@@ -34,12 +34,18 @@ impl Chats {
         let open = self.open.clone()?;
         let session = scene.snapshot.sessions.iter().find(|one| one.session == open)?;
         let colour = scene.colours.of(&open).unwrap_or(Palette::of(ui).line);
-        self.talk(ui, colour, session)
+        let place = words::place(scene.snapshot, &open);
+        self.talk(ui, colour, (session, &place))
     }
 
-    fn talk(&mut self, ui: &mut Ui, colour: Color32, session: &SessionStatus) -> Option<Want> {
+    fn talk(
+        &mut self,
+        ui: &mut Ui,
+        colour: Color32,
+        (session, place): (&SessionStatus, &str),
+    ) -> Option<Want> {
         let id = &session.session;
-        if title(ui, colour, session) {
+        if title(ui, colour, (session, place)) {
             self.open = None;
             return None;
         }
@@ -50,7 +56,7 @@ impl Chats {
         let foot = Panel::bottom("chat-foot").resizable(false).show_separator_line(false);
         let above = Margin { top: GRID as i8, ..Margin::ZERO };
         foot.frame(Frame::new().inner_margin(above)).show(ui, |ui| {
-            want = talk.write(ui, session, takes_focus);
+            want = talk.write(ui, (session, place), takes_focus);
         });
         CentralPanel::default().frame(Frame::new()).show(ui, |ui| followed = talk.read(ui, id));
         want.or(followed)
@@ -65,8 +71,7 @@ impl Talk {
         let area = ScrollArea::vertical().id_salt(("chat", id)).auto_shrink([false, false]);
         let drawn = area.stick_to_bottom(true).show(ui, |ui| {
             if self.lines.is_empty() {
-                let text =
-                    "Nothing was said yet. Who comes later does not read what was said before.";
+                let text = "No messages yet. People who join later do not see earlier messages.";
                 ui.label(RichText::new(text).small().weak());
             }
             let want = self.lines(ui);
@@ -120,18 +125,23 @@ impl Talk {
     }
 
     /// Draws the box, or why there is none.
-    fn write(&mut self, ui: &mut Ui, session: &SessionStatus, takes_focus: bool) -> Option<Want> {
+    fn write(
+        &mut self,
+        ui: &mut Ui,
+        (session, place): (&SessionStatus, &str),
+        takes_focus: bool,
+    ) -> Option<Want> {
         let note = |text: &str| Label::new(RichText::new(text).small().weak());
         let kind = session.kind?;
         if !kind.may_write(session.role) {
-            ui.add(note("Only the opener can write here.").wrap());
+            ui.add(note("Only the host can write here.").wrap());
             return None;
         }
         if words::is_over(&session.state) {
-            ui.add(note("The session is over.").wrap());
+            ui.add(note("This session has ended.").wrap());
             return None;
         }
-        let response = self.draft_box(ui, session);
+        let response = self.draft_box(ui, session, place);
         if takes_focus {
             response.request_focus();
         }
@@ -140,9 +150,9 @@ impl Talk {
         }
         let somebody = !session.participants.is_empty();
         let hint = if somebody {
-            "Enter sends, Shift+Enter begins a line."
+            "Enter to send, Shift+Enter for a new line"
         } else {
-            "Nobody is here to read it yet."
+            "Nobody is here to read it yet"
         };
         let ready = somebody && !self.draft.trim().is_empty();
         let (_, clicked) = two_ended(
@@ -154,12 +164,12 @@ impl Talk {
         if ready && (clicked || entered) { self.say(&session.session) } else { None }
     }
 
-    fn draft_box(&mut self, ui: &mut Ui, session: &SessionStatus) -> egui::Response {
+    fn draft_box(&mut self, ui: &mut Ui, session: &SessionStatus, place: &str) -> egui::Response {
         let new_line = KeyboardShortcut::new(Modifiers::SHIFT, Key::Enter);
         let id = egui::Id::unique(("chat-draft", &session.session));
         let edit = TextEdit::multiline(&mut self.draft).id(id).return_key(new_line);
         let edit =
-            edit.desired_rows(ROWS).desired_width(f32::INFINITY).hint_text("Write something");
+            edit.desired_rows(ROWS).desired_width(f32::INFINITY).hint_text("Write a message");
         // On the base, where a box of the usual ground would not be seen.
         let edit = edit.background_color(Palette::of(ui).control);
         let response =
@@ -167,7 +177,7 @@ impl Talk {
         if response.changed() {
             self.refused = None;
         }
-        response.accessible_name(format!("Message to {}", session.session))
+        response.accessible_name(format!("Message to {place}"))
     }
 
     fn say(&mut self, session: &SessionId) -> Option<Want> {
@@ -196,14 +206,13 @@ fn is_entered(input: &InputState) -> bool {
 }
 
 /// Which session it is; whether the chat is to be closed.
-fn title(ui: &mut Ui, colour: Color32, session: &SessionStatus) -> bool {
-    let kind = session.kind.map_or_else(|| "Session".to_owned(), words::kind);
+fn title(ui: &mut Ui, colour: Color32, (session, place): (&SessionStatus, &str)) -> bool {
     let ((), closed) = two_ended(
         ui,
         |ui| {
             let (rect, _) = ui.allocate_exact_size(Vec2::splat(10.0), Sense::hover());
             ui.painter().circle_filled(rect.center(), 4.0, colour);
-            let title = RichText::new(format!("Chat · {kind}")).heading();
+            let title = RichText::new(format!("Chat · {place}")).heading();
             ui.add(Label::new(title).truncate()).on_hover_text(session.session.as_str());
         },
         |ui| icon_button(ui, Icon::Close, "Close chat", Mark::Deed).clicked(),

@@ -44,9 +44,9 @@ fn what_is_said_is_counted_until_the_chat_is_opened_and_shown_with_name_and_time
     let mut window = window(LARGE, with(vec![mesh("a"), mesh("b")]));
     happen(&mut window, &message("a", "Ada", "hello"));
     happen(&mut window, &message("a", "Ben", "how are you?"));
-    window.get_by_label("Chat in b");
+    window.get_by_label("Chat in Group chat b");
     assert!(window.query_by_label("hello").is_none(), "no chat is open");
-    assert_eq!(click(&mut window, "Chat in a: 2 unread"), []);
+    assert_eq!(click(&mut window, "Chat in Group chat a: 2 unread"), []);
     for shown in ["Ada", "hello", "Ben", "how are you?"] {
         window.get_by_label(shown);
     }
@@ -59,29 +59,29 @@ fn what_is_said_is_counted_until_the_chat_is_opened_and_shown_with_name_and_time
     let lost = Event::Undelivered { session, participant, name: "Ben".into(), count: 2 };
     happen(&mut window, &lost);
     window.get_by_label_contains("2 messages may not have reached Ben");
-    click(&mut window, "Chat in b: 1 unread");
+    click(&mut window, "Chat in Group chat b: 1 unread");
     window.get_by_label("elsewhere");
     click(&mut window, "Close chat");
-    window.get_by_label("Chat in a");
+    window.get_by_label("Chat in Group chat a");
     assert!(window.query_by_label("elsewhere").is_none());
 }
 
 #[test]
 fn enter_says_what_was_written_and_no_key_does_anything_else_meanwhile() {
     let mut window = window(LARGE, with(vec![mesh("a")]));
-    click(&mut window, "Chat in a");
-    window.get_by_label("Message to a").type_text("mvd f?");
+    click(&mut window, "Chat in Group chat");
+    window.get_by_label("Message to Group chat").type_text("mvd f?");
     window.run();
     window.key_press(Key::M);
     window.key_press_modifiers(Modifiers::SHIFT, Key::Enter);
     window.run();
-    window.get_by_label("Message to a").type_text("1 2");
+    window.get_by_label("Message to Group chat").type_text("1 2");
     assert_eq!(sent(&mut window), [], "nothing yet, and the box had the focus at once");
     window.key_press(Key::Enter);
     assert_eq!(sent(&mut window), [say("a", "mvd f?\n1 2")]);
     window.key_press(Key::Enter);
     assert_eq!(sent(&mut window), [], "it is empty again");
-    write(&mut window, "a", "by the button");
+    write(&mut window, "Group chat", "by the button");
     assert_eq!(click(&mut window, "Send"), [say("a", "by the button")]);
 }
 
@@ -89,20 +89,20 @@ fn enter_says_what_was_written_and_no_key_does_anything_else_meanwhile() {
 fn a_draft_waits_in_its_own_session_and_for_somebody_to_read_it() {
     let empty = chat_session("b", Topology::OneToOne, Role::Opener, 0);
     let mut window = window(LARGE, with(vec![mesh("a"), empty]));
-    click(&mut window, "Chat in a");
-    write(&mut window, "a", "for a");
-    click(&mut window, "Chat in b");
-    window.get_by_label("Nobody is here to read it yet.");
-    write(&mut window, "b", "for b");
+    click(&mut window, "Chat in Group chat");
+    write(&mut window, "Group chat", "for a");
+    click(&mut window, "Chat in Private chat");
+    window.get_by_label("Nobody is here to read it yet");
+    write(&mut window, "Private chat", "for b");
     window.key_press(Key::Enter);
     assert_eq!(sent(&mut window), []);
-    click(&mut window, "Chat in a");
+    click(&mut window, "Chat in Group chat");
     assert_eq!(click(&mut window, "Send"), [say("a", "for a")]);
     let snapshot = with(vec![chat_session("b", Topology::OneToOne, Role::Opener, 1)]);
     app(&mut window).snapshot = Arc::new(snapshot);
     window.run();
     assert!(window.query_by_label("Close chat").is_none(), "a is gone, and its chat with it");
-    click(&mut window, "Chat in b");
+    click(&mut window, "Chat in Private chat");
     window.key_press(Key::Enter);
     assert_eq!(sent(&mut window), [say("b", "for b")]);
 }
@@ -112,17 +112,17 @@ fn a_viewer_is_told_that_only_the_opener_writes_and_silent_sessions_have_no_chat
     let viewer = chat_session("a", Topology::OneWay, Role::Guest, 1);
     let silent = session("b", SessionKind::FIVE[0], Role::Opener, 1);
     let mut window = window(SMALL, with(vec![viewer, silent]));
-    assert!(window.query_by_label("Chat in b").is_none());
-    click(&mut window, "Chat in a");
-    window.get_by_label("Only the opener can write here.");
-    assert!(window.query_by_label("Message to a").is_none());
+    assert!(window.query_by_label("Chat in Conference").is_none());
+    click(&mut window, "Chat in Chat broadcast");
+    window.get_by_label("Only the host can write here.");
+    assert!(window.query_by_label("Message to Chat broadcast").is_none());
     assert!(window.query_by_label("Send").is_none());
 }
 
 #[test]
 fn a_link_is_followed_by_a_click_and_nothing_else_is_a_link() {
     let mut window = window(LARGE, with(vec![mesh("a")]));
-    click(&mut window, "Chat in a");
+    click(&mut window, "Chat in Group chat");
     let said = "see https://example.org/x?y, not javascript:alert(1)";
     happen(&mut window, &message("a", "Ada", said));
     window.get_by_label("see ");
@@ -140,14 +140,14 @@ fn a_link_that_no_browser_opens_is_on_the_clipboard_and_that_is_said() {
     app(&mut window).browser.open("https://example.org/x".to_owned(), &ctx);
     app(&mut window).read(&ctx);
     window.run();
-    window.get_by_label("No browser could be opened; link copied");
+    window.get_by_label("No browser opened. The link is copied instead.");
     assert_eq!(app(&mut window).browser.failed(), None, "it is told once");
 }
 
 #[test]
 fn a_sessions_link_is_joined() {
     let mut window = window(LARGE, with(vec![mesh("a")]));
-    click(&mut window, "Chat in a");
+    click(&mut window, "Chat in Group chat");
     let link = "http://192.168.1.5:7340/s/town-hall";
     happen(&mut window, &message("a", "Ada", link));
     let sent = click(&mut window, link);
@@ -160,13 +160,13 @@ fn a_sessions_link_is_joined() {
 #[test]
 fn a_text_that_is_too_long_is_kept_and_told() {
     let mut window = window(LARGE, with(vec![mesh("a")]));
-    click(&mut window, "Chat in a");
-    write(&mut window, "a", &"word ".repeat(900));
+    click(&mut window, "Chat in Group chat");
+    write(&mut window, "Group chat", &"word ".repeat(900));
     window.key_press(Key::Enter);
     assert_eq!(sent(&mut window), []);
-    window.get_by_label_contains("at most 4096 bytes");
-    write(&mut window, "a", "!");
-    assert!(window.query_by_label_contains("at most 4096 bytes").is_none(), "edited");
+    window.get_by_label_contains("of at most 4096 bytes");
+    write(&mut window, "Group chat", "!");
+    assert!(window.query_by_label_contains("of at most 4096 bytes").is_none(), "edited");
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn an_open_chat_leaves_every_control_inside_the_window() {
         let conference =
             SessionKind { media: MediaSet::AUDIO_VIDEO.with(Media::Data), ..mesh_kind() };
         let mut window = window(size, with(vec![session("a", conference, Role::Opener, 4)]));
-        click(&mut window, "Chat in a");
+        click(&mut window, "Chat in Conference");
         for said in
             ["x".repeat(4000), "one\n\ntwo".to_owned(), format!("https://h/{}", "y".repeat(400))]
         {
@@ -188,7 +188,7 @@ fn an_open_chat_leaves_every_control_inside_the_window() {
             }
         }
         for index in 0..4 {
-            window.get_by_label(&format!("Person {index} in A/V + chat conference"));
+            window.get_by_label(&format!("Person {index} in Conference"));
         }
         let link = window.get_by_role(Part::Link).rect();
         let panel = window.get_by_label("Close chat").rect();
@@ -203,7 +203,7 @@ fn mesh_kind() -> SessionKind {
 #[test]
 fn a_chat_alone_is_opened_from_the_dialog_and_needs_no_tiles() {
     let mut window = window(SMALL, Snapshot::default());
-    click(&mut window, "Open…");
+    click(&mut window, "New session…");
     for medium in ["Audio", "Video"] {
         click(&mut window, medium);
     }
@@ -213,14 +213,14 @@ fn a_chat_alone_is_opened_from_the_dialog_and_needs_no_tiles() {
     let [Command::Open(request)] = &sent[..] else { panic!("{sent:?}") };
     assert_eq!(request.kind, mesh_kind());
     let window = self::window(SMALL, with(vec![mesh("a")]));
-    window.get_by_label("No sound, no pictures");
-    window.get_by_label("only you see this");
+    window.get_by_label("Chat only");
+    window.get_by_label("Only you see this");
 }
 
 #[test]
 fn a_long_chat_shows_its_newest_lines_and_costs_what_can_be_seen() {
     let mut window = window(LARGE, with(vec![mesh("a")]));
-    click(&mut window, "Chat in a");
+    click(&mut window, "Chat in Group chat");
     for index in 0..300 {
         let rows = "row\n".repeat(index % 50);
         app(&mut window).chats.note(&message("a", "Ada", &format!("{rows}end {index}")), "14:05");
@@ -231,14 +231,14 @@ fn a_long_chat_shows_its_newest_lines_and_costs_what_can_be_seen() {
     assert!(window.query_all_by_label("14:05").count() < 50);
     happen(&mut window, &message("a", "Ada", "newest"));
     let newest = window.get_by_label("newest").rect();
-    let hint = window.get_by_label("Message to a").rect();
+    let hint = window.get_by_label("Message to Group chat").rect();
     assert!(newest.bottom() <= hint.top(), "{newest:?} above {hint:?}");
 }
 
 #[test]
 fn page_keys_go_through_a_long_chat() {
     let mut window = window(LARGE, with(vec![mesh("a")]));
-    click(&mut window, "Chat in a");
+    click(&mut window, "Chat in Group chat");
     for index in 0..100 {
         app(&mut window).chats.note(&message("a", "Ada", &format!("line {index}")), "14:05");
     }
@@ -269,9 +269,9 @@ fn an_unread_text_is_told_with_its_first_words_and_none_that_is_shown() {
         window.run();
     };
     tell(&mut window, "hello\nthere");
-    window.get_by_label("Ada in Chat conference: hello there");
-    window.get_by_label("Chat in a: 1 unread").click();
+    window.get_by_label("Ada in Group chat: hello there");
+    window.get_by_label("Chat in Group chat: 1 unread").click();
     window.step();
     tell(&mut window, "seen");
-    assert!(window.query_by_label("Ada in Chat conference: seen").is_none());
+    assert!(window.query_by_label("Ada in Group chat: seen").is_none());
 }

@@ -92,7 +92,7 @@ fn a_focused_control_looks_focused_and_a_dialog_stands_in_front_in_both_themes()
         let (mut window, textures) = drawn(SMALL, theme, five());
         window.get_by_label("Settings").click();
         window.run();
-        window.get_by_label("M: microphone on or off, for all sessions").focus();
+        window.get_by_label("M: Microphone on or off, everywhere").focus();
         window.run();
         assert_image(&format!("{name}-settings"), &window, &textures);
     }

@@ -116,11 +116,11 @@ fn tab_reaches_every_control_of_the_window_once() {
         topology: Topology::ManyToMany,
     };
     let mut window = window(LARGE, with(vec![session("a", conference, Role::Opener, 2)]));
-    click(&mut window, "Chat in a");
+    click(&mut window, "Chat in Conference");
     let text = crate::model::ChatText::new("see https://example.org/x").unwrap();
     let said = Event::Said { session: id("a"), text };
     app(&mut window).chats.note(&said, "14:05");
-    window.get_by_label("Message to a").type_text("hello");
+    window.get_by_label("Message to Conference").type_text("hello");
     window.run();
     app(&mut window).tell("the hub is gone; start one".to_owned());
     press(&mut window, Key::Escape);
@@ -134,10 +134,11 @@ fn in_the_sessions_panel_tab_goes_from_line_to_line_and_from_left_to_right() {
         let edge = window.get_by_label("Local Media Streams").rect().left();
         let mut lanes = walk(&mut window);
         lanes.retain(|(_, place)| place.right() < edge);
-        for name in ["red", "blue", "green", "brown", "pink"] {
+        let names = SessionKind::FIVE.map(crate::ui::words::kind);
+        for name in names {
             let places: Vec<_> = lanes
                 .iter()
-                .filter(|(label, _)| label.ends_with(name) || label.contains(&format!("{name} ")))
+                .filter(|(label, _)| label.ends_with(&*name) || label.contains(&format!("{name} ")))
                 .map(|(label, _)| window.get_by_label(label).rect())
                 .collect();
             assert!(places.len() >= 7, "{name}: {lanes:?}");
@@ -157,12 +158,12 @@ fn in_the_sessions_panel_tab_goes_from_line_to_line_and_from_left_to_right() {
 #[test]
 fn a_dialog_keeps_the_focus_and_escape_gives_it_back() {
     for (name, opener) in [
-        ("dialog-open", "Open…"),
+        ("dialog-open", "New session…"),
         ("dialog-settings", "Settings"),
-        ("dialog-keys", "Keys (?)"),
-        ("dialog-code", "Code of red"),
-        ("dialog-close", "Close red for everybody"),
-        ("dialog-eject", "Send Person 0 of red out of red"),
+        ("dialog-keys", "Keyboard shortcuts (?)"),
+        ("dialog-code", "Show QR code of Conference"),
+        ("dialog-close", "End Conference for everyone"),
+        ("dialog-eject", "Remove Person 0 of red from Conference"),
     ] {
         let mut window = unfolded(SMALL);
         focus(&mut window, opener);
@@ -182,43 +183,44 @@ fn a_menu_is_walked_chosen_from_and_left_by_the_keyboard() {
     let mut window = window(SMALL, Snapshot::default());
     focus(&mut window, "Choose camera");
     press(&mut window, Key::Enter);
-    for entry in ["System default", "Moving pattern"] {
+    for entry in ["System default", "Test picture"] {
         press(&mut window, Key::Tab);
         assert_eq!(focused(&window).unwrap().0, entry);
     }
     press(&mut window, Key::Enter);
     assert_eq!(app(&mut window).settings.camera, "pattern:1280x720@30".into());
     press(&mut window, Key::Escape);
-    assert!(window.query_by_label("Moving pattern").is_none());
+    assert!(window.query_by_label("Test picture").is_none());
     assert_eq!(focused(&window).unwrap().0, "Choose camera");
 }
 
 #[test]
 fn enter_presses_each_kind_of_control() {
     let mut window = unfolded(LARGE);
-    focus(&mut window, "Microphone in red");
+    focus(&mut window, "Microphone in Conference");
     press(&mut window, Key::Enter);
     let gate = Gate::Microphone;
     let command = Command::SetGate { session: Some(id("red")), gate, open: false };
     assert_eq!(sent(&mut window), [command]);
-    focus(&mut window, "Hide people in A/V conference: 2 participants");
+    focus(&mut window, "Hide people in Conference (2)");
     press(&mut window, Key::Enter);
-    window.get_by_label("Show people in A/V conference: 2 participants");
-    let tile = "Person 0 of red in A/V conference";
+    window.get_by_label("Show people in Conference (2)");
+    let tile = "Person 0 of red in Conference";
     focus(&mut window, tile);
     press(&mut window, Key::Enter);
     assert!(app(&mut window).streams.pinned.is_some(), "a tile is pinned");
     assert_eq!(focused(&window).unwrap().0, tile, "and keeps the focus where it went");
     press(&mut window, Key::Enter);
     assert!(app(&mut window).streams.pinned.is_none());
-    focus(&mut window, "Copy id red");
+    focus(&mut window, "Copy link to Conference");
     window.key_down(Key::Enter);
     window.step();
     let copied = window.output().platform_output.commands.iter();
-    assert!(copied.clone().any(|one| *one == egui::OutputCommand::CopyText("red".to_owned())));
+    let link = "http://127.0.0.1:7340/s/red".to_owned();
+    assert!(copied.clone().any(|one| *one == egui::OutputCommand::CopyText(link.clone())));
     focus(&mut window, "Settings");
     press(&mut window, Key::Enter);
-    focus(&mut window, "M: microphone on or off, for all sessions");
+    focus(&mut window, "M: Microphone on or off, everywhere");
     press(&mut window, Key::Enter);
     press(&mut window, Key::Enter);
     window.get_by_label_contains("Enter presses the control that has the focus");
@@ -236,7 +238,7 @@ fn enter_presses_each_kind_of_control() {
 fn chatting(lines: impl IntoIterator<Item = String>) -> Harness<'static, Option<App>> {
     let chat = SessionKind { media: MediaSet::DATA, topology: Topology::ManyToMany };
     let mut window = window(LARGE, with(vec![session("a", chat, Role::Opener, 1)]));
-    click(&mut window, "Chat in a");
+    click(&mut window, "Chat in Group chat");
     for line in lines {
         let text = crate::model::ChatText::new(&line).unwrap();
         app(&mut window).chats.note(&Event::Said { session: id("a"), text }, "14:05");
@@ -263,7 +265,7 @@ fn tab_reaches_every_link_of_a_long_chat_in_its_order_and_back() {
     };
     let mut window = chatting((0..300).map(line));
     let links: Vec<_> = (0..300).map(line).filter(|line| line.starts_with("http")).collect();
-    focus(&mut window, "Message to a");
+    focus(&mut window, "Message to Group chat");
     let way = |window: &mut Harness<'static, Option<App>>, modifiers: Modifiers| {
         let mut met = vec![];
         while met.len() < links.len() {
@@ -295,8 +297,8 @@ fn tab_reaches_every_link_of_a_long_chat_in_its_order_and_back() {
 #[test]
 fn arrows_move_an_edge_that_has_the_focus_and_its_place_is_kept() {
     for (size, edges) in [
-        (LARGE, [("the sessions", Key::ArrowRight), ("the local streams", Key::ArrowRight)]),
-        (SMALL, [("the sessions", Key::ArrowRight), ("the local streams", Key::ArrowDown)]),
+        (LARGE, [("sessions", Key::ArrowRight), ("your picture", Key::ArrowRight)]),
+        (SMALL, [("sessions", Key::ArrowRight), ("your picture", Key::ArrowDown)]),
     ] {
         for (called, larger) in edges {
             let mut window = window(size, Snapshot::default());
@@ -317,11 +319,11 @@ fn arrows_move_an_edge_that_has_the_focus_and_its_place_is_kept() {
         }
     }
     let mut window = chatting([]);
-    focus(&mut window, "Resize the chat");
+    focus(&mut window, "Resize chat");
     window.run();
-    let (before, kept) = (window.get_by_label("Resize the chat").rect(), panels(&mut window));
+    let (before, kept) = (window.get_by_label("Resize chat").rect(), panels(&mut window));
     press(&mut window, Key::ArrowLeft);
-    assert!(window.get_by_label("Resize the chat").rect().left() < before.left() - 8.0);
+    assert!(window.get_by_label("Resize chat").rect().left() < before.left() - 8.0);
     assert!(panels(&mut window).chat_beside > kept.chat_beside);
 }
 
@@ -341,13 +343,18 @@ fn space_talks_and_presses_nothing_unless_talking_has_another_key() {
         window.key_up(Key::Space);
         assert_eq!(sent(window), [talk(false)]);
     };
-    for control in ["Camera in a", "Person 0 in A/V conference", "Choose camera", "Copy id a"] {
+    for control in [
+        "Camera in Conference",
+        "Person 0 in Conference",
+        "Choose camera",
+        "Copy link to Conference",
+    ] {
         focus(&mut window, control);
         talks(&mut window);
     }
     assert!(app(&mut window).streams.pinned.is_none());
-    assert!(window.query_by_label("Moving pattern").is_none(), "no menu");
-    click(&mut window, "Open…");
+    assert!(window.query_by_label("Test picture").is_none(), "no menu");
+    click(&mut window, "New session…");
     focus(&mut window, "Chat");
     talks(&mut window);
     press(&mut window, Key::Enter);
@@ -355,13 +362,13 @@ fn space_talks_and_presses_nothing_unless_talking_has_another_key() {
     assert_eq!(chat, Some(egui::accesskit::Toggled::True), "by Enter, not by Space");
     press(&mut window, Key::Escape);
     press(&mut window, Key::Questionmark);
-    window.get_by_label("go through all controls, press one; Space only talks");
+    window.get_by_label("Move through the controls and press one. Space only talks.");
     press(&mut window, Key::Escape);
     app(&mut window).settings.keys.bind(Bindable::Talk, Key::F7).unwrap();
-    focus(&mut window, "Camera in a");
+    focus(&mut window, "Camera in Conference");
     window.key_press(Key::Space);
     let session = Some(id("a"));
     assert_eq!(sent(&mut window), [Command::SetGate { session, gate: Gate::Camera, open: false }]);
     press(&mut window, Key::Questionmark);
-    window.get_by_label("go through all controls, press one; so does Space");
+    window.get_by_label("Move through the controls and press one, as Space does.");
 }

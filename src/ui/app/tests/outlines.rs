@@ -137,11 +137,11 @@ fn every_dialog_and_menu_is_told_as_it_was() {
         window.run();
     };
     let open: [(&str, &str); 8] = [
-        ("dialog-open", "Open…"),
+        ("dialog-open", "New session…"),
         ("dialog-settings", "Settings"),
-        ("dialog-keys", "Keys (?)"),
-        ("dialog-code", "Code of a"),
-        ("dialog-close", "Close a for everybody"),
+        ("dialog-keys", "Keyboard shortcuts (?)"),
+        ("dialog-code", "Show QR code of Conference"),
+        ("dialog-close", "End Conference for everyone"),
         ("menu-microphone", "Choose microphone"),
         ("menu-camera", "Choose camera"),
         ("menu-speaker", "Choose speaker"),
@@ -154,7 +154,7 @@ fn every_dialog_and_menu_is_told_as_it_was() {
     let mut window = window(SMALL, people(1));
     window.key_press(Key::Num1);
     window.run();
-    press(&mut window, "Send Person 0 out of a");
+    press(&mut window, "Remove Person 0 from Conference");
     assert_outline("dialog-eject", &window);
 }
 

@@ -9,11 +9,14 @@ fn a_switch_that_is_overruled_says_so_and_still_switches() {
     snapshot.gates = Gates { microphone: false, camera: false, listening: false };
     let mut window = window(LARGE, snapshot);
     for (name, gate) in
-        [("Microphone", Gate::Microphone), ("Camera", Gate::Camera), ("Listen", Gate::Listening)]
+        [("Microphone", Gate::Microphone), ("Camera", Gate::Camera), ("Sound", Gate::Listening)]
     {
-        assert!(window.query_by_label(&format!("{name} in a")).is_none(), "nobody is misled");
+        assert!(
+            window.query_by_label(&format!("{name} in Conference")).is_none(),
+            "nobody is misled"
+        );
         let command = Command::SetGate { session: Some(id("a")), gate, open: false };
-        assert_eq!(click(&mut window, &format!("{name} in a, off for all")), [command]);
+        assert_eq!(click(&mut window, &format!("{name} in Conference, off everywhere")), [command]);
     }
 }
 
@@ -27,17 +30,17 @@ fn it_is_said_how_many_sessions_take_what_is_captured() {
     };
     let silent = SessionStatus { heard: false, seen: false, ..one(0, 1) };
     for (sessions, said) in [
-        (vec![one(0, 0)], "ready for 1 session, nobody takes it yet"),
-        ((0..5).map(|index| one(index, 0)).collect(), "ready for 5 sessions, nobody takes it yet"),
-        (vec![one(0, 1)], "in 1 session"),
-        ((0..5).map(|index| one(index, 1)).collect(), "in 5 sessions, one capture"),
-        ((0..5).map(|index| one(index, index % 2)).collect(), "in 2 of 5 sessions, one capture"),
-        (vec![silent], "nothing of you goes out now"),
+        (vec![one(0, 0)], "Ready, nobody is here yet"),
+        ((0..5).map(|index| one(index, 0)).collect(), "Ready, nobody is here yet"),
+        (vec![one(0, 1)], "Sending to 1 session"),
+        ((0..5).map(|index| one(index, 1)).collect(), "Sending to 5 sessions"),
+        ((0..5).map(|index| one(index, index % 2)).collect(), "Sending to 2 of 5 sessions"),
+        (vec![silent], "Not sending"),
     ] {
         window(LARGE, with(sessions)).get_by_label(said);
     }
     let alone = Snapshot { camera: SourceState::Running, ..Snapshot::default() };
-    window(LARGE, alone).get_by_label("only you see this");
+    window(LARGE, alone).get_by_label("Only you see this");
 }
 
 #[test]
@@ -47,16 +50,12 @@ fn what_is_not_connected_is_said_before_it_is_needed_and_only_if_it_is_chosen() 
     let missing = |window: &mut Harness<'static, Option<App>>, devices: &[Device]| {
         app(window).devices.answer(DeviceKind::Microphone, devices);
         window.run();
-        window.query_by_label("There is no microphone; connect one.").is_some()
+        window.query_by_label("No microphone found. You can join to watch and listen.").is_some()
     };
     assert!(!missing(&mut window, &[headset]));
     assert!(missing(&mut window, &[]));
-    assert!(
-        window.query_by_label("There is no speaker; connect one.").is_none(),
-        "that is not known"
-    );
-    click(&mut window, "Use the tone");
-    assert_eq!(app(&mut window).settings.microphone, "tone:440".into());
+    assert!(window.query_by_label_contains("speaker found").is_none(), "that is not known");
+    app(&mut window).settings.microphone = "tone:440".into();
     assert!(!missing(&mut window, &[]), "the tone is no device");
     app(&mut window).settings.microphone = "default".into();
     let message = "microphone in use".to_owned();
@@ -67,16 +66,29 @@ fn what_is_not_connected_is_said_before_it_is_needed_and_only_if_it_is_chosen() 
 }
 
 #[test]
+fn all_devices_that_are_missing_are_told_in_one_sentence() {
+    let mut window = window(LARGE, Snapshot::default());
+    for device in DeviceKind::ALL {
+        app(&mut window).devices.answer(device, &[]);
+    }
+    window.run();
+    window
+        .get_by_label("No microphone, camera or speaker found. You can join to watch and listen.");
+}
+
+#[test]
 fn toasts_cover_nothing_but_lanes_and_go_when_they_are_clicked() {
     for size in [LARGE, SMALL] {
         let mut window = window(size, five());
         for index in 0..4 {
-            let text = format!("Guest {index} is in A/V conference, and that is a long line");
+            let text = format!("Guest {index} joined the conference, and that is a long line");
             app(&mut window).notices.toast(text, Some(&id("red")), 1e9);
         }
         window.run();
-        let toasts: Vec<_> =
-            window.query_all_by_label_contains("is in A/V").map(|one| one.rect()).collect();
+        let toasts: Vec<_> = window
+            .query_all_by_label_contains("joined the conference")
+            .map(|one| one.rect())
+            .collect();
         assert_eq!(toasts.len(), 4);
         for part in [Part::Button, Part::CheckBox, Part::TextInput] {
             for node in window.query_all_by_role(part) {
@@ -97,7 +109,7 @@ fn toasts_cover_nothing_but_lanes_and_go_when_they_are_clicked() {
         window.drag_at(toasts[3].center());
         window.drop_at(toasts[3].center());
         assert_eq!(sent(&mut window), []);
-        assert_eq!(window.query_all_by_label_contains("is in A/V").count(), 3);
+        assert_eq!(window.query_all_by_label_contains("joined the conference").count(), 3);
     }
 }
 
@@ -106,7 +118,7 @@ fn the_settings_stay_where_they_are_whatever_is_wrong_with_the_hub() {
     let mut window = window(SMALL, Snapshot::default());
     click(&mut window, "Settings");
     let places = |window: &Harness<'_, Option<App>>| {
-        ["Hub", "Dark", "Usual keys", "Save"].map(|label| window.get_by_label(label).rect())
+        ["Hub", "Dark", "Reset", "Save"].map(|label| window.get_by_label(label).rect())
     };
     let before = places(&window);
     window.get_by_label("Hub").focus();
@@ -115,7 +127,7 @@ fn the_settings_stay_where_they_are_whatever_is_wrong_with_the_hub() {
         .get_by(|node| node.is_focused())
         .type_text("ftp://a.very.long.example.org/with/a/path/that/goes/on");
     window.run();
-    window.get_by_label_contains("the hub of the settings cannot be used");
+    window.get_by_label_contains("Cannot use this hub");
     assert_eq!(places(&window), before);
 }
 
@@ -144,7 +156,7 @@ fn a_camera_of_ones_own_is_a_mirror_unless_it_is_switched_off_and_a_pattern_is_n
     assert!(!app(&mut window).settings.mirrors());
     click(&mut window, "Mirror my picture");
     assert!(app(&mut window).settings.mirrors());
-    click(&mut window, "Moving pattern");
+    click(&mut window, "Test picture");
     assert!(!app(&mut window).settings.mirrors(), "its writing would be backwards");
     assert!(window.query_by_label("Mirror my picture").is_none());
 }
@@ -161,7 +173,7 @@ fn the_title_says_on_air_as_long_as_somebody_hears_or_sees_us() {
     };
     let alone = || session("a", kind, Role::Opener, 0);
     assert_eq!(title(SessionStatus { heard: false, seen: false, ..alone() }), "Quintet");
-    assert_eq!(title(SessionStatus { heard: true, seen: false, ..alone() }), "Quintet · on air");
-    assert_eq!(title(SessionStatus { heard: false, seen: true, ..alone() }), "Quintet · on air");
+    assert_eq!(title(SessionStatus { heard: true, seen: false, ..alone() }), "Quintet · On air");
+    assert_eq!(title(SessionStatus { heard: false, seen: true, ..alone() }), "Quintet · On air");
     assert_eq!(title(SessionStatus { heard: false, seen: false, ..alone() }), "Quintet");
 }
