@@ -39,7 +39,7 @@ fn settings(hub: &Hub) -> String {
     )
 }
 
-/// Clicks "Open Five Unique Sessions" and returns where the five lanes are.
+/// Clicks "Open all five" and returns where the five lanes are.
 fn open_five(window: &mut Window<'_>, screen: &Screen) -> [Place; 5] {
     let button = window.wait("a button that invites", |_| screen.shot().around(ACCENT, 0..300));
     window.click(button.middle());

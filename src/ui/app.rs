@@ -18,7 +18,7 @@ use super::{
     dialogs::{Dialog, OpenForm, Outcome, SettingsForm},
     faces,
     keys::{KeyDeed, Keys},
-    notices::Notices,
+    notices::{Notices, people::Change},
     pictures::{Pictures, Wanted},
     scene::until_next_second,
     sessions::SessionsPanel,
@@ -245,8 +245,21 @@ impl App {
         for want in wants.into_iter().flatten() {
             self.act(&ctx, want);
         }
+        self.tell_who_stopped(&ctx);
         self.draw_dialog(&ctx);
         self.flush(&ctx);
+    }
+
+    /// Tells whose picture has stopped.
+    fn tell_who_stopped(&mut self, ctx: &Context) {
+        let now = ctx.input(|input| input.time);
+        let snapshot = Arc::clone(&self.snapshot);
+        for face in self.streams.newly_stopped((&snapshot, now), &self.pictures) {
+            let session = &snapshot.sessions[face.lane].session;
+            let who = (face.participant, face.name);
+            self.notices.people(Change::Stopped, who, (&snapshot, session), now);
+            ctx.request_repaint();
+        }
     }
 
     /// Puts a dialog in front of everything; the focus comes back from it.
@@ -400,13 +413,17 @@ impl App {
             }
             KeyDeed::Talk(_) => {}
             KeyDeed::Paste(text) => {
+                self.uncover_sessions(ctx);
                 if let Some(want) = self.sessions.paste(&text) {
                     self.act(ctx, want);
                 }
             }
             KeyDeed::FullScreen => self.full_screen(ctx, !self.streams.full_screen),
             KeyDeed::Escape => self.full_screen(ctx, false),
-            KeyDeed::Lane(index) => self.sessions.show_lane(index, &self.snapshot),
+            KeyDeed::Lane(index) => {
+                self.uncover_sessions(ctx);
+                self.sessions.show_lane(index, &self.snapshot);
+            }
             KeyDeed::Help => self.show(ctx, Dialog::Help(self.settings.keys)),
         }
     }

@@ -297,7 +297,7 @@ mod tests {
         assert_eq!(Bindings::read(&keys.to_table()), (keys, vec![]));
         let (keys, wrong) = Bindings::read(&table("mute = 'V'\nhelp = 'F9'"));
         assert_eq!((keys.key(Bindable::Mute), keys.key(Bindable::Help)), (Key::M, Key::F9));
-        assert!(wrong[0].1.contains("V is taken"), "{wrong:?}");
+        assert!(wrong[0].1.contains("V is already used"), "{wrong:?}");
     }
 
     #[test]

@@ -16,8 +16,6 @@ pub(crate) enum Side {
     Right,
     /// Its edge is at its foot.
     Top,
-    /// Its edge is at its head.
-    Bottom,
 }
 
 impl Side {
@@ -27,7 +25,6 @@ impl Side {
             Self::Left => (Key::ArrowRight, Key::ArrowLeft),
             Self::Right => (Key::ArrowLeft, Key::ArrowRight),
             Self::Top => (Key::ArrowDown, Key::ArrowUp),
-            Self::Bottom => (Key::ArrowUp, Key::ArrowDown),
         }
     }
 }
@@ -61,7 +58,6 @@ pub(crate) fn show<R>(
             Side::Left => ui.painter().vline(rect.right(), rect.y_range(), ring),
             Side::Right => ui.painter().vline(rect.left(), rect.y_range(), ring),
             Side::Top => ui.painter().hline(rect.x_range(), rect.bottom(), ring),
-            Side::Bottom => ui.painter().hline(rect.x_range(), rect.top(), ring),
         };
     }
     (drawn, is_moved)

@@ -4,8 +4,8 @@ use super::words;
 use crate::{
     engine::Picture,
     model::{
-        Media, MediaTime, ParticipantState, ParticipantStatus, Role, SessionKind, SessionState,
-        SessionStatus, Snapshot, Topology,
+        Media, MediaTime, ParticipantId, ParticipantState, ParticipantStatus, Role, SessionKind,
+        SessionState, SessionStatus, Snapshot, Topology,
     },
 };
 
@@ -14,6 +14,8 @@ use crate::{
 pub(crate) struct Face {
     /// Whose picture and sound.
     pub(crate) picture: Picture,
+    /// Who it is.
+    pub(crate) participant: ParticipantId,
     /// How the person is called.
     pub(crate) name: String,
     /// The session's place in the snapshot.
@@ -34,10 +36,49 @@ pub(crate) struct Face {
     pub(crate) large: bool,
 }
 
+/// Somebody who sent to us and was lost, while the seat is kept.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Missing {
+    /// How the person is called.
+    pub(crate) name: String,
+    /// The session's place in the snapshot.
+    pub(crate) lane: usize,
+    /// What screen readers are told: who, where, and how the person is.
+    pub(crate) label: String,
+}
+
+/// Those who are lost of everybody who sends to us, in the order of [`remote`].
+pub(crate) fn missing(snapshot: &Snapshot, now: MediaTime) -> Vec<Missing> {
+    let mut all = vec![];
+    for (lane, session) in snapshot.sessions.iter().enumerate() {
+        let Some(kind) = session.kind.filter(|_| has_media(&session.state)) else { continue };
+        let is_missing = |person: &&ParticipantStatus| {
+            person.state == ParticipantState::Gone && sends((session, kind), person)
+        };
+        for person in session.participants.iter().filter(is_missing) {
+            let state = words::participant(person, now);
+            let label = format!("{} in {}: {state}", person.name, words::kind(kind));
+            all.push(Missing { name: person.name.clone(), lane, label });
+        }
+    }
+    all
+}
+
+/// Whether the person is to be seen or heard by us.
+fn sends((session, kind): (&SessionStatus, SessionKind), person: &ParticipantStatus) -> bool {
+    let one_way = kind.topology == Topology::OneWay;
+    let has_streams = kind.media.has(Media::Audio) || kind.media.has(Media::Video);
+    has_streams && (!one_way || (person.role == Role::Opener && session.role == Role::Guest))
+}
+
 impl Face {
     /// What the tile is called by screen readers.
     pub(crate) fn label(&self) -> String {
-        format!("{} in {}", self.name, words::kind(self.kind))
+        let place = words::kind(self.kind);
+        match self.state_words.as_str() {
+            "" => format!("{} in {place}", self.name),
+            state => format!("{} in {place}: {state}", self.name),
+        }
     }
 }
 
@@ -62,11 +103,11 @@ fn face(
 ) -> Option<Face> {
     let peer = person.peer?;
     let one_way = kind.topology == Topology::OneWay;
-    let sends = !one_way || (person.role == Role::Opener && session.role == Role::Guest);
     let (audio, video) = (kind.media.has(Media::Audio), kind.media.has(Media::Video));
     let here = !matches!(person.state, ParticipantState::Gone | ParticipantState::Left);
-    (sends && here && (audio || video)).then(|| Face {
+    (here && sends((session, kind), person)).then(|| Face {
         picture: Picture::Peer(peer),
+        participant: person.participant.clone(),
         name: person.name.clone(),
         lane,
         kind,

@@ -21,8 +21,6 @@ pub(crate) enum Icon {
     Broadcast,
     /// A data channel.
     Data,
-    /// Two sheets.
-    Copy,
     /// Two links of a chain.
     Link,
     /// A square code.
@@ -47,6 +45,10 @@ pub(crate) enum Icon {
     Help,
     /// A triangle that points down.
     More,
+    /// Hands of a clock: it does not go on.
+    Clock,
+    /// Waves from a point: a connection.
+    Wave,
 }
 
 /// How strongly an icon button is marked.
@@ -100,10 +102,6 @@ impl Icon {
                 pen.rounded(1.5, 2.5, 14.5, 11.0, 2.0);
                 pen.line(&[(4.5, 11.0), (4.5, 14.0), (8.0, 11.0)]);
             }
-            Self::Copy => {
-                pen.rounded(5.5, 5.5, 14.0, 14.0, 1.5);
-                pen.line(&[(3.0, 10.5), (2.0, 10.5), (2.0, 2.0), (10.5, 2.0), (10.5, 3.0)]);
-            }
             Self::Link => {
                 pen.rounded(1.0, 5.5, 9.0, 10.5, 2.5);
                 pen.rounded(7.0, 5.5, 15.0, 10.5, 2.5);
@@ -154,6 +152,15 @@ impl Icon {
                 pen.dot(8.0, 13.8, 1.1);
             }
             Self::More => pen.line(&[(4.0, 6.0), (8.0, 10.0), (12.0, 6.0)]),
+            Self::Clock => {
+                pen.circle(8.0, 8.0, 6.2);
+                pen.line(&[(8.0, 4.5), (8.0, 8.0), (11.0, 9.5)]);
+            }
+            Self::Wave => {
+                pen.dot(8.0, 12.5, 1.4);
+                pen.arc(8.0, 13.0, 5.0, 220.0, 320.0);
+                pen.arc(8.0, 13.0, 9.0, 220.0, 320.0);
+            }
         }
     }
 

@@ -1,6 +1,8 @@
 //! What happened: errors that stay until they are read, and toasts that pass.
 
-use std::collections::VecDeque;
+pub(crate) mod people;
+
+use std::collections::{BTreeSet, VecDeque};
 
 use eframe::egui::{
     self, Align2, Area, Context, Frame, Id, Label, Margin, Rect, RichText, ScrollArea, Sense, Ui,
@@ -16,9 +18,9 @@ use super::{
     want::Want,
     words,
 };
-use crate::model::{
-    EndReason, Event, FailureCode, LeaveReason, ParticipantState, Role, SessionId, Snapshot,
-};
+use people::Changed;
+
+use crate::model::{EndReason, Event, FailureCode, ParticipantId, Role, SessionId, Snapshot};
 
 /// How long a toast stays, in seconds: two lines are read in three.
 const TOAST: f64 = 5.0;
@@ -40,6 +42,10 @@ const GLIMPSE: usize = 60;
 pub(crate) struct Notices {
     errors: Vec<Trouble>,
     toasts: VecDeque<Toast>,
+    /// Who was told to have lost connection, and where.
+    lost: BTreeSet<(SessionId, ParticipantId)>,
+    /// Who was in a session when we came.
+    met: BTreeSet<(SessionId, ParticipantId)>,
 }
 
 #[derive(Debug)]
@@ -53,16 +59,30 @@ struct Trouble {
 struct Toast {
     text: String,
     session: Option<SessionId>,
-    /// It tells what was written in the session, and gives way to what is written next.
-    is_chat: bool,
+    about: About,
     /// In seconds of the window's clock.
     until: f64,
+}
+
+/// What a toast tells: later ones of its kind take its place or are added to it.
+#[derive(Debug)]
+enum About {
+    /// Something of its own.
+    Itself,
+    /// What was written in a session.
+    Chat,
+    /// What happened to people.
+    People(Changed),
 }
 
 impl Notices {
     /// Takes an event in.
     pub(crate) fn note(&mut self, event: &Event, snapshot: &Snapshot, now: f64) {
         self.settle(event);
+        if let Event::Ended { session, .. } = event {
+            self.lost.retain(|(of, _)| of != session);
+            self.met.retain(|(of, _)| of != session);
+        }
         match event {
             // The local panel says what is wrong with a device as long as it is.
             Event::Failed(failure) if matches!(failure.code, FailureCode::Device(_)) => {}
@@ -72,19 +92,13 @@ impl Notices {
                 self.trouble(failure.message.clone(), failure.session.clone());
             }
             Event::Failed(failure) => self.error(failure.message.clone()),
-            Event::Participant { session, name, state, reason, .. } => {
-                let what = match state {
-                    ParticipantState::Live => "joined",
-                    ParticipantState::Left if *reason == Some(LeaveReason::Ejected) => {
-                        "was removed from"
-                    }
-                    ParticipantState::Left => "left",
-                    ParticipantState::Reconnecting => "lost connection to",
-                    ParticipantState::Connecting | ParticipantState::Gone => return,
-                };
-                let place = words::the_place(snapshot, session);
-                self.toast(format!("{name} {what} {place}"), Some(session), now);
+            Event::Participant { session, participant, name, state, reason } => {
+                let who = (participant.clone(), name.clone());
+                if let Some(change) = self.change(session, participant, (*state, *reason)) {
+                    self.people(change, who, (snapshot, session), now);
+                }
             }
+            Event::Joined { session, .. } => self.arrived(snapshot, session, now),
             Event::Ended { session, reason } => match reason {
                 EndReason::Left | EndReason::Failed => {}
                 EndReason::Closed if is_ours(snapshot, session) => {}
@@ -112,7 +126,6 @@ impl Notices {
             | Event::Listening { .. }
             | Event::Opened { .. }
             | Event::Waiting { .. }
-            | Event::Joined { .. }
             | Event::FirstFrame { .. }
             // The chat shows it.
             | Event::Said { .. }
@@ -158,14 +171,22 @@ impl Notices {
 
     /// Tells something in passing.
     pub(crate) fn toast(&mut self, text: String, session: Option<&SessionId>, now: f64) {
-        self.push(Toast { text, session: session.cloned(), is_chat: false, until: now + TOAST });
+        self.push(Toast {
+            text,
+            session: session.cloned(),
+            about: About::Itself,
+            until: now + TOAST,
+        });
     }
 
     /// Tells what was written in a session, in place of what was written there before.
     fn said(&mut self, text: String, session: &SessionId, now: f64) {
-        self.toasts.retain(|toast| !toast.is_chat || toast.session.as_ref() != Some(session));
+        let is_chat = |toast: &Toast| {
+            matches!(toast.about, About::Chat) && toast.session.as_ref() == Some(session)
+        };
+        self.toasts.retain(|toast| !is_chat(toast));
         let session = Some(session.clone());
-        self.push(Toast { text, session, is_chat: true, until: now + TOAST });
+        self.push(Toast { text, session, about: About::Chat, until: now + TOAST });
     }
 
     fn push(&mut self, toast: Toast) {
@@ -310,23 +331,6 @@ mod tests {
         }
         let told: Vec<_> = notices.toasts.iter().map(|toast| toast.text.as_str()).collect();
         assert_eq!(told, ["Ada in Session b: two", "Ada in Session a: three four"]);
-    }
-
-    #[test]
-    fn who_was_removed_did_not_leave() {
-        let (mut notices, snapshot) = (Notices::default(), Snapshot::default());
-        for reason in [LeaveReason::Ejected, LeaveReason::Left] {
-            let event = Event::Participant {
-                session: SessionId::parse("a").unwrap(),
-                participant: crate::model::ParticipantId::from_digest([0; 10]),
-                name: "Guest 2".to_owned(),
-                state: ParticipantState::Left,
-                reason: Some(reason),
-            };
-            notices.note(&event, &snapshot, 0.0);
-        }
-        let told: Vec<_> = notices.toasts.iter().map(|toast| toast.text.as_str()).collect();
-        assert_eq!(told, ["Guest 2 was removed from session a", "Guest 2 left session a"]);
     }
 
     #[test]

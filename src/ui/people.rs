@@ -44,7 +44,9 @@ fn one_person(
         },
         |ui| {
             let state = words::participant(person, now);
-            ui.label(RichText::new(state).font(SMALL).color(palette.muted));
+            if !state.is_empty() {
+                ui.label(RichText::new(state).font(SMALL).color(palette.muted));
+            }
             remove(ui, (session, place), person)
         },
     );

@@ -23,6 +23,9 @@ const SPEECH_DBFS: f32 = -42.0;
 /// make a ring blink.
 const BREATH: f64 = 0.8;
 
+/// After how many seconds without a frame a picture has stopped.
+pub(crate) const STILL: f64 = 2.0;
+
 /// What is looked at.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Wanted {
@@ -117,6 +120,11 @@ impl Pictures {
     pub(crate) fn newest(&self, of: Picture) -> Option<(&VideoFrame, u64, f64)> {
         let feed = self.feeds.get(&of)?;
         feed.frame.as_ref().map(|frame| (frame, feed.number, feed.arrived))
+    }
+
+    /// Whether a picture came and has stopped since, in seconds of the window's clock.
+    pub(crate) fn is_still(&self, of: Picture, now: f64) -> bool {
+        self.newest(of).is_some_and(|(_, _, arrived)| now - arrived > STILL)
     }
 
     /// How loud it is, from 0 (silence) to 1 (full scale), on a scale like the ear's.

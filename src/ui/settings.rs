@@ -145,8 +145,8 @@ pub(crate) enum SettingsError {
     },
     /// One value is none that this version knows; the others are used.
     #[error(
-        "the setting {key} in {path} cannot be used, the usual value is: {error}. It stays in the \
-         file until you change it",
+        "cannot use the setting {key} in {path}: {error}; the default is used instead; the file \
+         keeps yours until you change it",
         path = path.display()
     )]
     Value {

@@ -486,7 +486,7 @@ mod tests {
         assert_eq!(read(&path).unwrap().0.name, "Ada");
         fs::write(&path, "[keys]\nmute = \"V\"\n").unwrap();
         let error = errors(&path).join("\n");
-        assert!(error.contains("keys.mute") && error.contains("V is taken"), "{error}");
+        assert!(error.contains("keys.mute") && error.contains("V is already used"), "{error}");
     }
 
     #[test]
@@ -498,7 +498,10 @@ mod tests {
         settings.name = "Ada".to_owned();
         file.want(settings.clone());
         let error = file.save().unwrap_err().to_string();
-        assert!(error.contains("cannot be kept") && error.contains("settings.toml"), "{error}");
+        assert!(
+            error.contains("cannot save the settings") && error.contains("settings.toml"),
+            "{error}"
+        );
         fs::remove_file(scratch.0.join("folder")).unwrap();
         settings.mirror = false;
         file.want(settings.clone());
@@ -542,6 +545,6 @@ mod tests {
         assert!(fs::read_to_string(&real).unwrap().contains("Zoe"));
         symlink("loop", config.join("loop")).unwrap();
         let error = change(&config.join("loop"), |settings| settings.mirror = false).unwrap_err();
-        assert!(error.to_string().contains("cannot be kept"), "{error}");
+        assert!(error.to_string().contains("cannot save the settings"), "{error}");
     }
 }

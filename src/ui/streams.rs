@@ -7,7 +7,7 @@ use eframe::egui::{self, Align, Color32, Label, Layout, Rect, RichText, ScrollAr
 use super::{
     call_bar,
     devices::DeviceKind,
-    faces::{self, Face},
+    faces::{self, Face, Missing},
     focus,
     icons::{Icon, Mark, icon_button},
     lane,
@@ -15,17 +15,19 @@ use super::{
     scene::Scene,
     sessions::two_ended,
     theme::{GRID, INK, LARGE, Palette},
-    tile::Tile,
+    tile::{self, Tile},
     want::Want,
     words,
 };
 use crate::{
     engine::Picture,
-    model::{Media, ParticipantState, Role, SessionKind, SessionStatus, Snapshot, SourceState},
+    model::{
+        Media, MediaTime, ParticipantState, Role, SessionKind, SessionStatus, Snapshot, SourceState,
+    },
 };
 
-/// The narrowest tile; with more people the panel scrolls.
-const LEAST_WIDTH: f32 = 88.0;
+/// The narrowest tile, on which a name can be read; with more people the panel scrolls.
+const LEAST_WIDTH: f32 = 132.0;
 
 /// After so many seconds a device that opens is worth words and a way out.
 const SLOW: f64 = 0.7;
@@ -45,6 +47,8 @@ pub(crate) struct Streams {
     pub(crate) full_screen: bool,
     /// What can be seen now of all that is drawn.
     pub(crate) looked_at: BTreeSet<Picture>,
+    /// Whose picture has stopped.
+    stopped: BTreeSet<Picture>,
     /// Since when devices open, in seconds of the window's clock.
     opening: [Option<f64>; DeviceKind::ALL.len()],
 }
@@ -71,8 +75,8 @@ impl Streams {
             let tile = Tile {
                 picture: Picture::Local,
                 label: match &note {
-                    Some(note) => format!("You: {note}"),
-                    None => "You".to_owned(),
+                    Some(note) => format!("Your picture: {note}"),
+                    None => "Your picture".to_owned(),
                 },
                 name: "You",
                 lane: None,
@@ -81,6 +85,7 @@ impl Streams {
                 muted: !snapshot.gates.microphone,
                 camera_off: !snapshot.gates.camera,
                 note: note.as_deref(),
+                is_lost: false,
                 pinned: None,
             };
             tile.ui(ui, rect, pictures);
@@ -123,17 +128,18 @@ impl Streams {
                 button.clicked().then_some(Want::FullScreen)
             },
         );
-        if faces.is_empty() {
+        let missing = faces::missing(scene.snapshot, scene.now);
+        if faces.is_empty() && missing.is_empty() {
             nobody(ui, scene.snapshot);
             return screen;
         }
-        screen.or(self.grid(ui, faces, (scene, pictures)))
+        screen.or(self.grid(ui, (faces, missing), (scene, pictures)))
     }
 
     fn grid(
         &mut self,
         ui: &mut Ui,
-        mut faces: Vec<Face>,
+        (mut faces, missing): (Vec<Face>, Vec<Missing>),
         (scene, pictures): (Scene<'_>, &Pictures),
     ) -> Option<Want> {
         let large = |face: &Face| match self.pinned {
@@ -142,18 +148,27 @@ impl Streams {
         };
         faces.sort_by_key(|face| !large(face));
         let first = faces.iter().filter(|face| large(face)).count();
-        let space = ui.available_size();
-        let (rects, height) = arrange(space, first, faces.len() - first);
+        let counts = Counts { large: first, small: faces.len() - first, chips: missing.len() };
+        let bar = ui.spacing().scroll.allocated_width();
+        let stage = Stage::of(ui.available_size(), bar, counts);
+        let lane = |index: usize| {
+            let session = &scene.snapshot.sessions[index];
+            let colour = scene.colours.of(&session.session).unwrap_or(INK);
+            (colour, session.kind.map_or(Icon::Data, lane::kind_icon))
+        };
         let mut want = None;
         ScrollArea::vertical().auto_shrink([false, false]).show(ui, |ui| {
-            let size = Vec2::new(ui.available_width(), height.min(f32::MAX));
+            let size = Vec2::new(ui.available_width(), stage.height);
             let (area, _) = ui.allocate_exact_size(size, egui::Sense::hover());
-            for (face, rect) in faces.iter().zip(rects) {
+            for (one, rect) in missing.iter().zip(&stage.chips) {
+                let rect = rect.translate(area.min.to_vec2());
+                tile::chip(ui, rect, (&one.name, &one.label), lane(one.lane));
+            }
+            for (face, rect) in faces.iter().zip(stage.tiles) {
                 let rect = rect.translate(area.min.to_vec2());
                 self.look(ui, rect, face.picture);
                 let pinned = self.pinned == Some(face.picture);
-                let session = &scene.snapshot.sessions[face.lane].session;
-                let colour = scene.colours.of(session).unwrap_or(INK);
+                let (colour, _) = lane(face.lane);
                 if remote_tile(face, colour, pinned).ui(ui, rect, pictures).clicked() {
                     want = Some(Want::Pin(face.picture));
                 }
@@ -168,6 +183,25 @@ impl Streams {
     /// Begins a drawing: nothing is looked at yet.
     pub(crate) fn begin(&mut self) {
         self.looked_at.clear();
+    }
+
+    /// The people whose picture has stopped since the last call, and where in the snapshot their
+    /// sessions are. Whoever is lost or off is none of them.
+    pub(crate) fn newly_stopped(
+        &mut self,
+        scene: (&Snapshot, f64),
+        pictures: &Pictures,
+    ) -> Vec<Face> {
+        let (snapshot, now) = scene;
+        let is_still = |face: &Face| {
+            let is_live = face.video && face.state == ParticipantState::Live;
+            is_live && pictures.is_still(face.picture, now)
+        };
+        let faces = faces::remote(snapshot, MediaTime::default()).into_iter().filter(is_still);
+        let faces: Vec<_> = faces.collect();
+        let stopped = faces.iter().map(|face| face.picture).collect();
+        let before = std::mem::replace(&mut self.stopped, stopped);
+        faces.into_iter().filter(|face| !before.contains(&face.picture)).collect()
     }
 
     /// Looks at what is drawn there, if any of it can be seen.
@@ -228,7 +262,9 @@ impl Streams {
 /// A heading; `name` is what screen readers call it.
 fn heading(ui: &mut Ui, text: &str, name: &str) -> egui::Response {
     let label = Label::new(RichText::new(text).heading()).truncate();
-    ui.add(label).accessible_name(name)
+    let response = ui.add(label);
+    response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Label, true, name));
+    response
 }
 
 fn warning(ui: &mut Ui, text: &str) {
@@ -275,12 +311,67 @@ fn remote_tile(face: &Face, colour: Color32, pinned: bool) -> Tile<'_> {
         muted: face.muted,
         camera_off: face.camera_off,
         note,
+        is_lost: face.state == ParticipantState::Reconnecting,
         pinned: Some(pinned),
     }
 }
 
+/// How many people are to be shown, and how.
+#[derive(Clone, Copy, Debug)]
+struct Counts {
+    large: usize,
+    small: usize,
+    /// Those who are lost while their seat is kept.
+    chips: usize,
+}
+
+/// Where everybody stands, from the top left of the panel, in points.
+#[derive(Debug)]
+struct Stage {
+    /// The large tiles, then the small ones.
+    tiles: Vec<Rect>,
+    /// The chips, in rows below the tiles.
+    chips: Vec<Rect>,
+    /// How high all is; more than the panel is scrolled.
+    height: f32,
+}
+
+impl Stage {
+    /// Everybody in a space of that size, of which a scroll bar of that width takes its part only
+    /// if there is one.
+    fn of(space: Vec2, bar: f32, counts: Counts) -> Self {
+        let stage = Self::in_space(space, counts);
+        if stage.height <= space.y {
+            return stage;
+        }
+        Self::in_space(Vec2::new(space.x - bar, space.y), counts)
+    }
+
+    fn in_space(space: Vec2, Counts { large, small, chips }: Counts) -> Self {
+        let pitch = tile::CHIP + Vec2::splat(GRID);
+        let columns = ((space.x + GRID) / pitch.x).floor().max(1.0) as usize;
+        let foot = chips.div_ceil(columns) as f32 * pitch.y;
+        if large + small == 0 {
+            return Self { tiles: vec![], chips: chip_rects(chips, columns, 0.0), height: foot };
+        }
+        let (tiles, height) = arrange(Vec2::new(space.x, space.y - foot), large, small);
+        let chips = chip_rects(chips, columns, height + GRID);
+        Self { tiles, chips, height: height + foot }
+    }
+}
+
+/// Chips in rows of so many, from that height on.
+fn chip_rects(count: usize, columns: usize, top: f32) -> Vec<Rect> {
+    let pitch = tile::CHIP + Vec2::splat(GRID);
+    let at = |index: usize| {
+        let (row, column) = (index / columns, index % columns);
+        egui::pos2(column as f32 * pitch.x, top + row as f32 * pitch.y)
+    };
+    (0..count).map(|index| Rect::from_min_size(at(index), tile::CHIP)).collect()
+}
+
 /// Where the large and then the small tiles go in a space of that size, and how high all is.
-pub(crate) fn arrange(space: Vec2, large: usize, small: usize) -> (Vec<Rect>, f32) {
+fn arrange(space: Vec2, large: usize, small: usize) -> (Vec<Rect>, f32) {
     let origin = egui::Pos2::ZERO;
     let all = Rect::from_min_size(origin, space);
     if large == 0 || small == 0 {
@@ -291,7 +382,7 @@ pub(crate) fn arrange(space: Vec2, large: usize, small: usize) -> (Vec<Rect>, f3
     let above = Rect::from_min_max(origin, egui::pos2(space.x, line - GRID / 2.0));
     let (mut rects, height) = grid(above, large);
     let top = height.max(line) + GRID / 2.0;
-    let rest = (space.y - top).max(64.0);
+    let rest = (space.y - top).max(LEAST_WIDTH / ASPECT);
     let below = Rect::from_min_size(egui::pos2(0.0, top), Vec2::new(space.x, rest));
     let (others, height) = grid(below, small);
     rects.extend(others);
@@ -436,5 +527,70 @@ mod tests {
     fn a_pinned_tile_is_the_greatest() {
         let (rects, _) = arrange(Vec2::new(700.0, 600.0), 1, 8);
         assert!(rects[1..].iter().all(|rect| rect.area() < rects[0].area() / 2.0));
+    }
+
+    /// The panel of people in a window of each size, with the chat open and closed, as the layout
+    /// leaves it.
+    const PANELS: [(&str, f32, f32); 5] = [
+        ("640x480", 316.0, 174.0),
+        ("800x600", 476.0, 294.0),
+        ("1280x800", 664.0, 672.0),
+        ("1280x800 with the chat", 352.0, 672.0),
+        ("1920x1080", 1304.0, 952.0),
+    ];
+
+    #[test]
+    fn no_tile_is_cut_by_the_scroll_bar_and_on_each_a_name_can_be_read() {
+        let bar = 6.0;
+        for (size, width, height) in PANELS {
+            for people in [1, 2, 3, 4, 6, 9, 16, 24, 100] {
+                for chips in [0, 1, 5] {
+                    let counts = Counts { large: 0, small: people, chips };
+                    let stage = Stage::of(Vec2::new(width, height), bar, counts);
+                    let what = format!("{people} people and {chips} chips in {size}: {stage:?}");
+                    let scrolls = stage.height > height;
+                    let right = if scrolls { width - bar } else { width };
+                    assert_eq!((stage.tiles.len(), stage.chips.len()), (people, chips), "{what}");
+                    for rect in stage.tiles.iter().chain(&stage.chips) {
+                        assert!(rect.left() >= 0.0 && rect.right() <= right + 0.01, "{what}");
+                        assert!(rect.bottom() <= stage.height + 0.01, "{what}");
+                        assert!(rect.width() >= LEAST_WIDTH - 1.0, "{what}");
+                    }
+                    let lowest = stage.tiles.iter().map(|rect| rect.bottom()).fold(0.0, f32::max);
+                    assert!(stage.chips.iter().all(|chip| chip.top() >= lowest), "{what}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn people_have_the_numbers_of_the_design_in_each_window() {
+        let columns = |width: f32, height: f32, people: usize| {
+            let counts = Counts { large: 0, small: people, chips: 0 };
+            let stage = Stage::of(Vec2::new(width, height), 6.0, counts);
+            let top = stage.tiles[0].top();
+            stage.tiles.iter().filter(|rect| rect.top() == top).count()
+        };
+        for ((size, width, height), wanted) in PANELS.into_iter().zip([
+            [1, 2, 2, 2],
+            [1, 2, 3, 3],
+            [1, 2, 3, 4],
+            [1, 1, 2, 2],
+            [1, 2, 3, 4],
+        ]) {
+            assert_eq!(
+                [1, 4, 9, 24].map(|people| columns(width, height, people)),
+                wanted,
+                "{size}"
+            );
+        }
+    }
+
+    #[test]
+    fn those_who_are_lost_alone_stand_at_the_top() {
+        let counts = Counts { large: 0, small: 0, chips: 3 };
+        let stage = Stage::of(Vec2::new(300.0, 200.0), 6.0, counts);
+        assert_eq!(stage.chips[0].min, egui::Pos2::ZERO);
+        assert_eq!(stage.chips[2].min, egui::pos2(0.0, tile::CHIP.y + GRID));
     }
 }

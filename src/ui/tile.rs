@@ -7,15 +7,12 @@ use eframe::egui::{
 
 use super::{
     icons::Icon,
-    pictures::Pictures,
+    pictures::{Pictures, STILL},
     theme::{CORNER, INK, Palette, SHADE, SMALL},
     words,
     yuv::Shown,
 };
 use crate::{engine::Picture, model::Size};
-
-/// After how many seconds without a frame a tile says so.
-const STILL: f64 = 2.0;
 
 /// What a tile shows.
 #[derive(Debug)]
@@ -38,6 +35,8 @@ pub(crate) struct Tile<'a> {
     pub(crate) camera_off: bool,
     /// Words in the middle, while there is no picture.
     pub(crate) note: Option<&'a str>,
+    /// Whether the connection is lost for the moment.
+    pub(crate) is_lost: bool,
     /// Whether it is pinned; `None` for one that cannot be.
     pub(crate) pinned: Option<bool>,
 }
@@ -60,12 +59,13 @@ impl Tile<'_> {
         }
         let painter = ui.painter().with_clip_rect(rect.intersect(ui.clip_rect()));
         painter.rect_filled(rect, CORNER, palette.stage);
-        let note = self.face(ui, &painter, rect, pictures);
+        let now = ui.input(|input| input.time);
+        let is_still = self.video && pictures.is_still(self.picture, now);
+        let note = self.face(ui, &painter, (rect, is_still), pictures);
         if let Some(note) = note {
             self.note(&painter, rect, note);
         }
-        self.caption(&painter, rect, pictures.loudness(self.picture));
-        let now = ui.input(|input| input.time);
+        self.caption(&painter, (rect, is_still), pictures.loudness(self.picture));
         let speaks = !self.muted && pictures.speaks(self.picture, now);
         let ring = if response.has_focus() {
             Stroke::new(2.0, palette.accent)
@@ -79,7 +79,13 @@ impl Tile<'_> {
     }
 
     /// The picture or the initials; what is to be said about it.
-    fn face(&self, ui: &Ui, painter: &Painter, rect: Rect, pictures: &Pictures) -> Option<&str> {
+    fn face(
+        &self,
+        ui: &Ui,
+        painter: &Painter,
+        (rect, still): (Rect, bool),
+        pictures: &Pictures,
+    ) -> Option<&str> {
         let newest = pictures.newest(self.picture).filter(|_| self.video);
         let Some((frame, number, arrived)) = newest else {
             self.initials(painter, rect, pictures.loudness(self.picture));
@@ -88,7 +94,6 @@ impl Tile<'_> {
             return self.note.or(is_said.then_some("Camera off"));
         };
         let age = ui.input(|input| input.time) - arrived;
-        let still = age > STILL;
         if !still {
             let wait = std::time::Duration::from_secs_f64(STILL - age + 0.05);
             ui.ctx().request_repaint_after(wait);
@@ -125,8 +130,8 @@ impl Tile<'_> {
         }
     }
 
-    /// Lane, name and level at the bottom.
-    fn caption(&self, painter: &Painter, rect: Rect, loudness: f32) {
+    /// Lane, name and level at the bottom, and what is off or lost, in a tile of any size.
+    fn caption(&self, painter: &Painter, (rect, is_still): (Rect, bool), loudness: f32) {
         let line = Rect::from_min_max(
             Pos2::new(rect.left() + 6.0, rect.bottom() - 26.0),
             Pos2::new(rect.right() - 6.0, rect.bottom() - 6.0),
@@ -138,11 +143,16 @@ impl Tile<'_> {
         if self.camera_off {
             marks.push(Icon::Camera);
         }
+        if self.is_lost {
+            marks.push(Icon::Wave);
+        } else if is_still {
+            marks.push(Icon::Clock);
+        }
         let lane_width = if self.lane.is_some() { 30.0 } else { 6.0 };
         let marks_width = 18.0 * marks.len() as f32;
         let meter_width = if self.muted || rect.width() < 150.0 { 0.0 } else { 36.0 };
         let most = line.width() - lane_width - marks_width - meter_width - 8.0;
-        let name = fitted(painter, self.name, most);
+        let name = fitted(painter, self.name, (most, INK));
         let width = lane_width + name.size().x + marks_width + 8.0;
         let back = Rect::from_min_size(line.min, Vec2::new(width, line.height()));
         painter.rect_filled(back, 4.0, SHADE);
@@ -159,7 +169,9 @@ impl Tile<'_> {
             let at = Pos2::new(end + 13.0 + 18.0 * index as f32, back.center().y);
             let place = Rect::from_center_size(at, Vec2::splat(12.0));
             icon.paint(painter, place, Palette::DARK.warn);
-            Icon::strike(painter, place, Palette::DARK.warn, Color32::BLACK);
+            if icon != Icon::Clock {
+                Icon::strike(painter, place, Palette::DARK.warn, Color32::BLACK);
+            }
         }
         if self.pinned == Some(true) {
             let place = Rect::from_min_size(rect.min + Vec2::splat(8.0), Vec2::splat(20.0));
@@ -192,6 +204,31 @@ pub(crate) fn bars(painter: &Painter, rect: Rect, loudness: f32, colour: Color32
     }
 }
 
+/// How large a chip is, in points.
+pub(crate) const CHIP: Vec2 = Vec2::new(132.0, 28.0);
+
+/// Draws a chip for somebody who is lost while the seat is kept: pale, with the colour and icon of
+/// the session.
+pub(crate) fn chip(ui: &mut Ui, rect: Rect, who: (&str, &str), lane: (Color32, Icon)) {
+    let (name, label) = who;
+    let palette = Palette::of(ui);
+    let response = ui.interact(rect, ui.next_auto_id(), Sense::hover());
+    ui.skip_ahead_auto_ids(1);
+    response.widget_info(|| WidgetInfo::labeled(egui::Role::Label, true, label));
+    let painter = ui.painter();
+    painter.rect_filled(rect, CORNER, palette.control);
+    painter.circle_filled(rect.left_center() + Vec2::new(12.0, 0.0), 4.0, lane.0);
+    let icon = |x: f32| Rect::from_center_size(Pos2::new(x, rect.center().y), Vec2::splat(12.0));
+    lane.1.paint(painter, icon(rect.left() + 26.0), palette.muted);
+    let lost = icon(rect.right() - 14.0);
+    Icon::Wave.paint(painter, lost, palette.muted);
+    Icon::strike(painter, lost, palette.muted, palette.control);
+    let name = fitted(painter, name, (rect.width() - 62.0, palette.muted));
+    let at = Pos2::new(rect.left() + 38.0, rect.center().y - name.size().y / 2.0);
+    painter.galley(at, name, palette.muted);
+    response.on_hover_text(label);
+}
+
 /// The greatest rectangle inside `rect` with the picture's proportions.
 pub(crate) fn letterbox(rect: Rect, size: Size) -> Rect {
     let picture = Vec2::new(size.width as f32, size.height as f32);
@@ -199,8 +236,12 @@ pub(crate) fn letterbox(rect: Rect, size: Size) -> Rect {
     Rect::from_center_size(rect.center(), picture * scale)
 }
 
-fn fitted(painter: &Painter, text: &str, most: f32) -> std::sync::Arc<eframe::egui::Galley> {
-    let mut job = eframe::egui::text::LayoutJob::simple_singleline(text.to_owned(), SMALL, INK);
+fn fitted(
+    painter: &Painter,
+    text: &str,
+    (most, colour): (f32, Color32),
+) -> std::sync::Arc<eframe::egui::Galley> {
+    let mut job = eframe::egui::text::LayoutJob::simple_singleline(text.to_owned(), SMALL, colour);
     job.wrap = eframe::egui::text::TextWrapping::truncate_at_width(most.max(16.0));
     painter.layout_job(job)
 }

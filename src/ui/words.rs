@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use crate::model::{
-    EndReason, ErrorCode, FailureCode, Gate, IdError, LinkError, Media, MediaTime,
-    ParticipantState, ParticipantStatus, Role, SessionId, SessionKind, SessionState, SessionStatus,
-    Snapshot, Topology,
+    EndReason, ErrorCode, FailureCode, Gate, LinkError, Media, MediaTime, ParticipantState,
+    ParticipantStatus, Role, SessionId, SessionKind, SessionState, SessionStatus, Snapshot,
+    Topology,
 };
 
 /// The window's title: it is seen where the window itself is not.
@@ -97,13 +97,10 @@ pub(crate) fn starting(device: &str) -> String {
 /// Why a text cannot be joined.
 pub(crate) fn not_a_link(error: &LinkError) -> String {
     match error {
-        LinkError::Id(IdError::BadCharacter(' ')) => {
-            "That is not a link or session id. Ids have no spaces.".to_owned()
-        }
         LinkError::Id(_) | LinkError::Malformed(_) | LinkError::NoSession(_) => {
             format!("That is not a link or session id. {}", sentence(&error.to_string()))
         }
-        LinkError::Scheme(_) | LinkError::NoHost | LinkError::Password => {
+        LinkError::Scheme(_) | LinkError::NoHost | LinkError::Password | LinkError::NoTarget => {
             sentence(&error.to_string())
         }
     }

@@ -2,21 +2,23 @@
 
 use std::sync::Arc;
 
-use eframe::egui::{Align2, CentralPanel, Frame, Margin, Panel, Rect, Ui, UiBuilder, vec2};
+use eframe::egui::{
+    Align2, CentralPanel, Context, Frame, Margin, Panel, Rect, Ui, UiBuilder, vec2,
+};
 
 use super::App;
-use crate::{
-    model::Snapshot,
-    ui::{
-        call_bar,
-        devices::DeviceKind,
-        edges::{self, Side},
-        scene::Scene,
-        settings::Panels,
-        theme::{GRID, NARROW, Palette},
-        want::Want,
-    },
+use crate::ui::{
+    call_bar,
+    devices::DeviceKind,
+    edges::{self, Side},
+    scene::Scene,
+    settings::Panels,
+    theme::{GRID, NARROW, Palette},
+    want::Want,
 };
+
+/// How high a panel's title is with the distance to what follows, in points.
+const TITLE_HEIGHT: f32 = 36.0;
 
 impl App {
     /// Draws all panels; what they want.
@@ -61,6 +63,10 @@ impl App {
         let bar = Panel::bottom("call").exact_size(call_bar::HEIGHT).frame(frame);
         let bar = bar.show(ui, |ui| ui.allocate_space(ui.available_size()).1).inner;
         let frame = Frame::new().fill(palette.panel).inner_margin(Margin::same(12));
+        self.chats.follow(scene.snapshot);
+        // Where there is no room for a chat of its own it stands in front of the sessions: people
+        // are what one looks at while one writes.
+        let covered = narrow && self.chats.any_open();
         let (name, side) = if narrow {
             ("sessions-narrow", &mut self.settings.panels.sessions_narrow)
         } else {
@@ -68,20 +74,31 @@ impl App {
         };
         let left = Panel::left(name).default_size(f32::from(*side)).size_range(240.0..=420.0);
         let left = (left.frame(frame), Side::Left);
-        let (drawn, moved) = edges::show(left, ui, (name, "sessions"), |ui| {
-            wants.push(self.sessions.ui(ui, scene, &self.chats));
+        let called = if covered { "chat" } else { "sessions" };
+        let (drawn, moved) = edges::show(left, ui, (name, called), |ui| {
+            wants.push(if covered {
+                self.chats.ui(ui, scene)
+            } else {
+                self.sessions.ui(ui, scene, &self.chats)
+            });
         });
         note_size(side, drawn.response.rect.width());
         self.moved |= moved;
-        let sessions = drawn.response.rect.shrink2(vec2(12.0, GRID));
+        let left = drawn.response.rect.shrink2(vec2(12.0, GRID));
         let bare = Frame::new().fill(palette.base).inner_margin(Margin::same(12));
         CentralPanel::default().frame(bare).show(ui, |ui| {
             wants.push(self.notices.errors(ui));
-            let chat = self.chat_room(ui, scene.snapshot, narrow);
+            let chat = if narrow { None } else { self.chat_room(ui) };
             let local = self.both_streams(ui, scene, wants);
-            // Where least is: below the own picture, or where the list of lanes ends.
-            let foot = if narrow { sessions } else { local };
-            self.notices.toasts(ui.ctx(), scene.colours, (foot, Align2::LEFT_BOTTOM));
+            // Where least is: below the own picture, where the list of lanes ends, or in front of
+            // the oldest lines of a chat.
+            let lines = left.with_min_y(left.top() + TITLE_HEIGHT);
+            let place = match (narrow, covered) {
+                (false, _) => (local, Align2::LEFT_BOTTOM),
+                (true, false) => (left, Align2::LEFT_BOTTOM),
+                (true, true) => (lines, Align2::LEFT_TOP),
+            };
+            self.notices.toasts(ui.ctx(), scene.colours, place);
             if let Some(room) = chat {
                 let ui = &mut within(ui, room, "chat");
                 wants.push(self.chats.ui(ui, scene));
@@ -91,33 +108,29 @@ impl App {
         wants.push(call_bar::ui(ui, scene, &self.pictures, &mut self.devices));
     }
 
-    /// Keeps room for the open chat beside the streams, or below them where it is narrow: it is
-    /// drawn once they are, as they come before it. Nothing if none is open.
-    fn chat_room(&mut self, ui: &mut Ui, snapshot: &Snapshot, narrow: bool) -> Option<Rect> {
-        self.chats.follow(snapshot);
+    /// Keeps room for the open chat beside the streams: it is drawn once they are, as they come
+    /// before it. Nothing if none is open.
+    fn chat_room(&mut self, ui: &mut Ui) -> Option<Rect> {
         if !self.chats.any_open() {
             return None;
         }
-        let panels = &mut self.settings.panels;
-        let mut margin = Margin::ZERO;
-        let (name, panel, size) = if narrow {
-            margin.top = GRID as i8;
-            let panel = Panel::bottom("chat-below").default_size(f32::from(panels.chat_below));
-            let panel = (panel.size_range(168.0..=400.0), Side::Bottom);
-            ("chat-below", panel, &mut panels.chat_below)
-        } else {
-            margin.left = GRID as i8;
-            let panel = Panel::right("chat-beside").default_size(f32::from(panels.chat_beside));
-            let panel = (panel.size_range(240.0..=480.0), Side::Right);
-            ("chat-beside", panel, &mut panels.chat_beside)
-        };
-        let panel = (panel.0.resizable(true).frame(Frame::new().inner_margin(margin)), panel.1);
+        let size = &mut self.settings.panels.chat_beside;
+        let margin = Margin { left: GRID as i8, ..Margin::ZERO };
+        let panel = Panel::right("chat-beside").default_size(f32::from(*size));
+        let panel = panel.size_range(240.0..=480.0).resizable(true);
+        let panel = (panel.frame(Frame::new().inner_margin(margin)), Side::Right);
         let fill = |ui: &mut Ui| ui.allocate_space(ui.available_size()).1;
-        let (drawn, moved) = edges::show(panel, ui, (name, "chat"), fill);
-        let rect = drawn.response.rect;
-        note_size(size, if narrow { rect.height() } else { rect.width() });
+        let (drawn, moved) = edges::show(panel, ui, ("chat-beside", "chat"), fill);
+        note_size(size, drawn.response.rect.width());
         self.moved |= moved;
         Some(drawn.inner)
+    }
+
+    /// Closes the chat that stands in front of the sessions, if one does.
+    pub(super) fn uncover_sessions(&mut self, ctx: &Context) {
+        if ctx.content_rect().width() < NARROW {
+            self.chats.close();
+        }
     }
 
     /// Draws our streams and everybody else's; where ours are.
@@ -150,7 +163,7 @@ impl App {
             left: if narrow { 0 } else { GRID as i8 },
             top: if narrow { GRID as i8 } else { 0 },
             right: if self.chats.any_open() && !narrow { GRID as i8 } else { 0 },
-            bottom: if self.chats.any_open() && narrow { GRID as i8 } else { 0 },
+            bottom: 0,
         };
         CentralPanel::default().frame(Frame::new().inner_margin(gap)).show(ui, |ui| {
             wants.push(self.streams.remote(ui, scene, &self.pictures));

@@ -132,6 +132,11 @@ impl Chats {
         self.open = opens.then_some(session);
     }
 
+    /// Closes the chat that is open.
+    pub(crate) fn close(&mut self) {
+        self.open = None;
+    }
+
     /// Forgets the chats of sessions that are not shown any more.
     pub(crate) fn follow(&mut self, snapshot: &Snapshot) {
         let is_shown = |id: &SessionId| snapshot.sessions.iter().any(|one| one.session == *id);

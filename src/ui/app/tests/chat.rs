@@ -275,3 +275,54 @@ fn an_unread_text_is_told_with_its_first_words_and_none_that_is_shown() {
     tell(&mut window, "seen");
     assert!(window.query_by_label("Ada in Group chat: seen").is_none());
 }
+
+#[test]
+fn in_a_small_window_the_chat_covers_the_sessions_and_never_the_people() {
+    let conference = SessionKind { media: MediaSet::AUDIO_VIDEO.with(Media::Data), ..mesh_kind() };
+    for (size, covers) in
+        [([640.0, 480.0], true), (SMALL, true), ([899.0, 600.0], true), (LARGE, false)]
+    {
+        for people in [1, 3, 9] {
+            let mut window =
+                window(size, with(vec![session("a", conference, Role::Opener, people)]));
+            let tiles = |window: &Harness<'_, Option<App>>| -> Vec<Rect> {
+                let names = (0..people).map(|index| format!("Person {index} in Conference"));
+                names.map(|name| window.get_by_label(&name).rect()).collect()
+            };
+            let before = tiles(&window);
+            click(&mut window, "Chat in Conference");
+            let what = format!("{people} people in {size:?}");
+            window.get_by_label("Message to Conference");
+            assert_eq!(window.query_by_label("Open all five").is_none(), covers, "{what}");
+            let after = tiles(&window);
+            assert!(!covers || after == before, "{what}: {before:?} and {after:?}");
+            let whole = Rect::from_min_size(egui::Pos2::ZERO, size.into());
+            assert!(
+                after[0].width() >= 131.0 && whole.contains_rect(after[0]),
+                "{what}: {after:?}"
+            );
+            click(&mut window, "Close chat");
+            window.get_by_label("Open all five");
+            assert_eq!(tiles(&window), before, "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_key_or_a_link_that_asks_for_a_session_takes_the_chat_from_in_front_of_it() {
+    for asks in [
+        |window: &mut Harness<'static, Option<App>>| window.key_press(Key::Num1),
+        |window: &mut Harness<'static, Option<App>>| {
+            window.event(egui::Event::Paste("no link".to_owned()));
+        },
+    ] {
+        let viewer = chat_session("a", Topology::OneWay, Role::Guest, 1);
+        let mut window = window(SMALL, with(vec![viewer]));
+        click(&mut window, "Chat in Chat broadcast");
+        window.get_by_label("Close chat");
+        asks(&mut window);
+        sent(&mut window);
+        assert!(window.query_by_label("Close chat").is_none());
+        window.get_by_label("Chat in Chat broadcast");
+    }
+}

@@ -1,7 +1,7 @@
 //! The whole window by the keyboard alone: where Tab goes, what Enter presses, what gets the
 //! focus back.
 
-use egui_kittest::{Node, kittest::NodeT as _};
+use egui_kittest::Node;
 
 use super::*;
 use crate::model::{MediaSet, Topology};

@@ -3,7 +3,7 @@
 //! `KEEP=1 cargo test ui::` writes the files anew: read what changed before it is committed.
 
 use eframe::egui::accesskit::{Role as Part, Toggled};
-use egui_kittest::kittest::{AccessKitNode, NodeT as _};
+use egui_kittest::kittest::AccessKitNode;
 
 use super::*;
 use crate::engine::Picture;

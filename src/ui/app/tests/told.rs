@@ -177,3 +177,35 @@ fn the_title_says_on_air_as_long_as_somebody_hears_or_sees_us() {
     assert_eq!(title(SessionStatus { heard: false, seen: true, ..alone() }), "Quintet · On air");
     assert_eq!(title(SessionStatus { heard: false, seen: false, ..alone() }), "Quintet");
 }
+
+#[test]
+fn who_froze_or_was_lost_is_marked_and_told_whatever_the_tiles_size() {
+    for size in [[640.0, 480.0], SMALL, LARGE] {
+        for people in [1, 6, 25] {
+            let kind = SessionKind::FIVE[0];
+            let snapshot = with(vec![session("a", kind, Role::Opener, people)]);
+            let mut window = window(size, snapshot.clone());
+            let now = window.ctx.input(|input| input.time);
+            let frame = Size::new(64, 36);
+            let grey = VideoFrame::new(
+                frame,
+                MediaTime::default(),
+                Arc::new(vec![128; frame.i420_bytes()]),
+            );
+            app(&mut window).pictures.show(Picture::Peer(PeerId(0)), grey, now);
+            window.step();
+            let told = |window: &Harness<'_, Option<App>>, text: &str| {
+                window.query_by_label(text).is_some()
+            };
+            assert!(!told(&window, "Person 0's video stopped"), "not yet");
+            // A step is a quarter of a second.
+            window.run_steps(12);
+            assert!(told(&window, "Person 0's video stopped"), "{people} in {size:?}");
+            let mut lost = snapshot;
+            lost.sessions[0].participants[0].state = ParticipantState::Gone;
+            app(&mut window).snapshot = Arc::new(lost);
+            window.run_steps(2);
+            window.get_by_label("Person 0 in Conference: Disconnected, may return");
+        }
+    }
+}
