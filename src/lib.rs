@@ -10,6 +10,7 @@ pub mod cli;
 pub mod conference;
 pub mod encode;
 pub mod engine;
+pub mod files;
 pub mod media;
 pub mod model;
 pub mod playback;

@@ -1,8 +1,13 @@
 //! What a person names as a source, parsed at the border.
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{
+    ffi::OsStr,
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
-use crate::{media::DeviceRef, model::Size};
+use crate::{files, media::DeviceRef, model::Size};
 
 /// The smallest picture that is painted.
 pub const MIN_PATTERN: Size = Size::new(16, 16);
@@ -129,6 +134,12 @@ pub enum SpecError {
         /// What was given.
         text: String,
     },
+    /// Not valid Unicode, which only a file's name may be.
+    #[error("{text:?} is not valid text; use {CHOICES}")]
+    NotText {
+        /// What was given, as far as it can be read.
+        text: String,
+    },
     /// A picture as a microphone.
     #[error(
         "{text:?} is a picture, not a sound; for a microphone use default, none, tone[:440], \
@@ -148,13 +159,13 @@ const DEFAULT_FPS: u32 = 30;
 const DEFAULT_HZ: f32 = 440.0;
 
 impl SourceSpec {
-    /// Parses what is to be used as a camera.
+    /// Parses what is to be used as a camera. The name of a file need not be valid Unicode.
     ///
     /// # Errors
     /// [`SpecError`] names what is wrong and what is right.
-    pub fn for_camera(text: &str) -> Result<Self, SpecError> {
-        match text.parse()? {
-            Self::Tone { .. } => Err(SpecError::NoCamera { text: text.to_owned() }),
+    pub fn for_camera(text: &(impl AsRef<OsStr> + ?Sized)) -> Result<Self, SpecError> {
+        match Self::parse(text.as_ref())? {
+            Self::Tone { .. } => Err(SpecError::NoCamera { text: lossy(text) }),
             spec @ (Self::Default
             | Self::None
             | Self::Pattern { .. }
@@ -164,14 +175,14 @@ impl SourceSpec {
         }
     }
 
-    /// Parses what is to be used as a microphone.
+    /// Parses what is to be used as a microphone. The name of a file need not be valid Unicode.
     ///
     /// # Errors
     /// [`SpecError`] names what is wrong and what is right.
-    pub fn for_microphone(text: &str) -> Result<Self, SpecError> {
-        match text.parse()? {
+    pub fn for_microphone(text: &(impl AsRef<OsStr> + ?Sized)) -> Result<Self, SpecError> {
+        match Self::parse(text.as_ref())? {
             Self::Pattern { .. } | Self::Busy { .. } => {
-                Err(SpecError::NoMicrophone { text: text.to_owned() })
+                Err(SpecError::NoMicrophone { text: lossy(text) })
             }
             spec @ (Self::Default
             | Self::None
@@ -180,6 +191,20 @@ impl SourceSpec {
             | Self::Device(_)) => Ok(spec),
         }
     }
+
+    fn parse(text: &OsStr) -> Result<Self, SpecError> {
+        match text.to_str() {
+            Some(text) => text.parse(),
+            None => match files::path_in(text) {
+                Some(path) => Ok(Self::File(path)),
+                None => Err(SpecError::NotText { text: lossy(text) }),
+            },
+        }
+    }
+}
+
+fn lossy(text: impl AsRef<OsStr>) -> String {
+    text.as_ref().to_string_lossy().into_owned()
 }
 
 impl FromStr for SourceSpec {
@@ -205,7 +230,7 @@ impl FromStr for SourceSpec {
             }
             ("tone", rest) => tone(rest, text),
             ("file", rest) => match rest.map(str::trim).filter(|path| !path.is_empty()) {
-                Some(path) => Ok(Self::File(PathBuf::from(path))),
+                Some(path) => Ok(Self::File(files::expand_home(Path::new(path)))),
                 None => Err(SpecError::NoPath { example: "file:clip.y4m or file:voice.wav" }),
             },
             _ => device(text, &word, rest),
@@ -388,5 +413,23 @@ mod tests {
         assert!(microphone.contains("is a picture, not a sound"), "{microphone}");
         assert_eq!(SourceSpec::for_camera("pattern"), Ok(pattern(1280, 720, 30)));
         assert_eq!(SourceSpec::for_microphone("tone"), Ok(SourceSpec::Tone { hz: 440.0 }));
+    }
+
+    #[test]
+    fn a_tilde_behind_file_is_the_home_folder() {
+        let home = std::env::home_dir().expect("whoever runs the tests has a home folder");
+        let spec = SourceSpec::for_camera("file:~/clip.y4m");
+        assert_eq!(spec, Ok(SourceSpec::File(home.join("clip.y4m"))));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_name_that_is_not_unicode_is_a_file_and_nothing_else() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let spec = SourceSpec::for_microphone(OsStr::from_bytes(b"file:caf\xe9.wav"));
+        let Ok(SourceSpec::File(path)) = spec else { panic!("{spec:?}") };
+        assert_eq!(path.as_os_str().as_bytes(), b"caf\xe9.wav");
+        let error = SourceSpec::for_camera(OsStr::from_bytes(b"Cam\xe9ra")).unwrap_err();
+        assert!(error.to_string().contains("is not valid text; use default"), "{error}");
     }
 }

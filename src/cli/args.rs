@@ -2,12 +2,16 @@
 
 use std::{
     collections::BTreeSet,
+    ffi::OsString,
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
 use anyhow::{Context as _, bail};
-use clap::{Parser, Subcommand};
+use clap::{
+    Parser, Subcommand,
+    builder::{OsStringValueParser, TypedValueParser as _},
+};
 
 use crate::{
     bench::BenchTask,
@@ -136,13 +140,16 @@ pub struct Common {
     #[arg(long, default_value = "", value_parser = parse_name, hide_default_value = true)]
     name: String,
     /// What to send as picture.
-    #[arg(long, value_name = "SPEC", default_value = "default", value_parser = parse_camera)]
+    #[arg(long, value_name = "SPEC", default_value = "default",
+        value_parser = OsStringValueParser::new().try_map(parse_camera))]
     camera: SourceSpec,
     /// What to send as sound.
-    #[arg(long, value_name = "SPEC", default_value = "default", value_parser = parse_microphone)]
+    #[arg(long, value_name = "SPEC", default_value = "default",
+        value_parser = OsStringValueParser::new().try_map(parse_microphone))]
     microphone: SourceSpec,
     /// Where to play what is received.
-    #[arg(long, value_name = "SPEC", default_value = "default")]
+    #[arg(long, value_name = "SPEC", default_value = "default",
+        value_parser = OsStringValueParser::new().try_map(SpeakerSpec::parse))]
     pub(super) speaker: SpeakerSpec,
     /// Stop after that long, such as 20s, 5m or 500ms.
     #[arg(long = "for", value_name = "TIME", value_parser = parse_time)]
@@ -287,12 +294,12 @@ fn parse_join(text: &str) -> anyhow::Result<JoinTarget> {
     Ok(JoinTarget { session, hub })
 }
 
-fn parse_camera(text: &str) -> anyhow::Result<SourceSpec> {
-    Ok(SourceSpec::for_camera(text)?)
+fn parse_camera(text: OsString) -> anyhow::Result<SourceSpec> {
+    Ok(SourceSpec::for_camera(&text)?)
 }
 
-fn parse_microphone(text: &str) -> anyhow::Result<SourceSpec> {
-    Ok(SourceSpec::for_microphone(text)?)
+fn parse_microphone(text: OsString) -> anyhow::Result<SourceSpec> {
+    Ok(SourceSpec::for_microphone(&text)?)
 }
 
 fn parse_name(text: &str) -> anyhow::Result<String> {

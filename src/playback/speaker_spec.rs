@@ -1,8 +1,13 @@
 //! Which speaker is meant, as a person writes it.
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{
+    ffi::OsStr,
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
-use crate::media::DeviceRef;
+use crate::{files, media::DeviceRef};
 
 /// Where the sound goes: `default`, `none`, `file:PATH.wav` or a device's name.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -30,6 +35,9 @@ pub enum SpeakerSpecError {
     /// A file of another format.
     #[error("speaker file {0:?} is not a .wav file; sound is written as WAV only: file:PATH.wav")]
     NotWav(PathBuf),
+    /// Not valid Unicode, which only a file's name may be.
+    #[error("{0:?} is not valid text; use default, none, file:PATH.wav or a speaker's name")]
+    NotText(String),
     /// One of the words, misspelt.
     #[error("there is no speaker {given:?}; did you mean {meant:?}?")]
     Misspelt {
@@ -38,6 +46,32 @@ pub enum SpeakerSpecError {
         /// The nearest right spelling.
         meant: String,
     },
+}
+
+impl SpeakerSpec {
+    /// Parses what a person writes. The name of a file need not be valid Unicode.
+    ///
+    /// # Errors
+    /// [`SpeakerSpecError`] names what is wrong and what is right.
+    pub fn parse(text: impl AsRef<OsStr>) -> Result<Self, SpeakerSpecError> {
+        let text = text.as_ref();
+        match text.to_str() {
+            Some(text) => text.parse(),
+            None => match files::path_in(text) {
+                Some(path) => Self::file(path),
+                None => Err(SpeakerSpecError::NotText(text.to_string_lossy().into_owned())),
+            },
+        }
+    }
+
+    fn file(path: PathBuf) -> Result<Self, SpeakerSpecError> {
+        let is_wav = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("wav"));
+        match path.as_os_str().is_empty() {
+            true => Err(SpeakerSpecError::NoPath),
+            false if is_wav => Ok(Self::File(path)),
+            false => Err(SpeakerSpecError::NotWav(path)),
+        }
+    }
 }
 
 impl FromStr for SpeakerSpec {
@@ -52,13 +86,7 @@ impl FromStr for SpeakerSpec {
             _ => {}
         }
         if let Some(path) = text.strip_prefix("file:") {
-            let path = PathBuf::from(path);
-            let is_wav = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("wav"));
-            return match path.as_os_str().is_empty() {
-                true => Err(SpeakerSpecError::NoPath),
-                false if is_wav => Ok(Self::File(path)),
-                false => Err(SpeakerSpecError::NotWav(path)),
-            };
+            return Self::file(files::expand_home(Path::new(path)));
         }
         match meant(text) {
             Some(meant) => Err(SpeakerSpecError::Misspelt { given: text.to_owned(), meant }),
@@ -131,6 +159,24 @@ mod tests {
         for text in ["default", "none", "file:/tmp/a b.wav", "Built-in Audio"] {
             assert_eq!(read(text).to_string(), text);
         }
+    }
+
+    #[test]
+    fn a_tilde_behind_file_is_the_home_folder() {
+        let home = std::env::home_dir().expect("whoever runs the tests has a home folder");
+        let spec = "file:~/heard.wav".parse();
+        assert_eq!(spec, Ok(SpeakerSpec::File(home.join("heard.wav"))));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_name_that_is_not_unicode_is_a_file_and_nothing_else() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let parse = |text| SpeakerSpec::parse(OsStr::from_bytes(text));
+        let Ok(SpeakerSpec::File(path)) = parse(b"file:caf\xe9.wav") else { panic!("a file") };
+        assert_eq!(path.as_os_str().as_bytes(), b"caf\xe9.wav");
+        assert!(matches!(parse(b"file:caf\xe9"), Err(SpeakerSpecError::NotWav(_))));
+        assert!(matches!(parse(b"caf\xe9.wav"), Err(SpeakerSpecError::NotText(_))));
     }
 
     #[test]
