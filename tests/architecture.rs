@@ -37,7 +37,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("ui", &["engine", "media", "model"]),
     ("bench", &["engine", "media", "model"]),
-    ("cli", &["bench", "capture", "engine", "media", "model", "playback", "signalling"]),
+    ("cli", &["bench", "capture", "engine", "files", "media", "model", "playback", "signalling"]),
 ];
 
 /// Files and folders in which no clock, thread, socket, file or runtime has a name.

@@ -6,7 +6,7 @@ mod rig;
 
 use rig::{
     Folder, SoundServer, camera_shim,
-    process::{Program, alone, at},
+    process::{Hub, Program, alone, at},
     strength, write_tone,
 };
 use serde_json::{Value, json};
@@ -172,6 +172,70 @@ fn a_misspelt_file_is_told_before_anybody_comes() {
     assert_eq!(end.code, Some(7), "{:#?}", end.events);
     assert!(end.all("error")[0]["message"].as_str().is_some_and(|text| text.contains("nope.y4m")));
     assert_eq!(end.all("opened").len(), 1, "the rest goes on");
+}
+
+#[test]
+fn named_pipes_are_refused_by_name_and_nothing_waits_for_them() {
+    let _turn = alone();
+    let folder = Folder::new();
+    let pipe = |name: &str| {
+        let path = folder.file(name);
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.expect("`mkfifo` is there").success());
+        format!("file:{}", path.display())
+    };
+    let (camera, microphone, speaker) = (pipe("c.y4m"), pipe("m.wav"), pipe("s.wav"));
+    let mut args = vec!["open", "--kind", "av-conference", "--listen", "127.0.0.1:0"];
+    args.extend(["--camera", &camera, "--microphone", &microphone, "--speaker", &speaker]);
+    let mut olga = Program::start(&args);
+    olga.event("opened");
+    let named = |events: &[Value], name: &str| {
+        let message = |event: &Value| event["message"].as_str().unwrap_or_default().to_owned();
+        events.iter().any(|event| message(event).contains(&format!("{name}\" is a named pipe")))
+    };
+    olga.until("three pipes that are named", |events| {
+        ["c.y4m", "m.wav", "s.wav"].into_iter().all(|name| named(events, name))
+    });
+    let end = olga.interrupt();
+    assert_eq!(end.code, Some(7), "{:#?}", end.events);
+}
+
+#[test]
+fn a_file_that_is_sent_is_recorded_to_by_nobody_whatever_it_is_called() {
+    let _turn = alone();
+    let (hub, folder) = (Hub::start(), Folder::new());
+    let voice = folder.file("voice.wav");
+    write_tone(&voice, 440.0, 5, 0.3);
+    let kept = std::fs::read(&voice).unwrap();
+    let (hard, soft) = (folder.file("hard.wav"), folder.file("soft.wav"));
+    std::fs::hard_link(&voice, &hard).unwrap();
+    std::os::unix::fs::symlink("voice.wav", &soft).unwrap();
+    let spec = |path: &std::path::Path| format!("file:{}", path.display());
+
+    let mut olga = hub.open("audio-conference", "talk");
+    let (microphone, speaker) = (spec(&voice), spec(&hard));
+    let args = ["join", "talk", "--microphone", &microphone, "--speaker", &speaker];
+    let mut ben = hub.person("Ben", &args);
+    let failure = ben.event("error");
+    let message = failure["message"].as_str().unwrap();
+    assert!(message.contains("hard.wav\" is also the microphone's file"), "{message}");
+    ben.event("first-frame");
+    olga.event("first-frame");
+
+    // Another program, while the first one sends the file.
+    let mut carl = hub.person("Carl", &["join", "talk", "--speaker", &spec(&soft)]);
+    let failure = carl.event("error");
+    let message = failure["message"].as_str().unwrap();
+    assert!(message.contains("soft.wav\" is in use by"), "{message}");
+    carl.event("first-frame");
+    for _ in 0..2 {
+        carl.wait_next("statistics", |event| event["event"] == "stats");
+    }
+    assert_eq!(carl.interrupt().code, Some(7));
+    let end = ben.interrupt();
+    assert_eq!(end.code, Some(7), "{:#?}", end.all("error"));
+    drop(olga);
+    assert!(std::fs::read(&voice).unwrap() == kept, "the file is as it was");
 }
 
 #[test]

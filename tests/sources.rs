@@ -125,6 +125,33 @@ fn a_file_that_is_not_there_is_told_and_nothing_is_a_quiet_source() {
     assert!(told.try_recv().is_err());
 }
 
+#[cfg(unix)]
+#[test]
+fn a_named_pipe_is_refused_by_name_and_keeps_nobody_waiting() {
+    let folder = std::env::temp_dir().join(format!("quintet-sources-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let pipe = folder.join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let spec = SourceSpec::File(pipe);
+    let (tell, told) = mpsc::channel();
+    let notify: Notify = Arc::new(move |state| tell.send(state).unwrap());
+    let video = VideoCapture::start(&spec, "", Tee::default(), notify.clone());
+    let audio = AudioCapture::start(&spec, Box::new(|_| {}), notify);
+    let refused = || loop {
+        match told.recv_timeout(Duration::from_secs(60)).expect("a pipe is not waited for") {
+            SourceState::Failed { message } => return message,
+            SourceState::Opening => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    for _ in 0..2 {
+        let message = refused();
+        assert!(message.contains("pipe\" is a named pipe, not a file; choose"), "{message}");
+    }
+    drop((video, audio));
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
 #[test]
 fn a_dropped_capture_has_let_go_of_its_sink() {
     let (tell, told) = mpsc::sync_channel(1);

@@ -74,7 +74,7 @@ fn child_plays_a_tone_until_it_is_killed() {
     note(&notes, &format!("speakers {:?}", speakers()));
     let states = notes.clone();
     let notify = move |state: SourceState| note(&states, &format!("{state:?}"));
-    let speaker = Speaker::open(&spec, Arc::new(notify));
+    let speaker = Speaker::open(&spec, None, Arc::new(notify));
     let (packets, track) = track();
     let voice = speaker.play(track, Meter::default(), Box::new(|| ()));
     let mut encoder =

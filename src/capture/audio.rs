@@ -1,7 +1,10 @@
 //! The one capture of sound.
 
+use std::path::Path;
+
 use super::{
     Notify, SourceSpec, SpecError,
+    detached::Detached,
     microphone::{Microphone, MicrophoneError},
     source::{self, SourceError},
     tone::Tone,
@@ -16,7 +19,8 @@ use crate::{
 
 /// A source of sound on its own thread, until dropped.
 ///
-/// Dropping waits at most some 50 ms: a microphone whose driver hangs is left to itself.
+/// Dropping waits at most some 50 ms: a microphone whose driver hangs, or a
+/// file that does not answer, is left to itself.
 #[derive(Debug)]
 pub struct AudioCapture {
     _worker: Option<Worker>,
@@ -55,7 +59,7 @@ pub fn microphones() -> Vec<Device> {
 }
 
 /// Looks whether a microphone is there, or a sound file can be read, without opening the device.
-/// May take two seconds: not for the window's thread.
+/// May take two seconds, and with a file for ever: ask on a thread that nobody waits for.
 ///
 /// # Errors
 /// The sentence that capturing would fail with.
@@ -85,7 +89,7 @@ fn run(spec: &SourceSpec, sink: &mut dyn FnMut(&AudioBlock), notify: &Notify, st
         }
         SourceSpec::Tone { hz } => source::run(stop, notify, || Ok(Tone::new(*hz)), take),
         SourceSpec::File(path) => {
-            source::run(stop, notify, || Ok(WavFile::open(path)?), take);
+            source::run(stop, notify, || Detached::open(path, open_wav), take);
         }
         SourceSpec::Pattern { .. } | SourceSpec::Busy { .. } => {
             let refuse = || Err::<Tone, _>(not_a_microphone(spec));
@@ -93,6 +97,10 @@ fn run(spec: &SourceSpec, sink: &mut dyn FnMut(&AudioBlock), notify: &Notify, st
         }
         SourceSpec::None => {}
     }
+}
+
+fn open_wav(path: &Path) -> Result<WavFile, SourceError> {
+    Ok(WavFile::open(path)?)
 }
 
 fn not_a_microphone(spec: &SourceSpec) -> SourceError {

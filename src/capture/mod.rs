@@ -5,6 +5,7 @@ mod busy;
 mod camera;
 mod camera_format;
 mod camera_list;
+mod detached;
 #[cfg(any(fuzzing, test))]
 pub mod fuzz;
 mod microphone;

@@ -4,6 +4,7 @@ use std::{sync::Arc, thread, time::Duration};
 
 use super::SpecError;
 use crate::{
+    files::FileError,
     media::{Stop, now},
     model::{MediaTime, SourceState},
 };
@@ -40,6 +41,9 @@ pub(super) enum SourceError {
     /// A microphone.
     #[error(transparent)]
     Microphone(#[from] super::microphone::MicrophoneError),
+    /// Any file.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A file of pictures.
     #[error(transparent)]
     Y4m(#[from] super::y4m::Y4mError),

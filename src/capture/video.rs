@@ -1,9 +1,12 @@
 //! The one capture of pictures.
 
+use std::path::Path;
+
 use super::{
     Notify, SourceSpec, SpecError,
     busy::Busy,
     camera::{self, Camera},
+    detached::Detached,
     pattern::Pattern,
     source::{self, SourceError},
     y4m::Y4mFile,
@@ -15,7 +18,8 @@ use crate::{
 
 /// A source of pictures on its own thread, until dropped.
 ///
-/// Dropping waits at most some 50 ms: a camera whose driver hangs is left to itself.
+/// Dropping waits at most some 50 ms: a camera whose driver hangs, or a file that
+/// does not answer, is left to itself.
 #[derive(Debug)]
 pub struct VideoCapture {
     _worker: Option<Worker>,
@@ -50,7 +54,7 @@ pub fn cameras() -> Vec<Device> {
 }
 
 /// Looks whether a camera is there, or a film can be read, without opening the device. May take
-/// a second: not for the window's thread.
+/// a second, and with a file for ever: ask on a thread that nobody waits for.
 ///
 /// # Errors
 /// The sentence that capturing would fail with.
@@ -81,7 +85,7 @@ fn run(spec: &SourceSpec, who: &str, frames: &Tee<VideoFrame>, notify: &Notify, 
             source::run(stop, notify, || Ok(Busy::new(*size, *fps, who)), take);
         }
         SourceSpec::File(path) => {
-            source::run(stop, notify, || Ok(Y4mFile::open(path)?), take);
+            source::run(stop, notify, || Detached::open(path, open_y4m), take);
         }
         SourceSpec::Tone { .. } => {
             let refuse = || Err::<Camera, _>(not_a_camera(spec));
@@ -89,6 +93,10 @@ fn run(spec: &SourceSpec, who: &str, frames: &Tee<VideoFrame>, notify: &Notify, 
         }
         SourceSpec::None => {}
     }
+}
+
+fn open_y4m(path: &Path) -> Result<Y4mFile, SourceError> {
+    Ok(Y4mFile::open(path)?)
 }
 
 fn not_a_camera(spec: &SourceSpec) -> SourceError {

@@ -4,6 +4,7 @@ mod args;
 #[cfg(any(fuzzing, test))]
 pub mod fuzz;
 mod lines;
+mod preflight;
 mod run;
 mod speech;
 

@@ -12,24 +12,24 @@ use serde_json::json;
 use tokio::{
     signal,
     sync::mpsc,
-    time::{Instant, interval, sleep_until},
+    time::{Instant, interval, sleep_until, timeout},
 };
 
 use super::{
     args::{Listen, Task},
     lines::Lines,
+    preflight::{Missing, Preflight},
     speech::{Speech, audience},
 };
 use crate::{
-    bench,
-    capture::{self, SourceSpec},
+    bench, capture,
     engine::{Engine, Handle, fresh_session_id},
     media::{DEFAULT_MARK, Device},
     model::{
         ChatText, Command, EndReason, Event, Failure, FailureCode, HubUrl, Media, Role, SessionId,
         SessionKind, Snapshot, SourceKind, SourceState, TextError,
     },
-    playback::{self, SpeakerSpec},
+    playback,
     signalling::{Hub, HubOptions},
 };
 
@@ -81,7 +81,8 @@ pub async fn run(task: Task) -> anyhow::Result<ExitReason> {
                 says: common.say,
                 outcome: ExitReason::Done,
             };
-            stay.look_for(common.sources(), common.speaker.clone()).await;
+            let mut preflight = Preflight::begin(common.sources(), common.speaker.clone());
+            stay.look_for(&mut preflight).await;
             let (handle, events) = Engine::start(common.engine())?;
             for command in commands {
                 if let Some(session) = command.session() {
@@ -91,7 +92,7 @@ pub async fn run(task: Task) -> anyhow::Result<ExitReason> {
                 handle.send(command).await;
             }
             let speech = common.say.then(Speech::begin).transpose()?;
-            stay.until_the_end((handle, events), speech, common.time).await
+            stay.until_the_end((handle, events), speech, (preflight, common.time)).await
         }
         Task::Serve { listen, public_url, json, time } => {
             serve(*listen, public_url.clone(), Lines::new(*json), *time).await
@@ -106,6 +107,10 @@ pub async fn run(task: Task) -> anyhow::Result<ExitReason> {
         }
     }
 }
+
+/// How long sources are looked for before sessions are opened: files answer in far less, and what
+/// does not is told of later.
+const FIRST_LOOK: Duration = Duration::from_millis(500);
 
 /// A stay in sessions.
 struct Stay {
@@ -122,35 +127,29 @@ struct Stay {
 }
 
 impl Stay {
-    /// Tells of sources that are not there, and of a file that cannot be written, before anybody
-    /// wants them: a file's name that is misspelt is to be known before the guests come. They are
-    /// tried again when wanted.
-    async fn look_for(&mut self, sources: Vec<(SourceKind, SourceSpec)>, speaker: SpeakerSpec) {
-        let looked = tokio::task::spawn_blocking(move || {
-            let missing = |(kind, spec): (SourceKind, SourceSpec)| {
-                let look = match kind {
-                    SourceKind::Camera => capture::look_for_camera(&spec),
-                    SourceKind::Microphone => capture::look_for_microphone(&spec),
-                    SourceKind::Speaker => Ok(()),
-                };
-                look.err().map(|message| (kind, message))
-            };
-            let unwritable = playback::look_for_speaker(&speaker).err();
-            let unwritable = unwritable.map(|message| (SourceKind::Speaker, message));
-            sources.into_iter().filter_map(missing).chain(unwritable).collect::<Vec<_>>()
-        });
-        for (kind, message) in looked.await.unwrap_or_default() {
-            self.missing.insert(kind);
-            let (code, session) = (FailureCode::Device(kind), None);
-            self.lines.event(&Event::Failed(Failure { code, message, session }));
-        }
+    /// Tells of named sources that are not there before anybody wants them. Those that take long
+    /// to answer are told of later. They are tried again when wanted.
+    async fn look_for(&mut self, preflight: &mut Preflight) {
+        let told = async {
+            while let Some(missing) = preflight.next().await {
+                self.note_missing(missing);
+            }
+        };
+        // Over or not, it goes on.
+        timeout(FIRST_LOOK, told).await.ok();
+    }
+
+    fn note_missing(&mut self, (kind, message): Missing) {
+        self.missing.insert(kind);
+        let (code, session) = (FailureCode::Device(kind), None);
+        self.lines.event(&Event::Failed(Failure { code, message, session }));
     }
 
     async fn until_the_end(
         mut self,
         (handle, mut events): (Handle, mpsc::Receiver<Event>),
         mut speech: Option<Speech>,
-        time: Option<Duration>,
+        (mut preflight, time): (Preflight, Option<Duration>),
     ) -> anyhow::Result<ExitReason> {
         let mut seconds = interval(Duration::from_secs(1));
         seconds.tick().await;
@@ -170,9 +169,14 @@ impl Stay {
                 text = Speech::next(&mut speech), if !audience.is_empty() => {
                     self.say(text, audience, &handle).await;
                 }
+                missing = preflight.next(), if !preflight.is_over() => {
+                    missing.into_iter().for_each(|missing| self.note_missing(missing));
+                }
                 () = &mut end => break,
             }
         }
+        // Those that were to answer just now.
+        self.look_for(&mut preflight).await;
         if self.lines.broken().is_none() {
             for reason in std::mem::take(&mut self.waited).into_values() {
                 self.worsen(reason);

@@ -11,13 +11,15 @@ use super::{Decode, EngineOptions, run::Deed, studio::report};
 use crate::{
     media::{Gallery, IncomingTrack, Picture},
     model::{AudioStats, Media, ParticipantId, PeerId, SessionId, SourceKind, VideoStats},
-    playback::{DecodePool, Speaker, SpeakerSpec, VideoReceiver, Voice},
+    playback::{ClosingSpeaker, DecodePool, Speaker, SpeakerSpec, VideoReceiver, Voice},
 };
 
 /// What is received and played here.
 pub(super) struct Reception {
     speaker_spec: SpeakerSpec,
     speaker: Option<Speaker>,
+    /// The speaker that was closed last, while nobody needs one.
+    closing: Option<ClosingSpeaker>,
     pool: Arc<DecodePool>,
     decode: Decode,
     gallery: Gallery,
@@ -66,6 +68,7 @@ impl Reception {
         Self {
             speaker_spec: options.speaker.clone(),
             speaker: None,
+            closing: None,
             pool: Arc::new(DecodePool::new()),
             decode: options.decode,
             gallery,
@@ -78,16 +81,17 @@ impl Reception {
 
     /// Opens the speaker, or closes it when nobody is to be heard.
     pub(super) fn demand(&mut self, speaker: bool) {
-        match (speaker, &self.speaker) {
+        match (speaker, self.speaker.take()) {
             (true, None) => self.speaker = Some(self.open_speaker()),
-            (false, Some(_)) => {
+            (false, Some(open)) => {
                 for received in self.peers.values_mut() {
                     received.sound = None;
                 }
-                self.speaker = None;
+                self.closing = Some(open.close());
                 report(&self.deeds, SourceKind::Speaker, crate::model::SourceState::Idle);
             }
-            (true, Some(_)) | (false, None) => {}
+            (true, open @ Some(_)) => self.speaker = open,
+            (false, None) => {}
         }
     }
 
@@ -203,10 +207,10 @@ impl Reception {
         }
     }
 
-    fn open_speaker(&self) -> Speaker {
+    fn open_speaker(&mut self) -> Speaker {
         let deeds = self.deeds.clone();
         let notify = move |state| report(&deeds, SourceKind::Speaker, state);
-        Speaker::open(&self.speaker_spec, Arc::new(notify))
+        Speaker::open(&self.speaker_spec, self.closing.take(), Arc::new(notify))
     }
 
     fn on_first(&self, peer: PeerId, media: Media) -> Box<dyn FnOnce() + Send> {
@@ -214,6 +218,13 @@ impl Reception {
         Box::new(move || {
             let _ = deeds.try_send(Deed::First { peer, media });
         })
+    }
+}
+
+impl Drop for Reception {
+    /// The program may end now: what was heard is to be in its file.
+    fn drop(&mut self) {
+        self.closing.take().map(ClosingSpeaker::wait);
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
     capture::{AudioCapture, SourceSpec, VideoCapture},
     conference::Input,
     encode::{OpusEncoder, VideoEncoder, VideoSettings},
+    files::SourceClaim,
     media::{
         AudioBlock, EncodedAudio, EncodedVideo, Fanout, Gallery, MAX_LAG, Meter, Picture,
         SILENCE_DBFS, Slot, Subscription, Tee, VideoFrame,
@@ -28,6 +29,9 @@ pub(super) struct Studio {
     camera_spec: SourceSpec,
     rate: Option<Bitrate>,
     microphone_spec: SourceSpec,
+    /// Files that are sent, in use or not: no recording may destroy them.
+    camera_claim: Option<SourceClaim>,
+    microphone_claim: Option<SourceClaim>,
     who: String,
     deeds: mpsc::Sender<Deed>,
     wanted: Wanted,
@@ -71,6 +75,8 @@ impl Studio {
             camera_spec: options.camera.clone(),
             rate: options.rate,
             microphone_spec: options.microphone.clone(),
+            camera_claim: claim(&options.camera, "camera"),
+            microphone_claim: claim(&options.microphone, "microphone"),
             who: options.name.clone(),
             deeds,
             wanted: Wanted::default(),
@@ -96,6 +102,7 @@ impl Studio {
     /// Captures another picture from now on.
     pub(super) fn set_camera(&mut self, camera: SourceSpec) {
         if camera != self.camera_spec {
+            self.camera_claim = claim(&camera, "camera");
             self.camera_spec = camera;
             // The old device first: the new one may be the same under another name.
             self.camera = None;
@@ -106,6 +113,7 @@ impl Studio {
     /// Captures another sound from now on.
     pub(super) fn set_microphone(&mut self, microphone: SourceSpec) {
         if microphone != self.microphone_spec {
+            self.microphone_claim = claim(&microphone, "microphone");
             self.microphone_spec = microphone;
             self.microphone = None;
             self.run_microphone();
@@ -246,6 +254,19 @@ impl Drop for Borrowed {
         if let Some(encoder) = self.encoder.take() {
             self.home.put(encoder);
         }
+    }
+}
+
+/// Keeps recordings away from a file that is sent.
+fn claim(source: &SourceSpec, role: &'static str) -> Option<SourceClaim> {
+    match source {
+        SourceSpec::File(path) => Some(SourceClaim::new(path, role)),
+        SourceSpec::Default
+        | SourceSpec::None
+        | SourceSpec::Pattern { .. }
+        | SourceSpec::Busy { .. }
+        | SourceSpec::Tone { .. }
+        | SourceSpec::Device(_) => None,
     }
 }
 

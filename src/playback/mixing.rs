@@ -181,7 +181,7 @@ impl Mixing {
             }
         }
         let block = self.mixer.take();
-        self.output.play(&block, now);
+        self.output.play(&block);
     }
 }
 

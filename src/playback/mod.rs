@@ -3,6 +3,7 @@
 mod clock;
 mod decode;
 mod device;
+mod file;
 #[cfg(any(fuzzing, test))]
 pub mod fuzz;
 mod h264;
@@ -25,6 +26,6 @@ pub use decode::{DecodeError, Decoded, VideoDecoder};
 pub use h264::{AccessUnit, Holds};
 pub use output::look_for_speaker;
 pub use pool::DecodePool;
-pub use speaker::{Speaker, Voice, speakers};
+pub use speaker::{ClosingSpeaker, Speaker, Voice, speakers};
 pub use speaker_spec::{SpeakerSpec, SpeakerSpecError};
 pub use video::VideoReceiver;

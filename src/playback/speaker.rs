@@ -5,8 +5,9 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::{SyncSender, sync_channel},
+        mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
     },
+    time::Duration,
 };
 
 use tokio::sync::watch;
@@ -23,13 +24,22 @@ use crate::{
     model::{AudioStats, SourceState},
 };
 
-/// What plays all voices of this process. Dropping it stops that.
+/// What plays all voices of this process. Dropping it stops that and waits until it is closed;
+/// [`Self::close`] does not wait.
 pub struct Speaker {
     newcomers: SyncSender<Playing>,
     elsewhere: Arc<Slot<SpeakerSpec>>,
     /// Dropped, it stops and joins the mixing thread.
-    _mixing: Option<Worker>,
+    mixing: Option<Worker>,
+    ended: Receiver<()>,
 }
+
+/// A speaker that is being closed on its own thread.
+#[derive(Debug)]
+pub struct ClosingSpeaker(Receiver<()>);
+
+/// How long a speaker that is closed is waited for: longer than a device or a file takes.
+const CLOSING: Duration = Duration::from_secs(3);
 
 /// Voices that wait for the mixing thread at most. It takes them every 10 ms, so that more come
 /// in that time only when everybody of several large sessions appears at once.
@@ -40,20 +50,36 @@ impl Speaker {
     ///
     /// `notify` is called on the mixing thread with `Opening`, `Running` and `Failed` as they
     /// come about; it must not block. While failed, it is tried again every two seconds, and
-    /// voices are decoded and measured without being heard.
-    pub fn open(spec: &SpeakerSpec, notify: Arc<dyn Fn(SourceState) + Send + Sync>) -> Self {
+    /// voices are decoded and measured without being heard. What was open `before` is closed
+    /// first: it may be the same device or file.
+    pub fn open(
+        spec: &SpeakerSpec,
+        before: Option<ClosingSpeaker>,
+        notify: Arc<dyn Fn(SourceState) + Send + Sync>,
+    ) -> Self {
         let (newcomers, arriving) = sync_channel(NEWCOMERS);
+        let (end, ended) = channel::<()>();
         let (output, tell) = (Output::new(spec), Arc::clone(&notify));
         let elsewhere = Arc::new(Slot::default());
         let outputs = (output, Arc::clone(&elsewhere));
         let mixing = Worker::spawn("mixing", move |stop| {
+            let _end: Sender<()> = end;
+            before.map(ClosingSpeaker::wait);
             Mixing::new(outputs, arriving, tell).run(stop);
         });
         let mixing = mixing.map_err(|error| {
             let message = format!("no thread is left to play sound: {error}; end other programs");
             notify(SourceState::Failed { message });
         });
-        Self { newcomers, elsewhere, _mixing: mixing.ok() }
+        Self { newcomers, elsewhere, mixing: mixing.ok(), ended }
+    }
+
+    /// Stops playing and does not wait for the device or file, which may hang.
+    pub fn close(self) -> ClosingSpeaker {
+        if let Some(mixing) = self.mixing {
+            mixing.abandon();
+        }
+        ClosingSpeaker(self.ended)
     }
 
     /// Plays elsewhere from the next block on; no voice is begun anew. Never waits; told to
@@ -95,6 +121,14 @@ impl Speaker {
             }
         }
         Voice { wishes, tally: seen }
+    }
+}
+
+impl ClosingSpeaker {
+    /// Waits until it is closed, for three seconds at most: then it is left alone.
+    pub fn wait(self) {
+        // Nothing is ever said; the other end goes with the thread.
+        self.0.recv_timeout(CLOSING).ok();
     }
 }
 
@@ -164,10 +198,20 @@ mod tests {
     fn rig(spec: &SpeakerSpec) -> Rig {
         let (tell, states) = channel();
         let notify = move |state| tell.send(state).unwrap();
-        Rig { speaker: Speaker::open(spec, Arc::new(notify)), states }
+        Rig { speaker: Speaker::open(spec, None, Arc::new(notify)), states }
     }
 
     impl Rig {
+        /// The first state after `Opening`.
+        fn settled(&self) -> SourceState {
+            loop {
+                match self.states.recv_timeout(PATIENCE).expect("it opens or fails") {
+                    SourceState::Opening => {}
+                    state => return state,
+                }
+            }
+        }
+
         /// Plays one second of a tone, sent as fast as the queue takes it and begun just now;
         /// returns when all of it was measured.
         fn sing(&self, hz: f64, before: impl FnOnce(&Voice)) -> Voice {
@@ -229,7 +273,7 @@ mod tests {
         let path = WavPath::new("tone");
         let rig = rig(&SpeakerSpec::File(path.0.clone()));
         let voice = rig.sing(440.0, |_| ());
-        assert_eq!(rig.states.recv_timeout(PATIENCE), Ok(SourceState::Running));
+        assert_eq!(rig.settled(), SourceState::Running);
         let stats = voice.stats();
         assert!((stats.tone_hz.unwrap() - 440.0).abs() < 2.0, "{stats:?}");
         assert!((stats.level_dbfs - -15.05).abs() < 1.0, "{stats:?}");
@@ -259,7 +303,7 @@ mod tests {
             let rig = rig(&spec);
             let voice = rig.sing(300.0, |_| ());
             assert!((voice.stats().tone_hz.unwrap() - 300.0).abs() < 2.0, "{spec}");
-            let state = rig.states.recv_timeout(PATIENCE).unwrap();
+            let state = rig.settled();
             match spec {
                 SpeakerSpec::None => assert_eq!(state, SourceState::Running),
                 SpeakerSpec::Default | SpeakerSpec::File(_) | SpeakerSpec::Device(_) => {

@@ -1,17 +1,20 @@
 //! Sound to a WAV file that is whole whenever the program ends.
 
 use std::{
-    fs::{self, File},
-    io::BufWriter,
+    fs::File,
+    io::{self, BufWriter, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
-use crate::media::{AUDIO_RATE, BLOCK_SAMPLES};
+use crate::{
+    files::{FileError, Recording},
+    media::{AUDIO_RATE, BLOCK_SAMPLES},
+};
 
-/// A WAV file that is being written: 48 kHz, mono, 16 bits.
+/// A WAV file that is being written: 48 kHz, mono, 16 bits. Every call may block for ever.
 pub(super) struct WavFile {
     path: PathBuf,
-    writer: hound::WavWriter<BufWriter<File>>,
+    writer: hound::WavWriter<Tape>,
     blocks: u32,
 }
 
@@ -19,6 +22,9 @@ pub(super) struct WavFile {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WavError {
     /// The file cannot be opened for writing.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The file cannot be begun or gone on with.
     #[error("cannot write sound to {path:?}: {source}; choose another file")]
     Create {
         /// Which file.
@@ -42,6 +48,14 @@ pub(super) enum WavError {
     },
 }
 
+/// What is in every file.
+const SPEC: hound::WavSpec = hound::WavSpec {
+    channels: 1,
+    sample_rate: AUDIO_RATE,
+    bits_per_sample: 16,
+    sample_format: hound::SampleFormat::Int,
+};
+
 impl WavFile {
     /// The header is made true and the sound handed to the system after so many blocks: a second.
     const BLOCKS_A_FLUSH: u32 = 100;
@@ -49,38 +63,27 @@ impl WavFile {
     /// Samples in a file at most, with room for its header.
     const MAX_SAMPLES: u32 = (u32::MAX - 4096) / 2;
 
-    /// Looks whether the file can be written, and leaves it as it is.
-    pub(super) fn look_for(path: &Path) -> Result<(), WavError> {
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            Some(_) | None => Path::new("."),
-        };
-        let found = match path.exists() {
-            true => File::options().append(true).open(path).map(drop),
-            false => fs::metadata(folder).map(drop),
-        };
-        found.map_err(|source| WavError::Create { path: path.to_owned(), source: source.into() })
-    }
+    /// Bytes of the header.
+    const HEADER: u64 = 44;
 
-    /// Creates the file, or empties the one that is there.
-    pub(super) fn create(path: &Path) -> Result<Self, WavError> {
-        let spec = hound::WavSpec {
-            channels: 1,
-            sample_rate: AUDIO_RATE,
-            bits_per_sample: 16,
-            sample_format: hound::SampleFormat::Int,
+    /// Opens the file. With `goes_on` the sound is added to what is there; without, what is there
+    /// is replaced, but not before all checks are passed and a new header is written.
+    pub(super) fn open(path: &Path, goes_on: bool) -> Result<Self, WavError> {
+        let recording = Recording::open(path)?;
+        let opened = match goes_on && recording.file().metadata().is_ok_and(|it| it.len() > 0) {
+            true => Tape::new(recording).and_then(hound::WavWriter::new_append),
+            false => Self::replace(recording),
         };
         let fails = |source| WavError::Create { path: path.to_owned(), source };
-        let mut writer = hound::WavWriter::create(path, spec).map_err(fails)?;
-        writer.flush().map_err(fails)?;
-        Ok(Self { path: path.to_owned(), writer, blocks: 0 })
+        Ok(Self { path: path.to_owned(), writer: opened.map_err(fails)?, blocks: 0 })
     }
 
-    /// Opens a file again that was written before; the sound is added.
-    pub(super) fn append(path: &Path) -> Result<Self, WavError> {
-        let fails = |source| WavError::Create { path: path.to_owned(), source };
-        let writer = hound::WavWriter::append(path).map_err(fails)?;
-        Ok(Self { path: path.to_owned(), writer, blocks: 0 })
+    fn replace(recording: Recording) -> hound::Result<hound::WavWriter<Tape>> {
+        let file = recording.file().try_clone()?;
+        let mut writer = hound::WavWriter::new(Tape::new(recording)?, SPEC)?;
+        writer.flush()?;
+        file.set_len(Self::HEADER)?;
+        Ok(writer)
     }
 
     /// Adds a block.
@@ -99,6 +102,42 @@ impl WavFile {
             _ => Ok(()),
         };
         written.and(flushed).map_err(|source| WavError::Write { path: self.path.clone(), source })
+    }
+}
+
+/// The file below `hound`, which reads the header of a file to go on with it.
+struct Tape {
+    file: BufWriter<File>,
+    /// Keeps others away from the file.
+    _recording: Recording,
+}
+
+impl Tape {
+    fn new(recording: Recording) -> hound::Result<Self> {
+        Ok(Self { file: BufWriter::new(recording.file().try_clone()?), _recording: recording })
+    }
+}
+
+impl Read for Tape {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.file.flush()?;
+        self.file.get_mut().read(buffer)
+    }
+}
+
+impl Write for Tape {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.file.write(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Seek for Tape {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
     }
 }
 
@@ -129,7 +168,7 @@ mod tests {
     fn the_file_is_valid_at_every_second_without_being_closed() {
         let folder = Folder::new("kill");
         let path = folder.0.join("a.wav");
-        let mut file = WavFile::create(&path).unwrap();
+        let mut file = WavFile::open(&path, false).unwrap();
         assert_eq!(hound::WavReader::open(&path).unwrap().len(), 0);
         for _ in 0..250 {
             file.write(&[0.5; BLOCK_SAMPLES]).unwrap();
@@ -143,55 +182,64 @@ mod tests {
     }
 
     #[test]
-    fn looking_for_a_file_names_what_cannot_be_written_and_changes_nothing() {
-        let folder = Folder::new("look");
-        let (there, new) = (folder.0.join("there.wav"), folder.0.join("new.wav"));
-        fs::write(&there, "kept").unwrap();
-        WavFile::look_for(&there).unwrap();
-        WavFile::look_for(&new).unwrap();
-        WavFile::look_for(Path::new("new.wav")).unwrap();
-        assert_eq!(fs::read(&there).unwrap(), b"kept");
-        assert!(!new.exists());
-        for bad in [&folder.0, &folder.0.join("none/a.wav")] {
-            let error = WavFile::look_for(bad).unwrap_err().to_string();
-            assert!(error.contains(&format!("{bad:?}")), "{error}");
-        }
-    }
-
-    #[test]
     fn a_file_that_is_appended_to_keeps_what_it_had() {
         let folder = Folder::new("append");
         let path = folder.0.join("a.wav");
-        WavFile::create(&path).unwrap().write(&[0.25; BLOCK_SAMPLES]).unwrap();
-        WavFile::append(&path).unwrap().write(&[2.0; BLOCK_SAMPLES]).unwrap();
+        WavFile::open(&path, false).unwrap().write(&[0.25; BLOCK_SAMPLES]).unwrap();
+        WavFile::open(&path, true).unwrap().write(&[2.0; BLOCK_SAMPLES]).unwrap();
         let mut read = hound::WavReader::open(&path).unwrap();
         let samples: Vec<_> = read.samples::<i16>().map(Result::unwrap).collect();
         assert_eq!((samples.len(), samples[0], samples[959]), (960, 8192, i16::MAX));
     }
 
     #[test]
+    fn an_earlier_recording_is_replaced_by_a_shorter_one() {
+        let folder = Folder::new("replace");
+        let path = folder.0.join("a.wav");
+        for blocks in [300, 2] {
+            let mut file = WavFile::open(&path, false).unwrap();
+            (0..blocks).for_each(|_| file.write(&[0.5; BLOCK_SAMPLES]).unwrap());
+            drop(file);
+            let expected = WavFile::HEADER + blocks * 2 * BLOCK_SAMPLES as u64;
+            assert_eq!(fs::metadata(&path).unwrap().len(), expected);
+            let read = hound::WavReader::open(&path).unwrap();
+            assert_eq!(u64::from(read.len()), blocks * BLOCK_SAMPLES as u64);
+        }
+    }
+
+    #[test]
+    fn what_is_there_is_kept_when_a_recording_does_not_begin() {
+        let folder = Folder::new("kept");
+        let path = folder.0.join("a.wav");
+        fs::write(&path, "an earlier recording").unwrap();
+        let reader = File::open(&path).unwrap();
+        reader.lock_shared().unwrap();
+        for goes_on in [false, true] {
+            let error = WavFile::open(&path, goes_on).map(drop).unwrap_err().to_string();
+            assert!(error.contains("a.wav\" is in use by"), "{error}");
+        }
+        reader.unlock().unwrap();
+        let error = WavFile::open(&path, true).map(drop).unwrap_err().to_string();
+        assert!(error.contains("a.wav\": ") && error.contains("another file"), "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "an earlier recording");
+    }
+
+    #[test]
     fn a_file_that_cannot_be_written_is_named() {
-        let error = WavFile::create(Path::new("/nowhere/a.wav")).map(drop).unwrap_err().to_string();
+        let error = WavFile::open(Path::new("/nowhere/a.wav"), false).map(drop).unwrap_err();
+        let error = error.to_string();
         assert!(error.contains("\"/nowhere/a.wav\"") && error.contains("No such file"), "{error}");
     }
 
     #[cfg(target_os = "linux")]
     #[test]
     fn a_full_disk_is_told_within_a_second_of_sound() {
-        let mut file = WavFile {
-            path: "/dev/full".into(),
-            writer: hound::WavWriter::create(
-                "/dev/full",
-                hound::WavSpec {
-                    channels: 1,
-                    sample_rate: 48_000,
-                    bits_per_sample: 16,
-                    sample_format: hound::SampleFormat::Int,
-                },
-            )
-            .unwrap(),
-            blocks: 0,
-        };
+        let folder = Folder::new("full");
+        let recording = Recording::open(&folder.0.join("a.wav")).unwrap();
+        let device = File::options().write(true).open("/dev/full").unwrap();
+        let tape = Tape { file: BufWriter::new(device), _recording: recording };
+        let writer = hound::WavWriter::new(tape, SPEC).unwrap();
+        let mut file = WavFile { path: "/dev/full".into(), writer, blocks: 0 };
         let failed = (0..100).find_map(|_| file.write(&[0.5; BLOCK_SAMPLES]).err());
         let error = failed.unwrap().to_string();
         assert!(error.contains("\"/dev/full\"") && error.contains("No space left"), "{error}");

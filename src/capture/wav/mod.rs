@@ -1,13 +1,16 @@
 //! Sound from a WAV file, of any rate and number of channels, looped.
 
+mod layout;
+mod samples;
+
 use std::{
     collections::VecDeque,
     fs::File,
-    io::{self, BufReader},
+    io::{self, BufReader, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
 };
 
-use hound::{SampleFormat, WavReader};
+use layout::{Layout, LayoutError};
 
 use super::{
     source::{Next, Pace, Source, SourceError},
@@ -15,14 +18,12 @@ use super::{
 };
 use crate::{
     audio::Resampler,
+    files::{FileError, open_source},
     media::{AudioBlock, BLOCK_SAMPLES, now},
 };
 
-/// The rates that are played, in hertz: telephone to studio, with room on both sides.
-const RATES: std::ops::RangeInclusive<u32> = 1000..=768_000;
-
-/// How many frames are read at once.
-const PIECE: usize = 1024;
+/// The rates that are played, in hertz: below telephones to above studios.
+const RATES: std::ops::RangeInclusive<u32> = 100..=768_000;
 
 /// A file of sound, from its beginning, again and again, as blocks of 10 ms.
 pub(super) struct WavFile {
@@ -39,28 +40,28 @@ pub(super) struct WavFile {
 /// Why a file is no source of sound.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WavError {
-    #[error("the file {path:?} cannot be read: {source}; check its name and your right to read it")]
-    Io { path: PathBuf, source: io::Error },
-    #[error("{path:?} is a folder or a device, not a file; give a WAV file")]
-    NoFile { path: PathBuf },
+    #[error(transparent)]
+    File(#[from] FileError),
     #[error("{path:?} is not a WAV sound: {why}; make one with: ffmpeg -i IN -ar 48000 OUT.wav")]
     Format { path: PathBuf, why: String },
 }
 
 impl WavFile {
-    /// Opens the file and reads its header.
+    /// Opens the file and reads its header. May block for ever.
     pub(super) fn open(path: &Path) -> Result<Self, WavError> {
         let track = Track::open(path)?;
-        let resampler = Resampler::new(track.rate);
+        let resampler = Resampler::new(track.layout.rate);
         let pace = Pace::new(now(), BLOCK_RATE, 1, BLOCK_SLACK);
         let (piece, ready, made) = (vec![], VecDeque::new(), vec![]);
         Ok(Self { track, resampler, piece, ready, made, pace })
     }
 
     pub(super) fn samples(&mut self) -> Result<[f32; BLOCK_SAMPLES], WavError> {
+        // Some 10 ms at once, whatever the rate.
+        let piece = self.track.layout.rate.div_ceil(100);
         while self.ready.len() < BLOCK_SAMPLES {
             self.piece.clear();
-            for _ in 0..PIECE {
+            for _ in 0..piece {
                 let sample = self.track.next()?;
                 self.piece.push(sample);
             }
@@ -81,202 +82,118 @@ impl Source<AudioBlock> for WavFile {
 
 /// The file's samples, mixed to mono, without end.
 ///
-/// Where the end does not lead into the beginning, both are faded over 5 ms: a breath, no click.
+/// Where the end does not lead into the beginning, both are faded over 5 ms, so that it does not
+/// click.
 struct Track {
     path: PathBuf,
-    reader: WavReader<BufReader<File>>,
-    rate: u32,
-    channels: usize,
-    /// What an integer sample is multiplied with.
-    scale: f32,
-    format: SampleFormat,
-    /// Samples read ahead: the end is known before it is played.
-    ahead: VecDeque<f32>,
-    /// The first two samples of the file.
-    head: Vec<f32>,
-    /// Samples since the beginning was last played.
-    played: usize,
-    /// Whether the file is shorter than its header says.
-    is_cut: bool,
-    /// Whether the file was read to its end, so that `ahead` is its last samples.
-    is_ending: bool,
-    /// Whether the end is faded out.
-    is_fading: bool,
-    /// Whether the beginning is faded in: not the first time.
-    is_faded: bool,
-}
-
-impl Track {
-    fn open(path: &Path) -> Result<Self, WavError> {
-        let reader = read(path)?;
-        let spec = reader.spec();
-        let format = |why| WavError::Format { path: path.to_owned(), why };
-        if !RATES.contains(&spec.sample_rate) {
-            let (low, high) = (RATES.start(), RATES.end());
-            let why = format!("{} Hz is out of range, {low} to {high}", spec.sample_rate);
-            return Err(format(why));
-        }
-        if spec.channels == 0 || reader.duration() == 0 {
-            return Err(format("it holds no sound".to_owned()));
-        }
-        let scale = (1_u64 << (spec.bits_per_sample.clamp(1, 32) - 1)) as f32;
-        let mut track = Self {
-            path: path.to_owned(),
-            reader,
-            rate: spec.sample_rate,
-            channels: usize::from(spec.channels),
-            scale: scale.recip(),
-            format: spec.sample_format,
-            ahead: VecDeque::new(),
-            head: vec![],
-            played: 0,
-            is_cut: false,
-            is_ending: false,
-            is_fading: false,
-            is_faded: false,
-        };
-        track.fill()?;
-        track.head = track.ahead.iter().take(2).copied().collect();
-        if track.head.is_empty() {
-            return Err(track.format("it holds no sound"));
-        }
-        Ok(track)
-    }
-
-    /// Samples that a fade takes: 5 ms.
-    fn fade(&self) -> usize {
-        self.rate as usize / 200
-    }
-
-    /// The next sample; the first one after the last.
-    fn next(&mut self) -> Result<f32, WavError> {
-        self.fill()?;
-        let left = self.ahead.len();
-        let Some(mut sample) = self.ahead.pop_front() else {
-            return Err(self.format("its sound is gone"));
-        };
-        let fade = self.fade().max(1);
-        if self.is_faded {
-            sample *= (self.played as f32 / fade as f32).min(1.0);
-        }
-        if self.is_fading {
-            sample *= (left as f32 / fade as f32).min(1.0);
-        }
-        self.played += 1;
-        if self.is_ending && self.ahead.is_empty() {
-            self.rewind()?;
-        }
-        Ok(sample)
-    }
-
-    /// Goes back to the beginning.
-    fn rewind(&mut self) -> Result<(), WavError> {
-        self.is_faded = self.is_fading;
-        self.is_fading = false;
-        if self.is_cut {
-            // `hound` seeks from where it believes to be, and it counted what was not there.
-            let reader = read(&self.path)?;
-            if reader.spec() != self.reader.spec() {
-                return Err(self.format("it is another sound by now"));
-            }
-            self.reader = reader;
-        } else {
-            let io = |source| WavError::Io { path: self.path.clone(), source };
-            self.reader.seek(0).map_err(io)?;
-        }
-        (self.is_ending, self.played) = (false, 0);
-        Ok(())
-    }
-
-    /// Whether the end leads into the beginning: the step between them is like those beside it.
-    fn is_seamless(&self) -> bool {
-        let mut end = self.ahead.iter().rev();
-        let (last, before) = (end.next(), end.next());
-        let (first, second) = (self.head.first(), self.head.get(1));
-        let (Some(last), Some(before), Some(first), Some(second)) = (last, before, first, second)
-        else {
-            return true;
-        };
-        let beside = (last - before).abs().max((second - first).abs());
-        (first - last).abs() <= 2.0 * beside + SEAM
-    }
-
-    /// Reads ahead as far as a fade reaches.
-    fn fill(&mut self) -> Result<(), WavError> {
-        while !self.is_ending && self.ahead.len() <= self.fade() {
-            match self.read_frame()? {
-                Some(sample) => self.ahead.push_back(sample),
-                None => {
-                    self.is_ending = true;
-                    self.is_fading = !self.is_seamless();
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The mean of all channels of the next frame; `None` at the end, where a part of a frame
-    /// is left out.
-    fn read_frame(&mut self) -> Result<Option<f32>, WavError> {
-        let mut sum = 0.0;
-        for _ in 0..self.channels {
-            let sample = match self.format {
-                SampleFormat::Int => self
-                    .reader
-                    .samples::<i32>()
-                    .next()
-                    .map(|sample| sample.map(|sample| sample as f32 * self.scale)),
-                SampleFormat::Float => self.reader.samples::<f32>().next(),
-            };
-            match sample {
-                None => return Ok(None),
-                Some(Ok(sample)) => sum += if sample.is_finite() { sample } else { 0.0 },
-                Some(Err(hound::Error::IoError(error))) if is_end(&error) => {
-                    self.is_cut = true;
-                    return Ok(None);
-                }
-                Some(Err(error)) => return Err(wav_error(&self.path, error)),
-            }
-        }
-        Ok(Some((sum / self.channels as f32).clamp(-1.0, 1.0)))
-    }
-
-    fn format(&self, why: &str) -> WavError {
-        WavError::Format { path: self.path.clone(), why: why.to_owned() }
-    }
-}
-
-/// Opens the file and reads its header.
-fn read(path: &Path) -> Result<WavReader<BufReader<File>>, WavError> {
-    let io = |source| WavError::Io { path: path.to_owned(), source };
-    let file = File::open(path).map_err(io)?;
-    if !file.metadata().map_err(io)?.is_file() {
-        return Err(WavError::NoFile { path: path.to_owned() });
-    }
-    WavReader::new(BufReader::new(file)).map_err(|error| wav_error(path, error))
+    file: BufReader<File>,
+    layout: Layout,
+    /// One frame as it is in the file.
+    raw: Vec<u8>,
+    /// Frames played since the beginning.
+    at: u64,
+    /// Frames that there are; fewer than the header says if the file was cut meanwhile.
+    frames: u64,
+    /// Whether the end leads into the beginning.
+    is_seamless: bool,
+    is_first_round: bool,
 }
 
 /// A step that nobody hears.
 const SEAM: f32 = 0.01;
 
-/// Whether a read failed because the file is shorter than its header says. `hound` has no kind
-/// for it, only a text.
-fn is_end(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::UnexpectedEof || error.to_string().contains("enough bytes")
-}
-
-fn wav_error(path: &Path, error: hound::Error) -> WavError {
-    let path = path.to_owned();
-    match error {
-        hound::Error::IoError(error) if is_end(&error) => {
-            WavError::Format { path, why: "it is too short".to_owned() }
+impl Track {
+    fn open(path: &Path) -> Result<Self, WavError> {
+        let mut file = BufReader::with_capacity(1 << 16, open_source(path)?);
+        let layout = Layout::read(&mut file).map_err(|error| match error {
+            LayoutError::Io(source) => FileError::Read { path: path.to_owned(), source }.into(),
+            LayoutError::Format(why) => WavError::Format { path: path.to_owned(), why },
+        })?;
+        if !RATES.contains(&layout.rate) {
+            let (low, high) = (RATES.start(), RATES.end());
+            let why = format!("{} Hz is out of range, {low} to {high}", layout.rate);
+            return Err(WavError::Format { path: path.to_owned(), why });
         }
-        hound::Error::IoError(source) => WavError::Io { path, source },
-        hound::Error::FormatError(why) => WavError::Format { path, why: why.to_owned() },
-        error @ (hound::Error::TooWide
-        | hound::Error::UnfinishedSample
-        | hound::Error::Unsupported
-        | hound::Error::InvalidSampleFormat) => WavError::Format { path, why: error.to_string() },
+        let mut track = Self {
+            path: path.to_owned(),
+            file,
+            layout,
+            raw: vec![0; layout.frame_bytes],
+            at: 0,
+            frames: layout.frames,
+            is_seamless: true,
+            is_first_round: true,
+        };
+        track.is_seamless = track.leads_into_itself()?;
+        track.go_to(0)?;
+        Ok(track)
+    }
+
+    /// The next sample; the first one after the last.
+    fn next(&mut self) -> Result<f32, WavError> {
+        loop {
+            if self.at < self.frames
+                && let Some(sample) = self.read_frame()?
+            {
+                let gain = self.gain();
+                self.at += 1;
+                return Ok(sample * gain);
+            }
+            if self.at == 0 {
+                let why = "its sound is gone".to_owned();
+                return Err(WavError::Format { path: self.path.clone(), why });
+            }
+            self.frames = self.frames.min(self.at);
+            self.is_first_round = false;
+            self.go_to(0)?;
+        }
+    }
+
+    /// How loud the next frame is: faded at both ends, except at the very first beginning.
+    fn gain(&self) -> f32 {
+        if self.is_seamless {
+            return 1.0;
+        }
+        let fade = (self.layout.rate / 200).max(1) as f32;
+        let fade_in = if self.is_first_round { 1.0 } else { self.at as f32 / fade };
+        fade_in.min((self.frames - self.at) as f32 / fade).min(1.0)
+    }
+
+    /// Whether the end leads into the beginning: the step between them is like those beside it.
+    fn leads_into_itself(&mut self) -> Result<bool, WavError> {
+        let last = self.frames - 1;
+        let mut steps = [0.0; 4];
+        for (step, at) in steps.iter_mut().zip([last.saturating_sub(1), last, 0, last.min(1)]) {
+            self.go_to(at)?;
+            *step = self.read_frame()?.unwrap_or_default();
+        }
+        let [before, last, first, second] = steps;
+        let beside = (last - before).abs().max((second - first).abs());
+        Ok((first - last).abs() <= 2.0 * beside + SEAM)
+    }
+
+    fn go_to(&mut self, frame: u64) -> Result<(), WavError> {
+        let offset = self.layout.start + frame * self.layout.frame_bytes as u64;
+        self.file.seek(SeekFrom::Start(offset)).map_err(|error| self.io(error))?;
+        self.at = frame;
+        Ok(())
+    }
+
+    /// The mean of all channels of the next frame; `None` at the end of the file, where a part of
+    /// a frame is left out.
+    fn read_frame(&mut self) -> Result<Option<f32>, WavError> {
+        match self.file.read_exact(&mut self.raw) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(error) => return Err(self.io(error)),
+        }
+        let Layout { coding, channels, .. } = self.layout;
+        let samples = self.raw.chunks_exact(coding.bytes()).map(|bytes| coding.decode(bytes));
+        Ok(Some(samples.sum::<f32>() / channels as f32))
+    }
+
+    fn io(&self, source: io::Error) -> WavError {
+        FileError::Read { path: self.path.clone(), source }.into()
     }
 }
 
@@ -284,7 +201,7 @@ fn wav_error(path: &Path, error: hound::Error) -> WavError {
 mod tests {
     use std::{f64::consts::TAU, fs};
 
-    use hound::{WavSpec, WavWriter};
+    use hound::{SampleFormat, WavSpec, WavWriter};
 
     use super::*;
 
@@ -403,17 +320,16 @@ mod tests {
         };
         for (number, (bytes, fault)) in [
             (vec![], "it is too short"),
-            (b"YUV4MPEG2 W16 H16 F1:1\nFRAME\n".repeat(9), "no RIFF tag found"),
+            (b"YUV4MPEG2 W16 H16 F1:1\nFRAME\n".repeat(9), "does not begin with RIFF"),
             (good[..20].to_vec(), "it is too short"),
             (good[..44].to_vec(), "it holds no sound"),
-            (with(8, b"AVI "), "no WAVE tag found"),
-            (with(20, &[0x55, 0]), "not supported"),
-            (with(22, &[0, 0]), ""),
-            (with(24, &[1, 0, 0, 0, 4, 0, 0, 0]), "1 Hz is out of range, 1000 to 768000"),
-            (with(24, &[0xff; 8]), ""),
-            (with(34, &[0, 0]), ""),
-            (with(34, &[200, 0]), ""),
-            (with(40, &[0; 4]), "it holds no sound"),
+            (with(8, b"AVI "), "a RIFF file of another kind"),
+            (with(20, &[0x55, 0]), "0x0055 (MP3), and only PCM, float, A-law and µ-law are read"),
+            (with(0, b"RIFX"), "big-endian WAV"),
+            (with(22, &[0, 0]), "it holds no sound"),
+            (with(24, &[1, 0, 0, 0, 4, 0, 0, 0]), "1 Hz is out of range, 100 to 768000"),
+            (with(24, &[0xff; 8]), "out of range"),
+            (with(34, &[200, 0]), "PCM in 25 bytes a sample"),
         ]
         .into_iter()
         .enumerate()
@@ -443,6 +359,6 @@ mod tests {
         let missing = WavFile::open(Path::new("/nowhere/voice.wav")).map(|_| ()).unwrap_err();
         assert!(missing.to_string().starts_with("the file \"/nowhere/voice.wav\" cannot be read"));
         let folder = WavFile::open(&std::env::temp_dir()).map(|_| ()).unwrap_err();
-        assert!(folder.to_string().contains("is a folder or a device"), "{folder}");
+        assert!(folder.to_string().contains("is a folder, not a file"), "{folder}");
     }
 }

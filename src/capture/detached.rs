@@ -1,0 +1,139 @@
+//! A source whose calls may never return: a file on a drive that is gone.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::mpsc::{self, Receiver, RecvTimeoutError},
+    time::Duration,
+};
+
+use super::source::{NAP, Next, Source, SourceError};
+use crate::{
+    files::FileError,
+    media::{Worker, now},
+    model::MediaTime,
+};
+
+/// Frames that wait between the two threads at most.
+const AHEAD: usize = 2;
+
+/// How long a file may give no sign before a person is told.
+const SILENCE: Duration = Duration::from_secs(3);
+
+/// A file that is opened, read and closed on a thread of its own, which nobody waits for.
+///
+/// When a call hangs, the source says so, and goes on when the call returns. A dropped source
+/// leaves its thread alone, as a hung camera's; it ends with the call.
+pub(super) struct Detached<T> {
+    path: PathBuf,
+    news: Receiver<Result<Next<T>, SourceError>>,
+    worker: Option<Worker>,
+    heard: MediaTime,
+}
+
+impl<T: Send + 'static> Detached<T> {
+    /// Starts to open the source; never waits.
+    pub(super) fn open<S: Source<T>>(
+        path: &Path,
+        open: impl FnOnce(&Path) -> Result<S, SourceError> + Send + 'static,
+    ) -> Result<Self, SourceError> {
+        let (say, news) = mpsc::sync_channel(AHEAD);
+        let file = path.to_owned();
+        let worker = Worker::spawn("file", move |stop| {
+            let mut source = match open(&file) {
+                Ok(source) => source,
+                Err(error) => return drop(say.send(Err(error))),
+            };
+            while !stop.is_set() {
+                let next = source.next();
+                let is_end = next.is_err();
+                // Nobody receives any more when the source was dropped.
+                if say.send(next).is_err() || is_end {
+                    return;
+                }
+            }
+        });
+        let worker = worker.map_err(|source| FileError::Read { path: path.to_owned(), source })?;
+        Ok(Self { path: path.to_owned(), news, worker: Some(worker), heard: now() })
+    }
+}
+
+impl<T> Source<T> for Detached<T> {
+    fn next(&mut self) -> Result<Next<T>, SourceError> {
+        match self.news.recv_timeout(NAP) {
+            Ok(next) => {
+                self.heard = now();
+                next
+            }
+            Err(RecvTimeoutError::Timeout) if now().since(self.heard) < SILENCE => Ok(Next::NotYet),
+            // A hung thread is not replaced by a second one that would hang too.
+            Err(RecvTimeoutError::Timeout) => {
+                Ok(Next::Silent(FileError::Hung { path: self.path.clone() }.into()))
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                let source = std::io::Error::other("its thread ended");
+                Err(FileError::Read { path: self.path.clone(), source }.into())
+            }
+        }
+    }
+}
+
+impl<T> Drop for Detached<T> {
+    fn drop(&mut self) {
+        if let Some(worker) = self.worker.take() {
+            worker.abandon();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{Arc, mpsc::channel},
+        time::Duration,
+    };
+
+    use super::*;
+    use crate::{capture::source, model::SourceState};
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// Numbers, each given when the other end of a channel says so; a driver that hangs else.
+    struct Driver(Receiver<u32>);
+
+    impl Source<u32> for Driver {
+        fn next(&mut self) -> Result<Next<u32>, SourceError> {
+            Ok(self.0.recv().map_or(Next::NotYet, Next::Ready))
+        }
+    }
+
+    #[test]
+    fn a_file_that_hangs_is_named_goes_on_when_it_answers_and_is_left_alone_when_dropped() {
+        let (give, driver) = channel();
+        let (tell, states) = channel();
+        let (put, numbers) = channel();
+        let mut driver = Some(driver);
+        let capture = Worker::spawn("test", move |stop| {
+            let notify: source::Notify = Arc::new(move |state| tell.send(state).unwrap());
+            let open = || {
+                let driver = driver.take().expect("a hung file is not opened twice");
+                Detached::open(Path::new("/dead/a.wav"), |_| Ok(Driver(driver)))
+            };
+            source::run(stop, &notify, open, |number| put.send(number).unwrap());
+        })
+        .unwrap();
+        let state = || states.recv_timeout(LONG).unwrap();
+        assert_eq!(state(), SourceState::Opening);
+        give.send(1).unwrap();
+        assert_eq!((state(), numbers.recv_timeout(LONG)), (SourceState::Running, Ok(1)));
+        let SourceState::Failed { message } = state() else { panic!("it hangs") };
+        assert!(
+            message.starts_with("\"/dead/a.wav\" does not answer; check the drive"),
+            "{message}"
+        );
+        give.send(2).unwrap();
+        assert_eq!((state(), numbers.recv_timeout(LONG)), (SourceState::Running, Ok(2)));
+        // It hangs again; dropping it returns all the same.
+        drop(capture);
+        assert!(give.send(3).is_ok(), "its thread still waits for the driver");
+    }
+}

@@ -1,0 +1,470 @@
+//! Where the sound is in a WAV, RF64, BW64 or Wave64 file, and how it is coded.
+//!
+//! Sizes are hints: programs that write to a pipe, or crash, leave 0 or the largest number there.
+//! (`symphonia` 0.6 believes them, and reads neither RF64 nor Wave64; hence this.)
+
+use std::io::{self, Read, Seek, SeekFrom};
+
+use super::samples::Coding;
+
+/// Where the sound is in a file, and how it is coded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Layout {
+    /// Frames a second.
+    pub(super) rate: u32,
+    /// Samples in a frame; at least one.
+    pub(super) channels: usize,
+    /// How a sample is coded.
+    pub(super) coding: Coding,
+    /// Bytes of a frame: the channels' samples, and perhaps more that mean nothing.
+    pub(super) frame_bytes: usize,
+    /// Where the first frame begins.
+    pub(super) start: u64,
+    /// Whole frames.
+    pub(super) frames: u64,
+}
+
+/// Why a file has no sound that can be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LayoutError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Format(String),
+}
+
+/// Chunks before the sound at most; real files have ten.
+const MAX_CHUNKS: usize = 4096;
+
+/// What ends the GUID of each chunk of a Wave64 file, except the first one's.
+const WAVE64: [u8; 12] = *b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a";
+
+/// The GUID that a Wave64 file begins with.
+const WAVE64_RIFF: [u8; 16] = *b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00";
+
+impl Layout {
+    /// Reads the headers of a file.
+    pub(super) fn read(file: &mut (impl Read + Seek)) -> Result<Self, LayoutError> {
+        let length = file.seek(SeekFrom::End(0))?;
+        let mut head = Head { file, length, format: None, long_size: None };
+        match &head.bytes_at::<4>(0)? {
+            b"RIFF" | b"RF64" | b"BW64" => head.riff(),
+            b"riff" => head.wave64(),
+            b"RIFX" => Err(fault("it is a big-endian WAV (RIFX)")),
+            _ => Err(fault("it does not begin with RIFF, RF64, BW64 or Wave64's mark")),
+        }
+    }
+}
+
+fn fault(why: &str) -> LayoutError {
+    LayoutError::Format(why.to_owned())
+}
+
+/// The headers of a file while they are read.
+struct Head<'a, F> {
+    file: &'a mut F,
+    length: u64,
+    format: Option<Format>,
+    /// The sound's size in RF64, where 32 bits do not hold it.
+    long_size: Option<u64>,
+}
+
+/// What the chunk `fmt ` says.
+#[derive(Clone, Copy)]
+struct Format {
+    rate: u32,
+    channels: usize,
+    coding: Coding,
+    frame_bytes: usize,
+}
+
+impl<F: Read + Seek> Head<'_, F> {
+    /// RIFF and its 64-bit relatives (EBU Tech 3306, ITU-R BS.2088).
+    fn riff(&mut self) -> Result<Layout, LayoutError> {
+        if &self.bytes_at::<4>(8)? != b"WAVE" {
+            return Err(fault("it is a RIFF file of another kind, without WAVE"));
+        }
+        let mut at = 12;
+        for _ in 0..MAX_CHUNKS {
+            let Some((name, size)) = self.chunk_at(at)? else { break };
+            let body = at + 8;
+            match &name {
+                b"ds64" if size >= 16 => {
+                    self.long_size = Some(u64::from_le_bytes(self.bytes_at(body + 8)?));
+                }
+                b"fmt " => self.format = Some(self.format_at(body, u64::from(size))?),
+                b"data" => {
+                    let end = self.end_of_sound(body, size)?;
+                    return self.layout(body, end);
+                }
+                _ => {}
+            }
+            at = self.behind(body, size)?;
+        }
+        Err(fault("it holds no sound"))
+    }
+
+    /// The next chunk. One of odd size has a pad byte behind it, which some programs forget; a
+    /// chunk's name does not begin with 0.
+    fn behind(&mut self, body: u64, size: u32) -> Result<u64, LayoutError> {
+        let end = body + u64::from(size);
+        if size.is_multiple_of(2) || end >= self.length {
+            return Ok(end);
+        }
+        let is_forgotten = self.bytes_at::<1>(end)? != [0] && self.is_chunk(end)?;
+        Ok(if is_forgotten { end } else { end + 1 })
+    }
+
+    /// Where the sound ends: where its size says, if the file ends there or another chunk begins;
+    /// else at the end of the file.
+    fn end_of_sound(&mut self, body: u64, size: u32) -> Result<u64, LayoutError> {
+        let size = match self.long_size {
+            Some(long) if size == u32::MAX => long,
+            Some(_) | None => u64::from(size),
+        };
+        let end = body.saturating_add(size);
+        if end >= self.length || size == u64::from(u32::MAX) {
+            return Ok(self.length);
+        }
+        let is_end = self.length - end < 8
+            || self.is_chunk(end)?
+            || self.is_chunk(end + 1)?
+            || self.is_foreign_tag(end)?;
+        Ok(if is_end { end } else { self.length })
+    }
+
+    /// Whether something that looks like a chunk is there.
+    fn is_chunk(&mut self, at: u64) -> Result<bool, LayoutError> {
+        let Some((name, size)) = self.chunk_at(at)? else { return Ok(false) };
+        let is_name = name.iter().all(|byte| (b' '..=b'~').contains(byte));
+        Ok(is_name && at + 8 + u64::from(size) <= self.length + 1)
+    }
+
+    /// Whether a title and an artist follow, as music programs append them to anything.
+    fn is_foreign_tag(&mut self, at: u64) -> Result<bool, LayoutError> {
+        let mark = self.bytes_at::<4>(at)?;
+        Ok(mark.starts_with(b"TAG") || mark.starts_with(b"ID3") || &mark == b"APET")
+    }
+
+    /// A chunk's name and size; `None` at the end of the file.
+    fn chunk_at(&mut self, at: u64) -> Result<Option<([u8; 4], u32)>, LayoutError> {
+        if at.saturating_add(8) > self.length {
+            return Ok(None);
+        }
+        let bytes: [u8; 8] = self.bytes_at(at)?;
+        let [a, b, c, d, size @ ..] = bytes;
+        Ok(Some(([a, b, c, d], u32::from_le_bytes(size))))
+    }
+
+    /// Sony's Wave64: 64-bit sizes that count the header, GUIDs for names, chunks at multiples
+    /// of 8.
+    fn wave64(&mut self) -> Result<Layout, LayoutError> {
+        let (riff, wave) = (self.bytes_at::<16>(0)?, self.bytes_at::<16>(24)?);
+        if riff != WAVE64_RIFF || wave != guid(b"wave") {
+            return Err(fault("it is no Wave64 file, though it begins like one"));
+        }
+        let mut at = 40_u64;
+        for _ in 0..MAX_CHUNKS {
+            let Some((name, size)) = self.chunk64_at(at)? else { break };
+            let (body, end) = (at + 24, at.saturating_add(size.max(24)));
+            if name == guid(b"fmt ") {
+                self.format = Some(self.format_at(body, size.saturating_sub(24))?);
+            } else if name == guid(b"data") {
+                let is_end = size > 24 && end < self.length && self.ends_at(end)?;
+                return self.layout(body, if is_end { end } else { self.length });
+            }
+            at = end.checked_next_multiple_of(8).unwrap_or(u64::MAX);
+        }
+        Err(fault("it holds no sound"))
+    }
+
+    fn ends_at(&mut self, end: u64) -> Result<bool, LayoutError> {
+        let next = self.chunk64_at(end.next_multiple_of(8))?;
+        Ok(next.is_none_or(|(name, _)| name[4..] == WAVE64))
+    }
+
+    fn chunk64_at(&mut self, at: u64) -> Result<Option<([u8; 16], u64)>, LayoutError> {
+        if at.saturating_add(24) > self.length {
+            return Ok(None);
+        }
+        Ok(Some((self.bytes_at(at)?, u64::from_le_bytes(self.bytes_at(at + 16)?))))
+    }
+
+    fn format_at(&mut self, at: u64, size: u64) -> Result<Format, LayoutError> {
+        // Up to the subformat's first two bytes; older programs leave out the end.
+        let mut bytes = [0; 26];
+        let there = size.min(26).min(self.length.saturating_sub(at)) as usize;
+        if there < 14 {
+            return Err(fault("it is too short"));
+        }
+        self.file.seek(SeekFrom::Start(at))?;
+        self.file.read_exact(&mut bytes[..there])?;
+        Format::parse(&bytes).map_err(LayoutError::Format)
+    }
+
+    fn layout(&self, start: u64, end: u64) -> Result<Layout, LayoutError> {
+        let format = self.format.ok_or_else(|| fault("its sound comes before its format"))?;
+        let Format { rate, channels, coding, frame_bytes } = format;
+        let frames = end.saturating_sub(start) / frame_bytes as u64;
+        if frames == 0 {
+            return Err(fault("it holds no sound"));
+        }
+        Ok(Layout { rate, channels, coding, frame_bytes, start, frames })
+    }
+
+    fn bytes_at<const N: usize>(&mut self, at: u64) -> Result<[u8; N], LayoutError> {
+        if at.saturating_add(N as u64) > self.length {
+            return Err(fault("it is too short"));
+        }
+        let mut bytes = [0; N];
+        self.file.seek(SeekFrom::Start(at))?;
+        self.file.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+fn guid(name: &[u8; 4]) -> [u8; 16] {
+    let mut guid = [0; 16];
+    guid[..4].copy_from_slice(name);
+    guid[4..].copy_from_slice(&WAVE64);
+    guid
+}
+
+/// The format tag that says that the real one is further behind.
+const EXTENSIBLE: u16 = 0xfffe;
+
+impl Format {
+    /// `WAVEFORMATEX` or `WAVEFORMATEXTENSIBLE`; what is not there is 0.
+    fn parse(bytes: &[u8; 26]) -> Result<Self, String> {
+        let short = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+        let long = |at: usize| u64::from(short(at)) | u64::from(short(at + 2)) << 16;
+        let tag = if short(0) == EXTENSIBLE { short(24) } else { short(0) };
+        let (channels, rate, a_second) = (u64::from(short(2)), long(4), long(8));
+        let (block, bits) = (u64::from(short(12)), u64::from(short(14)));
+        if channels == 0 {
+            return Err("it holds no sound".to_owned());
+        }
+        // A sample may stand in more bytes than its bits need: the frame's size says so. It is
+        // believed if the bytes a second agree with it, or if the bits say nothing.
+        let by_bits = bits.div_ceil(8);
+        let is_block_right = block >= channels
+            && block % channels == 0
+            && (by_bits == 0 || (block / channels >= by_bits && a_second == rate * block));
+        let sample_bytes = if is_block_right { block / channels } else { by_bits };
+        let coding = Coding::new(tag, sample_bytes)?;
+        let frame_bytes = (channels * sample_bytes) as usize;
+        Ok(Self { rate: rate as u32, channels: channels as usize, coding, frame_bytes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    /// A chunk with its pad byte.
+    fn chunk(name: &[u8; 4], body: &[u8]) -> Vec<u8> {
+        let pad = vec![0; body.len() % 2];
+        [name, &(body.len() as u32).to_le_bytes()[..], body, &pad].concat()
+    }
+
+    /// `fmt ` of a tag, channels, and bytes and bits of a sample, at 8 kHz.
+    fn format(tag: u16, channels: u16, bytes: u16, bits: u16) -> Vec<u8> {
+        let block = channels * bytes;
+        let mut body = [tag.to_le_bytes(), channels.to_le_bytes()].concat();
+        body.extend(8000_u32.to_le_bytes());
+        body.extend((8000 * u32::from(block)).to_le_bytes());
+        body.extend([block.to_le_bytes(), bits.to_le_bytes()].concat());
+        body
+    }
+
+    fn riff(mark: &[u8; 4], chunks: &[Vec<u8>]) -> Vec<u8> {
+        let body = chunks.concat();
+        [mark, &(body.len() as u32 + 4).to_le_bytes()[..], b"WAVE", &body].concat()
+    }
+
+    fn read(file: &[u8]) -> Layout {
+        Layout::read(&mut Cursor::new(file)).unwrap_or_else(|error| panic!("{error}: {file:x?}"))
+    }
+
+    fn refused(file: &[u8]) -> String {
+        Layout::read(&mut Cursor::new(file)).unwrap_err().to_string()
+    }
+
+    /// A header of 44 bytes before 100 bytes of 16-bit mono.
+    fn plain() -> Vec<u8> {
+        riff(b"RIFF", &[chunk(b"fmt ", &format(1, 1, 2, 16)), chunk(b"data", &[0xff; 100])])
+    }
+
+    #[test]
+    fn sizes_are_hints_and_the_sound_goes_on_to_the_end_of_the_file() {
+        let with = |riff: u32, data: u32| {
+            let mut file = plain();
+            file[4..8].copy_from_slice(&riff.to_le_bytes());
+            file[40..44].copy_from_slice(&data.to_le_bytes());
+            file
+        };
+        let right = Layout {
+            rate: 8000,
+            channels: 1,
+            coding: Coding::Signed(2),
+            frame_bytes: 2,
+            start: 44,
+            frames: 50,
+        };
+        for (riff, data) in [
+            (136, 100),
+            (u32::MAX, u32::MAX),
+            (0, 0),
+            (36, 0),
+            (136, 0),
+            (u32::MAX, 0),
+            (0, u32::MAX - 36),
+            (136, 102),
+            // Written while the program ran on, and never again.
+            (86, 50),
+        ] {
+            assert_eq!(read(&with(riff, data)), right, "{riff} {data}");
+        }
+        let mut cut = plain();
+        cut.truncate(101);
+        assert_eq!(read(&cut).frames, 28, "the last frame is not whole");
+        assert_eq!(refused(&plain()[..44]), "it holds no sound");
+        assert_eq!(refused(&plain()[..45]), "it holds no sound");
+    }
+
+    #[test]
+    fn what_is_behind_the_sound_is_not_played() {
+        let title = chunk(b"LIST", b"INFOINAM\x04\0\0\0Talk");
+        let mut tagged = plain();
+        tagged.extend(b"TAG");
+        tagged.extend([b' '; 125]);
+        let format = chunk(b"fmt ", &format(1, 1, 2, 16));
+        let sound = chunk(b"data", &[0xff; 100]);
+        let odd = chunk(b"data", &[0xff; 101]);
+        let mut forgotten = odd.clone();
+        forgotten.pop();
+        for file in [
+            riff(b"RIFF", &[format.clone(), sound, title.clone()]),
+            riff(b"RIFF", &[format.clone(), odd, title.clone()]),
+            riff(b"RIFF", &[format.clone(), forgotten, title.clone()]),
+            tagged,
+        ] {
+            assert_eq!(read(&file).frames, 50, "{file:x?}");
+        }
+        assert_eq!(
+            refused(&riff(b"RIFF", &[format, chunk(b"data", &[]), title])),
+            "it holds no sound"
+        );
+    }
+
+    #[test]
+    fn chunks_of_odd_size_are_skipped_with_and_without_their_pad_byte() {
+        let odd = chunk(b"LIST", b"INFOISFT\x05\0\0\0abcd\0");
+        let (mut forgotten, mut garbage) = (odd.clone(), odd.clone());
+        forgotten.pop();
+        *garbage.last_mut().unwrap() = 0xff;
+        let (format, sound) = (chunk(b"fmt ", &format(1, 1, 2, 16)), chunk(b"data", &[0xff; 100]));
+        for list in [odd, forgotten, garbage] {
+            for chunks in [
+                [format.clone(), list.clone(), sound.clone()],
+                [list.clone(), format.clone(), sound.clone()],
+            ] {
+                let file = riff(b"RIFF", &chunks);
+                let layout = read(&file);
+                let start = file.windows(4).position(|word| word == b"data").unwrap() as u64 + 8;
+                assert_eq!((layout.start, layout.frames), (start, 50), "{file:x?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_format_is_read_plain_and_extensible() {
+        for (tag, bytes, bits, coding) in [
+            (1, 1, 8, Coding::Unsigned),
+            (1, 2, 12, Coding::Signed(2)),
+            (1, 2, 16, Coding::Signed(2)),
+            (1, 3, 24, Coding::Signed(3)),
+            (1, 4, 24, Coding::Signed(4)),
+            (1, 4, 32, Coding::Signed(4)),
+            (1, 8, 64, Coding::Signed(8)),
+            (3, 4, 32, Coding::Single),
+            (3, 8, 64, Coding::Double),
+            (6, 1, 8, Coding::ALaw),
+            (7, 1, 8, Coding::MuLaw),
+        ] {
+            for channels in [1, 2, 6, 64] {
+                let plain = format(tag, channels, bytes, bits);
+                let mut extended = format(EXTENSIBLE, channels, bytes, 8 * bytes);
+                extended.extend(22_u16.to_le_bytes());
+                extended.extend(bits.to_le_bytes());
+                extended.extend(0x3f_u32.to_le_bytes());
+                extended.extend(tag.to_le_bytes());
+                extended.extend(b"\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71");
+                let longer = [&plain[..], &[0, 0]].concat();
+                for body in [plain, longer, extended] {
+                    let sound = vec![1; 10 * usize::from(channels * bytes)];
+                    let layout =
+                        read(&riff(b"RIFF", &[chunk(b"fmt ", &body), chunk(b"data", &sound)]));
+                    let found = (layout.channels, layout.coding, layout.frames);
+                    assert_eq!(found, (usize::from(channels), coding, 10), "{tag} {bits}");
+                }
+            }
+        }
+        // A frame's size that nothing agrees with is wrong, not the bits.
+        let mut wrong = format(1, 2, 2, 16);
+        wrong[12..14].copy_from_slice(&2_u16.to_le_bytes());
+        let sound = chunk(b"data", &[0; 40]);
+        assert_eq!(read(&riff(b"RIFF", &[chunk(b"fmt ", &wrong), sound])).frames, 10);
+    }
+
+    #[test]
+    fn files_beyond_four_gigabytes_are_read_by_their_long_sizes() {
+        let long = |data: u64| {
+            let sizes = [200_u64, data, 0].map(u64::to_le_bytes).concat();
+            let sizes = chunk(b"ds64", &[&sizes[..], &[0; 4]].concat());
+            let mut sound = chunk(b"data", &[0xff; 100]);
+            sound[4..8].fill(0xff);
+            let format = chunk(b"fmt ", &format(1, 1, 2, 16));
+            let mut file = riff(b"RF64", &[sizes, format, sound, chunk(b"junk", &[1; 4])]);
+            file[4..8].fill(0xff);
+            file
+        };
+        assert_eq!(read(&long(100)).frames, 50);
+        let to_the_end = 50 + 12 / 2;
+        for unknown in [0, u64::MAX, 1 << 40] {
+            assert_eq!(read(&long(unknown)).frames, to_the_end, "{unknown}");
+        }
+        let mut broadcast = long(100);
+        broadcast[..4].copy_from_slice(b"BW64");
+        assert_eq!(read(&broadcast).frames, 50);
+    }
+
+    #[test]
+    fn a_wave64_file_is_read_also_if_its_sizes_say_nothing() {
+        let chunk64 = |name: &[u8; 4], body: &[u8], size: u64| {
+            let pad = vec![0; body.len().next_multiple_of(8) - body.len()];
+            [&guid(name)[..], &size.to_le_bytes(), body, &pad].concat()
+        };
+        let file = |size: u64| {
+            [
+                [&WAVE64_RIFF[..], &[0; 8], &guid(b"wave")].concat(),
+                chunk64(b"fact", &[9; 5], 29),
+                chunk64(b"fmt ", &format(1, 1, 2, 16), 40),
+                chunk64(b"data", &[0xff; 100], size),
+            ]
+            .concat()
+        };
+        let start = 40 + 32 + 40 + 24;
+        let layout = read(&file(124));
+        assert_eq!((layout.start, layout.frames), (start, 50));
+        let padded_end = 104 / 2;
+        for unknown in [0, 24, u64::MAX, 1 << 40] {
+            let layout = read(&file(unknown));
+            assert_eq!((layout.start, layout.frames), (start, padded_end), "{unknown}");
+        }
+        let behind = [file(124), chunk64(b"levl", &[1; 8], 32)].concat();
+        assert_eq!(read(&behind).frames, 50);
+    }
+}

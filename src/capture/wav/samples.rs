@@ -1,0 +1,140 @@
+//! How a sample is coded in a WAV file.
+
+/// How a sample is coded; little-endian.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Coding {
+    /// One byte, 128 is silence.
+    Unsigned,
+    /// So many bytes, two to eight, two's complement; fewer valid bits stand at the top.
+    Signed(usize),
+    /// IEEE 754, four bytes.
+    Single,
+    /// IEEE 754, eight bytes.
+    Double,
+    /// ITU-T G.711.
+    ALaw,
+    /// ITU-T G.711.
+    MuLaw,
+}
+
+impl Coding {
+    /// The coding of a format tag (RFC 2361) in samples of so many bytes.
+    pub(super) fn new(tag: u16, bytes: u64) -> Result<Self, String> {
+        let unusual = |name: &str| format!("its sound is {name} in {bytes} bytes a sample");
+        match (tag, bytes) {
+            (1, 1) => Ok(Self::Unsigned),
+            (1, 2..=8) => Ok(Self::Signed(bytes as usize)),
+            (1, _) => Err(unusual("PCM")),
+            (3, 4) => Ok(Self::Single),
+            (3, 8) => Ok(Self::Double),
+            (3, _) => Err(unusual("float")),
+            (6, 1) => Ok(Self::ALaw),
+            (6, _) => Err(unusual("A-law")),
+            (7, 1) => Ok(Self::MuLaw),
+            (7, _) => Err(unusual("µ-law")),
+            (other, _) => {
+                let name = match other {
+                    2 => "MS ADPCM",
+                    0x11 => "IMA ADPCM",
+                    0x31 => "GSM",
+                    0x50 => "MPEG",
+                    0x55 => "MP3",
+                    0xff => "AAC",
+                    _ => "unknown here",
+                };
+                Err(format!(
+                    "its sound's format is {other:#06x} ({name}), and only PCM, float, A-law and \
+                     µ-law are read"
+                ))
+            }
+        }
+    }
+
+    /// Bytes of a sample.
+    pub(super) const fn bytes(self) -> usize {
+        match self {
+            Self::Unsigned | Self::ALaw | Self::MuLaw => 1,
+            Self::Signed(bytes) => bytes,
+            Self::Single => 4,
+            Self::Double => 8,
+        }
+    }
+
+    /// The sample, full scale ±1; what is no number is silence.
+    ///
+    /// # Panics
+    /// If there are not [`Self::bytes`] bytes; a bug of the caller.
+    pub(super) fn decode(self, bytes: &[u8]) -> f32 {
+        let mut wide = [0; 8];
+        let sample = match self {
+            Self::Unsigned => (f32::from(bytes[0]) - 128.0) / 128.0,
+            Self::Signed(count) => {
+                wide[8 - count..].copy_from_slice(bytes);
+                (i64::from_le_bytes(wide) as f64 / 2_f64.powi(63)) as f32
+            }
+            Self::Single => {
+                wide[..4].copy_from_slice(bytes);
+                f32::from_bits(u64::from_le_bytes(wide) as u32)
+            }
+            Self::Double => {
+                wide.copy_from_slice(bytes);
+                f64::from_le_bytes(wide) as f32
+            }
+            Self::ALaw => f32::from(a_law(bytes[0])) / 32_768.0,
+            Self::MuLaw => f32::from(mu_law(bytes[0])) / 32_768.0,
+        };
+        if sample.is_finite() { sample.clamp(-1.0, 1.0) } else { 0.0 }
+    }
+}
+
+/// A-law: sign, exponent, mantissa, every other bit inverted (G.711, table 1).
+fn a_law(byte: u8) -> i16 {
+    let code = byte ^ 0x55;
+    let (exponent, mantissa) = ((code >> 4) & 7, i16::from(code & 15) << 4);
+    let level = match exponent {
+        0 => mantissa + 8,
+        exponent => (mantissa + 0x108) << (exponent - 1),
+    };
+    if code & 0x80 == 0 { -level } else { level }
+}
+
+/// µ-law: sign, exponent, mantissa, all inverted (G.711, table 2).
+fn mu_law(byte: u8) -> i16 {
+    let code = !byte;
+    let level = (((i16::from(code & 15) << 3) + 0x84) << ((code >> 4) & 7)) - 0x84;
+    if code & 0x80 == 0 { level } else { -level }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_coding_has_its_full_scale_its_silence_and_its_half() {
+        let all: [(Coding, &[u8], f32); 18] = [
+            (Coding::Unsigned, &[0], -1.0),
+            (Coding::Unsigned, &[128], 0.0),
+            (Coding::Unsigned, &[192], 0.5),
+            (Coding::Signed(2), &[0, 0x80], -1.0),
+            (Coding::Signed(2), &[0, 0x40], 0.5),
+            (Coding::Signed(3), &[0, 0, 0xc0], -0.5),
+            (Coding::Signed(4), &[0, 0, 0, 0x40], 0.5),
+            (Coding::Signed(8), &[0, 0, 0, 0, 0, 0, 0, 0xc0], -0.5),
+            (Coding::Single, &0.25_f32.to_le_bytes(), 0.25),
+            (Coding::Single, &f32::NAN.to_le_bytes(), 0.0),
+            (Coding::Single, &9.0_f32.to_le_bytes(), 1.0),
+            (Coding::Double, &(-0.25_f64).to_le_bytes(), -0.25),
+            (Coding::Double, &f64::INFINITY.to_le_bytes(), 0.0),
+            // The extremes and the smallest steps of G.711's tables, for 16 bits.
+            (Coding::ALaw, &[0xaa], 32_256.0 / 32_768.0),
+            (Coding::ALaw, &[0x55], -8.0 / 32_768.0),
+            (Coding::MuLaw, &[0x80], 32_124.0 / 32_768.0),
+            (Coding::MuLaw, &[0x00], -32_124.0 / 32_768.0),
+            (Coding::MuLaw, &[0xff], 0.0),
+        ];
+        for (coding, bytes, level) in all {
+            assert_eq!(coding.bytes(), bytes.len());
+            assert_eq!(coding.decode(bytes), level, "{coding:?} {bytes:?}");
+        }
+    }
+}

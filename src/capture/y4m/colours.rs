@@ -1,0 +1,246 @@
+//! How a film keeps its pixels, and how they become 8-bit 4:2:0.
+
+use super::header::Header;
+
+/// How a film keeps its pixels: planes of luma, blue and red, perhaps of opacity.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Colours {
+    /// How colour is kept; `None` in grey films.
+    chroma: Option<Chroma>,
+    /// Whether opacity follows, which is not looked at.
+    has_alpha: bool,
+    /// Bits of a sample, 8 to 16; more than 8 take two bytes, the lower one first.
+    bits: u32,
+}
+
+/// Luma samples for each sample of colour, as powers of two.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Chroma {
+    across: u32,
+    down: u32,
+}
+
+/// Where the planes of a picture are in 8-bit samples, and how wide their rows are.
+struct Planes<'a> {
+    luma: &'a [u8],
+    blue: &'a [u8],
+    red: &'a [u8],
+    width: usize,
+    chroma_width: usize,
+}
+
+impl Colours {
+    /// The colours of that name, as mjpegtools and ffmpeg write it. Where the samples of colour sit
+    /// between those of luma differs by less than a pixel and is not looked at.
+    pub(super) fn named(name: &str) -> Result<Self, String> {
+        let lower = name.to_ascii_lowercase();
+        let chroma = |across, down| Some(Chroma { across, down });
+        let families = [
+            ("420", chroma(1, 1)),
+            ("422", chroma(1, 0)),
+            ("444", chroma(0, 0)),
+            ("440", chroma(0, 1)),
+            ("411", chroma(2, 0)),
+            ("410", chroma(2, 2)),
+            ("mono", None),
+        ];
+        let found = families.iter().find_map(|(family, chroma)| {
+            let rest = lower.strip_prefix(family)?;
+            let has_alpha = rest == "alpha";
+            let bits = match rest {
+                "" | "jpeg" | "mpeg2" | "paldv" | "alpha" => Some(8),
+                rest => {
+                    let bits = rest.strip_prefix('p').unwrap_or(rest).parse::<u32>().ok();
+                    bits.filter(|bits| (8..=16).contains(bits))
+                }
+            };
+            Some(Self { chroma: *chroma, has_alpha, bits: bits? })
+        });
+        found.ok_or_else(|| {
+            format!(
+                "its colours are C{name}, and only 4:2:0, 4:2:2, 4:4:4, 4:1:1 and mono are read"
+            )
+        })
+    }
+
+    /// Bytes of a picture in the file.
+    pub(super) fn frame_bytes(self, (width, height): (usize, usize)) -> usize {
+        let (across, down) = self.chroma_size((width, height));
+        let alpha = if self.has_alpha { width * height } else { 0 };
+        (width * height + 2 * across * down + alpha) * self.sample_bytes()
+    }
+
+    fn sample_bytes(self) -> usize {
+        if self.bits > 8 { 2 } else { 1 }
+    }
+
+    fn chroma_size(self, (width, height): (usize, usize)) -> (usize, usize) {
+        match self.chroma {
+            Some(Chroma { across, down }) => {
+                (width.div_ceil(1 << across), height.div_ceil(1 << down))
+            }
+            None => (0, 0),
+        }
+    }
+}
+
+impl Header {
+    /// Bytes of a picture in the file.
+    pub(super) fn frame_bytes(&self) -> usize {
+        self.colours.frame_bytes((self.width, self.height))
+    }
+
+    /// Makes an I420 picture of [`Header::even`] size out of one of the file. `scratch` is kept
+    /// between pictures.
+    pub(super) fn unpack(&self, raw: &[u8], scratch: &mut Vec<u8>, data: &mut [u8]) {
+        let raw = match self.colours.bits {
+            8 => raw,
+            bits => {
+                scratch.clear();
+                let (pairs, _) = raw.as_chunks::<2>();
+                let eight = |pair| (u16::from_le_bytes(pair) >> (bits - 8)).min(255) as u8;
+                scratch.extend(pairs.iter().copied().map(eight));
+                &scratch[..]
+            }
+        };
+        let (across, down) = self.colours.chroma_size((self.width, self.height));
+        let (luma, rest) = raw.split_at(self.width * self.height);
+        let (blue, rest) = rest.split_at(across * down);
+        let red = &rest[..across * down];
+        let planes = Planes { luma, blue, red, width: self.width, chroma_width: across };
+        self.fill(&planes, data);
+    }
+
+    fn fill(&self, planes: &Planes<'_>, data: &mut [u8]) {
+        let size = self.even();
+        let (width, height) = (size.width as usize, size.height as usize);
+        let (luma, chroma) = data.split_at_mut(width * height);
+        let (blue, red) = chroma.split_at_mut(width * height / 4);
+        copy_rows(luma, width, planes.luma, planes.width);
+        match self.colours.chroma {
+            None => chroma_of_grey(blue, red),
+            Some(Chroma { across: 1, down: 1 }) => {
+                copy_rows(blue, width / 2, planes.blue, planes.chroma_width);
+                copy_rows(red, width / 2, planes.red, planes.chroma_width);
+            }
+            Some(layout) => {
+                halve(blue, width / 2, (planes.blue, planes.chroma_width), layout);
+                halve(red, width / 2, (planes.red, planes.chroma_width), layout);
+            }
+        }
+        if self.is_full_range {
+            luma.iter_mut().for_each(|pixel| *pixel = (16 + u32::from(*pixel) * 219 / 255) as u8);
+            for pixel in blue.iter_mut().chain(red) {
+                *pixel = (16 + u32::from(*pixel) * 224 / 255) as u8;
+            }
+        }
+    }
+}
+
+fn chroma_of_grey(blue: &mut [u8], red: &mut [u8]) {
+    blue.fill(128);
+    red.fill(128);
+}
+
+fn copy_rows(to: &mut [u8], width: usize, from: &[u8], stride: usize) {
+    for (row, raw) in to.chunks_exact_mut(width).zip(from.chunks_exact(stride)) {
+        row.copy_from_slice(&raw[..width]);
+    }
+}
+
+/// Makes a plane of colour with half as many samples as luma each way out of one with more or
+/// fewer: the mean of those that a sample covers, or the one that covers it.
+fn halve(to: &mut [u8], width: usize, (from, stride): (&[u8], usize), layout: Chroma) {
+    let covered = |at: usize, shift: u32| {
+        let first = (2 * at) >> shift;
+        (first, if shift == 0 { 2 } else { 1 })
+    };
+    for (y, row) in to.chunks_exact_mut(width).enumerate() {
+        let (top, rows) = covered(y, layout.down);
+        for (x, pixel) in row.iter_mut().enumerate() {
+            let (left, columns) = covered(x, layout.across);
+            let lines = from.chunks_exact(stride).skip(top).take(rows);
+            let sum: usize =
+                lines.flat_map(|line| &line[left..left + columns]).map(|it| usize::from(*it)).sum();
+            *pixel = ((sum + rows * columns / 2) / (rows * columns)) as u8;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unpacked(rest: &str, raw: &[u8]) -> Vec<u8> {
+        let header = Header::parse(format!("YUV4MPEG2 F1:1 {rest}").as_bytes()).unwrap();
+        assert_eq!(header.frame_bytes(), raw.len(), "{rest}");
+        let mut data = vec![0; header.even().i420_bytes()];
+        header.unpack(raw, &mut vec![], &mut data);
+        data
+    }
+
+    /// The luma, blue and red of a picture of one colour.
+    fn colour(rest: &str, samples: &[(u8, usize)]) -> (u8, u8, u8) {
+        let raw: Vec<_> = samples.iter().flat_map(|(value, count)| vec![*value; *count]).collect();
+        let data = unpacked(&format!("W16 H16 {rest}"), &raw);
+        let (luma, chroma) = data.split_at(256);
+        let (blue, red) = chroma.split_at(64);
+        for plane in [luma, blue, red] {
+            assert!(plane.iter().all(|sample| *sample == plane[0]), "{rest}");
+        }
+        (luma[0], blue[0], red[0])
+    }
+
+    #[test]
+    fn every_family_of_colours_gives_the_same_picture() {
+        for (name, chroma, alpha) in [
+            ("420jpeg", 64, 0),
+            ("422", 128, 0),
+            ("444", 256, 0),
+            ("444alpha", 256, 256),
+            ("440", 128, 0),
+            ("411", 64, 0),
+            ("410", 16, 0),
+        ] {
+            let planes = [(90, 256), (60, chroma), (200, chroma), (255, alpha)];
+            assert_eq!(colour(&format!("C{name}"), &planes), (90, 60, 200), "{name}");
+        }
+        assert_eq!(colour("Cmono", &[(90, 256)]), (90, 128, 128));
+    }
+
+    #[test]
+    fn more_bits_lose_their_lowest() {
+        for (bits, shift) in [(9, 1), (10, 2), (12, 4), (14, 6), (16, 8)] {
+            for (family, chroma) in [("420", 64), ("422", 128), ("444", 256)] {
+                let plane = |value: u16, count| vec![(value << shift) | 1; count];
+                let raw = [plane(90, 256), plane(60, chroma), plane(200, chroma)].concat();
+                let raw: Vec<_> = raw.into_iter().flat_map(u16::to_le_bytes).collect();
+                let data = unpacked(&format!("W16 H16 C{family}p{bits}"), &raw);
+                assert_eq!((data[0], data[256], data[383]), (90, 60, 200), "{family} {bits}");
+            }
+            let grey: Vec<_> = vec![90_u16 << shift; 256];
+            let grey: Vec<_> = grey.into_iter().flat_map(u16::to_le_bytes).collect();
+            assert_eq!(unpacked(&format!("W16 H16 Cmono{bits}"), &grey)[255], 90, "{bits}");
+        }
+    }
+
+    #[test]
+    fn samples_of_colour_that_are_too_many_are_averaged_where_they_are() {
+        let luma = vec![0; 17 * 17];
+        // Columns 10, 20, 10, 20, … and the second plane the other way round.
+        let chroma: Vec<u8> = (0..17 * 17).map(|n| 10 + 10 * (n % 17 % 2) as u8).collect();
+        let steps: Vec<u8> = (0..17 * 17).map(|n| (n / 17) as u8 * 2).collect();
+        let data = unpacked("W17 H17 C444", &[luma, chroma, steps].concat());
+        assert!(data[256..320].iter().all(|sample| *sample == 15));
+        let rows: Vec<_> = data[320..].chunks(8).map(|row| row[0]).collect();
+        assert_eq!(rows, [1, 5, 9, 13, 17, 21, 25, 29]);
+    }
+
+    #[test]
+    fn colours_that_are_not_known_are_named() {
+        for name in ["", "420p7", "420p17", "rgb", "444p", "monochrome"] {
+            let error = Colours::named(name).unwrap_err();
+            assert!(error.contains(&format!("colours are C{name}, and only 4:2:0")), "{error}");
+        }
+    }
+}

@@ -1,0 +1,416 @@
+//! Pictures from a Y4M file (YUV4MPEG2, as ffmpeg and mjpegtools write it), looped.
+
+mod colours;
+mod header;
+mod scale;
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use header::{Header, Rate};
+use scale::Scaler;
+
+use super::source::{Next, Pace, Source, SourceError};
+use crate::{
+    files::{FileError, open_source},
+    media::{FramePool, VideoFrame, now},
+    model::MediaTime,
+};
+
+/// How late a picture may be read; later ones are shown when they would have been, so a slow
+/// disk makes the film longer but never faster.
+const SLACK: Duration = Duration::from_millis(100);
+
+/// The longest header line. Real ones have some 60 bytes.
+const MAX_LINE: u64 = 1024;
+
+/// How fast a film is whose header does not say.
+const USUAL_RATE: Rate = Rate { frames: 30, seconds: 1 };
+
+/// A file of pictures, from its first frame, again and again.
+pub(super) struct Y4mFile {
+    path: PathBuf,
+    file: BufReader<File>,
+    header: Header,
+    /// Where the first frame begins.
+    start: u64,
+    /// Whole frames read since the file was opened.
+    frames: u64,
+    film: Film,
+    pool: FramePool,
+    /// One picture as it is in the file.
+    raw: Vec<u8>,
+    canvas: Canvas,
+}
+
+/// How the film runs.
+struct Film {
+    rate: Rate,
+    shown_rate: Rate,
+    pace: Pace,
+    /// Pictures shown.
+    shown: u64,
+    /// Pictures of the film that were read or left out.
+    passed: u64,
+    /// The last picture read.
+    last: Option<VideoFrame>,
+}
+
+/// What pictures are made in.
+struct Canvas {
+    /// The picture in 8 bits a sample.
+    samples: Vec<u8>,
+    /// The picture before it is scaled.
+    unscaled: Vec<u8>,
+    /// For pixels that are not square.
+    scaler: Option<Scaler>,
+}
+
+/// Why a file is no source of pictures.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Y4mError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(
+        "the film {path:?} cannot be read as Y4M: {why}; make one with: ffmpeg -i IN -r 30 -s \
+         1280x720 -pix_fmt yuv420p OUT.y4m"
+    )]
+    Format { path: PathBuf, why: String },
+}
+
+impl Y4mFile {
+    /// Opens the file and reads its header. May block for ever.
+    pub(super) fn open(path: &Path) -> Result<Self, Y4mError> {
+        let io = |source| FileError::Read { path: path.to_owned(), source };
+        let file = open_source(path)?;
+        let length = file.metadata().map_err(io)?.len();
+        let mut file = BufReader::with_capacity(1 << 18, file);
+        let format = |why| Y4mError::Format { path: path.to_owned(), why };
+        let line = read_line(&mut file).map_err(io)?;
+        let line = line.ok_or_else(|| format("it has no header".to_owned()))?;
+        let header = Header::parse(&line).map_err(format)?;
+        let start = file.stream_position().map_err(io)?;
+        // Looked at before a buffer is made that a header alone asks for.
+        if length.saturating_sub(start) < header.frame_bytes() as u64 {
+            return Err(format("it holds no whole picture".to_owned()));
+        }
+        if header.rate.is_none() {
+            tracing::warn!(?path, "the film does not say how fast it is; 30 a second are shown");
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            start,
+            frames: 0,
+            film: Film::new(header.rate.unwrap_or(USUAL_RATE)),
+            pool: FramePool::default(),
+            raw: vec![0; header.frame_bytes()],
+            canvas: Canvas::new(&header),
+            header,
+        })
+    }
+
+    /// The next picture; the first one after the last.
+    pub(super) fn read(&mut self, time: MediaTime) -> Result<VideoFrame, Y4mError> {
+        if !self.read_raw()? {
+            self.rewind()?;
+            if !self.read_raw()? {
+                return Err(self.format("its pictures are gone"));
+            }
+        }
+        self.frames += 1;
+        let (header, raw, canvas) = (&self.header, &self.raw, &mut self.canvas);
+        Ok(self.pool.frame(header.shown(), time, |data| canvas.paint(header, raw, data)))
+    }
+
+    /// The picture that is to be seen now: pictures of a fast film are left out, those of a slow
+    /// one repeated.
+    fn show(&mut self, time: MediaTime) -> Result<VideoFrame, Y4mError> {
+        let wanted = self.film.next();
+        while self.film.passed < wanted {
+            self.leave_out()?;
+        }
+        if self.film.passed == wanted {
+            let frame = self.read(time)?;
+            self.film.passed += 1;
+            self.film.last = Some(frame);
+        }
+        let mut frame =
+            self.film.last.clone().ok_or_else(|| self.format("it holds no whole picture"))?;
+        frame.time = time;
+        Ok(frame)
+    }
+
+    fn rewind(&mut self) -> Result<(), Y4mError> {
+        if self.frames == 0 {
+            return Err(self.format("it holds no whole picture"));
+        }
+        self.file.seek(SeekFrom::Start(self.start)).map_err(|error| self.io(error))?;
+        Ok(())
+    }
+
+    /// Goes on behind the next picture.
+    fn leave_out(&mut self) -> Result<(), Y4mError> {
+        if !self.read_mark()? {
+            self.rewind()?;
+            if !self.read_mark()? {
+                return Err(self.format("its pictures are gone"));
+            }
+        }
+        let bytes = self.raw.len() as i64;
+        self.file.seek_relative(bytes).map_err(|error| self.io(error))?;
+        self.film.passed += 1;
+        Ok(())
+    }
+
+    /// Reads a picture as it is in the file; false at the end, where a part of one is left out.
+    fn read_raw(&mut self) -> Result<bool, Y4mError> {
+        if !self.read_mark()? {
+            return Ok(false);
+        }
+        match self.file.read_exact(&mut self.raw) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+            Err(error) => Err(self.io(error)),
+        }
+    }
+
+    /// Reads the line before a picture; false at the end.
+    fn read_mark(&mut self) -> Result<bool, Y4mError> {
+        match read_line(&mut self.file).map_err(|error| self.io(error))? {
+            None => Ok(false),
+            Some(line) if line.split(|byte| *byte == b' ').next() == Some(b"FRAME") => Ok(true),
+            Some(_) => Err(self.format("a picture does not begin with FRAME")),
+        }
+    }
+
+    fn io(&self, source: io::Error) -> Y4mError {
+        FileError::Read { path: self.path.clone(), source }.into()
+    }
+
+    fn format(&self, why: &str) -> Y4mError {
+        Y4mError::Format { path: self.path.clone(), why: why.to_owned() }
+    }
+}
+
+impl Source<VideoFrame> for Y4mFile {
+    fn next(&mut self) -> Result<Next<VideoFrame>, SourceError> {
+        let Some(time) = self.film.pace.wait() else { return Ok(Next::NotYet) };
+        Ok(Next::Ready(self.show(time)?))
+    }
+}
+
+impl Film {
+    fn new(rate: Rate) -> Self {
+        let shown_rate = rate.shown();
+        let pace = Pace::new(now(), shown_rate.frames, shown_rate.seconds, SLACK);
+        Self { rate, shown_rate, pace, shown: 0, passed: 0, last: None }
+    }
+
+    /// Which picture of the film is the next one to be seen.
+    fn next(&mut self) -> u64 {
+        let position = self.rate.position(self.shown, self.shown_rate);
+        self.shown += 1;
+        position
+    }
+}
+
+impl Canvas {
+    fn new(header: &Header) -> Self {
+        let (from, to) = (header.even(), header.shown());
+        let scaler = (from != to).then(|| Scaler::new(from, to));
+        let unscaled = if scaler.is_some() { vec![0; from.i420_bytes()] } else { vec![] };
+        Self { samples: vec![], unscaled, scaler }
+    }
+
+    fn paint(&mut self, header: &Header, raw: &[u8], data: &mut [u8]) {
+        match &self.scaler {
+            None => header.unpack(raw, &mut self.samples, data),
+            Some(scaler) => {
+                header.unpack(raw, &mut self.samples, &mut self.unscaled);
+                scaler.scale(&self.unscaled, data);
+            }
+        }
+    }
+}
+
+/// A line without its end, `\n` or `\r\n`; `None` at the end of the file or if it is longer than
+/// [`MAX_LINE`].
+fn read_line(file: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
+    let mut line = vec![];
+    file.take(MAX_LINE).read_until(b'\n', &mut line)?;
+    if line.pop() != Some(b'\n') {
+        return Ok(None);
+    }
+    line.pop_if(|byte| *byte == b'\r');
+    Ok(Some(line))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::model::Size;
+
+    /// A file that is gone with its value.
+    struct Clip(PathBuf);
+
+    impl Clip {
+        fn new(name: &str, bytes: &[u8]) -> Self {
+            let name = format!("quintet-y4m-{}-{name}.y4m", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            fs::write(&path, bytes).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for Clip {
+        fn drop(&mut self) {
+            fs::remove_file(&self.0).ok();
+        }
+    }
+
+    fn film(header: &str, frames: &[Vec<u8>]) -> Vec<u8> {
+        let mut bytes = header.as_bytes().to_vec();
+        for frame in frames {
+            bytes.extend_from_slice(b"FRAME\n");
+            bytes.extend_from_slice(frame);
+        }
+        bytes
+    }
+
+    fn read(file: &mut Y4mFile) -> Result<VideoFrame, Y4mError> {
+        file.read(MediaTime::default())
+    }
+
+    #[test]
+    fn a_film_is_looped_and_a_truncated_last_frame_is_left_out() {
+        let frames: Vec<_> = [50, 60, 70].map(|grey| vec![grey; 16 * 16 * 3 / 2]).into();
+        let mut bytes =
+            film("YUV4MPEG2 W16 H16 F30000:1001 Ip A1:1 C420mpeg2 XYSCSS=420\n", &frames);
+        bytes.truncate(bytes.len() - 7);
+        let file = Clip::new("loop", &bytes);
+        let mut source = Y4mFile::open(&file.0).unwrap();
+        let seen: Vec<_> = (0..5).map(|_| read(&mut source).unwrap().y()[0]).collect();
+        assert_eq!(seen, [50, 60, 50, 60, 50]);
+        assert_eq!(source.header.rate, Some(Rate { frames: 30_000, seconds: 1001 }));
+    }
+
+    #[test]
+    fn an_odd_size_loses_its_last_row_and_column_and_nothing_else() {
+        let luma: Vec<u8> = (0..17 * 17).map(|n| (n % 17) as u8 + 20).collect();
+        let chroma: Vec<u8> =
+            (0..2 * 81).map(|n| if n < 81 { 100 + n % 9 } else { n % 9 }).collect();
+        let bytes = film("YUV4MPEG2 W17 H17 F1:1\n", &[[luma, chroma].concat()]);
+        let file = Clip::new("odd", &bytes);
+        let frame = read(&mut Y4mFile::open(&file.0).unwrap()).unwrap();
+        assert_eq!(frame.size, Size::new(16, 16));
+        assert!(frame.y().chunks(16).all(|row| row.iter().eq(&(20..36).collect::<Vec<u8>>())));
+        assert!(frame.u().chunks(8).all(|row| row == [100, 101, 102, 103, 104, 105, 106, 107]));
+        assert!(frame.v().chunks(8).all(|row| row == [0, 1, 2, 3, 4, 5, 6, 7]));
+    }
+
+    #[test]
+    fn full_range_becomes_limited_range() {
+        let frame = [vec![255; 256], vec![128; 64], vec![0; 64]].concat();
+        let file = Clip::new("full", &film("YUV4MPEG2 W16 H16 F1:1 XCOLORRANGE=FULL\n", &[frame]));
+        let frame = read(&mut Y4mFile::open(&file.0).unwrap()).unwrap();
+        assert_eq!((frame.y()[0], frame.u()[0], frame.v()[0]), (235, 128, 16));
+    }
+
+    #[test]
+    fn a_bad_film_is_refused_by_name_with_its_fault() {
+        let long = format!("YUV4MPEG2 {}\n", "X".repeat(5000));
+        let framed = format!("YUV4MPEG2 W16 H16 F1:1\nFRAMED\n{}", "x".repeat(384));
+        for (number, (bytes, fault)) in [
+            ("", "it has no header"),
+            ("RIFF\n", "does not begin with YUV4MPEG2"),
+            (long.as_str(), "it has no header"),
+            ("YUV4MPEG2 W16 F1:1\n", "no width and height"),
+            ("YUV4MPEG2 W16 H16\n", "it holds no whole picture"),
+            ("YUV4MPEG2 W-1 H16 F1:1\n", "\"-1\" is no width or height"),
+            ("YUV4MPEG2 W8 H8 F1:1\n", "8x8 is out of range"),
+            ("YUV4MPEG2 W99999999 H99999999 F1:1\n", "out of range, 16x16 to 3840x2160"),
+            ("YUV4MPEG2 W3840 H3840 F1:1\n", "out of range"),
+            ("YUV4MPEG2 W16 H16 F1:1 Crgb\n", "colours are Crgb, and only 4:2:0"),
+            ("YUV4MPEG2 W16 H16 F1:1\n", "it holds no whole picture"),
+            ("YUV4MPEG2 W16 H16 F1:1\nFRAME\nshort", "it holds no whole picture"),
+            (framed.as_str(), "does not begin with FRAME"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let file = Clip::new(&format!("bad{number}"), bytes.as_bytes());
+            let opened = Y4mFile::open(&file.0).and_then(|mut film| read(&mut film));
+            let error = opened.map(|frame| frame.size).unwrap_err().to_string();
+            assert!(error.contains(fault), "{bytes:.60}: {error}");
+            assert!(error.contains(&format!("bad{number}.y4m")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_missing_file_and_a_folder_are_named() {
+        let missing = Y4mFile::open(Path::new("/nowhere/clip.y4m")).map(|_| ()).unwrap_err();
+        assert!(missing.to_string().starts_with("the file \"/nowhere/clip.y4m\" cannot be read: "));
+        let folder = Y4mFile::open(&std::env::temp_dir()).map(|_| ()).unwrap_err();
+        assert!(folder.to_string().contains("is a folder, not a file"), "{folder}");
+    }
+
+    /// The luma of what is shown of a film whose pictures are 1, 2, 3, ….
+    fn shown(name: &str, header: &str, pictures: u8, count: usize) -> Vec<u8> {
+        let frames: Vec<_> = (1..=pictures).map(|grey| vec![grey; 384]).collect();
+        let file = Clip::new(name, &film(header, &frames));
+        let mut film = Y4mFile::open(&file.0).unwrap();
+        (0..count).map(|_| film.show(MediaTime::default()).unwrap().y()[0]).collect()
+    }
+
+    #[test]
+    fn a_fast_film_loses_pictures_a_slow_one_repeats_them_and_both_are_looped() {
+        let film = |name: &str, rate: &str, count| {
+            shown(name, &format!("YUV4MPEG2 W16 H16 {rate}\n"), 5, count)
+        };
+        assert_eq!(film("usual", "F25:1", 7), [1, 2, 3, 4, 5, 1, 2]);
+        assert_eq!(film("fast", "F120:1", 6), [1, 3, 5, 2, 4, 1]);
+        assert_eq!(film("slow", "F2:1", 6), [1, 1, 1, 2, 2, 3]);
+        assert_eq!(film("unknown", "F0:0", 7), [1, 2, 3, 4, 5, 1, 2]);
+        assert_eq!(film("clock", "F90000:1", 3), [1, 2, 3]);
+        assert_eq!(film("none", "", 3), [1, 2, 3]);
+    }
+
+    #[test]
+    fn lines_may_end_as_on_windows_and_frames_may_have_parameters() {
+        let frame = |mark: &str, grey: u8| [mark.as_bytes(), &[grey; 384]].concat();
+        let bytes = [
+            b"YUV4MPEG2 W16 H16 F25:1 Ip C420jpeg\r\n".to_vec(),
+            frame("FRAME\r\n", 10),
+            frame("FRAME Ip XFOO\n", 13),
+            frame("FRAME\n", 30),
+        ]
+        .concat();
+        let file = Clip::new("lines", &bytes);
+        let mut source = Y4mFile::open(&file.0).unwrap();
+        let seen: Vec<_> = (0..4).map(|_| read(&mut source).unwrap().y()[0]).collect();
+        assert_eq!(seen, [10, 13, 30, 10]);
+    }
+
+    #[test]
+    fn pixels_that_are_not_square_are_made_so() {
+        let film = film("YUV4MPEG2 W32 H16 F25:1 Ip A16:11 C420mpeg2\n", &[vec![60; 768]]);
+        let file = Clip::new("wide", &film);
+        let frame = read(&mut Y4mFile::open(&file.0).unwrap()).unwrap();
+        assert_eq!(frame.size, Size::new(46, 16));
+        assert!(frame.y().iter().chain(frame.u()).all(|sample| *sample == 60));
+    }
+
+    #[test]
+    fn a_header_alone_makes_no_large_buffer() {
+        let file = Clip::new("bomb", b"YUV4MPEG2 W3840 H2160 F30:1 C444p16\nFRAME\n");
+        let error = Y4mFile::open(&file.0).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("it holds no whole picture"), "{error}");
+    }
+}

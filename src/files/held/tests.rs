@@ -1,0 +1,144 @@
+use std::time::Instant;
+
+use super::*;
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let name = format!("quintet-held-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.0.join(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+#[test]
+fn a_source_is_never_recorded_to_whatever_it_is_called() {
+    let folder = Folder::new("links");
+    let source = folder.file("voice.wav", "sound");
+    let mut names = vec![source.clone(), folder.0.join(".").join("voice.wav")];
+    let hard = folder.0.join("hard.wav");
+    fs::hard_link(&source, &hard).unwrap();
+    names.push(hard);
+    #[cfg(unix)]
+    {
+        let soft = folder.0.join("soft.wav");
+        std::os::unix::fs::symlink("voice.wav", &soft).unwrap();
+        names.push(soft);
+    }
+    let claim = SourceClaim::new(&source, "microphone");
+    for name in &names {
+        for opened in [Recording::look_for(name), Recording::open(name).map(drop)] {
+            let error = opened.unwrap_err().to_string();
+            assert!(error.contains("is also the microphone's file"), "{error}");
+        }
+        assert_eq!(fs::read_to_string(&source).unwrap(), "sound");
+    }
+    let other = folder.0.join("other.wav");
+    Recording::open(&other).unwrap();
+    drop(claim);
+    Recording::open(&source).map(drop).or_else(still_closing(&source)).unwrap();
+}
+
+/// The claim's own lock goes on a thread that nobody waits for.
+fn still_closing(path: &Path) -> impl FnOnce(FileError) -> Result<(), FileError> {
+    let path = path.to_owned();
+    move |mut error| {
+        let begun = Instant::now();
+        while matches!(error, FileError::InUse { .. }) && begun.elapsed().as_secs() < 60 {
+            std::thread::yield_now();
+            match Recording::open(&path) {
+                Ok(_) => return Ok(()),
+                Err(again) => error = again,
+            }
+        }
+        Err(error)
+    }
+}
+
+#[test]
+fn what_is_recorded_is_not_sent_and_is_recorded_once() {
+    let folder = Folder::new("recorded");
+    let path = folder.0.join("heard.wav");
+    let recording = Recording::open(&path).unwrap();
+    let error = open_source(&path).unwrap_err().to_string();
+    assert!(error.contains("sound is being recorded to"), "{error}");
+    assert!(matches!(Recording::open(&path), Err(FileError::InUse { .. })));
+    drop(recording);
+    let _source = open_source(&path).unwrap();
+}
+
+#[test]
+fn a_lock_of_somebody_else_is_respected_by_both() {
+    // A lock belongs to an open file: another handle is another program.
+    let folder = Folder::new("locks");
+    let path = folder.file("voice.wav", "sound");
+    let other = File::open(&path).unwrap();
+    other.lock_shared().unwrap();
+    let error = Recording::open(&path).unwrap_err();
+    assert!(matches!(error, FileError::InUse { .. }), "{error}");
+    #[cfg(target_os = "linux")]
+    assert!(error.to_string().contains(&format!("(process {})", std::process::id())), "{error}");
+    let _both_read = open_source(&path).unwrap();
+    drop(_both_read);
+    other.unlock().unwrap();
+    other.lock().unwrap();
+    assert!(matches!(open_source(&path), Err(FileError::InUse { .. })));
+    assert_eq!(fs::read_to_string(&path).unwrap(), "sound");
+}
+
+#[test]
+fn a_folder_and_a_missing_folder_are_named_and_nothing_is_created_by_looking() {
+    let folder = Folder::new("look");
+    let new = folder.0.join("new.wav");
+    Recording::look_for(&new).unwrap();
+    Recording::look_for(Path::new("new.wav")).unwrap();
+    assert!(!new.exists() && !Path::new("new.wav").exists());
+    for bad in [&folder.0, &folder.0.join("none/a.wav")] {
+        let error = Recording::look_for(bad).unwrap_err().to_string();
+        assert!(error.contains(&format!("{bad:?}")), "{error}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_a_socket_and_a_device_are_refused_by_name_without_waiting() {
+    let folder = Folder::new("pipe");
+    let (pipe, socket) = (folder.0.join("pipe.wav"), folder.0.join("socket.wav"));
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let device = folder.0.join("device.wav");
+    std::os::unix::fs::symlink("/dev/null", &device).unwrap();
+    for (path, kind) in [
+        (pipe, "a named pipe"),
+        (socket, "a socket"),
+        (device, "a device"),
+        (folder.0.clone(), "a folder"),
+    ] {
+        let asked = path.clone();
+        let refused = within(Duration::from_secs(60), move || {
+            [
+                Recording::look_for(&asked),
+                Recording::open(&asked).map(drop),
+                open_source(&asked).map(drop),
+            ]
+        });
+        for refused in refused.expect("nothing waits") {
+            let error = refused.unwrap_err().to_string();
+            assert!(error.contains(&format!("{path:?} is {kind}, not a file")), "{error}");
+        }
+    }
+}
