@@ -66,7 +66,7 @@ impl From<&Device> for DeviceRef {
 ///
 /// An id counts first. A device that was chosen from a list and is not there under that id is the
 /// only one of its name: systems number some devices anew. Then the whole name counts, then a part
-/// of it in any case.
+/// of it in any case. The mark of the default device counts where several have the name.
 ///
 /// # Errors
 /// [`ChoiceError`] if there is no such device, or if several have that name: the wrong camera or
@@ -93,17 +93,22 @@ pub fn choose(
     if found.is_empty() && wanted.id.is_none() {
         found = places(&|device| device.name.to_lowercase().contains(&lower));
     }
+    if found.len() > 1 && unmarked != name {
+        // The mark says which one was meant.
+        let is_default = |place: &usize| devices[*place].is_default;
+        found = found.iter().copied().find(is_default).map_or(found, |place| vec![place]);
+    }
     match found.as_slice() {
         [only] => Ok(*only),
         [] => {
-            let name = name.to_owned();
+            let name = unmarked.to_owned();
             let mut names: Vec<_> = devices.iter().map(|device| device.name.clone()).collect();
             names.dedup();
             Err(ChoiceError::Unknown { noun, name, names })
         }
         several => {
             let ids = several.iter().map(|place| devices[*place].id.clone()).collect();
-            Err(ChoiceError::Several { noun, name: name.to_owned(), ids })
+            Err(ChoiceError::Several { noun, name: unmarked.to_owned(), ids })
         }
     }
 }
@@ -164,6 +169,14 @@ mod tests {
             "2 microphones are called \"Webcam\"; give the id of one: \"usb-3\", \"usb-4\"";
         assert_eq!(chosen(None, "Webcam"), Err(several.to_owned()));
         assert!(chosen(None, "headset m").is_ok() && chosen(None, "head").is_err());
+    }
+
+    #[test]
+    fn the_mark_of_the_default_device_tells_it_from_others_of_its_name() {
+        let mut devices = devices();
+        devices[3].is_default = true;
+        let marked = DeviceRef::typed("Webcam (default)");
+        assert_eq!(choose(&devices, &marked, "camera"), Ok(3));
     }
 
     #[test]
