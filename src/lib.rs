@@ -14,6 +14,7 @@ pub mod files;
 pub mod media;
 pub mod model;
 pub mod playback;
+pub mod process;
 pub mod signalling;
 pub mod transport;
 pub mod ui;

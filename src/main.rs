@@ -5,42 +5,38 @@
 
 use std::{io::IsTerminal as _, process::ExitCode};
 
-use clap::Parser as _;
 use quintet::{
     cli::{self, Args},
     engine::NOISY_LOGS,
-    ui,
+    process::Output,
+    ui::{self, Beginning},
 };
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     share_memory();
-    let args = Args::parse();
+    let args = Args::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
     set_up_logs();
-    let Some(task) = args.task else { return window() };
-    let result = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .thread_name("quintet")
-        .build()
-        .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(cli::run(task)));
-    match result {
-        Ok(reason) => reason.into(),
-        Err(error) => failure(&error),
-    }
-}
-
-/// Opens the window; returns when it was closed.
-fn window() -> ExitCode {
-    match ui::run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failure(&error),
-    }
-}
-
-fn failure(error: &anyhow::Error) -> ExitCode {
-    eprintln!("quintet: {error:#}");
-    ExitCode::FAILURE
+    let result = match args.task {
+        None => {
+            let beginning = Beginning { targets: args.links, is_separate: args.new_window };
+            ui::run(beginning).map(|()| ExitCode::SUCCESS)
+        }
+        Some(task) => tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .thread_name("quintet")
+            .build()
+            .map_err(anyhow::Error::from)
+            .and_then(|runtime| runtime.block_on(cli::run(task)))
+            .map(ExitCode::from),
+    };
+    let code = result.unwrap_or_else(|error| {
+        Output::stderr().line(&format!("quintet: {error:#}"));
+        ExitCode::FAILURE
+    });
+    Output::stdout().finish();
+    Output::stderr().finish();
+    code
 }
 
 /// Has all threads take memory from one heap. Glibc gives each thread one, up to eight for each
@@ -66,5 +62,5 @@ fn set_up_logs() {
     let filter = EnvFilter::new(format!("{quiet},{wanted}"));
     let colours = std::io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours);
-    lines.with_writer(std::io::stderr).init();
+    lines.with_writer(|| Output::stderr().clone()).init();
 }

@@ -12,6 +12,7 @@ use std::{
 const ARROWS: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("media", &["model"]),
+    ("process", &[]),
     ("conference", &["model"]),
     ("audio", &["media", "model"]),
     ("files", &["media"]),
@@ -35,9 +36,22 @@ const ARROWS: &[(&str, &[&str])] = &[
             "transport",
         ],
     ),
-    ("ui", &["engine", "media", "model"]),
+    ("ui", &["engine", "media", "model", "process"]),
     ("bench", &["engine", "media", "model"]),
-    ("cli", &["bench", "capture", "engine", "files", "media", "model", "playback", "signalling"]),
+    (
+        "cli",
+        &[
+            "bench",
+            "capture",
+            "engine",
+            "files",
+            "media",
+            "model",
+            "playback",
+            "process",
+            "signalling",
+        ],
+    ),
 ];
 
 /// Files and folders in which no clock, thread, socket, file or runtime has a name.

@@ -94,7 +94,7 @@ fn a_leaver_is_gone_at_once_and_a_killed_one_after_ten_seconds() {
     }
     leaver.participant("Killed", "live");
     killed.participant("Leaver", "live");
-    leaver.signal("INT");
+    leaver.signal("TERM");
     let start = Instant::now();
     olga.participant("Leaver", "left");
     killed.participant("Leaver", "left");

@@ -2,11 +2,11 @@
 
 mod rig;
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use rig::{
     process::{Hub, PATTERN, Program, alone, list},
-    screen::{Colour, Place, Screen, Window},
+    screen::{Colour, Place, Screen, Start, Window},
 };
 use serde_json::Value;
 
@@ -152,5 +152,120 @@ fn settings_that_cannot_be_read_are_kept_beside_and_the_window_opens_all_the_sam
     let button = window.wait("a drawn window", |_| screen.shot().around(ACCENT, 0..300));
     assert!(button.right > 100, "{button:?}");
     let copy = window.settings().with_extension("toml.bak");
-    assert_eq!(std::fs::read_to_string(copy).expect("a copy"), broken);
+    assert_eq!(fs::read_to_string(copy).expect("a copy"), broken);
+}
+
+/// Somebody who has opened a session, and its link.
+fn opener(hub: &Hub) -> (Program, String) {
+    let silent = ["--camera", "none", "--microphone", "none"];
+    let opens = ["open", "--kind", "av-conference", "--id", "town-hall"];
+    let mut opener = hub.person("Piet", &[&opens[..], &silent].concat());
+    let link = opener.event("opened")["link"].as_str().expect("a link").to_owned();
+    (opener, link)
+}
+
+/// Whether somebody of that name ever went away without a word.
+fn was_missed(program: &Program, name: &str) -> bool {
+    program.seen().iter().any(|event| event["state"] == "gone" && event["name"] == name)
+}
+
+#[test]
+fn a_window_that_is_asked_to_end_says_goodbye_and_keeps_its_size() {
+    let _turn = alone();
+    let (hub, screen) = (Hub::start(), Screen::start());
+    for signal in ["TERM", "HUP"] {
+        let (mut opener, link) = opener(&hub);
+        let mut window = Start::new(&screen, &settings(&hub)).args(&[&link]).open(&screen);
+        opener.participant("Olga", "live");
+        window.resize(900, 700);
+        window.wait("a drawn window of that size", |_| screen.shot().around(ACCENT, 0..300));
+        window.signal(signal);
+        assert_eq!(window.end(), Some(0), "{signal}");
+        opener.participant("Olga", "left");
+        assert!(!was_missed(&opener, "Olga"), "{}", opener.transcript());
+        let kept = fs::read_to_string(window.settings()).expect("the settings are there");
+        assert!(kept.contains("width = 900") && kept.contains("height = 700"), "{kept}");
+        assert_eq!(opener.interrupt().code, Some(0));
+    }
+}
+
+#[test]
+fn a_window_whose_display_vanishes_says_goodbye_and_keeps_its_size() {
+    let _turn = alone();
+    let (hub, screen) = (Hub::start(), Screen::start());
+    let (mut opener, link) = opener(&hub);
+    let mut window = Start::new(&screen, &settings(&hub)).args(&[&link]).open(&screen);
+    opener.participant("Olga", "live");
+    hear(&mut opener, "a tone", |level| level > -40.0);
+    window.resize(900, 700);
+    // Whoever has muted after that knows the size.
+    window.key("m");
+    hear(&mut opener, "silence", |level| level < -60.0);
+    screen.vanish();
+    window.end();
+    opener.participant("Olga", "left");
+    assert!(!was_missed(&opener, "Olga"), "{}", opener.transcript());
+    let kept = fs::read_to_string(window.settings()).expect("the settings are there");
+    assert!(kept.contains("width = 900") && kept.contains("height = 700"), "{kept}");
+}
+
+#[test]
+fn a_window_opens_on_x11_though_a_wayland_display_was_left_over() {
+    let _turn = alone();
+    let screen = Screen::start();
+    let start = Start::new(&screen, "").env("WAYLAND_DISPLAY", "wayland-9");
+    start.open(&screen).wait("a drawn window", |_| screen.shot().around(ACCENT, 0..300));
+}
+
+#[test]
+fn a_window_opens_whatever_the_screens_scale_is_said_to_be() {
+    let _turn = alone();
+    let screen = Screen::start();
+    for dpi in ["0", "-96", "nan", "1e9"] {
+        let start = Start::new(&screen, "");
+        fs::write(start.home().file(".Xdefaults"), format!("Xft.dpi: {dpi}\n")).expect("a home");
+        let mut window = start.open(&screen);
+        window.wait(&format!("a window at {dpi}"), |_| screen.shot().around(ACCENT, 0..300));
+    }
+    for scale in ["0", "large"] {
+        let start = Start::new(&screen, "").env("WINIT_X11_SCALE_FACTOR", scale);
+        let mut window = start.open(&screen);
+        window.wait(&format!("a window at {scale}"), |_| screen.shot().around(ACCENT, 0..300));
+    }
+}
+
+#[test]
+fn where_no_window_can_be_opened_a_sentence_says_what_to_do() {
+    let _turn = alone();
+    let (screen, bare) = (Screen::start(), Screen::start_without(&["RANDR", "GLX"]));
+    let faults = [
+        ("no screen", Start::new(&screen, "").env("DISPLAY", "")),
+        ("no such screen", Start::new(&screen, "").env("DISPLAY", ":99999")),
+        ("no compositor", {
+            Start::new(&screen, "").env("DISPLAY", "").env("WAYLAND_DISPLAY", "wayland-9")
+        }),
+        ("a bare server", Start::new(&bare, "")),
+    ];
+    for (fault, start) in faults {
+        let (code, said) = start.fail();
+        assert_eq!(code, Some(1), "{fault}: {said}");
+        assert!(said.contains("cannot open a window"), "{fault}: {said}");
+        assert!(!said.contains("panicked") && !said.contains("RUST_BACKTRACE"), "{fault}: {said}");
+    }
+}
+
+#[test]
+fn a_second_start_hands_its_link_to_the_window_that_is_open() {
+    let _turn = alone();
+    let (hub, screen) = (Hub::start(), Screen::start());
+    let (mut opener, link) = opener(&hub);
+    let mut window = Window::open(&screen, &settings(&hub));
+    assert_eq!(window.start_again(&[&link]), Some(0));
+    opener.participant("Olga", "live");
+    window.wait("the session's lane", |_| screen.shot().around(LANES[0], BARS));
+    // Without a link there is nothing to join, and still no second person.
+    assert_eq!(window.start_again(&[]), Some(0));
+    let other = Start::new(&screen, &settings(&hub).replace("Olga", "Otto"));
+    let _other = other.args(&["--new-window", &link]).open(&screen);
+    opener.participant("Otto", "live");
 }

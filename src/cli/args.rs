@@ -2,15 +2,16 @@
 
 use std::{
     collections::BTreeSet,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
 use anyhow::{Context as _, bail};
 use clap::{
-    Parser, Subcommand,
-    builder::{OsStringValueParser, TypedValueParser as _},
+    Arg, CommandFactory as _, Parser, Subcommand,
+    builder::{OsStringValueParser, StringValueParser, TypedValueParser},
+    error::{ContextKind, ContextValue, ErrorKind},
 };
 
 use crate::{
@@ -28,12 +29,94 @@ use crate::{
 /// One camera and one microphone, captured once, encoded once, live in many sessions. Without a
 /// command, the window opens.
 #[derive(Parser, Debug)]
-#[command(version, about, after_long_help = EXIT_CODES)]
+#[command(version, about, after_long_help = EXIT_CODES, args_conflicts_with_subcommands = true)]
 pub struct Args {
     /// What to do; without it, the window opens.
     #[command(subcommand)]
     pub task: Option<Task>,
+    /// Links to join in the window (`http://HOST:PORT/s/ID`). If a window is open already, it gets
+    /// them and comes to the front.
+    #[arg(value_name = "LINK", value_parser = LinkParser)]
+    pub links: Vec<JoinTarget>,
+    /// Open a window of its own, for another person, whatever is open already.
+    #[arg(long)]
+    pub new_window: bool,
 }
+
+impl Args {
+    /// Reads a command line, the program's name first.
+    ///
+    /// # Errors
+    /// What is wrong with it, or the help that it asks for: [`clap::Error::exit`] prints both.
+    pub fn read<I>(words: I) -> Result<Self, clap::Error>
+    where
+        I: IntoIterator<Item: Into<OsString>>,
+    {
+        let words: Vec<OsString> = words.into_iter().map(Into::into).collect();
+        let first = words.get(1).cloned();
+        Self::try_parse_from(words).map_err(|error| {
+            // What follows a mistyped command is not what is wrong.
+            let command = Self::command();
+            let mistyped = first.filter(|word: &OsString| {
+                error.kind() == ErrorKind::UnknownArgument && is_mistyped(&command, word)
+            });
+            mistyped.map_or(error, |word| no_command(&command, &word.to_string_lossy()))
+        })
+    }
+}
+
+/// Whether a word is neither a command nor an option nor a link.
+fn is_mistyped(command: &clap::Command, word: &OsStr) -> bool {
+    let word = word.to_string_lossy();
+    !word.starts_with('-') && !word.contains('/') && command.find_subcommand(&*word).is_none()
+}
+
+/// Takes links, as the window's box does. Other words are mistyped commands: a bare id would hide
+/// them.
+#[derive(Clone)]
+struct LinkParser;
+
+impl TypedValueParser for LinkParser {
+    type Value = JoinTarget;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        argument: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<JoinTarget, clap::Error> {
+        let text = StringValueParser::new().parse_ref(command, argument, value)?;
+        let wrong = match parse_target(&text) {
+            Ok((hub @ Some(_), session)) => return Ok(JoinTarget { session, hub }),
+            Ok((None, _)) => None,
+            Err(error) => text.contains('/').then(|| error.to_string()),
+        };
+        Err(wrong.map_or_else(
+            || no_command(command, &text),
+            |wrong| {
+                clap::Error::raw(ErrorKind::ValueValidation, format!("{wrong}\n")).with_cmd(command)
+            },
+        ))
+    }
+}
+
+/// That a word is none of the commands, and which is the nearest.
+fn no_command(command: &clap::Command, word: &str) -> clap::Error {
+    let mut error = clap::Error::new(ErrorKind::InvalidSubcommand).with_cmd(command);
+    let text = |text: &str| ContextValue::String(text.to_owned());
+    error.insert(ContextKind::InvalidSubcommand, text(word));
+    let names = command.get_subcommands().map(clap::Command::get_name);
+    let near = names.map(|name| (strsim::jaro(name, word), name));
+    let near = near.filter(|(likeness, _)| *likeness > LIKE);
+    if let Some((_, name)) = near.max_by(|one, other| one.0.total_cmp(&other.0)) {
+        error
+            .insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![name.to_owned()]));
+    }
+    error
+}
+
+/// How alike a mistyped command and the right one are at least; what `clap` takes for its own.
+const LIKE: f64 = 0.7;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -351,8 +434,6 @@ const LONGEST_STAY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     fn commands(line: &str) -> anyhow::Result<Vec<Command>> {
@@ -420,6 +501,29 @@ mod tests {
         assert!(wrong.contains("/s/ID"), "{wrong}");
         let wrong = commands("quintet open --kind av-broadcast --id hall.").unwrap_err();
         assert!(wrong.to_string().contains("it is read as \"hall\""), "{wrong}");
+    }
+
+    #[test]
+    fn links_alone_are_for_the_window() {
+        let args = |line: &str| Args::try_parse_from(line.split_whitespace());
+        let both = args("quintet http://one/s/a https://two/s/b --new-window").unwrap();
+        let ids: Vec<_> = both.links.iter().map(|one| one.session.as_str()).collect();
+        assert_eq!((ids, both.new_window), (vec!["a", "b"], true));
+        assert!(args("quintet").unwrap().task.is_none());
+        assert!(args("quintet --new-window open --five").is_err());
+        let wrong = args("quintet http://one/a").unwrap_err().to_string();
+        assert!(wrong.contains("/s/ID"), "{wrong}");
+    }
+
+    #[test]
+    fn a_mistyped_command_is_no_session() {
+        let args = |line: &str| Args::read(line.split_whitespace());
+        for line in ["quintet jion", "quintet jion http://one/s/a", "quintet jion --name Ada"] {
+            let wrong = args(line).unwrap_err().to_string();
+            assert!(wrong.contains("'jion'") && wrong.contains("'join'"), "{wrong}");
+        }
+        let wrong = args("quintet town-hall").unwrap_err().to_string();
+        assert!(wrong.contains("'town-hall'") && wrong.contains("Usage"), "{wrong}");
     }
 
     #[test]

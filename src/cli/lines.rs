@@ -1,40 +1,38 @@
 //! Events as lines: JSON objects for programs, sentences for people.
 
-use std::{
-    collections::BTreeMap,
-    io::{self, Write as _},
-    time::Instant,
-};
+use std::{collections::BTreeMap, io, sync::Arc, time::Instant};
 
 use serde_json::{Value, json};
 
-use crate::model::{
-    Event, Failure, FailureCode, LeaveReason, ParticipantId, ParticipantState, SessionId,
-    SessionKind, SourceKind, Stats,
+use crate::{
+    model::{
+        Event, Failure, FailureCode, LeaveReason, ParticipantId, ParticipantState, SessionId,
+        SessionKind, SourceKind, Stats,
+    },
+    process::Output,
 };
 
 /// Prints events, one a line: on standard output, but what went wrong, told as a sentence, on
-/// standard error.
+/// standard error. Nothing here waits for whoever reads: see [`Output`].
 pub(super) struct Lines {
     json: bool,
     start: Instant,
     /// What sessions and participants are called in sentences.
     kinds: BTreeMap<SessionId, SessionKind>,
     names: BTreeMap<ParticipantId, String>,
-    /// Why nothing can be printed any more.
-    broken: Option<io::Error>,
 }
 
 impl Lines {
     /// Lines whose `t_ms` counts from now.
     pub(super) fn new(json: bool) -> Self {
-        let (kinds, names) = (BTreeMap::new(), BTreeMap::new());
-        Self { json, start: Instant::now(), kinds, names, broken: None }
+        let (kinds, names, start) = (BTreeMap::new(), BTreeMap::new(), Instant::now());
+        Output::stdout().say_lost(move |lines| say_lost(json, lines, start));
+        Self { json, start, kinds, names }
     }
 
     /// Why nothing can be printed any more: the reader went away, the disk is full.
-    pub(super) fn broken(&self) -> Option<&io::Error> {
-        self.broken.as_ref()
+    pub(super) fn broken(&self) -> Option<Arc<io::Error>> {
+        Output::stdout().broken()
     }
 
     /// Prints an event.
@@ -44,7 +42,7 @@ impl Lines {
         }
         self.learn(event);
         match (event, self.sentence(event)) {
-            (Event::Failed(_), Some(sentence)) => eprintln!("{}", printable(&sentence)),
+            (Event::Failed(_), Some(sentence)) => Output::stderr().line(&printable(&sentence)),
             (_, Some(sentence)) => self.line(&sentence),
             (_, None) => {}
         }
@@ -52,41 +50,29 @@ impl Lines {
 
     /// Prints the figures of this second; for programs only.
     pub(super) fn stats(&mut self, stats: &Stats) {
-        if self.json {
-            self.figures("stats", stats);
+        if let (true, Some(value)) = (self.json, figures("stats", stats)) {
+            // The next ones say it better than old ones that nobody read.
+            Output::stdout().figures(&stamped(value, self.start));
         }
     }
 
     /// Prints the figures of the whole run.
-    pub(super) fn summary(&mut self, stats: &Stats) {
-        if self.json {
-            self.figures("summary", stats);
-        } else {
+    pub(super) fn summary(&self, stats: &Stats) {
+        if !self.json {
             self.line(&in_words(stats));
-        }
-    }
-
-    fn figures(&mut self, event: &str, stats: &Stats) {
-        match serde_json::to_value(stats) {
-            Ok(mut value) => {
-                value["event"] = event.into();
-                self.object(value);
-            }
-            Err(error) => tracing::error!(%error, "figures are not JSON"),
+        } else if let Some(value) = figures("summary", stats) {
+            self.object(value);
         }
     }
 
     /// Prints an object with `event` and, added here, `t_ms`.
-    pub(super) fn object(&mut self, mut value: Value) {
-        value["t_ms"] = (self.start.elapsed().as_millis() as u64).into();
-        self.line(&value.to_string());
+    pub(super) fn object(&self, value: Value) {
+        self.line(&stamped(value, self.start));
     }
 
     /// Prints a line.
-    pub(super) fn line(&mut self, line: &str) {
-        let mut out = io::stdout().lock();
-        let written = writeln!(out, "{}", printable(line)).and_then(|()| out.flush());
-        self.broken = self.broken.take().or(written.err());
+    pub(super) fn line(&self, line: &str) {
+        Output::stdout().line(&printable(line));
     }
 
     fn learn(&mut self, event: &Event) {
@@ -175,6 +161,33 @@ impl Lines {
             .get(session)
             .map_or_else(|| session.to_string(), |kind| format!("{kind} {session}"))
     }
+}
+
+/// The object as a line, with its time.
+fn stamped(mut value: Value, start: Instant) -> String {
+    value["t_ms"] = (start.elapsed().as_millis() as u64).into();
+    printable(&value.to_string())
+}
+
+fn figures(event: &str, stats: &Stats) -> Option<Value> {
+    match serde_json::to_value(stats) {
+        Ok(mut value) => {
+            value["event"] = event.into();
+            Some(value)
+        }
+        Err(error) => {
+            tracing::error!(%error, "figures are not JSON");
+            None
+        }
+    }
+}
+
+/// Tells a reader who was too slow how many lines are missing.
+fn say_lost(json: bool, lines: u64, start: Instant) -> String {
+    if json {
+        return stamped(json!({"event": "lines-lost", "lines": lines}), start);
+    }
+    format!("lost        {lines} lines of this output, as nobody read them")
 }
 
 /// The line without what would move a terminal's cursor: names come from strangers.
@@ -276,6 +289,14 @@ mod tests {
     #[test]
     fn a_name_cannot_move_the_cursor() {
         assert_eq!(printable("\u{1b}[2JAda\n"), "\u{fffd}[2JAda\u{fffd}");
+    }
+
+    #[test]
+    fn a_reader_who_was_too_slow_is_told_in_its_own_form() {
+        let start = Instant::now();
+        let object: Value = serde_json::from_str(&say_lost(true, 12, start)).unwrap();
+        assert_eq!((&object["event"], &object["lines"]), (&"lines-lost".into(), &12.into()));
+        assert!(say_lost(false, 12, start).starts_with("lost        12 lines"));
     }
 
     #[test]

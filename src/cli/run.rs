@@ -10,7 +10,6 @@ use std::{
 
 use serde_json::json;
 use tokio::{
-    signal,
     sync::mpsc,
     time::{Instant, interval, sleep_until, timeout},
 };
@@ -27,11 +26,15 @@ use crate::{
     media::{DEFAULT_MARK, Device},
     model::{
         ChatText, Command, EndReason, Event, Failure, FailureCode, HubUrl, Media, Role, SessionId,
-        SessionKind, Snapshot, SourceKind, SourceState, TextError,
+        SessionKind, Snapshot, SourceKind, SourceState, Stats, TextError,
     },
     playback,
+    process::{Output, Signals},
     signalling::{Hub, HubOptions},
 };
+
+/// How long others are told goodbye, at most: the engine's own bounds, and some more.
+const FAREWELL: Duration = Duration::from_secs(4);
 
 /// How a run went, as its exit code tells; the greatest that applies.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -59,7 +62,8 @@ impl From<ExitReason> for ExitCode {
 }
 
 /// Carries out what the command line asks for; returns when it is over, the time is up, or on
-/// Ctrl-C (or SIGTERM), after leaving every session properly.
+/// Ctrl-C, SIGTERM or SIGHUP, after leaving every session properly. What it prints may still be
+/// under way: see [`Output::finish`].
 ///
 /// # Errors
 /// What cannot be told as an event: a hub that cannot listen, a machine without threads.
@@ -69,7 +73,8 @@ pub async fn run(task: Task) -> anyhow::Result<ExitReason> {
             let commands = match task.commands(fresh_session_id) {
                 Ok(commands) => commands,
                 Err(error) => {
-                    eprintln!("quintet: {error:#}; `quintet --help` tells more");
+                    let sentence = format!("quintet: {error:#}; `quintet --help` tells more");
+                    Output::stderr().line(&sentence);
                     return Ok(ExitReason::WrongLine);
                 }
             };
@@ -83,6 +88,7 @@ pub async fn run(task: Task) -> anyhow::Result<ExitReason> {
             };
             let mut preflight = Preflight::begin(common.sources(), common.speaker.clone());
             stay.look_for(&mut preflight).await;
+            let signals = Signals::listen()?;
             let (handle, events) = Engine::start(common.engine())?;
             for command in commands {
                 if let Some(session) = command.session() {
@@ -92,7 +98,8 @@ pub async fn run(task: Task) -> anyhow::Result<ExitReason> {
                 handle.send(command).await;
             }
             let speech = common.say.then(Speech::begin).transpose()?;
-            stay.until_the_end((handle, events), speech, (preflight, common.time)).await
+            let end = end_of(common.time, signals);
+            stay.until_the_end((handle, events), speech, (preflight, end)).await
         }
         Task::Serve { listen, public_url, json, time } => {
             serve(*listen, public_url.clone(), Lines::new(*json), *time).await
@@ -149,11 +156,11 @@ impl Stay {
         mut self,
         (handle, mut events): (Handle, mpsc::Receiver<Event>),
         mut speech: Option<Speech>,
-        (mut preflight, time): (Preflight, Option<Duration>),
+        (mut preflight, end): (Preflight, impl Future<Output = ()>),
     ) -> anyhow::Result<ExitReason> {
         let mut seconds = interval(Duration::from_secs(1));
         seconds.tick().await;
-        let mut end = std::pin::pin!(end_of(time));
+        let mut end = std::pin::pin!(end);
         while !self.asked.is_empty() && self.lines.broken().is_none() {
             let audience = audience(&handle.snapshot());
             tokio::select! {
@@ -183,11 +190,15 @@ impl Stay {
             }
         }
         self.judge_devices(&handle.snapshot());
-        let stats = handle.close().await;
+        let stats = timeout(FAREWELL, handle.close()).await.unwrap_or_else(|_| {
+            tracing::warn!("the engine did not leave its sessions in time");
+            Stats::default()
+        });
         while let Ok(event) = events.try_recv() {
             self.note(&event);
         }
         self.lines.summary(&stats);
+        finish_output().await;
         match self.lines.broken() {
             // Whoever read had enough: `| head`.
             Some(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(self.outcome),
@@ -315,6 +326,7 @@ async fn serve(
     mut lines: Lines,
     time: Option<Duration>,
 ) -> anyhow::Result<ExitReason> {
+    let signals = Signals::listen()?;
     let next_free_port = !listen.port_given;
     let options = HubOptions { listen: listen.address, next_free_port, public, host: None };
     let hub = match Hub::start(options).await {
@@ -327,12 +339,14 @@ async fn serve(
         }
     };
     lines.event(&Event::Listening { hub: hub.link_base().clone() });
-    end_of(time).await;
-    hub.close().await;
+    end_of(time, signals).await;
+    if timeout(FAREWELL, hub.close()).await.is_err() {
+        tracing::warn!("the hub did not close its connections in time");
+    }
     Ok(ExitReason::Done)
 }
 
-fn devices(mut lines: Lines, json: bool) {
+fn devices(lines: Lines, json: bool) {
     let lists = [
         ("camera", capture::cameras(), "--camera pattern or file:PATH.y4m"),
         ("microphone", capture::microphones(), "--microphone tone or file:PATH.wav"),
@@ -370,46 +384,24 @@ fn listed(device: &Device) -> String {
     format!("{}{mark}", device.name)
 }
 
-/// When the time is up, or somebody presses Ctrl-C or sends SIGTERM.
-async fn end_of(time: Option<Duration>) {
+/// When the time is up, or the program is asked to end.
+async fn end_of(time: Option<Duration>, mut signals: Signals) {
     let time_is_up = async {
         match time {
             Some(time) => sleep_until(Instant::now() + time).await,
             None => pending().await,
         }
     };
-    let interrupted = async {
-        if let Err(error) = signal::ctrl_c().await {
-            tracing::warn!(%error, "Ctrl-C cannot be heard");
-            pending::<()>().await;
-        }
-    };
     tokio::select! {
         () = time_is_up => {}
-        () = interrupted => {}
-        () = signalled() => {}
+        () = signals.asked() => {}
     }
 }
 
-/// SIGTERM, or SIGHUP when the terminal is closed.
-#[cfg(unix)]
-async fn signalled() {
-    use signal::unix::{SignalKind, signal};
-    match (signal(SignalKind::terminate()), signal(SignalKind::hangup())) {
-        (Ok(mut terminate), Ok(mut hangup)) => {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = hangup.recv() => {}
-            }
-        }
-        (Err(error), _) | (_, Err(error)) => {
-            tracing::warn!(%error, "signals cannot be heard");
-            pending().await
-        }
+/// Waits until everything is written that can be.
+async fn finish_output() {
+    let finish = || Output::stdout().finish();
+    if let Err(error) = tokio::task::spawn_blocking(finish).await {
+        tracing::warn!(%error, "the last lines were not waited for");
     }
-}
-
-#[cfg(not(unix))]
-async fn signalled() {
-    pending().await
 }

@@ -127,15 +127,34 @@ impl Handle {
 
     /// Leaves every session properly, ends the engine, and returns its last figures.
     pub async fn close(self) -> Stats {
+        self.closer().close().await
+    }
+
+    /// What closes the engine once whoever holds the handle cannot any more. While it is held, the
+    /// engine goes on without the handle.
+    pub fn closer(&self) -> Closer {
+        Closer { requests: self.requests.clone() }
+    }
+
+    fn request(&self, request: Request) -> Result<(), Busy> {
+        self.requests.try_send(request).map_err(|_| Busy)
+    }
+}
+
+/// Closes an engine without its handle, see [`Handle::closer`].
+#[derive(Debug)]
+pub struct Closer {
+    requests: mpsc::Sender<Request>,
+}
+
+impl Closer {
+    /// Leaves every session properly, ends the engine, and returns its last figures.
+    pub async fn close(self) -> Stats {
         let (reply, stats) = oneshot::channel();
         if self.requests.send(Request::Close(reply)).await.is_err() {
             return Stats::default();
         }
         stats.await.unwrap_or_default()
-    }
-
-    fn request(&self, request: Request) -> Result<(), Busy> {
-        self.requests.try_send(request).map_err(|_| Busy)
     }
 }
 

@@ -11,7 +11,7 @@ mod run;
 mod studio;
 
 pub use devices::{cameras, microphones, speakers};
-pub use handle::Handle;
+pub use handle::{Closer, Handle};
 pub use options::{Decode, EngineOptions, HubChoice};
 pub use run::{Engine, fresh_session_id};
 

@@ -7,7 +7,6 @@ use std::{
 };
 
 use eframe::egui::{self, Context, Theme, Ui, ViewportCommand};
-use tokio::sync::mpsc;
 
 use super::{
     browser::Browser,
@@ -22,21 +21,22 @@ use super::{
     pictures::{Pictures, Wanted},
     scene::until_next_second,
     sessions::SessionsPanel,
-    settings::{Settings, SettingsError, ThemeChoice, WindowSize},
-    settings_file::SettingsFile,
+    settings::{Settings, ThemeChoice},
     streams::Streams,
     theme,
     want::{Opening, Want},
     words,
 };
 use crate::{
-    engine::{Handle, Picture, fresh_session_id},
-    media::{self, Slot},
+    engine::{Picture, fresh_session_id},
+    media,
     model::{
         Command, Event, Gate, JoinTarget, Media, MediaTime, OpenRequest, ParticipantState, Role,
         SessionId, SessionKind, SessionState, SessionStatus, Snapshot, SourceState, parse_target,
     },
 };
+
+pub(crate) use backstage::{Backstage, Running};
 
 /// How often levels are read while something may be heard: they move, but not like pictures.
 const LEVELS: Duration = Duration::from_millis(80);
@@ -76,29 +76,6 @@ pub(crate) struct App {
     title: &'static str,
 }
 
-/// An engine that runs, and what it tells.
-pub(crate) struct Running {
-    /// The way to it.
-    pub(crate) handle: Handle,
-    /// What happened, one thing after another.
-    pub(crate) events: mpsc::Receiver<Event>,
-}
-
-/// Starts an engine with these settings, or adds to the list why not.
-pub(crate) type Starter = Box<dyn Fn(&Settings, &mut Vec<String>) -> Option<Running>>;
-
-/// What works behind the window, where waiting is allowed.
-pub(crate) struct Backstage {
-    /// Where blocking work runs.
-    pub(crate) runtime: tokio::runtime::Handle,
-    /// The settings' file, if the system has a place for one.
-    pub(crate) file: Option<Arc<SettingsFile>>,
-    /// Starts engines.
-    pub(crate) start: Starter,
-    /// What went wrong while settings were written.
-    pub(crate) failed: Arc<Slot<String>>,
-}
-
 impl App {
     /// The window of these settings, without an engine until [`Self::start`].
     pub(crate) fn new(ctx: &Context, settings: Settings, backstage: Option<Backstage>) -> Self {
@@ -135,8 +112,10 @@ impl App {
         self.pictures.clear();
         self.engine = None;
         let Some(backstage) = &self.backstage else { return };
+        backstage.goodbye.keep_engine(None);
         let mut errors = vec![];
         self.engine = (backstage.start)(&self.settings, &mut errors);
+        backstage.goodbye.keep_engine(self.engine.as_ref().map(|one| one.handle.closer()));
         for error in errors {
             self.notices.error(error);
         }
@@ -149,12 +128,6 @@ impl App {
     /// Tells an error until it is read.
     pub(crate) fn tell(&mut self, error: String) {
         self.notices.error(error);
-    }
-
-    /// The handle, to say goodbye with.
-    pub(crate) fn take_handle(&mut self) -> Option<Handle> {
-        self.pictures.clear();
-        self.engine.take().map(|engine| engine.handle)
     }
 
     /// Reads what is new, whether anybody sees the window or not.
@@ -195,6 +168,7 @@ impl App {
                 now,
             );
         }
+        self.look_outside(ctx);
         self.entitle(ctx);
         self.flush(ctx);
     }
@@ -483,38 +457,6 @@ impl App {
         }
     }
 
-    /// Has the settings written, off this thread.
-    fn save(&self) {
-        let Some(backstage) = &self.backstage else { return };
-        let Some(file) = backstage.file.clone() else {
-            return backstage.failed.put(SettingsError::NoPlace.to_string());
-        };
-        file.want(self.settings.clone());
-        let failed = Arc::clone(&backstage.failed);
-        backstage.runtime.spawn_blocking(move || {
-            if let Err(error) = file.save() {
-                failed.put(error.to_string());
-            }
-        });
-    }
-
-    /// Keeps the window's size for the next run. Blocks: the window is closing.
-    pub(crate) fn keep_size(&mut self, size: WindowSize) {
-        if self.settings.window == size {
-            return;
-        }
-        self.settings.window = size;
-        let Some(file) = self.backstage.as_ref().and_then(|backstage| backstage.file.as_ref())
-        else {
-            return;
-        };
-        file.want(self.settings.clone());
-        if let Err(error) = file.save() {
-            // There is no window any more to say it in.
-            tracing::error!(%error, "the window's size is not kept");
-        }
-    }
-
     /// Sends what waits, as much as the engine takes.
     fn flush(&mut self, ctx: &Context) {
         let Some(engine) = &self.engine else { return };
@@ -609,6 +551,7 @@ const fn egui_theme(theme: ThemeChoice) -> Theme {
     }
 }
 
+mod backstage;
 mod layout;
 #[cfg(test)]
 mod tests;

@@ -9,11 +9,13 @@ mod chosen;
 mod colours;
 mod devices;
 mod dialogs;
+mod display;
 mod edges;
 mod faces;
 mod focus;
 #[cfg(any(fuzzing, test))]
 pub mod fuzz;
+mod goodbye;
 mod icons;
 mod keys;
 mod lane;
@@ -34,5 +36,5 @@ mod window;
 mod words;
 mod yuv;
 
-pub use window::run;
+pub use window::{Beginning, run};
 pub use yuv::Upload;

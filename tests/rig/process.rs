@@ -175,9 +175,10 @@ impl Program {
         assert!(!errors.contains("panicked"), "{errors}");
     }
 
-    /// Presses Ctrl-C and waits for the end.
+    /// Asks it to end and waits until it has. Not by Ctrl-C: where tests run in the background of a
+    /// script, that is ignored by all they start.
     pub(crate) fn interrupt(self) -> End {
-        self.signal("INT");
+        self.signal("TERM");
         self.end()
     }
 

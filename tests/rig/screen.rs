@@ -30,16 +30,22 @@ pub(crate) struct Screen {
 impl Screen {
     /// One of 1280 by 800 pixels, on a display that is free.
     pub(crate) fn start() -> Self {
+        Self::start_without(&[])
+    }
+
+    /// One that lacks these extensions.
+    pub(crate) fn start_without(extensions: &[&str]) -> Self {
         // Servers that start at once and look for a free display themselves may take the same one,
         // but no two tests' programs have the same number.
         let own = 5 * (std::process::id() % 10_000);
-        let screens = (100 + own..).map(Self::try_start).take(5);
+        let screens = (100 + own..).take(5);
+        let screens = screens.filter_map(|display| Self::try_start(display, extensions));
         let mut good =
             screens.filter(|screen| screen.xdotool(&["getdisplaygeometry"]).status.success());
         good.next().expect("one of five X servers answers")
     }
 
-    fn try_start(display: u32) -> Self {
+    fn try_start(display: u32, without: &[&str]) -> Option<Self> {
         let folder = Folder::new();
         let mut command = Command::new("Xvfb");
         let display = format!(":{display}");
@@ -47,12 +53,14 @@ impl Screen {
         // It would begin anew when the last client goes, and refuse who comes meanwhile.
         command.args(["-nolisten", "tcp", "-noreset"]);
         command.arg("-fbdir").arg(folder.path());
+        command.args(without.iter().flat_map(|extension| ["-extension", extension]));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut server = command.spawn().unwrap_or_else(|error| missing("Xvfb", &error));
         let out = server.stdout.take().expect("its output is piped");
         // It tells its display when it is ready, and nothing if the display is taken.
-        BufReader::new(out).read_line(&mut String::new()).expect("Xvfb's output is read");
-        Self { server, display, folder }
+        let told = BufReader::new(out).read_line(&mut String::new());
+        let screen = Self { server, display, folder };
+        (told.expect("Xvfb's output is read") > 0).then_some(screen)
     }
 
     /// Has something done by the keyboard, the mouse or the window manager's hand.
@@ -60,6 +68,12 @@ impl Screen {
         let mut command = Command::new("xdotool");
         let done = command.args(args).env("DISPLAY", &self.display).output();
         done.unwrap_or_else(|error| missing("xdotool", &error))
+    }
+
+    /// Ends at once, as a crash or a lost connection would have it.
+    pub(crate) fn vanish(&self) {
+        let ended = Command::new("kill").args(["-KILL", &self.server.id().to_string()]).status();
+        assert!(ended.expect("kill runs").success());
     }
 
     /// What is on the clipboard; empty if nothing is.
@@ -173,33 +187,123 @@ pub(crate) struct Window<'a> {
     home: Folder,
 }
 
-impl<'a> Window<'a> {
-    /// Opens it with these settings, in a home of its own, and waits until it has the keyboard.
-    pub(crate) fn open(screen: &'a Screen, settings: &str) -> Self {
+/// How a window is started: in a home of its own, so that it meets no other.
+pub(crate) struct Start {
+    home: Folder,
+    command: Command,
+}
+
+impl Start {
+    /// With these settings, on that screen.
+    pub(crate) fn new(screen: &Screen, settings: &str) -> Self {
         let home = Folder::new();
         let folder = home.file("config").join("quintet");
         fs::create_dir_all(&folder).expect("a folder for the settings");
         fs::write(folder.join("settings.toml"), settings).expect("the settings are written");
+        let command = Self::command(&home, screen);
+        Self { home, command }
+    }
+
+    fn command(home: &Folder, screen: &Screen) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_quintet"));
         command.env("HOME", home.path()).env("XDG_CONFIG_HOME", home.file("config"));
         command.env("XDG_STATE_HOME", home.file("state")).env("DISPLAY", &screen.display);
+        command.env("XDG_RUNTIME_DIR", home.path()).env_remove("WAYLAND_SOCKET");
         command.env_remove("WAYLAND_DISPLAY").env_remove("DBUS_SESSION_BUS_ADDRESS");
         command.env("LIBGL_ALWAYS_SOFTWARE", "1").stdin(Stdio::null());
-        let program = command.spawn().expect("the program starts");
-        let mut window = Self { program, screen, home };
-        let pid = window.program.id().to_string();
-        let id = window.wait("a window named Quintet", |window| {
+        // What it says is for a person, not for us.
+        command.env_remove("RUST_BACKTRACE");
+        command
+    }
+
+    /// Its home.
+    pub(crate) fn home(&self) -> &Folder {
+        &self.home
+    }
+
+    /// With these arguments.
+    pub(crate) fn args(mut self, args: &[&str]) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    /// In this environment.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Starts it where no window can be opened, and waits for the end: its exit code, and what it
+    /// said on standard error.
+    pub(crate) fn fail(mut self) -> (Option<i32>, String) {
+        let ended = self.command.output().expect("the program starts");
+        (ended.status.code(), String::from_utf8_lossy(&ended.stderr).into_owned())
+    }
+
+    /// Opens the window and waits until it has the keyboard.
+    pub(crate) fn open(mut self, screen: &Screen) -> Window<'_> {
+        let program = self.command.spawn().expect("the program starts");
+        let mut window = Window { program, screen, home: self.home };
+        window.focus();
+        window
+    }
+}
+
+impl<'a> Window<'a> {
+    /// Opens it with these settings, in a home of its own, and waits until it has the keyboard.
+    pub(crate) fn open(screen: &'a Screen, settings: &str) -> Self {
+        Start::new(screen, settings).open(screen)
+    }
+
+    /// Waits until it is there and has the keyboard; its number.
+    pub(crate) fn focus(&mut self) -> String {
+        let pid = self.program.id().to_string();
+        let id = self.wait("a window named Quintet", |window| {
             let named = ["search", "--all", "--onlyvisible", "--pid", &pid, "--name", "^Quintet"];
             let found = window.screen.xdotool(&named);
             let id = String::from_utf8_lossy(&found.stdout).trim().to_owned();
             (!id.is_empty()).then_some(id)
         });
-        window.wait("the keyboard", |window| {
+        self.wait("the keyboard", |window| {
             window.screen.xdotool(&["windowfocus", &id]);
             let focused = window.screen.xdotool(&["getwindowfocus"]);
             (String::from_utf8_lossy(&focused.stdout).trim() == id).then_some(())
         });
-        window
+        id
+    }
+
+    /// Starts the program once more, for the same person on the same screen; its exit code.
+    pub(crate) fn start_again(&self, args: &[&str]) -> Option<i32> {
+        let again = Start::command(&self.home, self.screen).args(args).status();
+        again.expect("the program starts").code()
+    }
+
+    /// Makes it so large.
+    pub(crate) fn resize(&mut self, width: u16, height: u16) {
+        let id = self.focus();
+        let (width, height) = (width.to_string(), height.to_string());
+        assert!(
+            self.screen.xdotool(&["windowsize", "--sync", &id, &width, &height]).status.success()
+        );
+    }
+
+    /// Sends the program a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.program.id().to_string();
+        let sent = Command::new("kill").args([&format!("-{name}"), &id]).status();
+        assert!(sent.expect("kill runs").success());
+    }
+
+    /// Waits until the program has ended; its exit code.
+    pub(crate) fn end(&mut self) -> Option<i32> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(ended) = self.program.try_wait().expect("the program can be asked") {
+                return ended.code();
+            }
+            assert!(Instant::now() < end, "the program does not end");
+            thread::sleep(BREATH);
+        }
     }
 
     /// Where it keeps its settings.

@@ -1,0 +1,431 @@
+//! Where the window opens: the display, how large that wants things, and what else can be tried.
+
+/// The display on which the window opens.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Display {
+    /// Tells it from other displays of this person.
+    pub(super) name: String,
+    /// What to try if no window can be opened there.
+    pub(super) otherwise: Option<Changes>,
+}
+
+/// What is to be changed in the environment: a new value, or nothing any more.
+pub(super) type Changes = Vec<(&'static str, Option<&'static str>)>;
+
+#[cfg(not(target_os = "linux"))]
+pub(super) use elsewhere::{find, start_anew};
+#[cfg(target_os = "linux")]
+pub(super) use linux::{find, start_anew};
+
+/// Elsewhere there is one display, and the system knows its scale.
+#[cfg(not(target_os = "linux"))]
+mod elsewhere {
+    use super::{Changes, Display};
+
+    /// The display on which the window opens.
+    ///
+    /// # Errors
+    /// None.
+    pub(in crate::ui) fn find() -> anyhow::Result<Display> {
+        Ok(Display { name: "screen".to_owned(), otherwise: None })
+    }
+
+    /// Starts the program anew with another environment: never needed here.
+    pub(in crate::ui) fn start_anew(_: &Changes) -> std::io::Error {
+        std::io::ErrorKind::Unsupported.into()
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::{
+        env,
+        io::{self, Read as _, Write as _},
+        os::unix::{net::UnixStream, process::CommandExt as _},
+        path::{Path, PathBuf},
+        process::Command,
+        time::Duration,
+    };
+
+    use x11rb::{
+        connection::Connection as _, protocol::xproto::ConnectionExt as _, resource_manager,
+        rust_connection::RustConnection,
+    };
+
+    use super::{Changes, Display};
+
+    /// How long a Wayland compositor may take to answer: it usually takes less than a millisecond.
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    /// The scales that screens have, from a beamer's to an eye chart's. What is outside is a
+    /// mistake, and would end the library or make a window that no screen can show.
+    const SCALES: std::ops::RangeInclusive<f64> = 0.25..=10.0;
+
+    /// What names a Wayland compositor.
+    const WAYLAND: &str = "WAYLAND_DISPLAY";
+
+    /// A connection to one that was handed down.
+    const WAYLAND_SOCKET: &str = "WAYLAND_SOCKET";
+
+    /// What names an X server.
+    const X11: &str = "DISPLAY";
+
+    /// What the library takes as the scale of X11's screens instead of asking the server.
+    const SCALE: &str = "WINIT_X11_SCALE_FACTOR";
+
+    /// What the environment tells; nothing is as good as empty.
+    #[derive(Clone, Default, Debug)]
+    struct Told {
+        wayland: Option<String>,
+        wayland_socket: Option<String>,
+        x11: Option<String>,
+        scale: Option<String>,
+        runtime_folder: Option<PathBuf>,
+    }
+
+    /// What to do about it.
+    #[derive(PartialEq, Debug)]
+    enum Plan {
+        /// Open the window there.
+        Open(Display),
+        /// Start anew with these changes.
+        Anew(Changes),
+        /// This compositor does not answer, and there is nothing else.
+        Silent(String),
+    }
+
+    /// The display on which the window opens, once something answers there. Starts the program anew
+    /// if the environment must be changed for that: must be called before anything else is begun.
+    ///
+    /// # Errors
+    /// If nothing answers; the error says what to do.
+    pub(in crate::ui) fn find() -> anyhow::Result<Display> {
+        let told = Told::of_environment();
+        let answers = |socket: &Path| answers(socket, PATIENCE);
+        match told.plan(answers, dpi) {
+            Plan::Open(display) => Ok(display),
+            Plan::Anew(changes) => {
+                let error = start_anew(&changes);
+                anyhow::bail!(
+                    "cannot open a window with the environment as it is, and the program cannot \
+                     start itself anew ({error}); {}",
+                    in_words(&changes)
+                )
+            }
+            Plan::Silent(socket) => anyhow::bail!(
+                "cannot open a window: the Wayland display {socket} does not answer, and \
+                 {X11} names no other; start the program from a desktop's menu or terminal, and \
+                 `quintet --help` lists what works without a window"
+            ),
+        }
+    }
+
+    /// Starts the program anew, in the same process, with another environment; returns only why
+    /// that failed.
+    pub(in crate::ui) fn start_anew(changes: &Changes) -> io::Error {
+        let program = match env::current_exe() {
+            Ok(program) => program,
+            Err(error) => return error,
+        };
+        let mut command = Command::new(program);
+        command.args(env::args_os().skip(1));
+        for (name, value) in changes {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.exec()
+    }
+
+    /// What a person can do instead.
+    fn in_words(changes: &Changes) -> String {
+        let words: Vec<_> = changes
+            .iter()
+            .map(|(name, value)| match value {
+                Some(value) => format!("set {name}={value}"),
+                None => format!("unset {name}"),
+            })
+            .collect();
+        words.join(", ")
+    }
+
+    impl Told {
+        fn of_environment() -> Self {
+            let of = |name| env::var(name).ok().filter(|value| !value.is_empty());
+            let folder = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+            Self {
+                wayland: of(WAYLAND),
+                wayland_socket: of(WAYLAND_SOCKET),
+                x11: of(X11),
+                scale: of(SCALE),
+                runtime_folder: folder.filter(|folder| folder.is_absolute()),
+            }
+        }
+
+        /// The library takes Wayland wherever the environment names it, and nothing else then; and
+        /// it takes whatever scale it is told.
+        fn plan(&self, answers: impl Fn(&Path) -> bool, dpi: impl Fn() -> Option<f64>) -> Plan {
+            let without_wayland = || vec![(WAYLAND, None), (WAYLAND_SOCKET, None)];
+            let otherwise = self.x11.is_some().then(without_wayland);
+            if let (Some(socket), None) = (&self.wayland_socket, &self.wayland) {
+                return Plan::Open(Display { name: format!("wayland {socket}"), otherwise });
+            }
+            if let Some(wayland) = &self.wayland {
+                let socket = self.socket(wayland);
+                let name =
+                    socket.as_ref().map_or_else(|| wayland.clone(), |s| s.display().to_string());
+                // One that was handed down cannot be tried without using it up.
+                if self.wayland_socket.is_some() || socket.is_some_and(|socket| answers(&socket)) {
+                    return Plan::Open(Display { name: format!("wayland {name}"), otherwise });
+                }
+                return otherwise.map_or(Plan::Silent(name), Plan::Anew);
+            }
+            let Some(x11) = &self.x11 else {
+                return Plan::Open(Display { name: String::new(), otherwise: None });
+            };
+            if is_wrong(self.scale.as_deref(), dpi) {
+                return Plan::Anew(vec![(SCALE, Some("1"))]);
+            }
+            Plan::Open(Display { name: format!("x11 {}", without_screen(x11)), otherwise: None })
+        }
+
+        /// Where a compositor of that name listens.
+        fn socket(&self, wayland: &str) -> Option<PathBuf> {
+            let path = Path::new(wayland);
+            if path.is_absolute() {
+                return Some(path.to_path_buf());
+            }
+            self.runtime_folder.as_ref().map(|folder| folder.join(path))
+        }
+    }
+
+    /// Whether a compositor listens there and answers. One that crashed leaves its socket behind, or
+    /// its name in the environment; one that hangs would hang the window.
+    fn answers(socket: &Path, patience: Duration) -> bool {
+        let ask = || {
+            let mut stream = UnixStream::connect(socket)?;
+            stream.set_read_timeout(Some(patience))?;
+            stream.set_write_timeout(Some(patience))?;
+            // To object 1, `wl_display`: request 0, `sync`, whose answer is object 2 (wayland.xml).
+            let sync = [1_u32, 12 << 16, 2].map(u32::to_ne_bytes).concat();
+            stream.write_all(&sync)?;
+            stream.read_exact(&mut [0; 8])
+        };
+        ask().is_ok()
+    }
+
+    /// Whether the scale that the library would take for X11 is one that no screen has: of the
+    /// variable if there is one, else of the resolution in dots per inch that a person set.
+    fn is_wrong(variable: Option<&str>, dpi: impl Fn() -> Option<f64>) -> bool {
+        let scale = match variable {
+            Some(text) if text.eq_ignore_ascii_case("randr") => return false,
+            Some(text) => text.parse().unwrap_or(f64::NAN),
+            // Without one it comes from the screen's size in millimetres, and is checked there.
+            None => dpi().map_or(1.0, |dpi| dpi / 96.0),
+        };
+        !SCALES.contains(&scale)
+    }
+
+    /// The X server of a display, without the screen: `:0` of `:0.0`.
+    fn without_screen(display: &str) -> &str {
+        match display.rsplit_once('.') {
+            Some((server, screen))
+                if server.contains(':') && screen.bytes().all(|byte| byte.is_ascii_digit()) =>
+            {
+                server
+            }
+            Some(_) | None => display,
+        }
+    }
+
+    /// The resolution that a person set for the X server, looked for where the library does: in the
+    /// desktop's settings, then in the resources.
+    fn dpi() -> Option<f64> {
+        // Whoever cannot connect is told by the library.
+        let (server, screen) = x11rb::connect(None).ok()?;
+        desktop_dpi(&server, screen).or_else(|| {
+            let resources = resource_manager::new_from_default(&server).ok()?;
+            resources.get_string("Xft.dpi", "")?.parse().ok()
+        })
+    }
+
+    fn desktop_dpi(server: &RustConnection, screen: usize) -> Option<f64> {
+        let atom =
+            |name: &str| Some(server.intern_atom(false, name.as_bytes()).ok()?.reply().ok()?.atom);
+        let selection = atom(&format!("_XSETTINGS_S{screen}"))?;
+        let owner = server.get_selection_owner(selection).ok()?.reply().ok()?.owner;
+        if owner == x11rb::NONE {
+            return None;
+        }
+        let property = atom("_XSETTINGS_SETTINGS")?;
+        let most = server.setup().maximum_request_length.into();
+        let asked = server.get_property(false, owner, property, property, 0, most).ok()?;
+        dpi_of(&asked.reply().ok()?.value)
+    }
+
+    /// `Xft/DPI` of a desktop's settings (the XSETTINGS specification), if they hold it: 1024 times
+    /// the dots per inch.
+    fn dpi_of(settings: &[u8]) -> Option<f64> {
+        /// The kinds of settings.
+        const INTEGER: u8 = 0;
+        const TEXT: u8 = 1;
+        const COLOUR: u8 = 2;
+
+        let is_little = match settings.first()? {
+            0 => true,
+            1 => false,
+            _ => return None,
+        };
+        let number = |at: usize| {
+            let bytes: [u8; 4] = settings.get(at..at + 4)?.try_into().ok()?;
+            Some(if is_little { u32::from_le_bytes(bytes) } else { u32::from_be_bytes(bytes) })
+        };
+        let short = |at: usize| {
+            let bytes: [u8; 2] = settings.get(at..at + 2)?.try_into().ok()?;
+            Some(usize::from(if is_little {
+                u16::from_le_bytes(bytes)
+            } else {
+                u16::from_be_bytes(bytes)
+            }))
+        };
+        // One byte of order, three of nothing, a serial number, how many; then each with its kind,
+        // a byte of nothing, its name, a serial number and its value.
+        let (count, mut at) = (number(8)?, 12);
+        for _ in 0..count {
+            let (kind, length) = (*settings.get(at)?, short(at + 2)?);
+            let name = settings.get(at + 4..at + 4 + length)?;
+            at += 4 + length.next_multiple_of(4) + 4;
+            match kind {
+                INTEGER if name == b"Xft/DPI" => {
+                    return Some(f64::from(number(at)?.cast_signed()) / 1024.0);
+                }
+                INTEGER => at += 4,
+                TEXT => at += 4 + usize::try_from(number(at)?).ok()?.next_multiple_of(4),
+                COLOUR => at += 8,
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use std::{os::unix::net::UnixListener, thread};
+
+        use super::*;
+
+        fn told(wayland: Option<&str>, x11: Option<&str>) -> Told {
+            Told {
+                wayland: wayland.map(str::to_owned),
+                x11: x11.map(str::to_owned),
+                runtime_folder: Some("/run/user/7".into()),
+                ..Told::default()
+            }
+        }
+
+        fn plan(told: &Told, answers: bool, dpi: Option<f64>) -> Plan {
+            told.plan(|_| answers, || dpi)
+        }
+
+        fn open(name: &str, otherwise: Option<Changes>) -> Plan {
+            Plan::Open(Display { name: name.to_owned(), otherwise })
+        }
+
+        #[test]
+        fn wayland_is_taken_where_it_answers_and_x11_where_it_does_not() {
+            let anew = || vec![(WAYLAND, None), (WAYLAND_SOCKET, None)];
+            let both = told(Some("wayland-0"), Some(":0"));
+            let name = "wayland /run/user/7/wayland-0";
+            assert_eq!(plan(&both, true, None), open(name, Some(anew())));
+            assert_eq!(plan(&both, false, None), Plan::Anew(anew()));
+            let alone = told(Some("wayland-0"), None);
+            assert_eq!(plan(&alone, true, None), open(name, None));
+            let silent = Plan::Silent("/run/user/7/wayland-0".to_owned());
+            assert_eq!(plan(&alone, false, None), silent);
+            assert_eq!(plan(&told(None, Some(":0.0")), false, None), open("x11 :0", None));
+            assert_eq!(plan(&told(None, None), false, None), open("", None));
+            let no_folder = Told { runtime_folder: None, ..both };
+            assert_eq!(plan(&no_folder, true, None), Plan::Anew(anew()));
+        }
+
+        #[test]
+        fn a_scale_that_no_screen_has_is_taken_as_one() {
+            let x11 = told(None, Some(":0"));
+            let anew = || Plan::Anew(vec![(SCALE, Some("1"))]);
+            for dpi in [0.0, -96.0, -1.0 / 1024.0, f64::NAN, f64::INFINITY, 1e6, 1.0] {
+                assert_eq!(plan(&x11, false, Some(dpi)), anew(), "{dpi}");
+            }
+            for dpi in [72.0, 96.0, 144.0, 384.0] {
+                assert_eq!(plan(&x11, false, Some(dpi)), open("x11 :0", None), "{dpi}");
+            }
+            for (scale, is_right) in [
+                ("1.5", true),
+                ("randr", true),
+                ("Randr", true),
+                ("0", false),
+                ("large", false),
+                ("inf", false),
+            ] {
+                let told = Told { scale: Some(scale.to_owned()), ..x11.clone() };
+                let wanted = if is_right { open("x11 :0", None) } else { anew() };
+                assert_eq!(plan(&told, false, Some(0.0)), wanted, "{scale}");
+            }
+        }
+
+        #[test]
+        fn a_compositor_answers_or_it_is_not_there() {
+            let folder = env::temp_dir().join(format!("quintet-wayland-{}", std::process::id()));
+            std::fs::create_dir_all(&folder).unwrap();
+            let socket = folder.join("wayland-0");
+            let short = Duration::from_millis(100);
+            assert!(!answers(&socket, short), "no socket");
+            let listener = UnixListener::bind(&socket).unwrap();
+            assert!(!answers(&socket, short), "one that hangs");
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    // The one that gave up, and the one that asks now.
+                    for mut stream in listener.incoming().take(2).map(Result::unwrap) {
+                        let mut asked = [0; 12];
+                        stream.read_exact(&mut asked).unwrap();
+                        let done = [2_u32, 12 << 16, 0].map(u32::to_ne_bytes).concat();
+                        let _ = stream.write_all(&done);
+                    }
+                });
+                assert!(answers(&socket, Duration::from_secs(60)));
+            });
+            drop(listener);
+            assert!(!answers(&socket, short), "one that crashed");
+            std::fs::remove_dir_all(folder).unwrap();
+        }
+
+        #[test]
+        fn the_desktops_resolution_is_found_among_its_settings() {
+            let setting = |kind: u8, name: &[u8], value: &[u8]| {
+                let mut bytes = vec![kind, 0];
+                bytes.extend((name.len() as u16).to_le_bytes());
+                bytes.extend(name);
+                bytes.resize(bytes.len().next_multiple_of(4), 0);
+                bytes.extend([0; 4]);
+                bytes.extend(value);
+                bytes
+            };
+            let settings = |all: &[Vec<u8>]| {
+                let head = [0, 0, 0, 0, 9, 0, 0, 0, all.len() as u8, 0, 0, 0];
+                [&head[..], &all.concat()].concat()
+            };
+            let theme =
+                setting(1, b"Net/ThemeName", &[5, 0, 0, 0, b'A', b'd', b'w', b'a', b'i', 0, 0, 0]);
+            let colour = setting(2, b"Gtk/Tint", &[0; 8]);
+            let dpi = |dpi: i32| setting(0, b"Xft/DPI", &dpi.to_le_bytes());
+            let all = |value| settings(&[theme.clone(), colour.clone(), dpi(value)]);
+            assert_eq!(dpi_of(&all(120 * 1024)), Some(120.0));
+            assert_eq!(dpi_of(&all(-1)), Some(-1.0 / 1024.0));
+            assert_eq!(dpi_of(&settings(std::slice::from_ref(&theme))), None);
+            for length in 0..all(1).len() {
+                assert_eq!(dpi_of(&all(1)[..length]), None, "cut off at {length}");
+            }
+            assert_eq!(dpi_of(&[0xff; 64]), None);
+        }
+    }
+}
