@@ -127,6 +127,35 @@ fn a_link_that_is_pasted_anywhere_is_joined() {
 }
 
 #[test]
+fn a_program_that_has_the_clipboard_and_hangs_does_not_make_the_window_hang() {
+    let _turn = alone();
+    let (hub, screen) = (Hub::start(), Screen::start());
+    let sends = ["--camera", PATTERN, "--microphone", "tone:880", "--speaker", "none"];
+    let opens = ["open", "--kind", "av-conference", "--id", "town-hall", "--hub", &hub.url];
+    let mut opener = Program::start(&[&opens[..], &["--name", "Piet"], &sends].concat());
+    let link = opener.event("opened")["link"].as_str().expect("a link").to_owned();
+    let mut window = Window::open(&screen, &settings(&hub));
+    window.wait("a drawn window", |_| screen.shot().around(ACCENT, 0..300));
+    let hung = screen.copy_and_hang(&link);
+    let before = screen.shot();
+    window.key("ctrl+v");
+    window.key("question");
+    // The list of keys is drawn while the other program is still asked.
+    window.wait("the keyboard shortcuts", |_| {
+        (screen.shot().changed(&before, REMOTE) > 5_000).then_some(())
+    });
+    assert!(window.runs("clipboard read"), "the clipboard is asked on a thread of its own");
+    window.key("Escape");
+    drop(hung);
+    screen.copy(&link);
+    window.key("ctrl+v");
+    opener.participant("Olga", "live");
+    // What the window copies is handed out to others.
+    let lane = window.wait("the session's lane", |_| screen.shot().around(LANES[0], BARS));
+    assert_eq!(link_of(&mut window, &screen, lane), link);
+}
+
+#[test]
 fn a_window_that_nobody_can_see_wants_no_picture() {
     let _turn = alone();
     let (hub, screen) = (Hub::start(), Screen::start());

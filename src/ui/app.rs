@@ -130,6 +130,14 @@ impl App {
         self.notices.error(error);
     }
 
+    /// Tells that nothing was pasted.
+    pub(crate) fn nothing_pasted(&mut self, ctx: &Context) {
+        let now = ctx.input(|input| input.time);
+        let text = "Nothing was pasted. The program you copied from does not answer.";
+        self.notices.toast(text.to_owned(), None, now);
+        ctx.request_repaint();
+    }
+
     /// Reads what is new, whether anybody sees the window or not.
     pub(crate) fn read(&mut self, ctx: &Context) {
         let now = ctx.input(|input| input.time);

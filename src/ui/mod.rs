@@ -6,6 +6,7 @@ mod browser;
 mod call_bar;
 mod chat;
 mod chosen;
+mod clipboard;
 mod colours;
 mod devices;
 mod dialogs;

@@ -16,6 +16,7 @@ use eframe::{
 
 use super::{
     app::{App, Backstage, Running},
+    clipboard::{Clipboard, Platform},
     display::{self, Display},
     goodbye::Goodbye,
     settings::{Settings, SettingsError, WindowSize},
@@ -187,8 +188,13 @@ fn show(begun: &Begun, targets: Vec<JoinTarget>, door: Option<Door>) -> Result<(
         .with_inner_size(wanted(size))
         .with_maximized(size.maximized)
         .with_min_inner_size(LEAST);
-    let options =
-        eframe::NativeOptions { viewport, renderer: eframe::Renderer::Glow, ..Default::default() };
+    let options = eframe::NativeOptions {
+        viewport,
+        renderer: eframe::Renderer::Glow,
+        // They would ask the clipboard's owner and wait.
+        clipboard_shortcuts: false,
+        ..Default::default()
+    };
     let within = begun.clone();
     let created = Box::new(move |context: &eframe::CreationContext<'_>| {
         let ctx = &context.egui_ctx;
@@ -198,7 +204,8 @@ fn show(begun: &Begun, targets: Vec<JoinTarget>, door: Option<Door>) -> Result<(
         goodbye.guard_exit();
         // From now on the window is there; a signal that came before is found by its first look.
         let _ = within.context.set(ctx.clone());
-        let window = Window { app, goodbye, is_fitted: false, size, is_kept };
+        let clipboard = Clipboard::new(Arc::new(Platform::default()));
+        let window = Window { app, clipboard, goodbye, is_fitted: false, size, is_kept };
         Ok(Box::new(window) as Box<dyn eframe::App>)
     });
     hush_until_open(Arc::clone(&begun.context));
@@ -244,6 +251,7 @@ fn icon() -> IconData {
 /// The app, and what it does at the end.
 struct Window {
     app: App,
+    clipboard: Clipboard,
     goodbye: Goodbye,
     /// The window has got a size that its screen has room for.
     is_fitted: bool,
@@ -301,10 +309,18 @@ impl eframe::App for Window {
         self.fit(ctx);
         self.measure(ctx);
         self.app.logic(ctx, frame);
+        self.clipboard.take_copies(ctx);
     }
 
     fn ui(&mut self, ui: &mut eframe::egui::Ui, frame: &mut eframe::Frame) {
         self.app.ui(ui, frame);
+        self.clipboard.take_copies(ui.ctx());
+    }
+
+    fn raw_input_hook(&mut self, ctx: &Context, input: &mut eframe::egui::RawInput) {
+        if self.clipboard.feed(ctx, input) {
+            self.app.nothing_pasted(ctx);
+        }
     }
 
     fn clear_color(&self, visuals: &eframe::egui::Visuals) -> [f32; 4] {
@@ -314,6 +330,7 @@ impl eframe::App for Window {
     fn on_exit(&mut self, _: Option<&eframe::glow::Context>) {
         self.app.let_go();
         self.goodbye.say();
+        self.clipboard.close();
     }
 }
 

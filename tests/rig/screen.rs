@@ -97,6 +97,26 @@ impl Screen {
         assert!(child.wait().expect("xclip hands over to its child").success());
     }
 
+    /// Puts a text on the clipboard for a program that then hangs; until the program is dropped.
+    pub(crate) fn copy_and_hang(&self, text: &str) -> Hung {
+        let mut command = Command::new("xclip");
+        command.args(["-quiet", "-i", "-selection", "clipboard"]).env("DISPLAY", &self.display);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap_or_else(|error| missing("xclip", &error));
+        let mut input = child.stdin.take().expect("its input is piped");
+        input.write_all(text.as_bytes()).expect("xclip reads");
+        drop(input);
+        let hung = Hung(child);
+        let end = Instant::now() + PATIENCE;
+        while self.clipboard() != text {
+            assert!(Instant::now() < end, "xclip takes no clipboard");
+            thread::sleep(BREATH);
+        }
+        let id = hung.0.id().to_string();
+        assert!(Command::new("kill").args(["-STOP", &id]).status().expect("kill runs").success());
+        hung
+    }
+
     /// What is on the screen now.
     pub(crate) fn shot(&self) -> Shot {
         // Xvfb keeps the screen in a file of the form that `xwd` writes: a header of big-endian
@@ -112,6 +132,16 @@ impl Screen {
         let rows = file[start..].chunks(row).take(height);
         let pixels = rows.flat_map(|row| row[..4 * width].chunks(4).map(|p| [p[2], p[1], p[0]]));
         Shot { width, pixels: pixels.collect() }
+    }
+}
+
+/// A program that has the clipboard and does not answer. Ended when dropped.
+pub(crate) struct Hung(Child);
+
+impl Drop for Hung {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
     }
 }
 

@@ -1,0 +1,494 @@
+//! The clipboard, asked off the window's thread.
+//!
+//! What is on it belongs to another program, which hands it over when it likes: one that hangs
+//! would make the window hang with it. So the library that draws does not know the clipboard (its
+//! feature is off), and this is what stands between the two: keys and the middle button ask for a
+//! text, a thread reads it, and it is fed in as if it had been there at once.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{self, Receiver, TryRecvError},
+    },
+    time::Duration,
+};
+
+use eframe::egui::{
+    Context, Event, Id, Key, Modifiers, OutputCommand, PointerButton, Pos2, RawInput,
+};
+
+use crate::media::{Slot, Worker};
+
+/// How long a paste waits for its text with the window standing still. A program that answers does
+/// so in a tenth of it, and what is typed next comes behind the text.
+const AT_ONCE: Duration = Duration::from_millis(50);
+
+/// How long a text may take, in seconds; one that comes later would surprise.
+const LATEST: f64 = 3.0;
+
+/// How many readers may wait at once for programs that do not answer.
+const READERS: usize = 4;
+
+/// How long the window's end waits for the clipboard to be given away.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// What a text is copied to and pasted from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Selection {
+    /// Copied on purpose.
+    Clipboard,
+    /// What was selected last, pasted by the middle button on X11 and Wayland.
+    Primary,
+}
+
+/// The system's clipboard. Its calls may take as long as another program likes.
+pub(crate) trait System: Send + Sync {
+    /// The text that is there.
+    fn read(&self, from: Selection) -> Option<String>;
+    /// Puts a text there.
+    fn write(&self, to: Selection, text: String);
+    /// Gives what is there to whoever keeps it when this program has ended.
+    fn close(&self);
+}
+
+/// The way to the clipboard.
+pub(crate) struct Clipboard {
+    system: Arc<dyn System>,
+    readers: Arc<AtomicUsize>,
+    asked: VecDeque<Asked>,
+    copied: Arc<Copied>,
+}
+
+/// The newest texts to be copied, for [`Selection::Clipboard`] and [`Selection::Primary`].
+#[derive(Default)]
+struct Copied {
+    texts: [Slot<String>; 2],
+    /// Held from taking a text until it is written, so that no older one comes last.
+    writing: Mutex<()>,
+}
+
+impl Copied {
+    fn write(&self, to: Selection, system: &dyn System) {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(text) = self.texts[to as usize].take() {
+            system.write(to, text);
+        }
+    }
+}
+
+/// A paste whose text has not come yet.
+struct Asked {
+    answer: Receiver<Option<String>>,
+    paste: Paste,
+    /// What had the focus; a text that comes later is not for anything else.
+    focus: Option<Id>,
+    /// In seconds of the window's clock.
+    until: f64,
+}
+
+/// A thread that reads, counted as long as it does.
+struct Reader(Arc<AtomicUsize>);
+
+impl Reader {
+    /// One more, if there are not too many.
+    fn one_of(readers: &Arc<AtomicUsize>) -> Option<Self> {
+        let more = |count: usize| (count < READERS).then_some(count + 1);
+        let counted = readers.fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
+        counted.is_ok().then(|| Self(Arc::clone(readers)))
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// What asked for a text.
+#[derive(Clone, Copy)]
+enum Paste {
+    ByKey,
+    ByMiddleButton(Pos2),
+}
+
+impl Paste {
+    fn event(self, text: String) -> Event {
+        match self {
+            Self::ByKey => Event::Paste(text),
+            Self::ByMiddleButton(pos) => Event::MiddleClickPaste { pos, text },
+        }
+    }
+}
+
+impl Clipboard {
+    /// The way to this one.
+    pub(crate) fn new(system: Arc<dyn System>) -> Self {
+        Self { system, readers: Arc::default(), asked: VecDeque::new(), copied: Arc::default() }
+    }
+
+    /// Makes of keys what they mean to the clipboard, and adds the texts that have come. Whether
+    /// a text did not come in time.
+    pub(crate) fn feed(&mut self, ctx: &Context, input: &mut RawInput) -> bool {
+        let now = input.time.unwrap_or_else(|| ctx.input(|input| input.time));
+        let mut events = vec![];
+        let is_late = self.take_answers(ctx, now, &mut events);
+        for event in std::mem::take(&mut input.events) {
+            match meaning(&event) {
+                Meaning::None => events.push(event),
+                Meaning::Copy => events.push(Event::Copy),
+                Meaning::Cut => events.push(Event::Cut),
+                Meaning::Paste => self.ask(ctx, now, Paste::ByKey, &mut events),
+                Meaning::PasteSelection(pos) => {
+                    events.push(event);
+                    self.ask(ctx, now, Paste::ByMiddleButton(pos), &mut events);
+                }
+            }
+        }
+        input.events = events;
+        is_late
+    }
+
+    /// Takes what the window wants to be copied out of its output.
+    pub(crate) fn take_copies(&self, ctx: &Context) {
+        let commands = ctx.output_mut(|output| std::mem::take(&mut output.commands));
+        let mut others = vec![];
+        for command in commands {
+            match command {
+                OutputCommand::CopyText(text) => self.copy(Selection::Clipboard, text),
+                OutputCommand::TextSelectionSettled(text) => self.copy(Selection::Primary, text),
+                OutputCommand::CopyImage(_) | OutputCommand::OpenUrl(_) => others.push(command),
+            }
+        }
+        ctx.output_mut(|output| output.commands = others);
+    }
+
+    /// Copies a text; of two that follow each other quickly the newer one stays.
+    fn copy(&self, to: Selection, text: String) {
+        let (copied, system) = (Arc::clone(&self.copied), Arc::clone(&self.system));
+        copied.texts[to as usize].put(text);
+        run("clipboard copy", move || copied.write(to, &*system));
+    }
+
+    /// Has a text read, and takes it at once if it comes at once.
+    fn ask(&mut self, ctx: &Context, now: f64, paste: Paste, events: &mut Vec<Event>) {
+        let Some(reader) = Reader::one_of(&self.readers) else { return };
+        let from = match paste {
+            Paste::ByKey => Selection::Clipboard,
+            Paste::ByMiddleButton(_) => Selection::Primary,
+        };
+        let (tell, answer) = mpsc::sync_channel(1);
+        let (system, ctx_of_it) = (Arc::clone(&self.system), ctx.clone());
+        run("clipboard read", move || {
+            let text = system.read(from);
+            drop(reader);
+            // Nobody may wait for it any more.
+            tell.send(text).ok();
+            ctx_of_it.request_repaint();
+        });
+        match answer.recv_timeout(AT_ONCE) {
+            Ok(text) => events.extend(text.and_then(pasted).map(|text| paste.event(text))),
+            Err(_) => {
+                let focus = ctx.memory(|memory| memory.focused());
+                self.asked.push_back(Asked { answer, paste, focus, until: now + LATEST });
+                ctx.request_repaint_after(Duration::from_secs_f64(LATEST));
+            }
+        }
+    }
+
+    /// Adds the texts that have come since; whether one did not come in time.
+    fn take_answers(&mut self, ctx: &Context, now: f64, events: &mut Vec<Event>) -> bool {
+        let focus = ctx.memory(|memory| memory.focused());
+        let mut is_late = false;
+        self.asked.retain(|asked| match asked.answer.try_recv() {
+            Ok(text) => {
+                let text = text.and_then(pasted).filter(|_| asked.focus == focus);
+                events.extend(text.map(|text| asked.paste.event(text)));
+                false
+            }
+            Err(TryRecvError::Disconnected) => false,
+            Err(TryRecvError::Empty) => {
+                let is_over = asked.until <= now;
+                is_late |= is_over;
+                !is_over
+            }
+        });
+        is_late
+    }
+
+    /// Lets go of the clipboard; what was copied here stays, where the system keeps it. Blocks for
+    /// half a second at most: the window is closing.
+    pub(crate) fn close(&self) {
+        let (system, copied) = (Arc::clone(&self.system), Arc::clone(&self.copied));
+        let (done, closed) = mpsc::sync_channel(1);
+        run("clipboard close", move || {
+            copied.write(Selection::Clipboard, &*system);
+            copied.write(Selection::Primary, &*system);
+            system.close();
+            done.send(()).ok();
+        });
+        if closed.recv_timeout(FAREWELL).is_err() {
+            tracing::warn!("the clipboard could not be given away in time");
+        }
+    }
+}
+
+/// Runs something that may never return, on a thread that nobody waits for.
+fn run(name: &str, work: impl FnOnce() + Send + 'static) {
+    match Worker::spawn(name, |_| work()) {
+        Ok(worker) => worker.abandon(),
+        Err(error) => tracing::warn!(%error, "no thread is left for the clipboard"),
+    }
+}
+
+/// A text as it is written into a box; nothing if it is empty.
+fn pasted(text: String) -> Option<String> {
+    let text = text.replace("\r\n", "\n");
+    (!text.is_empty()).then_some(text)
+}
+
+/// What an event means to the clipboard.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Meaning {
+    None,
+    Copy,
+    Cut,
+    Paste,
+    PasteSelection(Pos2),
+}
+
+fn meaning(event: &Event) -> Meaning {
+    if let Event::PointerButton { pos, button: PointerButton::Middle, pressed: true, .. } = event {
+        return Meaning::PasteSelection(*pos);
+    }
+    let Event::Key { key, pressed: true, modifiers, .. } = event else { return Meaning::None };
+    let Modifiers { command, ctrl, shift, .. } = *modifiers;
+    // Insert and Delete as IBM's Common User Access has them; Windows and most toolkits do so too.
+    let keys = [
+        (Meaning::Copy, *key == Key::Copy || command && *key == Key::C),
+        (Meaning::Copy, ctrl && !shift && *key == Key::Insert),
+        (Meaning::Cut, *key == Key::Cut || command && *key == Key::X),
+        (Meaning::Cut, shift && !ctrl && *key == Key::Delete),
+        (Meaning::Paste, *key == Key::Paste || command && *key == Key::V),
+        (Meaning::Paste, shift && !ctrl && *key == Key::Insert),
+    ];
+    keys.into_iter().find(|(_, is)| *is).map_or(Meaning::None, |(meaning, _)| meaning)
+}
+
+/// The clipboard of this machine.
+#[derive(Default)]
+pub(crate) struct Platform {
+    /// On X11 and Wayland a text is on the clipboard as long as the program that copied it hands
+    /// it out: this one does.
+    held: Mutex<Option<arboard::Clipboard>>,
+}
+
+impl Platform {
+    fn held(&self) -> MutexGuard<'_, Option<arboard::Clipboard>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl System for Platform {
+    fn read(&self, from: Selection) -> Option<String> {
+        // One for each read: a program that hangs does not stand in the way of the next.
+        let text = arboard::Clipboard::new().and_then(|mut clipboard| get(&mut clipboard, from));
+        text.inspect_err(|error| tracing::debug!(%error, "nothing to paste")).ok()
+    }
+
+    fn write(&self, to: Selection, text: String) {
+        let mut held = self.held();
+        let done = match held.take().map_or_else(arboard::Clipboard::new, Ok) {
+            Ok(clipboard) => set(held.insert(clipboard), to, text),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = done {
+            tracing::warn!(%error, "nothing is copied");
+        }
+    }
+
+    fn close(&self) {
+        drop(self.held().take());
+    }
+}
+
+#[cfg(target_os = "linux")]
+const fn kind(selection: Selection) -> arboard::LinuxClipboardKind {
+    match selection {
+        Selection::Clipboard => arboard::LinuxClipboardKind::Clipboard,
+        Selection::Primary => arboard::LinuxClipboardKind::Primary,
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn get(clipboard: &mut arboard::Clipboard, from: Selection) -> Result<String, arboard::Error> {
+    use arboard::GetExtLinux as _;
+    clipboard.get().clipboard(kind(from)).text()
+}
+
+#[cfg(target_os = "linux")]
+fn set(
+    clipboard: &mut arboard::Clipboard,
+    to: Selection,
+    text: String,
+) -> Result<(), arboard::Error> {
+    use arboard::SetExtLinux as _;
+    clipboard.set().clipboard(kind(to)).text(text)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn get(clipboard: &mut arboard::Clipboard, from: Selection) -> Result<String, arboard::Error> {
+    match from {
+        Selection::Clipboard => clipboard.get_text(),
+        Selection::Primary => Err(arboard::Error::ClipboardNotSupported),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn set(
+    clipboard: &mut arboard::Clipboard,
+    to: Selection,
+    text: String,
+) -> Result<(), arboard::Error> {
+    match to {
+        Selection::Clipboard => clipboard.set_text(text),
+        Selection::Primary => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A clipboard whose owner answers when the test says so.
+    #[derive(Default)]
+    struct Fake {
+        text: Mutex<String>,
+        /// Readers wait as long as somebody holds it.
+        owner: Mutex<()>,
+    }
+
+    impl System for Fake {
+        fn read(&self, _: Selection) -> Option<String> {
+            drop(self.owner.lock());
+            Some(self.text.lock().unwrap().clone())
+        }
+
+        fn write(&self, _: Selection, text: String) {
+            *self.text.lock().unwrap() = text;
+        }
+
+        fn close(&self) {
+            drop(self.owner.lock());
+        }
+    }
+
+    fn press(key: Key, modifiers: Modifiers) -> Event {
+        Event::Key { key, physical_key: None, pressed: true, repeat: false, modifiers }
+    }
+
+    fn paste() -> Event {
+        press(Key::V, Modifiers::COMMAND)
+    }
+
+    fn feed(clipboard: &mut Clipboard, now: f64, events: Vec<Event>) -> (Vec<Event>, bool) {
+        let mut input = RawInput { time: Some(now), events, ..RawInput::default() };
+        let is_late = clipboard.feed(&Context::default(), &mut input);
+        (input.events, is_late)
+    }
+
+    /// Waits for what comes late; panics if nothing ever does.
+    fn answer(clipboard: &mut Clipboard) -> Vec<Event> {
+        for _ in 0..6000 {
+            let (events, _) = feed(clipboard, 0.0, vec![]);
+            if !events.is_empty() {
+                return events;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("no text comes");
+    }
+
+    /// Pastes until the text is there at once or comes a little later.
+    fn text_of(clipboard: &mut Clipboard, event: Event) -> Vec<Event> {
+        let (events, _) = feed(clipboard, 0.0, vec![event]);
+        if events.is_empty() { answer(clipboard) } else { events }
+    }
+
+    #[test]
+    fn an_owner_that_hangs_holds_nothing_up_and_its_text_comes_when_it_answers() {
+        let system = Arc::new(Fake { text: "a link".to_owned().into(), ..Fake::default() });
+        let mut clipboard = Clipboard::new(Arc::clone(&system) as Arc<dyn System>);
+        let hangs = system.owner.lock().unwrap();
+        let key = press(Key::M, Modifiers::NONE);
+        let (events, is_late) = feed(&mut clipboard, 0.0, vec![paste(), key.clone()]);
+        assert_eq!((events, is_late), (vec![key], false));
+        drop(hangs);
+        assert_eq!(answer(&mut clipboard), [Event::Paste("a link".to_owned())]);
+    }
+
+    #[test]
+    fn a_text_that_does_not_come_in_time_is_told_once_and_never_comes() {
+        let system = Arc::new(Fake { text: "late".to_owned().into(), ..Fake::default() });
+        let mut clipboard = Clipboard::new(Arc::clone(&system) as Arc<dyn System>);
+        let hangs = system.owner.lock().unwrap();
+        feed(&mut clipboard, 0.0, vec![paste()]);
+        assert_eq!(feed(&mut clipboard, LATEST - 0.1, vec![]), (vec![], false));
+        assert_eq!(feed(&mut clipboard, LATEST + 0.1, vec![]), (vec![], true));
+        assert_eq!(feed(&mut clipboard, LATEST + 0.2, vec![]), (vec![], false));
+        for _ in 0..2 * READERS {
+            feed(&mut clipboard, 10.0, vec![paste()]);
+        }
+        assert_eq!(clipboard.readers.load(Ordering::Acquire), READERS, "and no more");
+        clipboard.asked.clear();
+        drop(hangs);
+        while clipboard.readers.load(Ordering::Acquire) > 0 {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        *system.text.lock().unwrap() = "next".to_owned();
+        assert_eq!(text_of(&mut clipboard, paste()), [Event::Paste("next".to_owned())]);
+    }
+
+    #[test]
+    fn the_end_does_not_wait_for_an_owner_that_hangs() {
+        let system = Arc::new(Fake::default());
+        let hangs = system.owner.lock().unwrap();
+        Clipboard::new(Arc::clone(&system) as Arc<dyn System>).close();
+        drop(hangs);
+    }
+
+    #[test]
+    fn what_is_copied_can_be_pasted_by_each_of_its_keys_and_the_newest_stays() {
+        let system = Arc::new(Fake::default());
+        let mut clipboard = Clipboard::new(Arc::clone(&system) as Arc<dyn System>);
+        let ctx = Context::default();
+        ctx.copy_text("one".to_owned());
+        ctx.copy_text("two\r\nlines".to_owned());
+        clipboard.take_copies(&ctx);
+        assert!(ctx.output(|output| output.commands.is_empty()), "the library gets none of it");
+        while *system.text.lock().unwrap() != "two\r\nlines" {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let text = || "two\nlines".to_owned();
+        for key in
+            [paste(), press(Key::Paste, Modifiers::NONE), press(Key::Insert, Modifiers::SHIFT)]
+        {
+            assert_eq!(text_of(&mut clipboard, key), [Event::Paste(text())]);
+        }
+        let pos = Pos2::new(3.0, 4.0);
+        let middle = Event::PointerButton {
+            pos,
+            button: PointerButton::Middle,
+            pressed: true,
+            modifiers: Modifiers::NONE,
+        };
+        let (mut events, _) = feed(&mut clipboard, 0.0, vec![middle.clone()]);
+        if events.len() == 1 {
+            events.extend(answer(&mut clipboard));
+        }
+        assert_eq!(events, [middle, Event::MiddleClickPaste { pos, text: text() }]);
+        let keys = vec![press(Key::C, Modifiers::COMMAND), press(Key::X, Modifiers::COMMAND)];
+        assert_eq!(feed(&mut clipboard, 0.0, keys).0, [Event::Copy, Event::Cut]);
+    }
+}
