@@ -2,16 +2,17 @@
 
 use eframe::egui::{
     self, Color32, Context, Frame, Grid, Id, Key, Label, Modal, Rect, RichText, ScrollArea, Sense,
-    TextEdit, Ui, Vec2,
+    TextEdit, TextStyle, Ui, Vec2,
 };
 use qrcode::{Color, EcLevel, QrCode};
 
 use super::{
+    bidi,
     bindings::{Bindable, BindingError, Bindings, MODIFIERS},
     focus, keys,
     sessions::{primary_button, two_ended},
     settings::{Settings, ThemeChoice},
-    theme::{GRID, Palette, SMALL},
+    theme::{GRID, Palette, SMALL, TITLE},
     want::{Opening, Want},
     words,
 };
@@ -239,10 +240,15 @@ impl SettingsForm {
     fn ui(&mut self, ui: &mut Ui) -> Outcome {
         ui.label(RichText::new("Settings").heading());
         let label = ui.label("Your name, as others see it");
-        let name = TextEdit::singleline(&mut self.settings.name)
+        let mut layouter = bidi::typed_line;
+        let is_turned = bidi::is_needed(&self.settings.name);
+        let mut name = TextEdit::singleline(&mut self.settings.name)
             .hint_text("Guest")
             .char_limit(MAX_NAME_CHARS)
             .desired_width(f32::INFINITY);
+        if is_turned {
+            name = name.layouter(&mut layouter);
+        }
         ui.add(name).labelled_by(label.id);
         let label = ui.label("Hub");
         let hub = TextEdit::singleline(&mut self.settings.hub)
@@ -407,9 +413,10 @@ fn eject(
     (session, place): (&SessionId, &str),
     (whom, name): (&ParticipantId, &str),
 ) -> Outcome {
-    ui.add(Label::new(RichText::new(format!("Remove {name}?")).heading()).wrap());
+    let (name, colour) = (bidi::isolated(name), ui.visuals().text_color());
+    ui.add(bidi::wrapped(ui, &format!("Remove {name}?"), (TITLE, Palette::of(ui).text)));
     let text = format!("{name} leaves {place} at once, but can join again with the link.");
-    ui.add(Label::new(text).wrap());
+    ui.add(bidi::wrapped(ui, &text, (TextStyle::Body.resolve(ui.style()), colour)));
     let command = Command::Eject { session: session.clone(), participant: whom.clone() };
     buttons(ui, "Remove", true, Outcome::Want(command.into()))
 }

@@ -6,6 +6,7 @@ use eframe::egui::{
     epaint::PathShape,
 };
 
+use super::bidi;
 use super::theme::{ICON_BUTTON, Palette, SMALL_CORNER};
 
 /// A picture that stands for a thing or a deed.
@@ -222,7 +223,7 @@ pub(crate) fn icon_switch(
             painter.hline(inner.x_range(), y, Stroke::new(2.0, palette.warn));
         }
     }
-    response.on_hover_text(tip)
+    bidi::tip(response, tip)
 }
 
 /// Draws on the grid of 16.

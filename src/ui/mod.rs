@@ -1,6 +1,7 @@
 //! The window: draws the snapshot, sends commands, owns nothing but the state of its widgets.
 
 mod app;
+mod bidi;
 mod bindings;
 mod browser;
 mod call_bar;

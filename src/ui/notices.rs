@@ -5,16 +5,16 @@ pub(crate) mod people;
 use std::collections::{BTreeSet, VecDeque};
 
 use eframe::egui::{
-    self, Align2, Area, Context, Frame, Id, Label, Margin, Rect, RichText, ScrollArea, Sense, Ui,
-    Vec2,
+    self, Align2, Area, Context, Frame, Id, Label, Margin, Rect, ScrollArea, Sense, Ui, Vec2,
 };
 
 use super::{
+    bidi,
     colours::Colours,
     focus,
     icons::{Icon, Mark, icon_button},
     sessions::two_ended,
-    theme::{CORNER, GRID, Palette},
+    theme::{CORNER, GRID, Palette, SMALL},
     want::Want,
     words,
 };
@@ -114,6 +114,7 @@ impl Notices {
             },
             Event::Message { session, name, text, .. } => {
                 let text = words::first_words(text.as_str(), GLIMPSE);
+                let (name, text) = (bidi::isolated(name), bidi::isolated(&text));
                 let text = format!("{name} in {}: {text}", words::place(snapshot, session));
                 self.said(text, session, now);
             }
@@ -288,8 +289,7 @@ impl Toast {
                     let (rect, _) = ui.allocate_exact_size(Vec2::splat(10.0), Sense::hover());
                     ui.painter().circle_filled(rect.center(), 4.0, colour);
                 }
-                let text = RichText::new(&self.text).small().color(palette.text);
-                ui.add(Label::new(text).wrap());
+                ui.add(bidi::wrapped(ui, &self.text, (SMALL, palette.text)));
             });
         });
         drawn.response.rect

@@ -1,8 +1,9 @@
 //! The people of a lane: who is there, how each one is, and the way out for them.
 
-use eframe::egui::{Label, RichText, Sense, Ui, Vec2};
+use eframe::egui::{RichText, Sense, Ui, Vec2};
 
 use super::{
+    bidi,
     icons::{Icon, Mark, icon_button},
     sessions::two_ended,
     theme::{GRID, Palette, SMALL},
@@ -40,7 +41,8 @@ fn one_person(
         ui,
         |ui| {
             switched_off(ui, session, person);
-            ui.add(Label::new(RichText::new(&person.name).font(SMALL)).truncate());
+            let style = (SMALL, ui.visuals().text_color());
+            ui.add(bidi::truncated(ui, &person.name, style));
         },
         |ui| {
             let state = words::participant(person, now);
@@ -61,7 +63,7 @@ fn remove(
     if session.role != Role::Opener || words::is_over(&session.state) {
         return None;
     }
-    let label = format!("Remove {} from {place}", person.name);
+    let label = format!("Remove {} from {place}", bidi::isolated(&person.name));
     icon_button(ui, Icon::SendOut, &label, Mark::Deed).clicked().then(|| {
         let (session, participant) = (session.session.clone(), person.participant.clone());
         Want::AskEject { session, participant, name: person.name.clone() }

@@ -6,6 +6,7 @@ use eframe::egui::{
 };
 
 use super::{
+    bidi,
     icons::Icon,
     pictures::{Pictures, STILL},
     theme::{CORNER, INK, Palette, SHADE, SMALL},
@@ -226,7 +227,7 @@ pub(crate) fn chip(ui: &mut Ui, rect: Rect, who: (&str, &str), lane: (Color32, I
     let name = fitted(painter, name, (rect.width() - 62.0, palette.muted));
     let at = Pos2::new(rect.left() + 38.0, rect.center().y - name.size().y / 2.0);
     painter.galley(at, name, palette.muted);
-    response.on_hover_text(label);
+    bidi::tip(response, label);
 }
 
 /// The greatest rectangle inside `rect` with the picture's proportions.
@@ -243,7 +244,7 @@ fn fitted(
 ) -> std::sync::Arc<eframe::egui::Galley> {
     let mut job = eframe::egui::text::LayoutJob::simple_singleline(text.to_owned(), SMALL, colour);
     job.wrap = eframe::egui::text::TextWrapping::truncate_at_width(most.max(16.0));
-    painter.layout_job(job)
+    bidi::layout(painter, job)
 }
 
 fn shaded(painter: &Painter, at: Pos2, align: Align2, text: &str) {

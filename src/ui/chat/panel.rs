@@ -2,7 +2,8 @@
 
 use eframe::egui::{
     self, Button, CentralPanel, Color32, Event, Frame, InputState, Key, KeyboardShortcut, Label,
-    Link, Margin, Modifiers, Panel, Rect, RichText, ScrollArea, Sense, TextEdit, Ui, Vec2,
+    Link, Margin, Modifiers, Panel, Rect, RichText, ScrollArea, Sense, TextEdit, TextStyle, Ui,
+    Vec2,
 };
 
 use super::{
@@ -12,7 +13,7 @@ use super::{
 use crate::{
     model::{ChatText, Command, SessionId, SessionStatus, TextError, parse_target},
     ui::{
-        focus,
+        bidi, focus,
         icons::{Icon, Mark, icon_button},
         scene::Scene,
         sessions::two_ended,
@@ -167,7 +168,12 @@ impl Talk {
     fn draft_box(&mut self, ui: &mut Ui, session: &SessionStatus, place: &str) -> egui::Response {
         let new_line = KeyboardShortcut::new(Modifiers::SHIFT, Key::Enter);
         let id = egui::Id::unique(("chat-draft", &session.session));
-        let edit = TextEdit::multiline(&mut self.draft).id(id).return_key(new_line);
+        let mut layouter = bidi::typed;
+        let is_turned = bidi::is_needed(&self.draft);
+        let mut edit = TextEdit::multiline(&mut self.draft).id(id).return_key(new_line);
+        if is_turned {
+            edit = edit.layouter(&mut layouter);
+        }
         let edit =
             edit.desired_rows(ROWS).desired_width(f32::INFINITY).hint_text("Write a message");
         // On the base, where a box of the usual ground would not be seen.
@@ -246,14 +252,15 @@ fn one_line(ui: &mut Ui, line: &Line) -> Option<Want> {
         Said::Lost(count, name) => {
             let what =
                 if *count == 1 { "A message".to_owned() } else { format!("{count} messages") };
+            let name = bidi::isolated(name);
             let text = format!("{}  {what} may not have reached {name}.", line.at);
-            ui.add(Label::new(RichText::new(text).font(SMALL).color(palette.warn)).wrap());
+            ui.add(bidi::wrapped(ui, &text, (SMALL, palette.warn)));
             return None;
         }
     };
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().item_spacing.y = 0.0;
-        ui.label(RichText::new(name).strong().color(colour));
+        ui.add(bidi::wrapped(ui, name, (TextStyle::Body.resolve(ui.style()), colour)));
         ui.label(RichText::new(&line.at).font(SMALL).color(palette.muted));
     });
     paragraphs(ui, text)
@@ -266,7 +273,7 @@ fn paragraphs(ui: &mut Ui, text: &str) -> Option<Want> {
     let mut plain = vec![];
     let flush = |ui: &mut Ui, plain: &mut Vec<&str>| {
         if !plain.is_empty() {
-            ui.add(Label::new(plain.join("\n")).wrap());
+            ui.add(written(ui, &plain.join("\n")));
             plain.clear();
         }
     };
@@ -277,6 +284,17 @@ fn paragraphs(ui: &mut Ui, text: &str) -> Option<Want> {
             continue;
         }
         flush(ui, &mut plain);
+        if bidi::is_needed(row) {
+            // A link within words from right to left would have to stand in their middle: it gets
+            // a row of its own.
+            for piece in pieces {
+                match piece {
+                    Piece::Words(text) => drop(ui.add(written(ui, text.trim()))),
+                    Piece::Link(link) => want = want.take().or(one_link(ui, link)),
+                }
+            }
+            continue;
+        }
         ui.horizontal_wrapped(|ui| {
             ui.spacing_mut().item_spacing = Vec2::ZERO;
             for piece in pieces {
@@ -289,6 +307,11 @@ fn paragraphs(ui: &mut Ui, text: &str) -> Option<Want> {
     }
     flush(ui, &mut plain);
     want
+}
+
+/// What somebody wrote.
+fn written(ui: &Ui, text: &str) -> Label {
+    bidi::wrapped(ui, text, (TextStyle::Body.resolve(ui.style()), ui.visuals().text_color()))
 }
 
 fn one_link(ui: &mut Ui, link: &str) -> Option<Want> {

@@ -4,7 +4,7 @@
 use super::{About, Notices, TOAST, Toast};
 use crate::{
     model::{LeaveReason, ParticipantId, ParticipantState, SessionId, Snapshot},
-    ui::words,
+    ui::{bidi, words},
 };
 
 /// What happened to somebody.
@@ -65,8 +65,10 @@ impl Changed {
     fn names(&self) -> String {
         match &self.who[..] {
             [] => String::new(),
-            [(_, one)] => one.clone(),
-            [(_, one), (_, other)] => format!("{one} and {other}"),
+            [(_, one)] => bidi::isolated(one).into_owned(),
+            [(_, one), (_, other)] => {
+                format!("{} and {}", bidi::isolated(one), bidi::isolated(other))
+            }
             many => format!("{} people", many.len()),
         }
     }

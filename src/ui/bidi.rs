@@ -1,0 +1,460 @@
+//! Right-to-left text: the Unicode bidirectional algorithm (UAX #9) over what egui lays out.
+//!
+//! egui shapes each word in its own direction but puts words from left to right. Here a text is
+//! laid out and wrapped in its logical order, and then the words of each row are moved to where
+//! they are read. The text itself stays as it was written, for copying and for screen readers.
+
+use std::{borrow::Cow, ops::Range, sync::Arc};
+
+use eframe::egui::{
+    Color32, FontId, Galley, Label, Painter, Response, RichText, TextBuffer, TextStyle, Ui,
+    WidgetText,
+    epaint::text::{ByteIndex, Glyph, LayoutJob, LayoutSection, Row, TextWrapping},
+    vec2,
+};
+use unicode_bidi::{BidiClass, BidiInfo, Level, bidi_class};
+
+/// Characters that look the other way round in text from right to left, as far as the first fonts
+/// have them; other fonts' are turned by the shaper (Unicode, Bidi_Mirrored).
+const MIRRORED: &str = "()[]{}<>«»‹›≤≥";
+
+/// First strong isolate: what follows is a thing of its own within the sentence around it.
+const FIRST_STRONG_ISOLATE: char = '\u{2068}';
+
+/// The end of an isolate.
+const POP_DIRECTIONAL_ISOLATE: char = '\u{2069}';
+
+/// Whether anything in a text may be read from right to left.
+pub(crate) fn is_needed(text: &str) -> bool {
+    use BidiClass::{AL, AN, FSI, LRI, LRO, PDF, PDI, R, RLE, RLI, RLO};
+    let is_strange =
+        |c| matches!(bidi_class(c), R | AL | AN | RLE | RLO | RLI | LRO | LRI | FSI | PDF | PDI);
+    !text.is_ascii() && text.chars().any(is_strange)
+}
+
+/// Somebody's text as a part of a sentence, which it does not turn round.
+pub(crate) fn isolated(text: &str) -> Cow<'_, str> {
+    if is_needed(text) {
+        format!("{FIRST_STRONG_ISOLATE}{text}{POP_DIRECTIONAL_ISOLATE}").into()
+    } else {
+        text.into()
+    }
+}
+
+/// A label of somebody's text, or with it, wrapped to the width that there is.
+pub(crate) fn wrapped(ui: &Ui, text: &str, (font, colour): (FontId, Color32)) -> Label {
+    let job = LayoutJob::simple(text.to_owned(), font.clone(), colour, ui.available_width());
+    label(ui, job, (font, colour)).wrap()
+}
+
+/// The same in one line, which ends with an ellipsis if it has no room for all.
+pub(crate) fn truncated(ui: &Ui, text: &str, (font, colour): (FontId, Color32)) -> Label {
+    let mut job = LayoutJob::simple_singleline(text.to_owned(), font.clone(), colour);
+    job.wrap = TextWrapping::truncate_at_width(ui.available_width());
+    label(ui, job, (font, colour)).truncate()
+}
+
+fn label(ui: &Ui, job: LayoutJob, (font, colour): (FontId, Color32)) -> Label {
+    if is_needed(&job.text) {
+        Label::new(WidgetText::Galley(layout(ui.painter(), job)))
+    } else {
+        Label::new(RichText::new(job.text).font(font).color(colour))
+    }
+}
+
+/// Shows a text beside what the pointer is on.
+pub(crate) fn tip(response: Response, text: &str) -> Response {
+    if !is_needed(text) {
+        return response.on_hover_text(text);
+    }
+    response.on_hover_ui(|ui| {
+        let style = (TextStyle::Body.resolve(ui.style()), ui.visuals().text_color());
+        ui.add(wrapped(ui, text, style));
+    })
+}
+
+/// Lays out what is typed into a box of many lines.
+pub(crate) fn typed(ui: &Ui, text: &dyn TextBuffer, width: f32) -> Arc<Galley> {
+    typed_text(ui, text.as_str(), Some(width))
+}
+
+/// Lays out what is typed into a box of one line.
+pub(crate) fn typed_line(ui: &Ui, text: &dyn TextBuffer, _: f32) -> Arc<Galley> {
+    typed_text(ui, text.as_str(), None)
+}
+
+fn typed_text(ui: &Ui, text: &str, width: Option<f32>) -> Arc<Galley> {
+    let font = TextStyle::Body.resolve(ui.style());
+    let colour =
+        ui.visuals().override_text_color.unwrap_or(ui.visuals().widgets.inactive.text_color());
+    let mut job = match width {
+        Some(width) => LayoutJob::simple(text.to_owned(), font, colour, width),
+        None => LayoutJob::simple_singleline(text.to_owned(), font, colour),
+    };
+    job.keep_trailing_whitespace = true;
+    let row = ui.fonts_mut(|fonts| fonts.row_height(&job.sections[0].format.font_id));
+    job.sections[0].format.line_height = Some(row + ui.spacing().extra_text_line_spacing);
+    layout(ui.painter(), job)
+}
+
+/// Lays a text out, each row in the order in which it is read.
+pub(crate) fn layout(painter: &Painter, job: LayoutJob) -> Arc<Galley> {
+    if !is_needed(&job.text) {
+        return painter.layout_job(job);
+    }
+    if job.wrap.max_rows == 1 { cut(painter, job) } else { turned(painter, job) }
+}
+
+/// Lays out as much of a text as its one row has room for. The library would cut words where their
+/// letters from right to left begin.
+fn cut(painter: &Painter, job: LayoutJob) -> Arc<Galley> {
+    let most = job.wrap.max_width;
+    let row = |text: String| {
+        let format = job.sections[0].format.clone();
+        turned(painter, LayoutJob::single_section(text, format))
+    };
+    let whole = row(job.text.clone());
+    if whole.size().x <= most {
+        return whole;
+    }
+    let ends = job.text.char_indices().rev().map(|(at, _)| at);
+    let shown = ends.map(|at| row(format!("{}…", job.text[..at].trim_end())));
+    let fitting = shown.into_iter().find(|galley| galley.size().x <= most);
+    let mut galley = Galley::clone(&fitting.unwrap_or(whole));
+    (galley.job, galley.elided) = (Arc::new(job), true);
+    Arc::new(galley)
+}
+
+fn turned(painter: &Painter, job: LayoutJob) -> Arc<Galley> {
+    let pieces = pieces(&job.text);
+    let job = in_pieces(job, &pieces);
+    let counts: Vec<_> = job.sections.iter().map(|one| glyphs_of(painter, &job, one)).collect();
+    let mut galley = Galley::clone(&painter.layout_job(job));
+    let mut rest = Rest { pieces: &pieces, counts: &counts, at: 0, used: 0 };
+    let width = galley.rect.width();
+    for placed in &mut galley.rows {
+        let groups = rest.groups(&placed.row);
+        if groups.first().is_some_and(|group| group.of.paragraph.is_rtl()) {
+            placed.pos.x += (width - placed.row.size.x).max(0.0);
+        }
+        arrange(Arc::make_mut(&mut placed.row), &groups);
+    }
+    Arc::new(galley)
+}
+
+/// A part of a text that is moved as a whole.
+#[derive(Clone, Debug, PartialEq)]
+struct Piece {
+    /// Where it is in the text, in bytes.
+    range: Range<usize>,
+    /// How many characters it has.
+    chars: usize,
+    /// Odd if it is read from right to left.
+    level: Level,
+    /// That of the paragraph that it is in.
+    paragraph: Level,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    /// Letters from right to left: the shaper has put them in their order.
+    Word,
+    /// A space.
+    Space,
+    /// The end of a paragraph.
+    Newline,
+    /// Anything else, from left to right, or a single character.
+    Other,
+}
+
+/// Cuts a text where its order may change. In text from right to left each character that is no
+/// letter is a piece of its own, as the shaper, which sees them in other fonts, does not turn them.
+fn pieces(text: &str) -> Vec<Piece> {
+    let info = BidiInfo::new(text, None);
+    let mut pieces: Vec<Piece> = vec![];
+    for paragraph in &info.paragraphs {
+        let start = paragraph.range.start;
+        for (at, c) in text[paragraph.range.clone()].char_indices() {
+            let range = start + at..start + at + c.len_utf8();
+            let level = info.levels[range.start];
+            let kind = kind(c, level);
+            let one = Piece { range, chars: 1, level, paragraph: paragraph.level, kind };
+            match pieces.last_mut().filter(|last| last.goes_on_with(&one)) {
+                Some(last) => {
+                    last.range.end = one.range.end;
+                    last.chars += 1;
+                }
+                None => pieces.push(one),
+            }
+        }
+    }
+    pieces
+}
+
+fn kind(c: char, level: Level) -> Kind {
+    use BidiClass::{AL, BN, NSM, R};
+    match (c, bidi_class(c)) {
+        ('\n', _) => Kind::Newline,
+        (_, R | AL | NSM | BN) if level.is_rtl() => Kind::Word,
+        (c, _) if c.is_whitespace() => Kind::Space,
+        _ => Kind::Other,
+    }
+}
+
+impl Piece {
+    fn goes_on_with(&self, next: &Self) -> bool {
+        let is_same = self.level == next.level && self.paragraph == next.paragraph;
+        match (self.kind, next.kind) {
+            (Kind::Word, Kind::Word) => is_same,
+            (Kind::Other, Kind::Other) => is_same && self.level.is_ltr(),
+            // Spaces at the end of a row belong to the paragraph, if it has another direction.
+            (Kind::Other | Kind::Space, Kind::Other | Kind::Space) => {
+                is_same && self.level == self.paragraph && self.level.is_ltr()
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The job with a section for each piece; a section that has several formats is not expected.
+fn in_pieces(job: LayoutJob, pieces: &[Piece]) -> LayoutJob {
+    let section = |piece: &Piece| LayoutSection {
+        leading_space: if piece.range.start == 0 { job.sections[0].leading_space } else { 0.0 },
+        byte_range: ByteIndex(piece.range.start)..ByteIndex(piece.range.end),
+        format: job.format_at_byte(ByteIndex(piece.range.start)).clone(),
+    };
+    let sections = pieces.iter().map(section).collect();
+    LayoutJob { sections, ..job }
+}
+
+/// How many glyphs a section becomes: of a word, not as many as it has letters.
+fn glyphs_of(painter: &Painter, job: &LayoutJob, section: &LayoutSection) -> usize {
+    let text = &job.text[section.byte_range.start.0..section.byte_range.end.0];
+    let text = text.replace('\n', "");
+    let alone = LayoutJob::single_section(text, section.format.clone());
+    painter.layout_job(alone).rows.iter().map(|row| row.glyphs.len()).sum()
+}
+
+/// The pieces that no row has shown yet.
+struct Rest<'a> {
+    pieces: &'a [Piece],
+    counts: &'a [usize],
+    at: usize,
+    /// How many glyphs of the piece were shown.
+    used: usize,
+}
+
+/// What a row shows of a piece.
+struct Group<'a> {
+    of: &'a Piece,
+    level: Level,
+    glyphs: Range<usize>,
+    /// All of the piece.
+    is_whole: bool,
+}
+
+impl<'a> Rest<'a> {
+    /// What a row shows, in logical order.
+    fn groups(&mut self, row: &Row) -> Vec<Group<'a>> {
+        let (mut groups, mut from, end) = (vec![], 0, row.glyphs.len());
+        while from < end && self.at < self.pieces.len() {
+            let (of, count) = (&self.pieces[self.at], self.counts[self.at]);
+            let to = end.min(from + count - self.used);
+            let is_whole = to - from == count;
+            if to > from {
+                groups.push(Group { of, level: of.level, glyphs: from..to, is_whole });
+            }
+            self.used += to - from;
+            if self.used == count {
+                (self.at, self.used) = (self.at + 1, 0);
+            }
+            from = to;
+        }
+        // UAX #9, rule L1.
+        for group in groups.iter_mut().rev().take_while(|group| group.of.kind == Kind::Space) {
+            group.level = group.of.paragraph;
+        }
+        groups
+    }
+}
+
+/// Moves the groups of a row to where they are read (UAX #9, rule L2).
+fn arrange(row: &mut Row, groups: &[Group<'_>]) {
+    let Some(first) = row.glyphs.first() else { return };
+    let mut x = first.pos.x;
+    let start = |group: &Group<'_>| row.glyphs[group.glyphs.start].pos.x;
+    let mut edges: Vec<_> = groups.iter().map(start).collect();
+    edges.push(row.size.x);
+    let levels: Vec<_> = groups.iter().map(|group| group.level).collect();
+    for index in BidiInfo::reorder_visual(&levels) {
+        let (group, from, to) = (&groups[index], edges[index], edges[index + 1]);
+        for at in group.glyphs.clone() {
+            shift(row, at, x - from);
+        }
+        let is_turned = group.level.is_rtl() && group.of.kind == Kind::Other;
+        if is_turned && MIRRORED.contains(row.glyphs[group.glyphs.start].chr) {
+            turn(row, group.glyphs.start);
+        }
+        x += to - from;
+    }
+    row.visuals.mesh_bounds = row.visuals.mesh.calc_bounds();
+    let glyphs = std::mem::take(&mut row.glyphs);
+    row.glyphs =
+        groups.iter().flat_map(|group| in_order(&glyphs[group.glyphs.clone()], group)).collect();
+}
+
+/// The four corners of a glyph in the row's mesh: none if nothing of it is seen.
+fn corners(glyph: &Glyph) -> Range<usize> {
+    let first = glyph.first_vertex as usize;
+    first..if glyph.uv_rect.is_nothing() { first } else { first + 4 }
+}
+
+fn shift(row: &mut Row, at: usize, by: f32) {
+    row.glyphs[at].pos.x += by;
+    let corners = corners(&row.glyphs[at]);
+    for vertex in &mut row.visuals.mesh.vertices[corners] {
+        vertex.pos += vec2(by, 0.0);
+    }
+}
+
+/// Turns a glyph round within its width.
+fn turn(row: &mut Row, at: usize) {
+    let glyph = &row.glyphs[at];
+    let both = 2.0 * glyph.pos.x + glyph.advance_width;
+    let corners = corners(glyph);
+    for vertex in &mut row.visuals.mesh.vertices[corners] {
+        vertex.pos.x = both - vertex.pos.x;
+    }
+}
+
+/// A group's glyphs in the order of its characters, one for each, as cursors want them. The shaper
+/// gives those of a word in the order in which they are seen, and egui adds some that are not.
+fn in_order(glyphs: &[Glyph], group: &Group<'_>) -> Vec<Glyph> {
+    if group.of.kind != Kind::Word || !group.is_whole {
+        return glyphs.to_vec();
+    }
+    let is_seen = |glyph: &&Glyph| glyph.advance_width > 0.0 || !glyph.uv_rect.is_nothing();
+    let mut seen: Vec<_> = glyphs.iter().filter(is_seen).cloned().collect();
+    seen.reverse();
+    if let Some(last) = seen.last().cloned() {
+        let mut hidden = last;
+        (hidden.advance_width, hidden.uv_rect) = (0.0, Default::default());
+        seen.resize(group.of.chars, hidden);
+    }
+    seen
+}
+
+#[cfg(test)]
+mod tests {
+    use eframe::egui::{Context, RawInput};
+
+    use super::*;
+
+    const COLOUR: Color32 = Color32::WHITE;
+
+    /// Lays out a text in a width and calls `look` with it.
+    fn laid_out(text: &str, width: f32, look: impl FnOnce(&Galley)) {
+        let ctx = Context::default();
+        let mut look = Some(look);
+        let mut output = ctx.run_ui(RawInput::default(), |ui| {
+            let job = LayoutJob::simple(text.to_owned(), FontId::proportional(14.0), COLOUR, width);
+            let galley = layout(ui.painter(), job);
+            if let Some(look) = look.take() {
+                look(&galley);
+            }
+        });
+        // Nobody draws it.
+        output.textures_delta.clear();
+    }
+
+    /// The characters of each row as they are seen, from left to right.
+    fn seen(text: &str, width: f32) -> Vec<String> {
+        let mut rows = vec![];
+        laid_out(text, width, |galley| {
+            assert_eq!(galley.text(), text, "what is copied and read aloud");
+            let count: usize =
+                galley.rows.iter().map(|row| row.char_count_including_newline().0).sum();
+            assert_eq!(count, text.chars().count(), "cursors count on it");
+            for row in &galley.rows {
+                let mut glyphs: Vec<_> = row.glyphs.iter().collect();
+                glyphs.sort_by(|one, other| one.pos.x.total_cmp(&other.pos.x));
+                rows.push(glyphs.into_iter().map(|glyph| glyph.chr).collect());
+            }
+        });
+        rows
+    }
+
+    #[test]
+    fn words_stand_in_the_order_in_which_they_are_read() {
+        for (text, shown) in [
+            ("plain text", "plain text"),
+            // Hebrew: "shalom olam" and "Ada shalom olam hello".
+            ("שלום עולם", "םלוע םולש"),
+            ("Ada שלום עולם hello", "Ada םלוע םולש hello"),
+            ("שלום Ada Lovelace עולם", "םלוע Ada Lovelace םולש"),
+            // Numbers run from left to right, and what stands behind the text stands left of it.
+            ("יש 123 אנשים.", ".םישנא 123 שי"),
+            ("(שלום) עולם", "םלוע (םולש("),
+        ] {
+            let rows = seen(text, f32::INFINITY);
+            // Brackets are turned as pictures: their characters stay.
+            let turned: String = shown.chars().collect();
+            if text.starts_with('(') {
+                assert_eq!(rows, ["םלוע )םולש("]);
+            } else {
+                assert_eq!(rows, [turned]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_breaks_where_one_reads_on() {
+        let text = "אחת שתיים שלוש ארבע חמש שש שבע";
+        let rows = seen(text, 90.0);
+        assert!(rows.len() > 1, "{rows:?}");
+        let read = |row: &String| row.chars().rev().collect::<String>();
+        let again: Vec<_> = rows.iter().map(read).collect();
+        assert_eq!(again.concat().split_whitespace().collect::<Vec<_>>().join(" "), text);
+    }
+
+    #[test]
+    fn each_paragraph_has_the_direction_of_its_first_letter() {
+        let rows = seen("hello שלום עולם\nשלום עולם hello", f32::INFINITY);
+        assert_eq!(rows, ["hello םלוע םולש", "hello םלוע םולש"]);
+    }
+
+    #[test]
+    fn a_name_does_not_turn_the_sentence_round_it() {
+        let name = isolated("שלום עולם");
+        let rows = seen(&format!("{name} 3 people"), f32::INFINITY);
+        let visible =
+            |row: &String| row.replace(['\u{2066}', '\u{2067}', '\u{2068}', '\u{2069}'], "");
+        let rows: Vec<String> = rows.iter().map(visible).collect();
+        assert_eq!(rows, ["םלוע םולש 3 people"]);
+        assert_eq!(isolated("Ada"), "Ada");
+        // One who opens an override and does not close it.
+        let name = isolated("\u{202E}Ada");
+        let rows = seen(&format!("{name} joined"), f32::INFINITY);
+        assert!(rows[0].ends_with(" joined"), "{rows:?}");
+    }
+
+    #[test]
+    fn what_has_no_room_is_cut_at_its_end() {
+        let ctx = Context::default();
+        let mut output = ctx.run_ui(RawInput::default(), |ui| {
+            let text = "שלום עולם ארוך מאוד".to_owned();
+            let mut job = LayoutJob::simple_singleline(text, FontId::proportional(14.0), COLOUR);
+            job.wrap = TextWrapping::truncate_at_width(60.0);
+            let whole = job.text.clone();
+            let galley = layout(ui.painter(), job);
+            assert_eq!(galley.text(), whole, "what is copied and read aloud");
+            let mut glyphs = galley.rows[0].glyphs.clone();
+            glyphs.sort_by(|one, other| one.pos.x.total_cmp(&other.pos.x));
+            assert!(galley.elided);
+            assert_eq!(glyphs.first().map(|glyph| glyph.chr), Some('…'), "left, where it ends");
+            assert!(glyphs.iter().any(|glyph| glyph.chr == 'ש'), "its beginning is there");
+        });
+        output.textures_delta.clear();
+    }
+}
