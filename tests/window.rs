@@ -176,7 +176,7 @@ fn a_window_that_nobody_can_see_wants_no_picture() {
 fn settings_that_cannot_be_read_are_kept_beside_and_the_window_opens_all_the_same() {
     let _turn = alone();
     let screen = Screen::start();
-    let broken = "name = \"Olga\"\ncamera = 3\n";
+    let broken = "name = \"Olga\"\ncamera =\n";
     let mut window = Window::open(&screen, broken);
     let button = window.wait("a drawn window", |_| screen.shot().around(ACCENT, 0..300));
     assert!(button.right > 100, "{button:?}");
