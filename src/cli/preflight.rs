@@ -44,9 +44,10 @@ impl Preflight {
         let deadline = Instant::now() + ANSWER;
         let mut this = Self { answers, awaited: BTreeMap::new(), deadline, _claims: claims };
         for (kind, spec) in sources {
-            let hung = match &spec {
-                SourceSpec::File(path) => FileError::Hung { path: path.clone() }.to_string(),
-                spec => format!("the {} {spec} does not answer; pick another", noun(kind)),
+            let hung = if let SourceSpec::File(path) = &spec {
+                FileError::Hung { path: path.clone() }.to_string()
+            } else {
+                format!("the {} {spec} does not answer; pick another", noun(kind))
             };
             this.look(kind, hung, &say, move || match kind {
                 SourceKind::Camera => capture::look_for_camera(&spec),

@@ -224,7 +224,9 @@ impl Reception {
 impl Drop for Reception {
     /// The program may end now: what was heard is to be in its file.
     fn drop(&mut self) {
-        self.closing.take().map(ClosingSpeaker::wait);
+        if let Some(closing) = self.closing.take() {
+            closing.wait();
+        }
     }
 }
 

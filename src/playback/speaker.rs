@@ -64,7 +64,9 @@ impl Speaker {
         let outputs = (output, Arc::clone(&elsewhere));
         let mixing = Worker::spawn("mixing", move |stop| {
             let _end: Sender<()> = end;
-            before.map(ClosingSpeaker::wait);
+            if let Some(before) = before {
+                before.wait();
+            }
             Mixing::new(outputs, arriving, tell).run(stop);
         });
         let mixing = mixing.map_err(|error| {
@@ -205,9 +207,9 @@ mod tests {
         /// The first state after `Opening`.
         fn settled(&self) -> SourceState {
             loop {
-                match self.states.recv_timeout(PATIENCE).expect("it opens or fails") {
-                    SourceState::Opening => {}
-                    state => return state,
+                let state = self.states.recv_timeout(PATIENCE).expect("it opens or fails");
+                if state != SourceState::Opening {
+                    return state;
                 }
             }
         }
