@@ -13,6 +13,7 @@ pub mod engine;
 pub mod files;
 pub mod media;
 pub mod model;
+pub mod network;
 pub mod playback;
 pub mod process;
 pub mod signalling;

@@ -330,11 +330,17 @@ impl Scene {
         }
     }
 
-    /// Interrupts everybody: all are done, but who was not in yet when the hub was gone for good.
+    /// Interrupts everybody: all are done, but who was not in yet when the hub was gone for good,
+    /// and who was in and never connected to anybody.
     fn ends(self) {
         for (name, program) in self.people {
             let end = program.interrupt();
-            let wanted = if has_come(&end.events) { &[0][..] } else { &[3, 6] };
+            let was_connected = end.all("participant").iter().any(|one| one["state"] == "live");
+            let wanted = match has_come(&end.events) {
+                true if was_connected => &[0][..],
+                true => &[0, 8],
+                false => &[3, 6],
+            };
             let is_right = end.code.is_some_and(|code| wanted.contains(&code));
             assert!(is_right, "seed {}, {name}: {:?}, {:#?}", self.seed, end.code, end.events);
         }

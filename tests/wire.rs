@@ -13,7 +13,7 @@ use quintet::model::{
     PeerEvent, PeerMedia,
 };
 use rig::{
-    process::{Hub, alone_with_sockets},
+    process::{Hub, Program, alone_with_sockets},
     stranger::Stranger,
 };
 use serde_json::json;
@@ -111,7 +111,13 @@ async fn assert_answers(direction: Direction, kinds: &[(&str, &[&str])]) {
         let step = end.accept_answer(sdp);
         assert_eq!(end.outcome_of(step).await, PeerEvent::Done { step }, "{kind}:\n{sdp}");
     }
-    assert_eq!(joiner.interrupt().code, Some(0));
+    assert_ended_well(joiner);
+}
+
+/// Ends a program whose connections were answered, and perhaps did not come up before its end.
+fn assert_ended_well(joiner: Program) {
+    let end = joiner.interrupt();
+    assert!(matches!(end.code, Some(0 | 8)), "{:?}: {:#?}", end.code, end.events);
 }
 
 #[test]
@@ -159,6 +165,6 @@ fn a_joiner_answers_sections_that_its_session_has_not_as_inactive() {
         let answers = stranger.answers_to(&offers).await;
         assert_eq!(sections(&answers["talk"]), ["audio sendrecv", "video inactive"]);
         assert_eq!(sections(&answers["show"]), ["audio inactive", "video recvonly"]);
-        assert_eq!(joiner.interrupt().code, Some(0));
+        assert_ended_well(joiner);
     });
 }

@@ -1,6 +1,9 @@
 //! The sending end: this process, with sessions open as a person opens them.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use tokio::{sync::mpsc, time::timeout};
 
@@ -47,7 +50,7 @@ impl Stage {
     /// [`StageError`] if they do not open.
     pub(super) async fn open(show: Show) -> Result<Self, StageError> {
         let options = EngineOptions {
-            hub: HubChoice::Embed((Ipv4Addr::LOCALHOST, 0).into()),
+            hub: HubChoice::Embed(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()),
             public_url: None,
             name: "bench".to_owned(),
             camera: show.picture,
@@ -90,6 +93,7 @@ async fn opened(
             }
             Some(
                 Event::Listening { .. }
+                | Event::LinkChanged { .. }
                 | Event::HubLost { .. }
                 | Event::HubBack { .. }
                 | Event::Waiting { .. }

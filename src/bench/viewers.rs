@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write as _},
+    net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
@@ -91,7 +92,8 @@ async fn join(
 
 fn engine_options(hub: Option<HubUrl>) -> EngineOptions {
     EngineOptions {
-        hub: hub.map_or(HubChoice::Embed(([127, 0, 0, 1], 0).into()), HubChoice::At),
+        hub: hub
+            .map_or(HubChoice::Embed(SocketAddr::from(([127, 0, 0, 1], 0)).into()), HubChoice::At),
         public_url: None,
         name: String::new(),
         camera: SourceSpec::None,

@@ -17,7 +17,7 @@ use clap::{
 use crate::{
     bench::BenchTask,
     capture::SourceSpec,
-    engine::{Decode, EngineOptions, HubChoice, Impairment},
+    engine::{Decode, EngineOptions, HubChoice, Impairment, ListenAt},
     model::{
         Command, HubUrl, JoinTarget, MAX_NAME_CHARS, OpenRequest, SessionId, SessionKind,
         SourceKind, clean_name, parse_own_id, parse_target,
@@ -129,6 +129,7 @@ Exit codes:
   6  a session was still awaited when the time was up
   7  a camera, microphone, speaker or file that was wanted could not be used, and still was
      not at the end
+  8  a session was joined, but nobody in it was ever connected
 
 KIND is av-conference, av-broadcast, audio-conference, audio-broadcast, video-broadcast, or
 MEDIA/DIRECTION: media audio, video, data joined by '+'; direction one-way, one-to-one,
@@ -176,8 +177,9 @@ pub enum Task {
     },
     /// Run a hub alone, until Ctrl-C.
     Serve {
-        /// Where to listen: ADDRESS, ADDRESS:PORT or :PORT.
-        #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:7340", value_parser = parse_listen)]
+        /// Where to listen: ADDRESS, ADDRESS:PORT or :PORT; without it, on port 7340 of all
+        /// addresses. 0.0.0.0 means all of IPv4 only, :: all of IPv6 only.
+        #[arg(long, value_name = "ADDR", default_value = ":7340", value_parser = parse_listen)]
         listen: Listen,
         /// The address by which people reach this hub, such as https://hub.example: links carry it,
         /// and the hub answers to its host name. Without it, the hub answers to IP addresses,
@@ -211,8 +213,9 @@ pub struct Common {
     /// The hub to use; without it, the one on 127.0.0.1:7340, or one of our own.
     #[arg(long, value_name = "URL", value_parser = parse_hub)]
     hub: Option<HubUrl>,
-    /// Where a hub of our own listens: ADDRESS, ADDRESS:PORT or :PORT. With a port, one is run
-    /// there and no other is looked for.
+    /// Where a hub of our own listens: ADDRESS, ADDRESS:PORT or :PORT; without it, on all
+    /// addresses. 0.0.0.0 means all of IPv4 only, :: all of IPv6 only. With a port, one is run there
+    /// and no other is looked for.
     #[arg(long, value_name = "ADDR", value_parser = parse_listen, conflicts_with = "hub")]
     listen: Option<Listen>,
     /// The address by which people reach a hub of our own, if one is started: links carry it, and
@@ -256,8 +259,8 @@ pub struct Common {
 /// Where a hub of our own listens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Listen {
-    /// The address and port.
-    pub address: SocketAddr,
+    /// The addresses and the port.
+    pub at: ListenAt,
     /// Whether the port was asked for, so that no other will do.
     pub port_given: bool,
 }
@@ -267,10 +270,8 @@ impl Common {
     pub(super) fn engine(&self) -> EngineOptions {
         let hub = match (&self.hub, self.listen) {
             (Some(hub), _) => HubChoice::At(hub.clone()),
-            (None, Some(listen)) if listen.port_given => HubChoice::Embed(listen.address),
-            (None, listen) => HubChoice::Find {
-                listen: listen.map_or(IpAddr::from([0, 0, 0, 0]), |listen| listen.address.ip()),
-            },
+            (None, Some(listen)) if listen.port_given => HubChoice::Embed(listen.at),
+            (None, listen) => HubChoice::Find { listen: listen.and_then(|listen| listen.at.ip) },
         };
         EngineOptions {
             hub,
@@ -394,17 +395,18 @@ fn parse_name(text: &str) -> anyhow::Result<String> {
 
 /// `ADDRESS`, `ADDRESS:PORT`, `[V6]:PORT` or `:PORT`.
 fn parse_listen(text: &str) -> anyhow::Result<Listen> {
-    if let Ok(address) = text.parse() {
-        return Ok(Listen { address, port_given: true });
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Ok(Listen { at: address.into(), port_given: true });
     }
     if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
-        return Ok(Listen { address: SocketAddr::new(ip, DEFAULT_PORT), port_given: false });
+        let at = ListenAt { ip: Some(ip), port: DEFAULT_PORT };
+        return Ok(Listen { at, port_given: false });
     }
     let port = text.strip_prefix(':').and_then(|port| port.parse().ok());
     let Some(port) = port else {
         bail!("{text:?} is not an address to listen on; it is 127.0.0.1, 127.0.0.1:7340 or :7340");
     };
-    Ok(Listen { address: SocketAddr::from(([0, 0, 0, 0], port)), port_given: true })
+    Ok(Listen { at: ListenAt::everywhere(port), port_given: true })
 }
 
 /// `500ms`, `20s`, `5m` or `2h`; a bare number is seconds.
@@ -528,11 +530,19 @@ mod tests {
 
     #[test]
     fn an_address_to_listen_on_has_four_forms() {
-        let listen = |text| parse_listen(text).map(|l| (l.address.to_string(), l.port_given));
-        assert_eq!(listen("127.0.0.1").unwrap(), ("127.0.0.1:7340".into(), false));
-        assert_eq!(listen("127.0.0.1:0").unwrap(), ("127.0.0.1:0".into(), true));
-        assert_eq!(listen(":80").unwrap(), ("0.0.0.0:80".into(), true));
-        assert_eq!(listen("::1").unwrap(), ("[::1]:7340".into(), false));
+        let listen = |text| {
+            let Listen { at: ListenAt { ip, port }, port_given } = parse_listen(text)?;
+            let ip = ip.map_or_else(|| "all".to_owned(), |ip| ip.to_string());
+            anyhow::Ok((ip, port, port_given))
+        };
+        assert_eq!(listen("127.0.0.1").unwrap(), ("127.0.0.1".into(), 7340, false));
+        assert_eq!(listen("127.0.0.1:0").unwrap(), ("127.0.0.1".into(), 0, true));
+        assert_eq!(listen(":80").unwrap(), ("all".into(), 80, true));
+        assert_eq!(listen("::1").unwrap(), ("::1".into(), 7340, false));
+        // What is said explicitly is meant: one family.
+        assert_eq!(listen("0.0.0.0:80").unwrap(), ("0.0.0.0".into(), 80, true));
+        assert_eq!(listen("[::]:80").unwrap(), ("::".into(), 80, true));
+        assert_eq!(listen("::").unwrap(), ("::".into(), 7340, false));
         assert!(listen("nowhere").is_err() && listen(":x").is_err());
     }
 

@@ -84,6 +84,7 @@ impl Lines {
                 self.names.insert(participant.clone(), name.clone());
             }
             Event::Listening { .. }
+            | Event::LinkChanged { .. }
             | Event::HubLost { .. }
             | Event::HubBack { .. }
             | Event::Waiting { .. }
@@ -100,7 +101,15 @@ impl Lines {
     /// The event in words; none for what only a program wants to know.
     fn sentence(&self, event: &Event) -> Option<String> {
         Some(match event {
+            Event::Listening { hub } if hub.is_loopback() => {
+                format!("hub         {hub} (only programs on this computer reach it)")
+            }
             Event::Listening { hub } => format!("hub         {hub}"),
+            Event::LinkChanged { session, link } => format!(
+                "link        {}: {link} (the hub's address changed: who is still to come needs \
+                 this one)",
+                self.place(session)
+            ),
             Event::HubLost { reason, .. } => format!("hub lost    {reason}; trying again"),
             Event::HubBack { hub } => format!("hub back    {hub}"),
             Event::Opened { kind, link, .. } => format!("opened      {kind:<28} {link}"),
@@ -116,7 +125,8 @@ impl Lines {
             Event::Participant { session, name, state, reason, .. } => {
                 let place = self.place(session);
                 match state {
-                    ParticipantState::Connecting => return None,
+                    // An error says it, with the reason.
+                    ParticipantState::Connecting | ParticipantState::Unreachable => return None,
                     ParticipantState::Live => format!("here        {name}, in {place}"),
                     ParticipantState::Reconnecting => {
                         format!("silent      {name}, in {place}; waiting for an answer")
@@ -208,7 +218,7 @@ fn told(failure: &Failure) -> String {
         FailureCode::HubUnreachable => "another --hub, or `quintet serve` there",
         FailureCode::Hub(_)
         | FailureCode::AlreadyHere
-        | FailureCode::Connection
+        | FailureCode::Connection(_)
         | FailureCode::Chat => return failure.message.clone(),
     };
     format!("{}; or use {way_out}", failure.message)
@@ -217,6 +227,9 @@ fn told(failure: &Failure) -> String {
 fn as_json(event: &Event) -> Value {
     match event {
         Event::Listening { hub } => json!({"event": "listening", "hub": hub.as_str()}),
+        Event::LinkChanged { session, link } => {
+            json!({"event": "link-changed", "session": session, "link": link.to_string()})
+        }
         Event::HubLost { hub, reason } => {
             json!({"event": "hub-lost", "hub": hub.as_str(), "message": reason})
         }
@@ -258,6 +271,9 @@ fn as_json(event: &Event) -> Value {
             let mut value = json!({
                 "event": "error", "code": failure.code.name(), "message": told(failure),
             });
+            if let FailureCode::Connection(fault) = failure.code {
+                value["reason"] = fault.name().into();
+            }
             if let Some(session) = &failure.session {
                 value["session"] = session.as_str().into();
             }
@@ -284,7 +300,7 @@ fn in_words(stats: &Stats) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ChatText, EndReason, Failure, FailureCode};
+    use crate::model::{ChatText, ConnectionFault, EndReason, Failure, FailureCode, HubUrl};
 
     #[test]
     fn a_name_cannot_move_the_cursor() {
@@ -340,5 +356,24 @@ mod tests {
         let message = "no camera; or use --camera pattern or none";
         let expected = json!({"event": "error", "code": "device", "message": message});
         assert_eq!(as_json(&Event::Failed(failure)), expected);
+        let failure = Failure {
+            code: FailureCode::Connection(ConnectionFault::NoPairAnswered),
+            message: "no path".into(),
+            session: Some(session.clone()),
+        };
+        let expected = json!({
+            "event": "error", "code": "connection", "reason": "no-pair-answered",
+            "message": "no path", "session": "town-hall",
+        });
+        assert_eq!(as_json(&Event::Failed(failure)), expected);
+        let link = "http://192.168.9.33:7340".parse::<HubUrl>().unwrap().link(&session);
+        let event = Event::LinkChanged { session, link };
+        let expected = json!({
+            "event": "link-changed", "session": "town-hall",
+            "link": "http://192.168.9.33:7340/s/town-hall",
+        });
+        assert_eq!(as_json(&event), expected);
+        let sentence = lines.sentence(&event).unwrap();
+        assert!(sentence.contains("town-hall: http://192.168.9.33:7340/s/town-hall"), "{sentence}");
     }
 }

@@ -25,9 +25,11 @@ use crate::{
     engine::{Engine, Handle, fresh_session_id},
     media::{DEFAULT_MARK, Device},
     model::{
-        ChatText, Command, EndReason, Event, Failure, FailureCode, HubUrl, Media, Role, SessionId,
-        SessionKind, Snapshot, SourceKind, SourceState, Stats, TextError,
+        ChatText, Command, ConnectionFault, EndReason, Event, Failure, FailureCode, HubUrl, Media,
+        ParticipantState, Role, SessionId, SessionKind, Snapshot, SourceKind, SourceState, Stats,
+        TextError,
     },
+    network::KnownPaths,
     playback,
     process::{Output, Signals},
     signalling::{Hub, HubOptions},
@@ -53,6 +55,8 @@ pub enum ExitReason {
     StillWaiting = 6,
     /// A device or file that was wanted could not be used.
     Device = 7,
+    /// A session was joined, and nobody in it was ever connected.
+    NeverConnected = 8,
 }
 
 impl From<ExitReason> for ExitCode {
@@ -83,6 +87,7 @@ pub async fn run(task: Task) -> anyhow::Result<ExitReason> {
                 asked: BTreeSet::new(),
                 waited: BTreeMap::new(),
                 missing: BTreeSet::new(),
+                unconnected: BTreeMap::new(),
                 says: common.say,
                 outcome: ExitReason::Done,
             };
@@ -128,6 +133,8 @@ struct Stay {
     waited: BTreeMap<SessionId, ExitReason>,
     /// Devices that were found missing before anybody wanted them.
     missing: BTreeSet<SourceKind>,
+    /// Sessions that were joined and in which nobody has been connected, and whether that was told.
+    unconnected: BTreeMap<SessionId, bool>,
     /// Standard input is said in the chats.
     says: bool,
     outcome: ExitReason,
@@ -197,6 +204,7 @@ impl Stay {
         while let Ok(event) = events.try_recv() {
             self.note(&event);
         }
+        self.judge_connections();
         self.lines.summary(&stats);
         finish_output().await;
         match self.lines.broken() {
@@ -235,6 +243,7 @@ impl Stay {
             }
             Event::Joined { session, kind } => {
                 self.waited.remove(session);
+                self.unconnected.insert(session.clone(), false);
                 self.tell_mute(session, (*kind, Role::Guest));
             }
             Event::Failed(failure) => self.note_failure(failure),
@@ -249,7 +258,11 @@ impl Stay {
                     EndReason::Left | EndReason::OpenerLeft | EndReason::Closed => {}
                 }
             }
+            Event::Participant { session, state: ParticipantState::Live, .. } => {
+                self.unconnected.remove(session);
+            }
             Event::Listening { .. }
+            | Event::LinkChanged { .. }
             | Event::HubLost { .. }
             | Event::HubBack { .. }
             | Event::Waiting { .. }
@@ -288,7 +301,14 @@ impl Stay {
             FailureCode::Hub(_) => ExitReason::Refused,
             FailureCode::HubUnreachable => ExitReason::HubUnreachable,
             FailureCode::AlreadyHere => return self.worsen(ExitReason::Refused),
-            FailureCode::Connection | FailureCode::Device(_) | FailureCode::Chat => return,
+            FailureCode::Connection(_) => {
+                let session = failure.session.as_ref();
+                if let Some(told) = session.and_then(|id| self.unconnected.get_mut(id)) {
+                    *told = true;
+                }
+                return;
+            }
+            FailureCode::Device(_) | FailureCode::Chat => return,
         };
         if let Some(waited) = failure.session.as_ref().and_then(|id| self.waited.get_mut(id)) {
             *waited = reason;
@@ -314,6 +334,22 @@ impl Stay {
         }
     }
 
+    /// Sessions that were joined for nothing: no media could come from anybody.
+    fn judge_connections(&mut self) {
+        for (session, is_told) in std::mem::take(&mut self.unconnected) {
+            self.worsen(ExitReason::NeverConnected);
+            if !is_told {
+                let code = FailureCode::Connection(ConnectionFault::NotAgreed);
+                let message = format!(
+                    "nobody in session \"{session}\" was connected before it ended; stay longer, \
+                     or look whether anybody is in it"
+                );
+                let session = Some(session);
+                self.lines.event(&Event::Failed(Failure { code, message, session }));
+            }
+        }
+    }
+
     fn worsen(&mut self, reason: ExitReason) {
         self.outcome = self.outcome.max(reason);
     }
@@ -328,7 +364,8 @@ async fn serve(
 ) -> anyhow::Result<ExitReason> {
     let signals = Signals::listen()?;
     let next_free_port = !listen.port_given;
-    let options = HubOptions { listen: listen.address, next_free_port, public, host: None };
+    let paths = KnownPaths::default();
+    let options = HubOptions { listen: listen.at, next_free_port, public, host: None, paths };
     let hub = match Hub::start(options).await {
         Ok(hub) => hub,
         Err(error) => {
@@ -338,8 +375,16 @@ async fn serve(
             return Ok(ExitReason::HubUnreachable);
         }
     };
-    lines.event(&Event::Listening { hub: hub.link_base().clone() });
-    end_of(time, signals).await;
+    let mut link_bases = hub.link_bases();
+    let mut end = std::pin::pin!(end_of(time, signals));
+    loop {
+        let hub = link_bases.borrow_and_update().clone();
+        lines.event(&Event::Listening { hub });
+        tokio::select! {
+            Ok(()) = link_bases.changed() => {}
+            () = &mut end => break,
+        }
+    }
     if timeout(FAREWELL, hub.close()).await.is_err() {
         tracing::warn!("the hub did not close its connections in time");
     }

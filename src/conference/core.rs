@@ -209,6 +209,14 @@ impl Conference {
                     }
                 }
             }
+            HubEvent::Moved { url } => {
+                if self.hubs.moved(hub, &url, &mut self.out) {
+                    let (sessions, mut desk) = self.desk();
+                    for session in sessions {
+                        session.hub_moved(hub, &url, &mut desk);
+                    }
+                }
+            }
             HubEvent::Guests { count } => self.hubs.set_guests(hub, count),
             HubEvent::Message(message) => self.hear(hub, message),
         }
@@ -290,7 +298,7 @@ const fn subject(message: &HubMessage) -> Option<&SessionId> {
         | HubMessage::Closed { session, .. }
         | HubMessage::Signal { session, .. } => Some(session),
         HubMessage::Error { session, .. } => session.as_ref(),
-        HubMessage::Welcome { .. } | HubMessage::Pong => None,
+        HubMessage::Welcome { .. } | HubMessage::LinkBase { .. } | HubMessage::Pong => None,
     }
 }
 

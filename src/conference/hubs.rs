@@ -66,10 +66,7 @@ impl Hubs {
         out: &mut Outbox,
     ) -> bool {
         let Some(record) = self.known.get_mut(hub) else { return false };
-        if *hub == HubRef::Default && self.listening.as_ref() != Some(&url) {
-            self.listening = Some(url.clone());
-            out.announce(Event::Listening { hub: url.clone() });
-        }
+        self.listening = announced(hub, &url, self.listening.take(), out);
         if matches!(record.line, Line::Down { .. }) && record.url.is_some() {
             out.announce(Event::HubBack { hub: url.clone() });
         }
@@ -78,6 +75,17 @@ impl Hubs {
         for farewell in std::mem::take(&mut record.farewells).into_values() {
             out.send(hub, farewell);
         }
+        true
+    }
+
+    /// A hub has another address; false if it is none of ours, or not connected.
+    pub(super) fn moved(&mut self, hub: &HubRef, url: &HubUrl, out: &mut Outbox) -> bool {
+        let Some(record) = self.known.get_mut(hub) else { return false };
+        if !matches!(record.line, Line::Up { .. }) {
+            return false;
+        }
+        record.url = Some(url.clone());
+        self.listening = announced(hub, url, self.listening.take(), out);
         true
     }
 
@@ -175,6 +183,20 @@ impl Hubs {
         };
         self.known.iter().map(status).collect()
     }
+}
+
+/// The default hub's address as it was announced last; announces it if it is another one.
+fn announced(
+    hub: &HubRef,
+    url: &HubUrl,
+    before: Option<HubUrl>,
+    out: &mut Outbox,
+) -> Option<HubUrl> {
+    if *hub != HubRef::Default || before.as_ref() == Some(url) {
+        return before;
+    }
+    out.announce(Event::Listening { hub: url.clone() });
+    Some(url.clone())
 }
 
 impl Hub {

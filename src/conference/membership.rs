@@ -8,7 +8,7 @@ use super::{
     words::HubRef,
 };
 use crate::model::{
-    ChatText, ClientMessage, ErrorCode, HubUrl, MediaTime, Member, ParticipantId, PeerEvent,
+    ChatText, ClientMessage, ErrorCode, Event, HubUrl, MediaTime, Member, ParticipantId, PeerEvent,
     PeerId, Role, SessionKind,
 };
 
@@ -85,7 +85,7 @@ impl Membership {
 
     /// The hub is back: asks for our seat.
     pub(super) fn up(&mut self, url: HubUrl, me: ParticipantId, desk: &mut Desk<'_>) {
-        self.url = url;
+        self.moved(url, desk);
         self.tie = Tie::Down { since: self.tie.down_since().unwrap_or(desk.now) };
         if self.terms.me != me {
             self.terms.me = me;
@@ -93,6 +93,16 @@ impl Membership {
             roster.forget(&mut scope);
         }
         self.ask(desk);
+    }
+
+    /// The hub's address is that one: tells of the session's new link if it is another.
+    pub(super) fn moved(&mut self, url: HubUrl, desk: &mut Desk<'_>) {
+        if self.url == url {
+            return;
+        }
+        self.url = url;
+        let (session, link) = (self.terms.session.clone(), self.url.link(&self.terms.session));
+        desk.out.announce(Event::LinkChanged { session, link });
     }
 
     /// The hub is down.
@@ -261,7 +271,7 @@ mod tests {
     use super::super::stage::*;
     use super::*;
     use crate::model::{
-        EndReason, Event, HubMessage, LeaveReason, ParticipantState, PeerState, SessionState,
+        EndReason, HubMessage, LeaveReason, ParticipantState, PeerState, SessionState,
     };
 
     const HUB: HubRef = HubRef::Default;
@@ -314,6 +324,30 @@ mod tests {
         let told = ClientMessage::Signal { session: session(), to: id("a"), payload };
         assert_eq!(stage.sent(), [(&HUB, &told)], "words may have been lost");
         assert_eq!((stage.done.len(), stage.status().state), (1, SessionState::Live));
+    }
+
+    #[test]
+    fn a_hub_with_another_address_gives_its_sessions_another_link_that_is_told() {
+        let old = url("10.0.0.1:7340");
+        let new = url("192.168.9.33:7340");
+        let mut stage = Stage::opened(MESH);
+        let moved = |url: &HubUrl| {
+            let event = super::super::HubEvent::Moved { url: url.clone() };
+            super::super::Input::Hub(HUB, event)
+        };
+        stage.give(moved(&old));
+        assert_eq!(stage.done, [], "no news");
+        stage.give(moved(&new));
+        let link = new.link(&session());
+        let told = Event::LinkChanged { session: session(), link: link.clone() };
+        assert_eq!(stage.events(), [&Event::Listening { hub: new.clone() }, &told]);
+        assert_eq!(stage.status().link, Some(link));
+        // One that is restarted meanwhile tells of it with its welcome.
+        stage.down(&HUB).up(&HUB);
+        let link = old.link(&session());
+        assert!(stage.events().contains(&&Event::LinkChanged { session: session(), link }));
+        stage.down(&HUB).give(moved(&new));
+        assert_eq!(stage.done, [], "who is not connected is told with the next welcome");
     }
 
     #[test]

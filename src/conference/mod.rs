@@ -16,6 +16,7 @@ mod negotiation;
 mod outbox;
 mod participant;
 mod peer;
+mod reach;
 mod refusal;
 mod roster;
 mod session;

@@ -120,6 +120,11 @@ impl Negotiation {
         self.moves.pop_front()
     }
 
+    /// Whether both descriptions were there once.
+    pub(super) const fn has_agreed(&self) -> bool {
+        self.has_remote
+    }
+
     /// Since when a local offer stands that was not answered.
     pub(super) const fn unanswered_since(&self) -> Option<MediaTime> {
         match self.state {

@@ -29,6 +29,13 @@ pub(super) struct Participant {
     media_lost: Option<MediaTime>,
     /// Connections that failed in a row.
     failures: u32,
+    /// Since when both descriptions of a connection have been there and no media has come; the
+    /// connection may have been replaced meanwhile.
+    agreed_since: Option<MediaTime>,
+    /// Why the last connection failed, since there was one that did not.
+    fault: Option<Dead>,
+    /// Whether the person was told that there is no connection, since there was one.
+    is_told: bool,
     state: ParticipantState,
     /// When it came to be so.
     since: MediaTime,
@@ -104,8 +111,12 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// Doublings of the pause: up to 8 s.
 const MAX_DOUBLINGS: u32 = 4;
 
-/// Failures in a row after which a person is told.
-const TELL_AFTER: u32 = 3;
+/// How long packets may take to come through, once both ends have agreed on a connection, until a
+/// person is told that none do. A path that works takes a second or two.
+const TELL_AFTER: Duration = Duration::from_secs(10);
+
+/// Failures in a row after which a person is told, however short they were.
+const TELL_AFTER_FAILURES: u32 = 3;
 
 /// Connections that the other end may have us replace within [`CHURN_SPAN`].
 ///
@@ -128,6 +139,9 @@ impl Participant {
             generation: 0,
             media_lost: None,
             failures: 0,
+            agreed_since: None,
+            fault: None,
+            is_told: false,
             state: ParticipantState::Connecting,
             since: scope.now,
             churn: Churn::default(),
@@ -219,10 +233,13 @@ impl Participant {
         let outcome = peer.tell(event, &self.id, scope);
         match peer.flow() {
             Flow::Flowing { .. } => {
-                self.failures = 0;
+                self.begin_anew();
                 self.media_lost = None;
             }
             Flow::Silent { since } => self.media_lost = Some(since),
+            Flow::Starting { .. } if peer.has_agreed() => {
+                self.agreed_since = self.agreed_since.or(Some(scope.now));
+            }
             Flow::Starting { .. } => {}
         }
         self.mourn(outcome, scope);
@@ -250,6 +267,9 @@ impl Participant {
             }
             Link::Open(_) => {}
         }
+        if self.told_at(scope.down_since).is_some_and(|at| at <= scope.now) {
+            self.tell_unconnected(scope);
+        }
         self.tell_state(scope);
         if self.state == ParticipantState::Gone {
             self.close(scope);
@@ -267,8 +287,36 @@ impl Participant {
             Link::Open(peer) => peer.due(),
         };
         let link = link.filter(|_| self.is_reachable(down_since));
-        let own = [link, self.state_due(down_since), self.given_up_at(down_since)];
+        let told = self.told_at(down_since);
+        let own = [link, told, self.state_due(down_since), self.given_up_at(down_since)];
         own.into_iter().flatten().min()
+    }
+
+    /// When the person is told that no packet comes through, if none does until then.
+    fn told_at(&self, down_since: Option<MediaTime>) -> Option<MediaTime> {
+        let since = self.agreed_since.filter(|_| !self.is_told && self.is_reachable(down_since))?;
+        Some(since + TELL_AFTER)
+    }
+
+    /// Tells the person that there is no connection, and why.
+    fn tell_unconnected(&mut self, scope: &mut Scope<'_>) {
+        self.is_told = true;
+        let agreed = self.peer().filter(|peer| peer.has_agreed());
+        let known = agreed.map(Peer::unconnected).or_else(|| self.fault.clone());
+        let Some(Dead { fault, reason }) = known.or_else(|| self.peer().map(Peer::unconnected))
+        else {
+            return;
+        };
+        let failure = refusal::no_connection(&self.name, &scope.terms.session, (fault, &reason));
+        scope.out.fail(failure);
+    }
+
+    /// What went wrong until now counts no more.
+    fn begin_anew(&mut self) {
+        self.failures = 0;
+        self.agreed_since = None;
+        self.fault = None;
+        self.is_told = false;
     }
 
     /// When somebody who is gone is out, as there is no hub to give the seat up.
@@ -301,7 +349,7 @@ impl Participant {
     pub(super) fn forget(&mut self, scope: &mut Scope<'_>) {
         self.close(scope);
         self.generation = 0;
-        self.failures = 0;
+        self.begin_anew();
         self.media_lost = None;
         self.theirs = UNTOLD;
         (self.left_out, self.told_left_out) = (None, None);
@@ -380,6 +428,7 @@ impl Participant {
         }
         if !has_rest {
             self.close(scope);
+            self.agreed_since = None;
         }
     }
 
@@ -404,6 +453,7 @@ impl Participant {
             return;
         }
         self.close(scope);
+        self.agreed_since = None;
         let at = match arrival {
             Arrival::Theirs => scope.now,
             Arrival::Ours => scope.now + OFFER_PATIENCE,
@@ -421,7 +471,7 @@ impl Participant {
 
     /// Closes a dead connection and plans the next.
     fn mourn(&mut self, outcome: Result<(), Dead>, scope: &mut Scope<'_>) {
-        let Err(Dead { reason }) = outcome else { return };
+        let Err(dead) = outcome else { return };
         if self.peer().is_some_and(|peer| !peer.is_starting()) {
             self.media_lost = self.media_lost.or(Some(scope.now));
         }
@@ -429,12 +479,12 @@ impl Participant {
         if !self.is_reachable(scope.down_since) {
             return;
         }
+        self.fault = Some(dead);
         self.failures = self.failures.saturating_add(1);
         let doublings = (self.failures - 1).min(MAX_DOUBLINGS);
         self.link = Link::Waiting { at: Some(scope.now + FIRST_PAUSE * (1 << doublings)) };
-        if self.failures == TELL_AFTER {
-            let failure = refusal::no_connection(&self.name, &scope.terms.session, &reason);
-            scope.out.fail(failure);
+        if self.failures >= TELL_AFTER_FAILURES && !self.is_told {
+            self.tell_unconnected(scope);
         }
     }
 
@@ -471,6 +521,7 @@ impl Participant {
             return if gone { ParticipantState::Gone } else { ParticipantState::Reconnecting };
         }
         match self.state {
+            _ if self.media_lost.is_none() && self.is_told => ParticipantState::Unreachable,
             _ if self.media_lost.is_none() => ParticipantState::Connecting,
             ParticipantState::Live if scope.now < media + RECONNECTING_AFTER => {
                 ParticipantState::Live
@@ -478,9 +529,10 @@ impl Participant {
             ParticipantState::Live | ParticipantState::Reconnecting => {
                 ParticipantState::Reconnecting
             }
-            ParticipantState::Connecting | ParticipantState::Gone | ParticipantState::Left => {
-                ParticipantState::Connecting
-            }
+            ParticipantState::Connecting
+            | ParticipantState::Unreachable
+            | ParticipantState::Gone
+            | ParticipantState::Left => ParticipantState::Connecting,
         }
     }
 
@@ -491,7 +543,12 @@ impl Participant {
             (_, ParticipantState::Gone | ParticipantState::Left) => None,
             (Some(hub), _) => Some(hub.max(media) + GONE_AFTER),
             (None, ParticipantState::Live) => Some(media + RECONNECTING_AFTER),
-            (None, ParticipantState::Connecting | ParticipantState::Reconnecting) => None,
+            (
+                None,
+                ParticipantState::Connecting
+                | ParticipantState::Unreachable
+                | ParticipantState::Reconnecting,
+            ) => None,
         }
     }
 

@@ -5,11 +5,12 @@ use std::time::Duration;
 use super::{
     negotiation::{Move, Negotiation, Want},
     outbox::{Effect, Outbox},
+    reach::Reach,
     roster::Scope,
 };
 use crate::model::{
-    Agreement, Direction, Gates, Layer, MediaTime, ParticipantId, Payload, PeerCommand, PeerEvent,
-    PeerId, PeerMedia, PeerState,
+    Agreement, ConnectionFault, Direction, Gates, Layer, MediaTime, ParticipantId, Payload,
+    PeerCommand, PeerEvent, PeerId, PeerMedia, PeerState,
 };
 
 /// A connection that is open.
@@ -30,6 +31,7 @@ pub(super) struct Peer {
     flow: Flow,
     negotiation: Negotiation,
     restarted: bool,
+    reach: Reach,
 }
 
 /// How a connection's media is.
@@ -46,7 +48,9 @@ pub(super) enum Flow {
 /// A connection is dead and cannot be mended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Dead {
-    /// Why, for a person.
+    /// Why.
+    pub(super) fault: ConnectionFault,
+    /// The same for a person, with the way out.
     pub(super) reason: String,
 }
 
@@ -90,6 +94,7 @@ impl Peer {
             flow,
             negotiation,
             restarted: false,
+            reach: Reach::default(),
         }
     }
 
@@ -108,6 +113,11 @@ impl Peer {
     /// Whether media has never come through it.
     pub(super) const fn is_starting(&self) -> bool {
         matches!(self.flow, Flow::Starting { .. })
+    }
+
+    /// Whether both descriptions are there, so that packets could flow.
+    pub(super) const fn has_agreed(&self) -> bool {
+        self.negotiation.has_agreed()
     }
 
     /// What it is fed with: sound, picture.
@@ -171,6 +181,11 @@ impl Peer {
         from: &ParticipantId,
         scope: &mut Scope<'_>,
     ) -> Result<(), Dead> {
+        match &payload {
+            Payload::Offer { sdp, .. } | Payload::Answer { sdp, .. } => self.reach.note_theirs(sdp),
+            Payload::Candidate { candidate, .. } => self.reach.note_theirs(candidate),
+            Payload::Media { .. } | Payload::Unknown => {}
+        }
         self.negotiation.hear(payload);
         self.carry_out(from, scope)
     }
@@ -182,8 +197,15 @@ impl Peer {
         of: &ParticipantId,
         scope: &mut Scope<'_>,
     ) -> Result<(), Dead> {
-        if let PeerEvent::State(state) = event {
-            return self.change(state, scope);
+        match &event {
+            PeerEvent::State(state) => return self.change(*state, scope),
+            PeerEvent::Description { sdp, .. } => self.reach.note_ours(sdp),
+            PeerEvent::Candidate(candidate) => self.reach.note_ours(&candidate.line),
+            PeerEvent::Done { .. }
+            | PeerEvent::Refused { .. }
+            | PeerEvent::Agreed(_)
+            | PeerEvent::Writable
+            | PeerEvent::Read(_) => {}
         }
         self.negotiation.outcome(event, scope.now);
         self.carry_out(of, scope)
@@ -200,9 +222,9 @@ impl Peer {
             return Ok(());
         }
         match self.flow {
-            Flow::Starting { .. } => return Err(Dead { reason: no_path() }),
+            Flow::Starting { .. } => return Err(self.unconnected()),
             Flow::Silent { since } if scope.now >= since + SILENCE_PATIENCE => {
-                return Err(Dead { reason: "it fell silent".into() });
+                return Err(Dead::broken_off("it fell silent"));
             }
             Flow::Silent { .. } => {
                 self.restarted = true;
@@ -231,6 +253,18 @@ impl Peer {
         scope.out.push(Effect::ClosePeer(self.id));
     }
 
+    /// Why packets have never come through it.
+    pub(super) fn unconnected(&self) -> Dead {
+        if !self.has_agreed() {
+            let reason = "the other program does not answer: it may hang, or be another version; \
+                 ask the person to start it again"
+                .into();
+            return Dead { fault: ConnectionFault::NotAgreed, reason };
+        }
+        let (fault, reason) = self.reach.verdict();
+        Dead { fault, reason: reason.into() }
+    }
+
     fn change(&mut self, state: PeerState, scope: &mut Scope<'_>) -> Result<(), Dead> {
         match (state, self.flow) {
             (PeerState::Connected, Flow::Starting { .. }) => {
@@ -244,9 +278,9 @@ impl Peer {
                 let silent = scope.ago(SILENCE_KNOWN_AFTER).max(since);
                 self.flow = Flow::Silent { since: silent };
             }
-            (PeerState::Failed, Flow::Starting { .. }) => return Err(Dead { reason: no_path() }),
+            (PeerState::Failed, Flow::Starting { .. }) => return Err(self.unconnected()),
             (PeerState::Failed, Flow::Flowing { .. } | Flow::Silent { .. }) => {
-                return Err(Dead { reason: "the connection broke off".into() });
+                return Err(Dead::broken_off("the connection broke off"));
             }
             (PeerState::Connecting, _)
             | (PeerState::Connected, Flow::Flowing { .. })
@@ -260,7 +294,9 @@ impl Peer {
             match next {
                 Move::Do(command) => self.command(command, scope),
                 Move::Say(payload) => scope.signal(with, payload),
-                Move::GiveUp(reason) => return Err(Dead { reason }),
+                Move::GiveUp(reason) => {
+                    return Err(Dead { fault: ConnectionFault::NotAgreed, reason });
+                }
             }
         }
         Ok(())
@@ -271,8 +307,11 @@ impl Peer {
     }
 }
 
-fn no_path() -> String {
-    "no packet came through: a firewall may block UDP, or the two computers share no network".into()
+impl Dead {
+    fn broken_off(what: &str) -> Self {
+        let reason = format!("{what}; look whether both computers still have a network");
+        Self { fault: ConnectionFault::BrokenOff, reason }
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 
 use super::words::HubRef;
 use crate::model::{
-    ErrorCode, Failure, FailureCode, HubUrl, Media, MediaSet, SessionId, SessionKind, SourceKind,
+    ConnectionFault, ErrorCode, Failure, FailureCode, HubUrl, Media, MediaSet, SessionId,
+    SessionKind, SourceKind,
 };
 
 /// A hub refused a session.
@@ -143,13 +144,15 @@ pub(super) fn usurped(session: &SessionId, hub: &str) -> Failure {
     Failure { code, message, session: Some(session.clone()) }
 }
 
-/// Several connections to a participant failed in a row.
-pub(super) fn no_connection(name: &str, session: &SessionId, why: &str) -> Failure {
-    let message = format!(
-        "no connection to {name} in session \"{session}\": {why}; allow UDP between the two \
-         computers, or use the same network; trying again"
-    );
-    Failure { code: FailureCode::Connection, message, session: Some(session.clone()) }
+/// A participant could not be connected for long, or several times in a row; `why` names the way
+/// out.
+pub(super) fn no_connection(
+    name: &str,
+    session: &SessionId,
+    (fault, why): (ConnectionFault, &str),
+) -> Failure {
+    let message = format!("no connection to {name} in session \"{session}\": {why}; trying again");
+    Failure { code: FailureCode::Connection(fault), message, session: Some(session.clone()) }
 }
 
 /// A participant's program and ours have no common format for some media; `has_rest` if others go.

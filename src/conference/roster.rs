@@ -89,6 +89,7 @@ impl Roster {
             | HubMessage::Owner { .. }
             | HubMessage::Closed { .. }
             | HubMessage::Error { .. }
+            | HubMessage::LinkBase { .. }
             | HubMessage::Pong => {}
         }
     }

@@ -101,6 +101,15 @@ impl Session {
         }
     }
 
+    /// A hub has another address.
+    pub(super) fn hub_moved(&mut self, hub: &HubRef, url: &HubUrl, desk: &mut Desk<'_>) {
+        if let Standing::In(membership) = &mut self.standing
+            && membership.is_at(hub)
+        {
+            membership.moved(url.clone(), desk);
+        }
+    }
+
     /// A hub is down.
     pub(super) fn hub_down(&mut self, hub: &HubRef, reason: &str, desk: &mut Desk<'_>) {
         match &mut self.standing {
@@ -277,6 +286,7 @@ impl Session {
             | HubMessage::Owner { .. }
             | HubMessage::Closed { .. }
             | HubMessage::Signal { .. }
+            | HubMessage::LinkBase { .. }
             | HubMessage::Pong => {}
         }
     }
@@ -320,6 +330,7 @@ impl Session {
             | HubMessage::Signal { .. }
             | HubMessage::Owner { .. }
             | HubMessage::Welcome { .. }
+            | HubMessage::LinkBase { .. }
             | HubMessage::Pong => {}
         }
     }

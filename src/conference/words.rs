@@ -53,6 +53,11 @@ pub enum HubEvent {
         /// How the others see us called.
         name: String,
     },
+    /// The hub has another address: links are made of it from now on.
+    Moved {
+        /// The address that others reach it by.
+        url: HubUrl,
+    },
     /// The hub was lost, or another attempt to reach it failed; it is tried again.
     Down {
         /// Why, for a person.

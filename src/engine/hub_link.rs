@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     future::pending,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
@@ -23,8 +23,10 @@ use super::{
 use crate::{
     conference::{HubEvent, HubRef},
     model::{ClientMessage, HubMessage, HubUrl, Instance, Secret, SessionId},
+    network::KnownPaths,
     signalling::{
-        self, Client, ClientEvent, ClientOptions, DEFAULT_PORT, Hub, HubError, HubOptions, find_hub,
+        self, Client, ClientEvent, ClientOptions, DEFAULT_PORT, Hub, HubError, HubOptions,
+        ListenAt, find_hub,
     },
 };
 
@@ -64,6 +66,8 @@ pub(super) struct HubLinkOptions {
     pub(super) instance: Instance,
     /// The secrets on disk.
     pub(super) keys: Keys,
+    /// Where it is noted which way the hub is reached.
+    pub(super) paths: KnownPaths,
     /// Where events go.
     pub(super) words: mpsc::Sender<HubWord>,
 }
@@ -120,6 +124,14 @@ struct Ends {
     is_down: bool,
 }
 
+/// The addresses of one hub.
+struct Places {
+    /// Where this program reaches it, which stays: what is kept on disk is kept under it.
+    reached_at: HubUrl,
+    /// What its links start with now.
+    link_base: HubUrl,
+}
+
 /// Where a hub is, and the hub itself if it is our own.
 struct Found {
     url: HubUrl,
@@ -151,21 +163,22 @@ impl Ends {
             token: Some(lease.token.clone()),
         };
         let client = Client::start(options, sender);
-        let mut base = found.url.clone();
+        let mut places = Places { reached_at: found.url.clone(), link_base: found.url.clone() };
         let mut retry = interval(RETRY);
         let mut guests = 0;
         loop {
             tokio::select! {
                 biased;
                 message = messages.recv() => match message {
-                    Some(message) => { client.send(self.with_key(message, &base)); }
+                    Some(message) => { client.send(self.with_key(message, &places)); }
                     None => break,
                 },
                 event = events.recv() => match event {
-                    Some(ClientEvent::Up { link_base, participant, name, token }) => {
+                    Some(ClientEvent::Up { link_base, participant, name, token, local }) => {
                         self.is_down = false;
                         lease.replace(token);
-                        base.clone_from(&link_base);
+                        places.link_base.clone_from(&link_base);
+                        local.into_iter().for_each(|ip| self.options.paths.note_own(ip));
                         // What was said into the outage is void: the core says it all again.
                         while messages.try_recv().is_ok() {}
                         self.tell(HubEvent::Up { url: link_base, participant, name }).await;
@@ -174,8 +187,12 @@ impl Ends {
                         self.is_down = true;
                         self.tell(HubEvent::Down { reason }).await;
                     }
+                    Some(ClientEvent::Moved { link_base }) => {
+                        places.link_base.clone_from(&link_base);
+                        self.tell(HubEvent::Moved { url: link_base }).await;
+                    }
                     Some(ClientEvent::Message(message)) => {
-                        let message = self.without_key(message, &base);
+                        let message = self.without_key(message, &places);
                         self.tell(HubEvent::Message(message)).await;
                     }
                     None => break,
@@ -213,12 +230,11 @@ impl Ends {
             HubRef::At(url) => &HubChoice::At(url.clone()),
             HubRef::Default => &self.options.choice,
         };
-        let own = &self.options;
         match choice {
             HubChoice::At(url) => Ok(Found { url: url.clone(), own: None }),
-            HubChoice::Find { listen } => find_here(*listen, own).await,
-            HubChoice::Embed(address) => {
-                embed(*address, own).await.map_err(|error| error.to_string())
+            HubChoice::Find { listen } => find_here(*listen, &self.options).await,
+            HubChoice::Embed(listen) => {
+                embed(*listen, &self.options).await.map_err(|error| error.to_string())
             }
         }
     }
@@ -234,7 +250,7 @@ impl Ends {
         if let (None, Some(port)) = (&found.own, port)
             && find_hub(&found.url).await != signalling::Found::Hub
         {
-            match embed(SocketAddr::new(*listen, port), &self.options).await {
+            match embed(ListenAt { ip: *listen, port }, &self.options).await {
                 Ok(own) => found.own = own.own,
                 Err(error) => tracing::debug!(%error, "another program has the hub's port"),
             }
@@ -242,11 +258,14 @@ impl Ends {
     }
 
     /// The message, with the key that proves that the session is ours.
-    fn with_key(&mut self, message: ClientMessage, base: &HubUrl) -> ClientMessage {
+    fn with_key(&mut self, message: ClientMessage, places: &Places) -> ClientMessage {
         match message {
             ClientMessage::Open { session, kind, limit, owner_key: _ } => {
                 let own = self.own.get(&session).map(|(key, _)| key.clone());
-                let owner_key = own.or_else(|| self.options.keys.owner_key(base, &session));
+                let kept = || self.options.keys.owner_key(&places.reached_at, &session);
+                // An older version kept it under the link's address.
+                let kept_before = || self.options.keys.owner_key(&places.link_base, &session);
+                let owner_key = own.or_else(kept).or_else(kept_before);
                 ClientMessage::Open { session, kind, limit, owner_key }
             }
             ClientMessage::Leave { session } => {
@@ -266,16 +285,16 @@ impl Ends {
     }
 
     /// The message as the core gets it: a key in it is kept here.
-    fn without_key(&mut self, message: HubMessage, base: &HubUrl) -> HubMessage {
+    fn without_key(&mut self, message: HubMessage, places: &Places) -> HubMessage {
         match message {
             HubMessage::Opened { session, kind, limit, owner_key, participants } => {
-                self.keep(&session, owner_key, base);
+                self.keep(&session, owner_key, places);
                 let owner_key = Secret::from_random([0; 16]);
                 HubMessage::Opened { session, kind, limit, owner_key, participants }
             }
             HubMessage::Owner { session, participant, owner_key } => {
                 match owner_key {
-                    Some(key) => self.keep(&session, key, base),
+                    Some(key) => self.keep(&session, key, places),
                     None => self.forget(&session),
                 }
                 HubMessage::Owner { session, participant, owner_key: None }
@@ -292,14 +311,15 @@ impl Ends {
             | HubMessage::ParticipantPresence { .. }
             | HubMessage::Signal { .. }
             | HubMessage::Error { .. }
+            | HubMessage::LinkBase { .. }
             | HubMessage::Pong) => other,
         }
     }
 
-    fn keep(&mut self, session: &SessionId, key: Secret, base: &HubUrl) {
+    fn keep(&mut self, session: &SessionId, key: Secret, places: &Places) {
         // Unlocked first: our own lock would stand in the way of the new one.
         self.own.remove(session);
-        let kept = self.options.keys.keep_owner_key(base, session, &key);
+        let kept = self.options.keys.keep_owner_key(&places.reached_at, session, &key);
         self.own.insert(session.clone(), (key, kept));
     }
 
@@ -325,19 +345,18 @@ async fn closed(messages: &mut mpsc::Receiver<ClientMessage>) {
 ///
 /// A port may belong to a program that is no hub; then the next one is looked at, so that all
 /// programs here find the same hub all the same.
-async fn find_here(listen: IpAddr, own: &HubLinkOptions) -> Result<Found, String> {
+async fn find_here(listen: Option<IpAddr>, options: &HubLinkOptions) -> Result<Found, String> {
     for port in DEFAULT_PORT..=DEFAULT_PORT + PORTS {
-        let url = local_url(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port));
         for _ in 0..ASKED {
-            match find_hub(&url).await {
-                signalling::Found::Hub => return Ok(Found { url, own: None }),
-                signalling::Found::Silence => continue,
-                signalling::Found::NoHub => {}
+            match look_here(port).await {
+                Looked::Hub(url) => return Ok(Found { url, own: None }),
+                Looked::Silence => continue,
+                Looked::NoHub => {}
             }
-            match embed(SocketAddr::new(listen, port), own).await {
+            match embed(ListenAt { ip: listen, port }, options).await {
                 Ok(found) => return Ok(found),
                 // Somebody was faster, or something else is there: asked once more, it tells.
-                Err(HubError::Taken { .. }) if find_hub(&url).await == signalling::Found::NoHub => {
+                Err(HubError::Taken { .. }) if matches!(look_here(port).await, Looked::NoHub) => {
                     break;
                 }
                 Err(HubError::Taken { .. }) => {}
@@ -352,9 +371,32 @@ async fn find_here(listen: IpAddr, own: &HubLinkOptions) -> Result<Found, String
     ))
 }
 
-async fn embed(listen: SocketAddr, own: &HubLinkOptions) -> Result<Found, HubError> {
-    let (public, host) = (own.public_url.clone(), Some(own.instance.clone()));
-    let hub = Hub::start(HubOptions { listen, next_free_port: false, public, host }).await?;
+/// What is found on a port of this machine.
+enum Looked {
+    Hub(HubUrl),
+    NoHub,
+    Silence,
+}
+
+/// Asks who has a port of this machine, in both families: a hub may listen on IPv6 only.
+async fn look_here(port: u16) -> Looked {
+    let mut looked = Looked::NoHub;
+    for ip in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
+        let url = local_url(SocketAddr::new(ip, port));
+        match find_hub(&url).await {
+            signalling::Found::Hub => return Looked::Hub(url),
+            signalling::Found::Silence => looked = Looked::Silence,
+            signalling::Found::NoHub => {}
+        }
+    }
+    looked
+}
+
+async fn embed(listen: ListenAt, options: &HubLinkOptions) -> Result<Found, HubError> {
+    let (host, paths) = (Some(options.instance.clone()), options.paths.clone());
+    let public = options.public_url.clone();
+    let options = HubOptions { listen, next_free_port: false, public, host, paths };
+    let hub = Hub::start(options).await?;
     Ok(Found { url: local_url(hub.address()), own: Some(hub) })
 }
 
@@ -362,7 +404,7 @@ async fn embed(listen: SocketAddr, own: &HubLinkOptions) -> Result<Found, HubErr
 fn local_url(listening: SocketAddr) -> HubUrl {
     let ip = match listening.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
     };
     let address = SocketAddr::new(ip, listening.port());

@@ -84,6 +84,7 @@ impl Ledger {
                 session.forget_old();
             }
             Event::Listening { .. }
+            | Event::LinkChanged { .. }
             | Event::HubLost { .. }
             | Event::HubBack { .. }
             | Event::Waiting { .. }

@@ -19,5 +19,6 @@ pub use crate::{
     capture::{SourceSpec, SpecError},
     media::{LevelTap, Picture, PictureTap, Wake},
     playback::{SpeakerSpec, SpeakerSpecError},
+    signalling::ListenAt,
     transport::{Impairment, NOISY_LOGS},
 };

@@ -1,12 +1,13 @@
 //! What an engine is started with.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use super::Impairment;
 use crate::{
     capture::SourceSpec,
     model::{Bitrate, HubUrl},
     playback::SpeakerSpec,
+    signalling::ListenAt,
 };
 
 /// What an engine is started with.
@@ -55,9 +56,9 @@ pub enum HubChoice {
     /// The one that answers on 127.0.0.1:7340, else an own one on port 7340 of that address, or
     /// the next free port.
     Find {
-        /// Where an own one listens; unspecified for all interfaces.
-        listen: IpAddr,
+        /// Where an own one listens, as in [`ListenAt`].
+        listen: Option<IpAddr>,
     },
     /// An own one, there and nowhere else.
-    Embed(SocketAddr),
+    Embed(ListenAt),
 }

@@ -24,9 +24,10 @@ use crate::{
     conference::{Conference, Effect, HubEvent, HubRef, Input},
     media::{self, Bell, Gallery, IncomingTrack},
     model::{
-        Command, Event, Instance, JoinTarget, Layer, Media, MediaTime, OpenRequest, PeerEvent,
-        PeerId, PeerMedia, SessionId, Snapshot, Stats,
+        Command, Event, HubMessage, Instance, JoinTarget, Layer, Media, MediaTime, OpenRequest,
+        Payload, PeerEvent, PeerId, PeerMedia, SessionId, Snapshot, Stats, candidate_addresses,
     },
+    network::KnownPaths,
     transport::{Connection, ConnectionConfig, Outlets},
 };
 
@@ -39,6 +40,9 @@ const INPUTS: usize = 1024;
 /// Events that may wait to be printed or drawn.
 const EVENTS: usize = 4096;
 
+/// Addresses of one signal that are noted.
+const NOTED: usize = 16;
+
 /// A running engine: owns the core, the devices, the connections and the hubs.
 pub struct Engine {
     core: Conference,
@@ -49,6 +53,8 @@ pub struct Engine {
     /// How many links there were.
     linked: u64,
     connections: BTreeMap<PeerId, Fed>,
+    /// The ways to others, for the connections that are opened later.
+    paths: KnownPaths,
     studio: Studio,
     reception: Reception,
     ledger: Ledger,
@@ -143,6 +149,7 @@ impl Engine {
             links: BTreeMap::new(),
             linked: 0,
             connections: BTreeMap::new(),
+            paths: KnownPaths::default(),
             studio: Studio::new(&options, &gallery, deeds.clone()),
             reception: Reception::new(&options, gallery.clone(), deeds),
             ledger: Ledger::default(),
@@ -178,6 +185,7 @@ impl Engine {
                 Arrival::Deed(Deed::Core(input)) => self.core.handle(input, media::now()),
                 Arrival::Hub(HubWord { link, hub, event }) => {
                     if self.links.get(&hub).is_some_and(|(number, _)| *number == link) {
+                        self.note_paths(&event);
                         self.core.handle(Input::Hub(hub, event), media::now());
                     }
                 }
@@ -194,6 +202,18 @@ impl Engine {
                 Arrival::Deadline => self.core.handle_timeout(media::now()),
             }
         }
+    }
+
+    /// Notes the addresses that the other end of a connection names, before the connection is
+    /// opened that answers.
+    fn note_paths(&self, event: &HubEvent) {
+        let HubEvent::Message(HubMessage::Signal { payload, .. }) = event else { return };
+        let text = match payload.known() {
+            Payload::Offer { sdp, .. } | Payload::Answer { sdp, .. } => sdp,
+            Payload::Candidate { candidate, .. } => candidate,
+            Payload::Media { .. } | Payload::Unknown => return,
+        };
+        candidate_addresses(text).take(NOTED).for_each(|ip| self.paths.note_other(ip));
     }
 
     fn request(&mut self, request: Request) {
@@ -309,6 +329,7 @@ impl Engine {
             name: self.options.name.clone(),
             instance: self.instance.clone(),
             keys: self.keys.clone(),
+            paths: self.paths.clone(),
             words: self.hub_words.clone(),
         };
         self.links.insert(hub.clone(), (number, HubLink::start(hub, options)));
@@ -324,6 +345,7 @@ impl Engine {
             audio_mix: format!("microphone-{instance}"),
             video_mix: format!("camera-{instance}"),
             impairment: self.options.impairment,
+            paths: self.paths.clone(),
         };
         self.reception.expect(peer);
         let connection = Connection::open(config, self.outlets.clone());

@@ -25,6 +25,14 @@ pub enum Event {
         /// Which.
         hub: HubUrl,
     },
+    /// A session has another link, because its hub has another address. The old one may lead
+    /// nowhere: whoever is still to come needs the new one.
+    LinkChanged {
+        /// Which.
+        session: SessionId,
+        /// Its link now.
+        link: SessionLink,
+    },
     /// A session is open and ours.
     Opened {
         /// Which.
@@ -146,7 +154,7 @@ pub enum FailureCode {
     /// A camera, microphone, speaker or a file in its place cannot be used.
     Device(SourceKind),
     /// The connection to a participant could not be made.
-    Connection,
+    Connection(ConnectionFault),
     /// Nothing can be said in a session's chat.
     Chat,
 }
@@ -159,8 +167,33 @@ impl FailureCode {
             Self::HubUnreachable => "hub-unreachable",
             Self::AlreadyHere => "already-here",
             Self::Device(_) => "device",
-            Self::Connection => "connection",
+            Self::Connection(_) => "connection",
             Self::Chat => "chat",
+        }
+    }
+}
+
+/// Why the connection to a participant could not be made.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum ConnectionFault {
+    /// The other end did not answer the offer, or this end could not take what it said.
+    NotAgreed,
+    /// The two ends name no pair of addresses of which one could reach the other.
+    NoUsableAddress,
+    /// No packet came back on any pair of addresses.
+    NoPairAnswered,
+    /// It was connected, and broke off.
+    BrokenOff,
+}
+
+impl ConnectionFault {
+    /// The fault as it is printed, `no-pair-answered`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotAgreed => "not-agreed",
+            Self::NoUsableAddress => "no-usable-address",
+            Self::NoPairAnswered => "no-pair-answered",
+            Self::BrokenOff => "broken-off",
         }
     }
 }

@@ -3,6 +3,7 @@
 mod chat;
 mod command;
 mod event;
+mod ice;
 mod ids;
 mod kind;
 mod link;
@@ -17,7 +18,8 @@ mod units;
 
 pub use chat::{ChatMessage, ChatText, MAX_CHAT_BYTES, MAX_TEXT_BYTES, TextError};
 pub use command::{Command, Gate, JoinTarget, OpenRequest};
-pub use event::{EndReason, Event, Failure, FailureCode};
+pub use event::{ConnectionFault, EndReason, Event, Failure, FailureCode};
+pub use ice::candidate_addresses;
 pub use ids::{IdError, Instance, ParticipantId, PeerId, Secret, SessionId};
 pub use kind::{Direction, KindError, Media, MediaSet, Role, SessionKind, Topology};
 pub use link::{HUB_PORT, HubUrl, LinkError, SessionLink};

@@ -203,6 +203,12 @@ pub enum HubMessage {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         session: Option<SessionId>,
     },
+    /// The address that others reach this hub by has changed; the links that were made of the old
+    /// one lead nowhere, or will not for long.
+    LinkBase {
+        /// The address.
+        link_base: String,
+    },
     /// The answer to `ping`.
     Pong,
 }

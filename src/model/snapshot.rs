@@ -169,6 +169,8 @@ pub struct ParticipantStatus {
 pub enum ParticipantState {
     /// Being connected.
     Connecting,
+    /// Not connected within ten seconds; it is tried again.
+    Unreachable,
     /// Media can flow.
     Live,
     /// Silent; may come back.
@@ -184,6 +186,7 @@ impl ParticipantState {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Connecting => "connecting",
+            Self::Unreachable => "unreachable",
             Self::Live => "live",
             Self::Reconnecting => "reconnecting",
             Self::Gone => "gone",

@@ -10,5 +10,5 @@ mod protocol;
 mod rooms;
 
 pub use client::{Client, ClientEvent, ClientOptions};
-pub use hub::{DEFAULT_PORT, Found, Hub, HubError, HubOptions, find_hub};
+pub use hub::{DEFAULT_PORT, Found, Hub, HubError, HubOptions, ListenAt, find_hub};
 pub use rooms::{Dismissal, LinkId, Rooms, RoomsInput, RoomsOutput};

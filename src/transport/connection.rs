@@ -13,6 +13,7 @@ use super::{
 use crate::{
     media::{EncodedAudio, EncodedVideo, IncomingTrack, Subscription},
     model::{PeerCommand, PeerEvent, PeerId, PeerMedia},
+    network::KnownPaths,
 };
 
 /// Commands that wait at most: a burst of the 100 candidates that a peer may send, and of the 80
@@ -34,6 +35,8 @@ pub struct ConnectionConfig {
     pub video_mix: String,
     /// A bad network in the way of what is sent, if wanted.
     pub impairment: Option<Impairment>,
+    /// The ways to others that are known: which local addresses are bound first.
+    pub paths: KnownPaths,
 }
 
 /// Where connections send what comes out of them.

@@ -174,7 +174,7 @@ pub(super) async fn build(config: &ConnectionConfig, wiring: Wiring) -> Result<B
         }))
         .with_handler(wiring.observer)
         .with_data_channel_send_buffer_limit(UNSENT_BYTES)
-        .with_udp_addrs(vec![HostAddresses])
+        .with_udp_addrs(vec![HostAddresses(config.paths.clone())])
         .build()
         .await?;
     let mut built =

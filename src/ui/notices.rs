@@ -20,7 +20,9 @@ use super::{
 };
 use people::Changed;
 
-use crate::model::{EndReason, Event, FailureCode, ParticipantId, Role, SessionId, Snapshot};
+use crate::model::{
+    EndReason, Event, FailureCode, ParticipantId, ParticipantState, Role, SessionId, Snapshot,
+};
 
 /// How long a toast stays, in seconds: two lines are read in three.
 const TOAST: f64 = 5.0;
@@ -88,7 +90,9 @@ impl Notices {
             Event::Failed(failure) if matches!(failure.code, FailureCode::Device(_)) => {}
             // A refused session's lane says so, as long as it is not dismissed.
             Event::Failed(failure) if has_lane(snapshot, failure.session.as_ref()) => {}
-            Event::Failed(failure) if failure.code == FailureCode::HubUnreachable => {
+            Event::Failed(failure)
+                if matches!(failure.code, FailureCode::HubUnreachable | FailureCode::Connection(_)) =>
+            {
                 self.trouble(failure.message.clone(), failure.session.clone());
             }
             Event::Failed(failure) => self.error(failure.message.clone()),
@@ -121,6 +125,14 @@ impl Notices {
             Event::LeftOut { session, message, .. } => {
                 self.toast(words::sentence(message), Some(session), now);
             }
+            Event::LinkChanged { session, .. } => {
+                let place = words::place(snapshot, session);
+                let text = format!(
+                    "This computer's address changed: {place} has a new link. Copy it again for \
+                     people who have not joined yet."
+                );
+                self.toast(text, Some(session), now);
+            }
             // The lanes say how their hub is; when it is back is news.
             Event::HubBack { .. } => self.toast("The hub is back".to_owned(), None, now),
             Event::HubLost { .. }
@@ -137,10 +149,17 @@ impl Notices {
     /// Takes the errors back whose cause an event ends.
     fn settle(&mut self, event: &Event) {
         let settled = match event {
+            Event::Participant { session, name, state: ParticipantState::Live, .. } => {
+                let is_past = |trouble: &Trouble| {
+                    trouble.tried.as_ref() == Some(session) && trouble.text.contains(name)
+                };
+                return self.errors.retain(|trouble| !is_past(trouble));
+            }
             Event::Opened { session, .. } | Event::Joined { session, .. } => session,
             Event::Ended { session, reason } if *reason != EndReason::Failed => session,
             Event::Ended { .. }
             | Event::Listening { .. }
+            | Event::LinkChanged { .. }
             | Event::HubLost { .. }
             | Event::HubBack { .. }
             | Event::Waiting { .. }
@@ -343,11 +362,43 @@ mod tests {
         };
         let told = |notices: &Notices| notices.errors.len();
         notices.note(&failed(FailureCode::HubUnreachable, "nobody answers"), &snapshot, 0.0);
-        notices.note(&failed(FailureCode::Connection, "no path"), &snapshot, 0.0);
+        notices.note(&failed(FailureCode::Chat, "no chat"), &snapshot, 0.0);
         assert_eq!(told(&notices), 2);
         let left = Event::Ended { session: session.clone(), reason: EndReason::Left };
         notices.note(&left, &snapshot, 1.0);
         assert_eq!(told(&notices), 1);
-        assert_eq!(notices.errors[0].text, "no path");
+        assert_eq!(notices.errors[0].text, "no chat");
+    }
+
+    #[test]
+    fn an_error_about_a_person_goes_when_that_person_is_connected() {
+        let (mut notices, snapshot) = (Notices::default(), Snapshot::default());
+        let session = SessionId::parse("town-hall").unwrap();
+        for name in ["Ada", "Bob"] {
+            let code = FailureCode::Connection(crate::model::ConnectionFault::NoPairAnswered);
+            let message = format!("no connection to {name}: no candidate pair answered");
+            let session = Some(session.clone());
+            notices.note(&Event::Failed(Failure { code, message, session }), &snapshot, 0.0);
+        }
+        let live = Event::Participant {
+            session: session.clone(),
+            participant: crate::model::ParticipantId::from_digest([0; 10]),
+            name: "Ada".to_owned(),
+            state: ParticipantState::Live,
+            reason: None,
+        };
+        notices.note(&live, &snapshot, 1.0);
+        let left: Vec<_> = notices.errors.iter().map(|trouble| trouble.text.as_str()).collect();
+        assert_eq!(left, ["no connection to Bob: no candidate pair answered"]);
+    }
+
+    #[test]
+    fn a_session_with_another_link_is_told() {
+        let (mut notices, snapshot) = (Notices::default(), Snapshot::default());
+        let session = SessionId::parse("town-hall").unwrap();
+        let hub: crate::model::HubUrl = "http://192.168.9.33:7340".parse().unwrap();
+        let link = hub.link(&session);
+        notices.note(&Event::LinkChanged { session, link }, &snapshot, 0.0);
+        assert!(notices.toasts[0].text.contains("session town-hall has a new link"));
     }
 }

@@ -199,7 +199,7 @@ impl Settings {
     /// The hub that is meant.
     pub(crate) fn hub(&self) -> Result<HubChoice, SettingsError> {
         if self.hub.trim().is_empty() {
-            return Ok(HubChoice::Find { listen: [0, 0, 0, 0].into() });
+            return Ok(HubChoice::Find { listen: None });
         }
         let hub: HubUrl = self.hub.trim().parse().map_err(SettingsError::Hub)?;
         Ok(HubChoice::At(hub))
@@ -212,7 +212,7 @@ impl Settings {
         let microphone = self.microphone.microphone().map_err(SettingsError::Microphone);
         let speaker = self.speaker.speaker().map_err(SettingsError::Speaker);
         let options = EngineOptions {
-            hub: usable(self.hub(), HubChoice::Find { listen: [0, 0, 0, 0].into() }, &mut errors),
+            hub: usable(self.hub(), HubChoice::Find { listen: None }, &mut errors),
             public_url: None,
             name: self.name.trim().to_owned(),
             camera: usable(camera, SourceSpec::Default, &mut errors),

@@ -297,6 +297,7 @@ fn remote_tile(face: &Face, colour: Color32, pinned: bool) -> Tile<'_> {
     let note = match face.state {
         ParticipantState::Live => None,
         ParticipantState::Connecting
+        | ParticipantState::Unreachable
         | ParticipantState::Reconnecting
         | ParticipantState::Gone
         | ParticipantState::Left => Some(face.state_words.as_str()),

@@ -160,7 +160,7 @@ const fn refusal(code: FailureCode) -> &'static str {
         FailureCode::Hub(ErrorCode::TooMany) => "Hub busy",
         FailureCode::HubUnreachable => "No answer",
         FailureCode::AlreadyHere => "Already here",
-        FailureCode::Device(_) | FailureCode::Connection | FailureCode::Chat => "Failed",
+        FailureCode::Device(_) | FailureCode::Connection(_) | FailureCode::Chat => "Failed",
     }
 }
 
@@ -171,6 +171,7 @@ pub(crate) fn participant(person: &ParticipantStatus, now: MediaTime) -> String 
             "Cannot take part".to_owned()
         }
         ParticipantState::Connecting => "Connecting…".to_owned(),
+        ParticipantState::Unreachable => "No connection, trying again".to_owned(),
         ParticipantState::Live => {
             person.left_out.map_or_else(String::new, |media| format!("Without {media}"))
         }

@@ -31,7 +31,7 @@ pub(crate) struct Person {
 /// What a person has, to be changed where a test wants something else.
 pub(crate) fn options(name: &str) -> EngineOptions {
     EngineOptions {
-        hub: HubChoice::Embed(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+        hub: HubChoice::Embed(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()),
         public_url: None,
         name: name.to_owned(),
         camera: SourceSpec::None,

@@ -27,8 +27,8 @@ async fn clients_of_a_restarted_hub_come_back_by_themselves_as_who_they_were() {
     within(async {
         let first = hub().await;
         let address = first.address();
-        let mut opener = Friend::start(first.link_base(), None);
-        let mut guest = Friend::start(first.link_base(), None);
+        let mut opener = Friend::start(&first.link_base(), None);
+        let mut guest = Friend::start(&first.link_base(), None);
         let (owner, _) = opener.up().await;
         let (joiner, _) = guest.up().await;
         assert!(opener.client.send(open("a", MESH)));
@@ -88,13 +88,14 @@ async fn an_outage_is_told_once_however_many_attempts_it_takes() {
 async fn a_client_keeps_its_token_over_runs_and_its_hub_names_the_links() {
     within(async {
         let public: HubUrl = "https://hub.example/quintet".parse().unwrap();
-        let listen = "127.0.0.1:0".parse().unwrap();
-        let options =
-            HubOptions { listen, next_free_port: false, public: Some(public.clone()), host: None };
+        let listen = SocketAddr::from(([127, 0, 0, 1], 0)).into();
+        let (host, paths) = (None, Default::default());
+        let public_url = Some(public.clone());
+        let options = HubOptions { listen, next_free_port: false, public: public_url, host, paths };
         let hub = Hub::start(options).await.unwrap();
         let url: HubUrl = format!("http://{}", hub.address()).parse().unwrap();
         let mut friend = Friend::start(&url, None);
-        let Some(ClientEvent::Up { link_base, participant, name, token }) =
+        let Some(ClientEvent::Up { link_base, participant, name, token, .. }) =
             friend.events.recv().await
         else {
             panic!("not up");
@@ -111,11 +112,11 @@ async fn a_client_keeps_its_token_over_runs_and_its_hub_names_the_links() {
 async fn what_was_sent_before_closing_arrives() {
     within(async {
         let hub = hub().await;
-        let mut opener = Friend::start(hub.link_base(), None);
+        let mut opener = Friend::start(&hub.link_base(), None);
         let (owner, _) = opener.up().await;
         assert!(opener.client.send(open("a", MESH)));
         opener.message().await;
-        let mut guest = Friend::start(hub.link_base(), None);
+        let mut guest = Friend::start(&hub.link_base(), None);
         let (who, _) = guest.up().await;
         assert!(guest.client.send(join("a", false)));
         guest.message().await;
@@ -283,12 +284,13 @@ async fn a_dropped_client_ends_its_connection() {
 #[tokio::test]
 async fn a_client_reaches_a_hub_on_ipv6() {
     within(async {
-        let listen = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, 0));
-        let options = HubOptions { listen, next_free_port: false, public: None, host: None };
+        let listen = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, 0)).into();
+        let (public, host, paths) = (None, None, Default::default());
+        let options = HubOptions { listen, next_free_port: false, public, host, paths };
         // A machine without IPv6 has nothing to prove here.
         let Ok(hub) = Hub::start(options).await else { return };
-        assert_eq!(find_hub(hub.link_base()).await, Found::Hub);
-        Friend::start(hub.link_base(), None).up().await;
+        assert_eq!(find_hub(&hub.link_base()).await, Found::Hub);
+        Friend::start(&hub.link_base(), None).up().await;
     })
     .await;
 }

@@ -51,7 +51,22 @@ impl Program {
 
     /// Starts `quintet ARGS --json` with that home and environment.
     pub(crate) fn start_in(home: Folder, args: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_quintet"));
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_quintet")), home, args, environment)
+    }
+
+    /// Starts `COMMAND quintet ARGS --json`: the command changes what is around the program and
+    /// becomes it, as `nsenter` does.
+    pub(crate) fn start_through(mut command: Command, args: &[&str]) -> Self {
+        command.arg(env!("CARGO_BIN_EXE_quintet"));
+        Self::start_by(command, Folder::new(), args, &[])
+    }
+
+    fn start_by(
+        mut command: Command,
+        home: Folder,
+        args: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
         let says = args.contains(&"--say");
         let input = if says { Stdio::piped() } else { Stdio::null() };
         command.args(args).arg("--json").stdin(input).stdout(Stdio::piped());

@@ -81,6 +81,7 @@ impl World {
             | Event::Said { .. }
             | Event::Failed(_)
             | Event::Listening { .. }
+            | Event::LinkChanged { .. }
             | Event::HubLost { .. }
             | Event::HubBack { .. }
             | Event::Opened { .. }

@@ -83,11 +83,15 @@ pub(crate) fn may_close(cause: Option<&Input>) -> bool {
             | HubMessage::ParticipantPresence { .. }
             | HubMessage::Owner { .. }
             | HubMessage::Signal { .. }
+            | HubMessage::LinkBase { .. }
             | HubMessage::Pong => false,
         },
         Some(Input::Hub(
             _,
-            HubEvent::Up { .. } | HubEvent::Down { .. } | HubEvent::Guests { .. },
+            HubEvent::Up { .. }
+            | HubEvent::Moved { .. }
+            | HubEvent::Down { .. }
+            | HubEvent::Guests { .. },
         ))
         | Some(
             Input::Peer(..) | Input::Source(..) | Input::Equipped { .. } | Input::Preview { .. },
@@ -106,7 +110,7 @@ impl World {
     /// A failure that a person is told of must be one that the faults explain.
     pub(crate) fn failed(&self, index: usize, failure: &Failure) -> Verdict {
         let explained = match failure.code {
-            FailureCode::HubUnreachable | FailureCode::Connection => {
+            FailureCode::HubUnreachable | FailureCode::Connection(_) => {
                 self.plan.script != Script::Calm
             }
             FailureCode::Hub(ErrorCode::SessionFull) => true,

@@ -404,6 +404,7 @@ impl World {
             }
             Event::Failed(failure) => return self.failed(index, &failure),
             Event::Listening { .. }
+            | Event::LinkChanged { .. }
             | Event::HubLost { .. }
             | Event::HubBack { .. }
             | Event::Opened { .. }

@@ -205,7 +205,7 @@ impl World {
                 let event = HubEvent::Up { url, participant, name };
                 self.feed(program, Input::Hub(HubRef::Default, event))
             }
-            Word::Hub(HubMessage::Pong) => Ok(()),
+            Word::Hub(HubMessage::LinkBase { .. } | HubMessage::Pong) => Ok(()),
             Word::Hub(message) => {
                 self.programs[program].keep_key(&message);
                 self.note_news(&message);

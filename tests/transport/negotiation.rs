@@ -264,6 +264,7 @@ async fn a_connection_that_cannot_be_built_says_that_it_failed() {
         audio_mix: "sound".to_owned(),
         video_mix: "picture".to_owned(),
         impairment: None,
+        paths: Default::default(),
     };
     let outlets = quintet::transport::Outlets { events: events_in, tracks };
     let _connection = Connection::open(config, outlets);

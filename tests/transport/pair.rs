@@ -54,6 +54,7 @@ impl End {
             audio_mix: format!("sound-{name}"),
             video_mix: format!("picture-{name}"),
             impairment,
+            paths: Default::default(),
         };
         let outlets = Outlets { events: events_in, tracks: tracks_in };
         Self {

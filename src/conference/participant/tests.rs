@@ -1,10 +1,10 @@
 use super::super::{Effect, HubRef, Input, stage::*};
 use super::*;
 use crate::model::{
-    ErrorCode, FailureCode, HubMessage, LeaveReason, MAX_NAME_CHARS, PeerState, Role, SourceKind,
-    SourceState, Step, Topology,
+    ConnectionFault, ErrorCode, FailureCode, HubMessage, LeaveReason, MAX_NAME_CHARS, PeerState,
+    Role, SourceKind, SourceState, Step, Topology,
 };
-use ParticipantState::{Connecting, Gone, Left, Live, Reconnecting};
+use ParticipantState::{Connecting, Gone, Left, Live, Reconnecting, Unreachable};
 
 /// A guest whose connection to `a` runs.
 fn live() -> Stage {
@@ -159,8 +159,94 @@ fn a_failure_names_the_person_and_the_way_out() {
         }
     }
     let failure = stage.failures()[0];
-    assert_eq!(failure.code, FailureCode::Connection);
+    assert_eq!(failure.code, FailureCode::Connection(ConnectionFault::NotAgreed));
     assert!(failure.message.contains("to A in session \"s\""), "{}", failure.message);
+}
+
+/// Has a connection of ours offer, and the other end answer; both name an address.
+fn agree(stage: &mut Stage, peer: u64) {
+    let named = |ip: &str| format!("v=0\r\na=candidate:1 1 udp 1 {ip} 9 typ host\r\n");
+    let (kind, sdp) = (crate::model::DescriptionKind::Offer, named("192.168.5.7"));
+    stage.tell(peer, PeerEvent::Description { step: Step(1), kind, sdp });
+    let Payload::Offer { generation, .. } = stage.said()[0].clone() else { panic!("no offer") };
+    stage.hear(word("a", Payload::Answer { generation, sdp: named("192.168.5.8") }));
+    stage.tell(peer, PeerEvent::Done { step: Step(2) });
+}
+
+#[test]
+fn who_has_agreed_and_is_not_connected_is_unreachable_after_ten_seconds() {
+    let mut stage = Stage::opened(MESH);
+    stage.hear(came(member("a")));
+    stage.pass_ms(2000);
+    agree(&mut stage, 1);
+    stage.pass_ms(9999);
+    assert_eq!((stage.failures().len(), stage.shown("a")), (0, Some(Connecting)));
+    stage.pass_ms(1);
+    let failure = stage.failures()[0].clone();
+    assert_eq!(failure.code, FailureCode::Connection(ConnectionFault::NoPairAnswered));
+    assert!(failure.message.contains("to A in session \"s\""), "{}", failure.message);
+    assert!(failure.message.contains("firewall"), "{}", failure.message);
+    assert_eq!(stage.states(), [Unreachable]);
+    stage.pass_ms(3500);
+    assert_eq!(stage.opened_peers(), [2], "it is tried again");
+    agree(&mut stage, 2);
+    stage.pass_ms(14_000);
+    assert_eq!((stage.failures().len(), stage.shown("a")), (0, Some(Unreachable)), "told once");
+    let mut peer = 2;
+    while stage.opened_peers().is_empty() {
+        stage.pass_ms(1000);
+    }
+    peer += 1;
+    agree(&mut stage, peer);
+    stage.state(peer, PeerState::Connected);
+    assert_eq!(stage.states(), [Live], "a later success is told as well");
+    stage.state(peer, PeerState::Failed).pass_ms(500);
+    agree(&mut stage, peer + 1);
+    stage.pass_ms(10_000);
+    assert_eq!(stage.failures().len(), 1, "the next outage is told");
+    assert_eq!(stage.shown("a"), Some(Reconnecting), "who was connected is not unreachable");
+}
+
+#[test]
+fn an_attempt_that_fails_early_does_not_put_off_the_telling() {
+    let mut stage = Stage::opened(MESH);
+    stage.hear(came(member("a")));
+    agree(&mut stage, 1);
+    stage.pass_ms(8000).state(1, PeerState::Failed).pass_ms(1999);
+    assert_eq!(stage.failures(), Vec::<&crate::model::Failure>::new());
+    stage.pass_ms(1);
+    let fault = ConnectionFault::NoPairAnswered;
+    assert_eq!(stage.failures()[0].code, FailureCode::Connection(fault), "of the last attempt");
+}
+
+#[test]
+fn who_is_away_or_behind_a_hub_that_is_down_is_not_told_to_be_unreachable() {
+    let mut stage = Stage::opened(MESH);
+    stage.hear(came(member("a")));
+    agree(&mut stage, 1);
+    stage.hear(presence("a", away(3500))).pass_ms(20_000);
+    assert_eq!((stage.failures().len(), stage.shown("a")), (0, Some(Gone)));
+    let mut stage = Stage::opened(MESH);
+    stage.hear(came(member("a")));
+    agree(&mut stage, 1);
+    stage.down(&HubRef::Default).pass_ms(9000);
+    assert_eq!(stage.failures().len(), 0);
+}
+
+#[test]
+fn ends_without_a_pair_of_addresses_are_told_from_those_that_do_not_answer() {
+    let mut stage = Stage::opened(MESH);
+    stage.hear(came(member("a")));
+    let sdp = "v=0\r\na=candidate:1 1 udp 1 127.0.0.1 9 typ host\r\n".to_owned();
+    let kind = crate::model::DescriptionKind::Offer;
+    stage.tell(1, PeerEvent::Description { step: Step(1), kind, sdp });
+    stage.hear(word("a", answer(1))).tell(1, PeerEvent::Done { step: Step(2) });
+    let line = "candidate:1 1 udp 1 192.168.5.8 9 typ host".to_owned();
+    let candidate = Payload::Candidate { generation: 1, candidate: line, mid: None, line: None };
+    stage.hear(word("a", candidate)).pass_ms(10_000);
+    let failure = stage.failures()[0];
+    assert_eq!(failure.code, FailureCode::Connection(ConnectionFault::NoUsableAddress));
+    assert!(failure.message.contains("in no network"), "{}", failure.message);
 }
 
 #[test]

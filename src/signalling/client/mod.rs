@@ -5,7 +5,7 @@ mod open;
 mod reason;
 mod tls;
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use futures_util::{
     SinkExt, StreamExt,
@@ -17,7 +17,10 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, MissedTickBehavior, interval_at, sleep, timeout},
 };
-use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_tungstenite::{
+    MaybeTlsStream,
+    tungstenite::{self, Message},
+};
 use tracing::{debug, info};
 
 use crate::model::{ClientMessage, HubMessage, HubUrl, Instance, PROTOCOL, ParticipantId, Secret};
@@ -82,6 +85,13 @@ pub enum ClientEvent {
         name: String,
         /// What makes us the same participant in a later run.
         token: Secret,
+        /// The address of this machine that the connection was made from, if the system tells.
+        local: Option<IpAddr>,
+    },
+    /// The hub has another address, and links of its sessions start with it from now on.
+    Moved {
+        /// The address.
+        link_base: HubUrl,
     },
     /// The connection failed or was lost; told once, however many attempts follow.
     Down {
@@ -161,6 +171,9 @@ struct Welcome {
     token: Secret,
     heartbeat: Duration,
     link_base: HubUrl,
+    /// Whether links follow the hub when it tells of another address.
+    follows: bool,
+    local: Option<IpAddr>,
 }
 
 impl Life {
@@ -200,7 +213,7 @@ impl Life {
             Some(Err(_)) => return End::Broken(reason::no_answer(&hub)),
             None => return End::Unwanted,
         };
-        let Welcome { participant, name, token, heartbeat, link_base } = welcome;
+        let Welcome { participant, name, token, heartbeat, link_base, follows, local } = welcome;
         if self.options.name.is_empty() {
             // A hub that was restarted calls us as before.
             self.options.name.clone_from(&name);
@@ -208,17 +221,18 @@ impl Life {
         self.options.token = Some(token.clone());
         self.is_down = false;
         info!("hub link up");
-        let up = ClientEvent::Up { link_base, participant, name, token };
+        let up = ClientEvent::Up { link_base, participant, name, token, local };
         if self.events.send(up).await.is_err() {
             return End::Unwanted;
         }
-        self.talk(socket, heartbeat).await
+        self.talk(socket, Manner { heartbeat, follows }).await
     }
 
-    async fn talk(&mut self, socket: Socket, heartbeat: Duration) -> End {
+    async fn talk(&mut self, socket: Socket, manner: Manner) -> End {
+        let heartbeat = manner.heartbeat;
         let (mut sink, mut stream) = socket.split();
         let end = tokio::select! {
-            end = read(&mut stream, heartbeat, &self.events) => end,
+            end = read(&mut stream, manner, &self.events) => end,
             end = write(&mut sink, heartbeat, &mut self.queue) => end,
         };
         let end = match end {
@@ -276,9 +290,15 @@ async fn connect(hub: &HubUrl, hello: ClientMessage) -> Result<(Socket, Welcome)
             }) => {
                 let heartbeat_ms = heartbeat_ms.clamp(*HEARTBEATS.start(), *HEARTBEATS.end());
                 let heartbeat = Duration::from_millis(heartbeat_ms);
-                let said = link_base.parse().ok().filter(|_| hub.is_loopback());
-                let link_base = said.unwrap_or_else(|| hub.clone());
-                Ok((socket, Welcome { participant, name, token, heartbeat, link_base }))
+                let said: Option<HubUrl> = link_base.parse().ok();
+                // An address that was given, and is not the hub's own idea, may lead through what
+                // the hub knows nothing of: it is kept.
+                let follows = hub.is_loopback() || said.as_ref() == Some(hub);
+                let link_base = said.filter(|_| follows).unwrap_or_else(|| hub.clone());
+                let local = local_ip(&socket);
+                let welcome =
+                    Welcome { participant, name, token, heartbeat, link_base, follows, local };
+                Ok((socket, welcome))
             }
             Ok(HubMessage::Error { message, .. }) => Err(reason::unwelcome(hub, &message)),
             Ok(_) | Err(_) => Err(reason::no_hub(hub, "it does not say welcome")),
@@ -286,10 +306,28 @@ async fn connect(hub: &HubUrl, hello: ClientMessage) -> Result<(Socket, Welcome)
     }
 }
 
+/// How a hub is listened to.
+#[derive(Clone, Copy, Debug)]
+struct Manner {
+    heartbeat: Duration,
+    /// Whether links follow the hub when it tells of another address.
+    follows: bool,
+}
+
+/// The address of this machine that a connection was made from.
+fn local_ip(socket: &Socket) -> Option<IpAddr> {
+    let stream = match socket.get_ref() {
+        MaybeTlsStream::Plain(stream) => stream,
+        MaybeTlsStream::Rustls(stream) => stream.get_ref().0,
+        _ => return None,
+    };
+    stream.local_addr().ok().map(|address| address.ip())
+}
+
 /// Passes on what the hub says, until the connection or the wish for it ends.
 async fn read(
     stream: &mut SplitStream<Socket>,
-    heartbeat: Duration,
+    Manner { heartbeat, follows }: Manner,
     events: &mpsc::Sender<ClientEvent>,
 ) -> Result<Gone, tungstenite::Error> {
     loop {
@@ -309,7 +347,15 @@ async fn read(
                 continue;
             }
         };
-        if events.send(ClientEvent::Message(message)).await.is_err() {
+        let event = if let HubMessage::LinkBase { link_base } = message {
+            match link_base.parse() {
+                Ok(link_base) if follows => ClientEvent::Moved { link_base },
+                Ok(_) | Err(_) => continue,
+            }
+        } else {
+            ClientEvent::Message(message)
+        };
+        if events.send(event).await.is_err() {
             return Ok(Gone::Unwanted);
         }
     }

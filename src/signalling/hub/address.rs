@@ -1,48 +1,156 @@
-//! Which of this machine's addresses others can reach.
+//! What links of the hub start with, and whom its limits concern.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
-use crate::model::HubUrl;
+use tokio::{
+    sync::watch,
+    task::spawn_blocking,
+    time::{MissedTickBehavior, interval},
+};
+use tracing::{info, warn};
 
-/// How interfaces of containers and virtual machines are called: others do not reach those.
-const INNER: &[&str] = &["br-", "docker", "lxc", "podman", "vboxnet", "veth", "virbr", "vmnet"];
+use crate::{
+    model::HubUrl,
+    network::{self, Families},
+};
 
-/// What links of a hub that listens there start with.
-///
-/// If it listens on all interfaces, the best one's address; 127.0.0.1 if there is no other.
-pub(super) fn reachable(listening: SocketAddr) -> HubUrl {
-    let ip = if listening.ip().is_unspecified() {
-        // A machine whose interfaces cannot be listed can still be used from itself.
-        let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
-        let up = interfaces.iter().filter(|interface| interface.is_oper_up());
-        best(up.map(|interface| (interface.name.as_str(), interface.ip())), listening.is_ipv6())
-    } else {
-        listening.ip()
-    };
-    let text = format!("http://{}", SocketAddr::new(ip, listening.port()));
-    text.parse().expect("an address and a port make a URL")
+/// How often a hub looks for its address: a person who changes networks is told soon enough, and
+/// to look costs far below a millisecond.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// How many looks in a row must find no address that others can use until the last one is given
+/// up: Wi-Fi that changes its access point has none for some seconds.
+const LOOKS_WITHOUT: u32 = 5;
+
+/// What links of a hub start with, as it is now.
+#[derive(Debug)]
+pub(super) struct LinkBase {
+    /// What is to be looked for; none if the address is given.
+    sought: Option<Sought>,
+    newest: watch::Sender<HubUrl>,
 }
 
-/// The address that most others can reach: IPv4 first, containers last.
-fn best<'a>(interfaces: impl Iterator<Item = (&'a str, IpAddr)>, takes_ipv6: bool) -> IpAddr {
-    let rank = |name: &str, ip: IpAddr| {
-        let is_inner = INNER.iter().any(|inner| name.starts_with(inner));
-        let is_far = match ip {
-            IpAddr::V4(ip) => !ip.is_link_local(),
-            IpAddr::V6(ip) => !ip.is_unicast_link_local(),
+/// What a hub listens on that listens on all addresses.
+#[derive(Clone, Copy, Debug)]
+struct Sought {
+    families: Families,
+    port: u16,
+}
+
+impl LinkBase {
+    /// That address, whatever happens.
+    pub(super) fn given(url: HubUrl) -> Self {
+        Self { sought: None, newest: watch::Sender::new(url) }
+    }
+
+    /// The address of a hub that listens there: the only one, or the best of this machine's.
+    /// Blocks for a moment.
+    pub(super) fn of(listening: &[SocketAddr]) -> Self {
+        let first = listening.first().expect("a hub listens somewhere");
+        if !first.ip().is_unspecified() {
+            return Self::given(url(*first));
+        }
+        let families = Families {
+            ipv4: listening.iter().any(SocketAddr::is_ipv4),
+            ipv6: listening.iter().any(SocketAddr::is_ipv6),
         };
-        (is_far, !is_inner, ip.is_ipv4())
-    };
-    interfaces
-        .filter(|(_, ip)| !ip.is_loopback() && !ip.is_unspecified())
-        .filter(|(_, ip)| match ip {
-            IpAddr::V4(_) => true,
-            // A link-local IPv6 address needs a zone, which a link cannot carry.
-            IpAddr::V6(ip) => takes_ipv6 && !ip.is_unicast_link_local(),
-        })
-        // The first of the best, in the system's order: `max_by_key` would take the last.
-        .reduce(|best, next| if rank(next.0, next.1) > rank(best.0, best.1) { next } else { best })
-        .map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |(_, ip)| ip)
+        let sought = Sought { families, port: first.port() };
+        let address = sought.look();
+        Self { sought: Some(sought), newest: watch::Sender::new(sought.url(address)) }
+    }
+
+    /// The address as it was found last.
+    pub(super) fn newest(&self) -> HubUrl {
+        self.newest.borrow().clone()
+    }
+
+    /// The address, and when it changes.
+    pub(super) fn subscribe(&self) -> watch::Receiver<HubUrl> {
+        self.newest.subscribe()
+    }
+
+    /// Looks for the address now, because a link is to be made.
+    pub(super) async fn look(&self) {
+        if let Some(sought) = self.sought
+            && let Some(address) = sought.look_aside().await
+        {
+            self.put(sought.url(address));
+        }
+    }
+
+    /// Looks for the address every two seconds; never returns.
+    pub(super) async fn keep_looking(self: Arc<Self>) {
+        let Some(sought) = self.sought else { return std::future::pending().await };
+        let mut ticks = interval(LOOK_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut patience = Patience::default();
+        loop {
+            ticks.tick().await;
+            let Some(address) = sought.look_aside().await else { continue };
+            if patience.is_believed(address.is_some()) {
+                self.put(sought.url(address));
+            }
+        }
+    }
+
+    fn put(&self, url: HubUrl) {
+        let is_other = self.newest.send_if_modified(|newest| {
+            let is_other = *newest != url;
+            *newest = url;
+            is_other
+        });
+        if is_other {
+            info!("the hub's address has changed");
+        }
+    }
+}
+
+impl Sought {
+    fn look(self) -> Option<IpAddr> {
+        network::link_address(self.families)
+    }
+
+    /// Looks without holding up other tasks; `None` if the system has no thread for it.
+    async fn look_aside(self) -> Option<Option<IpAddr>> {
+        let looked = spawn_blocking(move || self.look()).await;
+        looked.inspect_err(|error| warn!(%error, "the hub's address cannot be looked for")).ok()
+    }
+
+    /// The base address: loopback if no other machine can reach this one.
+    fn url(self, address: Option<IpAddr>) -> HubUrl {
+        url(SocketAddr::new(address.unwrap_or_else(|| self.loopback()), self.port))
+    }
+
+    const fn loopback(self) -> IpAddr {
+        if self.families.ipv4 {
+            IpAddr::V4(Ipv4Addr::LOCALHOST)
+        } else {
+            IpAddr::V6(Ipv6Addr::LOCALHOST)
+        }
+    }
+}
+
+/// Waits before it believes that a machine has lost its network.
+#[derive(Debug, Default)]
+struct Patience {
+    without: u32,
+}
+
+impl Patience {
+    /// Whether what a look found is to be taken, given whether it found an address.
+    fn is_believed(&mut self, has_address: bool) -> bool {
+        self.without = if has_address { 0 } else { self.without.saturating_add(1) };
+        has_address || self.without >= LOOKS_WITHOUT
+    }
+}
+
+/// The base address of a hub there.
+fn url(address: SocketAddr) -> HubUrl {
+    format!("http://{address}").parse().expect("an address and a port make a URL")
 }
 
 /// Whom the limits of an address concern: an IPv6 host has a whole /64 of them.
@@ -58,38 +166,68 @@ pub(super) fn source(ip: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn best_of(interfaces: &[(&str, &str)], takes_ipv6: bool) -> String {
-        let parsed = interfaces.iter().map(|(name, ip)| (*name, ip.parse().unwrap()));
-        best(parsed, takes_ipv6).to_string()
+    fn base(listening: &[&str]) -> LinkBase {
+        let listening: Vec<SocketAddr> =
+            listening.iter().map(|text| text.parse().unwrap()).collect();
+        LinkBase::of(&listening)
     }
 
     #[test]
-    fn the_best_address_is_one_that_others_reach() {
-        let all = [
-            ("lo", "127.0.0.1"),
-            ("eth9", "169.254.1.2"),
-            ("docker0", "172.17.0.1"),
-            ("eth0", "2001:db8::5"),
-            ("eth0", "192.168.1.5"),
-            ("wlan0", "192.168.1.6"),
-        ];
-        assert_eq!(best_of(&all, true), "192.168.1.5");
-        assert_eq!(best_of(&all[..4], true), "2001:db8::5");
-        assert_eq!(best_of(&all[..4], false), "172.17.0.1");
-        assert_eq!(best_of(&all[..2], false), "169.254.1.2");
-        assert_eq!(best_of(&all[..1], true), "127.0.0.1");
-        assert_eq!(best_of(&[("eth0", "fe80::1")], true), "127.0.0.1");
-    }
-
-    #[test]
-    fn a_hub_on_all_interfaces_names_one_and_keeps_its_port() {
-        for listening in ["0.0.0.0:7340", "[::]:7340"] {
-            let url = reachable(listening.parse().unwrap());
+    fn a_hub_on_all_addresses_names_one_and_keeps_its_port() {
+        for listening in [&["0.0.0.0:7340"][..], &["[::]:7340"], &["0.0.0.0:7340", "[::]:7340"]] {
+            let url = base(listening).newest();
             assert!(url.as_str().ends_with(":7340"), "{url}");
             assert!(!url.as_str().contains("0.0.0.0") && !url.as_str().contains("[::]"), "{url}");
         }
-        let exact = reachable("[::1]:7341".parse().unwrap());
-        assert_eq!(exact.as_str(), "http://[::1]:7341");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_was_given_stays() {
+        for listening in ["[::1]:7341", "127.0.0.1:7341"] {
+            let exact = base(&[listening]);
+            exact.look().await;
+            assert_eq!(exact.newest().as_str(), format!("http://{listening}"));
+        }
+        let public = LinkBase::given("https://hub.example".parse().unwrap());
+        public.look().await;
+        assert_eq!(public.newest().as_str(), "https://hub.example:443");
+    }
+
+    #[test]
+    fn a_machine_without_network_has_a_link_for_itself_in_a_family_that_is_listened_on() {
+        let sought = |ipv4, ipv6| Sought { families: Families { ipv4, ipv6 }, port: 7340 };
+        assert_eq!(sought(true, true).url(None).as_str(), "http://127.0.0.1:7340");
+        assert_eq!(sought(false, true).url(None).as_str(), "http://[::1]:7340");
+        let ip = "2001:db8::5".parse().ok();
+        assert_eq!(sought(true, true).url(ip).as_str(), "http://[2001:db8::5]:7340");
+    }
+
+    #[tokio::test]
+    async fn who_subscribed_hears_of_another_address_and_not_of_the_same() {
+        let base = base(&["0.0.0.0:7340"]);
+        let mut heard = base.subscribe();
+        base.put(base.newest());
+        assert!(!heard.has_changed().unwrap());
+        base.put("http://203.0.113.77:7340".parse().unwrap());
+        assert_eq!(heard.borrow_and_update().as_str(), "http://203.0.113.77:7340");
+        // The machine of this test has another one, or none.
+        base.look().await;
+        assert!(heard.has_changed().unwrap());
+    }
+
+    #[test]
+    fn a_network_that_is_gone_for_a_moment_changes_no_link() {
+        let mut patience = Patience::default();
+        assert!(patience.is_believed(true));
+        for _ in 1..LOOKS_WITHOUT {
+            assert!(!patience.is_believed(false));
+        }
+        assert!(patience.is_believed(true));
+        for _ in 1..LOOKS_WITHOUT {
+            assert!(!patience.is_believed(false));
+        }
+        assert!(patience.is_believed(false));
+        assert!(patience.is_believed(true));
     }
 
     #[test]

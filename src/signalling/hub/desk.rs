@@ -23,7 +23,7 @@ use tracing::{debug, warn};
 
 use super::limits::Entries;
 use crate::{
-    model::{ClientMessage, HubMessage, Instance, MediaTime, Secret},
+    model::{ClientMessage, HubMessage, HubUrl, Instance, MediaTime, Secret},
     signalling::rooms::{Dismissal, LinkId, Rooms, RoomsInput, RoomsOutput},
 };
 
@@ -86,17 +86,21 @@ pub(super) struct Desk {
     entries: Entries,
     /// Who brought the hub and is no guest, and how many guests there are.
     host: Option<(Instance, watch::Sender<usize>)>,
+    /// What links of the hub start with.
+    link_base: watch::Receiver<HubUrl>,
 }
 
 impl Desk {
     /// Empty rooms, and where links speak to them.
     pub(super) fn new(
         host: Option<(Instance, watch::Sender<usize>)>,
+        link_base: watch::Receiver<HubUrl>,
     ) -> (Self, mpsc::Sender<(LinkId, Word)>) {
         let (sender, inputs) = mpsc::channel(INPUTS);
         let clock = Clock { start: Instant::now() };
         let (rooms, entries) = (Rooms::new(fresh_secret), Entries::default());
-        (Self { rooms, clock, inputs, links: BTreeMap::new(), entries, host }, sender)
+        let links = BTreeMap::new();
+        (Self { rooms, clock, inputs, links, entries, host, link_base }, sender)
     }
 
     /// The clock that the rooms live by.
@@ -115,6 +119,7 @@ impl Desk {
                     None => return,
                 },
                 () = closing.notified() => self.let_go(),
+                Ok(()) = self.link_base.changed() => self.tell_link_base(),
                 () = sleep_until(alarm.unwrap_or_else(Instant::now)), if alarm.is_some() => {
                     self.rooms.handle_timeout(self.clock.now());
                 }
@@ -143,10 +148,26 @@ impl Desk {
         self.links.clear();
     }
 
+    /// Tells everybody what links start with now: the old ones lead nowhere.
+    fn tell_link_base(&mut self) {
+        let link_base = self.link_base.borrow_and_update().to_string();
+        let message = HubMessage::LinkBase { link_base };
+        for link in self.links.keys().copied().collect::<Vec<_>>() {
+            self.say(link, &message);
+        }
+    }
+
     fn hear(&mut self, link: LinkId, word: Word) {
+        // Who opens a session looked for the address before: it is told before the answer.
+        if self.link_base.has_changed().unwrap_or(false) {
+            self.tell_link_base();
+        }
         let now = self.clock.now();
         match word {
-            Word::Arrived { source, outbox, hello } => {
+            Word::Arrived { source, outbox, mut hello } => {
+                if let RoomsInput::Hello { link_base, .. } = &mut hello {
+                    *link_base = self.link_base.borrow().to_string();
+                }
                 self.entries.arrived(source, now);
                 self.links.insert(link, (source, outbox));
                 debug!(link = link.0, links = self.links.len(), "link up");
@@ -361,6 +382,30 @@ mod tests {
         assert_eq!(inbox.take_now(), None);
     }
 
+    fn desk() -> (Desk, mpsc::Sender<(LinkId, Word)>, watch::Sender<HubUrl>) {
+        let base = watch::Sender::new("http://192.168.5.7:7340".parse().unwrap());
+        let (desk, inputs) = Desk::new(None, base.subscribe());
+        (desk, inputs, base)
+    }
+
+    #[tokio::test]
+    async fn who_opens_after_the_address_has_changed_hears_of_it_before_the_answer() {
+        let (mut desk, _inputs, base) = desk();
+        let mut inbox = arrive(&mut desk, 1);
+        assert!(inbox.take_now().unwrap().contains(r#""link_base":"http://192.168.5.7:7340""#));
+        base.send_replace("http://192.168.9.33:7340".parse().unwrap());
+        let session = SessionId::parse("a").unwrap();
+        let (kind, limit, owner_key) = (SessionKind::FIVE[0], None, None);
+        desk.hear(LinkId(1), Word::Said(ClientMessage::Open { session, kind, limit, owner_key }));
+        desk.route();
+        let told = inbox.take_now().unwrap();
+        assert_eq!(told.as_str(), r#"{"type":"link-base","link_base":"http://192.168.9.33:7340"}"#);
+        assert!(inbox.take_now().unwrap().contains("opened"));
+        let mut later = arrive(&mut desk, 2);
+        assert!(later.take_now().unwrap().contains("http://192.168.9.33:7340"));
+        assert_eq!((later.take_now(), inbox.take_now()), (None, None), "told once");
+    }
+
     /// A person says hello on the link of that number.
     fn arrive(desk: &mut Desk, number: u8) -> Inbox {
         let (outbox, inbox) = outbox();
@@ -381,7 +426,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_leave_of_a_link_that_has_ended_meanwhile_is_heard() {
-        let (mut desk, _inputs) = Desk::new(None);
+        let (mut desk, _inputs, _base) = desk();
         let (mut stays, leaves) = (arrive(&mut desk, 1), arrive(&mut desk, 2));
         let session = SessionId::parse("a").unwrap();
         let (kind, limit, owner_key) = (SessionKind::FIVE[0], None, None);
@@ -405,7 +450,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_link_learns_why_it_is_closed() {
-        let (mut desk, _inputs) = Desk::new(None);
+        let (mut desk, _inputs, _base) = desk();
         let [mut ended, mut silent, mut replaced] = [1, 2, 3].map(|one| arrive(&mut desk, one));
         desk.forget(LinkId(2), Dismissal::Silent.into());
         desk.forget(LinkId(3), Dismissal::Told.into());
@@ -419,7 +464,7 @@ mod tests {
 
     #[tokio::test]
     async fn entries_of_an_address_are_put_off_and_then_refused() {
-        let (mut desk, _inputs) = Desk::new(None);
+        let (mut desk, _inputs, _base) = desk();
         let mut inbox = arrive(&mut desk, 1);
         assert!(inbox.take().await.unwrap().contains("welcome"));
         let mut waits = vec![];

@@ -144,7 +144,11 @@ impl Reader<'_> {
             ClientMessage::Hello { name, instance, token, .. } => {
                 let token = token.unwrap_or_else(fresh_secret);
                 let (link, participant) = (self.link, participant(&token));
-                let link_base = self.site.link_base.to_string();
+                if self.source.is_loopback() {
+                    self.site.link_base.look().await;
+                }
+                // The rooms' task adds the newest one.
+                let link_base = String::new();
                 Ok(RoomsInput::Hello { link, participant, token, name, instance, link_base })
             }
             ClientMessage::Open { .. }
@@ -193,6 +197,10 @@ impl Reader<'_> {
             Ok(message) => message,
             Err(wrong) => return self.tell(Word::Mumbled).await.map(|()| Some(wrong)),
         };
+        if matches!(message, ClientMessage::Open { .. }) {
+            // A link is to be made: of the address that the hub has now.
+            self.site.link_base.look().await;
+        }
         if let Some(session) = entered(&message) {
             let (answer, wait) = oneshot::channel();
             self.tell(Word::Entering(answer)).await?;

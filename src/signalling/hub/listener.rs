@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io, net::IpAddr, sync::Arc, time::Duration};
 use hyper::{server::conn::http1, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     sync::mpsc,
     task::{Id, JoinSet},
     time::{sleep, timeout},
@@ -13,14 +13,15 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::{
-    address::source,
+    address::{LinkBase, source},
     admission::Names,
     desk::{Clock, Word},
     http,
     limits::Links,
     link,
+    listen::Listeners,
 };
-use crate::{model::HubUrl, signalling::rooms::LinkId};
+use crate::{network::KnownPaths, signalling::rooms::LinkId};
 
 /// How long a client may take for the head of its request.
 const HEAD_PATIENCE: Duration = Duration::from_secs(5);
@@ -44,9 +45,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Site {
     /// What links start with.
-    pub(super) link_base: HubUrl,
+    pub(super) link_base: Arc<LinkBase>,
     /// The names by which it may be addressed.
     pub(super) names: Names,
+    /// Where it is noted on which addresses the hub is reached.
+    pub(super) paths: KnownPaths,
     /// How many connections there may be.
     pub(super) limits: Links,
     /// The time.
@@ -56,13 +59,13 @@ pub(super) struct Site {
 }
 
 /// Accepts connections until it is dropped; then all of them are closed.
-pub(super) async fn accept(listener: TcpListener, site: Arc<Site>) {
+pub(super) async fn accept(mut listeners: Listeners, site: Arc<Site>) {
     let mut crowd = Crowd::new(site.limits);
     let mut connections = JoinSet::new();
     for number in 0.. {
         let (stream, address) = loop {
             tokio::select! {
-                accepted = listener.accept() => match accepted {
+                accepted = listeners.accept() => match accepted {
                     Ok(accepted) => break accepted,
                     Err(error) => rest(&error).await,
                 },
@@ -93,11 +96,14 @@ async fn serve(stream: TcpStream, visit: Visit, site: Arc<Site>) {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "no TCP_NODELAY");
     }
+    if let Ok(reached) = stream.local_addr() {
+        site.paths.note_own(reached.ip());
+    }
     let (upgrades, mut upgraded) = mpsc::channel::<OnUpgrade>(1);
     let service = service_fn(|request| {
         let (response, upgrade) = match visit.is_refused {
             true => (http::too_many(), None),
-            false => http::respond(request, &site.link_base, &site.names),
+            false => http::respond(request, &site.link_base.newest(), &site.names),
         };
         if let Some(upgrade) = upgrade {
             // There is one request on a connection, so there is room.

@@ -6,6 +6,7 @@ mod desk;
 mod http;
 mod limits;
 mod link;
+mod listen;
 mod listener;
 mod probe;
 mod wire;
@@ -13,18 +14,22 @@ mod wire;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
-    net::TcpListener,
     sync::{Notify, watch},
     task::JoinHandle,
     time::timeout,
 };
 use tracing::{debug, info};
 
-use crate::model::{HUB_PORT, HubUrl, Instance};
+use crate::{
+    model::{HUB_PORT, HubUrl, Instance},
+    network::KnownPaths,
+};
 
+use address::LinkBase;
 use admission::Names;
 use limits::Links;
 
+pub use listen::ListenAt;
 pub use probe::{Found, find_hub};
 
 /// What the rooms get of a client's text.
@@ -36,17 +41,14 @@ pub(super) fn read(text: &str) -> Option<crate::model::ClientMessage> {
 /// The port that a hub listens on unless told otherwise, and where one is looked for.
 pub const DEFAULT_PORT: u16 = HUB_PORT;
 
-/// How many ports after the wanted one are tried: more than anybody runs programs of one kind.
-const NEXT_PORTS: u16 = 20;
-
 /// How long the links of a closing hub may take: their own patience and some more.
 const CLOSING: Duration = Duration::from_millis(1500);
 
 /// Where a hub listens, and what it calls itself.
 #[derive(Clone, Debug)]
 pub struct HubOptions {
-    /// The address and port; port 0 takes any free one.
-    pub listen: SocketAddr,
+    /// The addresses and the port.
+    pub listen: ListenAt,
     /// Whether to try up to 20 following ports if that one is taken.
     pub next_free_port: bool,
     /// What links carry, if the hub is reached by another address than it can know (behind a
@@ -55,6 +57,8 @@ pub struct HubOptions {
     /// The run of the program that brings the hub, which is no guest of it; `None` for a hub that
     /// stands alone and counts nobody.
     pub host: Option<Instance>,
+    /// Where the hub notes on which addresses of this machine it was reached.
+    pub paths: KnownPaths,
 }
 
 /// A running hub. Dropping it closes its port and all its links.
@@ -65,12 +69,14 @@ pub struct HubOptions {
 #[derive(Debug)]
 pub struct Hub {
     address: SocketAddr,
-    link_base: HubUrl,
+    link_base: Arc<LinkBase>,
     /// Tells the desk to let go of all links.
     closing: Arc<Notify>,
     guests: watch::Receiver<usize>,
     desk: JoinHandle<()>,
     listener: JoinHandle<()>,
+    /// Looks for the hub's address.
+    look_out: JoinHandle<()>,
 }
 
 impl Hub {
@@ -83,34 +89,40 @@ impl Hub {
     }
 
     async fn start_within(options: HubOptions, limits: Links) -> Result<Self, HubError> {
-        let listener = listen(&options).await?;
-        let address = listener
-            .local_addr()
-            .map_err(|source| HubError::Listen { address: options.listen, source })?;
+        let listeners = listen::listen(options.listen, options.next_free_port)?;
+        let address = *listeners.addresses.first().expect("a hub listens somewhere");
         let names = names(options.public.clone(), address);
-        let link_base = match options.public {
-            Some(public) => public,
-            None => address::reachable(address),
-        };
+        let link_base = Arc::new(match options.public {
+            Some(public) => LinkBase::given(public),
+            None => LinkBase::of(&listeners.addresses),
+        });
         info!(port = address.port(), "hub listening");
         let (count, guests) = watch::channel(0);
-        let (desk, inputs) = desk::Desk::new(options.host.map(|host| (host, count)));
-        let (base, clock) = (link_base.clone(), desk.clock());
-        let site = listener::Site { link_base: base, names, limits, clock, inputs };
+        let host = options.host.map(|host| (host, count));
+        let (desk, inputs) = desk::Desk::new(host, link_base.subscribe());
+        let (base, clock, paths) = (link_base.clone(), desk.clock(), options.paths);
+        let site = listener::Site { link_base: base, names, paths, limits, clock, inputs };
         let closing = Arc::new(Notify::new());
         let desk = tokio::spawn(desk.run(Arc::clone(&closing)));
-        let listener = tokio::spawn(listener::accept(listener, site.into()));
-        Ok(Self { address, link_base, closing, guests, desk, listener })
+        let listener = tokio::spawn(listener::accept(listeners, site.into()));
+        let look_out = tokio::spawn(link_base.clone().keep_looking());
+        Ok(Self { address, link_base, closing, guests, desk, listener, look_out })
     }
 
-    /// Where it listens.
+    /// Where it listens; if it listens on all addresses of both families, those of IPv4.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What links of its sessions start with.
-    pub fn link_base(&self) -> &HubUrl {
-        &self.link_base
+    /// What links of its sessions start with now.
+    pub fn link_base(&self) -> HubUrl {
+        self.link_base.newest()
+    }
+
+    /// What links of its sessions start with, when that changes: as a machine that gets or
+    /// changes its address has it. It never does for a hub that was given an address.
+    pub fn link_bases(&self) -> watch::Receiver<HubUrl> {
+        self.link_base.subscribe()
     }
 
     /// How many people are connected who sit in a session of the hub or wait for one, its host not
@@ -134,6 +146,7 @@ impl Drop for Hub {
     fn drop(&mut self) {
         self.desk.abort();
         self.listener.abort();
+        self.look_out.abort();
     }
 }
 
@@ -177,25 +190,6 @@ fn names(public: Option<HubUrl>, listening: SocketAddr) -> Names {
     Names { public, machine: machine.flatten() }
 }
 
-/// Takes the wanted port, or the next free one if that is wanted.
-async fn listen(options: &HubOptions) -> Result<TcpListener, HubError> {
-    let wanted = options.listen;
-    let may_move = options.next_free_port && wanted.port() != 0;
-    let last = if may_move { wanted.port().saturating_add(NEXT_PORTS) } else { wanted.port() };
-    for port in wanted.port()..=last {
-        let address = SocketAddr::new(wanted.ip(), port);
-        match TcpListener::bind(address).await {
-            Ok(listener) => return Ok(listener),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
-            Err(source) => return Err(HubError::Listen { address, source }),
-        }
-    }
-    Err(match may_move {
-        true => HubError::AllTaken { address: wanted, last },
-        false => HubError::Taken { address: wanted },
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::sync::mpsc;
@@ -204,7 +198,8 @@ mod tests {
     use crate::signalling::{Client, ClientEvent, ClientOptions};
 
     fn options(listen: SocketAddr, next_free_port: bool) -> HubOptions {
-        HubOptions { listen, next_free_port, public: None, host: None }
+        let (listen, paths) = (listen.into(), KnownPaths::default());
+        HubOptions { listen, next_free_port, public: None, host: None, paths }
     }
 
     #[tokio::test]
@@ -214,7 +209,7 @@ mod tests {
         assert!(matches!(taken, HubError::Taken { address } if address == first.address()));
         assert!(taken.to_string().contains("--listen"), "{taken}");
         let next = Hub::start(options(first.address(), true)).await.unwrap();
-        let ports = first.address().port() + 1..=first.address().port() + NEXT_PORTS;
+        let ports = first.address().port() + 1..=first.address().port() + listen::NEXT_PORTS;
         assert!(ports.contains(&next.address().port()), "{}", next.address());
     }
 
@@ -225,7 +220,7 @@ mod tests {
         let hub = Hub::start_within(options(listen, false), limits).await.unwrap();
         let (events, mut happens) = mpsc::channel(16);
         let start = |run| {
-            let (hub, instance) = (hub.link_base().clone(), Instance::from_random(run));
+            let (hub, instance) = (hub.link_base(), Instance::from_random(run));
             let options = ClientOptions { hub, name: String::new(), instance, token: None };
             Client::start(options, events.clone())
         };
@@ -252,10 +247,9 @@ mod tests {
     #[tokio::test]
     async fn the_address_given_for_links_is_what_links_carry() {
         let public: HubUrl = "https://hub.example/quintet".parse().unwrap();
-        let listen = "127.0.0.1:0".parse().unwrap();
-        let given =
-            HubOptions { listen, next_free_port: false, public: Some(public.clone()), host: None };
-        assert_eq!(Hub::start(given).await.unwrap().link_base(), &public);
+        let listen: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let given = HubOptions { public: Some(public.clone()), ..options(listen, false) };
+        assert_eq!(Hub::start(given).await.unwrap().link_base(), public);
         let own = Hub::start(options(listen, false)).await.unwrap();
         assert_eq!(own.link_base().as_str(), format!("http://{}", own.address()));
     }

@@ -81,10 +81,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_hub_is_recognised_and_nothing_else_is() {
-        let listen = "127.0.0.1:0".parse().unwrap();
-        let options = HubOptions { listen, next_free_port: false, public: None, host: None };
+        let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into();
+        let (public, host, paths) = (None, None, Default::default());
+        let options = HubOptions { listen, next_free_port: false, public, host, paths };
         let hub = Hub::start(options).await.unwrap();
-        assert_eq!(find_hub(hub.link_base()).await, Found::Hub);
+        assert_eq!(find_hub(&hub.link_base()).await, Found::Hub);
         let prefixed: HubUrl = format!("{}/quintet", hub.link_base()).parse().unwrap();
         assert_eq!(find_hub(&prefixed).await, Found::Hub);
         let tls: HubUrl = format!("https://{}", hub.address()).parse().unwrap();

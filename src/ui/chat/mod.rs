@@ -86,6 +86,7 @@ impl Chats {
                 (session, Said::Lost(*count, name.clone()))
             }
             Event::Listening { .. }
+            | Event::LinkChanged { .. }
             | Event::HubLost { .. }
             | Event::HubBack { .. }
             | Event::Opened { .. }

@@ -84,7 +84,8 @@ impl Notices {
     ) -> Option<Change> {
         let whom = (session.clone(), participant.clone());
         match state {
-            ParticipantState::Connecting => None,
+            // An error says why somebody is unreachable.
+            ParticipantState::Connecting | ParticipantState::Unreachable => None,
             ParticipantState::Live if self.lost.remove(&whom) => Some(Change::Back),
             ParticipantState::Live if self.met.remove(&whom) => Some(Change::Met),
             ParticipantState::Live => Some(Change::Joined),

@@ -123,6 +123,7 @@ impl Belief {
             HubMessage::Welcome { .. }
             | HubMessage::Waiting { .. }
             | HubMessage::Error { .. }
+            | HubMessage::LinkBase { .. }
             | HubMessage::Pong => {}
         }
     }

@@ -171,6 +171,7 @@ fn said(message: &HubMessage) -> String {
             Some(session) => format!("{} {session}", code.name()),
             None => code.name().to_owned(),
         },
+        HubMessage::LinkBase { link_base } => format!("link base {link_base}"),
         HubMessage::Pong => "pong".to_owned(),
     }
 }

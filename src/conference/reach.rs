@@ -1,0 +1,129 @@
+//! Why two ends do not reach each other: what the addresses tell that they name.
+
+use core::net::IpAddr;
+
+use crate::model::{ConnectionFault, candidate_addresses};
+
+/// The kinds of addresses that the two ends of one connection have named.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Reach {
+    ours: Named,
+    theirs: Named,
+}
+
+/// The kinds of addresses that one end has named.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Named {
+    ipv4: bool,
+    ipv6: bool,
+    loopback_ipv4: bool,
+    loopback_ipv6: bool,
+}
+
+/// Why no packet came through, and the sentence for it without its subject.
+pub(super) type Verdict = (ConnectionFault, &'static str);
+
+impl Reach {
+    /// Notes the candidates in a description or candidate of ours.
+    pub(super) fn note_ours(&mut self, text: &str) {
+        self.ours.note(text);
+    }
+
+    /// Notes the candidates in a description or candidate of the other end.
+    pub(super) fn note_theirs(&mut self, text: &str) {
+        self.theirs.note(text);
+    }
+
+    /// Why there is no connection, once both ends have described themselves.
+    pub(super) fn verdict(self) -> Verdict {
+        let (ours, theirs) = (self.ours, self.theirs);
+        let fault = ConnectionFault::NoUsableAddress;
+        if ours.pairs_with(theirs) {
+            let why = "no candidate pair answered: a firewall may block UDP, or no network joins \
+                 the two computers; allow UDP between the two, or use a network that both share";
+            return (ConnectionFault::NoPairAnswered, why);
+        }
+        if !ours.is_far() {
+            let why = "no usable address: this computer is in no network; connect it to one that \
+                 both share";
+            return (fault, why);
+        }
+        if !theirs.is_far() {
+            let why = "no usable address: the other computer names none, as one without a network \
+                 or a browser that hides its addresses does; connect it to a network that both \
+                 share, or allow its browser the camera or microphone";
+            return (fault, why);
+        }
+        let why = "no usable address: one computer has IPv4 only and the other IPv6 only; use a \
+             network that gives both the same";
+        (fault, why)
+    }
+}
+
+impl Named {
+    fn note(&mut self, text: &str) {
+        for ip in candidate_addresses(text) {
+            match ip {
+                IpAddr::V4(ip) if ip.is_loopback() => self.loopback_ipv4 = true,
+                IpAddr::V4(_) => self.ipv4 = true,
+                IpAddr::V6(ip) if ip.is_loopback() => self.loopback_ipv6 = true,
+                IpAddr::V6(_) => self.ipv6 = true,
+            }
+        }
+    }
+
+    /// Whether it named an address that another computer could use.
+    const fn is_far(self) -> bool {
+        self.ipv4 || self.ipv6
+    }
+
+    /// Whether there is a pair to be tried.
+    const fn pairs_with(self, other: Self) -> bool {
+        self.ipv4 && other.ipv4
+            || self.ipv6 && other.ipv6
+            || self.loopback_ipv4 && other.loopback_ipv4
+            || self.loopback_ipv6 && other.loopback_ipv6
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(ours: &[&str], theirs: &[&str]) -> Verdict {
+        let line = |ip: &str| format!("candidate:1 1 udp 2130706431 {ip} 50000 typ host");
+        let mut reach = Reach::default();
+        ours.iter().for_each(|ip| reach.note_ours(&line(ip)));
+        theirs.iter().for_each(|ip| reach.note_theirs(&line(ip)));
+        reach.verdict()
+    }
+
+    #[test]
+    fn addresses_that_pair_and_do_not_answer_are_told_from_addresses_that_do_not_pair() {
+        let (pair, address) = (ConnectionFault::NoPairAnswered, ConnectionFault::NoUsableAddress);
+        let cases: [(&[&str], &[&str], ConnectionFault, &str); 9] = [
+            (&["192.168.5.7"], &["192.168.5.8"], pair, "firewall"),
+            (&["127.0.0.1"], &["127.0.0.1", "192.168.5.8"], pair, "firewall"),
+            (&["10.0.0.1", "2001:db8::1"], &["2001:db8::2"], pair, "firewall"),
+            (&["127.0.0.1", "::1"], &["192.168.5.8"], address, "this computer is in no network"),
+            (&[], &["192.168.5.8"], address, "this computer is in no network"),
+            (&["192.168.5.7"], &["127.0.0.1", "::1"], address, "the other computer"),
+            (&["192.168.5.7"], &["0b1c-d2.local"], address, "a browser that hides"),
+            (&["192.168.5.7"], &[], address, "the other computer"),
+            (&["192.168.5.7"], &["2001:db8::2"], address, "IPv4 only"),
+        ];
+        for (ours, theirs, fault, word) in cases {
+            let (found, why) = verdict(ours, theirs);
+            assert_eq!(found, fault, "{ours:?} {theirs:?}: {why}");
+            assert!(why.contains(word), "{word}: {why}");
+        }
+    }
+
+    #[test]
+    fn a_whole_description_counts_like_its_candidates_one_by_one() {
+        let mut reach = Reach::default();
+        reach.note_ours("v=0\r\na=candidate:1 1 udp 1 192.168.5.7 9 typ host\r\n");
+        reach.note_theirs("v=0\r\na=candidate:1 1 udp 1 192.168.5.8 9 typ host\r\n");
+        assert_eq!(reach.verdict().0, ConnectionFault::NoPairAnswered);
+    }
+}

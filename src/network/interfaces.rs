@@ -1,0 +1,219 @@
+//! What the system says about its interfaces and routes.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+
+use if_addrs::{IfOperStatus, Interface};
+
+/// An address of this machine that is neither loopback nor link-local IPv6.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct LocalAddress {
+    /// The interface that has it.
+    pub(super) interface: String,
+    /// The address.
+    pub(super) ip: IpAddr,
+    /// Whether the interface leads to one other end only, as most VPNs do.
+    pub(super) is_tunnel: bool,
+    /// Whether there is a device below the interface. True where that is not known.
+    pub(super) is_hardware: bool,
+    /// Whether the system replaces the address after a day or so (RFC 8981). False where that is
+    /// not known.
+    pub(super) is_temporary: bool,
+    /// Whether new connections should not use it any more (RFC 4862, section 5.5.4).
+    pub(super) is_deprecated: bool,
+}
+
+/// Addresses that are on the other side of the default routes wherever one is: a root name
+/// server's. They are only ever asked about, nothing is sent to them.
+const FAR_AWAY: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(198, 41, 0, 4)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0x503, 0xba3e, 0, 0, 0, 2, 0x30)),
+];
+
+/// Any port: nothing is sent there.
+const DISCARD_PORT: u16 = 9;
+
+/// The addresses of interfaces that may be up, in the system's order; empty, with a line in the
+/// log, if they cannot be listed.
+pub(super) fn list() -> Vec<LocalAddress> {
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_else(|error| {
+        tracing::warn!(%error, "the network interfaces cannot be listed");
+        vec![]
+    });
+    let flags = ipv6_flags();
+    interfaces.iter().filter_map(|interface| local_address(interface, &flags)).collect()
+}
+
+/// The source addresses of the default routes: of IPv4 first, none of a family that has none.
+pub(super) fn default_sources() -> Vec<IpAddr> {
+    FAR_AWAY.into_iter().filter_map(source_towards).collect()
+}
+
+/// The address from which the system would send to another one; `None` without a route.
+pub(super) fn source_towards(other: IpAddr) -> Option<IpAddr> {
+    let any: IpAddr = match other {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect((other, DISCARD_PORT)).ok()?;
+    let source = socket.local_addr().ok()?.ip();
+    (!source.is_unspecified()).then_some(source)
+}
+
+/// Whether a socket can have the address: not while an IPv6 address is still being verified.
+pub(super) fn can_be_bound(ip: IpAddr) -> bool {
+    UdpSocket::bind((ip, 0)).is_ok()
+}
+
+fn local_address(interface: &Interface, flags: &[(Ipv6Addr, Flags)]) -> Option<LocalAddress> {
+    let ip = interface.ip();
+    if !may_be_up(interface) || ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() {
+        return None;
+    }
+    let flags = match ip {
+        // A link-local IPv6 address needs a zone, which neither links nor candidates can carry
+        // (RFC 8839, section 5.1).
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => return None,
+        IpAddr::V6(ip) => flags.iter().find(|(known, _)| *known == ip).map(|(_, flags)| *flags),
+        IpAddr::V4(_) => None,
+    };
+    let flags = flags.unwrap_or_default();
+    (!flags.is_unverified).then(|| LocalAddress {
+        interface: interface.name.clone(),
+        ip,
+        is_tunnel: interface.is_p2p(),
+        is_hardware: has_device(&interface.name),
+        is_temporary: flags.is_temporary,
+        is_deprecated: flags.is_deprecated,
+    })
+}
+
+/// Tunnels and some virtual interfaces never say that they are up, so only a clear no counts.
+fn may_be_up(interface: &Interface) -> bool {
+    !matches!(
+        interface.oper_status,
+        IfOperStatus::Down | IfOperStatus::NotPresent | IfOperStatus::LowerLayerDown
+    )
+}
+
+/// What a system knows about an IPv6 address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Flags {
+    is_temporary: bool,
+    is_deprecated: bool,
+    /// It is still being verified, or another machine was found to have it.
+    is_unverified: bool,
+}
+
+#[cfg(target_os = "linux")]
+fn ipv6_flags() -> Vec<(Ipv6Addr, Flags)> {
+    // There is no such file where IPv6 is switched off.
+    read_flags(&std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn ipv6_flags() -> Vec<(Ipv6Addr, Flags)> {
+    vec![]
+}
+
+/// Reads Linux's table of IPv6 addresses: address, index, prefix length, scope, flags, name; the
+/// flags are those of `linux/if_addr.h`.
+#[cfg(any(target_os = "linux", test))]
+fn read_flags(table: &str) -> Vec<(Ipv6Addr, Flags)> {
+    const TEMPORARY: u32 = 0x01;
+    const VERIFIED_TO_BE_TAKEN: u32 = 0x08;
+    const DEPRECATED: u32 = 0x20;
+    const TENTATIVE: u32 = 0x40;
+    let read = |line: &str| {
+        let mut columns = line.split_ascii_whitespace();
+        let ip = u128::from_str_radix(columns.next()?, 16).ok()?;
+        let bits = u32::from_str_radix(columns.nth(3)?, 16).ok()?;
+        let flags = Flags {
+            is_temporary: bits & TEMPORARY != 0,
+            is_deprecated: bits & DEPRECATED != 0,
+            is_unverified: bits & (TENTATIVE | VERIFIED_TO_BE_TAKEN) != 0,
+        };
+        Some((Ipv6Addr::from_bits(ip), flags))
+    };
+    table.lines().filter_map(read).collect()
+}
+
+/// Whether a device is below an interface, directly or through a bridge, bond or VLAN. Bridges of
+/// containers and virtual machines have none; a bridge with a network card in it does.
+#[cfg(target_os = "linux")]
+fn has_device(interface: &str) -> bool {
+    /// A VLAN on a bond in a bridge is the deepest in use.
+    const DEEPEST: u32 = 4;
+    fn look(folder: &std::path::Path, depth: u32) -> bool {
+        if folder.join("device").exists() {
+            return true;
+        }
+        let Ok(entries) = std::fs::read_dir(folder) else { return false };
+        let is_lower =
+            |entry: &std::fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(b"lower_");
+        depth > 0 && entries.flatten().filter(is_lower).any(|one| look(&one.path(), depth - 1))
+    }
+    // An address may bear the name of an alias: eth0:1.
+    let interface = interface.split(':').next().unwrap_or(interface);
+    look(&std::path::Path::new("/sys/class/net").join(interface), DEEPEST)
+}
+
+#[cfg(not(target_os = "linux"))]
+const fn has_device(_interface: &str) -> bool {
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flags_of_ipv6_addresses_are_read_from_linuxs_table() {
+        let table = "\
+            20010db8000000000000000000000005 02 40 00 80     eth0\n\
+            20010db800000000a1b2c3d4e5f60718 02 40 00 01     eth0\n\
+            20010db8000000000000000000000006 02 40 00 a0     eth0\n\
+            20010db8000000000000000000000007 02 40 00 c0     eth0\n\
+            no line\n";
+        let read = read_flags(table);
+        let flags = |ip: &str| {
+            let ip: Ipv6Addr = ip.parse().unwrap();
+            read.iter().find(|(known, _)| *known == ip).unwrap().1
+        };
+        assert_eq!(read.len(), 4);
+        assert_eq!(flags("2001:db8::5"), Flags::default());
+        assert!(flags("2001:db8::a1b2:c3d4:e5f6:718").is_temporary);
+        assert!(flags("2001:db8::6").is_deprecated);
+        assert!(flags("2001:db8::7").is_unverified);
+    }
+
+    #[test]
+    fn the_way_to_the_own_machine_begins_at_its_loopback_address() {
+        let loopback: IpAddr = Ipv4Addr::LOCALHOST.into();
+        assert_eq!(source_towards(loopback), Some(loopback));
+        assert!(can_be_bound(loopback));
+        assert!(list().iter().all(|one| !one.ip.is_loopback()));
+    }
+
+    #[test]
+    fn an_interface_that_is_down_has_no_usable_address() {
+        let addr = if_addrs::IfAddr::V4(if_addrs::Ifv4Addr {
+            ip: Ipv4Addr::new(198, 51, 100, 1),
+            netmask: Ipv4Addr::UNSPECIFIED,
+            prefixlen: 24,
+            broadcast: None,
+        });
+        let with = |oper_status| Interface {
+            name: "eth1".to_owned(),
+            addr: addr.clone(),
+            index: None,
+            oper_status,
+            is_p2p: false,
+            #[cfg(windows)]
+            adapter_name: String::new(),
+        };
+        let usable = |status| local_address(&with(status), &[]).is_some();
+        assert!(usable(IfOperStatus::Up) && usable(IfOperStatus::Unknown));
+        assert!(!usable(IfOperStatus::Down) && !usable(IfOperStatus::LowerLayerDown));
+    }
+}

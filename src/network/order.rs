@@ -1,0 +1,294 @@
+//! Which addresses go first: functions of what the system says, without any list of names.
+
+use std::{
+    cmp::Reverse,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use super::interfaces::LocalAddress;
+
+/// Addresses bound for one connection at most: each is a socket and a candidate to be checked.
+///
+/// Enough for wired, wireless and a tunnel in both families; machines with dozens of container
+/// bridges would otherwise spend more on checks than on media.
+pub const MAX_CANDIDATES: usize = 6;
+
+/// Address families.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Families {
+    /// IPv4.
+    pub ipv4: bool,
+    /// IPv6.
+    pub ipv6: bool,
+}
+
+/// The addresses to bind, best first: the preferred ones in their order, then the others, devices
+/// before bridges and those before tunnels. Without any of these, link-local IPv4; without that,
+/// loopback.
+///
+/// Of the other IPv6 addresses one for each interface is enough (there are stable, temporary and
+/// old ones). What cannot be bound is left out.
+pub(super) fn candidates(
+    addresses: &[LocalAddress],
+    preferred: &[IpAddr],
+    mut binds: impl FnMut(IpAddr) -> bool,
+) -> Vec<IpAddr> {
+    let mut chosen: Vec<&LocalAddress> = vec![];
+    let mut others: Vec<_> = addresses.iter().filter(|one| !is_link_local(one.ip)).collect();
+    others.sort_by_key(|one| (one.is_deprecated, one.is_tunnel, !one.is_hardware));
+    let wanted = preferred.iter().filter_map(|ip| addresses.iter().find(|one| one.ip == *ip));
+    for one in wanted {
+        if chosen.len() < MAX_CANDIDATES && !has(&chosen, one) && binds(one.ip) {
+            chosen.push(one);
+        }
+    }
+    for one in others {
+        let has_ipv6 =
+            |known: &&LocalAddress| known.ip.is_ipv6() && known.interface == one.interface;
+        let is_spare = one.ip.is_ipv6() && chosen.iter().any(has_ipv6);
+        if chosen.len() < MAX_CANDIDATES && !has(&chosen, one) && !is_spare && binds(one.ip) {
+            chosen.push(one);
+        }
+    }
+    let mut chosen: Vec<IpAddr> = chosen.into_iter().map(|one| one.ip).collect();
+    let last_resorts = [
+        addresses.iter().map(|one| one.ip).filter(|ip| is_link_local(*ip)).collect(),
+        vec![IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()],
+    ];
+    for resort in last_resorts {
+        if chosen.is_empty() {
+            chosen = resort.into_iter().filter(|ip| binds(*ip)).take(MAX_CANDIDATES).collect();
+        }
+    }
+    chosen
+}
+
+/// The address that most others can reach: on a default route, then on a device, then IPv4, and
+/// one that lasts. The first of equals, in the system's order.
+pub(super) fn link_address(
+    addresses: &[LocalAddress],
+    defaults: &[IpAddr],
+    families: Families,
+) -> Option<IpAddr> {
+    let is_listened_on = |one: &&LocalAddress| match one.ip {
+        IpAddr::V4(_) => families.ipv4,
+        IpAddr::V6(_) => families.ipv6,
+    };
+    let rank = |one: &LocalAddress| {
+        let leads_out = defaults.iter().any(|source| shares_route(one, *source, addresses));
+        (
+            (Reverse(is_link_local(one.ip) || is_translated(one.ip)), leads_out),
+            Reverse((one.is_deprecated, one.is_tunnel, !one.is_hardware)),
+            one.ip.is_ipv4(),
+            Reverse(one.is_temporary),
+        )
+    };
+    let listened = addresses.iter().filter(is_listened_on);
+    let best = listened.reduce(|best, next| if rank(next) > rank(best) { next } else { best });
+    best.map(|one| one.ip)
+}
+
+/// Whether an address is the source of a default route, or lies in the same /64 as an IPv6 one
+/// that is: the system sends from its temporary address, a link names the one that lasts.
+fn shares_route(one: &LocalAddress, source: IpAddr, addresses: &[LocalAddress]) -> bool {
+    let is_on = |ip: IpAddr| {
+        addresses.iter().any(|other| other.ip == ip && other.interface == one.interface)
+    };
+    match (one.ip, source) {
+        (IpAddr::V4(own), IpAddr::V4(source)) => own == source,
+        (IpAddr::V6(own), IpAddr::V6(source)) => {
+            own.to_bits() >> 64 == source.to_bits() >> 64 && is_on(IpAddr::V6(source))
+        }
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+    }
+}
+
+fn has(chosen: &[&LocalAddress], one: &LocalAddress) -> bool {
+    chosen.iter().any(|known| known.ip == one.ip)
+}
+
+/// Link-local IPv4 (RFC 3927); link-local IPv6 is not among the addresses.
+fn is_link_local(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V4(ip) if ip.is_link_local())
+}
+
+/// An address that exists on this machine only, to reach IPv4 through an IPv6 network (RFC 7335).
+fn is_translated(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V4(ip) if matches!(ip.octets(), [192, 0, 0, 0..=7]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOTH: Families = Families { ipv4: true, ipv6: true };
+
+    fn address(interface: &str, ip: &str) -> LocalAddress {
+        LocalAddress {
+            interface: interface.to_owned(),
+            ip: ip.parse().unwrap(),
+            is_tunnel: false,
+            is_hardware: true,
+            is_temporary: false,
+            is_deprecated: false,
+        }
+    }
+
+    fn bridge(interface: &str, ip: &str) -> LocalAddress {
+        LocalAddress { is_hardware: false, ..address(interface, ip) }
+    }
+
+    fn tunnel(interface: &str, ip: &str) -> LocalAddress {
+        LocalAddress { is_tunnel: true, ..bridge(interface, ip) }
+    }
+
+    fn temporary(interface: &str, ip: &str) -> LocalAddress {
+        LocalAddress { is_temporary: true, ..address(interface, ip) }
+    }
+
+    /// Bridges of containers, as they stand before everything else when they were made first.
+    fn bridges(count: usize) -> Vec<LocalAddress> {
+        (0..count).map(|n| bridge(&format!("b{n}"), &format!("172.16.{n}.1"))).collect()
+    }
+
+    fn ips(texts: &[&str]) -> Vec<IpAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    fn chosen(addresses: &[LocalAddress], preferred: &[&str]) -> Vec<String> {
+        let chosen = candidates(addresses, &ips(preferred), |_| true);
+        chosen.iter().map(IpAddr::to_string).collect()
+    }
+
+    fn linked(addresses: &[LocalAddress], defaults: &[&str]) -> String {
+        let best = link_address(addresses, &ips(defaults), BOTH);
+        best.map_or_else(|| "none".to_owned(), |ip| ip.to_string())
+    }
+
+    #[test]
+    fn the_source_of_a_route_goes_before_any_number_of_bridges() {
+        let mut list = bridges(40);
+        list.push(address("eth0", "192.0.2.7"));
+        list.push(address("eth0", "2001:db8::7"));
+        list.push(tunnel("tun0", "10.8.0.2"));
+        let chosen = chosen(&list, &["192.0.2.7", "2001:db8::7"]);
+        assert_eq!(chosen[..2], ["192.0.2.7", "2001:db8::7"]);
+        assert_eq!(chosen.len(), MAX_CANDIDATES);
+    }
+
+    #[test]
+    fn what_leads_to_the_other_end_is_kept_even_through_a_bridge_or_a_tunnel() {
+        let mut list = bridges(40);
+        list.push(tunnel("tun0", "10.8.0.2"));
+        list.push(address("eth0", "192.0.2.7"));
+        let chosen = chosen(&list, &["192.0.2.7", "10.8.0.2", "172.16.33.1"]);
+        assert_eq!(chosen[..3], ["192.0.2.7", "10.8.0.2", "172.16.33.1"]);
+    }
+
+    #[test]
+    fn without_a_route_devices_go_before_bridges_and_tunnels_go_last() {
+        let mut list = vec![tunnel("tun0", "10.8.0.2")];
+        list.extend(bridges(3));
+        list.push(address("eth0", "192.0.2.7"));
+        list.push(address("wlan0", "2001:db8:1::1"));
+        let expected =
+            ["192.0.2.7", "2001:db8:1::1", "172.16.0.1", "172.16.1.1", "172.16.2.1", "10.8.0.2"];
+        assert_eq!(chosen(&list, &[]), expected);
+    }
+
+    #[test]
+    fn a_preferred_address_that_is_gone_is_not_bound_and_none_is_bound_twice() {
+        let list = [address("eth0", "192.0.2.7"), address("eth1", "192.0.2.7")];
+        assert_eq!(chosen(&list, &["198.51.100.9", "192.0.2.7", "192.0.2.7"]), ["192.0.2.7"]);
+    }
+
+    #[test]
+    fn one_ipv6_address_of_an_interface_is_enough_unless_routes_want_more() {
+        let list = [
+            address("eth0", "2001:db8::1"),
+            temporary("eth0", "2001:db8::aaaa"),
+            address("eth0", "fd00::1"),
+            address("wlan0", "2001:db8:1::1"),
+            temporary("wlan0", "2001:db8:1::2"),
+        ];
+        assert_eq!(chosen(&list, &[]), ["2001:db8::1", "2001:db8:1::1"]);
+        let preferred = ["2001:db8::aaaa", "fd00::1"];
+        assert_eq!(chosen(&list, &preferred), ["2001:db8::aaaa", "fd00::1", "2001:db8:1::1"]);
+    }
+
+    #[test]
+    fn a_machine_without_network_uses_loopback_and_a_bare_cable_its_link_local_address() {
+        assert_eq!(chosen(&[], &[]), ["127.0.0.1", "::1"]);
+        let cable = [address("eth0", "169.254.3.4")];
+        assert_eq!(chosen(&cable, &[]), ["169.254.3.4"]);
+        let both = [address("eth0", "169.254.3.4"), address("wlan0", "192.0.2.7")];
+        assert_eq!(chosen(&both, &[]), ["192.0.2.7"]);
+        assert_eq!(chosen(&both, &["169.254.3.4"]), ["169.254.3.4", "192.0.2.7"]);
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_bound_takes_nobodys_place() {
+        let mut list = bridges(4);
+        list.extend((0..6).map(|n| address(&format!("e{n}"), &format!("192.0.2.{n}"))));
+        let chosen =
+            candidates(&list, &ips(&["192.0.2.3"]), |ip| ip.to_string().starts_with("172"));
+        assert_eq!(chosen.len(), 4);
+        assert!(candidates(&list, &[], |_| false).is_empty());
+    }
+
+    #[test]
+    fn a_link_names_the_address_of_the_default_route() {
+        let list = [bridge("cni0", "10.42.0.1"), address("eth0", "192.168.5.7")];
+        assert_eq!(linked(&list, &["192.168.5.7"]), "192.168.5.7");
+        let inside_a_container = [bridge("eth0", "172.17.0.2"), address("usb0", "10.0.0.1")];
+        assert_eq!(linked(&inside_a_container, &["172.17.0.2"]), "172.17.0.2");
+        let over_a_modem = [address("eth0", "192.168.5.7"), tunnel("ppp0", "203.0.113.5")];
+        assert_eq!(linked(&over_a_modem, &["203.0.113.5"]), "203.0.113.5");
+    }
+
+    #[test]
+    fn of_two_default_routes_a_link_names_ipv4() {
+        let list = [address("eth0", "2001:db8::5"), address("eth0", "192.168.5.7")];
+        assert_eq!(linked(&list, &["192.168.5.7", "2001:db8::5"]), "192.168.5.7");
+        let only_ipv6 = Families { ipv4: false, ipv6: true };
+        let best = link_address(&list, &ips(&["192.168.5.7", "2001:db8::5"]), only_ipv6);
+        assert_eq!(best, Some("2001:db8::5".parse().unwrap()));
+    }
+
+    #[test]
+    fn an_ipv6_route_beats_an_ipv4_address_that_leads_nowhere() {
+        let list = [bridge("docker0", "172.17.0.1"), address("eth0", "2001:db8::5")];
+        assert_eq!(linked(&list, &["2001:db8::5"]), "2001:db8::5");
+        let translated = [address("clat", "192.0.0.2"), address("eth0", "2001:db8::5")];
+        assert_eq!(linked(&translated, &["192.0.0.2", "2001:db8::5"]), "2001:db8::5");
+    }
+
+    #[test]
+    fn a_link_names_an_ipv6_address_that_lasts() {
+        let list = [
+            temporary("eth0", "2001:db8::a1b2"),
+            address("eth0", "2001:db8::5"),
+            address("eth0", "fd00::5"),
+            address("eth1", "2001:db8:0:1::5"),
+        ];
+        assert_eq!(linked(&list, &["2001:db8::a1b2"]), "2001:db8::5");
+        assert_eq!(linked(&list[..1], &["2001:db8::a1b2"]), "2001:db8::a1b2");
+        let mut old = list.to_vec();
+        old[1].is_deprecated = true;
+        assert_eq!(linked(&old, &["2001:db8::a1b2"]), "2001:db8::a1b2");
+    }
+
+    #[test]
+    fn without_a_default_route_a_link_names_a_device_before_a_bridge_and_a_tunnel_last() {
+        let list = [
+            tunnel("wg0", "10.9.0.1"),
+            bridge("docker0", "172.17.0.1"),
+            address("eth0", "169.254.3.4"),
+            address("wlan0", "192.168.5.7"),
+        ];
+        assert_eq!(linked(&list, &[]), "192.168.5.7");
+        assert_eq!(linked(&list[..3], &[]), "172.17.0.1");
+        assert_eq!(linked(&list[2..3], &[]), "169.254.3.4");
+        assert_eq!(linked(&[], &[]), "none");
+    }
+}
