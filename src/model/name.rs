@@ -224,6 +224,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
         #[test]
         fn cleaning_twice_changes_nothing(
             name in "([a-z \u{301}\u{200c}\u{200d}\u{fe0f}\u{e0100}👩❤ک\u{94d}\u{2800}]|\\PC){0,70}",

@@ -488,6 +488,8 @@ mod tests {
     ];
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
         #[test]
         fn any_link_in_any_wrapping_means_the_same_session(
             random in any::<[u8; 10]>(),

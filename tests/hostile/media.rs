@@ -44,7 +44,7 @@ fn no_viewer_hurts_another() {
             elsewhere.block_on(hostile.cut_off());
         }
         elsewhere.block_on(hostile.until(|sent| has_been_heard(attack, sent)));
-        judge(attack, &elsewhere.block_on(hostile.leave()));
+        judge(&elsewhere.block_on(hostile.leave()));
     }
     let stopped = stages.attacked.hub.person("Stan", &["join", "show"]);
     stages.attacked.opener().participant("Stan", "live");
@@ -58,7 +58,7 @@ fn no_viewer_hurts_another() {
 }
 
 /// What holds however fast this machine is: of keyframes, repetitions and pictures.
-fn judge(attack: Attack, sent: &Sent) {
+fn judge(sent: &Sent) {
     let (seconds, keyframes) = (sent.seconds(), sent.keyframes.len());
     let Sent { new, repeated, bytes, fired, .. } = sent;
     println!(
