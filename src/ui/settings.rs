@@ -70,8 +70,6 @@ pub(crate) struct Panels {
     pub(crate) local_above: u16,
     /// The chat, beside the streams: its width.
     pub(crate) chat_beside: u16,
-    /// The chat, below the streams: its height.
-    pub(crate) chat_below: u16,
 }
 
 impl Default for Panels {
@@ -82,7 +80,6 @@ impl Default for Panels {
             local_beside: 272,
             local_above: 190,
             chat_beside: 304,
-            chat_below: 216,
         }
     }
 }
