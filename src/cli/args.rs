@@ -103,12 +103,18 @@ impl TypedValueParser for LinkParser {
 /// That a word is none of the commands, and which is the nearest.
 fn no_command(command: &clap::Command, word: &str) -> clap::Error {
     let mut error = clap::Error::new(ErrorKind::InvalidSubcommand).with_cmd(command);
-    let text = |text: &str| ContextValue::String(text.to_owned());
-    error.insert(ContextKind::InvalidSubcommand, text(word));
+    error.insert(ContextKind::InvalidSubcommand, ContextValue::String(word.to_owned()));
+    let usage = command.clone().render_usage();
+    error.insert(ContextKind::Usage, ContextValue::StyledStr(usage));
     let names = command.get_subcommands().map(clap::Command::get_name);
     let near = names.map(|name| (strsim::jaro(name, word), name));
     let near = near.filter(|(likeness, _)| *likeness > LIKE);
-    if let Some((_, name)) = near.max_by(|one, other| one.0.total_cmp(&other.0)) {
+    let nearest = near.max_by(|one, other| one.0.total_cmp(&other.0));
+    if nearest.is_none() && SessionId::parse(word).is_ok() {
+        let tip = format!("`quintet join {word}` joins the session of that id").into();
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+    }
+    if let Some((_, name)) = nearest {
         error
             .insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![name.to_owned()]));
     }
@@ -525,7 +531,7 @@ mod tests {
             assert!(wrong.contains("'jion'") && wrong.contains("'join'"), "{wrong}");
         }
         let wrong = args("quintet town-hall").unwrap_err().to_string();
-        assert!(wrong.contains("'town-hall'") && wrong.contains("Usage"), "{wrong}");
+        assert!(wrong.contains("quintet join town-hall") && wrong.contains("Usage"), "{wrong}");
     }
 
     #[test]
