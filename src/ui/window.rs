@@ -212,13 +212,19 @@ fn show(begun: &Begun, targets: Vec<JoinTarget>, door: Option<Door>) -> Result<(
     let shown = catch_unwind(AssertUnwindSafe(|| eframe::run_native("quintet", options, created)));
     match shown {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => {
-            // What comes before says where in the library it was noticed.
-            let error = error.to_string();
-            Err(error.rsplit(": ").next().unwrap_or(&error).to_owned())
-        }
+        Ok(Err(error)) => Err(reason_of(&error.to_string())),
         Err(panic) => Err(message_of(&*panic)),
     }
+}
+
+/// Why a library failed, without where in it that was noticed.
+fn reason_of(error: &str) -> String {
+    let reason = error.rsplit(": ").next().unwrap_or(error);
+    // The event loop ends with a number when a Wayland compositor has gone.
+    if reason.parse::<i32>().is_ok() {
+        return "its display is gone".to_owned();
+    }
+    reason.to_owned()
 }
 
 /// Keeps a panic on this thread from printing anything before the window is open: libraries panic
@@ -418,6 +424,13 @@ mod tests {
         let number = 7;
         assert_eq!(message_of(&format!("screen {number}")), "screen 7");
         assert_eq!(message_of(&number), "a library failed");
+    }
+
+    #[test]
+    fn why_a_library_failed_is_told_without_its_insides() {
+        let error = "winit EventLoopError: os error at /x/mod.rs:738: no DISPLAY is set";
+        assert_eq!(reason_of(error), "no DISPLAY is set");
+        assert_eq!(reason_of("winit EventLoopError: Exit Failure: 1"), "its display is gone");
     }
 
     #[test]
