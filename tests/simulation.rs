@@ -44,6 +44,7 @@ const MUTANT_SEEDS: u64 = 150;
 fn people_who_come_and_go_are_linked_as_their_sessions_say() {
     let report = play_all(Script::Calm);
     assert!(report.pairs > 0 && report.checks > 0 && report.heard > 0, "{report:?}");
+    assert!(report.renames > 0 && report.undone > 0, "{report:?}");
 }
 
 #[test]
@@ -62,6 +63,7 @@ fn trouble_with_the_hub_touches_no_running_media() {
 fn leavers_the_silent_and_the_crashed_are_noticed_in_time_and_inherited_from() {
     let report = play_all(Script::People);
     assert!(report.successions > 0 && report.ended_by_opener > 0, "{report:?}");
+    assert!(report.awaited > 0, "{report:?}");
 }
 
 #[test]

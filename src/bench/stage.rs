@@ -99,6 +99,7 @@ async fn opened(
                 | Event::Waiting { .. }
                 | Event::Joined { .. }
                 | Event::Participant { .. }
+                | Event::Renamed { .. }
                 | Event::FirstFrame { .. }
                 | Event::LeftOut { .. }
                 | Event::Message { .. }

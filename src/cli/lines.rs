@@ -80,7 +80,8 @@ impl Lines {
             Event::Opened { session, kind, .. } | Event::Joined { session, kind } => {
                 self.kinds.insert(session.clone(), *kind);
             }
-            Event::Participant { participant, name, .. } => {
+            Event::Participant { participant, name, .. }
+            | Event::Renamed { participant, name, .. } => {
                 self.names.insert(participant.clone(), name.clone());
             }
             Event::Listening { .. }
@@ -115,6 +116,10 @@ impl Lines {
             Event::Opened { kind, link, .. } => format!("opened      {kind:<28} {link}"),
             Event::Waiting { session, hubs } => {
                 let hubs: Vec<_> = hubs.iter().map(|hub| hub.as_str()).collect();
+                if self.kinds.contains_key(session) {
+                    let place = self.place(session);
+                    return Some(format!("waiting     the host of {place} lost connection"));
+                }
                 format!(
                     "waiting     {session} is not open yet at {}; if it lives elsewhere, use its \
                      link",
@@ -139,6 +144,9 @@ impl Lines {
                     }
                     ParticipantState::Left => format!("left        {name}, from {place}"),
                 }
+            }
+            Event::Renamed { session, before, name, .. } => {
+                format!("renamed     {before} is {name} now, in {}", self.place(session))
             }
             Event::FirstFrame { session, participant, ms } => {
                 let name = self.names.get(participant).map_or("somebody", String::as_str);
@@ -219,7 +227,8 @@ fn told(failure: &Failure) -> String {
         FailureCode::Hub(_)
         | FailureCode::AlreadyHere
         | FailureCode::Connection(_)
-        | FailureCode::Chat => return failure.message.clone(),
+        | FailureCode::Chat
+        | FailureCode::Rename => return failure.message.clone(),
     };
     format!("{}; or use {way_out}", failure.message)
 }
@@ -248,6 +257,10 @@ fn as_json(event: &Event) -> Value {
         Event::Participant { session, participant, name, state, .. } => json!({
             "event": "participant", "session": session, "participant": participant,
             "name": name, "state": state.name(),
+        }),
+        Event::Renamed { session, participant, before, name } => json!({
+            "event": "renamed", "session": session, "participant": participant, "name": name,
+            "before": before,
         }),
         Event::FirstFrame { session, participant, ms } => json!({
             "event": "first-frame", "session": session, "participant": participant, "ms": ms,

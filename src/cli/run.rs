@@ -251,7 +251,7 @@ impl Stay {
                 self.asked.remove(session);
                 let unmet = self.waited.remove(session);
                 match reason {
-                    EndReason::OpenerLost | EndReason::Ejected | EndReason::Replaced => {
+                    EndReason::Ejected | EndReason::Replaced => {
                         self.worsen(ExitReason::Ended);
                     }
                     EndReason::Failed => self.worsen(unmet.unwrap_or(ExitReason::Refused)),
@@ -261,12 +261,16 @@ impl Stay {
             Event::Participant { session, state: ParticipantState::Live, .. } => {
                 self.unconnected.remove(session);
             }
+            // Its opener may have been lost after we were in it.
+            Event::Waiting { session, .. } => {
+                self.waited.entry(session.clone()).or_insert(ExitReason::StillWaiting);
+            }
             Event::Listening { .. }
             | Event::LinkChanged { .. }
             | Event::HubLost { .. }
             | Event::HubBack { .. }
-            | Event::Waiting { .. }
             | Event::Participant { .. }
+            | Event::Renamed { .. }
             | Event::FirstFrame { .. }
             | Event::LeftOut { .. }
             | Event::Message { .. }
@@ -308,7 +312,7 @@ impl Stay {
                 }
                 return;
             }
-            FailureCode::Device(_) | FailureCode::Chat => return,
+            FailureCode::Device(_) | FailureCode::Chat | FailureCode::Rename => return,
         };
         if let Some(waited) = failure.session.as_ref().and_then(|id| self.waited.get_mut(id)) {
             *waited = reason;

@@ -33,6 +33,8 @@ pub(super) enum Wish {
 pub(super) struct OpenTerms {
     pub(super) kind: SessionKind,
     pub(super) limit: Option<u16>,
+    /// Somebody else's is joined: it was ours in an earlier run, and has an heir.
+    pub(super) or_joins: bool,
 }
 
 /// The search for a session at one or several hubs.
@@ -113,6 +115,21 @@ impl Search {
     /// Whether some hub awaits the session's opening.
     pub(super) fn waits(&self) -> bool {
         self.at.values().any(|answer| *answer == Answer::Waiting)
+    }
+
+    /// Why no hub that may have it can be asked; none while one was asked or is being reached.
+    pub(super) fn unreachable_because(&self) -> Option<&str> {
+        let mut reason = None;
+        for answer in self.at.values() {
+            match answer {
+                Answer::Unreachable { reason: why } => reason = reason.or(Some(why.as_str())),
+                Answer::Refused { .. } => {}
+                Answer::Unasked | Answer::Asked | Answer::Waiting | Answer::Busy { .. } => {
+                    return None;
+                }
+            }
+        }
+        reason
     }
 
     /// A hub is up (again).
@@ -203,6 +220,13 @@ impl Search {
         desk: &mut Desk<'_>,
     ) {
         let Some(answer @ (Answer::Asked | Answer::Waiting)) = self.at.get_mut(hub) else { return };
+        let or_joins = matches!(self.wish, Wish::Open(OpenTerms { or_joins: true, .. }));
+        if code == ErrorCode::IdTaken && or_joins {
+            self.wish = Wish::Join { wait: true };
+            *answer = Answer::Asked;
+            let message = self.wish.message(self.session.clone());
+            return desk.out.send(hub, message);
+        }
         if code != ErrorCode::TooMany || !self.wish.waits() {
             *answer = Answer::Refused { code, said };
             return;
@@ -274,7 +298,7 @@ impl Wish {
     /// What a hub is asked.
     pub(super) const fn message(self, session: SessionId) -> ClientMessage {
         match self {
-            Self::Open(OpenTerms { kind, limit }) => {
+            Self::Open(OpenTerms { kind, limit, .. }) => {
                 ClientMessage::Open { session, kind, limit, owner_key: None }
             }
             Self::Join { wait } => ClientMessage::Join { session, wait },
@@ -308,7 +332,8 @@ mod tests {
     use super::super::{Effect, Input, stage::*};
     use super::*;
     use crate::model::{
-        CloseReason, Command, EndReason, FailureCode, HubMessage, JoinTarget, Role, SessionState,
+        CloseReason, Command, EndReason, FailureCode, HubMessage, JoinTarget, OpenRequest, Role,
+        SessionState,
     };
 
     const HERE: HubRef = HubRef::Default;
@@ -477,13 +502,17 @@ mod tests {
         let mut stage = Stage::new();
         stage.join(None, true).down(&HERE);
         assert_eq!(stage.failures().len(), 1);
+        let reason = "nobody answers".to_owned();
+        let unreachable = SessionState::Unreachable { reason };
+        assert_eq!(stage.status().state, unreachable);
         stage.down(&HERE);
         assert_eq!(stage.done, []);
         stage.up(&HERE);
         assert_eq!(stage.sent().len(), 1);
+        assert_eq!(stage.status().state, SessionState::Connecting, "it was asked");
         stage.hear(HubMessage::Waiting { session: session() }).down(&HERE);
         assert_eq!(stage.failures().len(), 1);
-        assert_eq!(stage.status().state, SessionState::Connecting);
+        assert_eq!(stage.status().state, unreachable);
     }
 
     #[test]
@@ -505,6 +534,25 @@ mod tests {
         stage.hear(HubMessage::Closed { session: session(), reason }).join(None, true);
         assert_eq!(stage.failures(), Vec::<&Failure>::new());
         assert_eq!(stage.core.snapshot().sessions.len(), 1);
+    }
+
+    #[test]
+    fn a_session_of_an_earlier_run_is_opened_again_or_joined_if_it_has_an_heir() {
+        let reopened = |kind| {
+            let mut stage = Stage::new();
+            let request = OpenRequest { session: session(), kind, limit: Some(9) };
+            stage.give(Input::Command(Command::Reopen(request))).up(&HERE);
+            assert!(matches!(stage.sent()[0].1, ClientMessage::Open { limit: Some(9), .. }));
+            stage.hear(refusal(ErrorCode::IdTaken));
+            stage
+        };
+        let mut stage = reopened(MESH);
+        let join = ClientMessage::Join { session: session(), wait: true };
+        assert_eq!(stage.sent(), [(&HERE, &join)]);
+        stage.hear(joined(MESH, Role::Guest, vec![member("a")]));
+        assert_eq!((stage.status().state, stage.status().role), (SessionState::Live, Role::Guest));
+        let stage = reopened(BROADCAST);
+        assert_eq!(stage.failures()[0].code, FailureCode::Hub(ErrorCode::IdTaken));
     }
 
     #[test]

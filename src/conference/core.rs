@@ -1,5 +1,7 @@
 //! The core's face: what it is told, what it wants done, how everything is.
 
+mod departure;
+
 use std::collections::BTreeSet;
 
 use super::{
@@ -13,9 +15,11 @@ use super::{
     words::{HubEvent, HubRef, Input},
 };
 use crate::model::{
-    ChatText, Command, Gate, Gates, HubMessage, HubUrl, JoinTarget, MediaTime, OpenRequest,
-    ParticipantId, PeerEvent, PeerId, SessionId, Snapshot, SourceKind, SourceState,
+    ChatText, Command, ErrorCode, Gate, Gates, HubMessage, HubUrl, JoinTarget, MediaTime,
+    OpenRequest, ParticipantId, PeerEvent, PeerId, SessionId, Snapshot, SourceKind, SourceState,
 };
+
+use departure::Departing;
 
 /// Everything that is decided in one process: its sessions, its hubs, its connections.
 ///
@@ -34,6 +38,7 @@ pub struct Conference {
     camera: SourceState,
     microphone: SourceState,
     speaker: SourceState,
+    departure: Option<Departing>,
     out: Outbox,
     /// The time that was last told.
     now: MediaTime,
@@ -75,16 +80,19 @@ impl Conference {
     /// When [`Self::handle_timeout`] is to be called, unless an input comes before.
     pub fn poll_timeout(&self) -> Option<MediaTime> {
         let sessions = self.sessions.iter().filter_map(Session::due);
-        sessions.chain(self.demand.due()).chain(self.hubs.due()).min()
+        let departure = self.departure.as_ref().map(Departing::until);
+        sessions.chain(self.demand.due()).chain(self.hubs.due()).chain(departure).min()
     }
 
     /// How everything is.
     pub fn snapshot(&self) -> Snapshot {
         let runs = |source: &SourceState| *source == SourceState::Running;
         let runs = (runs(&self.microphone), runs(&self.camera));
+        let staying = self.sessions.iter().filter(|one| !one.is_departing);
         Snapshot {
             hubs: self.hubs.statuses(),
-            sessions: self.sessions.iter().map(|one| one.status(&self.hubs, runs)).collect(),
+            sessions: staying.map(|one| one.status(&self.hubs, runs)).collect(),
+            departure: self.departure_status(runs),
             gates: self.gates,
             camera: self.camera.clone(),
             microphone: self.microphone.clone(),
@@ -103,7 +111,12 @@ impl Conference {
     fn command(&mut self, command: Command) {
         match command {
             Command::Open(OpenRequest { session, kind, limit }) => {
-                let wish = Wish::Open(OpenTerms { kind, limit });
+                let wish = Wish::Open(OpenTerms { kind, limit, or_joins: false });
+                self.ask(session, wish, vec![HubRef::Default]);
+            }
+            Command::Reopen(OpenRequest { session, kind, limit }) => {
+                let or_joins = kind.outlives_opener();
+                let wish = Wish::Open(OpenTerms { kind, limit, or_joins });
                 self.ask(session, wish, vec![HubRef::Default]);
             }
             Command::Join { target: JoinTarget { session, hub }, wait } => {
@@ -114,6 +127,7 @@ impl Conference {
             Command::Close { session } => self.close(&session),
             Command::Eject { session, participant } => self.eject(&session, &participant),
             Command::Say { session, text } => self.say(&session, text),
+            Command::Rename { name } => self.hubs.rename(name, &mut self.out),
             Command::SetGate { session: Some(session), gate, open } => {
                 match self.sessions.iter_mut().find(|one| one.id == session) {
                     Some(one) => one.gates.set(gate, open),
@@ -121,7 +135,11 @@ impl Conference {
                 }
             }
             Command::SetGate { session: None, gate, open } => self.gates.set(gate, open),
+            Command::Depart(departure) => self.depart(departure),
+            Command::Undo => self.undo(),
+            Command::Confirm => self.finish_departure(),
             Command::LeaveAll => {
+                self.finish_departure();
                 let (sessions, mut desk) = self.desk();
                 for mut session in sessions.drain(..) {
                     session.leave(&mut desk);
@@ -131,6 +149,9 @@ impl Conference {
     }
 
     fn ask(&mut self, id: SessionId, wish: Wish, hubs: Vec<HubRef>) {
+        if self.sessions.iter().any(|one| one.id == id && one.is_departing) {
+            self.finish_departure();
+        }
         if self.sessions.iter().any(|one| one.id == id && !one.is_over()) {
             self.out.fail(refusal::already_here(&id));
             return;
@@ -192,8 +213,8 @@ impl Conference {
 
     fn hub(&mut self, hub: &HubRef, event: HubEvent) {
         match event {
-            HubEvent::Up { url, participant, .. } => {
-                let whose = (url.clone(), participant.clone());
+            HubEvent::Up { url, participant, name } => {
+                let whose = (url.clone(), participant.clone(), name.as_str());
                 if self.hubs.up(hub, whose, &mut self.out) {
                     let (sessions, mut desk) = self.desk();
                     for session in sessions {
@@ -231,6 +252,13 @@ impl Conference {
             if let Some(session) = sessions.iter_mut().find(|one| one.id == *id) {
                 session.hear(hub, message, &mut desk);
             }
+        } else if let HubMessage::Renamed { .. } = message {
+            self.hubs.renamed(hub);
+        } else if let HubMessage::Error { code: ErrorCode::Unsupported, .. } = message
+            && self.hubs.refuses_rename(hub)
+        {
+            let name = refusal::hub_name(hub, self.hubs.url(hub).as_ref());
+            self.out.fail(refusal::renames_later(&name));
         } else if let HubMessage::Error { code, message, .. } = message {
             let name = refusal::hub_name(hub, self.hubs.url(hub).as_ref());
             self.out.fail(refusal::complaint(code, &name, &message));
@@ -267,6 +295,7 @@ impl Conference {
 
     /// Does what is due, and what follows from what was done.
     fn settle(&mut self) {
+        self.settle_departure();
         let (outside, working) = (self.gates.and(self.equipped), self.working);
         let (sessions, mut desk) = self.desk();
         for session in sessions {
@@ -294,11 +323,15 @@ const fn subject(message: &HubMessage) -> Option<&SessionId> {
         | HubMessage::ParticipantJoined { session, .. }
         | HubMessage::ParticipantLeft { session, .. }
         | HubMessage::ParticipantPresence { session, .. }
+        | HubMessage::ParticipantRenamed { session, .. }
         | HubMessage::Owner { session, .. }
         | HubMessage::Closed { session, .. }
         | HubMessage::Signal { session, .. } => Some(session),
         HubMessage::Error { session, .. } => session.as_ref(),
-        HubMessage::Welcome { .. } | HubMessage::LinkBase { .. } | HubMessage::Pong => None,
+        HubMessage::Welcome { .. }
+        | HubMessage::LinkBase { .. }
+        | HubMessage::Renamed { .. }
+        | HubMessage::Pong => None,
     }
 }
 
@@ -352,6 +385,41 @@ mod tests {
         stage.hear(HubMessage::Error { code, message, session: None });
         assert!(stage.failures()[0].message.ends_with("slow down"));
         assert_eq!(stage.status().participants, []);
+    }
+
+    fn rename(name: &str) -> Input {
+        Input::Command(Command::Rename { name: name.to_owned() })
+    }
+
+    #[test]
+    fn a_new_name_is_told_to_the_hubs_that_are_up_and_to_others_in_their_hello() {
+        let mut stage = Stage::opened(MESH);
+        stage.give(rename("Grace"));
+        let told = ClientMessage::Rename { name: "Grace".into() };
+        let send = Effect::Send { hub: HubRef::Default, message: told.clone() };
+        assert_eq!(stage.done, [Effect::SetName("Grace".into()), send]);
+        stage.hear(HubMessage::Renamed { name: "Grace".into() });
+        assert_eq!(stage.done, []);
+        stage.down(&HubRef::Default).give(rename("Ada"));
+        assert_eq!(stage.done, [Effect::SetName("Ada".into())]);
+        // The hello was under way with the name of before.
+        stage.up(&HubRef::Default);
+        let told = ClientMessage::Rename { name: "Ada".into() };
+        assert!(stage.sent().contains(&(&HubRef::Default, &told)), "{:?}", stage.sent());
+    }
+
+    #[test]
+    fn at_a_hub_of_an_earlier_version_it_is_said_when_the_name_will_hold() {
+        let mut stage = Stage::opened(MESH);
+        let unsupported = || {
+            let (code, message) = (ErrorCode::Unsupported, "what is a rename?".to_owned());
+            HubMessage::Error { code, message, session: None }
+        };
+        stage.give(rename("Grace")).hear(unsupported());
+        assert_eq!(stage.failures()[0].code, FailureCode::Rename);
+        assert!(stage.failures()[0].message.contains("your new name from your next connection"));
+        stage.hear(unsupported());
+        assert_eq!(stage.failures()[0].code, FailureCode::Hub(ErrorCode::Unsupported));
     }
 
     /// Anything that a hub, or somebody through it, may say or a connection tell.

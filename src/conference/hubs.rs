@@ -19,6 +19,8 @@ pub(super) struct Hubs {
     known: BTreeMap<HubRef, Hub>,
     /// The default hub's address, as it was announced.
     listening: Option<HubUrl>,
+    /// How the person wants to be called, once changed in this run.
+    name: Option<String>,
 }
 
 /// One hub.
@@ -32,6 +34,8 @@ pub(super) struct Hub {
     guests: usize,
     /// Goodbyes that could not be said yet.
     farewells: BTreeMap<SessionId, ClientMessage>,
+    /// Changes of our name that the hub has not answered.
+    renames: u32,
 }
 
 /// How the connection to a hub is.
@@ -62,10 +66,15 @@ impl Hubs {
     pub(super) fn up(
         &mut self,
         hub: &HubRef,
-        (url, me): (HubUrl, ParticipantId),
+        (url, me, called): (HubUrl, ParticipantId, &str),
         out: &mut Outbox,
     ) -> bool {
         let Some(record) = self.known.get_mut(hub) else { return false };
+        record.renames = 0;
+        // It was changed while the hello was under way.
+        if let Some(name) = self.name.as_ref().filter(|name| !name.is_empty() && *name != called) {
+            record.rename(hub, name, out);
+        }
         self.listening = announced(hub, &url, self.listening.take(), out);
         if matches!(record.line, Line::Down { .. }) && record.url.is_some() {
             out.announce(Event::HubBack { hub: url.clone() });
@@ -97,6 +106,33 @@ impl Hubs {
         }
         record.line = Line::Down { reason: reason.to_owned() };
         true
+    }
+
+    /// The person wants to be called otherwise: tells every hub that is up; the others hear it in
+    /// the next hello.
+    pub(super) fn rename(&mut self, name: String, out: &mut Outbox) {
+        out.push(Effect::SetName(name.clone()));
+        for (hub, record) in &mut self.known {
+            if matches!(record.line, Line::Up { .. }) {
+                record.rename(hub, &name, out);
+            }
+        }
+        self.name = Some(name);
+    }
+
+    /// A hub has taken our new name.
+    pub(super) fn renamed(&mut self, hub: &HubRef) {
+        if let Some(record) = self.known.get_mut(hub) {
+            record.renames = record.renames.saturating_sub(1);
+        }
+    }
+
+    /// Whether a hub's refusal of an unknown message answers a change of our name; takes it so.
+    pub(super) fn refuses_rename(&mut self, hub: &HubRef) -> bool {
+        let Some(record) = self.known.get_mut(hub) else { return false };
+        let is_asked = record.renames > 0;
+        record.renames = record.renames.saturating_sub(1);
+        is_asked
     }
 
     /// So many others meet at a hub of our own now.
@@ -207,7 +243,13 @@ impl Hub {
             unused_since: None,
             guests: 0,
             farewells: BTreeMap::new(),
+            renames: 0,
         }
+    }
+
+    fn rename(&mut self, hub: &HubRef, name: &str, out: &mut Outbox) {
+        self.renames += 1;
+        out.send(hub, ClientMessage::Rename { name: name.to_owned() });
     }
 }
 

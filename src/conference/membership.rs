@@ -24,6 +24,8 @@ pub(super) struct Membership {
     again_at: Option<MediaTime>,
     /// The number of what was said last.
     said: u64,
+    /// People were told that the opener is awaited, and are told when the session is back.
+    is_awaited: bool,
 }
 
 /// What holds us in the session at its hub.
@@ -48,10 +50,6 @@ pub(super) struct Admission {
     pub(super) members: Vec<Member>,
 }
 
-/// How long a session is awaited after its hub came back without it, if no media runs: as long
-/// as a hub keeps a seat.
-const SESSION_KEPT: Duration = Duration::from_secs(60);
-
 /// How long the opener of a session has to open it at a restarted hub, and after it everybody who
 /// is left in turn, before the next one does. A client comes back within some seconds.
 const REOPEN_AFTER: Duration = Duration::from_secs(10);
@@ -59,7 +57,8 @@ const REOPEN_AFTER: Duration = Duration::from_secs(10);
 impl Membership {
     /// A session that we have just come into.
     pub(super) fn new(terms: Terms, url: HubUrl) -> Self {
-        Self { terms, roster: Roster::default(), url, tie: Tie::Firm, again_at: None, said: 0 }
+        let roster = Roster::default();
+        Self { terms, roster, url, tie: Tie::Firm, again_at: None, said: 0, is_awaited: false }
     }
 
     /// Whether the hub has us in the session.
@@ -72,10 +71,20 @@ impl Membership {
         self.tie.down_since()
     }
 
-    /// Whether all that is left is to wait for the opener: the hub is back without the session, and
+    /// Whether all that is left is to wait for the opener: the hub does not have the session, and
     /// nobody's media runs.
     pub(super) fn awaits_opener(&self) -> bool {
         matches!(self.tie, Tie::Waiting { .. }) && !self.roster.has_media()
+    }
+
+    /// The hub has given the opener's seat up, and with it the session. An opener whose computer
+    /// slept or lost its network is back soon and opens it again: until then we wait for that, and
+    /// media that runs between us goes on.
+    pub(super) fn opener_lost(&mut self, desk: &mut Desk<'_>) {
+        self.tie = Tie::Down { since: self.tie.down_since().unwrap_or(desk.now) };
+        let (roster, mut scope) = self.parts(desk);
+        roster.lose_everybody(&mut scope);
+        self.ask(desk);
     }
 
     /// Whether a hub's refusal answers our asking for our seat.
@@ -120,6 +129,10 @@ impl Membership {
     /// The hub has us in the session (again).
     pub(super) fn admitted(&mut self, admission: Admission, desk: &mut Desk<'_>) {
         self.tie = Tie::Firm;
+        if std::mem::take(&mut self.is_awaited) {
+            let (session, kind) = (self.terms.session.clone(), self.terms.kind);
+            desk.out.announce(Event::Joined { session, kind });
+        }
         self.terms.limit = admission.limit;
         self.terms.role = admission.role;
         let (roster, mut scope) = self.parts(desk);
@@ -168,8 +181,8 @@ impl Membership {
         roster.say(number, text, &mut scope);
     }
 
-    /// Does what is due; false if the session is not worth waiting for any more.
-    pub(super) fn advance(&mut self, desk: &mut Desk<'_>) -> bool {
+    /// Does what is due.
+    pub(super) fn advance(&mut self, desk: &mut Desk<'_>) {
         let (roster, mut scope) = self.parts(desk);
         roster.advance(&mut scope);
         if self.reopens_at().is_some_and(|at| at <= desk.now) {
@@ -179,13 +192,16 @@ impl Membership {
         if self.again_at.is_some_and(|at| at <= desk.now) {
             self.ask(desk);
         }
-        self.given_up_at().is_none_or(|at| desk.now < at)
+        if self.awaits_opener() && !std::mem::replace(&mut self.is_awaited, true) {
+            let (session, hubs) = (self.terms.session.clone(), vec![self.url.clone()]);
+            desk.out.announce(Event::Waiting { session, hubs });
+        }
     }
 
     /// When something is due.
     pub(super) fn due(&self) -> Option<MediaTime> {
         let roster = self.roster.due(self.tie.down_since());
-        let own = [self.given_up_at(), self.reopens_at(), self.again_at];
+        let own = [self.reopens_at(), self.again_at];
         own.into_iter().flatten().chain(roster).min()
     }
 
@@ -215,13 +231,6 @@ impl Membership {
         self.terms.hub == *hub
     }
 
-    fn given_up_at(&self) -> Option<MediaTime> {
-        match self.tie {
-            Tie::Waiting { heard, .. } if !self.roster.has_media() => Some(heard + SESSION_KEPT),
-            Tie::Waiting { .. } | Tie::Firm | Tie::Down { .. } | Tie::Asked { .. } => None,
-        }
-    }
-
     /// When we open a session again that nobody else does: people are in it, and its opener, or
     /// whoever else comes before us, has not done it for long.
     fn reopens_at(&self) -> Option<MediaTime> {
@@ -248,7 +257,8 @@ impl Membership {
     fn wish(&self) -> Wish {
         match self.terms.role {
             Role::Opener => {
-                Wish::Open(OpenTerms { kind: self.terms.kind, limit: Some(self.terms.limit) })
+                let (kind, limit) = (self.terms.kind, Some(self.terms.limit));
+                Wish::Open(OpenTerms { kind, limit, or_joins: false })
             }
             Role::Guest => Wish::Join { wait: true },
         }
@@ -271,7 +281,7 @@ mod tests {
     use super::super::stage::*;
     use super::*;
     use crate::model::{
-        EndReason, HubMessage, LeaveReason, ParticipantState, PeerState, SessionState,
+        CloseReason, EndReason, HubMessage, LeaveReason, ParticipantState, PeerState, SessionState,
     };
 
     const HUB: HubRef = HubRef::Default;
@@ -412,17 +422,91 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_does_not_come_back_is_given_up_after_a_minute() {
+    fn a_session_that_its_hub_has_not_any_more_is_awaited_until_it_is_back_or_left() {
         let mut stage = Stage::joined(BROADCAST, vec![]);
         stage.down(&HUB).pass_ms(70_000);
-        assert!(matches!(stage.status().state, SessionState::Reconnecting { .. }));
-        stage.up(&HUB).hear(waiting()).pass_ms(59_999);
+        let since = MediaTime::from_micros(100_000_000);
+        assert_eq!(stage.status().state, SessionState::Reconnecting { since });
+        stage.up(&HUB).hear(waiting());
+        assert_eq!(stage.events(), [&awaited()]);
+        assert_eq!(stage.status().state, SessionState::HostLost { since });
+        stage.pass_ms(10 * 3_600_000);
+        assert_eq!((stage.done.len(), stage.core.poll_timeout()), (0, None), "however long");
+        stage.leave();
+        assert_eq!(stage.sent()[0].1, &ClientMessage::Leave { session: session() });
+    }
+
+    fn awaited() -> Event {
+        Event::Waiting { session: session(), hubs: vec![url("10.0.0.1:7340")] }
+    }
+
+    fn opener_lost() -> HubMessage {
+        HubMessage::Closed { session: session(), reason: CloseReason::OpenerLost }
+    }
+
+    fn opener() -> Member {
+        Member { role: Role::Opener, ..member("o") }
+    }
+
+    #[test]
+    fn a_viewer_whose_opener_slept_waits_and_is_back_by_itself() {
+        let mut stage = Stage::joined(BROADCAST, vec![opener()]);
+        stage.hear(word("o", offer(1))).state(1, PeerState::Connected);
+        // The opener's computer sleeps: the connection falls silent, the hub gives the seat up.
+        stage.pass_ms(3000).state(1, PeerState::Disconnected);
+        stage.pass_ms(500).hear(presence("o", away(3500)));
+        stage.pass_ms(56_500);
+        assert_eq!(stage.shown("o"), Some(ParticipantState::Gone));
+        stage.hear(opener_lost());
+        let join = ClientMessage::Join { session: session(), wait: true };
+        assert_eq!(stage.sent(), [(&HUB, &join)]);
+        assert_eq!(stage.states(), [ParticipantState::Left]);
+        stage.hear(waiting());
+        assert_eq!(stage.events(), [&awaited()]);
+        assert!(matches!(stage.status().state, SessionState::HostLost { .. }));
+        // It wakes, opens again, and its hub lets everybody in who waits.
+        stage.pass_ms(12_000).hear(joined(BROADCAST, Role::Guest, vec![opener()]));
+        let back = Event::Joined { session: session(), kind: BROADCAST };
+        assert_eq!(stage.events()[0], &back);
+        assert_eq!(stage.status().state, SessionState::Live);
+        stage.hear(word("o", offer(1)));
+        assert_eq!(stage.opened_peers(), [2], "media returns on a new connection");
+    }
+
+    #[test]
+    fn media_that_runs_outlives_an_opener_who_lost_the_hub_only() {
+        let mut stage = Stage::joined(BROADCAST, vec![opener()]);
+        stage.hear(word("o", offer(1))).state(1, PeerState::Connected);
+        stage.hear(opener_lost()).hear(waiting());
+        assert_eq!(
+            (stage.closed_peers(), stage.shown("o")),
+            (vec![], Some(ParticipantState::Live))
+        );
+        assert_eq!(stage.events(), Vec::<&Event>::new(), "nothing is missed yet");
+        stage.hear(joined(BROADCAST, Role::Guest, vec![opener()]));
         assert_eq!(stage.events(), Vec::<&Event>::new());
-        assert_eq!(stage.status().state, SessionState::Waiting, "the hub is back, the opener not");
-        stage.pass_ms(1);
-        let reason = EndReason::OpenerLost;
-        assert_eq!(stage.events(), [&Event::Ended { session: session(), reason }]);
-        assert_eq!(stage.sent().len(), 1, "no seat is asked for any more");
+        assert_eq!((stage.closed_peers(), stage.status().state), (vec![], SessionState::Live));
+    }
+
+    #[test]
+    fn who_waits_for_a_lost_opener_is_told_when_the_session_is_over_after_all() {
+        for (reason, end) in [
+            (CloseReason::OpenerLeft, EndReason::OpenerLeft),
+            (CloseReason::Closed, EndReason::Closed),
+        ] {
+            let mut stage = Stage::joined(BROADCAST, vec![opener()]);
+            stage.hear(opener_lost()).hear(waiting());
+            stage.hear(joined(BROADCAST, Role::Guest, vec![opener()]));
+            stage.hear(HubMessage::Closed { session: session(), reason });
+            assert_eq!(stage.status().state, SessionState::Ended { reason: end });
+        }
+    }
+
+    #[test]
+    fn an_opener_who_is_told_of_the_own_loss_opens_again() {
+        let mut stage = Stage::opened(BROADCAST);
+        stage.hear(opener_lost());
+        assert!(matches!(stage.sent()[0].1, ClientMessage::Open { .. }), "{:?}", stage.sent());
     }
 
     #[test]

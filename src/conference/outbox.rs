@@ -23,6 +23,8 @@ pub enum Effect {
         /// What.
         message: ClientMessage,
     },
+    /// Say this name in every hello from now on. A hub that is up is told by a message as well.
+    SetName(String),
     /// Make a connection; it is fed with nothing until [`Effect::SetSending`].
     OpenPeer {
         /// Which: a new one.

@@ -1,6 +1,10 @@
 //! One other participant of one session: its place at the hub, and the connection to it.
 
+mod churn;
+
 use std::time::Duration;
+
+use churn::Churn;
 
 use super::{
     chat::Chat,
@@ -73,13 +77,6 @@ enum Link {
     Open(Peer),
 }
 
-/// Connections that the other end has had replaced lately.
-#[derive(Debug, Default)]
-struct Churn {
-    since: MediaTime,
-    count: u32,
-}
-
 /// What a person sends, as long as nothing was said about it.
 const UNTOLD: (bool, bool) = (true, true);
 
@@ -118,14 +115,6 @@ const TELL_AFTER: Duration = Duration::from_secs(10);
 /// Failures in a row after which a person is told, however short they were.
 const TELL_AFTER_FAILURES: u32 = 3;
 
-/// Connections that the other end may have us replace within [`CHURN_SPAN`].
-///
-/// An honest one pauses half a second and longer after each failure.
-const MAX_CHURN: u32 = 10;
-
-/// The span that [`MAX_CHURN`] counts in.
-const CHURN_SPAN: Duration = Duration::from_secs(10);
-
 impl Participant {
     /// A participant whom nothing connects to us yet.
     pub(super) fn new(member: Member, arrival: Arrival, scope: &mut Scope<'_>) -> Self {
@@ -160,7 +149,7 @@ impl Participant {
     /// Takes what the hub says of the participant when it or we came (back).
     pub(super) fn meet(&mut self, member: Member, arrival: Arrival, scope: &mut Scope<'_>) {
         self.role = member.role;
-        self.name = member.name;
+        self.rename(member.name, scope);
         self.place = Place::of(member.presence, scope);
         self.told = None;
         if self.instance != member.instance {
@@ -168,6 +157,16 @@ impl Participant {
             self.forget(scope);
         }
         self.expect(arrival, scope);
+    }
+
+    /// The participant is called otherwise; nothing else changes.
+    pub(super) fn rename(&mut self, name: String, scope: &mut Scope<'_>) {
+        if name == self.name {
+            return;
+        }
+        let before = std::mem::replace(&mut self.name, name.clone());
+        let (session, participant) = (scope.terms.session.clone(), self.id.clone());
+        scope.out.announce(Event::Renamed { session, participant, before, name });
     }
 
     /// Takes the participant's presence at the hub.
@@ -577,17 +576,6 @@ impl Place {
                 Self::Away { since: scope.ago(Duration::from_millis(silent_ms)) }
             }
         }
-    }
-}
-
-impl Churn {
-    /// Whether one more replacement is within measure; counts it.
-    fn admits(&mut self, now: MediaTime) -> bool {
-        if now >= self.since + CHURN_SPAN {
-            *self = Self { since: now, count: 0 };
-        }
-        self.count += 1;
-        self.count <= MAX_CHURN
     }
 }
 

@@ -46,6 +46,15 @@ pub(super) fn complaint(code: ErrorCode, hub: &str, said: &str) -> Failure {
     Failure { code: FailureCode::Hub(code), message, session: None }
 }
 
+/// A hub of an earlier version cannot change a name while a connection lasts.
+pub(super) fn renames_later(hub: &str) -> Failure {
+    let message = format!(
+        "{hub} runs an older version of Quintet: people there see your new name from your next \
+         connection; leave your sessions there and join again to show it at once"
+    );
+    Failure { code: FailureCode::Rename, message, session: None }
+}
+
 /// A hub cannot be reached; `why` names it and the way out.
 pub(super) fn unreachable(session: &SessionId, why: &str, waits: bool) -> Failure {
     let again = if waits { "; trying again" } else { "" };

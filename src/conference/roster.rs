@@ -77,6 +77,12 @@ impl Roster {
                     one.be(presence, scope);
                 }
             }
+            HubMessage::ParticipantRenamed { participant, name, .. } => {
+                let name = self.visible_name(&participant, &name);
+                if let Some(one) = self.find(&participant) {
+                    one.rename(name, scope);
+                }
+            }
             HubMessage::Signal { from, payload, .. } => {
                 if let Some(one) = self.find(&from) {
                     one.hear(payload.into_known(), scope);
@@ -86,6 +92,7 @@ impl Roster {
             | HubMessage::Opened { .. }
             | HubMessage::Joined { .. }
             | HubMessage::Waiting { .. }
+            | HubMessage::Renamed { .. }
             | HubMessage::Owner { .. }
             | HubMessage::Closed { .. }
             | HubMessage::Error { .. }
@@ -104,6 +111,17 @@ impl Roster {
                 };
             if !stays {
                 one.leave(Some(reason), scope);
+            }
+            stays
+        });
+    }
+
+    /// The session is not at its hub any more: who has no media with us is out.
+    pub(super) fn lose_everybody(&mut self, scope: &mut Scope<'_>) {
+        self.members.retain_mut(|one| {
+            let stays = one.miss(scope);
+            if !stays {
+                one.leave(Some(LeaveReason::Lost), scope);
             }
             stays
         });
@@ -189,7 +207,7 @@ impl Roster {
     }
 
     fn meet(&mut self, mut member: Member, arrival: Arrival, scope: &mut Scope<'_>) {
-        member.name = self.visible_name(&member);
+        member.name = self.visible_name(&member.participant, &member.name);
         if let Some(one) = self.find(&member.participant) {
             one.meet(member, arrival, scope);
         } else if self.has_room(scope) && scope.terms.admits(&member) {
@@ -199,12 +217,12 @@ impl Roster {
 
     /// The name to show for a member. A hub may be a stranger's program: a name that nobody sees is
     /// "Guest" and the first number that nobody else has.
-    fn visible_name(&self, member: &Member) -> String {
-        let name = clean_name(&member.name);
+    fn visible_name(&self, who: &ParticipantId, name: &str) -> String {
+        let name = clean_name(name);
         if !name.is_empty() {
             return name;
         }
-        let known = self.members.iter().find(|one| one.id == member.participant);
+        let known = self.members.iter().find(|one| one.id == *who);
         if let Some(known) = known.filter(|known| guest_number(known.name()).is_some()) {
             return known.name().to_owned();
         }

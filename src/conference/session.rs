@@ -10,9 +10,9 @@ use super::{
     words::HubRef,
 };
 use crate::model::{
-    ChatText, ClientMessage, EndReason, ErrorCode, Event, Failure, Gates, HubMessage, HubUrl,
-    Media, MediaTime, ParticipantId, PeerEvent, PeerId, Role, SessionId, SessionKind, SessionLink,
-    SessionState, SessionStatus,
+    ChatText, ClientMessage, CloseReason, EndReason, ErrorCode, Event, Failure, Gates, HubMessage,
+    HubUrl, Media, MediaTime, ParticipantId, PeerEvent, PeerId, Role, SessionId, SessionKind,
+    SessionLink, SessionState, SessionStatus,
 };
 
 /// A session that was asked for and not dismissed.
@@ -21,6 +21,8 @@ pub(super) struct Session {
     pub(super) id: SessionId,
     /// The session's own switches, from when it was asked for until it is dismissed.
     pub(super) gates: Gates,
+    /// It is being left, which can be undone: nothing passes.
+    pub(super) is_departing: bool,
     standing: Standing,
 }
 
@@ -50,7 +52,7 @@ impl Session {
     pub(super) fn ask(id: SessionId, wish: Wish, hubs: Vec<HubRef>, desk: &mut Desk<'_>) -> Self {
         let search = Search::begin(id.clone(), wish, hubs, desk);
         let (gates, standing) = (Gates::default(), Standing::Asking(search));
-        let mut session = Self { id, gates, standing };
+        let mut session = Self { id, gates, is_departing: false, standing };
         session.judge(desk);
         session
     }
@@ -58,6 +60,11 @@ impl Session {
     /// Whether it is over, whatever the reason.
     pub(super) const fn is_over(&self) -> bool {
         matches!(self.standing, Standing::Over(..) | Standing::Failed(..))
+    }
+
+    /// Whether we have a seat in it.
+    pub(super) const fn is_in(&self) -> bool {
+        matches!(self.standing, Standing::In(_))
     }
 
     /// Whether we opened or inherited it.
@@ -142,12 +149,7 @@ impl Session {
     pub(super) fn advance(&mut self, desk: &mut Desk<'_>) {
         match &mut self.standing {
             Standing::Asking(search) => search.advance(desk),
-            Standing::In(membership) => {
-                if !membership.advance(desk) {
-                    self.leave_quietly(desk);
-                    self.end(EndReason::OpenerLost, desk);
-                }
-            }
+            Standing::In(membership) => membership.advance(desk),
             Standing::Over(..) | Standing::Failed(..) => {}
         }
     }
@@ -155,7 +157,7 @@ impl Session {
     /// Lets pass what this session's gates and those outside of it do; `working` are those
     /// whose devices give anything.
     pub(super) fn pass(&mut self, outside: Gates, working: Gates, desk: &mut Desk<'_>) {
-        let gates = outside.and(self.gates);
+        let gates = if self.is_departing { Gates::CLOSED } else { outside.and(self.gates) };
         if let Standing::In(membership) = &mut self.standing {
             let (roster, mut scope) = membership.parts(desk);
             roster.pass(gates, working, &mut scope);
@@ -234,11 +236,14 @@ impl Session {
         let Last { kind, role, limit, link } = self.last(hubs);
         let (state, participants) = match &self.standing {
             Standing::Asking(search) if search.waits() => (SessionState::Waiting, vec![]),
-            Standing::Asking(_) => (SessionState::Connecting, vec![]),
+            Standing::Asking(search) => match search.unreachable_because() {
+                Some(reason) => (SessionState::Unreachable { reason: reason.to_owned() }, vec![]),
+                None => (SessionState::Connecting, vec![]),
+            },
             Standing::In(membership) => {
                 let state = match membership.lost_since() {
                     None => SessionState::Live,
-                    Some(_) if membership.awaits_opener() => SessionState::Waiting,
+                    Some(since) if membership.awaits_opener() => SessionState::HostLost { since },
                     Some(since) => SessionState::Reconnecting { since },
                 };
                 (state, membership.roster.statuses())
@@ -283,6 +288,8 @@ impl Session {
             | HubMessage::ParticipantJoined { .. }
             | HubMessage::ParticipantLeft { .. }
             | HubMessage::ParticipantPresence { .. }
+            | HubMessage::ParticipantRenamed { .. }
+            | HubMessage::Renamed { .. }
             | HubMessage::Owner { .. }
             | HubMessage::Closed { .. }
             | HubMessage::Signal { .. }
@@ -303,7 +310,13 @@ impl Session {
                 self.come_back(Admission { kind, limit, role, members }, desk);
             }
             HubMessage::Waiting { .. } => membership.waiting(desk.now),
-            HubMessage::Closed { reason, .. } => self.end(reason.into(), desk),
+            HubMessage::Closed { reason, .. } => match reason {
+                CloseReason::OpenerLost => membership.opener_lost(desk),
+                CloseReason::OpenerLeft => self.end(EndReason::OpenerLeft, desk),
+                CloseReason::Closed => self.end(EndReason::Closed, desk),
+                CloseReason::Ejected => self.end(EndReason::Ejected, desk),
+                CloseReason::Replaced => self.end(EndReason::Replaced, desk),
+            },
             // It answers a word said into an outage, never an opening or joining.
             HubMessage::Error { code: ErrorCode::NotAllowed, .. } => {}
             HubMessage::Error { code, message, .. } => {
@@ -318,6 +331,7 @@ impl Session {
             HubMessage::ParticipantJoined { .. }
             | HubMessage::ParticipantLeft { .. }
             | HubMessage::ParticipantPresence { .. }
+            | HubMessage::ParticipantRenamed { .. }
             | HubMessage::Signal { .. }
                 if membership.is_firm() =>
             {
@@ -327,8 +341,10 @@ impl Session {
             HubMessage::ParticipantJoined { .. }
             | HubMessage::ParticipantLeft { .. }
             | HubMessage::ParticipantPresence { .. }
+            | HubMessage::ParticipantRenamed { .. }
             | HubMessage::Signal { .. }
             | HubMessage::Owner { .. }
+            | HubMessage::Renamed { .. }
             | HubMessage::Welcome { .. }
             | HubMessage::LinkBase { .. }
             | HubMessage::Pong => {}
@@ -461,7 +477,7 @@ impl Session {
 mod tests {
     use super::super::{Effect, Input, stage::*};
     use super::*;
-    use crate::model::{CloseReason, Command, MediaSet, PeerState, Topology};
+    use crate::model::{Command, MediaSet, PeerState, Topology};
 
     #[test]
     fn an_opened_session_has_a_link_and_a_joined_one_learns_its_kind() {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::JoinHandle,
     time::{interval, sleep, timeout},
 };
@@ -60,8 +60,8 @@ pub(super) struct HubLinkOptions {
     pub(super) choice: HubChoice,
     /// What a hub of our own calls itself, if not by its address.
     pub(super) public_url: Option<HubUrl>,
-    /// The person's name.
-    pub(super) name: String,
+    /// The person's name, as it is now.
+    pub(super) name: watch::Receiver<String>,
     /// This run of the program.
     pub(super) instance: Instance,
     /// The secrets on disk.
@@ -158,7 +158,7 @@ impl Ends {
         let (sender, mut events) = mpsc::channel(OUTGOING);
         let options = ClientOptions {
             hub: found.url.clone(),
-            name: self.options.name.clone(),
+            name: self.options.name.borrow_and_update().clone(),
             instance: self.options.instance.clone(),
             token: Some(lease.token.clone()),
         };
@@ -197,6 +197,9 @@ impl Ends {
                     }
                     None => break,
                 },
+                Ok(()) = self.options.name.changed() => {
+                    client.set_name(self.options.name.borrow_and_update().clone());
+                }
                 count = found.guests(&mut guests) => self.tell(HubEvent::Guests { count }).await,
                 _ = retry.tick(), if self.is_down => self.step_in(&mut found).await,
             }
@@ -279,6 +282,7 @@ impl Ends {
             other @ (ClientMessage::Hello { .. }
             | ClientMessage::Join { .. }
             | ClientMessage::Eject { .. }
+            | ClientMessage::Rename { .. }
             | ClientMessage::Signal { .. }
             | ClientMessage::Ping) => other,
         }
@@ -309,6 +313,8 @@ impl Ends {
             | HubMessage::ParticipantJoined { .. }
             | HubMessage::ParticipantLeft { .. }
             | HubMessage::ParticipantPresence { .. }
+            | HubMessage::ParticipantRenamed { .. }
+            | HubMessage::Renamed { .. }
             | HubMessage::Signal { .. }
             | HubMessage::Error { .. }
             | HubMessage::LinkBase { .. }

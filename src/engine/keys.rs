@@ -218,27 +218,31 @@ fn digest(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().take(12).map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Makes an empty file that only the user can read, in place of one that is there.
 #[cfg(unix)]
-fn create_private(path: &Path) -> io::Result<File> {
+pub(crate) fn create_private(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
+/// Makes an empty file in place of one that is there.
 #[cfg(not(unix))]
-fn create_private(path: &Path) -> io::Result<File> {
+pub(crate) fn create_private(path: &Path) -> io::Result<File> {
     // The user's own state folder is closed to other users by its access list.
     OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)
 }
 
+/// Makes a folder, and those above it, that only the user can read.
 #[cfg(unix)]
-fn create_private_folder(path: &Path) -> io::Result<()> {
+pub(crate) fn create_private_folder(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// Makes a folder and those above it.
 #[cfg(not(unix))]
-fn create_private_folder(path: &Path) -> io::Result<()> {
+pub(crate) fn create_private_folder(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path)
 }
 

@@ -83,6 +83,12 @@ impl Ledger {
                 }
                 session.forget_old();
             }
+            Event::Renamed { session, participant, name, .. } => {
+                let known = self.session(session).and_then(|one| one.participant(participant));
+                if let Some(known) = known {
+                    known.name.clone_from(name);
+                }
+            }
             Event::Listening { .. }
             | Event::LinkChanged { .. }
             | Event::HubLost { .. }

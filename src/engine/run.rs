@@ -49,6 +49,8 @@ pub struct Engine {
     options: EngineOptions,
     instance: Instance,
     keys: Keys,
+    /// How the person is called at every hub.
+    name: watch::Sender<String>,
     links: BTreeMap<HubRef, (LinkNumber, HubLink)>,
     /// How many links there were.
     linked: u64,
@@ -146,6 +148,7 @@ impl Engine {
             core: Conference::new(),
             instance,
             keys: if options.keeps_secrets { Keys::of_this_user() } else { Keys::none() },
+            name: watch::channel(options.name.clone()).0,
             links: BTreeMap::new(),
             linked: 0,
             connections: BTreeMap::new(),
@@ -249,6 +252,7 @@ impl Engine {
     fn command(&mut self, command: Command) {
         let now = media::now();
         if let Command::Open(OpenRequest { session, .. })
+        | Command::Reopen(OpenRequest { session, .. })
         | Command::Join { target: JoinTarget { session, .. }, .. } = &command
         {
             self.ledger.ask(session, now);
@@ -288,6 +292,7 @@ impl Engine {
                     link.send(message);
                 }
             }
+            Effect::SetName(name) => drop(self.name.send_replace(name)),
             Effect::OpenPeer { peer, session: _, media } => self.open_peer(peer, media),
             Effect::ClosePeer(peer) => {
                 if let Some((source, figures)) = self.reception.end(peer) {
@@ -326,7 +331,7 @@ impl Engine {
             number,
             choice: self.options.hub.clone(),
             public_url: self.options.public_url.clone(),
-            name: self.options.name.clone(),
+            name: self.name.subscribe(),
             instance: self.instance.clone(),
             keys: self.keys.clone(),
             paths: self.paths.clone(),

@@ -7,6 +7,8 @@ use super::{ChatText, HubUrl, ParticipantId, SessionId, SessionKind};
 pub enum Command {
     /// Open a session.
     Open(OpenRequest),
+    /// Open a session of an earlier run again. If it lives on under an heir, it is joined.
+    Reopen(OpenRequest),
     /// Join a session.
     Join {
         /// Which.
@@ -14,7 +16,7 @@ pub enum Command {
         /// Whether to wait for a session that is not open yet, or to fail at once.
         wait: bool,
     },
-    /// Leave a session, stop waiting for it, or dismiss one that is over.
+    /// Leave a session at once, stop waiting for it, or dismiss one that is over.
     Leave {
         /// Which.
         session: SessionId,
@@ -41,6 +43,11 @@ pub enum Command {
         /// Whether it is to be open.
         open: bool,
     },
+    /// Be called otherwise from now on, in every session.
+    Rename {
+        /// How; empty leaves it to the hub ("Guest 3").
+        name: String,
+    },
     /// Say something in a session's chat, to everybody there.
     Say {
         /// In which session.
@@ -48,7 +55,26 @@ pub enum Command {
         /// What.
         text: ChatText,
     },
-    /// Leave every session.
+    /// Leave every session, at once.
+    LeaveAll,
+    /// Leave or close, so that it can be undone for 8 s: nothing is sent or heard from now on, and
+    /// the hubs are told when the time is over. One departure at a time: the next makes the last
+    /// final.
+    Depart(Departure),
+    /// Take the departure back.
+    Undo,
+    /// Make the departure final now.
+    Confirm,
+}
+
+/// What is left so that it can be undone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Departure {
+    /// One session.
+    Leave(SessionId),
+    /// An own session, which is closed for everybody.
+    Close(SessionId),
+    /// Every session.
     LeaveAll,
 }
 
@@ -68,13 +94,20 @@ impl Command {
     pub const fn session(&self) -> Option<&SessionId> {
         match self {
             Self::Open(OpenRequest { session, .. })
+            | Self::Reopen(OpenRequest { session, .. })
             | Self::Join { target: JoinTarget { session, .. }, .. }
             | Self::Leave { session }
+            | Self::Depart(Departure::Leave(session) | Departure::Close(session))
             | Self::Close { session }
             | Self::Eject { session, .. }
             | Self::Say { session, .. }
             | Self::SetGate { session: Some(session), .. } => Some(session),
-            Self::SetGate { session: None, .. } | Self::LeaveAll => None,
+            Self::SetGate { session: None, .. }
+            | Self::Rename { .. }
+            | Self::LeaveAll
+            | Self::Depart(Departure::LeaveAll)
+            | Self::Undo
+            | Self::Confirm => None,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What happened, one thing after another: for the command line's lines and the window's toasts.
 
 use super::{
-    ChatText, CloseReason, ErrorCode, HubUrl, LeaveReason, MediaSet, ParticipantId,
-    ParticipantState, SessionId, SessionKind, SessionLink, SourceKind,
+    ChatText, ErrorCode, HubUrl, LeaveReason, MediaSet, ParticipantId, ParticipantState, SessionId,
+    SessionKind, SessionLink, SourceKind,
 };
 
 /// Something a person may want to know. Unlike a snapshot, none is ever skipped.
@@ -42,14 +42,15 @@ pub enum Event {
         /// Its link.
         link: SessionLink,
     },
-    /// A session is not open yet; it is joined by itself when it opens.
+    /// A session is not open yet, or not any more as its opener was lost; it is joined by itself
+    /// when it opens.
     Waiting {
         /// Which.
         session: SessionId,
         /// The hubs it is awaited at.
         hubs: Vec<HubUrl>,
     },
-    /// We are in a session.
+    /// We are in a session, perhaps again after it was awaited.
     Joined {
         /// Which.
         session: SessionId,
@@ -68,6 +69,17 @@ pub enum Event {
         state: ParticipantState,
         /// Why the person left, if that is the state and the hub said why.
         reason: Option<LeaveReason>,
+    },
+    /// A participant is called otherwise now; media and seat are as they were.
+    Renamed {
+        /// In which session.
+        session: SessionId,
+        /// Who.
+        participant: ParticipantId,
+        /// How the person was called.
+        before: String,
+        /// How the person is called now.
+        name: String,
     },
     /// The first picture of a participant was decoded (or, without video, the first sound).
     FirstFrame {
@@ -157,6 +169,8 @@ pub enum FailureCode {
     Connection(ConnectionFault),
     /// Nothing can be said in a session's chat.
     Chat,
+    /// A hub is too old to change a name at once.
+    Rename,
 }
 
 impl FailureCode {
@@ -169,6 +183,7 @@ impl FailureCode {
             Self::Device(_) => "device",
             Self::Connection(_) => "connection",
             Self::Chat => "chat",
+            Self::Rename => "rename",
         }
     }
 }
@@ -205,8 +220,6 @@ pub enum EndReason {
     Left,
     /// The opener left and the session does not outlive it.
     OpenerLeft,
-    /// The opener was lost.
-    OpenerLost,
     /// The opener closed it for everybody.
     Closed,
     /// We were sent out.
@@ -223,23 +236,10 @@ impl EndReason {
         match self {
             Self::Left => "left",
             Self::OpenerLeft => "opener-left",
-            Self::OpenerLost => "opener-lost",
             Self::Closed => "closed",
             Self::Ejected => "ejected",
             Self::Replaced => "replaced",
             Self::Failed => "failed",
-        }
-    }
-}
-
-impl From<CloseReason> for EndReason {
-    fn from(reason: CloseReason) -> Self {
-        match reason {
-            CloseReason::OpenerLeft => Self::OpenerLeft,
-            CloseReason::OpenerLost => Self::OpenerLost,
-            CloseReason::Closed => Self::Closed,
-            CloseReason::Ejected => Self::Ejected,
-            CloseReason::Replaced => Self::Replaced,
         }
     }
 }

@@ -17,7 +17,7 @@ mod text;
 mod units;
 
 pub use chat::{ChatMessage, ChatText, MAX_CHAT_BYTES, MAX_TEXT_BYTES, TextError};
-pub use command::{Command, Gate, JoinTarget, OpenRequest};
+pub use command::{Command, Departure, Gate, JoinTarget, OpenRequest};
 pub use event::{ConnectionFault, EndReason, Event, Failure, FailureCode};
 pub use ice::candidate_addresses;
 pub use ids::{IdError, Instance, ParticipantId, PeerId, Secret, SessionId};
@@ -33,8 +33,8 @@ pub use signal::{
     Payload, Presence, SignalPayload,
 };
 pub use snapshot::{
-    Gates, HubState, HubStatus, ParticipantState, ParticipantStatus, SessionState, SessionStatus,
-    Snapshot, SourceKind, SourceState,
+    DepartureStatus, Gates, HubState, HubStatus, ParticipantState, ParticipantStatus, SessionState,
+    SessionStatus, Snapshot, SourceKind, SourceState,
 };
 pub use stats::{AudioStats, Counts, Latency, ParticipantStats, SessionStats, Stats, VideoStats};
 pub use target::{parse_own_id, parse_target};

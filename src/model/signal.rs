@@ -79,6 +79,12 @@ pub enum ClientMessage {
         /// Whom.
         participant: ParticipantId,
     },
+    /// Takes another name, in all sessions at once.
+    Rename {
+        /// How the person wants to be called; empty leaves it to the hub.
+        #[serde(default)]
+        name: String,
+    },
     /// A word to one other member, whom the session's direction must link to the sender.
     Signal {
         /// In which session.
@@ -166,6 +172,20 @@ pub enum HubMessage {
         participant: ParticipantId,
         /// How it is now.
         presence: Presence,
+    },
+    /// The answer to `rename`.
+    Renamed {
+        /// The name that the others see from now on.
+        name: String,
+    },
+    /// Somebody has another name; nothing else changed.
+    ParticipantRenamed {
+        /// Where.
+        session: SessionId,
+        /// Who.
+        participant: ParticipantId,
+        /// How the person is called from now on.
+        name: String,
     },
     /// The session has a new owner.
     Owner {

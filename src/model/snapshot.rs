@@ -10,8 +10,10 @@ use super::{
 pub struct Snapshot {
     /// The hubs in use; the default one first.
     pub hubs: Vec<HubStatus>,
-    /// The sessions, in the order in which they were asked for.
+    /// The sessions, in the order in which they were asked for, without those that are being left.
     pub sessions: Vec<SessionStatus>,
+    /// The sessions that are being left, while that can be undone.
+    pub departure: Option<DepartureStatus>,
     /// The global switches.
     pub gates: Gates,
     /// The picture that is captured here.
@@ -20,6 +22,25 @@ pub struct Snapshot {
     pub microphone: SourceState,
     /// The sound that is played here.
     pub speaker: SourceState,
+}
+
+impl Snapshot {
+    /// Whether a session is being left, which can be undone.
+    pub fn is_departing(&self, session: &SessionId) -> bool {
+        let mut departing = self.departure.iter().flat_map(|departure| &departure.sessions);
+        departing.any(|one| one.session == *session)
+    }
+}
+
+/// Sessions that are being left, which can be undone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DepartureStatus {
+    /// The sessions, as they will be when it is undone.
+    pub sessions: Vec<SessionStatus>,
+    /// Whether they are closed for everybody.
+    pub closes: bool,
+    /// When it is final, on the engine's clock.
+    pub until: MediaTime,
 }
 
 /// Switches of a person, all open at first.
@@ -34,6 +55,9 @@ pub struct Gates {
 }
 
 impl Gates {
+    /// Nothing passes.
+    pub const CLOSED: Self = Self { microphone: false, camera: false, listening: false };
+
     /// What is open in both: whatever passes two doors.
     pub const fn and(self, other: Self) -> Self {
         Self {
@@ -123,6 +147,11 @@ pub struct SessionStatus {
 pub enum SessionState {
     /// Asked for; the hub has not answered.
     Connecting,
+    /// Asked for, but no hub that may have it can be reached; they are tried again.
+    Unreachable {
+        /// Why, for a person.
+        reason: String,
+    },
     /// Not open yet; joined by itself when it opens.
     Waiting,
     /// Open.
@@ -130,6 +159,12 @@ pub enum SessionState {
     /// Open, but the hub cannot be reached: media goes on, nobody can come in.
     Reconnecting {
         /// When the hub was lost, on the engine's clock.
+        since: MediaTime,
+    },
+    /// The opener lost the connection, and the session with it; joined again by itself when the
+    /// opener is back.
+    HostLost {
+        /// When the hub told so, or was lost, on the engine's clock.
         since: MediaTime,
     },
     /// Over.

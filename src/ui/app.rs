@@ -1,12 +1,10 @@
 //! The window's one loop: reads the snapshot, draws the panels, sends what they want.
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use eframe::egui::{self, Context, Theme, Ui, ViewportCommand};
+
+use looks::wanted;
 
 use super::{
     browser::Browser,
@@ -15,10 +13,10 @@ use super::{
     colours::Colours,
     devices::{DeviceKind, DeviceLists},
     dialogs::{Dialog, OpenForm, Outcome, SettingsForm},
-    faces,
     keys::{KeyDeed, Keys},
     notices::{Notices, people::Change},
-    pictures::{Pictures, Wanted},
+    pictures::Pictures,
+    resume::{Keeper, LeftBehind},
     scene::until_next_second,
     sessions::SessionsPanel,
     settings::{Settings, ThemeChoice},
@@ -28,11 +26,11 @@ use super::{
     words,
 };
 use crate::{
-    engine::{Picture, fresh_session_id},
+    engine::fresh_session_id,
     media,
     model::{
-        Command, Event, Gate, JoinTarget, Media, MediaTime, OpenRequest, ParticipantState, Role,
-        SessionId, SessionKind, SessionState, SessionStatus, Snapshot, SourceState, parse_target,
+        Command, Departure, Event, Gate, JoinTarget, MediaTime, OpenRequest, Role, SessionId,
+        SessionKind, SessionState, SessionStatus, Snapshot, parse_target,
     },
 };
 
@@ -62,6 +60,9 @@ pub(crate) struct App {
     pictures: Pictures,
     devices: DeviceLists,
     notices: Notices,
+    /// Sessions of a window that ended without leaving them.
+    left_behind: Option<LeftBehind>,
+    keeper: Option<Keeper>,
     keys: Keys,
     dialog: Option<Dialog>,
     /// What had the focus when the dialog came, and gets it back.
@@ -97,6 +98,8 @@ impl App {
             pictures: Pictures::default(),
             devices: DeviceLists::new(runtime),
             notices: Notices::default(),
+            left_behind: None,
+            keeper: None,
             keys: Keys::default(),
             dialog: None,
             behind: None,
@@ -145,6 +148,9 @@ impl App {
         let away = ctx.input(|input| input.viewport().visible() == Some(false));
         if let Some(engine) = &self.engine {
             self.snapshot = engine.handle.snapshot();
+        }
+        if let Some(keeper) = &self.keeper {
+            keeper.keep(&self.snapshot);
         }
         while let Some(event) = self.engine.as_mut().and_then(|one| one.events.try_recv().ok()) {
             self.happened(&event, now);
@@ -309,6 +315,15 @@ impl App {
                 }
                 Err(_) => self.browser.open(link, ctx),
             },
+            Want::EditLink { session, link } => {
+                self.unsent.push_back(Command::Leave { session });
+                self.sessions.edit(link);
+            }
+            Want::Resume(wanted) => self.resume(wanted),
+            Want::Rename(name) => {
+                self.rename(name);
+                self.save();
+            }
             Want::ShowCode(link) => {
                 let place = words::the_place(&self.snapshot, &link.session);
                 self.show(ctx, Dialog::Code { link, place });
@@ -334,7 +349,7 @@ impl App {
                 self.show(ctx, Dialog::Eject { session, place, participant, name });
             }
             Want::AskLeaveAll => match self.present() {
-                0 => self.act(ctx, Command::LeaveAll.into()),
+                0 => self.act(ctx, Command::Depart(Departure::LeaveAll).into()),
                 present => self.show(ctx, Dialog::LeaveAll(present)),
             },
             Want::AskClose(session) => {
@@ -361,7 +376,12 @@ impl App {
         if let Some(here) = sessions.find(is_here) {
             self.sessions.show(&target.session);
             let is_sought = here.role == Role::Guest
-                && matches!(here.state, SessionState::Connecting | SessionState::Waiting);
+                && matches!(
+                    here.state,
+                    SessionState::Connecting
+                        | SessionState::Unreachable { .. }
+                        | SessionState::Waiting
+                );
             let hub = here.link.as_ref().map(|link| &link.hub);
             if !is_sought || target.hub.is_none() || target.hub.as_ref() == hub {
                 return;
@@ -373,7 +393,8 @@ impl App {
 
     /// Whether no session would be lost.
     fn is_idle(&self) -> bool {
-        self.snapshot.sessions.iter().all(|one| words::is_over(&one.state))
+        let mut sessions = self.snapshot.sessions.iter();
+        sessions.all(|one| words::is_over(&one.state)) && self.snapshot.departure.is_none()
     }
 
     fn key(&mut self, ctx: &Context, deed: KeyDeed) {
@@ -456,8 +477,9 @@ impl App {
     }
 
     fn keep(&mut self, ctx: &Context, settings: Settings) {
-        let anew = self.settings.name != settings.name || self.settings.hub != settings.hub;
+        let anew = self.settings.hub != settings.hub;
         ctx.set_theme(egui_theme(settings.theme));
+        self.rename(settings.name.clone());
         self.settings = settings;
         self.save();
         if anew && self.is_idle() {
@@ -520,33 +542,6 @@ impl eframe::App for App {
     }
 }
 
-/// What of all that can be seen is to be looked at, and whose level is to be read. Of ourselves
-/// nothing is taken while our camera is off, unless its menu shows what it sees.
-fn wanted(snapshot: &Snapshot, looked_at: &BTreeSet<Picture>, menu: Option<DeviceKind>) -> Wanted {
-    let mut wanted =
-        Wanted { microphone: menu == Some(DeviceKind::Microphone), ..Wanted::default() };
-    let own = looked_at.contains(&Picture::Local) && snapshot.gates.camera;
-    if own || menu == Some(DeviceKind::Camera) {
-        wanted.seen.insert(Picture::Local);
-    }
-    if snapshot.microphone == SourceState::Running {
-        wanted.heard.insert(Picture::Local);
-    }
-    for face in faces::remote(snapshot, MediaTime::default()) {
-        if !looked_at.contains(&face.picture) {
-            continue;
-        }
-        if face.video {
-            wanted.seen.insert(face.picture);
-        }
-        let audible = face.kind.media.has(Media::Audio) && !face.muted;
-        if audible && face.state == ParticipantState::Live {
-            wanted.heard.insert(face.picture);
-        }
-    }
-    wanted
-}
-
 /// The time of day here, `14:05`.
 fn time_of_day() -> String {
     chrono::Local::now().format("%H:%M").to_string()
@@ -561,5 +556,7 @@ const fn egui_theme(theme: ThemeChoice) -> Theme {
 
 mod backstage;
 mod layout;
+mod looks;
+mod memory;
 #[cfg(test)]
 mod tests;

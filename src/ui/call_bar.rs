@@ -14,7 +14,7 @@ use super::{
     scene::Scene,
     sessions::{pill, two_ended},
     theme::{CORNER, GRID, ICON_BUTTON, Palette, SMALL, SMALL_CORNER},
-    tile::{bars, letterbox},
+    tile::{letterbox, wave},
     want::Want,
     words,
     yuv::Shown,
@@ -84,7 +84,7 @@ fn level(ui: &mut Ui, loudness: f32, open: bool) {
     let palette = Palette::of(ui);
     let (rect, _) = ui.allocate_exact_size(Vec2::new(28.0, 18.0), Sense::hover());
     let colour = if open { palette.text } else { palette.muted };
-    bars(ui.painter(), rect, loudness, colour);
+    wave(ui.painter(), rect, loudness, colour);
 }
 
 /// The devices of a kind, to choose from.

@@ -20,7 +20,7 @@ impl Colours {
     /// A new one gets the colour that fewest have, but not a neighbour's.
     pub(crate) fn follow(&mut self, snapshot: &Snapshot) {
         let ids: Vec<_> = snapshot.sessions.iter().map(|one| &one.session).collect();
-        self.of.retain(|id, _| ids.contains(&id));
+        self.of.retain(|id, _| ids.contains(&id) || snapshot.is_departing(id));
         for (index, id) in ids.iter().enumerate() {
             if self.of.contains_key(*id) {
                 continue;

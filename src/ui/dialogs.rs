@@ -10,15 +10,15 @@ use super::{
     bidi,
     bindings::{Bindable, BindingError, Bindings, MODIFIERS},
     focus, keys,
-    sessions::{primary_button, two_ended},
+    sessions::{primary_button, red_button, two_ended},
     settings::{Settings, ThemeChoice},
     theme::{GRID, Palette, SMALL, TITLE},
     want::{Opening, Want},
     words,
 };
 use crate::model::{
-    Command, MAX_NAME_CHARS, Media, MediaSet, ParticipantId, SessionId, SessionKind, SessionLink,
-    Topology, parse_own_id,
+    Command, Departure, MAX_NAME_CHARS, Media, MediaSet, ParticipantId, SessionId, SessionKind,
+    SessionLink, Topology, parse_own_id,
 };
 
 /// What is in front of everything.
@@ -120,7 +120,7 @@ impl Default for OpenForm {
 #[derive(Debug)]
 pub(crate) struct SettingsForm {
     settings: Settings,
-    /// Whether name and hub hold at once: no session has them yet.
+    /// Whether another hub holds at once: no session is at the old one.
     at_once: bool,
     /// The deed whose new key is awaited.
     awaiting: Option<Bindable>,
@@ -264,7 +264,7 @@ impl SettingsForm {
         self.keys(ui);
         let problem = self.settings.hub().err();
         let warn = |text: String| RichText::new(text).color(Palette::of(ui).warn);
-        let note = "A new name or hub is used from the next start.";
+        let note = "Another hub is used from the next start.";
         reserved(
             ui,
             match (&self.refused, &problem) {
@@ -403,9 +403,11 @@ fn help(ui: &mut Ui, bindings: &Bindings) -> Outcome {
 fn close(ui: &mut Ui, session: &SessionId, place: &str) -> Outcome {
     let title = format!("End {place} for everyone?");
     ui.add(Label::new(RichText::new(title).heading()).wrap());
-    ui.label("Everyone in it is disconnected, and its link stops working.");
-    let command = Command::Close { session: session.clone() };
-    buttons(ui, "End for everyone", true, Outcome::Want(command.into()))
+    ui.label(
+        "Everyone in it is disconnected, and its link stops working. You can undo it for 8 seconds.",
+    );
+    let command = Command::Depart(Departure::Close(session.clone()));
+    destroy(ui, "End for everyone", Outcome::Want(command.into()))
 }
 
 fn eject(
@@ -418,13 +420,13 @@ fn eject(
     let text = format!("{name} leaves {place} at once, but can join again with the link.");
     ui.add(bidi::wrapped(ui, &text, (TextStyle::Body.resolve(ui.style()), colour)));
     let command = Command::Eject { session: session.clone(), participant: whom.clone() };
-    buttons(ui, "Remove", true, Outcome::Want(command.into()))
+    destroy(ui, "Remove", Outcome::Want(command.into()))
 }
 
 fn leave_all(ui: &mut Ui, present: usize) -> Outcome {
     ui.label(RichText::new("Leave all sessions?").heading());
     ui.label(consequence(present));
-    buttons(ui, "Leave all", true, Outcome::Want(Command::LeaveAll.into()))
+    destroy(ui, "Leave all", Outcome::Want(Command::Depart(Departure::LeaveAll).into()))
 }
 
 fn quit(ui: &mut Ui, present: usize, guests: usize) -> Outcome {
@@ -438,7 +440,7 @@ fn quit(ui: &mut Ui, present: usize, guests: usize) -> Outcome {
             "{who} this window as their hub. They stay connected, but nobody new can join."
         ));
     }
-    buttons(ui, "Quit", true, Outcome::Quit)
+    destroy(ui, "Quit", Outcome::Quit)
 }
 
 /// What leaving means to so many people.
@@ -448,6 +450,25 @@ fn consequence(present: usize) -> String {
         "{who} in your sessions and will see that you left. Conferences go on without you. Your \
          other sessions end, and their links stop working."
     )
+}
+
+/// What destroys something, and the way back, which has the keyboard's focus: Enter is to harm
+/// nobody.
+fn destroy(ui: &mut Ui, deed: &str, outcome: Outcome) -> Outcome {
+    ui.add_space(GRID);
+    ui.horizontal(|ui| {
+        let done = red_button(ui, deed).clicked();
+        let cancel = ui.button("Cancel");
+        if ui.memory(|memory| memory.focused().is_none()) {
+            cancel.request_focus();
+        }
+        match (done, cancel.clicked()) {
+            (true, _) => outcome,
+            (false, true) => Outcome::Closed,
+            (false, false) => Outcome::Open,
+        }
+    })
+    .inner
 }
 
 /// The deed and the way back. Enter in a text field does the deed.

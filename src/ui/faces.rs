@@ -129,7 +129,9 @@ const fn has_media(state: &SessionState) -> bool {
     match state {
         SessionState::Live | SessionState::Reconnecting { .. } => true,
         SessionState::Connecting
+        | SessionState::Unreachable { .. }
         | SessionState::Waiting
+        | SessionState::HostLost { .. }
         | SessionState::Ended { .. }
         | SessionState::Failed(_) => false,
     }

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{runtime, sync::Notify, time::timeout};
 
-use super::settings_file::SettingsFile;
+use super::{resume::Ending, settings_file::SettingsFile};
 use crate::{engine::Closer, media::Slot};
 
 /// How long others are told goodbye, at most, and how long a disk may take.
@@ -34,6 +34,7 @@ struct Inner {
     said: Slot<()>,
     engine: Slot<Closer>,
     file: Slot<Arc<SettingsFile>>,
+    sessions: Slot<Ending>,
 }
 
 impl Goodbye {
@@ -70,6 +71,11 @@ impl Goodbye {
         self.0.file.put(file);
     }
 
+    /// What writes the window's sessions down, to be told that it ends in order.
+    pub(crate) fn keep_sessions(&self, sessions: Ending) {
+        self.0.sessions.put(sessions);
+    }
+
     /// Leaves every session and writes the settings; returns when it is done, at the latest after
     /// 2.5 s. May be called from any thread that does not belong to the runtime, also while the
     /// process exits, and again.
@@ -92,6 +98,11 @@ impl Inner {
             && timeout(FAREWELL, engine.close()).await.is_err()
         {
             tracing::warn!("the engine did not leave its sessions in time");
+        }
+        if let Some(sessions) = self.sessions.take()
+            && timeout(FAREWELL, sessions.finish()).await.is_err()
+        {
+            tracing::warn!("the sessions were not written down in time");
         }
         // There is no window any more to say it in.
         match timeout(FAREWELL, save).await {

@@ -13,8 +13,8 @@ use super::{
     words,
 };
 use crate::model::{
-    Command, Direction, EndReason, ErrorCode, FailureCode, Gate, JoinTarget, Media, MediaTime,
-    OpenRequest, Role, SessionKind, SessionState, SessionStatus, Topology,
+    Command, Departure, Direction, EndReason, ErrorCode, FailureCode, Gate, JoinTarget, Media,
+    MediaTime, OpenRequest, Role, SessionKind, SessionState, SessionStatus, Topology,
 };
 
 /// What came of drawing a lane.
@@ -192,7 +192,13 @@ fn deeds(ui: &mut Ui, session: &SessionStatus, more: More<'_>) -> Option<Want> {
         |ui| {
             let want = if over { None } else { switches(ui, session, more) };
             let want = want.or(chat(ui, session, more));
-            if !matches!(session.state, SessionState::Reconnecting { .. }) {
+            let has_a_line = matches!(
+                session.state,
+                SessionState::Reconnecting { .. }
+                    | SessionState::HostLost { .. }
+                    | SessionState::Unreachable { .. }
+            );
+            if !has_a_line {
                 let is_bad = matches!(session.state, SessionState::Failed(_));
                 let colour = if is_bad { palette.warn } else { palette.muted };
                 ui.add_space(GRID / 2.0);
@@ -227,9 +233,24 @@ fn ways_out(ui: &mut Ui, session: &SessionStatus, place: &str) -> Option<Want> {
         (Icon::Leave, format!("Leave {place}"))
     };
     if icon_button(ui, icon, &label, Mark::Deed).clicked() {
-        want = Some(Command::Leave { session: id.clone() }.into());
+        want = Some(leaving(session).into());
     }
     want
+}
+
+/// What is over, or is awaited, is gone at once; what one sits in can be taken back.
+fn leaving(session: &SessionStatus) -> Command {
+    let id = session.session.clone();
+    match &session.state {
+        SessionState::Live | SessionState::Reconnecting { .. } | SessionState::HostLost { .. } => {
+            Command::Depart(Departure::Leave(id))
+        }
+        SessionState::Connecting
+        | SessionState::Unreachable { .. }
+        | SessionState::Waiting
+        | SessionState::Ended { .. }
+        | SessionState::Failed(_) => Command::Leave { session: id },
+    }
 }
 
 /// The switches of this session. One that is on but closed by that for all sessions says so:
@@ -294,7 +315,10 @@ fn chat(ui: &mut Ui, session: &SessionStatus, more: More<'_>) -> Option<Want> {
 fn trouble(session: &SessionStatus, now: MediaTime) -> Option<String> {
     match &session.state {
         SessionState::Failed(failure) => Some(words::sentence(&failure.message)),
-        SessionState::Reconnecting { .. } => Some(words::state(session, now)),
+        SessionState::Reconnecting { .. } | SessionState::HostLost { .. } => {
+            Some(words::state(session, now))
+        }
+        SessionState::Unreachable { reason } => Some(words::unreachable(reason)),
         SessionState::Connecting
         | SessionState::Waiting
         | SessionState::Live
@@ -304,22 +328,36 @@ fn trouble(session: &SessionStatus, now: MediaTime) -> Option<String> {
 
 /// The button that a session which is over offers: the same once more, or what works instead.
 fn way_on(ui: &mut Ui, session: &SessionStatus) -> Option<Want> {
-    let (label, tip, want) = onward(session)?;
+    let (label, tip, want) = correction(session).or_else(|| onward(session))?;
     ui.add_space(GRID / 2.0);
     ui.button(label).on_hover_text(tip).clicked().then_some(want)
+}
+
+/// The way to mend a link whose hub cannot be reached; only a guest has one.
+fn correction(session: &SessionStatus) -> Option<(&'static str, &'static str, Want)> {
+    let is_unreachable = matches!(session.state, SessionState::Unreachable { .. });
+    if !is_unreachable || session.role == Role::Opener {
+        return None;
+    }
+    let link =
+        session.link.as_ref().map_or_else(|| session.session.to_string(), |link| link.to_string());
+    let want = Want::EditLink { session: session.session.clone(), link };
+    Some(("Edit link", "Puts the link into the box above, to be mended and joined again", want))
 }
 
 fn onward(session: &SessionStatus) -> Option<(&'static str, &'static str, Want)> {
     let failure = match &session.state {
         SessionState::Failed(failure) => Some(failure.code),
         SessionState::Ended { reason } => match reason {
-            EndReason::OpenerLeft | EndReason::OpenerLost | EndReason::Closed => None,
+            EndReason::OpenerLeft | EndReason::Closed => None,
             EndReason::Ejected => return asked_again(session, "Join again"),
             EndReason::Left | EndReason::Replaced | EndReason::Failed => return None,
         },
         SessionState::Connecting
+        | SessionState::Unreachable { .. }
         | SessionState::Waiting
         | SessionState::Live
+        | SessionState::HostLost { .. }
         | SessionState::Reconnecting { .. } => return None,
     };
     match (failure, session.kind) {

@@ -24,6 +24,7 @@ mod lane;
 mod notices;
 mod people;
 mod pictures;
+mod resume;
 mod scene;
 mod sessions;
 mod settings;

@@ -5,7 +5,8 @@ pub(crate) mod people;
 use std::collections::{BTreeSet, VecDeque};
 
 use eframe::egui::{
-    self, Align2, Area, Context, Frame, Id, Label, Margin, Rect, ScrollArea, Sense, Ui, Vec2,
+    self, Align2, Area, Context, Frame, Id, Label, Margin, Rect, RichText, ScrollArea, Sense, Ui,
+    Vec2,
 };
 
 use super::{
@@ -13,6 +14,7 @@ use super::{
     colours::Colours,
     focus,
     icons::{Icon, Mark, icon_button},
+    scene::Scene,
     sessions::two_ended,
     theme::{CORNER, GRID, Palette, SMALL},
     want::Want,
@@ -21,7 +23,8 @@ use super::{
 use people::Changed;
 
 use crate::model::{
-    EndReason, Event, FailureCode, ParticipantId, ParticipantState, Role, SessionId, Snapshot,
+    Command, DepartureStatus, EndReason, Event, Failure, FailureCode, MediaTime, ParticipantId,
+    ParticipantState, Role, SessionId, SessionState, Snapshot,
 };
 
 /// How long a toast stays, in seconds: two lines are read in three.
@@ -33,6 +36,9 @@ const TOASTS: usize = 4;
 /// Errors at once; the oldest give way, for nobody reads fifty.
 const ERRORS: usize = 50;
 
+/// How high the errors are together at most, in points; more are scrolled to.
+const ERRORS_HEIGHT: f32 = 144.0;
+
 /// How wide toasts are at most, in points.
 const WIDTH: f32 = 400.0;
 
@@ -42,19 +48,14 @@ const GLIMPSE: usize = 60;
 /// What happened and is to be told.
 #[derive(Debug, Default)]
 pub(crate) struct Notices {
-    errors: Vec<Trouble>,
+    errors: Vec<String>,
     toasts: VecDeque<Toast>,
+    /// Errors about people who are not connected yet, with their session.
+    unconnected: Vec<(SessionId, String)>,
     /// Who was told to have lost connection, and where.
     lost: BTreeSet<(SessionId, ParticipantId)>,
     /// Who was in a session when we came.
     met: BTreeSet<(SessionId, ParticipantId)>,
-}
-
-#[derive(Debug)]
-struct Trouble {
-    text: String,
-    /// The session that is tried again meanwhile: once it is in or left, this is past.
-    tried: Option<SessionId>,
 }
 
 #[derive(Debug)]
@@ -80,23 +81,29 @@ enum About {
 impl Notices {
     /// Takes an event in.
     pub(crate) fn note(&mut self, event: &Event, snapshot: &Snapshot, now: f64) {
-        self.settle(event);
         if let Event::Ended { session, .. } = event {
             self.lost.retain(|(of, _)| of != session);
             self.met.retain(|(of, _)| of != session);
+            self.unconnected.retain(|(of, _)| of != session);
+        }
+        if is_of_departing(event, snapshot) {
+            return;
         }
         match event {
             // The local panel says what is wrong with a device as long as it is.
             Event::Failed(failure) if matches!(failure.code, FailureCode::Device(_)) => {}
-            // A refused session's lane says so, as long as it is not dismissed.
-            Event::Failed(failure) if has_lane(snapshot, failure.session.as_ref()) => {}
-            Event::Failed(failure)
-                if matches!(failure.code, FailureCode::HubUnreachable | FailureCode::Connection(_)) =>
-            {
-                self.trouble(failure.message.clone(), failure.session.clone());
+            // A lane says what is wrong with its session as long as it is so.
+            Event::Failed(failure) if is_in_lane(failure, snapshot) => {}
+            Event::Failed(failure) if matches!(failure.code, FailureCode::Connection(_)) => {
+                let about = failure.session.clone();
+                self.unconnected.extend(about.map(|session| (session, failure.message.clone())));
+                self.error(failure.message.clone());
             }
             Event::Failed(failure) => self.error(failure.message.clone()),
             Event::Participant { session, participant, name, state, reason } => {
+                if *state == ParticipantState::Live {
+                    self.forget_unconnected(session, name);
+                }
                 let who = (participant.clone(), name.clone());
                 if let Some(change) = self.change(session, participant, (*state, *reason)) {
                     self.people(change, who, (snapshot, session), now);
@@ -105,9 +112,9 @@ impl Notices {
             Event::Joined { session, .. } => self.arrived(snapshot, session, now),
             Event::Ended { session, reason } => match reason {
                 EndReason::Left | EndReason::Failed => {}
-                EndReason::Closed if is_ours(snapshot, session) => {}
+                // We closed it: nobody else could, and it has no lane any more.
+                EndReason::Closed if !is_others(snapshot, session) => {}
                 EndReason::OpenerLeft
-                | EndReason::OpenerLost
                 | EndReason::Closed
                 | EndReason::Ejected
                 | EndReason::Replaced => {
@@ -126,7 +133,7 @@ impl Notices {
                 self.toast(words::sentence(message), Some(session), now);
             }
             Event::LinkChanged { session, .. } => {
-                let place = words::place(snapshot, session);
+                let place = words::the_place(snapshot, session);
                 let text = format!(
                     "This computer's address changed: {place} has a new link. Copy it again for \
                      people who have not joined yet."
@@ -139,6 +146,8 @@ impl Notices {
             | Event::Listening { .. }
             | Event::Opened { .. }
             | Event::Waiting { .. }
+            // Tiles and lists show it.
+            | Event::Renamed { .. }
             | Event::FirstFrame { .. }
             // The chat shows it.
             | Event::Said { .. }
@@ -146,43 +155,24 @@ impl Notices {
         }
     }
 
-    /// Takes the errors back whose cause an event ends.
-    fn settle(&mut self, event: &Event) {
-        let settled = match event {
-            Event::Participant { session, name, state: ParticipantState::Live, .. } => {
-                let is_past = |trouble: &Trouble| {
-                    trouble.tried.as_ref() == Some(session) && trouble.text.contains(name)
-                };
-                return self.errors.retain(|trouble| !is_past(trouble));
+    /// Takes back what was told of somebody who had no connection and has one now.
+    fn forget_unconnected(&mut self, session: &SessionId, name: &str) {
+        let is_past = |(of, text): &(SessionId, String)| of == session && text.contains(name);
+        let errors = &mut self.errors;
+        self.unconnected.retain(|one| {
+            if is_past(one) {
+                errors.retain(|error| *error != one.1);
             }
-            Event::Opened { session, .. } | Event::Joined { session, .. } => session,
-            Event::Ended { session, reason } if *reason != EndReason::Failed => session,
-            Event::Ended { .. }
-            | Event::Listening { .. }
-            | Event::LinkChanged { .. }
-            | Event::HubLost { .. }
-            | Event::HubBack { .. }
-            | Event::Waiting { .. }
-            | Event::Participant { .. }
-            | Event::FirstFrame { .. }
-            | Event::Message { .. }
-            | Event::Said { .. }
-            | Event::Undelivered { .. }
-            | Event::LeftOut { .. }
-            | Event::Failed(_) => return,
-        };
-        self.errors.retain(|trouble| trouble.tried.as_ref() != Some(settled));
+            !is_past(one)
+        });
     }
 
     /// Tells an error until it is read.
-    pub(crate) fn error(&mut self, message: String) {
-        self.trouble(message, None);
-    }
-
+    ///
     /// One that is told already is not told twice.
-    fn trouble(&mut self, text: String, tried: Option<SessionId>) {
-        if !self.errors.iter().any(|trouble| trouble.text == text) {
-            self.errors.push(Trouble { text, tried });
+    pub(crate) fn error(&mut self, message: String) {
+        if !self.errors.contains(&message) {
+            self.errors.push(message);
         }
         if self.errors.len() > ERRORS {
             self.errors.remove(0);
@@ -225,64 +215,56 @@ impl Notices {
         }
     }
 
-    /// Draws the errors, newest first, over the whole width.
+    /// Draws the errors, newest first, in front of the upper end of what is there: nothing moves
+    /// when they come and go.
     pub(crate) fn errors(&self, ui: &mut Ui) -> Option<Want> {
-        let palette = Palette::of(ui);
-        let mut want = None;
         if self.errors.is_empty() {
             return None;
         }
-        ScrollArea::vertical().id_salt("errors").max_height(144.0).auto_shrink([false, true]).show(
-            ui,
-            |ui| {
-                for (index, trouble) in self.errors.iter().enumerate().rev() {
-                    let frame = Frame::new()
-                        .fill(palette.panel)
-                        .stroke(egui::Stroke::new(1.0, palette.on_air))
-                        .corner_radius(CORNER)
-                        .inner_margin(Margin::symmetric(12, 4));
-                    frame.show(ui, |ui| {
-                        let (_, dismiss) = two_ended(
-                            ui,
-                            |ui| ui.add(Label::new(words::sentence(&trouble.text)).wrap()),
-                            |ui| {
-                                icon_button(ui, Icon::Close, "Dismiss message", Mark::Deed)
-                                    .clicked()
-                            },
-                        );
-                        if dismiss {
-                            want = Some(Want::Dismiss(index));
-                        }
-                    });
+        let room = ui.available_rect_before_wrap();
+        let area = Area::new(Id::unique("errors")).fixed_pos(room.left_top());
+        let drawn = area.show(ui.ctx(), |ui| {
+            ui.set_width(room.width());
+            let scroll = ScrollArea::vertical().max_height(ERRORS_HEIGHT);
+            let scrolled = scroll.auto_shrink([false, true]).show(ui, |ui| {
+                let mut want = None;
+                for (index, text) in self.errors.iter().enumerate().rev() {
+                    if error(ui, text) {
+                        want = Some(Want::Dismiss(index));
+                    }
                 }
                 focus::follow(ui);
-            },
-        );
-        ui.add_space(GRID);
-        want
+                want
+            });
+            scrolled.inner
+        });
+        drawn.inner
     }
 
     /// Draws the toasts in front of that side of what is there, which keeps its place when they come
-    /// and go. A click takes one away.
+    /// and go. A click takes one away. What is being left comes last, with the way back.
     pub(crate) fn toasts(
         &mut self,
         ctx: &Context,
-        colours: &Colours,
+        scene: Scene<'_>,
         (room, side): (Rect, Align2),
-    ) {
-        if !self.has_toasts(ctx) {
-            return;
+    ) -> Option<Want> {
+        let departure = scene.snapshot.departure.as_ref();
+        if !self.has_toasts(ctx) && departure.is_none() {
+            return None;
         }
         let area = Area::new(Id::unique("toasts")).pivot(side);
-        area.fixed_pos(side.pos_in_rect(&room)).show(ctx, |ui| {
+        let drawn = area.fixed_pos(side.pos_in_rect(&room)).show(ctx, |ui| {
             ui.set_max_width(room.width().min(WIDTH));
             ui.spacing_mut().item_spacing.y = GRID / 2.0;
             self.toasts.retain(|toast| {
-                let rect = toast.draw(ui, colours);
+                let rect = toast.draw(ui, scene.colours);
                 // Not for the keyboard: it goes by itself.
                 !ui.interact(rect, ui.next_auto_id(), Sense::CLICK).clicked()
             });
+            departure.and_then(|departure| undo(ui, departure, scene.now))
         });
+        drawn.inner
     }
 
     /// Whether there is a toast still to be seen; the window wakes when that changes.
@@ -294,6 +276,50 @@ impl Notices {
         ctx.request_repaint_after(wait);
         true
     }
+}
+
+/// Draws what is being left, and for how long that can be undone.
+fn undo(ui: &mut Ui, departure: &DepartureStatus, now: MediaTime) -> Option<Want> {
+    let palette = Palette::of(ui);
+    let frame = Frame::popup(ui.style()).inner_margin(Margin::symmetric(8, 4));
+    let drawn = frame.fill(palette.control).show(ui, |ui| {
+        ui.set_width(ui.available_width());
+        let seconds = departure.until.since(now).as_secs_f32().ceil();
+        let (_, want) = two_ended(
+            ui,
+            |ui| ui.add(Label::new(RichText::new(words::departed(departure)).small()).wrap()),
+            |ui| {
+                let undo = ui.button(format!("Undo ({seconds} s)")).clicked();
+                let confirm = icon_button(ui, Icon::Close, "Do not undo", Mark::Deed).clicked();
+                match (undo, confirm) {
+                    (true, _) => Some(Want::Command(Command::Undo)),
+                    (false, true) => Some(Want::Command(Command::Confirm)),
+                    (false, false) => None,
+                }
+            },
+        );
+        want
+    });
+    drawn.inner
+}
+
+/// Draws an error; whether it was dismissed.
+fn error(ui: &mut Ui, text: &str) -> bool {
+    let palette = Palette::of(ui);
+    let frame = Frame::popup(ui.style())
+        .fill(palette.panel)
+        .stroke(egui::Stroke::new(1.0, palette.on_air))
+        .corner_radius(CORNER)
+        .inner_margin(Margin::symmetric(12, 4));
+    let drawn = frame.show(ui, |ui| {
+        let (_, dismissed) = two_ended(
+            ui,
+            |ui| ui.add(Label::new(words::sentence(text)).wrap()),
+            |ui| icon_button(ui, Icon::Close, "Dismiss message", Mark::Deed).clicked(),
+        );
+        dismissed
+    });
+    drawn.inner
 }
 
 impl Toast {
@@ -319,22 +345,64 @@ fn lane(snapshot: &Snapshot, session: &SessionId) -> Option<usize> {
     snapshot.sessions.iter().position(|one| one.session == *session)
 }
 
-/// Whether we opened it, so that only we could close it.
-fn is_ours(snapshot: &Snapshot, session: &SessionId) -> bool {
-    lane(snapshot, session).is_some_and(|lane| snapshot.sessions[lane].role == Role::Opener)
+/// Whether somebody else opened it, who could close it.
+fn is_others(snapshot: &Snapshot, session: &SessionId) -> bool {
+    lane(snapshot, session).is_some_and(|lane| snapshot.sessions[lane].role == Role::Guest)
 }
 
-fn has_lane(snapshot: &Snapshot, session: Option<&SessionId>) -> bool {
-    session.is_some_and(|session| {
-        let lane = lane(snapshot, session).and_then(|lane| snapshot.sessions.get(lane));
-        lane.is_some_and(|session| matches!(session.state, crate::model::SessionState::Failed(_)))
-    })
+/// Whether an event tells of a session that is being left: it is nobody's business here until that
+/// is undone.
+fn is_of_departing(event: &Event, snapshot: &Snapshot) -> bool {
+    match event {
+        Event::Participant { session, .. }
+        | Event::Message { session, .. }
+        | Event::Ended { session, .. } => snapshot.is_departing(session),
+        Event::Failed(failure) => {
+            failure.session.as_ref().is_some_and(|session| snapshot.is_departing(session))
+        }
+        Event::Listening { .. }
+        | Event::HubLost { .. }
+        | Event::HubBack { .. }
+        | Event::LinkChanged { .. }
+        | Event::Opened { .. }
+        | Event::Waiting { .. }
+        | Event::Joined { .. }
+        | Event::Renamed { .. }
+        | Event::FirstFrame { .. }
+        | Event::Said { .. }
+        | Event::LeftOut { .. }
+        | Event::Undelivered { .. } => false,
+    }
+}
+
+/// Whether the lane of a failure's session says it.
+fn is_in_lane(failure: &Failure, snapshot: &Snapshot) -> bool {
+    let Some(session) = &failure.session else { return false };
+    let state = lane(snapshot, session).map(|lane| &snapshot.sessions[lane].state);
+    match state {
+        Some(SessionState::Failed(_)) => true,
+        Some(
+            SessionState::Connecting | SessionState::Unreachable { .. } | SessionState::Waiting,
+        )
+        // A session that was asked for just now: the next snapshot has its lane.
+        | None => failure.code == FailureCode::HubUnreachable,
+        // It was about something else that was asked for there.
+        Some(
+            SessionState::Live
+            | SessionState::Reconnecting { .. }
+            | SessionState::HostLost { .. }
+            | SessionState::Ended { .. },
+        ) => false,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Failure;
+    use crate::{
+        model::{SessionKind, SessionStatus},
+        ui::staged::{id, session, with},
+    };
 
     #[test]
     fn what_is_written_in_a_session_gives_way_to_what_is_written_next_there() {
@@ -353,21 +421,38 @@ mod tests {
     }
 
     #[test]
-    fn an_error_about_a_hub_goes_when_its_session_is_in_or_left_and_others_stay() {
-        let (mut notices, snapshot) = (Notices::default(), Snapshot::default());
-        let session = SessionId::parse("town-hall").unwrap();
-        let failed = |code, message: &str| {
-            let session = Some(session.clone());
-            Event::Failed(Failure { code, message: message.into(), session })
+    fn what_a_lane_says_of_its_hub_is_no_banner_and_what_else_failed_is_one() {
+        let failed = |code| {
+            let session = Some(id("town-hall"));
+            Event::Failed(Failure { code, message: "it is not so".into(), session })
         };
-        let told = |notices: &Notices| notices.errors.len();
-        notices.note(&failed(FailureCode::HubUnreachable, "nobody answers"), &snapshot, 0.0);
-        notices.note(&failed(FailureCode::Chat, "no chat"), &snapshot, 0.0);
-        assert_eq!(told(&notices), 2);
-        let left = Event::Ended { session: session.clone(), reason: EndReason::Left };
-        notices.note(&left, &snapshot, 1.0);
-        assert_eq!(told(&notices), 1);
-        assert_eq!(notices.errors[0].text, "no chat");
+        let asked = |state| {
+            let one = session("town-hall", SessionKind::FIVE[0], Role::Guest, 0);
+            with(vec![SessionStatus { state, ..one }])
+        };
+        let unreachable = SessionState::Unreachable { reason: "nobody answers".into() };
+        let count = |code, snapshot: &Snapshot| {
+            let mut notices = Notices::default();
+            notices.note(&failed(code), snapshot, 0.0);
+            notices.errors.len()
+        };
+        for snapshot in [
+            Snapshot::default(),
+            asked(SessionState::Connecting),
+            asked(SessionState::Waiting),
+            asked(unreachable.clone()),
+        ] {
+            assert_eq!(count(FailureCode::HubUnreachable, &snapshot), 0, "{snapshot:?}");
+        }
+        assert_eq!(count(FailureCode::HubUnreachable, &asked(SessionState::Live)), 1, "a deed");
+        assert_eq!(
+            count(
+                FailureCode::Connection(crate::model::ConnectionFault::NoPairAnswered),
+                &asked(SessionState::Live)
+            ),
+            1
+        );
+        assert_eq!(count(FailureCode::AlreadyHere, &asked(unreachable)), 1);
     }
 
     #[test]
@@ -388,8 +473,7 @@ mod tests {
             reason: None,
         };
         notices.note(&live, &snapshot, 1.0);
-        let left: Vec<_> = notices.errors.iter().map(|trouble| trouble.text.as_str()).collect();
-        assert_eq!(left, ["no connection to Bob: no candidate pair answered"]);
+        assert_eq!(notices.errors, ["no connection to Bob: no candidate pair answered"]);
     }
 
     #[test]

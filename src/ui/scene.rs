@@ -18,6 +18,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) now: MediaTime,
     /// Whether the system has no device of a kind, in the order of [`DeviceKind::ALL`].
     pub(crate) missing: [bool; DeviceKind::ALL.len()],
+    /// What a window that crashed had, as it is offered.
+    pub(crate) left_behind: Option<&'a str>,
     /// The engine's queue is full, so nothing can be asked for now.
     pub(crate) busy: bool,
 }
@@ -26,8 +28,9 @@ pub(crate) struct Scene<'a> {
 pub(crate) fn until_next_second(snapshot: &Snapshot, now: MediaTime) -> Option<Duration> {
     let lasting = snapshot.sessions.iter().flat_map(|session| {
         let hub = match session.state {
-            SessionState::Reconnecting { since } => Some(since),
+            SessionState::Reconnecting { since } | SessionState::HostLost { since } => Some(since),
             SessionState::Connecting
+            | SessionState::Unreachable { .. }
             | SessionState::Waiting
             | SessionState::Live
             | SessionState::Ended { .. }
@@ -37,7 +40,13 @@ pub(crate) fn until_next_second(snapshot: &Snapshot, now: MediaTime) -> Option<D
         let silent = people.filter(|one| one.state == ParticipantState::Reconnecting);
         hub.into_iter().chain(silent.map(|one| one.since))
     });
-    lasting.map(|since| SECOND - Duration::from_nanos(nanos_into_second(since, now))).min()
+    let lasting = lasting.map(|since| SECOND - Duration::from_nanos(nanos_into_second(since, now)));
+    // What is left of the time to undo something is said too.
+    let left = snapshot.departure.iter().map(|departure| {
+        let nanos = u64::from(departure.until.since(now).subsec_nanos());
+        if nanos == 0 { SECOND } else { Duration::from_nanos(nanos) }
+    });
+    lasting.chain(left).min()
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -50,7 +59,7 @@ fn nanos_into_second(since: MediaTime, now: MediaTime) -> u64 {
 mod tests {
     use super::*;
     use crate::{
-        model::{Role, SessionKind},
+        model::{DepartureStatus, Role, SessionKind},
         ui::staged::{session, with},
     };
 
@@ -64,7 +73,10 @@ mod tests {
         let wait = until_next_second(&with(vec![one.clone()]), at(3_700));
         assert_eq!(wait, Some(Duration::from_millis(800)));
         one.state = SessionState::Reconnecting { since: at(900) };
-        let wait = until_next_second(&with(vec![one]), at(3_700));
+        let wait = until_next_second(&with(vec![one.clone()]), at(3_700));
         assert_eq!(wait, Some(Duration::from_millis(200)));
+        let departure = DepartureStatus { sessions: vec![one], closes: false, until: at(8_100) };
+        let departed = Snapshot { departure: Some(departure), ..Snapshot::default() };
+        assert_eq!(until_next_second(&departed, at(3_700)), Some(Duration::from_millis(400)));
     }
 }

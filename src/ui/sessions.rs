@@ -8,13 +8,15 @@ use eframe::egui::{
 
 use super::{
     chat::Chats,
-    focus, lane,
+    focus,
+    icons::{Icon, Mark, icon_button},
+    lane,
     scene::Scene,
     theme::{GRID, Palette},
     want::Want,
     words,
 };
-use crate::model::{Command, JoinTarget, SessionId, Snapshot, parse_target};
+use crate::model::{Command, JoinTarget, MAX_NAME_CHARS, SessionId, Snapshot, parse_target};
 
 /// What the box is for.
 const PASTE: &str = "Paste a link to join";
@@ -24,8 +26,12 @@ const PASTE: &str = "Paste a link to join";
 pub(crate) struct SessionsPanel {
     /// What is typed into the box.
     typed: String,
+    /// The name that is being typed, while it is.
+    name: Option<String>,
     /// Why what was typed cannot be joined; until it is edited.
     refused: Option<String>,
+    /// The box is to get the keyboard's focus.
+    wants_focus: bool,
     /// The sessions whose participants are listed.
     unfolded: BTreeSet<SessionId>,
     /// The sessions that had lanes already.
@@ -42,6 +48,8 @@ impl SessionsPanel {
             // As high as the titles of the streams beside it.
             two_ended(ui, |ui| ui.label(RichText::new("Sessions").heading()), |_| {});
             want = self.join_box(ui);
+            let known = &scene.settings.name;
+            let is_typed = scene.snapshot.sessions.is_empty() && self.name_box(ui, known);
             let five = primary_button(ui, "Open all five");
             let five = five.on_hover_text("Open five unique sessions, one of each kind");
             // The second half of a double click is not meant to open five more.
@@ -58,6 +66,10 @@ impl SessionsPanel {
                 want = want.take().or(self.lanes(ui, scene, chats));
                 focus::follow(ui);
             });
+            // What else is wanted goes first: the name is kept for the next drawing.
+            if want.is_none() && !is_typed {
+                want = self.typed_name(known);
+            }
         });
         want
     }
@@ -79,6 +91,11 @@ impl SessionsPanel {
     pub(crate) fn paste(&mut self, text: &str) -> Option<Want> {
         text.trim().clone_into(&mut self.typed);
         self.join()
+    }
+
+    /// Puts a link into the box, to be mended there.
+    pub(crate) fn edit(&mut self, link: String) {
+        (self.typed, self.refused, self.wants_focus) = (link, None, true);
     }
 
     fn join_box(&mut self, ui: &mut Ui) -> Option<Want> {
@@ -106,6 +123,10 @@ impl SessionsPanel {
             edit.id
         });
         let edit = edit.inner;
+        // While the engine's queue is full nothing can be typed.
+        if ui.is_enabled() && std::mem::take(&mut self.wants_focus) {
+            ui.memory_mut(|memory| memory.request_focus(edit));
+        }
         let want = if asked { self.join() } else { None };
         if asked && self.refused.is_some() {
             // What is typed next mends it, and is no key for muting.
@@ -115,6 +136,30 @@ impl SessionsPanel {
             ui.colored_label(Palette::of(ui).warn, reason);
         }
         want
+    }
+
+    /// Who one is, before anybody sees it; later the settings have it. Whether it is being typed: it
+    /// holds once the person goes on to something else.
+    fn name_box(&mut self, ui: &mut Ui, known: &str) -> bool {
+        let label = ui.label("Your name");
+        let mut typed = self.name.clone().unwrap_or_else(|| known.to_owned());
+        let edit = TextEdit::singleline(&mut typed)
+            .hint_text("as the others see it")
+            .char_limit(MAX_NAME_CHARS)
+            .margin(egui::Margin::symmetric(8, 6))
+            .desired_width(f32::INFINITY);
+        let edit = ui.add(edit).labelled_by(label.id);
+        ui.add_space(GRID);
+        if edit.has_focus() {
+            self.name = Some(typed);
+        }
+        edit.has_focus()
+    }
+
+    /// The name that was typed, once that is over.
+    fn typed_name(&mut self, known: &str) -> Option<Want> {
+        let name = self.name.take()?;
+        (name.trim() != known.trim()).then_some(Want::Rename(name))
     }
 
     fn join(&mut self) -> Option<Want> {
@@ -141,6 +186,7 @@ impl SessionsPanel {
         if snapshot.sessions.is_empty() {
             let text = "No sessions yet. Paste a link someone sent you, or open one.";
             ui.label(RichText::new(text).weak());
+            want = want.or(scene.left_behind.and_then(|offer| resume(ui, offer)));
         }
         // Five lanes are whole in a window that leaves its bars room on a screen 800 points high.
         ui.spacing_mut().item_spacing.y = GRID / 2.0;
@@ -169,11 +215,37 @@ impl SessionsPanel {
     }
 }
 
+/// Offers the sessions of a window that crashed.
+fn resume(ui: &mut Ui, offer: &str) -> Option<Want> {
+    ui.add_space(GRID);
+    let (resume, forget) = two_ended(
+        ui,
+        |ui| ui.button(offer).on_hover_text("Opens and joins them again, under the same links"),
+        |ui| icon_button(ui, Icon::Close, "Do not offer them again", Mark::Deed),
+    );
+    match (resume.clicked(), forget.clicked()) {
+        (true, _) => Some(Want::Resume(true)),
+        (false, true) => Some(Want::Resume(false)),
+        (false, false) => None,
+    }
+}
+
 /// The one button of a panel that invites, over its whole width.
 pub(crate) fn primary_button(ui: &mut Ui, text: &str) -> egui::Response {
     let palette = Palette::of(ui);
-    let label = RichText::new(text).color(palette.on_accent);
-    let button = Button::new(label).fill(palette.accent).min_size(egui::vec2(0.0, 32.0));
+    filled_button(ui, text, (palette.accent, palette.on_accent))
+}
+
+/// A button whose deed takes something from others or cannot be undone.
+pub(crate) fn red_button(ui: &mut Ui, text: &str) -> egui::Response {
+    let palette = Palette::of(ui);
+    filled_button(ui, text, (palette.on_air, palette.on_on_air))
+}
+
+fn filled_button(ui: &mut Ui, text: &str, (fill, ink): (Color32, Color32)) -> egui::Response {
+    let palette = Palette::of(ui);
+    let label = RichText::new(text).color(ink);
+    let button = Button::new(label).fill(fill).min_size(egui::vec2(0.0, 32.0));
     let response = if ui.layout().is_horizontal() {
         ui.add(button)
     } else {

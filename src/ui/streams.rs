@@ -22,7 +22,8 @@ use super::{
 use crate::{
     engine::Picture,
     model::{
-        Media, MediaTime, ParticipantState, Role, SessionKind, SessionStatus, Snapshot, SourceState,
+        Media, MediaTime, ParticipantState, Role, SessionKind, SessionState, SessionStatus,
+        Snapshot, SourceState,
     },
 };
 
@@ -483,6 +484,8 @@ fn nobody(ui: &mut Ui, snapshot: &Snapshot) {
         ("Chat only", "There is no sound or video here. Open the chat in the list of sessions.")
     } else if open().any(|session| session.role == Role::Opener) {
         ("Nobody is here yet", "Copy a session's link and send it to people. They show up here.")
+    } else if open().any(|session| matches!(session.state, SessionState::HostLost { .. })) {
+        ("The host lost connection", "Waiting for them to come back…")
     } else if open().next().is_some() {
         ("Nobody is here", "People show up here when they join.")
     } else {

@@ -151,10 +151,11 @@ impl Tile<'_> {
         }
         let lane_width = if self.lane.is_some() { 30.0 } else { 6.0 };
         let marks_width = 18.0 * marks.len() as f32;
-        let meter_width = if self.muted || rect.width() < 150.0 { 0.0 } else { 36.0 };
-        let most = line.width() - lane_width - marks_width - meter_width - 8.0;
+        let has_wave = loudness > 0.0 && !self.muted && rect.width() >= 100.0;
+        let wave_width = if has_wave { 22.0 } else { 0.0 };
+        let most = line.width() - lane_width - marks_width - wave_width - 8.0;
         let name = fitted(painter, self.name, (most, INK));
-        let width = lane_width + name.size().x + marks_width + 8.0;
+        let width = lane_width + name.size().x + marks_width + wave_width + 8.0;
         let back = Rect::from_min_size(line.min, Vec2::new(width, line.height()));
         painter.rect_filled(back, 4.0, SHADE);
         if let Some((colour, icon)) = self.lane {
@@ -179,29 +180,30 @@ impl Tile<'_> {
             painter.rect_filled(place, 4.0, SHADE);
             Icon::Pin.paint(painter, place.shrink(3.0), INK);
         }
-        if meter_width > 0.0 && loudness > 0.0 {
-            let place = Rect::from_min_max(Pos2::new(line.right() - 30.0, line.top()), line.max);
-            painter.rect_filled(place, 4.0, SHADE);
-            bars(painter, place.shrink(4.0), loudness, INK);
+        if has_wave {
+            let place = Rect::from_min_max(
+                Pos2::new(back.right() - wave_width - 2.0, back.top() + 4.0),
+                Pos2::new(back.right() - 6.0, back.bottom() - 4.0),
+            );
+            wave(painter, place, loudness, INK);
         }
     }
 }
 
-/// Five bars, as many lit as it is loud.
-pub(crate) fn bars(painter: &Painter, rect: Rect, loudness: f32, colour: Color32) {
-    const BARS: u8 = 5;
-    let step = rect.width() / f32::from(BARS);
-    for bar in 0..BARS {
-        let share = f32::from(bar + 1) / f32::from(BARS);
-        let height = rect.height() * (0.25 + 0.75 * share);
-        let x = rect.left() + step * f32::from(bar);
-        let place = Rect::from_min_max(
-            Pos2::new(x, rect.bottom() - height),
-            Pos2::new(x + step * 0.6, rect.bottom()),
-        );
-        let lit = loudness > f32::from(bar) / f32::from(BARS);
-        let colour = if lit { colour } else { colour.gamma_multiply(0.25) };
-        painter.rect_filled(place, 1.0, colour);
+/// How high the strokes of a sound wave are at their loudest, against the middle one.
+const WAVE: [f32; 5] = [0.45, 0.8, 1.0, 0.8, 0.45];
+
+/// A sound wave: strokes around a middle line that grow with the loudness, 0 to 1.
+///
+/// Bars that rise from left to right would be read as the quality of a connection.
+pub(crate) fn wave(painter: &Painter, rect: Rect, loudness: f32, colour: Color32) {
+    let step = rect.width() / WAVE.len() as f32;
+    let thickness = (step * 0.5).max(1.5);
+    for (index, share) in WAVE.into_iter().enumerate() {
+        let height = (rect.height() * share * loudness).max(thickness);
+        let middle = Pos2::new(rect.left() + step * (index as f32 + 0.5), rect.center().y);
+        let stroke = Rect::from_center_size(middle, Vec2::new(thickness, height));
+        painter.rect_filled(stroke, thickness / 2.0, colour);
     }
 }
 

@@ -21,6 +21,17 @@ pub(crate) enum Want {
     Copy(String, String),
     /// What a chat links to: a session joined, or else a page in a browser.
     Follow(String),
+    /// To leave a session whose link may be wrong, and to mend that.
+    EditLink {
+        /// Which session.
+        session: SessionId,
+        /// The link, or the id if only that was given.
+        link: String,
+    },
+    /// The sessions of a window that crashed, or not to be offered them any more.
+    Resume(bool),
+    /// To be called so.
+    Rename(String),
     /// A link as a square code.
     ShowCode(SessionLink),
     /// The settings.

@@ -19,6 +19,7 @@ use super::{
     clipboard::{Clipboard, Platform},
     display::{self, Display},
     goodbye::Goodbye,
+    resume::{self, Keeper, LeftBehind},
     settings::{Settings, SettingsError, WindowSize},
     settings_file::SettingsFile,
 };
@@ -405,6 +406,12 @@ fn open(ctx: &Context, begun: &Begun, loaded: Loaded, door: Option<Door>) -> App
     let mut app = App::new(ctx, settings, Some(backstage));
     for error in errors {
         app.tell(error.to_string());
+    }
+    if let Some(folder) = resume::folder() {
+        let left_behind = LeftBehind::find(&folder);
+        let (keeper, ending) = Keeper::start(&begun.runtime, folder);
+        begun.goodbye.keep_sessions(ending);
+        app.remember(keeper, left_behind);
     }
     app.start(ctx);
     app

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use crate::model::{
-    EndReason, ErrorCode, FailureCode, Gate, LinkError, Media, MediaTime, ParticipantState,
-    ParticipantStatus, Role, SessionId, SessionKind, SessionState, SessionStatus, Snapshot,
-    Topology,
+    DepartureStatus, EndReason, ErrorCode, FailureCode, Gate, LinkError, Media, MediaTime,
+    ParticipantState, ParticipantStatus, Role, SessionId, SessionKind, SessionState, SessionStatus,
+    Snapshot, Topology,
 };
 
 /// The window's title: it is seen where the window itself is not.
@@ -113,6 +113,7 @@ pub(crate) fn state(session: &SessionStatus, now: MediaTime) -> String {
             Role::Opener => "Opening…".to_owned(),
             Role::Guest => "Connecting…".to_owned(),
         },
+        SessionState::Unreachable { .. } => "No answer".to_owned(),
         SessionState::Waiting => "Waiting for the host".to_owned(),
         SessionState::Live => match session.role {
             Role::Opener => "Open".to_owned(),
@@ -121,9 +122,18 @@ pub(crate) fn state(session: &SessionStatus, now: MediaTime) -> String {
         SessionState::Reconnecting { since } => {
             format!("No answer from the hub. Trying again… ({})", span(*since, now))
         }
+        SessionState::HostLost { since } => {
+            let span = span(*since, now);
+            format!("The host lost connection. Waiting for them to come back… ({span})")
+        }
         SessionState::Ended { reason } => end(*reason).to_owned(),
         SessionState::Failed(failure) => refusal(failure.code).to_owned(),
     }
+}
+
+/// What a lane says while the hub of its session cannot be reached: why, and that it is not over.
+pub(crate) fn unreachable(reason: &str) -> String {
+    format!("{} Trying again…", sentence(reason))
 }
 
 /// Where a session is awaited that is not open, and what else to do.
@@ -136,12 +146,24 @@ pub(crate) fn awaited(session: &SessionStatus) -> String {
     }
 }
 
+/// What was left or closed, as long as that can be undone.
+pub(crate) fn departed(departure: &DepartureStatus) -> String {
+    let name = |session: &SessionStatus| match session.kind {
+        Some(of) => format!("the {}", kind(of).to_lowercase()),
+        None => "the session".to_owned(),
+    };
+    match (&departure.sessions[..], departure.closes) {
+        ([one], true) => format!("Ended {} for everyone", name(one)),
+        ([one], false) => format!("Left {}", name(one)),
+        (all, _) => format!("Left {} sessions", all.len()),
+    }
+}
+
 /// Why a session is over.
 pub(crate) const fn end(reason: EndReason) -> &'static str {
     match reason {
         EndReason::Left => "You left",
         EndReason::OpenerLeft => "The host left",
-        EndReason::OpenerLost => "The host lost connection",
         EndReason::Closed => "Ended by the host",
         EndReason::Ejected => "The host removed you",
         EndReason::Replaced => "Opened in another window of yours",
@@ -160,7 +182,10 @@ const fn refusal(code: FailureCode) -> &'static str {
         FailureCode::Hub(ErrorCode::TooMany) => "Hub busy",
         FailureCode::HubUnreachable => "No answer",
         FailureCode::AlreadyHere => "Already here",
-        FailureCode::Device(_) | FailureCode::Connection(_) | FailureCode::Chat => "Failed",
+        FailureCode::Device(_)
+        | FailureCode::Connection(_)
+        | FailureCode::Chat
+        | FailureCode::Rename => "Failed",
     }
 }
 

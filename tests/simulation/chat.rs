@@ -88,6 +88,7 @@ impl World {
             | Event::Waiting { .. }
             | Event::Joined { .. }
             | Event::LeftOut { .. }
+            | Event::Renamed { .. }
             | Event::FirstFrame { .. } => Ok(()),
         }
     }

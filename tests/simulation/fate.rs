@@ -3,8 +3,8 @@
 use quintet::{
     conference::Input,
     model::{
-        Command, EndReason, ErrorCode, FailureCode, JoinTarget, OpenRequest, ParticipantState,
-        PeerEvent, PeerState, SessionId, SessionState, SessionStatus, Topology,
+        Command, Departure, EndReason, ErrorCode, FailureCode, JoinTarget, OpenRequest,
+        ParticipantState, PeerEvent, PeerState, SessionId, SessionState, SessionStatus, Topology,
     },
 };
 
@@ -29,6 +29,11 @@ impl World {
                 self.turn(program, Command::SetGate { session, gate, open })
             }
             Fault::Say { program, session } => self.speak(program, session),
+            Fault::Depart { program, session, undone_after } => {
+                self.depart(program, session, undone_after)
+            }
+            Fault::Undo { program, session } => self.undo(program, session),
+            Fault::Rename { program } => self.rename(program),
             Fault::Cut { program } => self.cut(program),
             Fault::Stall { program, span } => self.stall(program, span),
             Fault::KillHub { span } => {
@@ -105,6 +110,49 @@ impl World {
         // Who opened a session and left it comes back as a guest of the heir.
         self.programs[program].wants.insert(id.clone(), Want { open, asked: 0 });
         if self.programs[program].core.is_some() { self.insist(program, &id) } else { Ok(()) }
+    }
+
+    /// A person leaves a session that the program is in, and may undo it.
+    fn depart(&mut self, program: usize, session: usize, undone_after: Option<u64>) -> Verdict {
+        let id = self.plan.sessions[session].id.clone();
+        let is_in = self.has(program, &id);
+        let one = &mut self.programs[program];
+        let Some(want) = one.wants.get(&id).copied().filter(|_| is_in) else { return Ok(()) };
+        one.wants.remove(&id);
+        one.parted.insert(id.clone(), want);
+        one.left = self.now;
+        if let Some(span) = undone_after {
+            let undo = Happening::Fault(Fault::Undo { program, session });
+            self.at(self.now + span, undo);
+        }
+        self.feed(program, Input::Command(Command::Depart(Departure::Leave(id))))
+    }
+
+    /// A person undoes leaving, unless it is too late; the session is there as before.
+    fn undo(&mut self, program: usize, session: usize) -> Verdict {
+        let id = self.plan.sessions[session].id.clone();
+        let departure = self.programs[program].snapshot().departure;
+        let is_there = |one: &SessionStatus| one.session == id;
+        if !departure.is_some_and(|departure| departure.sessions.iter().any(is_there)) {
+            return Ok(());
+        }
+        let Some(want) = self.programs[program].parted.remove(&id) else { return Ok(()) };
+        self.report.undone += 1;
+        self.programs[program].wants.insert(id.clone(), want);
+        let start = self.now;
+        let check = Check::Undone { program, session: id, start };
+        self.at(start + SECOND / 10, Happening::Check(check));
+        self.feed(program, Input::Command(Command::Undo))
+    }
+
+    /// A person takes another name, while the program runs.
+    fn rename(&mut self, program: usize) -> Verdict {
+        if self.programs[program].core.is_none() {
+            return Ok(());
+        }
+        self.report.renames += 1;
+        let name = format!("{}'", self.programs[program].name);
+        self.feed(program, Input::Command(Command::Rename { name }))
     }
 
     /// A person turns a switch that is there.
@@ -257,8 +305,7 @@ impl World {
         }
         for (witness, session) in orphans {
             if span.is_none_or(|span| span > 62 * SECOND) {
-                let (reason, witnesses) = (EndReason::OpenerLost, vec![witness]);
-                let check = Check::Ended { session, reason, start, witnesses };
+                let check = Check::Awaited { session, start, witness };
                 self.at(start + 62 * SECOND, Happening::Check(check));
             }
         }
@@ -324,9 +371,11 @@ impl World {
 fn is_on(status: &SessionStatus) -> bool {
     match status.state {
         SessionState::Connecting
+        | SessionState::Unreachable { .. }
         | SessionState::Waiting
         | SessionState::Live
-        | SessionState::Reconnecting { .. } => true,
+        | SessionState::Reconnecting { .. }
+        | SessionState::HostLost { .. } => true,
         SessionState::Ended { .. } | SessionState::Failed(_) => false,
     }
 }

@@ -91,6 +91,10 @@ impl World {
     /// What stands open in a session.
     fn gates(&self, index: usize, session: &SessionId) -> Gates {
         let snapshot = self.programs[index].snapshot();
+        let mut departing = snapshot.departure.iter().flat_map(|departure| &departure.sessions);
+        if departing.any(|one| one.session == *session) {
+            return Gates::CLOSED;
+        }
         let own = snapshot.sessions.iter().find(|one| one.session == *session);
         snapshot.gates.and(own.map(|one| one.gates).unwrap_or_default())
     }

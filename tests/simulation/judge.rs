@@ -25,6 +25,10 @@ pub(crate) enum Check {
     Silent { who: ParticipantId, stage: Stage, start: u64, witnesses: Vec<(usize, SessionId)> },
     /// A session was ended by its opener's leaving or loss.
     Ended { session: SessionId, reason: EndReason, start: u64, witnesses: Vec<usize> },
+    /// The session's opener was lost, and the witness waits for it.
+    Awaited { session: SessionId, start: u64, witness: usize },
+    /// Leaving was undone: the session is there again.
+    Undone { program: usize, session: SessionId, start: u64 },
     /// A connection has survived a change of network, by finding new paths.
     Survived { program: usize, start: u64, peers: Vec<(PeerId, usize)> },
     /// A broken connection was replaced once and is live.
@@ -76,6 +80,8 @@ pub(crate) fn may_close(cause: Option<&Input>) -> bool {
                 matches!(code, ErrorCode::IdTaken | ErrorCode::SessionFull)
             }
             HubMessage::Welcome { .. }
+            | HubMessage::Renamed { .. }
+            | HubMessage::ParticipantRenamed { .. }
             | HubMessage::Opened { .. }
             | HubMessage::Joined { .. }
             | HubMessage::Waiting { .. }
@@ -120,7 +126,8 @@ impl World {
             FailureCode::Hub(_)
             | FailureCode::AlreadyHere
             | FailureCode::Device(_)
-            | FailureCode::Chat => false,
+            | FailureCode::Chat
+            | FailureCode::Rename => false,
         };
         let told = failure.message.len() > 30;
         if explained && told { Ok(()) } else { Err(format!("P{index} fails: {failure:?}")) }
@@ -196,6 +203,29 @@ impl World {
                     if !right && !left && self.stayed_calm(witness, start) {
                         return Err(format!("for P{witness} {session} ended by {ended:?}"));
                     }
+                }
+                Ok(())
+            }
+            Check::Awaited { session, start, witness } => {
+                let one = &self.programs[witness];
+                let statuses = one.snapshot().sessions;
+                let status = statuses.into_iter().find(|status| status.session == session);
+                let state = status.map(|status| status.state);
+                let is_shown = matches!(state, Some(SessionState::HostLost { .. }));
+                if one.wants.contains_key(&session) && self.stayed_calm(witness, start) && !is_shown
+                {
+                    return Err(format!("P{witness} does not wait for {session}: {state:?}"));
+                }
+                self.report.awaited += usize::from(is_shown);
+                Ok(())
+            }
+            Check::Undone { program, session, start } => {
+                let one = &self.programs[program];
+                let is_wanted = one.wants.contains_key(&session) && one.left <= start;
+                let statuses = one.snapshot().sessions;
+                let is_there = statuses.iter().any(|status| status.session == session);
+                if is_wanted && one.core.is_some() && !is_there {
+                    return Err(format!("P{program} has lost {session} by leaving and undoing it"));
                 }
                 Ok(())
             }
@@ -355,6 +385,10 @@ impl World {
             if !right {
                 return Err(format!("{}: P{mine} sees P{other} as {seen:?}", spec.id));
             }
+            let (called, name) = (seen.map(|one| &one.name), &self.programs[*other].name);
+            if called != Some(name) {
+                return Err(format!("{}: P{mine} calls {name} {called:?}", spec.id));
+            }
             linked += 1;
         }
         if status.participants.len() != linked {
@@ -388,7 +422,14 @@ impl World {
         let program = &self.programs[index];
         let mut shown = BTreeMap::new();
         self.check_fed(index)?;
-        for status in program.snapshot().sessions {
+        let snapshot = program.snapshot();
+        let departing = snapshot.departure.map(|departure| departure.sessions).unwrap_or_default();
+        for status in departing {
+            let shown_of = status.participants.into_iter();
+            shown
+                .extend(shown_of.map(|one| ((status.session.clone(), one.participant), one.state)));
+        }
+        for status in snapshot.sessions {
             let over = matches!(status.state, SessionState::Ended { .. } | SessionState::Failed(_));
             if !over && !program.wants.contains_key(&status.session) {
                 return Err(format!("P{index} is in {} unasked", status.session));

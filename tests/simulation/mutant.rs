@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use quintet::{
     conference::{Conference, Effect, HubEvent, HubRef, Input},
     model::{
-        ChatMessage, ClientMessage, DescriptionKind, HubMessage, ParticipantId, Payload,
-        PeerCommand, PeerEvent, PeerId,
+        ChatMessage, ClientMessage, CloseReason, Command, DescriptionKind, HubMessage,
+        ParticipantId, Payload, PeerCommand, PeerEvent, PeerId,
     },
 };
 
@@ -39,10 +39,18 @@ pub(crate) enum Mutant {
     ForgetsWords,
     /// It says everything on some other connection too.
     TellsOthers,
+    /// It does not hear that somebody has another name.
+    IgnoresNames,
+    /// It tells no hub that its person has another name.
+    KeepsItsName,
+    /// It takes a session whose opener was lost for over.
+    GivesUpTheLost,
+    /// It does not hear that leaving is undone.
+    IgnoresUndo,
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::DropsRollback,
         Self::SwapsPoliteness,
         Self::ForgetsWanted,
@@ -56,6 +64,10 @@ impl Mutant {
         Self::HearsEchoes,
         Self::ForgetsWords,
         Self::TellsOthers,
+        Self::IgnoresNames,
+        Self::KeepsItsName,
+        Self::GivesUpTheLost,
+        Self::IgnoresUndo,
     ];
 }
 
@@ -88,7 +100,12 @@ impl Shim {
             | (
                 Some(Mutant::IgnoresPresence),
                 Input::Hub(_, HubEvent::Message(HubMessage::ParticipantPresence { .. })),
-            ) => false,
+            )
+            | (
+                Some(Mutant::IgnoresNames),
+                Input::Hub(_, HubEvent::Message(HubMessage::ParticipantRenamed { .. })),
+            )
+            | (Some(Mutant::IgnoresUndo), Input::Command(Command::Undo)) => false,
             (Some(Mutant::IgnoresSilence), Input::Peer(_, PeerEvent::State(state))) => {
                 *state == quintet::model::PeerState::Connected
             }
@@ -105,6 +122,12 @@ impl Shim {
                 let number = number + self.heard * 1_000_000_000_000;
                 let message = ChatMessage::Text { number, text };
                 Some(Input::Peer(peer, PeerEvent::Read(message)))
+            }
+            Input::Hub(hub, HubEvent::Message(HubMessage::Closed { session, .. }))
+                if mutant == Some(Mutant::GivesUpTheLost) =>
+            {
+                let closed = HubMessage::Closed { session, reason: CloseReason::OpenerLeft };
+                Some(Input::Hub(hub, HubEvent::Message(closed)))
             }
             Input::Hub(hub, HubEvent::Up { url, name, .. })
                 if mutant == Some(Mutant::SwapsPoliteness) && index % 2 == 1 =>
@@ -162,7 +185,11 @@ impl Shim {
                     Some(Mutant::ForgetsWords),
                     Effect::Peer { command: PeerCommand::Write(ChatMessage::Text { .. }), .. },
                 ) if is_answered(cause) => {}
-                (Some(Mutant::SendsThroughGates), Effect::SetSending { audio: false, .. }) => {}
+                (
+                    Some(Mutant::KeepsItsName),
+                    Effect::Send { message: ClientMessage::Rename { .. }, .. },
+                )
+                | (Some(Mutant::SendsThroughGates), Effect::SetSending { audio: false, .. }) => {}
                 (
                     Some(Mutant::ConcealsSwitches),
                     Effect::Send { message: ClientMessage::Signal { payload, .. }, .. },

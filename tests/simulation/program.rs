@@ -34,6 +34,8 @@ pub(crate) struct Program {
     pub(crate) client: Client,
     /// The sessions that the person wants to be in.
     pub(crate) wants: BTreeMap<SessionId, Want>,
+    /// What the person wanted of sessions that are being left.
+    pub(crate) parted: BTreeMap<SessionId, Want>,
     /// The open connections.
     pub(crate) peers: BTreeMap<PeerId, usize>,
     /// The participants and their states, as they were announced.
@@ -69,6 +71,7 @@ impl Program {
             keys: BTreeMap::new(),
             client: Client::default(),
             wants: BTreeMap::new(),
+            parted: BTreeMap::new(),
             peers: BTreeMap::new(),
             told: BTreeMap::new(),
             network: 0,
@@ -222,6 +225,10 @@ impl World {
                 }
                 Ok(())
             }
+            Effect::SetName(name) => {
+                self.programs[index].name = name;
+                Ok(())
+            }
             Effect::Announce(event) => self.announced(index, event),
         }
     }
@@ -269,7 +276,8 @@ impl World {
             }
             ClientMessage::Join { .. }
             | ClientMessage::Close { .. }
-            | ClientMessage::Eject { .. } => {}
+            | ClientMessage::Eject { .. }
+            | ClientMessage::Rename { .. } => {}
         }
         self.send_up(socket, Word::Client(message));
         Ok(())
@@ -349,7 +357,11 @@ impl World {
             && self.flows(at);
         self.connections[at].is_open = false;
         let calm = self.plan.script == super::script::Script::Calm;
-        if (flows || calm) && !super::judge::may_close(cause) {
+        let session = &self.connections[at].session;
+        let sessions = self.programs[index].snapshot().sessions;
+        // Leaving that was not undone in time has no other cause.
+        let is_left = !sessions.iter().any(|one| one.session == *session);
+        if (flows || calm) && !is_left && !super::judge::may_close(cause) {
             return Err(format!("P{index} closes {peer} whose media runs, because of {cause:?}"));
         }
         Ok(())
@@ -410,6 +422,7 @@ impl World {
             | Event::Opened { .. }
             | Event::Waiting { .. }
             | Event::Joined { .. }
+            | Event::Renamed { .. }
             | Event::FirstFrame { .. }
             | Event::LeftOut { .. }
             | Event::Message { .. }

@@ -79,6 +79,20 @@ pub(crate) enum Fault {
         program: usize,
         session: usize,
     },
+    /// A person leaves a session so that it can be undone, and may do so some time later.
+    Depart {
+        program: usize,
+        session: usize,
+        undone_after: Option<u64>,
+    },
+    Undo {
+        program: usize,
+        session: usize,
+    },
+    /// A person takes another name.
+    Rename {
+        program: usize,
+    },
     /// A program's link to the hub breaks.
     Cut {
         program: usize,
@@ -157,6 +171,10 @@ impl Plan {
             let session = chance.below(plan.sessions.len());
             let say = Fault::Say { program: chance.below(programs), session };
             plan.faults.push((chance.ms(0, at / MS), say));
+        }
+        for _ in 0..chance.below(4) {
+            let rename = Fault::Rename { program: chance.below(programs) };
+            plan.faults.push((chance.ms(0, at / MS), rename));
         }
         let last = plan.faults.iter().map(|(at, fault)| at + fault.span()).max().unwrap_or(0);
         plan.length = last + QUIET;
@@ -242,6 +260,13 @@ impl Plan {
             }
             (Script::Calm, _) if self.sessions[session].opener == program => return,
             (Script::Calm | Script::People | Script::Everything, _) => {
+                let session_of = &self.sessions[session];
+                let ends = session_of.opener == program && !session_of.kind.outlives_opener();
+                if !ends && chance.percent(40) {
+                    let undone_after = chance.percent(60).then(|| chance.ms(0, 9000));
+                    self.faults.push((at, Fault::Depart { program, session, undone_after }));
+                    return;
+                }
                 if chance.percent(40) {
                     let back = at + chance.ms(0, 20_000);
                     self.faults.push((back, Fault::Ask { program, session }));
@@ -266,6 +291,9 @@ impl Fault {
             | Self::Leave { .. }
             | Self::Turn { .. }
             | Self::Say { .. }
+            | Self::Depart { .. }
+            | Self::Undo { .. }
+            | Self::Rename { .. }
             | Self::Cut { .. }
             | Self::StartHub
             | Self::Start { .. }

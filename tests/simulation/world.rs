@@ -97,6 +97,9 @@ pub(crate) struct Report {
     pub(crate) checks: usize,
     pub(crate) turns: usize,
     pub(crate) heard: usize,
+    pub(crate) renames: usize,
+    pub(crate) awaited: usize,
+    pub(crate) undone: usize,
 }
 
 impl World {
@@ -341,5 +344,8 @@ impl Report {
         self.checks += other.checks;
         self.turns += other.turns;
         self.heard += other.heard;
+        self.renames += other.renames;
+        self.awaited += other.awaited;
+        self.undone += other.undone;
     }
 }

@@ -1,4 +1,5 @@
 use super::super::{Effect, HubRef, Input, stage::*};
+use super::churn::{CHURN_SPAN, MAX_CHURN};
 use super::*;
 use crate::model::{
     ConnectionFault, ErrorCode, FailureCode, HubMessage, LeaveReason, MAX_NAME_CHARS, PeerState,
@@ -476,4 +477,29 @@ fn what_is_said_to_somebody_whose_program_has_no_chat_is_told_to_be_lost() {
     stage.give(Input::Command(crate::model::Command::Say { session: session(), text }));
     let lost = |event: &&&Event| matches!(event, Event::Undelivered { count: 1, .. });
     assert_eq!(stage.events().iter().filter(lost).count(), 1, "{:?}", stage.events());
+}
+
+fn renamed(who: &str, name: &str) -> HubMessage {
+    let (session, participant, name) = (session(), id(who), name.to_owned());
+    HubMessage::ParticipantRenamed { session, participant, name }
+}
+
+#[test]
+fn a_new_name_is_told_and_touches_neither_media_nor_what_is_said_of_it() {
+    let mut stage = live();
+    let told = |before: &str, name: &str| Event::Renamed {
+        session: session(),
+        participant: id("a"),
+        before: before.to_owned(),
+        name: name.to_owned(),
+    };
+    stage.hear(renamed("a", "Grace"));
+    assert_eq!(stage.done, [Effect::Announce(told("A", "Grace"))]);
+    assert_eq!(stage.status().participants[0].name, "Grace");
+    stage.hear(renamed("a", "Grace")).hear(renamed("stranger", "Grace"));
+    assert_eq!(stage.done, []);
+    // An older hub tells it this way, after a return.
+    stage.hear(came(member("a")));
+    assert_eq!(stage.events(), [&told("Grace", "A")], "not as somebody who came");
+    assert_eq!((stage.closed_peers(), stage.shown("a")), (vec![], Some(Live)));
 }

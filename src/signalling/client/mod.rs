@@ -13,7 +13,7 @@ use futures_util::{
 };
 use serde_json::Value;
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::JoinHandle,
     time::{Instant, MissedTickBehavior, interval_at, sleep, timeout},
 };
@@ -110,6 +110,8 @@ pub enum ClientEvent {
 pub struct Client {
     /// `None` once the client is being closed.
     messages: Option<mpsc::Sender<ClientMessage>>,
+    /// How the person wants to be called, for the next hello.
+    name: watch::Sender<String>,
     task: JoinHandle<()>,
 }
 
@@ -118,8 +120,17 @@ impl Client {
     pub fn start(options: ClientOptions, events: mpsc::Sender<ClientEvent>) -> Self {
         let (messages, queue) = mpsc::channel(OUTGOING);
         let pauses = Pauses::default();
-        let life = Life { options, queue, events, pauses, is_down: false };
-        Self { messages: Some(messages), task: tokio::spawn(life.run()) }
+        let (name, wanted) = watch::channel(options.name.clone());
+        let life = Life {
+            options,
+            name: wanted,
+            given: String::new(),
+            queue,
+            events,
+            pauses,
+            is_down: false,
+        };
+        Self { messages: Some(messages), name, task: tokio::spawn(life.run()) }
     }
 
     /// Sends a message without waiting. It is lost if the connection is not up: what still
@@ -128,6 +139,12 @@ impl Client {
     /// `false` if 4096 messages wait already: the link is dead, and will be found out to be.
     pub fn send(&self, message: ClientMessage) -> bool {
         self.messages.as_ref().is_some_and(|messages| messages.try_send(message).is_ok())
+    }
+
+    /// Says another name in every hello from now on. A connection that is up has to be told by
+    /// [`ClientMessage::Rename`] as well.
+    pub fn set_name(&self, name: String) {
+        self.name.send_replace(name);
     }
 
     /// Sends what waits to be sent, and closes the connection; takes 1 s at most.
@@ -148,6 +165,10 @@ impl Drop for Client {
 /// What the task has.
 struct Life {
     options: ClientOptions,
+    /// How the person wants to be called.
+    name: watch::Receiver<String>,
+    /// The name that a hub gave to a person who has none, so that a restarted hub gives it again.
+    given: String,
     queue: mpsc::Receiver<ClientMessage>,
     events: mpsc::Sender<ClientEvent>,
     pauses: Pauses,
@@ -202,7 +223,7 @@ impl Life {
         let hub = self.options.hub.clone();
         let hello = ClientMessage::Hello {
             protocol: PROTOCOL,
-            name: self.options.name.clone(),
+            name: self.name_to_say(),
             instance: self.options.instance.clone(),
             token: self.options.token.clone(),
         };
@@ -214,9 +235,9 @@ impl Life {
             None => return End::Unwanted,
         };
         let Welcome { participant, name, token, heartbeat, link_base, follows, local } = welcome;
-        if self.options.name.is_empty() {
+        if self.name.borrow().is_empty() {
             // A hub that was restarted calls us as before.
-            self.options.name.clone_from(&name);
+            self.given.clone_from(&name);
         }
         self.options.token = Some(token.clone());
         self.is_down = false;
@@ -226,6 +247,11 @@ impl Life {
             return End::Unwanted;
         }
         self.talk(socket, Manner { heartbeat, follows }).await
+    }
+
+    fn name_to_say(&self) -> String {
+        let wanted = self.name.borrow().clone();
+        if wanted.is_empty() { self.given.clone() } else { wanted }
     }
 
     async fn talk(&mut self, socket: Socket, manner: Manner) -> End {

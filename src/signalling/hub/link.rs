@@ -156,6 +156,7 @@ impl Reader<'_> {
             | ClientMessage::Leave { .. }
             | ClientMessage::Close { .. }
             | ClientMessage::Eject { .. }
+            | ClientMessage::Rename { .. }
             | ClientMessage::Signal { .. }
             | ClientMessage::Ping => {
                 let why = Unreadable::bad("the first message of a connection must be hello");
@@ -254,6 +255,7 @@ fn entered(message: &ClientMessage) -> Option<&SessionId> {
         | ClientMessage::Leave { .. }
         | ClientMessage::Close { .. }
         | ClientMessage::Eject { .. }
+        | ClientMessage::Rename { .. }
         | ClientMessage::Signal { .. }
         | ClientMessage::Ping => None,
     }

@@ -14,7 +14,8 @@ const MAX_DEPTH: usize = 16;
 const MAX_QUOTE: usize = 120;
 
 /// The types of the messages that a client sends.
-const TYPES: [&str; 8] = ["hello", "open", "join", "leave", "close", "eject", "signal", "ping"];
+const TYPES: [&str; 9] =
+    ["hello", "open", "join", "leave", "close", "eject", "rename", "signal", "ping"];
 
 /// Why a text is no message for the rooms.
 #[derive(Clone, PartialEq, Eq, Debug)]

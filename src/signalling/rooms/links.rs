@@ -31,6 +31,12 @@ const SEAT_KEPT: Duration = Duration::from_secs(60);
 /// whose seats are kept count as well.
 const MAX_PEOPLE: usize = 16_384;
 
+/// How often a person may change the name within [`RENAME_SPAN`]: more than anybody does by hand.
+const MAX_RENAMES: u32 = 10;
+
+/// The span in which changes of a name are counted.
+const RENAME_SPAN: Duration = Duration::from_secs(10);
+
 /// One connection of a person; a person has at most one.
 pub(super) struct Link {
     /// Whose.
@@ -57,13 +63,23 @@ pub(super) struct Person {
     pub(super) waits: BTreeSet<SessionId>,
     /// The number of a nameless guest, once given.
     guest: Option<u64>,
+    /// Changes of the name lately.
+    renames: Renames,
+}
+
+/// Changes of a name, counted in spans of [`RENAME_SPAN`]: each is told to everybody around.
+#[derive(Default)]
+struct Renames {
+    since: MediaTime,
+    count: u32,
 }
 
 impl Person {
     /// Somebody who said hello.
     pub(super) fn new(name: String, instance: Instance) -> Self {
         let (seats, waits) = (BTreeSet::new(), BTreeSet::new());
-        Self { name: clean_name(&name), instance, link: None, seats, waits, guest: None }
+        let (name, renames) = (clean_name(&name), Renames::default());
+        Self { name, instance, link: None, seats, waits, guest: None, renames }
     }
 }
 
@@ -102,12 +118,7 @@ impl Rooms {
                 self.take_over(older);
             }
         }
-        let wished = guest_number(&person.name).filter(|number| (1..=MAX_WISH).contains(number));
-        if person.name.is_empty() || wished.is_some() {
-            let number = person.guest.unwrap_or_else(|| self.guest_number(wished));
-            person.guest = Some(number);
-            person.name = guest_name(number);
-        }
+        self.complete_name(&mut person.name, &mut person.guest);
         if let Some(known) = self.people.remove(&who) {
             person.seats = known.seats;
         }
@@ -119,6 +130,41 @@ impl Rooms {
         let (heard, is_silent) = (self.now, false);
         self.links.insert(link, Link { participant: who, heard, is_silent, alarm });
         Some(name)
+    }
+
+    /// Gives a person another name, and tells those who sit in a session with that person.
+    ///
+    /// A seat that the person's link does not hold keeps its name until it is taken back.
+    pub(super) fn rename(&mut self, who: &ParticipantId, wish: &str) {
+        let (now, person) = (self.now, self.person_mut(who));
+        if !person.renames.admits(now) {
+            let text = "your name is changed too often; wait some seconds";
+            return self.refuse(who, ErrorCode::TooMany, None, text);
+        }
+        let (mut name, mut guest) = (clean_name(wish), person.guest);
+        self.complete_name(&mut name, &mut guest);
+        let person = self.person_mut(who);
+        person.guest = guest;
+        let is_other = person.name != name;
+        person.name.clone_from(&name);
+        self.tell(who, HubMessage::Renamed { name: name.clone() });
+        for session in self.held_seats(who).into_iter().filter(|_| is_other) {
+            self.seat_mut(&session, who).name.clone_from(&name);
+            let (participant, name) = (who.clone(), name.clone());
+            let id = session.clone();
+            let news = HubMessage::ParticipantRenamed { session: id, participant, name };
+            self.tell_linked(&session, who, &news);
+        }
+    }
+
+    /// Gives a number to somebody who has no name, or whose name is such a number.
+    fn complete_name(&mut self, name: &mut String, guest: &mut Option<u64>) {
+        let wished = guest_number(name).filter(|number| (1..=MAX_WISH).contains(number));
+        if name.is_empty() || wished.is_some() {
+            let number = guest.unwrap_or_else(|| self.guest_number(wished));
+            *guest = Some(number);
+            *name = guest_name(number);
+        }
     }
 
     /// Notes that a link was heard, and returns whose it is; `None` if it is not known.
@@ -304,6 +350,17 @@ impl Rooms {
             return Err((ErrorCode::TooMany, "this hub has no room for anybody more; try later"));
         }
         Ok(())
+    }
+}
+
+impl Renames {
+    /// Whether one more is within measure; counts it.
+    fn admits(&mut self, now: MediaTime) -> bool {
+        if now >= self.since + RENAME_SPAN {
+            *self = Self { since: now, count: 0 };
+        }
+        self.count += 1;
+        self.count <= MAX_RENAMES
     }
 }
 

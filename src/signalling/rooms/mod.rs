@@ -193,6 +193,7 @@ impl Rooms {
             ClientMessage::Eject { session, participant } => {
                 self.eject(who, &session, &participant);
             }
+            ClientMessage::Rename { name } => self.rename(who, &name),
             ClientMessage::Signal { session, to, payload } => {
                 self.signal(who, session, &to, payload);
             }

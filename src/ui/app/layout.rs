@@ -11,6 +11,7 @@ use crate::ui::{
     call_bar,
     devices::DeviceKind,
     edges::{self, Side},
+    resume::LeftBehind,
     scene::Scene,
     settings::Panels,
     theme::{GRID, NARROW, Palette},
@@ -29,6 +30,7 @@ impl App {
         let busy = !self.unsent.is_empty();
         let mut colours = std::mem::take(&mut self.colours);
         colours.follow(&snapshot);
+        let left_behind = self.left_behind.as_ref().map(LeftBehind::words);
         let missing = DeviceKind::ALL.map(|kind| self.devices.is_missing(kind, ui.ctx()));
         let scene = Scene {
             snapshot: &snapshot,
@@ -36,6 +38,7 @@ impl App {
             settings: &settings,
             now: self.now,
             missing,
+            left_behind: left_behind.as_deref(),
             busy,
         };
         let mut wants = vec![];
@@ -45,7 +48,7 @@ impl App {
                 wants.push(self.streams.remote(ui, scene, &self.pictures));
             });
             let whole = ui.ctx().content_rect().shrink(GRID);
-            self.notices.toasts(ui.ctx(), scene.colours, (whole, Align2::CENTER_TOP));
+            wants.push(self.notices.toasts(ui.ctx(), scene, (whole, Align2::CENTER_TOP)));
         } else {
             self.all_panels(ui, scene, &mut wants);
             self.keep_panels(ui, settings.panels);
@@ -98,7 +101,7 @@ impl App {
                 (true, false) => (left, Align2::LEFT_BOTTOM),
                 (true, true) => (lines, Align2::LEFT_TOP),
             };
-            self.notices.toasts(ui.ctx(), scene.colours, place);
+            wants.push(self.notices.toasts(ui.ctx(), scene, place));
             if let Some(room) = chat {
                 let ui = &mut within(ui, room, "chat");
                 wants.push(self.chats.ui(ui, scene));

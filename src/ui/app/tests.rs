@@ -2,7 +2,7 @@
 
 mod chat;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use eframe::egui::{self, Key, Modifiers, Rect, accesskit::Role as Part};
 use egui_kittest::{
@@ -12,10 +12,11 @@ use egui_kittest::{
 
 use super::*;
 use crate::{
+    engine::Picture,
     media::VideoFrame,
     model::{
-        EndReason, ErrorCode, Failure, FailureCode, HubState, HubStatus, JoinTarget, MediaTime,
-        ParticipantId, PeerId, Role, SessionState, SessionStatus, Size,
+        EndReason, ErrorCode, Failure, FailureCode, HubState, HubStatus, JoinTarget, Media,
+        MediaTime, ParticipantId, ParticipantState, PeerId, Size, SourceState,
     },
     ui::bindings::{Bindable, Bindings},
     ui::staged::{id, session, with},
@@ -23,6 +24,7 @@ use crate::{
 
 mod images;
 mod keyboard;
+mod leaving;
 mod outlines;
 mod raster;
 mod told;
@@ -144,22 +146,6 @@ fn a_typed_id_is_joined_by_enter_and_a_wrong_link_is_told_until_it_is_edited() {
 }
 
 #[test]
-fn leaving_all_sessions_asks_while_people_are_present_and_no_key_does_anything_meanwhile() {
-    let alone = session("a", SessionKind::FIVE[0], Role::Opener, 0);
-    let mut window = window(LARGE, with(vec![alone]));
-    assert_eq!(click(&mut window, "Leave all"), [Command::LeaveAll]);
-    let kept = session("a", SessionKind::FIVE[0], Role::Opener, 2);
-    let mut window = self::window(LARGE, with(vec![kept]));
-    assert_eq!(click(&mut window, "Leave all"), []);
-    window.get_by_label_contains("2 people are in your sessions");
-    window.key_press(Key::M);
-    assert_eq!(sent(&mut window), [], "who is asked something does not mute by it");
-    click(&mut window, "Cancel");
-    window.key_press(Key::M);
-    assert_eq!(sent(&mut window).len(), 1);
-}
-
-#[test]
 fn a_wrong_link_keeps_the_focus_so_that_mending_it_mutes_nobody() {
     let mut window = window(LARGE, Snapshot::default());
     window.get_by_label("Paste a link to join").focus();
@@ -184,7 +170,7 @@ fn each_control_of_an_own_lane_asks_for_its_command() {
         ("Microphone in Conference", gate(Some("a"), Gate::Microphone)),
         ("Camera in Conference", gate(Some("a"), Gate::Camera)),
         ("Sound in Conference", gate(Some("a"), Gate::Listening)),
-        ("Leave Conference", Command::Leave { session: id("a") }),
+        ("Leave Conference", Command::Depart(Departure::Leave(id("a")))),
         ("Microphone (M)", gate(None, Gate::Microphone)),
         ("Camera (V)", gate(None, Gate::Camera)),
         ("Sound (D)", gate(None, Gate::Listening)),
@@ -197,7 +183,8 @@ fn each_control_of_an_own_lane_asks_for_its_command() {
     assert_eq!(click(&mut window, "Remove Person 1 from Conference"), [], "asked first");
     assert_eq!(click(&mut window, "Remove"), [eject]);
     assert_eq!(click(&mut window, "End Conference for everyone"), [], "asked first");
-    assert_eq!(click(&mut window, "End for everyone"), [Command::Close { session: id("a") }]);
+    let close = Command::Depart(Departure::Close(id("a")));
+    assert_eq!(click(&mut window, "End for everyone"), [close]);
 }
 
 #[test]
@@ -224,6 +211,11 @@ fn every_state_is_said_in_words_and_has_a_way_out() {
             "Leave Conference",
         ),
         (
+            SessionState::HostLost { since },
+            "The host lost connection. Waiting for them to come back… (4 s)",
+            "Leave Conference",
+        ),
+        (
             SessionState::Ended { reason: EndReason::Closed },
             "Ended by the host",
             "Remove Conference from the list",
@@ -237,7 +229,9 @@ fn every_state_is_said_in_words_and_has_a_way_out() {
         app(&mut window).now = MediaTime::from_micros(4_999_999);
         window.run();
         window.get_by_label(words);
-        assert_eq!(click(&mut window, way_out), [Command::Leave { session: id("s") }]);
+        let sent = click(&mut window, way_out);
+        let leaves = [Command::Leave { session: id("s") }];
+        assert!(sent == leaves || sent == [Command::Depart(Departure::Leave(id("s")))], "{sent:?}");
     }
 }
 
@@ -388,6 +382,34 @@ fn the_right_link_of_a_session_that_is_sought_elsewhere_takes_the_place_of_the_w
 }
 
 #[test]
+fn a_link_whose_hub_does_not_answer_is_told_in_its_lane_and_can_be_mended() {
+    let mut one = session("demo", SessionKind::FIVE[0], Role::Guest, 0);
+    one.state = SessionState::Unreachable { reason: "nobody answers at http://h:1".to_owned() };
+    let mut window = window(LARGE, with(vec![one]));
+    window.get_by_label("Nobody answers at http://h:1. Trying again…");
+    assert_eq!(click(&mut window, "Edit link"), [Command::Leave { session: id("demo") }]);
+    let edit = window.get_by_label("Paste a link to join");
+    assert!(edit.is_focused());
+    assert_eq!(edit.value().as_deref(), Some("http://127.0.0.1:7340/s/demo"));
+}
+
+#[test]
+fn an_error_moves_nothing_that_is_below_it() {
+    let mut window = window(LARGE, five());
+    let places = |window: &Harness<'_, Option<App>>| {
+        let tiles = window.query_all_by_label_contains("Guest ");
+        tiles.map(|tile| tile.rect()).collect::<Vec<_>>()
+    };
+    let before = places(&window);
+    app(&mut window).notices.error("the disk is full; free some of it".to_owned());
+    window.run();
+    window.get_by_label("The disk is full. Free some of it.");
+    assert_eq!(places(&window), before);
+    click(&mut window, "Dismiss message");
+    assert!(window.query_by_label("The disk is full. Free some of it.").is_none());
+}
+
+#[test]
 fn who_is_in_several_sessions_is_counted_once() {
     let one = |(index, people): (u64, usize)| {
         let mut one = session(&format!("s{index}"), SessionKind::FIVE[0], Role::Opener, people);
@@ -450,32 +472,6 @@ fn a_session_of_any_kind_is_opened_with_an_own_id() {
     assert_eq!(request.session, id("private"));
     assert_eq!(request.kind.to_string(), "audio/one-to-one");
     assert!(window.query_by_label("Open session").is_none(), "the dialog is gone");
-}
-
-#[test]
-fn quitting_asks_while_people_are_present() {
-    let close = |window: &mut Harness<'static, Option<App>>| {
-        let viewport = window.input_mut().viewports.entry(egui::ViewportId::ROOT).or_default();
-        viewport.events.push(egui::ViewportEvent::Close);
-        window.step();
-        let commands = &window.output().viewport_output[&egui::ViewportId::ROOT].commands;
-        let kept = commands.contains(&ViewportCommand::CancelClose);
-        window.run();
-        kept
-    };
-    let mut alone = window(SMALL, with(vec![session("a", SessionKind::FIVE[0], Role::Opener, 0)]));
-    assert!(!close(&mut alone), "nobody is there");
-    let mut window = window(SMALL, with(vec![session("a", SessionKind::FIVE[0], Role::Opener, 2)]));
-    assert!(close(&mut window), "asked first");
-    window.get_by_label_contains("2 people are in your sessions");
-    click(&mut window, "Quit");
-    assert!(app(&mut window).quitting);
-    assert!(!close(&mut window), "asked once");
-    let hub = HubStatus { url: None, state: HubState::Connected, guests: 1 };
-    let host = Snapshot { hubs: vec![hub], ..Snapshot::default() };
-    let mut host = self::window(SMALL, host);
-    assert!(close(&mut host), "whoever meets at our hub would lose it");
-    host.get_by_label_contains("1 person uses this window as their hub");
 }
 
 #[test]

@@ -93,6 +93,7 @@ impl Chats {
             | Event::Waiting { .. }
             | Event::Joined { .. }
             | Event::Participant { .. }
+            | Event::Renamed { .. }
             | Event::FirstFrame { .. }
             | Event::LeftOut { .. }
             | Event::Failed(_)
@@ -141,7 +142,7 @@ impl Chats {
     /// Forgets the chats of sessions that are not shown any more.
     pub(crate) fn follow(&mut self, snapshot: &Snapshot) {
         let is_shown = |id: &SessionId| snapshot.sessions.iter().any(|one| one.session == *id);
-        self.talks.retain(|id, _| is_shown(id));
+        self.talks.retain(|id, _| is_shown(id) || snapshot.is_departing(id));
         self.open = self.open.take().filter(is_shown);
     }
 }

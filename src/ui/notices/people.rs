@@ -93,10 +93,13 @@ impl Notices {
                 self.lost.insert(whom).then_some(Change::Lost)
             }
             ParticipantState::Left => {
-                self.lost.remove(&whom);
+                let was_lost = self.lost.remove(&whom);
                 self.met.remove(&whom);
-                let is_removed = reason == Some(LeaveReason::Ejected);
-                Some(if is_removed { Change::Removed } else { Change::Left })
+                match reason {
+                    Some(LeaveReason::Ejected) => Some(Change::Removed),
+                    Some(LeaveReason::Lost) => (!was_lost).then_some(Change::Lost),
+                    Some(LeaveReason::Left | LeaveReason::Replaced) | None => Some(Change::Left),
+                }
             }
         }
     }

@@ -15,6 +15,7 @@ enum Step {
     Leave { link: u64, session: usize },
     Close { link: u64, session: usize },
     Eject { link: u64, session: usize, who: u8 },
+    Rename { link: u64, name: u8 },
     Signal { link: u64, session: usize, who: u8 },
     Drop { link: u64 },
     Pass { ms: u64 },
@@ -38,6 +39,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(link, session, who)| Step::Eject { link, session, who }),
         4 => (link(), session(), who())
             .prop_map(|(link, session, who)| Step::Signal { link, session, who }),
+        2 => (link(), 0_u8..3).prop_map(|(link, name)| Step::Rename { link, name }),
         2 => link().prop_map(|link| Step::Drop { link }),
         3 => (0_u64..70_000).prop_map(|ms| Step::Pass { ms }),
     ]
@@ -70,6 +72,11 @@ fn input(step: &Step) -> Option<RoomsInput> {
         Step::Eject { link, session: index, who } => {
             let (session, participant) = (session(index), person(who));
             say(link, ClientMessage::Eject { session, participant })
+        }
+        Step::Rename { link, name } => {
+            // The last is none, so that the hub gives one.
+            let name = ["Ann", "Ben", ""][usize::from(name)].to_owned();
+            say(link, ClientMessage::Rename { name })
         }
         Step::Signal { link, session: index, who } => {
             let payload = Payload::Offer { generation: 1, sdp: String::new() }.into();
@@ -107,6 +114,10 @@ impl Belief {
                 let roster = self.rosters.get_mut(&session).expect("news of an own session");
                 roster.get_mut(&participant).expect("who is away was known").presence = presence;
             }
+            HubMessage::ParticipantRenamed { session, participant, name } => {
+                let roster = self.rosters.get_mut(&session).expect("news of an own session");
+                roster.get_mut(&participant).expect("who is renamed was known").name = name;
+            }
             HubMessage::Owner { session, participant, .. } => {
                 let roster = self.rosters.get_mut(&session).expect("news of an own session");
                 for member in roster.values_mut() {
@@ -122,6 +133,7 @@ impl Belief {
             }
             HubMessage::Welcome { .. }
             | HubMessage::Waiting { .. }
+            | HubMessage::Renamed { .. }
             | HubMessage::Error { .. }
             | HubMessage::LinkBase { .. }
             | HubMessage::Pong => {}

@@ -161,6 +161,10 @@ fn said(message: &HubMessage) -> String {
         HubMessage::ParticipantPresence { session, participant, presence } => {
             format!("{session} {} {}", number(participant), how(*presence))
         }
+        HubMessage::Renamed { name } => format!("renamed {name}"),
+        HubMessage::ParticipantRenamed { session, participant, name } => {
+            format!("{session} {} is {name}", number(participant))
+        }
         HubMessage::Owner { session, participant, owner_key } => {
             let key = owner_key.as_ref().map_or("no key".to_owned(), key);
             format!("owner {session} {} {key}", number(participant))

@@ -227,3 +227,48 @@ fn the_welcome_carries_what_a_client_needs() {
     };
     assert_eq!(hub.rooms.poll_output(), Some(RoomsOutput::Send { link: LinkId(1), message }));
 }
+
+fn rename(name: &str) -> ClientMessage {
+    ClientMessage::Rename { name: name.to_owned() }
+}
+
+#[test]
+fn a_new_name_is_told_to_those_who_are_linked_and_changes_nothing_else() {
+    let mut hub = Lines::with(3);
+    hub.open(1, "a", MESH);
+    hub.join(2, "a");
+    hub.open(1, "b", BROADCAST);
+    hub.join(2, "b");
+    hub.join(3, "b");
+    assert_eq!(
+        hub.say(2, rename(" Grace\n ")),
+        ["2: renamed Grace", "1: a 2 is Grace", "1: b 2 is Grace"]
+    );
+    assert_eq!(hub.say(2, rename("Grace")), ["2: renamed Grace"], "it is no news");
+    assert_eq!(
+        hub.say(1, rename("")),
+        ["1: renamed Guest 1", "2: a 1 is Guest 1", "2: b 1 is Guest 1", "3: b 1 is Guest 1"]
+    );
+    assert_eq!(hub.say(1, rename("Guest 7")), ["1: renamed Guest 1"], "a number is given once");
+}
+
+#[test]
+fn a_new_name_holds_where_a_seat_is_taken_back_later() {
+    let mut hub = pair();
+    hub.close_link(2);
+    hub.hello(12, 2);
+    assert_eq!(hub.say(12, rename("Grace")), ["12: renamed Grace"], "the seat is not taken yet");
+    let lines = hub.join(12, "a");
+    assert_eq!(lines, ["1: in a 2#2 guest here", "12: joined a guest [1#1 opener here]"]);
+}
+
+#[test]
+fn a_name_is_not_changed_more_often_than_people_do() {
+    let mut hub = pair();
+    for index in 0..10 {
+        assert_eq!(hub.say(2, rename(&format!("N{index}"))).len(), 2);
+    }
+    assert_eq!(hub.say(2, rename("N11")), ["2: too-many"]);
+    hub.pass(10_000, &[1, 2]);
+    assert_eq!(hub.say(2, rename("N12")).len(), 2);
+}

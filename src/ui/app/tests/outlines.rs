@@ -74,6 +74,11 @@ fn guest(state: SessionState) -> Snapshot {
     }])
 }
 
+fn unreachable() -> SessionState {
+    let reason = "nobody answers at http://127.0.0.1:7340: check the address, or start a hub there";
+    SessionState::Unreachable { reason: reason.to_owned() }
+}
+
 fn people(count: usize) -> Snapshot {
     with(vec![session("a", SessionKind::FIVE[0], Role::Opener, count)])
 }
@@ -88,9 +93,11 @@ fn every_state_of_a_session_is_told_as_it_was() {
     for (name, snapshot) in [
         ("empty", Snapshot::default()),
         ("connecting", guest(SessionState::Connecting)),
+        ("unreachable", guest(unreachable())),
         ("waiting", guest(SessionState::Waiting)),
         ("live", guest(SessionState::Live)),
         ("hub-lost", guest(SessionState::Reconnecting { since })),
+        ("host-lost", guest(SessionState::HostLost { since })),
         ("reconnecting", silent),
         ("ended", guest(SessionState::Ended { reason: EndReason::Closed })),
         ("full", guest(refused(ErrorCode::SessionFull))),
