@@ -131,7 +131,7 @@ Exit codes:
   2  the command line is wrong
   3  the hub cannot be reached, or one of our own cannot be started
   4  a session was refused: no-such-session, id-taken, session-full, not-allowed, …
-  5  a session ended against our will: opener-lost, ejected, replaced
+  5  a session ended against our will: ejected, replaced
   6  a session was still awaited when the time was up
   7  a camera, microphone, speaker or file that was wanted could not be used, and still was
      not at the end
@@ -187,7 +187,7 @@ pub enum Task {
         /// addresses. 0.0.0.0 means all of IPv4 only, :: all of IPv6 only.
         #[arg(long, value_name = "ADDR", default_value = ":7340", value_parser = parse_listen)]
         listen: Listen,
-        /// The address by which people reach this hub, such as https://hub.example: links carry it,
+        /// The address by which people reach this hub, such as `https://hub.example`: links carry it,
         /// and the hub answers to its host name. Without it, the hub answers to IP addresses,
         /// localhost and the name of this machine.
         #[arg(long, alias = "public", value_name = "URL", value_parser = parse_hub)]
