@@ -248,7 +248,7 @@ fn listening(hub: &Hub) -> SocketAddr {
 
 /// Becomes a link of the hub and says hello; `None` if the hub has closed it meanwhile.
 async fn greet(socket: TcpStream) -> Option<WebSocketStream<TcpStream>> {
-    let (mut link, _) = client_async("ws://hub/signal", socket).await.ok()?;
+    let (mut link, _) = client_async("ws://127.0.0.1/signal", socket).await.ok()?;
     let hello = json!({"type": "hello", "protocol": 1, "instance": "00000000000000bb"});
     link.send(Message::text(hello.to_string())).await.ok()?;
     Some(link)
@@ -256,7 +256,7 @@ async fn greet(socket: TcpStream) -> Option<WebSocketStream<TcpStream>> {
 
 /// Asks for a session's page; the status of the answer, if there is one.
 async fn status(socket: &mut TcpStream) -> Option<u16> {
-    socket.write_all(b"GET /s/show HTTP/1.1\r\nhost: a\r\n\r\n").await.ok()?;
+    socket.write_all(b"GET /s/show HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n").await.ok()?;
     let mut answer = [0; 4096];
     let length = socket.read(&mut answer).await.ok()?;
     let words = String::from_utf8_lossy(&answer[..length]);
