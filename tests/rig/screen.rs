@@ -235,7 +235,9 @@ impl Start {
     }
 
     fn command(home: &Folder, screen: &Screen) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_quintet"));
+        // Under `nohup` the tests would hand on that a closed terminal is ignored.
+        let mut command = Command::new("env");
+        command.args(["--default-signal=HUP,INT,TERM", env!("CARGO_BIN_EXE_quintet")]);
         command.env("HOME", home.path()).env("XDG_CONFIG_HOME", home.file("config"));
         command.env("XDG_STATE_HOME", home.file("state")).env("DISPLAY", &screen.display);
         command.env("XDG_RUNTIME_DIR", home.path()).env_remove("WAYLAND_SOCKET");
