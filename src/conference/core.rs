@@ -108,6 +108,14 @@ impl Conference {
         })
     }
 
+    /// Whom an open connection leads to: the hub, and the participant's id there.
+    pub fn participant(&self, peer: PeerId) -> Option<(HubRef, ParticipantId)> {
+        self.sessions.iter().find_map(|session| {
+            let owner = session.participants().iter().find(|one| one.has(peer))?;
+            Some((session.hubs().into_iter().next()?, owner.id.clone()))
+        })
+    }
+
     fn command(&mut self, command: Command) {
         match command {
             Command::Open(OpenRequest { session, kind, limit }) => {

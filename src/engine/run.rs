@@ -25,10 +25,11 @@ use crate::{
     media::{self, Bell, Gallery, IncomingTrack},
     model::{
         Command, Event, HubMessage, Instance, JoinTarget, Layer, Media, MediaTime, OpenRequest,
-        Payload, PeerEvent, PeerId, PeerMedia, SessionId, Snapshot, Stats, candidate_addresses,
+        ParticipantId, Payload, PeerEvent, PeerId, PeerMedia, SessionId, Snapshot, Stats,
+        candidate_addresses,
     },
     network::KnownPaths,
-    transport::{Connection, ConnectionConfig, Outlets},
+    transport::{CheckBudgets, Connection, ConnectionConfig, Outlets},
 };
 
 /// Commands that may wait; a person makes a few a second.
@@ -57,6 +58,8 @@ pub struct Engine {
     connections: BTreeMap<PeerId, Fed>,
     /// The ways to others, for the connections that are opened later.
     paths: KnownPaths,
+    /// What bounds the checks that connections send on a participant's word.
+    checks: CheckBudgets<Option<(HubRef, ParticipantId)>>,
     studio: Studio,
     reception: Reception,
     ledger: Ledger,
@@ -153,6 +156,7 @@ impl Engine {
             linked: 0,
             connections: BTreeMap::new(),
             paths: KnownPaths::default(),
+            checks: CheckBudgets::new(),
             studio: Studio::new(&options, &gallery, deeds.clone()),
             reception: Reception::new(&options, gallery.clone(), deeds),
             ledger: Ledger::default(),
@@ -351,6 +355,7 @@ impl Engine {
             video_mix: format!("camera-{instance}"),
             impairment: self.options.impairment,
             paths: self.paths.clone(),
+            checks: self.checks.of(self.core.participant(peer)),
         };
         self.reception.expect(peer);
         let connection = Connection::open(config, self.outlets.clone());

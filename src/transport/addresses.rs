@@ -2,7 +2,8 @@
 
 use std::{
     io,
-    net::{SocketAddr, ToSocketAddrs},
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
+    sync::{Arc, Mutex, PoisonError},
     vec,
 };
 
@@ -13,14 +14,34 @@ use crate::network::{self, KnownPaths};
 ///
 /// Loopback is taken when there is nothing else. The library's own wildcard leaves it out and
 /// so offers, on a machine that is offline, an address that nobody can use.
+///
+/// Clones know of each other's choice.
 #[derive(Clone, Debug)]
-pub(super) struct HostAddresses(pub(super) KnownPaths);
+pub(super) struct HostAddresses {
+    paths: KnownPaths,
+    /// The choice of the last time.
+    chosen: Arc<Mutex<Vec<IpAddr>>>,
+}
+
+impl HostAddresses {
+    /// The addresses, those first that `paths` leads to; none is chosen yet.
+    pub(super) fn new(paths: KnownPaths) -> Self {
+        Self { paths, chosen: Arc::default() }
+    }
+
+    /// The addresses that were chosen when sockets were bound last.
+    pub(super) fn chosen(&self) -> Vec<IpAddr> {
+        self.chosen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
 
 impl ToSocketAddrs for HostAddresses {
     type Iter = vec::IntoIter<SocketAddr>;
 
     fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
-        let chosen = network::candidates(&self.0).into_iter().map(|ip| SocketAddr::new(ip, 0));
-        Ok(chosen.collect::<Vec<_>>().into_iter())
+        let chosen = network::candidates(&self.paths);
+        let addresses: Vec<_> = chosen.iter().map(|ip| SocketAddr::new(*ip, 0)).collect();
+        *self.chosen.lock().unwrap_or_else(PoisonError::into_inner) = chosen;
+        Ok(addresses.into_iter())
     }
 }

@@ -8,6 +8,12 @@
 //!
 //! Who has passed is not listened to without end: what comes faster than anybody's media waits in
 //! the kernel's buffer, which drops what does not fit, and costs the others no processor time.
+//!
+//! Whom this end checks, the other end decides: checks to addresses that have not answered are
+//! bounded ([`Unanswered`]). Candidates are not the only way to name an address. For whoever knows
+//! the password the library makes a peer-reflexive candidate of the source of its request (RFC
+//! 8445, section 7.3.1.3), however many there are, and a source can be forged: so such addresses
+//! are few, and checks to them are bounded like all others.
 
 use std::{
     collections::VecDeque,
@@ -23,14 +29,23 @@ use std::{
 use tokio::time::{Instant, Sleep, sleep_until};
 use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 
-use super::{pace::Pace, unread::Unread};
+use super::{
+    checks::{Checks, Unanswered},
+    pace::Pace,
+    unread::Unread,
+};
 
 /// Sources that are let in, those checked last: a person has one, or a few while the network
 /// changes, and each is checked again every few seconds (RFC 7675).
 const SOURCES: usize = 16;
 
-/// Own requests whose answers are waited for: one for each pair of addresses that is checked.
-const REQUESTS: usize = 64;
+/// Own requests whose answers are waited for: what a participant may be sent in 1.5 s, and some
+/// that were triggered.
+const REQUESTS: usize = 256;
+
+/// Sources that are let in though nothing was sent there before: behind a symmetric NAT, each
+/// address of the other end comes from another port.
+const REFLEXIVE: usize = 16;
 
 /// The time that one datagram takes of those that are read, on average: 4000 a second are three
 /// times what pictures at 6 Mbit/s, all of them repeated, need with sound and checks.
@@ -50,10 +65,14 @@ pub(super) struct AdmissionSocket {
 }
 
 impl AdmissionSocket {
-    /// The socket; it counts in `unread` what it lets in.
-    pub(super) fn new(inner: Arc<dyn AsyncUdpSocket>, unread: Arc<Unread>) -> Self {
+    /// The socket; it counts in `unread` what it lets in, and its checks in `checks`.
+    pub(super) fn new(
+        inner: Arc<dyn AsyncUdpSocket>,
+        unread: Arc<Unread>,
+        checks: Checks,
+    ) -> Self {
         let intake = Mutex::new(Intake::new(Instant::now()));
-        Self { inner, admission: Mutex::default(), intake, unread }
+        Self { inner, admission: Mutex::new(Admission::new(checks)), intake, unread }
     }
 }
 
@@ -63,10 +82,16 @@ impl AsyncUdpSocket for AdmissionSocket {
     }
 
     fn poll_send(&self, cx: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
+        let (to, whole) = (transmit.destination, transmit.contents.len());
+        let length = transmit.segment_size.unwrap_or(whole).max(1);
+        let datagrams = transmit.contents.chunks(length);
+        let mut admission = self.admission.lock().unwrap_or_else(PoisonError::into_inner);
+        if !admission.lets_out(to, datagrams.clone(), Instant::now()) {
+            return Poll::Ready(Ok(whole));
+        }
         let sent = ready!(self.inner.poll_send(cx, transmit));
-        if let Some(check) = Check::read(transmit.contents) {
-            let mut admission = self.admission.lock().unwrap_or_else(PoisonError::into_inner);
-            admission.sent(transmit.destination, check);
+        for check in datagrams.filter_map(Check::read) {
+            admission.sent(to, check, Instant::now());
         }
         Poll::Ready(sent)
     }
@@ -162,18 +187,67 @@ impl Intake {
 }
 
 /// Who has passed a check.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Admission {
     admitted: VecDeque<SocketAddr>,
     asked: VecDeque<(SocketAddr, [u8; 12])>,
+    /// Who has answered a check, those last that did so last.
+    answered: VecDeque<SocketAddr>,
+    unanswered: Unanswered,
+    /// Who was answered before anything was sent there.
+    reflexive: Vec<SocketAddr>,
 }
 
 impl Admission {
-    fn sent(&mut self, to: SocketAddr, check: Check) {
-        match check {
-            Check::Request(id) => push(&mut self.asked, (to, id), REQUESTS),
-            Check::Success(_) => self.admit(to),
+    const fn new(checks: Checks) -> Self {
+        Self {
+            admitted: VecDeque::new(),
+            asked: VecDeque::new(),
+            answered: VecDeque::new(),
+            unanswered: Unanswered::new(checks),
+            reflexive: vec![],
         }
+    }
+
+    /// Whether what is to leave at once may be sent to that address, all of it or nothing.
+    fn lets_out<'a>(
+        &self,
+        to: SocketAddr,
+        mut datagrams: impl Iterator<Item = &'a [u8]>,
+        now: Instant,
+    ) -> bool {
+        let is_request = |datagram| matches!(Check::read(datagram), Some(Check::Request(_)));
+        !datagrams.any(is_request)
+            || self.answered.contains(&to)
+            || self.unanswered.may_send(to, now)
+    }
+
+    fn sent(&mut self, to: SocketAddr, check: Check, now: Instant) {
+        let has_answered = self.answered.contains(&to);
+        match check {
+            Check::Request(id) => {
+                push(&mut self.asked, (to, id), REQUESTS);
+                if !has_answered {
+                    self.unanswered.sent(to, now);
+                }
+            }
+            Check::Success(_) => {
+                if !self.is_known(to) {
+                    self.reflexive.push(to);
+                }
+                self.admit(to);
+                if !has_answered {
+                    self.unanswered.triggered(to, now);
+                }
+            }
+        }
+    }
+
+    /// Whether something was sent there before.
+    fn is_known(&self, address: SocketAddr) -> bool {
+        self.reflexive.contains(&address)
+            || self.answered.contains(&address)
+            || self.unanswered.contains(address)
     }
 
     /// Whether what came in at once from that source passes, all of it or nothing.
@@ -184,12 +258,23 @@ impl Admission {
     ) -> bool {
         for datagram in datagrams.clone() {
             if let Some(Check::Success(id)) = Check::read(datagram)
-                && self.asked.contains(&(source, id))
+                && let Some(asked) = self.asked.iter().position(|asked| *asked == (source, id))
             {
-                self.admit(source);
+                // An answer counts once.
+                self.asked.remove(asked);
+                self.answered(source);
             }
         }
-        self.is_admitted(source) || datagrams.all(is_stun)
+        self.is_admitted(source)
+            || (datagrams.all(is_stun)
+                && (self.reflexive.len() < REFLEXIVE || self.is_known(source)))
+    }
+
+    fn answered(&mut self, by: SocketAddr) {
+        self.answered.retain(|answered| *answered != by);
+        push(&mut self.answered, by, SOURCES);
+        self.unanswered.answered(by);
+        self.admit(by);
     }
 
     fn is_admitted(&self, source: SocketAddr) -> bool {
@@ -213,6 +298,7 @@ fn push<T>(queue: &mut VecDeque<T>, item: T, capacity: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::CheckBudget;
 
     /// DTLS: a fatal alert in the clear.
     const ALERT: &[u8] = &[21, 254, 253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 2, 40];
@@ -231,13 +317,21 @@ mod tests {
         admission.lets_in(address(port), std::iter::once(datagram))
     }
 
-    fn sent(admission: &mut Admission, port: u16, message: &[u8]) {
-        admission.sent(address(port), Check::read(message).unwrap());
+    fn admission() -> Admission {
+        Admission::new(CheckBudget::default().checks())
     }
 
-    #[test]
-    fn who_passed_no_check_may_only_ask_for_one() {
-        let mut admission = Admission::default();
+    fn sent(admission: &mut Admission, port: u16, message: &[u8]) {
+        admission.sent(address(port), Check::read(message).unwrap(), Instant::now());
+    }
+
+    fn lets_out(admission: &Admission, port: u16, datagram: &[u8]) -> bool {
+        admission.lets_out(address(port), std::iter::once(datagram), Instant::now())
+    }
+
+    #[tokio::test]
+    async fn who_passed_no_check_may_only_ask_for_one() {
+        let mut admission = admission();
         assert!(!lets_in(&mut admission, 1, ALERT));
         assert!(!lets_in(&mut admission, 1, &[0x80, 96, 0, 1]), "RTP");
         assert!(lets_in(&mut admission, 1, &stun(0, 7)));
@@ -246,17 +340,17 @@ mod tests {
         assert!(!admission.lets_in(address(1), both.iter().map(Vec::as_slice)));
     }
 
-    #[test]
-    fn whose_request_was_answered_is_let_in_and_nobody_else() {
-        let mut admission = Admission::default();
+    #[tokio::test]
+    async fn whose_request_was_answered_is_let_in_and_nobody_else() {
+        let mut admission = admission();
         sent(&mut admission, 1, &stun(1, 7));
         assert!(lets_in(&mut admission, 1, ALERT));
         assert!(!lets_in(&mut admission, 2, ALERT));
     }
 
-    #[test]
-    fn who_answered_a_request_is_let_in_if_it_was_asked_just_that() {
-        let mut admission = Admission::default();
+    #[tokio::test]
+    async fn who_answered_a_request_is_let_in_if_it_was_asked_just_that() {
+        let mut admission = admission();
         sent(&mut admission, 1, &stun(0, 7));
         lets_in(&mut admission, 1, &stun(1, 8));
         assert!(!lets_in(&mut admission, 1, ALERT), "a guessed transaction id");
@@ -279,14 +373,59 @@ mod tests {
         assert!(start.elapsed() >= PACE * 64 * 9);
     }
 
-    #[test]
-    fn what_is_remembered_is_bounded() {
-        let mut admission = Admission::default();
+    #[tokio::test]
+    async fn what_is_remembered_is_bounded() {
+        let mut admission = admission();
         for port in 1..=200 {
             sent(&mut admission, port, &stun(0, 1));
             sent(&mut admission, port, &stun(1, 1));
         }
+        (0..=255).for_each(|id| sent(&mut admission, 1, &stun(0, id)));
         assert_eq!((admission.asked.len(), admission.admitted.len()), (REQUESTS, SOURCES));
         assert!(lets_in(&mut admission, 200, ALERT), "the newest is the one in use");
+    }
+
+    #[tokio::test]
+    async fn who_answers_is_checked_freely_and_who_does_not_is_not() {
+        let mut admission = admission();
+        let request = stun(0, 7);
+        for port in 1..=100 {
+            if lets_out(&admission, port, &request) {
+                sent(&mut admission, port, &request);
+            }
+        }
+        assert!(!lets_out(&admission, 1, &request) && !lets_out(&admission, 200, &request));
+        assert!(lets_in(&mut admission, 1, &stun(1, 7)));
+        for _ in 0..1000 {
+            assert!(lets_out(&admission, 1, &request));
+            sent(&mut admission, 1, &request);
+        }
+        assert!(!lets_out(&admission, 2, &request));
+        assert!(lets_out(&admission, 2, ALERT) && lets_out(&admission, 2, &stun(1, 9)));
+    }
+
+    #[tokio::test]
+    async fn an_answer_counts_once() {
+        let mut admission = admission();
+        sent(&mut admission, 1, &stun(0, 7));
+        lets_in(&mut admission, 1, &stun(1, 7));
+        assert_eq!(admission.asked.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn sources_that_nobody_named_are_few() {
+        let mut admission = admission();
+        let asks = |admission: &mut Admission, port| {
+            let passes = lets_in(admission, port, &stun(0, 7));
+            if passes {
+                sent(admission, port, &stun(1, 7));
+            }
+            passes
+        };
+        let passed = (1..=100).filter(|port| asks(&mut admission, *port)).count();
+        assert_eq!(passed, REFLEXIVE);
+        assert!(asks(&mut admission, 1), "who was let in once stays so");
+        sent(&mut admission, 200, &stun(0, 8));
+        assert!(asks(&mut admission, 200), "who was named is no stranger");
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::Ordering};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::{
-    Impairment,
+    CheckBudget, Impairment,
     sender::Feed,
     tap::TrafficCounters,
     task::{self, Wires},
@@ -37,6 +37,8 @@ pub struct ConnectionConfig {
     pub impairment: Option<Impairment>,
     /// The ways to others that are known: which local addresses are bound first.
     pub paths: KnownPaths,
+    /// What bounds the connectivity checks that leave for addresses that have not answered.
+    pub checks: CheckBudget,
 }
 
 /// Where connections send what comes out of them.
@@ -65,6 +67,8 @@ pub struct Connection {
     traffic: Arc<TrafficCounters>,
     /// Its drop tells the task.
     _alive: oneshot::Sender<()>,
+    /// Held as long as somebody has the connection.
+    _checks: CheckBudget,
 }
 
 impl Connection {
@@ -75,7 +79,10 @@ impl Connection {
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub fn open(config: ConnectionConfig, outlets: Outlets) -> Self {
+    pub fn open(mut config: ConnectionConfig, outlets: Outlets) -> Self {
+        // Its task may outlive it for a moment, and must not hold the budget meanwhile.
+        let budget = std::mem::take(&mut config.checks);
+        let checks = budget.checks();
         let (commands, queue) = mpsc::channel(COMMANDS);
         let (alive, dropped) = oneshot::channel();
         let impairment = watch::Sender::new(config.impairment.unwrap_or_default());
@@ -88,6 +95,7 @@ impl Connection {
             impairment,
             traffic: Arc::default(),
             _alive: alive,
+            _checks: budget,
         };
         let wires = Wires {
             commands: queue,
@@ -97,6 +105,7 @@ impl Connection {
             audio: Arc::clone(&connection.audio),
             impairment: config.impairment.map(|_| connection.impairment.subscribe()),
             traffic: Arc::clone(&connection.traffic),
+            checks,
         };
         tokio::spawn(task::run(config, outlets, wires));
         connection

@@ -11,7 +11,9 @@
 
 mod addresses;
 mod admission;
+mod candidates;
 mod chat;
+mod checks;
 mod connection;
 mod early;
 #[cfg(any(fuzzing, test))]
@@ -33,6 +35,7 @@ mod tap;
 mod task;
 mod unread;
 
+pub use checks::{CheckBudget, CheckBudgets};
 pub use connection::{Connection, ConnectionConfig, Outlets, Traffic};
 pub use impairment::{Impairment, ImpairmentError};
 pub use packets::payloads;

@@ -14,17 +14,15 @@ use webrtc::{
 };
 
 use super::{
+    addresses::HostAddresses,
+    candidates::RemoteCandidates,
     layout,
     sdp::{self, Description, SdpError, SectionKind, Setup},
     setup::{Section, library_direction},
 };
 use crate::model::{
-    Agreement, Candidate, DescriptionKind, Direction, MAX_CANDIDATE_BYTES, Media, PeerCommand,
-    PeerEvent, Step,
+    Agreement, Candidate, DescriptionKind, Direction, Media, PeerCommand, PeerEvent, Step,
 };
-
-/// Remote candidates taken for one remote description: what comes on top costs checks only.
-const MAX_CANDIDATES: u32 = 100;
 
 /// One connection's offers and answers.
 pub(super) struct Negotiation {
@@ -42,8 +40,12 @@ pub(super) struct Negotiation {
     /// What was agreed on and not yet told.
     news: Option<Agreement>,
     connected: bool,
-    /// Remote candidates since the last remote description.
-    candidates: u32,
+    /// The addresses that our sockets have.
+    addresses: HostAddresses,
+    /// The other end's candidates of this ICE generation.
+    candidates: RemoteCandidates,
+    /// The name fragments of the other end's ICE credentials.
+    fragments: Vec<String>,
 }
 
 /// An audio or video section, and whether it may be sent on.
@@ -85,7 +87,12 @@ impl NegotiationError {
 }
 
 impl Negotiation {
-    pub(super) fn new(peer: Arc<dyn PeerConnection>, lines: Vec<Line>, has_data: bool) -> Self {
+    pub(super) fn new(
+        peer: Arc<dyn PeerConnection>,
+        lines: Vec<Line>,
+        has_data: bool,
+        addresses: HostAddresses,
+    ) -> Self {
         Self {
             peer,
             lines,
@@ -96,7 +103,9 @@ impl Negotiation {
             layout: vec![],
             news: None,
             connected: false,
-            candidates: 0,
+            addresses,
+            candidates: RemoteCandidates::default(),
+            fragments: vec![],
         }
     }
 
@@ -164,6 +173,9 @@ impl Negotiation {
         let description = Description::read(&sdp)?;
         self.peer.set_local_description(offer).await?;
         self.offer = Some(description);
+        if restart {
+            self.candidates.restart();
+        }
         Ok(if restart { sdp::without_candidates(&sdp) } else { sdp })
     }
 
@@ -178,13 +190,15 @@ impl Negotiation {
 
     async fn accept_answer(&mut self, sdp: String) -> Result<(), NegotiationError> {
         let offer = self.offer.as_ref().ok_or(NegotiationError::NoOffer)?;
+        let sdp = sdp::normalized(&sdp);
         let answered = Description::read(&sdp)?;
         answered.answers(offer)?;
         if answered.first_taken().is_none() {
             self.agreed(&answered).await;
             return Ok(());
         }
-        let answer = RTCSessionDescription::answer(layout::for_library(&sdp, &answered))?;
+        let theirs = layout::for_library(&sdp, &answered);
+        let answer = RTCSessionDescription::answer(sdp::without_candidates(&theirs))?;
         if let Err(error) = self.peer.set_remote_description(answer).await {
             // Still pending: nothing of the answer was taken.
             return Err(match self.peer.pending_local_description().await {
@@ -202,7 +216,9 @@ impl Negotiation {
             Some(Setup::Active | Setup::ActPass) | None => Setup::Passive,
         });
         self.certificate.clone_from(&answered.fingerprint);
+        self.fragments = sdp::name_fragments(&theirs);
         self.agreed(&answered).await;
+        self.add_candidates(&theirs).await;
         Ok(())
     }
 
@@ -210,6 +226,7 @@ impl Negotiation {
         if self.offer.is_some() {
             return Err(NegotiationError::OfferStands);
         }
+        let sdp = sdp::normalized(&sdp);
         let mut offered = Description::read(&sdp)?;
         if offered.first_taken().is_none() {
             self.agreed(&offered).await;
@@ -220,7 +237,8 @@ impl Negotiation {
             return Err(NegotiationError::AnotherConnection);
         }
         let role = self.role_after(&offered)?;
-        let offer = RTCSessionDescription::offer(layout::for_library(&sdp, &offered))?;
+        let theirs = layout::for_library(&sdp, &offered);
+        let offer = RTCSessionDescription::offer(sdp::without_candidates(&theirs))?;
         let answer = self.take_offer(&offered, offer).await;
         if answer.is_err() {
             let rollback = RTCSessionDescription::rollback(None)?;
@@ -235,6 +253,13 @@ impl Negotiation {
         self.certificate.clone_from(&offered.fingerprint);
         self.agreed(&offered).await;
         self.layout = offered.sections;
+        // All are other ones: whichever the library goes by, it has restarted ICE.
+        let fragments = sdp::name_fragments(&theirs);
+        if !fragments.iter().any(|fragment| self.fragments.contains(fragment)) {
+            self.candidates.restart();
+        }
+        self.fragments = fragments;
+        self.add_candidates(&theirs).await;
         // The library writes into each answer what it would choose for the first one.
         Ok(layout::with_setup(&answer, role))
     }
@@ -316,7 +341,6 @@ impl Negotiation {
 
     /// Tells the senders what was agreed on; `theirs` is what the other end said.
     async fn agreed(&mut self, theirs: &Description) {
-        self.candidates = 0;
         let mut agreement = Agreement::default();
         for line in &mut self.lines {
             line.payload_type = None;
@@ -349,21 +373,29 @@ impl Negotiation {
         }
     }
 
+    /// Takes the candidates of a description, by the same rule as those that come later.
+    async fn add_candidates(&mut self, sdp: &str) {
+        for line in sdp::candidates(sdp) {
+            self.add_candidate(Candidate { line: line.to_owned(), mid: None, index: None }).await;
+        }
+    }
+
     /// Errors are the other end's: they are logged and cost one way to reach it.
     async fn add_candidate(&mut self, candidate: Candidate) {
         let Candidate { line, mid, index } = candidate;
-        // Towards TCP candidates the library would open connections to wherever they point.
-        let udp =
-            line.split_ascii_whitespace().nth(2).is_some_and(|t| t.eq_ignore_ascii_case("udp"));
-        self.candidates += 1;
-        if line.len() > MAX_CANDIDATE_BYTES || self.candidates > MAX_CANDIDATES || !udp {
-            if !line.is_empty() {
-                tracing::debug!(%line, "a remote candidate is not taken");
-            }
+        // There will be no more.
+        if line.is_empty() {
             return;
         }
+        let candidate = match self.candidates.take(&line, &self.addresses.chosen()) {
+            Ok(candidate) => candidate,
+            Err(error) => {
+                tracing::debug!(%error, "a remote candidate is not taken");
+                return;
+            }
+        };
         let init = RTCIceCandidateInit {
-            candidate: line,
+            candidate,
             sdp_mid: mid,
             sdp_mline_index: index,
             ..RTCIceCandidateInit::default()

@@ -27,6 +27,16 @@ impl Pace {
         let turn = self.empty.checked_sub(self.each * self.burst).unwrap_or(now);
         turn.max(now)
     }
+
+    /// Whether so many would have their turn at once.
+    pub(super) fn has_room(&self, count: u32, now: Instant) -> bool {
+        self.empty.max(now) + self.each * count <= now + self.each * self.burst
+    }
+
+    /// When the bucket is empty, if nothing more is taken.
+    pub(super) const fn empty_at(&self) -> Instant {
+        self.empty
+    }
 }
 
 #[cfg(test)]
@@ -43,5 +53,7 @@ mod tests {
         let later = now + each * 1000;
         assert_eq!(pace.take(burst, later), later, "the bucket is empty again");
         assert_eq!(pace.take(3, later), later + 3 * each);
+        assert!(!pace.has_room(1, later + 3 * each) && pace.has_room(1, later + 4 * each));
+        assert_eq!(pace.empty_at(), later + each * (burst + 3));
     }
 }

@@ -17,8 +17,8 @@ use webrtc::runtime::{
 };
 
 use super::{
-    Impairment, admission::AdmissionSocket, early::EarlySocket, handshake::HandshakeSocket,
-    link::ImpairedSocket, unread::Unread,
+    Impairment, admission::AdmissionSocket, checks::Checks, early::EarlySocket,
+    handshake::HandshakeSocket, link::ImpairedSocket, unread::Unread,
 };
 
 /// A future as the library's trait wants it.
@@ -37,6 +37,8 @@ pub(super) struct PeerRuntime {
     pub(super) up: watch::Receiver<bool>,
     /// Counts what comes in on data channels.
     pub(super) unread: Arc<Unread>,
+    /// Bounds what is sent to addresses that have not answered.
+    pub(super) checks: Checks,
 }
 
 /// Tells that the task that held it is gone.
@@ -64,7 +66,8 @@ impl Runtime for PeerRuntime {
         if let Some(terms) = &self.impairment {
             socket = Arc::new(ImpairedSocket::new(socket, terms.clone()));
         }
-        let socket = Arc::new(AdmissionSocket::new(socket, Arc::clone(&self.unread)));
+        let (unread, checks) = (Arc::clone(&self.unread), self.checks.clone());
+        let socket = Arc::new(AdmissionSocket::new(socket, unread, checks));
         let socket = Arc::new(HandshakeSocket::new(socket));
         Ok(Arc::new(EarlySocket::new(socket, self.up.clone())))
     }

@@ -244,7 +244,36 @@ impl Setup {
     }
 }
 
-/// The description without candidate lines: those of an ICE restart name closed sockets.
+/// The description as the library reads it: a line may begin with carriage returns, and white
+/// space around a value is none of it. What is found in the text by its lines would else be
+/// something else than what the library finds.
+pub(super) fn normalized(sdp: &str) -> String {
+    let mut text = String::with_capacity(sdp.len());
+    for line in sdp.split('\n') {
+        let line = line.trim_start_matches('\r').trim_end();
+        match line.split_once('=') {
+            Some((kind, value)) => text.extend([kind, "=", value.trim_start(), "\r\n"]),
+            None if line.is_empty() => {}
+            None => text.extend([line, "\r\n"]),
+        }
+    }
+    text
+}
+
+/// The candidate lines, without `a=`.
+pub(super) fn candidates(sdp: &str) -> impl Iterator<Item = &str> {
+    let lines = sdp.lines().map(str::trim_end);
+    lines.filter_map(|line| line.strip_prefix("a=").filter(|rest| rest.starts_with("candidate:")))
+}
+
+/// The name fragments of all ICE credentials (RFC 8839, section 5.4).
+pub(super) fn name_fragments(sdp: &str) -> Vec<String> {
+    let lines: Vec<&str> = sdp.lines().map(str::trim_end).collect();
+    attributes(&lines, "ice-ufrag").map(ToOwned::to_owned).collect()
+}
+
+/// The description without candidate lines: those of an ICE restart name closed sockets, and those
+/// of the other end are taken one by one.
 pub(super) fn without_candidates(sdp: &str) -> String {
     sdp.split_inclusive('\n')
         .filter(|line| {

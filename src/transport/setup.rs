@@ -38,6 +38,7 @@ use super::{
     ConnectionConfig, Impairment,
     addresses::HostAddresses,
     chat::UNSENT_BYTES,
+    checks::Checks,
     runtime::PeerRuntime,
     tap::{OwnStreams, SendClock, TAP_SLOT, Tap, TrafficCounters},
     unread::Unread,
@@ -59,7 +60,7 @@ const KEEPALIVE: Duration = Duration::from_millis(500);
 /// How often each pair of addresses is checked until one works (RFC 8445, section 14.2: 50 ms if
 /// nothing is known of the network, never less than 5). The library's default of 200 ms is felt
 /// by everybody who joins.
-const CHECK_INTERVAL: Duration = Duration::from_millis(25);
+pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(25);
 
 /// Checks until a pair is given up: 8 s, so that an end whose signalling is slow still finds the
 /// other one trying.
@@ -102,6 +103,8 @@ pub(super) struct Built {
     pub(super) data: Option<Arc<dyn DataChannel>>,
     pub(super) keyframes: KeyframeRequest,
     pub(super) reports: SenderReports,
+    /// The addresses that its sockets have.
+    pub(super) addresses: HostAddresses,
 }
 
 /// An audio or video section.
@@ -130,6 +133,8 @@ pub(super) struct Wiring {
     pub(super) impairment: Option<watch::Receiver<Impairment>>,
     pub(super) traffic: Arc<TrafficCounters>,
     pub(super) unread: Arc<Unread>,
+    pub(super) checks: Checks,
+    pub(super) addresses: HostAddresses,
 }
 
 /// Why a connection could not be built.
@@ -171,14 +176,22 @@ pub(super) async fn build(config: &ConnectionConfig, wiring: Wiring) -> Result<B
             driver_ended: wiring.driver_ended,
             up: wiring.up,
             unread: wiring.unread,
+            checks: wiring.checks,
         }))
         .with_handler(wiring.observer)
         .with_data_channel_send_buffer_limit(UNSENT_BYTES)
-        .with_udp_addrs(vec![HostAddresses(config.paths.clone())])
+        .with_udp_addrs(vec![wiring.addresses.clone()])
         .build()
         .await?;
-    let mut built =
-        Built { peer: Arc::new(peer), audio: None, video: None, data: None, keyframes, reports };
+    let mut built = Built {
+        peer: Arc::new(peer),
+        audio: None,
+        video: None,
+        data: None,
+        keyframes,
+        reports,
+        addresses: wiring.addresses,
+    };
     let sections =
         add_sections(&mut built, config, [(audio_ssrc, audio_clock), (video_ssrc, video_clock)]);
     if let Err(error) = sections.await {

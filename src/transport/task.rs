@@ -11,7 +11,9 @@ use webrtc::peer_connection::PeerConnection;
 
 use super::{
     ConnectionConfig, Impairment, Outlets,
+    addresses::HostAddresses,
     chat::{self, Unwritten},
+    checks::Checks,
     negotiation::{Line, Negotiation},
     observer::{Happening, Observer},
     receiver,
@@ -37,6 +39,7 @@ pub(super) struct Wires {
     pub(super) audio: Arc<Feed<EncodedAudio>>,
     pub(super) impairment: Option<watch::Receiver<Impairment>>,
     pub(super) traffic: Arc<TrafficCounters>,
+    pub(super) checks: Checks,
 }
 
 /// Builds the connection, serves it until its owner is gone, and closes it: whatever happens
@@ -51,6 +54,8 @@ pub(super) async fn run(config: ConnectionConfig, outlets: Outlets, wires: Wires
         impairment: wires.impairment.clone(),
         traffic: Arc::clone(&wires.traffic),
         unread: Arc::clone(&unread),
+        checks: wires.checks.clone(),
+        addresses: HostAddresses::new(config.paths.clone()),
     };
     let peer = config.peer;
     // Not given up halfway when the owner goes: the library's driver would run on for ever.
@@ -174,7 +179,7 @@ impl Task {
             media.spawn(chat::write(peer, Arc::clone(&channel), unwritten));
             media.spawn(chat::read(peer, (channel, feeds.unread), events));
         }
-        let negotiation = Negotiation::new(built.peer, lines, has_data);
+        let negotiation = Negotiation::new(built.peer, lines, has_data, built.addresses);
         let reports = built.reports;
         let candidates = (None, vec![]);
         Self { negotiation, candidates, happenings, state: None, reports, media, chat }

@@ -1,6 +1,7 @@
 //! Real connections over real sockets in one process.
 
 mod browser;
+mod candidates;
 mod chat;
 mod early;
 mod frames;

@@ -265,6 +265,7 @@ async fn a_connection_that_cannot_be_built_says_that_it_failed() {
         video_mix: "picture".to_owned(),
         impairment: None,
         paths: Default::default(),
+        checks: Default::default(),
     };
     let outlets = quintet::transport::Outlets { events: events_in, tracks };
     let _connection = Connection::open(config, outlets);

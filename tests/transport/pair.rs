@@ -8,7 +8,7 @@ use quintet::{
         Agreement, Candidate, DescriptionKind, Direction, PeerCommand, PeerEvent, PeerId,
         PeerMedia, PeerState, Step,
     },
-    transport::{Connection, ConnectionConfig, Impairment, Outlets},
+    transport::{CheckBudget, Connection, ConnectionConfig, Impairment, Outlets},
 };
 use tokio::sync::mpsc;
 
@@ -45,6 +45,16 @@ pub(crate) struct End {
 
 impl End {
     pub(crate) fn open(name: &str, media: PeerMedia, impairment: Option<Impairment>) -> Self {
+        Self::within(CheckBudget::default(), name, media, impairment)
+    }
+
+    /// One whose checks are bounded by that.
+    pub(crate) fn within(
+        checks: CheckBudget,
+        name: &str,
+        media: PeerMedia,
+        impairment: Option<Impairment>,
+    ) -> Self {
         let (events_in, events) = mpsc::channel(256);
         let (tracks_in, tracks) = mpsc::channel(16);
         let config = ConnectionConfig {
@@ -55,6 +65,7 @@ impl End {
             video_mix: format!("picture-{name}"),
             impairment,
             paths: Default::default(),
+            checks,
         };
         let outlets = Outlets { events: events_in, tracks: tracks_in };
         Self {
