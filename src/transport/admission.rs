@@ -14,6 +14,9 @@
 //! the password the library makes a peer-reflexive candidate of the source of its request (RFC
 //! 8445, section 7.3.1.3), however many there are, and a source can be forged: so such addresses
 //! are few, and checks to them are bounded like all others.
+//!
+//! Nothing but checks is sent to who has not answered one lately (RFC 7675): the library asks every
+//! half second, and takes whatever comes from there for an answer, a request as well.
 
 use std::{
     collections::VecDeque,
@@ -26,7 +29,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::{
+    sync::Notify,
+    time::{Instant, Sleep, sleep_until},
+};
 use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 
 use super::{
@@ -47,6 +53,13 @@ const REQUESTS: usize = 256;
 /// address of the other end comes from another port.
 const REFLEXIVE: usize = 16;
 
+/// How long an answer is a consent to be sent to: half of what RFC 7675 allows (section 5.1).
+const CONSENT: Duration = Duration::from_secs(15);
+
+/// Requests that must have found no answer before consent is said to be lost: half of what is sent
+/// in that time. A program that was stopped for long has sent none.
+const UNANSWERED: u32 = 15;
+
 /// The time that one datagram takes of those that are read, on average: 4000 a second are three
 /// times what pictures at 6 Mbit/s, all of them repeated, need with sound and checks.
 const PACE: Duration = Duration::from_micros(250);
@@ -61,18 +74,25 @@ pub(super) struct AdmissionSocket {
     // The trait sends and receives through `&self`; only the connection's one driver ever does.
     admission: Mutex<Admission>,
     intake: Mutex<Intake>,
-    unread: Arc<Unread>,
+    wiring: AdmissionWiring,
+}
+
+/// What all sockets of a connection share.
+#[derive(Clone, Debug)]
+pub(super) struct AdmissionWiring {
+    /// Counts what is let in.
+    pub(super) unread: Arc<Unread>,
+    /// Bounds the checks that leave.
+    pub(super) checks: Checks,
+    /// Notified when the other end does not answer checks any more.
+    pub(super) consent_lost: Arc<Notify>,
 }
 
 impl AdmissionSocket {
-    /// The socket; it counts in `unread` what it lets in, and its checks in `checks`.
-    pub(super) fn new(
-        inner: Arc<dyn AsyncUdpSocket>,
-        unread: Arc<Unread>,
-        checks: Checks,
-    ) -> Self {
+    pub(super) fn new(inner: Arc<dyn AsyncUdpSocket>, wiring: AdmissionWiring) -> Self {
         let intake = Mutex::new(Intake::new(Instant::now()));
-        Self { inner, admission: Mutex::new(Admission::new(checks)), intake, unread }
+        let admission = Mutex::new(Admission::new(wiring.checks.clone()));
+        Self { inner, admission, intake, wiring }
     }
 }
 
@@ -92,6 +112,9 @@ impl AsyncUdpSocket for AdmissionSocket {
         let sent = ready!(self.inner.poll_send(cx, transmit));
         for check in datagrams.filter_map(Check::read) {
             admission.sent(to, check, Instant::now());
+        }
+        if admission.has_lost_consent(to, Instant::now()) {
+            self.wiring.consent_lost.notify_one();
         }
         Poll::Ready(sent)
     }
@@ -114,10 +137,10 @@ impl AsyncUdpSocket for AdmissionSocket {
             }
             let datagrams = buffer[..meta.len.min(buffer.len())].chunks(meta.stride.max(1));
             let mut admission = self.admission.lock().unwrap_or_else(PoisonError::into_inner);
-            if admission.lets_in(meta.addr, datagrams.clone()) {
+            if admission.lets_in(meta.addr, datagrams.clone(), Instant::now()) {
                 if admission.is_admitted(meta.addr) {
                     intake.took(datagrams.len() as u32, Instant::now());
-                    datagrams.for_each(|datagram| self.unread.came(datagram));
+                    datagrams.for_each(|datagram| self.wiring.unread.came(datagram));
                 }
                 return Poll::Ready(received);
             }
@@ -192,10 +215,22 @@ struct Admission {
     admitted: VecDeque<SocketAddr>,
     asked: VecDeque<(SocketAddr, [u8; 12])>,
     /// Who has answered a check, those last that did so last.
-    answered: VecDeque<SocketAddr>,
+    answered: VecDeque<Answered>,
+    /// Where what is no check was to be sent last.
+    media_to: Option<SocketAddr>,
     unanswered: Unanswered,
     /// Who was answered before anything was sent there.
     reflexive: Vec<SocketAddr>,
+}
+
+/// Who has answered a check.
+#[derive(Debug)]
+struct Answered {
+    address: SocketAddr,
+    /// When it did so last.
+    last: Instant,
+    /// The first request since then, and how many there were.
+    waiting: Option<(Instant, u32)>,
 }
 
 impl Admission {
@@ -204,6 +239,7 @@ impl Admission {
             admitted: VecDeque::new(),
             asked: VecDeque::new(),
             answered: VecDeque::new(),
+            media_to: None,
             unanswered: Unanswered::new(checks),
             reflexive: vec![],
         }
@@ -211,42 +247,57 @@ impl Admission {
 
     /// Whether what is to leave at once may be sent to that address, all of it or nothing.
     fn lets_out<'a>(
-        &self,
+        &mut self,
         to: SocketAddr,
-        mut datagrams: impl Iterator<Item = &'a [u8]>,
+        mut datagrams: impl Iterator<Item = &'a [u8]> + Clone,
         now: Instant,
     ) -> bool {
+        let answered = self.answered.iter().find(|answered| answered.address == to);
+        if !datagrams.clone().all(is_stun) {
+            self.media_to = Some(to);
+            return answered.is_some_and(|answered| now < answered.last + CONSENT);
+        }
         let is_request = |datagram| matches!(Check::read(datagram), Some(Check::Request(_)));
-        !datagrams.any(is_request)
-            || self.answered.contains(&to)
-            || self.unanswered.may_send(to, now)
+        answered.is_some() || !datagrams.any(is_request) || self.unanswered.may_send(to, now)
     }
 
     fn sent(&mut self, to: SocketAddr, check: Check, now: Instant) {
-        let has_answered = self.answered.contains(&to);
-        match check {
-            Check::Request(id) => {
+        let known = self.answered.iter_mut().find(|answered| answered.address == to);
+        match (check, known) {
+            (Check::Request(id), known) => {
                 push(&mut self.asked, (to, id), REQUESTS);
-                if !has_answered {
-                    self.unanswered.sent(to, now);
+                match known {
+                    Some(known) => known.waiting.get_or_insert((now, 0)).1 += 1,
+                    None => self.unanswered.sent(to, now),
                 }
             }
-            Check::Success(_) => {
+            (Check::Success(_), Some(_)) => self.admit(to),
+            (Check::Success(_), None) => {
                 if !self.is_known(to) {
                     self.reflexive.push(to);
                 }
+                self.unanswered.triggered(to, now);
                 self.admit(to);
-                if !has_answered {
-                    self.unanswered.triggered(to, now);
-                }
             }
         }
+    }
+
+    /// Whether who is sent media has not answered for so long, though it was asked again and
+    /// again.
+    fn has_lost_consent(&self, to: SocketAddr, now: Instant) -> bool {
+        let is_lost = |answered: &Answered| {
+            answered.address == to
+                && answered.waiting.is_some_and(|(since, count)| {
+                    count >= UNANSWERED && now >= since + CONSENT
+                })
+        };
+        self.media_to == Some(to) && self.answered.iter().any(is_lost)
     }
 
     /// Whether something was sent there before.
     fn is_known(&self, address: SocketAddr) -> bool {
         self.reflexive.contains(&address)
-            || self.answered.contains(&address)
+            || self.answered.iter().any(|answered| answered.address == address)
             || self.unanswered.contains(address)
     }
 
@@ -255,6 +306,7 @@ impl Admission {
         &mut self,
         source: SocketAddr,
         mut datagrams: impl Iterator<Item = &'a [u8]> + Clone,
+        now: Instant,
     ) -> bool {
         for datagram in datagrams.clone() {
             if let Some(Check::Success(id)) = Check::read(datagram)
@@ -262,7 +314,7 @@ impl Admission {
             {
                 // An answer counts once.
                 self.asked.remove(asked);
-                self.answered(source);
+                self.answered(source, now);
             }
         }
         self.is_admitted(source)
@@ -270,9 +322,10 @@ impl Admission {
                 && (self.reflexive.len() < REFLEXIVE || self.is_known(source)))
     }
 
-    fn answered(&mut self, by: SocketAddr) {
-        self.answered.retain(|answered| *answered != by);
-        push(&mut self.answered, by, SOURCES);
+    fn answered(&mut self, by: SocketAddr, now: Instant) {
+        self.answered.retain(|answered| answered.address != by);
+        let answered = Answered { address: by, last: now, waiting: None };
+        push(&mut self.answered, answered, SOURCES);
         self.unanswered.answered(by);
         self.admit(by);
     }
@@ -314,7 +367,7 @@ mod tests {
     }
 
     fn lets_in(admission: &mut Admission, port: u16, datagram: &[u8]) -> bool {
-        admission.lets_in(address(port), std::iter::once(datagram))
+        admission.lets_in(address(port), std::iter::once(datagram), Instant::now())
     }
 
     fn admission() -> Admission {
@@ -325,7 +378,7 @@ mod tests {
         admission.sent(address(port), Check::read(message).unwrap(), Instant::now());
     }
 
-    fn lets_out(admission: &Admission, port: u16, datagram: &[u8]) -> bool {
+    fn lets_out(admission: &mut Admission, port: u16, datagram: &[u8]) -> bool {
         admission.lets_out(address(port), std::iter::once(datagram), Instant::now())
     }
 
@@ -337,7 +390,8 @@ mod tests {
         assert!(lets_in(&mut admission, 1, &stun(0, 7)));
         assert!(!lets_in(&mut admission, 1, ALERT), "to ask is not to pass");
         let both = [stun(0, 7), ALERT.to_vec()];
-        assert!(!admission.lets_in(address(1), both.iter().map(Vec::as_slice)));
+        let both = both.iter().map(Vec::as_slice);
+        assert!(!admission.lets_in(address(1), both, Instant::now()));
     }
 
     #[tokio::test]
@@ -390,18 +444,18 @@ mod tests {
         let mut admission = admission();
         let request = stun(0, 7);
         for port in 1..=100 {
-            if lets_out(&admission, port, &request) {
+            if lets_out(&mut admission, port, &request) {
                 sent(&mut admission, port, &request);
             }
         }
-        assert!(!lets_out(&admission, 1, &request) && !lets_out(&admission, 200, &request));
+        assert!(!lets_out(&mut admission, 1, &request) && !lets_out(&mut admission, 200, &request));
         assert!(lets_in(&mut admission, 1, &stun(1, 7)));
         for _ in 0..1000 {
-            assert!(lets_out(&admission, 1, &request));
+            assert!(lets_out(&mut admission, 1, &request));
             sent(&mut admission, 1, &request);
         }
-        assert!(!lets_out(&admission, 2, &request));
-        assert!(lets_out(&admission, 2, ALERT) && lets_out(&admission, 2, &stun(1, 9)));
+        assert!(!lets_out(&mut admission, 2, &request));
+        assert!(lets_out(&mut admission, 2, &stun(1, 9)), "what it asks is answered");
     }
 
     #[tokio::test]
@@ -427,5 +481,66 @@ mod tests {
         assert!(asks(&mut admission, 1), "who was let in once stays so");
         sent(&mut admission, 200, &stun(0, 8));
         assert!(asks(&mut admission, 200), "who was named is no stranger");
+    }
+
+    /// Asks every half second for so long; whether consent is lost then.
+    fn ask(admission: &mut Admission, from: Instant, seconds: u32) -> bool {
+        let mut is_lost = false;
+        for tick in 0..seconds * 2 {
+            let now = from + Duration::from_millis(500) * tick;
+            admission.sent(address(1), Check::Request([9; 12]), now);
+            is_lost = admission.has_lost_consent(address(1), now);
+        }
+        is_lost
+    }
+
+    fn media_at(admission: &mut Admission, now: Instant) -> bool {
+        admission.lets_out(address(1), std::iter::once(&[0x80, 96, 0, 1][..]), now)
+    }
+
+    #[tokio::test]
+    async fn who_answers_no_more_is_sent_nothing_more_whatever_it_asks() {
+        let (mut admission, start) = (admission(), Instant::now());
+        assert!(!media_at(&mut admission, start), "it has not answered yet");
+        admission.sent(address(1), Check::Request([1; 12]), start);
+        admission.lets_in(address(1), std::iter::once(&stun(1, 1)[..]), start);
+        assert!(media_at(&mut admission, start));
+        assert!(!ask(&mut admission, start, 14));
+        // It asks itself, and repeats an old answer.
+        let late = start + CONSENT;
+        admission.lets_in(address(1), std::iter::once(&stun(0, 5)[..]), late);
+        admission.sent(address(1), Check::Success([5; 12]), late);
+        admission.lets_in(address(1), std::iter::once(&stun(1, 1)[..]), late);
+        assert!(media_at(&mut admission, late - Duration::from_millis(1)));
+        assert!(!media_at(&mut admission, late));
+        assert!(ask(&mut admission, late, 1));
+        admission.lets_in(address(1), std::iter::once(&stun(1, 9)[..]), late);
+        assert!(media_at(&mut admission, late), "it has answered");
+        assert!(!ask(&mut admission, late, 1));
+    }
+
+    #[tokio::test]
+    async fn a_program_that_was_stopped_asks_before_it_gives_up() {
+        let (mut admission, start) = (admission(), Instant::now());
+        admission.sent(address(1), Check::Request([1; 12]), start);
+        admission.lets_in(address(1), std::iter::once(&stun(1, 1)[..]), start);
+        assert!(media_at(&mut admission, start));
+        admission.sent(address(1), Check::Request([2; 12]), start);
+        let awake = start + CONSENT * 20;
+        assert!(!media_at(&mut admission, awake));
+        assert!(!ask(&mut admission, awake, 6));
+        admission.lets_in(address(1), std::iter::once(&stun(1, 9)[..]), awake);
+        assert!(media_at(&mut admission, awake));
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_not_used_any_more_may_be_silent() {
+        let (mut admission, start) = (admission(), Instant::now());
+        for port in [1, 2] {
+            admission.sent(address(port), Check::Request([1; 12]), start);
+            admission.lets_in(address(port), std::iter::once(&stun(1, 1)[..]), start);
+        }
+        admission.lets_out(address(2), std::iter::once(ALERT), start);
+        assert!(!ask(&mut admission, start, 30));
     }
 }

@@ -17,8 +17,11 @@ use webrtc::runtime::{
 };
 
 use super::{
-    Impairment, admission::AdmissionSocket, checks::Checks, early::EarlySocket,
-    handshake::HandshakeSocket, link::ImpairedSocket, unread::Unread,
+    Impairment,
+    admission::{AdmissionSocket, AdmissionWiring},
+    early::EarlySocket,
+    handshake::HandshakeSocket,
+    link::ImpairedSocket,
 };
 
 /// A future as the library's trait wants it.
@@ -35,10 +38,8 @@ pub(super) struct PeerRuntime {
     pub(super) driver_ended: Arc<Notify>,
     /// Whether the connection is up.
     pub(super) up: watch::Receiver<bool>,
-    /// Counts what comes in on data channels.
-    pub(super) unread: Arc<Unread>,
-    /// Bounds what is sent to addresses that have not answered.
-    pub(super) checks: Checks,
+    /// What its sockets share that let nobody in.
+    pub(super) admission: AdmissionWiring,
 }
 
 /// Tells that the task that held it is gone.
@@ -66,8 +67,7 @@ impl Runtime for PeerRuntime {
         if let Some(terms) = &self.impairment {
             socket = Arc::new(ImpairedSocket::new(socket, terms.clone()));
         }
-        let (unread, checks) = (Arc::clone(&self.unread), self.checks.clone());
-        let socket = Arc::new(AdmissionSocket::new(socket, unread, checks));
+        let socket = Arc::new(AdmissionSocket::new(socket, self.admission.clone()));
         let socket = Arc::new(HandshakeSocket::new(socket));
         Ok(Arc::new(EarlySocket::new(socket, self.up.clone())))
     }

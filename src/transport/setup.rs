@@ -37,11 +37,10 @@ use webrtc::{
 use super::{
     ConnectionConfig, Impairment,
     addresses::HostAddresses,
+    admission::AdmissionWiring,
     chat::UNSENT_BYTES,
-    checks::Checks,
     runtime::PeerRuntime,
     tap::{OwnStreams, SendClock, TAP_SLOT, Tap, TrafficCounters},
-    unread::Unread,
 };
 use crate::{
     media::{AUDIO_RATE, KeyframeRequest, SenderReports},
@@ -132,8 +131,7 @@ pub(super) struct Wiring {
     pub(super) up: watch::Receiver<bool>,
     pub(super) impairment: Option<watch::Receiver<Impairment>>,
     pub(super) traffic: Arc<TrafficCounters>,
-    pub(super) unread: Arc<Unread>,
-    pub(super) checks: Checks,
+    pub(super) admission: AdmissionWiring,
     pub(super) addresses: HostAddresses,
 }
 
@@ -175,8 +173,7 @@ pub(super) async fn build(config: &ConnectionConfig, wiring: Wiring) -> Result<B
             impairment: wiring.impairment,
             driver_ended: wiring.driver_ended,
             up: wiring.up,
-            unread: wiring.unread,
-            checks: wiring.checks,
+            admission: wiring.admission,
         }))
         .with_handler(wiring.observer)
         .with_data_channel_send_buffer_limit(UNSENT_BYTES)

@@ -12,6 +12,7 @@ use webrtc::peer_connection::PeerConnection;
 use super::{
     ConnectionConfig, Impairment, Outlets,
     addresses::HostAddresses,
+    admission::AdmissionWiring,
     chat::{self, Unwritten},
     checks::Checks,
     negotiation::{Line, Negotiation},
@@ -46,15 +47,19 @@ pub(super) struct Wires {
 /// between, the library's connection is closed, which alone frees its sockets and memory.
 pub(super) async fn run(config: ConnectionConfig, outlets: Outlets, wires: Wires) {
     let (observer, happenings) = Observer::new(Arc::clone(&wires.overflow));
-    let (driver_ended, unread) = (Arc::new(Notify::new()), Arc::<Unread>::default());
+    let [driver_ended, consent_lost] = std::array::from_fn(|_| Arc::new(Notify::new()));
+    let unread = Arc::<Unread>::default();
     let wiring = Wiring {
         up: observer.up(),
         observer,
         driver_ended: Arc::clone(&driver_ended),
         impairment: wires.impairment.clone(),
         traffic: Arc::clone(&wires.traffic),
-        unread: Arc::clone(&unread),
-        checks: wires.checks.clone(),
+        admission: AdmissionWiring {
+            unread: Arc::clone(&unread),
+            checks: wires.checks.clone(),
+            consent_lost: Arc::clone(&consent_lost),
+        },
         addresses: HostAddresses::new(config.paths.clone()),
     };
     let peer = config.peer;
@@ -76,7 +81,7 @@ pub(super) async fn run(config: ConnectionConfig, outlets: Outlets, wires: Wires
     let library = Arc::clone(&built.peer);
     let feeds = Feeds { video, audio, unread: Arc::clone(&unread) };
     let task = Task::start(&front, built, happenings, feeds);
-    let ends = Ends { overflow, driver_ended, unread };
+    let ends = Ends { overflow, driver_ended, consent_lost, unread };
     tokio::select! { _ = &mut dropped => (), () = serve(&mut front, task, ends, &library) => () }
     close(peer, &*library).await;
 }
@@ -88,6 +93,7 @@ async fn serve(front: &mut Front, task: Task, ends: Ends, library: &Arc<dyn Peer
         () = task.serve(front) => "its state cannot be repaired",
         () = ends.overflow.notified() => "a queue is full",
         () = ends.driver_ended.notified() => "the library's driver stopped",
+        () = ends.consent_lost.notified() => "the other end answers no check any more",
         () = ends.unread.too_much() => "what came on its data channels is no message",
     };
     // Often what a stranger said; the core replaces the connection.
@@ -106,6 +112,7 @@ async fn close(peer: PeerId, library: &dyn PeerConnection) {
 struct Ends {
     overflow: Arc<Notify>,
     driver_ended: Arc<Notify>,
+    consent_lost: Arc<Notify>,
     unread: Arc<Unread>,
 }
 
