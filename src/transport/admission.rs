@@ -38,6 +38,7 @@ use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 use super::{
     checks::{Checks, Unanswered},
     pace::Pace,
+    ssrcs::Ssrcs,
     unread::Unread,
 };
 
@@ -84,6 +85,8 @@ pub(super) struct AdmissionWiring {
     pub(super) unread: Arc<Unread>,
     /// Bounds the checks that leave.
     pub(super) checks: Checks,
+    /// The streams that are let in.
+    pub(super) ssrcs: Arc<Ssrcs>,
     /// Notified when the other end does not answer checks any more.
     pub(super) consent_lost: Arc<Notify>,
 }
@@ -135,16 +138,23 @@ impl AsyncUdpSocket for AdmissionSocket {
             if received.is_err() {
                 return Poll::Ready(received);
             }
+            let now = Instant::now();
             let datagrams = buffer[..meta.len.min(buffer.len())].chunks(meta.stride.max(1));
             let mut admission = self.admission.lock().unwrap_or_else(PoisonError::into_inner);
-            if admission.lets_in(meta.addr, datagrams.clone(), Instant::now()) {
-                if admission.is_admitted(meta.addr) {
-                    intake.took(datagrams.len() as u32, Instant::now());
-                    datagrams.for_each(|datagram| self.wiring.unread.came(datagram));
-                }
+            if !admission.lets_in(meta.addr, datagrams.clone(), now) {
+                tracing::trace!("a datagram of a source that passed no check is dropped");
+                continue;
+            }
+            if admission.is_admitted(meta.addr) {
+                intake.took(datagrams.len() as u32, now);
+                let is_taken = |datagram: &[u8]| self.wiring.ssrcs.lets_in(datagram, now);
+                meta.len = retain(&mut buffer[..meta.len], meta.stride, is_taken);
+                let datagrams = buffer[..meta.len].chunks(meta.stride.max(1));
+                datagrams.for_each(|datagram| self.wiring.unread.came(datagram));
+            }
+            if meta.len > 0 {
                 return Poll::Ready(received);
             }
-            tracing::trace!("a datagram of a source that passed no check is dropped");
         }
     }
 
@@ -155,6 +165,24 @@ impl AsyncUdpSocket for AdmissionSocket {
     fn max_gro_segments(&self) -> usize {
         self.inner.max_gro_segments()
     }
+}
+
+/// Keeps some of the datagrams that came together, each as long as `stride` but for the last;
+/// returns how long they are together.
+fn retain(buffer: &mut [u8], stride: usize, is_kept: impl Fn(&[u8]) -> bool) -> usize {
+    let (stride, end) = (stride.max(1), buffer.len());
+    let mut kept = 0;
+    for start in (0..end).step_by(stride) {
+        let datagram = start..end.min(start + stride);
+        if is_kept(&buffer[datagram.clone()]) {
+            let length = datagram.len();
+            if kept != start {
+                buffer.copy_within(datagram, kept);
+            }
+            kept += length;
+        }
+    }
+    kept
 }
 
 /// A STUN binding request or its success (RFC 8489, section 5).
@@ -542,5 +570,19 @@ mod tests {
         }
         admission.lets_out(address(2), std::iter::once(ALERT), start);
         assert!(!ask(&mut admission, start, 30));
+    }
+
+    #[test]
+    fn of_datagrams_that_came_together_some_are_kept() {
+        let came = *b"aa1bb2cc3d";
+        let kept = |keeps: fn(&[u8]) -> bool| {
+            let mut buffer = came;
+            let length = retain(&mut buffer, 3, keeps);
+            String::from_utf8(buffer[..length].to_vec()).unwrap()
+        };
+        assert_eq!(kept(|_| true), "aa1bb2cc3d");
+        assert_eq!(kept(|datagram| datagram[0] != b'b'), "aa1cc3d");
+        assert_eq!(kept(|datagram| datagram[0] != b'd'), "aa1bb2cc3");
+        assert_eq!(kept(|_| false), "");
     }
 }

@@ -15,7 +15,8 @@ use rtc::{
 
 use super::{
     layout,
-    sdp::{Description, without_candidates},
+    sdp::{self, Description},
+    ssrcs::Ssrcs,
     tap::{OwnStreams, SendClock, Tap},
 };
 use crate::media::{KeyframeRequest, SenderReports};
@@ -25,7 +26,7 @@ use crate::media::{KeyframeRequest, SenderReports};
 pub fn rtcp(mut data: &[u8]) {
     let clocks = [(3, SendClock::new(48_000)), (7, SendClock::new(90_000))];
     let own = OwnStreams { video: 7, keyframes: KeyframeRequest::default(), clocks };
-    let mut tap = Tap::new(own, SenderReports::default(), Arc::default());
+    let mut tap = Tap::new(own, SenderReports::default(), Arc::default(), Arc::new(Ssrcs::new()));
     let mut now = Instant::now();
     while let Some(([high, low], rest)) = data.split_first_chunk() {
         let length = usize::from(u16::from_be_bytes([high & 0x1f, *low]));
@@ -60,9 +61,10 @@ pub fn rtcp(mut data: &[u8]) {
 
 /// Reads a description.
 pub fn description(data: &[u8]) {
-    let sdp = String::from_utf8_lossy(data);
+    let sdp = sdp::normalized(&String::from_utf8_lossy(data));
     if let Ok(description) = Description::read(&sdp) {
-        let bare = without_candidates(&sdp);
+        let bare = sdp::without_candidates(&sdp);
+        assert_eq!(sdp::candidates(&bare).count(), 0);
         let bare = Description::read(&bare).expect("it is no worse without candidates");
         assert_eq!(bare, description);
         if description.first_taken().is_some() {

@@ -31,6 +31,7 @@ mod runtime;
 mod sdp;
 mod sender;
 mod setup;
+mod ssrcs;
 mod tap;
 mod task;
 mod unread;

@@ -19,6 +19,7 @@ use super::{
     layout,
     sdp::{self, Description, SdpError, SectionKind, Setup},
     setup::{Section, library_direction},
+    ssrcs::Ssrcs,
 };
 use crate::model::{
     Agreement, Candidate, DescriptionKind, Direction, Media, PeerCommand, PeerEvent, Step,
@@ -40,12 +41,19 @@ pub(super) struct Negotiation {
     /// What was agreed on and not yet told.
     news: Option<Agreement>,
     connected: bool,
-    /// The addresses that our sockets have.
-    addresses: HostAddresses,
+    limits: RemoteLimits,
     /// The other end's candidates of this ICE generation.
     candidates: RemoteCandidates,
     /// The name fragments of the other end's ICE credentials.
     fragments: Vec<String>,
+}
+
+/// What the other end's descriptions and candidates are measured by.
+pub(super) struct RemoteLimits {
+    /// The addresses that our sockets have.
+    pub(super) addresses: HostAddresses,
+    /// Where the streams are noted that it names.
+    pub(super) ssrcs: Arc<Ssrcs>,
 }
 
 /// An audio or video section, and whether it may be sent on.
@@ -91,7 +99,7 @@ impl Negotiation {
         peer: Arc<dyn PeerConnection>,
         lines: Vec<Line>,
         has_data: bool,
-        addresses: HostAddresses,
+        limits: RemoteLimits,
     ) -> Self {
         Self {
             peer,
@@ -103,7 +111,7 @@ impl Negotiation {
             layout: vec![],
             news: None,
             connected: false,
-            addresses,
+            limits,
             candidates: RemoteCandidates::default(),
             fragments: vec![],
         }
@@ -217,6 +225,7 @@ impl Negotiation {
         });
         self.certificate.clone_from(&answered.fingerprint);
         self.fragments = sdp::name_fragments(&theirs);
+        self.limits.ssrcs.name(sdp::ssrcs(&theirs));
         self.agreed(&answered).await;
         self.add_candidates(&theirs).await;
         Ok(())
@@ -259,6 +268,7 @@ impl Negotiation {
             self.candidates.restart();
         }
         self.fragments = fragments;
+        self.limits.ssrcs.name(sdp::ssrcs(&theirs));
         self.add_candidates(&theirs).await;
         // The library writes into each answer what it would choose for the first one.
         Ok(layout::with_setup(&answer, role))
@@ -387,7 +397,7 @@ impl Negotiation {
         if line.is_empty() {
             return;
         }
-        let candidate = match self.candidates.take(&line, &self.addresses.chosen()) {
+        let candidate = match self.candidates.take(&line, &self.limits.addresses.chosen()) {
             Ok(candidate) => candidate,
             Err(error) => {
                 tracing::debug!(%error, "a remote candidate is not taken");

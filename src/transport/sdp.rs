@@ -266,6 +266,12 @@ pub(super) fn candidates(sdp: &str) -> impl Iterator<Item = &str> {
     lines.filter_map(|line| line.strip_prefix("a=").filter(|rest| rest.starts_with("candidate:")))
 }
 
+/// The streams that are named (RFC 5576, section 4.1).
+pub(super) fn ssrcs(sdp: &str) -> impl Iterator<Item = u32> {
+    let values = sdp.lines().filter_map(|line| line.strip_prefix("a=ssrc:"));
+    values.filter_map(|value| value.split_ascii_whitespace().next()?.parse().ok())
+}
+
 /// The name fragments of all ICE credentials (RFC 8839, section 5.4).
 pub(super) fn name_fragments(sdp: &str) -> Vec<String> {
     let lines: Vec<&str> = sdp.lines().map(str::trim_end).collect();

@@ -39,6 +39,7 @@ use super::{
     addresses::HostAddresses,
     admission::AdmissionWiring,
     chat::UNSENT_BYTES,
+    negotiation::RemoteLimits,
     runtime::PeerRuntime,
     tap::{OwnStreams, SendClock, TAP_SLOT, Tap, TrafficCounters},
 };
@@ -102,8 +103,8 @@ pub(super) struct Built {
     pub(super) data: Option<Arc<dyn DataChannel>>,
     pub(super) keyframes: KeyframeRequest,
     pub(super) reports: SenderReports,
-    /// The addresses that its sockets have.
-    pub(super) addresses: HostAddresses,
+    /// What bounds the other end's descriptions and candidates.
+    pub(super) remote: RemoteLimits,
 }
 
 /// An audio or video section.
@@ -162,7 +163,8 @@ pub(super) async fn build(config: &ConnectionConfig, wiring: Wiring) -> Result<B
     let own = OwnStreams { video: video_ssrc, keyframes: keyframes.clone(), clocks };
     let reports = SenderReports::default();
     let mut engine = media_engine()?;
-    let tap = Tap::new(own, reports.clone(), wiring.traffic);
+    let ssrcs = Arc::clone(&wiring.admission.ssrcs);
+    let tap = Tap::new(own, reports.clone(), wiring.traffic, Arc::clone(&ssrcs));
     let registry = interceptors(tap, config.media, &mut engine)?;
     let peer = PeerConnectionBuilder::new()
         .with_media_engine(engine)
@@ -187,7 +189,7 @@ pub(super) async fn build(config: &ConnectionConfig, wiring: Wiring) -> Result<B
         data: None,
         keyframes,
         reports,
-        addresses: wiring.addresses,
+        remote: RemoteLimits { addresses: wiring.addresses, ssrcs },
     };
     let sections =
         add_sections(&mut built, config, [(audio_ssrc, audio_clock), (video_ssrc, video_clock)]);

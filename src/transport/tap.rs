@@ -19,6 +19,7 @@ use rtc::{
         payload_feedbacks::{
             full_intra_request::FullIntraRequest, picture_loss_indication::PictureLossIndication,
         },
+        receiver_report::ReceiverReport,
         sender_report::SenderReport,
         transport_feedbacks::transport_layer_nack::{
             TransportLayerNack, nack_pairs_from_sequence_numbers,
@@ -28,6 +29,7 @@ use rtc::{
     shared::error::Error,
 };
 
+use super::ssrcs::Ssrcs;
 use crate::{
     media::{self, KeyframeRequest, SenderReports},
     model::MediaTime,
@@ -49,6 +51,7 @@ pub(super) struct Tap {
     own: OwnStreams,
     reports: SenderReports,
     traffic: Arc<TrafficCounters>,
+    genuine: Genuine,
     /// How many packets may be repeated now: a viewer that asks for more than is sent costs
     /// nobody more than that.
     repeats: u32,
@@ -77,10 +80,12 @@ impl Tap {
         own: OwnStreams,
         reports: SenderReports,
         traffic: Arc<TrafficCounters>,
+        ssrcs: Arc<Ssrcs>,
     ) -> Self {
         let (reads, writes, gathered) = (VecDeque::new(), VecDeque::new(), VecDeque::new());
         let (repeats, leave) = (REPEAT_BURST, None);
-        Self { own, reports, traffic, repeats, reads, writes, gathered, leave }
+        let genuine = Genuine { ssrcs, known: vec![] };
+        Self { own, reports, traffic, genuine, repeats, reads, writes, gathered, leave }
     }
 
     /// Reads one RTCP packet; `None` takes it out of the stream.
@@ -155,6 +160,36 @@ impl Tap {
     }
 }
 
+/// Tells of whose streams something genuine came.
+struct Genuine {
+    ssrcs: Arc<Ssrcs>,
+    /// Those that were told: RTP, and RTCP.
+    known: Vec<(u32, bool)>,
+}
+
+impl Genuine {
+    /// Notes whose packet came; of RTCP, reports are enough, which every end sends.
+    fn note(&mut self, packet: &Packet) {
+        let stream = match packet {
+            Packet::Rtp(packet) => Some((packet.header.ssrc, false)),
+            Packet::Rtcp(packets) => packets.first().and_then(|packet| {
+                let any = packet.as_any();
+                let sender = any.downcast_ref::<SenderReport>().map(|report| report.ssrc);
+                let receiver = || any.downcast_ref::<ReceiverReport>().map(|report| report.ssrc);
+                Some((sender.or_else(receiver)?, true))
+            }),
+            _ => None,
+        };
+        if let Some((ssrc, is_rtcp)) = stream.filter(|stream| !self.known.contains(stream)) {
+            self.ssrcs.is_genuine(ssrc, is_rtcp);
+            // Of more streams than that, none is kept anyhow.
+            if self.known.len() < 64 {
+                self.known.push((ssrc, is_rtcp));
+            }
+        }
+    }
+}
+
 impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
     type Rout = TaggedPacket;
     type Wout = TaggedPacket;
@@ -163,6 +198,7 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
     type Time = Instant;
 
     fn handle_read(&mut self, mut message: TaggedPacket) -> Result<(), Error> {
+        self.genuine.note(&message.message.packet);
         if let Packet::Rtcp(packets) = &mut message.message.packet {
             let read = std::mem::take(packets);
             *packets = read.into_iter().filter_map(|packet| self.read(packet)).collect();
@@ -276,7 +312,7 @@ mod tests {
     fn tap() -> Tap {
         let clocks = [(3, SendClock::new(48_000)), (VIDEO, SendClock::new(90_000))];
         let own = OwnStreams { video: VIDEO, keyframes: KeyframeRequest::default(), clocks };
-        Tap::new(own, SenderReports::default(), Arc::default())
+        Tap::new(own, SenderReports::default(), Arc::default(), Arc::new(Ssrcs::new()))
     }
 
     fn tagged(packet: Packet) -> TaggedPacket {

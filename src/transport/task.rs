@@ -21,6 +21,7 @@ use super::{
     sdp::SectionKind,
     sender::{Feed, Sender},
     setup::{self, Built, Section, Wiring},
+    ssrcs::Ssrcs,
     tap::TrafficCounters,
     unread::Unread,
 };
@@ -58,6 +59,7 @@ pub(super) async fn run(config: ConnectionConfig, outlets: Outlets, wires: Wires
         admission: AdmissionWiring {
             unread: Arc::clone(&unread),
             checks: wires.checks.clone(),
+            ssrcs: Arc::new(Ssrcs::new()),
             consent_lost: Arc::clone(&consent_lost),
         },
         addresses: HostAddresses::new(config.paths.clone()),
@@ -186,7 +188,7 @@ impl Task {
             media.spawn(chat::write(peer, Arc::clone(&channel), unwritten));
             media.spawn(chat::read(peer, (channel, feeds.unread), events));
         }
-        let negotiation = Negotiation::new(built.peer, lines, has_data, built.addresses);
+        let negotiation = Negotiation::new(built.peer, lines, has_data, built.remote);
         let reports = built.reports;
         let candidates = (None, vec![]);
         Self { negotiation, candidates, happenings, state: None, reports, media, chat }
