@@ -15,6 +15,7 @@ mod candidates;
 mod chat;
 mod checks;
 mod connection;
+mod crypto;
 mod early;
 #[cfg(any(fuzzing, test))]
 pub mod fuzz;
@@ -28,6 +29,7 @@ mod pace;
 mod packets;
 mod receiver;
 mod runtime;
+mod sctp;
 mod sdp;
 mod sender;
 mod setup;

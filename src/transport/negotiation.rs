@@ -16,8 +16,9 @@ use webrtc::{
 use super::{
     addresses::HostAddresses,
     candidates::RemoteCandidates,
+    crypto::CheckedCrypto,
     layout,
-    sdp::{self, Description, SdpError, SectionKind, Setup},
+    sdp::{self, Description, Fingerprints, SdpError, SectionKind, Setup},
     setup::{Section, library_direction},
     ssrcs::Ssrcs,
 };
@@ -32,8 +33,8 @@ pub(super) struct Negotiation {
     has_data: bool,
     /// The local offer that stands unanswered.
     offer: Option<Description>,
-    /// The other end's fingerprint, once agreed on.
-    certificate: Option<String>,
+    /// The other end's fingerprints, once agreed on.
+    certificate: Option<Fingerprints>,
     /// Our part in the DTLS handshake, once agreed on: it stays (RFC 8842, section 5.3).
     role: Option<Setup>,
     /// All sections, once agreed on, rejected ones too: they keep their places.
@@ -54,6 +55,8 @@ pub(super) struct RemoteLimits {
     pub(super) addresses: HostAddresses,
     /// Where the streams are noted that it names.
     pub(super) ssrcs: Arc<Ssrcs>,
+    /// What checks its certificate.
+    pub(super) crypto: Arc<CheckedCrypto>,
 }
 
 /// An audio or video section, and whether it may be sent on.
@@ -206,7 +209,7 @@ impl Negotiation {
             return Ok(());
         }
         let theirs = layout::for_library(&sdp, &answered);
-        let answer = RTCSessionDescription::answer(sdp::without_candidates(&theirs))?;
+        let answer = RTCSessionDescription::answer(self.for_library(&theirs, &answered))?;
         if let Err(error) = self.peer.set_remote_description(answer).await {
             // Still pending: nothing of the answer was taken.
             return Err(match self.peer.pending_local_description().await {
@@ -223,7 +226,7 @@ impl Negotiation {
             Some(Setup::Passive) => Setup::Active,
             Some(Setup::Active | Setup::ActPass) | None => Setup::Passive,
         });
-        self.certificate.clone_from(&answered.fingerprint);
+        self.certificate.clone_from(&answered.fingerprints);
         self.fragments = sdp::name_fragments(&theirs);
         self.limits.ssrcs.name(sdp::ssrcs(&theirs));
         self.agreed(&answered).await;
@@ -242,12 +245,12 @@ impl Negotiation {
             return Ok(layout::nothing(&offered));
         }
         // Taken, it would connect by ICE and never by DTLS, which began with the old certificate.
-        if self.certificate.is_some() && self.certificate != offered.fingerprint {
+        if self.certificate.is_some() && self.certificate != offered.fingerprints {
             return Err(NegotiationError::AnotherConnection);
         }
         let role = self.role_after(&offered)?;
         let theirs = layout::for_library(&sdp, &offered);
-        let offer = RTCSessionDescription::offer(sdp::without_candidates(&theirs))?;
+        let offer = RTCSessionDescription::offer(self.for_library(&theirs, &offered))?;
         let answer = self.take_offer(&offered, offer).await;
         if answer.is_err() {
             let rollback = RTCSessionDescription::rollback(None)?;
@@ -259,7 +262,7 @@ impl Negotiation {
         let answer = layout::for_other_end(&answer?, &offered.sections);
         offered.also_rejected_by(&Description::read(&answer)?);
         self.role = Some(role);
-        self.certificate.clone_from(&offered.fingerprint);
+        self.certificate.clone_from(&offered.fingerprints);
         self.agreed(&offered).await;
         self.layout = offered.sections;
         // All are other ones: whichever the library goes by, it has restarted ICE.
@@ -272,6 +275,18 @@ impl Negotiation {
         self.add_candidates(&theirs).await;
         // The library writes into each answer what it would choose for the first one.
         Ok(layout::with_setup(&answer, role))
+    }
+
+    /// The other end's taken sections as the library gets them: without candidates, which come one by
+    /// one, and with one fingerprint, since it knows neither several nor other hashes.
+    fn for_library(&self, theirs: &str, description: &Description) -> String {
+        let text = sdp::without_candidates(theirs);
+        match &description.fingerprints {
+            Some(fingerprints) => {
+                sdp::with_fingerprint(&text, &self.limits.crypto.accept(fingerprints))
+            }
+            None => text,
+        }
     }
 
     /// Our part in the DTLS handshake when this offer is answered.

@@ -3,6 +3,8 @@
 //! The library takes a description apart while it already changes its state; what is wrong is
 //! better found before. It knows no rejected sections either: `layout.rs` keeps them from it.
 
+use std::collections::BTreeSet;
+
 use crate::model::{Direction, MAX_SDP_BYTES};
 
 /// Media sections that a description may have; a connection of ours has three.
@@ -16,9 +18,9 @@ const MAX_MID_BYTES: usize = 32;
 pub(super) struct Description {
     /// In their order.
     pub(super) sections: Vec<Section>,
-    /// The certificate's fingerprint, in lower case (RFC 8122): it stays as long as the program.
-    /// `None` if nothing is taken, so that there is no transport either.
-    pub(super) fingerprint: Option<String>,
+    /// The certificate's fingerprints: they stay as long as the program. `None` if nothing is taken,
+    /// so that there is no transport either.
+    pub(super) fingerprints: Option<Fingerprints>,
     /// The writer's part in the DTLS handshake, if it says so.
     pub(super) setup: Option<Setup>,
     /// Whether the writer only answers to ICE checks (RFC 8445, section 2.5).
@@ -64,6 +66,25 @@ pub(super) enum Setup {
     ActPass,
 }
 
+/// What the other end's certificate may be, by a hash that is known here (RFC 8122, section 5).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Fingerprints {
+    /// The hash.
+    pub(super) hash: FingerprintHash,
+    /// One or more values, any of which may be the certificate's, in lower case with colons; in
+    /// order.
+    pub(super) values: BTreeSet<String>,
+}
+
+/// A hash of certificates, the one first that is preferred: every browser has it (RFC 8827, section
+/// 6.5).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum FingerprintHash {
+    Sha256,
+    Sha512,
+    Sha384,
+}
+
 /// Why a description is not taken.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum SdpError {
@@ -81,7 +102,7 @@ pub(super) enum SdpError {
     Direction(usize),
     #[error("the description has no `a=ice-ufrag` and `a=ice-pwd` of legal length")]
     IceCredentials,
-    #[error("the description has no `a=fingerprint` with an algorithm and a value")]
+    #[error("the description has no `a=fingerprint` of sha-256, sha-384 or sha-512 with a value")]
     Fingerprint,
     #[error("the answer's media sections are not those of the offer")]
     NotTheOffer,
@@ -122,10 +143,10 @@ impl Description {
             sections.push(section);
         }
         let is_any_taken = sections.iter().any(|section| section.is_taken);
-        let fingerprint = is_any_taken.then(|| check_transport(&transport)).transpose()?;
+        let fingerprints = is_any_taken.then(|| check_transport(&transport)).transpose()?;
         let setup = attribute(&transport, "setup").and_then(Setup::read);
         let is_ice_lite = session.contains(&"a=ice-lite");
-        Ok(Self { sections, fingerprint, setup, is_ice_lite })
+        Ok(Self { sections, fingerprints, setup, is_ice_lite })
     }
 
     /// Whether this answers that offer: the same sections in the same order (RFC 3264, 6).
@@ -298,20 +319,50 @@ fn direction(line: &str) -> Option<Direction> {
     }
 }
 
-/// ICE credentials (RFC 8839, section 5.4) and a fingerprint (RFC 8122), anywhere.
-fn check_transport(lines: &[&str]) -> Result<String, SdpError> {
+/// ICE credentials (RFC 8839, section 5.4) and fingerprints (RFC 8122), anywhere.
+fn check_transport(lines: &[&str]) -> Result<Fingerprints, SdpError> {
     let ufrag = attribute(lines, "ice-ufrag").unwrap_or_default();
     let password = attribute(lines, "ice-pwd").unwrap_or_default();
     if !(4..=256).contains(&ufrag.len()) || !(22..=256).contains(&password.len()) {
         return Err(SdpError::IceCredentials);
     }
-    let fingerprint = attribute(lines, "fingerprint").unwrap_or_default();
-    match fingerprint.split_once(' ') {
-        Some((algorithm, value)) if !algorithm.is_empty() && !value.trim().is_empty() => {
-            Ok(fingerprint.to_ascii_lowercase())
-        }
-        Some(_) | None => Err(SdpError::Fingerprint),
+    Fingerprints::read(lines).ok_or(SdpError::Fingerprint)
+}
+
+impl Fingerprints {
+    /// Those of the hash that is preferred of those that are there.
+    fn read(lines: &[&str]) -> Option<Self> {
+        let read = |value: &str| {
+            let (hash, value) = value.split_once(' ')?;
+            let value = value.trim().to_ascii_lowercase();
+            Some((FingerprintHash::read(hash)?, value)).filter(|(_, value)| !value.is_empty())
+        };
+        let known: Vec<_> = attributes(lines, "fingerprint").filter_map(read).collect();
+        let hash = known.iter().map(|(hash, _)| *hash).min()?;
+        let values = known.into_iter().filter(|known| known.0 == hash).map(|known| known.1);
+        Some(Self { hash, values: values.collect() })
     }
+}
+
+impl FingerprintHash {
+    fn read(name: &str) -> Option<Self> {
+        let known = [("sha-256", Self::Sha256), ("sha-384", Self::Sha384), ("sha-512", Self::Sha512)];
+        known.into_iter().find(|(known, _)| name.eq_ignore_ascii_case(known)).map(|known| known.1)
+    }
+}
+
+/// The description with that sha-256 fingerprint for all sections, and no other.
+pub(super) fn with_fingerprint(sdp: &str, value: &str) -> String {
+    let mut text = String::with_capacity(sdp.len() + value.len());
+    let mut is_written = false;
+    for line in sdp.split_inclusive('\n').filter(|line| !line.starts_with("a=fingerprint:")) {
+        if line.starts_with("m=") && !is_written {
+            text.extend(["a=fingerprint:sha-256 ", value, "\r\n"]);
+            is_written = true;
+        }
+        text.push_str(line);
+    }
+    text
 }
 
 fn attribute<'a>(lines: &[&'a str], name: &str) -> Option<&'a str> {
@@ -359,7 +410,8 @@ mod tests {
             a=ice-pwd:9876543210987654321098\r\na=fingerprint:sha-256 CC:DD\r\na=mid:9\r\n";
         let first = SDP.replacen("m=audio", &format!("{rejected}m=audio"), 1);
         let description = Description::read(&first).unwrap();
-        assert_eq!(description.fingerprint.as_deref(), Some("sha-256 aa:bb"));
+        let fingerprints = description.fingerprints.unwrap();
+        assert_eq!(fingerprints.values, ["aa:bb".to_owned()].into());
         assert_eq!((description.setup, description.first_taken()), (Some(Setup::Active), Some(1)));
         // What it has of this does not make up for what the others lack.
         let bare = first.replace("a=ice-ufrag:abcd\r\n", "");
@@ -371,7 +423,7 @@ mod tests {
         let nothing = "v=0\r\nm=audio 0 UDP/TLS/RTP/SAVPF 0\r\na=mid:0\r\na=inactive\r\n\
             m=video 0 UDP/TLS/RTP/SAVPF 96\r\n";
         let description = Description::read(nothing).unwrap();
-        assert_eq!((description.first_taken(), description.fingerprint), (None, None));
+        assert_eq!((description.first_taken(), description.fingerprints), (None, None));
     }
 
     #[test]
@@ -448,5 +500,57 @@ mod tests {
         let stripped = without_candidates(SDP);
         assert_eq!(SDP.lines().count(), stripped.lines().count() + 1);
         assert_eq!(Description::read(&stripped), Description::read(SDP));
+    }
+
+    #[test]
+    fn of_several_fingerprints_those_of_the_preferred_hash_are_taken() {
+        let read = |lines: &[&str]| {
+            let lines: String =
+                lines.iter().map(|line| format!("a=fingerprint:{line}\r\n")).collect();
+            let sdp = SDP.replace("a=fingerprint:sha-256 AA:BB\r\n", &lines);
+            Description::read(&sdp).map(|description| description.fingerprints.unwrap())
+        };
+        let of = |hash, values: &[&str]| {
+            let values = values.iter().map(|value| (*value).to_owned()).collect();
+            Ok(Fingerprints { hash, values })
+        };
+        let (first, other) = ("SHA-256 AA:BB", "sha-256 CC:DD");
+        assert_eq!(read(&[first]), of(FingerprintHash::Sha256, &["aa:bb"]));
+        let any = of(FingerprintHash::Sha256, &["aa:bb", "cc:dd"]);
+        assert_eq!(read(&[other, "sha-1 EE", first, other]), any);
+        assert_eq!(read(&["sha-512 EE:FF", first, other]), any);
+        assert_eq!(read(&["Sha-384 EE:FF"]), of(FingerprintHash::Sha384, &["ee:ff"]));
+        for none in [&["sha-1 AA:BB"][..], &["sha-256"], &["sha-256  "], &["md5 AA", "sha-1 BB"]] {
+            assert_eq!(read(none), Err(SdpError::Fingerprint), "{none:?}");
+        }
+    }
+
+    #[test]
+    fn the_library_sees_one_fingerprint() {
+        let twice = SDP.replace("a=setup", "a=fingerprint:sha-512 EE:FF\r\na=setup");
+        let seen = with_fingerprint(&twice, "11:22");
+        assert_eq!(seen.matches("a=fingerprint:").count(), 1);
+        let fingerprints = Description::read(&seen).unwrap().fingerprints.unwrap();
+        assert_eq!(fingerprints.values, ["11:22".to_owned()].into());
+    }
+
+    #[test]
+    fn lines_are_what_they_are_to_the_library() {
+        let hidden = SDP
+            .replace("a=candidate:", "\r\ra= candidate:")
+            .replace("a=ice-ufrag:abcd", "\ra=\u{a0}ice-ufrag:abcd \t");
+        let read = normalized(&hidden);
+        assert_eq!(read, SDP);
+        assert_eq!(candidates(&read).collect::<Vec<_>>(), ["candidate:1 1 udp 1 192.0.2.1 9 typ host"]);
+        assert_eq!(name_fragments(&read), ["abcd"]);
+        assert_eq!(candidates(&without_candidates(&read)).count(), 0);
+        let bare = SDP.replace('\r', "");
+        assert_eq!(normalized(&bare), SDP);
+    }
+
+    #[test]
+    fn the_streams_that_are_named_are_read() {
+        let named = "v=0\r\na=ssrc:7 cname:x\r\na=ssrc:4294967295 msid:a b\r\na=ssrc:x y\r\na=ssrc:\r\n";
+        assert_eq!(ssrcs(named).collect::<Vec<_>>(), [7, u32::MAX]);
     }
 }

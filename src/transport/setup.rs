@@ -3,6 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use rtc::{
+    crypto::CryptoError,
+    dtls::{
+        cipher_suite::CipherSuiteId, extension::extension_use_srtp::SrtpProtectionProfile,
+    },
     ice::mdns::MulticastDnsMode,
     interceptor::{
         NackGeneratorBuilder, NackResponderBuilder, ReceiverReportBuilder, SenderReportBuilder,
@@ -39,6 +43,7 @@ use super::{
     addresses::HostAddresses,
     admission::AdmissionWiring,
     chat::UNSENT_BYTES,
+    crypto::CheckedCrypto,
     negotiation::RemoteLimits,
     runtime::PeerRuntime,
     tap::{OwnStreams, SendClock, TAP_SLOT, Tap, TrafficCounters},
@@ -88,6 +93,24 @@ const DATA_STREAM: u16 = 0;
 /// What is sent is constrained baseline (42e0). The library matches the first two bytes of a
 /// profile exactly, so the others' spellings of nearly the same are offered as well.
 const H264_PROFILES: [(u8, &str); 3] = [(102, "42e01f"), (103, "42001f"), (104, "42c01f")];
+
+/// What seals the DTLS records, best first: authenticated ciphers alone. What browsers must have
+/// (RFC 8827, section 6.5) is among them; certificates of ours are for ECDSA, but who offers RSA is
+/// answered.
+const CIPHER_SUITES: [CipherSuiteId; 4] = [
+    CipherSuiteId::Tls_Ecdhe_Ecdsa_With_Aes_128_Gcm_Sha256,
+    CipherSuiteId::Tls_Ecdhe_Ecdsa_With_ChaCha20_Poly1305_Sha256,
+    CipherSuiteId::Tls_Ecdhe_Rsa_With_Aes_128_Gcm_Sha256,
+    CipherSuiteId::Tls_Ecdhe_Rsa_With_ChaCha20_Poly1305_Sha256,
+];
+
+/// What seals media, best first (RFC 7714, RFC 5764): not with the tag of 32 bits, which can be
+/// guessed.
+const SRTP_PROFILES: [SrtpProtectionProfile; 3] = [
+    SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
+    SrtpProtectionProfile::Srtp_Aead_Aes_256_Gcm,
+    SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80,
+];
 
 /// The payload type of Opus.
 const OPUS: u8 = 111;
@@ -143,6 +166,8 @@ pub(super) enum SetupError {
     Name(String),
     #[error("the audio and the video track are both called `{0}`; they need different names")]
     SameName(String),
+    #[error("no cryptography: {0}")]
+    Crypto(#[from] CryptoError),
     #[error("no random numbers: {0}")]
     Random(#[from] getrandom::Error),
     #[error("{0}")]
@@ -164,12 +189,13 @@ pub(super) async fn build(config: &ConnectionConfig, wiring: Wiring) -> Result<B
     let reports = SenderReports::default();
     let mut engine = media_engine()?;
     let ssrcs = Arc::clone(&wiring.admission.ssrcs);
+    let crypto = CheckedCrypto::new()?;
     let tap = Tap::new(own, reports.clone(), wiring.traffic, Arc::clone(&ssrcs));
     let registry = interceptors(tap, config.media, &mut engine)?;
     let peer = PeerConnectionBuilder::new()
         .with_media_engine(engine)
         .with_interceptor_registry(registry)
-        .with_setting_engine(settings())
+        .with_setting_engine(settings(Arc::clone(&crypto)))
         .with_runtime(Arc::new(PeerRuntime {
             tokio: TokioRuntime,
             impairment: wiring.impairment,
@@ -189,7 +215,7 @@ pub(super) async fn build(config: &ConnectionConfig, wiring: Wiring) -> Result<B
         data: None,
         keyframes,
         reports,
-        remote: RemoteLimits { addresses: wiring.addresses, ssrcs },
+        remote: RemoteLimits { addresses: wiring.addresses, ssrcs, crypto },
     };
     let sections =
         add_sections(&mut built, config, [(audio_ssrc, audio_clock), (video_ssrc, video_clock)]);
@@ -360,8 +386,11 @@ fn interceptors(tap: Tap, media: PeerMedia, engine: &mut MediaEngine) -> Result<
 /// library would wait a second for a better one. Multicast DNS is off: each connection would open a
 /// socket on port 5353 of its own, and only browsers without camera permission hide their addresses
 /// behind it. A restart binds new sockets, because a restart is for a network that has changed.
-fn settings() -> SettingEngine {
+fn settings(crypto: Arc<CheckedCrypto>) -> SettingEngine {
     SettingEngineBuilder::new()
+        .with_crypto_provider(crypto)
+        .with_dtls_cipher_suites(CIPHER_SUITES.to_vec())
+        .with_srtp_protection_profiles(SRTP_PROFILES.to_vec())
         .with_ice_timeouts(Some(DISCONNECTED), Some(FAILED), Some(KEEPALIVE))
         .with_ice_connection_attempts(Some(CHECK_INTERVAL), Some(CHECKS))
         .with_prflx_acceptance_min_wait(Some(Duration::ZERO))

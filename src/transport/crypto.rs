@@ -1,0 +1,225 @@
+//! The library's cryptography, with a look at what comes out of it.
+//!
+//! There is no other place between the library's DTLS and its SCTP: the cipher that opens a record
+//! is ours to give. And the hash by which it compares a certificate with a fingerprint: it knows
+//! one fingerprint of sha-256, where a description may have several and of other hashes (RFC 8122).
+
+use std::{
+    fmt::Write as _,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use rtc::crypto::{
+    ActiveKeyExchange, AeadAlgorithm, AeadCipher, BlockCipherAlgorithm, CbcAlgorithm, CbcCipher,
+    CryptoAlgorithm, CryptoError, HashAlgorithm, HmacAlgorithm, KeyExchangeAlgorithm, Mac,
+    PublicKey, RTCCrypto, RTCCryptoProvider, RTCRandom, SignatureScheme, SigningKey, StreamCipher,
+    StreamCipherAlgorithm, default_provider,
+};
+
+use sha2::{Digest as _, Sha256, Sha384, Sha512};
+
+use super::{
+    sctp,
+    sdp::{FingerprintHash, Fingerprints},
+};
+
+/// What the library takes for the hash of a certificate that has one of several fingerprints:
+/// nobody can make one that has it.
+const ACCEPTED: [u8; 32] = [0; 32];
+
+/// The cryptography of one connection.
+pub(super) struct CheckedCrypto {
+    inner: Arc<dyn RTCCryptoProvider>,
+    /// What the other end's certificate may be, if the library cannot compare it itself.
+    accepted: Mutex<Option<Fingerprints>>,
+}
+
+impl CheckedCrypto {
+    /// On top of what the library would take.
+    ///
+    /// # Errors
+    /// If the library was built without any.
+    pub(super) fn new() -> Result<Arc<Self>, CryptoError> {
+        Ok(Arc::new(Self { inner: default_provider()?, accepted: Mutex::default() }))
+    }
+
+    /// Notes what the other end's certificate may be. Returns the sha-256 fingerprint with which the
+    /// library is to compare it.
+    pub(super) fn accept(&self, fingerprints: &Fingerprints) -> String {
+        let mut accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+        match (fingerprints.hash, fingerprints.values.first()) {
+            (FingerprintHash::Sha256, Some(only)) if fingerprints.values.len() == 1 => {
+                *accepted = None;
+                only.clone()
+            }
+            _ => {
+                *accepted = Some(fingerprints.clone());
+                text(&ACCEPTED)
+            }
+        }
+    }
+
+    fn inner(&self) -> &dyn RTCCrypto {
+        self.inner.crypto()
+    }
+}
+
+impl RTCCryptoProvider for CheckedCrypto {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+
+    fn crypto(&self) -> &dyn RTCCrypto {
+        self
+    }
+
+    fn random(&self) -> &dyn RTCRandom {
+        self.inner.random()
+    }
+}
+
+impl RTCCrypto for CheckedCrypto {
+    fn supports(&self, algorithm: CryptoAlgorithm) -> bool {
+        self.inner().supports(algorithm)
+    }
+
+    fn hash(&self, algorithm: HashAlgorithm, data: &[u8]) -> Result<Vec<u8>, CryptoError> {
+        let accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+        if accepted.as_ref().is_some_and(|accepted| accepted.include(data)) {
+            return Ok(ACCEPTED.to_vec());
+        }
+        self.inner().hash(algorithm, data)
+    }
+
+    fn block_encrypt(
+        &self,
+        algorithm: BlockCipherAlgorithm,
+        key: &[u8],
+        block: &mut [u8],
+    ) -> Result<(), CryptoError> {
+        self.inner().block_encrypt(algorithm, key, block)
+    }
+
+    fn new_hmac(&self, algorithm: HmacAlgorithm, key: &[u8]) -> Result<Box<dyn Mac>, CryptoError> {
+        self.inner().new_hmac(algorithm, key)
+    }
+
+    fn new_stream_cipher(
+        &self,
+        algorithm: StreamCipherAlgorithm,
+        key: &[u8],
+    ) -> Result<Box<dyn StreamCipher>, CryptoError> {
+        self.inner().new_stream_cipher(algorithm, key)
+    }
+
+    fn new_aead(
+        &self,
+        algorithm: AeadAlgorithm,
+        key: &[u8],
+    ) -> Result<Box<dyn AeadCipher>, CryptoError> {
+        Ok(Box::new(CheckedCipher(self.inner().new_aead(algorithm, key)?)))
+    }
+
+    fn new_cbc(
+        &self,
+        algorithm: CbcAlgorithm,
+        key: &[u8],
+    ) -> Result<Box<dyn CbcCipher>, CryptoError> {
+        self.inner().new_cbc(algorithm, key)
+    }
+
+    fn start_key_exchange(
+        &self,
+        algorithm: KeyExchangeAlgorithm,
+    ) -> Result<Box<dyn ActiveKeyExchange>, CryptoError> {
+        self.inner().start_key_exchange(algorithm)
+    }
+
+    fn generate_signing_key(
+        &self,
+        scheme: SignatureScheme,
+    ) -> Result<Arc<dyn SigningKey>, CryptoError> {
+        self.inner().generate_signing_key(scheme)
+    }
+
+    fn import_signing_key(
+        &self,
+        scheme: SignatureScheme,
+        pkcs8_der: &[u8],
+    ) -> Result<Arc<dyn SigningKey>, CryptoError> {
+        self.inner().import_signing_key(scheme, pkcs8_der)
+    }
+
+    fn verify_signature(
+        &self,
+        scheme: SignatureScheme,
+        public_key: PublicKey<'_>,
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<(), CryptoError> {
+        self.inner().verify_signature(scheme, public_key, message, signature)
+    }
+}
+
+impl Fingerprints {
+    /// Whether the certificate (DER) has one of them.
+    fn include(&self, certificate: &[u8]) -> bool {
+        let hash = match self.hash {
+            FingerprintHash::Sha256 => text(&Sha256::digest(certificate)),
+            FingerprintHash::Sha384 => text(&Sha384::digest(certificate)),
+            FingerprintHash::Sha512 => text(&Sha512::digest(certificate)),
+        };
+        self.values.contains(&hash)
+    }
+}
+
+/// Bytes as a fingerprint has them (RFC 8122, section 5), in lower case.
+fn text(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 3);
+    for byte in bytes {
+        let colon = if text.is_empty() { "" } else { ":" };
+        let _ = write!(text, "{colon}{byte:02x}");
+    }
+    text
+}
+
+/// A cipher that opens no packet that would end the library.
+struct CheckedCipher(Box<dyn AeadCipher>);
+
+impl AeadCipher for CheckedCipher {
+    fn tag_len(&self) -> usize {
+        self.0.tag_len()
+    }
+
+    fn seal_in_place(
+        &mut self,
+        nonce: &[u8],
+        aad: &[u8],
+        plaintext_and_ciphertext: &mut [u8],
+        tag_out: &mut [u8],
+    ) -> Result<(), CryptoError> {
+        self.0.seal_in_place(nonce, aad, plaintext_and_ciphertext, tag_out)
+    }
+
+    fn open_in_place(
+        &mut self,
+        nonce: &[u8],
+        aad: &[u8],
+        ciphertext_and_plaintext: &mut [u8],
+        tag: &[u8],
+    ) -> Result<(), CryptoError> {
+        self.0.open_in_place(nonce, aad, ciphertext_and_plaintext, tag)?;
+        if is_application_data(aad) && !sctp::is_harmless(ciphertext_and_plaintext) {
+            tracing::debug!("an SCTP packet that would end the library is dropped");
+            return Err(CryptoError::AuthenticationFailed);
+        }
+        Ok(())
+    }
+}
+
+/// Whether a record's additional data are those of application data, which is SCTP here (RFC 8261):
+/// epoch and number, type, version, length (RFC 5246, section 6.2.3.3). Those of SRTP are a
+/// multiple of four bytes.
+fn is_application_data(aad: &[u8]) -> bool {
+    matches!(aad, [_, _, _, _, _, _, _, _, 23, _, _, _, _])
+}
