@@ -29,13 +29,15 @@ mod fuzz_cases {
     type Target = fn(&[u8]);
 
     /// The targets of `tests/fuzz`, each with its folder of cases.
-    const TARGETS: [(&str, Target); 11] = [
+    const TARGETS: [(&str, Target); 13] = [
         ("audio", crate::playback::fuzz::audio),
         ("client", crate::signalling::fuzz::client),
         ("description", crate::transport::fuzz::description),
         ("pixels", crate::capture::fuzz::pixels),
+        ("remote", crate::transport::fuzz::remote),
         ("rooms", crate::signalling::fuzz::rooms),
         ("rtcp", crate::transport::fuzz::rtcp),
+        ("sctp", crate::transport::fuzz::sctp),
         ("settings", crate::ui::fuzz::settings),
         ("video", crate::playback::fuzz::video),
         ("wav", crate::capture::fuzz::wav),

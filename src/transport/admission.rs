@@ -315,9 +315,9 @@ impl Admission {
     fn has_lost_consent(&self, to: SocketAddr, now: Instant) -> bool {
         let is_lost = |answered: &Answered| {
             answered.address == to
-                && answered.waiting.is_some_and(|(since, count)| {
-                    count >= UNANSWERED && now >= since + CONSENT
-                })
+                && answered
+                    .waiting
+                    .is_some_and(|(since, count)| count >= UNANSWERED && now >= since + CONSENT)
         };
         self.media_to == Some(to) && self.answered.iter().any(is_lost)
     }

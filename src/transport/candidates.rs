@@ -242,7 +242,8 @@ mod tests {
         ] {
             assert_eq!(first(malformed, &OWN), Err(CandidateError::Malformed), "{malformed}");
         }
-        for other in ["1 1 tcp 1 192.0.2.1 9 typ host tcptype passive", "1 2 udp 1 ::2 9 typ host"] {
+        for other in ["1 1 tcp 1 192.0.2.1 9 typ host tcptype passive", "1 2 udp 1 ::2 9 typ host"]
+        {
             let line = format!("candidate:{other}");
             assert_eq!(first(&line, &OWN), Err(CandidateError::NotUdp), "{line}");
         }

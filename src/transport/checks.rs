@@ -260,7 +260,12 @@ mod tests {
 
     /// The checks that leave in that time of those that the library makes, one for each port every
     /// 25 ms.
-    fn flood(unanswered: &mut Unanswered, ports: std::ops::Range<u16>, from: Instant, s: u64) -> u32 {
+    fn flood(
+        unanswered: &mut Unanswered,
+        ports: std::ops::Range<u16>,
+        from: Instant,
+        s: u64,
+    ) -> u32 {
         let mut sent = 0;
         for tick in 0..s * 40 {
             let now = from + CHECK_INTERVAL * tick as u32;

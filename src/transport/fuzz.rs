@@ -1,38 +1,45 @@
-//! RTCP and descriptions as they reach our code, made up by a fuzzer (`tests/fuzz`).
+//! What reaches our code and the library from the other end of a connection, made up by a fuzzer
+//! (`tests/fuzz`).
 
 use std::{
+    collections::VecDeque,
+    net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use rtc::{
     interceptor::{Attribute, AttributedPacket, Packet, TaggedPacket},
     rtcp, rtp,
     sansio::Protocol,
-    shared::{TransportContext, marshal::Unmarshal},
+    sctp::{
+        Association, AssociationHandle, ClientConfig, DatagramEvent, Endpoint, EndpointConfig,
+        Payload, ServerConfig, TransportConfig,
+    },
+    shared::{TransportContext, TransportProtocol, marshal::Unmarshal},
 };
+use tokio::sync::mpsc;
 
 use super::{
-    layout,
+    CheckBudget, Connection, ConnectionConfig, Impairment, Outlets, layout, sctp as shield,
     sdp::{self, Description},
     ssrcs::Ssrcs,
     tap::{OwnStreams, SendClock, Tap},
 };
-use crate::media::{KeyframeRequest, SenderReports};
+use crate::{
+    media::{KeyframeRequest, SenderReports},
+    model::{Candidate, Direction, PeerCommand, PeerEvent, PeerId, PeerMedia, Step},
+    network::KnownPaths,
+};
 
-/// Passes datagrams through one connection's tap: each comes after two bytes, three bits for what it
-/// is and thirteen for its length.
-pub fn rtcp(mut data: &[u8]) {
+/// Passes datagrams through one connection's tap.
+pub fn rtcp(data: &[u8]) {
     let clocks = [(3, SendClock::new(48_000)), (7, SendClock::new(90_000))];
     let own = OwnStreams { video: 7, keyframes: KeyframeRequest::default(), clocks };
     let mut tap = Tap::new(own, SenderReports::default(), Arc::default(), Arc::new(Ssrcs::new()));
     let mut now = Instant::now();
-    while let Some(([high, low], rest)) = data.split_first_chunk() {
-        let length = usize::from(u16::from_be_bytes([high & 0x1f, *low]));
-        let (datagram, rest) = rest.split_at(length.min(rest.len()));
-        data = rest;
-        let what = high >> 5;
+    for (what, datagram) in parts(data) {
         let mut bytes = BytesMut::from(datagram);
         let packet = match what {
             // RTCP that comes in, and that leaves.
@@ -40,7 +47,7 @@ pub fn rtcp(mut data: &[u8]) {
             // RTP that leaves, for the first time and again.
             5 | 6 => rtp::Packet::unmarshal(&mut bytes).ok().map(Packet::Rtp),
             _ => {
-                now += Duration::from_millis(length as u64);
+                now += Duration::from_millis(datagram.len() as u64);
                 tap.handle_timeout(now).expect("nothing fails here");
                 None
             }
@@ -76,4 +83,215 @@ pub fn description(data: &[u8]) {
         let whole = Description::read(&whole).expect("it has the same sections");
         whole.answers(&description).expect("in the same order");
     }
+}
+
+/// The parts of a fuzzer's bytes: each comes after two bytes, three bits for what it is and thirteen
+/// for its length.
+fn parts(mut data: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    std::iter::from_fn(move || {
+        let ([high, low], rest) = data.split_first_chunk()?;
+        let length = usize::from(u16::from_be_bytes([high & 0x1f, *low]));
+        let (part, rest) = rest.split_at(length.min(rest.len()));
+        data = rest;
+        Some((high >> 5, part))
+    })
+}
+
+/// Gives descriptions and candidates to a connection that reaches nobody.
+pub fn remote(data: &[u8]) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime starts").block_on(async {
+        let direction = Some(Direction::SendRecv);
+        let (events, mut told) = mpsc::channel(1024);
+        let (tracks, _tracks) = mpsc::channel(16);
+        let config = ConnectionConfig {
+            peer: PeerId(1),
+            media: PeerMedia { audio: direction, video: direction, data: true },
+            stream: "stream".to_owned(),
+            audio_mix: "sound".to_owned(),
+            video_mix: "picture".to_owned(),
+            // Nothing leaves its sockets, and nobody knows of them.
+            impairment: Some(Impairment { down: true, ..Impairment::default() }),
+            paths: KnownPaths::default(),
+            checks: CheckBudget::default(),
+        };
+        let connection = Connection::open(config, Outlets { events, tracks });
+        for (number, (what, text)) in (1..).zip(parts(data).take(32)) {
+            let step = Step(number);
+            let text = String::from_utf8_lossy(text).into_owned();
+            let command = match what {
+                0 => PeerCommand::MakeOffer { step, restart_ice: text.is_empty() },
+                1 => PeerCommand::Rollback { step },
+                2 | 3 => PeerCommand::AcceptOffer { step, sdp: text },
+                4 | 5 => PeerCommand::AcceptAnswer { step, sdp: text },
+                _ => {
+                    let (mid, index) = (Some("0".to_owned()), Some(u16::from(what & 1)));
+                    let candidate = Candidate { line: text, mid, index };
+                    connection.command(PeerCommand::AddCandidate(candidate));
+                    continue;
+                }
+            };
+            connection.command(command);
+            while let Some((_, event)) = told.recv().await {
+                match event {
+                    PeerEvent::Refused { step: refused, reason } if refused == step => {
+                        assert_ne!(reason, "the library panicked");
+                        break;
+                    }
+                    PeerEvent::Description { step: done, .. } | PeerEvent::Done { step: done }
+                        if done == step =>
+                    {
+                        break;
+                    }
+                    PeerEvent::Description { .. }
+                    | PeerEvent::Done { .. }
+                    | PeerEvent::Refused { .. }
+                    | PeerEvent::Agreed(_)
+                    | PeerEvent::Candidate(_)
+                    | PeerEvent::State(_)
+                    | PeerEvent::Writable
+                    | PeerEvent::Read(_) => {}
+                }
+            }
+        }
+    });
+}
+
+/// Gives SCTP chunks and packets to an end of an association that was set up, as they come out of
+/// DTLS.
+pub fn sctp(data: &[u8]) {
+    let mut ends = Ends::new();
+    for (what, part) in parts(data).take(64) {
+        match what {
+            // Chunks in a packet that is right, and a packet as it is.
+            0..=3 => ends.give(ends.packet(part)),
+            4 => ends.give(part.to_vec()),
+            5 => ends.give([&ends.packet(&[])[..8], part].concat()),
+            _ => ends.pass(Duration::from_millis(part.len() as u64 * 100)),
+        }
+    }
+}
+
+/// Two ends of an association, the second of which gets what the fuzzer makes up as well.
+struct Ends {
+    now: Instant,
+    ends: [SctpEnd; 2],
+    /// What the second end's packets are known by.
+    tag: [u8; 4],
+}
+
+struct SctpEnd {
+    endpoint: Endpoint,
+    associations: Vec<(AssociationHandle, Association)>,
+}
+
+impl Ends {
+    fn new() -> Self {
+        let (now, address) = (Instant::now(), SocketAddr::from((Ipv4Addr::LOCALHOST, 5000)));
+        let end = || {
+            let server = Arc::new(ServerConfig::new(TransportConfig::default()));
+            let config = Arc::new(EndpointConfig::new());
+            let (udp, server) = (TransportProtocol::UDP, Some(server));
+            let endpoint = Endpoint::new(address, udp, config, server);
+            SctpEnd { endpoint, associations: vec![] }
+        };
+        let mut ends = Self { now, ends: [end(), end()], tag: [0; 4] };
+        let client = ClientConfig::new(TransportConfig::default());
+        let begun = ends.ends[0].endpoint.connect(now, client, address);
+        ends.ends[0].associations.push(begun.expect("it is the first"));
+        ends.exchange();
+        ends
+    }
+
+    /// A packet to the second end with a right header and checksum.
+    fn packet(&self, chunks: &[u8]) -> Vec<u8> {
+        let mut packet = [&[0x13, 0x88, 0x13, 0x88][..], &self.tag, &[0; 4], chunks].concat();
+        packet.resize(packet.len().next_multiple_of(4), 0);
+        let checksum = crc32c(&packet);
+        packet[8..12].copy_from_slice(&checksum.to_le_bytes());
+        packet
+    }
+
+    fn give(&mut self, packet: Vec<u8>) {
+        self.deliver(1, packet);
+        self.exchange();
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+        for end in &mut self.ends {
+            end.associations.iter_mut().for_each(|(_, one)| one.handle_timeout(self.now));
+        }
+        self.exchange();
+    }
+
+    fn deliver(&mut self, to: usize, packet: Vec<u8>) {
+        if !shield::is_harmless(&packet) {
+            return;
+        }
+        let SctpEnd { endpoint, associations } = &mut self.ends[to];
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 5000));
+        match endpoint.handle(self.now, address, None, Bytes::from(packet)) {
+            Some((handle, DatagramEvent::NewAssociation(new))) => associations.push((handle, new)),
+            Some((handle, DatagramEvent::AssociationEvent(event))) => {
+                if let Some((_, one)) = associations.iter_mut().find(|known| known.0 == handle) {
+                    one.handle_event(event);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Carries what both have to say, for as long as anybody does that is honest.
+    fn exchange(&mut self) {
+        for _ in 0..32 {
+            let mut said = VecDeque::new();
+            for from in 0..2 {
+                said.extend(self.ends[from].said(self.now).into_iter().map(|one| (1 - from, one)));
+            }
+            if said.is_empty() {
+                return;
+            }
+            for (to, packet) in said {
+                if to == 1 && packet.len() > 8 && packet[4..8] != [0; 4] {
+                    self.tag.copy_from_slice(&packet[4..8]);
+                }
+                self.deliver(to, packet);
+            }
+        }
+    }
+}
+
+impl SctpEnd {
+    /// What it has to say now; what came in is read.
+    fn said(&mut self, now: Instant) -> Vec<Vec<u8>> {
+        let mut said = vec![];
+        for (handle, association) in &mut self.associations {
+            for id in association.stream_ids() {
+                if let Ok(mut stream) = association.stream(id) {
+                    while let Ok(Some(chunks)) = stream.read_sctp() {
+                        let mut buffer = vec![0; 1 << 16];
+                        let _ = chunks.read(&mut buffer);
+                    }
+                }
+            }
+            while association.poll().is_some() {}
+            while let Some(event) = association.poll_endpoint_event() {
+                self.endpoint.handle_event(*handle, event);
+            }
+            while let Some(message) = association.poll_transmit(now) {
+                if let Payload::RawEncode(packets) = message.message {
+                    said.extend(packets.iter().map(|packet| packet.to_vec()));
+                }
+            }
+        }
+        self.associations.retain(|(_, association)| !association.is_drained());
+        said
+    }
+}
+
+/// The checksum of SCTP (RFC 9260, appendix A).
+fn crc32c(bytes: &[u8]) -> u32 {
+    let step = |crc: u32, _| if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 };
+    !bytes.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), step))
 }

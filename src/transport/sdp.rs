@@ -346,7 +346,8 @@ impl Fingerprints {
 
 impl FingerprintHash {
     fn read(name: &str) -> Option<Self> {
-        let known = [("sha-256", Self::Sha256), ("sha-384", Self::Sha384), ("sha-512", Self::Sha512)];
+        let known =
+            [("sha-256", Self::Sha256), ("sha-384", Self::Sha384), ("sha-512", Self::Sha512)];
         known.into_iter().find(|(known, _)| name.eq_ignore_ascii_case(known)).map(|known| known.1)
     }
 }
@@ -410,7 +411,7 @@ mod tests {
             a=ice-pwd:9876543210987654321098\r\na=fingerprint:sha-256 CC:DD\r\na=mid:9\r\n";
         let first = SDP.replacen("m=audio", &format!("{rejected}m=audio"), 1);
         let description = Description::read(&first).unwrap();
-        let fingerprints = description.fingerprints.unwrap();
+        let fingerprints = description.fingerprints.as_ref().unwrap();
         assert_eq!(fingerprints.values, ["aa:bb".to_owned()].into());
         assert_eq!((description.setup, description.first_taken()), (Some(Setup::Active), Some(1)));
         // What it has of this does not make up for what the others lack.
@@ -541,7 +542,10 @@ mod tests {
             .replace("a=ice-ufrag:abcd", "\ra=\u{a0}ice-ufrag:abcd \t");
         let read = normalized(&hidden);
         assert_eq!(read, SDP);
-        assert_eq!(candidates(&read).collect::<Vec<_>>(), ["candidate:1 1 udp 1 192.0.2.1 9 typ host"]);
+        assert_eq!(
+            candidates(&read).collect::<Vec<_>>(),
+            ["candidate:1 1 udp 1 192.0.2.1 9 typ host"]
+        );
         assert_eq!(name_fragments(&read), ["abcd"]);
         assert_eq!(candidates(&without_candidates(&read)).count(), 0);
         let bare = SDP.replace('\r', "");
@@ -550,7 +554,8 @@ mod tests {
 
     #[test]
     fn the_streams_that_are_named_are_read() {
-        let named = "v=0\r\na=ssrc:7 cname:x\r\na=ssrc:4294967295 msid:a b\r\na=ssrc:x y\r\na=ssrc:\r\n";
+        let named =
+            "v=0\r\na=ssrc:7 cname:x\r\na=ssrc:4294967295 msid:a b\r\na=ssrc:x y\r\na=ssrc:\r\n";
         assert_eq!(ssrcs(named).collect::<Vec<_>>(), [7, u32::MAX]);
     }
 }

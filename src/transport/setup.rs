@@ -4,9 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use rtc::{
     crypto::CryptoError,
-    dtls::{
-        cipher_suite::CipherSuiteId, extension::extension_use_srtp::SrtpProtectionProfile,
-    },
+    dtls::{cipher_suite::CipherSuiteId, extension::extension_use_srtp::SrtpProtectionProfile},
     ice::mdns::MulticastDnsMode,
     interceptor::{
         NackGeneratorBuilder, NackResponderBuilder, ReceiverReportBuilder, SenderReportBuilder,

@@ -3,6 +3,10 @@
 #[cfg(target_os = "linux")]
 mod assault;
 #[cfg(target_os = "linux")]
+mod circle;
+#[cfg(target_os = "linux")]
+mod guest;
+#[cfg(target_os = "linux")]
 mod hub;
 mod logs;
 #[cfg(target_os = "linux")]

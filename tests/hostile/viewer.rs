@@ -28,7 +28,7 @@ use webrtc::{
 use super::{
     assault::{Assault, Attack, LONGEST, Ledger, Sent},
     rig::{process::Hub, stranger::Stranger},
-    wire::Wire,
+    wire::{Manners, Wire},
 };
 
 /// What the library is told that the opener takes: far longer messages than it does.
@@ -158,7 +158,9 @@ impl Peers {
         self.end_newest().await;
         let gathered = Arc::new(Notify::new());
         let (connected, complete) = (Arc::clone(&self.connected), Arc::clone(&gathered));
-        let library = build(self.attack, &self.ledger, Watch { connected, complete }).await;
+        let manners = if self.attack == Attack::Deaf { Manners::Deaf } else { Manners::Good };
+        let wire = Wire { ledger: Arc::clone(&self.ledger), manners };
+        let library = build(self.attack, wire, Watch { connected, complete }).await;
         let sdp = offer["sdp"].as_str().expect("a description");
         let taken = format!("a=max-message-size:{LONGEST}");
         assert!(sdp.contains(&taken), "{sdp}");
@@ -207,14 +209,14 @@ impl Peers {
     }
 }
 
-async fn build(attack: Attack, ledger: &Ledger, watch: Watch) -> Arc<dyn PeerConnection> {
+/// A connection over such sockets, without sections of its own.
+pub(crate) async fn build(attack: Attack, wire: Wire, watch: Watch) -> Arc<dyn PeerConnection> {
     let mut engine = MediaEngine::default();
     engine.register_default_codecs().expect("codecs");
-    let assault = Assault::new(attack, Arc::clone(ledger));
+    let assault = Assault::new(attack, Arc::clone(&wire.ledger));
     let settings = SettingEngineBuilder::new()
         .with_sctp_max_message_size(SctpMaxMessageSize::Unbounded)
         .build();
-    let wire = Wire { ledger: Arc::clone(ledger), deaf: attack == Attack::Deaf };
     let peer = PeerConnectionBuilder::new()
         .with_media_engine(engine)
         .with_interceptor_registry(Registry::new().with(Slot::Custom(3_500), assault))
@@ -265,9 +267,10 @@ async fn open_many(library: Arc<dyn PeerConnection>, first: Arc<dyn DataChannel>
 }
 
 /// What it wants to know of its own connection.
-struct Watch {
-    connected: Arc<Notify>,
-    complete: Arc<Notify>,
+#[derive(Default)]
+pub(crate) struct Watch {
+    pub(crate) connected: Arc<Notify>,
+    pub(crate) complete: Arc<Notify>,
 }
 
 #[async_trait::async_trait]

@@ -195,8 +195,9 @@ async fn a_guest_with_many_useless_candidates_is_reached_by_its_good_one() {
     pair.a.accept_answer(&answer);
     for host in 1..=10 {
         let line = format!("candidate:1 1 udp 2130706431 198.51.100.{host} 9 typ host");
-        trickle(&pair.a, &[line.clone()]);
-        trickle(&pair.b, &[line]);
+        let lines = [line];
+        trickle(&pair.a, &lines);
+        trickle(&pair.b, &lines);
     }
     pair.until_connected().await;
     let failed = |end: &End| end.told.contains(&PeerEvent::State(PeerState::Failed));

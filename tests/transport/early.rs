@@ -98,16 +98,16 @@ fn is_handshake_over(datagram: &[u8], waiting: &[Vec<u8>]) -> bool {
     }
 }
 
-fn is_media(datagram: &[u8]) -> bool {
+pub(crate) fn is_media(datagram: &[u8]) -> bool {
     matches!(datagram.first(), Some(128..=191))
 }
 
-async fn listen(ip: IpAddr) -> UdpSocket {
+pub(crate) async fn listen(ip: IpAddr) -> UdpSocket {
     UdpSocket::bind((ip, 0)).await.expect("a free port")
 }
 
 /// The first candidate whose address will do; both ends have the same.
-async fn candidate(end: &mut End, will_do: impl Fn(IpAddr) -> bool) -> Candidate {
+pub(crate) async fn candidate(end: &mut End, will_do: impl Fn(IpAddr) -> bool) -> Candidate {
     loop {
         if let PeerEvent::Candidate(candidate) = end.next().await
             && will_do(address(&candidate).0)
@@ -118,14 +118,14 @@ async fn candidate(end: &mut End, will_do: impl Fn(IpAddr) -> bool) -> Candidate
 }
 
 /// RFC 8839, section 5.1: foundation, component, transport, priority, address, port.
-fn address(candidate: &Candidate) -> (IpAddr, &str) {
+pub(crate) fn address(candidate: &Candidate) -> (IpAddr, &str) {
     let words: Vec<&str> = candidate.line.split(' ').collect();
     let [_, _, _, _, address, port, ..] = words[..] else { panic!("{}", candidate.line) };
     (address.parse().expect("an address"), port)
 }
 
 /// The candidate at another port.
-fn at_port(candidate: &Candidate, port: u16) -> Candidate {
+pub(crate) fn at_port(candidate: &Candidate, port: u16) -> Candidate {
     let (ip, old) = address(candidate);
     let line = candidate.line.replacen(&format!(" {ip} {old} "), &format!(" {ip} {port} "), 1);
     assert!(line.contains(&format!(" {port} ")), "{line}");

@@ -3,6 +3,7 @@
 mod browser;
 mod candidates;
 mod chat;
+mod consent;
 mod early;
 mod frames;
 mod links;

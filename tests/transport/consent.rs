@@ -1,0 +1,141 @@
+//! An end that is sent media and does not say any more that it wants them (RFC 7675).
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use quintet::{
+    media::{EncodedAudio, Fanout},
+    model::{Direction::SendRecv, PeerCommand, PeerMedia, PeerState},
+};
+use tokio::{
+    net::UdpSocket,
+    time::{Instant, interval, sleep, timeout},
+};
+
+use crate::{
+    early::{address, at_port, candidate, is_media, listen},
+    frames::sound,
+    pair::End,
+};
+
+const AUDIO: PeerMedia = PeerMedia { audio: Some(SendRecv), video: None, data: false };
+
+/// By when both ends know of a path that carries nothing in one direction.
+const NOTICED: Duration = Duration::from_secs(30);
+
+/// Two ends that are connected through a relay, the first of which sends sound.
+struct Call {
+    a: End,
+    b: End,
+    path: Path,
+}
+
+/// What the relay does, and what it saw.
+#[derive(Clone, Default)]
+struct Path {
+    /// Answers of the second end get lost, its requests do not.
+    loses_answers: Arc<AtomicBool>,
+    /// Everything of the first end gets lost.
+    is_one_way: Arc<AtomicBool>,
+    /// Media of the first end that came here.
+    media: Arc<AtomicUsize>,
+}
+
+impl Call {
+    async fn new() -> Self {
+        let (mut a, mut b) = (End::open("a", AUDIO, None), End::open("b", AUDIO, None));
+        let offer = a.make_offer(false);
+        let offer = a.description(offer).await;
+        let from_a = candidate(&mut a, |_| true).await;
+        let (ip, _) = address(&from_a);
+        let sockets = [listen(ip).await, listen(ip).await];
+        let ports = sockets.each_ref().map(|one| one.local_addr().expect("it is bound").port());
+        let path = Path::default();
+        tokio::spawn(path.clone().carry(sockets));
+        let answer = b.accept_offer(&offer);
+        let answer = b.description(answer).await;
+        let from_b = candidate(&mut b, |other| other == ip).await;
+        a.accept_answer(&answer);
+        a.connection.command(PeerCommand::AddCandidate(at_port(&from_b, ports[0])));
+        b.connection.command(PeerCommand::AddCandidate(at_port(&from_a, ports[1])));
+        a.until_state(PeerState::Connected).await;
+        b.until_state(PeerState::Connected).await;
+        let fanout = Fanout::<EncodedAudio>::default();
+        a.connection.send_audio(Some(fanout.subscribe(25)));
+        tokio::spawn(async move {
+            let mut clock = interval(Duration::from_millis(20));
+            for number in 0.. {
+                clock.tick().await;
+                fanout.publish(sound(number));
+            }
+        });
+        Self { a, b, path }
+    }
+}
+
+impl Path {
+    async fn carry(self, sockets: [UdpSocket; 2]) {
+        let ip = sockets[0].local_addr().expect("it is bound").ip();
+        let mut ends: [Option<SocketAddr>; 2] = [None, None];
+        let mut buffers = [[0; 2048]; 2];
+        loop {
+            let [first, second] = &mut buffers;
+            let (from, (length, address)) = tokio::select! {
+                read = sockets[0].recv_from(first) => (0, read.expect("it is bound")),
+                read = sockets[1].recv_from(second) => (1, read.expect("it is bound")),
+            };
+            if address.ip() != ip || *ends[from].get_or_insert(address) != address {
+                continue;
+            }
+            let datagram = &buffers[from][..length];
+            let is_lost = if from == 0 {
+                self.media.fetch_add(is_media(datagram).into(), Ordering::Relaxed);
+                self.is_one_way.load(Ordering::Relaxed)
+            } else {
+                // A success of a binding request (RFC 8489, section 5).
+                self.loses_answers.load(Ordering::Relaxed) && datagram.starts_with(&[1, 1])
+            };
+            if let Some(to) = ends[1 - from].filter(|_| !is_lost) {
+                // An end that has closed its socket is told to nobody.
+                let _ = sockets[1 - from].send_to(datagram, to).await;
+            }
+        }
+    }
+
+    fn media(&self) -> usize {
+        self.media.load(Ordering::Relaxed)
+    }
+}
+
+#[tokio::test]
+async fn who_asks_but_does_not_answer_is_sent_nothing_for_long() {
+    let Call { mut a, b: _b, path } = Call::new().await;
+    while path.media() < 50 {
+        sleep(Duration::from_millis(20)).await;
+    }
+    path.loses_answers.store(true, Ordering::Relaxed);
+    let begun = Instant::now();
+    timeout(NOTICED, a.until_state(PeerState::Failed)).await.expect("it is told that it failed");
+    let sent = path.media();
+    println!("given up after {:.1} s", begun.elapsed().as_secs_f64());
+    sleep(Duration::from_secs(2)).await;
+    assert!(path.media() <= sent + 5, "{} packets after {sent}", path.media());
+}
+
+#[tokio::test]
+async fn a_path_that_is_dead_in_one_direction_is_noticed_by_both_ends() {
+    let Call { mut a, mut b, path } = Call::new().await;
+    path.is_one_way.store(true, Ordering::Relaxed);
+    let begun = Instant::now();
+    let both = async {
+        tokio::join!(a.until_state(PeerState::Failed), b.until_state(PeerState::Failed));
+    };
+    timeout(NOTICED, both).await.expect("both are told that it failed");
+    println!("noticed after {:.1} s", begun.elapsed().as_secs_f64());
+}
