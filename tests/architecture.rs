@@ -21,7 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("encode", &["media", "model"]),
     ("transport", &["media", "model", "network"]),
     ("playback", &["audio", "files", "media", "model"]),
-    ("signalling", &["model", "network"]),
+    ("signalling", &["model", "network", "process"]),
     (
         "engine",
         &[
@@ -34,6 +34,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "model",
             "network",
             "playback",
+            "process",
             "signalling",
             "transport",
         ],

@@ -4,6 +4,8 @@
 
 #[path = "hub/clients.rs"]
 mod clients;
+#[path = "hub/identity.rs"]
+mod identity;
 #[path = "hub/requests.rs"]
 mod requests;
 mod rig;
@@ -463,7 +465,8 @@ impl Wire {
 
     async fn greet(&mut self, token: Option<Secret>, run: u64) {
         let (name, instance) = (String::new(), Instance::from_random(run));
-        self.say(&ClientMessage::Hello { protocol: 1, name, instance, token }).await;
+        let hello = ClientMessage::Hello { protocol: 1, name, instance, token, proof: None };
+        self.say(&hello).await;
         let welcome = self.hear().await;
         let HubMessage::Welcome { participant, token, .. } = welcome else {
             panic!("{welcome:?}");

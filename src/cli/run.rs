@@ -29,10 +29,9 @@ use crate::{
         ParticipantState, Role, SessionId, SessionKind, Snapshot, SourceKind, SourceState, Stats,
         TextError,
     },
-    network::KnownPaths,
     playback,
     process::{Output, Signals},
-    signalling::{Hub, HubOptions},
+    signalling::{Hub, HubIdentity, HubOptions},
 };
 
 /// How long others are told goodbye, at most: the engine's own bounds, and some more.
@@ -368,8 +367,8 @@ async fn serve(
 ) -> anyhow::Result<ExitReason> {
     let signals = Signals::listen()?;
     let next_free_port = !listen.port_given;
-    let paths = KnownPaths::default();
-    let options = HubOptions { listen: listen.at, next_free_port, public, host: None, paths };
+    let identity = HubIdentity::of_this_user();
+    let options = HubOptions { next_free_port, public, identity, ..HubOptions::at(listen.at) };
     let hub = match Hub::start(options).await {
         Ok(hub) => hub,
         Err(error) => {

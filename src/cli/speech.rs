@@ -105,6 +105,7 @@ mod tests {
             kind: Some(kind.parse().unwrap()),
             role,
             link: None,
+            hub: None,
             limit: None,
             state: SessionState::Live,
             gates: Gates::default(),

@@ -9,7 +9,8 @@ use super::{
     words::HubRef,
 };
 use crate::model::{
-    ClientMessage, ErrorCode, Event, Failure, MediaTime, SessionId, SessionKind, SessionLink,
+    ClientMessage, ErrorCode, Event, Failure, HubPlace, MediaTime, SessionId, SessionKind,
+    SessionLink,
 };
 
 /// What everything that happens to a session may touch.
@@ -108,6 +109,13 @@ impl Search {
         hubs.url(only).map(|url| url.link(&self.session))
     }
 
+    /// Where the only hub that can have the session was reached.
+    pub(super) fn hub<'a>(&self, hubs: &'a Hubs) -> Option<&'a HubPlace> {
+        let mut at = self.hubs();
+        let only = at.next().filter(|_| at.next().is_none())?;
+        hubs.place(only)
+    }
+
     pub(super) fn is_at(&self, hub: &HubRef) -> bool {
         self.at.contains_key(hub)
     }
@@ -156,10 +164,8 @@ impl Search {
             Answer::Unasked | Answer::Unreachable { .. } => false,
             Answer::Asked | Answer::Waiting | Answer::Busy { .. } | Answer::Refused { .. } => true,
         };
-        let url = hubs.url(hub);
-        self.at
-            .iter()
-            .any(|(other, answer)| other != hub && was_asked(answer) && hubs.url(other) == url)
+        let mut others = self.at.iter().filter(|(other, _)| *other != hub);
+        others.any(|(other, answer)| was_asked(answer) && hubs.are_one(other, hub))
     }
 
     /// Asks again where that is due.

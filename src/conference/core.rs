@@ -221,9 +221,9 @@ impl Conference {
 
     fn hub(&mut self, hub: &HubRef, event: HubEvent) {
         match event {
-            HubEvent::Up { url, participant, name } => {
-                let whose = (url.clone(), participant.clone(), name.as_str());
-                if self.hubs.up(hub, whose, &mut self.out) {
+            HubEvent::Up { url, place, participant, name } => {
+                let (at, who) = ((url.clone(), place), (participant.clone(), name.as_str()));
+                if self.hubs.up(hub, at, who, &mut self.out) {
                     let (sessions, mut desk) = self.desk();
                     for session in sessions {
                         session.hub_up(hub, (&url, &participant), &mut desk);
@@ -471,6 +471,7 @@ mod tests {
             1 => Just(Input::Hub(HubRef::Default, HubEvent::Down { reason: "x".into() })),
             1 => Just(Input::Hub(HubRef::Default, HubEvent::Up {
                 url: url("h:1"),
+                place: place(&url("h:1")),
                 participant: id("m"),
                 name: "Me".into(),
             })),

@@ -10,7 +10,8 @@ use super::{
     words::HubRef,
 };
 use crate::model::{
-    ClientMessage, Event, HubState, HubStatus, HubUrl, MediaTime, ParticipantId, SessionId,
+    ClientMessage, Event, HubOwner, HubPlace, HubState, HubStatus, HubUrl, MediaTime,
+    ParticipantId, SessionId,
 };
 
 /// The hubs in use.
@@ -27,8 +28,11 @@ pub(super) struct Hubs {
 #[derive(Debug)]
 pub(super) struct Hub {
     line: Line,
-    /// The address that others reach it by, as it was last heard.
+    /// The address that others reach it by, as it was last heard. It is what links start with, and
+    /// nothing else may depend on it unless the hub is this user's.
     url: Option<HubUrl>,
+    /// Where it was reached last.
+    place: Option<HubPlace>,
     unused_since: Option<MediaTime>,
     /// How many others meet there, if it is our own: they need it when we do not.
     guests: usize,
@@ -66,7 +70,8 @@ impl Hubs {
     pub(super) fn up(
         &mut self,
         hub: &HubRef,
-        (url, me, called): (HubUrl, ParticipantId, &str),
+        (url, place): (HubUrl, HubPlace),
+        (me, called): (ParticipantId, &str),
         out: &mut Outbox,
     ) -> bool {
         let Some(record) = self.known.get_mut(hub) else { return false };
@@ -81,6 +86,7 @@ impl Hubs {
         }
         record.line = Line::Up { me };
         record.url = Some(url);
+        record.place = Some(place);
         for farewell in std::mem::take(&mut record.farewells).into_values() {
             out.send(hub, farewell);
         }
@@ -196,10 +202,23 @@ impl Hubs {
         })
     }
 
-    /// The hub of an address: one that is in use under it, or a new one.
+    /// Where a hub was reached last, and whose it is there.
+    pub(super) fn place(&self, hub: &HubRef) -> Option<&HubPlace> {
+        self.known.get(hub)?.place.as_ref()
+    }
+
+    /// The hub of an address: one that is in use and surely has it, or a new one.
     pub(super) fn at(&self, url: HubUrl) -> HubRef {
-        let known = self.known.iter().find(|(_, hub)| hub.url.as_ref() == Some(&url));
+        let known = self.known.iter().find(|(_, hub)| hub.is_at(&url));
         known.map_or(HubRef::At(url), |(name, _)| name.clone())
+    }
+
+    /// Whether two of the hubs in use are surely one.
+    pub(super) fn are_one(&self, one: &HubRef, other: &HubRef) -> bool {
+        let hub = |name: &HubRef| self.known.get(name);
+        let (Some(one), Some(other)) = (hub(one), hub(other)) else { return false };
+        let is_one = |one: &Hub, other: &Hub| one.addresses().any(|url| other.is_at(url));
+        is_one(one, other) || is_one(other, one)
     }
 
     /// The hubs in use, up or not.
@@ -215,7 +234,7 @@ impl Hubs {
                 Line::Up { .. } => HubState::Connected,
                 Line::Down { reason } => HubState::Unreachable { reason: reason.clone() },
             };
-            HubStatus { url: self.url(name), state, guests: hub.guests }
+            HubStatus { url: self.url(name), state, guests: hub.guests, place: hub.place.clone() }
         };
         self.known.iter().map(status).collect()
     }
@@ -240,11 +259,24 @@ impl Hub {
         Self {
             line: Line::Connecting,
             url: None,
+            place: None,
             unused_since: None,
             guests: 0,
             farewells: BTreeMap::new(),
             renames: 0,
         }
+    }
+
+    /// The addresses that are surely its own: the one that we reached it at, and the one that it
+    /// says itself if it is this user's. Any other hub may call itself by the address of a third.
+    fn addresses(&self) -> impl Iterator<Item = &HubUrl> {
+        let said = |place: &&HubPlace| place.owner == HubOwner::ThisUser;
+        let said = self.place.as_ref().filter(said).and(self.url.as_ref());
+        self.place.as_ref().map(|place| &place.url).into_iter().chain(said)
+    }
+
+    fn is_at(&self, url: &HubUrl) -> bool {
+        self.addresses().any(|own| own == url)
     }
 
     fn rename(&mut self, hub: &HubRef, name: &str, out: &mut Outbox) {

@@ -514,7 +514,8 @@ mod tests {
         let mut stage = Stage::opened(MESH);
         stage.hear(came(member("a"))).state(1, PeerState::Connected).down(&HUB);
         let (participant, url) = (id("other"), url("10.0.0.1:7340"));
-        let up = super::super::HubEvent::Up { url, participant, name: "Me".into() };
+        let place = place(&url);
+        let up = super::super::HubEvent::Up { url, place, participant, name: "Me".into() };
         stage.give(super::super::Input::Hub(HUB, up));
         assert_eq!(stage.closed_peers(), [1]);
     }

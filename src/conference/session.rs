@@ -11,8 +11,8 @@ use super::{
 };
 use crate::model::{
     ChatText, ClientMessage, CloseReason, EndReason, ErrorCode, Event, Failure, Gates, HubMessage,
-    HubUrl, Media, MediaTime, ParticipantId, PeerEvent, PeerId, Role, SessionId, SessionKind,
-    SessionLink, SessionState, SessionStatus,
+    HubPlace, HubUrl, Media, MediaTime, ParticipantId, PeerEvent, PeerId, Role, SessionId,
+    SessionKind, SessionLink, SessionState, SessionStatus,
 };
 
 /// A session that was asked for and not dismissed.
@@ -45,6 +45,7 @@ struct Last {
     role: Role,
     limit: Option<u16>,
     link: Option<SessionLink>,
+    hub: Option<HubPlace>,
 }
 
 impl Session {
@@ -233,7 +234,7 @@ impl Session {
 
     /// How the session is; `runs` are the sources that give something: sound, picture.
     pub(super) fn status(&self, hubs: &Hubs, runs: (bool, bool)) -> SessionStatus {
-        let Last { kind, role, limit, link } = self.last(hubs);
+        let Last { kind, role, limit, link, hub } = self.last(hubs);
         let (state, participants) = match &self.standing {
             Standing::Asking(search) if search.waits() => (SessionState::Waiting, vec![]),
             Standing::Asking(search) => match search.unreachable_because() {
@@ -259,6 +260,7 @@ impl Session {
             kind,
             role,
             link,
+            hub,
             limit,
             state,
             gates: self.gates,
@@ -460,13 +462,15 @@ impl Session {
                     Wish::Open(open) => (Some(open.kind), open.limit),
                     Wish::Join { .. } => (None, None),
                 };
-                Last { kind, role, limit, link: search.link(hubs) }
+                let (link, hub) = (search.link(hubs), search.hub(hubs).cloned());
+                Last { kind, role, limit, link, hub }
             }
             Standing::In(membership) => Last {
                 kind: Some(membership.terms.kind),
                 role,
                 limit: Some(membership.terms.limit),
                 link: Some(membership.url.link(&self.id)),
+                hub: hubs.place(&membership.terms.hub).cloned(),
             },
             Standing::Over(last, _) | Standing::Failed(last, _) => last.clone(),
         }

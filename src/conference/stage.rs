@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::{Conference, Effect, HubEvent, HubRef, Input};
 use crate::model::{
-    Command, ErrorCode, Event, Failure, Gate, HubMessage, HubUrl, Instance, JoinTarget,
-    LeaveReason, MediaSet, MediaTime, Member, OpenRequest, ParticipantId, ParticipantState,
-    Payload, PeerCommand, PeerEvent, PeerId, PeerState, Presence, Role, Secret, SessionId,
-    SessionKind, SessionStatus, Topology,
+    Command, ErrorCode, Event, Failure, Gate, HubMessage, HubOwner, HubPlace, HubUrl, Instance,
+    JoinTarget, LeaveReason, MediaSet, MediaTime, Member, OpenRequest, ParticipantId,
+    ParticipantState, Payload, PeerCommand, PeerEvent, PeerId, PeerState, Presence, Role, Secret,
+    SessionId, SessionKind, SessionStatus, Topology,
 };
 
 pub(super) const MESH: SessionKind =
@@ -67,11 +67,14 @@ impl Stage {
     }
 
     pub(super) fn up(&mut self, hub: &HubRef) -> &mut Self {
-        let url = match hub {
-            HubRef::Default => url("10.0.0.1:7340"),
-            HubRef::At(url) => url.clone(),
+        let (url, place) = match hub {
+            HubRef::Default => {
+                let place = HubPlace { url: url("127.0.0.1:7340"), owner: HubOwner::ThisUser };
+                (url("10.0.0.1:7340"), place)
+            }
+            HubRef::At(url) => (url.clone(), place(url)),
         };
-        let event = HubEvent::Up { url, participant: id("m"), name: "Me".into() };
+        let event = HubEvent::Up { url, place, participant: id("m"), name: "Me".into() };
         self.give(Input::Hub(hub.clone(), event))
     }
 
@@ -202,6 +205,11 @@ pub(super) fn session() -> SessionId {
 
 pub(super) fn url(text: &str) -> HubUrl {
     text.parse().expect("a plain address")
+}
+
+/// A hub of a network, reached at its address.
+pub(super) fn place(url: &HubUrl) -> HubPlace {
+    HubPlace { url: url.clone(), owner: HubOwner::Elsewhere }
 }
 
 /// The id of a participant; we are `m`.

@@ -1,7 +1,8 @@
 //! What the core is told.
 
 use crate::model::{
-    Command, HubMessage, HubUrl, ParticipantId, PeerEvent, PeerId, SourceKind, SourceState,
+    Command, HubMessage, HubPlace, HubUrl, ParticipantId, PeerEvent, PeerId, SourceKind,
+    SourceState,
 };
 
 /// Anything that the core is told.
@@ -48,6 +49,8 @@ pub enum HubEvent {
     Up {
         /// The address that others reach it by: links are made of it.
         url: HubUrl,
+        /// Where it was reached, and whose it is there.
+        place: HubPlace,
         /// Who we are there.
         participant: ParticipantId,
         /// How the others see us called.

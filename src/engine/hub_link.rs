@@ -17,16 +17,16 @@ use url::Url;
 
 use super::{
     HubChoice,
-    keys::{KeptKey, Keys},
+    keys::{KeptKey, Keys, Leases},
     run::HubWord,
 };
 use crate::{
     conference::{HubEvent, HubRef},
-    model::{ClientMessage, HubMessage, HubUrl, Instance, Secret, SessionId},
+    model::{ClientMessage, HubMessage, HubPlace, HubUrl, Instance, Secret, SessionId},
     network::KnownPaths,
     signalling::{
         self, Client, ClientEvent, ClientOptions, DEFAULT_PORT, Hub, HubError, HubOptions,
-        ListenAt, find_hub,
+        ListenAt, find_hub_of,
     },
 };
 
@@ -84,7 +84,8 @@ impl HubLink {
     pub(super) fn start(hub: HubRef, options: HubLinkOptions) -> Self {
         let (outgoing, messages) = mpsc::channel(OUTGOING);
         let task = tokio::spawn(async move {
-            Ends { hub, options, own: BTreeMap::new(), is_down: false }.run(messages).await;
+            let own = BTreeMap::new();
+            Ends { hub, options, own, place: None, is_down: false }.run(messages).await;
         });
         Self { outgoing: Some(outgoing), task }
     }
@@ -118,24 +119,28 @@ impl Drop for HubLink {
 struct Ends {
     hub: HubRef,
     options: HubLinkOptions,
-    /// The keys to our own sessions there.
-    own: BTreeMap<SessionId, (Secret, KeptKey)>,
+    /// The keys to our own sessions, each with the place that gave it.
+    own: BTreeMap<(HubPlace, SessionId), (Secret, KeptKey)>,
+    /// Where the hub was reached last, and whose it was there.
+    place: Option<HubPlace>,
     /// Whether the hub was lost, or not reached when it was tried.
     is_down: bool,
 }
 
-/// The addresses of one hub.
-struct Places {
-    /// Where this program reaches it, which stays: what is kept on disk is kept under it.
-    reached_at: HubUrl,
-    /// What its links start with now.
-    link_base: HubUrl,
+/// Why a connection to a hub is not kept up any more.
+enum Over {
+    /// Nobody wants it.
+    Unwanted,
+    /// Another user's hub has the place of ours: another place is to be found.
+    Displaced,
 }
 
 /// Where a hub is, and the hub itself if it is our own.
 struct Found {
     url: HubUrl,
     own: Option<Hub>,
+    /// Whether it was found to be this user's, and no other will do.
+    is_own_users: bool,
 }
 
 impl Found {
@@ -153,62 +158,81 @@ impl Found {
 
 impl Ends {
     async fn run(mut self, mut messages: mpsc::Receiver<ClientMessage>) {
-        let Some(mut found) = self.find_until_closed(&mut messages).await else { return };
-        let mut lease = self.options.keys.lease_token(&found.url, fresh_secret());
+        loop {
+            let Some(found) = self.find_until_closed(&mut messages).await else { return };
+            match self.stay(found, &mut messages).await {
+                Over::Unwanted => return,
+                Over::Displaced => {}
+            }
+        }
+    }
+
+    /// Keeps up the connection to a hub that was found.
+    async fn stay(
+        &mut self,
+        mut found: Found,
+        messages: &mut mpsc::Receiver<ClientMessage>,
+    ) -> Over {
         let (sender, mut events) = mpsc::channel(OUTGOING);
         let options = ClientOptions {
             hub: found.url.clone(),
             name: self.options.name.borrow_and_update().clone(),
             instance: self.options.instance.clone(),
-            token: Some(lease.token.clone()),
+            identity: Some(self.options.keys.identity().clone()),
+            only_own: found.is_own_users,
         };
-        let client = Client::start(options, sender);
-        let mut places = Places { reached_at: found.url.clone(), link_base: found.url.clone() };
+        let client = Client::start(options, Leases::of(self.options.keys.clone()), sender);
         let mut retry = interval(RETRY);
         let mut guests = 0;
-        loop {
+        let over = loop {
             tokio::select! {
                 biased;
                 message = messages.recv() => match message {
-                    Some(message) => { client.send(self.with_key(message, &places)); }
-                    None => break,
+                    Some(message) => { client.send_to(self.place.clone(), self.with_key(message)); }
+                    None => break Over::Unwanted,
                 },
                 event = events.recv() => match event {
-                    Some(ClientEvent::Up { link_base, participant, name, token, local }) => {
+                    Some(ClientEvent::Up { place, link_base, participant, name, local, .. }) => {
                         self.is_down = false;
-                        lease.replace(token);
-                        places.link_base.clone_from(&link_base);
+                        self.place = Some(place.clone());
                         local.into_iter().for_each(|ip| self.options.paths.note_own(ip));
                         // What was said into the outage is void: the core says it all again.
                         while messages.try_recv().is_ok() {}
-                        self.tell(HubEvent::Up { url: link_base, participant, name }).await;
+                        self.tell(HubEvent::Up { url: link_base, place, participant, name }).await;
                     }
                     Some(ClientEvent::Down { reason }) => {
                         self.is_down = true;
                         self.tell(HubEvent::Down { reason }).await;
                     }
                     Some(ClientEvent::Moved { link_base }) => {
-                        places.link_base.clone_from(&link_base);
                         self.tell(HubEvent::Moved { url: link_base }).await;
                     }
                     Some(ClientEvent::Message(message)) => {
-                        let message = self.without_key(message, &places);
+                        let message = self.without_key(message);
                         self.tell(HubEvent::Message(message)).await;
                     }
-                    None => break,
+                    None => break Over::Unwanted,
                 },
                 Ok(()) = self.options.name.changed() => {
                     client.set_name(self.options.name.borrow_and_update().clone());
                 }
                 count = found.guests(&mut guests) => self.tell(HubEvent::Guests { count }).await,
-                _ = retry.tick(), if self.is_down => self.step_in(&mut found).await,
+                _ = retry.tick(), if self.is_down => {
+                    if self.is_displaced(&mut found).await {
+                        break Over::Displaced;
+                    }
+                }
             }
+        };
+        match over {
+            Over::Unwanted => client.close().await,
+            // Its tokens stay: our own hub may come back there.
+            Over::Displaced => drop(client),
         }
-        client.close().await;
-        lease.forget();
         if let Some(hub) = found.own {
             hub.close().await;
         }
+        over
     }
 
     /// Finds or embeds the hub; `None` if the link was closed meanwhile.
@@ -234,7 +258,7 @@ impl Ends {
             HubRef::Default => &self.options.choice,
         };
         match choice {
-            HubChoice::At(url) => Ok(Found { url: url.clone(), own: None }),
+            HubChoice::At(url) => Ok(Found { url: url.clone(), own: None, is_own_users: false }),
             HubChoice::Find { listen } => find_here(*listen, &self.options).await,
             HubChoice::Embed(listen) => {
                 embed(*listen, &self.options).await.map_err(|error| error.to_string())
@@ -242,33 +266,34 @@ impl Ends {
         }
     }
 
-    /// The hub on the usual port was another program's, and that program is gone: be the hub
-    /// there, so that everybody who comes back finds one. Whoever is first wins the port.
-    async fn step_in(&self, found: &mut Found) {
+    /// The hub was another program's of this user, and does not answer any more. If nobody has its
+    /// place we are the hub there, so that everybody who comes back finds one: whoever is first wins
+    /// the port. `true` if another user's hub has it.
+    async fn is_displaced(&self, found: &mut Found) -> bool {
         let (HubRef::Default, HubChoice::Find { listen }) = (&self.hub, &self.options.choice)
         else {
-            return;
+            return false;
         };
         let port = Url::parse(found.url.as_str()).ok().and_then(|url| url.port());
-        if let (None, Some(port)) = (&found.own, port)
-            && find_hub(&found.url).await != signalling::Found::Hub
-        {
-            match embed(ListenAt { ip: *listen, port }, &self.options).await {
-                Ok(own) => found.own = own.own,
-                Err(error) => tracing::debug!(%error, "another program has the hub's port"),
+        let (None, Some(port)) = (&found.own, port) else { return false };
+        match find_hub_of(&found.url, self.options.keys.identity()).await {
+            signalling::Found::Hub => false,
+            signalling::Found::OtherUsersHub => true,
+            signalling::Found::NoHub | signalling::Found::Silence => {
+                match embed(ListenAt { ip: *listen, port }, &self.options).await {
+                    Ok(own) => found.own = own.own,
+                    Err(error) => tracing::debug!(%error, "another program has the hub's port"),
+                }
+                false
             }
         }
     }
 
     /// The message, with the key that proves that the session is ours.
-    fn with_key(&mut self, message: ClientMessage, places: &Places) -> ClientMessage {
+    fn with_key(&mut self, message: ClientMessage) -> ClientMessage {
         match message {
             ClientMessage::Open { session, kind, limit, owner_key: _ } => {
-                let own = self.own.get(&session).map(|(key, _)| key.clone());
-                let kept = || self.options.keys.owner_key(&places.reached_at, &session);
-                // An older version kept it under the link's address.
-                let kept_before = || self.options.keys.owner_key(&places.link_base, &session);
-                let owner_key = own.or_else(kept).or_else(kept_before);
+                let owner_key = self.own_key(&session);
                 ClientMessage::Open { session, kind, limit, owner_key }
             }
             ClientMessage::Leave { session } => {
@@ -289,16 +314,16 @@ impl Ends {
     }
 
     /// The message as the core gets it: a key in it is kept here.
-    fn without_key(&mut self, message: HubMessage, places: &Places) -> HubMessage {
+    fn without_key(&mut self, message: HubMessage) -> HubMessage {
         match message {
             HubMessage::Opened { session, kind, limit, owner_key, participants } => {
-                self.keep(&session, owner_key, places);
+                self.keep(&session, owner_key);
                 let owner_key = Secret::from_random([0; 16]);
                 HubMessage::Opened { session, kind, limit, owner_key, participants }
             }
             HubMessage::Owner { session, participant, owner_key } => {
                 match owner_key {
-                    Some(key) => self.keep(&session, key, places),
+                    Some(key) => self.keep(&session, key),
                     None => self.forget(&session),
                 }
                 HubMessage::Owner { session, participant, owner_key: None }
@@ -322,15 +347,26 @@ impl Ends {
         }
     }
 
-    fn keep(&mut self, session: &SessionId, key: Secret, places: &Places) {
+    /// The key to an own session that the hub gave us where it is now, in this run or an earlier
+    /// one.
+    fn own_key(&self, session: &SessionId) -> Option<Secret> {
+        let place = self.place.clone()?;
+        let kept = self.options.keys.owner_key(&place, session);
+        self.own.get(&(place, session.clone())).map(|(key, _)| key.clone()).or(kept)
+    }
+
+    fn keep(&mut self, session: &SessionId, key: Secret) {
+        let Some(place) = self.place.clone() else { return };
+        let whose = (place, session.clone());
         // Unlocked first: our own lock would stand in the way of the new one.
-        self.own.remove(session);
-        let kept = self.options.keys.keep_owner_key(&places.reached_at, session, &key);
-        self.own.insert(session.clone(), (key, kept));
+        self.own.remove(&whose);
+        let kept = self.options.keys.keep_owner_key(&whose.0, session, &key);
+        self.own.insert(whose, (key, kept));
     }
 
     fn forget(&mut self, session: &SessionId) {
-        if let Some((_, kept)) = self.own.remove(session) {
+        let Some(place) = self.place.clone() else { return };
+        if let Some((_, kept)) = self.own.remove(&(place, session.clone())) {
             kept.forget();
         }
     }
@@ -349,23 +385,24 @@ async fn closed(messages: &mut mpsc::Receiver<ClientMessage>) {
 
 /// The hub of this machine: one that answers, else our own on the first port that is free.
 ///
-/// A port may belong to a program that is no hub; then the next one is looked at, so that all
-/// programs here find the same hub all the same.
+/// A port may belong to a program that is no hub, or to another user's hub; then the next one is
+/// looked at, so that all programs of this user find the same hub all the same.
 async fn find_here(listen: Option<IpAddr>, options: &HubLinkOptions) -> Result<Found, String> {
     for port in DEFAULT_PORT..=DEFAULT_PORT + PORTS {
         for _ in 0..ASKED {
-            match look_here(port).await {
-                Looked::Hub(url) => return Ok(Found { url, own: None }),
+            match look_here(port, options).await {
+                Looked::Hub(url) => return Ok(Found { url, own: None, is_own_users: true }),
+                Looked::OtherUsersHub => break,
                 Looked::Silence => continue,
                 Looked::NoHub => {}
             }
             match embed(ListenAt { ip: listen, port }, options).await {
                 Ok(found) => return Ok(found),
                 // Somebody was faster, or something else is there: asked once more, it tells.
-                Err(HubError::Taken { .. }) if matches!(look_here(port).await, Looked::NoHub) => {
-                    break;
-                }
-                Err(HubError::Taken { .. }) => {}
+                Err(HubError::Taken { .. }) => match look_here(port, options).await {
+                    Looked::NoHub | Looked::OtherUsersHub => break,
+                    Looked::Hub(_) | Looked::Silence => {}
+                },
                 Err(error) => return Err(error.to_string()),
             }
         }
@@ -379,20 +416,26 @@ async fn find_here(listen: Option<IpAddr>, options: &HubLinkOptions) -> Result<F
 
 /// What is found on a port of this machine.
 enum Looked {
+    /// This user's.
     Hub(HubUrl),
+    /// Not proven to be this user's: also one of an earlier version.
+    OtherUsersHub,
     NoHub,
     Silence,
 }
 
 /// Asks who has a port of this machine, in both families: a hub may listen on IPv6 only.
-async fn look_here(port: u16) -> Looked {
+async fn look_here(port: u16, options: &HubLinkOptions) -> Looked {
     let mut looked = Looked::NoHub;
     for ip in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
         let url = local_url(SocketAddr::new(ip, port));
-        match find_hub(&url).await {
+        match find_hub_of(&url, options.keys.identity()).await {
             signalling::Found::Hub => return Looked::Hub(url),
-            signalling::Found::Silence => looked = Looked::Silence,
-            signalling::Found::NoHub => {}
+            signalling::Found::OtherUsersHub => looked = Looked::OtherUsersHub,
+            signalling::Found::Silence if matches!(looked, Looked::NoHub) => {
+                looked = Looked::Silence;
+            }
+            signalling::Found::Silence | signalling::Found::NoHub => {}
         }
     }
     looked
@@ -400,10 +443,10 @@ async fn look_here(port: u16) -> Looked {
 
 async fn embed(listen: ListenAt, options: &HubLinkOptions) -> Result<Found, HubError> {
     let (host, paths) = (Some(options.instance.clone()), options.paths.clone());
-    let public = options.public_url.clone();
-    let options = HubOptions { listen, next_free_port: false, public, host, paths };
+    let (public, identity) = (options.public_url.clone(), options.keys.identity().clone());
+    let options = HubOptions { public, host, paths, identity, ..HubOptions::at(listen) };
     let hub = Hub::start(options).await?;
-    Ok(Found { url: local_url(hub.address()), own: Some(hub) })
+    Ok(Found { url: local_url(hub.address()), own: Some(hub), is_own_users: true })
 }
 
 /// The address by which this machine reaches a hub that listens there.
@@ -415,11 +458,4 @@ fn local_url(listening: SocketAddr) -> HubUrl {
     };
     let address = SocketAddr::new(ip, listening.port());
     format!("http://{address}").parse().expect("a socket address makes a URL")
-}
-
-/// 128 bits of the system's randomness.
-fn fresh_secret() -> Secret {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).expect("the system has randomness");
-    Secret::from_random(bytes)
 }

@@ -1,6 +1,10 @@
 //! Secrets on disk: owner keys and resume tokens, readable by their owner only.
+//!
+//! Each is kept for the place that gave it. Of a hub at a loopback address that is not proven to be
+//! this user's nothing is kept on disk: another program may answer there the next time.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek as _, Write as _},
     path::{Path, PathBuf},
@@ -9,7 +13,11 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-use crate::model::{HubUrl, Secret, SessionId};
+use crate::{
+    model::{HubOwner, HubPlace, Secret, SessionId},
+    process::{create_private, create_private_folder, state_folder},
+    signalling::{HubIdentity, TokenStore},
+};
 
 /// How long an owner key that was not given back is kept: a session that outlives a crash by
 /// more was reopened under another id long ago.
@@ -23,25 +31,30 @@ const TOKEN_LIFE: Duration = Duration::from_secs(3600);
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
     folder: Option<PathBuf>,
+    /// What this user's hubs prove themselves with.
+    identity: HubIdentity,
 }
 
 impl Keys {
     /// The keys in the platform's state folder; kept in no file if there is none.
     pub(super) fn of_this_user() -> Self {
-        let folder = directories::ProjectDirs::from("", "", "quintet")
-            .map(|dirs| dirs.state_dir().unwrap_or_else(|| dirs.data_local_dir()).to_path_buf());
-        Self { folder }
+        Self { folder: state_folder(), identity: HubIdentity::of_this_user() }
     }
 
     /// Keys that are kept in no file: they end with the process.
     pub(super) fn none() -> Self {
-        Self { folder: None }
+        Self { folder: None, identity: HubIdentity::fresh() }
+    }
+
+    /// What this user's hubs prove themselves with.
+    pub(super) const fn identity(&self) -> &HubIdentity {
+        &self.identity
     }
 
     /// The key to an own session that was not left properly; none while another process of this
     /// user has the session.
-    pub(super) fn owner_key(&self, hub: &HubUrl, session: &SessionId) -> Option<Secret> {
-        let mut file = File::open(self.owner_file(hub, session)?).ok()?;
+    pub(super) fn owner_key(&self, place: &HubPlace, session: &SessionId) -> Option<Secret> {
+        let mut file = File::open(self.owner_file(place, session)?).ok()?;
         file.try_lock().ok()?;
         read_secret(&mut file)
     }
@@ -49,11 +62,11 @@ impl Keys {
     /// Keeps the key to an own session, ours alone until what is returned is dropped.
     pub(super) fn keep_owner_key(
         &self,
-        hub: &HubUrl,
+        place: &HubPlace,
         session: &SessionId,
         key: &Secret,
     ) -> KeptKey {
-        let Some(path) = self.owner_file(hub, session) else { return KeptKey { file: None } };
+        let Some(path) = self.owner_file(place, session) else { return KeptKey { file: None } };
         if let Some(folder) = path.parent() {
             remove_older(folder, OWNER_KEY_LIFE);
         }
@@ -75,23 +88,29 @@ impl Keys {
         }
     }
 
-    /// A resume token for that hub, ours alone until the lease is dropped: one that a crashed
+    /// A resume token for that place, ours alone until the lease is dropped: one that a crashed
     /// process left, if there is one, else `fresh`.
-    pub(super) fn lease_token(&self, hub: &HubUrl, fresh: Secret) -> TokenLease {
-        let leased = self.folder("resume", hub).and_then(|folder| {
+    fn lease_token(&self, place: &HubPlace, fresh: Secret) -> TokenLease {
+        let leased = self.folder("resume", place).and_then(|folder| {
             remove_older(&folder, TOKEN_LIFE);
             left_behind(&folder).or_else(|| create_lease(&folder, &fresh))
         });
         leased.unwrap_or(TokenLease { token: fresh, file: None })
     }
 
-    fn owner_file(&self, hub: &HubUrl, session: &SessionId) -> Option<PathBuf> {
-        Some(self.folder("owner", hub)?.join(digest(session.as_str())))
+    fn owner_file(&self, place: &HubPlace, session: &SessionId) -> Option<PathBuf> {
+        Some(self.folder("owner", place)?.join(digest(session.as_str())))
     }
 
-    /// The folder of one kind of secret for one hub, made if it is missing.
-    fn folder(&self, kind: &str, hub: &HubUrl) -> Option<PathBuf> {
-        let folder = self.folder.as_ref()?.join(kind).join(digest(hub.as_str()));
+    /// The folder of one kind of secret for one place, made if it is missing; `None` if none are to
+    /// be kept.
+    fn folder(&self, kind: &str, place: &HubPlace) -> Option<PathBuf> {
+        let name = match place.owner {
+            HubOwner::Elsewhere => digest(place.url.as_str()),
+            HubOwner::ThisUser => digest(&format!("{} of this user", place.url)),
+            HubOwner::Unproven => return None,
+        };
+        let folder = self.folder.as_ref()?.join(kind).join(name);
         match create_private_folder(&folder) {
             Ok(()) => Some(folder),
             Err(error) => {
@@ -115,17 +134,49 @@ impl KeptKey {
     }
 }
 
+/// The resume tokens of one connection to a hub: one for each place that it led to.
+#[derive(Debug)]
+pub(super) struct Leases {
+    keys: Keys,
+    held: BTreeMap<HubPlace, TokenLease>,
+}
+
+impl Leases {
+    /// Tokens that are kept among those keys.
+    pub(super) const fn of(keys: Keys) -> Self {
+        Self { keys, held: BTreeMap::new() }
+    }
+
+    fn at(&mut self, place: &HubPlace) -> &mut TokenLease {
+        let lease = || self.keys.lease_token(place, fresh_secret());
+        self.held.entry(place.clone()).or_insert_with(lease)
+    }
+}
+
+impl TokenStore for Leases {
+    fn token(&mut self, place: &HubPlace) -> Option<Secret> {
+        Some(self.at(place).token.clone())
+    }
+
+    fn keep(&mut self, place: &HubPlace, token: &Secret) {
+        self.at(place).replace(token.clone());
+    }
+
+    fn forget(&mut self) {
+        std::mem::take(&mut self.held).into_values().for_each(TokenLease::forget);
+    }
+}
+
 /// A resume token, locked against other processes.
 #[derive(Debug)]
-pub(super) struct TokenLease {
-    /// The token.
-    pub(super) token: Secret,
+struct TokenLease {
+    token: Secret,
     file: Option<(File, PathBuf)>,
 }
 
 impl TokenLease {
     /// Keeps another token in its place: the hub gave a new one.
-    pub(super) fn replace(&mut self, token: Secret) {
+    fn replace(&mut self, token: Secret) {
         if token == self.token {
             return;
         }
@@ -138,7 +189,7 @@ impl TokenLease {
     }
 
     /// Forgets the token: its seats were left properly.
-    pub(super) fn forget(self) {
+    fn forget(self) {
         remove(self.file);
     }
 }
@@ -213,37 +264,16 @@ fn remove_older(folder: &Path, life: Duration) {
     }
 }
 
+/// 128 bits of the system's randomness.
+fn fresh_secret() -> Secret {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the system has randomness");
+    Secret::from_random(bytes)
+}
+
 /// A file name that tells nothing and has no odd characters.
 fn digest(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().take(12).map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Makes an empty file that only the user can read, in place of one that is there.
-#[cfg(unix)]
-pub(crate) fn create_private(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(true).mode(0o600).open(path)
-}
-
-/// Makes an empty file in place of one that is there.
-#[cfg(not(unix))]
-pub(crate) fn create_private(path: &Path) -> io::Result<File> {
-    // The user's own state folder is closed to other users by its access list.
-    OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)
-}
-
-/// Makes a folder, and those above it, that only the user can read.
-#[cfg(unix)]
-pub(crate) fn create_private_folder(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
-/// Makes a folder and those above it.
-#[cfg(not(unix))]
-pub(crate) fn create_private_folder(path: &Path) -> io::Result<()> {
-    fs::create_dir_all(path)
 }
 
 #[cfg(test)]
@@ -260,7 +290,7 @@ mod tests {
         }
 
         fn keys(&self) -> Keys {
-            Keys { folder: Some(self.0.clone()) }
+            Keys { folder: Some(self.0.clone()), identity: HubIdentity::fresh() }
         }
     }
 
@@ -270,8 +300,49 @@ mod tests {
         }
     }
 
-    fn hub() -> HubUrl {
-        "http://127.0.0.1:7340".parse().unwrap()
+    fn place(url: &str, owner: HubOwner) -> HubPlace {
+        HubPlace { url: url.parse().unwrap(), owner }
+    }
+
+    fn hub() -> HubPlace {
+        place("http://127.0.0.1:7340", HubOwner::ThisUser)
+    }
+
+    #[test]
+    fn what_a_hub_gave_is_given_to_no_other_place_and_not_to_one_that_is_unproven_since() {
+        let scratch = Scratch::new("places");
+        let (keys, session) = (scratch.keys(), SessionId::parse("town-hall").unwrap());
+        let key = Secret::from_random([7; 16]);
+        drop(keys.keep_owner_key(&hub(), &session, &key));
+        let mut leases = Leases::of(keys.clone());
+        let token = leases.token(&hub()).unwrap();
+        assert_eq!(leases.token(&hub()), Some(token.clone()), "the same as long as it runs");
+        drop(leases);
+        for other in [
+            place("http://127.0.0.1:7340", HubOwner::Unproven),
+            place("http://127.0.0.1:7340", HubOwner::Elsewhere),
+            place("http://127.0.0.1:7341", HubOwner::ThisUser),
+            place("http://192.0.2.1:7340", HubOwner::Elsewhere),
+        ] {
+            assert_eq!(keys.owner_key(&other, &session), None, "{other:?}");
+            assert_ne!(Leases::of(keys.clone()).token(&other), Some(token.clone()), "{other:?}");
+        }
+        assert_eq!(keys.owner_key(&hub(), &session), Some(key));
+        assert_eq!(Leases::of(keys).token(&hub()), Some(token), "after a crash");
+    }
+
+    #[test]
+    fn an_unproven_hub_leaves_nothing_on_disk_and_is_told_the_same_as_long_as_we_run() {
+        let scratch = Scratch::new("unproven");
+        let (keys, session) = (scratch.keys(), SessionId::parse("town-hall").unwrap());
+        let unproven = place("http://127.0.0.1:7340", HubOwner::Unproven);
+        let mut leases = Leases::of(keys.clone());
+        let token = Secret::from_random([8; 16]);
+        leases.keep(&unproven, &token);
+        drop(keys.keep_owner_key(&unproven, &session, &token));
+        assert!(!scratch.0.exists(), "nothing is written");
+        assert_eq!(leases.token(&unproven), Some(token.clone()));
+        assert_ne!(Leases::of(keys).token(&unproven), Some(token), "a later run");
     }
 
     #[test]

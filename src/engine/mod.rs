@@ -12,7 +12,6 @@ mod studio;
 
 pub use devices::{cameras, microphones, speakers};
 pub use handle::{Closer, Handle};
-pub(crate) use keys::{create_private, create_private_folder};
 pub use options::{Decode, EngineOptions, HubChoice};
 pub use run::{Engine, fresh_session_id};
 

@@ -83,6 +83,28 @@ impl fmt::Display for HubUrl {
     }
 }
 
+/// Whose hub answers, as far as that can be known.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum HubOwner {
+    /// This user's: it has proven to know the secret that only this user's programs can read.
+    ThisUser,
+    /// It is reached at a loopback address and proves nothing: another user's, another program's, or
+    /// the far end of a tunnel.
+    Unproven,
+    /// It is reached at an address of a network.
+    Elsewhere,
+}
+
+/// A hub as it was reached. What a hub gives in confidence is kept for its place: who answers at
+/// another one, or has become unproven at the same, is given none of it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct HubPlace {
+    /// The address that was dialled: as given, or where that sent us.
+    pub url: HubUrl,
+    /// Who answered there.
+    pub owner: HubOwner,
+}
+
 /// A session's whole address: `http://HOST:PORT/s/ID`, with a path prefix if the hub has one.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SessionLink {

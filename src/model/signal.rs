@@ -40,6 +40,9 @@ pub enum ClientMessage {
         /// The resume token of an earlier connection, to be the same participant again.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         token: Option<Secret>,
+        /// What proves to a hub that the client is a program of the hub's own user.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        proof: Option<String>,
     },
     /// Opens a session, or takes an own one back with its key.
     Open {

@@ -1,8 +1,8 @@
 //! How everything is now: what the window draws. A function of the core's state.
 
 use super::{
-    EndReason, Failure, Gate, HubUrl, MediaSet, MediaTime, ParticipantId, PeerId, Role, SessionId,
-    SessionKind, SessionLink,
+    EndReason, Failure, Gate, HubPlace, HubUrl, MediaSet, MediaTime, ParticipantId, PeerId, Role,
+    SessionId, SessionKind, SessionLink,
 };
 
 /// How everything is now. The newest one wins; nobody needs an older one.
@@ -101,6 +101,8 @@ pub struct HubStatus {
     pub state: HubState,
     /// How many other people meet there, if this program brought it; else 0.
     pub guests: usize,
+    /// Where it was reached last and whose it is there; `None` before it was.
+    pub place: Option<HubPlace>,
 }
 
 /// How the connection to a hub is.
@@ -128,6 +130,8 @@ pub struct SessionStatus {
     pub role: Role,
     /// Its link, once its hub is known.
     pub link: Option<SessionLink>,
+    /// The hub that has it, if that is known and was reached.
+    pub hub: Option<HubPlace>,
     /// How many may be in it, once known.
     pub limit: Option<u16>,
     /// How it is.

@@ -25,6 +25,12 @@ pub fn candidates(known: &KnownPaths) -> Vec<IpAddr> {
     order::candidates(&interfaces::list(), &preferred, interfaces::can_be_bound)
 }
 
+/// Whether the address is one of this machine's, loopback included.
+pub fn is_own(ip: IpAddr) -> bool {
+    let names_one = !ip.is_unspecified() && !ip.is_multicast();
+    names_one && (ip.is_loopback() || interfaces::can_be_bound(ip))
+}
+
 /// The address that a link names for something that listens on all addresses of these families;
 /// `None` if only this machine could use it.
 pub fn link_address(families: Families) -> Option<IpAddr> {

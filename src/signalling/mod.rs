@@ -9,6 +9,9 @@ mod hub;
 mod protocol;
 mod rooms;
 
-pub use client::{Client, ClientEvent, ClientOptions};
-pub use hub::{DEFAULT_PORT, Found, Hub, HubError, HubOptions, ListenAt, find_hub};
+pub use client::{Client, ClientEvent, ClientOptions, TokenStore, TokensInMemory};
+pub use hub::{
+    DEFAULT_PORT, Found, Hub, HubError, HubIdentity, HubOptions, ListenAt, Signature, find_hub,
+    find_hub_of,
+};
 pub use rooms::{Dismissal, LinkId, Rooms, RoomsInput, RoomsOutput};

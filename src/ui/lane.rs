@@ -13,8 +13,8 @@ use super::{
     words,
 };
 use crate::model::{
-    Command, Departure, Direction, EndReason, ErrorCode, FailureCode, Gate, JoinTarget, Media,
-    MediaTime, OpenRequest, Role, SessionKind, SessionState, SessionStatus, Topology,
+    Command, Departure, Direction, EndReason, ErrorCode, FailureCode, Gate, HubOwner, JoinTarget,
+    Media, MediaTime, OpenRequest, Role, SessionKind, SessionState, SessionStatus, Topology,
 };
 
 /// What came of drawing a lane.
@@ -59,6 +59,10 @@ pub(crate) fn ui(ui: &mut Ui, session: &SessionStatus, more: More<'_>) -> Drawn 
         drawn.want = drawn.want.take().or(deeds);
         if let Some(message) = trouble(session, now) {
             let text = RichText::new(message).small().color(palette.warn);
+            ui.add(Label::new(text).wrap());
+        }
+        if let Some(hub) = session.hub.as_ref().filter(|hub| hub.owner == HubOwner::Unproven) {
+            let text = RichText::new(words::hub(hub)).small().color(palette.warn);
             ui.add(Label::new(text).wrap());
         }
         if session.state == SessionState::Waiting {
@@ -155,7 +159,10 @@ fn address(ui: &mut Ui, session: &SessionStatus, place: &str) -> Option<Want> {
             let short = words::elide_middle(id, (room / id_character(ui)).max(5.0) as usize);
             let text = RichText::new(short).monospace().color(Palette::of(ui).muted);
             let shown = ui.add(Label::new(text).truncate().show_tooltip_when_elided(false));
-            shown.on_hover_text(id);
+            shown.on_hover_text(match &session.hub {
+                Some(hub) => format!("{id}\n{}", words::hub(hub)),
+                None => id.to_owned(),
+            });
         },
         |ui| {
             let link = session.link.as_ref()?;

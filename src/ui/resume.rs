@@ -16,10 +16,10 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use super::words;
 use crate::{
-    engine::{create_private, create_private_folder},
     model::{
         Command, JoinTarget, OpenRequest, Role, SessionId, SessionKind, SessionStatus, Snapshot,
     },
+    process::{create_private, create_private_folder, state_folder},
 };
 
 /// How long sessions are offered after a crash: their links are of no use to anybody later.
@@ -176,9 +176,7 @@ impl LeftBehind {
 
 /// Where windows write their sessions down, if the system has a place for it.
 pub(crate) fn folder() -> Option<PathBuf> {
-    let folders = directories::ProjectDirs::from("", "", "quintet")?;
-    let state = folders.state_dir().unwrap_or_else(|| folders.data_local_dir());
-    Some(state.join("windows"))
+    Some(state_folder()?.join("windows"))
 }
 
 impl Keeper {

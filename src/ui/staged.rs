@@ -29,6 +29,7 @@ pub(crate) fn session(name: &str, kind: SessionKind, role: Role, people: usize) 
         kind: Some(kind),
         role,
         link: Some(SessionLink { hub, session: id(name) }),
+        hub: None,
         limit: Some(12),
         state: SessionState::Live,
         gates: Gates::default(),

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use crate::model::{
-    DepartureStatus, EndReason, ErrorCode, FailureCode, Gate, LinkError, Media, MediaTime,
-    ParticipantState, ParticipantStatus, Role, SessionId, SessionKind, SessionState, SessionStatus,
-    Snapshot, Topology,
+    DepartureStatus, EndReason, ErrorCode, FailureCode, Gate, HubOwner, HubPlace, LinkError, Media,
+    MediaTime, ParticipantState, ParticipantStatus, Role, SessionId, SessionKind, SessionState,
+    SessionStatus, Snapshot, Topology,
 };
 
 /// The window's title: it is seen where the window itself is not.
@@ -143,6 +143,16 @@ pub(crate) fn awaited(session: &SessionStatus) -> String {
         None => {
             "Not found here. You join when it opens. To join elsewhere, paste its link.".to_owned()
         }
+    }
+}
+
+/// Whose hub a session is at.
+pub(crate) fn hub(place: &HubPlace) -> String {
+    let url = &place.url;
+    match place.owner {
+        HubOwner::ThisUser => format!("Your hub at {url}"),
+        HubOwner::Unproven => format!("Not your own hub, but another one on this computer: {url}"),
+        HubOwner::Elsewhere => format!("Hub at {url}"),
     }
 }
 

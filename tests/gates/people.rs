@@ -92,6 +92,7 @@ impl Person {
                 kind: None,
                 role: quintet::model::Role::Guest,
                 link: None,
+                hub: None,
                 limit: None,
                 state: quintet::model::SessionState::Connecting,
                 gates: quintet::model::Gates::default(),

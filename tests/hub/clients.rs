@@ -7,8 +7,14 @@ use std::{
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use quintet::{
-    model::{ClientMessage, HubMessage, HubUrl, Instance, ParticipantId, Payload, Secret},
-    signalling::{Client, ClientEvent, ClientOptions, Found, Hub, HubOptions, find_hub},
+    model::{
+        ClientMessage, HubMessage, HubOwner, HubPlace, HubUrl, Instance, ParticipantId, Payload,
+        Secret,
+    },
+    signalling::{
+        Client, ClientEvent, ClientOptions, Found, Hub, HubIdentity, HubOptions, TokenStore as _,
+        TokensInMemory, find_hub,
+    },
 };
 use tokio::{
     io::AsyncWriteExt as _,
@@ -89,12 +95,11 @@ async fn a_client_keeps_its_token_over_runs_and_its_hub_names_the_links() {
     within(async {
         let public: HubUrl = "https://hub.example/quintet".parse().unwrap();
         let listen = SocketAddr::from(([127, 0, 0, 1], 0)).into();
-        let (host, paths) = (None, Default::default());
-        let public_url = Some(public.clone());
-        let options = HubOptions { listen, next_free_port: false, public: public_url, host, paths };
+        let options = HubOptions { public: Some(public.clone()), ..HubOptions::at(listen) };
+        let identity = options.identity.clone();
         let hub = Hub::start(options).await.unwrap();
         let url: HubUrl = format!("http://{}", hub.address()).parse().unwrap();
-        let mut friend = Friend::start(&url, None);
+        let mut friend = Friend::start_with(&url, Some(identity), TokensInMemory::default());
         let Some(ClientEvent::Up { link_base, participant, name, token, .. }) =
             friend.events.recv().await
         else {
@@ -285,8 +290,7 @@ async fn a_dropped_client_ends_its_connection() {
 async fn a_client_reaches_a_hub_on_ipv6() {
     within(async {
         let listen = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, 0)).into();
-        let (public, host, paths) = (None, None, Default::default());
-        let options = HubOptions { listen, next_free_port: false, public, host, paths };
+        let options = HubOptions::at(listen);
         // A machine without IPv6 has nothing to prove here.
         let Ok(hub) = Hub::start(options).await else { return };
         assert_eq!(find_hub(&hub.link_base()).await, Found::Hub);
@@ -295,7 +299,7 @@ async fn a_client_reaches_a_hub_on_ipv6() {
     .await;
 }
 
-async fn listener() -> (TcpListener, HubUrl) {
+pub(crate) async fn listener() -> (TcpListener, HubUrl) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
     (listener, url)
@@ -325,27 +329,40 @@ async fn pretend(listener: &TcpListener) -> WebSocketStream<TcpStream> {
 }
 
 /// A client, and what it tells.
-struct Friend {
+pub(crate) struct Friend {
     client: Client,
-    events: mpsc::Receiver<ClientEvent>,
+    pub(crate) events: mpsc::Receiver<ClientEvent>,
 }
 
 impl Friend {
-    fn start(hub: &HubUrl, token: Option<Secret>) -> Self {
+    pub(crate) fn start(hub: &HubUrl, token: Option<Secret>) -> Self {
+        let mut tokens = TokensInMemory::default();
+        let place = HubPlace { url: hub.clone(), owner: HubOwner::Unproven };
+        token.into_iter().for_each(|token| tokens.keep(&place, &token));
+        Self::start_with(hub, None, tokens)
+    }
+
+    /// One that takes a hub of that identity for its user's.
+    pub(crate) fn start_with(
+        hub: &HubUrl,
+        identity: Option<HubIdentity>,
+        tokens: TokensInMemory,
+    ) -> Self {
         let (sender, events) = mpsc::channel(64);
         let (hub, name, instance) = (hub.clone(), String::new(), Instance::from_random(9));
-        let client = Client::start(ClientOptions { hub, name, instance, token }, sender);
+        let options = ClientOptions { hub, name, instance, identity, only_own: false };
+        let client = Client::start(options, tokens, sender);
         Self { client, events }
     }
 
-    async fn up(&mut self) -> (ParticipantId, Secret) {
+    pub(crate) async fn up(&mut self) -> (ParticipantId, Secret) {
         match self.events.recv().await {
             Some(ClientEvent::Up { participant, token, .. }) => (participant, token),
             other => panic!("{other:?}"),
         }
     }
 
-    async fn down(&mut self) -> String {
+    pub(crate) async fn down(&mut self) -> String {
         loop {
             match self.events.recv().await {
                 Some(ClientEvent::Down { reason }) => return reason,

@@ -52,8 +52,7 @@ async fn a_hub_answers_to_the_public_name_that_it_was_given() {
     within(async {
         let public: HubUrl = "https://hub.example".parse().unwrap();
         let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into();
-        let (public, host, paths) = (Some(public), None, Default::default());
-        let options = HubOptions { listen, next_free_port: false, public, host, paths };
+        let options = HubOptions { public: Some(public), ..HubOptions::at(listen) };
         let hub = Hub::start(options).await.unwrap();
         let page = "GET /s/a HTTP/1.1\r\nHost: hub.example\r\n\r\n";
         assert_eq!(status(&hub, page).await, 200);

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use quintet::process::{create_private, create_private_folder};
 use serde_json::Value;
 
 use super::Folder;
@@ -32,6 +33,18 @@ pub(crate) struct Program {
 
 /// The file of a program's home that its standard error goes to.
 const ERRORS: &str = "stderr.txt";
+
+/// Makes the program one of the user whom all programs of the tests belong to, whose hubs then
+/// prove to be their own; a home that has an identity keeps it.
+fn give_identity(home: &Folder) {
+    let folder = home.file("state").join("quintet");
+    create_private_folder(&folder).expect("a home can be written to");
+    let file = folder.join("hub-identity");
+    if !file.exists() {
+        let mut file = create_private(&file).expect("a home can be written to");
+        file.write_all("5e".repeat(32).as_bytes()).expect("a home can be written to");
+    }
+}
 
 /// How a program ended.
 pub(crate) struct End {
@@ -72,6 +85,7 @@ impl Program {
         command.args(args).arg("--json").stdin(input).stdout(Stdio::piped());
         command.stderr(File::create(home.file(ERRORS)).expect("a home can be written to"));
         command.env("HOME", home.path()).env("XDG_STATE_HOME", home.file("state"));
+        give_identity(&home);
         command.envs(environment.iter().copied());
         let mut child = command.spawn().expect("the program starts");
         let out = BufReader::new(child.stdout.take().expect("its output is piped"));

@@ -24,15 +24,7 @@ pub(crate) async fn hub() -> Hub {
 /// A hub on that port, once whoever had it has let go of it.
 pub(crate) async fn hub_at(listen: SocketAddr) -> Hub {
     loop {
-        match Hub::start(HubOptions {
-            listen: listen.into(),
-            next_free_port: false,
-            public: None,
-            host: None,
-            paths: Default::default(),
-        })
-        .await
-        {
+        match Hub::start(HubOptions::at(listen.into())).await {
             Ok(hub) => return hub,
             Err(HubError::Taken { .. }) => tokio::task::yield_now().await,
             Err(error) => panic!("{error}"),

@@ -129,11 +129,11 @@ impl Shim {
                 let closed = HubMessage::Closed { session, reason: CloseReason::OpenerLeft };
                 Some(Input::Hub(hub, HubEvent::Message(closed)))
             }
-            Input::Hub(hub, HubEvent::Up { url, name, .. })
+            Input::Hub(hub, HubEvent::Up { url, place, name, .. })
                 if mutant == Some(Mutant::SwapsPoliteness) && index % 2 == 1 =>
             {
                 let participant = ParticipantId::from_digest([0; 10]);
-                Some(Input::Hub(hub, HubEvent::Up { url, participant, name }))
+                Some(Input::Hub(hub, HubEvent::Up { url, place, participant, name }))
             }
             Input::Command(_)
             | Input::Hub(..)

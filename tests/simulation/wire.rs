@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use quintet::{
     conference::{HubEvent, HubRef, Input},
-    model::{ClientMessage, HubMessage, ParticipantId},
+    model::{ClientMessage, HubMessage, HubOwner, HubPlace, HubUrl, ParticipantId},
     signalling::{LinkId, RoomsInput},
 };
 
@@ -201,8 +201,9 @@ impl World {
             Word::Hub(HubMessage::Welcome { participant, name, link_base, .. }) => {
                 (client.up, client.attempts) = (true, 0);
                 self.report.resumed += 1;
-                let url = link_base.parse().map_err(|_| "a hub without an address")?;
-                let event = HubEvent::Up { url, participant, name };
+                let url: HubUrl = link_base.parse().map_err(|_| "a hub without an address")?;
+                let place = HubPlace { url: url.clone(), owner: HubOwner::ThisUser };
+                let event = HubEvent::Up { url, place, participant, name };
                 self.feed(program, Input::Hub(HubRef::Default, event))
             }
             Word::Hub(HubMessage::LinkBase { .. } | HubMessage::Pong) => Ok(()),

@@ -1,9 +1,11 @@
 //! The client's end: one connection to one hub, made again for as long as it is wanted.
 
 mod certificate;
+mod follows;
 mod open;
 mod reason;
 mod tls;
+mod tokens;
 
 use std::{net::IpAddr, time::Duration};
 
@@ -15,16 +17,20 @@ use serde_json::Value;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
-    time::{Instant, MissedTickBehavior, interval_at, sleep, timeout},
+    time::{Instant, MissedTickBehavior, interval_at, sleep, timeout, timeout_at},
 };
-use tokio_tungstenite::{
-    MaybeTlsStream,
-    tungstenite::{self, Message},
-};
+use tokio_tungstenite::tungstenite::{self, Message};
 use tracing::{debug, info};
 
-use crate::model::{ClientMessage, HubMessage, HubUrl, Instance, PROTOCOL, ParticipantId, Secret};
-use open::{Socket, open};
+use super::HubIdentity;
+use crate::model::{
+    ClientMessage, HubMessage, HubOwner, HubPlace, HubUrl, Instance, PROTOCOL, ParticipantId,
+    Secret,
+};
+use follows::Follows;
+use open::{Opened, Socket, ends, open};
+
+pub use tokens::{TokenStore, TokensInMemory};
 
 /// Messages that wait to be sent.
 ///
@@ -66,8 +72,10 @@ pub struct ClientOptions {
     pub name: String,
     /// This run of the program.
     pub instance: Instance,
-    /// The token of an earlier run, to be the same participant again.
-    pub token: Option<Secret>,
+    /// What this user's hubs prove themselves with; without it none is known to be this user's.
+    pub identity: Option<HubIdentity>,
+    /// Whether only a hub of this user will do: whatever else answers is no hub.
+    pub only_own: bool,
 }
 
 /// What happens on the connection to a hub.
@@ -75,15 +83,18 @@ pub struct ClientOptions {
 pub enum ClientEvent {
     /// The hub said welcome. What is still wanted is to be asked for again: it may not know it.
     Up {
+        /// Where it was reached, and whose it is there.
+        place: HubPlace,
         /// What links of the hub's sessions start with: the address by which it was reached (the
         /// given one, or where that sent us), unless that is good on this machine only; then what
-        /// the hub says.
+        /// the hub says, if it is this user's or names an address of this machine. It is for
+        /// people; no secret is kept for it.
         link_base: HubUrl,
         /// Who we are there.
         participant: ParticipantId,
         /// What the others call us.
         name: String,
-        /// What makes us the same participant in a later run.
+        /// What makes us the same participant in a later run; the store has it already.
         token: Secret,
         /// The address of this machine that the connection was made from, if the system tells.
         local: Option<IpAddr>,
@@ -109,20 +120,28 @@ pub enum ClientEvent {
 #[derive(Debug)]
 pub struct Client {
     /// `None` once the client is being closed.
-    messages: Option<mpsc::Sender<ClientMessage>>,
+    messages: Option<mpsc::Sender<Outgoing>>,
     /// How the person wants to be called, for the next hello.
     name: watch::Sender<String>,
-    task: JoinHandle<()>,
+    /// Gives the tokens back at its end.
+    task: JoinHandle<Box<dyn TokenStore>>,
 }
 
 impl Client {
-    /// Begins to connect; call it inside of a tokio runtime.
-    pub fn start(options: ClientOptions, events: mpsc::Sender<ClientEvent>) -> Self {
+    /// Begins to connect; call it inside of a tokio runtime. Tokens are taken from the store when a
+    /// hub was reached, and kept there.
+    pub fn start(
+        options: ClientOptions,
+        tokens: impl TokenStore + 'static,
+        events: mpsc::Sender<ClientEvent>,
+    ) -> Self {
         let (messages, queue) = mpsc::channel(OUTGOING);
         let pauses = Pauses::default();
         let (name, wanted) = watch::channel(options.name.clone());
+        let tokens = Box::new(tokens);
         let life = Life {
             options,
+            tokens,
             name: wanted,
             given: String::new(),
             queue,
@@ -138,7 +157,14 @@ impl Client {
     ///
     /// `false` if 4096 messages wait already: the link is dead, and will be found out to be.
     pub fn send(&self, message: ClientMessage) -> bool {
-        self.messages.as_ref().is_some_and(|messages| messages.try_send(message).is_ok())
+        self.send_to(None, message)
+    }
+
+    /// The same, but only to the hub at that place: a secret in the message is meant for nobody who
+    /// has come to be reached instead meanwhile.
+    pub fn send_to(&self, place: Option<HubPlace>, message: ClientMessage) -> bool {
+        let outgoing = Outgoing { place, message };
+        self.messages.as_ref().is_some_and(|messages| messages.try_send(outgoing).is_ok())
     }
 
     /// Says another name in every hello from now on. A connection that is up has to be told by
@@ -147,11 +173,13 @@ impl Client {
         self.name.send_replace(name);
     }
 
-    /// Sends what waits to be sent, and closes the connection; takes 1 s at most.
+    /// Sends what waits to be sent, closes the connection and has the tokens forgotten; takes 1 s
+    /// at most.
     pub async fn close(mut self) {
         self.messages = None;
-        if timeout(CLOSE_PATIENCE, &mut self.task).await.is_err() {
-            debug!("hub link closed without a farewell");
+        match timeout(CLOSE_PATIENCE, &mut self.task).await {
+            Ok(Ok(mut tokens)) => tokens.forget(),
+            Ok(Err(_)) | Err(_) => debug!("hub link closed without a farewell"),
         }
     }
 }
@@ -162,14 +190,22 @@ impl Drop for Client {
     }
 }
 
+/// A message to be sent, and where to; `None` to whoever is reached.
+#[derive(Debug)]
+struct Outgoing {
+    place: Option<HubPlace>,
+    message: ClientMessage,
+}
+
 /// What the task has.
 struct Life {
     options: ClientOptions,
+    tokens: Box<dyn TokenStore>,
     /// How the person wants to be called.
     name: watch::Receiver<String>,
     /// The name that a hub gave to a person who has none, so that a restarted hub gives it again.
     given: String,
-    queue: mpsc::Receiver<ClientMessage>,
+    queue: mpsc::Receiver<Outgoing>,
     events: mpsc::Sender<ClientEvent>,
     pauses: Pauses,
     /// Whether the outage was told.
@@ -191,14 +227,17 @@ struct Welcome {
     name: String,
     token: Secret,
     heartbeat: Duration,
-    link_base: HubUrl,
-    /// Whether links follow the hub when it tells of another address.
-    follows: bool,
-    local: Option<IpAddr>,
+    link_base: String,
 }
 
 impl Life {
-    async fn run(mut self) {
+    async fn run(mut self) -> Box<dyn TokenStore> {
+        self.stay().await;
+        self.tokens
+    }
+
+    /// Connects again and again, until nobody wants it any more.
+    async fn stay(&mut self) {
         loop {
             let begin = Instant::now();
             let End::Broken(reason) = self.connect_and_talk().await else { return };
@@ -220,33 +259,51 @@ impl Life {
     }
 
     async fn connect_and_talk(&mut self) -> End {
-        let hub = self.options.hub.clone();
-        let hello = ClientMessage::Hello {
-            protocol: PROTOCOL,
-            name: self.name_to_say(),
-            instance: self.options.instance.clone(),
-            token: self.options.token.clone(),
-        };
-        let connecting = timeout(CONNECT_PATIENCE, connect(&hub, hello));
-        let (socket, welcome) = match self.unless_unwanted(connecting).await {
-            Some(Ok(Ok(connected))) => connected,
+        let (hub, identity) = (self.options.hub.clone(), self.options.identity.clone());
+        let deadline = Instant::now() + CONNECT_PATIENCE;
+        let opening = timeout_at(deadline, open(&hub, identity.as_ref()));
+        let Opened { socket, place, proof } = match self.unless_unwanted(opening).await {
+            Some(Ok(Ok(opened))) => opened,
             Some(Ok(Err(reason))) => return End::Broken(reason),
             Some(Err(_)) => return End::Broken(reason::no_answer(&hub)),
             None => return End::Unwanted,
         };
-        let Welcome { participant, name, token, heartbeat, link_base, follows, local } = welcome;
+        if self.options.only_own && place.owner != HubOwner::ThisUser {
+            return End::Broken(reason::not_ours(&place.url));
+        }
+        let hello = ClientMessage::Hello {
+            protocol: PROTOCOL,
+            name: self.name_to_say(),
+            instance: self.options.instance.clone(),
+            token: self.tokens.token(&place),
+            proof,
+        };
+        let greeting = timeout_at(deadline, greet(socket, hello, &place.url));
+        let (socket, welcome) = match self.unless_unwanted(greeting).await {
+            Some(Ok(Ok(greeted))) => greeted,
+            Some(Ok(Err(reason))) => return End::Broken(reason),
+            Some(Err(_)) => return End::Broken(reason::no_answer(&hub)),
+            None => return End::Unwanted,
+        };
+        let Welcome { participant, name, token, heartbeat, link_base } = welcome;
         if self.name.borrow().is_empty() {
             // A hub that was restarted calls us as before.
             self.given.clone_from(&name);
         }
-        self.options.token = Some(token.clone());
+        self.tokens.keep(&place, &token);
         self.is_down = false;
         info!("hub link up");
-        let up = ClientEvent::Up { link_base, participant, name, token, local };
+        let said: Option<HubUrl> = link_base.parse().ok();
+        let follows = Follows::of(&place, said.as_ref());
+        let link_base = said.filter(|said| follows.believes(said));
+        let link_base = link_base.unwrap_or_else(|| place.url.clone());
+        let local = ends(socket.get_ref()).0.map(|address| address.ip());
+        let manner = Manner { heartbeat, follows, place: place.clone() };
+        let up = ClientEvent::Up { place, link_base, participant, name, token, local };
         if self.events.send(up).await.is_err() {
             return End::Unwanted;
         }
-        self.talk(socket, Manner { heartbeat, follows }).await
+        self.talk(socket, manner).await
     }
 
     fn name_to_say(&self) -> String {
@@ -258,8 +315,8 @@ impl Life {
         let heartbeat = manner.heartbeat;
         let (mut sink, mut stream) = socket.split();
         let end = tokio::select! {
-            end = read(&mut stream, manner, &self.events) => end,
-            end = write(&mut sink, heartbeat, &mut self.queue) => end,
+            end = read(&mut stream, &manner, &self.events) => end,
+            end = write(&mut sink, &manner, &mut self.queue) => end,
         };
         let end = match end {
             Ok(Gone::Unwanted) => End::Unwanted,
@@ -298,10 +355,12 @@ enum Gone {
     Closed,
 }
 
-/// Connects and says hello; an error is for a person.
-async fn connect(hub: &HubUrl, hello: ClientMessage) -> Result<(Socket, Welcome), String> {
-    let (mut socket, hub) = open(hub).await?;
-    let hub = &hub;
+/// Says hello and hears welcome; an error is for a person.
+async fn greet(
+    mut socket: Socket,
+    hello: ClientMessage,
+    hub: &HubUrl,
+) -> Result<(Socket, Welcome), String> {
     socket.send(text_of(&hello)).await.map_err(|error| reason::broken(hub, &error))?;
     loop {
         let text = match socket.next().await {
@@ -316,15 +375,7 @@ async fn connect(hub: &HubUrl, hello: ClientMessage) -> Result<(Socket, Welcome)
             }) => {
                 let heartbeat_ms = heartbeat_ms.clamp(*HEARTBEATS.start(), *HEARTBEATS.end());
                 let heartbeat = Duration::from_millis(heartbeat_ms);
-                let said: Option<HubUrl> = link_base.parse().ok();
-                // An address that was given, and is not the hub's own idea, may lead through what
-                // the hub knows nothing of: it is kept.
-                let follows = hub.is_loopback() || said.as_ref() == Some(hub);
-                let link_base = said.filter(|_| follows).unwrap_or_else(|| hub.clone());
-                let local = local_ip(&socket);
-                let welcome =
-                    Welcome { participant, name, token, heartbeat, link_base, follows, local };
-                Ok((socket, welcome))
+                Ok((socket, Welcome { participant, name, token, heartbeat, link_base }))
             }
             Ok(HubMessage::Error { message, .. }) => Err(reason::unwelcome(hub, &message)),
             Ok(_) | Err(_) => Err(reason::no_hub(hub, "it does not say welcome")),
@@ -332,32 +383,23 @@ async fn connect(hub: &HubUrl, hello: ClientMessage) -> Result<(Socket, Welcome)
     }
 }
 
-/// How a hub is listened to.
-#[derive(Clone, Copy, Debug)]
+/// How a hub is listened and spoken to.
+#[derive(Debug)]
 struct Manner {
     heartbeat: Duration,
     /// Whether links follow the hub when it tells of another address.
-    follows: bool,
-}
-
-/// The address of this machine that a connection was made from.
-fn local_ip(socket: &Socket) -> Option<IpAddr> {
-    let stream = match socket.get_ref() {
-        MaybeTlsStream::Plain(stream) => stream,
-        MaybeTlsStream::Rustls(stream) => stream.get_ref().0,
-        _ => return None,
-    };
-    stream.local_addr().ok().map(|address| address.ip())
+    follows: Follows,
+    place: HubPlace,
 }
 
 /// Passes on what the hub says, until the connection or the wish for it ends.
 async fn read(
     stream: &mut SplitStream<Socket>,
-    Manner { heartbeat, follows }: Manner,
+    manner: &Manner,
     events: &mpsc::Sender<ClientEvent>,
 ) -> Result<Gone, tungstenite::Error> {
     loop {
-        let text = match timeout(heartbeat * SILENT_HEARTBEATS, stream.next()).await {
+        let text = match timeout(manner.heartbeat * SILENT_HEARTBEATS, stream.next()).await {
             Ok(Some(Ok(Message::Text(text)))) => text,
             Ok(Some(Ok(Message::Close(_))) | None) => return Ok(Gone::Closed),
             Ok(Some(Ok(_))) => continue,
@@ -375,7 +417,9 @@ async fn read(
         };
         let event = if let HubMessage::LinkBase { link_base } = message {
             match link_base.parse() {
-                Ok(link_base) if follows => ClientEvent::Moved { link_base },
+                Ok(link_base) if manner.follows.believes(&link_base) => {
+                    ClientEvent::Moved { link_base }
+                }
                 Ok(_) | Err(_) => continue,
             }
         } else {
@@ -391,17 +435,19 @@ async fn read(
 /// answer shows that the hub lives.
 async fn write(
     sink: &mut SplitSink<Socket, Message>,
-    heartbeat: Duration,
-    queue: &mut mpsc::Receiver<ClientMessage>,
+    manner: &Manner,
+    queue: &mut mpsc::Receiver<Outgoing>,
 ) -> Result<Gone, tungstenite::Error> {
+    let heartbeat = manner.heartbeat;
     let mut beat = interval_at(Instant::now() + heartbeat, heartbeat);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let message = tokio::select! {
             biased;
             _ = beat.tick() => ClientMessage::Ping,
-            message = queue.recv() => match message {
-                Some(message) => message,
+            outgoing = queue.recv() => match outgoing {
+                Some(Outgoing { place: Some(place), .. }) if place != manner.place => continue,
+                Some(Outgoing { message, .. }) => message,
                 None => return Ok(Gone::Unwanted),
             },
         };
@@ -448,7 +494,8 @@ mod tests {
         let hub = "http://127.0.0.1:9".parse().unwrap();
         let (name, instance) = (String::new(), Instance::from_random(9));
         let (events, _kept) = mpsc::channel(1);
-        let client = Client::start(ClientOptions { hub, name, instance, token: None }, events);
+        let options = ClientOptions { hub, name, instance, identity: None, only_own: false };
+        let client = Client::start(options, TokensInMemory::default(), events);
         // Nothing is awaited, so the task has no turn.
         let taken = (0..10_000).take_while(|_| client.send(ClientMessage::Ping)).count();
         assert_eq!(taken, OUTGOING);

@@ -21,16 +21,26 @@ use url::Url;
 
 use super::{reason, tls};
 use crate::{
-    model::{HubUrl, MAX_HUB_MESSAGE_BYTES},
+    model::{HubOwner, HubPlace, HubUrl, MAX_HUB_MESSAGE_BYTES},
     signalling::{
-        Found,
+        Found, HubIdentity,
         dial::{DialError, dial},
         find_hub,
+        hub::{CHALLENGE, Challenge},
     },
 };
 
 /// A connection to a hub.
 pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// An open connection, and whom it leads to.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) socket: Socket,
+    pub(super) place: HubPlace,
+    /// What proves to a hub of this user that the client is this user's as well.
+    pub(super) proof: Option<String>,
+}
 
 /// How often a hub may send us on: one from `http` to `https`, one to another name, and some.
 const MAX_HOPS: u32 = 5;
@@ -46,22 +56,24 @@ pub(super) enum Failure {
     Handshake(tungstenite::Error),
 }
 
-/// Opens a WebSocket to a hub; returns the address by which it was reached as well, which is
-/// another one if the hub sent us there, or if it turned out to speak TLS.
+/// Opens a WebSocket to a hub; its place has another address if the hub sent us there, or if it
+/// turned out to speak TLS. A hub on this machine is asked whether it has the identity.
 ///
 /// A connection that was asked to be encrypted is never made without.
 ///
 /// # Errors
 /// A sentence for a person.
-pub(super) async fn open(hub: &HubUrl) -> Result<(Socket, HubUrl), String> {
+pub(super) async fn open(hub: &HubUrl, identity: Option<&HubIdentity>) -> Result<Opened, String> {
     let mut at = hub.clone();
     for _ in 0..=MAX_HOPS {
-        let mut outcome = attempt(&at, Named::AsGiven).await;
+        let mut outcome = attempt(&at, Named::AsGiven, identity).await;
         if outcome.as_ref().is_err_and(|failure| is_of_name(&at, failure)) {
-            outcome = attempt(&at, Named::ByAddress).await;
+            outcome = attempt(&at, Named::ByAddress, identity).await;
         }
         let failure = match outcome {
-            Ok(socket) => return Ok((socket, at)),
+            Ok((socket, owner, proof)) => {
+                return Ok(Opened { socket, place: HubPlace { url: at, owner }, proof });
+            }
             Err(failure) => failure,
         };
         debug!(?failure, "hub not reached");
@@ -105,22 +117,57 @@ enum Named {
     ByAddress,
 }
 
-async fn attempt(hub: &HubUrl, named: Named) -> Result<Socket, Failure> {
+async fn attempt(
+    hub: &HubUrl,
+    named: Named,
+    identity: Option<&HubIdentity>,
+) -> Result<(Socket, HubOwner, Option<String>), Failure> {
     let stream = connect(hub).await?;
+    let (near, far) = ends(&stream);
     let mut request = hub.socket_url().into_client_request().map_err(Failure::Handshake)?;
     if named == Named::ByAddress
-        && let Ok(peer) = stream.get_ref().peer_addr()
+        && let Some(peer) = far
     {
         // Without the zone of an IPv6 address, which means nothing to the hub.
         let host = SocketAddr::new(peer.ip(), peer.port()).to_string();
         let host = HeaderValue::try_from(host).expect("an address is a header's value");
         request.headers_mut().insert(HOST, host);
     }
+    // Where this machine answers itself, whoever has the port answers.
+    let is_here = far.is_some_and(|far| {
+        far.ip().to_canonical().is_loopback() || near.is_some_and(|near| near.ip() == far.ip())
+    });
+    let asks = identity.zip(far).filter(|_| is_here);
+    let challenge = Challenge::fresh();
+    if asks.is_some() {
+        request.headers_mut().insert(CHALLENGE, challenge.value());
+    }
     let config = WebSocketConfig::default()
         .max_message_size(Some(MAX_HUB_MESSAGE_BYTES))
         .max_frame_size(Some(MAX_HUB_MESSAGE_BYTES));
     let opened = client_async_with_config(request, stream, Some(config)).await;
-    opened.map(|(socket, _)| socket).map_err(Failure::Handshake)
+    let (socket, answer) = opened.map_err(Failure::Handshake)?;
+    let proven =
+        asks.filter(|(identity, at)| identity.is_proven(answer.headers(), &challenge, *at));
+    let owner = match proven {
+        Some(_) => HubOwner::ThisUser,
+        None if far.is_none_or(|far| far.ip().to_canonical().is_loopback()) => HubOwner::Unproven,
+        None => HubOwner::Elsewhere,
+    };
+    let proof = proven.and_then(|(identity, at)| {
+        Some(identity.client_proof(&Challenge::read(answer.headers())?, at))
+    });
+    Ok((socket, owner, proof))
+}
+
+/// The addresses of this end and of the other, where the system tells.
+pub(super) fn ends(stream: &MaybeTlsStream<TcpStream>) -> (Option<SocketAddr>, Option<SocketAddr>) {
+    let stream = match stream {
+        MaybeTlsStream::Plain(stream) => stream,
+        MaybeTlsStream::Rustls(stream) => stream.get_ref().0,
+        _ => return (None, None),
+    };
+    (stream.local_addr().ok(), stream.peer_addr().ok())
 }
 
 /// A stream to where the hub is, encrypted if its address asks for that.

@@ -150,6 +150,14 @@ pub(super) fn unwelcome(hub: &HubUrl, message: &str) -> String {
     format!("the hub {hub} refused the connection: {message}")
 }
 
+/// What answers is not this user's hub, and no other will do.
+pub(super) fn not_ours(hub: &HubUrl) -> String {
+    format!(
+        "what answers at {hub} does not prove to be your hub: another user's program may have taken \
+         its place; your own is looked for. To use that one, name it with --hub"
+    )
+}
+
 /// Nothing came back in time.
 pub(super) fn no_answer(hub: &HubUrl) -> String {
     format!(

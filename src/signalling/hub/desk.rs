@@ -45,6 +45,8 @@ pub(super) enum Word {
     Arrived {
         /// Whose limits its joins and opens count against.
         source: IpAddr,
+        /// Whether it has proven that it is a program of the user whose hub this is.
+        is_own_user: bool,
         /// The way back.
         outbox: Outbox,
         /// The rooms' hello.
@@ -164,13 +166,13 @@ impl Desk {
         }
         let now = self.clock.now();
         match word {
-            Word::Arrived { source, outbox, mut hello } => {
+            Word::Arrived { source, is_own_user, outbox, mut hello } => {
                 if let RoomsInput::Hello { link_base, .. } = &mut hello {
                     *link_base = self.link_base.borrow().to_string();
                 }
                 self.entries.arrived(source, now);
                 self.links.insert(link, (source, outbox));
-                debug!(link = link.0, links = self.links.len(), "link up");
+                debug!(link = link.0, links = self.links.len(), is_own_user, "link up");
                 self.rooms.handle(hello, now);
             }
             Word::Entering(answer) => {
@@ -419,7 +421,7 @@ mod tests {
             link_base: String::new(),
         };
         let source = "192.168.1.5".parse().unwrap();
-        desk.hear(link, Word::Arrived { source, outbox, hello });
+        desk.hear(link, Word::Arrived { source, is_own_user: false, outbox, hello });
         desk.route();
         inbox
     }

@@ -26,7 +26,7 @@ use tracing::debug;
 use super::{
     desk::{Echo, Farewell, Inbox, Outbox, Word, fresh_secret, outbox},
     limits::Bucket,
-    listener::Site,
+    listener::{Asked, Site},
     wire::{self, Unreadable},
 };
 use crate::{
@@ -73,7 +73,7 @@ enum End {
 }
 
 /// Runs a link to its end.
-pub(super) async fn run(io: TokioIo<Upgraded>, id: (LinkId, IpAddr), site: &Site) {
+pub(super) async fn run(io: TokioIo<Upgraded>, id: (LinkId, IpAddr, Asked), site: &Site) {
     let config = WebSocketConfig::default()
         .read_buffer_size(BUFFER)
         .write_buffer_size(BUFFER)
@@ -83,9 +83,9 @@ pub(super) async fn run(io: TokioIo<Upgraded>, id: (LinkId, IpAddr), site: &Site
     let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
     let (mut sink, stream) = socket.split();
     let (outbox, mut inbox) = outbox();
-    let (link, source) = id;
+    let (link, source, asked) = id;
     let bucket = Bucket::words(site.clock.now());
-    let mut reader = Reader { link, source, site, stream, bucket };
+    let mut reader = Reader { link, source, asked, site, stream, bucket };
     let end = tokio::select! {
         end = reader.read(outbox) => end,
         end = write(&mut sink, &mut inbox) => end,
@@ -104,6 +104,8 @@ pub(super) async fn run(io: TokioIo<Upgraded>, id: (LinkId, IpAddr), site: &Site
 struct Reader<'a> {
     link: LinkId,
     source: IpAddr,
+    /// What the client was asked to prove that it is of the hub's own user.
+    asked: Asked,
     site: &'a Site,
     stream: SplitStream<Socket>,
     bucket: Bucket,
@@ -120,8 +122,8 @@ struct Expulsion {
 
 impl Reader<'_> {
     async fn read(&mut self, outbox: Outbox) -> End {
-        let hello = match timeout(HELLO_PATIENCE, self.hello()).await {
-            Ok(Ok(hello)) => hello,
+        let (hello, is_own_user) = match timeout(HELLO_PATIENCE, self.hello()).await {
+            Ok(Ok(said)) => said,
             Ok(Err(end)) => return expel(&outbox, end),
             Err(_) => {
                 let seconds = HELLO_PATIENCE.as_secs();
@@ -131,17 +133,23 @@ impl Reader<'_> {
         };
         // The rooms alone keep the way to the client: when they let go of it, the link ends.
         let echo = outbox.echo();
-        if self.tell(Word::Arrived { source: self.source, outbox, hello }).await.is_err() {
+        let arrived = Word::Arrived { source: self.source, is_own_user, outbox, hello };
+        if self.tell(arrived).await.is_err() {
             return End::Gone;
         }
         self.listen(&echo).await
     }
 
-    /// The first message, which must be a hello.
-    async fn hello(&mut self) -> Result<RoomsInput, NoText> {
+    /// The first message, which must be a hello, and whether it proves that the client is of the
+    /// hub's own user.
+    async fn hello(&mut self) -> Result<(RoomsInput, bool), NoText> {
         let text = self.text().await?;
         match wire::read(&text).map_err(|why| Some(Expulsion::policy(why)))? {
-            ClientMessage::Hello { name, instance, token, .. } => {
+            ClientMessage::Hello { name, instance, token, proof, .. } => {
+                let is_own_user =
+                    self.asked.as_ref().zip(proof).is_some_and(|((asked, at), proof)| {
+                        self.site.identity.is_client(asked, *at, &proof)
+                    });
                 let token = token.unwrap_or_else(fresh_secret);
                 let (link, participant) = (self.link, participant(&token));
                 if self.source.is_loopback() {
@@ -149,7 +157,9 @@ impl Reader<'_> {
                 }
                 // The rooms' task adds the newest one.
                 let link_base = String::new();
-                Ok(RoomsInput::Hello { link, participant, token, name, instance, link_base })
+                let hello =
+                    RoomsInput::Hello { link, participant, token, name, instance, link_base };
+                Ok((hello, is_own_user))
             }
             ClientMessage::Open { .. }
             | ClientMessage::Join { .. }

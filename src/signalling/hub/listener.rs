@@ -1,6 +1,12 @@
 //! The port: who may connect, and what becomes of a connection.
 
-use std::{collections::BTreeMap, io, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use hyper::{server::conn::http1, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,6 +23,7 @@ use super::{
     admission::Names,
     desk::{Clock, Word},
     http,
+    identity::{Challenge, HubIdentity},
     limits::Links,
     link,
     listen::Listeners,
@@ -50,6 +57,8 @@ pub(super) struct Site {
     pub(super) names: Names,
     /// Where it is noted on which addresses the hub is reached.
     pub(super) paths: KnownPaths,
+    /// What proves whose hub it is.
+    pub(super) identity: HubIdentity,
     /// How many connections there may be.
     pub(super) limits: Links,
     /// The time.
@@ -90,24 +99,36 @@ struct Visit {
     is_refused: bool,
 }
 
+/// What a client was asked when it asked whose hub this is, and where it reached the hub.
+pub(super) type Asked = Option<(Challenge, SocketAddr)>;
+
 /// Answers one request, and goes on as a link if it asked for that.
 async fn serve(stream: TcpStream, visit: Visit, site: Arc<Site>) {
     // Signals are small and wait for each other: they are sent at once.
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "no TCP_NODELAY");
     }
-    if let Ok(reached) = stream.local_addr() {
+    let reached = stream.local_addr().ok();
+    if let Some(reached) = reached {
         site.paths.note_own(reached.ip());
     }
-    let (upgrades, mut upgraded) = mpsc::channel::<OnUpgrade>(1);
+    let (upgrades, mut upgraded) = mpsc::channel::<(OnUpgrade, Asked)>(1);
     let service = service_fn(|request| {
-        let (response, upgrade) = match visit.is_refused {
+        let asks: &hyper::Request<_> = &request;
+        let proof = reached
+            .filter(|_| !visit.is_refused)
+            .and_then(|at| Some((site.identity.answer(asks.headers(), at)?, at)));
+        let (mut response, upgrade) = match visit.is_refused {
             true => (http::too_many(), None),
             false => http::respond(request, &site.link_base.newest(), &site.names),
         };
+        let asked = proof.map(|((fields, challenge), at)| {
+            response.headers_mut().extend(fields);
+            (challenge, at)
+        });
         if let Some(upgrade) = upgrade {
             // There is one request on a connection, so there is room.
-            let _ = upgrades.try_send(upgrade);
+            let _ = upgrades.try_send((upgrade, asked));
         }
         std::future::ready(Ok::<_, std::convert::Infallible>(response))
     });
@@ -123,9 +144,12 @@ async fn serve(stream: TcpStream, visit: Visit, site: Arc<Site>) {
         Ok(Err(error)) => return debug!(link = visit.link.0, %error, "request failed"),
         Err(_) => return debug!(link = visit.link.0, "request took too long"),
     }
-    let Ok(upgrade) = upgraded.try_recv() else { return };
+    let Ok((upgrade, asked)) = upgraded.try_recv() else { return };
     match upgrade.await {
-        Ok(upgraded) => link::run(TokioIo::new(upgraded), (visit.link, visit.from), &site).await,
+        Ok(upgraded) => {
+            let visitor = (visit.link, visit.from, asked);
+            link::run(TokioIo::new(upgraded), visitor, &site).await;
+        }
         Err(error) => debug!(link = visit.link.0, %error, "upgrade failed"),
     }
 }

@@ -4,6 +4,7 @@ mod address;
 mod admission;
 mod desk;
 mod http;
+mod identity;
 mod limits;
 mod link;
 mod listen;
@@ -29,8 +30,10 @@ use address::LinkBase;
 use admission::Names;
 use limits::Links;
 
+pub(in crate::signalling) use identity::{CHALLENGE, Challenge};
+pub use identity::{HubIdentity, Signature};
 pub use listen::ListenAt;
-pub use probe::{Found, find_hub};
+pub use probe::{Found, find_hub, find_hub_of};
 
 /// What the rooms get of a client's text.
 #[cfg(any(fuzzing, test))]
@@ -59,6 +62,23 @@ pub struct HubOptions {
     pub host: Option<Instance>,
     /// Where the hub notes on which addresses of this machine it was reached.
     pub paths: KnownPaths,
+    /// What proves to programs of this user that the hub is this user's, and what the hub signs
+    /// with.
+    pub identity: HubIdentity,
+}
+
+impl HubOptions {
+    /// A hub that stands alone there, calls itself by its address, and has an identity of its own.
+    pub fn at(listen: ListenAt) -> Self {
+        Self {
+            listen,
+            next_free_port: false,
+            public: None,
+            host: None,
+            paths: KnownPaths::default(),
+            identity: HubIdentity::fresh(),
+        }
+    }
 }
 
 /// A running hub. Dropping it closes its port and all its links.
@@ -100,8 +120,10 @@ impl Hub {
         let (count, guests) = watch::channel(0);
         let host = options.host.map(|host| (host, count));
         let (desk, inputs) = desk::Desk::new(host, link_base.subscribe());
-        let (base, clock, paths) = (link_base.clone(), desk.clock(), options.paths);
-        let site = listener::Site { link_base: base, names, paths, limits, clock, inputs };
+        let (base, clock) = (link_base.clone(), desk.clock());
+        let (paths, identity) = (options.paths, options.identity);
+        let site =
+            listener::Site { link_base: base, names, paths, identity, limits, clock, inputs };
         let closing = Arc::new(Notify::new());
         let desk = tokio::spawn(desk.run(Arc::clone(&closing)));
         let listener = tokio::spawn(listener::accept(listeners, site.into()));
@@ -195,11 +217,10 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::signalling::{Client, ClientEvent, ClientOptions};
+    use crate::signalling::{Client, ClientEvent, ClientOptions, TokensInMemory};
 
     fn options(listen: SocketAddr, next_free_port: bool) -> HubOptions {
-        let (listen, paths) = (listen.into(), KnownPaths::default());
-        HubOptions { listen, next_free_port, public: None, host: None, paths }
+        HubOptions { next_free_port, ..HubOptions::at(listen.into()) }
     }
 
     #[tokio::test]
@@ -221,8 +242,9 @@ mod tests {
         let (events, mut happens) = mpsc::channel(16);
         let start = |run| {
             let (hub, instance) = (hub.link_base(), Instance::from_random(run));
-            let options = ClientOptions { hub, name: String::new(), instance, token: None };
-            Client::start(options, events.clone())
+            let (name, identity) = (String::new(), None);
+            let options = ClientOptions { hub, name, instance, identity, only_own: false };
+            Client::start(options, TokensInMemory::default(), events.clone())
         };
         let first = start(1);
         assert!(matches!(happens.recv().await, Some(ClientEvent::Up { .. })));

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Request, body::Incoming, client::conn::http1, header};
+use hyper::{Request, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::time::timeout;
 use url::Url;
 
+use super::identity::{CHALLENGE, Challenge, HubIdentity};
 use crate::{
     model::{HubUrl, PROTOCOL},
     signalling::dial::dial,
@@ -27,49 +28,78 @@ const MAX_ANSWER: usize = 1024;
 /// What is found at an address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Found {
-    /// A hub that speaks this program's version of the protocol.
+    /// A hub that speaks this program's version of the protocol, and is this user's if that was
+    /// asked.
     Hub,
+    /// Such a hub, but it does not prove that it is this user's.
+    OtherUsersHub,
     /// Something else, or nothing.
     NoHub,
     /// Nothing was heard in time: it may be a hub on a machine that has much to do.
     Silence,
 }
 
-/// Asks what is there.
+/// Asks what is there, whoever runs it.
 ///
 /// Takes at most half a second on a loopback address, 3 s elsewhere. Asks without TLS, so the
 /// answer is [`Found::NoHub`] for an `https` address: a hub on one's own machine has none.
 pub async fn find_hub(url: &HubUrl) -> Found {
+    look(url, None).await
+}
+
+/// The same, but only a hub that proves to have that identity is a [`Found::Hub`].
+pub async fn find_hub_of(url: &HubUrl, identity: &HubIdentity) -> Found {
+    look(url, Some(identity)).await
+}
+
+async fn look(url: &HubUrl, identity: Option<&HubIdentity>) -> Found {
     let patience = if url.is_loopback() { NEAR_PATIENCE } else { FAR_PATIENCE };
-    match timeout(patience, ask(url)).await {
-        Ok(Some(version)) if version == u64::from(PROTOCOL) => Found::Hub,
+    match timeout(patience, ask(url, identity)).await {
+        Ok(Some(Answer { version, is_proven })) if version == u64::from(PROTOCOL) => {
+            if is_proven {
+                Found::Hub
+            } else {
+                Found::OtherUsersHub
+            }
+        }
         Ok(_) => Found::NoHub,
         Err(_) => Found::Silence,
     }
 }
 
-/// The version of the protocol that the hub there speaks; `None` if there is none.
-async fn ask(url: &HubUrl) -> Option<u64> {
+/// What a hub answers.
+struct Answer {
+    /// The version of the protocol that it speaks.
+    version: u64,
+    /// Whether it has the identity that was asked for.
+    is_proven: bool,
+}
+
+/// What the hub there answers; `None` if there is none.
+async fn ask(url: &HubUrl, identity: Option<&HubIdentity>) -> Option<Answer> {
     let url = Url::parse(url.as_str()).ok().filter(|url| url.scheme() == "http")?;
     let (host, port) = (url.host_str()?, url.port_or_known_default()?);
     let stream = dial(host, port).await.ok()?;
+    let at = stream.peer_addr().ok()?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
-    let request = Request::get(format!("{}/", url.path().trim_end_matches('/')))
-        .header(header::HOST, format!("{host}:{port}"))
-        .body(Empty::<Bytes>::new())
-        .ok()?;
+    let challenge = Challenge::fresh();
+    let mut request = Request::get(format!("{}/", url.path().trim_end_matches('/')))
+        .header(header::HOST, format!("{host}:{port}"));
+    if identity.is_some() {
+        request = request.header(CHALLENGE, challenge.value());
+    }
+    let request = request.body(Empty::<Bytes>::new()).ok()?;
     let exchange = async {
-        let response = sender.send_request(request).await.ok()?;
-        read(response.into_body()).await
+        let (head, body) = sender.send_request(request).await.ok()?.into_parts();
+        let is_proven =
+            identity.is_none_or(|identity| identity.is_proven(&head.headers, &challenge, at));
+        let bytes = Limited::new(body, MAX_ANSWER).collect().await.ok()?.to_bytes();
+        let answer: Value = serde_json::from_slice(&bytes).ok()?;
+        let version = answer.get("quintet")?.get("protocol")?.as_u64()?;
+        Some(Answer { version, is_proven })
     };
-    let (version, _) = tokio::join!(exchange, connection);
-    version
-}
-
-async fn read(body: Incoming) -> Option<u64> {
-    let bytes = Limited::new(body, MAX_ANSWER).collect().await.ok()?.to_bytes();
-    let answer: Value = serde_json::from_slice(&bytes).ok()?;
-    answer.get("quintet")?.get("protocol")?.as_u64()
+    let (answer, _) = tokio::join!(exchange, connection);
+    answer
 }
 
 #[cfg(test)]
@@ -82,10 +112,13 @@ mod tests {
     #[tokio::test]
     async fn a_hub_is_recognised_and_nothing_else_is() {
         let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into();
-        let (public, host, paths) = (None, None, Default::default());
-        let options = HubOptions { listen, next_free_port: false, public, host, paths };
+        let options = HubOptions::at(listen);
+        let identity = options.identity.clone();
         let hub = Hub::start(options).await.unwrap();
         assert_eq!(find_hub(&hub.link_base()).await, Found::Hub);
+        assert_eq!(find_hub_of(&hub.link_base(), &identity).await, Found::Hub);
+        let other = HubIdentity::fresh();
+        assert_eq!(find_hub_of(&hub.link_base(), &other).await, Found::OtherUsersHub);
         let prefixed: HubUrl = format!("{}/quintet", hub.link_base()).parse().unwrap();
         assert_eq!(find_hub(&prefixed).await, Found::Hub);
         let tls: HubUrl = format!("https://{}", hub.address()).parse().unwrap();

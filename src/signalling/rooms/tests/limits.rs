@@ -94,6 +94,7 @@ fn a_second_hello_is_a_bad_message_and_changes_nothing() {
         name: "X".into(),
         instance: Instance::from_random(3),
         token: None,
+        proof: None,
     };
     assert_eq!(hub.say(1, hello), ["1: bad-message"]);
 }

@@ -130,7 +130,7 @@ fn quitting_asks_while_people_are_present() {
     click(&mut window, "Quit");
     assert!(app(&mut window).quitting);
     assert!(!close(&mut window), "asked once");
-    let hub = HubStatus { url: None, state: HubState::Connected, guests: 1 };
+    let hub = HubStatus { url: None, state: HubState::Connected, guests: 1, place: None };
     let host = Snapshot { hubs: vec![hub], ..Snapshot::default() };
     let mut host = self::window(SMALL, host);
     assert!(close(&mut host), "whoever meets at our hub would lose it");

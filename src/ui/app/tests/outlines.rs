@@ -128,7 +128,7 @@ fn errors_and_missing_devices_are_told_as_they_were() {
         camera: failed("there is no camera; connect one"),
         microphone: failed("microphone \"USB\" is in use by another program; close it there"),
         speaker: failed("the speaker stopped asking for sound; it is tried again"),
-        hubs: vec![HubStatus { url: None, state: HubState::Connecting, guests: 0 }],
+        hubs: vec![HubStatus { url: None, state: HubState::Connecting, guests: 0, place: None }],
         ..Snapshot::default()
     };
     let mut window = window(LARGE, snapshot);
