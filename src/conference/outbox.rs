@@ -31,6 +31,8 @@ pub enum Effect {
         peer: PeerId,
         /// For which session.
         session: SessionId,
+        /// At which hub that is.
+        hub: HubRef,
         /// With which media, seen from here.
         media: PeerMedia,
     },

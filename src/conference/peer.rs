@@ -79,7 +79,8 @@ impl Peer {
         let media = scope.terms.media();
         let polite = scope.terms.me > *to;
         let session = scope.terms.session.clone();
-        scope.out.push(Effect::OpenPeer { peer: id, session, media });
+        let hub = scope.terms.hub.clone();
+        scope.out.push(Effect::OpenPeer { peer: id, session, hub, media });
         let flow = Flow::Starting { since: scope.now };
         let negotiation = Negotiation::new(polite, generation);
         Self {

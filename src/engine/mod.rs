@@ -3,6 +3,7 @@
 mod devices;
 mod handle;
 mod hub_link;
+mod instances;
 mod keys;
 mod ledger;
 mod options;

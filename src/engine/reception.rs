@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::{Decode, EngineOptions, run::Deed, studio::report};
 use crate::{
+    conference::HubRef,
     media::{Gallery, IncomingTrack, Picture},
     model::{AudioStats, Media, ParticipantId, PeerId, SessionId, SourceKind, VideoStats},
     playback::{ClosingSpeaker, DecodePool, Speaker, SpeakerSpec, VideoReceiver, Voice},
@@ -37,6 +38,8 @@ pub(super) type Source = (SessionId, ParticipantId);
 /// The tracks of one connection.
 struct Received {
     source: Source,
+    /// The hub that vouches for the participant.
+    hub: HubRef,
     video: Option<VideoReceiver>,
     sound: Option<Sound>,
 }
@@ -50,8 +53,10 @@ pub(super) struct Hearing {
     pub(super) speaks: bool,
 }
 
-/// A voice that may arrive by several connections: whose, and which mix of it.
-type VoiceKey = (ParticipantId, String);
+/// A voice that may arrive by several connections: whose at which hub, and which mix of it. An id
+/// says something only at the hub that gave it: another one could give it to a stranger, who would be
+/// heard in the place of the person.
+type VoiceKey = (HubRef, ParticipantId, String);
 
 struct Sound {
     voice: Voice,
@@ -137,11 +142,11 @@ impl Reception {
     }
 
     /// Receives a track from now on.
-    pub(super) fn begin(&mut self, track: IncomingTrack, source: Source) {
+    pub(super) fn begin(&mut self, track: IncomingTrack, source: Source, hub: HubRef) {
         let (peer, media) = (track.peer, track.media);
         let (tile, meter) = self.gallery.exhibit(Picture::Peer(peer));
         let on_first = self.on_first(peer, media);
-        let unheard = Received { source, video: None, sound: None };
+        let unheard = Received { source, hub, video: None, sound: None };
         self.peers.entry(peer).or_insert(unheard);
         match media {
             Media::Video => {
@@ -185,14 +190,14 @@ impl Reception {
         self.peers.values().map(|received| (&received.source, received.figures()))
     }
 
-    /// A person whose voice arrives by several sessions is heard once.
+    /// A person whose voice arrives by several sessions of one hub is heard once.
     fn play_each_once(&mut self) {
         let sounds = || {
             let peers = self.peers.iter();
             peers.filter_map(|(peer, received)| Some((*peer, received, received.sound.as_ref()?)))
         };
         let chosen = chosen(sounds().map(|(peer, received, sound)| {
-            let voice = (received.source.1.clone(), sound.mix.clone());
+            let voice = (received.hub.clone(), received.source.1.clone(), sound.mix.clone());
             (peer, voice, self.hearing.get(&peer).copied().unwrap_or(Hearing::UNTOLD))
         }));
         for (peer, _, sound) in sounds() {
@@ -304,7 +309,7 @@ mod tests {
         let who: ParticipantId = serde_json::from_value("a".into()).unwrap();
         let copies = copies.iter().map(|(peer, mix, heard, speaks)| {
             let hearing = Hearing { heard: *heard, speaks: *speaks };
-            (PeerId(*peer), (who.clone(), (*mix).to_owned()), hearing)
+            (PeerId(*peer), (HubRef::Default, who.clone(), (*mix).to_owned()), hearing)
         });
         chosen(copies).into_iter().map(|peer| peer.0).collect()
     }
@@ -313,6 +318,19 @@ mod tests {
     fn a_voice_that_arrives_twice_is_heard_once_and_another_mix_besides() {
         let copies = [(1, "m", true, true), (2, "m", true, true), (3, "n", true, true)];
         assert_eq!(heard(&copies), [1, 3]);
+    }
+
+    #[test]
+    fn a_stranger_to_whom_another_hub_gives_the_same_id_replaces_nobody() {
+        let who: ParticipantId = serde_json::from_value("a".into()).unwrap();
+        let elsewhere = HubRef::At("evil.example".parse().unwrap());
+        let copy = |peer, hub: HubRef, speaks| {
+            let hearing = Hearing { heard: true, speaks };
+            (PeerId(peer), (hub, who.clone(), "m".to_owned()), hearing)
+        };
+        // The one who speaks would be heard instead of the one who says to be silent.
+        let copies = [copy(1, HubRef::Default, false), copy(2, elsewhere, true)];
+        assert_eq!(chosen(copies.into_iter()), [PeerId(1), PeerId(2)].into());
     }
 
     #[test]

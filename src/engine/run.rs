@@ -15,6 +15,7 @@ use super::{
     EngineOptions, Handle,
     handle::Request,
     hub_link::{HubLink, HubLinkOptions, LinkNumber},
+    instances::Instances,
     keys::Keys,
     ledger::Ledger,
     reception::{Hearing, Reception},
@@ -24,7 +25,7 @@ use crate::{
     conference::{Conference, Effect, HubEvent, HubRef, Input},
     media::{self, Bell, Gallery, IncomingTrack},
     model::{
-        Command, Event, HubMessage, Instance, JoinTarget, Layer, Media, MediaTime, OpenRequest,
+        Command, Event, HubMessage, JoinTarget, Layer, Media, MediaTime, OpenRequest,
         ParticipantId, Payload, PeerEvent, PeerId, PeerMedia, SessionId, Snapshot, Stats,
         candidate_addresses,
     },
@@ -48,7 +49,7 @@ const NOTED: usize = 16;
 pub struct Engine {
     core: Conference,
     options: EngineOptions,
-    instance: Instance,
+    instances: Instances,
     keys: Keys,
     /// How the person is called at every hub.
     name: watch::Sender<String>,
@@ -78,6 +79,8 @@ pub struct Engine {
 /// A connection, and what it is fed with: a medium that goes on is not begun anew.
 struct Fed {
     connection: Connection,
+    /// The hub that vouches for the other end.
+    hub: HubRef,
     audio: bool,
     video: Option<Layer>,
 }
@@ -138,7 +141,7 @@ impl Engine {
     pub fn start(
         options: EngineOptions,
     ) -> Result<(Handle, mpsc::Receiver<Event>), getrandom::Error> {
-        let instance = Instance::from_random(getrandom::u64()?);
+        let instances = Instances::fresh()?;
         let (requests, request_inbox) = mpsc::channel(REQUESTS);
         let (deeds, deed_inbox) = mpsc::channel(INPUTS);
         let (hub_words, hub_inbox) = mpsc::channel(INPUTS);
@@ -149,7 +152,7 @@ impl Engine {
         let (gallery, news) = (Gallery::default(), Bell::default());
         let engine = Self {
             core: Conference::new(),
-            instance,
+            instances,
             keys: if options.keeps_secrets { Keys::of_this_user() } else { Keys::none() },
             name: watch::channel(options.name.clone()).0,
             links: BTreeMap::new(),
@@ -201,8 +204,9 @@ impl Engine {
                     self.core.handle(Input::Peer(peer, event), media::now());
                 }
                 Arrival::Track(track) => {
-                    if let Some(source) = self.core.peer(track.peer) {
-                        self.reception.begin(track, source);
+                    let fed = self.connections.get(&track.peer);
+                    if let (Some(source), Some(fed)) = (self.core.peer(track.peer), fed) {
+                        self.reception.begin(track, source, fed.hub.clone());
                     }
                 }
                 Arrival::Looks => self.look(),
@@ -297,7 +301,9 @@ impl Engine {
                 }
             }
             Effect::SetName(name) => drop(self.name.send_replace(name)),
-            Effect::OpenPeer { peer, session: _, media } => self.open_peer(peer, media),
+            Effect::OpenPeer { peer, session: _, hub, media } => {
+                self.open_peer(peer, hub, media);
+            }
             Effect::ClosePeer(peer) => {
                 if let Some((source, figures)) = self.reception.end(peer) {
                     self.ledger.keep(&source, figures);
@@ -336,7 +342,7 @@ impl Engine {
             choice: self.options.hub.clone(),
             public_url: self.options.public_url.clone(),
             name: self.name.subscribe(),
-            instance: self.instance.clone(),
+            instance: self.instances.at(&hub),
             keys: self.keys.clone(),
             paths: self.paths.clone(),
             words: self.hub_words.clone(),
@@ -344,9 +350,11 @@ impl Engine {
         self.links.insert(hub.clone(), (number, HubLink::start(hub, options)));
     }
 
-    fn open_peer(&mut self, peer: PeerId, media: PeerMedia) {
-        // One mix while every gate is open: each session carries the same camera and microphone.
-        let instance = self.instance.as_str();
+    fn open_peer(&mut self, peer: PeerId, hub: HubRef, media: PeerMedia) {
+        // One mix while every gate is open: each session of a hub carries the same camera and
+        // microphone.
+        let instance = self.instances.at(&hub);
+        let instance = instance.as_str();
         let config = ConnectionConfig {
             peer,
             media,
@@ -359,7 +367,7 @@ impl Engine {
         };
         self.reception.expect(peer);
         let connection = Connection::open(config, self.outlets.clone());
-        self.connections.insert(peer, Fed { connection, audio: false, video: None });
+        self.connections.insert(peer, Fed { connection, hub, audio: false, video: None });
     }
 
     fn first(&mut self, peer: PeerId, media: Media) {

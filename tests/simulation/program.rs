@@ -205,7 +205,7 @@ impl World {
                 fault("seeks a hub that nobody named")
             }
             Effect::Send { message, .. } => self.say(index, message),
-            Effect::OpenPeer { peer, session, media } => {
+            Effect::OpenPeer { peer, session, hub: _, media } => {
                 self.open_peer(index, peer, (session, media))
             }
             Effect::ClosePeer(peer) => self.close_peer(index, peer, cause),
