@@ -165,8 +165,12 @@ impl Conference {
             return;
         }
         let (sessions, mut desk) = self.desk();
+        // Who asks again from the lane of one that is over is not heard by it if it was muted.
+        let before = sessions.iter().find(|one| one.id == id).map(|one| one.gates);
         sessions.retain(|one| one.id != id);
-        sessions.push(Session::ask(id, wish, hubs, &mut desk));
+        let mut session = Session::ask(id, wish, hubs, &mut desk);
+        session.gates = before.unwrap_or_default();
+        sessions.push(session);
     }
 
     fn leave(&mut self, id: &SessionId) {

@@ -2,8 +2,9 @@
 
 use super::{Effect, Input, stage::*};
 use crate::model::{
-    ClientMessage, Command, ErrorCode, FailureCode, Gate, LeaveReason, OpenRequest, ParticipantId,
-    Payload, PeerId, PeerState, Presence, Role, SessionId, SourceKind, SourceState,
+    ClientMessage, CloseReason, Command, ErrorCode, FailureCode, Gate, HubMessage, LeaveReason,
+    OpenRequest, ParticipantId, Payload, PeerId, PeerState, Presence, Role, SessionId, SourceKind,
+    SourceState,
 };
 
 /// What connections are fed with from now on: number, sound, picture.
@@ -264,6 +265,15 @@ fn switches_outlive_an_outage_of_the_hub_but_not_the_session() {
     assert!(stage.status().gates.microphone);
     let global = stage.core.snapshot().gates;
     assert!(global.microphone && !global.camera);
+}
+
+#[test]
+fn who_asks_again_for_a_session_that_is_over_is_as_muted_as_before() {
+    let mut stage = Stage::joined(MESH, vec![member("a")]);
+    stage.turn(Some(session()), Gate::Microphone, false);
+    stage.hear(HubMessage::Closed { session: session(), reason: CloseReason::Closed });
+    stage.join(None, true).hear(joined(MESH, Role::Guest, vec![member("a")]));
+    assert!(!stage.status().gates.microphone && stage.status().gates.camera);
 }
 
 #[test]

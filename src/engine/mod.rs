@@ -20,6 +20,6 @@ pub use crate::{
     capture::{SourceSpec, SpecError},
     media::{LevelTap, Picture, PictureTap, Wake},
     playback::{SpeakerSpec, SpeakerSpecError},
-    signalling::ListenAt,
+    signalling::{ListenAt, is_hub},
     transport::{Impairment, NOISY_LOGS},
 };

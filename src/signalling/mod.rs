@@ -9,7 +9,7 @@ mod hub;
 mod protocol;
 mod rooms;
 
-pub use client::{Client, ClientEvent, ClientOptions, TokenStore, TokensInMemory};
+pub use client::{Client, ClientEvent, ClientOptions, TokenStore, TokensInMemory, is_hub};
 pub use hub::{
     DEFAULT_PORT, Found, Hub, HubError, HubIdentity, HubOptions, ListenAt, Signature, find_hub,
     find_hub_of,

@@ -30,7 +30,7 @@ use crate::{
     media,
     model::{
         Command, Departure, Event, Gate, JoinTarget, MediaTime, OpenRequest, Role, SessionId,
-        SessionKind, SessionState, SessionStatus, Snapshot, parse_target,
+        SessionKind, SessionState, SessionStatus, Snapshot,
     },
 };
 
@@ -182,6 +182,9 @@ impl App {
                 now,
             );
         }
+        if let Some(followed) = self.browser.answered() {
+            self.followed(ctx, followed);
+        }
         self.look_outside(ctx);
         self.entitle(ctx);
         self.flush(ctx);
@@ -291,7 +294,7 @@ impl App {
 
     fn act(&mut self, ctx: &Context, want: Want) {
         match want {
-            Want::Command(Command::Join { target, wait }) => self.join(target, wait),
+            Want::Command(Command::Join { target, wait }) => drop(self.join(target, wait)),
             Want::Command(command) => self.unsent.push_back(command),
             Want::OpenFive => {
                 for kind in SessionKind::FIVE {
@@ -308,13 +311,8 @@ impl App {
                 let now = ctx.input(|input| input.time);
                 self.notices.toast(format!("{what} copied"), None, now);
             }
-            Want::Follow(link) => match parse_target(&link) {
-                Ok((hub, session)) => {
-                    let target = JoinTarget { session, hub };
-                    self.act(ctx, Command::Join { target, wait: true }.into());
-                }
-                Err(_) => self.browser.open(link, ctx),
-            },
+            Want::Follow(link) => self.follow(ctx, link),
+            Want::JoinLinked { target, muted } => self.join_linked(target, muted),
             Want::EditLink { session, link } => {
                 self.unsent.push_back(Command::Leave { session });
                 self.sessions.edit(link);
@@ -368,8 +366,8 @@ impl App {
     }
 
     /// Joins, or shows the lane of a session that is here. One that is sought at another hub was
-    /// perhaps a mistyped link: it is sought here instead.
-    fn join(&mut self, target: JoinTarget, wait: bool) {
+    /// perhaps a mistyped link: it is sought here instead. Whether it is asked for now.
+    fn join(&mut self, target: JoinTarget, wait: bool) -> bool {
         let mut sessions = self.snapshot.sessions.iter();
         let is_here =
             |one: &&SessionStatus| one.session == target.session && !words::is_over(&one.state);
@@ -384,11 +382,12 @@ impl App {
                 );
             let hub = here.link.as_ref().map(|link| &link.hub);
             if !is_sought || target.hub.is_none() || target.hub.as_ref() == hub {
-                return;
+                return false;
             }
             self.unsent.push_back(Command::Leave { session: target.session.clone() });
         }
         self.unsent.push_back(Command::Join { target, wait });
+        true
     }
 
     /// Whether no session would be lost.
@@ -555,6 +554,7 @@ const fn egui_theme(theme: ThemeChoice) -> Theme {
 }
 
 mod backstage;
+mod follow;
 mod layout;
 mod looks;
 mod memory;

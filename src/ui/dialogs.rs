@@ -17,8 +17,8 @@ use super::{
     words,
 };
 use crate::model::{
-    Command, Departure, MAX_NAME_CHARS, Media, MediaSet, ParticipantId, SessionId, SessionKind,
-    SessionLink, Topology, parse_own_id,
+    Command, Departure, JoinTarget, MAX_NAME_CHARS, Media, MediaSet, ParticipantId, SessionId,
+    SessionKind, SessionLink, Topology, parse_own_id,
 };
 
 /// What is in front of everything.
@@ -33,6 +33,8 @@ pub(crate) enum Dialog {
         /// What it leads to, in a sentence.
         place: String,
     },
+    /// Whether to join a session that a link in a chat leads to, at a hub that is not in use.
+    JoinLinked(JoinTarget),
     /// The settings are being changed.
     Settings(SettingsForm),
     /// The keys.
@@ -170,6 +172,7 @@ impl Dialog {
         match self {
             Self::Open(form) => form.ui(ui),
             Self::Code { link, place } => code(ui, link, place),
+            Self::JoinLinked(target) => join_linked(ui, target),
             Self::Settings(form) => form.ui(ui),
             Self::Help(bindings) => help(ui, bindings),
             Self::Close { session, place } => close(ui, session, place),
@@ -385,6 +388,32 @@ fn code(ui: &mut Ui, link: &SessionLink, place: &str) -> Outcome {
     ui.add(Label::new(RichText::new(&text).monospace()).wrap());
     let copy = Outcome::Want(Want::Copy(text, format!("Link to {place}")));
     choice(ui, ("Copy link", "Close"), true, copy)
+}
+
+/// Whoever wrote the link chose who is there. Muted is first, and what Enter does.
+fn join_linked(ui: &mut Ui, target: &JoinTarget) -> Outcome {
+    let place = target.hub.as_ref().map_or_else(String::new, words::host);
+    ui.add(Label::new(RichText::new(format!("Join at {place}?")).heading()).wrap());
+    let text =
+        "Your camera and microphone will be sent. Whoever wrote the link chose who is there.";
+    ui.add(Label::new(text).wrap());
+    let join = |muted| Outcome::Want(Want::JoinLinked { target: target.clone(), muted });
+    ui.add_space(GRID);
+    ui.horizontal_wrapped(|ui| {
+        let muted = primary_button(ui, "Join muted");
+        if ui.memory(|memory| memory.focused().is_none()) {
+            muted.request_focus();
+        }
+        let open = ui.button("Join with camera and microphone").clicked();
+        let cancel = ui.button("Cancel").clicked();
+        match (muted.clicked(), open, cancel) {
+            (true, ..) => join(true),
+            (false, true, _) => join(false),
+            (false, false, true) => Outcome::Closed,
+            (false, false, false) => Outcome::Open,
+        }
+    })
+    .inner
 }
 
 fn help(ui: &mut Ui, bindings: &Bindings) -> Outcome {

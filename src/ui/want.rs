@@ -3,7 +3,7 @@
 use super::{chosen::Chosen, devices::DeviceKind};
 use crate::{
     engine::Picture,
-    model::{Command, MediaSet, ParticipantId, SessionId, SessionLink, Topology},
+    model::{Command, JoinTarget, MediaSet, ParticipantId, SessionId, SessionLink, Topology},
 };
 
 /// What a panel's user wants.
@@ -19,8 +19,16 @@ pub(crate) enum Want {
     ShowOpen,
     /// A text on the clipboard; the second says what it was, for a toast.
     Copy(String, String),
-    /// What a chat links to: a session joined, or else a page in a browser.
+    /// What somebody wrote in a chat links to: a session, joined at once only at a hub in use and
+    /// elsewhere if the person says so, or else a page in a browser.
     Follow(String),
+    /// A session to which a link in a chat led, after the person was asked.
+    JoinLinked {
+        /// Which.
+        target: JoinTarget,
+        /// Whether neither sound nor picture is to be sent there until the person wants it.
+        muted: bool,
+    },
     /// To leave a session whose link may be wrong, and to mend that.
     EditLink {
         /// Which session.

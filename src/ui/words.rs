@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use crate::model::{
-    DepartureStatus, EndReason, ErrorCode, FailureCode, Gate, HubOwner, HubPlace, LinkError, Media,
-    MediaTime, ParticipantState, ParticipantStatus, Role, SessionId, SessionKind, SessionState,
-    SessionStatus, Snapshot, Topology,
+    DepartureStatus, EndReason, ErrorCode, FailureCode, Gate, HUB_PORT, HubOwner, HubPlace, HubUrl,
+    LinkError, Media, MediaTime, ParticipantState, ParticipantStatus, Role, SessionId, SessionKind,
+    SessionState, SessionStatus, Snapshot, Topology,
 };
 
 /// The window's title: it is seen where the window itself is not.
@@ -144,6 +144,13 @@ pub(crate) fn awaited(session: &SessionStatus) -> String {
             "Not found here. You join when it opens. To join elsewhere, paste its link.".to_owned()
         }
     }
+}
+
+/// Where a hub is, as short as it can be said: without what is usual.
+pub(crate) fn host(hub: &HubUrl) -> String {
+    let (_, host) = hub.as_str().split_once("://").unwrap_or(("", hub.as_str()));
+    let usual = format!(":{HUB_PORT}");
+    host.strip_suffix(&usual).unwrap_or(host).to_owned()
 }
 
 /// Whose hub a session is at.

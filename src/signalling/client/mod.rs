@@ -2,6 +2,7 @@
 
 mod certificate;
 mod follows;
+mod look;
 mod open;
 mod reason;
 mod tls;
@@ -30,6 +31,7 @@ use crate::model::{
 use follows::Follows;
 use open::{Opened, Socket, ends, open};
 
+pub use look::is_hub;
 pub use tokens::{TokenStore, TokensInMemory};
 
 /// Messages that wait to be sent.

@@ -171,7 +171,7 @@ pub(super) fn ends(stream: &MaybeTlsStream<TcpStream>) -> (Option<SocketAddr>, O
 }
 
 /// A stream to where the hub is, encrypted if its address asks for that.
-async fn connect(hub: &HubUrl) -> Result<MaybeTlsStream<TcpStream>, Failure> {
+pub(super) async fn connect(hub: &HubUrl) -> Result<MaybeTlsStream<TcpStream>, Failure> {
     let url = Url::parse(hub.as_str()).expect("a hub's address is a URL");
     let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default());
     let port = port.expect("a hub's address has a port");
@@ -264,7 +264,7 @@ fn may_want_tls(hub: &HubUrl, error: &tungstenite::Error) -> bool {
     is_plain && !is_answer
 }
 
-fn with_scheme(hub: &HubUrl, scheme: &str) -> HubUrl {
+pub(super) fn with_scheme(hub: &HubUrl, scheme: &str) -> HubUrl {
     let (_, rest) = hub.as_str().split_once("://").unwrap_or(("", hub.as_str()));
     format!("{scheme}://{rest}").parse().expect("only the scheme is another")
 }

@@ -33,6 +33,7 @@ use limits::Links;
 pub(in crate::signalling) use identity::{CHALLENGE, Challenge};
 pub use identity::{HubIdentity, Signature};
 pub use listen::ListenAt;
+pub(in crate::signalling) use probe::exchange;
 pub use probe::{Found, find_hub, find_hub_of};
 
 /// What the rooms get of a client's text.

@@ -4,10 +4,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Request, client::conn::http1, header};
+use hyper::{
+    HeaderMap, Request,
+    client::conn::http1,
+    header::{self, HeaderName, HeaderValue},
+};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::time::timeout;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::timeout,
+};
 use url::Url;
 
 use super::identity::{CHALLENGE, Challenge, HubIdentity};
@@ -77,29 +84,46 @@ struct Answer {
 
 /// What the hub there answers; `None` if there is none.
 async fn ask(url: &HubUrl, identity: Option<&HubIdentity>) -> Option<Answer> {
-    let url = Url::parse(url.as_str()).ok().filter(|url| url.scheme() == "http")?;
-    let (host, port) = (url.host_str()?, url.port_or_known_default()?);
+    let parsed = Url::parse(url.as_str()).ok().filter(|url| url.scheme() == "http")?;
+    let (host, port) = (parsed.host_str()?, parsed.port_or_known_default()?);
     let stream = dial(host, port).await.ok()?;
     let at = stream.peer_addr().ok()?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
     let challenge = Challenge::fresh();
-    let mut request = Request::get(format!("{}/", url.path().trim_end_matches('/')))
-        .header(header::HOST, format!("{host}:{port}"));
-    if identity.is_some() {
-        request = request.header(CHALLENGE, challenge.value());
+    let asked = identity.map(|_| (CHALLENGE, challenge.value()));
+    let (version, fields) = exchange(stream, url, &format!("{host}:{port}"), asked).await?;
+    let is_proven = identity.is_none_or(|identity| identity.is_proven(&fields, &challenge, at));
+    Some(Answer { version, is_proven })
+}
+
+/// Asks for what is at a hub's base address over a stream that leads there: the version of the
+/// protocol that it speaks, and the fields of its answer. `None` if it is no hub.
+pub(in crate::signalling) async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    hub: &HubUrl,
+    host: &str,
+    field: Option<(HeaderName, HeaderValue)>,
+) -> Option<(u64, HeaderMap)> {
+    let url = Url::parse(hub.as_str()).ok()?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
+    let mut request =
+        Request::get(format!("{}/", url.path().trim_end_matches('/'))).header(header::HOST, host);
+    if let Some((name, value)) = field {
+        request = request.header(name, value);
     }
     let request = request.body(Empty::<Bytes>::new()).ok()?;
     let exchange = async {
         let (head, body) = sender.send_request(request).await.ok()?.into_parts();
-        let is_proven =
-            identity.is_none_or(|identity| identity.is_proven(&head.headers, &challenge, at));
         let bytes = Limited::new(body, MAX_ANSWER).collect().await.ok()?.to_bytes();
         let answer: Value = serde_json::from_slice(&bytes).ok()?;
         let version = answer.get("quintet")?.get("protocol")?.as_u64()?;
-        Some(Answer { version, is_proven })
+        // The connection has served its purpose, whatever the other end makes of it.
+        Some((version, head.headers))
     };
-    let (answer, _) = tokio::join!(exchange, connection);
-    answer
+    tokio::select! {
+        answer = exchange => answer,
+        // Without a connection the exchange fails by itself.
+        () = async { let _ = connection.await; std::future::pending().await } => None,
+    }
 }
 
 #[cfg(test)]

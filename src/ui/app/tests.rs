@@ -25,6 +25,7 @@ use crate::{
 mod images;
 mod keyboard;
 mod leaving;
+mod links;
 mod outlines;
 mod raster;
 mod told;

@@ -315,7 +315,10 @@ fn written(ui: &Ui, text: &str) -> Label {
 }
 
 fn one_link(ui: &mut Ui, link: &str) -> Option<Want> {
-    let deed = if parse_target(link).is_ok() { "Join the session" } else { "Open in the browser" };
+    let deed = match parse_target(link) {
+        Ok((Some(hub), _)) => format!("Join a session at {}", words::host(&hub)),
+        Ok((None, _)) | Err(_) => "Open in the browser".to_owned(),
+    };
     let response = ui.add(Link::new(link)).on_hover_text(format!("{deed}: {link}"));
     response.clicked().then(|| Want::Follow(link.to_owned()))
 }

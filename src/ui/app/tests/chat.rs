@@ -145,19 +145,6 @@ fn a_link_that_no_browser_opens_is_on_the_clipboard_and_that_is_said() {
 }
 
 #[test]
-fn a_sessions_link_is_joined() {
-    let mut window = window(LARGE, with(vec![mesh("a")]));
-    click(&mut window, "Chat in Group chat");
-    let link = "http://192.168.1.5:7340/s/town-hall";
-    happen(&mut window, &message("a", "Ada", link));
-    let sent = click(&mut window, link);
-    let hub = Some("http://192.168.1.5:7340".parse().unwrap());
-    let target = JoinTarget { session: id("town-hall"), hub };
-    assert_eq!(sent, [Command::Join { target, wait: true }]);
-    assert_eq!(app(&mut window).browser.failed(), None);
-}
-
-#[test]
 fn a_text_that_is_too_long_is_kept_and_told() {
     let mut window = window(LARGE, with(vec![mesh("a")]));
     click(&mut window, "Chat in Group chat");

@@ -1,7 +1,10 @@
 //! What the window tells of itself is true, readable, and in nobody's way.
 
 use super::*;
-use crate::{media::Device, model::Gates};
+use crate::{
+    media::Device,
+    model::{Gates, HubOwner, HubPlace},
+};
 
 #[test]
 fn a_switch_that_is_overruled_says_so_and_still_switches() {
@@ -17,6 +20,25 @@ fn a_switch_that_is_overruled_says_so_and_still_switches() {
         );
         let command = Command::SetGate { session: Some(id("a")), gate, open: false };
         assert_eq!(click(&mut window, &format!("{name} in Conference, off everywhere")), [command]);
+    }
+}
+
+#[test]
+fn whose_hub_a_session_is_at_is_told_without_being_asked_if_it_is_not_our_own() {
+    let place = |owner| HubPlace { url: "http://127.0.0.1:7341".parse().unwrap(), owner };
+    for (owner, said) in [
+        (HubOwner::ThisUser, "Your hub at http://127.0.0.1:7341"),
+        (HubOwner::Elsewhere, "Hub at http://127.0.0.1:7341"),
+        (
+            HubOwner::Unproven,
+            "Not your own hub, but another one on this computer: http://127.0.0.1:7341",
+        ),
+    ] {
+        assert_eq!(words::hub(&place(owner)), said);
+        let one = session("a", SessionKind::FIVE[0], Role::Opener, 1);
+        let window = window(LARGE, with(vec![SessionStatus { hub: Some(place(owner)), ..one }]));
+        let is_shown = window.query_by_label(said).is_some();
+        assert_eq!(is_shown, owner == HubOwner::Unproven, "{said}");
     }
 }
 

@@ -1,0 +1,104 @@
+//! Whether a link leads to a hub, or to a page like any other.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+use url::Url;
+
+use super::open::{connect, ends, with_scheme};
+use crate::{model::HubUrl, signalling::hub::exchange};
+
+/// How long an address may take to answer, TLS included: a person has clicked on it.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// Whether a hub answers at that address, with TLS or without, in whatever version.
+///
+/// Takes four seconds at most. Where `http` is asked for, `https` is tried as well: many servers
+/// send all visitors there.
+pub async fn is_hub(hub: &HubUrl) -> bool {
+    timeout(PATIENCE, look(hub)).await.unwrap_or(false)
+}
+
+async fn look(hub: &HubUrl) -> bool {
+    if answers(hub).await {
+        return true;
+    }
+    match hub.as_str().strip_prefix("http://").map(|_| secured(hub)) {
+        Some(secure) => answers(&secure).await,
+        None => false,
+    }
+}
+
+/// The address with TLS: at the usual port of TLS if it had the usual one without.
+fn secured(hub: &HubUrl) -> HubUrl {
+    let mut url = Url::parse(with_scheme(hub, "https").as_str()).expect("an address is a URL");
+    if url.port() == Some(80) {
+        url.set_port(None).expect("an address has a port");
+    }
+    url.as_str().parse().expect("only the port is another")
+}
+
+async fn answers(hub: &HubUrl) -> bool {
+    let url = Url::parse(hub.as_str()).expect("an address is a URL");
+    let host = url.host_str().unwrap_or_default();
+    let named = match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    };
+    let Ok(stream) = connect(hub).await else { return false };
+    let address = ends(&stream).1;
+    if exchange(stream, hub, &named, None).await.is_some() {
+        return true;
+    }
+    // A hub that does not know its name answers to its address (RFC 9110, section 15.5.20).
+    let (Some(address), "http", Ok(stream)) = (address, url.scheme(), connect(hub).await) else {
+        return false;
+    };
+    exchange(stream, hub, &address.to_string(), None).await.is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::signalling::{Hub, HubOptions};
+
+    #[tokio::test]
+    async fn a_hub_is_told_from_a_page_whatever_name_it_is_asked_by() {
+        let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into();
+        let hub = Hub::start(HubOptions::at(listen)).await.unwrap();
+        assert!(is_hub(&hub.link_base()).await);
+        let prefixed: HubUrl = format!("{}/quintet", hub.link_base()).parse().unwrap();
+        assert!(is_hub(&prefixed).await);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url: HubUrl = format!("http://{}/r/x", listener.local_addr().unwrap()).parse().unwrap();
+        let pages = async {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut head = [0; 1024];
+                let _ = stream.read(&mut head).await;
+                let page = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>";
+                let _ = stream.write_all(page).await;
+            }
+        };
+        tokio::select! {
+            is_hub = is_hub(&url) => assert!(!is_hub, "a page"),
+            () = pages => {}
+        }
+        drop(hub);
+    }
+
+    #[test]
+    fn an_address_without_tls_is_tried_with_it_at_the_port_where_that_is() {
+        for (given, secure) in [
+            ("http://a.example:80/x", "https://a.example:443/x"),
+            ("http://a.example:7340", "https://a.example:7340"),
+        ] {
+            assert_eq!(secured(&given.parse().unwrap()).as_str(), secure);
+        }
+    }
+}
