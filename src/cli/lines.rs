@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     model::{
         Event, Failure, FailureCode, LeaveReason, ParticipantId, ParticipantState, SessionId,
-        SessionKind, SourceKind, Stats,
+        SessionKind, SourceKind, Stats, turns_text,
     },
     process::Output,
 };
@@ -184,7 +184,21 @@ impl Lines {
 /// The object as a line, with its time.
 fn stamped(mut value: Value, start: Instant) -> String {
     value["t_ms"] = (start.elapsed().as_millis() as u64).into();
-    printable(&value.to_string())
+    escaped(&value.to_string())
+}
+
+/// JSON in which what would move a terminal's cursor, or turn the text, is written in digits: it can
+/// only stand in strings, where that means the same (RFC 8259, section 7).
+fn escaped(json: &str) -> String {
+    let mut line = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c.is_control() || turns_text(c) {
+            line.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            line.push(c);
+        }
+    }
+    line
 }
 
 fn figures(event: &str, stats: &Stats) -> Option<Value> {
@@ -208,9 +222,11 @@ fn say_lost(json: bool, lines: u64, start: Instant) -> String {
     format!("lost        {lines} lines of this output, as nobody read them")
 }
 
-/// The line without what would move a terminal's cursor: names come from strangers.
+/// The line without what would move a terminal's cursor or turn the text: what is in it may come from
+/// strangers.
 fn printable(line: &str) -> String {
-    line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    let shown = line.chars().filter(|c| !turns_text(*c));
+    shown.map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// A failure's sentence; after one about a device or a hub, what the command line can do.
@@ -318,6 +334,17 @@ mod tests {
     #[test]
     fn a_name_cannot_move_the_cursor() {
         assert_eq!(printable("\u{1b}[2JAda\n"), "\u{fffd}[2JAda\u{fffd}");
+    }
+
+    #[test]
+    fn what_turns_text_is_left_out_of_sentences_and_written_in_digits_in_json() {
+        let turned: String = ('\u{202a}'..='\u{202e}').chain('\u{2066}'..='\u{2069}').collect();
+        assert_eq!(printable(&format!("a{turned}b")), "ab");
+        let said = json!({ "text": format!("a{turned}\u{9b}\u{7f}b") });
+        let line = stamped(said.clone(), Instant::now());
+        assert!(line.contains("\\u202e") && line.is_ascii(), "{line}");
+        let read: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(read["text"], said["text"], "nothing is lost");
     }
 
     #[test]

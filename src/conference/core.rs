@@ -17,6 +17,7 @@ use super::{
 use crate::model::{
     ChatText, Command, ErrorCode, Gate, Gates, HubMessage, HubUrl, JoinTarget, MediaTime,
     OpenRequest, ParticipantId, PeerEvent, PeerId, SessionId, Snapshot, SourceKind, SourceState,
+    clean_sentence,
 };
 
 use departure::Departing;
@@ -251,6 +252,10 @@ impl Conference {
                 }
             }
             HubEvent::Guests { count } => self.hubs.set_guests(hub, count),
+            HubEvent::Message(HubMessage::Error { code, message, session }) => {
+                let message = clean_sentence(&message);
+                self.hear(hub, HubMessage::Error { code, message, session });
+            }
             HubEvent::Message(message) => self.hear(hub, message),
         }
     }

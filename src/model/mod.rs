@@ -38,4 +38,5 @@ pub use snapshot::{
 };
 pub use stats::{AudioStats, Counts, Latency, ParticipantStats, SessionStats, Stats, VideoStats};
 pub use target::{parse_own_id, parse_target};
+pub use text::{clean_sentence, turns_text};
 pub use units::{Bitrate, BitrateError, Layer, MediaTime, Size};

@@ -44,6 +44,34 @@ pub(super) const fn is_dash(c: char) -> bool {
     )
 }
 
+/// The most characters of a sentence that another program wrote.
+const MAX_SENTENCE: usize = 300;
+
+/// A sentence that another program wrote, such as a hub's error, as a person may be shown it: in one
+/// line, without what cannot be seen and what changes the direction of text, and of at most 300
+/// characters.
+pub fn clean_sentence(text: &str) -> String {
+    let shown = text.chars().filter(|c| c.is_whitespace() || !is_invisible(*c));
+    let shown: String = shown.map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut words = shown.split_whitespace();
+    let mut clean = words.next().unwrap_or_default().to_owned();
+    for word in words {
+        clean.push(' ');
+        clean.push_str(word);
+    }
+    if let Some((end, _)) = clean.char_indices().nth(MAX_SENTENCE) {
+        clean.truncate(end);
+        clean.push('…');
+    }
+    clean
+}
+
+/// Whether a character turns the direction of the text after it, also beyond the word or line that it
+/// stands in (UAX #9, section 2): embeddings, overrides and isolates.
+pub const fn turns_text(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// A pasted text without what cannot be seen, its full-width letters and signs (`ｈｔｔｐ：／／`) as
 /// ASCII.
 pub(super) fn tidy(text: &str) -> String {
@@ -74,4 +102,24 @@ const fn is_shown_format(c: char) -> bool {
                 | '\u{110bd}'
                 | '\u{110cd}'
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence_of_another_program_stays_in_its_line_and_turns_nothing() {
+        for (said, shown) in [
+            ("no such session", "no such session"),
+            (" a\r\nb\tc\u{1b}[31m d\u{7} ", "a b c[31m d"),
+            ("\u{202e}kcatta\u{2066}\u{200f}", "kcatta"),
+            ("a\u{2028}b\u{85}c", "a b c"),
+            ("\u{200b}\u{feff}", ""),
+            ("Größe: 3 ✓", "Größe: 3 ✓"),
+        ] {
+            assert_eq!(clean_sentence(said), shown, "{said:?}");
+        }
+        assert_eq!(clean_sentence(&"ä".repeat(5000)).chars().count(), MAX_SENTENCE + 1);
+    }
 }

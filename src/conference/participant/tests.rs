@@ -330,6 +330,16 @@ fn a_refusal_in_the_middle_of_a_session_ends_nothing() {
 }
 
 #[test]
+fn what_a_hub_says_is_shown_in_one_line_and_turns_nothing() {
+    let mut stage = live();
+    let message = format!("\u{202e}no\n\u{1b}[2J{}", "x".repeat(9000));
+    stage.hear(HubMessage::Error { code: ErrorCode::TooMany, message, session: None });
+    let told = &stage.failures()[0].message;
+    assert!(told.contains("says: no [2Jxxx") && told.chars().count() < 400, "{told}");
+    assert!(!told.contains(['\u{202e}', '\n', '\u{1b}']), "{told}");
+}
+
+#[test]
 fn a_viewer_sees_the_opener_only_and_a_long_name_is_cut() {
     assert_eq!(BROADCAST.topology, Topology::OneWay);
     let mut opener = member("o");

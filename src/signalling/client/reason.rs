@@ -9,10 +9,10 @@ use super::{
     open::{Failure, Trap},
     tls,
 };
-use crate::{model::HubUrl, signalling::dial::DialError};
-
-/// The longest address that a hub sends us to and that is told, in characters.
-const MAX_LOCATION: usize = 200;
+use crate::{
+    model::{HubUrl, clean_sentence},
+    signalling::dial::DialError,
+};
 
 /// A connection could not be made.
 pub(super) fn failed(hub: &HubUrl, failure: &Failure) -> String {
@@ -79,10 +79,7 @@ pub(super) fn sent_astray(hub: &HubUrl, trap: &Trap) -> String {
             "the hub {hub} sends us to {to}, which is this computer; use that address yourself if \
              you mean it"
         ),
-        Trap::Elsewhere(to) => {
-            let to: String = to.chars().take(MAX_LOCATION).collect();
-            no_hub(hub, &format!("it sends us to {to}"))
-        }
+        Trap::Elsewhere(to) => no_hub(hub, &format!("it sends us to {}", clean_sentence(to))),
     }
 }
 
@@ -147,7 +144,7 @@ pub(super) fn no_hub(hub: &HubUrl, why: &str) -> String {
 
 /// The hub answered hello with an error.
 pub(super) fn unwelcome(hub: &HubUrl, message: &str) -> String {
-    format!("the hub {hub} refused the connection: {message}")
+    format!("the hub {hub} refused the connection: {}", clean_sentence(message))
 }
 
 /// What answers is not this user's hub, and no other will do.
