@@ -36,6 +36,10 @@ static CLAIMS: AtomicU64 = AtomicU64::new(0);
 /// answer is not the one that was just opened.
 const ANSWER: Duration = Duration::from_secs(1);
 
+/// Reading and writing for the owner of a file, nothing for others.
+#[cfg(unix)]
+const OWNER_ONLY: u32 = 0o600;
+
 struct Claimed {
     number: u64,
     path: PathBuf,
@@ -109,6 +113,8 @@ impl Recording {
         }
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, OWNER_ONLY);
         let file = options.open(path).map_err(fails)?;
         // It may have been replaced between the two.
         if let Some(kind) = special(file.metadata().map_err(fails)?.file_type()) {
@@ -139,6 +145,20 @@ impl Recording {
                 .map(drop)
                 .map_err(|source| FileError::Write { path: path.to_owned(), source }),
             Ok(_) | Err(_) => Self::open(path).map(drop),
+        }
+    }
+
+    /// Lets nobody but the owner read the file, as it is of one that is new: what is said is to be
+    /// recorded to it now. That it cannot be done, as on a file that somebody else shares with us, is
+    /// told in the log.
+    pub fn close_to_others(&self) {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let permissions = fs::Permissions::from_mode(OWNER_ONLY);
+            if let Err(error) = self.file.set_permissions(permissions) {
+                tracing::warn!(%error, "others may be able to read what is recorded");
+            }
         }
     }
 

@@ -70,6 +70,7 @@ impl WavFile {
     /// is replaced, but not before all checks are passed and a new header is written.
     pub(super) fn open(path: &Path, goes_on: bool) -> Result<Self, WavError> {
         let recording = Recording::open(path)?;
+        recording.close_to_others();
         let opened = match goes_on && recording.file().metadata().is_ok_and(|it| it.len() > 0) {
             true => Tape::new(recording).and_then(hound::WavWriter::new_append),
             false => Self::replace(recording),

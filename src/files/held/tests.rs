@@ -142,3 +142,20 @@ fn a_pipe_a_socket_and_a_device_are_refused_by_name_without_waiting() {
         }
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn what_is_recorded_can_be_read_by_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = Folder::new("private");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let fresh = folder.0.join("fresh.wav");
+    let _recording = Recording::open(&fresh).unwrap();
+    assert_eq!(mode(&fresh), 0o600);
+    let earlier = folder.file("earlier.wav", "sound");
+    fs::set_permissions(&earlier, fs::Permissions::from_mode(0o644)).unwrap();
+    let recording = Recording::open(&earlier).unwrap();
+    assert_eq!(mode(&earlier), 0o644, "nothing is recorded yet");
+    recording.close_to_others();
+    assert_eq!(mode(&earlier), 0o600);
+}
