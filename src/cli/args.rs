@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     ffi::{OsStr, OsString},
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -14,6 +15,7 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
+use super::invitation::Invitation;
 use crate::{
     bench::BenchTask,
     capture::SourceSpec,
@@ -170,10 +172,15 @@ pub enum Task {
     },
     /// Join sessions by link or id, and stay until Ctrl-C.
     Join {
-        /// Links (`http://HOST:PORT/s/ID`) or bare ids. A bare id is sought at the default hub and
-        /// at the hubs of the links beside it.
-        #[arg(required = true, value_name = "LINK_OR_ID", value_parser = parse_join)]
-        sessions: Vec<JoinTarget>,
+        /// Links (`http://HOST:PORT/s/ID`) or bare ids; `-` reads one from standard input, `@FILE`
+        /// from a file, so that no other user of the machine sees it. A bare id is sought at the
+        /// default hub and at the hubs of the links beside it.
+        #[arg(required_unless_present = "link_file", value_name = "LINK_OR_ID",
+            value_parser = Invitation::parse)]
+        sessions: Vec<Invitation>,
+        /// A file with a link, as `@FILE`; may be given several times.
+        #[arg(long, value_name = "FILE")]
+        link_file: Vec<PathBuf>,
         /// Open these as well, in the same process; may be given several times.
         #[arg(long, value_name = "KIND", value_parser = parse_kind)]
         open: Vec<SessionKind>,
@@ -307,6 +314,15 @@ impl Common {
 }
 
 impl Task {
+    /// Reads the links that are in files or come on standard input; blocks meanwhile.
+    ///
+    /// # Errors
+    /// If one cannot be read.
+    pub(super) fn read_links(&mut self) -> anyhow::Result<()> {
+        let Self::Join { sessions, link_file, common, .. } = self else { return Ok(()) };
+        Invitation::read_all(sessions, link_file, common.say)
+    }
+
     /// The sessions to ask the engine for, in order.
     ///
     /// # Errors
@@ -348,11 +364,12 @@ impl Task {
                 }
                 open(&kinds, id, *limit)
             }
-            Self::Join { sessions, open: kinds, common } => {
+            Self::Join { sessions, open: kinds, common, link_file: _ } => {
                 // A bare id is sought at the hubs that are in use: those of the links come first.
                 let mut known = BTreeSet::new();
                 let sessions: Vec<_> = sessions
                     .iter()
+                    .filter_map(Invitation::session)
                     .filter(|target| known.insert((&target.hub, &target.session)))
                     .collect();
                 let links = sessions.iter().copied().filter(|target| target.hub.is_some());
@@ -377,11 +394,6 @@ fn parse_id(text: &str) -> anyhow::Result<SessionId> {
 
 fn parse_hub(text: &str) -> anyhow::Result<HubUrl> {
     Ok(text.parse()?)
-}
-
-fn parse_join(text: &str) -> anyhow::Result<JoinTarget> {
-    let (hub, session) = parse_target(text)?;
-    Ok(JoinTarget { session, hub })
 }
 
 fn parse_camera(text: OsString) -> anyhow::Result<SourceSpec> {

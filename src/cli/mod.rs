@@ -3,6 +3,7 @@
 mod args;
 #[cfg(any(fuzzing, test))]
 pub mod fuzz;
+mod invitation;
 mod lines;
 mod preflight;
 mod run;

@@ -70,16 +70,17 @@ impl From<ExitReason> for ExitCode {
 ///
 /// # Errors
 /// What cannot be told as an event: a hub that cannot listen, a machine without threads.
-pub async fn run(task: Task) -> anyhow::Result<ExitReason> {
+pub async fn run(mut task: Task) -> anyhow::Result<ExitReason> {
+    let read = tokio::task::spawn_blocking(move || task.read_links().map(|()| task));
+    let task = match read.await? {
+        Ok(task) => task,
+        Err(error) => return Ok(wrong_line(&error)),
+    };
     match &task {
         Task::Open { common, .. } | Task::Join { common, .. } => {
             let commands = match task.commands(fresh_session_id) {
                 Ok(commands) => commands,
-                Err(error) => {
-                    let sentence = format!("quintet: {error:#}; `quintet --help` tells more");
-                    Output::stderr().line(&sentence);
-                    return Ok(ExitReason::WrongLine);
-                }
+                Err(error) => return Ok(wrong_line(&error)),
             };
             let mut stay = Stay {
                 lines: Lines::new(common.json),
@@ -117,6 +118,12 @@ pub async fn run(task: Task) -> anyhow::Result<ExitReason> {
             Ok(ExitReason::Done)
         }
     }
+}
+
+/// Tells what is wrong with a command line.
+fn wrong_line(error: &anyhow::Error) -> ExitReason {
+    Output::stderr().line(&format!("quintet: {error:#}; `quintet --help` tells more"));
+    ExitReason::WrongLine
 }
 
 /// How long sources are looked for before sessions are opened: files answer in far less, and what

@@ -1,0 +1,120 @@
+//! Where a link to be joined comes from. What stands on a command line can be read by every user of
+//! the machine, and a link is an invitation: so it may also come from a file or standard input.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, bail};
+
+use crate::model::{JoinTarget, parse_target};
+
+/// The longest text in which a link is looked for, in bytes: a mail with the mails that it answers.
+const MAX_TEXT: u64 = 256 * 1024;
+
+/// A session to be joined, or where its link is to be read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Invitation {
+    /// A link or an id, as it was given.
+    Session(JoinTarget),
+    /// The first link or id in what comes on standard input.
+    StandardInput,
+    /// The first link or id in a file.
+    File(PathBuf),
+}
+
+impl Invitation {
+    /// Reads an argument: a link, an id, `-`, or `@FILE`.
+    ///
+    /// # Errors
+    /// If it is none of these.
+    pub(super) fn parse(text: &str) -> anyhow::Result<Self> {
+        match (text, text.strip_prefix('@')) {
+            ("-", _) => Ok(Self::StandardInput),
+            (_, Some("")) => bail!("the name of a file is missing after @"),
+            (_, Some(file)) => Ok(Self::File(file.into())),
+            (_, None) => Ok(Self::Session(target(text)?)),
+        }
+    }
+
+    /// The session, if it needs not be read or was.
+    pub(super) const fn session(&self) -> Option<&JoinTarget> {
+        match self {
+            Self::Session(target) => Some(target),
+            Self::StandardInput | Self::File(_) => None,
+        }
+    }
+
+    /// Reads those that are in files, or come on standard input unless that `is_said` in the chats.
+    ///
+    /// # Errors
+    /// If one cannot be read.
+    pub(super) fn read_all(
+        sessions: &mut Vec<Self>,
+        files: &mut Vec<PathBuf>,
+        is_said: bool,
+    ) -> anyhow::Result<()> {
+        if is_said && sessions.contains(&Self::StandardInput) {
+            bail!("with --say standard input is said in the chats; give the link by @FILE");
+        }
+        let files = std::mem::take(files).into_iter().map(Self::File);
+        let all = std::mem::take(sessions).into_iter().chain(files);
+        *sessions = all.map(Self::read).collect::<Result<_, _>>()?;
+        Ok(())
+    }
+
+    /// The session, read from where it is. Blocks until the file or standard input has ended.
+    ///
+    /// # Errors
+    /// If nothing can be read, or no link is in it.
+    fn read(self) -> anyhow::Result<Self> {
+        match self {
+            Self::Session(target) => Ok(Self::Session(target)),
+            Self::StandardInput => read_from(io::stdin()).context("standard input"),
+            Self::File(path) => read_file(&path).with_context(|| format!("the file {path:?}")),
+        }
+    }
+}
+
+fn read_file(path: &Path) -> anyhow::Result<Invitation> {
+    read_from(File::open(path).context("it cannot be read; check its name")?)
+}
+
+fn read_from(from: impl Read) -> anyhow::Result<Invitation> {
+    let mut text = vec![];
+    from.take(MAX_TEXT).read_to_end(&mut text).context("it cannot be read")?;
+    Ok(Invitation::Session(target(&String::from_utf8_lossy(&text))?))
+}
+
+fn target(text: &str) -> anyhow::Result<JoinTarget> {
+    let (hub, session) = parse_target(text)?;
+    Ok(JoinTarget { session, hub })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_comes_from_the_line_a_file_or_standard_input() {
+        let link = "http://192.168.1.5:7340/s/town-hall";
+        let wanted = Invitation::parse(link).unwrap();
+        assert_eq!(wanted.session().unwrap().session.as_str(), "town-hall");
+        assert_eq!(Invitation::parse("-").unwrap(), Invitation::StandardInput);
+        assert_eq!(Invitation::parse("@a b").unwrap(), Invitation::File("a b".into()));
+        assert!(Invitation::parse("@").is_err() && Invitation::parse("http://x/y").is_err());
+        let mail = format!("Hello,\r\njoin us: <{link}>.\r\n");
+        assert_eq!(read_from(mail.as_bytes()).unwrap(), wanted);
+        let path = std::env::temp_dir().join(format!("quintet-link-{}", std::process::id()));
+        std::fs::write(&path, mail).unwrap();
+        assert_eq!(Invitation::File(path.clone()).read().unwrap(), wanted);
+        std::fs::write(&path, "see you at nine").unwrap();
+        let wrong = format!("{:#}", Invitation::File(path.clone()).read().unwrap_err());
+        assert!(wrong.contains("quintet-link-") && wrong.contains("not a link"), "{wrong}");
+        std::fs::remove_file(&path).unwrap();
+        let missing = format!("{:#}", Invitation::File(path).read().unwrap_err());
+        assert!(missing.contains("cannot be read; check its name"), "{missing}");
+    }
+}
