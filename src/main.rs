@@ -8,10 +8,12 @@ use std::{io::IsTerminal as _, process::ExitCode};
 use quintet::{
     cli::{self, Args},
     engine::NOISY_LOGS,
-    process::Output,
+    process::{Output, may_be_logged},
     ui::{self, Beginning},
 };
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    EnvFilter, filter::filter_fn, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 fn main() -> ExitCode {
     share_memory();
@@ -61,6 +63,8 @@ fn set_up_logs() {
     let quiet = format!("{noisy},pulseaudio=off,rustls_platform_verifier=off");
     let filter = EnvFilter::new(format!("{quiet},{wanted}"));
     let colours = std::io::stderr().is_terminal();
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours);
-    lines.with_writer(|| Output::stderr().clone()).init();
+    let lines = fmt::layer().with_ansi(colours).with_writer(|| Output::stderr().clone());
+    // A library that writes whole messages at `trace` does not do so for any wish.
+    let logs = tracing_subscriber::registry().with(lines).with(filter);
+    logs.with(filter_fn(may_be_logged)).init();
 }

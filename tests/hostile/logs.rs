@@ -54,7 +54,8 @@ fn logs_carry_no_description_no_key_no_address_and_no_name() {
         let mut secrets = harm(&hub, &session).await;
         opener.participant("Stranger", "connecting");
         let kept = states.each_ref().map(|state| secrets_in(state));
-        assert_eq!(kept.each_ref().map(Vec::len), [2, 1], "owner key and token; token");
+        let and_identity = "owner key, token, the hubs' identity; token, identity";
+        assert_eq!(kept.each_ref().map(Vec::len), [3, 2], "{and_identity}");
         secrets.extend(kept.concat());
         secrets.extend([session, "nowhere.invalid".to_owned()]);
 
@@ -85,6 +86,33 @@ fn logs_carry_no_description_no_key_no_address_and_no_name() {
             assert_eq!(end.code, Some(0));
             assert!(!end.errors.is_empty(), "nothing is logged at all");
             assert_told_nothing(end, &secrets);
+        }
+    });
+}
+
+/// Everything, with wishes for the library that carries the hub's messages.
+const LOUDEST: [(&str, &str); 1] =
+    [("RUST_LOG", "trace,tungstenite=trace,tungstenite::protocol::frame=trace")];
+
+#[test]
+fn no_token_and_no_owner_key_is_logged_whatever_is_wished_for() {
+    alone_with_sockets(async {
+        let serve = ["serve", "--listen", "127.0.0.1:0"];
+        let mut hub = Program::start_in(Folder::new(), &serve, &LOUDEST);
+        let url = hub.event("listening")["hub"].as_str().expect("an address").to_owned();
+        let home = Folder::new();
+        let state = home.file("state");
+        let open = ["open", "--kind", "audio/one-way", "--id", "town-hall"];
+        let mut opener = Program::start_in(home, &person(&url, "Olga", &open), &LOUDEST);
+        opener.event("opened");
+        let secrets = secrets_in(&state);
+        assert_eq!(secrets.len(), 3, "owner key, token, the hubs' identity");
+        for end in [opener.interrupt(), hub.interrupt()] {
+            assert!(end.errors.contains("TRACE"), "nothing is traced: {:.2000}", end.errors);
+            for secret in &secrets {
+                let line = end.errors.lines().find(|line| line.contains(secret));
+                assert_eq!(line, None, "a secret");
+            }
         }
     });
 }
