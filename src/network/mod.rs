@@ -18,7 +18,8 @@ pub use order::{Families, MAX_CANDIDATES};
 pub use paths::KnownPaths;
 
 /// The addresses to bind for one connection, best first, at most [`MAX_CANDIDATES`]: those that
-/// are known to lead to others, then those of the default routes, then what else there is.
+/// are known to lead to others, then those of the default routes, then what else there is. Where the
+/// system makes temporary IPv6 addresses (RFC 8981) and says so, others are told these.
 /// Loopback addresses if there is nothing else.
 pub fn candidates(known: &KnownPaths) -> Vec<IpAddr> {
     let preferred = known.sources(interfaces::default_sources(), interfaces::source_towards);

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use super::interfaces::LocalAddress;
+use super::{interfaces::LocalAddress, paths::Sources};
 
 /// Addresses bound for one connection at most: each is a socket and a candidate to be checked.
 ///
@@ -27,17 +27,26 @@ pub struct Families {
 /// loopback.
 ///
 /// Of the other IPv6 addresses one for each interface is enough (there are stable, temporary and
-/// old ones). What cannot be bound is left out.
+/// old ones). In the place of one that lasts stands the temporary one of the same network (RFC 8981),
+/// unless others have reached us by it: it would tell for long who we are. What cannot be bound is
+/// left out.
 pub(super) fn candidates(
     addresses: &[LocalAddress],
-    preferred: &[IpAddr],
+    preferred: &Sources,
     mut binds: impl FnMut(IpAddr) -> bool,
 ) -> Vec<IpAddr> {
     let mut chosen: Vec<&LocalAddress> = vec![];
     let mut others: Vec<_> = addresses.iter().filter(|one| !is_link_local(one.ip)).collect();
     others.sort_by_key(|one| (one.is_deprecated, one.is_tunnel, !one.is_hardware));
-    let wanted = preferred.iter().filter_map(|ip| addresses.iter().find(|one| one.ip == *ip));
-    for one in wanted {
+    let known = |ip: &IpAddr| addresses.iter().find(|one| one.ip == *ip);
+    let own = preferred.own.iter().filter_map(known);
+    let mut discreet = |one| match temporary_of(one, addresses) {
+        Some(temporary) if binds(temporary.ip) => temporary,
+        Some(_) | None => one,
+    };
+    let routes: Vec<_> = preferred.routes.iter().filter_map(known).map(&mut discreet).collect();
+    let others: Vec<_> = others.into_iter().map(&mut discreet).collect();
+    for one in own.chain(routes) {
         if chosen.len() < MAX_CANDIDATES && !has(&chosen, one) && binds(one.ip) {
             chosen.push(one);
         }
@@ -103,6 +112,24 @@ fn shares_route(one: &LocalAddress, source: IpAddr, addresses: &[LocalAddress]) 
     }
 }
 
+/// The temporary address of the network that a lasting IPv6 address is in.
+fn temporary_of<'a>(
+    lasting: &LocalAddress,
+    addresses: &'a [LocalAddress],
+) -> Option<&'a LocalAddress> {
+    let network = |ip: IpAddr| match ip {
+        IpAddr::V6(ip) => Some(ip.to_bits() >> 64),
+        IpAddr::V4(_) => None,
+    };
+    let prefix = network(lasting.ip).filter(|_| !lasting.is_temporary)?;
+    addresses.iter().find(|one| {
+        one.is_temporary
+            && !one.is_deprecated
+            && one.interface == lasting.interface
+            && network(one.ip) == Some(prefix)
+    })
+}
+
 fn has(chosen: &[&LocalAddress], one: &LocalAddress) -> bool {
     chosen.iter().any(|known| known.ip == one.ip)
 }
@@ -156,7 +183,8 @@ mod tests {
     }
 
     fn chosen(addresses: &[LocalAddress], preferred: &[&str]) -> Vec<String> {
-        let chosen = candidates(addresses, &ips(preferred), |_| true);
+        let preferred = Sources { own: vec![], routes: ips(preferred) };
+        let chosen = candidates(addresses, &preferred, |_| true);
         chosen.iter().map(IpAddr::to_string).collect()
     }
 
@@ -211,9 +239,28 @@ mod tests {
             address("wlan0", "2001:db8:1::1"),
             temporary("wlan0", "2001:db8:1::2"),
         ];
-        assert_eq!(chosen(&list, &[]), ["2001:db8::1", "2001:db8:1::1"]);
+        assert_eq!(chosen(&list, &[]), ["2001:db8::aaaa", "2001:db8:1::2"]);
         let preferred = ["2001:db8::aaaa", "fd00::1"];
-        assert_eq!(chosen(&list, &preferred), ["2001:db8::aaaa", "fd00::1", "2001:db8:1::1"]);
+        assert_eq!(chosen(&list, &preferred), ["2001:db8::aaaa", "fd00::1", "2001:db8:1::2"]);
+    }
+
+    #[test]
+    fn a_temporary_address_stands_for_one_that_lasts_unless_others_know_that() {
+        let mut list = [
+            address("eth0", "2001:db8::1"),
+            temporary("eth0", "2001:db8::aaaa"),
+            temporary("eth0", "2001:db8:1::bbbb"),
+            temporary("wlan0", "2001:db8::cccc"),
+        ];
+        // A system that sends from the lasting one all the same.
+        assert_eq!(chosen(&list, &["2001:db8::1"])[0], "2001:db8::aaaa");
+        let reached = Sources { own: ips(&["2001:db8::1"]), routes: vec![] };
+        assert_eq!(candidates(&list, &reached, |_| true)[0], ips(&["2001:db8::1"])[0]);
+        let only_lasting = |ip: IpAddr| ip == ips(&["2001:db8::1"])[0];
+        let route = Sources { own: vec![], routes: ips(&["2001:db8::1"]) };
+        assert_eq!(candidates(&list, &route, only_lasting), ips(&["2001:db8::1"]));
+        list[1].is_deprecated = true;
+        assert_eq!(chosen(&list, &["2001:db8::1"])[0], "2001:db8::1");
     }
 
     #[test]
@@ -230,10 +277,10 @@ mod tests {
     fn an_address_that_cannot_be_bound_takes_nobodys_place() {
         let mut list = bridges(4);
         list.extend((0..6).map(|n| address(&format!("e{n}"), &format!("192.0.2.{n}"))));
-        let chosen =
-            candidates(&list, &ips(&["192.0.2.3"]), |ip| ip.to_string().starts_with("172"));
+        let preferred = Sources { own: vec![], routes: ips(&["192.0.2.3"]) };
+        let chosen = candidates(&list, &preferred, |ip| ip.to_string().starts_with("172"));
         assert_eq!(chosen.len(), 4);
-        assert!(candidates(&list, &[], |_| false).is_empty());
+        assert!(candidates(&list, &Sources::default(), |_| false).is_empty());
     }
 
     #[test]

@@ -44,14 +44,23 @@ impl KnownPaths {
         &self,
         defaults: Vec<IpAddr>,
         source_towards: impl Fn(IpAddr) -> Option<IpAddr>,
-    ) -> Vec<IpAddr> {
+    ) -> Sources {
         let (own, others) = {
             let known = self.0.borrow();
             (known.own.clone(), known.others.clone())
         };
         let towards = others.into_iter().filter_map(source_towards);
-        own.into_iter().chain(defaults).chain(towards).collect()
+        Sources { own, routes: defaults.into_iter().chain(towards).collect() }
     }
+}
+
+/// Source addresses to prefer, best first.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Sources {
+    /// Those on which somebody was reached, who therefore knows them.
+    pub(super) own: Vec<IpAddr>,
+    /// Those of routes.
+    pub(super) routes: Vec<IpAddr>,
 }
 
 fn put_first(list: &mut Vec<IpAddr>, ip: IpAddr, most: usize) {
@@ -80,7 +89,8 @@ mod tests {
         paths.note_other(ip("203.0.113.1"));
         let route = |other: IpAddr| (other == ip("10.8.0.9")).then(|| ip("10.8.0.2"));
         let sources = paths.sources(vec![ip("192.0.2.1")], route);
-        assert_eq!(sources, [ip("192.168.5.7"), ip("192.0.2.1"), ip("10.8.0.2")]);
+        let (own, routes) = (vec![ip("192.168.5.7")], vec![ip("192.0.2.1"), ip("10.8.0.2")]);
+        assert_eq!(sources, Sources { own, routes });
     }
 
     #[test]
@@ -93,8 +103,8 @@ mod tests {
         paths.note_own(ip("127.0.0.1"));
         paths.note_other(ip("::1"));
         let sources = paths.sources(vec![], Some);
-        assert_eq!(sources.len(), OWN + OTHERS);
-        assert_eq!(sources[0], ip("192.0.2.255"));
-        assert_eq!(sources[OWN], ip("198.51.100.255"));
+        assert_eq!((sources.own.len(), sources.routes.len()), (OWN, OTHERS));
+        assert_eq!(sources.own[0], ip("192.0.2.255"));
+        assert_eq!(sources.routes[0], ip("198.51.100.255"));
     }
 }
