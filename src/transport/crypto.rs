@@ -223,3 +223,59 @@ impl AeadCipher for CheckedCipher {
 fn is_application_data(aad: &[u8]) -> bool {
     matches!(aad, [_, _, _, _, _, _, _, _, 23, _, _, _, _])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CERTIFICATE: &[u8] = b"a certificate";
+
+    fn hash(crypto: &CheckedCrypto, data: &[u8]) -> String {
+        text(&crypto.hash(HashAlgorithm::Sha256, data).unwrap())
+    }
+
+    fn accept(crypto: &CheckedCrypto, hash: FingerprintHash, values: &[&[u8]]) -> String {
+        let values = values.iter().map(|value| text(value)).collect();
+        crypto.accept(&Fingerprints { hash, values })
+    }
+
+    #[test]
+    fn one_fingerprint_of_sha_256_is_left_to_the_library() {
+        let crypto = CheckedCrypto::new().unwrap();
+        let own = Sha256::digest(CERTIFICATE);
+        assert_eq!(accept(&crypto, FingerprintHash::Sha256, &[&own]), text(&own));
+        assert_eq!(hash(&crypto, CERTIFICATE), text(&own));
+    }
+
+    #[test]
+    fn a_certificate_of_which_any_fingerprint_is_told_is_taken_and_no_other() {
+        let (first, own) = (Sha256::digest(b"another"), Sha256::digest(CERTIFICATE));
+        for (kind, values) in [
+            (FingerprintHash::Sha256, [&first[..], &own]),
+            (FingerprintHash::Sha384, [&first, &Sha384::digest(CERTIFICATE)]),
+            (FingerprintHash::Sha512, [&Sha512::digest(CERTIFICATE), &first]),
+        ] {
+            let crypto = CheckedCrypto::new().unwrap();
+            let told = accept(&crypto, kind, &values);
+            assert_eq!(hash(&crypto, CERTIFICATE), told, "{kind:?}");
+            let wrong = b"somebody else's";
+            assert_eq!(hash(&crypto, wrong), text(&Sha256::digest(wrong)), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_sctp_is_looked_at() {
+        let crypto = CheckedCrypto::new().unwrap();
+        // An ABORT whose cause is longer than it.
+        let packet = [&[0; 12][..], &[6, 0, 0, 12, 0, 12, 255, 255, 0, 0, 0, 0]].concat();
+        let opens = |aad: &[u8]| {
+            let mut cipher = crypto.new_aead(AeadAlgorithm::Aes128Gcm, &[7; 16]).unwrap();
+            let (mut data, mut tag) = (packet.clone(), vec![0; cipher.tag_len()]);
+            cipher.seal_in_place(&[1; 12], aad, &mut data, &mut tag).unwrap();
+            cipher.open_in_place(&[1; 12], aad, &mut data, &tag).is_ok()
+        };
+        let record = |kind| [0, 1, 0, 0, 0, 0, 0, 5, kind, 254, 253, 0, 24];
+        assert!(!opens(&record(23)));
+        assert!(opens(&record(22)) && opens(&[0x80; 12]));
+    }
+}

@@ -65,6 +65,8 @@ pub(crate) enum Attack {
     Words(usize),
     /// Opens data channels, and writes on each.
     Channels,
+    /// Sends SCTP packets with a false length in them.
+    FalseLengths,
 }
 
 /// What it was sent.
@@ -151,7 +153,11 @@ impl Assault {
                 Attack::Losses => vec![Packet::Rtcp(vec![Box::new(losses(ssrc, newest))])],
                 Attack::Modest => vec![Packet::Rtcp(modesty(ssrc, newest))],
                 Attack::Garbage => garbage(ssrc, self.shots),
-                Attack::Mute | Attack::Deaf | Attack::Words(_) | Attack::Channels => vec![],
+                Attack::Mute
+                | Attack::Deaf
+                | Attack::Words(_)
+                | Attack::Channels
+                | Attack::FalseLengths => vec![],
             };
             let fired = packets.len() as u64;
             self.ledger.lock().unwrap_or_else(PoisonError::into_inner).fired += fired;

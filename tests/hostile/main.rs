@@ -5,6 +5,8 @@ mod assault;
 #[cfg(target_os = "linux")]
 mod circle;
 #[cfg(target_os = "linux")]
+mod forger;
+#[cfg(target_os = "linux")]
 mod guest;
 #[cfg(target_os = "linux")]
 mod hub;

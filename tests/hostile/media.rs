@@ -35,6 +35,7 @@ fn no_viewer_hurts_another() {
         Attack::Words(LONGEST),
         Attack::Words(1 << 20),
         Attack::Channels,
+        Attack::FalseLengths,
     ] {
         let viewer = HostileViewer::join(&stages.attacked.hub, "show", attack);
         let hostile = elsewhere.block_on(viewer);
@@ -80,6 +81,7 @@ fn has_been_heard(attack: Attack, sent: &Sent) -> bool {
         | Attack::Mute
         | Attack::Deaf
         | Attack::Words(_)
-        | Attack::Channels => true,
+        | Attack::Channels
+        | Attack::FalseLengths => true,
     }
 }

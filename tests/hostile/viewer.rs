@@ -27,6 +27,7 @@ use webrtc::{
 
 use super::{
     assault::{Assault, Attack, LONGEST, Ledger, Sent},
+    forger::Forger,
     rig::{process::Hub, stranger::Stranger},
     wire::{Manners, Wire},
 };
@@ -176,6 +177,7 @@ impl Peers {
         match self.attack {
             Attack::Words(bytes) => drop(writing.spawn(flood(channel, bytes))),
             Attack::Channels => drop(writing.spawn(open_many(Arc::clone(&library), channel))),
+            Attack::FalseLengths => drop(writing.spawn(flood(channel, 1000))),
             Attack::Keyframes
             | Attack::Losses
             | Attack::Modest
@@ -214,9 +216,12 @@ pub(crate) async fn build(attack: Attack, wire: Wire, watch: Watch) -> Arc<dyn P
     let mut engine = MediaEngine::default();
     engine.register_default_codecs().expect("codecs");
     let assault = Assault::new(attack, Arc::clone(&wire.ledger));
-    let settings = SettingEngineBuilder::new()
-        .with_sctp_max_message_size(SctpMaxMessageSize::Unbounded)
-        .build();
+    let mut settings =
+        SettingEngineBuilder::new().with_sctp_max_message_size(SctpMaxMessageSize::Unbounded);
+    if attack == Attack::FalseLengths {
+        settings = settings.with_crypto_provider(Forger::new());
+    }
+    let settings = settings.build();
     let peer = PeerConnectionBuilder::new()
         .with_media_engine(engine)
         .with_interceptor_registry(Registry::new().with(Slot::Custom(3_500), assault))

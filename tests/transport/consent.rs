@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -45,6 +45,8 @@ struct Path {
     is_one_way: Arc<AtomicBool>,
     /// Media of the first end that came here.
     media: Arc<AtomicUsize>,
+    /// The first words of the DTLS handshake (RFC 6347, section 4.2.2).
+    hello: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Call {
@@ -94,6 +96,9 @@ impl Path {
                 continue;
             }
             let datagram = &buffers[from][..length];
+            if let [22, _, _, _, _, _, _, _, _, _, _, _, _, 1, ..] = datagram {
+                *self.hello.lock().expect("nobody panics") = datagram.to_vec();
+            }
             let is_lost = if from == 0 {
                 self.media.fetch_add(is_media(datagram).into(), Ordering::Relaxed);
                 self.is_one_way.load(Ordering::Relaxed)
@@ -138,4 +143,38 @@ async fn a_path_that_is_dead_in_one_direction_is_noticed_by_both_ends() {
     };
     timeout(NOTICED, both).await.expect("both are told that it failed");
     println!("noticed after {:.1} s", begun.elapsed().as_secs_f64());
+}
+
+/// What is offered is authenticated: GCM and ChaCha20-Poly1305 for DTLS (RFC 5289, RFC 7905), GCM and
+/// a tag of 80 bits for SRTP (RFC 7714, RFC 5764).
+#[tokio::test]
+async fn no_weak_cipher_is_offered() {
+    let Call { path, .. } = Call::new().await;
+    let hello = path.hello.lock().expect("nobody panics").clone();
+    // Behind the headers of record and handshake, version and random: session, cookie.
+    let mut rest = &hello[13 + 12 + 2 + 32..];
+    for _ in 0..2 {
+        rest = &rest[1 + usize::from(rest[0])..];
+    }
+    let (suites, rest) = list(rest);
+    let suites = suites.chunks(2).map(|id| u16::from_be_bytes([id[0], id[1]]));
+    // The last says that renegotiation is secure (RFC 5746, section 3.3).
+    let known = [0xc02b, 0xc02f, 0xcca8, 0xcca9, 0x00ff];
+    let suites: Vec<u16> = suites.collect();
+    assert!(suites.contains(&0xc02b) && suites.iter().all(|id| known.contains(id)), "{suites:x?}");
+    let (mut extensions, _) = list(&rest[1 + usize::from(rest[0])..]);
+    let mut profiles = None;
+    while !extensions.is_empty() {
+        let (body, rest) = list(&extensions[2..]);
+        if extensions[..2] == [0, 14] {
+            profiles = Some(list(body).0);
+        }
+        extensions = rest;
+    }
+    assert_eq!(profiles, Some(&[0, 7, 0, 8, 0, 1][..]));
+}
+
+/// What comes after its length of two bytes, and what is behind it.
+fn list(bytes: &[u8]) -> (&[u8], &[u8]) {
+    bytes[2..].split_at(u16::from_be_bytes([bytes[0], bytes[1]]).into())
 }
