@@ -39,7 +39,7 @@ const ANY_SIZE: &str = "a=max-message-size:268435456";
 const CHANNELS: usize = 200;
 
 /// How long it waits for anything: it has what processor time the others leave.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A viewer that joined a session and attacks its opener until dropped. When the opener replaces
 /// the connection, it attacks the next one.
@@ -167,7 +167,7 @@ impl Peers {
         assert!(sdp.contains(&taken), "{sdp}");
         let sdp = sdp.replace(&taken, ANY_SIZE);
         let offered = RTCSessionDescription::offer(sdp).expect("a description");
-        let channel = channel(&*library, Some(0)).await;
+        let channel = channel(&*library, Some(0)).await.expect("a channel");
         library.set_remote_description(offered).await.expect("it is taken");
         let answer = library.create_answer(None).await.expect("an answer");
         library.set_local_description(answer).await.expect("it is taken");
@@ -242,9 +242,13 @@ pub(crate) fn own_address() -> std::net::IpAddr {
     routable.unwrap_or(std::net::Ipv4Addr::LOCALHOST.into())
 }
 
-async fn channel(library: &dyn PeerConnection, negotiated: Option<u16>) -> Arc<dyn DataChannel> {
+/// A channel; none of a connection that is closed.
+async fn channel(
+    library: &dyn PeerConnection,
+    negotiated: Option<u16>,
+) -> Option<Arc<dyn DataChannel>> {
     let options = RTCDataChannelInit { negotiated, ..RTCDataChannelInit::default() };
-    library.create_data_channel("quintet", Some(options)).await.expect("a channel")
+    library.create_data_channel("quintet", Some(options)).await.ok()
 }
 
 /// Writes without end, as fast as it is taken.
@@ -265,7 +269,8 @@ async fn open_many(library: Arc<dyn PeerConnection>, first: Arc<dyn DataChannel>
     let mut writing = JoinSet::new();
     loop {
         if writing.len() < CHANNELS {
-            writing.spawn(flood(channel(&*library, None).await, LONGEST));
+            let Some(channel) = channel(&*library, None).await else { return };
+            writing.spawn(flood(channel, LONGEST));
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
