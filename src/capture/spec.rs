@@ -159,6 +159,20 @@ const DEFAULT_FPS: u32 = 30;
 const DEFAULT_HZ: f32 = 440.0;
 
 impl SourceSpec {
+    /// The file that is sent, if it is one.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Default
+            | Self::None
+            | Self::Pattern { .. }
+            | Self::Busy { .. }
+            | Self::Tone { .. }
+            | Self::Device(_) => None,
+        }
+    }
+
     /// Parses what is to be used as a camera. The name of a file need not be valid Unicode.
     ///
     /// # Errors

@@ -109,15 +109,7 @@ impl Preflight {
 }
 
 fn claim((kind, spec): &(SourceKind, SourceSpec)) -> Option<SourceClaim> {
-    match spec {
-        SourceSpec::File(path) => Some(SourceClaim::new(path, noun(*kind))),
-        SourceSpec::Default
-        | SourceSpec::None
-        | SourceSpec::Pattern { .. }
-        | SourceSpec::Busy { .. }
-        | SourceSpec::Tone { .. }
-        | SourceSpec::Device(_) => None,
-    }
+    Some(SourceClaim::new(spec.file()?, noun(*kind)))
 }
 
 const fn noun(kind: SourceKind) -> &'static str {

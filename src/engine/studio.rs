@@ -259,15 +259,7 @@ impl Drop for Borrowed {
 
 /// Keeps recordings away from a file that is sent.
 fn claim(source: &SourceSpec, role: &'static str) -> Option<SourceClaim> {
-    match source {
-        SourceSpec::File(path) => Some(SourceClaim::new(path, role)),
-        SourceSpec::Default
-        | SourceSpec::None
-        | SourceSpec::Pattern { .. }
-        | SourceSpec::Busy { .. }
-        | SourceSpec::Tone { .. }
-        | SourceSpec::Device(_) => None,
-    }
+    Some(SourceClaim::new(source.file()?, role))
 }
 
 /// What a source is encoded to: that rate, or the usual one of whatever comes. Thirty pictures a

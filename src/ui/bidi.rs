@@ -7,8 +7,8 @@
 use std::{borrow::Cow, ops::Range, sync::Arc};
 
 use eframe::egui::{
-    Color32, FontId, Galley, Label, Painter, Response, RichText, TextBuffer, TextStyle, Ui,
-    WidgetText,
+    Color32, FontId, Galley, Label, Painter, Response, RichText, TextBuffer, TextEdit, TextStyle,
+    Ui, WidgetText,
     epaint::text::{ByteIndex, Glyph, LayoutJob, LayoutSection, Row, TextWrapping},
     vec2,
 };
@@ -78,9 +78,12 @@ pub(crate) fn typed(ui: &Ui, text: &dyn TextBuffer, width: f32) -> Arc<Galley> {
     typed_text(ui, text.as_str(), Some(width))
 }
 
-/// Lays out what is typed into a box of one line.
-pub(crate) fn typed_line(ui: &Ui, text: &dyn TextBuffer, _: f32) -> Arc<Galley> {
-    typed_text(ui, text.as_str(), None)
+/// A box of one line for somebody's text, such as a name.
+pub(crate) fn line_box<R>(text: &mut String, add: impl FnOnce(TextEdit<'_>) -> R) -> R {
+    let mut layouter = |ui: &Ui, text: &dyn TextBuffer, _| typed_text(ui, text.as_str(), None);
+    let is_turned = is_needed(text);
+    let edit = TextEdit::singleline(text);
+    add(if is_turned { edit.layouter(&mut layouter) } else { edit })
 }
 
 fn typed_text(ui: &Ui, text: &str, width: Option<f32>) -> Arc<Galley> {

@@ -243,16 +243,11 @@ impl SettingsForm {
     fn ui(&mut self, ui: &mut Ui) -> Outcome {
         ui.label(RichText::new("Settings").heading());
         let label = ui.label("Your name, as others see it");
-        let mut layouter = bidi::typed_line;
-        let is_turned = bidi::is_needed(&self.settings.name);
-        let mut name = TextEdit::singleline(&mut self.settings.name)
-            .hint_text("Guest")
-            .char_limit(MAX_NAME_CHARS)
-            .desired_width(f32::INFINITY);
-        if is_turned {
-            name = name.layouter(&mut layouter);
-        }
-        ui.add(name).labelled_by(label.id);
+        let name = bidi::line_box(&mut self.settings.name, |edit| {
+            let edit = edit.hint_text("Guest").char_limit(MAX_NAME_CHARS);
+            ui.add(edit.desired_width(f32::INFINITY))
+        });
+        name.labelled_by(label.id);
         let label = ui.label("Hub");
         let hub = TextEdit::singleline(&mut self.settings.hub)
             .hint_text("Empty: the hub on this computer")

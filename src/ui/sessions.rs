@@ -7,6 +7,7 @@ use eframe::egui::{
 };
 
 use super::{
+    bidi,
     chat::Chats,
     focus,
     icons::{Icon, Mark, icon_button},
@@ -143,12 +144,12 @@ impl SessionsPanel {
     fn name_box(&mut self, ui: &mut Ui, known: &str) -> bool {
         let label = ui.label("Your name");
         let mut typed = self.name.clone().unwrap_or_else(|| known.to_owned());
-        let edit = TextEdit::singleline(&mut typed)
-            .hint_text("as the others see it")
-            .char_limit(MAX_NAME_CHARS)
-            .margin(egui::Margin::symmetric(8, 6))
-            .desired_width(f32::INFINITY);
-        let edit = ui.add(edit).labelled_by(label.id);
+        let edit = bidi::line_box(&mut typed, |edit| {
+            let edit = edit.hint_text("as the others see it").char_limit(MAX_NAME_CHARS);
+            let margin = egui::Margin::symmetric(8, 6);
+            ui.add(edit.margin(margin).desired_width(f32::INFINITY))
+        });
+        let edit = edit.labelled_by(label.id);
         ui.add_space(GRID);
         if edit.has_focus() {
             self.name = Some(typed);
