@@ -34,6 +34,7 @@ mod staged;
 mod streams;
 mod theme;
 mod tile;
+mod typing;
 mod want;
 mod window;
 mod words;

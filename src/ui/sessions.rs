@@ -151,7 +151,7 @@ impl SessionsPanel {
         });
         let edit = edit.labelled_by(label.id);
         ui.add_space(GRID);
-        if edit.has_focus() {
+        if edit.has_focus() || edit.changed() {
             self.name = Some(typed);
         }
         edit.has_focus()

@@ -22,6 +22,7 @@ use super::{
     resume::{self, Keeper, LeftBehind},
     settings::{Settings, SettingsError, WindowSize},
     settings_file::SettingsFile,
+    typing::Typing,
 };
 use crate::{
     engine::Engine,
@@ -206,7 +207,8 @@ fn show(begun: &Begun, targets: Vec<JoinTarget>, door: Option<Door>) -> Result<(
         // From now on the window is there; a signal that came before is found by its first look.
         let _ = within.context.set(ctx.clone());
         let clipboard = Clipboard::new(Arc::new(Platform::default()));
-        let window = Window { app, clipboard, goodbye, is_fitted: false, size, is_kept };
+        let typing = Typing::default();
+        let window = Window { app, clipboard, typing, goodbye, is_fitted: false, size, is_kept };
         Ok(Box::new(window) as Box<dyn eframe::App>)
     });
     hush_until_open(Arc::clone(&begun.context));
@@ -259,6 +261,7 @@ fn icon() -> IconData {
 struct Window {
     app: App,
     clipboard: Clipboard,
+    typing: Typing,
     goodbye: Goodbye,
     /// The window has got a size that its screen has room for.
     is_fitted: bool,
@@ -328,6 +331,7 @@ impl eframe::App for Window {
         if self.clipboard.feed(ctx, input) {
             self.app.nothing_pasted(ctx);
         }
+        self.typing.feed(ctx, input);
     }
 
     fn clear_color(&self, visuals: &eframe::egui::Visuals) -> [f32; 4] {

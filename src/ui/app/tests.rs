@@ -22,6 +22,7 @@ use crate::{
     ui::staged::{id, session, with},
 };
 
+mod direction;
 mod images;
 mod keyboard;
 mod leaving;

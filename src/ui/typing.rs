@@ -1,0 +1,72 @@
+//! What is typed reaches the box that it was typed into, also when a frame takes long.
+
+use eframe::egui::{Context, Event, Key, RawInput};
+
+/// Events that wait for the next frame.
+///
+/// egui moves the focus between frames. What was typed behind Tab, if it came in the same frame, would
+/// go into the box before, and what was typed before Escape into none.
+#[derive(Debug, Default)]
+pub(crate) struct Typing {
+    later: Vec<Event>,
+}
+
+impl Typing {
+    /// Gives each key that moves the focus a frame of its own.
+    pub(crate) fn feed(&mut self, ctx: &Context, input: &mut RawInput) {
+        self.later.append(&mut input.events);
+        let end = self.later.iter().position(moves_focus).map_or(self.later.len(), |at| at.max(1));
+        let rest = self.later.split_off(end);
+        if !rest.is_empty() {
+            ctx.request_repaint();
+        }
+        input.events = std::mem::replace(&mut self.later, rest);
+    }
+}
+
+fn moves_focus(event: &Event) -> bool {
+    matches!(event, Event::Key { key: Key::Tab | Key::Escape, pressed: true, .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use eframe::egui::{Id, Modifiers, TextEdit, Ui};
+
+    fn key(key: Key) -> Event {
+        let modifiers = Modifiers::NONE;
+        Event::Key { key, physical_key: None, pressed: true, repeat: false, modifiers }
+    }
+
+    fn text(text: &str) -> Event {
+        Event::Text(text.to_owned())
+    }
+
+    #[test]
+    fn all_that_comes_in_one_frame_is_typed_where_it_belongs() {
+        let (ctx, mut typing) = (Context::default(), Typing::default());
+        let mut boxes = [String::new(), String::new()];
+        let mut frame = |events: Vec<Event>| {
+            let mut input = RawInput { events, ..RawInput::default() };
+            typing.feed(&ctx, &mut input);
+            let count = input.events.len();
+            let draw = |ui: &mut Ui| {
+                for (index, text) in boxes.iter_mut().enumerate() {
+                    ui.add(TextEdit::singleline(text).id(Id::new(index)));
+                }
+            };
+            ctx.run_ui(input, draw).textures_delta.clear();
+            count
+        };
+        frame(vec![]);
+        ctx.memory_mut(|memory| memory.request_focus(Id::new(0)));
+        frame(vec![]);
+        let events = [text("Grac"), text("e"), key(Key::Tab), text("Hopper"), key(Key::Escape)];
+        assert_eq!(frame(events.to_vec()), 2, "what comes before Tab");
+        assert_eq!(frame(vec![text("!")]), 1, "Tab");
+        for count in [1, 1, 1, 0] {
+            assert_eq!(frame(vec![]), count, "the second box's text, Escape, what is behind it");
+        }
+        assert_eq!(boxes, ["Grace", "Hopper"], "the text behind Escape belongs to no box");
+    }
+}
