@@ -63,6 +63,7 @@ const PURE: &[&str] = &[
     "model",
     "conference",
     "audio",
+    "signalling/bucket.rs",
     "signalling/rooms",
     "playback/jitter",
     "playback/clock.rs",

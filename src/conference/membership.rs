@@ -22,6 +22,8 @@ pub(super) struct Membership {
     tie: Tie,
     /// When a hub that had too much to do is asked for our seat again.
     again_at: Option<MediaTime>,
+    /// When others are told again what we send, since the hub may have refused to pass it on.
+    retell_at: Option<MediaTime>,
     /// The number of what was said last.
     said: u64,
     /// People were told that the opener is awaited, and are told when the session is back.
@@ -57,8 +59,9 @@ const REOPEN_AFTER: Duration = Duration::from_secs(10);
 impl Membership {
     /// A session that we have just come into.
     pub(super) fn new(terms: Terms, url: HubUrl) -> Self {
-        let roster = Roster::default();
-        Self { terms, roster, url, tie: Tie::Firm, again_at: None, said: 0, is_awaited: false }
+        let (roster, tie, said, is_awaited) = (Roster::default(), Tie::Firm, 0, false);
+        let (again_at, retell_at) = (None, None);
+        Self { terms, roster, url, tie, again_at, retell_at, said, is_awaited }
     }
 
     /// Whether the hub has us in the session.
@@ -158,6 +161,13 @@ impl Membership {
         inherited
     }
 
+    /// The hub passes no more of our signals on for now: which were lost is not known, so what we
+    /// send is told again once it does. Connections whose descriptions were lost are replaced in
+    /// their own time.
+    pub(super) fn signalled_too_much(&mut self, now: MediaTime) {
+        self.retell_at = self.retell_at.or(Some(now + ASKED_AGAIN));
+    }
+
     /// Somebody owns the session now.
     pub(super) fn set_owner(&mut self, owner: &ParticipantId) {
         self.terms.role = if *owner == self.terms.me { Role::Opener } else { Role::Guest };
@@ -192,6 +202,10 @@ impl Membership {
         if self.again_at.is_some_and(|at| at <= desk.now) {
             self.ask(desk);
         }
+        if self.retell_at.is_some_and(|at| at <= desk.now) {
+            self.retell_at = None;
+            self.roster.retell();
+        }
         if self.awaits_opener() && !std::mem::replace(&mut self.is_awaited, true) {
             let (session, hubs) = (self.terms.session.clone(), vec![self.url.clone()]);
             desk.out.announce(Event::Waiting { session, hubs });
@@ -201,7 +215,7 @@ impl Membership {
     /// When something is due.
     pub(super) fn due(&self) -> Option<MediaTime> {
         let roster = self.roster.due(self.tie.down_since());
-        let own = [self.reopens_at(), self.again_at];
+        let own = [self.reopens_at(), self.again_at, self.retell_at];
         own.into_iter().flatten().chain(roster).min()
     }
 
@@ -311,6 +325,22 @@ mod tests {
         stage.pass_ms(1);
         assert_eq!(stage.sent().len(), 1, "asked again");
         assert_eq!(stage.shown("a"), Some(ParticipantState::Live));
+    }
+
+    #[test]
+    fn what_we_send_is_told_again_after_a_hub_refused_signals_and_nothing_else_happens() {
+        let mut stage = Stage::opened(MESH);
+        stage.hear(came(member("a"))).state(1, PeerState::Connected);
+        stage.hear(refusal(ErrorCode::TooMany)).hear(refusal(ErrorCode::TooMany));
+        assert_eq!((stage.done.len(), stage.status().state), (0, SessionState::Live));
+        stage.pass_ms(4999);
+        assert_eq!(stage.sent(), []);
+        stage.pass_ms(1);
+        let payload = media(true, true).into();
+        let told = ClientMessage::Signal { session: session(), to: id("a"), payload };
+        assert_eq!(stage.sent(), [(&HUB, &told)]);
+        stage.pass_ms(60_000);
+        assert_eq!(stage.sent(), [], "once");
     }
 
     #[test]

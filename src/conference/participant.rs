@@ -369,6 +369,11 @@ impl Participant {
         }
     }
 
+    /// Forgets that the person was told what we send.
+    pub(super) fn retell(&mut self) {
+        self.told = None;
+    }
+
     /// What of us reaches the person now: sound, picture.
     pub(super) fn gets(&self) -> (bool, bool) {
         match self.peer() {

@@ -166,6 +166,13 @@ impl Roster {
         }
     }
 
+    /// Tells everybody again what we send: words may have been lost.
+    pub(super) fn retell(&mut self) {
+        for one in &mut self.members {
+            one.retell();
+        }
+    }
+
     /// Says something to everybody.
     pub(super) fn say(&mut self, number: u64, text: &ChatText, scope: &mut Scope<'_>) {
         for one in &mut self.members {

@@ -322,7 +322,9 @@ impl Session {
             // It answers a word said into an outage, never an opening or joining.
             HubMessage::Error { code: ErrorCode::NotAllowed, .. } => {}
             HubMessage::Error { code, message, .. } => {
-                if membership.is_asking() && !membership.refused(code, desk) {
+                if membership.is_firm() && code == ErrorCode::TooMany {
+                    membership.signalled_too_much(desk.now);
+                } else if membership.is_asking() && !membership.refused(code, desk) {
                     let failure = self.refusal(code, &message);
                     self.fail(failure, desk);
                 }

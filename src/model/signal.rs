@@ -311,6 +311,19 @@ pub enum Payload {
     Unknown,
 }
 
+impl Payload {
+    /// About how many bytes it has as it travels.
+    fn bytes(&self) -> usize {
+        let fields = 64;
+        fields
+            + match self {
+                Self::Offer { sdp, .. } | Self::Answer { sdp, .. } => sdp.len(),
+                Self::Candidate { candidate, .. } => candidate.len(),
+                Self::Media { .. } | Self::Unknown => 0,
+            }
+    }
+}
+
 /// A payload as it travels: what this version understands of it and, at a hub, the text that came,
 /// which is passed on as it is. So two clients can use what the hub between them does not know.
 #[derive(Clone, Debug)]
@@ -349,6 +362,11 @@ impl SignalPayload {
     /// What this version understands, without the rest.
     pub fn into_known(self) -> Payload {
         self.known
+    }
+
+    /// How long it is as it travels, in bytes; about as long if it did not come as a text.
+    pub fn bytes(&self) -> usize {
+        self.text().map_or_else(|| self.known.bytes(), str::len)
     }
 
     fn text(&self) -> Option<&str> {

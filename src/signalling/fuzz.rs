@@ -61,6 +61,7 @@ fn hello(person: u8) -> RoomsInput {
         name: String::new(),
         instance: Instance::from_random(1),
         link_base: "http://192.0.2.1:7340".to_owned(),
+        source: None,
     }
 }
 

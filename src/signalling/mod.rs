@@ -1,5 +1,6 @@
 //! The hub's rooms (pure), and a socket for each end. `PROTOCOL.md` is the language.
 
+mod bucket;
 mod client;
 mod dial;
 #[cfg(any(fuzzing, test))]
@@ -14,4 +15,4 @@ pub use hub::{
     DEFAULT_PORT, Found, Hub, HubError, HubIdentity, HubOptions, ListenAt, Signature, find_hub,
     find_hub_of,
 };
-pub use rooms::{Dismissal, LinkId, Rooms, RoomsInput, RoomsOutput};
+pub use rooms::{Dismissal, LinkId, Rooms, RoomsInput, RoomsOutput, SourceAddress};

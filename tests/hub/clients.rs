@@ -126,14 +126,14 @@ async fn what_was_sent_before_closing_arrives() {
         assert!(guest.client.send(join("a", false)));
         guest.message().await;
         opener.message().await;
-        for number in 0..200 {
+        for number in 0..100 {
             let (candidate, mid) = (format!("candidate:{number}"), None);
             let payload = Payload::Candidate { generation: 1, candidate, mid, line: None };
             assert!(guest.client.send(signal("a", &owner, payload)));
         }
         assert!(guest.client.send(ClientMessage::Leave { session: session("a") }));
         guest.client.close().await;
-        for _ in 0..200 {
+        for _ in 0..100 {
             assert!(matches!(opener.message().await, HubMessage::Signal { .. }));
         }
         let left = opener.message().await;

@@ -180,7 +180,7 @@ impl Connection {
         self.standing = Standing::LocalOffer;
         let gathers = restart || !self.gathered;
         self.gather(gathers, network);
-        let sdp = format!("offer {} {} {}", self.uid, self.serial, self.ice);
+        let sdp = format!("offer {} {} {}\nm=x", self.uid, self.serial, self.ice);
         self.in_force = Some(sdp.clone());
         let kind = DescriptionKind::Offer;
         Outcome { event: Some(PeerEvent::Description { step, kind, sdp }), gathers }
@@ -205,7 +205,7 @@ impl Connection {
         self.gather(gathers, network);
         (self.remote, self.remote_ice) = (Some(from), Some(ice as u32));
         self.agreed.push(((from, serial as u32), self.network));
-        let sdp = format!("answer {} {} {} {from}", self.uid, serial, self.ice);
+        let sdp = format!("answer {} {} {} {from}\nm=x", self.uid, serial, self.ice);
         self.in_force = Some(sdp.clone());
         let kind = DescriptionKind::Answer;
         Outcome { event: Some(PeerEvent::Description { step, kind, sdp }), gathers }

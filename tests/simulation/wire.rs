@@ -175,8 +175,15 @@ impl World {
                 let token = program.token.clone();
                 let (name, instance) = (program.name.clone(), program.instance.clone());
                 let link_base = "http://10.0.0.1:7340".to_owned();
-                let hello =
-                    RoomsInput::Hello { link, participant, token, name, instance, link_base };
+                let hello = RoomsInput::Hello {
+                    link,
+                    participant,
+                    token,
+                    name,
+                    instance,
+                    link_base,
+                    source: None,
+                };
                 self.tell_hub(hello);
             }
             Word::Client(message) => self.tell_hub(RoomsInput::Message { link, message }),

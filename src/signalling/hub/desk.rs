@@ -4,39 +4,33 @@ use std::{
     collections::BTreeMap,
     net::IpAddr,
     sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Arc,
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use tokio::{
-    sync::{
-        Notify,
-        mpsc::{self, error::TrySendError},
-        oneshot, watch,
-    },
+    sync::{Notify, mpsc, oneshot, watch},
+    task::yield_now,
     time::{Instant, sleep_until},
 };
-use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tracing::{debug, warn};
 
-use super::limits::Entries;
+use super::{
+    entries::Entries,
+    outbox::{ALL_BYTES, FIRST_BYTES, Farewell, OUTGOING_BYTES, Outbox},
+};
 use crate::{
-    model::{ClientMessage, HubMessage, HubUrl, Instance, MediaTime, Secret},
-    signalling::rooms::{Dismissal, LinkId, Rooms, RoomsInput, RoomsOutput},
+    model::{ClientMessage, HubMessage, HubUrl, Instance, MediaTime, Secret, SessionId},
+    signalling::rooms::{LinkId, Rooms, RoomsInput, RoomsOutput},
 };
 
 /// Words of all links that wait for the rooms; links that say more wait.
 const INPUTS: usize = 1024;
 
-/// Messages that wait for one link to be sent.
-///
-/// Five broadcasts whose 255 viewers are lost at one moment make 1275 for their opener, at once.
-const OUTGOING: usize = 2048;
-
-/// Bytes that wait for one link to be sent: some 30 of the largest messages.
-const OUTGOING_BYTES: usize = 2 * 1024 * 1024;
+/// A link is known to read when it has taken all it was told and has been here for this long.
+const PROVEN_AFTER: Duration = Duration::from_secs(5);
 
 /// What a link tells the rooms.
 #[derive(Debug)]
@@ -52,8 +46,8 @@ pub(super) enum Word {
         /// The rooms' hello.
         hello: RoomsInput,
     },
-    /// Its client wants to join or open a session; how long it is to wait, or not at all.
-    Entering(oneshot::Sender<Option<Duration>>),
+    /// Its client wants to join or open a session, and is told when it may, or that it may not.
+    Entering(SessionId, oneshot::Sender<bool>),
     /// Its client said something else.
     Said(ClientMessage),
     /// Its client said what is no message: a sign of life nevertheless.
@@ -84,12 +78,35 @@ pub(super) struct Desk {
     rooms: Rooms,
     clock: Clock,
     inputs: mpsc::Receiver<(LinkId, Word)>,
-    links: BTreeMap<LinkId, (IpAddr, Outbox)>,
+    links: BTreeMap<LinkId, Line>,
+    /// Bytes that wait for all links together.
+    held: Arc<AtomicUsize>,
+    /// Whether much waits for a link that may only have had no turn to send it.
+    is_pressed: bool,
     entries: Entries,
     /// Who brought the hub and is no guest, and how many guests there are.
     host: Option<(Instance, watch::Sender<usize>)>,
     /// What links of the hub start with.
     link_base: watch::Receiver<HubUrl>,
+}
+
+/// The way to one link.
+struct Line {
+    source: IpAddr,
+    outbox: Outbox,
+    since: MediaTime,
+    /// Whether it was seen to read.
+    is_proven: bool,
+    /// Whom to tell that it may join or open a session.
+    entering: Option<oneshot::Sender<bool>>,
+}
+
+impl Line {
+    /// How many bytes may wait for it.
+    fn most(&mut self, now: MediaTime) -> usize {
+        self.is_proven |= now >= self.since + PROVEN_AFTER && self.outbox.bytes() == 0;
+        if self.is_proven { OUTGOING_BYTES } else { FIRST_BYTES }
+    }
 }
 
 impl Desk {
@@ -101,8 +118,15 @@ impl Desk {
         let (sender, inputs) = mpsc::channel(INPUTS);
         let clock = Clock { start: Instant::now() };
         let (rooms, entries) = (Rooms::new(fresh_secret), Entries::default());
-        let links = BTreeMap::new();
-        (Self { rooms, clock, inputs, links, entries, host, link_base }, sender)
+        let (links, held, is_pressed) = (BTreeMap::new(), Arc::default(), false);
+        let desk =
+            Self { rooms, clock, inputs, links, held, is_pressed, entries, host, link_base };
+        (desk, sender)
+    }
+
+    /// What all outboxes of the hub hold together.
+    pub(super) fn held(&self) -> Arc<AtomicUsize> {
+        self.held.clone()
     }
 
     /// The clock that the rooms live by.
@@ -114,7 +138,9 @@ impl Desk {
     /// of every link, which ends when it has sent what it was told.
     pub(super) async fn run(mut self, closing: Arc<Notify>) {
         loop {
-            let alarm = self.rooms.poll_timeout().map(|at| self.clock.at(at));
+            let now = self.clock.now();
+            let due = self.rooms.poll_timeout().into_iter().chain(self.entries.due(now)).min();
+            let alarm = due.map(|at| self.clock.at(at));
             tokio::select! {
                 input = self.inputs.recv() => match input {
                     Some((link, word)) => self.hear(link, word),
@@ -124,10 +150,14 @@ impl Desk {
                 Ok(()) = self.link_base.changed() => self.tell_link_base(),
                 () = sleep_until(alarm.unwrap_or_else(Instant::now)), if alarm.is_some() => {
                     self.rooms.handle_timeout(self.clock.now());
+                    self.let_in();
                 }
             }
             self.route();
             self.count();
+            if std::mem::take(&mut self.is_pressed) {
+                yield_now().await;
+            }
         }
     }
 
@@ -144,8 +174,8 @@ impl Desk {
             self.hear(link, word);
         }
         self.route();
-        for (_, outbox) in self.links.values() {
-            outbox.part(Farewell::HubEnds);
+        for line in self.links.values() {
+            line.outbox.part(Farewell::HubEnds);
         }
         self.links.clear();
     }
@@ -170,16 +200,20 @@ impl Desk {
                 if let RoomsInput::Hello { link_base, .. } = &mut hello {
                     *link_base = self.link_base.borrow().to_string();
                 }
-                self.entries.arrived(source, now);
-                self.links.insert(link, (source, outbox));
+                self.entries.arrived(source, link, now);
+                let (since, is_proven, entering) = (now, false, None);
+                self.links.insert(link, Line { source, outbox, since, is_proven, entering });
                 debug!(link = link.0, links = self.links.len(), is_own_user, "link up");
                 self.rooms.handle(hello, now);
             }
-            Word::Entering(answer) => {
-                let source = self.links.get(&link).map(|(source, _)| *source);
-                let wait = source.and_then(|source| self.entries.enter(source, now));
-                // A link that is gone meanwhile does not want to know.
-                let _ = answer.send(wait);
+            Word::Entering(session, answer) => {
+                // Who asks without a link is told no, when the answer is dropped.
+                if let Some(line) = self.links.get_mut(&link) {
+                    let has_seat = self.rooms.has_seat(link, &session);
+                    line.entering = Some(answer);
+                    self.entries.ask(line.source, link, has_seat, now);
+                    self.let_in();
+                }
                 self.rooms.handle(RoomsInput::Alive { link }, now);
             }
             Word::Said(message) => self.rooms.handle(RoomsInput::Message { link, message }, now),
@@ -187,6 +221,18 @@ impl Desk {
             Word::Gone => {
                 self.forget(link, Farewell::Done);
                 self.rooms.handle(RoomsInput::Closed { link }, now);
+            }
+        }
+    }
+
+    /// Tells those whose turn it is that they may join or open a session, and those who have waited
+    /// too long that they may not.
+    fn let_in(&mut self) {
+        for verdict in self.entries.poll(self.clock.now()) {
+            let line = self.links.get_mut(&verdict.link);
+            if let Some(answer) = line.and_then(|line| line.entering.take()) {
+                // A link that is gone meanwhile does not want to know.
+                let _ = answer.send(verdict.may_enter);
             }
         }
     }
@@ -203,19 +249,53 @@ impl Desk {
     }
 
     fn say(&mut self, link: LinkId, message: &HubMessage) {
-        let Some((_, outbox)) = self.links.get(&link) else { return };
-        if !outbox.put(message) {
+        let now = self.clock.now();
+        let Some(line) = self.links.get_mut(&link) else { return };
+        let most = line.most(now);
+        if let HubMessage::Signal { session, from, .. } = message {
+            if !line.outbox.put_signal(message, from, most) {
+                let (from, session) = (from.clone(), session.clone());
+                self.rooms.handle(RoomsInput::Overfull { from, session }, now);
+                return;
+            }
+        } else if !line.outbox.put(message, most) {
             warn!(link = link.0, "link too slow, closed");
-            self.forget(link, Farewell::Done);
-            self.rooms.handle(RoomsInput::Closed { link }, self.clock.now());
+            return self.drop_slow(link);
         }
+        self.is_pressed |= line.outbox.bytes() > FIRST_BYTES / 4;
+        self.keep_to_budget();
+    }
+
+    /// Closes those who hold most until all outboxes together hold no more than they may.
+    fn keep_to_budget(&mut self) {
+        if self.held.load(Ordering::Relaxed) <= ALL_BYTES {
+            return;
+        }
+        // Those that were closed already still count until their links have ended.
+        let bytes = |line: &Line| line.outbox.bytes();
+        while self.links.values().map(bytes).sum::<usize>() > ALL_BYTES {
+            let most = self.links.iter().max_by_key(|(_, line)| bytes(line));
+            let Some((link, _)) = most else { return };
+            let link = *link;
+            warn!(link = link.0, "too much waits for all links, the slowest is closed");
+            if let Some(line) = self.links.get(&link) {
+                line.outbox.stop();
+            }
+            self.drop_slow(link);
+        }
+    }
+
+    /// Lets go of a link that does not take what it is told.
+    fn drop_slow(&mut self, link: LinkId) {
+        self.forget(link, Farewell::Done);
+        self.rooms.handle(RoomsInput::Closed { link }, self.clock.now());
     }
 
     /// Lets go of a link: it sends what it was told before, and closes.
     fn forget(&mut self, link: LinkId, farewell: Farewell) {
-        if let Some((source, outbox)) = self.links.remove(&link) {
-            outbox.part(farewell);
-            self.entries.gone(source);
+        if let Some(line) = self.links.remove(&link) {
+            line.outbox.part(farewell);
+            self.entries.gone(line.source, link);
             debug!(link = link.0, links = self.links.len(), "link down");
         }
     }
@@ -228,161 +308,14 @@ pub(super) fn fresh_secret() -> Secret {
     Secret::from_random(bytes)
 }
 
-/// With which words the hub closes a link.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(super) enum Farewell {
-    /// Everything was said, or there is nobody to say it to.
-    #[default]
-    Done,
-    /// Nothing was heard from the client for too long.
-    Silent,
-    /// The hub itself ends.
-    HubEnds,
-}
-
-impl From<Dismissal> for Farewell {
-    fn from(why: Dismissal) -> Self {
-        match why {
-            Dismissal::Told => Self::Done,
-            Dismissal::Silent => Self::Silent,
-        }
-    }
-}
-
-/// Where messages for a link are put; bounded in number and bytes.
-#[derive(Debug)]
-pub(super) struct Outbox {
-    queue: mpsc::Sender<Utf8Bytes>,
-    load: Arc<Load>,
-}
-
-/// The way to an outbox for as long as somebody else keeps it.
-#[derive(Debug)]
-pub(super) struct Echo {
-    queue: mpsc::WeakSender<Utf8Bytes>,
-    load: Arc<Load>,
-}
-
-/// Where a link takes its messages from.
-#[derive(Debug)]
-pub(super) struct Inbox {
-    queue: mpsc::Receiver<Utf8Bytes>,
-    load: Arc<Load>,
-}
-
-#[derive(Debug, Default)]
-struct Load {
-    bytes: AtomicUsize,
-    is_over: AtomicBool,
-    farewell: OnceLock<Farewell>,
-}
-
-/// A queue of messages for one link.
-pub(super) fn outbox() -> (Outbox, Inbox) {
-    let (sender, receiver) = mpsc::channel(OUTGOING);
-    let load = Arc::new(Load::default());
-    (Outbox { queue: sender, load: load.clone() }, Inbox { queue: receiver, load })
-}
-
-impl Outbox {
-    /// Puts a message in, without waiting; `false` if it does not fit. The link then throws away
-    /// what it has not sent yet, and closes.
-    ///
-    /// What is told a link that has ended is lost, and no failure: its end is on the way to the
-    /// rooms, behind the last things that it said, its leave among them.
-    pub(super) fn put(&self, message: &HubMessage) -> bool {
-        let Ok(text) = serde_json::to_string(message) else {
-            warn!("a message could not be written as JSON");
-            return true;
-        };
-        let waiting = self.load.bytes.fetch_add(text.len(), Ordering::Relaxed) + text.len();
-        let fits = waiting <= OUTGOING_BYTES
-            && !matches!(self.queue.try_send(text.into()), Err(TrySendError::Full(_)));
-        if !fits {
-            self.load.is_over.store(true, Ordering::Relaxed);
-        }
-        fits
-    }
-}
-
-impl Outbox {
-    /// Says how the link is to be closed, before the outbox is let go.
-    fn part(&self, farewell: Farewell) {
-        // The first reason is the true one.
-        let _ = self.load.farewell.set(farewell);
-    }
-
-    /// A way to it that does not keep it.
-    pub(super) fn echo(&self) -> Echo {
-        Echo { queue: self.queue.downgrade(), load: self.load.clone() }
-    }
-}
-
-impl Echo {
-    /// The outbox, if it is still kept.
-    pub(super) fn outbox(&self) -> Option<Outbox> {
-        Some(Outbox { queue: self.queue.upgrade()?, load: self.load.clone() })
-    }
-}
-
-impl Inbox {
-    /// The next message; `None` when there will be none, or too many were put in.
-    pub(super) async fn take(&mut self) -> Option<Utf8Bytes> {
-        let text = self.queue.recv().await?;
-        self.took(text)
-    }
-
-    /// With which words to close, once there are no more messages.
-    pub(super) fn farewell(&self) -> Farewell {
-        self.load.farewell.get().copied().unwrap_or_default()
-    }
-
-    /// The next message, if one is there now.
-    pub(super) fn take_now(&mut self) -> Option<Utf8Bytes> {
-        let text = self.queue.try_recv().ok()?;
-        self.took(text)
-    }
-
-    fn took(&mut self, text: Utf8Bytes) -> Option<Utf8Bytes> {
-        self.load.bytes.fetch_sub(text.len(), Ordering::Relaxed);
-        (!self.load.is_over.load(Ordering::Relaxed)).then_some(text)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ErrorCode, Instance, ParticipantId, SessionId, SessionKind};
-
-    fn error(bytes: usize) -> HubMessage {
-        let (code, message) = (ErrorCode::BadMessage, "x".repeat(bytes));
-        HubMessage::Error { code, message, session: None }
-    }
-
-    #[tokio::test]
-    async fn an_outbox_takes_so_many_messages_and_a_link_that_lags_gets_none_of_them() {
-        let (outbox, mut inbox) = outbox();
-        for _ in 0..OUTGOING {
-            assert!(outbox.put(&HubMessage::Pong));
-        }
-        assert!(inbox.take().await.is_some());
-        assert!(outbox.put(&HubMessage::Pong));
-        assert!(!outbox.put(&HubMessage::Pong));
-        assert_eq!(inbox.take().await, None);
-    }
-
-    #[tokio::test]
-    async fn an_outbox_takes_so_many_bytes_and_counts_what_is_taken_out() {
-        let (outbox, mut inbox) = outbox();
-        let fits = (0..OUTGOING).take_while(|_| outbox.put(&error(60_000))).count();
-        assert!((30..=35).contains(&fits), "{fits}");
-        let (outbox, mut other) = super::outbox();
-        for _ in 0..OUTGOING * 2 {
-            assert!(outbox.put(&error(60_000)));
-            assert!(other.take_now().is_some());
-        }
-        assert_eq!(inbox.take_now(), None);
-    }
+    use super::super::outbox::{Inbox, outbox};
+    use crate::{
+        model::{Instance, ParticipantId, Payload, SessionId, SessionKind},
+        signalling::rooms::Dismissal,
+    };
 
     fn desk() -> (Desk, mpsc::Sender<(LinkId, Word)>, watch::Sender<HubUrl>) {
         let base = watch::Sender::new("http://192.168.5.7:7340".parse().unwrap());
@@ -410,7 +343,7 @@ mod tests {
 
     /// A person says hello on the link of that number.
     fn arrive(desk: &mut Desk, number: u8) -> Inbox {
-        let (outbox, inbox) = outbox();
+        let (outbox, inbox) = outbox(&desk.held);
         let link = LinkId(u64::from(number));
         let hello = RoomsInput::Hello {
             link,
@@ -419,6 +352,7 @@ mod tests {
             name: String::new(),
             instance: Instance::from_random(1),
             link_base: String::new(),
+            source: None,
         };
         let source = "192.168.1.5".parse().unwrap();
         desk.hear(link, Word::Arrived { source, is_own_user: false, outbox, hello });
@@ -465,21 +399,89 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn entries_of_an_address_are_put_off_and_then_refused() {
+    async fn entries_of_an_address_are_put_off_and_one_at_a_time() {
         let (mut desk, _inputs, _base) = desk();
         let mut inbox = arrive(&mut desk, 1);
         assert!(inbox.take().await.unwrap().contains("welcome"));
-        let mut waits = vec![];
-        for _ in 0..100 {
-            let (answer, wait) = oneshot::channel();
-            desk.hear(LinkId(1), Word::Entering(answer));
-            waits.push(wait.await.unwrap());
+        let session = SessionId::parse("a").unwrap();
+        let mut answers = vec![];
+        for _ in 0..20 {
+            let (answer, told) = oneshot::channel();
+            desk.hear(LinkId(1), Word::Entering(session.clone(), answer));
+            answers.push(told);
         }
-        assert_eq!(waits[0], Some(Duration::ZERO));
-        assert!(waits[50] > Some(Duration::from_secs(1)));
-        assert_eq!(waits[99], None);
-        let (answer, wait) = oneshot::channel();
-        desk.hear(LinkId(2), Word::Entering(answer));
-        assert_eq!(wait.await, Ok(None), "a link that the desk let go of");
+        for answer in &mut answers[..16] {
+            assert_eq!(answer.try_recv(), Ok(true));
+        }
+        let now = desk.clock.now();
+        assert!(desk.entries.due(now).unwrap() > now, "it is put off");
+        let (answer, told) = oneshot::channel();
+        desk.hear(LinkId(2), Word::Entering(session, answer));
+        assert!(told.await.is_err(), "a link that the desk let go of");
+    }
+
+    fn error(bytes: usize) -> HubMessage {
+        let (code, message) = (crate::model::ErrorCode::BadMessage, "x".repeat(bytes));
+        HubMessage::Error { code, message, session: None }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_link_that_has_not_shown_that_it_reads_holds_256_kib() {
+        let (mut desk, _inputs, _base) = desk();
+        let [_not_reading, mut reading] = [1, 2].map(|number| arrive(&mut desk, number));
+        while reading.take_now().is_some() {}
+        tokio::time::advance(PROVEN_AFTER).await;
+        for _ in 0..20 {
+            desk.say(LinkId(1), &error(60_000));
+            desk.say(LinkId(2), &error(60_000));
+        }
+        assert!(!desk.links.contains_key(&LinkId(1)), "it took nothing it was told");
+        assert!(desk.links.contains_key(&LinkId(2)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_links_together_hold_64_mib_and_who_holds_most_is_closed_first() {
+        let (mut desk, _inputs, _base) = desk();
+        let mut inboxes: Vec<_> = (1..=70).map(|number| arrive(&mut desk, number)).collect();
+        for inbox in &mut inboxes {
+            while inbox.take_now().is_some() {}
+        }
+        tokio::time::advance(PROVEN_AFTER).await;
+        desk.say(LinkId(70), &error(60_000));
+        for link in (1..=70).map(LinkId) {
+            (0..20).for_each(|_| desk.say(link, &error(60_000)));
+        }
+        let left = desk.links.len();
+        assert!((50..70).contains(&left), "{left}");
+        assert!(!desk.links.contains_key(&LinkId(70)), "it held most");
+        inboxes.retain_mut(|inbox| inbox.take_now().is_some());
+        assert_eq!(inboxes.len(), left, "who was closed throws away what it was told");
+        let held = desk.held.load(Ordering::Relaxed);
+        assert!((ALL_BYTES / 2..=ALL_BYTES).contains(&held), "{held}");
+    }
+
+    #[tokio::test]
+    async fn a_signal_that_a_receiver_does_not_take_costs_its_sender_and_not_the_receiver() {
+        let (mut desk, _inputs, _base) = desk();
+        let [_opener, mut guest] = [1, 2].map(|number| arrive(&mut desk, number));
+        let session = SessionId::parse("a").unwrap();
+        let (kind, limit, owner_key) = (SessionKind::FIVE[0], None, None);
+        let mut say = |link, message| {
+            desk.hear(LinkId(link), Word::Said(message));
+            desk.route();
+        };
+        say(1, ClientMessage::Open { session: session.clone(), kind, limit, owner_key });
+        say(2, ClientMessage::Join { session: session.clone(), wait: false });
+        let (to, sdp) = (ParticipantId::from_digest([1; 10]), format!("m={}", "x".repeat(30_000)));
+        for _ in 0..13 {
+            let payload = Payload::Offer { generation: 1, sdp: sdp.clone() }.into();
+            let (session, to) = (session.clone(), to.clone());
+            say(2, ClientMessage::Signal { session, to, payload });
+        }
+        assert!(desk.links.contains_key(&LinkId(1)), "who does not read keeps its link");
+        assert!(!desk.links.contains_key(&LinkId(2)));
+        let heard: Vec<_> = std::iter::from_fn(|| guest.take_now()).collect();
+        let refused = heard.iter().filter(|text| text.contains("too-many")).count();
+        assert_eq!((refused, guest.farewell()), (10, Farewell::Misbehaving), "{heard:?}");
     }
 }

@@ -1,6 +1,6 @@
 //! One WebSocket link of the hub, from hello to its end.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, pin::pin, time::Duration};
 
 use futures_util::{
     SinkExt, StreamExt,
@@ -24,14 +24,18 @@ use tokio_tungstenite::{
 use tracing::debug;
 
 use super::{
-    desk::{Echo, Farewell, Inbox, Outbox, Word, fresh_secret, outbox},
-    limits::Bucket,
+    desk::{Word, fresh_secret},
+    limits::WORDS,
     listener::{Asked, Site},
+    outbox::{Echo, Farewell, Inbox, OUTGOING_BYTES, Outbox, outbox},
     wire::{self, Unreadable},
 };
 use crate::{
     model::{ClientMessage, MAX_MESSAGE_BYTES, MAX_SDP_BYTES, ParticipantId, Secret, SessionId},
-    signalling::rooms::{LinkId, RoomsInput},
+    signalling::{
+        bucket::Bucket,
+        rooms::{LinkId, RoomsInput, SourceAddress},
+    },
 };
 
 /// How long a client may take to say hello.
@@ -82,9 +86,9 @@ pub(super) async fn run(io: TokioIo<Upgraded>, id: (LinkId, IpAddr, Asked), site
         .max_frame_size(Some(MAX_MESSAGE_BYTES));
     let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
     let (mut sink, stream) = socket.split();
-    let (outbox, mut inbox) = outbox();
+    let (outbox, mut inbox) = outbox(&site.held);
     let (link, source, asked) = id;
-    let bucket = Bucket::words(site.clock.now());
+    let bucket = Bucket::new(WORDS, site.clock.now());
     let mut reader = Reader { link, source, asked, site, stream, bucket };
     let end = tokio::select! {
         end = reader.read(outbox) => end,
@@ -157,8 +161,16 @@ impl Reader<'_> {
                 }
                 // The rooms' task adds the newest one.
                 let link_base = String::new();
-                let hello =
-                    RoomsInput::Hello { link, participant, token, name, instance, link_base };
+                let source = rooms_source(self.source);
+                let hello = RoomsInput::Hello {
+                    link,
+                    participant,
+                    token,
+                    name,
+                    instance,
+                    link_base,
+                    source,
+                };
                 Ok((hello, is_own_user))
             }
             ClientMessage::Open { .. }
@@ -193,7 +205,7 @@ impl Reader<'_> {
             if mistakes >= MAX_MISTAKES {
                 return expel(&outbox, Some(Expulsion::policy(wrong)));
             }
-            if !outbox.put(&wrong.answer()) {
+            if !outbox.put(&wrong.answer(), OUTGOING_BYTES) {
                 return End::Stuck;
             }
         }
@@ -213,11 +225,10 @@ impl Reader<'_> {
             self.site.link_base.look().await;
         }
         if let Some(session) = entered(&message) {
-            let (answer, wait) = oneshot::channel();
-            self.tell(Word::Entering(answer)).await?;
-            match wait.await.map_err(|_| HubGone)? {
-                Some(wait) => pause(wait).await,
-                None => return Ok(Some(Unreadable::too_soon(session.clone()))),
+            let (answer, turn) = oneshot::channel();
+            self.tell(Word::Entering(session.clone(), answer)).await?;
+            if !turn.await.map_err(|_| HubGone)? {
+                return Ok(Some(Unreadable::too_soon(session.clone())));
             }
         }
         self.tell(Word::Said(message)).await.map(|()| None)
@@ -293,8 +304,17 @@ impl Expulsion {
 fn expel(outbox: &Outbox, end: NoText) -> End {
     let Some(Expulsion { code, why }) = end else { return End::Gone };
     // If it does not fit, the link ends all the same.
-    outbox.put(&why.answer());
+    outbox.put(&why.answer(), OUTGOING_BYTES);
     End::Expelled(code)
+}
+
+/// An address as the rooms compare it; none for this machine's own programs.
+fn rooms_source(source: IpAddr) -> Option<SourceAddress> {
+    let ip = match source {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        IpAddr::V6(ip) => ip,
+    };
+    (!source.is_loopback()).then(|| SourceAddress(ip.to_bits()))
 }
 
 /// Whose token that is: the first 80 bits of the SHA-256 of its text.
@@ -307,8 +327,13 @@ fn participant(token: &Secret) -> ParticipantId {
 
 /// Sends what the client is told, until there is no more or it does not take it.
 async fn write(sink: &mut SplitSink<Socket, Message>, inbox: &mut Inbox) -> End {
+    let mut over = pin!(inbox.over());
     while let Some(text) = inbox.take().await {
-        match timeout(WRITE_PATIENCE, sink.send(Message::Text(text))).await {
+        let sent = tokio::select! {
+            sent = timeout(WRITE_PATIENCE, sink.send(Message::Text(text))) => sent,
+            () = &mut over => return End::Stuck,
+        };
+        match sent {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return End::Gone,
             Err(_) => return End::Stuck,
@@ -351,6 +376,7 @@ const fn words_of(farewell: Farewell) -> (CloseCode, &'static str) {
     match farewell {
         Farewell::Done => (CloseCode::Normal, ""),
         Farewell::Silent => (CloseCode::Policy, "nothing was heard for 10 seconds"),
+        Farewell::Misbehaving => (CloseCode::Policy, "too many signals that no member takes"),
         Farewell::HubEnds => (CloseCode::Away, "the hub ends"),
     }
 }

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     io,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -63,6 +63,8 @@ pub(super) struct Site {
     pub(super) limits: Links,
     /// The time.
     pub(super) clock: Clock,
+    /// Bytes that wait for all links together.
+    pub(super) held: Arc<AtomicUsize>,
     /// The way to the rooms.
     pub(super) inputs: mpsc::Sender<(LinkId, Word)>,
 }

@@ -3,12 +3,14 @@
 mod address;
 mod admission;
 mod desk;
+mod entries;
 mod http;
 mod identity;
 mod limits;
 mod link;
 mod listen;
 mod listener;
+mod outbox;
 mod probe;
 mod wire;
 
@@ -121,10 +123,18 @@ impl Hub {
         let (count, guests) = watch::channel(0);
         let host = options.host.map(|host| (host, count));
         let (desk, inputs) = desk::Desk::new(host, link_base.subscribe());
-        let (base, clock) = (link_base.clone(), desk.clock());
+        let (base, clock, held) = (link_base.clone(), desk.clock(), desk.held());
         let (paths, identity) = (options.paths, options.identity);
-        let site =
-            listener::Site { link_base: base, names, paths, identity, limits, clock, inputs };
+        let site = listener::Site {
+            link_base: base,
+            names,
+            paths,
+            identity,
+            limits,
+            clock,
+            held,
+            inputs,
+        };
         let closing = Arc::new(Notify::new());
         let desk = tokio::spawn(desk.run(Arc::clone(&closing)));
         let listener = tokio::spawn(listener::accept(listeners, site.into()));

@@ -8,7 +8,7 @@ use crate::model::{
 };
 
 use super::{
-    Alarm, Dismissal, LinkId, Rooms, RoomsOutput,
+    Alarm, Dismissal, LinkId, Rooms, RoomsOutput, SourceAddress,
     session::{Bond, Seat},
 };
 
@@ -37,6 +37,13 @@ const MAX_RENAMES: u32 = 10;
 /// The span in which changes of a name are counted.
 const RENAME_SPAN: Duration = Duration::from_secs(10);
 
+/// Signals of one connection that no well-made client sends: with so many it is closed.
+const MAX_STRIKES: u32 = 10;
+
+/// After this long without another, they are forgiven: a program that runs for weeks is not closed
+/// for one in each of them.
+const STRIKES_FORGIVEN: Duration = Duration::from_secs(60);
+
 /// One connection of a person; a person has at most one.
 pub(super) struct Link {
     /// Whose.
@@ -47,6 +54,22 @@ pub(super) struct Link {
     is_silent: bool,
     /// When its alarm rings.
     alarm: MediaTime,
+    strikes: Strikes,
+}
+
+impl Link {
+    /// Whose it is.
+    pub(super) const fn participant(&self) -> &ParticipantId {
+        &self.participant
+    }
+}
+
+/// Signals that no well-made client sends.
+#[derive(Default)]
+struct Strikes {
+    count: u32,
+    /// When the last one came.
+    last: MediaTime,
 }
 
 /// Somebody who has a link or a seat; otherwise forgotten.
@@ -57,6 +80,8 @@ pub(super) struct Person {
     pub(super) instance: Instance,
     /// The link that said hello last, while it lasts.
     pub(super) link: Option<LinkId>,
+    /// The address of the link that said hello last, if it is another machine's.
+    pub(super) source: Option<SourceAddress>,
     /// Where the person has a seat.
     pub(super) seats: BTreeSet<SessionId>,
     /// What the person waits for.
@@ -76,10 +101,10 @@ struct Renames {
 
 impl Person {
     /// Somebody who said hello.
-    pub(super) fn new(name: String, instance: Instance) -> Self {
+    pub(super) fn new(name: String, instance: Instance, source: Option<SourceAddress>) -> Self {
         let (seats, waits) = (BTreeSet::new(), BTreeSet::new());
         let (name, renames) = (clean_name(&name), Renames::default());
-        Self { name, instance, link: None, seats, waits, guest: None, renames }
+        Self { name, instance, link: None, source, seats, waits, guest: None, renames }
     }
 }
 
@@ -127,8 +152,8 @@ impl Rooms {
         self.people.insert(who.clone(), person);
         let alarm = self.now + AWAY_AFTER;
         self.alarms.insert((alarm, Alarm::Link(link)));
-        let (heard, is_silent) = (self.now, false);
-        self.links.insert(link, Link { participant: who, heard, is_silent, alarm });
+        let (heard, is_silent, strikes) = (self.now, false, Strikes::default());
+        self.links.insert(link, Link { participant: who, heard, is_silent, alarm, strikes });
         Some(name)
     }
 
@@ -191,6 +216,21 @@ impl Rooms {
         // The closing is a last sign of life, unless the others were told of silence before.
         let since = if link.is_silent { link.heard } else { self.now };
         if let Some(who) = self.cut(id, since) {
+            self.forget_if_gone(&who);
+        }
+    }
+
+    /// Counts a signal that no well-made client sends, and lets go of the link at the tenth.
+    pub(super) fn count_strike(&mut self, who: &ParticipantId) {
+        let (now, link) = (self.now, self.people.get(who).and_then(|person| person.link));
+        let Some(id) = link else { return };
+        let Some(link) = self.links.get_mut(&id) else { return };
+        if link.strikes.add(now) < MAX_STRIKES {
+            return;
+        }
+        let why = Dismissal::Misbehaving;
+        self.outputs.push_back(RoomsOutput::Disconnect { link: id, why });
+        if let Some(who) = self.cut(id, now) {
             self.forget_if_gone(&who);
         }
     }
@@ -350,6 +390,17 @@ impl Rooms {
             return Err((ErrorCode::TooMany, "this hub has no room for anybody more; try later"));
         }
         Ok(())
+    }
+}
+
+impl Strikes {
+    /// Counts one more; tells how many there are.
+    fn add(&mut self, now: MediaTime) -> u32 {
+        if now.since(self.last) >= STRIKES_FORGIVEN {
+            self.count = 0;
+        }
+        (self.count, self.last) = (self.count + 1, now);
+        self.count
     }
 }
 

@@ -1,5 +1,6 @@
 //! The hub's rooms: who is in which session, and who hears of it. Pure: time comes in as a value.
 
+mod budget;
 mod entry;
 mod exit;
 mod links;
@@ -14,6 +15,7 @@ use crate::model::{
     ClientMessage, ErrorCode, HubMessage, Instance, MediaTime, ParticipantId, Secret, SessionId,
 };
 
+use budget::Budgets;
 use entry::Wish;
 use links::{Link, Person};
 use session::{Seat, Session};
@@ -32,6 +34,8 @@ pub struct Rooms {
     waits: BTreeMap<SessionId, Vec<ParticipantId>>,
     alarms: BTreeSet<(MediaTime, Alarm)>,
     outputs: VecDeque<RoomsOutput>,
+    /// What signals may still cost whom.
+    budgets: Budgets,
     /// How many nameless people were given a number.
     guests: u64,
     /// The time of the input that is being handled.
@@ -41,6 +45,10 @@ pub struct Rooms {
 /// One socket of the hub, never reused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct LinkId(pub u64);
+
+/// The address of another machine, as the hub counts addresses; the rooms only compare it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct SourceAddress(pub u128);
 
 /// What happened on a socket.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -59,6 +67,9 @@ pub enum RoomsInput {
         instance: Instance,
         /// What links of this hub start with, to be told in the welcome.
         link_base: String,
+        /// The address that it came from; `None` for programs of the hub's own machine, of which
+        /// there may be many behind one address.
+        source: Option<SourceAddress>,
     },
     /// A client said something; a sign of life, whatever it is.
     Message {
@@ -71,6 +82,13 @@ pub enum RoomsInput {
     Alive {
         /// On which socket.
         link: LinkId,
+    },
+    /// A signal of somebody did not fit into what the receiver's socket may hold of it.
+    Overfull {
+        /// The sender.
+        from: ParticipantId,
+        /// In which session.
+        session: SessionId,
     },
     /// A socket was closed, by whichever end.
     Closed {
@@ -105,6 +123,8 @@ pub enum Dismissal {
     Told,
     /// Nothing was heard from it for too long.
     Silent,
+    /// It signalled what it may not, again and again, and was told so each time.
+    Misbehaving,
 }
 
 impl Rooms {
@@ -118,6 +138,7 @@ impl Rooms {
             waits: BTreeMap::new(),
             alarms: BTreeSet::new(),
             outputs: VecDeque::new(),
+            budgets: Budgets::default(),
             guests: 0,
             now: MediaTime::default(),
         }
@@ -127,8 +148,8 @@ impl Rooms {
     pub fn handle(&mut self, input: RoomsInput, now: MediaTime) {
         self.now = now;
         match input {
-            RoomsInput::Hello { link, participant, token, name, instance, link_base } => {
-                let person = Person::new(name, instance);
+            RoomsInput::Hello { link, participant, token, name, instance, link_base, source } => {
+                let person = Person::new(name, instance, source);
                 if let Some(name) = self.hello(link, participant.clone(), person) {
                     let welcome = links::welcome(participant, name, token, link_base);
                     self.send(link, welcome);
@@ -142,6 +163,7 @@ impl Rooms {
             RoomsInput::Alive { link } => {
                 self.heard(link);
             }
+            RoomsInput::Overfull { from, session } => self.signals_too_much(&from, &session),
             RoomsInput::Closed { link } => self.closed(link),
         }
     }
@@ -171,6 +193,12 @@ impl Rooms {
             person.link.is_some() && has_place && person.instance != *but
         };
         self.people.values().filter(is_here).count()
+    }
+
+    /// Whether whoever is on that socket has a seat in that session.
+    pub fn has_seat(&self, link: LinkId, session: &SessionId) -> bool {
+        let person = self.links.get(&link).and_then(|link| self.people.get(link.participant()));
+        person.is_some_and(|person| person.seats.contains(session))
     }
 
     /// What is to be done next, in order.

@@ -1,11 +1,11 @@
-//! Words from member to member: who may, and how long they may be.
+//! Words from member to member: who may, how long they may be, and how many.
 
 use crate::model::{
     ErrorCode, HubMessage, MAX_CANDIDATE_BYTES, MAX_SDP_BYTES, ParticipantId, Payload, SessionId,
     SignalPayload,
 };
 
-use super::Rooms;
+use super::{Rooms, budget::Way};
 
 /// The most media sections of a session description: Quintet's have three, other programs add
 /// one for each track.
@@ -27,7 +27,7 @@ impl Rooms {
         payload: SignalPayload,
     ) {
         if let Err((code, text)) = check(payload.known()) {
-            return self.refuse(who, code, Some(&session), &text);
+            return self.strike(who, code, &session, &text);
         }
         if !self.is_linked(&session, who, to) {
             let text = format!(
@@ -36,9 +36,27 @@ impl Rooms {
             return self.refuse(who, ErrorCode::NotAllowed, Some(&session), &text);
         }
         let receiver = self.sessions.get(&session).and_then(|room| room.seat(to));
-        if receiver.is_some_and(|seat| seat.is_held()) {
-            self.tell(to, HubMessage::Signal { session, from: who.clone(), payload });
+        if !receiver.is_some_and(|seat| seat.is_held()) {
+            return;
         }
+        let way = Way { from: who, source: self.person(who).source, to };
+        if self.budgets.pay(&way, &payload, self.now) {
+            self.tell(to, HubMessage::Signal { session, from: who.clone(), payload });
+        } else {
+            self.signals_too_much(who, &session);
+        }
+    }
+
+    /// Refuses a signal because its sender sends more than its receiver is to bear.
+    pub(super) fn signals_too_much(&mut self, who: &ParticipantId, session: &SessionId) {
+        let text = "you signal more than a member of a session takes; send less";
+        self.strike(who, ErrorCode::TooMany, session, text);
+    }
+
+    /// Refuses a signal that no well-made client sends, and closes the link at the tenth.
+    fn strike(&mut self, who: &ParticipantId, code: ErrorCode, session: &SessionId, text: &str) {
+        self.refuse(who, code, Some(session), text);
+        self.count_strike(who);
     }
 
     fn is_linked(&self, session: &SessionId, who: &ParticipantId, to: &ParticipantId) -> bool {
@@ -56,6 +74,10 @@ fn check(payload: &Payload) -> Result<(), (ErrorCode, String)> {
         Payload::Offer { sdp, .. } | Payload::Answer { sdp, .. } => {
             within("a session description", sdp.len(), MAX_SDP_BYTES)?;
             let sections = sdp.split(['\r', '\n']).filter(|line| line.starts_with("m=")).count();
+            if sections == 0 {
+                let text = "a session description has at least one media section".to_owned();
+                return Err((ErrorCode::BadMessage, text));
+            }
             if sections > MAX_MEDIA_SECTIONS {
                 let text = format!(
                     "a session description has at most {MAX_MEDIA_SECTIONS} media sections, not \

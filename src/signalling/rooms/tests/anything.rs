@@ -56,6 +56,7 @@ fn input(step: &Step) -> Option<RoomsInput> {
             name: String::new(),
             instance: Instance::from_random(run),
             link_base: String::new(),
+            source: None,
         }),
         Step::Open { link, session, key } => {
             say(link, open(IDS[session], KINDS[session], Some(3), key))
@@ -79,7 +80,7 @@ fn input(step: &Step) -> Option<RoomsInput> {
             say(link, ClientMessage::Rename { name })
         }
         Step::Signal { link, session: index, who } => {
-            let payload = Payload::Offer { generation: 1, sdp: String::new() }.into();
+            let payload = Payload::Offer { generation: 1, sdp: "m=audio".into() }.into();
             say(link, ClientMessage::Signal { session: session(index), to: person(who), payload })
         }
         Step::Drop { link } => Some(RoomsInput::Closed { link: LinkId(link) }),

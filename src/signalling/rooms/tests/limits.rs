@@ -80,6 +80,7 @@ fn an_instance_that_is_none_is_refused() {
             name: String::new(),
             instance: serde_json::from_str(&text).unwrap(),
             link_base: String::new(),
+            source: None,
         });
         assert_eq!(refused, ["1: bad-message", "1: disconnect"]);
     }
@@ -122,6 +123,7 @@ impl Lines {
                 name: "X".into(),
                 instance: Instance::from_random(number),
                 link_base: String::new(),
+                source: None,
             },
             self.now,
         );

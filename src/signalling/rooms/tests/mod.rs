@@ -1,6 +1,7 @@
 //! Each rule as a sentence of fact, in virtual time.
 
 mod anything;
+mod budget;
 mod entry;
 mod exit;
 mod limits;
@@ -46,15 +47,12 @@ impl Lines {
         self.hello_as(link, who, (&format!("P{who}"), u64::from(who)))
     }
 
-    fn hello_as(&mut self, link: u64, who: u8, (name, run): (&str, u64)) -> Vec<String> {
-        self.give(RoomsInput::Hello {
-            link: LinkId(link),
-            participant: person(who),
-            token: Secret::from_random([who; 16]),
-            name: name.to_owned(),
-            instance: Instance::from_random(run),
-            link_base: "http://192.168.1.5:7340".to_owned(),
-        })
+    fn hello_as(&mut self, link: u64, who: u8, as_whom: (&str, u64)) -> Vec<String> {
+        self.give(hello(link, who, as_whom, None))
+    }
+
+    fn hello_from(&mut self, link: u64, who: u8, source: Option<SourceAddress>) -> Vec<String> {
+        self.give(hello(link, who, (&format!("P{who}"), u64::from(who)), source))
     }
 
     fn say(&mut self, link: u64, message: ClientMessage) -> Vec<String> {
@@ -113,6 +111,23 @@ impl Lines {
     }
 }
 
+fn hello(
+    link: u64,
+    who: u8,
+    (name, run): (&str, u64),
+    source: Option<SourceAddress>,
+) -> RoomsInput {
+    RoomsInput::Hello {
+        link: LinkId(link),
+        participant: person(who),
+        token: Secret::from_random([who; 16]),
+        name: name.to_owned(),
+        instance: Instance::from_random(run),
+        link_base: "http://192.168.1.5:7340".to_owned(),
+        source,
+    }
+}
+
 fn person(number: u8) -> ParticipantId {
     ParticipantId::from_digest([number; 10])
 }
@@ -135,6 +150,7 @@ fn line(output: &RoomsOutput) -> String {
         RoomsOutput::Disconnect { link, why } => match why {
             Dismissal::Told => format!("{}: disconnect", link.0),
             Dismissal::Silent => format!("{}: disconnect as silent", link.0),
+            Dismissal::Misbehaving => format!("{}: disconnect as misbehaving", link.0),
         },
         RoomsOutput::Send { link, message } => format!("{}: {}", link.0, said(message)),
     }

@@ -215,6 +215,7 @@ fn the_welcome_carries_what_a_client_needs() {
         name: "Eve".into(),
         instance: Instance::from_random(1),
         link_base: "http://192.168.1.5:7340".into(),
+        source: None,
     };
     hub.rooms.handle(hello, hub.now);
     let message = HubMessage::Welcome {

@@ -3,6 +3,9 @@
 use super::*;
 use crate::model::{MAX_CANDIDATE_BYTES, MAX_SDP_BYTES, Payload};
 
+/// The shortest description that is passed on.
+const SHORT: &str = "v=0\r\nm=audio";
+
 fn offer(sdp: String) -> Payload {
     Payload::Offer { generation: 1, sdp }
 }
@@ -27,8 +30,8 @@ fn hub(kind: SessionKind) -> Lines {
 #[test]
 fn a_signal_goes_to_one_linked_member_and_says_who_sent_it() {
     let mut mesh = hub(MESH);
-    assert_eq!(mesh.say(2, signal(3, offer("v=0".into()))), ["3: signal a 2"]);
-    assert_eq!(mesh.say(3, signal(1, offer("v=0".into()))), ["1: signal a 3"]);
+    assert_eq!(mesh.say(2, signal(3, offer(SHORT.into()))), ["3: signal a 2"]);
+    assert_eq!(mesh.say(3, signal(1, offer(SHORT.into()))), ["1: signal a 3"]);
 }
 
 #[test]
@@ -53,43 +56,43 @@ fn what_somebody_sends_is_passed_on_like_any_word() {
 #[test]
 fn nobody_signals_to_somebody_the_direction_does_not_link() {
     let mut broadcast = hub(BROADCAST);
-    assert_eq!(broadcast.say(2, signal(3, offer("v=0".into()))), ["2: not-allowed a"]);
-    assert_eq!(broadcast.say(2, signal(1, offer("v=0".into()))), ["1: signal a 2"]);
-    assert_eq!(broadcast.say(1, signal(2, offer("v=0".into()))), ["2: signal a 1"]);
+    assert_eq!(broadcast.say(2, signal(3, offer(SHORT.into()))), ["2: not-allowed a"]);
+    assert_eq!(broadcast.say(2, signal(1, offer(SHORT.into()))), ["1: signal a 2"]);
+    assert_eq!(broadcast.say(1, signal(2, offer(SHORT.into()))), ["2: signal a 1"]);
 }
 
 #[test]
 fn a_stranger_signals_to_nobody_and_nobody_to_a_stranger_or_to_oneself() {
     let mut mesh = hub(MESH);
-    assert_eq!(mesh.say(4, signal(1, offer("v=0".into()))), ["4: not-allowed a"]);
-    assert_eq!(mesh.say(1, signal(4, offer("v=0".into()))), ["1: not-allowed a"]);
-    assert_eq!(mesh.say(1, signal(1, offer("v=0".into()))), ["1: not-allowed a"]);
+    assert_eq!(mesh.say(4, signal(1, offer(SHORT.into()))), ["4: not-allowed a"]);
+    assert_eq!(mesh.say(1, signal(4, offer(SHORT.into()))), ["1: not-allowed a"]);
+    assert_eq!(mesh.say(1, signal(1, offer(SHORT.into()))), ["1: not-allowed a"]);
     mesh.leave(1, "a");
-    assert_eq!(mesh.say(1, signal(2, offer("v=0".into()))), ["1: not-allowed a"]);
+    assert_eq!(mesh.say(1, signal(2, offer(SHORT.into()))), ["1: not-allowed a"]);
 }
 
 #[test]
 fn whether_a_session_is_open_does_not_show_in_a_refused_signal() {
     let mut mesh = Lines::with(4);
-    assert_eq!(mesh.say(4, signal(1, offer("v=0".into()))), ["4: not-allowed a"]);
+    assert_eq!(mesh.say(4, signal(1, offer(SHORT.into()))), ["4: not-allowed a"]);
 }
 
 #[test]
 fn a_signal_to_somebody_whose_link_is_gone_is_dropped_silently() {
     let mut mesh = hub(MESH);
     mesh.close_link(3);
-    assert_eq!(mesh.say(2, signal(3, offer("v=0".into()))), Vec::<String>::new());
+    assert_eq!(mesh.say(2, signal(3, offer(SHORT.into()))), Vec::<String>::new());
     mesh.hello(13, 3);
-    assert_eq!(mesh.say(2, signal(3, offer("v=0".into()))), Vec::<String>::new());
-    assert_eq!(mesh.say(13, signal(2, offer("v=0".into()))), ["13: not-allowed a"], "not seated");
+    assert_eq!(mesh.say(2, signal(3, offer(SHORT.into()))), Vec::<String>::new());
+    assert_eq!(mesh.say(13, signal(2, offer(SHORT.into()))), ["13: not-allowed a"], "not seated");
     mesh.join(13, "a");
-    assert_eq!(mesh.say(2, signal(3, offer("v=0".into()))), ["13: signal a 2"]);
+    assert_eq!(mesh.say(2, signal(3, offer(SHORT.into()))), ["13: signal a 2"]);
 }
 
 #[test]
 fn a_description_over_the_limit_is_refused_and_one_at_it_is_not() {
     let mut mesh = hub(MESH);
-    let at = "v".repeat(MAX_SDP_BYTES);
+    let at = format!("{SHORT}{}", "v".repeat(MAX_SDP_BYTES - SHORT.len()));
     assert_eq!(mesh.say(2, signal(3, offer(at.clone()))), ["3: signal a 2"]);
     assert_eq!(mesh.say(2, signal(3, offer(at + "v"))), ["2: bad-message a"]);
     let answer = Payload::Answer { generation: 1, sdp: "v".repeat(MAX_SDP_BYTES + 1) };
@@ -137,7 +140,7 @@ fn a_payload_of_a_later_version_is_passed_on_to_whom_one_is_linked_and_to_nobody
 #[test]
 fn generations_begin_with_one() {
     let mut mesh = hub(MESH);
-    let (sdp, mid, line) = (String::new(), None, None);
+    let (sdp, mid, line) = (SHORT.to_owned(), None, None);
     for (generation, answer) in [(0, "2: bad-message a"), (1, "3: signal a 2")] {
         for payload in [
             Payload::Offer { generation, sdp: sdp.clone() },

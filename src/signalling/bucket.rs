@@ -1,0 +1,113 @@
+//! A token bucket: how often something may happen, and how much. Pure: time comes in as a value.
+
+use std::time::Duration;
+
+use crate::model::MediaTime;
+
+/// How often something may happen.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// Tokens that come back in a second.
+    pub(super) per_second: i64,
+    /// Tokens that may be taken at once.
+    pub(super) burst: i64,
+}
+
+/// A token bucket, full at first.
+#[derive(Debug)]
+pub(super) struct Bucket {
+    pace: Pace,
+    /// What is in it, in millionths of a token; less than nothing if tokens are promised.
+    level: i64,
+    /// When it was last filled up.
+    filled: MediaTime,
+}
+
+/// One token, in the unit of [`Bucket::level`].
+const TOKEN: i64 = 1_000_000;
+
+impl Bucket {
+    /// A full bucket.
+    pub(super) fn new(pace: Pace, now: MediaTime) -> Self {
+        Self { pace, level: pace.burst * TOKEN, filled: now }
+    }
+
+    /// Takes a token that is there, or will be within `patience`; tells when, as a span from now.
+    /// `None` if it would take longer.
+    pub(super) fn take(&mut self, patience: Duration, now: MediaTime) -> Option<Duration> {
+        let wait = self.wait(now);
+        (wait <= patience).then(|| {
+            self.level -= TOKEN;
+            wait
+        })
+    }
+
+    /// How long it takes until a token is there.
+    pub(super) fn wait(&mut self, now: MediaTime) -> Duration {
+        self.fill(now);
+        let missing = (TOKEN - self.level).max(0) as u64;
+        Duration::from_micros(missing.div_ceil(self.pace.per_second as u64))
+    }
+
+    /// Whether so many tokens are there.
+    pub(super) fn has(&mut self, tokens: usize, now: MediaTime) -> bool {
+        self.fill(now);
+        i64::try_from(tokens).is_ok_and(|tokens| tokens.saturating_mul(TOKEN) <= self.level)
+    }
+
+    /// Takes so many tokens, which [`Self::has`] has found there.
+    pub(super) fn spend(&mut self, tokens: usize) {
+        self.level -= tokens as i64 * TOKEN;
+    }
+
+    /// Whether nothing of it is spent.
+    pub(super) fn is_full(&mut self, now: MediaTime) -> bool {
+        self.fill(now);
+        self.level == self.pace.burst * TOKEN
+    }
+
+    fn fill(&mut self, now: MediaTime) {
+        let micros = i64::try_from(now.since(self.filled).as_micros()).unwrap_or(i64::MAX);
+        let gain = micros.saturating_mul(self.pace.per_second);
+        self.level = self.level.saturating_add(gain).min(self.pace.burst * TOKEN);
+        self.filled = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: MediaTime = MediaTime::from_micros(5_000_000);
+    const PACE: Pace = Pace { per_second: 200, burst: 400 };
+
+    fn after(ms: u64) -> MediaTime {
+        START + Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_bucket_gives_its_burst_at_once_and_then_its_pace() {
+        let mut bucket = Bucket::new(PACE, START);
+        let none = Duration::ZERO;
+        let taken = |bucket: &mut Bucket, now| {
+            (0..1000).take_while(|_| bucket.take(none, now) == Some(none)).count()
+        };
+        assert_eq!(taken(&mut bucket, START), 400);
+        assert_eq!(bucket.take(Duration::from_millis(4), START), None);
+        assert_eq!(bucket.take(Duration::from_millis(5), START), Some(Duration::from_millis(5)));
+        assert_eq!(bucket.take(none, after(5)), None, "that one was promised");
+        assert_eq!(bucket.take(none, after(10)), Some(none));
+        assert_eq!(taken(&mut bucket, after(1010)), 200);
+        assert_eq!(taken(&mut bucket, after(3_600_000)), 400, "it does not hold more");
+    }
+
+    #[test]
+    fn much_is_taken_only_if_all_of_it_is_there() {
+        let mut bucket = Bucket::new(PACE, START);
+        assert!(bucket.has(400, START) && !bucket.has(401, START) && !bucket.has(usize::MAX, START));
+        bucket.spend(300);
+        assert!(bucket.has(100, START) && !bucket.has(101, START));
+        assert!(bucket.has(300, after(1000)) && !bucket.is_full(after(1499)));
+        assert!(bucket.is_full(after(1500)));
+    }
+}

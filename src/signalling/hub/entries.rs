@@ -1,0 +1,299 @@
+//! Whose turn it is to join or open a session: the links of one address take turns, so that one
+//! that asks without end keeps none of the others out. Pure.
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use crate::{
+    model::MediaTime,
+    signalling::{
+        bucket::{Bucket, Pace},
+        rooms::LinkId,
+    },
+};
+
+/// Joins and opens from one other machine: ten people behind one address are back in their five
+/// sessions two seconds after a restart.
+const ADDRESS: Pace = Pace { per_second: 10, burst: 30 };
+
+/// Joins and opens of one link from another machine: more sessions than people are in at once.
+const LINK: Pace = Pace { per_second: 2, burst: 16 };
+
+/// Joins and opens from this machine, of each link and of all together: tests, and programs that
+/// come back from a restarted hub.
+const LOCAL: Pace = Pace { per_second: 200, burst: 400 };
+
+/// How long a join or open may be put off before it is refused: short of what makes a link look
+/// silent, to the hub or to its client.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The joins and opens of all addresses. A link asks for one at a time.
+#[derive(Debug, Default)]
+pub(super) struct Entries {
+    sources: BTreeMap<IpAddr, Source>,
+    /// How many were let in, so that each has its number.
+    entered: u64,
+}
+
+#[derive(Debug)]
+struct Source {
+    bucket: Bucket,
+    links: BTreeMap<LinkId, Entrant>,
+}
+
+#[derive(Debug)]
+struct Entrant {
+    bucket: Bucket,
+    /// The number of the last time that it was let in; 0 if it never was.
+    last: u64,
+    waiting: Option<Waiting>,
+}
+
+/// Somebody who waits to be let in.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    /// Whether it has no seat there yet: who has one comes back before strangers come.
+    is_stranger: bool,
+    since: MediaTime,
+}
+
+/// What becomes of a link that asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Verdict {
+    /// Which.
+    pub(super) link: LinkId,
+    /// Whether it may come in; else it has waited too long.
+    pub(super) may_enter: bool,
+}
+
+impl Entries {
+    /// Notes a link from there. Forgets addresses that have none and have rested: those that
+    /// have not are kept, or a new link would be a new allowance.
+    pub(super) fn arrived(&mut self, ip: IpAddr, link: LinkId, now: MediaTime) {
+        self.sources.retain(|_, source| !source.links.is_empty() || !source.bucket.is_full(now));
+        let (all, each) = if ip.is_loopback() { (LOCAL, LOCAL) } else { (ADDRESS, LINK) };
+        let fresh = || Source { bucket: Bucket::new(all, now), links: BTreeMap::new() };
+        let entrant = Entrant { bucket: Bucket::new(each, now), last: 0, waiting: None };
+        self.sources.entry(ip).or_insert_with(fresh).links.insert(link, entrant);
+    }
+
+    /// Notes that a link from there is gone.
+    pub(super) fn gone(&mut self, ip: IpAddr, link: LinkId) {
+        if let Some(source) = self.sources.get_mut(&ip) {
+            source.links.remove(&link);
+        }
+    }
+
+    /// A link from there wants to join or open a session; `has_seat` if it has a seat in it.
+    /// [`Self::poll`] tells when it may.
+    pub(super) fn ask(&mut self, ip: IpAddr, link: LinkId, has_seat: bool, now: MediaTime) {
+        let entrant = self.sources.get_mut(&ip).and_then(|source| source.links.get_mut(&link));
+        if let Some(entrant) = entrant {
+            entrant.waiting = Some(Waiting { is_stranger: !has_seat, since: now });
+        }
+    }
+
+    /// Those whose turn it is now, in order, and those who have waited too long.
+    pub(super) fn poll(&mut self, now: MediaTime) -> Vec<Verdict> {
+        let mut verdicts = vec![];
+        for source in self.sources.values_mut() {
+            while source.bucket.has(1, now)
+                && let Some(link) = source.next(now)
+            {
+                source.bucket.spend(1);
+                self.entered += 1;
+                if let Some(entrant) = source.links.get_mut(&link) {
+                    entrant.bucket.spend(1);
+                    (entrant.last, entrant.waiting) = (self.entered, None);
+                }
+                verdicts.push(Verdict { link, may_enter: true });
+            }
+            for (link, entrant) in &mut source.links {
+                if entrant.waiting.take_if(|one| now >= one.since + PATIENCE).is_some() {
+                    verdicts.push(Verdict { link: *link, may_enter: false });
+                }
+            }
+        }
+        verdicts
+    }
+
+    /// When [`Self::poll`] has something to tell next, if nobody else asks.
+    pub(super) fn due(&mut self, now: MediaTime) -> Option<MediaTime> {
+        self.sources.values_mut().filter_map(|source| source.due(now)).min()
+    }
+}
+
+impl Source {
+    /// Whose turn it is among those who may: who has a seat, then who was let in longest ago.
+    fn next(&mut self, now: MediaTime) -> Option<LinkId> {
+        let may = |(link, entrant): (&LinkId, &mut Entrant)| {
+            let waiting = entrant.waiting?;
+            entrant.bucket.has(1, now).then_some((
+                (waiting.is_stranger, entrant.last, waiting.since),
+                *link,
+            ))
+        };
+        self.links.iter_mut().filter_map(may).min().map(|(_, link)| link)
+    }
+
+    fn due(&mut self, now: MediaTime) -> Option<MediaTime> {
+        let turn = now + self.bucket.wait(now);
+        let due = |entrant: &mut Entrant| {
+            let gives_up = entrant.waiting?.since + PATIENCE;
+            Some(gives_up.min(turn.max(now + entrant.bucket.wait(now))))
+        };
+        self.links.values_mut().filter_map(due).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: MediaTime = MediaTime::from_micros(5_000_000);
+
+    fn after(ms: u64) -> MediaTime {
+        START + Duration::from_millis(ms)
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    /// The links that are let in now.
+    fn let_in(entries: &mut Entries, now: MediaTime) -> Vec<u64> {
+        let verdicts = entries.poll(now);
+        verdicts.into_iter().filter(|one| one.may_enter).map(|one| one.link.0).collect()
+    }
+
+    /// How often links that ask again and again are let in within that time, by link.
+    fn greedy(entries: &mut Entries, from: IpAddr, links: &[u64], ms: u64) -> BTreeMap<u64, usize> {
+        let (mut now, mut count) = (START, BTreeMap::new());
+        for link in links {
+            entries.ask(from, LinkId(*link), false, now);
+        }
+        while now <= after(ms) {
+            for verdict in entries.poll(now) {
+                *count.entry(verdict.link.0).or_default() += usize::from(verdict.may_enter);
+                entries.ask(from, verdict.link, false, now);
+            }
+            now = entries.due(now).unwrap();
+        }
+        count
+    }
+
+    #[test]
+    fn a_link_has_16_entries_at_once_and_two_a_second() {
+        let (mut entries, office) = (Entries::default(), ip("192.168.1.5"));
+        entries.arrived(office, LinkId(1), START);
+        assert_eq!(greedy(&mut entries, office, &[1], 0), BTreeMap::from([(1, 16)]));
+        let mut entries = Entries::default();
+        entries.arrived(office, LinkId(1), START);
+        assert_eq!(greedy(&mut entries, office, &[1], 10_000), BTreeMap::from([(1, 36)]));
+    }
+
+    #[test]
+    fn the_links_of_an_address_share_its_entries_in_turns() {
+        let (mut entries, office) = (Entries::default(), ip("192.168.1.5"));
+        let links: Vec<u64> = (1..=20).collect();
+        for link in &links {
+            entries.arrived(office, LinkId(*link), START);
+        }
+        let count = greedy(&mut entries, office, &links, 7_000);
+        assert_eq!(count.values().sum::<usize>(), 100, "30 at once, 10 a second");
+        assert!(count.len() == 20 && count.values().all(|count| *count == 5), "{count:?}");
+    }
+
+    #[test]
+    fn who_asks_for_the_first_time_is_let_in_before_forty_who_ask_without_end() {
+        let (mut entries, office) = (Entries::default(), ip("192.168.1.5"));
+        let greedy_links: Vec<u64> = (1..=40).collect();
+        for link in &greedy_links {
+            entries.arrived(office, LinkId(*link), START);
+        }
+        greedy(&mut entries, office, &greedy_links, 10_000);
+        let now = after(10_000);
+        for link in 51..=58 {
+            entries.arrived(office, LinkId(link), now);
+            entries.ask(office, LinkId(link), false, now);
+        }
+        let (mut honest, mut now) = (vec![], now);
+        while now <= after(10_900) {
+            for verdict in entries.poll(now) {
+                if verdict.link.0 > 50 {
+                    honest.push(verdict.may_enter);
+                } else {
+                    entries.ask(office, verdict.link, false, now);
+                }
+            }
+            now = entries.due(now).unwrap();
+        }
+        assert_eq!(honest, [true; 8]);
+    }
+
+    #[test]
+    fn who_has_a_seat_comes_before_who_was_there_first() {
+        let (mut entries, office) = (Entries::default(), ip("192.168.1.5"));
+        for link in 1..=50 {
+            entries.arrived(office, LinkId(link), START);
+            entries.ask(office, LinkId(link), link == 50, START);
+        }
+        let entered = let_in(&mut entries, START);
+        assert_eq!((entered[0], entered[1], entered.len()), (50, 1, 30));
+    }
+
+    #[test]
+    fn who_has_waited_for_three_seconds_is_refused_and_may_ask_again() {
+        let (mut entries, office) = (Entries::default(), ip("192.168.1.5"));
+        for link in 1..=61 {
+            entries.arrived(office, LinkId(link), START);
+            entries.ask(office, LinkId(link), false, START);
+        }
+        assert_eq!(let_in(&mut entries, START).len(), 30);
+        assert_eq!(entries.due(START), Some(after(100)));
+        assert_eq!(let_in(&mut entries, after(2_999)).len(), 29);
+        let last = entries.poll(after(3_000));
+        let verdict = |link, may_enter| Verdict { link: LinkId(link), may_enter };
+        assert_eq!(last, [verdict(60, true), verdict(61, false)]);
+        assert_eq!(entries.due(after(3_000)), None);
+        entries.ask(office, LinkId(61), false, after(3_000));
+        assert_eq!(let_in(&mut entries, after(3_100)), [61]);
+    }
+
+    #[test]
+    fn another_address_and_this_machine_wait_for_nobody() {
+        let (mut entries, office) = (Entries::default(), ip("192.168.1.5"));
+        for link in 1..=60 {
+            entries.arrived(office, LinkId(link), START);
+            entries.ask(office, LinkId(link), false, START);
+        }
+        let_in(&mut entries, START);
+        for (link, from) in [(70, "192.168.1.6"), (71, "127.0.0.1")] {
+            entries.arrived(ip(from), LinkId(link), START);
+            entries.ask(ip(from), LinkId(link), false, START);
+        }
+        assert_eq!(let_in(&mut entries, START), [71, 70]);
+        assert_eq!(greedy(&mut entries, ip("127.0.0.1"), &[71], 0)[&71], 399);
+    }
+
+    #[test]
+    fn a_new_link_is_no_new_allowance_and_a_rested_address_is_forgotten() {
+        let (mut entries, office) = (Entries::default(), ip("192.168.1.5"));
+        for link in 1..=40 {
+            entries.arrived(office, LinkId(link), START);
+            entries.ask(office, LinkId(link), false, START);
+        }
+        assert_eq!(let_in(&mut entries, START).len(), 30);
+        for link in 1..=40 {
+            entries.gone(office, LinkId(link));
+        }
+        entries.arrived(office, LinkId(50), START);
+        entries.ask(office, LinkId(50), false, START);
+        assert_eq!(entries.poll(START), []);
+        entries.gone(office, LinkId(50));
+        assert_eq!(entries.due(START), None, "who is gone is not waited for");
+        entries.arrived(ip("192.168.1.7"), LinkId(51), after(2_999));
+        assert_eq!(entries.sources.len(), 2);
+        entries.arrived(ip("192.168.1.7"), LinkId(52), after(3_000));
+        assert_eq!(entries.sources.len(), 1);
+    }
+}

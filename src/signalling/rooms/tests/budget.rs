@@ -1,0 +1,200 @@
+//! What a sender may cost a receiver, and what it costs the sender to go beyond.
+
+use super::*;
+use crate::model::{MAX_SDP_BYTES, Payload};
+
+const SECTION: &str = "m=audio";
+
+fn offer(bytes: usize) -> Payload {
+    let sdp = format!("{SECTION}{}", "v".repeat(bytes - SECTION.len()));
+    Payload::Offer { generation: 1, sdp }
+}
+
+fn candidate() -> Payload {
+    let candidate = "candidate:1 1 udp 2130706431 192.168.1.5 50000 typ host".to_owned();
+    Payload::Candidate { generation: 1, candidate, mid: Some("0".into()), line: Some(0) }
+}
+
+fn media() -> Payload {
+    Payload::Media { microphone: true, camera: true }
+}
+
+fn signal(id: &str, to: u8, payload: Payload) -> ClientMessage {
+    ClientMessage::Signal { session: session(id), to: person(to), payload: payload.into() }
+}
+
+/// How many of these signals in a row reach participant 1 before one is refused.
+fn passed(hub: &mut Lines, link: u64, payload: &Payload) -> usize {
+    let mut say = || hub.say(link, signal("a", 1, payload.clone()));
+    (0..10_000).take_while(|_| say()[0].starts_with("1: signal a")).count()
+}
+
+/// Participants 1, 2 and 3 in a session `a`, opened by 1.
+fn three_in(kind: SessionKind) -> Lines {
+    let mut hub = Lines::with(3);
+    hub.open(1, "a", kind);
+    hub.join(2, "a");
+    hub.join(3, "a");
+    hub
+}
+
+#[test]
+fn a_sender_has_128_words_at_once_and_20_a_second_for_each_receiver() {
+    let mut hub = three_in(MESH);
+    assert_eq!(passed(&mut hub, 2, &candidate()), 128);
+    assert_eq!(hub.say(2, signal("a", 3, candidate())), ["3: signal a 2"], "another receiver");
+    assert_eq!(passed(&mut hub, 3, &candidate()), 128, "another sender");
+    hub.pass(1000, &[1, 2, 3]);
+    assert_eq!(passed(&mut hub, 2, &candidate()), 20);
+}
+
+#[test]
+fn a_sender_has_256_kib_at_once_and_32_kib_a_second_for_each_receiver() {
+    let mut hub = three_in(BROADCAST);
+    assert_eq!(passed(&mut hub, 2, &offer(MAX_SDP_BYTES)), 7, "eight, and what is around them");
+    assert_eq!(hub.say(2, signal("a", 1, candidate())), ["1: signal a 2"], "a short one fits");
+    assert_eq!(passed(&mut hub, 3, &offer(MAX_SDP_BYTES)), 7);
+    hub.pass(3000, &[1, 2, 3]);
+    assert_eq!(passed(&mut hub, 2, &offer(MAX_SDP_BYTES)), 3);
+}
+
+#[test]
+fn the_budget_is_the_pairs_in_all_sessions_together_and_outlives_a_link_and_a_seat() {
+    let mut hub = three_in(MESH);
+    hub.open(1, "b", MESH);
+    hub.join(2, "b");
+    assert_eq!(passed(&mut hub, 2, &candidate()), 128);
+    assert_eq!(hub.say(2, signal("b", 1, candidate())), ["2: too-many b"]);
+    for id in ["a", "b"] {
+        hub.leave(2, id);
+    }
+    hub.close_link(2);
+    hub.hello(12, 2);
+    hub.join(12, "a");
+    assert_eq!(hub.say(12, signal("a", 1, candidate())), ["12: too-many a"]);
+}
+
+#[test]
+fn what_is_sent_is_told_64_times_at_once_and_four_times_a_second() {
+    let mut hub = three_in(MESH);
+    assert_eq!(passed(&mut hub, 2, &media()), 64);
+    assert_eq!(hub.say(2, signal("a", 1, candidate())), ["1: signal a 2"], "that is another word");
+    hub.pass(2000, &[1, 2, 3]);
+    assert_eq!(passed(&mut hub, 2, &media()), 8);
+}
+
+#[test]
+fn the_sender_is_told_and_closed_with_the_tenth_and_the_receiver_keeps_its_link() {
+    let mut hub = three_in(MESH);
+    passed(&mut hub, 2, &candidate());
+    for _ in 2..10 {
+        assert_eq!(hub.say(2, signal("a", 1, candidate())), ["2: too-many a"]);
+    }
+    assert_eq!(
+        hub.say(2, signal("a", 1, candidate())),
+        [
+            "2: too-many a",
+            "2: disconnect as misbehaving",
+            "1: a 2 away 0",
+            "3: a 2 away 0",
+        ]
+    );
+    assert_eq!(hub.say(2, ClientMessage::Ping), Vec::<String>::new(), "it is no link any more");
+    assert_eq!(hub.say(1, ClientMessage::Ping), ["1: pong"]);
+    hub.hello(12, 2);
+    assert!(hub.join(12, "a")[0].starts_with("12: joined a guest"), "its seat was kept");
+}
+
+#[test]
+fn nine_refusals_are_forgiven_after_a_minute_without_one() {
+    let mut hub = three_in(MESH);
+    for _ in 0..5 {
+        passed(&mut hub, 2, &candidate());
+        for _ in 2..10 {
+            assert_eq!(hub.say(2, signal("a", 1, candidate())), ["2: too-many a"]);
+        }
+        hub.pass(60_000, &[1, 2, 3]);
+    }
+}
+
+#[test]
+fn what_no_client_takes_reaches_nobody_and_its_sender_is_closed_with_the_tenth() {
+    let mut hub = three_in(MESH);
+    let payloads = [
+        Payload::Offer { generation: 0, sdp: SECTION.into() },
+        Payload::Offer { generation: 1, sdp: "v=0\r\ns=-\r\n".into() },
+        Payload::Answer { generation: 1, sdp: "x".repeat(MAX_SDP_BYTES) },
+    ];
+    for payload in payloads.iter().cycle().take(9) {
+        assert_eq!(hub.say(2, signal("a", 1, payload.clone())), ["2: bad-message a"]);
+    }
+    assert_eq!(passed(&mut hub, 2, &candidate()), 128, "they cost nothing");
+    assert_eq!(hub.rooms.links.len(), 2, "the refusal was the tenth");
+}
+
+#[test]
+fn a_signal_that_does_not_fit_into_the_receivers_socket_is_refused_to_its_sender() {
+    let mut hub = three_in(MESH);
+    let overfull = || RoomsInput::Overfull { from: person(2), session: session("a") };
+    for _ in 1..10 {
+        assert_eq!(hub.give(overfull()), ["2: too-many a"]);
+    }
+    assert_eq!(hub.give(overfull())[1], "2: disconnect as misbehaving");
+    assert_eq!(hub.give(overfull()), Vec::<String>::new(), "it is told nothing any more");
+}
+
+#[test]
+fn whoever_comes_again_as_somebody_new_has_no_more_than_the_address_has() {
+    let mut hub = three_in(BROADCAST);
+    let mut bytes = 0;
+    for who in 10..60 {
+        let link = u64::from(who);
+        hub.hello_from(link, who, Some(SourceAddress(7)));
+        hub.join(link, "a");
+        bytes += passed(&mut hub, link, &offer(MAX_SDP_BYTES)) * MAX_SDP_BYTES;
+        hub.leave(link, "a");
+    }
+    assert!((900 * 1024..1024 * 1024).contains(&bytes), "{bytes}");
+    hub.hello_from(99, 99, Some(SourceAddress(8)));
+    hub.join(99, "a");
+    assert_eq!(passed(&mut hub, 99, &offer(MAX_SDP_BYTES)), 7, "another address");
+    hub.hello(98, 98);
+    hub.join(98, "a");
+    assert_eq!(passed(&mut hub, 98, &offer(MAX_SDP_BYTES)), 7, "the hub's own machine");
+}
+
+#[test]
+fn usual_bursts_are_far_within_what_a_sender_may() {
+    // Twelve come into five meshes at once, and each pair makes a connection in each of them: a
+    // description of 6 KiB, 16 candidates and their end, what is sent; then all of it once more.
+    let ids = ["a", "b", "c", "d", "e"];
+    let mut hub = Lines::with(12);
+    for id in ids {
+        hub.open(1, id, MESH);
+        for link in 2..=12 {
+            hub.join(link, id);
+        }
+    }
+    let mut passed = 0;
+    for (from, to) in (1..=12).flat_map(|from| (1..=12).map(move |to| (from, to))) {
+        for id in ids.iter().filter(|_| from != to) {
+            let words = [offer(6 * 1024), media()].into_iter();
+            for payload in words.chain(std::iter::repeat_n(candidate(), 17)) {
+                let told = hub.say(from, signal(id, to as u8, payload));
+                assert_eq!(told, [format!("{to}: signal {id} {from}")]);
+                passed += 1;
+            }
+        }
+    }
+    assert_eq!(passed, 12 * 11 * 5 * 19);
+    // A hundred viewers of a broadcast at once.
+    let mut hub = Lines::with(101);
+    hub.open(1, "a", BROADCAST);
+    for viewer in 2..=101 {
+        hub.join(viewer, "a");
+        for payload in [offer(6 * 1024), media(), candidate()] {
+            assert_eq!(hub.say(1, signal("a", viewer as u8, payload.clone())).len(), 1);
+            assert_eq!(hub.say(viewer, signal("a", 1, payload))[0], format!("1: signal a {viewer}"));
+        }
+    }
+}

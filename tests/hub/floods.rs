@@ -1,0 +1,158 @@
+//! Who floods another member through the hub pays for it; who is flooded does not.
+
+use std::{net::SocketAddr, time::Duration};
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use quintet::{
+    model::{ClientMessage, ErrorCode, HubMessage, MAX_SDP_BYTES, ParticipantId, Payload, Presence},
+    signalling::Hub,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpSocket},
+    time::sleep,
+};
+use tokio_tungstenite::tungstenite::{Message, protocol::frame::coding::CloseCode};
+
+use crate::{
+    Wire,
+    rig::words::{MESH, hub, join, open, signal, within},
+};
+
+/// A downlink of 10 Mbit/s, in bytes for each [`TICK`].
+const DOWNLINK: usize = 12_500;
+
+const TICK: Duration = Duration::from_millis(10);
+
+/// What a flooder sends: the longest description that the hub passes on.
+fn long() -> Payload {
+    Payload::Offer { generation: 1, sdp: format!("m={}", "x".repeat(MAX_SDP_BYTES - 2)) }
+}
+
+#[tokio::test]
+async fn who_floods_a_member_behind_a_slow_line_is_closed_and_the_member_stays() {
+    within(async {
+        let hub = hub().await;
+        let mut opener = Wire::at(slow_line_to(&hub).await).await;
+        opener.say(&open("a", MESH)).await;
+        opener.hear().await;
+        let mut guest = Wire::hello(&hub).await;
+        guest.say(&join("a", false)).await;
+        guest.hear().await;
+        let flooder = guest.participant.clone();
+        let flood = tokio::spawn(flood(guest, opener.participant.clone()));
+        let mut heard = 0;
+        loop {
+            match opener.hear().await {
+                HubMessage::Signal { from, .. } => {
+                    assert_eq!(from, flooder);
+                    heard += 1;
+                }
+                HubMessage::ParticipantPresence { presence: Presence::Away { .. }, .. } => break,
+                HubMessage::ParticipantJoined { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        let (refused, farewell) = flood.await.unwrap();
+        assert_eq!((refused, farewell), (10, Some(CloseCode::Policy)));
+        assert!((1..20).contains(&heard), "{heard} of 32 KiB came through");
+        opener.say(&ClientMessage::Ping).await;
+        assert_eq!(opener.hear().await, HubMessage::Pong, "its connection is the same");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn many_who_flood_a_member_that_does_not_read_do_not_take_its_connection() {
+    within(async {
+        let hub = hub().await;
+        // What the system keeps for a connection is small on a real line as well.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(8 * 1024).unwrap();
+        let stream = socket.connect(hub.address()).await.unwrap();
+        let mut opener = Wire::over(stream, hub.address()).await;
+        opener.say(&open("a", MESH)).await;
+        opener.hear().await;
+        let mut floods = vec![];
+        for _ in 0..11 {
+            let mut guest = Wire::hello(&hub).await;
+            guest.say(&join("a", false)).await;
+            guest.hear().await;
+            floods.push(tokio::spawn(flood(guest, opener.participant.clone())));
+        }
+        for flood in floods {
+            let (refused, farewell) = flood.await.unwrap();
+            assert_eq!((refused, farewell), (10, Some(CloseCode::Policy)));
+        }
+        opener.say(&ClientMessage::Ping).await;
+        let (mut signals, mut others) = (0, 0);
+        loop {
+            match opener.hear().await {
+                HubMessage::Signal { .. } => signals += 1,
+                HubMessage::Pong => break,
+                _ => others += 1,
+            }
+        }
+        assert!(others >= 22, "all who came and went were told: {others}");
+        println!("{signals} signals");
+    })
+    .await;
+}
+
+/// Signals as fast as the hub reads, until it closes the connection: how many were refused, and
+/// with which code it is closed.
+async fn flood(guest: Wire, to: ParticipantId) -> (usize, Option<CloseCode>) {
+    let text = serde_json::to_string(&signal("a", &to, long())).unwrap();
+    let (mut sink, mut stream) = guest.socket.split();
+    let send = async {
+        while sink.send(Message::text(text.clone())).await.is_ok() {}
+        std::future::pending::<()>().await;
+    };
+    let hear = async {
+        let mut refused = 0;
+        while let Some(Ok(message)) = stream.next().await {
+            match message {
+                Message::Close(frame) => return (refused, frame.map(|frame| frame.code)),
+                Message::Text(text) => {
+                    let said: HubMessage = serde_json::from_str(&text).unwrap();
+                    let code = ErrorCode::TooMany;
+                    refused += usize::from(
+                        matches!(said, HubMessage::Error { code: told, .. } if told == code),
+                    );
+                }
+                _ => {}
+            }
+        }
+        (refused, None)
+    };
+    tokio::select! {
+        heard = hear => heard,
+        () = send => unreachable!("it pends for ever"),
+    }
+}
+
+/// A line to the hub that lets 10 Mbit/s through, and keeps little on the way.
+async fn slow_line_to(hub: &Hub) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, hub) = (listener.local_addr().unwrap(), hub.address());
+    tokio::spawn(async move {
+        let (near, _) = listener.accept().await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(16 * 1024).unwrap();
+        let far = socket.connect(hub).await.unwrap();
+        let (mut near_in, mut near_out) = near.into_split();
+        let (mut far_in, mut far_out) = far.into_split();
+        let up = tokio::io::copy(&mut near_in, &mut far_out);
+        let down = async {
+            let mut bytes = vec![0; DOWNLINK];
+            while let Ok(count @ 1..) = far_in.read(&mut bytes).await {
+                if near_out.write_all(&bytes[..count]).await.is_err() {
+                    return;
+                }
+                sleep(TICK).await;
+            }
+        };
+        tokio::join!(up, down)
+    });
+    address
+}
