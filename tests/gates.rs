@@ -200,7 +200,7 @@ async fn the_opener_sends_somebody_out() {
     let ben = Program::start(&args);
     olga.live(CONFERENCE, "Ben").await;
     let participant = olga.sees(CONFERENCE, "Ben").unwrap().participant;
-    olga.give(Command::Eject { session: id(CONFERENCE), participant });
+    olga.give(Command::Eject { session: id(CONFERENCE), participant, address: false });
     let end = tokio::task::spawn_blocking(|| ben.end()).await.unwrap();
     assert_eq!(end.all("ended")[0]["reason"], "ejected");
     until("nobody is left", || olga.sees(CONFERENCE, "Ben").is_none()).await;

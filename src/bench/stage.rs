@@ -100,6 +100,7 @@ async fn opened(
                 | Event::Joined { .. }
                 | Event::Participant { .. }
                 | Event::Renamed { .. }
+                | Event::Access { .. }
                 | Event::FirstFrame { .. }
                 | Event::LeftOut { .. }
                 | Event::Message { .. }

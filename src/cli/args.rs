@@ -260,6 +260,11 @@ pub struct Common {
     /// write and somebody is. Nothing is read before that, and at most ten lines a second.
     #[arg(long)]
     pub(super) say: bool,
+    /// Take commands for own sessions from standard input, one a line: `eject PERSON [in SESSION]
+    /// [--address]` (out for 10 minutes, with --address everybody at that address), `allow PERSON
+    /// [in SESSION]`, `lock [SESSION]` (nobody new comes in), `unlock [SESSION]`.
+    #[arg(long, conflicts_with = "say")]
+    pub(super) commands: bool,
     /// Fail at once if a session to be joined is not open.
     #[arg(long)]
     no_wait: bool,

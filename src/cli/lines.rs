@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::{
     model::{
-        Event, Failure, FailureCode, LeaveReason, ParticipantId, ParticipantState, SessionId,
-        SessionKind, SourceKind, Stats, turns_text,
+        Event, Failure, FailureCode, LeaveReason, ParticipantId, ParticipantState, RemovedPerson,
+        SessionId, SessionKind, SourceKind, Stats, turns_text,
     },
     process::Output,
 };
@@ -89,6 +89,7 @@ impl Lines {
             | Event::HubLost { .. }
             | Event::HubBack { .. }
             | Event::Waiting { .. }
+            | Event::Access { .. }
             | Event::FirstFrame { .. }
             | Event::LeftOut { .. }
             | Event::Message { .. }
@@ -147,6 +148,15 @@ impl Lines {
             }
             Event::Renamed { session, before, name, .. } => {
                 format!("renamed     {before} is {name} now, in {}", self.place(session))
+            }
+            Event::Access { session, locked, removed } => {
+                let who: Vec<_> = removed.iter().map(|one| one.name.as_str()).collect();
+                let how = if *locked { "locked, nobody new is let in" } else { "open" };
+                let kept_out = match &who[..] {
+                    [] => String::new(),
+                    who => format!("; kept out: {}", who.join(", ")),
+                };
+                format!("access      {}: {how}{kept_out}", self.place(session))
             }
             Event::FirstFrame { session, participant, ms } => {
                 let name = self.names.get(participant).map_or("somebody", String::as_str);
@@ -244,6 +254,7 @@ fn told(failure: &Failure) -> String {
         | FailureCode::AlreadyHere
         | FailureCode::Connection(_)
         | FailureCode::Chat
+        | FailureCode::Command
         | FailureCode::Rename => return failure.message.clone(),
     };
     format!("{}; or use {way_out}", failure.message)
@@ -278,6 +289,11 @@ fn as_json(event: &Event) -> Value {
             "event": "renamed", "session": session, "participant": participant, "name": name,
             "before": before,
         }),
+        Event::Access { session, locked, removed } => {
+            let one = |one: &RemovedPerson| json!({"participant": one.participant, "name": one.name});
+            let removed: Vec<_> = removed.iter().map(one).collect();
+            json!({"event": "access", "session": session, "locked": locked, "removed": removed})
+        }
         Event::FirstFrame { session, participant, ms } => json!({
             "event": "first-frame", "session": session, "participant": participant, "ms": ms,
         }),

@@ -1,6 +1,7 @@
 //! The engine without a window: options in, lines out.
 
 mod args;
+mod commands;
 #[cfg(any(fuzzing, test))]
 pub mod fuzz;
 mod invitation;

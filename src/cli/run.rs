@@ -16,6 +16,7 @@ use tokio::{
 
 use super::{
     args::{Listen, Task},
+    commands,
     lines::Lines,
     preflight::{Missing, Preflight},
     speech::{Speech, audience},
@@ -102,9 +103,12 @@ pub async fn run(mut task: Task) -> anyhow::Result<ExitReason> {
                 }
                 handle.send(command).await;
             }
-            let speech = common.say.then(Speech::begin).transpose()?;
+            let input = Input {
+                speech: common.say.then(Speech::begin).transpose()?,
+                commands: common.commands.then(Speech::begin).transpose()?,
+            };
             let end = end_of(common.time, signals);
-            stay.until_the_end((handle, events), speech, (preflight, end)).await
+            stay.until_the_end((handle, events), input, (preflight, end)).await
         }
         Task::Serve { listen, public_url, json, time } => {
             serve(*listen, public_url.clone(), Lines::new(*json), *time).await
@@ -129,6 +133,14 @@ fn wrong_line(error: &anyhow::Error) -> ExitReason {
 /// How long sources are looked for before sessions are opened: files answer in far less, and what
 /// does not is told of later.
 const FIRST_LOOK: Duration = Duration::from_millis(500);
+
+/// What the lines of standard input are taken for.
+struct Input {
+    /// They are said in the chats.
+    speech: Option<Speech>,
+    /// They are commands.
+    commands: Option<Speech>,
+}
 
 /// A stay in sessions.
 struct Stay {
@@ -168,7 +180,7 @@ impl Stay {
     async fn until_the_end(
         mut self,
         (handle, mut events): (Handle, mpsc::Receiver<Event>),
-        mut speech: Option<Speech>,
+        mut input: Input,
         (mut preflight, end): (Preflight, impl Future<Output = ()>),
     ) -> anyhow::Result<ExitReason> {
         let mut seconds = interval(Duration::from_secs(1));
@@ -186,9 +198,10 @@ impl Stay {
                         self.lines.stats(&stats);
                     }
                 }
-                text = Speech::next(&mut speech), if !audience.is_empty() => {
+                text = Speech::next(&mut input.speech), if !audience.is_empty() => {
                     self.say(text, audience, &handle).await;
                 }
+                line = Speech::line(&mut input.commands) => self.obey(&line, &handle).await,
                 missing = preflight.next(), if !preflight.is_over() => {
                     missing.into_iter().for_each(|missing| self.note_missing(missing));
                 }
@@ -218,6 +231,19 @@ impl Stay {
             Some(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(self.outcome),
             Some(error) => anyhow::bail!("standard output cannot be written: {error}"),
             None => Ok(self.outcome),
+        }
+    }
+
+    async fn obey(&mut self, line: &str, handle: &Handle) {
+        if line.trim().is_empty() {
+            return;
+        }
+        match commands::command(line, &handle.snapshot()) {
+            Ok(command) => handle.send(command).await,
+            Err(message) => {
+                let (code, session) = (FailureCode::Command, None);
+                self.note(&Event::Failed(Failure { code, message, session }));
+            }
         }
     }
 
@@ -277,6 +303,7 @@ impl Stay {
             | Event::HubBack { .. }
             | Event::Participant { .. }
             | Event::Renamed { .. }
+            | Event::Access { .. }
             | Event::FirstFrame { .. }
             | Event::LeftOut { .. }
             | Event::Message { .. }
@@ -318,7 +345,10 @@ impl Stay {
                 }
                 return;
             }
-            FailureCode::Device(_) | FailureCode::Chat | FailureCode::Rename => return,
+            FailureCode::Device(_)
+            | FailureCode::Chat
+            | FailureCode::Command
+            | FailureCode::Rename => return,
         };
         if let Some(waited) = failure.session.as_ref().and_then(|id| self.waited.get_mut(id)) {
             *waited = reason;

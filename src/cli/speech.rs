@@ -1,4 +1,4 @@
-//! What is said in chats: the lines of standard input.
+//! The lines of standard input, which are said in chats or are commands.
 
 use std::{
     future::pending,
@@ -20,7 +20,7 @@ use crate::model::{
 /// through. Whoever writes to our standard input waits meanwhile.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The lines of standard input that are to be said.
+/// The lines of standard input.
 pub(super) struct Speech {
     lines: mpsc::Receiver<Vec<u8>>,
     next: Instant,
@@ -51,16 +51,21 @@ impl Speech {
     /// # Errors
     /// If it is too long.
     pub(super) async fn next(speech: &mut Option<Self>) -> Result<ChatText, TextError> {
-        while let Some(one) = speech {
-            sleep_until(one.next).await;
-            let Some(line) = one.lines.recv().await else { break };
-            one.next = Instant::now() + PAUSE;
-            let text = ChatText::new(&String::from_utf8_lossy(&line));
+        loop {
+            let text = ChatText::new(&Self::line(speech).await);
             if text != Err(TextError::Empty) {
                 return text;
             }
         }
-        pending().await
+    }
+
+    /// The next line; for ever pending without one. May be dropped and called again.
+    pub(super) async fn line(speech: &mut Option<Self>) -> String {
+        let Some(one) = speech else { return pending().await };
+        sleep_until(one.next).await;
+        let Some(line) = one.lines.recv().await else { return pending().await };
+        one.next = Instant::now() + PAUSE;
+        String::from_utf8_lossy(&line).into_owned()
     }
 }
 
@@ -122,6 +127,8 @@ mod tests {
                 left_out: None,
                 peer: None,
             }],
+            locked: false,
+            removed: vec![],
         };
         let live = ParticipantState::Live;
         let sessions = vec![

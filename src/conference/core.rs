@@ -134,7 +134,15 @@ impl Conference {
             }
             Command::Leave { session } => self.leave(&session),
             Command::Close { session } => self.close(&session),
-            Command::Eject { session, participant } => self.eject(&session, &participant),
+            Command::Eject { session, participant, address } => {
+                self.as_host(&session, |one, desk| one.eject(&participant, address, desk));
+            }
+            Command::Allow { session, participant } => {
+                self.as_host(&session, |one, desk| one.allow(&participant, desk));
+            }
+            Command::Lock { session, locked } => {
+                self.as_host(&session, |one, desk| one.lock(locked, desk));
+            }
             Command::Say { session, text } => self.say(&session, text),
             Command::Rename { name } => self.hubs.rename(name, &mut self.out),
             Command::SetGate { session: Some(session), gate, open } => {
@@ -196,10 +204,10 @@ impl Conference {
         session.close(&mut self.desk().1);
     }
 
-    fn eject(&mut self, id: &SessionId, who: &ParticipantId) {
+    fn as_host(&mut self, id: &SessionId, act: impl FnOnce(&Session, &mut Desk<'_>)) {
         let (sessions, mut desk) = self.desk();
         match sessions.iter().find(|one| one.id == *id) {
-            Some(session) => session.eject(who, &mut desk),
+            Some(session) => act(session, &mut desk),
             None => self.out.fail(refusal::not_here(id)),
         }
     }
@@ -342,6 +350,7 @@ const fn subject(message: &HubMessage) -> Option<&SessionId> {
         | HubMessage::ParticipantPresence { session, .. }
         | HubMessage::ParticipantRenamed { session, .. }
         | HubMessage::Owner { session, .. }
+        | HubMessage::Access { session, .. }
         | HubMessage::Closed { session, .. }
         | HubMessage::Signal { session, .. } => Some(session),
         HubMessage::Error { session, .. } => session.as_ref(),

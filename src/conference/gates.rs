@@ -300,12 +300,13 @@ fn on_air_is_where_somebody_is_live_and_a_source_runs() {
 fn the_opener_sends_somebody_out_and_nobody_else_does() {
     let eject = |who: &str| {
         let participant: ParticipantId = id(who);
-        Input::Command(Command::Eject { session: session(), participant })
+        Input::Command(Command::Eject { session: session(), participant, address: false })
     };
     let not_allowed = FailureCode::Hub(ErrorCode::NotAllowed);
     let mut stage = live();
     stage.give(eject("a"));
-    let message = ClientMessage::Eject { session: session(), participant: id("a") };
+    let (session_id, participant) = (session(), id("a"));
+    let message = ClientMessage::Eject { session: session_id, participant, address: false };
     assert_eq!(stage.sent()[0].1, &message);
     stage.give(eject("x"));
     assert_eq!((stage.failures()[0].code, stage.sent().len()), (not_allowed, 0));

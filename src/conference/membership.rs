@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{
+    access::Access,
     ask::{ASKED_AGAIN, Desk, OpenTerms, Wish},
     roster::{Roster, Scope, Terms},
     words::HubRef,
@@ -24,6 +25,8 @@ pub(super) struct Membership {
     again_at: Option<MediaTime>,
     /// When others are told again what we send, since the hub may have refused to pass it on.
     retell_at: Option<MediaTime>,
+    /// Who may take a new seat, if the session is ours.
+    pub(super) access: Access,
     /// The number of what was said last.
     said: u64,
     /// People were told that the opener is awaited, and are told when the session is back.
@@ -61,7 +64,8 @@ impl Membership {
     pub(super) fn new(terms: Terms, url: HubUrl) -> Self {
         let (roster, tie, said, is_awaited) = (Roster::default(), Tie::Firm, 0, false);
         let (again_at, retell_at) = (None, None);
-        Self { terms, roster, url, tie, again_at, retell_at, said, is_awaited }
+        let access = Access::default();
+        Self { terms, roster, url, tie, again_at, retell_at, access, said, is_awaited }
     }
 
     /// Whether the hub has us in the session.
@@ -138,6 +142,7 @@ impl Membership {
         }
         self.terms.limit = admission.limit;
         self.terms.role = admission.role;
+        self.lock_again(desk);
         let (roster, mut scope) = self.parts(desk);
         roster.reconcile(admission.members, &mut scope);
     }
@@ -171,6 +176,9 @@ impl Membership {
     /// Somebody owns the session now.
     pub(super) fn set_owner(&mut self, owner: &ParticipantId) {
         self.terms.role = if *owner == self.terms.me { Role::Opener } else { Role::Guest };
+        if self.terms.role == Role::Guest {
+            self.access = Access::default();
+        }
         self.roster.set_owner(owner);
     }
 
@@ -206,6 +214,7 @@ impl Membership {
             self.retell_at = None;
             self.roster.retell();
         }
+        self.settle_access(desk);
         if self.awaits_opener() && !std::mem::replace(&mut self.is_awaited, true) {
             let (session, hubs) = (self.terms.session.clone(), vec![self.url.clone()]);
             desk.out.announce(Event::Waiting { session, hubs });
@@ -215,7 +224,7 @@ impl Membership {
     /// When something is due.
     pub(super) fn due(&self) -> Option<MediaTime> {
         let roster = self.roster.due(self.tie.down_since());
-        let own = [self.reopens_at(), self.again_at, self.retell_at];
+        let own = [self.reopens_at(), self.again_at, self.retell_at, self.access.due()];
         own.into_iter().flatten().chain(roster).min()
     }
 

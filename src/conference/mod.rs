@@ -4,6 +4,7 @@
 //! next deadline come out. It names no clock, thread, socket or file, so a test can hold several of
 //! them and the hub between in its hands and let hours pass in a second.
 
+mod access;
 mod ask;
 mod chat;
 mod core;

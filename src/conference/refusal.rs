@@ -16,7 +16,7 @@ pub(super) fn refused(code: ErrorCode, session: &SessionId, hub: &str, said: &st
             "the id \"{session}\" is already used at {hub}; choose another id, or leave it out"
         ),
         ErrorCode::SessionFull => {
-            format!("session \"{session}\" at {hub} is full; try again when somebody has left")
+            format!("session \"{session}\" at {hub} takes nobody more: {said}; ask the host")
         }
         ErrorCode::NotAllowed => {
             format!("{hub} does not allow that in session \"{session}\": {said}; ask the host")
@@ -86,10 +86,12 @@ pub(super) fn not_owner(session: &SessionId) -> Failure {
     Failure { code, message, session: Some(session.clone()) }
 }
 
-/// Nobody is removed from somebody else's session.
-pub(super) fn ejects_nobody(session: &SessionId) -> Failure {
-    let message =
-        format!("only the host can remove people from session \"{session}\"; ask the host");
+/// Who may be in somebody else's session is the host's business.
+pub(super) fn not_host(session: &SessionId) -> Failure {
+    let message = format!(
+        "only the host can remove people from session \"{session}\", let them in again or lock it; \
+         ask the host"
+    );
     let code = FailureCode::Hub(ErrorCode::NotAllowed);
     Failure { code, message, session: Some(session.clone()) }
 }
@@ -101,10 +103,27 @@ pub(super) fn no_such_participant(session: &SessionId) -> Failure {
     Failure { code, message, session: Some(session.clone()) }
 }
 
+/// Who is to be let in again is not kept out.
+pub(super) fn not_kept_out(session: &SessionId) -> Failure {
+    let message = format!("this person may join session \"{session}\" already");
+    let code = FailureCode::Hub(ErrorCode::NotAllowed);
+    Failure { code, message, session: Some(session.clone()) }
+}
+
+/// A hub of an earlier version neither locks sessions nor keeps people out.
+pub(super) fn locks_nothing(session: &SessionId, hub: &str) -> Failure {
+    let message = format!(
+        "{hub} runs an older version of Quintet, which cannot lock session \"{session}\" or keep \
+         people out; close it and open one with another id to be among yourselves"
+    );
+    let code = FailureCode::Hub(ErrorCode::Unsupported);
+    Failure { code, message, session: Some(session.clone()) }
+}
+
 /// The hub of a session cannot be asked for anything now.
 pub(super) fn hub_away(session: &SessionId, hub: &str) -> Failure {
     let message = format!(
-        "{hub} does not answer, so nobody can be removed from session \"{session}\"; try again when \
+        "{hub} does not answer, so who is in session \"{session}\" cannot be changed; try again when \
          it is back"
     );
     let code = FailureCode::HubUnreachable;

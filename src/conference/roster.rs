@@ -94,6 +94,7 @@ impl Roster {
             | HubMessage::Waiting { .. }
             | HubMessage::Renamed { .. }
             | HubMessage::Owner { .. }
+            | HubMessage::Access { .. }
             | HubMessage::Closed { .. }
             | HubMessage::Error { .. }
             | HubMessage::LinkBase { .. }

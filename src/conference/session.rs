@@ -165,23 +165,55 @@ impl Session {
         }
     }
 
-    /// Sends somebody out, if it is ours to do and the hub can be told.
-    pub(super) fn eject(&self, who: &ParticipantId, desk: &mut Desk<'_>) {
-        if !self.is_own() {
-            return desk.out.fail(refusal::ejects_nobody(&self.id));
-        }
-        let Standing::In(membership) = &self.standing else {
+    /// Sends somebody out, if it is ours to do and the hub can be told; with everybody at the same
+    /// address if `address`.
+    pub(super) fn eject(&self, who: &ParticipantId, address: bool, desk: &mut Desk<'_>) {
+        let is_member = |one: &Membership| one.roster.members().iter().any(|one| one.id == *who);
+        let Some(membership) = self.as_host(desk) else { return };
+        if !is_member(membership) {
             return desk.out.fail(refusal::no_such_participant(&self.id));
-        };
-        if !membership.roster.members().iter().any(|one| one.id == *who) {
-            return desk.out.fail(refusal::no_such_participant(&self.id));
-        }
-        if !membership.is_firm() {
-            let hub = refusal::hub_name(&membership.terms.hub, Some(&membership.url));
-            return desk.out.fail(refusal::hub_away(&self.id, &hub));
         }
         let (session, participant) = (self.id.clone(), who.clone());
-        desk.out.send(&membership.terms.hub, ClientMessage::Eject { session, participant });
+        let eject = ClientMessage::Eject { session, participant, address };
+        desk.out.send(&membership.terms.hub, eject);
+    }
+
+    /// Lets somebody who was sent out come again.
+    pub(super) fn allow(&self, who: &ParticipantId, desk: &mut Desk<'_>) {
+        let Some(membership) = self.as_host(desk) else { return };
+        if !membership.access.keeps_out(who) {
+            return desk.out.fail(refusal::not_kept_out(&self.id));
+        }
+        let (session, participant) = (self.id.clone(), who.clone());
+        desk.out.send(&membership.terms.hub, ClientMessage::Allow { session, participant });
+    }
+
+    /// Lets nobody new in, or everybody again.
+    pub(super) fn lock(&self, locked: bool, desk: &mut Desk<'_>) {
+        let Some(membership) = self.as_host(desk) else { return };
+        let session = self.id.clone();
+        desk.out.send(&membership.terms.hub, ClientMessage::Lock { session, locked });
+    }
+
+    /// The session, if it is ours and its hub can be told something; tells why not.
+    fn as_host(&self, desk: &mut Desk<'_>) -> Option<&Membership> {
+        let membership = match &self.standing {
+            Standing::In(membership) if self.is_own() => membership,
+            Standing::In(_) => {
+                desk.out.fail(refusal::not_host(&self.id));
+                return None;
+            }
+            Standing::Asking(_) | Standing::Over(..) | Standing::Failed(..) => {
+                desk.out.fail(refusal::no_such_participant(&self.id));
+                return None;
+            }
+        };
+        if !membership.is_firm() {
+            let hub = refusal::hub_name(&membership.terms.hub, Some(&membership.url));
+            desk.out.fail(refusal::hub_away(&self.id, &hub));
+            return None;
+        }
+        Some(membership)
     }
 
     /// Says something to everybody, if there is a chat, it is ours to write in, and somebody reads.
@@ -252,6 +284,12 @@ impl Session {
             Standing::Over(_, reason) => (SessionState::Ended { reason: *reason }, vec![]),
             Standing::Failed(_, failure) => (SessionState::Failed(failure.clone()), vec![]),
         };
+        let (locked, removed) = match &self.standing {
+            Standing::In(membership) => {
+                (membership.access.is_locked(), membership.access.removed())
+            }
+            Standing::Asking(_) | Standing::Over(..) | Standing::Failed(..) => (false, vec![]),
+        };
         let reaches = |of: fn((bool, bool)) -> bool| {
             of(runs) && self.participants().iter().any(|one| of(one.gets()))
         };
@@ -267,6 +305,8 @@ impl Session {
             heard: reaches(|(sound, _)| sound),
             seen: reaches(|(_, picture)| picture),
             participants,
+            locked,
+            removed,
         }
     }
 
@@ -293,6 +333,7 @@ impl Session {
             | HubMessage::ParticipantRenamed { .. }
             | HubMessage::Renamed { .. }
             | HubMessage::Owner { .. }
+            | HubMessage::Access { .. }
             | HubMessage::Closed { .. }
             | HubMessage::Signal { .. }
             | HubMessage::LinkBase { .. }
@@ -324,6 +365,9 @@ impl Session {
             HubMessage::Error { code, message, .. } => {
                 if membership.is_firm() && code == ErrorCode::TooMany {
                     membership.signalled_too_much(desk.now);
+                } else if membership.is_firm() && code == ErrorCode::Unsupported {
+                    let hub = refusal::hub_name(&membership.terms.hub, Some(&membership.url));
+                    desk.out.fail(refusal::locks_nothing(&self.id, &hub));
                 } else if membership.is_asking() && !membership.refused(code, desk) {
                     let failure = self.refusal(code, &message);
                     self.fail(failure, desk);
@@ -331,6 +375,9 @@ impl Session {
             }
             HubMessage::Owner { participant, .. } if membership.is_firm() => {
                 membership.set_owner(&participant);
+            }
+            HubMessage::Access { locked, removed, .. } if membership.is_firm() => {
+                membership.set_access((locked, removed), desk);
             }
             HubMessage::ParticipantJoined { .. }
             | HubMessage::ParticipantLeft { .. }
@@ -348,6 +395,7 @@ impl Session {
             | HubMessage::ParticipantRenamed { .. }
             | HubMessage::Signal { .. }
             | HubMessage::Owner { .. }
+            | HubMessage::Access { .. }
             | HubMessage::Renamed { .. }
             | HubMessage::Welcome { .. }
             | HubMessage::LinkBase { .. }

@@ -307,6 +307,8 @@ impl Ends {
             other @ (ClientMessage::Hello { .. }
             | ClientMessage::Join { .. }
             | ClientMessage::Eject { .. }
+            | ClientMessage::Allow { .. }
+            | ClientMessage::Lock { .. }
             | ClientMessage::Rename { .. }
             | ClientMessage::Signal { .. }
             | ClientMessage::Ping) => other,
@@ -339,6 +341,7 @@ impl Ends {
             | HubMessage::ParticipantLeft { .. }
             | HubMessage::ParticipantPresence { .. }
             | HubMessage::ParticipantRenamed { .. }
+            | HubMessage::Access { .. }
             | HubMessage::Renamed { .. }
             | HubMessage::Signal { .. }
             | HubMessage::Error { .. }

@@ -94,6 +94,7 @@ impl Ledger {
             | Event::HubLost { .. }
             | Event::HubBack { .. }
             | Event::Waiting { .. }
+            | Event::Access { .. }
             | Event::FirstFrame { .. }
             | Event::LeftOut { .. }
             | Event::Message { .. }

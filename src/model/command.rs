@@ -32,6 +32,23 @@ pub enum Command {
         session: SessionId,
         /// Whom.
         participant: ParticipantId,
+        /// Whether to keep everybody at the same address out as well, unless it is the hub's own
+        /// machine.
+        address: bool,
+    },
+    /// Let somebody who was sent out of an own session come again.
+    Allow {
+        /// Into which session.
+        session: SessionId,
+        /// Whom.
+        participant: ParticipantId,
+    },
+    /// Let nobody new into an own session, or everybody again.
+    Lock {
+        /// Which session.
+        session: SessionId,
+        /// Whether nobody new is let in.
+        locked: bool,
     },
     /// Open or close a gate, in one session or in all. What passes must find both open: the
     /// global gate and the session's own.
@@ -100,6 +117,8 @@ impl Command {
             | Self::Depart(Departure::Leave(session) | Departure::Close(session))
             | Self::Close { session }
             | Self::Eject { session, .. }
+            | Self::Allow { session, .. }
+            | Self::Lock { session, .. }
             | Self::Say { session, .. }
             | Self::SetGate { session: Some(session), .. } => Some(session),
             Self::SetGate { session: None, .. }

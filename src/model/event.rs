@@ -1,8 +1,8 @@
 //! What happened, one thing after another: for the command line's lines and the window's toasts.
 
 use super::{
-    ChatText, ErrorCode, HubUrl, LeaveReason, MediaSet, ParticipantId, ParticipantState, SessionId,
-    SessionKind, SessionLink, SourceKind,
+    ChatText, ErrorCode, HubUrl, LeaveReason, MediaSet, ParticipantId, ParticipantState,
+    RemovedPerson, SessionId, SessionKind, SessionLink, SourceKind,
 };
 
 /// Something a person may want to know. Unlike a snapshot, none is ever skipped.
@@ -80,6 +80,15 @@ pub enum Event {
         before: String,
         /// How the person is called now.
         name: String,
+    },
+    /// Who may take a new seat in an own session has changed, or is told anew.
+    Access {
+        /// Which session.
+        session: SessionId,
+        /// Whether nobody new is let in.
+        locked: bool,
+        /// Who was sent out and is still kept out.
+        removed: Vec<RemovedPerson>,
     },
     /// The first picture of a participant was decoded (or, without video, the first sound).
     FirstFrame {
@@ -169,6 +178,8 @@ pub enum FailureCode {
     Connection(ConnectionFault),
     /// Nothing can be said in a session's chat.
     Chat,
+    /// A line of standard input is no command that can be carried out.
+    Command,
     /// A hub is too old to change a name at once.
     Rename,
 }
@@ -183,6 +194,7 @@ impl FailureCode {
             Self::Device(_) => "device",
             Self::Connection(_) => "connection",
             Self::Chat => "chat",
+            Self::Command => "command",
             Self::Rename => "rename",
         }
     }

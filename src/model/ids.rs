@@ -3,11 +3,13 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 /// A session's id: 1 to 64 characters of `A-Z a-z 0-9 - _ .`, starting with a letter or digit.
 ///
-/// Generated ids are 80 random bits in four groups of four, `7h3k-q2m9-x4tz-p8wd`: long enough
-/// that nobody finds a session by guessing, short enough to be read aloud. Case matters in an
+/// Generated ids are bound to a key, 100 bits in five groups of four, `7h3k-q2m9-x4tz-p8wd-5v0c`:
+/// long enough that nobody finds a session by guessing, short enough to be read aloud. Earlier
+/// versions made ids of 80 random bits in four groups, which belong to nobody. Case matters in an
 /// opener's own id; generated ones are all lower case.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -23,15 +25,7 @@ impl SessionId {
     /// The readable form of 80 random bits; the caller brings the randomness.
     pub fn from_random(bytes: [u8; 10]) -> Self {
         let bits = bytes.iter().fold(0_u128, |bits, byte| bits << 8 | u128::from(*byte));
-        let mut id = String::with_capacity(19);
-        for index in 0..16 {
-            if index > 0 && index % 4 == 0 {
-                id.push('-');
-            }
-            let digit = (bits >> (75 - 5 * index)) & 31;
-            id.push(char::from(ALPHABET[digit as usize]));
-        }
-        Self(id)
+        Self(grouped(bits, 4))
     }
 
     /// Parses an opener's own id or a generated one.
@@ -57,19 +51,32 @@ impl SessionId {
         &self.0
     }
 
-    /// Whether the id has the form of those that [`Self::from_random`] makes.
+    /// The id that is bound to a key: the first 100 bits of a SHA-256 of it, in five groups.
+    /// Whoever has the key can prove it at a hub that remembers nothing, and nobody else can.
+    pub fn of_key(key: &Secret) -> Self {
+        let digest = Sha256::digest(format!("quintet session\n{}", key.expose()));
+        let bits = digest[..16].iter().fold(0, |bits: u128, byte| bits << 8 | u128::from(*byte));
+        Self(grouped(bits >> 28, 5))
+    }
+
+    /// Whether the id has the form of those that [`Self::from_random`] or [`Self::of_key`] makes.
     pub fn is_generated(&self) -> bool {
         Self::generated(&self.0).is_some()
     }
 
-    /// How many characters a generated id has.
-    pub(super) const GENERATED_CHARS: usize = 19;
+    /// Whether the id has the form of those that [`Self::of_key`] makes.
+    pub fn is_bound(&self) -> bool {
+        self.0.len() == Self::GENERATED_CHARS[0] && self.is_generated()
+    }
+
+    /// How many characters a generated id has, the longer ones first.
+    pub(super) const GENERATED_CHARS: [usize; 2] = [24, 19];
 
     /// The id, if the text has the form of a generated one.
     pub(super) fn generated(text: &str) -> Option<Self> {
         let is_group =
             |group: &str| group.len() == 4 && group.bytes().all(|byte| ALPHABET.contains(&byte));
-        let is_generated = text.split('-').count() == 4 && text.split('-').all(is_group);
+        let is_generated = Self::GENERATED_CHARS.contains(&text.len()) && text.split('-').all(is_group);
         is_generated.then(|| Self(text.to_owned()))
     }
 
@@ -77,6 +84,20 @@ impl SessionId {
     pub(super) const fn may_contain(c: char) -> bool {
         c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
     }
+}
+
+/// The lowest bits in base 32, in so many groups of four.
+fn grouped(bits: u128, groups: u32) -> String {
+    let digits = 4 * groups;
+    let mut text = String::new();
+    for index in 0..digits {
+        if index > 0 && index % 4 == 0 {
+            text.push('-');
+        }
+        let digit = (bits >> (5 * (digits - 1 - index))) & 31;
+        text.push(char::from(ALPHABET[digit as usize]));
+    }
+    text
 }
 
 /// Why a text is not a session id.
@@ -242,6 +263,23 @@ mod tests {
         }
         assert_eq!(seen.len(), 80, "each bit shows in the id");
         assert_eq!(SessionId::parse(high.as_str()), Ok(high));
+    }
+
+    #[test]
+    fn an_id_is_bound_to_its_key_and_to_no_other() {
+        let id = SessionId::of_key(&Secret::from_random([7; 16]));
+        // By `printf 'quintet session\n07…07' | sha256sum`, in base 32.
+        assert_eq!(id.as_str(), "rt4h-xhcy-m0xg-y8ss-ve5t");
+        assert!(id.is_bound() && id.is_generated());
+        let mut seen = std::collections::BTreeSet::new();
+        for byte in 0..=255 {
+            seen.insert(SessionId::of_key(&Secret::from_random([byte; 16])));
+        }
+        assert_eq!(seen.len(), 256);
+        assert!(!SessionId::from_random([1; 10]).is_bound());
+        for other in ["0000-0000-0000-0000-000l", "0000-0000-0000-0000_0000", "town-hall"] {
+            assert!(!SessionId::parse(other).unwrap().is_bound(), "{other}");
+        }
     }
 
     #[test]

@@ -30,11 +30,11 @@ pub use peer::{
 pub use signal::{
     ClientMessage, CloseReason, ErrorCode, HubMessage, LeaveReason, MAX_CANDIDATE_BYTES,
     MAX_HUB_MESSAGE_BYTES, MAX_MESSAGE_BYTES, MAX_NAME_CHARS, MAX_SDP_BYTES, Member, PROTOCOL,
-    Payload, Presence, SignalPayload,
+    Payload, Presence, RemovedMember, SignalPayload,
 };
 pub use snapshot::{
-    DepartureStatus, Gates, HubState, HubStatus, ParticipantState, ParticipantStatus, SessionState,
-    SessionStatus, Snapshot, SourceKind, SourceState,
+    DepartureStatus, Gates, HubState, HubStatus, ParticipantState, ParticipantStatus, RemovedPerson,
+    SessionState, SessionStatus, Snapshot, SourceKind, SourceState,
 };
 pub use stats::{AudioStats, Counts, Latency, ParticipantStats, SessionStats, Stats, VideoStats};
 pub use target::{parse_own_id, parse_target};

@@ -81,6 +81,24 @@ pub enum ClientMessage {
         session: SessionId,
         /// Whom.
         participant: ParticipantId,
+        /// Whether to keep everybody at the same address out as well, unless it is the hub's own
+        /// machine.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        address: bool,
+    },
+    /// Lets somebody who was sent out come again; the owner's right.
+    Allow {
+        /// Into which session.
+        session: SessionId,
+        /// Whom.
+        participant: ParticipantId,
+    },
+    /// Lets nobody new in, or everybody again; the owner's right.
+    Lock {
+        /// Into which session.
+        session: SessionId,
+        /// Whether nobody new is let in.
+        locked: bool,
     },
     /// Takes another name, in all sessions at once.
     Rename {
@@ -200,6 +218,15 @@ pub enum HubMessage {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         owner_key: Option<Secret>,
     },
+    /// Who is let into the session anew, as it is now; told to the owner only.
+    Access {
+        /// Which session.
+        session: SessionId,
+        /// Whether nobody new is let in.
+        locked: bool,
+        /// Who was sent out and is still kept out.
+        removed: Vec<RemovedMember>,
+    },
     /// The session is over for this client.
     Closed {
         /// Which.
@@ -249,6 +276,17 @@ pub struct Member {
     pub instance: Instance,
     /// Whether the member's connection to the hub is up.
     pub presence: Presence,
+}
+
+/// Somebody who was sent out of a session and cannot come again yet.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RemovedMember {
+    /// Who.
+    pub participant: ParticipantId,
+    /// How the person was called.
+    pub name: String,
+    /// For how long still, in milliseconds, when this was sent.
+    pub rest_ms: u64,
 }
 
 /// Whether a member's connection to the hub is up.

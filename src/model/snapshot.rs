@@ -144,6 +144,19 @@ pub struct SessionStatus {
     pub seen: bool,
     /// The participants we are linked to, in the order in which they came.
     pub participants: Vec<ParticipantStatus>,
+    /// Whether nobody new is let in; only known of own sessions.
+    pub locked: bool,
+    /// Who was sent out and is still kept out; only known of own sessions.
+    pub removed: Vec<RemovedPerson>,
+}
+
+/// Somebody who was sent out of a session and cannot come again yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RemovedPerson {
+    /// Who.
+    pub participant: ParticipantId,
+    /// How the person was called.
+    pub name: String,
 }
 
 /// How a session is.

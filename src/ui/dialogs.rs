@@ -441,9 +441,12 @@ fn eject(
 ) -> Outcome {
     let (name, colour) = (bidi::isolated(name), ui.visuals().text_color());
     ui.add(bidi::wrapped(ui, &format!("Remove {name}?"), (TITLE, Palette::of(ui).text)));
-    let text = format!("{name} leaves {place} at once, but can join again with the link.");
+    let text = format!(
+        "{name} leaves {place} at once and cannot come back for 10 minutes, unless you allow it."
+    );
     ui.add(bidi::wrapped(ui, &text, (TextStyle::Body.resolve(ui.style()), colour)));
-    let command = Command::Eject { session: session.clone(), participant: whom.clone() };
+    let (session, participant) = (session.clone(), whom.clone());
+    let command = Command::Eject { session, participant, address: false };
     destroy(ui, "Remove", Outcome::Want(command.into()))
 }
 

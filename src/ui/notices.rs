@@ -148,6 +148,7 @@ impl Notices {
             | Event::Waiting { .. }
             // Tiles and lists show it.
             | Event::Renamed { .. }
+            | Event::Access { .. }
             | Event::FirstFrame { .. }
             // The chat shows it.
             | Event::Said { .. }
@@ -368,6 +369,7 @@ fn is_of_departing(event: &Event, snapshot: &Snapshot) -> bool {
         | Event::Waiting { .. }
         | Event::Joined { .. }
         | Event::Renamed { .. }
+        | Event::Access { .. }
         | Event::FirstFrame { .. }
         | Event::Said { .. }
         | Event::LeftOut { .. }

@@ -10,7 +10,10 @@ use super::{
     want::Want,
     words,
 };
-use crate::model::{Media, MediaTime, ParticipantStatus, Role, SessionStatus, Topology};
+use crate::model::{
+    Command, Media, MediaTime, ParticipantStatus, RemovedPerson, Role, SessionState, SessionStatus,
+    Topology,
+};
 
 /// Draws everybody of a session.
 ///
@@ -28,7 +31,47 @@ pub(crate) fn ui(
     for person in &session.participants {
         want = want.or(one_person(ui, (session, place), (person, now)));
     }
+    for person in &session.removed {
+        want = want.or(kept_out(ui, session, person));
+    }
+    want.or(lock(ui, (session, place)))
+}
+
+/// Somebody whom we removed, and the way back in.
+fn kept_out(ui: &mut Ui, session: &SessionStatus, person: &RemovedPerson) -> Option<Want> {
+    let palette = Palette::of(ui);
+    let ((), want) = two_ended(
+        ui,
+        |ui| {
+            ui.add(bidi::truncated(ui, &person.name, (SMALL, palette.muted)));
+        },
+        |ui| {
+            let tip = format!("Let {} join again", bidi::isolated(&person.name));
+            let allow = ui.small_button("Allow again").on_hover_text(tip);
+            ui.label(RichText::new("removed").font(SMALL).color(palette.muted));
+            allow.clicked().then(|| {
+                let (session, participant) =
+                    (session.session.clone(), person.participant.clone());
+                Command::Allow { session, participant }.into()
+            })
+        },
+    );
     want
+}
+
+/// The host's way to let nobody new in, or everybody again.
+fn lock(ui: &mut Ui, (session, place): (&SessionStatus, &str)) -> Option<Want> {
+    if session.role != Role::Opener || session.state != SessionState::Live {
+        return None;
+    }
+    let (deed, tip) = match session.locked {
+        true => ("Unlock session", format!("Let people join {place} again")),
+        false => ("Lock session", format!("Let nobody new join {place}")),
+    };
+    let is_clicked = ui.small_button(deed).on_hover_text(tip).clicked();
+    is_clicked.then(|| {
+        Command::Lock { session: session.session.clone(), locked: !session.locked }.into()
+    })
 }
 
 fn one_person(

@@ -36,6 +36,8 @@ pub(crate) fn session(name: &str, kind: SessionKind, role: Role, people: usize) 
         heard: people > 0,
         seen: people > 0,
         participants: (0..people).map(person).collect(),
+        locked: false,
+        removed: vec![],
     }
 }
 

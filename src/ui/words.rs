@@ -202,6 +202,7 @@ const fn refusal(code: FailureCode) -> &'static str {
         FailureCode::Device(_)
         | FailureCode::Connection(_)
         | FailureCode::Chat
+        | FailureCode::Command
         | FailureCode::Rename => "Failed",
     }
 }

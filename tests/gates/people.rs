@@ -99,6 +99,8 @@ impl Person {
                 heard: false,
                 seen: false,
                 participants: vec![],
+                locked: false,
+                removed: vec![],
             }
         })
     }

@@ -89,6 +89,7 @@ impl World {
             | Event::Joined { .. }
             | Event::LeftOut { .. }
             | Event::Renamed { .. }
+            | Event::Access { .. }
             | Event::FirstFrame { .. } => Ok(()),
         }
     }

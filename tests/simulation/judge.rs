@@ -82,6 +82,7 @@ pub(crate) fn may_close(cause: Option<&Input>) -> bool {
             HubMessage::Welcome { .. }
             | HubMessage::Renamed { .. }
             | HubMessage::ParticipantRenamed { .. }
+            | HubMessage::Access { .. }
             | HubMessage::Opened { .. }
             | HubMessage::Joined { .. }
             | HubMessage::Waiting { .. }

@@ -277,6 +277,8 @@ impl World {
             ClientMessage::Join { .. }
             | ClientMessage::Close { .. }
             | ClientMessage::Eject { .. }
+            | ClientMessage::Allow { .. }
+            | ClientMessage::Lock { .. }
             | ClientMessage::Rename { .. } => {}
         }
         self.send_up(socket, Word::Client(message));
@@ -423,6 +425,7 @@ impl World {
             | Event::Waiting { .. }
             | Event::Joined { .. }
             | Event::Renamed { .. }
+            | Event::Access { .. }
             | Event::FirstFrame { .. }
             | Event::LeftOut { .. }
             | Event::Message { .. }

@@ -178,6 +178,8 @@ impl Reader<'_> {
             | ClientMessage::Leave { .. }
             | ClientMessage::Close { .. }
             | ClientMessage::Eject { .. }
+            | ClientMessage::Allow { .. }
+            | ClientMessage::Lock { .. }
             | ClientMessage::Rename { .. }
             | ClientMessage::Signal { .. }
             | ClientMessage::Ping => {
@@ -276,6 +278,8 @@ fn entered(message: &ClientMessage) -> Option<&SessionId> {
         | ClientMessage::Leave { .. }
         | ClientMessage::Close { .. }
         | ClientMessage::Eject { .. }
+        | ClientMessage::Allow { .. }
+        | ClientMessage::Lock { .. }
         | ClientMessage::Rename { .. }
         | ClientMessage::Signal { .. }
         | ClientMessage::Ping => None,

@@ -14,8 +14,9 @@ const MAX_DEPTH: usize = 16;
 const MAX_QUOTE: usize = 120;
 
 /// The types of the messages that a client sends.
-const TYPES: [&str; 9] =
-    ["hello", "open", "join", "leave", "close", "eject", "rename", "signal", "ping"];
+const TYPES: [&str; 11] = [
+    "hello", "open", "join", "leave", "close", "eject", "allow", "lock", "rename", "signal", "ping",
+];
 
 /// Why a text is no message for the rooms.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -1,11 +1,14 @@
 //! The ways into a session: opening, taking back, joining, waiting.
 
+use std::time::Duration;
+
 use crate::model::{
-    ErrorCode, HubMessage, LeaveReason, Member, ParticipantId, Role, Secret, SessionId, SessionKind,
+    ErrorCode, HubMessage, LeaveReason, MediaTime, Member, ParticipantId, Role, Secret, SessionId, SessionKind,
 };
 
 use super::{
     Rooms,
+    access::Access,
     session::{Bond, Seat, Session},
 };
 
@@ -17,6 +20,10 @@ const MAX_SESSIONS_EACH: usize = 64;
 
 /// The most participants that wait for one session: as many as the largest kind seats.
 const MAX_WAITING: usize = 256;
+
+/// How long after a hub has started it knows that heirs of an earlier run may still come back: all
+/// clients do within seconds. Later the chain of heirs is known, and an heir of days ago is none.
+const RETURN: Duration = Duration::from_secs(120);
 
 /// What somebody who opens a session asks for.
 pub(super) struct Wish {
@@ -36,10 +43,12 @@ impl Rooms {
             Err(text) => return self.refuse(who, ErrorCode::BadMessage, Some(&session), &text),
         };
         let Some(room) = self.sessions.get(&session) else {
-            return self.open_new(who, session, (wish.kind, limit));
+            return self.open_new(who, session, Wish { limit: Some(limit), ..wish });
         };
         let is_owner = room.is_owner(who);
-        let has_key = wish.owner_key.is_some_and(|key| is_same(&key, &room.owner_key));
+        let has_key = wish.owner_key.as_ref().is_some_and(|key| {
+            is_same(key, &room.owner_key) || self.comes_later(&session, key, room.succession)
+        });
         if !is_owner && !has_key {
             let text = format!("session {session} is open already; choose another id or join it");
             return self.refuse(who, ErrorCode::IdTaken, Some(&session), &text);
@@ -55,8 +64,28 @@ impl Rooms {
             self.take_back(&session, who);
             self.tell_opened(&session, who);
         } else {
-            self.replace_owner(who, &session);
+            self.replace_owner(who, &session, wish.owner_key);
         }
+    }
+
+    /// Whether an heir after the owner of now comes back to a session that the other opened at a
+    /// hub that was restarted and knew of no heir.
+    fn comes_later(&self, session: &SessionId, key: &Secret, succession: u16) -> bool {
+        let is_early = self.now < MediaTime::default() + RETURN;
+        let theirs = (is_early && session.is_bound()).then(|| self.keys.succession(session, key));
+        theirs.flatten().is_some_and(|theirs| theirs > succession)
+    }
+
+    /// The place in the line of heirs of somebody who opens a session that is not open, and the
+    /// key that goes with it; `None` if the id belongs to somebody else.
+    fn claim(&mut self, session: &SessionId, key: Option<&Secret>) -> Option<(u16, Secret)> {
+        if !session.is_bound() {
+            return Some((0, self.keys.fresh()));
+        }
+        let key = key?;
+        let is_first = SessionId::of_key(key) == *session;
+        let succession = if is_first { Some(0) } else { self.keys.succession(session, key) };
+        succession.map(|succession| (succession, key.clone()))
     }
 
     /// Joins a session, comes back to it, or waits for it.
@@ -69,7 +98,7 @@ impl Rooms {
             self.tell_own_seat(&session, who);
         } else if room.is_full() {
             self.refuse_full(who, &session);
-        } else if self.may_take_more(who, &session) {
+        } else if self.may_take_seat(who, &session) && self.may_take_more(who, &session) {
             self.admit(who, &session);
         }
     }
@@ -87,12 +116,7 @@ impl Rooms {
         }
     }
 
-    fn open_new(
-        &mut self,
-        who: &ParticipantId,
-        session: SessionId,
-        (kind, limit): (SessionKind, u16),
-    ) {
+    fn open_new(&mut self, who: &ParticipantId, session: SessionId, wish: Wish) {
         self.stop_waiting(&session, who);
         if self.sessions.len() >= MAX_SESSIONS {
             let text = format!("this hub keeps {MAX_SESSIONS} sessions at most; try later");
@@ -101,9 +125,15 @@ impl Rooms {
         if !self.may_take_more(who, &session) {
             return;
         }
-        let owner_key = (self.secrets)();
+        let Some((succession, owner_key)) = self.claim(&session, wish.owner_key.as_ref()) else {
+            let text = format!("only whoever opened session {session} first can open it again");
+            return self.refuse(who, ErrorCode::IdTaken, Some(&session), &text);
+        };
         let seats = vec![self.new_seat(who, &session, Role::Opener)];
-        self.sessions.insert(session.clone(), Session { kind, limit, owner_key, seats });
+        let (kind, access) = (wish.kind, Access::default());
+        let limit = wish.limit.unwrap_or_else(|| kind.default_limit());
+        let opened = Session { kind, limit, owner_key, succession, access, seats };
+        self.sessions.insert(session.clone(), opened);
         self.tell_opened(&session, who);
         for waiting in self.waits.remove(&session).unwrap_or_default() {
             self.person_mut(&waiting).waits.remove(&session);
@@ -142,7 +172,7 @@ impl Rooms {
     }
 
     /// Puts somebody with the key in the place of the owner.
-    fn replace_owner(&mut self, who: &ParticipantId, session: &SessionId) {
+    fn replace_owner(&mut self, who: &ParticipantId, session: &SessionId, key: Option<Secret>) {
         let Some(room) = self.sessions.get(session) else { return };
         let is_member = room.seat(who).is_some();
         let owner = room.seats.iter().position(|seat| seat.role == Role::Opener);
@@ -156,10 +186,14 @@ impl Rooms {
             self.remove_seat(session, who);
         }
         let seat = self.new_seat(who, session, Role::Opener);
-        let owner_key = (self.secrets)();
+        // The key of a bound id stays the one that opens it again at a restarted hub.
+        let kept = key.filter(|_| session.is_bound());
+        let succession = kept.as_ref().and_then(|key| self.keys.succession(session, key));
+        let owner_key = kept.unwrap_or_else(|| self.keys.fresh());
         if let Some(room) = self.sessions.get_mut(session) {
             room.seats.insert(index.min(room.seats.len()), seat);
             room.owner_key = owner_key;
+            room.succession = succession.unwrap_or(room.succession);
         }
         self.tell_opened(session, who);
         self.tell_joined(session, who);
@@ -234,8 +268,9 @@ impl Rooms {
         let participants = self.roster(session, who);
         let Some(room) = self.sessions.get(session) else { return };
         let (kind, limit, owner_key) = (room.kind, room.limit, room.owner_key.clone());
-        let session = session.clone();
-        self.tell(who, HubMessage::Opened { session, kind, limit, owner_key, participants });
+        let id = session.clone();
+        self.tell(who, HubMessage::Opened { session: id, kind, limit, owner_key, participants });
+        self.tell_access_if_any(session, who);
     }
 
     /// Answers somebody who joined. A returning owner is told the key as well: it may be an heir
@@ -250,7 +285,9 @@ impl Rooms {
         self.tell(who, HubMessage::Joined { session: id, kind, limit, role, participants });
         if owner_key.is_some() {
             let (session, participant) = (session.clone(), who.clone());
-            self.tell(who, HubMessage::Owner { session, participant, owner_key });
+            let id = session.clone();
+            self.tell(who, HubMessage::Owner { session: id, participant, owner_key });
+            self.tell_access_if_any(&session, who);
         }
     }
 

@@ -21,7 +21,15 @@ impl Rooms {
     }
 
     /// Sends somebody out; nothing if that person is out already.
-    pub(super) fn eject(&mut self, who: &ParticipantId, session: &SessionId, whom: &ParticipantId) {
+    ///
+    /// Who was sent out cannot come again for a while, nor anybody at the same address if
+    /// `by_address`.
+    pub(super) fn eject(
+        &mut self,
+        who: &ParticipantId,
+        session: &SessionId,
+        (whom, by_address): (&ParticipantId, bool),
+    ) {
         if !self.is_owners_right(who, session) {
             return;
         }
@@ -29,8 +37,12 @@ impl Rooms {
             let text = "nobody sends oneself out; leave or close the session instead";
             return self.refuse(who, ErrorCode::NotAllowed, Some(session), text);
         }
+        if !self.keep_out(session, whom, by_address) {
+            return;
+        }
         self.tell_over(session, whom, CloseReason::Ejected);
         self.take_out(session, whom, LeaveReason::Ejected);
+        self.tell_access(session, who);
     }
 
     /// Gives up a seat that was not taken back in time.
@@ -68,11 +80,16 @@ impl Rooms {
         let Some(room) = self.sessions.get(session) else { return };
         let is_here = |index: &usize| self.presence(&room.seats[*index]) == Presence::Here;
         let heir = (0..room.seats.len()).find(is_here).unwrap_or(0);
-        let owner_key = (self.secrets)();
+        let succession = room.succession.saturating_add(1);
+        let owner_key = match session.is_bound() {
+            true => self.keys.for_heir(session, succession),
+            false => self.keys.fresh(),
+        };
         let Some(room) = self.sessions.get_mut(session) else { return };
         let Some(seat) = room.seats.get_mut(heir) else {
             return self.end(session, CloseReason::OpenerLeft);
         };
+        room.succession = succession;
         seat.role = Role::Opener;
         let heir = seat.participant.clone();
         room.owner_key = owner_key.clone();
@@ -82,6 +99,7 @@ impl Rooms {
             let (session, participant) = (session.clone(), heir.clone());
             self.tell(&hearer, HubMessage::Owner { session, participant, owner_key });
         }
+        self.tell_access_if_any(session, &heir);
     }
 
     /// Ends a session for all that still sit in it.
@@ -103,7 +121,7 @@ impl Rooms {
         }
     }
 
-    fn is_owners_right(&mut self, who: &ParticipantId, session: &SessionId) -> bool {
+    pub(super) fn is_owners_right(&mut self, who: &ParticipantId, session: &SessionId) -> bool {
         let Some(room) = self.sessions.get(session) else {
             let text = format!("no session {session} is open at this hub");
             self.refuse(who, ErrorCode::NoSuchSession, Some(session), &text);

@@ -1,8 +1,10 @@
 //! The hub's rooms: who is in which session, and who hears of it. Pure: time comes in as a value.
 
+mod access;
 mod budget;
 mod entry;
 mod exit;
+mod keys;
 mod links;
 mod session;
 #[cfg(test)]
@@ -17,6 +19,7 @@ use crate::model::{
 
 use budget::Budgets;
 use entry::Wish;
+pub use keys::OwnerKeys;
 use links::{Link, Person};
 use session::{Seat, Session};
 
@@ -26,7 +29,7 @@ use session::{Seat, Session};
 /// [`Self::handle_timeout`] when [`Self::poll_timeout`] has come. It keeps no more than its
 /// limits allow, whatever the clients say (`PROTOCOL.md`, "Limits").
 pub struct Rooms {
-    secrets: Box<dyn FnMut() -> Secret + Send>,
+    keys: Box<dyn OwnerKeys + Send>,
     links: BTreeMap<LinkId, Link>,
     people: BTreeMap<ParticipantId, Person>,
     sessions: BTreeMap<SessionId, Session>,
@@ -128,10 +131,10 @@ pub enum Dismissal {
 }
 
 impl Rooms {
-    /// Rooms without anybody; `secrets` brings fresh owner keys.
-    pub fn new(secrets: impl FnMut() -> Secret + Send + 'static) -> Self {
+    /// Rooms without anybody.
+    pub fn new(keys: impl OwnerKeys + Send + 'static) -> Self {
         Self {
-            secrets: Box::new(secrets),
+            keys: Box::new(keys),
             links: BTreeMap::new(),
             people: BTreeMap::new(),
             sessions: BTreeMap::new(),
@@ -218,9 +221,13 @@ impl Rooms {
             ClientMessage::Join { session, wait } => self.join(who, session, wait),
             ClientMessage::Leave { session } => self.leave(who, &session),
             ClientMessage::Close { session } => self.close(who, &session),
-            ClientMessage::Eject { session, participant } => {
-                self.eject(who, &session, &participant);
+            ClientMessage::Eject { session, participant, address } => {
+                self.eject(who, &session, (&participant, address));
             }
+            ClientMessage::Allow { session, participant } => {
+                self.allow(who, &session, &participant);
+            }
+            ClientMessage::Lock { session, locked } => self.lock(who, &session, locked),
             ClientMessage::Rename { name } => self.rename(who, &name),
             ClientMessage::Signal { session, to, payload } => {
                 self.signal(who, session, &to, payload);

@@ -4,6 +4,8 @@ use crate::model::{
     Instance, MediaTime, Member, ParticipantId, Presence, Role, Secret, SessionKind,
 };
 
+use super::access::Access;
+
 /// An open session. Exactly one seat is the opener's.
 pub(super) struct Session {
     /// What it is.
@@ -12,6 +14,10 @@ pub(super) struct Session {
     pub(super) limit: u16,
     /// What proves ownership.
     pub(super) owner_key: Secret,
+    /// How many heirs there were.
+    pub(super) succession: u16,
+    /// Who may take a new seat.
+    pub(super) access: Access,
     /// The taken seats, in the order in which they were first taken.
     pub(super) seats: Vec<Seat>,
 }

@@ -181,7 +181,7 @@ fn each_control_of_an_own_lane_asks_for_its_command() {
     }
     assert_eq!(click(&mut window, "Show people in Conference (2)"), []);
     let participant = ParticipantId::from_digest([1; 10]);
-    let eject = Command::Eject { session: id("a"), participant };
+    let eject = Command::Eject { session: id("a"), participant, address: false };
     assert_eq!(click(&mut window, "Remove Person 1 from Conference"), [], "asked first");
     assert_eq!(click(&mut window, "Remove"), [eject]);
     assert_eq!(click(&mut window, "End Conference for everyone"), [], "asked first");

@@ -94,6 +94,7 @@ impl Chats {
             | Event::Joined { .. }
             | Event::Participant { .. }
             | Event::Renamed { .. }
+            | Event::Access { .. }
             | Event::FirstFrame { .. }
             | Event::LeftOut { .. }
             | Event::Failed(_)

@@ -15,6 +15,8 @@ enum Step {
     Leave { link: u64, session: usize },
     Close { link: u64, session: usize },
     Eject { link: u64, session: usize, who: u8 },
+    Allow { link: u64, session: usize, who: u8 },
+    Lock { link: u64, session: usize, is_locked: bool },
     Rename { link: u64, name: u8 },
     Signal { link: u64, session: usize, who: u8 },
     Drop { link: u64 },
@@ -37,6 +39,10 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (link(), session()).prop_map(|(link, session)| Step::Close { link, session }),
         1 => (link(), session(), who())
             .prop_map(|(link, session, who)| Step::Eject { link, session, who }),
+        1 => (link(), session(), who())
+            .prop_map(|(link, session, who)| Step::Allow { link, session, who }),
+        1 => (link(), session(), any::<bool>())
+            .prop_map(|(link, session, is_locked)| Step::Lock { link, session, is_locked }),
         4 => (link(), session(), who())
             .prop_map(|(link, session, who)| Step::Signal { link, session, who }),
         2 => (link(), 0_u8..3).prop_map(|(link, name)| Step::Rename { link, name }),
@@ -72,7 +78,13 @@ fn input(step: &Step) -> Option<RoomsInput> {
         }
         Step::Eject { link, session: index, who } => {
             let (session, participant) = (session(index), person(who));
-            say(link, ClientMessage::Eject { session, participant })
+            say(link, ClientMessage::Eject { session, participant, address: false })
+        }
+        Step::Allow { link, session: index, who } => {
+            say(link, ClientMessage::Allow { session: session(index), participant: person(who) })
+        }
+        Step::Lock { link, session: index, is_locked } => {
+            say(link, ClientMessage::Lock { session: session(index), locked: is_locked })
         }
         Step::Rename { link, name } => {
             // The last is none, so that the hub gives one.
@@ -128,6 +140,9 @@ impl Belief {
             }
             HubMessage::Closed { session, .. } => {
                 assert!(self.rosters.remove(&session).is_some(), "what is over was an own session");
+            }
+            HubMessage::Access { session, .. } => {
+                assert!(self.rosters.contains_key(&session), "news of an own session");
             }
             HubMessage::Signal { session, from, .. } => {
                 assert!(self.rosters[&session].contains_key(&from), "who signals is known");

@@ -93,12 +93,20 @@ fn only_the_owner_closes_a_session_for_everybody() {
 #[test]
 fn only_the_owner_sends_somebody_out() {
     let mut hub = three_in(MESH);
-    let eject = |who| ClientMessage::Eject { session: session("a"), participant: person(who) };
+    let eject = |who| {
+        let (session, participant) = (session("a"), person(who));
+        ClientMessage::Eject { session, participant, address: false }
+    };
     assert_eq!(hub.say(2, eject(3)), ["2: not-allowed a"]);
     assert_eq!(hub.say(1, eject(1)), ["1: not-allowed a"]);
     assert_eq!(
         hub.say(1, eject(3)),
-        ["3: closed a Ejected", "1: out a 3 Ejected", "2: out a 3 Ejected"]
+        [
+            "3: closed a Ejected",
+            "1: out a 3 Ejected",
+            "2: out a 3 Ejected",
+            "1: access a open [3 600000]",
+        ]
     );
     assert_eq!(hub.say(1, eject(3)), Vec::<String>::new(), "who is out is out");
 }

@@ -1,9 +1,11 @@
 //! Each rule as a sentence of fact, in virtual time.
 
+mod access;
 mod anything;
 mod budget;
 mod entry;
 mod exit;
+mod keys;
 mod limits;
 mod presence;
 mod words;
@@ -11,7 +13,9 @@ mod words;
 use std::time::Duration;
 
 use super::*;
-use crate::model::{Media, MediaSet, Member, Presence, Role, SessionKind, Topology};
+use crate::model::{
+    Media, MediaSet, Member, Presence, RemovedMember, Role, SessionKind, Topology,
+};
 
 const MESH: SessionKind = SessionKind::FIVE[0];
 const BROADCAST: SessionKind = SessionKind::FIVE[1];
@@ -184,6 +188,12 @@ fn said(message: &HubMessage) -> String {
         HubMessage::Owner { session, participant, owner_key } => {
             let key = owner_key.as_ref().map_or("no key".to_owned(), key);
             format!("owner {session} {} {key}", number(participant))
+        }
+        HubMessage::Access { session, locked, removed } => {
+            let how = if *locked { "locked" } else { "open" };
+            let one = |one: &RemovedMember| format!("{} {}", number(&one.participant), one.rest_ms);
+            let removed: Vec<_> = removed.iter().map(one).collect();
+            format!("access {session} {how} [{}]", removed.join(", "))
         }
         HubMessage::Closed { session, reason } => format!("closed {session} {reason:?}"),
         HubMessage::Signal { session, from, .. } => format!("signal {session} {}", number(from)),

@@ -1,0 +1,151 @@
+//! Who may take a new seat in a session: whether it is locked, and whom its owner has sent out.
+
+use std::time::Duration;
+
+use crate::model::{
+    ErrorCode, HubMessage, Instance, MediaTime, ParticipantId, RemovedMember, SessionId,
+};
+
+use super::{Rooms, SourceAddress, links::Person, session::Seat};
+
+/// How long somebody who was sent out stays out.
+const REMOVED_FOR: Duration = Duration::from_secs(600);
+
+/// The most that are kept out of one session; beyond it, who was sent out first may come again.
+const MAX_REMOVED: usize = 64;
+
+/// Who may take a new seat in a session. Who has a seat keeps it, and comes back to it.
+#[derive(Default)]
+pub(super) struct Access {
+    is_locked: bool,
+    /// In the order in which they were sent out.
+    removed: Vec<Removed>,
+}
+
+/// Somebody who was sent out.
+struct Removed {
+    participant: ParticipantId,
+    /// The run of the program: with another token it is still the same one.
+    instance: Instance,
+    /// The address, if the owner asked for that.
+    source: Option<SourceAddress>,
+    name: String,
+    until: MediaTime,
+}
+
+impl Access {
+    /// Why somebody may not take a seat; `None` if nothing stands against it.
+    fn refusal(
+        &self,
+        who: &ParticipantId,
+        person: &Person,
+        now: MediaTime,
+    ) -> Option<(ErrorCode, &'static str)> {
+        let is_kept_out = |one: &Removed| {
+            now < one.until
+                && (one.participant == *who
+                    || one.instance == person.instance
+                    || (one.source.is_some() && one.source == person.source))
+        };
+        if self.removed.iter().any(is_kept_out) {
+            return Some((ErrorCode::NotAllowed, "its host has removed you; try again later"));
+        }
+        let text = "its host lets nobody new in for now; try again later";
+        self.is_locked.then_some((ErrorCode::SessionFull, text))
+    }
+
+    fn remove(&mut self, seat: &Seat, source: Option<SourceAddress>, now: MediaTime) {
+        self.removed.retain(|one| one.participant != seat.participant && now < one.until);
+        if self.removed.len() >= MAX_REMOVED {
+            self.removed.remove(0);
+        }
+        self.removed.push(Removed {
+            participant: seat.participant.clone(),
+            instance: seat.instance.clone(),
+            source,
+            name: seat.name.clone(),
+            until: now + REMOVED_FOR,
+        });
+    }
+
+    fn is_open(&self, now: MediaTime) -> bool {
+        !self.is_locked && self.removed.iter().all(|one| one.until <= now)
+    }
+
+    fn message(&self, session: SessionId, now: MediaTime) -> HubMessage {
+        let kept_out = self.removed.iter().filter(|one| now < one.until);
+        let removed = kept_out.map(|one| RemovedMember {
+            participant: one.participant.clone(),
+            name: one.name.clone(),
+            rest_ms: one.until.since(now).as_millis() as u64,
+        });
+        HubMessage::Access { session, locked: self.is_locked, removed: removed.collect() }
+    }
+}
+
+impl Rooms {
+    /// Whether somebody may take a new seat in an open session; tells why not.
+    pub(super) fn may_take_seat(&mut self, who: &ParticipantId, session: &SessionId) -> bool {
+        let Some(room) = self.sessions.get(session) else { return false };
+        let Some((code, why)) = room.access.refusal(who, self.person(who), self.now) else {
+            return true;
+        };
+        let text = format!("you cannot join session {session}: {why}");
+        self.refuse(who, code, Some(session), &text);
+        false
+    }
+
+    /// Keeps a member out for a while who is about to be sent out, with everybody at its address
+    /// if that is asked for and it is another machine's; `false` if it is no member.
+    pub(super) fn keep_out(
+        &mut self,
+        session: &SessionId,
+        whom: &ParticipantId,
+        by_address: bool,
+    ) -> bool {
+        let person = self.people.get(whom).filter(|_| by_address);
+        let source = person.and_then(|person| person.source);
+        let Some(room) = self.sessions.get_mut(session) else { return false };
+        let seat = room.seats.iter().find(|seat| seat.participant == *whom);
+        if let Some(seat) = seat {
+            room.access.remove(seat, source, self.now);
+        }
+        seat.is_some()
+    }
+
+    /// Lets somebody who was sent out take a seat again.
+    pub(super) fn allow(&mut self, who: &ParticipantId, session: &SessionId, whom: &ParticipantId) {
+        if self.is_owners_right(who, session) {
+            if let Some(room) = self.sessions.get_mut(session) {
+                room.access.removed.retain(|one| one.participant != *whom);
+            }
+            self.tell_access(session, who);
+        }
+    }
+
+    /// Locks a session, so that nobody takes a new seat, or unlocks it.
+    pub(super) fn lock(&mut self, who: &ParticipantId, session: &SessionId, is_locked: bool) {
+        if self.is_owners_right(who, session) {
+            if let Some(room) = self.sessions.get_mut(session) {
+                room.access.is_locked = is_locked;
+            }
+            self.tell_access(session, who);
+        }
+    }
+
+    /// Tells the owner who may take a seat.
+    pub(super) fn tell_access(&mut self, session: &SessionId, owner: &ParticipantId) {
+        if let Some(room) = self.sessions.get(session) {
+            let message = room.access.message(session.clone(), self.now);
+            self.tell(owner, message);
+        }
+    }
+
+    /// The same, unless everybody may.
+    pub(super) fn tell_access_if_any(&mut self, session: &SessionId, owner: &ParticipantId) {
+        let room = self.sessions.get(session);
+        if room.is_some_and(|room| !room.access.is_open(self.now)) {
+            self.tell_access(session, owner);
+        }
+    }
+}

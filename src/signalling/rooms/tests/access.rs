@@ -1,0 +1,124 @@
+//! Sending out so that it holds, and locking.
+
+use super::*;
+
+/// Participants 1, 2 and 3 in a session `a`, opened by 1; 2 came from the address 7, 3 from 8.
+fn three_in(kind: SessionKind) -> Lines {
+    let mut hub = Lines::with(1);
+    hub.open(1, "a", kind);
+    for (who, source) in [(2, 7), (3, 8)] {
+        hub.hello_from(u64::from(who), who, Some(SourceAddress(source)));
+        hub.join(u64::from(who), "a");
+    }
+    hub
+}
+
+fn eject(who: u8, address: bool) -> ClientMessage {
+    ClientMessage::Eject { session: session("a"), participant: person(who), address }
+}
+
+fn allow(who: u8) -> ClientMessage {
+    ClientMessage::Allow { session: session("a"), participant: person(who) }
+}
+
+fn lock(locked: bool) -> ClientMessage {
+    ClientMessage::Lock { session: session("a"), locked }
+}
+
+#[test]
+fn who_was_sent_out_stays_out_for_ten_minutes_and_the_owner_is_told() {
+    let mut hub = three_in(MESH);
+    assert_eq!(
+        hub.say(1, eject(2, false)),
+        [
+            "2: closed a Ejected",
+            "1: out a 2 Ejected",
+            "3: out a 2 Ejected",
+            "1: access a open [2 600000]",
+        ]
+    );
+    assert_eq!(hub.join(2, "a"), ["2: not-allowed a"]);
+    assert_eq!(hub.wait(2, "a"), ["2: not-allowed a"]);
+    hub.pass(599_999, &[1, 2, 3]);
+    assert_eq!(hub.join(2, "a"), ["2: not-allowed a"]);
+    hub.pass(1, &[1, 2, 3]);
+    assert!(hub.join(2, "a")[0].starts_with("2: joined a guest"));
+}
+
+#[test]
+fn a_new_token_of_the_same_program_is_kept_out_and_another_program_is_not() {
+    let mut hub = three_in(BROADCAST);
+    hub.say(1, eject(2, false));
+    hub.hello_as(12, 12, ("Somebody else", 2));
+    assert_eq!(hub.join(12, "a"), ["12: not-allowed a"], "its instance is the same");
+    hub.hello_from(13, 13, Some(SourceAddress(7)));
+    assert!(hub.join(13, "a")[0].starts_with("13: joined a"), "its address alone is not");
+}
+
+#[test]
+fn an_address_is_kept_out_if_the_owner_asks_for_that_but_never_the_hubs_own_machine() {
+    let mut hub = three_in(BROADCAST);
+    hub.hello(4, 4);
+    hub.join(4, "a");
+    hub.say(1, eject(2, true));
+    hub.say(1, eject(4, true));
+    hub.hello_from(13, 13, Some(SourceAddress(7)));
+    assert_eq!(hub.join(13, "a"), ["13: not-allowed a"]);
+    hub.hello_from(14, 14, Some(SourceAddress(9)));
+    assert!(hub.join(14, "a")[0].starts_with("14: joined a"), "another address");
+    hub.hello(15, 15);
+    assert!(hub.join(15, "a")[0].starts_with("15: joined a"), "the own machine");
+    assert!(hub.leave(3, "a")[0].starts_with("1: out a 3"), "who sits there was not touched");
+}
+
+#[test]
+fn the_owner_lets_somebody_come_again_and_nobody_else_may() {
+    let mut hub = three_in(MESH);
+    hub.say(1, eject(2, false));
+    assert_eq!(hub.say(3, allow(2)), ["3: not-allowed a"]);
+    assert_eq!(hub.say(2, allow(2)), ["2: not-allowed a"]);
+    assert_eq!(hub.say(1, allow(2)), ["1: access a open []"]);
+    assert!(hub.join(2, "a")[0].starts_with("2: joined a guest"));
+}
+
+#[test]
+fn a_locked_session_takes_nobody_new_and_keeps_who_has_a_seat() {
+    let mut hub = three_in(MESH);
+    hub.hello(4, 4);
+    assert_eq!(hub.say(2, lock(true)), ["2: not-allowed a"]);
+    assert_eq!(hub.say(1, lock(true)), ["1: access a locked []"]);
+    assert_eq!(hub.join(4, "a"), ["4: session-full a"]);
+    hub.close_link(2);
+    hub.hello(12, 2);
+    assert!(hub.join(12, "a")[0].starts_with("12: joined a guest"), "its seat was kept");
+    assert_eq!(hub.say(1, lock(false)), ["1: access a open []"]);
+    assert!(hub.join(4, "a")[0].starts_with("4: joined a guest"));
+}
+
+#[test]
+fn who_owns_a_session_is_told_who_is_kept_out_of_it() {
+    let mut hub = three_in(MESH);
+    hub.say(1, lock(true));
+    hub.say(1, eject(3, false));
+    hub.close_link(1);
+    hub.hello(11, 1);
+    let told = hub.say(11, open("a", MESH, None, None));
+    assert_eq!(told[1], "11: access a locked [3 600000]", "{told:?}");
+    let told = hub.leave(11, "a");
+    assert_eq!(told[1..], ["2: owner a 2 key 2", "2: access a locked [3 600000]"], "the heir");
+}
+
+#[test]
+fn the_last_64_that_were_sent_out_are_kept_out() {
+    let mut hub = Lines::with(1);
+    hub.open(1, "a", BROADCAST);
+    for who in 2..=70 {
+        hub.hello(u64::from(who), who);
+        hub.join(u64::from(who), "a");
+        hub.say(1, eject(who, false));
+    }
+    for who in 2..=70 {
+        let told = hub.join(u64::from(who), "a");
+        assert_eq!(told[0].contains("joined"), who <= 6, "{who}: {told:?}");
+    }
+}

@@ -1,0 +1,110 @@
+//! Ids that are bound to the key of whoever opened them first.
+
+use super::*;
+
+/// Keys of heirs that every run of a hub knows again: `Secret`s that say for whom they are.
+struct Signed;
+
+impl OwnerKeys for Signed {
+    fn fresh(&mut self) -> Secret {
+        Secret::from_random([0xff; 16])
+    }
+
+    fn for_heir(&mut self, _: &SessionId, succession: u16) -> Secret {
+        Secret::from_random([0xa0 + succession as u8; 16])
+    }
+
+    fn succession(&self, _: &SessionId, key: &Secret) -> Option<u16> {
+        let number = u8::from_str_radix(&key.expose()[..2], 16).ok()?;
+        (0xa1..0xb0).contains(&number).then(|| u16::from(number - 0xa0))
+    }
+}
+
+/// A hub that was just started, to which participants 1 to 5 have links.
+fn started() -> Lines {
+    let (rooms, now) = (Rooms::new(Signed), MediaTime::from_micros(1_000_000));
+    let mut hub = Lines { rooms, now };
+    for number in 1..=5 {
+        hub.hello(u64::from(number), number);
+    }
+    hub
+}
+
+fn first_key() -> Secret {
+    Secret::from_random([7; 16])
+}
+
+fn id() -> String {
+    SessionId::of_key(&first_key()).to_string()
+}
+
+fn open_with(hub: &mut Lines, link: u64, key: Option<Secret>) -> Vec<String> {
+    let (session, kind, limit) = (session(&id()), MESH, None);
+    hub.say(link, ClientMessage::Open { session, kind, limit, owner_key: key })
+}
+
+fn heirs(number: u8) -> Option<Secret> {
+    Some(Secret::from_random([0xa0 + number; 16]))
+}
+
+#[test]
+fn an_id_that_is_bound_to_a_key_is_opened_with_it_and_by_nobody_else() {
+    let mut hub = started();
+    let taken = format!("2: id-taken {}", id());
+    assert_eq!(open_with(&mut hub, 2, None), [taken.as_str()]);
+    assert_eq!(open_with(&mut hub, 2, Some(Secret::from_random([8; 16]))), [taken.as_str()]);
+    let opened = format!("1: opened {} limit 12 key 7 []", id());
+    assert_eq!(open_with(&mut hub, 1, Some(first_key())), [opened.as_str()], "the key stays");
+    hub.leave(1, &id());
+    assert_eq!(open_with(&mut hub, 2, None), [taken.as_str()], "it is free, but not for everybody");
+    assert_eq!(open_with(&mut hub, 1, Some(first_key())), [opened.as_str()]);
+}
+
+#[test]
+fn other_ids_are_anybodys_as_before() {
+    let mut hub = started();
+    for id in ["town-hall", "7h3k-q2m9-x4tz-p8wd"] {
+        assert_eq!(hub.open(1, id, MESH), [format!("1: opened {id} limit 12 key 255 []")]);
+    }
+}
+
+#[test]
+fn who_owned_it_after_a_crash_takes_it_over_with_the_key_and_the_key_stays() {
+    let mut hub = started();
+    open_with(&mut hub, 1, Some(first_key()));
+    let told = open_with(&mut hub, 2, Some(first_key()));
+    assert_eq!(told[0], format!("1: closed {} Replaced", id()));
+    assert_eq!(told[1], format!("2: opened {} limit 12 key 7 []", id()));
+}
+
+#[test]
+fn an_heir_opens_it_again_at_a_restarted_hub_and_the_last_heir_wins() {
+    let mut hub = started();
+    open_with(&mut hub, 1, Some(first_key()));
+    for link in 2..=4 {
+        hub.join(link, &id());
+    }
+    let told = hub.leave(1, &id());
+    assert!(told.contains(&format!("2: owner {} 2 key 161", id())), "{told:?}");
+    let told = hub.leave(2, &id());
+    assert!(told.contains(&format!("3: owner {} 3 key 162", id())), "{told:?}");
+    assert_eq!(open_with(&mut hub, 1, Some(first_key())), [format!("1: id-taken {}", id())]);
+    assert_eq!(open_with(&mut hub, 2, heirs(1)), [format!("2: id-taken {}", id())]);
+
+    // All come back to a hub that remembers nothing, the last heir last.
+    let mut hub = started();
+    assert_eq!(open_with(&mut hub, 4, None), [format!("4: id-taken {}", id())]);
+    assert!(open_with(&mut hub, 1, Some(first_key()))[0].starts_with("1: opened"));
+    assert!(open_with(&mut hub, 2, heirs(1))[1].starts_with("2: opened"));
+    assert!(open_with(&mut hub, 3, heirs(2))[1].starts_with("3: opened"));
+    assert_eq!(open_with(&mut hub, 2, heirs(1)), [format!("2: id-taken {}", id())]);
+    assert_eq!(open_with(&mut hub, 1, Some(first_key())), [format!("1: id-taken {}", id())]);
+}
+
+#[test]
+fn an_heir_of_an_earlier_meeting_does_not_take_a_later_one_over() {
+    let mut hub = started();
+    hub.pass(120_000, &[1, 2, 3, 4, 5]);
+    open_with(&mut hub, 1, Some(first_key()));
+    assert_eq!(open_with(&mut hub, 2, heirs(1)), [format!("2: id-taken {}", id())]);
+}
