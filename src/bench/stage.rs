@@ -51,7 +51,7 @@ impl Stage {
     pub(super) async fn open(show: Show) -> Result<Self, StageError> {
         let options = EngineOptions {
             hub: HubChoice::Embed(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()),
-            public_url: None,
+            own_hub: Default::default(),
             name: "bench".to_owned(),
             camera: show.picture,
             rate: show.rate,

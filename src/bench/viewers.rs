@@ -94,7 +94,7 @@ fn engine_options(hub: Option<HubUrl>) -> EngineOptions {
     EngineOptions {
         hub: hub
             .map_or(HubChoice::Embed(SocketAddr::from(([127, 0, 0, 1], 0)).into()), HubChoice::At),
-        public_url: None,
+        own_hub: Default::default(),
         name: String::new(),
         camera: SourceSpec::None,
         rate: None,

@@ -1,14 +1,15 @@
 //! The command line, as `--help` explains it.
 
+mod parse;
+
 use std::{
     collections::BTreeSet,
     ffi::{OsStr, OsString},
-    net::{IpAddr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::{
     Arg, CommandFactory as _, Parser, Subcommand,
     builder::{OsStringValueParser, StringValueParser, TypedValueParser},
@@ -16,16 +17,20 @@ use clap::{
 };
 
 use super::invitation::Invitation;
+use parse::{
+    parse_camera, parse_hub, parse_id, parse_kind, parse_listen, parse_microphone, parse_name,
+    parse_subnet, parse_time,
+};
+
 use crate::{
     bench::BenchTask,
     capture::SourceSpec,
-    engine::{Decode, EngineOptions, HubChoice, Impairment, ListenAt},
+    engine::{Decode, EngineOptions, HubChoice, Impairment, ListenAt, OwnHubOptions},
     model::{
-        Command, HubUrl, JoinTarget, MAX_NAME_CHARS, OpenRequest, SessionId, SessionKind,
-        SourceKind, clean_name, parse_own_id, parse_target,
+        Command, HubUrl, JoinTarget, OpenRequest, SessionId, SessionKind, SourceKind, parse_target,
     },
     playback::SpeakerSpec,
-    signalling::DEFAULT_PORT,
+    signalling::{OpensFor, Subnet},
 };
 
 /// One camera and one microphone, captured once, encoded once, live in many sessions. Without a
@@ -159,7 +164,7 @@ pub enum Task {
         /// The kind of a session to open; may be given several times, and beside --five.
         #[arg(long, value_name = "KIND", value_parser = parse_kind)]
         kind: Vec<SessionKind>,
-        /// An own id for the session; without it, 80 random bits. With several sessions, give as
+        /// An own id for the session; without it, one that belongs to this program. With several sessions, give as
         /// many ids, in the same order.
         #[arg(long, value_name = "ID", value_parser = parse_id)]
         id: Vec<SessionId>,
@@ -199,6 +204,10 @@ pub enum Task {
         /// localhost and the name of this machine.
         #[arg(long, alias = "public", value_name = "URL", value_parser = parse_hub)]
         public_url: Option<HubUrl>,
+        /// A proxy in front of the hub, or several: ADDRESS or ADDRESS/PREFIX. It is believed when it
+        /// tells, in X-Forwarded-For or Forwarded, whom a connection is for; nobody else is.
+        #[arg(long, value_name = "ADDR", value_parser = parse_subnet)]
+        trusted_proxy: Vec<Subnet>,
         /// One JSON object a line instead of sentences.
         #[arg(long)]
         json: bool,
@@ -235,6 +244,14 @@ pub struct Common {
     /// the hub answers to its host name.
     #[arg(long, value_name = "URL", value_parser = parse_hub, conflicts_with = "hub")]
     public_url: Option<HubUrl>,
+    /// Who may open sessions at a hub of our own, if one is started: `mine` for your own programs
+    /// only, or `everyone`. Everybody may join those that are open.
+    #[arg(long, value_name = "WHO", default_value = "mine", conflicts_with = "hub")]
+    hub_for: HubFor,
+    /// A proxy in front of a hub of our own, or several: ADDRESS or ADDRESS/PREFIX. It is believed
+    /// when it tells, in X-Forwarded-For or Forwarded, whom a connection is for; nobody else is.
+    #[arg(long, value_name = "ADDR", value_parser = parse_subnet, conflicts_with = "hub")]
+    trusted_proxy: Vec<Subnet>,
     /// Your name, as the others see it.
     #[arg(long, default_value = "", value_parser = parse_name, hide_default_value = true)]
     name: String,
@@ -274,6 +291,24 @@ pub struct Common {
     impair: Option<Impairment>,
 }
 
+/// Who may open sessions at a hub of our own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+enum HubFor {
+    /// Programs of this user.
+    Mine,
+    /// Everybody who reaches it.
+    Everyone,
+}
+
+impl From<HubFor> for OpensFor {
+    fn from(whom: HubFor) -> Self {
+        match whom {
+            HubFor::Mine => Self::Mine,
+            HubFor::Everyone => Self::Everyone,
+        }
+    }
+}
+
 /// Where a hub of our own listens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Listen {
@@ -293,7 +328,11 @@ impl Common {
         };
         EngineOptions {
             hub,
-            public_url: self.public_url.clone(),
+            own_hub: OwnHubOptions {
+                public_url: self.public_url.clone(),
+                opens_for: self.hub_for.into(),
+                trusted_proxies: self.trusted_proxy.clone(),
+            },
             name: self.name.clone(),
             camera: self.camera.clone(),
             rate: None,
@@ -388,74 +427,6 @@ impl Task {
         }
     }
 }
-
-fn parse_kind(text: &str) -> anyhow::Result<SessionKind> {
-    Ok(text.parse()?)
-}
-
-fn parse_id(text: &str) -> anyhow::Result<SessionId> {
-    Ok(parse_own_id(text)?)
-}
-
-fn parse_hub(text: &str) -> anyhow::Result<HubUrl> {
-    Ok(text.parse()?)
-}
-
-fn parse_camera(text: OsString) -> anyhow::Result<SourceSpec> {
-    Ok(SourceSpec::for_camera(&text)?)
-}
-
-fn parse_microphone(text: OsString) -> anyhow::Result<SourceSpec> {
-    Ok(SourceSpec::for_microphone(&text)?)
-}
-
-fn parse_name(text: &str) -> anyhow::Result<String> {
-    if text.trim().chars().count() > MAX_NAME_CHARS {
-        bail!("a name has at most {MAX_NAME_CHARS} characters");
-    }
-    Ok(clean_name(text))
-}
-
-/// `ADDRESS`, `ADDRESS:PORT`, `[V6]:PORT` or `:PORT`.
-fn parse_listen(text: &str) -> anyhow::Result<Listen> {
-    if let Ok(address) = text.parse::<SocketAddr>() {
-        return Ok(Listen { at: address.into(), port_given: true });
-    }
-    if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
-        let at = ListenAt { ip: Some(ip), port: DEFAULT_PORT };
-        return Ok(Listen { at, port_given: false });
-    }
-    let port = text.strip_prefix(':').and_then(|port| port.parse().ok());
-    let Some(port) = port else {
-        bail!("{text:?} is not an address to listen on; it is 127.0.0.1, 127.0.0.1:7340 or :7340");
-    };
-    Ok(Listen { at: ListenAt::everywhere(port), port_given: true })
-}
-
-/// `500ms`, `20s`, `5m` or `2h`; a bare number is seconds.
-fn parse_time(text: &str) -> anyhow::Result<Duration> {
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let seconds = match unit {
-        "ms" => 0.001,
-        "" | "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => bail!("{unit:?} is not a unit of time; use ms, s, m or h"),
-    };
-    let number: f64 = number.parse().with_context(|| format!("{text:?} is not a time"))?;
-    let seconds = number * seconds;
-    if seconds > LONGEST_STAY.as_secs_f64() {
-        bail!("{text:?} is too long; without --for it is for ever");
-    }
-    if seconds <= 0.0 {
-        bail!("{text:?} is no time at all");
-    }
-    Ok(Duration::from_secs_f64(seconds))
-}
-
-/// The longest `--for`: a hundred years.
-const LONGEST_STAY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 #[cfg(test)]
 mod tests {
@@ -586,7 +557,7 @@ mod tests {
         else {
             panic!("an option of open");
         };
-        let public = common.engine().public_url.map(|url| url.to_string());
+        let public = common.engine().own_hub.public_url.map(|url| url.to_string());
         assert_eq!(public.as_deref(), Some("http://olga.example:7340"));
     }
 

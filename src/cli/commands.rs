@@ -116,6 +116,7 @@ mod tests {
             kind: None,
             role,
             link: None,
+            hub: None,
             limit: None,
             state: SessionState::Live,
             gates: Gates::default(),

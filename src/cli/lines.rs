@@ -290,7 +290,8 @@ fn as_json(event: &Event) -> Value {
             "before": before,
         }),
         Event::Access { session, locked, removed } => {
-            let one = |one: &RemovedPerson| json!({"participant": one.participant, "name": one.name});
+            let one =
+                |one: &RemovedPerson| json!({"participant": one.participant, "name": one.name});
             let removed: Vec<_> = removed.iter().map(one).collect();
             json!({"event": "access", "session": session, "locked": locked, "removed": removed})
         }

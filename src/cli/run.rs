@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    args::{Listen, Task},
+    args::Task,
     commands,
     lines::Lines,
     preflight::{Missing, Preflight},
@@ -26,7 +26,7 @@ use crate::{
     engine::{Engine, Handle, fresh_session_id},
     media::{DEFAULT_MARK, Device},
     model::{
-        ChatText, Command, ConnectionFault, EndReason, Event, Failure, FailureCode, HubUrl, Media,
+        ChatText, Command, ConnectionFault, EndReason, Event, Failure, FailureCode, Media,
         ParticipantState, Role, SessionId, SessionKind, Snapshot, SourceKind, SourceState, Stats,
         TextError,
     },
@@ -110,8 +110,15 @@ pub async fn run(mut task: Task) -> anyhow::Result<ExitReason> {
             let end = end_of(common.time, signals);
             stay.until_the_end((handle, events), input, (preflight, end)).await
         }
-        Task::Serve { listen, public_url, json, time } => {
-            serve(*listen, public_url.clone(), Lines::new(*json), *time).await
+        Task::Serve { listen, public_url, trusted_proxy, json, time } => {
+            let options = HubOptions {
+                public: public_url.clone(),
+                trusted_proxies: trusted_proxy.clone(),
+                next_free_port: !listen.port_given,
+                identity: HubIdentity::of_this_user(),
+                ..HubOptions::at(listen.at)
+            };
+            serve(options, Lines::new(*json), *time).await
         }
         Task::Bench { bench } => {
             bench::run(bench).await?;
@@ -397,15 +404,11 @@ impl Stay {
 
 /// Runs a hub alone.
 async fn serve(
-    listen: Listen,
-    public: Option<HubUrl>,
+    options: HubOptions,
     mut lines: Lines,
     time: Option<Duration>,
 ) -> anyhow::Result<ExitReason> {
     let signals = Signals::listen()?;
-    let next_free_port = !listen.port_given;
-    let identity = HubIdentity::of_this_user();
-    let options = HubOptions { next_free_port, public, identity, ..HubOptions::at(listen.at) };
     let hub = match Hub::start(options).await {
         Ok(hub) => hub,
         Err(error) => {

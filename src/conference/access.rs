@@ -107,7 +107,11 @@ mod tests {
             name: who.to_uppercase(),
             rest_ms: *rest_ms,
         };
-        HubMessage::Access { session: session(), locked, removed: removed.iter().map(one).collect() }
+        HubMessage::Access {
+            session: session(),
+            locked,
+            removed: removed.iter().map(one).collect(),
+        }
     }
 
     fn names(stage: &Stage) -> Vec<String> {

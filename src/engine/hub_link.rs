@@ -16,9 +16,10 @@ use tokio::{
 use url::Url;
 
 use super::{
-    HubChoice,
+    HubChoice, OwnHubOptions,
     keys::{KeptKey, Keys, Leases},
     run::HubWord,
+    session_ids,
 };
 use crate::{
     conference::{HubEvent, HubRef},
@@ -58,8 +59,8 @@ pub(super) struct HubLinkOptions {
     pub(super) number: LinkNumber,
     /// Which hub [`HubRef::Default`] is.
     pub(super) choice: HubChoice,
-    /// What a hub of our own calls itself, if not by its address.
-    pub(super) public_url: Option<HubUrl>,
+    /// How a hub of our own is.
+    pub(super) own_hub: OwnHubOptions,
     /// The person's name, as it is now.
     pub(super) name: watch::Receiver<String>,
     /// This run of the program.
@@ -355,7 +356,9 @@ impl Ends {
     fn own_key(&self, session: &SessionId) -> Option<Secret> {
         let place = self.place.clone()?;
         let kept = self.options.keys.owner_key(&place, session);
-        self.own.get(&(place, session.clone())).map(|(key, _)| key.clone()).or(kept)
+        let made = || session_ids::key_of(session, &place);
+        let own = self.own.get(&(place.clone(), session.clone())).map(|(key, _)| key.clone());
+        own.or(kept).or_else(made)
     }
 
     fn keep(&mut self, session: &SessionId, key: Secret) {
@@ -446,8 +449,17 @@ async fn look_here(port: u16, options: &HubLinkOptions) -> Looked {
 
 async fn embed(listen: ListenAt, options: &HubLinkOptions) -> Result<Found, HubError> {
     let (host, paths) = (Some(options.instance.clone()), options.paths.clone());
-    let (public, identity) = (options.public_url.clone(), options.keys.identity().clone());
-    let options = HubOptions { public, host, paths, identity, ..HubOptions::at(listen) };
+    let identity = options.keys.identity().clone();
+    let OwnHubOptions { public_url: public, opens_for, trusted_proxies } = options.own_hub.clone();
+    let options = HubOptions {
+        public,
+        host,
+        paths,
+        identity,
+        opens_for,
+        trusted_proxies,
+        ..HubOptions::at(listen)
+    };
     let hub = Hub::start(options).await?;
     Ok(Found { url: local_url(hub.address()), own: Some(hub), is_own_users: true })
 }

@@ -265,7 +265,7 @@ fn remove_older(folder: &Path, life: Duration) {
 }
 
 /// 128 bits of the system's randomness.
-fn fresh_secret() -> Secret {
+pub(super) fn fresh_secret() -> Secret {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).expect("the system has randomness");
     Secret::from_random(bytes)

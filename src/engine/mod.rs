@@ -9,12 +9,14 @@ mod ledger;
 mod options;
 mod reception;
 mod run;
+mod session_ids;
 mod studio;
 
 pub use devices::{cameras, microphones, speakers};
 pub use handle::{Closer, Handle};
-pub use options::{Decode, EngineOptions, HubChoice};
-pub use run::{Engine, fresh_session_id};
+pub use options::{Decode, EngineOptions, HubChoice, OwnHubOptions};
+pub use run::Engine;
+pub use session_ids::fresh_session_id;
 
 pub use crate::{
     capture::{SourceSpec, SpecError},

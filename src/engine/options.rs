@@ -7,7 +7,7 @@ use crate::{
     capture::SourceSpec,
     model::{Bitrate, HubUrl},
     playback::SpeakerSpec,
-    signalling::ListenAt,
+    signalling::{ListenAt, OpensFor, Subnet},
 };
 
 /// What an engine is started with.
@@ -15,9 +15,8 @@ use crate::{
 pub struct EngineOptions {
     /// Which hub to use for sessions that name none.
     pub hub: HubChoice,
-    /// The address that links carry and that people use, if a hub of our own is started and is
-    /// reached by another address than it can know.
-    pub public_url: Option<HubUrl>,
+    /// How a hub of our own is, if one is started.
+    pub own_hub: OwnHubOptions,
     /// How the person wants to be called; empty leaves it to the hub.
     pub name: String,
     /// What is sent as picture.
@@ -34,6 +33,25 @@ pub struct EngineOptions {
     pub keeps_secrets: bool,
     /// Makes this process's own media sockets worse, for tests.
     pub impairment: Option<Impairment>,
+}
+
+/// How a hub is that a program brings.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OwnHubOptions {
+    /// The address that links carry and that people use, if the hub is reached by another address
+    /// than it can know.
+    pub public_url: Option<HubUrl>,
+    /// Who may open sessions there.
+    pub opens_for: OpensFor,
+    /// The proxies in front of it, which tell the address of whoever connects through them.
+    pub trusted_proxies: Vec<Subnet>,
+}
+
+impl Default for OwnHubOptions {
+    /// A hub without a name and without proxies, where only programs of this user open sessions.
+    fn default() -> Self {
+        Self { public_url: None, opens_for: OpensFor::Mine, trusted_proxies: vec![] }
+    }
 }
 
 /// Which remote pictures are decoded; packets are received and counted either way.

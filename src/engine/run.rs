@@ -26,8 +26,7 @@ use crate::{
     media::{self, Bell, Gallery, IncomingTrack},
     model::{
         Command, Event, HubMessage, JoinTarget, Layer, Media, MediaTime, OpenRequest,
-        ParticipantId, Payload, PeerEvent, PeerId, PeerMedia, SessionId, Snapshot, Stats,
-        candidate_addresses,
+        ParticipantId, Payload, PeerEvent, PeerId, PeerMedia, Snapshot, Stats, candidate_addresses,
     },
     network::KnownPaths,
     transport::{CheckBudgets, Connection, ConnectionConfig, Outlets},
@@ -340,7 +339,7 @@ impl Engine {
         let options = HubLinkOptions {
             number,
             choice: self.options.hub.clone(),
-            public_url: self.options.public_url.clone(),
+            own_hub: self.options.own_hub.clone(),
             name: self.name.subscribe(),
             instance: self.instances.at(&hub),
             keys: self.keys.clone(),
@@ -442,11 +441,4 @@ impl Inbox {
             () = deadline => Arrival::Deadline,
         }
     }
-}
-
-/// An id for a session that was given none: 80 bits of the system's randomness.
-pub fn fresh_session_id() -> SessionId {
-    let mut bytes = [0; 10];
-    getrandom::fill(&mut bytes).expect("the system has randomness");
-    SessionId::from_random(bytes)
 }

@@ -33,8 +33,8 @@ pub use signal::{
     Payload, Presence, RemovedMember, SignalPayload,
 };
 pub use snapshot::{
-    DepartureStatus, Gates, HubState, HubStatus, ParticipantState, ParticipantStatus, RemovedPerson,
-    SessionState, SessionStatus, Snapshot, SourceKind, SourceState,
+    DepartureStatus, Gates, HubState, HubStatus, ParticipantState, ParticipantStatus,
+    RemovedPerson, SessionState, SessionStatus, Snapshot, SourceKind, SourceState,
 };
 pub use stats::{AudioStats, Counts, Latency, ParticipantStats, SessionStats, Stats, VideoStats};
 pub use target::{parse_own_id, parse_target};

@@ -104,7 +104,9 @@ mod tests {
     #[test]
     fn much_is_taken_only_if_all_of_it_is_there() {
         let mut bucket = Bucket::new(PACE, START);
-        assert!(bucket.has(400, START) && !bucket.has(401, START) && !bucket.has(usize::MAX, START));
+        assert!(
+            bucket.has(400, START) && !bucket.has(401, START) && !bucket.has(usize::MAX, START)
+        );
         bucket.spend(300);
         assert!(bucket.has(100, START) && !bucket.has(101, START));
         assert!(bucket.has(300, after(1000)) && !bucket.is_full(after(1499)));

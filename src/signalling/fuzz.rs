@@ -62,6 +62,7 @@ fn hello(person: u8) -> RoomsInput {
         instance: Instance::from_random(1),
         link_base: "http://192.0.2.1:7340".to_owned(),
         source: None,
+        is_own: false,
     }
 }
 

@@ -12,7 +12,7 @@ mod rooms;
 
 pub use client::{Client, ClientEvent, ClientOptions, TokenStore, TokensInMemory, is_hub};
 pub use hub::{
-    DEFAULT_PORT, Found, Hub, HubError, HubIdentity, HubOptions, ListenAt, Signature, find_hub,
-    find_hub_of,
+    DEFAULT_PORT, Found, Hub, HubError, HubIdentity, HubOptions, ListenAt, OpensFor, Signature,
+    Subnet, SubnetError, find_hub, find_hub_of,
 };
-pub use rooms::{Dismissal, LinkId, Rooms, RoomsInput, RoomsOutput, SourceAddress};
+pub use rooms::{Dismissal, LinkId, OwnerKeys, Rooms, RoomsInput, RoomsOutput, SourceAddress};

@@ -50,8 +50,7 @@ fn kept_out(ui: &mut Ui, session: &SessionStatus, person: &RemovedPerson) -> Opt
             let allow = ui.small_button("Allow again").on_hover_text(tip);
             ui.label(RichText::new("removed").font(SMALL).color(palette.muted));
             allow.clicked().then(|| {
-                let (session, participant) =
-                    (session.session.clone(), person.participant.clone());
+                let (session, participant) = (session.session.clone(), person.participant.clone());
                 Command::Allow { session, participant }.into()
             })
         },
@@ -65,13 +64,12 @@ fn lock(ui: &mut Ui, (session, place): (&SessionStatus, &str)) -> Option<Want> {
         return None;
     }
     let (deed, tip) = match session.locked {
-        true => ("Unlock session", format!("Let people join {place} again")),
-        false => ("Lock session", format!("Let nobody new join {place}")),
+        true => (format!("Unlock {place}"), "Let people join again"),
+        false => (format!("Lock {place}"), "Let nobody new join"),
     };
     let is_clicked = ui.small_button(deed).on_hover_text(tip).clicked();
-    is_clicked.then(|| {
-        Command::Lock { session: session.session.clone(), locked: !session.locked }.into()
-    })
+    is_clicked
+        .then(|| Command::Lock { session: session.session.clone(), locked: !session.locked }.into())
 }
 
 fn one_person(

@@ -210,7 +210,7 @@ impl Settings {
         let speaker = self.speaker.speaker().map_err(SettingsError::Speaker);
         let options = EngineOptions {
             hub: usable(self.hub(), HubChoice::Find { listen: None }, &mut errors),
-            public_url: None,
+            own_hub: Default::default(),
             name: self.name.trim().to_owned(),
             camera: usable(camera, SourceSpec::Default, &mut errors),
             rate: None,

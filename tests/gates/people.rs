@@ -32,7 +32,7 @@ pub(crate) struct Person {
 pub(crate) fn options(name: &str) -> EngineOptions {
     EngineOptions {
         hub: HubChoice::Embed(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()),
-        public_url: None,
+        own_hub: Default::default(),
         name: name.to_owned(),
         camera: SourceSpec::None,
         rate: None,

@@ -4,7 +4,9 @@ use std::{net::SocketAddr, time::Duration};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use quintet::{
-    model::{ClientMessage, ErrorCode, HubMessage, MAX_SDP_BYTES, ParticipantId, Payload, Presence},
+    model::{
+        ClientMessage, ErrorCode, HubMessage, MAX_SDP_BYTES, ParticipantId, Payload, Presence,
+    },
     signalling::Hub,
 };
 use tokio::{

@@ -128,6 +128,7 @@ impl World {
             | FailureCode::AlreadyHere
             | FailureCode::Device(_)
             | FailureCode::Chat
+            | FailureCode::Command
             | FailureCode::Rename => false,
         };
         let told = failure.message.len() > 30;

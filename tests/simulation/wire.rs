@@ -183,6 +183,7 @@ impl World {
                     instance,
                     link_base,
                     source: None,
+                    is_own: false,
                 };
                 self.tell_hub(hello);
             }

@@ -127,10 +127,10 @@ impl Source {
     fn next(&mut self, now: MediaTime) -> Option<LinkId> {
         let may = |(link, entrant): (&LinkId, &mut Entrant)| {
             let waiting = entrant.waiting?;
-            entrant.bucket.has(1, now).then_some((
-                (waiting.is_stranger, entrant.last, waiting.since),
-                *link,
-            ))
+            entrant
+                .bucket
+                .has(1, now)
+                .then_some(((waiting.is_stranger, entrant.last, waiting.since), *link))
         };
         self.links.iter_mut().filter_map(may).min().map(|(_, link)| link)
     }

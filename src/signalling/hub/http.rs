@@ -46,7 +46,10 @@ pub(super) fn respond(
     if let Err(refusal) = admission::check_origin(request.headers(), names) {
         return (refused(refusal), None);
     }
-    if !request.body().is_end_stream() {
+    let tells_of_a_body = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
+    if tells_of_a_body.iter().any(|field| request.headers().contains_key(field))
+        || !request.body().is_end_stream()
+    {
         // A proxy on the way might take the body for another request.
         let text = "a request that opens a connection has no body";
         return (plain(StatusCode::BAD_REQUEST, text), None);
@@ -58,6 +61,12 @@ pub(super) fn respond(
 fn refused(refusal: Refusal) -> Answer {
     let (status, text) = refusal.answer();
     plain(status, text)
+}
+
+/// The answer to a request of which another program on the way might understand something else.
+pub(super) fn bare_feed() -> Answer {
+    let text = "a line of a request's head ends in a carriage return and a line feed";
+    plain(StatusCode::BAD_REQUEST, text)
 }
 
 /// The answer to everybody while the hub has no room.

@@ -9,12 +9,15 @@ pub(super) struct Links {
     pub(super) all: usize,
     /// From one other machine. This machine's own programs may use all: a proxy is one.
     pub(super) per_source: usize,
+    /// From one other machine beyond that, by people who have seats and come back.
+    pub(super) reserve: usize,
 }
 
 impl Default for Links {
-    /// 4096 and 64: a large broadcast several times over, and an office behind one address.
+    /// 4096 and 64: a large broadcast several times over, and an office behind one address, where
+    /// 16 may be on their way back at a time.
     fn default() -> Self {
-        Self { all: 4096, per_source: 64 }
+        Self { all: 4096, per_source: 64, reserve: 16 }
     }
 }
 

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::oneshot,
+    task,
     time::{sleep, timeout},
 };
 use tokio_tungstenite::{
@@ -26,7 +27,7 @@ use tracing::debug;
 use super::{
     desk::{Word, fresh_secret},
     limits::WORDS,
-    listener::{Asked, Site},
+    listener::{Asked, Claim, Site},
     outbox::{Echo, Farewell, Inbox, OUTGOING_BYTES, Outbox, outbox},
     wire::{self, Unreadable},
 };
@@ -40,6 +41,9 @@ use crate::{
 
 /// How long a client may take to say hello.
 const HELLO_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The same for a client that must have a seat to be let in: such places are few.
+const RETURN_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How many messages that cannot be read are answered before the link is closed: a client that
 /// makes a mistake learns of it, one that makes nothing else is sent away.
@@ -63,6 +67,19 @@ const WRITE_BUFFER: usize = 8 * MAX_SDP_BYTES;
 
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
+/// Whose link it is, as far as that is known before hello.
+#[derive(Debug)]
+pub(super) struct Visitor {
+    /// The link.
+    pub(super) link: LinkId,
+    /// Whose limits concern it.
+    pub(super) source: IpAddr,
+    /// What the client was asked to prove that it is of the hub's own user.
+    pub(super) asked: Asked,
+    /// Only somebody who has a seat and comes back is let in.
+    pub(super) must_return: bool,
+}
+
 /// Why a link ended.
 #[derive(Debug)]
 enum End {
@@ -77,7 +94,7 @@ enum End {
 }
 
 /// Runs a link to its end.
-pub(super) async fn run(io: TokioIo<Upgraded>, id: (LinkId, IpAddr, Asked), site: &Site) {
+pub(super) async fn run(io: TokioIo<Upgraded>, visitor: Visitor, site: &Site) {
     let config = WebSocketConfig::default()
         .read_buffer_size(BUFFER)
         .write_buffer_size(BUFFER)
@@ -87,9 +104,8 @@ pub(super) async fn run(io: TokioIo<Upgraded>, id: (LinkId, IpAddr, Asked), site
     let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
     let (mut sink, stream) = socket.split();
     let (outbox, mut inbox) = outbox(&site.held);
-    let (link, source, asked) = id;
-    let bucket = Bucket::new(WORDS, site.clock.now());
-    let mut reader = Reader { link, source, asked, site, stream, bucket };
+    let (link, bucket) = (visitor.link, Bucket::new(WORDS, site.clock.now()));
+    let mut reader = Reader { visitor, site, stream, bucket };
     let end = tokio::select! {
         end = reader.read(outbox) => end,
         end = write(&mut sink, &mut inbox) => end,
@@ -106,10 +122,7 @@ pub(super) async fn run(io: TokioIo<Upgraded>, id: (LinkId, IpAddr, Asked), site
 
 /// What is said by the client.
 struct Reader<'a> {
-    link: LinkId,
-    source: IpAddr,
-    /// What the client was asked to prove that it is of the hub's own user.
-    asked: Asked,
+    visitor: Visitor,
     site: &'a Site,
     stream: SplitStream<Socket>,
     bucket: Bucket,
@@ -126,43 +139,45 @@ struct Expulsion {
 
 impl Reader<'_> {
     async fn read(&mut self, outbox: Outbox) -> End {
-        let (hello, is_own_user) = match timeout(HELLO_PATIENCE, self.hello()).await {
-            Ok(Ok(said)) => said,
+        let patience = if self.visitor.must_return { RETURN_PATIENCE } else { HELLO_PATIENCE };
+        let hello = match timeout(patience, self.hello()).await {
+            Ok(Ok(hello)) => hello,
             Ok(Err(end)) => return expel(&outbox, end),
             Err(_) => {
-                let seconds = HELLO_PATIENCE.as_secs();
+                let seconds = patience.as_secs();
                 let text = format!("hello did not come within {seconds} seconds");
                 return expel(&outbox, Some(Expulsion::policy(Unreadable::bad(&text))));
             }
         };
+        if self.visitor.must_return && !self.is_back(&hello).await {
+            return expel(&outbox, Some(Expulsion::policy(Unreadable::too_crowded())));
+        }
         // The rooms alone keep the way to the client: when they let go of it, the link ends.
         let echo = outbox.echo();
-        let arrived = Word::Arrived { source: self.source, is_own_user, outbox, hello };
-        if self.tell(arrived).await.is_err() {
+        if self.tell(Word::Arrived { source: self.visitor.source, outbox, hello }).await.is_err() {
             return End::Gone;
         }
         self.listen(&echo).await
     }
 
-    /// The first message, which must be a hello, and whether it proves that the client is of the
-    /// hub's own user.
-    async fn hello(&mut self) -> Result<(RoomsInput, bool), NoText> {
+    /// The first message, which must be a hello.
+    async fn hello(&mut self) -> Result<RoomsInput, NoText> {
         let text = self.text().await?;
         match wire::read(&text).map_err(|why| Some(Expulsion::policy(why)))? {
             ClientMessage::Hello { name, instance, token, proof, .. } => {
-                let is_own_user =
-                    self.asked.as_ref().zip(proof).is_some_and(|((asked, at), proof)| {
+                let is_own =
+                    self.visitor.asked.as_ref().zip(proof).is_some_and(|((asked, at), proof)| {
                         self.site.identity.is_client(asked, *at, &proof)
                     });
                 let token = token.unwrap_or_else(fresh_secret);
-                let (link, participant) = (self.link, participant(&token));
-                if self.source.is_loopback() {
+                let (link, participant) = (self.visitor.link, participant(&token));
+                if self.visitor.source.is_loopback() {
                     self.site.link_base.look().await;
                 }
                 // The rooms' task adds the newest one.
                 let link_base = String::new();
-                let source = rooms_source(self.source);
-                let hello = RoomsInput::Hello {
+                let source = rooms_source(self.visitor.source);
+                Ok(RoomsInput::Hello {
                     link,
                     participant,
                     token,
@@ -170,8 +185,8 @@ impl Reader<'_> {
                     instance,
                     link_base,
                     source,
-                };
-                Ok((hello, is_own_user))
+                    is_own,
+                })
             }
             ClientMessage::Open { .. }
             | ClientMessage::Join { .. }
@@ -187,6 +202,19 @@ impl Reader<'_> {
                 Err(Some(Expulsion::policy(why)))
             }
         }
+    }
+
+    /// Whether it is somebody who has a seat, and is counted like anybody else from now on.
+    async fn is_back(&self, hello: &RoomsInput) -> bool {
+        let RoomsInput::Hello { participant, .. } = hello else { return false };
+        let (answer, told) = oneshot::channel();
+        let asked = self.tell(Word::Returning(participant.clone(), answer)).await;
+        let is_back = asked.is_ok() && told.await == Ok(true);
+        if is_back {
+            // Who counts ends with the hub.
+            let _ = self.site.claims.send(Claim::IsBack(task::id())).await;
+        }
+        is_back
     }
 
     /// All further messages.
@@ -256,7 +284,7 @@ impl Reader<'_> {
     }
 
     async fn tell(&self, word: Word) -> Result<(), HubGone> {
-        self.site.inputs.send((self.link, word)).await.map_err(|_| HubGone)
+        self.site.inputs.send((self.visitor.link, word)).await.map_err(|_| HubGone)
     }
 }
 

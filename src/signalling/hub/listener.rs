@@ -1,19 +1,24 @@
 //! The port: who may connect, and what becomes of a connection.
 
 use std::{
-    collections::BTreeMap,
     io,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
-use hyper::{server::conn::http1, service::service_fn, upgrade::OnUpgrade};
+use hyper::{
+    HeaderMap, Request, body::Incoming, server::conn::http1, service::service_fn,
+    upgrade::OnUpgrade,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::TcpStream,
-    sync::mpsc,
-    task::{Id, JoinSet},
+    sync::{mpsc, oneshot},
+    task::{self, Id, JoinSet},
     time::{sleep, timeout},
 };
 use tracing::{debug, warn};
@@ -21,12 +26,15 @@ use tracing::{debug, warn};
 use super::{
     address::{LinkBase, source},
     admission::Names,
+    crowd::{Crowd, Welcome},
     desk::{Clock, Word},
+    head::Watched,
     http,
     identity::{Challenge, HubIdentity},
     limits::Links,
-    link,
+    link::{self, Visitor},
     listen::Listeners,
+    proxy::{self, Subnet},
 };
 use crate::{network::KnownPaths, signalling::rooms::LinkId};
 
@@ -41,9 +49,6 @@ const MAX_HEAD: usize = 8 * 1024;
 
 /// The most header fields of a request.
 const MAX_HEADERS: usize = 64;
-
-/// Connections beyond the limits that are told so at a time; others are closed without a word.
-const MAX_REFUSALS: usize = 64;
 
 /// A pause after the system would not give a connection: it is out of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -65,12 +70,32 @@ pub(super) struct Site {
     pub(super) clock: Clock,
     /// Bytes that wait for all links together.
     pub(super) held: Arc<AtomicUsize>,
+    /// The proxies that tell whom a connection is for.
+    pub(super) proxies: Vec<Subnet>,
     /// The way to the rooms.
     pub(super) inputs: mpsc::Sender<(LinkId, Word)>,
+    /// The way to who counts the connections.
+    pub(super) claims: mpsc::Sender<Claim>,
 }
 
+/// What turns out about a connection after it was counted.
+#[derive(Debug)]
+pub(super) enum Claim {
+    /// A trusted proxy has said whom it is for; what that one may expect.
+    IsFor(Id, IpAddr, oneshot::Sender<Welcome>),
+    /// It is of somebody who has a seat and has come back.
+    IsBack(Id),
+}
+
+/// Claims that wait to be counted; those who make more wait.
+pub(super) const CLAIMS: usize = 64;
+
 /// Accepts connections until it is dropped; then all of them are closed.
-pub(super) async fn accept(mut listeners: Listeners, site: Arc<Site>) {
+pub(super) async fn accept(
+    mut listeners: Listeners,
+    site: Arc<Site>,
+    mut claims: mpsc::Receiver<Claim>,
+) {
     let mut crowd = Crowd::new(site.limits);
     let mut connections = JoinSet::new();
     for number in 0.. {
@@ -83,13 +108,22 @@ pub(super) async fn accept(mut listeners: Listeners, site: Arc<Site>) {
                 Some(ended) = connections.join_next_with_id() => {
                     crowd.left(ended.map_or_else(|error| error.id(), |(id, ())| id));
                 }
+                Some(claim) = claims.recv() => match claim {
+                    Claim::IsFor(id, client, answer) => {
+                        // Who is gone meanwhile does not want to know.
+                        let _ = answer.send(crowd.is_for(id, client));
+                    }
+                    Claim::IsBack(id) => crowd.is_back(id),
+                },
             }
         };
+        let is_proxy = proxy::is_trusted(&site.proxies, address.ip());
         let from = source(address.ip());
-        let Some(welcome) = crowd.welcome(from) else { continue };
-        let visit = Visit { link: LinkId(number), from, is_refused: welcome == Welcome::Refused };
+        let counted = (!is_proxy).then_some(from);
+        let Some(welcome) = crowd.welcome(counted) else { continue };
+        let visit = Visit { link: LinkId(number), from, is_proxy, welcome };
         let task = connections.spawn(serve(stream, visit, site.clone()));
-        crowd.came(task.id(), from, welcome);
+        crowd.came(task.id(), counted, welcome);
     }
 }
 
@@ -97,8 +131,11 @@ pub(super) async fn accept(mut listeners: Listeners, site: Arc<Site>) {
 #[derive(Clone, Copy, Debug)]
 struct Visit {
     link: LinkId,
+    /// Whose limits concern it.
     from: IpAddr,
-    is_refused: bool,
+    /// A trusted proxy has made it, and has not said yet whom it is for.
+    is_proxy: bool,
+    welcome: Welcome,
 }
 
 /// What a client was asked when it asked whose hub this is, and where it reached the hub.
@@ -114,25 +151,38 @@ async fn serve(stream: TcpStream, visit: Visit, site: Arc<Site>) {
     if let Some(reached) = reached {
         site.paths.note_own(reached.ip());
     }
-    let (upgrades, mut upgraded) = mpsc::channel::<(OnUpgrade, Asked)>(1);
-    let service = service_fn(|request| {
-        let asks: &hyper::Request<_> = &request;
-        let proof = reached
-            .filter(|_| !visit.is_refused)
-            .and_then(|at| Some((site.identity.answer(asks.headers(), at)?, at)));
-        let (mut response, upgrade) = match visit.is_refused {
-            true => (http::too_many(), None),
-            false => http::respond(request, &site.link_base.newest(), &site.names),
-        };
-        let asked = proof.map(|((fields, challenge), at)| {
-            response.headers_mut().extend(fields);
-            (challenge, at)
-        });
-        if let Some(upgrade) = upgrade {
-            // There is one request on a connection, so there is room.
-            let _ = upgrades.try_send((upgrade, asked));
+    let (stream, has_bare_feed) = Watched::new(stream);
+    let (upgrades, mut upgraded) = mpsc::channel::<(OnUpgrade, Visitor)>(1);
+    let service = service_fn(|request: Request<Incoming>| {
+        let (site, upgrades, has_bare_feed) = (&site, &upgrades, &has_bare_feed);
+        async move {
+            if has_bare_feed.load(Ordering::Relaxed) {
+                return Ok(http::bare_feed());
+            }
+            let visit = visit.behind_proxy(request.headers(), site).await;
+            if visit.welcome == Welcome::Refused {
+                return Ok(http::too_many());
+            }
+            let proof =
+                reached.and_then(|at| Some((site.identity.answer(request.headers(), at)?, at)));
+            let (mut response, upgrade) =
+                http::respond(request, &site.link_base.newest(), &site.names);
+            if visit.welcome == Welcome::Reserved && upgrade.is_none() {
+                return Ok(http::too_many());
+            }
+            let asked = proof.map(|((fields, challenge), at)| {
+                response.headers_mut().extend(fields);
+                (challenge, at)
+            });
+            if let Some(upgrade) = upgrade {
+                let must_return = visit.welcome == Welcome::Reserved;
+                let (link, source) = (visit.link, visit.from);
+                let visitor = Visitor { link, source, asked, must_return };
+                // There is one request on a connection, so there is room.
+                let _ = upgrades.try_send((upgrade, visitor));
+            }
+            Ok::<_, std::convert::Infallible>(response)
         }
-        std::future::ready(Ok::<_, std::convert::Infallible>(response))
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -146,123 +196,26 @@ async fn serve(stream: TcpStream, visit: Visit, site: Arc<Site>) {
         Ok(Err(error)) => return debug!(link = visit.link.0, %error, "request failed"),
         Err(_) => return debug!(link = visit.link.0, "request took too long"),
     }
-    let Ok((upgrade, asked)) = upgraded.try_recv() else { return };
+    let Ok((upgrade, visitor)) = upgraded.try_recv() else { return };
     match upgrade.await {
-        Ok(upgraded) => {
-            let visitor = (visit.link, visit.from, asked);
-            link::run(TokioIo::new(upgraded), visitor, &site).await;
-        }
+        Ok(upgraded) => link::run(TokioIo::new(upgraded), visitor, &site).await,
         Err(error) => debug!(link = visit.link.0, %error, "upgrade failed"),
+    }
+}
+
+impl Visit {
+    /// The same, counted as that of the client whom a trusted proxy names.
+    async fn behind_proxy(self, headers: &HeaderMap, site: &Site) -> Self {
+        let client = proxy::client(headers, &site.proxies).filter(|_| self.is_proxy);
+        let Some(from) = client.map(source) else { return self };
+        let (answer, told) = oneshot::channel();
+        // Who counts ends with the hub.
+        let _ = site.claims.send(Claim::IsFor(task::id(), from, answer)).await;
+        Self { from, welcome: told.await.unwrap_or(Welcome::Refused), ..self }
     }
 }
 
 async fn rest(error: &io::Error) {
     warn!(%error, "cannot take a connection");
     sleep(ACCEPT_PAUSE).await;
-}
-
-/// Who is connected.
-#[derive(Debug)]
-struct Crowd {
-    limits: Links,
-    visits: BTreeMap<Id, (IpAddr, Welcome)>,
-    links: BTreeMap<IpAddr, usize>,
-    refusals: usize,
-}
-
-/// Whether a connection is within the limits.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Welcome {
-    Served,
-    Refused,
-}
-
-impl Crowd {
-    fn new(limits: Links) -> Self {
-        Self { limits, visits: BTreeMap::new(), links: BTreeMap::new(), refusals: 0 }
-    }
-
-    /// What a connection from there may expect; `None` if not even a refusal.
-    fn welcome(&self, from: IpAddr) -> Option<Welcome> {
-        let (all, here) = (self.visits.len(), self.links.get(&from).copied().unwrap_or(0));
-        let is_crowded = here >= self.limits.per_source && !from.is_loopback();
-        if all - self.refusals < self.limits.all && !is_crowded {
-            return Some(Welcome::Served);
-        }
-        (self.refusals < MAX_REFUSALS).then_some(Welcome::Refused)
-    }
-
-    fn came(&mut self, id: Id, from: IpAddr, welcome: Welcome) {
-        self.visits.insert(id, (from, welcome));
-        match welcome {
-            Welcome::Served => *self.links.entry(from).or_default() += 1,
-            Welcome::Refused => self.refusals += 1,
-        }
-    }
-
-    fn left(&mut self, id: Id) {
-        let Some((from, welcome)) = self.visits.remove(&id) else { return };
-        match welcome {
-            Welcome::Refused => self.refusals -= 1,
-            Welcome::Served => {
-                let Some(links) = self.links.get_mut(&from) else { return };
-                *links -= 1;
-                if *links == 0 {
-                    self.links.remove(&from);
-                }
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    async fn visit(crowd: &mut Crowd, from: &str) -> (Option<Welcome>, Id) {
-        let from = from.parse().unwrap();
-        let id = tokio::spawn(async {}).id();
-        let welcome = crowd.welcome(from);
-        if let Some(welcome) = welcome {
-            crowd.came(id, from, welcome);
-        }
-        (welcome, id)
-    }
-
-    #[tokio::test]
-    async fn one_address_has_64_links_this_machine_has_4096_and_there_are_no_more() {
-        let mut crowd = Crowd::new(Links::default());
-        let mut first = None;
-        for _ in 0..64 {
-            let (welcome, id) = visit(&mut crowd, "192.168.1.5").await;
-            assert_eq!(welcome, Some(Welcome::Served));
-            first.get_or_insert(id);
-        }
-        let (refused, refused_id) = visit(&mut crowd, "192.168.1.5").await;
-        assert_eq!(refused, Some(Welcome::Refused));
-        crowd.left(first.unwrap());
-        assert_eq!(visit(&mut crowd, "192.168.1.5").await.0, Some(Welcome::Served));
-        for _ in 64..4096 {
-            assert_eq!(visit(&mut crowd, "127.0.0.1").await.0, Some(Welcome::Served));
-        }
-        assert_eq!(visit(&mut crowd, "127.0.0.1").await.0, Some(Welcome::Refused));
-        crowd.left(refused_id);
-        for _ in 1..64 {
-            assert_eq!(visit(&mut crowd, "192.168.1.9").await.0, Some(Welcome::Refused));
-        }
-        assert_eq!(visit(&mut crowd, "192.168.1.9").await.0, None, "not even a refusal");
-    }
-
-    #[tokio::test]
-    async fn nothing_is_remembered_of_those_who_left() {
-        let mut crowd = Crowd::new(Links { all: 1, per_source: 1 });
-        for _ in 0..10 {
-            let (served, one) = visit(&mut crowd, "192.168.1.5").await;
-            let (refused, other) = visit(&mut crowd, "192.168.1.6").await;
-            assert_eq!((served, refused), (Some(Welcome::Served), Some(Welcome::Refused)));
-            crowd.left(one);
-            crowd.left(other);
-        }
-        assert!(crowd.visits.is_empty() && crowd.links.is_empty() && crowd.refusals == 0);
-    }
 }

@@ -2,8 +2,10 @@
 
 mod address;
 mod admission;
+mod crowd;
 mod desk;
 mod entries;
+mod head;
 mod http;
 mod identity;
 mod limits;
@@ -11,13 +13,15 @@ mod link;
 mod listen;
 mod listener;
 mod outbox;
+mod owner_keys;
 mod probe;
+mod proxy;
 mod wire;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, mpsc, watch},
     task::JoinHandle,
     time::timeout,
 };
@@ -26,6 +30,7 @@ use tracing::{debug, info};
 use crate::{
     model::{HUB_PORT, HubUrl, Instance},
     network::KnownPaths,
+    signalling::rooms::Rooms,
 };
 
 use address::LinkBase;
@@ -37,6 +42,7 @@ pub use identity::{HubIdentity, Signature};
 pub use listen::ListenAt;
 pub(in crate::signalling) use probe::exchange;
 pub use probe::{Found, find_hub, find_hub_of};
+pub use proxy::{Subnet, SubnetError};
 
 /// What the rooms get of a client's text.
 #[cfg(any(fuzzing, test))]
@@ -68,6 +74,20 @@ pub struct HubOptions {
     /// What proves to programs of this user that the hub is this user's, and what the hub signs
     /// with.
     pub identity: HubIdentity,
+    /// The proxies in front of the hub, which tell the address of whoever connects through them.
+    pub trusted_proxies: Vec<Subnet>,
+    /// Who may open sessions; everybody may join those that are open.
+    pub opens_for: OpensFor,
+}
+
+/// Who may open sessions at a hub.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum OpensFor {
+    /// Everybody who reaches it.
+    #[default]
+    Everyone,
+    /// Programs of the user whose hub it is.
+    Mine,
 }
 
 impl HubOptions {
@@ -80,6 +100,8 @@ impl HubOptions {
             host: None,
             paths: KnownPaths::default(),
             identity: HubIdentity::fresh(),
+            trusted_proxies: vec![],
+            opens_for: OpensFor::default(),
         }
     }
 }
@@ -120,11 +142,17 @@ impl Hub {
             None => LinkBase::of(&listeners.addresses),
         });
         info!(port = address.port(), "hub listening");
+        let mut rooms = Rooms::new(owner_keys::SignedKeys::new(options.identity.clone()));
+        if options.opens_for == OpensFor::Mine {
+            rooms.open_for_own_user_only();
+        }
         let (count, guests) = watch::channel(0);
         let host = options.host.map(|host| (host, count));
-        let (desk, inputs) = desk::Desk::new(host, link_base.subscribe());
+        let (desk, inputs) = desk::Desk::new(rooms, host, link_base.subscribe());
         let (base, clock, held) = (link_base.clone(), desk.clock(), desk.held());
         let (paths, identity) = (options.paths, options.identity);
+        let (claims, claimed) = mpsc::channel(listener::CLAIMS);
+        let proxies = options.trusted_proxies;
         let site = listener::Site {
             link_base: base,
             names,
@@ -133,11 +161,13 @@ impl Hub {
             limits,
             clock,
             held,
+            proxies,
             inputs,
+            claims,
         };
         let closing = Arc::new(Notify::new());
         let desk = tokio::spawn(desk.run(Arc::clone(&closing)));
-        let listener = tokio::spawn(listener::accept(listeners, site.into()));
+        let listener = tokio::spawn(listener::accept(listeners, site.into(), claimed));
         let look_out = tokio::spawn(link_base.clone().keep_looking());
         Ok(Self { address, link_base, closing, guests, desk, listener, look_out })
     }
@@ -225,8 +255,6 @@ fn names(public: Option<HubUrl>, listening: SocketAddr) -> Names {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::mpsc;
-
     use super::*;
     use crate::signalling::{Client, ClientEvent, ClientOptions, TokensInMemory};
 
@@ -248,7 +276,7 @@ mod tests {
     #[tokio::test]
     async fn who_comes_when_the_hub_is_full_is_told_so_and_let_in_when_there_is_room() {
         let listen = "127.0.0.1:0".parse().unwrap();
-        let limits = Links { all: 2, per_source: 2 };
+        let limits = Links { all: 2, per_source: 2, reserve: 0 };
         let hub = Hub::start_within(options(listen, false), limits).await.unwrap();
         let (events, mut happens) = mpsc::channel(16);
         let start = |run| {

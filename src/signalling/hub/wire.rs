@@ -74,6 +74,12 @@ impl Unreadable {
         Self { code: ErrorCode::TooMany, text: text.to_owned(), session: Some(session) }
     }
 
+    /// A stranger who comes while only those are let in who have seats.
+    pub(super) fn too_crowded() -> Self {
+        let text = "this hub has too many connections from your address; try again later";
+        Self { code: ErrorCode::TooMany, text: text.to_owned(), session: None }
+    }
+
     /// Whether the sender makes mistakes, rather than being of another version.
     pub(super) fn is_mistake(&self) -> bool {
         self.code == ErrorCode::BadMessage

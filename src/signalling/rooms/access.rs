@@ -6,7 +6,11 @@ use crate::model::{
     ErrorCode, HubMessage, Instance, MediaTime, ParticipantId, RemovedMember, SessionId,
 };
 
-use super::{Rooms, SourceAddress, links::Person, session::Seat};
+use super::{
+    Rooms, SourceAddress,
+    links::Person,
+    session::{Seat, Session},
+};
 
 /// How long somebody who was sent out stays out.
 const REMOVED_FOR: Duration = Duration::from_secs(600);
@@ -133,9 +137,11 @@ impl Rooms {
         }
     }
 
-    /// Tells the owner who may take a seat.
+    /// Tells the owner, if it sits there now, who may take a seat.
     pub(super) fn tell_access(&mut self, session: &SessionId, owner: &ParticipantId) {
-        if let Some(room) = self.sessions.get(session) {
+        let room = self.sessions.get(session);
+        let is_there = |room: &&Session| room.seat(owner).is_some_and(Seat::is_held);
+        if let Some(room) = room.filter(is_there) {
             let message = room.access.message(session.clone(), self.now);
             self.tell(owner, message);
         }

@@ -133,7 +133,10 @@ mod tests {
         for round in 0..100 {
             for number in 0..200 {
                 let from = person(number);
-                assert!(budgets.pay(&Way { from: &from, source, to: &to }, &payload, now), "{round}");
+                assert!(
+                    budgets.pay(&Way { from: &from, source, to: &to }, &payload, now),
+                    "{round}"
+                );
                 most = most.max(budgets.pairs.len());
             }
             now = now + Duration::from_secs(1);

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::model::{
-    ErrorCode, HubMessage, LeaveReason, MediaTime, Member, ParticipantId, Role, Secret, SessionId, SessionKind,
+    ErrorCode, HubMessage, LeaveReason, MediaTime, Member, ParticipantId, Role, Secret, SessionId,
+    SessionKind,
 };
 
 use super::{
@@ -47,7 +48,7 @@ impl Rooms {
         };
         let is_owner = room.is_owner(who);
         let has_key = wish.owner_key.as_ref().is_some_and(|key| {
-            is_same(key, &room.owner_key) || self.comes_later(&session, key, room.succession)
+            key.is(&room.owner_key) || self.comes_later(&session, key, room.succession)
         });
         if !is_owner && !has_key {
             let text = format!("session {session} is open already; choose another id or join it");
@@ -125,7 +126,14 @@ impl Rooms {
         if !self.may_take_more(who, &session) {
             return;
         }
-        let Some((succession, owner_key)) = self.claim(&session, wish.owner_key.as_ref()) else {
+        let claim = self.claim(&session, wish.owner_key.as_ref());
+        let is_heir = claim.as_ref().is_some_and(|(succession, _)| *succession > 0);
+        if self.is_for_own_user && !self.person(who).is_own && !is_heir {
+            let text = "at this hub only its own user opens sessions; open yours at another one, \
+                        or have it started with --hub-for everyone";
+            return self.refuse(who, ErrorCode::NotAllowed, Some(&session), text);
+        }
+        let Some((succession, owner_key)) = claim else {
             let text = format!("only whoever opened session {session} first can open it again");
             return self.refuse(who, ErrorCode::IdTaken, Some(&session), &text);
         };
@@ -134,6 +142,9 @@ impl Rooms {
         let limit = wish.limit.unwrap_or_else(|| kind.default_limit());
         let opened = Session { kind, limit, owner_key, succession, access, seats };
         self.sessions.insert(session.clone(), opened);
+        if self.person(who).is_own {
+            self.own_sessions.insert(session.clone());
+        }
         self.tell_opened(&session, who);
         for waiting in self.waits.remove(&session).unwrap_or_default() {
             self.person_mut(&waiting).waits.remove(&session);
@@ -226,6 +237,7 @@ impl Rooms {
     }
 
     fn new_seat(&mut self, who: &ParticipantId, session: &SessionId, role: Role) -> Seat {
+        self.have_seats_changed = true;
         let person = self.person_mut(who);
         person.seats.insert(session.clone());
         Seat {
@@ -310,10 +322,4 @@ fn checked_limit(kind: SessionKind, wish: Option<u16>) -> Result<u16, String> {
             Err(format!("a session of the kind {kind} takes {so_many} participants, not {limit}"))
         }
     }
-}
-
-/// Whether two secrets are the same, in a time that does not tell where they differ.
-fn is_same(one: &Secret, other: &Secret) -> bool {
-    let pairs = one.expose().bytes().zip(other.expose().bytes());
-    pairs.fold(0, |differences, (a, b)| differences | (a ^ b)) == 0
 }

@@ -111,6 +111,7 @@ impl Rooms {
             self.remove_seat(session, &who);
         }
         self.sessions.remove(session);
+        self.own_sessions.remove(session);
     }
 
     /// Tells a member that the session is over for it, if it sits there now.

@@ -82,6 +82,8 @@ pub(super) struct Person {
     pub(super) link: Option<LinkId>,
     /// The address of the link that said hello last, if it is another machine's.
     pub(super) source: Option<SourceAddress>,
+    /// Whether it is a program of the user whose hub this is.
+    pub(super) is_own: bool,
     /// Where the person has a seat.
     pub(super) seats: BTreeSet<SessionId>,
     /// What the person waits for.
@@ -101,10 +103,18 @@ struct Renames {
 
 impl Person {
     /// Somebody who said hello.
-    pub(super) fn new(name: String, instance: Instance, source: Option<SourceAddress>) -> Self {
-        let (seats, waits) = (BTreeSet::new(), BTreeSet::new());
-        let (name, renames) = (clean_name(&name), Renames::default());
-        Self { name, instance, link: None, source, seats, waits, guest: None, renames }
+    pub(super) fn new(name: String, instance: Instance) -> Self {
+        Self {
+            name: clean_name(&name),
+            instance,
+            link: None,
+            source: None,
+            is_own: false,
+            seats: BTreeSet::new(),
+            waits: BTreeSet::new(),
+            guest: None,
+            renames: Renames::default(),
+        }
     }
 }
 
@@ -266,6 +276,7 @@ impl Rooms {
             let person = self.person(who);
             (person.name.clone(), person.instance.clone())
         };
+        self.have_seats_changed = true;
         let seat = self.seat_mut(session, who);
         let is_changed = seat.instance != instance || seat.name != name;
         (seat.name, seat.instance) = (name, instance);
@@ -285,6 +296,7 @@ impl Rooms {
         let room = self.sessions.get_mut(session)?;
         let index = room.seats.iter().position(|seat| seat.participant == *who)?;
         let seat = room.seats.remove(index);
+        self.have_seats_changed = true;
         if let Bond::Loose { since } = seat.bond {
             self.alarms.remove(&(since + SEAT_KEPT, Alarm::Seat(session.clone(), who.clone())));
         }
@@ -340,6 +352,7 @@ impl Rooms {
             self.stop_waiting(&session, &who);
         }
         let held = self.held_seats(&who);
+        self.have_seats_changed |= !held.is_empty();
         self.person_mut(&who).link = None;
         for session in held {
             self.seat_mut(&session, &who).bond = Bond::Loose { since };
@@ -362,17 +375,21 @@ impl Rooms {
 
     fn forget_if_gone(&mut self, who: &ParticipantId) {
         let is_gone = |person: &Person| person.link.is_none() && person.seats.is_empty();
-        if self.people.get(who).is_some_and(is_gone) {
-            self.people.remove(who);
+        if self.people.get(who).is_some_and(is_gone)
+            && let Some(gone) = self.people.remove(who)
+            && let Some(number) = gone.guest
+        {
+            self.numbers.remove(&number);
         }
     }
 
     /// The number of somebody who has no name: the one that an earlier life of this hub gave, if
     /// nobody has it, else one that nobody had.
     fn guest_number(&mut self, wished: Option<u64>) -> u64 {
-        let is_free = |number: &u64| !self.people.values().any(|one| one.guest == Some(*number));
-        let number = wished.filter(is_free).unwrap_or(self.guests + 1);
-        self.guests = self.guests.max(number);
+        let is_free = |number: &u64| !self.numbers.contains(number);
+        let number = wished.filter(is_free).unwrap_or(self.greatest_number + 1);
+        self.greatest_number = self.greatest_number.max(number);
+        self.numbers.insert(number);
         number
     }
 

@@ -39,8 +39,15 @@ pub struct Rooms {
     outputs: VecDeque<RoomsOutput>,
     /// What signals may still cost whom.
     budgets: Budgets,
-    /// How many nameless people were given a number.
-    guests: u64,
+    /// The greatest number that a nameless person was given.
+    greatest_number: u64,
+    /// The numbers of all nameless people.
+    numbers: BTreeSet<u64>,
+    /// The sessions that the hub's own user has opened.
+    own_sessions: BTreeSet<SessionId>,
+    have_seats_changed: bool,
+    /// Whether nobody but the hub's own user opens sessions.
+    is_for_own_user: bool,
     /// The time of the input that is being handled.
     now: MediaTime,
 }
@@ -73,6 +80,8 @@ pub enum RoomsInput {
         /// The address that it came from; `None` for programs of the hub's own machine, of which
         /// there may be many behind one address.
         source: Option<SourceAddress>,
+        /// Whether it is a program of the user whose hub this is.
+        is_own: bool,
     },
     /// A client said something; a sign of life, whatever it is.
     Message {
@@ -142,17 +151,37 @@ impl Rooms {
             alarms: BTreeSet::new(),
             outputs: VecDeque::new(),
             budgets: Budgets::default(),
-            guests: 0,
+            greatest_number: 0,
+            numbers: BTreeSet::new(),
+            own_sessions: BTreeSet::new(),
+            have_seats_changed: false,
+            is_for_own_user: false,
             now: MediaTime::default(),
         }
+    }
+
+    /// From now on only programs of the hub's own user open sessions, and heirs who come back to
+    /// theirs; everybody may join.
+    pub fn open_for_own_user_only(&mut self) {
+        self.is_for_own_user = true;
     }
 
     /// Takes one input. Inputs of sockets that are not known (any more) are ignored.
     pub fn handle(&mut self, input: RoomsInput, now: MediaTime) {
         self.now = now;
         match input {
-            RoomsInput::Hello { link, participant, token, name, instance, link_base, source } => {
-                let person = Person::new(name, instance, source);
+            RoomsInput::Hello {
+                link,
+                participant,
+                token,
+                name,
+                instance,
+                link_base,
+                source,
+                is_own,
+            } => {
+                let mut person = Person::new(name, instance);
+                (person.source, person.is_own) = (source, is_own);
                 if let Some(name) = self.hello(link, participant.clone(), person) {
                     let welcome = links::welcome(participant, name, token, link_base);
                     self.send(link, welcome);
@@ -188,20 +217,31 @@ impl Rooms {
         self.alarms.first().map(|(at, _)| *at)
     }
 
-    /// How many people are connected who sit in a session or wait for one, those of one run of
-    /// the program not counted.
+    /// How many people are connected and sit in sessions that the hub's own user has opened, those
+    /// of one run of the program not counted. What strangers do at the hub among themselves keeps
+    /// nobody from quitting.
     pub fn guests(&self, but: &Instance) -> usize {
-        let is_here = |person: &&Person| {
-            let has_place = !person.seats.is_empty() || !person.waits.is_empty();
-            person.link.is_some() && has_place && person.instance != *but
-        };
-        self.people.values().filter(is_here).count()
+        let rooms = self.own_sessions.iter().filter_map(|session| self.sessions.get(session));
+        let held = rooms.flat_map(|room| &room.seats).filter(|seat| seat.is_held());
+        let others = held.filter(|seat| seat.instance != *but);
+        others.map(|seat| &seat.participant).collect::<BTreeSet<_>>().len()
+    }
+
+    /// Whether anybody took or lost a seat since this was asked last: only then does
+    /// [`Self::guests`] tell something else.
+    pub fn have_seats_changed(&mut self) -> bool {
+        std::mem::take(&mut self.have_seats_changed)
     }
 
     /// Whether whoever is on that socket has a seat in that session.
     pub fn has_seat(&self, link: LinkId, session: &SessionId) -> bool {
         let person = self.links.get(&link).and_then(|link| self.people.get(link.participant()));
         person.is_some_and(|person| person.seats.contains(session))
+    }
+
+    /// Whether somebody has a seat in any session, whether connected or not.
+    pub fn sits_somewhere(&self, who: &ParticipantId) -> bool {
+        self.people.get(who).is_some_and(|person| !person.seats.is_empty())
     }
 
     /// What is to be done next, in order.

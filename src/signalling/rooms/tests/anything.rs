@@ -63,6 +63,7 @@ fn input(step: &Step) -> Option<RoomsInput> {
             instance: Instance::from_random(run),
             link_base: String::new(),
             source: None,
+            is_own: false,
         }),
         Step::Open { link, session, key } => {
             say(link, open(IDS[session], KINDS[session], Some(3), key))

@@ -108,3 +108,20 @@ fn an_heir_of_an_earlier_meeting_does_not_take_a_later_one_over() {
     open_with(&mut hub, 1, Some(first_key()));
     assert_eq!(open_with(&mut hub, 2, heirs(1)), [format!("2: id-taken {}", id())]);
 }
+
+#[test]
+fn at_a_hub_for_its_own_user_others_join_and_do_not_open() {
+    let mut hub = started();
+    hub.rooms.open_for_own_user_only();
+    let mut own = hello(9, 9, ("P9", 9), None);
+    if let RoomsInput::Hello { is_own, .. } = &mut own {
+        *is_own = true;
+    }
+    hub.give(own);
+    assert_eq!(hub.open(1, "theirs", MESH), ["1: not-allowed theirs"]);
+    assert_eq!(open_with(&mut hub, 1, Some(first_key())), [format!("1: not-allowed {}", id())]);
+    assert!(hub.open(9, "own", MESH)[0].starts_with("9: opened own"));
+    assert!(hub.join(1, "own").last().unwrap().starts_with("9: in own 1"));
+    assert!(hub.leave(9, "own").contains(&"1: owner own 1 key 255".to_owned()), "it is inherited");
+    assert!(open_with(&mut hub, 2, heirs(1))[0].starts_with("2: opened"), "an heir comes back");
+}

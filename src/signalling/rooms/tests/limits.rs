@@ -81,6 +81,7 @@ fn an_instance_that_is_none_is_refused() {
             instance: serde_json::from_str(&text).unwrap(),
             link_base: String::new(),
             source: None,
+            is_own: false,
         });
         assert_eq!(refused, ["1: bad-message", "1: disconnect"]);
     }
@@ -124,6 +125,7 @@ impl Lines {
                 instance: Instance::from_random(number),
                 link_base: String::new(),
                 source: None,
+                is_own: false,
             },
             self.now,
         );

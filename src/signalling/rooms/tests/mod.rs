@@ -13,9 +13,7 @@ mod words;
 use std::time::Duration;
 
 use super::*;
-use crate::model::{
-    Media, MediaSet, Member, Presence, RemovedMember, Role, SessionKind, Topology,
-};
+use crate::model::{Media, MediaSet, Member, Presence, RemovedMember, Role, SessionKind, Topology};
 
 const MESH: SessionKind = SessionKind::FIVE[0];
 const BROADCAST: SessionKind = SessionKind::FIVE[1];
@@ -129,6 +127,7 @@ fn hello(
         instance: Instance::from_random(run),
         link_base: "http://192.168.1.5:7340".to_owned(),
         source,
+        is_own: false,
     }
 }
 

@@ -216,6 +216,7 @@ fn the_welcome_carries_what_a_client_needs() {
         instance: Instance::from_random(1),
         link_base: "http://192.168.1.5:7340".into(),
         source: None,
+        is_own: false,
     };
     hub.rooms.handle(hello, hub.now);
     let message = HubMessage::Welcome {
@@ -272,4 +273,39 @@ fn a_name_is_not_changed_more_often_than_people_do() {
     assert_eq!(hub.say(2, rename("N11")), ["2: too-many"]);
     hub.pass(10_000, &[1, 2]);
     assert_eq!(hub.say(2, rename("N12")).len(), 2);
+}
+
+#[test]
+fn guests_are_those_in_sessions_that_the_hubs_own_user_has_opened() {
+    let mut hub = Lines::new();
+    let host = Instance::from_random(1);
+    let count = |hub: &mut Lines| hub.rooms.have_seats_changed().then(|| hub.rooms.guests(&host));
+    let mut own = hello(1, 1, ("P1", 1), None);
+    if let RoomsInput::Hello { is_own, .. } = &mut own {
+        *is_own = true;
+    }
+    hub.give(own);
+    for number in 2..=5 {
+        hub.hello(number, number as u8);
+    }
+    hub.open(1, "own", MESH);
+    assert_eq!(count(&mut hub), Some(0), "the host is no guest");
+    hub.open(2, "theirs", MESH);
+    hub.join(3, "theirs");
+    hub.wait(4, "nowhere");
+    assert_eq!(count(&mut hub), Some(0), "what strangers do among themselves does not count");
+    hub.join(2, "own");
+    hub.join(3, "own");
+    assert_eq!(count(&mut hub), Some(2));
+    hub.say(2, ClientMessage::Ping);
+    hub.say(4, ClientMessage::Ping);
+    assert_eq!(count(&mut hub), None, "nothing is counted after every word");
+    hub.leave(1, "own");
+    assert_eq!(count(&mut hub), Some(2), "its guests meet there still");
+    hub.close_link(2);
+    assert_eq!(count(&mut hub), Some(1));
+    hub.leave(3, "own");
+    hub.pass(61_000, &[3, 4, 5]);
+    assert_eq!(count(&mut hub), Some(0));
+    assert!(hub.rooms.own_sessions.is_empty());
 }

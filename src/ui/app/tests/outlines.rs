@@ -6,7 +6,7 @@ use eframe::egui::accesskit::{Role as Part, Toggled};
 use egui_kittest::kittest::AccessKitNode;
 
 use super::*;
-use crate::engine::Picture;
+use crate::{engine::Picture, model::RemovedPerson};
 
 /// A window, and what is done to it before it is looked at.
 type Done = fn(&mut Harness<'static, Option<App>>);
@@ -90,7 +90,12 @@ fn every_state_of_a_session_is_told_as_it_was() {
     silent.sessions[0].participants[0].state = ParticipantState::Reconnecting;
     silent.sessions[0].participants[0].since = since;
     silent.sessions[0].participants[1].state = ParticipantState::Gone;
+    let mut locked = people(1);
+    locked.sessions[0].locked = true;
+    let participant = ParticipantId::from_digest([9; 10]);
+    locked.sessions[0].removed = vec![RemovedPerson { participant, name: "Eve".into() }];
     for (name, snapshot) in [
+        ("locked", locked),
         ("empty", Snapshot::default()),
         ("connecting", guest(SessionState::Connecting)),
         ("unreachable", guest(unreachable())),

@@ -1,0 +1,166 @@
+//! Sees the head of a request before the parser does, which takes lines that end in a bare line
+//! feed. Two programs on the way that do not agree on where a line ends do not agree on what was
+//! asked, so such a request is refused (RFC 9112, section 2.2).
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A connection whose first request's head is looked at; all bytes pass as they are.
+#[derive(Debug)]
+pub(super) struct Watched<S> {
+    stream: S,
+    state: State,
+    has_bare_feed: Arc<AtomicBool>,
+}
+
+/// What was seen last of the head.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// Something within a line.
+    Line,
+    /// A carriage return within a line.
+    Return,
+    /// The end of a line.
+    Feed,
+    /// A carriage return at the start of a line.
+    LastReturn,
+    /// The end of the head, or a bare line feed in it.
+    Over,
+}
+
+impl<S> Watched<S> {
+    /// Watches a connection from its first byte on; and whether a line feed without a carriage
+    /// return was in its first request's head. It is there before the parser has that byte.
+    pub(super) fn new(stream: S) -> (Self, Arc<AtomicBool>) {
+        let has_bare_feed = Arc::new(AtomicBool::new(false));
+        (Self { stream, state: State::Feed, has_bare_feed: has_bare_feed.clone() }, has_bare_feed)
+    }
+
+    fn look(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.state = match (self.state, byte) {
+                (State::Over, _) => return,
+                (State::Return, b'\n') => State::Feed,
+                (State::LastReturn, b'\n') => State::Over,
+                (State::Line | State::Feed, b'\n') => {
+                    self.has_bare_feed.store(true, Ordering::Relaxed);
+                    State::Over
+                }
+                (State::Feed, b'\r') => State::LastReturn,
+                (State::Line | State::Return | State::LastReturn, b'\r') => State::Return,
+                (State::Line | State::Return | State::Feed | State::LastReturn, _) => State::Line,
+            };
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        if self.state != State::Over {
+            self.look(&buffer.filled()[before..]);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    /// Whether a bare line feed is found in what comes in these pieces.
+    async fn finds(pieces: &[&[u8]]) -> bool {
+        let stream = Pieces(pieces.iter().map(|piece| piece.to_vec()).collect());
+        let (mut watched, found) = Watched::new(stream);
+        let mut read = vec![];
+        watched.read_to_end(&mut read).await.unwrap();
+        assert_eq!(read, pieces.concat(), "all bytes pass");
+        found.load(Ordering::Relaxed)
+    }
+
+    /// A stream that gives one piece each time it is read.
+    struct Pieces(std::collections::VecDeque<Vec<u8>>);
+
+    impl AsyncRead for Pieces {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            if let Some(mut piece) = self.0.pop_front() {
+                let rest = piece.split_off(piece.len().min(buffer.remaining()));
+                buffer.put_slice(&piece);
+                if !rest.is_empty() {
+                    self.0.push_front(rest);
+                }
+            }
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_bare_line_feed_is_found_in_the_head_and_nowhere_else() {
+        let good = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n".as_slice();
+        assert!(!finds(&[good]).await);
+        assert!(!finds(&[good, b"body\nwith\n\nlines"]).await);
+        let bytes: Vec<&[u8]> = good.chunks(1).collect();
+        assert!(!finds(&bytes).await, "however it is cut");
+        for bad in [
+            "GET / HTTP/1.1\nHost: h\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: h\n\r\n",
+            "GET / HTTP/1.1\r\nHost: h\r\n\n",
+            "\nGET / HTTP/1.1\r\nHost: h\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: h\r\rx\n\r\n",
+        ] {
+            assert!(finds(&[bad.as_bytes()]).await, "{bad:?}");
+            let bytes: Vec<&[u8]> = bad.as_bytes().chunks(1).collect();
+            assert!(finds(&bytes).await, "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The hub's owner keys: random ones, and those of heirs, which the hub's identity has signed, so
+//! that a later run of the hub knows them again.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::{HubIdentity, desk::fresh_secret};
+use crate::{
+    model::{Secret, SessionId},
+    signalling::rooms::OwnerKeys,
+};
+
+/// How long an heir may open the session again: longer than a hub is away, and short enough that
+/// who was an heir once does not meet those who follow the link much later.
+const LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What an heir's key is signed for.
+const OF_HEIR: &str = "heir";
+
+/// Owner keys of a hub with that identity.
+///
+/// An heir's key has 128 bits like any other: 32 of the time in minutes since 1970, 16 of the
+/// succession, and 80 of the identity's signature (HMAC-SHA256) of both and of the session's id.
+pub(super) struct SignedKeys {
+    identity: HubIdentity,
+    /// Minutes since 1970.
+    now: fn() -> u32,
+}
+
+impl SignedKeys {
+    /// Keys that are signed by that identity, by the system's clock.
+    pub(super) fn new(identity: HubIdentity) -> Self {
+        Self { identity, now: minutes }
+    }
+
+    fn signed(&self, session: &SessionId, made: u32, succession: u16) -> Secret {
+        let mut key = [0; 16];
+        key[..4].copy_from_slice(&made.to_be_bytes());
+        key[4..6].copy_from_slice(&succession.to_be_bytes());
+        let signature = self.identity.sign(OF_HEIR, &[session.as_str().as_bytes(), &key[..6]]);
+        key[6..].copy_from_slice(&signature[..10]);
+        Secret::from_random(key)
+    }
+}
+
+impl OwnerKeys for SignedKeys {
+    fn fresh(&mut self) -> Secret {
+        fresh_secret()
+    }
+
+    fn for_heir(&mut self, session: &SessionId, succession: u16) -> Secret {
+        self.signed(session, (self.now)(), succession)
+    }
+
+    fn succession(&self, session: &SessionId, key: &Secret) -> Option<u16> {
+        let digits = key.expose();
+        let made = u32::from_str_radix(&digits[..8], 16).ok()?;
+        let succession = u16::from_str_radix(&digits[8..12], 16).ok()?;
+        let is_fresh = (self.now)().abs_diff(made) <= (LIFE.as_secs() / 60) as u32;
+        let expected = self.signed(session, made, succession);
+        (is_fresh && expected.is(key)).then_some(succession)
+    }
+}
+
+fn minutes() -> u32 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u32::try_from(since.as_secs() / 60).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(identity: &HubIdentity, now: fn() -> u32) -> SignedKeys {
+        SignedKeys { identity: identity.clone(), now }
+    }
+
+    #[test]
+    fn an_heirs_key_is_known_again_for_a_week_by_hubs_of_the_same_identity_and_for_its_session() {
+        let identity = HubIdentity::fresh();
+        let [a, b] = ["a", "b"].map(|id| SessionId::parse(id).unwrap());
+        let mut hub = keys(&identity, || 1_000_000);
+        let key = hub.for_heir(&a, 3);
+        assert_ne!(key, hub.for_heir(&a, 4));
+        assert_eq!(keys(&identity, || 1_000_000 + 7 * 24 * 60).succession(&a, &key), Some(3));
+        assert_eq!(keys(&identity, || 1_000_001 + 7 * 24 * 60).succession(&a, &key), None);
+        assert_eq!(hub.succession(&b, &key), None, "of another session");
+        assert_eq!(keys(&HubIdentity::fresh(), || 1_000_000).succession(&a, &key), None);
+        for bit in 0..128 {
+            let mut bytes = [0; 16];
+            for (byte, at) in bytes.iter_mut().zip((0..).step_by(2)) {
+                *byte = u8::from_str_radix(&key.expose()[at..at + 2], 16).unwrap();
+            }
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(hub.succession(&a, &Secret::from_random(bytes)), None, "{bit}");
+        }
+        assert_eq!(hub.succession(&a, &Secret::from_random([0xff; 16])), None);
+    }
+}
