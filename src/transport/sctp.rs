@@ -1,10 +1,17 @@
-//! Keeps from the library the SCTP packets that end it (RFC 9260).
+//! Keeps from the library the SCTP packets that end it, or keep it busy (RFC 9260).
 //!
-//! An error cause of an ABORT or ERROR chunk says how long it is, and the library
-//! (`rtc-sctp` 0.21.1, `chunk/mod.rs`, `ErrorCause::unmarshal`) slices the chunk by that without a
-//! look at how much there is: `buf.slice(4..4 + value_length)` panics where the cause says that it
-//! goes on beyond its chunk. One packet then ends the driver of the connection. What it lacks is
-//! `if (len as usize) > buf.len() { return Err(ErrErrorCauseTooSmall) }` before that line.
+//! * An error cause of an ABORT or ERROR chunk says how long it is, and the library (`rtc-sctp`
+//!   0.21.1, `chunk/mod.rs`, `ErrorCause::unmarshal`) slices the chunk by that without a look at how
+//!   much there is: it panics where a cause says that it goes on behind its chunk. It lacks
+//!   `if usize::from(len) > buf.len() { return Err(Error::ErrErrorCauseTooSmall) }`.
+//! * A FORWARD TSN chunk (RFC 3758) moves the last number that was received, and the library
+//!   (`association/mod.rs`, `handle_forward_tsn`) counts up to it one by one: two thousand million
+//!   steps and many seconds for a chunk of eight bytes. It should take the chunks out of its queue
+//!   that are not beyond the new number, and set the number. Only messages that may be given up
+//!   need it, and there are none here.
+//! * The blocks of a SACK name what arrived behind a gap, and the library (`process_selective_ack`)
+//!   looks up each number of each block, whatever was sent: millions for a packet whose blocks are
+//!   all as long as can be and the same. It should stop at the last number that was sent.
 //!
 //! The packets are seen where they come out of DTLS (`crypto.rs`); one that would do harm is
 //! dropped as if its seal were broken.
@@ -21,8 +28,13 @@ const ABORT: u8 = 6;
 const ERROR: u8 = 9;
 const COOKIE_ECHO: u8 = 10;
 const COOKIE_ACK: u8 = 11;
+const FORWARD_TSN: u8 = 192;
 
-/// Whether the library can read the packet, if only to refuse it.
+/// Numbers behind the first gap that a SACK may name: what is under way is bounded by what a chat
+/// may leave unsent, and that is less.
+const FARTHEST: u16 = 4096;
+
+/// Whether the library can read the packet in no time, if only to refuse it.
 ///
 /// It finds a chunk by the lengths of what it understood of those before, which a malformed one
 /// may have differ from what the chunk says. Behind chunks for which that is not clear, nothing
@@ -30,13 +42,13 @@ const COOKIE_ACK: u8 = 11;
 pub(super) fn is_harmless(packet: &[u8]) -> bool {
     let mut rest = packet.get(HEADER..).unwrap_or_default();
     while let Some(chunk) = chunk(rest) {
-        if !has_whole_causes(chunk) {
+        if !is_harmless_chunk(chunk) {
             return false;
         }
         let next = rest.get(chunk.len().next_multiple_of(4)..).unwrap_or_default();
         if !is_as_long_as_it_says(chunk) {
             let mut places = (0..rest.len()).step_by(4);
-            return places.all(|at| chunk_at(rest, at).is_none_or(has_whole_causes));
+            return places.all(|at| chunk_at(rest, at).is_none_or(is_harmless_chunk));
         }
         rest = next;
     }
@@ -53,12 +65,34 @@ fn chunk(bytes: &[u8]) -> Option<&[u8]> {
     bytes.get(..length).filter(|chunk| chunk.len() >= CHUNK_HEADER)
 }
 
+fn is_harmless_chunk(chunk: &[u8]) -> bool {
+    match chunk[0] {
+        ABORT | ERROR => has_whole_causes(chunk),
+        SACK => has_small_blocks(chunk),
+        FORWARD_TSN => false,
+        _ => true,
+    }
+}
+
+/// Whether the blocks of a SACK come in order, and not far behind the gap (section 3.3.4).
+fn has_small_blocks(chunk: &[u8]) -> bool {
+    let &[_, _, _, _, _, _, _, _, _, _, _, _, high, low, _, _, ref blocks @ ..] = chunk else {
+        return true;
+    };
+    let count = usize::from(u16::from_be_bytes([high, low]));
+    let mut last = 0;
+    blocks.chunks_exact(4).take(count).all(|block| {
+        let start = u16::from_be_bytes([block[0], block[1]]);
+        let end = u16::from_be_bytes([block[2], block[3]]);
+        let is_next = start > last && end >= start && end <= FARTHEST;
+        last = end;
+        is_next
+    })
+}
+
 /// Whether no error cause of the chunk claims to be longer than the chunk. The library reads them
 /// one after another without their padding.
 fn has_whole_causes(chunk: &[u8]) -> bool {
-    if !matches!(chunk[0], ABORT | ERROR) {
-        return true;
-    }
     let mut causes = &chunk[CHUNK_HEADER..];
     while let &[_, _, high, low, ..] = causes {
         let length = usize::from(u16::from_be_bytes([high, low]));
@@ -104,10 +138,12 @@ mod tests {
         [vec![0; HEADER], chunks.concat()].concat()
     }
 
-    fn sack(blocks: u16, bytes: usize) -> Vec<u8> {
+    fn sack(blocks: &[(u16, u16)]) -> Vec<u8> {
         let mut value = vec![0; 8];
-        value.extend(blocks.to_be_bytes());
-        value.resize(12 + bytes, 0);
+        value.extend((blocks.len() as u32 * 0x1_0000).to_be_bytes());
+        value.extend(
+            blocks.iter().flat_map(|(start, end)| [*start, *end]).flat_map(u16::to_be_bytes),
+        );
         chunk_of(SACK, &value)
     }
 
@@ -121,16 +157,32 @@ mod tests {
                 vec![bad.clone()],
                 vec![second],
                 vec![data.clone(), bad.clone()],
-                vec![sack(1, 4), data, bad.clone()],
+                vec![sack(&[(2, 3)]), data, bad.clone()],
                 vec![chunk_of(COOKIE_ACK, &[]), bad.clone()],
                 // Chunks of which the library understands less than they hold.
                 vec![chunk_of(COOKIE_ACK, &bad)],
-                vec![sack(0, 16), bad.clone()],
                 vec![chunk_of(SACK, &[[0; 12].to_vec(), bad.clone()].concat())],
                 vec![chunk_of(130, &[[0; 8].to_vec(), bad].concat())],
             ] {
                 assert!(!is_harmless(&packet(&chunks)), "{chunks:?}");
             }
+        }
+    }
+
+    #[test]
+    fn what_keeps_the_library_busy_is_found() {
+        let forward = chunk_of(FORWARD_TSN, &[0x7f, 255, 255, 255]);
+        let data = chunk_of(DATA, &[6; 40]);
+        for chunks in [
+            vec![forward.clone()],
+            vec![data.clone(), forward.clone()],
+            vec![chunk_of(130, &[0; 8]), forward],
+            vec![sack(&[(1, u16::MAX)])],
+            vec![sack(&[(1, 2000), (1, 2000)])],
+            vec![sack(&[(5, 4), (1, 9)])],
+            vec![data, sack(&[(2, 3), (3, 4)])],
+        ] {
+            assert!(!is_harmless(&packet(&chunks)), "{chunks:?}");
         }
     }
 
@@ -141,8 +193,8 @@ mod tests {
         for chunks in [
             vec![],
             vec![data.clone(), data.clone()],
-            vec![sack(0, 0), data.clone()],
-            vec![sack(2, 8), data.clone()],
+            vec![sack(&[]), data.clone()],
+            vec![sack(&[(2, 2), (4, 9)]), data.clone()],
             vec![chunk_of(COOKIE_ECHO, &[9; 33]), data],
             vec![chunk_of(ABORT, &cause(8))],
             vec![chunk_of(ABORT, &[])],

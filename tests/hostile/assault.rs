@@ -67,6 +67,8 @@ pub(crate) enum Attack {
     Channels,
     /// Sends SCTP packets with a false length in them.
     FalseLengths,
+    /// Sends SCTP packets that say that nearly all numbers were passed over.
+    FarAhead,
 }
 
 /// What it was sent.
@@ -157,7 +159,8 @@ impl Assault {
                 | Attack::Deaf
                 | Attack::Words(_)
                 | Attack::Channels
-                | Attack::FalseLengths => vec![],
+                | Attack::FalseLengths
+                | Attack::FarAhead => vec![],
             };
             let fired = packets.len() as u64;
             self.ledger.lock().unwrap_or_else(PoisonError::into_inner).fired += fired;

@@ -14,11 +14,14 @@ use rtc::crypto::{
 const LONG: usize = 400;
 
 /// The cryptography.
-pub(crate) struct Forger(Arc<dyn RTCCryptoProvider>);
+pub(crate) struct Forger(Arc<dyn RTCCryptoProvider>, Forgery);
+
+/// What is made of a packet.
+pub(crate) type Forgery = fn(&mut [u8]);
 
 impl Forger {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self(default_provider().expect("the library has one")))
+    pub(crate) fn new(forgery: Forgery) -> Arc<Self> {
+        Arc::new(Self(default_provider().expect("the library has one"), forgery))
     }
 }
 
@@ -70,11 +73,11 @@ impl RTCCrypto for Forger {
         algorithm: AeadAlgorithm,
         key: &[u8],
     ) -> Result<Box<dyn AeadCipher>, CryptoError> {
-        Ok(Box::new(ForgingCipher(self.0.crypto().new_aead(algorithm, key)?)))
+        Ok(Box::new(ForgingCipher(self.0.crypto().new_aead(algorithm, key)?, self.1)))
     }
 }
 
-struct ForgingCipher(Box<dyn AeadCipher>);
+struct ForgingCipher(Box<dyn AeadCipher>, Forgery);
 
 impl AeadCipher for ForgingCipher {
     fn tag_len(&self) -> usize {
@@ -90,7 +93,10 @@ impl AeadCipher for ForgingCipher {
     ) -> Result<(), CryptoError> {
         // Application data of DTLS (RFC 5246, section 6.2.3.3), which are SCTP here.
         if matches!(aad, [_, _, _, _, _, _, _, _, 23, _, _, _, _]) && data.len() >= LONG {
-            forge(data);
+            (self.1)(data);
+            data[8..12].fill(0);
+            let checksum = crc32c(data);
+            data[8..12].copy_from_slice(&checksum.to_le_bytes());
         }
         self.0.seal_in_place(nonce, aad, data, tag)
     }
@@ -106,17 +112,28 @@ impl AeadCipher for ForgingCipher {
     }
 }
 
-/// Makes of a packet one whose only chunk is an ABORT, whose only cause says that it goes on behind
-/// the chunk (RFC 9260, sections 3.1, 3.3.7 and 3.3.10).
-fn forge(packet: &mut [u8]) {
+/// A packet whose only chunk is an ABORT, whose only cause says that it goes on behind the chunk (RFC
+/// 9260, sections 3.1, 3.3.7 and 3.3.10).
+pub(crate) fn false_length(packet: &mut [u8]) {
     let chunk = packet.len() as u16 - 12;
-    packet[8..12].fill(0);
     packet[12..14].copy_from_slice(&[6, 0]);
     packet[14..16].copy_from_slice(&chunk.to_be_bytes());
     packet[16..18].copy_from_slice(&[0, 12]);
     packet[18..20].copy_from_slice(&(chunk + 1).to_be_bytes());
-    let checksum = crc32c(packet);
-    packet[8..12].copy_from_slice(&checksum.to_le_bytes());
+}
+
+/// A packet of FORWARD TSN chunks (RFC 3758, section 3.2) that go round all numbers there are, in
+/// four steps and again.
+pub(crate) fn far_ahead(packet: &mut [u8]) {
+    let chunks = packet[12..].chunks_exact_mut(8);
+    for (chunk, quarter) in chunks.zip([0, 0x40, 0x80, 0xc0].into_iter().cycle()) {
+        chunk.copy_from_slice(&[192, 0, 0, 8, quarter, 0, 0, 0]);
+    }
+    // The rest is a chunk of no value; each is a multiple of four bytes.
+    let rest = packet[12..].chunks_exact_mut(8).into_remainder();
+    if let [kind, flags, high, low, ..] = rest {
+        [*kind, *flags, *high, *low] = [11, 0, 0, 4];
+    }
 }
 
 /// The checksum of SCTP (RFC 9260, appendix A).

@@ -36,6 +36,7 @@ fn no_viewer_hurts_another() {
         Attack::Words(1 << 20),
         Attack::Channels,
         Attack::FalseLengths,
+        Attack::FarAhead,
     ] {
         let viewer = HostileViewer::join(&stages.attacked.hub, "show", attack);
         let hostile = elsewhere.block_on(viewer);
@@ -82,6 +83,7 @@ fn has_been_heard(attack: Attack, sent: &Sent) -> bool {
         | Attack::Deaf
         | Attack::Words(_)
         | Attack::Channels
-        | Attack::FalseLengths => true,
+        | Attack::FalseLengths
+        | Attack::FarAhead => true,
     }
 }

@@ -27,7 +27,7 @@ use webrtc::{
 
 use super::{
     assault::{Assault, Attack, LONGEST, Ledger, Sent},
-    forger::Forger,
+    forger::{self, Forger, Forgery},
     rig::{process::Hub, stranger::Stranger},
     wire::{Manners, Wire},
 };
@@ -177,7 +177,7 @@ impl Peers {
         match self.attack {
             Attack::Words(bytes) => drop(writing.spawn(flood(channel, bytes))),
             Attack::Channels => drop(writing.spawn(open_many(Arc::clone(&library), channel))),
-            Attack::FalseLengths => drop(writing.spawn(flood(channel, 1000))),
+            Attack::FalseLengths | Attack::FarAhead => drop(writing.spawn(flood(channel, 1000))),
             Attack::Keyframes
             | Attack::Losses
             | Attack::Modest
@@ -218,8 +218,20 @@ pub(crate) async fn build(attack: Attack, wire: Wire, watch: Watch) -> Arc<dyn P
     let assault = Assault::new(attack, Arc::clone(&wire.ledger));
     let mut settings =
         SettingEngineBuilder::new().with_sctp_max_message_size(SctpMaxMessageSize::Unbounded);
-    if attack == Attack::FalseLengths {
-        settings = settings.with_crypto_provider(Forger::new());
+    let forgery: Option<Forgery> = match attack {
+        Attack::FalseLengths => Some(forger::false_length),
+        Attack::FarAhead => Some(forger::far_ahead),
+        Attack::Keyframes
+        | Attack::Losses
+        | Attack::Modest
+        | Attack::Garbage
+        | Attack::Mute
+        | Attack::Deaf
+        | Attack::Words(_)
+        | Attack::Channels => None,
+    };
+    if let Some(forgery) = forgery {
+        settings = settings.with_crypto_provider(Forger::new(forgery));
     }
     let settings = settings.build();
     let peer = PeerConnectionBuilder::new()
