@@ -108,7 +108,7 @@ fn no_token_and_no_owner_key_is_logged_whatever_is_wished_for() {
         let secrets = secrets_in(&state);
         assert_eq!(secrets.len(), 3, "owner key, token, the hubs' identity");
         for end in [opener.interrupt(), hub.interrupt()] {
-            assert!(end.errors.contains("TRACE"), "nothing is traced: {:.2000}", end.errors);
+            assert!(end.errors.contains("DEBUG"), "nothing is logged: {:.2000}", end.errors);
             for secret in &secrets {
                 let line = end.errors.lines().find(|line| line.contains(secret));
                 assert_eq!(line, None, "a secret");
