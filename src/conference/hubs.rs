@@ -289,7 +289,7 @@ impl Hub {
 mod tests {
     use super::super::{HubEvent, Input, stage::*};
     use super::*;
-    use crate::model::{Command, LeaveReason, OpenRequest};
+    use crate::model::{Command, JoinTarget, LeaveReason, OpenRequest};
 
     #[test]
     fn a_hub_is_connected_to_by_the_first_session_and_left_a_while_after_the_last() {
@@ -377,5 +377,49 @@ mod tests {
         let hubs = stage.core.snapshot().hubs;
         assert_eq!((hubs[0].url.as_ref(), &hubs[0].state), (None, &HubState::Connecting));
         assert_eq!(hubs[1].state, HubState::Unreachable { reason: "nobody answers".into() });
+    }
+
+    /// The default hub is up, and says that it is the one of `there`.
+    fn claims(owner: HubOwner, there: &str) -> Stage {
+        let mut stage = Stage::new();
+        let other = SessionId::parse("other").unwrap();
+        let request = OpenRequest { session: other, kind: MESH, limit: None };
+        stage.give(Input::Command(Command::Open(request)));
+        let place = HubPlace { url: url("127.0.0.1:7340"), owner };
+        let (url, participant) = (url(there), id("m"));
+        let up = HubEvent::Up { url, place, participant, name: "Me".into() };
+        stage.give(Input::Hub(HubRef::Default, up));
+        stage
+    }
+
+    #[test]
+    fn a_link_leads_to_its_own_hub_though_another_says_that_it_is_that_one() {
+        let there = HubRef::At(url("there.example:80"));
+        for (owner, connects) in
+            [(HubOwner::ThisUser, false), (HubOwner::Unproven, true), (HubOwner::Elsewhere, true)]
+        {
+            let mut stage = claims(owner, "there.example:80");
+            stage.join(Some("there.example:80"), true);
+            let connect = Effect::ConnectHub(there.clone());
+            assert_eq!(stage.done.contains(&connect), connects, "{owner:?}");
+            assert_eq!(stage.sent().is_empty(), connects, "{owner:?} is asked");
+        }
+    }
+
+    #[test]
+    fn a_hub_that_says_that_it_is_another_keeps_nobody_from_asking_that_one() {
+        let there = HubRef::At(url("there.example:80"));
+        let ask = ClientMessage::Join { session: session(), wait: true };
+        for (owner, is_asked) in [(HubOwner::ThisUser, false), (HubOwner::Unproven, true)] {
+            let mut stage = Stage::new();
+            let beside = SessionId::parse("other").unwrap();
+            let target = JoinTarget { session: beside, hub: Some(url("there.example:80")) };
+            stage.give(Input::Command(Command::Join { target, wait: true })).join(None, true);
+            let place = HubPlace { url: url("127.0.0.1:7340"), owner };
+            let (claimed, participant) = (url("there.example:80"), id("m"));
+            let up = HubEvent::Up { url: claimed, place, participant, name: "Me".into() };
+            stage.give(Input::Hub(HubRef::Default, up)).up(&there);
+            assert_eq!(stage.sent().contains(&(&there, &ask)), is_asked, "{owner:?}");
+        }
     }
 }

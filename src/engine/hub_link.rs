@@ -260,7 +260,7 @@ impl Ends {
         };
         match choice {
             HubChoice::At(url) => Ok(Found { url: url.clone(), own: None, is_own_users: false }),
-            HubChoice::Find { listen } => find_here(*listen, &self.options).await,
+            HubChoice::Find { listen } => find_here(*listen, DEFAULT_PORT, &self.options).await,
             HubChoice::Embed(listen) => {
                 embed(*listen, &self.options).await.map_err(|error| error.to_string())
             }
@@ -389,12 +389,16 @@ async fn closed(messages: &mut mpsc::Receiver<ClientMessage>) {
     while messages.recv().await.is_some() {}
 }
 
-/// The hub of this machine: one that answers, else our own on the first port that is free.
+/// The hub of this user on this machine: one that answers, else our own on the first port that is free.
 ///
 /// A port may belong to a program that is no hub, or to another user's hub; then the next one is
 /// looked at, so that all programs of this user find the same hub all the same.
-async fn find_here(listen: Option<IpAddr>, options: &HubLinkOptions) -> Result<Found, String> {
-    for port in DEFAULT_PORT..=DEFAULT_PORT + PORTS {
+async fn find_here(
+    listen: Option<IpAddr>,
+    first: u16,
+    options: &HubLinkOptions,
+) -> Result<Found, String> {
+    for port in first..=first + PORTS {
         for _ in 0..ASKED {
             match look_here(port, options).await {
                 Looked::Hub(url) => return Ok(Found { url, own: None, is_own_users: true }),
@@ -414,9 +418,9 @@ async fn find_here(listen: Option<IpAddr>, options: &HubLinkOptions) -> Result<F
         }
     }
     Err(format!(
-        "the ports {DEFAULT_PORT} to {} are all in use by other programs; choose another with \
-         --listen, or a hub elsewhere with --hub",
-        DEFAULT_PORT + PORTS
+        "the ports {first} to {} are all in use by other programs; choose another with --listen, or \
+         a hub elsewhere with --hub",
+        first + PORTS
     ))
 }
 
@@ -473,4 +477,75 @@ fn local_url(listening: SocketAddr) -> HubUrl {
     };
     let address = SocketAddr::new(ip, listening.port());
     format!("http://{address}").parse().expect("a socket address makes a URL")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signalling::HubIdentity;
+
+    fn options() -> HubLinkOptions {
+        HubLinkOptions {
+            number: LinkNumber(1),
+            choice: HubChoice::Find { listen: Some(Ipv4Addr::LOCALHOST.into()) },
+            public_url: None,
+            name: watch::channel(String::new()).1,
+            instance: Instance::from_random(1),
+            keys: Keys::none(),
+            paths: KnownPaths::default(),
+            words: mpsc::channel(1).0,
+        }
+    }
+
+    /// A hub of that identity on a port after which others can follow.
+    async fn hub(identity: HubIdentity) -> (Hub, u16) {
+        loop {
+            let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into();
+            let options = HubOptions { identity: identity.clone(), ..HubOptions::at(listen) };
+            let hub = Hub::start(options).await.unwrap();
+            let port = hub.address().port();
+            if port < u16::MAX - PORTS {
+                return (hub, port);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn another_users_hub_is_passed_over_and_one_of_this_user_is_found() {
+        let options = options();
+        let listen = Some(Ipv4Addr::LOCALHOST.into());
+        let (_other, port) = hub(HubIdentity::fresh()).await;
+        let found = find_here(listen, port, &options).await.unwrap();
+        let own = found.own.as_ref().expect("a hub of our own");
+        assert!(own.address().port() > port, "{}", found.url);
+        let (_ours, port) = hub(options.keys.identity().clone()).await;
+        let found = find_here(listen, port, &options).await.unwrap();
+        assert!(found.own.is_none() && found.is_own_users);
+        assert_eq!(found.url, local_url(SocketAddr::from((Ipv4Addr::LOCALHOST, port))));
+    }
+
+    #[tokio::test]
+    async fn another_hub_is_found_when_another_user_has_taken_the_place_of_ours() {
+        let options = options();
+        let (ours, port) = hub(options.keys.identity().clone()).await;
+        let url = local_url(ours.address());
+        let mut found = Found { url, own: None, is_own_users: true };
+        let (hub, own) = (HubRef::Default, BTreeMap::new());
+        let ends = Ends { hub, options, own, place: None, is_down: true };
+        assert!(!ends.is_displaced(&mut found).await && found.own.is_none(), "it is there");
+        drop(ours);
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into();
+        let other = loop {
+            match Hub::start(HubOptions::at(listen)).await {
+                Ok(hub) => break hub,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        };
+        assert!(ends.is_displaced(&mut found).await && found.own.is_none());
+        drop(other);
+        while found.own.is_none() {
+            assert!(!ends.is_displaced(&mut found).await, "nobody has it, so we are the hub there");
+        }
+        assert_eq!(found.own.unwrap().address().port(), port);
+    }
 }
