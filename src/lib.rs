@@ -29,10 +29,11 @@ mod fuzz_cases {
     type Target = fn(&[u8]);
 
     /// The targets of `tests/fuzz`, each with its folder of cases.
-    const TARGETS: [(&str, Target); 13] = [
+    const TARGETS: [(&str, Target); 14] = [
         ("audio", crate::playback::fuzz::audio),
         ("client", crate::signalling::fuzz::client),
         ("description", crate::transport::fuzz::description),
+        ("hub-words", crate::conference::fuzz::hub_words),
         ("pixels", crate::capture::fuzz::pixels),
         ("remote", crate::transport::fuzz::remote),
         ("rooms", crate::signalling::fuzz::rooms),

@@ -9,6 +9,8 @@ mod ask;
 mod chat;
 mod core;
 mod demand;
+#[cfg(any(fuzzing, test))]
+pub mod fuzz;
 #[cfg(test)]
 mod gates;
 mod hubs;
