@@ -364,7 +364,7 @@ impl Task {
     /// If one cannot be read.
     pub(super) fn read_links(&mut self) -> anyhow::Result<()> {
         let Self::Join { sessions, link_file, common, .. } = self else { return Ok(()) };
-        Invitation::read_all(sessions, link_file, common.say)
+        Invitation::read_all(sessions, link_file, common.say || common.commands)
     }
 
     /// The sessions to ask the engine for, in order.

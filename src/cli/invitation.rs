@@ -47,17 +47,20 @@ impl Invitation {
         }
     }
 
-    /// Reads those that are in files, or come on standard input unless that `is_said` in the chats.
+    /// Reads those that are in files, or come on standard input unless that `is_taken` for chats or
+    /// commands.
     ///
     /// # Errors
     /// If one cannot be read.
     pub(super) fn read_all(
         sessions: &mut Vec<Self>,
         files: &mut Vec<PathBuf>,
-        is_said: bool,
+        is_taken: bool,
     ) -> anyhow::Result<()> {
-        if is_said && sessions.contains(&Self::StandardInput) {
-            bail!("with --say standard input is said in the chats; give the link by @FILE");
+        if is_taken && sessions.contains(&Self::StandardInput) {
+            bail!(
+                "--say and --commands take standard input for themselves; give the link by @FILE"
+            );
         }
         let files = std::mem::take(files).into_iter().map(Self::File);
         let all = std::mem::take(sessions).into_iter().chain(files);

@@ -488,7 +488,7 @@ mod tests {
         HubLinkOptions {
             number: LinkNumber(1),
             choice: HubChoice::Find { listen: Some(Ipv4Addr::LOCALHOST.into()) },
-            public_url: None,
+            own_hub: OwnHubOptions::default(),
             name: watch::channel(String::new()).1,
             instance: Instance::from_random(1),
             keys: Keys::none(),
