@@ -4,6 +4,8 @@
 
 #[path = "hub/clients.rs"]
 mod clients;
+#[path = "hub/doors.rs"]
+mod doors;
 #[path = "hub/floods.rs"]
 mod floods;
 #[path = "hub/identity.rs"]

@@ -87,8 +87,23 @@ async fn a_request_says_once_where_it_goes() {
         let origin = format!("http://{own}");
         let twice = upgrade(&own.to_string(), &format!("{origin}\r\nOrigin: {origin}"));
         assert_eq!(status(&hub, &twice).await, 403);
-        let with_body = upgrade(&own.to_string(), &format!("{origin}\r\nContent-Length: 5"));
-        assert_eq!(status(&hub, &format!("{with_body}hello")).await, 400);
+        for body in ["Content-Length: 5\r\n\r\nhello", "Content-Length: 0\r\n\r\n"] {
+            let opening = upgrade(&own.to_string(), &origin);
+            let with_body = opening.replace("\r\n\r\n", &format!("\r\n{body}"));
+            assert_eq!(status(&hub, &with_body).await, 400, "{body:?}");
+        }
+        let chunked = "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+        let opening = upgrade(&own.to_string(), &origin);
+        let chunked = opening.replace("\r\n\r\n", &format!("\r\n{chunked}"));
+        assert_eq!(status(&hub, &chunked).await, 400);
+        for bare in [
+            format!("GET / HTTP/1.1\nHost: {own}\r\n\r\n"),
+            format!("GET / HTTP/1.1\r\nHost: {own}\n\r\n"),
+            format!("GET / HTTP/1.1\r\nHost: {own}\r\nX: y\nHost: evil.example\r\n\r\n"),
+            opening.replace("Connection: Upgrade\r\n", "Connection: Upgrade\n"),
+        ] {
+            assert_eq!(status(&hub, &bare).await, 400, "{bare:?}");
+        }
     })
     .await;
 }

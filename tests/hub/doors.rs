@@ -1,0 +1,241 @@
+//! Who is let in at a hub: behind a proxy, beyond the limits of an address, and under an id that
+//! belongs to somebody.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::SinkExt as _;
+use quintet::{
+    model::{ClientMessage, ErrorCode, HubMessage, Role, Secret, SessionId, SessionKind},
+    signalling::{Hub, HubIdentity, HubOptions, OpensFor},
+};
+use tokio::{task::JoinSet, time::sleep};
+use tokio_tungstenite::{
+    connect_async,
+    tungstenite::{self, Message, client::IntoClientRequest as _},
+};
+
+use crate::{
+    Wire,
+    rig::words::{MESH, hub, join, open, session, within},
+};
+
+/// A hub behind a proxy at a loopback address, as every client of these tests is.
+async fn proxied() -> Hub {
+    let listen = SocketAddr::from(([127, 0, 0, 1], 0)).into();
+    let trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+    Hub::start(HubOptions { trusted_proxies, ..HubOptions::at(listen) }).await.unwrap()
+}
+
+/// A connection that the proxy makes for somebody at that address; the status if it is refused.
+async fn connect(hub: &Hub, client: &str) -> Result<Wire, u16> {
+    let mut request = format!("ws://{}/signal", hub.address()).into_client_request().unwrap();
+    request.headers_mut().insert("x-forwarded-for", client.parse().unwrap());
+    match connect_async(request).await {
+        Ok((socket, _)) => Ok(Wire::new(socket)),
+        Err(tungstenite::Error::Http(answer)) => Err(answer.status().as_u16()),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// The same, and hello.
+async fn greet(hub: &Hub, client: &str) -> Wire {
+    let mut wire = connect(hub, client).await.unwrap();
+    wire.greet(None, 5).await;
+    wire
+}
+
+#[tokio::test]
+async fn behind_a_proxy_each_client_has_64_connections_and_who_has_a_seat_comes_back_beyond() {
+    within(async {
+        let hub = proxied().await;
+        let mut opener = greet(&hub, "203.0.113.9").await;
+        opener.say(&open("a", MESH)).await;
+        opener.hear().await;
+        let mut friend = greet(&hub, "198.51.100.1, 203.0.113.9").await;
+        friend.say(&join("a", false)).await;
+        friend.hear().await;
+        let mut crowd = vec![];
+        for _ in 0..62 {
+            crowd.push(greet(&hub, "203.0.113.9").await);
+        }
+        // A stranger is told so after hello, once the places for those who come back are all
+        // there is, and at once when these are taken.
+        let mut stranger = connect(&hub, "203.0.113.9").await.unwrap();
+        stranger.say(&hello(None)).await;
+        assert_eq!(stranger.error().await.0, ErrorCode::TooMany);
+        // Who has a seat comes back, though more than 64 are connected; the older connection of
+        // the same person ends.
+        let token = friend.token.clone();
+        let mut back = connect(&hub, "203.0.113.9").await.unwrap();
+        back.say(&hello(Some(token))).await;
+        assert!(matches!(back.hear().await, HubMessage::Welcome { .. }));
+        back.say(&join("a", false)).await;
+        assert!(matches!(back.hear().await, HubMessage::Joined { role: Role::Guest, .. }));
+        // Others behind the same proxy have their own 64.
+        greet(&hub, "203.0.113.8").await;
+        let mut silent = vec![];
+        let refused = loop {
+            match connect(&hub, "203.0.113.9").await {
+                Ok(wire) => silent.push(wire),
+                Err(status) => break status,
+            }
+            assert!(silent.len() <= 20, "strangers take the places of those who come back");
+        };
+        assert_eq!(refused, 503);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_is_no_trusted_proxy_is_not_believed() {
+    within(async {
+        let hub = hub().await;
+        let mut crowd = vec![];
+        // These are of the hub's own machine, whatever they say, and may be many.
+        for _ in 0..100 {
+            crowd.push(greet(&hub, "203.0.113.9").await);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn forty_who_join_without_end_keep_nobody_else_of_their_address_out() {
+    within(async {
+        let hub = proxied().await;
+        let mut opener = greet(&hub, "192.0.2.1").await;
+        opener.say(&open("a", SessionKind::FIVE[1])).await;
+        opener.hear().await;
+        let (mut greedy, answered) = (JoinSet::new(), Arc::new(AtomicUsize::new(0)));
+        for _ in 0..40 {
+            let mut wire = greet(&hub, "203.0.113.9").await;
+            let answered = answered.clone();
+            greedy.spawn(async move {
+                let text = serde_json::to_string(&join("nowhere", false)).unwrap();
+                while wire.socket.send(Message::text(text.clone())).await.is_ok() {
+                    wire.hear().await;
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        // By then the burst is spent, and each of them is put off.
+        while answered.load(Ordering::Relaxed) < 60 {
+            sleep(Duration::from_millis(10)).await;
+        }
+        let mut honest = vec![];
+        for _ in 0..8 {
+            honest.push(greet(&hub, "203.0.113.9").await);
+        }
+        let joins = honest.iter_mut().map(|wire| async {
+            wire.say(&join("a", false)).await;
+            wire.hear().await
+        });
+        for told in futures_util::future::join_all(joins).await {
+            assert!(matches!(told, HubMessage::Joined { .. }), "{told:?}");
+        }
+        assert_eq!(greedy.len(), 40, "who is greedy is put off, and not closed");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_id_is_opened_again_at_a_restarted_hub_by_its_owner_and_heirs_only() {
+    within(async {
+        let identity = HubIdentity::fresh();
+        let start = async |opens_for| {
+            let (identity, listen) = (identity.clone(), SocketAddr::from(([127, 0, 0, 1], 0)));
+            let options = HubOptions { identity, opens_for, ..HubOptions::at(listen.into()) };
+            Hub::start(options).await.unwrap()
+        };
+        let key = Secret::from_random([7; 16]);
+        let id = SessionId::of_key(&key);
+        let hub = start(OpensFor::Everyone).await;
+        let (mut owner, mut heir) =
+            (Wire::hello(&hub).await, Wire::hello_with(&hub, None, 6).await);
+        owner.say(&open_with(&id, Some(&key))).await;
+        let HubMessage::Opened { owner_key, .. } = owner.hear().await else { panic!("opened") };
+        assert_eq!(owner_key, key);
+        heir.say(&join(id.as_str(), false)).await;
+        heir.hear().await;
+        owner.say(&ClientMessage::Leave { session: id.clone() }).await;
+        let inherited = loop {
+            if let HubMessage::Owner { owner_key: Some(key), .. } = heir.hear().await {
+                break key;
+            }
+        };
+        drop(hub);
+
+        let hub = start(OpensFor::Mine).await;
+        let mut stranger = Wire::hello(&hub).await;
+        stranger.say(&open_with(&id, None)).await;
+        assert_eq!(stranger.error().await.0, ErrorCode::NotAllowed, "a hub for its own user");
+        drop(hub);
+        let hub = start(OpensFor::Everyone).await;
+        let mut stranger = Wire::hello(&hub).await;
+        for wrong in [None, Some(Secret::from_random([8; 16]))] {
+            stranger.say(&open_with(&id, wrong.as_ref())).await;
+            assert_eq!(stranger.error().await, (ErrorCode::IdTaken, Some(id.clone())));
+        }
+        // The first owner is back before the heir, who is the owner then all the same.
+        let (mut owner, mut heir) =
+            (Wire::hello(&hub).await, Wire::hello_with(&hub, None, 6).await);
+        owner.say(&open_with(&id, Some(&key))).await;
+        assert!(matches!(owner.hear().await, HubMessage::Opened { .. }));
+        heir.say(&open_with(&id, Some(&inherited))).await;
+        assert!(matches!(heir.hear().await, HubMessage::Opened { .. }));
+        assert!(matches!(owner.hear().await, HubMessage::Closed { .. }));
+        // What another hub has signed is worth nothing.
+        let other = crate::rig::words::hub().await;
+        let mut heir = Wire::hello(&other).await;
+        heir.say(&open_with(&id, Some(&inherited))).await;
+        assert_eq!(heir.error().await.0, ErrorCode::IdTaken);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_was_sent_out_is_not_let_in_with_a_new_token_nor_from_the_address_if_asked() {
+    within(async {
+        let hub = proxied().await;
+        let mut opener = greet(&hub, "192.0.2.1").await;
+        opener.say(&open("a", MESH)).await;
+        opener.hear().await;
+        let mut guest = connect(&hub, "203.0.113.9").await.unwrap();
+        guest.greet(None, 77).await;
+        guest.say(&join("a", false)).await;
+        guest.hear().await;
+        let (session, participant) = (session("a"), guest.participant.clone());
+        opener.say(&ClientMessage::Eject { session, participant, address: true }).await;
+        assert!(matches!(guest.hear().await, HubMessage::Closed { .. }));
+        for (client, run, is_let_in) in
+            [("203.0.113.9", 77, false), ("203.0.113.8", 77, false), ("203.0.113.9", 78, false)]
+                .into_iter()
+                .chain([("203.0.113.8", 78, true)])
+        {
+            let mut again = connect(&hub, client).await.unwrap();
+            again.greet(None, run).await;
+            again.say(&join("a", false)).await;
+            let told = again.hear().await;
+            let is_in = matches!(told, HubMessage::Joined { .. });
+            assert_eq!(is_in, is_let_in, "{client} {run} {told:?}");
+        }
+    })
+    .await;
+}
+
+fn hello(token: Option<Secret>) -> ClientMessage {
+    let (name, instance) = (String::new(), quintet::model::Instance::from_random(5));
+    ClientMessage::Hello { protocol: 1, name, instance, token, proof: None }
+}
+
+fn open_with(id: &SessionId, key: Option<&Secret>) -> ClientMessage {
+    let (session, kind, owner_key) = (id.clone(), MESH, key.cloned());
+    ClientMessage::Open { session, kind, limit: None, owner_key }
+}
