@@ -29,13 +29,15 @@ mod fuzz_cases {
     type Target = fn(&[u8]);
 
     /// The targets of `tests/fuzz`, each with its folder of cases.
-    const TARGETS: [(&str, Target); 14] = [
+    const TARGETS: [(&str, Target); 16] = [
         ("audio", crate::playback::fuzz::audio),
+        ("chat", crate::model::fuzz::chat),
         ("client", crate::signalling::fuzz::client),
         ("description", crate::transport::fuzz::description),
         ("hub-words", crate::conference::fuzz::hub_words),
         ("pixels", crate::capture::fuzz::pixels),
         ("remote", crate::transport::fuzz::remote),
+        ("request", crate::signalling::fuzz::request),
         ("rooms", crate::signalling::fuzz::rooms),
         ("rtcp", crate::transport::fuzz::rtcp),
         ("sctp", crate::transport::fuzz::sctp),

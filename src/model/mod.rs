@@ -3,6 +3,8 @@
 mod chat;
 mod command;
 mod event;
+#[cfg(any(fuzzing, test))]
+pub mod fuzz;
 mod ice;
 mod ids;
 mod kind;

@@ -43,6 +43,36 @@ pub fn rooms(data: &[u8]) {
     }
 }
 
+/// What a hub is asked over HTTP.
+pub fn request(data: &[u8]) {
+    let answer = hub::answer(data);
+    let answer = String::from_utf8(answer).expect("a hub answers in UTF-8");
+    let Some(status) = answer.strip_prefix("HTTP/1.1 ") else {
+        return assert_eq!(answer, "", "an answer has a status");
+    };
+    if !status.starts_with("200 ") && !status.starts_with("101 ") {
+        return;
+    }
+    // What is served, everybody on the way must have understood in the same way.
+    let end = data.windows(4).position(|four| four == b"\r\n\r\n").expect("a head that ends");
+    let lines: Vec<_> = data[..end].split(|byte| *byte == b'\n').collect();
+    let (last, others) = lines.split_last().expect("a line");
+    assert!(others.iter().all(|line| line.ends_with(b"\r")), "no bare line feed");
+    let fields: Vec<_> = others[1.min(others.len())..].iter().chain([last]).collect();
+    let is_field = |name: &[u8]| {
+        let begins = |line: &&&&[u8]| {
+            line.len() > name.len()
+                && line[..name.len()].eq_ignore_ascii_case(name)
+                && line[name.len()] == b':'
+        };
+        fields.iter().filter(begins).count()
+    };
+    assert_eq!(is_field(b"host"), 1, "one host");
+    if status.starts_with("101 ") {
+        assert_eq!(is_field(b"content-length") + is_field(b"transfer-encoding"), 0, "no body");
+    }
+}
+
 /// What a hub that means harm says to a client.
 pub fn client(data: &[u8]) {
     let text = String::from_utf8_lossy(data);

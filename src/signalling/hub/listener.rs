@@ -184,13 +184,7 @@ async fn serve(stream: TcpStream, visit: Visit, site: Arc<Site>) {
             Ok::<_, std::convert::Infallible>(response)
         }
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_PATIENCE)
-        .max_buf_size(MAX_HEAD)
-        .max_headers(MAX_HEADERS)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
+    let connection = server().serve_connection(TokioIo::new(stream), service).with_upgrades();
     match timeout(REQUEST_PATIENCE, connection).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => return debug!(link = visit.link.0, %error, "request failed"),
@@ -201,6 +195,48 @@ async fn serve(stream: TcpStream, visit: Visit, site: Arc<Site>) {
         Ok(upgraded) => link::run(TokioIo::new(upgraded), visitor, &site).await,
         Err(error) => debug!(link = visit.link.0, %error, "upgrade failed"),
     }
+}
+
+/// How requests are read.
+fn server() -> http1::Builder {
+    let mut server = http1::Builder::new();
+    server
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_PATIENCE)
+        .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_HEADERS);
+    server
+}
+
+/// What is answered to these bytes, whatever they are.
+#[cfg(any(fuzzing, test))]
+pub(super) async fn answer(request: &[u8]) -> Vec<u8> {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex, split};
+
+    let (near, far) = duplex(request.len().max(64 * 1024));
+    let (stream, has_bare_feed) = Watched::new(far);
+    let base = "http://192.0.2.1:7340".parse().expect("an address");
+    let names = Names { public: None, machine: Some("machine".to_owned()) };
+    let service = service_fn(|request: Request<Incoming>| {
+        let answer = match has_bare_feed.load(Ordering::Relaxed) {
+            true => http::bare_feed(),
+            false => http::respond(request, &base, &names).0,
+        };
+        std::future::ready(Ok::<_, std::convert::Infallible>(answer))
+    });
+    let connection = server().serve_connection(TokioIo::new(stream), service).with_upgrades();
+    let (mut answers, mut asks) = split(near);
+    let asking = async {
+        // A server that has refused the first part does not read the rest.
+        let _ = asks.write_all(request).await;
+        let _ = asks.shutdown().await;
+    };
+    let mut answer = vec![];
+    let reading = async {
+        let _ = answers.read_to_end(&mut answer).await;
+    };
+    let (_, (), ()) = tokio::join!(timeout(REQUEST_PATIENCE, connection), asking, reading);
+    answer
 }
 
 impl Visit {

@@ -50,6 +50,18 @@ pub(super) fn read(text: &str) -> Option<crate::model::ClientMessage> {
     wire::read(text).ok()
 }
 
+/// What a hub answers to these bytes on a connection of their own.
+#[cfg(any(fuzzing, test))]
+pub(super) fn answer(request: &[u8]) -> Vec<u8> {
+    thread_local! {
+        static RUNTIME: tokio::runtime::Runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .expect("a runtime without sockets");
+    }
+    RUNTIME.with(|runtime| runtime.block_on(listener::answer(request)))
+}
+
 /// The port that a hub listens on unless told otherwise, and where one is looked for.
 pub const DEFAULT_PORT: u16 = HUB_PORT;
 
