@@ -43,18 +43,18 @@ pub(crate) struct Figures {
 impl Show {
     /// At a hub in a process of its own.
     pub(crate) fn begin() -> Self {
-        let hub = Hub::start();
+        let hub = by_loopback(Hub::start_on("0.0.0.0:0"));
         let opener = hub.person("Olga", &OPEN);
         Self { viewer: hub.person("Vera", &["join", "show"]), hub, opener: Some(opener) }.seen()
     }
 
     /// At the hub that its opener brings.
     pub(crate) fn with_its_hub() -> Self {
-        let brings = ["--listen", "127.0.0.1:0", "--name", "Olga"];
+        let brings = ["--listen", "0.0.0.0:0", "--name", "Olga"];
         let sends = ["--microphone", "tone:440", "--speaker", "none"];
         let mut program = Program::start(&[&OPEN[..], &brings, &sends].concat());
         let url = program.event("listening")["hub"].as_str().expect("an address").to_owned();
-        let hub = Hub { program, url };
+        let hub = by_loopback(Hub { program, url });
         Self { viewer: hub.person("Vera", &["join", "show"]), hub, opener: None }.seen()
     }
 
@@ -97,6 +97,12 @@ impl Show {
             resident_mib: Held::by(self.opener().id()).resident_kib / 1024,
         }
     }
+}
+
+/// The hub as this machine's own programs reach it: who attacks it comes from elsewhere.
+fn by_loopback(hub: Hub) -> Hub {
+    let port = hub.url.rsplit_once(':').expect("an address and a port").1.to_owned();
+    Hub { url: format!("http://127.0.0.1:{port}"), ..hub }
 }
 
 /// A show, and another one that nobody attacks and that is watched meanwhile: whatever else this
