@@ -163,6 +163,12 @@ fn every_dialog_and_menu_is_told_as_it_was() {
         press(&mut window, label);
         assert_outline(name, &window);
     }
+    let hub = "http://evil.example:7340".parse().ok();
+    let mut asked = window(SMALL, people(1));
+    let linked = Dialog::JoinLinked(JoinTarget { session: id("town-hall"), hub });
+    app(&mut asked).dialog = Some(linked);
+    asked.run();
+    assert_outline("dialog-join-linked", &asked);
     let mut window = window(SMALL, people(1));
     window.key_press(Key::Num1);
     window.run();
