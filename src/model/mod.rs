@@ -25,7 +25,7 @@ pub use ice::candidate_addresses;
 pub use ids::{IdError, Instance, ParticipantId, PeerId, Secret, SessionId};
 pub use kind::{Direction, KindError, Media, MediaSet, Role, SessionKind, Topology};
 pub use link::{HUB_PORT, HubOwner, HubPlace, HubUrl, LinkError, SessionLink};
-pub use name::{clean_name, guest_name, guest_number};
+pub use name::{clean_name, confusable, guest_name, guest_number};
 pub use peer::{
     Agreement, Candidate, DescriptionKind, PeerCommand, PeerEvent, PeerMedia, PeerState, Step,
 };

@@ -1,7 +1,10 @@
 //! What people are called: a name that can be seen, or "Guest" and a number.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use icu_normalizer::ComposingNormalizerBorrowed;
 use icu_properties::{CodePointSetData, props::Emoji};
+use unicode_security::skeleton;
 
 use super::{
     MAX_NAME_CHARS,
@@ -51,6 +54,24 @@ fn cleaned(name: &str) -> String {
         clean.push(c, chars.peek().copied());
     }
     clean.finish()
+}
+
+/// Which of these names people may take for another of them: they look alike in some font,
+/// whatever they are made of and in whatever case (UTS #39, section 4).
+pub fn confusable(names: &[&str]) -> Vec<bool> {
+    // Of capitals and small letters some look alike and others do not: both are compared.
+    let looks = |name: &&str| -> [String; 2] {
+        [skeleton(name).collect(), skeleton(&name.to_lowercase()).collect()]
+    };
+    let looks: Vec<_> = names.iter().map(looks).collect();
+    let mut owners = BTreeMap::<&str, BTreeSet<usize>>::new();
+    for (index, look) in looks.iter().enumerate() {
+        for look in look {
+            owners.entry(look).or_default().insert(index);
+        }
+    }
+    let is_shared = |look: &String| owners.get(look.as_str()).is_some_and(|all| all.len() > 1);
+    looks.iter().map(|look| look.iter().any(is_shared)).collect()
 }
 
 /// What somebody without a visible name is called.
@@ -239,6 +260,27 @@ mod tests {
         assert_eq!(clean_name(&tower), "Ź\u{301}\u{301}a");
         assert_eq!(clean_name(&"ä".repeat(80)), "ä".repeat(MAX_NAME_CHARS));
         assert_eq!(clean_name(&"👩\u{200d}".repeat(80)).chars().count(), MAX_NAME_CHARS - 1);
+    }
+
+    #[test]
+    fn names_that_look_alike_are_confusable_and_others_are_not() {
+        for (one, other) in [
+            ("Olga", "Olga"),
+            // Cyrillic, a zero, a capital I, another case, fullwidth.
+            ("Olga", "\u{41e}lga"),
+            ("Olga", "0lga"),
+            ("Olga", "OIga"),
+            ("Olga", "OLGA"),
+            ("Olga", "\u{ff2f}lga"),
+            ("Guest 1", "Guest l"),
+            ("paypal", "\u{440}\u{430}\u{443}\u{440}\u{430}l"),
+        ] {
+            assert_eq!(confusable(&[one, "Zoe", other]), [true, false, true], "{one} {other}");
+        }
+        for (one, other) in [("Olga", "Olaf"), ("Ann", "Anne"), ("Guest 1", "Guest 2"), ("é", "e")]
+        {
+            assert_eq!(confusable(&[one, other]), [false, false], "{one} {other}");
+        }
     }
 
     #[test]

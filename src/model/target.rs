@@ -90,10 +90,14 @@ fn link_from(words: &[&str], is_alone: bool) -> Result<SessionLink, Option<LinkE
     let first = link_in(words[0], is_alone);
     let is_whole = |link: &SessionLink| link.session.is_generated();
     let begins = words[0].contains("://") || session_path(words[0]).is_some();
-    if !begins || first.as_ref().is_ok_and(is_whole) {
+    let is_enough = first.as_ref().is_ok_and(is_whole);
+    // What looks like an id of four groups may be the beginning of one of five.
+    let may_go_on = words[0].ends_with(|c: char| c == '=' || is_dash(c));
+    if !begins || is_enough && !may_go_on {
         return first;
     }
-    let over = joined(words).find_map(|text| link_in(&text, is_alone).ok().filter(is_whole));
+    let is_better = |link: &SessionLink| link.session.is_bound() || !is_enough && is_whole(link);
+    let over = joined(words).find_map(|text| link_in(&text, is_alone).ok().filter(is_better));
     over.map_or(first, Ok)
 }
 
@@ -394,6 +398,28 @@ mod tests {
             ("TEAM-OLLI-ROOM-FOUR", "TEAM-OLLI-ROOM-FOUR"),
         ] {
             assert_eq!(read(text), id, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_id_of_five_groups_is_read_whole_wherever_its_line_is_broken() {
+        let id = SessionId::of_key(&Secret::from_random([7; 16])).to_string();
+        assert_eq!(read(&id), id);
+        let link = format!("http://127.0.0.1:7340/s/{id}");
+        let whole = format!("http://127.0.0.1:7340 {id}");
+        for at in 8..link.len() {
+            let (one, other) = link.split_at(at);
+            assert_eq!(read(&format!("Come:\n{one}=\n{other} now")), whole, "{at}");
+        }
+        for after in ["", " now", ", come", "."] {
+            assert_eq!(read(&format!("Come to {link}{after}")), whole);
+        }
+        let broken = format!("Come to http://127.0.0.1:7340/s/{}-\n{}", &id[..19], &id[20..]);
+        assert_eq!(read(&broken), whole);
+        let older = "http://127.0.0.1:7340 7h3k-q2m9-x4tz-p8wd";
+        for after in ["-\nSee you", "- see", "=\n", " then"] {
+            let text = format!("http://127.0.0.1:7340/s/7h3k-q2m9-x4tz-p8wd{after}");
+            assert_eq!(read(&text), older, "{after:?}");
         }
     }
 

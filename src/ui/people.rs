@@ -12,7 +12,7 @@ use super::{
 };
 use crate::model::{
     Command, Media, MediaTime, ParticipantStatus, RemovedPerson, Role, SessionState, SessionStatus,
-    Topology,
+    Topology, confusable,
 };
 
 /// Draws everybody of a session.
@@ -28,14 +28,25 @@ pub(crate) fn ui(
     if session.participants.is_empty() {
         ui.label(RichText::new("Nobody else is here.").small().weak());
     }
-    for person in &session.participants {
-        want = want.or(one_person(ui, (session, place), (person, now)));
+    let names: Vec<_> = session.participants.iter().map(|one| one.name.as_str()).collect();
+    for (person, is_confusable) in session.participants.iter().zip(confusable(&names)) {
+        let name = label(person, is_confusable);
+        want = want.or(one_person(ui, (session, place), (person, &name, now)));
     }
     for person in &session.removed {
         want = want.or(kept_out(ui, session, person));
     }
     want.or(lock(ui, (session, place)))
 }
+
+/// How a person is called: with the beginning of the id, if somebody else's name looks the same.
+fn label(person: &ParticipantStatus, is_confusable: bool) -> String {
+    let mark: String = person.participant.as_str().chars().take(MARK).collect();
+    if is_confusable { format!("{} ({mark})", person.name) } else { person.name.clone() }
+}
+
+/// So many characters of an id tell two people apart.
+const MARK: usize = 4;
 
 /// Somebody whom we removed, and the way back in.
 fn kept_out(ui: &mut Ui, session: &SessionStatus, person: &RemovedPerson) -> Option<Want> {
@@ -75,7 +86,7 @@ fn lock(ui: &mut Ui, (session, place): (&SessionStatus, &str)) -> Option<Want> {
 fn one_person(
     ui: &mut Ui,
     (session, place): (&SessionStatus, &str),
-    (person, now): (&ParticipantStatus, MediaTime),
+    (person, name, now): (&ParticipantStatus, &str, MediaTime),
 ) -> Option<Want> {
     let palette = Palette::of(ui);
     let ((), want) = two_ended(
@@ -83,14 +94,14 @@ fn one_person(
         |ui| {
             switched_off(ui, session, person);
             let style = (SMALL, ui.visuals().text_color());
-            ui.add(bidi::truncated(ui, &person.name, style));
+            ui.add(bidi::truncated(ui, name, style));
         },
         |ui| {
             let state = words::participant(person, now);
             if !state.is_empty() {
                 ui.label(RichText::new(state).font(SMALL).color(palette.muted));
             }
-            remove(ui, (session, place), person)
+            remove(ui, (session, place), (person, name))
         },
     );
     want
@@ -99,15 +110,15 @@ fn one_person(
 fn remove(
     ui: &mut Ui,
     (session, place): (&SessionStatus, &str),
-    person: &ParticipantStatus,
+    (person, name): (&ParticipantStatus, &str),
 ) -> Option<Want> {
     if session.role != Role::Opener || words::is_over(&session.state) {
         return None;
     }
-    let label = format!("Remove {} from {place}", bidi::isolated(&person.name));
+    let label = format!("Remove {} from {place}", bidi::isolated(name));
     icon_button(ui, Icon::SendOut, &label, Mark::Deed).clicked().then(|| {
         let (session, participant) = (session.session.clone(), person.participant.clone());
-        Want::AskEject { session, participant, name: person.name.clone() }
+        Want::AskEject { session, participant, name: name.to_owned() }
     })
 }
 

@@ -52,9 +52,9 @@ impl Access {
                     || (one.source.is_some() && one.source == person.source))
         };
         if self.removed.iter().any(is_kept_out) {
-            return Some((ErrorCode::NotAllowed, "its host has removed you; try again later"));
+            return Some((ErrorCode::NotAllowed, "has removed you; try again later"));
         }
-        let text = "its host lets nobody new in for now; try again later";
+        let text = "lets nobody new in for now; try again later";
         self.is_locked.then_some((ErrorCode::SessionFull, text))
     }
 
@@ -94,7 +94,7 @@ impl Rooms {
         let Some((code, why)) = room.access.refusal(who, self.person(who), self.now) else {
             return true;
         };
-        let text = format!("you cannot join session {session}: {why}");
+        let text = format!("the host of session {session} {why}");
         self.refuse(who, code, Some(session), &text);
         false
     }

@@ -90,7 +90,8 @@ fn every_state_of_a_session_is_told_as_it_was() {
     silent.sessions[0].participants[0].state = ParticipantState::Reconnecting;
     silent.sessions[0].participants[0].since = since;
     silent.sessions[0].participants[1].state = ParticipantState::Gone;
-    let mut locked = people(1);
+    let mut locked = people(2);
+    locked.sessions[0].participants[1].name = "Per\u{455}on 0".to_owned();
     locked.sessions[0].locked = true;
     let participant = ParticipantId::from_digest([9; 10]);
     locked.sessions[0].removed = vec![RemovedPerson { participant, name: "Eve".into() }];
