@@ -1,8 +1,8 @@
 //! How everything is now: what the window draws. A function of the core's state.
 
 use super::{
-    EndReason, Failure, Gate, HubPlace, HubUrl, MediaSet, MediaTime, ParticipantId, PeerId, Role,
-    SessionId, SessionKind, SessionLink,
+    EndReason, Failure, Gate, HubOwner, HubPlace, HubUrl, MediaSet, MediaTime, ParticipantId,
+    PeerId, Role, SessionId, SessionKind, SessionLink,
 };
 
 /// How everything is now. The newest one wins; nobody needs an older one.
@@ -157,6 +157,15 @@ pub struct RemovedPerson {
     pub participant: ParticipantId,
     /// How the person was called.
     pub name: String,
+}
+
+impl SessionStatus {
+    /// The address at which its hub is to be asked for it again: where it was reached, unless that is
+    /// a hub of this user, which knows better. What another hub says of its own address is for people.
+    pub fn hub_address(&self) -> Option<&HubUrl> {
+        let reached = self.hub.as_ref().filter(|hub| hub.owner != HubOwner::ThisUser);
+        reached.map(|hub| &hub.url).or_else(|| self.link.as_ref().map(|link| &link.hub))
+    }
 }
 
 /// How a session is.

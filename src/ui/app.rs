@@ -380,7 +380,7 @@ impl App {
                         | SessionState::Unreachable { .. }
                         | SessionState::Waiting
                 );
-            let hub = here.link.as_ref().map(|link| &link.hub);
+            let hub = here.hub_address();
             if !is_sought || target.hub.is_none() || target.hub.as_ref() == hub {
                 return false;
             }

@@ -390,7 +390,7 @@ fn asked_again(
     let id = session.session.clone();
     match (session.role, session.kind) {
         (Role::Guest, _) => {
-            let hub = session.link.as_ref().map(|link| link.hub.clone());
+            let hub = session.hub_address().cloned();
             let target = JoinTarget { session: id, hub };
             let tip = "Joins as soon as the session opens";
             Some((label, tip, Command::Join { target, wait: true }.into()))

@@ -17,7 +17,8 @@ use tokio::{sync::watch, task::JoinHandle};
 use super::words;
 use crate::{
     model::{
-        Command, JoinTarget, OpenRequest, Role, SessionId, SessionKind, SessionStatus, Snapshot,
+        Command, Gate, HubUrl, JoinTarget, OpenRequest, Role, SessionId, SessionKind,
+        SessionStatus, Snapshot,
     },
     process::{create_private, create_private_folder, state_folder},
 };
@@ -38,6 +39,11 @@ pub(crate) struct KeptSession {
     /// Its hub's address, if known.
     hub: Option<String>,
     limit: Option<u16>,
+    /// Whether the session's own switches were off: who was muted is not heard after a crash.
+    #[serde(default)]
+    is_muted: bool,
+    #[serde(default)]
+    is_unseen: bool,
 }
 
 /// What a file holds.
@@ -101,12 +107,23 @@ impl KeptSession {
             session: status.session.clone(),
             kind: status.kind,
             role: status.role,
-            hub: status.link.as_ref().map(|link| link.hub.to_string()),
+            hub: status.hub_address().map(HubUrl::to_string),
             limit: status.limit,
+            is_muted: !status.gates.microphone,
+            is_unseen: !status.gates.camera,
         }
     }
 
-    /// What brings it back.
+    /// What brings it back, with its switches as they were.
+    fn commands(self) -> impl Iterator<Item = Command> {
+        let session = Some(self.session.clone());
+        let off = [(Gate::Microphone, self.is_muted), (Gate::Camera, self.is_unseen)];
+        let off = off.into_iter().filter(|(_, is_off)| *is_off);
+        let close =
+            move |(gate, _)| Command::SetGate { session: session.clone(), gate, open: false };
+        [self.command()].into_iter().chain(off.map(close))
+    }
+
     fn command(self) -> Command {
         let session = self.session;
         match (self.role, self.kind) {
@@ -162,7 +179,7 @@ impl LeftBehind {
     pub(crate) fn resume(self) -> Vec<Command> {
         let sessions = self.sessions.clone();
         self.forget();
-        sessions.into_iter().map(KeptSession::command).collect()
+        sessions.into_iter().flat_map(KeptSession::commands).collect()
     }
 
     /// They are not offered again.
@@ -263,7 +280,7 @@ impl Journal {
 mod tests {
     use super::*;
     use crate::{
-        model::SessionState,
+        model::{Gates, HubOwner, HubPlace, SessionState},
         ui::staged::{id, session, with},
     };
 
@@ -320,6 +337,26 @@ mod tests {
         let found = LeftBehind::find(&scratch.0).expect("it was not resumed");
         assert_eq!(found.resume(), commands());
         assert!(LeftBehind::find(&scratch.0).is_none());
+    }
+
+    #[test]
+    fn who_was_muted_is_muted_again_and_asks_where_the_hub_was_reached() {
+        let url: HubUrl = "http://192.0.2.1:7340".parse().unwrap();
+        // Its link names another address, as the hub says.
+        let hub = Some(HubPlace { url: url.clone(), owner: HubOwner::Elsewhere });
+        let gates = Gates { microphone: false, camera: false, listening: true };
+        let status = session("theirs", SessionKind::FIVE[0], Role::Guest, 1);
+        let kept = KeptSession::all(&with(vec![SessionStatus { hub, gates, ..status }]));
+        let text = serde_json::to_string(&Record { sessions: kept }).unwrap();
+        let Record { sessions } = serde_json::from_str(&text).unwrap();
+        let commands: Vec<_> = sessions.into_iter().flat_map(KeptSession::commands).collect();
+        let target = JoinTarget { session: id("theirs"), hub: Some(url) };
+        let off = |gate| Command::SetGate { session: Some(id("theirs")), gate, open: false };
+        let join = Command::Join { target, wait: true };
+        assert_eq!(commands, [join, off(Gate::Microphone), off(Gate::Camera)]);
+        let earlier = r#"{"session":"a","kind":null,"role":"guest","hub":null,"limit":null}"#;
+        let earlier: KeptSession = serde_json::from_str(earlier).unwrap();
+        assert_eq!(earlier.commands().count(), 1, "written by an earlier version");
     }
 
     #[test]

@@ -148,9 +148,9 @@ pub(crate) fn awaited(session: &SessionStatus) -> String {
 
 /// Where a hub is, as short as it can be said: without what is usual.
 pub(crate) fn host(hub: &HubUrl) -> String {
-    let (_, host) = hub.as_str().split_once("://").unwrap_or(("", hub.as_str()));
-    let usual = format!(":{HUB_PORT}");
-    host.strip_suffix(&usual).unwrap_or(host).to_owned()
+    let (scheme, host) = hub.as_str().split_once("://").unwrap_or(("", hub.as_str()));
+    let (own, usual) = (format!(":{HUB_PORT}"), if scheme == "https" { ":443" } else { ":80" });
+    host.strip_suffix(&own).or_else(|| host.strip_suffix(usual)).unwrap_or(host).to_owned()
 }
 
 /// Whose hub a session is at.

@@ -43,6 +43,20 @@ fn whose_hub_a_session_is_at_is_told_without_being_asked_if_it_is_not_our_own() 
 }
 
 #[test]
+fn a_hub_is_named_without_the_ports_that_go_without_saying() {
+    for (url, said) in [
+        ("http://hub.example:7340", "hub.example"),
+        ("https://hub.example:443", "hub.example"),
+        ("http://hub.example:80/x", "hub.example:80/x"),
+        ("http://hub.example:443", "hub.example:443"),
+        ("https://hub.example:8443", "hub.example:8443"),
+        ("http://[2001:db8::5]:7340", "[2001:db8::5]"),
+    ] {
+        assert_eq!(words::host(&url.parse().unwrap()), said);
+    }
+}
+
+#[test]
 fn it_is_said_how_many_sessions_take_what_is_captured() {
     let kind = SessionKind::FIVE[0];
     let one = |index: usize, people| {
