@@ -344,7 +344,8 @@ impl App {
             Want::Use(device, spec) => self.use_device(device, spec),
             Want::AskEject { session, participant, name } => {
                 let place = words::the_place(&self.snapshot, &session);
-                self.show(ctx, Dialog::Eject { session, place, participant, name });
+                let eject = Dialog::Eject { session, place, participant, name, address: false };
+                self.show(ctx, eject);
             }
             Want::AskLeaveAll => match self.present() {
                 0 => self.act(ctx, Command::Depart(Departure::LeaveAll).into()),

@@ -56,6 +56,8 @@ pub(crate) enum Dialog {
         participant: ParticipantId,
         /// How the person is called.
         name: String,
+        /// Whether others at the person's network address stay out as well.
+        address: bool,
     },
     /// Whether to leave all sessions, with so many people present.
     LeaveAll(usize),
@@ -176,8 +178,8 @@ impl Dialog {
             Self::Settings(form) => form.ui(ui),
             Self::Help(bindings) => help(ui, bindings),
             Self::Close { session, place } => close(ui, session, place),
-            Self::Eject { session, place, participant, name } => {
-                eject(ui, (session, place), (participant, name))
+            Self::Eject { session, place, participant, name, address } => {
+                eject(ui, (session, place), (participant, name), address)
             }
             Self::LeaveAll(present) => leave_all(ui, *present),
             Self::Quit { present, guests } => quit(ui, *present, *guests),
@@ -399,7 +401,7 @@ fn join_linked(ui: &mut Ui, target: &JoinTarget) -> Outcome {
         if ui.memory(|memory| memory.focused().is_none()) {
             muted.request_focus();
         }
-        let open = ui.button("Join with camera and microphone").clicked();
+        let open = ui.button("Join with camera and mic").clicked();
         let cancel = ui.button("Cancel").clicked();
         match (muted.clicked(), open, cancel) {
             (true, ..) => join(true),
@@ -438,6 +440,7 @@ fn eject(
     ui: &mut Ui,
     (session, place): (&SessionId, &str),
     (whom, name): (&ParticipantId, &str),
+    address: &mut bool,
 ) -> Outcome {
     let (name, colour) = (bidi::isolated(name), ui.visuals().text_color());
     ui.add(bidi::wrapped(ui, &format!("Remove {name}?"), (TITLE, Palette::of(ui).text)));
@@ -445,8 +448,9 @@ fn eject(
         "{name} leaves {place} at once and cannot come back for 10 minutes, unless you allow it."
     );
     ui.add(bidi::wrapped(ui, &text, (TextStyle::Body.resolve(ui.style()), colour)));
+    ui.checkbox(address, "Keep out everybody else at the same network address");
     let (session, participant) = (session.clone(), whom.clone());
-    let command = Command::Eject { session, participant, address: false };
+    let command = Command::Eject { session, participant, address: *address };
     destroy(ui, "Remove", Outcome::Want(command.into()))
 }
 

@@ -1,6 +1,6 @@
 //! The people of a lane: who is there, how each one is, and the way out for them.
 
-use eframe::egui::{RichText, Sense, Ui, Vec2};
+use eframe::egui::{Button, RichText, Sense, Ui, Vec2};
 
 use super::{
     bidi,
@@ -58,7 +58,7 @@ fn kept_out(ui: &mut Ui, session: &SessionStatus, person: &RemovedPerson) -> Opt
         },
         |ui| {
             let tip = format!("Let {} join again", bidi::isolated(&person.name));
-            let allow = ui.small_button("Allow again").on_hover_text(tip);
+            let allow = ui.add(button("Allow again")).on_hover_text(tip);
             ui.label(RichText::new("removed").font(SMALL).color(palette.muted));
             allow.clicked().then(|| {
                 let (session, participant) = (session.session.clone(), person.participant.clone());
@@ -78,9 +78,15 @@ fn lock(ui: &mut Ui, (session, place): (&SessionStatus, &str)) -> Option<Want> {
         true => (format!("Unlock {place}"), "Let people join again"),
         false => (format!("Lock {place}"), "Let nobody new join"),
     };
-    let is_clicked = ui.small_button(deed).on_hover_text(tip).clicked();
+    let is_clicked = ui.add(button(&deed)).on_hover_text(tip).clicked();
+    ui.add_space(GRID / 2.0);
     is_clicked
         .then(|| Command::Lock { session: session.session.clone(), locked: !session.locked }.into())
+}
+
+/// A button that is no higher than a line of the list.
+fn button(text: &str) -> Button<'_> {
+    Button::new(RichText::new(text).font(SMALL)).min_size(Vec2::new(0.0, 22.0))
 }
 
 fn one_person(

@@ -181,9 +181,13 @@ fn each_control_of_an_own_lane_asks_for_its_command() {
     }
     assert_eq!(click(&mut window, "Show people in Conference (2)"), []);
     let participant = ParticipantId::from_digest([1; 10]);
-    let eject = Command::Eject { session: id("a"), participant, address: false };
+    let eject =
+        |address| Command::Eject { session: id("a"), participant: participant.clone(), address };
     assert_eq!(click(&mut window, "Remove Person 1 from Conference"), [], "asked first");
-    assert_eq!(click(&mut window, "Remove"), [eject]);
+    assert_eq!(click(&mut window, "Remove"), [eject(false)]);
+    click(&mut window, "Remove Person 1 from Conference");
+    click(&mut window, "Keep out everybody else at the same network address");
+    assert_eq!(click(&mut window, "Remove"), [eject(true)]);
     assert_eq!(click(&mut window, "End Conference for everyone"), [], "asked first");
     let close = Command::Depart(Departure::Close(id("a")));
     assert_eq!(click(&mut window, "End for everyone"), [close]);

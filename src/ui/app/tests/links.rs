@@ -55,7 +55,7 @@ fn a_session_that_a_chat_links_to_is_joined_only_after_a_question_and_muted_by_e
     assert!(window.query_by_label("Join at evil.example?").is_none());
 
     click(&mut window, LINK);
-    assert_eq!(click(&mut window, "Join with camera and microphone"), [join]);
+    assert_eq!(click(&mut window, "Join with camera and mic"), [join]);
     click(&mut window, LINK);
     assert_eq!(click(&mut window, "Cancel"), []);
     assert!(window.query_by_label("Join at evil.example?").is_none());
