@@ -52,14 +52,14 @@ mod tests {
             let count = input.events.len();
             let draw = |ui: &mut Ui| {
                 for (index, text) in boxes.iter_mut().enumerate() {
-                    ui.add(TextEdit::singleline(text).id(Id::new(index)));
+                    ui.add(TextEdit::singleline(text).id(Id::unique(index)));
                 }
             };
             ctx.run_ui(input, draw).textures_delta.clear();
             count
         };
         frame(vec![]);
-        ctx.memory_mut(|memory| memory.request_focus(Id::new(0)));
+        ctx.memory_mut(|memory| memory.request_focus(Id::unique(0_usize)));
         frame(vec![]);
         let events = [text("Grac"), text("e"), key(Key::Tab), text("Hopper"), key(Key::Escape)];
         assert_eq!(frame(events.to_vec()), 2, "what comes before Tab");

@@ -11,10 +11,10 @@ const IN_FIRST: char = 'ש';
 const IN_SECOND: char = 'ע';
 
 fn texts<'a>(shape: &'a Shape, found: &mut Vec<&'a TextShape>) {
-    match shape {
-        Shape::Text(text) => found.push(text),
-        Shape::Vec(shapes) => shapes.iter().for_each(|shape| texts(shape, found)),
-        _ => {}
+    if let Shape::Text(text) = shape {
+        found.push(text);
+    } else if let Shape::Vec(shapes) = shape {
+        shapes.iter().for_each(|shape| texts(shape, found));
     }
 }
 
