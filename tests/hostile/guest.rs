@@ -1,8 +1,18 @@
 //! A guest that is not ours, is linked to people who send and receive, and means harm to them.
 
-use std::{collections::BTreeMap, net::UdpSocket, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::UdpSocket,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use futures_util::StreamExt as _;
+use bytes::Bytes;
+use futures_util::{SinkExt as _, StreamExt as _};
+use rtc::rtp_transceiver::RTCRtpTransceiverInit;
 use serde_json::{Value, json};
 use tokio::{
     sync::Notify,
@@ -10,10 +20,14 @@ use tokio::{
     time::{interval, timeout},
 };
 use tokio_tungstenite::tungstenite::Message;
-use webrtc::peer_connection::{PeerConnection, RTCIceCandidateInit, RTCSessionDescription};
+use webrtc::{
+    peer_connection::{PeerConnection, RTCIceCandidateInit, RTCSessionDescription},
+    rtp_transceiver::RTCRtpTransceiverDirection,
+};
 
 use super::{
     assault::{Attack, Ledger},
+    pictures,
     rig::{process::Hub, stranger::Stranger},
     viewer::{Watch, build, own_address},
     wire::{Manners, Wire},
@@ -38,8 +52,14 @@ pub(crate) struct HostileGuest {
 }
 
 impl HostileGuest {
-    /// Joins, and waits until all of so many are connected to it.
-    pub(crate) async fn join(hub: &Hub, session: &str, manners: Manners, others: usize) -> Self {
+    /// Joins, and waits until all of so many are connected to it. It sends them that picture, if there
+    /// is one, again and again.
+    pub(crate) async fn join(
+        (hub, session): (&Hub, &str),
+        manners: Manners,
+        picture: Option<Bytes>,
+        others: usize,
+    ) -> Self {
         let stranger = enter(hub, session).await;
         let (connected, quit) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let ledger = Ledger::default();
@@ -47,7 +67,9 @@ impl HostileGuest {
             session: session.to_owned(),
             wire: (Arc::clone(&ledger), manners),
             connected: Arc::clone(&connected),
+            picture,
             others: BTreeMap::new(),
+            sending: JoinSet::new(),
         };
         let mut task = JoinSet::new();
         task.spawn(connections.serve(stranger, Arc::clone(&quit)));
@@ -95,6 +117,45 @@ pub(crate) async fn scatter(hub: &Hub, session: &str, victim: &UdpSocket, length
     comings
 }
 
+/// How often who floods comes in: a seat stays taken for a minute.
+const COMINGS: usize = 3;
+
+/// The time between two of its words: 3 MB a second, and time to hear what the hub says to that.
+const WORD: Duration = Duration::from_millis(10);
+
+/// Sends somebody long words through the hub, without end, and comes in again when it is thrown out. How often it was told that this is too much.
+pub(crate) async fn flood(hub: &Hub, session: &str, length: Duration) -> usize {
+    let refused = AtomicUsize::new(0);
+    let flooding = async {
+        for _ in 0..COMINGS {
+            let mut stranger = Stranger::greet(hub).await;
+            stranger.say(json!({"type": "join", "session": session, "wait": false})).await;
+            let joined = stranger.hear("joined").await;
+            let to = &joined["participants"][0]["participant"];
+            let sdp = format!("v=0\r\nm=audio 9 x 0\r\na={}\r\n", "x".repeat(30_000));
+            let payload = json!({"type": "offer", "generation": 1, "sdp": sdp});
+            let word = json!({"type": "signal", "session": session, "to": to, "payload": payload});
+            let word = Message::text(word.to_string());
+            let (mut say, mut hear) = stranger.0.split();
+            let listening = async {
+                while let Some(Ok(heard)) = hear.next().await {
+                    let is_refusal = heard.to_text().is_ok_and(|text| text.contains("too-many"));
+                    refused.fetch_add(is_refusal.into(), Ordering::Relaxed);
+                }
+            };
+            let saying = async {
+                let mut clock = interval(WORD);
+                while say.send(word.clone()).await.is_ok() {
+                    clock.tick().await;
+                }
+            };
+            tokio::join!(listening, saying);
+        }
+    };
+    let _ = timeout(length, flooding).await;
+    refused.load(Ordering::Relaxed)
+}
+
 /// That address and port, again and again, as many candidates as a description holds.
 fn named(victim: &UdpSocket) -> String {
     let address = victim.local_addr().expect("it is bound");
@@ -127,28 +188,35 @@ struct Connections {
     session: String,
     wire: (Ledger, Manners),
     connected: Arc<Notify>,
+    picture: Option<Bytes>,
     /// By the other end's id.
     others: BTreeMap<String, Arc<dyn PeerConnection>>,
+    sending: JoinSet<()>,
 }
 
 impl Connections {
     async fn serve(mut self, mut hub: Stranger, quit: Arc<Notify>) {
         let mut heartbeat = interval(Duration::from_secs(1));
+        // Its connections go on when the hub has given it up: it gets little processor time.
+        let mut is_at_hub = true;
         loop {
             let said = tokio::select! {
-                _ = heartbeat.tick() => {
-                    hub.say(json!({"type": "ping"})).await;
+                _ = heartbeat.tick(), if is_at_hub => {
+                    let ping = Message::text(json!({"type": "ping"}).to_string());
+                    is_at_hub = hub.0.send(ping).await.is_ok();
                     continue;
                 }
-                said = hub.0.next() => said,
+                said = hub.0.next(), if is_at_hub => said,
                 () = quit.notified() => {
                     for other in self.others.values() {
                         let _ = other.close().await;
                     }
-                    hub.say(json!({"type": "leave", "session": self.session})).await;
+                    let leave = json!({"type": "leave", "session": self.session});
+                    let _ = hub.0.send(Message::text(leave.to_string())).await;
                     return;
                 }
             };
+            is_at_hub = matches!(said, Some(Ok(_)));
             let Some(Ok(Message::Text(text))) = said else { continue };
             let signal: Value = serde_json::from_str(&text).expect("JSON");
             let from = signal["from"].as_str().unwrap_or_default().to_owned();
@@ -174,11 +242,22 @@ impl Connections {
     }
 
     /// A connection to who offers it, and the answer, candidates included.
-    async fn connect(&self, offer: &Value) -> (Arc<dyn PeerConnection>, String) {
+    async fn connect(&mut self, offer: &Value) -> (Arc<dyn PeerConnection>, String) {
         let wire = Wire { ledger: Arc::clone(&self.wire.0), manners: self.wire.1 };
         let watch = Watch { connected: Arc::clone(&self.connected), ..Watch::default() };
         let complete = Arc::clone(&watch.complete);
         let library = build(Attack::Mute, wire, watch).await;
+        if let Some(picture) = &self.picture {
+            let track = Arc::new(pictures::track());
+            let init = RTCRtpTransceiverInit {
+                direction: RTCRtpTransceiverDirection::Sendrecv,
+                streams: vec![],
+                send_encodings: vec![],
+            };
+            let local = Arc::clone(&track);
+            library.add_transceiver_from_track(local, Some(init)).await.expect("a section");
+            self.sending.spawn(pictures::send(track, picture.clone()));
+        }
         let offered = RTCSessionDescription::offer(description(offer)).expect("a description");
         library.set_remote_description(offered).await.expect("it is taken");
         let answer = library.create_answer(None).await.expect("an answer");

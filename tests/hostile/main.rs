@@ -13,6 +13,8 @@ mod hub;
 mod logs;
 #[cfg(target_os = "linux")]
 mod media;
+#[cfg(target_os = "linux")]
+mod pictures;
 #[path = "../rig/mod.rs"]
 mod rig;
 #[cfg(target_os = "linux")]

@@ -1,0 +1,167 @@
+//! Pictures that cost who decodes them more memory than they show.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use openh264::{encoder::Encoder, formats::YUVBuffer};
+use quintet::transport::payloads;
+use rtc::{
+    media_stream::MediaStreamTrack,
+    rtp,
+    rtp_transceiver::rtp_sender::{
+        RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind,
+    },
+};
+use webrtc::media_stream::track_local::{TrackLocal as _, static_rtp::TrackLocalStaticRTP};
+
+/// The payload type of constrained baseline in our programs' offers.
+const H264: u8 = 102;
+
+const SSRC: u32 = 0x5a5a;
+
+/// Pictures a second.
+const RATE: u64 = 15;
+
+/// A keyframe of 1920x1080 whose stream wants sixteen pictures kept.
+pub(crate) fn of_sixteen_references() -> Bytes {
+    let (width, height) = (1920, 1080);
+    let picture = YUVBuffer::from_vec(vec![128; width * height * 3 / 2], width, height);
+    let mut encoder = Encoder::new().expect("an encoder");
+    let stream = encoder.encode(&picture).expect("a keyframe").to_vec();
+    units(&stream).into_iter().flat_map(|unit| [vec![0, 0, 0, 1], changed(unit)].concat()).collect()
+}
+
+/// The units of an Annex B stream.
+fn units(mut stream: &[u8]) -> Vec<Vec<u8>> {
+    let mut units: Vec<Vec<u8>> = vec![];
+    while let [first, after @ ..] = stream {
+        let start = stream.strip_prefix(&[0, 0, 0, 1]).or_else(|| stream.strip_prefix(&[0, 0, 1]));
+        if start.is_some() {
+            units.push(vec![]);
+        } else if let Some(unit) = units.last_mut() {
+            unit.push(*first);
+        }
+        stream = start.unwrap_or(after);
+    }
+    units
+}
+
+/// The unit, with another number of reference pictures if it says so (ITU-T H.264, 7.3.2.1.1).
+fn changed(unit: Vec<u8>) -> Vec<u8> {
+    if unit[0] & 0x1f != 7 {
+        return unit;
+    }
+    let mut bits = Bits::of(&unescaped(&unit[4..]));
+    let (set, frames, order) = (bits.number(), bits.number(), bits.number());
+    let order_bits = (order == 0).then(|| bits.number());
+    assert_ne!(order, 1, "this encoder has none of that type");
+    bits.number();
+    let mut written = Bits::default();
+    [Some(set), Some(frames), Some(order), order_bits, Some(16)]
+        .into_iter()
+        .flatten()
+        .for_each(|number| written.write(number));
+    written.0.extend(&bits.0[bits.1..]);
+    // Level 4.2.
+    [&unit[..3], &[42], &escaped(&written.bytes())].concat()
+}
+
+#[derive(Default)]
+struct Bits(Vec<bool>, usize);
+
+impl Bits {
+    fn of(bytes: &[u8]) -> Self {
+        let bits = bytes.iter().flat_map(|byte| (0..8).rev().map(move |at| byte >> at & 1 == 1));
+        Self(bits.collect(), 0)
+    }
+
+    /// An Exp-Golomb number (9.1).
+    fn number(&mut self) -> u64 {
+        let zeros = self.0[self.1..].iter().take_while(|bit| !**bit).count();
+        self.1 += zeros;
+        let digits = &self.0[self.1..=self.1 + zeros];
+        self.1 += zeros + 1;
+        digits.iter().fold(0, |number, bit| number << 1 | u64::from(*bit)) - 1
+    }
+
+    fn write(&mut self, number: u64) {
+        let length = 64 - (number + 1).leading_zeros();
+        self.0.extend((1..length).map(|_| false));
+        self.0.extend((0..length).rev().map(|at| (number + 1) >> at & 1 == 1));
+    }
+
+    /// Whole bytes: what is behind the end of a set of parameters is zero.
+    fn bytes(&self) -> Vec<u8> {
+        let byte = |bits: &[bool]| {
+            bits.iter().enumerate().fold(0, |byte, (at, bit)| byte | u8::from(*bit) << (7 - at))
+        };
+        self.0.chunks(8).map(byte).collect()
+    }
+}
+
+fn unescaped(bytes: &[u8]) -> Vec<u8> {
+    let mut clean: Vec<u8> = vec![];
+    for (at, byte) in bytes.iter().enumerate() {
+        if !(*byte == 3 && at >= 2 && bytes[at - 2..at] == [0, 0]) {
+            clean.push(*byte);
+        }
+    }
+    clean
+}
+
+fn escaped(bytes: &[u8]) -> Vec<u8> {
+    let mut escaped: Vec<u8> = vec![];
+    for byte in bytes {
+        if *byte <= 3 && escaped.ends_with(&[0, 0]) {
+            escaped.push(3);
+        }
+        escaped.push(*byte);
+    }
+    escaped
+}
+
+/// What they are sent on.
+pub(crate) fn track() -> TrackLocalStaticRTP {
+    let codec = RTCRtpCodec {
+        mime_type: "video/H264".to_owned(),
+        clock_rate: 90_000,
+        channels: 0,
+        sdp_fmtp_line: "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"
+            .to_owned(),
+        rtcp_feedback: vec![],
+    };
+    let encoding = RTCRtpEncodingParameters {
+        rtp_coding_parameters: RTCRtpCodingParameters {
+            ssrc: Some(SSRC),
+            ..RTCRtpCodingParameters::default()
+        },
+        codec,
+        ..RTCRtpEncodingParameters::default()
+    };
+    let name = || "pictures".to_owned();
+    let kind = RtpCodecKind::Video;
+    TrackLocalStaticRTP::new(MediaStreamTrack::new(name(), name(), name(), kind, vec![encoding]))
+}
+
+/// Sends a picture again and again; nothing arrives before there is a connection.
+pub(crate) async fn send(track: std::sync::Arc<TrackLocalStaticRTP>, picture: Bytes) {
+    let mut clock = tokio::time::interval(Duration::from_millis(1000 / RATE));
+    let payloads = payloads(&picture);
+    let mut sequence_number = 0_u16;
+    for number in 0_u32.. {
+        clock.tick().await;
+        for (at, payload) in (1..).zip(&payloads) {
+            let header = rtp::Header {
+                version: 2,
+                marker: at == payloads.len(),
+                payload_type: H264,
+                sequence_number,
+                timestamp: number.wrapping_mul(90_000 / RATE as u32),
+                ssrc: SSRC,
+                ..rtp::Header::default()
+            };
+            sequence_number = sequence_number.wrapping_add(1);
+            let _ = track.write_rtp(rtp::Packet { header, payload: payload.clone() }).await;
+        }
+    }
+}
