@@ -131,7 +131,11 @@ impl Rooms {
         if self.is_for_own_user && !self.person(who).is_own && !is_heir {
             let text = "at this hub only its own user opens sessions; open yours at another one, \
                         or have it started with --hub-for everyone";
-            return self.refuse(who, ErrorCode::NotAllowed, Some(&session), text);
+            // Who has inherited a session of a chosen id, of which nothing is known any more, comes
+            // back as a guest and waits for the hub's own user.
+            let is_back = wish.owner_key.is_some() && !session.is_bound();
+            let code = if is_back { ErrorCode::IdTaken } else { ErrorCode::NotAllowed };
+            return self.refuse(who, code, Some(&session), text);
         }
         let Some((succession, owner_key)) = claim else {
             let text = format!("only whoever opened session {session} first can open it again");

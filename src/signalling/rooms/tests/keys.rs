@@ -119,6 +119,8 @@ fn at_a_hub_for_its_own_user_others_join_and_do_not_open() {
     }
     hub.give(own);
     assert_eq!(hub.open(1, "theirs", MESH), ["1: not-allowed theirs"]);
+    let back = open("inherited", MESH, None, Some(5));
+    assert_eq!(hub.say(1, back), ["1: id-taken inherited"], "it waits as a guest");
     assert_eq!(open_with(&mut hub, 1, Some(first_key())), [format!("1: not-allowed {}", id())]);
     assert!(hub.open(9, "own", MESH)[0].starts_with("9: opened own"));
     assert!(hub.join(1, "own").last().unwrap().starts_with("9: in own 1"));
