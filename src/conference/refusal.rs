@@ -13,7 +13,7 @@ pub(super) fn refused(code: ErrorCode, session: &SessionId, hub: &str, said: &st
             "session \"{session}\" is not open at {hub}; check the link, or wait until it opens"
         ),
         ErrorCode::IdTaken => format!(
-            "the id \"{session}\" is already used at {hub}; choose another id, or leave it out"
+            "the id \"{session}\" is somebody else's at {hub}; choose another id, or leave it out"
         ),
         ErrorCode::SessionFull => {
             format!("session \"{session}\" at {hub} takes nobody more: {said}; ask the host")

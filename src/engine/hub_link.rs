@@ -370,9 +370,13 @@ impl Ends {
         self.own.insert(whose, (key, kept));
     }
 
+    /// Gives the key to a session up that we own no more. The key to a bound id stays on disk: it
+    /// alone opens that id again, under the link that people have.
     fn forget(&mut self, session: &SessionId) {
         let Some(place) = self.place.clone() else { return };
-        if let Some((_, kept)) = self.own.remove(&(place, session.clone())) {
+        if let Some((_, kept)) = self.own.remove(&(place, session.clone()))
+            && !session.is_bound()
+        {
             kept.forget();
         }
     }

@@ -19,8 +19,8 @@ use crate::{
     signalling::{HubIdentity, TokenStore},
 };
 
-/// How long an owner key that was not given back is kept: a session that outlives a crash by
-/// more was reopened under another id long ago.
+/// How long an owner key is kept from the time that its session was opened last: that of a session
+/// that was not left properly, and that of a bound id.
 const OWNER_KEY_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// How long a token that a crashed process left is worth leasing. The hub keeps the seat for a
@@ -51,8 +51,8 @@ impl Keys {
         &self.identity
     }
 
-    /// The key to an own session that was not left properly; none while another process of this
-    /// user has the session.
+    /// The key to an own session that was not left properly, or to a bound id; none while another
+    /// process of this user has the session.
     pub(super) fn owner_key(&self, place: &HubPlace, session: &SessionId) -> Option<Secret> {
         let mut file = File::open(self.owner_file(place, session)?).ok()?;
         file.try_lock().ok()?;

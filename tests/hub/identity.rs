@@ -222,3 +222,24 @@ fn a_loopback_hub_that_calls_itself_another_gets_none_of_its_owner_keys() {
     }));
     assert_eq!(open.get("owner_key"), None, "{open}");
 }
+
+#[test]
+fn a_generated_id_is_opened_again_by_its_program_after_an_orderly_end_and_by_no_other() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let home = Folder::new();
+    let identity = HubIdentity::in_folder(&home.file("state").join("quintet")).unwrap();
+    let (_hub, url) = runtime.block_on(hub_of(identity));
+    let open = |home, id: &[&str]| {
+        let task = ["open", "--kind", "audio/one-way", "--microphone", "none", "--speaker", "none"];
+        Program::start_in(home, &[&task[..], &["--hub", url.as_str()], id].concat(), &[])
+    };
+    let mut olga = open(home, &[]);
+    let id = olga.event("opened")["session"].as_str().unwrap().to_owned();
+    olga.signal("TERM");
+    olga.event("summary");
+    let home = olga.kill();
+    let refused = open(Folder::new(), &["--id", &id]).end();
+    assert_eq!(refused.all("error")[0]["code"], "id-taken", "{:?}", refused.events);
+    let mut olga = open(home, &["--id", &id]);
+    assert_eq!(olga.event("opened")["session"], id.as_str());
+}
