@@ -12,7 +12,7 @@ use std::{
 use futures_util::{SinkExt as _, StreamExt as _};
 use rig::{
     Folder,
-    process::{Hub, Program, alone, alone_with_sockets, at},
+    process::{Hub, Program, alone, alone_with_sockets, at, give_identity},
 };
 use tokio_tungstenite::tungstenite::Message;
 
@@ -198,6 +198,7 @@ fn programs_of_one_person_do_not_take_each_others_sessions() {
     let _turn = alone();
     let hub = Hub::start();
     let home = Folder::new();
+    give_identity(&home);
     let state = home.file("state").display().to_string();
     let start = |args: &[&str]| {
         let args =

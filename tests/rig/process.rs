@@ -36,7 +36,7 @@ const ERRORS: &str = "stderr.txt";
 
 /// Makes the program one of the user whom all programs of the tests belong to, whose hubs then
 /// prove to be their own; a home that has an identity keeps it.
-fn give_identity(home: &Folder) {
+pub(crate) fn give_identity(home: &Folder) {
     let folder = home.file("state").join("quintet");
     create_private_folder(&folder).expect("a home can be written to");
     let file = folder.join("hub-identity");
