@@ -239,7 +239,7 @@ impl Start {
         let mut command = Command::new("env");
         command.args(["--default-signal=HUP,INT,TERM", env!("CARGO_BIN_EXE_quintet")]);
         command.env("HOME", home.path()).env("XDG_CONFIG_HOME", home.file("config"));
-        give_identity(&home);
+        give_identity(home);
         command.env("XDG_STATE_HOME", home.file("state")).env("DISPLAY", &screen.display);
         command.env("XDG_RUNTIME_DIR", home.path()).env_remove("WAYLAND_SOCKET");
         command.env_remove("WAYLAND_DISPLAY").env_remove("DBUS_SESSION_BUS_ADDRESS");
