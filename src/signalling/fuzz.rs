@@ -55,7 +55,12 @@ pub fn request(data: &[u8]) {
     if !status.starts_with("200 ") && !status.starts_with("101 ") {
         return;
     }
-    // What is served, everybody on the way must have understood in the same way.
+    // What is served, everybody on the way must have understood in the same way. Empty lines before
+    // the request are skipped.
+    let mut data = data;
+    while let Some(rest) = data.strip_prefix(b"\r\n") {
+        data = rest;
+    }
     let end = data.windows(4).position(|four| four == b"\r\n\r\n").expect("a head that ends");
     let lines: Vec<_> = data[..end].split(|byte| *byte == b'\n').collect();
     let (last, others) = lines.split_last().expect("a line");

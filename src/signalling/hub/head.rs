@@ -25,6 +25,10 @@ pub(super) struct Watched<S> {
 /// What was seen last of the head.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
+    /// Nothing but empty lines, which the parser skips (RFC 9112, section 2.2).
+    Before,
+    /// A carriage return there.
+    ReturnBefore,
     /// Something within a line.
     Line,
     /// A carriage return within a line.
@@ -42,22 +46,24 @@ impl<S> Watched<S> {
     /// return was in its first request's head. It is there before the parser has that byte.
     pub(super) fn new(stream: S) -> (Self, Arc<AtomicBool>) {
         let has_bare_feed = Arc::new(AtomicBool::new(false));
-        (Self { stream, state: State::Feed, has_bare_feed: has_bare_feed.clone() }, has_bare_feed)
+        (Self { stream, state: State::Before, has_bare_feed: has_bare_feed.clone() }, has_bare_feed)
     }
 
     fn look(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.state = match (self.state, byte) {
                 (State::Over, _) => return,
+                (State::ReturnBefore, b'\n') => State::Before,
                 (State::Return, b'\n') => State::Feed,
                 (State::LastReturn, b'\n') => State::Over,
-                (State::Line | State::Feed, b'\n') => {
+                (State::Before | State::Line | State::Feed, b'\n') => {
                     self.has_bare_feed.store(true, Ordering::Relaxed);
                     State::Over
                 }
+                (State::Before, b'\r') => State::ReturnBefore,
                 (State::Feed, b'\r') => State::LastReturn,
-                (State::Line | State::Return | State::LastReturn, b'\r') => State::Return,
-                (State::Line | State::Return | State::Feed | State::LastReturn, _) => State::Line,
+                (_, b'\r') => State::Return,
+                (_, _) => State::Line,
             };
         }
     }
@@ -151,11 +157,14 @@ mod tests {
         assert!(!finds(&[good, b"body\nwith\n\nlines"]).await);
         let bytes: Vec<&[u8]> = good.chunks(1).collect();
         assert!(!finds(&bytes).await, "however it is cut");
+        assert!(!finds(&[b"\r\n\r\n", good, b"\n"]).await, "empty lines before it");
         for bad in [
             "GET / HTTP/1.1\nHost: h\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: h\n\r\n",
             "GET / HTTP/1.1\r\nHost: h\r\n\n",
             "\nGET / HTTP/1.1\r\nHost: h\r\n\r\n",
+            "\r\nGET / HTTP/1.1\r\nHost: h\n\r\n",
+            "\r\n\nGET / HTTP/1.1\r\nHost: h\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: h\r\rx\n\r\n",
         ] {
             assert!(finds(&[bad.as_bytes()]).await, "{bad:?}");
