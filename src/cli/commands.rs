@@ -91,41 +91,19 @@ fn the_one<T>(mut found: Vec<T>, text: &str) -> Result<T, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{
-        Gates, MediaTime, ParticipantState, ParticipantStatus, RemovedPerson, SessionState,
-    };
+    use crate::model::{RemovedPerson, SessionKind, staged};
 
     fn id(number: u8) -> ParticipantId {
         ParticipantId::from_digest([number; 10])
     }
 
     fn session(name: &str, role: Role, people: &[(u8, &str)]) -> SessionStatus {
-        let person = |(number, name): &(u8, &str)| ParticipantStatus {
-            participant: id(*number),
-            name: (*name).to_owned(),
-            role: Role::Guest,
-            state: ParticipantState::Live,
-            since: MediaTime::default(),
-            microphone: true,
-            camera: true,
-            left_out: None,
-            peer: None,
-        };
-        SessionStatus {
-            session: SessionId::parse(name).unwrap(),
-            kind: None,
-            role,
-            link: None,
-            hub: None,
-            limit: None,
-            state: SessionState::Live,
-            gates: Gates::default(),
-            heard: false,
-            seen: false,
-            participants: people.iter().map(person).collect(),
-            locked: false,
-            removed: vec![RemovedPerson { participant: id(9), name: "Eve".into() }],
+        let mut session = staged::session(name, SessionKind::FIVE[0], role, people.len());
+        for (person, (number, name)) in session.participants.iter_mut().zip(people) {
+            (person.participant, person.name) = (id(*number), (*name).to_owned());
         }
+        session.removed = vec![RemovedPerson { participant: id(9), name: "Eve".into() }];
+        session
     }
 
     fn said(line: &str) -> Result<Command, String> {

@@ -93,7 +93,7 @@ pub(super) fn audience(snapshot: &Snapshot) -> Vec<SessionId> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Gates, MediaTime, ParticipantId, ParticipantStatus, Role, SessionStatus};
+    use crate::model::{Role, staged};
 
     #[test]
     fn lines_are_read_whole_and_an_endless_one_in_pieces() {
@@ -105,30 +105,10 @@ mod tests {
 
     #[test]
     fn a_line_is_said_where_somebody_is_and_we_may_write() {
-        let session = |id: &str, kind: &str, role, state| SessionStatus {
-            session: SessionId::parse(id).unwrap(),
-            kind: Some(kind.parse().unwrap()),
-            role,
-            link: None,
-            hub: None,
-            limit: None,
-            state: SessionState::Live,
-            gates: Gates::default(),
-            heard: false,
-            seen: false,
-            participants: vec![ParticipantStatus {
-                participant: ParticipantId::from_digest([0; 10]),
-                name: "Ada".into(),
-                role: Role::Guest,
-                state,
-                since: MediaTime::default(),
-                microphone: true,
-                camera: true,
-                left_out: None,
-                peer: None,
-            }],
-            locked: false,
-            removed: vec![],
+        let session = |id: &str, kind: &str, role, state| {
+            let mut session = staged::session(id, kind.parse().unwrap(), role, 1);
+            session.participants[0].state = state;
+            session
         };
         let live = ParticipantState::Live;
         let sessions = vec![

@@ -13,6 +13,8 @@ mod name;
 mod peer;
 mod signal;
 mod snapshot;
+#[cfg(test)]
+pub(crate) mod staged;
 mod stats;
 mod target;
 mod text;

@@ -48,8 +48,8 @@ mod tests {
 
     use super::*;
     use crate::{
+        model::staged::{id, session, with},
         model::{Role, SessionKind},
-        ui::staged::{id, session, with},
     };
 
     fn shown(names: &[&str]) -> Snapshot {

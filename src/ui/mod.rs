@@ -29,8 +29,6 @@ mod scene;
 mod sessions;
 mod settings;
 mod settings_file;
-#[cfg(test)]
-mod staged;
 mod streams;
 mod theme;
 mod tile;

@@ -402,8 +402,8 @@ fn is_in_lane(failure: &Failure, snapshot: &Snapshot) -> bool {
 mod tests {
     use super::*;
     use crate::{
+        model::staged::{id, session, with},
         model::{SessionKind, SessionStatus},
-        ui::staged::{id, session, with},
     };
 
     #[test]

@@ -280,8 +280,8 @@ impl Journal {
 mod tests {
     use super::*;
     use crate::{
+        model::staged::{id, session, with},
         model::{Gates, HubOwner, HubPlace, SessionState},
-        ui::staged::{id, session, with},
     };
 
     /// A folder of its own, removed at the end.

@@ -59,8 +59,8 @@ fn nanos_into_second(since: MediaTime, now: MediaTime) -> u64 {
 mod tests {
     use super::*;
     use crate::{
+        model::staged::{session, with},
         model::{DepartureStatus, Role, SessionKind},
-        ui::staged::{session, with},
     };
 
     #[test]

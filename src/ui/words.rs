@@ -315,7 +315,7 @@ pub(crate) fn elide_middle(text: &str, most: usize) -> String {
 mod tests {
     use super::*;
     use crate::model::MediaSet;
-    use crate::ui::staged::{id, session, with};
+    use crate::model::staged::{id, session, with};
 
     #[test]
     fn kinds_have_names_that_people_know() {

@@ -227,7 +227,9 @@ fn send_streams(circles: &mut Circles, elsewhere: &Runtime, linked: usize) {
     let hostile = elsewhere.block_on(joining);
     circles.watch("streams");
     let fired = || hostile.ledger.lock().unwrap_or_else(std::sync::PoisonError::into_inner).fired;
+    let end = Instant::now() + Duration::from_secs(120);
     while fired() < STREAMS * linked as u64 {
+        assert!(Instant::now() < end, "only {} packets were sent to it", fired());
         std::thread::sleep(Duration::from_millis(100));
     }
     let (after, spared) = (circles.attacked.resident_mib(), circles.spared.resident_mib());

@@ -3,11 +3,11 @@
 mod browser;
 mod candidates;
 mod chat;
-mod consent;
 mod early;
 mod frames;
 mod links;
 mod media;
 mod negotiation;
 mod pair;
+mod relayed;
 mod strangers;

@@ -14,12 +14,12 @@ use super::*;
 use crate::{
     engine::Picture,
     media::VideoFrame,
+    model::staged::{id, session, with},
     model::{
         EndReason, ErrorCode, Failure, FailureCode, HubState, HubStatus, JoinTarget, Media,
         MediaTime, ParticipantId, ParticipantState, PeerId, Size, SourceState,
     },
     ui::bindings::{Bindable, Bindings},
-    ui::staged::{id, session, with},
 };
 
 mod direction;

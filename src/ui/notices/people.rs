@@ -169,8 +169,8 @@ impl Notices {
 mod tests {
     use super::*;
     use crate::{
+        model::staged::{id, session, with},
         model::{Event, Role, SessionKind},
-        ui::staged::{id, session, with},
     };
 
     fn person(index: u8) -> ParticipantId {

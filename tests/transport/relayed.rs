@@ -1,4 +1,5 @@
-//! An end that is sent media and does not say any more that it wants them (RFC 7675).
+//! Two ends with a relay between them, which sees what they say and loses a part of it: consent to
+//! media (RFC 7675), and the ciphers that are offered.
 
 use std::{
     net::SocketAddr,
@@ -121,9 +122,12 @@ impl Path {
 #[tokio::test]
 async fn who_asks_but_does_not_answer_is_sent_nothing_for_long() {
     let Call { mut a, b: _b, path } = Call::new().await;
-    while path.media() < 50 {
-        sleep(Duration::from_millis(20)).await;
-    }
+    let flows = async {
+        while path.media() < 50 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(NOTICED, flows).await.expect("media flow");
     path.loses_answers.store(true, Ordering::Relaxed);
     let begun = Instant::now();
     timeout(NOTICED, a.until_state(PeerState::Failed)).await.expect("it is told that it failed");

@@ -1,6 +1,6 @@
-//! A stage for the window's tests: literal snapshots in a line.
+//! Snapshots for tests, in a line.
 
-use crate::model::{
+use super::{
     Gates, MediaTime, ParticipantId, ParticipantState, ParticipantStatus, PeerId, Role, SessionId,
     SessionKind, SessionLink, SessionState, SessionStatus, Snapshot, SourceState,
 };
