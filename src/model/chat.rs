@@ -1,5 +1,4 @@
-//! What people write to each other, and how it travels on a data channel (see
-//! `signalling/PROTOCOL.md`, "Chat").
+//! Chat messages, and their form on a data channel (see `signalling/PROTOCOL.md`, "Chat").
 
 use std::fmt;
 
@@ -7,17 +6,18 @@ use serde::{Deserialize, Serialize};
 
 /// The longest text of one message, in bytes of UTF-8.
 ///
-/// A page and a half: what is longer is a file, and two hundred viewers get it from one uplink.
+/// About a page and a half. Longer texts are better sent as files: one uplink sends each message to
+/// up to two hundred viewers.
 pub const MAX_TEXT_BYTES: usize = 4096;
 
-/// The longest message on the channel, in bytes of UTF-8: a text of which each character is
+/// The longest message on the channel, in bytes of UTF-8. A text in which every character is
 /// escaped fits, and browsers send messages of this size to each other.
 pub const MAX_CHAT_BYTES: usize = 16 * 1024;
 
-/// A text that may be said: not empty, at most [`MAX_TEXT_BYTES`] long, without control
-/// characters other than line breaks and tabs, and without marks that turn its direction around.
+/// A valid chat text: not empty, at most [`MAX_TEXT_BYTES`] long, without control characters other
+/// than line breaks and tabs, and without characters that change the direction of text.
 ///
-/// Its `Debug` shows its length only: what people write never reaches a log.
+/// Its `Debug` shows only its length: what people write never reaches a log.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ChatText(String);
@@ -26,28 +26,28 @@ pub struct ChatText(String);
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum ChatMessage {
-    /// Somebody says something.
+    /// A chat text.
     Text {
-        /// Greater than that of everything the sender said here before.
+        /// Greater than the number of every earlier text of this sender in the session.
         number: u64,
-        /// What.
+        /// The text.
         text: ChatText,
     },
-    /// Everything up to that number has arrived.
+    /// Acknowledges all texts up to a number.
     Received {
-        /// The number of a text.
+        /// The number of the newest text that arrived.
         number: u64,
     },
-    /// Something of a later version.
+    /// A message type of a later version.
     #[serde(other)]
     Unknown,
 }
 
 impl ChatText {
-    /// The text without what does not belong into one, and without empty space around it.
+    /// The text without characters that are not allowed, and without surrounding white space.
     ///
     /// # Errors
-    /// [`TextError`] if nothing is left, or too much.
+    /// [`TextError`] if nothing is left, or if too much is.
     pub fn new(text: &str) -> Result<Self, TextError> {
         let text: String = text.replace("\r\n", "\n").chars().filter(|c| may_stand(*c)).collect();
         let text = text.trim();
@@ -58,26 +58,26 @@ impl ChatText {
         }
     }
 
-    /// The text, for people and programs, not for logs.
+    /// The text, for users and programs, not for logs.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Why a text is not said.
+/// Why a text cannot be sent.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum TextError {
-    /// Nothing in it can be seen.
+    /// The text has no visible characters.
     #[error("a message cannot be empty")]
     Empty,
-    /// More than [`MAX_TEXT_BYTES`].
+    /// The text is longer than [`MAX_TEXT_BYTES`].
     #[error("this message is too long ({0} of at most {MAX_TEXT_BYTES} bytes); send it in parts")]
     TooLong(usize),
 }
 
 impl ChatMessage {
-    /// The message that somebody sent; `None` if it is none: too long, not JSON, or with a text
-    /// that may not be said. Takes any text without panic.
+    /// Parses a received message; `None` if it is too long, not JSON, or has an invalid text. Never
+    /// panics, whatever the text.
     pub fn read(text: &str) -> Option<Self> {
         if text.len() > MAX_CHAT_BYTES {
             return None;
@@ -85,7 +85,7 @@ impl ChatMessage {
         serde_json::from_str(text).ok()
     }
 
-    /// The message as it travels, at most [`MAX_CHAT_BYTES`] long.
+    /// The message as JSON, at most [`MAX_CHAT_BYTES`] long.
     pub fn write(&self) -> String {
         serde_json::to_string(self).expect("numbers and text are always JSON")
     }
@@ -112,9 +112,9 @@ impl fmt::Debug for ChatText {
 }
 
 fn may_stand(c: char) -> bool {
-    let breaks = matches!(c, '\n' | '\t');
-    let turns = matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    breaks || !(c.is_control() || turns)
+    let is_break = matches!(c, '\n' | '\t');
+    let changes_direction = matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    is_break || !(c.is_control() || changes_direction)
 }
 
 #[cfg(test)]
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_travels_as_one_tagged_object_and_more_fields_are_ignored() {
+    fn a_message_is_one_tagged_json_object_and_unknown_fields_are_ignored() {
         let message = ChatMessage::Text { number: 7, text: text("hello, \"Ada\"") };
         let json = r#"{"type":"text","number":7,"text":"hello, \"Ada\""}"#;
         assert_eq!(message.write(), json);
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_is_none() {
+    fn an_invalid_message_is_not_parsed() {
         let long = format!(r#"{{"type":"text","number":1,"text":"{}"}}"#, "x".repeat(4097));
         let padded = format!("{}{}", r#"{"type":"received","number":1}"#, " ".repeat(16_384));
         for wrong in [
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_keeps_its_lines_and_loses_what_disturbs_a_terminal_or_a_reader() {
+    fn a_text_keeps_its_line_breaks_and_loses_control_and_direction_characters() {
         assert_eq!(text(" a\r\nb\tc \u{1b}[2J\u{202e}d\n").as_str(), "a\nb\tc [2Jd");
         assert_eq!(ChatText::new("\u{7} \n"), Err(TextError::Empty));
         assert_eq!(text(&"ä".repeat(2048)).as_str().len(), MAX_TEXT_BYTES);
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_does_not_show_itself_in_a_log() {
+    fn debug_output_does_not_contain_the_text() {
         let message = ChatMessage::Text { number: 1, text: text("my secret") };
         assert!(!format!("{message:?}").contains("secret"));
     }
@@ -176,8 +176,11 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
         #[test]
-        fn any_text_that_may_be_said_arrives_as_it_was(said in any::<String>(), number in any::<u64>()) {
-            if let Ok(text) = ChatText::new(&said) {
+        fn every_valid_text_is_parsed_as_it_was_sent(
+            input in any::<String>(),
+            number in any::<u64>(),
+        ) {
+            if let Ok(text) = ChatText::new(&input) {
                 let message = ChatMessage::Text { number, text };
                 prop_assert!(message.write().len() <= MAX_CHAT_BYTES);
                 prop_assert_eq!(ChatMessage::read(&message.write()), Some(message));
@@ -185,8 +188,8 @@ mod tests {
         }
 
         #[test]
-        fn whatever_arrives_does_no_harm(arrived in any::<String>()) {
-            let _ = ChatMessage::read(&arrived);
+        fn parsing_never_panics(received in any::<String>()) {
+            let _ = ChatMessage::read(&received);
         }
     }
 }

@@ -1,113 +1,114 @@
-//! What a person wants.
+//! The commands that the user gives.
 
 use super::{ChatText, HubUrl, ParticipantId, SessionId, SessionKind};
 
-/// What a person wants; sent by the window or the command line, carried out by the engine.
+/// A command of the user. The window or the command line sends it, the engine carries it out.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Command {
-    /// Open a session.
+    /// Opens a session.
     Open(OpenRequest),
-    /// Open a session of an earlier run again. If it lives on under an heir, it is joined.
+    /// Opens a session of an earlier run again. If another participant took the session over
+    /// meanwhile, joins it.
     Reopen(OpenRequest),
-    /// Join a session.
+    /// Joins a session.
     Join {
-        /// Which.
+        /// The session to join, and its hub if known.
         target: JoinTarget,
-        /// Whether to wait for a session that is not open yet, or to fail at once.
+        /// Whether to wait for a session that is not open yet. Otherwise joining fails at once.
         wait: bool,
     },
-    /// Leave a session at once, stop waiting for it, or dismiss one that is over.
+    /// Leaves a session at once, stops waiting for it, or dismisses one that has ended.
     Leave {
-        /// Which.
+        /// The session to leave.
         session: SessionId,
     },
-    /// Close an own session for everybody.
+    /// Closes a session that we own, for all participants.
     Close {
-        /// Which.
+        /// The session to close.
         session: SessionId,
     },
-    /// Send somebody out of an own session.
+    /// Ejects a participant from a session that we own.
     Eject {
-        /// From which session.
+        /// The session.
         session: SessionId,
-        /// Whom.
+        /// The participant to eject.
         participant: ParticipantId,
-        /// Whether to keep everybody at the same address out as well, unless it is the hub's own
-        /// machine.
+        /// Whether the hub also blocks all clients at the same address, unless that is the hub's
+        /// own machine.
         address: bool,
     },
-    /// Let somebody who was sent out of an own session come again.
+    /// Lets an ejected participant join a session that we own again.
     Allow {
-        /// Into which session.
+        /// The session.
         session: SessionId,
-        /// Whom.
+        /// The ejected participant.
         participant: ParticipantId,
     },
-    /// Let nobody new into an own session, or everybody again.
+    /// Locks or unlocks a session that we own. A locked session takes no new participants.
     Lock {
-        /// Which session.
+        /// The session.
         session: SessionId,
-        /// Whether nobody new is let in.
+        /// `true` locks the session, `false` unlocks it.
         locked: bool,
     },
-    /// Open or close a gate, in one session or in all. What passes must find both open: the
-    /// global gate and the session's own.
+    /// Turns a mute switch on or off, in one session or in all. Media flows only if the global
+    /// switch and the session's own are both enabled.
     SetGate {
-        /// Whose gate; `None` for the global one.
+        /// The session whose switch is set; `None` for the global switch.
         session: Option<SessionId>,
-        /// Which.
+        /// The switch.
         gate: Gate,
-        /// Whether it is to be open.
+        /// Whether the media is enabled; `false` mutes it.
         open: bool,
     },
-    /// Be called otherwise from now on, in every session.
+    /// Changes the user's name in every session.
     Rename {
-        /// How; empty leaves it to the hub ("Guest 3").
+        /// The new name; if it is empty, the hub chooses one ("Guest 3").
         name: String,
     },
-    /// Say something in a session's chat, to everybody there.
+    /// Sends a chat message to all participants of a session.
     Say {
-        /// In which session.
+        /// The session.
         session: SessionId,
-        /// What.
+        /// The text of the message.
         text: ChatText,
     },
-    /// Leave every session, at once.
+    /// Leaves every session at once.
     LeaveAll,
-    /// Leave or close, so that it can be undone for 8 s: nothing is sent or heard from now on, and
-    /// the hubs are told when the time is over. One departure at a time: the next makes the last
-    /// final.
+    /// Leaves or closes sessions so that it can be undone for 8 s. Media stops at once, and the
+    /// hubs are notified after the 8 s. Only one departure is pending at a time: the next one makes
+    /// the last final.
     Depart(Departure),
-    /// Take the departure back.
+    /// Cancels the pending departure.
     Undo,
-    /// Make the departure final now.
+    /// Makes the pending departure final now.
     Confirm,
 }
 
-/// What is left so that it can be undone.
+/// What is left or closed by [`Command::Depart`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Departure {
-    /// One session.
+    /// One session is left.
     Leave(SessionId),
-    /// An own session, which is closed for everybody.
+    /// One session that we own is closed for all participants.
     Close(SessionId),
-    /// Every session.
+    /// Every session is left.
     LeaveAll,
 }
 
-/// A switch that a person has.
+/// A mute switch of the user. Enabled means not muted, as in W3C `MediaStreamTrack.enabled`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Gate {
-    /// Our sound, to others. Closed, no packet of it is sent.
+    /// Our audio to the other participants. While it is muted, no audio packet is sent.
     Microphone,
-    /// Our picture, to others. Closed, no packet of it is sent.
+    /// Our video to the other participants. While it is muted, no video packet is sent.
     Camera,
-    /// Others' sound, to our speaker.
+    /// The audio of the other participants to our speaker.
     Listening,
 }
 
 impl Command {
-    /// The session that it is about, if it is about one.
+    /// The session that the command is about; `None` if it is about no single session.
     pub const fn session(&self) -> Option<&SessionId> {
         match self {
             Self::Open(OpenRequest { session, .. })
@@ -131,22 +132,23 @@ impl Command {
     }
 }
 
-/// A session to be opened.
+/// A session to open.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OpenRequest {
-    /// Its id: the opener's own or a generated one.
+    /// The session's id: chosen by the opener, or generated.
     pub session: SessionId,
-    /// What it is.
+    /// The session's kind.
     pub kind: SessionKind,
-    /// How many may be in it, the opener included; `None` for as many as its kind carries.
+    /// The most participants, including the opener; `None` for the kind's own limit.
     pub limit: Option<u16>,
 }
 
-/// A session to be joined.
+/// A session to join.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct JoinTarget {
-    /// Its id.
+    /// The session's id.
     pub session: SessionId,
-    /// Its hub, from a link; `None` seeks it at every hub that the program is connected to.
+    /// The session's hub, from a link. With `None`, the session is looked up at every hub that the
+    /// program is connected to.
     pub hub: Option<HubUrl>,
 }

@@ -1,184 +1,188 @@
-//! What happened, one thing after another: for the command line's lines and the window's toasts.
+//! Events of a running engine, in order: for the lines of the command line and the window's
+//! notices.
 
 use super::{
     ChatText, ErrorCode, HubUrl, LeaveReason, MediaSet, ParticipantId, ParticipantState,
     RemovedPerson, SessionId, SessionKind, SessionLink, SourceKind,
 };
 
-/// Something a person may want to know. Unlike a snapshot, none is ever skipped.
+/// An event that the user may want to know about. Unlike a snapshot, no event is ever skipped.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// The default hub answers: one that was there, or the embedded one.
+    /// The default hub is connected: a hub that was already running, or the embedded one.
     Listening {
-        /// The address that others reach it by.
+        /// The address at which other computers reach it.
         hub: HubUrl,
     },
-    /// A hub that was connected is lost: what runs goes on, nobody new can come in.
+    /// The connection to a hub broke. Running media goes on, but no new participant can join.
     HubLost {
-        /// Which.
+        /// The hub's address.
         hub: HubUrl,
-        /// Why, for a person.
+        /// The reason, as a sentence for the user.
         reason: String,
     },
     /// A lost hub is connected again.
     HubBack {
-        /// Which.
+        /// The hub's address.
         hub: HubUrl,
     },
-    /// A session has another link, because its hub has another address. The old one may lead
-    /// nowhere: whoever is still to come needs the new one.
+    /// A session has a new link, because the address of its hub changed. The old link may not work
+    /// any more: participants who join from now on need the new one.
     LinkChanged {
-        /// Which.
+        /// The session.
         session: SessionId,
-        /// Its link now.
+        /// The session's new link.
         link: SessionLink,
     },
-    /// A session is open and ours.
+    /// A session was opened, and we own it.
     Opened {
-        /// Which.
+        /// The session.
         session: SessionId,
-        /// What it is.
+        /// The session's kind.
         kind: SessionKind,
-        /// Its link.
+        /// The session's link.
         link: SessionLink,
     },
-    /// A session is not open yet, or not any more as its opener was lost; it is joined by itself
-    /// when it opens.
+    /// A session is not open yet, or was lost with its opener. It is joined automatically when it
+    /// opens.
     Waiting {
-        /// Which.
+        /// The session.
         session: SessionId,
-        /// The hubs it is awaited at.
+        /// The hubs that notify us when it opens.
         hubs: Vec<HubUrl>,
     },
-    /// We are in a session, perhaps again after it was awaited.
+    /// We joined a session, possibly again after waiting for it.
     Joined {
-        /// Which.
+        /// The session.
         session: SessionId,
-        /// What it is.
+        /// The session's kind.
         kind: SessionKind,
     },
-    /// A participant came, went, or fell silent.
+    /// The state of a participant changed: it joined, left, or stopped sending.
     Participant {
-        /// In which session.
+        /// The session.
         session: SessionId,
-        /// Who.
+        /// The participant.
         participant: ParticipantId,
-        /// How the person is called.
+        /// The participant's name.
         name: String,
-        /// How it is now.
+        /// The new state.
         state: ParticipantState,
-        /// Why the person left, if that is the state and the hub said why.
+        /// Why the participant left, if it did and the hub gave a reason.
         reason: Option<LeaveReason>,
     },
-    /// A participant is called otherwise now; media and seat are as they were.
+    /// A participant changed its name. Its media and its seat are unchanged.
     Renamed {
-        /// In which session.
+        /// The session.
         session: SessionId,
-        /// Who.
+        /// The participant.
         participant: ParticipantId,
-        /// How the person was called.
+        /// The old name.
         before: String,
-        /// How the person is called now.
+        /// The new name.
         name: String,
     },
-    /// Who may take a new seat in an own session has changed, or is told anew.
+    /// The lock or the list of ejected participants of a session that we own changed, or the hub
+    /// sent both again.
     Access {
-        /// Which session.
+        /// The session.
         session: SessionId,
-        /// Whether nobody new is let in.
+        /// Whether the session is locked, so that no new participant can join.
         locked: bool,
-        /// Who was sent out and is still kept out.
+        /// The ejected participants that cannot join again yet.
         removed: Vec<RemovedPerson>,
     },
-    /// The first picture of a participant was decoded (or, without video, the first sound).
+    /// The first video frame of a participant was decoded (or, in a session without video, the
+    /// first audio).
     FirstFrame {
-        /// In which session.
+        /// The session.
         session: SessionId,
-        /// Whose.
+        /// The participant.
         participant: ParticipantId,
-        /// Milliseconds since the session was asked for.
+        /// Milliseconds since the user asked for the session.
         ms: u64,
     },
-    /// A participant said something in a session's chat.
+    /// A chat message of another participant arrived.
     Message {
-        /// In which session.
+        /// The session.
         session: SessionId,
-        /// Who.
+        /// The sender.
         participant: ParticipantId,
-        /// How the person is called.
+        /// The sender's name.
         name: String,
-        /// What.
+        /// The text of the message.
         text: ChatText,
     },
-    /// We said something in a session's chat: it is on its way to everybody there.
+    /// Our own chat message was accepted and is being delivered to all participants.
     Said {
-        /// In which session.
+        /// The session.
         session: SessionId,
-        /// What.
+        /// The text of the message.
         text: ChatText,
     },
-    /// Something that we said may not have reached a participant, and will not any more: the
-    /// person left before saying that it arrived, or too much else waited.
+    /// Chat messages of ours may not have reached a participant and will not be sent again: the
+    /// participant left without acknowledging them, or too many messages were waiting.
     Undelivered {
-        /// In which session.
+        /// The session.
         session: SessionId,
-        /// Whom it does not reach.
+        /// The participant that did not receive them.
         participant: ParticipantId,
-        /// How the person is called.
+        /// The participant's name.
         name: String,
-        /// How many messages.
+        /// The number of messages.
         count: usize,
     },
-    /// A participant's program and ours have no common format for some media of the session; these
-    /// go neither way, the others do. Told once for each medium.
+    /// A participant's program and ours have no common codec or format for some media of the
+    /// session. These media flow in neither direction, the others do. Announced once for each
+    /// medium.
     LeftOut {
-        /// In which session.
+        /// The session.
         session: SessionId,
-        /// Whose program.
+        /// The participant.
         participant: ParticipantId,
-        /// What is left out.
+        /// The media that are left out.
         media: MediaSet,
-        /// The sentence that is shown.
+        /// The sentence that is shown to the user.
         message: String,
     },
-    /// Something went wrong.
+    /// Something failed.
     Failed(Failure),
-    /// A session is over.
+    /// A session ended for us.
     Ended {
-        /// Which.
+        /// The session.
         session: SessionId,
-        /// Why.
+        /// Why it ended.
         reason: EndReason,
     },
 }
 
-/// Something that went wrong, for a person: what, why, and the way out.
+/// A failure that is shown to the user: what failed, why, and the way out.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Failure {
-    /// What kind.
+    /// The kind of failure.
     pub code: FailureCode,
-    /// The sentence that is shown.
+    /// The sentence that is shown to the user.
     pub message: String,
-    /// The session it is about, if it is about one.
+    /// The session that failed; `None` if the failure is not about one.
     pub session: Option<SessionId>,
 }
 
-/// Kinds of failure.
+/// The kinds of failure.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum FailureCode {
-    /// The hub refused.
+    /// A hub refused a request.
     Hub(ErrorCode),
-    /// The hub cannot be reached.
+    /// A hub cannot be reached.
     HubUnreachable,
-    /// This process has that session already.
+    /// This process is in that session already.
     AlreadyHere,
-    /// A camera, microphone, speaker or a file in its place cannot be used.
+    /// A camera, microphone or speaker, or a file used in its place, cannot be used.
     Device(SourceKind),
-    /// The connection to a participant could not be made.
+    /// The peer connection to a participant could not be established, or broke.
     Connection(ConnectionFault),
-    /// Nothing can be said in a session's chat.
+    /// The chat message cannot be sent.
     Chat,
-    /// A line of standard input is no command that can be carried out.
+    /// A line of standard input is not a valid command.
     Command,
     /// A hub is too old to change a name at once.
     Rename,
@@ -200,16 +204,16 @@ impl FailureCode {
     }
 }
 
-/// Why the connection to a participant could not be made.
+/// Why there is no peer connection to a participant.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum ConnectionFault {
-    /// The other end did not answer the offer, or this end could not take what it said.
+    /// The remote peer did not answer the offer, or we could not apply its description.
     NotAgreed,
-    /// The two ends name no pair of addresses of which one could reach the other.
+    /// The candidates of the two peers form no pair of addresses that could reach each other.
     NoUsableAddress,
-    /// No packet came back on any pair of addresses.
+    /// No packet came back on any candidate pair.
     NoPairAnswered,
-    /// It was connected, and broke off.
+    /// The connection was established, and broke.
     BrokenOff,
 }
 
@@ -225,20 +229,20 @@ impl ConnectionFault {
     }
 }
 
-/// Why a session is over for us.
+/// Why a session ended for us.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum EndReason {
     /// We left it.
     Left,
-    /// The opener left and the session does not outlive it.
+    /// The opener left, and a session of this kind ends with its opener.
     OpenerLeft,
-    /// The opener closed it for everybody.
+    /// The owner closed it for all participants.
     Closed,
-    /// We were sent out.
+    /// The owner ejected us.
     Ejected,
     /// Another program took our session over with its owner key.
     Replaced,
-    /// It could not be opened or joined; the failure before says why.
+    /// It could not be opened or joined; the preceding failure says why.
     Failed,
 }
 

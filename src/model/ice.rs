@@ -1,10 +1,10 @@
-//! What is read in ICE candidates (RFC 8839, section 5.1).
+//! Reads ICE candidates (RFC 8839, section 5.1).
 
 use core::net::IpAddr;
 
-/// The addresses that the UDP candidates in a text name. The text is a session description, or
-/// one candidate as it is signalled. Host names (mDNS) and TCP candidates are left out: nothing
-/// connects to them here.
+/// The addresses of the UDP candidates in a text. The text is a session description, or one
+/// candidate as it is signalled. Host names (mDNS) and TCP candidates are skipped, because this
+/// program connects to neither.
 ///
 /// ```
 /// # use quintet::model::candidate_addresses;
@@ -14,9 +14,9 @@ use core::net::IpAddr;
 pub fn candidate_addresses(text: &str) -> impl Iterator<Item = IpAddr> {
     text.lines().filter_map(|line| {
         let candidate = line.trim_start().strip_prefix("a=").unwrap_or(line);
-        let mut words = candidate.strip_prefix("candidate:")?.split_ascii_whitespace();
-        let is_udp = words.nth(2)?.eq_ignore_ascii_case("udp");
-        let address = words.nth(1)?.parse().ok()?;
+        let mut fields = candidate.strip_prefix("candidate:")?.split_ascii_whitespace();
+        let is_udp = fields.nth(2)?.eq_ignore_ascii_case("udp");
+        let address = fields.nth(1)?.parse().ok()?;
         is_udp.then_some(address)
     })
 }

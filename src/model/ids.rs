@@ -1,37 +1,37 @@
-//! Names of things: sessions, participants, connections, and the secrets that prove a claim.
+//! Ids of sessions, participants and peer connections, and the secrets that prove a claim.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// A session's id: 1 to 64 characters of `A-Z a-z 0-9 - _ .`, starting with a letter or digit.
+/// A session id: 1 to 64 characters of `A-Z a-z 0-9 - _ .`, starting with a letter or digit.
 ///
-/// Generated ids are bound to a key, 100 bits in five groups of four, `7h3k-q2m9-x4tz-p8wd-5v0c`:
-/// long enough that nobody finds a session by guessing, short enough to be read aloud. Earlier
-/// versions made ids of 80 random bits in four groups, which belong to nobody. Case matters in an
-/// opener's own id; generated ones are all lower case.
+/// Generated ids are derived from a key: 100 bits in five groups of four,
+/// `7h3k-q2m9-x4tz-p8wd-5v0c`. That is too long to guess and short enough to be read aloud. Earlier
+/// versions generated ids of 80 random bits in four groups, which are bound to no key. Case matters
+/// in an id that the opener chose; generated ids are all lower case.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SessionId(String);
 
-/// Digits and letters without `i`, `l`, `o`, `u`, which are misread (Crockford's base 32).
+/// Digits and letters without `i`, `l`, `o`, `u`, which are easily misread (Crockford's base 32).
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
 /// The longest session id, in characters.
 const MAX_SESSION_ID: usize = 64;
 
 impl SessionId {
-    /// The readable form of 80 random bits; the caller brings the randomness.
+    /// The id for 80 random bits, which the caller provides.
     pub fn from_random(bytes: [u8; 10]) -> Self {
         let bits = bytes.iter().fold(0_u128, |bits, byte| bits << 8 | u128::from(*byte));
         Self(grouped(bits, 4))
     }
 
-    /// Parses an opener's own id or a generated one.
+    /// Parses an id that an opener chose, or a generated one.
     ///
     /// # Errors
-    /// [`IdError`] says which rule is broken.
+    /// [`IdError`] names the rule that the text breaks.
     pub fn parse(text: &str) -> Result<Self, IdError> {
         let Some(first) = text.chars().next() else { return Err(IdError::Empty) };
         if text.chars().count() > MAX_SESSION_ID {
@@ -51,25 +51,26 @@ impl SessionId {
         &self.0
     }
 
-    /// The id that is bound to a key: the first 100 bits of a SHA-256 of it, in five groups.
-    /// Whoever has the key can prove it at a hub that remembers nothing, and nobody else can.
+    /// The id that is bound to a key: the first 100 bits of a SHA-256 of it, in five groups. Only
+    /// the holder of the key can prove to a hub that the id is its own; the hub needs to store
+    /// nothing for that.
     pub fn of_key(key: &Secret) -> Self {
         let digest = Sha256::digest(format!("quintet session\n{}", key.expose()));
         let bits = digest[..16].iter().fold(0, |bits: u128, byte| bits << 8 | u128::from(*byte));
         Self(grouped(bits >> 28, 5))
     }
 
-    /// Whether the id has the form of those that [`Self::from_random`] or [`Self::of_key`] makes.
+    /// Whether the id has the form of an id from [`Self::from_random`] or [`Self::of_key`].
     pub fn is_generated(&self) -> bool {
         Self::generated(&self.0).is_some()
     }
 
-    /// Whether the id has the form of those that [`Self::of_key`] makes.
+    /// Whether the id has the form of an id from [`Self::of_key`].
     pub fn is_bound(&self) -> bool {
         self.0.len() == Self::GENERATED_CHARS[0] && self.is_generated()
     }
 
-    /// How many characters a generated id has, the longer ones first.
+    /// The lengths of generated ids in characters, the longer first.
     pub(super) const GENERATED_CHARS: [usize; 2] = [24, 19];
 
     /// The id, if the text has the form of a generated one.
@@ -81,13 +82,13 @@ impl SessionId {
         is_generated.then(|| Self(text.to_owned()))
     }
 
-    /// Whether an id may have that character, if not at its start.
+    /// Whether an id may contain that character after its first.
     pub(super) const fn may_contain(c: char) -> bool {
         c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
     }
 }
 
-/// The lowest bits in base 32, in so many groups of four.
+/// The lowest bits in base 32, as that many groups of four.
 fn grouped(bits: u128, groups: u32) -> String {
     let digits = 4 * groups;
     let mut text = String::new();
@@ -104,24 +105,24 @@ fn grouped(bits: u128, groups: u32) -> String {
 /// Why a text is not a session id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
-    /// Nothing was given.
+    /// The text is empty.
     #[error("a session id is needed")]
     Empty,
     /// More than 64 characters.
     #[error("a session id has at most 64 characters")]
     TooLong,
-    /// The first character is punctuation.
+    /// The first character is neither a letter nor a digit.
     #[error("a session id starts with a letter or digit, not {0:?}")]
     BadStart(char),
-    /// A character that does not belong into a link.
+    /// A character that is not allowed in a link.
     #[error("a session id has only letters, digits, '-', '_' and '.', not {0:?}")]
     BadCharacter(char),
-    /// An own id is taken for another one where people paste it.
+    /// An id that an opener chose is read as another one where people paste it.
     #[error("where people paste {id:?} it is read as {read:?}; choose another id")]
     Misread {
         /// The id.
         id: String,
-        /// What is read instead.
+        /// The id that is read instead.
         read: String,
     },
 }
@@ -146,21 +147,21 @@ impl fmt::Display for SessionId {
     }
 }
 
-/// A person at one hub, the same in all sessions there: 16 characters of base 32.
+/// A participant at one hub, the same in all sessions there: 16 characters of base 32.
 ///
-/// The hub derives it from the participant's resume token, so it survives a lost connection, a
-/// crashed program that still has its token, and a restarted hub.
+/// The hub derives it from the participant's resume token. So it survives a lost connection, a
+/// crash of a program that stored its token, and a restart of the hub.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ParticipantId(String);
 
 impl ParticipantId {
-    /// The id that stands for 80 bits of a digest of the resume token.
+    /// The id for 80 bits of a digest of the resume token.
     pub fn from_digest(bytes: [u8; 10]) -> Self {
         Self(SessionId::from_random(bytes).0.replace('-', ""))
     }
 
-    /// The id as it travels.
+    /// The id as text, as it is sent on the wire.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -174,8 +175,8 @@ impl fmt::Display for ParticipantId {
 
 /// One run of a participant's program: 16 hexadecimal digits, random at each start.
 ///
-/// The same participant with another instance has crashed and come back: its old connections
-/// are dead, whatever they look like.
+/// If a participant appears with another instance, its program crashed and was started again: its
+/// old peer connections are dead, whatever their state.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Instance(String);
@@ -186,13 +187,13 @@ impl Instance {
         Self(format!("{bits:016x}"))
     }
 
-    /// The instance as it travels.
+    /// The instance as text, as it is sent on the wire.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// One connection to one participant of one session, for the life of this process; never reused.
+/// One peer connection to one participant of one session. Unique in this process and never reused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
 #[serde(transparent)]
 pub struct PeerId(pub u64);
@@ -205,23 +206,23 @@ impl fmt::Display for PeerId {
 
 /// 128 random bits that prove a claim (owner key, resume token), as 32 hexadecimal digits.
 ///
-/// Its `Debug` shows nothing: a secret never reaches a log or an event.
+/// Its `Debug` hides the digits, so that a secret never reaches a log or an event.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Secret(String);
 
 impl Secret {
-    /// The secret of 128 random bits; the caller brings the randomness.
+    /// The secret of 128 random bits, which the caller provides.
     pub fn from_random(bytes: [u8; 16]) -> Self {
         Self(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
-    /// The digits, for the wire and the key file only.
+    /// The digits, only for the wire and the key file.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Whether it is the other one, found out in a time that does not tell where they differ.
+    /// Whether both secrets are equal. The comparison takes the same time wherever they differ.
     pub fn is(&self, other: &Self) -> bool {
         let pairs = self.0.bytes().zip(other.0.bytes());
         pairs.fold(0, |differences, (a, b)| differences | (a ^ b)) == 0
@@ -268,7 +269,7 @@ mod tests {
             bytes[bit / 8] = 1 << (bit % 8);
             seen.insert(SessionId::from_random(bytes));
         }
-        assert_eq!(seen.len(), 80, "each bit shows in the id");
+        assert_eq!(seen.len(), 80, "each bit changes the id");
         assert_eq!(SessionId::parse(high.as_str()), Ok(high));
     }
 
@@ -290,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_id_is_refused_with_its_reason() {
+    fn an_invalid_id_is_rejected_with_the_broken_rule() {
         assert_eq!(SessionId::parse(""), Err(IdError::Empty));
         assert_eq!(SessionId::parse(&"a".repeat(65)), Err(IdError::TooLong));
         assert_eq!(SessionId::parse("-x"), Err(IdError::BadStart('-')));
@@ -299,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_does_not_show_itself() {
+    fn debug_output_of_a_secret_hides_its_digits() {
         let secret = Secret::from_random([0xab; 16]);
         assert_eq!(secret.expose(), "ab".repeat(16));
         assert!(!format!("{secret:?}").contains("ab"));

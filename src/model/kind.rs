@@ -1,4 +1,4 @@
-//! What a session is: its media, its topology, and what follows from both.
+//! Session kinds: the media of a session, its topology, and what follows from both.
 
 use std::{fmt, str::FromStr};
 
@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 /// A kind of session: a row of the table `media × topology`.
 ///
 /// Its text form is one of the five names (`av-conference`, …) or `MEDIA/DIRECTION`, such as
-/// `audio+video/one-to-one`; parsing takes both.
+/// `audio+video/one-to-one`; parsing accepts both.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct SessionKind {
-    /// What is sent.
+    /// The media that are sent.
     pub media: MediaSet,
-    /// Who sends to whom.
+    /// Which participants are paired, and in which direction media flows.
     #[serde(rename = "direction")]
     pub topology: Topology,
 }
@@ -31,9 +31,10 @@ impl SessionKind {
     pub const FIVE_NAMES: [&'static str; 5] =
         ["av-conference", "av-broadcast", "audio-conference", "audio-broadcast", "video-broadcast"];
 
-    /// How many participants fit, the opener included, unless the opener asked for fewer.
+    /// The most participants, including the opener, unless the opener asks for fewer.
     ///
-    /// A mesh of 12 means 11 uplinks and 11 decodes each: the most that a laptop carries.
+    /// A mesh of 12 means 11 uplinks and 11 decoders in each program: the most that a laptop can
+    /// handle.
     pub const fn default_limit(self) -> u16 {
         match self.topology {
             Topology::OneToOne => 2,
@@ -43,12 +44,13 @@ impl SessionKind {
         }
     }
 
-    /// Whether the session goes on, with an heir, when its opener leaves.
+    /// Whether the session continues when its opener leaves: the hub then names a successor as
+    /// owner.
     pub const fn outlives_opener(self) -> bool {
         matches!(self.topology, Topology::ManyToMany)
     }
 
-    /// Whether participants of these roles are connected to each other.
+    /// Whether participants of these roles are paired, so that a peer connection joins them.
     pub const fn links(self, one: Role, other: Role) -> bool {
         match self.topology {
             Topology::ManyToMany => true,
@@ -58,13 +60,13 @@ impl SessionKind {
         }
     }
 
-    /// Whether there is a chat, and a participant of role `mine` may say something in it: what
-    /// goes for sound and pictures goes for words.
+    /// Whether the session has a chat in which a participant of role `mine` may write. Chat follows
+    /// the same topology as audio and video.
     pub const fn may_write(self, mine: Role) -> bool {
         self.media.has(Media::Data) && self.direction(mine).sends()
     }
 
-    /// The direction of this session's audio and video, seen from a participant of role `mine`.
+    /// The SDP direction of this session's audio and video, seen from a participant of role `mine`.
     pub const fn direction(self, mine: Role) -> Direction {
         match (self.topology, mine) {
             (Topology::OneWay, Role::Opener) => Direction::SendOnly,
@@ -102,16 +104,16 @@ impl FromStr for SessionKind {
 /// Why a text is not a kind of session.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KindError {
-    /// Neither one of the five names nor `MEDIA/DIRECTION`.
+    /// The text is neither one of the five names nor `MEDIA/DIRECTION`.
     #[error(
         "{0:?} is not a kind of session: it is av-conference, av-broadcast, audio-conference, \
          audio-broadcast, video-broadcast, or MEDIA/DIRECTION such as audio+video/one-to-one"
     )]
     Unknown(String),
-    /// A part before the slash that is no medium.
+    /// A part before the slash is not a medium.
     #[error("{0:?} is not a medium: media are audio, video and data, joined by '+'")]
     Media(String),
-    /// A part after the slash that is no direction.
+    /// The part after the slash is not a topology.
     #[error("{0:?} is not a direction: it is one-way, one-to-one, one-to-many or many-to-many")]
     Topology(String),
 }
@@ -120,19 +122,19 @@ pub enum KindError {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Media {
-    /// Sound.
+    /// Audio.
     Audio,
-    /// Pictures.
+    /// Video.
     Video,
     /// A data channel.
     Data,
 }
 
 impl Media {
-    /// All media, in the order in which they are written.
+    /// All media, in the order in which they are listed.
     pub const ALL: [Self; 3] = [Self::Audio, Self::Video, Self::Data];
 
-    /// Its name on the wire and on the command line.
+    /// The name on the wire and on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Audio => "audio",
@@ -148,22 +150,22 @@ impl Media {
 pub struct MediaSet(u8);
 
 impl MediaSet {
-    /// Sound alone.
+    /// Audio alone.
     pub const AUDIO: Self = Self(1);
-    /// Pictures alone.
+    /// Video alone.
     pub const VIDEO: Self = Self(2);
     /// A data channel alone.
     pub const DATA: Self = Self(4);
-    /// Sound and pictures.
+    /// Audio and video.
     pub const AUDIO_VIDEO: Self = Self(3);
 
-    /// This set and that medium.
+    /// This set plus one medium.
     #[must_use]
     pub const fn with(self, media: Media) -> Self {
         Self(self.0 | Self::bit(media))
     }
 
-    /// Whether that medium is in the set.
+    /// Whether a medium is in the set.
     pub const fn has(self, media: Media) -> bool {
         self.0 & Self::bit(media) != 0
     }
@@ -220,17 +222,18 @@ impl FromStr for MediaSet {
     }
 }
 
-/// Who sends to whom in a session.
+/// Which participants of a session are paired, and in which direction media flows.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Topology {
-    /// The opener sends; viewers capture nothing, send nothing and are not linked to each other.
+    /// The opener sends to all guests. Guests capture and send nothing and are not paired with each
+    /// other.
     OneWay,
-    /// The opener and one guest.
+    /// The opener and one guest send to each other.
     OneToOne,
-    /// A two-way star: guests talk with the opener, not with each other.
+    /// A two-way star: each guest is paired with the opener, guests are not paired with each other.
     OneToMany,
-    /// A mesh: everybody with everybody.
+    /// A mesh: every participant is paired with every other.
     ManyToMany,
 }
 
@@ -238,7 +241,7 @@ impl Topology {
     /// All topologies.
     pub const ALL: [Self; 4] = [Self::OneWay, Self::OneToOne, Self::OneToMany, Self::ManyToMany];
 
-    /// Its name on the wire and on the command line.
+    /// The name on the wire and on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::OneWay => "one-way",
@@ -266,37 +269,37 @@ impl FromStr for Topology {
     }
 }
 
-/// A participant's part in a session.
+/// The role of a participant in a session.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
-    /// Opened it, or inherited it.
+    /// Opened the session, or took it over from the opener.
     Opener,
-    /// Joined it.
+    /// Joined the session.
     Guest,
 }
 
-/// The direction of a track, as in SDP (RFC 8829, section 4.2.4).
+/// The direction of a media section, as in SDP (RFC 8829, section 4.2.4).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
-    /// Both ways.
+    /// Both directions.
     SendRecv,
-    /// From here to there.
+    /// From us to the remote peer.
     SendOnly,
-    /// From there to here.
+    /// From the remote peer to us.
     RecvOnly,
-    /// Neither.
+    /// Neither direction.
     Inactive,
 }
 
 impl Direction {
-    /// Whether this end sends.
+    /// Whether we send.
     pub const fn sends(self) -> bool {
         matches!(self, Self::SendRecv | Self::SendOnly)
     }
 
-    /// Whether this end receives.
+    /// Whether we receive.
     pub const fn receives(self) -> bool {
         matches!(self, Self::SendRecv | Self::RecvOnly)
     }
@@ -319,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_kind_names_the_wrong_part() {
+    fn the_error_of_an_invalid_kind_names_the_invalid_part() {
         assert_eq!("av".parse::<SessionKind>(), Err(KindError::Unknown("av".into())));
         assert_eq!(
             "audio+smell/one-way".parse::<SessionKind>(),
@@ -330,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn viewers_are_linked_to_the_opener_only_and_send_nothing() {
+    fn viewers_are_paired_with_the_opener_only_and_send_nothing() {
         let broadcast = SessionKind::FIVE[1];
         assert!(broadcast.links(Role::Guest, Role::Opener));
         assert!(!broadcast.links(Role::Guest, Role::Guest));
@@ -340,11 +343,11 @@ mod tests {
     }
 
     #[test]
-    fn who_sends_may_write_where_there_is_a_chat() {
+    fn participants_that_send_may_write_if_there_is_a_chat() {
         let chat = |topology| SessionKind { media: MediaSet::DATA, topology };
         assert!(!chat(Topology::OneWay).may_write(Role::Guest));
         assert!(chat(Topology::OneWay).may_write(Role::Opener));
         assert!(chat(Topology::OneToMany).may_write(Role::Guest));
-        assert!(!SessionKind::FIVE[0].may_write(Role::Opener), "no data, no chat");
+        assert!(!SessionKind::FIVE[0].may_write(Role::Opener), "without data there is no chat");
     }
 }

@@ -1,4 +1,4 @@
-//! Addresses that people paste: a hub's, and a session's link.
+//! Addresses that people paste: of a hub, and of a session (its link).
 
 use std::{fmt, str::FromStr};
 
@@ -9,13 +9,13 @@ use super::{
     text::{tidy, with_plain_dashes},
 };
 
-/// The port that a hub listens on unless told otherwise, and that an address without one means.
+/// The default port of a hub. An address without a scheme and without a port means this one.
 pub const HUB_PORT: u16 = 7340;
 
-/// A hub's base address: `http` or `https`, a host, a port, and a path prefix if it has one.
+/// The base address of a hub: `http` or `https`, a host, a port, and an optional path prefix.
 ///
-/// Normalised, so that two spellings of one address are equal: no query, no trailing slash, the
-/// port always written.
+/// Normalised, so that two spellings of one address are equal: no query, no trailing slash, and the
+/// port is always written.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct HubUrl(String);
 
@@ -30,13 +30,13 @@ impl HubUrl {
         SessionLink { hub: self.clone(), session: session.clone() }
     }
 
-    /// Where the hub takes WebSocket connections.
+    /// The URL at which the hub accepts WebSocket connections.
     pub fn socket_url(&self) -> String {
         let tail = self.0.strip_prefix("http").unwrap_or(&self.0);
         format!("ws{tail}/signal")
     }
 
-    /// Whether the host names this machine only.
+    /// Whether the host is a loopback address, so that it names this machine only.
     pub fn is_loopback(&self) -> bool {
         let Ok(url) = Url::parse(&self.0) else { return false };
         match url.host() {
@@ -65,8 +65,8 @@ impl HubUrl {
 impl FromStr for HubUrl {
     type Err = LinkError;
 
-    /// Takes a whole URL, `HOST:PORT`, or `HOST` for [`HUB_PORT`] there, as people paste it: what
-    /// cannot be seen and what stands around it is not part of it.
+    /// Parses a full URL, `HOST:PORT`, or `HOST` for [`HUB_PORT`] on that host, as people paste it:
+    /// invisible characters and surrounding punctuation are removed.
     fn from_str(text: &str) -> Result<Self, LinkError> {
         let text = with_plain_dashes(&tidy(text));
         let around = |c: char| c.is_whitespace() || "<>()\"'\u{201c}\u{201d}".contains(c);
@@ -83,34 +83,35 @@ impl fmt::Display for HubUrl {
     }
 }
 
-/// Whose hub answers, as far as that can be known.
+/// The owner of the hub that answers at an address, as far as that can be known.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum HubOwner {
-    /// This user's: it has proven to know the secret that only this user's programs can read.
+    /// This user. The hub has proven that it knows the secret that only programs of this user can
+    /// read.
     ThisUser,
-    /// It is reached at a loopback address and proves nothing: another user's, another program's, or
-    /// the far end of a tunnel.
+    /// Unknown. The hub was reached at a loopback address and proved nothing: it may belong to
+    /// another user or another program, or be the far end of a tunnel.
     Unproven,
-    /// It is reached at an address of a network.
+    /// Unknown. The hub was reached at a network address.
     Elsewhere,
 }
 
-/// A hub as it was reached. What a hub gives in confidence is kept for its place: who answers at
-/// another one, or has become unproven at the same, is given none of it.
+/// A hub as it was reached. Secrets that a hub issued are stored under its endpoint: a hub at
+/// another address, or one that is now unproven at the same address, does not get them.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct HubPlace {
-    /// The address that was dialled: as given, or where that sent us.
+    /// The address that was dialled: the given address, or the one it redirected to.
     pub url: HubUrl,
-    /// Who answered there.
+    /// The owner of the hub that answered there.
     pub owner: HubOwner,
 }
 
-/// A session's whole address: `http://HOST:PORT/s/ID`, with a path prefix if the hub has one.
+/// The full address of a session: `http://HOST:PORT/s/ID`, with a path prefix if the hub has one.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SessionLink {
-    /// Where the session lives.
+    /// The address of the session's hub.
     pub hub: HubUrl,
-    /// Which session.
+    /// The id of the session.
     pub session: SessionId,
 }
 
@@ -136,7 +137,7 @@ impl fmt::Display for SessionLink {
     }
 }
 
-/// An address with the scheme and the port that are meant where none is written.
+/// An address with the default scheme and port filled in where they are missing.
 pub(super) fn whole(text: &str) -> String {
     if text.contains("://") {
         return text.to_owned();
@@ -149,28 +150,28 @@ pub(super) fn whole(text: &str) -> String {
     }
 }
 
-/// Why a text is no address of a hub or session.
+/// Why a text is not the address of a hub or session.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LinkError {
-    /// Not a URL at all.
+    /// The text is not a URL.
     #[error("{0:?} is not an address such as http://192.168.1.5:7340")]
     Malformed(String),
-    /// A scheme that no hub speaks.
+    /// The scheme is neither `http` nor `https`.
     #[error("a hub's address starts with http:// or https://, not {0}://")]
     Scheme(String),
-    /// No host or port.
+    /// There is no host or no port.
     #[error("the address has no host name")]
     NoHost,
-    /// User and password in an address end up in logs.
+    /// A user name and password in an address would end up in logs.
     #[error("a hub's address has no user name and no password")]
     Password,
-    /// No `/s/ID` in it.
+    /// There is no `/s/ID` in it.
     #[error("a link to a session ends in /s/ID, and {0:?} does not")]
     NoSession(String),
-    /// Neither a link nor an id is in it.
+    /// The text contains neither a link nor an id.
     #[error("that is not a link or session id. Ids have no spaces")]
     NoTarget,
-    /// The part after `/s/` breaks a rule.
+    /// The part after `/s/` is not a valid id.
     #[error(transparent)]
     Id(#[from] IdError),
 }
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_without_a_port_means_the_usual_one_unless_it_has_a_scheme() {
+    fn an_address_without_scheme_and_port_has_the_default_port() {
         for (text, whole) in [
             ("hub.example", "http://hub.example:7340"),
             ("hub.example/quintet", "http://hub.example:7340/quintet"),
@@ -207,13 +208,13 @@ mod tests {
     }
 
     #[test]
-    fn a_hub_on_this_machine_is_known_by_its_address() {
+    fn a_hub_on_this_machine_is_recognised_by_its_address() {
         assert!("127.0.0.1:7340".parse::<HubUrl>().unwrap().is_loopback());
         assert!(!"192.168.1.5:7340".parse::<HubUrl>().unwrap().is_loopback());
     }
 
     #[test]
-    fn a_wrong_address_says_what_is_wrong() {
+    fn the_error_of_an_invalid_address_says_what_is_wrong() {
         let link = |text: &str| text.parse::<SessionLink>();
         assert!(matches!(link("ftp://x/s/a"), Err(LinkError::Scheme(_))));
         assert!(matches!(link("http://x/a"), Err(LinkError::NoSession(_))));

@@ -1,4 +1,5 @@
-//! Values with units, and all plain data that crosses a border. Names no clock, thread or socket.
+//! Values with units, and all plain data that crosses a module border. Names no clock, thread or
+//! socket.
 
 mod chat;
 mod command;

@@ -1,4 +1,4 @@
-//! What people are called: a name that can be seen, or "Guest" and a number.
+//! Names of participants: a visible name, or "Guest" and a number.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,28 +11,28 @@ use super::{
     text::{is_blank, is_invisible, is_mark},
 };
 
-/// The most combining marks on a letter of scripts with joined forms: Burmese needs six. Towers of
-/// them cover the lines above and below.
+/// The most combining marks on one letter in scripts with joined forms: Burmese needs six. More
+/// marks would cover the lines above and below.
 const MAX_MARKS: usize = 6;
 
-/// The most on any other letter, once what can be is one letter with its mark.
+/// The most combining marks on one letter of any other script, after composition (NFC).
 const MAX_MARKS_ELSEWHERE: usize = 2;
 
-/// How often a name is cleaned until nothing changes: what goes may let two characters become one.
+/// The most cleaning passes. Removing a character may let its neighbours compose into one.
 const ROUNDS: usize = 4;
 
-/// What those without a name are called, before their number.
+/// The prefix of the name of a participant without a visible name, before its number.
 const GUEST: &str = "Guest ";
 
-/// A name as people see it, the same at a hub and at each client, since either may be a stranger's
-/// program; empty if nothing in it can be seen.
+/// The name as it is displayed; empty if the name has no visible character. Hubs and clients both
+/// apply it, because neither can trust the other's program.
 ///
-/// Invisible and control characters go, joiners and variation marks stay where an emoji or a
-/// script needs them, white space becomes single spaces, what has several spellings gets one (NFC,
-/// UAX #15), and letters keep at most two combining marks, or six in scripts that need them. At
-/// most [`MAX_NAME_CHARS`] characters are left. Cleaning twice changes nothing.
+/// It removes invisible and control characters, keeps joiners and variation selectors where an
+/// emoji or a script needs them, turns white space into single spaces, composes characters (NFC,
+/// UAX #15), and keeps at most two combining marks on a letter, or six in scripts that need them.
+/// At most [`MAX_NAME_CHARS`] characters remain. Cleaning twice changes nothing.
 pub fn clean_name(name: &str) -> String {
-    // Longer than any name, and no text of any length.
+    // Bounds the work; longer than any name that is kept.
     let mut clean: String = name.chars().take(16 * MAX_NAME_CHARS).collect();
     for _ in 0..ROUNDS {
         let next = cleaned(&ComposingNormalizerBorrowed::new_nfc().normalize(&clean));
@@ -56,45 +56,47 @@ fn cleaned(name: &str) -> String {
     clean.finish()
 }
 
-/// Which of these names people may take for another of them: they look alike in some font,
-/// whatever they are made of and in whatever case (UTS #39, section 4).
+/// For each name, whether it may be mistaken for another name of the list: the two look alike in
+/// some font, whatever their characters and case (UTS #39, section 4).
 pub fn confusable(names: &[&str]) -> Vec<bool> {
-    // Of capitals and small letters some look alike and others do not: both are compared.
-    let looks = |name: &&str| -> [String; 2] {
+    // Some letters look alike as capitals and others as small letters: both forms are compared.
+    let skeletons = |name: &&str| -> [String; 2] {
         [skeleton(name).collect(), skeleton(&name.to_lowercase()).collect()]
     };
-    let looks: Vec<_> = names.iter().map(looks).collect();
+    let skeletons: Vec<_> = names.iter().map(skeletons).collect();
     let mut owners = BTreeMap::<&str, BTreeSet<usize>>::new();
-    for (index, look) in looks.iter().enumerate() {
-        for look in look {
-            owners.entry(look).or_default().insert(index);
+    for (index, both) in skeletons.iter().enumerate() {
+        for skeleton in both {
+            owners.entry(skeleton).or_default().insert(index);
         }
     }
-    let is_shared = |look: &String| owners.get(look.as_str()).is_some_and(|all| all.len() > 1);
-    looks.iter().map(|look| look.iter().any(is_shared)).collect()
+    let is_shared =
+        |skeleton: &String| owners.get(skeleton.as_str()).is_some_and(|all| all.len() > 1);
+    skeletons.iter().map(|both| both.iter().any(is_shared)).collect()
 }
 
-/// What somebody without a visible name is called.
+/// The name of a participant without a visible name.
 pub fn guest_name(number: u64) -> String {
     format!("{GUEST}{number}")
 }
 
-/// The number in a name that [`guest_name`] made; `None` for any other name.
+/// The number in a name from [`guest_name`]; `None` for any other name.
 pub fn guest_number(name: &str) -> Option<u64> {
     let digits = name.strip_prefix(GUEST)?;
     let number = digits.parse().ok()?;
     (digits == u64::to_string(&number)).then_some(number)
 }
 
-/// A name while it is cleaned.
+/// Builds a clean name, character by character.
 #[derive(Default)]
 struct Clean {
     text: String,
     chars: usize,
     /// The last character of `text`.
     last: Option<char>,
-    /// How many marks stand on the last letter, and how many may.
+    /// The number of marks on the last letter.
     marks: usize,
+    /// The most marks allowed on the last letter.
     most_marks: usize,
 }
 
@@ -124,7 +126,7 @@ impl Clean {
         self.last = Some(c);
     }
 
-    /// The name, without a space or a joiner to nothing at its end.
+    /// The name without a trailing space and without a trailing joiner that joins nothing.
     fn finish(mut self) -> String {
         while let Some(last) = self.text.pop() {
             let before = self.text.chars().next_back();
@@ -139,7 +141,7 @@ impl Clean {
     }
 }
 
-/// Whether an invisible character does something between the visible ones around it.
+/// Whether an invisible character has an effect between the visible characters around it.
 fn belongs(c: char, last: char, next: Option<char>) -> bool {
     match c {
         // Between letters of scripts with joined forms, after a virama, between emoji.
@@ -147,10 +149,10 @@ fn belongs(c: char, last: char, next: Option<char>) -> bool {
             let is_virama = is_mark(last) && !is_variation(last);
             can_join(last) && (is_virama || next.is_some_and(can_join))
         }
-        // Text or emoji form.
+        // Selectors of the text or emoji form.
         '\u{fe0e}' | '\u{fe0f}' => is_emoji(last),
         c if is_variation(c) => last >= FIRST_JOINED && !is_mark(last) && !is_invisible(last),
-        // Mongolian vowel separator and variants.
+        // Mongolian vowel separator and variation selectors.
         '\u{180b}'..='\u{180f}' => matches!(last, '\u{1820}'..='\u{18aa}'),
         // The flags of England, Scotland and Wales.
         '\u{e0020}'..='\u{e007f}' => matches!(last, '\u{1f3f4}' | '\u{e0020}'..='\u{e007e}'),
@@ -166,12 +168,12 @@ const fn is_variation(c: char) -> bool {
     matches!(c, '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}')
 }
 
-/// Includes digits, `#` and `*`, which keycaps are made of.
+/// Whether a character has the Emoji property, as do digits, `#` and `*`, which keycaps consist of.
 fn is_emoji(c: char) -> bool {
     CodePointSetData::new::<Emoji>().contains(c)
 }
 
-/// Hebrew: the scripts before it (Latin, Greek, Cyrillic) have no joined forms.
+/// The first letter of Hebrew. The scripts before it (Latin, Greek, Cyrillic) have no joined forms.
 const FIRST_JOINED: char = '\u{590}';
 
 fn can_join(c: char) -> bool {
@@ -185,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_nobody_sees_is_empty() {
+    fn a_name_without_visible_characters_is_empty() {
         for name in [
             "",
             " \u{a0}\u{3000}\u{2003}",
@@ -211,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn joiners_and_variants_stay_where_they_are_needed() {
+    fn joiners_and_variation_selectors_stay_where_they_have_an_effect() {
         for name in [
             "👩\u{200d}💻",
             "👨\u{200d}👩\u{200d}👧 Miller",
@@ -225,7 +227,7 @@ mod tests {
             "र्\u{200d}य",
             // Malayalam, with a joiner at the end.
             "ന്\u{200d}",
-            // Japanese, with a variant of a letter.
+            // Japanese, with a variation selector.
             "葛\u{e0100}城",
             "ᠮᠣᠩᠭᠣᠯ\u{180e}ᠠ",
             "Nguyễn",
@@ -238,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_disturbs_a_name_goes_and_the_rest_stays() {
+    fn invisible_characters_and_excess_marks_are_removed() {
         for (name, clean) in [
             (" A\u{7}n\nn \u{202e}", "Ann"),
             ("A\u{200b}n\u{200d}n\u{fe0f}", "Ann"),
@@ -263,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_look_alike_are_confusable_and_others_are_not() {
+    fn names_that_look_alike_are_confusable() {
         for (one, other) in [
             ("Olga", "Olga"),
             // Cyrillic, a zero, a capital I, another case, fullwidth.
@@ -284,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guests_number_is_in_the_name_that_a_hub_gives_only() {
+    fn only_a_generated_guest_name_has_a_guest_number() {
         assert_eq!(guest_name(7), "Guest 7");
         assert_eq!(guest_number("Guest 7"), Some(7));
         for other in ["Guest", "Guest 07", "Guest +7", "guest 7", "Guest 7a"] {

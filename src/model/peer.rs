@@ -1,8 +1,9 @@
-//! What the core says to a connection and hears from it.
+//! Commands from the core to one peer connection, and events from it.
 
 use super::{ChatMessage, Direction, Media, MediaSet};
 
-/// Media of one connection: a direction for each section it negotiates, `None` for none.
+/// The media of one peer connection: a direction for each media section that it negotiates, `None`
+/// for no section.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PeerMedia {
     /// The audio section.
@@ -13,110 +14,111 @@ pub struct PeerMedia {
     pub data: bool,
 }
 
-/// Numbers the commands of one connection, so that an outcome finds its cause.
+/// The number of a command of one peer connection, which its outcome carries too.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Step(pub u32);
 
-/// What a connection is told to do. Commands are carried out one after another, in order.
+/// A command to a peer connection. Commands are carried out one after another, in order.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum PeerCommand {
-    /// Make an offer and take it as the local description; legal in the stable state. Outcome:
-    /// [`PeerEvent::Description`] or [`PeerEvent::Refused`].
+    /// Creates an offer and sets it as the local description. Legal in the stable state. Outcome:
+    /// [`PeerEvent::LocalDescription`] or [`PeerEvent::Failed`].
     MakeOffer {
-        /// Which command this is.
+        /// The number of this command.
         step: Step,
-        /// Whether to restart ICE with it (RFC 8445, section 9).
+        /// Whether the offer restarts ICE (RFC 8445, section 9).
         restart_ice: bool,
     },
-    /// Take the local offer back; legal while it stands unanswered. Outcome:
-    /// [`PeerEvent::Done`] or [`PeerEvent::Refused`].
+    /// Rolls the local offer back. Legal while the offer is not answered. Outcome:
+    /// [`PeerEvent::Applied`] or [`PeerEvent::Failed`].
     Rollback {
-        /// Which command this is.
+        /// The number of this command.
         step: Step,
     },
-    /// Take a remote offer and answer it; legal in the stable state. Outcome:
-    /// [`PeerEvent::Description`] or [`PeerEvent::Refused`].
+    /// Sets a remote offer, creates the answer and sets it as the local description. Legal in the
+    /// stable state. Outcome: [`PeerEvent::LocalDescription`] or [`PeerEvent::Failed`].
     AcceptOffer {
-        /// Which command this is.
+        /// The number of this command.
         step: Step,
-        /// The remote description.
+        /// The remote offer.
         sdp: String,
     },
-    /// Take the answer to the local offer; legal while that stands. Outcome:
-    /// [`PeerEvent::Done`] or [`PeerEvent::Refused`].
+    /// Sets the remote answer to the local offer. Legal while that offer is not answered. Outcome:
+    /// [`PeerEvent::Applied`] or [`PeerEvent::Failed`].
     AcceptAnswer {
-        /// Which command this is.
+        /// The number of this command.
         step: Step,
-        /// The remote description.
+        /// The remote answer.
         sdp: String,
     },
-    /// Take a remote candidate; legal once a remote description was taken. No outcome.
+    /// Adds a remote ICE candidate. Legal once a remote description is set. No outcome.
     AddCandidate(Candidate),
-    /// Write on the data channel; legal once it told [`PeerEvent::Writable`]. No outcome: what
-    /// matters is whether the other end says that it has received it.
+    /// Sends a message on the data channel. Legal after [`PeerEvent::ChannelOpen`]. No outcome:
+    /// delivery counts only when the remote peer acknowledges it.
     Write(ChatMessage),
 }
 
-/// What a connection tells.
+/// An event of a peer connection.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum PeerEvent {
-    /// The local description that a command asked for, now in force.
+    /// The local description that a command asked for. It is set.
     Description {
-        /// The command.
+        /// The number of the command.
         step: Step,
         /// Offer or answer.
         kind: DescriptionKind,
         /// The description.
         sdp: String,
     },
-    /// A command without a result was carried out.
+    /// A command that produces no description was carried out.
     Done {
-        /// The command.
+        /// The number of the command.
         step: Step,
     },
     /// A command failed.
     Refused {
-        /// The command.
+        /// The number of the command.
         step: Step,
-        /// Why, for a log and a person.
+        /// The reason, for the log and the user.
         reason: String,
     },
-    /// The two ends agreed, for the first time or anew; told after the outcome of the command.
+    /// An offer/answer exchange is complete, the first one or a later one. Sent after the outcome
+    /// of the command.
     Agreed(Agreement),
-    /// A local candidate to be sent to the other end.
+    /// A local ICE candidate, to be sent to the remote peer.
     Candidate(Candidate),
-    /// Packets flow, stopped, or will never flow again.
+    /// The connection state changed.
     State(PeerState),
     /// The data channel is open.
     Writable,
-    /// The other end wrote something on the data channel.
+    /// A message of the remote peer arrived on the data channel.
     Read(ChatMessage),
 }
 
-/// What the two ends of a connection agreed on.
+/// The media that the two ends of a peer connection negotiated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Agreement {
-    /// Whether the other end takes our sound.
+    /// Whether the remote peer accepts our audio.
     pub sends_audio: bool,
-    /// Whether the other end takes our pictures.
+    /// Whether the remote peer accepts our video.
     pub sends_video: bool,
-    /// Whether the other end may send sound, and we take it.
+    /// Whether the remote peer may send audio, and we accept it.
     pub receives_audio: bool,
-    /// Whether the other end may send pictures, and we take them.
+    /// Whether the remote peer may send video, and we accept it.
     pub receives_video: bool,
-    /// The media that one of the two programs cannot do, and that go neither way.
+    /// The media that one of the two programs does not support. They flow in neither direction.
     pub left_out: Option<MediaSet>,
 }
 
 impl Agreement {
-    /// A medium goes neither way.
+    /// Records that a medium flows in neither direction.
     pub fn leave_out(&mut self, media: Media) {
         self.send_no(media);
         self.receive_no(media);
         self.left_out = Some(self.left_out.map_or_else(|| media.into(), |set| set.with(media)));
     }
 
-    /// A medium is not sent from here.
+    /// Records that we do not send a medium.
     pub const fn send_no(&mut self, media: Media) {
         match media {
             Media::Audio => self.sends_audio = false,
@@ -125,7 +127,7 @@ impl Agreement {
         }
     }
 
-    /// A medium is not received here.
+    /// Records that we do not receive a medium.
     pub const fn receive_no(&mut self, media: Media) {
         match media {
             Media::Audio => self.receives_audio = false,
@@ -134,7 +136,7 @@ impl Agreement {
         }
     }
 
-    /// Whether nothing goes either way of what was wanted.
+    /// Whether all media of `wanted` are left out.
     pub fn is_empty(&self, wanted: PeerMedia) -> bool {
         let is_left_out = |media| self.left_out.is_some_and(|set| set.has(media));
         let goes = |is_wanted: bool, media| is_wanted && !is_left_out(media);
@@ -145,7 +147,7 @@ impl Agreement {
 }
 
 impl Default for Agreement {
-    /// Everything that the session is made of.
+    /// All media in both directions.
     fn default() -> Self {
         Self {
             sends_audio: true,
@@ -157,32 +159,32 @@ impl Default for Agreement {
     }
 }
 
-/// Offer or answer.
+/// The type of a session description.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DescriptionKind {
-    /// To be answered.
+    /// An offer.
     Offer,
-    /// Answers.
+    /// An answer.
     Answer,
 }
 
-/// How a connection is, as ICE and DTLS together see it (W3C `RTCPeerConnectionState`).
+/// The state of a peer connection, as ICE and DTLS together see it (W3C `RTCPeerConnectionState`).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum PeerState {
-    /// Being set up.
+    /// ICE or DTLS is being established.
     Connecting,
     /// Packets flow.
     Connected,
-    /// Nothing was heard for some seconds; it may come back.
+    /// No packet has arrived for some seconds; the connection may recover.
     Disconnected,
-    /// Given up.
+    /// The connection has failed for good.
     Failed,
 }
 
-/// A trickled ICE candidate (RFC 8838); an empty line marks the end of candidates.
+/// A trickled ICE candidate (RFC 8838); an empty `line` marks the end of candidates.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Candidate {
-    /// The candidate attribute's value, `candidate:…`.
+    /// The value of the candidate attribute, `candidate:…`.
     pub line: String,
     /// The `mid` of its media section.
     pub mid: Option<String>,

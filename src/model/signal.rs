@@ -1,18 +1,18 @@
-//! The words of the signalling protocol; `signalling/PROTOCOL.md` says what they mean.
+//! The messages of the signalling protocol; `signalling/PROTOCOL.md` specifies their meaning.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::value::RawValue;
 
 use super::{Instance, ParticipantId, Role, Secret, SessionId, SessionKind};
 
-/// The version of the protocol that this program speaks.
+/// The version of the protocol that this program implements.
 pub const PROTOCOL: u32 = 1;
 
-/// The longest message that a hub takes, in bytes of JSON.
+/// The longest message that a hub accepts, in bytes of JSON.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
-/// The longest message that a client takes, in bytes of JSON: a roster of 255 members whose
-/// names are as long as names may be is 100 KiB.
+/// The longest message that a client accepts, in bytes of JSON: a roster of 255 members with names
+/// of maximum length is 100 KiB.
 pub const MAX_HUB_MESSAGE_BYTES: usize = 256 * 1024;
 
 /// The longest session description that a hub forwards, in bytes.
@@ -21,45 +21,45 @@ pub const MAX_SDP_BYTES: usize = 32 * 1024;
 /// The longest candidate line that a hub forwards, in bytes.
 pub const MAX_CANDIDATE_BYTES: usize = 512;
 
-/// The longest name of a participant, in characters; longer ones are cut.
+/// The longest name of a participant, in characters; longer names are cut.
 pub const MAX_NAME_CHARS: usize = 64;
 
-/// What a client says to its hub.
+/// A message from a client to its hub.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum ClientMessage {
     /// The first message on a connection.
     Hello {
-        /// The version the client speaks, [`PROTOCOL`].
+        /// The version that the client implements, [`PROTOCOL`].
         protocol: u32,
-        /// How the person wants to be called; empty leaves it to the hub ("Guest 3").
+        /// The user's name; if it is empty, the hub chooses one ("Guest 3").
         #[serde(default)]
         name: String,
-        /// This run of the client's program.
+        /// The run of the client's program.
         instance: Instance,
-        /// The resume token of an earlier connection, to be the same participant again.
+        /// The resume token of an earlier connection, to become the same participant again.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         token: Option<Secret>,
-        /// What proves to a hub that the client is a program of the hub's own user.
+        /// Proves to a hub that the client is a program of the hub's own user.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         proof: Option<String>,
     },
-    /// Opens a session, or takes an own one back with its key.
+    /// Opens a session, or takes an own session back with its owner key.
     Open {
-        /// Its id.
+        /// The session's id.
         session: SessionId,
-        /// What it is.
+        /// The session's kind.
         kind: SessionKind,
-        /// How many may be in it, the opener included, if fewer than the kind's own limit.
+        /// The most participants, including the opener, if fewer than the kind's own limit.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit: Option<u16>,
-        /// The key that the hub gave to the session's owner.
+        /// The key that the hub gave to the owner of the session.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         owner_key: Option<Secret>,
     },
-    /// Joins a session, or comes back to it.
+    /// Joins a session, or returns to it.
     Join {
-        /// Which.
+        /// The session.
         session: SessionId,
         /// Whether to wait for a session that is not open yet.
         #[serde(default)]
@@ -67,267 +67,269 @@ pub enum ClientMessage {
     },
     /// Leaves a session, or stops waiting for it.
     Leave {
-        /// Which.
+        /// The session.
         session: SessionId,
     },
-    /// Closes a session for everybody; the owner's right.
+    /// Closes a session for all participants. Only its owner may.
     Close {
-        /// Which.
+        /// The session.
         session: SessionId,
     },
-    /// Sends somebody out; the owner's right.
+    /// Ejects a participant. Only the owner of the session may.
     Eject {
-        /// From which session.
+        /// The session.
         session: SessionId,
-        /// Whom.
+        /// The participant to eject.
         participant: ParticipantId,
-        /// Whether to keep everybody at the same address out as well, unless it is the hub's own
-        /// machine.
+        /// Whether all clients at the same address are blocked as well, unless that is the hub's
+        /// own machine.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         address: bool,
     },
-    /// Lets somebody who was sent out come again; the owner's right.
+    /// Lets an ejected participant join again. Only the owner of the session may.
     Allow {
-        /// Into which session.
+        /// The session.
         session: SessionId,
-        /// Whom.
+        /// The ejected participant.
         participant: ParticipantId,
     },
-    /// Lets nobody new in, or everybody again; the owner's right.
+    /// Locks or unlocks a session. Only its owner may.
     Lock {
-        /// Into which session.
+        /// The session.
         session: SessionId,
-        /// Whether nobody new is let in.
+        /// Whether new participants are kept out.
         locked: bool,
     },
-    /// Takes another name, in all sessions at once.
+    /// Changes the participant's name, in all sessions at once.
     Rename {
-        /// How the person wants to be called; empty leaves it to the hub.
+        /// The new name; if it is empty, the hub chooses one.
         #[serde(default)]
         name: String,
     },
-    /// A word to one other member, whom the session's direction must link to the sender.
+    /// A signal to one other member, which must be paired with the sender by the session's
+    /// topology.
     Signal {
-        /// In which session.
+        /// The session.
         session: SessionId,
-        /// To whom.
+        /// The receiver.
         to: ParticipantId,
-        /// What.
+        /// The signal itself.
         payload: SignalPayload,
     },
-    /// A sign of life, when nothing else was said for a heartbeat.
+    /// A keepalive, sent when no other message was sent for a heartbeat.
     Ping,
 }
 
-/// What a hub says to a client.
+/// A message from a hub to a client.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum HubMessage {
     /// The answer to `hello`.
     Welcome {
-        /// The version that the hub speaks.
+        /// The version that the hub implements.
         protocol: u32,
-        /// Who the client is now.
+        /// The client's participant id at this hub.
         participant: ParticipantId,
-        /// The name that the others see.
+        /// The name that the other participants see.
         name: String,
-        /// The token to come back with.
+        /// The token with which the client becomes the same participant again.
         token: Secret,
-        /// A client that is silent for longer than twice this is taken for lost, in milliseconds.
+        /// The heartbeat in milliseconds. The hub treats a client as lost if it sends nothing for
+        /// more than twice this time.
         heartbeat_ms: u64,
-        /// The address that others reach this hub by.
+        /// The address at which other computers reach this hub.
         link_base: String,
     },
     /// The session is open and the client owns it.
     Opened {
-        /// Which.
+        /// The session.
         session: SessionId,
-        /// What it is.
+        /// The session's kind.
         kind: SessionKind,
-        /// How many may be in it.
+        /// The most participants.
         limit: u16,
         /// The key that proves ownership after a crash.
         owner_key: Secret,
-        /// The members that the client is linked to; not empty when it took a session back.
+        /// The members that the client is paired with; not empty if the client took a session back.
         participants: Vec<Member>,
     },
     /// The client is in the session.
     Joined {
-        /// Which.
+        /// The session.
         session: SessionId,
-        /// What it is.
+        /// The session's kind.
         kind: SessionKind,
-        /// How many may be in it.
+        /// The most participants.
         limit: u16,
-        /// The client's own part in it: a returning opener is the opener still.
+        /// The client's own role: a returning opener is still the opener.
         role: Role,
-        /// The members that the client is linked to.
+        /// The members that the client is paired with.
         participants: Vec<Member>,
     },
-    /// The session is not open yet; `joined` follows when it is.
+    /// The session is not open yet; `joined` follows when it opens.
     Waiting {
-        /// Which.
+        /// The session.
         session: SessionId,
     },
-    /// Somebody that the client is linked to came in, or came back (perhaps as a new instance).
+    /// A member that the client is paired with joined or came back, possibly as a new instance.
     ParticipantJoined {
-        /// Where.
+        /// The session.
         session: SessionId,
-        /// Who.
+        /// The member.
         participant: Member,
     },
-    /// Somebody is out for good.
+    /// A member left for good.
     ParticipantLeft {
-        /// Where.
+        /// The session.
         session: SessionId,
-        /// Who.
+        /// The member.
         participant: ParticipantId,
-        /// Why.
+        /// Why it left.
         reason: LeaveReason,
     },
-    /// Somebody's connection to the hub broke off or came back; the seat is kept.
+    /// A member's connection to the hub broke or came back; its seat is kept.
     ParticipantPresence {
-        /// Where.
+        /// The session.
         session: SessionId,
-        /// Who.
+        /// The member.
         participant: ParticipantId,
-        /// How it is now.
+        /// The member's presence now.
         presence: Presence,
     },
     /// The answer to `rename`.
     Renamed {
-        /// The name that the others see from now on.
+        /// The name that the other participants see from now on.
         name: String,
     },
-    /// Somebody has another name; nothing else changed.
+    /// A member has a new name; nothing else changed.
     ParticipantRenamed {
-        /// Where.
+        /// The session.
         session: SessionId,
-        /// Who.
+        /// The member.
         participant: ParticipantId,
-        /// How the person is called from now on.
+        /// The new name.
         name: String,
     },
     /// The session has a new owner.
     Owner {
-        /// Which session.
+        /// The session.
         session: SessionId,
-        /// Who owns it now.
+        /// The new owner.
         participant: ParticipantId,
-        /// The new key, told to the new owner only.
+        /// The new key, sent only to the new owner.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         owner_key: Option<Secret>,
     },
-    /// Who is let into the session anew, as it is now; told to the owner only.
+    /// The lock and the ejected participants of a session, sent only to its owner.
     Access {
-        /// Which session.
+        /// The session.
         session: SessionId,
-        /// Whether nobody new is let in.
+        /// Whether the session is locked, so that no new participant can join.
         locked: bool,
-        /// Who was sent out and is still kept out.
+        /// The ejected participants that cannot join again yet.
         removed: Vec<RemovedMember>,
     },
-    /// The session is over for this client.
+    /// The session has ended for this client.
     Closed {
-        /// Which.
+        /// The session.
         session: SessionId,
-        /// Why.
+        /// Why it ended.
         reason: CloseReason,
     },
-    /// A word from another member.
+    /// A signal from another member.
     Signal {
-        /// In which session.
+        /// The session.
         session: SessionId,
-        /// From whom; the hub vouches for it.
+        /// The sender, verified by the hub.
         from: ParticipantId,
-        /// What.
+        /// The signal itself.
         payload: SignalPayload,
     },
-    /// Something that the client asked for was not done.
+    /// A request of the client failed.
     Error {
-        /// What kind of failure.
+        /// The kind of failure.
         code: ErrorCode,
-        /// A sentence for a person.
+        /// A sentence for the user.
         message: String,
-        /// The session it is about.
+        /// The session that the request was about, if any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         session: Option<SessionId>,
     },
-    /// The address that others reach this hub by has changed; the links that were made of the old
-    /// one lead nowhere, or will not for long.
+    /// The address at which other computers reach this hub changed. Links with the old address no
+    /// longer work, or will soon stop working.
     LinkBase {
-        /// The address.
+        /// The new address.
         link_base: String,
     },
     /// The answer to `ping`.
     Pong,
 }
 
-/// A member of a session, as the others see it.
+/// A member of a session, as other members see it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Member {
-    /// Who.
+    /// The member's id.
     pub participant: ParticipantId,
-    /// How the person is called.
+    /// The member's name.
     pub name: String,
-    /// The part played in the session.
+    /// The member's role in the session.
     pub role: Role,
-    /// Which run of the member's program.
+    /// The run of the member's program.
     pub instance: Instance,
-    /// Whether the member's connection to the hub is up.
+    /// The state of the member's connection to the hub.
     pub presence: Presence,
 }
 
-/// Somebody who was sent out of a session and cannot come again yet.
+/// A member that was ejected from a session and cannot join again yet.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RemovedMember {
-    /// Who.
+    /// The member's id.
     pub participant: ParticipantId,
-    /// How the person was called.
+    /// The member's name when it was ejected.
     pub name: String,
-    /// For how long still, in milliseconds, when this was sent.
+    /// The time until it may join again, in milliseconds, measured when this message was sent.
     pub rest_ms: u64,
 }
 
-/// Whether a member's connection to the hub is up.
+/// The state of a member's connection to the hub.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
 pub enum Presence {
-    /// It is.
+    /// It is up.
     Here,
-    /// It has not been heard of.
+    /// It is down or silent.
     Away {
-        /// For how long already, in milliseconds, when this was sent.
+        /// For how long, in milliseconds, measured when this message was sent.
         silent_ms: u64,
     },
 }
 
-/// A word between two members, about one connection of theirs.
+/// A signal between two members, about one peer connection between them.
 ///
-/// Two members may replace a connection that failed: each carries a `generation`, and words about
-/// an older one than the receiver knows are void.
+/// Two members may replace a peer connection that failed. Each connection has a `generation`;
+/// signals about an older generation than the receiver knows are ignored.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum Payload {
-    /// A session description to be answered (RFC 9429).
+    /// An SDP offer (RFC 9429).
     Offer {
-        /// The connection it is about, counted from 1.
+        /// The generation of the peer connection, counted from 1.
         generation: u32,
         /// The description.
         sdp: String,
     },
     /// The answer to an offer.
     Answer {
-        /// The connection it is about.
+        /// The generation of the peer connection.
         generation: u32,
         /// The description.
         sdp: String,
     },
     /// A trickled ICE candidate (RFC 8838).
     Candidate {
-        /// The connection it is about.
+        /// The generation of the peer connection.
         generation: u32,
-        /// The candidate attribute's value, `candidate:…`; empty at the end of candidates.
+        /// The value of the candidate attribute, `candidate:…`; empty at the end of candidates.
         candidate: String,
         /// The `mid` of its media section.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -336,21 +338,22 @@ pub enum Payload {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         line: Option<u16>,
     },
-    /// What the sender sends now, said when a connection is up and at each change. It belongs to
-    /// no generation: it is about the person.
+    /// The media that the sender sends now, signalled when a peer connection is up and at each
+    /// change. It has no generation, because it is about the participant and not about one
+    /// connection.
     Media {
-        /// Whether sound is sent.
+        /// Whether audio is sent.
         microphone: bool,
-        /// Whether a picture is sent.
+        /// Whether video is sent.
         camera: bool,
     },
-    /// Anything this version does not know: ignored by a client, passed on by a hub.
+    /// A payload that this version does not know: a client ignores it, a hub relays it.
     #[serde(other)]
     Unknown,
 }
 
 impl Payload {
-    /// About how many bytes it has as it travels.
+    /// The approximate length of the payload as JSON, in bytes.
     fn bytes(&self) -> usize {
         let fields = 64;
         fields
@@ -362,24 +365,25 @@ impl Payload {
     }
 }
 
-/// A payload as it travels: what this version understands of it and, at a hub, the text that came,
-/// which is passed on as it is. So two clients can use what the hub between them does not know.
+/// A signal payload: what this version understands of it and, at a hub, the JSON text as it
+/// arrived. A hub relays the text unchanged, so two clients can use fields that the hub between
+/// them does not know.
 #[derive(Clone, Debug)]
 pub struct SignalPayload {
     known: Payload,
-    /// The JSON object that came; `None` at a client.
+    /// The JSON object as it arrived; `None` at a client.
     text: Option<Box<RawValue>>,
 }
 
 impl SignalPayload {
-    /// Reads a payload that is to be passed on; what is written of it again is `text`.
+    /// Parses a payload that is to be relayed; serialising it yields `text` again.
     ///
     /// # Errors
-    /// If it is no JSON object with a text called `type`, or if a field of a type that this version
-    /// knows is missing, is of the wrong kind, or is there twice.
+    /// If `text` is not a JSON object with a string field `type`, or if a field of a type that this
+    /// version knows is missing, has the wrong type, or appears twice.
     pub fn to_pass_on(text: Box<RawValue>) -> Result<Self, serde_json::Error> {
-        /// An array and a number would do for [`Payload`] itself: serde takes them for a struct
-        /// without names, and for the index of a type.
+        /// [`Payload`] alone would also accept an array or a number: serde reads them as a struct
+        /// without field names, and as the index of a type.
         #[derive(Deserialize)]
         struct Typed {
             #[serde(rename = "type")]
@@ -392,17 +396,17 @@ impl SignalPayload {
         Ok(Self { known: serde_json::from_str(text.get())?, text: Some(text) })
     }
 
-    /// What this version understands.
+    /// The part that this version understands.
     pub const fn known(&self) -> &Payload {
         &self.known
     }
 
-    /// What this version understands, without the rest.
+    /// The part that this version understands, without the text.
     pub fn into_known(self) -> Payload {
         self.known
     }
 
-    /// How long it is as it travels, in bytes; about as long if it did not come as a text.
+    /// The length of the payload as JSON, in bytes; approximate if it was not parsed from a text.
     pub fn bytes(&self) -> usize {
         self.text().map_or_else(|| self.known.bytes(), str::len)
     }
@@ -441,28 +445,28 @@ impl<'de> Deserialize<'de> for SignalPayload {
     }
 }
 
-/// Why a hub did not do what it was asked.
+/// Why a hub did not carry out a request.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorCode {
     /// No session of that id is open.
     NoSuchSession,
-    /// A session of that id is open already, and not the client's.
+    /// A session of that id is open already, and the client does not own it.
     IdTaken,
-    /// Nobody more fits in.
+    /// The session takes no further participant.
     SessionFull,
-    /// The client has no right to that.
+    /// The client has no right to do that.
     NotAllowed,
-    /// The message could not be read.
+    /// The message could not be parsed.
     BadMessage,
-    /// More than one client may have or send.
+    /// The client exceeds a limit of the hub.
     TooMany,
-    /// A message or version that this hub does not know.
+    /// This hub does not know the message or the version.
     Unsupported,
 }
 
 impl ErrorCode {
-    /// The code as it travels, `no-such-session`.
+    /// The code on the wire, `no-such-session`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::NoSuchSession => "no-such-session",
@@ -476,33 +480,33 @@ impl ErrorCode {
     }
 }
 
-/// Why a member is out of a session.
+/// Why a member left a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LeaveReason {
-    /// It said so.
+    /// It left by itself.
     Left,
-    /// The owner sent it out.
+    /// The owner ejected it.
     Ejected,
-    /// It was silent until its seat was given up.
+    /// Its connection was silent until the hub gave up its seat.
     Lost,
     /// The owner came back under another participant id.
     Replaced,
 }
 
-/// Why a session is over for a client.
+/// Why a session ended for a client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CloseReason {
-    /// The opener left a session that does not outlive it.
+    /// The opener left, and a session of this kind ends with its opener.
     OpenerLeft,
-    /// The opener was silent until its seat was given up.
+    /// The opener's connection was silent until the hub gave up its seat.
     OpenerLost,
-    /// The owner closed it for everybody.
+    /// The owner closed it for all participants.
     Closed,
-    /// The owner sent this client out.
+    /// The owner ejected this client.
     Ejected,
-    /// Somebody else took the session over with its owner key.
+    /// Another client took the session over with its owner key.
     Replaced,
 }
 
@@ -511,7 +515,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_travel_as_tagged_kebab_case_objects() {
+    fn messages_are_tagged_kebab_case_json_objects() {
         let text = r#"{"type":"join","session":"town-hall","wait":true,"colour":"red"}"#;
         let join: ClientMessage = serde_json::from_str(text).unwrap();
         let session = SessionId::parse("town-hall").unwrap();
@@ -520,13 +524,13 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_of_a_later_version_is_unknown_and_no_error() {
+    fn a_payload_of_a_later_version_is_parsed_as_unknown() {
         let text = r#"{"type":"hand-raised","since":3}"#;
         assert_eq!(serde_json::from_str::<Payload>(text).unwrap(), Payload::Unknown);
     }
 
     #[test]
-    fn a_payload_is_passed_on_with_what_this_version_does_not_know() {
+    fn a_payload_is_relayed_with_fields_that_this_version_does_not_know() {
         let raw = |text: &str| serde_json::from_str::<Box<RawValue>>(text).unwrap();
         for text in [
             r#"{"type":"media","microphone":true,"camera":false,"screen":{"x":[0.1,1e3]}}"#,
@@ -545,7 +549,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_in_a_payload_of_a_known_type_is_not_passed_on() {
+    fn an_invalid_payload_of_a_known_type_is_not_relayed() {
         for text in [
             "null",
             "[]",

@@ -1,64 +1,67 @@
-//! How everything is now: what the window draws. A function of the core's state.
+//! The state of the engine at one moment, which the window draws. It is a function of the core's
+//! state.
 
 use super::{
     EndReason, Failure, Gate, HubOwner, HubPlace, HubUrl, MediaSet, MediaTime, ParticipantId,
     PeerId, Role, SessionId, SessionKind, SessionLink,
 };
 
-/// How everything is now. The newest one wins; nobody needs an older one.
+/// The state of the engine at one moment. A newer snapshot replaces all older ones.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Snapshot {
-    /// The hubs in use; the default one first.
+    /// The hubs in use; the default hub is first.
     pub hubs: Vec<HubStatus>,
-    /// The sessions, in the order in which they were asked for, without those that are being left.
+    /// The sessions, in the order in which they were requested, without those of a pending
+    /// departure.
     pub sessions: Vec<SessionStatus>,
     /// The sessions that are being left, while that can be undone.
     pub departure: Option<DepartureStatus>,
-    /// The global switches.
+    /// The global mute switches.
     pub gates: Gates,
-    /// The picture that is captured here.
+    /// The state of the local camera.
     pub camera: SourceState,
-    /// The sound that is captured here.
+    /// The state of the local microphone.
     pub microphone: SourceState,
-    /// The sound that is played here.
+    /// The state of the local speaker.
     pub speaker: SourceState,
 }
 
 impl Snapshot {
-    /// Whether a session is being left, which can be undone.
+    /// Whether a session belongs to the pending departure, which can be undone.
     pub fn is_departing(&self, session: &SessionId) -> bool {
         let mut departing = self.departure.iter().flat_map(|departure| &departure.sessions);
         departing.any(|one| one.session == *session)
     }
 }
 
-/// Sessions that are being left, which can be undone.
+/// A pending departure: sessions that are being left, which can be undone.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DepartureStatus {
-    /// The sessions, as they will be when it is undone.
+    /// The sessions, as they will be if the departure is undone.
     pub sessions: Vec<SessionStatus>,
-    /// Whether they are closed for everybody.
+    /// Whether the sessions are closed for all participants.
     pub closes: bool,
-    /// When it is final, on the engine's clock.
+    /// When the departure becomes final, on the engine's clock.
     pub until: MediaTime,
 }
 
-/// Switches of a person, all open at first.
+/// The states of the three mute switches of the user. `true` means enabled, not muted, as in W3C
+/// `MediaStreamTrack.enabled`. By default all are enabled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Gates {
-    /// Our sound, to others.
+    /// Our audio to the other participants.
     pub microphone: bool,
-    /// Our picture, to others.
+    /// Our video to the other participants.
     pub camera: bool,
-    /// Others' sound, to our speaker.
+    /// The audio of the other participants to our speaker.
     pub listening: bool,
 }
 
 impl Gates {
-    /// Nothing passes.
+    /// Everything is muted.
     pub const CLOSED: Self = Self { microphone: false, camera: false, listening: false };
 
-    /// What is open in both: whatever passes two doors.
+    /// The media that is enabled in both: in the global switches and in those of a session.
     pub const fn and(self, other: Self) -> Self {
         Self {
             microphone: self.microphone && other.microphone,
@@ -67,21 +70,21 @@ impl Gates {
         }
     }
 
-    /// Whether one is open.
-    pub const fn is_open(self, gate: Gate) -> bool {
-        match gate {
+    /// Whether the media of a switch is enabled.
+    pub const fn is_open(self, switch: Gate) -> bool {
+        match switch {
             Gate::Microphone => self.microphone,
             Gate::Camera => self.camera,
             Gate::Listening => self.listening,
         }
     }
 
-    /// Opens or closes one.
-    pub const fn set(&mut self, gate: Gate, open: bool) {
-        match gate {
-            Gate::Microphone => self.microphone = open,
-            Gate::Camera => self.camera = open,
-            Gate::Listening => self.listening = open,
+    /// Enables or mutes the media of a switch.
+    pub const fn set(&mut self, switch: Gate, enabled: bool) {
+        match switch {
+            Gate::Microphone => self.microphone = enabled,
+            Gate::Camera => self.camera = enabled,
+            Gate::Listening => self.listening = enabled,
         }
     }
 }
@@ -92,153 +95,158 @@ impl Default for Gates {
     }
 }
 
-/// How a hub is.
+/// The state of one hub.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HubStatus {
-    /// Its address; `None` for the default hub before it was found or embedded.
+    /// The hub's address; `None` for the default hub before it was found or embedded.
     pub url: Option<HubUrl>,
-    /// How the connection to it is.
+    /// The state of the connection to it.
     pub state: HubState,
-    /// How many other people meet there, if this program brought it; else 0.
+    /// How many other participants are connected to it, if this program embeds the hub; otherwise
+    /// 0.
     pub guests: usize,
-    /// Where it was reached last and whose it is there; `None` before it was.
+    /// The endpoint at which the hub was last reached; `None` before the first connection.
     pub place: Option<HubPlace>,
 }
 
-/// How the connection to a hub is.
+/// The state of the connection to a hub.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum HubState {
-    /// Being made.
+    /// The connection is being established.
     Connecting,
-    /// Up.
+    /// The connection is up.
     Connected,
-    /// Lost or refused; it is tried again.
+    /// The connection was lost or refused; it is retried.
     Unreachable {
-        /// Why, for a person.
+        /// The reason, as a sentence for the user.
         reason: String,
     },
 }
 
-/// How a session is.
+/// The state of one session.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SessionStatus {
-    /// Its id.
+    /// The session's id.
     pub session: SessionId,
-    /// What it is; `None` before a joiner has learned it.
+    /// The session's kind; `None` until a joining program learns it from the hub.
     pub kind: Option<SessionKind>,
-    /// Our part in it.
+    /// Our role in it.
     pub role: Role,
-    /// Its link, once its hub is known.
+    /// The session's link, once its hub is known.
     pub link: Option<SessionLink>,
-    /// The hub that has it, if that is known and was reached.
+    /// The endpoint of the session's hub, if the hub is known and was reached.
     pub hub: Option<HubPlace>,
-    /// How many may be in it, once known.
+    /// The most participants, including the opener, once known.
     pub limit: Option<u16>,
-    /// How it is.
+    /// The session's state.
     pub state: SessionState,
-    /// The session's own switches.
+    /// The session's own mute switches.
     pub gates: Gates,
-    /// Whether somebody in it hears us now: connected, and both gates open.
+    /// Whether at least one participant receives our audio now: it is connected, the microphone
+    /// runs, and both switches are enabled.
     pub heard: bool,
-    /// Whether somebody in it sees us now.
+    /// Whether at least one participant receives our video now.
     pub seen: bool,
-    /// The participants we are linked to, in the order in which they came.
+    /// The participants that we are paired with, in the order in which they joined.
     pub participants: Vec<ParticipantStatus>,
-    /// Whether nobody new is let in; only known of own sessions.
+    /// Whether no new participant can join. Known only of sessions that we own.
     pub locked: bool,
-    /// Who was sent out and is still kept out; only known of own sessions.
+    /// The ejected participants that cannot join again yet. Known only of sessions that we own.
     pub removed: Vec<RemovedPerson>,
 }
 
-/// Somebody who was sent out of a session and cannot come again yet.
+/// A participant that was ejected from a session and cannot join again yet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RemovedPerson {
-    /// Who.
+    /// The participant's id.
     pub participant: ParticipantId,
-    /// How the person was called.
+    /// The participant's name when it was ejected.
     pub name: String,
 }
 
 impl SessionStatus {
-    /// The address at which its hub is to be asked for it again: where it was reached, unless that is
-    /// a hub of this user, which knows better. What another hub says of its own address is for people.
+    /// The address at which a later run can ask the hub for the session again: the address that we
+    /// connected to. For a hub of this user it is the address that the hub itself reports; what any
+    /// other hub reports of itself is only shown.
     pub fn hub_address(&self) -> Option<&HubUrl> {
         let reached = self.hub.as_ref().filter(|hub| hub.owner != HubOwner::ThisUser);
         reached.map(|hub| &hub.url).or_else(|| self.link.as_ref().map(|link| &link.hub))
     }
 }
 
-/// How a session is.
+/// The state of a session.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SessionState {
-    /// Asked for; the hub has not answered.
+    /// Requested; the hub has not answered.
     Connecting,
-    /// Asked for, but no hub that may have it can be reached; they are tried again.
+    /// Requested, but no hub that may have it can be reached; the hubs are retried.
     Unreachable {
-        /// Why, for a person.
+        /// The reason, as a sentence for the user.
         reason: String,
     },
-    /// Not open yet; joined by itself when it opens.
+    /// Not open yet; it is joined automatically when it opens.
     Waiting,
-    /// Open.
+    /// Open and joined.
     Live,
-    /// Open, but the hub cannot be reached: media goes on, nobody can come in.
+    /// Open, but the hub cannot be reached: media goes on, no new participant can join.
     Reconnecting {
         /// When the hub was lost, on the engine's clock.
         since: MediaTime,
     },
-    /// The opener lost the connection, and the session with it; joined again by itself when the
-    /// opener is back.
+    /// The hub lost the session together with its opener. The session is joined again automatically
+    /// when the opener is back.
     HostLost {
-        /// When the hub told so, or was lost, on the engine's clock.
+        /// When the hub reported it, or was lost itself, on the engine's clock.
         since: MediaTime,
     },
-    /// Over.
+    /// Ended.
     Ended {
-        /// Why.
+        /// Why it ended.
         reason: EndReason,
     },
-    /// Never came about.
+    /// It could not be opened or joined, or could not be kept.
     Failed(Failure),
 }
 
-/// How a participant is.
+/// The state of one participant.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ParticipantStatus {
-    /// Who.
+    /// The participant's id.
     pub participant: ParticipantId,
-    /// How the person is called.
+    /// The participant's name.
     pub name: String,
-    /// The part played in the session.
+    /// The participant's role in the session.
     pub role: Role,
-    /// How it is.
+    /// The participant's state.
     pub state: ParticipantState,
-    /// Since when it is so, on the engine's clock.
+    /// When the participant entered that state, on the engine's clock.
     pub since: MediaTime,
-    /// Whether the person's microphone is on, as the person's program says.
+    /// Whether the participant sends audio, as its program reports.
     pub microphone: bool,
-    /// Whether the person's camera is on, as the person's program says.
+    /// Whether the participant sends video, as its program reports.
     pub camera: bool,
-    /// What goes neither way because the person's program and ours have no common format for it.
+    /// The media that flow in neither direction because the participant's program and ours have no
+    /// common format.
     pub left_out: Option<MediaSet>,
-    /// The connection that carries the person's media now.
+    /// The open peer connection to the participant.
     pub peer: Option<PeerId>,
 }
 
-/// How a participant is.
+/// The state of a participant.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum ParticipantState {
-    /// Being connected.
+    /// The peer connection is being established.
     Connecting,
-    /// Not connected within ten seconds; it is tried again.
+    /// The peer connection was not established within ten seconds; it is retried.
     Unreachable,
     /// Media can flow.
     Live,
-    /// Silent; may come back.
+    /// No packet arrives; the participant may come back.
     Reconnecting,
-    /// Silent for ten seconds: out of the live count, the seat is kept.
+    /// No packet has arrived for ten seconds. The participant is not counted as live; its seat is
+    /// kept.
     Gone,
-    /// Out of the session; appears in events only.
+    /// Not in the session any more. Appears only in events.
     Left,
 }
 
@@ -256,30 +264,30 @@ impl ParticipantState {
     }
 }
 
-/// How a source or the speaker is.
+/// The state of a source or of the speaker.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum SourceState {
-    /// Not in use: nobody wants it.
+    /// Not in use.
     #[default]
     Idle,
     /// Being opened.
     Opening,
     /// In use.
     Running,
-    /// Cannot be used; the rest goes on.
+    /// It cannot be used; everything else goes on.
     Failed {
-        /// What, why and the way out, for a person.
+        /// What failed, why, and the way out, for the user.
         message: String,
     },
 }
 
-/// What is captured here, or played.
+/// The kinds of local sources, and the speaker.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum SourceKind {
-    /// Pictures.
+    /// The source of video.
     Camera,
-    /// Sound.
+    /// The source of audio.
     Microphone,
-    /// Where received sound is played.
+    /// The output for received audio.
     Speaker,
 }

@@ -1,16 +1,16 @@
-//! Snapshots for tests, in a line.
+//! Snapshot fixtures for tests.
 
 use super::{
     Gates, MediaTime, ParticipantId, ParticipantState, ParticipantStatus, PeerId, Role, SessionId,
     SessionKind, SessionLink, SessionState, SessionStatus, Snapshot, SourceState,
 };
 
-/// A session's id.
+/// A session id; panics if `text` is not one.
 pub(crate) fn id(text: &str) -> SessionId {
     SessionId::parse(text).unwrap()
 }
 
-/// A live session with so many people, "Person 0" and so on.
+/// A live session with `people` participants, named "Person 0" and so on.
 pub(crate) fn session(name: &str, kind: SessionKind, role: Role, people: usize) -> SessionStatus {
     let hub = "127.0.0.1:7340".parse().unwrap();
     let person = |index: usize| ParticipantStatus {
@@ -41,7 +41,7 @@ pub(crate) fn session(name: &str, kind: SessionKind, role: Role, people: usize) 
     }
 }
 
-/// A snapshot of these sessions, with a camera that runs.
+/// A snapshot with these sessions and a running camera.
 pub(crate) fn with(sessions: Vec<SessionStatus>) -> Snapshot {
     Snapshot { sessions, camera: SourceState::Running, ..Snapshot::default() }
 }

@@ -4,37 +4,37 @@ use serde::Serialize;
 
 use super::{ParticipantId, SessionId, SessionKind};
 
-/// All figures, counted since the start of the engine.
+/// All figures, counted since the engine started.
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]
 pub struct Stats {
-    /// How often a capture was opened.
+    /// How often a source was opened.
     pub captures: Counts,
     /// How often an encoder was started.
     pub encoders: Counts,
     /// Processor time of this process, user and system, in seconds.
     pub cpu_seconds: f64,
-    /// Each session that came about, ended ones too.
+    /// Every session that was opened or joined, including ended ones.
     pub sessions: Vec<SessionStats>,
 }
 
-/// A number for each medium.
+/// One number for each medium.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct Counts {
-    /// Of pictures.
+    /// For video.
     pub video: u32,
-    /// Of sound.
+    /// For audio.
     pub audio: u32,
 }
 
 /// Figures of one session.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct SessionStats {
-    /// Which.
+    /// The session's id.
     pub session: SessionId,
-    /// What it is.
+    /// The session's kind.
     #[serde(serialize_with = "as_text")]
     pub kind: SessionKind,
-    /// Each participant that we were linked to, those who left too.
+    /// Every participant that we were paired with, including those that left.
     pub participants: Vec<ParticipantStats>,
 }
 
@@ -45,55 +45,55 @@ fn as_text<S: serde::Serializer>(kind: &SessionKind, to: S) -> Result<S::Ok, S::
 /// Figures of one participant in one session.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct ParticipantStats {
-    /// Who.
+    /// The participant's id.
     pub participant: ParticipantId,
-    /// How the person is called.
+    /// The participant's name.
     pub name: String,
-    /// What was received of the picture; `None` where none is sent.
+    /// The received video; `None` if the session has none.
     pub video: Option<VideoStats>,
-    /// What was received of the sound; `None` where none is sent.
+    /// The received audio; `None` if the session has none.
     pub audio: Option<AudioStats>,
 }
 
-/// Figures of one received picture.
+/// Figures of one received video stream.
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]
 pub struct VideoStats {
-    /// Whole frames that arrived.
+    /// Complete frames that arrived.
     pub received: u64,
     /// Frames that were decoded.
     pub decoded: u64,
-    /// Pixels across, of the newest frame.
+    /// The width of the newest frame, in pixels.
     pub width: u32,
-    /// Pixels down, of the newest frame.
+    /// The height of the newest frame, in pixels.
     pub height: u32,
-    /// Milliseconds that the picture stood still or did not come, beyond 200 ms after a frame and a
-    /// second before the first one. It goes on counting while the picture stands; a camera that is
-    /// off, and a picture that nobody looks at, count as none.
+    /// Milliseconds without a new frame, beyond 200 ms after a frame and one second before the
+    /// first. Counting goes on while the video is frozen. Time in which the camera is off, or in
+    /// which nothing displays the video, does not count.
     pub frozen_ms: u64,
-    /// From capture to decoded picture, read from the pattern's strip: valid on one host only.
-    /// `None` without a strip.
+    /// The delay from capture to the decoded frame, read from the timecode burnt into the test
+    /// pattern: valid only on a single host. `None` without a timecode.
     pub latency_ms: Option<Latency>,
-    /// Whose strip it is, `None` without a strip.
+    /// The sender's name that is burnt in with the timecode; `None` without a timecode.
     pub strip: Option<String>,
 }
 
 /// Two percentiles of a delay, in milliseconds.
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize)]
 pub struct Latency {
-    /// Half of the frames were faster.
+    /// The median: half of the frames were faster.
     pub p50: f64,
-    /// 95 of 100 frames were faster.
+    /// The 95th percentile: 95 of 100 frames were faster.
     pub p95: f64,
 }
 
-/// Figures of one received sound.
+/// Figures of one received audio stream.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct AudioStats {
     /// Packets that arrived.
     pub packets: u64,
-    /// Packets that never did.
+    /// Packets that did not arrive.
     pub lost: u64,
-    /// Milliseconds that were filled in for lost or late packets.
+    /// Milliseconds of audio that were concealed for lost or late packets.
     pub concealed_ms: u64,
     /// The level of the last second, in dB below full scale (RMS); at least -120.
     pub level_dbfs: f64,
@@ -105,7 +105,7 @@ impl AudioStats {
     /// The level of digital silence, in dB below full scale.
     pub const FLOOR_DBFS: f64 = -120.0;
 
-    /// Nothing received, nothing heard.
+    /// The figures of a stream of which nothing was received.
     pub const fn silent() -> Self {
         let level_dbfs = Self::FLOOR_DBFS;
         Self { packets: 0, lost: 0, concealed_ms: 0, level_dbfs, tone_hz: None }

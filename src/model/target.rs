@@ -1,4 +1,4 @@
-//! Finds the session that a person means in what they typed or pasted.
+//! Finds the session link or session id in a typed or pasted text.
 
 use std::borrow::Cow;
 
@@ -11,16 +11,17 @@ use super::{
     text::{is_dash, tidy, with_plain_dashes},
 };
 
-/// What a person typed or pasted: a link, or a bare id to be looked for at the known hubs.
+/// The session that a typed or pasted text names: a link, or a bare id to be looked up at the known
+/// hubs.
 ///
 /// The first session link anywhere in the text is taken, else the first generated id, else the
 /// whole text if it is an id. Links arrive in sentences, brackets, quotes, Markdown and mail, in
 /// capitals, with invisible characters and typographic dashes, percent-encoded, broken over several
-/// lines, and inside other links that check or count clicks. None of that is part of the link.
+/// lines, and inside the links of services that check or count clicks. All of that is removed.
 ///
 /// # Errors
-/// [`LinkError`] says what is wrong. A text that cannot be anybody's id is always refused: nobody
-/// waits for a session that can never be opened.
+/// [`LinkError`] says what is wrong. A text that cannot be an id is always refused, so that no
+/// program waits for a session that can never be opened.
 pub fn parse_target(text: &str) -> Result<(Option<HubUrl>, SessionId), LinkError> {
     let text = tidy(text);
     let words: Vec<_> = text.split(is_delimiter).filter(|word| is_word(word)).collect();
@@ -41,11 +42,11 @@ pub fn parse_target(text: &str) -> Result<(Option<HubUrl>, SessionId), LinkError
     }
 }
 
-/// An id that an opener chose for a session.
+/// Parses an id that an opener chose for a session.
 ///
 /// # Errors
-/// [`IdError`] if it is no id, or if people who paste it or its link would not get to it: a full
-/// stop at its end, for example, is taken for the end of a sentence.
+/// [`IdError`] if it is not an id, or if [`parse_target`] would read another id from it or from its
+/// link: a full stop at the end, for example, counts as the end of a sentence.
 pub fn parse_own_id(text: &str) -> Result<SessionId, IdError> {
     let id = SessionId::parse(text.trim())?;
     for pasted in [id.to_string(), format!("http://hub.example/s/{id}")] {
@@ -57,13 +58,15 @@ pub fn parse_own_id(text: &str) -> Result<SessionId, IdError> {
     Ok(id)
 }
 
-/// The most words over which one link is looked for: mail programs break lines at 76 characters.
+/// The most words that are joined in search of one link: mail programs break lines at 76
+/// characters.
 const MAX_PIECES: usize = 4;
 
-/// The most layers of percent-encoding: a link inside the link of one that checks clicks, twice.
+/// The most layers of percent-encoding: a link inside the link of a service that checks clicks,
+/// twice.
 const MAX_LAYERS: usize = 4;
 
-/// Whether a character is neither part of an address nor of an id, and stands around them: white
+/// Whether a character can be part of neither an address nor an id, but may surround them: white
 /// space, quotation marks, angle and round brackets of all scripts.
 fn is_delimiter(c: char) -> bool {
     let ascii =
@@ -77,21 +80,21 @@ fn is_delimiter(c: char) -> bool {
         || matches!(c, '\u{2026}' | '\u{3001}' | '\u{3002}')
 }
 
-/// Whether there is more than punctuation, as at the start of a quoted line or a list.
+/// Whether a word is more than punctuation, such as the marks before a quoted line or a list item.
 fn is_word(word: &str) -> bool {
     word.contains(char::is_alphanumeric)
 }
 
-/// The link that begins in the first word; `Err(None)` if nothing there looks like one.
+/// The link that begins in the first word; `Err(None)` if nothing there looks like a link.
 ///
-/// It goes on in the next words only if that makes a generated id whole: that cannot happen by
-/// chance.
+/// It continues in the following words only if that completes a generated id, which cannot happen
+/// by chance.
 fn link_from(words: &[&str], is_alone: bool) -> Result<SessionLink, Option<LinkError>> {
     let first = link_in(words[0], is_alone);
     let is_whole = |link: &SessionLink| link.session.is_generated();
     let begins = words[0].contains("://") || session_path(words[0]).is_some();
     let is_enough = first.as_ref().is_ok_and(is_whole);
-    // What looks like an id of four groups may be the beginning of one of five.
+    // An id of four groups may be the beginning of an id of five groups.
     let may_go_on = words[0].ends_with(|c: char| c == '=' || is_dash(c));
     if !begins || is_enough && !may_go_on {
         return first;
@@ -101,14 +104,14 @@ fn link_from(words: &[&str], is_alone: bool) -> Result<SessionLink, Option<LinkE
     over.map_or(first, Ok)
 }
 
-/// The first words together, first two, then more. A `=` at the end of a line is the mark of a
-/// broken line in mail (quoted-printable).
+/// The first two words joined, then the first three, and so on. A `=` at the end of a line is
+/// removed: it marks a broken line in mail (quoted-printable).
 fn joined<'a>(words: &'a [&'a str]) -> impl Iterator<Item = String> + 'a {
     (2..=MAX_PIECES.min(words.len()))
         .map(|count| words[..count].iter().map(|word| word.trim_end_matches('=')).collect())
 }
 
-/// The link in a text without spaces, in it as it is or percent-decoded.
+/// The link in a text without spaces, in the text itself or in its percent-decoded form.
 fn link_in(text: &str, is_alone: bool) -> Result<SessionLink, Option<LinkError>> {
     let mut text = Cow::Borrowed(text);
     let mut refused = None;
@@ -140,7 +143,7 @@ fn plain_link_in(text: &str, is_alone: bool) -> Result<SessionLink, Option<LinkE
     for (start, end) in starts.iter().copied().zip(ends) {
         let mut link = &text[start..end];
         if text[..start].ends_with('_') {
-            // Emphasis in Markdown; elsewhere the character belongs to the id.
+            // `_` in front is emphasis in Markdown; elsewhere punctuation belongs to the id.
             link = link.trim_end_matches(|c: char| c.is_ascii_punctuation() && c != '/');
         }
         match link_at(link) {
@@ -151,7 +154,7 @@ fn plain_link_in(text: &str, is_alone: bool) -> Result<SessionLink, Option<LinkE
     Err(refused)
 }
 
-/// Where addresses with a scheme begin.
+/// The positions at which addresses with a scheme begin.
 fn schemes(text: &str) -> Vec<usize> {
     const KNOWN: [&str; 3] = ["https", "http", "quintet"];
     let start = |(end, _): (usize, &str)| {
@@ -159,7 +162,7 @@ fn schemes(text: &str) -> Vec<usize> {
         let of_scheme = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
         let name = &before[before.trim_end_matches(of_scheme).len()..];
         let lower = name.to_ascii_lowercase();
-        // What stands in front without a space is not part of a scheme that is known.
+        // Text directly in front of a known scheme is not part of the scheme.
         let known = KNOWN.into_iter().find(|known| lower.ends_with(known));
         let length = known.map_or(name.len(), str::len);
         (length > 0).then_some(end - length)
@@ -167,7 +170,7 @@ fn schemes(text: &str) -> Vec<usize> {
     text.match_indices("://").filter_map(start).collect()
 }
 
-/// The link that a text begins with, which has a scheme.
+/// The link at the start of a text that begins with a scheme.
 fn link_at(text: &str) -> Result<SessionLink, LinkError> {
     let malformed = || LinkError::Malformed(text.to_owned());
     let (scheme, rest) = text.split_once("://").ok_or_else(malformed)?;
@@ -183,20 +186,21 @@ fn link_at(text: &str) -> Result<SessionLink, LinkError> {
             LinkError::NoSession(text.to_owned())
         });
     };
-    // Our links have a small `s`: with a capital, somebody wrote the whole link in capitals.
-    let is_shouted = path[at..].starts_with("/S/");
-    let path = if is_shouted { Cow::Owned(path.to_ascii_lowercase()) } else { Cow::Borrowed(path) };
+    // Our links have a small `s`. A capital `S` means that the whole link is in capitals.
+    let is_all_caps = path[at..].starts_with("/S/");
+    let path =
+        if is_all_caps { Cow::Owned(path.to_ascii_lowercase()) } else { Cow::Borrowed(path) };
     let host = with_plain_dashes(&path[..at]);
     let address = if scheme == "quintet" { whole(&host) } else { format!("{scheme}://{host}") };
     let url = Url::parse(&address).map_err(|_| malformed())?;
     Ok(SessionLink { hub: HubUrl::from_url(&url)?, session: leading_id(&path[at + 3..])? })
 }
 
-/// The link in a text that has no scheme, `HOST:PORT/s/ID`. Within a sentence the host must look
-/// like one: "this/s/that" is no link.
+/// The link in a text without a scheme, `HOST:PORT/s/ID`. Within a sentence the host must look like
+/// one: "this/s/that" is not a link.
 fn bare_link(text: &str, is_alone: bool) -> Result<SessionLink, Option<LinkError>> {
     let at = session_path(text).ok_or(None)?;
-    // Letters of scripts that are written without spaces belong to the sentence before.
+    // Letters of scripts without spaces between words belong to the preceding sentence.
     let of_host = |c: char| {
         c.is_alphanumeric() && c < SPACELESS
             || is_dash(c)
@@ -213,12 +217,12 @@ fn bare_link(text: &str, is_alone: bool) -> Result<SessionLink, Option<LinkError
     link_at(&format!("quintet://{host}{id}")).map_err(Some)
 }
 
-/// Where `/s/` stands in a text, in the last place.
+/// The position of the last `/s/` in a text.
 fn session_path(text: &str) -> Option<usize> {
     text.rfind("/s/").max(text.rfind("/S/"))
 }
 
-/// The id that a text begins with, if what follows it can be the sentence around it.
+/// The id at the start of a text, if the text after it can belong to the surrounding sentence.
 fn leading_id(text: &str) -> Result<SessionId, IdError> {
     let is_end = |c: char| !(SessionId::may_contain(c) || is_dash(c));
     let (run, tail) = text.split_at(text.find(is_end).unwrap_or(text.len()));
@@ -235,8 +239,8 @@ fn leading_id(text: &str) -> Result<SessionId, IdError> {
     SessionId::parse(&with_plain_dashes(run))
 }
 
-/// The first character that cannot be in an id, in what follows one without a space, unless it
-/// ends the link: in "straße" it is the "ß", in "town-hall, come" there is none.
+/// The first character of `tail` if it continues the id before it but is not allowed in an id: in
+/// "straße" it is the "ß", in "town-hall, come" there is none.
 fn what_goes_on(tail: &str) -> Option<char> {
     let mut chars = tail.chars();
     let first = chars.next()?;
@@ -246,12 +250,12 @@ fn what_goes_on(tail: &str) -> Option<char> {
     goes_on.then_some(first)
 }
 
-/// From this character on letters are mostly of scripts without spaces between words, from Thai to
-/// Chinese and Korean, so that one after a link begins the next word.
+/// The first character of the scripts that are mostly written without spaces between words, from
+/// Thai to Chinese and Korean. Such a letter after a link begins the next word.
 const SPACELESS: char = '\u{e00}';
 
-/// The generated id that a text begins with, in capitals or with other dashes as well. What
-/// follows it must not make it another id.
+/// The generated id at the start of a text, also in capitals or with other dashes. `None` if the
+/// text after it makes it a longer id.
 fn leading_generated(text: &str) -> Option<SessionId> {
     SessionId::GENERATED_CHARS.into_iter().find_map(|chars| leading_generated_of(text, chars))
 }
@@ -262,7 +266,7 @@ fn leading_generated_of(text: &str, chars: usize) -> Option<SessionId> {
     let id = SessionId::generated(&with_plain_dashes(id).to_ascii_lowercase())?;
     let mut tail = tail.chars();
     let is_longer = match tail.next() {
-        // A dash of a word processor is one of the sentence.
+        // Only `-` continues the id; a typographic dash belongs to the sentence.
         Some('-') => tail.next().is_some_and(|c| c.is_ascii_alphanumeric()),
         Some(c) => c.is_alphanumeric() && c < SPACELESS,
         None => false,
@@ -270,10 +274,10 @@ fn leading_generated_of(text: &str, chars: usize) -> Option<SessionId> {
     (!is_longer).then_some(id)
 }
 
-/// The generated id in the first word, or one that begins there and goes on in the next.
+/// The generated id in the first word, or one that begins there and continues in the next words.
 fn generated_from(words: &[&str]) -> Option<SessionId> {
     if words[0].contains("://") {
-        // What an address without a session means by it is not known.
+        // The meaning of an id in an address without `/s/` is unknown.
         return None;
     }
     let first = decoded(words[0]);
@@ -290,7 +294,7 @@ fn generated_from(words: &[&str]) -> Option<SessionId> {
     joined(words).find_map(is_whole)
 }
 
-/// The id that a single word is.
+/// The id in a text of a single word.
 fn bare_id(word: &str) -> Result<SessionId, IdError> {
     let word = decoded(word);
     let id = word.trim_start_matches(is_wrapping);
@@ -301,12 +305,12 @@ fn bare_id(word: &str) -> Result<SessionId, IdError> {
     SessionId::parse(&with_plain_dashes(id))
 }
 
-/// Punctuation around an id that stands alone.
+/// Whether a character is punctuation that may surround a bare id.
 fn is_wrapping(c: char) -> bool {
     matches!(c, '[' | ']' | '*' | '_' | '~' | '#' | '.' | ',' | ';' | ':' | '!' | '?' | '¿' | '¡')
 }
 
-/// The text without one layer of percent-encoding, and without what cannot be seen.
+/// The text without one layer of percent-encoding and without invisible characters.
 fn decoded(text: &str) -> String {
     tidy(&percent_decode_str(text).decode_utf8_lossy())
 }
@@ -330,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_found_however_it_was_pasted() {
+    fn a_link_is_found_in_every_form_of_pasted_text() {
         for text in [
             "http://127.0.0.1:7340/s/7h3k-q2m9-x4tz-p8wd.",
             "http://127.0.0.1:7340/s/7H3K-Q2M9-X4TZ-P8WD",
@@ -372,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_id_is_found_however_it_was_pasted() {
+    fn a_bare_id_is_found_in_every_form_of_pasted_text() {
         for text in [
             "7h3k-q2m9-x4tz-p8wd",
             " 7H3K-Q2M9-X4TZ-P8WD\n",
@@ -402,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_of_five_groups_is_read_whole_wherever_its_line_is_broken() {
+    fn an_id_of_five_groups_is_read_in_full_wherever_its_line_is_broken() {
         let id = SessionId::of_key(&Secret::from_random([7; 16])).to_string();
         assert_eq!(read(&id), id);
         let link = format!("http://127.0.0.1:7340/s/{id}");
@@ -424,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_of_ones_own_ends_where_the_sentence_goes_on() {
+    fn a_chosen_id_ends_where_the_sentence_continues() {
         for (text, link) in [
             ("http://h:1/s/Town-Hall", "http://h:1 Town-Hall"),
             ("Http://h:1/s/Town-Hall.", "http://h:1 Town-Hall"),
@@ -447,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_nobodys_id_is_refused_in_words() {
+    fn a_text_that_cannot_be_an_id_is_rejected_with_a_sentence() {
         let no_target = "error: that is not a link or session id. Ids have no spaces";
         for text in ["", "???", "see you at nine", "town hall", "7h3k q2m9", "and/s/or what"] {
             assert_eq!(read(text), no_target, "{text}");
@@ -475,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_that_could_not_be_pasted_is_refused_to_its_opener() {
+    fn a_chosen_id_that_would_be_misread_when_pasted_is_rejected() {
         for text in ["town-hall", "Town_Hall_2.b", "a-", "x", "7h3k-q2m9-x4tz-p8wd", "1.2.3.4"] {
             assert_eq!(parse_own_id(text).map(String::from), Ok(text.to_owned()));
         }
@@ -486,7 +490,7 @@ mod tests {
         assert_eq!(parse_own_id("a b"), Err(IdError::BadCharacter(' ')));
     }
 
-    /// What stands around a link, before and after.
+    /// The text before and after a link.
     const AROUND: &[(&str, &str)] = &[
         ("", ""),
         ("Ann invites you: ", ""),
@@ -512,7 +516,7 @@ mod tests {
         ("…", "…"),
     ];
 
-    /// How a dash arrives.
+    /// The forms in which a dash arrives.
     const DASHES: &[&str] = &[
         "-", "\u{2010}", "\u{2011}", "\u{2013}", "\u{2014}", "\u{2212}", "\u{ff0d}", "%2D",
         "-\u{ad}",
@@ -547,7 +551,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_that_is_pasted_makes_it_panic(
+        fn parsing_never_panics(
             text in "(http://|://|/s/|/S/|%[0-9a-f]{2}|-|–|[ -~]|\\PC){0,24}",
         ) {
             if let Ok((_, id)) = parse_target(&text) {

@@ -1,12 +1,12 @@
-//! What single characters are, for links and names: invisible, blank, dashes.
+//! Properties of single characters, for links and names: invisible, blank, mark, dash.
 
 use icu_properties::{
     CodePointMapData, CodePointSetData,
     props::{DefaultIgnorableCodePoint, GeneralCategory, GeneralCategoryGroup},
 };
 
-/// Whether a character shows nothing and takes no room: zero-width spaces and joiners, byte order
-/// marks, soft hyphens, direction and variation marks, tags, and control characters that are no
+/// Whether a character is invisible and has no width: zero-width spaces and joiners, byte order
+/// marks, soft hyphens, direction and variation marks, tags, and control characters other than
 /// white space (Unicode's `Default_Ignorable_Code_Point`, `Cc` and `Cf`).
 pub(super) fn is_invisible(c: char) -> bool {
     if c.is_ascii() {
@@ -16,11 +16,11 @@ pub(super) fn is_invisible(c: char) -> bool {
     let is_control = GeneralCategoryGroup::Control.union(GeneralCategoryGroup::Format);
     is_control.contains(category) && !c.is_whitespace() && !is_shown_format(c)
         || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
-        // The object replacement character stands where a picture was.
+        // The object replacement character marks the position of a removed image.
         || c == '\u{fffc}'
 }
 
-/// Whether a character is no white space by its properties but is drawn as an empty place.
+/// Whether a character is drawn as empty space although it is not white space by its properties.
 pub(super) const fn is_blank(c: char) -> bool {
     matches!(
         c,
@@ -29,13 +29,13 @@ pub(super) const fn is_blank(c: char) -> bool {
     )
 }
 
-/// Whether a character is drawn on the one before it: accents, vowel signs, enclosing marks.
+/// Whether a character is drawn on the preceding one: accents, vowel signs, enclosing marks.
 pub(super) fn is_mark(c: char) -> bool {
     let category = CodePointMapData::<GeneralCategory>::new().get(c);
     GeneralCategoryGroup::Mark.contains(category)
 }
 
-/// Whether a character is one of the dashes that word processors put in the place of `-`.
+/// Whether a character is `-` or one of the dashes that word processors replace it with.
 pub(super) const fn is_dash(c: char) -> bool {
     matches!(
         c,
@@ -44,12 +44,12 @@ pub(super) const fn is_dash(c: char) -> bool {
     )
 }
 
-/// The most characters of a sentence that another program wrote.
+/// The most characters that are shown of a sentence from another program.
 const MAX_SENTENCE: usize = 300;
 
-/// A sentence that another program wrote, such as a hub's error, as a person may be shown it: in one
-/// line, without what cannot be seen and what changes the direction of text, and of at most 300
-/// characters.
+/// A sentence from another program, such as a hub's error, made safe to show: a single line,
+/// without invisible characters and characters that change the direction of text, and at most 300
+/// characters long.
 pub fn clean_sentence(text: &str) -> String {
     let shown = text.chars().filter(|c| c.is_whitespace() || !is_invisible(*c));
     let shown: String = shown.map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -66,13 +66,13 @@ pub fn clean_sentence(text: &str) -> String {
     clean
 }
 
-/// Whether a character turns the direction of the text after it, also beyond the word or line that it
-/// stands in (UAX #9, section 2): embeddings, overrides and isolates.
+/// Whether a character changes the direction of the text after it, even beyond its word or line
+/// (UAX #9, section 2): embeddings, overrides and isolates.
 pub const fn turns_text(c: char) -> bool {
     matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// A pasted text without what cannot be seen, its full-width letters and signs (`ｈｔｔｐ：／／`) as
+/// A pasted text without invisible characters, and with full-width letters and signs (`ｈｔｔｐ：／／`) as
 /// ASCII.
 pub(super) fn tidy(text: &str) -> String {
     let narrow = |c: char| match c {
@@ -82,13 +82,13 @@ pub(super) fn tidy(text: &str) -> String {
     text.chars().filter(|c| !is_invisible(*c)).map(narrow).collect()
 }
 
-/// The text with `-` for every dash.
+/// The text with every dash replaced by `-`.
 pub(super) fn with_plain_dashes(text: &str) -> String {
     text.chars().map(|c| if is_dash(c) { '-' } else { c }).collect()
 }
 
-/// Format characters that are drawn: the signs that Arabic, Syriac and Kaithi put before or around
-/// numbers.
+/// Whether a format character is visible: the signs that Arabic, Syriac and Kaithi put before or
+/// around numbers.
 const fn is_shown_format(c: char) -> bool {
     matches!(
         c,
@@ -109,8 +109,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sentence_of_another_program_stays_in_its_line_and_turns_nothing() {
-        for (said, shown) in [
+    fn a_sentence_from_another_program_is_one_line_without_direction_characters() {
+        for (received, shown) in [
             ("no such session", "no such session"),
             (" a\r\nb\tc\u{1b}[31m d\u{7} ", "a b c[31m d"),
             ("\u{202e}kcatta\u{2066}\u{200f}", "kcatta"),
@@ -118,7 +118,7 @@ mod tests {
             ("\u{200b}\u{feff}", ""),
             ("Größe: 3 ✓", "Größe: 3 ✓"),
         ] {
-            assert_eq!(clean_sentence(said), shown, "{said:?}");
+            assert_eq!(clean_sentence(received), shown, "{received:?}");
         }
         assert_eq!(clean_sentence(&"ä".repeat(5000)).chars().count(), MAX_SENTENCE + 1);
     }

@@ -20,7 +20,7 @@ impl MediaTime {
         self.0
     }
 
-    /// How long ago `earlier` was; zero if it lies in the future.
+    /// The time between `earlier` and this time; zero if `earlier` is later.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
@@ -61,7 +61,7 @@ impl Bitrate {
     }
 }
 
-/// Why a text is no bitrate.
+/// Why a text is not a bitrate.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("a rate is more than 0 and ends in bit, kbit or Mbit, such as 1.5Mbit, not `{0}`")]
 pub struct BitrateError(pub String);
@@ -91,12 +91,12 @@ impl fmt::Display for Bitrate {
     }
 }
 
-/// A picture's width and height in pixels, both even and at least 2 (I420 halves them).
+/// The width and height of a video frame in pixels, both even and at least 2 (I420 halves them).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
 pub struct Size {
-    /// Pixels across.
+    /// The width.
     pub width: u32,
-    /// Pixels down.
+    /// The height.
     pub height: u32,
 }
 
@@ -109,7 +109,7 @@ impl Size {
         Self { width: even(width), height: even(height) }
     }
 
-    /// Bytes of one I420 picture of this size: the Y plane, then U, then V, without padding.
+    /// Bytes of one I420 frame of this size: the Y plane, then U, then V, without padding.
     pub const fn i420_bytes(self) -> usize {
         self.width as usize * self.height as usize * 3 / 2
     }
@@ -121,16 +121,16 @@ impl fmt::Display for Size {
     }
 }
 
-/// A simulcast rung: the same picture at one of three qualities (RFC 8853's usual names).
+/// A simulcast layer: the same video at one of three qualities (the usual names of RFC 8853).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
 pub enum Layer {
-    /// A quarter of the full picture's width.
+    /// A quarter of the captured width.
     #[serde(rename = "q")]
     Quarter,
-    /// Half of the full picture's width.
+    /// Half of the captured width.
     #[serde(rename = "h")]
     Half,
-    /// The picture as captured.
+    /// The captured size.
     #[serde(rename = "f")]
     Full,
 }
