@@ -1,20 +1,21 @@
-//! Who may take a new seat in an own session, as its hub says.
+//! The lock and the ejected participants of a session that we own, as its hub reports them.
 
 use std::time::Duration;
 
-use super::{ask::Desk, membership::Membership};
+use super::{context::Desk, membership::Membership};
 use crate::model::{
     ClientMessage, Event, MediaTime, ParticipantId, RemovedMember, RemovedPerson, Role,
 };
 
-/// Who may take a new seat in an own session. Of others' sessions nothing is known.
+/// The lock and the ejected participants of a session that we own. Nothing is known of other
+/// sessions.
 #[derive(Default, Debug)]
 pub(super) struct Access {
     is_locked: bool,
     removed: Vec<Removed>,
 }
 
-/// Somebody who was sent out and is kept out.
+/// An ejected participant that cannot join again yet.
 #[derive(Debug)]
 struct Removed {
     person: RemovedPerson,
@@ -22,79 +23,79 @@ struct Removed {
 }
 
 impl Access {
-    /// Whether nobody new is let in.
+    /// Whether no new participant can join.
     pub(super) const fn is_locked(&self) -> bool {
         self.is_locked
     }
 
-    /// Who is kept out.
+    /// The ejected participants.
     pub(super) fn removed(&self) -> Vec<RemovedPerson> {
         self.removed.iter().map(|one| one.person.clone()).collect()
     }
 
-    /// Whether that person is kept out.
-    pub(super) fn keeps_out(&self, who: &ParticipantId) -> bool {
-        self.removed.iter().any(|one| one.person.participant == *who)
+    /// Whether that participant is ejected.
+    pub(super) fn keeps_out(&self, id: &ParticipantId) -> bool {
+        self.removed.iter().any(|one| one.person.participant == *id)
     }
 
-    /// When somebody may come again.
+    /// When the next ejected participant may join again.
     pub(super) fn due(&self) -> Option<MediaTime> {
         self.removed.iter().map(|one| one.until).min()
     }
 }
 
 impl Membership {
-    /// The hub says how it is now.
+    /// Takes over the lock and the ejected participants that the hub reports.
     pub(super) fn set_access(
         &mut self,
         (is_locked, removed): (bool, Vec<RemovedMember>),
-        desk: &mut Desk<'_>,
+        cx: &mut Desk<'_>,
     ) {
         if self.terms.role != Role::Opener {
             return;
         }
         let removed = removed.into_iter().map(|one| {
             let RemovedMember { participant, name, rest_ms } = one;
-            let until = desk.now + Duration::from_millis(rest_ms.min(LONGEST_MS));
+            let until = cx.now + Duration::from_millis(rest_ms.min(LONGEST_MS));
             Removed { person: RemovedPerson { participant, name }, until }
         });
         self.access = Access { is_locked, removed: removed.take(MOST).collect() };
-        self.announce_access(desk);
+        self.announce_access(cx);
     }
 
-    /// Forgets those who may come again by now.
-    pub(super) fn settle_access(&mut self, desk: &mut Desk<'_>) {
-        if self.access.due().is_some_and(|at| at <= desk.now) {
-            self.access.removed.retain(|one| one.until > desk.now);
-            self.announce_access(desk);
+    /// Drops ejected participants that may join again by now.
+    pub(super) fn settle_access(&mut self, cx: &mut Desk<'_>) {
+        if self.access.due().is_some_and(|at| at <= cx.now) {
+            self.access.removed.retain(|one| one.until > cx.now);
+            self.announce_access(cx);
         }
     }
 
-    /// The hub has us in the session again: one that was restarted has forgotten a lock.
-    pub(super) fn lock_again(&mut self, desk: &mut Desk<'_>) {
+    /// Restores the lock when the hub has us in the session again: a restarted hub has lost it.
+    pub(super) fn lock_again(&mut self, cx: &mut Desk<'_>) {
         if self.terms.role != Role::Opener {
             self.access = Access::default();
         } else if self.access.is_locked {
             let (session, locked) = (self.terms.session.clone(), true);
-            desk.out.send(&self.terms.hub, ClientMessage::Lock { session, locked });
+            cx.out.send(&self.terms.hub, ClientMessage::Lock { session, locked });
         }
     }
 
-    fn announce_access(&self, desk: &mut Desk<'_>) {
+    fn announce_access(&self, cx: &mut Desk<'_>) {
         let (session, locked) = (self.terms.session.clone(), self.access.is_locked);
-        desk.out.announce(Event::Access { session, locked, removed: self.access.removed() });
+        cx.out.announce(Event::Access { session, locked, removed: self.access.removed() });
     }
 }
 
-/// The most that are believed to be kept out: a hub keeps 64.
+/// The most ejected participants that are accepted from a hub. Our hubs keep 64.
 const MOST: usize = 256;
 
-/// The longest that is believed: a day.
+/// The longest ban that is accepted from a hub: one day.
 const LONGEST_MS: u64 = 24 * 3600 * 1000;
 
 #[cfg(test)]
 mod tests {
-    use super::super::stage::*;
+    use super::super::tests::fixture::*;
     use super::*;
     use crate::{
         conference::{HubRef, Input},
@@ -102,9 +103,9 @@ mod tests {
     };
 
     fn access(locked: bool, removed: &[(&str, u64)]) -> HubMessage {
-        let one = |(who, rest_ms): &(&str, u64)| RemovedMember {
-            participant: id(who),
-            name: who.to_uppercase(),
+        let one = |(letter, rest_ms): &(&str, u64)| RemovedMember {
+            participant: id(letter),
+            name: letter.to_uppercase(),
             rest_ms: *rest_ms,
         };
         HubMessage::Access {
@@ -114,61 +115,61 @@ mod tests {
         }
     }
 
-    fn names(stage: &Stage) -> Vec<String> {
-        stage.status().removed.into_iter().map(|one| one.name).collect()
+    fn names(fixture: &Stage) -> Vec<String> {
+        fixture.status().removed.into_iter().map(|one| one.name).collect()
     }
 
     #[test]
-    fn the_host_locks_unlocks_and_lets_again_in_and_is_told_how_it_is() {
-        let mut stage = Stage::opened(MESH);
+    fn the_owner_locks_and_allows_and_the_hub_reports_the_result() {
+        let mut fixture = Stage::opened(MESH);
         let lock = |locked| Command::Lock { session: session(), locked };
-        stage.give(Input::Command(lock(true)));
-        let said = ClientMessage::Lock { session: session(), locked: true };
-        assert_eq!(stage.sent(), [(&HubRef::Default, &said)]);
-        assert!(!stage.status().locked, "the hub has not said so yet");
-        stage.hear(access(true, &[("b", 600_000)]));
-        assert!(stage.status().locked);
-        assert_eq!(names(&stage), ["B"]);
-        let allow = |who| Command::Allow { session: session(), participant: id(who) };
-        stage.give(Input::Command(allow("b")));
-        let said = ClientMessage::Allow { session: session(), participant: id("b") };
-        assert_eq!(stage.sent(), [(&HubRef::Default, &said)]);
-        stage.give(Input::Command(allow("c")));
-        assert_eq!(stage.failures()[0].code, FailureCode::Hub(ErrorCode::NotAllowed));
-        stage.hear(access(true, &[]));
-        assert_eq!(names(&stage), Vec::<String>::new());
+        fixture.give(Input::Command(lock(true)));
+        let expected = ClientMessage::Lock { session: session(), locked: true };
+        assert_eq!(fixture.sent(), [(&HubRef::Default, &expected)]);
+        assert!(!fixture.status().locked, "the hub has not confirmed it yet");
+        fixture.hear(access(true, &[("b", 600_000)]));
+        assert!(fixture.status().locked);
+        assert_eq!(names(&fixture), ["B"]);
+        let allow = |letter| Command::Allow { session: session(), participant: id(letter) };
+        fixture.give(Input::Command(allow("b")));
+        let expected = ClientMessage::Allow { session: session(), participant: id("b") };
+        assert_eq!(fixture.sent(), [(&HubRef::Default, &expected)]);
+        fixture.give(Input::Command(allow("c")));
+        assert_eq!(fixture.failures()[0].code, FailureCode::Hub(ErrorCode::NotAllowed));
+        fixture.hear(access(true, &[]));
+        assert_eq!(names(&fixture), Vec::<String>::new());
     }
 
     #[test]
-    fn who_was_kept_out_may_come_again_after_the_time_that_the_hub_gave() {
-        let mut stage = Stage::opened(MESH);
-        stage.hear(access(false, &[("b", 5_000), ("c", 600_000)]));
-        stage.pass_ms(4_999);
-        assert_eq!(names(&stage), ["B", "C"]);
-        stage.pass_ms(1);
-        assert_eq!(names(&stage), ["C"]);
-        stage.hear(access(false, &[("d", u64::MAX)]));
-        assert_eq!(names(&stage), ["D"], "a hub may mean harm");
+    fn an_ejected_participant_may_join_again_after_the_time_that_the_hub_gave() {
+        let mut fixture = Stage::opened(MESH);
+        fixture.hear(access(false, &[("b", 5_000), ("c", 600_000)]));
+        fixture.pass_ms(4_999);
+        assert_eq!(names(&fixture), ["B", "C"]);
+        fixture.pass_ms(1);
+        assert_eq!(names(&fixture), ["C"]);
+        fixture.hear(access(false, &[("d", u64::MAX)]));
+        assert_eq!(names(&fixture), ["D"], "a malicious hub may send any time");
     }
 
     #[test]
     fn a_lock_outlives_a_restarted_hub() {
-        let mut stage = Stage::opened(MESH);
-        stage.hear(access(true, &[])).down(&HubRef::Default).up(&HubRef::Default);
-        stage.hear(opened(MESH, vec![]));
-        let said = ClientMessage::Lock { session: session(), locked: true };
-        assert_eq!(stage.sent(), [(&HubRef::Default, &said)]);
+        let mut fixture = Stage::opened(MESH);
+        fixture.hear(access(true, &[])).down(&HubRef::Default).up(&HubRef::Default);
+        fixture.hear(opened(MESH, vec![]));
+        let expected = ClientMessage::Lock { session: session(), locked: true };
+        assert_eq!(fixture.sent(), [(&HubRef::Default, &expected)]);
     }
 
     #[test]
-    fn a_guest_locks_nothing_and_a_hub_of_an_earlier_version_is_named() {
+    fn a_guest_cannot_lock_and_an_older_hub_is_named_in_the_failure() {
         let lock = || Input::Command(Command::Lock { session: session(), locked: true });
-        let mut stage = Stage::joined(MESH, vec![member("a")]);
-        stage.give(lock());
-        assert_eq!(stage.failures()[0].code, FailureCode::Hub(ErrorCode::NotAllowed));
-        let mut stage = Stage::opened(MESH);
-        stage.give(lock()).hear(refusal(ErrorCode::Unsupported));
-        let failure = stage.failures()[0];
+        let mut fixture = Stage::joined(MESH, vec![member("a")]);
+        fixture.give(lock());
+        assert_eq!(fixture.failures()[0].code, FailureCode::Hub(ErrorCode::NotAllowed));
+        let mut fixture = Stage::opened(MESH);
+        fixture.give(lock()).hear(refusal(ErrorCode::Unsupported));
+        let failure = fixture.failures()[0];
         assert_eq!(failure.code, FailureCode::Hub(ErrorCode::Unsupported));
         assert!(failure.message.contains("older version"), "{}", failure.message);
     }

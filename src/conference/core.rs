@@ -1,11 +1,12 @@
-//! The core's face: what it is told, what it wants done, how everything is.
+//! The interface of the core: inputs, effects, deadlines and snapshots.
 
 mod departure;
 
 use std::collections::BTreeSet;
 
 use super::{
-    ask::{Desk, OpenTerms, Wish},
+    ask::{OpenTerms, Wish},
+    context::Desk,
     demand::Demand,
     hubs::Hubs,
     outbox::{Effect, Outbox},
@@ -22,26 +23,27 @@ use crate::model::{
 
 use departure::Departing;
 
-/// Everything that is decided in one process: its sessions, its hubs, its connections.
+/// All decisions of one process: its sessions, hubs and peer connections.
 ///
-/// After each input or timeout fetch the effects until there is none, then wait for the next input
-/// or until [`Self::poll_timeout`], whichever comes first.
+/// After each input or timeout, fetch effects until there is none. Then wait for the next input or
+/// for the deadline of [`Self::poll_timeout`], whichever comes first.
 #[derive(Debug, Default)]
 pub struct Conference {
     hubs: Hubs,
-    /// In the order in which they were asked for.
+    /// In the order in which they were requested.
     sessions: Vec<Session>,
     demand: Demand,
     gates: Gates,
+    /// The sources that exist.
     equipped: Gates,
-    /// Whose device did not fail.
+    /// The devices that have not failed.
     working: Gates,
     camera: SourceState,
     microphone: SourceState,
     speaker: SourceState,
     departure: Option<Departing>,
     out: Outbox,
-    /// The time that was last told.
+    /// The time of the last call.
     now: MediaTime,
 }
 
@@ -51,7 +53,7 @@ impl Conference {
         Self::default()
     }
 
-    /// Takes one input. What is not expected (any more) is ignored, whoever said it.
+    /// Handles one input. An input that is not expected, or not any more, is ignored.
     pub fn handle(&mut self, input: Input, now: MediaTime) {
         self.now = now;
         match input {
@@ -67,7 +69,7 @@ impl Conference {
         self.settle();
     }
 
-    /// Does what is due.
+    /// Handles all deadlines up to `now`.
     pub fn handle_timeout(&mut self, now: MediaTime) {
         self.now = now;
         self.settle();
@@ -78,21 +80,21 @@ impl Conference {
         self.out.pop()
     }
 
-    /// When [`Self::handle_timeout`] is to be called, unless an input comes before.
+    /// The time at which to call [`Self::handle_timeout`], unless an input comes first.
     pub fn poll_timeout(&self) -> Option<MediaTime> {
         let sessions = self.sessions.iter().filter_map(Session::due);
         let departure = self.departure.as_ref().map(Departing::until);
         sessions.chain(self.demand.due()).chain(self.hubs.due()).chain(departure).min()
     }
 
-    /// How everything is.
+    /// The current state.
     pub fn snapshot(&self) -> Snapshot {
         let runs = |source: &SourceState| *source == SourceState::Running;
         let runs = (runs(&self.microphone), runs(&self.camera));
-        let staying = self.sessions.iter().filter(|one| !one.is_departing);
+        let shown = self.sessions.iter().filter(|one| !one.is_departing);
         Snapshot {
             hubs: self.hubs.statuses(),
-            sessions: staying.map(|one| one.status(&self.hubs, runs)).collect(),
+            sessions: shown.map(|one| one.status(&self.hubs, runs)).collect(),
             departure: self.departure_status(runs),
             gates: self.gates,
             camera: self.camera.clone(),
@@ -101,7 +103,7 @@ impl Conference {
         }
     }
 
-    /// The session and participant of an open connection.
+    /// The session and the participant of an open peer connection.
     pub fn peer(&self, peer: PeerId) -> Option<(SessionId, ParticipantId)> {
         self.sessions.iter().find_map(|session| {
             let owner = session.participants().iter().find(|one| one.has(peer))?;
@@ -109,7 +111,7 @@ impl Conference {
         })
     }
 
-    /// Whom an open connection leads to: the hub, and the participant's id there.
+    /// The hub of an open peer connection, and the id of its participant at that hub.
     pub fn participant(&self, peer: PeerId) -> Option<(HubRef, ParticipantId)> {
         self.sessions.iter().find_map(|session| {
             let owner = session.participants().iter().find(|one| one.has(peer))?;
@@ -120,13 +122,13 @@ impl Conference {
     fn command(&mut self, command: Command) {
         match command {
             Command::Open(OpenRequest { session, kind, limit }) => {
-                let wish = Wish::Open(OpenTerms { kind, limit, or_joins: false });
-                self.ask(session, wish, vec![HubRef::Default]);
+                let request = Wish::Open(OpenTerms { kind, limit, or_joins: false });
+                self.ask(session, request, vec![HubRef::Default]);
             }
             Command::Reopen(OpenRequest { session, kind, limit }) => {
-                let or_joins = kind.outlives_opener();
-                let wish = Wish::Open(OpenTerms { kind, limit, or_joins });
-                self.ask(session, wish, vec![HubRef::Default]);
+                let join_if_taken = kind.outlives_opener();
+                let request = Wish::Open(OpenTerms { kind, limit, or_joins: join_if_taken });
+                self.ask(session, request, vec![HubRef::Default]);
             }
             Command::Join { target: JoinTarget { session, hub }, wait } => {
                 let hubs = self.places(hub);
@@ -135,37 +137,39 @@ impl Conference {
             Command::Leave { session } => self.leave(&session),
             Command::Close { session } => self.close(&session),
             Command::Eject { session, participant, address } => {
-                self.as_host(&session, |one, desk| one.eject(&participant, address, desk));
+                self.as_host(&session, |one, cx| one.eject(&participant, address, cx));
             }
             Command::Allow { session, participant } => {
-                self.as_host(&session, |one, desk| one.allow(&participant, desk));
+                self.as_host(&session, |one, cx| one.allow(&participant, cx));
             }
             Command::Lock { session, locked } => {
-                self.as_host(&session, |one, desk| one.lock(locked, desk));
+                self.as_host(&session, |one, cx| one.lock(locked, cx));
             }
             Command::Say { session, text } => self.say(&session, text),
             Command::Rename { name } => self.hubs.rename(name, &mut self.out),
-            Command::SetGate { session: Some(session), gate, open } => {
+            Command::SetGate { session: Some(session), gate: switch, open: enabled } => {
                 match self.sessions.iter_mut().find(|one| one.id == session) {
-                    Some(one) => one.gates.set(gate, open),
+                    Some(one) => one.gates.set(switch, enabled),
                     None => self.out.fail(refusal::not_here(&session)),
                 }
             }
-            Command::SetGate { session: None, gate, open } => self.gates.set(gate, open),
+            Command::SetGate { session: None, gate: switch, open: enabled } => {
+                self.gates.set(switch, enabled);
+            }
             Command::Depart(departure) => self.depart(departure),
             Command::Undo => self.undo(),
             Command::Confirm => self.finish_departure(),
             Command::LeaveAll => {
                 self.finish_departure();
-                let (sessions, mut desk) = self.desk();
+                let (sessions, mut cx) = self.desk();
                 for mut session in sessions.drain(..) {
-                    session.leave(&mut desk);
+                    session.leave(&mut cx);
                 }
             }
         }
     }
 
-    fn ask(&mut self, id: SessionId, wish: Wish, hubs: Vec<HubRef>) {
+    fn ask(&mut self, id: SessionId, request: Wish, hubs: Vec<HubRef>) {
         if self.sessions.iter().any(|one| one.id == id && one.is_departing) {
             self.finish_departure();
         }
@@ -173,12 +177,12 @@ impl Conference {
             self.out.fail(refusal::already_here(&id));
             return;
         }
-        let (sessions, mut desk) = self.desk();
-        // Who asks again from the lane of one that is over is not heard by it if it was muted.
-        let before = sessions.iter().find(|one| one.id == id).map(|one| one.gates);
+        let (sessions, mut cx) = self.desk();
+        // A session that is requested again keeps the mute switches of the ended one.
+        let enabled = sessions.iter().find(|one| one.id == id).map(|one| one.gates);
         sessions.retain(|one| one.id != id);
-        let mut session = Session::ask(id, wish, hubs, &mut desk);
-        session.gates = before.unwrap_or_default();
+        let mut session = Session::ask(id, request, hubs, &mut cx);
+        session.gates = enabled.unwrap_or_default();
         sessions.push(session);
     }
 
@@ -204,58 +208,60 @@ impl Conference {
         session.close(&mut self.desk().1);
     }
 
-    fn as_host(&mut self, id: &SessionId, act: impl FnOnce(&Session, &mut Desk<'_>)) {
-        let (sessions, mut desk) = self.desk();
+    fn as_host(&mut self, id: &SessionId, action: impl FnOnce(&Session, &mut Desk<'_>)) {
+        let (sessions, mut cx) = self.desk();
         match sessions.iter().find(|one| one.id == *id) {
-            Some(session) => act(session, &mut desk),
+            Some(session) => action(session, &mut cx),
             None => self.out.fail(refusal::not_here(id)),
         }
     }
 
     fn say(&mut self, id: &SessionId, text: ChatText) {
-        let (sessions, mut desk) = self.desk();
+        let (sessions, mut cx) = self.desk();
         match sessions.iter_mut().find(|one| one.id == *id) {
-            Some(session) => session.say(text, &mut desk),
+            Some(session) => session.say(text, &mut cx),
             None => self.out.fail(refusal::not_here(id)),
         }
     }
 
-    /// Where a session is sought: a bare id at every hub in use, whether it is up yet or not.
+    /// The hubs at which a session is looked up: for a bare id every hub in use, whether it is up
+    /// or not.
     fn places(&self, hub: Option<HubUrl>) -> Vec<HubRef> {
         match hub {
             Some(url) => vec![self.hubs.at(url)],
             None => {
-                let everywhere: BTreeSet<_> =
+                let all: BTreeSet<_> =
                     self.hubs.in_use().cloned().chain([HubRef::Default]).collect();
-                everywhere.into_iter().collect()
+                all.into_iter().collect()
             }
         }
     }
 
     fn hub(&mut self, hub: &HubRef, event: HubEvent) {
         match event {
-            HubEvent::Up { url, place, participant, name } => {
-                let (at, who) = ((url.clone(), place), (participant.clone(), name.as_str()));
-                if self.hubs.up(hub, at, who, &mut self.out) {
-                    let (sessions, mut desk) = self.desk();
+            HubEvent::Up { url, place: endpoint, participant, name } => {
+                let address = (url.clone(), endpoint);
+                let us = (participant.clone(), name.as_str());
+                if self.hubs.up(hub, address, us, &mut self.out) {
+                    let (sessions, mut cx) = self.desk();
                     for session in sessions {
-                        session.hub_up(hub, (&url, &participant), &mut desk);
+                        session.hub_up(hub, (&url, &participant), &mut cx);
                     }
                 }
             }
             HubEvent::Down { reason } => {
                 if self.hubs.down(hub, &reason, &mut self.out) {
-                    let (sessions, mut desk) = self.desk();
+                    let (sessions, mut cx) = self.desk();
                     for session in sessions {
-                        session.hub_down(hub, &reason, &mut desk);
+                        session.hub_down(hub, &reason, &mut cx);
                     }
                 }
             }
             HubEvent::Moved { url } => {
                 if self.hubs.moved(hub, &url, &mut self.out) {
-                    let (sessions, mut desk) = self.desk();
+                    let (sessions, mut cx) = self.desk();
                     for session in sessions {
-                        session.hub_moved(hub, &url, &mut desk);
+                        session.hub_moved(hub, &url, &mut cx);
                     }
                 }
             }
@@ -273,9 +279,9 @@ impl Conference {
             return;
         }
         if let Some(id) = subject(&message) {
-            let (sessions, mut desk) = self.desk();
+            let (sessions, mut cx) = self.desk();
             if let Some(session) = sessions.iter_mut().find(|one| one.id == *id) {
-                session.hear(hub, message, &mut desk);
+                session.hear(hub, message, &mut cx);
             }
         } else if let HubMessage::Renamed { .. } = message {
             self.hubs.renamed(hub);
@@ -291,17 +297,17 @@ impl Conference {
     }
 
     fn tell(&mut self, peer: PeerId, event: PeerEvent) {
-        let (sessions, mut desk) = self.desk();
+        let (sessions, mut cx) = self.desk();
         let is_owner = |session: &&mut Session| {
             session.participants().iter().any(|participant| participant.has(peer))
         };
         if let Some(session) = sessions.iter_mut().find(is_owner) {
-            session.tell(peer, event, &mut desk);
+            session.tell(peer, event, &mut cx);
         }
     }
 
     fn source(&mut self, kind: SourceKind, state: SourceState) {
-        let (source, gate) = match kind {
+        let (source, switch) = match kind {
             SourceKind::Camera => (&mut self.camera, Gate::Camera),
             SourceKind::Microphone => (&mut self.microphone, Gate::Microphone),
             SourceKind::Speaker => (&mut self.speaker, Gate::Listening),
@@ -311,21 +317,22 @@ impl Conference {
         {
             self.out.fail(refusal::device(kind, message));
         }
-        // One that is opened again may fail again.
+        // A device that is opened again may fail again.
         if state != SourceState::Opening {
-            self.working.set(gate, !matches!(state, SourceState::Failed { .. }));
+            self.working.set(switch, !matches!(state, SourceState::Failed { .. }));
         }
         *source = state;
     }
 
-    /// Does what is due, and what follows from what was done.
+    /// Handles the deadlines that have passed, and updates everything that follows from the last
+    /// input.
     fn settle(&mut self) {
         self.settle_departure();
         let (outside, working) = (self.gates.and(self.equipped), self.working);
-        let (sessions, mut desk) = self.desk();
+        let (sessions, mut cx) = self.desk();
         for session in sessions {
-            session.advance(&mut desk);
-            session.pass(outside, working, &mut desk);
+            session.advance(&mut cx);
+            session.pass(outside, working, &mut cx);
         }
         let used: BTreeSet<_> = self.sessions.iter().flat_map(Session::hubs).collect();
         self.hubs.settle(&used, self.now, &mut self.out);
@@ -334,8 +341,8 @@ impl Conference {
     }
 
     fn desk(&mut self) -> (&mut Vec<Session>, Desk<'_>) {
-        let desk = Desk { now: self.now, hubs: &mut self.hubs, out: &mut self.out };
-        (&mut self.sessions, desk)
+        let cx = Desk { now: self.now, hubs: &mut self.hubs, out: &mut self.out };
+        (&mut self.sessions, cx)
     }
 }
 
@@ -363,9 +370,11 @@ const fn subject(message: &HubMessage) -> Option<&SessionId> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
 
-    use super::super::stage::*;
+    use super::super::tests::fixture::*;
     use super::*;
     use crate::model::{
         ClientMessage, ErrorCode, Event, FailureCode, LeaveReason, ParticipantState, Payload,
@@ -374,43 +383,43 @@ mod tests {
 
     #[test]
     fn all_sessions_are_left_at_once() {
-        let mut stage = Stage::opened(MESH);
+        let mut fixture = Stage::opened(MESH);
         let other = SessionId::parse("other").unwrap();
         let request = OpenRequest { session: other.clone(), kind: BROADCAST, limit: Some(3) };
-        stage.give(Input::Command(Command::Open(request)));
-        stage.give(Input::Command(Command::LeaveAll));
-        let said: Vec<_> = stage.sent().into_iter().map(|(_, message)| message.clone()).collect();
+        fixture.give(Input::Command(Command::Open(request)));
+        fixture.give(Input::Command(Command::LeaveAll));
+        let sent: Vec<_> = fixture.sent().into_iter().map(|(_, message)| message.clone()).collect();
         let leave = |session| ClientMessage::Leave { session };
-        assert_eq!(said, [leave(session()), leave(other)]);
-        assert!(stage.core.snapshot().sessions.is_empty());
+        assert_eq!(sent, [leave(session()), leave(other)]);
+        assert!(fixture.core.snapshot().sessions.is_empty());
     }
 
     #[test]
-    fn a_session_that_is_not_here_cannot_be_left() {
-        let mut stage = Stage::new();
-        stage.leave();
-        assert_eq!(stage.failures()[0].code, FailureCode::Hub(ErrorCode::NoSuchSession));
+    fn leaving_an_unknown_session_fails() {
+        let mut fixture = Stage::new();
+        fixture.leave();
+        assert_eq!(fixture.failures()[0].code, FailureCode::Hub(ErrorCode::NoSuchSession));
     }
 
     #[test]
-    fn a_source_that_fails_is_told_once_and_shown() {
+    fn a_failed_source_is_reported_once_and_shown() {
         let failed = SourceState::Failed { message: "camera \"HD\" was unplugged".into() };
-        let mut stage = Stage::new();
-        stage.give(Input::Source(SourceKind::Camera, failed.clone()));
-        assert_eq!(stage.failures()[0].code, FailureCode::Device(SourceKind::Camera));
-        stage.give(Input::Source(SourceKind::Camera, failed.clone()));
-        assert_eq!((stage.done.len(), stage.core.snapshot().camera), (0, failed));
-        stage.give(Input::Source(SourceKind::Camera, SourceState::Running));
-        assert_eq!((stage.done.len(), stage.core.snapshot().camera), (0, SourceState::Running));
+        let mut fixture = Stage::new();
+        fixture.give(Input::Source(SourceKind::Camera, failed.clone()));
+        assert_eq!(fixture.failures()[0].code, FailureCode::Device(SourceKind::Camera));
+        fixture.give(Input::Source(SourceKind::Camera, failed.clone()));
+        assert_eq!((fixture.done.len(), fixture.core.snapshot().camera), (0, failed));
+        fixture.give(Input::Source(SourceKind::Camera, SourceState::Running));
+        assert_eq!((fixture.done.len(), fixture.core.snapshot().camera), (0, SourceState::Running));
     }
 
     #[test]
-    fn a_hubs_complaint_about_nothing_in_particular_is_told() {
-        let mut stage = Stage::opened(MESH);
+    fn an_error_of_a_hub_about_no_session_is_reported() {
+        let mut fixture = Stage::opened(MESH);
         let (code, message) = (ErrorCode::TooMany, "slow down".to_owned());
-        stage.hear(HubMessage::Error { code, message, session: None });
-        assert!(stage.failures()[0].message.ends_with("slow down"));
-        assert_eq!(stage.status().participants, []);
+        fixture.hear(HubMessage::Error { code, message, session: None });
+        assert!(fixture.failures()[0].message.ends_with("slow down"));
+        assert_eq!(fixture.status().participants, []);
     }
 
     fn rename(name: &str) -> Input {
@@ -418,39 +427,43 @@ mod tests {
     }
 
     #[test]
-    fn a_new_name_is_told_to_the_hubs_that_are_up_and_to_others_in_their_hello() {
-        let mut stage = Stage::opened(MESH);
-        stage.give(rename("Grace"));
-        let told = ClientMessage::Rename { name: "Grace".into() };
-        let send = Effect::Send { hub: HubRef::Default, message: told.clone() };
-        assert_eq!(stage.done, [Effect::SetName("Grace".into()), send]);
-        stage.hear(HubMessage::Renamed { name: "Grace".into() });
-        assert_eq!(stage.done, []);
-        stage.down(&HubRef::Default).give(rename("Ada"));
-        assert_eq!(stage.done, [Effect::SetName("Ada".into())]);
-        // The hello was under way with the name of before.
-        stage.up(&HubRef::Default);
-        let told = ClientMessage::Rename { name: "Ada".into() };
-        assert!(stage.sent().contains(&(&HubRef::Default, &told)), "{:?}", stage.sent());
+    fn a_new_name_is_sent_to_the_hubs_that_are_up_and_to_others_in_their_hello() {
+        let mut fixture = Stage::opened(MESH);
+        fixture.give(rename("Grace"));
+        let rename_message = ClientMessage::Rename { name: "Grace".into() };
+        let send = Effect::Send { hub: HubRef::Default, message: rename_message.clone() };
+        assert_eq!(fixture.done, [Effect::SetName("Grace".into()), send]);
+        fixture.hear(HubMessage::Renamed { name: "Grace".into() });
+        assert_eq!(fixture.done, []);
+        fixture.down(&HubRef::Default).give(rename("Ada"));
+        assert_eq!(fixture.done, [Effect::SetName("Ada".into())]);
+        // The hello was sent with the old name.
+        fixture.up(&HubRef::Default);
+        let rename_message = ClientMessage::Rename { name: "Ada".into() };
+        assert!(
+            fixture.sent().contains(&(&HubRef::Default, &rename_message)),
+            "{:?}",
+            fixture.sent()
+        );
     }
 
     #[test]
-    fn at_a_hub_of_an_earlier_version_it_is_said_when_the_name_will_hold() {
-        let mut stage = Stage::opened(MESH);
+    fn a_rename_at_an_older_hub_fails_and_says_when_the_name_takes_effect() {
+        let mut fixture = Stage::opened(MESH);
         let unsupported = || {
             let (code, message) = (ErrorCode::Unsupported, "what is a rename?".to_owned());
             HubMessage::Error { code, message, session: None }
         };
-        stage.give(rename("Grace")).hear(unsupported());
-        assert_eq!(stage.failures()[0].code, FailureCode::Rename);
-        assert!(stage.failures()[0].message.contains("your new name from your next connection"));
-        stage.hear(unsupported());
-        assert_eq!(stage.failures()[0].code, FailureCode::Hub(ErrorCode::Unsupported));
+        fixture.give(rename("Grace")).hear(unsupported());
+        assert_eq!(fixture.failures()[0].code, FailureCode::Rename);
+        assert!(fixture.failures()[0].message.contains("your new name from your next connection"));
+        fixture.hear(unsupported());
+        assert_eq!(fixture.failures()[0].code, FailureCode::Hub(ErrorCode::Unsupported));
     }
 
-    /// Anything that a hub, or somebody through it, may say or a connection tell.
+    /// Any input that a hub, or a remote peer through it, or a peer connection may produce.
     fn input() -> impl Strategy<Value = Input> {
-        let who = prop_oneof![Just("a"), Just("z"), Just("m"), Just("stranger")];
+        let letter = prop_oneof![Just("a"), Just("z"), Just("m"), Just("stranger")];
         let payload = prop_oneof![
             any::<u32>().prop_map(offer),
             (0_u32..4).prop_map(offer),
@@ -468,22 +481,23 @@ mod tests {
             Just(PeerState::Disconnected),
             Just(PeerState::Failed),
         ];
-        let said = prop_oneof![
-            who.clone().prop_map(|who| came(member(who))),
-            who.clone().prop_map(|who| left(who, LeaveReason::Lost)),
-            (who.clone(), any::<u64>()).prop_map(|(who, ms)| presence(who, away(ms))),
-            (who.clone(), payload).prop_map(|(who, payload)| word(who, payload)),
-            who.clone().prop_map(|who| joined(MESH, Role::Guest, vec![member(who)])),
-            who.prop_map(|who| HubMessage::Owner {
+        let message = prop_oneof![
+            letter.clone().prop_map(|letter| came(member(letter))),
+            letter.clone().prop_map(|letter| left(letter, LeaveReason::Lost)),
+            (letter.clone(), any::<u64>()).prop_map(|(letter, ms)| presence(letter, away(ms))),
+            (letter.clone(), payload).prop_map(|(letter, payload)| word(letter, payload)),
+            letter.clone().prop_map(|letter| joined(MESH, Role::Guest, vec![member(letter)])),
+            letter.prop_map(|letter| HubMessage::Owner {
                 session: session(),
-                participant: id(who),
+                participant: id(letter),
                 owner_key: None,
             }),
             Just(HubMessage::Waiting { session: session() }),
             Just(refusal(ErrorCode::IdTaken)),
         ];
         prop_oneof![
-            4 => said.prop_map(|said| Input::Hub(HubRef::Default, HubEvent::Message(said))),
+            4 => message
+                .prop_map(|message| Input::Hub(HubRef::Default, HubEvent::Message(message))),
             2 => (0_u64..9, state)
                 .prop_map(|(peer, state)| Input::Peer(PeerId(peer), PeerEvent::State(state))),
             1 => Just(Input::Hub(HubRef::Default, HubEvent::Down { reason: "x".into() })),
@@ -500,30 +514,30 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
         #[test]
-        fn whatever_is_said_nothing_panics_and_news_and_snapshot_agree(
-            story in proptest::collection::vec((input(), 0_u64..20_000), 1..80),
+        fn no_input_panics_and_events_and_snapshots_agree(
+            inputs in proptest::collection::vec((input(), 0_u64..20_000), 1..80),
         ) {
-            let mut stage = Stage::joined(MESH, vec![member("a")]);
-            let mut told = std::collections::BTreeMap::from([(id("a"), stage.shown("a").unwrap())]);
-            for (input, pause) in story {
-                stage.give(input);
-                let mut news: Vec<_> = stage.events().into_iter().cloned().collect();
-                stage.pass_ms(pause);
-                news.extend(stage.events().into_iter().cloned());
-                for one in news {
+            let mut fixture = Stage::joined(MESH, vec![member("a")]);
+            let mut announced = BTreeMap::from([(id("a"), fixture.shown("a").unwrap())]);
+            for (input, pause) in inputs {
+                fixture.give(input);
+                let mut events: Vec<_> = fixture.events().into_iter().cloned().collect();
+                fixture.pass_ms(pause);
+                events.extend(fixture.events().into_iter().cloned());
+                for one in events {
                     if let Event::Participant { participant, state, .. } = one {
-                        let before = told.insert(participant.clone(), state);
-                        prop_assert_ne!(before, Some(state), "told again");
+                        let before = announced.insert(participant.clone(), state);
+                        prop_assert_ne!(before, Some(state), "announced again");
                         if state == ParticipantState::Left {
-                            told.remove(&participant);
+                            announced.remove(&participant);
                         }
                     } else if let Event::Ended { .. } = one {
-                        told.clear();
+                        announced.clear();
                     }
                 }
-                let status = stage.status();
+                let status = fixture.status();
                 let shown = status.participants.into_iter().map(|one| (one.participant, one.state));
-                prop_assert_eq!(shown.collect::<std::collections::BTreeMap<_, _>>(), told.clone());
+                prop_assert_eq!(shown.collect::<BTreeMap<_, _>>(), announced.clone());
             }
         }
     }

@@ -1,8 +1,8 @@
-//! Which sources are wanted, and whether the speaker is: whatever some connection is fed with, or
-//! the person looks at.
+//! Which sources are needed, and whether the speaker is: for the media that peer connections send
+//! and receive, and for what is displayed here.
 //!
-//! A source that every gate holds back is wanted by nobody: who mutes everything has the
-//! microphone itself closed five seconds later. Opening it again takes as long as the device does.
+//! A source that every switch mutes is not needed: if the user mutes the microphone everywhere, the
+//! device itself is closed five seconds later. Opening it again takes as long as the device needs.
 
 use std::time::Duration;
 
@@ -12,44 +12,44 @@ use super::{
 };
 use crate::model::MediaTime;
 
-/// What is wanted of the devices of here.
+/// The local devices that are needed.
 #[derive(Debug, Default)]
 pub(super) struct Demand {
     camera: Want,
     microphone: Want,
     speaker: bool,
-    /// Camera, microphone.
+    /// Whether camera and microphone are displayed here.
     preview: (bool, bool),
 }
 
-/// Whether a source is wanted.
+/// Whether a source is needed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 enum Want {
     #[default]
     No,
     Yes,
-    /// By nobody any more, but somebody may come.
+    /// Not needed any more, but kept open for a while.
     Lingering {
         until: MediaTime,
     },
 }
 
-/// How long a source is kept open for nobody: a participant who connects anew takes about a second
-/// or two, and a camera takes as long to open and blinks.
+/// How long a source is kept open without use. A participant that reconnects takes one or two
+/// seconds; a camera takes as long to open, and its light blinks.
 const LINGER: Duration = Duration::from_secs(5);
 
 impl Demand {
-    /// The person looks at that much of what is captured here: camera, microphone.
+    /// Sets which sources are displayed here: camera, microphone.
     pub(super) fn preview(&mut self, preview: (bool, bool)) {
         self.preview = preview;
     }
 
-    /// Brings the demand in line with the connections that are open.
+    /// Updates the demand from the open peer connections.
     pub(super) fn settle<'a>(
         &mut self,
         peers: impl Iterator<Item = &'a Peer>,
         now: MediaTime,
-        out: &mut Outbox,
+        effects: &mut Outbox,
     ) {
         let before = self.wanted();
         let ((mut camera, mut microphone), mut speaker) = (self.preview, false);
@@ -65,11 +65,11 @@ impl Demand {
         let after = self.wanted();
         if after != before {
             let (camera, microphone, speaker) = after;
-            out.push(Effect::Demand { camera, microphone, speaker });
+            effects.push(Effect::Demand { camera, microphone, speaker });
         }
     }
 
-    /// When a source is not wanted any more.
+    /// When the next source is not needed any more.
     pub(super) fn due(&self) -> Option<MediaTime> {
         [self.camera, self.microphone].into_iter().filter_map(Want::until).min()
     }
@@ -99,13 +99,13 @@ impl Want {
 
 #[cfg(test)]
 mod tests {
-    use super::super::stage::*;
+    use super::super::tests::fixture::*;
     use crate::model::{LeaveReason, MediaSet, PeerState, SessionKind, Topology};
 
     use super::*;
 
-    fn demands(stage: &Stage) -> Vec<(bool, bool, bool)> {
-        let demands = stage.done.iter().filter_map(|effect| {
+    fn demands(fixture: &Stage) -> Vec<(bool, bool, bool)> {
+        let demands = fixture.done.iter().filter_map(|effect| {
             let Effect::Demand { camera, microphone, speaker } = effect else { return None };
             Some((*camera, *microphone, *speaker))
         });
@@ -114,44 +114,44 @@ mod tests {
 
     #[test]
     fn sources_run_from_the_first_connected_peer_to_a_while_after_the_last() {
-        let mut stage = Stage::opened(MESH);
-        stage.hear(came(member("a")));
-        assert_eq!(demands(&stage), [(false, false, true)], "the speaker from the start");
-        stage.state(1, PeerState::Connected);
-        assert_eq!(demands(&stage), [(true, true, true)]);
-        stage.hear(came(member("b"))).state(2, PeerState::Connected);
-        assert_eq!(demands(&stage), []);
-        stage.hear(left("a", LeaveReason::Left)).hear(left("b", LeaveReason::Left));
-        assert_eq!(demands(&stage), [(true, true, false)]);
-        stage.pass_ms(4999);
-        assert_eq!(demands(&stage), []);
-        stage.pass_ms(1);
-        assert_eq!(demands(&stage), [(false, false, false)]);
+        let mut fixture = Stage::opened(MESH);
+        fixture.hear(came(member("a")));
+        assert_eq!(demands(&fixture), [(false, false, true)], "the speaker from the start");
+        fixture.state(1, PeerState::Connected);
+        assert_eq!(demands(&fixture), [(true, true, true)]);
+        fixture.hear(came(member("b"))).state(2, PeerState::Connected);
+        assert_eq!(demands(&fixture), []);
+        fixture.hear(left("a", LeaveReason::Left)).hear(left("b", LeaveReason::Left));
+        assert_eq!(demands(&fixture), [(true, true, false)]);
+        fixture.pass_ms(4999);
+        assert_eq!(demands(&fixture), []);
+        fixture.pass_ms(1);
+        assert_eq!(demands(&fixture), [(false, false, false)]);
     }
 
     #[test]
-    fn somebody_who_comes_in_time_finds_the_camera_running() {
-        let mut stage = Stage::opened(MESH);
-        stage.hear(came(member("a"))).state(1, PeerState::Connected);
-        stage.hear(left("a", LeaveReason::Left)).pass_ms(3000);
-        stage.hear(came(member("b"))).state(2, PeerState::Connected).pass_ms(60_000);
-        assert_eq!(demands(&stage), []);
+    fn a_participant_that_joins_in_time_finds_the_camera_running() {
+        let mut fixture = Stage::opened(MESH);
+        fixture.hear(came(member("a"))).state(1, PeerState::Connected);
+        fixture.hear(left("a", LeaveReason::Left)).pass_ms(3000);
+        fixture.hear(came(member("b"))).state(2, PeerState::Connected).pass_ms(60_000);
+        assert_eq!(demands(&fixture), []);
     }
 
     #[test]
-    fn a_viewer_captures_nothing_and_an_opener_of_sound_opens_no_camera() {
+    fn a_viewer_captures_nothing_and_an_opener_of_an_audio_session_opens_no_camera() {
         let mut opener = member("o");
         opener.role = crate::model::Role::Opener;
-        let mut stage = Stage::joined(BROADCAST, vec![opener]);
-        stage.hear(word("o", offer(1)));
-        assert_eq!(demands(&stage), [(false, false, true)]);
-        stage.state(1, PeerState::Connected);
-        assert_eq!(demands(&stage), []);
-        assert!(!stage.done.iter().any(|one| matches!(one, Effect::SetSending { .. })));
+        let mut fixture = Stage::joined(BROADCAST, vec![opener]);
+        fixture.hear(word("o", offer(1)));
+        assert_eq!(demands(&fixture), [(false, false, true)]);
+        fixture.state(1, PeerState::Connected);
+        assert_eq!(demands(&fixture), []);
+        assert!(!fixture.done.iter().any(|one| matches!(one, Effect::SetSending { .. })));
 
         let kind = SessionKind { media: MediaSet::AUDIO, topology: Topology::OneWay };
-        let mut stage = Stage::opened(kind);
-        stage.hear(came(member("a"))).state(1, PeerState::Connected);
-        assert_eq!(demands(&stage), [(false, true, false)]);
+        let mut fixture = Stage::opened(kind);
+        fixture.hear(came(member("a"))).state(1, PeerState::Connected);
+        assert_eq!(demands(&fixture), [(false, true, false)]);
     }
 }

@@ -1,5 +1,4 @@
-//! What hubs that mean harm may say to the core, in whatever order, made up by a fuzzer
-//! (`tests/fuzz`).
+//! A fuzz target for the core: inputs from malicious hubs in any order (`tests/fuzz`).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,46 +12,47 @@ use crate::model::{
     SessionKind, Topology,
 };
 
-/// The lines of a text that are looked at, and the deadlines that may come between two of them.
+/// The most lines of an input that are used, and the most deadlines between two of them.
 const MOST: usize = 256;
 
-/// Two hubs and three sessions: one of our own at the first hub, one that we joined at each. Each line
-/// is something that happens: its first character tells at which hub, how many seconds later and what,
-/// the rest is what the hub says.
+/// Runs two hubs and three sessions: one that we own at the first hub, and one that we joined at
+/// each. Each line of the input is one event: its first character selects the hub, the seconds that
+/// pass before, and the kind of event; the remainder is what the hub sends.
 ///
-/// Whatever comes, nothing panics, deadlines are met by what is due, a connection is opened once and
-/// closed once, and when everything was left none is open and nothing is wanted of the devices.
+/// It asserts that nothing panics, that deadlines pass once they are handled, that each connection
+/// is opened once and closed once, and that after all sessions were left no connection is open and
+/// no device is needed.
 pub fn hub_words(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    let mut stage = Stage::begin();
+    let mut harness = Stage::begin();
     for line in text.lines().take(MOST) {
         let Some(first) = line.chars().next() else { continue };
-        let (code, said) = (u32::from(first), &line[first.len_utf8()..]);
-        stage.pass(Duration::from_secs(u64::from(code / 2 % 8)));
-        stage.happen(code, said);
+        let (code, text) = (u32::from(first), &line[first.len_utf8()..]);
+        harness.pass(Duration::from_secs(u64::from(code / 2 % 8)));
+        harness.happen(code, text);
     }
-    stage.end();
+    harness.end();
 }
 
-/// A core, and what it wants of others.
+/// A core, and what its effects have done so far.
 struct Stage {
     core: Conference,
     now: MediaTime,
-    /// The connections that are open.
+    /// The peer connections that are open.
     open: BTreeSet<PeerId>,
-    /// All that ever were.
+    /// All peer connections that were ever opened.
     opened: BTreeSet<PeerId>,
-    /// What connections tell next.
+    /// The events that peer connections send next.
     told: Vec<(PeerId, PeerEvent)>,
-    /// Messages to each hub.
+    /// The number of messages to each hub.
     sent: BTreeMap<HubRef, usize>,
-    /// Whether anything is wanted of the devices.
+    /// Whether any device is needed.
     demands: bool,
 }
 
 impl Stage {
     fn begin() -> Self {
-        let mut stage = Self {
+        let mut harness = Self {
             core: Conference::new(),
             now: MediaTime::from_micros(1_000_000),
             open: BTreeSet::new(),
@@ -63,13 +63,13 @@ impl Stage {
         };
         let media = MediaSet::AUDIO_VIDEO.with(crate::model::Media::Data);
         let kind = SessionKind { media, topology: Topology::ManyToMany };
-        stage.open_own(kind);
-        stage.join("b", None);
-        stage.join("c", Some(url()));
+        harness.open_own(kind);
+        harness.join("b", None);
+        harness.join("c", Some(url()));
         for hub in [HubRef::Default, HubRef::At(url())] {
-            stage.up(hub);
+            harness.up(hub);
         }
-        stage
+        harness
     }
 
     fn open_own(&mut self, kind: SessionKind) {
@@ -87,12 +87,12 @@ impl Stage {
             HubRef::Default => (own_url(), HubOwner::ThisUser),
             HubRef::At(url) => (url.clone(), HubOwner::Elsewhere),
         };
-        let place = HubPlace { url: url.clone(), owner };
+        let endpoint = HubPlace { url: url.clone(), owner };
         let (participant, name) = (ParticipantId::from_digest([7; 10]), "Me".to_owned());
-        self.give(Input::Hub(hub, HubEvent::Up { url, place, participant, name }));
+        self.give(Input::Hub(hub, HubEvent::Up { url, place: endpoint, participant, name }));
     }
 
-    /// Lets time pass, with all that falls due meanwhile.
+    /// Lets time pass, and handles each deadline.
     fn pass(&mut self, time: Duration) {
         let until = self.now + time;
         for _ in 0..MOST {
@@ -101,16 +101,19 @@ impl Stage {
             self.core.handle_timeout(self.now);
             self.settle();
             let next = self.core.poll_timeout();
-            assert!(next.is_none_or(|next| next > self.now), "what was due is due still: {next:?}");
+            assert!(
+                next.is_none_or(|next| next > self.now),
+                "a handled deadline is still due: {next:?}"
+            );
         }
         self.now = self.now.max(until);
     }
 
-    fn happen(&mut self, code: u32, said: &str) {
+    fn happen(&mut self, code: u32, text: &str) {
         let hub = if code.is_multiple_of(2) { HubRef::Default } else { HubRef::At(url()) };
         let newest = self.open.last().copied();
         match (code / 16 % 8, newest) {
-            (0, _) => self.give(Input::Hub(hub, HubEvent::Down { reason: said.to_owned() })),
+            (0, _) => self.give(Input::Hub(hub, HubEvent::Down { reason: text.to_owned() })),
             (1, _) => self.up(hub),
             (2, Some(peer)) => {
                 let states = [
@@ -119,7 +122,7 @@ impl Stage {
                     PeerState::Disconnected,
                     PeerState::Failed,
                 ];
-                let state = states[said.len() % states.len()];
+                let state = states[text.len() % states.len()];
                 self.give(Input::Peer(peer, PeerEvent::State(state)));
             }
             (3, _) => {
@@ -128,7 +131,7 @@ impl Stage {
                 }
             }
             (2 | 4.., _) => {
-                if let Ok(message) = serde_json::from_str::<HubMessage>(said) {
+                if let Ok(message) = serde_json::from_str::<HubMessage>(text) {
                     self.give(Input::Hub(hub, HubEvent::Message(message)));
                 }
             }
@@ -140,7 +143,7 @@ impl Stage {
         self.settle();
     }
 
-    /// Does what the core wants; connections do what they are told at once.
+    /// Performs the effects; peer connections carry out commands at once.
     fn settle(&mut self) {
         for _ in 0..MOST {
             while let Some(effect) = self.core.poll_effect() {
@@ -171,7 +174,7 @@ impl Stage {
                 self.told.extend(outcome(command).map(|event| (peer, event)));
             }
             Effect::Send { hub, message } => {
-                serde_json::to_string(&message).expect("what is said is JSON");
+                serde_json::to_string(&message).expect("a message is valid JSON");
                 *self.sent.entry(hub).or_default() += 1;
             }
             Effect::Demand { camera, microphone, speaker } => {
@@ -192,34 +195,37 @@ impl Stage {
     fn end(mut self) {
         self.give(Input::Command(Command::LeaveAll));
         self.pass(Duration::from_secs(3600));
-        assert!(self.open.is_empty(), "open after all was left: {:?}", self.open);
-        assert!(!self.demands, "devices are wanted for nobody");
-        assert_eq!(self.core.poll_timeout(), None, "nothing is due for ever");
+        assert!(self.open.is_empty(), "open after all sessions were left: {:?}", self.open);
+        assert!(!self.demands, "devices are needed without a session");
+        assert_eq!(self.core.poll_timeout(), None, "no deadline remains");
     }
 }
 
-/// What a connection tells that does as it is told.
+/// The event with which a well-behaved connection answers a command.
 fn outcome(command: PeerCommand) -> Option<PeerEvent> {
     let sdp = || "v=0\r\n".to_owned();
     match command {
-        PeerCommand::MakeOffer { step, .. } => {
-            Some(PeerEvent::Description { step, kind: DescriptionKind::Offer, sdp: sdp() })
+        PeerCommand::MakeOffer { step: operation, .. } => Some(PeerEvent::Description {
+            step: operation,
+            kind: DescriptionKind::Offer,
+            sdp: sdp(),
+        }),
+        PeerCommand::AcceptOffer { step: operation, sdp: offer } if offer.is_empty() => {
+            Some(PeerEvent::Refused { step: operation, reason: offer })
         }
-        PeerCommand::AcceptOffer { step, sdp: offer } if offer.is_empty() => {
-            Some(PeerEvent::Refused { step, reason: offer })
-        }
-        PeerCommand::AcceptOffer { step, .. } => {
-            Some(PeerEvent::Description { step, kind: DescriptionKind::Answer, sdp: sdp() })
-        }
-        PeerCommand::AcceptAnswer { step, .. } | PeerCommand::Rollback { step } => {
-            Some(PeerEvent::Done { step })
-        }
+        PeerCommand::AcceptOffer { step: operation, .. } => Some(PeerEvent::Description {
+            step: operation,
+            kind: DescriptionKind::Answer,
+            sdp: sdp(),
+        }),
+        PeerCommand::AcceptAnswer { step: operation, .. }
+        | PeerCommand::Rollback { step: operation } => Some(PeerEvent::Done { step: operation }),
         PeerCommand::AddCandidate(_) | PeerCommand::Write(_) => None,
     }
 }
 
 fn id(text: &str) -> SessionId {
-    SessionId::parse(text).expect("an id")
+    SessionId::parse(text).expect("a valid id")
 }
 
 fn url() -> HubUrl {

@@ -1,4 +1,4 @@
-//! The hubs in use: connected to by demand, left a while after the last session there.
+//! The hubs in use: connected on demand, and left some time after the last session there.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,9 +18,9 @@ use crate::model::{
 #[derive(Debug, Default)]
 pub(super) struct Hubs {
     known: BTreeMap<HubRef, Hub>,
-    /// The default hub's address, as it was announced.
+    /// The address of the default hub that was last announced.
     listening: Option<HubUrl>,
-    /// How the person wants to be called, once changed in this run.
+    /// The user's name, if it was changed in this run.
     name: Option<String>,
 }
 
@@ -28,99 +28,100 @@ pub(super) struct Hubs {
 #[derive(Debug)]
 pub(super) struct Hub {
     line: Line,
-    /// The address that others reach it by, as it was last heard. It is what links start with, and
-    /// nothing else may depend on it unless the hub is this user's.
+    /// The address at which others reach the hub, as it last reported. Links start with it. Nothing
+    /// else may depend on it, unless the hub is this user's.
     url: Option<HubUrl>,
-    /// Where it was reached last.
+    /// The endpoint at which it was last reached.
     place: Option<HubPlace>,
     unused_since: Option<MediaTime>,
-    /// How many others meet there, if it is our own: they need it when we do not.
+    /// How many other participants use the hub, if this program embeds it: they need it even when
+    /// we do not.
     guests: usize,
-    /// Goodbyes that could not be said yet.
+    /// Leave messages that could not be sent yet.
     farewells: BTreeMap<SessionId, ClientMessage>,
-    /// Changes of our name that the hub has not answered.
+    /// Renames that the hub has not answered.
     renames: u32,
 }
 
-/// How the connection to a hub is.
+/// The state of the connection to a hub.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Line {
-    /// Being made.
+    /// Being established.
     Connecting,
-    /// Up; who we are there.
+    /// Up, with our participant id at this hub.
     Up { me: ParticipantId },
-    /// Down, and tried again; why.
+    /// Down, and retried; with the reason.
     Down { reason: String },
 }
 
-/// How long the connection to a hub outlives the last session there: a person who leaves one
-/// session often enters the next, and goodbyes need a moment to be said.
+/// How long the connection to a hub outlives the last session there. A user who leaves one session
+/// often joins the next, and leave messages take a moment to be sent.
 const LINGER: Duration = Duration::from_secs(5);
 
 impl Hubs {
-    /// Connects to a hub unless that was done.
-    pub(super) fn need(&mut self, hub: &HubRef, out: &mut Outbox) {
+    /// Connects to a hub, unless it is in use already.
+    pub(super) fn need(&mut self, hub: &HubRef, effects: &mut Outbox) {
         if !self.known.contains_key(hub) {
-            out.push(Effect::ConnectHub(hub.clone()));
+            effects.push(Effect::ConnectHub(hub.clone()));
             self.known.insert(hub.clone(), Hub::new());
         }
     }
 
-    /// A hub welcomed us; false if it is none of ours.
+    /// A hub sent `welcome`. Returns `false` if the hub is not in use.
     pub(super) fn up(
         &mut self,
         hub: &HubRef,
-        (url, place): (HubUrl, HubPlace),
+        (url, endpoint): (HubUrl, HubPlace),
         (me, called): (ParticipantId, &str),
-        out: &mut Outbox,
+        effects: &mut Outbox,
     ) -> bool {
-        let Some(record) = self.known.get_mut(hub) else { return false };
-        record.renames = 0;
-        // It was changed while the hello was under way.
+        let Some(state) = self.known.get_mut(hub) else { return false };
+        state.renames = 0;
+        // The name was changed after the hello was sent.
         if let Some(name) = self.name.as_ref().filter(|name| !name.is_empty() && *name != called) {
-            record.rename(hub, name, out);
+            state.rename(hub, name, effects);
         }
-        self.listening = announced(hub, &url, self.listening.take(), out);
-        if matches!(record.line, Line::Down { .. }) && record.url.is_some() {
-            out.announce(Event::HubBack { hub: url.clone() });
+        self.listening = announced(hub, &url, self.listening.take(), effects);
+        if matches!(state.line, Line::Down { .. }) && state.url.is_some() {
+            effects.announce(Event::HubBack { hub: url.clone() });
         }
-        record.line = Line::Up { me };
-        record.url = Some(url);
-        record.place = Some(place);
-        for farewell in std::mem::take(&mut record.farewells).into_values() {
-            out.send(hub, farewell);
+        state.line = Line::Up { me };
+        state.url = Some(url);
+        state.place = Some(endpoint);
+        for message in std::mem::take(&mut state.farewells).into_values() {
+            effects.send(hub, message);
         }
         true
     }
 
-    /// A hub has another address; false if it is none of ours, or not connected.
-    pub(super) fn moved(&mut self, hub: &HubRef, url: &HubUrl, out: &mut Outbox) -> bool {
-        let Some(record) = self.known.get_mut(hub) else { return false };
-        if !matches!(record.line, Line::Up { .. }) {
+    /// A hub's address changed. Returns `false` if the hub is not in use or not connected.
+    pub(super) fn moved(&mut self, hub: &HubRef, url: &HubUrl, effects: &mut Outbox) -> bool {
+        let Some(state) = self.known.get_mut(hub) else { return false };
+        if !matches!(state.line, Line::Up { .. }) {
             return false;
         }
-        record.url = Some(url.clone());
-        self.listening = announced(hub, url, self.listening.take(), out);
+        state.url = Some(url.clone());
+        self.listening = announced(hub, url, self.listening.take(), effects);
         true
     }
 
-    /// A hub was lost or could not be reached; false if it is none of ours.
-    pub(super) fn down(&mut self, hub: &HubRef, reason: &str, out: &mut Outbox) -> bool {
-        let Some(record) = self.known.get_mut(hub) else { return false };
-        if let (Line::Up { .. }, Some(url)) = (&record.line, &record.url) {
-            out.announce(Event::HubLost { hub: url.clone(), reason: reason.to_owned() });
+    /// A hub was lost or could not be reached. Returns `false` if the hub is not in use.
+    pub(super) fn down(&mut self, hub: &HubRef, reason: &str, effects: &mut Outbox) -> bool {
+        let Some(state) = self.known.get_mut(hub) else { return false };
+        if let (Line::Up { .. }, Some(url)) = (&state.line, &state.url) {
+            effects.announce(Event::HubLost { hub: url.clone(), reason: reason.to_owned() });
         }
-        record.line = Line::Down { reason: reason.to_owned() };
+        state.line = Line::Down { reason: reason.to_owned() };
         true
     }
 
-    /// The person wants to be called otherwise: tells every hub that is up; the others hear it in
-    /// the next hello.
-    pub(super) fn rename(&mut self, name: String, out: &mut Outbox) {
-        out.push(Effect::SetName(name.clone()));
-        for (hub, record) in &mut self.known {
-            if matches!(record.line, Line::Up { .. }) {
-                record.rename(hub, &name, out);
+    /// The user changed the name: notifies every hub that is up. The others get it with the next
+    /// `hello`.
+    pub(super) fn rename(&mut self, name: String, effects: &mut Outbox) {
+        effects.push(Effect::SetName(name.clone()));
+        for (hub, state) in &mut self.known {
+            if matches!(state.line, Line::Up { .. }) {
+                state.rename(hub, &name, effects);
             }
         }
         self.name = Some(name);
@@ -128,44 +129,46 @@ impl Hubs {
 
     /// A hub has taken our new name.
     pub(super) fn renamed(&mut self, hub: &HubRef) {
-        if let Some(record) = self.known.get_mut(hub) {
-            record.renames = record.renames.saturating_sub(1);
+        if let Some(state) = self.known.get_mut(hub) {
+            state.renames = state.renames.saturating_sub(1);
         }
     }
 
-    /// Whether a hub's refusal of an unknown message answers a change of our name; takes it so.
+    /// Whether a hub's refusal of an unknown message answers one of our renames; if so, the rename
+    /// is no longer pending.
     pub(super) fn refuses_rename(&mut self, hub: &HubRef) -> bool {
-        let Some(record) = self.known.get_mut(hub) else { return false };
-        let is_asked = record.renames > 0;
-        record.renames = record.renames.saturating_sub(1);
+        let Some(state) = self.known.get_mut(hub) else { return false };
+        let is_asked = state.renames > 0;
+        state.renames = state.renames.saturating_sub(1);
         is_asked
     }
 
-    /// So many others meet at a hub of our own now.
+    /// Sets how many other participants use a hub that this program embeds.
     pub(super) fn set_guests(&mut self, hub: &HubRef, count: usize) {
-        if let Some(record) = self.known.get_mut(hub) {
-            record.guests = count;
+        if let Some(state) = self.known.get_mut(hub) {
+            state.guests = count;
         }
     }
 
-    /// Says goodbye to a session, now or when the hub is back.
+    /// Sends the message that leaves a session, now or when the hub is up again.
     pub(super) fn part(
         &mut self,
         hub: &HubRef,
-        (session, goodbye): (&SessionId, ClientMessage),
-        out: &mut Outbox,
+        (session, message): (&SessionId, ClientMessage),
+        effects: &mut Outbox,
     ) {
-        let Some(record) = self.known.get_mut(hub) else { return };
-        match record.line {
-            Line::Up { .. } => out.send(hub, goodbye),
+        let Some(state) = self.known.get_mut(hub) else { return };
+        match state.line {
+            Line::Up { .. } => effects.send(hub, message),
             Line::Connecting | Line::Down { .. } => {
-                record.farewells.insert(session.clone(), goodbye);
+                state.farewells.insert(session.clone(), message);
             }
         }
     }
 
-    /// Leaves hubs that nobody used for a while, neither we nor others whom they are ours for.
-    pub(super) fn settle(&mut self, used: &BTreeSet<HubRef>, now: MediaTime, out: &mut Outbox) {
+    /// Disconnects from hubs that have been unused for a while, by us and, if we embed them, by
+    /// others.
+    pub(super) fn settle(&mut self, used: &BTreeSet<HubRef>, now: MediaTime, effects: &mut Outbox) {
         self.known.retain(|name, hub| {
             if used.contains(name) || hub.guests > 0 {
                 hub.unused_since = None;
@@ -173,13 +176,13 @@ impl Hubs {
             }
             let stays = now < *hub.unused_since.get_or_insert(now) + LINGER;
             if !stays {
-                out.push(Effect::DisconnectHub(name.clone()));
+                effects.push(Effect::DisconnectHub(name.clone()));
             }
             stays
         });
     }
 
-    /// When a hub is to be left.
+    /// When the next hub is to be disconnected.
     pub(super) fn due(&self) -> Option<MediaTime> {
         self.known.values().filter_map(|hub| hub.unused_since).min().map(|since| since + LINGER)
     }
@@ -188,32 +191,32 @@ impl Hubs {
         matches!(self.line(hub), Some(Line::Up { .. }))
     }
 
-    /// How the connection to a hub is, if it is in use.
+    /// The state of the connection to a hub, if it is in use.
     pub(super) fn line(&self, hub: &HubRef) -> Option<&Line> {
-        self.known.get(hub).map(|record| &record.line)
+        self.known.get(hub).map(|state| &state.line)
     }
 
-    /// The address that others reach a hub by, once known; from a link it is known at once.
+    /// The address at which others reach a hub, once known; the address of a link is known at once.
     pub(super) fn url(&self, hub: &HubRef) -> Option<HubUrl> {
-        let heard = self.known.get(hub).and_then(|record| record.url.clone());
-        heard.or_else(|| match hub {
+        let reported = self.known.get(hub).and_then(|state| state.url.clone());
+        reported.or_else(|| match hub {
             HubRef::Default => None,
             HubRef::At(url) => Some(url.clone()),
         })
     }
 
-    /// Where a hub was reached last, and whose it is there.
+    /// The endpoint at which a hub was last reached.
     pub(super) fn place(&self, hub: &HubRef) -> Option<&HubPlace> {
         self.known.get(hub)?.place.as_ref()
     }
 
-    /// The hub of an address: one that is in use and surely has it, or a new one.
+    /// The hub at an address: a hub in use that certainly has this address, or a new one.
     pub(super) fn at(&self, url: HubUrl) -> HubRef {
         let known = self.known.iter().find(|(_, hub)| hub.is_at(&url));
         known.map_or(HubRef::At(url), |(name, _)| name.clone())
     }
 
-    /// Whether two of the hubs in use are surely one.
+    /// Whether two hubs in use are certainly the same.
     pub(super) fn are_one(&self, one: &HubRef, other: &HubRef) -> bool {
         let hub = |name: &HubRef| self.known.get(name);
         let (Some(one), Some(other)) = (hub(one), hub(other)) else { return false };
@@ -221,12 +224,12 @@ impl Hubs {
         is_one(one, other) || is_one(other, one)
     }
 
-    /// The hubs in use, up or not.
+    /// The hubs in use, whether up or not.
     pub(super) fn in_use(&self) -> impl Iterator<Item = &HubRef> {
         self.known.keys()
     }
 
-    /// How the hubs are, the default one first.
+    /// The states of the hubs, the default hub first.
     pub(super) fn statuses(&self) -> Vec<HubStatus> {
         let status = |(name, hub): (&HubRef, &Hub)| {
             let state = match &hub.line {
@@ -240,17 +243,18 @@ impl Hubs {
     }
 }
 
-/// The default hub's address as it was announced last; announces it if it is another one.
+/// Announces the address of the default hub if it changed. Returns the address that was last
+/// announced.
 fn announced(
     hub: &HubRef,
     url: &HubUrl,
     before: Option<HubUrl>,
-    out: &mut Outbox,
+    effects: &mut Outbox,
 ) -> Option<HubUrl> {
     if *hub != HubRef::Default || before.as_ref() == Some(url) {
         return before;
     }
-    out.announce(Event::Listening { hub: url.clone() });
+    effects.announce(Event::Listening { hub: url.clone() });
     Some(url.clone())
 }
 
@@ -267,159 +271,160 @@ impl Hub {
         }
     }
 
-    /// The addresses that are surely its own: the one that we reached it at, and the one that it
-    /// says itself if it is this user's. Any other hub may call itself by the address of a third.
+    /// The addresses that certainly belong to the hub: the address that it was reached at, and the
+    /// address that it reports if it is this user's. Any other hub may report the address of a
+    /// third.
     fn addresses(&self) -> impl Iterator<Item = &HubUrl> {
-        let said = |place: &&HubPlace| place.owner == HubOwner::ThisUser;
-        let said = self.place.as_ref().filter(said).and(self.url.as_ref());
-        self.place.as_ref().map(|place| &place.url).into_iter().chain(said)
+        let is_ours = |endpoint: &&HubPlace| endpoint.owner == HubOwner::ThisUser;
+        let reported = self.place.as_ref().filter(is_ours).and(self.url.as_ref());
+        self.place.as_ref().map(|endpoint| &endpoint.url).into_iter().chain(reported)
     }
 
     fn is_at(&self, url: &HubUrl) -> bool {
         self.addresses().any(|own| own == url)
     }
 
-    fn rename(&mut self, hub: &HubRef, name: &str, out: &mut Outbox) {
+    fn rename(&mut self, hub: &HubRef, name: &str, effects: &mut Outbox) {
         self.renames += 1;
-        out.send(hub, ClientMessage::Rename { name: name.to_owned() });
+        effects.send(hub, ClientMessage::Rename { name: name.to_owned() });
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{HubEvent, Input, stage::*};
+    use super::super::{HubEvent, Input, tests::fixture::*};
     use super::*;
     use crate::model::{Command, JoinTarget, LeaveReason, OpenRequest};
 
     #[test]
-    fn a_hub_is_connected_to_by_the_first_session_and_left_a_while_after_the_last() {
-        let mut stage = Stage::new();
-        stage.open(MESH);
-        assert_eq!(stage.done, [Effect::ConnectHub(HubRef::Default)]);
-        stage.up(&HubRef::Default).hear(opened(MESH, vec![])).leave();
-        assert!(!stage.done.contains(&Effect::DisconnectHub(HubRef::Default)));
-        stage.pass_ms(4999);
-        assert_eq!(stage.done, []);
-        stage.pass_ms(1);
-        assert_eq!(stage.done, [Effect::DisconnectHub(HubRef::Default)]);
-        assert_eq!(stage.core.poll_timeout(), None);
+    fn a_hub_is_connected_for_the_first_session_and_left_a_while_after_the_last() {
+        let mut fixture = Stage::new();
+        fixture.open(MESH);
+        assert_eq!(fixture.done, [Effect::ConnectHub(HubRef::Default)]);
+        fixture.up(&HubRef::Default).hear(opened(MESH, vec![])).leave();
+        assert!(!fixture.done.contains(&Effect::DisconnectHub(HubRef::Default)));
+        fixture.pass_ms(4999);
+        assert_eq!(fixture.done, []);
+        fixture.pass_ms(1);
+        assert_eq!(fixture.done, [Effect::DisconnectHub(HubRef::Default)]);
+        assert_eq!(fixture.core.poll_timeout(), None);
     }
 
     #[test]
-    fn a_session_that_comes_in_time_keeps_the_hub() {
-        let mut stage = Stage::opened(MESH);
-        stage.leave().pass_ms(4000).open(MESH);
-        assert_eq!(stage.sent().len(), 1, "asked at once: {:?}", stage.done);
-        stage.pass_ms(60_000);
-        assert_eq!(stage.done, []);
+    fn a_session_that_is_requested_in_time_keeps_the_hub() {
+        let mut fixture = Stage::opened(MESH);
+        fixture.leave().pass_ms(4000).open(MESH);
+        assert_eq!(fixture.sent().len(), 1, "asked at once: {:?}", fixture.done);
+        fixture.pass_ms(60_000);
+        assert_eq!(fixture.done, []);
     }
 
     #[test]
-    fn a_hub_of_our_own_stays_as_long_as_others_meet_there() {
-        let mut stage = Stage::opened(MESH);
+    fn an_embedded_hub_stays_as_long_as_others_use_it() {
+        let mut fixture = Stage::opened(MESH);
         let guests = |count| Input::Hub(HubRef::Default, HubEvent::Guests { count });
-        stage.give(guests(2)).leave().pass_ms(60_000);
-        assert!(!stage.done.contains(&Effect::DisconnectHub(HubRef::Default)));
-        assert_eq!(stage.core.snapshot().hubs[0].guests, 2);
-        stage.give(guests(0)).pass_ms(4999);
-        assert_eq!(stage.done, []);
-        stage.pass_ms(1);
-        assert_eq!(stage.done, [Effect::DisconnectHub(HubRef::Default)]);
+        fixture.give(guests(2)).leave().pass_ms(60_000);
+        assert!(!fixture.done.contains(&Effect::DisconnectHub(HubRef::Default)));
+        assert_eq!(fixture.core.snapshot().hubs[0].guests, 2);
+        fixture.give(guests(0)).pass_ms(4999);
+        assert_eq!(fixture.done, []);
+        fixture.pass_ms(1);
+        assert_eq!(fixture.done, [Effect::DisconnectHub(HubRef::Default)]);
     }
 
     #[test]
-    fn a_goodbye_waits_for_a_hub_that_is_down() {
-        let mut stage = Stage::opened(MESH);
-        stage.down(&HubRef::Default).leave();
-        assert_eq!(stage.sent(), []);
-        stage.pass_ms(2000).up(&HubRef::Default);
-        let goodbye = ClientMessage::Leave { session: session() };
-        assert_eq!(stage.sent(), [(&HubRef::Default, &goodbye)]);
+    fn a_leave_message_waits_for_a_hub_that_is_down() {
+        let mut fixture = Stage::opened(MESH);
+        fixture.down(&HubRef::Default).leave();
+        assert_eq!(fixture.sent(), []);
+        fixture.pass_ms(2000).up(&HubRef::Default);
+        let leave = ClientMessage::Leave { session: session() };
+        assert_eq!(fixture.sent(), [(&HubRef::Default, &leave)]);
     }
 
     #[test]
     fn the_default_hub_is_announced_once_for_each_address() {
-        let mut stage = Stage::new();
-        stage.open(MESH).up(&HubRef::Default);
+        let mut fixture = Stage::new();
+        fixture.open(MESH).up(&HubRef::Default);
         let hub = url("10.0.0.1:7340");
-        assert!(stage.events().contains(&&Event::Listening { hub }));
-        stage.down(&HubRef::Default).up(&HubRef::Default);
+        assert!(fixture.events().contains(&&Event::Listening { hub }));
+        fixture.down(&HubRef::Default).up(&HubRef::Default);
         let is_announced = |event: &&&Event| matches!(event, Event::Listening { .. });
-        assert_eq!(stage.events().iter().filter(is_announced).count(), 0);
+        assert_eq!(fixture.events().iter().filter(is_announced).count(), 0);
     }
 
     #[test]
-    fn a_hub_that_is_lost_and_one_that_is_back_are_told_once() {
-        let mut stage = Stage::opened(MESH);
-        stage.down(&HubRef::Default);
-        assert!(matches!(stage.events()[..], [Event::HubLost { .. }]));
-        stage.down(&HubRef::Default);
-        assert_eq!(stage.events(), Vec::<&Event>::new());
-        stage.up(&HubRef::Default);
-        assert!(matches!(stage.events()[..], [Event::HubBack { .. }]));
+    fn a_lost_hub_and_its_return_are_announced_once() {
+        let mut fixture = Stage::opened(MESH);
+        fixture.down(&HubRef::Default);
+        assert!(matches!(fixture.events()[..], [Event::HubLost { .. }]));
+        fixture.down(&HubRef::Default);
+        assert_eq!(fixture.events(), Vec::<&Event>::new());
+        fixture.up(&HubRef::Default);
+        assert!(matches!(fixture.events()[..], [Event::HubBack { .. }]));
     }
 
     #[test]
-    fn a_hub_that_is_not_in_use_is_not_listened_to() {
-        let mut stage = Stage::new();
-        stage.up(&HubRef::Default).hear(left("a", LeaveReason::Left)).down(&HubRef::Default);
-        assert_eq!(stage.done, []);
-        assert!(stage.core.snapshot().hubs.is_empty());
+    fn events_of_a_hub_that_is_not_in_use_are_ignored() {
+        let mut fixture = Stage::new();
+        fixture.up(&HubRef::Default).hear(left("a", LeaveReason::Left)).down(&HubRef::Default);
+        assert_eq!(fixture.done, []);
+        assert!(fixture.core.snapshot().hubs.is_empty());
     }
 
     #[test]
-    fn hubs_are_shown_with_the_default_one_first_and_why_they_are_away() {
-        let mut stage = Stage::new();
-        stage.join(Some("hub.example:80"), true).down(&HubRef::At(url("hub.example:80")));
+    fn hubs_are_listed_default_first_and_with_the_reason_of_an_outage() {
+        let mut fixture = Stage::new();
+        fixture.join(Some("hub.example:80"), true).down(&HubRef::At(url("hub.example:80")));
         let other = SessionId::parse("other").unwrap();
         let request = OpenRequest { session: other, kind: MESH, limit: None };
-        stage.give(Input::Command(Command::Open(request)));
-        let hubs = stage.core.snapshot().hubs;
+        fixture.give(Input::Command(Command::Open(request)));
+        let hubs = fixture.core.snapshot().hubs;
         assert_eq!((hubs[0].url.as_ref(), &hubs[0].state), (None, &HubState::Connecting));
         assert_eq!(hubs[1].state, HubState::Unreachable { reason: "nobody answers".into() });
     }
 
-    /// The default hub is up, and says that it is the one of `there`.
+    /// The default hub is up and reports the address `there`.
     fn claims(owner: HubOwner, there: &str) -> Stage {
-        let mut stage = Stage::new();
+        let mut fixture = Stage::new();
         let other = SessionId::parse("other").unwrap();
         let request = OpenRequest { session: other, kind: MESH, limit: None };
-        stage.give(Input::Command(Command::Open(request)));
-        let place = HubPlace { url: url("127.0.0.1:7340"), owner };
+        fixture.give(Input::Command(Command::Open(request)));
+        let endpoint = HubPlace { url: url("127.0.0.1:7340"), owner };
         let (url, participant) = (url(there), id("m"));
-        let up = HubEvent::Up { url, place, participant, name: "Me".into() };
-        stage.give(Input::Hub(HubRef::Default, up));
-        stage
+        let up = HubEvent::Up { url, place: endpoint, participant, name: "Me".into() };
+        fixture.give(Input::Hub(HubRef::Default, up));
+        fixture
     }
 
     #[test]
-    fn a_link_leads_to_its_own_hub_though_another_says_that_it_is_that_one() {
+    fn a_link_leads_to_its_own_hub_though_another_hub_claims_its_address() {
         let there = HubRef::At(url("there.example:80"));
         for (owner, connects) in
             [(HubOwner::ThisUser, false), (HubOwner::Unproven, true), (HubOwner::Elsewhere, true)]
         {
-            let mut stage = claims(owner, "there.example:80");
-            stage.join(Some("there.example:80"), true);
+            let mut fixture = claims(owner, "there.example:80");
+            fixture.join(Some("there.example:80"), true);
             let connect = Effect::ConnectHub(there.clone());
-            assert_eq!(stage.done.contains(&connect), connects, "{owner:?}");
-            assert_eq!(stage.sent().is_empty(), connects, "{owner:?} is asked");
+            assert_eq!(fixture.done.contains(&connect), connects, "{owner:?}");
+            assert_eq!(fixture.sent().is_empty(), connects, "{owner:?} is asked");
         }
     }
 
     #[test]
-    fn a_hub_that_says_that_it_is_another_keeps_nobody_from_asking_that_one() {
+    fn a_hub_that_claims_another_address_does_not_stop_us_from_asking_there() {
         let there = HubRef::At(url("there.example:80"));
         let ask = ClientMessage::Join { session: session(), wait: true };
         for (owner, is_asked) in [(HubOwner::ThisUser, false), (HubOwner::Unproven, true)] {
-            let mut stage = Stage::new();
+            let mut fixture = Stage::new();
             let beside = SessionId::parse("other").unwrap();
             let target = JoinTarget { session: beside, hub: Some(url("there.example:80")) };
-            stage.give(Input::Command(Command::Join { target, wait: true })).join(None, true);
-            let place = HubPlace { url: url("127.0.0.1:7340"), owner };
+            fixture.give(Input::Command(Command::Join { target, wait: true })).join(None, true);
+            let endpoint = HubPlace { url: url("127.0.0.1:7340"), owner };
             let (claimed, participant) = (url("there.example:80"), id("m"));
-            let up = HubEvent::Up { url: claimed, place, participant, name: "Me".into() };
-            stage.give(Input::Hub(HubRef::Default, up)).up(&there);
-            assert_eq!(stage.sent().contains(&(&there, &ask)), is_asked, "{owner:?}");
+            let up = HubEvent::Up { url: claimed, place: endpoint, participant, name: "Me".into() };
+            fixture.give(Input::Hub(HubRef::Default, up)).up(&there);
+            assert_eq!(fixture.sent().contains(&(&there, &ask)), is_asked, "{owner:?}");
         }
     }
 }

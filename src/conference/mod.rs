@@ -1,18 +1,18 @@
-//! Decides everything; does nothing: who speaks to whom, who offers, when to retry.
+//! Decides everything and does nothing: which participants are connected, who makes an offer, when
+//! to retry.
 //!
-//! [`Conference`] is a state machine that is stepped: inputs and the time go in, effects and the
-//! next deadline come out. It names no clock, thread, socket or file, so a test can hold several of
-//! them and the hub between in its hands and let hours pass in a second.
+//! [`Conference`] is a state machine: inputs and the time go in, effects and the next deadline come
+//! out. It names no clock, thread, socket or file. So a test can run several of them and the hub
+//! between them, and simulate hours in a second.
 
 mod access;
 mod ask;
 mod chat;
+mod context;
 mod core;
 mod demand;
 #[cfg(any(fuzzing, test))]
 pub mod fuzz;
-#[cfg(test)]
-mod gates;
 mod hubs;
 mod membership;
 mod negotiation;
@@ -24,7 +24,7 @@ mod refusal;
 mod roster;
 mod session;
 #[cfg(test)]
-mod stage;
+mod tests;
 mod words;
 
 pub use self::core::Conference;

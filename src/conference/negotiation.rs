@@ -1,10 +1,11 @@
-//! Perfect negotiation (W3C WebRTC, section 10.7) of one connection, with an explicit rollback.
+//! Perfect negotiation (W3C WebRTC, section 10.7) of one peer connection, with an explicit
+//! rollback.
 //!
-//! The connection carries commands out one after another and tells each outcome, so at most one
-//! command with an outcome is under way here, and what arrives meanwhile is kept: a remote offer
-//! until the step is over, a wish to negotiate until the state is stable. The polite end gives its
-//! own offer up for the other's; that takes a rollback of its own, because a connection refuses a
-//! remote offer while a local one stands.
+//! The connection carries out commands one after another and reports the outcome of each, so at
+//! most one command with an outcome is pending here. What arrives meanwhile is queued: a remote
+//! offer until the pending operation completes, a need to negotiate until the state is stable. On
+//! glare the polite end gives up its own offer. That takes a rollback command of its own, because a
+//! connection refuses a remote offer while a local one is set.
 
 use std::{collections::VecDeque, mem};
 
@@ -19,86 +20,87 @@ pub(super) struct Negotiation {
     polite: bool,
     generation: u32,
     state: State,
-    /// Asked for and not begun.
+    /// A needed negotiation that has not begun.
     wanted: Option<Want>,
-    /// A remote offer that waits for the step under way. The newest wins: the one before it was
-    /// taken back by the other end.
+    /// A remote offer that waits for the pending operation. A newer one replaces it, because the
+    /// remote peer has then taken the older one back.
     offered: Option<String>,
     steps: u32,
-    /// Whether a remote description is in force, so that candidates are legal.
+    /// Whether a remote description is set, so that candidates are legal.
     has_remote: bool,
-    /// Whether a description of ours was sent, so that the other end can place candidates.
+    /// Whether a local description was sent, so that the remote peer can assign candidates to it.
     has_sent: bool,
     remote: Candidates,
     local: Candidates,
     moves: VecDeque<Move>,
 }
 
-/// Why a negotiation is wanted.
+/// Why a negotiation is needed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Want {
-    /// To agree for the first time; any exchange does, the other end's too.
+    /// For the first exchange. Any exchange satisfies it, also one that the remote peer starts.
     Agree,
-    /// To find new paths (ICE restart, RFC 8445, section 9).
+    /// To find new network paths (ICE restart, RFC 8445, section 9).
     Restart,
 }
 
-/// What a negotiation wants done.
+/// An action of the negotiation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Move {
-    /// Tell the connection.
+    /// Send a command to the connection.
     Do(PeerCommand),
-    /// Tell the other end.
+    /// Send a signal to the remote peer.
     Say(Payload),
-    /// A step was refused: this connection cannot be negotiated any further.
+    /// An operation failed: this connection cannot be negotiated any further.
     GiveUp(String),
 }
 
+/// The signalling state (W3C `RTCSignalingState`), with the pending operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     Stable,
-    /// A local offer is being made.
+    /// A local offer is being created.
     Offering {
         step: Step,
         want: Want,
     },
-    /// A local offer stands and was sent.
+    /// A local offer is set and was sent.
     Offered {
         want: Want,
         since: MediaTime,
     },
-    /// The local offer is being taken back.
+    /// The local offer is being rolled back.
     RollingBack {
         step: Step,
         want: Want,
     },
-    /// A remote offer is being taken and answered.
+    /// A remote offer is being set and answered.
     Answering {
         step: Step,
     },
-    /// The answer to the local offer is being taken.
+    /// The answer to the local offer is being set.
     Concluding {
         step: Step,
     },
-    /// A step was refused.
+    /// An operation failed.
     Broken,
 }
 
-/// Candidates of one end that wait for a description, and how many there were at all.
+/// Candidates of one end that wait for a description, and the total number seen.
 #[derive(Debug, Default)]
 struct Candidates {
     waiting: Vec<Candidate>,
     seen: usize,
 }
 
-/// Candidates that one end of a connection may name; more are dropped.
+/// The most candidates that one end of a connection may send; more are dropped.
 ///
-/// A machine with six addresses names about 20; a hundred leave room for restarts and bound what a
-/// stranger can make us hold.
+/// A computer with six addresses has about 20. A hundred leave room for ICE restarts and bound the
+/// memory that a remote peer can make us use.
 const MAX_CANDIDATES: usize = 100;
 
 impl Negotiation {
-    /// A negotiation that has not begun; the polite end gives way.
+    /// A negotiation that has not begun. The polite end gives way on glare.
     pub(super) fn new(polite: bool, generation: u32) -> Self {
         Self {
             polite,
@@ -115,17 +117,17 @@ impl Negotiation {
         }
     }
 
-    /// The next thing to be done.
+    /// The next action.
     pub(super) fn poll(&mut self) -> Option<Move> {
         self.moves.pop_front()
     }
 
-    /// Whether both descriptions were there once.
+    /// Whether both descriptions were set at least once.
     pub(super) const fn has_agreed(&self) -> bool {
         self.has_remote
     }
 
-    /// Since when a local offer stands that was not answered.
+    /// Since when a local offer has been set and not answered.
     pub(super) const fn unanswered_since(&self) -> Option<MediaTime> {
         match self.state {
             State::Offered { since, .. } => Some(since),
@@ -138,20 +140,20 @@ impl Negotiation {
         }
     }
 
-    /// Asks for an offer, now or as soon as one is legal.
-    pub(super) fn want(&mut self, want: Want) {
-        self.wanted = self.wanted.max(Some(want));
+    /// Requests an offer, now or as soon as one is legal.
+    pub(super) fn want(&mut self, needed: Want) {
+        self.wanted = self.wanted.max(Some(needed));
         self.go_on();
     }
 
-    /// Takes back an offer that the other end never answered, and makes a new one.
+    /// Rolls back an offer that was never answered, and makes a new one.
     pub(super) fn repeat_offer(&mut self) {
-        if let State::Offered { want, .. } = self.state {
-            self.roll_back(want);
+        if let State::Offered { want: needed, .. } = self.state {
+            self.roll_back(needed);
         }
     }
 
-    /// Takes a word of the other end, about this generation.
+    /// Handles a signal of the remote peer about this generation.
     pub(super) fn hear(&mut self, payload: Payload) {
         match payload {
             Payload::Offer { sdp, .. } if sdp.len() <= MAX_SDP_BYTES => self.hear_offer(sdp),
@@ -167,12 +169,17 @@ impl Negotiation {
         }
     }
 
-    /// Takes what the connection tells; an outcome of any step but the one under way is stale.
+    /// Handles an event of the connection. The outcome of any operation other than the pending one
+    /// is stale.
     pub(super) fn outcome(&mut self, event: PeerEvent, now: MediaTime) {
         match event {
-            PeerEvent::Description { step, kind, sdp } => self.described(step, (kind, sdp), now),
-            PeerEvent::Done { step } => self.done(step),
-            PeerEvent::Refused { step, reason } if self.under_way() == Some(step) => {
+            PeerEvent::Description { step: operation, kind, sdp } => {
+                self.described(operation, (kind, sdp), now)
+            }
+            PeerEvent::Done { step: operation } => self.done(operation),
+            PeerEvent::Refused { step: operation, reason }
+                if self.under_way() == Some(operation) =>
+            {
                 self.state = State::Broken;
                 self.moves.push_back(Move::GiveUp(reason));
             }
@@ -191,9 +198,9 @@ impl Negotiation {
     fn hear_offer(&mut self, sdp: String) {
         match self.state {
             State::Offering { .. } | State::Offered { .. } if !self.polite => {}
-            State::Offered { want, .. } => {
+            State::Offered { want: needed, .. } => {
                 self.offered = Some(sdp);
-                self.roll_back(want);
+                self.roll_back(needed);
             }
             State::Stable
             | State::Offering { .. }
@@ -209,27 +216,29 @@ impl Negotiation {
 
     fn hear_answer(&mut self, sdp: String) {
         if let State::Offered { .. } = self.state {
-            let step = self.step();
-            self.state = State::Concluding { step };
-            self.moves.push_back(Move::Do(PeerCommand::AcceptAnswer { step, sdp }));
+            let operation = self.step();
+            self.state = State::Concluding { step: operation };
+            self.moves.push_back(Move::Do(PeerCommand::AcceptAnswer { step: operation, sdp }));
         }
     }
 
     fn described(&mut self, of: Step, (kind, sdp): (DescriptionKind, String), now: MediaTime) {
         let generation = self.generation;
         match (self.state, kind) {
-            (State::Offering { step, want }, DescriptionKind::Offer) if step == of => {
-                self.state = State::Offered { want, since: now };
-                // A remote offer that came meanwhile makes this one moot before it was sent.
+            (State::Offering { step: operation, want: needed }, DescriptionKind::Offer)
+                if operation == of =>
+            {
+                self.state = State::Offered { want: needed, since: now };
+                // A remote offer that arrived meanwhile wins: this one is rolled back, not sent.
                 if self.offered.is_some() {
-                    self.roll_back(want);
+                    self.roll_back(needed);
                 } else {
                     self.say(Payload::Offer { generation, sdp });
                 }
             }
-            (State::Answering { step }, DescriptionKind::Answer) if step == of => {
+            (State::Answering { step: operation }, DescriptionKind::Answer) if operation == of => {
                 self.agreed();
-                // The offer that this answers was taken back: its successor is here.
+                // The remote peer replaced the offer that this answers: a newer one is queued.
                 if self.offered.is_none() {
                     self.say(Payload::Answer { generation, sdp });
                 }
@@ -250,12 +259,12 @@ impl Negotiation {
 
     fn done(&mut self, of: Step) {
         match self.state {
-            State::RollingBack { step, want } if step == of => {
+            State::RollingBack { step: operation, want: needed } if operation == of => {
                 self.state = State::Stable;
-                self.wanted = self.wanted.max(Some(want));
+                self.wanted = self.wanted.max(Some(needed));
                 self.go_on();
             }
-            State::Concluding { step } if step == of => {
+            State::Concluding { step: operation } if operation == of => {
                 self.agreed();
                 self.go_on();
             }
@@ -269,7 +278,7 @@ impl Negotiation {
         }
     }
 
-    /// An exchange was concluded, whoever began it.
+    /// An exchange is complete, whichever end began it.
     fn agreed(&mut self) {
         self.state = State::Stable;
         self.has_remote = true;
@@ -278,30 +287,30 @@ impl Negotiation {
         }
     }
 
-    /// Begins what has waited for the stable state, the other end's offer first.
+    /// In the stable state, starts what is queued; a remote offer goes first.
     fn go_on(&mut self) {
         if self.state != State::Stable {
             return;
         }
         if let Some(sdp) = self.offered.take() {
-            let step = self.step();
-            self.state = State::Answering { step };
-            self.moves.push_back(Move::Do(PeerCommand::AcceptOffer { step, sdp }));
-        } else if let Some(want) = self.wanted.take() {
+            let operation = self.step();
+            self.state = State::Answering { step: operation };
+            self.moves.push_back(Move::Do(PeerCommand::AcceptOffer { step: operation, sdp }));
+        } else if let Some(needed) = self.wanted.take() {
             self.release_remote();
-            let (step, restart_ice) = (self.step(), want == Want::Restart);
-            self.state = State::Offering { step, want };
-            self.moves.push_back(Move::Do(PeerCommand::MakeOffer { step, restart_ice }));
+            let (operation, restart_ice) = (self.step(), needed == Want::Restart);
+            self.state = State::Offering { step: operation, want: needed };
+            self.moves.push_back(Move::Do(PeerCommand::MakeOffer { step: operation, restart_ice }));
         } else {
             self.release_remote();
             self.release_local();
         }
     }
 
-    fn roll_back(&mut self, want: Want) {
-        let step = self.step();
-        self.state = State::RollingBack { step, want };
-        self.moves.push_back(Move::Do(PeerCommand::Rollback { step }));
+    fn roll_back(&mut self, needed: Want) {
+        let operation = self.step();
+        self.state = State::RollingBack { step: operation, want: needed };
+        self.moves.push_back(Move::Do(PeerCommand::Rollback { step: operation }));
     }
 
     fn say(&mut self, description: Payload) {
@@ -310,8 +319,8 @@ impl Negotiation {
         self.release_local();
     }
 
-    /// Hands remote candidates on, unless a description that they may belong to is still to be
-    /// taken.
+    /// Adds queued remote candidates, unless a description that they may belong to is still to be
+    /// set.
     fn release_remote(&mut self) {
         let placed = match self.state {
             State::Stable | State::Offering { .. } | State::Offered { .. } => self.has_remote,
@@ -326,7 +335,8 @@ impl Negotiation {
         }
     }
 
-    /// Sends local candidates, unless the description that they may belong to is still to be sent.
+    /// Sends queued local candidates, unless the description that they may belong to is still to be
+    /// sent.
     fn release_local(&mut self) {
         let placed = match self.state {
             State::Stable | State::Offered { .. } | State::Concluding { .. } => self.has_sent,
@@ -350,10 +360,10 @@ impl Negotiation {
 
     const fn under_way(&self) -> Option<Step> {
         match self.state {
-            State::Offering { step, .. }
-            | State::RollingBack { step, .. }
-            | State::Answering { step }
-            | State::Concluding { step } => Some(step),
+            State::Offering { step: operation, .. }
+            | State::RollingBack { step: operation, .. }
+            | State::Answering { step: operation }
+            | State::Concluding { step: operation } => Some(operation),
             State::Stable | State::Offered { .. } | State::Broken => None,
         }
     }

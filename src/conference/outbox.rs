@@ -1,4 +1,4 @@
-//! What the core wants done, in order.
+//! The effects of the core, in order.
 
 use std::collections::VecDeque;
 
@@ -7,88 +7,90 @@ use crate::model::{
     ClientMessage, Event, Failure, Layer, PeerCommand, PeerId, PeerMedia, SessionId,
 };
 
-/// What is to be done. Nobody waits for it: an outcome comes back as an [`Input`](super::Input).
+/// An action for the engine. The core does not wait for it: an outcome comes back as an
+/// [`Input`](super::Input).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Effect {
-    /// Connect to a hub, and stay connected to it until told otherwise.
+    /// Connect to a hub, and stay connected until [`Effect::DisconnectHub`].
     ConnectHub(HubRef),
-    /// Give the connection to a hub up; nothing of it is listened to any more.
+    /// Close the connection to a hub; ignore everything that it still sends.
     DisconnectHub(HubRef),
-    /// Say something to a hub that is up. Never `Hello` or `Ping`, which the socket's end says by
-    /// itself, and without secrets, which the core never sees: whoever carries this out adds the
-    /// owner key to an `Open`.
+    /// Send a message to a hub that is up. The message is never `Hello` or `Ping`, which the
+    /// connection sends by itself. It contains no secret, because the core never sees one: the
+    /// engine adds the owner key to an `Open`.
     Send {
-        /// To which.
+        /// The hub.
         hub: HubRef,
-        /// What.
+        /// The message.
         message: ClientMessage,
     },
-    /// Say this name in every hello from now on. A hub that is up is told by a message as well.
+    /// Use this name in every `hello` from now on. Hubs that are up get a message as well.
     SetName(String),
-    /// Make a connection; it is fed with nothing until [`Effect::SetSending`].
+    /// Open a peer connection. It sends nothing until [`Effect::SetSending`].
     OpenPeer {
-        /// Which: a new one.
+        /// The id of the new connection.
         peer: PeerId,
-        /// For which session.
+        /// The session.
         session: SessionId,
-        /// At which hub that is.
+        /// The session's hub.
         hub: HubRef,
-        /// With which media, seen from here.
+        /// The media, seen from here.
         media: PeerMedia,
     },
-    /// Close a connection at once; what it still tells is ignored.
+    /// Close a peer connection at once; events that it still sends are ignored.
     ClosePeer(PeerId),
-    /// Tell a connection something.
+    /// Send a command to a peer connection.
     Peer {
-        /// Which.
+        /// The connection.
         peer: PeerId,
-        /// What.
+        /// The command.
         command: PeerCommand,
     },
-    /// What a connection is fed with from now on: once it is connected, what its direction sends
-    /// and no gate holds back. Said only when it changes; of a medium that is not sent, no packet
-    /// goes out, not even one of silence.
+    /// Set the media that a peer connection sends: once it is connected, what its direction allows
+    /// and no switch mutes. Sent only when it changes. For a medium that is not sent no packet goes
+    /// out, not even silence.
     SetSending {
-        /// Which.
+        /// The connection.
         peer: PeerId,
-        /// Whether with sound.
+        /// Whether it sends audio.
         audio: bool,
-        /// With which quality of the picture, if with any.
+        /// The layer of the video that it sends; `None` for no video.
         video: Option<Layer>,
     },
-    /// How a connection's sound is treated from now on; said only when it changes. Before the
-    /// first time, it is heard, and expected to come.
+    /// Set how the audio of a peer connection is played. Sent only when it changes. By default it
+    /// is audible and expected.
     SetHeard {
-        /// Which.
+        /// The connection.
         peer: PeerId,
-        /// Whether it may be heard: both listening gates are open.
+        /// Whether it may be played: both listening switches are enabled.
         heard: bool,
-        /// Whether sound is to be expected of it: its other end has not said otherwise, and it
-        /// is not silent. Of several copies of one voice, one that speaks is to be played.
+        /// Whether audio is expected: the remote peer has not signalled that its microphone is off,
+        /// and packets arrive. If several connections carry the same participant's audio, one with
+        /// expected audio is played.
         speaks: bool,
     },
-    /// Whether pictures are to be expected of a connection from now on: its other end says that its
-    /// camera is on. Said only when it changes; before the first time, they are.
+    /// Set whether video is expected on a peer connection: the remote peer signals that its camera
+    /// is on. Sent only when it changes. By default it is expected.
     ExpectPictures {
-        /// Which.
+        /// The connection.
         peer: PeerId,
-        /// Whether.
+        /// Whether video is expected.
         expected: bool,
     },
-    /// What is wanted now; said when it changes. Before the first time nothing is.
+    /// Set the devices that are needed. Sent when they change. By default none is.
     Demand {
-        /// Pictures of here.
+        /// Whether local video is needed.
         camera: bool,
-        /// Sound of here.
+        /// Whether local audio is needed.
         microphone: bool,
-        /// To play sound.
+        /// Whether audio is to be played.
         speaker: bool,
     },
-    /// Tell people; none is ever skipped.
+    /// Announce an event to the user; none is ever skipped.
     Announce(Event),
 }
 
-/// The effects that were not fetched yet, and the names of connections.
+/// The effects that the engine has not fetched yet, and the source of connection ids.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     effects: VecDeque<Effect>,
@@ -117,7 +119,7 @@ impl Outbox {
         self.announce(Event::Failed(failure));
     }
 
-    /// A name that no connection of this process had.
+    /// An id that no connection of this process has had.
     pub(super) fn name_peer(&mut self) -> PeerId {
         self.peers += 1;
         PeerId(self.peers)

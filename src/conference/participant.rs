@@ -1,16 +1,18 @@
-//! One other participant of one session: its place at the hub, and the connection to it.
+//! One other participant of one session: its presence at the hub, and the peer connection to it.
 
 mod churn;
+mod place;
 
 use std::time::Duration;
 
 use churn::Churn;
+use place::Place;
 
 use super::{
     chat::Chat,
+    context::Scope,
     peer::{Dead, Flow, Peer, SILENCE_PATIENCE},
     refusal,
-    roster::Scope,
 };
 use crate::model::{
     Agreement, ChatMessage, ChatText, Event, Gates, Instance, LeaveReason, Media, MediaSet,
@@ -18,7 +20,7 @@ use crate::model::{
     PeerId, Presence, Role,
 };
 
-/// A participant that we are linked to.
+/// A participant that we are paired with.
 #[derive(Debug)]
 pub(super) struct Participant {
     pub(super) id: ParticipantId,
@@ -27,99 +29,88 @@ pub(super) struct Participant {
     instance: Instance,
     place: Place,
     link: Link,
-    /// The newest connection's number in the words about it; nothing older is listened to.
+    /// The generation of the newest peer connection; signals about older ones are ignored.
     generation: u32,
-    /// When the media of the last connection that had any fell silent.
+    /// When the media of the last connection that had any stopped.
     media_lost: Option<MediaTime>,
-    /// Connections that failed in a row.
+    /// Consecutive failures to connect.
     failures: u32,
-    /// Since when both descriptions of a connection have been there and no media has come; the
-    /// connection may have been replaced meanwhile.
+    /// Since when both descriptions of a connection have been set without media arriving. Kept if
+    /// the connection is replaced meanwhile.
     agreed_since: Option<MediaTime>,
-    /// Why the last connection failed, since there was one that did not.
+    /// Why the last connection failed; `None` again after a success.
     fault: Option<Dead>,
-    /// Whether the person was told that there is no connection, since there was one.
+    /// Whether the user was told that there is no connection; reset by a success.
     is_told: bool,
     state: ParticipantState,
-    /// When it came to be so.
+    /// When the participant entered that state.
     since: MediaTime,
     churn: Churn,
-    /// What the person sends: sound, picture.
+    /// The media that the participant signals that it sends: audio, video.
     theirs: (bool, bool),
-    /// What the person was told that we send, unless those words may be lost.
+    /// The media that we last signalled that we send; `None` if that signal may be lost.
     told: Option<(bool, bool)>,
-    /// The media that the person's program and ours cannot exchange.
+    /// The media that the participant's program and ours cannot exchange.
     left_out: Option<MediaSet>,
-    /// Those of which our person was told.
+    /// The media of these that the user was told of.
     told_left_out: Option<MediaSet>,
     chat: Chat,
 }
 
-/// How the participant's link to the hub is, as far as we know.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Place {
-    Here,
-    Away {
-        since: MediaTime,
-    },
-    /// The hub no longer knows it; it is kept for its running media.
-    Missing {
-        since: MediaTime,
-    },
-}
-
+/// The phase of the peer connection to the participant.
 #[derive(Debug)]
 enum Link {
-    /// A connection is offered at that time; at none while the participant cannot be reached.
+    /// A connection is offered at that time; `None` while the participant cannot be reached.
     Waiting {
         at: Option<MediaTime>,
     },
     Open(Peer),
 }
 
-/// What a person sends, as long as nothing was said about it.
+/// The media that a participant is assumed to send until it signals them.
 const UNTOLD: (bool, bool) = (true, true);
 
-/// How we came to know that a participant is here, which decides who offers.
+/// Which end makes the first offer: the participant that was in the session first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Arrival {
-    /// It came to us: we offer.
+    /// The participant came to us: we make the offer.
     Theirs,
-    /// We came to it: it offers, unless nothing comes for a while.
+    /// We came to the participant: it makes the offer, or we do if none arrives for a while.
     Ours,
 }
 
-/// How long a newcomer waits for the offer of somebody who was there before.
+/// How long a new participant waits for the offers of those that were there before.
 pub(super) const OFFER_PATIENCE: Duration = Duration::from_secs(3);
 
-/// How long media may be silent before its participant counts as reconnecting.
+/// How long no media may arrive before the participant is shown as reconnecting.
 const RECONNECTING_AFTER: Duration = Duration::from_secs(5);
 
-/// How long somebody is silent, at the hub and in media, before it is out of the live count.
+/// How long a participant must be silent, at the hub and in media, before it is not counted as
+/// live.
 const GONE_AFTER: Duration = SILENCE_PATIENCE;
 
-/// How long somebody who is gone is kept while there is no hub to say so: as long as a hub keeps a
-/// seat. A hub that comes back tells who is there.
+/// How long a participant that is gone is kept while the hub is down: as long as a hub keeps a
+/// seat. A hub that is up again reports its members.
 const SEAT_KEPT: Duration = Duration::from_secs(60);
 
-/// The pause before the first new attempt to connect; it doubles each time.
+/// The delay before the first retry of a connection; it doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
-/// Doublings of the pause: up to 8 s.
+/// The most doublings of the delay: up to 8 s.
 const MAX_DOUBLINGS: u32 = 4;
 
-/// How long packets may take to come through, once both ends have agreed on a connection, until a
-/// person is told that none do. A path that works takes a second or two.
+/// How long after both descriptions are set the user is told that no packets arrive. A path that
+/// works takes a second or two.
 const TELL_AFTER: Duration = Duration::from_secs(10);
 
-/// Failures in a row after which a person is told, however short they were.
+/// After how many consecutive failures the user is told, however short they were.
 const TELL_AFTER_FAILURES: u32 = 3;
 
 impl Participant {
-    /// A participant whom nothing connects to us yet.
-    pub(super) fn new(member: Member, arrival: Arrival, scope: &mut Scope<'_>) -> Self {
+    /// A participant without a peer connection to us.
+    pub(super) fn new(member: Member, offerer: Arrival, cx: &mut Scope<'_>) -> Self {
         let mut new = Self {
-            place: Place::of(member.presence, scope),
+            place: Place::of(member.presence, cx),
             id: member.participant,
             role: member.role,
             name: member.name,
@@ -132,7 +123,7 @@ impl Participant {
             fault: None,
             is_told: false,
             state: ParticipantState::Connecting,
-            since: scope.now,
+            since: cx.now,
             churn: Churn::default(),
             theirs: UNTOLD,
             told: None,
@@ -140,55 +131,56 @@ impl Participant {
             told_left_out: None,
             chat: Chat::default(),
         };
-        new.expect(arrival, scope);
-        new.state = new.state_now(scope);
-        new.announce(None, scope);
+        new.expect(offerer, cx);
+        new.state = new.state_now(cx);
+        new.announce(None, cx);
         new
     }
 
-    /// Takes what the hub says of the participant when it or we came (back).
-    pub(super) fn meet(&mut self, member: Member, arrival: Arrival, scope: &mut Scope<'_>) {
+    /// Handles the hub's report of the participant after it or we joined or rejoined.
+    pub(super) fn meet(&mut self, member: Member, offerer: Arrival, cx: &mut Scope<'_>) {
         self.role = member.role;
-        self.rename(member.name, scope);
-        self.place = Place::of(member.presence, scope);
+        self.rename(member.name, cx);
+        self.place = Place::of(member.presence, cx);
         self.told = None;
         if self.instance != member.instance {
             self.instance = member.instance;
-            self.forget(scope);
+            self.forget(cx);
         }
-        self.expect(arrival, scope);
+        self.expect(offerer, cx);
     }
 
-    /// The participant is called otherwise; nothing else changes.
-    pub(super) fn rename(&mut self, name: String, scope: &mut Scope<'_>) {
+    /// The participant's name changed; nothing else does.
+    pub(super) fn rename(&mut self, name: String, cx: &mut Scope<'_>) {
         if name == self.name {
             return;
         }
         let before = std::mem::replace(&mut self.name, name.clone());
-        let (session, participant) = (scope.terms.session.clone(), self.id.clone());
-        scope.out.announce(Event::Renamed { session, participant, before, name });
+        let (session, participant) = (cx.terms.session.clone(), self.id.clone());
+        cx.out.announce(Event::Renamed { session, participant, before, name });
     }
 
-    /// Takes the participant's presence at the hub.
-    pub(super) fn be(&mut self, presence: Presence, scope: &mut Scope<'_>) {
+    /// Handles the participant's presence at the hub.
+    pub(super) fn be(&mut self, presence: Presence, cx: &mut Scope<'_>) {
         let before = self.place;
-        self.place = Place::of(presence, scope);
+        self.place = Place::of(presence, cx);
         if self.place == Place::Here && before != Place::Here {
             self.told = None;
-            self.expect(Arrival::Theirs, scope);
+            self.expect(Arrival::Theirs, cx);
         }
     }
 
-    /// The hub does not have the participant any more; whether its media runs, so that it stays.
-    pub(super) fn miss(&mut self, scope: &Scope<'_>) -> bool {
+    /// The hub no longer lists the participant. Returns whether its media flows, so that it is
+    /// kept.
+    pub(super) fn miss(&mut self, cx: &Scope<'_>) -> bool {
         if !matches!(self.place, Place::Missing { .. }) {
-            self.place = Place::Missing { since: scope.now };
+            self.place = Place::Missing { since: cx.now };
         }
         self.peer().is_some_and(|peer| !peer.is_starting())
     }
 
-    /// Takes a word of the participant.
-    pub(super) fn hear(&mut self, payload: Payload, scope: &mut Scope<'_>) {
+    /// Handles a signal of the participant.
+    pub(super) fn hear(&mut self, payload: Payload, cx: &mut Scope<'_>) {
         let (generation, is_offer) = match &payload {
             Payload::Offer { generation, .. } => (*generation, true),
             Payload::Answer { generation, .. } | Payload::Candidate { generation, .. } => {
@@ -201,35 +193,36 @@ impl Participant {
             Payload::Unknown => return,
         };
         if is_offer && generation > self.generation {
-            // One that is not admitted counts too: a connection of ours must be newer for both.
+            // An offer that is not admitted counts too: our next connection must be newer for both
+            // ends.
             self.generation = generation;
-            if self.churn.admits(scope.now) {
-                self.close(scope);
-                self.link = Link::Open(Peer::open(generation, &self.id, scope));
+            if self.churn.admits(cx.now) {
+                self.close(cx);
+                self.link = Link::Open(Peer::open(generation, &self.id, cx));
             }
         }
         if let Link::Open(peer) = &mut self.link
             && peer.generation() == generation
         {
-            let outcome = peer.hear(payload, &self.id, scope);
-            self.mourn(outcome, scope);
+            let outcome = peer.hear(payload, &self.id, cx);
+            self.mourn(outcome, cx);
         }
     }
 
-    /// Takes what the participant's connection tells.
-    pub(super) fn tell(&mut self, event: PeerEvent, scope: &mut Scope<'_>) {
+    /// Handles an event of the participant's peer connection.
+    pub(super) fn tell(&mut self, event: PeerEvent, cx: &mut Scope<'_>) {
         let Link::Open(peer) = &mut self.link else { return };
         match event {
-            PeerEvent::Writable => return self.chat.open(peer.id(), scope.out),
-            PeerEvent::Read(message) => return self.read(message, scope),
-            PeerEvent::Agreed(agreed) => return self.agree(agreed, scope),
+            PeerEvent::Writable => return self.chat.open(peer.id(), cx.out),
+            PeerEvent::Read(message) => return self.read(message, cx),
+            PeerEvent::Agreed(negotiated) => return self.agree(negotiated, cx),
             PeerEvent::Description { .. }
             | PeerEvent::Done { .. }
             | PeerEvent::Refused { .. }
             | PeerEvent::Candidate(_)
             | PeerEvent::State(_) => {}
         }
-        let outcome = peer.tell(event, &self.id, scope);
+        let outcome = peer.tell(event, &self.id, cx);
         match peer.flow() {
             Flow::Flowing { .. } => {
                 self.begin_anew();
@@ -237,80 +230,80 @@ impl Participant {
             }
             Flow::Silent { since } => self.media_lost = Some(since),
             Flow::Starting { .. } if peer.has_agreed() => {
-                self.agreed_since = self.agreed_since.or(Some(scope.now));
+                self.agreed_since = self.agreed_since.or(Some(cx.now));
             }
             Flow::Starting { .. } => {}
         }
-        self.mourn(outcome, scope);
+        self.mourn(outcome, cx);
     }
 
-    /// Says something to the participant, as soon as a connection carries it.
-    pub(super) fn say(&mut self, number: u64, text: ChatText, scope: &mut Scope<'_>) {
+    /// Sends a chat message to the participant, as soon as a connection can carry it.
+    pub(super) fn say(&mut self, number: u64, text: ChatText, cx: &mut Scope<'_>) {
         if self.left_out.is_some_and(|media| media.has(Media::Data)) {
-            return self.announce_undelivered(1, scope);
+            return self.announce_undelivered(1, cx);
         }
-        if !self.chat.say(number, text, scope.out) {
-            self.announce_undelivered(1, scope);
+        if !self.chat.say(number, text, cx.out) {
+            self.announce_undelivered(1, cx);
         }
     }
 
-    /// Does what is due; false if the participant is out.
-    pub(super) fn advance(&mut self, scope: &mut Scope<'_>) -> bool {
-        let reachable = self.is_reachable(scope.down_since);
+    /// Handles the deadlines that have passed. Returns `false` if the participant is to be removed.
+    pub(super) fn advance(&mut self, cx: &mut Scope<'_>) -> bool {
+        let reachable = self.is_reachable(cx.down_since);
         match &mut self.link {
-            Link::Waiting { at: Some(at) } if reachable && *at <= scope.now => self.connect(scope),
+            Link::Waiting { at: Some(at) } if reachable && *at <= cx.now => self.connect(cx),
             Link::Waiting { .. } => {}
             Link::Open(peer) if reachable => {
-                let outcome = peer.advance(&self.id, scope);
-                self.mourn(outcome, scope);
+                let outcome = peer.advance(&self.id, cx);
+                self.mourn(outcome, cx);
             }
             Link::Open(_) => {}
         }
-        if self.told_at(scope.down_since).is_some_and(|at| at <= scope.now) {
-            self.tell_unconnected(scope);
+        if self.told_at(cx.down_since).is_some_and(|at| at <= cx.now) {
+            self.tell_unconnected(cx);
         }
-        self.tell_state(scope);
+        self.tell_state(cx);
         if self.state == ParticipantState::Gone {
-            self.close(scope);
+            self.close(cx);
             self.media_lost = None;
         }
-        let dead = matches!(self.link, Link::Waiting { .. });
-        let is_out = dead && matches!(self.place, Place::Missing { .. });
-        !is_out && self.given_up_at(scope.down_since).is_none_or(|at| scope.now < at)
+        let is_unconnected = matches!(self.link, Link::Waiting { .. });
+        let is_out = is_unconnected && matches!(self.place, Place::Missing { .. });
+        !is_out && self.given_up_at(cx.down_since).is_none_or(|at| cx.now < at)
     }
 
-    /// When something is due.
+    /// The next deadline.
     pub(super) fn due(&self, down_since: Option<MediaTime>) -> Option<MediaTime> {
-        let link = match &self.link {
+        let connection = match &self.link {
             Link::Waiting { at } => *at,
             Link::Open(peer) => peer.due(),
         };
-        let link = link.filter(|_| self.is_reachable(down_since));
-        let told = self.told_at(down_since);
-        let own = [link, told, self.state_due(down_since), self.given_up_at(down_since)];
+        let connection = connection.filter(|_| self.is_reachable(down_since));
+        let report = self.told_at(down_since);
+        let own = [connection, report, self.state_due(down_since), self.given_up_at(down_since)];
         own.into_iter().flatten().min()
     }
 
-    /// When the person is told that no packet comes through, if none does until then.
+    /// When the user is told that no packets arrive, unless they do before.
     fn told_at(&self, down_since: Option<MediaTime>) -> Option<MediaTime> {
         let since = self.agreed_since.filter(|_| !self.is_told && self.is_reachable(down_since))?;
         Some(since + TELL_AFTER)
     }
 
-    /// Tells the person that there is no connection, and why.
-    fn tell_unconnected(&mut self, scope: &mut Scope<'_>) {
+    /// Tells the user that there is no connection, and why.
+    fn tell_unconnected(&mut self, cx: &mut Scope<'_>) {
         self.is_told = true;
-        let agreed = self.peer().filter(|peer| peer.has_agreed());
-        let known = agreed.map(Peer::unconnected).or_else(|| self.fault.clone());
+        let negotiated = self.peer().filter(|peer| peer.has_agreed());
+        let known = negotiated.map(Peer::unconnected).or_else(|| self.fault.clone());
         let Some(Dead { fault, reason }) = known.or_else(|| self.peer().map(Peer::unconnected))
         else {
             return;
         };
-        let failure = refusal::no_connection(&self.name, &scope.terms.session, (fault, &reason));
-        scope.out.fail(failure);
+        let failure = refusal::no_connection(&self.name, &cx.terms.session, (fault, &reason));
+        cx.out.fail(failure);
     }
 
-    /// What went wrong until now counts no more.
+    /// Resets the record of failures.
     fn begin_anew(&mut self) {
         self.failures = 0;
         self.agreed_since = None;
@@ -318,35 +311,35 @@ impl Participant {
         self.is_told = false;
     }
 
-    /// When somebody who is gone is out, as there is no hub to give the seat up.
+    /// When a participant that is gone is removed, if the hub is down and cannot give up its seat.
     fn given_up_at(&self, down_since: Option<MediaTime>) -> Option<MediaTime> {
-        let is_ours_to_say = self.state == ParticipantState::Gone && down_since.is_some();
-        is_ours_to_say.then(|| self.since + SEAT_KEPT)
+        let is_due = self.state == ParticipantState::Gone && down_since.is_some();
+        is_due.then(|| self.since + SEAT_KEPT)
     }
 
-    /// Takes the participant out; the reason is the hub's, if it said so.
-    pub(super) fn leave(&mut self, reason: Option<LeaveReason>, scope: &mut Scope<'_>) {
-        self.close(scope);
+    /// Removes the participant; `reason` is the hub's, if it gave one.
+    pub(super) fn leave(&mut self, reason: Option<LeaveReason>, cx: &mut Scope<'_>) {
+        self.close(cx);
         let undelivered = self.chat.give_up();
         if undelivered > 0 {
-            self.announce_undelivered(undelivered, scope);
+            self.announce_undelivered(undelivered, cx);
         }
         self.state = ParticipantState::Left;
-        self.announce(reason, scope);
+        self.announce(reason, cx);
     }
 
-    /// Closes the connection, saying nothing.
-    pub(super) fn close(&mut self, scope: &mut Scope<'_>) {
+    /// Closes the peer connection, without an announcement.
+    pub(super) fn close(&mut self, cx: &mut Scope<'_>) {
         if let Link::Open(peer) = std::mem::replace(&mut self.link, Link::Waiting { at: None }) {
-            peer.close(scope);
+            peer.close(cx);
             self.told = None;
             self.chat.close();
         }
     }
 
-    /// Forgets every connection: the participant's program, or ours, is another one now.
-    pub(super) fn forget(&mut self, scope: &mut Scope<'_>) {
-        self.close(scope);
+    /// Resets all connection state: the participant's program, or ours, is another one now.
+    pub(super) fn forget(&mut self, cx: &mut Scope<'_>) {
+        self.close(cx);
         self.generation = 0;
         self.begin_anew();
         self.media_lost = None;
@@ -355,26 +348,26 @@ impl Participant {
         self.chat.forget();
     }
 
-    /// Lets pass what the gates do, and tells the person what we send now.
-    pub(super) fn pass(&mut self, gates: Gates, working: Gates, scope: &mut Scope<'_>) {
-        let reachable = self.is_reachable(scope.down_since);
+    /// Applies the mute switches, and signals to the participant what we send now.
+    pub(super) fn pass(&mut self, enabled: Gates, working: Gates, cx: &mut Scope<'_>) {
+        let reachable = self.is_reachable(cx.down_since);
         let Link::Open(peer) = &mut self.link else { return };
-        peer.pass(gates, self.theirs, scope.out);
-        // A device that failed goes on being wanted, since it may come back.
-        let ours = peer.sends(gates.and(working));
+        peer.pass(enabled, self.theirs, cx.out);
+        // A failed device is still needed, because it may recover, but it is signalled as off.
+        let ours = peer.sends(enabled.and(working));
         if reachable && !peer.is_starting() && self.told != Some(ours) {
             self.told = Some(ours);
             let (microphone, camera) = ours;
-            scope.signal(&self.id, Payload::Media { microphone, camera });
+            cx.signal(&self.id, Payload::Media { microphone, camera });
         }
     }
 
-    /// Forgets that the person was told what we send.
+    /// Makes us signal again to the participant what we send.
     pub(super) fn retell(&mut self) {
         self.told = None;
     }
 
-    /// What of us reaches the person now: sound, picture.
+    /// The media of ours that the participant receives now: audio, video.
     pub(super) fn gets(&self) -> (bool, bool) {
         match self.peer() {
             Some(peer) if self.state == ParticipantState::Live => peer.fed(),
@@ -382,7 +375,7 @@ impl Participant {
         }
     }
 
-    /// The connection that is open.
+    /// The open peer connection.
     pub(super) const fn peer(&self) -> Option<&Peer> {
         match &self.link {
             Link::Waiting { .. } => None,
@@ -390,7 +383,7 @@ impl Participant {
         }
     }
 
-    /// What the participant is called, as people see it.
+    /// The participant's name as it is shown.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
@@ -413,82 +406,82 @@ impl Participant {
         }
     }
 
-    /// Takes what the connection agreed on. The person is told once what is left out. Without
-    /// anything left there is nothing to connect for, until the other end offers something else.
-    fn agree(&mut self, agreed: Agreement, scope: &mut Scope<'_>) {
+    /// Handles the negotiated media. The user is told once which media are left out. If all are,
+    /// the connection is closed until the remote peer offers something else.
+    fn agree(&mut self, negotiated: Agreement, cx: &mut Scope<'_>) {
         let Link::Open(peer) = &mut self.link else { return };
-        let has_rest = peer.agree(agreed);
-        self.left_out = agreed.left_out;
-        let told = self.told_left_out;
-        let is_news = |media: &Media| told.is_none_or(|told| !told.has(*media));
-        if let Some(media) = agreed.left_out
+        let has_rest = peer.agree(negotiated);
+        self.left_out = negotiated.left_out;
+        let announced = self.told_left_out;
+        let is_news = |media: &Media| announced.is_none_or(|set| !set.has(*media));
+        if let Some(media) = negotiated.left_out
             && Vec::from(media).iter().any(is_news)
         {
-            let all = Vec::from(media).into_iter().fold(told.unwrap_or(media), MediaSet::with);
+            let all = Vec::from(media).into_iter().fold(announced.unwrap_or(media), MediaSet::with);
             self.told_left_out = Some(all);
-            let (session, participant) = (scope.terms.session.clone(), self.id.clone());
+            let (session, participant) = (cx.terms.session.clone(), self.id.clone());
             let message = refusal::left_out(&self.name, &session, media, has_rest);
-            scope.out.announce(Event::LeftOut { session, participant, media, message });
+            cx.out.announce(Event::LeftOut { session, participant, media, message });
         }
         if !has_rest {
-            self.close(scope);
+            self.close(cx);
             self.agreed_since = None;
         }
     }
 
-    /// Takes what the participant wrote. Who does not send in this session is not heard either,
-    /// whatever its program is.
-    fn read(&mut self, message: ChatMessage, scope: &mut Scope<'_>) {
-        let terms = scope.terms;
-        if let Some(text) = self.chat.read(message, scope.out)
-            && terms.kind.may_write(self.role)
+    /// Handles a chat message of the participant. It is ignored if the participant's role may not
+    /// write in this session, whatever its program sends.
+    fn read(&mut self, message: ChatMessage, cx: &mut Scope<'_>) {
+        let info = cx.terms;
+        if let Some(text) = self.chat.read(message, cx.out)
+            && info.kind.may_write(self.role)
         {
-            let (session, participant) = (terms.session.clone(), self.id.clone());
+            let (session, participant) = (info.session.clone(), self.id.clone());
             let name = self.name.clone();
-            scope.out.announce(Event::Message { session, participant, name, text });
+            cx.out.announce(Event::Message { session, participant, name, text });
         }
     }
 
-    /// Expects a connection after an arrival. One that runs is left alone; one that is being made
-    /// is begun anew, because its words may be lost.
-    fn expect(&mut self, arrival: Arrival, scope: &mut Scope<'_>) {
-        let runs = self.peer().is_some_and(|peer| !peer.is_starting());
-        if self.place != Place::Here || runs {
+    /// Schedules a peer connection after one end joined. A connection with media is kept. One that
+    /// is being established is started again, because its signals may be lost.
+    fn expect(&mut self, offerer: Arrival, cx: &mut Scope<'_>) {
+        let has_media = self.peer().is_some_and(|peer| !peer.is_starting());
+        if self.place != Place::Here || has_media {
             return;
         }
-        self.close(scope);
+        self.close(cx);
         self.agreed_since = None;
-        let at = match arrival {
-            Arrival::Theirs => scope.now,
-            Arrival::Ours => scope.now + OFFER_PATIENCE,
+        let at = match offerer {
+            Arrival::Theirs => cx.now,
+            Arrival::Ours => cx.now + OFFER_PATIENCE,
         };
         self.link = Link::Waiting { at: Some(at) };
     }
 
-    fn connect(&mut self, scope: &mut Scope<'_>) {
+    fn connect(&mut self, cx: &mut Scope<'_>) {
         self.generation = self.generation.saturating_add(1);
-        let mut peer = Peer::open(self.generation, &self.id, scope);
-        let outcome = peer.offer(&self.id, scope);
+        let mut peer = Peer::open(self.generation, &self.id, cx);
+        let outcome = peer.offer(&self.id, cx);
         self.link = Link::Open(peer);
-        self.mourn(outcome, scope);
+        self.mourn(outcome, cx);
     }
 
-    /// Closes a dead connection and plans the next.
-    fn mourn(&mut self, outcome: Result<(), Dead>, scope: &mut Scope<'_>) {
-        let Err(dead) = outcome else { return };
+    /// Closes a lost connection and schedules the next.
+    fn mourn(&mut self, outcome: Result<(), Dead>, cx: &mut Scope<'_>) {
+        let Err(lost) = outcome else { return };
         if self.peer().is_some_and(|peer| !peer.is_starting()) {
-            self.media_lost = self.media_lost.or(Some(scope.now));
+            self.media_lost = self.media_lost.or(Some(cx.now));
         }
-        self.close(scope);
-        if !self.is_reachable(scope.down_since) {
+        self.close(cx);
+        if !self.is_reachable(cx.down_since) {
             return;
         }
-        self.fault = Some(dead);
+        self.fault = Some(lost);
         self.failures = self.failures.saturating_add(1);
         let doublings = (self.failures - 1).min(MAX_DOUBLINGS);
-        self.link = Link::Waiting { at: Some(scope.now + FIRST_PAUSE * (1 << doublings)) };
+        self.link = Link::Waiting { at: Some(cx.now + FIRST_PAUSE * (1 << doublings)) };
         if self.failures >= TELL_AFTER_FAILURES && !self.is_told {
-            self.tell_unconnected(scope);
+            self.tell_unconnected(cx);
         }
     }
 
@@ -496,7 +489,7 @@ impl Participant {
         down_since.is_none() && self.place == Place::Here
     }
 
-    /// Since when nothing was heard of the participant through the hub.
+    /// Since when the hub has reported nothing of the participant; `None` while it is present.
     fn hub_silence(&self, down_since: Option<MediaTime>) -> Option<MediaTime> {
         match self.place {
             Place::Here => down_since,
@@ -504,32 +497,31 @@ impl Participant {
         }
     }
 
-    /// Since when no media came; none while it comes.
+    /// Since when no media arrives; `None` while it does.
     fn media_silence(&self) -> Option<MediaTime> {
-        let flows = self.peer().is_some_and(|peer| matches!(peer.flow(), Flow::Flowing { .. }));
-        (!flows).then(|| self.media_lost.unwrap_or_default())
+        let is_connected =
+            self.peer().is_some_and(|peer| matches!(peer.flow(), Flow::Flowing { .. }));
+        (!is_connected).then(|| self.media_lost.unwrap_or_default())
     }
 
-    fn tell_state(&mut self, scope: &mut Scope<'_>) {
-        let state = self.state_now(scope);
+    fn tell_state(&mut self, cx: &mut Scope<'_>) {
+        let state = self.state_now(cx);
         if state != self.state {
-            (self.state, self.since) = (state, scope.now);
-            self.announce(None, scope);
+            (self.state, self.since) = (state, cx.now);
+            self.announce(None, cx);
         }
     }
 
-    fn state_now(&self, scope: &Scope<'_>) -> ParticipantState {
+    fn state_now(&self, cx: &Scope<'_>) -> ParticipantState {
         let Some(media) = self.media_silence() else { return ParticipantState::Live };
-        if let Some(hub) = self.hub_silence(scope.down_since) {
-            let gone = scope.now >= hub.max(media) + GONE_AFTER;
+        if let Some(hub) = self.hub_silence(cx.down_since) {
+            let gone = cx.now >= hub.max(media) + GONE_AFTER;
             return if gone { ParticipantState::Gone } else { ParticipantState::Reconnecting };
         }
         match self.state {
             _ if self.media_lost.is_none() && self.is_told => ParticipantState::Unreachable,
             _ if self.media_lost.is_none() => ParticipantState::Connecting,
-            ParticipantState::Live if scope.now < media + RECONNECTING_AFTER => {
-                ParticipantState::Live
-            }
+            ParticipantState::Live if cx.now < media + RECONNECTING_AFTER => ParticipantState::Live,
             ParticipantState::Live | ParticipantState::Reconnecting => {
                 ParticipantState::Reconnecting
             }
@@ -540,7 +532,7 @@ impl Participant {
         }
     }
 
-    /// When the state changes if nothing comes.
+    /// When the state changes if nothing arrives.
     fn state_due(&self, down_since: Option<MediaTime>) -> Option<MediaTime> {
         let media = self.media_silence()?;
         match (self.hub_silence(down_since), self.state) {
@@ -556,9 +548,9 @@ impl Participant {
         }
     }
 
-    fn announce(&self, reason: Option<LeaveReason>, scope: &mut Scope<'_>) {
-        scope.out.announce(Event::Participant {
-            session: scope.terms.session.clone(),
+    fn announce(&self, reason: Option<LeaveReason>, cx: &mut Scope<'_>) {
+        cx.out.announce(Event::Participant {
+            session: cx.terms.session.clone(),
             participant: self.id.clone(),
             name: self.name.clone(),
             state: self.state,
@@ -566,21 +558,10 @@ impl Participant {
         });
     }
 
-    fn announce_undelivered(&self, count: usize, scope: &mut Scope<'_>) {
-        let (session, participant) = (scope.terms.session.clone(), self.id.clone());
+    fn announce_undelivered(&self, count: usize, cx: &mut Scope<'_>) {
+        let (session, participant) = (cx.terms.session.clone(), self.id.clone());
         let name = self.name.clone();
-        scope.out.announce(Event::Undelivered { session, participant, name, count });
-    }
-}
-
-impl Place {
-    fn of(presence: Presence, scope: &Scope<'_>) -> Self {
-        match presence {
-            Presence::Here => Self::Here,
-            Presence::Away { silent_ms } => {
-                Self::Away { since: scope.ago(Duration::from_millis(silent_ms)) }
-            }
-        }
+        cx.out.announce(Event::Undelivered { session, participant, name, count });
     }
 }
 

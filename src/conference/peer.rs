@@ -1,32 +1,32 @@
-//! One connection to one participant: what it negotiates, how its media is, what it is fed with.
+//! One peer connection to one participant: its negotiation, its state, and the media that it sends.
 
 use std::time::Duration;
 
 use super::{
+    context::Scope,
     negotiation::{Move, Negotiation, Want},
     outbox::{Effect, Outbox},
     reach::Reach,
-    roster::Scope,
 };
 use crate::model::{
     Agreement, ConnectionFault, Direction, Gates, Layer, MediaTime, ParticipantId, Payload,
     PeerCommand, PeerEvent, PeerId, PeerMedia, PeerState,
 };
 
-/// A connection that is open.
+/// An open peer connection.
 #[derive(Debug)]
 pub(super) struct Peer {
     id: PeerId,
     generation: u32,
     polite: bool,
     media: PeerMedia,
-    /// What the two ends agreed on.
+    /// The media that the two ends negotiated.
     agreed: Agreement,
-    /// What it is fed with: sound, picture.
+    /// The media that it sends: audio, video.
     fed: (bool, bool),
-    /// Whether its sound may be heard, and whether any is expected.
+    /// Whether its audio is audible, and whether any is expected.
     sound: (bool, bool),
-    /// Whether pictures are expected.
+    /// Whether video is expected.
     pictures: bool,
     flow: Flow,
     negotiation: Negotiation,
@@ -34,54 +34,55 @@ pub(super) struct Peer {
     reach: Reach,
 }
 
-/// How a connection's media is.
+/// Whether media flows on a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Flow {
-    /// It never flowed.
+    /// None has arrived yet.
     Starting { since: MediaTime },
-    /// Packets come.
+    /// Packets arrive.
     Flowing { since: MediaTime },
-    /// No packet came for some seconds; it may come back.
+    /// No packet has arrived for some seconds; the connection may recover.
     Silent { since: MediaTime },
 }
 
-/// A connection is dead and cannot be mended.
+/// A connection is lost and cannot recover.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Dead {
-    /// Why.
+    /// The kind of failure.
     pub(super) fault: ConnectionFault,
-    /// The same for a person, with the way out.
+    /// The same as a sentence for the user, with the way out.
     pub(super) reason: String,
 }
 
 /// How long a connection may take until packets flow.
 pub(super) const CONNECT_PATIENCE: Duration = Duration::from_secs(15);
 
-/// How long a connection may be silent while its other end is at the hub, before it is replaced.
+/// How long a connection may be silent while its remote peer is at the hub, before it is replaced.
 pub(super) const SILENCE_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How old a silence is when a connection tells of it.
+/// How long no packet has arrived when a connection reports `Disconnected`.
 pub(super) const SILENCE_KNOWN_AFTER: Duration = Duration::from_secs(3);
 
 /// How long an offer on a running connection may stay unanswered before it is made again.
 ///
-/// Only words that a lost link swallowed take so long; the media runs on meanwhile.
+/// That takes so long only if a signal was lost on the way through the hub; media goes on
+/// meanwhile.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a connection is silent before new paths are sought, by the end that does not give way
-/// and by the one that does: staggered, so that their offers seldom cross.
+/// How long a connection is silent before ICE is restarted, by the impolite and by the polite end:
+/// staggered, so that their offers seldom collide.
 const RESTART_AFTER: [Duration; 2] = [Duration::from_millis(5000), Duration::from_millis(7500)];
 
 impl Peer {
-    /// Opens a connection of a generation to a participant.
-    pub(super) fn open(generation: u32, to: &ParticipantId, scope: &mut Scope<'_>) -> Self {
-        let id = scope.out.name_peer();
-        let media = scope.terms.media();
-        let polite = scope.terms.me > *to;
-        let session = scope.terms.session.clone();
-        let hub = scope.terms.hub.clone();
-        scope.out.push(Effect::OpenPeer { peer: id, session, hub, media });
-        let flow = Flow::Starting { since: scope.now };
+    /// Opens a connection of that generation to a participant.
+    pub(super) fn open(generation: u32, to: &ParticipantId, cx: &mut Scope<'_>) -> Self {
+        let id = cx.out.name_peer();
+        let media = cx.terms.media();
+        let polite = cx.terms.me > *to;
+        let session = cx.terms.session.clone();
+        let hub = cx.terms.hub.clone();
+        cx.out.push(Effect::OpenPeer { peer: id, session, hub, media });
+        let media_state = Flow::Starting { since: cx.now };
         let negotiation = Negotiation::new(polite, generation);
         Self {
             id,
@@ -92,7 +93,7 @@ impl Peer {
             fed: (false, false),
             sound: (true, true),
             pictures: true,
-            flow,
+            flow: media_state,
             negotiation,
             restarted: false,
             reach: Reach::default(),
@@ -111,76 +112,76 @@ impl Peer {
         self.flow
     }
 
-    /// Whether media has never come through it.
+    /// Whether no media has ever arrived on it.
     pub(super) const fn is_starting(&self) -> bool {
         matches!(self.flow, Flow::Starting { .. })
     }
 
-    /// Whether both descriptions are there, so that packets could flow.
+    /// Whether both descriptions are set, so that packets could flow.
     pub(super) const fn has_agreed(&self) -> bool {
         self.negotiation.has_agreed()
     }
 
-    /// What it is fed with: sound, picture.
+    /// The media that it sends: audio, video.
     pub(super) const fn fed(&self) -> (bool, bool) {
         self.fed
     }
 
-    /// What goes to the other end as long as the gates stand so: sound, picture.
-    pub(super) fn sends(&self, gates: Gates) -> (bool, bool) {
+    /// The media that go to the remote peer with these mute switches: audio, video.
+    pub(super) fn sends(&self, enabled: Gates) -> (bool, bool) {
         let sends = |direction: Option<Direction>| direction.is_some_and(Direction::sends);
         let audio = sends(self.media.audio) && self.agreed.sends_audio;
         let video = sends(self.media.video) && self.agreed.sends_video;
-        (gates.microphone && audio, gates.camera && video)
+        (enabled.microphone && audio, enabled.camera && video)
     }
 
-    /// Takes what the two ends agreed on; false if nothing is left to connect for.
-    pub(super) fn agree(&mut self, agreed: Agreement) -> bool {
-        self.agreed = agreed;
-        !agreed.is_empty(self.media)
+    /// Sets the negotiated media. Returns `false` if none is left.
+    pub(super) fn agree(&mut self, negotiated: Agreement) -> bool {
+        self.agreed = negotiated;
+        !negotiated.is_empty(self.media)
     }
 
-    /// Feeds it with what the gates let pass, and has its sound heard if they do; the other end says
-    /// that it sends `theirs`: sound, picture.
-    pub(super) fn pass(&mut self, gates: Gates, theirs: (bool, bool), out: &mut Outbox) {
-        let has_sound = theirs.0 && self.agreed.receives_audio;
-        let has_picture = theirs.1 && self.agreed.receives_video;
-        let fed = if self.is_starting() { (false, false) } else { self.sends(gates) };
-        if fed != self.fed {
-            self.fed = fed;
-            let (audio, video) = (fed.0, fed.1.then_some(Layer::Full));
-            out.push(Effect::SetSending { peer: self.id, audio, video });
+    /// Applies the mute switches to what it sends and to how its audio is played. `theirs` is what
+    /// the remote peer signals that it sends: audio, video.
+    pub(super) fn pass(&mut self, enabled: Gates, theirs: (bool, bool), effects: &mut Outbox) {
+        let has_audio = theirs.0 && self.agreed.receives_audio;
+        let has_video = theirs.1 && self.agreed.receives_video;
+        let sending = if self.is_starting() { (false, false) } else { self.sends(enabled) };
+        if sending != self.fed {
+            self.fed = sending;
+            let (audio, video) = (sending.0, sending.1.then_some(Layer::Full));
+            effects.push(Effect::SetSending { peer: self.id, audio, video });
         }
-        let (heard, speaks) =
-            (gates.listening, has_sound && !matches!(self.flow, Flow::Silent { .. }));
-        if self.sounds() && (heard, speaks) != self.sound {
-            self.sound = (heard, speaks);
-            out.push(Effect::SetHeard { peer: self.id, heard, speaks });
+        let (audible, expected) =
+            (enabled.listening, has_audio && !matches!(self.flow, Flow::Silent { .. }));
+        if self.sounds() && (audible, expected) != self.sound {
+            self.sound = (audible, expected);
+            effects.push(Effect::SetHeard { peer: self.id, heard: audible, speaks: expected });
         }
         let receives = self.media.video.is_some_and(Direction::receives);
-        if receives && has_picture != self.pictures {
-            self.pictures = has_picture;
-            out.push(Effect::ExpectPictures { peer: self.id, expected: has_picture });
+        if receives && has_video != self.pictures {
+            self.pictures = has_video;
+            effects.push(Effect::ExpectPictures { peer: self.id, expected: has_video });
         }
     }
 
-    /// Whether sound may come from it.
+    /// Whether it may receive audio.
     pub(super) fn sounds(&self) -> bool {
         self.media.audio.is_some_and(Direction::receives)
     }
 
-    /// Offers, as soon as that is legal.
-    pub(super) fn offer(&mut self, to: &ParticipantId, scope: &mut Scope<'_>) -> Result<(), Dead> {
+    /// Makes an offer, as soon as that is legal.
+    pub(super) fn offer(&mut self, to: &ParticipantId, cx: &mut Scope<'_>) -> Result<(), Dead> {
         self.negotiation.want(Want::Agree);
-        self.carry_out(to, scope)
+        self.carry_out(to, cx)
     }
 
-    /// Takes a word of the other end about this connection.
+    /// Handles a signal of the remote peer about this connection.
     pub(super) fn hear(
         &mut self,
         payload: Payload,
         from: &ParticipantId,
-        scope: &mut Scope<'_>,
+        cx: &mut Scope<'_>,
     ) -> Result<(), Dead> {
         match &payload {
             Payload::Offer { sdp, .. } | Payload::Answer { sdp, .. } => self.reach.note_theirs(sdp),
@@ -188,18 +189,18 @@ impl Peer {
             Payload::Media { .. } | Payload::Unknown => {}
         }
         self.negotiation.hear(payload);
-        self.carry_out(from, scope)
+        self.carry_out(from, cx)
     }
 
-    /// Takes what the connection tells.
+    /// Handles an event of the connection.
     pub(super) fn tell(
         &mut self,
         event: PeerEvent,
         of: &ParticipantId,
-        scope: &mut Scope<'_>,
+        cx: &mut Scope<'_>,
     ) -> Result<(), Dead> {
         match &event {
-            PeerEvent::State(state) => return self.change(*state, scope),
+            PeerEvent::State(state) => return self.change(*state, cx),
             PeerEvent::Description { sdp, .. } => self.reach.note_ours(sdp),
             PeerEvent::Candidate(candidate) => self.reach.note_ours(&candidate.line),
             PeerEvent::Done { .. }
@@ -208,24 +209,20 @@ impl Peer {
             | PeerEvent::Writable
             | PeerEvent::Read(_) => {}
         }
-        self.negotiation.outcome(event, scope.now);
-        self.carry_out(of, scope)
+        self.negotiation.outcome(event, cx.now);
+        self.carry_out(of, cx)
     }
 
-    /// Does what is due; dead if its time is up.
-    pub(super) fn advance(
-        &mut self,
-        with: &ParticipantId,
-        scope: &mut Scope<'_>,
-    ) -> Result<(), Dead> {
+    /// Handles the deadlines that have passed. Returns an error if the connection has timed out.
+    pub(super) fn advance(&mut self, with: &ParticipantId, cx: &mut Scope<'_>) -> Result<(), Dead> {
         let Some(due) = self.due() else { return Ok(()) };
-        if scope.now < due {
+        if cx.now < due {
             return Ok(());
         }
         match self.flow {
             Flow::Starting { .. } => return Err(self.unconnected()),
-            Flow::Silent { since } if scope.now >= since + SILENCE_PATIENCE => {
-                return Err(Dead::broken_off("it fell silent"));
+            Flow::Silent { since } if cx.now >= since + SILENCE_PATIENCE => {
+                return Err(Dead::broken_off("no packets arrive any more"));
             }
             Flow::Silent { .. } => {
                 self.restarted = true;
@@ -233,10 +230,10 @@ impl Peer {
             }
             Flow::Flowing { .. } => self.negotiation.repeat_offer(),
         }
-        self.carry_out(with, scope)
+        self.carry_out(with, cx)
     }
 
-    /// When something is due, as long as the other end can be reached through the hub.
+    /// The next deadline, as long as the remote peer can be reached through the hub.
     pub(super) fn due(&self) -> Option<MediaTime> {
         match self.flow {
             Flow::Starting { since } => Some(since + CONNECT_PATIENCE),
@@ -250,11 +247,11 @@ impl Peer {
     }
 
     /// Closes the connection.
-    pub(super) fn close(self, scope: &mut Scope<'_>) {
-        scope.out.push(Effect::ClosePeer(self.id));
+    pub(super) fn close(self, cx: &mut Scope<'_>) {
+        cx.out.push(Effect::ClosePeer(self.id));
     }
 
-    /// Why packets have never come through it.
+    /// Why no packets have ever arrived on it.
     pub(super) fn unconnected(&self) -> Dead {
         if !self.has_agreed() {
             let reason = "the other program does not answer: it may hang, or be another version; \
@@ -266,18 +263,18 @@ impl Peer {
         Dead { fault, reason: reason.into() }
     }
 
-    fn change(&mut self, state: PeerState, scope: &mut Scope<'_>) -> Result<(), Dead> {
+    fn change(&mut self, state: PeerState, cx: &mut Scope<'_>) -> Result<(), Dead> {
         match (state, self.flow) {
             (PeerState::Connected, Flow::Starting { .. }) => {
-                self.flow = Flow::Flowing { since: scope.now };
+                self.flow = Flow::Flowing { since: cx.now };
             }
             (PeerState::Connected, Flow::Silent { .. }) => {
-                self.flow = Flow::Flowing { since: scope.now };
+                self.flow = Flow::Flowing { since: cx.now };
                 self.restarted = false;
             }
             (PeerState::Disconnected, Flow::Flowing { since }) => {
-                let silent = scope.ago(SILENCE_KNOWN_AFTER).max(since);
-                self.flow = Flow::Silent { since: silent };
+                let since_silence = cx.ago(SILENCE_KNOWN_AFTER).max(since);
+                self.flow = Flow::Silent { since: since_silence };
             }
             (PeerState::Failed, Flow::Starting { .. }) => return Err(self.unconnected()),
             (PeerState::Failed, Flow::Flowing { .. } | Flow::Silent { .. }) => {
@@ -290,11 +287,11 @@ impl Peer {
         Ok(())
     }
 
-    fn carry_out(&mut self, with: &ParticipantId, scope: &mut Scope<'_>) -> Result<(), Dead> {
+    fn carry_out(&mut self, with: &ParticipantId, cx: &mut Scope<'_>) -> Result<(), Dead> {
         while let Some(next) = self.negotiation.poll() {
             match next {
-                Move::Do(command) => self.command(command, scope),
-                Move::Say(payload) => scope.signal(with, payload),
+                Move::Do(command) => self.command(command, cx),
+                Move::Say(payload) => cx.signal(with, payload),
                 Move::GiveUp(reason) => {
                     return Err(Dead { fault: ConnectionFault::NotAgreed, reason });
                 }
@@ -303,68 +300,68 @@ impl Peer {
         Ok(())
     }
 
-    fn command(&self, command: PeerCommand, scope: &mut Scope<'_>) {
-        scope.out.push(Effect::Peer { peer: self.id, command });
+    fn command(&self, command: PeerCommand, cx: &mut Scope<'_>) {
+        cx.out.push(Effect::Peer { peer: self.id, command });
     }
 }
 
 impl Dead {
     fn broken_off(what: &str) -> Self {
-        let reason = format!("{what}; look whether both computers still have a network");
+        let reason = format!("{what}; check whether both computers still have a network");
         Self { fault: ConnectionFault::BrokenOff, reason }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::stage::*;
+    use super::super::tests::fixture::*;
     use super::*;
     use crate::model::{LeaveReason, Step};
 
     #[test]
-    fn a_connection_is_fed_once_when_it_is_connected() {
-        let mut stage = Stage::opened(MESH);
-        stage.hear(came(member("a")));
-        let is_feed = |one: &&Effect| matches!(one, Effect::SetSending { .. });
-        assert_eq!(stage.done.iter().filter(is_feed).count(), 0);
-        stage.state(1, PeerState::Connecting).state(1, PeerState::Connected);
+    fn a_connection_sends_from_when_it_is_connected() {
+        let mut fixture = Stage::opened(MESH);
+        fixture.hear(came(member("a")));
+        let is_set_sending = |one: &&Effect| matches!(one, Effect::SetSending { .. });
+        assert_eq!(fixture.done.iter().filter(is_set_sending).count(), 0);
+        fixture.state(1, PeerState::Connecting).state(1, PeerState::Connected);
         let (peer, video) = (PeerId(1), Some(Layer::Full));
-        assert!(stage.done.contains(&Effect::SetSending { peer, audio: true, video }));
-        stage.state(1, PeerState::Connected);
-        assert_eq!(stage.done, []);
+        assert!(fixture.done.contains(&Effect::SetSending { peer, audio: true, video }));
+        fixture.state(1, PeerState::Connected);
+        assert_eq!(fixture.done, []);
     }
 
     #[test]
-    fn what_a_closed_connection_still_tells_is_ignored() {
-        let mut stage = Stage::opened(MESH);
-        stage.hear(came(member("a"))).hear(left("a", LeaveReason::Left));
+    fn events_of_a_closed_connection_are_ignored() {
+        let mut fixture = Stage::opened(MESH);
+        fixture.hear(came(member("a"))).hear(left("a", LeaveReason::Left));
         let sdp = "late".to_owned();
         let kind = crate::model::DescriptionKind::Offer;
-        stage.tell(1, PeerEvent::Description { step: Step(1), kind, sdp });
-        stage.state(1, PeerState::Connected).tell(1, PeerEvent::Done { step: Step(1) });
-        assert_eq!(stage.done, []);
+        fixture.tell(1, PeerEvent::Description { step: Step(1), kind, sdp });
+        fixture.state(1, PeerState::Connected).tell(1, PeerEvent::Done { step: Step(1) });
+        assert_eq!(fixture.done, []);
     }
 
     #[test]
-    fn the_end_with_the_greater_id_gives_way() {
+    fn the_end_with_the_greater_id_is_polite() {
         for (other, gives_way) in [("a", true), ("z", false)] {
-            let mut stage = Stage::opened(MESH);
-            stage.hear(came(member(other)));
+            let mut fixture = Stage::opened(MESH);
+            fixture.hear(came(member(other)));
             let (kind, sdp) = (crate::model::DescriptionKind::Offer, "mine".to_owned());
-            stage.tell(1, PeerEvent::Description { step: Step(1), kind, sdp });
-            stage.hear(word(other, offer(1)));
+            fixture.tell(1, PeerEvent::Description { step: Step(1), kind, sdp });
+            fixture.hear(word(other, offer(1)));
             let rolls_back =
-                stage.commands().iter().any(|one| matches!(one, PeerCommand::Rollback { .. }));
+                fixture.commands().iter().any(|one| matches!(one, PeerCommand::Rollback { .. }));
             assert_eq!(rolls_back, gives_way, "we are m, the other is {other}");
         }
     }
 
     #[test]
-    fn nothing_is_said_through_a_hub_that_is_down() {
-        let mut stage = Stage::opened(MESH);
-        stage.hear(came(member("a"))).down(&super::super::HubRef::Default);
+    fn nothing_is_signalled_through_a_hub_that_is_down() {
+        let mut fixture = Stage::opened(MESH);
+        fixture.hear(came(member("a"))).down(&super::super::HubRef::Default);
         let (kind, sdp) = (crate::model::DescriptionKind::Offer, "mine".to_owned());
-        stage.tell(1, PeerEvent::Description { step: Step(1), kind, sdp });
-        assert_eq!(stage.sent(), []);
+        fixture.tell(1, PeerEvent::Description { step: Step(1), kind, sdp });
+        assert_eq!(fixture.sent(), []);
     }
 }

@@ -1,17 +1,17 @@
-//! Why two ends do not reach each other: what the addresses tell that they name.
+//! Explains why two peers do not reach each other, from the addresses in their candidates.
 
 use core::net::IpAddr;
 
 use crate::model::{ConnectionFault, candidate_addresses};
 
-/// The kinds of addresses that the two ends of one connection have named.
+/// The kinds of addresses in the candidates of the two ends of one connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Reach {
     ours: Named,
     theirs: Named,
 }
 
-/// The kinds of addresses that one end has named.
+/// The kinds of addresses in the candidates of one end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 struct Named {
     ipv4: bool,
@@ -24,17 +24,17 @@ struct Named {
 pub(super) type Verdict = (ConnectionFault, &'static str);
 
 impl Reach {
-    /// Notes the candidates in a description or candidate of ours.
+    /// Records the candidates in a local description or candidate.
     pub(super) fn note_ours(&mut self, text: &str) {
         self.ours.note(text);
     }
 
-    /// Notes the candidates in a description or candidate of the other end.
+    /// Records the candidates in a remote description or candidate.
     pub(super) fn note_theirs(&mut self, text: &str) {
         self.theirs.note(text);
     }
 
-    /// Why there is no connection, once both ends have described themselves.
+    /// Why there is no connection, once both ends have sent their descriptions.
     pub(super) fn verdict(self) -> Verdict {
         let (ours, theirs) = (self.ours, self.theirs);
         let fault = ConnectionFault::NoUsableAddress;
@@ -72,12 +72,12 @@ impl Named {
         }
     }
 
-    /// Whether it named an address that another computer could use.
+    /// Whether there is an address that another computer could use.
     const fn is_far(self) -> bool {
         self.ipv4 || self.ipv6
     }
 
-    /// Whether there is a pair to be tried.
+    /// Whether there is a candidate pair to try.
     const fn pairs_with(self, other: Self) -> bool {
         self.ipv4 && other.ipv4
             || self.ipv6 && other.ipv6
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_that_pair_and_do_not_answer_are_told_from_addresses_that_do_not_pair() {
+    fn pairs_that_do_not_answer_are_distinguished_from_addresses_that_do_not_pair() {
         let (pair, address) = (ConnectionFault::NoPairAnswered, ConnectionFault::NoUsableAddress);
         let cases: [(&[&str], &[&str], ConnectionFault, &str); 9] = [
             (&["192.168.5.7"], &["192.168.5.8"], pair, "firewall"),
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_description_counts_like_its_candidates_one_by_one() {
+    fn candidates_in_a_description_count_like_single_candidates() {
         let mut reach = Reach::default();
         reach.note_ours("v=0\r\na=candidate:1 1 udp 1 192.168.5.7 9 typ host\r\n");
         reach.note_theirs("v=0\r\na=candidate:1 1 udp 1 192.168.5.8 9 typ host\r\n");

@@ -1,4 +1,4 @@
-//! The sentences for what went wrong: what, why, and the way out.
+//! The failures that the user sees: what failed, why, and the way out.
 
 use super::words::HubRef;
 use crate::model::{
@@ -6,8 +6,8 @@ use crate::model::{
     SessionKind, SourceKind,
 };
 
-/// A hub refused a session.
-pub(super) fn refused(code: ErrorCode, session: &SessionId, hub: &str, said: &str) -> Failure {
+/// A hub refused a request for a session.
+pub(super) fn refused(code: ErrorCode, session: &SessionId, hub: &str, reason: &str) -> Failure {
     let message = match code {
         ErrorCode::NoSuchSession => format!(
             "session \"{session}\" is not open at {hub}; check the link, or wait until it opens"
@@ -16,37 +16,39 @@ pub(super) fn refused(code: ErrorCode, session: &SessionId, hub: &str, said: &st
             "the id \"{session}\" is somebody else's at {hub}; choose another id, or leave it out"
         ),
         ErrorCode::SessionFull => {
-            format!("session \"{session}\" at {hub} takes nobody more: {said}; ask the host")
+            format!(
+                "session \"{session}\" at {hub} takes no more participants: {reason}; ask the host"
+            )
         }
         ErrorCode::NotAllowed => {
-            format!("{hub} does not allow that in session \"{session}\": {said}; ask the host")
+            format!("{hub} does not allow that in session \"{session}\": {reason}; ask the host")
         }
         ErrorCode::BadMessage | ErrorCode::Unsupported => format!(
-            "{hub} did not understand the request for session \"{session}\": {said}; it may run \
+            "{hub} did not understand the request for session \"{session}\": {reason}; it may run \
              another version of Quintet, so update the older one"
         ),
         ErrorCode::TooMany => format!(
-            "{hub} is too busy for session \"{session}\": {said}; wait a moment, or leave another \
+            "{hub} is too busy for session \"{session}\": {reason}; wait a moment, or leave another \
              session first"
         ),
     };
     Failure { code: FailureCode::Hub(code), message, session: Some(session.clone()) }
 }
 
-/// A hub has too much to do to look for a session now.
-pub(super) fn busy(session: &SessionId, hub: &str, said: &str) -> Failure {
-    let message = format!("{hub} is too busy for session \"{session}\": {said}; trying again");
+/// A hub is too busy to look up a session now.
+pub(super) fn busy(session: &SessionId, hub: &str, reason: &str) -> Failure {
+    let message = format!("{hub} is too busy for session \"{session}\": {reason}; trying again");
     let code = FailureCode::Hub(ErrorCode::TooMany);
     Failure { code, message, session: Some(session.clone()) }
 }
 
-/// A hub said of its own accord that something went wrong.
-pub(super) fn complaint(code: ErrorCode, hub: &str, said: &str) -> Failure {
-    let message = format!("{hub} says: {said}");
+/// A hub reported an error that is not about a session.
+pub(super) fn complaint(code: ErrorCode, hub: &str, reason: &str) -> Failure {
+    let message = format!("{hub} says: {reason}");
     Failure { code: FailureCode::Hub(code), message, session: None }
 }
 
-/// A hub of an earlier version cannot change a name while a connection lasts.
+/// A hub of an earlier version cannot change a name while the connection is up.
 pub(super) fn renames_later(hub: &str) -> Failure {
     let message = format!(
         "{hub} runs an older version of Quintet: people there see your new name from your next \
@@ -62,7 +64,7 @@ pub(super) fn unreachable(session: &SessionId, why: &str, waits: bool) -> Failur
     Failure { code: FailureCode::HubUnreachable, message, session: Some(session.clone()) }
 }
 
-/// This process has a session of that id.
+/// This process already has a session of that id.
 pub(super) fn already_here(session: &SessionId) -> Failure {
     let message = format!(
         "you are in a session \"{session}\" already, perhaps at another hub; use it, leave it first, or \
@@ -78,7 +80,7 @@ pub(super) fn not_here(session: &SessionId) -> Failure {
     Failure { code, message, session: Some(session.clone()) }
 }
 
-/// Somebody else's session cannot be closed.
+/// Only the owner can close a session for all participants.
 pub(super) fn not_owner(session: &SessionId) -> Failure {
     let message =
         format!("only the host can end session \"{session}\" for everyone; leave it instead");
@@ -86,7 +88,7 @@ pub(super) fn not_owner(session: &SessionId) -> Failure {
     Failure { code, message, session: Some(session.clone()) }
 }
 
-/// Who may be in somebody else's session is the host's business.
+/// Only the owner decides which participants may be in a session.
 pub(super) fn not_host(session: &SessionId) -> Failure {
     let message = format!(
         "only the host can remove people from session \"{session}\", let them in again or lock it; \
@@ -96,21 +98,21 @@ pub(super) fn not_host(session: &SessionId) -> Failure {
     Failure { code, message, session: Some(session.clone()) }
 }
 
-/// Who is to be removed is not in the session.
+/// The participant to eject is not in the session.
 pub(super) fn no_such_participant(session: &SessionId) -> Failure {
     let message = format!("this person is not in session \"{session}\" any more");
     let code = FailureCode::Hub(ErrorCode::NotAllowed);
     Failure { code, message, session: Some(session.clone()) }
 }
 
-/// Who is to be let in again is not kept out.
+/// The participant to allow is not ejected.
 pub(super) fn not_kept_out(session: &SessionId) -> Failure {
     let message = format!("this person may join session \"{session}\" already");
     let code = FailureCode::Hub(ErrorCode::NotAllowed);
     Failure { code, message, session: Some(session.clone()) }
 }
 
-/// A hub of an earlier version neither locks sessions nor keeps people out.
+/// A hub of an earlier version can neither lock sessions nor block ejected participants.
 pub(super) fn locks_nothing(session: &SessionId, hub: &str) -> Failure {
     let message = format!(
         "{hub} runs an older version of Quintet, which cannot lock session \"{session}\" or keep \
@@ -130,12 +132,12 @@ pub(super) fn hub_away(session: &SessionId, hub: &str) -> Failure {
     Failure { code, message, session: Some(session.clone()) }
 }
 
-/// Nothing is said in a session that we are not in.
+/// A chat message cannot be sent in a session that we have not joined.
 pub(super) fn not_open(session: &SessionId) -> Failure {
     chat(session, format!("session \"{session}\" is not open; the message was not sent"))
 }
 
-/// A session without a data channel.
+/// The session has no data channel.
 pub(super) fn no_chat(session: &SessionId, kind: SessionKind) -> Failure {
     let SessionKind { media, topology } = kind;
     let text = format!(
@@ -144,14 +146,14 @@ pub(super) fn no_chat(session: &SessionId, kind: SessionKind) -> Failure {
     chat(session, text)
 }
 
-/// A viewer sends nothing.
+/// A viewer cannot write in a broadcast.
 pub(super) fn writes_nothing(session: &SessionId) -> Failure {
     let text =
         format!("only the host can write in session \"{session}\"; open a session of your own");
     chat(session, text)
 }
 
-/// There is nobody to hear it.
+/// The session has no other participant that could read a message.
 pub(super) fn nobody_reads(session: &SessionId) -> Failure {
     let text =
         format!("nobody is in session \"{session}\" to read it; write when somebody is there");
@@ -162,7 +164,7 @@ fn chat(session: &SessionId, message: String) -> Failure {
     Failure { code: FailureCode::Chat, message, session: Some(session.clone()) }
 }
 
-/// While its hub was away, another session took the id.
+/// Another session took the id while the hub was away.
 pub(super) fn usurped(session: &SessionId, hub: &str) -> Failure {
     let message = format!(
         "while {hub} was away, another session took the id \"{session}\"; open yours with another id, \
@@ -183,7 +185,8 @@ pub(super) fn no_connection(
     Failure { code: FailureCode::Connection(fault), message, session: Some(session.clone()) }
 }
 
-/// A participant's program and ours have no common format for some media; `has_rest` if others go.
+/// The sentence for media that a participant's program and ours cannot exchange. `has_rest` tells
+/// whether other media flow.
 pub(super) fn left_out(name: &str, session: &SessionId, media: MediaSet, has_rest: bool) -> String {
     let cannot = |media: &Media| match media {
         Media::Audio => "play Opus",
@@ -217,12 +220,12 @@ pub(super) fn device(kind: SourceKind, why: &str) -> Failure {
         SourceKind::Microphone => "microphone",
         SourceKind::Speaker => "speaker",
     };
-    // Whoever opens devices names the device and the way out; the kind is added where it is not.
+    // The reason usually names the device and the way out. If not, the kind is added.
     let message = if why.contains(what) { why.to_owned() } else { format!("{what}: {why}") };
     Failure { code: FailureCode::Device(kind), message, session: None }
 }
 
-/// How a hub is called in a sentence.
+/// The name of a hub in a sentence.
 pub(super) fn hub_name(hub: &HubRef, url: Option<&HubUrl>) -> String {
     match (hub, url) {
         (HubRef::Default, None) => "the hub".to_owned(),
@@ -236,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_refusal_names_the_session_and_goes_on_after_what_happened() {
+    fn every_refusal_names_the_session_the_hub_and_the_way_out() {
         let session = SessionId::parse("town-hall").unwrap();
         let codes = [
             ErrorCode::NoSuchSession,
@@ -258,26 +261,29 @@ mod tests {
     }
 
     #[test]
-    fn what_a_program_cannot_do_is_named_and_what_that_means() {
+    fn left_out_media_are_named_with_the_consequence() {
         let session = SessionId::parse("town-hall").unwrap();
-        let said = left_out("Ada", &session, MediaSet::VIDEO, true);
+        let message = left_out("Ada", &session, MediaSet::VIDEO, true);
         let expected = "Ada's program cannot show H.264, so there is no picture between you in session \
                         \"town-hall\"; the rest works";
-        assert_eq!(said, expected);
-        let said = left_out("Ada", &session, MediaSet::AUDIO_VIDEO, true);
+        assert_eq!(message, expected);
+        let message = left_out("Ada", &session, MediaSet::AUDIO_VIDEO, true);
         assert!(
-            said.contains("cannot play Opus or show H.264, so there is no sound and no picture")
+            message.contains("cannot play Opus or show H.264, so there is no sound and no picture")
         );
-        let said = left_out("Ada", &session, MediaSet::VIDEO, false);
-        assert!(said.ends_with("has nothing else; Ada needs another program or browser"), "{said}");
-        assert!(!said.contains("UDP"), "it is not the network");
+        let message = left_out("Ada", &session, MediaSet::VIDEO, false);
+        assert!(
+            message.ends_with("has nothing else; Ada needs another program or browser"),
+            "{message}"
+        );
+        assert!(!message.contains("UDP"), "the network is not blamed");
     }
 
     #[test]
-    fn a_device_is_named_once() {
-        let said = device(SourceKind::Camera, "camera \"HD\" is in use; pick another").message;
-        assert_eq!(said, "camera \"HD\" is in use; pick another");
-        let said = device(SourceKind::Speaker, "unplugged; pick another").message;
-        assert_eq!(said, "speaker: unplugged; pick another");
+    fn the_kind_of_a_device_is_named_once() {
+        let message = device(SourceKind::Camera, "camera \"HD\" is in use; pick another").message;
+        assert_eq!(message, "camera \"HD\" is in use; pick another");
+        let message = device(SourceKind::Speaker, "unplugged; pick another").message;
+        assert_eq!(message, "speaker: unplugged; pick another");
     }
 }

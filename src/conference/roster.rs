@@ -1,91 +1,65 @@
-//! The participants of one session whom we are linked to.
+//! The participants of one session that we are paired with.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use super::{
-    outbox::Outbox,
+    context::Scope,
     participant::{Arrival, Participant},
-    words::HubRef,
 };
 use crate::model::{
-    ChatText, ClientMessage, Direction, Gates, HubMessage, LeaveReason, Media, MediaTime, Member,
-    ParticipantId, ParticipantStatus, Payload, PeerEvent, PeerId, PeerMedia, Role, SessionId,
-    SessionKind, clean_name, guest_name, guest_number,
+    ChatText, Gates, HubMessage, LeaveReason, MediaTime, Member, ParticipantId, ParticipantStatus,
+    PeerEvent, PeerId, Role, clean_name, guest_name, guest_number,
 };
 
-/// The participants that we are linked to, in the order in which they came.
+/// The participants that we are paired with, in the order in which they joined.
 #[derive(Debug, Default)]
 pub(super) struct Roster {
     members: Vec<Participant>,
 }
 
-/// What the participants of one session have in common.
-#[derive(Debug)]
-pub(super) struct Terms {
-    pub(super) session: SessionId,
-    pub(super) kind: SessionKind,
-    pub(super) limit: u16,
-    /// Our part.
-    pub(super) role: Role,
-    /// Who we are at the session's hub.
-    pub(super) me: ParticipantId,
-    pub(super) hub: HubRef,
-}
-
-/// What a participant's decisions depend on, and where they go.
-pub(super) struct Scope<'a> {
-    pub(super) now: MediaTime,
-    pub(super) terms: &'a Terms,
-    /// Since when the session cannot be reached at its hub.
-    pub(super) down_since: Option<MediaTime>,
-    pub(super) out: &'a mut Outbox,
-}
-
-/// Participants of one session that are kept, whatever its hub says: above every kind's limit.
+/// The most participants that are kept for one session, whatever its hub reports. Above every
+/// kind's limit.
 const MAX_PARTICIPANTS: usize = 300;
 
-/// The longest participant id that is taken from a hub, in bytes; our hubs' have 16.
-const MAX_ID_BYTES: usize = 64;
-
 impl Roster {
-    /// Brings the roster in line with the hub's, after we came (back) to the session.
-    pub(super) fn reconcile(&mut self, hubs: Vec<Member>, scope: &mut Scope<'_>) {
-        let there: BTreeSet<_> = hubs.iter().map(|member| member.participant.clone()).collect();
+    /// Updates the roster from the hub's list, after we joined or rejoined the session.
+    pub(super) fn reconcile(&mut self, hubs: Vec<Member>, cx: &mut Scope<'_>) {
+        let listed: BTreeSet<_> = hubs.iter().map(|member| member.participant.clone()).collect();
         self.members.retain_mut(|one| {
-            let stays = there.contains(&one.id) || one.miss(scope);
+            let stays = listed.contains(&one.id) || one.miss(cx);
             if !stays {
-                one.leave(None, scope);
+                one.leave(None, cx);
             }
             stays
         });
         for member in hubs {
-            self.meet(member, Arrival::Ours, scope);
+            self.meet(member, Arrival::Ours, cx);
         }
     }
 
-    /// Takes what the hub says of one member. A stranger's word is void.
-    pub(super) fn news(&mut self, message: HubMessage, scope: &mut Scope<'_>) {
+    /// Handles a message of the hub about one member. A message about an unknown member is ignored.
+    pub(super) fn news(&mut self, message: HubMessage, cx: &mut Scope<'_>) {
         match message {
             HubMessage::ParticipantJoined { participant: member, .. } => {
-                self.meet(member, Arrival::Theirs, scope);
+                self.meet(member, Arrival::Theirs, cx);
             }
             HubMessage::ParticipantLeft { participant, reason, .. } => {
-                self.depart(&participant, reason, scope);
+                self.depart(&participant, reason, cx);
             }
             HubMessage::ParticipantPresence { participant, presence, .. } => {
                 if let Some(one) = self.find(&participant) {
-                    one.be(presence, scope);
+                    one.be(presence, cx);
                 }
             }
             HubMessage::ParticipantRenamed { participant, name, .. } => {
                 let name = self.visible_name(&participant, &name);
                 if let Some(one) = self.find(&participant) {
-                    one.rename(name, scope);
+                    one.rename(name, cx);
                 }
             }
             HubMessage::Signal { from, payload, .. } => {
                 if let Some(one) = self.find(&from) {
-                    one.hear(payload.into_known(), scope);
+                    one.hear(payload.into_known(), cx);
                 }
             }
             HubMessage::Welcome { .. }
@@ -102,107 +76,106 @@ impl Roster {
         }
     }
 
-    /// Somebody is out. Whom the hub only lost stays while the media runs.
-    fn depart(&mut self, who: &ParticipantId, reason: LeaveReason, scope: &mut Scope<'_>) {
+    /// A member left. A member that only the hub lost stays while its media flows.
+    fn depart(&mut self, id: &ParticipantId, reason: LeaveReason, cx: &mut Scope<'_>) {
         self.members.retain_mut(|one| {
-            let stays = one.id != *who
+            let stays = one.id != *id
                 || match reason {
-                    LeaveReason::Lost => one.miss(scope),
+                    LeaveReason::Lost => one.miss(cx),
                     LeaveReason::Left | LeaveReason::Ejected | LeaveReason::Replaced => false,
                 };
             if !stays {
-                one.leave(Some(reason), scope);
+                one.leave(Some(reason), cx);
             }
             stays
         });
     }
 
-    /// The session is not at its hub any more: who has no media with us is out.
-    pub(super) fn lose_everybody(&mut self, scope: &mut Scope<'_>) {
+    /// The hub lost the session: members without a running peer connection are removed.
+    pub(super) fn lose_everybody(&mut self, cx: &mut Scope<'_>) {
         self.members.retain_mut(|one| {
-            let stays = one.miss(scope);
+            let stays = one.miss(cx);
             if !stays {
-                one.leave(Some(LeaveReason::Lost), scope);
+                one.leave(Some(LeaveReason::Lost), cx);
             }
             stays
         });
     }
 
-    /// Somebody owns the session now, and nobody else.
+    /// Sets the owner of the session; all other members are guests.
     pub(super) fn set_owner(&mut self, owner: &ParticipantId) {
         for one in &mut self.members {
             one.role = if one.id == *owner { Role::Opener } else { Role::Guest };
         }
     }
 
-    /// Takes what a connection of the roster tells.
-    pub(super) fn tell(&mut self, peer: PeerId, event: PeerEvent, scope: &mut Scope<'_>) {
+    /// Handles an event of a peer connection.
+    pub(super) fn tell(&mut self, peer: PeerId, event: PeerEvent, cx: &mut Scope<'_>) {
         if let Some(one) = self.members.iter_mut().find(|one| one.has(peer)) {
-            one.tell(event, scope);
+            one.tell(event, cx);
         }
     }
 
-    /// We are somebody else now: nobody knows our connections.
-    pub(super) fn forget(&mut self, scope: &mut Scope<'_>) {
+    /// Our participant id changed: the remote peers do not know our connections any more.
+    pub(super) fn forget(&mut self, cx: &mut Scope<'_>) {
         for one in &mut self.members {
-            one.forget(scope);
+            one.forget(cx);
         }
     }
 
-    /// Does what is due.
-    pub(super) fn advance(&mut self, scope: &mut Scope<'_>) {
+    /// Handles the deadlines that have passed.
+    pub(super) fn advance(&mut self, cx: &mut Scope<'_>) {
         self.members.retain_mut(|one| {
-            let stays = one.advance(scope);
+            let stays = one.advance(cx);
             if !stays {
-                one.leave(None, scope);
+                one.leave(None, cx);
             }
             stays
         });
     }
 
-    /// Lets pass what the gates do, to and from everybody.
-    pub(super) fn pass(&mut self, gates: Gates, working: Gates, scope: &mut Scope<'_>) {
+    /// Applies the mute switches to all peer connections.
+    pub(super) fn pass(&mut self, enabled: Gates, working: Gates, cx: &mut Scope<'_>) {
         for one in &mut self.members {
-            one.pass(gates, working, scope);
+            one.pass(enabled, working, cx);
         }
     }
 
-    /// Tells everybody again what we send: words may have been lost.
+    /// Signals again to all participants what we send, because earlier signals may be lost.
     pub(super) fn retell(&mut self) {
         for one in &mut self.members {
             one.retell();
         }
     }
 
-    /// Says something to everybody.
-    pub(super) fn say(&mut self, number: u64, text: &ChatText, scope: &mut Scope<'_>) {
+    /// Sends a chat message to all participants.
+    pub(super) fn say(&mut self, number: u64, text: &ChatText, cx: &mut Scope<'_>) {
         for one in &mut self.members {
-            one.say(number, text.clone(), scope);
+            one.say(number, text.clone(), cx);
         }
     }
 
-    /// When something is due.
+    /// The next deadline.
     pub(super) fn due(&self, down_since: Option<MediaTime>) -> Option<MediaTime> {
         self.members.iter().filter_map(|one| one.due(down_since)).min()
     }
 
-    /// How many whose media runs come before somebody in the order of ids.
-    pub(super) fn live_before(&self, who: &ParticipantId) -> u32 {
-        let live = |one: &&Participant| {
-            one.id < *who && one.peer().is_some_and(|peer| !peer.is_starting())
-        };
+    /// How many participants with running media come before `who` in the order of ids.
+    pub(super) fn live_before(&self, id: &ParticipantId) -> u32 {
+        let live =
+            |one: &&Participant| one.id < *id && one.peer().is_some_and(|peer| !peer.is_starting());
         self.members.iter().filter(live).count() as u32
     }
 
-    /// Whether media of somebody runs, or fell silent only now.
+    /// Whether media of at least one participant flows, or has just stopped.
     pub(super) fn has_media(&self) -> bool {
         self.members.iter().filter_map(Participant::peer).any(|peer| !peer.is_starting())
     }
 
-    /// Closes every connection: the session is over for us.
-    pub(super) fn close(&mut self, scope: &mut Scope<'_>) {
+    /// Closes all peer connections: the session has ended for us.
+    pub(super) fn close(&mut self, cx: &mut Scope<'_>) {
         for mut one in self.members.drain(..) {
-            one.close(scope);
+            one.close(cx);
         }
     }
 
@@ -214,23 +187,24 @@ impl Roster {
         self.members.iter().map(Participant::status).collect()
     }
 
-    fn meet(&mut self, mut member: Member, arrival: Arrival, scope: &mut Scope<'_>) {
+    fn meet(&mut self, mut member: Member, offerer: Arrival, cx: &mut Scope<'_>) {
         member.name = self.visible_name(&member.participant, &member.name);
         if let Some(one) = self.find(&member.participant) {
-            one.meet(member, arrival, scope);
-        } else if self.has_room(scope) && scope.terms.admits(&member) {
-            self.members.push(Participant::new(member, arrival, scope));
+            one.meet(member, offerer, cx);
+        } else if self.has_room(cx) && cx.terms.admits(&member) {
+            self.members.push(Participant::new(member, offerer, cx));
         }
     }
 
-    /// The name to show for a member. A hub may be a stranger's program: a name that nobody sees is
-    /// "Guest" and the first number that nobody else has.
-    fn visible_name(&self, who: &ParticipantId, name: &str) -> String {
+    /// The name to show for a member. The hub may be any program, so its names are cleaned again: a
+    /// name without visible characters becomes "Guest" and the first number that no other member
+    /// has.
+    fn visible_name(&self, id: &ParticipantId, name: &str) -> String {
         let name = clean_name(name);
         if !name.is_empty() {
             return name;
         }
-        let known = self.members.iter().find(|one| one.id == *who);
+        let known = self.members.iter().find(|one| one.id == *id);
         if let Some(known) = known.filter(|known| guest_number(known.name()).is_some()) {
             return known.name().to_owned();
         }
@@ -240,137 +214,100 @@ impl Roster {
         guest_name(free.expect("fewer members than numbers"))
     }
 
-    fn has_room(&self, scope: &Scope<'_>) -> bool {
-        self.members.len() < MAX_PARTICIPANTS.min(usize::from(scope.terms.limit))
+    fn has_room(&self, cx: &Scope<'_>) -> bool {
+        self.members.len() < MAX_PARTICIPANTS.min(usize::from(cx.terms.limit))
     }
 
-    fn find(&mut self, who: &ParticipantId) -> Option<&mut Participant> {
-        self.members.iter_mut().find(|one| one.id == *who)
-    }
-}
-
-impl Terms {
-    /// The media of a connection in this session, seen from here.
-    pub(super) fn media(&self) -> PeerMedia {
-        let direction = |media: Media| -> Option<Direction> {
-            self.kind.media.has(media).then(|| self.kind.direction(self.role))
-        };
-        PeerMedia {
-            audio: direction(Media::Audio),
-            video: direction(Media::Video),
-            data: self.kind.media.has(Media::Data),
-        }
-    }
-
-    /// Whether we are linked to such a member.
-    fn admits(&self, member: &Member) -> bool {
-        member.participant != self.me
-            && member.participant.as_str().len() <= MAX_ID_BYTES
-            && self.kind.links(self.role, member.role)
-    }
-}
-
-impl Scope<'_> {
-    /// The time that long ago.
-    pub(super) fn ago(&self, span: Duration) -> MediaTime {
-        let span = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
-        MediaTime::from_micros(self.now.as_micros().saturating_sub(span))
-    }
-
-    /// Says a word to a participant, if the hub can carry it.
-    pub(super) fn signal(&mut self, to: &ParticipantId, payload: Payload) {
-        if self.down_since.is_none() {
-            let (session, to) = (self.terms.session.clone(), to.clone());
-            let payload = payload.into();
-            self.out.send(&self.terms.hub, ClientMessage::Signal { session, to, payload });
-        }
+    fn find(&mut self, id: &ParticipantId) -> Option<&mut Participant> {
+        self.members.iter_mut().find(|one| one.id == *id)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Effect, HubRef, stage::*};
+    use super::super::{Effect, HubRef, tests::fixture::*};
     use super::*;
-    use crate::model::{ParticipantState, PeerState};
+    use crate::model::{Media, ParticipantState, PeerMedia, PeerState};
 
     #[test]
-    fn after_a_hubs_outage_the_roster_is_reconciled_and_running_media_untouched() {
-        let mut stage = Stage::opened(MESH);
-        stage.hear(came(member("a"))).hear(came(member("b"))).hear(came(member("c")));
-        stage.state(1, PeerState::Connected).state(2, PeerState::Connected);
-        stage.down(&HubRef::Default).pass_ms(5000).up(&HubRef::Default);
-        let mut reborn = member("b");
-        reborn.instance = crate::model::Instance::from_random(9);
-        stage.hear(opened(MESH, vec![reborn, member("d")]));
-        assert_eq!(stage.closed_peers(), [3, 2], "c is out, b's program is another one");
-        let shown: Vec<_> = ["a", "b", "c", "d"].iter().map(|who| stage.shown(who)).collect();
+    fn after_an_outage_of_the_hub_the_roster_is_reconciled_and_running_media_is_kept() {
+        let mut fixture = Stage::opened(MESH);
+        fixture.hear(came(member("a"))).hear(came(member("b"))).hear(came(member("c")));
+        fixture.state(1, PeerState::Connected).state(2, PeerState::Connected);
+        fixture.down(&HubRef::Default).pass_ms(5000).up(&HubRef::Default);
+        let mut restarted = member("b");
+        restarted.instance = crate::model::Instance::from_random(9);
+        fixture.hear(opened(MESH, vec![restarted, member("d")]));
+        assert_eq!(fixture.closed_peers(), [3, 2], "c left, b's program was restarted");
+        let shown: Vec<_> =
+            ["a", "b", "c", "d"].iter().map(|letter| fixture.shown(letter)).collect();
         let (live, connecting) = (ParticipantState::Live, ParticipantState::Connecting);
         assert_eq!(shown, [Some(live), Some(connecting), None, Some(connecting)]);
-        stage.pass_ms(3000);
-        assert_eq!(stage.opened_peers(), [4, 5]);
+        fixture.pass_ms(3000);
+        assert_eq!(fixture.opened_peers(), [4, 5]);
     }
 
     #[test]
-    fn a_name_that_nobody_sees_is_a_guests_whatever_the_hub_says() {
-        let mut stage = Stage::opened(MESH);
-        let named = |who: &str, name: &str| Member { name: name.to_owned(), ..member(who) };
-        stage.hear(came(named("a", "Guest 1"))).hear(came(named("b", "\u{200b}\u{3164}")));
-        stage.hear(came(named("c", "\u{2800}"))).hear(came(named("d", "Zo\u{202e}e\u{200d}")));
-        stage.hear(came(named("e", "👩\u{200d}💻")));
-        let shown = |stage: &Stage| -> Vec<_> {
-            stage.status().participants.into_iter().map(|one| one.name).collect()
+    fn a_name_without_visible_characters_is_replaced_by_a_guest_name() {
+        let mut fixture = Stage::opened(MESH);
+        let named = |letter: &str, name: &str| Member { name: name.to_owned(), ..member(letter) };
+        fixture.hear(came(named("a", "Guest 1"))).hear(came(named("b", "\u{200b}\u{3164}")));
+        fixture.hear(came(named("c", "\u{2800}"))).hear(came(named("d", "Zo\u{202e}e\u{200d}")));
+        fixture.hear(came(named("e", "👩\u{200d}💻")));
+        let shown = |fixture: &Stage| -> Vec<_> {
+            fixture.status().participants.into_iter().map(|one| one.name).collect()
         };
-        assert_eq!(shown(&stage), ["Guest 1", "Guest 2", "Guest 3", "Zoe", "👩\u{200d}💻"]);
-        stage.hear(came(named("b", " "))).hear(came(named("d", "\u{ad}")));
-        assert_eq!(shown(&stage), ["Guest 1", "Guest 2", "Guest 3", "Guest 4", "👩\u{200d}💻"]);
+        assert_eq!(shown(&fixture), ["Guest 1", "Guest 2", "Guest 3", "Zoe", "👩\u{200d}💻"]);
+        fixture.hear(came(named("b", " "))).hear(came(named("d", "\u{ad}")));
+        assert_eq!(shown(&fixture), ["Guest 1", "Guest 2", "Guest 3", "Guest 4", "👩\u{200d}💻"]);
     }
 
     #[test]
-    fn words_of_and_about_strangers_are_void() {
-        let mut stage = Stage::opened(MESH);
-        stage.hear(word("x", offer(1))).hear(presence("x", away(1)));
-        stage.hear(left("x", LeaveReason::Left)).state(7, PeerState::Failed);
-        assert_eq!(stage.done, []);
+    fn messages_about_unknown_members_are_ignored() {
+        let mut fixture = Stage::opened(MESH);
+        fixture.hear(word("x", offer(1))).hear(presence("x", away(1)));
+        fixture.hear(left("x", LeaveReason::Left)).state(7, PeerState::Failed);
+        assert_eq!(fixture.done, []);
     }
 
     #[test]
     fn a_hub_cannot_make_the_roster_grow_without_bound() {
-        let mut stage = Stage::opened(BROADCAST);
+        let mut fixture = Stage::opened(BROADCAST);
         for index in 0..1000 {
-            stage.hear(came(member(&format!("a{index}"))));
+            fixture.hear(came(member(&format!("a{index}"))));
         }
-        assert_eq!(stage.status().participants.len(), 256);
-        let mut stage = Stage::opened(MESH);
+        assert_eq!(fixture.status().participants.len(), 256);
+        let mut fixture = Stage::opened(MESH);
         let own = member("m");
-        stage.hear(came(member(&"x".repeat(65)))).hear(came(own));
-        assert_eq!(stage.status().participants, []);
+        fixture.hear(came(member(&"x".repeat(65)))).hear(came(own));
+        assert_eq!(fixture.status().participants, []);
     }
 
     #[test]
-    fn media_are_what_the_kind_says_seen_from_here() {
+    fn the_media_of_a_connection_follow_from_the_kind_and_our_role() {
         use crate::model::{Direction::RecvOnly, MediaSet, SessionKind, Topology};
         let media = MediaSet::VIDEO.with(Media::Data);
         let kind = SessionKind { media, topology: Topology::OneWay };
         let mut opener = member("o");
         opener.role = Role::Opener;
-        let mut stage = Stage::joined(kind, vec![opener]);
-        stage.hear(word("o", offer(1)));
+        let mut fixture = Stage::joined(kind, vec![opener]);
+        fixture.hear(word("o", offer(1)));
         let wanted = PeerMedia { audio: None, video: Some(RecvOnly), data: true };
-        let opened = stage.done.iter().find_map(|effect| {
+        let opened = fixture.done.iter().find_map(|effect| {
             if let Effect::OpenPeer { media, .. } = effect { Some(*media) } else { None }
         });
         assert_eq!(opened, Some(wanted));
     }
 
     #[test]
-    fn the_connections_of_a_roster_are_told_apart() {
-        let mut stage = Stage::opened(MESH);
-        stage.hear(came(member("a"))).hear(came(member("b")));
-        assert_eq!(stage.core.peer(PeerId(2)), Some((session(), id("b"))));
-        stage.state(2, PeerState::Connected);
-        assert_eq!(stage.shown("b"), Some(ParticipantState::Live));
-        assert_eq!(stage.shown("a"), Some(ParticipantState::Connecting));
-        stage.leave();
-        assert_eq!((stage.closed_peers(), stage.core.peer(PeerId(2))), (vec![1, 2], None));
+    fn each_connection_of_a_roster_belongs_to_one_participant() {
+        let mut fixture = Stage::opened(MESH);
+        fixture.hear(came(member("a"))).hear(came(member("b")));
+        assert_eq!(fixture.core.peer(PeerId(2)), Some((session(), id("b"))));
+        fixture.state(2, PeerState::Connected);
+        assert_eq!(fixture.shown("b"), Some(ParticipantState::Live));
+        assert_eq!(fixture.shown("a"), Some(ParticipantState::Connecting));
+        fixture.leave();
+        assert_eq!((fixture.closed_peers(), fixture.core.peer(PeerId(2))), (vec![1, 2], None));
     }
 }

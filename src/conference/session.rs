@@ -1,14 +1,14 @@
-//! One session, from asking for it to its end.
+//! One session, from the request to its end.
 
 mod host;
 
 use super::{
-    ask::{Desk, Search, Wish},
+    ask::{Search, Wish},
+    context::{Desk, Terms},
     hubs::{Hubs, Line},
     membership::{Admission, Membership},
     participant::Participant,
     refusal,
-    roster::Terms,
     words::HubRef,
 };
 use crate::model::{
@@ -17,30 +17,31 @@ use crate::model::{
     SessionKind, SessionLink, SessionState, SessionStatus,
 };
 
-/// A session that was asked for and not dismissed.
+/// A session that was requested and not dismissed.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) id: SessionId,
-    /// The session's own switches, from when it was asked for until it is dismissed.
+    /// The session's own mute switches. They live from the request until the session is dismissed.
     pub(super) gates: Gates,
-    /// It is being left, which can be undone: nothing passes.
+    /// Whether it is being left, which can be undone. Everything is muted meanwhile.
     pub(super) is_departing: bool,
     standing: Standing,
 }
 
+/// The phase of a session.
 #[derive(Debug)]
 enum Standing {
-    /// It was asked for.
+    /// It was requested.
     Asking(Search),
-    /// We are in it.
+    /// We have joined it.
     In(Box<Membership>),
-    /// It is over.
+    /// It has ended.
     Over(Last, EndReason),
-    /// It never came about, or could not be kept.
+    /// It could not be opened or joined, or could not be kept.
     Failed(Last, Failure),
 }
 
-/// What is still shown of a session that is over.
+/// What is still shown of a session that has ended.
 #[derive(Clone, Debug)]
 struct Last {
     kind: Option<SessionKind>,
@@ -51,16 +52,16 @@ struct Last {
 }
 
 impl Session {
-    /// Asks for a session at the hubs where it may be.
-    pub(super) fn ask(id: SessionId, wish: Wish, hubs: Vec<HubRef>, desk: &mut Desk<'_>) -> Self {
-        let search = Search::begin(id.clone(), wish, hubs, desk);
-        let (gates, standing) = (Gates::default(), Standing::Asking(search));
-        let mut session = Self { id, gates, is_departing: false, standing };
-        session.judge(desk);
+    /// Requests a session at the hubs that may have it.
+    pub(super) fn ask(id: SessionId, request: Wish, hubs: Vec<HubRef>, cx: &mut Desk<'_>) -> Self {
+        let lookup = Search::begin(id.clone(), request, hubs, cx);
+        let (enabled, phase) = (Gates::default(), Standing::Asking(lookup));
+        let mut session = Self { id, gates: enabled, is_departing: false, standing: phase };
+        session.judge(cx);
         session
     }
 
-    /// Whether it is over, whatever the reason.
+    /// Whether it has ended, for whatever reason.
     pub(super) const fn is_over(&self) -> bool {
         matches!(self.standing, Standing::Over(..) | Standing::Failed(..))
     }
@@ -70,7 +71,7 @@ impl Session {
         matches!(self.standing, Standing::In(_))
     }
 
-    /// Whether we opened or inherited it.
+    /// Whether we opened it or took it over.
     pub(super) fn is_own(&self) -> bool {
         self.role() == Role::Opener
     }
@@ -78,13 +79,13 @@ impl Session {
     /// The hubs that it needs.
     pub(super) fn hubs(&self) -> Vec<HubRef> {
         match &self.standing {
-            Standing::Asking(search) => search.hubs().cloned().collect(),
+            Standing::Asking(lookup) => lookup.hubs().cloned().collect(),
             Standing::In(membership) => vec![membership.terms.hub.clone()],
             Standing::Over(..) | Standing::Failed(..) => vec![],
         }
     }
 
-    /// The participants that we are linked to.
+    /// The participants that we are paired with.
     pub(super) fn participants(&self) -> &[Participant] {
         match &self.standing {
             Standing::In(membership) => membership.roster.members(),
@@ -92,135 +93,136 @@ impl Session {
         }
     }
 
-    /// A hub is up (again).
+    /// A hub is up, for the first time or again.
     pub(super) fn hub_up(
         &mut self,
         hub: &HubRef,
         (url, me): (&HubUrl, &ParticipantId),
-        desk: &mut Desk<'_>,
+        cx: &mut Desk<'_>,
     ) {
         match &mut self.standing {
-            Standing::Asking(search) => {
-                search.up(hub, desk);
-                self.judge(desk);
+            Standing::Asking(lookup) => {
+                lookup.up(hub, cx);
+                self.judge(cx);
             }
             Standing::In(membership) if membership.is_at(hub) => {
-                membership.up(url.clone(), me.clone(), desk);
+                membership.up(url.clone(), me.clone(), cx);
             }
             Standing::In(_) | Standing::Over(..) | Standing::Failed(..) => {}
         }
     }
 
-    /// A hub has another address.
-    pub(super) fn hub_moved(&mut self, hub: &HubRef, url: &HubUrl, desk: &mut Desk<'_>) {
+    /// A hub's address changed.
+    pub(super) fn hub_moved(&mut self, hub: &HubRef, url: &HubUrl, cx: &mut Desk<'_>) {
         if let Standing::In(membership) = &mut self.standing
             && membership.is_at(hub)
         {
-            membership.moved(url.clone(), desk);
+            membership.moved(url.clone(), cx);
         }
     }
 
     /// A hub is down.
-    pub(super) fn hub_down(&mut self, hub: &HubRef, reason: &str, desk: &mut Desk<'_>) {
+    pub(super) fn hub_down(&mut self, hub: &HubRef, reason: &str, cx: &mut Desk<'_>) {
         match &mut self.standing {
-            Standing::Asking(search) => {
-                search.down(hub, reason, desk);
-                self.judge(desk);
+            Standing::Asking(lookup) => {
+                lookup.down(hub, reason, cx);
+                self.judge(cx);
             }
-            Standing::In(membership) if membership.is_at(hub) => membership.down(desk.now),
+            Standing::In(membership) if membership.is_at(hub) => membership.down(cx.now),
             Standing::In(_) | Standing::Over(..) | Standing::Failed(..) => {}
         }
     }
 
-    /// A hub says something about this session.
-    pub(super) fn hear(&mut self, hub: &HubRef, message: HubMessage, desk: &mut Desk<'_>) {
+    /// Handles a message of a hub about this session.
+    pub(super) fn hear(&mut self, hub: &HubRef, message: HubMessage, cx: &mut Desk<'_>) {
         match &mut self.standing {
-            Standing::Asking(search) if search.is_at(hub) => self.hear_answer(hub, message, desk),
-            Standing::In(membership) if membership.is_at(hub) => self.hear_news(message, desk),
+            Standing::Asking(lookup) if lookup.is_at(hub) => self.hear_answer(hub, message, cx),
+            Standing::In(membership) if membership.is_at(hub) => self.hear_news(message, cx),
             Standing::Asking(_) | Standing::In(_) | Standing::Over(..) | Standing::Failed(..) => {}
         }
     }
 
-    /// A connection of this session tells something.
-    pub(super) fn tell(&mut self, peer: PeerId, event: PeerEvent, desk: &mut Desk<'_>) {
+    /// Handles an event of a peer connection of this session.
+    pub(super) fn tell(&mut self, peer: PeerId, event: PeerEvent, cx: &mut Desk<'_>) {
         if let Standing::In(membership) = &mut self.standing {
-            membership.tell(peer, event, desk);
+            membership.tell(peer, event, cx);
         }
     }
 
-    /// Does what is due.
-    pub(super) fn advance(&mut self, desk: &mut Desk<'_>) {
+    /// Handles the deadlines that have passed.
+    pub(super) fn advance(&mut self, cx: &mut Desk<'_>) {
         match &mut self.standing {
-            Standing::Asking(search) => search.advance(desk),
-            Standing::In(membership) => membership.advance(desk),
+            Standing::Asking(lookup) => lookup.advance(cx),
+            Standing::In(membership) => membership.advance(cx),
             Standing::Over(..) | Standing::Failed(..) => {}
         }
     }
 
-    /// Lets pass what this session's gates and those outside of it do; `working` are those
-    /// whose devices give anything.
-    pub(super) fn pass(&mut self, outside: Gates, working: Gates, desk: &mut Desk<'_>) {
-        let gates = if self.is_departing { Gates::CLOSED } else { outside.and(self.gates) };
+    /// Applies the mute switches: the session's own and those of the whole program (`outside`).
+    /// `working` tells which devices have not failed.
+    pub(super) fn pass(&mut self, outside: Gates, working: Gates, cx: &mut Desk<'_>) {
+        let enabled = if self.is_departing { Gates::CLOSED } else { outside.and(self.gates) };
         if let Standing::In(membership) = &mut self.standing {
-            let (roster, mut scope) = membership.parts(desk);
-            roster.pass(gates, working, &mut scope);
+            let (roster, mut cx) = membership.parts(cx);
+            roster.pass(enabled, working, &mut cx);
         }
     }
 
-    /// Says something to everybody, if there is a chat, it is ours to write in, and somebody reads.
-    pub(super) fn say(&mut self, text: ChatText, desk: &mut Desk<'_>) {
+    /// Sends a chat message to all participants, if the session has a chat, our role may write, and
+    /// there is at least one participant.
+    pub(super) fn say(&mut self, text: ChatText, cx: &mut Desk<'_>) {
         let Standing::In(membership) = &mut self.standing else {
-            return desk.out.fail(refusal::not_open(&self.id));
+            return cx.out.fail(refusal::not_open(&self.id));
         };
         let Terms { kind, role, .. } = &membership.terms;
         if !kind.media.has(Media::Data) {
-            return desk.out.fail(refusal::no_chat(&self.id, *kind));
+            return cx.out.fail(refusal::no_chat(&self.id, *kind));
         }
         if !kind.may_write(*role) {
-            return desk.out.fail(refusal::writes_nothing(&self.id));
+            return cx.out.fail(refusal::writes_nothing(&self.id));
         }
         if membership.roster.members().is_empty() {
-            return desk.out.fail(refusal::nobody_reads(&self.id));
+            return cx.out.fail(refusal::nobody_reads(&self.id));
         }
-        membership.say(&text, desk);
-        desk.out.announce(Event::Said { session: self.id.clone(), text });
+        membership.say(&text, cx);
+        cx.out.announce(Event::Said { session: self.id.clone(), text });
     }
 
-    /// When something is due.
+    /// The next deadline.
     pub(super) fn due(&self) -> Option<MediaTime> {
         match &self.standing {
-            Standing::Asking(search) => search.due(),
+            Standing::Asking(lookup) => lookup.due(),
             Standing::In(membership) => membership.due(),
             Standing::Over(..) | Standing::Failed(..) => None,
         }
     }
 
-    /// We leave; nothing to be said if it is over.
-    pub(super) fn leave(&mut self, desk: &mut Desk<'_>) {
+    /// Leaves the session; notifies the hub unless the session has ended.
+    pub(super) fn leave(&mut self, cx: &mut Desk<'_>) {
         if !self.is_over() {
-            self.leave_quietly(desk);
-            self.end(EndReason::Left, desk);
+            self.leave_quietly(cx);
+            self.end(EndReason::Left, cx);
         }
     }
 
-    /// We close it for everybody.
-    pub(super) fn close(&mut self, desk: &mut Desk<'_>) {
+    /// Closes the session for all participants.
+    pub(super) fn close(&mut self, cx: &mut Desk<'_>) {
         match &self.standing {
             Standing::In(membership) => {
-                membership.part(ClientMessage::Close { session: self.id.clone() }, desk);
+                membership.part(ClientMessage::Close { session: self.id.clone() }, cx);
             }
-            Standing::Asking(search) => search.end(None, desk),
+            Standing::Asking(lookup) => lookup.end(None, cx),
             Standing::Over(..) | Standing::Failed(..) => return,
         }
-        self.end(EndReason::Closed, desk);
+        self.end(EndReason::Closed, cx);
     }
 
-    /// How the session is; `runs` are the sources that give something: sound, picture.
+    /// The session's state. `runs` tells which sources run: audio, video.
     pub(super) fn status(&self, hubs: &Hubs, runs: (bool, bool)) -> SessionStatus {
         let Last { kind, role, limit, link, hub } = self.last(hubs);
         let (state, participants) = match &self.standing {
-            Standing::Asking(search) if search.waits() => (SessionState::Waiting, vec![]),
-            Standing::Asking(search) => match search.unreachable_because() {
+            Standing::Asking(lookup) if lookup.waits() => (SessionState::Waiting, vec![]),
+            Standing::Asking(lookup) => match lookup.unreachable_because() {
                 Some(reason) => (SessionState::Unreachable { reason: reason.to_owned() }, vec![]),
                 None => (SessionState::Connecting, vec![]),
             },
@@ -241,8 +243,8 @@ impl Session {
             }
             Standing::Asking(_) | Standing::Over(..) | Standing::Failed(..) => (false, vec![]),
         };
-        let reaches = |of: fn((bool, bool)) -> bool| {
-            of(runs) && self.participants().iter().any(|one| of(one.gets()))
+        let reaches_participant = |select: fn((bool, bool)) -> bool| {
+            select(runs) && self.participants().iter().any(|one| select(one.gets()))
         };
         SessionStatus {
             session: self.id.clone(),
@@ -253,29 +255,29 @@ impl Session {
             limit,
             state,
             gates: self.gates,
-            heard: reaches(|(sound, _)| sound),
-            seen: reaches(|(_, picture)| picture),
+            heard: reaches_participant(|(audio, _)| audio),
+            seen: reaches_participant(|(_, video)| video),
             participants,
             locked,
             removed,
         }
     }
 
-    /// Hears a hub that was asked for the session.
-    fn hear_answer(&mut self, hub: &HubRef, message: HubMessage, desk: &mut Desk<'_>) {
-        let Standing::Asking(search) = &mut self.standing else { return };
+    /// Handles a message of a hub that was asked for the session.
+    fn hear_answer(&mut self, hub: &HubRef, message: HubMessage, cx: &mut Desk<'_>) {
+        let Standing::Asking(lookup) = &mut self.standing else { return };
         match message {
             HubMessage::Opened { kind, limit, participants: members, .. } => {
                 let role = Role::Opener;
-                self.enter(hub, Admission { kind, limit, role, members }, desk);
+                self.enter(hub, Admission { kind, limit, role, members }, cx);
             }
             HubMessage::Joined { kind, limit, role, participants: members, .. } => {
-                self.enter(hub, Admission { kind, limit, role, members }, desk);
+                self.enter(hub, Admission { kind, limit, role, members }, cx);
             }
-            HubMessage::Waiting { .. } => search.waiting(hub, desk),
+            HubMessage::Waiting { .. } => lookup.waiting(hub, cx),
             HubMessage::Error { code, message, .. } => {
-                search.refused(hub, (code, message), desk);
-                self.judge(desk);
+                lookup.refused(hub, (code, message), cx);
+                self.judge(cx);
             }
             HubMessage::Welcome { .. }
             | HubMessage::ParticipantJoined { .. }
@@ -292,43 +294,43 @@ impl Session {
         }
     }
 
-    /// Hears the hub of a session that we are in.
-    fn hear_news(&mut self, message: HubMessage, desk: &mut Desk<'_>) {
+    /// Handles a message of the hub of a session that we have joined.
+    fn hear_news(&mut self, message: HubMessage, cx: &mut Desk<'_>) {
         let Standing::In(membership) = &mut self.standing else { return };
         match message {
             HubMessage::Opened { kind, limit, participants: members, .. } => {
                 let role = Role::Opener;
-                self.come_back(Admission { kind, limit, role, members }, desk);
+                self.come_back(Admission { kind, limit, role, members }, cx);
             }
             HubMessage::Joined { kind, limit, role, participants: members, .. } => {
-                self.come_back(Admission { kind, limit, role, members }, desk);
+                self.come_back(Admission { kind, limit, role, members }, cx);
             }
-            HubMessage::Waiting { .. } => membership.waiting(desk.now),
+            HubMessage::Waiting { .. } => membership.waiting(cx.now),
             HubMessage::Closed { reason, .. } => match reason {
-                CloseReason::OpenerLost => membership.opener_lost(desk),
-                CloseReason::OpenerLeft => self.end(EndReason::OpenerLeft, desk),
-                CloseReason::Closed => self.end(EndReason::Closed, desk),
-                CloseReason::Ejected => self.end(EndReason::Ejected, desk),
-                CloseReason::Replaced => self.end(EndReason::Replaced, desk),
+                CloseReason::OpenerLost => membership.opener_lost(cx),
+                CloseReason::OpenerLeft => self.end(EndReason::OpenerLeft, cx),
+                CloseReason::Closed => self.end(EndReason::Closed, cx),
+                CloseReason::Ejected => self.end(EndReason::Ejected, cx),
+                CloseReason::Replaced => self.end(EndReason::Replaced, cx),
             },
-            // It answers a word said into an outage, never an opening or joining.
+            // It answers a signal that was sent during an outage, never an open or join.
             HubMessage::Error { code: ErrorCode::NotAllowed, .. } => {}
             HubMessage::Error { code, message, .. } => {
                 if membership.is_firm() && code == ErrorCode::TooMany {
-                    membership.signalled_too_much(desk.now);
+                    membership.signalled_too_much(cx.now);
                 } else if membership.is_firm() && code == ErrorCode::Unsupported {
                     let hub = refusal::hub_name(&membership.terms.hub, Some(&membership.url));
-                    desk.out.fail(refusal::locks_nothing(&self.id, &hub));
-                } else if membership.is_asking() && !membership.refused(code, desk) {
+                    cx.out.fail(refusal::locks_nothing(&self.id, &hub));
+                } else if membership.is_asking() && !membership.refused(code, cx) {
                     let failure = self.refusal(code, &message);
-                    self.fail(failure, desk);
+                    self.fail(failure, cx);
                 }
             }
             HubMessage::Owner { participant, .. } if membership.is_firm() => {
                 membership.set_owner(&participant);
             }
             HubMessage::Access { locked, removed, .. } if membership.is_firm() => {
-                membership.set_access((locked, removed), desk);
+                membership.set_access((locked, removed), cx);
             }
             HubMessage::ParticipantJoined { .. }
             | HubMessage::ParticipantLeft { .. }
@@ -337,8 +339,8 @@ impl Session {
             | HubMessage::Signal { .. }
                 if membership.is_firm() =>
             {
-                let (roster, mut scope) = membership.parts(desk);
-                roster.news(message, &mut scope);
+                let (roster, mut cx) = membership.parts(cx);
+                roster.news(message, &mut cx);
             }
             HubMessage::ParticipantJoined { .. }
             | HubMessage::ParticipantLeft { .. }
@@ -354,54 +356,54 @@ impl Session {
         }
     }
 
-    /// The first hub that has the session for us wins.
-    fn enter(&mut self, hub: &HubRef, admission: Admission, desk: &mut Desk<'_>) {
-        let Standing::Asking(search) = &self.standing else { return };
-        let (Some(Line::Up { me }), Some(url)) = (desk.hubs.line(hub), desk.hubs.url(hub)) else {
+    /// The first hub that has the session for us wins; the lookup at the others ends.
+    fn enter(&mut self, hub: &HubRef, joined_info: Admission, cx: &mut Desk<'_>) {
+        let Standing::Asking(lookup) = &self.standing else { return };
+        let (Some(Line::Up { me }), Some(url)) = (cx.hubs.line(hub), cx.hubs.url(hub)) else {
             return;
         };
         let me = me.clone();
-        search.end(Some(hub), desk);
-        let (session, kind) = (self.id.clone(), admission.kind);
-        match search.wish() {
+        lookup.end(Some(hub), cx);
+        let (session, kind) = (self.id.clone(), joined_info.kind);
+        match lookup.wish() {
             Wish::Open(_) => {
                 let link = url.link(&session);
-                desk.out.announce(Event::Opened { session: session.clone(), kind, link });
+                cx.out.announce(Event::Opened { session: session.clone(), kind, link });
             }
             Wish::Join { .. } => {
-                desk.out.announce(Event::Joined { session: session.clone(), kind });
+                cx.out.announce(Event::Joined { session: session.clone(), kind });
             }
         }
-        let (limit, role, hub) = (admission.limit, admission.role, hub.clone());
-        let terms = Terms { session, kind, limit, role, me, hub };
-        let mut membership = Membership::new(terms, url);
-        membership.admitted(admission, desk);
+        let (limit, role, hub) = (joined_info.limit, joined_info.role, hub.clone());
+        let info = Terms { session, kind, limit, role, me, hub };
+        let mut membership = Membership::new(info, url);
+        membership.admitted(joined_info, cx);
         self.standing = Standing::In(Box::new(membership));
     }
 
-    /// The hub has us in the session again, unless it is another session by now.
-    fn come_back(&mut self, admission: Admission, desk: &mut Desk<'_>) {
+    /// The hub has us in the session again, unless another session has the id by now.
+    fn come_back(&mut self, joined_info: Admission, cx: &mut Desk<'_>) {
         let Standing::In(membership) = &mut self.standing else { return };
-        if membership.terms.kind == admission.kind {
-            membership.admitted(admission, desk);
+        if membership.terms.kind == joined_info.kind {
+            membership.admitted(joined_info, cx);
             return;
         }
         let hub = refusal::hub_name(&membership.terms.hub, Some(&membership.url));
         let failure = refusal::usurped(&self.id, &hub);
-        self.leave_quietly(desk);
-        self.fail(failure, desk);
+        self.leave_quietly(cx);
+        self.fail(failure, cx);
     }
 
-    fn judge(&mut self, desk: &mut Desk<'_>) {
-        if let Standing::Asking(search) = &self.standing
-            && let Some(failure) = search.verdict(desk.hubs)
+    fn judge(&mut self, cx: &mut Desk<'_>) {
+        if let Standing::Asking(lookup) = &self.standing
+            && let Some(failure) = lookup.verdict(cx.hubs)
         {
-            search.end(None, desk);
-            self.fail(failure, desk);
+            lookup.end(None, cx);
+            self.fail(failure, cx);
         }
     }
 
-    fn refusal(&self, code: ErrorCode, said: &str) -> Failure {
+    fn refusal(&self, code: ErrorCode, message: &str) -> Failure {
         let hub = match &self.standing {
             Standing::In(membership) => {
                 refusal::hub_name(&membership.terms.hub, Some(&membership.url))
@@ -415,38 +417,38 @@ impl Session {
             | ErrorCode::NotAllowed
             | ErrorCode::BadMessage
             | ErrorCode::TooMany
-            | ErrorCode::Unsupported => refusal::refused(code, &self.id, &hub, said),
+            | ErrorCode::Unsupported => refusal::refused(code, &self.id, &hub, message),
         }
     }
 
-    fn leave_quietly(&self, desk: &mut Desk<'_>) {
+    fn leave_quietly(&self, cx: &mut Desk<'_>) {
         match &self.standing {
-            Standing::Asking(search) => search.end(None, desk),
+            Standing::Asking(lookup) => lookup.end(None, cx),
             Standing::In(membership) => {
-                membership.part(ClientMessage::Leave { session: self.id.clone() }, desk);
+                membership.part(ClientMessage::Leave { session: self.id.clone() }, cx);
             }
             Standing::Over(..) | Standing::Failed(..) => {}
         }
     }
 
-    fn end(&mut self, reason: EndReason, desk: &mut Desk<'_>) {
-        let last = self.last(desk.hubs);
+    fn end(&mut self, reason: EndReason, cx: &mut Desk<'_>) {
+        let last = self.last(cx.hubs);
         if let Standing::In(membership) = &mut self.standing {
-            membership.close(desk);
+            membership.close(cx);
         }
         self.standing = Standing::Over(last, reason);
-        desk.out.announce(Event::Ended { session: self.id.clone(), reason });
+        cx.out.announce(Event::Ended { session: self.id.clone(), reason });
     }
 
-    fn fail(&mut self, failure: Failure, desk: &mut Desk<'_>) {
-        desk.out.fail(failure.clone());
-        self.end(EndReason::Failed, desk);
-        self.standing = Standing::Failed(self.last(desk.hubs), failure);
+    fn fail(&mut self, failure: Failure, cx: &mut Desk<'_>) {
+        cx.out.fail(failure.clone());
+        self.end(EndReason::Failed, cx);
+        self.standing = Standing::Failed(self.last(cx.hubs), failure);
     }
 
     fn role(&self) -> Role {
         match &self.standing {
-            Standing::Asking(search) => match search.wish() {
+            Standing::Asking(lookup) => match lookup.wish() {
                 Wish::Open(_) => Role::Opener,
                 Wish::Join { .. } => Role::Guest,
             },
@@ -458,12 +460,12 @@ impl Session {
     fn last(&self, hubs: &Hubs) -> Last {
         let role = self.role();
         match &self.standing {
-            Standing::Asking(search) => {
-                let (kind, limit) = match search.wish() {
+            Standing::Asking(lookup) => {
+                let (kind, limit) = match lookup.wish() {
                     Wish::Open(open) => (Some(open.kind), open.limit),
                     Wish::Join { .. } => (None, None),
                 };
-                let (link, hub) = (search.link(hubs), search.hub(hubs).cloned());
+                let (link, hub) = (lookup.link(hubs), lookup.hub(hubs).cloned());
                 Last { kind, role, limit, link, hub }
             }
             Standing::In(membership) => Last {
@@ -479,82 +481,4 @@ impl Session {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::{Effect, Input, stage::*};
-    use super::*;
-    use crate::model::{Command, MediaSet, PeerState, Topology};
-
-    #[test]
-    fn an_opened_session_has_a_link_and_a_joined_one_learns_its_kind() {
-        let stage = Stage::opened(BROADCAST);
-        let link = url("10.0.0.1:7340").link(&session());
-        let kind = BROADCAST;
-        let event = Event::Opened { session: session(), kind, link: link.clone() };
-        assert_eq!(stage.events(), [&event]);
-        assert_eq!(stage.status().link, Some(link));
-
-        let stage = Stage::joined(BROADCAST, vec![]);
-        assert_eq!(stage.events(), [&Event::Joined { session: session(), kind }]);
-        assert_eq!((stage.status().kind, stage.status().role), (Some(kind), Role::Guest));
-    }
-
-    #[test]
-    fn the_hub_ends_a_session_and_its_connections() {
-        let reasons = [
-            (CloseReason::OpenerLeft, EndReason::OpenerLeft),
-            (CloseReason::Ejected, EndReason::Ejected),
-            (CloseReason::Replaced, EndReason::Replaced),
-        ];
-        for (reason, end) in reasons {
-            let mut stage = Stage::opened(MESH);
-            stage.hear(came(member("a"))).state(1, PeerState::Connected);
-            stage.hear(HubMessage::Closed { session: session(), reason });
-            assert_eq!(stage.closed_peers(), [1]);
-            assert_eq!(stage.events(), [&Event::Ended { session: session(), reason: end }]);
-            assert_eq!(stage.status().state, SessionState::Ended { reason: end });
-            assert_eq!(stage.status().kind, Some(MESH), "still shown");
-            stage.hear(came(member("b")));
-            assert_eq!(stage.done, []);
-        }
-    }
-
-    #[test]
-    fn only_its_opener_closes_a_session() {
-        let close = || Input::Command(Command::Close { session: session() });
-        let mut stage = Stage::joined(MESH, vec![]);
-        stage.give(close());
-        assert!(stage.failures()[0].message.contains("leave it instead"));
-        let mut stage = Stage::opened(MESH);
-        stage.give(close());
-        assert_eq!(stage.sent()[0].1, &ClientMessage::Close { session: session() });
-        let reason = EndReason::Closed;
-        assert_eq!(stage.events(), [&Event::Ended { session: session(), reason }]);
-        assert!(stage.core.snapshot().sessions.is_empty());
-    }
-
-    #[test]
-    fn leaving_before_the_answer_stops_the_asking() {
-        let mut stage = Stage::new();
-        stage.join(None, true).up(&HubRef::Default).leave();
-        assert_eq!(stage.sent()[0].1, &ClientMessage::Leave { session: session() });
-        stage.hear(joined(MESH, Role::Guest, vec![member("a")]));
-        assert_eq!(stage.done, []);
-    }
-
-    #[test]
-    fn another_session_of_the_same_id_is_not_ours() {
-        let kind = SessionKind { media: MediaSet::AUDIO, topology: Topology::ManyToMany };
-        let mut stage = Stage::joined(MESH, vec![]);
-        stage.down(&HubRef::Default).up(&HubRef::Default);
-        stage.hear(joined(kind, Role::Guest, vec![]));
-        assert_eq!(stage.sent()[0].1, &ClientMessage::Leave { session: session() });
-        assert!(matches!(stage.status().state, SessionState::Failed(_)));
-    }
-
-    #[test]
-    fn news_before_our_seat_is_ours_again_are_not_heard() {
-        let mut stage = Stage::joined(MESH, vec![]);
-        stage.down(&HubRef::Default).up(&HubRef::Default).hear(came(member("a")));
-        assert_eq!(stage.done, Vec::<Effect>::new());
-    }
-}
+mod tests;

@@ -1,76 +1,77 @@
-//! What the core is told.
+//! The inputs of the core.
 
 use crate::model::{
     Command, HubMessage, HubPlace, HubUrl, ParticipantId, PeerEvent, PeerId, SourceKind,
     SourceState,
 };
 
-/// Anything that the core is told.
+/// An input of the core.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Input {
-    /// A person wants something.
+    /// A command of the user.
     Command(Command),
-    /// The connection to a hub changed, or the hub said something.
+    /// The connection to a hub changed, or the hub sent a message.
     Hub(HubRef, HubEvent),
-    /// A connection to a participant tells something.
+    /// An event of a peer connection.
     Peer(PeerId, PeerEvent),
-    /// A source or the speaker changed.
+    /// The state of a source or of the speaker changed.
     Source(SourceKind, SourceState),
-    /// What there is to be sent at all, in place of what was said before. Before the first time,
-    /// everything is.
+    /// Which sources exist. Replaces the previous report; until the first report, both exist.
     Equipped {
-        /// Whether there is a picture.
+        /// Whether there is a source of video.
         camera: bool,
-        /// Whether there is sound.
+        /// Whether there is a source of audio.
         microphone: bool,
     },
-    /// What the person looks at here, before or while others do; in place of what was said before.
+    /// Which local sources are displayed here, independent of the peer connections. Replaces the
+    /// previous report.
     Preview {
-        /// The own picture.
+        /// Whether the own video is displayed.
         camera: bool,
-        /// The own level.
+        /// Whether the own level is displayed.
         microphone: bool,
     },
 }
 
-/// Which hub.
+/// A reference to a hub.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum HubRef {
-    /// The one that the program finds or embeds on demand.
+    /// The hub that the program finds or embeds on demand.
     Default,
-    /// The one at an address, from a link.
+    /// The hub at an address, from a link.
     At(HubUrl),
 }
 
-/// What the connection to a hub tells. It says hello, pings and comes back by itself.
+/// An event of the connection to a hub. The connection sends `hello` and pings, and reconnects by
+/// itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum HubEvent {
-    /// The hub has welcomed us, for the first time or again.
+    /// The hub sent `welcome`, for the first time or after a reconnect.
     Up {
-        /// The address that others reach it by: links are made of it.
+        /// The address at which others reach it. Links start with this address.
         url: HubUrl,
-        /// Where it was reached, and whose it is there.
+        /// The endpoint at which it was reached.
         place: HubPlace,
-        /// Who we are there.
+        /// Our participant id at this hub.
         participant: ParticipantId,
-        /// How the others see us called.
+        /// The name that other participants see.
         name: String,
     },
-    /// The hub has another address: links are made of it from now on.
+    /// The hub's address changed: links start with the new address from now on.
     Moved {
-        /// The address that others reach it by.
+        /// The address at which others reach it.
         url: HubUrl,
     },
-    /// The hub was lost, or another attempt to reach it failed; it is tried again.
+    /// The connection was lost, or another attempt to connect failed; it is retried.
     Down {
-        /// Why, for a person.
+        /// The reason, as a sentence for the user.
         reason: String,
     },
-    /// The hub is our own, and others meet there: who was counted last is void.
+    /// How many clients use the hub that this program embeds. Replaces the previous count.
     Guests {
-        /// How many people besides us are connected and sit in a session or wait for one.
+        /// Participants other than us that are connected and are in a session or wait for one.
         count: usize,
     },
-    /// The hub said something.
+    /// A message of the hub.
     Message(HubMessage),
 }

@@ -20,24 +20,24 @@ fn remote_candidate(line: &str) -> Payload {
     Payload::Candidate { generation: 1, candidate: line.into(), mid: None, line: Some(0) }
 }
 
-fn described(step: u32, kind: DescriptionKind, sdp: &str) -> PeerEvent {
-    PeerEvent::Description { step: Step(step), kind, sdp: sdp.into() }
+fn described(operation: u32, kind: DescriptionKind, sdp: &str) -> PeerEvent {
+    PeerEvent::Description { step: Step(operation), kind, sdp: sdp.into() }
 }
 
-fn make_offer(step: u32, restart_ice: bool) -> Move {
-    Move::Do(PeerCommand::MakeOffer { step: Step(step), restart_ice })
+fn make_offer(operation: u32, restart_ice: bool) -> Move {
+    Move::Do(PeerCommand::MakeOffer { step: Step(operation), restart_ice })
 }
 
-fn accept_offer(step: u32, sdp: &str) -> Move {
-    Move::Do(PeerCommand::AcceptOffer { step: Step(step), sdp: sdp.into() })
+fn accept_offer(operation: u32, sdp: &str) -> Move {
+    Move::Do(PeerCommand::AcceptOffer { step: Step(operation), sdp: sdp.into() })
 }
 
-fn roll_back(step: u32) -> Move {
-    Move::Do(PeerCommand::Rollback { step: Step(step) })
+fn roll_back(operation: u32) -> Move {
+    Move::Do(PeerCommand::Rollback { step: Step(operation) })
 }
 
-fn done(step: u32) -> PeerEvent {
-    PeerEvent::Done { step: Step(step) }
+fn done(operation: u32) -> PeerEvent {
+    PeerEvent::Done { step: Step(operation) }
 }
 
 impl Negotiation {
@@ -45,7 +45,7 @@ impl Negotiation {
         std::iter::from_fn(|| self.poll()).collect()
     }
 
-    /// An end whose own offer stands and was said.
+    /// An end whose own offer is set and was sent.
     fn offered(polite: bool, want: Want) -> Self {
         let mut end = Self::new(polite, 1);
         end.want(want);
@@ -56,33 +56,33 @@ impl Negotiation {
 }
 
 #[test]
-fn an_offer_is_said_when_it_is_in_force_and_answered_once() {
+fn an_offer_is_sent_when_it_is_set_and_answered_once() {
     let mut end = Negotiation::new(false, 1);
     end.want(Want::Agree);
     assert_eq!(end.moves(), [make_offer(1, false)]);
     end.outcome(described(1, DescriptionKind::Offer, "mine"), NOW);
     assert_eq!(end.moves(), [Move::Say(offer("mine"))]);
     end.hear(answer("theirs"));
-    let (step, sdp) = (Step(2), "theirs".to_owned());
-    assert_eq!(end.moves(), [Move::Do(PeerCommand::AcceptAnswer { step, sdp })]);
+    let (operation, sdp) = (Step(2), "theirs".to_owned());
+    assert_eq!(end.moves(), [Move::Do(PeerCommand::AcceptAnswer { step: operation, sdp })]);
     end.hear(answer("again"));
     end.outcome(done(2), NOW);
     assert_eq!(end.moves(), []);
 }
 
 #[test]
-fn the_polite_end_takes_its_offer_back_before_it_takes_the_other() {
+fn the_polite_end_rolls_its_offer_back_before_it_accepts_the_other() {
     let mut end = Negotiation::offered(true, Want::Agree);
     end.hear(offer("theirs"));
     assert_eq!(end.moves(), [roll_back(2)]);
     end.outcome(done(2), NOW);
     assert_eq!(end.moves(), [accept_offer(3, "theirs")]);
     end.outcome(described(3, DescriptionKind::Answer, "mine"), NOW);
-    assert_eq!(end.moves(), [Move::Say(answer("mine"))], "any exchange agrees");
+    assert_eq!(end.moves(), [Move::Say(answer("mine"))], "any exchange satisfies the initial need");
 }
 
 #[test]
-fn the_other_end_stands_by_its_offer() {
+fn the_impolite_end_ignores_a_colliding_offer() {
     let mut end = Negotiation::offered(false, Want::Agree);
     end.hear(offer("theirs"));
     assert_eq!(end.moves(), []);
@@ -91,7 +91,7 @@ fn the_other_end_stands_by_its_offer() {
 }
 
 #[test]
-fn an_offer_that_is_moot_when_it_is_made_is_never_said() {
+fn an_offer_that_collides_before_it_is_created_is_never_sent() {
     let mut end = Negotiation::new(true, 1);
     end.want(Want::Agree);
     end.hear(offer("theirs"));
@@ -101,7 +101,7 @@ fn an_offer_that_is_moot_when_it_is_made_is_never_said() {
 }
 
 #[test]
-fn an_answer_to_an_offer_that_was_taken_back_is_never_said() {
+fn an_answer_to_a_replaced_offer_is_never_sent() {
     let mut end = Negotiation::new(false, 1);
     end.hear(offer("first"));
     end.hear(offer("second"));
@@ -111,7 +111,7 @@ fn an_answer_to_an_offer_that_was_taken_back_is_never_said() {
 }
 
 #[test]
-fn a_restart_that_was_wanted_meanwhile_or_rolled_back_is_not_lost() {
+fn an_ice_restart_that_was_queued_or_rolled_back_is_not_lost() {
     let mut end = Negotiation::offered(true, Want::Restart);
     end.hear(offer("theirs"));
     end.outcome(done(2), NOW);
@@ -126,7 +126,7 @@ fn a_restart_that_was_wanted_meanwhile_or_rolled_back_is_not_lost() {
 }
 
 #[test]
-fn the_outcome_of_a_step_that_is_over_changes_nothing() {
+fn a_stale_outcome_changes_nothing() {
     let mut end = Negotiation::offered(true, Want::Agree);
     end.hear(offer("theirs"));
     end.moves();
@@ -139,7 +139,7 @@ fn the_outcome_of_a_step_that_is_over_changes_nothing() {
 }
 
 #[test]
-fn an_unanswered_offer_is_taken_back_and_made_again() {
+fn an_unanswered_offer_is_rolled_back_and_made_again() {
     let mut end = Negotiation::offered(false, Want::Restart);
     assert_eq!(end.unanswered_since(), Some(NOW));
     end.repeat_offer();
@@ -149,7 +149,7 @@ fn an_unanswered_offer_is_taken_back_and_made_again() {
 }
 
 #[test]
-fn a_refused_step_gives_the_connection_up() {
+fn a_failed_operation_fails_the_negotiation() {
     let mut end = Negotiation::new(false, 1);
     end.hear(offer("bad"));
     end.moves();
@@ -161,7 +161,7 @@ fn a_refused_step_gives_the_connection_up() {
 }
 
 #[test]
-fn candidates_wait_for_the_descriptions_that_they_belong_to() {
+fn candidates_wait_for_their_descriptions() {
     let mut end = Negotiation::new(false, 1);
     end.hear(remote_candidate("early"));
     end.hear(offer("theirs"));
@@ -176,7 +176,7 @@ fn candidates_wait_for_the_descriptions_that_they_belong_to() {
 }
 
 #[test]
-fn candidates_and_descriptions_of_a_stranger_are_bounded() {
+fn remote_candidates_and_descriptions_are_bounded() {
     let mut end = Negotiation::new(false, 1);
     end.hear(offer(&"x".repeat(MAX_SDP_BYTES + 1)));
     assert_eq!(end.moves(), []);
@@ -198,7 +198,7 @@ fn candidates_and_descriptions_of_a_stranger_are_bounded() {
     assert!(!end.moves().iter().any(is_add));
 }
 
-/// What may happen next.
+/// An input of the negotiation.
 #[derive(Clone, Debug)]
 enum Happening {
     Want(bool),
@@ -221,7 +221,7 @@ fn happening() -> impl Strategy<Value = Happening> {
     ]
 }
 
-/// A connection that asserts what `model/peer.rs` says of each command.
+/// A connection that asserts the preconditions that `model/peer.rs` states for each command.
 #[derive(Default)]
 struct Strict {
     queue: VecDeque<PeerCommand>,
@@ -233,29 +233,29 @@ impl Strict {
     fn carry_out(&mut self) -> Option<PeerEvent> {
         let (kind, sdp) = (DescriptionKind::Offer, "made".to_owned());
         match self.queue.pop_front()? {
-            PeerCommand::MakeOffer { step, .. } => {
-                assert!(!std::mem::replace(&mut self.has_offer, true), "an offer over one");
-                Some(PeerEvent::Description { step, kind, sdp })
+            PeerCommand::MakeOffer { step: operation, .. } => {
+                assert!(!std::mem::replace(&mut self.has_offer, true), "an offer is set already");
+                Some(PeerEvent::Description { step: operation, kind, sdp })
             }
-            PeerCommand::Rollback { step } => {
-                assert!(std::mem::take(&mut self.has_offer), "nothing to take back");
-                Some(PeerEvent::Done { step })
+            PeerCommand::Rollback { step: operation } => {
+                assert!(std::mem::take(&mut self.has_offer), "no offer to roll back");
+                Some(PeerEvent::Done { step: operation })
             }
-            PeerCommand::AcceptOffer { step, .. } => {
-                assert!(!self.has_offer, "an offer taken over one");
+            PeerCommand::AcceptOffer { step: operation, .. } => {
+                assert!(!self.has_offer, "a remote offer during a local offer");
                 self.has_remote = true;
-                Some(PeerEvent::Description { step, kind: DescriptionKind::Answer, sdp })
+                Some(PeerEvent::Description { step: operation, kind: DescriptionKind::Answer, sdp })
             }
-            PeerCommand::AcceptAnswer { step, .. } => {
-                assert!(std::mem::take(&mut self.has_offer), "nothing to be answered");
+            PeerCommand::AcceptAnswer { step: operation, .. } => {
+                assert!(std::mem::take(&mut self.has_offer), "no local offer to be answered");
                 self.has_remote = true;
-                Some(PeerEvent::Done { step })
+                Some(PeerEvent::Done { step: operation })
             }
             PeerCommand::AddCandidate(_) => {
-                assert!(self.has_remote, "a candidate without a description");
+                assert!(self.has_remote, "a candidate without a remote description");
                 None
             }
-            PeerCommand::Write(_) => unreachable!("nobody negotiates by writing"),
+            PeerCommand::Write(_) => unreachable!("the negotiation sends no chat message"),
         }
     }
 }
@@ -264,7 +264,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
     #[test]
-    fn whatever_happens_each_command_is_legal_and_what_is_wanted_is_offered(
+    fn every_command_is_legal_and_every_needed_offer_is_made(
         polite: bool,
         story in proptest::collection::vec(happening(), 1..60),
     ) {
@@ -280,11 +280,11 @@ proptest! {
                 Happening::Hear(0) => end.hear(offer("theirs")),
                 Happening::Hear(1) => end.hear(answer("theirs")),
                 Happening::Hear(_) => end.hear(remote_candidate("theirs")),
-                Happening::Stale(step) => {
-                    // Steps that are over, or not begun; the one under way is not stale.
-                    if end.under_way() != Some(Step(step)) {
-                        end.outcome(done(step), NOW);
-                        end.outcome(described(step, DescriptionKind::Offer, "stale"), NOW);
+                Happening::Stale(operation) => {
+                    // Operations that are complete or not begun; the pending one is not stale.
+                    if end.under_way() != Some(Step(operation)) {
+                        end.outcome(done(operation), NOW);
+                        end.outcome(described(operation, DescriptionKind::Offer, "stale"), NOW);
                     }
                 }
                 Happening::Gather => end.outcome(PeerEvent::Candidate(candidate("l")), NOW),
@@ -305,13 +305,13 @@ proptest! {
                     }
                     Move::Say(payload) => {
                         let stale = matches!(&payload, Payload::Offer { sdp, .. } if sdp == "stale");
-                        prop_assert!(!stale, "a stale outcome was said");
+                        prop_assert!(!stale, "a stale outcome was sent");
                     }
                     Move::GiveUp(reason) => panic!("{reason}"),
                 }
             }
         }
-        // At rest: either stable with nothing owed, or an offer stands that carries it.
+        // In the end the state is stable and nothing is needed, or a local offer is set for it.
         let stands = matches!(end.state, State::Offered { .. });
         prop_assert!(end.wanted.is_none() || stands);
         let waits = stands && end.wanted == Some(Want::Restart);

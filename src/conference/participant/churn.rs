@@ -1,18 +1,18 @@
-//! Bounds how often the other end may have a connection replaced.
+//! Limits how often a remote peer may have its peer connection replaced.
 
 use std::time::Duration;
 
 use crate::model::MediaTime;
 
-/// Connections that the other end may have us replace within [`CHURN_SPAN`].
+/// The most connections that a remote peer may have us replace within [`REPLACEMENT_WINDOW`].
 ///
-/// An honest one pauses half a second and longer after each failure.
+/// A well-behaved peer pauses half a second and longer after each failure.
 pub(super) const MAX_CHURN: u32 = 10;
 
-/// The span that [`MAX_CHURN`] counts in.
+/// The time window of [`MAX_REPLACEMENTS`].
 pub(super) const CHURN_SPAN: Duration = Duration::from_secs(10);
 
-/// Connections that the other end has had replaced lately.
+/// Counts the connections that the remote peer has had replaced in the current window.
 #[derive(Debug, Default)]
 pub(super) struct Churn {
     since: MediaTime,
@@ -20,7 +20,7 @@ pub(super) struct Churn {
 }
 
 impl Churn {
-    /// Whether one more replacement is within measure; counts it.
+    /// Whether one more replacement is within the limit; counts it.
     pub(super) fn admits(&mut self, now: MediaTime) -> bool {
         if now >= self.since + CHURN_SPAN {
             *self = Self { since: now, count: 0 };

@@ -1,8 +1,8 @@
-//! A stage for the unit tests: one core, and short words for what it hears and does.
+//! The fixture of the unit tests: one core, with short functions for its inputs and effects.
 
 use std::time::Duration;
 
-use super::{Conference, Effect, HubEvent, HubRef, Input};
+use super::super::{Conference, Effect, HubEvent, HubRef, Input};
 use crate::model::{
     Command, ErrorCode, Event, Failure, Gate, HubMessage, HubOwner, HubPlace, HubUrl, Instance,
     JoinTarget, LeaveReason, MediaSet, MediaTime, Member, OpenRequest, ParticipantId,
@@ -10,104 +10,107 @@ use crate::model::{
     SessionId, SessionKind, SessionStatus, Topology,
 };
 
-pub(super) const MESH: SessionKind =
+pub(crate) const MESH: SessionKind =
     SessionKind { media: MediaSet::AUDIO_VIDEO, topology: Topology::ManyToMany };
-pub(super) const BROADCAST: SessionKind =
+pub(crate) const BROADCAST: SessionKind =
     SessionKind { media: MediaSet::AUDIO_VIDEO, topology: Topology::OneWay };
 
-/// One core, its time, and what it did last.
-pub(super) struct Stage {
-    pub(super) core: Conference,
-    pub(super) now: MediaTime,
-    pub(super) done: Vec<Effect>,
+/// One core, its time, and its last effects.
+pub(crate) struct Stage {
+    pub(crate) core: Conference,
+    pub(crate) now: MediaTime,
+    pub(crate) done: Vec<Effect>,
 }
 
 impl Stage {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let now = MediaTime::from_micros(100_000_000);
         Self { core: Conference::new(), now, done: vec![] }
     }
 
     /// A guest of session "s", with these other members.
-    pub(super) fn joined(kind: SessionKind, members: Vec<Member>) -> Self {
-        let mut stage = Self::new();
-        stage.join(None, true);
-        stage.up(&HubRef::Default);
-        stage.hear(joined(kind, Role::Guest, members));
-        stage
+    pub(crate) fn joined(kind: SessionKind, members: Vec<Member>) -> Self {
+        let mut fixture = Self::new();
+        fixture.join(None, true);
+        fixture.up(&HubRef::Default);
+        fixture.hear(joined(kind, Role::Guest, members));
+        fixture
     }
 
     /// The opener of session "s", alone in it.
-    pub(super) fn opened(kind: SessionKind) -> Self {
-        let mut stage = Self::new();
-        stage.open(kind);
-        stage.up(&HubRef::Default);
-        stage.hear(opened(kind, vec![]));
-        stage
+    pub(crate) fn opened(kind: SessionKind) -> Self {
+        let mut fixture = Self::new();
+        fixture.open(kind);
+        fixture.up(&HubRef::Default);
+        fixture.hear(opened(kind, vec![]));
+        fixture
     }
 
-    pub(super) fn give(&mut self, input: Input) -> &mut Self {
+    pub(crate) fn give(&mut self, input: Input) -> &mut Self {
         self.core.handle(input, self.now);
         self.fetch()
     }
 
-    pub(super) fn open(&mut self, kind: SessionKind) -> &mut Self {
+    pub(crate) fn open(&mut self, kind: SessionKind) -> &mut Self {
         let request = OpenRequest { session: session(), kind, limit: None };
         self.give(Input::Command(Command::Open(request)))
     }
 
-    pub(super) fn join(&mut self, hub: Option<&str>, wait: bool) -> &mut Self {
+    pub(crate) fn join(&mut self, hub: Option<&str>, wait: bool) -> &mut Self {
         let hub = hub.map(url);
         let target = JoinTarget { session: session(), hub };
         self.give(Input::Command(Command::Join { target, wait }))
     }
 
-    pub(super) fn leave(&mut self) -> &mut Self {
+    pub(crate) fn leave(&mut self) -> &mut Self {
         self.give(Input::Command(Command::Leave { session: session() }))
     }
 
-    pub(super) fn up(&mut self, hub: &HubRef) -> &mut Self {
-        let (url, place) = match hub {
+    pub(crate) fn up(&mut self, hub: &HubRef) -> &mut Self {
+        let (url, endpoint) = match hub {
             HubRef::Default => {
-                let place = HubPlace { url: url("127.0.0.1:7340"), owner: HubOwner::ThisUser };
-                (url("10.0.0.1:7340"), place)
+                let endpoint = HubPlace { url: url("127.0.0.1:7340"), owner: HubOwner::ThisUser };
+                (url("10.0.0.1:7340"), endpoint)
             }
             HubRef::At(url) => (url.clone(), place(url)),
         };
-        let event = HubEvent::Up { url, place, participant: id("m"), name: "Me".into() };
+        let event = HubEvent::Up { url, place: endpoint, participant: id("m"), name: "Me".into() };
         self.give(Input::Hub(hub.clone(), event))
     }
 
-    pub(super) fn down(&mut self, hub: &HubRef) -> &mut Self {
+    pub(crate) fn down(&mut self, hub: &HubRef) -> &mut Self {
         let event = HubEvent::Down { reason: "nobody answers".into() };
         self.give(Input::Hub(hub.clone(), event))
     }
 
-    pub(super) fn hear(&mut self, message: HubMessage) -> &mut Self {
+    pub(crate) fn hear(&mut self, message: HubMessage) -> &mut Self {
         self.hear_from(&HubRef::Default, message)
     }
 
-    pub(super) fn hear_from(&mut self, hub: &HubRef, message: HubMessage) -> &mut Self {
+    pub(crate) fn hear_from(&mut self, hub: &HubRef, message: HubMessage) -> &mut Self {
         self.give(Input::Hub(hub.clone(), HubEvent::Message(message)))
     }
 
-    pub(super) fn tell(&mut self, peer: u64, event: PeerEvent) -> &mut Self {
+    pub(crate) fn tell(&mut self, peer: u64, event: PeerEvent) -> &mut Self {
         self.give(Input::Peer(PeerId(peer), event))
     }
 
-    pub(super) fn state(&mut self, peer: u64, state: PeerState) -> &mut Self {
+    pub(crate) fn state(&mut self, peer: u64, state: PeerState) -> &mut Self {
         self.tell(peer, PeerEvent::State(state))
     }
 
-    /// Lets time pass, deadline by deadline; what was done in all of it is kept.
-    pub(super) fn pass(&mut self, span: Duration) -> &mut Self {
+    /// Lets time pass, deadline by deadline, and collects the effects of all of them.
+    pub(crate) fn pass(&mut self, span: Duration) -> &mut Self {
         let end = self.now + span;
         let mut all = vec![];
         while let Some(due) = self.core.poll_timeout().filter(|due| *due <= end) {
-            assert!(due >= self.now, "a deadline lies in the past");
+            assert!(due >= self.now, "a deadline is in the past");
             self.now = due;
             self.core.handle_timeout(due);
-            assert!(self.core.poll_timeout().is_none_or(|next| next > due), "a deadline stays");
+            assert!(
+                self.core.poll_timeout().is_none_or(|next| next > due),
+                "a handled deadline remains"
+            );
             all.append(&mut self.fetch().done);
         }
         self.now = end;
@@ -115,7 +118,7 @@ impl Stage {
         self
     }
 
-    pub(super) fn pass_ms(&mut self, ms: u64) -> &mut Self {
+    pub(crate) fn pass_ms(&mut self, ms: u64) -> &mut Self {
         self.pass(Duration::from_millis(ms))
     }
 
@@ -124,100 +127,106 @@ impl Stage {
         self
     }
 
-    pub(super) fn opened_peers(&self) -> Vec<u64> {
+    pub(crate) fn opened_peers(&self) -> Vec<u64> {
         let opened = self.done.iter().filter_map(|effect| {
             if let Effect::OpenPeer { peer, .. } = effect { Some(peer.0) } else { None }
         });
         opened.collect()
     }
 
-    pub(super) fn closed_peers(&self) -> Vec<u64> {
+    pub(crate) fn closed_peers(&self) -> Vec<u64> {
         let closed = self.done.iter().filter_map(|effect| {
             if let Effect::ClosePeer(peer) = effect { Some(peer.0) } else { None }
         });
         closed.collect()
     }
 
-    pub(super) fn commands(&self) -> Vec<&PeerCommand> {
+    pub(crate) fn commands(&self) -> Vec<&PeerCommand> {
         let commands = self.done.iter().filter_map(|effect| {
             if let Effect::Peer { command, .. } = effect { Some(command) } else { None }
         });
         commands.collect()
     }
 
-    pub(super) fn sent(&self) -> Vec<(&HubRef, &crate::model::ClientMessage)> {
+    pub(crate) fn sent(&self) -> Vec<(&HubRef, &crate::model::ClientMessage)> {
         let sent = self.done.iter().filter_map(|effect| {
             if let Effect::Send { hub, message } = effect { Some((hub, message)) } else { None }
         });
         sent.collect()
     }
 
-    /// The payloads that were said to others.
-    pub(super) fn said(&self) -> Vec<Payload> {
-        let said = self.sent().into_iter().filter_map(|(_, message)| {
+    /// The payloads that were signalled to other participants.
+    pub(crate) fn said(&self) -> Vec<Payload> {
+        let payloads = self.sent().into_iter().filter_map(|(_, message)| {
             let crate::model::ClientMessage::Signal { payload, .. } = message else { return None };
             Some(payload.known().clone())
         });
-        said.collect()
+        payloads.collect()
     }
 
-    /// Turns a switch of the session, or of all.
-    pub(super) fn turn(&mut self, session: Option<SessionId>, gate: Gate, open: bool) -> &mut Self {
-        self.give(Input::Command(Command::SetGate { session, gate, open }))
+    /// Sets a mute switch of the session, or the global one.
+    pub(crate) fn turn(
+        &mut self,
+        session: Option<SessionId>,
+        switch: Gate,
+        enabled: bool,
+    ) -> &mut Self {
+        self.give(Input::Command(Command::SetGate { session, gate: switch, open: enabled }))
     }
 
-    pub(super) fn events(&self) -> Vec<&Event> {
+    pub(crate) fn events(&self) -> Vec<&Event> {
         let events = self.done.iter().filter_map(|effect| {
             if let Effect::Announce(event) = effect { Some(event) } else { None }
         });
         events.collect()
     }
 
-    pub(super) fn failures(&self) -> Vec<&Failure> {
+    pub(crate) fn failures(&self) -> Vec<&Failure> {
         let failures = self.events().into_iter().filter_map(|event| {
             if let Event::Failed(failure) = event { Some(failure) } else { None }
         });
         failures.collect()
     }
 
-    /// The states that participants were announced in.
-    pub(super) fn states(&self) -> Vec<ParticipantState> {
+    /// The states in which participants were announced.
+    pub(crate) fn states(&self) -> Vec<ParticipantState> {
         let states = self.events().into_iter().filter_map(|event| {
             if let Event::Participant { state, .. } = event { Some(*state) } else { None }
         });
         states.collect()
     }
 
-    pub(super) fn status(&self) -> SessionStatus {
+    pub(crate) fn status(&self) -> SessionStatus {
         let all = self.core.snapshot().sessions;
         all.into_iter().find(|one| one.session == session()).expect("the session is shown")
     }
 
-    pub(super) fn shown(&self, who: &str) -> Option<ParticipantState> {
-        let found = self.status().participants.into_iter().find(|one| one.participant == id(who));
+    pub(crate) fn shown(&self, letter: &str) -> Option<ParticipantState> {
+        let found =
+            self.status().participants.into_iter().find(|one| one.participant == id(letter));
         found.map(|one| one.state)
     }
 }
 
-pub(super) fn session() -> SessionId {
-    SessionId::parse("s").expect("a plain id")
+pub(crate) fn session() -> SessionId {
+    SessionId::parse("s").expect("a valid id")
 }
 
-pub(super) fn url(text: &str) -> HubUrl {
-    text.parse().expect("a plain address")
+pub(crate) fn url(text: &str) -> HubUrl {
+    text.parse().expect("a valid address")
 }
 
-/// A hub of a network, reached at its address.
-pub(super) fn place(url: &HubUrl) -> HubPlace {
+/// The endpoint of a hub on the network, reached at its own address.
+pub(crate) fn place(url: &HubUrl) -> HubPlace {
     HubPlace { url: url.clone(), owner: HubOwner::Elsewhere }
 }
 
-/// The id of a participant; we are `m`.
-pub(super) fn id(letter: &str) -> ParticipantId {
+/// A participant id; ours is `m`.
+pub(crate) fn id(letter: &str) -> ParticipantId {
     serde_json::from_value(letter.into()).expect("any text is an id")
 }
 
-pub(super) fn member(letter: &str) -> Member {
+pub(crate) fn member(letter: &str) -> Member {
     Member {
         participant: id(letter),
         name: letter.to_uppercase(),
@@ -227,44 +236,44 @@ pub(super) fn member(letter: &str) -> Member {
     }
 }
 
-pub(super) fn joined(kind: SessionKind, role: Role, participants: Vec<Member>) -> HubMessage {
+pub(crate) fn joined(kind: SessionKind, role: Role, participants: Vec<Member>) -> HubMessage {
     let limit = kind.default_limit();
     HubMessage::Joined { session: session(), kind, limit, role, participants }
 }
 
-pub(super) fn opened(kind: SessionKind, participants: Vec<Member>) -> HubMessage {
+pub(crate) fn opened(kind: SessionKind, participants: Vec<Member>) -> HubMessage {
     let (limit, owner_key) = (kind.default_limit(), Secret::from_random([1; 16]));
     HubMessage::Opened { session: session(), kind, limit, owner_key, participants }
 }
 
-pub(super) fn came(member: Member) -> HubMessage {
+pub(crate) fn came(member: Member) -> HubMessage {
     HubMessage::ParticipantJoined { session: session(), participant: member }
 }
 
-pub(super) fn left(who: &str, reason: LeaveReason) -> HubMessage {
-    HubMessage::ParticipantLeft { session: session(), participant: id(who), reason }
+pub(crate) fn left(letter: &str, reason: LeaveReason) -> HubMessage {
+    HubMessage::ParticipantLeft { session: session(), participant: id(letter), reason }
 }
 
-pub(super) fn presence(who: &str, presence: Presence) -> HubMessage {
-    HubMessage::ParticipantPresence { session: session(), participant: id(who), presence }
+pub(crate) fn presence(letter: &str, presence: Presence) -> HubMessage {
+    HubMessage::ParticipantPresence { session: session(), participant: id(letter), presence }
 }
 
-pub(super) fn away(silent_ms: u64) -> Presence {
+pub(crate) fn away(silent_ms: u64) -> Presence {
     Presence::Away { silent_ms }
 }
 
-pub(super) fn word(from: &str, payload: Payload) -> HubMessage {
+pub(crate) fn word(from: &str, payload: Payload) -> HubMessage {
     HubMessage::Signal { session: session(), from: id(from), payload: payload.into() }
 }
 
-pub(super) fn offer(generation: u32) -> Payload {
+pub(crate) fn offer(generation: u32) -> Payload {
     Payload::Offer { generation, sdp: "an offer".into() }
 }
 
-pub(super) const fn media(microphone: bool, camera: bool) -> Payload {
+pub(crate) const fn media(microphone: bool, camera: bool) -> Payload {
     Payload::Media { microphone, camera }
 }
 
-pub(super) fn refusal(code: ErrorCode) -> HubMessage {
+pub(crate) fn refusal(code: ErrorCode) -> HubMessage {
     HubMessage::Error { code, message: "no".into(), session: Some(session()) }
 }

@@ -1,0 +1,77 @@
+use super::super::{Effect, Input, tests::fixture::*};
+use super::*;
+use crate::model::{Command, MediaSet, PeerState, Topology};
+
+#[test]
+fn an_opened_session_has_a_link_and_a_joined_session_learns_its_kind() {
+    let fixture = Stage::opened(BROADCAST);
+    let link = url("10.0.0.1:7340").link(&session());
+    let kind = BROADCAST;
+    let event = Event::Opened { session: session(), kind, link: link.clone() };
+    assert_eq!(fixture.events(), [&event]);
+    assert_eq!(fixture.status().link, Some(link));
+
+    let fixture = Stage::joined(BROADCAST, vec![]);
+    assert_eq!(fixture.events(), [&Event::Joined { session: session(), kind }]);
+    assert_eq!((fixture.status().kind, fixture.status().role), (Some(kind), Role::Guest));
+}
+
+#[test]
+fn the_hub_ends_a_session_and_its_connections() {
+    let reasons = [
+        (CloseReason::OpenerLeft, EndReason::OpenerLeft),
+        (CloseReason::Ejected, EndReason::Ejected),
+        (CloseReason::Replaced, EndReason::Replaced),
+    ];
+    for (reason, end) in reasons {
+        let mut fixture = Stage::opened(MESH);
+        fixture.hear(came(member("a"))).state(1, PeerState::Connected);
+        fixture.hear(HubMessage::Closed { session: session(), reason });
+        assert_eq!(fixture.closed_peers(), [1]);
+        assert_eq!(fixture.events(), [&Event::Ended { session: session(), reason: end }]);
+        assert_eq!(fixture.status().state, SessionState::Ended { reason: end });
+        assert_eq!(fixture.status().kind, Some(MESH), "still shown");
+        fixture.hear(came(member("b")));
+        assert_eq!(fixture.done, []);
+    }
+}
+
+#[test]
+fn only_its_opener_closes_a_session() {
+    let close = || Input::Command(Command::Close { session: session() });
+    let mut fixture = Stage::joined(MESH, vec![]);
+    fixture.give(close());
+    assert!(fixture.failures()[0].message.contains("leave it instead"));
+    let mut fixture = Stage::opened(MESH);
+    fixture.give(close());
+    assert_eq!(fixture.sent()[0].1, &ClientMessage::Close { session: session() });
+    let reason = EndReason::Closed;
+    assert_eq!(fixture.events(), [&Event::Ended { session: session(), reason }]);
+    assert!(fixture.core.snapshot().sessions.is_empty());
+}
+
+#[test]
+fn leaving_before_the_answer_withdraws_the_request() {
+    let mut fixture = Stage::new();
+    fixture.join(None, true).up(&HubRef::Default).leave();
+    assert_eq!(fixture.sent()[0].1, &ClientMessage::Leave { session: session() });
+    fixture.hear(joined(MESH, Role::Guest, vec![member("a")]));
+    assert_eq!(fixture.done, []);
+}
+
+#[test]
+fn another_session_of_the_same_id_is_not_ours() {
+    let kind = SessionKind { media: MediaSet::AUDIO, topology: Topology::ManyToMany };
+    let mut fixture = Stage::joined(MESH, vec![]);
+    fixture.down(&HubRef::Default).up(&HubRef::Default);
+    fixture.hear(joined(kind, Role::Guest, vec![]));
+    assert_eq!(fixture.sent()[0].1, &ClientMessage::Leave { session: session() });
+    assert!(matches!(fixture.status().state, SessionState::Failed(_)));
+}
+
+#[test]
+fn messages_before_our_seat_is_confirmed_are_ignored() {
+    let mut fixture = Stage::joined(MESH, vec![]);
+    fixture.down(&HubRef::Default).up(&HubRef::Default).hear(came(member("a")));
+    assert_eq!(fixture.done, Vec::<Effect>::new());
+}
