@@ -1,30 +1,31 @@
-//! Several cores and the hub's rooms in virtual time: seeded delays, losses, crashes, successions.
+//! Several cores and the hub's rooms in virtual time, with seeded delays, losses, crashes and
+//! changes of owner.
 //!
-//! Every effect is checked for legality when it is carried out, every time limit when it is due,
-//! and in the end everybody who should be linked is live at both ends and nobody else is. A failure
-//! prints its seed; `QUINTET_SEED=N` plays that one again, `QUINTET_SEEDS=N` plays so many of each
-//! script.
+//! Each effect is checked for legality when it is carried out, and each time limit when it is due.
+//! In the end every pair that the topology pairs must be live at both ends, and no other pair. A
+//! failure prints its seed; `QUINTET_SEED=N` runs that seed again, `QUINTET_SEEDS=N` runs N seeds
+//! of each script.
 
-#[path = "simulation/chance.rs"]
-mod chance;
 #[path = "simulation/chat.rs"]
 mod chat;
+#[path = "simulation/checks.rs"]
+mod checks;
 #[path = "simulation/connection.rs"]
 mod connection;
-#[path = "simulation/fate.rs"]
-mod fate;
-#[path = "simulation/gates.rs"]
-mod gates;
-#[path = "simulation/judge.rs"]
-mod judge;
+#[path = "simulation/faults.rs"]
+mod faults;
 #[path = "simulation/mutant.rs"]
 mod mutant;
+#[path = "simulation/mute_switches.rs"]
+mod mute_switches;
 #[path = "simulation/program.rs"]
 mod program;
+#[path = "simulation/rng.rs"]
+mod rng;
 #[path = "simulation/script.rs"]
 mod script;
-#[path = "simulation/wire.rs"]
-mod wire;
+#[path = "simulation/sockets.rs"]
+mod sockets;
 #[path = "simulation/world.rs"]
 mod world;
 
@@ -34,40 +35,40 @@ use mutant::Mutant;
 use script::Script;
 use world::{Report, World};
 
-/// Runs of each script, unless asked for more.
+/// The runs of each script, unless `QUINTET_SEEDS` says otherwise.
 const SEEDS: u64 = 1000;
 
-/// Runs in which a planted fault must be caught.
+/// The runs within which a planted fault must be caught.
 const MUTANT_SEEDS: u64 = 150;
 
 #[test]
-fn people_who_come_and_go_are_linked_as_their_sessions_say() {
+fn participants_that_come_and_go_are_connected_as_the_topology_says() {
     let report = play_all(Script::Calm);
     assert!(report.pairs > 0 && report.checks > 0 && report.heard > 0, "{report:?}");
     assert!(report.renames > 0 && report.undone > 0, "{report:?}");
 }
 
 #[test]
-fn lost_packets_and_changed_networks_are_got_over() {
+fn sessions_recover_from_lost_packets_and_changed_networks() {
     let report = play_all(Script::Media);
     assert!(report.rollbacks > 0 && report.restarts > 0, "{report:?}");
 }
 
 #[test]
-fn trouble_with_the_hub_touches_no_running_media() {
+fn trouble_with_the_hub_does_not_touch_running_media() {
     let report = play_all(Script::Hub);
     assert!(report.resumed > 0 && report.pairs > 0, "{report:?}");
 }
 
 #[test]
-fn leavers_the_silent_and_the_crashed_are_noticed_in_time_and_inherited_from() {
+fn leaving_silence_and_crashes_are_noticed_in_time_and_successors_take_over() {
     let report = play_all(Script::People);
     assert!(report.successions > 0 && report.ended_by_opener > 0, "{report:?}");
     assert!(report.awaited > 0, "{report:?}");
 }
 
 #[test]
-fn everything_at_once_becomes_right_again() {
+fn sessions_recover_from_all_faults_at_once() {
     let report = play_all(Script::Everything);
     assert!(report.closed > 0 && report.checks > 0 && report.turns > 0, "{report:?}");
 }
@@ -85,7 +86,7 @@ fn every_planted_fault_is_caught() {
     }
 }
 
-/// Plays all seeds of a script, and sums up what came to pass.
+/// Runs all seeds of a script, and sums up their reports.
 fn play_all(script: Script) -> Report {
     let mut sum = Report::default();
     for seed in seeds() {

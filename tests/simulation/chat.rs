@@ -1,5 +1,6 @@
-//! What must hold of chats: a text is heard in its session, by those who were there, once, in the
-//! order in which it was said; and whoever stays hears it in the end, or is named to the sayer.
+//! Checks of the chat. A text arrives only in its session, only at participants that were there,
+//! once, and in order. In the end it reaches every participant that stayed, or is reported to its
+//! sender as undelivered.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,16 +14,16 @@ use quintet::{
 
 use super::world::{Verdict, World};
 
-/// Everything that was said and heard.
+/// All texts that were sent and received.
 #[derive(Default)]
 pub(crate) struct Chats {
-    /// Each text is its index here.
+    /// The texts. The content of a text is its index here.
     said: Vec<Saying>,
-    /// The newest text that a program, in one life, has heard of somebody in a session.
+    /// The newest text that one life of a program received from a participant in a session.
     heard: BTreeMap<(usize, u32, SessionId, ParticipantId), usize>,
-    /// Which text has reached whom.
+    /// The texts and the participants that they reached.
     reached: BTreeSet<(usize, ParticipantId)>,
-    /// Whom a program was told that something did not reach.
+    /// The participants for which a program reported undelivered texts.
     lost: BTreeSet<(usize, SessionId, ParticipantId)>,
 }
 
@@ -36,7 +37,8 @@ struct Saying {
 }
 
 impl World {
-    /// A person says something in a session where somebody is, if there is a chat to do it in.
+    /// A user sends a text in a session, if it has a chat in which the user may write, and other
+    /// participants.
     pub(crate) fn speak(&mut self, program: usize, session: usize) -> Verdict {
         let (id, one) = (self.plan.sessions[session].id.clone(), &self.programs[program]);
         let statuses = one.snapshot().sessions;
@@ -48,16 +50,23 @@ impl World {
         if !may_write || !is_in || status.participants.is_empty() {
             return Ok(());
         }
-        let audience = status.participants.into_iter().map(|one| one.participant).collect();
-        let (who, life, at) = (one.participant(), one.life, self.now);
-        let saying = Saying { program, life, who, session: id.clone(), audience, at };
+        let recipients = status.participants.into_iter().map(|one| one.participant).collect();
+        let (sender, life, sent_at) = (one.participant(), one.life, self.now);
+        let sent = Saying {
+            program,
+            life,
+            who: sender,
+            session: id.clone(),
+            audience: recipients,
+            at: sent_at,
+        };
         let number = self.chats.said.len();
-        self.chats.said.push(saying);
+        self.chats.said.push(sent);
         let text = ChatText::new(&number.to_string()).map_err(|error| error.to_string())?;
         self.feed(program, Input::Command(Command::Say { session: id, text }))
     }
 
-    /// A program tells of its chats, or of who is out of them.
+    /// Handles an event of a program about its chats or its participants.
     pub(crate) fn note_chat(&mut self, index: usize, event: &Event) -> Verdict {
         match event {
             Event::Message { session, participant, text, .. } => {
@@ -67,7 +76,7 @@ impl World {
                 self.chats.lost.insert((index, session.clone(), participant.clone()));
                 Ok(())
             }
-            // Whoever comes again later is somebody new.
+            // A participant that comes back later counts as new.
             Event::Participant { session, participant, state: ParticipantState::Left, .. } => {
                 let (chats, life) = (&mut self.chats, self.programs[index].life);
                 chats.heard.remove(&(index, life, session.clone(), participant.clone()));
@@ -101,48 +110,49 @@ impl World {
         text: &ChatText,
     ) -> Verdict {
         let (me, life) = (self.programs[index].participant(), self.programs[index].life);
-        let fault = |what: &str| Err(format!("P{index} hears {text:?} of {from}: {what}"));
-        let number: usize = text.as_str().parse().map_err(|_| "nobody said that")?;
-        let Some(saying) = self.chats.said.get(number) else { return fault("nobody said that") };
-        if saying.session != *session || saying.who != *from {
-            return fault("it was said elsewhere");
+        let error = |what: &str| Err(format!("P{index} got {text:?} of {from}: {what}"));
+        let number: usize = text.as_str().parse().map_err(|_| "that text was never sent")?;
+        let Some(sent) = self.chats.said.get(number) else { return error("it was never sent") };
+        if sent.session != *session || sent.who != *from {
+            return error("it was sent elsewhere");
         }
-        if !saying.audience.contains(&me) {
-            return fault("it was not meant for it");
+        if !sent.audience.contains(&me) {
+            return error("it was not sent to it");
         }
         let key = (index, life, session.clone(), from.clone());
         if self.chats.heard.insert(key, number).is_some_and(|before| before >= number) {
-            return fault("it was heard before, or later words were");
+            return error("it arrived before, or a later text did");
         }
         self.chats.reached.insert((number, me));
         self.report.heard += 1;
         Ok(())
     }
 
-    /// In the end a text has reached everybody who was there and is, unless its sayer was told.
+    /// In the end each text has reached every participant that was there and still is, unless its
+    /// sender was told otherwise.
     pub(crate) fn judge_chats(&self) -> Verdict {
-        for (number, saying) in self.chats.said.iter().enumerate() {
-            let program = &self.programs[saying.program];
-            let ended = program.ended.get(&saying.session).is_some_and(|(_, at)| *at >= saying.at);
-            if program.core.is_none() || program.life != saying.life || ended {
+        for (number, sent) in self.chats.said.iter().enumerate() {
+            let program = &self.programs[sent.program];
+            let ended = program.ended.get(&sent.session).is_some_and(|(_, at)| *at >= sent.at);
+            if program.core.is_none() || program.life != sent.life || ended {
                 continue;
             }
-            for who in &saying.audience {
-                let shown = self.shown(saying.program, &saying.session, who);
+            for recipient in &sent.audience {
+                let shown = self.shown(sent.program, &sent.session, recipient);
                 let is_live = shown.is_some_and(|(state, _)| state == ParticipantState::Live);
-                let told = (saying.program, saying.session.clone(), who.clone());
-                let reached = self.chats.reached.contains(&(number, who.clone()));
-                if is_live && !reached && !self.chats.lost.contains(&told) {
-                    let (by, session) = (saying.program, &saying.session);
-                    return Err(format!("what P{by} said in {session} never reached {who}"));
+                let key = (sent.program, sent.session.clone(), recipient.clone());
+                let reached = self.chats.reached.contains(&(number, recipient.clone()));
+                if is_live && !reached && !self.chats.lost.contains(&key) {
+                    let (by, session) = (sent.program, &sent.session);
+                    return Err(format!("a text of P{by} in {session} never reached {recipient}"));
                 }
             }
         }
         Ok(())
     }
 
-    /// Opens the channel of a connection that packets flow on, and brings what was written there
-    /// to the other end: now, or at another look.
+    /// Opens the data channel of a connection on which packets flow, and delivers what was sent on
+    /// it, now or at a later tick.
     pub(crate) fn look_at_channel(&mut self, index: usize) -> Verdict {
         let one = &self.connections[index];
         let flows = one.media.data && one.is_open && one.state == PeerState::Connected;
@@ -160,7 +170,7 @@ impl World {
             return Ok(());
         }
         while let Some(message) = self.connections[index].unread.pop_front() {
-            // What arrives before the other end has its channel is lost, as it is with the library.
+            // As with webrtc-rs, a message that arrives before the channel is open is lost.
             if self.connections[other].is_writable {
                 self.told(other, PeerEvent::Read(message))?;
             }

@@ -1,5 +1,6 @@
-//! A model of a WebRTC connection: carries commands out one after another, asserts that each is
-//! legal when its turn comes, and is connected when both ends have agreed and packets get through.
+//! A model of a peer connection. It carries out commands one after another, asserts that each is
+//! legal when its turn comes, and is connected when both ends have negotiated and packets get
+//! through.
 
 use std::collections::VecDeque;
 
@@ -8,61 +9,62 @@ use quintet::model::{
     SessionId, Step,
 };
 
-use super::{chance::Chance, world::Verdict};
+use super::{rng::Chance, world::Verdict};
 
-/// One end of a connection.
+/// One end of a peer connection.
 pub(crate) struct Connection {
     pub(crate) uid: u64,
     pub(crate) node: usize,
     pub(crate) peer: PeerId,
     pub(crate) session: SessionId,
     pub(crate) media: PeerMedia,
-    /// What it is fed with: sound, picture.
+    /// The media that it sends: audio, video.
     pub(crate) fed: (bool, bool),
-    /// Whether its sound may be heard, and whether any is expected.
+    /// Whether its audio is audible, and whether any is expected.
     pub(crate) sound: (bool, bool),
-    /// Which program it leads to.
+    /// The program that it leads to.
     pub(crate) towards: Option<usize>,
     pub(crate) opened: u64,
     pub(crate) is_open: bool,
     pub(crate) state: PeerState,
     /// Since when packets have come, or have not.
     pub(crate) flows: bool,
+    /// Since when packets have arrived, or have not.
     pub(crate) flow_changed: u64,
     pub(crate) queue: VecDeque<PeerCommand>,
     pub(crate) standing: Standing,
-    /// The other end, once a description of it was taken.
+    /// The other end, once its description was set.
     pub(crate) remote: Option<u64>,
     pub(crate) candidates: usize,
-    /// The exchanges that were concluded, with the network of this end that each is about.
+    /// The exchanges that are complete, with the network of this end that each is about.
     agreed: Vec<(Exchange, u32)>,
     serial: u32,
     ice: u32,
     remote_ice: Option<u32>,
-    /// The network that the paths were gathered in.
+    /// The network in which candidates were gathered.
     network: u32,
     gathered: bool,
     before_offer: (u32, u32),
-    /// The description that was last made, as long as it is in force.
+    /// The local description, while it is set.
     pub(crate) in_force: Option<String>,
     pub(crate) has_said: bool,
-    /// Whether the data channel was told to be open.
+    /// Whether the core was notified that the data channel is open.
     pub(crate) is_writable: bool,
-    /// What this end wrote and the other has not read.
+    /// The messages that this end sent and the other end has not received.
     pub(crate) unread: VecDeque<ChatMessage>,
 }
 
-/// The connection's signalling state.
+/// The signalling state of the connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Standing {
     Stable,
     LocalOffer,
 }
 
-/// An offer, by who made it and its number there.
+/// An offer: the connection that made it, and its number there.
 type Exchange = (u64, u32);
 
-/// What came of a command.
+/// The outcome of a command.
 pub(crate) struct Outcome {
     pub(crate) event: Option<PeerEvent>,
     pub(crate) gathers: bool,
@@ -70,14 +72,14 @@ pub(crate) struct Outcome {
 
 impl Connection {
     pub(crate) fn new(
-        (uid, node): (u64, usize),
+        (uid, program): (u64, usize),
         peer: PeerId,
         session: SessionId,
         (media, network, now): (PeerMedia, u32, u64),
     ) -> Self {
         Self {
             uid,
-            node,
+            node: program,
             peer,
             session,
             media,
@@ -107,21 +109,25 @@ impl Connection {
         }
     }
 
-    /// Carries the oldest command out, in the network that the computer is in now.
+    /// Carries out the oldest command, in the present network of the computer.
     pub(crate) fn carry_out(&mut self, network: u32, mishap: bool) -> Result<Outcome, String> {
         let Some(command) = self.queue.pop_front() else {
             return Ok(Outcome { event: None, gathers: false });
         };
         self.check(&command)?;
-        if let (true, Some(step)) = (mishap, step(&command)) {
-            let event = Some(PeerEvent::Refused { step, reason: "chance".into() });
+        if let (true, Some(operation)) = (mishap, step(&command)) {
+            let event = Some(PeerEvent::Refused { step: operation, reason: "chance".into() });
             return Ok(Outcome { event, gathers: false });
         }
         Ok(match command {
-            PeerCommand::MakeOffer { step, restart_ice } => self.offer(step, restart_ice, network),
-            PeerCommand::Rollback { step } => self.roll_back(step),
-            PeerCommand::AcceptOffer { step, sdp } => self.answer(step, &sdp, network),
-            PeerCommand::AcceptAnswer { step, sdp } => self.conclude(step, &sdp),
+            PeerCommand::MakeOffer { step: operation, restart_ice } => {
+                self.offer(operation, restart_ice, network)
+            }
+            PeerCommand::Rollback { step: operation } => self.roll_back(operation),
+            PeerCommand::AcceptOffer { step: operation, sdp } => {
+                self.answer(operation, &sdp, network)
+            }
+            PeerCommand::AcceptAnswer { step: operation, sdp } => self.conclude(operation, &sdp),
             PeerCommand::AddCandidate(candidate) => self.add(&candidate),
             PeerCommand::Write(message) => {
                 self.unread.push_back(message);
@@ -130,7 +136,7 @@ impl Connection {
         })
     }
 
-    /// Whether both ends agree on something that holds in both their networks.
+    /// Whether both ends have completed an exchange that holds in both their networks.
     pub(crate) fn agrees_with(&self, other: &Self, networks: (u32, u32)) -> bool {
         let bound = self.remote == Some(other.uid) && other.remote == Some(self.uid);
         let open = self.is_open && other.is_open;
@@ -140,7 +146,7 @@ impl Connection {
         bound && open && placed && theirs.into_iter().any(|(exchange, _)| mine(exchange))
     }
 
-    /// Whether a description may be said: it is in force, and nothing is under way against it.
+    /// Checks that a description may be sent: it is set, and no queued command replaces it.
     pub(crate) fn check_said(&self, kind: DescriptionKind, sdp: &str) -> Verdict {
         let in_force = self.in_force.as_deref() == Some(sdp);
         let moot = self.queue.iter().any(|command| match command {
@@ -153,7 +159,7 @@ impl Connection {
         if in_force && !moot {
             return Ok(());
         }
-        Err(format!("{} says a stale description: {sdp}", self.peer))
+        Err(format!("{} sends a stale description: {sdp}", self.peer))
     }
 
     fn check(&self, command: &PeerCommand) -> Verdict {
@@ -170,11 +176,11 @@ impl Connection {
         if legal {
             return Ok(());
         }
-        let (peer, standing) = (self.peer, self.standing);
-        Err(format!("illegal step of {peer} in {standing:?}: {command:?}"))
+        let (peer, state) = (self.peer, self.standing);
+        Err(format!("illegal operation of {peer} in {state:?}: {command:?}"))
     }
 
-    fn offer(&mut self, step: Step, restart: bool, network: u32) -> Outcome {
+    fn offer(&mut self, operation: Step, restart: bool, network: u32) -> Outcome {
         self.before_offer = (self.ice, self.network);
         self.serial += 1;
         self.standing = Standing::LocalOffer;
@@ -183,22 +189,22 @@ impl Connection {
         let sdp = format!("offer {} {} {}\nm=x", self.uid, self.serial, self.ice);
         self.in_force = Some(sdp.clone());
         let kind = DescriptionKind::Offer;
-        Outcome { event: Some(PeerEvent::Description { step, kind, sdp }), gathers }
+        Outcome { event: Some(PeerEvent::Description { step: operation, kind, sdp }), gathers }
     }
 
-    fn roll_back(&mut self, step: Step) -> Outcome {
+    fn roll_back(&mut self, operation: Step) -> Outcome {
         self.standing = Standing::Stable;
         (self.ice, self.network) = self.before_offer;
         self.in_force = None;
-        Outcome { event: Some(PeerEvent::Done { step }), gathers: false }
+        Outcome { event: Some(PeerEvent::Done { step: operation }), gathers: false }
     }
 
-    fn answer(&mut self, step: Step, sdp: &str, network: u32) -> Outcome {
+    fn answer(&mut self, operation: Step, sdp: &str, network: u32) -> Outcome {
         let Some([from, serial, ice]) = numbers(sdp, "offer") else {
-            return refused(step, "no offer");
+            return refused(operation, "no offer");
         };
         if self.remote.is_some_and(|known| known != from) {
-            return refused(step, "another connection's offer");
+            return refused(operation, "an offer of another connection");
         }
         let restarts = self.remote_ice != Some(ice as u32);
         let gathers = restarts || !self.gathered;
@@ -208,21 +214,21 @@ impl Connection {
         let sdp = format!("answer {} {} {} {from}\nm=x", self.uid, serial, self.ice);
         self.in_force = Some(sdp.clone());
         let kind = DescriptionKind::Answer;
-        Outcome { event: Some(PeerEvent::Description { step, kind, sdp }), gathers }
+        Outcome { event: Some(PeerEvent::Description { step: operation, kind, sdp }), gathers }
     }
 
-    fn conclude(&mut self, step: Step, sdp: &str) -> Outcome {
+    fn conclude(&mut self, operation: Step, sdp: &str) -> Outcome {
         let Some([from, serial, ice, to]) = numbers(sdp, "answer") else {
-            return refused(step, "no answer");
+            return refused(operation, "no answer");
         };
         let bound = self.remote.is_none_or(|known| known == from);
         if !bound || to != self.uid || serial as u32 != self.serial {
-            return refused(step, "an answer to another offer");
+            return refused(operation, "an answer to another offer");
         }
         self.standing = Standing::Stable;
         (self.remote, self.remote_ice) = (Some(from), Some(ice as u32));
         self.agreed.push(((self.uid, self.serial), self.network));
-        Outcome { event: Some(PeerEvent::Done { step }), gathers: false }
+        Outcome { event: Some(PeerEvent::Done { step: operation }), gathers: false }
     }
 
     fn add(&mut self, candidate: &Candidate) -> Outcome {
@@ -242,15 +248,15 @@ impl Connection {
     }
 }
 
-/// The candidates that gathering finds, one of them the mark of the end.
-pub(crate) fn gathered(uid: u64, chance: &mut Chance) -> Vec<(u64, PeerEvent)> {
+/// The candidates that gathering finds, including the end of candidates.
+pub(crate) fn gathered(uid: u64, rng: &mut Chance) -> Vec<(u64, PeerEvent)> {
     let line = |line: String| {
         PeerEvent::Candidate(Candidate { line, mid: Some("0".into()), index: Some(0) })
     };
-    let found = 1 + chance.below(3);
+    let found = 1 + rng.below(3);
     let mut all = vec![];
     for _ in 0..found {
-        all.push((chance.ms(0, 150), line(format!("candidate:{uid}"))));
+        all.push((rng.ms(0, 150), line(format!("candidate:{uid}"))));
     }
     all.push((151_000, line(String::new())));
     all
@@ -258,16 +264,16 @@ pub(crate) fn gathered(uid: u64, chance: &mut Chance) -> Vec<(u64, PeerEvent)> {
 
 fn step(command: &PeerCommand) -> Option<Step> {
     match command {
-        PeerCommand::MakeOffer { step, .. }
-        | PeerCommand::Rollback { step }
-        | PeerCommand::AcceptOffer { step, .. }
-        | PeerCommand::AcceptAnswer { step, .. } => Some(*step),
+        PeerCommand::MakeOffer { step: operation, .. }
+        | PeerCommand::Rollback { step: operation }
+        | PeerCommand::AcceptOffer { step: operation, .. }
+        | PeerCommand::AcceptAnswer { step: operation, .. } => Some(*operation),
         PeerCommand::AddCandidate(_) | PeerCommand::Write(_) => None,
     }
 }
 
-fn refused(step: Step, reason: &str) -> Outcome {
-    let event = Some(PeerEvent::Refused { step, reason: reason.to_owned() });
+fn refused(operation: Step, reason: &str) -> Outcome {
+    let event = Some(PeerEvent::Refused { step: operation, reason: reason.to_owned() });
     Outcome { event, gathers: false }
 }
 

@@ -1,4 +1,4 @@
-//! Planted faults: a shim around a core that makes it behave as if it were programmed wrongly.
+//! Planted faults: a shim around a core that makes it behave as if it had a bug.
 
 use std::collections::BTreeSet;
 
@@ -10,42 +10,42 @@ use quintet::{
     },
 };
 
-/// A mistake that a core might make.
+/// A bug that a core might have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Mutant {
-    /// It takes a remote offer without taking its own back first.
+    /// It accepts a remote offer without rolling its own back.
     DropsRollback,
-    /// Some programs never give way.
+    /// Some programs are never polite.
     SwapsPoliteness,
-    /// A wish to negotiate again is lost.
+    /// It loses a needed ICE restart.
     ForgetsWanted,
-    /// It does not hear that somebody left.
+    /// It ignores that a participant left.
     IgnoresLeft,
-    /// It does not hear that somebody is away from the hub.
+    /// It ignores that a participant is away from the hub.
     IgnoresPresence,
-    /// It says an offer that it has to take back already.
+    /// It sends an offer that it is already rolling back.
     ReusesStaleStep,
-    /// It hears of no silence of a connection.
+    /// It ignores that a connection is silent.
     IgnoresSilence,
-    /// It gives its connections up with its hub.
+    /// It closes connections when the hub is down.
     ClosesWithHub,
-    /// It goes on sending when a switch is closed.
+    /// It keeps sending when a switch is muted.
     SendsThroughGates,
-    /// It does not tell others what it sends.
+    /// It does not signal what it sends.
     ConcealsSwitches,
-    /// It takes a text that comes again for a new one.
+    /// It takes a duplicate text for a new one.
     HearsEchoes,
-    /// It does not say again what was lost with a connection.
+    /// It does not send texts again that were lost with a connection.
     ForgetsWords,
-    /// It says everything on some other connection too.
+    /// It sends each text on another connection too.
     TellsOthers,
-    /// It does not hear that somebody has another name.
+    /// It ignores that a participant changed its name.
     IgnoresNames,
-    /// It tells no hub that its person has another name.
+    /// It does not notify the hub of its new name.
     KeepsItsName,
-    /// It takes a session whose opener was lost for over.
+    /// It ends a session whose opener was lost.
     GivesUpTheLost,
-    /// It does not hear that leaving is undone.
+    /// It ignores that leaving was undone.
     IgnoresUndo,
 }
 
@@ -71,21 +71,21 @@ impl Mutant {
     ];
 }
 
-/// What stands between one core and its world.
+/// The shim between one core and its world.
 #[derive(Default)]
 pub(crate) struct Shim {
     peers: Vec<PeerId>,
-    /// Those whose channel is open.
+    /// The connections whose data channel is open.
     writable: BTreeSet<PeerId>,
-    /// Texts that were heard.
+    /// The number of texts that arrived.
     heard: u64,
 }
 
-/// What the shim answers in place of a connection.
+/// The events with which the shim answers in place of a connection.
 type Replies = Vec<(PeerId, PeerEvent)>;
 
 impl Shim {
-    /// The input as the core hears it.
+    /// The input that the core gets.
     pub(crate) fn input(
         &mut self,
         mutant: Option<Mutant>,
@@ -144,7 +144,7 @@ impl Shim {
         }
     }
 
-    /// The effects as the world sees them.
+    /// The effects that the world gets.
     pub(crate) fn effects(
         &mut self,
         mutant: Option<Mutant>,
@@ -165,8 +165,8 @@ impl Shim {
             match (mutant, &effect) {
                 (
                     Some(Mutant::DropsRollback),
-                    Effect::Peer { peer, command: PeerCommand::Rollback { step } },
-                ) => replies.push((*peer, PeerEvent::Done { step: *step })),
+                    Effect::Peer { peer, command: PeerCommand::Rollback { step: operation } },
+                ) => replies.push((*peer, PeerEvent::Done { step: *operation })),
                 (
                     Some(Mutant::ForgetsWanted),
                     Effect::Peer {
@@ -206,13 +206,14 @@ impl Shim {
     }
 }
 
-/// Whether this comes of the other end's saying what it has: on a new connection, too.
+/// Whether the cause is an acknowledgement of the remote peer, which also comes first on a new
+/// connection.
 const fn is_answered(cause: Option<&Input>) -> bool {
     matches!(cause, Some(Input::Peer(_, PeerEvent::Read(ChatMessage::Received { .. }))))
 }
 
 impl Shim {
-    /// A text, on another connection than the one it is for.
+    /// A text, on another connection than its own.
     fn echo(&self, effect: &Effect) -> Option<Effect> {
         let Effect::Peer { peer, command: command @ PeerCommand::Write(message) } = effect else {
             return None;
@@ -223,7 +224,7 @@ impl Shim {
     }
 }
 
-/// The offer whose rollback is due, said nevertheless.
+/// The offer whose rollback is pending, sent nevertheless.
 fn stale_offer(peer: PeerId, core: Option<&Conference>, cause: Option<&Input>) -> Option<Effect> {
     let Some(Input::Peer(of, PeerEvent::Description { kind, sdp, .. })) = cause else {
         return None;

@@ -1,5 +1,5 @@
-//! One program: the core, and in place of the engine what carries its effects out and asserts that
-//! each makes sense.
+//! One program: the core, and in place of the engine code that carries out its effects and asserts
+//! that each is sensible.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,54 +12,54 @@ use quintet::{
 };
 
 use super::{
-    chance::Chance,
     connection::Connection,
     mutant::Shim,
+    rng::Chance,
     script::Want,
-    wire::{Client, Word},
+    sockets::{Client, Word},
     world::{Happening, Verdict, World},
 };
 
-/// One program of one person.
+/// One program of one user.
 pub(crate) struct Program {
     pub(crate) index: usize,
     pub(crate) name: String,
     pub(crate) core: Option<Conference>,
-    /// Counts the program's starts.
+    /// The number of times that the program was started.
     pub(crate) life: u32,
     pub(crate) token: Secret,
     digest: [u8; 10],
     pub(crate) instance: Instance,
     pub(crate) keys: BTreeMap<SessionId, Secret>,
     pub(crate) client: Client,
-    /// The sessions that the person wants to be in.
+    /// The sessions that the user wants to be in.
     pub(crate) wants: BTreeMap<SessionId, Want>,
-    /// What the person wanted of sessions that are being left.
+    /// What the user wanted of sessions that are being left.
     pub(crate) parted: BTreeMap<SessionId, Want>,
-    /// The open connections.
+    /// The open peer connections.
     pub(crate) peers: BTreeMap<PeerId, usize>,
     /// The participants and their states, as they were announced.
     pub(crate) told: BTreeMap<(SessionId, ParticipantId), ParticipantState>,
-    /// The computer's network; another one after a change.
+    /// The computer's network; it increases at each change.
     pub(crate) network: u32,
-    /// Until when the program is troubled by faults, so that limits do not hold for it.
+    /// Until when faults disturb the program, so that limits do not hold for it.
     pub(crate) disturbed: u64,
     pub(crate) demand: (bool, bool, bool),
-    /// When the person last left a session.
+    /// When the user last left a session.
     pub(crate) left: u64,
-    /// Why and when sessions were over for it.
+    /// Why and when sessions ended for it.
     pub(crate) ended: BTreeMap<SessionId, (EndReason, u64)>,
-    /// The sessions that the person has been in.
+    /// The sessions that the user has been in.
     pub(crate) was_in: BTreeSet<SessionId>,
     pub(crate) shim: Shim,
     newest_peer: PeerId,
-    /// This process's clock has its own epoch.
+    /// The epoch of this process's clock.
     epoch: u64,
     due: Option<u64>,
 }
 
 impl Program {
-    pub(crate) fn new(index: usize, chance: &mut Chance) -> Self {
+    pub(crate) fn new(index: usize, rng: &mut Chance) -> Self {
         let mut new = Self {
             index,
             name: format!("P{index}"),
@@ -85,29 +85,29 @@ impl Program {
             epoch: 0,
             due: None,
         };
-        new.start(true, chance);
+        new.start(true, rng);
         new
     }
 
-    /// Starts the program, with its token or as somebody new.
-    pub(crate) fn start(&mut self, fresh: bool, chance: &mut Chance) {
+    /// Starts the program, with its token or as a new participant.
+    pub(crate) fn start(&mut self, fresh: bool, rng: &mut Chance) {
         if fresh {
-            self.token = Secret::from_random(chance.bytes());
-            self.digest = chance.bytes();
+            self.token = Secret::from_random(rng.bytes());
+            self.digest = rng.bytes();
         }
         self.life += 1;
-        self.instance = Instance::from_random(chance.bits());
+        self.instance = Instance::from_random(rng.bits());
         self.core = Some(Conference::new());
-        self.epoch = chance.ms(0, 20_000);
+        self.epoch = rng.ms(0, 20_000);
         self.newest_peer = PeerId(0);
         self.due = None;
     }
 
-    /// Ends the program without a word.
+    /// Ends the program without notice.
     pub(crate) fn kill(&mut self) {
-        let stalled = self.client.stalled;
+        let stalled_until = self.client.stalled;
         self.core = None;
-        self.client = Client { stalled, ..Client::default() };
+        self.client = Client { stalled: stalled_until, ..Client::default() };
         self.peers.clear();
         self.told.clear();
         self.demand = (false, false, false);
@@ -127,7 +127,7 @@ impl Program {
         self.core.as_ref().map(Conference::snapshot).unwrap_or_default()
     }
 
-    /// Keeps an owner key, as the engine does.
+    /// Stores an owner key, as the engine does.
     pub(crate) fn keep_key(&mut self, message: &HubMessage) {
         if let HubMessage::Opened { session, owner_key: key, .. }
         | HubMessage::Owner { session, owner_key: Some(key), .. } = message
@@ -147,7 +147,7 @@ impl Program {
 }
 
 impl World {
-    /// Gives a core an input and carries its effects out.
+    /// Passes an input to a core and carries out its effects.
     pub(crate) fn feed(&mut self, index: usize, input: Input) -> Verdict {
         let mutant = self.mutant;
         let program = &mut self.programs[index];
@@ -161,7 +161,7 @@ impl World {
         self.perform(index, Some(&cause))
     }
 
-    /// A core's deadline has come.
+    /// Handles a deadline of a core.
     pub(crate) fn core_timeout(&mut self, index: usize) -> Verdict {
         let program = &mut self.programs[index];
         let time = program.time(self.now);
@@ -197,12 +197,12 @@ impl World {
     }
 
     fn carry(&mut self, index: usize, effect: Effect, cause: Option<&Input>) -> Verdict {
-        let fault = |what: &str| Err(format!("P{index}: {what}"));
+        let error = |what: &str| Err(format!("P{index}: {what}"));
         match effect {
             Effect::ConnectHub(HubRef::Default) => self.want_hub(index, true),
             Effect::DisconnectHub(HubRef::Default) => self.want_hub(index, false),
             Effect::ConnectHub(HubRef::At(_)) | Effect::DisconnectHub(HubRef::At(_)) => {
-                fault("seeks a hub that nobody named")
+                error("connects to a hub that no link names")
             }
             Effect::Send { message, .. } => self.say(index, message),
             Effect::OpenPeer { peer, session, hub: _, media } => {
@@ -213,15 +213,15 @@ impl World {
             Effect::SetSending { peer, audio, video } => {
                 self.check_sending(index, peer, (audio, video.is_some()))
             }
-            Effect::SetHeard { peer, heard, speaks } => {
-                self.check_hearing(index, peer, (heard, speaks))
+            Effect::SetHeard { peer, heard: audible, speaks: expected } => {
+                self.check_hearing(index, peer, (audible, expected))
             }
-            // It decides about a figure only.
+            // It affects only a figure of the statistics.
             Effect::ExpectPictures { .. } => Ok(()),
             Effect::Demand { camera, microphone, speaker } => {
                 let demand = (camera, microphone, speaker);
                 if std::mem::replace(&mut self.programs[index].demand, demand) == demand {
-                    return fault("says the same demand again");
+                    return error("repeats a demand");
                 }
                 Ok(())
             }
@@ -236,7 +236,7 @@ impl World {
     fn want_hub(&mut self, index: usize, wanted: bool) -> Verdict {
         let client = &mut self.programs[index].client;
         if std::mem::replace(&mut client.wanted, wanted) == wanted {
-            return Err(format!("P{index} says twice that it wants the hub: {wanted}"));
+            return Err(format!("P{index} repeats that it wants the hub: {wanted}"));
         }
         if wanted {
             let life = self.programs[index].life;
@@ -253,11 +253,11 @@ impl World {
     fn say(&mut self, index: usize, mut message: ClientMessage) -> Verdict {
         let program = &self.programs[index];
         let Some(socket) = program.client.socket.filter(|_| program.client.up) else {
-            return Err(format!("P{index} talks to a hub that is down: {message:?}"));
+            return Err(format!("P{index} sends to a hub that is down: {message:?}"));
         };
         match &mut message {
             ClientMessage::Hello { .. } | ClientMessage::Ping => {
-                return Err(format!("P{index} says what its client says: {message:?}"));
+                return Err(format!("P{index} sends a message that its client sends: {message:?}"));
             }
             ClientMessage::Open { session, owner_key, .. } => {
                 if owner_key.is_some() {
@@ -285,7 +285,7 @@ impl World {
         Ok(())
     }
 
-    /// A word must be about a connection that is open, and a description in force there.
+    /// Checks that a signal is about an open connection, and that a description is set there.
     fn check_word(
         &mut self,
         index: usize,
@@ -299,7 +299,7 @@ impl World {
             owner.is_some_and(|owner| (&owner.0, &owner.1) == (session, to))
         };
         let Some(at) = program.peers.iter().find(|(peer, _)| is_to(peer)).map(|(_, at)| *at) else {
-            return Err(format!("P{index} talks about no connection: {payload:?}"));
+            return Err(format!("P{index} signals about no connection: {payload:?}"));
         };
         let connection = &mut self.connections[at];
         match payload {
@@ -312,14 +312,14 @@ impl World {
                 connection.check_said(Answer, sdp)
             }
             Payload::Candidate { .. } if !connection.has_said => {
-                Err(format!("P{index} names a candidate before a description"))
+                Err(format!("P{index} signals a candidate before a description"))
             }
             Payload::Candidate { .. } => Ok(()),
             Payload::Media { microphone, camera } => {
-                let (said, at) = ((*microphone, *camera), at);
-                self.check_said_of_us(index, at, said)
+                let signalled = (*microphone, *camera);
+                self.check_said_of_us(index, at, signalled)
             }
-            Payload::Unknown => Err(format!("P{index} says nothing known")),
+            Payload::Unknown => Err(format!("P{index} signals an unknown payload")),
         }
     }
 
@@ -344,7 +344,7 @@ impl World {
         let mut connection = Connection::new((uid, index), peer, session, about);
         let core = self.programs[index].core.as_ref();
         let owner = core.and_then(|core| core.peer(peer));
-        connection.towards = owner.and_then(|(_, who)| self.program_of(&who));
+        connection.towards = owner.and_then(|(_, participant)| self.program_of(&participant));
         self.connections.push(connection);
         Ok(())
     }
@@ -361,9 +361,9 @@ impl World {
         let calm = self.plan.script == super::script::Script::Calm;
         let session = &self.connections[at].session;
         let sessions = self.programs[index].snapshot().sessions;
-        // Leaving that was not undone in time has no other cause.
+        // When a departure becomes final, the cause is the deadline.
         let is_left = !sessions.iter().any(|one| one.session == *session);
-        if (flows || calm) && !is_left && !super::judge::may_close(cause) {
+        if (flows || calm) && !is_left && !super::checks::may_close(cause) {
             return Err(format!("P{index} closes {peer} whose media runs, because of {cause:?}"));
         }
         Ok(())
@@ -389,31 +389,31 @@ impl World {
         Ok(())
     }
 
-    /// A connection tells its core something.
+    /// Passes an event of a connection to its core.
     pub(crate) fn told(&mut self, at: usize, event: PeerEvent) -> Verdict {
         let (node, peer) = (self.connections[at].node, self.connections[at].peer);
-        // What a connection had said before it was closed may still be under way.
+        // Events that a connection sent before it was closed may still be in transit.
         let is_life = self.programs[node].peers.get(&peer).is_none_or(|known| *known == at);
         if is_life { self.feed(node, Input::Peer(peer, event)) } else { Ok(()) }
     }
 
     fn announced(&mut self, index: usize, event: Event) -> Verdict {
         self.note_chat(index, &event)?;
-        let told = &mut self.programs[index].told;
+        let announced = &mut self.programs[index].told;
         match event {
             Event::Participant { session, participant, state, .. } => {
-                let who = (session, participant);
+                let key = (session, participant);
                 let before = if state == ParticipantState::Left {
-                    told.remove(&who)
+                    announced.remove(&key)
                 } else {
-                    told.insert(who.clone(), state)
+                    announced.insert(key.clone(), state)
                 };
                 if before == Some(state) {
-                    return Err(format!("P{index} announces {state:?} of {} again", who.1));
+                    return Err(format!("P{index} announces {state:?} of {} again", key.1));
                 }
             }
             Event::Ended { session, reason } => {
-                told.retain(|(of, _), _| *of != session);
+                announced.retain(|(of, _), _| *of != session);
                 self.programs[index].ended.insert(session, (reason, self.now));
             }
             Event::Failed(failure) => return self.failed(index, &failure),

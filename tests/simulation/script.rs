@@ -1,85 +1,86 @@
-//! What happens in a run: who opens and joins what, and which faults strike when.
+//! The plan of a run: which programs open and join which sessions, and which faults occur when.
 
 use quintet::model::{
     Direction, Gate, Media, MediaSet, PeerMedia, SessionId, SessionKind, Topology,
 };
 
 use super::{
-    chance::Chance,
     program::Program,
+    rng::Chance,
     world::{MS, SECOND},
 };
 
-/// What kind of trouble a run has.
+/// The kinds of faults in a run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Script {
-    /// None: people come and go.
+    /// None: users join and leave.
     Calm,
     /// Packets between programs are lost, networks change, connections break.
     Media,
-    /// Links to the hub break and stall; the hub is killed and started again.
+    /// Connections to the hub break and stall; the hub is killed and restarted.
     Hub,
-    /// Openers leave, programs are killed and started again, computers lose their network.
+    /// Openers leave, programs are killed and restarted, computers lose their network.
     People,
-    /// All of it.
+    /// All of these.
     Everything,
 }
 
-/// One run.
+/// The plan of one run.
 pub(crate) struct Plan {
     pub(crate) script: Script,
     pub(crate) programs: usize,
-    /// Of a word between a program and the hub, in milliseconds.
+    /// The shortest and the longest delay of a message between a program and the hub, in
+    /// milliseconds.
     pub(crate) delay: (u64, u64),
     pub(crate) sessions: Vec<Spec>,
     pub(crate) faults: Vec<(u64, Fault)>,
     pub(crate) length: u64,
-    /// Steps of a thousand that a connection refuses for no reason.
+    /// How many commands of a thousand a connection refuses at random.
     pub(crate) mishaps: usize,
 }
 
-/// A session that is opened.
+/// A session of a run.
 pub(crate) struct Spec {
     pub(crate) id: SessionId,
     pub(crate) kind: SessionKind,
     pub(crate) opener: usize,
-    /// Whether its opener has left a session that does not outlive it.
+    /// Whether its opener has left it and it does not outlive its opener.
     pub(crate) closed: bool,
 }
 
-/// What a person wants of a session.
+/// What a user wants of a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Want {
     pub(crate) open: bool,
     pub(crate) asked: u64,
 }
 
-/// Something that strikes.
+/// A fault, or an action of a user.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Fault {
-    /// A person opens or joins a session.
+    /// A user opens or joins a session.
     Ask {
         program: usize,
         session: usize,
     },
-    /// A person leaves a session.
+    /// A user leaves a session.
     Leave {
         program: usize,
         session: usize,
     },
-    /// A person turns a switch, of all sessions or of one.
+    /// A user sets a mute switch, of all sessions or of one.
     Turn {
         program: usize,
         session: Option<usize>,
         gate: Gate,
         open: bool,
     },
-    /// A person says something in a session.
+    /// A user sends a text in a session.
     Say {
         program: usize,
         session: usize,
     },
-    /// A person leaves a session so that it can be undone, and may do so some time later.
+    /// A user leaves a session with undo, and may undo it some time later.
     Depart {
         program: usize,
         session: usize,
@@ -89,11 +90,11 @@ pub(crate) enum Fault {
         program: usize,
         session: usize,
     },
-    /// A person takes another name.
+    /// A user changes the name.
     Rename {
         program: usize,
     },
-    /// A program's link to the hub breaks.
+    /// A program's connection to the hub breaks.
     Cut {
         program: usize,
     },
@@ -102,12 +103,12 @@ pub(crate) enum Fault {
         program: usize,
         span: u64,
     },
-    /// The hub's process ends, and is started again after a while.
+    /// The hub's process ends and is restarted after a while.
     KillHub {
         span: u64,
     },
     StartHub,
-    /// A program ends without a word, and is started again after a while, or never.
+    /// A program ends without notice, and is restarted after a while, or never.
     Kill {
         program: usize,
         span: Option<u64>,
@@ -127,25 +128,25 @@ pub(crate) enum Fault {
         program: usize,
         span: u64,
     },
-    /// A computer is in another network: its connections need new paths.
+    /// A computer moves to another network: its connections need new paths.
     ChangeNetwork {
         program: usize,
     },
-    /// Both ends of the connections between two programs give up at once.
+    /// Both ends of the connections between two programs fail at once.
     Break {
         pair: (usize, usize),
     },
 }
 
-/// After the last fault everything has this long to become right again: a seat is kept for a
-/// minute, and a back-off and a connection come after.
+/// The time after the last fault in which everything must recover: a seat is kept for a minute, and
+/// a back-off and a new connection follow.
 const QUIET: u64 = 140 * SECOND;
 
 impl Plan {
-    pub(crate) fn draw(script: Script, chance: &mut Chance) -> Self {
-        let programs = 2 + chance.below(4);
-        let slow = chance.percent(20);
-        let delay = if slow { (20, 200) } else { (1, 1 + chance.below(60) as u64 + 1) };
+    pub(crate) fn draw(script: Script, rng: &mut Chance) -> Self {
+        let programs = 2 + rng.below(4);
+        let slow = rng.percent(20);
+        let delay = if slow { (20, 200) } else { (1, 1 + rng.below(60) as u64 + 1) };
         let mut plan = Self {
             script,
             programs,
@@ -155,30 +156,30 @@ impl Plan {
             length: 0,
             mishaps: 0,
         };
-        for index in 0..1 + chance.below(2) {
-            plan.draw_session(index, chance);
+        for index in 0..1 + rng.below(2) {
+            plan.draw_session(index, rng);
         }
         let mut at = 20 * SECOND;
-        for _ in 0..1 + chance.below(6) {
-            plan.draw_fault(at, chance);
-            let pause = if chance.percent(60) { 80_000 } else { 12_000 };
-            at += chance.ms(0, pause);
+        for _ in 0..1 + rng.below(6) {
+            plan.draw_fault(at, rng);
+            let pause = if rng.percent(60) { 80_000 } else { 12_000 };
+            at += rng.ms(0, pause);
         }
-        for _ in 0..chance.below(12) {
-            plan.draw_turn(at, chance);
+        for _ in 0..rng.below(12) {
+            plan.draw_turn(at, rng);
         }
-        for _ in 0..chance.below(30) {
-            let session = chance.below(plan.sessions.len());
-            let say = Fault::Say { program: chance.below(programs), session };
-            plan.faults.push((chance.ms(0, at / MS), say));
+        for _ in 0..rng.below(30) {
+            let session = rng.below(plan.sessions.len());
+            let say = Fault::Say { program: rng.below(programs), session };
+            plan.faults.push((rng.ms(0, at / MS), say));
         }
-        for _ in 0..chance.below(4) {
-            let rename = Fault::Rename { program: chance.below(programs) };
-            plan.faults.push((chance.ms(0, at / MS), rename));
+        for _ in 0..rng.below(4) {
+            let rename = Fault::Rename { program: rng.below(programs) };
+            plan.faults.push((rng.ms(0, at / MS), rename));
         }
         let last = plan.faults.iter().map(|(at, fault)| at + fault.span()).max().unwrap_or(0);
         plan.length = last + QUIET;
-        plan.mishaps = if script == Script::Everything && chance.percent(30) { 10 } else { 0 };
+        plan.mishaps = if script == Script::Everything && rng.percent(30) { 10 } else { 0 };
         plan
     }
 
@@ -189,86 +190,86 @@ impl Plan {
     /// The media that a connection of a session must have.
     pub(crate) fn media(&self, id: &SessionId, index: usize, _: &Program) -> Option<PeerMedia> {
         let spec = self.spec(id)?;
-        let way = match (spec.kind.topology, index == spec.opener) {
+        let direction = match (spec.kind.topology, index == spec.opener) {
             (Topology::OneWay, true) => Direction::SendOnly,
             (Topology::OneWay, false) => Direction::RecvOnly,
             (Topology::OneToOne | Topology::OneToMany | Topology::ManyToMany, _) => {
                 Direction::SendRecv
             }
         };
-        let has = |media| spec.kind.media.has(media).then_some(way);
+        let has = |media| spec.kind.media.has(media).then_some(direction);
         let data = spec.kind.media.has(Media::Data);
         Some(PeerMedia { audio: has(Media::Audio), video: has(Media::Video), data })
     }
 
-    fn draw_session(&mut self, index: usize, chance: &mut Chance) {
-        let id = SessionId::parse(&format!("s{index}")).expect("a plain id");
+    fn draw_session(&mut self, index: usize, rng: &mut Chance) {
+        let id = SessionId::parse(&format!("s{index}")).expect("a valid id");
         let all = MediaSet::AUDIO_VIDEO.with(Media::Data);
         let media = [MediaSet::AUDIO, MediaSet::VIDEO, MediaSet::DATA, all];
-        let favourite = Topology::ManyToMany;
-        let topology = if chance.percent(50) { favourite } else { Topology::ALL[chance.below(4)] };
-        let kind = SessionKind { media: media[chance.below(4)], topology };
-        let opener = chance.below(self.programs);
+        let mesh = Topology::ManyToMany;
+        let topology = if rng.percent(50) { mesh } else { Topology::ALL[rng.below(4)] };
+        let kind = SessionKind { media: media[rng.below(4)], topology };
+        let opener = rng.below(self.programs);
         let mut room = usize::from(kind.default_limit()) - 1;
         for program in 0..self.programs {
-            if program != opener && (room == 0 || chance.percent(15)) {
+            if program != opener && (room == 0 || rng.percent(15)) {
                 continue;
             }
             room -= usize::from(program != opener);
-            // Some come late: newcomers to what is running, or to what an heir has.
-            let late = program != opener && chance.percent(20);
-            let at = if late { chance.ms(20_000, 60_000) } else { chance.ms(0, 4000) };
+            // Some join late, when the session runs or a successor owns it.
+            let late = program != opener && rng.percent(20);
+            let at = if late { rng.ms(20_000, 60_000) } else { rng.ms(0, 4000) };
             self.faults.push((at, Fault::Ask { program, session: index }));
         }
         self.sessions.push(Spec { id, kind, opener, closed: false });
     }
 
-    /// A switch is turned: rather closed, and in half of the cases soon opened again or closed anew.
-    fn draw_turn(&mut self, end: u64, chance: &mut Chance) {
-        let program = chance.below(self.programs);
-        let session = chance.percent(60).then(|| chance.below(self.sessions.len()));
-        let gate = [Gate::Microphone, Gate::Camera, Gate::Listening][chance.below(3)];
-        let at = chance.ms(0, end / MS);
-        let again = chance.percent(50).then(|| at + chance.ms(0, 8000));
-        for (at, likely) in [(Some(at), 40), (again, 60)] {
-            let open = chance.percent(likely);
-            let turn = Fault::Turn { program, session, gate, open };
+    /// Sets a switch, more often to muted, and in half of the cases soon sets it again.
+    fn draw_turn(&mut self, end: u64, rng: &mut Chance) {
+        let program = rng.below(self.programs);
+        let session = rng.percent(60).then(|| rng.below(self.sessions.len()));
+        let switch = [Gate::Microphone, Gate::Camera, Gate::Listening][rng.below(3)];
+        let at = rng.ms(0, end / MS);
+        let again = rng.percent(50).then(|| at + rng.ms(0, 8000));
+        for (at, percent) in [(Some(at), 40), (again, 60)] {
+            let enabled = rng.percent(percent);
+            let turn = Fault::Turn { program, session, gate: switch, open: enabled };
             self.faults.extend(at.map(|at| (at, turn)));
         }
     }
 
-    fn draw_fault(&mut self, at: u64, chance: &mut Chance) {
-        let program = chance.below(self.programs);
-        let other = (program + 1 + chance.below(self.programs - 1)) % self.programs;
+    fn draw_fault(&mut self, at: u64, rng: &mut Chance) {
+        let program = rng.below(self.programs);
+        let other = (program + 1 + rng.below(self.programs - 1)) % self.programs;
         let pair = (program.min(other), program.max(other));
-        let session = chance.below(self.sessions.len());
+        let session = rng.below(self.sessions.len());
         let script = match self.script {
-            Script::Everything => [Script::Media, Script::Hub, Script::People][chance.below(3)],
+            Script::Everything => [Script::Media, Script::Hub, Script::People][rng.below(3)],
             one @ (Script::Calm | Script::Media | Script::Hub | Script::People) => one,
         };
-        let fault = match (script, chance.below(4)) {
-            (Script::Media, 0) => Fault::Block { pair, span: chance.ms(500, 25_000) },
+        let fault = match (script, rng.below(4)) {
+            (Script::Media, 0) => Fault::Block { pair, span: rng.ms(500, 25_000) },
             (Script::Media, 1) => Fault::ChangeNetwork { program },
             (Script::Media, _) => Fault::Break { pair },
             (Script::Hub, 0) => Fault::Cut { program },
-            (Script::Hub, 1) => Fault::Stall { program, span: chance.ms(500, 15_000) },
-            (Script::Hub, _) => Fault::KillHub { span: chance.ms(300, 20_000) },
-            (Script::People, 0) => Fault::Isolate { program, span: chance.ms(2000, 80_000) },
+            (Script::Hub, 1) => Fault::Stall { program, span: rng.ms(500, 15_000) },
+            (Script::Hub, _) => Fault::KillHub { span: rng.ms(300, 20_000) },
+            (Script::People, 0) => Fault::Isolate { program, span: rng.ms(2000, 80_000) },
             (Script::People, 1 | 2) => {
-                let span = chance.percent(70).then(|| chance.ms(200, 75_000));
-                Fault::Kill { program, span, fresh: chance.percent(25) }
+                let span = rng.percent(70).then(|| rng.ms(200, 75_000));
+                Fault::Kill { program, span, fresh: rng.percent(25) }
             }
             (Script::Calm, _) if self.sessions[session].opener == program => return,
             (Script::Calm | Script::People | Script::Everything, _) => {
                 let session_of = &self.sessions[session];
                 let ends = session_of.opener == program && !session_of.kind.outlives_opener();
-                if !ends && chance.percent(40) {
-                    let undone_after = chance.percent(60).then(|| chance.ms(0, 9000));
+                if !ends && rng.percent(40) {
+                    let undone_after = rng.percent(60).then(|| rng.ms(0, 9000));
                     self.faults.push((at, Fault::Depart { program, session, undone_after }));
                     return;
                 }
-                if chance.percent(40) {
-                    let back = at + chance.ms(0, 20_000);
+                if rng.percent(40) {
+                    let back = at + rng.ms(0, 20_000);
                     self.faults.push((back, Fault::Ask { program, session }));
                 }
                 Fault::Leave { program, session }
@@ -279,7 +280,7 @@ impl Plan {
 }
 
 impl Fault {
-    /// How long it lasts.
+    /// The duration of the fault.
     pub(crate) fn span(&self) -> u64 {
         match self {
             Self::Stall { span, .. }

@@ -1,4 +1,4 @@
-//! Virtual time: programs with their cores, the hub's rooms, the wire and the connections between.
+//! Virtual time: programs with their cores, the hub's rooms, and the connections between them.
 
 use std::collections::BTreeMap;
 
@@ -8,29 +8,29 @@ use quintet::{
 };
 
 use super::{
-    chance::Chance,
     chat::Chats,
+    checks::Check,
     connection::Connection,
-    judge::Check,
     mutant::Mutant,
     program::Program,
+    rng::Chance,
     script::{Fault, Plan, Script},
-    wire::{Socket, Word},
+    sockets::{Socket, Word},
 };
 
-/// What went wrong, if something did.
+/// An error says what went wrong.
 pub(crate) type Verdict = Result<(), String>;
 
 pub(crate) const MS: u64 = 1000;
 pub(crate) const SECOND: u64 = 1000 * MS;
 
-/// How often the wires between connections are looked at.
+/// How often the state of peer connections is updated.
 const TICK: u64 = 100 * MS;
 
-/// People look after so many ticks.
+/// After how many ticks the windows are checked.
 const LOOK_EVERY: u64 = 5;
 
-/// Everything.
+/// The state of one run.
 pub(crate) struct World {
     pub(crate) now: u64,
     pub(crate) chance: Chance,
@@ -38,7 +38,7 @@ pub(crate) struct World {
     pub(crate) mutant: Option<Mutant>,
     pub(crate) programs: Vec<Program>,
     pub(crate) rooms: Option<Rooms>,
-    /// Counts the hub's starts.
+    /// The number of times that the hub was started.
     pub(crate) hub_life: u32,
     pub(crate) sockets: Vec<Socket>,
     pub(crate) connections: Vec<Connection>,
@@ -48,21 +48,22 @@ pub(crate) struct World {
     pub(crate) hub_disturbed: u64,
     pub(crate) chats: Chats,
     pub(crate) report: Report,
-    /// Whether each step is printed: one seed alone is a story.
+    /// Whether each step is printed, as it is when a single seed runs.
     is_told: bool,
     queue: BTreeMap<(u64, u64), Happening>,
     count: u64,
 }
 
-/// What is to happen.
+/// An event that is scheduled for a certain time.
 pub(crate) enum Happening {
     Tick,
-    /// The front of a socket's queue arrives: up at the hub, or down at the program.
+    /// The first message in the queue of a connection to the hub arrives: at the hub (`up`), or at
+    /// the program.
     Arrive {
         socket: usize,
         up: bool,
     },
-    /// A program's client tries to connect, or pings.
+    /// A program's client tries to connect.
     Connect {
         program: usize,
         life: u32,
@@ -71,11 +72,11 @@ pub(crate) enum Happening {
         program: usize,
         life: u32,
     },
-    /// A connection carries its next command out.
+    /// A peer connection carries out its next command.
     CarryOut {
         connection: usize,
     },
-    /// A connection tells something.
+    /// A peer connection sends an event to its core.
     Tell {
         connection: usize,
         event: PeerEvent,
@@ -84,7 +85,7 @@ pub(crate) enum Happening {
     Check(Check),
 }
 
-/// What came to pass, so that a run that proves nothing is seen.
+/// Counts of what happened, so that a run that proves nothing is noticed.
 #[derive(Default, Debug)]
 pub(crate) struct Report {
     pub(crate) pairs: usize,
@@ -103,25 +104,25 @@ pub(crate) struct Report {
 }
 
 impl World {
-    /// Plays a seed to its end.
+    /// Runs a seed to its end.
     pub(crate) fn play(
         seed: u64,
         script: Script,
         mutant: Option<Mutant>,
     ) -> Result<Report, String> {
-        let mut chance = Chance::new(seed ^ (script as u64) << 56);
-        let plan = Plan::draw(script, &mut chance);
-        let mut world = Self::new(chance, plan, mutant);
+        let mut rng = Chance::new(seed ^ (script as u64) << 56);
+        let plan = Plan::draw(script, &mut rng);
+        let mut world = Self::new(rng, plan, mutant);
         world.play_on()?;
         world.judge_end()?;
         Ok(world.report)
     }
 
-    fn new(mut chance: Chance, plan: Plan, mutant: Option<Mutant>) -> Self {
-        let programs = (0..plan.programs).map(|index| Program::new(index, &mut chance)).collect();
+    fn new(mut rng: Chance, plan: Plan, mutant: Option<Mutant>) -> Self {
+        let programs = (0..plan.programs).map(|index| Program::new(index, &mut rng)).collect();
         let mut world = Self {
             now: 20 * SECOND,
-            chance,
+            chance: rng,
             plan,
             mutant,
             programs,
@@ -178,14 +179,14 @@ impl World {
         }
     }
 
-    /// Prints a line of the story.
+    /// Prints one step.
     pub(crate) fn narrate(&self, line: impl FnOnce() -> String) {
         if self.is_told {
             println!("{:>8.3} {}", self.now as f64 / SECOND as f64, line());
         }
     }
 
-    /// Plans something.
+    /// Schedules an event.
     pub(crate) fn at(&mut self, at: u64, happening: Happening) {
         self.count += 1;
         self.queue.insert((at, self.count), happening);
@@ -212,7 +213,7 @@ impl World {
         }
     }
 
-    /// Starts the hub, empty.
+    /// Starts the hub without sessions.
     pub(crate) fn start_hub(&mut self) {
         self.hub_life += 1;
         let mut secrets = Chance::new(self.chance.bits());
@@ -220,7 +221,7 @@ impl World {
         self.rooms = Some(Rooms::new(secret));
     }
 
-    /// Tells the hub something, and hands on what it says.
+    /// Passes an input to the hub, and delivers its messages.
     pub(crate) fn tell_hub(&mut self, input: RoomsInput) {
         if let Some(rooms) = &mut self.rooms {
             rooms.handle(input, MediaTime::from_micros(self.now));
@@ -238,18 +239,18 @@ impl World {
     fn drain_rooms(&mut self) {
         while let Some(output) = self.rooms.as_mut().and_then(Rooms::poll_output) {
             match output {
-                quintet::signalling::RoomsOutput::Send { link, message } => {
-                    self.send_down(link.0 as usize, Word::Hub(message));
+                quintet::signalling::RoomsOutput::Send { link: connection, message } => {
+                    self.send_down(connection.0 as usize, Word::Hub(message));
                 }
-                quintet::signalling::RoomsOutput::Disconnect { link, .. } => {
-                    self.send_down(link.0 as usize, Word::Closed);
-                    self.sockets[link.0 as usize].hub_open = false;
+                quintet::signalling::RoomsOutput::Disconnect { link: connection, .. } => {
+                    self.send_down(connection.0 as usize, Word::Closed);
+                    self.sockets[connection.0 as usize].hub_open = false;
                 }
             }
         }
     }
 
-    /// Brings each connection's state in line with what gets through.
+    /// Updates each connection's state from whether packets get through.
     fn look_at_connections(&mut self) -> Verdict {
         for index in 0..self.connections.len() {
             if !self.connections[index].is_open {
@@ -261,7 +262,7 @@ impl World {
                 (one.flows, one.flow_changed) = (flows, self.now);
             }
             let quiet = self.now - one.flow_changed;
-            if let Some(state) = super::judge::next_state(one, quiet) {
+            if let Some(state) = super::checks::next_state(one, quiet) {
                 one.state = state;
                 self.told(index, PeerEvent::State(state))?;
             }
@@ -306,14 +307,14 @@ impl World {
         outcome.event.map_or(Ok(()), |event| self.told(index, event))
     }
 
-    /// Plans the carrying out of a connection's next command.
+    /// Schedules the next command of a connection.
     pub(crate) fn plan_step(&mut self, index: usize) {
         let slow = self.chance.percent(5);
         let delay = if slow { self.chance.ms(20, 400) } else { self.chance.ms(1, 30) };
         self.at(self.now + delay, Happening::CarryOut { connection: index });
     }
 
-    /// Notes that a program and all it talks to are in trouble until then.
+    /// Marks a program and all programs that it is connected to as disturbed until then.
     pub(crate) fn disturb_all(&mut self, node: usize, until: u64) {
         for other in 0..self.programs.len() {
             let peers = self.connections.iter().any(|one| {

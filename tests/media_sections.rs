@@ -1,4 +1,5 @@
-//! What a stranger sees who speaks only JSON over a WebSocket: the m-lines of every kind of session.
+//! The SDP media sections of every session kind, as a test client sees them that speaks only JSON
+//! over a WebSocket.
 
 #[path = "transport/pair.rs"]
 #[allow(dead_code, reason = "shared with the other tests, which use all of it")]
@@ -19,7 +20,7 @@ use rig::{
 use serde_json::json;
 
 #[test]
-fn the_m_lines_of_every_kind_say_what_the_kind_says() {
+fn the_media_sections_of_every_kind_match_the_kind() {
     alone_with_sockets(async {
         let hub = Hub::start();
         let kinds = [
@@ -59,7 +60,7 @@ fn the_m_lines_of_every_kind_say_what_the_kind_says() {
 }
 
 #[test]
-fn viewers_of_a_broadcast_learn_of_the_opener_only() {
+fn viewers_of_a_broadcast_see_only_the_opener() {
     alone_with_sockets(async {
         let hub = Hub::start();
         let mut opener = hub.open("av-broadcast", "show");
@@ -74,7 +75,7 @@ fn viewers_of_a_broadcast_learn_of_the_opener_only() {
         opener.participant("Stranger", "connecting");
         let end = viewer.interrupt();
         let others = end.all("participant").into_iter().filter(|event| event["name"] != "Olga");
-        assert_eq!(others.count(), 0, "viewers are not linked to each other");
+        assert_eq!(others.count(), 0, "viewers are not paired with each other");
     });
 }
 
@@ -85,7 +86,8 @@ fn media(kind: &str, direction: Direction) -> PeerMedia {
     PeerMedia { audio: of("audio"), video: of("video"), data: has("data") }
 }
 
-/// What a joiner answers to the opener of each kind that offers its media in that direction.
+/// Checks what a joiner answers to the opener of each kind, when the offer has the kind's media in
+/// that direction.
 async fn assert_answers(direction: Direction, kinds: &[(&str, &[&str])]) {
     let hub = Hub::start();
     let mut stranger = Stranger::greet(&hub).await;
@@ -108,20 +110,24 @@ async fn assert_answers(direction: Direction, kinds: &[(&str, &[&str])]) {
             assert!(baseline && sdp.contains("packetization-mode=1"), "{kind}:\n{sdp}");
         }
         let end = ends.get_mut(session).expect("it offered");
-        let step = end.accept_answer(sdp);
-        assert_eq!(end.outcome_of(step).await, PeerEvent::Done { step }, "{kind}:\n{sdp}");
+        let operation = end.accept_answer(sdp);
+        assert_eq!(
+            end.outcome_of(operation).await,
+            PeerEvent::Done { step: operation },
+            "{kind}:\n{sdp}"
+        );
     }
     assert_ended_well(joiner);
 }
 
-/// Ends a program whose connections were answered, and perhaps did not come up before its end.
+/// Ends a program whose connections were answered, but perhaps not established before its end.
 fn assert_ended_well(joiner: Program) {
     let end = joiner.interrupt();
     assert!(matches!(end.code, Some(0 | 8)), "{:?}: {:#?}", end.code, end.events);
 }
 
 #[test]
-fn a_joiner_answers_what_the_kind_says() {
+fn the_answers_of_a_joiner_match_the_kind() {
     alone_with_sockets(async {
         let both_ways: [(&str, &[&str]); 7] = [
             ("audio+video/many-to-many", &["audio sendrecv", "video sendrecv"]),
@@ -143,13 +149,13 @@ fn a_joiner_answers_what_the_kind_says() {
             ("video+data/one-way", &["video recvonly", "application sendrecv"]),
         ];
         assert_answers(SendOnly, &one_way).await;
-        // An opener that would take more than a viewer gives gets nothing.
+        // An opener that offers `sendrecv` to viewers gets `recvonly`.
         assert_answers(SendRecv, &one_way).await;
     });
 }
 
 #[test]
-fn a_joiner_answers_sections_that_its_session_has_not_as_inactive() {
+fn media_sections_that_the_session_does_not_have_are_answered_as_inactive() {
     alone_with_sockets(async {
         let hub = Hub::start();
         let mut stranger = Stranger::greet(&hub).await;

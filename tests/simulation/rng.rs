@@ -1,4 +1,4 @@
-//! Seeded chance: the same seed, the same run.
+//! Seeded random numbers: the same seed gives the same run.
 
 use std::time::Duration;
 
@@ -18,17 +18,17 @@ impl Chance {
         bits ^ (bits >> 31)
     }
 
-    /// A number below `end`.
+    /// A random number below `end`.
     pub(crate) fn below(&mut self, end: usize) -> usize {
         (self.bits() % end.max(1) as u64) as usize
     }
 
-    /// True that many times of a hundred.
+    /// True with a probability of `percent` %.
     pub(crate) fn percent(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
 
-    /// A span of milliseconds, in microseconds.
+    /// A random time between two numbers of milliseconds, in microseconds.
     pub(crate) fn ms(&mut self, from: u64, to: u64) -> u64 {
         let span = Duration::from_millis(to - from).as_micros() as u64;
         from * 1000 + self.bits() % span.max(1)

@@ -1,4 +1,4 @@
-//! The sockets between programs and the hub, and the client that keeps one open.
+//! The WebSocket connections between programs and the hub, and the client that keeps one open.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ use quintet::{
 
 use super::world::{Happening, MS, SECOND, Verdict, World};
 
-/// One socket: reliable and in order, until it breaks.
+/// One WebSocket connection: reliable and in order, until it breaks.
 pub(crate) struct Socket {
     pub(crate) program: usize,
     pub(crate) life: u32,
@@ -19,11 +19,11 @@ pub(crate) struct Socket {
     pub(crate) hub_open: bool,
     up: VecDeque<Word>,
     down: VecDeque<Word>,
-    /// When the last word of each direction arrives.
+    /// When the last message of each direction arrives.
     last: [u64; 2],
 }
 
-/// What travels on a socket.
+/// A message on a connection to the hub.
 pub(crate) enum Word {
     Hello,
     Client(ClientMessage),
@@ -31,13 +31,13 @@ pub(crate) enum Word {
     Closed,
 }
 
-/// A program's end of the signalling.
+/// The signalling client of a program.
 #[derive(Default)]
 pub(crate) struct Client {
     /// Whether the core wants the hub.
     pub(crate) wanted: bool,
     pub(crate) socket: Option<usize>,
-    /// Whether the core was told that the hub is up.
+    /// Whether the core was notified that the hub is up.
     pub(crate) up: bool,
     pub(crate) heard: u64,
     pub(crate) attempts: u32,
@@ -45,14 +45,14 @@ pub(crate) struct Client {
     pub(crate) stalled: u64,
 }
 
-/// How often a client says something.
+/// How often a client sends a ping.
 const HEARTBEAT: u64 = 1500 * MS;
 
-/// A hub that says nothing for this long is given up by a client.
+/// After how much silence a client gives up the hub.
 const DEAD_AFTER: u64 = 4 * SECOND;
 
 impl World {
-    /// A program's client tries to reach the hub.
+    /// A program's client tries to connect to the hub.
     pub(crate) fn connect(&mut self, program: usize, life: u32) -> Verdict {
         let one = &self.programs[program];
         if one.life != life || !one.client.wanted || one.client.socket.is_some() {
@@ -80,20 +80,20 @@ impl World {
         Ok(())
     }
 
-    /// A client gives a sign of life, and asks itself whether the hub gives any.
+    /// A client sends a ping, and checks whether the hub is silent.
     pub(crate) fn ping(&mut self, program: usize, life: u32) -> Verdict {
         let one = &self.programs[program];
         let Some(socket) = one.client.socket.filter(|_| one.life == life) else { return Ok(()) };
         if self.now - one.client.heard > DEAD_AFTER {
             self.close_socket(socket);
-            return self.lose_hub(program, "the hub fell silent");
+            return self.lose_hub(program, "the hub is silent");
         }
         self.send_up(socket, Word::Client(ClientMessage::Ping));
         self.at(self.now + HEARTBEAT, Happening::Ping { program, life });
         Ok(())
     }
 
-    /// The client tells its core that the hub is lost, and tries again later.
+    /// The client notifies its core that the hub is lost, and retries later.
     pub(crate) fn lose_hub(&mut self, program: usize, reason: &str) -> Verdict {
         let (now, life) = (self.now, self.programs[program].life);
         self.disturb(program, now);
@@ -107,30 +107,30 @@ impl World {
         self.feed(program, Input::Hub(HubRef::Default, event))
     }
 
-    /// A program closes a socket, as far as it can tell; the hub hears of it.
+    /// A program closes its end of a connection; the hub is notified.
     pub(crate) fn close_socket(&mut self, socket: usize) {
         self.sockets[socket].client_open = false;
         self.send_up(socket, Word::Closed);
     }
 
-    /// A socket breaks: both ends notice, and what is on its way is lost.
+    /// A connection breaks: both ends notice, and messages in transit are lost.
     pub(crate) fn cut(&mut self, program: usize) -> Verdict {
         let Some(socket) = self.programs[program].client.socket else { return Ok(()) };
         let broken = &mut self.sockets[socket];
         broken.up.clear();
         broken.down.clear();
         self.close_socket(socket);
-        self.lose_hub(program, "the connection broke off")
+        self.lose_hub(program, "the connection broke")
     }
 
-    pub(crate) fn send_up(&mut self, socket: usize, word: Word) {
-        self.sockets[socket].up.push_back(word);
+    pub(crate) fn send_up(&mut self, socket: usize, message: Word) {
+        self.sockets[socket].up.push_back(message);
         self.plan_arrival(socket, true);
     }
 
-    pub(crate) fn send_down(&mut self, socket: usize, word: Word) {
+    pub(crate) fn send_down(&mut self, socket: usize, message: Word) {
         if self.sockets[socket].hub_open {
-            self.sockets[socket].down.push_back(word);
+            self.sockets[socket].down.push_back(message);
             self.plan_arrival(socket, false);
         }
     }
@@ -144,7 +144,8 @@ impl World {
         self.at(at, Happening::Arrive { socket, up });
     }
 
-    /// The word at the front of a socket's queue arrives, unless the way is blocked for a while.
+    /// The first message in the queue of a connection arrives, unless the path is blocked for a
+    /// while.
     pub(crate) fn arrive(&mut self, socket: usize, up: bool) -> Verdict {
         let program = self.sockets[socket].program;
         let stalled = self.programs[program].client.stalled;
@@ -154,29 +155,29 @@ impl World {
             return Ok(());
         }
         let one = &mut self.sockets[socket];
-        let word = if up { one.up.pop_front() } else { one.down.pop_front() };
-        match word {
-            Some(word) if up => self.arrive_up(socket, word),
-            Some(word) => return self.arrive_down(socket, word),
+        let message = if up { one.up.pop_front() } else { one.down.pop_front() };
+        match message {
+            Some(message) if up => self.arrive_up(socket, message),
+            Some(message) => return self.arrive_down(socket, message),
             None => {}
         }
         Ok(())
     }
 
-    fn arrive_up(&mut self, socket: usize, word: Word) {
+    fn arrive_up(&mut self, socket: usize, message: Word) {
         let one = &self.sockets[socket];
         if one.hub_life != self.hub_life || !one.hub_open {
             return;
         }
-        let (link, program) = (LinkId(socket as u64), &self.programs[one.program]);
-        match word {
+        let (connection, program) = (LinkId(socket as u64), &self.programs[one.program]);
+        match message {
             Word::Hello => {
                 let participant = program.participant();
                 let token = program.token.clone();
                 let (name, instance) = (program.name.clone(), program.instance.clone());
                 let link_base = "http://10.0.0.1:7340".to_owned();
                 let hello = RoomsInput::Hello {
-                    link,
+                    link: connection,
                     participant,
                     token,
                     name,
@@ -187,16 +188,18 @@ impl World {
                 };
                 self.tell_hub(hello);
             }
-            Word::Client(message) => self.tell_hub(RoomsInput::Message { link, message }),
+            Word::Client(message) => {
+                self.tell_hub(RoomsInput::Message { link: connection, message })
+            }
             Word::Closed => {
                 self.sockets[socket].hub_open = false;
-                self.tell_hub(RoomsInput::Closed { link });
+                self.tell_hub(RoomsInput::Closed { link: connection });
             }
             Word::Hub(_) => {}
         }
     }
 
-    fn arrive_down(&mut self, socket: usize, word: Word) -> Verdict {
+    fn arrive_down(&mut self, socket: usize, message: Word) -> Verdict {
         let (program, life) = (self.sockets[socket].program, self.sockets[socket].life);
         let now = self.now;
         let is_current = self.programs[program].client.socket == Some(socket);
@@ -205,11 +208,11 @@ impl World {
         }
         let client = &mut self.programs[program].client;
         client.heard = now;
-        match word {
+        match message {
             Word::Hub(HubMessage::Welcome { participant, name, link_base, .. }) => {
                 (client.up, client.attempts) = (true, 0);
                 self.report.resumed += 1;
-                let url: HubUrl = link_base.parse().map_err(|_| "a hub without an address")?;
+                let url: HubUrl = link_base.parse().map_err(|_| "the hub has no valid address")?;
                 let place = HubPlace { url: url.clone(), owner: HubOwner::ThisUser };
                 let event = HubEvent::Up { url, place, participant, name };
                 self.feed(program, Input::Hub(HubRef::Default, event))
@@ -228,7 +231,7 @@ impl World {
         }
     }
 
-    /// The hub's process ends without a word; the sockets break.
+    /// The hub's process ends without notice; all connections break.
     pub(crate) fn kill_hub(&mut self) -> Verdict {
         self.rooms = None;
         self.hub_disturbed = self.now;
@@ -238,8 +241,8 @@ impl World {
         Ok(())
     }
 
-    /// A participant's program, if it runs.
-    pub(crate) fn program_of(&self, who: &ParticipantId) -> Option<usize> {
-        self.programs.iter().position(|one| one.participant() == *who && one.core.is_some())
+    /// The program of a participant, if it runs.
+    pub(crate) fn program_of(&self, participant: &ParticipantId) -> Option<usize> {
+        self.programs.iter().position(|one| one.participant() == *participant && one.core.is_some())
     }
 }

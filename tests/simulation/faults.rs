@@ -1,4 +1,4 @@
-//! Faults as they strike, and people at their windows who want what they want.
+//! The faults of a run, and the users who request again what they want.
 
 use quintet::{
     conference::Input,
@@ -9,24 +9,24 @@ use quintet::{
 };
 
 use super::{
-    judge::{Check, Stage},
+    checks::{Check, Stage},
     script::{Fault, Want},
     world::{Happening, MS, SECOND, Verdict, World},
 };
 
-/// How long a person waits before asking again for what failed.
+/// How long a user waits before requesting again what failed.
 const PATIENCE: u64 = 2 * SECOND;
 
 impl World {
-    /// A fault strikes.
+    /// Applies a fault.
     pub(crate) fn strike(&mut self, fault: Fault) -> Verdict {
         self.narrate(|| format!("{fault:?}"));
         match fault {
             Fault::Ask { program, session } => self.ask(program, session),
             Fault::Leave { program, session } => self.leave(program, session),
-            Fault::Turn { program, session, gate, open } => {
+            Fault::Turn { program, session, gate: switch, open: enabled } => {
                 let session = session.map(|index| self.plan.sessions[index].id.clone());
-                self.turn(program, Command::SetGate { session, gate, open })
+                self.turn(program, Command::SetGate { session, gate: switch, open: enabled })
             }
             Fault::Say { program, session } => self.speak(program, session),
             Fault::Depart { program, session, undone_after } => {
@@ -56,7 +56,8 @@ impl World {
         }
     }
 
-    /// People look at their windows, and ask again for what they want and have not.
+    /// Checks what each window shows. Users request again the sessions that they want and are not
+    /// in.
     pub(crate) fn look_at_windows(&mut self) -> Verdict {
         for program in 0..self.programs.len() {
             if self.programs[program].core.is_none() {
@@ -88,10 +89,10 @@ impl World {
             matches!(status.state, SessionState::Failed(failure)
                 if failure.code == FailureCode::Hub(ErrorCode::IdTaken))
         });
-        let inherited = taken && spec.kind.topology == Topology::ManyToMany;
-        let (id, kind, open) = (spec.id.clone(), spec.kind, want.open && !inherited);
-        self.programs[program].wants.insert(id.clone(), Want { open, asked: self.now });
-        let command = if open {
+        let is_taken_over = taken && spec.kind.topology == Topology::ManyToMany;
+        let (id, kind, as_opener) = (spec.id.clone(), spec.kind, want.open && !is_taken_over);
+        self.programs[program].wants.insert(id.clone(), Want { open: as_opener, asked: self.now });
+        let command = if as_opener {
             Command::Open(OpenRequest { session: id, kind, limit: None })
         } else {
             Command::Join { target: JoinTarget { session: id, hub: None }, wait: true }
@@ -101,18 +102,18 @@ impl World {
 
     fn ask(&mut self, program: usize, session: usize) -> Verdict {
         let spec = &self.plan.sessions[session];
-        let open = spec.opener == program && !self.programs[program].was_in.contains(&spec.id);
+        let as_opener = spec.opener == program && !self.programs[program].was_in.contains(&spec.id);
         let id = spec.id.clone();
         if self.programs[program].wants.contains_key(&id) || spec.closed {
             return Ok(());
         }
         self.programs[program].was_in.insert(id.clone());
-        // Who opened a session and left it comes back as a guest of the heir.
-        self.programs[program].wants.insert(id.clone(), Want { open, asked: 0 });
+        // A user that opened a session and left it comes back as a guest of its successor.
+        self.programs[program].wants.insert(id.clone(), Want { open: as_opener, asked: 0 });
         if self.programs[program].core.is_some() { self.insist(program, &id) } else { Ok(()) }
     }
 
-    /// A person leaves a session that the program is in, and may undo it.
+    /// A user leaves a joined session, and may undo it.
     fn depart(&mut self, program: usize, session: usize, undone_after: Option<u64>) -> Verdict {
         let id = self.plan.sessions[session].id.clone();
         let is_in = self.has(program, &id);
@@ -128,7 +129,7 @@ impl World {
         self.feed(program, Input::Command(Command::Depart(Departure::Leave(id))))
     }
 
-    /// A person undoes leaving, unless it is too late; the session is there as before.
+    /// A user undoes leaving, unless it is too late. The session must be there as before.
     fn undo(&mut self, program: usize, session: usize) -> Verdict {
         let id = self.plan.sessions[session].id.clone();
         let departure = self.programs[program].snapshot().departure;
@@ -145,7 +146,7 @@ impl World {
         self.feed(program, Input::Command(Command::Undo))
     }
 
-    /// A person takes another name, while the program runs.
+    /// A user changes the name, if the program runs.
     fn rename(&mut self, program: usize) -> Verdict {
         if self.programs[program].core.is_none() {
             return Ok(());
@@ -155,7 +156,7 @@ impl World {
         self.feed(program, Input::Command(Command::Rename { name }))
     }
 
-    /// A person turns a switch that is there.
+    /// A user sets a mute switch that is shown.
     fn turn(&mut self, program: usize, command: Command) -> Verdict {
         let sessions = self.programs[program].snapshot().sessions;
         let is_there = |id: &SessionId| sessions.iter().any(|one| one.session == *id);
@@ -195,16 +196,16 @@ impl World {
         self.feed(program, Input::Command(Command::Leave { session: id }))
     }
 
-    /// A leaver is gone for everybody within a second.
+    /// Schedules the check that a leaver is gone for all others within a second.
     pub(crate) fn note_leaving(&mut self, program: usize, session: &SessionId) {
         if !self.is_calm(program) {
             return;
         }
-        let (who, session) = (self.programs[program].participant(), session.clone());
+        let (participant, session) = (self.programs[program].participant(), session.clone());
         let in_it = |one: &usize| self.is_calm(*one) && self.has(*one, &session);
         let witnesses = (0..self.programs.len()).filter(in_it).collect();
         let start = self.now;
-        let check = Check::Left { who, session, start, witnesses };
+        let check = Check::Left { who: participant, session, start, witnesses };
         self.at(start + SECOND, Happening::Check(check));
     }
 
@@ -272,16 +273,17 @@ impl World {
         Ok(())
     }
 
-    /// Plans to see a silence noticed in time by everybody who sees the silent one live now.
+    /// Schedules the checks that a silence is noticed in time by every program that shows the
+    /// silent participant as live now.
     fn plan_silence(&mut self, program: usize, span: Option<u64>) {
-        let (who, start) = (self.programs[program].participant(), self.now);
+        let (participant, start) = (self.programs[program].participant(), self.now);
         let mut witnesses = vec![];
         let mut orphans = vec![];
         for other in (0..self.programs.len()).filter(|one| *one != program && self.is_calm(*one)) {
             for spec in &self.plan.sessions {
                 let wants = self.programs[program].wants.contains_key(&spec.id)
                     && self.has(other, &spec.id);
-                let shown = self.shown(other, &spec.id, &who).filter(|_| wants);
+                let shown = self.shown(other, &spec.id, &participant).filter(|_| wants);
                 if shown.is_some_and(|(state, _)| state == ParticipantState::Live) {
                     let lives_on = spec.opener != program || spec.kind.outlives_opener();
                     let list = if lives_on { &mut witnesses } else { &mut orphans };
@@ -296,10 +298,10 @@ impl World {
             (Stage::SeatKept, 57 * SECOND, &all),
             (Stage::Out, 62 * SECOND, &witnesses),
         ];
-        for (stage, after, witnesses) in stages {
+        for (expected, after, witnesses) in stages {
             if span.is_none_or(|span| span > after) {
-                let (who, witnesses) = (who.clone(), witnesses.clone());
-                let check = Check::Silent { who, stage, start, witnesses };
+                let (participant, witnesses) = (participant.clone(), witnesses.clone());
+                let check = Check::Silent { who: participant, stage: expected, start, witnesses };
                 self.at(start + after, Happening::Check(check));
             }
         }
@@ -311,7 +313,8 @@ impl World {
         }
     }
 
-    /// A computer changes its network: connections find new paths, and are not replaced.
+    /// A computer changes its network: its connections must find new paths and must not be
+    /// replaced.
     fn change_network(&mut self, program: usize) -> Verdict {
         self.programs[program].network += 1;
         let start = self.now;
@@ -331,7 +334,8 @@ impl World {
         Ok(())
     }
 
-    /// Both ends of a pair's connections give up at about the same time, so that both offer anew.
+    /// Both ends of the connections of a pair fail at about the same time, so that both make an
+    /// offer.
     fn break_off(&mut self, pair: (usize, usize)) -> Verdict {
         let calm = self.is_calm(pair.0) && self.is_calm(pair.1);
         let start = self.now;
@@ -361,7 +365,7 @@ impl World {
         Ok(())
     }
 
-    /// Whether a program is in a session, and the session at its hub.
+    /// Whether a program is in a session that its hub has.
     pub(crate) fn has(&self, program: usize, session: &SessionId) -> bool {
         let sessions = self.programs[program].snapshot().sessions;
         sessions.iter().any(|one| one.session == *session && one.state == SessionState::Live)

@@ -17,25 +17,25 @@ use super::{
     world::{MS, SECOND, Verdict, World},
 };
 
-/// Something to be looked at when its time has come.
+/// A check that is scheduled for a certain time.
 pub(crate) enum Check {
-    /// Somebody has left: the witnesses do not see it any more.
+    /// A participant left: the witnesses no longer show it.
     Left { who: ParticipantId, session: SessionId, start: u64, witnesses: Vec<usize> },
-    /// Somebody is silent since `start`.
+    /// A participant has been silent since `start`.
     Silent { who: ParticipantId, stage: Stage, start: u64, witnesses: Vec<(usize, SessionId)> },
-    /// A session was ended by its opener's leaving or loss.
+    /// A session ended because its opener left or was lost.
     Ended { session: SessionId, reason: EndReason, start: u64, witnesses: Vec<usize> },
-    /// The session's opener was lost, and the witness waits for it.
+    /// The opener of the session was lost, and the witness waits for it.
     Awaited { session: SessionId, start: u64, witness: usize },
     /// Leaving was undone: the session is there again.
     Undone { program: usize, session: SessionId, start: u64 },
-    /// A connection has survived a change of network, by finding new paths.
+    /// A connection survived a change of network by finding new paths.
     Survived { program: usize, start: u64, peers: Vec<(PeerId, usize)> },
     /// A broken connection was replaced once and is live.
     Mended { pair: (usize, usize), start: u64, was: Vec<usize> },
 }
 
-/// How far a silence must be noticed.
+/// How far a silence must have been noticed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Stage {
     Reconnecting,
@@ -44,14 +44,15 @@ pub(crate) enum Stage {
     Out,
 }
 
-/// When a connection tells that it is silent, and that it gives up.
+/// After how much silence a connection reports `Disconnected`.
 const SILENT_AFTER: u64 = 3 * SECOND;
+/// After how much silence a connection reports `Failed`.
 const FAILED_AFTER: u64 = 28 * SECOND;
 
-/// A program that had no trouble for this long has got over the last.
+/// A program that was undisturbed for this long has recovered from the last fault.
 const RECOVERY: u64 = 40 * SECOND;
 
-/// The next state of a connection whose packets have flowed or not for that long.
+/// The next state of a connection on which packets have flowed, or not, for `quiet`.
 pub(crate) fn next_state(one: &Connection, quiet: u64) -> Option<PeerState> {
     match one.state {
         PeerState::Connecting | PeerState::Disconnected if one.flows && quiet > 150 * MS => {
@@ -68,14 +69,14 @@ pub(crate) fn next_state(one: &Connection, quiet: u64) -> Option<PeerState> {
     }
 }
 
-/// Whether running media may be closed because of that: never because of a hub's trouble.
+/// Whether this input may close running media. Trouble with the hub never may.
 pub(crate) fn may_close(cause: Option<&Input>) -> bool {
     match cause {
         Some(Input::Command(_) | Input::Peer(_, PeerEvent::Refused { .. })) => true,
         Some(Input::Hub(_, HubEvent::Message(message))) => match message {
             HubMessage::Closed { .. } => true,
             HubMessage::ParticipantLeft { reason, .. } => *reason != LeaveReason::Lost,
-            // Its place was taken while the hub was away: it is not in the session any more.
+            // Its seat was taken while the hub was away: it is not in the session any more.
             HubMessage::Error { code, .. } => {
                 matches!(code, ErrorCode::IdTaken | ErrorCode::SessionFull)
             }
@@ -107,14 +108,14 @@ pub(crate) fn may_close(cause: Option<&Input>) -> bool {
     }
 }
 
-/// Whether a connection is, as far as it ever got to know, one between two programs.
+/// Whether a connection is, as far as it knows, one between these two programs.
 fn was_between(one: &Connection, pair: (usize, usize)) -> bool {
     one.towards == Some(if one.node == pair.0 { pair.1 } else { pair.0 })
         && (one.node == pair.0 || one.node == pair.1)
 }
 
 impl World {
-    /// A failure that a person is told of must be one that the faults explain.
+    /// Checks that the faults of the run explain a failure that the user is shown.
     pub(crate) fn failed(&self, index: usize, failure: &Failure) -> Verdict {
         let explained = match failure.code {
             FailureCode::HubUnreachable | FailureCode::Connection(_) => {
@@ -131,8 +132,8 @@ impl World {
             | FailureCode::Command
             | FailureCode::Rename => false,
         };
-        let told = failure.message.len() > 30;
-        if explained && told { Ok(()) } else { Err(format!("P{index} fails: {failure:?}")) }
+        let has_sentence = failure.message.len() > 30;
+        if explained && has_sentence { Ok(()) } else { Err(format!("P{index} fails: {failure:?}")) }
     }
 
     pub(crate) fn note_news(&mut self, message: &HubMessage) {
@@ -142,62 +143,64 @@ impl World {
         self.report.ended_by_opener += usize::from(is_closed);
     }
 
-    /// Whether nothing troubles a program, and nothing has for a while.
+    /// Whether a program is undisturbed, and has been for a while.
     pub(crate) fn is_calm(&self, program: usize) -> bool {
         let one = &self.programs[program];
         let hub = self.hub_disturbed == 0 || self.hub_disturbed + RECOVERY <= self.now;
         one.core.is_some() && (one.disturbed == 0 || one.disturbed + RECOVERY <= self.now) && hub
     }
 
-    /// Whether nothing has troubled a program since.
+    /// Whether a program was undisturbed since `start`.
     fn stayed_calm(&self, program: usize, start: u64) -> bool {
         let one = &self.programs[program];
         one.core.is_some() && one.disturbed < start && self.hub_disturbed < start
     }
 
-    /// Whether a program had no trouble after that of `start`, and its person left nothing.
+    /// Whether a program was undisturbed after the fault at `start`, and its user left no session.
     fn stayed(&self, program: usize, start: u64) -> bool {
         let one = &self.programs[program];
         one.core.is_some() && one.disturbed <= start && one.left < start
     }
 
-    /// How a participant of a session is, as a program shows it.
+    /// The state of a participant as a program shows it.
     pub(crate) fn shown(
         &self,
         program: usize,
         session: &SessionId,
-        who: &ParticipantId,
+        participant: &ParticipantId,
     ) -> Option<(ParticipantState, Option<PeerId>)> {
         let snapshot = self.programs[program].snapshot();
         let status = snapshot.sessions.into_iter().find(|one| one.session == *session)?;
-        let found = status.participants.into_iter().find(|one| one.participant == *who)?;
+        let found = status.participants.into_iter().find(|one| one.participant == *participant)?;
         Some((found.state, found.peer))
     }
 
     pub(crate) fn check(&mut self, check: Check) -> Verdict {
         match check {
-            Check::Left { who, session, start, witnesses } => {
+            Check::Left { who: participant, session, start, witnesses } => {
                 let back = self
-                    .program_of(&who)
+                    .program_of(&participant)
                     .is_some_and(|one| self.programs[one].wants.contains_key(&session));
                 for witness in witnesses {
-                    let sees = self.shown(witness, &session, &who).is_some();
+                    let sees = self.shown(witness, &session, &participant).is_some();
                     if sees && !back && self.stayed_calm(witness, start) {
-                        return Err(format!("P{witness} sees {who} 1 s after it left {session}"));
+                        return Err(format!(
+                            "P{witness} shows {participant} 1 s after it left {session}"
+                        ));
                     }
                 }
                 Ok(())
             }
-            Check::Silent { who, stage, start, witnesses } => {
+            Check::Silent { who: participant, stage: expected, start, witnesses } => {
                 let mut seen = witnesses.into_iter();
                 seen.try_for_each(|(one, session)| {
-                    self.check_silent((&who, stage, start), one, &session)
+                    self.check_silent((&participant, expected, start), one, &session)
                 })
             }
             Check::Ended { session, reason, start, witnesses } => {
                 for witness in witnesses {
                     let ended = self.programs[witness].ended.get(&session);
-                    // One who is killed may have left just before.
+                    // The opener may have left just before it was killed.
                     let right = ended.is_some_and(|(why, at)| {
                         *at >= start && [reason, EndReason::OpenerLeft].contains(why)
                     });
@@ -240,7 +243,7 @@ impl World {
 
     fn check_silent(
         &self,
-        (who, stage, start): (&ParticipantId, Stage, u64),
+        (participant, expected, start): (&ParticipantId, Stage, u64),
         witness: usize,
         session: &SessionId,
     ) -> Verdict {
@@ -248,8 +251,8 @@ impl World {
         if !self.stayed_calm(witness, start) || !wants {
             return Ok(());
         }
-        let state = self.shown(witness, session, who).map(|(state, _)| state);
-        let right = match (stage, state) {
+        let state = self.shown(witness, session, participant).map(|(state, _)| state);
+        let right = match (expected, state) {
             (Stage::SeatKept, state) => state == Some(ParticipantState::Gone),
             (_, None) | (Stage::Gone, Some(ParticipantState::Gone)) => true,
             (Stage::Reconnecting, Some(state)) => {
@@ -261,7 +264,7 @@ impl World {
         if right {
             return Ok(());
         }
-        Err(format!("P{witness} sees {who} as {state:?} {after} ms after it fell silent"))
+        Err(format!("P{witness} shows {participant} as {state:?} {after} ms after its last packet"))
     }
 
     fn check_survived(&self, program: usize, start: u64, peers: &[(PeerId, usize)]) -> Verdict {
@@ -279,7 +282,7 @@ impl World {
         Ok(())
     }
 
-    /// A pair whose connections broke has new ones, which are the first that were made.
+    /// A pair whose connections broke has new ones, made at the first attempt.
     fn check_mended(&mut self, pair: (usize, usize), start: u64, was: Vec<usize>) -> Verdict {
         let stayed = self.stayed(pair.0, start) && self.stayed(pair.1, start);
         if !stayed || self.hub_disturbed >= start {
@@ -295,7 +298,7 @@ impl World {
                 let other = self.programs[theirs].participant();
                 let shown = self.shown(mine, &session, &other);
                 if shown.is_none_or(|(state, _)| state != ParticipantState::Live) {
-                    return Err(format!("P{mine} sees {shown:?} of P{theirs} after a break"));
+                    return Err(format!("P{mine} shows P{theirs} as {shown:?} after a break"));
                 }
             }
             let tries = self.connections.iter().filter(|one| {
@@ -303,13 +306,13 @@ impl World {
                 one.session == session && one.opened > start && known
             });
             if tries.count() > 2 {
-                return Err(format!("P{} and P{} needed several tries", pair.0, pair.1));
+                return Err(format!("P{} and P{} needed several attempts", pair.0, pair.1));
             }
         }
         Ok(())
     }
 
-    /// After the quiet everything is as the people want it, and nothing else is left.
+    /// After the recovery time everything is as the users want it, and nothing else is left.
     pub(crate) fn judge_end(&mut self) -> Verdict {
         for spec in &self.plan.sessions {
             self.report.pairs += self.judge_session(spec)?;
@@ -319,7 +322,10 @@ impl World {
                 continue;
             }
             if one.standing != Standing::Stable || !one.queue.is_empty() {
-                return Err(format!("P{}: {} has not come to rest", one.node, one.peer));
+                return Err(format!(
+                    "P{}: {} has commands or an unanswered offer",
+                    one.node, one.peer
+                ));
             }
             if !one.flows {
                 return Err(format!("P{}: {} is left over", one.node, one.peer));
@@ -329,7 +335,7 @@ impl World {
         self.judge_devices()
     }
 
-    /// Counts the live pairs of a session, all of which must be live at both ends.
+    /// Counts the live pairs of a session. Each must be live at both ends.
     fn judge_session(&self, spec: &Spec) -> Result<usize, String> {
         let mut live = BTreeMap::new();
         let mut members = vec![];
@@ -362,7 +368,8 @@ impl World {
         Ok(pairs)
     }
 
-    /// Counts whom a member sees live: all whom the kind links to it, and nobody else.
+    /// Counts the participants that a member shows as live: exactly those that the topology pairs
+    /// it with.
     fn judge_view(
         &self,
         spec: &Spec,
@@ -370,47 +377,46 @@ impl World {
         live: &BTreeMap<usize, SessionStatus>,
     ) -> Result<usize, String> {
         let status = &live[&mine];
-        let is_linked = |other: usize, their: &SessionStatus| {
+        let is_paired = |other: usize, their: &SessionStatus| {
             other != mine && spec.kind.links(status.role, their.role)
         };
-        let mut linked = 0;
-        for (other, their) in live.iter().filter(|(other, their)| is_linked(**other, their)) {
+        let mut paired = 0;
+        for (other, their) in live.iter().filter(|(other, their)| is_paired(**other, their)) {
             let id = self.programs[*other].participant();
             let seen = status.participants.iter().find(|one| one.participant == id);
             let right = seen
                 .is_some_and(|one| one.state == ParticipantState::Live && one.role == their.role);
-            let truth = self.passes(*other, &spec.id, their);
+            let sent = self.passes(*other, &spec.id, their);
             let view = seen.map(|one| (one.microphone, one.camera));
-            if view != Some(truth) {
-                return Err(format!("{}: P{mine} believes {view:?} of P{other}", spec.id));
+            if view != Some(sent) {
+                return Err(format!("{}: P{mine} shows media {view:?} of P{other}", spec.id));
             }
             if !right {
-                return Err(format!("{}: P{mine} sees P{other} as {seen:?}", spec.id));
+                return Err(format!("{}: P{mine} shows P{other} as {seen:?}", spec.id));
             }
-            let (called, name) = (seen.map(|one| &one.name), &self.programs[*other].name);
-            if called != Some(name) {
-                return Err(format!("{}: P{mine} calls {name} {called:?}", spec.id));
+            let (shown_name, name) = (seen.map(|one| &one.name), &self.programs[*other].name);
+            if shown_name != Some(name) {
+                return Err(format!("{}: P{mine} shows {name} as {shown_name:?}", spec.id));
             }
-            linked += 1;
+            paired += 1;
         }
-        if status.participants.len() != linked {
-            return Err(format!("{}: P{mine} sees a ghost: {status:?}", spec.id));
+        if status.participants.len() != paired {
+            return Err(format!("{}: P{mine} shows too many participants: {status:?}", spec.id));
         }
-        Ok(linked)
+        Ok(paired)
     }
 
-    /// A source is wanted while some connection is fed with it, and the hub while some session is
-    /// there.
+    /// A source is needed while a connection sends its media, and the hub while there is a session.
     fn judge_devices(&self) -> Verdict {
         for program in self.programs.iter().filter(|one| one.core.is_some()) {
             let (mut camera, mut microphone, mut speaker) = (false, false, false);
             for one in program.peers.values().map(|at| &self.connections[*at]) {
                 microphone |= one.fed.0;
                 camera |= one.fed.1;
-                speaker |= one.media.audio.is_some_and(|way| way.receives());
+                speaker |= one.media.audio.is_some_and(|direction| direction.receives());
             }
             if program.demand != (camera, microphone, speaker) {
-                return Err(format!("P{} wants {:?}", program.index, program.demand));
+                return Err(format!("P{} demands {:?}", program.index, program.demand));
             }
             if program.wants.is_empty() && program.client.wanted {
                 return Err(format!("P{} keeps a hub that it does not need", program.index));
@@ -419,7 +425,7 @@ impl World {
         Ok(())
     }
 
-    /// Looks at a program's window: what it shows is what was announced, and true.
+    /// Checks that a program shows what it announced, and that it is true.
     pub(crate) fn look_at(&self, index: usize) -> Verdict {
         let program = &self.programs[index];
         let mut shown = BTreeMap::new();
@@ -443,7 +449,9 @@ impl World {
                     let is_live = one.state == ParticipantState::Live;
                     let started = connection.state != PeerState::Connecting;
                     if is_live && started && quiet.is_some_and(|quiet| quiet > 5700 * MS) {
-                        return Err(format!("P{index} shows a silent one as live: {one:?}"));
+                        return Err(format!(
+                            "P{index} shows a silent participant as live: {one:?}"
+                        ));
                     }
                     if !is_live && connection.state == PeerState::Connected {
                         return Err(format!("P{index} shows running media as {one:?}"));
