@@ -63,10 +63,10 @@ async fn a_session_is_opened_joined_and_signalled_in() {
         assert!(matches!(opener.hear().await, HubMessage::ParticipantJoined { .. }));
         let payload = Payload::Offer { generation: 1, sdp: "v=0\r\nm=audio".into() };
         guest.say(&signal("town-hall", &opener.participant, payload.clone())).await;
-        let heard = opener.hear().await;
+        let received = opener.hear().await;
         let (session, from) = (session("town-hall"), guest.participant.clone());
         let payload = payload.into();
-        assert_eq!(heard, HubMessage::Signal { session, from, payload });
+        assert_eq!(received, HubMessage::Signal { session, from, payload });
     })
     .await;
 }
@@ -75,20 +75,21 @@ async fn a_session_is_opened_joined_and_signalled_in() {
 async fn a_duplicate_id_and_a_full_session_are_typed_errors() {
     within(async {
         let hub = hub().await;
-        let mut links = [Wire::hello(&hub).await, Wire::hello(&hub).await, Wire::hello(&hub).await];
+        let mut clients =
+            [Wire::hello(&hub).await, Wire::hello(&hub).await, Wire::hello(&hub).await];
         let limit = Some(2);
         let kind = MESH;
         let full = ClientMessage::Open { session: session("a"), kind, limit, owner_key: None };
-        links[0].say(&full).await;
-        links[0].hear().await;
-        links[1].say(&open("a", MESH)).await;
-        assert_eq!(links[1].error().await, (ErrorCode::IdTaken, Some(session("a"))));
-        links[1].say(&join("a", false)).await;
-        links[1].hear().await;
-        links[2].say(&join("a", true)).await;
-        assert_eq!(links[2].error().await, (ErrorCode::SessionFull, Some(session("a"))));
-        links[2].say(&join("b", false)).await;
-        assert_eq!(links[2].error().await, (ErrorCode::NoSuchSession, Some(session("b"))));
+        clients[0].say(&full).await;
+        clients[0].hear().await;
+        clients[1].say(&open("a", MESH)).await;
+        assert_eq!(clients[1].error().await, (ErrorCode::IdTaken, Some(session("a"))));
+        clients[1].say(&join("a", false)).await;
+        clients[1].hear().await;
+        clients[2].say(&join("a", true)).await;
+        assert_eq!(clients[2].error().await, (ErrorCode::SessionFull, Some(session("a"))));
+        clients[2].say(&join("b", false)).await;
+        assert_eq!(clients[2].error().await, (ErrorCode::NoSuchSession, Some(session("b"))));
     })
     .await;
 }
@@ -98,7 +99,7 @@ async fn a_strangers_signal_is_refused_and_reaches_nobody() {
     within(async {
         let hub = hub().await;
         let (mut opener, mut viewer) = (Wire::hello(&hub).await, Wire::hello(&hub).await);
-        let (mut other, mut stranger) = (Wire::hello(&hub).await, Wire::hello(&hub).await);
+        let (mut other, mut outsider) = (Wire::hello(&hub).await, Wire::hello(&hub).await);
         opener.say(&open("a", BROADCAST)).await;
         opener.hear().await;
         for guest in [&mut viewer, &mut other] {
@@ -107,7 +108,7 @@ async fn a_strangers_signal_is_refused_and_reaches_nobody() {
             opener.hear().await;
         }
         let offer = Payload::Offer { generation: 1, sdp: "m=audio".into() };
-        for sender in [&mut stranger, &mut other] {
+        for sender in [&mut outsider, &mut other] {
             sender.say(&signal("a", &viewer.participant, offer.clone())).await;
             assert_eq!(sender.error().await.0, ErrorCode::NotAllowed);
         }
@@ -121,17 +122,17 @@ async fn a_strangers_signal_is_refused_and_reaches_nobody() {
 async fn garbage_is_answered_ten_times_and_then_the_link_is_closed() {
     within(async {
         let hub = hub().await;
-        let mut link = Wire::hello(&hub).await;
+        let mut client = Wire::hello(&hub).await;
         for garbage in ["", "{", "ping", "[1,2", "{}", "3", "{\"type\":\"join\"}", "\u{0}", "null"]
         {
-            link.text(garbage).await;
-            assert_eq!(link.error().await, (ErrorCode::BadMessage, None), "{garbage:?}");
+            client.text(garbage).await;
+            assert_eq!(client.error().await, (ErrorCode::BadMessage, None), "{garbage:?}");
         }
-        link.say(&ClientMessage::Ping).await;
-        assert_eq!(link.hear().await, HubMessage::Pong, "it is still there");
-        link.text("tenth").await;
-        assert_eq!(link.error().await.0, ErrorCode::BadMessage);
-        assert_eq!(link.closed().await, Some(CloseCode::Policy));
+        client.say(&ClientMessage::Ping).await;
+        assert_eq!(client.hear().await, HubMessage::Pong, "it is still there");
+        client.text("tenth").await;
+        assert_eq!(client.error().await.0, ErrorCode::BadMessage);
+        assert_eq!(client.closed().await, Some(CloseCode::Policy));
     })
     .await;
 }
@@ -140,10 +141,10 @@ async fn garbage_is_answered_ten_times_and_then_the_link_is_closed() {
 async fn a_message_of_a_later_version_is_unsupported_and_the_link_goes_on() {
     within(async {
         let hub = hub().await;
-        let mut link = Wire::hello(&hub).await;
+        let mut client = Wire::hello(&hub).await;
         for _ in 0..20 {
-            link.text(r#"{"type":"hand-raised","session":"a"}"#).await;
-            assert_eq!(link.error().await, (ErrorCode::Unsupported, Some(session("a"))));
+            client.text(r#"{"type":"hand-raised","session":"a"}"#).await;
+            assert_eq!(client.error().await, (ErrorCode::Unsupported, Some(session("a"))));
         }
     })
     .await;
@@ -153,11 +154,11 @@ async fn a_message_of_a_later_version_is_unsupported_and_the_link_goes_on() {
 async fn a_depth_bomb_is_a_bad_message() {
     within(async {
         let hub = hub().await;
-        let mut link = Wire::hello(&hub).await;
-        link.text(&"[".repeat(60_000)).await;
-        assert_eq!(link.error().await.0, ErrorCode::BadMessage);
-        link.text(&format!("{{\"type\":\"ping\",\"x\":{}", "{\"x\":".repeat(10_000))).await;
-        assert_eq!(link.error().await.0, ErrorCode::BadMessage);
+        let mut client = Wire::hello(&hub).await;
+        client.text(&"[".repeat(60_000)).await;
+        assert_eq!(client.error().await.0, ErrorCode::BadMessage);
+        client.text(&format!("{{\"type\":\"ping\",\"x\":{}", "{\"x\":".repeat(10_000))).await;
+        assert_eq!(client.error().await.0, ErrorCode::BadMessage);
     })
     .await;
 }
@@ -169,14 +170,14 @@ async fn binary_and_oversize_are_told_and_end_the_link() {
         let text = Message::text("x".repeat(1024 * 1024));
         let binary = Message::Binary(Bytes::from_static(b"\x00\x01"));
         for (message, code) in [(text, CloseCode::Size), (binary, CloseCode::Unsupported)] {
-            let mut link = Wire::hello(&hub).await;
-            link.socket.send(message).await.unwrap();
-            assert_eq!(link.error().await.0, ErrorCode::BadMessage);
-            assert_eq!(link.closed().await, Some(code));
+            let mut client = Wire::hello(&hub).await;
+            client.socket.send(message).await.unwrap();
+            assert_eq!(client.error().await.0, ErrorCode::BadMessage);
+            assert_eq!(client.closed().await, Some(code));
         }
-        let mut friend = Wire::hello(&hub).await;
-        friend.say(&ClientMessage::Ping).await;
-        assert_eq!(friend.hear().await, HubMessage::Pong, "others do not notice");
+        let mut other = Wire::hello(&hub).await;
+        other.say(&ClientMessage::Ping).await;
+        assert_eq!(other.hear().await, HubMessage::Pong, "others do not notice");
     })
     .await;
 }
@@ -189,10 +190,10 @@ async fn who_is_still_sending_an_oversize_message_learns_why_it_ends() {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_send_buffer_size(16 * 1024).unwrap();
         let stream = socket.connect(hub.address()).await.unwrap();
-        let mut link = Wire::over(stream, hub.address()).await;
-        link.text(&"x".repeat(1024 * 1024)).await;
-        assert_eq!(link.error().await.0, ErrorCode::BadMessage);
-        assert_eq!(link.closed().await, Some(CloseCode::Size));
+        let mut client = Wire::over(stream, hub.address()).await;
+        client.text(&"x".repeat(1024 * 1024)).await;
+        assert_eq!(client.error().await.0, ErrorCode::BadMessage);
+        assert_eq!(client.closed().await, Some(CloseCode::Size));
     })
     .await;
 }
@@ -201,13 +202,13 @@ async fn who_is_still_sending_an_oversize_message_learns_why_it_ends() {
 async fn a_message_at_the_limit_is_taken() {
     within(async {
         let hub = hub().await;
-        let mut link = Wire::hello(&hub).await;
+        let mut client = Wire::hello(&hub).await;
         let (start, end) = (r#"{"type":"ping","x":""#, r#""}"#);
         let filler = "x".repeat(64 * 1024 - start.len() - end.len());
-        link.text(&format!("{start}{filler}{end}")).await;
-        assert_eq!(link.hear().await, HubMessage::Pong);
-        link.text(&format!("{start}{filler}x{end}")).await;
-        assert_eq!(link.error().await.0, ErrorCode::BadMessage);
+        client.text(&format!("{start}{filler}{end}")).await;
+        assert_eq!(client.hear().await, HubMessage::Pong);
+        client.text(&format!("{start}{filler}x{end}")).await;
+        assert_eq!(client.error().await.0, ErrorCode::BadMessage);
     })
     .await;
 }
@@ -224,10 +225,10 @@ async fn without_a_good_hello_there_is_no_link() {
             (r#"{"type":"hello","protocol":1,"instance":"<b>"}"#.to_owned(), ErrorCode::BadMessage),
             (format!(r#"{{"type":"hello","protocol":2,{instance}}}"#), ErrorCode::Unsupported),
         ] {
-            let mut link = Wire::connect(hub.address()).await;
-            link.text(&first).await;
-            assert_eq!(link.error().await.0, code, "{first}");
-            link.closed().await;
+            let mut client = Wire::connect(hub.address()).await;
+            client.text(&first).await;
+            assert_eq!(client.error().await.0, code, "{first}");
+            client.closed().await;
         }
     })
     .await;
@@ -238,9 +239,9 @@ async fn who_does_not_say_hello_is_sent_away_and_no_sooner_than_after_five_secon
     within(async {
         let hub = hub().await;
         let begin = Instant::now();
-        let mut link = Wire::connect(hub.address()).await;
-        assert_eq!(link.error().await, (ErrorCode::BadMessage, None));
-        assert_eq!(link.closed().await, Some(CloseCode::Policy));
+        let mut client = Wire::connect(hub.address()).await;
+        assert_eq!(client.error().await, (ErrorCode::BadMessage, None));
+        assert_eq!(client.closed().await, Some(CloseCode::Policy));
         assert!(begin.elapsed() >= Duration::from_secs(5));
     })
     .await;
@@ -280,8 +281,8 @@ async fn pages_say_what_they_are_and_echo_nothing() {
             root.starts_with("HTTP/1.1 200") && root.ends_with(r#"{"quintet":{"protocol":1}}"#)
         );
         let page = http(hub.address(), &get("/s/town-hall")).await;
-        let link = format!("quintet join http://{}/s/town-hall<", hub.address());
-        assert!(page.starts_with("HTTP/1.1 200") && page.contains(&link), "{page}");
+        let command = format!("quintet join http://{}/s/town-hall<", hub.address());
+        assert!(page.starts_with("HTTP/1.1 200") && page.contains(&command), "{page}");
         assert!(page.contains("content-security-policy: default-src 'none'"), "{page}");
         for path in ["/s/%3Cscript%3E", "/s/'-alert(1)", "/s/<script>", "/x"] {
             let page = http(hub.address(), &get(path)).await;
@@ -324,16 +325,16 @@ async fn a_killed_socket_is_away_and_returns_with_its_token() {
         guest.say(&join("a", false)).await;
         guest.hear().await;
         opener.hear().await;
-        let (who, token) = (guest.participant.clone(), guest.token.clone());
+        let (id, token) = (guest.participant.clone(), guest.token.clone());
         drop(guest);
-        let (session, participant) = (session("a"), who.clone());
+        let (session, participant) = (session("a"), id.clone());
         let presence = Presence::Away { silent_ms: 0 };
         let away = HubMessage::ParticipantPresence { session, participant, presence };
         assert_eq!(opener.hear().await, away);
-        let mut back = Wire::hello_with(&hub, Some(token), 77).await;
-        assert_eq!(back.participant, who);
-        back.say(&join("a", false)).await;
-        assert!(matches!(back.hear().await, HubMessage::Joined { role: Role::Guest, .. }));
+        let mut returned = Wire::hello_with(&hub, Some(token), 77).await;
+        assert_eq!(returned.participant, id);
+        returned.say(&join("a", false)).await;
+        assert!(matches!(returned.hear().await, HubMessage::Joined { role: Role::Guest, .. }));
         let HubMessage::ParticipantJoined { participant, .. } = opener.hear().await else {
             panic!("the opener hears of the return");
         };
@@ -359,20 +360,21 @@ async fn a_new_connection_throws_a_half_open_one_out() {
 async fn a_flood_of_joins_from_one_address_is_late_and_the_links_stay() {
     within(async {
         let hub = hub().await;
-        let mut links = [Wire::hello(&hub).await, Wire::hello(&hub).await, Wire::hello(&hub).await];
+        let mut clients =
+            [Wire::hello(&hub).await, Wire::hello(&hub).await, Wire::hello(&hub).await];
         let begin = Instant::now();
         for _ in 0..300 {
-            for link in &mut links {
-                link.say(&join("a", false)).await;
+            for client in &mut clients {
+                client.say(&join("a", false)).await;
             }
         }
-        for link in &mut links {
+        for client in &mut clients {
             for _ in 0..300 {
                 let missing = (ErrorCode::NoSuchSession, Some(session("a")));
-                assert_eq!(link.error().await, missing);
+                assert_eq!(client.error().await, missing);
             }
-            link.say(&ClientMessage::Ping).await;
-            assert_eq!(link.hear().await, HubMessage::Pong);
+            client.say(&ClientMessage::Ping).await;
+            assert_eq!(client.hear().await, HubMessage::Pong);
         }
         // 400 at once and 200 a second.
         assert!(begin.elapsed() >= Duration::from_millis(2_490), "{:?}", begin.elapsed());
@@ -384,15 +386,16 @@ async fn a_flood_of_joins_from_one_address_is_late_and_the_links_stay() {
 async fn words_that_come_too_fast_are_late_and_none_is_lost() {
     within(async {
         let hub = hub().await;
-        let mut link = Wire::hello(&hub).await;
-        let words = 500;
-        for number in 0..words {
+        let mut client = Wire::hello(&hub).await;
+        let count = 500;
+        for number in 0..count {
             let text = format!(r#"{{"type":"hand-{number}-raised"}}"#);
-            link.socket.feed(Message::text(text)).await.unwrap();
+            client.socket.feed(Message::text(text)).await.unwrap();
         }
-        link.socket.flush().await.unwrap();
-        for number in 0..words {
-            let HubMessage::Error { code: ErrorCode::Unsupported, message, .. } = link.hear().await
+        client.socket.flush().await.unwrap();
+        for number in 0..count {
+            let HubMessage::Error { code: ErrorCode::Unsupported, message, .. } =
+                client.hear().await
             else {
                 panic!("an error");
             };
@@ -407,9 +410,9 @@ async fn a_dropped_hub_closes_its_links_and_its_port() {
     within(async {
         let hub = hub().await;
         let address = hub.address();
-        let mut link = Wire::hello(&hub).await;
+        let mut client = Wire::hello(&hub).await;
         drop(hub);
-        while link.socket.next().await.is_some_and(|message| message.is_ok()) {}
+        while client.socket.next().await.is_some_and(|message| message.is_ok()) {}
         while TcpStream::connect(address).await.is_ok() {
             tokio::task::yield_now().await;
         }
@@ -446,18 +449,18 @@ impl Wire {
 
     /// Says hello to what is at an address.
     async fn at(address: SocketAddr) -> Self {
-        let mut wire = Self::connect(address).await;
-        wire.greet(None, 5).await;
-        wire
+        let mut client = Self::connect(address).await;
+        client.greet(None, 5).await;
+        client
     }
 
     /// Says hello over a connection to a hub.
     async fn over(stream: TcpStream, address: SocketAddr) -> Self {
         let url = format!("ws://{address}/signal");
         let (socket, _) = client_async(url, MaybeTlsStream::Plain(stream)).await.unwrap();
-        let mut wire = Self::new(socket);
-        wire.greet(None, 5).await;
-        wire
+        let mut client = Self::new(socket);
+        client.greet(None, 5).await;
+        client
     }
 
     async fn hello(hub: &Hub) -> Self {
@@ -465,9 +468,9 @@ impl Wire {
     }
 
     async fn hello_with(hub: &Hub, token: Option<Secret>, run: u64) -> Self {
-        let mut wire = Self::connect(hub.address()).await;
-        wire.greet(token, run).await;
-        wire
+        let mut client = Self::connect(hub.address()).await;
+        client.greet(token, run).await;
+        client
     }
 
     async fn greet(&mut self, token: Option<Secret>, run: u64) {
@@ -495,8 +498,8 @@ impl Wire {
     }
 
     async fn error(&mut self) -> (ErrorCode, Option<SessionId>) {
-        let said = self.hear().await;
-        let HubMessage::Error { code, session, message } = said else { panic!("{said:?}") };
+        let answer = self.hear().await;
+        let HubMessage::Error { code, session, message } = answer else { panic!("{answer:?}") };
         assert!(!message.is_empty());
         (code, session)
     }

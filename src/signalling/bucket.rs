@@ -28,15 +28,15 @@ const TOKEN: i64 = 1_000_000;
 
 impl Bucket {
     /// A full bucket.
-    pub(super) fn new(pace: Pace, now: MediaTime) -> Self {
-        Self { pace, level: pace.burst * TOKEN, filled: now }
+    pub(super) fn new(rate: Pace, now: MediaTime) -> Self {
+        Self { pace: rate, level: rate.burst * TOKEN, filled: now }
     }
 
     /// Takes a token that is there, or will be within `patience`; tells when, as a span from now.
     /// `None` if it would take longer.
-    pub(super) fn take(&mut self, patience: Duration, now: MediaTime) -> Option<Duration> {
+    pub(super) fn take(&mut self, max_wait: Duration, now: MediaTime) -> Option<Duration> {
         let wait = self.wait(now);
-        (wait <= patience).then(|| {
+        (wait <= max_wait).then(|| {
             self.level -= TOKEN;
             wait
         })
@@ -89,16 +89,16 @@ mod tests {
     fn a_bucket_gives_its_burst_at_once_and_then_its_pace() {
         let mut bucket = Bucket::new(PACE, START);
         let none = Duration::ZERO;
-        let taken = |bucket: &mut Bucket, now| {
+        let take_all = |bucket: &mut Bucket, now| {
             (0..1000).take_while(|_| bucket.take(none, now) == Some(none)).count()
         };
-        assert_eq!(taken(&mut bucket, START), 400);
+        assert_eq!(take_all(&mut bucket, START), 400);
         assert_eq!(bucket.take(Duration::from_millis(4), START), None);
         assert_eq!(bucket.take(Duration::from_millis(5), START), Some(Duration::from_millis(5)));
         assert_eq!(bucket.take(none, after(5)), None, "that one was promised");
         assert_eq!(bucket.take(none, after(10)), Some(none));
-        assert_eq!(taken(&mut bucket, after(1010)), 200);
-        assert_eq!(taken(&mut bucket, after(3_600_000)), 400, "it does not hold more");
+        assert_eq!(take_all(&mut bucket, after(1010)), 200);
+        assert_eq!(take_all(&mut bucket, after(3_600_000)), 400, "it does not hold more");
     }
 
     #[test]

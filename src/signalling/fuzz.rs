@@ -16,28 +16,28 @@ pub fn rooms(data: &[u8]) {
         secrets = secrets.wrapping_add(1);
         secret(secrets)
     });
-    for person in 0..3 {
-        rooms.handle(hello(person), now);
+    for participant in 0..3 {
+        rooms.handle(hello(participant), now);
     }
     for line in text.lines().take(64) {
         let Some(first) = line.chars().next() else { continue };
-        let (code, said) = (u32::from(first), &line[first.len_utf8()..]);
-        let person = (code % 3) as u8;
+        let (code, json) = (u32::from(first), &line[first.len_utf8()..]);
+        let participant = (code % 3) as u8;
         now = now + std::time::Duration::from_secs(u64::from(code / 3 % 8));
-        let link = LinkId(u64::from(person));
+        let connection = LinkId(u64::from(participant));
         if rooms.poll_timeout().is_some_and(|due| due <= now) {
             rooms.handle_timeout(now);
         }
         if code % 31 == 0 {
-            rooms.handle(RoomsInput::Closed { link }, now);
-            rooms.handle(hello(person), now);
-        } else if let Some(message) = hub::read(said).filter(|_| said.len() <= MAX_MESSAGE_BYTES) {
-            rooms.handle(RoomsInput::Message { link, message }, now);
+            rooms.handle(RoomsInput::Closed { link: connection }, now);
+            rooms.handle(hello(participant), now);
+        } else if let Some(message) = hub::read(json).filter(|_| json.len() <= MAX_MESSAGE_BYTES) {
+            rooms.handle(RoomsInput::Message { link: connection, message }, now);
         }
         while let Some(output) = rooms.poll_output() {
             if let RoomsOutput::Send { message, .. } = output {
-                let said = serde_json::to_string(&message).expect("the hub's words are JSON");
-                let _: HubMessage = serde_json::from_str(&said).expect("a client can read them");
+                let json = serde_json::to_string(&message).expect("the hub's words are JSON");
+                let _: HubMessage = serde_json::from_str(&json).expect("a client can read them");
             }
         }
     }
@@ -58,8 +58,8 @@ pub fn request(data: &[u8]) {
     // What is served, everybody on the way must have understood in the same way. Empty lines before
     // the request are skipped.
     let mut data = data;
-    while let Some(rest) = data.strip_prefix(b"\r\n") {
-        data = rest;
+    while let Some(remainder) = data.strip_prefix(b"\r\n") {
+        data = remainder;
     }
     let end = data.windows(4).position(|four| four == b"\r\n\r\n").expect("a head that ends");
     let lines: Vec<_> = data[..end].split(|byte| *byte == b'\n').collect();
@@ -84,17 +84,17 @@ pub fn request(data: &[u8]) {
 pub fn client(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     if let Ok(message) = serde_json::from_str::<HubMessage>(&text) {
-        let again = serde_json::to_string(&message).expect("the hub's words are JSON");
-        let again: HubMessage = serde_json::from_str(&again).expect("and can be read");
-        assert_eq!(again, message);
+        let reparsed = serde_json::to_string(&message).expect("the hub's words are JSON");
+        let reparsed: HubMessage = serde_json::from_str(&reparsed).expect("and can be read");
+        assert_eq!(reparsed, message);
     }
 }
 
-fn hello(person: u8) -> RoomsInput {
+fn hello(participant: u8) -> RoomsInput {
     RoomsInput::Hello {
-        link: LinkId(u64::from(person)),
-        participant: ParticipantId::from_digest([person; 10]),
-        token: secret(100 + person),
+        link: LinkId(u64::from(participant)),
+        participant: ParticipantId::from_digest([participant; 10]),
+        token: secret(100 + participant),
         name: String::new(),
         instance: Instance::from_random(1),
         link_base: "http://192.0.2.1:7340".to_owned(),

@@ -22,8 +22,8 @@ fn examples() -> Vec<(&'static str, &'static str)> {
             (None, None) => {}
             (Some(_), Some(_)) => block = None,
             (Some("flow"), None) => {
-                let (who, text) = line.split_at(line.find('{').expect("a message"));
-                found.push((if who.ends_with("> ") { "client" } else { "hub" }, text));
+                let (direction, text) = line.split_at(line.find('{').expect("a message"));
+                found.push((if direction.ends_with("> ") { "client" } else { "hub" }, text));
             }
             (Some(label), None) => {
                 found.push((label.strip_prefix("json ").expect("a labelled block"), line));
@@ -36,8 +36,8 @@ fn examples() -> Vec<(&'static str, &'static str)> {
 
 /// Parses an example and writes it again: nothing may be missing in it or unknown.
 fn hold<T: DeserializeOwned + Serialize>(text: &str) {
-    let said: T = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
-    let mut again = serde_json::to_value(&said).unwrap();
+    let message: T = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    let mut again = serde_json::to_value(&message).unwrap();
     let example: Value = serde_json::from_str(text).unwrap();
     // An absent name and wait have a meaning, which the document tells.
     for (field, default) in [("name", Value::from("")), ("wait", Value::from(false))] {
@@ -52,8 +52,8 @@ fn hold<T: DeserializeOwned + Serialize>(text: &str) {
 fn every_example_is_a_message_of_the_real_types() {
     let examples = examples();
     assert!(examples.len() > 50, "{}", examples.len());
-    for (who, text) in examples {
-        match who {
+    for (sender, text) in examples {
+        match sender {
             "client" => hold::<ClientMessage>(text),
             "hub" => hold::<HubMessage>(text),
             "payload" => {
@@ -68,8 +68,8 @@ fn every_example_is_a_message_of_the_real_types() {
 
 #[test]
 fn every_type_of_message_has_an_example() {
-    let types = |speaker: &str| -> BTreeSet<String> {
-        let texts = examples().into_iter().filter(|(who, _)| *who == speaker);
+    let types = |sender: &str| -> BTreeSet<String> {
+        let texts = examples().into_iter().filter(|(from, _)| *from == sender);
         let values = texts.map(|(_, text)| serde_json::from_str::<Value>(text).unwrap());
         values.map(|value| value["type"].as_str().unwrap().to_owned()).collect()
     };
@@ -83,8 +83,8 @@ fn every_type_of_message_has_an_example() {
 fn every_word_and_number_of_the_types_is_in_the_document() {
     let codes = variants_of(serde_json::from_str::<ErrorCode>("\"?\"").unwrap_err());
     let directions = Topology::ALL.map(|topology| topology.name().to_owned());
-    for word in codes.iter().chain(&directions) {
-        assert!(DOCUMENT.contains(&format!("| `{word}` |")), "{word}");
+    for value in codes.iter().chain(&directions) {
+        assert!(DOCUMENT.contains(&format!("| `{value}` |")), "{value}");
     }
     for topology in Topology::ALL {
         let kind = format!("audio/{topology}").parse::<crate::model::SessionKind>().unwrap();

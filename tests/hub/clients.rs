@@ -61,14 +61,14 @@ async fn a_client_without_a_hub_says_so_once_and_connects_when_there_is_one() {
     within(async {
         let address = hub().await.address();
         let url: HubUrl = format!("http://{address}").parse().unwrap();
-        let mut friend = Friend::start(&url, None);
-        let reason = friend.down().await;
+        let mut client = Friend::start(&url, None);
+        let reason = client.down().await;
         assert!(
             reason.contains(&address.to_string()) && reason.contains("start a hub"),
             "{reason}"
         );
         let _hub = hub_at(address).await;
-        friend.up().await;
+        client.up().await;
     })
     .await;
 }
@@ -77,15 +77,15 @@ async fn a_client_without_a_hub_says_so_once_and_connects_when_there_is_one() {
 async fn an_outage_is_told_once_however_many_attempts_it_takes() {
     within(async {
         let (listener, url) = listener().await;
-        let mut friend = Friend::start(&url, None);
+        let mut client = Friend::start(&url, None);
         for _ in 0..3 {
             drop(listener.accept().await.unwrap());
         }
         let socket = pretend(&listener).await;
-        assert!(friend.down().await.contains("is no Quintet hub"));
-        friend.up().await;
+        assert!(client.down().await.contains("is no Quintet hub"));
+        client.up().await;
         drop(socket);
-        friend.down().await;
+        client.down().await;
     })
     .await;
 }
@@ -99,14 +99,14 @@ async fn a_client_keeps_its_token_over_runs_and_its_hub_names_the_links() {
         let identity = options.identity.clone();
         let hub = Hub::start(options).await.unwrap();
         let url: HubUrl = format!("http://{}", hub.address()).parse().unwrap();
-        let mut friend = Friend::start_with(&url, Some(identity), TokensInMemory::default());
+        let mut client = Friend::start_with(&url, Some(identity), TokensInMemory::default());
         let Some(ClientEvent::Up { link_base, participant, name, token, .. }) =
-            friend.events.recv().await
+            client.events.recv().await
         else {
             panic!("not up");
         };
         assert_eq!((link_base, name.as_str()), (public, "Guest 1"));
-        friend.client.close().await;
+        client.client.close().await;
         let mut again = Friend::start(&url, Some(token.clone()));
         assert_eq!(again.up().await, (participant, token));
     })
@@ -122,7 +122,7 @@ async fn what_was_sent_before_closing_arrives() {
         assert!(opener.client.send(open("a", MESH)));
         opener.message().await;
         let mut guest = Friend::start(&hub.link_base(), None);
-        let (who, _) = guest.up().await;
+        let (guest_id, _) = guest.up().await;
         assert!(guest.client.send(join("a", false)));
         guest.message().await;
         opener.message().await;
@@ -138,7 +138,7 @@ async fn what_was_sent_before_closing_arrives() {
         }
         let left = opener.message().await;
         let HubMessage::ParticipantLeft { participant, .. } = left else { panic!("{left:?}") };
-        assert_eq!(participant, who);
+        assert_eq!(participant, guest_id);
     })
     .await;
 }
@@ -148,10 +148,10 @@ async fn a_server_that_is_no_hub_is_named_as_such() {
     within(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url: HubUrl = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-        let mut friend = Friend::start(&url, None);
+        let mut client = Friend::start(&url, None);
         let (mut stream, _) = listener.accept().await.unwrap();
         stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").await.unwrap();
-        let reason = friend.down().await;
+        let reason = client.down().await;
         assert!(reason.contains("is no Quintet hub") && reason.contains("404"), "{reason}");
     })
     .await;
@@ -163,7 +163,7 @@ async fn a_hub_that_does_not_know_its_name_is_asked_by_its_address() {
         let (listener, _) = listener().await;
         let address = listener.local_addr().unwrap();
         let url = format!("http://localhost:{}", address.port()).parse().unwrap();
-        let mut friend = Friend::start(&url, None);
+        let mut client = Friend::start(&url, None);
         let refuse = "HTTP/1.1 421 Misdirected Request\r\nContent-Length: 0\r\n\r\n";
         let (mut stream, _) = listener.accept().await.unwrap();
         stream.write_all(refuse.as_bytes()).await.unwrap();
@@ -178,7 +178,7 @@ async fn a_hub_that_does_not_know_its_name_is_asked_by_its_address() {
         assert_eq!(host.unwrap().to_str().unwrap(), address.to_string());
         socket.next().await.unwrap().unwrap();
         drop((socket, listener));
-        friend.down().await;
+        client.down().await;
     })
     .await;
 }
@@ -187,13 +187,13 @@ async fn a_hub_that_does_not_know_its_name_is_asked_by_its_address() {
 async fn a_hub_that_knows_neither_its_name_nor_its_address_is_explained() {
     within(async {
         let (listener, url) = listener().await;
-        let mut friend = Friend::start(&url, None);
+        let mut client = Friend::start(&url, None);
         let refuse = "HTTP/1.1 421 Misdirected Request\r\nContent-Length: 0\r\n\r\n";
         for _ in 0..2 {
             let (mut stream, _) = listener.accept().await.unwrap();
             stream.write_all(refuse.as_bytes()).await.unwrap();
         }
-        let reason = friend.down().await;
+        let reason = client.down().await;
         assert!(reason.contains(&format!("--public-url {url}")), "{reason}");
     })
     .await;
@@ -215,15 +215,15 @@ async fn a_hub_without_tls_is_no_https_hub() {
 async fn a_hub_that_falls_silent_is_found_dead_after_three_heartbeats() {
     within(async {
         let (listener, url) = listener().await;
-        let mut friend = Friend::start(&url, None);
+        let mut client = Friend::start(&url, None);
         let mut socket = pretend(&listener).await;
-        friend.up().await;
-        let begin = Instant::now();
+        client.up().await;
+        let start = Instant::now();
         let ping = socket.next().await.unwrap().unwrap();
         assert_eq!(ping.to_text().unwrap(), r#"{"type":"ping"}"#);
-        let reason = friend.down().await;
+        let reason = client.down().await;
         assert!(reason.contains("silent for 0.3 s"), "{reason}");
-        assert!(begin.elapsed() >= Duration::from_millis(250));
+        assert!(start.elapsed() >= Duration::from_millis(250));
     })
     .await;
 }
@@ -232,14 +232,14 @@ async fn a_hub_that_falls_silent_is_found_dead_after_three_heartbeats() {
 async fn what_a_later_hub_says_is_ignored_and_the_rest_is_passed_on() {
     within(async {
         let (listener, url) = listener().await;
-        let mut friend = Friend::start(&url, None);
+        let mut client = Friend::start(&url, None);
         let mut socket = pretend(&listener).await;
-        friend.up().await;
+        client.up().await;
         for text in [r#"{"type":"weather"}"#, "garbage", r#"{"type":"pong"}"#, r#"{"x":1}"#] {
             socket.send(Message::text(text)).await.unwrap();
         }
         socket.send(Message::text(r#"{"type":"waiting","session":"a"}"#)).await.unwrap();
-        assert_eq!(friend.message().await, HubMessage::Waiting { session: session("a") });
+        assert_eq!(client.message().await, HubMessage::Waiting { session: session("a") });
     })
     .await;
 }
@@ -248,13 +248,13 @@ async fn what_a_later_hub_says_is_ignored_and_the_rest_is_passed_on() {
 async fn a_hub_that_refuses_is_quoted() {
     within(async {
         let (listener, url) = listener().await;
-        let mut friend = Friend::start(&url, None);
+        let mut client = Friend::start(&url, None);
         let (stream, _) = listener.accept().await.unwrap();
         let mut socket = accept_async(stream).await.unwrap();
         socket.next().await.unwrap().unwrap();
         let text = r#"{"type":"error","code":"unsupported","message":"\u202espeak\nversion 7"}"#;
         socket.send(Message::text(text)).await.unwrap();
-        let reason = friend.down().await;
+        let reason = client.down().await;
         assert!(reason.contains("refused") && reason.contains(": speak version 7"), "{reason}");
     })
     .await;
@@ -264,9 +264,9 @@ async fn a_hub_that_refuses_is_quoted() {
 async fn closing_ends_at_once_while_there_is_no_connection() {
     within(async {
         let (_listener, url) = listener().await;
-        let friend = Friend::start(&url, None);
-        friend.client.close().await;
-        let mut events = friend.events;
+        let client = Friend::start(&url, None);
+        client.client.close().await;
+        let mut events = client.events;
         assert_eq!(events.recv().await, None, "the task has ended");
     })
     .await;
@@ -276,12 +276,12 @@ async fn closing_ends_at_once_while_there_is_no_connection() {
 async fn a_dropped_client_ends_its_connection() {
     within(async {
         let (listener, url) = listener().await;
-        let mut friend = Friend::start(&url, None);
+        let mut client = Friend::start(&url, None);
         let mut socket = pretend(&listener).await;
-        friend.up().await;
-        drop(friend.client);
+        client.up().await;
+        drop(client.client);
         while socket.next().await.is_some_and(|message| message.is_ok()) {}
-        assert_eq!(friend.events.recv().await, None);
+        assert_eq!(client.events.recv().await, None);
     })
     .await;
 }

@@ -46,9 +46,9 @@ async fn connect(hub: &Hub, client: &str) -> Result<Wire, u16> {
 
 /// The same, and hello.
 async fn greet(hub: &Hub, client: &str) -> Wire {
-    let mut wire = connect(hub, client).await.unwrap();
-    wire.greet(None, 5).await;
-    wire
+    let mut client = connect(hub, client).await.unwrap();
+    client.greet(None, 5).await;
+    client
 }
 
 #[tokio::test]
@@ -58,32 +58,32 @@ async fn behind_a_proxy_each_client_has_64_connections_and_who_has_a_seat_comes_
         let mut opener = greet(&hub, "203.0.113.9").await;
         opener.say(&open("a", MESH)).await;
         opener.hear().await;
-        let mut friend = greet(&hub, "198.51.100.1, 203.0.113.9").await;
-        friend.say(&join("a", false)).await;
-        friend.hear().await;
-        let mut crowd = vec![];
+        let mut guest = greet(&hub, "198.51.100.1, 203.0.113.9").await;
+        guest.say(&join("a", false)).await;
+        guest.hear().await;
+        let mut clients = vec![];
         for _ in 0..62 {
-            crowd.push(greet(&hub, "203.0.113.9").await);
+            clients.push(greet(&hub, "203.0.113.9").await);
         }
         // A stranger is told so after hello, once the places for those who come back are all
         // there is, and at once when these are taken.
-        let mut stranger = connect(&hub, "203.0.113.9").await.unwrap();
-        stranger.say(&hello(None)).await;
-        assert_eq!(stranger.error().await.0, ErrorCode::TooMany);
+        let mut outsider = connect(&hub, "203.0.113.9").await.unwrap();
+        outsider.say(&hello(None)).await;
+        assert_eq!(outsider.error().await.0, ErrorCode::TooMany);
         // Who has a seat comes back, though more than 64 are connected; the older connection of
         // the same person ends.
-        let token = friend.token.clone();
-        let mut back = connect(&hub, "203.0.113.9").await.unwrap();
-        back.say(&hello(Some(token))).await;
-        assert!(matches!(back.hear().await, HubMessage::Welcome { .. }));
-        back.say(&join("a", false)).await;
-        assert!(matches!(back.hear().await, HubMessage::Joined { role: Role::Guest, .. }));
+        let token = guest.token.clone();
+        let mut returned = connect(&hub, "203.0.113.9").await.unwrap();
+        returned.say(&hello(Some(token))).await;
+        assert!(matches!(returned.hear().await, HubMessage::Welcome { .. }));
+        returned.say(&join("a", false)).await;
+        assert!(matches!(returned.hear().await, HubMessage::Joined { role: Role::Guest, .. }));
         // Others behind the same proxy have their own 64.
         greet(&hub, "203.0.113.8").await;
         let mut silent = vec![];
         let refused = loop {
             match connect(&hub, "203.0.113.9").await {
-                Ok(wire) => silent.push(wire),
+                Ok(client) => silent.push(client),
                 Err(status) => break status,
             }
             assert!(silent.len() <= 20, "strangers take the places of those who come back");
@@ -97,10 +97,10 @@ async fn behind_a_proxy_each_client_has_64_connections_and_who_has_a_seat_comes_
 async fn who_is_no_trusted_proxy_is_not_believed() {
     within(async {
         let hub = hub().await;
-        let mut crowd = vec![];
+        let mut clients = vec![];
         // These are of the hub's own machine, whatever they say, and may be many.
         for _ in 0..100 {
-            crowd.push(greet(&hub, "203.0.113.9").await);
+            clients.push(greet(&hub, "203.0.113.9").await);
         }
     })
     .await;
@@ -113,14 +113,14 @@ async fn forty_who_join_without_end_keep_nobody_else_of_their_address_out() {
         let mut opener = greet(&hub, "192.0.2.1").await;
         opener.say(&open("a", SessionKind::FIVE[1])).await;
         opener.hear().await;
-        let (mut greedy, answered) = (JoinSet::new(), Arc::new(AtomicUsize::new(0)));
+        let (mut floods, answered) = (JoinSet::new(), Arc::new(AtomicUsize::new(0)));
         for _ in 0..40 {
-            let mut wire = greet(&hub, "203.0.113.9").await;
+            let mut client = greet(&hub, "203.0.113.9").await;
             let answered = answered.clone();
-            greedy.spawn(async move {
+            floods.spawn(async move {
                 let text = serde_json::to_string(&join("nowhere", false)).unwrap();
-                while wire.socket.send(Message::text(text.clone())).await.is_ok() {
-                    wire.hear().await;
+                while client.socket.send(Message::text(text.clone())).await.is_ok() {
+                    client.hear().await;
                     answered.fetch_add(1, Ordering::Relaxed);
                 }
             });
@@ -132,18 +132,18 @@ async fn forty_who_join_without_end_keep_nobody_else_of_their_address_out() {
             }
         })
         .await;
-        let mut honest = vec![];
+        let mut others = vec![];
         for _ in 0..8 {
-            honest.push(greet(&hub, "203.0.113.9").await);
+            others.push(greet(&hub, "203.0.113.9").await);
         }
-        let joins = honest.iter_mut().map(|wire| async {
-            wire.say(&join("a", false)).await;
-            wire.hear().await
+        let joins = others.iter_mut().map(|client| async {
+            client.say(&join("a", false)).await;
+            client.hear().await
         });
-        for told in futures_util::future::join_all(joins).await {
-            assert!(matches!(told, HubMessage::Joined { .. }), "{told:?}");
+        for answer in futures_util::future::join_all(joins).await {
+            assert!(matches!(answer, HubMessage::Joined { .. }), "{answer:?}");
         }
-        assert_eq!(greedy.len(), 40, "who is greedy is put off, and not closed");
+        assert_eq!(floods.len(), 40, "who is greedy is put off, and not closed");
     })
     .await;
 }
@@ -160,45 +160,45 @@ async fn an_id_is_opened_again_at_a_restarted_hub_by_its_owner_and_heirs_only() 
         let key = Secret::from_random([7; 16]);
         let id = SessionId::of_key(&key);
         let hub = start(OpensFor::Everyone).await;
-        let (mut owner, mut heir) =
+        let (mut owner, mut successor) =
             (Wire::hello(&hub).await, Wire::hello_with(&hub, None, 6).await);
         owner.say(&open_with(&id, Some(&key))).await;
         let HubMessage::Opened { owner_key, .. } = owner.hear().await else { panic!("opened") };
         assert_eq!(owner_key, key);
-        heir.say(&join(id.as_str(), false)).await;
-        heir.hear().await;
+        successor.say(&join(id.as_str(), false)).await;
+        successor.hear().await;
         owner.say(&ClientMessage::Leave { session: id.clone() }).await;
-        let inherited = loop {
-            if let HubMessage::Owner { owner_key: Some(key), .. } = heir.hear().await {
+        let successor_key = loop {
+            if let HubMessage::Owner { owner_key: Some(key), .. } = successor.hear().await {
                 break key;
             }
         };
         drop(hub);
 
         let hub = start(OpensFor::Mine).await;
-        let mut stranger = Wire::hello(&hub).await;
-        stranger.say(&open_with(&id, None)).await;
-        assert_eq!(stranger.error().await.0, ErrorCode::NotAllowed, "a hub for its own user");
+        let mut outsider = Wire::hello(&hub).await;
+        outsider.say(&open_with(&id, None)).await;
+        assert_eq!(outsider.error().await.0, ErrorCode::NotAllowed, "a hub for its own user");
         drop(hub);
         let hub = start(OpensFor::Everyone).await;
-        let mut stranger = Wire::hello(&hub).await;
+        let mut outsider = Wire::hello(&hub).await;
         for wrong in [None, Some(Secret::from_random([8; 16]))] {
-            stranger.say(&open_with(&id, wrong.as_ref())).await;
-            assert_eq!(stranger.error().await, (ErrorCode::IdTaken, Some(id.clone())));
+            outsider.say(&open_with(&id, wrong.as_ref())).await;
+            assert_eq!(outsider.error().await, (ErrorCode::IdTaken, Some(id.clone())));
         }
         // The first owner is back before the heir, who is the owner then all the same.
-        let (mut owner, mut heir) =
+        let (mut owner, mut successor) =
             (Wire::hello(&hub).await, Wire::hello_with(&hub, None, 6).await);
         owner.say(&open_with(&id, Some(&key))).await;
         assert!(matches!(owner.hear().await, HubMessage::Opened { .. }));
-        heir.say(&open_with(&id, Some(&inherited))).await;
-        assert!(matches!(heir.hear().await, HubMessage::Opened { .. }));
+        successor.say(&open_with(&id, Some(&successor_key))).await;
+        assert!(matches!(successor.hear().await, HubMessage::Opened { .. }));
         assert!(matches!(owner.hear().await, HubMessage::Closed { .. }));
         // What another hub has signed is worth nothing.
         let other = crate::rig::words::hub().await;
-        let mut heir = Wire::hello(&other).await;
-        heir.say(&open_with(&id, Some(&inherited))).await;
-        assert_eq!(heir.error().await.0, ErrorCode::IdTaken);
+        let mut successor = Wire::hello(&other).await;
+        successor.say(&open_with(&id, Some(&successor_key))).await;
+        assert_eq!(successor.error().await.0, ErrorCode::IdTaken);
     })
     .await;
 }
@@ -225,9 +225,9 @@ async fn who_was_sent_out_is_not_let_in_with_a_new_token_nor_from_the_address_if
             let mut again = connect(&hub, client).await.unwrap();
             again.greet(None, run).await;
             again.say(&join("a", false)).await;
-            let told = again.hear().await;
-            let is_in = matches!(told, HubMessage::Joined { .. });
-            assert_eq!(is_in, is_let_in, "{client} {run} {told:?}");
+            let answer = again.hear().await;
+            let is_in = matches!(answer, HubMessage::Joined { .. });
+            assert_eq!(is_in, is_let_in, "{client} {run} {answer:?}");
         }
     })
     .await;

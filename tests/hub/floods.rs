@@ -43,22 +43,22 @@ async fn who_floods_a_member_behind_a_slow_line_is_closed_and_the_member_stays()
         guest.hear().await;
         let flooder = guest.participant.clone();
         let flood = tokio::spawn(flood(guest, opener.participant.clone()));
-        let mut heard = 0;
+        let mut relayed = 0;
         loop {
-            let said = opener.hear().await;
-            if let HubMessage::Signal { from, .. } = said {
+            let message = opener.hear().await;
+            if let HubMessage::Signal { from, .. } = message {
                 assert_eq!(from, flooder);
-                heard += 1;
-            } else if let HubMessage::ParticipantPresence { presence, .. } = said {
+                relayed += 1;
+            } else if let HubMessage::ParticipantPresence { presence, .. } = message {
                 assert!(matches!(presence, Presence::Away { .. }), "{presence:?}");
                 break;
             } else {
-                assert!(matches!(said, HubMessage::ParticipantJoined { .. }), "{said:?}");
+                assert!(matches!(message, HubMessage::ParticipantJoined { .. }), "{message:?}");
             }
         }
-        let (refused, farewell) = flood.await.unwrap();
-        assert_eq!((refused, farewell), (10, Some(CloseCode::Policy)));
-        assert!((1..20).contains(&heard), "{heard} of 32 KiB came through");
+        let (refused, close_code) = flood.await.unwrap();
+        assert_eq!((refused, close_code), (10, Some(CloseCode::Policy)));
+        assert!((1..20).contains(&relayed), "{relayed} of 32 KiB came through");
         opener.say(&ClientMessage::Ping).await;
         assert_eq!(opener.hear().await, HubMessage::Pong, "its connection is the same");
     })
@@ -84,17 +84,17 @@ async fn many_who_flood_a_member_that_does_not_read_do_not_take_its_connection()
             floods.push(tokio::spawn(flood(guest, opener.participant.clone())));
         }
         for flood in floods {
-            let (refused, farewell) = flood.await.unwrap();
-            assert_eq!((refused, farewell), (10, Some(CloseCode::Policy)));
+            let (refused, close_code) = flood.await.unwrap();
+            assert_eq!((refused, close_code), (10, Some(CloseCode::Policy)));
         }
         opener.say(&ClientMessage::Ping).await;
         let (mut signals, mut others) = (0, 0);
         loop {
-            let said = opener.hear().await;
-            if said == HubMessage::Pong {
+            let message = opener.hear().await;
+            if message == HubMessage::Pong {
                 break;
             }
-            let is_signal = matches!(said, HubMessage::Signal { .. });
+            let is_signal = matches!(message, HubMessage::Signal { .. });
             *(if is_signal { &mut signals } else { &mut others }) += 1;
         }
         assert!(others >= 22, "all who came and went were told: {others}");
@@ -112,22 +112,23 @@ async fn flood(guest: Wire, to: ParticipantId) -> (usize, Option<CloseCode>) {
         while sink.send(Message::text(text.clone())).await.is_ok() {}
         std::future::pending::<()>().await;
     };
-    let hear = async {
+    let receive = async {
         let mut refused = 0;
         while let Some(Ok(message)) = stream.next().await {
             if let Message::Close(frame) = message {
                 return (refused, frame.map(|frame| frame.code));
             }
             let Message::Text(text) = message else { continue };
-            let said: HubMessage = serde_json::from_str(&text).unwrap();
+            let message: HubMessage = serde_json::from_str(&text).unwrap();
             let code = ErrorCode::TooMany;
-            let is_refusal = matches!(said, HubMessage::Error { code: told, .. } if told == code);
+            let is_refusal =
+                matches!(message, HubMessage::Error { code: received, .. } if received == code);
             refused += usize::from(is_refusal);
         }
         (refused, None)
     };
     tokio::select! {
-        heard = hear => heard,
+        result = receive => result,
         () = send => unreachable!("it pends for ever"),
     }
 }
@@ -137,17 +138,17 @@ async fn slow_line_to(hub: &Hub) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, hub) = (listener.local_addr().unwrap(), hub.address());
     tokio::spawn(async move {
-        let (near, _) = listener.accept().await.unwrap();
+        let (client, _) = listener.accept().await.unwrap();
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(16 * 1024).unwrap();
-        let far = socket.connect(hub).await.unwrap();
-        let (mut near_in, mut near_out) = near.into_split();
-        let (mut far_in, mut far_out) = far.into_split();
-        let up = tokio::io::copy(&mut near_in, &mut far_out);
+        let server = socket.connect(hub).await.unwrap();
+        let (mut client_in, mut client_out) = client.into_split();
+        let (mut hub_in, mut hub_out) = server.into_split();
+        let up = tokio::io::copy(&mut client_in, &mut hub_out);
         let down = async {
             let mut bytes = vec![0; DOWNLINK];
-            while let Ok(count @ 1..) = far_in.read(&mut bytes).await {
-                if near_out.write_all(&bytes[..count]).await.is_err() {
+            while let Ok(count @ 1..) = hub_in.read(&mut bytes).await {
+                if client_out.write_all(&bytes[..count]).await.is_err() {
                     return;
                 }
                 sleep(TICK).await;

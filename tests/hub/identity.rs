@@ -42,8 +42,8 @@ fn start(url: &HubUrl, identity: &HubIdentity) -> Friend {
 }
 
 /// Where a client found its hub, and what it takes for the start of links there.
-async fn reached(friend: &mut Friend) -> (HubPlace, HubUrl) {
-    match friend.events.recv().await {
+async fn reached(client: &mut Friend) -> (HubPlace, HubUrl) {
+    match client.events.recv().await {
         Some(ClientEvent::Up { place, link_base, .. }) => (place, link_base),
         other => panic!("{other:?}"),
     }
@@ -102,13 +102,13 @@ async fn a_proof_that_is_relayed_from_elsewhere_proves_nothing() {
         let address = hub.address();
         let relaying = tokio::spawn(async move {
             loop {
-                let (mut near, _) = relay.accept().await.unwrap();
-                let mut far = TcpStream::connect(address).await.unwrap();
-                tokio::spawn(async move { copy_bidirectional(&mut near, &mut far).await });
+                let (mut client, _) = relay.accept().await.unwrap();
+                let mut hub = TcpStream::connect(address).await.unwrap();
+                tokio::spawn(async move { copy_bidirectional(&mut client, &mut hub).await });
             }
         });
-        let mut friend = start(&url, &identity);
-        assert_eq!(reached(&mut friend).await.0.owner, HubOwner::Unproven);
+        let mut client = start(&url, &identity);
+        assert_eq!(reached(&mut client).await.0.owner, HubOwner::Unproven);
         // Where only an own hub will do, the client does not even say hello.
         let (sender, mut events) = mpsc::channel(8);
         let (hub, name, instance) = (url, String::new(), Instance::from_random(9));
@@ -127,14 +127,14 @@ async fn a_loopback_hub_that_calls_itself_another_is_not_believed() {
     within(async {
         let (listener, url) = listener().await;
         let good: HubUrl = "http://192.0.2.1:7340".parse().unwrap();
-        let mut friend = start(&url, &HubIdentity::fresh());
+        let mut client = start(&url, &HubIdentity::fresh());
         let (_, mut socket) = hello_to(&listener).await;
         welcome(&mut socket, &good).await;
         let place = HubPlace { url: url.clone(), owner: HubOwner::Unproven };
-        assert_eq!(reached(&mut friend).await, (place, url));
+        assert_eq!(reached(&mut client).await, (place, url));
         say(&mut socket, &HubMessage::LinkBase { link_base: good.to_string() }).await;
         say(&mut socket, &HubMessage::Renamed { name: "x".into() }).await;
-        let next = friend.events.recv().await;
+        let next = client.events.recv().await;
         assert!(matches!(next, Some(ClientEvent::Message(HubMessage::Renamed { .. }))), "{next:?}");
     })
     .await;
@@ -148,7 +148,7 @@ async fn a_hub_to_which_another_sends_us_gets_no_token_of_that_one() {
         let token = Secret::from_random([7; 16]);
         let mut tokens = TokensInMemory::default();
         tokens.keep(&HubPlace { url: url.clone(), owner: HubOwner::Unproven }, &token);
-        let mut friend = Friend::start_with(&url, None, tokens);
+        let mut client = Friend::start_with(&url, None, tokens);
         let (mut stream, _) = first.accept().await.unwrap();
         let answer = format!(
             "HTTP/1.1 307 Temporary Redirect\r\nLocation: {other}/signal\r\n\
@@ -158,10 +158,10 @@ async fn a_hub_to_which_another_sends_us_gets_no_token_of_that_one() {
         let (hello, mut socket) = hello_to(&second).await;
         assert_eq!(hello.get("token"), None, "{hello}");
         welcome(&mut socket, &other).await;
-        assert_eq!(reached(&mut friend).await.0.url, other);
+        assert_eq!(reached(&mut client).await.0.url, other);
         // What the second one gave is its own: it gets that again, and the first one its own.
         drop((socket, stream));
-        friend.down().await;
+        client.down().await;
         let (mut stream, _) = first.accept().await.unwrap();
         stream.write_all(answer.as_bytes()).await.unwrap();
         let (hello, _socket) = hello_to(&second).await;
@@ -177,7 +177,7 @@ async fn a_hub_to_which_another_sends_us_gets_no_token_of_that_one() {
 async fn a_client_proves_itself_only_to_a_hub_that_has_proven_itself() {
     within(async {
         let (listener, url) = listener().await;
-        let _friend = start(&url, &HubIdentity::fresh());
+        let _client = start(&url, &HubIdentity::fresh());
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut head = [0; 1024];
         let length = stream.read(&mut head).await.unwrap();
@@ -204,19 +204,19 @@ fn a_loopback_hub_that_calls_itself_another_gets_none_of_its_owner_keys() {
     // The good one is this user's, so that its key is kept.
     let identity = HubIdentity::in_folder(&home.file("state").join("quintet")).unwrap();
     let (good, evil) = runtime.block_on(async { (hub_of(identity).await, listener().await) });
-    let mut olga = program(home, &good.1);
-    olga.event("opened");
-    let home = olga.kill();
+    let mut opener = program(home, &good.1);
+    opener.event("opened");
+    let home = opener.kill();
     assert_eq!(std::fs::read_dir(home.file("state/quintet/owner")).unwrap().count(), 1);
-    let _olga = program(home, &evil.1);
+    let _opener = program(home, &evil.1);
     let open = runtime.block_on(within(async {
         let (_, mut socket) = hello_to(&evil.0).await;
         welcome(&mut socket, &good.1).await;
         loop {
-            let said = socket.next().await.unwrap().unwrap();
-            let said: Value = serde_json::from_str(said.to_text().unwrap()).unwrap();
-            if said["type"] == "open" {
-                return said;
+            let message = socket.next().await.unwrap().unwrap();
+            let message: Value = serde_json::from_str(message.to_text().unwrap()).unwrap();
+            if message["type"] == "open" {
+                return message;
             }
         }
     }));
@@ -233,13 +233,13 @@ fn a_generated_id_is_opened_again_by_its_program_after_an_orderly_end_and_by_no_
         let task = ["open", "--kind", "audio/one-way", "--microphone", "none", "--speaker", "none"];
         Program::start_in(home, &[&task[..], &["--hub", url.as_str()], id].concat(), &[])
     };
-    let mut olga = open(home, &[]);
-    let id = olga.event("opened")["session"].as_str().unwrap().to_owned();
-    olga.signal("TERM");
-    olga.event("summary");
-    let home = olga.kill();
+    let mut opener = open(home, &[]);
+    let id = opener.event("opened")["session"].as_str().unwrap().to_owned();
+    opener.signal("TERM");
+    opener.event("summary");
+    let home = opener.kill();
     let refused = open(Folder::new(), &["--id", &id]).end();
     assert_eq!(refused.all("error")[0]["code"], "id-taken", "{:?}", refused.events);
-    let mut olga = open(home, &["--id", &id]);
-    assert_eq!(olga.event("opened")["session"], id.as_str());
+    let mut opener = open(home, &["--id", &id]);
+    assert_eq!(opener.event("opened")["session"], id.as_str());
 }

@@ -175,11 +175,11 @@ async fn two_new_clients_use_what_the_hub_between_them_does_not_know() {
                     r#"{{"type":"signal","session":"a","to":"{to}","payload":{payload}}}"#
                 ))
                 .await;
-            let heard = opener.socket.next().await.unwrap().unwrap();
-            let heard = heard.to_text().unwrap();
-            assert!(heard.contains(payload), "{heard}");
+            let received = opener.socket.next().await.unwrap().unwrap();
+            let received = received.to_text().unwrap();
+            assert!(received.contains(payload), "{received}");
             // An older client reads the message, and in it what it knows.
-            let message: HubMessage = serde_json::from_str(heard).unwrap();
+            let message: HubMessage = serde_json::from_str(received).unwrap();
             assert!(matches!(message, HubMessage::Signal { .. }));
         }
     })

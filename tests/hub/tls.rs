@@ -127,7 +127,7 @@ async fn opens(hub: String, trusted: &str) -> Result<String, String> {
     let home = Folder::new();
     let (file, folder) = (home.file("authorities.pem"), home.file("none"));
     fs::write(&file, trusted).unwrap();
-    let said = spawn_blocking(move || {
+    let event = spawn_blocking(move || {
         let (file, folder) = (file.to_str().unwrap(), folder.to_str().unwrap());
         // Both, or the system's own would count beside what is given.
         let environment = [("SSL_CERT_FILE", file), ("SSL_CERT_DIR", folder)];
@@ -139,10 +139,10 @@ async fn opens(hub: String, trusted: &str) -> Result<String, String> {
             matches!(event["event"].as_str(), Some("opened" | "hub-lost" | "error"))
         })
     });
-    let said = said.await.unwrap();
-    match said["link"].as_str() {
+    let event = event.await.unwrap();
+    match event["link"].as_str() {
         Some(link) => Ok(link.to_owned()),
-        None => Err(said["message"].as_str().unwrap().to_owned()),
+        None => Err(event["message"].as_str().unwrap().to_owned()),
     }
 }
 
@@ -150,8 +150,8 @@ async fn opens(hub: String, trusted: &str) -> Result<String, String> {
 async fn a_hub_whose_authority_the_system_trusts_is_trusted() {
     within(async {
         let (hub, authority) = (hub().await, Authority::new("one"));
-        let door = proxy(&hub, authority.server(|_| {})).await;
-        let url = format!("https://localhost:{}", door.0.port());
+        let proxy_port = proxy(&hub, authority.server(|_| {})).await;
+        let url = format!("https://localhost:{}", proxy_port.0.port());
         let link = opens(url.clone(), &authority.pem).await;
         // A hub behind a proxy cannot prove whose it is, so the address that was given is kept.
         let base = format!("{url}/s/");
@@ -189,11 +189,11 @@ async fn what_is_wrong_with_a_certificate_is_said() {
                 "is signed by nobody but the hub itself",
             ),
         ] {
-            let door = proxy(&hub, server).await;
-            let url = format!("https://localhost:{}", door.0.port());
-            let said = opens(url.clone(), &authority.pem).await.unwrap_err();
-            assert!(said.contains(what) && said.contains(&url), "{what}: {said}");
-            assert!(said.contains("cannot be trusted"), "{said}");
+            let proxy_port = proxy(&hub, server).await;
+            let url = format!("https://localhost:{}", proxy_port.0.port());
+            let message = opens(url.clone(), &authority.pem).await.unwrap_err();
+            assert!(message.contains(what) && message.contains(&url), "{what}: {message}");
+            assert!(message.contains("cannot be trusted"), "{message}");
         }
     })
     .await;
@@ -203,9 +203,9 @@ async fn what_is_wrong_with_a_certificate_is_said() {
 async fn https_for_a_plain_hub_is_named_with_the_address_to_use_and_never_done_without() {
     within(async {
         let hub = hub().await;
-        let said = opens(format!("https://{}", hub.address()), "").await.unwrap_err();
+        let message = opens(format!("https://{}", hub.address()), "").await.unwrap_err();
         let instead = format!("its address is http://{},", hub.address());
-        assert!(said.contains("does not use https") && said.contains(&instead), "{said}");
+        assert!(message.contains("does not use https") && message.contains(&instead), "{message}");
     })
     .await;
 }
@@ -214,13 +214,13 @@ async fn https_for_a_plain_hub_is_named_with_the_address_to_use_and_never_done_w
 async fn http_for_a_hub_behind_tls_goes_on_encrypted() {
     within(async {
         let (hub, authority) = (hub().await, Authority::new("one"));
-        let door = proxy(&hub, authority.server(|_| {})).await;
-        let url = format!("http://localhost:{}", door.0.port());
+        let proxy_port = proxy(&hub, authority.server(|_| {})).await;
+        let url = format!("http://localhost:{}", proxy_port.0.port());
         assert!(opens(url.clone(), &authority.pem).await.is_ok());
         // Nor is its certificate taken for granted.
-        let said = opens(url, "").await.unwrap_err();
-        let secure = format!("https://localhost:{}", door.0.port());
-        assert!(said.contains(&secure) && said.contains("does not know"), "{said}");
+        let message = opens(url, "").await.unwrap_err();
+        let secure = format!("https://localhost:{}", proxy_port.0.port());
+        assert!(message.contains(&secure) && message.contains("does not know"), "{message}");
     })
     .await;
 }
@@ -229,8 +229,8 @@ async fn http_for_a_hub_behind_tls_goes_on_encrypted() {
 async fn a_hub_that_moved_is_followed_upwards_and_named_downwards() {
     within(async {
         let (hub, authority) = (hub().await, Authority::new("one"));
-        let door = proxy(&hub, authority.server(|_| {})).await;
-        let secure = format!("https://localhost:{}", door.0.port());
+        let proxy_port = proxy(&hub, authority.server(|_| {})).await;
+        let secure = format!("https://localhost:{}", proxy_port.0.port());
         for status in ["301 Moved Permanently", "307 Temporary Redirect", "308 Permanent Redirect"]
         {
             let old = sends_on(status, format!("{secure}/signal")).await;
@@ -238,11 +238,11 @@ async fn a_hub_that_moved_is_followed_upwards_and_named_downwards() {
             assert!(link.is_ok(), "{status}: {link:?}");
         }
         let around = sends_on("302 Found", "/signal".to_owned()).await;
-        let said = opens(format!("http://{}", around.0), "").await.unwrap_err();
-        assert!(said.contains("without end"), "{said}");
+        let message = opens(format!("http://{}", around.0), "").await.unwrap_err();
+        assert!(message.contains("without end"), "{message}");
         let login = sends_on("302 Found", "/login".to_owned()).await;
-        let said = opens(format!("http://{}", login.0), "").await.unwrap_err();
-        assert!(said.contains("is no Quintet hub: it sends us to /login"), "{said}");
+        let message = opens(format!("http://{}", login.0), "").await.unwrap_err();
+        assert!(message.contains("is no Quintet hub: it sends us to /login"), "{message}");
     })
     .await;
 }

@@ -88,13 +88,13 @@ fn names(presented: &[String]) -> String {
         let name = text.chars().filter(|c| c.is_ascii_graphic() && !matches!(c, '"' | ')'));
         name.take(MAX_NAME).collect()
     };
-    let told: Vec<_> = presented.iter().take(MAX_NAMES).map(name).collect();
-    match (told.len(), presented.len()) {
+    let shown: Vec<_> = presented.iter().take(MAX_NAMES).map(name).collect();
+    match (shown.len(), presented.len()) {
         (0, _) => "names no host".to_owned(),
-        (told_count, all) if told_count < all => {
-            format!("is for other hosts: {} and {} more", told.join(", "), all - told_count)
+        (shown_count, all) if shown_count < all => {
+            format!("is for other hosts: {} and {} more", shown.join(", "), all - shown_count)
         }
-        _ => format!("is for another host: {}", told.join(", ")),
+        _ => format!("is for another host: {}", shown.join(", ")),
     }
 }
 
@@ -112,7 +112,7 @@ mod tests {
 
     use super::*;
 
-    fn said(error: &CertificateError) -> String {
+    fn message(error: &CertificateError) -> String {
         refused(&"https://hub.example".parse().unwrap(), error)
     }
 
@@ -155,10 +155,10 @@ mod tests {
             (E::UnknownRevocationStatus, "may have been revoked", "network"),
             (E::ApplicationVerificationFailure, "was refused", "replace"),
         ] {
-            let said = said(&error);
-            assert!(said.starts_with("the certificate of the hub https://hub.example:443 "));
-            assert!(said.contains(what) && said.contains(way_out), "{error:?}: {said}");
-            assert!(!said.contains('\u{1b}'), "{said:?}");
+            let text = message(&error);
+            assert!(text.starts_with("the certificate of the hub https://hub.example:443 "));
+            assert!(text.contains(what) && text.contains(way_out), "{error:?}: {text}");
+            assert!(!text.contains('\u{1b}'), "{text:?}");
         }
     }
 }

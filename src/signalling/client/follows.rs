@@ -26,7 +26,7 @@ impl Follows {
     /// A loopback address is of no use to others, so the hub's own idea is wanted; but only one of
     /// this user's is believed what cannot be checked. Elsewhere the address that was given is kept,
     /// unless it is the hub's own idea as well.
-    pub(super) fn of(place: &HubPlace, said: Option<&HubUrl>) -> Self {
+    pub(super) fn of(place: &HubPlace, announced: Option<&HubUrl>) -> Self {
         match place.owner {
             HubOwner::ThisUser if place.url.is_loopback() => Self::Always,
             HubOwner::Unproven if place.url.is_loopback() => {
@@ -34,7 +34,7 @@ impl Follows {
                 Self::OnThisMachine { port: url.and_then(|url| url.port_or_known_default()) }
             }
             HubOwner::ThisUser | HubOwner::Unproven | HubOwner::Elsewhere
-                if said == Some(&place.url) =>
+                if announced == Some(&place.url) =>
             {
                 Self::Always
             }
@@ -42,11 +42,11 @@ impl Follows {
         }
     }
 
-    pub(super) fn believes(self, said: &HubUrl) -> bool {
+    pub(super) fn believes(self, announced: &HubUrl) -> bool {
         match self {
             Self::Always => true,
             Self::OnThisMachine { port } => {
-                let Ok(url) = Url::parse(said.as_str()) else { return false };
+                let Ok(url) = Url::parse(announced.as_str()) else { return false };
                 let ip = match url.host() {
                     Some(url::Host::Ipv4(ip)) => IpAddr::V4(ip),
                     Some(url::Host::Ipv6(ip)) => IpAddr::V6(ip),
@@ -67,12 +67,13 @@ mod tests {
     fn links_follow_a_loopback_hub_of_this_user_and_others_only_within_this_machine() {
         let url = |text: &str| -> HubUrl { text.parse().unwrap() };
         let follows = |at: &str, owner, said: &str| {
-            Follows::of(&HubPlace { url: url(at), owner }, Some(&url(said))).believes(&url(said))
+            Follows::of(&HubPlace { url: url(at), owner }, Some(&url(announced)))
+                .believes(&url(announced))
         };
         let (loopback, elsewhere) = ("http://127.0.0.1:7340", "https://good.example");
         assert!(follows(loopback, HubOwner::ThisUser, elsewhere));
         assert!(!follows(loopback, HubOwner::Unproven, elsewhere));
-        for (said, believed) in [
+        for (announced, believed) in [
             ("http://127.0.0.1:7340", true),
             ("http://127.0.0.9:7340", true),
             // Another hub of this machine.
@@ -84,7 +85,7 @@ mod tests {
             ("http://224.0.0.1:7340", false),
             ("http://localhost:7340", false),
         ] {
-            assert_eq!(follows(loopback, HubOwner::Unproven, said), believed, "{said}");
+            assert_eq!(follows(loopback, HubOwner::Unproven, announced), believed, "{announced}");
         }
         let far = "http://192.0.2.1:7340";
         assert!(follows(far, HubOwner::Elsewhere, far));

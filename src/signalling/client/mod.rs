@@ -138,20 +138,20 @@ impl Client {
         events: mpsc::Sender<ClientEvent>,
     ) -> Self {
         let (messages, queue) = mpsc::channel(OUTGOING);
-        let pauses = Pauses::default();
-        let (name, wanted) = watch::channel(options.name.clone());
+        let backoff = Pauses::default();
+        let (name, requested_name) = watch::channel(options.name.clone());
         let tokens = Box::new(tokens);
-        let life = Life {
+        let task = Life {
             options,
             tokens,
-            name: wanted,
+            name: requested_name,
             given: String::new(),
             queue,
             events,
-            pauses,
+            pauses: backoff,
             is_down: false,
         };
-        Self { messages: Some(messages), name, task: tokio::spawn(life.run()) }
+        Self { messages: Some(messages), name, task: tokio::spawn(task.run()) }
     }
 
     /// Sends a message without waiting. It is lost if the connection is not up: what still
@@ -241,10 +241,10 @@ impl Life {
     /// Connects again and again, until nobody wants it any more.
     async fn stay(&mut self) {
         loop {
-            let begin = Instant::now();
+            let start = Instant::now();
             let End::Broken(reason) = self.connect_and_talk().await else { return };
             debug!(reason, "hub link down");
-            if begin.elapsed() >= GOOD_AFTER {
+            if start.elapsed() >= GOOD_AFTER {
                 self.pauses = Pauses::default();
             }
             if !self.is_down {
@@ -253,8 +253,8 @@ impl Life {
                     return;
                 }
             }
-            let pause = self.pauses.next();
-            if self.unless_unwanted(sleep(pause)).await.is_none() {
+            let delay = self.pauses.next();
+            if self.unless_unwanted(sleep(delay)).await.is_none() {
                 return;
             }
         }
@@ -295,30 +295,30 @@ impl Life {
         self.tokens.keep(&place, &token);
         self.is_down = false;
         info!("hub link up");
-        let said: Option<HubUrl> = link_base.parse().ok();
-        let follows = Follows::of(&place, said.as_ref());
-        let link_base = said.filter(|said| follows.believes(said));
+        let announced: Option<HubUrl> = link_base.parse().ok();
+        let policy = Follows::of(&place, announced.as_ref());
+        let link_base = announced.filter(|announced| policy.believes(announced));
         let link_base = link_base.unwrap_or_else(|| place.url.clone());
         let local = ends(socket.get_ref()).0.map(|address| address.ip());
-        let manner = Manner { heartbeat, follows, place: place.clone() };
+        let params = Manner { heartbeat, follows: policy, place: place.clone() };
         let up = ClientEvent::Up { place, link_base, participant, name, token, local };
         if self.events.send(up).await.is_err() {
             return End::Unwanted;
         }
-        self.talk(socket, manner).await
+        self.talk(socket, params).await
     }
 
     fn name_to_say(&self) -> String {
-        let wanted = self.name.borrow().clone();
-        if wanted.is_empty() { self.given.clone() } else { wanted }
+        let requested = self.name.borrow().clone();
+        if requested.is_empty() { self.given.clone() } else { requested }
     }
 
-    async fn talk(&mut self, socket: Socket, manner: Manner) -> End {
-        let heartbeat = manner.heartbeat;
+    async fn talk(&mut self, socket: Socket, params: Manner) -> End {
+        let heartbeat = params.heartbeat;
         let (mut sink, mut stream) = socket.split();
         let end = tokio::select! {
-            end = read(&mut stream, &manner, &self.events) => end,
-            end = write(&mut sink, &manner, &mut self.queue) => end,
+            end = read(&mut stream, &params, &self.events) => end,
+            end = write(&mut sink, &params, &mut self.queue) => end,
         };
         let end = match end {
             Ok(Gone::Unwanted) => End::Unwanted,
@@ -338,11 +338,11 @@ impl Life {
 
     /// Waits for something; messages that are to be sent meanwhile are lost. `None` if nobody
     /// wants the connection any more.
-    async fn unless_unwanted<T>(&mut self, wanted: impl Future<Output = T>) -> Option<T> {
-        tokio::pin!(wanted);
+    async fn unless_unwanted<T>(&mut self, operation: impl Future<Output = T>) -> Option<T> {
+        tokio::pin!(operation);
         loop {
             tokio::select! {
-                done = &mut wanted => return Some(done),
+                done = &mut operation => return Some(done),
                 message = self.queue.recv() => { message?; }
                 () = self.events.closed() => return None,
             }
@@ -397,11 +397,11 @@ struct Manner {
 /// Passes on what the hub says, until the connection or the wish for it ends.
 async fn read(
     stream: &mut SplitStream<Socket>,
-    manner: &Manner,
+    params: &Manner,
     events: &mpsc::Sender<ClientEvent>,
 ) -> Result<Gone, tungstenite::Error> {
     loop {
-        let text = match timeout(manner.heartbeat * SILENT_HEARTBEATS, stream.next()).await {
+        let text = match timeout(params.heartbeat * SILENT_HEARTBEATS, stream.next()).await {
             Ok(Some(Ok(Message::Text(text)))) => text,
             Ok(Some(Ok(Message::Close(_))) | None) => return Ok(Gone::Closed),
             Ok(Some(Ok(_))) => continue,
@@ -419,7 +419,7 @@ async fn read(
         };
         let event = if let HubMessage::LinkBase { link_base } = message {
             match link_base.parse() {
-                Ok(link_base) if manner.follows.believes(&link_base) => {
+                Ok(link_base) if params.follows.believes(&link_base) => {
                     ClientEvent::Moved { link_base }
                 }
                 Ok(_) | Err(_) => continue,
@@ -437,18 +437,18 @@ async fn read(
 /// answer shows that the hub lives.
 async fn write(
     sink: &mut SplitSink<Socket, Message>,
-    manner: &Manner,
+    params: &Manner,
     queue: &mut mpsc::Receiver<Outgoing>,
 ) -> Result<Gone, tungstenite::Error> {
-    let heartbeat = manner.heartbeat;
-    let mut beat = interval_at(Instant::now() + heartbeat, heartbeat);
-    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let heartbeat = params.heartbeat;
+    let mut heartbeats = interval_at(Instant::now() + heartbeat, heartbeat);
+    heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let message = tokio::select! {
             biased;
-            _ = beat.tick() => ClientMessage::Ping,
+            _ = heartbeats.tick() => ClientMessage::Ping,
             outgoing = queue.recv() => match outgoing {
-                Some(Outgoing { place: Some(place), .. }) if place != manner.place => continue,
+                Some(Outgoing { place: Some(place), .. }) if place != params.place => continue,
                 Some(Outgoing { message, .. }) => message,
                 None => return Ok(Gone::Unwanted),
             },
@@ -482,8 +482,8 @@ impl Pauses {
         let full = (FIRST_PAUSE * 2_u32.pow(self.made.min(8))).min(LONGEST_PAUSE);
         self.made = self.made.saturating_add(1);
         // Without randomness the pause is a full one.
-        let share = getrandom::u32().unwrap_or(0) % 256;
-        full - full / 4 * share / 256
+        let jitter = getrandom::u32().unwrap_or(0) % 256;
+        full - full / 4 * jitter / 256
     }
 }
 
@@ -499,21 +499,21 @@ mod tests {
         let options = ClientOptions { hub, name, instance, identity: None, only_own: false };
         let client = Client::start(options, TokensInMemory::default(), events);
         // Nothing is awaited, so the task has no turn.
-        let taken = (0..10_000).take_while(|_| client.send(ClientMessage::Ping)).count();
-        assert_eq!(taken, OUTGOING);
+        let accepted = (0..10_000).take_while(|_| client.send(ClientMessage::Ping)).count();
+        assert_eq!(accepted, OUTGOING);
     }
 
     #[test]
     fn pauses_double_up_to_four_seconds_and_differ_between_clients() {
-        let mut pauses = Pauses::default();
+        let mut backoff = Pauses::default();
         for full_ms in [250, 500, 1000, 2000, 4000, 4000, 4000] {
-            let pause = pauses.next().as_millis();
-            assert!((full_ms * 3 / 4..=full_ms).contains(&pause), "{pause} of {full_ms}");
+            let delay = backoff.next().as_millis();
+            assert!((full_ms * 3 / 4..=full_ms).contains(&delay), "{delay} of {full_ms}");
         }
         let first: std::collections::BTreeSet<_> =
             (0..100).map(|_| Pauses::default().next()).collect();
         assert!(first.len() > 10, "{first:?}");
-        let mut pauses = Pauses { made: u32::MAX };
-        assert!(pauses.next() <= LONGEST_PAUSE);
+        let mut backoff = Pauses { made: u32::MAX };
+        assert!(backoff.next() <= LONGEST_PAUSE);
     }
 }

@@ -67,29 +67,29 @@ pub(super) async fn open(hub: &HubUrl, identity: Option<&HubIdentity>) -> Result
     let mut at = hub.clone();
     for _ in 0..=MAX_HOPS {
         let mut outcome = attempt(&at, Named::AsGiven, identity).await;
-        if outcome.as_ref().is_err_and(|failure| is_of_name(&at, failure)) {
+        if outcome.as_ref().is_err_and(|error| is_of_name(&at, error)) {
             outcome = attempt(&at, Named::ByAddress, identity).await;
         }
-        let failure = match outcome {
+        let error = match outcome {
             Ok((socket, owner, proof)) => {
                 return Ok(Opened { socket, place: HubPlace { url: at, owner }, proof });
             }
-            Err(failure) => failure,
+            Err(error) => error,
         };
-        debug!(?failure, "hub not reached");
-        at = way_on(&at, &failure).await?;
+        debug!(?error, "hub not reached");
+        at = way_on(&at, &error).await?;
     }
     Err(reason::sent_in_circles(hub))
 }
 
 /// Where to try next after a failure.
-async fn way_on(at: &HubUrl, failure: &Failure) -> Result<HubUrl, String> {
-    if let Failure::Handshake(tungstenite::Error::Http(response)) = failure
+async fn way_on(at: &HubUrl, error: &Failure) -> Result<HubUrl, String> {
+    if let Failure::Handshake(tungstenite::Error::Http(response)) = error
         && let Some(location) = sent_to(response)
     {
-        return follow(at, &location).map_err(|trap| reason::sent_astray(at, &trap));
+        return follow(at, &location).map_err(|refused| reason::sent_astray(at, &refused));
     }
-    if let Failure::Handshake(error) = failure
+    if let Failure::Handshake(error) = error
         && may_want_tls(at, error)
     {
         let secure = with_scheme(at, "https");
@@ -97,7 +97,7 @@ async fn way_on(at: &HubUrl, failure: &Failure) -> Result<HubUrl, String> {
             return Ok(secure);
         }
     }
-    if let Failure::Tls(error) = failure
+    if let Failure::Tls(error) = error
         && !is_of_certificate(error)
     {
         let plain = with_scheme(at, "http");
@@ -105,7 +105,7 @@ async fn way_on(at: &HubUrl, failure: &Failure) -> Result<HubUrl, String> {
             return Err(reason::not_encrypted(at, &plain));
         }
     }
-    Err(reason::failed(at, failure))
+    Err(reason::failed(at, error))
 }
 
 /// As which host a hub is addressed.
@@ -123,10 +123,10 @@ async fn attempt(
     identity: Option<&HubIdentity>,
 ) -> Result<(Socket, HubOwner, Option<String>), Failure> {
     let stream = connect(hub).await?;
-    let (near, far) = ends(&stream);
+    let (local, peer) = ends(&stream);
     let mut request = hub.socket_url().into_client_request().map_err(Failure::Handshake)?;
     if named == Named::ByAddress
-        && let Some(peer) = far
+        && let Some(peer) = peer
     {
         // Without the zone of an IPv6 address, which means nothing to the hub.
         let host = SocketAddr::new(peer.ip(), peer.port()).to_string();
@@ -134,10 +134,10 @@ async fn attempt(
         request.headers_mut().insert(HOST, host);
     }
     // Where this machine answers itself, whoever has the port answers.
-    let is_here = far.is_some_and(|far| {
-        far.ip().to_canonical().is_loopback() || near.is_some_and(|near| near.ip() == far.ip())
+    let is_local = peer.is_some_and(|peer| {
+        peer.ip().to_canonical().is_loopback() || local.is_some_and(|local| local.ip() == peer.ip())
     });
-    let asks = identity.zip(far).filter(|_| is_here);
+    let asks = identity.zip(peer).filter(|_| is_local);
     let challenge = Challenge::fresh();
     if asks.is_some() {
         request.headers_mut().insert(CHALLENGE, challenge.value());
@@ -151,7 +151,9 @@ async fn attempt(
         asks.filter(|(identity, at)| identity.is_proven(answer.headers(), &challenge, *at));
     let owner = match proven {
         Some(_) => HubOwner::ThisUser,
-        None if far.is_none_or(|far| far.ip().to_canonical().is_loopback()) => HubOwner::Unproven,
+        None if peer.is_none_or(|peer| peer.ip().to_canonical().is_loopback()) => {
+            HubOwner::Unproven
+        }
         None => HubOwner::Elsewhere,
     };
     let proof = proven.and_then(|(identity, at)| {
@@ -195,15 +197,15 @@ async fn speaks_tls(hub: &HubUrl) -> bool {
 /// Whether a hub does not answer to its name only. A hub that was given none refuses all, since a
 /// web page may have made one lead to it; a program need not be refused, and says the address
 /// instead (RFC 9110, section 15.5.20). With TLS the name is what the certificate is for.
-fn is_of_name(hub: &HubUrl, failure: &Failure) -> bool {
-    let is_misdirected = matches!(failure, Failure::Handshake(tungstenite::Error::Http(answer))
+fn is_of_name(hub: &HubUrl, error: &Failure) -> bool {
+    let is_misdirected = matches!(error, Failure::Handshake(tungstenite::Error::Http(answer))
         if answer.status() == StatusCode::MISDIRECTED_REQUEST);
     is_misdirected && hub.as_str().starts_with("http://")
 }
 
 /// Where an answer sends us.
 fn sent_to(response: &Response) -> Option<String> {
-    let is_sent = matches!(
+    let is_redirect = matches!(
         response.status(),
         StatusCode::MOVED_PERMANENTLY
             | StatusCode::FOUND
@@ -211,7 +213,7 @@ fn sent_to(response: &Response) -> Option<String> {
             | StatusCode::TEMPORARY_REDIRECT
             | StatusCode::PERMANENT_REDIRECT
     );
-    let location = response.headers().get(LOCATION).filter(|_| is_sent)?;
+    let location = response.headers().get(LOCATION).filter(|_| is_redirect)?;
     Some(String::from_utf8_lossy(location.as_bytes()).into_owned())
 }
 
@@ -228,21 +230,21 @@ pub(super) enum Trap {
 
 /// The hub's new address, if `location` is where its connections begin now (RFC 9110, 10.2.2).
 fn follow(from: &HubUrl, location: &str) -> Result<HubUrl, Trap> {
-    let elsewhere = || Trap::Elsewhere(location.chars().filter(|c| !c.is_control()).collect());
-    let asked = Url::parse(&format!("{from}/signal")).map_err(|_| elsewhere())?;
-    let mut to = asked.join(location).map_err(|_| elsewhere())?;
+    let not_a_hub = || Trap::Elsewhere(location.chars().filter(|c| !c.is_control()).collect());
+    let asked = Url::parse(&format!("{from}/signal")).map_err(|_| not_a_hub())?;
+    let mut to = asked.join(location).map_err(|_| not_a_hub())?;
     let scheme = match to.scheme() {
         "https" | "wss" => "https",
         "http" | "ws" => "http",
-        _ => return Err(elsewhere()),
+        _ => return Err(not_a_hub()),
     };
     let base = to.path().trim_end_matches('/').strip_suffix("/signal").map(str::to_owned);
-    to.set_path(&base.ok_or_else(elsewhere)?);
+    to.set_path(&base.ok_or_else(not_a_hub)?);
     to.set_query(None);
     to.set_fragment(None);
     // Only now, or a port would be lost that is the usual one of the other scheme.
     let text = to.as_str().replacen(to.scheme(), scheme, 1);
-    let to: HubUrl = text.parse().map_err(|_| elsewhere())?;
+    let to: HubUrl = text.parse().map_err(|_| not_a_hub())?;
     if asked.scheme() == "https" && scheme == "http" {
         return Err(Trap::Downwards(to));
     }
@@ -303,7 +305,7 @@ mod tests {
     fn nobody_is_sent_downwards_inwards_or_to_what_is_no_hub() {
         let from = "https://a.example:443";
         let to = |text: &str| -> HubUrl { text.parse().unwrap() };
-        for (location, trap) in [
+        for (location, refused) in [
             ("http://a.example/signal", Trap::Downwards(to("http://a.example:80"))),
             ("ws://b.example/signal", Trap::Downwards(to("http://b.example:80"))),
             ("https://127.0.0.1:7340/signal", Trap::Inwards(to("https://127.0.0.1:7340"))),
@@ -315,7 +317,7 @@ mod tests {
             ),
             ("https://", Trap::Elsewhere("https://".into())),
         ] {
-            assert_eq!(followed(from, location), Err(trap), "{location}");
+            assert_eq!(followed(from, location), Err(refused), "{location}");
         }
     }
 

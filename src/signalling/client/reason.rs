@@ -15,8 +15,8 @@ use crate::{
 };
 
 /// A connection could not be made.
-pub(super) fn failed(hub: &HubUrl, failure: &Failure) -> String {
-    match failure {
+pub(super) fn failed(hub: &HubUrl, error: &Failure) -> String {
+    match error {
         Failure::Dial(DialError::Unknown(error)) => format!(
             "no address is known for the host name in {hub}: check the address and the network \
              ({error})"
@@ -69,8 +69,8 @@ pub(super) fn not_encrypted(hub: &HubUrl, plain: &HubUrl) -> String {
 }
 
 /// A hub sends us where we do not go.
-pub(super) fn sent_astray(hub: &HubUrl, trap: &Trap) -> String {
-    match trap {
+pub(super) fn sent_astray(hub: &HubUrl, redirect: &Trap) -> String {
+    match redirect {
         Trap::Downwards(to) => format!(
             "the hub {hub} sends us to {to}, where the connection would not be encrypted any \
              more; use that address yourself if you trust the network"
@@ -121,9 +121,9 @@ fn plainly(error: &tungstenite::Error) -> String {
     if reset || matches!(error, AlreadyClosed | ConnectionClosed) {
         return "its program ended, or the network broke".to_owned();
     }
-    let speaks_otherwise =
+    let is_other_protocol =
         matches!(error, Protocol(ProtocolError::WrongHttpVersion | ProtocolError::WrongHttpMethod));
-    if speaks_otherwise {
+    if is_other_protocol {
         return "another kind of server answers there".to_owned();
     }
     error.to_string()

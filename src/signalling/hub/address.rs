@@ -87,11 +87,11 @@ impl LinkBase {
         let Some(sought) = self.sought else { return std::future::pending().await };
         let mut ticks = interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut patience = Patience::default();
+        let mut filter = Patience::default();
         loop {
             ticks.tick().await;
             let Some(address) = sought.look_aside().await else { continue };
-            if patience.is_believed(address.is_some()) {
+            if filter.is_believed(address.is_some()) {
                 self.put(sought.url(address));
             }
         }
@@ -116,8 +116,8 @@ impl Sought {
 
     /// Looks without holding up other tasks; `None` if the system has no thread for it.
     async fn look_aside(self) -> Option<Option<IpAddr>> {
-        let looked = spawn_blocking(move || self.look()).await;
-        looked.inspect_err(|error| warn!(%error, "the hub's address cannot be looked for")).ok()
+        let found = spawn_blocking(move || self.look()).await;
+        found.inspect_err(|error| warn!(%error, "the hub's address cannot be looked for")).ok()
     }
 
     /// The base address: loopback if no other machine can reach this one.
@@ -205,29 +205,29 @@ mod tests {
     #[tokio::test]
     async fn who_subscribed_hears_of_another_address_and_not_of_the_same() {
         let base = base(&["0.0.0.0:7340"]);
-        let mut heard = base.subscribe();
+        let mut updates = base.subscribe();
         base.put(base.newest());
-        assert!(!heard.has_changed().unwrap());
+        assert!(!updates.has_changed().unwrap());
         base.put("http://203.0.113.77:7340".parse().unwrap());
-        assert_eq!(heard.borrow_and_update().as_str(), "http://203.0.113.77:7340");
+        assert_eq!(updates.borrow_and_update().as_str(), "http://203.0.113.77:7340");
         // The machine of this test has another one, or none.
         base.look().await;
-        assert!(heard.has_changed().unwrap());
+        assert!(updates.has_changed().unwrap());
     }
 
     #[test]
     fn a_network_that_is_gone_for_a_moment_changes_no_link() {
-        let mut patience = Patience::default();
-        assert!(patience.is_believed(true));
+        let mut filter = Patience::default();
+        assert!(filter.is_believed(true));
         for _ in 1..LOOKS_WITHOUT {
-            assert!(!patience.is_believed(false));
+            assert!(!filter.is_believed(false));
         }
-        assert!(patience.is_believed(true));
+        assert!(filter.is_believed(true));
         for _ in 1..LOOKS_WITHOUT {
-            assert!(!patience.is_believed(false));
+            assert!(!filter.is_believed(false));
         }
-        assert!(patience.is_believed(false));
-        assert!(patience.is_believed(true));
+        assert!(filter.is_believed(false));
+        assert!(filter.is_believed(true));
     }
 
     #[test]

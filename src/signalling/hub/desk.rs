@@ -122,8 +122,9 @@ impl Desk {
         let clock = Clock { start: Instant::now() };
         let entries = Entries::default();
         let (links, held, is_pressed) = (BTreeMap::new(), Arc::default(), false);
-        let desk = Self { rooms, clock, inputs, links, held, is_pressed, entries, host, link_base };
-        (desk, sender)
+        let actor =
+            Self { rooms, clock, inputs, links, held, is_pressed, entries, host, link_base };
+        (actor, sender)
     }
 
     /// What all outboxes of the hub hold together.
@@ -142,15 +143,15 @@ impl Desk {
         loop {
             let now = self.clock.now();
             let due = self.rooms.poll_timeout().into_iter().chain(self.entries.due(now)).min();
-            let alarm = due.map(|at| self.clock.at(at));
+            let timer = due.map(|at| self.clock.at(at));
             tokio::select! {
                 input = self.inputs.recv() => match input {
-                    Some((link, word)) => self.hear(link, word),
+                    Some((connection, event)) => self.hear(connection, event),
                     None => return,
                 },
                 () = closing.notified() => self.let_go(),
                 Ok(()) = self.link_base.changed() => self.tell_link_base(),
-                () = sleep_until(alarm.unwrap_or_else(Instant::now)), if alarm.is_some() => {
+                () = sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => {
                     self.rooms.handle_timeout(self.clock.now());
                     self.let_in();
                 }
@@ -165,22 +166,22 @@ impl Desk {
 
     /// Tells the host how many guests there are, when that changes.
     fn count(&mut self) {
-        let Some((host, told)) = self.host.as_ref().filter(|_| self.rooms.have_seats_changed())
+        let Some((host, guests)) = self.host.as_ref().filter(|_| self.rooms.have_seats_changed())
         else {
             return;
         };
         let now = self.rooms.guests(host);
-        told.send_if_modified(|count| std::mem::replace(count, now) != now);
+        guests.send_if_modified(|count| std::mem::replace(count, now) != now);
     }
 
     /// Hears what was said until now, for a farewell may be among it, and lets go of all links.
     fn let_go(&mut self) {
-        while let Ok((link, word)) = self.inputs.try_recv() {
-            self.hear(link, word);
+        while let Ok((connection, event)) = self.inputs.try_recv() {
+            self.hear(connection, event);
         }
         self.route();
-        for line in self.links.values() {
-            line.outbox.part(Farewell::HubEnds);
+        for handle in self.links.values() {
+            handle.outbox.part(Farewell::HubEnds);
         }
         self.links.clear();
     }
@@ -189,26 +190,26 @@ impl Desk {
     fn tell_link_base(&mut self) {
         let link_base = self.link_base.borrow_and_update().to_string();
         let message = HubMessage::LinkBase { link_base };
-        for link in self.links.keys().copied().collect::<Vec<_>>() {
-            self.say(link, &message);
+        for connection in self.links.keys().copied().collect::<Vec<_>>() {
+            self.say(connection, &message);
         }
     }
 
-    fn hear(&mut self, link: LinkId, word: Word) {
+    fn hear(&mut self, connection: LinkId, event: Word) {
         // Who opens a session looked for the address before: it is told before the answer.
         if self.link_base.has_changed().unwrap_or(false) {
             self.tell_link_base();
         }
         let now = self.clock.now();
-        match word {
+        match event {
             Word::Arrived { source, outbox, mut hello } => {
                 if let RoomsInput::Hello { link_base, .. } = &mut hello {
                     *link_base = self.link_base.borrow().to_string();
                 }
-                self.entries.arrived(source, link, now);
-                let (since, is_proven, entering) = (now, false, None);
-                self.links.insert(link, Line { source, outbox, since, is_proven, entering });
-                debug!(link = link.0, links = self.links.len(), "link up");
+                self.entries.arrived(source, connection, now);
+                let handle = Line { source, outbox, since: now, is_proven: false, entering: None };
+                self.links.insert(connection, handle);
+                debug!(connection = connection.0, connections = self.links.len(), "connection up");
                 self.rooms.handle(hello, now);
             }
             Word::Returning(participant, answer) => {
@@ -217,19 +218,21 @@ impl Desk {
             }
             Word::Entering(session, answer) => {
                 // Who asks without a link is told no, when the answer is dropped.
-                if let Some(line) = self.links.get_mut(&link) {
-                    let has_seat = self.rooms.has_seat(link, &session);
-                    line.entering = Some(answer);
-                    self.entries.ask(line.source, link, has_seat, now);
+                if let Some(handle) = self.links.get_mut(&connection) {
+                    let has_seat = self.rooms.has_seat(connection, &session);
+                    handle.entering = Some(answer);
+                    self.entries.ask(handle.source, connection, has_seat, now);
                     self.let_in();
                 }
-                self.rooms.handle(RoomsInput::Alive { link }, now);
+                self.rooms.handle(RoomsInput::Alive { link: connection }, now);
             }
-            Word::Said(message) => self.rooms.handle(RoomsInput::Message { link, message }, now),
-            Word::Mumbled => self.rooms.handle(RoomsInput::Alive { link }, now),
+            Word::Said(message) => {
+                self.rooms.handle(RoomsInput::Message { link: connection, message }, now)
+            }
+            Word::Mumbled => self.rooms.handle(RoomsInput::Alive { link: connection }, now),
             Word::Gone => {
-                self.forget(link, Farewell::Done);
-                self.rooms.handle(RoomsInput::Closed { link }, now);
+                self.forget(connection, Farewell::Done);
+                self.rooms.handle(RoomsInput::Closed { link: connection }, now);
             }
         }
     }
@@ -237,11 +240,11 @@ impl Desk {
     /// Tells those whose turn it is that they may join or open a session, and those who have waited
     /// too long that they may not.
     fn let_in(&mut self) {
-        for verdict in self.entries.poll(self.clock.now()) {
-            let line = self.links.get_mut(&verdict.link);
-            if let Some(answer) = line.and_then(|line| line.entering.take()) {
+        for decision in self.entries.poll(self.clock.now()) {
+            let handle = self.links.get_mut(&decision.link);
+            if let Some(answer) = handle.and_then(|handle| handle.entering.take()) {
                 // A link that is gone meanwhile does not want to know.
-                let _ = answer.send(verdict.may_enter);
+                let _ = answer.send(decision.may_enter);
             }
         }
     }
@@ -251,27 +254,29 @@ impl Desk {
     fn route(&mut self) {
         while let Some(output) = self.rooms.poll_output() {
             match output {
-                RoomsOutput::Send { link, message } => self.say(link, &message),
-                RoomsOutput::Disconnect { link, why } => self.forget(link, why.into()),
+                RoomsOutput::Send { link: connection, message } => self.say(connection, &message),
+                RoomsOutput::Disconnect { link: connection, why: reason } => {
+                    self.forget(connection, reason.into())
+                }
             }
         }
     }
 
-    fn say(&mut self, link: LinkId, message: &HubMessage) {
+    fn say(&mut self, connection: LinkId, message: &HubMessage) {
         let now = self.clock.now();
-        let Some(line) = self.links.get_mut(&link) else { return };
-        let most = line.most(now);
+        let Some(handle) = self.links.get_mut(&connection) else { return };
+        let max = handle.most(now);
         if let HubMessage::Signal { session, from, .. } = message {
-            if !line.outbox.put_signal(message, from, most) {
+            if !handle.outbox.put_signal(message, from, max) {
                 let (from, session) = (from.clone(), session.clone());
                 self.rooms.handle(RoomsInput::Overfull { from, session }, now);
                 return;
             }
-        } else if !line.outbox.put(message, most) {
-            warn!(link = link.0, "link too slow, closed");
-            return self.drop_slow(link);
+        } else if !handle.outbox.put(message, max) {
+            warn!(connection = connection.0, "link too slow, closed");
+            return self.drop_slow(connection);
         }
-        self.is_pressed |= line.outbox.bytes() > FIRST_BYTES / 4;
+        self.is_pressed |= handle.outbox.bytes() > FIRST_BYTES / 4;
         self.keep_to_budget();
     }
 
@@ -281,31 +286,31 @@ impl Desk {
             return;
         }
         // Those that were closed already still count until their links have ended.
-        let bytes = |line: &Line| line.outbox.bytes();
+        let bytes = |handle: &Line| handle.outbox.bytes();
         while self.links.values().map(bytes).sum::<usize>() > ALL_BYTES {
-            let most = self.links.iter().max_by_key(|(_, line)| bytes(line));
-            let Some((link, _)) = most else { return };
-            let link = *link;
-            warn!(link = link.0, "too much waits for all links, the slowest is closed");
-            if let Some(line) = self.links.get(&link) {
-                line.outbox.stop();
+            let largest = self.links.iter().max_by_key(|(_, handle)| bytes(handle));
+            let Some((connection, _)) = largest else { return };
+            let connection = *connection;
+            warn!(connection = connection.0, "too much waits for all links, the slowest is closed");
+            if let Some(handle) = self.links.get(&connection) {
+                handle.outbox.stop();
             }
-            self.drop_slow(link);
+            self.drop_slow(connection);
         }
     }
 
     /// Lets go of a link that does not take what it is told.
-    fn drop_slow(&mut self, link: LinkId) {
-        self.forget(link, Farewell::Done);
-        self.rooms.handle(RoomsInput::Closed { link }, self.clock.now());
+    fn drop_slow(&mut self, connection: LinkId) {
+        self.forget(connection, Farewell::Done);
+        self.rooms.handle(RoomsInput::Closed { link: connection }, self.clock.now());
     }
 
     /// Lets go of a link: it sends what it was told before, and closes.
-    fn forget(&mut self, link: LinkId, farewell: Farewell) {
-        if let Some(line) = self.links.remove(&link) {
-            line.outbox.part(farewell);
-            self.entries.gone(line.source, link);
-            debug!(link = link.0, links = self.links.len(), "link down");
+    fn forget(&mut self, connection: LinkId, cause: Farewell) {
+        if let Some(handle) = self.links.remove(&connection) {
+            handle.outbox.part(cause);
+            self.entries.gone(handle.source, connection);
+            debug!(connection = connection.0, connections = self.links.len(), "connection down");
         }
     }
 }
@@ -328,34 +333,37 @@ mod tests {
 
     fn desk() -> (Desk, mpsc::Sender<(LinkId, Word)>, watch::Sender<HubUrl>) {
         let base = watch::Sender::new("http://192.168.5.7:7340".parse().unwrap());
-        let (desk, inputs) = Desk::new(Rooms::new(fresh_secret), None, base.subscribe());
-        (desk, inputs, base)
+        let (actor, inputs) = Desk::new(Rooms::new(fresh_secret), None, base.subscribe());
+        (actor, inputs, base)
     }
 
     #[tokio::test]
     async fn who_opens_after_the_address_has_changed_hears_of_it_before_the_answer() {
-        let (mut desk, _inputs, base) = desk();
-        let mut inbox = arrive(&mut desk, 1);
+        let (mut actor, _inputs, base) = desk();
+        let mut inbox = arrive(&mut actor, 1);
         assert!(inbox.take_now().unwrap().contains(r#""link_base":"http://192.168.5.7:7340""#));
         base.send_replace("http://192.168.9.33:7340".parse().unwrap());
         let session = SessionId::parse("a").unwrap();
         let (kind, limit, owner_key) = (SessionKind::FIVE[0], None, None);
-        desk.hear(LinkId(1), Word::Said(ClientMessage::Open { session, kind, limit, owner_key }));
-        desk.route();
-        let told = inbox.take_now().unwrap();
-        assert_eq!(told.as_str(), r#"{"type":"link-base","link_base":"http://192.168.9.33:7340"}"#);
+        actor.hear(LinkId(1), Word::Said(ClientMessage::Open { session, kind, limit, owner_key }));
+        actor.route();
+        let update = inbox.take_now().unwrap();
+        assert_eq!(
+            update.as_str(),
+            r#"{"type":"link-base","link_base":"http://192.168.9.33:7340"}"#
+        );
         assert!(inbox.take_now().unwrap().contains("opened"));
-        let mut later = arrive(&mut desk, 2);
+        let mut later = arrive(&mut actor, 2);
         assert!(later.take_now().unwrap().contains("http://192.168.9.33:7340"));
         assert_eq!((later.take_now(), inbox.take_now()), (None, None), "told once");
     }
 
     /// A person says hello on the link of that number.
-    fn arrive(desk: &mut Desk, number: u8) -> Inbox {
-        let (outbox, inbox) = outbox(&desk.held);
-        let link = LinkId(u64::from(number));
+    fn arrive(actor: &mut Desk, number: u8) -> Inbox {
+        let (outbox, inbox) = outbox(&actor.held);
+        let connection = LinkId(u64::from(number));
         let hello = RoomsInput::Hello {
-            link,
+            link: connection,
             participant: ParticipantId::from_digest([number; 10]),
             token: fresh_secret(),
             name: String::new(),
@@ -365,69 +373,69 @@ mod tests {
             is_own: false,
         };
         let source = "192.168.1.5".parse().unwrap();
-        desk.hear(link, Word::Arrived { source, outbox, hello });
-        desk.route();
+        actor.hear(connection, Word::Arrived { source, outbox, hello });
+        actor.route();
         inbox
     }
 
     #[tokio::test]
     async fn the_leave_of_a_link_that_has_ended_meanwhile_is_heard() {
-        let (mut desk, _inputs, _base) = desk();
-        let (mut stays, leaves) = (arrive(&mut desk, 1), arrive(&mut desk, 2));
+        let (mut actor, _inputs, _base) = desk();
+        let (mut stays, leaves) = (arrive(&mut actor, 1), arrive(&mut actor, 2));
         let session = SessionId::parse("a").unwrap();
         let (kind, limit, owner_key) = (SessionKind::FIVE[0], None, None);
         let open = ClientMessage::Open { session: session.clone(), kind, limit, owner_key };
         let join = ClientMessage::Join { session: session.clone(), wait: false };
-        let mut say = |link, message| {
-            desk.hear(LinkId(link), Word::Said(message));
-            desk.route();
+        let mut send_and_dispatch = |connection, message| {
+            actor.hear(LinkId(connection), Word::Said(message));
+            actor.route();
         };
-        say(1, open);
-        say(2, join);
+        send_and_dispatch(1, open);
+        send_and_dispatch(2, join);
         drop(leaves);
-        say(2, ClientMessage::Ping);
-        say(2, ClientMessage::Leave { session });
-        let mut heard = vec![];
+        send_and_dispatch(2, ClientMessage::Ping);
+        send_and_dispatch(2, ClientMessage::Leave { session });
+        let mut received = vec![];
         while let Some(text) = stays.take_now() {
-            heard.push(text);
+            received.push(text);
         }
-        assert!(heard.iter().any(|text| text.contains("participant-left")), "{heard:?}");
+        assert!(received.iter().any(|text| text.contains("participant-left")), "{received:?}");
     }
 
     #[tokio::test]
     async fn a_link_learns_why_it_is_closed() {
-        let (mut desk, _inputs, _base) = desk();
-        let [mut ended, mut silent, mut replaced] = [1, 2, 3].map(|one| arrive(&mut desk, one));
-        desk.forget(LinkId(2), Dismissal::Silent.into());
-        desk.forget(LinkId(3), Dismissal::Told.into());
-        desk.let_go();
+        let (mut actor, _inputs, _base) = desk();
+        let [mut ended, mut silent, mut replaced] = [1, 2, 3].map(|one| arrive(&mut actor, one));
+        actor.forget(LinkId(2), Dismissal::Silent.into());
+        actor.forget(LinkId(3), Dismissal::Told.into());
+        actor.let_go();
         for inbox in [&mut ended, &mut silent, &mut replaced] {
             while inbox.take().await.is_some() {}
         }
-        let farewells = [ended, silent, replaced].map(|inbox| inbox.farewell());
-        assert_eq!(farewells, [Farewell::HubEnds, Farewell::Silent, Farewell::Done]);
+        let causes = [ended, silent, replaced].map(|inbox| inbox.farewell());
+        assert_eq!(causes, [Farewell::HubEnds, Farewell::Silent, Farewell::Done]);
     }
 
     #[tokio::test]
     async fn entries_of_an_address_are_put_off_and_one_at_a_time() {
-        let (mut desk, _inputs, _base) = desk();
-        let mut inbox = arrive(&mut desk, 1);
+        let (mut actor, _inputs, _base) = desk();
+        let mut inbox = arrive(&mut actor, 1);
         assert!(inbox.take().await.unwrap().contains("welcome"));
         let session = SessionId::parse("a").unwrap();
-        let mut answers = vec![];
+        let mut permits = vec![];
         for _ in 0..20 {
-            let (answer, told) = oneshot::channel();
-            desk.hear(LinkId(1), Word::Entering(session.clone(), answer));
-            answers.push(told);
+            let (answer, permit) = oneshot::channel();
+            actor.hear(LinkId(1), Word::Entering(session.clone(), answer));
+            permits.push(permit);
         }
-        for answer in &mut answers[..16] {
-            assert_eq!(answer.try_recv(), Ok(true));
+        for permit in &mut permits[..16] {
+            assert_eq!(permit.try_recv(), Ok(true));
         }
-        let now = desk.clock.now();
-        assert!(desk.entries.due(now).unwrap() > now, "it is put off");
-        let (answer, told) = oneshot::channel();
-        desk.hear(LinkId(2), Word::Entering(session, answer));
-        assert!(told.await.is_err(), "a link that the desk let go of");
+        let now = actor.clock.now();
+        assert!(actor.entries.due(now).unwrap() > now, "it is put off");
+        let (answer, permit) = oneshot::channel();
+        actor.hear(LinkId(2), Word::Entering(session, answer));
+        assert!(permit.await.is_err(), "a link that the desk let go of");
     }
 
     fn error(bytes: usize) -> HubMessage {
@@ -437,62 +445,65 @@ mod tests {
 
     #[tokio::test]
     async fn a_link_that_has_not_shown_that_it_reads_holds_256_kib() {
-        let (mut desk, _inputs, _base) = desk();
-        let [_not_reading, mut reading] = [1, 2].map(|number| arrive(&mut desk, number));
+        let (mut actor, _inputs, _base) = desk();
+        let [_not_reading, mut reading] = [1, 2].map(|number| arrive(&mut actor, number));
         while reading.take_now().is_some() {}
-        desk.clock.start -= PROVEN_AFTER;
+        actor.clock.start -= PROVEN_AFTER;
         for _ in 0..20 {
-            desk.say(LinkId(1), &error(60_000));
-            desk.say(LinkId(2), &error(60_000));
+            actor.say(LinkId(1), &error(60_000));
+            actor.say(LinkId(2), &error(60_000));
         }
-        assert!(!desk.links.contains_key(&LinkId(1)), "it took nothing it was told");
-        assert!(desk.links.contains_key(&LinkId(2)));
+        assert!(!actor.links.contains_key(&LinkId(1)), "it took nothing it was told");
+        assert!(actor.links.contains_key(&LinkId(2)));
     }
 
     #[tokio::test]
     async fn all_links_together_hold_64_mib_and_who_holds_most_is_closed_first() {
-        let (mut desk, _inputs, _base) = desk();
-        let mut inboxes: Vec<_> = (1..=70).map(|number| arrive(&mut desk, number)).collect();
+        let (mut actor, _inputs, _base) = desk();
+        let mut inboxes: Vec<_> = (1..=70).map(|number| arrive(&mut actor, number)).collect();
         for inbox in &mut inboxes {
             while inbox.take_now().is_some() {}
         }
-        desk.clock.start -= PROVEN_AFTER;
-        (0..10).for_each(|_| desk.say(LinkId(1), &error(60_000)));
-        for link in (1..=70).map(LinkId) {
-            (0..20).for_each(|_| desk.say(link, &error(60_000)));
+        actor.clock.start -= PROVEN_AFTER;
+        (0..10).for_each(|_| actor.say(LinkId(1), &error(60_000)));
+        for connection in (1..=70).map(LinkId) {
+            (0..20).for_each(|_| actor.say(connection, &error(60_000)));
         }
-        let left = desk.links.len();
+        let left = actor.links.len();
         assert!((50..70).contains(&left), "{left}");
-        assert!(!desk.links.contains_key(&LinkId(1)), "it held most");
-        assert!(desk.links.contains_key(&LinkId(2)), "it did not");
+        assert!(!actor.links.contains_key(&LinkId(1)), "it held most");
+        assert!(actor.links.contains_key(&LinkId(2)), "it did not");
         inboxes.retain_mut(|inbox| inbox.take_now().is_some());
         assert_eq!(inboxes.len(), left, "who was closed throws away what it was told");
-        let held = desk.held.load(Ordering::Relaxed);
+        let held = actor.held.load(Ordering::Relaxed);
         assert!((ALL_BYTES / 2..=ALL_BYTES).contains(&held), "{held}");
     }
 
     #[tokio::test]
     async fn a_signal_that_a_receiver_does_not_take_costs_its_sender_and_not_the_receiver() {
-        let (mut desk, _inputs, _base) = desk();
-        let [_opener, mut guest] = [1, 2].map(|number| arrive(&mut desk, number));
+        let (mut actor, _inputs, _base) = desk();
+        let [_opener, mut guest] = [1, 2].map(|number| arrive(&mut actor, number));
         let session = SessionId::parse("a").unwrap();
         let (kind, limit, owner_key) = (SessionKind::FIVE[0], None, None);
-        let mut say = |link, message| {
-            desk.hear(LinkId(link), Word::Said(message));
-            desk.route();
+        let mut send_and_dispatch = |connection, message| {
+            actor.hear(LinkId(connection), Word::Said(message));
+            actor.route();
         };
-        say(1, ClientMessage::Open { session: session.clone(), kind, limit, owner_key });
-        say(2, ClientMessage::Join { session: session.clone(), wait: false });
+        send_and_dispatch(
+            1,
+            ClientMessage::Open { session: session.clone(), kind, limit, owner_key },
+        );
+        send_and_dispatch(2, ClientMessage::Join { session: session.clone(), wait: false });
         let (to, sdp) = (ParticipantId::from_digest([1; 10]), format!("m={}", "x".repeat(30_000)));
         for _ in 0..13 {
             let payload = Payload::Offer { generation: 1, sdp: sdp.clone() }.into();
             let (session, to) = (session.clone(), to.clone());
-            say(2, ClientMessage::Signal { session, to, payload });
+            send_and_dispatch(2, ClientMessage::Signal { session, to, payload });
         }
-        assert!(desk.links.contains_key(&LinkId(1)), "who does not read keeps its link");
-        assert!(!desk.links.contains_key(&LinkId(2)));
-        let heard: Vec<_> = std::iter::from_fn(|| guest.take_now()).collect();
-        let refused = heard.iter().filter(|text| text.contains("too-many")).count();
-        assert_eq!((refused, guest.farewell()), (10, Farewell::Misbehaving), "{heard:?}");
+        assert!(actor.links.contains_key(&LinkId(1)), "who does not read keeps its link");
+        assert!(!actor.links.contains_key(&LinkId(2)));
+        let received: Vec<_> = std::iter::from_fn(|| guest.take_now()).collect();
+        let refused = received.iter().filter(|text| text.contains("too-many")).count();
+        assert_eq!((refused, guest.farewell()), (10, Farewell::Misbehaving), "{received:?}");
     }
 }

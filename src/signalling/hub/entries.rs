@@ -68,52 +68,52 @@ pub(super) struct Verdict {
 impl Entries {
     /// Notes a link from there. Forgets addresses that have none and have rested: those that
     /// have not are kept, or a new link would be a new allowance.
-    pub(super) fn arrived(&mut self, ip: IpAddr, link: LinkId, now: MediaTime) {
+    pub(super) fn arrived(&mut self, ip: IpAddr, connection: LinkId, now: MediaTime) {
         self.sources.retain(|_, source| !source.links.is_empty() || !source.bucket.is_full(now));
         let (all, each) = if ip.is_loopback() { (LOCAL, LOCAL) } else { (ADDRESS, LINK) };
         let fresh = || Source { bucket: Bucket::new(all, now), links: BTreeMap::new() };
-        let entrant = Entrant { bucket: Bucket::new(each, now), last: 0, waiting: None };
-        self.sources.entry(ip).or_insert_with(fresh).links.insert(link, entrant);
+        let queued = Entrant { bucket: Bucket::new(each, now), last: 0, waiting: None };
+        self.sources.entry(ip).or_insert_with(fresh).links.insert(connection, queued);
     }
 
     /// Notes that a link from there is gone.
-    pub(super) fn gone(&mut self, ip: IpAddr, link: LinkId) {
+    pub(super) fn gone(&mut self, ip: IpAddr, connection: LinkId) {
         if let Some(source) = self.sources.get_mut(&ip) {
-            source.links.remove(&link);
+            source.links.remove(&connection);
         }
     }
 
     /// A link from there wants to join or open a session; `has_seat` if it has a seat in it.
     /// [`Self::poll`] tells when it may.
-    pub(super) fn ask(&mut self, ip: IpAddr, link: LinkId, has_seat: bool, now: MediaTime) {
-        let entrant = self.sources.get_mut(&ip).and_then(|source| source.links.get_mut(&link));
-        if let Some(entrant) = entrant {
-            entrant.waiting = Some(Waiting { is_stranger: !has_seat, since: now });
+    pub(super) fn ask(&mut self, ip: IpAddr, connection: LinkId, has_seat: bool, now: MediaTime) {
+        let queued = self.sources.get_mut(&ip).and_then(|source| source.links.get_mut(&connection));
+        if let Some(queued) = queued {
+            queued.waiting = Some(Waiting { is_stranger: !has_seat, since: now });
         }
     }
 
     /// Those whose turn it is now, in order, and those who have waited too long.
     pub(super) fn poll(&mut self, now: MediaTime) -> Vec<Verdict> {
-        let mut verdicts = vec![];
+        let mut decisions = vec![];
         for source in self.sources.values_mut() {
             while source.bucket.has(1, now)
-                && let Some(link) = source.next(now)
+                && let Some(connection) = source.next(now)
             {
                 source.bucket.spend(1);
                 self.entered += 1;
-                if let Some(entrant) = source.links.get_mut(&link) {
-                    entrant.bucket.spend(1);
-                    (entrant.last, entrant.waiting) = (self.entered, None);
+                if let Some(queued) = source.links.get_mut(&connection) {
+                    queued.bucket.spend(1);
+                    (queued.last, queued.waiting) = (self.entered, None);
                 }
-                verdicts.push(Verdict { link, may_enter: true });
+                decisions.push(Verdict { link: connection, may_enter: true });
             }
-            for (link, entrant) in &mut source.links {
-                if entrant.waiting.take_if(|one| now >= one.since + PATIENCE).is_some() {
-                    verdicts.push(Verdict { link: *link, may_enter: false });
+            for (connection, queued) in &mut source.links {
+                if queued.waiting.take_if(|one| now >= one.since + PATIENCE).is_some() {
+                    decisions.push(Verdict { link: *connection, may_enter: false });
                 }
             }
         }
-        verdicts
+        decisions
     }
 
     /// When [`Self::poll`] has something to tell next, if nobody else asks.
@@ -125,21 +125,21 @@ impl Entries {
 impl Source {
     /// Whose turn it is among those who may: who has a seat, then who was let in longest ago.
     fn next(&mut self, now: MediaTime) -> Option<LinkId> {
-        let may = |(link, entrant): (&LinkId, &mut Entrant)| {
-            let waiting = entrant.waiting?;
-            entrant
+        let may = |(connection, queued): (&LinkId, &mut Entrant)| {
+            let waiting = queued.waiting?;
+            queued
                 .bucket
                 .has(1, now)
-                .then_some(((waiting.is_stranger, entrant.last, waiting.since), *link))
+                .then_some(((waiting.is_stranger, queued.last, waiting.since), *connection))
         };
-        self.links.iter_mut().filter_map(may).min().map(|(_, link)| link)
+        self.links.iter_mut().filter_map(may).min().map(|(_, connection)| connection)
     }
 
     fn due(&mut self, now: MediaTime) -> Option<MediaTime> {
         let turn = now + self.bucket.wait(now);
-        let due = |entrant: &mut Entrant| {
-            let gives_up = entrant.waiting?.since + PATIENCE;
-            Some(gives_up.min(turn.max(now + entrant.bucket.wait(now))))
+        let due = |queued: &mut Entrant| {
+            let expiry = queued.waiting?.since + PATIENCE;
+            Some(expiry.min(turn.max(now + queued.bucket.wait(now))))
         };
         self.links.values_mut().filter_map(due).min()
     }
@@ -160,140 +160,145 @@ mod tests {
     }
 
     /// The links that are let in now.
-    fn let_in(entries: &mut Entries, now: MediaTime) -> Vec<u64> {
-        let verdicts = entries.poll(now);
-        verdicts.into_iter().filter(|one| one.may_enter).map(|one| one.link.0).collect()
+    fn let_in(queue: &mut Entries, now: MediaTime) -> Vec<u64> {
+        let decisions = queue.poll(now);
+        decisions.into_iter().filter(|one| one.may_enter).map(|one| one.link.0).collect()
     }
 
     /// How often links that ask again and again are let in within that time, by link.
-    fn greedy(entries: &mut Entries, from: IpAddr, links: &[u64], ms: u64) -> BTreeMap<u64, usize> {
+    fn greedy(
+        queue: &mut Entries,
+        source: IpAddr,
+        connections: &[u64],
+        ms: u64,
+    ) -> BTreeMap<u64, usize> {
         let (mut now, mut count) = (START, BTreeMap::new());
-        for link in links {
-            entries.ask(from, LinkId(*link), false, now);
+        for connection in connections {
+            queue.ask(source, LinkId(*connection), false, now);
         }
         while now <= after(ms) {
-            for verdict in entries.poll(now) {
-                *count.entry(verdict.link.0).or_default() += usize::from(verdict.may_enter);
-                entries.ask(from, verdict.link, false, now);
+            for decision in queue.poll(now) {
+                *count.entry(decision.link.0).or_default() += usize::from(decision.may_enter);
+                queue.ask(source, decision.link, false, now);
             }
-            now = entries.due(now).unwrap();
+            now = queue.due(now).unwrap();
         }
         count
     }
 
     #[test]
     fn a_link_has_16_entries_at_once_and_two_a_second() {
-        let (mut entries, office) = (Entries::default(), ip("192.168.1.5"));
-        entries.arrived(office, LinkId(1), START);
-        assert_eq!(greedy(&mut entries, office, &[1], 0), BTreeMap::from([(1, 16)]));
-        let mut entries = Entries::default();
-        entries.arrived(office, LinkId(1), START);
-        assert_eq!(greedy(&mut entries, office, &[1], 10_000), BTreeMap::from([(1, 36)]));
+        let (mut queue, office) = (Entries::default(), ip("192.168.1.5"));
+        queue.arrived(office, LinkId(1), START);
+        assert_eq!(greedy(&mut queue, office, &[1], 0), BTreeMap::from([(1, 16)]));
+        let mut queue = Entries::default();
+        queue.arrived(office, LinkId(1), START);
+        assert_eq!(greedy(&mut queue, office, &[1], 10_000), BTreeMap::from([(1, 36)]));
     }
 
     #[test]
     fn the_links_of_an_address_share_its_entries_in_turns() {
-        let (mut entries, office) = (Entries::default(), ip("192.168.1.5"));
-        let links: Vec<u64> = (1..=20).collect();
-        for link in &links {
-            entries.arrived(office, LinkId(*link), START);
+        let (mut queue, office) = (Entries::default(), ip("192.168.1.5"));
+        let connections: Vec<u64> = (1..=20).collect();
+        for connection in &connections {
+            queue.arrived(office, LinkId(*connection), START);
         }
-        let count = greedy(&mut entries, office, &links, 7_000);
+        let count = greedy(&mut queue, office, &connections, 7_000);
         assert_eq!(count.values().sum::<usize>(), 100, "30 at once, 10 a second");
         assert!(count.len() == 20 && count.values().all(|count| *count == 5), "{count:?}");
     }
 
     #[test]
     fn who_asks_for_the_first_time_is_let_in_before_forty_who_ask_without_end() {
-        let (mut entries, office) = (Entries::default(), ip("192.168.1.5"));
-        let greedy_links: Vec<u64> = (1..=40).collect();
-        for link in &greedy_links {
-            entries.arrived(office, LinkId(*link), START);
+        let (mut queue, office) = (Entries::default(), ip("192.168.1.5"));
+        let greedy_connections: Vec<u64> = (1..=40).collect();
+        for connection in &greedy_connections {
+            queue.arrived(office, LinkId(*connection), START);
         }
-        greedy(&mut entries, office, &greedy_links, 10_000);
+        greedy(&mut queue, office, &greedy_connections, 10_000);
         let now = after(10_000);
-        for link in 51..=58 {
-            entries.arrived(office, LinkId(link), now);
-            entries.ask(office, LinkId(link), false, now);
+        for connection in 51..=58 {
+            queue.arrived(office, LinkId(connection), now);
+            queue.ask(office, LinkId(connection), false, now);
         }
         let (mut honest, mut now) = (vec![], now);
         while now <= after(10_900) {
-            for verdict in entries.poll(now) {
-                if verdict.link.0 > 50 {
-                    honest.push(verdict.may_enter);
+            for decision in queue.poll(now) {
+                if decision.link.0 > 50 {
+                    honest.push(decision.may_enter);
                 } else {
-                    entries.ask(office, verdict.link, false, now);
+                    queue.ask(office, decision.link, false, now);
                 }
             }
-            now = entries.due(now).unwrap();
+            now = queue.due(now).unwrap();
         }
         assert_eq!(honest, [true; 8]);
     }
 
     #[test]
     fn who_has_a_seat_comes_before_who_was_there_first() {
-        let (mut entries, office) = (Entries::default(), ip("192.168.1.5"));
-        for link in 1..=50 {
-            entries.arrived(office, LinkId(link), START);
-            entries.ask(office, LinkId(link), link == 50, START);
+        let (mut queue, office) = (Entries::default(), ip("192.168.1.5"));
+        for connection in 1..=50 {
+            queue.arrived(office, LinkId(connection), START);
+            queue.ask(office, LinkId(connection), connection == 50, START);
         }
-        let entered = let_in(&mut entries, START);
+        let entered = let_in(&mut queue, START);
         assert_eq!((entered[0], entered[1], entered.len()), (50, 1, 30));
     }
 
     #[test]
     fn who_has_waited_for_three_seconds_is_refused_and_may_ask_again() {
-        let (mut entries, office) = (Entries::default(), ip("192.168.1.5"));
-        for link in 1..=61 {
-            entries.arrived(office, LinkId(link), START);
-            entries.ask(office, LinkId(link), false, START);
+        let (mut queue, office) = (Entries::default(), ip("192.168.1.5"));
+        for connection in 1..=61 {
+            queue.arrived(office, LinkId(connection), START);
+            queue.ask(office, LinkId(connection), false, START);
         }
-        assert_eq!(let_in(&mut entries, START).len(), 30);
-        assert_eq!(entries.due(START), Some(after(100)));
-        assert_eq!(let_in(&mut entries, after(2_999)).len(), 29);
-        let last = entries.poll(after(3_000));
-        let verdict = |link, may_enter| Verdict { link: LinkId(link), may_enter };
+        assert_eq!(let_in(&mut queue, START).len(), 30);
+        assert_eq!(queue.due(START), Some(after(100)));
+        assert_eq!(let_in(&mut queue, after(2_999)).len(), 29);
+        let last = queue.poll(after(3_000));
+        let decision = |connection, may_enter| Verdict { link: LinkId(connection), may_enter };
         assert_eq!(last, [verdict(60, true), verdict(61, false)]);
-        assert_eq!(entries.due(after(3_000)), None);
-        entries.ask(office, LinkId(61), false, after(3_000));
-        assert_eq!(let_in(&mut entries, after(3_100)), [61]);
+        assert_eq!(queue.due(after(3_000)), None);
+        queue.ask(office, LinkId(61), false, after(3_000));
+        assert_eq!(let_in(&mut queue, after(3_100)), [61]);
     }
 
     #[test]
     fn another_address_and_this_machine_wait_for_nobody() {
-        let (mut entries, office) = (Entries::default(), ip("192.168.1.5"));
-        for link in 1..=60 {
-            entries.arrived(office, LinkId(link), START);
-            entries.ask(office, LinkId(link), false, START);
+        let (mut queue, office) = (Entries::default(), ip("192.168.1.5"));
+        for connection in 1..=60 {
+            queue.arrived(office, LinkId(connection), START);
+            queue.ask(office, LinkId(connection), false, START);
         }
-        let_in(&mut entries, START);
-        for (link, from) in [(70, "192.168.1.6"), (71, "127.0.0.1")] {
-            entries.arrived(ip(from), LinkId(link), START);
-            entries.ask(ip(from), LinkId(link), false, START);
+        let_in(&mut queue, START);
+        for (connection, from) in [(70, "192.168.1.6"), (71, "127.0.0.1")] {
+            queue.arrived(ip(from), LinkId(connection), START);
+            queue.ask(ip(from), LinkId(connection), false, START);
         }
-        assert_eq!(let_in(&mut entries, START), [71, 70]);
-        assert_eq!(greedy(&mut entries, ip("127.0.0.1"), &[71], 0)[&71], 399);
+        assert_eq!(let_in(&mut queue, START), [71, 70]);
+        assert_eq!(greedy(&mut queue, ip("127.0.0.1"), &[71], 0)[&71], 399);
     }
 
     #[test]
     fn a_new_link_is_no_new_allowance_and_a_rested_address_is_forgotten() {
-        let (mut entries, office) = (Entries::default(), ip("192.168.1.5"));
-        for link in 1..=40 {
-            entries.arrived(office, LinkId(link), START);
-            entries.ask(office, LinkId(link), false, START);
+        let (mut queue, office) = (Entries::default(), ip("192.168.1.5"));
+        for connection in 1..=40 {
+            queue.arrived(office, LinkId(connection), START);
+            queue.ask(office, LinkId(connection), false, START);
         }
-        assert_eq!(let_in(&mut entries, START).len(), 30);
-        for link in 1..=40 {
-            entries.gone(office, LinkId(link));
+        assert_eq!(let_in(&mut queue, START).len(), 30);
+        for connection in 1..=40 {
+            queue.gone(office, LinkId(connection));
         }
-        entries.arrived(office, LinkId(50), START);
-        entries.ask(office, LinkId(50), false, START);
-        assert_eq!(entries.poll(START), []);
-        entries.gone(office, LinkId(50));
-        assert_eq!(entries.due(START), None, "who is gone is not waited for");
-        entries.arrived(ip("192.168.1.7"), LinkId(51), after(2_999));
-        assert_eq!(entries.sources.len(), 2);
-        entries.arrived(ip("192.168.1.7"), LinkId(52), after(3_000));
-        assert_eq!(entries.sources.len(), 1);
+        queue.arrived(office, LinkId(50), START);
+        queue.ask(office, LinkId(50), false, START);
+        assert_eq!(queue.poll(START), []);
+        queue.gone(office, LinkId(50));
+        assert_eq!(queue.due(START), None, "who is gone is not waited for");
+        queue.arrived(ip("192.168.1.7"), LinkId(51), after(2_999));
+        assert_eq!(queue.sources.len(), 2);
+        queue.arrived(ip("192.168.1.7"), LinkId(52), after(3_000));
+        assert_eq!(queue.sources.len(), 1);
     }
 }

@@ -31,10 +31,10 @@ pub(super) fn respond(
         return (refused(refusal), None);
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut answer =
+        let mut response =
             plain(StatusCode::METHOD_NOT_ALLOWED, "this hub answers GET and HEAD only");
-        answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return (answer, None);
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return (response, None);
     }
     let key = accept_key(request.headers()).filter(|_| request.method() == Method::GET);
     let path = request.uri().path();
@@ -46,8 +46,8 @@ pub(super) fn respond(
     if let Err(refusal) = admission::check_origin(request.headers(), names) {
         return (refused(refusal), None);
     }
-    let tells_of_a_body = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
-    if tells_of_a_body.iter().any(|field| request.headers().contains_key(field))
+    let body_fields = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
+    if body_fields.iter().any(|field| request.headers().contains_key(field))
         || !request.body().is_end_stream()
     {
         // A proxy on the way might take the body for another request.
@@ -72,9 +72,9 @@ pub(super) fn bare_feed() -> Answer {
 /// The answer to everybody while the hub has no room.
 pub(super) fn too_many() -> Answer {
     let text = "this hub has too many connections, or too many from your address; try again later";
-    let mut answer = plain(StatusCode::SERVICE_UNAVAILABLE, text);
-    answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
-    answer
+    let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, text);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    response
 }
 
 /// What a browser sees at a path.
@@ -134,10 +134,10 @@ fn html(status: StatusCode, body: &str) -> Answer {
          padding: 0 1em }} pre {{ overflow-x: auto; padding: 1em; border: 1px solid }}</style>\n\
          {body}\n</html>\n"
     );
-    let mut answer = answer(status, "text/html; charset=utf-8", text);
+    let mut response = answer(status, "text/html; charset=utf-8", text);
     let policy = HeaderValue::from_static(PAGE_POLICY);
-    answer.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
-    answer
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+    response
 }
 
 fn plain(status: StatusCode, text: &str) -> Answer {
@@ -145,8 +145,8 @@ fn plain(status: StatusCode, text: &str) -> Answer {
 }
 
 fn answer(status: StatusCode, kind: &'static str, text: String) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from(text)));
-    *answer.status_mut() = status;
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
     for (name, value) in [
         (header::CONTENT_TYPE, kind),
         (header::CACHE_CONTROL, "no-store"),
@@ -158,9 +158,9 @@ fn answer(status: StatusCode, kind: &'static str, text: String) -> Answer {
         // Nor listed by search engines, which must be let in to read this (so no robots.txt).
         (HeaderName::from_static("x-robots-tag"), "noindex, nofollow"),
     ] {
-        answer.headers_mut().insert(name, HeaderValue::from_static(value));
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
-    answer
+    response
 }
 
 /// The key that accepts a WebSocket handshake (RFC 6455, section 4.2.1); `None` if it is none.
@@ -172,33 +172,33 @@ fn accept_key(headers: &HeaderMap) -> Option<String> {
             })
         };
     let key = headers.get(header::SEC_WEBSOCKET_KEY)?;
-    let is_asked = has(header::CONNECTION, "upgrade")
+    let is_valid = has(header::CONNECTION, "upgrade")
         && has(header::UPGRADE, "websocket")
         && has(header::SEC_WEBSOCKET_VERSION, "13")
         // 16 bytes in base 64.
         && key.len() == 24;
-    is_asked.then(|| derive_accept_key(key.as_bytes()))
+    is_valid.then(|| derive_accept_key(key.as_bytes()))
 }
 
 fn switching(key: &str) -> Answer {
-    let mut answer = Response::new(Full::default());
-    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = answer.headers_mut();
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     let key = HeaderValue::from_str(key).expect("base 64 is a header's value");
     headers.insert(header::SEC_WEBSOCKET_ACCEPT, key);
-    answer
+    response
 }
 
 fn upgrade_required() -> Answer {
     let text = "this is where Quintet's WebSocket connections begin (RFC 6455, version 13)";
-    let mut answer = plain(StatusCode::UPGRADE_REQUIRED, text);
-    let headers = answer.headers_mut();
+    let mut response = plain(StatusCode::UPGRADE_REQUIRED, text);
+    let headers = response.headers_mut();
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(header::CONNECTION, HeaderValue::from_static("close, Upgrade"));
     headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-    answer
+    response
 }
 
 /// The text with what HTML would take for its own replaced.
@@ -223,9 +223,9 @@ mod tests {
 
     use super::*;
 
-    async fn text(answer: Answer) -> (u16, String) {
-        let status = answer.status().as_u16();
-        let body = answer.into_body().collect().await.unwrap().to_bytes();
+    async fn text(response: Answer) -> (u16, String) {
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
         (status, String::from_utf8(body.to_vec()).unwrap())
     }
 

@@ -124,8 +124,8 @@ impl HubIdentity {
         request: &HeaderMap,
         at: SocketAddr,
     ) -> Option<([(HeaderName, HeaderValue); 2], Challenge)> {
-        let asked = Challenge::read(request)?;
-        let proof = HeaderValue::try_from(self.proof(OF_HUB, &asked, at));
+        let challenge = Challenge::read(request)?;
+        let proof = HeaderValue::try_from(self.proof(OF_HUB, &challenge, at));
         let proof = proof.expect("hexadecimal digits are a header's value");
         let own = Challenge::fresh();
         Some(([(PROOF, proof), (CHALLENGE, own.value())], own))
@@ -135,30 +135,34 @@ impl HubIdentity {
     pub(in crate::signalling) fn is_proven(
         &self,
         answer: &HeaderMap,
-        asked: &Challenge,
+        challenge: &Challenge,
         at: SocketAddr,
     ) -> bool {
         let proof = answer.get(PROOF).and_then(|proof| proof.to_str().ok());
-        proof.is_some_and(|proof| self.holds(OF_HUB, asked, at, proof))
+        proof.is_some_and(|proof| self.holds(OF_HUB, challenge, at, proof))
     }
 
     /// What proves to the hub at that address that the client is this user's.
-    pub(in crate::signalling) fn client_proof(&self, asked: &Challenge, at: SocketAddr) -> String {
-        self.proof(OF_CLIENT, asked, at)
+    pub(in crate::signalling) fn client_proof(
+        &self,
+        challenge: &Challenge,
+        at: SocketAddr,
+    ) -> String {
+        self.proof(OF_CLIENT, challenge, at)
     }
 
     /// Whether that proves to the hub at that address that the client is this user's.
-    pub(super) fn is_client(&self, asked: &Challenge, at: SocketAddr, proof: &str) -> bool {
-        self.holds(OF_CLIENT, asked, at, proof)
+    pub(super) fn is_client(&self, challenge: &Challenge, at: SocketAddr, proof: &str) -> bool {
+        self.holds(OF_CLIENT, challenge, at, proof)
     }
 
-    fn proof(&self, purpose: &str, asked: &Challenge, at: SocketAddr) -> String {
-        hex(&self.sign(purpose, &[asked.0.as_bytes(), written(at).as_bytes()]))
+    fn proof(&self, purpose: &str, challenge: &Challenge, at: SocketAddr) -> String {
+        hex(&self.sign(purpose, &[challenge.0.as_bytes(), written(at).as_bytes()]))
     }
 
-    fn holds(&self, purpose: &str, asked: &Challenge, at: SocketAddr, proof: &str) -> bool {
+    fn holds(&self, purpose: &str, challenge: &Challenge, at: SocketAddr, proof: &str) -> bool {
         let at = written(at);
-        let fields = [asked.0.as_bytes(), at.as_bytes()];
+        let fields = [challenge.0.as_bytes(), at.as_bytes()];
         bytes_of(proof).is_some_and(|proof: Signature| self.verify(purpose, &fields, &proof))
     }
 }
@@ -271,8 +275,8 @@ mod tests {
     }
 
     /// The fields of a hub's answer to a client that asks.
-    fn answer(hub: &HubIdentity, asked: &Challenge, reached: &str) -> (HeaderMap, Challenge) {
-        let request = HeaderMap::from_iter([(CHALLENGE, asked.value())]);
+    fn answer(hub: &HubIdentity, challenge: &Challenge, reached: &str) -> (HeaderMap, Challenge) {
+        let request = HeaderMap::from_iter([(CHALLENGE, challenge.value())]);
         let (fields, own) = hub.answer(&request, at(reached)).unwrap();
         (HeaderMap::from_iter(fields), own)
     }
@@ -341,17 +345,20 @@ mod tests {
     #[test]
     fn a_hub_proves_itself_where_it_was_reached_and_nowhere_else() {
         let (ours, theirs) = (HubIdentity::fresh(), HubIdentity::fresh());
-        let (asked, reached) = (Challenge::fresh(), "127.0.0.1:7340");
-        let (proven, _) = answer(&ours, &asked, reached);
-        assert!(ours.is_proven(&proven, &asked, at(reached)));
-        assert!(ours.is_proven(&proven, &asked, at("[::ffff:127.0.0.1]:7340")), "the same place");
+        let (challenge, reached) = (Challenge::fresh(), "127.0.0.1:7340");
+        let (proven, _) = answer(&ours, &challenge, reached);
+        assert!(ours.is_proven(&proven, &challenge, at(reached)));
+        assert!(
+            ours.is_proven(&proven, &challenge, at("[::ffff:127.0.0.1]:7340")),
+            "the same place"
+        );
         assert!(!ours.is_proven(&proven, &Challenge::fresh(), at(reached)), "an old proof");
         for elsewhere in ["127.0.0.1:7341", "127.0.0.2:7340", "[::1]:7340"] {
-            assert!(!ours.is_proven(&proven, &asked, at(elsewhere)), "relayed to {elsewhere}");
+            assert!(!ours.is_proven(&proven, &challenge, at(elsewhere)), "relayed to {elsewhere}");
         }
-        let (foreign, _) = answer(&theirs, &asked, reached);
-        assert!(!ours.is_proven(&foreign, &asked, at(reached)));
-        assert!(!ours.is_proven(&HeaderMap::new(), &asked, at(reached)), "an older hub");
+        let (foreign, _) = answer(&theirs, &challenge, reached);
+        assert!(!ours.is_proven(&foreign, &challenge, at(reached)));
+        assert!(!ours.is_proven(&HeaderMap::new(), &challenge, at(reached)), "an older hub");
         assert!(ours.answer(&HeaderMap::new(), at(reached)).is_none(), "nobody asked");
         let bad = HeaderMap::from_iter([(CHALLENGE, HeaderValue::from_static("xyz"))]);
         assert!(ours.answer(&bad, at(reached)).is_none());
@@ -360,8 +367,8 @@ mod tests {
     #[test]
     fn a_client_proves_itself_by_the_hubs_challenge_and_not_by_the_hubs_own_proof() {
         let identity = HubIdentity::fresh();
-        let (asked, reached) = (Challenge::fresh(), "127.0.0.1:7340");
-        let (fields, own) = answer(&identity, &asked, reached);
+        let (challenge, reached) = (Challenge::fresh(), "127.0.0.1:7340");
+        let (fields, own) = answer(&identity, &challenge, reached);
         assert_eq!(Challenge::read(&fields), Some(own.clone()));
         let proof = identity.client_proof(&own, at(reached));
         assert!(identity.is_client(&own, at(reached), &proof));

@@ -94,7 +94,7 @@ enum End {
 }
 
 /// Runs a link to its end.
-pub(super) async fn run(io: TokioIo<Upgraded>, visitor: Visitor, site: &Site) {
+pub(super) async fn run(io: TokioIo<Upgraded>, info: Visitor, cx: &Site) {
     let config = WebSocketConfig::default()
         .read_buffer_size(BUFFER)
         .write_buffer_size(BUFFER)
@@ -103,20 +103,20 @@ pub(super) async fn run(io: TokioIo<Upgraded>, visitor: Visitor, site: &Site) {
         .max_frame_size(Some(MAX_MESSAGE_BYTES));
     let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
     let (mut sink, stream) = socket.split();
-    let (outbox, mut inbox) = outbox(&site.held);
-    let (link, bucket) = (visitor.link, Bucket::new(WORDS, site.clock.now()));
-    let mut reader = Reader { visitor, site, stream, bucket };
+    let (outbox, mut receiver) = outbox(&cx.held);
+    let (id, bucket) = (info.link, Bucket::new(WORDS, cx.clock.now()));
+    let mut reader = Reader { visitor: info, site: cx, stream, bucket };
     let end = tokio::select! {
         end = reader.read(outbox) => end,
-        end = write(&mut sink, &mut inbox) => end,
+        end = write(&mut sink, &mut receiver) => end,
     };
     // The rooms ignore it if they have let go of the link already, or never knew it.
-    let _ = site.inputs.send((link, Word::Gone)).await;
-    debug!(link = link.0, ?end, "link ended");
+    let _ = cx.inputs.send((id, Word::Gone)).await;
+    debug!(connection = id.0, ?end, "connection ended");
     if let Ok(socket) = sink.reunite(reader.stream)
-        && timeout(CLOSE_PATIENCE, close(socket, inbox, end)).await.is_err()
+        && timeout(CLOSE_PATIENCE, close(socket, receiver, end)).await.is_err()
     {
-        debug!(link = link.0, "link closed without a farewell");
+        debug!(connection = id.0, "connection closed without a close handshake");
     }
 }
 
@@ -139,12 +139,12 @@ struct Expulsion {
 
 impl Reader<'_> {
     async fn read(&mut self, outbox: Outbox) -> End {
-        let patience = if self.visitor.must_return { RETURN_PATIENCE } else { HELLO_PATIENCE };
-        let hello = match timeout(patience, self.hello()).await {
+        let limit = if self.visitor.must_return { RETURN_PATIENCE } else { HELLO_PATIENCE };
+        let hello = match timeout(limit, self.hello()).await {
             Ok(Ok(hello)) => hello,
             Ok(Err(end)) => return expel(&outbox, end),
             Err(_) => {
-                let seconds = patience.as_secs();
+                let seconds = limit.as_secs();
                 let text = format!("hello did not come within {seconds} seconds");
                 return expel(&outbox, Some(Expulsion::policy(Unreadable::bad(&text))));
             }
@@ -153,24 +153,23 @@ impl Reader<'_> {
             return expel(&outbox, Some(Expulsion::policy(Unreadable::too_crowded())));
         }
         // The rooms alone keep the way to the client: when they let go of it, the link ends.
-        let echo = outbox.echo();
+        let outbox_ref = outbox.echo();
         if self.tell(Word::Arrived { source: self.visitor.source, outbox, hello }).await.is_err() {
             return End::Gone;
         }
-        self.listen(&echo).await
+        self.listen(&outbox_ref).await
     }
 
     /// The first message, which must be a hello.
     async fn hello(&mut self) -> Result<RoomsInput, NoText> {
         let text = self.text().await?;
-        match wire::read(&text).map_err(|why| Some(Expulsion::policy(why)))? {
+        match wire::read(&text).map_err(|rejection| Some(Expulsion::policy(rejection)))? {
             ClientMessage::Hello { name, instance, token, proof, .. } => {
-                let is_own =
-                    self.visitor.asked.as_ref().zip(proof).is_some_and(|((asked, at), proof)| {
-                        self.site.identity.is_client(asked, *at, &proof)
-                    });
+                let is_own = self.visitor.asked.as_ref().zip(proof).is_some_and(
+                    |((challenge, at), proof)| self.site.identity.is_client(challenge, *at, &proof),
+                );
                 let token = token.unwrap_or_else(fresh_secret);
-                let (link, participant) = (self.visitor.link, participant(&token));
+                let (id, participant) = (self.visitor.link, participant(&token));
                 if self.visitor.source.is_loopback() {
                     self.site.link_base.look().await;
                 }
@@ -178,7 +177,7 @@ impl Reader<'_> {
                 let link_base = String::new();
                 let source = rooms_source(self.visitor.source);
                 Ok(RoomsInput::Hello {
-                    link,
+                    link: id,
                     participant,
                     token,
                     name,
@@ -198,8 +197,8 @@ impl Reader<'_> {
             | ClientMessage::Rename { .. }
             | ClientMessage::Signal { .. }
             | ClientMessage::Ping => {
-                let why = Unreadable::bad("the first message of a connection must be hello");
-                Err(Some(Expulsion::policy(why)))
+                let rejection = Unreadable::bad("the first message of a connection must be hello");
+                Err(Some(Expulsion::policy(rejection)))
             }
         }
     }
@@ -207,35 +206,37 @@ impl Reader<'_> {
     /// Whether it is somebody who has a seat, and is counted like anybody else from now on.
     async fn is_back(&self, hello: &RoomsInput) -> bool {
         let RoomsInput::Hello { participant, .. } = hello else { return false };
-        let (answer, told) = oneshot::channel();
-        let asked = self.tell(Word::Returning(participant.clone(), answer)).await;
-        let is_back = asked.is_ok() && told.await == Ok(true);
-        if is_back {
+        let (answer, has_seat) = oneshot::channel();
+        let sent = self.tell(Word::Returning(participant.clone(), answer)).await;
+        let is_returning = sent.is_ok() && has_seat.await == Ok(true);
+        if is_returning {
             // Who counts ends with the hub.
             let _ = self.site.claims.send(Claim::IsBack(task::id())).await;
         }
-        is_back
+        is_returning
     }
 
     /// All further messages.
-    async fn listen(&mut self, echo: &Echo) -> End {
-        let mut mistakes = 0;
+    async fn listen(&mut self, outbox_ref: &Echo) -> End {
+        let mut bad_messages = 0;
         loop {
             let text = match self.text().await {
                 Ok(text) => text,
-                Err(end) => return echo.outbox().map_or(End::Dismissed, |out| expel(&out, end)),
+                Err(end) => {
+                    return outbox_ref.outbox().map_or(End::Dismissed, |outbox| expel(&outbox, end));
+                }
             };
-            let wrong = match self.pass_on(wire::read(&text)).await {
+            let rejection = match self.pass_on(wire::read(&text)).await {
                 Ok(None) => continue,
-                Ok(Some(wrong)) => wrong,
+                Ok(Some(rejection)) => rejection,
                 Err(_) => return End::Gone,
             };
-            let Some(outbox) = echo.outbox() else { return End::Dismissed };
-            mistakes += u32::from(wrong.is_mistake());
-            if mistakes >= MAX_MISTAKES {
-                return expel(&outbox, Some(Expulsion::policy(wrong)));
+            let Some(outbox) = outbox_ref.outbox() else { return End::Dismissed };
+            bad_messages += u32::from(rejection.is_mistake());
+            if bad_messages >= MAX_MISTAKES {
+                return expel(&outbox, Some(Expulsion::policy(rejection)));
             }
-            if !outbox.put(&wrong.answer(), OUTGOING_BYTES) {
+            if !outbox.put(&rejection.answer(), OUTGOING_BYTES) {
                 return End::Stuck;
             }
         }
@@ -244,20 +245,20 @@ impl Reader<'_> {
     /// Tells the rooms what was said; returns what is to be answered if it is not for them.
     async fn pass_on(
         &self,
-        said: Result<ClientMessage, Unreadable>,
+        parsed: Result<ClientMessage, Unreadable>,
     ) -> Result<Option<Unreadable>, HubGone> {
-        let message = match said {
+        let message = match parsed {
             Ok(message) => message,
-            Err(wrong) => return self.tell(Word::Mumbled).await.map(|()| Some(wrong)),
+            Err(rejection) => return self.tell(Word::Mumbled).await.map(|()| Some(rejection)),
         };
         if matches!(message, ClientMessage::Open { .. }) {
             // A link is to be made: of the address that the hub has now.
             self.site.link_base.look().await;
         }
         if let Some(session) = entered(&message) {
-            let (answer, turn) = oneshot::channel();
+            let (answer, permit) = oneshot::channel();
             self.tell(Word::Entering(session.clone(), answer)).await?;
-            if !turn.await.map_err(|_| HubGone)? {
+            if !permit.await.map_err(|_| HubGone)? {
                 return Ok(Some(Unreadable::too_soon(session.clone())));
             }
         }
@@ -274,8 +275,9 @@ impl Reader<'_> {
                 Some(Ok(Message::Text(text))) => return Ok(text),
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
                 Some(Ok(Message::Binary(_))) => {
-                    let why = Unreadable::bad("messages are JSON in text frames, not binary ones");
-                    return Err(Some(Expulsion { code: CloseCode::Unsupported, why }));
+                    let rejection =
+                        Unreadable::bad("messages are JSON in text frames, not binary ones");
+                    return Err(Some(Expulsion { code: CloseCode::Unsupported, why: rejection }));
                 }
                 Some(Ok(Message::Close(_))) | None => return Err(None),
                 Some(Err(error)) => return Err(Expulsion::of(&error)),
@@ -283,8 +285,8 @@ impl Reader<'_> {
         }
     }
 
-    async fn tell(&self, word: Word) -> Result<(), HubGone> {
-        self.site.inputs.send((self.visitor.link, word)).await.map_err(|_| HubGone)
+    async fn tell(&self, event: Word) -> Result<(), HubGone> {
+        self.site.inputs.send((self.visitor.link, event)).await.map_err(|_| HubGone)
     }
 }
 
@@ -315,8 +317,8 @@ fn entered(message: &ClientMessage) -> Option<&SessionId> {
 }
 
 impl Expulsion {
-    fn policy(why: Unreadable) -> Self {
-        Self { code: CloseCode::Policy, why }
+    fn policy(rejection: Unreadable) -> Self {
+        Self { code: CloseCode::Policy, why: rejection }
     }
 
     /// What the client did, if the socket failed by its doing.
@@ -327,16 +329,16 @@ impl Expulsion {
         }
         // Of the library's many kinds of failure, the others leave nobody to speak to.
         let is_text = matches!(error, tungstenite::Error::Utf8(_));
-        let why = Unreadable::bad("text frames carry UTF-8");
-        is_text.then_some(Self { code: CloseCode::Invalid, why })
+        let rejection = Unreadable::bad("text frames carry UTF-8");
+        is_text.then_some(Self { code: CloseCode::Invalid, why: rejection })
     }
 }
 
 /// Tells a client why its link ends, if it is there to hear it.
 fn expel(outbox: &Outbox, end: NoText) -> End {
-    let Some(Expulsion { code, why }) = end else { return End::Gone };
+    let Some(Expulsion { code, why: rejection }) = end else { return End::Gone };
     // If it does not fit, the link ends all the same.
-    outbox.put(&why.answer(), OUTGOING_BYTES);
+    outbox.put(&rejection.answer(), OUTGOING_BYTES);
     End::Expelled(code)
 }
 
@@ -358,9 +360,9 @@ fn participant(token: &Secret) -> ParticipantId {
 }
 
 /// Sends what the client is told, until there is no more or it does not take it.
-async fn write(sink: &mut SplitSink<Socket, Message>, inbox: &mut Inbox) -> End {
-    let mut over = pin!(inbox.over());
-    while let Some(text) = inbox.take().await {
+async fn write(sink: &mut SplitSink<Socket, Message>, receiver: &mut Inbox) -> End {
+    let mut over = pin!(receiver.over());
+    while let Some(text) = receiver.take().await {
         let sent = tokio::select! {
             sent = timeout(WRITE_PATIENCE, sink.send(Message::Text(text))) => sent,
             () = &mut over => return End::Stuck,
@@ -375,37 +377,37 @@ async fn write(sink: &mut SplitSink<Socket, Message>, inbox: &mut Inbox) -> End 
 }
 
 /// Says the last words, closes, and lets them arrive.
-async fn close(mut socket: Socket, mut inbox: Inbox, end: End) {
+async fn close(mut socket: Socket, mut receiver: Inbox, end: End) {
     let (code, reason) = match end {
         End::Gone => (CloseCode::Normal, ""),
-        End::Dismissed => words_of(inbox.farewell()),
+        End::Dismissed => words_of(receiver.farewell()),
         End::Expelled(code) => (code, ""),
         End::Stuck => return,
     };
-    while let Some(text) = inbox.take_now() {
+    while let Some(text) = receiver.take_now() {
         if socket.feed(Message::Text(text)).await.is_err() {
             return;
         }
     }
-    let farewell = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
+    let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
     // A client that has closed already makes this fail, and needs no more.
-    let _ = socket.close(Some(farewell)).await;
+    let _ = socket.close(Some(frame)).await;
     let raw = socket.get_mut();
     if raw.shutdown().await.is_err() {
         return;
     }
-    let (mut bytes, mut thrown) = ([0; BUFFER], 0);
-    while thrown < CLOSE_READS {
+    let (mut bytes, mut discarded) = ([0; BUFFER], 0);
+    while discarded < CLOSE_READS {
         match raw.read(&mut bytes).await {
             Ok(0) | Err(_) => return,
-            Ok(count) => thrown += count,
+            Ok(count) => discarded += count,
         }
     }
 }
 
 /// The code and the reason of a close frame (RFC 6455, section 7.4.1).
-const fn words_of(farewell: Farewell) -> (CloseCode, &'static str) {
-    match farewell {
+const fn words_of(cause: Farewell) -> (CloseCode, &'static str) {
+    match cause {
         Farewell::Done => (CloseCode::Normal, ""),
         Farewell::Silent => (CloseCode::Policy, "nothing was heard for 10 seconds"),
         Farewell::Misbehaving => (CloseCode::Policy, "too many signals that no member takes"),

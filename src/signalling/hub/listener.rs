@@ -93,10 +93,10 @@ pub(super) const CLAIMS: usize = 64;
 /// Accepts connections until it is dropped; then all of them are closed.
 pub(super) async fn accept(
     mut listeners: Listeners,
-    site: Arc<Site>,
-    mut claims: mpsc::Receiver<Claim>,
+    cx: Arc<Site>,
+    mut updates: mpsc::Receiver<Claim>,
 ) {
-    let mut crowd = Crowd::new(site.limits);
+    let mut limiter = Crowd::new(cx.limits);
     let mut connections = JoinSet::new();
     for number in 0.. {
         let (stream, address) = loop {
@@ -106,24 +106,24 @@ pub(super) async fn accept(
                     Err(error) => rest(&error).await,
                 },
                 Some(ended) = connections.join_next_with_id() => {
-                    crowd.left(ended.map_or_else(|error| error.id(), |(id, ())| id));
+                    limiter.left(ended.map_or_else(|error| error.id(), |(id, ())| id));
                 }
-                Some(claim) = claims.recv() => match claim {
+                Some(update) = updates.recv() => match update {
                     Claim::IsFor(id, client, answer) => {
                         // Who is gone meanwhile does not want to know.
-                        let _ = answer.send(crowd.is_for(id, client));
+                        let _ = answer.send(limiter.is_for(id, client));
                     }
-                    Claim::IsBack(id) => crowd.is_back(id),
+                    Claim::IsBack(id) => limiter.is_back(id),
                 },
             }
         };
-        let is_proxy = proxy::is_trusted(&site.proxies, address.ip());
-        let from = source(address.ip());
-        let counted = (!is_proxy).then_some(from);
-        let Some(welcome) = crowd.welcome(counted) else { continue };
-        let visit = Visit { link: LinkId(number), from, is_proxy, welcome };
-        let task = connections.spawn(serve(stream, visit, site.clone()));
-        crowd.came(task.id(), counted, welcome);
+        let is_proxy = proxy::is_trusted(&cx.proxies, address.ip());
+        let source_ip = source(address.ip());
+        let counted = (!is_proxy).then_some(source_ip);
+        let Some(admit) = limiter.welcome(counted) else { continue };
+        let incoming = Visit { link: LinkId(number), from: source_ip, is_proxy, welcome: admit };
+        let task = connections.spawn(serve(stream, incoming, cx.clone()));
+        limiter.came(task.id(), counted, admit);
     }
 }
 
@@ -142,32 +142,31 @@ struct Visit {
 pub(super) type Asked = Option<(Challenge, SocketAddr)>;
 
 /// Answers one request, and goes on as a link if it asked for that.
-async fn serve(stream: TcpStream, visit: Visit, site: Arc<Site>) {
+async fn serve(stream: TcpStream, incoming: Visit, cx: Arc<Site>) {
     // Signals are small and wait for each other: they are sent at once.
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "no TCP_NODELAY");
     }
     let reached = stream.local_addr().ok();
     if let Some(reached) = reached {
-        site.paths.note_own(reached.ip());
+        cx.paths.note_own(reached.ip());
     }
-    let (stream, has_bare_feed) = Watched::new(stream);
+    let (stream, has_bare_line_feed) = Watched::new(stream);
     let (upgrades, mut upgraded) = mpsc::channel::<(OnUpgrade, Visitor)>(1);
     let service = service_fn(|request: Request<Incoming>| {
-        let (site, upgrades, has_bare_feed) = (&site, &upgrades, &has_bare_feed);
+        let (cx, upgrades, has_bare_line_feed) = (&cx, &upgrades, &has_bare_line_feed);
         async move {
-            if has_bare_feed.load(Ordering::Relaxed) {
+            if has_bare_line_feed.load(Ordering::Relaxed) {
                 return Ok(http::bare_feed());
             }
-            let visit = visit.behind_proxy(request.headers(), site).await;
-            if visit.welcome == Welcome::Refused {
+            let incoming = incoming.behind_proxy(request.headers(), cx).await;
+            if incoming.welcome == Welcome::Refused {
                 return Ok(http::too_many());
             }
             let proof =
-                reached.and_then(|at| Some((site.identity.answer(request.headers(), at)?, at)));
-            let (mut response, upgrade) =
-                http::respond(request, &site.link_base.newest(), &site.names);
-            if visit.welcome == Welcome::Reserved && upgrade.is_none() {
+                reached.and_then(|at| Some((cx.identity.answer(request.headers(), at)?, at)));
+            let (mut response, upgrade) = http::respond(request, &cx.link_base.newest(), &cx.names);
+            if incoming.welcome == Welcome::Reserved && upgrade.is_none() {
                 return Ok(http::too_many());
             }
             let asked = proof.map(|((fields, challenge), at)| {
@@ -175,11 +174,11 @@ async fn serve(stream: TcpStream, visit: Visit, site: Arc<Site>) {
                 (challenge, at)
             });
             if let Some(upgrade) = upgrade {
-                let must_return = visit.welcome == Welcome::Reserved;
-                let (link, source) = (visit.link, visit.from);
-                let visitor = Visitor { link, source, asked, must_return };
+                let must_return = incoming.welcome == Welcome::Reserved;
+                let (id, source) = (incoming.link, incoming.from);
+                let info = Visitor { link: id, source, asked, must_return };
                 // There is one request on a connection, so there is room.
-                let _ = upgrades.try_send((upgrade, visitor));
+                let _ = upgrades.try_send((upgrade, info));
             }
             Ok::<_, std::convert::Infallible>(response)
         }
@@ -187,13 +186,13 @@ async fn serve(stream: TcpStream, visit: Visit, site: Arc<Site>) {
     let connection = server().serve_connection(TokioIo::new(stream), service).with_upgrades();
     match timeout(REQUEST_PATIENCE, connection).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => return debug!(link = visit.link.0, %error, "request failed"),
-        Err(_) => return debug!(link = visit.link.0, "request took too long"),
+        Ok(Err(error)) => return debug!(connection = incoming.link.0, %error, "request failed"),
+        Err(_) => return debug!(connection = incoming.link.0, "request timed out"),
     }
-    let Ok((upgrade, visitor)) = upgraded.try_recv() else { return };
+    let Ok((upgrade, info)) = upgraded.try_recv() else { return };
     match upgrade.await {
-        Ok(upgraded) => link::run(TokioIo::new(upgraded), visitor, &site).await,
-        Err(error) => debug!(link = visit.link.0, %error, "upgrade failed"),
+        Ok(upgraded) => link::run(TokioIo::new(upgraded), info, &cx).await,
+        Err(error) => debug!(connection = incoming.link.0, %error, "upgrade failed"),
     }
 }
 
@@ -213,41 +212,41 @@ fn server() -> http1::Builder {
 pub(super) async fn answer(request: &[u8]) -> Vec<u8> {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex, split};
 
-    let (near, far) = duplex(request.len().max(64 * 1024));
-    let (stream, has_bare_feed) = Watched::new(far);
+    let (client, server_end) = duplex(request.len().max(64 * 1024));
+    let (stream, has_bare_line_feed) = Watched::new(server_end);
     let base = "http://192.0.2.1:7340".parse().expect("an address");
     let names = Names { public: None, machine: Some("machine".to_owned()) };
     let service = service_fn(|request: Request<Incoming>| {
-        let answer = match has_bare_feed.load(Ordering::Relaxed) {
+        let response = match has_bare_line_feed.load(Ordering::Relaxed) {
             true => http::bare_feed(),
             false => http::respond(request, &base, &names).0,
         };
-        std::future::ready(Ok::<_, std::convert::Infallible>(answer))
+        std::future::ready(Ok::<_, std::convert::Infallible>(response))
     });
     let connection = server().serve_connection(TokioIo::new(stream), service).with_upgrades();
-    let (mut answers, mut asks) = split(near);
-    let asking = async {
+    let (mut responses, mut requests) = split(client);
+    let writing = async {
         // A server that has refused the first part does not read the rest.
-        let _ = asks.write_all(request).await;
-        let _ = asks.shutdown().await;
+        let _ = requests.write_all(request).await;
+        let _ = requests.shutdown().await;
     };
-    let mut answer = vec![];
+    let mut response = vec![];
     let reading = async {
-        let _ = answers.read_to_end(&mut answer).await;
+        let _ = responses.read_to_end(&mut response).await;
     };
-    let (_, (), ()) = tokio::join!(timeout(REQUEST_PATIENCE, connection), asking, reading);
-    answer
+    let (_, (), ()) = tokio::join!(timeout(REQUEST_PATIENCE, connection), writing, reading);
+    response
 }
 
 impl Visit {
     /// The same, counted as that of the client whom a trusted proxy names.
-    async fn behind_proxy(self, headers: &HeaderMap, site: &Site) -> Self {
-        let client = proxy::client(headers, &site.proxies).filter(|_| self.is_proxy);
-        let Some(from) = client.map(source) else { return self };
-        let (answer, told) = oneshot::channel();
+    async fn behind_proxy(self, headers: &HeaderMap, cx: &Site) -> Self {
+        let client = proxy::client(headers, &cx.proxies).filter(|_| self.is_proxy);
+        let Some(client) = client.map(source) else { return self };
+        let (answer, admit) = oneshot::channel();
         // Who counts ends with the hub.
-        let _ = site.claims.send(Claim::IsFor(task::id(), from, answer)).await;
-        Self { from, welcome: told.await.unwrap_or(Welcome::Refused), ..self }
+        let _ = cx.claims.send(Claim::IsFor(task::id(), client, answer)).await;
+        Self { from: client, welcome: admit.await.unwrap_or(Welcome::Refused), ..self }
     }
 }
 

@@ -160,28 +160,36 @@ impl Hub {
         }
         let (count, guests) = watch::channel(0);
         let host = options.host.map(|host| (host, count));
-        let (desk, inputs) = desk::Desk::new(rooms, host, link_base.subscribe());
-        let (base, clock, held) = (link_base.clone(), desk.clock(), desk.held());
+        let (actor, events) = desk::Desk::new(rooms, host, link_base.subscribe());
+        let (base, clock, queued_bytes) = (link_base.clone(), actor.clock(), actor.held());
         let (paths, identity) = (options.paths, options.identity);
-        let (claims, claimed) = mpsc::channel(listener::CLAIMS);
+        let (updates, queued_updates) = mpsc::channel(listener::CLAIMS);
         let proxies = options.trusted_proxies;
-        let site = listener::Site {
+        let cx = listener::Site {
             link_base: base,
             names,
             paths,
             identity,
             limits,
             clock,
-            held,
+            held: queued_bytes,
             proxies,
-            inputs,
-            claims,
+            inputs: events,
+            claims: updates,
         };
         let closing = Arc::new(Notify::new());
-        let desk = tokio::spawn(desk.run(Arc::clone(&closing)));
-        let listener = tokio::spawn(listener::accept(listeners, site.into(), claimed));
-        let look_out = tokio::spawn(link_base.clone().keep_looking());
-        Ok(Self { address, link_base, closing, guests, desk, listener, look_out })
+        let rooms_task = tokio::spawn(actor.run(Arc::clone(&closing)));
+        let listener_task = tokio::spawn(listener::accept(listeners, cx.into(), queued_updates));
+        let address_task = tokio::spawn(link_base.clone().keep_looking());
+        Ok(Self {
+            address,
+            link_base,
+            closing,
+            guests,
+            desk: rooms_task,
+            listener: listener_task,
+            look_out: address_task,
+        })
     }
 
     /// Where it listens; if it listens on all addresses of both families, those of IPv4.
@@ -290,7 +298,7 @@ mod tests {
         let listen = "127.0.0.1:0".parse().unwrap();
         let limits = Links { all: 2, per_source: 2, reserve: 0 };
         let hub = Hub::start_within(options(listen, false), limits).await.unwrap();
-        let (events, mut happens) = mpsc::channel(16);
+        let (events, mut received) = mpsc::channel(16);
         let start = |run| {
             let (hub, instance) = (hub.link_base(), Instance::from_random(run));
             let (name, identity) = (String::new(), None);
@@ -298,16 +306,16 @@ mod tests {
             Client::start(options, TokensInMemory::default(), events.clone())
         };
         let first = start(1);
-        assert!(matches!(happens.recv().await, Some(ClientEvent::Up { .. })));
+        assert!(matches!(received.recv().await, Some(ClientEvent::Up { .. })));
         let _second = start(2);
-        assert!(matches!(happens.recv().await, Some(ClientEvent::Up { .. })));
+        assert!(matches!(received.recv().await, Some(ClientEvent::Up { .. })));
         let _third = start(3);
-        let Some(ClientEvent::Down { reason }) = happens.recv().await else {
+        let Some(ClientEvent::Down { reason }) = received.recv().await else {
             panic!("the hub is full");
         };
         assert!(reason.contains("too many connections"), "{reason}");
         first.close().await;
-        assert!(matches!(happens.recv().await, Some(ClientEvent::Up { .. })));
+        assert!(matches!(received.recv().await, Some(ClientEvent::Up { .. })));
     }
 
     #[tokio::test]

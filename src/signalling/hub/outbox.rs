@@ -114,11 +114,12 @@ struct Load {
 }
 
 /// A queue of messages for one link of a hub whose links hold `all` together.
-pub(super) fn outbox(all: &Tally) -> (Outbox, Inbox) {
+pub(super) fn outbox(total: &Tally) -> (Outbox, Inbox) {
     let (sender, receiver) = mpsc::channel(OUTGOING);
-    let (load, all) = (Arc::new(Load::default()), all.clone());
-    let outbox = Outbox { queue: sender, load: load.clone(), all, senders: BTreeMap::new() };
-    (outbox, Inbox { queue: receiver, load })
+    let (state, total) = (Arc::new(Load::default()), total.clone());
+    let outbox =
+        Outbox { queue: sender, load: state.clone(), all: total, senders: BTreeMap::new() };
+    (outbox, Inbox { queue: receiver, load: state })
 }
 
 impl Outbox {
@@ -127,9 +128,9 @@ impl Outbox {
     ///
     /// What is told a link that has ended is lost, and no failure: its end is on the way to the
     /// rooms, behind the last things that it said, its leave among them.
-    pub(super) fn put(&self, message: &HubMessage, most: usize) -> bool {
+    pub(super) fn put(&self, message: &HubMessage, max_bytes: usize) -> bool {
         let Some(text) = text_of(message) else { return true };
-        let fits = self.bytes() + text.len() <= most && self.push(text, None);
+        let fits = self.bytes() + text.len() <= max_bytes && self.push(text, None);
         if !fits {
             self.stop();
         }
@@ -143,17 +144,17 @@ impl Outbox {
         &mut self,
         signal: &HubMessage,
         from: &ParticipantId,
-        most: usize,
+        max_bytes: usize,
     ) -> bool {
         let Some(text) = text_of(signal) else { return true };
-        let (quarter, waiting) = (most / 4, OUTGOING - self.queue.capacity());
-        self.senders.retain(|_, held| held.load(Ordering::Relaxed) > 0);
-        let held = self.senders.entry(from.clone()).or_default();
-        let fits = held.load(Ordering::Relaxed) + text.len() <= quarter
+        let (quarter, waiting) = (max_bytes / 4, OUTGOING - self.queue.capacity());
+        self.senders.retain(|_, bytes| bytes.load(Ordering::Relaxed) > 0);
+        let by_sender = self.senders.entry(from.clone()).or_default();
+        let fits = by_sender.load(Ordering::Relaxed) + text.len() <= quarter
             && self.load.bytes.load(Ordering::Relaxed) + text.len() <= 3 * quarter
             && waiting < OUTGOING / 4 * 3;
-        let held = held.clone();
-        fits && self.push(text, Some(held))
+        let by_sender = by_sender.clone();
+        fits && self.push(text, Some(by_sender))
     }
 
     /// Bytes that wait in it.
@@ -168,48 +169,51 @@ impl Outbox {
     }
 
     /// Says how the link is to be closed, before the outbox is let go.
-    pub(super) fn part(&self, farewell: Farewell) {
+    pub(super) fn part(&self, cause: Farewell) {
         // The first reason is the true one.
-        let _ = self.load.farewell.set(farewell);
+        let _ = self.load.farewell.set(cause);
     }
 
     /// A way to it that does not keep it.
     pub(super) fn echo(&self) -> Echo {
-        let (queue, load) = (self.queue.downgrade(), self.load.clone());
-        Echo { queue, load, all: self.all.clone() }
+        let (queue, state) = (self.queue.downgrade(), self.load.clone());
+        Echo { queue, load: state, all: self.all.clone() }
     }
 
     fn push(&self, text: Utf8Bytes, sender: Option<Tally>) -> bool {
-        let charge = Charge::new(text.len(), self, sender);
-        !matches!(self.queue.try_send(Parcel { text, charge }), Err(TrySendError::Full(_)))
+        let reservation = Charge::new(text.len(), self, sender);
+        !matches!(
+            self.queue.try_send(Parcel { text, charge: reservation }),
+            Err(TrySendError::Full(_))
+        )
     }
 }
 
 impl Echo {
     /// The outbox, if it is still kept.
     pub(super) fn outbox(&self) -> Option<Outbox> {
-        let (queue, load) = (self.queue.upgrade()?, self.load.clone());
-        Some(Outbox { queue, load, all: self.all.clone(), senders: BTreeMap::new() })
+        let (queue, state) = (self.queue.upgrade()?, self.load.clone());
+        Some(Outbox { queue, load: state, all: self.all.clone(), senders: BTreeMap::new() })
     }
 }
 
 impl Inbox {
     /// The next message; `None` when there will be none, or too many were put in.
     pub(super) async fn take(&mut self) -> Option<Utf8Bytes> {
-        let parcel = self.queue.recv().await?;
-        self.took(parcel)
+        let queued = self.queue.recv().await?;
+        self.took(queued)
     }
 
     /// The next message, if one is there now.
     pub(super) fn take_now(&mut self) -> Option<Utf8Bytes> {
-        let parcel = self.queue.try_recv().ok()?;
-        self.took(parcel)
+        let queued = self.queue.try_recv().ok()?;
+        self.took(queued)
     }
 
     /// Ends when what waits is to be thrown away.
     pub(super) fn over(&self) -> impl Future<Output = ()> + Send + use<> {
-        let load = self.load.clone();
-        async move { load.over.notified().await }
+        let state = self.load.clone();
+        async move { state.over.notified().await }
     }
 
     /// With which words to close, once there are no more messages.
@@ -217,19 +221,20 @@ impl Inbox {
         self.load.farewell.get().copied().unwrap_or_default()
     }
 
-    fn took(&self, Parcel { text, charge }: Parcel) -> Option<Utf8Bytes> {
-        drop(charge);
+    fn took(&self, Parcel { text, charge: reservation }: Parcel) -> Option<Utf8Bytes> {
+        drop(reservation);
         (!self.load.is_over.load(Ordering::Relaxed)).then_some(text)
     }
 }
 
 impl Charge {
     fn new(bytes: usize, outbox: &Outbox, sender: Option<Tally>) -> Self {
-        let charge = Self { bytes, load: outbox.load.clone(), all: outbox.all.clone(), sender };
-        for tally in charge.tallies() {
-            tally.fetch_add(bytes, Ordering::Relaxed);
+        let reservation =
+            Self { bytes, load: outbox.load.clone(), all: outbox.all.clone(), sender };
+        for counter in reservation.tallies() {
+            counter.fetch_add(bytes, Ordering::Relaxed);
         }
-        charge
+        reservation
     }
 
     fn tallies(&self) -> impl Iterator<Item = &AtomicUsize> {
@@ -239,8 +244,8 @@ impl Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        for tally in self.tallies() {
-            tally.fetch_sub(self.bytes, Ordering::Relaxed);
+        for counter in self.tallies() {
+            counter.fetch_sub(self.bytes, Ordering::Relaxed);
         }
     }
 }
@@ -269,53 +274,53 @@ mod tests {
 
     #[tokio::test]
     async fn an_outbox_takes_so_many_messages_and_a_link_that_lags_gets_none_of_them() {
-        let (outbox, mut inbox) = outbox(&Tally::default());
+        let (outbox, mut receiver) = outbox(&Tally::default());
         for _ in 0..OUTGOING {
             assert!(outbox.put(&HubMessage::Pong, OUTGOING_BYTES));
         }
-        assert!(inbox.take().await.is_some());
+        assert!(receiver.take().await.is_some());
         assert!(outbox.put(&HubMessage::Pong, OUTGOING_BYTES));
         assert!(!outbox.put(&HubMessage::Pong, OUTGOING_BYTES));
-        inbox.over().await;
-        assert_eq!(inbox.take().await, None);
+        receiver.over().await;
+        assert_eq!(receiver.take().await, None);
     }
 
     #[tokio::test]
     async fn an_outbox_takes_so_many_bytes_and_counts_what_is_taken_out() {
-        let all = Tally::default();
-        let (outbox, inbox) = outbox(&all);
+        let total = Tally::default();
+        let (outbox, receiver) = outbox(&total);
         let fits = (0..OUTGOING).take_while(|_| outbox.put(&error(60_000), OUTGOING_BYTES)).count();
         assert!((30..=35).contains(&fits), "{fits}");
-        assert!(all.load(Ordering::Relaxed) > OUTGOING_BYTES / 10 * 9);
-        let (outbox, mut other) = super::outbox(&all);
+        assert!(total.load(Ordering::Relaxed) > OUTGOING_BYTES / 10 * 9);
+        let (outbox, mut other) = super::outbox(&total);
         for _ in 0..OUTGOING * 2 {
             assert!(outbox.put(&error(60_000), OUTGOING_BYTES));
             assert!(other.take_now().is_some());
         }
-        drop(inbox);
-        assert_eq!(all.load(Ordering::Relaxed), 0, "what an ended link held is free again");
+        drop(receiver);
+        assert_eq!(total.load(Ordering::Relaxed), 0, "what an ended link held is free again");
     }
 
     #[tokio::test]
     async fn a_sender_holds_a_quarter_all_senders_three_and_the_receiver_stays() {
-        let (mut outbox, mut inbox) = outbox(&Tally::default());
+        let (mut outbox, mut receiver) = outbox(&Tally::default());
         let mut fill = |number: u8| {
             let from = ParticipantId::from_digest([number; 10]);
             let signal = signal(&from, 1000);
             (0..OUTGOING).take_while(|_| outbox.put_signal(&signal, &from, FIRST_BYTES)).count()
         };
-        let taken: Vec<_> = (1..=5).map(&mut fill).collect();
-        assert!((55..=64).contains(&taken[0]), "a quarter of 256 KiB: {taken:?}");
-        assert_eq!(taken[..3], [taken[0]; 3]);
-        assert!(taken[3] <= 1 && taken[4] <= 1, "{taken:?}");
-        assert!(inbox.take_now().is_some());
+        let accepted: Vec<_> = (1..=5).map(&mut fill).collect();
+        assert!((55..=64).contains(&accepted[0]), "a quarter of 256 KiB: {accepted:?}");
+        assert_eq!(accepted[..3], [accepted[0]; 3]);
+        assert!(accepted[3] <= 1 && accepted[4] <= 1, "{accepted:?}");
+        assert!(receiver.take_now().is_some());
         assert_eq!(fill(1), 1, "what was taken out is free again");
         assert!(outbox.put(&HubMessage::Pong, FIRST_BYTES), "the hub's own words have a quarter");
         // Words without bytes are bounded as well.
         let (mut outbox, _inbox) = super::outbox(&Tally::default());
         let from = ParticipantId::from_digest([1; 10]);
-        let words = signal(&from, 0);
-        let many = (0..).take_while(|_| outbox.put_signal(&words, &from, usize::MAX)).count();
+        let empty = signal(&from, 0);
+        let many = (0..).take_while(|_| outbox.put_signal(&empty, &from, usize::MAX)).count();
         assert_eq!(many, OUTGOING / 4 * 3);
     }
 }

@@ -60,8 +60,8 @@ pub async fn find_hub_of(url: &HubUrl, identity: &HubIdentity) -> Found {
 }
 
 async fn look(url: &HubUrl, identity: Option<&HubIdentity>) -> Found {
-    let patience = if url.is_loopback() { NEAR_PATIENCE } else { FAR_PATIENCE };
-    match timeout(patience, ask(url, identity)).await {
+    let limit = if url.is_loopback() { NEAR_PATIENCE } else { FAR_PATIENCE };
+    match timeout(limit, ask(url, identity)).await {
         Ok(Some(Answer { version, is_proven })) if version == u64::from(PROTOCOL) => {
             if is_proven {
                 Found::Hub
@@ -89,8 +89,8 @@ async fn ask(url: &HubUrl, identity: Option<&HubIdentity>) -> Option<Answer> {
     let stream = dial(host, port).await.ok()?;
     let at = stream.peer_addr().ok()?;
     let challenge = Challenge::fresh();
-    let asked = identity.map(|_| (CHALLENGE, challenge.value()));
-    let (version, fields) = exchange(stream, url, &format!("{host}:{port}"), asked).await?;
+    let field = identity.map(|_| (CHALLENGE, challenge.value()));
+    let (version, fields) = exchange(stream, url, &format!("{host}:{port}"), field).await?;
     let is_proven = identity.is_none_or(|identity| identity.is_proven(&fields, &challenge, at));
     Some(Answer { version, is_proven })
 }

@@ -167,8 +167,8 @@ mod tests {
     fn every_type_of_message_is_on_the_list() {
         for kind in TYPES {
             let text = format!(r#"{{"type":"{kind}"}}"#);
-            let said = serde_json::from_str::<ClientMessage>(&text).map_err(|e| e.to_string());
-            assert!(said.as_ref().map_or_else(|e| !e.contains("variant"), |_| true), "{said:?}");
+            let read = serde_json::from_str::<ClientMessage>(&text).map_err(|e| e.to_string());
+            assert!(read.as_ref().map_or_else(|e| !e.contains("variant"), |_| true), "{read:?}");
         }
         let unknown = serde_json::from_str::<ClientMessage>(r#"{"type":"x"}"#).unwrap_err();
         let listed = unknown.to_string().matches('`').count() / 2 - 1;
@@ -244,13 +244,13 @@ mod tests {
             r#"{"type":"hand-raised","since":[1,{"x":null}]}"#,
             r#"{"type":"candidate","generation":1,"candidate":"","usernameFragment":"abcd"}"#,
         ] {
-            let said = serde_json::to_string(&signal(payload).unwrap()).unwrap();
-            assert!(said.contains(payload), "{said}");
+            let json = serde_json::to_string(&signal(payload).unwrap()).unwrap();
+            assert!(json.contains(payload), "{json}");
         }
         for payload in ["7", "{}", r#"{"type":"offer","generation":1}"#, "[\"media\",true,true]"] {
-            let wrong = signal(payload).unwrap_err();
-            assert_eq!((wrong.code, wrong.session.is_some()), (ErrorCode::BadMessage, true));
-            assert!(wrong.text.starts_with("signal is not complete: "), "{}", wrong.text);
+            let rejected = signal(payload).unwrap_err();
+            assert_eq!((rejected.code, rejected.session.is_some()), (ErrorCode::BadMessage, true));
+            assert!(rejected.text.starts_with("signal is not complete: "), "{}", rejected.text);
         }
     }
 

@@ -41,17 +41,17 @@ impl Access {
     /// Why somebody may not take a seat; `None` if nothing stands against it.
     fn refusal(
         &self,
-        who: &ParticipantId,
-        person: &Person,
+        participant: &ParticipantId,
+        record: &Person,
         now: MediaTime,
     ) -> Option<(ErrorCode, &'static str)> {
-        let is_kept_out = |one: &Removed| {
-            now < one.until
-                && (one.participant == *who
-                    || one.instance == person.instance
-                    || (one.source.is_some() && one.source == person.source))
+        let matches = |one: &Removed| {
+            now < member.until
+                && (member.participant == *participant
+                    || member.instance == record.instance
+                    || (member.source.is_some() && member.source == record.source))
         };
-        if self.removed.iter().any(is_kept_out) {
+        if self.removed.iter().any(matches) {
             return Some((ErrorCode::NotAllowed, "has removed you; try again later"));
         }
         let text = "lets nobody new in for now; try again later";
@@ -59,7 +59,7 @@ impl Access {
     }
 
     fn remove(&mut self, seat: &Seat, source: Option<SourceAddress>, now: MediaTime) {
-        self.removed.retain(|one| one.participant != seat.participant && now < one.until);
+        self.removed.retain(|member| member.participant != seat.participant && now < member.until);
         if self.removed.len() >= MAX_REMOVED {
             self.removed.remove(0);
         }
@@ -73,15 +73,15 @@ impl Access {
     }
 
     fn is_open(&self, now: MediaTime) -> bool {
-        !self.is_locked && self.removed.iter().all(|one| one.until <= now)
+        !self.is_locked && self.removed.iter().all(|member| member.until <= now)
     }
 
     fn message(&self, session: SessionId, now: MediaTime) -> HubMessage {
-        let kept_out = self.removed.iter().filter(|one| now < one.until);
-        let removed = kept_out.map(|one| RemovedMember {
-            participant: one.participant.clone(),
-            name: one.name.clone(),
-            rest_ms: one.until.since(now).as_millis() as u64,
+        let ejected = self.removed.iter().filter(|member| now < member.until);
+        let removed = ejected.map(|member| RemovedMember {
+            participant: member.participant.clone(),
+            name: member.name.clone(),
+            rest_ms: member.until.since(now).as_millis() as u64,
         });
         HubMessage::Access { session, locked: self.is_locked, removed: removed.collect() }
     }
@@ -89,13 +89,19 @@ impl Access {
 
 impl Rooms {
     /// Whether somebody may take a new seat in an open session; tells why not.
-    pub(super) fn may_take_seat(&mut self, who: &ParticipantId, session: &SessionId) -> bool {
+    pub(super) fn may_take_seat(
+        &mut self,
+        participant: &ParticipantId,
+        session: &SessionId,
+    ) -> bool {
         let Some(room) = self.sessions.get(session) else { return false };
-        let Some((code, why)) = room.access.refusal(who, self.person(who), self.now) else {
+        let Some((code, why)) =
+            room.access.refusal(participant, self.person(participant), self.now)
+        else {
             return true;
         };
         let text = format!("the host of session {session} {why}");
-        self.refuse(who, code, Some(session), &text);
+        self.refuse(participant, code, Some(session), &text);
         false
     }
 
@@ -104,13 +110,13 @@ impl Rooms {
     pub(super) fn keep_out(
         &mut self,
         session: &SessionId,
-        whom: &ParticipantId,
+        participant: &ParticipantId,
         by_address: bool,
     ) -> bool {
-        let person = self.people.get(whom).filter(|_| by_address);
-        let source = person.and_then(|person| person.source);
+        let record = self.people.get(participant).filter(|_| by_address);
+        let source = record.and_then(|record| record.source);
         let Some(room) = self.sessions.get_mut(session) else { return false };
-        let seat = room.seats.iter().find(|seat| seat.participant == *whom);
+        let seat = room.seats.iter().find(|seat| seat.participant == *participant);
         if let Some(seat) = seat {
             room.access.remove(seat, source, self.now);
         }
@@ -118,30 +124,40 @@ impl Rooms {
     }
 
     /// Lets somebody who was sent out take a seat again.
-    pub(super) fn allow(&mut self, who: &ParticipantId, session: &SessionId, whom: &ParticipantId) {
-        if self.is_owners_right(who, session) {
+    pub(super) fn allow(
+        &mut self,
+        participant: &ParticipantId,
+        session: &SessionId,
+        ejected: &ParticipantId,
+    ) {
+        if self.is_owners_right(participant, session) {
             if let Some(room) = self.sessions.get_mut(session) {
-                room.access.removed.retain(|one| one.participant != *whom);
+                room.access.removed.retain(|member| member.participant != *ejected);
             }
-            self.tell_access(session, who);
+            self.tell_access(session, participant);
         }
     }
 
     /// Locks a session, so that nobody takes a new seat, or unlocks it.
-    pub(super) fn lock(&mut self, who: &ParticipantId, session: &SessionId, is_locked: bool) {
-        if self.is_owners_right(who, session) {
+    pub(super) fn lock(
+        &mut self,
+        participant: &ParticipantId,
+        session: &SessionId,
+        is_locked: bool,
+    ) {
+        if self.is_owners_right(participant, session) {
             if let Some(room) = self.sessions.get_mut(session) {
                 room.access.is_locked = is_locked;
             }
-            self.tell_access(session, who);
+            self.tell_access(session, participant);
         }
     }
 
     /// Tells the owner, if it sits there now, who may take a seat.
     pub(super) fn tell_access(&mut self, session: &SessionId, owner: &ParticipantId) {
         let room = self.sessions.get(session);
-        let is_there = |room: &&Session| room.seat(owner).is_some_and(Seat::is_held);
-        if let Some(room) = room.filter(is_there) {
+        let is_connected = |room: &&Session| room.seat(owner).is_some_and(Seat::is_held);
+        if let Some(room) = room.filter(is_connected) {
             let message = room.access.message(session.clone(), self.now);
             self.tell(owner, message);
         }

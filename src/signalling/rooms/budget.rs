@@ -65,14 +65,14 @@ impl Default for Budgets {
 
 impl Budgets {
     /// Whether a signal is within what its sender may send; pays for it if so.
-    pub(super) fn pay(&mut self, way: &Way<'_>, payload: &SignalPayload, now: MediaTime) -> bool {
+    pub(super) fn pay(&mut self, route: &Way<'_>, payload: &SignalPayload, now: MediaTime) -> bool {
         self.tidy(now);
         let bytes = payload.bytes() + ENVELOPE;
         let is_media = matches!(payload.known(), Payload::Media { .. });
-        let pair = self.pairs.entry((way.from.clone(), way.to.clone()));
+        let pair = self.pairs.entry((route.from.clone(), route.to.clone()));
         let pair = pair.or_insert_with(|| Pair::new(now));
-        let mut source = way.source.map(|source| {
-            let budget = self.sources.entry((source, way.to.clone()));
+        let mut source = route.source.map(|source| {
+            let budget = self.sources.entry((source, route.to.clone()));
             budget.or_insert_with(|| Bucket::new(SOURCE_BYTES, now))
         });
         let is_within = pair.has(is_media, bytes, now)
@@ -125,31 +125,31 @@ mod tests {
 
     #[test]
     fn budgets_that_have_recovered_are_forgotten_and_others_are_not() {
-        let person = |number: u8| ParticipantId::from_digest([number; 10]);
+        let participant = |number: u8| ParticipantId::from_digest([number; 10]);
         let (mut budgets, mut now) = (Budgets::default(), MediaTime::default());
         let payload = Payload::Media { microphone: true, camera: true }.into();
-        let (to, source) = (person(255), Some(SourceAddress(7)));
-        let mut most = 0;
+        let (to, source) = (participant(255), Some(SourceAddress(7)));
+        let mut max = 0;
         for round in 0..100 {
             for number in 0..200 {
-                let from = person(number);
+                let from = participant(number);
                 assert!(
                     budgets.pay(&Way { from: &from, source, to: &to }, &payload, now),
                     "{round}"
                 );
-                most = most.max(budgets.pairs.len());
+                max = max.max(budgets.pairs.len());
             }
             now = now + Duration::from_secs(1);
         }
-        assert!((200..=402).contains(&most), "{most}");
+        assert!((200..=402).contains(&max), "{max}");
         // Who has spent all is remembered, however many come after.
-        let spender = person(254);
-        let way = Way { from: &spender, source: None, to: &to };
-        while budgets.pay(&way, &payload, now) {}
+        let spender = participant(254);
+        let route = Way { from: &spender, source: None, to: &to };
+        while budgets.pay(&route, &payload, now) {}
         for number in 0..200 {
-            let from = person(number);
+            let from = participant(number);
             budgets.pay(&Way { from: &from, source: None, to: &spender }, &payload, now);
-            assert!(!budgets.pay(&way, &payload, now));
+            assert!(!budgets.pay(&route, &payload, now));
         }
     }
 }

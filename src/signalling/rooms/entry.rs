@@ -38,43 +38,45 @@ pub(super) struct Wish {
 
 impl Rooms {
     /// Opens a session, or gives it back to its owner.
-    pub(super) fn open(&mut self, who: &ParticipantId, session: SessionId, wish: Wish) {
-        let limit = match checked_limit(wish.kind, wish.limit) {
+    pub(super) fn open(&mut self, participant: &ParticipantId, session: SessionId, request: Wish) {
+        let limit = match checked_limit(request.kind, request.limit) {
             Ok(limit) => limit,
-            Err(text) => return self.refuse(who, ErrorCode::BadMessage, Some(&session), &text),
+            Err(text) => {
+                return self.refuse(participant, ErrorCode::BadMessage, Some(&session), &text);
+            }
         };
         let Some(room) = self.sessions.get(&session) else {
-            return self.open_new(who, session, Wish { limit: Some(limit), ..wish });
+            return self.open_new(participant, session, Wish { limit: Some(limit), ..request });
         };
-        let is_owner = room.is_owner(who);
-        let has_key = wish.owner_key.as_ref().is_some_and(|key| {
+        let is_owner = room.is_owner(participant);
+        let has_key = request.owner_key.as_ref().is_some_and(|key| {
             key.is(&room.owner_key) || self.comes_later(&session, key, room.succession)
         });
         if !is_owner && !has_key {
             let text = format!("session {session} is open already; choose another id or join it");
-            return self.refuse(who, ErrorCode::IdTaken, Some(&session), &text);
+            return self.refuse(participant, ErrorCode::IdTaken, Some(&session), &text);
         }
-        if room.kind != wish.kind {
+        if room.kind != request.kind {
             let text = format!(
                 "session {session} is open as {}; close it to open it as {}",
-                room.kind, wish.kind
+                room.kind, request.kind
             );
-            return self.refuse(who, ErrorCode::IdTaken, Some(&session), &text);
+            return self.refuse(participant, ErrorCode::IdTaken, Some(&session), &text);
         }
         if is_owner {
-            self.take_back(&session, who);
-            self.tell_opened(&session, who);
+            self.take_back(&session, participant);
+            self.tell_opened(&session, participant);
         } else {
-            self.replace_owner(who, &session, wish.owner_key);
+            self.replace_owner(participant, &session, request.owner_key);
         }
     }
 
     /// Whether an heir after the owner of now comes back to a session that the other opened at a
     /// hub that was restarted and knew of no heir.
-    fn comes_later(&self, session: &SessionId, key: &Secret, succession: u16) -> bool {
+    fn comes_later(&self, session: &SessionId, key: &Secret, current: u16) -> bool {
         let is_early = self.now < MediaTime::default() + RETURN;
-        let theirs = (is_early && session.is_bound()).then(|| self.keys.succession(session, key));
-        theirs.flatten().is_some_and(|theirs| theirs > succession)
+        let number = (is_early && session.is_bound()).then(|| self.keys.succession(session, key));
+        number.flatten().is_some_and(|number| number > current)
     }
 
     /// The place in the line of heirs of somebody who opens a session that is not open, and the
@@ -85,71 +87,77 @@ impl Rooms {
         }
         let key = key?;
         let is_first = SessionId::of_key(key) == *session;
-        let succession = if is_first { Some(0) } else { self.keys.succession(session, key) };
-        succession.map(|succession| (succession, key.clone()))
+        let number = if is_first { Some(0) } else { self.keys.succession(session, key) };
+        number.map(|number| (number, key.clone()))
     }
 
     /// Joins a session, comes back to it, or waits for it.
-    pub(super) fn join(&mut self, who: &ParticipantId, session: SessionId, wait: bool) {
+    pub(super) fn join(&mut self, participant: &ParticipantId, session: SessionId, wait: bool) {
         let Some(room) = self.sessions.get(&session) else {
-            return if wait { self.wait(who, session) } else { self.no_session(who, &session) };
+            return if wait {
+                self.wait(participant, session)
+            } else {
+                self.no_session(participant, &session)
+            };
         };
-        if room.seat(who).is_some() {
-            self.take_back(&session, who);
-            self.tell_own_seat(&session, who);
+        if room.seat(participant).is_some() {
+            self.take_back(&session, participant);
+            self.tell_own_seat(&session, participant);
         } else if room.is_full() {
-            self.refuse_full(who, &session);
-        } else if self.may_take_seat(who, &session) && self.may_take_more(who, &session) {
-            self.admit(who, &session);
+            self.refuse_full(participant, &session);
+        } else if self.may_take_seat(participant, &session)
+            && self.may_take_more(participant, &session)
+        {
+            self.admit(participant, &session);
         }
     }
 
     /// Ends a wait.
-    pub(super) fn stop_waiting(&mut self, session: &SessionId, who: &ParticipantId) {
-        if let Some(person) = self.people.get_mut(who) {
-            person.waits.remove(session);
+    pub(super) fn stop_waiting(&mut self, session: &SessionId, participant: &ParticipantId) {
+        if let Some(record) = self.people.get_mut(participant) {
+            record.waits.remove(session);
         }
         if let Some(waiting) = self.waits.get_mut(session) {
-            waiting.retain(|other| other != who);
+            waiting.retain(|other| other != participant);
             if waiting.is_empty() {
                 self.waits.remove(session);
             }
         }
     }
 
-    fn open_new(&mut self, who: &ParticipantId, session: SessionId, wish: Wish) {
-        self.stop_waiting(&session, who);
+    fn open_new(&mut self, participant: &ParticipantId, session: SessionId, request: Wish) {
+        self.stop_waiting(&session, participant);
         if self.sessions.len() >= MAX_SESSIONS {
             let text = format!("this hub keeps {MAX_SESSIONS} sessions at most; try later");
-            return self.refuse(who, ErrorCode::TooMany, Some(&session), &text);
+            return self.refuse(participant, ErrorCode::TooMany, Some(&session), &text);
         }
-        if !self.may_take_more(who, &session) {
+        if !self.may_take_more(participant, &session) {
             return;
         }
-        let claim = self.claim(&session, wish.owner_key.as_ref());
-        let is_heir = claim.as_ref().is_some_and(|(succession, _)| *succession > 0);
-        if self.is_for_own_user && !self.person(who).is_own && !is_heir {
+        let claim = self.claim(&session, request.owner_key.as_ref());
+        let is_successor = claim.as_ref().is_some_and(|(number, _)| *number > 0);
+        if self.is_for_own_user && !self.person(participant).is_own && !is_successor {
             let text = "at this hub only its own user opens sessions; open yours at another one, \
                         or have it started with --hub-for everyone";
             // Who has inherited a session of a chosen id, of which nothing is known any more, comes
             // back as a guest and waits for the hub's own user.
-            let is_back = wish.owner_key.is_some() && !session.is_bound();
+            let is_back = request.owner_key.is_some() && !session.is_bound();
             let code = if is_back { ErrorCode::IdTaken } else { ErrorCode::NotAllowed };
-            return self.refuse(who, code, Some(&session), text);
+            return self.refuse(participant, code, Some(&session), text);
         }
-        let Some((succession, owner_key)) = claim else {
+        let Some((successor_count, owner_key)) = claim else {
             let text = format!("only whoever opened session {session} first can open it again");
-            return self.refuse(who, ErrorCode::IdTaken, Some(&session), &text);
+            return self.refuse(participant, ErrorCode::IdTaken, Some(&session), &text);
         };
-        let seats = vec![self.new_seat(who, &session, Role::Opener)];
-        let (kind, access) = (wish.kind, Access::default());
-        let limit = wish.limit.unwrap_or_else(|| kind.default_limit());
-        let opened = Session { kind, limit, owner_key, succession, access, seats };
+        let seats = vec![self.new_seat(participant, &session, Role::Opener)];
+        let (kind, access) = (request.kind, Access::default());
+        let limit = request.limit.unwrap_or_else(|| kind.default_limit());
+        let opened = Session { kind, limit, owner_key, succession: successor_count, access, seats };
         self.sessions.insert(session.clone(), opened);
-        if self.person(who).is_own {
+        if self.person(participant).is_own {
             self.own_sessions.insert(session.clone());
         }
-        self.tell_opened(&session, who);
+        self.tell_opened(&session, participant);
         for waiting in self.waits.remove(&session).unwrap_or_default() {
             self.person_mut(&waiting).waits.remove(&session);
             if self.sessions.get(&session).is_some_and(Session::is_full) {
@@ -161,57 +169,62 @@ impl Rooms {
     }
 
     /// Seats somebody new.
-    fn admit(&mut self, who: &ParticipantId, session: &SessionId) {
-        let seat = self.new_seat(who, session, Role::Guest);
+    fn admit(&mut self, participant: &ParticipantId, session: &SessionId) {
+        let seat = self.new_seat(participant, session, Role::Guest);
         if let Some(room) = self.sessions.get_mut(session) {
             room.seats.push(seat);
         }
-        self.tell_own_seat(session, who);
-        self.tell_joined(session, who);
+        self.tell_own_seat(session, participant);
+        self.tell_joined(session, participant);
     }
 
-    fn wait(&mut self, who: &ParticipantId, session: SessionId) {
-        if !self.person(who).waits.contains(&session) {
-            if !self.may_take_more(who, &session) {
+    fn wait(&mut self, participant: &ParticipantId, session: SessionId) {
+        if !self.person(participant).waits.contains(&session) {
+            if !self.may_take_more(participant, &session) {
                 return;
             }
             let waiting = self.waits.entry(session.clone()).or_default();
             if waiting.len() >= MAX_WAITING {
                 let text = format!("{MAX_WAITING} wait for session {session} already; try later");
-                return self.refuse(who, ErrorCode::TooMany, Some(&session), &text);
+                return self.refuse(participant, ErrorCode::TooMany, Some(&session), &text);
             }
-            waiting.push(who.clone());
-            self.person_mut(who).waits.insert(session.clone());
+            waiting.push(participant.clone());
+            self.person_mut(participant).waits.insert(session.clone());
         }
-        self.tell(who, HubMessage::Waiting { session });
+        self.tell(participant, HubMessage::Waiting { session });
     }
 
     /// Puts somebody with the key in the place of the owner.
-    fn replace_owner(&mut self, who: &ParticipantId, session: &SessionId, key: Option<Secret>) {
+    fn replace_owner(
+        &mut self,
+        participant: &ParticipantId,
+        session: &SessionId,
+        key: Option<Secret>,
+    ) {
         let Some(room) = self.sessions.get(session) else { return };
-        let is_member = room.seat(who).is_some();
+        let is_member = room.seat(participant).is_some();
         let owner = room.seats.iter().position(|seat| seat.role == Role::Opener);
         let Some(index) = owner else { return };
         let former = room.seats[index].participant.clone();
-        if !is_member && !self.may_take_more(who, session) {
+        if !is_member && !self.may_take_more(participant, session) {
             return;
         }
-        self.turn_out_owner(session, &former, who);
+        self.turn_out_owner(session, &former, participant);
         if is_member {
-            self.remove_seat(session, who);
+            self.remove_seat(session, participant);
         }
-        let seat = self.new_seat(who, session, Role::Opener);
+        let seat = self.new_seat(participant, session, Role::Opener);
         // The key of a bound id stays the one that opens it again at a restarted hub.
         let kept = key.filter(|_| session.is_bound());
-        let succession = kept.as_ref().and_then(|key| self.keys.succession(session, key));
+        let number = kept.as_ref().and_then(|key| self.keys.succession(session, key));
         let owner_key = kept.unwrap_or_else(|| self.keys.fresh());
         if let Some(room) = self.sessions.get_mut(session) {
             room.seats.insert(index.min(room.seats.len()), seat);
             room.owner_key = owner_key;
-            room.succession = succession.unwrap_or(room.succession);
+            room.succession = number.unwrap_or(room.succession);
         }
-        self.tell_opened(session, who);
-        self.tell_joined(session, who);
+        self.tell_opened(session, participant);
+        self.tell_joined(session, participant);
     }
 
     /// Takes the former owner's seat away; all but the successor, who gets a roster, are told.
@@ -224,7 +237,7 @@ impl Rooms {
         let Some(room) = self.sessions.get(session) else { return };
         let Some(seat) = room.seat(former) else { return };
         let is_held = seat.is_held();
-        let hearers: Vec<_> = room
+        let receivers: Vec<_> = room
             .linked(seat)
             .filter(|other| other.is_held() && other.participant != *successor)
             .map(|other| other.participant.clone())
@@ -233,97 +246,103 @@ impl Rooms {
             self.tell_replaced(session, former);
         }
         self.remove_seat(session, former);
-        for hearer in hearers {
-            let (session, participant) = (session.clone(), former.clone());
+        for receiver in receivers {
+            let (session, former) = (session.clone(), former.clone());
             let reason = LeaveReason::Replaced;
-            self.tell(&hearer, HubMessage::ParticipantLeft { session, participant, reason });
+            let left = HubMessage::ParticipantLeft { session, participant: former, reason };
+            self.tell(&receiver, left);
         }
     }
 
-    fn new_seat(&mut self, who: &ParticipantId, session: &SessionId, role: Role) -> Seat {
+    fn new_seat(&mut self, participant: &ParticipantId, session: &SessionId, role: Role) -> Seat {
         self.have_seats_changed = true;
-        let person = self.person_mut(who);
-        person.seats.insert(session.clone());
+        let record = self.person_mut(participant);
+        record.seats.insert(session.clone());
         Seat {
-            participant: who.clone(),
-            name: person.name.clone(),
-            instance: person.instance.clone(),
+            participant: participant.clone(),
+            name: record.name.clone(),
+            instance: record.instance.clone(),
             role,
             bond: Bond::Held,
         }
     }
 
-    fn may_take_more(&mut self, who: &ParticipantId, session: &SessionId) -> bool {
-        let person = self.person(who);
-        let may = person.seats.len() + person.waits.len() < MAX_SESSIONS_EACH;
-        if !may {
+    fn may_take_more(&mut self, participant: &ParticipantId, session: &SessionId) -> bool {
+        let record = self.person(participant);
+        let is_below_limit = record.seats.len() + record.waits.len() < MAX_SESSIONS_EACH;
+        if !is_below_limit {
             let text = format!(
                 "you are in {MAX_SESSIONS_EACH} sessions or wait for them, the most there may be; \
                  leave one first"
             );
-            self.refuse(who, ErrorCode::TooMany, Some(session), &text);
+            self.refuse(participant, ErrorCode::TooMany, Some(session), &text);
         }
-        may
+        is_below_limit
     }
 
-    fn no_session(&mut self, who: &ParticipantId, session: &SessionId) {
+    fn no_session(&mut self, participant: &ParticipantId, session: &SessionId) {
         // The newest word counts: who no longer wants to wait does not.
-        self.stop_waiting(session, who);
+        self.stop_waiting(session, participant);
         let text =
             format!("no session {session} is open at this hub; check the id, or wait for it");
-        self.refuse(who, ErrorCode::NoSuchSession, Some(session), &text);
+        self.refuse(participant, ErrorCode::NoSuchSession, Some(session), &text);
     }
 
-    fn refuse_full(&mut self, who: &ParticipantId, session: &SessionId) {
+    fn refuse_full(&mut self, participant: &ParticipantId, session: &SessionId) {
         let limit = self.sessions.get(session).map_or(0, |room| room.limit);
         let text = format!("session {session} is full: it takes {limit}; try again later");
-        self.refuse(who, ErrorCode::SessionFull, Some(session), &text);
+        self.refuse(participant, ErrorCode::SessionFull, Some(session), &text);
     }
 
-    fn tell_opened(&mut self, session: &SessionId, who: &ParticipantId) {
-        let participants = self.roster(session, who);
+    fn tell_opened(&mut self, session: &SessionId, participant: &ParticipantId) {
+        let participants = self.roster(session, participant);
         let Some(room) = self.sessions.get(session) else { return };
         let (kind, limit, owner_key) = (room.kind, room.limit, room.owner_key.clone());
         let id = session.clone();
-        self.tell(who, HubMessage::Opened { session: id, kind, limit, owner_key, participants });
-        self.tell_access_if_any(session, who);
+        self.tell(
+            participant,
+            HubMessage::Opened { session: id, kind, limit, owner_key, participants },
+        );
+        self.tell_access_if_any(session, participant);
     }
 
     /// Answers somebody who joined. A returning owner is told the key as well: it may be an heir
     /// that was away when it inherited.
-    fn tell_own_seat(&mut self, session: &SessionId, who: &ParticipantId) {
-        let participants = self.roster(session, who);
+    fn tell_own_seat(&mut self, session: &SessionId, participant: &ParticipantId) {
+        let participants = self.roster(session, participant);
         let Some(room) = self.sessions.get(session) else { return };
-        let Some(seat) = room.seat(who) else { return };
+        let Some(seat) = room.seat(participant) else { return };
         let (kind, limit, role) = (room.kind, room.limit, seat.role);
         let owner_key = (role == Role::Opener).then(|| room.owner_key.clone());
         let id = session.clone();
-        self.tell(who, HubMessage::Joined { session: id, kind, limit, role, participants });
+        self.tell(participant, HubMessage::Joined { session: id, kind, limit, role, participants });
         if owner_key.is_some() {
-            let (session, participant) = (session.clone(), who.clone());
-            let id = session.clone();
-            self.tell(who, HubMessage::Owner { session: id, participant, owner_key });
-            self.tell_access_if_any(&session, who);
+            let (id, owner) = (session.clone(), participant.clone());
+            self.tell(
+                participant,
+                HubMessage::Owner { session: id, participant: owner, owner_key },
+            );
+            self.tell_access_if_any(session, participant);
         }
     }
 
     /// The members that somebody is linked to, in the order in which they came.
-    fn roster(&self, session: &SessionId, who: &ParticipantId) -> Vec<Member> {
+    fn roster(&self, session: &SessionId, participant: &ParticipantId) -> Vec<Member> {
         let Some(room) = self.sessions.get(session) else { return vec![] };
-        let Some(seat) = room.seat(who) else { return vec![] };
+        let Some(seat) = room.seat(participant) else { return vec![] };
         room.linked(seat).map(|other| other.member(self.presence(other))).collect()
     }
 }
 
 /// How many may be in a session of that kind, if the wish can be granted.
-fn checked_limit(kind: SessionKind, wish: Option<u16>) -> Result<u16, String> {
-    let most = kind.default_limit();
-    match wish {
-        None => Ok(most),
-        Some(limit) if (2..=most).contains(&limit) => Ok(limit),
+fn checked_limit(kind: SessionKind, request: Option<u16>) -> Result<u16, String> {
+    let max = kind.default_limit();
+    match request {
+        None => Ok(max),
+        Some(limit) if (2..=max).contains(&limit) => Ok(limit),
         Some(limit) => {
-            let so_many = if most == 2 { "2".to_owned() } else { format!("2 to {most}") };
-            Err(format!("a session of the kind {kind} takes {so_many} participants, not {limit}"))
+            let range = if max == 2 { "2".to_owned() } else { format!("2 to {max}") };
+            Err(format!("a session of the kind {kind} takes {range} participants, not {limit}"))
         }
     }
 }

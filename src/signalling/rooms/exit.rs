@@ -8,14 +8,14 @@ use super::{Rooms, session::Session};
 
 impl Rooms {
     /// Takes somebody out who said so, or ends a wait; nothing if there is neither.
-    pub(super) fn leave(&mut self, who: &ParticipantId, session: &SessionId) {
-        self.stop_waiting(session, who);
-        self.take_out(session, who, LeaveReason::Left);
+    pub(super) fn leave(&mut self, participant: &ParticipantId, session: &SessionId) {
+        self.stop_waiting(session, participant);
+        self.take_out(session, participant, LeaveReason::Left);
     }
 
     /// Closes a session for everybody, the owner included.
-    pub(super) fn close(&mut self, who: &ParticipantId, session: &SessionId) {
-        if self.is_owners_right(who, session) {
+    pub(super) fn close(&mut self, participant: &ParticipantId, session: &SessionId) {
+        if self.is_owners_right(participant, session) {
             self.end(session, CloseReason::Closed);
         }
     }
@@ -26,28 +26,28 @@ impl Rooms {
     /// `by_address`.
     pub(super) fn eject(
         &mut self,
-        who: &ParticipantId,
+        participant: &ParticipantId,
         session: &SessionId,
-        (whom, by_address): (&ParticipantId, bool),
+        (ejected, by_address): (&ParticipantId, bool),
     ) {
-        if !self.is_owners_right(who, session) {
+        if !self.is_owners_right(participant, session) {
             return;
         }
-        if who == whom {
+        if participant == ejected {
             let text = "nobody sends oneself out; leave or close the session instead";
-            return self.refuse(who, ErrorCode::NotAllowed, Some(session), text);
+            return self.refuse(participant, ErrorCode::NotAllowed, Some(session), text);
         }
-        if !self.keep_out(session, whom, by_address) {
+        if !self.keep_out(session, ejected, by_address) {
             return;
         }
-        self.tell_over(session, whom, CloseReason::Ejected);
-        self.take_out(session, whom, LeaveReason::Ejected);
-        self.tell_access(session, who);
+        self.tell_over(session, ejected, CloseReason::Ejected);
+        self.take_out(session, ejected, LeaveReason::Ejected);
+        self.tell_access(session, participant);
     }
 
     /// Gives up a seat that was not taken back in time.
-    pub(super) fn give_up_seat(&mut self, session: &SessionId, who: &ParticipantId) {
-        self.take_out(session, who, LeaveReason::Lost);
+    pub(super) fn give_up_seat(&mut self, session: &SessionId, participant: &ParticipantId) {
+        self.take_out(session, participant, LeaveReason::Lost);
     }
 
     /// Tells a former owner that somebody else took the session over.
@@ -57,18 +57,18 @@ impl Rooms {
 
     /// Takes a member out, tells those who were linked to it, and settles what becomes of a
     /// session without its opener.
-    fn take_out(&mut self, session: &SessionId, who: &ParticipantId, reason: LeaveReason) {
+    fn take_out(&mut self, session: &SessionId, participant: &ParticipantId, reason: LeaveReason) {
         let Some(room) = self.sessions.get(session) else { return };
-        let Some(seat) = room.seat(who) else { return };
-        let (is_owner, lives_on) = (seat.role == Role::Opener, room.kind.outlives_opener());
-        if is_owner && !lives_on {
-            self.remove_seat(session, who);
+        let Some(seat) = room.seat(participant) else { return };
+        let (is_owner, outlives_owner) = (seat.role == Role::Opener, room.kind.outlives_opener());
+        if is_owner && !outlives_owner {
+            self.remove_seat(session, participant);
             return self.end(session, over(reason));
         }
-        let (id, participant) = (session.clone(), who.clone());
-        let news = HubMessage::ParticipantLeft { session: id, participant, reason };
-        self.tell_linked(session, who, &news);
-        self.remove_seat(session, who);
+        let (id, leaver) = (session.clone(), participant.clone());
+        let left = HubMessage::ParticipantLeft { session: id, participant: leaver, reason };
+        self.tell_linked(session, participant, &left);
+        self.remove_seat(session, participant);
         if is_owner {
             self.succeed(session);
         }
@@ -79,59 +79,63 @@ impl Rooms {
     fn succeed(&mut self, session: &SessionId) {
         let Some(room) = self.sessions.get(session) else { return };
         let is_here = |index: &usize| self.presence(&room.seats[*index]) == Presence::Here;
-        let heir = (0..room.seats.len()).find(is_here).unwrap_or(0);
-        let succession = room.succession.saturating_add(1);
+        let successor = (0..room.seats.len()).find(is_here).unwrap_or(0);
+        let successor_count = room.succession.saturating_add(1);
         let owner_key = match session.is_bound() {
-            true => self.keys.for_heir(session, succession),
+            true => self.keys.for_heir(session, successor_count),
             false => self.keys.fresh(),
         };
         let Some(room) = self.sessions.get_mut(session) else { return };
-        let Some(seat) = room.seats.get_mut(heir) else {
+        let Some(seat) = room.seats.get_mut(successor) else {
             return self.end(session, CloseReason::OpenerLeft);
         };
-        room.succession = succession;
+        room.succession = successor_count;
         seat.role = Role::Opener;
-        let heir = seat.participant.clone();
+        let successor = seat.participant.clone();
         room.owner_key = owner_key.clone();
-        let hearers = held(room);
-        for hearer in hearers {
-            let owner_key = (hearer == heir).then(|| owner_key.clone());
-            let (session, participant) = (session.clone(), heir.clone());
-            self.tell(&hearer, HubMessage::Owner { session, participant, owner_key });
+        let receivers = held(room);
+        for receiver in receivers {
+            let owner_key = (receiver == successor).then(|| owner_key.clone());
+            let (session, participant) = (session.clone(), successor.clone());
+            self.tell(&receiver, HubMessage::Owner { session, participant, owner_key });
         }
-        self.tell_access_if_any(session, &heir);
+        self.tell_access_if_any(session, &successor);
     }
 
     /// Ends a session for all that still sit in it.
     fn end(&mut self, session: &SessionId, reason: CloseReason) {
         let Some(room) = self.sessions.get(session) else { return };
-        let everybody: Vec<_> = room.seats.iter().map(|seat| seat.participant.clone()).collect();
-        for who in everybody {
-            self.tell_over(session, &who, reason);
-            self.remove_seat(session, &who);
+        let participants: Vec<_> = room.seats.iter().map(|seat| seat.participant.clone()).collect();
+        for participant in participants {
+            self.tell_over(session, &participant, reason);
+            self.remove_seat(session, &participant);
         }
         self.sessions.remove(session);
         self.own_sessions.remove(session);
     }
 
     /// Tells a member that the session is over for it, if it sits there now.
-    fn tell_over(&mut self, session: &SessionId, who: &ParticipantId, reason: CloseReason) {
-        let seat = self.sessions.get(session).and_then(|room| room.seat(who));
+    fn tell_over(&mut self, session: &SessionId, participant: &ParticipantId, reason: CloseReason) {
+        let seat = self.sessions.get(session).and_then(|room| room.seat(participant));
         if seat.is_some_and(|seat| seat.is_held()) {
-            self.tell(who, HubMessage::Closed { session: session.clone(), reason });
+            self.tell(participant, HubMessage::Closed { session: session.clone(), reason });
         }
     }
 
-    pub(super) fn is_owners_right(&mut self, who: &ParticipantId, session: &SessionId) -> bool {
+    pub(super) fn is_owners_right(
+        &mut self,
+        participant: &ParticipantId,
+        session: &SessionId,
+    ) -> bool {
         let Some(room) = self.sessions.get(session) else {
             let text = format!("no session {session} is open at this hub");
-            self.refuse(who, ErrorCode::NoSuchSession, Some(session), &text);
+            self.refuse(participant, ErrorCode::NoSuchSession, Some(session), &text);
             return false;
         };
-        let is_owner = room.is_owner(who);
+        let is_owner = room.is_owner(participant);
         if !is_owner {
             let text = format!("only the owner of session {session} may do that");
-            self.refuse(who, ErrorCode::NotAllowed, Some(session), &text);
+            self.refuse(participant, ErrorCode::NotAllowed, Some(session), &text);
         }
         is_owner
     }

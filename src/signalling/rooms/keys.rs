@@ -9,8 +9,8 @@ pub trait OwnerKeys {
 
     /// A key for the heir of a session whose id is bound to its first key. [`Self::succession`]
     /// knows it again, even in a later run of the hub.
-    fn for_heir(&mut self, session: &SessionId, succession: u16) -> Secret {
-        let _ = (session, succession);
+    fn for_heir(&mut self, session: &SessionId, number: u16) -> Secret {
+        let _ = (session, number);
         self.fresh()
     }
 

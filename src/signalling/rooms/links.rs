@@ -133,70 +133,77 @@ impl Rooms {
     /// Takes a link in; returns the name that its person has now, or `None` if it was refused.
     pub(super) fn hello(
         &mut self,
-        link: LinkId,
-        who: ParticipantId,
-        mut person: Person,
+        connection: LinkId,
+        participant: ParticipantId,
+        mut record: Person,
     ) -> Option<String> {
-        if self.links.contains_key(&link) {
+        if self.links.contains_key(&connection) {
             return None;
         }
-        if let Err((code, text)) = self.may_enter(&who, &person.instance) {
+        if let Err((code, text)) = self.may_enter(&participant, &record.instance) {
             let message = text.to_owned();
-            self.send(link, HubMessage::Error { code, message, session: None });
-            let why = Dismissal::Told;
-            self.outputs.push_back(RoomsOutput::Disconnect { link, why });
+            self.send(connection, HubMessage::Error { code, message, session: None });
+            let reason = Dismissal::Told;
+            self.outputs.push_back(RoomsOutput::Disconnect { link: connection, why: reason });
             return None;
         }
-        if let Some(known) = self.people.get(&who) {
-            person.guest = known.guest;
+        if let Some(known) = self.people.get(&participant) {
+            record.guest = known.guest;
             if let Some(older) = known.link {
                 self.take_over(older);
             }
         }
-        self.complete_name(&mut person.name, &mut person.guest);
-        if let Some(known) = self.people.remove(&who) {
-            person.seats = known.seats;
+        self.complete_name(&mut record.name, &mut record.guest);
+        if let Some(known) = self.people.remove(&participant) {
+            record.seats = known.seats;
         }
-        person.link = Some(link);
-        let name = person.name.clone();
-        self.people.insert(who.clone(), person);
-        let alarm = self.now + AWAY_AFTER;
-        self.alarms.insert((alarm, Alarm::Link(link)));
-        let (heard, is_silent, strikes) = (self.now, false, Strikes::default());
-        self.links.insert(link, Link { participant: who, heard, is_silent, alarm, strikes });
+        record.link = Some(connection);
+        let name = record.name.clone();
+        self.people.insert(participant.clone(), record);
+        let timer = self.now + AWAY_AFTER;
+        self.alarms.insert((timer, Alarm::Link(connection)));
+        let record = Link {
+            participant,
+            heard: self.now,
+            is_silent: false,
+            alarm: timer,
+            strikes: Strikes::default(),
+        };
+        self.links.insert(connection, record);
         Some(name)
     }
 
     /// Gives a person another name, and tells those who sit in a session with that person.
     ///
     /// A seat that the person's link does not hold keeps its name until it is taken back.
-    pub(super) fn rename(&mut self, who: &ParticipantId, wish: &str) {
-        let (now, person) = (self.now, self.person_mut(who));
-        if !person.renames.admits(now) {
+    pub(super) fn rename(&mut self, participant: &ParticipantId, requested: &str) {
+        let (now, record) = (self.now, self.person_mut(participant));
+        if !record.renames.admits(now) {
             let text = "your name is changed too often; wait some seconds";
-            return self.refuse(who, ErrorCode::TooMany, None, text);
+            return self.refuse(participant, ErrorCode::TooMany, None, text);
         }
-        let (mut name, mut guest) = (clean_name(wish), person.guest);
+        let (mut name, mut guest) = (clean_name(requested), record.guest);
         self.complete_name(&mut name, &mut guest);
-        let person = self.person_mut(who);
-        person.guest = guest;
-        let is_other = person.name != name;
-        person.name.clone_from(&name);
-        self.tell(who, HubMessage::Renamed { name: name.clone() });
-        for session in self.held_seats(who).into_iter().filter(|_| is_other) {
-            self.seat_mut(&session, who).name.clone_from(&name);
-            let (participant, name) = (who.clone(), name.clone());
+        let record = self.person_mut(participant);
+        record.guest = guest;
+        let is_other = record.name != name;
+        record.name.clone_from(&name);
+        self.tell(participant, HubMessage::Renamed { name: name.clone() });
+        for session in self.held_seats(participant).into_iter().filter(|_| is_other) {
+            self.seat_mut(&session, participant).name.clone_from(&name);
+            let (renamed_id, name) = (participant.clone(), name.clone());
             let id = session.clone();
-            let news = HubMessage::ParticipantRenamed { session: id, participant, name };
-            self.tell_linked(&session, who, &news);
+            let renamed =
+                HubMessage::ParticipantRenamed { session: id, participant: renamed_id, name };
+            self.tell_linked(&session, participant, &renamed);
         }
     }
 
     /// Gives a number to somebody who has no name, or whose name is such a number.
     fn complete_name(&mut self, name: &mut String, guest: &mut Option<u64>) {
-        let wished = guest_number(name).filter(|number| (1..=MAX_WISH).contains(number));
-        if name.is_empty() || wished.is_some() {
-            let number = guest.unwrap_or_else(|| self.guest_number(wished));
+        let requested = guest_number(name).filter(|number| (1..=MAX_WISH).contains(number));
+        if name.is_empty() || requested.is_some() {
+            let number = guest.unwrap_or_else(|| self.guest_number(requested));
             *guest = Some(number);
             *name = guest_name(number);
         }
@@ -204,179 +211,195 @@ impl Rooms {
 
     /// Notes that a link was heard, and returns whose it is; `None` if it is not known.
     pub(super) fn heard(&mut self, id: LinkId) -> Option<ParticipantId> {
-        let link = self.links.get_mut(&id)?;
-        link.heard = self.now;
-        let who = link.participant.clone();
-        if link.is_silent {
-            link.is_silent = false;
+        let connection = self.links.get_mut(&id)?;
+        connection.heard = self.now;
+        let participant = connection.participant.clone();
+        if connection.is_silent {
+            connection.is_silent = false;
             // The alarm was set for the end of the link, which lies beyond its next silence.
-            self.alarms.remove(&(link.alarm, Alarm::Link(id)));
-            link.alarm = self.now + AWAY_AFTER;
-            self.alarms.insert((link.alarm, Alarm::Link(id)));
-            for session in self.held_seats(&who) {
-                self.tell_presence(&session, &who);
+            self.alarms.remove(&(connection.alarm, Alarm::Link(id)));
+            connection.alarm = self.now + AWAY_AFTER;
+            self.alarms.insert((connection.alarm, Alarm::Link(id)));
+            for session in self.held_seats(&participant) {
+                self.tell_presence(&session, &participant);
             }
         }
-        Some(who)
+        Some(participant)
     }
 
     /// Notes that a link was closed.
     pub(super) fn closed(&mut self, id: LinkId) {
-        let Some(link) = self.links.get(&id) else { return };
+        let Some(connection) = self.links.get(&id) else { return };
         // The closing is a last sign of life, unless the others were told of silence before.
-        let since = if link.is_silent { link.heard } else { self.now };
-        if let Some(who) = self.cut(id, since) {
-            self.forget_if_gone(&who);
+        let since = if connection.is_silent { connection.heard } else { self.now };
+        if let Some(participant) = self.cut(id, since) {
+            self.forget_if_gone(&participant);
         }
     }
 
     /// Counts a signal that no well-made client sends, and lets go of the link at the tenth.
-    pub(super) fn count_strike(&mut self, who: &ParticipantId) {
-        let (now, link) = (self.now, self.people.get(who).and_then(|person| person.link));
-        let Some(id) = link else { return };
-        let Some(link) = self.links.get_mut(&id) else { return };
-        if link.strikes.add(now) < MAX_STRIKES {
+    pub(super) fn count_strike(&mut self, participant: &ParticipantId) {
+        let now = self.now;
+        let Some(id) = self.people.get(participant).and_then(|record| record.link) else { return };
+        let Some(connection) = self.links.get_mut(&id) else { return };
+        if connection.strikes.add(now) < MAX_STRIKES {
             return;
         }
-        let why = Dismissal::Misbehaving;
-        self.outputs.push_back(RoomsOutput::Disconnect { link: id, why });
-        if let Some(who) = self.cut(id, now) {
-            self.forget_if_gone(&who);
+        let reason = Dismissal::Misbehaving;
+        self.outputs.push_back(RoomsOutput::Disconnect { link: id, why: reason });
+        if let Some(participant) = self.cut(id, now) {
+            self.forget_if_gone(&participant);
         }
     }
 
     /// Looks whether a link was heard of lately.
     pub(super) fn check_link(&mut self, id: LinkId) {
-        let Some(link) = self.links.get_mut(&id) else { return };
-        let silence = self.now.since(link.heard);
+        let Some(connection) = self.links.get_mut(&id) else { return };
+        let silence = self.now.since(connection.heard);
         if silence >= DEAD_AFTER {
-            let heard = link.heard;
-            let why = Dismissal::Silent;
-            self.outputs.push_back(RoomsOutput::Disconnect { link: id, why });
-            if let Some(who) = self.cut(id, heard) {
-                self.forget_if_gone(&who);
+            let last_activity = connection.heard;
+            let reason = Dismissal::Silent;
+            self.outputs.push_back(RoomsOutput::Disconnect { link: id, why: reason });
+            if let Some(participant) = self.cut(id, last_activity) {
+                self.forget_if_gone(&participant);
             }
             return;
         }
-        let turns_silent = silence >= AWAY_AFTER && !link.is_silent;
-        link.is_silent |= turns_silent;
-        link.alarm = link.heard + if link.is_silent { DEAD_AFTER } else { AWAY_AFTER };
-        self.alarms.insert((link.alarm, Alarm::Link(id)));
-        let who = link.participant.clone();
-        if turns_silent {
-            for session in self.held_seats(&who) {
-                self.tell_presence(&session, &who);
+        let becomes_silent = silence >= AWAY_AFTER && !connection.is_silent;
+        connection.is_silent |= becomes_silent;
+        connection.alarm =
+            connection.heard + if connection.is_silent { DEAD_AFTER } else { AWAY_AFTER };
+        self.alarms.insert((connection.alarm, Alarm::Link(id)));
+        let participant = connection.participant.clone();
+        if becomes_silent {
+            for session in self.held_seats(&participant) {
+                self.tell_presence(&session, &participant);
             }
         }
     }
 
     /// Makes the person's link hold a seat that it has, and tells the others if that is news.
-    pub(super) fn take_back(&mut self, session: &SessionId, who: &ParticipantId) {
+    pub(super) fn take_back(&mut self, session: &SessionId, participant: &ParticipantId) {
         let (name, instance) = {
-            let person = self.person(who);
-            (person.name.clone(), person.instance.clone())
+            let record = self.person(participant);
+            (record.name.clone(), record.instance.clone())
         };
         self.have_seats_changed = true;
-        let seat = self.seat_mut(session, who);
+        let seat = self.seat_mut(session, participant);
         let is_changed = seat.instance != instance || seat.name != name;
         (seat.name, seat.instance) = (name, instance);
         let bond = std::mem::replace(&mut seat.bond, Bond::Held);
         if let Bond::Loose { since } = bond {
-            self.alarms.remove(&(since + SEAT_KEPT, Alarm::Seat(session.clone(), who.clone())));
+            self.alarms
+                .remove(&(since + SEAT_KEPT, Alarm::Seat(session.clone(), participant.clone())));
         }
         if is_changed {
-            self.tell_joined(session, who);
+            self.tell_joined(session, participant);
         } else if bond != Bond::Held {
-            self.tell_presence(session, who);
+            self.tell_presence(session, participant);
         }
     }
 
     /// Takes a seat out of a session. The session may be left without an opener: see to it.
-    pub(super) fn remove_seat(&mut self, session: &SessionId, who: &ParticipantId) -> Option<Seat> {
+    pub(super) fn remove_seat(
+        &mut self,
+        session: &SessionId,
+        participant: &ParticipantId,
+    ) -> Option<Seat> {
         let room = self.sessions.get_mut(session)?;
-        let index = room.seats.iter().position(|seat| seat.participant == *who)?;
+        let index = room.seats.iter().position(|seat| seat.participant == *participant)?;
         let seat = room.seats.remove(index);
         self.have_seats_changed = true;
         if let Bond::Loose { since } = seat.bond {
-            self.alarms.remove(&(since + SEAT_KEPT, Alarm::Seat(session.clone(), who.clone())));
+            self.alarms
+                .remove(&(since + SEAT_KEPT, Alarm::Seat(session.clone(), participant.clone())));
         }
-        self.person_mut(who).seats.remove(session);
-        self.forget_if_gone(who);
+        self.person_mut(participant).seats.remove(session);
+        self.forget_if_gone(participant);
         Some(seat)
     }
 
     /// How a seat's connection is now.
     pub(super) fn presence(&self, seat: &Seat) -> Presence {
         let away = |since| Presence::Away { silent_ms: self.now.since(since).as_millis() as u64 };
-        let link = self.people.get(&seat.participant).and_then(|person| person.link);
-        match (seat.bond, link.and_then(|link| self.links.get(&link))) {
+        let id = self.people.get(&seat.participant).and_then(|record| record.link);
+        match (seat.bond, id.and_then(|id| self.links.get(&id))) {
             (Bond::Loose { since }, _) => away(since),
-            (Bond::Held, Some(link)) if link.is_silent => away(link.heard),
+            (Bond::Held, Some(connection)) if connection.is_silent => away(connection.heard),
             (Bond::Held, Some(_) | None) => Presence::Here,
         }
     }
 
     /// Tells those linked to somebody that this person came in, or came back changed.
-    pub(super) fn tell_joined(&mut self, session: &SessionId, who: &ParticipantId) {
-        let Some(seat) = self.sessions.get(session).and_then(|room| room.seat(who)) else { return };
-        let participant = seat.member(self.presence(seat));
-        let news = HubMessage::ParticipantJoined { session: session.clone(), participant };
-        self.tell_linked(session, who, &news);
+    pub(super) fn tell_joined(&mut self, session: &SessionId, participant: &ParticipantId) {
+        let Some(seat) = self.sessions.get(session).and_then(|room| room.seat(participant)) else {
+            return;
+        };
+        let (session_id, member) = (session.clone(), seat.member(self.presence(seat)));
+        let joined = HubMessage::ParticipantJoined { session: session_id, participant: member };
+        self.tell_linked(session, participant, &joined);
     }
 
-    fn tell_presence(&mut self, session: &SessionId, who: &ParticipantId) {
-        let Some(seat) = self.sessions.get(session).and_then(|room| room.seat(who)) else { return };
-        let (presence, participant) = (self.presence(seat), who.clone());
-        let session_id = session.clone();
-        let news = HubMessage::ParticipantPresence { session: session_id, participant, presence };
-        self.tell_linked(session, who, &news);
+    fn tell_presence(&mut self, session: &SessionId, participant: &ParticipantId) {
+        let Some(seat) = self.sessions.get(session).and_then(|room| room.seat(participant)) else {
+            return;
+        };
+        let presence = HubMessage::ParticipantPresence {
+            session: session.clone(),
+            participant: participant.clone(),
+            presence: self.presence(seat),
+        };
+        self.tell_linked(session, participant, &presence);
     }
 
     /// Ends an older link of a person who has come on a new one.
     fn take_over(&mut self, older: LinkId) {
-        let Some(heard) = self.links.get(&older).map(|link| link.heard) else { return };
+        let Some(last_activity) = self.links.get(&older).map(|connection| connection.heard) else {
+            return;
+        };
         let message = "another connection with the same token took the place of this one";
         let code = ErrorCode::NotAllowed;
         self.send(older, HubMessage::Error { code, message: message.to_owned(), session: None });
-        let why = Dismissal::Told;
-        self.outputs.push_back(RoomsOutput::Disconnect { link: older, why });
-        self.cut(older, heard);
+        let reason = Dismissal::Told;
+        self.outputs.push_back(RoomsOutput::Disconnect { link: older, why: reason });
+        self.cut(older, last_activity);
     }
 
     /// Forgets a link that was last heard of at `since`: its waits end, its seats are loose.
     fn cut(&mut self, id: LinkId, since: MediaTime) -> Option<ParticipantId> {
-        let link = self.links.remove(&id)?;
-        self.alarms.remove(&(link.alarm, Alarm::Link(id)));
-        let who = link.participant;
-        for session in std::mem::take(&mut self.person_mut(&who).waits) {
-            self.stop_waiting(&session, &who);
+        let connection = self.links.remove(&id)?;
+        self.alarms.remove(&(connection.alarm, Alarm::Link(id)));
+        let participant = connection.participant;
+        for session in std::mem::take(&mut self.person_mut(&participant).waits) {
+            self.stop_waiting(&session, &participant);
         }
-        let held = self.held_seats(&who);
-        self.have_seats_changed |= !held.is_empty();
-        self.person_mut(&who).link = None;
-        for session in held {
-            self.seat_mut(&session, &who).bond = Bond::Loose { since };
-            self.alarms.insert((since + SEAT_KEPT, Alarm::Seat(session.clone(), who.clone())));
-            if !link.is_silent {
-                self.tell_presence(&session, &who);
+        let sessions = self.held_seats(&participant);
+        self.have_seats_changed |= !sessions.is_empty();
+        self.person_mut(&participant).link = None;
+        for session in sessions {
+            self.seat_mut(&session, &participant).bond = Bond::Loose { since };
+            self.alarms
+                .insert((since + SEAT_KEPT, Alarm::Seat(session.clone(), participant.clone())));
+            if !connection.is_silent {
+                self.tell_presence(&session, &participant);
             }
         }
-        Some(who)
+        Some(participant)
     }
 
-    fn held_seats(&self, who: &ParticipantId) -> Vec<SessionId> {
-        let Some(person) = self.people.get(who) else { return vec![] };
+    fn held_seats(&self, participant: &ParticipantId) -> Vec<SessionId> {
+        let Some(record) = self.people.get(participant) else { return vec![] };
         let is_held = |session: &&SessionId| {
-            let seat = self.sessions.get(*session).and_then(|room| room.seat(who));
+            let seat = self.sessions.get(*session).and_then(|room| room.seat(participant));
             seat.is_some_and(Seat::is_held)
         };
-        person.seats.iter().filter(is_held).cloned().collect()
+        record.seats.iter().filter(is_held).cloned().collect()
     }
 
-    fn forget_if_gone(&mut self, who: &ParticipantId) {
-        let is_gone = |person: &Person| person.link.is_none() && person.seats.is_empty();
-        if self.people.get(who).is_some_and(is_gone)
-            && let Some(gone) = self.people.remove(who)
+    fn forget_if_gone(&mut self, participant: &ParticipantId) {
+        let is_gone = |record: &Person| record.link.is_none() && record.seats.is_empty();
+        if self.people.get(participant).is_some_and(is_gone)
+            && let Some(gone) = self.people.remove(participant)
             && let Some(number) = gone.guest
         {
             self.numbers.remove(&number);
@@ -385,9 +408,9 @@ impl Rooms {
 
     /// The number of somebody who has no name: the one that an earlier life of this hub gave, if
     /// nobody has it, else one that nobody had.
-    fn guest_number(&mut self, wished: Option<u64>) -> u64 {
+    fn guest_number(&mut self, requested: Option<u64>) -> u64 {
         let is_free = |number: &u64| !self.numbers.contains(number);
-        let number = wished.filter(is_free).unwrap_or(self.greatest_number + 1);
+        let number = requested.filter(is_free).unwrap_or(self.greatest_number + 1);
         self.greatest_number = self.greatest_number.max(number);
         self.numbers.insert(number);
         number
@@ -395,7 +418,7 @@ impl Rooms {
 
     fn may_enter(
         &self,
-        who: &ParticipantId,
+        participant: &ParticipantId,
         instance: &Instance,
     ) -> Result<(), (ErrorCode, &'static str)> {
         // It is passed on to others, so it is not taken on trust.
@@ -403,7 +426,7 @@ impl Rooms {
         if instance.len() != 16 || !instance.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err((ErrorCode::BadMessage, "an instance is 16 hexadecimal digits"));
         }
-        if self.people.len() >= MAX_PEOPLE && !self.people.contains_key(who) {
+        if self.people.len() >= MAX_PEOPLE && !self.people.contains_key(participant) {
             return Err((ErrorCode::TooMany, "this hub has no room for anybody more; try later"));
         }
         Ok(())

@@ -171,7 +171,7 @@ impl Rooms {
         self.now = now;
         match input {
             RoomsInput::Hello {
-                link,
+                link: connection,
                 participant,
                 token,
                 name,
@@ -180,23 +180,23 @@ impl Rooms {
                 source,
                 is_own,
             } => {
-                let mut person = Person::new(name, instance);
-                (person.source, person.is_own) = (source, is_own);
-                if let Some(name) = self.hello(link, participant.clone(), person) {
+                let mut record = Person::new(name, instance);
+                (record.source, record.is_own) = (source, is_own);
+                if let Some(name) = self.hello(connection, participant.clone(), record) {
                     let welcome = links::welcome(participant, name, token, link_base);
-                    self.send(link, welcome);
+                    self.send(connection, welcome);
                 }
             }
-            RoomsInput::Message { link, message } => {
-                if let Some(who) = self.heard(link) {
-                    self.listen(&who, message);
+            RoomsInput::Message { link: connection, message } => {
+                if let Some(participant) = self.heard(connection) {
+                    self.listen(&participant, message);
                 }
             }
-            RoomsInput::Alive { link } => {
-                self.heard(link);
+            RoomsInput::Alive { link: connection } => {
+                self.heard(connection);
             }
             RoomsInput::Overfull { from, session } => self.signals_too_much(&from, &session),
-            RoomsInput::Closed { link } => self.closed(link),
+            RoomsInput::Closed { link: connection } => self.closed(connection),
         }
     }
 
@@ -204,10 +204,10 @@ impl Rooms {
     pub fn handle_timeout(&mut self, now: MediaTime) {
         self.now = now;
         while self.alarms.first().is_some_and(|(at, _)| *at <= now) {
-            let Some((_, alarm)) = self.alarms.pop_first() else { break };
-            match alarm {
-                Alarm::Link(link) => self.check_link(link),
-                Alarm::Seat(session, who) => self.give_up_seat(&session, &who),
+            let Some((_, timer)) = self.alarms.pop_first() else { break };
+            match timer {
+                Alarm::Link(connection) => self.check_link(connection),
+                Alarm::Seat(session, participant) => self.give_up_seat(&session, &participant),
             }
         }
     }
@@ -220,10 +220,10 @@ impl Rooms {
     /// How many people are connected and sit in sessions that the hub's own user has opened, those
     /// of one run of the program not counted. What strangers do at the hub among themselves keeps
     /// nobody from quitting.
-    pub fn guests(&self, but: &Instance) -> usize {
+    pub fn guests(&self, host: &Instance) -> usize {
         let rooms = self.own_sessions.iter().filter_map(|session| self.sessions.get(session));
-        let held = rooms.flat_map(|room| &room.seats).filter(|seat| seat.is_held());
-        let others = held.filter(|seat| seat.instance != *but);
+        let connected = rooms.flat_map(|room| &room.seats).filter(|seat| seat.is_held());
+        let others = connected.filter(|seat| seat.instance != *host);
         others.map(|seat| &seat.participant).collect::<BTreeSet<_>>().len()
     }
 
@@ -234,14 +234,15 @@ impl Rooms {
     }
 
     /// Whether whoever is on that socket has a seat in that session.
-    pub fn has_seat(&self, link: LinkId, session: &SessionId) -> bool {
-        let person = self.links.get(&link).and_then(|link| self.people.get(link.participant()));
-        person.is_some_and(|person| person.seats.contains(session))
+    pub fn has_seat(&self, connection: LinkId, session: &SessionId) -> bool {
+        let connection = self.links.get(&connection);
+        let record = connection.and_then(|connection| self.people.get(connection.participant()));
+        record.is_some_and(|record| record.seats.contains(session))
     }
 
     /// Whether somebody has a seat in any session, whether connected or not.
-    pub fn sits_somewhere(&self, who: &ParticipantId) -> bool {
-        self.people.get(who).is_some_and(|person| !person.seats.is_empty())
+    pub fn sits_somewhere(&self, participant: &ParticipantId) -> bool {
+        self.people.get(participant).is_some_and(|record| !record.seats.is_empty())
     }
 
     /// What is to be done next, in order.
@@ -249,30 +250,30 @@ impl Rooms {
         self.outputs.pop_front()
     }
 
-    fn listen(&mut self, who: &ParticipantId, message: ClientMessage) {
+    fn listen(&mut self, participant: &ParticipantId, message: ClientMessage) {
         match message {
             ClientMessage::Hello { .. } => {
                 let text = "hello is said once, as the first message of a connection";
-                self.refuse(who, ErrorCode::BadMessage, None, text);
+                self.refuse(participant, ErrorCode::BadMessage, None, text);
             }
             ClientMessage::Open { session, kind, limit, owner_key } => {
-                self.open(who, session, Wish { kind, limit, owner_key });
+                self.open(participant, session, Wish { kind, limit, owner_key });
             }
-            ClientMessage::Join { session, wait } => self.join(who, session, wait),
-            ClientMessage::Leave { session } => self.leave(who, &session),
-            ClientMessage::Close { session } => self.close(who, &session),
-            ClientMessage::Eject { session, participant, address } => {
-                self.eject(who, &session, (&participant, address));
+            ClientMessage::Join { session, wait } => self.join(participant, session, wait),
+            ClientMessage::Leave { session } => self.leave(participant, &session),
+            ClientMessage::Close { session } => self.close(participant, &session),
+            ClientMessage::Eject { session, participant: ejected, address } => {
+                self.eject(participant, &session, (&ejected, address));
             }
-            ClientMessage::Allow { session, participant } => {
-                self.allow(who, &session, &participant);
+            ClientMessage::Allow { session, participant: ejected } => {
+                self.allow(participant, &session, &ejected);
             }
-            ClientMessage::Lock { session, locked } => self.lock(who, &session, locked),
-            ClientMessage::Rename { name } => self.rename(who, &name),
+            ClientMessage::Lock { session, locked } => self.lock(participant, &session, locked),
+            ClientMessage::Rename { name } => self.rename(participant, &name),
             ClientMessage::Signal { session, to, payload } => {
-                self.signal(who, session, &to, payload);
+                self.signal(participant, session, &to, payload);
             }
-            ClientMessage::Ping => self.tell(who, HubMessage::Pong),
+            ClientMessage::Ping => self.tell(participant, HubMessage::Pong),
         }
     }
 }
@@ -288,14 +289,14 @@ enum Alarm {
 
 /// What the rules say with.
 impl Rooms {
-    fn send(&mut self, link: LinkId, message: HubMessage) {
-        self.outputs.push_back(RoomsOutput::Send { link, message });
+    fn send(&mut self, connection: LinkId, message: HubMessage) {
+        self.outputs.push_back(RoomsOutput::Send { link: connection, message });
     }
 
     /// Says something to a person, if connected.
-    fn tell(&mut self, who: &ParticipantId, message: HubMessage) {
-        if let Some(link) = self.people.get(who).and_then(|person| person.link) {
-            self.send(link, message);
+    fn tell(&mut self, participant: &ParticipantId, message: HubMessage) {
+        if let Some(connection) = self.people.get(participant).and_then(|record| record.link) {
+            self.send(connection, message);
         }
     }
 
@@ -306,36 +307,36 @@ impl Rooms {
     fn tell_linked(&mut self, session: &SessionId, about: &ParticipantId, message: &HubMessage) {
         let Some(room) = self.sessions.get(session) else { return };
         let Some(seat) = room.seat(about) else { return };
-        let held = room.linked(seat).filter(|other| other.is_held());
-        let hearers: Vec<_> = held.map(|other| other.participant.clone()).collect();
-        for hearer in hearers {
-            self.tell(&hearer, message.clone());
+        let connected = room.linked(seat).filter(|other| other.is_held());
+        let receivers: Vec<_> = connected.map(|other| other.participant.clone()).collect();
+        for receiver in receivers {
+            self.tell(&receiver, message.clone());
         }
     }
 
     fn refuse(
         &mut self,
-        who: &ParticipantId,
+        participant: &ParticipantId,
         code: ErrorCode,
         session: Option<&SessionId>,
         text: &str,
     ) {
         let (message, session) = (text.to_owned(), session.cloned());
-        self.tell(who, HubMessage::Error { code, message, session });
+        self.tell(participant, HubMessage::Error { code, message, session });
     }
 
     /// The person that an input came from: inputs of strangers are not handled.
-    fn person(&self, who: &ParticipantId) -> &Person {
-        self.people.get(who).expect("who is heard is known")
+    fn person(&self, participant: &ParticipantId) -> &Person {
+        self.people.get(participant).expect("who is heard is known")
     }
 
-    fn person_mut(&mut self, who: &ParticipantId) -> &mut Person {
-        self.people.get_mut(who).expect("who is heard or sits somewhere is known")
+    fn person_mut(&mut self, participant: &ParticipantId) -> &mut Person {
+        self.people.get_mut(participant).expect("who is heard or sits somewhere is known")
     }
 
     /// The seat of a person, for whom a rule has found it already.
-    fn seat_mut(&mut self, session: &SessionId, who: &ParticipantId) -> &mut Seat {
+    fn seat_mut(&mut self, session: &SessionId, participant: &ParticipantId) -> &mut Seat {
         let room = self.sessions.get_mut(session).expect("the rule has found the session");
-        room.seat_mut(who).expect("the rule has found the seat")
+        room.seat_mut(participant).expect("the rule has found the seat")
     }
 }

@@ -50,18 +50,18 @@ pub(super) enum Bond {
 
 impl Session {
     /// The seat of a participant.
-    pub(super) fn seat(&self, who: &ParticipantId) -> Option<&Seat> {
-        self.seats.iter().find(|seat| seat.participant == *who)
+    pub(super) fn seat(&self, participant: &ParticipantId) -> Option<&Seat> {
+        self.seats.iter().find(|seat| seat.participant == *participant)
     }
 
     /// The seat of a participant, to be changed.
-    pub(super) fn seat_mut(&mut self, who: &ParticipantId) -> Option<&mut Seat> {
-        self.seats.iter_mut().find(|seat| seat.participant == *who)
+    pub(super) fn seat_mut(&mut self, participant: &ParticipantId) -> Option<&mut Seat> {
+        self.seats.iter_mut().find(|seat| seat.participant == *participant)
     }
 
     /// Whether that participant owns the session.
-    pub(super) fn is_owner(&self, who: &ParticipantId) -> bool {
-        self.seat(who).is_some_and(|seat| seat.role == Role::Opener)
+    pub(super) fn is_owner(&self, participant: &ParticipantId) -> bool {
+        self.seat(participant).is_some_and(|seat| seat.role == Role::Opener)
     }
 
     /// Whether no seat is free; a seat that is only kept for its owner is not.

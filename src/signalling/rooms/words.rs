@@ -21,47 +21,58 @@ impl Rooms {
     /// to somebody who is only silent is passed on, since the link may yet deliver it.
     pub(super) fn signal(
         &mut self,
-        who: &ParticipantId,
+        participant: &ParticipantId,
         session: SessionId,
         to: &ParticipantId,
         payload: SignalPayload,
     ) {
         if let Err((code, text)) = check(payload.known()) {
-            return self.strike(who, code, &session, &text);
+            return self.strike(participant, code, &session, &text);
         }
-        if !self.is_linked(&session, who, to) {
+        if !self.is_linked(&session, participant, to) {
             let text = format!(
                 "in session {session} you are not connected to that participant (any more)"
             );
-            return self.refuse(who, ErrorCode::NotAllowed, Some(&session), &text);
+            return self.refuse(participant, ErrorCode::NotAllowed, Some(&session), &text);
         }
         let receiver = self.sessions.get(&session).and_then(|room| room.seat(to));
         if !receiver.is_some_and(|seat| seat.is_held()) {
             return;
         }
-        let way = Way { from: who, source: self.person(who).source, to };
-        if self.budgets.pay(&way, &payload, self.now) {
-            self.tell(to, HubMessage::Signal { session, from: who.clone(), payload });
+        let route = Way { from: participant, source: self.person(participant).source, to };
+        if self.budgets.pay(&route, &payload, self.now) {
+            self.tell(to, HubMessage::Signal { session, from: participant.clone(), payload });
         } else {
-            self.signals_too_much(who, &session);
+            self.signals_too_much(participant, &session);
         }
     }
 
     /// Refuses a signal because its sender sends more than its receiver is to bear.
-    pub(super) fn signals_too_much(&mut self, who: &ParticipantId, session: &SessionId) {
+    pub(super) fn signals_too_much(&mut self, participant: &ParticipantId, session: &SessionId) {
         let text = "you signal more than a member of a session takes; send less";
-        self.strike(who, ErrorCode::TooMany, session, text);
+        self.strike(participant, ErrorCode::TooMany, session, text);
     }
 
     /// Refuses a signal that no well-made client sends, and closes the link at the tenth.
-    fn strike(&mut self, who: &ParticipantId, code: ErrorCode, session: &SessionId, text: &str) {
-        self.refuse(who, code, Some(session), text);
-        self.count_strike(who);
+    fn strike(
+        &mut self,
+        participant: &ParticipantId,
+        code: ErrorCode,
+        session: &SessionId,
+        text: &str,
+    ) {
+        self.refuse(participant, code, Some(session), text);
+        self.count_strike(participant);
     }
 
-    fn is_linked(&self, session: &SessionId, who: &ParticipantId, to: &ParticipantId) -> bool {
+    fn is_linked(
+        &self,
+        session: &SessionId,
+        participant: &ParticipantId,
+        to: &ParticipantId,
+    ) -> bool {
         let Some(room) = self.sessions.get(session) else { return false };
-        let Some(seat) = room.seat(who) else { return false };
+        let Some(seat) = room.seat(participant) else { return false };
         seat.is_held() && room.linked(seat).any(|other| other.participant == *to)
     }
 }
@@ -110,9 +121,9 @@ fn check_generation(payload: &Payload) -> Result<(), (ErrorCode, String)> {
     }
 }
 
-fn within(what: &str, bytes: usize, most: usize) -> Result<(), (ErrorCode, String)> {
-    if bytes <= most {
+fn within(what: &str, bytes: usize, max: usize) -> Result<(), (ErrorCode, String)> {
+    if bytes <= max {
         return Ok(());
     }
-    Err((ErrorCode::BadMessage, format!("{what} has at most {most} bytes, not {bytes}")))
+    Err((ErrorCode::BadMessage, format!("{what} has at most {max} bytes, not {bytes}")))
 }

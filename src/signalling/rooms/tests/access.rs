@@ -6,19 +6,19 @@ use super::*;
 fn three_in(kind: SessionKind) -> Lines {
     let mut hub = Lines::with(1);
     hub.open(1, "a", kind);
-    for (who, source) in [(2, 7), (3, 8)] {
-        hub.hello_from(u64::from(who), who, Some(SourceAddress(source)));
-        hub.join(u64::from(who), "a");
+    for (participant, source) in [(2, 7), (3, 8)] {
+        hub.hello_from(u64::from(participant), participant, Some(SourceAddress(source)));
+        hub.join(u64::from(participant), "a");
     }
     hub
 }
 
-fn eject(who: u8, address: bool) -> ClientMessage {
-    ClientMessage::Eject { session: session("a"), participant: person(who), address }
+fn eject(participant: u8, address: bool) -> ClientMessage {
+    ClientMessage::Eject { session: session("a"), participant: person(participant), address }
 }
 
-fn allow(who: u8) -> ClientMessage {
-    ClientMessage::Allow { session: session("a"), participant: person(who) }
+fn allow(participant: u8) -> ClientMessage {
+    ClientMessage::Allow { session: session("a"), participant: person(participant) }
 }
 
 fn lock(locked: bool) -> ClientMessage {
@@ -103,23 +103,23 @@ fn who_owns_a_session_is_told_who_is_kept_out_of_it() {
     hub.say(1, eject(3, false));
     hub.close_link(1);
     hub.hello(11, 1);
-    let told = hub.say(11, open("a", MESH, None, None));
-    assert_eq!(told[2], "11: access a locked [3 600000]", "{told:?}");
-    let told = hub.leave(11, "a");
-    assert_eq!(told[1..], ["2: owner a 2 key 2", "2: access a locked [3 600000]"], "the heir");
+    let lines = hub.say(11, open("a", MESH, None, None));
+    assert_eq!(lines[2], "11: access a locked [3 600000]", "{lines:?}");
+    let lines = hub.leave(11, "a");
+    assert_eq!(lines[1..], ["2: owner a 2 key 2", "2: access a locked [3 600000]"], "the heir");
 }
 
 #[test]
 fn the_last_64_that_were_sent_out_are_kept_out() {
     let mut hub = Lines::with(1);
     hub.open(1, "a", BROADCAST);
-    for who in 2..=70 {
-        hub.hello(u64::from(who), who);
-        hub.join(u64::from(who), "a");
-        hub.say(1, eject(who, false));
+    for participant in 2..=70 {
+        hub.hello(u64::from(participant), participant);
+        hub.join(u64::from(participant), "a");
+        hub.say(1, eject(participant, false));
     }
-    for who in 2..=70_u8 {
-        let told = hub.join(u64::from(who), "a");
-        assert_eq!(told[0].contains("joined"), who <= 6, "{who}: {told:?}");
+    for participant in 2..=70_u8 {
+        let lines = hub.join(u64::from(participant), "a");
+        assert_eq!(lines[0].contains("joined"), participant <= 6, "{participant}: {lines:?}");
     }
 }

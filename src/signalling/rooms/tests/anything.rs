@@ -9,17 +9,17 @@ use crate::signalling::rooms::session::Bond;
 /// What happens next: links 0 to 7, of people 0 to 4, and sessions 0 to 2 of different kinds.
 #[derive(Clone, Debug)]
 enum Step {
-    Hello { link: u64, who: u8, run: u64 },
-    Open { link: u64, session: usize, key: Option<u8> },
-    Join { link: u64, session: usize, wait: bool },
-    Leave { link: u64, session: usize },
-    Close { link: u64, session: usize },
-    Eject { link: u64, session: usize, who: u8 },
-    Allow { link: u64, session: usize, who: u8 },
-    Lock { link: u64, session: usize, is_locked: bool },
-    Rename { link: u64, name: u8 },
-    Signal { link: u64, session: usize, who: u8 },
-    Drop { link: u64 },
+    Hello { connection: u64, participant: u8, run: u64 },
+    Open { connection: u64, session: usize, key: Option<u8> },
+    Join { connection: u64, session: usize, wait: bool },
+    Leave { connection: u64, session: usize },
+    Close { connection: u64, session: usize },
+    Eject { connection: u64, session: usize, participant: u8 },
+    Allow { connection: u64, session: usize, participant: u8 },
+    Lock { connection: u64, session: usize, is_locked: bool },
+    Rename { connection: u64, name: u8 },
+    Signal { connection: u64, session: usize, participant: u8 },
+    Drop { connection: u64 },
     Pass { ms: u64 },
 }
 
@@ -28,75 +28,80 @@ const IDS: [&str; 3] = ["a", "b", "c"];
 const KINDS: [SessionKind; 3] = [MESH, BROADCAST, SessionKind::FIVE[2]];
 
 fn step() -> impl Strategy<Value = Step> {
-    let (link, session, who) = (|| 0_u64..8, || 0_usize..3, || 0_u8..5);
+    let (connection, session, participant) = (|| 0_u64..8, || 0_usize..3, || 0_u8..5);
     prop_oneof![
-        4 => (link(), who(), 0_u64..3).prop_map(|(link, who, run)| Step::Hello { link, who, run }),
-        4 => (link(), session(), prop::option::of(1_u8..6))
-            .prop_map(|(link, session, key)| Step::Open { link, session, key }),
-        8 => (link(), session(), any::<bool>())
-            .prop_map(|(link, session, wait)| Step::Join { link, session, wait }),
-        2 => (link(), session()).prop_map(|(link, session)| Step::Leave { link, session }),
-        1 => (link(), session()).prop_map(|(link, session)| Step::Close { link, session }),
-        1 => (link(), session(), who())
-            .prop_map(|(link, session, who)| Step::Eject { link, session, who }),
-        1 => (link(), session(), who())
-            .prop_map(|(link, session, who)| Step::Allow { link, session, who }),
-        1 => (link(), session(), any::<bool>())
-            .prop_map(|(link, session, is_locked)| Step::Lock { link, session, is_locked }),
-        4 => (link(), session(), who())
-            .prop_map(|(link, session, who)| Step::Signal { link, session, who }),
-        2 => (link(), 0_u8..3).prop_map(|(link, name)| Step::Rename { link, name }),
-        2 => link().prop_map(|link| Step::Drop { link }),
+        4 => (connection(), participant(), 0_u64..3).prop_map(|(connection, participant, run)| Step::Hello { connection, participant, run }),
+        4 => (connection(), session(), prop::option::of(1_u8..6))
+            .prop_map(|(connection, session, key)| Step::Open { connection, session, key }),
+        8 => (connection(), session(), any::<bool>())
+            .prop_map(|(connection, session, wait)| Step::Join { connection, session, wait }),
+        2 => (connection(), session()).prop_map(|(connection, session)| Step::Leave { connection, session }),
+        1 => (connection(), session()).prop_map(|(connection, session)| Step::Close { connection, session }),
+        1 => (connection(), session(), participant())
+            .prop_map(|(connection, session, participant)| Step::Eject { connection, session, participant }),
+        1 => (connection(), session(), participant())
+            .prop_map(|(connection, session, participant)| Step::Allow { connection, session, participant }),
+        1 => (connection(), session(), any::<bool>())
+            .prop_map(|(connection, session, is_locked)| Step::Lock { connection, session, is_locked }),
+        4 => (connection(), session(), participant())
+            .prop_map(|(connection, session, participant)| Step::Signal { connection, session, participant }),
+        2 => (connection(), 0_u8..3).prop_map(|(connection, name)| Step::Rename { connection, name }),
+        2 => connection().prop_map(|connection| Step::Drop { connection }),
         3 => (0_u64..70_000).prop_map(|ms| Step::Pass { ms }),
     ]
 }
 
 fn input(step: &Step) -> Option<RoomsInput> {
-    let say = |link: u64, message| Some(RoomsInput::Message { link: LinkId(link), message });
+    let say =
+        |connection: u64, message| Some(RoomsInput::Message { link: LinkId(connection), message });
     let session = |index: usize| session(IDS[index]);
     match *step {
-        Step::Hello { link, who, run } => Some(RoomsInput::Hello {
-            link: LinkId(link),
-            participant: person(who),
-            token: Secret::from_random([who; 16]),
+        Step::Hello { connection, participant, run } => Some(RoomsInput::Hello {
+            link: LinkId(connection),
+            participant: person(participant),
+            token: Secret::from_random([participant; 16]),
             name: String::new(),
             instance: Instance::from_random(run),
             link_base: String::new(),
             source: None,
             is_own: false,
         }),
-        Step::Open { link, session, key } => {
-            say(link, open(IDS[session], KINDS[session], Some(3), key))
+        Step::Open { connection, session, key } => {
+            say(connection, open(IDS[session], KINDS[session], Some(3), key))
         }
-        Step::Join { link, session: index, wait } => {
-            say(link, ClientMessage::Join { session: session(index), wait })
+        Step::Join { connection, session: index, wait } => {
+            say(connection, ClientMessage::Join { session: session(index), wait })
         }
-        Step::Leave { link, session: index } => {
-            say(link, ClientMessage::Leave { session: session(index) })
+        Step::Leave { connection, session: index } => {
+            say(connection, ClientMessage::Leave { session: session(index) })
         }
-        Step::Close { link, session: index } => {
-            say(link, ClientMessage::Close { session: session(index) })
+        Step::Close { connection, session: index } => {
+            say(connection, ClientMessage::Close { session: session(index) })
         }
-        Step::Eject { link, session: index, who } => {
-            let (session, participant) = (session(index), person(who));
-            say(link, ClientMessage::Eject { session, participant, address: false })
+        Step::Eject { connection, session: index, participant } => {
+            let (session, participant) = (session(index), person(participant));
+            say(connection, ClientMessage::Eject { session, participant, address: false })
         }
-        Step::Allow { link, session: index, who } => {
-            say(link, ClientMessage::Allow { session: session(index), participant: person(who) })
+        Step::Allow { connection, session: index, participant } => say(
+            connection,
+            ClientMessage::Allow { session: session(index), participant: person(participant) },
+        ),
+        Step::Lock { connection, session: index, is_locked } => {
+            say(connection, ClientMessage::Lock { session: session(index), locked: is_locked })
         }
-        Step::Lock { link, session: index, is_locked } => {
-            say(link, ClientMessage::Lock { session: session(index), locked: is_locked })
-        }
-        Step::Rename { link, name } => {
+        Step::Rename { connection, name } => {
             // The last is none, so that the hub gives one.
             let name = ["Ann", "Ben", ""][usize::from(name)].to_owned();
-            say(link, ClientMessage::Rename { name })
+            say(connection, ClientMessage::Rename { name })
         }
-        Step::Signal { link, session: index, who } => {
+        Step::Signal { connection, session: index, participant } => {
             let payload = Payload::Offer { generation: 1, sdp: "m=audio".into() }.into();
-            say(link, ClientMessage::Signal { session: session(index), to: person(who), payload })
+            say(
+                connection,
+                ClientMessage::Signal { session: session(index), to: person(participant), payload },
+            )
         }
-        Step::Drop { link } => Some(RoomsInput::Closed { link: LinkId(link) }),
+        Step::Drop { connection } => Some(RoomsInput::Closed { link: LinkId(connection) }),
         Step::Pass { .. } => None,
     }
 }
@@ -170,7 +175,7 @@ proptest! {
         steps in prop::collection::vec(step(), 1..60)
     ) {
         let mut hub = Lines::new();
-        let mut beliefs: BTreeMap<LinkId, Belief> = BTreeMap::new();
+        let mut models: BTreeMap<LinkId, Belief> = BTreeMap::new();
         for step in &steps {
             match (input(step), step) {
                 (Some(input), _) => hub.rooms.handle(input, hub.now),
@@ -181,24 +186,24 @@ proptest! {
                 (None, other) => panic!("{other:?}"),
             }
             // A client drops what it leaves without being told.
-            if let Step::Leave { link, session: index } = step
-                && let Some(belief) = beliefs.get_mut(&LinkId(*link))
+            if let Step::Leave { connection, session: index } = step
+                && let Some(model) = models.get_mut(&LinkId(*connection))
             {
-                belief.rosters.remove(&session(IDS[*index]));
+                model.rosters.remove(&session(IDS[*index]));
             }
             while let Some(output) = hub.rooms.poll_output() {
                 match output {
-                    RoomsOutput::Send { link, message } => {
-                        beliefs.entry(link).or_default().hear(message);
+                    RoomsOutput::Send { link: connection, message } => {
+                        models.entry(connection).or_default().hear(message);
                     }
-                    RoomsOutput::Disconnect { link, .. } => drop(beliefs.remove(&link)),
+                    RoomsOutput::Disconnect { link: connection, .. } => drop(models.remove(&connection)),
                 }
             }
-            if let Step::Drop { link } = step {
-                beliefs.remove(&LinkId(*link));
+            if let Step::Drop { connection } = step {
+                models.remove(&LinkId(*connection));
             }
             check_books(&hub.rooms);
-            check_beliefs(&hub.rooms, &beliefs);
+            check_beliefs(&hub.rooms, &models);
         }
     }
 }
@@ -211,38 +216,38 @@ fn check_books(rooms: &Rooms) {
         assert!(room.seats.len() <= usize::from(room.limit), "not more than fit");
         assert!(!rooms.waits.contains_key(id), "nobody waits for an open session");
         for seat in &room.seats {
-            let person = &rooms.people[&seat.participant];
-            assert!(person.seats.contains(id));
-            let alarm = |at| (at, Alarm::Seat(id.clone(), seat.participant.clone()));
+            let record = &rooms.people[&seat.participant];
+            assert!(record.seats.contains(id));
+            let timer = |at| (at, Alarm::Seat(id.clone(), seat.participant.clone()));
             match seat.bond {
-                Bond::Held => assert!(person.link.is_some(), "a link holds it"),
+                Bond::Held => assert!(record.link.is_some(), "a link holds it"),
                 Bond::Loose { since } => {
                     assert!(rooms.alarms.contains(&alarm(since + Duration::from_secs(60))));
                 }
             }
         }
     }
-    for (who, person) in &rooms.people {
-        assert!(person.link.is_some() || !person.seats.is_empty(), "else it is forgotten");
-        assert!(person.link.is_none_or(|link| rooms.links.contains_key(&link)));
-        assert!(person.seats.iter().all(|id| rooms.sessions[id].seat(who).is_some()));
-        assert!(person.waits.iter().all(|id| rooms.waits[id].contains(who)));
+    for (participant, record) in &rooms.people {
+        assert!(record.link.is_some() || !record.seats.is_empty(), "else it is forgotten");
+        assert!(record.link.is_none_or(|connection| rooms.links.contains_key(&connection)));
+        assert!(record.seats.iter().all(|id| rooms.sessions[id].seat(participant).is_some()));
+        assert!(record.waits.iter().all(|id| rooms.waits[id].contains(participant)));
     }
     let waits: usize = rooms.waits.values().map(Vec::len).sum();
-    assert_eq!(waits, rooms.people.values().map(|person| person.waits.len()).sum::<usize>());
+    assert_eq!(waits, rooms.people.values().map(|record| record.waits.len()).sum::<usize>());
     let all_seats = rooms.sessions.values().flat_map(|room| &room.seats);
-    let loose = all_seats.filter(|seat| !seat.is_held()).count();
-    assert_eq!(rooms.alarms.len(), rooms.links.len() + loose, "an alarm each, and no other");
+    let reserved = all_seats.filter(|seat| !seat.is_held()).count();
+    assert_eq!(rooms.alarms.len(), rooms.links.len() + reserved, "an alarm each, and no other");
 }
 
 /// Whoever sits somewhere has been told exactly who is linked to it there, and how they are.
-fn check_beliefs(rooms: &Rooms, beliefs: &BTreeMap<LinkId, Belief>) {
+fn check_beliefs(rooms: &Rooms, models: &BTreeMap<LinkId, Belief>) {
     for (id, room) in &rooms.sessions {
         for seat in room.seats.iter().filter(|seat| seat.is_held()) {
-            let link = rooms.people[&seat.participant].link.expect("a link holds it");
-            let known = &beliefs[&link].rosters[id];
-            let linked: Vec<_> = room.linked(seat).map(|other| &other.participant).collect();
-            assert_eq!(known.len(), linked.len(), "{known:?} {linked:?}");
+            let connection = rooms.people[&seat.participant].link.expect("a link holds it");
+            let known = &models[&connection].rosters[id];
+            let paired: Vec<_> = room.linked(seat).map(|other| &other.participant).collect();
+            assert_eq!(known.len(), paired.len(), "{known:?} {paired:?}");
             for other in room.linked(seat) {
                 let member = &known[&other.participant];
                 let is_here = rooms.presence(other) == Presence::Here;
@@ -252,11 +257,11 @@ fn check_beliefs(rooms: &Rooms, beliefs: &BTreeMap<LinkId, Belief>) {
             }
         }
     }
-    for (link, belief) in beliefs {
-        for id in belief.rosters.keys() {
+    for (connection, model) in models {
+        for id in model.rosters.keys() {
             let is_member = rooms.sessions.get(id).is_some_and(|room| {
                 let mut held = room.seats.iter().filter(|seat| seat.is_held());
-                held.any(|seat| rooms.people[&seat.participant].link == Some(*link))
+                held.any(|seat| rooms.people[&seat.participant].link == Some(*connection))
             });
             assert!(is_member, "nobody believes to be where it is not");
         }

@@ -24,9 +24,9 @@ fn signal(id: &str, to: u8, payload: Payload) -> ClientMessage {
 }
 
 /// How many of these signals in a row reach participant 1 before one is refused.
-fn passed(hub: &mut Lines, link: u64, payload: &Payload) -> usize {
-    let mut say = || hub.say(link, signal("a", 1, payload.clone()));
-    (0..10_000).take_while(|_| say()[0].starts_with("1: signal a")).count()
+fn passed(hub: &mut Lines, connection: u64, payload: &Payload) -> usize {
+    let mut send_one = || hub.say(connection, signal("a", 1, payload.clone()));
+    (0..10_000).take_while(|_| send_one()[0].starts_with("1: signal a")).count()
 }
 
 /// Participants 1, 2 and 3 in a session `a`, opened by 1.
@@ -143,12 +143,12 @@ fn a_signal_that_does_not_fit_into_the_receivers_socket_is_refused_to_its_sender
 fn whoever_comes_again_as_somebody_new_has_no_more_than_the_address_has() {
     let mut hub = three_in(BROADCAST);
     let mut bytes = 0;
-    for who in 10..60 {
-        let link = u64::from(who);
-        hub.hello_from(link, who, Some(SourceAddress(7)));
-        hub.join(link, "a");
-        bytes += passed(&mut hub, link, &offer(MAX_SDP_BYTES)) * MAX_SDP_BYTES;
-        hub.leave(link, "a");
+    for participant in 10..60 {
+        let connection = u64::from(participant);
+        hub.hello_from(connection, participant, Some(SourceAddress(7)));
+        hub.join(connection, "a");
+        bytes += passed(&mut hub, connection, &offer(MAX_SDP_BYTES)) * MAX_SDP_BYTES;
+        hub.leave(connection, "a");
     }
     assert!((900 * 1024..1024 * 1024).contains(&bytes), "{bytes}");
     hub.hello_from(99, 99, Some(SourceAddress(8)));
@@ -167,22 +167,22 @@ fn usual_bursts_are_far_within_what_a_sender_may() {
     let mut hub = Lines::with(12);
     for id in ids {
         hub.open(1, id, MESH);
-        for link in 2..=12 {
-            hub.join(link, id);
+        for connection in 2..=12 {
+            hub.join(connection, id);
         }
     }
-    let mut passed = 0;
+    let mut relayed = 0;
     for (from, to) in (1..=12).flat_map(|from| (1..=12).map(move |to| (from, to))) {
         for id in ids.iter().filter(|_| from != to) {
-            let words = [offer(6 * 1024), media()].into_iter();
-            for payload in words.chain(std::iter::repeat_n(candidate(), 17)) {
-                let told = hub.say(from, signal(id, to as u8, payload));
-                assert_eq!(told, [format!("{to}: signal {id} {from}")]);
-                passed += 1;
+            let payloads = [offer(6 * 1024), media()].into_iter();
+            for payload in payloads.chain(std::iter::repeat_n(candidate(), 17)) {
+                let lines = hub.say(from, signal(id, to as u8, payload));
+                assert_eq!(lines, [format!("{to}: signal {id} {from}")]);
+                relayed += 1;
             }
         }
     }
-    assert_eq!(passed, 12 * 11 * 5 * 19);
+    assert_eq!(relayed, 12 * 11 * 5 * 19);
     // A hundred viewers of a broadcast at once.
     let mut hub = Lines::with(101);
     hub.open(1, "a", BROADCAST);

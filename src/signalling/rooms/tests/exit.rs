@@ -36,8 +36,8 @@ fn the_first_member_inherits_a_mesh_and_alone_learns_the_new_key() {
 fn a_member_that_is_here_inherits_before_one_that_came_first_and_is_away() {
     let mut hub = three_in(MESH);
     hub.close_link(2);
-    let told = hub.leave(1, "a");
-    assert_eq!(told, ["3: out a 1 Left", "3: owner a 3 key 2"]);
+    let lines = hub.leave(1, "a");
+    assert_eq!(lines, ["3: out a 1 Left", "3: owner a 3 key 2"]);
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn other_topologies_close_with_their_opener() {
         let mut hub = three_in(of(topology));
         assert_eq!(hub.leave(1, "a"), ["2: closed a OpenerLeft", "3: closed a OpenerLeft"]);
         assert!(hub.rooms.sessions.is_empty());
-        assert!(hub.rooms.people.values().all(|person| person.seats.is_empty()));
+        assert!(hub.rooms.people.values().all(|record| record.seats.is_empty()));
     }
     let mut hub = Lines::with(2);
     hub.open(1, "a", of(Topology::OneToOne));
@@ -93,8 +93,8 @@ fn only_the_owner_closes_a_session_for_everybody() {
 #[test]
 fn only_the_owner_sends_somebody_out() {
     let mut hub = three_in(MESH);
-    let eject = |who| {
-        let (session, participant) = (session("a"), person(who));
+    let eject = |participant| {
+        let (session, participant) = (session("a"), person(participant));
         ClientMessage::Eject { session, participant, address: false }
     };
     assert_eq!(hub.say(2, eject(3)), ["2: not-allowed a"]);

@@ -38,9 +38,9 @@ fn id() -> String {
     SessionId::of_key(&first_key()).to_string()
 }
 
-fn open_with(hub: &mut Lines, link: u64, key: Option<Secret>) -> Vec<String> {
+fn open_with(hub: &mut Lines, connection: u64, key: Option<Secret>) -> Vec<String> {
     let (session, kind, limit) = (session(&id()), MESH, None);
-    hub.say(link, ClientMessage::Open { session, kind, limit, owner_key: key })
+    hub.say(connection, ClientMessage::Open { session, kind, limit, owner_key: key })
 }
 
 fn heirs(number: u8) -> Option<Secret> {
@@ -72,22 +72,22 @@ fn other_ids_are_anybodys_as_before() {
 fn who_owned_it_after_a_crash_takes_it_over_with_the_key_and_the_key_stays() {
     let mut hub = started();
     open_with(&mut hub, 1, Some(first_key()));
-    let told = open_with(&mut hub, 2, Some(first_key()));
-    assert_eq!(told[0], format!("1: closed {} Replaced", id()));
-    assert_eq!(told[1], format!("2: opened {} limit 12 key 7 []", id()));
+    let lines = open_with(&mut hub, 2, Some(first_key()));
+    assert_eq!(lines[0], format!("1: closed {} Replaced", id()));
+    assert_eq!(lines[1], format!("2: opened {} limit 12 key 7 []", id()));
 }
 
 #[test]
 fn an_heir_opens_it_again_at_a_restarted_hub_and_the_last_heir_wins() {
     let mut hub = started();
     open_with(&mut hub, 1, Some(first_key()));
-    for link in 2..=4 {
-        hub.join(link, &id());
+    for connection in 2..=4 {
+        hub.join(connection, &id());
     }
-    let told = hub.leave(1, &id());
-    assert!(told.contains(&format!("2: owner {} 2 key 161", id())), "{told:?}");
-    let told = hub.leave(2, &id());
-    assert!(told.contains(&format!("3: owner {} 3 key 162", id())), "{told:?}");
+    let lines = hub.leave(1, &id());
+    assert!(lines.contains(&format!("2: owner {} 2 key 161", id())), "{lines:?}");
+    let lines = hub.leave(2, &id());
+    assert!(lines.contains(&format!("3: owner {} 3 key 162", id())), "{lines:?}");
     assert_eq!(open_with(&mut hub, 1, Some(first_key())), [format!("1: id-taken {}", id())]);
     assert_eq!(open_with(&mut hub, 2, heirs(1)), [format!("2: id-taken {}", id())]);
 

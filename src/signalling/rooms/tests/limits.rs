@@ -112,13 +112,13 @@ fn hello_numbered(hub: &mut Lines, number: u64) -> Vec<String> {
 
 impl Lines {
     /// More people than the lines have numbers for.
-    fn hello_numbered_again(&mut self, link: u64, number: u64) -> Vec<String> {
+    fn hello_numbered_again(&mut self, connection: u64, number: u64) -> Vec<String> {
         let mut digest = [0xff; 10];
         digest[..8].copy_from_slice(&number.to_be_bytes());
         let participant = ParticipantId::from_digest(digest);
         self.rooms.handle(
             RoomsInput::Hello {
-                link: LinkId(link),
+                link: LinkId(connection),
                 participant,
                 token: Secret::from_random([0; 16]),
                 name: "X".into(),
@@ -131,8 +131,8 @@ impl Lines {
         );
         let outputs: Vec<_> = std::iter::from_fn(|| self.rooms.poll_output()).collect();
         let short = |output: &RoomsOutput| match output {
-            RoomsOutput::Send { link, message: HubMessage::Welcome { .. } } => {
-                format!("{}: welcome", link.0)
+            RoomsOutput::Send { link: connection, message: HubMessage::Welcome { .. } } => {
+                format!("{}: welcome", connection.0)
             }
             RoomsOutput::Send { .. } | RoomsOutput::Disconnect { .. } => line(output),
         };

@@ -45,59 +45,74 @@ impl Lines {
     }
 
     /// Instance and name of a participant who says hello this way are those of its number.
-    fn hello(&mut self, link: u64, who: u8) -> Vec<String> {
-        self.hello_as(link, who, (&format!("P{who}"), u64::from(who)))
+    fn hello(&mut self, connection: u64, participant: u8) -> Vec<String> {
+        self.hello_as(connection, participant, (&format!("P{participant}"), u64::from(participant)))
     }
 
-    fn hello_as(&mut self, link: u64, who: u8, as_whom: (&str, u64)) -> Vec<String> {
-        self.give(hello(link, who, as_whom, None))
+    fn hello_as(
+        &mut self,
+        connection: u64,
+        participant: u8,
+        name_and_run: (&str, u64),
+    ) -> Vec<String> {
+        self.give(hello(connection, participant, name_and_run, None))
     }
 
-    fn hello_from(&mut self, link: u64, who: u8, source: Option<SourceAddress>) -> Vec<String> {
-        self.give(hello(link, who, (&format!("P{who}"), u64::from(who)), source))
+    fn hello_from(
+        &mut self,
+        connection: u64,
+        participant: u8,
+        source: Option<SourceAddress>,
+    ) -> Vec<String> {
+        self.give(hello(
+            connection,
+            participant,
+            (&format!("P{participant}"), u64::from(participant)),
+            source,
+        ))
     }
 
-    fn say(&mut self, link: u64, message: ClientMessage) -> Vec<String> {
-        self.give(RoomsInput::Message { link: LinkId(link), message })
+    fn say(&mut self, connection: u64, message: ClientMessage) -> Vec<String> {
+        self.give(RoomsInput::Message { link: LinkId(connection), message })
     }
 
-    fn close_link(&mut self, link: u64) -> Vec<String> {
-        self.give(RoomsInput::Closed { link: LinkId(link) })
+    fn close_link(&mut self, connection: u64) -> Vec<String> {
+        self.give(RoomsInput::Closed { link: LinkId(connection) })
     }
 
-    fn open(&mut self, link: u64, id: &str, kind: SessionKind) -> Vec<String> {
-        self.say(link, open(id, kind, None, None))
+    fn open(&mut self, connection: u64, id: &str, kind: SessionKind) -> Vec<String> {
+        self.say(connection, open(id, kind, None, None))
     }
 
-    fn join(&mut self, link: u64, id: &str) -> Vec<String> {
-        self.say(link, ClientMessage::Join { session: session(id), wait: false })
+    fn join(&mut self, connection: u64, id: &str) -> Vec<String> {
+        self.say(connection, ClientMessage::Join { session: session(id), wait: false })
     }
 
-    fn wait(&mut self, link: u64, id: &str) -> Vec<String> {
-        self.say(link, ClientMessage::Join { session: session(id), wait: true })
+    fn wait(&mut self, connection: u64, id: &str) -> Vec<String> {
+        self.say(connection, ClientMessage::Join { session: session(id), wait: true })
     }
 
-    fn leave(&mut self, link: u64, id: &str) -> Vec<String> {
-        self.say(link, ClientMessage::Leave { session: session(id) })
+    fn leave(&mut self, connection: u64, id: &str) -> Vec<String> {
+        self.say(connection, ClientMessage::Leave { session: session(id) })
     }
 
     /// Lets time pass; every link in `alive` says something once a second.
     fn pass(&mut self, ms: u64, alive: &[u64]) -> Vec<String> {
         let end = self.now + Duration::from_millis(ms);
         let mut lines = vec![];
-        let mut beat = self.now;
+        let mut next_ping = self.now;
         while self.now < end {
-            let alarm = self.rooms.poll_timeout().unwrap_or(end);
-            self.now = self.now.max(alarm.min(beat).min(end));
+            let timer = self.rooms.poll_timeout().unwrap_or(end);
+            self.now = self.now.max(timer.min(next_ping).min(end));
             self.rooms.handle_timeout(self.now);
             lines.extend(self.drain());
             assert!(self.rooms.poll_timeout() > Some(self.now) || self.rooms.alarms.is_empty());
-            if self.now >= beat {
-                for link in alive {
-                    let said = self.say(*link, ClientMessage::Ping);
-                    lines.extend(said.into_iter().filter(|line| !line.ends_with("pong")));
+            if self.now >= next_ping {
+                for connection in alive {
+                    let sent = self.say(*connection, ClientMessage::Ping);
+                    lines.extend(sent.into_iter().filter(|line| !line.ends_with("pong")));
                 }
-                beat = self.now + Duration::from_secs(1);
+                next_ping = self.now + Duration::from_secs(1);
             }
         }
         lines
@@ -114,15 +129,15 @@ impl Lines {
 }
 
 fn hello(
-    link: u64,
-    who: u8,
+    connection: u64,
+    participant: u8,
     (name, run): (&str, u64),
     source: Option<SourceAddress>,
 ) -> RoomsInput {
     RoomsInput::Hello {
-        link: LinkId(link),
-        participant: person(who),
-        token: Secret::from_random([who; 16]),
+        link: LinkId(connection),
+        participant: person(participant),
+        token: Secret::from_random([participant; 16]),
         name: name.to_owned(),
         instance: Instance::from_random(run),
         link_base: "http://192.168.1.5:7340".to_owned(),
@@ -150,12 +165,14 @@ fn of(topology: Topology) -> SessionKind {
 
 fn line(output: &RoomsOutput) -> String {
     match output {
-        RoomsOutput::Disconnect { link, why } => match why {
-            Dismissal::Told => format!("{}: disconnect", link.0),
-            Dismissal::Silent => format!("{}: disconnect as silent", link.0),
-            Dismissal::Misbehaving => format!("{}: disconnect as misbehaving", link.0),
+        RoomsOutput::Disconnect { link: connection, why: reason } => match reason {
+            Dismissal::Told => format!("{}: disconnect", connection.0),
+            Dismissal::Silent => format!("{}: disconnect as silent", connection.0),
+            Dismissal::Misbehaving => format!("{}: disconnect as misbehaving", connection.0),
         },
-        RoomsOutput::Send { link, message } => format!("{}: {}", link.0, said(message)),
+        RoomsOutput::Send { link: connection, message } => {
+            format!("{}: {}", connection.0, said(message))
+        }
     }
 }
 
@@ -189,10 +206,10 @@ fn said(message: &HubMessage) -> String {
             format!("owner {session} {} {key}", number(participant))
         }
         HubMessage::Access { session, locked, removed } => {
-            let how = if *locked { "locked" } else { "open" };
+            let state = if *locked { "locked" } else { "open" };
             let one = |one: &RemovedMember| format!("{} {}", number(&one.participant), one.rest_ms);
             let removed: Vec<_> = removed.iter().map(one).collect();
-            format!("access {session} {how} [{}]", removed.join(", "))
+            format!("access {session} {state} [{}]", removed.join(", "))
         }
         HubMessage::Closed { session, reason } => format!("closed {session} {reason:?}"),
         HubMessage::Signal { session, from, .. } => format!("signal {session} {}", number(from)),
@@ -228,8 +245,8 @@ fn how(presence: Presence) -> String {
     }
 }
 
-fn number(who: &ParticipantId) -> u8 {
-    (0..=u8::MAX).find(|number| person(*number) == *who).unwrap()
+fn number(id: &ParticipantId) -> u8 {
+    (0..=u8::MAX).find(|number| person(*number) == *id).unwrap()
 }
 
 fn key(secret: &Secret) -> String {
