@@ -1,4 +1,4 @@
-//! The hub over real sockets: what strangers may send, and what friends get back.
+//! The hub over real sockets: its protocol, its limits, and its HTTP responses.
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail as the test does")]
 
@@ -95,7 +95,7 @@ async fn a_duplicate_id_and_a_full_session_are_typed_errors() {
 }
 
 #[tokio::test]
-async fn a_strangers_signal_is_refused_and_reaches_nobody() {
+async fn a_signal_of_a_non_member_is_refused_and_not_relayed() {
     within(async {
         let hub = hub().await;
         let (mut opener, mut viewer) = (Wire::hello(&hub).await, Wire::hello(&hub).await);
@@ -119,7 +119,7 @@ async fn a_strangers_signal_is_refused_and_reaches_nobody() {
 }
 
 #[tokio::test]
-async fn garbage_is_answered_ten_times_and_then_the_link_is_closed() {
+async fn garbage_is_answered_ten_times_and_then_the_connection_is_closed() {
     within(async {
         let hub = hub().await;
         let mut client = Wire::hello(&hub).await;
@@ -129,7 +129,7 @@ async fn garbage_is_answered_ten_times_and_then_the_link_is_closed() {
             assert_eq!(client.error().await, (ErrorCode::BadMessage, None), "{garbage:?}");
         }
         client.say(&ClientMessage::Ping).await;
-        assert_eq!(client.hear().await, HubMessage::Pong, "it is still there");
+        assert_eq!(client.hear().await, HubMessage::Pong, "the connection is still open");
         client.text("tenth").await;
         assert_eq!(client.error().await.0, ErrorCode::BadMessage);
         assert_eq!(client.closed().await, Some(CloseCode::Policy));
@@ -138,7 +138,7 @@ async fn garbage_is_answered_ten_times_and_then_the_link_is_closed() {
 }
 
 #[tokio::test]
-async fn a_message_of_a_later_version_is_unsupported_and_the_link_goes_on() {
+async fn a_message_of_a_later_version_is_unsupported_and_the_connection_stays_open() {
     within(async {
         let hub = hub().await;
         let mut client = Wire::hello(&hub).await;
@@ -151,7 +151,7 @@ async fn a_message_of_a_later_version_is_unsupported_and_the_link_goes_on() {
 }
 
 #[tokio::test]
-async fn a_depth_bomb_is_a_bad_message() {
+async fn excessive_nesting_is_a_bad_message() {
     within(async {
         let hub = hub().await;
         let mut client = Wire::hello(&hub).await;
@@ -164,7 +164,7 @@ async fn a_depth_bomb_is_a_bad_message() {
 }
 
 #[tokio::test]
-async fn binary_and_oversize_are_told_and_end_the_link() {
+async fn binary_and_oversize_messages_get_an_error_and_close_the_connection() {
     within(async {
         let hub = hub().await;
         let text = Message::text("x".repeat(1024 * 1024));
@@ -177,16 +177,16 @@ async fn binary_and_oversize_are_told_and_end_the_link() {
         }
         let mut other = Wire::hello(&hub).await;
         other.say(&ClientMessage::Ping).await;
-        assert_eq!(other.hear().await, HubMessage::Pong, "others do not notice");
+        assert_eq!(other.hear().await, HubMessage::Pong, "other clients are not affected");
     })
     .await;
 }
 
 #[tokio::test]
-async fn who_is_still_sending_an_oversize_message_learns_why_it_ends() {
+async fn a_client_that_still_sends_an_oversize_message_gets_the_error() {
     within(async {
         let hub = hub().await;
-        // The message does not fit into this buffer: sending it ends only if it is read.
+        // The message does not fit into this buffer: sending completes only if the hub reads it.
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_send_buffer_size(16 * 1024).unwrap();
         let stream = socket.connect(hub.address()).await.unwrap();
@@ -214,7 +214,7 @@ async fn a_message_at_the_limit_is_taken() {
 }
 
 #[tokio::test]
-async fn without_a_good_hello_there_is_no_link() {
+async fn a_connection_without_a_valid_hello_is_closed() {
     within(async {
         let hub = hub().await;
         let instance = r#""instance":"0123456789abcdef""#;
@@ -235,7 +235,7 @@ async fn without_a_good_hello_there_is_no_link() {
 }
 
 #[tokio::test]
-async fn who_does_not_say_hello_is_sent_away_and_no_sooner_than_after_five_seconds() {
+async fn a_connection_without_hello_is_closed_after_five_seconds() {
     within(async {
         let hub = hub().await;
         let begin = Instant::now();
@@ -248,7 +248,7 @@ async fn who_does_not_say_hello_is_sent_away_and_no_sooner_than_after_five_secon
 }
 
 #[tokio::test]
-async fn a_head_that_never_ends_is_given_up() {
+async fn a_request_head_that_never_ends_times_out() {
     within(async {
         let hub = hub().await;
         let head = "GET /signal HTTP/1.1\r\nHost: localhost\r\nX-Slow: ";
@@ -259,7 +259,7 @@ async fn a_head_that_never_ends_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_head_that_is_too_long_is_refused() {
+async fn a_request_head_that_is_too_long_is_refused() {
     within(async {
         let hub = hub().await;
         let head =
@@ -272,7 +272,7 @@ async fn a_head_that_is_too_long_is_refused() {
 }
 
 #[tokio::test]
-async fn pages_say_what_they_are_and_echo_nothing() {
+async fn pages_describe_themselves_and_echo_no_input() {
     within(async {
         let hub = hub().await;
         let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -316,7 +316,7 @@ async fn whether_a_session_is_open_does_not_show_in_its_page() {
 }
 
 #[tokio::test]
-async fn a_killed_socket_is_away_and_returns_with_its_token() {
+async fn a_client_with_a_killed_socket_is_away_and_returns_with_its_token() {
     within(async {
         let hub = hub().await;
         let (mut opener, mut guest) = (Wire::hello(&hub).await, Wire::hello(&hub).await);
@@ -336,7 +336,7 @@ async fn a_killed_socket_is_away_and_returns_with_its_token() {
         returned.say(&join("a", false)).await;
         assert!(matches!(returned.hear().await, HubMessage::Joined { role: Role::Guest, .. }));
         let HubMessage::ParticipantJoined { participant, .. } = opener.hear().await else {
-            panic!("the opener hears of the return");
+            panic!("the opener is notified of the return");
         };
         assert_eq!(participant.instance, Instance::from_random(77));
     })
@@ -344,7 +344,7 @@ async fn a_killed_socket_is_away_and_returns_with_its_token() {
 }
 
 #[tokio::test]
-async fn a_new_connection_throws_a_half_open_one_out() {
+async fn a_new_connection_replaces_a_half_open_one() {
     within(async {
         let hub = hub().await;
         let mut first = Wire::hello(&hub).await;
@@ -357,7 +357,7 @@ async fn a_new_connection_throws_a_half_open_one_out() {
 }
 
 #[tokio::test]
-async fn a_flood_of_joins_from_one_address_is_late_and_the_links_stay() {
+async fn a_flood_of_joins_from_one_address_is_delayed_and_the_connections_stay_open() {
     within(async {
         let hub = hub().await;
         let mut clients =
@@ -383,7 +383,7 @@ async fn a_flood_of_joins_from_one_address_is_late_and_the_links_stay() {
 }
 
 #[tokio::test]
-async fn words_that_come_too_fast_are_late_and_none_is_lost() {
+async fn messages_beyond_the_rate_are_read_later_and_none_is_lost() {
     within(async {
         let hub = hub().await;
         let mut client = Wire::hello(&hub).await;
@@ -406,7 +406,7 @@ async fn words_that_come_too_fast_are_late_and_none_is_lost() {
 }
 
 #[tokio::test]
-async fn a_dropped_hub_closes_its_links_and_its_port() {
+async fn a_dropped_hub_closes_its_connections_and_its_port() {
     within(async {
         let hub = hub().await;
         let address = hub.address();
@@ -420,17 +420,17 @@ async fn a_dropped_hub_closes_its_links_and_its_port() {
     .await;
 }
 
-/// What a server answers to a request, up to the end.
+/// The response of a server to a request, up to the end of the connection.
 async fn http(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = vec![];
-    // A server that has refused a request may reset the connection over the rest of it.
+    // A server that has refused a request may reset the connection before it has read all of it.
     let _ = stream.read_to_end(&mut answer).await;
     String::from_utf8(answer).unwrap()
 }
 
-/// A bare WebSocket to a hub.
+/// A WebSocket to a hub without the client around it.
 struct Wire {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     participant: ParticipantId,
@@ -447,14 +447,14 @@ impl Wire {
         Self::new(connect_async(format!("ws://{address}/x/signal")).await.unwrap().0)
     }
 
-    /// Says hello to what is at an address.
+    /// Connects to a hub at an address, and exchanges `hello` and `welcome`.
     async fn at(address: SocketAddr) -> Self {
         let mut client = Self::connect(address).await;
         client.greet(None, 5).await;
         client
     }
 
-    /// Says hello over a connection to a hub.
+    /// Exchanges `hello` and `welcome` over a TCP connection to a hub.
     async fn over(stream: TcpStream, address: SocketAddr) -> Self {
         let url = format!("ws://{address}/signal");
         let (socket, _) = client_async(url, MaybeTlsStream::Plain(stream)).await.unwrap();
@@ -493,7 +493,7 @@ impl Wire {
     }
 
     async fn hear(&mut self) -> HubMessage {
-        let message = self.socket.next().await.expect("the link is open").unwrap();
+        let message = self.socket.next().await.expect("the connection is open").unwrap();
         serde_json::from_str(message.to_text().unwrap()).unwrap()
     }
 
@@ -505,7 +505,7 @@ impl Wire {
     }
 
     async fn closed(&mut self) -> Option<CloseCode> {
-        let message = self.socket.next().await.expect("a farewell").unwrap();
+        let message = self.socket.next().await.expect("a close frame").unwrap();
         let Message::Close(frame) = message else { panic!("{message:?}") };
         assert!(self.socket.next().await.is_none_or(|message| message.is_err()));
         frame.map(|frame| frame.code)

@@ -1,15 +1,15 @@
-//! A token bucket: how often something may happen, and how much. Pure: time comes in as a value.
+//! A token bucket for rate limits. Pure: time is passed in as a value.
 
 use std::time::Duration;
 
 use crate::model::MediaTime;
 
-/// How often something may happen.
+/// The rate and the burst of a token bucket.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
-    /// Tokens that come back in a second.
+    /// Tokens that are added each second.
     pub(super) per_second: i64,
-    /// Tokens that may be taken at once.
+    /// The most tokens that the bucket holds.
     pub(super) burst: i64,
 }
 
@@ -17,9 +17,9 @@ pub(super) struct Pace {
 #[derive(Debug)]
 pub(super) struct Bucket {
     pace: Pace,
-    /// What is in it, in millionths of a token; less than nothing if tokens are promised.
+    /// The content, in millionths of a token; negative while tokens are promised for later.
     level: i64,
-    /// When it was last filled up.
+    /// When it was last refilled.
     filled: MediaTime,
 }
 
@@ -32,7 +32,7 @@ impl Bucket {
         Self { pace: rate, level: rate.burst * TOKEN, filled: now }
     }
 
-    /// Takes a token that is there, or will be within `patience`; tells when, as a span from now.
+    /// Takes a token that is available now or within `max_wait`; returns the time until then.
     /// `None` if it would take longer.
     pub(super) fn take(&mut self, max_wait: Duration, now: MediaTime) -> Option<Duration> {
         let wait = self.wait(now);
@@ -42,25 +42,25 @@ impl Bucket {
         })
     }
 
-    /// How long it takes until a token is there.
+    /// The time until a token is available.
     pub(super) fn wait(&mut self, now: MediaTime) -> Duration {
         self.fill(now);
         let missing = (TOKEN - self.level).max(0) as u64;
         Duration::from_micros(missing.div_ceil(self.pace.per_second as u64))
     }
 
-    /// Whether so many tokens are there.
+    /// Whether so many tokens are available.
     pub(super) fn has(&mut self, tokens: usize, now: MediaTime) -> bool {
         self.fill(now);
         i64::try_from(tokens).is_ok_and(|tokens| tokens.saturating_mul(TOKEN) <= self.level)
     }
 
-    /// Takes so many tokens, which [`Self::has`] has found there.
+    /// Takes so many tokens; the caller has checked [`Self::has_tokens`].
     pub(super) fn spend(&mut self, tokens: usize) {
         self.level -= tokens as i64 * TOKEN;
     }
 
-    /// Whether nothing of it is spent.
+    /// Whether the bucket is full.
     pub(super) fn is_full(&mut self, now: MediaTime) -> bool {
         self.fill(now);
         self.level == self.pace.burst * TOKEN
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_gives_its_burst_at_once_and_then_its_pace() {
+    fn a_bucket_gives_its_burst_at_once_and_then_its_rate() {
         let mut bucket = Bucket::new(PACE, START);
         let none = Duration::ZERO;
         let take_all = |bucket: &mut Bucket, now| {
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn much_is_taken_only_if_all_of_it_is_there() {
+    fn many_tokens_are_taken_only_if_all_are_available() {
         let mut bucket = Bucket::new(PACE, START);
         assert!(
             bucket.has(400, START) && !bucket.has(401, START) && !bucket.has(usize::MAX, START)

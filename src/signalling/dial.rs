@@ -1,5 +1,5 @@
-//! TCP connections to a host by name, at whichever of its addresses answers first (RFC 8305,
-//! "happy eyeballs"): a dead first address costs a quarter of a second, not the connection.
+//! TCP connections to a host by name, at the address that answers first (RFC 8305, "happy
+//! eyeballs"): an unreachable first address costs a quarter of a second, not the connection.
 
 use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
 
@@ -9,40 +9,40 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// How long one attempt has the field to itself (RFC 8305, section 5).
+/// The delay after an attempt before the next one starts beside it (RFC 8305, section 5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// Why there is no connection.
+/// Why a connection could not be made.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DialError {
     /// No address is known for the name.
     #[error("no address is known for it: {0}")]
     Unknown(io::Error),
-    /// None of the addresses can be reached; the failure that says most.
+    /// No address could be reached; the most informative error of all attempts.
     #[error(transparent)]
     Unreachable(io::Error),
 }
 
 /// Connects to a host, given as in a URL: a name, or an address, IPv6 ones in brackets.
 ///
-/// It does not give up by itself while any address may still answer: limit its time.
+/// It does not give up while an address may still answer: the caller sets a timeout.
 ///
 /// # Errors
 /// [`DialError`].
 pub(super) async fn dial(host: &str, port: u16) -> Result<TcpStream, DialError> {
     let name = host.trim_matches(['[', ']']);
-    // The system sorts them by what it knows of routes (RFC 6724).
+    // The system sorts them by its knowledge of routes (RFC 6724).
     let addresses = lookup_host((name, port)).await.map_err(DialError::Unknown)?;
     let attempts = Attempts::new(interleave(addresses.collect()));
     let stream = run(attempts, TcpStream::connect).await.map_err(DialError::Unreachable)?;
-    // What is said to a hub is small and waits for an answer.
+    // Messages to a hub are small and wait for an answer.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
     }
     Ok(stream)
 }
 
-/// Alternates the families, beginning with that of the first address (RFC 8305, section 4).
+/// Alternates the address families, beginning with that of the first address (RFC 8305, section 4).
 fn interleave(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
     let begins_with_ipv6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let (first, second): (VecDeque<_>, VecDeque<_>) =
@@ -52,7 +52,7 @@ fn interleave(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
     pairs.flatten().copied().collect()
 }
 
-/// Makes attempts as they fall due, until one succeeds; the others are dropped then.
+/// Starts attempts as they fall due, until one succeeds; then drops the others.
 async fn run<T, F>(mut attempts: Attempts, connect: impl Fn(SocketAddr) -> F) -> io::Result<T>
 where
     F: Future<Output = io::Result<T>>,
@@ -79,27 +79,27 @@ where
     }
 }
 
-/// Which address is tried when. Pure: times are spans since the first step.
+/// Schedules the attempts. Pure: times are spans since the first step.
 #[derive(Debug)]
 struct Attempts {
     waiting: VecDeque<SocketAddr>,
     running: usize,
-    /// When the next one may begin although others still run.
+    /// When the next attempt may start although others still run.
     next_at: Duration,
-    /// The failure that says most so far.
+    /// The most informative error so far.
     failure: io::Error,
 }
 
-/// What is to be done now.
+/// What the caller is to do now.
 #[derive(Debug)]
 enum Step {
-    /// Begin an attempt, then ask again.
+    /// Start an attempt, then ask again.
     Try(SocketAddr),
-    /// Ask again then, or when an attempt has failed.
+    /// Ask again at this time, or when an attempt has failed.
     WaitUntil(Duration),
     /// Ask again when an attempt has failed.
     Wait,
-    /// All have failed.
+    /// All attempts have failed.
     GiveUp(io::Error),
 }
 
@@ -126,7 +126,7 @@ impl Attempts {
         }
     }
 
-    /// Notes that one has failed; the next one begins at once.
+    /// Notes that an attempt has failed; the next one starts at once.
     fn failed(&mut self, error: io::Error, now: Duration) {
         self.running -= 1;
         self.next_at = now;
@@ -136,7 +136,7 @@ impl Attempts {
     }
 }
 
-/// How much a failure says: that a machine is there says more than that the network has no way.
+/// How informative an error is: an answer of the machine says more than a missing route.
 fn tells(error: &io::Error) -> u8 {
     use io::ErrorKind::{
         AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkUnreachable, NotFound,
@@ -148,7 +148,7 @@ fn tells(error: &io::Error) -> u8 {
     match rising.iter().position(|kinds| kinds.contains(&kind)) {
         Some(rank) => rank as u8,
         None if kind == ConnectionRefused => 4,
-        // The other end said it, or a rule of this machine.
+        // The other machine refused it, or a rule of this one.
         None => 3,
     }
 }
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn families_alternate_and_begin_with_the_systems_favourite() {
+    fn families_alternate_and_begin_with_the_first_of_the_system() {
         let given = ["[::1]:1", "[::2]:1", "[::3]:1", "1.1.1.1:1", "2.2.2.2:1"];
         let wanted = ["[::1]:1", "1.1.1.1:1", "[::2]:1", "2.2.2.2:1", "[::3]:1"];
         assert_eq!(interleave(addresses(&given)), addresses(&wanted));
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_address_has_a_quarter_of_a_second_before_the_next_is_tried_beside_it() {
+    fn the_next_address_is_tried_a_quarter_of_a_second_after_a_silent_one() {
         let mut attempts = attempts(3);
         assert_eq!(tried(&attempts.step(MS(0))), Some(1));
         assert!(matches!(attempts.step(MS(0)), Step::WaitUntil(at) if at == MS(250)));
@@ -193,27 +193,30 @@ mod tests {
         assert_eq!(tried(&attempts.step(MS(250))), Some(2));
         assert_eq!(tried(&attempts.step(MS(499))), None);
         assert_eq!(tried(&attempts.step(MS(510))), Some(3));
-        assert!(matches!(attempts.step(MS(60_000)), Step::Wait), "none is given up for the others");
+        assert!(
+            matches!(attempts.step(MS(60_000)), Step::Wait),
+            "no attempt is given up for another"
+        );
     }
 
     #[test]
-    fn an_address_that_fails_makes_way_at_once() {
+    fn the_next_address_is_tried_at_once_after_a_failure() {
         let mut attempts = attempts(2);
         assert_eq!(tried(&attempts.step(MS(0))), Some(1));
         attempts.failed(io::ErrorKind::ConnectionRefused.into(), MS(3));
         assert_eq!(tried(&attempts.step(MS(3))), Some(2));
         attempts.failed(io::ErrorKind::NetworkUnreachable.into(), MS(4));
         let Step::GiveUp(error) = attempts.step(MS(4)) else { panic!("all have failed") };
-        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "what says most");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "the most informative error");
     }
 
     #[test]
-    fn a_name_without_any_address_is_given_up() {
+    fn a_name_without_addresses_fails() {
         assert!(matches!(attempts(0).step(MS(0)), Step::GiveUp(_)));
     }
 
     #[tokio::test]
-    async fn the_first_that_answers_wins_whatever_the_others_do() {
+    async fn the_first_address_that_answers_wins() {
         let connect = |address: SocketAddr| async move {
             match address.port() {
                 1 => std::future::pending().await,

@@ -1,4 +1,4 @@
-//! What a stranger may say to a hub, and a hub to a client, made up by a fuzzer (`tests/fuzz`).
+//! Entry points for fuzzing (`tests/fuzz`): untrusted input to a hub, and from a hub to a client.
 
 use super::{
     hub,
@@ -6,8 +6,9 @@ use super::{
 };
 use crate::model::{HubMessage, Instance, MAX_MESSAGE_BYTES, MediaTime, ParticipantId, Secret};
 
-/// Three people, each line of the text said by one of them: its first character tells who, how
-/// many seconds later, and whether the link is closed instead.
+/// Feeds messages of three participants to the rooms. Each line of the text is one message; its
+/// first character selects the sender, the delay in seconds, and whether the connection is closed
+/// instead.
 pub fn rooms(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let mut now = MediaTime::default();
@@ -36,34 +37,37 @@ pub fn rooms(data: &[u8]) {
         }
         while let Some(output) = rooms.poll_output() {
             if let RoomsOutput::Send { message, .. } = output {
-                let json = serde_json::to_string(&message).expect("the hub's words are JSON");
-                let _: HubMessage = serde_json::from_str(&json).expect("a client can read them");
+                let json = serde_json::to_string(&message).expect("a hub message is serializable");
+                let _: HubMessage = serde_json::from_str(&json).expect("a client can parse it");
             }
         }
     }
 }
 
-/// What a hub is asked over HTTP.
+/// Feeds bytes to the HTTP server of a hub, and checks its response.
 pub fn request(data: &[u8]) {
     let answer = hub::answer(data);
     let answer = String::from_utf8(answer).expect("a hub answers in UTF-8");
-    // A request of HTTP/1.0 is answered as one.
+    // A request of HTTP/1.0 gets a response of HTTP/1.0.
     let status = ["HTTP/1.1 ", "HTTP/1.0 "].iter().find_map(|start| answer.strip_prefix(start));
     let Some(status) = status else {
-        return assert_eq!(answer, "", "an answer has a status");
+        return assert_eq!(answer, "", "a response has a status line");
     };
     if !status.starts_with("200 ") && !status.starts_with("101 ") {
         return;
     }
-    // What is served, everybody on the way must have understood in the same way. Empty lines before
-    // the request are skipped.
+    // All programs on the path must interpret an accepted request in the same way. Empty lines
+    // before the request are skipped.
     let mut data = data;
     while let Some(remainder) = data.strip_prefix(b"\r\n") {
         data = remainder;
     }
-    let end = data.windows(4).position(|four| four == b"\r\n\r\n").expect("a head that ends");
+    let end = data
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .expect("an accepted request has a complete head");
     let lines: Vec<_> = data[..end].split(|byte| *byte == b'\n').collect();
-    let (last, others) = lines.split_last().expect("a line");
+    let (last, others) = lines.split_last().expect("a head has at least one line");
     assert!(others.iter().all(|line| line.ends_with(b"\r")), "no bare line feed");
     let fields: Vec<_> = others[1.min(others.len())..].iter().chain([last]).collect();
     let is_field = |name: &[u8]| {
@@ -80,12 +84,12 @@ pub fn request(data: &[u8]) {
     }
 }
 
-/// What a hub that means harm says to a client.
+/// Feeds a message of a malicious hub to the client's parser.
 pub fn client(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     if let Ok(message) = serde_json::from_str::<HubMessage>(&text) {
-        let reparsed = serde_json::to_string(&message).expect("the hub's words are JSON");
-        let reparsed: HubMessage = serde_json::from_str(&reparsed).expect("and can be read");
+        let reparsed = serde_json::to_string(&message).expect("a hub message is serializable");
+        let reparsed: HubMessage = serde_json::from_str(&reparsed).expect("and can be parsed");
         assert_eq!(reparsed, message);
     }
 }

@@ -1,4 +1,5 @@
-//! The hub's rooms (pure), and a socket for each end. `PROTOCOL.md` is the language.
+//! Signalling: the hub's rooms (pure), its WebSocket server, and the client. `PROTOCOL.md`
+//! describes the protocol.
 
 mod bucket;
 mod client;

@@ -1,4 +1,4 @@
-//! Holds `PROTOCOL.md` to the words of `model/signal.rs`, so that neither changes alone.
+//! Checks `PROTOCOL.md` against the types in `model/signal.rs`, so that neither changes alone.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use crate::model::{
 
 const DOCUMENT: &str = include_str!("PROTOCOL.md");
 
-/// The JSON texts of the document, each with who says it: `client`, `hub`, `payload` or `chat`.
+/// The JSON texts of the document, each with its sender: `client`, `hub`, `payload` or `chat`.
 fn examples() -> Vec<(&'static str, &'static str)> {
     let (mut found, mut block) = (vec![], None);
     for line in DOCUMENT.lines() {
@@ -34,12 +34,12 @@ fn examples() -> Vec<(&'static str, &'static str)> {
     found
 }
 
-/// Parses an example and writes it again: nothing may be missing in it or unknown.
+/// Parses an example and serializes it again: no field may be missing or unknown.
 fn hold<T: DeserializeOwned + Serialize>(text: &str) {
     let message: T = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
     let mut again = serde_json::to_value(&message).unwrap();
     let example: Value = serde_json::from_str(text).unwrap();
-    // An absent name and wait have a meaning, which the document tells.
+    // An absent `name` or `wait` has a default, which the document states.
     for (field, default) in [("name", Value::from("")), ("wait", Value::from(false))] {
         if example.get(field).is_none() && again.get(field) == Some(&default) {
             again.as_object_mut().unwrap().remove(field);
@@ -61,7 +61,7 @@ fn every_example_is_a_message_of_the_real_types() {
                 assert_ne!(serde_json::from_str::<Payload>(text).unwrap(), Payload::Unknown);
             }
             "chat" => hold::<ChatMessage>(text),
-            other => panic!("{other:?} says nothing"),
+            other => panic!("{other:?} is not a sender"),
         }
     }
 }
@@ -80,7 +80,7 @@ fn every_type_of_message_has_an_example() {
 }
 
 #[test]
-fn every_word_and_number_of_the_types_is_in_the_document() {
+fn every_name_and_limit_of_the_types_is_in_the_document() {
     let codes = variants_of(serde_json::from_str::<ErrorCode>("\"?\"").unwrap_err());
     let directions = Topology::ALL.map(|topology| topology.name().to_owned());
     for value in codes.iter().chain(&directions) {
@@ -104,7 +104,7 @@ fn every_word_and_number_of_the_types_is_in_the_document() {
     assert!(DOCUMENT.contains(&format!("| {MAX_CHAT_BYTES} bytes; {MAX_TEXT_BYTES} bytes |")));
 }
 
-/// The types of messages, as serde lists them for one that is none.
+/// The message types, as serde lists them in the error for an unknown one.
 fn variants<T: DeserializeOwned>() -> BTreeSet<String> {
     let Err(error) = serde_json::from_str::<T>(r#"{"type":"?"}"#) else { panic!("no such type") };
     variants_of(error)

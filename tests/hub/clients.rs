@@ -1,4 +1,4 @@
-//! The client against hubs, and against what is none, over real sockets.
+//! The client against hubs and other servers, over real sockets.
 
 use std::{
     net::SocketAddr,
@@ -29,7 +29,7 @@ use tokio_tungstenite::{
 use crate::rig::words::{MESH, hub, hub_at, join, open, session, signal, within};
 
 #[tokio::test]
-async fn clients_of_a_restarted_hub_come_back_by_themselves_as_who_they_were() {
+async fn clients_reconnect_to_a_restarted_hub_as_the_same_participants() {
     within(async {
         let first = hub().await;
         let address = first.address();
@@ -57,7 +57,7 @@ async fn clients_of_a_restarted_hub_come_back_by_themselves_as_who_they_were() {
 }
 
 #[tokio::test]
-async fn a_client_without_a_hub_says_so_once_and_connects_when_there_is_one() {
+async fn a_client_without_a_hub_reports_it_once_and_connects_when_there_is_one() {
     within(async {
         let address = hub().await.address();
         let url: HubUrl = format!("http://{address}").parse().unwrap();
@@ -74,7 +74,7 @@ async fn a_client_without_a_hub_says_so_once_and_connects_when_there_is_one() {
 }
 
 #[tokio::test]
-async fn an_outage_is_told_once_however_many_attempts_it_takes() {
+async fn an_outage_is_reported_once_for_any_number_of_attempts() {
     within(async {
         let (listener, url) = listener().await;
         let mut client = Friend::start(&url, None);
@@ -91,7 +91,7 @@ async fn an_outage_is_told_once_however_many_attempts_it_takes() {
 }
 
 #[tokio::test]
-async fn a_client_keeps_its_token_over_runs_and_its_hub_names_the_links() {
+async fn a_client_keeps_its_token_over_runs_and_its_own_hub_chooses_the_link_base() {
     within(async {
         let public: HubUrl = "https://hub.example/quintet".parse().unwrap();
         let listen = SocketAddr::from(([127, 0, 0, 1], 0)).into();
@@ -114,7 +114,7 @@ async fn a_client_keeps_its_token_over_runs_and_its_hub_names_the_links() {
 }
 
 #[tokio::test]
-async fn what_was_sent_before_closing_arrives() {
+async fn messages_sent_before_closing_arrive() {
     within(async {
         let hub = hub().await;
         let mut opener = Friend::start(&hub.link_base(), None);
@@ -144,7 +144,7 @@ async fn what_was_sent_before_closing_arrives() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_no_hub_is_named_as_such() {
+async fn a_server_that_is_no_hub_is_reported_as_such() {
     within(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url: HubUrl = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
@@ -158,7 +158,7 @@ async fn a_server_that_is_no_hub_is_named_as_such() {
 }
 
 #[tokio::test]
-async fn a_hub_that_does_not_know_its_name_is_asked_by_its_address() {
+async fn a_hub_that_refuses_its_host_name_is_asked_by_its_ip_address() {
     within(async {
         let (listener, _) = listener().await;
         let address = listener.local_addr().unwrap();
@@ -184,7 +184,7 @@ async fn a_hub_that_does_not_know_its_name_is_asked_by_its_address() {
 }
 
 #[tokio::test]
-async fn a_hub_that_knows_neither_its_name_nor_its_address_is_explained() {
+async fn the_error_for_a_hub_that_refuses_name_and_address_has_the_way_out() {
     within(async {
         let (listener, url) = listener().await;
         let mut client = Friend::start(&url, None);
@@ -200,7 +200,7 @@ async fn a_hub_that_knows_neither_its_name_nor_its_address_is_explained() {
 }
 
 #[tokio::test]
-async fn a_hub_without_tls_is_no_https_hub() {
+async fn the_error_for_https_to_a_plain_hub_has_the_http_address() {
     within(async {
         let hub = hub().await;
         let url: HubUrl = format!("https://{}", hub.address()).parse().unwrap();
@@ -212,7 +212,7 @@ async fn a_hub_without_tls_is_no_https_hub() {
 }
 
 #[tokio::test]
-async fn a_hub_that_falls_silent_is_found_dead_after_three_heartbeats() {
+async fn a_silent_hub_counts_as_dead_after_three_heartbeats() {
     within(async {
         let (listener, url) = listener().await;
         let mut client = Friend::start(&url, None);
@@ -229,7 +229,7 @@ async fn a_hub_that_falls_silent_is_found_dead_after_three_heartbeats() {
 }
 
 #[tokio::test]
-async fn what_a_later_hub_says_is_ignored_and_the_rest_is_passed_on() {
+async fn unknown_messages_are_ignored_and_others_are_forwarded() {
     within(async {
         let (listener, url) = listener().await;
         let mut client = Friend::start(&url, None);
@@ -245,7 +245,7 @@ async fn what_a_later_hub_says_is_ignored_and_the_rest_is_passed_on() {
 }
 
 #[tokio::test]
-async fn a_hub_that_refuses_is_quoted() {
+async fn the_error_of_a_hub_that_refuses_is_quoted() {
     within(async {
         let (listener, url) = listener().await;
         let mut client = Friend::start(&url, None);
@@ -291,7 +291,7 @@ async fn a_client_reaches_a_hub_on_ipv6() {
     within(async {
         let listen = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, 0)).into();
         let options = HubOptions::at(listen);
-        // A machine without IPv6 has nothing to prove here.
+        // A machine without IPv6 cannot run this test.
         let Ok(hub) = Hub::start(options).await else { return };
         assert_eq!(find_hub(&hub.link_base()).await, Found::Hub);
         Friend::start(&hub.link_base(), None).up().await;
@@ -305,11 +305,11 @@ pub(crate) async fn listener() -> (TcpListener, HubUrl) {
     (listener, url)
 }
 
-/// Says welcome as a hub with a heartbeat of 100 ms does.
+/// Accepts a client, and sends `welcome` with a heartbeat of 100 ms.
 async fn pretend(listener: &TcpListener) -> WebSocketStream<TcpStream> {
     let mut socket = loop {
         let (stream, _) = listener.accept().await.unwrap();
-        // A client that was cut off asks in TLS as well.
+        // After a failed attempt, the client tries TLS as well.
         if let Ok(socket) = accept_async(stream).await {
             break socket;
         }
@@ -328,7 +328,7 @@ async fn pretend(listener: &TcpListener) -> WebSocketStream<TcpStream> {
     socket
 }
 
-/// A client, and what it tells.
+/// A client and its events.
 pub(crate) struct Friend {
     client: Client,
     pub(crate) events: mpsc::Receiver<ClientEvent>,
@@ -342,7 +342,7 @@ impl Friend {
         Self::start_with(hub, None, tokens)
     }
 
-    /// One that takes a hub of that identity for its user's.
+    /// A client that recognises a hub of that identity as its user's.
     pub(crate) fn start_with(
         hub: &HubUrl,
         identity: Option<HubIdentity>,

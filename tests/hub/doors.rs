@@ -1,5 +1,5 @@
-//! Who is let in at a hub: behind a proxy, beyond the limits of an address, and under an id that
-//! belongs to somebody.
+//! Access to a hub and its sessions: behind a proxy, beyond the limits of an address, under an id
+//! that is bound to a key, and after an ejection.
 
 use std::{
     net::SocketAddr,
@@ -26,14 +26,15 @@ use crate::{
     rig::words::{MESH, hub, join, open, session, within},
 };
 
-/// A hub behind a proxy at a loopback address, as every client of these tests is.
+/// A hub that trusts a proxy at a loopback address; the clients of these tests come from there.
 async fn proxied() -> Hub {
     let listen = SocketAddr::from(([127, 0, 0, 1], 0)).into();
     let trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
     Hub::start(HubOptions { trusted_proxies, ..HubOptions::at(listen) }).await.unwrap()
 }
 
-/// A connection that the proxy makes for somebody at that address; the status if it is refused.
+/// A connection that the proxy makes for a client at that address; the HTTP status if it is
+/// refused.
 async fn connect(hub: &Hub, client: &str) -> Result<Wire, u16> {
     let mut request = format!("ws://{}/signal", hub.address()).into_client_request().unwrap();
     request.headers_mut().insert("x-forwarded-for", client.parse().unwrap());
@@ -44,7 +45,7 @@ async fn connect(hub: &Hub, client: &str) -> Result<Wire, u16> {
     }
 }
 
-/// The same, and hello.
+/// The same, with `hello`.
 async fn greet(hub: &Hub, client: &str) -> Wire {
     let mut client = connect(hub, client).await.unwrap();
     client.greet(None, 5).await;
@@ -52,7 +53,7 @@ async fn greet(hub: &Hub, client: &str) -> Wire {
 }
 
 #[tokio::test]
-async fn behind_a_proxy_each_client_has_64_connections_and_who_has_a_seat_comes_back_beyond() {
+async fn behind_a_proxy_each_address_has_64_connections_and_more_for_returning_clients() {
     within(async {
         let hub = proxied().await;
         let mut opener = greet(&hub, "203.0.113.9").await;
@@ -65,20 +66,20 @@ async fn behind_a_proxy_each_client_has_64_connections_and_who_has_a_seat_comes_
         for _ in 0..62 {
             clients.push(greet(&hub, "203.0.113.9").await);
         }
-        // A stranger is told so after hello, once the places for those who come back are all
-        // there is, and at once when these are taken.
+        // A client without a seat is refused after `hello` while only the places for returning
+        // clients are left, and before that when these are taken.
         let mut outsider = connect(&hub, "203.0.113.9").await.unwrap();
         outsider.say(&hello(None)).await;
         assert_eq!(outsider.error().await.0, ErrorCode::TooMany);
-        // Who has a seat comes back, though more than 64 are connected; the older connection of
-        // the same person ends.
+        // A client with a seat returns, though 64 are connected; the older connection of the same
+        // participant is closed.
         let token = guest.token.clone();
         let mut returned = connect(&hub, "203.0.113.9").await.unwrap();
         returned.say(&hello(Some(token))).await;
         assert!(matches!(returned.hear().await, HubMessage::Welcome { .. }));
         returned.say(&join("a", false)).await;
         assert!(matches!(returned.hear().await, HubMessage::Joined { role: Role::Guest, .. }));
-        // Others behind the same proxy have their own 64.
+        // Other addresses behind the same proxy have their own 64.
         greet(&hub, "203.0.113.8").await;
         let mut silent = vec![];
         let refused = loop {
@@ -86,7 +87,7 @@ async fn behind_a_proxy_each_client_has_64_connections_and_who_has_a_seat_comes_
                 Ok(client) => silent.push(client),
                 Err(status) => break status,
             }
-            assert!(silent.len() <= 20, "strangers take the places of those who come back");
+            assert!(silent.len() <= 20, "clients without a seat take the reserve");
         };
         assert_eq!(refused, 503);
     })
@@ -94,11 +95,11 @@ async fn behind_a_proxy_each_client_has_64_connections_and_who_has_a_seat_comes_
 }
 
 #[tokio::test]
-async fn who_is_no_trusted_proxy_is_not_believed() {
+async fn the_fields_of_an_untrusted_proxy_are_ignored() {
     within(async {
         let hub = hub().await;
         let mut clients = vec![];
-        // These are of the hub's own machine, whatever they say, and may be many.
+        // These count for the hub's own machine, whatever they send, and may be many.
         for _ in 0..100 {
             clients.push(greet(&hub, "203.0.113.9").await);
         }
@@ -107,7 +108,7 @@ async fn who_is_no_trusted_proxy_is_not_believed() {
 }
 
 #[tokio::test]
-async fn forty_who_join_without_end_keep_nobody_else_of_their_address_out() {
+async fn forty_clients_that_join_without_end_do_not_block_others_of_their_address() {
     within(async {
         let hub = proxied().await;
         let mut opener = greet(&hub, "192.0.2.1").await;
@@ -125,7 +126,7 @@ async fn forty_who_join_without_end_keep_nobody_else_of_their_address_out() {
                 }
             });
         }
-        // By then the burst is spent, and each of them is put off.
+        // By then the burst is spent, and each of their joins is delayed.
         within(async {
             while answered.load(Ordering::Relaxed) < 60 {
                 sleep(Duration::from_millis(10)).await;
@@ -143,13 +144,13 @@ async fn forty_who_join_without_end_keep_nobody_else_of_their_address_out() {
         for answer in futures_util::future::join_all(joins).await {
             assert!(matches!(answer, HubMessage::Joined { .. }), "{answer:?}");
         }
-        assert_eq!(floods.len(), 40, "who is greedy is put off, and not closed");
+        assert_eq!(floods.len(), 40, "the flooding clients are delayed, not closed");
     })
     .await;
 }
 
 #[tokio::test]
-async fn an_id_is_opened_again_at_a_restarted_hub_by_its_owner_and_heirs_only() {
+async fn a_bound_id_is_reopened_at_a_restarted_hub_by_its_owner_and_successors_only() {
     within(async {
         let identity = HubIdentity::fresh();
         let start = async |opens_for| {
@@ -186,7 +187,7 @@ async fn an_id_is_opened_again_at_a_restarted_hub_by_its_owner_and_heirs_only() 
             outsider.say(&open_with(&id, wrong.as_ref())).await;
             assert_eq!(outsider.error().await, (ErrorCode::IdTaken, Some(id.clone())));
         }
-        // The first owner is back before the heir, who is the owner then all the same.
+        // The first owner is back before the successor, which becomes the owner all the same.
         let (mut owner, mut successor) =
             (Wire::hello(&hub).await, Wire::hello_with(&hub, None, 6).await);
         owner.say(&open_with(&id, Some(&key))).await;
@@ -194,7 +195,7 @@ async fn an_id_is_opened_again_at_a_restarted_hub_by_its_owner_and_heirs_only() 
         successor.say(&open_with(&id, Some(&successor_key))).await;
         assert!(matches!(successor.hear().await, HubMessage::Opened { .. }));
         assert!(matches!(owner.hear().await, HubMessage::Closed { .. }));
-        // What another hub has signed is worth nothing.
+        // A key that another hub has signed is not valid.
         let other = crate::rig::words::hub().await;
         let mut successor = Wire::hello(&other).await;
         successor.say(&open_with(&id, Some(&successor_key))).await;
@@ -204,7 +205,7 @@ async fn an_id_is_opened_again_at_a_restarted_hub_by_its_owner_and_heirs_only() 
 }
 
 #[tokio::test]
-async fn who_was_sent_out_is_not_let_in_with_a_new_token_nor_from_the_address_if_asked() {
+async fn an_ejected_participant_is_excluded_by_instance_and_if_asked_by_address() {
     within(async {
         let hub = proxied().await;
         let mut opener = greet(&hub, "192.0.2.1").await;

@@ -1,4 +1,5 @@
-//! Who floods another member through the hub pays for it; who is flooded does not.
+//! A client that floods another member through the hub is closed; the flooded member is not
+//! affected.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -26,13 +27,13 @@ const DOWNLINK: usize = 12_500;
 
 const TICK: Duration = Duration::from_millis(10);
 
-/// What a flooder sends: the longest description that the hub passes on.
+/// The longest description that the hub relays.
 fn long() -> Payload {
     Payload::Offer { generation: 1, sdp: format!("m={}", "x".repeat(MAX_SDP_BYTES - 2)) }
 }
 
 #[tokio::test]
-async fn who_floods_a_member_behind_a_slow_line_is_closed_and_the_member_stays() {
+async fn a_client_that_floods_a_member_on_a_slow_network_is_closed_and_the_member_stays() {
     within(async {
         let hub = hub().await;
         let mut opener = Wire::at(slow_line_to(&hub).await).await;
@@ -66,10 +67,10 @@ async fn who_floods_a_member_behind_a_slow_line_is_closed_and_the_member_stays()
 }
 
 #[tokio::test]
-async fn many_who_flood_a_member_that_does_not_read_do_not_take_its_connection() {
+async fn many_clients_that_flood_a_member_that_does_not_read_do_not_close_its_connection() {
     within(async {
         let hub = hub().await;
-        // What the system keeps for a connection is small on a real line as well.
+        // The system's buffer is small on a real network as well.
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(8 * 1024).unwrap();
         let stream = socket.connect(hub.address()).await.unwrap();
@@ -97,14 +98,14 @@ async fn many_who_flood_a_member_that_does_not_read_do_not_take_its_connection()
             let is_signal = matches!(message, HubMessage::Signal { .. });
             *(if is_signal { &mut signals } else { &mut others }) += 1;
         }
-        assert!(others >= 22, "all who came and went were told: {others}");
+        assert!(others >= 22, "all joins and closes were sent: {others}");
         println!("{signals} signals");
     })
     .await;
 }
 
-/// Signals as fast as the hub reads, until it closes the connection: how many were refused, and
-/// with which code it is closed.
+/// Sends signals as fast as the hub reads, until it closes the connection; returns how many were
+/// refused, and the close code.
 async fn flood(guest: Wire, to: ParticipantId) -> (usize, Option<CloseCode>) {
     let text = serde_json::to_string(&signal("a", &to, long())).unwrap();
     let (mut sink, mut stream) = guest.socket.split();
@@ -133,7 +134,7 @@ async fn flood(guest: Wire, to: ParticipantId) -> (usize, Option<CloseCode>) {
     }
 }
 
-/// A line to the hub that lets 10 Mbit/s through, and keeps little on the way.
+/// A relay to the hub with a downlink of 10 Mbit/s and small buffers.
 async fn slow_line_to(hub: &Hub) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, hub) = (listener.local_addr().unwrap(), hub.address());

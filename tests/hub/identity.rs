@@ -1,4 +1,4 @@
-//! Whose hub it is that answers, and what a hub that is not this user's is not given.
+//! The identity of a hub, and what a client does not send to a hub that has not proven it.
 
 use std::net::SocketAddr;
 
@@ -23,7 +23,7 @@ use crate::{
     rig::{Folder, process::Program, words::within},
 };
 
-/// A hub, its address, and the identity that it has.
+/// A hub, its URL, and its identity.
 async fn hub_and_identity() -> (Hub, HubUrl, HubIdentity) {
     let identity = HubIdentity::fresh();
     let (hub, url) = hub_of(identity.clone()).await;
@@ -41,7 +41,7 @@ fn start(url: &HubUrl, identity: &HubIdentity) -> Friend {
     Friend::start_with(url, Some(identity.clone()), TokensInMemory::default())
 }
 
-/// Where a client found its hub, and what it takes for the start of links there.
+/// The place and the link base of a client that has connected.
 async fn reached(client: &mut Friend) -> (HubPlace, HubUrl) {
     match client.events.recv().await {
         Some(ClientEvent::Up { place, link_base, .. }) => (place, link_base),
@@ -49,11 +49,12 @@ async fn reached(client: &mut Friend) -> (HubPlace, HubUrl) {
     }
 }
 
-/// A connection to what is no hub of ours: its hello, and the socket.
+/// Accepts a client on a listener that is not a hub of its user; returns its `hello` and the
+/// socket.
 async fn hello_to(listener: &TcpListener) -> (Value, WebSocketStream<TcpStream>) {
     let mut socket = loop {
         let (stream, _) = listener.accept().await.unwrap();
-        // A client that was cut off asks in TLS as well.
+        // After a failed attempt, the client tries TLS as well.
         if let Ok(socket) = accept_async(stream).await {
             break socket;
         }
@@ -79,14 +80,14 @@ async fn say(socket: &mut WebSocketStream<TcpStream>, message: &HubMessage) {
 }
 
 #[tokio::test]
-async fn a_hub_proves_to_programs_of_its_user_whose_it_is_and_to_no_others() {
+async fn a_hub_proves_its_identity_to_programs_of_its_user_only() {
     within(async {
         let (_hub, url, identity) = hub_and_identity().await;
         let place = |owner| HubPlace { url: url.clone(), owner };
         assert_eq!(reached(&mut start(&url, &identity)).await.0, place(HubOwner::ThisUser));
         let other = HubIdentity::fresh();
         assert_eq!(reached(&mut start(&url, &other)).await.0, place(HubOwner::Unproven));
-        // By its name the hub is asked twice: it answers to none but `localhost`.
+        // With a host name the hub is asked twice: it answers to no name but `localhost`.
         let named: HubUrl = url.as_str().replace("127.0.0.1", "localhost").parse().unwrap();
         let by_name = reached(&mut start(&named, &identity)).await.0;
         assert_eq!(by_name, HubPlace { url: named, owner: HubOwner::ThisUser });
@@ -95,7 +96,7 @@ async fn a_hub_proves_to_programs_of_its_user_whose_it_is_and_to_no_others() {
 }
 
 #[tokio::test]
-async fn a_proof_that_is_relayed_from_elsewhere_proves_nothing() {
+async fn a_proof_that_is_relayed_from_another_address_is_not_valid() {
     within(async {
         let (hub, _, identity) = hub_and_identity().await;
         let (relay, url) = listener().await;
@@ -109,7 +110,7 @@ async fn a_proof_that_is_relayed_from_elsewhere_proves_nothing() {
         });
         let mut client = start(&url, &identity);
         assert_eq!(reached(&mut client).await.0.owner, HubOwner::Unproven);
-        // Where only an own hub will do, the client does not even say hello.
+        // A client that accepts only hubs of its user does not even send `hello`.
         let (sender, mut events) = mpsc::channel(8);
         let (hub, name, instance) = (url, String::new(), Instance::from_random(9));
         let identity = Some(identity);
@@ -123,7 +124,7 @@ async fn a_proof_that_is_relayed_from_elsewhere_proves_nothing() {
 }
 
 #[tokio::test]
-async fn a_loopback_hub_that_calls_itself_another_is_not_believed() {
+async fn a_loopback_hub_cannot_announce_the_link_base_of_another_hub() {
     within(async {
         let (listener, url) = listener().await;
         let good: HubUrl = "http://192.0.2.1:7340".parse().unwrap();
@@ -141,7 +142,7 @@ async fn a_loopback_hub_that_calls_itself_another_is_not_believed() {
 }
 
 #[tokio::test]
-async fn a_hub_to_which_another_sends_us_gets_no_token_of_that_one() {
+async fn the_target_of_a_redirect_does_not_get_the_token_of_the_first_hub() {
     within(async {
         let (first, url) = listener().await;
         let (second, other) = listener().await;
@@ -159,7 +160,7 @@ async fn a_hub_to_which_another_sends_us_gets_no_token_of_that_one() {
         assert_eq!(hello.get("token"), None, "{hello}");
         welcome(&mut socket, &other).await;
         assert_eq!(reached(&mut client).await.0.url, other);
-        // What the second one gave is its own: it gets that again, and the first one its own.
+        // The token of the second hub is sent to that one only, and so is the token of the first.
         drop((socket, stream));
         client.down().await;
         let (mut stream, _) = first.accept().await.unwrap();
@@ -182,7 +183,7 @@ async fn a_client_proves_itself_only_to_a_hub_that_has_proven_itself() {
         let mut head = [0; 1024];
         let length = stream.read(&mut head).await.unwrap();
         let head = String::from_utf8_lossy(&head[..length]).to_lowercase();
-        assert!(head.contains("quintet-challenge: "), "it asks: {head}");
+        assert!(head.contains("quintet-challenge: "), "the client sends a challenge: {head}");
         drop(stream);
         let (hello, _socket) = hello_to(&listener).await;
         assert_eq!(hello.get("proof"), None, "{hello}");
@@ -190,10 +191,10 @@ async fn a_client_proves_itself_only_to_a_hub_that_has_proven_itself() {
     .await;
 }
 
-/// An owner key is asked for by a hub that says it is another one: the attack of a program that
-/// listens on a loopback address of the same machine.
+/// The attack of a program that listens on a loopback address of the same machine: it announces the
+/// URL of another hub to get the owner key of a session there.
 #[test]
-fn a_loopback_hub_that_calls_itself_another_gets_none_of_its_owner_keys() {
+fn a_loopback_hub_that_announces_another_url_does_not_get_its_owner_keys() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let task = ["open", "--kind", "audio/one-way", "--id", "town-hall", "--microphone", "none"];
     let program = |home, hub: &HubUrl| {
@@ -201,7 +202,7 @@ fn a_loopback_hub_that_calls_itself_another_gets_none_of_its_owner_keys() {
         Program::start_in(home, &args, &[])
     };
     let home = Folder::new();
-    // The good one is this user's, so that its key is kept.
+    // The good hub is this user's, so that the program stores the key.
     let identity = HubIdentity::in_folder(&home.file("state").join("quintet")).unwrap();
     let (good, evil) = runtime.block_on(async { (hub_of(identity).await, listener().await) });
     let mut opener = program(home, &good.1);
@@ -224,7 +225,7 @@ fn a_loopback_hub_that_calls_itself_another_gets_none_of_its_owner_keys() {
 }
 
 #[test]
-fn a_generated_id_is_opened_again_by_its_program_after_an_orderly_end_and_by_no_other() {
+fn a_generated_id_is_reopened_by_its_program_after_an_orderly_end_and_by_no_other() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let home = Folder::new();
     let identity = HubIdentity::in_folder(&home.file("state").join("quintet")).unwrap();

@@ -1,4 +1,4 @@
-//! HTTP requests to a hub: which are served, and what their answers carry.
+//! HTTP requests to a hub: which are served, and what the responses contain.
 
 use futures_util::StreamExt as _;
 use quintet::{
@@ -12,7 +12,7 @@ use crate::{
     rig::words::{MESH, hub, join, open, within},
 };
 
-/// What a browser sends to open a WebSocket.
+/// The request of a browser that opens a WebSocket.
 fn upgrade(host: &str, origin: &str) -> String {
     format!(
         "GET /signal HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\nConnection: Upgrade\r\n\
@@ -28,7 +28,7 @@ async fn status(hub: &Hub, request: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn a_page_whose_name_was_made_to_lead_here_gets_nothing() {
+async fn a_page_with_a_rebound_name_is_refused() {
     within(async {
         let hub = hub().await;
         let port = hub.address().port();
@@ -56,10 +56,10 @@ async fn a_hub_answers_to_the_public_name_that_it_was_given() {
         let hub = Hub::start(options).await.unwrap();
         let page = "GET /s/a HTTP/1.1\r\nHost: hub.example\r\n\r\n";
         assert_eq!(status(&hub, page).await, 200);
-        // As a proxy that puts its own idea of the host in.
+        // A proxy that replaces the host.
         let behind = upgrade(&hub.address().to_string(), "https://other.example");
         assert_eq!(status(&hub, &behind).await, 403);
-        // What follows an accepted request stays open, so it is only seen to be accepted.
+        // An accepted connection stays open, so this only checks that it is accepted.
         let url = format!("ws://{}/signal", hub.address());
         let mut request = url.into_client_request().unwrap();
         request.headers_mut().insert("origin", "https://hub.example".parse().unwrap());
@@ -69,7 +69,7 @@ async fn a_hub_answers_to_the_public_name_that_it_was_given() {
 }
 
 #[tokio::test]
-async fn a_request_says_once_where_it_goes() {
+async fn a_request_without_one_valid_host_and_one_origin_is_refused() {
     within(async {
         let hub = hub().await;
         let own = hub.address();
@@ -109,7 +109,7 @@ async fn a_request_says_once_where_it_goes() {
 }
 
 #[tokio::test]
-async fn head_is_answered_like_get_without_the_page() {
+async fn head_gets_the_response_of_get_without_the_body() {
     within(async {
         let hub = hub().await;
         for (path, status) in [("/s/town-hall", 200), ("/", 200), ("/x", 404), ("/signal", 426)] {
@@ -131,7 +131,7 @@ async fn head_is_answered_like_get_without_the_page() {
 }
 
 #[tokio::test]
-async fn no_answer_is_to_be_listed_by_a_search_engine() {
+async fn every_response_forbids_search_engines_to_list_it() {
     within(async {
         let hub = hub().await;
         for path in ["/", "/s/town-hall", "/s/", "/robots.txt", "/signal"] {
@@ -155,7 +155,7 @@ async fn a_session_called_signal_has_a_page_too() {
 }
 
 #[tokio::test]
-async fn two_new_clients_use_what_the_hub_between_them_does_not_know() {
+async fn payloads_and_fields_that_the_hub_does_not_know_are_relayed() {
     within(async {
         let hub = hub().await;
         let (mut opener, mut guest) = (Wire::hello(&hub).await, Wire::hello(&hub).await);
@@ -178,7 +178,7 @@ async fn two_new_clients_use_what_the_hub_between_them_does_not_know() {
             let received = opener.socket.next().await.unwrap().unwrap();
             let received = received.to_text().unwrap();
             assert!(received.contains(payload), "{received}");
-            // An older client reads the message, and in it what it knows.
+            // An older client can parse the message.
             let message: HubMessage = serde_json::from_str(received).unwrap();
             assert!(matches!(message, HubMessage::Signal { .. }));
         }

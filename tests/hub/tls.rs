@@ -1,5 +1,5 @@
-//! Hubs behind TLS, as the real program meets them: whose certificate it takes, what it says of
-//! the others, and where it goes when it is sent on.
+//! The real program with hubs behind TLS: which certificates it accepts, which errors it shows, and
+//! which redirects it follows.
 
 use std::{fs, net::SocketAddr, sync::Arc};
 
@@ -26,7 +26,7 @@ use crate::rig::{
     words::{hub, within},
 };
 
-/// An authority that no system knows.
+/// A certificate authority that no system knows.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
@@ -43,7 +43,7 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), pem }
     }
 
-    /// What a server shows: a certificate for `localhost`, as changed, and its key.
+    /// The configuration of a server: a certificate for `localhost` with that change, and its key.
     fn server(&self, change: impl FnOnce(&mut CertificateParams)) -> Arc<ServerConfig> {
         let params = for_localhost(change);
         let key = KeyPair::generate().unwrap();
@@ -66,7 +66,7 @@ fn shown(certificate: &rcgen::Certificate, key: &KeyPair) -> Arc<ServerConfig> {
     config.with_single_cert(vec![certificate.der().clone()], key).unwrap().into()
 }
 
-/// A port that ends with what runs behind it.
+/// A listening port whose server stops on drop.
 struct Port(SocketAddr, AbortHandle);
 
 impl Drop for Port {
@@ -75,7 +75,7 @@ impl Drop for Port {
     }
 }
 
-/// Listens, and does that with each connection.
+/// Listens, and runs `serve` for each connection.
 async fn port<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> Port
 where
     F: Future<Output = ()> + Send + 'static,
@@ -90,13 +90,13 @@ where
     Port(address, task.abort_handle())
 }
 
-/// TLS before a hub, as a proxy does it.
+/// A TLS proxy in front of a hub.
 async fn proxy(hub: &Hub, config: Arc<ServerConfig>) -> Port {
     let (acceptor, to) = (TlsAcceptor::from(config), hub.address());
     port(move |stream| {
         let acceptor = acceptor.clone();
         async move {
-            // Whoever does not like the certificate goes away.
+            // A client that refuses the certificate disconnects.
             let Ok(mut stream) = acceptor.accept(stream).await else { return };
             let mut hub = TcpStream::connect(to).await.unwrap();
             let _ = copy_bidirectional(&mut stream, &mut hub).await;
@@ -105,7 +105,7 @@ async fn proxy(hub: &Hub, config: Arc<ServerConfig>) -> Port {
     .await
 }
 
-/// A server that sends everybody on.
+/// A server that redirects all requests.
 async fn sends_on(status: &'static str, to: String) -> Port {
     port(move |mut stream| {
         let answer = format!(
@@ -122,14 +122,14 @@ async fn sends_on(status: &'static str, to: String) -> Port {
     .await
 }
 
-/// What the program says when it opens a session at a hub: the link, or why there is none.
+/// Opens a session at a hub with the real program; returns its link, or the error message.
 async fn opens(hub: String, trusted: &str) -> Result<String, String> {
     let home = Folder::new();
     let (file, folder) = (home.file("authorities.pem"), home.file("none"));
     fs::write(&file, trusted).unwrap();
     let event = spawn_blocking(move || {
         let (file, folder) = (file.to_str().unwrap(), folder.to_str().unwrap());
-        // Both, or the system's own would count beside what is given.
+        // Both variables, or the system's own certificates would be trusted as well.
         let environment = [("SSL_CERT_FILE", file), ("SSL_CERT_DIR", folder)];
         let task = ["open", "--kind", "data/one-to-one", "--hub", &hub];
         let silent = ["--camera", "none", "--microphone", "none", "--speaker", "none"];
@@ -153,7 +153,7 @@ async fn a_hub_whose_authority_the_system_trusts_is_trusted() {
         let proxy_port = proxy(&hub, authority.server(|_| {})).await;
         let url = format!("https://localhost:{}", proxy_port.0.port());
         let link = opens(url.clone(), &authority.pem).await;
-        // A hub behind a proxy cannot prove whose it is, so the address that was given is kept.
+        // A hub behind a proxy cannot prove its identity, so the given address is kept.
         let base = format!("{url}/s/");
         assert!(link.as_ref().is_ok_and(|link| link.starts_with(&base)), "{link:?}");
         let wrong = opens(url, &Authority::new("another").pem).await.unwrap_err();
@@ -163,7 +163,7 @@ async fn a_hub_whose_authority_the_system_trusts_is_trusted() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_certificate_is_said() {
+async fn the_error_names_the_fault_of_a_certificate() {
     within(async {
         let (hub, authority) = (hub().await, Authority::new("one"));
         let self_signed = |change: fn(&mut CertificateParams)| {
@@ -200,7 +200,7 @@ async fn what_is_wrong_with_a_certificate_is_said() {
 }
 
 #[tokio::test]
-async fn https_for_a_plain_hub_is_named_with_the_address_to_use_and_never_done_without() {
+async fn https_to_a_plain_hub_fails_with_the_http_address_in_the_error() {
     within(async {
         let hub = hub().await;
         let message = opens(format!("https://{}", hub.address()), "").await.unwrap_err();
@@ -211,13 +211,13 @@ async fn https_for_a_plain_hub_is_named_with_the_address_to_use_and_never_done_w
 }
 
 #[tokio::test]
-async fn http_for_a_hub_behind_tls_goes_on_encrypted() {
+async fn http_to_a_hub_behind_tls_is_upgraded_to_https() {
     within(async {
         let (hub, authority) = (hub().await, Authority::new("one"));
         let proxy_port = proxy(&hub, authority.server(|_| {})).await;
         let url = format!("http://localhost:{}", proxy_port.0.port());
         assert!(opens(url.clone(), &authority.pem).await.is_ok());
-        // Nor is its certificate taken for granted.
+        // Its certificate is verified as well.
         let message = opens(url, "").await.unwrap_err();
         let secure = format!("https://localhost:{}", proxy_port.0.port());
         assert!(message.contains(&secure) && message.contains("does not know"), "{message}");
@@ -226,7 +226,7 @@ async fn http_for_a_hub_behind_tls_goes_on_encrypted() {
 }
 
 #[tokio::test]
-async fn a_hub_that_moved_is_followed_upwards_and_named_downwards() {
+async fn redirects_to_https_are_followed_and_endless_or_foreign_ones_are_reported() {
     within(async {
         let (hub, authority) = (hub().await, Authority::new("one"));
         let proxy_port = proxy(&hub, authority.server(|_| {})).await;

@@ -1,4 +1,4 @@
-//! What is wrong with a hub's certificate, for a person: what, and the way out.
+//! Sentences for people about a hub's certificate: what is wrong with it, and what to do.
 
 use chrono::DateTime;
 use rustls::{CertificateError, Error, OtherError, pki_types::UnixTime};
@@ -6,10 +6,10 @@ use rustls::{CertificateError, Error, OtherError, pki_types::UnixTime};
 use super::tls::{SelfSigned, is_authority};
 use crate::model::HubUrl;
 
-/// The most names of a certificate that are told.
+/// The most names of a certificate that are shown.
 const MAX_NAMES: usize = 3;
 
-/// The longest name of a certificate that is told, in characters.
+/// The longest name of a certificate that is shown, in characters.
 const MAX_NAME: usize = 64;
 
 const RENEW: &str = "whoever runs the hub must renew it; check the date of this computer, too";
@@ -20,16 +20,16 @@ const NEW_ONE: &str = "whoever runs the hub must replace it";
 
 const TRY_AGAIN: &str = "check the network, or let whoever runs the hub replace it";
 
-/// A sentence about a hub whose certificate was refused.
+/// The sentence about a hub whose certificate was refused.
 pub(super) fn refused(hub: &HubUrl, error: &CertificateError) -> String {
     let (what, way_out) = explain(error);
     format!("the certificate of the hub {hub} {what}, so it cannot be trusted; {way_out}")
 }
 
-/// What is wrong, and what to do.
+/// What is wrong with the certificate, and what to do.
 #[allow(
     clippy::wildcard_enum_match_arm,
-    reason = "the library may add faults; those it has now are all here or told in its own words"
+    reason = "rustls may add faults; those of today are listed or shown with its own text"
 )]
 fn explain(error: &CertificateError) -> (String, String) {
     use CertificateError as E;
@@ -80,9 +80,9 @@ fn explain(error: &CertificateError) -> (String, String) {
     (what, way_out.to_owned())
 }
 
-/// What a certificate says whom it is for. The text comes from a stranger.
+/// The hosts that a certificate is for. The text is untrusted input.
 fn names(presented: &[String]) -> String {
-    // The library writes `DnsName("a.example")` and `IpAddress(192.0.2.1)`.
+    // rustls writes `DnsName("a.example")` and `IpAddress(192.0.2.1)`.
     let name = |text: &String| -> String {
         let text = text.split_once('(').map_or(text.as_str(), |(_, name)| name);
         let name = text.chars().filter(|c| c.is_ascii_graphic() && !matches!(c, '"' | ')'));

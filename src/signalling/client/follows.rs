@@ -1,4 +1,4 @@
-//! Whether the links of a hub's sessions start with what the hub says of itself.
+//! Decides whether a client uses the base URL for session links that a hub announces.
 
 use std::net::IpAddr;
 
@@ -9,23 +9,23 @@ use crate::{
     network,
 };
 
-/// Whether links start with what a hub says of itself.
+/// Which announced base URLs a client accepts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Follows {
-    /// Whatever it says.
+    /// All.
     Always,
-    /// If it names an address of this machine, and this port.
+    /// Those that name an address of this machine, and this port.
     OnThisMachine { port: Option<u16> },
-    /// Not at all: the address that we have may lead through what the hub knows nothing of.
+    /// None: the address that the client has may lead through a proxy that the hub does not know.
     Never,
 }
 
 impl Follows {
-    /// How links follow a hub that was reached there and said that of itself in its welcome.
+    /// The policy for a hub that was reached at `place` and announced that URL in `welcome`.
     ///
-    /// A loopback address is of no use to others, so the hub's own idea is wanted; but only one of
-    /// this user's is believed what cannot be checked. Elsewhere the address that was given is kept,
-    /// unless it is the hub's own idea as well.
+    /// A loopback address is of no use to others, so the announced URL is needed; but it cannot be
+    /// verified, so it is accepted without a check only from this user's hub. Elsewhere the given
+    /// address is kept, unless the hub announces the same.
     pub(super) fn of(place: &HubPlace, announced: Option<&HubUrl>) -> Self {
         match place.owner {
             HubOwner::ThisUser if place.url.is_loopback() => Self::Always,
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_follow_a_loopback_hub_of_this_user_and_others_only_within_this_machine() {
+    fn a_loopback_hub_of_this_user_may_announce_any_url_and_others_only_this_machine() {
         let url = |text: &str| -> HubUrl { text.parse().unwrap() };
         let follows = |at: &str, owner, said: &str| {
             Follows::of(&HubPlace { url: url(at), owner }, Some(&url(announced)))

@@ -1,4 +1,4 @@
-//! Whether a link leads to a hub, or to a page like any other.
+//! Checks whether a URL is that of a hub, or an ordinary web page.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use url::Url;
 use super::open::{connect, ends, with_scheme};
 use crate::{model::HubUrl, signalling::hub::exchange};
 
-/// How long an address may take to answer, TLS included: a person has clicked on it.
+/// The time limit for the answer, TLS included: the user has clicked on the URL.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// Whether a hub answers at that address, with TLS or without, in whatever version.
+/// Whether a hub of any version answers at that address, with or without TLS.
 ///
-/// Takes four seconds at most. Where `http` is asked for, `https` is tried as well: many servers
-/// send all visitors there.
+/// Takes four seconds at most. For `http`, `https` is tried as well: many servers redirect all
+/// requests there.
 pub async fn is_hub(hub: &HubUrl) -> bool {
     timeout(PATIENCE, look(hub)).await.unwrap_or(false)
 }
@@ -29,7 +29,7 @@ async fn look(hub: &HubUrl) -> bool {
     }
 }
 
-/// The address with TLS: at the usual port of TLS if it had the usual one without.
+/// The address with TLS; the default port of HTTP becomes that of HTTPS.
 fn secured(hub: &HubUrl) -> HubUrl {
     let mut url = Url::parse(with_scheme(hub, "https").as_str()).expect("an address is a URL");
     if url.port() == Some(80) {
@@ -50,7 +50,7 @@ async fn answers(hub: &HubUrl) -> bool {
     if exchange(stream, hub, &named, None).await.is_some() {
         return true;
     }
-    // A hub that does not know its name answers to its address (RFC 9110, section 15.5.20).
+    // A hub that does not know its host name answers to its IP address (RFC 9110, section 15.5.20).
     let (Some(address), "http", Ok(stream)) = (address, url.scheme(), connect(hub).await) else {
         return false;
     };
@@ -68,7 +68,7 @@ mod tests {
     use crate::signalling::{Hub, HubOptions};
 
     #[tokio::test]
-    async fn a_hub_is_told_from_a_page_whatever_name_it_is_asked_by() {
+    async fn a_hub_is_distinguished_from_a_web_page() {
         let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into();
         let hub = Hub::start(HubOptions::at(listen)).await.unwrap();
         assert!(is_hub(&hub.link_base()).await);
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_without_tls_is_tried_with_it_at_the_port_where_that_is() {
+    fn an_http_address_is_tried_with_tls_at_the_port_of_https() {
         for (given, secure) in [
             ("http://a.example:80/x", "https://a.example:443/x"),
             ("http://a.example:7340", "https://a.example:7340"),

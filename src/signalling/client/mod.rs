@@ -1,4 +1,4 @@
-//! The client's end: one connection to one hub, made again for as long as it is wanted.
+//! The client: one connection to one hub, made again until it is closed.
 
 mod certificate;
 mod follows;
@@ -34,104 +34,106 @@ use open::{Opened, Socket, ends, open};
 pub use look::is_hub;
 pub use tokens::{TokenStore, TokensInMemory};
 
-/// Messages that wait to be sent.
+/// The most messages that wait to be sent.
 ///
-/// The opener of a full broadcast says some 2800 words when all its viewers come back, and the
-/// hub reads 200 a second once it has read 400.
+/// The opener of a full broadcast sends some 2800 messages when all its viewers come back, and the
+/// hub reads 200 a second after a burst of 400.
 const OUTGOING: usize = 4096;
 
-/// How long a connection may take to be made, and the hub to answer hello.
+/// The time limit for making a connection and for the hub's `welcome`.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long one message may take to be taken by the network.
+/// The time limit for sending one message.
 const WRITE_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long closing may take.
+/// The time limit for closing.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
-/// A hub that is silent for this many heartbeats is taken for dead: it answers each ping.
+/// The number of heartbeats without a message after which the hub counts as dead: it answers each
+/// ping.
 const SILENT_HEARTBEATS: u32 = 3;
 
-/// Heartbeats that a hub may ask for: less is a flood, more hides a dead hub for too long.
+/// The heartbeats that a hub may ask for, in milliseconds: a shorter one is a flood, a longer one
+/// hides a dead hub for too long.
 const HEARTBEATS: std::ops::RangeInclusive<u64> = 100..=10_000;
 
-/// The pause before the second attempt; it doubles with each further one.
+/// The delay before the second attempt; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
-/// The longest pause between two attempts.
+/// The longest delay between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 
-/// A connection that lasted this long was a good one: after it, pauses begin anew. Two programs
-/// with one token, which throw each other out, do not, and slow down.
+/// After a connection that lasted this long, the delays start anew. Two programs with one token,
+/// which replace each other's connection, do not last, so they slow down.
 const GOOD_AFTER: Duration = Duration::from_secs(10);
 
-/// Which hub, and as whom.
+/// The hub of a client, and how the client presents itself.
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
     /// The hub's address.
     pub hub: HubUrl,
-    /// How the person wants to be called; empty leaves it to the hub.
+    /// The requested name; empty if the hub is to choose one.
     pub name: String,
     /// This run of the program.
     pub instance: Instance,
-    /// What this user's hubs prove themselves with; without it none is known to be this user's.
+    /// Verifies the hubs of this user; without it, no hub is known to be this user's.
     pub identity: Option<HubIdentity>,
-    /// Whether only a hub of this user will do: whatever else answers is no hub.
+    /// Whether to refuse a hub that is not known to be this user's.
     pub only_own: bool,
 }
 
-/// What happens on the connection to a hub.
+/// An event of the connection to a hub.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ClientEvent {
-    /// The hub said welcome. What is still wanted is to be asked for again: it may not know it.
+    /// The hub sent `welcome`. Sessions must be requested again: the hub may not know them.
     Up {
-        /// Where it was reached, and whose it is there.
+        /// Where the hub was reached, and whose it is.
         place: HubPlace,
-        /// What links of the hub's sessions start with: the address by which it was reached (the
-        /// given one, or where that sent us), unless that is good on this machine only; then what
-        /// the hub says, if it is this user's or names an address of this machine. It is for
-        /// people; no secret is kept for it.
+        /// The base URL of session links: the address by which the hub was reached (the given one,
+        /// or the target of a redirect), unless only this machine can use it; then the URL that the
+        /// hub announces, if it is this user's or names an address of this machine. It is for
+        /// people; no secret is stored under it.
         link_base: HubUrl,
-        /// Who we are there.
+        /// The participant of this client.
         participant: ParticipantId,
-        /// What the others call us.
+        /// The name that others see.
         name: String,
-        /// What makes us the same participant in a later run; the store has it already.
+        /// The token for the same participant in a later run; the store has it already.
         token: Secret,
-        /// The address of this machine that the connection was made from, if the system tells.
+        /// The local address of the connection, if the system knows it.
         local: Option<IpAddr>,
     },
-    /// The hub has another address, and links of its sessions start with it from now on.
+    /// The hub announced another base URL for session links.
     Moved {
-        /// The address.
+        /// The new base URL.
         link_base: HubUrl,
     },
-    /// The connection failed or was lost; told once, however many attempts follow.
+    /// The connection failed or was lost; sent once, however many attempts follow.
     Down {
-        /// What, why and the way out, for a person.
+        /// A sentence for a person: what happened, why, and what to do.
         reason: String,
     },
-    /// The hub said something else.
+    /// Another message of the hub.
     Message(HubMessage),
 }
 
 /// A connection to a hub, which is made again whenever it breaks. Dropping it ends it.
 ///
-/// It runs in a task of the tokio runtime. Events wait for their receiver; meanwhile nothing more
-/// is read. When the receiver is gone, the task ends.
+/// It runs in a task of the tokio runtime. While events wait for their receiver, no messages are
+/// read. When the receiver is dropped, the task ends.
 #[derive(Debug)]
 pub struct Client {
     /// `None` once the client is being closed.
     messages: Option<mpsc::Sender<Outgoing>>,
-    /// How the person wants to be called, for the next hello.
+    /// The requested name, for the next `hello`.
     name: watch::Sender<String>,
-    /// Gives the tokens back at its end.
+    /// Returns the tokens at its end.
     task: JoinHandle<Box<dyn TokenStore>>,
 }
 
 impl Client {
-    /// Begins to connect; call it inside of a tokio runtime. Tokens are taken from the store when a
-    /// hub was reached, and kept there.
+    /// Starts to connect; call it inside a tokio runtime. When a hub is reached, its token is taken
+    /// from the store and kept there.
     pub fn start(
         options: ClientOptions,
         tokens: impl TokenStore + 'static,
@@ -154,34 +156,34 @@ impl Client {
         Self { messages: Some(messages), name, task: tokio::spawn(task.run()) }
     }
 
-    /// Sends a message without waiting. It is lost if the connection is not up: what still
-    /// matters is to be said again after [`ClientEvent::Up`].
+    /// Sends a message without waiting. It is lost if the connection is not up: send it again after
+    /// [`ClientEvent::Up`] if it still matters.
     ///
-    /// `false` if 4096 messages wait already: the link is dead, and will be found out to be.
+    /// `false` if 4096 messages wait already: the connection is dead, and will time out.
     pub fn send(&self, message: ClientMessage) -> bool {
         self.send_to(None, message)
     }
 
-    /// The same, but only to the hub at that place: a secret in the message is meant for nobody who
-    /// has come to be reached instead meanwhile.
+    /// The same, but only to the hub at that place: a secret in the message must not go to another
+    /// hub that is reached in the meantime.
     pub fn send_to(&self, place: Option<HubPlace>, message: ClientMessage) -> bool {
         let outgoing = Outgoing { place, message };
         self.messages.as_ref().is_some_and(|messages| messages.try_send(outgoing).is_ok())
     }
 
-    /// Says another name in every hello from now on. A connection that is up has to be told by
+    /// Changes the name in every further `hello`. On an open connection, send
     /// [`ClientMessage::Rename`] as well.
     pub fn set_name(&self, name: String) {
         self.name.send_replace(name);
     }
 
-    /// Sends what waits to be sent, closes the connection and has the tokens forgotten; takes 1 s
-    /// at most.
+    /// Sends the queued messages, closes the connection and lets the store forget the tokens; takes
+    /// 1 s at most.
     pub async fn close(mut self) {
         self.messages = None;
         match timeout(CLOSE_PATIENCE, &mut self.task).await {
             Ok(Ok(mut tokens)) => tokens.forget(),
-            Ok(Err(_)) | Err(_) => debug!("hub link closed without a farewell"),
+            Ok(Err(_)) | Err(_) => debug!("hub connection closed without a close handshake"),
         }
     }
 }
@@ -192,38 +194,38 @@ impl Drop for Client {
     }
 }
 
-/// A message to be sent, and where to; `None` to whoever is reached.
+/// A message to send, and the place of the hub that may get it; `None` for any.
 #[derive(Debug)]
 struct Outgoing {
     place: Option<HubPlace>,
     message: ClientMessage,
 }
 
-/// What the task has.
+/// The state of the client's task.
 struct Life {
     options: ClientOptions,
     tokens: Box<dyn TokenStore>,
-    /// How the person wants to be called.
+    /// The requested name.
     name: watch::Receiver<String>,
-    /// The name that a hub gave to a person who has none, so that a restarted hub gives it again.
+    /// The name that a hub chose, so that a restarted hub chooses the same.
     given: String,
     queue: mpsc::Receiver<Outgoing>,
     events: mpsc::Sender<ClientEvent>,
     pauses: Pauses,
-    /// Whether the outage was told.
+    /// Whether the outage was reported.
     is_down: bool,
 }
 
 /// Why a connection, or the task, ended.
 #[derive(Debug)]
 enum End {
-    /// It broke, or was never made; it is tried again.
+    /// The connection failed or could not be made; it is tried again.
     Broken(String),
-    /// Nobody wants it any more.
+    /// The client was closed or dropped.
     Unwanted,
 }
 
-/// What a welcome says.
+/// The content of `welcome`.
 struct Welcome {
     participant: ParticipantId,
     name: String,
@@ -238,12 +240,12 @@ impl Life {
         self.tokens
     }
 
-    /// Connects again and again, until nobody wants it any more.
+    /// Connects again and again, until the client is closed.
     async fn stay(&mut self) {
         loop {
             let start = Instant::now();
             let End::Broken(reason) = self.connect_and_talk().await else { return };
-            debug!(reason, "hub link down");
+            debug!(reason, "hub connection down");
             if start.elapsed() >= GOOD_AFTER {
                 self.pauses = Pauses::default();
             }
@@ -289,12 +291,12 @@ impl Life {
         };
         let Welcome { participant, name, token, heartbeat, link_base } = welcome;
         if self.name.borrow().is_empty() {
-            // A hub that was restarted calls us as before.
+            // A hub that was restarted chooses the same name.
             self.given.clone_from(&name);
         }
         self.tokens.keep(&place, &token);
         self.is_down = false;
-        info!("hub link up");
+        info!("hub connection up");
         let announced: Option<HubUrl> = link_base.parse().ok();
         let policy = Follows::of(&place, announced.as_ref());
         let link_base = announced.filter(|announced| policy.believes(announced));
@@ -329,15 +331,15 @@ impl Life {
             Err(error) => End::Broken(reason::broken(&self.options.hub, &error)),
         };
         if let (End::Unwanted, Ok(mut socket)) = (&end, sink.reunite(stream)) {
-            // Whoever closes is not interested in how the other end takes it.
+            // The client closes in any case, whatever the hub answers.
             let _ = socket.close(None).await;
             while socket.next().await.is_some_and(|message| message.is_ok()) {}
         }
         end
     }
 
-    /// Waits for something; messages that are to be sent meanwhile are lost. `None` if nobody
-    /// wants the connection any more.
+    /// Waits for an operation; messages in the meantime are dropped. `None` if the client is
+    /// closed.
     async fn unless_unwanted<T>(&mut self, operation: impl Future<Output = T>) -> Option<T> {
         tokio::pin!(operation);
         loop {
@@ -350,14 +352,14 @@ impl Life {
     }
 }
 
-/// How a conversation ended, unless the network broke.
+/// How an exchange of messages ended, unless the network failed.
 enum Gone {
     Unwanted,
     Silent,
     Closed,
 }
 
-/// Says hello and hears welcome; an error is for a person.
+/// Sends `hello` and receives `welcome`; an error is a sentence for a person.
 async fn greet(
     mut socket: Socket,
     hello: ClientMessage,
@@ -385,16 +387,16 @@ async fn greet(
     }
 }
 
-/// How a hub is listened and spoken to.
+/// The parameters of one connection.
 #[derive(Debug)]
 struct Manner {
     heartbeat: Duration,
-    /// Whether links follow the hub when it tells of another address.
+    /// Which base URLs that the hub announces are accepted.
     follows: Follows,
     place: HubPlace,
 }
 
-/// Passes on what the hub says, until the connection or the wish for it ends.
+/// Forwards the messages of the hub, until the connection ends or the client is closed.
 async fn read(
     stream: &mut SplitStream<Socket>,
     params: &Manner,
@@ -412,8 +414,8 @@ async fn read(
             Ok(HubMessage::Welcome { .. } | HubMessage::Pong) => continue,
             Ok(message) => message,
             Err(error) => {
-                // A later version may say things that this one does not know.
-                debug!(%error, kind = ?kind_of(&text), "a message of the hub was ignored");
+                // A hub of a later version may send messages that this version does not know.
+                debug!(%error, kind = ?kind_of(&text), "unknown message of the hub ignored");
                 continue;
             }
         };
@@ -433,8 +435,8 @@ async fn read(
     }
 }
 
-/// Sends what is to be sent, and a sign of life with each heartbeat, whatever else is sent: its
-/// answer shows that the hub lives.
+/// Sends queued messages, and a ping at each heartbeat in any case: its answer shows that the hub
+/// is alive.
 async fn write(
     sink: &mut SplitSink<Socket, Message>,
     params: &Manner,
@@ -461,7 +463,7 @@ async fn write(
 }
 
 fn text_of(message: &ClientMessage) -> Message {
-    let text = serde_json::to_string(message).expect("the protocol's words are JSON");
+    let text = serde_json::to_string(message).expect("a client message is serializable");
     Message::text(text)
 }
 
@@ -470,8 +472,8 @@ fn kind_of(text: &str) -> Option<String> {
     Some(value.get("type")?.as_str()?.chars().take(40).collect())
 }
 
-/// The pauses between attempts: 0.25, 0.5, 1, 2, 4, 4 … seconds, each up to a quarter shorter, so
-/// that the clients of a restarted hub do not come all at once.
+/// The delays between attempts: 0.25, 0.5, 1, 2, 4, 4 … seconds, each up to a quarter shorter, so
+/// that the clients of a restarted hub do not all return at once.
 #[derive(Debug, Default)]
 struct Pauses {
     made: u32,
@@ -481,7 +483,7 @@ impl Pauses {
     fn next(&mut self) -> Duration {
         let full = (FIRST_PAUSE * 2_u32.pow(self.made.min(8))).min(LONGEST_PAUSE);
         self.made = self.made.saturating_add(1);
-        // Without randomness the pause is a full one.
+        // Without randomness the delay is not shortened.
         let jitter = getrandom::u32().unwrap_or(0) % 256;
         full - full / 4 * jitter / 256
     }
@@ -492,19 +494,19 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_full_queue_is_told_and_nothing_waits() {
+    async fn sending_to_a_full_queue_returns_false_without_waiting() {
         let hub = "http://127.0.0.1:9".parse().unwrap();
         let (name, instance) = (String::new(), Instance::from_random(9));
         let (events, _kept) = mpsc::channel(1);
         let options = ClientOptions { hub, name, instance, identity: None, only_own: false };
         let client = Client::start(options, TokensInMemory::default(), events);
-        // Nothing is awaited, so the task has no turn.
+        // Nothing is awaited, so the task does not run.
         let accepted = (0..10_000).take_while(|_| client.send(ClientMessage::Ping)).count();
         assert_eq!(accepted, OUTGOING);
     }
 
     #[test]
-    fn pauses_double_up_to_four_seconds_and_differ_between_clients() {
+    fn delays_double_up_to_four_seconds_and_differ_between_clients() {
         let mut backoff = Pauses::default();
         for full_ms in [250, 500, 1000, 2000, 4000, 4000, 4000] {
             let delay = backoff.next().as_millis();

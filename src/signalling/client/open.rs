@@ -1,4 +1,4 @@
-//! The way from a hub's address to a WebSocket: TCP, TLS, the handshake, and where they lead.
+//! Connects to a hub by its address: TCP, TLS, redirects and the WebSocket handshake.
 
 use std::{io, net::SocketAddr};
 
@@ -30,36 +30,36 @@ use crate::{
     },
 };
 
-/// A connection to a hub.
+/// The WebSocket to a hub.
 pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// An open connection, and whom it leads to.
+/// An open WebSocket, and the hub at its end.
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) socket: Socket,
     pub(super) place: HubPlace,
-    /// What proves to a hub of this user that the client is this user's as well.
+    /// Proves to a hub of this user that the client is this user's as well.
     pub(super) proof: Option<String>,
 }
 
-/// How often a hub may send us on: one from `http` to `https`, one to another name, and some.
+/// The most redirects: one from `http` to `https`, one to another name, and some more.
 const MAX_HOPS: u32 = 5;
 
 /// Why one attempt failed.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// There is no TCP connection.
+    /// TCP failed.
     Dial(DialError),
-    /// There is no TLS on it.
+    /// TLS failed.
     Tls(io::Error),
-    /// There is no WebSocket on it.
+    /// The WebSocket handshake failed.
     Handshake(tungstenite::Error),
 }
 
-/// Opens a WebSocket to a hub; its place has another address if the hub sent us there, or if it
-/// turned out to speak TLS. A hub on this machine is asked whether it has the identity.
+/// Opens a WebSocket to a hub. Its place has another address if the hub redirected the client, or
+/// if it turned out to use TLS. A hub on this machine is asked to prove the identity.
 ///
-/// A connection that was asked to be encrypted is never made without.
+/// An `https` address never leads to a connection without TLS.
 ///
 /// # Errors
 /// A sentence for a person.
@@ -82,7 +82,7 @@ pub(super) async fn open(hub: &HubUrl, identity: Option<&HubIdentity>) -> Result
     Err(reason::sent_in_circles(hub))
 }
 
-/// Where to try next after a failure.
+/// The address for the next attempt after an error.
 async fn way_on(at: &HubUrl, error: &Failure) -> Result<HubUrl, String> {
     if let Failure::Handshake(tungstenite::Error::Http(response)) = error
         && let Some(location) = sent_to(response)
@@ -108,12 +108,12 @@ async fn way_on(at: &HubUrl, error: &Failure) -> Result<HubUrl, String> {
     Err(reason::failed(at, error))
 }
 
-/// As which host a hub is addressed.
+/// The `Host` of the request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Named {
-    /// As its address says.
+    /// The host of the hub's address.
     AsGiven,
-    /// By the IP address that the name led to.
+    /// The IP address that the name resolved to.
     ByAddress,
 }
 
@@ -128,12 +128,12 @@ async fn attempt(
     if named == Named::ByAddress
         && let Some(peer) = peer
     {
-        // Without the zone of an IPv6 address, which means nothing to the hub.
+        // Without the zone of an IPv6 address, which has no meaning for the hub.
         let host = SocketAddr::new(peer.ip(), peer.port()).to_string();
         let host = HeaderValue::try_from(host).expect("an address is a header's value");
         request.headers_mut().insert(HOST, host);
     }
-    // Where this machine answers itself, whoever has the port answers.
+    // On this machine, any program may listen on the port.
     let is_local = peer.is_some_and(|peer| {
         peer.ip().to_canonical().is_loopback() || local.is_some_and(|local| local.ip() == peer.ip())
     });
@@ -162,7 +162,7 @@ async fn attempt(
     Ok((socket, owner, proof))
 }
 
-/// The addresses of this end and of the other, where the system tells.
+/// The local and the remote address, as far as the system knows them.
 pub(super) fn ends(stream: &MaybeTlsStream<TcpStream>) -> (Option<SocketAddr>, Option<SocketAddr>) {
     let stream = match stream {
         MaybeTlsStream::Plain(stream) => stream,
@@ -172,7 +172,7 @@ pub(super) fn ends(stream: &MaybeTlsStream<TcpStream>) -> (Option<SocketAddr>, O
     (stream.local_addr().ok(), stream.peer_addr().ok())
 }
 
-/// A stream to where the hub is, encrypted if its address asks for that.
+/// A stream to the hub, with TLS for an `https` address.
 pub(super) async fn connect(hub: &HubUrl) -> Result<MaybeTlsStream<TcpStream>, Failure> {
     let url = Url::parse(hub.as_str()).expect("a hub's address is a URL");
     let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default());
@@ -185,7 +185,7 @@ pub(super) async fn connect(hub: &HubUrl) -> Result<MaybeTlsStream<TcpStream>, F
     Ok(MaybeTlsStream::Plain(stream))
 }
 
-/// Whether TLS is spoken there, be its certificate good or not.
+/// Whether a server uses TLS, with a valid certificate or not.
 async fn speaks_tls(hub: &HubUrl) -> bool {
     match connect(hub).await {
         Ok(_) => true,
@@ -194,16 +194,16 @@ async fn speaks_tls(hub: &HubUrl) -> bool {
     }
 }
 
-/// Whether a hub does not answer to its name only. A hub that was given none refuses all, since a
-/// web page may have made one lead to it; a program need not be refused, and says the address
-/// instead (RFC 9110, section 15.5.20). With TLS the name is what the certificate is for.
+/// Whether a hub refused its host name. A hub without a known name refuses all names, since a web
+/// page may have made one resolve to it; a program may then send the IP address instead (RFC 9110,
+/// section 15.5.20). With TLS the name has to match the certificate.
 fn is_of_name(hub: &HubUrl, error: &Failure) -> bool {
     let is_misdirected = matches!(error, Failure::Handshake(tungstenite::Error::Http(answer))
         if answer.status() == StatusCode::MISDIRECTED_REQUEST);
     is_misdirected && hub.as_str().starts_with("http://")
 }
 
-/// Where an answer sends us.
+/// The target of a redirect response.
 fn sent_to(response: &Response) -> Option<String> {
     let is_redirect = matches!(
         response.status(),
@@ -217,18 +217,18 @@ fn sent_to(response: &Response) -> Option<String> {
     Some(String::from_utf8_lossy(location.as_bytes()).into_owned())
 }
 
-/// Why we do not go where a hub sends us.
+/// Why a redirect is not followed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Trap {
     /// From an encrypted connection to one that is not.
     Downwards(HubUrl),
     /// From another machine to this one.
     Inwards(HubUrl),
-    /// Not to where a hub's connections begin.
+    /// To a URL that is not the WebSocket endpoint of a hub.
     Elsewhere(String),
 }
 
-/// The hub's new address, if `location` is where its connections begin now (RFC 9110, 10.2.2).
+/// The hub's new address, if `location` is the WebSocket endpoint of a hub (RFC 9110, 10.2.2).
 fn follow(from: &HubUrl, location: &str) -> Result<HubUrl, Trap> {
     let not_a_hub = || Trap::Elsewhere(location.chars().filter(|c| !c.is_control()).collect());
     let asked = Url::parse(&format!("{from}/signal")).map_err(|_| not_a_hub())?;
@@ -242,7 +242,7 @@ fn follow(from: &HubUrl, location: &str) -> Result<HubUrl, Trap> {
     to.set_path(&base.ok_or_else(not_a_hub)?);
     to.set_query(None);
     to.set_fragment(None);
-    // Only now, or a port would be lost that is the usual one of the other scheme.
+    // Not earlier: the URL type drops the default port of the other scheme.
     let text = to.as_str().replacen(to.scheme(), scheme, 1);
     let to: HubUrl = text.parse().map_err(|_| not_a_hub())?;
     if asked.scheme() == "https" && scheme == "http" {
@@ -254,8 +254,8 @@ fn follow(from: &HubUrl, location: &str) -> Result<HubUrl, Trap> {
     Ok(to)
 }
 
-/// Whether a server that was spoken to without TLS may want it. Some say so with a 400, some
-/// answer in TLS, which is no HTTP, and some just close.
+/// Whether a server that got plain HTTP may expect TLS. Some respond with a 400, some respond in
+/// TLS, which is not HTTP, and some just close.
 fn may_want_tls(hub: &HubUrl, error: &tungstenite::Error) -> bool {
     let is_plain = hub.as_str().starts_with("http://");
     let is_answer = if let tungstenite::Error::Http(response) = error {
@@ -271,7 +271,7 @@ pub(super) fn with_scheme(hub: &HubUrl, scheme: &str) -> HubUrl {
     format!("{scheme}://{rest}").parse().expect("only the scheme is another")
 }
 
-/// Whether TLS is spoken, and the certificate is what is wrong.
+/// Whether the server uses TLS and its certificate is the problem.
 fn is_of_certificate(error: &io::Error) -> bool {
     use rustls::Error::{InvalidCertificate, NoCertificatesPresented};
     tls::fault(error)
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hub_sends_us_upwards_and_sideways() {
+    fn redirects_to_https_and_to_other_hubs_are_followed() {
         for (from, location, to) in [
             ("http://a.example:80", "https://a.example/signal", "https://a.example:443"),
             ("http://a.example:80/x", "https://b.example/y/signal?z#w", "https://b.example:443/y"),
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_sent_downwards_inwards_or_to_what_is_no_hub() {
+    fn redirects_to_http_to_loopback_and_to_other_pages_are_refused() {
         let from = "https://a.example:443";
         let to = |text: &str| -> HubUrl { text.parse().unwrap() };
         for (location, refused) in [
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_no_answer_may_be_tls() {
+    fn only_a_server_without_an_http_response_may_expect_tls() {
         let answer = |status| {
             let response = Response::new(None);
             let (mut head, body) = response.into_parts();

@@ -1,4 +1,4 @@
-//! Why there is no connection, for a person: what, why, and the way out.
+//! Sentences for people about a failed connection: what happened, why, and what to do.
 
 use std::{io, time::Duration};
 
@@ -27,7 +27,7 @@ pub(super) fn failed(hub: &HubUrl, error: &Failure) -> String {
     }
 }
 
-/// A connection could not be encrypted, or not with whom it should be.
+/// TLS failed.
 fn insecure(hub: &HubUrl, error: &io::Error) -> String {
     use rustls::Error::{
         AlertReceived, InvalidCertificate, InvalidMessage, NoCertificatesPresented,
@@ -68,7 +68,7 @@ pub(super) fn not_encrypted(hub: &HubUrl, plain: &HubUrl) -> String {
     )
 }
 
-/// A hub sends us where we do not go.
+/// The hub redirects to an address that the client refuses.
 pub(super) fn sent_astray(hub: &HubUrl, redirect: &Trap) -> String {
     match redirect {
         Trap::Downwards(to) => format!(
@@ -83,7 +83,7 @@ pub(super) fn sent_astray(hub: &HubUrl, redirect: &Trap) -> String {
     }
 }
 
-/// A hub sends us from one address to the next without end.
+/// The hub redirects too often.
 pub(super) fn sent_in_circles(hub: &HubUrl) -> String {
     no_hub(hub, "it sends us from one address to another without end")
 }
@@ -106,12 +106,12 @@ pub(super) fn refused(hub: &HubUrl, error: &tungstenite::Error) -> String {
     no_hub(hub, &plainly(error))
 }
 
-/// A connection that was up broke.
+/// An open connection broke.
 pub(super) fn broken(hub: &HubUrl, error: &tungstenite::Error) -> String {
     lost(hub, &plainly(error))
 }
 
-/// What went wrong, without the words of the protocol where it is what people meet.
+/// What went wrong, in everyday words for the most frequent errors.
 fn plainly(error: &tungstenite::Error) -> String {
     use tungstenite::Error::{AlreadyClosed, ConnectionClosed, Io, Protocol};
     if let Io(error) = error {
@@ -129,7 +129,7 @@ fn plainly(error: &tungstenite::Error) -> String {
     error.to_string()
 }
 
-/// A hub is there that does not know itself by the name in the address.
+/// The hub does not answer to the host name in its address.
 fn other_name(hub: &HubUrl) -> String {
     format!(
         "the hub at {hub} does not answer to that host name: let whoever runs it start it with \
@@ -137,17 +137,17 @@ fn other_name(hub: &HubUrl) -> String {
     )
 }
 
-/// Something is there that does not speak as a hub does.
+/// The server is not a Quintet hub.
 pub(super) fn no_hub(hub: &HubUrl, why: &str) -> String {
     format!("{hub} is no Quintet hub: {why}; check the address, or choose another hub")
 }
 
-/// The hub answered hello with an error.
+/// The hub answered `hello` with an error.
 pub(super) fn unwelcome(hub: &HubUrl, message: &str) -> String {
     format!("the hub {hub} refused the connection: {}", clean_sentence(message))
 }
 
-/// What answers is not this user's hub, and no other will do.
+/// The hub is not this user's, and no other is accepted.
 pub(super) fn not_ours(hub: &HubUrl) -> String {
     format!(
         "what answers at {hub} does not prove to be your hub: another user's program may have taken \
@@ -155,7 +155,7 @@ pub(super) fn not_ours(hub: &HubUrl) -> String {
     )
 }
 
-/// Nothing came back in time.
+/// No answer within the time limit.
 pub(super) fn no_answer(hub: &HubUrl) -> String {
     format!(
         "the hub {hub} does not answer; check the address and the network, or choose another \
@@ -163,12 +163,12 @@ pub(super) fn no_answer(hub: &HubUrl) -> String {
     )
 }
 
-/// A connection that was up is not any more.
+/// An open connection was lost.
 pub(super) fn lost(hub: &HubUrl, why: &str) -> String {
     format!("the connection to the hub {hub} was lost: {why}; what is connected goes on")
 }
 
-/// A connection that was up said nothing for so long.
+/// The hub was silent for too long.
 pub(super) fn silent(hub: &HubUrl, silence: Duration) -> String {
     lost(hub, &format!("the hub was silent for {} s", silence.as_secs_f32()))
 }
@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_people_meet_is_told_without_the_words_of_the_protocol() {
+    fn frequent_errors_are_explained_without_protocol_terms() {
         let hub: HubUrl = "10.0.0.1".parse().unwrap();
         let protocol = tungstenite::Error::Protocol;
         let reset = broken(&hub, &protocol(ProtocolError::ResetWithoutClosingHandshake));

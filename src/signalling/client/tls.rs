@@ -1,4 +1,4 @@
-//! TLS to a hub, and whom it trusts: the system's certificates first, the built-in ones besides.
+//! TLS to a hub: it trusts the system's certificates first, and the built-in ones besides.
 
 use std::{io, sync::Arc};
 
@@ -17,13 +17,12 @@ use tokio::{net::TcpStream, task::spawn_blocking};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tracing::debug;
 
-/// Makes a TLS connection of a TCP one, to a host given as in a URL.
+/// Makes a TLS connection over a TCP one, to a host given as in a URL.
 ///
-/// The system's certificates are read anew each time, so that one that was installed meanwhile
-/// counts.
+/// The system's certificates are read anew each time, so that a newly installed one counts.
 ///
 /// # Errors
-/// What [`fault`] finds a [`rustls::Error`] in, or what the network says.
+/// A [`rustls::Error`] in which [`tls_error`] finds the cause, or the error of the network.
 pub(super) async fn secure(stream: TcpStream, host: &str) -> io::Result<TlsStream<TcpStream>> {
     let name = host.trim_matches(['[', ']']).to_owned();
     let name = ServerName::try_from(name).map_err(io::Error::other)?;
@@ -33,7 +32,7 @@ pub(super) async fn secure(stream: TcpStream, host: &str) -> io::Result<TlsStrea
     TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
 
-/// What TLS itself found wrong, in the failure of a connection.
+/// The error of TLS itself in a failed connection.
 pub(super) fn fault(error: &io::Error) -> Option<&Error> {
     error.get_ref().and_then(|inner| inner.downcast_ref::<Error>())
 }
@@ -46,15 +45,15 @@ fn config() -> Result<ClientConfig, Error> {
     Ok(config.with_custom_certificate_verifier(Arc::new(trust)).with_no_client_auth())
 }
 
-/// A certificate that nobody but its owner has signed.
+/// A certificate that is signed with its own key.
 #[derive(Debug, thiserror::Error)]
 #[error("the certificate signs itself")]
 pub(super) struct SelfSigned;
 
-/// Trusts what the system trusts, and what the authorities that are built in have signed.
+/// Trusts the system's authorities, and the built-in ones.
 #[derive(Debug)]
 struct Trust {
-    /// `None` where the system has no certificates.
+    /// `None` if the system has no certificates.
     system: Option<Arc<dyn ServerCertVerifier>>,
     built_in: Arc<dyn ServerCertVerifier>,
 }
@@ -75,8 +74,8 @@ impl Trust {
 }
 
 impl ServerCertVerifier for Trust {
-    /// The built-in authorities are asked only about what the system knows nothing of: what it
-    /// has found wrong, such as a revoked certificate, is wrong.
+    /// The built-in authorities are asked only about issuers that the system does not know: a fault
+    /// that the system has found, such as a revoked certificate, is final.
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -126,8 +125,8 @@ impl ServerCertVerifier for Trust {
     }
 }
 
-/// Whether the certificate of an authority was shown where one of a server belongs, as self-signed
-/// ones often are.
+/// Whether a server presented the certificate of an authority as its own, as self-signed ones often
+/// are.
 pub(super) fn is_authority(error: &Error) -> bool {
     let Error::InvalidCertificate(CertificateError::Other(OtherError(error))) = error else {
         return false;
@@ -144,13 +143,13 @@ mod tests {
     use super::*;
     use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 
-    /// One that trusts nobody but the built-in authorities, or a verdict of the system.
+    /// The verdict on a certificate for `hub.example`.
     fn verify(trust: &Trust, certificate: &CertificateDer<'_>) -> Result<(), Error> {
         let name = ServerName::try_from("hub.example").unwrap();
         trust.verify_server_cert(certificate, &[], &name, &[], UnixTime::now()).map(drop)
     }
 
-    /// A system that has made up its mind.
+    /// A verifier with a fixed verdict.
     #[derive(Debug)]
     struct Fixed(Result<(), CertificateError>, Arc<dyn ServerCertVerifier>);
 
@@ -206,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn either_trust_is_enough_and_what_the_system_refuses_is_refused() {
+    fn either_trust_is_enough_and_a_refusal_of_the_system_is_final() {
         use CertificateError::{Expired, Revoked, UnknownIssuer};
         let key = KeyPair::generate().unwrap();
         let issuer = rcgen::Issuer::new(CertificateParams::default(), &key);
@@ -227,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_that_signs_itself_is_told_from_one_of_an_unknown_authority() {
+    fn a_self_signed_certificate_is_distinguished_from_one_of_an_unknown_authority() {
         let provider = Arc::new(ring::default_provider());
         let trust = Trust { system: None, ..Trust::new(&provider).unwrap() };
         for is_ca in [IsCa::NoCa, IsCa::Ca(BasicConstraints::Unconstrained)] {

@@ -1,25 +1,25 @@
-//! Where a client keeps the tokens that hubs gave it.
+//! Stores the tokens that hubs gave to a client.
 
 use std::{collections::BTreeMap, fmt};
 
 use crate::model::{HubPlace, Secret};
 
-/// The tokens that make us the same participants again, each for the place that gave it and for no
-/// other: a hub that sends us on, or takes another's place, gets none.
+/// The tokens by which a client becomes the same participant again, each for the place that gave it
+/// and for no other: a hub after a redirect, or one that took another's place, gets none.
 ///
-/// Called on the client's task, which may wait for a file for a moment.
+/// Called on the client's task, which may wait for a file access.
 pub trait TokenStore: fmt::Debug + Send {
-    /// The token to come back with at that place; `None` leaves it to the hub to make one.
+    /// The token for that place; `None` lets the hub make one.
     fn token(&mut self, place: &HubPlace) -> Option<Secret>;
 
-    /// The hub at that place has welcomed the bearer of that token, which may be another one.
+    /// The hub at that place has welcomed the client with that token, which may be a new one.
     fn keep(&mut self, place: &HubPlace, token: &Secret);
 
-    /// The seats at all places were left properly: nobody comes back for them.
+    /// The client has left all its seats: no token is needed to return.
     fn forget(&mut self);
 }
 
-/// Tokens that end with the process.
+/// Tokens that are kept in memory, until the process ends.
 #[derive(Clone, Debug, Default)]
 pub struct TokensInMemory(BTreeMap<HubPlace, Secret>);
 

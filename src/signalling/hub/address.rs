@@ -1,4 +1,4 @@
-//! What links of the hub start with, and whom its limits concern.
+//! The base URL of session links, and the source address that limits apply to.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -18,23 +18,23 @@ use crate::{
     network::{self, Families},
 };
 
-/// How often a hub looks for its address: a person who changes networks is told soon enough, and
-/// to look costs far below a millisecond.
+/// How often a hub checks its address: often enough after a change of the network, and a check
+/// takes far less than a millisecond.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// How many looks in a row must find no address that others can use until the last one is given
-/// up: Wi-Fi that changes its access point has none for some seconds.
+/// The number of checks in a row without a usable address after which the last one is given up:
+/// Wi-Fi has none for some seconds while it changes its access point.
 const LOOKS_WITHOUT: u32 = 5;
 
-/// What links of a hub start with, as it is now.
+/// The current base URL of session links.
 #[derive(Debug)]
 pub(super) struct LinkBase {
-    /// What is to be looked for; none if the address is given.
+    /// What to find the address for; `None` if the URL is given.
     sought: Option<Sought>,
     newest: watch::Sender<HubUrl>,
 }
 
-/// What a hub listens on that listens on all addresses.
+/// The port and the address families of a hub that listens on all addresses.
 #[derive(Clone, Copy, Debug)]
 struct Sought {
     families: Families,
@@ -42,12 +42,12 @@ struct Sought {
 }
 
 impl LinkBase {
-    /// That address, whatever happens.
+    /// A URL that never changes.
     pub(super) fn given(url: HubUrl) -> Self {
         Self { sought: None, newest: watch::Sender::new(url) }
     }
 
-    /// The address of a hub that listens there: the only one, or the best of this machine's.
+    /// The URL of a hub that listens there: its only address, or the best one of this machine.
     /// Blocks for a moment.
     pub(super) fn of(listening: &[SocketAddr]) -> Self {
         let first = listening.first().expect("a hub listens somewhere");
@@ -63,17 +63,17 @@ impl LinkBase {
         Self { sought: Some(sought), newest: watch::Sender::new(sought.url(address)) }
     }
 
-    /// The address as it was found last.
+    /// The URL that was found last.
     pub(super) fn newest(&self) -> HubUrl {
         self.newest.borrow().clone()
     }
 
-    /// The address, and when it changes.
+    /// The URL, with its changes.
     pub(super) fn subscribe(&self) -> watch::Receiver<HubUrl> {
         self.newest.subscribe()
     }
 
-    /// Looks for the address now, because a link is to be made.
+    /// Checks the address now, before the hub sends a link.
     pub(super) async fn look(&self) {
         if let Some(sought) = self.sought
             && let Some(address) = sought.look_aside().await
@@ -82,7 +82,7 @@ impl LinkBase {
         }
     }
 
-    /// Looks for the address every two seconds; never returns.
+    /// Checks the address every two seconds; never returns.
     pub(super) async fn keep_looking(self: Arc<Self>) {
         let Some(sought) = self.sought else { return std::future::pending().await };
         let mut ticks = interval(LOOK_EVERY);
@@ -114,13 +114,13 @@ impl Sought {
         network::link_address(self.families)
     }
 
-    /// Looks without holding up other tasks; `None` if the system has no thread for it.
+    /// Checks on a blocking thread; `None` if the system has no thread for it.
     async fn look_aside(self) -> Option<Option<IpAddr>> {
         let found = spawn_blocking(move || self.look()).await;
-        found.inspect_err(|error| warn!(%error, "the hub's address cannot be looked for")).ok()
+        found.inspect_err(|error| warn!(%error, "cannot check the hub's address")).ok()
     }
 
-    /// The base address: loopback if no other machine can reach this one.
+    /// The base URL: loopback if no other machine can reach this one.
     fn url(self, address: Option<IpAddr>) -> HubUrl {
         url(SocketAddr::new(address.unwrap_or_else(|| self.loopback()), self.port))
     }
@@ -134,26 +134,26 @@ impl Sought {
     }
 }
 
-/// Waits before it believes that a machine has lost its network.
+/// Delays the loss of an address, since networks come back within seconds.
 #[derive(Debug, Default)]
 struct Patience {
     without: u32,
 }
 
 impl Patience {
-    /// Whether what a look found is to be taken, given whether it found an address.
+    /// Whether to use the result of a check, given whether it found an address.
     fn is_believed(&mut self, has_address: bool) -> bool {
         self.without = if has_address { 0 } else { self.without.saturating_add(1) };
         has_address || self.without >= LOOKS_WITHOUT
     }
 }
 
-/// The base address of a hub there.
+/// The base URL of a hub at an address.
 fn url(address: SocketAddr) -> HubUrl {
     format!("http://{address}").parse().expect("an address and a port make a URL")
 }
 
-/// Whom the limits of an address concern: an IPv6 host has a whole /64 of them.
+/// The address that limits count for: an IPv6 host has a whole /64.
 pub(super) fn source(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V4(ip) => IpAddr::V4(ip),
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hub_on_all_addresses_names_one_and_keeps_its_port() {
+    fn a_hub_on_all_addresses_uses_one_of_them_and_its_port() {
         for listening in [&["0.0.0.0:7340"][..], &["[::]:7340"], &["0.0.0.0:7340", "[::]:7340"]] {
             let url = base(listening).newest();
             assert!(url.as_str().ends_with(":7340"), "{url}");
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_that_was_given_stays() {
+    async fn a_given_address_never_changes() {
         for listening in ["[::1]:7341", "127.0.0.1:7341"] {
             let exact = base(&[listening]);
             exact.look().await;
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_without_network_has_a_link_for_itself_in_a_family_that_is_listened_on() {
+    fn a_machine_without_network_uses_loopback_in_a_family_that_it_listens_on() {
         let sought = |ipv4, ipv6| Sought { families: Families { ipv4, ipv6 }, port: 7340 };
         assert_eq!(sought(true, true).url(None).as_str(), "http://127.0.0.1:7340");
         assert_eq!(sought(false, true).url(None).as_str(), "http://[::1]:7340");
@@ -203,20 +203,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_subscribed_hears_of_another_address_and_not_of_the_same() {
+    async fn subscribers_are_notified_of_another_address_only() {
         let base = base(&["0.0.0.0:7340"]);
         let mut updates = base.subscribe();
         base.put(base.newest());
         assert!(!updates.has_changed().unwrap());
         base.put("http://203.0.113.77:7340".parse().unwrap());
         assert_eq!(updates.borrow_and_update().as_str(), "http://203.0.113.77:7340");
-        // The machine of this test has another one, or none.
+        // The machine of this test has another address, or none.
         base.look().await;
         assert!(updates.has_changed().unwrap());
     }
 
     #[test]
-    fn a_network_that_is_gone_for_a_moment_changes_no_link() {
+    fn a_network_outage_of_a_moment_changes_no_link() {
         let mut filter = Patience::default();
         assert!(filter.is_believed(true));
         for _ in 1..LOOKS_WITHOUT {
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_host_is_one_source_however_many_addresses_it_takes() {
+    fn an_ipv6_host_is_one_source_with_all_its_addresses() {
         let source = |text: &str| source(text.parse().unwrap()).to_string();
         assert_eq!(source("2001:db8:1:2:3:4:5:6"), source("2001:db8:1:2:ffff::1"));
         assert_ne!(source("2001:db8:1:2::1"), source("2001:db8:1:3::1"));

@@ -1,5 +1,5 @@
-//! Which HTTP requests are served: first by the host name that they were sent to, then by the web
-//! page that sent them. Pure, so that every way into the hub can ask the same rule.
+//! Checks which HTTP requests are served: first by their `Host`, then by their `Origin`. Pure, so
+//! that all paths use the same rule.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -12,31 +12,31 @@ use url::{Origin, Url};
 
 use crate::model::HubUrl;
 
-/// The names by which a hub may be addressed, besides IP addresses and `localhost`.
+/// The host names of a hub, besides IP addresses and `localhost`.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Names {
-    /// The address that the person who runs the hub gave it (`--public-url`).
+    /// The public URL that the user gave it (`--public-url`).
     pub(super) public: Option<HubUrl>,
     /// The host name of this machine. `None` for a hub that listens on a loopback address: only
-    /// programs of this machine reach it, and they need no name. (A machine may get its name
-    /// from the network it is in; a hub that others can reach loses nothing by that, since
-    /// whoever runs that network reaches it anyway.)
+    /// programs of this machine reach it, and they need no name. (A machine may get its name from
+    /// its network. A hub that other machines can reach loses nothing by that: the owner of the
+    /// network reaches it anyway.)
     pub(super) machine: Option<String>,
 }
 
-/// Why a request is not served.
+/// Why a request is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Refusal {
-    /// It does not say, or says twice, to which host it was sent (RFC 9112, section 3.2).
+    /// It has no `Host`, two, or a malformed one (RFC 9112, section 3.2).
     NoHost,
-    /// It was sent to a name that is not the hub's (RFC 9110, section 15.5.20).
+    /// Its `Host` is not a name of the hub (RFC 9110, section 15.5.20).
     OtherHost,
-    /// A web page of another site opens a connection (RFC 6455, section 10.2).
+    /// Its `Origin` is another web site (RFC 6455, section 10.2).
     OtherSite,
 }
 
 impl Refusal {
-    /// The status and the sentence of the answer.
+    /// The status and the sentence of the response.
     pub(super) const fn answer(self) -> (StatusCode, &'static str) {
         match self {
             Self::NoHost => {
@@ -57,15 +57,15 @@ impl Refusal {
     }
 }
 
-/// Whether a request was sent to this hub.
+/// Checks that a request was sent to this hub.
 ///
-/// A web page can make any name of its own lead to this machine ("DNS rebinding"), and its browser
-/// then sends that name as the host. So only hosts are served that such a page cannot have: IP
-/// addresses, `localhost`, and the hub's own names. A proxy in front of the hub either passes the
-/// public name on or puts an address in its place.
+/// A web page can make any name of its own resolve to this machine ("DNS rebinding"), and its
+/// browser then sends that name as the host. So only hosts are served that such a page cannot have:
+/// IP addresses, `localhost`, and the hub's own names. A proxy in front of the hub either passes
+/// the public name on or replaces it by an address.
 ///
 /// # Errors
-/// [`Refusal::NoHost`] or [`Refusal::OtherHost`].
+/// [`RequestRefusal::BadHost`] or [`RequestRefusal::Misdirected`].
 pub(super) fn check_host(uri: &Uri, headers: &HeaderMap, names: &Names) -> Result<(), Refusal> {
     let host = host(headers).ok_or(Refusal::NoHost)?;
     // A target in absolute form names the host as well, and must name the same (RFC 9112, 3.2.2).
@@ -75,13 +75,14 @@ pub(super) fn check_host(uri: &Uri, headers: &HeaderMap, names: &Names) -> Resul
     if is_own(host.host(), names) { Ok(()) } else { Err(Refusal::OtherHost) }
 }
 
-/// Whether a connection may be opened by whoever asks for it; to be asked after [`check_host`].
+/// Checks that a connection may be opened for the `Origin` of its request; call it after
+/// [`check_host`].
 ///
 /// Programs send no origin. A page of the hub itself has the origin that the request was sent to,
-/// or the public one, where a proxy has put another host in its place.
+/// or the public one if a proxy has replaced the host.
 ///
 /// # Errors
-/// [`Refusal::NoHost`] or [`Refusal::OtherSite`].
+/// [`RequestRefusal::BadHost`] or [`RequestRefusal::ForeignOrigin`].
 pub(super) fn check_origin(headers: &HeaderMap, names: &Names) -> Result<(), Refusal> {
     let origin = match all(headers, header::ORIGIN)[..] {
         [] => return Ok(()),
@@ -100,12 +101,12 @@ pub(super) fn check_origin(headers: &HeaderMap, names: &Names) -> Result<(), Ref
     if is_sent_there || is_public { Ok(()) } else { Err(Refusal::OtherSite) }
 }
 
-/// The one host that a request names; `None` if it names none, several, or something else.
+/// The host of a request; `None` if there is none, more than one, or a malformed one.
 fn host(headers: &HeaderMap) -> Option<Authority> {
     let [host] = all(headers, header::HOST)[..] else { return None };
     let host = Authority::try_from(host.as_bytes()).ok()?;
     let port = host.as_str().strip_prefix(host.host())?;
-    // "A port is digits" is not checked by the parser; an empty one is the usual one.
+    // The parser does not check that a port is a number; an empty one is the default port.
     let is_port = matches!(port, "" | ":") || host.port_u16().is_some();
     (!host.host().is_empty() && is_port).then_some(host)
 }
@@ -114,7 +115,7 @@ fn all(headers: &HeaderMap, name: header::HeaderName) -> Vec<&HeaderValue> {
     headers.get_all(name).iter().collect()
 }
 
-/// Whether a host is this hub: no name that somebody else may own.
+/// Whether a host name is this hub's: one that no other site can own.
 fn is_own(host: &str, names: &Names) -> bool {
     let in_brackets = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     if in_brackets.is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok())
@@ -126,7 +127,7 @@ fn is_own(host: &str, names: &Names) -> bool {
     let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
     let public = names.public.as_ref().and_then(|public| Url::parse(public.as_str()).ok());
     name == "localhost"
-        // Never resolved to another machine (RFC 6761, section 6.3).
+        // These never resolve to another machine (RFC 6761, section 6.3).
         || name.ends_with(".localhost")
         || public.as_ref().and_then(Url::host_str).is_some_and(|public| is_same(public, &name))
         || names.machine.as_ref().is_some_and(|machine| is_name_of(machine, &name))
@@ -136,8 +137,8 @@ fn is_same(own: &str, name: &str) -> bool {
     own.strip_suffix('.').unwrap_or(own).eq_ignore_ascii_case(name)
 }
 
-/// Whether a machine is called so: as it calls itself, without its domain, or by multicast DNS
-/// (RFC 6762).
+/// Whether a name is that of this machine: its host name, the same without its domain, or its
+/// multicast DNS name (RFC 6762).
 fn is_name_of(machine: &str, name: &str) -> bool {
     let label = machine.split('.').next().unwrap_or_default();
     let is_label = |name: &str| !label.is_empty() && label.eq_ignore_ascii_case(name);
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_somebody_else_may_own_is_not_served() {
+    fn a_name_that_another_site_may_own_is_not_served() {
         let known = names("https://hub.example/quintet", "olgas-laptop.home.arpa");
         for host in [
             "evil.example",
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_without_exactly_one_good_host_is_a_bad_one() {
+    fn a_request_without_exactly_one_valid_host_is_refused() {
         let known = names("", "");
         let uri = Uri::from_static("/");
         let bad = Err(Refusal::NoHost);
@@ -231,7 +232,7 @@ mod tests {
         {
             assert_eq!(sent_to(host, &known), bad, "{host:?}");
         }
-        assert_eq!(sent_to("127.0.0.1:", &known), Ok(()), "an empty port is the usual one");
+        assert_eq!(sent_to("127.0.0.1:", &known), Ok(()), "an empty port is the default one");
     }
 
     #[test]
@@ -283,7 +284,7 @@ mod tests {
             ("http://localhost", "localhost"),
             ("https://192.0.2.1", "192.0.2.1"),
             ("https://hub.example", "hub.example"),
-            // A proxy that puts the hub's own address in the place of the public name.
+            // A proxy that replaces the public name by the hub's own address.
             ("https://hub.example", "127.0.0.1:7340"),
         ] {
             assert_eq!(opened_by(origin, host, &known), Ok(()), "{origin} at {host}");

@@ -1,4 +1,5 @@
-//! Who is connected, and who may come: so many of each address, and some more who come back.
+//! Limits the number of connections: in total, for each source address, and with a reserve for
+//! returning clients.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -6,10 +7,11 @@ use tokio::task::Id;
 
 use super::limits::Links;
 
-/// Connections beyond the limits that are told so at a time; others are closed without a word.
+/// The most connections beyond the limits that get an HTTP response at a time; others are closed
+/// without one.
 const MAX_REFUSALS: usize = 64;
 
-/// Who is connected.
+/// Counts the connections, and decides on new ones.
 #[derive(Debug)]
 pub(super) struct Crowd {
     limits: Links,
@@ -18,15 +20,15 @@ pub(super) struct Crowd {
     refusals: usize,
 }
 
-/// A connection that counts.
+/// A counted connection.
 #[derive(Clone, Copy, Debug)]
 struct Visit {
-    /// Whose it counts as; none while a proxy has not said yet whom it comes from.
+    /// The address that it counts for; `None` while a proxy has not reported the client.
     from: Option<IpAddr>,
     welcome: Welcome,
 }
 
-/// The connections of one address.
+/// The connections of one source address.
 #[derive(Clone, Copy, Default, Debug)]
 struct Count {
     served: usize,
@@ -36,22 +38,22 @@ struct Count {
 /// Whether a connection is within the limits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Welcome {
-    /// It is.
+    /// It is within the limits.
     Served,
-    /// It is not, but may be of somebody who has a seat and comes back; else it is refused.
+    /// It is beyond the limits, but is accepted if the client has a seat and returns.
     Reserved,
-    /// It is not.
+    /// It is beyond the limits and refused.
     Refused,
 }
 
 impl Crowd {
-    /// Nobody.
+    /// A limiter without connections.
     pub(super) fn new(limits: Links) -> Self {
         Self { limits, visits: BTreeMap::new(), links: BTreeMap::new(), refusals: 0 }
     }
 
-    /// What a connection from there may expect; `None` if not even a refusal. That of a trusted
-    /// proxy comes from nowhere until the proxy has said whom it is for.
+    /// Decides on a new connection; `None` if not even a refusal is to be sent. The source of a
+    /// connection from a trusted proxy is `None` until the proxy has reported the client.
     pub(super) fn welcome(&self, source: Option<IpAddr>) -> Option<Welcome> {
         let admit = match self.visits.len() - self.refusals < self.limits.all {
             true => source.map_or(Welcome::Served, |source| self.place(source)),
@@ -66,7 +68,7 @@ impl Crowd {
         self.count(Visit { from: source, welcome: admit }, 1);
     }
 
-    /// Counts a connection of a proxy as that of the client that it is for; what that may expect.
+    /// Counts a connection from a proxy for its client, and decides on it again.
     pub(super) fn is_for(&mut self, id: Id, client: IpAddr) -> Welcome {
         let Some(permit) = self.visits.get(&id).copied() else { return Welcome::Refused };
         let admit = match permit.welcome {
@@ -77,22 +79,22 @@ impl Crowd {
         admit
     }
 
-    /// A connection is of somebody who has come back: it is like any other from now on, though
-    /// there may be more of them than usual.
+    /// Counts the connection of a returning client like any other from now on; the normal limit may
+    /// be exceeded by that.
     pub(super) fn is_back(&mut self, id: Id) {
         if let Some(permit) = self.visits.get(&id).copied() {
             self.change(id, Visit { welcome: Welcome::Served, ..permit });
         }
     }
 
-    /// Forgets a connection.
+    /// Removes a connection.
     pub(super) fn left(&mut self, id: Id) {
         if let Some(permit) = self.visits.remove(&id) {
             self.count(permit, -1);
         }
     }
 
-    /// What one more from that address may expect.
+    /// Decides on one more connection from a source.
     fn place(&self, source: IpAddr) -> Welcome {
         let count = self.links.get(&source).copied().unwrap_or_default();
         if source.is_loopback() || count.served < self.limits.per_source {
@@ -150,7 +152,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_address_has_64_links_this_machine_has_4096_and_there_are_no_more() {
+    async fn one_address_has_64_connections_and_this_machine_all_4096() {
         let mut limiter = Crowd::new(Links::default());
         let first = fill(&mut limiter, "192.168.1.5", 64, Welcome::Served).await[0];
         fill(&mut limiter, "192.168.1.5", 16, Welcome::Reserved).await;
@@ -165,7 +167,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_has_come_back_takes_no_reserved_place_any_more() {
+    async fn a_returned_client_does_not_count_for_the_reserve() {
         let mut limiter = Crowd::new(Links { all: 100, per_source: 2, reserve: 1 });
         fill(&mut limiter, "192.168.1.5", 2, Welcome::Served).await;
         let returned = fill(&mut limiter, "192.168.1.5", 1, Welcome::Reserved).await[0];
@@ -178,7 +180,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_proxy_passes_on_counts_as_the_client_that_it_is_for() {
+    async fn a_connection_from_a_proxy_counts_for_its_client() {
         let mut limiter = Crowd::new(Links { all: 100, per_source: 2, reserve: 1 });
         let (client, other) = ("203.0.113.9".parse().unwrap(), "203.0.113.8".parse().unwrap());
         let ids = fill(&mut limiter, "", 5, Welcome::Served).await;
@@ -196,7 +198,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_remembered_of_those_who_left() {
+    async fn closed_connections_leave_nothing_behind() {
         let mut limiter = Crowd::new(Links { all: 1, per_source: 1, reserve: 0 });
         for _ in 0..10 {
             let (served, one) = visit(&mut limiter, "192.168.1.5").await;

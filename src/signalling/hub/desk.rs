@@ -1,4 +1,5 @@
-//! The one task that owns the rooms: what links say goes in, what rooms say goes out.
+//! The task that owns the rooms: it passes events of connections to the rooms, and messages of the
+//! rooms to connections.
 
 use std::{
     collections::BTreeMap,
@@ -28,37 +29,38 @@ use crate::{
     signalling::rooms::{LinkId, Rooms, RoomsInput, RoomsOutput},
 };
 
-/// Words of all links that wait for the rooms; links that say more wait.
+/// The most events of all connections that wait for the rooms; further connections wait to send
+/// theirs.
 const INPUTS: usize = 1024;
 
-/// A link is known to read when it has taken all it was told and has been here for this long.
+/// A client is known to read when it has taken all messages this long after `hello`.
 const PROVEN_AFTER: Duration = Duration::from_secs(5);
 
-/// What a link tells the rooms.
+/// An event of a connection, for the rooms.
 #[derive(Debug)]
 pub(super) enum Word {
-    /// Its client said hello.
+    /// The client sent `hello`.
     Arrived {
-        /// Whose limits its joins and opens count against.
+        /// The address that its joins and opens count for.
         source: IpAddr,
-        /// The way back.
+        /// Takes the messages for the client.
         outbox: Outbox,
-        /// The rooms' hello.
+        /// The input for the rooms.
         hello: RoomsInput,
     },
-    /// A client that is about to arrive may do so only if it has a seat: whether it has.
+    /// Before `hello`, a returning client asks whether its participant has a seat.
     Returning(ParticipantId, oneshot::Sender<bool>),
-    /// Its client wants to join or open a session, and is told when it may, or that it may not.
+    /// The client asks to join or open a session. The answer may come later: whether it may.
     Entering(SessionId, oneshot::Sender<bool>),
-    /// Its client said something else.
+    /// The client sent another message.
     Said(ClientMessage),
-    /// Its client said what is no message: a sign of life nevertheless.
+    /// The client sent something that is no message; it proves that the client is alive.
     Mumbled,
-    /// It is closed.
+    /// The connection is closed.
     Gone,
 }
 
-/// The hub's clock: microseconds since the hub began.
+/// The hub's clock: microseconds since its start.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     start: Instant,
@@ -75,36 +77,36 @@ impl Clock {
     }
 }
 
-/// The rooms, and the ways to all links.
+/// The rooms, and the handles of all connections.
 pub(super) struct Desk {
     rooms: Rooms,
     clock: Clock,
     inputs: mpsc::Receiver<(LinkId, Word)>,
     links: BTreeMap<LinkId, Line>,
-    /// Bytes that wait for all links together.
+    /// Bytes that wait in all outboxes together.
     held: Arc<AtomicUsize>,
-    /// Whether much waits for a link that may only have had no turn to send it.
+    /// Whether many bytes wait for a connection, perhaps only because its task had no turn.
     is_pressed: bool,
     entries: Entries,
-    /// Who brought the hub and is no guest, and how many guests there are.
+    /// The run of the program that runs the hub, and where to report the number of guests.
     host: Option<(Instance, watch::Sender<usize>)>,
-    /// What links of the hub start with.
+    /// The base URL of session links.
     link_base: watch::Receiver<HubUrl>,
 }
 
-/// The way to one link.
+/// The rooms' side of one connection.
 struct Line {
     source: IpAddr,
     outbox: Outbox,
     since: MediaTime,
-    /// Whether it was seen to read.
+    /// Whether its client was seen to read.
     is_proven: bool,
-    /// Whom to tell that it may join or open a session.
+    /// Takes the answer to a pending request to join or open a session.
     entering: Option<oneshot::Sender<bool>>,
 }
 
 impl Line {
-    /// How many bytes may wait for it.
+    /// The most bytes that may wait for it.
     fn most(&mut self, now: MediaTime) -> usize {
         self.is_proven |= now >= self.since + PROVEN_AFTER && self.outbox.bytes() == 0;
         if self.is_proven { OUTGOING_BYTES } else { FIRST_BYTES }
@@ -112,7 +114,7 @@ impl Line {
 }
 
 impl Desk {
-    /// Rooms, and where links speak to them.
+    /// The actor, and the sender for its events.
     pub(super) fn new(
         rooms: Rooms,
         host: Option<(Instance, watch::Sender<usize>)>,
@@ -127,18 +129,18 @@ impl Desk {
         (actor, sender)
     }
 
-    /// What all outboxes of the hub hold together.
+    /// Bytes that wait in all outboxes together.
     pub(super) fn held(&self) -> Arc<AtomicUsize> {
         self.held.clone()
     }
 
-    /// The clock that the rooms live by.
+    /// The clock of the rooms.
     pub(super) fn clock(&self) -> Clock {
         self.clock
     }
 
-    /// Serves until nobody can say anything any more; once told that the hub is closing, lets go
-    /// of every link, which ends when it has sent what it was told.
+    /// Runs until all senders of events are dropped. When `closing` is notified, closes every
+    /// connection after its queued messages are sent.
     pub(super) async fn run(mut self, closing: Arc<Notify>) {
         loop {
             let now = self.clock.now();
@@ -164,7 +166,7 @@ impl Desk {
         }
     }
 
-    /// Tells the host how many guests there are, when that changes.
+    /// Reports the number of guests to the host, when it changes.
     fn count(&mut self) {
         let Some((host, guests)) = self.host.as_ref().filter(|_| self.rooms.have_seats_changed())
         else {
@@ -174,7 +176,7 @@ impl Desk {
         guests.send_if_modified(|count| std::mem::replace(count, now) != now);
     }
 
-    /// Hears what was said until now, for a farewell may be among it, and lets go of all links.
+    /// Handles the events until now, since a leave may be among them, and closes all connections.
     fn let_go(&mut self) {
         while let Ok((connection, event)) = self.inputs.try_recv() {
             self.hear(connection, event);
@@ -186,7 +188,7 @@ impl Desk {
         self.links.clear();
     }
 
-    /// Tells everybody what links start with now: the old ones lead nowhere.
+    /// Sends the new base URL of session links to all clients: the old links lead nowhere.
     fn tell_link_base(&mut self) {
         let link_base = self.link_base.borrow_and_update().to_string();
         let message = HubMessage::LinkBase { link_base };
@@ -196,7 +198,7 @@ impl Desk {
     }
 
     fn hear(&mut self, connection: LinkId, event: Word) {
-        // Who opens a session looked for the address before: it is told before the answer.
+        // An `open` has refreshed the base URL before: it is sent before the answer.
         if self.link_base.has_changed().unwrap_or(false) {
             self.tell_link_base();
         }
@@ -213,11 +215,11 @@ impl Desk {
                 self.rooms.handle(hello, now);
             }
             Word::Returning(participant, answer) => {
-                // A link that is gone meanwhile does not want to know.
+                // The connection may have ended meanwhile.
                 let _ = answer.send(self.rooms.sits_somewhere(&participant));
             }
             Word::Entering(session, answer) => {
-                // Who asks without a link is told no, when the answer is dropped.
+                // Without a connection, dropping the answer refuses the request.
                 if let Some(handle) = self.links.get_mut(&connection) {
                     let has_seat = self.rooms.has_seat(connection, &session);
                     handle.entering = Some(answer);
@@ -237,20 +239,20 @@ impl Desk {
         }
     }
 
-    /// Tells those whose turn it is that they may join or open a session, and those who have waited
-    /// too long that they may not.
+    /// Answers the requests to join or open a session: those that are granted now, and those that
+    /// have waited for too long.
     fn let_in(&mut self) {
         for decision in self.entries.poll(self.clock.now()) {
             let handle = self.links.get_mut(&decision.link);
             if let Some(answer) = handle.and_then(|handle| handle.entering.take()) {
-                // A link that is gone meanwhile does not want to know.
+                // The connection may have ended meanwhile.
                 let _ = answer.send(decision.may_enter);
             }
         }
     }
 
-    /// Takes the rooms' outputs to their links. A link that is found dead on the way is one more
-    /// input to the rooms, whose outputs follow.
+    /// Sends the rooms' outputs to their connections. A connection that turns out to be dead
+    /// becomes one more input, whose outputs follow.
     fn route(&mut self) {
         while let Some(output) = self.rooms.poll_output() {
             match output {
@@ -273,25 +275,28 @@ impl Desk {
                 return;
             }
         } else if !handle.outbox.put(message, max) {
-            warn!(connection = connection.0, "link too slow, closed");
+            warn!(connection = connection.0, "client too slow, connection closed");
             return self.drop_slow(connection);
         }
         self.is_pressed |= handle.outbox.bytes() > FIRST_BYTES / 4;
         self.keep_to_budget();
     }
 
-    /// Closes those who hold most until all outboxes together hold no more than they may.
+    /// Closes the connections with the most bytes until all outboxes are within their common limit.
     fn keep_to_budget(&mut self) {
         if self.held.load(Ordering::Relaxed) <= ALL_BYTES {
             return;
         }
-        // Those that were closed already still count until their links have ended.
+        // Closed connections still count until their tasks have ended.
         let bytes = |handle: &Line| handle.outbox.bytes();
         while self.links.values().map(bytes).sum::<usize>() > ALL_BYTES {
             let largest = self.links.iter().max_by_key(|(_, handle)| bytes(handle));
             let Some((connection, _)) = largest else { return };
             let connection = *connection;
-            warn!(connection = connection.0, "too much waits for all links, the slowest is closed");
+            warn!(
+                connection = connection.0,
+                "outboxes over their common limit, slowest connection closed"
+            );
             if let Some(handle) = self.links.get(&connection) {
                 handle.outbox.stop();
             }
@@ -299,13 +304,13 @@ impl Desk {
         }
     }
 
-    /// Lets go of a link that does not take what it is told.
+    /// Closes a connection whose client reads too slowly.
     fn drop_slow(&mut self, connection: LinkId) {
         self.forget(connection, Farewell::Done);
         self.rooms.handle(RoomsInput::Closed { link: connection }, self.clock.now());
     }
 
-    /// Lets go of a link: it sends what it was told before, and closes.
+    /// Removes a connection: its task sends the queued messages and closes.
     fn forget(&mut self, connection: LinkId, cause: Farewell) {
         if let Some(handle) = self.links.remove(&connection) {
             handle.outbox.part(cause);
@@ -338,7 +343,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_opens_after_the_address_has_changed_hears_of_it_before_the_answer() {
+    async fn a_new_address_is_sent_before_the_answer_to_open() {
         let (mut actor, _inputs, base) = desk();
         let mut inbox = arrive(&mut actor, 1);
         assert!(inbox.take_now().unwrap().contains(r#""link_base":"http://192.168.5.7:7340""#));
@@ -358,7 +363,7 @@ mod tests {
         assert_eq!((later.take_now(), inbox.take_now()), (None, None), "told once");
     }
 
-    /// A person says hello on the link of that number.
+    /// A participant sends `hello` on the connection of that number.
     fn arrive(actor: &mut Desk, number: u8) -> Inbox {
         let (outbox, inbox) = outbox(&actor.held);
         let connection = LinkId(u64::from(number));
@@ -379,7 +384,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_leave_of_a_link_that_has_ended_meanwhile_is_heard() {
+    async fn a_leave_is_handled_although_its_connection_has_ended() {
         let (mut actor, _inputs, _base) = desk();
         let (mut stays, leaves) = (arrive(&mut actor, 1), arrive(&mut actor, 2));
         let session = SessionId::parse("a").unwrap();
@@ -403,7 +408,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_link_learns_why_it_is_closed() {
+    async fn a_connection_gets_the_reason_why_it_is_closed() {
         let (mut actor, _inputs, _base) = desk();
         let [mut ended, mut silent, mut replaced] = [1, 2, 3].map(|one| arrive(&mut actor, one));
         actor.forget(LinkId(2), Dismissal::Silent.into());
@@ -417,7 +422,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn entries_of_an_address_are_put_off_and_one_at_a_time() {
+    async fn joins_of_an_address_are_delayed_and_granted_one_at_a_time() {
         let (mut actor, _inputs, _base) = desk();
         let mut inbox = arrive(&mut actor, 1);
         assert!(inbox.take().await.unwrap().contains("welcome"));
@@ -432,10 +437,10 @@ mod tests {
             assert_eq!(permit.try_recv(), Ok(true));
         }
         let now = actor.clock.now();
-        assert!(actor.entries.due(now).unwrap() > now, "it is put off");
+        assert!(actor.entries.due(now).unwrap() > now, "the next one is delayed");
         let (answer, permit) = oneshot::channel();
         actor.hear(LinkId(2), Word::Entering(session, answer));
-        assert!(permit.await.is_err(), "a link that the desk let go of");
+        assert!(permit.await.is_err(), "the connection is not known");
     }
 
     fn error(bytes: usize) -> HubMessage {
@@ -444,7 +449,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_link_that_has_not_shown_that_it_reads_holds_256_kib() {
+    async fn a_connection_that_was_not_seen_to_read_holds_256_kib() {
         let (mut actor, _inputs, _base) = desk();
         let [_not_reading, mut reading] = [1, 2].map(|number| arrive(&mut actor, number));
         while reading.take_now().is_some() {}
@@ -453,12 +458,12 @@ mod tests {
             actor.say(LinkId(1), &error(60_000));
             actor.say(LinkId(2), &error(60_000));
         }
-        assert!(!actor.links.contains_key(&LinkId(1)), "it took nothing it was told");
+        assert!(!actor.links.contains_key(&LinkId(1)), "it has read nothing");
         assert!(actor.links.contains_key(&LinkId(2)));
     }
 
     #[tokio::test]
-    async fn all_links_together_hold_64_mib_and_who_holds_most_is_closed_first() {
+    async fn all_connections_together_hold_64_mib_and_the_largest_is_closed_first() {
         let (mut actor, _inputs, _base) = desk();
         let mut inboxes: Vec<_> = (1..=70).map(|number| arrive(&mut actor, number)).collect();
         for inbox in &mut inboxes {
@@ -474,13 +479,13 @@ mod tests {
         assert!(!actor.links.contains_key(&LinkId(1)), "it held most");
         assert!(actor.links.contains_key(&LinkId(2)), "it did not");
         inboxes.retain_mut(|inbox| inbox.take_now().is_some());
-        assert_eq!(inboxes.len(), left, "who was closed throws away what it was told");
+        assert_eq!(inboxes.len(), left, "a closed connection discards its queue");
         let held = actor.held.load(Ordering::Relaxed);
         assert!((ALL_BYTES / 2..=ALL_BYTES).contains(&held), "{held}");
     }
 
     #[tokio::test]
-    async fn a_signal_that_a_receiver_does_not_take_costs_its_sender_and_not_the_receiver() {
+    async fn a_signal_that_does_not_fit_costs_its_sender_and_not_its_receiver() {
         let (mut actor, _inputs, _base) = desk();
         let [_opener, mut guest] = [1, 2].map(|number| arrive(&mut actor, number));
         let session = SessionId::parse("a").unwrap();
@@ -500,7 +505,10 @@ mod tests {
             let (session, to) = (session.clone(), to.clone());
             send_and_dispatch(2, ClientMessage::Signal { session, to, payload });
         }
-        assert!(actor.links.contains_key(&LinkId(1)), "who does not read keeps its link");
+        assert!(
+            actor.links.contains_key(&LinkId(1)),
+            "the receiver that does not read stays connected"
+        );
         assert!(!actor.links.contains_key(&LinkId(2)));
         let received: Vec<_> = std::iter::from_fn(|| guest.take_now()).collect();
         let refused = received.iter().filter(|text| text.contains("too-many")).count();

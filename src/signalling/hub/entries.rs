@@ -1,5 +1,5 @@
-//! Whose turn it is to join or open a session: the links of one address take turns, so that one
-//! that asks without end keeps none of the others out. Pure.
+//! A queue for joining and opening sessions: the connections of one source address take turns, so
+//! that a connection that asks without end does not delay the others. Pure.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
@@ -15,22 +15,23 @@ use crate::{
 /// sessions two seconds after a restart.
 const ADDRESS: Pace = Pace { per_second: 10, burst: 30 };
 
-/// Joins and opens of one link from another machine: more sessions than people are in at once.
+/// Joins and opens of one connection from another machine: more sessions than a person is in at
+/// once.
 const LINK: Pace = Pace { per_second: 2, burst: 16 };
 
-/// Joins and opens from this machine, of each link and of all together: tests, and programs that
-/// come back from a restarted hub.
+/// Joins and opens from this machine, of each connection and of all together: tests, and programs
+/// that come back to a restarted hub.
 const LOCAL: Pace = Pace { per_second: 200, burst: 400 };
 
-/// How long a join or open may be put off before it is refused: short of what makes a link look
-/// silent, to the hub or to its client.
+/// How long a join or open may wait before it is refused: shorter than the silence after which a
+/// connection counts as silent, for the hub or for its client.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// The joins and opens of all addresses. A link asks for one at a time.
+/// The pending joins and opens of all source addresses. A connection has one at a time.
 #[derive(Debug, Default)]
 pub(super) struct Entries {
     sources: BTreeMap<IpAddr, Source>,
-    /// How many were let in, so that each has its number.
+    /// The number of requests granted so far; it orders the connections.
     entered: u64,
 }
 
@@ -43,31 +44,31 @@ struct Source {
 #[derive(Debug)]
 struct Entrant {
     bucket: Bucket,
-    /// The number of the last time that it was let in; 0 if it never was.
+    /// The value of [`JoinQueue::granted`] at its last grant; 0 if there was none.
     last: u64,
     waiting: Option<Waiting>,
 }
 
-/// Somebody who waits to be let in.
+/// A request that waits.
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
-    /// Whether it has no seat there yet: who has one comes back before strangers come.
+    /// Whether the participant has no seat in the session yet. Participants with a seat come first.
     is_stranger: bool,
     since: MediaTime,
 }
 
-/// What becomes of a link that asked.
+/// The decision on a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Verdict {
-    /// Which.
+    /// The connection that asked.
     pub(super) link: LinkId,
-    /// Whether it may come in; else it has waited too long.
+    /// Whether it may join or open; otherwise it has waited for too long.
     pub(super) may_enter: bool,
 }
 
 impl Entries {
-    /// Notes a link from there. Forgets addresses that have none and have rested: those that
-    /// have not are kept, or a new link would be a new allowance.
+    /// Adds a connection. Removes sources without connections whose bucket is full; others are
+    /// kept, or a new connection would come with a new budget.
     pub(super) fn arrived(&mut self, ip: IpAddr, connection: LinkId, now: MediaTime) {
         self.sources.retain(|_, source| !source.links.is_empty() || !source.bucket.is_full(now));
         let (all, each) = if ip.is_loopback() { (LOCAL, LOCAL) } else { (ADDRESS, LINK) };
@@ -76,15 +77,15 @@ impl Entries {
         self.sources.entry(ip).or_insert_with(fresh).links.insert(connection, queued);
     }
 
-    /// Notes that a link from there is gone.
+    /// Removes a connection.
     pub(super) fn gone(&mut self, ip: IpAddr, connection: LinkId) {
         if let Some(source) = self.sources.get_mut(&ip) {
             source.links.remove(&connection);
         }
     }
 
-    /// A link from there wants to join or open a session; `has_seat` if it has a seat in it.
-    /// [`Self::poll`] tells when it may.
+    /// A connection asks to join or open a session; `has_seat` if its participant has a seat in it.
+    /// [`Self::poll`] returns the decision.
     pub(super) fn ask(&mut self, ip: IpAddr, connection: LinkId, has_seat: bool, now: MediaTime) {
         let queued = self.sources.get_mut(&ip).and_then(|source| source.links.get_mut(&connection));
         if let Some(queued) = queued {
@@ -92,7 +93,7 @@ impl Entries {
         }
     }
 
-    /// Those whose turn it is now, in order, and those who have waited too long.
+    /// The requests that are granted now, in order, and those that have waited for too long.
     pub(super) fn poll(&mut self, now: MediaTime) -> Vec<Verdict> {
         let mut decisions = vec![];
         for source in self.sources.values_mut() {
@@ -116,14 +117,15 @@ impl Entries {
         decisions
     }
 
-    /// When [`Self::poll`] has something to tell next, if nobody else asks.
+    /// When [`Self::poll`] has something to return next, unless a new request comes.
     pub(super) fn due(&mut self, now: MediaTime) -> Option<MediaTime> {
         self.sources.values_mut().filter_map(|source| source.due(now)).min()
     }
 }
 
 impl Source {
-    /// Whose turn it is among those who may: who has a seat, then who was let in longest ago.
+    /// The connection whose turn it is: with a seat first, then the one whose last grant is the
+    /// oldest.
     fn next(&mut self, now: MediaTime) -> Option<LinkId> {
         let may = |(connection, queued): (&LinkId, &mut Entrant)| {
             let waiting = queued.waiting?;
@@ -159,13 +161,13 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// The links that are let in now.
+    /// The connections that are granted their requests now.
     fn let_in(queue: &mut Entries, now: MediaTime) -> Vec<u64> {
         let decisions = queue.poll(now);
         decisions.into_iter().filter(|one| one.may_enter).map(|one| one.link.0).collect()
     }
 
-    /// How often links that ask again and again are let in within that time, by link.
+    /// The number of grants within `ms` for connections that ask again after each decision.
     fn greedy(
         queue: &mut Entries,
         source: IpAddr,
@@ -187,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_has_16_entries_at_once_and_two_a_second() {
+    fn a_connection_has_16_grants_at_once_and_two_a_second() {
         let (mut queue, office) = (Entries::default(), ip("192.168.1.5"));
         queue.arrived(office, LinkId(1), START);
         assert_eq!(greedy(&mut queue, office, &[1], 0), BTreeMap::from([(1, 16)]));
@@ -197,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn the_links_of_an_address_share_its_entries_in_turns() {
+    fn the_connections_of_an_address_take_turns() {
         let (mut queue, office) = (Entries::default(), ip("192.168.1.5"));
         let connections: Vec<u64> = (1..=20).collect();
         for connection in &connections {
@@ -209,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_for_the_first_time_is_let_in_before_forty_who_ask_without_end() {
+    fn a_first_request_is_granted_before_forty_connections_that_ask_without_end() {
         let (mut queue, office) = (Entries::default(), ip("192.168.1.5"));
         let greedy_connections: Vec<u64> = (1..=40).collect();
         for connection in &greedy_connections {
@@ -236,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_a_seat_comes_before_who_was_there_first() {
+    fn a_participant_with_a_seat_comes_before_earlier_requests() {
         let (mut queue, office) = (Entries::default(), ip("192.168.1.5"));
         for connection in 1..=50 {
             queue.arrived(office, LinkId(connection), START);
@@ -247,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_waited_for_three_seconds_is_refused_and_may_ask_again() {
+    fn a_request_is_refused_after_three_seconds_and_may_be_repeated() {
         let (mut queue, office) = (Entries::default(), ip("192.168.1.5"));
         for connection in 1..=61 {
             queue.arrived(office, LinkId(connection), START);
@@ -265,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn another_address_and_this_machine_wait_for_nobody() {
+    fn another_address_and_this_machine_have_their_own_queues() {
         let (mut queue, office) = (Entries::default(), ip("192.168.1.5"));
         for connection in 1..=60 {
             queue.arrived(office, LinkId(connection), START);
@@ -281,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_link_is_no_new_allowance_and_a_rested_address_is_forgotten() {
+    fn a_new_connection_brings_no_new_budget_and_a_full_bucket_is_removed() {
         let (mut queue, office) = (Entries::default(), ip("192.168.1.5"));
         for connection in 1..=40 {
             queue.arrived(office, LinkId(connection), START);
@@ -295,7 +297,7 @@ mod tests {
         queue.ask(office, LinkId(50), false, START);
         assert_eq!(queue.poll(START), []);
         queue.gone(office, LinkId(50));
-        assert_eq!(queue.due(START), None, "who is gone is not waited for");
+        assert_eq!(queue.due(START), None, "a removed connection has no deadline");
         queue.arrived(ip("192.168.1.7"), LinkId(51), after(2_999));
         assert_eq!(queue.sources.len(), 2);
         queue.arrived(ip("192.168.1.7"), LinkId(52), after(3_000));

@@ -1,6 +1,6 @@
-//! Sees the head of a request before the parser does, which takes lines that end in a bare line
-//! feed. Two programs on the way that do not agree on where a line ends do not agree on what was
-//! asked, so such a request is refused (RFC 9112, section 2.2).
+//! Inspects the head of a request before the HTTP parser, which accepts lines that end in a bare
+//! line feed. Programs on the path that disagree about the end of a line may disagree about the
+//! request, so such a request is refused (RFC 9112, section 2.2).
 
 use std::{
     io,
@@ -14,7 +14,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A connection whose first request's head is looked at; all bytes pass as they are.
+/// A stream that inspects the head of its first request; all bytes pass unchanged.
 #[derive(Debug)]
 pub(super) struct Watched<S> {
     stream: S,
@@ -22,28 +22,28 @@ pub(super) struct Watched<S> {
     has_bare_feed: Arc<AtomicBool>,
 }
 
-/// What was seen last of the head.
+/// The position in the head after the last byte.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
-    /// Nothing but empty lines, which the parser skips (RFC 9112, section 2.2).
+    /// In empty lines before the request, which the parser skips (RFC 9112, section 2.2).
     Before,
-    /// A carriage return there.
+    /// After a carriage return there.
     ReturnBefore,
-    /// Something within a line.
+    /// Within a line.
     Line,
-    /// A carriage return within a line.
+    /// After a carriage return within a line.
     Return,
-    /// The end of a line.
+    /// At the end of a line.
     Feed,
-    /// A carriage return at the start of a line.
+    /// After a carriage return at the start of a line.
     LastReturn,
-    /// The end of the head, or a bare line feed in it.
+    /// After the head, or after a bare line feed in it.
     Over,
 }
 
 impl<S> Watched<S> {
-    /// Watches a connection from its first byte on; and whether a line feed without a carriage
-    /// return was in its first request's head. It is there before the parser has that byte.
+    /// A stream that is inspected from its first byte on, and whether a bare line feed was found.
+    /// The flag is set before the parser gets that byte.
     pub(super) fn new(stream: S) -> (Self, Arc<AtomicBool>) {
         let has_bare_feed = Arc::new(AtomicBool::new(false));
         (Self { stream, state: State::Before, has_bare_feed: has_bare_feed.clone() }, has_bare_feed)
@@ -120,7 +120,7 @@ mod tests {
 
     use super::*;
 
-    /// Whether a bare line feed is found in what comes in these pieces.
+    /// Whether a bare line feed is found in a stream of these pieces.
     async fn finds(pieces: &[&[u8]]) -> bool {
         let stream = Pieces(pieces.iter().map(|piece| piece.to_vec()).collect());
         let (mut watched, found) = Watched::new(stream);
@@ -130,7 +130,7 @@ mod tests {
         found.load(Ordering::Relaxed)
     }
 
-    /// A stream that gives one piece each time it is read.
+    /// A stream that returns one piece on each read.
     struct Pieces(std::collections::VecDeque<Vec<u8>>);
 
     impl AsyncRead for Pieces {
@@ -151,12 +151,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_bare_line_feed_is_found_in_the_head_and_nowhere_else() {
+    async fn a_bare_line_feed_is_found_in_the_head_only() {
         let good = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n".as_slice();
         assert!(!finds(&[good]).await);
         assert!(!finds(&[good, b"body\nwith\n\nlines"]).await);
         let bytes: Vec<&[u8]> = good.chunks(1).collect();
-        assert!(!finds(&bytes).await, "however it is cut");
+        assert!(!finds(&bytes).await, "byte by byte");
         assert!(!finds(&[b"\r\n\r\n", good, b"\n"]).await, "empty lines before it");
         for bad in [
             "GET / HTTP/1.1\nHost: h\r\n\r\n",

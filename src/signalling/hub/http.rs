@@ -1,4 +1,4 @@
-//! What the port answers to requests: the way to the rooms, and pages for people.
+//! The responses of the HTTP port: upgrades to WebSockets, and pages for people.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -13,15 +13,15 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use super::admission::{self, Names, Refusal};
 use crate::model::{HubUrl, PROTOCOL, SessionId};
 
-/// What is answered.
+/// A response of the hub.
 type Answer = Response<Full<Bytes>>;
 
-/// What a page may load and do: its own style, nothing else.
+/// The content security policy of a page: its own style, nothing else.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
 
-/// Answers a request; with the connection's upgrade if it becomes a link.
+/// Responds to a request; returns the upgrade of the connection if it becomes a WebSocket.
 ///
-/// The path's end counts, so that a proxy may put the hub under a prefix.
+/// Only the end of the path counts, so that a proxy may add a prefix.
 pub(super) fn respond(
     mut request: Request<Incoming>,
     link_base: &HubUrl,
@@ -38,7 +38,7 @@ pub(super) fn respond(
     }
     let key = accept_key(request.headers()).filter(|_| request.method() == Method::GET);
     let path = request.uri().path();
-    // A session may be called `signal`: its page is no place where connections begin.
+    // A session may be called `signal`: its page is not the WebSocket endpoint.
     if !path.ends_with("/signal") || (key.is_none() && path.ends_with("/s/signal")) {
         return (page(path, link_base), None);
     }
@@ -50,7 +50,7 @@ pub(super) fn respond(
     if body_fields.iter().any(|field| request.headers().contains_key(field))
         || !request.body().is_end_stream()
     {
-        // A proxy on the way might take the body for another request.
+        // A proxy on the path might take the body for another request.
         let text = "a request that opens a connection has no body";
         return (plain(StatusCode::BAD_REQUEST, text), None);
     }
@@ -63,13 +63,13 @@ fn refused(refusal: Refusal) -> Answer {
     plain(status, text)
 }
 
-/// The answer to a request of which another program on the way might understand something else.
+/// The response to a request that other programs on the path may read differently.
 pub(super) fn bare_feed() -> Answer {
     let text = "a line of a request's head ends in a carriage return and a line feed";
     plain(StatusCode::BAD_REQUEST, text)
 }
 
-/// The answer to everybody while the hub has no room.
+/// The response while the hub has too many connections.
 pub(super) fn too_many() -> Answer {
     let text = "this hub has too many connections, or too many from your address; try again later";
     let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, text);
@@ -77,9 +77,9 @@ pub(super) fn too_many() -> Answer {
     response
 }
 
-/// What a browser sees at a path.
+/// The page at a path.
 fn page(path: &str, link_base: &HubUrl) -> Answer {
-    // A link with a slash at its end is one as well, unless nothing is left of the id.
+    // A session link may end in a slash, unless the id is empty then.
     let trimmed = path.strip_suffix('/').unwrap_or(path);
     if let Some((_, id)) = trimmed.rsplit_once("/s/").filter(|(_, id)| !id.contains('/')) {
         return match SessionId::parse(id) {
@@ -97,7 +97,7 @@ fn page(path: &str, link_base: &HubUrl) -> Answer {
     plain(StatusCode::NOT_FOUND, "there is nothing here; this is a Quintet hub")
 }
 
-/// The same for every id: whether such a session is open is nobody's business.
+/// The same page for every id: it does not show whether the session is open.
 fn session_page(session: &SessionId, link_base: &HubUrl) -> Answer {
     let link = escape(&link_base.link(session).to_string());
     html(
@@ -150,12 +150,13 @@ fn answer(status: StatusCode, kind: &'static str, text: String) -> Answer {
     for (name, value) in [
         (header::CONTENT_TYPE, kind),
         (header::CACHE_CONTROL, "no-store"),
-        // One request a connection: an idle one would take a link's place.
+        // One request on each connection: an idle one would take the place of a WebSocket.
         (header::CONNECTION, "close"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        // The path is an invitation: it is not passed on to other sites.
+        // The path is an invitation: it is not sent to other sites.
         (header::REFERRER_POLICY, "no-referrer"),
-        // Nor listed by search engines, which must be let in to read this (so no robots.txt).
+        // Search engines must not list it; they have to be allowed in to read this (so no
+        // robots.txt).
         (HeaderName::from_static("x-robots-tag"), "noindex, nofollow"),
     ] {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
@@ -163,7 +164,8 @@ fn answer(status: StatusCode, kind: &'static str, text: String) -> Answer {
     response
 }
 
-/// The key that accepts a WebSocket handshake (RFC 6455, section 4.2.1); `None` if it is none.
+/// The `Sec-WebSocket-Accept` of a handshake (RFC 6455, section 4.2.1); `None` if the request is
+/// not a valid handshake.
 fn accept_key(headers: &HeaderMap) -> Option<String> {
     let has =
         |name: header::HeaderName, wanted: &str| {
@@ -201,7 +203,7 @@ fn upgrade_required() -> Answer {
     response
 }
 
-/// The text with what HTML would take for its own replaced.
+/// The text with the special characters of HTML escaped.
 fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
@@ -243,7 +245,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_of_the_path_counts() {
+    async fn only_the_end_of_the_path_counts() {
         for path in ["/s/a", "/s/a/", "/quintet/s/a", "/x/y/s/a", "/s/s/s/s"] {
             assert_eq!(text(page(path, &base())).await.0, 200, "{path}");
         }
@@ -259,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_html_takes_for_its_own_is_replaced() {
+    fn special_characters_of_html_are_escaped() {
         assert_eq!(escape("<a b=\"c\" d='e'>&"), "&lt;a b=&quot;c&quot; d=&#39;e&#39;&gt;&amp;");
     }
 

@@ -1,15 +1,15 @@
-//! The identity of this user's hubs: a secret on disk that they prove to have and never show.
+//! The identity of this user's hubs: a secret on disk that they prove to have without showing it.
 //!
-//! Any program of a machine can listen on its loopback addresses, so what answers there is not for
-//! that reason this user's. All hubs of one user share a secret that only this user can read, and
-//! programs of the same user read it as well. A client asks with a challenge in the request that
-//! opens its connection, and the answer carries an HMAC of it (RFC 2104) in the field
-//! [`PROOF`]. The HMAC covers the address and port at which the hub was reached, so another user's
-//! program cannot have its proof made by the real hub: that one listens elsewhere. It comes on the
-//! connection that is then used, so nobody can take the port in between.
+//! Any program of a machine can listen on its loopback addresses, so a hub there may be another
+//! user's. All hubs of one user share a secret that only this user can read, and programs of the
+//! same user read it as well. A client sends a challenge in the request that opens its connection,
+//! and the response carries an HMAC of it (RFC 2104) in the field [`PROOF`]. The HMAC covers the
+//! address and port at which the hub was reached, so another user's program cannot have the real
+//! hub make its proof: that one listens elsewhere. The proof comes on the connection that is then
+//! used, so no other program can take the port in between.
 //!
-//! The other way round a client proves in `hello` that it is this user's, by the challenge that
-//! the hub gave it with its own proof.
+//! In the other direction, a client proves in `hello` that it is this user's: it signs the
+//! challenge that the hub sent with its own proof.
 
 use std::{
     fmt, fs,
@@ -27,12 +27,11 @@ use ring::hmac;
 
 use crate::process::{create_private, create_private_folder, is_open_to_others, state_folder};
 
-/// The field of a request, and of the answer to it, that asks the other end for a proof: 32
-/// hexadecimal digits.
+/// The header field that challenges the other end to prove its identity: 32 hexadecimal digits.
 pub(in crate::signalling) const CHALLENGE: HeaderName =
     HeaderName::from_static("quintet-challenge");
 
-/// The field of an answer that proves whose hub it is: 64 hexadecimal digits.
+/// The header field of a response that proves the hub's identity: 64 hexadecimal digits.
 pub(in crate::signalling) const PROOF: HeaderName = HeaderName::from_static("quintet-proof");
 
 /// The name of the secret's file in the state folder.
@@ -41,13 +40,13 @@ const FILE: &str = "hub-identity";
 /// The secret's length, in bytes: that of the digest (RFC 2104, section 3).
 const SECRET: usize = 32;
 
-/// What a hub signs to prove that it is this user's.
+/// The purpose of a hub's proof.
 const OF_HUB: &str = "hub";
 
-/// What a client signs to prove that it is this user's.
+/// The purpose of a client's proof.
 const OF_CLIENT: &str = "client";
 
-/// The secret that all hubs of one user share. Its clones are one; its `Debug` shows nothing.
+/// The secret that all hubs of one user share. Clones share it; its `Debug` does not show it.
 #[derive(Clone)]
 pub struct HubIdentity(Arc<hmac::Key>);
 
@@ -55,11 +54,10 @@ pub struct HubIdentity(Arc<hmac::Key>);
 pub type Signature = [u8; 32];
 
 impl HubIdentity {
-    /// The identity of this user's hubs, from the state folder; it is made there if there is none.
+    /// The identity of this user's hubs, from the state folder; it is created if there is none.
     ///
-    /// Where it cannot be kept there, it is one of this process alone, and a line in the log says
-    /// why: no other program then takes its hub for this user's. Blocks for as long as the system
-    /// takes for a file.
+    /// If it cannot be kept there, it is one for this process only, and the log says why: no other
+    /// program then recognises its hub as this user's. Blocks for the time of a file access.
     pub fn of_this_user() -> Self {
         let kept = match state_folder() {
             Some(folder) => Self::in_folder(&folder),
@@ -71,29 +69,30 @@ impl HubIdentity {
         })
     }
 
-    /// The identity that is kept in a folder; it is made there if there is none, or if others than
-    /// the user could read it. The folder is made if it is missing.
+    /// The identity in a folder; it is created if there is none, or if other users could read it.
+    /// The folder is created if it is missing.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn in_folder(folder: &Path) -> io::Result<Self> {
         create_private_folder(folder)?;
         let path = folder.join(FILE);
         if let Some(known) = read(&path)? {
             return Ok(known);
         }
-        // Written beside and linked: of two programs that start at once, the first one's holds.
+        // Written to another file and linked: of two programs that start at once, the first one
+        // wins.
         let beside = folder.join(format!("{FILE}.{}", hex(&random::<8>())));
         create_private(&beside)?.write_all(hex(&random::<SECRET>()).as_bytes())?;
         if fs::hard_link(&beside, &path).is_err() && read(&path)?.is_none() {
-            // What is there is no secret, or the file system has no links.
+            // The file there is not a secret, or the file system has no hard links.
             fs::rename(&beside, &path)?;
         }
         let _ = fs::remove_file(&beside);
         read(&path)?.ok_or_else(|| io::Error::other("the file is not what was written"))
     }
 
-    /// An identity of its own, which nobody else has.
+    /// A new identity.
     pub fn fresh() -> Self {
         Self::of(&random())
     }
@@ -103,7 +102,7 @@ impl HubIdentity {
     }
 
     /// The signature of some fields for a purpose: an HMAC-SHA256 of all of them, each with its
-    /// length. What was signed for one purpose says nothing for another.
+    /// length. A signature for one purpose is not valid for another.
     pub fn sign(&self, purpose: &str, fields: &[&[u8]]) -> Signature {
         let tag = hmac::sign(&self.0, &framed(purpose, fields));
         let mut signature = [0; 32];
@@ -111,14 +110,14 @@ impl HubIdentity {
         signature
     }
 
-    /// Whether this identity has signed these fields for that purpose. Takes as long for a wrong
-    /// signature as for a right one.
+    /// Whether this identity has signed these fields for that purpose. Takes constant time.
     pub fn verify(&self, purpose: &str, fields: &[&[u8]], signature: &[u8]) -> bool {
         hmac::verify(&self.0, &framed(purpose, fields), signature).is_ok()
     }
 
-    /// The fields that answer a request that came in at that address of the hub: the proof, and a
-    /// challenge for the client, which is returned as well. `None` for a request that does not ask.
+    /// The response fields for a request that reached the hub at that address: the proof, and a
+    /// challenge for the client, which is returned as well. `None` for a request without a
+    /// challenge.
     pub(super) fn answer(
         &self,
         request: &HeaderMap,
@@ -131,7 +130,7 @@ impl HubIdentity {
         Some(([(PROOF, proof), (CHALLENGE, own.value())], own))
     }
 
-    /// Whether an answer proves that the hub at that address is this user's.
+    /// Whether a response proves that the hub at that address is this user's.
     pub(in crate::signalling) fn is_proven(
         &self,
         answer: &HeaderMap,
@@ -142,7 +141,7 @@ impl HubIdentity {
         proof.is_some_and(|proof| self.holds(OF_HUB, challenge, at, proof))
     }
 
-    /// What proves to the hub at that address that the client is this user's.
+    /// The proof for the hub at that address that the client is this user's.
     pub(in crate::signalling) fn client_proof(
         &self,
         challenge: &Challenge,
@@ -151,7 +150,7 @@ impl HubIdentity {
         self.proof(OF_CLIENT, challenge, at)
     }
 
-    /// Whether that proves to the hub at that address that the client is this user's.
+    /// Whether a proof shows that the client of the hub at that address is this user's.
     pub(super) fn is_client(&self, challenge: &Challenge, at: SocketAddr, proof: &str) -> bool {
         self.holds(OF_CLIENT, challenge, at, proof)
     }
@@ -173,17 +172,17 @@ impl fmt::Debug for HubIdentity {
     }
 }
 
-/// A random text that the other end is to sign; used once. It is no secret.
+/// A random text for the other end to sign, used once. It is not secret.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::signalling) struct Challenge(String);
 
 impl Challenge {
-    /// 128 bits of the system's randomness.
+    /// A new challenge of 128 random bits.
     pub(in crate::signalling) fn fresh() -> Self {
         Self(hex(&random::<16>()))
     }
 
-    /// The challenge that a request or an answer carries.
+    /// The challenge in the fields of a request or response.
     pub(in crate::signalling) fn read(fields: &HeaderMap) -> Option<Self> {
         let text = fields.get(CHALLENGE)?.to_str().ok()?;
         bytes_of::<16>(text).map(|_| Self(text.to_owned()))
@@ -195,7 +194,7 @@ impl Challenge {
     }
 }
 
-/// The identity in a file; `None` if there is no file, or none that is fit to be a secret.
+/// The identity in a file; `None` if there is no file, or if its content is not a secret.
 fn read(path: &Path) -> io::Result<Option<HubIdentity>> {
     let file = match fs::File::open(path) {
         Ok(file) => file,
@@ -203,7 +202,7 @@ fn read(path: &Path) -> io::Result<Option<HubIdentity>> {
         Err(error) => return Err(error),
     };
     if is_open_to_others(&file)? {
-        tracing::warn!("others could read the hubs' identity; a new one is made");
+        tracing::warn!("other users could read the hubs' identity; a new one is made");
         return Ok(None);
     }
     let mut text = String::new();
@@ -220,7 +219,7 @@ fn framed(purpose: &str, fields: &[&[u8]]) -> Vec<u8> {
     framed
 }
 
-/// An address, as both ends write it.
+/// The text of an address, the same on both ends.
 fn written(at: SocketAddr) -> String {
     SocketAddr::new(at.ip().to_canonical(), at.port()).to_string()
 }
@@ -252,7 +251,7 @@ mod tests {
 
     use super::*;
 
-    /// A folder of its own, removed at the end.
+    /// A temporary folder, removed on drop.
     struct Scratch(PathBuf);
 
     impl Scratch {
@@ -274,7 +273,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// The fields of a hub's answer to a client that asks.
+    /// The fields of a hub's response to a client that sends a challenge.
     fn answer(hub: &HubIdentity, challenge: &Challenge, reached: &str) -> (HeaderMap, Challenge) {
         let request = HeaderMap::from_iter([(CHALLENGE, challenge.value())]);
         let (fields, own) = hub.answer(&request, at(reached)).unwrap();
@@ -282,14 +281,14 @@ mod tests {
     }
 
     #[test]
-    fn programs_of_one_user_share_an_identity_that_others_cannot_read() {
+    fn programs_of_one_user_share_an_identity_that_other_users_cannot_read() {
         let scratch = Scratch::new("shared");
         let ours = HubIdentity::in_folder(&scratch.0).unwrap();
         let also = HubIdentity::in_folder(&scratch.0).unwrap();
         let signature = ours.sign("a", &[b"x"]);
         assert!(also.verify("a", &[b"x"], &signature));
         assert!(!HubIdentity::fresh().verify("a", &[b"x"], &signature));
-        assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 1, "nothing is left beside it");
+        assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 1, "no temporary file is left");
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt as _;
@@ -311,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_secret_or_none_any_more_is_replaced() {
+    fn a_file_that_is_no_secret_is_replaced() {
         let scratch = Scratch::new("bad");
         create_private_folder(&scratch.0).unwrap();
         for text in ["", "short", &"x".repeat(64), &"ab".repeat(33)] {
@@ -327,12 +326,12 @@ mod tests {
             let readable = fs::Permissions::from_mode(0o644);
             fs::set_permissions(scratch.0.join(FILE), readable).unwrap();
             let after = HubIdentity::in_folder(&scratch.0).unwrap();
-            assert_ne!(before.sign("a", &[]), after.sign("a", &[]), "others may have read it");
+            assert_ne!(before.sign("a", &[]), after.sign("a", &[]), "other users may have read it");
         }
     }
 
     #[test]
-    fn a_signature_holds_for_its_purpose_and_for_its_fields_as_they_were_divided() {
+    fn a_signature_is_valid_for_its_purpose_and_its_exact_fields() {
         let identity = HubIdentity::fresh();
         let signature = identity.sign("a", &[b"bc", b"d"]);
         assert!(identity.verify("a", &[b"bc", b"d"], &signature));
@@ -343,14 +342,14 @@ mod tests {
     }
 
     #[test]
-    fn a_hub_proves_itself_where_it_was_reached_and_nowhere_else() {
+    fn a_hubs_proof_is_valid_only_for_the_address_at_which_it_was_reached() {
         let (ours, theirs) = (HubIdentity::fresh(), HubIdentity::fresh());
         let (challenge, reached) = (Challenge::fresh(), "127.0.0.1:7340");
         let (proven, _) = answer(&ours, &challenge, reached);
         assert!(ours.is_proven(&proven, &challenge, at(reached)));
         assert!(
             ours.is_proven(&proven, &challenge, at("[::ffff:127.0.0.1]:7340")),
-            "the same place"
+            "the same address"
         );
         assert!(!ours.is_proven(&proven, &Challenge::fresh(), at(reached)), "an old proof");
         for elsewhere in ["127.0.0.1:7341", "127.0.0.2:7340", "[::1]:7340"] {
@@ -365,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_proves_itself_by_the_hubs_challenge_and_not_by_the_hubs_own_proof() {
+    fn a_client_proves_itself_with_the_hubs_challenge_and_not_with_the_hubs_proof() {
         let identity = HubIdentity::fresh();
         let (challenge, reached) = (Challenge::fresh(), "127.0.0.1:7340");
         let (fields, own) = answer(&identity, &challenge, reached);
@@ -374,7 +373,7 @@ mod tests {
         assert!(identity.is_client(&own, at(reached), &proof));
         assert!(!identity.is_client(&own, at("127.0.0.1:7341"), &proof));
         assert!(!HubIdentity::fresh().is_client(&own, at(reached), &proof));
-        // A hub's proof of the same challenge is none of a client.
+        // A hub's proof of the same challenge is not valid for a client.
         let (echoed, _) = answer(&identity, &own, reached);
         assert!(!identity.is_client(&own, at(reached), echoed[PROOF].to_str().unwrap()));
         assert!(!identity.is_client(&own, at(reached), ""));

@@ -1,4 +1,4 @@
-//! One WebSocket link of the hub, from hello to its end.
+//! One WebSocket connection of the hub, from `hello` to its end.
 
 use std::{net::IpAddr, pin::pin, time::Duration};
 
@@ -39,27 +39,28 @@ use crate::{
     },
 };
 
-/// How long a client may take to say hello.
+/// The time limit for `hello`.
 const HELLO_PATIENCE: Duration = Duration::from_secs(5);
 
-/// The same for a client that must have a seat to be let in: such places are few.
+/// The same for a client that is only accepted if it has a seat: such places are few.
 const RETURN_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How many messages that cannot be read are answered before the link is closed: a client that
-/// makes a mistake learns of it, one that makes nothing else is sent away.
+/// The number of unreadable messages after which a connection is closed; those before it are
+/// answered, so that a client can learn of a mistake.
 const MAX_MISTAKES: u32 = 10;
 
-/// How long one message may take to be taken by a client.
+/// The time limit for sending one message.
 const WRITE_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a closed link is kept so that its last words arrive.
+/// How long a closing connection is kept so that its last messages arrive.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How much is read and thrown away meanwhile: closing over unread bytes resets the connection,
-/// and the last words with it.
+/// How many bytes are read and discarded meanwhile: closing a socket with unread bytes resets it,
+/// and the last messages are lost.
 const CLOSE_READS: usize = 4 * 1024 * 1024;
 
-/// Buffers of a link, in bytes: most messages are small, and there may be thousands of links.
+/// The buffer sizes of a connection, in bytes: most messages are small, and there may be thousands
+/// of connections.
 const BUFFER: usize = 4 * 1024;
 
 /// The most bytes that wait inside a socket's writer: a few of the largest messages.
@@ -67,33 +68,33 @@ const WRITE_BUFFER: usize = 8 * MAX_SDP_BYTES;
 
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
-/// Whose link it is, as far as that is known before hello.
+/// What is known of a connection before `hello`.
 #[derive(Debug)]
 pub(super) struct Visitor {
-    /// The link.
+    /// The id of the connection.
     pub(super) link: LinkId,
-    /// Whose limits concern it.
+    /// The address that limits count for.
     pub(super) source: IpAddr,
-    /// What the client was asked to prove that it is of the hub's own user.
+    /// The challenge by which the client may prove that it is of the hub's own user.
     pub(super) asked: Asked,
-    /// Only somebody who has a seat and comes back is let in.
+    /// Whether only a client with a seat is accepted.
     pub(super) must_return: bool,
 }
 
-/// Why a link ended.
+/// How a connection ended.
 #[derive(Debug)]
 enum End {
-    /// Its client closed it, or the network broke.
+    /// The client closed it, or the network failed.
     Gone,
-    /// The rooms have no more to say to it.
+    /// The rooms have dropped its outbox.
     Dismissed,
-    /// Its client did not keep to the protocol, and was told so.
+    /// The client broke the protocol, and was sent an error.
     Expelled(CloseCode),
-    /// Its client does not take what it is sent.
+    /// The client does not read what it is sent.
     Stuck,
 }
 
-/// Runs a link to its end.
+/// Runs a connection to its end.
 pub(super) async fn run(io: TokioIo<Upgraded>, info: Visitor, cx: &Site) {
     let config = WebSocketConfig::default()
         .read_buffer_size(BUFFER)
@@ -110,7 +111,7 @@ pub(super) async fn run(io: TokioIo<Upgraded>, info: Visitor, cx: &Site) {
         end = reader.read(outbox) => end,
         end = write(&mut sink, &mut receiver) => end,
     };
-    // The rooms ignore it if they have let go of the link already, or never knew it.
+    // The rooms ignore it if they have closed the connection already, or never knew it.
     let _ = cx.inputs.send((id, Word::Gone)).await;
     debug!(connection = id.0, ?end, "connection ended");
     if let Ok(socket) = sink.reunite(reader.stream)
@@ -120,7 +121,7 @@ pub(super) async fn run(io: TokioIo<Upgraded>, info: Visitor, cx: &Site) {
     }
 }
 
-/// What is said by the client.
+/// Reads the messages of the client.
 struct Reader<'a> {
     visitor: Visitor,
     site: &'a Site,
@@ -128,10 +129,10 @@ struct Reader<'a> {
     bucket: Bucket,
 }
 
-/// Why there is no text from a client: `None` if it is gone, else what it did instead.
+/// Why no text can be read: `None` if the client is gone, else its violation of the protocol.
 type NoText = Option<Expulsion>;
 
-/// What a client did that ends its link.
+/// A violation of the protocol that ends the connection.
 struct Expulsion {
     code: CloseCode,
     why: Unreadable,
@@ -152,7 +153,7 @@ impl Reader<'_> {
         if self.visitor.must_return && !self.is_back(&hello).await {
             return expel(&outbox, Some(Expulsion::policy(Unreadable::too_crowded())));
         }
-        // The rooms alone keep the way to the client: when they let go of it, the link ends.
+        // Only the rooms keep the outbox: when they drop it, the connection ends.
         let outbox_ref = outbox.echo();
         if self.tell(Word::Arrived { source: self.visitor.source, outbox, hello }).await.is_err() {
             return End::Gone;
@@ -160,7 +161,7 @@ impl Reader<'_> {
         self.listen(&outbox_ref).await
     }
 
-    /// The first message, which must be a hello.
+    /// Reads the first message, which must be `hello`.
     async fn hello(&mut self) -> Result<RoomsInput, NoText> {
         let text = self.text().await?;
         match wire::read(&text).map_err(|rejection| Some(Expulsion::policy(rejection)))? {
@@ -173,7 +174,7 @@ impl Reader<'_> {
                 if self.visitor.source.is_loopback() {
                     self.site.link_base.look().await;
                 }
-                // The rooms' task adds the newest one.
+                // The rooms' task adds the current one.
                 let link_base = String::new();
                 let source = rooms_source(self.visitor.source);
                 Ok(RoomsInput::Hello {
@@ -203,27 +204,29 @@ impl Reader<'_> {
         }
     }
 
-    /// Whether it is somebody who has a seat, and is counted like anybody else from now on.
+    /// Whether the participant has a seat. If so, the connection counts like any other from now on.
     async fn is_back(&self, hello: &RoomsInput) -> bool {
         let RoomsInput::Hello { participant, .. } = hello else { return false };
         let (answer, has_seat) = oneshot::channel();
         let sent = self.tell(Word::Returning(participant.clone(), answer)).await;
         let is_returning = sent.is_ok() && has_seat.await == Ok(true);
         if is_returning {
-            // Who counts ends with the hub.
+            // The accept loop ends with the hub.
             let _ = self.site.claims.send(Claim::IsBack(task::id())).await;
         }
         is_returning
     }
 
-    /// All further messages.
+    /// Reads all further messages.
     async fn listen(&mut self, outbox_ref: &Echo) -> End {
         let mut bad_messages = 0;
         loop {
             let text = match self.text().await {
                 Ok(text) => text,
                 Err(end) => {
-                    return outbox_ref.outbox().map_or(End::Dismissed, |outbox| expel(&outbox, end));
+                    return outbox_ref
+                        .outbox()
+                        .map_or(End::Dismissed, |outbox| expel(&outbox, end));
                 }
             };
             let rejection = match self.pass_on(wire::read(&text)).await {
@@ -242,7 +245,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Tells the rooms what was said; returns what is to be answered if it is not for them.
+    /// Forwards a message to the rooms; returns the rejection if it is not for them.
     async fn pass_on(
         &self,
         parsed: Result<ClientMessage, Unreadable>,
@@ -252,7 +255,7 @@ impl Reader<'_> {
             Err(rejection) => return self.tell(Word::Mumbled).await.map(|()| Some(rejection)),
         };
         if matches!(message, ClientMessage::Open { .. }) {
-            // A link is to be made: of the address that the hub has now.
+            // The answer has a link: it must carry the current address of the hub.
             self.site.link_base.look().await;
         }
         if let Some(session) = entered(&message) {
@@ -265,8 +268,8 @@ impl Reader<'_> {
         self.tell(Word::Said(message)).await.map(|()| None)
     }
 
-    /// The next text. A client that talks too fast is read more slowly: it loses nothing, and
-    /// its own queue grows, not the hub's.
+    /// The next text. A client that sends too fast is read more slowly: no message is lost, and its
+    /// own queue grows, not the hub's.
     async fn text(&mut self) -> Result<Utf8Bytes, NoText> {
         loop {
             let wait = self.bucket.take(Duration::MAX, self.site.clock.now());
@@ -290,17 +293,17 @@ impl Reader<'_> {
     }
 }
 
-/// Waits, if there is anything to wait for: a timer's tick is a millisecond late.
+/// Waits, unless the wait is zero: a timer is up to a millisecond late.
 async fn pause(wait: Duration) {
     if !wait.is_zero() {
         sleep(wait).await;
     }
 }
 
-/// The rooms are no more.
+/// The rooms' task has ended.
 struct HubGone;
 
-/// The session that a message asks to get into.
+/// The session that a message asks to open or join.
 fn entered(message: &ClientMessage) -> Option<&SessionId> {
     match message {
         ClientMessage::Open { session, .. } | ClientMessage::Join { session, .. } => Some(session),
@@ -321,28 +324,28 @@ impl Expulsion {
         Self { code: CloseCode::Policy, why: rejection }
     }
 
-    /// What the client did, if the socket failed by its doing.
+    /// The violation, if the client caused the socket's error.
     fn of(error: &tungstenite::Error) -> NoText {
         if matches!(error, tungstenite::Error::Capacity(_)) {
             let text = format!("a message has at most {MAX_MESSAGE_BYTES} bytes");
             return Some(Self { code: CloseCode::Size, why: Unreadable::bad(&text) });
         }
-        // Of the library's many kinds of failure, the others leave nobody to speak to.
+        // After the other errors of tungstenite, no message can be sent any more.
         let is_text = matches!(error, tungstenite::Error::Utf8(_));
         let rejection = Unreadable::bad("text frames carry UTF-8");
         is_text.then_some(Self { code: CloseCode::Invalid, why: rejection })
     }
 }
 
-/// Tells a client why its link ends, if it is there to hear it.
+/// Sends a client the reason why its connection ends, if it is still there.
 fn expel(outbox: &Outbox, end: NoText) -> End {
     let Some(Expulsion { code, why: rejection }) = end else { return End::Gone };
-    // If it does not fit, the link ends all the same.
+    // If it does not fit, the connection ends all the same.
     outbox.put(&rejection.answer(), OUTGOING_BYTES);
     End::Expelled(code)
 }
 
-/// An address as the rooms compare it; none for this machine's own programs.
+/// An address as the rooms compare it; `None` for this machine's own programs.
 fn rooms_source(source: IpAddr) -> Option<SourceAddress> {
     let ip = match source {
         IpAddr::V4(ip) => ip.to_ipv6_mapped(),
@@ -351,7 +354,7 @@ fn rooms_source(source: IpAddr) -> Option<SourceAddress> {
     (!source.is_loopback()).then(|| SourceAddress(ip.to_bits()))
 }
 
-/// Whose token that is: the first 80 bits of the SHA-256 of its text.
+/// The participant of a token: the first 80 bits of the SHA-256 of its text.
 fn participant(token: &Secret) -> ParticipantId {
     let digest = Sha256::digest(token.expose());
     let mut bytes = [0; 10];
@@ -359,7 +362,7 @@ fn participant(token: &Secret) -> ParticipantId {
     ParticipantId::from_digest(bytes)
 }
 
-/// Sends what the client is told, until there is no more or it does not take it.
+/// Sends the queued messages, until the outbox is closed or the client does not read.
 async fn write(sink: &mut SplitSink<Socket, Message>, receiver: &mut Inbox) -> End {
     let mut over = pin!(receiver.over());
     while let Some(text) = receiver.take().await {
@@ -376,7 +379,7 @@ async fn write(sink: &mut SplitSink<Socket, Message>, receiver: &mut Inbox) -> E
     End::Dismissed
 }
 
-/// Says the last words, closes, and lets them arrive.
+/// Sends the remaining messages and the close frame, and waits until they have arrived.
 async fn close(mut socket: Socket, mut receiver: Inbox, end: End) {
     let (code, reason) = match end {
         End::Gone => (CloseCode::Normal, ""),
@@ -390,7 +393,7 @@ async fn close(mut socket: Socket, mut receiver: Inbox, end: End) {
         }
     }
     let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
-    // A client that has closed already makes this fail, and needs no more.
+    // This fails if the client has closed already, and is not needed then.
     let _ = socket.close(Some(frame)).await;
     let raw = socket.get_mut();
     if raw.shutdown().await.is_err() {
@@ -410,7 +413,7 @@ const fn words_of(cause: Farewell) -> (CloseCode, &'static str) {
     match cause {
         Farewell::Done => (CloseCode::Normal, ""),
         Farewell::Silent => (CloseCode::Policy, "nothing was heard for 10 seconds"),
-        Farewell::Misbehaving => (CloseCode::Policy, "too many signals that no member takes"),
+        Farewell::Misbehaving => (CloseCode::Policy, "too many refused signals"),
         Farewell::HubEnds => (CloseCode::Away, "the hub ends"),
     }
 }

@@ -1,4 +1,4 @@
-//! The sockets of the port.
+//! The listening sockets of the port.
 
 use std::{
     io,
@@ -15,10 +15,10 @@ use super::HubError;
 /// Where a hub listens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ListenAt {
-    /// One address, or with 0.0.0.0 or `::` all addresses of that family only; `None` for all
-    /// addresses of both families, as far as the system has them.
+    /// One address; 0.0.0.0 or `::` is all addresses of that family only; `None` is all addresses
+    /// of both families, as far as the system has them.
     pub ip: Option<IpAddr>,
-    /// The port; 0 takes any free one.
+    /// The port; 0 is any free one.
     pub port: u16,
 }
 
@@ -28,7 +28,7 @@ impl ListenAt {
         Self { ip: None, port }
     }
 
-    /// The address as an error names it.
+    /// The address that an error names.
     pub(super) fn address(self) -> SocketAddr {
         SocketAddr::new(self.ip.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), self.port)
     }
@@ -40,16 +40,16 @@ impl From<SocketAddr> for ListenAt {
     }
 }
 
-/// How many ports after the wanted one are tried: more than anybody runs programs of one kind.
+/// How many ports after the requested one are tried: more than one machine runs programs of a kind.
 pub(super) const NEXT_PORTS: u16 = 20;
 
-/// How often any free port is asked for that is free in both families.
+/// How often a free port is requested that is free in both families.
 const FREE_PORTS: u32 = 20;
 
-/// Connections that wait to be taken, as the standard library has it.
+/// The most connections that wait to be accepted; the value of the standard library.
 const BACKLOG: i32 = 128;
 
-/// Takes the wanted port, or the next free one if that is wanted.
+/// Opens the requested port, or the next free one if `next_free_port`.
 pub(super) fn listen(at: ListenAt, next_free_port: bool) -> Result<Listeners, HubError> {
     let may_move = next_free_port && at.port != 0;
     let last = if may_move { at.port.saturating_add(NEXT_PORTS) } else { at.port };
@@ -69,9 +69,9 @@ pub(super) fn listen(at: ListenAt, next_free_port: bool) -> Result<Listeners, Hu
 #[derive(Debug)]
 pub(super) struct Listeners {
     sockets: Vec<TcpListener>,
-    /// Where they listen; never empty.
+    /// The addresses they listen on; never empty.
     pub(super) addresses: Vec<SocketAddr>,
-    /// The one that is asked first for the next connection.
+    /// The socket that is polled first for the next connection.
     first: usize,
 }
 
@@ -83,7 +83,7 @@ impl Listeners {
 
     /// The next connection on any of them.
     pub(super) async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
-        // In turns: the connections of one family do not keep those of the other out.
+        // In turns, so that the connections of one family do not block those of the other.
         self.first = (self.first + 1) % self.sockets.len();
         let (later, sooner) = self.sockets.split_at(self.first);
         std::future::poll_fn(|context| {
@@ -98,8 +98,8 @@ impl Listeners {
     }
 }
 
-/// Two sockets for both families, not one that takes both: whether a system has such, and what it
-/// takes by default, differs between Linux, macOS and Windows.
+/// Opens a socket for each family, not one for both: whether a system supports that, and its
+/// default, differs between Linux, macOS and Windows.
 fn bind(at: ListenAt) -> Result<Listeners, HubError> {
     if let Some(ip) = at.ip {
         return Ok(Listeners::new(vec![bind_one(SocketAddr::new(ip, at.port))?]));
@@ -126,9 +126,9 @@ fn bind_both(port: u16) -> Result<Listeners, HubError> {
     };
     match bind_one((Ipv6Addr::UNSPECIFIED, ipv4.1.port()).into()) {
         Ok(ipv6) => Ok(Listeners::new(vec![ipv4, ipv6])),
-        // Somebody who comes to this port must not meet another program, whatever the family.
+        // A client at this port must not reach another program, in either family.
         Err(taken @ HubError::Taken { .. }) => Err(taken),
-        // Switched off, or not there.
+        // IPv6 is switched off or not there.
         Err(error) => {
             info!(%error, "no IPv6");
             Ok(Listeners::new(vec![ipv4]))
@@ -142,8 +142,8 @@ fn bind_one(address: SocketAddr) -> Result<(TcpListener, SocketAddr), HubError> 
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
         }
-        // Elsewhere than on Windows: a hub that is started again has its port at once. There it
-        // would let two programs have one port.
+        // A restarted hub gets its port at once. On Windows the option would let two programs share
+        // one port.
         #[cfg(not(windows))]
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
@@ -163,13 +163,13 @@ fn bind_one(address: SocketAddr) -> Result<(TcpListener, SocketAddr), HubError> 
 mod tests {
     use super::*;
 
-    /// Whether this system has IPv6 at all.
+    /// Whether this system has IPv6.
     fn has_ipv6() -> bool {
         std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
     }
 
     #[tokio::test]
-    async fn everywhere_is_both_families_on_one_port_and_an_address_is_one() {
+    async fn everywhere_opens_both_families_on_one_port_and_an_address_opens_one() {
         let mut both = listen(ListenAt::everywhere(0), false).unwrap();
         let port = both.addresses[0].port();
         let reached: Vec<IpAddr> = match has_ipv6() {
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_unspecified_address_is_all_of_its_own_family_only() {
+    async fn an_unspecified_address_opens_its_own_family_only() {
         let ipv4 = listen(SocketAddr::from(([0, 0, 0, 0], 0)).into(), false).unwrap();
         let port = ipv4.addresses[0].port();
         assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_ok());
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_port_that_another_program_has_in_one_family_is_taken() {
+    async fn a_port_that_is_taken_in_one_family_is_taken() {
         if !has_ipv6() {
             return eprintln!("SKIPPED: this system has no IPv6");
         }

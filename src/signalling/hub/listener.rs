@@ -1,4 +1,4 @@
-//! The port: who may connect, and what becomes of a connection.
+//! Accepts connections, answers HTTP requests, and upgrades to WebSockets.
 
 use std::{
     io,
@@ -38,10 +38,10 @@ use super::{
 };
 use crate::{network::KnownPaths, signalling::rooms::LinkId};
 
-/// How long a client may take for the head of its request.
+/// The time limit for the head of a request.
 const HEAD_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long a request may take altogether, until it is answered or upgraded.
+/// The time limit for a whole request, until it is answered or upgraded.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The longest head of a request, in bytes: browsers and proxies send some hundreds.
@@ -50,44 +50,44 @@ const MAX_HEAD: usize = 8 * 1024;
 /// The most header fields of a request.
 const MAX_HEADERS: usize = 64;
 
-/// A pause after the system would not give a connection: it is out of descriptors or memory.
+/// The pause after a failed accept: the system is out of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What all connections of a hub share.
+/// The context of all connections of a hub.
 #[derive(Debug)]
 pub(super) struct Site {
-    /// What links start with.
+    /// The base URL of session links.
     pub(super) link_base: Arc<LinkBase>,
-    /// The names by which it may be addressed.
+    /// The host names of the hub.
     pub(super) names: Names,
-    /// Where it is noted on which addresses the hub is reached.
+    /// Where the hub notes the addresses at which it was reached.
     pub(super) paths: KnownPaths,
-    /// What proves whose hub it is.
+    /// Proves whose hub it is.
     pub(super) identity: HubIdentity,
-    /// How many connections there may be.
+    /// The limits for connections.
     pub(super) limits: Links,
-    /// The time.
+    /// The hub's clock.
     pub(super) clock: Clock,
-    /// Bytes that wait for all links together.
+    /// Bytes that wait in all outboxes together.
     pub(super) held: Arc<AtomicUsize>,
-    /// The proxies that tell whom a connection is for.
+    /// The trusted proxies, which report the addresses of their clients.
     pub(super) proxies: Vec<Subnet>,
-    /// The way to the rooms.
+    /// To the rooms' task.
     pub(super) inputs: mpsc::Sender<(LinkId, Word)>,
-    /// The way to who counts the connections.
+    /// To the accept loop, which owns the connection limiter.
     pub(super) claims: mpsc::Sender<Claim>,
 }
 
-/// What turns out about a connection after it was counted.
+/// What becomes known about a connection after it was counted.
 #[derive(Debug)]
 pub(super) enum Claim {
-    /// A trusted proxy has said whom it is for; what that one may expect.
+    /// A trusted proxy reports the client; the channel takes the new decision.
     IsFor(Id, IpAddr, oneshot::Sender<Welcome>),
-    /// It is of somebody who has a seat and has come back.
+    /// The client has a seat and returns.
     IsBack(Id),
 }
 
-/// Claims that wait to be counted; those who make more wait.
+/// The most updates that wait for the accept loop; further connections wait to send theirs.
 pub(super) const CLAIMS: usize = 64;
 
 /// Accepts connections until it is dropped; then all of them are closed.
@@ -110,7 +110,7 @@ pub(super) async fn accept(
                 }
                 Some(update) = updates.recv() => match update {
                     Claim::IsFor(id, client, answer) => {
-                        // Who is gone meanwhile does not want to know.
+                        // The connection may have ended meanwhile.
                         let _ = answer.send(limiter.is_for(id, client));
                     }
                     Claim::IsBack(id) => limiter.is_back(id),
@@ -127,23 +127,24 @@ pub(super) async fn accept(
     }
 }
 
-/// One connection, before it is known what it wants.
+/// An accepted connection before its request.
 #[derive(Clone, Copy, Debug)]
 struct Visit {
     link: LinkId,
-    /// Whose limits concern it.
+    /// The address that limits count for.
     from: IpAddr,
-    /// A trusted proxy has made it, and has not said yet whom it is for.
+    /// Whether a trusted proxy made it and has not reported the client yet.
     is_proxy: bool,
     welcome: Welcome,
 }
 
-/// What a client was asked when it asked whose hub this is, and where it reached the hub.
+/// The hub's challenge to a client that asked for a proof, and the address at which the client
+/// reached the hub.
 pub(super) type Asked = Option<(Challenge, SocketAddr)>;
 
-/// Answers one request, and goes on as a link if it asked for that.
+/// Answers one request, and runs the WebSocket if the request is an upgrade.
 async fn serve(stream: TcpStream, incoming: Visit, cx: Arc<Site>) {
-    // Signals are small and wait for each other: they are sent at once.
+    // Signals are small and wait for each other: they are sent without delay.
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "no TCP_NODELAY");
     }
@@ -177,7 +178,7 @@ async fn serve(stream: TcpStream, incoming: Visit, cx: Arc<Site>) {
                 let must_return = incoming.welcome == Welcome::Reserved;
                 let (id, source) = (incoming.link, incoming.from);
                 let info = Visitor { link: id, source, asked, must_return };
-                // There is one request on a connection, so there is room.
+                // A connection has one request, so there is room.
                 let _ = upgrades.try_send((upgrade, info));
             }
             Ok::<_, std::convert::Infallible>(response)
@@ -196,7 +197,7 @@ async fn serve(stream: TcpStream, incoming: Visit, cx: Arc<Site>) {
     }
 }
 
-/// How requests are read.
+/// The HTTP server with its limits.
 fn server() -> http1::Builder {
     let mut server = http1::Builder::new();
     server
@@ -207,7 +208,7 @@ fn server() -> http1::Builder {
     server
 }
 
-/// What is answered to these bytes, whatever they are.
+/// The response to arbitrary bytes.
 #[cfg(any(fuzzing, test))]
 pub(super) async fn answer(request: &[u8]) -> Vec<u8> {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex, split};
@@ -226,7 +227,7 @@ pub(super) async fn answer(request: &[u8]) -> Vec<u8> {
     let connection = server().serve_connection(TokioIo::new(stream), service).with_upgrades();
     let (mut responses, mut requests) = split(client);
     let writing = async {
-        // A server that has refused the first part does not read the rest.
+        // A server that refuses the first part does not read the remainder.
         let _ = requests.write_all(request).await;
         let _ = requests.shutdown().await;
     };
@@ -239,18 +240,18 @@ pub(super) async fn answer(request: &[u8]) -> Vec<u8> {
 }
 
 impl Visit {
-    /// The same, counted as that of the client whom a trusted proxy names.
+    /// Counts the connection for the client that a trusted proxy reports.
     async fn behind_proxy(self, headers: &HeaderMap, cx: &Site) -> Self {
         let client = proxy::client(headers, &cx.proxies).filter(|_| self.is_proxy);
         let Some(client) = client.map(source) else { return self };
         let (answer, admit) = oneshot::channel();
-        // Who counts ends with the hub.
+        // The accept loop ends with the hub.
         let _ = cx.claims.send(Claim::IsFor(task::id(), client, answer)).await;
         Self { from: client, welcome: admit.await.unwrap_or(Welcome::Refused), ..self }
     }
 }
 
 async fn rest(error: &io::Error) {
-    warn!(%error, "cannot take a connection");
+    warn!(%error, "accept failed");
     sleep(ACCEPT_PAUSE).await;
 }

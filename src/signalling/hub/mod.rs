@@ -1,4 +1,4 @@
-//! The hub: one HTTP port, whose `/signal` turns into WebSocket links to the rooms.
+//! The hub: one HTTP port. Requests to `/signal` become WebSocket connections to the rooms.
 
 mod address;
 mod admission;
@@ -44,13 +44,13 @@ pub(in crate::signalling) use probe::exchange;
 pub use probe::{Found, find_hub, find_hub_of};
 pub use proxy::{Subnet, SubnetError};
 
-/// What the rooms get of a client's text.
+/// The message in a client's text, as the rooms get it.
 #[cfg(any(fuzzing, test))]
 pub(super) fn read(text: &str) -> Option<crate::model::ClientMessage> {
     wire::read(text).ok()
 }
 
-/// What a hub answers to these bytes on a connection of their own.
+/// The hub's response to these bytes on a connection of their own.
 #[cfg(any(fuzzing, test))]
 pub(super) fn answer(request: &[u8]) -> Vec<u8> {
     thread_local! {
@@ -62,48 +62,48 @@ pub(super) fn answer(request: &[u8]) -> Vec<u8> {
     RUNTIME.with(|runtime| runtime.block_on(listener::answer(request)))
 }
 
-/// The port that a hub listens on unless told otherwise, and where one is looked for.
+/// The default port of a hub; programs look for a hub there.
 pub const DEFAULT_PORT: u16 = HUB_PORT;
 
-/// How long the links of a closing hub may take: their own patience and some more.
+/// The time limit for closing all connections of a hub: that of one connection, with a margin.
 const CLOSING: Duration = Duration::from_millis(1500);
 
-/// Where a hub listens, and what it calls itself.
+/// Where a hub listens, and how it presents itself.
 #[derive(Clone, Debug)]
 pub struct HubOptions {
     /// The addresses and the port.
     pub listen: ListenAt,
     /// Whether to try up to 20 following ports if that one is taken.
     pub next_free_port: bool,
-    /// What links carry, if the hub is reached by another address than it can know (behind a
-    /// proxy, under a name). Requests that are sent to its host name are served as well.
+    /// The base URL of session links, if the hub is reached by an address that it cannot know
+    /// (behind a proxy, under a name). Requests to its host name are served as well.
     pub public: Option<HubUrl>,
-    /// The run of the program that brings the hub, which is no guest of it; `None` for a hub that
-    /// stands alone and counts nobody.
+    /// The run of the program that runs the hub; it is not counted as a guest. `None` for a hub
+    /// that counts no guests.
     pub host: Option<Instance>,
-    /// Where the hub notes on which addresses of this machine it was reached.
+    /// Where the hub notes the addresses of this machine at which it was reached.
     pub paths: KnownPaths,
-    /// What proves to programs of this user that the hub is this user's, and what the hub signs
-    /// with.
+    /// Proves to programs of this user that the hub is this user's, and signs owner keys.
     pub identity: HubIdentity,
-    /// The proxies in front of the hub, which tell the address of whoever connects through them.
+    /// The trusted proxies in front of the hub, which report the addresses of their clients.
     pub trusted_proxies: Vec<Subnet>,
-    /// Who may open sessions; everybody may join those that are open.
+    /// Who may open sessions. Everybody may join open ones.
     pub opens_for: OpensFor,
 }
 
 /// Who may open sessions at a hub.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum OpensFor {
-    /// Everybody who reaches it.
+    /// Every client.
     #[default]
     Everyone,
-    /// Programs of the user whose hub it is.
+    /// Programs of the hub's own user.
     Mine,
 }
 
 impl HubOptions {
-    /// A hub that stands alone there, calls itself by its address, and has an identity of its own.
+    /// A hub without a host that listens there, calls itself by its address, and has a new
+    /// identity.
     pub fn at(listen: ListenAt) -> Self {
         Self {
             listen,
@@ -118,26 +118,26 @@ impl HubOptions {
     }
 }
 
-/// A running hub. Dropping it closes its port and all its links.
+/// A running hub. Dropping it closes its port and all its connections.
 ///
-/// It runs in tasks of the tokio runtime that it was started in. A client that is too slow, too
-/// talkative or not a client at all costs at most what `PROTOCOL.md` ("Limits") says, and is
-/// closed; others do not notice.
+/// It runs in tasks of the tokio runtime that it was started in. `PROTOCOL.md` ("Limits") bounds
+/// what a client costs that reads too slowly, sends too much or does not speak the protocol; the
+/// hub closes its connection, and other clients are not affected.
 #[derive(Debug)]
 pub struct Hub {
     address: SocketAddr,
     link_base: Arc<LinkBase>,
-    /// Tells the desk to let go of all links.
+    /// Tells the rooms' task to close all connections.
     closing: Arc<Notify>,
     guests: watch::Receiver<usize>,
     desk: JoinHandle<()>,
     listener: JoinHandle<()>,
-    /// Looks for the hub's address.
+    /// Keeps [`LinkBase`] up to date.
     look_out: JoinHandle<()>,
 }
 
 impl Hub {
-    /// Opens the port and begins to serve.
+    /// Opens the port and starts to serve.
     ///
     /// # Errors
     /// [`HubError`] names the address and the way out.
@@ -192,35 +192,35 @@ impl Hub {
         })
     }
 
-    /// Where it listens; if it listens on all addresses of both families, those of IPv4.
+    /// The address it listens on; if it listens on all addresses of both families, that of IPv4.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What links of its sessions start with now.
+    /// The current base URL of session links.
     pub fn link_base(&self) -> HubUrl {
         self.link_base.newest()
     }
 
-    /// What links of its sessions start with, when that changes: as a machine that gets or
-    /// changes its address has it. It never does for a hub that was given an address.
+    /// The base URL of session links, with its changes: the machine may get another address. It
+    /// never changes for a hub with a given public URL.
     pub fn link_bases(&self) -> watch::Receiver<HubUrl> {
         self.link_base.subscribe()
     }
 
-    /// How many people are connected who sit in a session of the hub or wait for one, its host not
-    /// counted. Tells nothing of a hub without a host.
+    /// The number of connected guests in sessions of the hub's own user, its host not counted.
+    /// Never changes for a hub without a host.
     pub fn guests(&self) -> watch::Receiver<usize> {
         self.guests.clone()
     }
 
-    /// Closes the port, lets every link send what it was told, and closes them; takes at most a
+    /// Closes the port, lets every connection send what is queued, and closes them; takes at most a
     /// second and a half.
     pub async fn close(mut self) {
         self.listener.abort();
         self.closing.notify_one();
         if timeout(CLOSING, &mut self.desk).await.is_err() {
-            debug!("some links did not take their last words in time");
+            debug!("some connections did not close in time");
         }
     }
 }
@@ -242,7 +242,7 @@ pub enum HubError {
          with --hub", address.port(), address.ip()
     )]
     Taken {
-        /// The wanted address.
+        /// The requested address.
         address: SocketAddr,
     },
     /// Other programs have the port and all those after it that were tried.
@@ -251,22 +251,22 @@ pub enum HubError {
         address.port(), address.ip()
     )]
     AllTaken {
-        /// The wanted address.
+        /// The requested address.
         address: SocketAddr,
         /// The last port that was tried.
         last: u16,
     },
-    /// The system does not let the program listen there.
+    /// The system does not allow listening there.
     #[error("cannot listen on {address}: {source}; choose another address with --listen")]
     Listen {
-        /// The wanted address.
+        /// The requested address.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// The names of a hub that listens there.
+/// The host names of a hub that listens there.
 fn names(public: Option<HubUrl>, listening: SocketAddr) -> Names {
     let is_near = listening.ip().to_canonical().is_loopback();
     let machine = (!is_near).then(|| gethostname::gethostname().into_string().ok());
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_taken_port_is_an_error_or_gives_way_to_the_next_free_one() {
+    async fn a_taken_port_is_an_error_or_the_next_free_one_is_used() {
         let first = Hub::start(options("127.0.0.1:0".parse().unwrap(), false)).await.unwrap();
         let taken = Hub::start(options(first.address(), false)).await.unwrap_err();
         assert!(matches!(taken, HubError::Taken { address } if address == first.address()));
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_comes_when_the_hub_is_full_is_told_so_and_let_in_when_there_is_room() {
+    async fn a_full_hub_refuses_a_client_and_accepts_it_when_there_is_room() {
         let listen = "127.0.0.1:0".parse().unwrap();
         let limits = Links { all: 2, per_source: 2, reserve: 0 };
         let hub = Hub::start_within(options(listen, false), limits).await.unwrap();
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_address_given_for_links_is_what_links_carry() {
+    async fn session_links_use_the_given_public_url() {
         let public: HubUrl = "https://hub.example/quintet".parse().unwrap();
         let listen: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let given = HubOptions { public: Some(public.clone()), ..options(listen, false) };

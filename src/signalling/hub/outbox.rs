@@ -1,5 +1,5 @@
-//! What waits to be sent to one link: bounded for each link, for each sender, and for all links
-//! of a hub together.
+//! The messages that wait to be sent on one connection: limited for each connection, for each
+//! sender of signals, and for all connections of a hub together.
 
 use std::{
     collections::BTreeMap,
@@ -21,32 +21,33 @@ use crate::{
     signalling::rooms::Dismissal,
 };
 
-/// Messages that wait for one link to be sent.
+/// The most messages that wait for one connection.
 ///
-/// Five broadcasts whose 255 viewers are lost at one moment make 1275 for their opener, at once.
+/// Five broadcasts whose 255 viewers are lost at one moment make 1275 messages for their opener.
 pub(super) const OUTGOING: usize = 2048;
 
-/// Bytes that wait for one link to be sent: some 30 of the largest messages.
+/// The most bytes that wait for one connection: some 30 of the largest messages.
 pub(super) const OUTGOING_BYTES: usize = 2 * 1024 * 1024;
 
-/// The same for a link that has not shown yet that it reads: more than the rosters of five full
-/// sessions.
+/// The same for a connection whose client was not seen to read yet: more than the rosters of five
+/// full sessions.
 pub(super) const FIRST_BYTES: usize = 256 * 1024;
 
-/// Bytes that wait for all links of a hub together: beyond it, the one that holds most is closed.
+/// The most bytes that wait for all connections together; beyond it, the one with the most is
+/// closed.
 pub(super) const ALL_BYTES: usize = 64 * 1024 * 1024;
 
-/// With which words the hub closes a link.
+/// Why the hub closes a connection, for the close frame.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(super) enum Farewell {
-    /// Everything was said, or there is nobody to say it to.
+    /// The client closed it, or an error message gave the reason.
     #[default]
     Done,
-    /// Nothing was heard from the client for too long.
+    /// The client was silent for too long.
     Silent,
-    /// The client signalled what it may not, and was told so.
+    /// Too many signals of the client were refused, each with an error.
     Misbehaving,
-    /// The hub itself ends.
+    /// The hub closes.
     HubEnds,
 }
 
@@ -60,20 +61,20 @@ impl From<Dismissal> for Farewell {
     }
 }
 
-/// Bytes that are counted while somebody holds them.
+/// A number of bytes, shared by all that count.
 type Tally = Arc<AtomicUsize>;
 
-/// Where messages for a link are put; bounded in number and bytes.
+/// The sending half: takes messages for a connection; limited in number and bytes.
 #[derive(Debug)]
 pub(super) struct Outbox {
     queue: mpsc::Sender<Parcel>,
     load: Arc<Load>,
     all: Tally,
-    /// What each member's signals hold of it.
+    /// The bytes of signals that wait, by sender.
     senders: BTreeMap<ParticipantId, Tally>,
 }
 
-/// The way to an outbox for as long as somebody else keeps it.
+/// A reference to an [`Outbox`] that does not keep it open.
 #[derive(Debug)]
 pub(super) struct Echo {
     queue: mpsc::WeakSender<Parcel>,
@@ -81,21 +82,21 @@ pub(super) struct Echo {
     all: Tally,
 }
 
-/// Where a link takes its messages from.
+/// The receiving half: the connection takes its messages from it.
 #[derive(Debug)]
 pub(super) struct Inbox {
     queue: mpsc::Receiver<Parcel>,
     load: Arc<Load>,
 }
 
-/// A message on its way to a link.
+/// A message in the queue.
 #[derive(Debug)]
 struct Parcel {
     text: Utf8Bytes,
     charge: Charge,
 }
 
-/// What a message counts for as long as it waits.
+/// Counts the bytes of a message for as long as it waits.
 #[derive(Debug)]
 struct Charge {
     bytes: usize,
@@ -108,12 +109,12 @@ struct Charge {
 struct Load {
     bytes: AtomicUsize,
     is_over: AtomicBool,
-    /// Tells a link that it is over while it waits for its client to read.
+    /// Wakes a connection that waits for its client to read, when it is to stop.
     over: Notify,
     farewell: OnceLock<Farewell>,
 }
 
-/// A queue of messages for one link of a hub whose links hold `all` together.
+/// A queue of messages for one connection; `total` counts the bytes of all connections of the hub.
 pub(super) fn outbox(total: &Tally) -> (Outbox, Inbox) {
     let (sender, receiver) = mpsc::channel(OUTGOING);
     let (state, total) = (Arc::new(Load::default()), total.clone());
@@ -123,11 +124,11 @@ pub(super) fn outbox(total: &Tally) -> (Outbox, Inbox) {
 }
 
 impl Outbox {
-    /// Puts a message in, without waiting; `false` if it does not fit into so many bytes. The link
-    /// then throws away what it has not sent yet, and closes.
+    /// Queues a message without waiting; `false` if more than `max_bytes` would wait. The
+    /// connection then discards its queue and closes.
     ///
-    /// What is told a link that has ended is lost, and no failure: its end is on the way to the
-    /// rooms, behind the last things that it said, its leave among them.
+    /// A message for a connection that has ended is lost without an error: its end is on the way to
+    /// the rooms, behind the last messages of the client, such as a leave.
     pub(super) fn put(&self, message: &HubMessage, max_bytes: usize) -> bool {
         let Some(text) = text_of(message) else { return true };
         let fits = self.bytes() + text.len() <= max_bytes && self.push(text, None);
@@ -137,9 +138,9 @@ impl Outbox {
         fits
     }
 
-    /// Puts a signal in; `false` if it does not fit, and nothing else happens: a sender may hold a
-    /// quarter of so many bytes and of the messages, all senders together three, so that what they
-    /// do never closes the receiver.
+    /// Queues a signal; `false` if it does not fit, without further effect. One sender may fill a
+    /// quarter of `max_bytes` and of the queue, all senders three quarters, so that signals never
+    /// close the connection of the receiver.
     pub(super) fn put_signal(
         &mut self,
         signal: &HubMessage,
@@ -157,24 +158,24 @@ impl Outbox {
         fits && self.push(text, Some(by_sender))
     }
 
-    /// Bytes that wait in it.
+    /// The bytes that wait.
     pub(super) fn bytes(&self) -> usize {
         self.load.bytes.load(Ordering::Relaxed)
     }
 
-    /// Makes the link throw away what waits, and close, even while its client does not read.
+    /// Makes the connection discard its queue and close, even while its client does not read.
     pub(super) fn stop(&self) {
         self.load.is_over.store(true, Ordering::Relaxed);
         self.load.over.notify_one();
     }
 
-    /// Says how the link is to be closed, before the outbox is let go.
+    /// Sets the reason of the close frame, before the outbox is dropped.
     pub(super) fn part(&self, cause: Farewell) {
-        // The first reason is the true one.
+        // The first reason counts.
         let _ = self.load.farewell.set(cause);
     }
 
-    /// A way to it that does not keep it.
+    /// A reference that does not keep the outbox open.
     pub(super) fn echo(&self) -> Echo {
         let (queue, state) = (self.queue.downgrade(), self.load.clone());
         Echo { queue, load: state, all: self.all.clone() }
@@ -190,7 +191,7 @@ impl Outbox {
 }
 
 impl Echo {
-    /// The outbox, if it is still kept.
+    /// The outbox, if it is still open.
     pub(super) fn outbox(&self) -> Option<Outbox> {
         let (queue, state) = (self.queue.upgrade()?, self.load.clone());
         Some(Outbox { queue, load: state, all: self.all.clone(), senders: BTreeMap::new() })
@@ -198,25 +199,25 @@ impl Echo {
 }
 
 impl Inbox {
-    /// The next message; `None` when there will be none, or too many were put in.
+    /// The next message; `None` when the outbox is closed or stopped.
     pub(super) async fn take(&mut self) -> Option<Utf8Bytes> {
         let queued = self.queue.recv().await?;
         self.took(queued)
     }
 
-    /// The next message, if one is there now.
+    /// The next message, if one waits.
     pub(super) fn take_now(&mut self) -> Option<Utf8Bytes> {
         let queued = self.queue.try_recv().ok()?;
         self.took(queued)
     }
 
-    /// Ends when what waits is to be thrown away.
+    /// Completes when the outbox is stopped.
     pub(super) fn over(&self) -> impl Future<Output = ()> + Send + use<> {
         let state = self.load.clone();
         async move { state.over.notified().await }
     }
 
-    /// With which words to close, once there are no more messages.
+    /// The reason of the close frame, once there are no more messages.
     pub(super) fn farewell(&self) -> Farewell {
         self.load.farewell.get().copied().unwrap_or_default()
     }
@@ -252,9 +253,7 @@ impl Drop for Charge {
 
 fn text_of(message: &HubMessage) -> Option<Utf8Bytes> {
     let text = serde_json::to_string(message);
-    text.inspect_err(|error| warn!(%error, "a message could not be written as JSON"))
-        .ok()
-        .map(Into::into)
+    text.inspect_err(|error| warn!(%error, "message not serializable")).ok().map(Into::into)
 }
 
 #[cfg(test)]
@@ -273,7 +272,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_outbox_takes_so_many_messages_and_a_link_that_lags_gets_none_of_them() {
+    async fn an_outbox_is_stopped_when_too_many_messages_wait() {
         let (outbox, mut receiver) = outbox(&Tally::default());
         for _ in 0..OUTGOING {
             assert!(outbox.put(&HubMessage::Pong, OUTGOING_BYTES));
@@ -286,7 +285,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_outbox_takes_so_many_bytes_and_counts_what_is_taken_out() {
+    async fn an_outbox_limits_bytes_and_frees_them_when_messages_are_taken_out() {
         let total = Tally::default();
         let (outbox, receiver) = outbox(&total);
         let fits = (0..OUTGOING).take_while(|_| outbox.put(&error(60_000), OUTGOING_BYTES)).count();
@@ -298,11 +297,11 @@ mod tests {
             assert!(other.take_now().is_some());
         }
         drop(receiver);
-        assert_eq!(total.load(Ordering::Relaxed), 0, "what an ended link held is free again");
+        assert_eq!(total.load(Ordering::Relaxed), 0, "dropping the receiver frees its bytes");
     }
 
     #[tokio::test]
-    async fn a_sender_holds_a_quarter_all_senders_three_and_the_receiver_stays() {
+    async fn a_sender_fills_a_quarter_and_all_senders_three_quarters_of_an_outbox() {
         let (mut outbox, mut receiver) = outbox(&Tally::default());
         let mut fill = |number: u8| {
             let from = ParticipantId::from_digest([number; 10]);
@@ -314,9 +313,12 @@ mod tests {
         assert_eq!(accepted[..3], [accepted[0]; 3]);
         assert!(accepted[3] <= 1 && accepted[4] <= 1, "{accepted:?}");
         assert!(receiver.take_now().is_some());
-        assert_eq!(fill(1), 1, "what was taken out is free again");
-        assert!(outbox.put(&HubMessage::Pong, FIRST_BYTES), "the hub's own words have a quarter");
-        // Words without bytes are bounded as well.
+        assert_eq!(fill(1), 1, "a message that was taken out frees its bytes");
+        assert!(
+            outbox.put(&HubMessage::Pong, FIRST_BYTES),
+            "the hub's own messages have a quarter"
+        );
+        // Signals without bytes are limited by their number.
         let (mut outbox, _inbox) = super::outbox(&Tally::default());
         let from = ParticipantId::from_digest([1; 10]);
         let empty = signal(&from, 0);

@@ -1,5 +1,5 @@
-//! The hub's owner keys: random ones, and those of heirs, which the hub's identity has signed, so
-//! that a later run of the hub knows them again.
+//! The hub's owner keys: random ones, and those of successors, which the hub's identity signs, so
+//! that a later run of the hub recognises them.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,25 +9,26 @@ use crate::{
     signalling::rooms::OwnerKeys,
 };
 
-/// How long an heir may open the session again: longer than a hub is away, and short enough that
-/// who was an heir once does not meet those who follow the link much later.
+/// How long a successor may open the session again: longer than a hub is away, and short enough
+/// that a successor of an old meeting does not take over a later one with the same link.
 const LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// What an heir's key is signed for.
+/// The purpose of the signature in a successor's key.
 const OF_HEIR: &str = "heir";
 
-/// Owner keys of a hub with that identity.
+/// The owner keys of a hub with an identity.
 ///
-/// An heir's key has 128 bits like any other: 32 of the time in minutes since 1970, 16 of the
-/// succession, and 80 of the identity's signature (HMAC-SHA256) of both and of the session's id.
+/// A successor's key has 128 bits like any other: 32 of the time in minutes since 1970, 16 of the
+/// number of the successor, and 80 of the identity's signature (HMAC-SHA256) of both and of the
+/// session's id.
 pub(super) struct SignedKeys {
     identity: HubIdentity,
-    /// Minutes since 1970.
+    /// Returns the time, in minutes since 1970.
     now: fn() -> u32,
 }
 
 impl SignedKeys {
-    /// Keys that are signed by that identity, by the system's clock.
+    /// Keys that the identity signs, with the system's clock.
     pub(super) fn new(identity: HubIdentity) -> Self {
         Self { identity, now: minutes }
     }
@@ -75,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn an_heirs_key_is_known_again_for_a_week_by_hubs_of_the_same_identity_and_for_its_session() {
+    fn a_successors_key_is_valid_for_a_week_for_its_session_at_hubs_of_the_same_identity() {
         let identity = HubIdentity::fresh();
         let [a, b] = ["a", "b"].map(|id| SessionId::parse(id).unwrap());
         let mut hub = keys(&identity, || 1_000_000);
@@ -83,7 +84,7 @@ mod tests {
         assert_ne!(key, hub.for_heir(&a, 4));
         assert_eq!(keys(&identity, || 1_000_000 + 7 * 24 * 60).succession(&a, &key), Some(3));
         assert_eq!(keys(&identity, || 1_000_001 + 7 * 24 * 60).succession(&a, &key), None);
-        assert_eq!(hub.succession(&b, &key), None, "of another session");
+        assert_eq!(hub.succession(&b, &key), None, "the key of another session");
         assert_eq!(keys(&HubIdentity::fresh(), || 1_000_000).succession(&a, &key), None);
         for bit in 0..128 {
             let mut bytes = [0; 16];

@@ -1,4 +1,4 @@
-//! Whether a Quintet hub answers somewhere.
+//! Probes whether a Quintet hub answers at an address.
 
 use std::time::Duration;
 
@@ -23,38 +23,38 @@ use crate::{
     signalling::dial::dial,
 };
 
-/// How long a hub on this machine may take to answer: the program waits for it at its start.
+/// The time limit for a hub on this machine: the program waits for it at its start.
 const NEAR_PATIENCE: Duration = Duration::from_millis(500);
 
-/// How long a hub elsewhere may take.
+/// The time limit for a hub on another machine.
 const FAR_PATIENCE: Duration = Duration::from_secs(3);
 
-/// The longest answer that is read, in bytes; a hub's has 28.
+/// The longest response that is read, in bytes; a hub's has 28.
 const MAX_ANSWER: usize = 1024;
 
-/// What is found at an address.
+/// The result of a probe.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Found {
-    /// A hub that speaks this program's version of the protocol, and is this user's if that was
-    /// asked.
+    /// A hub that speaks this program's version of the protocol, and has the identity if one was
+    /// given.
     Hub,
     /// Such a hub, but it does not prove that it is this user's.
     OtherUsersHub,
-    /// Something else, or nothing.
+    /// Another server, or none.
     NoHub,
-    /// Nothing was heard in time: it may be a hub on a machine that has much to do.
+    /// No response within the time limit: a hub on a busy machine is possible.
     Silence,
 }
 
-/// Asks what is there, whoever runs it.
+/// Probes for a hub of any user.
 ///
-/// Takes at most half a second on a loopback address, 3 s elsewhere. Asks without TLS, so the
-/// answer is [`Found::NoHub`] for an `https` address: a hub on one's own machine has none.
+/// Takes at most half a second on a loopback address, 3 s elsewhere. Connects without TLS, so the
+/// result is [`ProbeResult::NoHub`] for an `https` address: a hub on one's own machine has no TLS.
 pub async fn find_hub(url: &HubUrl) -> Found {
     look(url, None).await
 }
 
-/// The same, but only a hub that proves to have that identity is a [`Found::Hub`].
+/// The same, but only a hub that proves to have that identity is a [`ProbeResult::Hub`].
 pub async fn find_hub_of(url: &HubUrl, identity: &HubIdentity) -> Found {
     look(url, Some(identity)).await
 }
@@ -74,15 +74,15 @@ async fn look(url: &HubUrl, identity: Option<&HubIdentity>) -> Found {
     }
 }
 
-/// What a hub answers.
+/// The response of a hub.
 struct Answer {
     /// The version of the protocol that it speaks.
     version: u64,
-    /// Whether it has the identity that was asked for.
+    /// Whether it has proven the identity that was asked for.
     is_proven: bool,
 }
 
-/// What the hub there answers; `None` if there is none.
+/// Asks for the version and the identity of a hub; `None` if there is no hub.
 async fn ask(url: &HubUrl, identity: Option<&HubIdentity>) -> Option<Answer> {
     let parsed = Url::parse(url.as_str()).ok().filter(|url| url.scheme() == "http")?;
     let (host, port) = (parsed.host_str()?, parsed.port_or_known_default()?);
@@ -95,8 +95,8 @@ async fn ask(url: &HubUrl, identity: Option<&HubIdentity>) -> Option<Answer> {
     Some(Answer { version, is_proven })
 }
 
-/// Asks for what is at a hub's base address over a stream that leads there: the version of the
-/// protocol that it speaks, and the fields of its answer. `None` if it is no hub.
+/// Requests a hub's base address over a stream to it: returns the version of the protocol, and the
+/// header fields of the response. `None` if it is not a hub.
 pub(in crate::signalling) async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     hub: &HubUrl,
@@ -116,12 +116,12 @@ pub(in crate::signalling) async fn exchange(
         let bytes = Limited::new(body, MAX_ANSWER).collect().await.ok()?.to_bytes();
         let answer: Value = serde_json::from_slice(&bytes).ok()?;
         let version = answer.get("quintet")?.get("protocol")?.as_u64()?;
-        // The connection has served its purpose, whatever the other end makes of it.
+        // The connection is not needed any more, so its further errors do not matter.
         Some((version, head.headers))
     };
     tokio::select! {
         answer = exchange => answer,
-        // Without a connection the exchange fails by itself.
+        // Without a connection the request fails by itself.
         () = async { let _ = connection.await; std::future::pending().await } => None,
     }
 }
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_that_says_nothing_is_given_up() {
+    async fn a_silent_server_is_no_hub() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url: HubUrl = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
         assert_ne!(find_hub(&url).await, Found::Hub);

@@ -1,4 +1,4 @@
-//! Whom a request comes from that a proxy passes on: what trusted proxies say, and nobody else.
+//! The client behind a trusted proxy, from the header fields of its request.
 
 use std::{
     fmt,
@@ -11,22 +11,22 @@ use hyper::{
     header::{self, HeaderName},
 };
 
-/// Proxies whose word about a client's address is believed.
+/// A range of addresses, such as those of trusted proxies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Subnet {
     /// IPv4 addresses are mapped (RFC 4291, section 2.5.5.2).
     address: Ipv6Addr,
-    /// How many leading bits of it count.
+    /// The number of leading bits that count.
     prefix: u8,
 }
 
-/// Why a text is no [`Subnet`].
+/// Why a text is not a [`Subnet`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not an address or ADDRESS/PREFIX, such as 127.0.0.1 or 10.0.0.0/8")]
 pub struct SubnetError(String);
 
 impl Subnet {
-    /// Whether an address is one of these.
+    /// Whether an address is in the range.
     pub fn contains(&self, ip: IpAddr) -> bool {
         let differs = mapped(ip).to_bits() ^ self.address.to_bits();
         differs.leading_zeros() >= u32::from(self.prefix)
@@ -68,15 +68,15 @@ fn mapped(ip: IpAddr) -> Ipv6Addr {
     }
 }
 
-/// Whether what comes from there is passed on by a trusted proxy.
+/// Whether an address is that of a trusted proxy.
 pub(super) fn is_trusted(proxies: &[Subnet], ip: IpAddr) -> bool {
     proxies.iter().any(|subnet| subnet.contains(ip))
 }
 
-/// The client behind trusted proxies: the last one of those that the proxies name which is no
-/// trusted proxy itself. Whatever stands before it the client may have written.
+/// The client behind trusted proxies: the last address in the list that is not a trusted proxy. The
+/// client may have written the addresses before it.
 ///
-/// `None` if they name none, or something that is no address (RFC 7239, section 6, allows
+/// `None` if there is no list, or if that element is not an address (RFC 7239, section 6, allows
 /// `unknown` and made-up names).
 pub(super) fn client(headers: &HeaderMap, proxies: &[Subnet]) -> Option<IpAddr> {
     const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -104,7 +104,7 @@ fn forwarded_for(element: &str) -> Option<&str> {
     })
 }
 
-/// An address, perhaps with a port or in brackets.
+/// An address, with or without a port or brackets.
 fn address(text: &str) -> Option<IpAddr> {
     let in_brackets = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
     let bare = || in_brackets.unwrap_or(text).parse::<IpAddr>().ok();
@@ -150,11 +150,11 @@ mod tests {
     }
 
     #[test]
-    fn the_client_is_the_last_hop_that_is_no_trusted_proxy() {
+    fn the_client_is_the_last_hop_that_is_not_a_trusted_proxy() {
         let trusted = &["127.0.0.1", "10.0.0.0/8"][..];
         let forwarded = |value| behind(&[("x-forwarded-for", value)], trusted);
         assert_eq!(forwarded("203.0.113.9").as_deref(), Some("203.0.113.9"));
-        // Whoever writes the first ones is not known.
+        // The first hops may be forged.
         assert_eq!(forwarded("192.0.2.1, 203.0.113.9").as_deref(), Some("203.0.113.9"));
         assert_eq!(forwarded("203.0.113.9, 10.1.2.3").as_deref(), Some("203.0.113.9"));
         assert_eq!(forwarded("203.0.113.9:4711").as_deref(), Some("203.0.113.9"));
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn the_standards_own_field_is_read_where_there_is_no_other() {
+    fn the_field_forwarded_is_read_if_there_is_no_x_forwarded_for() {
         let trusted = &["127.0.0.1"][..];
         let forwarded = |value| behind(&[("forwarded", value)], trusted);
         let value = r#"for=192.0.2.43, proto=https;For="[2001:db8:cafe::17]:4711";by=203.0.113.43"#;

@@ -1,4 +1,4 @@
-//! Text from a client into the protocol's words, or into an error that says what is wrong.
+//! Parses the text of a client into a message, or into an error that names the mistake.
 
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
@@ -7,18 +7,18 @@ use crate::model::{
     ClientMessage, ErrorCode, HubMessage, PROTOCOL, ParticipantId, Secret, SessionId, SignalPayload,
 };
 
-/// The deepest nesting of a message: the protocol needs four levels, and depth costs stack.
+/// The deepest nesting of a message: the protocol needs four levels, and nesting costs stack.
 const MAX_DEPTH: usize = 16;
 
-/// The most characters of a client's text, or of a parser's remark on it, in an error.
+/// The most characters of a client's text, or of a parser's error, in an error message.
 const MAX_QUOTE: usize = 120;
 
-/// The types of the messages that a client sends.
+/// The types of all client messages.
 const TYPES: [&str; 11] = [
     "hello", "open", "join", "leave", "close", "eject", "allow", "lock", "rename", "signal", "ping",
 ];
 
-/// Why a text is no message for the rooms.
+/// Why a message of a client is rejected before it reaches the rooms.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Unreadable {
     code: ErrorCode,
@@ -26,7 +26,7 @@ pub(super) struct Unreadable {
     session: Option<SessionId>,
 }
 
-/// Reads a message. A token in `hello` that is none is read as no token.
+/// Parses a message. A malformed token in `hello` is treated as no token.
 pub(super) fn read(text: &str) -> Result<ClientMessage, Unreadable> {
     check_depth(text)?;
     let mut value: Value = serde_json::from_str(text)
@@ -50,7 +50,7 @@ pub(super) fn read(text: &str) -> Result<ClientMessage, Unreadable> {
     message.map_err(|error| bad(format!("{kind} is not complete: {error}"), session))
 }
 
-/// Reads a signal; its payload is kept as it came, to be passed on.
+/// Parses a signal; its payload is kept unchanged, to be relayed.
 fn read_signal(text: &str) -> Result<ClientMessage, serde_json::Error> {
     #[derive(Deserialize)]
     struct Signal {
@@ -63,29 +63,29 @@ fn read_signal(text: &str) -> Result<ClientMessage, serde_json::Error> {
 }
 
 impl Unreadable {
-    /// A text that is not a message at all.
+    /// A text that is not a message of the protocol.
     pub(super) fn bad(text: &str) -> Self {
         bad(text.to_owned(), None)
     }
 
-    /// A join or open that comes too soon after others of the same address.
+    /// A join or open that has waited for too long behind others of the same address.
     pub(super) fn too_soon(session: SessionId) -> Self {
         let text = "too many sessions are opened or joined from your address; try again later";
         Self { code: ErrorCode::TooMany, text: text.to_owned(), session: Some(session) }
     }
 
-    /// A stranger who comes while only those are let in who have seats.
+    /// A client without a seat on a connection that only returning clients may use.
     pub(super) fn too_crowded() -> Self {
         let text = "this hub has too many connections from your address; try again later";
         Self { code: ErrorCode::TooMany, text: text.to_owned(), session: None }
     }
 
-    /// Whether the sender makes mistakes, rather than being of another version.
+    /// Whether it is a mistake of the sender, and not a message of another version.
     pub(super) fn is_mistake(&self) -> bool {
         self.code == ErrorCode::BadMessage
     }
 
-    /// What the sender is told.
+    /// The error message for the sender.
     pub(super) fn answer(self) -> HubMessage {
         let (code, message, session) = (self.code, quote(&self.text), self.session);
         HubMessage::Error { code, message, session }
@@ -100,7 +100,7 @@ fn kind_of(value: &Value) -> String {
     value.get("type").and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-/// A version of another number is told apart from a hello that is wrong: it may look different.
+/// Checks the version before the fields: a `hello` of another version may have other fields.
 fn check_version(hello: &Value) -> Result<(), Unreadable> {
     let version = hello.get("protocol");
     if version.is_none_or(|version| version.as_u64() == Some(u64::from(PROTOCOL))) {
@@ -123,7 +123,7 @@ fn drop_bad_token(hello: &mut Value) {
     }
 }
 
-/// Looks at nesting before anything is built of it.
+/// Checks the nesting before a value is built.
 fn check_depth(text: &str) -> Result<(), Unreadable> {
     let (mut depth, mut in_string, mut is_escaped) = (0_usize, false, false);
     for (at, byte) in text.bytes().enumerate() {
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn every_type_of_message_is_on_the_list() {
+    fn every_type_of_message_is_listed() {
         for kind in TYPES {
             let text = format!(r#"{{"type":"{kind}"}}"#);
             let read = serde_json::from_str::<ClientMessage>(&text).map_err(|e| e.to_string());
@@ -176,14 +176,14 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_not_json_is_told_where_it_goes_wrong() {
+    fn the_error_for_invalid_json_has_its_position() {
         let (code, text) = error("{\"type\":\n  ping}");
         assert_eq!(code, ErrorCode::BadMessage);
         assert!(text.contains("line 2 column 3"), "{text}");
     }
 
     #[test]
-    fn a_message_without_a_field_is_told_which() {
+    fn the_error_for_a_missing_field_names_it() {
         let (code, text) = error(r#"{"type":"join"}"#);
         assert_eq!(code, ErrorCode::BadMessage);
         assert!(text.contains("`session`"), "{text}");
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hello_of_another_version_is_unsupported_whatever_else_it_says() {
+    fn a_hello_of_another_version_is_unsupported_whatever_its_fields_are() {
         for protocol in ["2", "0", "-1", "\"1\"", "1.5", "99999999999999999999"] {
             let (code, _) = error(&format!(r#"{{"type":"hello","protocol":{protocol}}}"#));
             assert_eq!(code, ErrorCode::Unsupported, "{protocol}");
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_is_none_is_no_token() {
+    fn a_malformed_token_is_treated_as_none() {
         let hello = |token: &str| {
             let start = r#"{"type":"hello","protocol":1,"instance":"0000000000000001""#;
             let hello = read(&format!("{start},\"token\":{token}}}")).unwrap();
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_is_kept_as_it_came_and_a_wrong_one_is_named() {
+    fn a_payload_is_kept_unchanged_and_a_malformed_one_is_rejected() {
         let signal = |payload: &str| {
             let to = "4nfw8z2c0qxk5r7h";
             let text =
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_is_counted_outside_of_strings_only() {
+    fn nesting_is_counted_outside_of_strings_only() {
         let nested = |depth: usize| {
             let (open, close) = ("[".repeat(depth - 1), "]".repeat(depth - 1));
             format!(r#"{{"type":"ping","x":{open}{close}}}"#)

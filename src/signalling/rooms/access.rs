@@ -1,4 +1,5 @@
-//! Who may take a new seat in a session: whether it is locked, and whom its owner has sent out.
+//! Who may take a new seat in a session: it may be locked, and its owner may have ejected the
+//! participant.
 
 use std::time::Duration;
 
@@ -12,33 +13,34 @@ use super::{
     session::{Seat, Session},
 };
 
-/// How long somebody who was sent out stays out.
+/// How long an ejected participant stays excluded.
 const REMOVED_FOR: Duration = Duration::from_secs(600);
 
-/// The most that are kept out of one session; beyond it, who was sent out first may come again.
+/// The most participants that are excluded from one session; beyond it, the one ejected first may
+/// come again.
 const MAX_REMOVED: usize = 64;
 
-/// Who may take a new seat in a session. Who has a seat keeps it, and comes back to it.
+/// Restricts new seats in a session. A participant with a seat keeps it, and may come back to it.
 #[derive(Default)]
 pub(super) struct Access {
     is_locked: bool,
-    /// In the order in which they were sent out.
+    /// In the order of ejection.
     removed: Vec<Removed>,
 }
 
-/// Somebody who was sent out.
+/// An ejected participant.
 struct Removed {
     participant: ParticipantId,
-    /// The run of the program: with another token it is still the same one.
+    /// The run of the program: it stays the same when the program comes with another token.
     instance: Instance,
-    /// The address, if the owner asked for that.
+    /// The address, if the owner asked to exclude it.
     source: Option<SourceAddress>,
     name: String,
     until: MediaTime,
 }
 
 impl Access {
-    /// Why somebody may not take a seat; `None` if nothing stands against it.
+    /// Why a participant may not take a seat; `None` if it may.
     fn refusal(
         &self,
         participant: &ParticipantId,
@@ -88,7 +90,7 @@ impl Access {
 }
 
 impl Rooms {
-    /// Whether somebody may take a new seat in an open session; tells why not.
+    /// Whether a participant may take a new seat in an open session. If not, it is sent an error.
     pub(super) fn may_take_seat(
         &mut self,
         participant: &ParticipantId,
@@ -105,8 +107,9 @@ impl Rooms {
         false
     }
 
-    /// Keeps a member out for a while who is about to be sent out, with everybody at its address
-    /// if that is asked for and it is another machine's; `false` if it is no member.
+    /// Excludes a member for [`EJECTED_FOR`], and with `by_address` everybody at its address, if
+    /// that is another machine's. Returns `false` if the participant is not a member. The caller
+    /// ejects the member afterwards.
     pub(super) fn keep_out(
         &mut self,
         session: &SessionId,
@@ -123,7 +126,7 @@ impl Rooms {
         seat.is_some()
     }
 
-    /// Lets somebody who was sent out take a seat again.
+    /// Lets an ejected participant take a seat again.
     pub(super) fn allow(
         &mut self,
         participant: &ParticipantId,
@@ -153,7 +156,7 @@ impl Rooms {
         }
     }
 
-    /// Tells the owner, if it sits there now, who may take a seat.
+    /// Sends the owner the access rules of its session, if it holds its seat.
     pub(super) fn tell_access(&mut self, session: &SessionId, owner: &ParticipantId) {
         let room = self.sessions.get(session);
         let is_connected = |room: &&Session| room.seat(owner).is_some_and(Seat::is_held);
@@ -163,7 +166,7 @@ impl Rooms {
         }
     }
 
-    /// The same, unless everybody may.
+    /// The same, but only if the session is locked or somebody is excluded.
     pub(super) fn tell_access_if_any(&mut self, session: &SessionId, owner: &ParticipantId) {
         let room = self.sessions.get(session);
         if room.is_some_and(|room| !room.access.is_open(self.now)) {

@@ -1,4 +1,4 @@
-//! What signals may cost the member that they are for: so many words and bytes of one sender.
+//! Limits the signals of one sender to one receiver: their number and their bytes.
 
 use std::collections::BTreeMap;
 
@@ -9,42 +9,43 @@ use crate::{
 
 use super::SourceAddress;
 
-/// Signals of one participant to another, in all their sessions. A new connection takes some 12:
-/// a description, its candidates, what is sent.
+/// Signals from one participant to another, in all their sessions. A new peer connection takes
+/// about 12: a description, its candidates, and the `media` message.
 const WORDS: Pace = Pace { per_second: 20, burst: 128 };
 
-/// Their bytes. A description has some 4 KiB; eight of the longest ones fit at once.
+/// The bytes of these signals. A description has about 4 KiB; eight of the longest ones fit at
+/// once.
 const BYTES: Pace = Pace { per_second: 32 * 1024, burst: 256 * 1024 };
 
-/// Those among them that tell what is sent: one for each session that both are in at once, which
-/// are 64 at most, and no more than people switch by hand afterwards.
+/// The `media` messages among them: one for each session that both are in at once, at most 64, and
+/// then no more than people switch by hand.
 const MEDIA: Pace = Pace { per_second: 4, burst: 64 };
 
-/// The bytes of all participants of one address to another participant: whoever comes again and
-/// again as somebody new has no more. An office of 64 has 2 KiB a second each.
+/// The bytes from all participants at one address to one participant, so that a client that comes
+/// back with new tokens gets no more. In an office of 64, each has 2 KiB a second.
 const SOURCE_BYTES: Pace = Pace { per_second: 128 * 1024, burst: 1024 * 1024 };
 
-/// What a signal counts besides its payload: the rest of the message, in bytes.
+/// The bytes that a signal counts besides its payload: the other fields of the message.
 const ENVELOPE: usize = 128;
 
-/// How many budgets are kept before those that have recovered are looked for.
+/// The number of budgets below which refilled ones are not looked for.
 const FEW: usize = 64;
 
-/// What each sender may still send to each receiver. Budgets that have recovered are forgotten,
-/// so there are as many as pairs that signalled within the last seconds.
+/// What each sender may still send to each receiver. Budgets that are full again are removed, so
+/// there are about as many as pairs that signalled within the last seconds.
 #[derive(Debug)]
 pub(super) struct Budgets {
     pairs: BTreeMap<(ParticipantId, ParticipantId), Pair>,
     sources: BTreeMap<(SourceAddress, ParticipantId), Bucket>,
-    /// With so many, those that have recovered are forgotten.
+    /// The number of budgets at which full ones are removed next.
     tidied_at: usize,
 }
 
-/// Who sends to whom.
+/// The sender and the receiver of a signal.
 pub(super) struct Way<'a> {
     /// The sender.
     pub(super) from: &'a ParticipantId,
-    /// The address that the sender came from, if it is another machine's.
+    /// The address of the sender, if it is another machine's.
     pub(super) source: Option<SourceAddress>,
     /// The receiver.
     pub(super) to: &'a ParticipantId,
@@ -64,7 +65,7 @@ impl Default for Budgets {
 }
 
 impl Budgets {
-    /// Whether a signal is within what its sender may send; pays for it if so.
+    /// Spends what a signal costs; `false` if its sender has not enough left.
     pub(super) fn pay(&mut self, route: &Way<'_>, payload: &SignalPayload, now: MediaTime) -> bool {
         self.tidy(now);
         let bytes = payload.bytes() + ENVELOPE;
@@ -124,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn budgets_that_have_recovered_are_forgotten_and_others_are_not() {
+    fn full_budgets_are_removed_and_others_are_kept() {
         let participant = |number: u8| ParticipantId::from_digest([number; 10]);
         let (mut budgets, mut now) = (Budgets::default(), MediaTime::default());
         let payload = Payload::Media { microphone: true, camera: true }.into();
@@ -142,7 +143,7 @@ mod tests {
             now = now + Duration::from_secs(1);
         }
         assert!((200..=402).contains(&max), "{max}");
-        // Who has spent all is remembered, however many come after.
+        // A sender that has spent everything is remembered, however many senders come after it.
         let spender = participant(254);
         let route = Way { from: &spender, source: None, to: &to };
         while budgets.pay(&route, &payload, now) {}

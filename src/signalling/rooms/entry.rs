@@ -1,4 +1,4 @@
-//! The ways into a session: opening, taking back, joining, waiting.
+//! Opening a session, reclaiming a seat, joining, and waiting.
 
 use std::time::Duration;
 
@@ -16,23 +16,24 @@ use super::{
 /// The most sessions a hub keeps open: some megabytes, and more than one machine's traffic.
 const MAX_SESSIONS: usize = 10_000;
 
-/// The most sessions a participant is in and waits for, together: five is usual.
+/// The most sessions that one participant is in and waits for, together; five are usual.
 const MAX_SESSIONS_EACH: usize = 64;
 
-/// The most participants that wait for one session: as many as the largest kind seats.
+/// The most participants that wait for one session: as many as the largest session has seats.
 const MAX_WAITING: usize = 256;
 
-/// How long after a hub has started it knows that heirs of an earlier run may still come back: all
-/// clients do within seconds. Later the chain of heirs is known, and an heir of days ago is none.
+/// How long after its start a hub expects successors of an earlier run: all clients reconnect
+/// within seconds. Later the hub knows the current owner, and a key of a successor of days ago no
+/// longer counts.
 const RETURN: Duration = Duration::from_secs(120);
 
-/// What somebody who opens a session asks for.
+/// A request to open a session.
 pub(super) struct Wish {
-    /// What it is to be.
+    /// The media and the topology.
     pub(super) kind: SessionKind,
-    /// How many may be in it, if fewer than usual.
+    /// The number of seats, if fewer than the kind's own limit.
     pub(super) limit: Option<u16>,
-    /// The proof that it is an own one.
+    /// The key that proves ownership.
     pub(super) owner_key: Option<Secret>,
 }
 
@@ -71,16 +72,16 @@ impl Rooms {
         }
     }
 
-    /// Whether an heir after the owner of now comes back to a session that the other opened at a
-    /// hub that was restarted and knew of no heir.
+    /// Whether the key is that of a successor later than the current owner: a former owner may have
+    /// opened the session first at a restarted hub, which does not know of the successor.
     fn comes_later(&self, session: &SessionId, key: &Secret, current: u16) -> bool {
         let is_early = self.now < MediaTime::default() + RETURN;
         let number = (is_early && session.is_bound()).then(|| self.keys.succession(session, key));
         number.flatten().is_some_and(|number| number > current)
     }
 
-    /// The place in the line of heirs of somebody who opens a session that is not open, and the
-    /// key that goes with it; `None` if the id belongs to somebody else.
+    /// The successor number and the owner key of a participant that opens a session which is not
+    /// open; `None` if the id belongs to another owner.
     fn claim(&mut self, session: &SessionId, key: Option<&Secret>) -> Option<(u16, Secret)> {
         if !session.is_bound() {
             return Some((0, self.keys.fresh()));
@@ -91,7 +92,7 @@ impl Rooms {
         number.map(|number| (number, key.clone()))
     }
 
-    /// Joins a session, comes back to it, or waits for it.
+    /// Joins a session, reclaims a seat in it, or waits for it.
     pub(super) fn join(&mut self, participant: &ParticipantId, session: SessionId, wait: bool) {
         let Some(room) = self.sessions.get(&session) else {
             return if wait {
@@ -112,7 +113,7 @@ impl Rooms {
         }
     }
 
-    /// Ends a wait.
+    /// Removes a participant from the waiting list of a session.
     pub(super) fn stop_waiting(&mut self, session: &SessionId, participant: &ParticipantId) {
         if let Some(record) = self.people.get_mut(participant) {
             record.waits.remove(session);
@@ -139,14 +140,14 @@ impl Rooms {
         if self.is_for_own_user && !self.person(participant).is_own && !is_successor {
             let text = "at this hub only its own user opens sessions; open yours at another one, \
                         or have it started with --hub-for everyone";
-            // Who has inherited a session of a chosen id, of which nothing is known any more, comes
-            // back as a guest and waits for the hub's own user.
+            // A successor of a session with a chosen id, which this hub no longer knows, comes back
+            // as a guest and waits for the hub's own user.
             let is_back = request.owner_key.is_some() && !session.is_bound();
             let code = if is_back { ErrorCode::IdTaken } else { ErrorCode::NotAllowed };
             return self.refuse(participant, code, Some(&session), text);
         }
         let Some((successor_count, owner_key)) = claim else {
-            let text = format!("only whoever opened session {session} first can open it again");
+            let text = format!("only the first owner of session {session} can open it again");
             return self.refuse(participant, ErrorCode::IdTaken, Some(&session), &text);
         };
         let seats = vec![self.new_seat(participant, &session, Role::Opener)];
@@ -168,7 +169,7 @@ impl Rooms {
         }
     }
 
-    /// Seats somebody new.
+    /// Gives a new guest a seat.
     fn admit(&mut self, participant: &ParticipantId, session: &SessionId) {
         let seat = self.new_seat(participant, session, Role::Guest);
         if let Some(room) = self.sessions.get_mut(session) {
@@ -185,7 +186,9 @@ impl Rooms {
             }
             let waiting = self.waits.entry(session.clone()).or_default();
             if waiting.len() >= MAX_WAITING {
-                let text = format!("{MAX_WAITING} wait for session {session} already; try later");
+                let text = format!(
+                    "{MAX_WAITING} participants wait for session {session} already; try later"
+                );
                 return self.refuse(participant, ErrorCode::TooMany, Some(&session), &text);
             }
             waiting.push(participant.clone());
@@ -194,7 +197,7 @@ impl Rooms {
         self.tell(participant, HubMessage::Waiting { session });
     }
 
-    /// Puts somebody with the key in the place of the owner.
+    /// Makes a participant with the owner key the owner, in place of the former one.
     fn replace_owner(
         &mut self,
         participant: &ParticipantId,
@@ -214,7 +217,7 @@ impl Rooms {
             self.remove_seat(session, participant);
         }
         let seat = self.new_seat(participant, session, Role::Opener);
-        // The key of a bound id stays the one that opens it again at a restarted hub.
+        // The key of a bound id stays: it opens the session again at a restarted hub.
         let kept = key.filter(|_| session.is_bound());
         let number = kept.as_ref().and_then(|key| self.keys.succession(session, key));
         let owner_key = kept.unwrap_or_else(|| self.keys.fresh());
@@ -227,7 +230,8 @@ impl Rooms {
         self.tell_joined(session, participant);
     }
 
-    /// Takes the former owner's seat away; all but the successor, who gets a roster, are told.
+    /// Removes the former owner's seat, and notifies all paired participants but the successor,
+    /// which gets a roster.
     fn turn_out_owner(
         &mut self,
         session: &SessionId,
@@ -281,7 +285,7 @@ impl Rooms {
     }
 
     fn no_session(&mut self, participant: &ParticipantId, session: &SessionId) {
-        // The newest word counts: who no longer wants to wait does not.
+        // The newest request counts: a join without `wait` ends an earlier wait.
         self.stop_waiting(session, participant);
         let text =
             format!("no session {session} is open at this hub; check the id, or wait for it");
@@ -306,8 +310,8 @@ impl Rooms {
         self.tell_access_if_any(session, participant);
     }
 
-    /// Answers somebody who joined. A returning owner is told the key as well: it may be an heir
-    /// that was away when it inherited.
+    /// Sends `joined`. A returning owner also gets the key: it may have become the owner while it
+    /// was away.
     fn tell_own_seat(&mut self, session: &SessionId, participant: &ParticipantId) {
         let participants = self.roster(session, participant);
         let Some(room) = self.sessions.get(session) else { return };
@@ -326,7 +330,7 @@ impl Rooms {
         }
     }
 
-    /// The members that somebody is linked to, in the order in which they came.
+    /// The members that a participant is paired with, in the order in which they came.
     fn roster(&self, session: &SessionId, participant: &ParticipantId) -> Vec<Member> {
         let Some(room) = self.sessions.get(session) else { return vec![] };
         let Some(seat) = room.seat(participant) else { return vec![] };
@@ -334,7 +338,7 @@ impl Rooms {
     }
 }
 
-/// How many may be in a session of that kind, if the wish can be granted.
+/// The number of seats of a session, or the sentence for a limit that the kind does not allow.
 fn checked_limit(kind: SessionKind, request: Option<u16>) -> Result<u16, String> {
     let max = kind.default_limit();
     match request {

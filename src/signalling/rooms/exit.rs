@@ -1,4 +1,4 @@
-//! The ways out of a session: leaving, closing, sending out, being lost; and who inherits.
+//! Leaving, closing, ejecting and losing members; and the successor of an owner.
 
 use crate::model::{
     CloseReason, ErrorCode, HubMessage, LeaveReason, ParticipantId, Presence, Role, SessionId,
@@ -7,7 +7,8 @@ use crate::model::{
 use super::{Rooms, session::Session};
 
 impl Rooms {
-    /// Takes somebody out who said so, or ends a wait; nothing if there is neither.
+    /// Removes a participant from a session or from its waiting list; does nothing if it is in
+    /// neither.
     pub(super) fn leave(&mut self, participant: &ParticipantId, session: &SessionId) {
         self.stop_waiting(session, participant);
         self.take_out(session, participant, LeaveReason::Left);
@@ -20,10 +21,10 @@ impl Rooms {
         }
     }
 
-    /// Sends somebody out; nothing if that person is out already.
+    /// Ejects a participant; does nothing if it has no seat.
     ///
-    /// Who was sent out cannot come again for a while, nor anybody at the same address if
-    /// `by_address`.
+    /// An ejected participant is excluded for a while, with `by_address` everybody at the same
+    /// address.
     pub(super) fn eject(
         &mut self,
         participant: &ParticipantId,
@@ -34,7 +35,7 @@ impl Rooms {
             return;
         }
         if participant == ejected {
-            let text = "nobody sends oneself out; leave or close the session instead";
+            let text = "you cannot eject yourself; leave or close the session instead";
             return self.refuse(participant, ErrorCode::NotAllowed, Some(session), text);
         }
         if !self.keep_out(session, ejected, by_address) {
@@ -45,18 +46,18 @@ impl Rooms {
         self.tell_access(session, participant);
     }
 
-    /// Gives up a seat that was not taken back in time.
+    /// Gives up a seat that was not reclaimed in time.
     pub(super) fn give_up_seat(&mut self, session: &SessionId, participant: &ParticipantId) {
         self.take_out(session, participant, LeaveReason::Lost);
     }
 
-    /// Tells a former owner that somebody else took the session over.
+    /// Tells a former owner that another participant took the session over.
     pub(super) fn tell_replaced(&mut self, session: &SessionId, former: &ParticipantId) {
         self.tell_over(session, former, CloseReason::Replaced);
     }
 
-    /// Takes a member out, tells those who were linked to it, and settles what becomes of a
-    /// session without its opener.
+    /// Removes a member, notifies the paired members, and appoints a successor or ends the session
+    /// if the member was the opener.
     fn take_out(&mut self, session: &SessionId, participant: &ParticipantId, reason: LeaveReason) {
         let Some(room) = self.sessions.get(session) else { return };
         let Some(seat) = room.seat(participant) else { return };
@@ -74,8 +75,8 @@ impl Rooms {
         }
     }
 
-    /// Makes the member that came first and is here the owner; if nobody is here, the one that
-    /// came first; if nobody is left, the session is over.
+    /// Makes a member the owner: the one that came first among those that are here, or else the one
+    /// that came first. A session without members ends.
     fn succeed(&mut self, session: &SessionId) {
         let Some(room) = self.sessions.get(session) else { return };
         let is_here = |index: &usize| self.presence(&room.seats[*index]) == Presence::Here;
@@ -102,7 +103,7 @@ impl Rooms {
         self.tell_access_if_any(session, &successor);
     }
 
-    /// Ends a session for all that still sit in it.
+    /// Ends a session for all its members.
     fn end(&mut self, session: &SessionId, reason: CloseReason) {
         let Some(room) = self.sessions.get(session) else { return };
         let participants: Vec<_> = room.seats.iter().map(|seat| seat.participant.clone()).collect();
@@ -114,7 +115,7 @@ impl Rooms {
         self.own_sessions.remove(session);
     }
 
-    /// Tells a member that the session is over for it, if it sits there now.
+    /// Sends `closed` to a member, if its connection holds its seat.
     fn tell_over(&mut self, session: &SessionId, participant: &ParticipantId, reason: CloseReason) {
         let seat = self.sessions.get(session).and_then(|room| room.seat(participant));
         if seat.is_some_and(|seat| seat.is_held()) {
@@ -141,13 +142,13 @@ impl Rooms {
     }
 }
 
-/// Those who sit in a session now.
+/// The participants whose connections hold their seats.
 fn held(room: &Session) -> Vec<ParticipantId> {
     let seats = room.seats.iter().filter(|seat| seat.is_held());
     seats.map(|seat| seat.participant.clone()).collect()
 }
 
-/// Why the session of an opener that is out for that reason is over.
+/// The reason that the members of a session get when the opener left for `reason`.
 fn over(reason: LeaveReason) -> CloseReason {
     match reason {
         LeaveReason::Lost => CloseReason::OpenerLost,

@@ -1,4 +1,5 @@
-//! Links come, fall silent and go: who is known, how they are called, whether they are here.
+//! Connections of participants: `hello`, silence, closing; and the names and the presence of
+//! participants.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -12,89 +13,91 @@ use super::{
     session::{Bond, Seat},
 };
 
-/// A client says something at least this often.
+/// The interval at which a client sends at least one message.
 ///
-/// Two in a row may be late before anybody is told: a stall of a busy Wi-Fi is not news.
+/// Two in a row may be late before others are notified: busy Wi-Fi stalls for that long.
 pub(super) const HEARTBEAT: Duration = Duration::from_millis(1500);
 
-/// A link that was not heard of for this long is away. People are to see it within 5 s.
+/// A participant that was silent for this long is away. Others are to see it within 5 s.
 const AWAY_AFTER: Duration = Duration::from_millis(3500);
 
-/// A link that was not heard of for this long is closed: its client has long given up on it too.
+/// A connection that was silent for this long is closed. Its client has given up on it long before.
 const DEAD_AFTER: Duration = Duration::from_secs(10);
 
-/// A seat is kept this long after its link was last heard of: a crashed program is started
-/// again within a minute, or not at all.
+/// A seat is reserved for this long after the last activity of its participant: a crashed program
+/// is started again within a minute, or not at all.
 const SEAT_KEPT: Duration = Duration::from_secs(60);
 
-/// The most people a hub knows: four times the links it takes, since those who are away and
-/// whose seats are kept count as well.
+/// The most participants a hub knows: four times the connections it accepts, since absent
+/// participants with reserved seats count too.
 const MAX_PEOPLE: usize = 16_384;
 
-/// How often a person may change the name within [`RENAME_SPAN`]: more than anybody does by hand.
+/// How often a participant may change its name within [`RENAME_SPAN`]: more than anybody does by
+/// hand.
 const MAX_RENAMES: u32 = 10;
 
-/// The span in which changes of a name are counted.
+/// The interval in which changes of a name are counted.
 const RENAME_SPAN: Duration = Duration::from_secs(10);
 
-/// Signals of one connection that no well-made client sends: with so many it is closed.
+/// The refused signals after which a connection is closed. A correct client sends none of them.
 const MAX_STRIKES: u32 = 10;
 
-/// After this long without another, they are forgiven: a program that runs for weeks is not closed
-/// for one in each of them.
+/// After this long without a refused signal the count starts again: a program that runs for weeks
+/// is not closed for one a week.
 const STRIKES_FORGIVEN: Duration = Duration::from_secs(60);
 
-/// One connection of a person; a person has at most one.
+/// One connection of a participant. A participant has at most one.
 pub(super) struct Link {
-    /// Whose.
+    /// The participant of the connection.
     participant: ParticipantId,
-    /// When something was last heard on it.
+    /// When the client last sent something.
     heard: MediaTime,
-    /// Whether it was silent for so long that the others were told.
+    /// Whether the client was silent for so long that the others were notified.
     is_silent: bool,
-    /// When its alarm rings.
+    /// When its timer is due.
     alarm: MediaTime,
     strikes: Strikes,
 }
 
 impl Link {
-    /// Whose it is.
+    /// The participant of the connection.
     pub(super) const fn participant(&self) -> &ParticipantId {
         &self.participant
     }
 }
 
-/// Signals that no well-made client sends.
+/// Counts the signals of a connection that were refused.
 #[derive(Default)]
 struct Strikes {
     count: u32,
-    /// When the last one came.
+    /// When the last one was refused.
     last: MediaTime,
 }
 
-/// Somebody who has a link or a seat; otherwise forgotten.
+/// A participant with a connection or a seat. Others are forgotten.
 pub(super) struct Person {
-    /// How the person wants to be called, cleaned; empty until the hub chose a name.
+    /// The requested name, cleaned; empty until the hub has chosen one.
     pub(super) name: String,
-    /// The run of the program that said hello last.
+    /// The run of the program that sent the last `hello`.
     pub(super) instance: Instance,
-    /// The link that said hello last, while it lasts.
+    /// The connection of the last `hello`, while it is open.
     pub(super) link: Option<LinkId>,
-    /// The address of the link that said hello last, if it is another machine's.
+    /// The address of the last `hello`, if it is another machine's.
     pub(super) source: Option<SourceAddress>,
-    /// Whether it is a program of the user whose hub this is.
+    /// Whether it is a program of the hub's own user.
     pub(super) is_own: bool,
-    /// Where the person has a seat.
+    /// The sessions in which the participant has a seat.
     pub(super) seats: BTreeSet<SessionId>,
-    /// What the person waits for.
+    /// The sessions that the participant waits for.
     pub(super) waits: BTreeSet<SessionId>,
-    /// The number of a nameless guest, once given.
+    /// The number of a guest without a name, once given.
     guest: Option<u64>,
-    /// Changes of the name lately.
+    /// Limits changes of the name.
     renames: Renames,
 }
 
-/// Changes of a name, counted in spans of [`RENAME_SPAN`]: each is told to everybody around.
+/// Limits changes of a name in each [`RENAME_SPAN`]: each change is sent to all paired
+/// participants.
 #[derive(Default)]
 struct Renames {
     since: MediaTime,
@@ -102,7 +105,7 @@ struct Renames {
 }
 
 impl Person {
-    /// Somebody who said hello.
+    /// A participant that has sent `hello`.
     pub(super) fn new(name: String, instance: Instance) -> Self {
         Self {
             name: clean_name(&name),
@@ -118,7 +121,7 @@ impl Person {
     }
 }
 
-/// The answer to hello.
+/// The answer to `hello`.
 pub(super) fn welcome(
     participant: ParticipantId,
     name: String,
@@ -130,7 +133,7 @@ pub(super) fn welcome(
 }
 
 impl Rooms {
-    /// Takes a link in; returns the name that its person has now, or `None` if it was refused.
+    /// Adds a connection; returns the name of its participant, or `None` if it was refused.
     pub(super) fn hello(
         &mut self,
         connection: LinkId,
@@ -173,9 +176,9 @@ impl Rooms {
         Some(name)
     }
 
-    /// Gives a person another name, and tells those who sit in a session with that person.
+    /// Changes the name of a participant, and notifies the paired participants.
     ///
-    /// A seat that the person's link does not hold keeps its name until it is taken back.
+    /// A reserved seat keeps the old name until the participant reclaims it.
     pub(super) fn rename(&mut self, participant: &ParticipantId, requested: &str) {
         let (now, record) = (self.now, self.person_mut(participant));
         if !record.renames.admits(now) {
@@ -199,7 +202,7 @@ impl Rooms {
         }
     }
 
-    /// Gives a number to somebody who has no name, or whose name is such a number.
+    /// Sets "Guest N" as the name of a participant that has no name, or whose name has that form.
     fn complete_name(&mut self, name: &mut String, guest: &mut Option<u64>) {
         let requested = guest_number(name).filter(|number| (1..=MAX_WISH).contains(number));
         if name.is_empty() || requested.is_some() {
@@ -209,14 +212,16 @@ impl Rooms {
         }
     }
 
-    /// Notes that a link was heard, and returns whose it is; `None` if it is not known.
+    /// Notes activity on a connection, and returns its participant; `None` for an unknown
+    /// connection.
     pub(super) fn heard(&mut self, id: LinkId) -> Option<ParticipantId> {
         let connection = self.links.get_mut(&id)?;
         connection.heard = self.now;
         let participant = connection.participant.clone();
         if connection.is_silent {
             connection.is_silent = false;
-            // The alarm was set for the end of the link, which lies beyond its next silence.
+            // The timer is set for the closing of the connection, which is later than the next
+            // silence.
             self.alarms.remove(&(connection.alarm, Alarm::Link(id)));
             connection.alarm = self.now + AWAY_AFTER;
             self.alarms.insert((connection.alarm, Alarm::Link(id)));
@@ -227,17 +232,17 @@ impl Rooms {
         Some(participant)
     }
 
-    /// Notes that a link was closed.
+    /// Handles the closing of a connection.
     pub(super) fn closed(&mut self, id: LinkId) {
         let Some(connection) = self.links.get(&id) else { return };
-        // The closing is a last sign of life, unless the others were told of silence before.
+        // The close counts as activity, unless the others were notified of the silence before.
         let since = if connection.is_silent { connection.heard } else { self.now };
         if let Some(participant) = self.cut(id, since) {
             self.forget_if_gone(&participant);
         }
     }
 
-    /// Counts a signal that no well-made client sends, and lets go of the link at the tenth.
+    /// Counts a refused signal, and closes the connection at the tenth.
     pub(super) fn count_strike(&mut self, participant: &ParticipantId) {
         let now = self.now;
         let Some(id) = self.people.get(participant).and_then(|record| record.link) else { return };
@@ -252,7 +257,7 @@ impl Rooms {
         }
     }
 
-    /// Looks whether a link was heard of lately.
+    /// Handles the timer of a connection: reports a silent participant, closes a dead connection.
     pub(super) fn check_link(&mut self, id: LinkId) {
         let Some(connection) = self.links.get_mut(&id) else { return };
         let silence = self.now.since(connection.heard);
@@ -278,7 +283,7 @@ impl Rooms {
         }
     }
 
-    /// Makes the person's link hold a seat that it has, and tells the others if that is news.
+    /// Connects a seat to the participant's connection, and notifies the others of a change.
     pub(super) fn take_back(&mut self, session: &SessionId, participant: &ParticipantId) {
         let (name, instance) = {
             let record = self.person(participant);
@@ -300,7 +305,8 @@ impl Rooms {
         }
     }
 
-    /// Takes a seat out of a session. The session may be left without an opener: see to it.
+    /// Removes a seat from a session. The session may have no opener afterwards; the caller handles
+    /// that.
     pub(super) fn remove_seat(
         &mut self,
         session: &SessionId,
@@ -319,7 +325,7 @@ impl Rooms {
         Some(seat)
     }
 
-    /// How a seat's connection is now.
+    /// The presence of the participant of a seat.
     pub(super) fn presence(&self, seat: &Seat) -> Presence {
         let away = |since| Presence::Away { silent_ms: self.now.since(since).as_millis() as u64 };
         let id = self.people.get(&seat.participant).and_then(|record| record.link);
@@ -330,7 +336,8 @@ impl Rooms {
         }
     }
 
-    /// Tells those linked to somebody that this person came in, or came back changed.
+    /// Notifies the paired participants that a participant joined, or came back with another name
+    /// or instance.
     pub(super) fn tell_joined(&mut self, session: &SessionId, participant: &ParticipantId) {
         let Some(seat) = self.sessions.get(session).and_then(|room| room.seat(participant)) else {
             return;
@@ -352,12 +359,12 @@ impl Rooms {
         self.tell_linked(session, participant, &presence);
     }
 
-    /// Ends an older link of a person who has come on a new one.
+    /// Closes the older connection of a participant that has opened a new one.
     fn take_over(&mut self, older: LinkId) {
         let Some(last_activity) = self.links.get(&older).map(|connection| connection.heard) else {
             return;
         };
-        let message = "another connection with the same token took the place of this one";
+        let message = "another connection with the same token replaced this one";
         let code = ErrorCode::NotAllowed;
         self.send(older, HubMessage::Error { code, message: message.to_owned(), session: None });
         let reason = Dismissal::Told;
@@ -365,7 +372,8 @@ impl Rooms {
         self.cut(older, last_activity);
     }
 
-    /// Forgets a link that was last heard of at `since`: its waits end, its seats are loose.
+    /// Removes a connection whose last activity was at `since`: its waits end, its seats become
+    /// reserved.
     fn cut(&mut self, id: LinkId, since: MediaTime) -> Option<ParticipantId> {
         let connection = self.links.remove(&id)?;
         self.alarms.remove(&(connection.alarm, Alarm::Link(id)));
@@ -406,8 +414,8 @@ impl Rooms {
         }
     }
 
-    /// The number of somebody who has no name: the one that an earlier life of this hub gave, if
-    /// nobody has it, else one that nobody had.
+    /// A number for a guest without a name: the requested one, which an earlier run of this hub may
+    /// have given, if it is free; else one that was never used.
     fn guest_number(&mut self, requested: Option<u64>) -> u64 {
         let is_free = |number: &u64| !self.numbers.contains(number);
         let number = requested.filter(is_free).unwrap_or(self.greatest_number + 1);
@@ -421,20 +429,20 @@ impl Rooms {
         participant: &ParticipantId,
         instance: &Instance,
     ) -> Result<(), (ErrorCode, &'static str)> {
-        // It is passed on to others, so it is not taken on trust.
+        // Others get it from the hub, so the hub checks it.
         let instance = instance.as_str();
         if instance.len() != 16 || !instance.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err((ErrorCode::BadMessage, "an instance is 16 hexadecimal digits"));
         }
         if self.people.len() >= MAX_PEOPLE && !self.people.contains_key(participant) {
-            return Err((ErrorCode::TooMany, "this hub has no room for anybody more; try later"));
+            return Err((ErrorCode::TooMany, "this hub has too many participants; try later"));
         }
         Ok(())
     }
 }
 
 impl Strikes {
-    /// Counts one more; tells how many there are.
+    /// Counts one more, and returns the number.
     fn add(&mut self, now: MediaTime) -> u32 {
         if now.since(self.last) >= STRIKES_FORGIVEN {
             self.count = 0;
@@ -445,7 +453,7 @@ impl Strikes {
 }
 
 impl Renames {
-    /// Whether one more is within measure; counts it.
+    /// Counts one change; `false` if there were too many.
     fn admits(&mut self, now: MediaTime) -> bool {
         if now >= self.since + RENAME_SPAN {
             *self = Self { since: now, count: 0 };
@@ -455,5 +463,5 @@ impl Renames {
     }
 }
 
-/// The greatest number that is taken from a guest; those that a hub gives can go on beyond it.
+/// The highest guest number that is taken from a name; the hub itself may give higher ones.
 const MAX_WISH: u64 = 999_999;

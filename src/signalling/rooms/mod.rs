@@ -1,4 +1,5 @@
-//! The hub's rooms: who is in which session, and who hears of it. Pure: time comes in as a value.
+//! The hub's rooms: which participant is in which session, and which messages the others get. Pure:
+//! time is passed in as a value.
 
 mod access;
 mod budget;
@@ -23,124 +24,126 @@ pub use keys::OwnerKeys;
 use links::{Link, Person};
 use session::{Seat, Session};
 
-/// All sessions of one hub, and everybody in them.
+/// All sessions of one hub, and their participants.
 ///
-/// Give it inputs and the time, and drain [`Self::poll_output`] after each; call
-/// [`Self::handle_timeout`] when [`Self::poll_timeout`] has come. It keeps no more than its
-/// limits allow, whatever the clients say (`PROTOCOL.md`, "Limits").
+/// Give it inputs with the time, and drain [`Self::poll_output`] after each; call
+/// [`Self::handle_timeout`] at the time of [`Self::poll_timeout`]. Its memory stays within its
+/// limits, whatever the clients send (`PROTOCOL.md`, "Limits").
 pub struct Rooms {
     keys: Box<dyn OwnerKeys + Send>,
     links: BTreeMap<LinkId, Link>,
     people: BTreeMap<ParticipantId, Person>,
     sessions: BTreeMap<SessionId, Session>,
-    /// Who waits for a session that is not open, in the order of asking.
+    /// The participants that wait for a session that is not open, in the order of their requests.
     waits: BTreeMap<SessionId, Vec<ParticipantId>>,
     alarms: BTreeSet<(MediaTime, Alarm)>,
     outputs: VecDeque<RoomsOutput>,
-    /// What signals may still cost whom.
+    /// What each sender may still signal to each receiver.
     budgets: Budgets,
-    /// The greatest number that a nameless person was given.
+    /// The highest number that a guest without a name was given.
     greatest_number: u64,
-    /// The numbers of all nameless people.
+    /// The numbers of all guests without a name.
     numbers: BTreeSet<u64>,
     /// The sessions that the hub's own user has opened.
     own_sessions: BTreeSet<SessionId>,
     have_seats_changed: bool,
-    /// Whether nobody but the hub's own user opens sessions.
+    /// Whether only the hub's own user may open sessions.
     is_for_own_user: bool,
     /// The time of the input that is being handled.
     now: MediaTime,
 }
 
-/// One socket of the hub, never reused.
+/// One WebSocket connection of the hub. An id is never reused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct LinkId(pub u64);
 
-/// The address of another machine, as the hub counts addresses; the rooms only compare it.
+/// The source address of a connection from another machine, as the hub counts addresses. The rooms
+/// only compare it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct SourceAddress(pub u128);
 
-/// What happened on a socket.
+/// Something that happened on a connection.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum RoomsInput {
-    /// A client said who it is, in the version that this hub speaks.
+    /// A client sent `hello`, in the protocol version of this hub.
     Hello {
-        /// On which socket.
+        /// The connection of the client.
         link: LinkId,
-        /// Who it is; derived from the token.
+        /// The participant, derived from the token.
         participant: ParticipantId,
-        /// The token, to be told in the welcome.
+        /// The token, which `welcome` carries back.
         token: Secret,
-        /// How it wants to be called.
+        /// The requested name; empty if the hub is to choose one.
         name: String,
-        /// Which run of its program.
+        /// The run of the client's program.
         instance: Instance,
-        /// What links of this hub start with, to be told in the welcome.
+        /// The base URL of session links at this hub, for `welcome`.
         link_base: String,
-        /// The address that it came from; `None` for programs of the hub's own machine, of which
-        /// there may be many behind one address.
+        /// The address of the client; `None` for programs on the hub's own machine, of which many
+        /// may share one address.
         source: Option<SourceAddress>,
-        /// Whether it is a program of the user whose hub this is.
+        /// Whether it is a program of the hub's own user.
         is_own: bool,
     },
-    /// A client said something; a sign of life, whatever it is.
+    /// A client sent a message. Every message proves that the client is alive.
     Message {
-        /// On which socket.
+        /// The connection of the client.
         link: LinkId,
-        /// What.
+        /// The message.
         message: ClientMessage,
     },
-    /// A client said something that is not for the rooms: a sign of life all the same.
+    /// A client sent something that is not for the rooms; it proves that the client is alive.
     Alive {
-        /// On which socket.
+        /// The connection of the client.
         link: LinkId,
     },
-    /// A signal of somebody did not fit into what the receiver's socket may hold of it.
+    /// A signal did not fit into the outbox of its receiver.
     Overfull {
-        /// The sender.
+        /// The sender of the signal.
         from: ParticipantId,
-        /// In which session.
+        /// The session of the signal.
         session: SessionId,
     },
-    /// A socket was closed, by whichever end.
+    /// A connection was closed, by either end.
     Closed {
-        /// Which.
+        /// The closed connection.
         link: LinkId,
     },
 }
 
-/// What is to be done with a socket.
+/// What the hub does with a connection.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum RoomsOutput {
-    /// Say something to a client.
+    /// Send a message to a client.
     Send {
-        /// On which socket.
+        /// The connection of the client.
         link: LinkId,
-        /// What.
+        /// The message.
         message: HubMessage,
     },
-    /// Close a socket, once what was said before is sent. The rooms have forgotten it already.
+    /// Close a connection after the messages before it are sent. The rooms have forgotten it
+    /// already.
     Disconnect {
-        /// Which.
+        /// The connection to close.
         link: LinkId,
-        /// Why.
+        /// The reason, for the close frame.
         why: Dismissal,
     },
 }
 
-/// Why the rooms let go of a socket.
+/// Why the rooms close a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Dismissal {
-    /// It was told the reason in an error.
+    /// An error message before it gave the reason.
     Told,
-    /// Nothing was heard from it for too long.
+    /// The client was silent for too long.
     Silent,
-    /// It signalled what it may not, again and again, and was told so each time.
+    /// Too many of its signals were refused, each with an error.
     Misbehaving,
 }
 
 impl Rooms {
-    /// Rooms without anybody.
+    /// Rooms without sessions and participants.
     pub fn new(keys: impl OwnerKeys + Send + 'static) -> Self {
         Self {
             keys: Box::new(keys),
@@ -160,13 +163,13 @@ impl Rooms {
         }
     }
 
-    /// From now on only programs of the hub's own user open sessions, and heirs who come back to
-    /// theirs; everybody may join.
+    /// From now on only programs of the hub's own user open sessions, and successors who come back
+    /// to theirs. Everybody may join.
     pub fn open_for_own_user_only(&mut self) {
         self.is_for_own_user = true;
     }
 
-    /// Takes one input. Inputs of sockets that are not known (any more) are ignored.
+    /// Handles one input. Inputs of unknown connections are ignored.
     pub fn handle(&mut self, input: RoomsInput, now: MediaTime) {
         self.now = now;
         match input {
@@ -200,7 +203,8 @@ impl Rooms {
         }
     }
 
-    /// Does what silence demands: tells of it, closes dead sockets, gives up seats.
+    /// Handles the timers that are due: reports silent participants, closes dead connections, gives
+    /// up reserved seats.
     pub fn handle_timeout(&mut self, now: MediaTime) {
         self.now = now;
         while self.alarms.first().is_some_and(|(at, _)| *at <= now) {
@@ -212,14 +216,15 @@ impl Rooms {
         }
     }
 
-    /// When [`Self::handle_timeout`] is to be called next; at times earlier than needed.
+    /// The time at which [`Self::handle_timeout`] is to be called next; it may be earlier than
+    /// necessary.
     pub fn poll_timeout(&self) -> Option<MediaTime> {
         self.alarms.first().map(|(at, _)| *at)
     }
 
-    /// How many people are connected and sit in sessions that the hub's own user has opened, those
-    /// of one run of the program not counted. What strangers do at the hub among themselves keeps
-    /// nobody from quitting.
+    /// The number of connected participants with a seat in a session that the hub's own user has
+    /// opened, without the participants of `host`, a run of the program. Participants of other
+    /// sessions do not count: they must not keep the user from quitting.
     pub fn guests(&self, host: &Instance) -> usize {
         let rooms = self.own_sessions.iter().filter_map(|session| self.sessions.get(session));
         let connected = rooms.flat_map(|room| &room.seats).filter(|seat| seat.is_held());
@@ -227,25 +232,25 @@ impl Rooms {
         others.map(|seat| &seat.participant).collect::<BTreeSet<_>>().len()
     }
 
-    /// Whether anybody took or lost a seat since this was asked last: only then does
-    /// [`Self::guests`] tell something else.
+    /// Whether a seat was taken or lost since the last call. Only then can [`Self::guests`] have
+    /// changed.
     pub fn have_seats_changed(&mut self) -> bool {
         std::mem::take(&mut self.have_seats_changed)
     }
 
-    /// Whether whoever is on that socket has a seat in that session.
+    /// Whether the participant of a connection has a seat in a session.
     pub fn has_seat(&self, connection: LinkId, session: &SessionId) -> bool {
         let connection = self.links.get(&connection);
         let record = connection.and_then(|connection| self.people.get(connection.participant()));
         record.is_some_and(|record| record.seats.contains(session))
     }
 
-    /// Whether somebody has a seat in any session, whether connected or not.
+    /// Whether a participant has a seat in any session, connected or not.
     pub fn sits_somewhere(&self, participant: &ParticipantId) -> bool {
         self.people.get(participant).is_some_and(|record| !record.seats.is_empty())
     }
 
-    /// What is to be done next, in order.
+    /// The next output, in order.
     pub fn poll_output(&mut self) -> Option<RoomsOutput> {
         self.outputs.pop_front()
     }
@@ -253,7 +258,7 @@ impl Rooms {
     fn listen(&mut self, participant: &ParticipantId, message: ClientMessage) {
         match message {
             ClientMessage::Hello { .. } => {
-                let text = "hello is said once, as the first message of a connection";
+                let text = "hello is sent once, as the first message of a connection";
                 self.refuse(participant, ErrorCode::BadMessage, None, text);
             }
             ClientMessage::Open { session, kind, limit, owner_key } => {
@@ -278,32 +283,33 @@ impl Rooms {
     }
 }
 
-/// What is to be looked at when its time has come.
+/// A timer of the rooms.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Alarm {
-    /// Whether the link was heard of; each link has one alarm.
+    /// Checks whether a connection was silent for too long. Each connection has one.
     Link(LinkId),
-    /// Whether the seat was taken back; each loose seat has one alarm.
+    /// Gives up a seat that was not reclaimed. Each reserved seat has one.
     Seat(SessionId, ParticipantId),
 }
 
-/// What the rules say with.
+/// Sending, and looking up what the rules need.
 impl Rooms {
     fn send(&mut self, connection: LinkId, message: HubMessage) {
         self.outputs.push_back(RoomsOutput::Send { link: connection, message });
     }
 
-    /// Says something to a person, if connected.
+    /// Sends a message to a participant, if connected.
     fn tell(&mut self, participant: &ParticipantId, message: HubMessage) {
         if let Some(connection) = self.people.get(participant).and_then(|record| record.link) {
             self.send(connection, message);
         }
     }
 
-    /// Says something to all that are linked to `about` in a session and sit there now.
+    /// Sends a message to all participants that are paired with `about` in a session and hold their
+    /// seats.
     ///
-    /// A person who is back at the hub but has not asked for the seat yet is not told: the
-    /// roster it then gets says it all.
+    /// A participant that is connected again but has not asked for its seat yet gets nothing: the
+    /// roster that it receives with the seat has the current state.
     fn tell_linked(&mut self, session: &SessionId, about: &ParticipantId, message: &HubMessage) {
         let Some(room) = self.sessions.get(session) else { return };
         let Some(seat) = room.seat(about) else { return };
@@ -325,18 +331,21 @@ impl Rooms {
         self.tell(participant, HubMessage::Error { code, message, session });
     }
 
-    /// The person that an input came from: inputs of strangers are not handled.
+    /// The record of the participant that an input came from. Inputs of unknown connections never
+    /// get here.
     fn person(&self, participant: &ParticipantId) -> &Person {
-        self.people.get(participant).expect("who is heard is known")
+        self.people.get(participant).expect("the sender of an input is known")
     }
 
     fn person_mut(&mut self, participant: &ParticipantId) -> &mut Person {
-        self.people.get_mut(participant).expect("who is heard or sits somewhere is known")
+        self.people
+            .get_mut(participant)
+            .expect("the sender of an input and the owner of a seat are known")
     }
 
-    /// The seat of a person, for whom a rule has found it already.
+    /// The seat of a participant; the caller has found it already.
     fn seat_mut(&mut self, session: &SessionId, participant: &ParticipantId) -> &mut Seat {
-        let room = self.sessions.get_mut(session).expect("the rule has found the session");
-        room.seat_mut(participant).expect("the rule has found the seat")
+        let room = self.sessions.get_mut(session).expect("the caller has found the session");
+        room.seat_mut(participant).expect("the caller has found the seat")
     }
 }

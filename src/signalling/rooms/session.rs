@@ -1,4 +1,4 @@
-//! One open session: its seats, and who of them is linked to whom.
+//! One open session: its seats, and which of them are paired.
 
 use crate::model::{
     Instance, MediaTime, Member, ParticipantId, Presence, Role, Secret, SessionKind,
@@ -8,15 +8,15 @@ use super::access::Access;
 
 /// An open session. Exactly one seat is the opener's.
 pub(super) struct Session {
-    /// What it is.
+    /// The media and the topology.
     pub(super) kind: SessionKind,
-    /// How many seats it has, the opener's included.
+    /// The number of seats, the opener's included.
     pub(super) limit: u16,
-    /// What proves ownership.
+    /// The key that proves ownership.
     pub(super) owner_key: Secret,
-    /// How many heirs there were.
+    /// How many successors have taken the session over.
     pub(super) succession: u16,
-    /// Who may take a new seat.
+    /// Whether the session is locked, and which participants were ejected.
     pub(super) access: Access,
     /// The taken seats, in the order in which they were first taken.
     pub(super) seats: Vec<Seat>,
@@ -24,26 +24,26 @@ pub(super) struct Session {
 
 /// A taken seat.
 pub(super) struct Seat {
-    /// Whose.
+    /// The participant that has the seat.
     pub(super) participant: ParticipantId,
-    /// The name the others know.
+    /// The name that the others see.
     pub(super) name: String,
-    /// The run of the program that the others know.
+    /// The run of the program that the others were told of.
     pub(super) instance: Instance,
-    /// The part played.
+    /// Opener or guest.
     pub(super) role: Role,
-    /// Whether a link holds it.
+    /// Whether the participant's connection holds the seat.
     pub(super) bond: Bond,
 }
 
-/// What keeps a seat.
+/// Whether a seat is held by a connection or only reserved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Bond {
-    /// The participant's link, on which the seat was taken.
+    /// The participant's current connection has taken the seat.
     Held,
-    /// Patience alone: the link is gone.
+    /// The connection is gone; the seat is kept until a timeout.
     Loose {
-        /// When the silence began.
+        /// The time since which the participant is silent.
         since: MediaTime,
     },
 }
@@ -54,22 +54,23 @@ impl Session {
         self.seats.iter().find(|seat| seat.participant == *participant)
     }
 
-    /// The seat of a participant, to be changed.
+    /// The seat of a participant, mutable.
     pub(super) fn seat_mut(&mut self, participant: &ParticipantId) -> Option<&mut Seat> {
         self.seats.iter_mut().find(|seat| seat.participant == *participant)
     }
 
-    /// Whether that participant owns the session.
+    /// Whether a participant owns the session.
     pub(super) fn is_owner(&self, participant: &ParticipantId) -> bool {
         self.seat(participant).is_some_and(|seat| seat.role == Role::Opener)
     }
 
-    /// Whether no seat is free; a seat that is only kept for its owner is not.
+    /// Whether no seat is free. A reserved seat is not free.
     pub(super) fn is_full(&self) -> bool {
         self.seats.len() >= usize::from(self.limit)
     }
 
-    /// The other seats that the session's direction links to `seat`, in the order of coming.
+    /// The seats that the session's topology pairs with `seat`, in the order in which they were
+    /// taken. Only paired participants see each other and signal to each other.
     pub(super) fn linked<'a>(&'a self, seat: &'a Seat) -> impl Iterator<Item = &'a Seat> {
         self.seats.iter().filter(|other| {
             other.participant != seat.participant && self.kind.links(seat.role, other.role)
@@ -78,12 +79,12 @@ impl Session {
 }
 
 impl Seat {
-    /// Whether a link holds it.
+    /// Whether the participant's connection holds the seat.
     pub(super) fn is_held(&self) -> bool {
         self.bond == Bond::Held
     }
 
-    /// The seat as the others see it.
+    /// The seat as other members see it.
     pub(super) fn member(&self, presence: Presence) -> Member {
         Member {
             participant: self.participant.clone(),

@@ -1,4 +1,5 @@
-//! Words from member to member: who may, how long they may be, and how many.
+//! Relays signals between members: who may signal to whom, how long a signal may be, and how many
+//! are allowed.
 
 use crate::model::{
     ErrorCode, HubMessage, MAX_CANDIDATE_BYTES, MAX_SDP_BYTES, ParticipantId, Payload, SessionId,
@@ -7,18 +8,19 @@ use crate::model::{
 
 use super::{Rooms, budget::Way};
 
-/// The most media sections of a session description: Quintet's have three, other programs add
-/// one for each track.
+/// The most media sections of a session description: Quintet's have three, other programs add one
+/// for each track.
 const MAX_MEDIA_SECTIONS: usize = 64;
 
 /// The longest `mid`, in bytes; it is a short label (RFC 8843).
 const MAX_MID_BYTES: usize = 64;
 
 impl Rooms {
-    /// Passes a word on to a member that is linked to the sender.
+    /// Relays a signal to a member that is paired with the sender.
     ///
-    /// A word to somebody whose link is gone is dropped: a returning member negotiates anew. One
-    /// to somebody who is only silent is passed on, since the link may yet deliver it.
+    /// A signal to a member without a connection is dropped: a returning member negotiates anew. A
+    /// signal to a member that is only silent is relayed, since its connection may still deliver
+    /// it.
     pub(super) fn signal(
         &mut self,
         participant: &ParticipantId,
@@ -47,13 +49,14 @@ impl Rooms {
         }
     }
 
-    /// Refuses a signal because its sender sends more than its receiver is to bear.
+    /// Refuses a signal because its sender exceeds what a receiver has to take.
     pub(super) fn signals_too_much(&mut self, participant: &ParticipantId, session: &SessionId) {
-        let text = "you signal more than a member of a session takes; send less";
+        let text = "you send more signals than a member of a session accepts; send less";
         self.strike(participant, ErrorCode::TooMany, session, text);
     }
 
-    /// Refuses a signal that no well-made client sends, and closes the link at the tenth.
+    /// Refuses a signal that a correct client does not send, and closes the connection at the
+    /// tenth.
     fn strike(
         &mut self,
         participant: &ParticipantId,
@@ -77,8 +80,8 @@ impl Rooms {
     }
 }
 
-/// Whether a payload may be passed on. What this version does not know may: it is as long as a
-/// message may be, and for the receiver to judge.
+/// Whether a payload may be relayed. An unknown payload may: the length of a message limits it, and
+/// its receiver judges it.
 fn check(payload: &Payload) -> Result<(), (ErrorCode, String)> {
     check_generation(payload)?;
     match payload {

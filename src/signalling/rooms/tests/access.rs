@@ -1,8 +1,8 @@
-//! Sending out so that it holds, and locking.
+//! Ejecting with exclusion, and locking.
 
 use super::*;
 
-/// Participants 1, 2 and 3 in a session `a`, opened by 1; 2 came from the address 7, 3 from 8.
+/// Participants 1, 2 and 3 in a session `a`, opened by 1; 2 has the address 7, 3 the address 8.
 fn three_in(kind: SessionKind) -> Lines {
     let mut hub = Lines::with(1);
     hub.open(1, "a", kind);
@@ -26,7 +26,7 @@ fn lock(locked: bool) -> ClientMessage {
 }
 
 #[test]
-fn who_was_sent_out_stays_out_for_ten_minutes_and_the_owner_is_told() {
+fn an_ejected_participant_is_excluded_for_ten_minutes_and_the_owner_is_notified() {
     let mut hub = three_in(MESH);
     assert_eq!(
         hub.say(1, eject(2, false)),
@@ -46,7 +46,7 @@ fn who_was_sent_out_stays_out_for_ten_minutes_and_the_owner_is_told() {
 }
 
 #[test]
-fn a_new_token_of_the_same_program_is_kept_out_and_another_program_is_not() {
+fn a_new_token_of_the_same_program_is_excluded_and_another_program_is_not() {
     let mut hub = three_in(BROADCAST);
     hub.say(1, eject(2, false));
     hub.hello_as(12, 12, ("Somebody else", 2));
@@ -56,7 +56,7 @@ fn a_new_token_of_the_same_program_is_kept_out_and_another_program_is_not() {
 }
 
 #[test]
-fn an_address_is_kept_out_if_the_owner_asks_for_that_but_never_the_hubs_own_machine() {
+fn an_address_is_excluded_if_the_owner_asks_for_it_but_never_the_hubs_own_machine() {
     let mut hub = three_in(BROADCAST);
     hub.hello(4, 4);
     hub.join(4, "a");
@@ -67,12 +67,12 @@ fn an_address_is_kept_out_if_the_owner_asks_for_that_but_never_the_hubs_own_mach
     hub.hello_from(14, 14, Some(SourceAddress(9)));
     assert!(hub.join(14, "a")[0].starts_with("14: joined a"), "another address");
     hub.hello(15, 15);
-    assert!(hub.join(15, "a")[0].starts_with("15: joined a"), "the own machine");
-    assert!(hub.leave(3, "a")[0].starts_with("1: out a 3"), "who sits there was not touched");
+    assert!(hub.join(15, "a")[0].starts_with("15: joined a"), "the hub's own machine");
+    assert!(hub.leave(3, "a")[0].starts_with("1: out a 3"), "members with a seat keep it");
 }
 
 #[test]
-fn the_owner_lets_somebody_come_again_and_nobody_else_may() {
+fn only_the_owner_allows_an_ejected_participant_again() {
     let mut hub = three_in(MESH);
     hub.say(1, eject(2, false));
     assert_eq!(hub.say(3, allow(2)), ["3: not-allowed a"]);
@@ -82,7 +82,7 @@ fn the_owner_lets_somebody_come_again_and_nobody_else_may() {
 }
 
 #[test]
-fn a_locked_session_takes_nobody_new_and_keeps_who_has_a_seat() {
+fn a_locked_session_takes_no_new_member_and_keeps_its_members() {
     let mut hub = three_in(MESH);
     hub.hello(4, 4);
     assert_eq!(hub.say(2, lock(true)), ["2: not-allowed a"]);
@@ -91,13 +91,13 @@ fn a_locked_session_takes_nobody_new_and_keeps_who_has_a_seat() {
     hub.close_link(2);
     hub.hello(12, 2);
     let back = hub.join(12, "a").pop().unwrap();
-    assert!(back.starts_with("12: joined a guest"), "its seat was kept: {back}");
+    assert!(back.starts_with("12: joined a guest"), "its seat was reserved: {back}");
     assert_eq!(hub.say(1, lock(false)), ["1: access a open []"]);
     assert!(hub.join(4, "a")[0].starts_with("4: joined a guest"));
 }
 
 #[test]
-fn who_owns_a_session_is_told_who_is_kept_out_of_it() {
+fn the_owner_of_a_session_is_told_which_participants_are_excluded() {
     let mut hub = three_in(MESH);
     hub.say(1, lock(true));
     hub.say(1, eject(3, false));
@@ -106,11 +106,15 @@ fn who_owns_a_session_is_told_who_is_kept_out_of_it() {
     let lines = hub.say(11, open("a", MESH, None, None));
     assert_eq!(lines[2], "11: access a locked [3 600000]", "{lines:?}");
     let lines = hub.leave(11, "a");
-    assert_eq!(lines[1..], ["2: owner a 2 key 2", "2: access a locked [3 600000]"], "the heir");
+    assert_eq!(
+        lines[1..],
+        ["2: owner a 2 key 2", "2: access a locked [3 600000]"],
+        "the successor"
+    );
 }
 
 #[test]
-fn the_last_64_that_were_sent_out_are_kept_out() {
+fn the_last_64_ejected_participants_are_excluded() {
     let mut hub = Lines::with(1);
     hub.open(1, "a", BROADCAST);
     for participant in 2..=70 {

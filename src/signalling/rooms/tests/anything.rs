@@ -1,4 +1,4 @@
-//! Whatever links say, in whatever order, some things always hold.
+//! Invariants that hold for any sequence of inputs.
 
 use proptest::prelude::*;
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::model::Payload;
 use crate::signalling::rooms::session::Bond;
 
-/// What happens next: links 0 to 7, of people 0 to 4, and sessions 0 to 2 of different kinds.
+/// The next input: connections 0 to 7, participants 0 to 4, and sessions 0 to 2 of different kinds.
 #[derive(Clone, Debug)]
 enum Step {
     Hello { connection: u64, participant: u8, run: u64 },
@@ -90,7 +90,7 @@ fn input(step: &Step) -> Option<RoomsInput> {
             say(connection, ClientMessage::Lock { session: session(index), locked: is_locked })
         }
         Step::Rename { connection, name } => {
-            // The last is none, so that the hub gives one.
+            // The last name is empty, so that the hub chooses one.
             let name = ["Ann", "Ben", ""][usize::from(name)].to_owned();
             say(connection, ClientMessage::Rename { name })
         }
@@ -106,7 +106,7 @@ fn input(step: &Step) -> Option<RoomsInput> {
     }
 }
 
-/// What a client believes from what it was told: the sessions it is in, and whom it knows there.
+/// What a client knows from the messages that it received: its sessions, and their members.
 #[derive(Default)]
 struct Belief {
     rosters: BTreeMap<SessionId, BTreeMap<ParticipantId, Member>>,
@@ -122,36 +122,62 @@ impl Belief {
                 self.rosters.insert(session, roster);
             }
             HubMessage::ParticipantJoined { session, participant } => {
-                let roster = self.rosters.get_mut(&session).expect("news of an own session");
+                let roster = self
+                    .rosters
+                    .get_mut(&session)
+                    .expect("a message about a session of the client");
                 roster.insert(participant.participant.clone(), participant);
             }
             HubMessage::ParticipantLeft { session, participant, .. } => {
-                let roster = self.rosters.get_mut(&session).expect("news of an own session");
-                assert!(roster.remove(&participant).is_some(), "who left was known");
+                let roster = self
+                    .rosters
+                    .get_mut(&session)
+                    .expect("a message about a session of the client");
+                assert!(roster.remove(&participant).is_some(), "the leaver was known");
             }
             HubMessage::ParticipantPresence { session, participant, presence } => {
-                let roster = self.rosters.get_mut(&session).expect("news of an own session");
-                roster.get_mut(&participant).expect("who is away was known").presence = presence;
+                let roster = self
+                    .rosters
+                    .get_mut(&session)
+                    .expect("a message about a session of the client");
+                roster.get_mut(&participant).expect("the absent participant was known").presence =
+                    presence;
             }
             HubMessage::ParticipantRenamed { session, participant, name } => {
-                let roster = self.rosters.get_mut(&session).expect("news of an own session");
-                roster.get_mut(&participant).expect("who is renamed was known").name = name;
+                let roster = self
+                    .rosters
+                    .get_mut(&session)
+                    .expect("a message about a session of the client");
+                roster.get_mut(&participant).expect("the renamed participant was known").name =
+                    name;
             }
             HubMessage::Owner { session, participant, .. } => {
-                let roster = self.rosters.get_mut(&session).expect("news of an own session");
+                let roster = self
+                    .rosters
+                    .get_mut(&session)
+                    .expect("a message about a session of the client");
                 for member in roster.values_mut() {
                     let is_owner = member.participant == participant;
                     member.role = if is_owner { Role::Opener } else { Role::Guest };
                 }
             }
             HubMessage::Closed { session, .. } => {
-                assert!(self.rosters.remove(&session).is_some(), "what is over was an own session");
+                assert!(
+                    self.rosters.remove(&session).is_some(),
+                    "the client was in the closed session"
+                );
             }
             HubMessage::Access { session, .. } => {
-                assert!(self.rosters.contains_key(&session), "news of an own session");
+                assert!(
+                    self.rosters.contains_key(&session),
+                    "a message about a session of the client"
+                );
             }
             HubMessage::Signal { session, from, .. } => {
-                assert!(self.rosters[&session].contains_key(&from), "who signals is known");
+                assert!(
+                    self.rosters[&session].contains_key(&from),
+                    "the sender of a signal is known"
+                );
             }
             HubMessage::Welcome { .. }
             | HubMessage::Waiting { .. }
@@ -171,7 +197,7 @@ proptest! {
     })]
 
     #[test]
-    fn the_books_agree_and_every_client_knows_exactly_whom_it_is_linked_to(
+    fn the_indexes_agree_and_every_client_knows_exactly_its_paired_members(
         steps in prop::collection::vec(step(), 1..60)
     ) {
         let mut hub = Lines::new();
@@ -185,7 +211,7 @@ proptest! {
                 }
                 (None, other) => panic!("{other:?}"),
             }
-            // A client drops what it leaves without being told.
+            // A client drops a session that it leaves; the hub does not answer.
             if let Step::Leave { connection, session: index } = step
                 && let Some(model) = models.get_mut(&LinkId(*connection))
             {
@@ -208,19 +234,19 @@ proptest! {
     }
 }
 
-/// All maps of the rooms say the same.
+/// All maps of the rooms agree with each other.
 fn check_books(rooms: &Rooms) {
     for (id, room) in &rooms.sessions {
         let openers = room.seats.iter().filter(|seat| seat.role == Role::Opener).count();
         assert_eq!(openers, 1, "one opener");
-        assert!(room.seats.len() <= usize::from(room.limit), "not more than fit");
+        assert!(room.seats.len() <= usize::from(room.limit), "no more seats than the limit");
         assert!(!rooms.waits.contains_key(id), "nobody waits for an open session");
         for seat in &room.seats {
             let record = &rooms.people[&seat.participant];
             assert!(record.seats.contains(id));
             let timer = |at| (at, Alarm::Seat(id.clone(), seat.participant.clone()));
             match seat.bond {
-                Bond::Held => assert!(record.link.is_some(), "a link holds it"),
+                Bond::Held => assert!(record.link.is_some(), "a connected seat has a connection"),
                 Bond::Loose { since } => {
                     assert!(rooms.alarms.contains(&alarm(since + Duration::from_secs(60))));
                 }
@@ -228,7 +254,10 @@ fn check_books(rooms: &Rooms) {
         }
     }
     for (participant, record) in &rooms.people {
-        assert!(record.link.is_some() || !record.seats.is_empty(), "else it is forgotten");
+        assert!(
+            record.link.is_some() || !record.seats.is_empty(),
+            "a participant has a connection or a seat"
+        );
         assert!(record.link.is_none_or(|connection| rooms.links.contains_key(&connection)));
         assert!(record.seats.iter().all(|id| rooms.sessions[id].seat(participant).is_some()));
         assert!(record.waits.iter().all(|id| rooms.waits[id].contains(participant)));
@@ -237,14 +266,19 @@ fn check_books(rooms: &Rooms) {
     assert_eq!(waits, rooms.people.values().map(|record| record.waits.len()).sum::<usize>());
     let all_seats = rooms.sessions.values().flat_map(|room| &room.seats);
     let reserved = all_seats.filter(|seat| !seat.is_held()).count();
-    assert_eq!(rooms.alarms.len(), rooms.links.len() + reserved, "an alarm each, and no other");
+    assert_eq!(
+        rooms.alarms.len(),
+        rooms.links.len() + reserved,
+        "one timer for each connection and each reserved seat"
+    );
 }
 
-/// Whoever sits somewhere has been told exactly who is linked to it there, and how they are.
+/// Every connected member knows exactly the members it is paired with, and their state.
 fn check_beliefs(rooms: &Rooms, models: &BTreeMap<LinkId, Belief>) {
     for (id, room) in &rooms.sessions {
         for seat in room.seats.iter().filter(|seat| seat.is_held()) {
-            let connection = rooms.people[&seat.participant].link.expect("a link holds it");
+            let connection =
+                rooms.people[&seat.participant].link.expect("a connected seat has a connection");
             let known = &models[&connection].rosters[id];
             let paired: Vec<_> = room.linked(seat).map(|other| &other.participant).collect();
             assert_eq!(known.len(), paired.len(), "{known:?} {paired:?}");
@@ -263,7 +297,7 @@ fn check_beliefs(rooms: &Rooms, models: &BTreeMap<LinkId, Belief>) {
                 let mut held = room.seats.iter().filter(|seat| seat.is_held());
                 held.any(|seat| rooms.people[&seat.participant].link == Some(*connection))
             });
-            assert!(is_member, "nobody believes to be where it is not");
+            assert!(is_member, "a client is a member of every session that it knows");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a sender may cost a receiver, and what it costs the sender to go beyond.
+//! The limits of signals, and what exceeding them costs the sender.
 
 use super::*;
 use crate::model::{MAX_SDP_BYTES, Payload};
@@ -23,7 +23,7 @@ fn signal(id: &str, to: u8, payload: Payload) -> ClientMessage {
     ClientMessage::Signal { session: session(id), to: person(to), payload: payload.into() }
 }
 
-/// How many of these signals in a row reach participant 1 before one is refused.
+/// How many of these signals in a row are relayed to participant 1 before one is refused.
 fn passed(hub: &mut Lines, connection: u64, payload: &Payload) -> usize {
     let mut send_one = || hub.say(connection, signal("a", 1, payload.clone()));
     (0..10_000).take_while(|_| send_one()[0].starts_with("1: signal a")).count()
@@ -39,7 +39,7 @@ fn three_in(kind: SessionKind) -> Lines {
 }
 
 #[test]
-fn a_sender_has_128_words_at_once_and_20_a_second_for_each_receiver() {
+fn a_sender_has_128_signals_at_once_and_20_a_second_for_each_receiver() {
     let mut hub = three_in(MESH);
     assert_eq!(passed(&mut hub, 2, &candidate()), 128);
     assert_eq!(hub.say(2, signal("a", 3, candidate())), ["3: signal a 2"], "another receiver");
@@ -51,7 +51,11 @@ fn a_sender_has_128_words_at_once_and_20_a_second_for_each_receiver() {
 #[test]
 fn a_sender_has_256_kib_at_once_and_32_kib_a_second_for_each_receiver() {
     let mut hub = three_in(BROADCAST);
-    assert_eq!(passed(&mut hub, 2, &offer(MAX_SDP_BYTES)), 7, "eight, and what is around them");
+    assert_eq!(
+        passed(&mut hub, 2, &offer(MAX_SDP_BYTES)),
+        7,
+        "eight with their other fields do not fit"
+    );
     assert_eq!(hub.say(2, signal("a", 1, candidate())), ["1: signal a 2"], "a short one fits");
     assert_eq!(passed(&mut hub, 3, &offer(MAX_SDP_BYTES)), 7);
     hub.pass(3000, &[1, 2, 3]);
@@ -59,7 +63,7 @@ fn a_sender_has_256_kib_at_once_and_32_kib_a_second_for_each_receiver() {
 }
 
 #[test]
-fn the_budget_is_the_pairs_in_all_sessions_together_and_outlives_a_link_and_a_seat() {
+fn the_budget_counts_all_sessions_of_a_pair_and_outlives_a_connection_and_a_seat() {
     let mut hub = three_in(MESH);
     hub.open(1, "b", MESH);
     hub.join(2, "b");
@@ -75,16 +79,20 @@ fn the_budget_is_the_pairs_in_all_sessions_together_and_outlives_a_link_and_a_se
 }
 
 #[test]
-fn what_is_sent_is_told_64_times_at_once_and_four_times_a_second() {
+fn media_messages_are_relayed_64_times_at_once_and_four_times_a_second() {
     let mut hub = three_in(MESH);
     assert_eq!(passed(&mut hub, 2, &media()), 64);
-    assert_eq!(hub.say(2, signal("a", 1, candidate())), ["1: signal a 2"], "that is another word");
+    assert_eq!(
+        hub.say(2, signal("a", 1, candidate())),
+        ["1: signal a 2"],
+        "another kind of signal has its own budget"
+    );
     hub.pass(2000, &[1, 2, 3]);
     assert_eq!(passed(&mut hub, 2, &media()), 8);
 }
 
 #[test]
-fn the_sender_is_told_and_closed_with_the_tenth_and_the_receiver_keeps_its_link() {
+fn the_sender_gets_an_error_and_is_closed_at_the_tenth_and_the_receiver_stays_connected() {
     let mut hub = three_in(MESH);
     passed(&mut hub, 2, &candidate());
     for _ in 2..10 {
@@ -94,15 +102,19 @@ fn the_sender_is_told_and_closed_with_the_tenth_and_the_receiver_keeps_its_link(
         hub.say(2, signal("a", 1, candidate())),
         ["2: too-many a", "2: disconnect as misbehaving", "1: a 2 away 0", "3: a 2 away 0",]
     );
-    assert_eq!(hub.say(2, ClientMessage::Ping), Vec::<String>::new(), "it is no link any more");
+    assert_eq!(
+        hub.say(2, ClientMessage::Ping),
+        Vec::<String>::new(),
+        "the connection is not known any more"
+    );
     assert_eq!(hub.say(1, ClientMessage::Ping), ["1: pong"]);
     hub.hello(12, 2);
     let back = hub.join(12, "a").pop().unwrap();
-    assert!(back.starts_with("12: joined a guest"), "its seat was kept: {back}");
+    assert!(back.starts_with("12: joined a guest"), "its seat was reserved: {back}");
 }
 
 #[test]
-fn nine_refusals_are_forgiven_after_a_minute_without_one() {
+fn nine_refusals_are_forgotten_after_a_minute_without_one() {
     let mut hub = three_in(MESH);
     for _ in 0..5 {
         passed(&mut hub, 2, &candidate());
@@ -114,7 +126,7 @@ fn nine_refusals_are_forgiven_after_a_minute_without_one() {
 }
 
 #[test]
-fn what_no_client_takes_reaches_nobody_and_its_sender_is_closed_with_the_tenth() {
+fn malformed_signals_are_not_relayed_and_their_sender_is_closed_at_the_tenth() {
     let mut hub = three_in(MESH);
     let payloads = [
         Payload::Offer { generation: 0, sdp: SECTION.into() },
@@ -124,23 +136,27 @@ fn what_no_client_takes_reaches_nobody_and_its_sender_is_closed_with_the_tenth()
     for payload in payloads.iter().cycle().take(9) {
         assert_eq!(hub.say(2, signal("a", 1, payload.clone())), ["2: bad-message a"]);
     }
-    assert_eq!(passed(&mut hub, 2, &candidate()), 128, "they cost nothing");
+    assert_eq!(passed(&mut hub, 2, &candidate()), 128, "refused signals cost no budget");
     assert_eq!(hub.rooms.links.len(), 2, "the refusal was the tenth");
 }
 
 #[test]
-fn a_signal_that_does_not_fit_into_the_receivers_socket_is_refused_to_its_sender() {
+fn a_signal_that_does_not_fit_into_the_receivers_outbox_is_refused_to_its_sender() {
     let mut hub = three_in(MESH);
     let overfull = || RoomsInput::Overfull { from: person(2), session: session("a") };
     for _ in 1..10 {
         assert_eq!(hub.give(overfull()), ["2: too-many a"]);
     }
     assert_eq!(hub.give(overfull())[1], "2: disconnect as misbehaving");
-    assert_eq!(hub.give(overfull()), Vec::<String>::new(), "it is told nothing any more");
+    assert_eq!(
+        hub.give(overfull()),
+        Vec::<String>::new(),
+        "a closed connection gets no more errors"
+    );
 }
 
 #[test]
-fn whoever_comes_again_as_somebody_new_has_no_more_than_the_address_has() {
+fn new_tokens_give_an_address_no_larger_budget() {
     let mut hub = three_in(BROADCAST);
     let mut bytes = 0;
     for participant in 10..60 {
@@ -160,9 +176,9 @@ fn whoever_comes_again_as_somebody_new_has_no_more_than_the_address_has() {
 }
 
 #[test]
-fn usual_bursts_are_far_within_what_a_sender_may() {
-    // Twelve come into five meshes at once, and each pair makes a connection in each of them: a
-    // description of 6 KiB, 16 candidates and their end, what is sent; then all of it once more.
+fn usual_bursts_are_far_below_the_limits() {
+    // Twelve participants join five meshes at once, and each pair makes a connection in each of
+    // them: a description of 6 KiB, the `media` message, 16 candidates and their end.
     let ids = ["a", "b", "c", "d", "e"];
     let mut hub = Lines::with(12);
     for id in ids {

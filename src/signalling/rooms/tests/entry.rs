@@ -1,4 +1,4 @@
-//! Opening, taking back, joining, waiting.
+//! Opening a session, reclaiming a seat, joining, and waiting.
 
 use super::*;
 
@@ -24,7 +24,7 @@ fn a_taken_id_is_refused_without_its_key() {
 }
 
 #[test]
-fn a_limit_outside_of_what_the_kind_takes_is_refused() {
+fn a_limit_outside_the_range_of_the_kind_is_refused() {
     let mut hub = Lines::with(1);
     for (limit, kind) in [(1, MESH), (0, MESH), (13, MESH), (3, of(Topology::OneToOne))] {
         assert_eq!(hub.say(1, open("a", kind, Some(limit), None)), ["1: bad-message a"], "{limit}");
@@ -36,7 +36,7 @@ fn a_limit_outside_of_what_the_kind_takes_is_refused() {
 }
 
 #[test]
-fn an_owner_who_opens_again_gets_the_same_key_and_nobody_hears_of_it() {
+fn an_owner_that_opens_again_gets_the_same_key_and_nobody_is_notified() {
     let mut hub = Lines::with(2);
     hub.open(1, "a", MESH);
     hub.join(2, "a");
@@ -46,7 +46,7 @@ fn an_owner_who_opens_again_gets_the_same_key_and_nobody_hears_of_it() {
 }
 
 #[test]
-fn an_owner_who_joins_is_the_opener_still_and_learns_the_key() {
+fn an_owner_that_joins_is_still_the_opener_and_gets_the_key() {
     let mut hub = Lines::with(2);
     hub.open(1, "a", BROADCAST);
     hub.join(2, "a");
@@ -59,14 +59,14 @@ fn an_owner_who_joins_is_the_opener_still_and_learns_the_key() {
 }
 
 #[test]
-fn a_session_is_not_taken_back_as_another_kind() {
+fn a_session_is_not_reclaimed_as_another_kind() {
     let mut hub = Lines::with(1);
     hub.open(1, "a", MESH);
     assert_eq!(hub.say(1, open("a", BROADCAST, None, Some(1))), ["1: id-taken a"]);
 }
 
 #[test]
-fn the_owner_key_puts_another_participant_in_the_owners_place_and_changes() {
+fn the_owner_key_makes_another_participant_the_owner_and_changes() {
     let mut hub = Lines::with(3);
     hub.open(1, "a", BROADCAST);
     hub.join(2, "a");
@@ -143,7 +143,7 @@ fn a_viewer_never_learns_of_another_viewer() {
 }
 
 #[test]
-fn joining_twice_is_answered_twice_and_told_once() {
+fn joining_twice_is_answered_twice_and_others_are_notified_once() {
     let mut hub = Lines::with(2);
     hub.open(1, "a", MESH);
     hub.join(2, "a");
@@ -151,7 +151,7 @@ fn joining_twice_is_answered_twice_and_told_once() {
 }
 
 #[test]
-fn a_full_session_refuses_even_while_a_seat_is_only_kept() {
+fn a_full_session_refuses_even_while_a_seat_is_only_reserved() {
     let mut hub = Lines::with(3);
     hub.open(1, "a", of(Topology::OneToOne));
     hub.join(2, "a");
@@ -180,7 +180,7 @@ fn a_session_that_is_not_open_fails_at_once_or_is_waited_for() {
 }
 
 #[test]
-fn those_who_wait_come_in_by_turn_until_the_session_is_full() {
+fn waiting_participants_join_in_order_until_the_session_is_full() {
     let mut hub = Lines::with(3);
     hub.wait(3, "a");
     hub.wait(2, "a");
@@ -196,7 +196,7 @@ fn those_who_wait_come_in_by_turn_until_the_session_is_full() {
 }
 
 #[test]
-fn a_wait_ends_by_leaving_by_not_wanting_to_wait_by_opening_and_by_going() {
+fn a_wait_ends_with_leave_with_join_without_wait_with_open_and_with_the_connection() {
     let mut hub = Lines::with(2);
     hub.wait(2, "a");
     assert_eq!(hub.leave(2, "a"), Vec::<String>::new());

@@ -1,4 +1,4 @@
-//! Leaving, closing, sending out, inheriting.
+//! Leaving, closing, ejecting, and successors.
 
 use super::*;
 
@@ -12,16 +12,16 @@ fn three_in(kind: SessionKind) -> Lines {
 }
 
 #[test]
-fn a_leaver_is_out_at_once() {
+fn a_member_that_leaves_is_removed_at_once() {
     let mut hub = three_in(MESH);
     assert_eq!(hub.leave(2, "a"), ["1: out a 2 Left", "3: out a 2 Left"]);
-    assert_eq!(hub.leave(2, "a"), Vec::<String>::new(), "to leave twice is no error");
+    assert_eq!(hub.leave(2, "a"), Vec::<String>::new(), "leaving twice is no error");
     assert_eq!(hub.leave(2, "never-open"), Vec::<String>::new());
     assert_eq!(hub.join(2, "a")[0], "2: joined a guest [1#1 opener here, 3#3 guest here]");
 }
 
 #[test]
-fn the_first_member_inherits_a_mesh_and_alone_learns_the_new_key() {
+fn the_first_member_takes_over_a_mesh_and_alone_gets_the_new_key() {
     let mut hub = three_in(MESH);
     assert_eq!(
         hub.leave(1, "a"),
@@ -33,7 +33,7 @@ fn the_first_member_inherits_a_mesh_and_alone_learns_the_new_key() {
 }
 
 #[test]
-fn a_member_that_is_here_inherits_before_one_that_came_first_and_is_away() {
+fn a_member_that_is_here_takes_over_before_an_earlier_one_that_is_away() {
     let mut hub = three_in(MESH);
     hub.close_link(2);
     let lines = hub.leave(1, "a");
@@ -41,7 +41,7 @@ fn a_member_that_is_here_inherits_before_one_that_came_first_and_is_away() {
 }
 
 #[test]
-fn an_heir_that_is_away_learns_of_it_when_it_returns() {
+fn an_absent_successor_gets_the_key_when_it_returns() {
     let mut hub = three_in(MESH);
     hub.close_link(2);
     hub.close_link(3);
@@ -54,7 +54,7 @@ fn an_heir_that_is_away_learns_of_it_when_it_returns() {
 }
 
 #[test]
-fn a_mesh_without_members_is_over() {
+fn a_mesh_without_members_ends() {
     let mut hub = Lines::with(2);
     hub.open(1, "a", MESH);
     hub.leave(1, "a");
@@ -91,7 +91,7 @@ fn only_the_owner_closes_a_session_for_everybody() {
 }
 
 #[test]
-fn only_the_owner_sends_somebody_out() {
+fn only_the_owner_ejects_a_member() {
     let mut hub = three_in(MESH);
     let eject = |participant| {
         let (session, participant) = (session("a"), person(participant));
@@ -108,11 +108,15 @@ fn only_the_owner_sends_somebody_out() {
             "1: access a open [3 600000]",
         ]
     );
-    assert_eq!(hub.say(1, eject(3)), Vec::<String>::new(), "who is out is out");
+    assert_eq!(
+        hub.say(1, eject(3)),
+        Vec::<String>::new(),
+        "an ejected participant has no seat to lose"
+    );
 }
 
 #[test]
-fn an_heir_has_the_rights_of_an_owner_and_the_former_owner_has_none() {
+fn a_successor_has_the_rights_of_an_owner_and_the_former_owner_has_none() {
     let mut hub = three_in(MESH);
     hub.leave(1, "a");
     hub.join(1, "a");
@@ -122,7 +126,7 @@ fn an_heir_has_the_rights_of_an_owner_and_the_former_owner_has_none() {
 }
 
 #[test]
-fn an_opener_that_is_lost_is_inherited_or_ends_its_session() {
+fn a_lost_opener_is_succeeded_or_its_session_ends() {
     let mut mesh = three_in(MESH);
     mesh.close_link(1);
     assert_eq!(
@@ -138,7 +142,7 @@ fn an_opener_that_is_lost_is_inherited_or_ends_its_session() {
 }
 
 #[test]
-fn when_all_are_lost_nothing_is_left() {
+fn when_all_members_are_lost_the_rooms_are_empty() {
     for kind in [MESH, BROADCAST] {
         let mut hub = three_in(kind);
         hub.pass(75_000, &[]);

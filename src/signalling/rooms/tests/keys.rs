@@ -1,8 +1,8 @@
-//! Ids that are bound to the key of whoever opened them first.
+//! Session ids that are bound to the key of their first owner.
 
 use super::*;
 
-/// Keys of heirs that every run of a hub knows again: `Secret`s that say for whom they are.
+/// Successor keys that every run of the hub recognises: the first byte holds the number.
 struct Signed;
 
 impl OwnerKeys for Signed {
@@ -20,7 +20,7 @@ impl OwnerKeys for Signed {
     }
 }
 
-/// A hub that was just started, to which participants 1 to 5 have links.
+/// A hub that was just started, with connections of participants 1 to 5.
 fn started() -> Lines {
     let (rooms, now) = (Rooms::new(Signed), MediaTime::from_micros(1_000_000));
     let mut hub = Lines { rooms, now };
@@ -48,7 +48,7 @@ fn heirs(number: u8) -> Option<Secret> {
 }
 
 #[test]
-fn an_id_that_is_bound_to_a_key_is_opened_with_it_and_by_nobody_else() {
+fn an_id_that_is_bound_to_a_key_is_opened_only_with_that_key() {
     let mut hub = started();
     let taken = format!("2: id-taken {}", id());
     assert_eq!(open_with(&mut hub, 2, None), [taken.as_str()]);
@@ -56,12 +56,16 @@ fn an_id_that_is_bound_to_a_key_is_opened_with_it_and_by_nobody_else() {
     let opened = format!("1: opened {} limit 12 key 7 []", id());
     assert_eq!(open_with(&mut hub, 1, Some(first_key())), [opened.as_str()], "the key stays");
     hub.leave(1, &id());
-    assert_eq!(open_with(&mut hub, 2, None), [taken.as_str()], "it is free, but not for everybody");
+    assert_eq!(
+        open_with(&mut hub, 2, None),
+        [taken.as_str()],
+        "a bound id that is not open needs its key"
+    );
     assert_eq!(open_with(&mut hub, 1, Some(first_key())), [opened.as_str()]);
 }
 
 #[test]
-fn other_ids_are_anybodys_as_before() {
+fn other_ids_are_opened_without_a_key() {
     let mut hub = started();
     for id in ["town-hall", "7h3k-q2m9-x4tz-p8wd"] {
         assert_eq!(hub.open(1, id, MESH), [format!("1: opened {id} limit 12 key 255 []")]);
@@ -69,7 +73,7 @@ fn other_ids_are_anybodys_as_before() {
 }
 
 #[test]
-fn who_owned_it_after_a_crash_takes_it_over_with_the_key_and_the_key_stays() {
+fn a_crashed_owner_takes_its_session_over_with_the_key_and_the_key_stays() {
     let mut hub = started();
     open_with(&mut hub, 1, Some(first_key()));
     let lines = open_with(&mut hub, 2, Some(first_key()));
@@ -78,7 +82,7 @@ fn who_owned_it_after_a_crash_takes_it_over_with_the_key_and_the_key_stays() {
 }
 
 #[test]
-fn an_heir_opens_it_again_at_a_restarted_hub_and_the_last_heir_wins() {
+fn a_successor_reopens_a_session_at_a_restarted_hub_and_the_last_successor_wins() {
     let mut hub = started();
     open_with(&mut hub, 1, Some(first_key()));
     for connection in 2..=4 {
@@ -91,7 +95,7 @@ fn an_heir_opens_it_again_at_a_restarted_hub_and_the_last_heir_wins() {
     assert_eq!(open_with(&mut hub, 1, Some(first_key())), [format!("1: id-taken {}", id())]);
     assert_eq!(open_with(&mut hub, 2, heirs(1)), [format!("2: id-taken {}", id())]);
 
-    // All come back to a hub that remembers nothing, the last heir last.
+    // All return to a hub that was restarted, the last successor last.
     let mut hub = started();
     assert_eq!(open_with(&mut hub, 4, None), [format!("4: id-taken {}", id())]);
     assert!(open_with(&mut hub, 1, Some(first_key()))[0].starts_with("1: opened"));
@@ -102,7 +106,7 @@ fn an_heir_opens_it_again_at_a_restarted_hub_and_the_last_heir_wins() {
 }
 
 #[test]
-fn an_heir_of_an_earlier_meeting_does_not_take_a_later_one_over() {
+fn a_successor_of_an_earlier_meeting_does_not_take_over_a_later_one() {
     let mut hub = started();
     hub.pass(120_000, &[1, 2, 3, 4, 5]);
     open_with(&mut hub, 1, Some(first_key()));
@@ -110,7 +114,7 @@ fn an_heir_of_an_earlier_meeting_does_not_take_a_later_one_over() {
 }
 
 #[test]
-fn at_a_hub_for_its_own_user_others_join_and_do_not_open() {
+fn at_a_hub_for_its_own_user_other_users_join_and_do_not_open() {
     let mut hub = started();
     hub.rooms.open_for_own_user_only();
     let mut own = hello(9, 9, ("P9", 9), None);
@@ -120,10 +124,17 @@ fn at_a_hub_for_its_own_user_others_join_and_do_not_open() {
     hub.give(own);
     assert_eq!(hub.open(1, "theirs", MESH), ["1: not-allowed theirs"]);
     let back = open("inherited", MESH, None, Some(5));
-    assert_eq!(hub.say(1, back), ["1: id-taken inherited"], "it waits as a guest");
+    assert_eq!(
+        hub.say(1, back),
+        ["1: id-taken inherited"],
+        "`id-taken` makes the client wait as a guest"
+    );
     assert_eq!(open_with(&mut hub, 1, Some(first_key())), [format!("1: not-allowed {}", id())]);
     assert!(hub.open(9, "own", MESH)[0].starts_with("9: opened own"));
     assert!(hub.join(1, "own").last().unwrap().starts_with("9: in own 1"));
-    assert!(hub.leave(9, "own").contains(&"1: owner own 1 key 255".to_owned()), "it is inherited");
-    assert!(open_with(&mut hub, 2, heirs(1))[0].starts_with("2: opened"), "an heir comes back");
+    assert!(
+        hub.leave(9, "own").contains(&"1: owner own 1 key 255".to_owned()),
+        "the guest takes it over"
+    );
+    assert!(open_with(&mut hub, 2, heirs(1))[0].starts_with("2: opened"), "a successor comes back");
 }

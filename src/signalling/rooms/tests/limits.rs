@@ -1,4 +1,4 @@
-//! What one client, and all together, may have.
+//! The limits of one client, and of all together.
 
 use super::*;
 
@@ -14,14 +14,14 @@ fn a_participant_is_in_64_sessions_or_waits_for_them() {
     assert_eq!(hub.wait(1, "more"), ["1: too-many more"]);
     assert_eq!(hub.join(1, "other"), ["1: too-many other"]);
     assert_eq!(hub.say(1, open("other", MESH, None, Some(33))), ["1: too-many other"]);
-    assert!(hub.open(1, "s3", MESH)[0].starts_with("1: opened s3"), "what one has is kept");
+    assert!(hub.open(1, "s3", MESH)[0].starts_with("1: opened s3"), "existing seats are kept");
     assert_eq!(hub.wait(1, "w3"), ["1: waiting w3"]);
     hub.leave(1, "w3");
     assert!(hub.join(1, "other")[0].starts_with("1: joined other"));
 }
 
 #[test]
-fn what_is_waited_for_and_opens_is_counted_once() {
+fn a_session_that_is_waited_for_and_opens_is_counted_once() {
     let mut hub = Lines::with(2);
     for index in 0..64 {
         hub.wait(1, &format!("w{index}"));
@@ -31,7 +31,7 @@ fn what_is_waited_for_and_opens_is_counted_once() {
 }
 
 #[test]
-fn not_more_than_256_wait_for_one_session() {
+fn no_more_than_256_participants_wait_for_one_session() {
     let mut hub = Lines::new();
     for number in 0..256 {
         join_numbered(&mut hub, number);
@@ -58,18 +58,21 @@ fn a_hub_keeps_10000_sessions() {
 }
 
 #[test]
-fn a_hub_knows_16384_people() {
+fn a_hub_knows_16384_participants() {
     let mut hub = Lines::new();
     for number in 0..16_384 {
         hello_numbered(&mut hub, number);
     }
     assert_eq!(hello_numbered(&mut hub, 20_000), ["20000: too-many", "20000: disconnect"]);
     let again = hub.hello_numbered_again(30_000, 5);
-    assert!(again.iter().any(|line| line.starts_with("30000: welcome")), "who is known may return");
+    assert!(
+        again.iter().any(|line| line.starts_with("30000: welcome")),
+        "known participants may return"
+    );
 }
 
 #[test]
-fn an_instance_that_is_none_is_refused() {
+fn a_malformed_instance_is_refused() {
     let mut hub = Lines::new();
     for instance in ["", "0123", "012345678901234g", &"0".repeat(5_000)] {
         let text = format!("{instance:?}");
@@ -111,7 +114,7 @@ fn hello_numbered(hub: &mut Lines, number: u64) -> Vec<String> {
 }
 
 impl Lines {
-    /// More people than the lines have numbers for.
+    /// `hello` of more participants than [`participant_id`] has numbers for.
     fn hello_numbered_again(&mut self, connection: u64, number: u64) -> Vec<String> {
         let mut digest = [0xff; 10];
         digest[..8].copy_from_slice(&number.to_be_bytes());

@@ -1,4 +1,4 @@
-//! Each rule as a sentence of fact, in virtual time.
+//! The rules of the rooms, one test each, in virtual time.
 
 mod access;
 mod anything;
@@ -18,7 +18,7 @@ use crate::model::{Media, MediaSet, Member, Presence, RemovedMember, Role, Sessi
 const MESH: SessionKind = SessionKind::FIVE[0];
 const BROADCAST: SessionKind = SessionKind::FIVE[1];
 
-/// A hub whose links and participants are numbers, and whose outputs are lines such as
+/// A hub whose connections and participants are numbers, and whose outputs are text lines such as
 /// `2: joined t guest [1#1 opener here]`.
 struct Lines {
     rooms: Rooms,
@@ -35,7 +35,7 @@ impl Lines {
         Self { rooms: Rooms::new(secrets), now: MediaTime::from_micros(1_000_000) }
     }
 
-    /// A hub to which the participants 1 to `count` have links 1 to `count`.
+    /// A hub with the participants 1 to `count` on the connections 1 to `count`.
     fn with(count: u64) -> Self {
         let mut hub = Self::new();
         for number in 1..=count {
@@ -44,7 +44,7 @@ impl Lines {
         hub
     }
 
-    /// Instance and name of a participant who says hello this way are those of its number.
+    /// `hello` of a participant whose name and instance are those of its number.
     fn hello(&mut self, connection: u64, participant: u8) -> Vec<String> {
         self.hello_as(connection, participant, (&format!("P{participant}"), u64::from(participant)))
     }
@@ -96,7 +96,7 @@ impl Lines {
         self.say(connection, ClientMessage::Leave { session: session(id) })
     }
 
-    /// Lets time pass; every link in `alive` says something once a second.
+    /// Advances the time; every connection in `alive` sends a message once a second.
     fn pass(&mut self, ms: u64, alive: &[u64]) -> Vec<String> {
         let end = self.now + Duration::from_millis(ms);
         let mut lines = vec![];

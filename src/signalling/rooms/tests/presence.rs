@@ -1,4 +1,4 @@
-//! Silence, closed sockets, returns, names.
+//! Silence, closed connections, returns, names.
 
 use super::*;
 
@@ -10,18 +10,18 @@ fn pair() -> Lines {
 }
 
 #[test]
-fn a_silent_link_is_away_within_four_seconds_and_here_again_at_its_next_word() {
+fn a_silent_participant_is_away_within_four_seconds_and_here_again_at_its_next_message() {
     let mut hub = pair();
     assert_eq!(hub.pass(3_499, &[1]), Vec::<String>::new());
     assert_eq!(hub.pass(1, &[1]), ["1: a 2 away 3500"]);
-    assert_eq!(hub.pass(5_000, &[1]), Vec::<String>::new(), "it is told once");
+    assert_eq!(hub.pass(5_000, &[1]), Vec::<String>::new(), "others are notified once");
     assert_eq!(hub.say(2, ClientMessage::Ping), ["1: a 2 here", "2: pong"]);
     assert_eq!(hub.pass(3_499, &[1]), Vec::<String>::new());
-    assert_eq!(hub.pass(1, &[1]), ["1: a 2 away 3500"], "the silence is counted anew");
+    assert_eq!(hub.pass(1, &[1]), ["1: a 2 away 3500"], "the silence is measured anew");
 }
 
 #[test]
-fn a_word_that_is_not_for_the_rooms_is_a_sign_of_life_too() {
+fn a_message_that_is_not_for_the_rooms_shows_that_the_client_is_alive() {
     let mut hub = pair();
     hub.pass(4_000, &[1]);
     assert_eq!(hub.give(RoomsInput::Alive { link: LinkId(2) }), ["1: a 2 here"]);
@@ -29,21 +29,25 @@ fn a_word_that_is_not_for_the_rooms_is_a_sign_of_life_too() {
 }
 
 #[test]
-fn a_link_that_beats_every_heartbeat_is_never_away() {
+fn a_participant_that_pings_at_every_heartbeat_is_never_away() {
     let mut hub = pair();
     for _ in 0..100 {
         hub.say(2, ClientMessage::Ping);
-        let beat = links::HEARTBEAT.as_millis() as u64;
+        let beat = crate::signalling::rooms::links::HEARTBEAT.as_millis() as u64;
         assert_eq!(hub.pass(beat, &[1]), Vec::<String>::new());
     }
 }
 
 #[test]
-fn a_link_that_is_silent_for_ten_seconds_is_closed() {
+fn a_connection_that_is_silent_for_ten_seconds_is_closed() {
     let mut hub = pair();
     assert_eq!(hub.pass(9_999, &[1]), ["1: a 2 away 3500"]);
     assert_eq!(hub.pass(1, &[1]), ["2: disconnect as silent"]);
-    assert_eq!(hub.say(2, ClientMessage::Ping), Vec::<String>::new(), "it is not known any more");
+    assert_eq!(
+        hub.say(2, ClientMessage::Ping),
+        Vec::<String>::new(),
+        "the connection is not known any more"
+    );
     assert_eq!(hub.close_link(2), Vec::<String>::new());
 }
 
@@ -56,7 +60,7 @@ fn a_seat_is_given_up_sixty_seconds_after_the_silence_began() {
 }
 
 #[test]
-fn a_closed_socket_is_away_at_once_and_its_seat_is_kept_for_sixty_seconds() {
+fn a_closed_connection_is_away_at_once_and_its_seat_is_reserved_for_sixty_seconds() {
     let mut hub = pair();
     assert_eq!(hub.close_link(2), ["1: a 2 away 0"]);
     assert_eq!(hub.pass(59_999, &[1]), Vec::<String>::new());
@@ -64,16 +68,16 @@ fn a_closed_socket_is_away_at_once_and_its_seat_is_kept_for_sixty_seconds() {
 }
 
 #[test]
-fn a_silence_that_ends_in_a_closed_socket_counts_from_its_beginning() {
+fn a_silence_that_ends_with_a_close_counts_from_its_beginning() {
     let mut hub = pair();
     hub.pass(5_000, &[1]);
-    assert_eq!(hub.close_link(2), Vec::<String>::new(), "the others know");
+    assert_eq!(hub.close_link(2), Vec::<String>::new(), "the others were notified before");
     assert_eq!(hub.pass(54_999, &[1]), Vec::<String>::new());
     assert_eq!(hub.pass(1, &[1]), ["1: out a 2 Lost"]);
 }
 
 #[test]
-fn the_same_program_takes_its_seat_back_and_is_here() {
+fn the_same_program_reclaims_its_seat_and_is_here() {
     let mut hub = pair();
     hub.close_link(2);
     hub.pass(30_000, &[1]);
@@ -83,7 +87,7 @@ fn the_same_program_takes_its_seat_back_and_is_here() {
 }
 
 #[test]
-fn a_restarted_program_takes_its_seat_back_as_a_new_instance() {
+fn a_restarted_program_reclaims_its_seat_as_a_new_instance() {
     let mut hub = pair();
     hub.close_link(1);
     hub.hello_as(11, 1, ("P1", 7));
@@ -94,7 +98,7 @@ fn a_restarted_program_takes_its_seat_back_as_a_new_instance() {
 }
 
 #[test]
-fn a_seat_that_the_returned_person_does_not_ask_for_is_given_up() {
+fn a_seat_that_a_returned_participant_does_not_reclaim_is_given_up() {
     let mut hub = pair();
     hub.close_link(2);
     hub.hello(12, 2);
@@ -103,7 +107,7 @@ fn a_seat_that_the_returned_person_does_not_ask_for_is_given_up() {
 }
 
 #[test]
-fn who_is_back_but_has_not_asked_for_the_seat_is_told_nothing_about_it() {
+fn a_returned_participant_gets_no_message_about_a_seat_it_has_not_reclaimed() {
     let mut hub = pair();
     hub.close_link(2);
     hub.hello(12, 2);
@@ -112,11 +116,11 @@ fn who_is_back_but_has_not_asked_for_the_seat_is_told_nothing_about_it() {
         hub.join(3, "a"),
         ["3: joined a guest [1#1 opener here, 2#2 guest away 0]", "1: in a 3#3 guest here"]
     );
-    assert_eq!(hub.leave(12, "a"), ["1: out a 2 Left", "3: out a 2 Left"], "but can leave it");
+    assert_eq!(hub.leave(12, "a"), ["1: out a 2 Left", "3: out a 2 Left"], "it can still leave");
 }
 
 #[test]
-fn a_new_connection_takes_over_a_half_open_one() {
+fn a_new_connection_replaces_a_half_open_one() {
     let mut hub = pair();
     hub.pass(2_000, &[1]);
     assert_eq!(
@@ -124,12 +128,12 @@ fn a_new_connection_takes_over_a_half_open_one() {
         ["2: not-allowed", "2: disconnect", "1: a 2 away 2000", "12: welcome 2 P2"]
     );
     assert_eq!(hub.say(2, ClientMessage::Leave { session: session("a") }), Vec::<String>::new());
-    assert_eq!(hub.close_link(2), Vec::<String>::new(), "the old link is of no account");
+    assert_eq!(hub.close_link(2), Vec::<String>::new(), "the old connection is not known any more");
     assert_eq!(hub.join(12, "a")[0], "1: a 2 here");
 }
 
 #[test]
-fn a_roster_shows_who_is_away_and_for_how_long() {
+fn a_roster_shows_which_members_are_away_and_for_how_long() {
     let mut hub = pair();
     hub.hello(3, 3);
     hub.pass(4_000, &[1, 3]);
@@ -137,7 +141,7 @@ fn a_roster_shows_who_is_away_and_for_how_long() {
 }
 
 #[test]
-fn presence_is_told_in_every_session_and_to_nobody_else() {
+fn presence_is_sent_in_every_shared_session_and_to_nobody_else() {
     let mut hub = Lines::with(4);
     hub.open(1, "a", MESH);
     hub.open(1, "b", BROADCAST);
@@ -157,7 +161,7 @@ fn a_name_is_cleaned_trimmed_and_cut() {
 }
 
 #[test]
-fn a_nameless_guest_has_one_number_for_as_long_as_the_hub_knows_it() {
+fn a_guest_without_a_name_keeps_one_number_while_the_hub_knows_it() {
     let mut hub = Lines::new();
     assert_eq!(hub.hello_as(1, 1, (" ", 1)), ["1: welcome 1 Guest 1"]);
     assert_eq!(hub.hello_as(2, 2, ("\u{0}\u{200b}\u{3164}\u{2800}", 1)), ["2: welcome 2 Guest 2"]);
@@ -166,16 +170,24 @@ fn a_nameless_guest_has_one_number_for_as_long_as_the_hub_knows_it() {
     assert_eq!(hub.hello_as(11, 1, ("", 2)), ["11: welcome 1 Guest 1"]);
     assert_eq!(hub.hello_as(12, 2, ("", 2)).last().unwrap(), "12: welcome 2 Guest 2");
     hub.close_link(12);
-    assert_eq!(hub.hello_as(22, 2, ("", 2)), ["22: welcome 2 Guest 3"], "it was forgotten");
+    assert_eq!(hub.hello_as(22, 2, ("", 2)), ["22: welcome 2 Guest 3"], "the guest was forgotten");
 }
 
 #[test]
-fn a_guests_number_survives_the_hub_and_is_nobody_elses() {
+fn a_guest_number_survives_a_restart_of_the_hub_and_is_unique() {
     let mut hub = Lines::new();
-    assert_eq!(hub.hello_as(1, 1, ("Guest 2", 1)), ["1: welcome 1 Guest 2"], "of an earlier hub");
-    assert_eq!(hub.hello_as(2, 2, ("Guest 2", 1)), ["2: welcome 2 Guest 3"], "it is taken");
+    assert_eq!(
+        hub.hello_as(1, 1, ("Guest 2", 1)),
+        ["1: welcome 1 Guest 2"],
+        "the number of an earlier run"
+    );
+    assert_eq!(hub.hello_as(2, 2, ("Guest 2", 1)), ["2: welcome 2 Guest 3"], "the number is taken");
     assert_eq!(hub.hello_as(3, 3, ("Guest 1", 1)), ["3: welcome 3 Guest 1"]);
-    assert_eq!(hub.hello_as(4, 4, ("", 1)), ["4: welcome 4 Guest 4"], "nobody had it");
+    assert_eq!(
+        hub.hello_as(4, 4, ("", 1)),
+        ["4: welcome 4 Guest 4"],
+        "a number that was never used"
+    );
     hub.open(4, "a", MESH);
     assert_eq!(hub.hello_as(14, 4, ("Guest 1", 1)).last().unwrap(), "14: welcome 4 Guest 4");
     let vast = "Guest 18446744073709551615";
@@ -184,7 +196,7 @@ fn a_guests_number_survives_the_hub_and_is_nobody_elses() {
 }
 
 #[test]
-fn a_new_name_is_told_when_the_seat_is_taken_back() {
+fn a_new_name_is_sent_when_the_seat_is_reclaimed() {
     let mut hub = pair();
     hub.close_link(2);
     hub.hello_as(12, 2, ("Zoe", 2));
@@ -196,7 +208,7 @@ fn a_new_name_is_told_when_the_seat_is_taken_back() {
         hub.now,
     );
     let Some(RoomsOutput::Send { link: LinkId(1), message }) = hub.rooms.poll_output() else {
-        panic!("the other member is told first");
+        panic!("the other member is notified first");
     };
     let HubMessage::ParticipantJoined { participant, .. } = message else {
         panic!("{message:?}");
@@ -235,7 +247,7 @@ fn rename(name: &str) -> ClientMessage {
 }
 
 #[test]
-fn a_new_name_is_told_to_those_who_are_linked_and_changes_nothing_else() {
+fn a_new_name_is_sent_to_paired_members_and_changes_nothing_else() {
     let mut hub = Lines::with(3);
     hub.open(1, "a", MESH);
     hub.join(2, "a");
@@ -246,7 +258,11 @@ fn a_new_name_is_told_to_those_who_are_linked_and_changes_nothing_else() {
         hub.say(2, rename(" Grace\n ")),
         ["2: renamed Grace", "1: a 2 is Grace", "1: b 2 is Grace"]
     );
-    assert_eq!(hub.say(2, rename("Grace")), ["2: renamed Grace"], "it is no news");
+    assert_eq!(
+        hub.say(2, rename("Grace")),
+        ["2: renamed Grace"],
+        "the same name is not sent again"
+    );
     assert_eq!(
         hub.say(1, rename("")),
         ["1: renamed Guest 1", "2: a 1 is Guest 1", "2: b 1 is Guest 1", "3: b 1 is Guest 1"]
@@ -255,11 +271,15 @@ fn a_new_name_is_told_to_those_who_are_linked_and_changes_nothing_else() {
 }
 
 #[test]
-fn a_new_name_holds_where_a_seat_is_taken_back_later() {
+fn a_new_name_is_used_when_a_seat_is_reclaimed_later() {
     let mut hub = pair();
     hub.close_link(2);
     hub.hello(12, 2);
-    assert_eq!(hub.say(12, rename("Grace")), ["12: renamed Grace"], "the seat is not taken yet");
+    assert_eq!(
+        hub.say(12, rename("Grace")),
+        ["12: renamed Grace"],
+        "the seat is not reclaimed yet"
+    );
     let lines = hub.join(12, "a");
     assert_eq!(lines, ["1: in a 2#2 guest here", "12: joined a guest [1#1 opener here]"]);
 }
@@ -289,19 +309,19 @@ fn guests_are_those_in_sessions_that_the_hubs_own_user_has_opened() {
         hub.hello(number, number as u8);
     }
     hub.open(1, "own", MESH);
-    assert_eq!(count(&mut hub), Some(0), "the host is no guest");
+    assert_eq!(count(&mut hub), Some(0), "the host is not a guest");
     hub.open(2, "theirs", MESH);
     hub.join(3, "theirs");
     hub.wait(4, "nowhere");
-    assert_eq!(count(&mut hub), Some(0), "what strangers do among themselves does not count");
+    assert_eq!(count(&mut hub), Some(0), "participants of other sessions do not count");
     hub.join(2, "own");
     hub.join(3, "own");
     assert_eq!(count(&mut hub), Some(2));
     hub.say(2, ClientMessage::Ping);
     hub.say(4, ClientMessage::Ping);
-    assert_eq!(count(&mut hub), None, "nothing is counted after every word");
+    assert_eq!(count(&mut hub), None, "messages that change no seat are not counted");
     hub.leave(1, "own");
-    assert_eq!(count(&mut hub), Some(2), "its guests meet there still");
+    assert_eq!(count(&mut hub), Some(2), "the guests stay in the session");
     hub.close_link(2);
     assert_eq!(count(&mut hub), Some(1));
     hub.leave(3, "own");

@@ -1,9 +1,9 @@
-//! Signals: who may, and how long they may be.
+//! Relaying signals: who may signal to whom, and how long a signal may be.
 
 use super::*;
 use crate::model::{MAX_CANDIDATE_BYTES, MAX_SDP_BYTES, Payload};
 
-/// The shortest description that is passed on.
+/// The shortest description that is relayed.
 const SHORT: &str = "v=0\r\nm=audio";
 
 fn offer(sdp: String) -> Payload {
@@ -28,14 +28,14 @@ fn hub(kind: SessionKind) -> Lines {
 }
 
 #[test]
-fn a_signal_goes_to_one_linked_member_and_says_who_sent_it() {
+fn a_signal_goes_to_one_paired_member_and_names_its_sender() {
     let mut mesh = hub(MESH);
     assert_eq!(mesh.say(2, signal(3, offer(SHORT.into()))), ["3: signal a 2"]);
     assert_eq!(mesh.say(3, signal(1, offer(SHORT.into()))), ["1: signal a 3"]);
 }
 
 #[test]
-fn a_payload_is_passed_on_as_it_is() {
+fn a_payload_is_relayed_unchanged() {
     let mut mesh = hub(MESH);
     let payload = candidate(20, 1);
     let input = RoomsInput::Message { link: LinkId(2), message: signal(3, payload.clone()) };
@@ -46,7 +46,7 @@ fn a_payload_is_passed_on_as_it_is() {
 }
 
 #[test]
-fn what_somebody_sends_is_passed_on_like_any_word() {
+fn a_media_message_is_relayed_like_any_signal() {
     let mut broadcast = hub(BROADCAST);
     let media = Payload::Media { microphone: false, camera: true };
     assert_eq!(broadcast.say(1, signal(2, media.clone())), ["2: signal a 1"]);
@@ -54,7 +54,7 @@ fn what_somebody_sends_is_passed_on_like_any_word() {
 }
 
 #[test]
-fn nobody_signals_to_somebody_the_direction_does_not_link() {
+fn nobody_signals_to_a_member_that_the_topology_does_not_pair() {
     let mut broadcast = hub(BROADCAST);
     assert_eq!(broadcast.say(2, signal(3, offer(SHORT.into()))), ["2: not-allowed a"]);
     assert_eq!(broadcast.say(2, signal(1, offer(SHORT.into()))), ["1: signal a 2"]);
@@ -62,7 +62,7 @@ fn nobody_signals_to_somebody_the_direction_does_not_link() {
 }
 
 #[test]
-fn a_stranger_signals_to_nobody_and_nobody_to_a_stranger_or_to_oneself() {
+fn signals_from_and_to_non_members_and_to_oneself_are_refused() {
     let mut mesh = hub(MESH);
     assert_eq!(mesh.say(4, signal(1, offer(SHORT.into()))), ["4: not-allowed a"]);
     assert_eq!(mesh.say(1, signal(4, offer(SHORT.into()))), ["1: not-allowed a"]);
@@ -78,7 +78,7 @@ fn whether_a_session_is_open_does_not_show_in_a_refused_signal() {
 }
 
 #[test]
-fn a_signal_to_somebody_whose_link_is_gone_is_dropped_silently() {
+fn a_signal_to_a_member_without_a_connection_is_dropped_silently() {
     let mut mesh = hub(MESH);
     mesh.close_link(3);
     assert_eq!(mesh.say(2, signal(3, offer(SHORT.into()))), Vec::<String>::new());
@@ -131,7 +131,7 @@ fn a_refused_length_names_the_limit() {
 }
 
 #[test]
-fn a_payload_of_a_later_version_is_passed_on_to_whom_one_is_linked_and_to_nobody_else() {
+fn a_payload_of_a_later_version_is_relayed_to_paired_members_only() {
     let mut broadcast = hub(BROADCAST);
     assert_eq!(broadcast.say(2, signal(1, Payload::Unknown)), ["1: signal a 2"]);
     assert_eq!(broadcast.say(2, signal(3, Payload::Unknown)), ["2: not-allowed a"]);
