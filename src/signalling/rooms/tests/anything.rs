@@ -30,22 +30,31 @@ const KINDS: [SessionKind; 3] = [MESH, BROADCAST, SessionKind::FIVE[2]];
 fn step() -> impl Strategy<Value = Step> {
     let (connection, session, participant) = (|| 0_u64..8, || 0_usize..3, || 0_u8..5);
     prop_oneof![
-        4 => (connection(), participant(), 0_u64..3).prop_map(|(connection, participant, run)| Step::Hello { connection, participant, run }),
+        4 => (connection(), participant(), 0_u64..3).prop_map(
+            |(connection, participant, run)| Step::Hello { connection, participant, run }
+        ),
         4 => (connection(), session(), prop::option::of(1_u8..6))
             .prop_map(|(connection, session, key)| Step::Open { connection, session, key }),
         8 => (connection(), session(), any::<bool>())
             .prop_map(|(connection, session, wait)| Step::Join { connection, session, wait }),
-        2 => (connection(), session()).prop_map(|(connection, session)| Step::Leave { connection, session }),
-        1 => (connection(), session()).prop_map(|(connection, session)| Step::Close { connection, session }),
-        1 => (connection(), session(), participant())
-            .prop_map(|(connection, session, participant)| Step::Eject { connection, session, participant }),
-        1 => (connection(), session(), participant())
-            .prop_map(|(connection, session, participant)| Step::Allow { connection, session, participant }),
-        1 => (connection(), session(), any::<bool>())
-            .prop_map(|(connection, session, is_locked)| Step::Lock { connection, session, is_locked }),
-        4 => (connection(), session(), participant())
-            .prop_map(|(connection, session, participant)| Step::Signal { connection, session, participant }),
-        2 => (connection(), 0_u8..3).prop_map(|(connection, name)| Step::Rename { connection, name }),
+        2 => (connection(), session())
+            .prop_map(|(connection, session)| Step::Leave { connection, session }),
+        1 => (connection(), session())
+            .prop_map(|(connection, session)| Step::Close { connection, session }),
+        1 => (connection(), session(), participant()).prop_map(
+            |(connection, session, participant)| Step::Eject { connection, session, participant }
+        ),
+        1 => (connection(), session(), participant()).prop_map(
+            |(connection, session, participant)| Step::Allow { connection, session, participant }
+        ),
+        1 => (connection(), session(), any::<bool>()).prop_map(
+            |(connection, session, is_locked)| Step::Lock { connection, session, is_locked }
+        ),
+        4 => (connection(), session(), participant()).prop_map(
+            |(connection, session, participant)| Step::Signal { connection, session, participant }
+        ),
+        2 => (connection(), 0_u8..3)
+            .prop_map(|(connection, name)| Step::Rename { connection, name }),
         2 => connection().prop_map(|connection| Step::Drop { connection }),
         3 => (0_u64..70_000).prop_map(|ms| Step::Pass { ms }),
     ]
