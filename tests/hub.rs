@@ -238,11 +238,11 @@ async fn a_connection_without_a_valid_hello_is_closed() {
 async fn a_connection_without_hello_is_closed_after_five_seconds() {
     within(async {
         let hub = hub().await;
-        let begin = Instant::now();
+        let start = Instant::now();
         let mut client = Wire::connect(hub.address()).await;
         assert_eq!(client.error().await, (ErrorCode::BadMessage, None));
         assert_eq!(client.closed().await, Some(CloseCode::Policy));
-        assert!(begin.elapsed() >= Duration::from_secs(5));
+        assert!(start.elapsed() >= Duration::from_secs(5));
     })
     .await;
 }
@@ -362,7 +362,7 @@ async fn a_flood_of_joins_from_one_address_is_delayed_and_the_connections_stay_o
         let hub = hub().await;
         let mut clients =
             [Wire::hello(&hub).await, Wire::hello(&hub).await, Wire::hello(&hub).await];
-        let begin = Instant::now();
+        let start = Instant::now();
         for _ in 0..300 {
             for client in &mut clients {
                 client.say(&join("a", false)).await;
@@ -377,7 +377,7 @@ async fn a_flood_of_joins_from_one_address_is_delayed_and_the_connections_stay_o
             assert_eq!(client.hear().await, HubMessage::Pong);
         }
         // 400 at once and 200 a second.
-        assert!(begin.elapsed() >= Duration::from_millis(2_490), "{:?}", begin.elapsed());
+        assert!(start.elapsed() >= Duration::from_millis(2_490), "{:?}", start.elapsed());
     })
     .await;
 }

@@ -105,8 +105,8 @@ enum Step {
 
 impl Attempts {
     fn new(waiting: VecDeque<SocketAddr>) -> Self {
-        let failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        Self { waiting, running: 0, next_at: Duration::ZERO, failure }
+        let best_error = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        Self { waiting, running: 0, next_at: Duration::ZERO, failure: best_error }
     }
 
     fn step(&mut self, now: Duration) -> Step {

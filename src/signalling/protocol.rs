@@ -37,15 +37,15 @@ fn examples() -> Vec<(&'static str, &'static str)> {
 /// Parses an example and serializes it again: no field may be missing or unknown.
 fn hold<T: DeserializeOwned + Serialize>(text: &str) {
     let message: T = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
-    let mut again = serde_json::to_value(&message).unwrap();
+    let mut reserialized = serde_json::to_value(&message).unwrap();
     let example: Value = serde_json::from_str(text).unwrap();
     // An absent `name` or `wait` has a default, which the document states.
     for (field, default) in [("name", Value::from("")), ("wait", Value::from(false))] {
-        if example.get(field).is_none() && again.get(field) == Some(&default) {
-            again.as_object_mut().unwrap().remove(field);
+        if example.get(field).is_none() && reserialized.get(field) == Some(&default) {
+            reserialized.as_object_mut().unwrap().remove(field);
         }
     }
-    assert_eq!(again, example);
+    assert_eq!(reserialized, example);
 }
 
 #[test]

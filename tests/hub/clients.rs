@@ -351,8 +351,8 @@ impl Friend {
         let (sender, events) = mpsc::channel(64);
         let (hub, name, instance) = (hub.clone(), String::new(), Instance::from_random(9));
         let options = ClientOptions { hub, name, instance, identity, only_own: false };
-        let client = Client::start(options, tokens, sender);
-        Self { client, events }
+        let inner = Client::start(options, tokens, sender);
+        Self { client: inner, events }
     }
 
     pub(crate) async fn up(&mut self) -> (ParticipantId, Secret) {

@@ -267,8 +267,8 @@ fn may_want_tls(hub: &HubUrl, error: &tungstenite::Error) -> bool {
 }
 
 pub(super) fn with_scheme(hub: &HubUrl, scheme: &str) -> HubUrl {
-    let (_, rest) = hub.as_str().split_once("://").unwrap_or(("", hub.as_str()));
-    format!("{scheme}://{rest}").parse().expect("only the scheme is another")
+    let (_, remainder) = hub.as_str().split_once("://").unwrap_or(("", hub.as_str()));
+    format!("{scheme}://{remainder}").parse().expect("only the scheme is another")
 }
 
 /// Whether the server uses TLS and its certificate is the problem.

@@ -120,12 +120,19 @@ impl Desk {
         host: Option<(Instance, watch::Sender<usize>)>,
         link_base: watch::Receiver<HubUrl>,
     ) -> (Self, mpsc::Sender<(LinkId, Word)>) {
-        let (sender, inputs) = mpsc::channel(INPUTS);
+        let (sender, events) = mpsc::channel(INPUTS);
         let clock = Clock { start: Instant::now() };
-        let entries = Entries::default();
-        let (links, held, is_pressed) = (BTreeMap::new(), Arc::default(), false);
-        let actor =
-            Self { rooms, clock, inputs, links, held, is_pressed, entries, host, link_base };
+        let actor = Self {
+            rooms,
+            clock,
+            inputs: events,
+            links: BTreeMap::new(),
+            held: Arc::default(),
+            is_pressed: false,
+            entries: Entries::default(),
+            host,
+            link_base,
+        };
         (actor, sender)
     }
 
@@ -360,7 +367,7 @@ mod tests {
         assert!(inbox.take_now().unwrap().contains("opened"));
         let mut later = arrive(&mut actor, 2);
         assert!(later.take_now().unwrap().contains("http://192.168.9.33:7340"));
-        assert_eq!((later.take_now(), inbox.take_now()), (None, None), "told once");
+        assert_eq!((later.take_now(), inbox.take_now()), (None, None), "sent once");
     }
 
     /// A participant sends `hello` on the connection of that number.
@@ -480,8 +487,8 @@ mod tests {
         assert!(actor.links.contains_key(&LinkId(2)), "it did not");
         inboxes.retain_mut(|inbox| inbox.take_now().is_some());
         assert_eq!(inboxes.len(), left, "a closed connection discards its queue");
-        let held = actor.held.load(Ordering::Relaxed);
-        assert!((ALL_BYTES / 2..=ALL_BYTES).contains(&held), "{held}");
+        let queued_bytes = actor.held.load(Ordering::Relaxed);
+        assert!((ALL_BYTES / 2..=ALL_BYTES).contains(&queued_bytes), "{queued_bytes}");
     }
 
     #[tokio::test]

@@ -259,7 +259,8 @@ mod tests {
         assert_eq!(queue.due(START), Some(after(100)));
         assert_eq!(let_in(&mut queue, after(2_999)).len(), 29);
         let last = queue.poll(after(3_000));
-        let decision = |connection, may_enter| Verdict { link: LinkId(connection), may_enter };
+        let decision =
+            |connection, is_granted| Verdict { link: LinkId(connection), may_enter: is_granted };
         assert_eq!(last, [verdict(60, true), verdict(61, false)]);
         assert_eq!(queue.due(after(3_000)), None);
         queue.ask(office, LinkId(61), false, after(3_000));

@@ -343,7 +343,7 @@ mod tests {
 
     #[test]
     fn a_hubs_proof_is_valid_only_for_the_address_at_which_it_was_reached() {
-        let (ours, theirs) = (HubIdentity::fresh(), HubIdentity::fresh());
+        let (ours, other) = (HubIdentity::fresh(), HubIdentity::fresh());
         let (challenge, reached) = (Challenge::fresh(), "127.0.0.1:7340");
         let (proven, _) = answer(&ours, &challenge, reached);
         assert!(ours.is_proven(&proven, &challenge, at(reached)));
@@ -355,10 +355,13 @@ mod tests {
         for elsewhere in ["127.0.0.1:7341", "127.0.0.2:7340", "[::1]:7340"] {
             assert!(!ours.is_proven(&proven, &challenge, at(elsewhere)), "relayed to {elsewhere}");
         }
-        let (foreign, _) = answer(&theirs, &challenge, reached);
+        let (foreign, _) = answer(&other, &challenge, reached);
         assert!(!ours.is_proven(&foreign, &challenge, at(reached)));
         assert!(!ours.is_proven(&HeaderMap::new(), &challenge, at(reached)), "an older hub");
-        assert!(ours.answer(&HeaderMap::new(), at(reached)).is_none(), "nobody asked");
+        assert!(
+            ours.answer(&HeaderMap::new(), at(reached)).is_none(),
+            "a request without a challenge"
+        );
         let bad = HeaderMap::from_iter([(CHALLENGE, HeaderValue::from_static("xyz"))]);
         assert!(ours.answer(&bad, at(reached)).is_none());
     }

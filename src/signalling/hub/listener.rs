@@ -170,14 +170,14 @@ async fn serve(stream: TcpStream, incoming: Visit, cx: Arc<Site>) {
             if incoming.welcome == Welcome::Reserved && upgrade.is_none() {
                 return Ok(http::too_many());
             }
-            let asked = proof.map(|((fields, challenge), at)| {
+            let challenge = proof.map(|((fields, challenge), at)| {
                 response.headers_mut().extend(fields);
                 (challenge, at)
             });
             if let Some(upgrade) = upgrade {
                 let must_return = incoming.welcome == Welcome::Reserved;
                 let (id, source) = (incoming.link, incoming.from);
-                let info = Visitor { link: id, source, asked, must_return };
+                let info = Visitor { link: id, source, asked: challenge, must_return };
                 // A connection has one request, so there is room.
                 let _ = upgrades.try_send((upgrade, info));
             }

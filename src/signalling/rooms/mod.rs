@@ -163,7 +163,7 @@ impl Rooms {
         }
     }
 
-    /// From now on only programs of the hub's own user open sessions, and successors who come back
+    /// From now on only programs of the hub's own user open sessions, and successors that come back
     /// to theirs. Everybody may join.
     pub fn open_for_own_user_only(&mut self) {
         self.is_for_own_user = true;

@@ -28,7 +28,7 @@ pub(super) struct Seat {
     pub(super) participant: ParticipantId,
     /// The name that the others see.
     pub(super) name: String,
-    /// The run of the program that the others were told of.
+    /// The run of the program that the others know.
     pub(super) instance: Instance,
     /// Opener or guest.
     pub(super) role: Role,

@@ -90,8 +90,8 @@ fn a_locked_session_takes_no_new_member_and_keeps_its_members() {
     assert_eq!(hub.join(4, "a"), ["4: session-full a"]);
     hub.close_link(2);
     hub.hello(12, 2);
-    let back = hub.join(12, "a").pop().unwrap();
-    assert!(back.starts_with("12: joined a guest"), "its seat was reserved: {back}");
+    let returned = hub.join(12, "a").pop().unwrap();
+    assert!(returned.starts_with("12: joined a guest"), "its seat was reserved: {returned}");
     assert_eq!(hub.say(1, lock(false)), ["1: access a open []"]);
     assert!(hub.join(4, "a")[0].starts_with("4: joined a guest"));
 }

@@ -303,8 +303,8 @@ fn check_beliefs(rooms: &Rooms, models: &BTreeMap<LinkId, Belief>) {
     for (connection, model) in models {
         for id in model.rosters.keys() {
             let is_member = rooms.sessions.get(id).is_some_and(|room| {
-                let mut held = room.seats.iter().filter(|seat| seat.is_held());
-                held.any(|seat| rooms.people[&seat.participant].link == Some(*connection))
+                let mut connected = room.seats.iter().filter(|seat| seat.is_held());
+                connected.any(|seat| rooms.people[&seat.participant].link == Some(*connection))
             });
             assert!(is_member, "a client is a member of every session that it knows");
         }

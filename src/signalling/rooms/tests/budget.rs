@@ -109,8 +109,8 @@ fn the_sender_gets_an_error_and_is_closed_at_the_tenth_and_the_receiver_stays_co
     );
     assert_eq!(hub.say(1, ClientMessage::Ping), ["1: pong"]);
     hub.hello(12, 2);
-    let back = hub.join(12, "a").pop().unwrap();
-    assert!(back.starts_with("12: joined a guest"), "its seat was reserved: {back}");
+    let returned = hub.join(12, "a").pop().unwrap();
+    assert!(returned.starts_with("12: joined a guest"), "its seat was reserved: {returned}");
 }
 
 #[test]

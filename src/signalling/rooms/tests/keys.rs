@@ -123,9 +123,9 @@ fn at_a_hub_for_its_own_user_other_users_join_and_do_not_open() {
     }
     hub.give(own);
     assert_eq!(hub.open(1, "theirs", MESH), ["1: not-allowed theirs"]);
-    let back = open("inherited", MESH, None, Some(5));
+    let returned = open("inherited", MESH, None, Some(5));
     assert_eq!(
-        hub.say(1, back),
+        hub.say(1, returned),
         ["1: id-taken inherited"],
         "`id-taken` makes the client wait as a guest"
     );

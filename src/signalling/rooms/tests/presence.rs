@@ -33,8 +33,8 @@ fn a_participant_that_pings_at_every_heartbeat_is_never_away() {
     let mut hub = pair();
     for _ in 0..100 {
         hub.say(2, ClientMessage::Ping);
-        let beat = crate::signalling::rooms::links::HEARTBEAT.as_millis() as u64;
-        assert_eq!(hub.pass(beat, &[1]), Vec::<String>::new());
+        let heartbeat = crate::signalling::rooms::links::HEARTBEAT.as_millis() as u64;
+        assert_eq!(hub.pass(heartbeat, &[1]), Vec::<String>::new());
     }
 }
 
