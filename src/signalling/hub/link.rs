@@ -412,7 +412,7 @@ async fn close(mut socket: Socket, mut receiver: Inbox, end: End) {
 const fn words_of(cause: Farewell) -> (CloseCode, &'static str) {
     match cause {
         Farewell::Done => (CloseCode::Normal, ""),
-        Farewell::Silent => (CloseCode::Policy, "nothing was heard for 10 seconds"),
+        Farewell::Silent => (CloseCode::Policy, "no message for 10 seconds"),
         Farewell::Misbehaving => (CloseCode::Policy, "too many refused signals"),
         Farewell::HubEnds => (CloseCode::Away, "the hub ends"),
     }

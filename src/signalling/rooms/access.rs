@@ -47,7 +47,7 @@ impl Access {
         record: &Person,
         now: MediaTime,
     ) -> Option<(ErrorCode, &'static str)> {
-        let matches = |one: &Removed| {
+        let matches = |member: &Removed| {
             now < member.until
                 && (member.participant == *participant
                     || member.instance == record.instance

@@ -339,9 +339,9 @@ impl Rooms {
 }
 
 /// The number of seats of a session, or the sentence for a limit that the kind does not allow.
-fn checked_limit(kind: SessionKind, request: Option<u16>) -> Result<u16, String> {
+fn checked_limit(kind: SessionKind, requested: Option<u16>) -> Result<u16, String> {
     let max = kind.default_limit();
-    match request {
+    match requested {
         None => Ok(max),
         Some(limit) if (2..=max).contains(&limit) => Ok(limit),
         Some(limit) => {

@@ -61,7 +61,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn input(step: &Step) -> Option<RoomsInput> {
-    let say =
+    let message_from =
         |connection: u64, message| Some(RoomsInput::Message { link: LinkId(connection), message });
     let session = |index: usize| session(IDS[index]);
     match *step {
@@ -76,36 +76,37 @@ fn input(step: &Step) -> Option<RoomsInput> {
             is_own: false,
         }),
         Step::Open { connection, session, key } => {
-            say(connection, open(IDS[session], KINDS[session], Some(3), key))
+            message_from(connection, open(IDS[session], KINDS[session], Some(3), key))
         }
         Step::Join { connection, session: index, wait } => {
-            say(connection, ClientMessage::Join { session: session(index), wait })
+            message_from(connection, ClientMessage::Join { session: session(index), wait })
         }
         Step::Leave { connection, session: index } => {
-            say(connection, ClientMessage::Leave { session: session(index) })
+            message_from(connection, ClientMessage::Leave { session: session(index) })
         }
         Step::Close { connection, session: index } => {
-            say(connection, ClientMessage::Close { session: session(index) })
+            message_from(connection, ClientMessage::Close { session: session(index) })
         }
         Step::Eject { connection, session: index, participant } => {
             let (session, participant) = (session(index), person(participant));
-            say(connection, ClientMessage::Eject { session, participant, address: false })
+            message_from(connection, ClientMessage::Eject { session, participant, address: false })
         }
-        Step::Allow { connection, session: index, participant } => say(
+        Step::Allow { connection, session: index, participant } => message_from(
             connection,
             ClientMessage::Allow { session: session(index), participant: person(participant) },
         ),
-        Step::Lock { connection, session: index, is_locked } => {
-            say(connection, ClientMessage::Lock { session: session(index), locked: is_locked })
-        }
+        Step::Lock { connection, session: index, is_locked } => message_from(
+            connection,
+            ClientMessage::Lock { session: session(index), locked: is_locked },
+        ),
         Step::Rename { connection, name } => {
             // The last name is empty, so that the hub chooses one.
             let name = ["Ann", "Ben", ""][usize::from(name)].to_owned();
-            say(connection, ClientMessage::Rename { name })
+            message_from(connection, ClientMessage::Rename { name })
         }
         Step::Signal { connection, session: index, participant } => {
             let payload = Payload::Offer { generation: 1, sdp: "m=audio".into() }.into();
-            say(
+            message_from(
                 connection,
                 ClientMessage::Signal { session: session(index), to: person(participant), payload },
             )
