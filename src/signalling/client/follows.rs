@@ -12,7 +12,7 @@ use crate::{
 /// Which announced base URLs a client accepts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Follows {
-    /// All.
+    /// All announced URLs.
     Always,
     /// Those that name an address of this machine, and this port.
     OnThisMachine { port: Option<u16> },

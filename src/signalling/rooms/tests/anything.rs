@@ -232,7 +232,9 @@ proptest! {
                     RoomsOutput::Send { link: connection, message } => {
                         models.entry(connection).or_default().hear(message);
                     }
-                    RoomsOutput::Disconnect { link: connection, .. } => drop(models.remove(&connection)),
+                    RoomsOutput::Disconnect { link: connection, .. } => {
+                        drop(models.remove(&connection));
+                    }
                 }
             }
             if let Step::Drop { connection } = step {
