@@ -1,4 +1,5 @@
-//! The local addresses a connection binds, and so offers as host candidates (RFC 8445, 5.1.1).
+//! The local addresses that a connection binds and offers as host candidates (RFC 8445, section
+//! 5.1.1).
 
 use std::{
     io,
@@ -9,27 +10,27 @@ use std::{
 
 use crate::network::{self, KnownPaths};
 
-/// The machine's usable addresses, chosen anew whenever sockets are bound: at the start, and again
-/// at every ICE restart, so that a restart follows the machine into another network.
+/// The machine's usable addresses. They are chosen anew whenever sockets are bound: at the start
+/// and at every ICE restart, so that a restart works after the machine has changed networks.
 ///
-/// Loopback is taken when there is nothing else. The library's own wildcard leaves it out and
-/// so offers, on a machine that is offline, an address that nobody can use.
+/// Loopback is used only if there is no other address. The wildcard address of webrtc-rs leaves
+/// loopback out, so a machine that is offline would offer an address that no peer can use.
 ///
-/// Clones know of each other's choice.
+/// Clones share the latest choice.
 #[derive(Clone, Debug)]
 pub(super) struct HostAddresses {
     paths: KnownPaths,
-    /// The choice of the last time.
+    /// The latest choice.
     chosen: Arc<Mutex<Vec<IpAddr>>>,
 }
 
 impl HostAddresses {
-    /// The addresses, those first that `paths` leads to; none is chosen yet.
+    /// Prefers the addresses that `paths` leads to. Nothing is chosen yet.
     pub(super) fn new(paths: KnownPaths) -> Self {
         Self { paths, chosen: Arc::default() }
     }
 
-    /// The addresses that were chosen when sockets were bound last.
+    /// The addresses that were chosen when sockets were last bound.
     pub(super) fn chosen(&self) -> Vec<IpAddr> {
         self.chosen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -1,22 +1,23 @@
-//! A UDP socket that lets nobody speak who has not passed an ICE check.
+//! A UDP socket that drops packets from sources without a successful ICE check.
 //!
-//! The library takes DTLS and RTP from any source once it has a path to the other end. A forged
-//! record from a stranger who knows no more than the port then ends the handshake
-//! (CVE-2023-49786). Here a datagram that is not STUN passes only if its source has passed a
-//! connectivity check (RFC 8445, section 7): the library answered its request, which it does only
-//! for who knows the password, or it answered one of ours, whose transaction id nobody can guess.
+//! Once webrtc-rs has a path to the remote peer, it accepts DTLS and RTP from any source. A forged
+//! record from an attacker who knows only the port then ends the handshake (CVE-2023-49786). This
+//! socket passes a datagram that is not STUN only if its source has passed a connectivity check
+//! (RFC 8445, section 7): either webrtc-rs answered its request, which requires the ICE password,
+//! or it answered one of our requests, whose transaction id cannot be guessed.
 //!
-//! Who has passed is not listened to without end: what comes faster than anybody's media waits in
-//! the kernel's buffer, which drops what does not fit, and costs the others no processor time.
+//! Admitted sources are rate-limited. Datagrams that arrive faster than any media waits in the
+//! kernel's buffer, which drops what does not fit. So a flood costs other peers no processor time.
 //!
-//! Whom this end checks, the other end decides: checks to addresses that have not answered are
-//! bounded ([`Unanswered`]). Candidates are not the only way to name an address. For whoever knows
-//! the password the library makes a peer-reflexive candidate of the source of its request (RFC
-//! 8445, section 7.3.1.3), however many there are, and a source can be forged: so such addresses
-//! are few, and checks to them are bounded like all others.
+//! The remote peer decides which addresses are checked, so checks to addresses that have not
+//! answered are bounded ([`UnansweredChecks`]). Candidates are not the only way to name an address:
+//! webrtc-rs makes a peer-reflexive candidate of the source of each request that carries the
+//! password (RFC 8445, section 7.3.1.3), without a limit, and a source address can be forged. So
+//! the number of such addresses is limited, and checks to them are bounded like all others.
 //!
-//! Nothing but checks is sent to who has not answered one lately (RFC 7675): the library asks every
-//! half second, and takes whatever comes from there for an answer, a request as well.
+//! Only checks are sent to an address that has not answered one lately (RFC 7675). webrtc-rs sends
+//! a consent check every half second, but it accepts any packet from the address, even a request,
+//! as an answer.
 
 use std::{
     collections::VecDeque,
@@ -42,33 +43,34 @@ use super::{
     unread::Unread,
 };
 
-/// Sources that are let in, those checked last: a person has one, or a few while the network
+/// Admitted sources, the most recently checked ones. A peer has one, or a few while its network
 /// changes, and each is checked again every few seconds (RFC 7675).
 const SOURCES: usize = 16;
 
-/// Own requests whose answers are waited for: what a participant may be sent in 1.5 s, and some
-/// that were triggered.
+/// Own requests that may await a response: what one participant may be sent in 1.5 s, and some
+/// triggered checks.
 const REQUESTS: usize = 256;
 
-/// Sources that are let in though nothing was sent there before: behind a symmetric NAT, each
-/// address of the other end comes from another port.
+/// Sources that are admitted although nothing was sent to them before. Behind a symmetric NAT, each
+/// address of the remote peer arrives from a different port.
 const REFLEXIVE: usize = 16;
 
-/// How long an answer is a consent to be sent to: half of what RFC 7675 allows (section 5.1).
+/// How long a response counts as consent: half of what RFC 7675 allows (section 5.1).
 const CONSENT: Duration = Duration::from_secs(15);
 
-/// Requests that must have found no answer before consent is said to be lost: half of what is sent
-/// in that time. A program that was stopped for long has sent none.
+/// Unanswered requests before consent counts as lost: half of what is sent within
+/// [`CONSENT_TIMEOUT`]. A program that was suspended for long has sent none, so time alone does not
+/// end consent.
 const UNANSWERED: u32 = 15;
 
-/// The time that one datagram takes of those that are read, on average: 4000 a second are three
-/// times what pictures at 6 Mbit/s, all of them repeated, need with sound and checks.
+/// The average time per datagram that is read. 4000 a second are three times what video at 6 Mbit/s
+/// needs with every packet retransmitted, audio and checks included.
 const PACE: Duration = Duration::from_micros(250);
 
-/// Datagrams that are read at once: more than wait in the kernel's buffer after a stall.
+/// Datagrams that may be read without a pause: more than the kernel's buffer holds after a stall.
 const BURST: u32 = 2000;
 
-/// The socket.
+/// A socket of one connection that passes only packets from admitted sources.
 #[derive(Debug)]
 pub(super) struct AdmissionSocket {
     inner: Arc<dyn AsyncUdpSocket>,
@@ -78,24 +80,24 @@ pub(super) struct AdmissionSocket {
     wiring: AdmissionWiring,
 }
 
-/// What all sockets of a connection share.
+/// State that all sockets of a connection share.
 #[derive(Clone, Debug)]
 pub(super) struct AdmissionWiring {
-    /// Counts what is let in.
+    /// Counts the DTLS bytes that are let in.
     pub(super) unread: Arc<Unread>,
-    /// Bounds the checks that leave.
+    /// Bounds outgoing connectivity checks.
     pub(super) checks: Checks,
-    /// The streams that are let in.
+    /// Limits the SSRCs that webrtc-rs sees.
     pub(super) ssrcs: Arc<Ssrcs>,
-    /// Notified when the other end does not answer checks any more.
+    /// Notified when the remote peer no longer answers checks.
     pub(super) consent_lost: Arc<Notify>,
 }
 
 impl AdmissionSocket {
-    pub(super) fn new(inner: Arc<dyn AsyncUdpSocket>, wiring: AdmissionWiring) -> Self {
-        let intake = Mutex::new(Intake::new(Instant::now()));
-        let admission = Mutex::new(Admission::new(wiring.checks.clone()));
-        Self { inner, admission, intake, wiring }
+    pub(super) fn new(inner: Arc<dyn AsyncUdpSocket>, shared: AdmissionWiring) -> Self {
+        let rx_limiter = Mutex::new(Intake::new(Instant::now()));
+        let gate = Mutex::new(Admission::new(shared.checks.clone()));
+        Self { inner, admission: gate, intake: rx_limiter, wiring: shared }
     }
 }
 
@@ -105,24 +107,24 @@ impl AsyncUdpSocket for AdmissionSocket {
     }
 
     fn poll_send(&self, cx: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
-        let (to, whole) = (transmit.destination, transmit.contents.len());
-        let length = transmit.segment_size.unwrap_or(whole).max(1);
+        let (to, total_length) = (transmit.destination, transmit.contents.len());
+        let length = transmit.segment_size.unwrap_or(total_length).max(1);
         let datagrams = transmit.contents.chunks(length);
-        let mut admission = self.admission.lock().unwrap_or_else(PoisonError::into_inner);
-        if !admission.lets_out(to, datagrams.clone(), Instant::now()) {
-            return Poll::Ready(Ok(whole));
+        let mut gate = self.admission.lock().unwrap_or_else(PoisonError::into_inner);
+        if !gate.lets_out(to, datagrams.clone(), Instant::now()) {
+            return Poll::Ready(Ok(total_length));
         }
         let sent = ready!(self.inner.poll_send(cx, transmit));
-        for check in datagrams.filter_map(Check::read) {
-            admission.sent(to, check, Instant::now());
+        for binding in datagrams.filter_map(Check::read) {
+            gate.sent(to, binding, Instant::now());
         }
-        if admission.has_lost_consent(to, Instant::now()) {
+        if gate.has_lost_consent(to, Instant::now()) {
             self.wiring.consent_lost.notify_one();
         }
         Poll::Ready(sent)
     }
 
-    /// One message at a time: the library asks for no more.
+    /// Reads one message per call: webrtc-rs asks for no more.
     fn poll_recv(
         &self,
         cx: &mut Context<'_>,
@@ -130,8 +132,8 @@ impl AsyncUdpSocket for AdmissionSocket {
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
         let ([buffer, ..], [meta, ..]) = (bufs, meta) else { return Poll::Ready(Ok(0)) };
-        let mut intake = self.intake.lock().unwrap_or_else(PoisonError::into_inner);
-        ready!(intake.poll_turn(cx));
+        let mut rx_limiter = self.intake.lock().unwrap_or_else(PoisonError::into_inner);
+        ready!(rx_limiter.poll_turn(cx));
         loop {
             let (buffers, metas) = (std::slice::from_mut(buffer), std::slice::from_mut(meta));
             let received = ready!(self.inner.poll_recv(cx, buffers, metas));
@@ -140,15 +142,15 @@ impl AsyncUdpSocket for AdmissionSocket {
             }
             let now = Instant::now();
             let datagrams = buffer[..meta.len.min(buffer.len())].chunks(meta.stride.max(1));
-            let mut admission = self.admission.lock().unwrap_or_else(PoisonError::into_inner);
-            if !admission.lets_in(meta.addr, datagrams.clone(), now) {
-                tracing::trace!("a datagram of a source that passed no check is dropped");
+            let mut gate = self.admission.lock().unwrap_or_else(PoisonError::into_inner);
+            if !gate.lets_in(meta.addr, datagrams.clone(), now) {
+                tracing::trace!("datagram from a source without a successful check dropped");
                 continue;
             }
-            if admission.is_admitted(meta.addr) {
-                intake.took(datagrams.len() as u32, now);
-                let is_taken = |datagram: &[u8]| self.wiring.ssrcs.lets_in(datagram, now);
-                meta.len = retain(&mut buffer[..meta.len], meta.stride, is_taken);
+            if gate.is_admitted(meta.addr) {
+                rx_limiter.took(datagrams.len() as u32, now);
+                let is_admitted = |datagram: &[u8]| self.wiring.ssrcs.lets_in(datagram, now);
+                meta.len = retain(&mut buffer[..meta.len], meta.stride, is_admitted);
                 let datagrams = buffer[..meta.len].chunks(meta.stride.max(1));
                 datagrams.for_each(|datagram| self.wiring.unread.came(datagram));
             }
@@ -167,8 +169,8 @@ impl AsyncUdpSocket for AdmissionSocket {
     }
 }
 
-/// Keeps some of the datagrams that came together, each as long as `stride` but for the last;
-/// returns how long they are together.
+/// Removes the datagrams for which `is_kept` is false from a buffer of several. All of them are
+/// `stride` bytes long, except that the last may be shorter. Returns the remaining length in bytes.
 fn retain(buffer: &mut [u8], stride: usize, is_kept: impl Fn(&[u8]) -> bool) -> usize {
     let (stride, end) = (stride.max(1), buffer.len());
     let mut kept = 0;
@@ -185,7 +187,7 @@ fn retain(buffer: &mut [u8], stride: usize, is_kept: impl Fn(&[u8]) -> bool) -> 
     kept
 }
 
-/// A STUN binding request or its success (RFC 8489, section 5).
+/// A STUN binding request or success response with its transaction id (RFC 8489, section 5).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Check {
     Request([u8; 12]),
@@ -203,17 +205,17 @@ impl Check {
     }
 }
 
-/// Whether the datagram is STUN, which the library checks itself (RFC 7983).
+/// Whether the datagram is STUN (RFC 7983), which webrtc-rs authenticates itself.
 fn is_stun(datagram: &[u8]) -> bool {
     matches!(datagram.first(), Some(0..=3))
 }
 
-/// How fast is read what those send who have passed a check. What strangers send costs little and
-/// is not counted: their flood would else keep out those who have.
+/// Limits how fast datagrams of admitted sources are read. Datagrams of other sources cost little
+/// and are not counted: otherwise a flood of them would keep out the admitted ones.
 #[derive(Debug)]
 struct Intake {
     pace: Pace,
-    /// Until when nothing is read, if too much came.
+    /// Pending while nothing is read because too much arrived.
     pause: Option<Pin<Box<Sleep>>>,
 }
 
@@ -232,32 +234,32 @@ impl Intake {
     }
 
     fn took(&mut self, datagrams: u32, now: Instant) {
-        let turn = self.pace.take(datagrams, now);
-        self.pause = (turn > now).then(|| Box::pin(sleep_until(turn)));
+        let resume = self.pace.take(datagrams, now);
+        self.pause = (resume > now).then(|| Box::pin(sleep_until(resume)));
     }
 }
 
-/// Who has passed a check.
+/// Which sources may be received from, and which addresses may be sent to.
 #[derive(Debug)]
 struct Admission {
     admitted: VecDeque<SocketAddr>,
     asked: VecDeque<(SocketAddr, [u8; 12])>,
-    /// Who has answered a check, those last that did so last.
+    /// Addresses that have answered a check, the latest last.
     answered: VecDeque<Answered>,
-    /// Where what is no check was to be sent last.
+    /// The latest destination of a datagram that was not STUN.
     media_to: Option<SocketAddr>,
     unanswered: Unanswered,
-    /// Who was answered before anything was sent there.
+    /// Sources whose request was answered before anything was sent to them.
     reflexive: Vec<SocketAddr>,
 }
 
-/// Who has answered a check.
+/// The consent of an address that has answered a check (RFC 7675).
 #[derive(Debug)]
 struct Answered {
     address: SocketAddr,
-    /// When it did so last.
+    /// When it last answered.
     last: Instant,
-    /// The first request since then, and how many there were.
+    /// When the first request since then was sent, and how many were sent.
     waiting: Option<(Instant, u32)>,
 }
 
@@ -273,29 +275,29 @@ impl Admission {
         }
     }
 
-    /// Whether what is to leave at once may be sent to that address, all of it or nothing.
+    /// Whether a batch of datagrams may be sent to that address: either all of them or none.
     fn lets_out<'a>(
         &mut self,
         to: SocketAddr,
         mut datagrams: impl Iterator<Item = &'a [u8]> + Clone,
         now: Instant,
     ) -> bool {
-        let answered = self.answered.iter().find(|answered| answered.address == to);
+        let consent = self.answered.iter().find(|consent| consent.address == to);
         if !datagrams.clone().all(is_stun) {
             self.media_to = Some(to);
-            return answered.is_some_and(|answered| now < answered.last + CONSENT);
+            return consent.is_some_and(|consent| now < consent.last + CONSENT);
         }
         let is_request = |datagram| matches!(Check::read(datagram), Some(Check::Request(_)));
-        answered.is_some() || !datagrams.any(is_request) || self.unanswered.may_send(to, now)
+        consent.is_some() || !datagrams.any(is_request) || self.unanswered.may_send(to, now)
     }
 
-    fn sent(&mut self, to: SocketAddr, check: Check, now: Instant) {
-        let known = self.answered.iter_mut().find(|answered| answered.address == to);
-        match (check, known) {
-            (Check::Request(id), known) => {
+    fn sent(&mut self, to: SocketAddr, binding: Check, now: Instant) {
+        let consent = self.answered.iter_mut().find(|consent| consent.address == to);
+        match (binding, consent) {
+            (Check::Request(id), consent) => {
                 push(&mut self.asked, (to, id), REQUESTS);
-                match known {
-                    Some(known) => known.waiting.get_or_insert((now, 0)).1 += 1,
+                match consent {
+                    Some(consent) => consent.waiting.get_or_insert((now, 0)).1 += 1,
                     None => self.unanswered.sent(to, now),
                 }
             }
@@ -310,26 +312,26 @@ impl Admission {
         }
     }
 
-    /// Whether who is sent media has not answered for so long, though it was asked again and
-    /// again.
+    /// Whether media are sent to that address although it has not answered repeated requests for
+    /// [`CONSENT_TIMEOUT`].
     fn has_lost_consent(&self, to: SocketAddr, now: Instant) -> bool {
-        let is_lost = |answered: &Answered| {
-            answered.address == to
-                && answered
+        let is_lost = |consent: &Answered| {
+            consent.address == to
+                && consent
                     .waiting
                     .is_some_and(|(since, count)| count >= UNANSWERED && now >= since + CONSENT)
         };
         self.media_to == Some(to) && self.answered.iter().any(is_lost)
     }
 
-    /// Whether something was sent there before.
+    /// Whether something was sent to that address before.
     fn is_known(&self, address: SocketAddr) -> bool {
         self.reflexive.contains(&address)
-            || self.answered.iter().any(|answered| answered.address == address)
+            || self.answered.iter().any(|consent| consent.address == address)
             || self.unanswered.contains(address)
     }
 
-    /// Whether what came in at once from that source passes, all of it or nothing.
+    /// Whether a batch of datagrams from that source passes: either all of them or none.
     fn lets_in<'a>(
         &mut self,
         source: SocketAddr,
@@ -338,10 +340,10 @@ impl Admission {
     ) -> bool {
         for datagram in datagrams.clone() {
             if let Some(Check::Success(id)) = Check::read(datagram)
-                && let Some(asked) = self.asked.iter().position(|asked| *asked == (source, id))
+                && let Some(index) = self.asked.iter().position(|pending| *pending == (source, id))
             {
-                // An answer counts once.
-                self.asked.remove(asked);
+                // A replayed response does not count.
+                self.asked.remove(index);
                 self.answered(source, now);
             }
         }
@@ -350,12 +352,12 @@ impl Admission {
                 && (self.reflexive.len() < REFLEXIVE || self.is_known(source)))
     }
 
-    fn answered(&mut self, by: SocketAddr, now: Instant) {
-        self.answered.retain(|answered| answered.address != by);
-        let answered = Answered { address: by, last: now, waiting: None };
-        push(&mut self.answered, answered, SOURCES);
-        self.unanswered.answered(by);
-        self.admit(by);
+    fn answered(&mut self, source: SocketAddr, now: Instant) {
+        self.answered.retain(|consent| consent.address != source);
+        let consent = Answered { address: source, last: now, waiting: None };
+        push(&mut self.answered, consent, SOURCES);
+        self.unanswered.answered(source);
+        self.admit(source);
     }
 
     fn is_admitted(&self, source: SocketAddr) -> bool {
@@ -368,7 +370,7 @@ impl Admission {
     }
 }
 
-/// Appends, and forgets the oldest beyond that many.
+/// Appends an item, and removes the oldest one if the queue is full.
 fn push<T>(queue: &mut VecDeque<T>, item: T, capacity: usize) {
     if queue.len() == capacity {
         queue.pop_front();
@@ -381,7 +383,7 @@ mod tests {
     use super::*;
     use crate::transport::CheckBudget;
 
-    /// DTLS: a fatal alert in the clear.
+    /// A fatal DTLS alert in the clear.
     const ALERT: &[u8] = &[21, 254, 253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 2, 40];
 
     fn address(port: u16) -> SocketAddr {
@@ -394,189 +396,191 @@ mod tests {
         message
     }
 
-    fn lets_in(admission: &mut Admission, port: u16, datagram: &[u8]) -> bool {
-        admission.lets_in(address(port), std::iter::once(datagram), Instant::now())
+    fn allows_incoming(gate: &mut Admission, port: u16, datagram: &[u8]) -> bool {
+        gate.lets_in(address(port), std::iter::once(datagram), Instant::now())
     }
 
-    fn admission() -> Admission {
+    fn new_gate() -> Admission {
         Admission::new(CheckBudget::default().checks())
     }
 
-    fn sent(admission: &mut Admission, port: u16, message: &[u8]) {
-        admission.sent(address(port), Check::read(message).unwrap(), Instant::now());
+    fn on_sent(gate: &mut Admission, port: u16, message: &[u8]) {
+        gate.sent(address(port), Check::read(message).unwrap(), Instant::now());
     }
 
-    fn lets_out(admission: &mut Admission, port: u16, datagram: &[u8]) -> bool {
-        admission.lets_out(address(port), std::iter::once(datagram), Instant::now())
+    fn allows_outgoing(gate: &mut Admission, port: u16, datagram: &[u8]) -> bool {
+        gate.lets_out(address(port), std::iter::once(datagram), Instant::now())
     }
 
     #[tokio::test]
-    async fn who_passed_no_check_may_only_ask_for_one() {
-        let mut admission = admission();
-        assert!(!lets_in(&mut admission, 1, ALERT));
-        assert!(!lets_in(&mut admission, 1, &[0x80, 96, 0, 1]), "RTP");
-        assert!(lets_in(&mut admission, 1, &stun(0, 7)));
-        assert!(!lets_in(&mut admission, 1, ALERT), "to ask is not to pass");
+    async fn a_source_without_a_successful_check_may_only_send_requests() {
+        let mut gate = new_gate();
+        assert!(!allows_incoming(&mut gate, 1, ALERT));
+        assert!(!allows_incoming(&mut gate, 1, &[0x80, 96, 0, 1]), "RTP");
+        assert!(allows_incoming(&mut gate, 1, &stun(0, 7)));
+        assert!(!allows_incoming(&mut gate, 1, ALERT), "a request alone does not admit its source");
         let both = [stun(0, 7), ALERT.to_vec()];
         let both = both.iter().map(Vec::as_slice);
-        assert!(!admission.lets_in(address(1), both, Instant::now()));
+        assert!(!gate.lets_in(address(1), both, Instant::now()));
     }
 
     #[tokio::test]
-    async fn whose_request_was_answered_is_let_in_and_nobody_else() {
-        let mut admission = admission();
-        sent(&mut admission, 1, &stun(1, 7));
-        assert!(lets_in(&mut admission, 1, ALERT));
-        assert!(!lets_in(&mut admission, 2, ALERT));
+    async fn a_source_whose_request_was_answered_is_admitted_and_no_other() {
+        let mut gate = new_gate();
+        on_sent(&mut gate, 1, &stun(1, 7));
+        assert!(allows_incoming(&mut gate, 1, ALERT));
+        assert!(!allows_incoming(&mut gate, 2, ALERT));
     }
 
     #[tokio::test]
-    async fn who_answered_a_request_is_let_in_if_it_was_asked_just_that() {
-        let mut admission = admission();
-        sent(&mut admission, 1, &stun(0, 7));
-        lets_in(&mut admission, 1, &stun(1, 8));
-        assert!(!lets_in(&mut admission, 1, ALERT), "a guessed transaction id");
-        lets_in(&mut admission, 2, &stun(1, 7));
-        assert!(!lets_in(&mut admission, 2, ALERT), "another source's answer");
-        lets_in(&mut admission, 1, &stun(1, 7));
-        assert!(lets_in(&mut admission, 1, ALERT));
+    async fn a_source_is_admitted_by_a_response_to_a_request_that_was_sent_to_it() {
+        let mut gate = new_gate();
+        on_sent(&mut gate, 1, &stun(0, 7));
+        allows_incoming(&mut gate, 1, &stun(1, 8));
+        assert!(!allows_incoming(&mut gate, 1, ALERT), "a guessed transaction id");
+        allows_incoming(&mut gate, 2, &stun(1, 7));
+        assert!(!allows_incoming(&mut gate, 2, ALERT), "a response from another source");
+        allows_incoming(&mut gate, 1, &stun(1, 7));
+        assert!(allows_incoming(&mut gate, 1, ALERT));
     }
 
     #[tokio::test]
-    async fn a_burst_is_read_at_once_and_a_flood_at_its_pace() {
+    async fn a_burst_is_read_at_once_and_a_flood_is_slowed_down() {
         let start = Instant::now();
-        let mut intake = Intake::new(start);
-        intake.took(BURST, start);
-        assert!(intake.pause.is_none());
+        let mut limiter = Intake::new(start);
+        limiter.took(BURST, start);
+        assert!(limiter.pause.is_none());
         for _ in 0..10 {
-            std::future::poll_fn(|cx| intake.poll_turn(cx)).await;
-            intake.took(64, Instant::now());
+            std::future::poll_fn(|cx| limiter.poll_turn(cx)).await;
+            limiter.took(64, Instant::now());
         }
         assert!(start.elapsed() >= PACE * 64 * 9);
     }
 
     #[tokio::test]
     async fn what_is_remembered_is_bounded() {
-        let mut admission = admission();
+        let mut gate = new_gate();
         for port in 1..=200 {
-            sent(&mut admission, port, &stun(0, 1));
-            sent(&mut admission, port, &stun(1, 1));
+            on_sent(&mut gate, port, &stun(0, 1));
+            on_sent(&mut gate, port, &stun(1, 1));
         }
-        (0..=255).for_each(|id| sent(&mut admission, 1, &stun(0, id)));
-        assert_eq!((admission.asked.len(), admission.admitted.len()), (REQUESTS, SOURCES));
-        assert!(lets_in(&mut admission, 200, ALERT), "the newest is the one in use");
+        (0..=255).for_each(|id| on_sent(&mut gate, 1, &stun(0, id)));
+        assert_eq!((gate.asked.len(), gate.admitted.len()), (REQUESTS, SOURCES));
+        assert!(allows_incoming(&mut gate, 200, ALERT), "the newest source is kept");
     }
 
     #[tokio::test]
-    async fn who_answers_is_checked_freely_and_who_does_not_is_not() {
-        let mut admission = admission();
+    async fn checks_to_an_address_are_unlimited_only_once_it_has_answered() {
+        let mut gate = new_gate();
         let request = stun(0, 7);
         for port in 1..=100 {
-            if lets_out(&mut admission, port, &request) {
-                sent(&mut admission, port, &request);
+            if allows_outgoing(&mut gate, port, &request) {
+                on_sent(&mut gate, port, &request);
             }
         }
-        assert!(!lets_out(&mut admission, 1, &request) && !lets_out(&mut admission, 200, &request));
-        assert!(lets_in(&mut admission, 1, &stun(1, 7)));
+        assert!(
+            !allows_outgoing(&mut gate, 1, &request) && !allows_outgoing(&mut gate, 200, &request)
+        );
+        assert!(allows_incoming(&mut gate, 1, &stun(1, 7)));
         for _ in 0..1000 {
-            assert!(lets_out(&mut admission, 1, &request));
-            sent(&mut admission, 1, &request);
+            assert!(allows_outgoing(&mut gate, 1, &request));
+            on_sent(&mut gate, 1, &request);
         }
-        assert!(!lets_out(&mut admission, 2, &request));
-        assert!(lets_out(&mut admission, 2, &stun(1, 9)), "what it asks is answered");
+        assert!(!allows_outgoing(&mut gate, 2, &request));
+        assert!(allows_outgoing(&mut gate, 2, &stun(1, 9)), "its requests are answered");
     }
 
     #[tokio::test]
-    async fn an_answer_counts_once() {
-        let mut admission = admission();
-        sent(&mut admission, 1, &stun(0, 7));
-        lets_in(&mut admission, 1, &stun(1, 7));
-        assert_eq!(admission.asked.len(), 0);
+    async fn a_response_counts_once() {
+        let mut gate = new_gate();
+        on_sent(&mut gate, 1, &stun(0, 7));
+        allows_incoming(&mut gate, 1, &stun(1, 7));
+        assert_eq!(gate.asked.len(), 0);
     }
 
     #[tokio::test]
-    async fn sources_that_nobody_named_are_few() {
-        let mut admission = admission();
-        let asks = |admission: &mut Admission, port| {
-            let passes = lets_in(admission, port, &stun(0, 7));
+    async fn peer_reflexive_sources_are_limited() {
+        let mut gate = new_gate();
+        let is_answered = |gate: &mut Admission, port| {
+            let passes = allows_incoming(gate, port, &stun(0, 7));
             if passes {
-                sent(admission, port, &stun(1, 7));
+                on_sent(gate, port, &stun(1, 7));
             }
             passes
         };
-        let passed = (1..=100).filter(|port| asks(&mut admission, *port)).count();
+        let passed = (1..=100).filter(|port| is_answered(&mut gate, *port)).count();
         assert_eq!(passed, REFLEXIVE);
-        assert!(asks(&mut admission, 1), "who was let in once stays so");
-        sent(&mut admission, 200, &stun(0, 8));
-        assert!(asks(&mut admission, 200), "who was named is no stranger");
+        assert!(is_answered(&mut gate, 1), "an admitted source stays admitted");
+        on_sent(&mut gate, 200, &stun(0, 8));
+        assert!(is_answered(&mut gate, 200), "an address that was checked is known");
     }
 
-    /// Asks every half second for so long; whether consent is lost then.
-    fn ask(admission: &mut Admission, from: Instant, seconds: u32) -> bool {
+    /// Sends a request every half second for that long. Returns whether consent is lost then.
+    fn send_requests(gate: &mut Admission, from: Instant, seconds: u32) -> bool {
         let mut is_lost = false;
         for tick in 0..seconds * 2 {
             let now = from + Duration::from_millis(500) * tick;
-            admission.sent(address(1), Check::Request([9; 12]), now);
-            is_lost = admission.has_lost_consent(address(1), now);
+            gate.sent(address(1), Check::Request([9; 12]), now);
+            is_lost = gate.has_lost_consent(address(1), now);
         }
         is_lost
     }
 
-    fn media_at(admission: &mut Admission, now: Instant) -> bool {
-        admission.lets_out(address(1), std::iter::once(&[0x80, 96, 0, 1][..]), now)
+    fn may_send_media(gate: &mut Admission, now: Instant) -> bool {
+        gate.lets_out(address(1), std::iter::once(&[0x80, 96, 0, 1][..]), now)
     }
 
     #[tokio::test]
-    async fn who_answers_no_more_is_sent_nothing_more_whatever_it_asks() {
-        let (mut admission, start) = (admission(), Instant::now());
-        assert!(!media_at(&mut admission, start), "it has not answered yet");
-        admission.sent(address(1), Check::Request([1; 12]), start);
-        admission.lets_in(address(1), std::iter::once(&stun(1, 1)[..]), start);
-        assert!(media_at(&mut admission, start));
-        assert!(!ask(&mut admission, start, 14));
-        // It asks itself, and repeats an old answer.
+    async fn an_address_that_stops_answering_gets_no_media_whatever_it_requests() {
+        let (mut gate, start) = (new_gate(), Instant::now());
+        assert!(!may_send_media(&mut gate, start), "it has not answered yet");
+        gate.sent(address(1), Check::Request([1; 12]), start);
+        gate.lets_in(address(1), std::iter::once(&stun(1, 1)[..]), start);
+        assert!(may_send_media(&mut gate, start));
+        assert!(!send_requests(&mut gate, start, 14));
+        // It sends a request of its own, and an old response again.
         let late = start + CONSENT;
-        admission.lets_in(address(1), std::iter::once(&stun(0, 5)[..]), late);
-        admission.sent(address(1), Check::Success([5; 12]), late);
-        admission.lets_in(address(1), std::iter::once(&stun(1, 1)[..]), late);
-        assert!(media_at(&mut admission, late - Duration::from_millis(1)));
-        assert!(!media_at(&mut admission, late));
-        assert!(ask(&mut admission, late, 1));
-        admission.lets_in(address(1), std::iter::once(&stun(1, 9)[..]), late);
-        assert!(media_at(&mut admission, late), "it has answered");
-        assert!(!ask(&mut admission, late, 1));
+        gate.lets_in(address(1), std::iter::once(&stun(0, 5)[..]), late);
+        gate.sent(address(1), Check::Success([5; 12]), late);
+        gate.lets_in(address(1), std::iter::once(&stun(1, 1)[..]), late);
+        assert!(may_send_media(&mut gate, late - Duration::from_millis(1)));
+        assert!(!may_send_media(&mut gate, late));
+        assert!(send_requests(&mut gate, late, 1));
+        gate.lets_in(address(1), std::iter::once(&stun(1, 9)[..]), late);
+        assert!(may_send_media(&mut gate, late), "it has answered");
+        assert!(!send_requests(&mut gate, late, 1));
     }
 
     #[tokio::test]
-    async fn a_program_that_was_stopped_asks_before_it_gives_up() {
-        let (mut admission, start) = (admission(), Instant::now());
-        admission.sent(address(1), Check::Request([1; 12]), start);
-        admission.lets_in(address(1), std::iter::once(&stun(1, 1)[..]), start);
-        assert!(media_at(&mut admission, start));
-        admission.sent(address(1), Check::Request([2; 12]), start);
+    async fn a_program_that_was_suspended_sends_requests_before_it_gives_up() {
+        let (mut gate, start) = (new_gate(), Instant::now());
+        gate.sent(address(1), Check::Request([1; 12]), start);
+        gate.lets_in(address(1), std::iter::once(&stun(1, 1)[..]), start);
+        assert!(may_send_media(&mut gate, start));
+        gate.sent(address(1), Check::Request([2; 12]), start);
         let awake = start + CONSENT * 20;
-        assert!(!media_at(&mut admission, awake));
-        assert!(!ask(&mut admission, awake, 6));
-        admission.lets_in(address(1), std::iter::once(&stun(1, 9)[..]), awake);
-        assert!(media_at(&mut admission, awake));
+        assert!(!may_send_media(&mut gate, awake));
+        assert!(!send_requests(&mut gate, awake, 6));
+        gate.lets_in(address(1), std::iter::once(&stun(1, 9)[..]), awake);
+        assert!(may_send_media(&mut gate, awake));
     }
 
     #[tokio::test]
-    async fn an_address_that_is_not_used_any_more_may_be_silent() {
-        let (mut admission, start) = (admission(), Instant::now());
+    async fn an_address_that_is_no_longer_used_may_be_silent() {
+        let (mut gate, start) = (new_gate(), Instant::now());
         for port in [1, 2] {
-            admission.sent(address(port), Check::Request([1; 12]), start);
-            admission.lets_in(address(port), std::iter::once(&stun(1, 1)[..]), start);
+            gate.sent(address(port), Check::Request([1; 12]), start);
+            gate.lets_in(address(port), std::iter::once(&stun(1, 1)[..]), start);
         }
-        admission.lets_out(address(2), std::iter::once(ALERT), start);
-        assert!(!ask(&mut admission, start, 30));
+        gate.lets_out(address(2), std::iter::once(ALERT), start);
+        assert!(!send_requests(&mut gate, start, 30));
     }
 
     #[test]
-    fn of_datagrams_that_came_together_some_are_kept() {
-        let came = *b"aa1bb2cc3d";
+    fn some_datagrams_of_a_batch_are_removed() {
+        let received = *b"aa1bb2cc3d";
         let kept = |keeps: fn(&[u8]) -> bool| {
-            let mut buffer = came;
+            let mut buffer = received;
             let length = retain(&mut buffer, 3, keeps);
             String::from_utf8(buffer[..length].to_vec()).unwrap()
         };

@@ -1,11 +1,12 @@
-//! How many connectivity checks go to addresses that have never answered.
+//! Limits the connectivity checks to addresses that have never answered.
 //!
-//! The other end says where to, so it must not say how many: without a bound, one guest has this
-//! program flood whomever it likes. What is over a bound is dropped, as by a network.
+//! The remote peer chooses the addresses, so it must not choose the number of checks: without a
+//! limit, one guest could make this program flood any address. Checks beyond a limit are dropped,
+//! as a network would drop them.
 //!
-//! A check is free that follows an authenticated one from the same address (a triggered check, RFC
-//! 8445, section 7.3.1.4): there are no more of these than came in. So whoever is reached by the
-//! other end is never held up by a bound that others have used up.
+//! A check that follows an authenticated request from the same address is free (a triggered check,
+//! RFC 8445, section 7.3.1.4): there are no more of these than requests came in. So a limit that is
+//! used up by others never delays a peer that can already reach us.
 
 use std::{
     collections::VecDeque,
@@ -18,53 +19,55 @@ use tokio::time::Instant;
 
 use super::{pace::Pace, setup::CHECK_INTERVAL};
 
-/// Checks at once for one participant: 16 candidates from three addresses of a family.
+/// Checks without a pause for one participant: 16 candidates from three addresses of one family.
 const SHARE_BURST: u32 = 50;
 
-/// The time between two more of a participant's, on average: 90 a second.
+/// The average time between further checks for one participant: 90 a second.
 const SHARE_PACE: Duration = Duration::from_micros(11_112);
 
-/// Checks at once for everybody together: a hundred guests of ten pairs each.
+/// Checks without a pause for all participants together: a hundred guests of ten pairs each.
 const PROCESS_BURST: u32 = 1000;
 
-/// The time between two more of everybody's, on average: 300 a second.
+/// The average time between further checks for all participants together: 300 a second.
 const PROCESS_PACE: Duration = Duration::from_micros(3_334);
 
-/// The part of a burst that is kept for first checks: one in four.
+/// One in this many checks of a burst is reserved for the first checks of pairs.
 const KEPT_FOR_FIRST: u32 = 4;
 
-/// Checks of a pair that are sent as the library makes them, 25 ms apart.
+/// Checks of a pair that are sent at the rate of webrtc-rs, 25 ms apart.
 const QUICK_CHECKS: u32 = 4;
 
-/// What the wait of further checks grows to, from 25 ms: for the first addresses of a socket.
+/// The interval to which further checks back off from 25 ms, for the first addresses of a socket.
 const WAIT: Duration = Duration::from_millis(200);
 
-/// And for the others, which an honest end rarely has.
+/// The same for all other addresses, which an honest peer rarely has.
 const LONG_WAIT: Duration = Duration::from_millis(800);
 
-/// The first addresses of a socket: candidates come in the order of their priority.
+/// How many addresses of a socket count as its first: candidates arrive in the order of their
+/// priority.
 const FIRST_ADDRESSES: usize = 4;
 
-/// Addresses of one socket that are remembered; the rule for candidates and the bound on
-/// peer-reflexive ones let in fewer.
+/// Addresses that are remembered per socket. The limits on candidates and on peer-reflexive
+/// addresses admit fewer.
 const MAX_TRIED: usize = 64;
 
-/// The bounds of one process, with a share for each participant. `K` says which participant.
+/// The check limits of one process, with one budget per participant. `K` identifies a participant.
 ///
-/// A share belongs to the participant and not to a connection, so that a new one fills nothing.
-/// Who leaves and comes back under another name takes a share that was left and is not full yet:
-/// there are never more shares in use than participants at once.
+/// A budget belongs to the participant and not to a connection, so that a new connection does not
+/// refill it. A participant that leaves and returns under another name takes over a budget that is
+/// no longer in use and not yet full again. So there are never more budgets in use than
+/// participants at once.
 #[derive(Debug)]
 pub struct CheckBudgets<K> {
     process: Arc<Mutex<Pace>>,
     shares: Vec<Share<K>>,
 }
 
-/// A participant's bound on checks; clones share it.
+/// The check limit of one participant; clones share it.
 #[derive(Clone, Debug)]
 pub struct CheckBudget {
     checks: Checks,
-    /// Held by the participant's connections, and not by their sockets, which close later.
+    /// Held by the participant's connections, but not by their sockets, which close later.
     holder: Arc<()>,
 }
 
@@ -74,7 +77,7 @@ struct Share<K> {
     budget: CheckBudget,
 }
 
-/// A [`CheckBudget`] as sockets have it.
+/// The limits that apply to the sockets of a connection: the participant's and the process's.
 #[derive(Clone, Debug)]
 pub(super) struct Checks {
     share: Arc<Mutex<Pace>>,
@@ -82,27 +85,27 @@ pub(super) struct Checks {
 }
 
 impl<K: PartialEq> CheckBudgets<K> {
-    /// Bounds of which nothing is used yet.
+    /// Limits of which nothing is used yet.
     pub fn new() -> Self {
         let process = Pace::new(PROCESS_PACE, PROCESS_BURST, Instant::now());
         Self { process: Arc::new(Mutex::new(process)), shares: vec![] }
     }
 
-    /// That participant's bound, for one more connection to it.
-    pub fn of(&mut self, owner: K) -> CheckBudget {
+    /// That participant's budget, for one more connection to it.
+    pub fn of(&mut self, participant: K) -> CheckBudget {
         let now = Instant::now();
-        if let Some(known) = self.shares.iter().find(|share| share.owner == owner) {
+        if let Some(known) = self.shares.iter().find(|one| one.owner == participant) {
             return known.budget.clone();
         }
-        self.shares.retain(|share| share.is_held() || share.budget.checks.is_used(now));
-        let left = self.shares.iter_mut().filter(|share| !share.is_held());
-        if let Some(most_used) = left.max_by_key(|share| share.budget.checks.used_until()) {
-            most_used.owner = owner;
+        self.shares.retain(|one| one.is_held() || one.budget.checks.is_used(now));
+        let unused = self.shares.iter_mut().filter(|one| !one.is_held());
+        if let Some(most_used) = unused.max_by_key(|one| one.budget.checks.used_until()) {
+            most_used.owner = participant;
             return most_used.budget.clone();
         }
-        let checks = Checks::new(Arc::clone(&self.process), now);
-        let budget = CheckBudget { checks, holder: Arc::default() };
-        self.shares.push(Share { owner, budget: budget.clone() });
+        let limiter = Checks::new(Arc::clone(&self.process), now);
+        let budget = CheckBudget { checks: limiter, holder: Arc::default() };
+        self.shares.push(Share { owner: participant, budget: budget.clone() });
         budget
     }
 }
@@ -114,20 +117,20 @@ impl<K: PartialEq> Default for CheckBudgets<K> {
 }
 
 impl<K> Share<K> {
-    /// Whether a connection of the participant's is open.
+    /// Whether a connection to the participant is open.
     fn is_held(&self) -> bool {
         Arc::strong_count(&self.budget.holder) > 1
     }
 }
 
 impl CheckBudget {
-    /// What the sockets of a connection go by.
+    /// The limits for the sockets of a connection.
     pub(super) fn checks(&self) -> Checks {
         self.checks.clone()
     }
 }
 
-/// The bound of somebody who is alone in this process.
+/// The budget of the only participant of this process.
 impl Default for CheckBudget {
     fn default() -> Self {
         CheckBudgets::new().of(())
@@ -136,23 +139,25 @@ impl Default for CheckBudget {
 
 impl Checks {
     fn new(process: Arc<Mutex<Pace>>, now: Instant) -> Self {
-        let share = Pace::new(SHARE_PACE, SHARE_BURST, now);
-        Self { share: Arc::new(Mutex::new(share)), process }
+        let participant = Pace::new(SHARE_PACE, SHARE_BURST, now);
+        Self { share: Arc::new(Mutex::new(participant)), process }
     }
 
-    /// Whether a check may be sent now. Of both bounds a part is kept for first checks: somebody
-    /// who is new is reached while others are tried again and again.
+    /// Whether a check may be sent now. A part of both limits is reserved for first checks, so that
+    /// a new participant is reached while checks to others are retried again and again.
     fn has_room(&self, is_first: bool, now: Instant) -> bool {
-        [(&self.share, SHARE_BURST), (&self.process, PROCESS_BURST)].iter().all(|(pace, burst)| {
-            let kept = if is_first { 0 } else { burst / KEPT_FOR_FIRST };
-            lock(pace).has_room(1 + kept, now)
-        })
+        [(&self.share, SHARE_BURST), (&self.process, PROCESS_BURST)].iter().all(
+            |(bucket, burst)| {
+                let reserved = if is_first { 0 } else { burst / KEPT_FOR_FIRST };
+                lock(bucket).has_room(1 + reserved, now)
+            },
+        )
     }
 
     /// Counts a check that was sent.
     fn take(&self, now: Instant) {
-        for pace in [&self.share, &self.process] {
-            lock(pace).take(1, now);
+        for bucket in [&self.share, &self.process] {
+            lock(bucket).take(1, now);
         }
     }
 
@@ -160,31 +165,31 @@ impl Checks {
         self.used_until() > now
     }
 
-    /// When this participant's bound is as good as new.
+    /// When this participant's limit is fully available again.
     fn used_until(&self) -> Instant {
         lock(&self.share).empty_at()
     }
 }
 
-fn lock(pace: &Mutex<Pace>) -> std::sync::MutexGuard<'_, Pace> {
-    pace.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(bucket: &Mutex<Pace>) -> std::sync::MutexGuard<'_, Pace> {
+    bucket.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The addresses that one socket has sent checks to and that have not answered.
+/// The addresses to which one socket has sent checks and that have not answered.
 #[derive(Debug)]
 pub(super) struct Unanswered {
     checks: Checks,
     tries: VecDeque<Tries>,
 }
 
-/// The checks of one pair.
+/// The checks of one candidate pair.
 #[derive(Debug)]
 struct Tries {
     address: SocketAddr,
     count: u32,
-    /// When the next may be sent.
+    /// When the next check may be sent.
     next: Instant,
-    /// Checks that are free, because as many came from there.
+    /// Checks that are free because an authenticated request came from this address.
     triggered: u32,
     longest_wait: Duration,
 }
@@ -194,56 +199,58 @@ impl Unanswered {
         Self { checks, tries: VecDeque::new() }
     }
 
-    /// Whether it is among them.
+    /// Whether the address is among them.
     pub(super) fn contains(&self, address: SocketAddr) -> bool {
         self.tries.iter().any(|tries| tries.address == address)
     }
 
     /// Whether a check may be sent to that address now.
     pub(super) fn may_send(&self, to: SocketAddr, now: Instant) -> bool {
-        match self.tries.iter().find(|tries| tries.address == to) {
-            Some(tries) if tries.triggered > 0 => true,
-            Some(tries) => now >= tries.next && self.checks.has_room(tries.count == 0, now),
+        match self.tries.iter().find(|pair| pair.address == to) {
+            Some(pair) if pair.triggered > 0 => true,
+            Some(pair) => now >= pair.next && self.checks.has_room(pair.count == 0, now),
             None => self.checks.has_room(true, now),
         }
     }
 
     /// Counts a check that was sent.
     pub(super) fn sent(&mut self, to: SocketAddr, now: Instant) {
-        let checks = self.checks.clone();
-        let tries = self.tries_of(to, now);
-        if tries.triggered > 0 {
-            tries.triggered -= 1;
+        let limiter = self.checks.clone();
+        let pair = self.tries_of(to, now);
+        if pair.triggered > 0 {
+            pair.triggered -= 1;
             return;
         }
-        checks.take(now);
-        tries.count += 1;
-        let doublings = tries.count.saturating_sub(QUICK_CHECKS).min(8);
-        let wait = (CHECK_INTERVAL * 2_u32.pow(doublings)).min(tries.longest_wait);
-        // A little less: the library's own clock decides while checks are quick.
-        tries.next = now + wait - CHECK_INTERVAL / 2;
+        limiter.take(now);
+        pair.count += 1;
+        let doublings = pair.count.saturating_sub(QUICK_CHECKS).min(8);
+        let interval = (CHECK_INTERVAL * 2_u32.pow(doublings)).min(pair.longest_wait);
+        // Slightly earlier than the interval, so that the timer of webrtc-rs sets the rate of the
+        // quick checks.
+        pair.next = now + interval - CHECK_INTERVAL / 2;
     }
 
-    /// Notes that an authenticated check came from there: one that answers it is free.
+    /// Records that an authenticated request came from that address: one triggered check is free.
     pub(super) fn triggered(&mut self, from: SocketAddr, now: Instant) {
         self.tries_of(from, now).triggered = 1;
     }
 
     /// Forgets an address that has answered.
     pub(super) fn answered(&mut self, by: SocketAddr) {
-        self.tries.retain(|tries| tries.address != by);
+        self.tries.retain(|pair| pair.address != by);
     }
 
     fn tries_of(&mut self, address: SocketAddr, now: Instant) -> &mut Tries {
-        let known = self.tries.iter().position(|tries| tries.address == address);
+        let known = self.tries.iter().position(|pair| pair.address == address);
         let index = known.unwrap_or_else(|| {
             if self.tries.len() == MAX_TRIED {
                 self.tries.pop_front();
             }
             let is_among_first = self.tries.len() < FIRST_ADDRESSES;
-            let longest_wait = if is_among_first { WAIT } else { LONG_WAIT };
-            let tries = Tries { address, count: 0, next: now, triggered: 0, longest_wait };
-            self.tries.push_back(tries);
+            let max_interval = if is_among_first { WAIT } else { LONG_WAIT };
+            let pair =
+                Tries { address, count: 0, next: now, triggered: 0, longest_wait: max_interval };
+            self.tries.push_back(pair);
             self.tries.len() - 1
         });
         &mut self.tries[index]
@@ -258,16 +265,16 @@ mod tests {
         SocketAddr::from(([192, 0, 2, 1], port))
     }
 
-    /// The checks that leave in that time of those that the library makes, one for each port every
-    /// 25 ms.
+    /// The number of checks that are sent within that time if webrtc-rs makes one for each port
+    /// every 25 ms.
     fn flood(
         unanswered: &mut Unanswered,
         ports: std::ops::Range<u16>,
         from: Instant,
-        s: u64,
+        seconds: u64,
     ) -> u32 {
         let mut sent = 0;
-        for tick in 0..s * 40 {
+        for tick in 0..seconds * 40 {
             let now = from + CHECK_INTERVAL * tick as u32;
             for port in ports.clone() {
                 if unanswered.may_send(address(port), now) {
@@ -306,7 +313,7 @@ mod tests {
         let mut sent = 0;
         for connection in 0..20 {
             let budget = budgets.of("mallory");
-            // Each has sockets of its own, and candidates that were never tried.
+            // Each connection has its own sockets, and candidates that were never checked.
             let at = start + Duration::from_millis(500) * connection;
             let ports = connection as u16 * 100..connection as u16 * 100 + 16;
             for _socket in 0..3 {
@@ -317,7 +324,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_comes_back_under_another_name_finds_its_bound_as_it_was() {
+    async fn a_participant_that_returns_under_another_name_gets_no_new_budget() {
         let start = Instant::now();
         let mut budgets = CheckBudgets::new();
         let mut sent = 0;
@@ -328,11 +335,11 @@ mod tests {
         assert!((100..150).contains(&sent), "{sent}");
         assert_eq!(budgets.shares.len(), 1);
         let (_one, _other) = (budgets.of(1000), budgets.of(1001));
-        assert_eq!(budgets.shares.len(), 2, "who is there at the same time has its own");
+        assert_eq!(budgets.shares.len(), 2, "participants at the same time have separate budgets");
     }
 
     #[tokio::test]
-    async fn many_participants_together_are_bounded_too() {
+    async fn all_participants_together_are_bounded_too() {
         let start = Instant::now();
         let mut budgets = CheckBudgets::new();
         let held: Vec<_> = (0..24).map(|guest| budgets.of(guest)).collect();
@@ -354,14 +361,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn first_checks_find_room_while_others_are_repeated() {
+    async fn first_checks_are_sent_while_others_are_retried() {
         let start = Instant::now();
         let mut budgets = CheckBudgets::new();
         let held: Vec<_> = (0..100).map(|guest| budgets.of(guest)).collect();
-        let mut tired: Vec<_> = held.iter().map(socket_of).collect();
+        let mut retrying: Vec<_> = held.iter().map(socket_of).collect();
         for tick in 0..400 {
             let now = start + CHECK_INTERVAL * tick;
-            for socket in &mut tired {
+            for socket in &mut retrying {
                 for port in 0..6 {
                     if socket.may_send(address(port), now) {
                         socket.sent(address(port), now);
@@ -381,7 +388,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_check_that_was_triggered_is_free_and_there_is_one_for_each_that_came() {
+    async fn one_triggered_check_is_free_for_each_authenticated_request() {
         let now = Instant::now();
         let budget = CheckBudget::default();
         let mut socket = socket_of(&budget);

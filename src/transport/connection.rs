@@ -1,4 +1,4 @@
-//! A connection as its owner holds it.
+//! The owner's handle of a connection, its configuration and its outputs.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -16,46 +16,47 @@ use crate::{
     network::KnownPaths,
 };
 
-/// Commands that wait at most: a burst of the 100 candidates that a peer may send, and of the 80
+/// Commands that may wait: a burst of the 100 candidates that a peer may send, and of the 80
 /// messages that may be written at once.
 const COMMANDS: usize = 256;
 
-/// What a connection is to be.
+/// The configuration of a connection.
 #[derive(Clone, Debug)]
 pub struct ConnectionConfig {
-    /// Which it is; its events and tracks bear this id.
+    /// Its id, which its events and tracks carry.
     pub peer: PeerId,
-    /// Its sections and their directions.
+    /// Its media sections and their directions.
     pub media: PeerMedia,
-    /// The media stream id of what is sent (`a=msid`): 1 to 64 letters, digits or `-_.:+`.
+    /// The stream id of the tracks that are sent (`a=msid`): 1 to 64 letters, digits or `-_.:+`.
     pub stream: String,
-    /// The track id of the sound that is sent (`a=msid`), of the same characters.
+    /// The track id of the audio that is sent (`a=msid`), of the same characters.
     pub audio_mix: String,
-    /// The track id of the pictures that are sent; another than that of the sound.
+    /// The track id of the video that is sent; it must differ from that of the audio.
     pub video_mix: String,
-    /// A bad network in the way of what is sent, if wanted.
+    /// A bad network to simulate for the packets that are sent, if any.
     pub impairment: Option<Impairment>,
-    /// The ways to others that are known: which local addresses are bound first.
+    /// The known paths to remote peers, which decide which local addresses are bound first.
     pub paths: KnownPaths,
-    /// What bounds the connectivity checks that leave for addresses that have not answered.
+    /// The limit on connectivity checks to addresses that have not answered.
     pub checks: CheckBudget,
 }
 
-/// Where connections send what comes out of them.
+/// The queues into which connections put their events and remote tracks.
 #[derive(Clone, Debug)]
 pub struct Outlets {
-    /// Outcomes, candidates and states. While it is full, the connection waits.
+    /// Outcomes of commands, candidates, states and messages. While it is full, the connection
+    /// waits.
     pub events: mpsc::Sender<(PeerId, PeerEvent)>,
     /// Remote tracks, each once, when its first packet arrives. While it is full, the track's
-    /// packets are kept (512, then the newest are dropped).
+    /// packets are kept (512; after that the newest are dropped).
     pub tracks: mpsc::Sender<IncomingTrack>,
 }
 
-/// A WebRTC connection to one peer. Dropping it closes it: its tasks, sockets and memory are gone
-/// soon after, whatever it was doing.
+/// A WebRTC connection to one peer. Dropping it closes it, whatever it is doing: its tasks, sockets
+/// and memory are freed soon after.
 ///
-/// The calls never wait. Everything they cause happens on the connection's tokio task, one
-/// command after another; a peer that is slow or gone holds up nobody else.
+/// The calls never wait. Everything that they cause happens on the connection's tokio task, one
+/// command after another; a peer that is slow or gone delays no other peer.
 #[derive(Debug)]
 pub struct Connection {
     peer: PeerId,
@@ -65,24 +66,24 @@ pub struct Connection {
     audio: Arc<Feed<EncodedAudio>>,
     impairment: watch::Sender<Impairment>,
     traffic: Arc<TrafficCounters>,
-    /// Its drop tells the task.
+    /// Dropping it ends the task.
     _alive: oneshot::Sender<()>,
-    /// Held as long as somebody has the connection.
+    /// Held for as long as the owner has the connection.
     _checks: CheckBudget,
 }
 
 impl Connection {
-    /// Opens the connection. Nothing is sent before a description was made and one was taken.
+    /// Opens the connection. Nothing is sent before a local and a remote description are set.
     ///
-    /// If it cannot be built (no socket, a wrong name), the reason is logged and
+    /// If it cannot be built (no socket, an invalid name), the reason is logged and
     /// [`PeerState::Failed`](crate::model::PeerState::Failed) is its first event.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub fn open(mut config: ConnectionConfig, outlets: Outlets) -> Self {
-        // Its task may outlive it for a moment, and must not hold the budget meanwhile.
+    pub fn open(mut config: ConnectionConfig, sinks: Outlets) -> Self {
+        // The task may outlive this handle for a moment, and must not hold the budget meanwhile.
         let budget = std::mem::take(&mut config.checks);
-        let checks = budget.checks();
+        let check_limiter = budget.checks();
         let (commands, queue) = mpsc::channel(COMMANDS);
         let (alive, dropped) = oneshot::channel();
         let impairment = watch::Sender::new(config.impairment.unwrap_or_default());
@@ -97,7 +98,7 @@ impl Connection {
             _alive: alive,
             _checks: budget,
         };
-        let wires = Wires {
+        let io = Wires {
             commands: queue,
             dropped,
             overflow: Arc::clone(&connection.overflow),
@@ -105,41 +106,41 @@ impl Connection {
             audio: Arc::clone(&connection.audio),
             impairment: config.impairment.map(|_| connection.impairment.subscribe()),
             traffic: Arc::clone(&connection.traffic),
-            checks,
+            checks: check_limiter,
         };
-        tokio::spawn(task::run(config, outlets, wires));
+        tokio::spawn(task::run(config, sinks, io));
         connection
     }
 
-    /// Has a command carried out, after all earlier ones; its outcome is an event. Never waits:
-    /// 256 may be waiting, one more is a bug of the caller and ends the connection as failed.
+    /// Queues a command behind all earlier ones; its outcome is an event. Never waits: up to 256
+    /// commands may be queued, one more is a bug of the caller and makes the connection fail.
     pub fn command(&self, command: PeerCommand) {
         if let Err(mpsc::error::TrySendError::Full(_)) = self.commands.try_send(command) {
-            tracing::error!(peer = %self.peer, "too many commands are waiting");
+            tracing::error!(peer = %self.peer, "command queue full");
             self.overflow.notify_one();
         }
     }
 
-    /// What its pictures are from now on; `None` stops them. Sequence numbers go on.
+    /// Sets the source of the video from now on; `None` stops it. Sequence numbers continue.
     ///
-    /// They are sent while the connection is connected and the negotiated direction sends, from
-    /// a keyframe on, which is asked for whenever one is needed.
+    /// Frames are sent while the connection is connected and the negotiated direction sends.
+    /// Sending starts at a keyframe, which is requested whenever one is needed.
     pub fn send_video(&self, frames: Option<Subscription<EncodedVideo>>) {
         self.video.put(frames);
     }
 
-    /// What its sound is from now on; `None` stops it.
+    /// Sets the source of the audio from now on; `None` stops it.
     pub fn send_audio(&self, packets: Option<Subscription<EncodedAudio>>) {
         self.audio.put(packets);
     }
 
-    /// Makes the network in its way better or worse. Without an impairment to begin with, its
-    /// sockets are bare and this does nothing.
+    /// Changes the simulated network. Does nothing if the connection was configured without an
+    /// impairment, because its sockets are then not impaired ones.
     pub fn impair(&self, impairment: Impairment) {
         self.impairment.send_replace(impairment);
     }
 
-    /// What it has sent so far.
+    /// The RTP packets that were sent so far.
     pub fn traffic(&self) -> Traffic {
         Traffic {
             sent: self.traffic.sent.load(Ordering::Relaxed),
@@ -148,11 +149,11 @@ impl Connection {
     }
 }
 
-/// RTP packets that a connection sent.
+/// The number of RTP packets that a connection has sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Traffic {
-    /// New ones.
+    /// First transmissions.
     pub sent: u64,
-    /// Those sent again because the other end missed them (RFC 4585, section 6.2.1).
+    /// Retransmissions that the remote peer requested by NACK (RFC 4585, section 6.2.1).
     pub repeated: u64,
 }

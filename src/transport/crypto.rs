@@ -1,8 +1,8 @@
-//! The library's cryptography, with a look at what comes out of it.
+//! The cryptography of webrtc-rs, with a check of decrypted SCTP packets and of certificates.
 //!
-//! There is no other place between the library's DTLS and its SCTP: the cipher that opens a record
-//! is ours to give. And the hash by which it compares a certificate with a fingerprint: it knows
-//! one fingerprint of sha-256, where a description may have several and of other hashes (RFC 8122).
+//! No other hook lies between DTLS and SCTP in webrtc-rs, but the cipher that opens a record can be
+//! replaced. So can the hash that compares a certificate with a fingerprint. webrtc-rs supports one
+//! fingerprint of sha-256, while a description may have several and of other hashes (RFC 8122).
 
 use std::{
     fmt::Write as _,
@@ -23,28 +23,29 @@ use super::{
     sdp::{FingerprintHash, Fingerprints},
 };
 
-/// What the library takes for the hash of a certificate that has one of several fingerprints:
-/// nobody can make one that has it.
+/// The hash that webrtc-rs gets for a certificate that has one of several fingerprints. No
+/// certificate can be made that really has this hash.
 const ACCEPTED: [u8; 32] = [0; 32];
 
 /// The cryptography of one connection.
 pub(super) struct CheckedCrypto {
     inner: Arc<dyn RTCCryptoProvider>,
-    /// What the other end's certificate may be, if the library cannot compare it itself.
+    /// The fingerprints that the remote certificate may have, if webrtc-rs cannot compare it
+    /// itself.
     accepted: Mutex<Option<Fingerprints>>,
 }
 
 impl CheckedCrypto {
-    /// On top of what the library would take.
+    /// Wraps the default cryptography of webrtc-rs.
     ///
     /// # Errors
-    /// If the library was built without any.
+    /// If webrtc-rs was built without any.
     pub(super) fn new() -> Result<Arc<Self>, CryptoError> {
         Ok(Arc::new(Self { inner: default_provider()?, accepted: Mutex::default() }))
     }
 
-    /// Notes what the other end's certificate may be. Returns the sha-256 fingerprint with which the
-    /// library is to compare it.
+    /// Records the fingerprints that the remote certificate may have. Returns the sha-256
+    /// fingerprint with which webrtc-rs is to compare it.
     pub(super) fn accept(&self, fingerprints: &Fingerprints) -> String {
         let mut accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
         match (fingerprints.hash, fingerprints.values.first()) {
@@ -173,7 +174,7 @@ impl Fingerprints {
     }
 }
 
-/// Bytes as a fingerprint has them (RFC 8122, section 5), in lower case.
+/// The bytes in fingerprint notation (RFC 8122, section 5), in lower case.
 fn text(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() * 3);
     for byte in bytes {
@@ -183,7 +184,7 @@ fn text(bytes: &[u8]) -> String {
     text
 }
 
-/// A cipher that opens no packet that would end the library.
+/// A cipher that refuses to open SCTP packets that would make webrtc-rs panic or hang.
 struct CheckedCipher(Box<dyn AeadCipher>);
 
 impl AeadCipher for CheckedCipher {
@@ -210,16 +211,16 @@ impl AeadCipher for CheckedCipher {
     ) -> Result<(), CryptoError> {
         self.0.open_in_place(nonce, aad, ciphertext_and_plaintext, tag)?;
         if is_application_data(aad) && !sctp::is_harmless(ciphertext_and_plaintext) {
-            tracing::debug!("an SCTP packet that would end the library is dropped");
+            tracing::debug!("harmful SCTP packet dropped");
             return Err(CryptoError::AuthenticationFailed);
         }
         Ok(())
     }
 }
 
-/// Whether a record's additional data are those of application data, which is SCTP here (RFC 8261):
-/// epoch and number, type, version, length (RFC 5246, section 6.2.3.3). Those of SRTP are a
-/// multiple of four bytes.
+/// Whether a record's additional data are those of application data, which is SCTP here (RFC 8261).
+/// They hold epoch and sequence number, type, version and length (RFC 5246, section 6.2.3.3). The
+/// additional data of SRTP are a multiple of four bytes long.
 fn is_application_data(aad: &[u8]) -> bool {
     matches!(aad, [_, _, _, _, _, _, _, _, 23, _, _, _, _])
 }
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn one_fingerprint_of_sha_256_is_left_to_the_library() {
+    fn one_fingerprint_of_sha_256_is_left_to_webrtc_rs() {
         let crypto = CheckedCrypto::new().unwrap();
         let own = Sha256::digest(CERTIFICATE);
         assert_eq!(accept(&crypto, FingerprintHash::Sha256, &[&own]), text(&own));
@@ -248,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_of_which_any_fingerprint_is_told_is_taken_and_no_other() {
+    fn a_certificate_that_has_any_of_the_fingerprints_is_accepted_and_no_other() {
         let (first, own) = (Sha256::digest(b"another"), Sha256::digest(CERTIFICATE));
         for (kind, values) in [
             (FingerprintHash::Sha256, [&first[..], &own]),
@@ -256,17 +257,17 @@ mod tests {
             (FingerprintHash::Sha512, [&Sha512::digest(CERTIFICATE), &first]),
         ] {
             let crypto = CheckedCrypto::new().unwrap();
-            let told = accept(&crypto, kind, &values);
-            assert_eq!(hash(&crypto, CERTIFICATE), told, "{kind:?}");
-            let wrong = b"somebody else's";
+            let expected = accept(&crypto, kind, &values);
+            assert_eq!(hash(&crypto, CERTIFICATE), expected, "{kind:?}");
+            let wrong = b"another peer's";
             assert_eq!(hash(&crypto, wrong), text(&Sha256::digest(wrong)), "{kind:?}");
         }
     }
 
     #[test]
-    fn only_what_is_sctp_is_looked_at() {
+    fn only_sctp_is_inspected() {
         let crypto = CheckedCrypto::new().unwrap();
-        // An ABORT whose cause is longer than it.
+        // An ABORT whose error cause claims to be longer than the chunk.
         let packet = [&[0; 12][..], &[6, 0, 0, 12, 0, 12, 255, 255, 0, 0, 0, 0]].concat();
         let opens = |aad: &[u8]| {
             let mut cipher = crypto.new_aead(AeadAlgorithm::Aes128Gcm, &[7; 16]).unwrap();

@@ -1,13 +1,12 @@
-//! One connection per peer; the only module that names the `webrtc` crates.
+//! One WebRTC connection per peer. This is the only module that names the `webrtc` crates.
 //!
-//! A [`Connection`] is a task that owns the library's peer connection, and small tasks beside
-//! it: one for each medium that is sent (it pulls a `Subscription` and writes headers), one
-//! for each remote track (it drains the library at once into a bounded queue), and two for the
-//! data channel. What the core
-//! wants comes as a `PeerCommand`, what happens goes out as a `PeerEvent`, both in order.
+//! A [`Connection`] is a task that owns the peer connection of webrtc-rs, with small tasks beside
+//! it: one for each medium that is sent (it pulls a `Subscription` and writes RTP headers), one for
+//! each remote track (it drains webrtc-rs into a bounded queue at once), and two for the data
+//! channel. Commands come in as `PeerCommand`, events go out as `PeerEvent`, both in order.
 //!
-//! The library logs each dropped packet with its bytes, and addresses: [`NOISY_LOGS`] names what
-//! a program switches off.
+//! webrtc-rs logs each dropped packet with its bytes, and it logs addresses: [`NOISY_LOGS`] names
+//! the log targets that a program switches off.
 
 mod addresses;
 mod admission;
@@ -43,7 +42,8 @@ pub use connection::{Connection, ConnectionConfig, Outlets, Traffic};
 pub use impairment::{Impairment, ImpairmentError};
 pub use packets::payloads;
 
-/// What a program's log filter says about the library (`target=level`, as `tracing`'s `EnvFilter`
-/// reads it; a target stands for all that begin with it). The library logs errors per packet,
-/// warnings per connectivity check, and addresses; what matters of it arrives as an event.
+/// Directives for a program's log filter that silence webrtc-rs (`target=level`, as `tracing`'s
+/// `EnvFilter` reads them; a target also stands for all targets that begin with it). webrtc-rs logs
+/// errors per packet, warnings per connectivity check, and addresses. Everything that matters
+/// arrives as an event.
 pub const NOISY_LOGS: [&str; 2] = ["webrtc=off", "rtc=off"];
