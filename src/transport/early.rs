@@ -1,11 +1,12 @@
-//! A UDP socket that keeps media that come before the handshake is over.
+//! A UDP socket that buffers media that arrive before the DTLS handshake is complete.
 //!
-//! The other end may send as soon as it has said its last word of the DTLS handshake. What comes
-//! right behind that word, or overtakes it, is read by the library before it has the keys, and is
-//! dropped: the first packets of the first keyframe, without which none of it can be shown. Here
-//! it waits until the connection is up.
+//! The remote peer may send media as soon as it has sent its last handshake flight. webrtc-rs drops
+//! media that arrive right behind that flight, or overtake it, because it does not have the keys
+//! yet. These are the first packets of the first keyframe, without which the keyframe cannot be
+//! decoded. This socket holds them back until the connection is connected.
 //!
-//! Only who passed an ICE check gets this far (`admission.rs`), and no more is kept than fits.
+//! Only packets from sources that have passed an ICE check get this far (`ice_gate.rs`), and the
+//! buffer is bounded.
 
 use std::{
     collections::VecDeque,
@@ -21,17 +22,17 @@ use std::{
 use tokio::sync::watch;
 use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 
-/// Datagrams that are kept at most: a keyframe of 1080p and the sound beside it.
+/// Datagrams that the buffer holds: a keyframe of 1080p and the audio beside it.
 const DATAGRAMS: usize = 512;
 
-/// Bytes that are kept at most: as many datagrams of the usual length, and some more.
+/// Bytes that the buffer holds: [`MAX_DATAGRAMS`] of the usual length, and some more.
 const BYTES: usize = 1 << 20;
 
-/// Datagrams that are handed on before the driver is made to let others run: the library's queue
-/// for a track takes 256 packets and drops more.
+/// Buffered datagrams that are delivered before the driver has to yield to other tasks: webrtc-rs'
+/// queue for a track holds 256 packets and drops further ones.
 const TURN: usize = 32;
 
-/// The socket.
+/// A socket that delivers early media once the connection is connected.
 #[derive(Debug)]
 pub(super) struct EarlySocket {
     inner: Arc<dyn AsyncUdpSocket>,
@@ -39,40 +40,43 @@ pub(super) struct EarlySocket {
     kept: Mutex<Kept>,
 }
 
-/// What came early.
+/// The media datagrams that arrived early.
 struct Kept {
-    /// Completes when the connection is up; `None` after that.
+    /// Completes when the connection is connected; `None` after that.
     up: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     datagrams: VecDeque<(RecvMeta, Vec<u8>)>,
     bytes: usize,
-    /// Datagrams that were handed on since others could run.
+    /// Datagrams that were delivered since the driver last yielded.
     handed: usize,
-    /// How often reading is still to be put off.
+    /// How many more reads return `Pending`, so that the driver yields.
     put_off: u8,
 }
 
 impl EarlySocket {
-    /// The socket; `up` tells when the connection is up.
-    pub(super) fn new(inner: Arc<dyn AsyncUdpSocket>, mut up: watch::Receiver<bool>) -> Self {
-        let up = async move {
-            if up.wait_for(|up| *up).await.is_err() {
+    /// Wraps `inner`; `connected` turns true when the connection is connected.
+    pub(super) fn new(
+        inner: Arc<dyn AsyncUdpSocket>,
+        mut connected: watch::Receiver<bool>,
+    ) -> Self {
+        let connected = async move {
+            if connected.wait_for(|connected| *connected).await.is_err() {
                 pending::<()>().await;
             }
         };
-        Self { inner, kept: Mutex::new(Kept::new(Box::pin(up))) }
+        Self { inner, kept: Mutex::new(Kept::new(Box::pin(connected))) }
     }
 
-    /// Reads from the network, and keeps the media that it finds.
+    /// Reads from the network, and moves media into the buffer.
     fn poll_early(
         &self,
         cx: &mut Context<'_>,
         (buffer, meta): (&mut IoSliceMut<'_>, &mut RecvMeta),
-        kept: &mut Kept,
+        early: &mut Kept,
     ) -> Poll<io::Result<usize>> {
         loop {
             let (buffers, metas) = (std::slice::from_mut(buffer), std::slice::from_mut(meta));
             let received = ready!(self.inner.poll_recv(cx, buffers, metas));
-            if !matches!(received, Ok(1..)) || kept.keep_media(buffer, meta) {
+            if !matches!(received, Ok(1..)) || early.keep_media(buffer, meta) {
                 return Poll::Ready(received);
             }
         }
@@ -94,18 +98,18 @@ impl AsyncUdpSocket for EarlySocket {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut early = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if let ([buffer, ..], [meta, ..]) = (&mut *bufs, &mut *meta) {
-            if !kept.is_up(cx) {
-                return self.poll_early(cx, (buffer, meta), &mut kept);
+            if !early.is_up(cx) {
+                return self.poll_early(cx, (buffer, meta), &mut early);
             }
-            if !kept.datagrams.is_empty() {
-                ready!(kept.poll_turn(cx));
-                kept.hand_on(buffer, meta);
+            if !early.datagrams.is_empty() {
+                ready!(early.poll_turn(cx));
+                early.hand_on(buffer, meta);
                 return Poll::Ready(Ok(1));
             }
         }
-        drop(kept);
+        drop(early);
         self.inner.poll_recv(cx, bufs, meta)
     }
 
@@ -119,40 +123,43 @@ impl AsyncUdpSocket for EarlySocket {
 }
 
 impl Kept {
-    fn new(up: Pin<Box<dyn Future<Output = ()> + Send>>) -> Self {
-        Self { up: Some(up), datagrams: VecDeque::new(), bytes: 0, handed: 0, put_off: 0 }
+    fn new(connected: Pin<Box<dyn Future<Output = ()> + Send>>) -> Self {
+        Self { up: Some(connected), datagrams: VecDeque::new(), bytes: 0, handed: 0, put_off: 0 }
     }
 
-    /// Whether the connection is up; if not, the task is woken when it is.
+    /// Whether the connection is connected; if not, the task is woken once it is.
     fn is_up(&mut self, cx: &mut Context<'_>) -> bool {
-        let is_up = self.up.as_mut().is_none_or(|up| up.as_mut().poll(cx).is_ready());
-        if is_up {
+        let connected = self.up.as_mut();
+        let is_connected = connected.is_none_or(|connected| connected.as_mut().poll(cx).is_ready());
+        if is_connected {
             self.up = None;
         }
-        is_up
+        is_connected
     }
 
-    /// Takes the media out of what came in at once; whether anything else is left.
+    /// Moves the media out of a batch of received datagrams into the buffer. Returns whether other
+    /// datagrams are left.
     fn keep_media(&mut self, buffer: &mut [u8], meta: &mut RecvMeta) -> bool {
         let stride = meta.stride.max(1);
-        let (mut at, mut left) = (0, 0);
+        let (mut at, mut kept) = (0, 0);
         while at < meta.len.min(buffer.len()) {
             let end = (at + stride).min(meta.len).min(buffer.len());
             if is_media(&buffer[at..end]) {
                 self.keep(&buffer[at..end], meta);
             } else {
-                // All are of one length but the last: they stay so without some of them.
-                buffer.copy_within(at..end, left);
-                left += end - at;
+                // All datagrams have the same length except the last: this still holds when some
+                // are removed.
+                buffer.copy_within(at..end, kept);
+                kept += end - at;
             }
             at = end;
         }
-        let came = meta.len;
-        meta.len = left;
-        left > 0 || came == 0
+        let received = meta.len;
+        meta.len = kept;
+        kept > 0 || received == 0
     }
 
-    /// Keeps a datagram; the newest is dropped if it does not fit.
+    /// Appends a datagram to the buffer, or drops it if it does not fit.
     fn keep(&mut self, datagram: &[u8], meta: &RecvMeta) {
         if self.datagrams.len() == DATAGRAMS || self.bytes + datagram.len() > BYTES {
             return;
@@ -163,10 +170,10 @@ impl Kept {
         self.datagrams.push_back((meta, datagram.to_vec()));
     }
 
-    /// Ready unless others are to run before the next datagram.
+    /// Ready unless the driver has to yield before the next datagram.
     ///
-    /// The driver probes for more than one datagram, without a waker, and then really waits: only
-    /// the second refusal makes it let others run.
+    /// The driver of webrtc-rs polls once without a waker for more datagrams, and then polls again
+    /// and waits. So only the second `Pending` makes it yield.
     fn poll_turn(&mut self, cx: &Context<'_>) -> Poll<()> {
         if self.handed == TURN {
             (self.handed, self.put_off) = (0, 2);
@@ -180,12 +187,12 @@ impl Kept {
     }
 
     fn hand_on(&mut self, buffer: &mut [u8], meta: &mut RecvMeta) {
-        let Some((of, datagram)) = self.datagrams.pop_front() else { return };
+        let Some((stored_meta, datagram)) = self.datagrams.pop_front() else { return };
         self.bytes -= datagram.len();
         self.handed += 1;
         let length = datagram.len().min(buffer.len());
         buffer[..length].copy_from_slice(&datagram[..length]);
-        *meta = of;
+        *meta = stored_meta;
         (meta.len, meta.stride) = (length, length);
     }
 }
@@ -209,11 +216,11 @@ mod tests {
 
     const FROM: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
 
-    /// A network that brings what it was given, at once.
+    /// A socket that returns the queued batches of datagrams.
     #[derive(Debug, Default)]
-    struct Network(Mutex<VecDeque<Vec<Vec<u8>>>>);
+    struct FakeSocket(Mutex<VecDeque<Vec<Vec<u8>>>>);
 
-    impl AsyncUdpSocket for Network {
+    impl AsyncUdpSocket for FakeSocket {
         fn local_addr(&self) -> io::Result<SocketAddr> {
             Ok(FROM)
         }
@@ -242,29 +249,29 @@ mod tests {
         }
     }
 
-    struct Stage {
-        network: Arc<Network>,
+    struct Fixture {
+        inner: Arc<FakeSocket>,
         socket: EarlySocket,
-        up: watch::Sender<bool>,
+        connected: watch::Sender<bool>,
     }
 
-    impl Stage {
+    impl Fixture {
         fn new() -> Self {
-            let (network, up) = (Arc::<Network>::default(), watch::Sender::new(false));
-            let inner: Arc<dyn AsyncUdpSocket> = Arc::clone(&network) as _;
-            Self { network, socket: EarlySocket::new(inner, up.subscribe()), up }
+            let (inner, connected) = (Arc::<FakeSocket>::default(), watch::Sender::new(false));
+            let socket = EarlySocket::new(Arc::clone(&inner) as _, connected.subscribe());
+            Self { inner, socket, connected }
         }
 
-        /// Has datagrams come in, those of one list at once.
-        fn bring(&self, datagrams: &[&[&[u8]]]) {
-            let datagrams = datagrams.iter().map(|once| once.iter().map(|d| d.to_vec()).collect());
-            self.network.0.lock().unwrap().extend(datagrams);
+        /// Queues batches of datagrams to be received.
+        fn queue(&self, batches: &[&[&[u8]]]) {
+            let batches = batches.iter().map(|batch| batch.iter().map(|d| d.to_vec()).collect());
+            self.inner.0.lock().unwrap().extend(batches);
         }
 
-        /// What is read until nothing more is there: datagrams, one after the other.
+        /// Reads until three polls in a row are pending. Returns the datagrams one by one.
         fn read(&self) -> Vec<Vec<u8>> {
-            let (mut read, mut refused) = (vec![], 0);
-            while refused < 3 {
+            let (mut read, mut pending) = (vec![], 0);
+            while pending < 3 {
                 let (mut bytes, mut meta) = ([0; 4096], [RecvMeta::default()]);
                 let mut bufs = [IoSliceMut::new(&mut bytes)];
                 let mut cx = Context::from_waker(Waker::noop());
@@ -273,42 +280,43 @@ mod tests {
                         assert_eq!((received.unwrap(), meta[0].addr), (1, FROM));
                         let datagrams = bytes[..meta[0].len].chunks(meta[0].stride.max(1));
                         read.extend(datagrams.map(<[u8]>::to_vec));
-                        refused = 0;
+                        pending = 0;
                     }
-                    Poll::Pending => refused += 1,
+                    Poll::Pending => pending += 1,
                 }
             }
             read
         }
     }
 
-    /// A media packet, and a record of the handshake, of one length.
+    /// An RTP packet of the same length as [`RECORD`].
     const fn rtp(n: u8) -> [u8; 3] {
         [0x80, 96, n]
     }
 
+    /// A DTLS handshake record.
     const RECORD: [u8; 3] = [22, 254, 253];
 
     #[tokio::test]
-    async fn media_that_come_before_the_connection_is_up_are_read_then_and_in_order() {
-        let stage = Stage::new();
-        stage.bring(&[&[&rtp(1)], &[&RECORD], &[&rtp(2), &RECORD, &rtp(3), &[20, 1]], &[&[1]]]);
-        assert_eq!(stage.read(), [&RECORD[..], &RECORD, &[20, 1], &[1]]);
-        stage.up.send_replace(true);
-        stage.bring(&[&[&rtp(4)]]);
-        assert_eq!(stage.read(), [1, 2, 3, 4].map(|n| rtp(n).to_vec()));
-        stage.bring(&[&[&rtp(5), &rtp(6)]]);
-        assert_eq!(stage.read(), [5, 6].map(|n| rtp(n).to_vec()));
+    async fn media_that_arrive_before_the_connection_is_connected_are_read_after_that_in_order() {
+        let fixture = Fixture::new();
+        fixture.queue(&[&[&rtp(1)], &[&RECORD], &[&rtp(2), &RECORD, &rtp(3), &[20, 1]], &[&[1]]]);
+        assert_eq!(fixture.read(), [&RECORD[..], &RECORD, &[20, 1], &[1]]);
+        fixture.connected.send_replace(true);
+        fixture.queue(&[&[&rtp(4)]]);
+        assert_eq!(fixture.read(), [1, 2, 3, 4].map(|n| rtp(n).to_vec()));
+        fixture.queue(&[&[&rtp(5), &rtp(6)]]);
+        assert_eq!(fixture.read(), [5, 6].map(|n| rtp(n).to_vec()));
     }
 
     #[tokio::test]
-    async fn who_waits_for_the_next_datagram_is_woken_by_the_connection() {
-        let stage = Stage::new();
-        stage.bring(&[&[&rtp(1)]]);
+    async fn a_reader_is_woken_when_the_connection_is_connected() {
+        let fixture = Fixture::new();
+        fixture.queue(&[&[&rtp(1)]]);
         let (mut bytes, mut meta) = ([0; 64], [RecvMeta::default()]);
-        let mut read = receive(&stage.socket, &mut bytes, &mut meta);
+        let mut read = receive(&fixture.socket, &mut bytes, &mut meta);
         assert!(futures_util::poll!(&mut read).is_pending());
-        stage.up.send_replace(true);
+        fixture.connected.send_replace(true);
         assert_eq!(read.await.unwrap(), 1);
         assert_eq!(bytes[..3], rtp(1));
     }
@@ -324,36 +332,36 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_kept_is_bounded_and_the_first_stays() {
-        let stage = Stage::new();
+    async fn the_buffer_is_bounded_and_keeps_the_oldest_datagrams() {
+        let fixture = Fixture::new();
         for n in 0..2 * DATAGRAMS {
-            stage.bring(&[&[&rtp(n as u8)]]);
+            fixture.queue(&[&[&rtp(n as u8)]]);
         }
-        assert!(stage.read().is_empty());
-        stage.up.send_replace(true);
-        let read = stage.read();
+        assert!(fixture.read().is_empty());
+        fixture.connected.send_replace(true);
+        let read = fixture.read();
         assert_eq!(
             (read.len(), &read[0][..], &read[255][..]),
             (DATAGRAMS, &rtp(0)[..], &rtp(255)[..])
         );
-        let stage = Stage::new();
+        let fixture = Fixture::new();
         let large = [0x80; 4000];
-        (0..DATAGRAMS).for_each(|_| stage.bring(&[&[&large]]));
-        assert!(stage.read().is_empty());
-        stage.up.send_replace(true);
-        assert_eq!(stage.read().len(), BYTES / 4000);
+        (0..DATAGRAMS).for_each(|_| fixture.queue(&[&[&large]]));
+        assert!(fixture.read().is_empty());
+        fixture.connected.send_replace(true);
+        assert_eq!(fixture.read().len(), BYTES / 4000);
     }
 
     #[tokio::test]
-    async fn others_run_while_what_was_kept_is_handed_on() {
-        let stage = Stage::new();
-        (0..3 * TURN).for_each(|n| stage.bring(&[&[&rtp(n as u8)]]));
-        assert!(stage.read().is_empty());
-        stage.up.send_replace(true);
+    async fn the_driver_yields_while_buffered_datagrams_are_delivered() {
+        let fixture = Fixture::new();
+        (0..3 * TURN).for_each(|n| fixture.queue(&[&[&rtp(n as u8)]]));
+        assert!(fixture.read().is_empty());
+        fixture.connected.send_replace(true);
         let mut cx = Context::from_waker(Waker::noop());
         let (mut bytes, mut meta) = ([0; 64], [RecvMeta::default()]);
         let mut poll = || {
-            stage
+            fixture
                 .socket
                 .poll_recv(&mut cx, &mut [IoSliceMut::new(&mut bytes)], &mut meta)
                 .is_ready()

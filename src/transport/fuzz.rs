@@ -1,4 +1,4 @@
-//! What reaches our code and the library from the other end of a connection, made up by a fuzzer
+//! Fuzz targets for everything that our code and webrtc-rs receive from a remote peer
 //! (`tests/fuzz`).
 
 use std::{
@@ -22,7 +22,7 @@ use rtc::{
 use tokio::sync::mpsc;
 
 use super::{
-    CheckBudget, Connection, ConnectionConfig, Impairment, Outlets, layout, sctp as shield,
+    CheckBudget, Connection, ConnectionConfig, Impairment, Outlets, layout, sctp as filter,
     sdp::{self, Description},
     ssrcs::Ssrcs,
     tap::{OwnStreams, SendClock, Tap},
@@ -33,60 +33,60 @@ use crate::{
     network::KnownPaths,
 };
 
-/// Passes datagrams through one connection's tap.
+/// Passes RTP and RTCP packets through the tap of one connection.
 pub fn rtcp(data: &[u8]) {
     let clocks = [(3, SendClock::new(48_000)), (7, SendClock::new(90_000))];
     let own = OwnStreams { video: 7, keyframes: KeyframeRequest::default(), clocks };
     let mut tap = Tap::new(own, SenderReports::default(), Arc::default(), Arc::new(Ssrcs::new()));
     let mut now = Instant::now();
-    for (what, datagram) in parts(data) {
+    for (kind, datagram) in parts(data) {
         let mut bytes = BytesMut::from(datagram);
-        let packet = match what {
-            // RTCP that comes in, and that leaves.
+        let packet = match kind {
+            // RTCP that is received or sent.
             0..=4 => rtcp::packet::unmarshal(&mut bytes).ok().map(Packet::Rtcp),
-            // RTP that leaves, for the first time and again.
+            // RTP that is sent for the first time or retransmitted.
             5 | 6 => rtp::Packet::unmarshal(&mut bytes).ok().map(Packet::Rtp),
             _ => {
                 now += Duration::from_millis(datagram.len() as u64);
-                tap.handle_timeout(now).expect("nothing fails here");
+                tap.handle_timeout(now).expect("the tap returns no errors");
                 None
             }
         };
         if let Some(packet) = packet {
             let mut message = AttributedPacket::new(packet);
-            if what == 6 {
+            if kind == 6 {
                 message.add(Attribute::Retransmission);
             }
             let tagged = TaggedPacket { now, transport: TransportContext::default(), message };
-            let done = if what < 4 { tap.handle_read(tagged) } else { tap.handle_write(tagged) };
-            done.expect("nothing fails here");
+            let result = if kind < 4 { tap.handle_read(tagged) } else { tap.handle_write(tagged) };
+            result.expect("the tap returns no errors");
         }
         while tap.poll_read().is_some() {}
         while tap.poll_write().is_some() {}
     }
 }
 
-/// Reads a description.
+/// Parses a session description, and checks that its rewritten forms parse to the same.
 pub fn description(data: &[u8]) {
     let sdp = sdp::normalized(&String::from_utf8_lossy(data));
     if let Ok(description) = Description::read(&sdp) {
         let bare = sdp::without_candidates(&sdp);
         assert_eq!(sdp::candidates(&bare).count(), 0);
-        let bare = Description::read(&bare).expect("it is no worse without candidates");
+        let bare = Description::read(&bare).expect("it parses without candidates");
         assert_eq!(bare, description);
         if description.first_taken().is_some() {
             let taken = layout::for_library(&sdp, &description);
-            let taken = Description::read(&taken).expect("it is no worse without the others");
+            let taken = Description::read(&taken).expect("it parses without the rejected sections");
             assert_eq!(taken, description.taken());
         }
-        let whole = layout::for_other_end(&sdp, &description.sections);
-        let whole = Description::read(&whole).expect("it has the same sections");
-        whole.answers(&description).expect("in the same order");
+        let complete = layout::for_other_end(&sdp, &description.sections);
+        let complete = Description::read(&complete).expect("it has the same sections");
+        complete.answers(&description).expect("in the same order");
     }
 }
 
-/// The parts of a fuzzer's bytes: each comes after two bytes, three bits for what it is and thirteen
-/// for its length.
+/// Splits a fuzzer's bytes into parts. Before each part are two bytes: three bits for its kind and
+/// thirteen for its length.
 fn parts(mut data: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     std::iter::from_fn(move || {
         let ([high, low], rest) = data.split_first_chunk()?;
@@ -97,45 +97,45 @@ fn parts(mut data: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     })
 }
 
-/// Gives descriptions and candidates to a connection that reaches nobody.
+/// Gives descriptions and candidates to a connection without a reachable peer.
 pub fn remote(data: &[u8]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime starts").block_on(async {
         let direction = Some(Direction::SendRecv);
-        let (events, mut told) = mpsc::channel(1024);
+        let (event_sink, mut events) = mpsc::channel(1024);
         let (tracks, _tracks) = mpsc::channel(16);
         let config = ConnectionConfig {
             peer: PeerId(1),
             media: PeerMedia { audio: direction, video: direction, data: true },
             stream: "stream".to_owned(),
-            audio_mix: "sound".to_owned(),
-            video_mix: "picture".to_owned(),
-            // Nothing leaves its sockets, and nobody knows of them.
+            audio_mix: "audio".to_owned(),
+            video_mix: "video".to_owned(),
+            // Its sockets send and receive nothing.
             impairment: Some(Impairment { down: true, ..Impairment::default() }),
             paths: KnownPaths::default(),
             checks: CheckBudget::default(),
         };
-        let connection = Connection::open(config, Outlets { events, tracks });
-        for (number, (what, text)) in (1..).zip(parts(data).take(32)) {
+        let connection = Connection::open(config, Outlets { events: event_sink, tracks });
+        for (number, (kind, text)) in (1..).zip(parts(data).take(32)) {
             let step = Step(number);
             let text = String::from_utf8_lossy(text).into_owned();
-            let command = match what {
+            let command = match kind {
                 0 => PeerCommand::MakeOffer { step, restart_ice: text.is_empty() },
                 1 => PeerCommand::Rollback { step },
                 2 | 3 => PeerCommand::AcceptOffer { step, sdp: text },
                 4 | 5 => PeerCommand::AcceptAnswer { step, sdp: text },
                 _ => {
-                    let (mid, index) = (Some("0".to_owned()), Some(u16::from(what & 1)));
+                    let (mid, index) = (Some("0".to_owned()), Some(u16::from(kind & 1)));
                     let candidate = Candidate { line: text, mid, index };
                     connection.command(PeerCommand::AddCandidate(candidate));
                     continue;
                 }
             };
             connection.command(command);
-            while let Some((_, event)) = told.recv().await {
+            while let Some((_, event)) = events.recv().await {
                 match event {
                     PeerEvent::Refused { step: refused, reason } if refused == step => {
-                        assert_ne!(reason, "the library panicked");
+                        assert_ne!(reason, "webrtc-rs panicked");
                         break;
                     }
                     PeerEvent::Description { step: done, .. } | PeerEvent::Done { step: done }
@@ -157,26 +157,26 @@ pub fn remote(data: &[u8]) {
     });
 }
 
-/// Gives SCTP chunks and packets to an end of an association that was set up, as they come out of
-/// DTLS.
+/// Injects SCTP chunks and packets, as they come out of DTLS, into one endpoint of an established
+/// association.
 pub fn sctp(data: &[u8]) {
-    let mut ends = Ends::new();
-    for (what, part) in parts(data).take(64) {
-        match what {
-            // Chunks in a packet that is right, and a packet as it is.
-            0..=3 => ends.give(ends.packet(part)),
-            4 => ends.give(part.to_vec()),
-            5 => ends.give([&ends.packet(&[])[..8], part].concat()),
-            _ => ends.pass(Duration::from_millis(part.len() as u64 * 100)),
+    let mut pair = Ends::new();
+    for (kind, part) in parts(data).take(64) {
+        match kind {
+            // Chunks in a valid packet, a raw packet, and a raw packet behind valid ports and tag.
+            0..=3 => pair.give(pair.packet(part)),
+            4 => pair.give(part.to_vec()),
+            5 => pair.give([&pair.packet(&[])[..8], part].concat()),
+            _ => pair.pass(Duration::from_millis(part.len() as u64 * 100)),
         }
     }
 }
 
-/// Two ends of an association, the second of which gets what the fuzzer makes up as well.
+/// The two endpoints of an association. The second one also receives the fuzzer's packets.
 struct Ends {
     now: Instant,
     ends: [SctpEnd; 2],
-    /// What the second end's packets are known by.
+    /// The verification tag of packets to the second endpoint.
     tag: [u8; 4],
 }
 
@@ -188,22 +188,22 @@ struct SctpEnd {
 impl Ends {
     fn new() -> Self {
         let (now, address) = (Instant::now(), SocketAddr::from((Ipv4Addr::LOCALHOST, 5000)));
-        let end = || {
+        let endpoint = || {
             let server = Arc::new(ServerConfig::new(TransportConfig::default()));
             let config = Arc::new(EndpointConfig::new());
             let (udp, server) = (TransportProtocol::UDP, Some(server));
             let endpoint = Endpoint::new(address, udp, config, server);
             SctpEnd { endpoint, associations: vec![] }
         };
-        let mut ends = Self { now, ends: [end(), end()], tag: [0; 4] };
+        let mut pair = Self { now, ends: [endpoint(), endpoint()], tag: [0; 4] };
         let client = ClientConfig::new(TransportConfig::default());
-        let begun = ends.ends[0].endpoint.connect(now, client, address);
-        ends.ends[0].associations.push(begun.expect("it is the first"));
-        ends.exchange();
-        ends
+        let association = pair.ends[0].endpoint.connect(now, client, address);
+        pair.ends[0].associations.push(association.expect("it is the first"));
+        pair.exchange();
+        pair
     }
 
-    /// A packet to the second end with a right header and checksum.
+    /// A packet to the second endpoint with a valid header and checksum.
     fn packet(&self, chunks: &[u8]) -> Vec<u8> {
         let mut packet = [&[0x13, 0x88, 0x13, 0x88][..], &self.tag, &[0; 4], chunks].concat();
         packet.resize(packet.len().next_multiple_of(4), 0);
@@ -219,14 +219,14 @@ impl Ends {
 
     fn pass(&mut self, time: Duration) {
         self.now += time;
-        for end in &mut self.ends {
-            end.associations.iter_mut().for_each(|(_, one)| one.handle_timeout(self.now));
+        for endpoint in &mut self.ends {
+            endpoint.associations.iter_mut().for_each(|(_, one)| one.handle_timeout(self.now));
         }
         self.exchange();
     }
 
     fn deliver(&mut self, to: usize, packet: Vec<u8>) {
-        if !shield::is_harmless(&packet) {
+        if !filter::is_harmless(&packet) {
             return;
         }
         let SctpEnd { endpoint, associations } = &mut self.ends[to];
@@ -242,17 +242,19 @@ impl Ends {
         }
     }
 
-    /// Carries what both have to say, for as long as anybody does that is honest.
+    /// Exchanges packets until both endpoints have nothing to send, for at most 32 rounds: more
+    /// than honest endpoints need.
     fn exchange(&mut self) {
         for _ in 0..32 {
-            let mut said = VecDeque::new();
+            let mut packets = VecDeque::new();
             for from in 0..2 {
-                said.extend(self.ends[from].said(self.now).into_iter().map(|one| (1 - from, one)));
+                let polled = self.ends[from].said(self.now);
+                packets.extend(polled.into_iter().map(|packet| (1 - from, packet)));
             }
-            if said.is_empty() {
+            if packets.is_empty() {
                 return;
             }
-            for (to, packet) in said {
+            for (to, packet) in packets {
                 if to == 1 && packet.len() > 8 && packet[4..8] != [0; 4] {
                     self.tag.copy_from_slice(&packet[4..8]);
                 }
@@ -263,9 +265,9 @@ impl Ends {
 }
 
 impl SctpEnd {
-    /// What it has to say now; what came in is read.
+    /// Reads all received messages. Returns the packets that it sends now.
     fn said(&mut self, now: Instant) -> Vec<Vec<u8>> {
-        let mut said = vec![];
+        let mut sent = vec![];
         for (handle, association) in &mut self.associations {
             for id in association.stream_ids() {
                 if let Ok(mut stream) = association.stream(id) {
@@ -281,12 +283,12 @@ impl SctpEnd {
             }
             while let Some(message) = association.poll_transmit(now) {
                 if let Payload::RawEncode(packets) = message.message {
-                    said.extend(packets.iter().map(|packet| packet.to_vec()));
+                    sent.extend(packets.iter().map(|packet| packet.to_vec()));
                 }
             }
         }
         self.associations.retain(|(_, association)| !association.is_drained());
-        said
+        sent
     }
 }
 

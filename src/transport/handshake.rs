@@ -1,9 +1,10 @@
-//! A UDP socket that repeats DTLS handshake flights (RFC 6347, section 4.2.4).
+//! A UDP socket that retransmits DTLS handshake flights (RFC 6347, section 4.2.4).
 //!
-//! The library repeats a flight after a second, and not at all once the other end's repetition
-//! of the flight before has come in: then both wait until the handshake has failed. With a tenth
-//! of all datagrams lost that is one connection in sixty. Here a flight is repeated as it was:
-//! what had arrived is dropped by the other end as a replay, what had not is as good as new.
+//! webrtc-rs retransmits a flight after one second, but never again once it has received a
+//! retransmission of the remote peer's previous flight. Then both ends wait until the handshake
+//! fails. With a tenth of all datagrams lost this affects one connection in sixty. This socket
+//! retransmits a flight unchanged: the remote peer drops the datagrams that it has already received
+//! as replays.
 
 use std::{
     io::{self, IoSliceMut},
@@ -19,35 +20,39 @@ use tokio::{
 };
 use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 
-/// Datagrams of one flight at most: certificates of ordinary size fill five.
+/// Datagrams of one flight: certificates of ordinary size fill five.
 const FLIGHT: usize = 16;
 
-/// Sightings that wait at most; one more is not repeated, which is what there was before.
+/// Observed handshake datagrams that may wait for the task. A datagram beyond that is not
+/// retransmitted by this socket, only by webrtc-rs.
 const SIGHTINGS: usize = 64;
 
-/// Datagrams that are handed to the kernel at once (generic segmentation offload), where it can.
+/// Datagrams that are passed to the kernel in one call (generic segmentation offload), where it
+/// supports that.
 ///
-/// The library does so from 16 on, or from as many as the socket takes if those are fewer. A
-/// picture has some six, so a socket that took more would never be given any together.
+/// webrtc-rs batches once 16 datagrams are ready, or as many as the socket accepts if that is
+/// fewer. A video frame has about six packets, so a socket that accepts more would never get a
+/// batch.
 const SEGMENTS: usize = 3;
 
-/// How long a flight is waited on before it is repeated, and then twice that, and so on.
+/// How long a flight may remain unanswered before its first retransmission. The timeout doubles
+/// each time.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// How soon the library answers a flight; if it does not, it has seen that flight before.
+/// How soon webrtc-rs answers a flight. If it does not answer, it has received that flight before.
 const ANSWER: Duration = Duration::from_millis(30);
 
-/// How often one flight is repeated: for 3 s.
+/// Retransmissions of one flight: for 3 s.
 const REPEATS: u32 = 4;
 
-/// The socket.
+/// A socket with a task that retransmits the latest handshake flight.
 #[derive(Debug)]
 pub(super) struct HandshakeSocket {
     inner: Arc<dyn AsyncUdpSocket>,
     sightings: mpsc::Sender<Sighting>,
 }
 
-/// A handshake datagram that passed.
+/// A handshake datagram that was sent or received through the socket.
 #[derive(Debug)]
 enum Sighting {
     Sent(SocketAddr, Vec<u8>),
@@ -55,28 +60,28 @@ enum Sighting {
 }
 
 impl HandshakeSocket {
-    /// The socket, with a task beside it that ends with it. Needs a tokio runtime.
+    /// Wraps `inner`, and spawns a task that ends with the socket. Needs a tokio runtime.
     pub(super) fn new(inner: Arc<dyn AsyncUdpSocket>) -> Self {
-        let (sightings, queue) = mpsc::channel(SIGHTINGS);
+        let (datagrams, queue) = mpsc::channel(SIGHTINGS);
         tokio::spawn(repeat(Arc::clone(&inner), queue));
-        Self { inner, sightings }
+        Self { inner, sightings: datagrams }
     }
 }
 
 async fn repeat(socket: Arc<dyn AsyncUdpSocket>, mut queue: mpsc::Receiver<Sighting>) {
     let mut flight = Flight::default();
     loop {
-        let due = flight.due;
+        let retransmit_at = flight.due;
         tokio::select! {
-            sighting = queue.recv() => match sighting {
+            datagram = queue.recv() => match datagram {
                 Some(Sighting::Sent(to, bytes)) => flight.sent(to, bytes, Instant::now()),
                 Some(Sighting::Received) => flight.received(Instant::now()),
                 None => return,
             },
-            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+            () = sleep_until(retransmit_at.unwrap_or_else(Instant::now)), if retransmit_at.is_some() => {
                 for (to, bytes) in flight.repeated(Instant::now()) {
                     if let Err(error) = socket.send_to(&bytes, to).await {
-                        tracing::debug!(%error, "a handshake could not be repeated");
+                        tracing::debug!(%error, "handshake flight not retransmitted");
                     }
                 }
             }
@@ -93,8 +98,8 @@ impl AsyncUdpSocket for HandshakeSocket {
         let sent = ready!(self.inner.poll_send(cx, transmit));
         let length = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
         for bytes in transmit.contents.chunks(length).filter(|bytes| is_handshake(bytes)) {
-            let sighting = Sighting::Sent(transmit.destination, bytes.to_vec());
-            let _ = self.sightings.try_send(sighting);
+            let datagram = Sighting::Sent(transmit.destination, bytes.to_vec());
+            let _ = self.sightings.try_send(datagram);
         }
         Poll::Ready(sent)
     }
@@ -125,18 +130,18 @@ impl AsyncUdpSocket for HandshakeSocket {
     }
 }
 
-/// Whether the datagram begins with a DTLS record of type change-cipher-spec or handshake; STUN,
-/// RTP and DTLS data have other first bytes (RFC 7983).
+/// Whether the datagram begins with a DTLS record of type change_cipher_spec or handshake. STUN,
+/// RTP and DTLS application data have other first bytes (RFC 7983).
 fn is_handshake(datagram: &[u8]) -> bool {
     matches!(datagram.first(), Some(20 | 22))
 }
 
-/// The newest flight of this end, and when it is to be repeated.
+/// The newest flight of this end, and when it is to be retransmitted.
 #[derive(Debug, Default)]
 struct Flight {
     datagrams: Vec<(SocketAddr, Vec<u8>)>,
     last_sent: Option<Instant>,
-    /// Whether something came in since: what is sent next begins another flight.
+    /// Whether a datagram was received since then: the next one that is sent begins a new flight.
     answered: bool,
     repeats: u32,
     due: Option<Instant>,
@@ -160,7 +165,7 @@ impl Flight {
         self.due = self.due.map(|due| due.min(now + ANSWER));
     }
 
-    /// The datagrams to be sent now.
+    /// The datagrams that are to be retransmitted now.
     fn repeated(&mut self, now: Instant) -> Vec<(SocketAddr, Vec<u8>)> {
         self.repeats += 1;
         if self.repeats >= REPEATS {
@@ -183,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flight_is_repeated_ever_later_and_not_for_ever() {
+    fn a_flight_is_retransmitted_with_growing_timeouts_and_then_dropped() {
         let (mut flight, start) = (Flight::default(), Instant::now());
         flight.sent(TO, vec![1], start);
         flight.sent(TO, vec![2], start);
@@ -195,11 +200,11 @@ mod tests {
             assert_eq!(bytes(&flight.repeated(now)), [1, 2]);
         }
         assert_eq!(waits, [200, 400, 800, 1600]);
-        assert!(flight.datagrams.is_empty(), "nothing is kept");
+        assert!(flight.datagrams.is_empty(), "the flight is dropped");
     }
 
     #[test]
-    fn an_answer_begins_another_flight() {
+    fn an_answer_begins_a_new_flight() {
         let (mut flight, start) = (Flight::default(), Instant::now());
         flight.sent(TO, vec![1], start);
         flight.received(start + ANSWER);
@@ -209,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flight_that_comes_in_and_is_not_answered_is_a_repetition_and_is_answered_here() {
+    fn a_received_flight_that_webrtc_rs_does_not_answer_causes_a_retransmission() {
         let (mut flight, start) = (Flight::default(), Instant::now());
         flight.sent(TO, vec![1], start);
         let now = start + PATIENCE / 2;
@@ -219,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn only_handshake_records_are_sighted() {
+    fn only_handshake_records_are_observed() {
         assert!(is_handshake(&[22, 254, 253]) && is_handshake(&[20, 254, 253]));
         for other in [&[23][..], &[21], &[0, 1], &[0x80], &[]] {
             assert!(!is_handshake(other));

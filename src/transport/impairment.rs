@@ -1,29 +1,30 @@
-//! A bad network, described: for `--impair` and for tests.
+//! The description of a bad network, for `--impair` and for tests.
 
 use std::{str::FromStr, time::Duration};
 
 use crate::model::{Bitrate, BitrateError};
 
-/// What happens to the datagrams that a connection sends. The default is a perfect link.
-///
-/// As text, a list of `key=value`: `loss=0.05,delay=50ms,jitter=20ms,rate=1Mbit,queue=300ms,seed=7`.
+/// What happens to the datagrams that a connection sends. The default is a perfect network.
+/// Its text form is a list of `key=value`:
+/// `loss=0.05,delay=50ms,jitter=20ms,rate=1Mbit,queue=300ms,seed=7`.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Impairment {
-    /// Chooses the losses and delays; the same seed and packets meet the same fate.
+    /// Seeds the losses and delays: with the same seed, the same packets are lost and delayed.
     pub seed: u64,
-    /// The share of datagrams that vanish, from 0 to 1.
+    /// The share of datagrams that are lost, from 0 to 1.
     pub loss: f64,
-    /// The share of datagrams of which one bit is flipped, from 0 to 1.
+    /// The share of datagrams in which one bit is flipped, from 0 to 1.
     pub flip: f64,
-    /// How long each datagram takes.
+    /// The delay of each datagram.
     pub delay: Duration,
-    /// How much longer it takes at most; datagrams may overtake each other.
+    /// The maximum extra delay; datagrams may overtake each other.
     pub jitter: Duration,
-    /// How fast the link is; `None` for as fast as it can.
+    /// The rate of the bottleneck; `None` for no limit.
     pub rate: Option<Bitrate>,
-    /// How long a datagram waits for a slow link at most; a later one is dropped (tail drop).
+    /// How long a datagram may wait for the bottleneck; one that would wait longer is dropped (tail
+    /// drop).
     pub queue: Duration,
-    /// Whether nothing passes at all, in either direction.
+    /// Whether all datagrams are dropped, in both directions.
     pub down: bool,
 }
 
@@ -43,7 +44,7 @@ impl Default for Impairment {
     }
 }
 
-/// The longest delay, jitter or queue that is taken.
+/// The longest delay, jitter or queue that is accepted.
 const MAX_SPAN: Duration = Duration::from_secs(10);
 
 impl FromStr for Impairment {
@@ -74,7 +75,7 @@ impl FromStr for Impairment {
     }
 }
 
-/// Why a text describes no impairment.
+/// Why a text is not a valid impairment.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ImpairmentError {
     /// A key without a value.
@@ -83,26 +84,26 @@ pub enum ImpairmentError {
     /// A key that does not exist.
     #[error("`{0}` cannot be impaired; there are loss, flip, delay, jitter, rate, queue and seed")]
     Unknown(String),
-    /// A loss, or another share, that is none.
+    /// A share that is not between 0 and 1.
     #[error("{key} is a share between 0 and 1 such as 0.05, not `{value}`")]
     Share {
-        /// Of which key.
+        /// The key.
         key: String,
-        /// What was given.
+        /// The invalid value.
         value: String,
     },
     /// A span of time without a unit, or too long.
     #[error("{key} is a time of at most 10s such as 50ms or 1.5s, not `{value}`")]
     Span {
-        /// Of which key.
+        /// The key.
         key: String,
-        /// What was given.
+        /// The invalid value.
         value: String,
     },
     /// A rate without a unit, or zero.
     #[error(transparent)]
     Rate(#[from] BitrateError),
-    /// A seed that is no number.
+    /// A seed that is not a whole number.
     #[error("seed is a whole number, not `{0}`")]
     Seed(String),
 }
@@ -129,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_impairment_is_read_from_text() {
+    fn an_impairment_is_parsed_from_text() {
         let text = "loss=0.05, delay=50ms,flip=0.01,jitter=20ms,rate=1.5Mbit,queue=0.2s,seed=7";
         let impairment = Impairment {
             seed: 7,
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_impairment_names_what_is_wrong_and_what_is_right() {
+    fn an_error_names_the_invalid_part_and_what_is_valid() {
         let sentence = |text: &str| text.parse::<Impairment>().unwrap_err().to_string();
         assert!(sentence("los=0.1").contains("`los` cannot be impaired; there are loss"));
         assert!(sentence("flip=2").starts_with("flip is a share"));

@@ -1,24 +1,25 @@
-//! Keeps rejected media sections from the library, which knows none.
+//! Hides rejected media sections from webrtc-rs, which does not support them.
 //!
-//! In a session description, a section that one end cannot do has port 0, and keeps its place for
-//! as long as the connection lasts (RFC 3264, section 6; RFC 9429, section 5.3.1). The library
-//! takes such a section for one that is in use: it compares its ICE credentials with the others',
-//! which a browser does not make the same, and answers a section without a known codec with an
-//! error. So it gets descriptions without them, and they are put back into those that it makes.
+//! In a session description, a media section that one end does not support has port 0, and keeps
+//! its position for the life of the connection (RFC 3264, section 6; RFC 9429, section 5.3.1).
+//! webrtc-rs takes such a section for an active one: it compares its ICE credentials with those of
+//! the others, which a browser does not make the same, and it answers a section without a known
+//! codec with an error. So webrtc-rs gets descriptions without rejected sections, and they are put
+//! back into the descriptions that it makes.
 
 use super::sdp::{Description, Section, Setup};
 
-/// The other end's description as the library gets it: only the sections that are taken.
+/// The remote description as webrtc-rs gets it, with accepted sections only.
 pub(super) fn for_library(sdp: &str, description: &Description) -> String {
     let (session, sections) = parts(sdp);
-    let is_taken = |mid: &str| {
+    let is_accepted = |mid: &str| {
         description.sections.iter().any(|section| section.mid == mid && section.is_taken)
     };
     let mut text: String = session
         .split_inclusive('\n')
         .map(|line| match line.trim_end().strip_prefix("a=group:BUNDLE") {
             Some(mids) => {
-                let mids = mids.split_whitespace().filter(|mid| is_taken(mid));
+                let mids = mids.split_whitespace().filter(|mid| is_accepted(mid));
                 format!("a=group:BUNDLE {}\r\n", mids.collect::<Vec<_>>().join(" "))
             }
             None => line.to_owned(),
@@ -38,21 +39,22 @@ pub(super) fn for_library(sdp: &str, description: &Description) -> String {
     text
 }
 
-/// What a section says of the transport that all share: the first one may say it for all (RFC
-/// 8843, section 7.1.3), candidates last.
+/// The attributes of the shared transport. The first section may carry them for all (RFC 8843,
+/// section 7.1.3). Candidates are last.
 const TRANSPORT: [&str; 6] =
     ["a=ice-ufrag:", "a=ice-pwd:", "a=fingerprint:", "a=setup:", "a=candidate:", "a=end-of-"];
 
-/// Whether the section has an attribute of that name, as only candidates may be there twice.
+/// Whether the section has an attribute of that name; candidates do not count, because only they
+/// may occur more than once.
 fn has_attribute(section: &str, line: &str) -> bool {
     let name = line.split(':').next().unwrap_or_default();
     name != "a=candidate"
         && section.lines().any(|known| known.split(':').next() == Some(name.trim_end()))
 }
 
-/// The library's description as the other end gets it: with the sections that were agreed on, each
-/// at its place, and those rejected that are not taken. With an empty `order`, nothing was agreed on
-/// yet, and the description is as it is.
+/// The description of webrtc-rs as the remote peer gets it: with all negotiated sections of
+/// `order`, each at its position, and with port 0 where a section is not accepted. With an empty
+/// `order`, nothing is negotiated yet, and the description is unchanged.
 pub(super) fn for_other_end(sdp: &str, order: &[Section]) -> String {
     let (session, sections) = parts(sdp);
     if order.is_empty() {
@@ -75,7 +77,7 @@ pub(super) fn nothing(offer: &Description) -> String {
     offer.sections.iter().map(rejected).fold(session, |text, section| text + &section)
 }
 
-/// The description with another part in the DTLS handshake.
+/// The description with that `setup` attribute in every section.
 pub(super) fn with_setup(sdp: &str, setup: Setup) -> String {
     let value = match setup {
         Setup::Active => "active",
@@ -88,17 +90,20 @@ pub(super) fn with_setup(sdp: &str, setup: Setup) -> String {
     sdp.split_inclusive('\n').map(replaced).collect()
 }
 
-/// The section with port 0, and nothing else but what tells which it is.
+/// The section with port 0, reduced to what identifies it.
 fn rejected(section: &Section) -> String {
-    let mut words = section.head.split_whitespace();
-    let (kind, _port) = (words.next().unwrap_or_default(), words.next());
-    let rest: Vec<&str> = words.collect();
+    let mut fields = section.head.split_whitespace();
+    let (kind, _port) = (fields.next().unwrap_or_default(), fields.next());
+    let protocol_and_formats: Vec<&str> = fields.collect();
     let mid =
         if section.mid.is_empty() { String::new() } else { format!("a=mid:{}\r\n", section.mid) };
-    format!("{kind} 0 {}\r\nc=IN IP4 0.0.0.0\r\n{mid}a=inactive\r\n", rest.join(" "))
+    format!(
+        "{kind} 0 {}\r\nc=IN IP4 0.0.0.0\r\n{mid}a=inactive\r\n",
+        protocol_and_formats.join(" ")
+    )
 }
 
-/// The lines of the session, and those of each media section.
+/// Splits a description into its session part and its media sections.
 fn parts(sdp: &str) -> (&str, Vec<&str>) {
     let starts: Vec<usize> =
         sdp.match_indices("m=").map(|(at, _)| at).filter(|at| sdp[..*at].ends_with('\n')).collect();
@@ -117,7 +122,7 @@ fn mid(section: &str) -> &str {
 mod tests {
     use super::*;
 
-    /// What Chromium 156 without H.264 answers to an offer of ours, shortened.
+    /// The answer of Chromium 156 without H.264 to our offer, shortened.
     const ANSWER: &str = include_str!("../../tests/transport/chromium-answer-without-video.sdp");
 
     fn m_lines(sdp: &str) -> Vec<&str> {
@@ -125,42 +130,42 @@ mod tests {
     }
 
     #[test]
-    fn the_library_does_not_see_what_is_rejected() {
-        let answered = Description::read(ANSWER).unwrap();
-        let seen = for_library(ANSWER, &answered);
+    fn webrtc_rs_does_not_get_rejected_sections() {
+        let answer = Description::read(ANSWER).unwrap();
+        let without = for_library(ANSWER, &answer);
         assert_eq!(m_lines(ANSWER).len(), 3);
-        let kinds: Vec<&str> = m_lines(&seen).iter().map(|line| &line[..7]).collect();
+        let kinds: Vec<&str> = m_lines(&without).iter().map(|line| &line[..7]).collect();
         assert_eq!(kinds, ["m=audio", "m=appli"]);
         let credentials = |sdp: &str| {
             let lines = sdp.lines().filter(|line| line.starts_with("a=ice-ufrag:"));
             lines.collect::<std::collections::BTreeSet<_>>().len()
         };
-        assert_eq!((credentials(ANSWER), credentials(&seen)), (2, 1));
-        assert_eq!(Description::read(&seen), Ok(answered.taken()));
+        assert_eq!((credentials(ANSWER), credentials(&without)), (2, 1));
+        assert_eq!(Description::read(&without), Ok(answer.taken()));
     }
 
     #[test]
-    fn what_the_library_has_not_is_rejected_at_its_place() {
+    fn sections_that_webrtc_rs_does_not_have_are_rejected_at_their_positions() {
         let mut order = Description::read(ANSWER).unwrap().sections;
-        let seen = for_library(ANSWER, &Description::read(ANSWER).unwrap());
-        let written = for_other_end(&seen, &order);
-        let read = Description::read(&written).unwrap();
+        let without = for_library(ANSWER, &Description::read(ANSWER).unwrap());
+        let with = for_other_end(&without, &order);
+        let read = Description::read(&with).unwrap();
         assert_eq!(
             read.sections.iter().map(|section| section.is_taken).collect::<Vec<_>>(),
             [true, false, true]
         );
-        assert!(m_lines(&written)[1].starts_with("m=video 0 UDP/TLS/RTP/SAVPF "), "{written}");
-        // What moves, moves back; what is new or was rejected once is not offered.
+        assert!(m_lines(&with)[1].starts_with("m=video 0 UDP/TLS/RTP/SAVPF "), "{with}");
+        // Sections follow `order`; a section that was rejected once is not offered again.
         order.reverse();
         order[2].is_taken = false;
-        let moved = for_other_end(ANSWER, &order);
-        let kinds: Vec<&str> = m_lines(&moved).iter().map(|line| &line[..9]).collect();
+        let reordered = for_other_end(ANSWER, &order);
+        let kinds: Vec<&str> = m_lines(&reordered).iter().map(|line| &line[..9]).collect();
         assert_eq!(kinds, ["m=applica", "m=video 0", "m=audio 0"]);
-        assert_eq!(for_other_end(ANSWER, &[]), ANSWER, "nothing was agreed on yet");
+        assert_eq!(for_other_end(ANSWER, &[]), ANSWER, "nothing is negotiated yet");
     }
 
     #[test]
-    fn what_only_a_section_that_is_left_out_says_of_the_transport_is_kept() {
+    fn transport_attributes_that_only_a_removed_section_has_are_kept() {
         let without = |name: &str| {
             let (session, sections) = parts(ANSWER);
             let bare = sections[2].split_inclusive('\n').filter(|line| !line.starts_with(name));
@@ -172,24 +177,28 @@ mod tests {
         for name in ["a=ice-", "a=fingerprint", "a=setup", "a=none"] {
             let sdp = without(name);
             let description = Description::read(&sdp).unwrap();
-            let seen = for_library(&sdp, &description);
-            assert_eq!(m_lines(&seen).len(), 1);
+            let remaining = for_library(&sdp, &description);
+            assert_eq!(m_lines(&remaining).len(), 1);
             for line in ["a=ice-ufrag:yFZd", "a=ice-pwd:", "a=fingerprint:", "a=setup:active"] {
-                assert_eq!(seen.matches(line).count(), 1, "{line} without {name}: {seen}");
+                assert_eq!(
+                    remaining.matches(line).count(),
+                    1,
+                    "{line} without {name}: {remaining}"
+                );
             }
-            assert_eq!(seen.matches("a=candidate:").count(), 1);
+            assert_eq!(remaining.matches("a=candidate:").count(), 1);
         }
     }
 
     #[test]
-    fn an_answer_may_reject_everything() {
-        let offered = Description::read(ANSWER).unwrap();
-        let answer = Description::read(&nothing(&offered)).unwrap();
-        assert_eq!((answer.first_taken(), answer.answers(&offered)), (None, Ok(())));
+    fn an_answer_may_reject_all_sections() {
+        let offer = Description::read(ANSWER).unwrap();
+        let answer = Description::read(&nothing(&offer)).unwrap();
+        assert_eq!((answer.first_taken(), answer.answers(&offer)), (None, Ok(())));
     }
 
     #[test]
-    fn the_part_in_the_handshake_is_written_into_every_section() {
+    fn the_setup_attribute_is_written_into_every_section() {
         let passive = with_setup(ANSWER, Setup::Passive);
         let count = |sdp: &str, line: &str| sdp.lines().filter(|known| *known == line).count();
         assert_eq!(count(&passive, "a=setup:passive"), count(ANSWER, "a=setup:active"));

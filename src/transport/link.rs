@@ -1,4 +1,4 @@
-//! A UDP socket behind a bad network.
+//! A UDP socket that simulates a bad network.
 
 use std::{
     cmp::Reverse,
@@ -18,14 +18,14 @@ use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 
 use super::Impairment;
 
-/// Datagrams on their way at most. 2 Mbit/s for the longest delay and queue are about 4000; what
-/// comes on top is dropped as by any full buffer.
+/// Datagrams that may be in flight. 2 Mbit/s with the longest delay and queue are about 4000;
+/// further ones are dropped, as by any full buffer.
 const IN_FLIGHT: usize = 4096;
 
-/// Bytes of UDP and IPv4 headers, which a link's rate pays for too.
+/// Bytes of UDP and IPv4 headers, which count towards the bottleneck's rate too.
 const HEADERS: usize = 28;
 
-/// A socket that loses, spoils, delays and reorders what is sent through it.
+/// A socket that drops, corrupts, delays and reorders the datagrams that are sent through it.
 #[derive(Debug)]
 pub(super) struct ImpairedSocket {
     inner: Arc<dyn AsyncUdpSocket>,
@@ -35,7 +35,7 @@ pub(super) struct ImpairedSocket {
     fate: Mutex<Fate>,
 }
 
-/// A datagram that is on its way.
+/// A datagram that has not arrived yet.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Departure {
     arrives: Instant,
@@ -44,30 +44,34 @@ struct Departure {
 }
 
 impl ImpairedSocket {
-    /// The socket, impaired by what `terms` says at each moment. Needs a tokio runtime.
-    pub(super) fn new(inner: Arc<dyn AsyncUdpSocket>, terms: watch::Receiver<Impairment>) -> Self {
-        let (departures, queue) = mpsc::channel(IN_FLIGHT);
+    /// Wraps `inner` with an impairment that may change at any time. Needs a tokio runtime.
+    pub(super) fn new(
+        inner: Arc<dyn AsyncUdpSocket>,
+        impairment: watch::Receiver<Impairment>,
+    ) -> Self {
+        let (in_flight, queue) = mpsc::channel(IN_FLIGHT);
         tokio::spawn(carry(Arc::clone(&inner), queue));
-        let fate = Mutex::new(Fate::new(terms.borrow().seed));
-        Self { inner, terms, departures, fate }
+        let network = Mutex::new(Fate::new(impairment.borrow().seed));
+        Self { inner, terms: impairment, departures: in_flight, fate: network }
     }
 }
 
-/// Sends each datagram when its time has come; ends with the socket, not waiting for the rest.
+/// Sends each datagram at its arrival time. Ends with the socket, without sending the remaining
+/// ones.
 async fn carry(socket: Arc<dyn AsyncUdpSocket>, mut queue: mpsc::Receiver<Departure>) {
     let mut waiting = BinaryHeap::new();
     loop {
         let next = waiting.peek().map(|Reverse(Departure { arrives, .. })| *arrives);
         tokio::select! {
-            departure = queue.recv(), if waiting.len() < IN_FLIGHT => match departure {
-                Some(departure) => waiting.push(Reverse(departure)),
+            datagram = queue.recv(), if waiting.len() < IN_FLIGHT => match datagram {
+                Some(datagram) => waiting.push(Reverse(datagram)),
                 None => return,
             },
             () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
-                if let Some(Reverse(departure)) = waiting.pop()
-                    && let Err(error) = socket.send_to(&departure.bytes, departure.to).await
+                if let Some(Reverse(datagram)) = waiting.pop()
+                    && let Err(error) = socket.send_to(&datagram.bytes, datagram.to).await
                 {
-                    tracing::trace!(%error, "an impaired datagram could not be sent");
+                    tracing::trace!(%error, "delayed datagram not sent");
                 }
             }
         }
@@ -80,20 +84,21 @@ impl AsyncUdpSocket for ImpairedSocket {
     }
 
     fn poll_send(&self, cx: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
-        let terms = *self.terms.borrow();
-        if terms == (Impairment { seed: terms.seed, queue: terms.queue, ..Impairment::default() }) {
+        let impairment = *self.terms.borrow();
+        let Impairment { seed, queue, .. } = impairment;
+        if impairment == (Impairment { seed, queue, ..Impairment::default() }) {
             return self.inner.poll_send(cx, transmit);
         }
-        let mut fate = self.fate.lock().unwrap_or_else(PoisonError::into_inner);
-        let whole = transmit.contents.len().max(1);
-        let length = transmit.segment_size.unwrap_or(whole).max(1);
+        let mut network = self.fate.lock().unwrap_or_else(PoisonError::into_inner);
+        let total_length = transmit.contents.len().max(1);
+        let length = transmit.segment_size.unwrap_or(total_length).max(1);
         for bytes in transmit.contents.chunks(length) {
-            if let Some(arrives) = fate.decide(&terms, bytes.len(), Instant::now()) {
+            if let Some(arrives) = network.decide(&impairment, bytes.len(), Instant::now()) {
                 let mut bytes = bytes.to_vec();
-                fate.spoil(&terms, &mut bytes);
-                let departure = Departure { arrives, to: transmit.destination, bytes };
-                // A full buffer drops, as networks do.
-                let _ = self.departures.try_send(departure);
+                network.spoil(&impairment, &mut bytes);
+                let datagram = Departure { arrives, to: transmit.destination, bytes };
+                // A full buffer drops the datagram, as in a real network.
+                let _ = self.departures.try_send(datagram);
             }
         }
         Poll::Ready(Ok(transmit.contents.len()))
@@ -121,7 +126,7 @@ impl AsyncUdpSocket for ImpairedSocket {
     }
 }
 
-/// Decides what becomes of each datagram: a function of the seed, the terms and the times.
+/// Decides what happens to each datagram, as a function of the seed, the impairment and the times.
 #[derive(Debug)]
 struct Fate {
     random: u64,
@@ -133,29 +138,30 @@ impl Fate {
         Self { random: seed, free_at: None }
     }
 
-    /// When a datagram of that many bytes arrives; `None` if it never does.
-    fn decide(&mut self, terms: &Impairment, bytes: usize, now: Instant) -> Option<Instant> {
-        let (lost, late) = (self.share() < terms.loss, self.share());
-        if terms.down || lost {
+    /// When a datagram of that many bytes arrives; `None` if it is lost.
+    fn decide(&mut self, impairment: &Impairment, bytes: usize, now: Instant) -> Option<Instant> {
+        let (is_lost, jitter_fraction) = (self.share() < impairment.loss, self.share());
+        if impairment.down || is_lost {
             return None;
         }
         let mut departs = now;
-        if let Some(rate) = terms.rate {
+        if let Some(rate) = impairment.rate {
             let begins = self.free_at.map_or(now, |free| free.max(now));
-            if begins - now > terms.queue {
+            if begins - now > impairment.queue {
                 return None;
             }
             let bits = ((bytes + HEADERS) * 8) as f64;
             departs = begins + Duration::from_secs_f64(bits / rate.as_bps().max(1) as f64);
             self.free_at = Some(departs);
         }
-        Some(departs + terms.delay + terms.jitter.mul_f64(late))
+        Some(departs + impairment.delay + impairment.jitter.mul_f64(jitter_fraction))
     }
 
-    /// Flips one bit of a datagram, if it is one of those.
-    fn spoil(&mut self, terms: &Impairment, datagram: &mut [u8]) {
-        // Drawn only if it matters: the same seed goes on meaning the same losses and delays.
-        if terms.flip == 0.0 || self.share() >= terms.flip {
+    /// Flips one bit of a datagram with the impairment's probability.
+    fn spoil(&mut self, impairment: &Impairment, datagram: &mut [u8]) {
+        // A number is drawn only if bits are flipped at all, so that a seed keeps its losses and
+        // delays.
+        if impairment.flip == 0.0 || self.share() >= impairment.flip {
             return;
         }
         let bit = (self.share() * (datagram.len() * 8) as f64) as usize;
@@ -180,62 +186,66 @@ mod tests {
     use crate::model::Bitrate;
 
     #[test]
-    fn the_same_seed_loses_the_same_datagrams_and_about_the_share_it_should() {
-        let terms = Impairment { loss: 0.1, ..Impairment::default() };
-        let fates = |seed| {
-            let (mut fate, now) = (Fate::new(seed), Instant::now());
-            (0..10_000).map(|_| fate.decide(&terms, 1, now).is_some()).collect::<Vec<_>>()
+    fn the_same_seed_loses_the_same_datagrams_and_about_the_configured_share() {
+        let impairment = Impairment { loss: 0.1, ..Impairment::default() };
+        let arrivals = |seed| {
+            let (mut network, now) = (Fate::new(seed), Instant::now());
+            (0..10_000).map(|_| network.decide(&impairment, 1, now).is_some()).collect::<Vec<_>>()
         };
-        assert_eq!(fates(7), fates(7));
-        assert_ne!(fates(7), fates(8));
-        let lost = fates(7).iter().filter(|arrives| !**arrives).count();
+        assert_eq!(arrivals(7), arrivals(7));
+        assert_ne!(arrivals(7), arrivals(8));
+        let lost = arrivals(7).iter().filter(|arrives| !**arrives).count();
         assert!((900..1100).contains(&lost), "{lost} of 10000");
     }
 
     #[test]
-    fn one_bit_is_flipped_of_about_the_share_of_datagrams_it_should_be() {
-        let terms = Impairment { flip: 0.1, ..Impairment::default() };
-        let mut fate = Fate::new(7);
+    fn one_bit_is_flipped_in_about_the_configured_share_of_datagrams() {
+        let impairment = Impairment { flip: 0.1, ..Impairment::default() };
+        let mut network = Fate::new(7);
         let flipped: Vec<_> = (0..10_000)
             .map(|_| {
                 let mut datagram = [0_u8; 20];
-                fate.spoil(&terms, &mut datagram);
+                network.spoil(&impairment, &mut datagram);
                 datagram.map(u8::count_ones).iter().sum::<u32>()
             })
             .collect();
         assert!(flipped.iter().all(|bits| *bits <= 1));
-        let spoilt = flipped.iter().filter(|bits| **bits == 1).count();
-        assert!((900..1100).contains(&spoilt), "{spoilt} of 10000");
-        fate.spoil(&Impairment { flip: 1.0, ..terms }, &mut []);
+        let corrupted = flipped.iter().filter(|bits| **bits == 1).count();
+        assert!((900..1100).contains(&corrupted), "{corrupted} of 10000");
+        network.spoil(&Impairment { flip: 1.0, ..impairment }, &mut []);
     }
 
     #[test]
-    fn a_datagram_is_late_by_the_delay_and_at_most_the_jitter() {
+    fn a_datagram_is_delayed_by_the_delay_and_at_most_the_jitter() {
         let (delay, jitter) = (Duration::from_millis(50), Duration::from_millis(20));
-        let terms = Impairment { delay, jitter, ..Impairment::default() };
-        let (mut fate, now) = (Fate::new(1), Instant::now());
-        let late: Vec<_> = (0..1000).map(|_| fate.decide(&terms, 1, now).unwrap() - now).collect();
-        assert!(late.iter().all(|late| (delay..=delay + jitter).contains(late)));
-        assert!(late.iter().any(|late| *late > delay + jitter / 2));
+        let impairment = Impairment { delay, jitter, ..Impairment::default() };
+        let (mut network, now) = (Fate::new(1), Instant::now());
+        let delays: Vec<_> =
+            (0..1000).map(|_| network.decide(&impairment, 1, now).unwrap() - now).collect();
+        assert!(delays.iter().all(|one| (delay..=delay + jitter).contains(one)));
+        assert!(delays.iter().any(|one| *one > delay + jitter / 2));
     }
 
     #[test]
-    fn a_slow_link_queues_and_then_drops_the_tail() {
+    fn a_bottleneck_queues_and_then_drops_the_tail() {
         // 1000 datagrams a second of 972 + 28 bytes.
         let rate = Some(Bitrate::from_kbps(8000));
-        let terms = Impairment { rate, queue: Duration::from_millis(10), ..Impairment::default() };
-        let (mut fate, now) = (Fate::new(1), Instant::now());
-        let arrivals: Vec<_> =
-            (0..20).filter_map(|_| fate.decide(&terms, 972, now)).map(|at| at - now).collect();
+        let impairment =
+            Impairment { rate, queue: Duration::from_millis(10), ..Impairment::default() };
+        let (mut network, now) = (Fate::new(1), Instant::now());
+        let arrivals: Vec<_> = (0..20)
+            .filter_map(|_| network.decide(&impairment, 972, now))
+            .map(|at| at - now)
+            .collect();
         assert_eq!(arrivals.len(), 11);
         assert_eq!(arrivals[10], Duration::from_millis(11));
         let later = now + Duration::from_millis(11);
-        assert_eq!(fate.decide(&terms, 972, later), Some(later + Duration::from_millis(1)));
+        assert_eq!(network.decide(&impairment, 972, later), Some(later + Duration::from_millis(1)));
     }
 
     #[test]
-    fn nothing_passes_a_link_that_is_down() {
-        let terms = Impairment { down: true, ..Impairment::default() };
-        assert_eq!(Fate::new(1).decide(&terms, 1, Instant::now()), None);
+    fn all_datagrams_are_lost_while_the_network_is_down() {
+        let impairment = Impairment { down: true, ..Impairment::default() };
+        assert_eq!(Fate::new(1).decide(&impairment, 1, Instant::now()), None);
     }
 }
