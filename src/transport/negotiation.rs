@@ -1,4 +1,4 @@
-//! Carries out what the core decided about offers and answers (RFC 9429).
+//! Executes the core's commands for offers and answers (RFC 9429).
 
 use std::sync::Arc;
 
@@ -26,68 +26,68 @@ use crate::model::{
     Agreement, Candidate, DescriptionKind, Direction, Media, PeerCommand, PeerEvent, Step,
 };
 
-/// One connection's offers and answers.
+/// The offer/answer state of one connection.
 pub(super) struct Negotiation {
     peer: Arc<dyn PeerConnection>,
     lines: Vec<Line>,
     has_data: bool,
-    /// The local offer that stands unanswered.
+    /// The local offer that is not answered yet.
     offer: Option<Description>,
-    /// The other end's fingerprints, once agreed on.
+    /// The fingerprints of the remote certificate, once negotiated.
     certificate: Option<Fingerprints>,
-    /// Our part in the DTLS handshake, once agreed on: it stays (RFC 8842, section 5.3).
+    /// Our DTLS role, once negotiated. It does not change any more (RFC 8842, section 5.3).
     role: Option<Setup>,
-    /// All sections, once agreed on, rejected ones too: they keep their places.
+    /// All negotiated media sections, rejected ones included: they keep their positions.
     layout: Vec<sdp::Section>,
-    /// What was agreed on and not yet told.
+    /// The latest agreement, if it was not reported yet.
     news: Option<Agreement>,
     connected: bool,
     limits: RemoteLimits,
-    /// The other end's candidates of this ICE generation.
+    /// The remote candidates of this ICE generation.
     candidates: RemoteCandidates,
-    /// The name fragments of the other end's ICE credentials.
+    /// The username fragments of the remote ICE credentials.
     fragments: Vec<String>,
 }
 
-/// What the other end's descriptions and candidates are measured by.
+/// The objects that limit and check remote descriptions and candidates.
 pub(super) struct RemoteLimits {
-    /// The addresses that our sockets have.
+    /// The addresses of our sockets.
     pub(super) addresses: HostAddresses,
-    /// Where the streams are noted that it names.
+    /// Records the SSRCs that remote descriptions announce.
     pub(super) ssrcs: Arc<Ssrcs>,
-    /// What checks its certificate.
+    /// Checks the remote certificate.
     pub(super) crypto: Arc<CheckedCrypto>,
 }
 
-/// An audio or video section, and whether it may be sent on.
+/// The transceiver of an audio or video section, with its negotiated state.
 pub(super) struct Line {
     pub(super) kind: SectionKind,
     pub(super) section: Section,
-    /// What to send with while the negotiated direction sends, else `None`.
+    /// The payload type to send with; `None` unless the negotiated direction sends.
     pub(super) payload_type: Option<u8>,
-    /// The same while packets can flow.
+    /// The same while the connection is connected, else `None`.
     pub(super) open: watch::Sender<Option<u8>>,
 }
 
-/// Why a command was refused.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NegotiationError {
-    #[error("an offer of this end stands unanswered")]
+    #[error("a local offer is pending")]
     OfferStands,
-    #[error("no offer of this end stands")]
+    #[error("no local offer is pending")]
     NoOffer,
     #[error("{0}")]
     Sdp(#[from] SdpError),
     #[error("{0}")]
     Library(#[from] Error),
-    /// An offer for this connection comes from another one.
-    #[error("the offer brings another certificate: it is of a new connection, not of this one")]
+    /// The offer is of another connection.
+    #[error("the offer has another certificate, so it is of a new connection")]
     AnotherConnection,
-    /// An offer for this connection begins another DTLS handshake.
-    #[error("the offer changes who begins the DTLS handshake: it is of a new connection")]
+    /// The offer would begin a new DTLS handshake.
+    #[error("the offer changes the roles in the DTLS handshake, so it is of a new connection")]
     AnotherHandshake,
-    /// The library took half of a description: there is no way back.
-    #[error("the description was taken only in part: {0}")]
+    /// webrtc-rs applied a part of a description, so a rollback is not possible.
+    #[error("the description was applied only in part: {0}")]
     Broken(Box<Self>),
 }
 
@@ -100,13 +100,13 @@ impl NegotiationError {
 impl Negotiation {
     pub(super) fn new(
         peer: Arc<dyn PeerConnection>,
-        lines: Vec<Line>,
+        transceivers: Vec<Line>,
         has_data: bool,
         limits: RemoteLimits,
     ) -> Self {
         Self {
             peer,
-            lines,
+            lines: transceivers,
             has_data,
             offer: None,
             certificate: None,
@@ -120,27 +120,28 @@ impl Negotiation {
         }
     }
 
-    /// What was agreed on since this was asked last.
+    /// Takes the agreement that was reached since the last call, if any.
     pub(super) const fn take_news(&mut self) -> Option<Agreement> {
         self.news.take()
     }
 
-    /// A local candidate, for the section whose transport carries all (RFC 8843, section 7).
+    /// A local candidate, for the section whose transport carries all sections (RFC 8843, section
+    /// 7).
     pub(super) fn candidate(&self, line: String) -> Candidate {
-        let offered = self.offer.as_ref().map_or(&self.layout, |offer| &offer.sections);
-        let first = offered.iter().position(|section| section.is_taken).unwrap_or(0);
-        let mid = offered.get(first).map(|section| section.mid.clone());
+        let sections = self.offer.as_ref().map_or(&self.layout, |offer| &offer.sections);
+        let first = sections.iter().position(|section| section.is_taken).unwrap_or(0);
+        let mid = sections.get(first).map(|section| section.mid.clone());
         Candidate { line, mid, index: Some(first as u16) }
     }
 
-    /// Notes whether packets flow: senders are fed only then.
+    /// Sets whether the connection is connected: senders send only then.
     pub(super) fn set_connected(&mut self, connected: bool) {
         self.connected = connected;
         self.open_lines();
     }
 
-    /// Carries the command out. Its outcome is an event, and false if the connection is beyond
-    /// repair.
+    /// Executes a command. Returns its outcome as an event, if it has one, and whether the
+    /// connection is still usable.
     pub(super) async fn carry_out(&mut self, command: PeerCommand) -> (Option<PeerEvent>, bool) {
         let (step, result) = match command {
             PeerCommand::MakeOffer { step, restart_ice } => {
@@ -161,14 +162,14 @@ impl Negotiation {
                 self.add_candidate(candidate).await;
                 return (None, true);
             }
-            // No negotiation: the connection's task has carried it out.
+            // Not part of the negotiation: the connection's task has executed it.
             PeerCommand::Write(_) => return (None, true),
         };
         match result {
             Ok(event) => (Some(event), true),
             Err(error) => {
-                let broken = matches!(error, NegotiationError::Broken(_));
-                (Some(PeerEvent::Refused { step, reason: error.to_string() }), !broken)
+                let is_usable = !matches!(error, NegotiationError::Broken(_));
+                (Some(PeerEvent::Refused { step, reason: error.to_string() }), is_usable)
             }
         }
     }
@@ -177,17 +178,17 @@ impl Negotiation {
         if self.offer.is_some() {
             return Err(NegotiationError::OfferStands);
         }
-        let restart = restart_ice && self.is_negotiated();
-        let options = RTCOfferOptions { ice_restart: restart };
+        let is_restart = restart_ice && self.is_negotiated();
+        let options = RTCOfferOptions { ice_restart: is_restart };
         let offer = self.peer.create_offer(Some(options)).await?;
         let sdp = layout::for_other_end(&offer.sdp, &self.layout);
         let description = Description::read(&sdp)?;
         self.peer.set_local_description(offer).await?;
         self.offer = Some(description);
-        if restart {
+        if is_restart {
             self.candidates.restart();
         }
-        Ok(if restart { sdp::without_candidates(&sdp) } else { sdp })
+        Ok(if is_restart { sdp::without_candidates(&sdp) } else { sdp })
     }
 
     async fn roll_back(&mut self) -> Result<(), NegotiationError> {
@@ -202,35 +203,35 @@ impl Negotiation {
     async fn accept_answer(&mut self, sdp: String) -> Result<(), NegotiationError> {
         let offer = self.offer.as_ref().ok_or(NegotiationError::NoOffer)?;
         let sdp = sdp::normalized(&sdp);
-        let answered = Description::read(&sdp)?;
-        answered.answers(offer)?;
-        if answered.first_taken().is_none() {
-            self.agreed(&answered).await;
+        let answer = Description::read(&sdp)?;
+        answer.answers(offer)?;
+        if answer.first_taken().is_none() {
+            self.agreed(&answer).await;
             return Ok(());
         }
-        let theirs = layout::for_library(&sdp, &answered);
-        let answer = RTCSessionDescription::answer(self.for_library(&theirs, &answered))?;
-        if let Err(error) = self.peer.set_remote_description(answer).await {
-            // Still pending: nothing of the answer was taken.
+        let remote_sdp = layout::for_library(&sdp, &answer);
+        let rtc_answer = RTCSessionDescription::answer(self.for_library(&remote_sdp, &answer))?;
+        if let Err(error) = self.peer.set_remote_description(rtc_answer).await {
+            // If the offer is still pending, webrtc-rs applied nothing of the answer.
             return Err(match self.peer.pending_local_description().await {
                 Some(_) => error.into(),
                 None => NegotiationError::from(error).broken(),
             });
         }
         if let Some(mut offer) = self.offer.take() {
-            offer.also_rejected_by(&answered);
+            offer.also_rejected_by(&answer);
             self.layout = offer.sections;
         }
-        // The library's choice, if the answer leaves it open.
-        self.role.get_or_insert(match answered.setup {
+        // If the answer leaves the role open, this is the choice of webrtc-rs.
+        self.role.get_or_insert(match answer.setup {
             Some(Setup::Passive) => Setup::Active,
             Some(Setup::Active | Setup::ActPass) | None => Setup::Passive,
         });
-        self.certificate.clone_from(&answered.fingerprints);
-        self.fragments = sdp::name_fragments(&theirs);
-        self.limits.ssrcs.name(sdp::ssrcs(&theirs));
-        self.agreed(&answered).await;
-        self.add_candidates(&theirs).await;
+        self.certificate.clone_from(&answer.fingerprints);
+        self.fragments = sdp::name_fragments(&remote_sdp);
+        self.limits.ssrcs.name(sdp::ssrcs(&remote_sdp));
+        self.agreed(&answer).await;
+        self.add_candidates(&remote_sdp).await;
         Ok(())
     }
 
@@ -239,68 +240,69 @@ impl Negotiation {
             return Err(NegotiationError::OfferStands);
         }
         let sdp = sdp::normalized(&sdp);
-        let mut offered = Description::read(&sdp)?;
-        if offered.first_taken().is_none() {
-            self.agreed(&offered).await;
-            return Ok(layout::nothing(&offered));
+        let mut offer = Description::read(&sdp)?;
+        if offer.first_taken().is_none() {
+            self.agreed(&offer).await;
+            return Ok(layout::nothing(&offer));
         }
-        // Taken, it would connect by ICE and never by DTLS, which began with the old certificate.
-        if self.certificate.is_some() && self.certificate != offered.fingerprints {
+        // If it were applied, ICE would connect but DTLS would not, because DTLS began with the old
+        // certificate.
+        if self.certificate.is_some() && self.certificate != offer.fingerprints {
             return Err(NegotiationError::AnotherConnection);
         }
-        let role = self.role_after(&offered)?;
-        let theirs = layout::for_library(&sdp, &offered);
-        let offer = RTCSessionDescription::offer(self.for_library(&theirs, &offered))?;
-        let answer = self.take_offer(&offered, offer).await;
+        let role = self.role_after(&offer)?;
+        let remote_sdp = layout::for_library(&sdp, &offer);
+        let rtc_offer = RTCSessionDescription::offer(self.for_library(&remote_sdp, &offer))?;
+        let answer = self.take_offer(&offer, rtc_offer).await;
         if answer.is_err() {
             let rollback = RTCSessionDescription::rollback(None)?;
             if let Err(error) = self.peer.set_remote_description(rollback).await {
-                tracing::debug!(%error, "a refused offer left nothing to roll back");
+                tracing::debug!(%error, "failed remote offer not rolled back");
             }
         }
-        self.point_lines(|line| line.section.direction).await?;
-        let answer = layout::for_other_end(&answer?, &offered.sections);
-        offered.also_rejected_by(&Description::read(&answer)?);
+        self.point_lines(|transceiver| transceiver.section.direction).await?;
+        let answer = layout::for_other_end(&answer?, &offer.sections);
+        offer.also_rejected_by(&Description::read(&answer)?);
         self.role = Some(role);
-        self.certificate.clone_from(&offered.fingerprints);
-        self.agreed(&offered).await;
-        self.layout = offered.sections;
-        // All are other ones: whichever the library goes by, it has restarted ICE.
-        let fragments = sdp::name_fragments(&theirs);
-        if !fragments.iter().any(|fragment| self.fragments.contains(fragment)) {
+        self.certificate.clone_from(&offer.fingerprints);
+        self.agreed(&offer).await;
+        self.layout = offer.sections;
+        // If all fragments are new, webrtc-rs has restarted ICE, whichever of them it uses.
+        let ufrags = sdp::name_fragments(&remote_sdp);
+        if !ufrags.iter().any(|ufrag| self.fragments.contains(ufrag)) {
             self.candidates.restart();
         }
-        self.fragments = fragments;
-        self.limits.ssrcs.name(sdp::ssrcs(&theirs));
-        self.add_candidates(&theirs).await;
-        // The library writes into each answer what it would choose for the first one.
+        self.fragments = ufrags;
+        self.limits.ssrcs.name(sdp::ssrcs(&remote_sdp));
+        self.add_candidates(&remote_sdp).await;
+        // webrtc-rs writes into each answer the role that it would choose in the first one.
         Ok(layout::with_setup(&answer, role))
     }
 
-    /// The other end's taken sections as the library gets them: without candidates, which come one by
-    /// one, and with one fingerprint, since it knows neither several nor other hashes.
-    fn for_library(&self, theirs: &str, description: &Description) -> String {
-        let text = sdp::without_candidates(theirs);
+    /// The remote description as webrtc-rs gets it: without candidates, which are added one by one,
+    /// and with one fingerprint, since webrtc-rs supports neither several nor other hashes.
+    fn for_library(&self, remote_sdp: &str, description: &Description) -> String {
+        let sdp = sdp::without_candidates(remote_sdp);
         match &description.fingerprints {
             Some(fingerprints) => {
-                sdp::with_fingerprint(&text, &self.limits.crypto.accept(fingerprints))
+                sdp::with_fingerprint(&sdp, &self.limits.crypto.accept(fingerprints))
             }
-            None => text,
+            None => sdp,
         }
     }
 
-    /// Our part in the DTLS handshake when this offer is answered.
-    fn role_after(&self, offered: &Description) -> Result<Setup, NegotiationError> {
-        let open = match self.role {
+    /// Our DTLS role when this offer is answered.
+    fn role_after(&self, offer: &Description) -> Result<Setup, NegotiationError> {
+        let default = match self.role {
             Some(role) => role,
-            // The library's choice.
-            None if offered.is_ice_lite => Setup::Passive,
+            // The choice of webrtc-rs.
+            None if offer.is_ice_lite => Setup::Passive,
             None => Setup::Active,
         };
-        let role = match offered.setup {
+        let role = match offer.setup {
             Some(Setup::Active) => Setup::Passive,
             Some(Setup::Passive) => Setup::Active,
-            Some(Setup::ActPass) | None => open,
+            Some(Setup::ActPass) | None => default,
         };
         match self.role {
             Some(known) if known != role => Err(NegotiationError::AnotherHandshake),
@@ -308,83 +310,82 @@ impl Negotiation {
         }
     }
 
-    /// Whether an offer was answered, by either end.
+    /// Whether an offer of either end was answered.
     const fn is_negotiated(&self) -> bool {
         self.role.is_some()
     }
 
-    /// Takes the offer and answers it with what both ends want.
+    /// Applies a remote offer and creates the answer. Each direction is what both ends want.
     ///
-    /// The library pairs an offered section with one of ours only if their directions suit it,
-    /// and else makes a section of its own that receives. So ours are pointed to where they are
-    /// found, then to what is agreed on; sections of the other end's making stay inactive.
+    /// webrtc-rs matches an offered section with one of our transceivers only if their directions
+    /// fit, and otherwise makes a receiving transceiver of its own. So our directions are first set
+    /// to those that match, and then to the negotiated ones. Transceivers that the remote offer
+    /// created stay inactive.
     async fn take_offer(
         &self,
-        offered: &Description,
-        offer: RTCSessionDescription,
+        offer: &Description,
+        rtc_offer: RTCSessionDescription,
     ) -> Result<String, NegotiationError> {
-        self.point_lines(|line| line.found_by(offered)).await?;
-        self.peer.set_remote_description(offer).await?;
-        let answer = match self.answer(offered).await {
-            // The first offer has started the transports, and they start once.
+        self.point_lines(|transceiver| transceiver.found_by(offer)).await?;
+        self.peer.set_remote_description(rtc_offer).await?;
+        let answer = match self.answer(offer).await {
+            // The first offer has started the transports, which cannot be started again.
             Err(error) if !self.is_negotiated() => return Err(error.broken()),
             answer => answer?,
         };
         let sdp = answer.sdp.clone();
-        let taken = self.peer.set_local_description(answer).await;
-        taken.map_err(|error| NegotiationError::from(error).broken())?;
+        let result = self.peer.set_local_description(answer).await;
+        result.map_err(|error| NegotiationError::from(error).broken())?;
         Ok(sdp)
     }
 
-    async fn answer(
-        &self,
-        offered: &Description,
-    ) -> Result<RTCSessionDescription, NegotiationError> {
-        self.point_lines(|line| line.agreed_with(offered)).await?;
+    async fn answer(&self, offer: &Description) -> Result<RTCSessionDescription, NegotiationError> {
+        self.point_lines(|transceiver| transceiver.agreed_with(offer)).await?;
         self.silence_foreign_sections().await?;
         let answer = self.peer.create_answer(None).await?;
-        Description::read(&answer.sdp)?.answers(&offered.taken())?;
+        Description::read(&answer.sdp)?.answers(&offer.taken())?;
         Ok(answer)
     }
 
-    async fn point_lines(&self, to: impl Fn(&Line) -> Direction) -> Result<(), Error> {
-        for line in &self.lines {
-            line.section.transceiver.set_direction(library_direction(to(line))).await?;
+    async fn point_lines(&self, direction: impl Fn(&Line) -> Direction) -> Result<(), Error> {
+        for one in &self.lines {
+            one.section.transceiver.set_direction(library_direction(direction(one))).await?;
         }
         Ok(())
     }
 
     async fn silence_foreign_sections(&self) -> Result<(), Error> {
         for transceiver in self.peer.get_transceivers().await {
-            let own = |line: &Line| line.section.transceiver.id() == transceiver.id();
-            if !self.lines.iter().any(own) {
+            let is_same = |known: &Line| known.section.transceiver.id() == transceiver.id();
+            if !self.lines.iter().any(is_same) {
                 transceiver.set_direction(RTCRtpTransceiverDirection::Inactive).await?;
             }
         }
         Ok(())
     }
 
-    /// Tells the senders what was agreed on; `theirs` is what the other end said.
-    async fn agreed(&mut self, theirs: &Description) {
+    /// Updates the senders to what is negotiated with the `remote` description, and records the
+    /// agreement.
+    async fn agreed(&mut self, remote: &Description) {
         let mut agreement = Agreement::default();
-        for line in &mut self.lines {
-            line.payload_type = None;
-            let Some(section) = theirs.section(line.kind) else {
-                agreement.leave_out(line.media());
+        for transceiver in &mut self.lines {
+            transceiver.payload_type = None;
+            let Some(section) = remote.section(transceiver.kind) else {
+                agreement.leave_out(transceiver.media());
                 continue;
             };
-            if !section.direction.sends() || !line.section.direction.receives() {
-                agreement.receive_no(line.media());
+            if !section.direction.sends() || !transceiver.section.direction.receives() {
+                agreement.receive_no(transceiver.media());
             }
-            line.payload_type = line.sends_with().await.unwrap_or_else(|error| {
-                tracing::warn!(%error, "what was agreed on cannot be read; nothing is sent");
+            transceiver.payload_type = transceiver.sends_with().await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "negotiated codec unknown; nothing is sent");
                 None
             });
-            if line.payload_type.is_none() {
-                agreement.send_no(line.media());
+            if transceiver.payload_type.is_none() {
+                agreement.send_no(transceiver.media());
             }
         }
-        if self.has_data && theirs.section(SectionKind::Application).is_none() {
+        if self.has_data && remote.section(SectionKind::Application).is_none() {
             agreement.leave_out(Media::Data);
         }
         self.news = Some(agreement);
@@ -392,30 +393,32 @@ impl Negotiation {
     }
 
     fn open_lines(&self) {
-        for line in &self.lines {
-            let open = line.payload_type.filter(|_| self.connected);
-            line.open.send_if_modified(|known| std::mem::replace(known, open) != open);
+        for transceiver in &self.lines {
+            let active = transceiver.payload_type.filter(|_| self.connected);
+            let replace = |known: &mut Option<u8>| std::mem::replace(known, active) != active;
+            transceiver.open.send_if_modified(replace);
         }
     }
 
-    /// Takes the candidates of a description, by the same rule as those that come later.
+    /// Adds the candidates of a description, by the same rule as trickled ones.
     async fn add_candidates(&mut self, sdp: &str) {
         for line in sdp::candidates(sdp) {
             self.add_candidate(Candidate { line: line.to_owned(), mid: None, index: None }).await;
         }
     }
 
-    /// Errors are the other end's: they are logged and cost one way to reach it.
+    /// Adds a remote candidate. An invalid one is logged and dropped; the other candidates still
+    /// count.
     async fn add_candidate(&mut self, candidate: Candidate) {
         let Candidate { line, mid, index } = candidate;
-        // There will be no more.
+        // The end of candidates.
         if line.is_empty() {
             return;
         }
         let candidate = match self.candidates.take(&line, &self.limits.addresses.chosen()) {
             Ok(candidate) => candidate,
             Err(error) => {
-                tracing::debug!(%error, "a remote candidate is not taken");
+                tracing::debug!(%error, "remote candidate rejected");
                 return;
             }
         };
@@ -426,7 +429,7 @@ impl Negotiation {
             ..RTCIceCandidateInit::default()
         };
         if let Err(error) = self.peer.add_ice_candidate(init).await {
-            tracing::debug!(%error, "a remote candidate is not taken");
+            tracing::debug!(%error, "remote candidate rejected");
         }
     }
 }
@@ -440,9 +443,9 @@ impl Line {
         }
     }
 
-    /// The direction in which the library finds this line for the section that is offered.
-    fn found_by(&self, offered: &Description) -> Direction {
-        match offered.section(self.kind).map(|section| section.direction) {
+    /// The direction with which webrtc-rs matches this transceiver to the offered section.
+    fn found_by(&self, offer: &Description) -> Direction {
+        match offer.section(self.kind).map(|section| section.direction) {
             Some(Direction::SendRecv) => Direction::SendRecv,
             Some(Direction::SendOnly) => Direction::RecvOnly,
             Some(Direction::RecvOnly) => Direction::SendOnly,
@@ -450,11 +453,11 @@ impl Line {
         }
     }
 
-    /// What both ends want of this line.
-    fn agreed_with(&self, offered: &Description) -> Direction {
-        let (sends, receives) = match offered.section(self.kind) {
-            Some(theirs) => (theirs.direction.receives(), theirs.direction.sends()),
-            // Not spoken of: not agreed on either, so it stays as it is for an offer of ours.
+    /// The direction that both ends want.
+    fn agreed_with(&self, offer: &Description) -> Direction {
+        let (sends, receives) = match offer.section(self.kind) {
+            Some(offered) => (offered.direction.receives(), offered.direction.sends()),
+            // Not offered, so not negotiated: the direction stays for a later offer of ours.
             None => return self.section.direction,
         };
         let own = self.section.direction;
@@ -466,7 +469,7 @@ impl Line {
         }
     }
 
-    /// The payload type to send with, in the other end's numbering; `None` if nothing is sent.
+    /// The payload type to send with, in the remote peer's numbering; `None` if nothing is sent.
     async fn sends_with(&self) -> Result<Option<u8>, Error> {
         let direction = self.section.transceiver.current_direction().await?;
         let sends = matches!(
@@ -477,13 +480,13 @@ impl Line {
             return Ok(None);
         };
         let codecs = sender.get_parameters().await?.rtp_parameters.codecs;
-        let wanted = match self.kind {
+        let mime_type = match self.kind {
             SectionKind::Audio => MIME_TYPE_OPUS,
             SectionKind::Video => MIME_TYPE_H264,
             SectionKind::Application => return Ok(None),
         };
         let codec =
-            codecs.iter().find(|codec| codec.rtp_codec.mime_type.eq_ignore_ascii_case(wanted));
+            codecs.iter().find(|codec| codec.rtp_codec.mime_type.eq_ignore_ascii_case(mime_type));
         Ok(codec.map(|codec| codec.payload_type))
     }
 }

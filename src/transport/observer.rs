@@ -1,5 +1,5 @@
-//! What the library calls back with, put into a queue: callbacks run on the connection's driver
-//! and must neither wait nor lock there.
+//! Queues the events of webrtc-rs: its callbacks run on the connection's driver and must neither
+//! wait nor lock there.
 
 use std::sync::Arc;
 
@@ -14,23 +14,23 @@ use webrtc::{
 
 use crate::model::PeerState;
 
-/// Happenings that wait for the connection's task at most: some candidates for each address,
-/// a few states and tracks. More wait only if the task has been stuck for long.
+/// Events that may wait for the connection's task: some candidates for each address, a few states
+/// and tracks. More wait only if the task has been stuck for long.
 const HAPPENINGS: usize = 64;
 
-/// What the library tells of a connection.
+/// An event of webrtc-rs about a connection.
 pub(super) enum Happening {
     /// A local candidate line.
     Candidate(String),
-    /// There will be no more local candidates.
+    /// There are no more local candidates.
     Gathered,
-    /// ICE and DTLS together changed their state.
+    /// The connection state, which combines ICE and DTLS, changed.
     State(PeerState),
     /// The first packet of a remote track arrived.
     Track(Arc<dyn TrackRemote>),
 }
 
-/// Queues happenings.
+/// Queues the events of webrtc-rs for the connection's task.
 pub(super) struct Observer {
     queue: mpsc::Sender<Happening>,
     overflow: Arc<Notify>,
@@ -38,20 +38,20 @@ pub(super) struct Observer {
 }
 
 impl Observer {
-    /// An observer and its queue. `overflow` is notified when the queue is full: what is lost then
-    /// cannot be told again, so the connection is over.
+    /// A forwarder and its queue. `overflow` is notified when the queue is full: webrtc-rs does not
+    /// repeat a lost event, so the connection must end.
     pub(super) fn new(overflow: Arc<Notify>) -> (Arc<Self>, mpsc::Receiver<Happening>) {
-        let (queue, happenings) = mpsc::channel(HAPPENINGS);
-        (Arc::new(Self { queue, overflow, up: watch::Sender::new(false) }), happenings)
+        let (queue, events) = mpsc::channel(HAPPENINGS);
+        (Arc::new(Self { queue, overflow, up: watch::Sender::new(false) }), events)
     }
 
-    /// Whether the connection is up: true from when it is so for the first time.
+    /// Whether the connection has been connected: true from the first time on.
     pub(super) fn up(&self) -> watch::Receiver<bool> {
         self.up.subscribe()
     }
 
-    fn tell(&self, happening: Happening) {
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.queue.try_send(happening) {
+    fn tell(&self, event: Happening) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.queue.try_send(event) {
             self.overflow.notify_one();
         }
     }
@@ -62,7 +62,7 @@ impl PeerConnectionEventHandler for Observer {
     async fn on_ice_candidate(&self, event: RTCPeerConnectionIceEvent) {
         match event.candidate.to_json() {
             Ok(candidate) => self.tell(Happening::Candidate(candidate.candidate)),
-            Err(error) => tracing::debug!(%error, "a local candidate cannot be written"),
+            Err(error) => tracing::debug!(%error, "invalid local candidate dropped"),
         }
     }
 

@@ -1,39 +1,39 @@
-//! A leaky bucket: how much of a thing is taken at once, and how fast after that.
+//! A leaky bucket: a rate limiter with a burst and an average rate.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The bucket.
+/// A rate limiter for items: `burst` of them without a pause, and then one per interval.
 #[derive(Debug)]
 pub(super) struct Pace {
-    /// The time that one takes, on average.
+    /// The average time per item.
     each: Duration,
-    /// How many are taken at once.
+    /// How many items are allowed without a pause.
     burst: u32,
-    /// When the bucket is empty.
+    /// When the bucket will be empty.
     empty: Instant,
 }
 
 impl Pace {
     /// An empty bucket.
-    pub(super) const fn new(each: Duration, burst: u32, now: Instant) -> Self {
-        Self { each, burst, empty: now }
+    pub(super) const fn new(interval: Duration, burst: u32, now: Instant) -> Self {
+        Self { each: interval, burst, empty: now }
     }
 
-    /// Counts so many that were taken, and returns the time at which the last had its turn.
+    /// Counts `count` items, and returns the time from which the last of them is allowed.
     pub(super) fn take(&mut self, count: u32, now: Instant) -> Instant {
         self.empty = self.empty.max(now) + self.each * count;
-        let turn = self.empty.checked_sub(self.each * self.burst).unwrap_or(now);
-        turn.max(now)
+        let allowed_at = self.empty.checked_sub(self.each * self.burst).unwrap_or(now);
+        allowed_at.max(now)
     }
 
-    /// Whether so many would have their turn at once.
+    /// Whether `count` items would be allowed without a pause.
     pub(super) fn has_room(&self, count: u32, now: Instant) -> bool {
         self.empty.max(now) + self.each * count <= now + self.each * self.burst
     }
 
-    /// When the bucket is empty, if nothing more is taken.
+    /// When the bucket will be empty, if no further items are counted.
     pub(super) const fn empty_at(&self) -> Instant {
         self.empty
     }
@@ -44,16 +44,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_is_taken_at_once_and_what_follows_at_its_pace() {
-        let (now, each, burst) = (Instant::now(), Duration::from_millis(25), 64);
-        let mut pace = Pace::new(each, burst, now);
-        assert!((0..burst).all(|_| pace.take(1, now) == now));
-        assert_eq!(pace.take(1, now), now + each);
-        assert_eq!(pace.take(1, now + each), now + 2 * each);
-        let later = now + each * 1000;
-        assert_eq!(pace.take(burst, later), later, "the bucket is empty again");
-        assert_eq!(pace.take(3, later), later + 3 * each);
-        assert!(!pace.has_room(1, later + 3 * each) && pace.has_room(1, later + 4 * each));
-        assert_eq!(pace.empty_at(), later + each * (burst + 3));
+    fn a_burst_is_allowed_at_once_and_further_items_at_the_average_rate() {
+        let (now, interval, burst) = (Instant::now(), Duration::from_millis(25), 64);
+        let mut bucket = Pace::new(interval, burst, now);
+        assert!((0..burst).all(|_| bucket.take(1, now) == now));
+        assert_eq!(bucket.take(1, now), now + interval);
+        assert_eq!(bucket.take(1, now + interval), now + 2 * interval);
+        let later = now + interval * 1000;
+        assert_eq!(bucket.take(burst, later), later, "the bucket is empty again");
+        assert_eq!(bucket.take(3, later), later + 3 * interval);
+        assert!(
+            !bucket.has_room(1, later + 3 * interval) && bucket.has_room(1, later + 4 * interval)
+        );
+        assert_eq!(bucket.empty_at(), later + interval * (burst + 3));
     }
 }

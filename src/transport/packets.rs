@@ -1,30 +1,29 @@
-//! The RTP payload format of H.264 (RFC 6184): an access unit is cut once, every peer sends the
-//! same payloads behind its own headers.
+//! The RTP payload format of H.264 (RFC 6184). An access unit is packetized once: every peer sends
+//! the same payloads behind its own headers.
 
 use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// The longest payload, in bytes.
-///
-/// With RTP header, extensions, the SRTP tag, UDP and IPv6 it stays below 1300 bytes, which
-/// passes every path that carries IPv6 (RFC 8200 asks for 1280) but for a few tunnels.
+/// With RTP header, extensions, the SRTP tag, UDP and IPv6 headers a packet stays below 1300 bytes.
+/// That passes every path that carries IPv6 (RFC 8200 requires 1280), except for a few tunnels.
 const MAX_PAYLOAD: usize = 1200;
 
-/// A NAL unit type that stands for several NAL units of one time (RFC 6184, section 5.7.1).
+/// The NAL unit type of a payload that holds several NAL units of one time (RFC 6184, section
+/// 5.7.1).
 const STAP_A: u8 = 24;
 
-/// A NAL unit type that stands for a part of one (RFC 6184, section 5.8).
+/// The NAL unit type of a payload that holds a fragment of a NAL unit (RFC 6184, section 5.8).
 const FU_A: u8 = 28;
 
 /// Bytes before a fragment: the FU indicator and the FU header.
 const FU_HEADER: usize = 2;
 
 /// The payloads of an Annex B access unit, in the order in which they are sent.
-///
-/// Small neighbours (SPS and PPS, small slices) share a payload, large NAL units are cut into
-/// equal fragments. Delimiters and filler are left out: they carry nothing (section 5.3 of ITU-T
-/// H.264, 7.4.1). Bytes before the first start code are no NAL unit and are left out too.
+/// Small neighbours (SPS and PPS, small slices) share a payload; large NAL units are cut into equal
+/// fragments. Access unit delimiters and filler data carry nothing and are left out (ITU-T H.264,
+/// section 7.4.1). Bytes before the first start code are not a NAL unit and are left out too.
 pub fn payloads(access_unit: &Bytes) -> Vec<Bytes> {
     let mut payloads = vec![];
     let mut small: Vec<Range<usize>> = vec![];
@@ -46,7 +45,8 @@ pub fn payloads(access_unit: &Bytes) -> Vec<Bytes> {
     payloads
 }
 
-/// Puts the collected NAL units into one payload: alone as it is, several as an aggregate.
+/// Puts the collected small NAL units into one payload: a single one unchanged, several as an
+/// aggregate.
 fn flush(access_unit: &Bytes, small: &mut Vec<Range<usize>>, payloads: &mut Vec<Bytes>) {
     match small.as_slice() {
         [] => {}
@@ -54,8 +54,8 @@ fn flush(access_unit: &Bytes, small: &mut Vec<Range<usize>>, payloads: &mut Vec<
         several => {
             let length: usize = 1 + several.iter().map(|unit| 2 + unit.len()).sum::<usize>();
             let mut aggregate = BytesMut::with_capacity(length);
-            let importance = several.iter().map(|unit| access_unit[unit.start] & 0x60).max();
-            aggregate.put_u8(importance.unwrap_or(0) | STAP_A);
+            let reference_idc = several.iter().map(|unit| access_unit[unit.start] & 0x60).max();
+            aggregate.put_u8(reference_idc.unwrap_or(0) | STAP_A);
             for unit in several {
                 aggregate.put_u16(unit.len() as u16);
                 aggregate.put_slice(&access_unit[unit.clone()]);
@@ -66,7 +66,7 @@ fn flush(access_unit: &Bytes, small: &mut Vec<Range<usize>>, payloads: &mut Vec<
     small.clear();
 }
 
-/// Cuts one NAL unit into fragments of equal length, so that none is tiny.
+/// Cuts one NAL unit into fragments of equal length, so that none is very small.
 fn fragment(unit: &[u8], payloads: &mut Vec<Bytes>) {
     let (header, body) = (unit[0], &unit[1..]);
     let count = body.len().div_ceil(MAX_PAYLOAD - FU_HEADER);
@@ -82,7 +82,7 @@ fn fragment(unit: &[u8], payloads: &mut Vec<Bytes>) {
     }
 }
 
-/// Where the NAL units lie, without start codes and the zeros behind them (ITU-T H.264, B.1).
+/// The byte ranges of the NAL units, without start codes and trailing zeros (ITU-T H.264, B.1).
 fn nal_units(stream: &[u8]) -> impl Iterator<Item = Range<usize>> {
     let mut next = start_code(stream, 0);
     std::iter::from_fn(move || {
@@ -97,7 +97,7 @@ fn nal_units(stream: &[u8]) -> impl Iterator<Item = Range<usize>> {
     .filter(|unit| !unit.is_empty() && !matches!(stream[unit.start] & 0x1f, 9 | 12))
 }
 
-/// Where the bytes behind the next start code (00 00 01) from `from` on begin.
+/// The position behind the next start code (00 00 01), searched from `from` on.
 fn start_code(stream: &[u8], from: usize) -> Option<usize> {
     let mut at = from;
     while at + 3 <= stream.len() {
@@ -126,10 +126,10 @@ mod tests {
         stream.into()
     }
 
-    /// The library's own depacketizer is the judge; it writes four-byte start codes.
-    fn depacketized(payloads: &[Bytes]) -> Vec<u8> {
-        let mut judge = H264Packet::default();
-        let parts = payloads.iter().map(|payload| judge.depacketize(payload).unwrap());
+    /// The access unit as the depacketizer of `rtc` reads it, which writes four-byte start codes.
+    fn depacketize(payloads: &[Bytes]) -> Vec<u8> {
+        let mut depacketizer = H264Packet::default();
+        let parts = payloads.iter().map(|payload| depacketizer.depacketize(payload).unwrap());
         parts.flat_map(|part| part.to_vec()).collect()
     }
 
@@ -137,7 +137,7 @@ mod tests {
         units.iter().flat_map(|unit| [&[0, 0, 0, 1], unit.as_slice()].concat()).collect()
     }
 
-    /// A NAL unit: no start code inside, no zero at the end, not a delimiter.
+    /// A NAL unit without a start code inside or a zero at the end.
     fn unit(kind: u8, length: usize) -> Vec<u8> {
         let mut unit = vec![0x60 | kind];
         unit.extend((1..length).map(|at| (at % 251) as u8 + 1));
@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(cut[0][0] & 0x1f, STAP_A);
         let lengths: Vec<_> = cut.iter().map(Bytes::len).collect();
         assert_eq!(lengths, [1 + 2 + 20 + 2 + 6, 1002, 1002, 1001]);
-        assert_eq!(depacketized(&cut), joined(&units));
+        assert_eq!(depacketize(&cut), joined(&units));
     }
 
     #[test]
@@ -178,19 +178,19 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
-        // The judge takes no payload of one or two bytes, which are legal.
+        // The depacketizer rejects payloads of one or two bytes, although they are legal.
         #[test]
-        fn every_unit_arrives_whole_in_payloads_that_fit(
+        fn every_nal_unit_arrives_complete_in_payloads_that_fit(
             shapes in proptest::collection::vec((1_u8..9, 3_usize..5000), 1..12),
         ) {
             let units: Vec<_> = shapes.iter().map(|(kind, length)| unit(*kind, *length)).collect();
             let cut = payloads(&annex_b(&units));
             prop_assert!(cut.iter().all(|payload| (1..=MAX_PAYLOAD).contains(&payload.len())));
-            prop_assert_eq!(depacketized(&cut), joined(&units));
+            prop_assert_eq!(depacketize(&cut), joined(&units));
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(0_u8..4, 0..5000)) {
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(0_u8..4, 0..5000)) {
             payloads(&bytes.into());
         }
     }

@@ -1,4 +1,4 @@
-//! Takes what arrives on one remote track off the library's hands at once.
+//! Receives one remote track: moves its packets from webrtc-rs into a bounded queue at once.
 
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ use crate::{
     model::{Media, PeerId},
 };
 
-/// Packets that wait for the jitter buffer at most: about a second of 720p video, ten of sound.
+/// Packets that may wait for the jitter buffer: about a second of 720p video, or ten of audio.
 const PACKETS: usize = 512;
 
-/// One remote track, being received.
+/// A remote track that is being received.
 pub(super) struct Receiver {
     track: Arc<dyn TrackRemote>,
     media: Media,
@@ -33,8 +33,8 @@ pub(super) struct Receiver {
     dropped: u64,
 }
 
-/// Receives a track until its connection ends. It is announced on `tracks` once; packets are
-/// kept for it meanwhile.
+/// Receives a track until its connection ends. The track is announced on `tracks` once; until then
+/// its packets are queued.
 pub(super) async fn run(
     peer: PeerId,
     track: Arc<dyn TrackRemote>,
@@ -45,10 +45,10 @@ pub(super) async fn run(
         RtpCodecKind::Audio => Media::Audio,
         RtpCodecKind::Video => Media::Video,
         other @ (RtpCodecKind::Unspecified | RtpCodecKind::Application | _) => {
-            return tracing::debug!(%peer, %other, "a track that is neither is ignored");
+            return tracing::debug!(%peer, %other, "track that is neither audio nor video ignored");
         }
     };
-    // The library opens every track with this event, before its first packet.
+    // webrtc-rs reports this event first for every track, before its first packet.
     let Some(TrackRemoteEvent::OnOpen(opened)) = track.poll().await else { return };
     let (packets, incoming) = mpsc::channel(PACKETS);
     let keyframes = KeyframeRequest::default();
@@ -71,7 +71,7 @@ pub(super) async fn run(
 impl Receiver {
     async fn receive(mut self, track: IncomingTrack, tracks: mpsc::Sender<IncomingTrack>) -> u64 {
         let mut announcement = Some(track);
-        let mut wanted = false;
+        let mut keyframe_wanted = false;
         let mut next_request = Instant::now();
         loop {
             tokio::select! {
@@ -80,14 +80,17 @@ impl Receiver {
                     None => return self.dropped,
                 },
                 permit = tracks.reserve(), if announcement.is_some() => {
-                    // A closed queue means that nobody wants tracks: they are drained all the same.
+                    // If the queue is closed, no consumer wants tracks, but webrtc-rs must still be
+                    // drained.
                     if let (Some(track), Ok(permit)) = (announcement.take(), permit) {
                         permit.send(track);
                     }
                 }
-                () = self.keyframes.requested(), if !wanted => wanted = self.media == Media::Video,
-                () = sleep_until(next_request), if wanted => {
-                    wanted = false;
+                () = self.keyframes.requested(), if !keyframe_wanted => {
+                    keyframe_wanted = self.media == Media::Video;
+                }
+                () = sleep_until(next_request), if keyframe_wanted => {
+                    keyframe_wanted = false;
                     next_request = Instant::now() + KEYFRAME_PACE;
                     self.request_keyframe().await;
                 }
@@ -95,8 +98,9 @@ impl Receiver {
         }
     }
 
-    /// The library queues what arrives by a track id that the other end chose: what belongs to
-    /// another track of the same id comes from another receiver and has another SSRC.
+    /// Handles an event of the track. webrtc-rs queues events by the track id, which the remote
+    /// peer chooses. So events of another track with the same id arrive here too; they have another
+    /// receiver and another SSRC.
     fn take(&mut self, event: TrackRemoteEvent) {
         if let TrackRemoteEvent::OnRtpPacket(packet) = event {
             if packet.header.ssrc == self.ssrc {
@@ -110,8 +114,8 @@ impl Receiver {
     }
 
     fn forward(&mut self, packet: rtp::Packet) {
-        // Padding, which carries nothing, goes on as well: without its sequence numbers, those who
-        // put packets in order would wait for them.
+        // Padding is forwarded too, although it carries nothing: without its sequence numbers the
+        // jitter buffer would wait for them.
         let packet = RtpPacket {
             sequence: packet.header.sequence_number,
             timestamp: packet.header.timestamp,
@@ -127,7 +131,7 @@ impl Receiver {
     async fn request_keyframe(&self) {
         let request = PictureLossIndication { sender_ssrc: 1, media_ssrc: self.ssrc };
         if let Err(error) = self.track.write_rtcp(vec![Box::new(request)]).await {
-            tracing::debug!(%error, "a keyframe could not be asked for");
+            tracing::debug!(%error, "keyframe request not sent");
         }
     }
 }

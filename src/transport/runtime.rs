@@ -1,5 +1,6 @@
-//! The library's runtime for one connection: tokio's, with a watch over the driver, sockets that
-//! help the handshake, keep early media and keep strangers out and, if wanted, a bad network.
+//! The runtime that webrtc-rs uses for one connection. It is tokio's, but it reports the end of the
+//! driver and wraps the sockets: they retransmit DTLS flights, buffer early media, drop packets of
+//! unauthenticated sources and, if configured, simulate a bad network.
 
 use std::{
     future::Future,
@@ -24,25 +25,25 @@ use super::{
     link::ImpairedSocket,
 };
 
-/// A future as the library's trait wants it.
+/// A boxed future, as the `Runtime` trait of webrtc-rs requires.
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// What the library runs one connection on.
+/// The runtime of one connection.
 #[derive(Debug)]
 pub(super) struct PeerRuntime {
     pub(super) tokio: TokioRuntime,
-    /// What the sockets are impaired by, if they are.
+    /// The impairment of the sockets, if any.
     pub(super) impairment: Option<watch::Receiver<Impairment>>,
-    /// Notified when the connection's driver has returned, panicked or been aborted: the library
-    /// tells nobody, and a connection without its driver would look alive for ever.
+    /// Notified when the connection's driver has returned, panicked or been aborted. webrtc-rs does
+    /// not report this, so a connection without its driver would look alive for ever.
     pub(super) driver_ended: Arc<Notify>,
-    /// Whether the connection is up.
+    /// Whether the connection has been connected.
     pub(super) up: watch::Receiver<bool>,
-    /// What its sockets share that let nobody in.
+    /// The state that the [`IceGateSocket`]s share.
     pub(super) admission: AdmissionWiring,
 }
 
-/// Tells that the task that held it is gone.
+/// Notifies when it is dropped, together with the task that holds it.
 struct Ended(Arc<Notify>);
 
 impl Drop for Ended {
@@ -52,8 +53,8 @@ impl Drop for Ended {
 }
 
 impl Runtime for PeerRuntime {
-    /// The driver is the only task that the library spawns here: its others are for ICE over TCP,
-    /// which is not offered.
+    /// Spawns the driver, the only task that webrtc-rs spawns here: its other tasks are for ICE
+    /// over TCP, which is not offered.
     fn spawn(&self, driver: Boxed<'static, ()>) -> Box<dyn JoinHandle> {
         let ended = Ended(Arc::clone(&self.driver_ended));
         self.tokio.spawn(Box::pin(async move {
@@ -64,8 +65,8 @@ impl Runtime for PeerRuntime {
 
     fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
         let mut socket = self.tokio.wrap_udp_socket(socket)?;
-        if let Some(terms) = &self.impairment {
-            socket = Arc::new(ImpairedSocket::new(socket, terms.clone()));
+        if let Some(impairment) = &self.impairment {
+            socket = Arc::new(ImpairedSocket::new(socket, impairment.clone()));
         }
         let socket = Arc::new(AdmissionSocket::new(socket, self.admission.clone()));
         let socket = Arc::new(HandshakeSocket::new(socket));

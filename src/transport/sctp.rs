@@ -1,25 +1,26 @@
-//! Keeps from the library the SCTP packets that end it, or keep it busy (RFC 9260).
+//! Recognises SCTP packets that make webrtc-rs panic or loop for long (RFC 9260).
 //!
-//! * An error cause of an ABORT or ERROR chunk says how long it is, and the library (`rtc-sctp`
-//!   0.21.1, `chunk/mod.rs`, `ErrorCause::unmarshal`) slices the chunk by that without a look at how
-//!   much there is: it panics where a cause says that it goes on behind its chunk. It lacks
-//!   `if usize::from(len) > buf.len() { return Err(Error::ErrErrorCauseTooSmall) }`.
-//! * A FORWARD TSN chunk (RFC 3758) moves the last number that was received, and the library
-//!   (`association/mod.rs`, `handle_forward_tsn`) counts up to it one by one: two thousand million
-//!   steps and many seconds for a chunk of eight bytes. It should take the chunks out of its queue
-//!   that are not beyond the new number, and set the number. Only messages that may be given up
-//!   need it, and there are none here.
-//! * The blocks of a SACK name what arrived behind a gap, and the library (`process_selective_ack`)
-//!   looks up each number of each block, whatever was sent: millions for a packet whose blocks are
-//!   all as long as can be and the same. It should stop at the last number that was sent.
+//! * An error cause of an ABORT or ERROR chunk states its own length. `rtc-sctp` 0.21.1
+//!   (`chunk/mod.rs`, `ErrorCause::unmarshal`) slices the chunk by that length without a check, and
+//!   panics if a cause claims to be longer than its chunk. It lacks `if usize::from(len) >
+//!   buf.len() { return Err(Error::ErrErrorCauseTooSmall) }`.
+//! * A FORWARD TSN chunk (RFC 3758) advances the last received TSN. `rtc-sctp`
+//!   (`association/mod.rs`, `handle_forward_tsn`) counts up to the new TSN one by one: two thousand
+//!   million steps and many seconds for a chunk of eight bytes. It should remove the chunks up to
+//!   the new TSN from its queue, and set the TSN. Only messages with partial reliability need this
+//!   chunk, and this program has none.
+//! * The gap blocks of a SACK name the TSNs that arrived behind a gap. `rtc-sctp`
+//!   (`process_selective_ack`) looks up each TSN of each block, whatever was sent: millions for a
+//!   packet whose blocks are all identical and as long as possible. It should stop at the last TSN
+//!   that was sent.
 //!
-//! The packets are seen where they come out of DTLS (`crypto.rs`); one that would do harm is
-//! dropped as if its seal were broken.
+//! The packets are checked where they come out of DTLS (`crypto.rs`). A harmful one is dropped as
+//! if its authentication had failed.
 
-/// The common header's length (RFC 9260, section 3.1).
+/// The length of the common header (RFC 9260, section 3.1).
 const HEADER: usize = 12;
 
-/// A chunk's, and a cause's, header's length (sections 3.2 and 3.3.10).
+/// The length of the header of a chunk, and of an error cause (sections 3.2 and 3.3.10).
 const CHUNK_HEADER: usize = 4;
 
 const DATA: u8 = 0;
@@ -30,27 +31,27 @@ const COOKIE_ECHO: u8 = 10;
 const COOKIE_ACK: u8 = 11;
 const FORWARD_TSN: u8 = 192;
 
-/// Numbers behind the first gap that a SACK may name: what is under way is bounded by what a chat
-/// may leave unsent, and that is less.
+/// How far behind the cumulative TSN a gap block of a SACK may reach. The number of chunks in
+/// flight is bounded by the send buffer of the data channel, and is smaller.
 const FARTHEST: u16 = 4096;
 
-/// Whether the library can read the packet in no time, if only to refuse it.
+/// Whether webrtc-rs can process or reject the packet without a panic or a long loop.
 ///
-/// It finds a chunk by the lengths of what it understood of those before, which a malformed one
-/// may have differ from what the chunk says. Behind chunks for which that is not clear, nothing
-/// may look like a chunk that does harm, wherever it is.
+/// `rtc-sctp` finds a chunk by the parsed lengths of the chunks before it. In a malformed chunk the
+/// parsed length may differ from the length field. Behind a chunk where that is possible, no
+/// position may hold bytes that look like a harmful chunk.
 pub(super) fn is_harmless(packet: &[u8]) -> bool {
-    let mut rest = packet.get(HEADER..).unwrap_or_default();
-    while let Some(chunk) = chunk(rest) {
+    let mut remaining = packet.get(HEADER..).unwrap_or_default();
+    while let Some(chunk) = chunk(remaining) {
         if !is_harmless_chunk(chunk) {
             return false;
         }
-        let next = rest.get(chunk.len().next_multiple_of(4)..).unwrap_or_default();
+        let next = remaining.get(chunk.len().next_multiple_of(4)..).unwrap_or_default();
         if !is_as_long_as_it_says(chunk) {
-            let mut places = (0..rest.len()).step_by(4);
-            return places.all(|at| chunk_at(rest, at).is_none_or(is_harmless_chunk));
+            let mut positions = (0..remaining.len()).step_by(4);
+            return positions.all(|at| chunk_at(remaining, at).is_none_or(is_harmless_chunk));
         }
-        rest = next;
+        remaining = next;
     }
     true
 }
@@ -59,7 +60,8 @@ fn chunk_at(bytes: &[u8], at: usize) -> Option<&[u8]> {
     chunk(bytes.get(at..)?)
 }
 
-/// The chunk at the beginning, without padding; `None` if it is not whole, which the library sees.
+/// The chunk at the beginning, without padding; `None` if it is incomplete, which webrtc-rs detects
+/// itself.
 fn chunk(bytes: &[u8]) -> Option<&[u8]> {
     let length = usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]));
     bytes.get(..length).filter(|chunk| chunk.len() >= CHUNK_HEADER)
@@ -74,7 +76,7 @@ fn is_harmless_chunk(chunk: &[u8]) -> bool {
     }
 }
 
-/// Whether the blocks of a SACK come in order, and not far behind the gap (section 3.3.4).
+/// Whether the gap blocks of a SACK are in order, and within [`MAX_GAP`] (section 3.3.4).
 fn has_small_blocks(chunk: &[u8]) -> bool {
     let &[_, _, _, _, _, _, _, _, _, _, _, _, high, low, _, _, ref blocks @ ..] = chunk else {
         return true;
@@ -90,23 +92,23 @@ fn has_small_blocks(chunk: &[u8]) -> bool {
     })
 }
 
-/// Whether no error cause of the chunk claims to be longer than the chunk. The library reads them
-/// one after another without their padding.
+/// Whether no error cause of the chunk claims to be longer than the chunk. `rtc-sctp` reads the
+/// causes one after another without their padding.
 fn has_whole_causes(chunk: &[u8]) -> bool {
     let mut causes = &chunk[CHUNK_HEADER..];
     while let &[_, _, high, low, ..] = causes {
         let length = usize::from(u16::from_be_bytes([high, low]));
-        // A shorter one is refused, and so is the rest.
+        // `rtc-sctp` rejects a shorter cause, and stops there.
         if length < CHUNK_HEADER {
             return true;
         }
-        let Some(rest) = causes.get(length..) else { return false };
-        causes = rest;
+        let Some(remaining) = causes.get(length..) else { return false };
+        causes = remaining;
     }
     true
 }
 
-/// Whether what the library understands of the chunk is as long as the chunk.
+/// Whether the part of the chunk that `rtc-sctp` parses is as long as its length field says.
 fn is_as_long_as_it_says(chunk: &[u8]) -> bool {
     match (chunk[0], chunk) {
         (DATA | COOKIE_ECHO, _) => true,
@@ -148,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_that_is_longer_than_its_chunk_is_found_wherever_it_is() {
+    fn a_cause_that_claims_to_be_longer_than_its_chunk_is_found_at_any_position() {
         for kind in [ABORT, ERROR] {
             let bad = chunk_of(kind, &cause(9));
             let second = chunk_of(kind, &[cause(8), cause(400)].concat());
@@ -159,7 +161,7 @@ mod tests {
                 vec![data.clone(), bad.clone()],
                 vec![sack(&[(2, 3)]), data, bad.clone()],
                 vec![chunk_of(COOKIE_ACK, &[]), bad.clone()],
-                // Chunks of which the library understands less than they hold.
+                // Chunks of which `rtc-sctp` parses less than they hold.
                 vec![chunk_of(COOKIE_ACK, &bad)],
                 vec![chunk_of(SACK, &[[0; 12].to_vec(), bad.clone()].concat())],
                 vec![chunk_of(130, &[[0; 8].to_vec(), bad].concat())],
@@ -170,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_keeps_the_library_busy_is_found() {
+    fn packets_that_make_webrtc_rs_loop_are_found() {
         let forward = chunk_of(FORWARD_TSN, &[0x7f, 255, 255, 255]);
         let data = chunk_of(DATA, &[6; 40]);
         for chunks in [
@@ -187,8 +189,8 @@ mod tests {
     }
 
     #[test]
-    fn what_honest_ends_send_passes() {
-        // Words that hold what a harmful chunk looks like.
+    fn packets_of_honest_endpoints_pass() {
+        // Application data that look like a harmful chunk.
         let data = chunk_of(DATA, &[[0; 12].to_vec(), chunk_of(ABORT, &cause(99))].concat());
         for chunks in [
             vec![],

@@ -1,29 +1,29 @@
-//! What is read in a session description before the library gets it (RFC 8866, RFC 9429).
+//! Parses and checks session descriptions before webrtc-rs gets them (RFC 8866, RFC 9429).
 //!
-//! The library takes a description apart while it already changes its state; what is wrong is
-//! better found before. It knows no rejected sections either: `layout.rs` keeps them from it.
+//! webrtc-rs changes its state while it parses a description, so errors have to be found before. It
+//! does not support rejected sections either: `rejected_sections.rs` hides them from it.
 
 use std::collections::BTreeSet;
 
 use crate::model::{Direction, MAX_SDP_BYTES};
 
-/// Media sections that a description may have; a connection of ours has three.
+/// Media sections that a description may have; connections of this program have three.
 const MAX_SECTIONS: usize = 64;
 
-/// The longest `mid` that is taken, in bytes.
+/// The longest `mid` that is accepted, in bytes.
 const MAX_MID_BYTES: usize = 32;
 
-/// A description's media sections.
+/// The parsed parts of a session description.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Description {
-    /// In their order.
+    /// The media sections in their order.
     pub(super) sections: Vec<Section>,
-    /// The certificate's fingerprints: they stay as long as the program. `None` if nothing is taken,
-    /// so that there is no transport either.
+    /// The fingerprints of the certificate, which does not change while the remote program runs.
+    /// `None` if no section is accepted, because then there is no transport either.
     pub(super) fingerprints: Option<Fingerprints>,
-    /// The writer's part in the DTLS handshake, if it says so.
+    /// The sender's DTLS role, if the description states it.
     pub(super) setup: Option<Setup>,
-    /// Whether the writer only answers to ICE checks (RFC 8445, section 2.5).
+    /// Whether the sender is an ICE lite agent, which only answers checks (RFC 8445, section 2.5).
     pub(super) is_ice_lite: bool,
 }
 
@@ -32,51 +32,52 @@ pub(super) struct Description {
 pub(super) struct Section {
     /// What it carries.
     pub(super) kind: SectionKind,
-    /// Its identification tag (RFC 8843); a rejected section may have none.
+    /// Its identification tag (RFC 8843); empty if a rejected section has none.
     pub(super) mid: String,
-    /// From its writer's point of view; a rejected section is inactive.
+    /// Its direction from the sender's point of view; a rejected section is inactive.
     pub(super) direction: Direction,
-    /// Whether its writer rejects it.
+    /// Whether the sender rejects it.
     pub(super) is_rejected: bool,
-    /// Whether both ends can do it: its writer does not reject it, and has a format of ours.
+    /// Whether both ends support it: the sender does not reject it, and it has a format that this
+    /// program supports.
     pub(super) is_taken: bool,
-    /// Its first line, `m=…`.
+    /// Its first line, beginning with `m=`.
     pub(super) head: String,
 }
 
 /// What a media section carries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum SectionKind {
-    /// Sound.
+    /// Audio.
     Audio,
-    /// Pictures.
+    /// Video.
     Video,
     /// Data channels.
     Application,
 }
 
-/// Who begins the DTLS handshake (RFC 8842, section 5.1: the `setup` attribute).
+/// Which end begins the DTLS handshake: the `setup` attribute (RFC 8842, section 5.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Setup {
-    /// Its writer does.
+    /// The sender of the description.
     Active,
-    /// The other end does.
+    /// The receiver of the description.
     Passive,
-    /// Whoever answers decides.
+    /// The answerer decides.
     ActPass,
 }
 
-/// What the other end's certificate may be, by a hash that is known here (RFC 8122, section 5).
+/// The fingerprints that the remote certificate may have, by one supported hash (RFC 8122, section
+/// 5).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Fingerprints {
     /// The hash.
     pub(super) hash: FingerprintHash,
-    /// One or more values, any of which may be the certificate's, in lower case with colons; in
-    /// order.
+    /// One or more sorted values, one of which is the certificate's, in lower case with colons.
     pub(super) values: BTreeSet<String>,
 }
 
-/// A hash of certificates, the one first that is preferred: every browser has it (RFC 8827, section
+/// A hash of certificates, the preferred one first: every browser supports it (RFC 8827, section
 /// 6.5).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum FingerprintHash {
@@ -85,18 +86,18 @@ pub(super) enum FingerprintHash {
     Sha384,
 }
 
-/// Why a description is not taken.
+/// Why a description is rejected.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum SdpError {
-    #[error("a description of {0} bytes is too long; at most {MAX_SDP_BYTES} are taken")]
+    #[error("a description of {0} bytes is too long; at most {MAX_SDP_BYTES} are accepted")]
     TooLong(usize),
-    #[error("this is no session description: it does not begin with `v=0`")]
+    #[error("this is not a session description: it does not begin with `v=0`")]
     NotSdp,
-    #[error("the description has {0} media sections; between 1 and {MAX_SECTIONS} are taken")]
+    #[error("the description has {0} media sections; between 1 and {MAX_SECTIONS} are accepted")]
     SectionCount(usize),
-    #[error("the media section `m={0}` is of no kind that is known here")]
+    #[error("the media section `m={0}` is of an unknown kind")]
     UnknownKind(String),
-    #[error("media section {0} has no `a=mid`, or one that is too long or taken")]
+    #[error("media section {0} has no `a=mid`, or one that is too long or not unique")]
     Mid(usize),
     #[error("media section {0} has no direction")]
     Direction(usize),
@@ -104,12 +105,12 @@ pub(super) enum SdpError {
     IceCredentials,
     #[error("the description has no `a=fingerprint` of sha-256, sha-384 or sha-512 with a value")]
     Fingerprint,
-    #[error("the answer's media sections are not those of the offer")]
+    #[error("the answer's media sections do not match the offer's")]
     NotTheOffer,
 }
 
 impl Description {
-    /// Reads the sections and checks what the library needs to find.
+    /// Parses a description, and checks everything that webrtc-rs requires in it.
     ///
     /// # Errors
     /// [`SdpError`] says what is wrong; no text makes it panic.
@@ -128,13 +129,13 @@ impl Description {
         }
         let session = &lines[..starts[0]];
         let mut sections: Vec<Section> = vec![];
-        // What says how to connect: rejected sections have no say in that.
+        // The lines that may hold transport attributes. Those of rejected sections do not count.
         let mut transport = session.to_vec();
         for (index, start) in starts.iter().enumerate() {
             let end = starts.get(index + 1).copied().unwrap_or(lines.len());
             let section = Section::read(index, &lines[*start..end])?;
-            let is_known = |earlier: &Section| earlier.mid == section.mid;
-            if !section.mid.is_empty() && sections.iter().any(is_known) {
+            let has_same_mid = |earlier: &Section| earlier.mid == section.mid;
+            if !section.mid.is_empty() && sections.iter().any(has_same_mid) {
                 return Err(SdpError::Mid(index));
             }
             if !section.is_rejected {
@@ -142,46 +143,46 @@ impl Description {
             }
             sections.push(section);
         }
-        let is_any_taken = sections.iter().any(|section| section.is_taken);
-        let fingerprints = is_any_taken.then(|| check_transport(&transport)).transpose()?;
+        let is_any_accepted = sections.iter().any(|section| section.is_taken);
+        let fingerprints = is_any_accepted.then(|| check_transport(&transport)).transpose()?;
         let setup = attribute(&transport, "setup").and_then(Setup::read);
         let is_ice_lite = session.contains(&"a=ice-lite");
         Ok(Self { sections, fingerprints, setup, is_ice_lite })
     }
 
-    /// Whether this answers that offer: the same sections in the same order (RFC 3264, 6).
+    /// Checks that this is an answer to that offer, with the same sections in the same order (RFC
+    /// 3264, section 6).
     ///
     /// # Errors
-    /// [`SdpError::NotTheOffer`].
+    /// [`SdpError::SectionMismatch`].
     pub(super) fn answers(&self, offer: &Self) -> Result<(), SdpError> {
-        let same = self.sections.len() == offer.sections.len()
+        let matches = self.sections.len() == offer.sections.len()
             && self.sections.iter().zip(&offer.sections).all(|(answered, offered)| {
-                let is_named = answered.mid == offered.mid || answered.mid.is_empty();
-                answered.kind == offered.kind && is_named
+                let has_same_mid = answered.mid == offered.mid || answered.mid.is_empty();
+                answered.kind == offered.kind && has_same_mid
             });
-        if same { Ok(()) } else { Err(SdpError::NotTheOffer) }
+        if matches { Ok(()) } else { Err(SdpError::NotTheOffer) }
     }
 
-    /// The same without the sections that are not taken.
+    /// The description with its accepted sections only.
     pub(super) fn taken(&self) -> Self {
         let sections = self.sections.iter().filter(|section| section.is_taken).cloned();
         Self { sections: sections.collect(), ..self.clone() }
     }
 
-    /// Notes which sections the answer to this rejects.
+    /// Marks the sections that the answer rejects as not accepted.
     pub(super) fn also_rejected_by(&mut self, answer: &Self) {
         for (section, answered) in self.sections.iter_mut().zip(&answer.sections) {
             section.is_taken &= answered.is_taken;
         }
     }
 
-    /// The first section of that kind that is taken.
+    /// The first accepted section of that kind.
     pub(super) fn section(&self, kind: SectionKind) -> Option<&Section> {
         self.sections.iter().find(|section| section.kind == kind && section.is_taken)
     }
 
-    /// Where the first section that is taken stands: candidates are for this one (RFC 8843,
-    /// section 7).
+    /// The index of the first accepted section: candidates are for this one (RFC 8843, section 7).
     pub(super) fn first_taken(&self) -> Option<usize> {
         self.sections.iter().position(|section| section.is_taken)
     }
@@ -190,16 +191,16 @@ impl Description {
 impl Section {
     fn read(index: usize, lines: &[&str]) -> Result<Self, SdpError> {
         let head = lines[0];
-        let mut words = head["m=".len()..].split_whitespace();
-        let kind = match words.next().unwrap_or_default() {
+        let mut fields = head["m=".len()..].split_whitespace();
+        let kind = match fields.next().unwrap_or_default() {
             "audio" => SectionKind::Audio,
             "video" => SectionKind::Video,
             "application" => SectionKind::Application,
             other => return Err(SdpError::UnknownKind(other.chars().take(32).collect())),
         };
-        // In an offer, port 0 may also say that the section has no transport of its own (RFC 8843,
+        // In an offer, port 0 may also mean that the section has no transport of its own (RFC 8843,
         // section 6).
-        let is_rejected = words.next() == Some("0") && !lines.contains(&"a=bundle-only");
+        let is_rejected = fields.next() == Some("0") && !lines.contains(&"a=bundle-only");
         let mid = attribute(lines, "mid").unwrap_or_default();
         if (mid.is_empty() && !is_rejected) || mid.len() > MAX_MID_BYTES {
             return Err(SdpError::Mid(index));
@@ -217,32 +218,34 @@ impl Section {
 }
 
 impl SectionKind {
-    /// Whether the section has a format that we have too: Opus (RFC 7587), H.264 of the baseline
-    /// profiles in packetization mode 1 (RFC 6184, section 8.1), a data channel (RFC 8841).
+    /// Whether the section has a format that this program supports: Opus (RFC 7587), H.264 of the
+    /// baseline profiles in packetization mode 1 (RFC 6184, section 8.1), or a data channel (RFC
+    /// 8841).
     fn has_format(self, lines: &[&str]) -> bool {
         let formats = || lines[0].split_whitespace().skip(3);
-        let named = |format: &str, name: &str, of: &str| {
+        let has = |format: &str, name: &str, wanted: &str| {
             attributes(lines, name).any(|value| {
-                value.split_once(' ').is_some_and(|(about, value)| {
-                    about == format && value.trim().eq_ignore_ascii_case(of)
+                value.split_once(' ').is_some_and(|(payload_type, value)| {
+                    payload_type == format && value.trim().eq_ignore_ascii_case(wanted)
                 })
             })
         };
         match self {
-            Self::Audio => formats().any(|format| named(format, "rtpmap", "opus/48000/2")),
+            Self::Audio => formats().any(|format| has(format, "rtpmap", "opus/48000/2")),
             Self::Video => formats().any(|format| {
                 let parameters = attributes(lines, "fmtp")
                     .filter_map(|value| value.split_once(' '))
-                    .find_map(|(about, value)| (about == format).then_some(value));
-                named(format, "rtpmap", "H264/90000") && is_our_h264(parameters.unwrap_or_default())
+                    .find_map(|(payload_type, value)| (payload_type == format).then_some(value));
+                has(format, "rtpmap", "H264/90000") && is_our_h264(parameters.unwrap_or_default())
             }),
             Self::Application => formats().eq(["webrtc-datachannel"]),
         }
     }
 }
 
-/// Whether H.264 of these parameters can be sent and received here. Without a profile it is
-/// baseline; without a mode it is mode 0, which cannot carry our pictures (RFC 6184, section 8.1).
+/// Whether this program can send and receive H.264 with these parameters. The default profile is
+/// baseline. The default packetization mode is 0, which cannot carry our frames (RFC 6184, section
+/// 8.1).
 fn is_our_h264(parameters: &str) -> bool {
     let value = |name: &str| {
         parameters.split(';').find_map(|parameter| {
@@ -265,9 +268,9 @@ impl Setup {
     }
 }
 
-/// The description as the library reads it: a line may begin with carriage returns, and white
-/// space around a value is none of it. What is found in the text by its lines would else be
-/// something else than what the library finds.
+/// The description in the form that webrtc-rs reads: it skips carriage returns at the beginning of
+/// a line, and white space around a value. Without this, a search for lines in the text would find
+/// other lines than webrtc-rs does.
 pub(super) fn normalized(sdp: &str) -> String {
     let mut text = String::with_capacity(sdp.len());
     for line in sdp.split('\n') {
@@ -281,26 +284,26 @@ pub(super) fn normalized(sdp: &str) -> String {
     text
 }
 
-/// The candidate lines, without `a=`.
+/// The candidate lines of a description, without `a=`.
 pub(super) fn candidates(sdp: &str) -> impl Iterator<Item = &str> {
     let lines = sdp.lines().map(str::trim_end);
-    lines.filter_map(|line| line.strip_prefix("a=").filter(|rest| rest.starts_with("candidate:")))
+    lines.filter_map(|line| line.strip_prefix("a=").filter(|line| line.starts_with("candidate:")))
 }
 
-/// The streams that are named (RFC 5576, section 4.1).
+/// The SSRCs that a description announces (RFC 5576, section 4.1).
 pub(super) fn ssrcs(sdp: &str) -> impl Iterator<Item = u32> {
     let values = sdp.lines().filter_map(|line| line.strip_prefix("a=ssrc:"));
     values.filter_map(|value| value.split_ascii_whitespace().next()?.parse().ok())
 }
 
-/// The name fragments of all ICE credentials (RFC 8839, section 5.4).
+/// The username fragments of all ICE credentials (RFC 8839, section 5.4).
 pub(super) fn name_fragments(sdp: &str) -> Vec<String> {
     let lines: Vec<&str> = sdp.lines().map(str::trim_end).collect();
     attributes(&lines, "ice-ufrag").map(ToOwned::to_owned).collect()
 }
 
-/// The description without candidate lines: those of an ICE restart name closed sockets, and those
-/// of the other end are taken one by one.
+/// The description without candidate lines. Those of a local ICE restart name closed sockets, and
+/// remote ones are added one by one.
 pub(super) fn without_candidates(sdp: &str) -> String {
     sdp.split_inclusive('\n')
         .filter(|line| {
@@ -319,7 +322,7 @@ fn direction(line: &str) -> Option<Direction> {
     }
 }
 
-/// ICE credentials (RFC 8839, section 5.4) and fingerprints (RFC 8122), anywhere.
+/// Checks the ICE credentials (RFC 8839, section 5.4), and reads the fingerprints (RFC 8122).
 fn check_transport(lines: &[&str]) -> Result<Fingerprints, SdpError> {
     let ufrag = attribute(lines, "ice-ufrag").unwrap_or_default();
     let password = attribute(lines, "ice-pwd").unwrap_or_default();
@@ -330,7 +333,7 @@ fn check_transport(lines: &[&str]) -> Result<Fingerprints, SdpError> {
 }
 
 impl Fingerprints {
-    /// Those of the hash that is preferred of those that are there.
+    /// The fingerprints of the most preferred hash that is present.
     fn read(lines: &[&str]) -> Option<Self> {
         let read = |value: &str| {
             let (hash, value) = value.split_once(' ')?;
@@ -352,7 +355,7 @@ impl FingerprintHash {
     }
 }
 
-/// The description with that sha-256 fingerprint for all sections, and no other.
+/// The description with that sha-256 fingerprint for all sections, and no other fingerprint.
 pub(super) fn with_fingerprint(sdp: &str, value: &str) -> String {
     let mut text = String::with_capacity(sdp.len() + value.len());
     let mut is_written = false;
@@ -406,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rejected_section_has_no_say_in_how_to_connect() {
+    fn transport_attributes_of_a_rejected_section_do_not_count() {
         let rejected = "m=video 0 UDP/TLS/RTP/SAVPF 102\r\na=ice-ufrag:other\r\na=setup:passive\r\n\
             a=ice-pwd:9876543210987654321098\r\na=fingerprint:sha-256 CC:DD\r\na=mid:9\r\n";
         let first = SDP.replacen("m=audio", &format!("{rejected}m=audio"), 1);
@@ -414,13 +417,13 @@ mod tests {
         let fingerprints = description.fingerprints.as_ref().unwrap();
         assert_eq!(fingerprints.values, ["aa:bb".to_owned()].into());
         assert_eq!((description.setup, description.first_taken()), (Some(Setup::Active), Some(1)));
-        // What it has of this does not make up for what the others lack.
+        // They do not make up for missing ones either.
         let bare = first.replace("a=ice-ufrag:abcd\r\n", "");
         assert_eq!(Description::read(&bare), Err(SdpError::IceCredentials));
     }
 
     #[test]
-    fn a_description_that_takes_nothing_needs_no_transport() {
+    fn a_description_without_accepted_sections_needs_no_transport() {
         let nothing = "v=0\r\nm=audio 0 UDP/TLS/RTP/SAVPF 0\r\na=mid:0\r\na=inactive\r\n\
             m=video 0 UDP/TLS/RTP/SAVPF 96\r\n";
         let description = Description::read(nothing).unwrap();
@@ -428,8 +431,8 @@ mod tests {
     }
 
     #[test]
-    fn a_section_is_taken_if_it_has_a_format_of_ours() {
-        let is_taken = |kind: SectionKind, from: &str, to: &str| {
+    fn a_section_is_accepted_if_it_has_a_supported_format() {
+        let is_accepted = |kind: SectionKind, from: &str, to: &str| {
             let sdp = SDP.replace("m=video 0", "m=video 9").replace(
                 "a=mid:1\r\n",
                 "a=mid:1\r\na=sendrecv\r\na=rtpmap:102 H264/90000\r\n\
@@ -441,12 +444,12 @@ mod tests {
         let (audio, video, data) =
             (SectionKind::Audio, SectionKind::Video, SectionKind::Application);
         for kind in [audio, video, data] {
-            assert!(is_taken(kind, "s=-", "s=-"));
+            assert!(is_accepted(kind, "s=-", "s=-"));
         }
-        assert!(is_taken(audio, "opus", "OPUS"));
-        assert!(!is_taken(audio, "opus/48000/2", "PCMU/8000"));
-        assert!(is_taken(video, "H264", "h264"));
-        assert!(is_taken(video, "profile-level-id=42e01f; ", ""), "it is baseline then");
+        assert!(is_accepted(audio, "opus", "OPUS"));
+        assert!(!is_accepted(audio, "opus/48000/2", "PCMU/8000"));
+        assert!(is_accepted(video, "H264", "h264"));
+        assert!(is_accepted(video, "profile-level-id=42e01f; ", ""), "the default is baseline");
         for (from, to) in [
             ("H264", "VP8"),
             ("42e01f", "640c1f"),
@@ -455,9 +458,9 @@ mod tests {
             ("a=fmtp:102", "a=fmtp:103"),
             ("m=video 9", "m=video 0"),
         ] {
-            assert!(!is_taken(video, from, to), "{to}");
+            assert!(!is_accepted(video, from, to), "{to}");
         }
-        assert!(!is_taken(data, "webrtc-datachannel", "bfcp"));
+        assert!(!is_accepted(data, "webrtc-datachannel", "bfcp"));
     }
 
     #[test]
@@ -472,17 +475,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
-        let read = |from: &str, to: &str| Description::read(&SDP.replace(from, to)).unwrap_err();
-        assert_eq!(read("v=0", "hello"), SdpError::NotSdp);
-        assert_eq!(read("m=", "x="), SdpError::SectionCount(0));
-        assert_eq!(read("m=video", "m=smell"), SdpError::UnknownKind("smell".into()));
-        assert_eq!(read("a=mid:1", "a=mid:0"), SdpError::Mid(1));
-        assert_eq!(read("a=mid:0\r\n", ""), SdpError::Mid(0));
-        assert_eq!(read("a=sendonly", "a=sometimes"), SdpError::Direction(0));
-        assert_eq!(read("abcd", "abc"), SdpError::IceCredentials);
-        assert_eq!(read("sha-256 AA:BB", "sha-256"), SdpError::Fingerprint);
-        assert!(matches!(read("s=-", &"x".repeat(MAX_SDP_BYTES)), SdpError::TooLong(_)));
+    fn an_error_names_what_is_wrong() {
+        let error = |from: &str, to: &str| Description::read(&SDP.replace(from, to)).unwrap_err();
+        assert_eq!(error("v=0", "hello"), SdpError::NotSdp);
+        assert_eq!(error("m=", "x="), SdpError::SectionCount(0));
+        assert_eq!(error("m=video", "m=smell"), SdpError::UnknownKind("smell".into()));
+        assert_eq!(error("a=mid:1", "a=mid:0"), SdpError::Mid(1));
+        assert_eq!(error("a=mid:0\r\n", ""), SdpError::Mid(0));
+        assert_eq!(error("a=sendonly", "a=sometimes"), SdpError::Direction(0));
+        assert_eq!(error("abcd", "abc"), SdpError::IceCredentials);
+        assert_eq!(error("sha-256 AA:BB", "sha-256"), SdpError::Fingerprint);
+        assert!(matches!(error("s=-", &"x".repeat(MAX_SDP_BYTES)), SdpError::TooLong(_)));
         let many = format!("{SDP}{}", "m=video 9 x 1\r\n".repeat(MAX_SECTIONS));
         assert_eq!(Description::read(&many), Err(SdpError::SectionCount(MAX_SECTIONS + 3)));
     }
@@ -497,14 +500,14 @@ mod tests {
     }
 
     #[test]
-    fn candidates_are_taken_out_and_nothing_else() {
+    fn candidates_are_removed_and_nothing_else() {
         let stripped = without_candidates(SDP);
         assert_eq!(SDP.lines().count(), stripped.lines().count() + 1);
         assert_eq!(Description::read(&stripped), Description::read(SDP));
     }
 
     #[test]
-    fn of_several_fingerprints_those_of_the_preferred_hash_are_taken() {
+    fn of_several_fingerprints_those_of_the_preferred_hash_are_used() {
         let read = |lines: &[&str]| {
             let lines: String =
                 lines.iter().map(|line| format!("a=fingerprint:{line}\r\n")).collect();
@@ -527,35 +530,35 @@ mod tests {
     }
 
     #[test]
-    fn the_library_sees_one_fingerprint() {
+    fn webrtc_rs_gets_one_fingerprint() {
         let twice = SDP.replace("a=setup", "a=fingerprint:sha-512 EE:FF\r\na=setup");
-        let seen = with_fingerprint(&twice, "11:22");
-        assert_eq!(seen.matches("a=fingerprint:").count(), 1);
-        let fingerprints = Description::read(&seen).unwrap().fingerprints.unwrap();
+        let single = with_fingerprint(&twice, "11:22");
+        assert_eq!(single.matches("a=fingerprint:").count(), 1);
+        let fingerprints = Description::read(&single).unwrap().fingerprints.unwrap();
         assert_eq!(fingerprints.values, ["11:22".to_owned()].into());
     }
 
     #[test]
-    fn lines_are_what_they_are_to_the_library() {
+    fn lines_are_normalized_as_webrtc_rs_reads_them() {
         let hidden = SDP
             .replace("a=candidate:", "\r\ra= candidate:")
             .replace("a=ice-ufrag:abcd", "\ra=\u{a0}ice-ufrag:abcd \t");
-        let read = normalized(&hidden);
-        assert_eq!(read, SDP);
+        let text = normalized(&hidden);
+        assert_eq!(text, SDP);
         assert_eq!(
-            candidates(&read).collect::<Vec<_>>(),
+            candidates(&text).collect::<Vec<_>>(),
             ["candidate:1 1 udp 1 192.0.2.1 9 typ host"]
         );
-        assert_eq!(name_fragments(&read), ["abcd"]);
-        assert_eq!(candidates(&without_candidates(&read)).count(), 0);
+        assert_eq!(name_fragments(&text), ["abcd"]);
+        assert_eq!(candidates(&without_candidates(&text)).count(), 0);
         let bare = SDP.replace('\r', "");
         assert_eq!(normalized(&bare), SDP);
     }
 
     #[test]
-    fn the_streams_that_are_named_are_read() {
-        let named =
+    fn announced_ssrcs_are_read() {
+        let sdp =
             "v=0\r\na=ssrc:7 cname:x\r\na=ssrc:4294967295 msid:a b\r\na=ssrc:x y\r\na=ssrc:\r\n";
-        assert_eq!(ssrcs(named).collect::<Vec<_>>(), [7, u32::MAX]);
+        assert_eq!(ssrcs(sdp).collect::<Vec<_>>(), [7, u32::MAX]);
     }
 }

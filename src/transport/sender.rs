@@ -1,4 +1,5 @@
-//! Feeds one medium of one connection: pulls frames, writes RTP headers, and nothing is copied.
+//! Sends one medium of one connection: pulls encoded frames and writes RTP headers, without copying
+//! payloads.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,10 +14,11 @@ use webrtc::media_stream::track_local::{TrackLocal, static_rtp::TrackLocalStatic
 use super::{packets, tap::SendClock};
 use crate::media::{EncodedAudio, EncodedVideo, KeyframeRequest, RestartPoint, Slot, Subscription};
 
-/// Keyframes asked for at most on behalf of one peer; the encoder paces those of all peers.
+/// The shortest time between two keyframe requests of one peer. The encoder also limits those of
+/// all peers together.
 pub(super) const KEYFRAME_PACE: Duration = Duration::from_millis(250);
 
-/// What a sender is fed with: the newest subscription that was put here.
+/// The source of a track: the latest subscription that was set.
 #[derive(Debug)]
 pub(super) struct Feed<T> {
     newest: Slot<Option<Subscription<T>>>,
@@ -30,13 +32,13 @@ impl<T> Default for Feed<T> {
 }
 
 impl<T> Feed<T> {
-    /// Replaces what the sender is fed with; `None` starves it. Never waits.
+    /// Replaces the source; `None` stops the track. Never waits.
     pub(super) fn put(&self, subscription: Option<Subscription<T>>) {
         self.newest.put(subscription);
         self.changed.notify_one();
     }
 
-    /// The next subscription, waited for. Cancel safe.
+    /// Waits for the next subscription. Cancel safe.
     async fn next(&self) -> Option<Subscription<T>> {
         loop {
             if let Some(newest) = self.newest.take() {
@@ -47,13 +49,13 @@ impl<T> Feed<T> {
     }
 }
 
-/// Something encoded that goes out as RTP.
+/// An encoded frame or packet that is sent as RTP.
 pub(super) trait Payloads: RestartPoint + Send + Sync + 'static {
-    /// The RTP timestamp, noted in the stream's clock.
+    /// The RTP timestamp, which is also recorded in the stream's clock.
     fn timestamp(&self, clock: &SendClock) -> u32;
     /// The payloads, in order.
     fn payloads(&self) -> &[Bytes];
-    /// Whether the last packet bears the marker bit.
+    /// Whether the last packet has the marker bit.
     const MARKER: bool;
 }
 
@@ -66,7 +68,7 @@ impl Payloads for EncodedVideo {
         self.payloads(packets::payloads)
     }
 
-    /// The end of the picture (RFC 6184, section 5.1).
+    /// It marks the end of the access unit (RFC 6184, section 5.1).
     const MARKER: bool = true;
 }
 
@@ -79,54 +81,56 @@ impl Payloads for EncodedAudio {
         std::slice::from_ref(&self.data)
     }
 
-    /// It would mark the begin of a talkspurt (RFC 7587, section 4.1); silence is sent here.
+    /// It would mark the begin of a talkspurt (RFC 7587, section 4.1), but this program sends
+    /// silence too.
     const MARKER: bool = false;
 }
 
-/// One medium's way out of a connection.
+/// Sends one track of a connection.
 pub(super) struct Sender {
-    /// The connection's own track.
+    /// The local track of webrtc-rs.
     pub(super) track: Arc<TrackLocalStaticRTP>,
-    /// The stream's SSRC, the same for the connection's life.
+    /// The SSRC, which is constant for the life of the connection.
     pub(super) ssrc: u32,
-    /// The next packet's sequence number: continuous for the connection's life, whatever is fed,
-    /// or the receiver's replay protection takes new packets for old ones.
+    /// The next packet's sequence number. It is continuous for the life of the connection, whatever
+    /// the source: otherwise the receiver's replay protection takes new packets for old ones.
     pub(super) sequence: u16,
     /// The stream's clock.
     pub(super) clock: Arc<SendClock>,
-    /// The negotiated payload type while packets may flow, else `None`.
+    /// The negotiated payload type while packets may be sent, else `None`.
     pub(super) open: watch::Receiver<Option<u8>>,
-    /// Asked when the other end wants a keyframe.
+    /// Signalled when the remote peer requests a keyframe.
     pub(super) keyframes: KeyframeRequest,
 }
 
-/// The connection is gone, and the library's queue with it.
+/// The connection is closed, and the queue of webrtc-rs with it.
 struct Closed;
 
 impl Sender {
-    /// Sends what it is fed with until the connection ends. A stalled connection stalls this task
-    /// alone: its subscription overflows and goes on at a keyframe.
-    pub(super) async fn run<T: Payloads>(mut self, feed: Arc<Feed<T>>) {
+    /// Sends the frames of the source until the connection ends. A stalled connection stalls only
+    /// this task: its subscription overflows and continues at a keyframe.
+    pub(super) async fn run<T: Payloads>(mut self, source: Arc<Feed<T>>) {
         let mut subscription: Option<Subscription<T>> = None;
-        // Whether frames are skipped until one that a decoder can start at.
-        let mut starting = true;
-        let mut wanted = false;
+        // Whether frames are skipped until one at which a decoder can start.
+        let mut awaits_keyframe = true;
+        let mut keyframe_wanted = false;
         let mut next_request = Instant::now();
         loop {
             tokio::select! {
-                // What the sender is starved of is not sent any more, even if it waits already.
+                // A replaced subscription comes first, so that frames of the old one that already
+                // wait are not sent.
                 biased;
-                newest = feed.next() => subscription = newest,
+                latest = source.next() => subscription = latest,
                 changed = self.open.changed() => {
                     if changed.is_err() {
                         return;
                     }
-                    starting = true;
-                    wanted = self.open.borrow().is_some();
+                    awaits_keyframe = true;
+                    keyframe_wanted = self.open.borrow().is_some();
                 }
-                () = self.keyframes.requested(), if !wanted => wanted = true,
-                () = sleep_until(next_request), if wanted && subscription.is_some() => {
-                    wanted = false;
+                () = self.keyframes.requested(), if !keyframe_wanted => keyframe_wanted = true,
+                () = sleep_until(next_request), if keyframe_wanted && subscription.is_some() => {
+                    keyframe_wanted = false;
                     next_request = Instant::now() + KEYFRAME_PACE;
                     if let Some(subscription) = &subscription {
                         subscription.request_keyframe();
@@ -134,8 +138,8 @@ impl Sender {
                 }
                 frame = next_frame(&mut subscription) => {
                     let Some(payload_type) = *self.open.borrow() else { continue };
-                    starting = starting && !frame.is_restart_point();
-                    if !starting && self.send(&*frame, payload_type).await.is_err() {
+                    awaits_keyframe = awaits_keyframe && !frame.is_restart_point();
+                    if !awaits_keyframe && self.send(&*frame, payload_type).await.is_err() {
                         return;
                     }
                 }
@@ -164,7 +168,7 @@ impl Sender {
     }
 }
 
-/// The next frame; never, without a subscription.
+/// The next frame; pending for ever without a subscription.
 async fn next_frame<T: RestartPoint>(subscription: &mut Option<Subscription<T>>) -> Arc<T> {
     match subscription {
         Some(subscription) => subscription.recv().await,

@@ -1,4 +1,4 @@
-//! Builds one connection of the library: codecs, interceptors, timers, tracks.
+//! Builds one peer connection of webrtc-rs: codecs, interceptors, timers and tracks.
 
 use std::{sync::Arc, time::Duration};
 
@@ -51,50 +51,51 @@ use crate::{
     model::{Direction, MAX_CHAT_BYTES, PeerMedia},
 };
 
-/// Silence after which a connection is called disconnected.
+/// Silence after which a connection is disconnected.
 const DISCONNECTED: Duration = Duration::from_secs(3);
 
-/// Further silence after which it is given up.
+/// Further silence after which it has failed.
 const FAILED: Duration = Duration::from_secs(10);
 
-/// How often an idle connection says something: five of these may be lost unnoticed.
+/// How often an idle connection sends a packet: five of them may be lost without consequence.
 const KEEPALIVE: Duration = Duration::from_millis(500);
 
-/// How often each pair of addresses is checked until one works (RFC 8445, section 14.2: 50 ms if
-/// nothing is known of the network, never less than 5). The library's default of 200 ms is felt
-/// by everybody who joins.
+/// The interval between checks of each pair of addresses until one works (RFC 8445, section 14.2:
+/// 50 ms if nothing is known about the network, never less than 5 ms). The 200 ms that webrtc-rs
+/// uses by default are a noticeable delay for every user who joins.
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(25);
 
-/// Checks until a pair is given up: 8 s, so that an end whose signalling is slow still finds the
-/// other one trying.
+/// Checks until a pair fails: 8 s, so that a peer whose signalling is slow still finds this end
+/// checking.
 const CHECKS: u16 = 320;
 
-/// How often a missing packet is asked for at most. Each request is one more packet on a link
-/// that may be losing them because it is full; at 10 % loss each way three leave one in 1500.
+/// NACKs per missing packet. Each NACK adds a packet to a network that may be losing packets
+/// because it is full. With 10 % loss in each direction, three NACKs leave one packet in 1500
+/// missing.
 const NACKS_PER_PACKET: u16 = 3;
 
-/// Packets kept to be repeated: more than a second of video at 5 Mbit/s.
+/// Sent packets that are kept for retransmission: more than a second of video at 5 Mbit/s.
 const REPEATABLE: u16 = 1024;
 
-/// Packets a repeated one may be behind the newest. The library's 64 are a tenth of a second of
-/// video: later repetitions would be taken for an attack and dropped.
+/// How many packets behind the newest one a retransmission may be. The 64 that webrtc-rs uses by
+/// default are a tenth of a second of video: later retransmissions would be taken for replays and
+/// dropped.
 const REPLAY_WINDOW: usize = 1024;
 
-/// The one data channel's name.
+/// The label of the data channel.
 const DATA_LABEL: &str = "quintet";
 
-/// Its stream, agreed on beforehand: both ends create it, whoever offers.
+/// Its stream id, which is fixed in advance: both ends create the channel, whichever offers.
 const DATA_STREAM: u16 = 0;
 
 /// The H.264 profiles that are offered, all with packetization mode 1, with their payload types.
-///
-/// What is sent is constrained baseline (42e0). The library matches the first two bytes of a
-/// profile exactly, so the others' spellings of nearly the same are offered as well.
+/// This program sends constrained baseline (42e0). webrtc-rs matches the first two bytes of a
+/// profile exactly, so compatible profiles that other programs use are offered as well.
 const H264_PROFILES: [(u8, &str); 3] = [(102, "42e01f"), (103, "42001f"), (104, "42c01f")];
 
-/// What seals the DTLS records, best first: authenticated ciphers alone. What browsers must have
-/// (RFC 8827, section 6.5) is among them; certificates of ours are for ECDSA, but who offers RSA is
-/// answered.
+/// The DTLS cipher suites, preferred ones first: only authenticated ciphers. The suite that
+/// browsers must support (RFC 8827, section 6.5) is among them. Our certificates are for ECDSA, but
+/// a peer that offers RSA is accepted.
 const CIPHER_SUITES: [CipherSuiteId; 4] = [
     CipherSuiteId::Tls_Ecdhe_Ecdsa_With_Aes_128_Gcm_Sha256,
     CipherSuiteId::Tls_Ecdhe_Ecdsa_With_ChaCha20_Poly1305_Sha256,
@@ -102,8 +103,8 @@ const CIPHER_SUITES: [CipherSuiteId; 4] = [
     CipherSuiteId::Tls_Ecdhe_Rsa_With_ChaCha20_Poly1305_Sha256,
 ];
 
-/// What seals media, best first (RFC 7714, RFC 5764): not with the tag of 32 bits, which can be
-/// guessed.
+/// The SRTP protection profiles, preferred ones first (RFC 7714, RFC 5764). Profiles with a tag of
+/// 32 bits are left out, because such a tag can be guessed.
 const SRTP_PROFILES: [SrtpProtectionProfile; 3] = [
     SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
     SrtpProtectionProfile::Srtp_Aead_Aes_256_Gcm,
@@ -113,10 +114,10 @@ const SRTP_PROFILES: [SrtpProtectionProfile; 3] = [
 /// The payload type of Opus.
 const OPUS: u8 = 111;
 
-/// The RTP clock rate of pictures (RFC 6184, section 8.2.1).
+/// The RTP clock rate of video (RFC 6184, section 8.2.1).
 const VIDEO_RATE: u32 = 90_000;
 
-/// A connection of the library, and what its owner keeps of it.
+/// A peer connection of webrtc-rs, and the parts that the connection's task needs.
 pub(super) struct Built {
     pub(super) peer: Arc<dyn PeerConnection>,
     pub(super) audio: Option<Section>,
@@ -124,20 +125,20 @@ pub(super) struct Built {
     pub(super) data: Option<Arc<dyn DataChannel>>,
     pub(super) keyframes: KeyframeRequest,
     pub(super) reports: SenderReports,
-    /// What bounds the other end's descriptions and candidates.
+    /// Limits and checks remote descriptions and candidates.
     pub(super) remote: RemoteLimits,
 }
 
-/// An audio or video section.
+/// The transceiver of an audio or video section.
 pub(super) struct Section {
     pub(super) transceiver: Arc<dyn RtpTransceiver>,
-    /// What it is to be, as far as the other end agrees.
+    /// The direction to negotiate, as far as the remote peer agrees.
     pub(super) direction: Direction,
-    /// What it sends with, if it is to send.
+    /// The track that it sends, if it sends.
     pub(super) track: Option<OwnTrack>,
 }
 
-/// A track of this end.
+/// A track that this end sends.
 pub(super) struct OwnTrack {
     pub(super) track: Arc<TrackLocalStaticRTP>,
     pub(super) ssrc: u32,
@@ -146,7 +147,7 @@ pub(super) struct OwnTrack {
     pub(super) clock: Arc<SendClock>,
 }
 
-/// What a connection is wired to.
+/// The shared objects that a new connection uses and notifies.
 pub(super) struct Wiring {
     pub(super) observer: Arc<dyn PeerConnectionEventHandler>,
     pub(super) driver_ended: Arc<Notify>,
@@ -160,35 +161,35 @@ pub(super) struct Wiring {
 /// Why a connection could not be built.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SetupError {
-    #[error("`{0}` cannot name a stream or a track: 1 to 64 letters, digits or -_.:+ can")]
+    #[error("`{0}` is not a valid stream or track id: use 1 to 64 letters, digits or -_.:+")]
     Name(String),
-    #[error("the audio and the video track are both called `{0}`; they need different names")]
+    #[error("the audio and the video track have the same id `{0}`; use different ids")]
     SameName(String),
-    #[error("no cryptography: {0}")]
+    #[error("no cryptography available: {0}")]
     Crypto(#[from] CryptoError),
-    #[error("no random numbers: {0}")]
+    #[error("no random numbers available: {0}")]
     Random(#[from] getrandom::Error),
     #[error("{0}")]
     Library(#[from] Error),
 }
 
-/// Builds the connection with all its sections.
+/// Builds the connection with all its transceivers and its data channel.
 ///
 /// # Errors
-/// If a name is wrong, or sockets or certificates cannot be made.
-pub(super) async fn build(config: &ConnectionConfig, wiring: Wiring) -> Result<Built, SetupError> {
+/// If a stream or track id is invalid, or sockets or certificates cannot be created.
+pub(super) async fn build(config: &ConnectionConfig, context: Wiring) -> Result<Built, SetupError> {
     check_names(config)?;
     let (audio_ssrc, video_ssrc) = (getrandom::u32()?, getrandom::u32()?);
     let clocks =
         [(audio_ssrc, SendClock::new(AUDIO_RATE)), (video_ssrc, SendClock::new(VIDEO_RATE))];
     let [audio_clock, video_clock] = [Arc::clone(&clocks[0].1), Arc::clone(&clocks[1].1)];
     let keyframes = KeyframeRequest::default();
-    let own = OwnStreams { video: video_ssrc, keyframes: keyframes.clone(), clocks };
+    let local = OwnStreams { video: video_ssrc, keyframes: keyframes.clone(), clocks };
     let reports = SenderReports::default();
     let mut engine = media_engine()?;
-    let ssrcs = Arc::clone(&wiring.admission.ssrcs);
+    let ssrc_limiter = Arc::clone(&context.admission.ssrcs);
     let crypto = CheckedCrypto::new()?;
-    let tap = Tap::new(own, reports.clone(), wiring.traffic, Arc::clone(&ssrcs));
+    let tap = Tap::new(local, reports.clone(), context.traffic, Arc::clone(&ssrc_limiter));
     let registry = interceptors(tap, config.media, &mut engine)?;
     let peer = PeerConnectionBuilder::new()
         .with_media_engine(engine)
@@ -196,14 +197,14 @@ pub(super) async fn build(config: &ConnectionConfig, wiring: Wiring) -> Result<B
         .with_setting_engine(settings(Arc::clone(&crypto)))
         .with_runtime(Arc::new(PeerRuntime {
             tokio: TokioRuntime,
-            impairment: wiring.impairment,
-            driver_ended: wiring.driver_ended,
-            up: wiring.up,
-            admission: wiring.admission,
+            impairment: context.impairment,
+            driver_ended: context.driver_ended,
+            up: context.up,
+            admission: context.admission,
         }))
-        .with_handler(wiring.observer)
+        .with_handler(context.observer)
         .with_data_channel_send_buffer_limit(UNSENT_BYTES)
-        .with_udp_addrs(vec![wiring.addresses.clone()])
+        .with_udp_addrs(vec![context.addresses.clone()])
         .build()
         .await?;
     let mut built = Built {
@@ -213,12 +214,11 @@ pub(super) async fn build(config: &ConnectionConfig, wiring: Wiring) -> Result<B
         data: None,
         keyframes,
         reports,
-        remote: RemoteLimits { addresses: wiring.addresses, ssrcs, crypto },
+        remote: RemoteLimits { addresses: context.addresses, ssrcs: ssrc_limiter, crypto },
     };
-    let sections =
-        add_sections(&mut built, config, [(audio_ssrc, audio_clock), (video_ssrc, video_clock)]);
-    if let Err(error) = sections.await {
-        // The library's driver runs until it is told to stop.
+    let streams = [(audio_ssrc, audio_clock), (video_ssrc, video_clock)];
+    if let Err(error) = add_sections(&mut built, config, streams).await {
+        // The driver of webrtc-rs runs until the connection is closed.
         let _ = built.peer.close().await;
         return Err(error.into());
     }
@@ -256,11 +256,11 @@ async fn add_section(
         |direction| RTCRtpTransceiverInit { direction, streams: vec![], send_encodings: vec![] };
     if direction.sends() {
         let track = Arc::new(TrackLocalStaticRTP::new(track));
-        let local = Arc::clone(&track);
         let init = init(library_direction(direction));
-        let transceiver = peer.add_transceiver_from_track(local, Some(init)).await?;
-        // Less than half the range, so that it does not wrap while a receiver learns it
-        // (RFC 3711, appendix A, on the roll-over counter).
+        let transceiver =
+            peer.add_transceiver_from_track(Arc::clone(&track) as _, Some(init)).await?;
+        // In the lower half of the range, so that it does not wrap around before a receiver has
+        // learned it (RFC 3711, appendix A, on the rollover counter).
         let sequence = (ssrc >> 8) as u16 & 0x7fff;
         let track = Some(OwnTrack { track, ssrc, sequence, clock });
         return Ok(Section { transceiver, direction, track });
@@ -271,7 +271,7 @@ async fn add_section(
     Ok(Section { transceiver, direction, track: None })
 }
 
-/// A direction as the library has it.
+/// The direction as a type of webrtc-rs.
 pub(super) const fn library_direction(direction: Direction) -> RTCRtpTransceiverDirection {
     match direction {
         Direction::SendRecv => RTCRtpTransceiverDirection::Sendrecv,
@@ -282,13 +282,13 @@ pub(super) const fn library_direction(direction: Direction) -> RTCRtpTransceiver
 }
 
 fn check_names(config: &ConnectionConfig) -> Result<(), SetupError> {
-    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '+');
+    let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '+');
     for name in [&config.stream, &config.audio_mix, &config.video_mix] {
-        if name.is_empty() || name.len() > 64 || !name.chars().all(legal) {
+        if name.is_empty() || name.len() > 64 || !name.chars().all(is_legal) {
             return Err(SetupError::Name(name.clone()));
         }
     }
-    // The library finds tracks by their name.
+    // webrtc-rs finds tracks by their id.
     if config.audio_mix == config.video_mix {
         return Err(SetupError::SameName(config.audio_mix.clone()));
     }
@@ -312,8 +312,9 @@ fn media_track(config: &ConnectionConfig, kind: RtpCodecKind, ssrc: u32) -> Medi
     MediaStreamTrack::new(config.stream.clone(), mix.clone(), mix.clone(), kind, vec![encoding])
 }
 
-/// Opus and H.264, and no others: a browser that is offered VP8 takes it. No RTX: the library
-/// does not see that a packet was repeated on the other SSRC and asks for it for ever.
+/// Registers Opus and H.264, and no others: a browser that is offered VP8 uses VP8. RTX is left
+/// out: webrtc-rs does not recognise a retransmission on the other SSRC, and would request the
+/// packet for ever.
 fn media_engine() -> Result<MediaEngine, Error> {
     let mut engine = MediaEngine::default();
     let audio = RTCRtpCodecParameters { payload_type: OPUS, rtp_codec: opus() };
@@ -355,14 +356,15 @@ fn h264(profile: &str) -> RTCRtpCodec {
     }
 }
 
-/// The tap, and what media need that are sent or received: answers to NACKs and sender reports;
-/// NACKs, receiver reports and transport-wide feedback for the other end's estimator. Each packet
-/// passes all that are there, so an end that only sends has no other.
+/// Registers the tap and the interceptors for the negotiated directions. Sending needs answers to
+/// NACKs, and sender reports. Receiving needs NACKs, receiver reports, and transport-wide feedback
+/// for the remote peer's bandwidth estimator. Each packet passes all registered interceptors, so an
+/// end that only sends does not register those for receiving.
 ///
-/// Bandwidth is not estimated here yet: the rate is what the encoder makes.
+/// Bandwidth is not estimated here yet: the rate is that of the encoder.
 fn interceptors(tap: Tap, media: PeerMedia, engine: &mut MediaEngine) -> Result<Registry, Error> {
     let any =
-        |does: fn(Direction) -> bool| [media.audio, media.video].into_iter().flatten().any(does);
+        |has: fn(Direction) -> bool| [media.audio, media.video].into_iter().flatten().any(has);
     let mut registry = Registry::new().with(TAP_SLOT, tap);
     if any(Direction::sends) {
         let responder = NackResponderBuilder::new().with_size(REPEATABLE).build();
@@ -380,10 +382,11 @@ fn interceptors(tap: Tap, media: PeerMedia, engine: &mut MediaEngine) -> Result<
     Ok(registry)
 }
 
-/// Timers and bounds. A peer whose check is faster than its candidate is as good as any: the
-/// library would wait a second for a better one. Multicast DNS is off: each connection would open a
-/// socket on port 5353 of its own, and only browsers without camera permission hide their addresses
-/// behind it. A restart binds new sockets, because a restart is for a network that has changed.
+/// The timers and limits of the connection. A peer-reflexive candidate is accepted at once: it is
+/// as good as any, but webrtc-rs would wait a second for a better one. Multicast DNS is off: each
+/// connection would open its own socket on port 5353, and only browsers without camera permission
+/// hide their addresses behind mDNS names. An ICE restart binds new sockets, because the network
+/// may have changed.
 fn settings(crypto: Arc<CheckedCrypto>) -> SettingEngine {
     SettingEngineBuilder::new()
         .with_crypto_provider(crypto)

@@ -1,12 +1,13 @@
-//! Bounds the streams that the library keeps a state for (RFC 3711, section 3.2.3).
+//! Limits the SSRCs for which webrtc-rs keeps state (RFC 3711, section 3.2.3).
 //!
-//! It makes one for each SSRC that a packet names, before it checks whether the packet is genuine,
-//! and never forgets one: whoever can send from the address of one who is connected could fill the
-//! memory. The header is in the clear, so packets of ever new streams are dropped here.
+//! webrtc-rs creates state for each SSRC in a packet before it authenticates the packet, and never
+//! removes it. So an attacker that can send from the address of a connected peer could fill the
+//! memory. The SSRC is not encrypted, so packets with ever new SSRCs are dropped here.
 //!
-//! Streams that a description names always pass, and so do those of which something genuine came.
-//! For all others there are few places; who takes them all with forged packets keeps out a stream
-//! that nobody announced, and only as long as it goes on: every few seconds there is another place.
+//! SSRCs that a description announces always pass, and so do those of which an authenticated packet
+//! arrived. The number of all others is limited. An attacker that uses up the limit with forged
+//! packets keeps out an unannounced SSRC only while the attack lasts: every few seconds another
+//! SSRC is admitted.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -17,17 +18,17 @@ use tokio::time::Instant;
 
 use super::pace::Pace;
 
-/// Streams of RTP, and as many of RTCP, that pass at once though nobody announced them. A browser
-/// has two for each section, and some for its reports.
+/// Unannounced SSRCs of RTP, and as many of RTCP, that are admitted at once. A browser uses two for
+/// each media section, and some for its reports.
 const STREAMS: usize = 32;
 
-/// The time between two more, on average.
+/// The average time until a further SSRC is admitted.
 const ANOTHER: Duration = Duration::from_secs(10);
 
-/// Streams of one connection's descriptions that are noted.
+/// SSRCs in the descriptions of one connection that are remembered.
 const NAMED: usize = 64;
 
-/// The streams of one connection.
+/// The SSRCs of one connection.
 #[derive(Debug)]
 pub(super) struct Ssrcs(Mutex<Streams>);
 
@@ -38,7 +39,7 @@ struct Streams {
     rtcp: Places,
 }
 
-/// The streams that pass, oldest first.
+/// The admitted unannounced SSRCs, oldest first.
 #[derive(Debug)]
 struct Places {
     taken: Vec<Place>,
@@ -52,42 +53,43 @@ struct Place {
 }
 
 impl Ssrcs {
-    /// None is known yet. Needs a tokio runtime.
+    /// A limiter without any SSRC. Needs a tokio runtime.
     pub(super) fn new() -> Self {
-        let places = || {
-            let pace = Pace::new(ANOTHER, STREAMS as u32, Instant::now());
-            Places { taken: vec![], pace }
+        let table = || {
+            let bucket = Pace::new(ANOTHER, STREAMS as u32, Instant::now());
+            Places { taken: vec![], pace: bucket }
         };
-        Self(Mutex::new(Streams { named: vec![], rtp: places(), rtcp: places() }))
+        Self(Mutex::new(Streams { named: vec![], rtp: table(), rtcp: table() }))
     }
 
-    /// Notes the streams that a description names, beyond those of earlier ones.
+    /// Adds the SSRCs that a description announces to those of earlier descriptions.
     pub(super) fn name(&self, ssrcs: impl Iterator<Item = u32>) {
-        let mut streams = self.streams();
+        let mut state = self.streams();
         for ssrc in ssrcs {
-            if streams.named.len() < NAMED && !streams.named.contains(&ssrc) {
-                streams.named.push(ssrc);
+            if state.named.len() < NAMED && !state.named.contains(&ssrc) {
+                state.named.push(ssrc);
             }
         }
     }
 
-    /// Notes that a packet of that stream was genuine.
+    /// Records that a packet of that SSRC was authenticated.
     pub(super) fn is_genuine(&self, ssrc: u32, is_rtcp: bool) {
-        let mut streams = self.streams();
-        let places = if is_rtcp { &mut streams.rtcp } else { &mut streams.rtp };
-        places.taken.iter_mut().filter(|place| place.ssrc == ssrc).for_each(|place| {
-            place.is_genuine = true;
+        let mut state = self.streams();
+        let table = if is_rtcp { &mut state.rtcp } else { &mut state.rtp };
+        table.taken.iter_mut().filter(|entry| entry.ssrc == ssrc).for_each(|entry| {
+            entry.is_genuine = true;
         });
     }
 
-    /// Whether a datagram may go on to the library.
+    /// Whether a datagram may be passed on to webrtc-rs. Datagrams that are not RTP or RTCP always
+    /// may.
     pub(super) fn lets_in(&self, datagram: &[u8], now: Instant) -> bool {
         let Some((ssrc, is_rtcp)) = sender(datagram) else { return true };
-        let mut streams = self.streams();
-        if streams.named.contains(&ssrc) {
+        let mut state = self.streams();
+        if state.named.contains(&ssrc) {
             return true;
         }
-        if is_rtcp { streams.rtcp.lets_in(ssrc, now) } else { streams.rtp.lets_in(ssrc, now) }
+        if is_rtcp { state.rtcp.lets_in(ssrc, now) } else { state.rtp.lets_in(ssrc, now) }
     }
 
     fn streams(&self) -> MutexGuard<'_, Streams> {
@@ -97,14 +99,14 @@ impl Ssrcs {
 
 impl Places {
     fn lets_in(&mut self, ssrc: u32, now: Instant) -> bool {
-        if self.taken.iter().any(|place| place.ssrc == ssrc) {
+        if self.taken.iter().any(|entry| entry.ssrc == ssrc) {
             return true;
         }
         if !self.pace.has_room(1, now) {
             return false;
         }
         if self.taken.len() == STREAMS {
-            let oldest = self.taken.iter().position(|place| !place.is_genuine);
+            let oldest = self.taken.iter().position(|entry| !entry.is_genuine);
             let Some(oldest) = oldest else { return false };
             self.taken.remove(oldest);
         }
@@ -114,8 +116,8 @@ impl Places {
     }
 }
 
-/// The stream that sends a datagram, and whether it is RTCP; `None` if it is neither or too short
-/// (RFC 3550, sections 5.1 and 6.4; RFC 5761, section 4).
+/// The SSRC of a datagram's sender, and whether the datagram is RTCP. `None` if it is neither RTP
+/// nor RTCP, or too short (RFC 3550, sections 5.1 and 6.4; RFC 5761, section 4).
 fn sender(datagram: &[u8]) -> Option<(u32, bool)> {
     let &[128..=191, kind, ..] = datagram else { return None };
     let is_rtcp = matches!(kind, 192..=223);
@@ -136,52 +138,52 @@ mod tests {
         [&[0x80, 201, 0, 1][..], &ssrc.to_be_bytes(), &[7; 14]].concat()
     }
 
-    fn passing(ssrcs: &Ssrcs, packets: impl Iterator<Item = Vec<u8>>, now: Instant) -> usize {
-        packets.filter(|packet| ssrcs.lets_in(packet, now)).count()
+    fn admitted(limiter: &Ssrcs, packets: impl Iterator<Item = Vec<u8>>, now: Instant) -> usize {
+        packets.filter(|packet| limiter.lets_in(packet, now)).count()
     }
 
     #[tokio::test]
-    async fn streams_without_end_are_few_to_the_library() {
-        let (ssrcs, now) = (Ssrcs::new(), Instant::now());
-        assert_eq!(passing(&ssrcs, (0..10_000).map(rtp), now), STREAMS);
-        assert_eq!(passing(&ssrcs, (0..10_000).map(rtcp), now), STREAMS);
+    async fn of_an_endless_number_of_ssrcs_few_are_admitted() {
+        let (limiter, now) = (Ssrcs::new(), Instant::now());
+        assert_eq!(admitted(&limiter, (0..10_000).map(rtp), now), STREAMS);
+        assert_eq!(admitted(&limiter, (0..10_000).map(rtcp), now), STREAMS);
         let later = now + ANOTHER * 6;
-        assert_eq!(passing(&ssrcs, (20_000..30_000).map(rtp), later), 6);
-        assert_eq!(ssrcs.streams().rtp.taken.len(), STREAMS);
+        assert_eq!(admitted(&limiter, (20_000..30_000).map(rtp), later), 6);
+        assert_eq!(limiter.streams().rtp.taken.len(), STREAMS);
     }
 
     #[tokio::test]
-    async fn streams_that_are_named_or_genuine_are_never_kept_out() {
-        let (ssrcs, now) = (Ssrcs::new(), Instant::now());
-        ssrcs.name([7, 8, 7].into_iter());
-        assert!(ssrcs.lets_in(&rtp(1), now) && ssrcs.lets_in(&rtcp(1), now));
-        ssrcs.is_genuine(1, false);
-        ssrcs.is_genuine(1, true);
+    async fn announced_and_authenticated_ssrcs_are_always_admitted() {
+        let (limiter, now) = (Ssrcs::new(), Instant::now());
+        limiter.name([7, 8, 7].into_iter());
+        assert!(limiter.lets_in(&rtp(1), now) && limiter.lets_in(&rtcp(1), now));
+        limiter.is_genuine(1, false);
+        limiter.is_genuine(1, true);
         for minute in 0..10 {
             let now = now + ANOTHER * 6 * minute;
-            passing(&ssrcs, (100..400).map(|ssrc| rtp(ssrc + minute * 300)), now);
-            passing(&ssrcs, (100..400).map(|ssrc| rtcp(ssrc + minute * 300)), now);
+            admitted(&limiter, (100..400).map(|ssrc| rtp(ssrc + minute * 300)), now);
+            admitted(&limiter, (100..400).map(|ssrc| rtcp(ssrc + minute * 300)), now);
             for ssrc in [1, 7, 8] {
-                assert!(ssrcs.lets_in(&rtp(ssrc), now) && ssrcs.lets_in(&rtcp(ssrc), now));
+                assert!(limiter.lets_in(&rtp(ssrc), now) && limiter.lets_in(&rtcp(ssrc), now));
             }
         }
     }
 
     #[tokio::test]
-    async fn what_descriptions_name_is_bounded_too() {
-        let ssrcs = Ssrcs::new();
+    async fn announced_ssrcs_are_bounded_too() {
+        let limiter = Ssrcs::new();
         for description in 0..100 {
-            ssrcs.name(description * 100..(description + 1) * 100);
+            limiter.name(description * 100..(description + 1) * 100);
         }
-        assert_eq!(ssrcs.streams().named.len(), NAMED);
+        assert_eq!(limiter.streams().named.len(), NAMED);
     }
 
     #[tokio::test]
-    async fn what_is_no_rtp_passes_whatever_it_holds() {
-        let (ssrcs, now) = (Ssrcs::new(), Instant::now());
-        passing(&ssrcs, (0..100).map(rtp), now);
+    async fn datagrams_that_are_not_rtp_always_pass() {
+        let (limiter, now) = (Ssrcs::new(), Instant::now());
+        admitted(&limiter, (0..100).map(rtp), now);
         for other in [&[0; 40][..], &[22; 40], &[], &[0x80], &[0x80, 96, 0, 0]] {
-            assert!(ssrcs.lets_in(other, now));
+            assert!(limiter.lets_in(other, now));
         }
     }
 }

@@ -1,7 +1,8 @@
-//! What the library keeps to itself, read and set right on its way through the interceptors.
+//! An interceptor that reads and corrects RTCP, counts RTP, and batches the packets of a video
+//! frame.
 //!
-//! By default no RTCP reaches the application; and where it does, the library routes it by track
-//! id, which the other end chooses. The tap goes by SSRC and delivers nothing twice.
+//! By default no RTCP reaches the application. Where it does, webrtc-rs routes it by track id,
+//! which the remote peer chooses. The tap goes by SSRC instead, and delivers nothing twice.
 
 use std::{
     collections::VecDeque,
@@ -35,15 +36,16 @@ use crate::{
     model::MediaTime,
 };
 
-/// Where the tap sits: between the wire and the answers to NACKs, so that it sees NACKs before
-/// they are answered and each packet that leaves, repeated ones too.
+/// The position of the tap: between the network and the NACK responder, so that it sees NACKs
+/// before they are answered, and each packet that is sent, retransmissions included.
 pub(super) const TAP_SLOT: Slot = Slot::Custom(3_500);
 
-/// Repeated packets that may be sent beyond one for each new packet: two pictures' worth.
+/// Retransmissions that may be sent beyond one for each new packet: as many packets as two video
+/// frames have.
 const REPEAT_BURST: u32 = 128;
 
-/// How long the packets of a picture are kept for its last one. All of them are written at once,
-/// so this only passes when the last one was lost on its way here.
+/// How long the packets of a video frame are held for its last one. All of them are written at
+/// once, so this time only passes if the last one was lost before it got here.
 const GATHERING: Duration = Duration::from_millis(5);
 
 /// The tap of one connection.
@@ -52,24 +54,24 @@ pub(super) struct Tap {
     reports: SenderReports,
     traffic: Arc<TrafficCounters>,
     genuine: Genuine,
-    /// How many packets may be repeated now: a viewer that asks for more than is sent costs
-    /// nobody more than that.
+    /// How many packets may be retransmitted now. This limits what a viewer costs that requests
+    /// more retransmissions than packets are sent.
     repeats: u32,
     reads: VecDeque<TaggedPacket>,
     writes: VecDeque<TaggedPacket>,
-    /// The packets of a picture whose last one has not come yet: the library's driver takes one
-    /// at a time, and sends those together that it finds together.
+    /// The packets of a video frame whose last one is not written yet. The driver of webrtc-rs
+    /// writes packets one by one, but sends those together that it polls together.
     gathered: VecDeque<TaggedPacket>,
-    /// When they leave all the same.
+    /// When the batch is sent even if it is incomplete.
     leave: Option<Instant>,
 }
 
-/// What is known of the streams that this end sends.
+/// The streams that this end sends.
 #[derive(Clone)]
 pub(super) struct OwnStreams {
-    /// The SSRC of the pictures.
+    /// The SSRC of the video.
     pub(super) video: u32,
-    /// Wakes whoever feeds them when the other end wants a keyframe.
+    /// Signalled when the remote peer requests a keyframe.
     pub(super) keyframes: KeyframeRequest,
     /// Each SSRC with its clock.
     pub(super) clocks: [(u32, Arc<SendClock>); 2],
@@ -77,23 +79,30 @@ pub(super) struct OwnStreams {
 
 impl Tap {
     pub(super) fn new(
-        own: OwnStreams,
+        local: OwnStreams,
         reports: SenderReports,
         traffic: Arc<TrafficCounters>,
-        ssrcs: Arc<Ssrcs>,
+        limiter: Arc<Ssrcs>,
     ) -> Self {
-        let (reads, writes, gathered) = (VecDeque::new(), VecDeque::new(), VecDeque::new());
-        let (repeats, leave) = (REPEAT_BURST, None);
-        let genuine = Genuine { ssrcs, known: vec![] };
-        Self { own, reports, traffic, genuine, repeats, reads, writes, gathered, leave }
+        Self {
+            own: local,
+            reports,
+            traffic,
+            genuine: Genuine { ssrcs: limiter, known: vec![] },
+            repeats: REPEAT_BURST,
+            reads: VecDeque::new(),
+            writes: VecDeque::new(),
+            gathered: VecDeque::new(),
+            leave: None,
+        }
     }
 
-    /// Reads one RTCP packet; `None` takes it out of the stream.
+    /// Handles one received RTCP packet. Returns what is passed on of it, if anything.
     fn read(&mut self, packet: Box<dyn rtcp::Packet>) -> Option<Box<dyn rtcp::Packet>> {
         let any = packet.as_any();
         if let Some(report) = any.downcast_ref::<SenderReport>() {
-            let newest = media::SenderReport { ntp: report.ntp_time, rtp: report.rtp_time };
-            self.reports.note(report.ssrc, newest);
+            let latest = media::SenderReport { ntp: report.ntp_time, rtp: report.rtp_time };
+            self.reports.note(report.ssrc, latest);
         } else if let Some(loss) = any.downcast_ref::<PictureLossIndication>() {
             if loss.media_ssrc == self.own.video {
                 self.own.keyframes.request();
@@ -108,21 +117,22 @@ impl Tap {
         Some(packet)
     }
 
-    /// The part of a NACK that is answered.
+    /// The part of a NACK that fits into the retransmission budget.
     fn within_budget(&mut self, nack: &TransportLayerNack) -> Option<Box<dyn rtcp::Packet>> {
         let lost = nack.nacks.iter().flat_map(|pair| pair.packet_list());
-        let wanted: Vec<u16> = lost.take(self.repeats as usize).collect();
-        self.repeats -= wanted.len() as u32;
-        if wanted.is_empty() {
+        let answered: Vec<u16> = lost.take(self.repeats as usize).collect();
+        self.repeats -= answered.len() as u32;
+        if answered.is_empty() {
             return None;
         }
-        let nacks = nack_pairs_from_sequence_numbers(&wanted);
+        let nacks = nack_pairs_from_sequence_numbers(&answered);
         Some(Box::new(TransportLayerNack { nacks, ..nack.clone() }))
     }
 
-    /// Sets a sender report's RTP timestamp to what is captured at its NTP time. The library
-    /// takes what is *sent* then, which is off by the capture's and the encoder's time: another
-    /// for pictures than for sound, and so lips would be off by the difference.
+    /// Sets a sender report's RTP timestamp to that of the media *captured* at its NTP time.
+    /// webrtc-rs uses the media *sent* at that time, which is off by the delay of capture and
+    /// encoder. That delay differs between video and audio, so they would be out of sync by the
+    /// difference.
     fn write(&self, packet: Box<dyn rtcp::Packet>) -> Box<dyn rtcp::Packet> {
         let Some(report) = packet.as_any().downcast_ref::<SenderReport>() else { return packet };
         let clock = self.own.clocks.iter().find(|(ssrc, _)| *ssrc == report.ssrc);
@@ -134,12 +144,12 @@ impl Tap {
         }
     }
 
-    /// Keeps a packet of a picture until the last one, which bears the marker (RFC 6184, section
-    /// 5.1).
+    /// Holds a packet of a video frame until the last one, which has the marker bit (RFC 6184,
+    /// section 5.1).
     fn gather(&mut self, packet: TaggedPacket, is_last: bool) {
-        let leave = self.leave.unwrap_or(packet.now + GATHERING);
+        let deadline = self.leave.unwrap_or(packet.now + GATHERING);
         self.gathered.push_back(packet);
-        self.leave = Some(leave);
+        self.leave = Some(deadline);
         if is_last {
             self.release();
         }
@@ -150,8 +160,8 @@ impl Tap {
         self.leave = None;
     }
 
-    fn count(&mut self, repeated: bool) {
-        if repeated {
+    fn count(&mut self, is_retransmission: bool) {
+        if is_retransmission {
             self.traffic.repeated.fetch_add(1, Ordering::Relaxed);
         } else {
             self.traffic.sent.fetch_add(1, Ordering::Relaxed);
@@ -160,15 +170,15 @@ impl Tap {
     }
 }
 
-/// Tells of whose streams something genuine came.
+/// Reports the SSRCs of which an authenticated packet arrived.
 struct Genuine {
     ssrcs: Arc<Ssrcs>,
-    /// Those that were told: RTP, and RTCP.
+    /// The SSRCs that were reported, each with whether it is of RTCP.
     known: Vec<(u32, bool)>,
 }
 
 impl Genuine {
-    /// Notes whose packet came; of RTCP, reports are enough, which every end sends.
+    /// Records the SSRC of a packet. Of RTCP only reports are considered, which every peer sends.
     fn note(&mut self, packet: &Packet) {
         let stream = match packet {
             Packet::Rtp(packet) => Some((packet.header.ssrc, false)),
@@ -182,7 +192,7 @@ impl Genuine {
         };
         if let Some((ssrc, is_rtcp)) = stream.filter(|stream| !self.known.contains(stream)) {
             self.ssrcs.is_genuine(ssrc, is_rtcp);
-            // Of more streams than that, none is kept anyhow.
+            // The limiter does not keep more SSRCs than that anyhow.
             if self.known.len() < 64 {
                 self.known.push((ssrc, is_rtcp));
             }
@@ -200,8 +210,8 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
     fn handle_read(&mut self, mut message: TaggedPacket) -> Result<(), Error> {
         self.genuine.note(&message.message.packet);
         if let Packet::Rtcp(packets) = &mut message.message.packet {
-            let read = std::mem::take(packets);
-            *packets = read.into_iter().filter_map(|packet| self.read(packet)).collect();
+            let received = std::mem::take(packets);
+            *packets = received.into_iter().filter_map(|packet| self.read(packet)).collect();
             if packets.is_empty() {
                 return Ok(());
             }
@@ -215,7 +225,7 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
     }
 
     fn handle_write(&mut self, mut message: TaggedPacket) -> Result<(), Error> {
-        let repeated = message.message.has(&Attribute::Retransmission);
+        let is_retransmission = message.message.has(&Attribute::Retransmission);
         match &mut message.message.packet {
             Packet::Rtcp(packets) => {
                 let written = std::mem::take(packets);
@@ -223,13 +233,13 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
             }
             Packet::Rtp(packet) => {
                 let (ssrc, is_last) = (packet.header.ssrc, packet.header.marker);
-                self.count(repeated);
-                if ssrc == self.own.video && !repeated {
+                self.count(is_retransmission);
+                if ssrc == self.own.video && !is_retransmission {
                     self.gather(message, is_last);
                     return Ok(());
                 }
             }
-            other => tracing::debug!(?other, "a packet of a kind that is not counted"),
+            other => tracing::debug!(?other, "packet of an unknown kind not counted"),
         }
         self.writes.push_back(message);
         Ok(())
@@ -262,12 +272,12 @@ impl Interceptor for Tap {
     fn unbind_remote_stream(&mut self, _info: &StreamInfo) {}
 }
 
-/// The RTP clock of a stream that is sent, against the process's clock.
+/// The RTP clock of a sent stream, relative to the process's clock.
 #[derive(Debug)]
 pub(super) struct SendClock {
-    /// Ticks a second.
+    /// Ticks per second.
     rate: u32,
-    /// Ticks that the stream is ahead of the process's clock.
+    /// How many ticks the stream is ahead of the process's clock.
     ahead: AtomicI64,
 }
 
@@ -276,14 +286,14 @@ impl SendClock {
         Arc::new(Self { rate, ahead: AtomicI64::new(0) })
     }
 
-    /// Notes that `ticks` was captured at `time`; returns the RTP timestamp.
+    /// Records that the media at `ticks` were captured at `time`. Returns the RTP timestamp.
     pub(super) fn note(&self, time: MediaTime, ticks: u64) -> u32 {
-        let ahead = ticks.wrapping_sub(self.ticks(time)) as i64;
-        self.ahead.store(ahead, Ordering::Relaxed);
+        let offset = ticks.wrapping_sub(self.ticks(time)) as i64;
+        self.ahead.store(offset, Ordering::Relaxed);
         ticks as u32
     }
 
-    /// The RTP timestamp of what is captured at `time`, modulo 2³².
+    /// The RTP timestamp of media captured at `time`, modulo 2³².
     pub(super) fn at(&self, time: MediaTime) -> u32 {
         self.ticks(time).wrapping_add(self.ahead.load(Ordering::Relaxed) as u64) as u32
     }
@@ -294,7 +304,7 @@ impl SendClock {
     }
 }
 
-/// RTP packets that left, counted by the driver and read by anybody.
+/// The RTP packets that were sent. The driver counts them; any thread may read.
 #[derive(Debug, Default)]
 pub(super) struct TrafficCounters {
     pub(super) sent: AtomicU64,
@@ -311,8 +321,8 @@ mod tests {
 
     fn tap() -> Tap {
         let clocks = [(3, SendClock::new(48_000)), (VIDEO, SendClock::new(90_000))];
-        let own = OwnStreams { video: VIDEO, keyframes: KeyframeRequest::default(), clocks };
-        Tap::new(own, SenderReports::default(), Arc::default(), Arc::new(Ssrcs::new()))
+        let local = OwnStreams { video: VIDEO, keyframes: KeyframeRequest::default(), clocks };
+        Tap::new(local, SenderReports::default(), Arc::default(), Arc::new(Ssrcs::new()))
     }
 
     fn tagged(packet: Packet) -> TaggedPacket {
@@ -328,13 +338,15 @@ mod tests {
 
     fn answered(tap: &mut Tap) -> usize {
         let Some(message) = tap.poll_read() else { return 0 };
-        let Packet::Rtcp(packets) = message.message.packet else { panic!("RTCP went in") };
+        let Packet::Rtcp(packets) = message.message.packet else {
+            panic!("the packet is not RTCP")
+        };
         let nack = packets[0].as_any().downcast_ref::<TransportLayerNack>().unwrap();
         nack.nacks.iter().flat_map(|pair| pair.packet_list()).count()
     }
 
     #[test]
-    fn more_packets_than_are_sent_are_never_repeated_for_long() {
+    fn retransmissions_are_limited_to_a_burst_and_one_per_sent_packet() {
         let mut tap = tap();
         tap.handle_read(nack(0..300)).unwrap();
         assert_eq!(answered(&mut tap), REPEAT_BURST as usize);
@@ -354,53 +366,53 @@ mod tests {
     }
 
     #[test]
-    fn the_packets_of_a_picture_leave_together_and_nothing_else_waits_for_them() {
+    fn the_packets_of_a_video_frame_are_sent_together_and_delay_no_others() {
         let mut tap = tap();
-        let mut leaving = |packet: TaggedPacket| {
+        let mut sent = |packet: TaggedPacket| {
             tap.handle_write(packet).unwrap();
             std::iter::from_fn(|| tap.poll_write()).count()
         };
-        assert_eq!((leaving(rtp(VIDEO, false)), leaving(rtp(VIDEO, false))), (0, 0));
-        assert_eq!(leaving(rtp(3, false)), 1, "sound");
-        let mut repeated = rtp(VIDEO, false);
-        repeated.message.add(Attribute::Retransmission);
-        assert_eq!(leaving(repeated), 1);
-        assert_eq!((leaving(rtp(VIDEO, true)), leaving(rtp(VIDEO, true))), (3, 1));
+        assert_eq!((sent(rtp(VIDEO, false)), sent(rtp(VIDEO, false))), (0, 0));
+        assert_eq!(sent(rtp(3, false)), 1, "audio");
+        let mut retransmission = rtp(VIDEO, false);
+        retransmission.message.add(Attribute::Retransmission);
+        assert_eq!(sent(retransmission), 1);
+        assert_eq!((sent(rtp(VIDEO, true)), sent(rtp(VIDEO, true))), (3, 1));
         assert_eq!(tap.poll_timeout(), None);
     }
 
     #[test]
-    fn a_picture_whose_last_packet_never_comes_leaves_a_little_later() {
+    fn a_frame_whose_last_packet_never_comes_is_sent_after_a_timeout() {
         let mut tap = tap();
         let first = rtp(VIDEO, false);
-        let leave = first.now + GATHERING;
+        let deadline = first.now + GATHERING;
         tap.handle_write(first).unwrap();
         tap.handle_write(rtp(VIDEO, false)).unwrap();
-        assert_eq!(tap.poll_timeout(), Some(leave));
-        tap.handle_timeout(leave - Duration::from_millis(1)).unwrap();
+        assert_eq!(tap.poll_timeout(), Some(deadline));
+        tap.handle_timeout(deadline - Duration::from_millis(1)).unwrap();
         assert!(tap.poll_write().is_none());
-        tap.handle_timeout(leave).unwrap();
+        tap.handle_timeout(deadline).unwrap();
         assert_eq!(std::iter::from_fn(|| tap.poll_write()).count(), 2);
         assert_eq!(tap.poll_timeout(), None);
     }
 
     #[tokio::test]
-    async fn only_feedback_about_the_own_pictures_asks_for_a_keyframe() {
+    async fn only_feedback_about_the_local_video_requests_a_keyframe() {
         let mut tap = tap();
-        let mut wanted = |packet: Box<dyn rtcp::Packet>| {
+        let mut is_requested = |packet: Box<dyn rtcp::Packet>| {
             tap.handle_read(tagged(Packet::Rtcp(vec![packet]))).unwrap();
             let request = tap.own.keyframes.clone();
-            let mut asked = Box::pin(async move { request.requested().await });
-            futures_util::FutureExt::now_or_never(asked.as_mut()).is_some()
+            let mut requested = Box::pin(async move { request.requested().await });
+            futures_util::FutureExt::now_or_never(requested.as_mut()).is_some()
         };
         let loss = |media_ssrc| Box::new(PictureLossIndication { sender_ssrc: 1, media_ssrc });
-        assert!(wanted(loss(VIDEO)));
-        assert!(!wanted(loss(VIDEO + 1)));
+        assert!(is_requested(loss(VIDEO)));
+        assert!(!is_requested(loss(VIDEO + 1)));
         let entry = rtcp::payload_feedbacks::full_intra_request::FirEntry {
             ssrc: VIDEO,
             sequence_number: 1,
         };
-        assert!(wanted(Box::new(FullIntraRequest {
+        assert!(is_requested(Box::new(FullIntraRequest {
             sender_ssrc: 1,
             media_ssrc: 0,
             fir: vec![entry]
@@ -408,16 +420,16 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_tells_what_is_captured_at_a_time_not_what_is_sent_then() {
+    fn a_clock_gives_the_timestamp_of_media_captured_at_a_time_not_sent_at_it() {
         let (clock, second) = (SendClock::new(48_000), MediaTime::from_micros(1_000_000));
         assert_eq!(clock.note(second, 96_000), 96_000);
         assert_eq!(clock.at(second + std::time::Duration::from_millis(80)), 96_000 + 80 * 48);
-        assert_eq!(clock.note(second, 5), 5, "a source that starts anew counts anew");
+        assert_eq!(clock.note(second, 5), 5, "a new source restarts the count");
         assert_eq!(clock.at(MediaTime::default()), 5_u32.wrapping_sub(48_000));
     }
 
     #[test]
-    fn a_sender_report_goes_by_the_clock_of_its_stream() {
+    fn a_sender_report_uses_the_clock_of_its_stream() {
         let mut tap = tap();
         let clock = Arc::clone(&tap.own.clocks[0].1);
         clock.note(MediaTime::default(), 96_000);
@@ -425,7 +437,7 @@ mod tests {
         let report = SenderReport { ssrc: 3, ntp_time: 5, rtp_time: 6, ..Default::default() };
         tap.handle_write(tagged(Packet::Rtcp(vec![Box::new(report)]))).unwrap();
         let Packet::Rtcp(packets) = tap.poll_write().unwrap().message.packet else {
-            panic!("RTCP went in")
+            panic!("the packet is not RTCP")
         };
         let report = packets[0].as_any().downcast_ref::<SenderReport>().unwrap();
         assert!((before..=clock.at(media::now())).contains(&report.rtp_time));
@@ -433,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn the_other_ends_sender_reports_are_noted() {
+    fn sender_reports_of_the_remote_peer_are_recorded() {
         let mut tap = tap();
         let report = SenderReport { ssrc: 9, ntp_time: 5, rtp_time: 6, ..Default::default() };
         tap.handle_read(tagged(Packet::Rtcp(vec![Box::new(report)]))).unwrap();

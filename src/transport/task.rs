@@ -1,4 +1,4 @@
-//! The one task of a connection: commands in, events out, in order.
+//! The main task of a connection: commands in, events out, in order.
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
@@ -30,12 +30,12 @@ use crate::{
     model::{PeerCommand, PeerEvent, PeerId, PeerState, Step},
 };
 
-/// The ends of a connection's wires that are not its owner's.
+/// The task's ends of the channels and shared objects of a [`Connection`](super::Connection).
 pub(super) struct Wires {
     pub(super) commands: mpsc::Receiver<PeerCommand>,
-    /// Resolves when the owner is gone.
+    /// Resolves when the owner has dropped the connection.
     pub(super) dropped: oneshot::Receiver<()>,
-    /// Notified when a queue was full and something is lost that cannot be told again.
+    /// Notified when a queue was full and an event was lost that is not repeated.
     pub(super) overflow: Arc<Notify>,
     pub(super) video: Arc<Feed<EncodedVideo>>,
     pub(super) audio: Arc<Feed<EncodedAudio>>,
@@ -44,73 +44,79 @@ pub(super) struct Wires {
     pub(super) checks: Checks,
 }
 
-/// Builds the connection, serves it until its owner is gone, and closes it: whatever happens
-/// between, the library's connection is closed, which alone frees its sockets and memory.
-pub(super) async fn run(config: ConnectionConfig, outlets: Outlets, wires: Wires) {
-    let (observer, happenings) = Observer::new(Arc::clone(&wires.overflow));
+/// Builds the connection, serves it until its owner drops it, and closes it. Whatever happens in
+/// between, the peer connection of webrtc-rs is closed, because nothing else frees its sockets and
+/// memory.
+pub(super) async fn run(config: ConnectionConfig, sinks: Outlets, io: Wires) {
+    let (forwarder, library_events) = Observer::new(Arc::clone(&io.overflow));
     let [driver_ended, consent_lost] = std::array::from_fn(|_| Arc::new(Notify::new()));
-    let unread = Arc::<Unread>::default();
-    let wiring = Wiring {
-        up: observer.up(),
-        observer,
+    let inbound_data = Arc::<Unread>::default();
+    let context = Wiring {
+        up: forwarder.up(),
+        observer: forwarder,
         driver_ended: Arc::clone(&driver_ended),
-        impairment: wires.impairment.clone(),
-        traffic: Arc::clone(&wires.traffic),
+        impairment: io.impairment.clone(),
+        traffic: Arc::clone(&io.traffic),
         admission: AdmissionWiring {
-            unread: Arc::clone(&unread),
-            checks: wires.checks.clone(),
+            unread: Arc::clone(&inbound_data),
+            checks: io.checks.clone(),
             ssrcs: Arc::new(Ssrcs::new()),
             consent_lost: Arc::clone(&consent_lost),
         },
         addresses: HostAddresses::new(config.paths.clone()),
     };
     let peer = config.peer;
-    // Not given up halfway when the owner goes: the library's driver would run on for ever.
-    let built = AssertUnwindSafe(setup::build(&config, wiring)).catch_unwind().await;
-    let Wires { commands, mut dropped, overflow, video, audio, .. } = wires;
-    let mut front = Front { peer, outlets, commands };
+    // Not cancelled when the owner drops the connection: the driver of webrtc-rs would run for
+    // ever.
+    let built = AssertUnwindSafe(setup::build(&config, context)).catch_unwind().await;
+    let Wires { commands, mut dropped, overflow, video, audio, .. } = io;
+    let mut owner = Front { peer, outlets: sinks, commands };
     let built = match built {
         Ok(Ok(built)) => built,
         failure => {
             match failure {
                 Ok(Err(error)) => tracing::warn!(%peer, %error, "connection cannot be built"),
-                _ => tracing::error!(%peer, "the library panicked building a connection"),
+                _ => tracing::error!(%peer, "webrtc-rs panicked while building a connection"),
             }
-            tokio::select! { _ = &mut dropped => (), () = front.fail() => () }
+            tokio::select! { _ = &mut dropped => (), () = owner.fail() => () }
             return;
         }
     };
-    let library = Arc::clone(&built.peer);
-    let feeds = Feeds { video, audio, unread: Arc::clone(&unread) };
-    let task = Task::start(&front, built, happenings, feeds);
-    let ends = Ends { overflow, driver_ended, consent_lost, unread };
-    tokio::select! { _ = &mut dropped => (), () = serve(&mut front, task, ends, &library) => () }
-    close(peer, &*library).await;
+    let connection = Arc::clone(&built.peer);
+    let sources = Feeds { video, audio, unread: Arc::clone(&inbound_data) };
+    let task = Task::start(&owner, built, library_events, sources);
+    let signals = Ends { overflow, driver_ended, consent_lost, unread: inbound_data };
+    tokio::select! {
+        _ = &mut dropped => (),
+        () = serve(&mut owner, task, signals, &connection) => (),
+    }
+    close(peer, &*connection).await;
 }
 
-/// Serves until the connection is over, and then says so until its owner is gone.
-async fn serve(front: &mut Front, task: Task, ends: Ends, library: &Arc<dyn PeerConnection>) {
-    let peer = front.peer;
-    let ended = tokio::select! {
-        () = task.serve(front) => "its state cannot be repaired",
-        () = ends.overflow.notified() => "a queue is full",
-        () = ends.driver_ended.notified() => "the library's driver stopped",
-        () = ends.consent_lost.notified() => "the other end answers no check any more",
-        () = ends.unread.too_much() => "what came on its data channels is no message",
+/// Serves the connection until it fails. Then reports the failure, and refuses further commands
+/// until the owner drops it.
+async fn serve(owner: &mut Front, task: Task, signals: Ends, connection: &Arc<dyn PeerConnection>) {
+    let peer = owner.peer;
+    let reason = tokio::select! {
+        () = task.serve(owner) => "its state is not usable any more",
+        () = signals.overflow.notified() => "a queue is full",
+        () = signals.driver_ended.notified() => "the driver of webrtc-rs stopped",
+        () = signals.consent_lost.notified() => "the remote peer no longer answers checks",
+        () = signals.unread.too_much() => "too much data on its data channels is no message",
     };
-    // Often what a stranger said; the core replaces the connection.
-    tracing::warn!(%peer, reason = ended, "connection ended");
-    close(peer, &**library).await;
-    front.fail().await;
+    // A warning only, because remote input often causes it; the core replaces the connection.
+    tracing::warn!(%peer, reason, "connection ended");
+    close(peer, &**connection).await;
+    owner.fail().await;
 }
 
-async fn close(peer: PeerId, library: &dyn PeerConnection) {
-    if let Err(error) = library.close().await {
+async fn close(peer: PeerId, connection: &dyn PeerConnection) {
+    if let Err(error) = connection.close().await {
         tracing::warn!(%peer, %error, "connection did not close cleanly");
     }
 }
 
-/// What ends a connection from outside its task.
+/// Signals that end a connection from outside its task.
 struct Ends {
     overflow: Arc<Notify>,
     driver_ended: Arc<Notify>,
@@ -118,14 +124,14 @@ struct Ends {
     unread: Arc<Unread>,
 }
 
-/// What a connection's media are fed with, and where it is counted what its chat reads.
+/// The sources of the sent media, and the counter for data that are read from the data channel.
 struct Feeds {
     video: Arc<Feed<EncodedVideo>>,
     audio: Arc<Feed<EncodedAudio>>,
     unread: Arc<Unread>,
 }
 
-/// The side that the owner sees.
+/// The channels between the task and the connection's owner.
 struct Front {
     peer: PeerId,
     outlets: Outlets,
@@ -133,12 +139,13 @@ struct Front {
 }
 
 impl Front {
-    /// Tells the owner; waits while its queue is full. Nobody listens any more when it is closed.
+    /// Sends an event to the owner, and waits while its queue is full. If the queue is closed, the
+    /// event is dropped.
     async fn tell(&self, event: PeerEvent) {
         let _ = self.outlets.events.send((self.peer, event)).await;
     }
 
-    /// Says that the connection is over, and refuses whatever is still asked of it.
+    /// Reports that the connection has failed, and refuses all further commands.
     async fn fail(&mut self) {
         self.tell(PeerEvent::State(PeerState::Failed)).await;
         while let Some(command) = self.commands.recv().await {
@@ -150,10 +157,10 @@ impl Front {
     }
 }
 
-/// A connection that is being served. Its media tasks end with it.
+/// The state of a running connection. Its media tasks end with it.
 struct Task {
     negotiation: Negotiation,
-    /// The local candidates that were told for the section that carries all, and its index.
+    /// The index of the section for which local candidates were sent, and these candidates.
     candidates: (Option<u16>, Vec<String>),
     happenings: mpsc::Receiver<Happening>,
     state: Option<PeerState>,
@@ -164,134 +171,141 @@ struct Task {
 
 impl Task {
     fn start(
-        front: &Front,
+        owner: &Front,
         built: Built,
-        happenings: mpsc::Receiver<Happening>,
-        feeds: Feeds,
+        library_events: mpsc::Receiver<Happening>,
+        sources: Feeds,
     ) -> Self {
         let mut media = JoinSet::new();
-        let mut lines = vec![];
-        if let Some(section) = built.audio {
-            let (line, sender) = line(SectionKind::Audio, section, KeyframeRequest::default());
-            lines.push(line);
-            sender.map(|sender| media.spawn(sender.run(feeds.audio)));
+        let mut transceivers = vec![];
+        if let Some(local) = built.audio {
+            let (transceiver, sender) = line(SectionKind::Audio, local, KeyframeRequest::default());
+            transceivers.push(transceiver);
+            sender.map(|sender| media.spawn(sender.run(sources.audio)));
         }
-        if let Some(section) = built.video {
-            let (line, sender) = line(SectionKind::Video, section, built.keyframes);
-            lines.push(line);
-            sender.map(|sender| media.spawn(sender.run(feeds.video)));
+        if let Some(local) = built.video {
+            let (transceiver, sender) = line(SectionKind::Video, local, built.keyframes);
+            transceivers.push(transceiver);
+            sender.map(|sender| media.spawn(sender.run(sources.video)));
         }
-        let (chat, unwritten) = chat::unwritten();
+        let (messages, queue) = chat::unwritten();
         let has_data = built.data.is_some();
         if let Some(channel) = built.data {
-            let (peer, events) = (front.peer, front.outlets.events.clone());
-            media.spawn(chat::write(peer, Arc::clone(&channel), unwritten));
-            media.spawn(chat::read(peer, (channel, feeds.unread), events));
+            let (peer, events) = (owner.peer, owner.outlets.events.clone());
+            media.spawn(chat::write(peer, Arc::clone(&channel), queue));
+            media.spawn(chat::read(peer, (channel, sources.unread), events));
         }
-        let negotiation = Negotiation::new(built.peer, lines, has_data, built.remote);
-        let reports = built.reports;
-        let candidates = (None, vec![]);
-        Self { negotiation, candidates, happenings, state: None, reports, media, chat }
+        Self {
+            negotiation: Negotiation::new(built.peer, transceivers, has_data, built.remote),
+            candidates: (None, vec![]),
+            happenings: library_events,
+            state: None,
+            reports: built.reports,
+            media,
+            chat: messages,
+        }
     }
 
-    /// Serves until the connection is beyond repair.
-    async fn serve(mut self, front: &mut Front) {
+    /// Serves until the connection is not usable any more.
+    async fn serve(mut self, owner: &mut Front) {
         loop {
             tokio::select! {
-                command = front.commands.recv() => {
-                    // The owner is gone: whoever runs this stops it.
+                command = owner.commands.recv() => {
+                    // The owner has dropped the connection: the caller cancels this future.
                     let Some(command) = command else { return std::future::pending().await };
-                    if !self.carry_out(command, front).await {
+                    if !self.carry_out(command, owner).await {
                         return;
                     }
                 }
-                Some(happening) = self.happenings.recv() => self.report(happening, front).await,
+                Some(event) = self.happenings.recv() => self.report(event, owner).await,
                 Some(_) = self.media.join_next() => {}
             }
         }
     }
 
-    /// Carries a command out and tells its outcome; false if the connection is beyond repair.
-    async fn carry_out(&mut self, command: PeerCommand, front: &Front) -> bool {
+    /// Executes a command and reports its outcome. Returns whether the connection is still usable.
+    async fn carry_out(&mut self, command: PeerCommand, owner: &Front) -> bool {
         if let PeerCommand::Write(message) = command {
             if self.chat.try_send(message).is_err() {
-                tracing::debug!(peer = %front.peer, "the data channel takes nothing more");
+                tracing::debug!(peer = %owner.peer, "message dropped: data channel queue full");
             }
             return true;
         }
         let step = step_of(&command);
         let outcome = AssertUnwindSafe(self.negotiation.carry_out(command)).catch_unwind().await;
-        let (event, alive) = outcome.unwrap_or_else(|_panic| {
-            let reason = "the library panicked".to_owned();
+        let (event, is_usable) = outcome.unwrap_or_else(|_panic| {
+            let reason = "webrtc-rs panicked".to_owned();
             (step.map(|step| PeerEvent::Refused { step, reason }), false)
         });
         if let Some(event) = event {
-            front.tell(event).await;
+            owner.tell(event).await;
         }
         if let Some(agreement) = self.negotiation.take_news() {
-            front.tell(PeerEvent::Agreed(agreement)).await;
-            self.move_candidates(front).await;
+            owner.tell(PeerEvent::Agreed(agreement)).await;
+            self.move_candidates(owner).await;
         }
-        alive
+        is_usable
     }
 
-    /// Tells a local candidate; an empty line is the end of them.
-    async fn tell_candidate(&mut self, line: String, front: &Front) {
+    /// Sends a local candidate to the owner; an empty line is the end of candidates.
+    async fn tell_candidate(&mut self, line: String, owner: &Front) {
         let candidate = self.negotiation.candidate(line);
         if self.candidates.0 != candidate.index {
             self.candidates = (candidate.index, vec![]);
         }
-        // After the end of candidates, others come for new sockets.
+        // A candidate behind the end of candidates is for new sockets.
         if self.candidates.1.last().is_some_and(String::is_empty) {
             self.candidates.1.clear();
         }
         self.candidates.1.push(candidate.line.clone());
-        front.tell(PeerEvent::Candidate(candidate)).await;
+        owner.tell(PeerEvent::Candidate(candidate)).await;
     }
 
-    /// Tells the local candidates again if the section that they were for was rejected.
-    async fn move_candidates(&mut self, front: &Front) {
-        let (told_for, lines) = std::mem::take(&mut self.candidates);
+    /// Sends the local candidates again for another section, if the section that they were for was
+    /// rejected.
+    async fn move_candidates(&mut self, owner: &Front) {
+        let (section, lines) = std::mem::take(&mut self.candidates);
         let first = self.negotiation.candidate(String::new()).index;
-        if told_for.is_none() || told_for == first {
-            self.candidates = (told_for, lines);
+        if section.is_none() || section == first {
+            self.candidates = (section, lines);
             return;
         }
         for line in lines {
-            self.tell_candidate(line, front).await;
+            self.tell_candidate(line, owner).await;
         }
     }
 
-    async fn report(&mut self, happening: Happening, front: &Front) {
-        match happening {
-            Happening::Candidate(line) => self.tell_candidate(line, front).await,
-            Happening::Gathered => self.tell_candidate(String::new(), front).await,
+    async fn report(&mut self, event: Happening, owner: &Front) {
+        match event {
+            Happening::Candidate(line) => self.tell_candidate(line, owner).await,
+            Happening::Gathered => self.tell_candidate(String::new(), owner).await,
             Happening::State(state) if self.state == Some(state) => {}
             Happening::State(state) => {
                 self.state = Some(state);
                 self.negotiation.set_connected(state == PeerState::Connected);
-                front.tell(PeerEvent::State(state)).await;
+                owner.tell(PeerEvent::State(state)).await;
             }
             Happening::Track(track) => {
-                let (peer, tracks) = (front.peer, front.outlets.tracks.clone());
+                let (peer, tracks) = (owner.peer, owner.outlets.tracks.clone());
                 self.media.spawn(receiver::run(peer, track, self.reports.clone(), tracks));
             }
         }
     }
 }
 
-/// The section's line, and its sender if it has a track to send.
-fn line(kind: SectionKind, section: Section, keyframes: KeyframeRequest) -> (Line, Option<Sender>) {
-    let open = watch::Sender::new(None);
-    let sender = section.track.as_ref().map(|own| Sender {
-        track: Arc::clone(&own.track),
-        ssrc: own.ssrc,
-        sequence: own.sequence,
-        clock: Arc::clone(&own.clock),
-        open: open.subscribe(),
+/// The state of a transceiver before the first negotiation, and its sender if it has a track to
+/// send.
+fn line(kind: SectionKind, local: Section, keyframes: KeyframeRequest) -> (Line, Option<Sender>) {
+    let active_payload_type = watch::Sender::new(None);
+    let sender = local.track.as_ref().map(|track| Sender {
+        track: Arc::clone(&track.track),
+        ssrc: track.ssrc,
+        sequence: track.sequence,
+        clock: Arc::clone(&track.clock),
+        open: active_payload_type.subscribe(),
         keyframes,
     });
-    (Line { kind, section, payload_type: None, open }, sender)
+    (Line { kind, section: local, payload_type: None, open: active_payload_type }, sender)
 }
 
 const fn step_of(command: &PeerCommand) -> Option<Step> {

@@ -1,22 +1,25 @@
-//! Bounds what the library keeps of data that never become a message.
+//! Limits the memory that webrtc-rs uses for data that never become a message.
 //!
-//! It takes fragments of a message that never ends however many they are, and keeps what comes on
-//! channels that nobody asked for: one viewer could fill the memory. What it keeps is sealed below
-//! it and invisible above it, but not its amount: what came in, less what was read.
+//! webrtc-rs keeps any number of fragments of a message that never ends, and data on channels that
+//! this program did not open: one viewer could fill the memory. The data are encrypted below
+//! webrtc-rs and invisible above it, but their amount is known: the bytes that were received, less
+//! those that were read.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
-/// Bytes that may have come in and be no message yet. Sixteen texts are under way at a time, a
-/// quarter of a mebibyte; what remains is for acknowledgements of those who say nothing for days.
+/// Bytes that may be received without being read as a message. At most sixteen texts are
+/// unacknowledged at once, a quarter of a mebibyte. The rest is for the acknowledgements of a peer
+/// that sends no message for days.
 const MOST: u64 = 4 << 20;
 
-/// What a message may cost on the wire besides its own bytes and a quarter of them: its headers,
-/// what repeats it, and the acknowledgements of what was said meanwhile.
+/// Bytes that a message may cost on the wire beyond its length and a quarter: its headers, its
+/// retransmissions, and acknowledgements of messages that were sent meanwhile.
 const BESIDES: u64 = 256;
 
-/// What came in on one connection's data channels and was not read.
+/// Counts the bytes that one connection received for data channels and that were not read as
+/// messages.
 #[derive(Debug, Default)]
 pub(super) struct Unread {
     bytes: AtomicU64,
@@ -35,15 +38,15 @@ impl Unread {
         }
     }
 
-    /// Counts a message of so many bytes that was read.
+    /// Counts a message of that many bytes as read.
     pub(super) fn read(&self, bytes: usize) {
         let cost = bytes as u64 + bytes as u64 / 4 + BESIDES;
-        let less = |unread: u64| Some(unread.saturating_sub(cost));
-        // Never refused: the closure always has a value.
-        let _ = self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        let subtract = |pending: u64| Some(pending.saturating_sub(cost));
+        // This cannot fail, because the closure always returns a value.
+        let _ = self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, subtract);
     }
 
-    /// Returns once more came in than any honest end sends.
+    /// Returns once more data is pending than an honest peer sends.
     pub(super) async fn too_much(&self) {
         self.too_much.notified().await;
     }
@@ -57,40 +60,40 @@ mod tests {
 
     const RECORD: [u8; 1200] = [23; 1200];
 
-    fn is_too_much(unread: &Unread) -> bool {
-        unread.too_much().now_or_never().is_some()
+    fn is_exceeded(limit: &Unread) -> bool {
+        limit.too_much().now_or_never().is_some()
     }
 
     #[test]
-    fn messages_that_are_read_are_never_too_much_and_what_is_none_is() {
-        let unread = Unread::default();
+    fn messages_that_are_read_never_exceed_the_limit_and_other_data_does() {
+        let limit = Unread::default();
         for _ in 0..20_000 {
-            unread.came(&RECORD);
-            unread.read(1100);
+            limit.came(&RECORD);
+            limit.read(1100);
         }
-        assert!(!is_too_much(&unread));
+        assert!(!is_exceeded(&limit));
         for _ in 0..MOST / 1200 {
-            unread.came(&RECORD);
+            limit.came(&RECORD);
         }
-        assert!(!is_too_much(&unread));
-        unread.came(&RECORD);
-        assert!(is_too_much(&unread));
+        assert!(!is_exceeded(&limit));
+        limit.came(&RECORD);
+        assert!(is_exceeded(&limit));
     }
 
     #[test]
-    fn small_messages_buy_no_room_for_later() {
-        let unread = Unread::default();
-        (0..1000).for_each(|_| unread.read(1));
-        (0..=MOST / 1200).for_each(|_| unread.came(&RECORD));
-        assert!(is_too_much(&unread));
+    fn small_messages_do_not_raise_the_limit() {
+        let limit = Unread::default();
+        (0..1000).for_each(|_| limit.read(1));
+        (0..=MOST / 1200).for_each(|_| limit.came(&RECORD));
+        assert!(is_exceeded(&limit));
     }
 
     #[test]
-    fn pictures_and_checks_are_not_counted() {
-        let unread = Unread::default();
+    fn media_and_checks_are_not_counted() {
+        let limit = Unread::default();
         for kind in [0, 1, 128, 144] {
-            (0..=MOST / 1200).for_each(|_| unread.came(&[kind; 1200]));
+            (0..=MOST / 1200).for_each(|_| limit.came(&[kind; 1200]));
         }
-        assert!(!is_too_much(&unread));
+        assert!(!is_exceeded(&limit));
     }
 }
