@@ -1,4 +1,4 @@
-//! What the system says about its interfaces and routes.
+//! The system's interfaces, their addresses, and the source addresses of its routes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
@@ -11,29 +11,29 @@ pub(super) struct LocalAddress {
     pub(super) interface: String,
     /// The address.
     pub(super) ip: IpAddr,
-    /// Whether the interface leads to one other end only, as most VPNs do.
+    /// Whether the interface is point-to-point, as most VPNs are.
     pub(super) is_tunnel: bool,
-    /// Whether there is a device below the interface. True where that is not known.
+    /// Whether a hardware device is below the interface. True where the system does not report it.
     pub(super) is_hardware: bool,
-    /// Whether the system replaces the address after a day or so (RFC 8981). False where that is
-    /// not known.
+    /// Whether the system replaces the address after about a day (RFC 8981). False where the system
+    /// does not report it.
     pub(super) is_temporary: bool,
-    /// Whether new connections should not use it any more (RFC 4862, section 5.5.4).
+    /// Whether new connections should no longer use the address (RFC 4862, section 5.5.4).
     pub(super) is_deprecated: bool,
 }
 
-/// Addresses that are on the other side of the default routes wherever one is: a root name
-/// server's. They are only ever asked about, nothing is sent to them.
+/// Addresses that are reached by the default routes on any network: those of a root name server.
+/// They are only looked up in the routing table; nothing is sent to them.
 const FAR_AWAY: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(198, 41, 0, 4)),
     IpAddr::V6(Ipv6Addr::new(0x2001, 0x503, 0xba3e, 0, 0, 0, 2, 0x30)),
 ];
 
-/// Any port: nothing is sent there.
+/// An arbitrary port: nothing is sent to it.
 const DISCARD_PORT: u16 = 9;
 
-/// The addresses of interfaces that may be up, in the system's order; empty, with a line in the
-/// log, if they cannot be listed.
+/// The addresses of interfaces that may be up, in the system's order. If they cannot be listed,
+/// this is logged and the result is empty.
 pub(super) fn list() -> Vec<LocalAddress> {
     let interfaces = if_addrs::get_if_addrs().unwrap_or_else(|error| {
         tracing::warn!(%error, "the network interfaces cannot be listed");
@@ -43,24 +43,26 @@ pub(super) fn list() -> Vec<LocalAddress> {
     interfaces.iter().filter_map(|interface| local_address(interface, &flags)).collect()
 }
 
-/// The source addresses of the default routes: of IPv4 first, none of a family that has none.
+/// The source addresses of the default routes, IPv4 first. A family without a default route has
+/// none.
 pub(super) fn default_sources() -> Vec<IpAddr> {
     FAR_AWAY.into_iter().filter_map(source_towards).collect()
 }
 
-/// The address from which the system would send to another one; `None` without a route.
-pub(super) fn source_towards(other: IpAddr) -> Option<IpAddr> {
-    let any: IpAddr = match other {
+/// The source address from which the system would send to `remote`; `None` without a route.
+pub(super) fn source_towards(remote: IpAddr) -> Option<IpAddr> {
+    let any: IpAddr = match remote {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
     let socket = UdpSocket::bind((any, 0)).ok()?;
-    socket.connect((other, DISCARD_PORT)).ok()?;
+    socket.connect((remote, DISCARD_PORT)).ok()?;
     let source = socket.local_addr().ok()?.ip();
     (!source.is_unspecified()).then_some(source)
 }
 
-/// Whether a socket can have the address: not while an IPv6 address is still being verified.
+/// Whether a socket can be bound to the address. An IPv6 address that is still being verified
+/// cannot be bound.
 pub(super) fn can_be_bound(ip: IpAddr) -> bool {
     UdpSocket::bind((ip, 0)).is_ok()
 }
@@ -71,8 +73,8 @@ fn local_address(interface: &Interface, flags: &[(Ipv6Addr, Flags)]) -> Option<L
         return None;
     }
     let flags = match ip {
-        // A link-local IPv6 address needs a zone, which neither links nor candidates can carry
-        // (RFC 8839, section 5.1).
+        // A link-local IPv6 address needs a zone, which neither session links nor candidates can
+        // carry (RFC 8839, section 5.1).
         IpAddr::V6(ip) if ip.is_unicast_link_local() => return None,
         IpAddr::V6(ip) => flags.iter().find(|(known, _)| *known == ip).map(|(_, flags)| *flags),
         IpAddr::V4(_) => None,
@@ -88,7 +90,8 @@ fn local_address(interface: &Interface, flags: &[(Ipv6Addr, Flags)]) -> Option<L
     })
 }
 
-/// Tunnels and some virtual interfaces never say that they are up, so only a clear no counts.
+/// Whether the interface is not reported as down. Tunnels and some virtual interfaces never report
+/// that they are up.
 fn may_be_up(interface: &Interface) -> bool {
     !matches!(
         interface.oper_status,
@@ -96,7 +99,7 @@ fn may_be_up(interface: &Interface) -> bool {
     )
 }
 
-/// What a system knows about an IPv6 address.
+/// The system's flags of an IPv6 address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 struct Flags {
     is_temporary: bool,
@@ -107,7 +110,7 @@ struct Flags {
 
 #[cfg(target_os = "linux")]
 fn ipv6_flags() -> Vec<(Ipv6Addr, Flags)> {
-    // There is no such file where IPv6 is switched off.
+    // The file does not exist if IPv6 is disabled.
     read_flags(&std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default())
 }
 
@@ -116,12 +119,12 @@ fn ipv6_flags() -> Vec<(Ipv6Addr, Flags)> {
     vec![]
 }
 
-/// Reads Linux's table of IPv6 addresses: address, index, prefix length, scope, flags, name; the
-/// flags are those of `linux/if_addr.h`.
+/// Parses Linux's table of IPv6 addresses. Its columns are address, index, prefix length, scope,
+/// flags and name; the flags are those of `linux/if_addr.h`.
 #[cfg(any(target_os = "linux", test))]
 fn read_flags(table: &str) -> Vec<(Ipv6Addr, Flags)> {
     const TEMPORARY: u32 = 0x01;
-    const VERIFIED_TO_BE_TAKEN: u32 = 0x08;
+    const DAD_FAILED: u32 = 0x08;
     const DEPRECATED: u32 = 0x20;
     const TENTATIVE: u32 = 0x40;
     let read = |line: &str| {
@@ -131,19 +134,19 @@ fn read_flags(table: &str) -> Vec<(Ipv6Addr, Flags)> {
         let flags = Flags {
             is_temporary: bits & TEMPORARY != 0,
             is_deprecated: bits & DEPRECATED != 0,
-            is_unverified: bits & (TENTATIVE | VERIFIED_TO_BE_TAKEN) != 0,
+            is_unverified: bits & (TENTATIVE | DAD_FAILED) != 0,
         };
         Some((Ipv6Addr::from_bits(ip), flags))
     };
     table.lines().filter_map(read).collect()
 }
 
-/// Whether a device is below an interface, directly or through a bridge, bond or VLAN. Bridges of
-/// containers and virtual machines have none; a bridge with a network card in it does.
+/// Whether a hardware device is below an interface, directly or through a bridge, bond or VLAN.
+/// Bridges of containers and virtual machines have none; a bridge with a network card has one.
 #[cfg(target_os = "linux")]
 fn has_device(interface: &str) -> bool {
-    /// A VLAN on a bond in a bridge is the deepest in use.
-    const DEEPEST: u32 = 4;
+    /// The deepest nesting that is searched. A VLAN on a bond in a bridge is the deepest in use.
+    const MAX_DEPTH: u32 = 4;
     fn look(folder: &std::path::Path, depth: u32) -> bool {
         if folder.join("device").exists() {
             return true;
@@ -153,9 +156,9 @@ fn has_device(interface: &str) -> bool {
             |entry: &std::fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(b"lower_");
         depth > 0 && entries.flatten().filter(is_lower).any(|one| look(&one.path(), depth - 1))
     }
-    // An address may bear the name of an alias: eth0:1.
+    // An address may have the name of an alias, such as eth0:1.
     let interface = interface.split(':').next().unwrap_or(interface);
-    look(&std::path::Path::new("/sys/class/net").join(interface), DEEPEST)
+    look(&std::path::Path::new("/sys/class/net").join(interface), MAX_DEPTH)
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -168,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_flags_of_ipv6_addresses_are_read_from_linuxs_table() {
+    fn the_flags_of_ipv6_addresses_are_parsed_from_linuxs_table() {
         let table = "\
             20010db8000000000000000000000005 02 40 00 80     eth0\n\
             20010db800000000a1b2c3d4e5f60718 02 40 00 01     eth0\n\
@@ -188,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_way_to_the_own_machine_begins_at_its_loopback_address() {
+    fn the_source_address_towards_loopback_is_loopback() {
         let loopback: IpAddr = Ipv4Addr::LOCALHOST.into();
         assert_eq!(source_towards(loopback), Some(loopback));
         assert!(can_be_bound(loopback));
@@ -212,8 +215,8 @@ mod tests {
             #[cfg(windows)]
             adapter_name: String::new(),
         };
-        let usable = |status| local_address(&with(status), &[]).is_some();
-        assert!(usable(IfOperStatus::Up) && usable(IfOperStatus::Unknown));
-        assert!(!usable(IfOperStatus::Down) && !usable(IfOperStatus::LowerLayerDown));
+        let is_usable = |status| local_address(&with(status), &[]).is_some();
+        assert!(is_usable(IfOperStatus::Up) && is_usable(IfOperStatus::Unknown));
+        assert!(!is_usable(IfOperStatus::Down) && !is_usable(IfOperStatus::LowerLayerDown));
     }
 }

@@ -1,9 +1,10 @@
 //! This machine's addresses, and which of them the system would send from.
 //!
-//! Two parts of the program need that: a hub names one address in its links, and a connection
-//! offers some as ICE candidates. Both ask the routing table, by a UDP socket that is connected
-//! and never sent on: the system then says which address it would send from. That works alike on
-//! Linux, macOS and Windows, follows policy routing and VPNs, and needs no list of names.
+//! Two parts of the program need them: a hub names one address in its session links, and a
+//! connection offers some as ICE candidates. Both query the routing table by a UDP socket that is
+//! connected and never sent on: the system then reports the address from which it would send. This
+//! works alike on Linux, macOS and Windows, respects policy routing and VPNs, and needs no list of
+//! interface names.
 //!
 //! The calls block for as long as the system takes to list its interfaces, usually well under a
 //! millisecond. Nothing is sent.
@@ -17,10 +18,10 @@ use std::net::IpAddr;
 pub use order::{Families, MAX_CANDIDATES};
 pub use paths::KnownPaths;
 
-/// The addresses to bind for one connection, best first, at most [`MAX_CANDIDATES`]: those that
-/// are known to lead to others, then those of the default routes, then what else there is. Where the
-/// system makes temporary IPv6 addresses (RFC 8981) and says so, others are told these.
-/// Loopback addresses if there is nothing else.
+/// The addresses to bind for one connection, best first, at most [`MAX_CANDIDATES`]: those on which
+/// remote peers were reached before, then those of the default routes, then all others. Where the
+/// system reports temporary IPv6 addresses (RFC 8981), these replace the stable ones. If there are
+/// no other addresses, loopback addresses.
 pub fn candidates(known: &KnownPaths) -> Vec<IpAddr> {
     let preferred = known.sources(interfaces::default_sources(), interfaces::source_towards);
     order::candidates(&interfaces::list(), &preferred, interfaces::can_be_bound)
@@ -28,11 +29,11 @@ pub fn candidates(known: &KnownPaths) -> Vec<IpAddr> {
 
 /// Whether the address is one of this machine's, loopback included.
 pub fn is_own(ip: IpAddr) -> bool {
-    let names_one = !ip.is_unspecified() && !ip.is_multicast();
-    names_one && (ip.is_loopback() || interfaces::can_be_bound(ip))
+    let is_specific = !ip.is_unspecified() && !ip.is_multicast();
+    is_specific && (ip.is_loopback() || interfaces::can_be_bound(ip))
 }
 
-/// The address that a link names for something that listens on all addresses of these families;
+/// The address that a session link names for a hub that listens on all addresses of these families;
 /// `None` if only this machine could use it.
 pub fn link_address(families: Families) -> Option<IpAddr> {
     order::link_address(&interfaces::list(), &interfaces::default_sources(), families)

@@ -1,4 +1,4 @@
-//! Which addresses go first: functions of what the system says, without any list of names.
+//! Selects addresses from what the system reports about them, without any list of interface names.
 
 use std::{
     cmp::Reverse,
@@ -7,13 +7,13 @@ use std::{
 
 use super::{interfaces::LocalAddress, paths::Sources};
 
-/// Addresses bound for one connection at most: each is a socket and a candidate to be checked.
+/// Addresses that one connection binds: each is a socket and a candidate to be checked.
 ///
 /// Enough for wired, wireless and a tunnel in both families; machines with dozens of container
 /// bridges would otherwise spend more on checks than on media.
 pub const MAX_CANDIDATES: usize = 6;
 
-/// Address families.
+/// The address families on which a hub listens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Families {
     /// IPv4.
@@ -26,10 +26,10 @@ pub struct Families {
 /// before bridges and those before tunnels. Without any of these, link-local IPv4; without that,
 /// loopback.
 ///
-/// Of the other IPv6 addresses one for each interface is enough (there are stable, temporary and
-/// old ones). In the place of one that lasts stands the temporary one of the same network (RFC 8981),
-/// unless others have reached us by it: it would tell for long who we are. What cannot be bound is
-/// left out.
+/// Of the other IPv6 addresses, one per interface is enough (an interface has stable, temporary and
+/// deprecated ones). A stable address is replaced by the temporary one of the same network (RFC
+/// 8981), because it would identify this machine for long. It is kept only if remote peers have
+/// reached us on it, because they know it already. Addresses that cannot be bound are left out.
 pub(super) fn candidates(
     addresses: &[LocalAddress],
     preferred: &Sources,
@@ -39,14 +39,15 @@ pub(super) fn candidates(
     let mut others: Vec<_> = addresses.iter().filter(|one| !is_link_local(one.ip)).collect();
     others.sort_by_key(|one| (one.is_deprecated, one.is_tunnel, !one.is_hardware));
     let known = |ip: &IpAddr| addresses.iter().find(|one| one.ip == *ip);
-    let own = preferred.own.iter().filter_map(known);
-    let mut discreet = |one| match temporary_of(one, addresses) {
+    let confirmed = preferred.own.iter().filter_map(known);
+    let mut temporary_if_any = |one| match temporary_of(one, addresses) {
         Some(temporary) if binds(temporary.ip) => temporary,
         Some(_) | None => one,
     };
-    let routes: Vec<_> = preferred.routes.iter().filter_map(known).map(&mut discreet).collect();
-    let others: Vec<_> = others.into_iter().map(&mut discreet).collect();
-    for one in own.chain(routes) {
+    let routes: Vec<_> =
+        preferred.routes.iter().filter_map(known).map(&mut temporary_if_any).collect();
+    let others: Vec<_> = others.into_iter().map(&mut temporary_if_any).collect();
+    for one in confirmed.chain(routes) {
         if chosen.len() < MAX_CANDIDATES && !has(&chosen, one) && binds(one.ip) {
             chosen.push(one);
         }
@@ -54,26 +55,27 @@ pub(super) fn candidates(
     for one in others {
         let has_ipv6 =
             |known: &&LocalAddress| known.ip.is_ipv6() && known.interface == one.interface;
-        let is_spare = one.ip.is_ipv6() && chosen.iter().any(has_ipv6);
-        if chosen.len() < MAX_CANDIDATES && !has(&chosen, one) && !is_spare && binds(one.ip) {
+        let is_redundant = one.ip.is_ipv6() && chosen.iter().any(has_ipv6);
+        if chosen.len() < MAX_CANDIDATES && !has(&chosen, one) && !is_redundant && binds(one.ip) {
             chosen.push(one);
         }
     }
     let mut chosen: Vec<IpAddr> = chosen.into_iter().map(|one| one.ip).collect();
-    let last_resorts = [
+    let fallbacks = [
         addresses.iter().map(|one| one.ip).filter(|ip| is_link_local(*ip)).collect(),
         vec![IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()],
     ];
-    for resort in last_resorts {
+    for fallback in fallbacks {
         if chosen.is_empty() {
-            chosen = resort.into_iter().filter(|ip| binds(*ip)).take(MAX_CANDIDATES).collect();
+            chosen = fallback.into_iter().filter(|ip| binds(*ip)).take(MAX_CANDIDATES).collect();
         }
     }
     chosen
 }
 
-/// The address that most others can reach: on a default route, then on a device, then IPv4, and
-/// one that lasts. The first of equals, in the system's order.
+/// The address that most other machines can reach. An address on a default route is preferred, then
+/// one of a device, then IPv4, then a stable one. Of equal addresses it is the first in the
+/// system's order.
 pub(super) fn link_address(
     addresses: &[LocalAddress],
     defaults: &[IpAddr],
@@ -97,8 +99,8 @@ pub(super) fn link_address(
     best.map(|one| one.ip)
 }
 
-/// Whether an address is the source of a default route, or lies in the same /64 as an IPv6 one
-/// that is: the system sends from its temporary address, a link names the one that lasts.
+/// Whether an address is the source of a default route, or an IPv6 address in the same /64 as such
+/// a source. The system sends from its temporary address, but a session link names the stable one.
 fn shares_route(one: &LocalAddress, source: IpAddr, addresses: &[LocalAddress]) -> bool {
     let is_on = |ip: IpAddr| {
         addresses.iter().any(|other| other.ip == ip && other.interface == one.interface)
@@ -112,20 +114,20 @@ fn shares_route(one: &LocalAddress, source: IpAddr, addresses: &[LocalAddress]) 
     }
 }
 
-/// The temporary address of the network that a lasting IPv6 address is in.
+/// The temporary address of the network of a stable IPv6 address.
 fn temporary_of<'a>(
-    lasting: &LocalAddress,
+    stable: &LocalAddress,
     addresses: &'a [LocalAddress],
 ) -> Option<&'a LocalAddress> {
     let network = |ip: IpAddr| match ip {
         IpAddr::V6(ip) => Some(ip.to_bits() >> 64),
         IpAddr::V4(_) => None,
     };
-    let prefix = network(lasting.ip).filter(|_| !lasting.is_temporary)?;
+    let prefix = network(stable.ip).filter(|_| !stable.is_temporary)?;
     addresses.iter().find(|one| {
         one.is_temporary
             && !one.is_deprecated
-            && one.interface == lasting.interface
+            && one.interface == stable.interface
             && network(one.ip) == Some(prefix)
     })
 }
@@ -139,7 +141,7 @@ fn is_link_local(ip: IpAddr) -> bool {
     matches!(ip, IpAddr::V4(ip) if ip.is_link_local())
 }
 
-/// An address that exists on this machine only, to reach IPv4 through an IPv6 network (RFC 7335).
+/// An address that exists only on this machine, to reach IPv4 through an IPv6 network (RFC 7335).
 fn is_translated(ip: IpAddr) -> bool {
     matches!(ip, IpAddr::V4(ip) if matches!(ip.octets(), [192, 0, 0, 0..=7]))
 }
@@ -173,7 +175,7 @@ mod tests {
         LocalAddress { is_temporary: true, ..address(interface, ip) }
     }
 
-    /// Bridges of containers, as they stand before everything else when they were made first.
+    /// Bridges of containers, which the system lists first if they were created first.
     fn bridges(count: usize) -> Vec<LocalAddress> {
         (0..count).map(|n| bridge(&format!("b{n}"), &format!("172.16.{n}.1"))).collect()
     }
@@ -188,7 +190,7 @@ mod tests {
         chosen.iter().map(IpAddr::to_string).collect()
     }
 
-    fn linked(addresses: &[LocalAddress], defaults: &[&str]) -> String {
+    fn named_in_link(addresses: &[LocalAddress], defaults: &[&str]) -> String {
         let best = link_address(addresses, &ips(defaults), BOTH);
         best.map_or_else(|| "none".to_owned(), |ip| ip.to_string())
     }
@@ -205,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leads_to_the_other_end_is_kept_even_through_a_bridge_or_a_tunnel() {
+    fn addresses_that_lead_to_the_remote_peer_are_chosen_even_on_a_bridge_or_a_tunnel() {
         let mut list = bridges(40);
         list.push(tunnel("tun0", "10.8.0.2"));
         list.push(address("eth0", "192.0.2.7"));
@@ -231,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn one_ipv6_address_of_an_interface_is_enough_unless_routes_want_more() {
+    fn one_ipv6_address_per_interface_is_chosen_unless_routes_prefer_more() {
         let list = [
             address("eth0", "2001:db8::1"),
             temporary("eth0", "2001:db8::aaaa"),
@@ -245,26 +247,26 @@ mod tests {
     }
 
     #[test]
-    fn a_temporary_address_stands_for_one_that_lasts_unless_others_know_that() {
+    fn a_temporary_address_replaces_a_stable_one_unless_remote_peers_know_that() {
         let mut list = [
             address("eth0", "2001:db8::1"),
             temporary("eth0", "2001:db8::aaaa"),
             temporary("eth0", "2001:db8:1::bbbb"),
             temporary("wlan0", "2001:db8::cccc"),
         ];
-        // A system that sends from the lasting one all the same.
+        // A system that sends from the stable address nevertheless.
         assert_eq!(chosen(&list, &["2001:db8::1"])[0], "2001:db8::aaaa");
-        let reached = Sources { own: ips(&["2001:db8::1"]), routes: vec![] };
-        assert_eq!(candidates(&list, &reached, |_| true)[0], ips(&["2001:db8::1"])[0]);
-        let only_lasting = |ip: IpAddr| ip == ips(&["2001:db8::1"])[0];
+        let confirmed = Sources { own: ips(&["2001:db8::1"]), routes: vec![] };
+        assert_eq!(candidates(&list, &confirmed, |_| true)[0], ips(&["2001:db8::1"])[0]);
+        let only_stable = |ip: IpAddr| ip == ips(&["2001:db8::1"])[0];
         let route = Sources { own: vec![], routes: ips(&["2001:db8::1"]) };
-        assert_eq!(candidates(&list, &route, only_lasting), ips(&["2001:db8::1"]));
+        assert_eq!(candidates(&list, &route, only_stable), ips(&["2001:db8::1"]));
         list[1].is_deprecated = true;
         assert_eq!(chosen(&list, &["2001:db8::1"])[0], "2001:db8::1");
     }
 
     #[test]
-    fn a_machine_without_network_uses_loopback_and_a_bare_cable_its_link_local_address() {
+    fn without_other_addresses_link_local_ones_are_chosen_and_then_loopback() {
         assert_eq!(chosen(&[], &[]), ["127.0.0.1", "::1"]);
         let cable = [address("eth0", "169.254.3.4")];
         assert_eq!(chosen(&cable, &[]), ["169.254.3.4"]);
@@ -274,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_cannot_be_bound_takes_nobodys_place() {
+    fn an_address_that_cannot_be_bound_is_skipped() {
         let mut list = bridges(4);
         list.extend((0..6).map(|n| address(&format!("e{n}"), &format!("192.0.2.{n}"))));
         let preferred = Sources { own: vec![], routes: ips(&["192.0.2.3"]) };
@@ -286,43 +288,43 @@ mod tests {
     #[test]
     fn a_link_names_the_address_of_the_default_route() {
         let list = [bridge("cni0", "10.42.0.1"), address("eth0", "192.168.5.7")];
-        assert_eq!(linked(&list, &["192.168.5.7"]), "192.168.5.7");
+        assert_eq!(named_in_link(&list, &["192.168.5.7"]), "192.168.5.7");
         let inside_a_container = [bridge("eth0", "172.17.0.2"), address("usb0", "10.0.0.1")];
-        assert_eq!(linked(&inside_a_container, &["172.17.0.2"]), "172.17.0.2");
+        assert_eq!(named_in_link(&inside_a_container, &["172.17.0.2"]), "172.17.0.2");
         let over_a_modem = [address("eth0", "192.168.5.7"), tunnel("ppp0", "203.0.113.5")];
-        assert_eq!(linked(&over_a_modem, &["203.0.113.5"]), "203.0.113.5");
+        assert_eq!(named_in_link(&over_a_modem, &["203.0.113.5"]), "203.0.113.5");
     }
 
     #[test]
     fn of_two_default_routes_a_link_names_ipv4() {
         let list = [address("eth0", "2001:db8::5"), address("eth0", "192.168.5.7")];
-        assert_eq!(linked(&list, &["192.168.5.7", "2001:db8::5"]), "192.168.5.7");
+        assert_eq!(named_in_link(&list, &["192.168.5.7", "2001:db8::5"]), "192.168.5.7");
         let only_ipv6 = Families { ipv4: false, ipv6: true };
         let best = link_address(&list, &ips(&["192.168.5.7", "2001:db8::5"]), only_ipv6);
         assert_eq!(best, Some("2001:db8::5".parse().unwrap()));
     }
 
     #[test]
-    fn an_ipv6_route_beats_an_ipv4_address_that_leads_nowhere() {
+    fn an_ipv6_route_is_preferred_to_an_ipv4_address_without_a_route() {
         let list = [bridge("docker0", "172.17.0.1"), address("eth0", "2001:db8::5")];
-        assert_eq!(linked(&list, &["2001:db8::5"]), "2001:db8::5");
+        assert_eq!(named_in_link(&list, &["2001:db8::5"]), "2001:db8::5");
         let translated = [address("clat", "192.0.0.2"), address("eth0", "2001:db8::5")];
-        assert_eq!(linked(&translated, &["192.0.0.2", "2001:db8::5"]), "2001:db8::5");
+        assert_eq!(named_in_link(&translated, &["192.0.0.2", "2001:db8::5"]), "2001:db8::5");
     }
 
     #[test]
-    fn a_link_names_an_ipv6_address_that_lasts() {
+    fn a_link_names_a_stable_ipv6_address() {
         let list = [
             temporary("eth0", "2001:db8::a1b2"),
             address("eth0", "2001:db8::5"),
             address("eth0", "fd00::5"),
             address("eth1", "2001:db8:0:1::5"),
         ];
-        assert_eq!(linked(&list, &["2001:db8::a1b2"]), "2001:db8::5");
-        assert_eq!(linked(&list[..1], &["2001:db8::a1b2"]), "2001:db8::a1b2");
+        assert_eq!(named_in_link(&list, &["2001:db8::a1b2"]), "2001:db8::5");
+        assert_eq!(named_in_link(&list[..1], &["2001:db8::a1b2"]), "2001:db8::a1b2");
         let mut old = list.to_vec();
         old[1].is_deprecated = true;
-        assert_eq!(linked(&old, &["2001:db8::a1b2"]), "2001:db8::a1b2");
+        assert_eq!(named_in_link(&old, &["2001:db8::a1b2"]), "2001:db8::a1b2");
     }
 
     #[test]
@@ -333,9 +335,9 @@ mod tests {
             address("eth0", "169.254.3.4"),
             address("wlan0", "192.168.5.7"),
         ];
-        assert_eq!(linked(&list, &[]), "192.168.5.7");
-        assert_eq!(linked(&list[..3], &[]), "172.17.0.1");
-        assert_eq!(linked(&list[2..3], &[]), "169.254.3.4");
-        assert_eq!(linked(&[], &[]), "none");
+        assert_eq!(named_in_link(&list, &[]), "192.168.5.7");
+        assert_eq!(named_in_link(&list[..3], &[]), "172.17.0.1");
+        assert_eq!(named_in_link(&list[2..3], &[]), "169.254.3.4");
+        assert_eq!(named_in_link(&[], &[]), "none");
     }
 }

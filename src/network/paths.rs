@@ -1,21 +1,21 @@
-//! What is known about the ways to others.
+//! Addresses that are known to lead to remote peers.
 
 use std::{net::IpAddr, sync::Arc};
 
 use tokio::sync::watch;
 
-/// Own addresses kept: one for each way that others use at a time.
+/// Local addresses that are kept: one for each path that remote peers use at the same time.
 const OWN: usize = 4;
 
-/// Addresses of others kept, the newest: enough for the candidates of the newest other end, and
-/// few enough to be asked about for each connection.
+/// The newest remote addresses that are kept: enough for the candidates of the newest remote peer,
+/// and few enough to look up a route to each for every connection.
 const OTHERS: usize = 16;
 
-/// Ways to others that this process knows: the addresses of this machine on which somebody was
-/// reached, and the addresses that others name as theirs.
+/// The known paths to remote peers: the local addresses on which a peer was reached, and the
+/// addresses that peers name as theirs.
 ///
-/// Shared by its clones. A stranger can fill it with addresses; that costs some questions to the
-/// routing table and never displaces the default routes.
+/// Clones share the addresses. Untrusted input can fill the list; this costs some queries of the
+/// routing table, and never displaces the default routes.
 #[derive(Clone, Debug, Default)]
 pub struct KnownPaths(Arc<watch::Sender<Known>>);
 
@@ -28,49 +28,50 @@ struct Known {
 }
 
 impl KnownPaths {
-    /// Notes an address of this machine that somebody elsewhere was reached from, or reached.
+    /// Records a local address from which a remote machine was reached, or that a remote machine
+    /// has reached.
     pub fn note_own(&self, ip: IpAddr) {
         self.0.send_modify(|known| put_first(&mut known.own, ip, OWN));
     }
 
-    /// Notes an address that somebody elsewhere may be reached at.
+    /// Records an address at which a remote machine may be reached.
     pub fn note_other(&self, ip: IpAddr) {
         self.0.send_modify(|known| put_first(&mut known.others, ip, OTHERS));
     }
 
-    /// The source addresses to prefer, best first: those that have worked, those of the default
-    /// routes, then those towards the others.
+    /// The source addresses to prefer, best first: those on which a peer was reached, those of the
+    /// default routes, then those towards the remote addresses.
     pub(super) fn sources(
         &self,
         defaults: Vec<IpAddr>,
         source_towards: impl Fn(IpAddr) -> Option<IpAddr>,
     ) -> Sources {
-        let (own, others) = {
+        let (local, remote) = {
             let known = self.0.borrow();
             (known.own.clone(), known.others.clone())
         };
-        let towards = others.into_iter().filter_map(source_towards);
-        Sources { own, routes: defaults.into_iter().chain(towards).collect() }
+        let towards = remote.into_iter().filter_map(source_towards);
+        Sources { own: local, routes: defaults.into_iter().chain(towards).collect() }
     }
 }
 
 /// Source addresses to prefer, best first.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Sources {
-    /// Those on which somebody was reached, who therefore knows them.
+    /// Addresses on which a remote peer was reached, so that it knows them already.
     pub(super) own: Vec<IpAddr>,
-    /// Those of routes.
+    /// Source addresses of routes.
     pub(super) routes: Vec<IpAddr>,
 }
 
-fn put_first(list: &mut Vec<IpAddr>, ip: IpAddr, most: usize) {
+fn put_first(list: &mut Vec<IpAddr>, ip: IpAddr, capacity: usize) {
     let ip = ip.to_canonical();
     if ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() {
         return;
     }
     list.retain(|known| *known != ip);
     list.insert(0, ip);
-    list.truncate(most);
+    list.truncate(capacity);
 }
 
 #[cfg(test)]
@@ -82,19 +83,19 @@ mod tests {
     }
 
     #[test]
-    fn what_has_worked_goes_before_the_default_routes_and_others_come_after() {
+    fn confirmed_addresses_come_before_the_default_routes_and_others_after_them() {
         let paths = KnownPaths::default();
         paths.note_own(ip("::ffff:192.168.5.7"));
         paths.clone().note_other(ip("10.8.0.9"));
         paths.note_other(ip("203.0.113.1"));
-        let route = |other: IpAddr| (other == ip("10.8.0.9")).then(|| ip("10.8.0.2"));
+        let route = |remote: IpAddr| (remote == ip("10.8.0.9")).then(|| ip("10.8.0.2"));
         let sources = paths.sources(vec![ip("192.0.2.1")], route);
         let (own, routes) = (vec![ip("192.168.5.7")], vec![ip("192.0.2.1"), ip("10.8.0.2")]);
         assert_eq!(sources, Sources { own, routes });
     }
 
     #[test]
-    fn the_newest_are_kept_and_loopback_leads_nowhere() {
+    fn the_newest_addresses_are_kept_and_loopback_is_ignored() {
         let paths = KnownPaths::default();
         for n in 0..=255 {
             paths.note_other(IpAddr::from([198, 51, 100, n]));
