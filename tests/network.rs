@@ -1,8 +1,8 @@
-//! The built program on machines of its own (network namespaces): the address in its links, the
-//! way that media takes, and what is said when there is none.
+//! The built program on simulated machines (network namespaces): the address in its session links,
+//! the path of its media, and its events if there is no path.
 //!
-//! Needs Linux, root, iproute2 and (one test) iptables, and says so where a test is left out for
-//! the lack of them. The rules have tests of their own in `network`, `signalling/hub` and `conference`.
+//! The tests need Linux, root, iproute2 and (one test) iptables. Without these, a test prints that
+//! it is skipped. The rules have unit tests in `network`, `signalling/hub` and `conference`.
 
 #![cfg(target_os = "linux")]
 
@@ -15,13 +15,14 @@ use std::{
 
 use rig::process::{Program, alone};
 
-/// A machine: a network namespace, for as long as it is held.
+/// A simulated machine: a network namespace that is removed on drop.
 struct Machine {
     holder: Child,
 }
 
 impl Machine {
-    /// A machine with nothing but loopback; `None`, aloud, where there can be none.
+    /// Creates a machine with nothing but loopback. Returns `None` and prints why, if that is not
+    /// possible.
     fn new() -> Option<Self> {
         let shell = "ip link set lo up && echo ready && exec sleep infinity";
         let holder = Command::new("unshare")
@@ -67,17 +68,17 @@ impl Machine {
         command.status().is_ok_and(|status| status.success())
     }
 
-    /// Gives it a network interface with these addresses, whose other end leads nowhere.
+    /// Adds a network interface with these addresses. Its peer interface is not connected.
     fn bridge(&self, name: &str, addresses: &[&str]) {
         self.run(&format!("ip link add {name} type veth peer name x-{name}"));
         self.run(&format!("ip link set x-{name} up"));
         self.address(name, addresses);
     }
 
-    /// Lays a cable to another one: `eth0` on both.
+    /// Connects `eth0` of this machine to `eth0` of another one.
     fn cable(&self, other: &Self) {
-        let there = other.holder.id();
-        self.run(&format!("ip link add eth0 type veth peer name eth0 netns {there}"));
+        let pid = other.holder.id();
+        self.run(&format!("ip link add eth0 type veth peer name eth0 netns {pid}"));
     }
 
     fn address(&self, name: &str, addresses: &[&str]) {
@@ -90,11 +91,11 @@ impl Machine {
 
     /// Starts the program on it, without devices.
     fn quintet(&self, args: &[&str]) -> Program {
-        let mute = ["--camera", "none", "--microphone", "none", "--speaker", "none"];
-        Program::start_through(self.enter(), &[args, &mute].concat())
+        let without_devices = ["--camera", "none", "--microphone", "none", "--speaker", "none"];
+        Program::start_through(self.enter(), &[args, &without_devices].concat())
     }
 
-    /// Opens the session `a` there, on a hub of the program's own.
+    /// Opens the session `a` on this machine, with the program's own hub.
     fn open(&self) -> Program {
         let mut opener = self.quintet(&["open", "--kind", "data/many-to-many", "--id", "a"]);
         opener.event("opened");
@@ -110,9 +111,9 @@ impl Drop for Machine {
 }
 
 #[test]
-fn media_finds_its_way_past_a_dozen_bridges_in_both_families() {
+fn media_connect_in_both_families_despite_a_dozen_bridges() {
     let _turn = alone();
-    for (here, there, link) in [
+    for (own_address, other_address, link) in [
         ("192.168.5.7/24", "192.168.5.8/24", "http://192.168.5.7:7340/s/a"),
         ("fd00:5::7/64", "fd00:5::8/64", "http://[fd00:5::7]:7340/s/a"),
     ] {
@@ -124,18 +125,18 @@ fn media_finds_its_way_past_a_dozen_bridges_in_both_families() {
             }
         }
         one.cable(&other);
-        one.address("eth0", &[here]);
-        other.address("eth0", &[there]);
+        one.address("eth0", &[own_address]);
+        other.address("eth0", &[other_address]);
         let mut opener = one.open();
         let mut guest = other.quintet(&["join", link]);
-        guest.wait("somebody live", |event| event["state"] == "live");
-        opener.wait("somebody live", |event| event["state"] == "live");
+        guest.wait("a live participant", |event| event["state"] == "live");
+        opener.wait("a live participant", |event| event["state"] == "live");
         assert_eq!(guest.interrupt().code, Some(0));
     }
 }
 
 #[test]
-fn the_link_follows_the_default_route_and_a_change_is_told() {
+fn the_link_follows_the_default_route_and_a_change_is_reported() {
     let _turn = alone();
     let Some(machine) = Machine::new() else { return };
     machine.bridge("cni0", &["10.42.0.1/24"]);
@@ -143,7 +144,7 @@ fn the_link_follows_the_default_route_and_a_change_is_told() {
     machine.run("ip route add default via 192.168.5.1 dev eth0");
     let mut opener = machine.open();
     assert_eq!(opener.event("opened")["link"], "http://192.168.5.7:7340/s/a");
-    // Another program of this machine uses the same hub.
+    // Another program on this machine uses the same hub.
     let mut guest = machine.quintet(&["join", "a"]);
     guest.event("joined");
 
@@ -151,8 +152,8 @@ fn the_link_follows_the_default_route_and_a_change_is_told() {
     machine.address("eth0", &["192.168.9.33/24"]);
     machine.run("ip route add default via 192.168.9.1 dev eth0");
     for program in [&mut opener, &mut guest] {
-        let is_told = "http://192.168.9.33:7340/s/a";
-        program.wait(is_told, |event| event["event"] == "link-changed" && event["link"] == is_told);
+        let link = "http://192.168.9.33:7340/s/a";
+        program.wait(link, |event| event["event"] == "link-changed" && event["link"] == link);
     }
     let mut late = machine.quintet(&["open", "--kind", "data/many-to-many", "--id", "b"]);
     assert_eq!(late.event("opened")["link"], "http://192.168.9.33:7340/s/b");
@@ -160,12 +161,12 @@ fn the_link_follows_the_default_route_and_a_change_is_told() {
     machine.run("ip addr del 192.168.9.33/24 dev eth0");
     machine.address("eth0", &["2001:db8::5/64"]);
     machine.run("ip -6 route add default via 2001:db8::1 dev eth0");
-    let is_told = "http://[2001:db8::5]:7340/s/a";
-    opener.wait(is_told, |event| event["link"] == is_told);
+    let link = "http://[2001:db8::5]:7340/s/a";
+    opener.wait(link, |event| event["link"] == link);
 }
 
 #[test]
-fn a_hub_that_started_before_the_network_tells_its_address_when_it_has_one() {
+fn a_hub_that_started_before_the_network_reports_its_address_once_it_has_one() {
     let _turn = alone();
     let Some(machine) = Machine::new() else { return };
     let mut hub = Program::start_through(machine.enter(), &["serve"]);
@@ -179,7 +180,7 @@ fn a_hub_that_started_before_the_network_tells_its_address_when_it_has_one() {
 }
 
 #[test]
-fn blocked_udp_is_told_with_its_reason_and_what_is_mended_is_told_too() {
+fn blocked_udp_is_reported_with_its_reason_and_so_is_the_recovery() {
     let _turn = alone();
     let Some([one, other]) = Machine::two() else { return };
     one.cable(&other);
@@ -197,11 +198,11 @@ fn blocked_udp_is_told_with_its_reason_and_what_is_mended_is_told_too() {
         assert_eq!(error["reason"], "no-pair-answered", "{error}");
         program.wait("unreachable", |event| event["state"] == "unreachable");
     }
-    let in_vain = other.quintet(&["join", link, "--for", "2s"]).end();
-    assert_eq!(in_vain.code, Some(8), "{:#?}", in_vain.events);
+    let unreachable = other.quintet(&["join", link, "--for", "2s"]).end();
+    assert_eq!(unreachable.code, Some(8), "{:#?}", unreachable.events);
 
     other.run("iptables -D INPUT -p udp -j DROP");
-    guest.wait("somebody live", |event| event["state"] == "live");
+    guest.wait("a live participant", |event| event["state"] == "live");
     assert_eq!(guest.interrupt().code, Some(0));
     assert_eq!(opener.interrupt().code, Some(0));
 }

@@ -1,5 +1,5 @@
-//! Two hundred connections leave nothing behind. Alone in its program: it counts the program's
-//! own descriptors and threads.
+//! Tests that closed connections free all descriptors, threads and memory. They have a test program
+//! of their own, because they count the descriptors and threads of the whole process.
 #![cfg(target_os = "linux")]
 
 #[path = "transport/frames.rs"]
@@ -24,23 +24,23 @@ use quintet::{
 use tokio::runtime::Builder;
 
 use crate::{
-    frames::{frame, next_frame, sound},
+    frames::{audio_packet, frame, next_frame},
     held::Held,
-    pair::{End, Pair, guarded},
+    pair::{Endpoint, Pair, guarded},
 };
 
-const EVERYTHING: PeerMedia =
-    PeerMedia { audio: Some(SendRecv), video: Some(SendRecv), data: true };
+const ALL_MEDIA: PeerMedia = PeerMedia { audio: Some(SendRecv), video: Some(SendRecv), data: true };
 
-/// Runs one test at a time, its runtime included: what they count is the whole program's.
-fn alone(mut runtime: Builder, test: impl Future<Output = ()>) {
-    static TURN: Mutex<()> = Mutex::new(());
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+/// Runs one test at a time, with its own runtime, because the counts are those of the whole
+/// process.
+fn run_exclusively(mut runtime: Builder, test: impl Future<Output = ()>) {
+    static LOCK: Mutex<()> = Mutex::new(());
+    let _guard = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
     runtime.enable_all().build().expect("a runtime starts").block_on(test);
 }
 
-/// What is held once connections that were dropped have closed.
-async fn settled(descriptors: usize) -> Held {
+/// The held resources, once the dropped connections have closed their descriptors.
+async fn held_after_closing(descriptors: usize) -> Held {
     let mut clock = tokio::time::interval(Duration::from_millis(10));
     guarded("sockets to be closed", async {
         while Held::now().descriptors > descriptors {
@@ -51,16 +51,16 @@ async fn settled(descriptors: usize) -> Held {
     Held::now()
 }
 
-/// A pair that is connected and has exchanged sound and a picture both ways, and then dropped.
-async fn live_and_die() {
-    let (pictures, sounds) = (Fanout::default(), Fanout::<EncodedAudio>::default());
-    let mut pair = Pair::connected(EVERYTHING, EVERYTHING).await;
+/// Connects a pair, sends audio and a video frame in both directions, and drops the pair.
+async fn connect_and_drop() {
+    let (video, audio) = (Fanout::default(), Fanout::<EncodedAudio>::default());
+    let mut pair = Pair::connected(ALL_MEDIA, ALL_MEDIA).await;
     for end in [&pair.a, &pair.b] {
-        end.connection.send_video(Some(pictures.subscribe(8)));
-        end.connection.send_audio(Some(sounds.subscribe(8)));
+        end.connection.send_video(Some(video.subscribe(8)));
+        end.connection.send_audio(Some(audio.subscribe(8)));
     }
-    pictures.publish(frame(1, true, 20_000));
-    sounds.publish(sound(1));
+    video.publish(frame(1, true, 20_000));
+    audio.publish(audio_packet(1));
     for end in [&mut pair.a, &mut pair.b] {
         for _ in 0..2 {
             let mut track = guarded("a track", end.tracks.recv()).await.expect("alive");
@@ -71,40 +71,40 @@ async fn live_and_die() {
     }
 }
 
-async fn pairs(count: usize) {
-    // Several at a time, as people join.
+/// Connects and drops that many pairs, five at the same time, as when several users join.
+async fn connect_and_drop_pairs(count: usize) {
     for _ in 0..count / 5 {
-        let together = std::iter::repeat_with(|| tokio::spawn(live_and_die())).take(5);
-        for one in together.collect::<Vec<_>>() {
-            one.await.expect("the pair lived");
+        let pairs = std::iter::repeat_with(|| tokio::spawn(connect_and_drop())).take(5);
+        for pair in pairs.collect::<Vec<_>>() {
+            pair.await.expect("the pair connected");
         }
     }
 }
 
 #[test]
 fn two_hundred_connections_leave_nothing_behind() {
-    alone(Builder::new_multi_thread(), async {
+    run_exclusively(Builder::new_multi_thread(), async {
         let before = Held::now();
-        pairs(25).await;
-        let some = settled(before.descriptors).await;
-        pairs(75).await;
-        let many = settled(before.descriptors).await;
+        connect_and_drop_pairs(25).await;
+        let some = held_after_closing(before.descriptors).await;
+        connect_and_drop_pairs(75).await;
+        let many = held_after_closing(before.descriptors).await;
         println!("before {before:?}, after 50 {some:?}, after 200 {many:?}");
         assert!(many.descriptors <= some.descriptors);
         assert!(many.threads <= some.threads);
-        // One connection takes some 450 KiB: a tenth of that kept by each would show.
+        // One connection uses about 450 KiB: the test fails if each leaks a tenth of that.
         assert!(many.resident_kib < some.resident_kib + 150 * 45);
     });
 }
 
-/// Whatever it was doing: each connection is dropped one scheduler's turn later than the last.
+/// Each connection is dropped one scheduler turn later than the one before.
 #[test]
 fn a_connection_dropped_at_any_moment_leaves_nothing_behind() {
-    alone(Builder::new_current_thread(), async {
+    run_exclusively(Builder::new_current_thread(), async {
         let before = Held::now();
         for turns in 0..60 {
-            let mut a = End::open("a", EVERYTHING, None);
-            let b = End::open("b", EVERYTHING, None);
+            let mut a = Endpoint::open("a", ALL_MEDIA, None);
+            let b = Endpoint::open("b", ALL_MEDIA, None);
             let offer = a.make_offer(false);
             if turns >= 30 {
                 let offer = a.description(offer).await;
@@ -119,7 +119,7 @@ fn a_connection_dropped_at_any_moment_leaves_nothing_behind() {
                 }
             }
         }
-        let after = settled(before.descriptors).await;
+        let after = held_after_closing(before.descriptors).await;
         assert!(after.threads <= before.threads);
     });
 }

@@ -71,14 +71,14 @@ impl HandshakeSocket {
 async fn repeat(socket: Arc<dyn AsyncUdpSocket>, mut queue: mpsc::Receiver<Sighting>) {
     let mut flight = Flight::default();
     loop {
-        let retransmit_at = flight.due;
+        let deadline = flight.due;
         tokio::select! {
             datagram = queue.recv() => match datagram {
                 Some(Sighting::Sent(to, bytes)) => flight.sent(to, bytes, Instant::now()),
                 Some(Sighting::Received) => flight.received(Instant::now()),
                 None => return,
             },
-            () = sleep_until(retransmit_at.unwrap_or_else(Instant::now)), if retransmit_at.is_some() => {
+            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                 for (to, bytes) in flight.repeated(Instant::now()) {
                     if let Err(error) = socket.send_to(&bytes, to).await {
                         tracing::debug!(%error, "handshake flight not retransmitted");

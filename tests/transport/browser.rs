@@ -1,6 +1,6 @@
-//! Descriptions as a browser writes them that cannot do everything, or changes its mind.
+//! Descriptions of a browser that lacks a codec, rejects sections or changes the `setup` attribute.
 //!
-//! The files are what Chromium 156 wrote.
+//! The SDP files are from Chromium 156.
 
 use quintet::{
     media::{EncodedAudio, Fanout},
@@ -12,8 +12,8 @@ use quintet::{
 };
 
 use crate::{
-    frames::sound,
-    pair::{End, Pair, audio_video, guarded, sections},
+    frames::audio_packet,
+    pair::{Endpoint, Pair, audio_video, guarded, sections},
 };
 
 const OFFER: &str = include_str!("chromium-offer.sdp");
@@ -50,8 +50,8 @@ fn setups(sdp: &str) -> Vec<&str> {
     sdp.lines().filter_map(|line| line.strip_prefix("a=setup:")).collect()
 }
 
-fn candidates(end: &End) -> Vec<&Candidate> {
-    let told = end.told.iter().filter_map(|told| match told {
+fn candidates(end: &Endpoint) -> Vec<&Candidate> {
+    let candidates = end.events.iter().filter_map(|event| match event {
         PeerEvent::Candidate(candidate) => Some(candidate),
         PeerEvent::Description { .. }
         | PeerEvent::Done { .. }
@@ -61,22 +61,22 @@ fn candidates(end: &End) -> Vec<&Candidate> {
         | PeerEvent::Writable
         | PeerEvent::Read(_) => None,
     });
-    told.collect()
+    candidates.collect()
 }
 
-/// Sound from one end arrives at the other.
-async fn is_heard(from: &End, at: &mut End) {
+/// Checks that audio from one endpoint arrives at the other.
+async fn audio_arrives(from: &Endpoint, at: &mut Endpoint) {
     let fanout = Fanout::<EncodedAudio>::default();
     from.connection.send_audio(Some(fanout.subscribe(64)));
-    fanout.publish(sound(7));
+    fanout.publish(audio_packet(7));
     let mut track = guarded("a track", at.tracks.recv()).await.expect("it is alive");
     assert_eq!(track.media, Media::Audio);
-    let packet = guarded("sound", track.packets.recv()).await.expect("it is alive");
-    assert_eq!(packet.payload, "sound 7");
+    let packet = guarded("audio", track.packets.recv()).await.expect("it is alive");
+    assert_eq!(packet.payload, "audio 7");
 }
 
 #[tokio::test]
-async fn what_one_end_answers_with_port_0_is_left_out_and_the_rest_connects() {
+async fn a_section_that_is_answered_with_port_0_is_left_out_and_the_others_connect() {
     for (section, media) in [Media::Audio, Media::Video, Media::Data].into_iter().enumerate() {
         let mut pair = Pair::open(ALL, ALL);
         let offer = pair.a.make_offer(false);
@@ -91,12 +91,12 @@ async fn what_one_end_answers_with_port_0_is_left_out_and_the_rest_connects() {
         assert_eq!(agreed.sends_audio, media != Media::Audio);
         assert_eq!(agreed.sends_video, media != Media::Video);
         if media == Media::Data {
-            is_heard(&pair.a, &mut pair.b).await;
+            audio_arrives(&pair.a, &mut pair.b).await;
         } else {
-            let is_writable = |end: &End| end.told.contains(&PeerEvent::Writable);
-            pair.until("the chat", |a, b| is_writable(a) && is_writable(b)).await;
+            let is_writable = |end: &Endpoint| end.events.contains(&PeerEvent::Writable);
+            pair.until("open data channels", |a, b| is_writable(a) && is_writable(b)).await;
         }
-        // Candidates are for a section that is there.
+        // Candidates are for the first section that is not rejected.
         let first = u16::from(section == 0);
         let last = candidates(&pair.a).last().map(|candidate| candidate.index);
         assert_eq!(last, Some(Some(first)), "{media:?}");
@@ -104,7 +104,7 @@ async fn what_one_end_answers_with_port_0_is_left_out_and_the_rest_connects() {
 }
 
 #[tokio::test]
-async fn a_rejected_section_keeps_its_place_and_is_not_offered_again() {
+async fn a_rejected_section_keeps_its_position_and_is_not_offered_again() {
     let mut pair = Pair::open(ALL, ALL);
     let offer = pair.a.make_offer(false);
     let offer = pair.a.description(offer).await;
@@ -127,7 +127,7 @@ async fn a_rejected_section_keeps_its_place_and_is_not_offered_again() {
 }
 
 #[tokio::test]
-async fn what_a_browser_offers_is_answered_with_what_both_can_do() {
+async fn a_browsers_offer_is_answered_with_the_formats_that_both_ends_support() {
     let all = ["audio sendrecv", "video sendrecv", "application sendrecv"];
     let no_video = ["audio sendrecv", "video rejected inactive", "application sendrecv"];
     let no_audio = ["audio rejected inactive", "video sendrecv", "application sendrecv"];
@@ -141,7 +141,7 @@ async fn what_a_browser_offers_is_answered_with_what_both_can_do() {
         (OFFER_VP8_ONLY, no_video, without(Some(Media::Video))),
         (OFFER_WITHOUT_OPUS, no_audio, without(Some(Media::Audio))),
     ] {
-        let mut end = End::open("b", ALL, None);
+        let mut end = Endpoint::open("b", ALL, None);
         let answer = end.accept_offer(offer);
         let answer = end.description(answer).await;
         assert_eq!(sections(&answer), expected, "{answer}");
@@ -150,39 +150,43 @@ async fn what_a_browser_offers_is_answered_with_what_both_can_do() {
             answer.lines().filter_map(|line| line.strip_prefix("a=mid:")).collect();
         assert_eq!(mids, ["0", "1", "2"]);
         let group = answer.lines().find_map(|line| line.strip_prefix("a=group:BUNDLE "));
-        let taken = (0..3).filter(|at| !expected[*at].contains("rejected"));
-        let taken: Vec<String> = taken.map(|at| at.to_string()).collect();
-        assert_eq!(group, Some(&*taken.join(" ")), "the tag moves to the first that is taken");
+        let accepted = (0..3).filter(|at| !expected[*at].contains("rejected"));
+        let accepted: Vec<String> = accepted.map(|at| at.to_string()).collect();
+        assert_eq!(
+            group,
+            Some(&*accepted.join(" ")),
+            "BUNDLE begins with the first accepted section"
+        );
     }
 }
 
 #[tokio::test]
-async fn a_viewer_rejects_pictures_that_it_cannot_show() {
-    let mut end = End::open("b", audio_video(RecvOnly), None);
+async fn a_viewer_rejects_video_that_it_cannot_decode() {
+    let mut end = Endpoint::open("b", audio_video(RecvOnly), None);
     let answer = end.accept_offer(OFFER_VP8_ONLY);
     let answer = end.description(answer).await;
-    let rest = ["audio recvonly", "video rejected inactive"];
-    assert_eq!(sections(&answer)[..2], rest, "{answer}");
+    let expected = ["audio recvonly", "video rejected inactive"];
+    assert_eq!(sections(&answer)[..2], expected, "{answer}");
 }
 
 #[tokio::test]
-async fn where_nothing_is_left_both_ends_say_so_and_nothing_else() {
+async fn if_all_sections_are_rejected_either_end_reports_an_empty_agreement() {
     let video = PeerMedia { audio: None, video: Some(SendRecv), data: false };
     let mut nothing = Agreement::default();
     nothing.leave_out(Media::Video);
     assert!(nothing.is_empty(video) && !nothing.is_empty(ALL));
-    // The other end offers.
+    // The remote peer offers.
     let video_only = OFFER_VP8_ONLY.replace("m=audio 9", "m=audio 0").replace(
         "m=application 9 UDP/DTLS/SCTP webrtc-datachannel",
         "m=application 0 UDP/DTLS/SCTP webrtc-datachannel",
     );
-    let mut end = End::open("b", video, None);
+    let mut end = Endpoint::open("b", video, None);
     let answer = end.accept_offer(&video_only);
     let answer = end.description(answer).await;
     assert!(sections(&answer).iter().all(|section| section.contains("rejected")), "{answer}");
     assert_eq!(end.agreement().await, nothing);
-    // The other end answers.
-    let mut end = End::open("a", video, None);
+    // The remote peer answers.
+    let mut end = Endpoint::open("a", video, None);
     let offer = end.make_offer(false);
     let offer = end.description(offer).await;
     let answer = rejecting(&offer.replace("actpass", "active"), 0);
@@ -191,8 +195,8 @@ async fn where_nothing_is_left_both_ends_say_so_and_nothing_else() {
     assert_eq!(end.agreement().await, nothing);
 }
 
-/// One end offers, the other answers; the answer.
-async fn exchange(from: &mut End, to: &mut End, restart: bool) -> String {
+/// One endpoint offers and the other one answers. Returns the answer.
+async fn exchange(from: &mut Endpoint, to: &mut Endpoint, restart: bool) -> String {
     let offer = from.make_offer(restart);
     let offer = from.description(offer).await;
     assert_eq!(setups(&offer), ["actpass"; 2], "{offer}");
@@ -204,11 +208,11 @@ async fn exchange(from: &mut End, to: &mut End, restart: bool) -> String {
 }
 
 #[tokio::test]
-async fn an_answer_keeps_the_part_in_the_handshake_whoever_offers() {
+async fn an_answer_keeps_the_dtls_roles_whichever_end_offers() {
     let mut pair = Pair::connected(audio_video(SendRecv), audio_video(SendRecv)).await;
     let Pair { a, b } = &mut pair;
     for restart in [false, true] {
-        // The first answer was b's: b began the handshake.
+        // The first answer was b's, so b began the handshake.
         assert_eq!(setups(&exchange(b, a, restart).await), ["passive"; 2]);
         assert_eq!(setups(&exchange(a, b, restart).await), ["active"; 2]);
     }
@@ -216,7 +220,7 @@ async fn an_answer_keeps_the_part_in_the_handshake_whoever_offers() {
 }
 
 #[tokio::test]
-async fn an_offer_that_says_who_begins_the_handshake_is_followed() {
+async fn an_offer_with_a_fixed_dtls_role_is_followed() {
     for (offered, answered) in [("active", "passive"), ("passive", "active")] {
         let mut pair = Pair::open(audio_video(SendRecv), audio_video(SendRecv));
         let offer = pair.a.make_offer(false);
@@ -229,7 +233,7 @@ async fn an_offer_that_says_who_begins_the_handshake_is_followed() {
         let Pair { a, b } = &mut pair;
         let expected = if answered == "passive" { "active" } else { "passive" };
         assert_eq!(setups(&exchange(b, a, false).await), [expected; 2]);
-        // Another part is another handshake, which a connection that runs does not begin.
+        // Another role would need a new handshake, which a running connection does not begin.
         let offer = a.make_offer(false);
         let offer = a.description(offer).await;
         let other = if answered == "passive" { "passive" } else { "active" };

@@ -1,4 +1,4 @@
-//! A guest that names other people's addresses as its own.
+//! A guest that names addresses of other machines as its candidates.
 
 use std::{
     net::IpAddr,
@@ -20,21 +20,22 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use crate::pair::{End, Pair, audio_video};
+use crate::pair::{Endpoint, Pair, audio_video};
 
-/// How long the victims count.
+/// How long the victims count packets.
 const COUNTED: Duration = Duration::from_secs(10);
 
-/// Packets that a victim gets from one guest at most in that time.
+/// Packets that a victim may get because of one guest in that time.
 const FROM_ONE: usize = 1000;
 
-/// And from the 24 guests that a session may have.
+/// The same for the 24 guests that a session may have.
 const FROM_ALL: usize = 4000;
 
-/// Ports of a victim's address.
+/// Ports on which a victim listens.
 const PORTS: usize = 8;
 
-/// Somebody who has nothing to do with it: what comes to some ports of this machine's own address.
+/// A host that takes no part in the session: it counts the packets to some ports of this machine's
+/// own address.
 struct Victim {
     address: IpAddr,
     ports: Vec<u16>,
@@ -61,7 +62,7 @@ impl Victim {
         Self { address, ports, packets, _counting: counting }
     }
 
-    /// That many lines, no two of which the library takes for the same.
+    /// That many candidate lines, all of which are different for webrtc-rs.
     fn lines(&self, count: usize) -> Vec<String> {
         let line = |index: usize| {
             let (address, port) = (self.address, self.ports[index % PORTS]);
@@ -80,11 +81,11 @@ impl Victim {
     }
 }
 
-/// An end that offers, and has the answer of a guest with these candidates.
-async fn answered(budget: CheckBudget, lines: &[String]) -> End {
+/// An endpoint that has made an offer and accepted the answer of a guest with these candidates.
+async fn answered(budget: CheckBudget, lines: &[String]) -> Endpoint {
     let media = audio_video(SendOnly);
-    let mut end = End::within(budget, "opener", media, None);
-    let mut guest = End::open("guest", media, None);
+    let mut end = Endpoint::with_budget(budget, "opener", media, None);
+    let mut guest = Endpoint::open("guest", media, None);
     let offer = end.make_offer(false);
     let offer = end.description(offer).await;
     let offer = offer.lines().filter(|line| !line.starts_with("a=candidate"));
@@ -97,7 +98,7 @@ async fn answered(budget: CheckBudget, lines: &[String]) -> End {
     end
 }
 
-fn trickle(end: &End, lines: &[String]) {
+fn trickle(end: &Endpoint, lines: &[String]) {
     for line in lines {
         let (line, mid) = (line.clone(), Some("0".to_owned()));
         end.connection.command(PeerCommand::AddCandidate(Candidate { line, mid, index: Some(0) }));
@@ -105,7 +106,7 @@ fn trickle(end: &End, lines: &[String]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guest_has_nobody_flooded_by_its_candidates() {
+async fn the_candidates_of_one_guest_cause_no_flood() {
     let victims = [Victim::new().await, Victim::new().await, Victim::new().await];
     let [described, trickled, rejoined] = &victims;
     let end = Instant::now() + COUNTED;
@@ -130,7 +131,7 @@ async fn a_guest_has_nobody_flooded_by_its_candidates() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_guests_together_have_nobody_flooded() {
+async fn the_candidates_of_all_guests_together_cause_no_flood() {
     let victim = Victim::new().await;
     let end = Instant::now() + COUNTED;
     let mut budgets = CheckBudgets::new();
@@ -152,24 +153,24 @@ async fn all_guests_together_have_nobody_flooded() {
 }
 
 #[tokio::test]
-async fn candidates_of_a_description_that_are_none_cost_no_more_than_themselves() {
+async fn invalid_candidates_of_a_description_do_not_affect_the_others() {
     let mut pair = Pair::open(audio_video(SendOnly), audio_video(SendOnly));
     let offer = pair.a.make_offer(false);
     let offer = pair.a.description(offer).await;
-    let odd = "a=candidate:x y z\r\na=candidate:1 1 udp 1 224.0.0.251 5353 typ host\r\n\
+    let invalid = "a=candidate:x y z\r\na=candidate:1 1 udp 1 224.0.0.251 5353 typ host\r\n\
         a= candidate:1 1 udp 1 no-address 9 typ host\r\n\ra=candidate:\r\n";
-    let odd_offer = offer.replacen("m=video", &format!("{odd}m=video"), 1);
-    assert_ne!(odd_offer, offer);
-    let answer = pair.b.accept_offer(&odd_offer);
+    let changed = offer.replacen("m=video", &format!("{invalid}m=video"), 1);
+    assert_ne!(changed, offer);
+    let answer = pair.b.accept_offer(&changed);
     let answer = pair.b.description(answer).await;
-    pair.a.accept_answer(&answer.replacen("m=video", &format!("{odd}m=video"), 1));
+    pair.a.accept_answer(&answer.replacen("m=video", &format!("{invalid}m=video"), 1));
     pair.until_connected().await;
 }
 
-/// White space and carriage returns hide a line from who looks for it by its beginning, and not
-/// from the library.
+/// White space and carriage returns hide a line from a search for its beginning, but not from
+/// webrtc-rs.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_candidate_that_hides_in_a_description_passes_the_same_rule() {
+async fn a_hidden_candidate_of_a_description_is_checked_like_any_other() {
     let victim = Victim::new().await;
     let lines = victim.lines(350);
     let hidden: Vec<String> = lines.iter().map(|line| format!(" {line}")).collect();
@@ -183,16 +184,16 @@ async fn a_candidate_that_hides_in_a_description_passes_the_same_rule() {
             sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(COUNTED, is_reached).await.expect("some of the candidates are taken");
+    timeout(COUNTED, is_reached).await.expect("some of the candidates are accepted");
     sleep(Duration::from_secs(2)).await;
     let packets = victim.packets();
     println!("{packets} packets");
     assert!(packets <= 400, "{packets}");
 }
 
-/// What is sent to nobody costs no way to who is there.
+/// Checks to unreachable addresses do not use up the budget for the reachable one.
 #[tokio::test]
-async fn a_guest_with_many_useless_candidates_is_reached_by_its_good_one() {
+async fn a_guest_with_many_unreachable_candidates_is_reached_on_its_reachable_one() {
     let mut pair = Pair::open(audio_video(SendOnly), audio_video(SendOnly));
     let offer = pair.a.make_offer(false);
     let offer = pair.a.description(offer).await;
@@ -206,6 +207,6 @@ async fn a_guest_with_many_useless_candidates_is_reached_by_its_good_one() {
         trickle(&pair.b, &lines);
     }
     pair.until_connected().await;
-    let failed = |end: &End| end.told.contains(&PeerEvent::State(PeerState::Failed));
+    let failed = |end: &Endpoint| end.events.contains(&PeerEvent::State(PeerState::Failed));
     assert!(!failed(&pair.a) && !failed(&pair.b));
 }

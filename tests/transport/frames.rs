@@ -1,4 +1,4 @@
-//! Frames to be sent, and frames put together again.
+//! Frames and packets to send, and the reassembly of received frames.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::pair::guarded;
 
-/// A frame of synthetic NAL units that says which it is: `number` stands in its slice.
+/// A frame of synthetic NAL units that is identified by `number` in its slice.
 pub(crate) fn frame(number: u32, is_key: bool, slice_bytes: usize) -> EncodedVideo {
     let mut data = vec![];
     if is_key {
@@ -23,9 +23,9 @@ pub(crate) fn frame(number: u32, is_key: bool, slice_bytes: usize) -> EncodedVid
     EncodedVideo::new(Layer::Full, media::now(), Size::new(320, 180), is_key, data.into())
 }
 
-/// A sound packet that says which it is.
-pub(crate) fn sound(number: u64) -> EncodedAudio {
-    let data = Bytes::from(format!("sound {number}"));
+/// An audio packet that is identified by `number` in its payload.
+pub(crate) fn audio_packet(number: u64) -> EncodedAudio {
+    let data = Bytes::from(format!("audio {number}"));
     EncodedAudio { time: media::now(), sample: number * 960, data }
 }
 
@@ -34,13 +34,13 @@ pub(crate) fn nal_units(stream: &[u8]) -> Vec<Vec<u8>> {
     let mut units: Vec<Vec<u8>> = vec![];
     let mut at = 0;
     while at < stream.len() {
-        let rest = &stream[at..];
-        if rest.starts_with(&[0, 0, 1]) {
+        let remaining = &stream[at..];
+        if remaining.starts_with(&[0, 0, 1]) {
             units.push(vec![]);
             at += 3;
         } else {
             if let Some(unit) = units.last_mut() {
-                unit.push(rest[0]);
+                unit.push(remaining[0]);
             }
             at += 1;
         }
@@ -59,11 +59,11 @@ pub(crate) fn reassemble(packets: &[RtpPacket]) -> Vec<Vec<u8>> {
     for RtpPacket { payload, .. } in packets {
         match payload[0] & 0x1f {
             24 => {
-                let mut rest = &payload[1..];
-                while rest.len() > 2 {
-                    let length = usize::from(u16::from_be_bytes([rest[0], rest[1]]));
-                    units.push(rest[2..2 + length].to_vec());
-                    rest = &rest[2 + length..];
+                let mut remaining = &payload[1..];
+                while remaining.len() > 2 {
+                    let length = usize::from(u16::from_be_bytes([remaining[0], remaining[1]]));
+                    units.push(remaining[2..2 + length].to_vec());
+                    remaining = &remaining[2 + length..];
                 }
             }
             28 if payload[1] & 0x80 != 0 => {
@@ -81,7 +81,7 @@ fn extend_last(units: &mut [Vec<u8>], bytes: &[u8]) {
     units.last_mut().expect("a fragment follows the first").extend_from_slice(bytes);
 }
 
-/// The next frame's packets, which must come in order and without a gap.
+/// The next frame's packets, which must arrive in order and without a gap.
 pub(crate) async fn next_frame(packets: &mut mpsc::Receiver<RtpPacket>) -> Vec<RtpPacket> {
     let mut frame: Vec<RtpPacket> = vec![];
     loop {
@@ -98,7 +98,7 @@ pub(crate) async fn next_frame(packets: &mut mpsc::Receiver<RtpPacket>) -> Vec<R
     }
 }
 
-/// Waits until a keyframe is asked for.
+/// Waits until a keyframe is requested.
 pub(crate) async fn keyframe_request(fanout: &Fanout<EncodedVideo>) {
     let mut clock = tokio::time::interval(Duration::from_millis(2));
     guarded("a keyframe request", async {

@@ -2,12 +2,12 @@
 
 mod browser;
 mod candidates;
-mod chat;
-mod early;
+mod data_channel;
+mod early_media;
 mod frames;
-mod links;
+mod impaired;
 mod media;
 mod negotiation;
 mod pair;
 mod relayed;
-mod strangers;
+mod unauthenticated;

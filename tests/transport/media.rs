@@ -1,4 +1,4 @@
-//! What is fed in at one end comes out at the other.
+//! Media that one endpoint sends arrive at the other.
 
 use std::time::Duration;
 
@@ -16,29 +16,29 @@ use quintet::{
 };
 
 use crate::{
-    frames::{frame, keyframe_request, nal_units, next_frame, reassemble, sound},
-    pair::{End, Pair, audio_video, guarded},
+    frames::{audio_packet, frame, keyframe_request, nal_units, next_frame, reassemble},
+    pair::{Endpoint, Pair, audio_video, guarded},
 };
 
 const VIDEO: PeerMedia = PeerMedia { audio: None, video: Some(SendRecv), data: false };
 
-async fn track(end: &mut End) -> IncomingTrack {
+async fn track(end: &mut Endpoint) -> IncomingTrack {
     guarded("a track", end.tracks.recv()).await.expect("the connection is alive")
 }
 
-/// A picture with something in it, and its keyframe.
-fn picture() -> EncodedVideo {
+/// The keyframe of a frame with a pattern in it.
+fn encoded_frame() -> EncodedVideo {
     let (width, height) = (320, 180);
     let mut planes: Vec<u8> = (0..width * height).map(|at| (at * 31 % 251) as u8).collect();
     planes.resize(width * height * 3 / 2, 128);
-    let picture = YUVBuffer::from_vec(planes, width, height);
+    let frame = YUVBuffer::from_vec(planes, width, height);
     let mut encoder = Encoder::new().expect("an encoder");
-    let data = encoder.encode(&picture).expect("a keyframe").to_vec();
+    let data = encoder.encode(&frame).expect("a keyframe").to_vec();
     EncodedVideo::new(Layer::Full, media::now(), Size::new(320, 180), true, data.into())
 }
 
 #[tokio::test]
-async fn a_joiner_asks_for_a_keyframe_and_a_real_picture_arrives_whole() {
+async fn a_new_peer_requests_a_keyframe_and_a_real_frame_arrives_complete() {
     let fanout = Fanout::default();
     let mut pair = Pair::open(audio_video(SendOnly), audio_video(RecvOnly));
     pair.a.connection.send_video(Some(fanout.subscribe(8)));
@@ -46,39 +46,39 @@ async fn a_joiner_asks_for_a_keyframe_and_a_real_picture_arrives_whole() {
     fanout.publish(frame(1, true, 100));
     pair.connect().await;
     keyframe_request(&fanout).await;
-    // What came before the joiner is no use, nor is what builds upon it.
+    // A frame that refers to frames before the peer connected cannot be decoded, and is not sent.
     fanout.publish(frame(2, false, 100));
-    let picture = picture();
-    let (bytes, time) = (picture.data.clone(), picture.time);
-    fanout.publish(picture);
+    let keyframe = encoded_frame();
+    let (bytes, time) = (keyframe.data.clone(), keyframe.time);
+    fanout.publish(keyframe);
 
     let mut track = track(&mut pair.b).await;
     assert_eq!((track.peer, track.media), (quintet::model::PeerId(7), Media::Video));
-    assert_eq!((track.stream.as_str(), track.mix.as_str()), ("stream-a", "picture-a"));
+    assert_eq!((track.stream.as_str(), track.mix.as_str()), ("stream-a", "video-a"));
     let packets = next_frame(&mut track.packets).await;
-    assert!(packets.len() > 3, "SPS and PPS, and a slice in parts");
+    assert!(packets.len() > 3, "SPS and PPS, and a fragmented slice");
     assert!(packets.iter().all(|packet| packet.timestamp == time.rtp(90_000)));
     let units = reassemble(&packets);
     assert_eq!(units, nal_units(&bytes));
     let stream: Vec<u8> =
         units.iter().flat_map(|u| [&[0, 0, 0, 1], u.as_slice()].concat()).collect();
     let mut decoder = Decoder::new().unwrap();
-    let decoded = decoder.decode(&stream).unwrap().expect("a picture");
+    let decoded = decoder.decode(&stream).unwrap().expect("a frame");
     assert_eq!(decoded.dimensions(), (320, 180));
 }
 
 #[tokio::test]
-async fn sound_arrives_packet_by_packet_with_its_sample_clock() {
+async fn audio_arrives_packet_by_packet_with_its_sample_clock() {
     let fanout = Fanout::<EncodedAudio>::default();
     let mut pair = Pair::connected(audio_video(SendRecv), audio_video(SendRecv)).await;
     pair.b.connection.send_audio(Some(fanout.subscribe(64)));
-    (100..110).for_each(|number| fanout.publish(sound(number)));
+    (100..110).for_each(|number| fanout.publish(audio_packet(number)));
     let mut track = track(&mut pair.a).await;
-    assert_eq!((track.media, track.mix.as_str()), (Media::Audio, "sound-b"));
-    let first = guarded("sound", track.packets.recv()).await.unwrap();
+    assert_eq!((track.media, track.mix.as_str()), (Media::Audio, "audio-b"));
+    let first = guarded("audio", track.packets.recv()).await.unwrap();
     for number in 101..110 {
-        let packet = guarded("sound", track.packets.recv()).await.unwrap();
-        assert_eq!(packet.payload, format!("sound {number}"));
+        let packet = guarded("audio", track.packets.recv()).await.unwrap();
+        assert_eq!(packet.payload, format!("audio {number}"));
         assert_eq!(packet.sequence.wrapping_sub(first.sequence), number - 100);
         assert_eq!(u64::from(packet.timestamp), u64::from(number) * 960);
         assert!(!packet.marker);
@@ -86,7 +86,7 @@ async fn sound_arrives_packet_by_packet_with_its_sample_clock() {
 }
 
 #[tokio::test]
-async fn the_receivers_request_reaches_the_subscription_it_is_fed_by() {
+async fn the_receivers_keyframe_request_reaches_the_senders_subscription() {
     let fanout = Fanout::default();
     let mut pair = Pair::connected(VIDEO, VIDEO).await;
     pair.a.connection.send_video(Some(fanout.subscribe(8)));
@@ -102,7 +102,7 @@ async fn the_receivers_request_reaches_the_subscription_it_is_fed_by() {
 }
 
 #[tokio::test]
-async fn sequence_numbers_go_on_when_what_is_fed_is_swapped() {
+async fn sequence_numbers_continue_when_the_source_is_replaced() {
     let (first, second) = (Fanout::default(), Fanout::default());
     let mut pair = Pair::connected(VIDEO, VIDEO).await;
     pair.a.connection.send_video(Some(first.subscribe(8)));
@@ -121,15 +121,15 @@ async fn sequence_numbers_go_on_when_what_is_fed_is_swapped() {
 }
 
 #[tokio::test]
-async fn nothing_is_sent_where_the_other_end_receives_nothing() {
+async fn nothing_is_sent_in_a_direction_that_the_remote_peer_does_not_receive() {
     let fanout = Fanout::default();
     let mut pair = Pair::connected(audio_video(SendRecv), audio_video(SendOnly)).await;
-    let sounds = Fanout::default();
+    let audio = Fanout::default();
     pair.a.connection.send_video(Some(fanout.subscribe(8)));
-    pair.b.connection.send_audio(Some(sounds.subscribe(8)));
+    pair.b.connection.send_audio(Some(audio.subscribe(8)));
     fanout.publish(frame(1, true, 100));
-    sounds.publish(sound(1));
-    // The other direction works, and behind it the driver has seen whatever was sent.
+    audio.publish(audio_packet(1));
+    // The other direction works. By then the driver would have counted packets of this direction.
     let track = track(&mut pair.a).await;
     assert_eq!(track.media, Media::Audio);
     assert_eq!(pair.a.connection.traffic().sent, 0);
@@ -161,12 +161,12 @@ async fn an_ice_restart_moves_the_media_to_new_sockets() {
 }
 
 #[tokio::test]
-async fn a_peer_that_never_reads_does_not_slow_another_of_the_same_fanout() {
+async fn a_peer_that_never_reads_does_not_slow_down_another_of_the_same_fanout() {
     let fanout = Fanout::default();
     let mut good = Pair::connected(VIDEO, VIDEO).await;
-    let mut deaf = Pair::connected(VIDEO, VIDEO).await;
+    let mut unread = Pair::connected(VIDEO, VIDEO).await;
     good.a.connection.send_video(Some(fanout.subscribe(8)));
-    deaf.a.connection.send_video(Some(fanout.subscribe(8)));
+    unread.a.connection.send_video(Some(fanout.subscribe(8)));
     let mut clock = tokio::time::interval(Duration::from_millis(5));
     let mut seen = None;
     for number in 0..200 {
@@ -179,7 +179,7 @@ async fn a_peer_that_never_reads_does_not_slow_another_of_the_same_fanout() {
         let packets = next_frame(&mut track.packets).await;
         assert_eq!(reassemble(&packets), nal_units(&frame(number, number == 0, 4000).data));
     }
-    let mut unread = track(&mut deaf.b).await;
-    assert!(unread.packets.len() <= 512, "what nobody reads is dropped");
-    assert!(unread.packets.try_recv().is_ok());
+    let mut track = track(&mut unread.b).await;
+    assert!(track.packets.len() <= 512, "unread packets are dropped");
+    assert!(track.packets.try_recv().is_ok());
 }

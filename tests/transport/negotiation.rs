@@ -1,4 +1,4 @@
-//! Offers and answers: what they say, and what happens to bad ones.
+//! Offers and answers: their contents, and what happens to invalid ones.
 
 use quintet::{
     model::{
@@ -9,15 +9,15 @@ use quintet::{
     transport::Connection,
 };
 
-use crate::pair::{End, Pair, audio_video, descriptions, sections};
+use crate::pair::{Endpoint, Pair, audio_video, descriptions, sections};
 
 fn media(audio: Option<Direction>, video: Option<Direction>, data: bool) -> PeerMedia {
     PeerMedia { audio, video, data }
 }
 
-/// What the sections of a connection of those media must say.
+/// The expected sections of a connection with those media.
 fn expected(media: PeerMedia) -> Vec<String> {
-    let line = |kind: &str, direction: Direction| {
+    let section = |kind: &str, direction: Direction| {
         let direction = match direction {
             SendRecv => "sendrecv",
             SendOnly => "sendonly",
@@ -26,14 +26,15 @@ fn expected(media: PeerMedia) -> Vec<String> {
         };
         format!("{kind} {direction}")
     };
-    let audio = media.audio.map(|direction| line("audio", direction));
-    let video = media.video.map(|direction| line("video", direction));
+    let audio = media.audio.map(|direction| section("audio", direction));
+    let video = media.video.map(|direction| section("video", direction));
     let data = media.data.then(|| "application sendrecv".to_owned());
     audio.into_iter().chain(video).chain(data).collect()
 }
 
-/// Both ends as they are; the first offers.
-async fn negotiates(offerer: PeerMedia, answerer: PeerMedia) {
+/// Connects two endpoints with those media, of which the first one offers, and checks their
+/// descriptions.
+async fn check_sections(offerer: PeerMedia, answerer: PeerMedia) {
     let pair = Pair::connected(offerer, answerer).await;
     for (end, media) in [(&pair.a, offerer), (&pair.b, answerer)] {
         let made = descriptions(end);
@@ -46,7 +47,7 @@ async fn negotiates(offerer: PeerMedia, answerer: PeerMedia) {
 }
 
 #[tokio::test]
-async fn sections_say_exactly_what_the_media_are_whoever_offers() {
+async fn sections_match_the_configured_media_whichever_end_offers() {
     let kinds = [
         [audio_video(SendRecv); 2],
         [audio_video(SendOnly), audio_video(RecvOnly)],
@@ -59,12 +60,12 @@ async fn sections_say_exactly_what_the_media_are_whoever_offers() {
         [media(Some(SendOnly), Some(SendOnly), true), media(Some(RecvOnly), Some(RecvOnly), true)],
     ];
     for [one, other] in kinds {
-        negotiates(one, other).await;
-        negotiates(other, one).await;
+        check_sections(one, other).await;
+        check_sections(other, one).await;
     }
 }
 
-/// The answer's sections when the first offers to the second, over and over.
+/// The sections of each answer when the first endpoint makes two offers to the second.
 async fn answered(offerer: PeerMedia, answerer: PeerMedia) -> Vec<Vec<String>> {
     let mut pair = Pair::connected(offerer, answerer).await;
     renegotiate(&mut pair).await;
@@ -81,7 +82,7 @@ async fn renegotiate(pair: &mut Pair) {
 }
 
 #[tokio::test]
-async fn an_end_that_is_offered_something_else_answers_with_what_both_want() {
+async fn an_offer_with_other_directions_is_answered_with_what_both_ends_want() {
     let cases: [(PeerMedia, PeerMedia, &[&str]); 5] = [
         (audio_video(SendRecv), audio_video(SendOnly), &["audio sendonly", "video sendonly"]),
         (audio_video(SendRecv), audio_video(RecvOnly), &["audio recvonly", "video recvonly"]),
@@ -101,8 +102,8 @@ async fn an_end_that_is_offered_something_else_answers_with_what_both_want() {
 }
 
 #[tokio::test]
-async fn candidates_come_after_the_description_and_end_with_an_empty_line() {
-    let mut end = End::open("a", audio_video(SendRecv), None);
+async fn candidates_are_sent_after_the_description_and_end_with_an_empty_line() {
+    let mut end = Endpoint::open("a", audio_video(SendRecv), None);
     end.make_offer(false);
     let mut lines = vec![];
     while lines.last() != Some(&String::new()) {
@@ -111,14 +112,14 @@ async fn candidates_come_after_the_description_and_end_with_an_empty_line() {
             lines.push(line);
         }
     }
-    assert!(matches!(end.told[0], PeerEvent::Description { .. }));
+    assert!(matches!(end.events[0], PeerEvent::Description { .. }));
     lines.pop();
     assert!(!lines.is_empty());
     assert!(lines.iter().all(|line| line.starts_with("candidate:") && line.contains(" udp ")));
 }
 
 #[tokio::test]
-async fn the_polite_end_rolls_its_offer_back_and_takes_the_other() {
+async fn after_glare_the_polite_end_rolls_back_its_offer_and_accepts_the_other() {
     let mut pair = Pair::open(audio_video(SendRecv), audio_video(SendRecv));
     let (ours, theirs) = (pair.a.make_offer(false), pair.b.make_offer(false));
     let offer = pair.a.description(ours).await;
@@ -126,7 +127,7 @@ async fn the_polite_end_rolls_its_offer_back_and_takes_the_other() {
 
     let early = pair.b.accept_offer(&offer);
     assert!(matches!(pair.b.outcome_of(early).await, PeerEvent::Refused { .. }));
-    pair.b.told.clear();
+    pair.b.events.clear();
     let rollback = pair.b.command(|step| PeerCommand::Rollback { step });
     assert_eq!(pair.b.outcome_of(rollback).await, PeerEvent::Done { step: rollback });
     let answer = pair.b.accept_offer(&offer);
@@ -142,7 +143,7 @@ async fn the_polite_end_rolls_its_offer_back_and_takes_the_other() {
 
 #[tokio::test]
 async fn a_command_that_is_not_legal_now_is_refused() {
-    let mut end = End::open("a", audio_video(SendRecv), None);
+    let mut end = Endpoint::open("a", audio_video(SendRecv), None);
     let rollback = end.command(|step| PeerCommand::Rollback { step });
     assert!(matches!(end.outcome_of(rollback).await, PeerEvent::Refused { .. }));
     let answer = end.accept_answer("v=0");
@@ -156,7 +157,7 @@ async fn a_command_that_is_not_legal_now_is_refused() {
 }
 
 #[tokio::test]
-async fn garbage_is_refused_and_the_connection_goes_on() {
+async fn garbage_is_refused_and_the_connection_stays_usable() {
     let mut pair = Pair::open(audio_video(SendRecv), audio_video(SendRecv));
     let offer = pair.a.make_offer(false);
     let offer = pair.a.description(offer).await;
@@ -177,7 +178,7 @@ async fn garbage_is_refused_and_the_connection_goes_on() {
             index: Some(999),
         }));
     }
-    pair.b.told.clear();
+    pair.b.events.clear();
     let answer = pair.b.accept_offer(&offer);
     let answer = pair.b.description(answer).await;
 
@@ -187,15 +188,15 @@ async fn garbage_is_refused_and_the_connection_goes_on() {
         let outcome = pair.a.outcome_of(step).await;
         assert!(matches!(outcome, PeerEvent::Refused { .. }), "{garbage:.40}: {outcome:?}");
     }
-    pair.a.told.retain(|event| !matches!(event, PeerEvent::Refused { .. }));
+    pair.a.events.retain(|event| !matches!(event, PeerEvent::Refused { .. }));
     pair.a.accept_answer(&answer);
     pair.until_connected().await;
 }
 
 #[tokio::test]
-async fn an_offer_of_another_connection_is_refused_and_the_running_one_goes_on() {
+async fn an_offer_of_another_connection_is_refused_and_the_running_one_stays_usable() {
     let mut pair = Pair::connected(audio_video(SendRecv), audio_video(SendRecv)).await;
-    let mut other = End::open("other", audio_video(SendRecv), None);
+    let mut other = Endpoint::open("other", audio_video(SendRecv), None);
     let offer = other.make_offer(false);
     let offer = other.description(offer).await;
     for end in [&mut pair.a, &mut pair.b] {
@@ -212,7 +213,7 @@ async fn an_offer_that_cannot_be_answered_is_refused_and_ends_the_connection() {
     let mut pair = Pair::open(audio_video(SendRecv), audio_video(SendRecv));
     let offer = pair.a.make_offer(false);
     let offer = pair.a.description(offer).await;
-    // The library finds only when it has answered that it cannot tell the tracks apart.
+    // webrtc-rs notices only after it has answered that it cannot distinguish the tracks.
     let step = pair.b.accept_offer(&offer.replace("a=ssrc:", "a=no-ssrc:"));
     assert!(matches!(pair.b.outcome_of(step).await, PeerEvent::Refused { .. }));
     assert_eq!(pair.b.next().await, PeerEvent::State(PeerState::Failed));
@@ -220,11 +221,11 @@ async fn an_offer_that_cannot_be_answered_is_refused_and_ends_the_connection() {
 
 #[tokio::test]
 async fn every_mutilated_offer_has_an_outcome() {
-    let mut source = End::open("a", audio_video(SendRecv), None);
+    let mut source = Endpoint::open("a", audio_video(SendRecv), None);
     let offer = source.make_offer(false);
     let offer = source.description(offer).await;
     let lines: Vec<&str> = offer.split_inclusive("\r\n").collect();
-    let mut end = End::open("b", audio_video(SendRecv), None);
+    let mut end = Endpoint::open("b", audio_video(SendRecv), None);
     for skipped in 0..lines.len() {
         let (before, after) = (lines[..skipped].concat(), lines[skipped + 1..].concat());
         let doubled = lines[skipped].repeat(2);
@@ -233,7 +234,7 @@ async fn every_mutilated_offer_has_an_outcome() {
         let huge = format!("{name}:99999999999999999999 -1 {}\r\n", value.trim_end());
         for mutilated in ["", &doubled, &swapped, &huge] {
             if end.state == Some(PeerState::Failed) {
-                end = End::open("b", audio_video(SendRecv), None);
+                end = Endpoint::open("b", audio_video(SendRecv), None);
             }
             let step = end.accept_offer(&format!("{before}{mutilated}{after}"));
             end.outcome_of(step).await;
@@ -242,8 +243,8 @@ async fn every_mutilated_offer_has_an_outcome() {
 }
 
 #[tokio::test]
-async fn more_commands_than_fit_end_the_connection() {
-    let mut end = End::open("a", audio_video(SendRecv), None);
+async fn a_full_command_queue_makes_the_connection_fail() {
+    let mut end = Endpoint::open("a", audio_video(SendRecv), None);
     for _ in 0..400 {
         end.make_offer(false);
     }
@@ -253,7 +254,7 @@ async fn more_commands_than_fit_end_the_connection() {
 }
 
 #[tokio::test]
-async fn a_connection_that_cannot_be_built_says_that_it_failed() {
+async fn a_connection_that_cannot_be_built_reports_that_it_failed() {
     let media = audio_video(SendRecv);
     let (events_in, mut events) = tokio::sync::mpsc::channel(8);
     let (tracks, _tracks) = tokio::sync::mpsc::channel(1);
@@ -261,14 +262,14 @@ async fn a_connection_that_cannot_be_built_says_that_it_failed() {
         peer: quintet::model::PeerId(3),
         media,
         stream: "two words\r\na=injected".to_owned(),
-        audio_mix: "sound".to_owned(),
-        video_mix: "picture".to_owned(),
+        audio_mix: "audio".to_owned(),
+        video_mix: "video".to_owned(),
         impairment: None,
         paths: Default::default(),
         checks: Default::default(),
     };
-    let outlets = quintet::transport::Outlets { events: events_in, tracks };
-    let _connection = Connection::open(config, outlets);
+    let sinks = quintet::transport::Outlets { events: events_in, tracks };
+    let _connection = Connection::open(config, sinks);
     let failed = PeerEvent::State(PeerState::Failed);
     assert_eq!(events.recv().await, Some((quintet::model::PeerId(3), failed)));
 }

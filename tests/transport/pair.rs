@@ -1,4 +1,4 @@
-//! Two connections in one process, with a signalling path that loses nothing.
+//! Two connections in one process, with a signalling path without loss.
 
 use std::{collections::BTreeMap, future::Future, time::Duration};
 
@@ -12,44 +12,44 @@ use quintet::{
 };
 use tokio::sync::mpsc;
 
-/// No event of these tests takes longer on a machine that is not broken.
-const GUARD: Duration = Duration::from_secs(30);
+/// How long a test waits for an event. No event takes longer on a working machine.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The outcome, or a failed test.
-pub(crate) async fn guarded<T>(what: &str, outcome: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(GUARD, outcome).await {
-        Ok(outcome) => outcome,
-        Err(_) => panic!("waited in vain for {what}"),
+/// Waits for a future, and fails the test after [`TIMEOUT`].
+pub(crate) async fn guarded<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(TIMEOUT, future).await {
+        Ok(output) => output,
+        Err(_) => panic!("timeout waiting for {what}"),
     }
 }
 
-/// Audio and video of that direction.
+/// Audio and video with that direction.
 pub(crate) fn audio_video(direction: Direction) -> PeerMedia {
     PeerMedia { audio: Some(direction), video: Some(direction), data: false }
 }
 
-/// One end, and what it told.
-pub(crate) struct End {
+/// One end of a pair: a connection and its events.
+pub(crate) struct Endpoint {
     pub(crate) connection: Connection,
     pub(crate) tracks: mpsc::Receiver<IncomingTrack>,
     pub(crate) state: Option<PeerState>,
-    /// Everything it told, in order.
-    pub(crate) told: Vec<PeerEvent>,
-    events: mpsc::Receiver<(PeerId, PeerEvent)>,
-    steps: u32,
-    /// Whether candidates of the other end may be handed to this one.
-    described: bool,
-    /// The other end's candidates that came too early.
-    early: Vec<Candidate>,
+    /// All received events, in order.
+    pub(crate) events: Vec<PeerEvent>,
+    incoming: mpsc::Receiver<(PeerId, PeerEvent)>,
+    last_step: u32,
+    /// Whether this end has a remote description, so that it can accept remote candidates.
+    is_described: bool,
+    /// Remote candidates that arrived before the remote description.
+    early_candidates: Vec<Candidate>,
 }
 
-impl End {
+impl Endpoint {
     pub(crate) fn open(name: &str, media: PeerMedia, impairment: Option<Impairment>) -> Self {
-        Self::within(CheckBudget::default(), name, media, impairment)
+        Self::with_budget(CheckBudget::default(), name, media, impairment)
     }
 
-    /// One whose checks are bounded by that.
-    pub(crate) fn within(
+    /// Opens an endpoint whose connectivity checks are limited by that budget.
+    pub(crate) fn with_budget(
         checks: CheckBudget,
         name: &str,
         media: PeerMedia,
@@ -61,29 +61,29 @@ impl End {
             peer: PeerId(7),
             media,
             stream: format!("stream-{name}"),
-            audio_mix: format!("sound-{name}"),
-            video_mix: format!("picture-{name}"),
+            audio_mix: format!("audio-{name}"),
+            video_mix: format!("video-{name}"),
             impairment,
             paths: Default::default(),
             checks,
         };
-        let outlets = Outlets { events: events_in, tracks: tracks_in };
+        let sinks = Outlets { events: events_in, tracks: tracks_in };
         Self {
-            connection: Connection::open(config, outlets),
+            connection: Connection::open(config, sinks),
             tracks,
             state: None,
-            told: vec![],
-            events,
-            steps: 0,
-            described: false,
-            early: vec![],
+            events: vec![],
+            incoming: events,
+            last_step: 0,
+            is_described: false,
+            early_candidates: vec![],
         }
     }
 
-    /// Gives a command made with the next step's number.
+    /// Sends a command with the next step's number.
     pub(crate) fn command(&mut self, command: impl FnOnce(Step) -> PeerCommand) -> Step {
-        self.steps += 1;
-        let step = Step(self.steps);
+        self.last_step += 1;
+        let step = Step(self.last_step);
         self.connection.command(command(step));
         step
     }
@@ -94,44 +94,44 @@ impl End {
 
     pub(crate) fn accept_offer(&mut self, sdp: &str) -> Step {
         let step = self.command(|step| PeerCommand::AcceptOffer { step, sdp: sdp.to_owned() });
-        self.take_early_candidates();
+        self.add_early_candidates();
         step
     }
 
     pub(crate) fn accept_answer(&mut self, sdp: &str) -> Step {
         let step = self.command(|step| PeerCommand::AcceptAnswer { step, sdp: sdp.to_owned() });
-        self.take_early_candidates();
+        self.add_early_candidates();
         step
     }
 
-    fn take_early_candidates(&mut self) {
-        self.described = true;
-        for candidate in std::mem::take(&mut self.early) {
+    fn add_early_candidates(&mut self) {
+        self.is_described = true;
+        for candidate in std::mem::take(&mut self.early_candidates) {
             self.connection.command(PeerCommand::AddCandidate(candidate));
         }
     }
 
-    fn take_candidate(&mut self, candidate: Candidate) {
-        if self.described {
+    fn add_candidate(&mut self, candidate: Candidate) {
+        if self.is_described {
             self.connection.command(PeerCommand::AddCandidate(candidate));
         } else {
-            self.early.push(candidate);
+            self.early_candidates.push(candidate);
         }
     }
 
-    /// The next event; its own records are kept up to date.
+    /// Waits for the next event, and records it.
     pub(crate) async fn next(&mut self) -> PeerEvent {
-        let (_, event) = guarded("an event", self.events.recv()).await.expect("it is alive");
-        self.told.push(event.clone());
+        let (_, event) = guarded("an event", self.incoming.recv()).await.expect("it is alive");
+        self.events.push(event.clone());
         if let PeerEvent::State(state) = &event {
             self.state = Some(*state);
         }
         event
     }
 
-    /// What it told about that step, if it did.
+    /// The outcome of that step, if it was received.
     pub(crate) fn outcome(&self, wanted: Step) -> Option<&PeerEvent> {
-        self.told.iter().find(|event| match event {
+        self.events.iter().find(|event| match event {
             PeerEvent::Description { step, .. }
             | PeerEvent::Done { step }
             | PeerEvent::Refused { step, .. } => *step == wanted,
@@ -143,7 +143,7 @@ impl End {
         })
     }
 
-    /// The outcome of a step, waited for without the other end.
+    /// Waits for the outcome of a step. The other end makes no progress meanwhile.
     pub(crate) async fn outcome_of(&mut self, step: Step) -> PeerEvent {
         loop {
             if let Some(outcome) = self.outcome(step) {
@@ -153,11 +153,12 @@ impl End {
         }
     }
 
-    /// What it agreed on with its last outcome, waited for without the other end.
+    /// Waits for the agreement that follows the latest outcome. The other end makes no progress
+    /// meanwhile.
     pub(crate) async fn agreement(&mut self) -> Agreement {
         loop {
             let mut agreed = None;
-            for event in &self.told {
+            for event in &self.events {
                 match event {
                     PeerEvent::Agreed(agreement) => agreed = Some(*agreement),
                     PeerEvent::Description { .. } | PeerEvent::Done { .. } => agreed = None,
@@ -175,7 +176,7 @@ impl End {
         }
     }
 
-    /// The description that a step made, waited for without the other end.
+    /// Waits for the description that a step makes. The other end makes no progress meanwhile.
     pub(crate) async fn description(&mut self, step: Step) -> String {
         let outcome = self.outcome_of(step).await;
         let PeerEvent::Description { sdp, .. } = outcome else { panic!("refused: {outcome:?}") };
@@ -189,32 +190,32 @@ impl End {
     }
 }
 
-/// Two ends.
+/// Two endpoints that connect to each other.
 pub(crate) struct Pair {
-    pub(crate) a: End,
-    pub(crate) b: End,
+    pub(crate) a: Endpoint,
+    pub(crate) b: Endpoint,
 }
 
 impl Pair {
     pub(crate) fn open(a: PeerMedia, b: PeerMedia) -> Self {
-        Self { a: End::open("a", a, None), b: End::open("b", b, None) }
+        Self { a: Endpoint::open("a", a, None), b: Endpoint::open("b", b, None) }
     }
 
-    /// Two ends whose networks are bad.
+    /// Opens two endpoints with bad networks.
     pub(crate) fn impaired(media: [PeerMedia; 2], impairment: Impairment) -> Self {
         let [a, b] = media;
         let other = Impairment { seed: impairment.seed + 1, ..impairment };
-        Self { a: End::open("a", a, Some(impairment)), b: End::open("b", b, Some(other)) }
+        Self { a: Endpoint::open("a", a, Some(impairment)), b: Endpoint::open("b", b, Some(other)) }
     }
 
-    /// Two ends that are connected, sending and receiving everything.
+    /// Opens two endpoints, and connects them.
     pub(crate) async fn connected(a: PeerMedia, b: PeerMedia) -> Self {
         let mut pair = Self::open(a, b);
         pair.connect().await;
         pair
     }
 
-    /// One offers, the other answers, and both are connected.
+    /// Connects both endpoints: `a` offers, and `b` answers.
     pub(crate) async fn connect(&mut self) {
         let (a, b) = (&mut self.a, &mut self.b);
         let offer = a.make_offer(false);
@@ -225,20 +226,20 @@ impl Pair {
         self.until_connected().await;
     }
 
-    /// Carries candidates until both are connected.
+    /// Forwards candidates until both endpoints are connected.
     pub(crate) async fn until_connected(&mut self) {
-        let connected = |end: &End| end.state == Some(PeerState::Connected);
+        let connected = |end: &Endpoint| end.state == Some(PeerState::Connected);
         self.until("both to be connected", |a, b| connected(a) && connected(b)).await;
     }
 
-    /// Carries candidates until that holds.
-    pub(crate) async fn until(&mut self, what: &str, holds: impl Fn(&End, &End) -> bool) {
+    /// Forwards candidates until the condition holds.
+    pub(crate) async fn until(&mut self, what: &str, holds: impl Fn(&Endpoint, &Endpoint) -> bool) {
         let Self { a, b } = self;
-        for told in a.told.iter().chain(&b.told) {
-            assert!(!matches!(told, PeerEvent::Refused { .. }), "{told:?}");
+        for event in a.events.iter().chain(&b.events) {
+            assert!(!matches!(event, PeerEvent::Refused { .. }), "{event:?}");
         }
-        forward_told(a, b);
-        forward_told(b, a);
+        forward_recorded(a, b);
+        forward_recorded(b, a);
         guarded(what, async {
             while !holds(a, b) {
                 tokio::select! {
@@ -251,26 +252,27 @@ impl Pair {
     }
 }
 
-fn forward(event: PeerEvent, to: &mut End) {
+fn forward(event: PeerEvent, to: &mut Endpoint) {
     if let PeerEvent::Candidate(candidate) = event {
-        to.take_candidate(candidate);
+        to.add_candidate(candidate);
     }
 }
 
-/// Forwards what was told while only one end was listened to; twice does no harm.
-fn forward_told(from: &End, to: &mut End) {
-    for event in from.told.clone() {
+/// Forwards the candidates that were recorded while only one end was polled. Candidates may be
+/// forwarded twice.
+fn forward_recorded(from: &Endpoint, to: &mut Endpoint) {
+    for event in from.events.clone() {
         forward(event, to);
     }
 }
 
-/// The sections of a description: kind, direction, and whether it is alive.
+/// The sections of a description, each as kind, `rejected` if it is, and direction.
 pub(crate) fn sections(sdp: &str) -> Vec<String> {
     let mut sections: Vec<String> = vec![];
     for line in sdp.lines() {
         if let Some(media) = line.strip_prefix("m=") {
-            let mut words = media.split(' ');
-            let (kind, port) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+            let mut fields = media.split(' ');
+            let (kind, port) = (fields.next().unwrap_or(""), fields.next().unwrap_or(""));
             sections.push(format!("{kind}{}", if port == "0" { " rejected" } else { "" }));
         } else if let ("a=sendrecv" | "a=sendonly" | "a=recvonly" | "a=inactive", Some(section)) =
             (line, sections.last_mut())
@@ -281,9 +283,9 @@ pub(crate) fn sections(sdp: &str) -> Vec<String> {
     sections
 }
 
-/// All descriptions that an end made, by step.
-pub(crate) fn descriptions(end: &End) -> BTreeMap<Step, (DescriptionKind, String)> {
-    let described = end.told.iter().filter_map(|event| match event {
+/// All descriptions that an endpoint has made, by step.
+pub(crate) fn descriptions(end: &Endpoint) -> BTreeMap<Step, (DescriptionKind, String)> {
+    let described = end.events.iter().filter_map(|event| match event {
         PeerEvent::Description { step, kind, sdp } => Some((*step, (*kind, sdp.clone()))),
         PeerEvent::Done { .. }
         | PeerEvent::Refused { .. }

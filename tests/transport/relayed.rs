@@ -1,5 +1,5 @@
-//! Two ends with a relay between them, which sees what they say and loses a part of it: consent to
-//! media (RFC 7675), and the ciphers that are offered.
+//! Two endpoints with a relay between them, which inspects and drops packets. Tests consent to
+//! media (RFC 7675), and the offered ciphers.
 
 use std::{
     net::SocketAddr,
@@ -20,47 +20,47 @@ use tokio::{
 };
 
 use crate::{
-    early::{address, at_port, candidate, is_media, listen},
-    frames::sound,
-    pair::End,
+    early_media::{address, at_port, candidate, is_media, listen},
+    frames::audio_packet,
+    pair::Endpoint,
 };
 
 const AUDIO: PeerMedia = PeerMedia { audio: Some(SendRecv), video: None, data: false };
 
-/// By when both ends know of a path that carries nothing in one direction.
+/// The time within which both endpoints notice that a path is dead in one direction.
 const NOTICED: Duration = Duration::from_secs(30);
 
-/// Two ends that are connected through a relay, the first of which sends sound.
+/// Two endpoints that are connected through a relay. The first one sends audio.
 struct Call {
-    a: End,
-    b: End,
-    path: Path,
+    a: Endpoint,
+    b: Endpoint,
+    relay: Relay,
 }
 
-/// What the relay does, and what it saw.
+/// The relay's settings and what it observed.
 #[derive(Clone, Default)]
-struct Path {
-    /// Answers of the second end get lost, its requests do not.
-    loses_answers: Arc<AtomicBool>,
-    /// Everything of the first end gets lost.
+struct Relay {
+    /// Whether STUN responses of the second endpoint are dropped; its requests are not.
+    drops_responses: Arc<AtomicBool>,
+    /// Whether all datagrams of the first endpoint are dropped.
     is_one_way: Arc<AtomicBool>,
-    /// Media of the first end that came here.
+    /// Media packets that arrived from the first endpoint.
     media: Arc<AtomicUsize>,
-    /// The first words of the DTLS handshake (RFC 6347, section 4.2.2).
+    /// The latest DTLS ClientHello (RFC 6347, section 4.2.2).
     hello: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Call {
     async fn new() -> Self {
-        let (mut a, mut b) = (End::open("a", AUDIO, None), End::open("b", AUDIO, None));
+        let (mut a, mut b) = (Endpoint::open("a", AUDIO, None), Endpoint::open("b", AUDIO, None));
         let offer = a.make_offer(false);
         let offer = a.description(offer).await;
         let from_a = candidate(&mut a, |_| true).await;
         let (ip, _) = address(&from_a);
         let sockets = [listen(ip).await, listen(ip).await];
         let ports = sockets.each_ref().map(|one| one.local_addr().expect("it is bound").port());
-        let path = Path::default();
-        tokio::spawn(path.clone().carry(sockets));
+        let relay = Relay::default();
+        tokio::spawn(relay.clone().run(sockets));
         let answer = b.accept_offer(&offer);
         let answer = b.description(answer).await;
         let from_b = candidate(&mut b, |other| other == ip).await;
@@ -75,15 +75,15 @@ impl Call {
             let mut clock = interval(Duration::from_millis(20));
             for number in 0.. {
                 clock.tick().await;
-                fanout.publish(sound(number));
+                fanout.publish(audio_packet(number));
             }
         });
-        Self { a, b, path }
+        Self { a, b, relay }
     }
 }
 
-impl Path {
-    async fn carry(self, sockets: [UdpSocket; 2]) {
+impl Relay {
+    async fn run(self, sockets: [UdpSocket; 2]) {
         let ip = sockets[0].local_addr().expect("it is bound").ip();
         let mut ends: [Option<SocketAddr>; 2] = [None, None];
         let mut buffers = [[0; 2048]; 2];
@@ -98,17 +98,17 @@ impl Path {
             }
             let datagram = &buffers[from][..length];
             if let [22, _, _, _, _, _, _, _, _, _, _, _, _, 1, ..] = datagram {
-                *self.hello.lock().expect("nobody panics") = datagram.to_vec();
+                *self.hello.lock().expect("no task panicked") = datagram.to_vec();
             }
             let is_lost = if from == 0 {
                 self.media.fetch_add(is_media(datagram).into(), Ordering::Relaxed);
                 self.is_one_way.load(Ordering::Relaxed)
             } else {
-                // A success of a binding request (RFC 8489, section 5).
-                self.loses_answers.load(Ordering::Relaxed) && datagram.starts_with(&[1, 1])
+                // A success response to a binding request (RFC 8489, section 5).
+                self.drops_responses.load(Ordering::Relaxed) && datagram.starts_with(&[1, 1])
             };
             if let Some(to) = ends[1 - from].filter(|_| !is_lost) {
-                // An end that has closed its socket is told to nobody.
+                // An error only means that the endpoint has closed its socket.
                 let _ = sockets[1 - from].send_to(datagram, to).await;
             }
         }
@@ -120,65 +120,65 @@ impl Path {
 }
 
 #[tokio::test]
-async fn who_asks_but_does_not_answer_is_sent_nothing_for_long() {
-    let Call { mut a, b: _b, path } = Call::new().await;
-    let flows = async {
-        while path.media() < 50 {
+async fn a_peer_that_sends_requests_but_no_responses_soon_gets_no_media() {
+    let Call { mut a, b: _b, relay } = Call::new().await;
+    let media_flow = async {
+        while relay.media() < 50 {
             sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(NOTICED, flows).await.expect("media flow");
-    path.loses_answers.store(true, Ordering::Relaxed);
+    timeout(NOTICED, media_flow).await.expect("media flow");
+    relay.drops_responses.store(true, Ordering::Relaxed);
     let begun = Instant::now();
-    timeout(NOTICED, a.until_state(PeerState::Failed)).await.expect("it is told that it failed");
-    let sent = path.media();
-    println!("given up after {:.1} s", begun.elapsed().as_secs_f64());
+    timeout(NOTICED, a.until_state(PeerState::Failed)).await.expect("the failure is reported");
+    let sent = relay.media();
+    println!("failed after {:.1} s", begun.elapsed().as_secs_f64());
     sleep(Duration::from_secs(2)).await;
-    assert!(path.media() <= sent + 5, "{} packets after {sent}", path.media());
+    assert!(relay.media() <= sent + 5, "{} packets after {sent}", relay.media());
 }
 
 #[tokio::test]
 async fn a_path_that_is_dead_in_one_direction_is_noticed_by_both_ends() {
-    let Call { mut a, mut b, path } = Call::new().await;
-    path.is_one_way.store(true, Ordering::Relaxed);
+    let Call { mut a, mut b, relay } = Call::new().await;
+    relay.is_one_way.store(true, Ordering::Relaxed);
     let begun = Instant::now();
     let both = async {
         tokio::join!(a.until_state(PeerState::Failed), b.until_state(PeerState::Failed));
     };
-    timeout(NOTICED, both).await.expect("both are told that it failed");
+    timeout(NOTICED, both).await.expect("both report the failure");
     println!("noticed after {:.1} s", begun.elapsed().as_secs_f64());
 }
 
-/// What is offered is authenticated: GCM and ChaCha20-Poly1305 for DTLS (RFC 5289, RFC 7905), GCM and
-/// a tag of 80 bits for SRTP (RFC 7714, RFC 5764).
+/// Only authenticated ciphers are offered: GCM and ChaCha20-Poly1305 for DTLS (RFC 5289, RFC 7905),
+/// and GCM or a tag of 80 bits for SRTP (RFC 7714, RFC 5764).
 #[tokio::test]
 async fn no_weak_cipher_is_offered() {
-    let Call { path, .. } = Call::new().await;
-    let hello = path.hello.lock().expect("nobody panics").clone();
-    // Behind the headers of record and handshake, version and random: session, cookie.
-    let mut rest = &hello[13 + 12 + 2 + 32..];
+    let Call { relay, .. } = Call::new().await;
+    let hello = relay.hello.lock().expect("no task panicked").clone();
+    // Session id and cookie come behind the record header, handshake header, version and random.
+    let mut remaining = &hello[13 + 12 + 2 + 32..];
     for _ in 0..2 {
-        rest = &rest[1 + usize::from(rest[0])..];
+        remaining = &remaining[1 + usize::from(remaining[0])..];
     }
-    let (suites, rest) = list(rest);
+    let (suites, remaining) = split_list(remaining);
     let suites = suites.chunks(2).map(|id| u16::from_be_bytes([id[0], id[1]]));
-    // The last says that renegotiation is secure (RFC 5746, section 3.3).
+    // The last one signals secure renegotiation (RFC 5746, section 3.3).
     let known = [0xc02b, 0xc02f, 0xcca8, 0xcca9, 0x00ff];
     let suites: Vec<u16> = suites.collect();
     assert!(suites.contains(&0xc02b) && suites.iter().all(|id| known.contains(id)), "{suites:x?}");
-    let (mut extensions, _) = list(&rest[1 + usize::from(rest[0])..]);
+    let (mut extensions, _) = split_list(&remaining[1 + usize::from(remaining[0])..]);
     let mut profiles = None;
     while !extensions.is_empty() {
-        let (body, rest) = list(&extensions[2..]);
+        let (body, next) = split_list(&extensions[2..]);
         if extensions[..2] == [0, 14] {
-            profiles = Some(list(body).0);
+            profiles = Some(split_list(body).0);
         }
-        extensions = rest;
+        extensions = next;
     }
     assert_eq!(profiles, Some(&[0, 7, 0, 8, 0, 1][..]));
 }
 
-/// What comes after its length of two bytes, and what is behind it.
-fn list(bytes: &[u8]) -> (&[u8], &[u8]) {
+/// Splits off a list with a length prefix of two bytes. Returns the list and the bytes behind it.
+fn split_list(bytes: &[u8]) -> (&[u8], &[u8]) {
     bytes[2..].split_at(u16::from_be_bytes([bytes[0], bytes[1]]).into())
 }

@@ -1,4 +1,4 @@
-//! Who knows no more of a connection than its port.
+//! Forged packets from a source that knows only a connection's port.
 
 use std::{
     collections::BTreeMap,
@@ -9,16 +9,17 @@ use std::{
 use quintet::model::{Direction::SendRecv, PeerEvent, PeerState};
 use tokio::{net::UdpSocket, sync::watch};
 
-use crate::pair::{End, Pair, audio_video, guarded};
+use crate::pair::{Endpoint, Pair, audio_video, guarded};
 
-/// Volleys that have come to each port before the handshake begins.
-const VOLLEYS: usize = 20;
+/// Rounds of forged records that are sent to each port before the handshake begins.
+const ROUNDS: usize = 20;
 
-/// How often everything was sent, to each port.
+/// The number of rounds that were sent to each port.
 type Sent = BTreeMap<SocketAddr, usize>;
 
-/// Forged DTLS (RFC 6347, sections 4.1 and 4.2): a fatal alert, and a hello that offers no cipher
-/// (CVE-2023-49786), numbered so high that whoever takes one takes all honest records for replays.
+/// Forged DTLS records (RFC 6347, sections 4.1 and 4.2): a fatal alert, and a ClientHello without
+/// ciphers (CVE-2023-49786). Their sequence numbers are so high that a receiver that accepts one
+/// takes all honest records for replays.
 fn forged() -> [Vec<u8>; 2] {
     let record = |kind: u8, body: &[u8]| {
         let header = [kind, 254, 253, 0, 0, 0, 0, 255, 255, 255, 255, 0, body.len() as u8];
@@ -31,49 +32,49 @@ fn forged() -> [Vec<u8>; 2] {
 }
 
 #[tokio::test]
-async fn forged_records_of_strangers_harm_no_handshake_and_no_call() {
+async fn forged_records_of_unauthenticated_sources_harm_no_handshake_and_no_call() {
     let mut pair = Pair::open(audio_video(SendRecv), audio_video(SendRecv));
     let offer = pair.a.make_offer(false);
     let offer = pair.a.description(offer).await;
     let answer = pair.b.accept_offer(&offer);
     let answer = pair.b.description(answer).await;
     let ports = [sockets(&mut pair.a).await, sockets(&mut pair.b).await];
-    assert!(ports.iter().all(|ports| !ports.is_empty()), "an end listens nowhere: {ports:?}");
+    assert!(ports.iter().all(|ports| !ports.is_empty()), "an endpoint has no socket: {ports:?}");
     let ports = ports.concat();
     let sent = watch::Sender::default();
     let attack = tokio::spawn(forge(ports.clone(), sent.clone()));
-    // Several of each are there before an honest word is.
-    let is_besieged = |sent: &Sent| ports.iter().all(|port| sent.get(port) >= Some(&VOLLEYS));
-    guarded("forged records", sent.subscribe().wait_for(is_besieged)).await.expect("it is kept");
+    // Forged records arrive before the first honest record is sent.
+    let is_attacked = |sent: &Sent| ports.iter().all(|port| sent.get(port) >= Some(&ROUNDS));
+    guarded("forged records", sent.subscribe().wait_for(is_attacked)).await.expect("it is kept");
     let before = sent.borrow().clone();
 
     pair.a.accept_answer(&answer);
     pair.until_connected().await;
-    let told = [pair.a.told.len(), pair.b.told.len()];
-    let calm = tokio::time::timeout(Duration::from_millis(500), async {
+    let counts = [pair.a.events.len(), pair.b.events.len()];
+    let failure = tokio::time::timeout(Duration::from_millis(500), async {
         tokio::select! {
             () = pair.a.until_state(PeerState::Failed) => "the offerer failed",
             () = pair.b.until_state(PeerState::Failed) => "the answerer failed",
         }
     });
-    assert!(calm.await.is_err());
-    assert!(!attack.is_finished(), "a record could not be sent");
+    assert!(failure.await.is_err());
+    assert!(!attack.is_finished(), "a forged record was not sent");
     attack.abort();
     let sent = sent.borrow().clone();
     assert!(ports.iter().all(|port| sent[port] > before[port]), "{before:?}, and then {sent:?}");
-    for (end, told) in [&pair.a, &pair.b].into_iter().zip(told) {
-        assert_eq!(end.state, Some(PeerState::Connected), "{:?}", &end.told[told..]);
+    for (end, count) in [&pair.a, &pair.b].into_iter().zip(counts) {
+        assert_eq!(end.state, Some(PeerState::Connected), "{:?}", &end.events[count..]);
     }
 }
 
-/// Where an end listens, as soon as it has told so.
-async fn sockets(end: &mut End) -> Vec<SocketAddr> {
+/// The addresses of an endpoint's sockets, from its candidates.
+async fn sockets(end: &mut Endpoint) -> Vec<SocketAddr> {
     let mut sockets = vec![];
     loop {
         let PeerEvent::Candidate(candidate) = end.next().await else { continue };
         // RFC 8839, section 5.1: foundation, component, transport, priority, address, port.
-        let words: Vec<&str> = candidate.line.split(' ').collect();
-        let [_, _, _, _, address, port, ..] = words[..] else { return sockets };
+        let fields: Vec<&str> = candidate.line.split(' ').collect();
+        let [_, _, _, _, address, port, ..] = fields[..] else { return sockets };
         sockets.push(SocketAddr::new(
             address.parse().expect("an address"),
             port.parse().expect("a port"),
@@ -81,7 +82,7 @@ async fn sockets(end: &mut End) -> Vec<SocketAddr> {
     }
 }
 
-/// Sends everything forged to everywhere, all the time.
+/// Sends all forged records to all addresses, again and again.
 async fn forge(to: Vec<SocketAddr>, sent: watch::Sender<Sent>) {
     let socket = async |ip| UdpSocket::bind(SocketAddr::new(ip, 0)).await;
     let (v4, v6) =

@@ -1,4 +1,4 @@
-//! Media that come before the handshake is over.
+//! Media that arrive before the DTLS handshake is complete.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,23 +9,23 @@ use quintet::{
 use tokio::net::UdpSocket;
 
 use crate::{
-    frames::sound,
-    pair::{End, guarded},
+    frames::audio_packet,
+    pair::{Endpoint, guarded},
 };
 
 const AUDIO: PeerMedia = PeerMedia { audio: Some(SendRecv), video: None, data: false };
 
-/// Media packets that overtake the last words of the handshake.
+/// Media packets that overtake the last flight of the handshake.
 const EARLY: usize = 20;
 
 #[tokio::test]
 async fn media_that_overtake_the_end_of_the_handshake_are_not_lost() {
-    let (mut a, mut b) = (End::open("a", AUDIO, None), End::open("b", AUDIO, None));
+    let (mut a, mut b) = (Endpoint::open("a", AUDIO, None), Endpoint::open("b", AUDIO, None));
     let offer = a.make_offer(false);
     let offer = a.description(offer).await;
     let from_a = candidate(&mut a, |_| true).await;
     let (ip, _) = address(&from_a);
-    // What each end sends to.
+    // The sockets of the relay, one for each endpoint to send to.
     let sockets = [listen(ip).await, listen(ip).await];
     let ports = sockets.each_ref().map(|socket| socket.local_addr().expect("it is bound").port());
     let relay = tokio::spawn(carry(sockets));
@@ -36,27 +36,28 @@ async fn media_that_overtake_the_end_of_the_handshake_are_not_lost() {
     a.accept_answer(&answer);
     a.connection.command(PeerCommand::AddCandidate(at_port(&from_b, ports[0])));
     b.connection.command(PeerCommand::AddCandidate(at_port(&from_a, ports[1])));
-    // The answerer began the handshake, so the offerer ends it, and is connected first.
+    // The answerer began the handshake, so the offerer completes it, and is connected first.
     a.until_state(PeerState::Connected).await;
     assert_ne!(b.state, Some(PeerState::Connected));
     let fanout = Fanout::<EncodedAudio>::default();
     a.connection.send_audio(Some(fanout.subscribe(2 * EARLY)));
-    (0..2 * EARLY as u64).for_each(|number| fanout.publish(sound(number)));
+    (0..2 * EARLY as u64).for_each(|number| fanout.publish(audio_packet(number)));
     b.until_state(PeerState::Connected).await;
     let mut track = guarded("a track", b.tracks.recv()).await.expect("it is alive");
     for number in 0..2 * EARLY {
-        let packet = guarded("sound", track.packets.recv()).await.expect("it is alive");
-        assert_eq!(packet.payload, format!("sound {number}"));
+        let packet = guarded("audio", track.packets.recv()).await.expect("it is alive");
+        assert_eq!(packet.payload, format!("audio {number}"));
     }
     assert!(!relay.is_finished());
     relay.abort();
 }
 
-/// Carries datagrams between two ends that know only its sockets. What the first end says last in
-/// the handshake waits until [`EARLY`] of its media packets were carried: a network may do that.
+/// Relays datagrams between two endpoints that know only the relay's sockets. The first endpoint's
+/// last handshake flight is held back until [`EARLY`] of its media packets were relayed, as a
+/// network may reorder them.
 async fn carry(sockets: [UdpSocket; 2]) {
     let ip = sockets[0].local_addr().expect("it is bound").ip();
-    // Each end speaks from an address of its own, known from its first word.
+    // The address from which each endpoint sends, known from its first datagram.
     let mut ends: [Option<SocketAddr>; 2] = [None, None];
     let (mut waiting, mut media, mut is_over): (Vec<Vec<u8>>, usize, bool) = (vec![], 0, false);
     let mut buffers = [[0; 2048]; 2];
@@ -66,7 +67,7 @@ async fn carry(sockets: [UdpSocket; 2]) {
             read = sockets[0].recv_from(first) => (0, read.expect("it is bound")),
             read = sockets[1].recv_from(second) => (1, read.expect("it is bound")),
         };
-        // An end with several addresses may speak from any.
+        // An endpoint with several addresses may send from any of them.
         if address.ip() != ip || *ends[from].get_or_insert(address) != address {
             continue;
         }
@@ -88,8 +89,8 @@ async fn carry(sockets: [UdpSocket; 2]) {
     }
 }
 
-/// Whether the datagram is DTLS of the last flight, which begins with a change of ciphers, or comes
-/// behind it (RFC 7983; RFC 5246, section 7.3).
+/// Whether the datagram belongs to the last DTLS flight, which begins with change_cipher_spec, or
+/// comes behind it (RFC 7983; RFC 5246, section 7.3).
 fn is_handshake_over(datagram: &[u8], waiting: &[Vec<u8>]) -> bool {
     match datagram.first() {
         Some(20) => true,
@@ -106,25 +107,29 @@ pub(crate) async fn listen(ip: IpAddr) -> UdpSocket {
     UdpSocket::bind((ip, 0)).await.expect("a free port")
 }
 
-/// The first candidate whose address will do; both ends have the same.
-pub(crate) async fn candidate(end: &mut End, will_do: impl Fn(IpAddr) -> bool) -> Candidate {
+/// The first candidate with a suitable address; both endpoints have the same addresses.
+pub(crate) async fn candidate(
+    end: &mut Endpoint,
+    is_suitable: impl Fn(IpAddr) -> bool,
+) -> Candidate {
     loop {
         if let PeerEvent::Candidate(candidate) = end.next().await
-            && will_do(address(&candidate).0)
+            && is_suitable(address(&candidate).0)
         {
             return candidate;
         }
     }
 }
 
-/// RFC 8839, section 5.1: foundation, component, transport, priority, address, port.
+/// The address and port of a candidate line. Its fields are foundation, component, transport,
+/// priority, address and port (RFC 8839, section 5.1).
 pub(crate) fn address(candidate: &Candidate) -> (IpAddr, &str) {
-    let words: Vec<&str> = candidate.line.split(' ').collect();
-    let [_, _, _, _, address, port, ..] = words[..] else { panic!("{}", candidate.line) };
+    let fields: Vec<&str> = candidate.line.split(' ').collect();
+    let [_, _, _, _, address, port, ..] = fields[..] else { panic!("{}", candidate.line) };
     (address.parse().expect("an address"), port)
 }
 
-/// The candidate at another port.
+/// The candidate with another port.
 pub(crate) fn at_port(candidate: &Candidate, port: u16) -> Candidate {
     let (ip, old) = address(candidate);
     let line = candidate.line.replacen(&format!(" {ip} {old} "), &format!(" {ip} {port} "), 1);
