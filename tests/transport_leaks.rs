@@ -26,7 +26,7 @@ use tokio::runtime::Builder;
 use crate::{
     frames::{audio_packet, frame, next_frame},
     held::Held,
-    pair::{Endpoint, Pair, guarded},
+    pair::{End, Pair, guarded},
 };
 
 const ALL_MEDIA: PeerMedia = PeerMedia { audio: Some(SendRecv), video: Some(SendRecv), data: true };
@@ -103,8 +103,8 @@ fn a_connection_dropped_at_any_moment_leaves_nothing_behind() {
     run_exclusively(Builder::new_current_thread(), async {
         let before = Held::now();
         for turns in 0..60 {
-            let mut a = Endpoint::open("a", ALL_MEDIA, None);
-            let b = Endpoint::open("b", ALL_MEDIA, None);
+            let mut a = End::open("a", ALL_MEDIA, None);
+            let b = End::open("b", ALL_MEDIA, None);
             let offer = a.make_offer(false);
             if turns >= 30 {
                 let offer = a.description(offer).await;

@@ -5,9 +5,8 @@
 //! socket passes a datagram that is not STUN only if its source has passed a connectivity check
 //! (RFC 8445, section 7): either webrtc-rs answered its request, which requires the ICE password,
 //! or it answered one of our requests, whose transaction id cannot be guessed.
-//!
-//! Admitted sources are rate-limited. Datagrams that arrive faster than any media waits in the
-//! kernel's buffer, which drops what does not fit. So a flood costs other peers no processor time.
+//! Admitted sources are rate-limited. Datagrams beyond the rate of any media wait in the kernel's
+//! buffer, which drops what does not fit. So a flood costs other peers no processor time.
 //!
 //! The remote peer decides which addresses are checked, so checks to addresses that have not
 //! answered are bounded ([`UnansweredChecks`]). Candidates are not the only way to name an address:
@@ -43,7 +42,7 @@ use super::{
     unread::Unread,
 };
 
-/// Admitted sources, the most recently checked ones. A peer has one, or a few while its network
+/// Admitted sources that are remembered: the most recently checked ones. A peer has one, or a few while its network
 /// changes, and each is checked again every few seconds (RFC 7675).
 const SOURCES: usize = 16;
 
@@ -396,7 +395,7 @@ mod tests {
         message
     }
 
-    fn allows_incoming(gate: &mut Admission, port: u16, datagram: &[u8]) -> bool {
+    fn may_receive(gate: &mut Admission, port: u16, datagram: &[u8]) -> bool {
         gate.lets_in(address(port), std::iter::once(datagram), Instant::now())
     }
 
@@ -408,17 +407,17 @@ mod tests {
         gate.sent(address(port), Check::read(message).unwrap(), Instant::now());
     }
 
-    fn allows_outgoing(gate: &mut Admission, port: u16, datagram: &[u8]) -> bool {
+    fn may_send(gate: &mut Admission, port: u16, datagram: &[u8]) -> bool {
         gate.lets_out(address(port), std::iter::once(datagram), Instant::now())
     }
 
     #[tokio::test]
     async fn a_source_without_a_successful_check_may_only_send_requests() {
         let mut gate = new_gate();
-        assert!(!allows_incoming(&mut gate, 1, ALERT));
-        assert!(!allows_incoming(&mut gate, 1, &[0x80, 96, 0, 1]), "RTP");
-        assert!(allows_incoming(&mut gate, 1, &stun(0, 7)));
-        assert!(!allows_incoming(&mut gate, 1, ALERT), "a request alone does not admit its source");
+        assert!(!may_receive(&mut gate, 1, ALERT));
+        assert!(!may_receive(&mut gate, 1, &[0x80, 96, 0, 1]), "RTP");
+        assert!(may_receive(&mut gate, 1, &stun(0, 7)));
+        assert!(!may_receive(&mut gate, 1, ALERT), "a request alone does not admit its source");
         let both = [stun(0, 7), ALERT.to_vec()];
         let both = both.iter().map(Vec::as_slice);
         assert!(!gate.lets_in(address(1), both, Instant::now()));
@@ -428,20 +427,20 @@ mod tests {
     async fn a_source_whose_request_was_answered_is_admitted_and_no_other() {
         let mut gate = new_gate();
         on_sent(&mut gate, 1, &stun(1, 7));
-        assert!(allows_incoming(&mut gate, 1, ALERT));
-        assert!(!allows_incoming(&mut gate, 2, ALERT));
+        assert!(may_receive(&mut gate, 1, ALERT));
+        assert!(!may_receive(&mut gate, 2, ALERT));
     }
 
     #[tokio::test]
     async fn a_source_is_admitted_by_a_response_to_a_request_that_was_sent_to_it() {
         let mut gate = new_gate();
         on_sent(&mut gate, 1, &stun(0, 7));
-        allows_incoming(&mut gate, 1, &stun(1, 8));
-        assert!(!allows_incoming(&mut gate, 1, ALERT), "a guessed transaction id");
-        allows_incoming(&mut gate, 2, &stun(1, 7));
-        assert!(!allows_incoming(&mut gate, 2, ALERT), "a response from another source");
-        allows_incoming(&mut gate, 1, &stun(1, 7));
-        assert!(allows_incoming(&mut gate, 1, ALERT));
+        may_receive(&mut gate, 1, &stun(1, 8));
+        assert!(!may_receive(&mut gate, 1, ALERT), "a guessed transaction id");
+        may_receive(&mut gate, 2, &stun(1, 7));
+        assert!(!may_receive(&mut gate, 2, ALERT), "a response from another source");
+        may_receive(&mut gate, 1, &stun(1, 7));
+        assert!(may_receive(&mut gate, 1, ALERT));
     }
 
     #[tokio::test]
@@ -466,7 +465,7 @@ mod tests {
         }
         (0..=255).for_each(|id| on_sent(&mut gate, 1, &stun(0, id)));
         assert_eq!((gate.asked.len(), gate.admitted.len()), (REQUESTS, SOURCES));
-        assert!(allows_incoming(&mut gate, 200, ALERT), "the newest source is kept");
+        assert!(may_receive(&mut gate, 200, ALERT), "the newest source is kept");
     }
 
     #[tokio::test]
@@ -474,27 +473,25 @@ mod tests {
         let mut gate = new_gate();
         let request = stun(0, 7);
         for port in 1..=100 {
-            if allows_outgoing(&mut gate, port, &request) {
+            if may_send(&mut gate, port, &request) {
                 on_sent(&mut gate, port, &request);
             }
         }
-        assert!(
-            !allows_outgoing(&mut gate, 1, &request) && !allows_outgoing(&mut gate, 200, &request)
-        );
-        assert!(allows_incoming(&mut gate, 1, &stun(1, 7)));
+        assert!(!may_send(&mut gate, 1, &request) && !may_send(&mut gate, 200, &request));
+        assert!(may_receive(&mut gate, 1, &stun(1, 7)));
         for _ in 0..1000 {
-            assert!(allows_outgoing(&mut gate, 1, &request));
+            assert!(may_send(&mut gate, 1, &request));
             on_sent(&mut gate, 1, &request);
         }
-        assert!(!allows_outgoing(&mut gate, 2, &request));
-        assert!(allows_outgoing(&mut gate, 2, &stun(1, 9)), "its requests are answered");
+        assert!(!may_send(&mut gate, 2, &request));
+        assert!(may_send(&mut gate, 2, &stun(1, 9)), "its requests are answered");
     }
 
     #[tokio::test]
     async fn a_response_counts_once() {
         let mut gate = new_gate();
         on_sent(&mut gate, 1, &stun(0, 7));
-        allows_incoming(&mut gate, 1, &stun(1, 7));
+        may_receive(&mut gate, 1, &stun(1, 7));
         assert_eq!(gate.asked.len(), 0);
     }
 
@@ -502,7 +499,7 @@ mod tests {
     async fn peer_reflexive_sources_are_limited() {
         let mut gate = new_gate();
         let is_answered = |gate: &mut Admission, port| {
-            let passes = allows_incoming(gate, port, &stun(0, 7));
+            let passes = may_receive(gate, port, &stun(0, 7));
             if passes {
                 on_sent(gate, port, &stun(1, 7));
             }

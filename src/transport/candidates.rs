@@ -1,6 +1,5 @@
 //! Which ICE candidates of the remote peer are accepted (RFC 8445, RFC 8839).
-//!
-//! Anybody with a session link may name any address, and webrtc-rs checks every pair of addresses
+//! A user with a session link may name any address, and webrtc-rs checks every pair of addresses
 //! forty times a second for eight seconds, whatever the address is. So all candidates pass one
 //! rule, those in a description as well as trickled ones, and webrtc-rs gets no candidate that has
 //! not passed it.

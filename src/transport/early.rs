@@ -199,7 +199,9 @@ impl Kept {
 
 impl fmt::Debug for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Kept").field("datagrams", &self.datagrams.len()).finish_non_exhaustive()
+        f.debug_struct("EarlyMediaBuffer")
+            .field("datagrams", &self.datagrams.len())
+            .finish_non_exhaustive()
     }
 }
 

@@ -99,13 +99,13 @@ impl NegotiationError {
 
 impl Negotiation {
     pub(super) fn new(
-        peer: Arc<dyn PeerConnection>,
+        peer_connection: Arc<dyn PeerConnection>,
         transceivers: Vec<Line>,
         has_data: bool,
         limits: RemoteLimits,
     ) -> Self {
         Self {
-            peer,
+            peer: peer_connection,
             lines: transceivers,
             has_data,
             offer: None,

@@ -191,7 +191,7 @@ pub(super) async fn build(config: &ConnectionConfig, context: Wiring) -> Result<
     let crypto = CheckedCrypto::new()?;
     let tap = Tap::new(local, reports.clone(), context.traffic, Arc::clone(&ssrc_limiter));
     let registry = interceptors(tap, config.media, &mut engine)?;
-    let peer = PeerConnectionBuilder::new()
+    let peer_connection = PeerConnectionBuilder::new()
         .with_media_engine(engine)
         .with_interceptor_registry(registry)
         .with_setting_engine(settings(Arc::clone(&crypto)))
@@ -208,7 +208,7 @@ pub(super) async fn build(config: &ConnectionConfig, context: Wiring) -> Result<
         .build()
         .await?;
     let mut built = Built {
-        peer: Arc::new(peer),
+        peer: Arc::new(peer_connection),
         audio: None,
         video: None,
         data: None,
@@ -247,7 +247,7 @@ async fn add_sections(
 }
 
 async fn add_section(
-    peer: &dyn PeerConnection,
+    peer_connection: &dyn PeerConnection,
     direction: Direction,
     track: MediaStreamTrack,
     (ssrc, clock): (u32, Arc<SendClock>),
@@ -258,7 +258,7 @@ async fn add_section(
         let track = Arc::new(TrackLocalStaticRTP::new(track));
         let init = init(library_direction(direction));
         let transceiver =
-            peer.add_transceiver_from_track(Arc::clone(&track) as _, Some(init)).await?;
+            peer_connection.add_transceiver_from_track(Arc::clone(&track) as _, Some(init)).await?;
         // In the lower half of the range, so that it does not wrap around before a receiver has
         // learned it (RFC 3711, appendix A, on the rollover counter).
         let sequence = (ssrc >> 8) as u16 & 0x7fff;
@@ -266,7 +266,7 @@ async fn add_section(
         return Ok(Section { transceiver, direction, track });
     }
     let init = init(RTCRtpTransceiverDirection::Recvonly);
-    let transceiver = peer.add_transceiver_from_kind(track.kind(), Some(init)).await?;
+    let transceiver = peer_connection.add_transceiver_from_kind(track.kind(), Some(init)).await?;
     transceiver.set_direction(library_direction(direction)).await?;
     Ok(Section { transceiver, direction, track: None })
 }

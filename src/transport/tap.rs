@@ -192,7 +192,7 @@ impl Genuine {
         };
         if let Some((ssrc, is_rtcp)) = stream.filter(|stream| !self.known.contains(stream)) {
             self.ssrcs.is_genuine(ssrc, is_rtcp);
-            // The limiter does not keep more SSRCs than that anyhow.
+            // The limiter does not keep more SSRCs than that anyway.
             if self.known.len() < 64 {
                 self.known.push((ssrc, is_rtcp));
             }

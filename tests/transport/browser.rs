@@ -13,7 +13,7 @@ use quintet::{
 
 use crate::{
     frames::audio_packet,
-    pair::{Endpoint, Pair, audio_video, guarded, sections},
+    pair::{End, Pair, audio_video, guarded, sections},
 };
 
 const OFFER: &str = include_str!("chromium-offer.sdp");
@@ -50,7 +50,7 @@ fn setups(sdp: &str) -> Vec<&str> {
     sdp.lines().filter_map(|line| line.strip_prefix("a=setup:")).collect()
 }
 
-fn candidates(end: &Endpoint) -> Vec<&Candidate> {
+fn candidates(end: &End) -> Vec<&Candidate> {
     let candidates = end.events.iter().filter_map(|event| match event {
         PeerEvent::Candidate(candidate) => Some(candidate),
         PeerEvent::Description { .. }
@@ -65,7 +65,7 @@ fn candidates(end: &Endpoint) -> Vec<&Candidate> {
 }
 
 /// Checks that audio from one endpoint arrives at the other.
-async fn audio_arrives(from: &Endpoint, at: &mut Endpoint) {
+async fn audio_arrives(from: &End, at: &mut End) {
     let fanout = Fanout::<EncodedAudio>::default();
     from.connection.send_audio(Some(fanout.subscribe(64)));
     fanout.publish(audio_packet(7));
@@ -93,7 +93,7 @@ async fn a_section_that_is_answered_with_port_0_is_left_out_and_the_others_conne
         if media == Media::Data {
             audio_arrives(&pair.a, &mut pair.b).await;
         } else {
-            let is_writable = |end: &Endpoint| end.events.contains(&PeerEvent::Writable);
+            let is_writable = |end: &End| end.events.contains(&PeerEvent::Writable);
             pair.until("open data channels", |a, b| is_writable(a) && is_writable(b)).await;
         }
         // Candidates are for the first section that is not rejected.
@@ -141,7 +141,7 @@ async fn a_browsers_offer_is_answered_with_the_formats_that_both_ends_support() 
         (OFFER_VP8_ONLY, no_video, without(Some(Media::Video))),
         (OFFER_WITHOUT_OPUS, no_audio, without(Some(Media::Audio))),
     ] {
-        let mut end = Endpoint::open("b", ALL, None);
+        let mut end = End::open("b", ALL, None);
         let answer = end.accept_offer(offer);
         let answer = end.description(answer).await;
         assert_eq!(sections(&answer), expected, "{answer}");
@@ -162,7 +162,7 @@ async fn a_browsers_offer_is_answered_with_the_formats_that_both_ends_support() 
 
 #[tokio::test]
 async fn a_viewer_rejects_video_that_it_cannot_decode() {
-    let mut end = Endpoint::open("b", audio_video(RecvOnly), None);
+    let mut end = End::open("b", audio_video(RecvOnly), None);
     let answer = end.accept_offer(OFFER_VP8_ONLY);
     let answer = end.description(answer).await;
     let expected = ["audio recvonly", "video rejected inactive"];
@@ -180,13 +180,13 @@ async fn if_all_sections_are_rejected_either_end_reports_an_empty_agreement() {
         "m=application 9 UDP/DTLS/SCTP webrtc-datachannel",
         "m=application 0 UDP/DTLS/SCTP webrtc-datachannel",
     );
-    let mut end = Endpoint::open("b", video, None);
+    let mut end = End::open("b", video, None);
     let answer = end.accept_offer(&video_only);
     let answer = end.description(answer).await;
     assert!(sections(&answer).iter().all(|section| section.contains("rejected")), "{answer}");
     assert_eq!(end.agreement().await, nothing);
     // The remote peer answers.
-    let mut end = Endpoint::open("a", video, None);
+    let mut end = End::open("a", video, None);
     let offer = end.make_offer(false);
     let offer = end.description(offer).await;
     let answer = rejecting(&offer.replace("actpass", "active"), 0);
@@ -196,7 +196,7 @@ async fn if_all_sections_are_rejected_either_end_reports_an_empty_agreement() {
 }
 
 /// One endpoint offers and the other one answers. Returns the answer.
-async fn exchange(from: &mut Endpoint, to: &mut Endpoint, restart: bool) -> String {
+async fn exchange(from: &mut End, to: &mut End, restart: bool) -> String {
     let offer = from.make_offer(restart);
     let offer = from.description(offer).await;
     assert_eq!(setups(&offer), ["actpass"; 2], "{offer}");

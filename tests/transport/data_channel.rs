@@ -7,7 +7,7 @@ use quintet::{
     transport::Impairment,
 };
 
-use crate::pair::{Endpoint, Pair};
+use crate::pair::{End, Pair};
 
 const DATA: PeerMedia = PeerMedia { audio: None, video: None, data: true };
 
@@ -15,17 +15,19 @@ fn text(number: u64, text: &str) -> ChatMessage {
     ChatMessage::Text { number, text: ChatText::new(text).expect("a valid text") }
 }
 
-fn write(end: &Endpoint, message: ChatMessage) {
+fn write(end: &End, message: ChatMessage) {
     end.connection.command(PeerCommand::Write(message));
 }
 
 /// The messages that an endpoint has read so far.
-fn read(end: &Endpoint) -> Vec<&ChatMessage> {
-    let message = |event| if let PeerEvent::Read(message) = event { Some(message) } else { None };
-    end.events.iter().filter_map(message).collect()
+fn read(end: &End) -> Vec<&ChatMessage> {
+    let read = end.events.iter().filter_map(|event| {
+        if let PeerEvent::Read(message) = event { Some(message) } else { None }
+    });
+    read.collect()
 }
 
-fn is_writable(end: &Endpoint) -> bool {
+fn is_writable(end: &End) -> bool {
     end.events.contains(&PeerEvent::Writable)
 }
 
@@ -65,7 +67,7 @@ async fn messages_arrive_over_a_network_that_loses_packets_and_fails_for_a_while
     for message in &sent[20..] {
         write(&pair.a, message.clone());
     }
-    let disconnected = |end: &Endpoint| end.state == Some(PeerState::Disconnected);
+    let disconnected = |end: &End| end.state == Some(PeerState::Disconnected);
     pair.until("both to be disconnected", |a, b| disconnected(a) && disconnected(b)).await;
     pair.a.connection.impair(bad);
     pair.b.connection.impair(bad);

@@ -13,7 +13,7 @@ use quintet::{
 
 use crate::{
     frames::{frame, keyframe_request, nal_units, next_frame, reassemble},
-    pair::{Endpoint, Pair, guarded},
+    pair::{End, Pair, guarded},
 };
 
 const VIDEO: PeerMedia = PeerMedia { audio: None, video: Some(SendRecv), data: false };
@@ -26,7 +26,7 @@ async fn a_connection_over_a_network_that_fails_and_returns_is_connected_again()
     pair.connect().await;
     pair.a.connection.impair(Impairment { down: true, ..network });
     pair.b.connection.impair(Impairment { down: true, ..network });
-    let disconnected = |end: &Endpoint| end.state == Some(PeerState::Disconnected);
+    let disconnected = |end: &End| end.state == Some(PeerState::Disconnected);
     pair.until("both to be disconnected", |a, b| disconnected(a) && disconnected(b)).await;
     pair.a.connection.impair(network);
     pair.b.connection.impair(network);
@@ -139,7 +139,8 @@ fn complete(packets: BTreeMap<u16, RtpPacket>) -> Option<Vec<RtpPacket>> {
     (begins && has_all).then_some(packets)
 }
 
-/// 10 % of all datagrams lost each way, 50 ms each way, 200 packets a second.
+/// In each direction, 10 % of all datagrams are lost and the delay is 50 ms. 200 packets are sent
+/// per second.
 #[tokio::test]
 async fn lost_packets_are_retransmitted_a_limited_number_of_times() {
     const FRAMES: u32 = 150;

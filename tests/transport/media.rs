@@ -17,12 +17,12 @@ use quintet::{
 
 use crate::{
     frames::{audio_packet, frame, keyframe_request, nal_units, next_frame, reassemble},
-    pair::{Endpoint, Pair, audio_video, guarded},
+    pair::{End, Pair, audio_video, guarded},
 };
 
 const VIDEO: PeerMedia = PeerMedia { audio: None, video: Some(SendRecv), data: false };
 
-async fn track(end: &mut Endpoint) -> IncomingTrack {
+async fn track(end: &mut End) -> IncomingTrack {
     guarded("a track", end.tracks.recv()).await.expect("the connection is alive")
 }
 

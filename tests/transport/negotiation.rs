@@ -9,7 +9,7 @@ use quintet::{
     transport::Connection,
 };
 
-use crate::pair::{Endpoint, Pair, audio_video, descriptions, sections};
+use crate::pair::{End, Pair, audio_video, descriptions, sections};
 
 fn media(audio: Option<Direction>, video: Option<Direction>, data: bool) -> PeerMedia {
     PeerMedia { audio, video, data }
@@ -103,7 +103,7 @@ async fn an_offer_with_other_directions_is_answered_with_what_both_ends_want() {
 
 #[tokio::test]
 async fn candidates_are_sent_after_the_description_and_end_with_an_empty_line() {
-    let mut end = Endpoint::open("a", audio_video(SendRecv), None);
+    let mut end = End::open("a", audio_video(SendRecv), None);
     end.make_offer(false);
     let mut lines = vec![];
     while lines.last() != Some(&String::new()) {
@@ -143,7 +143,7 @@ async fn after_glare_the_polite_end_rolls_back_its_offer_and_accepts_the_other()
 
 #[tokio::test]
 async fn a_command_that_is_not_legal_now_is_refused() {
-    let mut end = Endpoint::open("a", audio_video(SendRecv), None);
+    let mut end = End::open("a", audio_video(SendRecv), None);
     let rollback = end.command(|step| PeerCommand::Rollback { step });
     assert!(matches!(end.outcome_of(rollback).await, PeerEvent::Refused { .. }));
     let answer = end.accept_answer("v=0");
@@ -196,7 +196,7 @@ async fn garbage_is_refused_and_the_connection_stays_usable() {
 #[tokio::test]
 async fn an_offer_of_another_connection_is_refused_and_the_running_one_stays_usable() {
     let mut pair = Pair::connected(audio_video(SendRecv), audio_video(SendRecv)).await;
-    let mut other = Endpoint::open("other", audio_video(SendRecv), None);
+    let mut other = End::open("other", audio_video(SendRecv), None);
     let offer = other.make_offer(false);
     let offer = other.description(offer).await;
     for end in [&mut pair.a, &mut pair.b] {
@@ -221,11 +221,11 @@ async fn an_offer_that_cannot_be_answered_is_refused_and_ends_the_connection() {
 
 #[tokio::test]
 async fn every_mutilated_offer_has_an_outcome() {
-    let mut source = Endpoint::open("a", audio_video(SendRecv), None);
+    let mut source = End::open("a", audio_video(SendRecv), None);
     let offer = source.make_offer(false);
     let offer = source.description(offer).await;
     let lines: Vec<&str> = offer.split_inclusive("\r\n").collect();
-    let mut end = Endpoint::open("b", audio_video(SendRecv), None);
+    let mut end = End::open("b", audio_video(SendRecv), None);
     for skipped in 0..lines.len() {
         let (before, after) = (lines[..skipped].concat(), lines[skipped + 1..].concat());
         let doubled = lines[skipped].repeat(2);
@@ -234,7 +234,7 @@ async fn every_mutilated_offer_has_an_outcome() {
         let huge = format!("{name}:99999999999999999999 -1 {}\r\n", value.trim_end());
         for mutilated in ["", &doubled, &swapped, &huge] {
             if end.state == Some(PeerState::Failed) {
-                end = Endpoint::open("b", audio_video(SendRecv), None);
+                end = End::open("b", audio_video(SendRecv), None);
             }
             let step = end.accept_offer(&format!("{before}{mutilated}{after}"));
             end.outcome_of(step).await;
@@ -244,7 +244,7 @@ async fn every_mutilated_offer_has_an_outcome() {
 
 #[tokio::test]
 async fn a_full_command_queue_makes_the_connection_fail() {
-    let mut end = Endpoint::open("a", audio_video(SendRecv), None);
+    let mut end = End::open("a", audio_video(SendRecv), None);
     for _ in 0..400 {
         end.make_offer(false);
     }

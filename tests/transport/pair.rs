@@ -29,7 +29,7 @@ pub(crate) fn audio_video(direction: Direction) -> PeerMedia {
 }
 
 /// One end of a pair: a connection and its events.
-pub(crate) struct Endpoint {
+pub(crate) struct End {
     pub(crate) connection: Connection,
     pub(crate) tracks: mpsc::Receiver<IncomingTrack>,
     pub(crate) state: Option<PeerState>,
@@ -43,7 +43,7 @@ pub(crate) struct Endpoint {
     early_candidates: Vec<Candidate>,
 }
 
-impl Endpoint {
+impl End {
     pub(crate) fn open(name: &str, media: PeerMedia, impairment: Option<Impairment>) -> Self {
         Self::with_budget(CheckBudget::default(), name, media, impairment)
     }
@@ -192,20 +192,20 @@ impl Endpoint {
 
 /// Two endpoints that connect to each other.
 pub(crate) struct Pair {
-    pub(crate) a: Endpoint,
-    pub(crate) b: Endpoint,
+    pub(crate) a: End,
+    pub(crate) b: End,
 }
 
 impl Pair {
     pub(crate) fn open(a: PeerMedia, b: PeerMedia) -> Self {
-        Self { a: Endpoint::open("a", a, None), b: Endpoint::open("b", b, None) }
+        Self { a: End::open("a", a, None), b: End::open("b", b, None) }
     }
 
     /// Opens two endpoints with bad networks.
     pub(crate) fn impaired(media: [PeerMedia; 2], impairment: Impairment) -> Self {
         let [a, b] = media;
         let other = Impairment { seed: impairment.seed + 1, ..impairment };
-        Self { a: Endpoint::open("a", a, Some(impairment)), b: Endpoint::open("b", b, Some(other)) }
+        Self { a: End::open("a", a, Some(impairment)), b: End::open("b", b, Some(other)) }
     }
 
     /// Opens two endpoints, and connects them.
@@ -228,12 +228,12 @@ impl Pair {
 
     /// Forwards candidates until both endpoints are connected.
     pub(crate) async fn until_connected(&mut self) {
-        let connected = |end: &Endpoint| end.state == Some(PeerState::Connected);
+        let connected = |end: &End| end.state == Some(PeerState::Connected);
         self.until("both to be connected", |a, b| connected(a) && connected(b)).await;
     }
 
     /// Forwards candidates until the condition holds.
-    pub(crate) async fn until(&mut self, what: &str, holds: impl Fn(&Endpoint, &Endpoint) -> bool) {
+    pub(crate) async fn until(&mut self, what: &str, holds: impl Fn(&End, &End) -> bool) {
         let Self { a, b } = self;
         for event in a.events.iter().chain(&b.events) {
             assert!(!matches!(event, PeerEvent::Refused { .. }), "{event:?}");
@@ -252,7 +252,7 @@ impl Pair {
     }
 }
 
-fn forward(event: PeerEvent, to: &mut Endpoint) {
+fn forward(event: PeerEvent, to: &mut End) {
     if let PeerEvent::Candidate(candidate) = event {
         to.add_candidate(candidate);
     }
@@ -260,7 +260,7 @@ fn forward(event: PeerEvent, to: &mut Endpoint) {
 
 /// Forwards the candidates that were recorded while only one end was polled. Candidates may be
 /// forwarded twice.
-fn forward_recorded(from: &Endpoint, to: &mut Endpoint) {
+fn forward_recorded(from: &End, to: &mut End) {
     for event in from.events.clone() {
         forward(event, to);
     }
@@ -284,7 +284,7 @@ pub(crate) fn sections(sdp: &str) -> Vec<String> {
 }
 
 /// All descriptions that an endpoint has made, by step.
-pub(crate) fn descriptions(end: &Endpoint) -> BTreeMap<Step, (DescriptionKind, String)> {
+pub(crate) fn descriptions(end: &End) -> BTreeMap<Step, (DescriptionKind, String)> {
     let described = end.events.iter().filter_map(|event| match event {
         PeerEvent::Description { step, kind, sdp } => Some((*step, (*kind, sdp.clone()))),
         PeerEvent::Done { .. }
