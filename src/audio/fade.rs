@@ -1,6 +1,6 @@
-//! A gain that moves without clicks.
+//! A gain that changes without clicks.
 
-/// A gain that moves evenly to where it is to be.
+/// A gain that moves linearly towards its target.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Fade {
     gain: f32,
@@ -13,13 +13,13 @@ impl Fade {
     /// Starts at full gain.
     pub const FULL: Self = Self { gain: 1.0 };
 
-    /// Starts at that gain, 0 to 1.
+    /// Starts at the given gain, 0 to 1.
     pub const fn at(gain: f32) -> Self {
         Self { gain }
     }
 
-    /// Applies the gain to the samples while it moves towards `target`, which it would reach from
-    /// silence or full gain after `span` samples.
+    /// Applies the gain to the samples while it moves towards `target`. A move between silence and
+    /// full gain takes `span` samples.
     pub fn apply(&mut self, samples: &mut [f32], target: f32, span: usize) {
         let step = 1.0 / span.max(1) as f32;
         for sample in samples {
@@ -28,7 +28,7 @@ impl Fade {
         }
     }
 
-    /// Whether nothing can be heard.
+    /// Whether the gain is zero.
     pub fn is_silent(self) -> bool {
         self.gain <= 0.0
     }
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fade_moves_evenly_across_blocks_and_stays_at_its_end() {
+    fn a_fade_moves_linearly_across_blocks_and_stays_at_its_target() {
         let mut fade = Fade::FULL;
         let mut samples = [1.0; 200];
         let (first, second) = samples.split_at_mut(60);

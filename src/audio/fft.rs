@@ -5,11 +5,12 @@ use std::f32::consts::{PI, TAU};
 /// The power spectrum of real samples: half as many bins as samples, from zero hertz up.
 ///
 /// # Panics
-/// If the number of samples is no power of two of at least 4.
+/// If the number of samples is not a power of two of at least 4.
 pub(super) fn power_spectrum(samples: &[f32]) -> Vec<f32> {
     let half = samples.len() / 2;
-    assert!(samples.len() >= 4 && samples.len().is_power_of_two(), "a power of two");
-    // Even and odd samples as one complex series of half the length, taken apart afterwards.
+    assert!(samples.len() >= 4 && samples.len().is_power_of_two(), "the length is a power of two");
+    // Even and odd samples form one complex series of half the length. Its transform is split
+    // below.
     let mut packed: Vec<_> = samples.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
     transform(&mut packed);
     (0..half)
@@ -29,12 +30,12 @@ fn transform(values: &mut [(f32, f32)]) {
     let count = values.len();
     let bits = count.trailing_zeros();
     for n in 0..count {
-        let mirror = n.reverse_bits() >> (usize::BITS - bits);
-        if n < mirror {
-            values.swap(n, mirror);
+        let reversed = n.reverse_bits() >> (usize::BITS - bits);
+        if n < reversed {
+            values.swap(n, reversed);
         }
     }
-    let turns: Vec<_> = (0..count / 2)
+    let twiddles: Vec<_> = (0..count / 2)
         .map(|n| (-TAU * n as f32 / count as f32).sin_cos())
         .map(|(sin, cos)| (cos, sin))
         .collect();
@@ -43,11 +44,11 @@ fn transform(values: &mut [(f32, f32)]) {
         let stride = count / span;
         for group in values.chunks_exact_mut(span) {
             let (low, high) = group.split_at_mut(span / 2);
-            let turns = turns.iter().step_by(stride);
-            for ((a, b), (cos, sin)) in low.iter_mut().zip(high).zip(turns) {
-                let turned = (b.0 * cos - b.1 * sin, b.0 * sin + b.1 * cos);
-                *b = (a.0 - turned.0, a.1 - turned.1);
-                *a = (a.0 + turned.0, a.1 + turned.1);
+            let twiddles = twiddles.iter().step_by(stride);
+            for ((a, b), (cos, sin)) in low.iter_mut().zip(high).zip(twiddles) {
+                let rotated = (b.0 * cos - b.1 * sin, b.0 * sin + b.1 * cos);
+                *b = (a.0 - rotated.0, a.1 - rotated.1);
+                *a = (a.0 + rotated.0, a.1 + rotated.1);
             }
         }
         span *= 2;
@@ -59,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_spectrum_is_that_of_the_definition() {
+    fn the_spectrum_equals_that_of_the_plain_discrete_fourier_transform() {
         let samples: Vec<_> = (0..64_u16).map(|n| f32::from(n * 79 % 97) / 97.0 - 0.5).collect();
         for (k, power) in power_spectrum(&samples).into_iter().enumerate() {
             let (re, im) = samples.iter().enumerate().fold((0.0, 0.0), |(re, im), (n, sample)| {

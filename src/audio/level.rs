@@ -1,22 +1,22 @@
-//! How loud a sound is.
+//! The level of an audio signal.
 
 use crate::media::BLOCK_SAMPLES;
 
-/// The level of silence, and the least that is told, in dB below full scale.
+/// The level of silence, and the lowest level that is reported, in dB relative to full scale.
 pub const SILENCE_DBFS: f64 = -120.0;
 
-/// The level of the samples (RMS) in dB against full scale ±1: a full-scale sine has -3.01, a
-/// full-scale square 0. At least [`SILENCE_DBFS`].
+/// The level of the samples (RMS) in dB relative to full scale ±1: a full-scale sine has -3.01, a
+/// full-scale square wave 0. At least [`SILENCE_DBFS`].
 pub fn level_dbfs(samples: &[f32]) -> f64 {
     let energy: f64 = samples.iter().map(|sample| f64::from(*sample) * f64::from(*sample)).sum();
     let mean = energy / samples.len().max(1) as f64;
     if mean.is_finite() { decibels(mean) } else { SILENCE_DBFS }
 }
 
-/// The level of the last tenth of a second, block by block.
+/// The level of the last tenth of a second, updated block by block.
 #[derive(Clone, Debug, Default)]
 pub struct LevelWindow {
-    /// The squares of each block's samples, added up.
+    /// The sum of the squared samples of each block.
     energies: [f64; Self::BLOCKS],
     next: usize,
 }
@@ -25,9 +25,10 @@ impl LevelWindow {
     /// Blocks in the window.
     const BLOCKS: usize = 10;
 
-    /// Takes a block; the level of the window in dB against full scale, as [`level_dbfs`] has it.
+    /// Adds a block. Returns the level of the window in dB relative to full scale, as defined by
+    /// [`level_dbfs`].
     pub fn push(&mut self, block: &[f32; BLOCK_SAMPLES]) -> f32 {
-        self.energies[self.next] = block.iter().map(|one| f64::from(*one) * f64::from(*one)).sum();
+        self.energies[self.next] = block.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
         self.next = (self.next + 1) % Self::BLOCKS;
         let mean = self.energies.iter().sum::<f64>() / (Self::BLOCKS * BLOCK_SAMPLES) as f64;
         if mean.is_finite() { decibels(mean) as f32 } else { SILENCE_DBFS as f32 }
@@ -55,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn levels_are_those_of_the_textbook() {
+    fn levels_match_known_signals() {
         let sine: Vec<_> = (0..48_000_u16)
             .map(|n| 0.1 * (f32::from(n) * 440.0 / 48_000.0 * std::f32::consts::TAU).sin())
             .collect();

@@ -1,15 +1,16 @@
-//! Adds voices up.
+//! Mixes audio streams.
 
 use crate::media::BLOCK_SAMPLES;
 
-/// Adds the blocks of many voices up to one, 10 ms at a time, without allocating.
+/// Sums the blocks of many audio streams, 10 ms at a time, without allocating.
 #[derive(Clone, Debug)]
 pub struct Mixer {
     sum: [f32; BLOCK_SAMPLES],
 }
 
 impl Mixer {
-    /// Up to here the sum is exact; beyond it is bent, so that it never passes full scale.
+    /// Below this magnitude the sum is exact. Above it, the sum is compressed so that it never
+    /// exceeds full scale.
     pub const KNEE: f32 = 0.8;
 
     /// An empty mix.
@@ -17,14 +18,14 @@ impl Mixer {
         Self { sum: [0.0; BLOCK_SAMPLES] }
     }
 
-    /// Adds a voice's block. What is no number counts as silence.
+    /// Adds a block of one stream. NaN and infinite samples count as silence.
     pub fn add(&mut self, block: &[f32; BLOCK_SAMPLES]) {
         for (sum, sample) in self.sum.iter_mut().zip(block) {
             *sum += if sample.is_finite() { *sample } else { 0.0 };
         }
     }
 
-    /// The mix, within ±1; the next one starts empty.
+    /// Returns the mix, within ±1, and starts an empty one.
     pub fn take(&mut self) -> [f32; BLOCK_SAMPLES] {
         let mut mix = std::mem::replace(&mut self.sum, [0.0; BLOCK_SAMPLES]);
         mix.iter_mut().for_each(|sample| *sample = bent(*sample));
@@ -38,13 +39,13 @@ impl Default for Mixer {
     }
 }
 
-/// The sample, bent towards ±1 beyond the knee, without a corner at it.
+/// Compresses a sample towards ±1 above the knee, with a continuous slope at the knee.
 fn bent(sample: f32) -> f32 {
-    let (size, room) = (sample.abs(), 1.0 - Mixer::KNEE);
-    if size <= Mixer::KNEE {
+    let (magnitude, headroom) = (sample.abs(), 1.0 - Mixer::KNEE);
+    if magnitude <= Mixer::KNEE {
         return sample;
     }
-    (Mixer::KNEE + room * ((size - Mixer::KNEE) / room).tanh()).copysign(sample)
+    (Mixer::KNEE + headroom * ((magnitude - Mixer::KNEE) / headroom).tanh()).copysign(sample)
 }
 
 #[cfg(test)]
@@ -52,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quiet_voices_add_up_exactly_and_the_next_mix_starts_empty() {
+    fn quiet_streams_add_up_exactly_and_the_next_mix_starts_empty() {
         let mut mixer = Mixer::new();
         for part in [0.25, 0.125, -0.0625] {
             mixer.add(&[part; BLOCK_SAMPLES]);
@@ -62,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn loud_voices_never_pass_full_scale_and_keep_their_order() {
+    fn loud_streams_never_exceed_full_scale_and_a_louder_input_stays_louder() {
         let mixed = |level: f32| {
             let mut mixer = Mixer::new();
             (0..24).for_each(|_| mixer.add(&[level; BLOCK_SAMPLES]));
@@ -75,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_silence() {
+    fn nan_and_infinite_samples_are_silence() {
         let mut mixer = Mixer::new();
         mixer.add(&[f32::NAN; BLOCK_SAMPLES]);
         mixer.add(&[f32::INFINITY; BLOCK_SAMPLES]);

@@ -1,4 +1,4 @@
-//! Arithmetic on samples: mixing, levels, tones, resampling. Names no clock, thread or device.
+//! Arithmetic on samples: mixing, levels, tones, resampling. Pure: no clock, thread or device.
 
 mod fade;
 mod fft;

@@ -1,23 +1,23 @@
-//! Any sample rate to the one that all sound is processed at.
+//! Converts any sample rate to the rate at which all audio is processed.
 
 use std::f64::consts::PI;
 
 use crate::media::AUDIO_RATE;
 
-/// Turns mono sound of one rate into [`AUDIO_RATE`], with constant delay at all frequencies.
+/// Resamples mono audio from one rate to [`AUDIO_RATE`], with constant delay at all frequencies.
 ///
-/// A windowed sinc in 256 steps between two input samples, interpolated linearly between
-/// the steps: aliases and images stay some 80 dB down. Streaming: the filter's past is kept, and
-/// the output is exactly as many samples as the time that went in.
+/// A windowed sinc in 256 steps between two input samples, interpolated linearly between the steps:
+/// aliases and images are about 80 dB down. Streaming: the filter keeps its past input, and the
+/// output covers exactly the time of the input.
 #[derive(Clone, Debug)]
 pub struct Resampler {
     rate: u32,
     taps: usize,
     /// `PHASES + 1` rows of `taps`.
     kernel: Vec<f32>,
-    /// Input that the next outputs need, oldest first.
+    /// Input samples that the next outputs need, oldest first.
     past: Vec<f32>,
-    /// Where the next output lies behind the first kept input sample, in `1 / AUDIO_RATE` input
+    /// The position of the next output after the first kept input sample, in `1 / AUDIO_RATE` input
     /// samples.
     position: u64,
 }
@@ -25,34 +25,34 @@ pub struct Resampler {
 /// Steps between two input samples.
 const PHASES: usize = 256;
 
-/// Input samples on each side that an output is made of, when the rate rises.
+/// Input samples on each side of an output when upsampling.
 const HALF_TAPS: f64 = 24.0;
 
-/// Kaiser's window parameter: 80 dB stop band (Kaiser 1974).
+/// The parameter of the Kaiser window for an 80 dB stop band (Kaiser 1974).
 const BETA: f64 = 8.0;
 
-/// The share of the lower rate's band that is kept: the rest is the filter's slope.
+/// The share of the lower rate's band that passes. The remainder is the filter's transition band.
 const BAND: f64 = 0.94;
 
 impl Resampler {
-    /// A resampler from `rate` hertz.
+    /// A resampler from `rate` in hertz.
     ///
     /// # Panics
-    /// If the rate is 0; a bug of the caller.
+    /// If the rate is 0, which is a bug of the caller.
     pub fn new(rate: u32) -> Self {
-        assert!(rate > 0, "sound without a sample rate");
-        // Falling rates need the filter wider, so that what is above the new band goes.
+        assert!(rate > 0, "the sample rate is positive");
+        // Downsampling needs a wider filter, which removes what is above the new band.
         let widening = (f64::from(rate) / f64::from(AUDIO_RATE)).max(1.0);
         let half = (HALF_TAPS * widening).ceil() as usize;
         let taps = 2 * half;
         let kernel = (0..=PHASES)
             .flat_map(|phase| kernel_row(phase as f64 / PHASES as f64, half, widening))
             .collect();
-        // The first output stands on the first input sample: silence before it.
+        // The first output is at the time of the first input sample. Silence precedes it.
         Self { rate, taps, kernel, past: vec![0.0; half - 1], position: 0 }
     }
 
-    /// Takes input and appends the output that can be made of it.
+    /// Takes input samples and appends the output samples that are complete.
     pub fn push(&mut self, input: &[f32], output: &mut Vec<f32>) {
         if self.rate == AUDIO_RATE {
             output.extend_from_slice(input);
@@ -80,7 +80,7 @@ impl Resampler {
     }
 }
 
-/// The filter for an output that lies `part` of a sample behind the middle of its window.
+/// The filter for an output that lies `part` of a sample after the middle of its window.
 fn kernel_row(part: f64, half: usize, widening: f64) -> Vec<f32> {
     let cutoff = BAND / widening;
     let weight = |tap: usize| {
@@ -91,7 +91,7 @@ fn kernel_row(part: f64, half: usize, widening: f64) -> Vec<f32> {
         cutoff * sinc * bessel(BETA * across.max(0.0).sqrt()) / bessel(BETA)
     };
     let row: Vec<_> = (0..2 * half).map(weight).collect();
-    // Every phase passes a constant unchanged.
+    // Normalised, so that every phase passes a constant unchanged.
     let sum: f64 = row.iter().sum();
     row.into_iter().map(|weight| (weight / sum) as f32).collect()
 }
@@ -120,7 +120,7 @@ mod tests {
         output
     }
 
-    /// How far the rest of the signal is below the tone, in dB, without the edges.
+    /// The level of the noise relative to the tone, in dB, without the edges.
     fn noise_db(signal: &[f32], hz: f64) -> f64 {
         let body = &signal[4800..signal.len() - 4800];
         let exact = sine(hz, AUDIO_RATE, signal.len() as f64 / f64::from(AUDIO_RATE));
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tone_comes_through_in_time_and_clean() {
+    fn a_resampled_tone_is_in_phase_and_clean() {
         for rate in [8000, 11_025, 16_000, 22_050, 32_000, 44_100, 44_101, 88_200, 96_000, 192_000]
         {
             let output = resampled(&sine(997.0, rate, 1.0), rate, 777);
@@ -141,17 +141,17 @@ mod tests {
     }
 
     #[test]
-    fn what_the_new_rate_cannot_carry_is_gone() {
+    fn frequencies_above_the_new_band_are_removed() {
         let output = resampled(&sine(30_000.0, 96_000, 1.0), 96_000, 960);
         let loudest = output[1000..47_000].iter().fold(0.0_f32, |peak, s| peak.max(s.abs()));
         assert!(loudest < 1e-3, "{loudest}");
     }
 
     #[test]
-    fn the_size_of_the_pieces_changes_nothing() {
+    fn the_size_of_the_input_chunks_does_not_change_the_output() {
         let input = sine(440.0, 44_100, 0.5);
         let whole = resampled(&input, 44_100, input.len());
         assert_eq!(resampled(&input, 44_100, 1), whole);
-        assert_eq!(resampled(&input, AUDIO_RATE, 100), input, "the right rate is left alone");
+        assert_eq!(resampled(&input, AUDIO_RATE, 100), input, "the target rate passes unchanged");
     }
 }

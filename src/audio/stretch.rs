@@ -1,59 +1,60 @@
-//! Makes a sound a little shorter or longer without a click and without moving its pitch.
+//! Time stretching: shortens or lengthens audio without a click and without changing its pitch.
 
 use std::collections::VecDeque;
 
-/// Samples that [`shorten`] and [`lengthen`] look at: 20 ms at 48 kHz.
+/// The samples that [`shorten`] and [`lengthen`] need: 20 ms at 48 kHz.
 pub const STRETCH_WINDOW: usize = SHIFTS.end + OVERLAP;
 
-/// Over so many samples one place of the sound turns into another: 5 ms.
+/// The length of the cross-fade in samples: 5 ms.
 const OVERLAP: usize = 240;
 
-/// By how many samples a sound is made shorter or longer: 5 to 15 ms, which holds a whole period
-/// of any voice.
+/// The possible changes of length in samples: 5 to 15 ms, which includes a whole pitch period of
+/// any voice.
 const SHIFTS: std::ops::Range<usize> = 240..720;
 
-/// Makes the sound shorter by 5 to 15 ms in its first [`STRETCH_WINDOW`] samples, where it is most
-/// like itself (WSOLA: Verhelst and Roelands, 1993). Returns by how many samples; zero if there
-/// are too few.
-pub fn shorten(sound: &mut VecDeque<f32>) -> usize {
-    let Some((head, shift)) = head_and_shift(sound) else { return 0 };
-    sound.drain(..shift);
-    for (n, sample) in sound.iter_mut().take(OVERLAP).enumerate() {
+/// Shortens the audio by 5 to 15 ms within its first [`STRETCH_WINDOW`] samples, at the shift with
+/// the highest self-similarity (WSOLA: Verhelst and Roelands, 1993). Returns the number of samples
+/// removed; zero if there are too few samples.
+pub fn shorten(audio: &mut VecDeque<f32>) -> usize {
+    let Some((head, shift)) = head_and_shift(audio) else { return 0 };
+    audio.drain(..shift);
+    for (n, sample) in audio.iter_mut().take(OVERLAP).enumerate() {
         *sample = blend(head[n], head[n + shift], n);
     }
     shift
 }
 
-/// Makes the sound longer, as [`shorten`] makes it shorter: a piece is heard twice.
-pub fn lengthen(sound: &mut VecDeque<f32>) -> usize {
-    let Some((head, shift)) = head_and_shift(sound) else { return 0 };
-    for (n, sample) in sound.iter_mut().take(OVERLAP).enumerate() {
+/// Lengthens the audio in the same way: one segment is played twice. Returns the number of samples
+/// added; zero if there are too few samples.
+pub fn lengthen(audio: &mut VecDeque<f32>) -> usize {
+    let Some((head, shift)) = head_and_shift(audio) else { return 0 };
+    for (n, sample) in audio.iter_mut().take(OVERLAP).enumerate() {
         *sample = blend(head[n + shift], head[n], n);
     }
     for sample in head[..shift].iter().rev() {
-        sound.push_front(*sample);
+        audio.push_front(*sample);
     }
     shift
 }
 
-/// The window, and the shift at which it is most like itself.
-fn head_and_shift(sound: &VecDeque<f32>) -> Option<([f32; STRETCH_WINDOW], usize)> {
-    if sound.len() < STRETCH_WINDOW {
+/// Returns the window, and the shift at which it is most similar to itself.
+fn head_and_shift(audio: &VecDeque<f32>) -> Option<([f32; STRETCH_WINDOW], usize)> {
+    if audio.len() < STRETCH_WINDOW {
         return None;
     }
     let mut head = [0.0; STRETCH_WINDOW];
-    head.iter_mut().zip(sound).for_each(|(to, from)| *to = *from);
-    let likeness = |shift: usize| {
-        let (product, energy) = head[..OVERLAP]
-            .iter()
-            .zip(&head[shift..])
-            .fold((0.0, 1e-9), |(product, energy), (one, other)| {
-                (product + one * other, energy + other * other)
-            });
+    head.iter_mut().zip(audio).for_each(|(to, from)| *to = *from);
+    let similarity = |shift: usize| {
+        let (product, energy) = head[..OVERLAP].iter().zip(&head[shift..]).fold(
+            (0.0, 1e-9),
+            |(product, energy), (head, shifted)| {
+                (product + head * shifted, energy + shifted * shifted)
+            },
+        );
         product / f32::sqrt(energy)
     };
-    let likest = SHIFTS.max_by(|one, other| likeness(*one).total_cmp(&likeness(*other)))?;
-    Some((head, likest))
+    let best = SHIFTS.max_by(|a, b| similarity(*a).total_cmp(&similarity(*b)))?;
+    Some((head, best))
 }
 
 fn blend(from: f32, to: f32, n: usize) -> f32 {
@@ -70,38 +71,38 @@ mod tests {
     }
 
     #[test]
-    fn a_tone_made_shorter_or_longer_stays_the_same_tone_without_a_click() {
+    fn a_stretched_tone_keeps_its_pitch_and_has_no_click() {
         for hz in [150.0, 440.0, 1234.0] {
-            // The steepest step of a sine from one sample to the next, and a little.
-            let steepest = hz / 48_000.0 * std::f32::consts::TAU * 1.3;
+            // The largest step of a sine from one sample to the next, plus a tolerance.
+            let max_step = hz / 48_000.0 * std::f32::consts::TAU * 1.3;
             for stretch in [shorten, lengthen] {
-                let mut sound = tone(hz, 4800);
-                let shift = stretch(&mut sound);
+                let mut audio = tone(hz, 4800);
+                let shift = stretch(&mut audio);
                 assert!(SHIFTS.contains(&shift), "{shift}");
-                assert_eq!(sound.len().abs_diff(4800), shift);
-                let sound: Vec<_> = sound.into();
+                assert_eq!(audio.len().abs_diff(4800), shift);
+                let audio: Vec<_> = audio.into();
                 let step =
-                    sound.windows(2).map(|pair| (pair[1] - pair[0]).abs()).fold(0.0, f32::max);
-                assert!(step <= steepest, "{hz} Hz: a step of {step}, a sine has {steepest}");
-                let loud =
-                    sound.chunks_exact(480).all(|part| part.iter().any(|sample| *sample > 0.8));
-                assert!(loud, "{hz} Hz: a hole");
+                    audio.windows(2).map(|pair| (pair[1] - pair[0]).abs()).fold(0.0, f32::max);
+                assert!(step <= max_step, "{hz} Hz: a step of {step}, a sine has {max_step}");
+                let is_loud =
+                    audio.chunks_exact(480).all(|part| part.iter().any(|sample| *sample > 0.8));
+                assert!(is_loud, "{hz} Hz: a gap");
             }
         }
     }
 
     #[test]
-    fn too_little_sound_is_left_alone() {
-        let mut sound = tone(440.0, STRETCH_WINDOW - 1);
-        let before = sound.clone();
-        assert_eq!((shorten(&mut sound), lengthen(&mut sound)), (0, 0));
-        assert_eq!(sound, before);
+    fn too_few_samples_are_left_unchanged() {
+        let mut audio = tone(440.0, STRETCH_WINDOW - 1);
+        let before = audio.clone();
+        assert_eq!((shorten(&mut audio), lengthen(&mut audio)), (0, 0));
+        assert_eq!(audio, before);
     }
 
     #[test]
     fn silence_is_stretched_to_silence() {
-        let mut sound = VecDeque::from(vec![0.0; 2000]);
-        assert!(shorten(&mut sound) > 0 && lengthen(&mut sound) > 0);
-        assert!(sound.iter().all(|sample| *sample == 0.0));
+        let mut audio = VecDeque::from(vec![0.0; 2000]);
+        assert!(shorten(&mut audio) > 0 && lengthen(&mut audio) > 0);
+        assert!(audio.iter().all(|sample| *sample == 0.0));
     }
 }

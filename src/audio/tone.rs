@@ -1,23 +1,24 @@
-//! Which tone a sound is.
+//! Finds the strongest tone in audio.
 
 use super::{fft::power_spectrum, level_dbfs};
 use crate::media::AUDIO_RATE;
 
-/// Below this level there is only noise of coding, in dB against full scale.
+/// Below this level there is only coding noise, in dB relative to full scale.
 const AUDIBLE_DBFS: f64 = -70.0;
 
-/// Tones are sought from here up, in hertz: below is rumble and what a microphone adds.
+/// The lowest tone that is looked for, in hertz. Below it are rumble and the DC offset of
+/// microphones.
 const LOWEST: f32 = 30.0;
 
-/// The strongest tone in these samples, in hertz, within 2 Hz for a pure tone of 50 Hz to 8 kHz
-/// in a second of sound. `None` in silence.
+/// The strongest tone in the samples, in hertz. Within 2 Hz for a pure tone of 50 Hz to 8 kHz in a
+/// second of audio. `None` for silence.
 ///
-/// Takes a millisecond or two; not for the audio path.
+/// Takes one to two milliseconds: not for the audio path.
 pub fn tone_hz(samples: &[f32]) -> Option<f64> {
     if level_dbfs(samples) < AUDIBLE_DBFS {
         return None;
     }
-    // A Hann window: its lobe is nearly a parabola in decibels, which is interpolated below.
+    // The main lobe of a Hann window is nearly a parabola in decibels, see `peak_offset`.
     let mut windowed: Vec<_> = samples
         .iter()
         .enumerate()
@@ -31,15 +32,16 @@ pub fn tone_hz(samples: &[f32]) -> Option<f64> {
     let powers = power_spectrum(&windowed);
     let lowest = (f64::from(LOWEST) / bin_hz) as usize + 1;
     let inner = powers.iter().enumerate().take(powers.len() - 1).skip(lowest);
-    let (peak, _) = inner.max_by(|(_, one), (_, other)| one.total_cmp(other))?;
+    let (peak, _) = inner.max_by(|(_, a), (_, b)| a.total_cmp(b))?;
     Some((peak as f64 + offset(&powers[peak - 1..=peak + 1])) * bin_hz)
 }
 
-/// How far the parabola through three powers, taken in decibels, peaks from the middle one.
+/// The distance in bins from the middle of three powers to the peak of the parabola through them,
+/// taken in decibels.
 fn offset(powers: &[f32]) -> f64 {
     let db: Vec<_> = powers.iter().map(|power| f64::from(*power).max(1e-30).ln()).collect();
-    let bend = db[0] - 2.0 * db[1] + db[2];
-    if bend < 0.0 { ((db[0] - db[2]) / (2.0 * bend)).clamp(-0.5, 0.5) } else { 0.0 }
+    let curvature = db[0] - 2.0 * db[1] + db[2];
+    if curvature < 0.0 { ((db[0] - db[2]) / (2.0 * curvature)).clamp(-0.5, 0.5) } else { 0.0 }
 }
 
 #[cfg(test)]

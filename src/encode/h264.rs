@@ -1,7 +1,7 @@
-//! OpenH264 behind a seam: the one file of this module that needs `unsafe`.
+//! The H.264 encoder, a wrapper of OpenH264. The only file of this module with `unsafe` code.
 #![expect(
     unsafe_code,
-    reason = "the wrapper fixes bitrate and frame rate at the start; only its raw API changes them"
+    reason = "the openh264 crate fixes bitrate and frame rate; only its raw API changes them"
 )]
 
 use std::ffi::c_int;
@@ -25,43 +25,44 @@ use crate::{
     model::{Bitrate, Size},
 };
 
-/// Makes H.264 of pictures of one size: constrained baseline, no B frames, SPS and PPS before
-/// every IDR, which comes first and then only when asked for.
+/// Encodes frames of one size to H.264: constrained baseline, no B frames, SPS and PPS before every
+/// IDR. The first frame is an IDR, later ones only on request.
 pub struct H264Encoder {
     encoder: Encoder,
     size: Size,
     target: Bitrate,
-    /// Whether the wrapper's maximum still holds: it cannot be lifted before the first picture.
+    /// Whether the maximum rate set by the openh264 crate still applies. It cannot be changed
+    /// before the first frame.
     is_capped: bool,
 }
 
-/// The highest rate that OpenH264 takes; as a maximum it stands for what the level allows.
+/// The highest rate that OpenH264 accepts. As a maximum rate it means "what the level allows".
 const HIGHEST: Bitrate = Bitrate::from_bps(2_000_000_000);
 
-/// What became of one picture.
+/// The encoder's output for one frame.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct EncodedPicture {
     /// Whether it is an IDR.
     pub is_key: bool,
-    /// The NAL units, each behind a start code (ITU-T H.264, annex B).
+    /// The NAL units, each with a start code before it (ITU-T H.264, annex B).
     pub data: Bytes,
 }
 
-/// Why a picture could not be encoded.
+/// Why encoding failed.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
-    /// The encoder could not be made.
+    /// The encoder could not be created.
     #[error("the video encoder cannot start at {size}: {source}")]
     Start {
-        /// The picture's size.
+        /// The frame size.
         size: Size,
-        /// What OpenH264 says.
+        /// OpenH264's error.
         source: openh264::Error,
     },
-    /// A picture could not be encoded.
+    /// A frame could not be encoded.
     #[error("the video encoder failed: {0}")]
     Frame(openh264::Error),
-    /// The rate could not be changed.
+    /// The bitrate or the frame rate could not be changed.
     #[error("the video encoder does not take the option {option}: error {code}")]
     Option {
         /// OpenH264's number of the option.
@@ -69,16 +70,16 @@ pub enum EncodeError {
         /// OpenH264's error number.
         code: i64,
     },
-    /// The sound encoder failed.
+    /// The audio encoder failed.
     #[error("the sound encoder failed: {0}")]
     Sound(#[from] opus::Error),
 }
 
 impl H264Encoder {
-    /// An encoder for pictures of that size at about `fps` pictures a second.
+    /// Creates an encoder for frames of one size at about `fps` frames per second.
     ///
     /// # Errors
-    /// If the size is beyond 3840x2160 or there is no memory.
+    /// If the size exceeds 3840x2160 or there is no memory.
     pub fn new(size: Size, fps: u32, target: Bitrate) -> Result<Self, EncodeError> {
         let config = EncoderConfig::new()
             .usage_type(UsageType::CameraVideoRealTime)
@@ -88,9 +89,9 @@ impl H264Encoder {
             .rate_control_mode(RateControlMode::Bitrate)
             .bitrate(BitRate::from_bps(bps(target)))
             .max_frame_rate(FrameRate::from_hz(fps as f32))
-            // Without skipping, OpenH264 warns on the terminal that the rate may be missed.
+            // Without frame skipping, OpenH264 warns on the terminal that it may exceed the rate.
             .skip_frames(true)
-            // A cut in the picture is no reason for a keyframe: only a receiver needs one.
+            // A scene change does not need a keyframe: only receivers do.
             .scene_change_detect(false)
             .intra_frame_period(IntraFramePeriod::auto())
             .sps_pps_strategy(SpsPpsStrategy::ConstantId)
@@ -100,24 +101,24 @@ impl H264Encoder {
         Ok(Self { encoder, size, target, is_capped: true })
     }
 
-    /// The size of the pictures it takes.
+    /// The size of the frames that it accepts.
     pub fn size(&self) -> Size {
         self.size
     }
 
-    /// Encodes one picture, as an IDR if `as_key`; `None` if the rate has no room for it.
+    /// Encodes one frame, as an IDR if `as_key`. `None` if rate control skips the frame.
     ///
     /// # Panics
-    /// If the picture has another size than the encoder; a bug of the caller.
+    /// If the frame has another size than the encoder, which is a bug of the caller.
     ///
     /// # Errors
-    /// If OpenH264 fails; a new encoder may do better.
+    /// If OpenH264 fails. A new encoder may succeed.
     pub fn encode(
         &mut self,
         frame: &VideoFrame,
         as_key: bool,
     ) -> Result<Option<EncodedPicture>, EncodeError> {
-        assert_eq!(frame.size, self.size, "an encoder takes pictures of one size");
+        assert_eq!(frame.size, self.size, "all frames of an encoder have one size");
         if as_key {
             self.encoder.force_intra_frame();
         }
@@ -131,33 +132,34 @@ impl H264Encoder {
         Ok((!data.is_empty()).then(|| EncodedPicture { is_key, data: data.into() }))
     }
 
-    /// The rate it aims at.
+    /// The target bitrate.
     pub fn target(&self) -> Bitrate {
         self.target
     }
 
-    /// Aims at another rate from the next picture on; to be called after the first picture.
+    /// Sets the target bitrate from the next frame on. Call it after the first frame.
     ///
     /// # Errors
-    /// If OpenH264 refuses.
+    /// If OpenH264 rejects the value.
     pub fn set_target(&mut self, target: Bitrate) -> Result<(), EncodeError> {
         if target > self.target {
-            // Raises the level if it must: a rate above the level's is refused.
+            // Raises the H.264 level if necessary: OpenH264 rejects a rate above that of the level.
             self.set_rate(ENCODER_OPTION_MAX_BITRATE, target)?;
         }
         self.set_rate(ENCODER_OPTION_BITRATE, target)?;
-        // With the wrapper's maximum, the rate itself, pictures are left out at the end of every
-        // five seconds that had a little more. Without, one is when half a second is overdrawn.
+        // The openh264 crate sets the maximum rate to the target. Frames are then skipped at the
+        // end of every five seconds that slightly exceed it. Without that maximum, a frame is
+        // skipped only when half a second of the rate is overdrawn.
         self.set_rate(ENCODER_OPTION_MAX_BITRATE, HIGHEST)?;
         self.is_capped = false;
         self.target = target;
         Ok(())
     }
 
-    /// Tells the rate control how many pictures a second really come; after the first picture.
+    /// Sets the real frame rate for rate control. Call it after the first frame.
     ///
     /// # Errors
-    /// If OpenH264 refuses.
+    /// If OpenH264 rejects the value.
     pub fn set_fps(&mut self, fps: f32) -> Result<(), EncodeError> {
         let mut fps = fps;
         // SAFETY: as in `set_rate`; this option reads one `float` from the pointer.
@@ -186,12 +188,12 @@ fn checked(option: ENCODER_OPTION, code: c_int) -> Result<(), EncodeError> {
     }
 }
 
-/// The rate within what OpenH264 takes: 1 kbit/s to 2 Gbit/s.
+/// Clamps a rate to what OpenH264 accepts: 1 kbit/s to 2 Gbit/s.
 fn bps(rate: Bitrate) -> u32 {
     rate.as_bps().clamp(1000, HIGHEST.as_bps()) as u32
 }
 
-/// A frame's planes as OpenH264 reads them.
+/// A frame's planes in the form that OpenH264 reads.
 struct Planes<'a>(&'a VideoFrame);
 
 impl YUVSource for Planes<'_> {
@@ -229,7 +231,7 @@ pub(super) mod tests {
 
     pub(crate) const SMALL: Size = Size::new(320, 180);
 
-    /// A textured picture that moves, with noise that no encoder can predict, and a strip.
+    /// A moving textured frame with unpredictable noise and a timecode.
     pub(crate) fn picture(number: u32, size: Size, fps: u32) -> VideoFrame {
         let time = MediaTime::from_micros(u64::from(number) * 1_000_000 / u64::from(fps));
         let mut seed = number.wrapping_mul(2_654_435_761) | 1;
@@ -253,7 +255,7 @@ pub(super) mod tests {
     ) -> Result<usize, EncodeError> {
         numbers
             .map(|n| encoder.encode(&picture(n, SMALL, 30), false))
-            .try_fold(0, |sum, made| Ok(sum + made?.map_or(0, |picture| picture.data.len())))
+            .try_fold(0, |sum, made| Ok(sum + made?.map_or(0, |frame| frame.data.len())))
     }
 
     fn negative(frame: &VideoFrame) -> VideoFrame {
@@ -266,7 +268,7 @@ pub(super) mod tests {
         })
     }
 
-    /// The types of the NAL units, in their order.
+    /// The types of the NAL units, in order.
     pub(crate) fn nal_types(data: &[u8]) -> Vec<u8> {
         (3..data.len())
             .filter(|at| data[at - 3..*at] == [0, 0, 1])
@@ -275,11 +277,11 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_first_picture_is_the_only_idr_and_no_other_comes_unasked() {
+    fn the_first_frame_is_an_idr_and_others_are_only_on_request() {
         let mut encoder = H264Encoder::new(SMALL, 30, Bitrate::from_kbps(600)).unwrap();
         let mut keys = vec![];
         for n in 0..400 {
-            // A cut to another picture is no reason for a keyframe either.
+            // From frame 200 on, the content is another one, which does not cause a keyframe.
             let frame = picture(n, SMALL, 30);
             let frame = if n >= 200 { negative(&frame) } else { frame };
             let made = encoder.encode(&frame, n == 300).unwrap();
@@ -302,8 +304,8 @@ pub(super) mod tests {
         // Start code, SPS, profile 66 with constraint_set0 and 1 (ITU-T H.264, A.2.1.1).
         assert_eq!(made.data[..6], [0, 0, 0, 1, 0x67, 66]);
         assert_eq!(made.data[6] & 0b1100_0000, 0b1100_0000);
-        assert!(made.data[7] <= 31, "level 3.1 is what receivers promise: {}", made.data[7]);
-        // video_format 5, limited range, then three times 1: BT.709 (annex E.1.1).
+        assert!(made.data[7] <= 31, "receivers support level 3.1: {}", made.data[7]);
+        // video_format 5, limited range, then three times the code 1 for BT.709 (annex E.1.1).
         let bits: String = made.data[..40].iter().map(|byte| format!("{byte:08b}")).collect();
         let colours = ["1", "101", "0", "1", "00000001", "00000001", "00000001"].concat();
         assert!(bits.contains(&colours), "{bits}");
@@ -315,29 +317,29 @@ pub(super) mod tests {
         let mut encoder = H264Encoder::new(size, 30, Bitrate::from_kbps(1500)).unwrap();
         for n in 0..2 {
             let made = encoder.encode(&picture(n, size, 30), true).unwrap().unwrap();
-            assert_eq!(made.data[7], 31, "of picture {n}");
+            assert_eq!(made.data[7], 31, "frame {n}");
         }
     }
 
     #[test]
-    fn no_picture_is_left_out_once_the_rate_is_found_and_it_is_kept() {
+    fn no_frame_is_skipped_after_the_first_second_and_the_rate_is_met() {
         let target = Bitrate::from_kbps(150);
         let mut encoder = H264Encoder::new(SMALL, 30, target).unwrap();
-        let (mut left_out, mut bytes) = (vec![], 0);
+        let (mut skipped, mut bytes) = (vec![], 0);
         for n in 0..900 {
-            // Somebody comes every now and then.
+            // A keyframe is requested now and then, as by a new viewer.
             match encoder.encode(&picture(n, SMALL, 30), n % 250 == 0).unwrap() {
                 Some(made) => bytes += made.data.len(),
-                None => left_out.push(n),
+                None => skipped.push(n),
             }
         }
-        assert!(left_out.iter().all(|n| *n < 30), "{left_out:?}");
+        assert!(skipped.iter().all(|n| *n < 30), "{skipped:?}");
         let share = bytes as f64 * 8.0 / 30.0 / target.as_bps() as f64;
         assert!((0.9..1.1).contains(&share), "{share}");
     }
 
     #[test]
-    fn the_rate_falls_and_rises_while_it_runs() {
+    fn the_rate_follows_the_target_while_encoding() {
         let mut encoder = H264Encoder::new(SMALL, 30, Bitrate::from_kbps(500)).unwrap();
         bytes_of(&mut encoder, 0..60).unwrap();
         let mut rates = vec![];
@@ -356,7 +358,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_strip_survives_encoding_at_every_default_rate() {
+    fn a_timecode_survives_encoding_at_every_default_rate() {
         for (size, fps, kbps) in
             [(SMALL, 15, 150), (Size::new(640, 360), 30, 600), (Size::new(1280, 720), 30, 1500)]
         {
@@ -384,7 +386,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_size_that_h264_cannot_carry_is_an_error() {
+    fn a_size_that_openh264_does_not_support_is_an_error() {
         let size = Size::new(4096, 2304);
         let mut encoder = H264Encoder::new(size, 30, Bitrate::from_kbps(1000)).unwrap();
         assert!(encoder.encode(&picture(0, size, 30), false).is_err());

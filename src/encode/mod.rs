@@ -1,4 +1,4 @@
-//! One encoder for all who want its output: H.264 for pictures, Opus for sound.
+//! Encoders whose output is shared by all subscribers: H.264 for video, Opus for audio.
 
 mod h264;
 mod opus;

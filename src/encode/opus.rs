@@ -1,4 +1,4 @@
-//! Opus: one packet of every two blocks.
+//! The Opus encoder: one packet for every two audio blocks.
 
 use bytes::Bytes;
 use opus::{Application, Bitrate, Channels, Encoder};
@@ -9,50 +9,50 @@ use crate::{
     model::MediaTime,
 };
 
-/// Samples in a packet: 20 ms, what every receiver expects (RFC 7874, section 3).
+/// Samples in a packet: 20 ms, which every receiver expects (RFC 7874, section 3).
 const PACKET_SAMPLES: usize = 2 * BLOCK_SAMPLES;
 
-/// Full-band speech is transparent at this rate with one packet in ten protected (RFC 7587,
+/// Full-band speech is transparent at this rate, also with FEC for a packet loss of 10 % (RFC 7587,
 /// section 3.1.1 recommends 28 to 40 kbit/s).
 const RATE_BPS: i32 = 40_000;
 
-/// The loss that in-band repair (FEC) prepares for, in percent. Above 5, Opus spends bits on it.
+/// The packet loss that in-band FEC prepares for, in percent. Opus spends bits on FEC above 5.
 const EXPECTED_LOSS: i32 = 10;
 
-/// The largest packet: Opus's own recommendation for its output buffer.
+/// The largest packet in bytes: Opus's recommendation for the size of the output buffer.
 const MAX_PACKET: usize = 4000;
 
-/// How far a block may be from where the last one ended before sound was lost in between.
+/// A block that starts this much later than the end of the previous one follows a gap.
 ///
-/// Three blocks: more than the jitter of a capture thread, less than a gap that is worth showing.
+/// Three blocks: more than the jitter of a capture thread, less than an audible gap.
 const GAP_MICROS: u64 = 30_000;
 
-/// Makes Opus packets (RFC 6716) of blocks: mono, 20 ms, repairable, never silent.
+/// Encodes blocks to Opus packets (RFC 6716): mono, 20 ms, with in-band FEC, without DTX.
 ///
-/// Packets are numbered in samples. Where blocks were lost, by their time, the number jumps by
-/// as many whole packets, so that RTP time stays true.
+/// Packets are numbered in samples. After lost blocks, which show as a gap in the capture times,
+/// the number skips as many whole packets, so that RTP timestamps stay in step with time.
 pub struct OpusEncoder {
     encoder: Encoder,
-    /// The first half of a packet.
+    /// The samples of the next packet so far.
     pending: [f32; PACKET_SAMPLES],
     filled: usize,
-    /// When the sample after the last one should have been captured.
+    /// The capture time that the next block should have.
     expected: Option<MediaTime>,
     packet_time: MediaTime,
     sample: u64,
-    /// Microseconds of earlier gaps that whole packets could not express.
+    /// Microseconds of earlier gaps that were not a multiple of a packet.
     owed_micros: i64,
     packet: Vec<u8>,
 }
 
 impl OpusEncoder {
-    /// A new encoder; its first sample is number 0.
+    /// Creates an encoder. Its first sample has number 0.
     ///
     /// # Errors
-    /// If there is no memory.
+    /// If Opus cannot allocate memory.
     pub fn new() -> Result<Self, EncodeError> {
-        // Voip and Audio both code this rate in hybrid mode, the only one with in-band repair;
-        // Voip also emphasises speech, which colours music.
+        // Voip and Audio both use hybrid mode at this rate, which supports in-band FEC at full
+        // band. Voip also emphasises speech, which colours music.
         let mut encoder = Encoder::new(AUDIO_RATE, Channels::Mono, Application::Audio)?;
         encoder.set_bitrate(Bitrate::Bits(RATE_BPS))?;
         encoder.set_inband_fec(true)?;
@@ -70,7 +70,7 @@ impl OpusEncoder {
         })
     }
 
-    /// Takes a block; a packet with each second one.
+    /// Takes a block. Returns a packet after every second block.
     pub fn encode(&mut self, block: &AudioBlock) -> Option<EncodedAudio> {
         self.skip_what_was_lost(block.time);
         if self.filled == 0 {
@@ -90,13 +90,13 @@ impl OpusEncoder {
                 Some(EncodedAudio { time: self.packet_time, sample, data })
             }
             Err(error) => {
-                tracing::warn!(%error, "a packet of sound was not encoded");
+                tracing::warn!(%error, "audio packet not encoded");
                 None
             }
         }
     }
 
-    /// Jumps over the packets that are missing before a block of that time.
+    /// Skips the numbers of the packets that are missing before a block with this capture time.
     fn skip_what_was_lost(&mut self, time: MediaTime) {
         let block_micros = BLOCK_SAMPLES as u64 * 1_000_000 / u64::from(AUDIO_RATE);
         let expected = self.expected.unwrap_or(time);
@@ -105,7 +105,7 @@ impl OpusEncoder {
         if gap < GAP_MICROS {
             return;
         }
-        // Half a packet before the gap is lost with it.
+        // The half packet before the gap is dropped, too.
         let half = self.filled as u64 * 1_000_000 / u64::from(AUDIO_RATE);
         self.filled = 0;
         let packet_micros = 2 * block_micros as i64;
@@ -124,10 +124,10 @@ mod tests {
 
     use super::*;
 
-    /// Block `number` of a sound that is given for each sample.
-    fn block(number: u64, sound: impl Fn(f32) -> f32) -> AudioBlock {
+    /// Block `number` of the signal that `signal` returns for each time in seconds.
+    fn block(number: u64, signal: impl Fn(f32) -> f32) -> AudioBlock {
         let first = number as usize * BLOCK_SAMPLES;
-        let samples = std::array::from_fn(|n| sound((first + n) as f32 / AUDIO_RATE as f32));
+        let samples = std::array::from_fn(|n| signal((first + n) as f32 / AUDIO_RATE as f32));
         AudioBlock { time: MediaTime::from_micros(number * 10_000), samples }
     }
 
@@ -135,88 +135,89 @@ mod tests {
         block(number, |_| 0.0)
     }
 
-    /// How strong a tone is in the sound, as a peak.
-    fn strength(sound: &[f32], hz: f32) -> f32 {
-        let parts = sound.iter().enumerate().map(|(n, sample)| {
+    /// The peak amplitude of a tone in the samples.
+    fn strength(samples: &[f32], hz: f32) -> f32 {
+        let parts = samples.iter().enumerate().map(|(n, sample)| {
             let angle = TAU * hz * n as f32 / AUDIO_RATE as f32;
             (sample * angle.cos(), sample * angle.sin())
         });
         let (real, imaginary) =
             parts.fold((0.0, 0.0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
-        f32::hypot(real, imaginary) * 2.0 / sound.len() as f32
+        f32::hypot(real, imaginary) * 2.0 / samples.len() as f32
     }
 
-    fn decoded(sound: impl Fn(f32) -> f32 + Copy) -> Vec<f32> {
+    fn decoded(signal: impl Fn(f32) -> f32 + Copy) -> Vec<f32> {
         let mut encoder = OpusEncoder::new().unwrap();
         let mut decoder = Decoder::new(AUDIO_RATE, Channels::Mono).unwrap();
-        let mut heard = vec![];
-        for packet in (0..200).filter_map(|n| encoder.encode(&block(n, sound))) {
+        let mut decoded = vec![];
+        for packet in (0..200).filter_map(|n| encoder.encode(&block(n, signal))) {
             let mut part = [0.0; PACKET_SAMPLES];
             let samples = decoder.decode_float(&packet.data, &mut part, false).unwrap();
             assert_eq!(samples, PACKET_SAMPLES);
-            heard.extend(part);
+            decoded.extend(part);
         }
-        // The encoder needs a moment to settle.
-        heard.split_off(48_000)
+        // The first second is skipped, because the encoder needs time to settle.
+        decoded.split_off(48_000)
     }
 
     #[test]
-    fn a_tone_and_a_chord_come_through() {
+    fn a_tone_and_a_chord_keep_their_level() {
         for hz in [100.0, 440.0, 1000.0, 4000.0, 9000.0] {
-            let heard = decoded(|t| 0.1414 * (TAU * hz * t).sin());
-            let level = 20.0 * (strength(&heard, hz) / 0.1414).log10();
+            let output = decoded(|t| 0.1414 * (TAU * hz * t).sin());
+            let level = 20.0 * (strength(&output, hz) / 0.1414).log10();
             assert!(level.abs() < 1.5, "{hz} Hz: {level:.2} dB");
-            let power = heard.iter().map(|s| s * s).sum::<f32>() / heard.len() as f32;
-            let rest = (power - strength(&heard, hz).powi(2) / 2.0).max(1e-12) / power;
-            assert!(10.0 * rest.log10() < -12.0, "{hz} Hz: {:.1} dB", 10.0 * rest.log10());
+            let power = output.iter().map(|s| s * s).sum::<f32>() / output.len() as f32;
+            let noise = (power - strength(&output, hz).powi(2) / 2.0).max(1e-12) / power;
+            assert!(10.0 * noise.log10() < -12.0, "{hz} Hz: {:.1} dB", 10.0 * noise.log10());
         }
         let notes = [261.6, 329.6, 392.0, 1046.5];
-        let heard = decoded(|t| notes.iter().map(|hz| 0.05 * (TAU * hz * t).sin()).sum());
+        let output = decoded(|t| notes.iter().map(|hz| 0.05 * (TAU * hz * t).sin()).sum());
         for hz in notes {
-            let level = 20.0 * (strength(&heard, hz) / 0.05).log10();
+            let level = 20.0 * (strength(&output, hz) / 0.05).log10();
             assert!(level.abs() < 2.0, "{hz} Hz: {level:.2} dB");
         }
     }
 
     #[test]
-    fn a_lost_packet_is_repaired_from_the_next() {
+    fn a_lost_packet_is_recovered_by_fec_from_the_next() {
         let mut encoder = OpusEncoder::new().unwrap();
-        // A voice that begins in packet 30: nothing before it could be drawn out into it.
+        // A voice that begins in packet 30, so that concealment has nothing to extrapolate from.
         let voice = |t: f32| {
             let hz = 140.0 + 40.0 * (TAU * 1.5 * t).sin();
-            let loud = if t < 0.6 { 0.0 } else { 0.1 };
-            (1..8).map(|k| (TAU * hz * k as f32 * t).sin() / k as f32).sum::<f32>() * loud
+            let gain = if t < 0.6 { 0.0 } else { 0.1 };
+            (1..8).map(|k| (TAU * hz * k as f32 * t).sin() / k as f32).sum::<f32>() * gain
         };
         let packets: Vec<_> = (0..160).filter_map(|n| encoder.encode(&block(n, voice))).collect();
         let bytes: usize = packets[30..].iter().map(|packet| packet.data.len()).sum();
         assert!((4000..6500).contains(&bytes), "one second at 40 kbit/s: {bytes} bytes");
         let mut decoder = Decoder::new(AUDIO_RATE, Channels::Mono).unwrap();
         let mut part = [0.0; PACKET_SAMPLES];
-        let power = |sound: &[f32]| sound.iter().map(|s| s * s).sum::<f32>() / sound.len() as f32;
+        let power =
+            |samples: &[f32]| samples.iter().map(|s| s * s).sum::<f32>() / samples.len() as f32;
         for packet in &packets[..30] {
             decoder.decode_float(&packet.data, &mut part, false).unwrap();
         }
         // Packet 30 is lost.
         decoder.decode_float(&packets[31].data, &mut part, true).unwrap();
-        assert!(power(&part) > 1e-4, "the voice begins in what was repaired: {}", power(&part));
+        assert!(power(&part) > 1e-4, "FEC contains the beginning of the voice: {}", power(&part));
     }
 
     #[test]
     fn every_second_block_gives_a_packet_with_the_time_and_number_of_its_first_sample() {
         let mut encoder = OpusEncoder::new().unwrap();
         let made: Vec<_> = (0..6).filter_map(|n| encoder.encode(&silence(n))).collect();
-        let marks: Vec<_> =
+        let numbers: Vec<_> =
             made.iter().map(|packet| (packet.sample, packet.time.as_micros())).collect();
-        assert_eq!(marks, [(0, 0), (960, 20_000), (1920, 40_000)]);
-        assert!(made.iter().all(|packet| packet.data.len() > 2), "silence is sent, too");
+        assert_eq!(numbers, [(0, 0), (960, 20_000), (1920, 40_000)]);
+        assert!(made.iter().all(|packet| packet.data.len() > 2), "silence is encoded, too");
     }
 
     #[test]
-    fn lost_blocks_are_a_jump_of_whole_packets_that_stays_true_in_the_long_run() {
+    fn lost_blocks_skip_whole_packets_and_the_numbers_do_not_drift_from_time() {
         let mut encoder = OpusEncoder::new().unwrap();
         let (mut n, mut last) = (0, (0, 0));
         for round in 0..200 {
-            // Odd numbers of blocks before each gap, gaps that are no whole packets.
+            // Odd numbers of blocks before each gap, and gaps that are not whole packets.
             for _ in 0..5 + round % 3 {
                 if let Some(packet) = encoder.encode(&silence(n)) {
                     assert_eq!(packet.sample % 960, 0);
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_thread_is_no_gap_and_time_that_goes_back_is_no_jump() {
+    fn neither_a_late_thread_nor_time_that_goes_back_skips_a_packet() {
         let mut encoder = OpusEncoder::new().unwrap();
         let mut numbers = vec![];
         for n in 0..40_u64 {

@@ -1,23 +1,25 @@
-//! When a keyframe that was asked for is made.
+//! Limits how often requested keyframes are encoded.
 
 use std::time::Duration;
 
 use crate::model::MediaTime;
 
-/// The least time between two keyframes that were asked for.
+/// The minimum time between two requested keyframes.
 ///
-/// A keyframe costs as much as some ten other frames: at two a second a layer stays within its
-/// rate however many viewers ask, and nobody waits longer than a blink.
+/// A keyframe is as large as about ten other frames. At two per second a layer stays within its
+/// rate, however many viewers request one, and each viewer waits half a second at most.
 pub const KEYFRAME_SPACING: Duration = Duration::from_millis(500);
 
-/// How much sooner a picture may come: at 30 a second the fifteenth comes as often just before the
-/// half second as just after it, and everybody would wait for the sixteenth.
+/// How much less than [`KEYFRAME_SPACING`] is enough. At 30 fps, jitter moves every fifteenth frame
+/// just before or just after the half second. Without the tolerance, half of the requests would
+/// wait for the sixteenth.
 const EARLY: Duration = Duration::from_millis(10);
 
-/// Makes one keyframe of many requests: the first one at once, later ones together.
+/// Merges keyframe requests: the first one is due at once, those that follow within
+/// [`KEYFRAME_SPACING`] are answered by one keyframe.
 ///
-/// A request stays open until a keyframe was really made, so one that the encoder skipped is
-/// made of the next frame.
+/// A request stays open until a keyframe is encoded. If the encoder skips a frame, the next frame
+/// becomes the keyframe.
 #[derive(Clone, Debug, Default)]
 pub struct KeyframePacer {
     is_wanted: bool,
@@ -25,17 +27,17 @@ pub struct KeyframePacer {
 }
 
 impl KeyframePacer {
-    /// Notes that somebody asked.
+    /// Records a request.
     pub fn request(&mut self) {
         self.is_wanted = true;
     }
 
-    /// Whether a frame that is encoded now has to be a keyframe.
+    /// Whether a frame that is encoded now must be a keyframe.
     pub fn is_due(&self, now: MediaTime) -> bool {
         self.is_wanted && self.last.is_none_or(|last| now.since(last) >= KEYFRAME_SPACING - EARLY)
     }
 
-    /// Notes that a keyframe was made, asked for or not: it answers every request before it.
+    /// Records that a keyframe was encoded, requested or not. It answers all earlier requests.
     pub fn made(&mut self, now: MediaTime) {
         self.is_wanted = false;
         self.last = Some(now);
@@ -51,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_request_is_due_at_once_and_nothing_is_due_unasked() {
+    fn the_first_request_is_due_at_once_and_nothing_is_due_without_one() {
         let mut pacer = KeyframePacer::default();
         assert!(!pacer.is_due(at(0)));
         pacer.request();
@@ -61,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn of_30_pictures_a_second_the_fifteenth_is_due_though_none_comes_to_the_microsecond() {
+    fn at_30_fps_every_fifteenth_frame_is_due_in_spite_of_jitter() {
         let mut pacer = KeyframePacer::default();
         let mut made = vec![];
         for index in 0..60u64 {
@@ -77,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_within_half_a_second_are_answered_together_at_its_end() {
+    fn requests_within_half_a_second_are_answered_by_one_keyframe_at_its_end() {
         let mut pacer = KeyframePacer::default();
         let mut made = vec![];
         for ms in (0..2000).step_by(20) {
@@ -91,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_stays_open_until_a_keyframe_was_made() {
+    fn a_request_stays_open_until_a_keyframe_is_encoded() {
         let mut pacer = KeyframePacer::default();
         pacer.request();
         assert!(pacer.is_due(at(0)) && pacer.is_due(at(33)), "the encoder may skip a frame");

@@ -1,4 +1,4 @@
-//! The thread that encodes one layer for all who subscribe to it.
+//! The thread that encodes one layer for all its subscribers.
 
 use std::{
     io,
@@ -15,25 +15,25 @@ use crate::{
     model::{Bitrate, Layer, MediaTime, Size},
 };
 
-/// How long the thread sleeps at most before it looks whether it is to stop.
+/// The longest wait for a frame before the thread checks whether it must stop.
 const NAP: Duration = Duration::from_millis(50);
 
-/// What a layer is encoded to.
+/// The encoding parameters of a layer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct VideoSettings {
-    /// The rung.
+    /// The layer.
     pub layer: Layer,
-    /// Pictures a second to expect.
+    /// The expected frames per second.
     pub fps: u32,
-    /// The rate to aim at; `None` for [`default_target`] of the frames as they come.
+    /// The target bitrate; `None` for the [`default_target`] of the actual size and frame rate.
     pub target: Option<Bitrate>,
 }
 
-/// The rate at which a moving face looks good: 1.5 Mbit/s for 1280x720@30, 600 kbit/s for
+/// The bitrate at which a moving face looks good: 1.5 Mbit/s for 1280x720@30, 600 kbit/s for
 /// 640x360@30, 150 kbit/s for 320x180@15.
 ///
-/// Bits a pixel fall with the number of pixels: rate = 1.5 Mbit/s × (pixels a second ÷ those of
-/// 1280x720@30)^0.66, within 50 kbit/s and 6 Mbit/s.
+/// Bits per pixel fall with the number of pixels: rate = 1.5 Mbit/s × (pixels per second ÷ those of
+/// 1280x720@30)^0.66, clamped to 50 kbit/s to 6 Mbit/s.
 pub fn default_target(size: Size, fps: u32) -> Bitrate {
     let pixels = f64::from(size.width) * f64::from(size.height) * f64::from(fps.max(1));
     let share = pixels / (1280.0 * 720.0 * 30.0);
@@ -41,27 +41,27 @@ pub fn default_target(size: Size, fps: u32) -> Bitrate {
     Bitrate::from_kbps((bps / 10_000.0).round() as u64 * 10)
 }
 
-/// One layer being encoded on its own thread, until dropped.
+/// Encodes one layer on its own thread, until dropped.
 ///
-/// Frames come from a slot, so a slow encoder skips to the newest. While nobody subscribes,
-/// nothing is encoded and no encoder is kept; the first frame after is an IDR. Keyframes that
-/// subscribers ask for are paced by [`KeyframePacer`]. The size follows the frames.
+/// Frames come from a slot, so a slow encoder skips to the newest. Without subscribers nothing is
+/// encoded and no encoder is kept; the first frame after that is an IDR.
+/// [`KeyframePacer`] limits the requested keyframes. The encoded size is that of the frames.
 #[derive(Debug)]
 pub struct VideoEncoder {
-    /// Bits per second; 0 for the usual ones.
+    /// Bits per second; 0 for [`default_target`].
     target: Arc<AtomicU64>,
     encoded: Arc<AtomicU64>,
     _worker: Worker,
 }
 
 impl VideoEncoder {
-    /// Starts encoding what arrives in `frames` for the subscribers of `out`.
+    /// Starts to encode `frames` for the subscribers of `out`.
     ///
-    /// `failed` is called from the encoder's thread when a picture cannot be encoded; the next
-    /// one is tried with a new encoder. It is called once per run of failures.
+    /// `failed` is called on the encoder's thread when a frame cannot be encoded. The next frame is
+    /// encoded with a new encoder. Of consecutive failures only the first is reported.
     ///
     /// # Errors
-    /// If the system has no thread left.
+    /// If the system cannot create a thread.
     pub fn start(
         settings: VideoSettings,
         frames: TeeGuard<VideoFrame>,
@@ -69,21 +69,21 @@ impl VideoEncoder {
         failed: impl Fn(&EncodeError) + Send + 'static,
     ) -> io::Result<Self> {
         let target = Arc::new(AtomicU64::new(settings.target.map_or(0, Bitrate::as_bps)));
-        let encoded = Arc::new(AtomicU64::new(0));
-        let (wanted, count) = (Arc::clone(&target), Arc::clone(&encoded));
+        let frames_encoded = Arc::new(AtomicU64::new(0));
+        let (wanted, count) = (Arc::clone(&target), Arc::clone(&frames_encoded));
         let worker = Worker::spawn("encode video", move |stop| {
-            let mut rung = Rung::new(settings, out);
+            let mut layer = Rung::new(settings, out);
             let mut is_failing = false;
             while let Some(frame) = next_frame(&frames, stop) {
                 let bps = wanted.load(Ordering::Relaxed);
-                rung.target = (bps > 0).then(|| Bitrate::from_bps(bps));
-                match rung.encode(&frame, now()) {
+                layer.target = (bps > 0).then(|| Bitrate::from_bps(bps));
+                match layer.encode(&frame, now()) {
                     Ok(made) => {
                         is_failing = false;
                         count.fetch_add(u64::from(made), Ordering::Relaxed);
                     }
                     Err(error) => {
-                        rung.encoder = None;
+                        layer.encoder = None;
                         if !is_failing {
                             failed(&error);
                         }
@@ -92,21 +92,21 @@ impl VideoEncoder {
                 }
             }
         })?;
-        Ok(Self { target, encoded, _worker: worker })
+        Ok(Self { target, encoded: frames_encoded, _worker: worker })
     }
 
-    /// Aims at another rate from the next picture on.
+    /// Sets the target bitrate from the next frame on.
     pub fn set_target(&self, target: Bitrate) {
         self.target.store(target.as_bps(), Ordering::Relaxed);
     }
 
-    /// How many pictures were encoded and published.
+    /// The number of frames that were encoded and published.
     pub fn encoded(&self) -> u64 {
         self.encoded.load(Ordering::Relaxed)
     }
 }
 
-/// The newest frame, waited for; `None` to stop.
+/// Waits for the newest frame; `None` if the thread must stop.
 fn next_frame(frames: &TeeGuard<VideoFrame>, stop: &Stop) -> Option<VideoFrame> {
     while !stop.is_set() {
         if let Some(frame) = frames.slot.wait(NAP) {
@@ -116,7 +116,7 @@ fn next_frame(frames: &TeeGuard<VideoFrame>, stop: &Stop) -> Option<VideoFrame> 
     None
 }
 
-/// The encoder of one layer, with what it needs from one picture to the next. No thread.
+/// The encoder of one layer and its state. Has no thread of its own.
 struct Rung {
     settings: VideoSettings,
     target: Option<Bitrate>,
@@ -128,11 +128,12 @@ struct Rung {
 
 impl Rung {
     fn new(settings: VideoSettings, out: Fanout<EncodedVideo>) -> Self {
-        let (target, pace) = (settings.target, FrameRateMeter::new(settings.fps));
-        Self { settings, target, out, encoder: None, pacer: KeyframePacer::default(), pace }
+        let (target, frame_rate) = (settings.target, FrameRateMeter::new(settings.fps));
+        let pacer = KeyframePacer::default();
+        Self { settings, target, out, encoder: None, pacer, pace: frame_rate }
     }
 
-    /// Encodes and publishes the picture if anybody wants it; whether it was published.
+    /// Encodes and publishes the frame if there is a subscriber. Returns whether it was published.
     fn encode(&mut self, frame: &VideoFrame, now: MediaTime) -> Result<bool, EncodeError> {
         if self.out.subscribers() == 0 {
             self.encoder = None;
@@ -142,8 +143,8 @@ impl Rung {
             self.pacer.request();
         }
         let measured = self.pace.frame_at(frame.time);
-        let usual = default_target(frame.size, self.pace.whole());
-        let target = self.target.unwrap_or(usual);
+        let default = default_target(frame.size, self.pace.whole());
+        let target = self.target.unwrap_or(default);
         let (encoder, is_new) = match self.encoder.take().filter(|old| old.size() == frame.size) {
             Some(encoder) => (self.encoder.insert(encoder), false),
             None => {
@@ -159,21 +160,21 @@ impl Rung {
                 encoder.set_fps(fps)?;
             }
         }
-        let Some(picture) = encoder.encode(frame, self.pacer.is_due(now))? else {
+        let Some(encoded) = encoder.encode(frame, self.pacer.is_due(now))? else {
             return Ok(false);
         };
-        if picture.is_key {
+        if encoded.is_key {
             self.pacer.made(now);
         }
         let layer = self.settings.layer;
         let (size, time) = (frame.size, frame.time);
-        self.out.publish(EncodedVideo::new(layer, time, size, picture.is_key, picture.data));
+        self.out.publish(EncodedVideo::new(layer, time, size, encoded.is_key, encoded.data));
         Ok(true)
     }
 }
 
-/// Measures how many pictures a second really come: a camera in the dark gives half of what it
-/// promised, and the rate control would give each of them half of its bits.
+/// Measures the real frame rate. A camera in the dark delivers half of its nominal rate, and rate
+/// control would then use only half of the bitrate.
 struct FrameRateMeter {
     fps: f32,
     since: Option<MediaTime>,
@@ -181,19 +182,20 @@ struct FrameRateMeter {
 }
 
 impl FrameRateMeter {
-    /// Measured over this long: long enough not to follow a hiccup.
+    /// The measuring interval: long enough to ignore a short interruption.
     const SPAN: Duration = Duration::from_secs(2);
 
     fn new(fps: u32) -> Self {
         Self { fps: fps as f32, since: None, frames: 0 }
     }
 
-    /// The rate in whole pictures a second, at least one.
+    /// The frame rate, rounded, at least 1.
     fn whole(&self) -> u32 {
         self.fps.round().max(1.0) as u32
     }
 
-    /// Notes a picture; the new rate, if it is more than a fifth away from the one in use.
+    /// Records a frame. Returns the new rate if it differs from the current one by more than a
+    /// fifth.
     fn frame_at(&mut self, time: MediaTime) -> Option<f32> {
         let since = *self.since.get_or_insert(time);
         let span = time.since(since);
@@ -203,7 +205,7 @@ impl FrameRateMeter {
         }
         let fps = (self.frames - 1) as f32 / span.as_secs_f32();
         (self.since, self.frames) = (Some(time), 1);
-        // A pause is not a slow camera.
+        // A longer span is a pause, not a slow camera.
         let has_changed = span < 2 * Self::SPAN && (fps / self.fps - 1.0).abs() > 0.2;
         if has_changed {
             self.fps = fps.max(1.0);
@@ -234,38 +236,38 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_encoded_while_nobody_subscribes_and_then_an_idr_comes_first() {
+    fn nothing_is_encoded_without_subscribers_and_the_first_frame_of_one_is_an_idr() {
         let out = Fanout::default();
-        let mut rung = Rung::new(SETTINGS, out.clone());
+        let mut layer = Rung::new(SETTINGS, out.clone());
         for n in 0..5 {
-            assert!(!rung.encode(&picture(n, SMALL, 30), at(n.into())).unwrap());
+            assert!(!layer.encode(&picture(n, SMALL, 30), at(n.into())).unwrap());
         }
-        assert!(rung.encoder.is_none());
+        assert!(layer.encoder.is_none());
         for round in 0..2 {
             let mut subscription = out.subscribe(8);
             for n in 0..6 {
                 let n = 10 * (round + 1) + n;
-                rung.encode(&picture(n, SMALL, 30), at(u64::from(n) * 33)).unwrap();
+                layer.encode(&picture(n, SMALL, 30), at(u64::from(n) * 33)).unwrap();
             }
             let keys = keys(&mut subscription);
             assert!(keys.len() > 3 && keys[0], "{keys:?}");
             assert!(keys[1..].iter().all(|is_key| !is_key), "{keys:?}");
             drop(subscription);
-            rung.encode(&picture(30, SMALL, 30), at(990)).unwrap();
-            assert!(rung.encoder.is_none(), "and no encoder is kept");
+            layer.encode(&picture(30, SMALL, 30), at(990)).unwrap();
+            assert!(layer.encoder.is_none(), "no encoder is kept");
         }
     }
 
     #[test]
-    fn keyframes_come_when_asked_for_but_not_more_than_two_a_second() {
+    fn requested_keyframes_are_encoded_at_most_twice_a_second() {
         let out = Fanout::default();
         let mut subscription = out.subscribe(200);
-        let mut rung = Rung::new(SETTINGS, out.clone());
+        let mut layer = Rung::new(SETTINGS, out.clone());
         for n in 0..90_u32 {
             if n >= 30 {
                 subscription.request_keyframe();
             }
-            rung.encode(&picture(n, SMALL, 30), at(u64::from(n) * 1000 / 30)).unwrap();
+            layer.encode(&picture(n, SMALL, 30), at(u64::from(n) * 1000 / 30)).unwrap();
         }
         let frames: Vec<_> = std::iter::from_fn(|| subscription.try_recv()).collect();
         let times: Vec<_> = frames
@@ -274,18 +276,18 @@ mod tests {
             .map(|frame| frame.time.as_micros() / 1000)
             .collect();
         assert_eq!(times, [0, 1000, 1500, 2000, 2500]);
-        let whole = frames.iter().filter(|frame| frame.is_key);
-        assert!(whole.into_iter().all(|frame| nal_types(&frame.data) == [7, 8, 5]));
+        let mut keys = frames.iter().filter(|frame| frame.is_key);
+        assert!(keys.all(|frame| nal_types(&frame.data) == [7, 8, 5]));
     }
 
     #[test]
     fn a_new_size_begins_with_an_idr_of_that_size() {
         let out = Fanout::default();
         let mut subscription = out.subscribe(8);
-        let mut rung = Rung::new(SETTINGS, out);
+        let mut layer = Rung::new(SETTINGS, out);
         let sizes = [SMALL, SMALL, Size::new(160, 90), Size::new(160, 90)];
         for (n, size) in (0..).zip(sizes) {
-            rung.encode(&picture(n, size, 30), at(u64::from(n) * 33)).unwrap();
+            layer.encode(&picture(n, size, 30), at(u64::from(n) * 33)).unwrap();
         }
         let made = std::iter::from_fn(|| subscription.try_recv());
         let made: Vec<_> = made.map(|frame| (frame.size, frame.is_key)).collect();
@@ -294,16 +296,16 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_that_cannot_be_encoded_is_told_once_and_the_next_one_is_tried() {
+    fn a_failure_is_reported_once_and_the_next_frame_is_encoded() {
         let (tee, out) = (Tee::default(), Fanout::default());
         let mut subscription = out.subscribe(8);
-        let (tell, told) = mpsc::channel();
+        let (report, reports) = mpsc::channel();
         let encoder = VideoEncoder::start(SETTINGS, tee.attach(), out, move |error| {
-            tell.send(error.to_string()).unwrap();
+            report.send(error.to_string()).unwrap();
         })
         .unwrap();
         tee.put(&picture(0, Size::new(4096, 2304), 30));
-        let error = told.recv().unwrap();
+        let error = reports.recv().unwrap();
         assert!(error.contains("the video encoder failed"), "{error}");
         tee.put(&picture(1, SMALL, 30));
         while encoder.encoded() == 0 {
@@ -312,24 +314,24 @@ mod tests {
         assert_eq!(keys(&mut subscription), [true]);
         drop(encoder);
         tee.put(&picture(2, SMALL, 30));
-        assert!(told.try_recv().is_err() && subscription.try_recv().is_none());
+        assert!(reports.try_recv().is_err() && subscription.try_recv().is_none());
     }
 
     #[test]
-    fn a_slow_camera_is_noticed_and_a_pause_is_not_a_slow_camera() {
+    fn a_slow_camera_is_detected_and_a_pause_is_not_taken_for_one() {
         let mut meter = FrameRateMeter::new(30);
-        let seen = |meter: &mut FrameRateMeter, times: &mut dyn Iterator<Item = u64>| {
+        let rates = |meter: &mut FrameRateMeter, times: &mut dyn Iterator<Item = u64>| {
             times.filter_map(|ms| meter.frame_at(at(ms))).collect::<Vec<_>>()
         };
-        assert_eq!(seen(&mut meter, &mut (0..150).map(|n| n * 33)), [0.0; 0]);
-        let slow = seen(&mut meter, &mut (0..100).map(|n| 5000 + n * 100));
+        assert_eq!(rates(&mut meter, &mut (0..150).map(|n| n * 33)), [0.0; 0]);
+        let slow = rates(&mut meter, &mut (0..100).map(|n| 5000 + n * 100));
         assert!(slow.iter().all(|fps| (9.0..25.0).contains(fps)), "{slow:?}");
         assert!((slow.last().unwrap() - 10.0).abs() < 0.6, "{slow:?}");
-        assert_eq!(seen(&mut meter, &mut [60_000].into_iter()), [0.0; 0]);
+        assert_eq!(rates(&mut meter, &mut [60_000].into_iter()), [0.0; 0]);
     }
 
     #[test]
-    fn default_targets_are_those_of_the_three_rungs() {
+    fn the_default_targets_of_three_layers_are_those_documented() {
         let kbps =
             |width, height, fps| default_target(Size::new(width, height), fps).as_bps() / 1000;
         assert_eq!(kbps(1280, 720, 30), 1500);

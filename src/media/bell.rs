@@ -1,4 +1,4 @@
-//! Wakes those who want to know that there is news.
+//! Calls registered callbacks when something has changed.
 
 use std::{
     fmt,
@@ -7,21 +7,21 @@ use std::{
 
 use super::Wake;
 
-/// Wakes everybody who asked for it. Clones are the same bell.
+/// Calls every registered callback on each notification. Clones share the callbacks.
 #[derive(Clone, Default)]
 pub struct Bell {
     wakes: Arc<Mutex<Vec<Wake>>>,
 }
 
 impl Bell {
-    /// Has `wake` called at each ring from now on.
+    /// Registers `wake`, which is called on each notification from now on.
     pub fn on_ring(&self, wake: Wake) {
         self.wakes.lock().unwrap_or_else(PoisonError::into_inner).push(wake);
     }
 
-    /// Calls everybody who asked for it, on this thread.
+    /// Calls every registered callback on this thread.
     pub fn ring(&self) {
-        // Called unlocked: whoever is woken may ask for more.
+        // Without the lock, because a callback may register another one.
         let wakes = self.wakes.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for wake in wakes {
             wake();
@@ -31,7 +31,7 @@ impl Bell {
 
 impl fmt::Debug for Bell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Bell")
+        f.write_str("Notifier")
     }
 }
 
@@ -42,16 +42,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ring_wakes_everybody_who_asked() {
-        let (bell, woken) = (Bell::default(), Arc::new(AtomicU32::new(0)));
-        bell.ring();
+    fn a_notification_calls_every_registered_callback() {
+        let (notifier, woken) = (Bell::default(), Arc::new(AtomicU32::new(0)));
+        notifier.ring();
         for _ in 0..2 {
             let woken = Arc::clone(&woken);
-            bell.clone().on_ring(Arc::new(move || {
+            notifier.clone().on_ring(Arc::new(move || {
                 woken.fetch_add(1, Ordering::Relaxed);
             }));
         }
-        bell.ring();
+        notifier.ring();
         assert_eq!(woken.load(Ordering::Relaxed), 2);
     }
 }

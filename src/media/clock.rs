@@ -1,4 +1,4 @@
-//! The process's one monotonic clock.
+//! The monotonic clock of the process.
 
 use std::{
     sync::OnceLock,
@@ -7,7 +7,7 @@ use std::{
 
 use crate::model::MediaTime;
 
-/// The epoch, as both clocks showed it.
+/// The epoch on both clocks.
 struct Epoch {
     monotonic: Instant,
     unix_micros: u64,
@@ -23,12 +23,13 @@ fn epoch() -> &'static Epoch {
     })
 }
 
-/// The time now, on the process's monotonic clock. Its epoch is the first call.
+/// The current time on the process's monotonic clock, whose epoch is the first call.
 pub fn now() -> MediaTime {
     MediaTime::from_micros(epoch().monotonic.elapsed().as_micros() as u64)
 }
 
-/// That time as Unix milliseconds, by the wall clock as it stood at the epoch.
+/// Converts a time to Unix milliseconds, by the wall clock as it was at the epoch: later changes
+/// of the wall clock have no effect.
 pub fn unix_ms(time: MediaTime) -> u64 {
     (epoch().unix_micros + time.as_micros()) / 1000
 }

@@ -1,56 +1,56 @@
-//! Cameras, microphones and speakers, and which of them a person means.
+//! Cameras, microphones and speakers, and how a user's choice is matched to one of them.
 
-/// A device that can be chosen.
+/// A device that the user can choose.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Device {
-    /// What the system calls it: no two devices share it, and it is the same after a restart where
-    /// the system has such a name.
+    /// The system's id of the device, which no other device has. It stays the same after a restart
+    /// where the system has persistent ids.
     pub id: String,
-    /// What a person calls it. Two devices may share it.
+    /// The name that is shown to the user. Two devices may have the same name.
     pub name: String,
-    /// Whether it is used where none is named.
+    /// Whether it is used when the user names no device.
     pub is_default: bool,
 }
 
-/// The device that a person means.
+/// The user's choice of a device.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DeviceRef {
-    /// Its id, if it was chosen from a list; `None` if a name or an id was typed.
+    /// The id, if the device was chosen from a list; `None` if a name or an id was typed.
     pub id: Option<String>,
-    /// Its name when it was chosen, or what was typed: a name, a part of one, or an id.
+    /// The name at the time of the choice, or the typed text: a name, a part of one, or an id.
     pub name: String,
 }
 
-/// Why no device is meant, or more than one.
+/// Why a choice matches no device, or more than one.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ChoiceError {
-    /// Nothing is called like that.
+    /// No device has this name.
     #[error("there is no {noun} {name:?}; {}", known(.names))]
     Unknown {
         /// `camera`, `microphone` or `speaker`.
         noun: &'static str,
-        /// The name that was asked for.
+        /// The name that was looked for.
         name: String,
-        /// The names that there are.
+        /// The names of the existing devices.
         names: Vec<String>,
     },
-    /// Several devices are called like that.
+    /// Several devices have this name.
     #[error("{} {noun}s are called {name:?}; give the id of one: {}", .ids.len(), quoted(.ids))]
     Several {
         /// `camera`, `microphone` or `speaker`.
         noun: &'static str,
-        /// The name that was asked for.
+        /// The name that was looked for.
         name: String,
         /// Their ids.
         ids: Vec<String>,
     },
 }
 
-/// What lists show behind the name of the default device.
+/// The suffix of the default device's name in lists.
 pub const DEFAULT_MARK: &str = " (default)";
 
 impl DeviceRef {
-    /// What was typed: a name, a part of one in any case, or an id.
+    /// A choice from typed text: a name, a part of one in any case, or an id.
     pub fn typed(text: &str) -> Self {
         Self { id: None, name: text.to_owned() }
     }
@@ -62,53 +62,53 @@ impl From<&Device> for DeviceRef {
     }
 }
 
-/// The place in the list of the device that a person means. `noun` is what they are, for the error.
+/// Returns the index of the device that the user chose. `noun` names the kind of device in errors.
 ///
-/// An id counts first. A device that was chosen from a list and is not there under that id is the
-/// only one of its name: systems number some devices anew. Then the whole name counts, then a part
-/// of it in any case. The mark of the default device counts where several have the name.
+/// The id is matched first, then the whole name, then, for typed text, a part of the name in any
+/// case. A device that was chosen from a list is also found by its name if its id is gone and no
+/// other device has that name, because systems renumber some devices. The suffix of the default
+/// device selects it among several of the same name.
 ///
 /// # Errors
-/// [`ChoiceError`] if there is no such device, or if several have that name: the wrong camera or
-/// microphone on air is worse than none.
+/// [`ChoiceError`] if there is no such device, or if several have that name: sending the wrong
+/// camera or microphone is worse than sending none.
 pub fn choose(
     devices: &[Device],
     wanted: &DeviceRef,
     noun: &'static str,
 ) -> Result<usize, ChoiceError> {
     let name = wanted.name.as_str();
-    let places = |fits: &dyn Fn(&Device) -> bool| -> Vec<usize> {
-        (0..devices.len()).filter(|place| fits(&devices[*place])).collect()
+    let indices = |fits: &dyn Fn(&Device) -> bool| -> Vec<usize> {
+        (0..devices.len()).filter(|index| fits(&devices[*index])).collect()
     };
     let id = wanted.id.as_deref().unwrap_or(name);
-    // Lists show the mark behind the name, and earlier settings kept both as one.
-    let unmarked = name.strip_suffix(DEFAULT_MARK).unwrap_or(name);
-    let lower = unmarked.to_lowercase();
-    let mut found = places(&|device| device.id == id);
-    for name in [name, unmarked] {
+    // Lists show the suffix after the name, and earlier settings stored both as one text.
+    let without_suffix = name.strip_suffix(DEFAULT_MARK).unwrap_or(name);
+    let lower = without_suffix.to_lowercase();
+    let mut found = indices(&|device| device.id == id);
+    for name in [name, without_suffix] {
         if found.is_empty() {
-            found = places(&|device| device.name == name);
+            found = indices(&|device| device.name == name);
         }
     }
     if found.is_empty() && wanted.id.is_none() {
-        found = places(&|device| device.name.to_lowercase().contains(&lower));
+        found = indices(&|device| device.name.to_lowercase().contains(&lower));
     }
-    if found.len() > 1 && unmarked != name {
-        // The mark says which one was meant.
-        let is_default = |place: &usize| devices[*place].is_default;
-        found = found.iter().copied().find(is_default).map_or(found, |place| vec![place]);
+    if found.len() > 1 && without_suffix != name {
+        let is_default = |index: &usize| devices[*index].is_default;
+        found = found.iter().copied().find(is_default).map_or(found, |index| vec![index]);
     }
     match found.as_slice() {
         [only] => Ok(*only),
         [] => {
-            let name = unmarked.to_owned();
+            let name = without_suffix.to_owned();
             let mut names: Vec<_> = devices.iter().map(|device| device.name.clone()).collect();
             names.dedup();
             Err(ChoiceError::Unknown { noun, name, names })
         }
         several => {
-            let ids = several.iter().map(|place| devices[*place].id.clone()).collect();
-            Err(ChoiceError::Several { noun, name: unmarked.to_owned(), ids })
+            let ids = several.iter().map(|index| devices[*index].id.clone()).collect();
+            Err(ChoiceError::Several { noun, name: without_suffix.to_owned(), ids })
         }
     }
 }
@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(chosen(None, "Headset"), Ok(1));
         assert_eq!(chosen(None, "usb-1"), Ok(0));
         assert_eq!(chosen(None, "built-IN"), Ok(4));
-        assert_eq!(chosen(None, "Headset (default)"), Ok(1), "as it is listed");
+        assert_eq!(chosen(None, "Headset (default)"), Ok(1), "with the suffix of the list");
         let unknown = chosen(None, "Radio").unwrap_err();
         assert!(
             unknown.starts_with("there is no microphone \"Radio\"; there are \"Headset Mono\"")
@@ -172,18 +172,18 @@ mod tests {
     }
 
     #[test]
-    fn the_mark_of_the_default_device_tells_it_from_others_of_its_name() {
+    fn the_default_suffix_selects_the_default_device_among_several_of_its_name() {
         let mut devices = devices();
         devices[3].is_default = true;
-        let marked = DeviceRef::typed("Webcam (default)");
-        assert_eq!(choose(&devices, &marked, "camera"), Ok(3));
+        let with_suffix = DeviceRef::typed("Webcam (default)");
+        assert_eq!(choose(&devices, &with_suffix, "camera"), Ok(3));
     }
 
     #[test]
-    fn a_chosen_device_is_its_id_else_the_only_one_of_its_name() {
+    fn a_chosen_device_is_found_by_its_id_or_as_the_only_one_of_its_name() {
         assert_eq!(chosen(Some("usb-4"), "Webcam"), Ok(3), "the second of two");
-        assert_eq!(chosen(Some("usb-9"), "Headset"), Ok(1), "it has another id now");
-        assert!(chosen(Some("usb-9"), "Webcam").is_err(), "it may be either");
-        assert!(chosen(Some("usb-9"), "Built-in").is_err(), "no part of a name");
+        assert_eq!(chosen(Some("usb-9"), "Headset"), Ok(1), "its id has changed");
+        assert!(chosen(Some("usb-9"), "Webcam").is_err(), "two devices have this name");
+        assert!(chosen(Some("usb-9"), "Built-in").is_err(), "a part of a name does not match");
     }
 }

@@ -1,4 +1,4 @@
-//! Encoded media, made once and shared by all who send it.
+//! Encoded media: each frame or packet is encoded once and shared by all its senders.
 
 use std::sync::{Arc, OnceLock};
 
@@ -7,29 +7,29 @@ use bytes::Bytes;
 use super::RestartPoint;
 use crate::model::{Layer, MediaTime, Size};
 
-/// One encoded picture: an H.264 access unit in Annex B form (ITU-T H.264, annex B).
+/// One encoded video frame: an H.264 access unit in the byte stream format (ITU-T H.264, annex B).
 #[derive(Debug)]
 pub struct EncodedVideo {
-    /// Which rung it belongs to.
+    /// The layer that was encoded.
     pub layer: Layer,
-    /// When its picture was captured.
+    /// The capture time of the frame.
     pub time: MediaTime,
-    /// Pixels.
+    /// Width and height in pixels.
     pub size: Size,
-    /// Whether decoding can start here: an IDR with its SPS and PPS before it.
+    /// Whether this is a keyframe: an IDR with its SPS and PPS before it.
     pub is_key: bool,
-    /// The NAL units, each behind a start code.
+    /// The NAL units, each with a start code before it.
     pub data: Bytes,
     payloads: OnceLock<Arc<[Bytes]>>,
 }
 
 impl EncodedVideo {
-    /// The frame of these parts.
+    /// Builds a frame whose RTP payloads are not cut yet.
     pub fn new(layer: Layer, time: MediaTime, size: Size, is_key: bool, data: Bytes) -> Self {
         Self { layer, time, size, is_key, data, payloads: OnceLock::new() }
     }
 
-    /// The frame's RTP payloads: cut by the first sender that asks, shared by all others.
+    /// The frame's RTP payloads: the first caller cuts them, all others share the result.
     pub fn payloads(&self, cut: impl FnOnce(&Bytes) -> Vec<Bytes>) -> &Arc<[Bytes]> {
         self.payloads.get_or_init(|| cut(&self.data).into())
     }
@@ -44,16 +44,17 @@ impl RestartPoint for EncodedVideo {
 /// One Opus packet (RFC 6716), 20 ms long.
 #[derive(Debug)]
 pub struct EncodedAudio {
-    /// When its first sample was captured.
+    /// The capture time of the first sample.
     pub time: MediaTime,
-    /// Its first sample's number since the source started, at 48 kHz: the RTP clock of sound.
+    /// The index of the first sample since the source started, at 48 kHz, the RTP clock rate of
+    /// audio.
     pub sample: u64,
-    /// The packet.
+    /// The packet's bytes.
     pub data: Bytes,
 }
 
 impl RestartPoint for EncodedAudio {
-    /// Every Opus packet can be played on its own.
+    /// Every Opus packet can be decoded on its own.
     fn is_restart_point(&self) -> bool {
         true
     }

@@ -1,4 +1,4 @@
-//! One encoder, many subscribers: a slow one is cut back, a fast one never notices.
+//! One encoder, many subscribers: a slow subscriber loses frames and never delays a fast one.
 
 use std::{
     collections::VecDeque,
@@ -10,18 +10,19 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// Frames a subscriber may lag before it is cut back to a keyframe.
+/// The most frames that a subscriber may lag. Beyond it, its queue is cleared up to the next
+/// keyframe.
 ///
-/// Eight is 267 ms at 30 fps: longer than a Wi-Fi hiccup, shorter than a person's patience.
+/// Eight frames are 267 ms at 30 fps: longer than a Wi-Fi hiccup, too short to annoy a viewer.
 pub const MAX_LAG: usize = 8;
 
-/// Something encoded, at some of which a decoder can start.
+/// An encoded frame or packet that may be a keyframe.
 pub trait RestartPoint {
-    /// Whether a decoder that has nothing before it can start here.
+    /// Whether a decoder can start at this frame without any earlier one.
     fn is_restart_point(&self) -> bool;
 }
 
-/// Hands each published frame to every subscriber. Clones publish to the same subscribers.
+/// Delivers each published frame to every subscriber. Clones publish to the same subscribers.
 #[derive(Debug)]
 pub struct Fanout<T> {
     shared: Arc<Shared<T>>,
@@ -29,8 +30,7 @@ pub struct Fanout<T> {
 
 #[derive(Debug)]
 struct Shared<T> {
-    /// The newest subscriber first: it has no picture yet, and need not wait until all others
-    /// were sent theirs.
+    /// The newest subscriber first: it shows no video yet, so it is served before the others.
     queues: Mutex<VecDeque<Weak<Queue<T>>>>,
     keyframe_wanted: AtomicBool,
 }
@@ -46,7 +46,7 @@ struct Queue<T> {
 struct State<T> {
     frames: VecDeque<Arc<T>>,
     capacity: usize,
-    /// Frames are skipped until one that a decoder can start at.
+    /// Frames are dropped until the next keyframe.
     restarting: bool,
 }
 
@@ -58,14 +58,15 @@ impl<T> Clone for Fanout<T> {
 
 impl<T> Default for Fanout<T> {
     fn default() -> Self {
-        let keyframe_wanted = AtomicBool::new(false);
-        Self { shared: Arc::new(Shared { queues: Mutex::default(), keyframe_wanted }) }
+        let keyframe_requested = AtomicBool::new(false);
+        let queues = Mutex::default();
+        Self { shared: Arc::new(Shared { queues, keyframe_wanted: keyframe_requested }) }
     }
 }
 
 impl<T: RestartPoint> Fanout<T> {
-    /// A new subscriber that may lag `capacity` frames. It starts at the next restart point, and
-    /// asks for one.
+    /// Adds a subscriber whose queue holds `capacity` frames. It starts at the next keyframe, and
+    /// requests one.
     pub fn subscribe(&self, capacity: usize) -> Subscription<T> {
         let queue = Arc::new(Queue {
             state: Mutex::new(State {
@@ -81,8 +82,8 @@ impl<T: RestartPoint> Fanout<T> {
         Subscription { queue, shared: Arc::clone(&self.shared) }
     }
 
-    /// Hands the frame to every subscriber; never waits. A subscriber whose queue is full loses
-    /// what is in it and goes on at the next restart point, which it asks for.
+    /// Queues the frame for every subscriber; never waits. A subscriber whose queue is full loses
+    /// its queued frames, requests a keyframe and continues with it.
     pub fn publish(&self, frame: T) {
         let frame = Arc::new(frame);
         lock(&self.shared.queues).retain(|queue| {
@@ -94,17 +95,17 @@ impl<T: RestartPoint> Fanout<T> {
         });
     }
 
-    /// Asks the encoder for a frame that a decoder can start at.
+    /// Requests a keyframe from the encoder.
     pub fn request_keyframe(&self) {
         self.shared.keyframe_wanted.store(true, Ordering::Release);
     }
 
-    /// Whether a keyframe was asked for since the last call.
+    /// Whether a keyframe was requested since the last call. Clears the request.
     pub fn take_keyframe_request(&self) -> bool {
         self.shared.keyframe_wanted.swap(false, Ordering::AcqRel)
     }
 
-    /// How many subscribers there are.
+    /// The number of subscribers.
     pub fn subscribers(&self) -> usize {
         let mut queues = lock(&self.shared.queues);
         queues.retain(|queue| queue.strong_count() > 0);
@@ -113,18 +114,18 @@ impl<T: RestartPoint> Fanout<T> {
 }
 
 impl<T: RestartPoint> Queue<T> {
-    /// Appends the frame; true if the subscriber was cut back and needs a restart point.
+    /// Appends the frame. Returns true if the queue was cleared and needs a keyframe.
     fn push(&self, frame: Arc<T>) -> bool {
         let mut state = lock(&self.state);
-        let cut = state.frames.len() >= state.capacity;
-        if cut {
+        let is_full = state.frames.len() >= state.capacity;
+        if is_full {
             self.lost.fetch_add(state.frames.len() as u64, Ordering::Relaxed);
             state.frames.clear();
             state.restarting = true;
         }
         if state.restarting && !frame.is_restart_point() {
             self.lost.fetch_add(1, Ordering::Relaxed);
-            return cut;
+            return is_full;
         }
         state.restarting = false;
         state.frames.push_back(frame);
@@ -134,7 +135,7 @@ impl<T: RestartPoint> Queue<T> {
     }
 }
 
-/// One subscriber's end. Dropping it unsubscribes.
+/// The receiving side of one subscriber. Dropping it unsubscribes.
 #[derive(Debug)]
 pub struct Subscription<T> {
     queue: Arc<Queue<T>>,
@@ -142,7 +143,7 @@ pub struct Subscription<T> {
 }
 
 impl<T: RestartPoint> Subscription<T> {
-    /// The next frame, waited for. Cancel safe: a frame is taken only when it is returned.
+    /// Waits for the next frame. Cancel safe: a frame is taken only when it is returned.
     pub async fn recv(&mut self) -> Arc<T> {
         loop {
             if let Some(frame) = self.try_recv() {
@@ -152,23 +153,23 @@ impl<T: RestartPoint> Subscription<T> {
         }
     }
 
-    /// The next frame, if one is there.
+    /// The next frame, if one is queued.
     pub fn try_recv(&mut self) -> Option<Arc<T>> {
         lock(&self.queue.state).frames.pop_front()
     }
 
-    /// Asks the encoder for a frame that a decoder can start at.
+    /// Requests a keyframe from the encoder.
     pub fn request_keyframe(&self) {
         self.shared.keyframe_wanted.store(true, Ordering::Release);
     }
 
-    /// Frames that this subscriber never got, because it lagged or waited for a restart point.
+    /// Frames that this subscriber missed because it lagged or waited for a keyframe.
     pub fn lost(&self) -> u64 {
         self.queue.lost.load(Ordering::Relaxed)
     }
 }
 
-/// A poisoned lock guards plain queues that are whole between any two statements.
+/// Locks a mutex, poisoned or not: the queues behind it are valid between any two statements.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poison| poison.into_inner())
 }
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subscriber_starts_at_a_restart_point_and_asks_for_one() {
+    fn a_subscriber_starts_at_a_keyframe_and_requests_one() {
         let fanout = Fanout::default();
         let mut subscription = fanout.subscribe(4);
         assert!(fanout.take_keyframe_request() && !fanout.take_keyframe_request());
@@ -212,14 +213,14 @@ mod tests {
             seen.extend(drain(&mut fast));
         }
         assert_eq!(seen, (10..17).collect::<Vec<_>>());
-        assert!(fanout.take_keyframe_request(), "the cut subscriber asks for a keyframe");
+        assert!(fanout.take_keyframe_request(), "the slow subscriber requests a keyframe");
         (17..22).for_each(|n| fanout.publish(Frame(n)));
         assert_eq!(drain(&mut slow), [20, 21]);
         assert_eq!(slow.lost(), 10);
     }
 
     #[test]
-    fn a_full_queue_that_is_cut_by_a_keyframe_keeps_that_keyframe() {
+    fn a_full_queue_that_a_keyframe_clears_keeps_that_keyframe() {
         let fanout = Fanout::default();
         let mut slow = fanout.subscribe(2);
         [10, 11, 20].into_iter().for_each(|n| fanout.publish(Frame(n)));
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_subscription_is_no_subscriber() {
+    fn a_dropped_subscription_is_not_counted() {
         let fanout = Fanout::<Frame>::default();
         let subscription = fanout.subscribe(1);
         assert_eq!(fanout.subscribers(), 1);

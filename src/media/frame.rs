@@ -1,4 +1,4 @@
-//! Raw media: one picture, ten milliseconds of sound.
+//! Raw media: one video frame, ten milliseconds of audio.
 
 use std::{
     fmt,
@@ -7,29 +7,29 @@ use std::{
 
 use crate::model::{MediaTime, Size};
 
-/// The rate at which all sound is processed, in samples per second.
+/// The rate at which all audio is processed, in samples per second.
 pub const AUDIO_RATE: u32 = 48_000;
 
 /// Samples in an [`AudioBlock`]: ten milliseconds.
 pub const BLOCK_SAMPLES: usize = 480;
 
-/// One picture, I420 (BT.709, limited range), cheap to clone and share.
+/// One video frame in I420 (BT.709, limited range). Clones share the buffer.
 #[derive(Clone)]
 pub struct VideoFrame {
-    /// Pixels.
+    /// Width and height in pixels.
     pub size: Size,
-    /// When it was captured, or for a received frame, when it is to be shown.
+    /// The capture time of a local frame, the playout time of a received one.
     pub time: MediaTime,
     data: Arc<Vec<u8>>,
 }
 
 impl VideoFrame {
-    /// The frame made of `data`: the Y plane, then U, then V, rows without padding.
+    /// Wraps `data`: the Y plane, then U, then V, rows without padding.
     ///
     /// # Panics
-    /// If `data` is not [`Size::i420_bytes`] long; a wrong length is a bug of the caller.
+    /// If `data` is not [`Size::i420_bytes`] long, which is a bug of the caller.
     pub fn new(size: Size, time: MediaTime, data: Arc<Vec<u8>>) -> Self {
-        assert_eq!(data.len(), size.i420_bytes(), "an I420 picture of {size}");
+        assert_eq!(data.len(), size.i420_bytes(), "an I420 frame of {size}");
         Self { size, time, data }
     }
 
@@ -59,7 +59,7 @@ impl fmt::Debug for VideoFrame {
     }
 }
 
-/// Buffers that are used again once the last frame made of them is dropped.
+/// Frame buffers, reused once the last frame that refers to them is dropped.
 ///
 /// A fresh 720p buffer costs 340 page faults; one from the pool costs none.
 #[derive(Debug, Default)]
@@ -68,14 +68,15 @@ pub struct FramePool {
 }
 
 impl FramePool {
-    /// Buffers kept at most: what a slow consumer, an encoder, a tile and the source hold at once.
+    /// The most buffers to keep: as many as a slow consumer, an encoder, a tile and the source
+    /// hold at once.
     const KEPT: usize = 8;
 
-    /// A frame of that size and time, painted by `paint`, which gets the whole I420 buffer with
-    /// arbitrary content.
+    /// Returns a frame of the given size and time. `paint` fills it: it gets the whole I420 buffer,
+    /// whose content is arbitrary.
     pub fn frame(&self, size: Size, time: MediaTime, paint: impl FnOnce(&mut [u8])) -> VideoFrame {
         let mut buffer = self.take(size.i420_bytes());
-        // A buffer that was just taken has one owner, so this never copies.
+        // A buffer from `take` has one owner, so this never copies.
         let bytes: &mut Vec<u8> = Arc::make_mut(&mut buffer);
         paint(bytes);
         self.keep(Arc::clone(&buffer));
@@ -99,10 +100,10 @@ impl FramePool {
     }
 }
 
-/// Ten milliseconds of mono sound at [`AUDIO_RATE`], full scale ±1.
+/// Ten milliseconds of mono audio at [`AUDIO_RATE`], full scale ±1.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct AudioBlock {
-    /// When its first sample was captured.
+    /// The capture time of the first sample.
     pub time: MediaTime,
     /// The samples.
     pub samples: [f32; BLOCK_SAMPLES],
@@ -113,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dropped_frames_buffer_is_used_again_and_a_kept_one_is_not() {
+    fn the_buffer_of_a_dropped_frame_is_reused_and_that_of_a_held_one_is_not() {
         let pool = FramePool::default();
         let size = Size::new(4, 2);
         let first = pool.frame(size, MediaTime::default(), |bytes| bytes.fill(1));

@@ -1,4 +1,4 @@
-//! What can be looked at and how loud it is: the way from the engine to a window.
+//! The path of video frames and audio levels from the engine to a window.
 
 use std::{
     collections::BTreeMap,
@@ -14,20 +14,20 @@ use tokio::sync::Notify;
 use super::{Meter, SILENCE_DBFS, Tee, TeeGuard, VideoFrame, Wake};
 use crate::model::PeerId;
 
-/// Whose picture, or sound.
+/// Names one video stream together with the audio level that belongs to it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Picture {
-    /// Our own, as the camera sees and the microphone hears, whatever the gates.
+    /// The local camera and microphone, muted or not.
     Local,
-    /// What a connection brings.
+    /// The media received from a peer.
     Peer(PeerId),
 }
 
-/// All pictures and levels of a process, by name, with who looks at them. Clones are the same
-/// gallery.
+/// All video streams and audio levels of a process, with the number of taps on each. Clones share
+/// one registry.
 ///
-/// Its lock is held to look a name up; no real-time thread takes it, and frames and levels do
-/// not pass through it.
+/// The lock is held only to look up an entry. No real-time thread takes it, and frames and levels
+/// do not pass through it.
 #[derive(Clone, Default)]
 pub struct Gallery {
     shared: Arc<Shared>,
@@ -48,48 +48,49 @@ struct Exhibit {
 }
 
 impl Gallery {
-    /// Where the frames go, and where the level is shown; there from now on.
+    /// Returns where to put the frames and the level. Creates the entry if there is none.
     pub fn exhibit(&self, of: Picture) -> (Tee<VideoFrame>, Meter) {
         let Exhibit { frames, meter, .. } = self.lock().entry(of).or_default().clone();
         (frames, meter)
     }
 
-    /// Takes a picture out. Taps that are left get nothing any more.
+    /// Removes an entry. Taps that still exist receive nothing more.
     pub fn remove(&self, of: Picture) {
         self.lock().remove(&of);
     }
 
-    /// The newest frame of a picture at any time, with a call of `wake` at each; `None` if there
-    /// is no such picture.
+    /// Taps the frames of an entry: the tap returns the newest frame, and `wake` is called for each
+    /// one. `None` if there is no such entry.
     pub fn picture(&self, of: Picture, wake: Wake) -> Option<PictureTap> {
-        let exhibit = self.lock().get(&of)?.clone();
-        let frames = exhibit.frames.attach_waking(wake);
-        Some(PictureTap { frames, _mark: self.mark(exhibit.viewers) })
+        let sink = self.lock().get(&of)?.clone();
+        let frames = sink.frames.attach_waking(wake);
+        Some(PictureTap { frames, _mark: self.mark(sink.viewers) })
     }
 
-    /// A level, measured as long as it is held; `None` if there is no such sound.
+    /// Taps the level of an entry. It is measured while the tap exists. `None` if there is no such
+    /// entry.
     pub fn sound(&self, of: Picture) -> Option<LevelTap> {
-        let exhibit = self.lock().get(&of)?.clone();
-        Some(LevelTap { meter: exhibit.meter, _mark: self.mark(exhibit.listeners) })
+        let sink = self.lock().get(&of)?.clone();
+        Some(LevelTap { meter: sink.meter, _mark: self.mark(sink.listeners) })
     }
 
-    /// How loud something was in the last tenth of a second, in dB against full scale; -120 for
-    /// silence, for what is not measured and for what is not there.
+    /// The level of the last tenth of a second, in dB relative to full scale. -120 for silence, for
+    /// a level that is not measured and for an unknown entry.
     pub fn level(&self, of: Picture) -> f32 {
-        self.lock().get(&of).map_or(SILENCE_DBFS, |exhibit| exhibit.meter.dbfs())
+        self.lock().get(&of).map_or(SILENCE_DBFS, |sink| sink.meter.dbfs())
     }
 
-    /// Whether somebody looks at a picture.
+    /// Whether any tap on the frames of this entry exists.
     pub fn is_seen(&self, of: Picture) -> bool {
-        self.lock().get(&of).is_some_and(|one| one.viewers.load(Ordering::Acquire) > 0)
+        self.lock().get(&of).is_some_and(|sink| sink.viewers.load(Ordering::Acquire) > 0)
     }
 
-    /// Whether somebody holds a level.
+    /// Whether any tap on the level of this entry exists.
     pub fn is_measured(&self, of: Picture) -> bool {
-        self.lock().get(&of).is_some_and(|one| one.listeners.load(Ordering::Acquire) > 0)
+        self.lock().get(&of).is_some_and(|sink| sink.listeners.load(Ordering::Acquire) > 0)
     }
 
-    /// Waits until taps came or went since the last call. Cancel safe; for one waiter.
+    /// Waits until a tap was added or dropped since the last call. Cancel safe. For one waiter.
     pub async fn changed(&self) {
         self.shared.changed.notified().await;
     }
@@ -111,22 +112,22 @@ impl fmt::Debug for Gallery {
     }
 }
 
-/// Somebody looks at a picture; dropping it ends that.
+/// A tap on the frames of one entry. Dropping it ends the tap.
 #[derive(Debug)]
 pub struct PictureTap {
     frames: TeeGuard<VideoFrame>,
-    // After the frames: when the gallery looks again, nobody is attached.
+    // Dropped after `frames`, so that the slot is detached before the count changes.
     _mark: Mark,
 }
 
 impl PictureTap {
-    /// The newest frame, if one came since the last call. Never waits.
+    /// The newest frame, if one arrived since the last call. Never waits.
     pub fn take(&self) -> Option<VideoFrame> {
         self.frames.slot.take()
     }
 }
 
-/// Somebody watches a level; dropping it ends that.
+/// A tap on the level of one entry. Dropping it ends the tap.
 #[derive(Debug)]
 pub struct LevelTap {
     meter: Meter,
@@ -134,14 +135,14 @@ pub struct LevelTap {
 }
 
 impl LevelTap {
-    /// The level of the last tenth of a second, in dB against full scale; -120 for silence.
-    /// Reads one atomic number.
+    /// The level of the last tenth of a second, in dB relative to full scale; -120 for silence.
+    /// One atomic load.
     pub fn dbfs(&self) -> f32 {
         self.meter.dbfs()
     }
 }
 
-/// Counts somebody in until dropped.
+/// Counts one tap until it is dropped.
 struct Mark {
     count: Arc<AtomicUsize>,
     shared: Arc<Shared>,
@@ -156,7 +157,7 @@ impl Drop for Mark {
 
 impl fmt::Debug for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Mark")
+        f.write_str("TapGuard")
     }
 }
 
@@ -174,44 +175,44 @@ mod tests {
         VideoFrame::new(size, MediaTime::default(), Arc::new(vec![0; size.i420_bytes()]))
     }
 
-    fn has_changed(gallery: &Gallery) -> bool {
-        let mut changed = std::pin::pin!(gallery.changed());
+    fn has_changed(sinks: &Gallery) -> bool {
+        let mut changed = std::pin::pin!(sinks.changed());
         changed.as_mut().poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(())
     }
 
     #[test]
     fn a_tap_gets_the_newest_frame_and_is_counted_until_it_is_dropped() {
-        let gallery = Gallery::default();
-        assert!(gallery.picture(PEER, Arc::new(|| ())).is_none(), "not there yet");
-        let (frames, _) = gallery.exhibit(PEER);
+        let sinks = Gallery::default();
+        assert!(sinks.picture(PEER, Arc::new(|| ())).is_none(), "the entry does not exist yet");
+        let (frames, _) = sinks.exhibit(PEER);
         let woken = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&woken);
         let wake = move || {
             count.fetch_add(1, Ordering::Relaxed);
         };
-        let tap = gallery.picture(PEER, Arc::new(wake)).unwrap();
-        assert!(gallery.is_seen(PEER) && has_changed(&gallery) && !has_changed(&gallery));
+        let tap = sinks.picture(PEER, Arc::new(wake)).unwrap();
+        assert!(sinks.is_seen(PEER) && has_changed(&sinks) && !has_changed(&sinks));
         frames.put(&frame());
         frames.put(&frame());
         assert!(tap.take().is_some() && tap.take().is_none());
         assert_eq!(woken.load(Ordering::Relaxed), 2);
         drop(tap);
-        assert!(!gallery.is_seen(PEER) && has_changed(&gallery));
+        assert!(!sinks.is_seen(PEER) && has_changed(&sinks));
         frames.put(&frame());
         assert_eq!(woken.load(Ordering::Relaxed), 2);
     }
 
     #[test]
     fn a_level_can_be_read_with_and_without_a_tap() {
-        let gallery = Gallery::default();
-        assert_eq!(gallery.level(Picture::Local), SILENCE_DBFS);
-        let (_, meter) = gallery.exhibit(Picture::Local);
+        let sinks = Gallery::default();
+        assert_eq!(sinks.level(Picture::Local), SILENCE_DBFS);
+        let (_, meter) = sinks.exhibit(Picture::Local);
         meter.set(-30.0);
-        assert!(!gallery.is_measured(Picture::Local));
-        let tap = gallery.sound(Picture::Local).unwrap();
-        assert!(gallery.is_measured(Picture::Local) && !gallery.is_seen(Picture::Local));
-        assert_eq!((tap.dbfs(), gallery.level(Picture::Local)), (-30.0, -30.0));
-        gallery.remove(Picture::Local);
-        assert_eq!(gallery.level(Picture::Local), SILENCE_DBFS);
+        assert!(!sinks.is_measured(Picture::Local));
+        let tap = sinks.sound(Picture::Local).unwrap();
+        assert!(sinks.is_measured(Picture::Local) && !sinks.is_seen(Picture::Local));
+        assert_eq!((tap.dbfs(), sinks.level(Picture::Local)), (-30.0, -30.0));
+        sinks.remove(Picture::Local);
+        assert_eq!(sinks.level(Picture::Local), SILENCE_DBFS);
     }
 }

@@ -1,14 +1,14 @@
-//! How loud something is now, written by one thread and read by any, without a lock.
+//! The current level of an audio stream: one thread writes it, any thread reads it, without a lock.
 
 use std::sync::{
     Arc,
     atomic::{AtomicU32, Ordering},
 };
 
-/// The level of silence, and of what is measured by nobody.
+/// The level of silence, and of a stream that is not measured, in dB relative to full scale.
 pub const SILENCE_DBFS: f32 = -120.0;
 
-/// A level in dB against full scale. Clones are the same meter.
+/// A level in dB relative to full scale. Clones share one value.
 #[derive(Clone, Debug)]
 pub struct Meter(Arc<AtomicU32>);
 
@@ -19,12 +19,12 @@ impl Default for Meter {
 }
 
 impl Meter {
-    /// Shows another level; for real-time threads too.
+    /// Sets the level. Safe on real-time threads.
     pub fn set(&self, dbfs: f32) {
         self.0.store(dbfs.to_bits(), Ordering::Relaxed);
     }
 
-    /// The level that was shown last.
+    /// The last level that was set.
     pub fn dbfs(&self) -> f32 {
         f32::from_bits(self.0.load(Ordering::Relaxed))
     }
@@ -35,11 +35,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_meter_is_silent_until_somebody_measures() {
+    fn a_meter_shows_silence_until_a_level_is_set() {
         let meter = Meter::default();
-        let seen = meter.clone();
-        assert_eq!(seen.dbfs(), SILENCE_DBFS);
+        let reader = meter.clone();
+        assert_eq!(reader.dbfs(), SILENCE_DBFS);
         meter.set(-20.5);
-        assert_eq!(seen.dbfs(), -20.5);
+        assert_eq!(reader.dbfs(), -20.5);
     }
 }

@@ -1,4 +1,7 @@
-//! Frames, and the pipes they travel in: raw media newest wins, encoded media whole frames.
+//! Raw and encoded media, and the channels between threads.
+//!
+//! Raw frames travel in slots that keep the newest one. Encoded frames travel in queues that only
+//! drop up to a keyframe.
 
 mod bell;
 mod clock;

@@ -1,4 +1,4 @@
-//! The cookie without which a PulseAudio server does not talk to a client that brings none.
+//! The authentication cookie of PulseAudio, without which a server refuses clients.
 
 use std::{
     env,
@@ -11,23 +11,23 @@ use std::{
 /// Bytes in a cookie (`PA_NATIVE_COOKIE_LENGTH` of PulseAudio's native protocol).
 const COOKIE_BYTES: usize = 256;
 
-/// Makes this user's cookie if there is none, as PulseAudio's own library does at its first use;
-/// on a fresh account nobody may have used it yet. Returns whether one was made.
+/// Creates the user's cookie if there is none. PulseAudio's own library does the same at its first
+/// use, which may not have happened yet on a fresh account. Returns whether a cookie was created.
 pub(super) fn make_if_missing() -> bool {
     let Some(home) = env::home_dir().filter(|home| !home.as_os_str().is_empty()) else {
         return false;
     };
-    let usual = home.join(".config/pulse/cookie");
-    let named = env::var_os("PULSE_COOKIE").map(PathBuf::from);
-    let places = [named, Some(usual.clone()), Some(home.join(".pulse-cookie"))];
-    if places.into_iter().flatten().any(|place| place.exists()) {
+    let default = home.join(".config/pulse/cookie");
+    let from_env = env::var_os("PULSE_COOKIE").map(PathBuf::from);
+    let paths = [from_env, Some(default.clone()), Some(home.join(".pulse-cookie"))];
+    if paths.into_iter().flatten().any(|path| path.exists()) {
         return false;
     }
-    let made = make(&usual);
-    if let Err(error) = &made {
-        tracing::debug!(%error, "no cookie for the sound server can be made");
+    let created = make(&default);
+    if let Err(error) = &created {
+        tracing::debug!(%error, "PulseAudio cookie not created");
     }
-    made.is_ok()
+    created.is_ok()
 }
 
 fn make(path: &Path) -> io::Result<()> {

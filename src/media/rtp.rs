@@ -1,4 +1,4 @@
-//! Received media, as a connection hands it on.
+//! Received RTP, as the transport passes it to playback.
 
 use std::{
     collections::BTreeMap,
@@ -10,61 +10,62 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::model::{Media, MediaTime, PeerId};
 
-/// One received RTP packet (RFC 3550), without its header's bytes.
+/// One received RTP packet (RFC 3550): the payload and the header fields that playback needs.
 #[derive(Clone, Debug)]
 pub struct RtpPacket {
     /// Sequence number, modulo 2¹⁶.
     pub sequence: u16,
-    /// Timestamp, modulo 2³²: 90 kHz for pictures, 48 kHz for sound.
+    /// Timestamp, modulo 2³²: 90 kHz for video, 48 kHz for audio.
     pub timestamp: u32,
-    /// The marker bit: the last packet of a picture.
+    /// The marker bit: set on the last packet of a video frame.
     pub marker: bool,
-    /// The payload.
+    /// The payload without padding.
     pub payload: Bytes,
-    /// When it arrived.
+    /// The arrival time.
     pub arrival: MediaTime,
 }
 
-/// A remote track that began to arrive.
+/// A remote track whose first packet has arrived.
 #[derive(Debug)]
 pub struct IncomingTrack {
-    /// The connection it arrives on.
+    /// The peer that sends it.
     pub peer: PeerId,
     /// [`Media::Audio`] or [`Media::Video`].
     pub media: Media,
-    /// The SSRC of its packets: the key of its sender reports.
+    /// The SSRC of its packets, which is the key of its sender reports.
     pub ssrc: u32,
-    /// The sender's media stream id (`a=msid`): tracks of one stream are played in step.
+    /// The sender's media stream id (`a=msid`). Tracks of one stream are played in sync.
     pub stream: String,
-    /// The sender's track id (`a=msid`): the source mix. The same participant's same mix arrives
-    /// once per session and is to be played once.
+    /// The sender's track id (`a=msid`), which names the audio or video source. One source of a
+    /// participant arrives once per session that both share, and must be played only once.
     pub mix: String,
-    /// The packets. Closed when the connection is; a full queue drops the newest, counted as
-    /// lost by the receiver's sequence numbers.
+    /// The packets. The channel closes with the peer connection. When it is full, the newest packet
+    /// is dropped; the gap in the sequence numbers counts it as lost.
     pub packets: mpsc::Receiver<RtpPacket>,
-    /// Asks the sender for a keyframe; does nothing for sound.
+    /// Requests a keyframe from the sender; does nothing for audio.
     pub keyframes: KeyframeRequest,
-    /// The sender reports seen so far.
+    /// The newest sender reports of the connection.
     pub reports: SenderReports,
 }
 
-/// Asks a sender for a keyframe (PLI, RFC 4585 section 6.3.1). The connection paces it.
+/// Requests a keyframe from a sender (PLI, RFC 4585 section 6.3.1). The peer connection limits the
+/// rate.
 #[derive(Clone, Debug, Default)]
 pub struct KeyframeRequest(Arc<Notify>);
 
 impl KeyframeRequest {
-    /// Asks; never waits. Requests that were not sent yet are one.
+    /// Requests a keyframe; never waits. Requests that were not sent yet are merged.
     pub fn request(&self) {
         self.0.notify_one();
     }
 
-    /// Waits until somebody asks; the connection's end.
+    /// Waits for a request. Called by the peer connection.
     pub async fn requested(&self) {
         self.0.notified().await;
     }
 }
 
-/// A sender's word on which wall clock time an RTP timestamp stands for (RFC 3550, 6.4.1).
+/// The wall clock time of an RTP timestamp, from an RTCP sender report (RFC 3550, 6.4.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SenderReport {
     /// NTP time, seconds since 1900 in 32.32 fixed point.
@@ -73,12 +74,12 @@ pub struct SenderReport {
     pub rtp: u32,
 }
 
-/// The newest sender report of each SSRC on one connection.
+/// The newest sender report of each SSRC on one peer connection.
 #[derive(Clone, Debug, Default)]
 pub struct SenderReports(Arc<Mutex<BTreeMap<u32, SenderReport>>>);
 
 impl SenderReports {
-    /// Notes a report; the oldest known SSRCs beyond 16 are not taken.
+    /// Stores a report. When 16 SSRCs are known, reports of further SSRCs are dropped.
     pub fn note(&self, ssrc: u32, report: SenderReport) {
         let mut reports = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if reports.len() < 16 || reports.contains_key(&ssrc) {
@@ -86,7 +87,7 @@ impl SenderReports {
         }
     }
 
-    /// The newest report of that SSRC.
+    /// The newest report of an SSRC.
     pub fn of(&self, ssrc: u32) -> Option<SenderReport> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&ssrc).copied()
     }

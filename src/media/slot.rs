@@ -1,4 +1,4 @@
-//! The newest value wins: how raw frames travel.
+//! Slots, in which raw frames travel: a newer value replaces an unread older one.
 
 use std::{
     fmt,
@@ -9,7 +9,8 @@ use std::{
     time::Duration,
 };
 
-/// A place for one value. A newer one replaces an unread older one, which is counted.
+/// Holds at most one value. A newer value replaces an unread older one and counts it as
+/// overwritten.
 #[derive(Debug)]
 pub struct Slot<T> {
     value: Mutex<Option<T>>,
@@ -24,7 +25,7 @@ impl<T> Default for Slot<T> {
 }
 
 impl<T> Slot<T> {
-    /// Puts the value in; never waits.
+    /// Stores the value; never waits.
     pub fn put(&self, value: T) {
         let old = lock(&self.value).replace(value);
         if old.is_some() {
@@ -33,29 +34,29 @@ impl<T> Slot<T> {
         self.arrived.notify_one();
     }
 
-    /// Takes the value out, if one is there.
+    /// Takes the value, if there is one.
     pub fn take(&self) -> Option<T> {
         lock(&self.value).take()
     }
 
-    /// Takes the value out, waiting at most `patience` for one.
-    pub fn wait(&self, patience: Duration) -> Option<T> {
+    /// Takes the value, waiting at most `timeout` for one.
+    pub fn wait(&self, timeout: Duration) -> Option<T> {
         let value = lock(&self.value);
-        let waited = self.arrived.wait_timeout_while(value, patience, |value| value.is_none());
+        let waited = self.arrived.wait_timeout_while(value, timeout, |value| value.is_none());
         waited.unwrap_or_else(|poison| poison.into_inner()).0.take()
     }
 
-    /// How many values nobody read.
+    /// How many values were replaced before they were read.
     pub fn overwritten(&self) -> u64 {
         self.overwritten.load(Ordering::Relaxed)
     }
 }
 
-/// Called when something is there to be fetched; from whichever thread brought it, so it must not
-/// block.
+/// A callback for "there is something to fetch". It runs on the thread that produced the value and
+/// must not block.
 pub type Wake = Arc<dyn Fn() + Send + Sync>;
 
-/// Hands each value to every slot that is attached: an encoder's, a tile's.
+/// Copies each value to every attached slot, for example an encoder's and a tile's.
 #[derive(Debug)]
 pub struct Tee<T> {
     slots: Arc<Mutex<Vec<Attached<T>>>>,
@@ -85,24 +86,24 @@ impl<T> Clone for Tee<T> {
 }
 
 impl<T: Clone> Tee<T> {
-    /// Attaches a new slot until the guard is dropped.
+    /// Attaches a new slot, which is detached when the guard is dropped.
     pub fn attach(&self) -> TeeGuard<T> {
         self.attach_slot(None)
     }
 
-    /// Attaches a new slot whose owner is woken by each value, until the guard is dropped.
+    /// Like [`Self::attach`], and calls `wake` after each value.
     pub fn attach_waking(&self, wake: Wake) -> TeeGuard<T> {
         self.attach_slot(Some(wake))
     }
 
-    /// Puts the value into every attached slot, then wakes those who asked for it; never waits.
+    /// Puts the value into every attached slot, then calls the wake callbacks; never waits.
     pub fn put(&self, value: &T) {
         let mut wakes = vec![];
-        for one in lock(&self.slots).iter() {
-            one.slot.put(value.clone());
-            wakes.extend(one.wake.clone());
+        for attached in lock(&self.slots).iter() {
+            attached.slot.put(value.clone());
+            wakes.extend(attached.wake.clone());
         }
-        // Unlocked: whoever is woken may attach or detach.
+        // Without the lock, because a callback may attach or detach a slot.
         for wake in wakes {
             wake();
         }
@@ -115,21 +116,21 @@ impl<T: Clone> Tee<T> {
     }
 }
 
-/// A slot attached to a [`Tee`]; detached when dropped.
+/// A slot attached to a [`Tee`]. Dropping the guard detaches it.
 #[derive(Debug)]
 pub struct TeeGuard<T> {
-    /// The slot.
+    /// The attached slot.
     pub slot: Arc<Slot<T>>,
     slots: Arc<Mutex<Vec<Attached<T>>>>,
 }
 
 impl<T> Drop for TeeGuard<T> {
     fn drop(&mut self) {
-        lock(&self.slots).retain(|one| !Arc::ptr_eq(&one.slot, &self.slot));
+        lock(&self.slots).retain(|other| !Arc::ptr_eq(&other.slot, &self.slot));
     }
 }
 
-/// A poisoned lock guards one value that is whole between any two statements.
+/// Locks a mutex, poisoned or not: the value behind it is valid between any two statements.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poison| poison.into_inner())
 }
@@ -148,18 +149,18 @@ mod tests {
     }
 
     #[test]
-    fn every_attached_slot_gets_each_value_and_a_detached_one_nothing() {
+    fn every_attached_slot_gets_each_value_and_a_detached_one_gets_none() {
         let tee = Tee::default();
-        let (one, other) = (tee.attach(), tee.attach());
+        let (kept, dropped) = (tee.attach(), tee.attach());
         tee.put(&7);
-        let slot = Arc::clone(&other.slot);
-        drop(other);
+        let slot = Arc::clone(&dropped.slot);
+        drop(dropped);
         tee.put(&8);
-        assert_eq!((one.slot.take(), slot.take()), (Some(8), Some(7)));
+        assert_eq!((kept.slot.take(), slot.take()), (Some(8), Some(7)));
     }
 
     #[test]
-    fn who_asked_is_woken_by_each_value_and_may_detach_meanwhile() {
+    fn a_wake_callback_runs_for_each_value_and_may_detach_its_slot() {
         let tee = Tee::default();
         let (woken, held) = (Arc::new(AtomicU64::new(0)), Arc::new(Slot::default()));
         let (count, dropped) = (Arc::clone(&woken), Arc::clone(&held));
@@ -172,6 +173,6 @@ mod tests {
         for value in 0..4 {
             tee.put(&value);
         }
-        assert_eq!(woken.load(Ordering::Relaxed), 2, "detached by the second");
+        assert_eq!(woken.load(Ordering::Relaxed), 2, "the second call detached the slot");
     }
 }

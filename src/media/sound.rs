@@ -1,4 +1,4 @@
-//! Microphones and speakers, found the same way at both ends.
+//! Lists and finds microphones and speakers (cpal).
 
 use std::sync::Arc;
 #[cfg(target_os = "linux")]
@@ -10,13 +10,13 @@ use super::device::{ChoiceError, Device, DeviceRef, choose};
 #[cfg(target_os = "linux")]
 use super::pulse_cookie;
 
-/// The sound system to use now: PulseAudio (or PipeWire, which speaks its protocol) if its server
+/// Returns the audio host to use: PulseAudio (or PipeWire, which speaks its protocol) if its server
 /// answers within two seconds, else the platform's own.
 ///
-/// Asked anew for each opening, because sound servers come and go; a connection to a server is
-/// shared as long as it lives. May block for those two seconds, and longer if a server hangs: call
-/// it on the thread that opens and uses the device, where it also keeps ALSA's own complaints from
-/// being written to the terminal.
+/// Call it for each opening, because audio servers start and stop. The connection to a server is
+/// shared while it lives. May block for those two seconds, and longer if a server hangs: call it on
+/// the thread that opens and uses the device. It also keeps ALSA from printing to the terminal on
+/// that thread.
 pub fn sound_host() -> Arc<cpal::Host> {
     quiet_alsa();
     shared_host()
@@ -24,8 +24,9 @@ pub fn sound_host() -> Arc<cpal::Host> {
 
 #[cfg(target_os = "linux")]
 fn shared_host() -> Arc<cpal::Host> {
-    // A PulseAudio client whose last handle is dropped may leave its thread and its connection
-    // behind, so there is one for all. ALSA has none, and PulseAudio is to be asked again.
+    // A PulseAudio client may leak its thread and its connection when its last handle is dropped,
+    // so all callers share one. An ALSA host is not kept, so that the next call tries PulseAudio
+    // again.
     static SERVER: Mutex<Option<Arc<cpal::Host>>> = Mutex::new(None);
     let known = SERVER.lock().unwrap_or_else(PoisonError::into_inner).clone();
     if let Some(host) = known
@@ -51,7 +52,7 @@ fn shared_host() -> Arc<cpal::Host> {
     Arc::new(cpal::default_host())
 }
 
-/// Which end of the sound.
+/// The direction of an audio device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SoundEnd {
     /// Microphones.
@@ -69,72 +70,72 @@ impl SoundEnd {
     }
 }
 
-/// Why there is no such device.
+/// Why no audio device was found.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SoundError {
-    /// None is connected.
+    /// No device is connected.
     #[error("there is no {noun}; connect one")]
     None {
         /// `microphone` or `speaker`.
         noun: &'static str,
     },
-    /// Without a microphone, sound servers offer what a speaker plays: an echo for everybody.
+    /// Without a microphone, audio servers offer a monitor of what a speaker plays, which would
+    /// send every participant an echo.
     #[error(
         "there is no microphone, only {name:?}, which hears what the speaker plays; to send that, \
          choose it by name"
     )]
     OnlyMonitor {
-        /// The device that would echo.
+        /// The monitor's name.
         name: String,
     },
-    /// No device is called like that, or several are.
+    /// No device has this name, or several have.
     #[error(transparent)]
     Choice(#[from] ChoiceError),
 }
 
-/// The devices at that end that can be chosen, the default one first; none if the sound system does
-/// not answer. Asks that system, so not for the window's thread.
+/// Lists the devices of one direction that a user can choose, the default device first. Empty if
+/// the audio system does not answer. Blocks on that system: not for the window's thread.
 ///
-/// What only hears what a speaker plays, and ALSA's converters, can be opened by name or id but are
-/// not offered.
-pub fn sound_devices(end: SoundEnd) -> Vec<Device> {
+/// Monitors of speakers and ALSA's converters are not listed, but can be opened by name or id.
+pub fn sound_devices(direction: SoundEnd) -> Vec<Device> {
     let host = sound_host();
-    let devices = described(&host, end).into_iter().map(|(_, device)| device);
+    let devices = described(&host, direction).into_iter().map(|(_, device)| device);
     let mut devices: Vec<_> =
         devices.filter(|device| device.is_default || is_offered(&device.id)).collect();
     devices.sort_by_key(|device| !device.is_default);
     devices
 }
 
-/// The device that is meant, or the default one.
+/// Finds the wanted device, or the default one if none is wanted.
 ///
 /// # Errors
-/// [`SoundError`] says what there is instead.
+/// [`AudioDeviceError`] names the devices that exist.
 pub fn find_sound_device(
     host: &cpal::Host,
-    end: SoundEnd,
+    direction: SoundEnd,
     wanted: Option<&DeviceRef>,
 ) -> Result<cpal::Device, SoundError> {
-    let Some(wanted) = wanted else { return default_device(host, end) };
-    // What is offered comes first: a part of a name means a microphone, not a speaker's monitor.
-    let (offered, other): (Vec<_>, Vec<_>) =
-        described(host, end).into_iter().partition(|(_, device)| is_offered(&device.id));
-    let mut refused = None;
-    for mut devices in [offered, other] {
+    let Some(wanted) = wanted else { return default_device(host, direction) };
+    // Selectable devices first: a part of a name means a microphone, not a speaker's monitor.
+    let (selectable, other): (Vec<_>, Vec<_>) =
+        described(host, direction).into_iter().partition(|(_, device)| is_offered(&device.id));
+    let mut first_error = None;
+    for mut devices in [selectable, other] {
         let listed: Vec<_> = devices.iter().map(|(_, device)| device.clone()).collect();
-        match choose(&listed, wanted, end.noun()) {
-            Ok(place) => return Ok(devices.swap_remove(place).0),
+        match choose(&listed, wanted, direction.noun()) {
+            Ok(index) => return Ok(devices.swap_remove(index).0),
             Err(error @ ChoiceError::Several { .. }) => return Err(error.into()),
-            Err(error) => refused = refused.or(Some(error)),
+            Err(error) => first_error = first_error.or(Some(error)),
         }
     }
-    Err(refused.expect("both lists were looked through").into())
+    Err(first_error.expect("both lists were searched").into())
 }
 
-/// The device that is used where none is named.
-fn default_device(host: &cpal::Host, end: SoundEnd) -> Result<cpal::Device, SoundError> {
-    let missing = SoundError::None { noun: end.noun() };
-    match end {
+/// The device to use when the user names none.
+fn default_device(host: &cpal::Host, direction: SoundEnd) -> Result<cpal::Device, SoundError> {
+    let missing = SoundError::None { noun: direction.noun() };
+    match direction {
         SoundEnd::Output => host.default_output_device().ok_or(missing),
         SoundEnd::Input => {
             let device = host.default_input_device().ok_or(missing)?;
@@ -151,14 +152,14 @@ fn default_device(host: &cpal::Host, end: SoundEnd) -> Result<cpal::Device, Soun
     }
 }
 
-/// Every device at that end, with its description.
-fn described(host: &cpal::Host, end: SoundEnd) -> Vec<(cpal::Device, Device)> {
-    let default = default_device(host, end).ok().and_then(|device| id_of(&device));
-    let fits = |device: &cpal::Device| match end {
+/// All devices of one direction, each with its description.
+fn described(host: &cpal::Host, direction: SoundEnd) -> Vec<(cpal::Device, Device)> {
+    let default = default_device(host, direction).ok().and_then(|device| id_of(&device));
+    let has_direction = |device: &cpal::Device| match direction {
         SoundEnd::Input => device.supports_input(),
         SoundEnd::Output => device.supports_output(),
     };
-    let devices = host.devices().into_iter().flatten().filter(fits);
+    let devices = host.devices().into_iter().flatten().filter(has_direction);
     devices
         .filter_map(|device| {
             let id = id_of(&device)?;
@@ -169,12 +170,13 @@ fn described(host: &cpal::Host, end: SoundEnd) -> Vec<(cpal::Device, Device)> {
         .collect()
 }
 
-/// Whether a PulseAudio or PipeWire source hears what a speaker plays: those servers name them so.
+/// Whether a PulseAudio or PipeWire source is a monitor of what a speaker plays: those servers end
+/// the names of monitors like this.
 fn is_monitor(id: &str) -> bool {
     id.ends_with(".monitor")
 }
 
-/// Whether a device is one that a person may mean, by its id in the sound system.
+/// Whether a device is offered to the user, by its id in the audio system.
 fn is_offered(id: &str) -> bool {
     const CONVERTERS: &[&str] = &[
         "dmix",
@@ -187,7 +189,7 @@ fn is_offered(id: &str) -> bool {
         "lavrate",
         "null",
         "oss",
-        // It leads to a sound server that did not answer: one that does is asked itself.
+        // Connects to an audio server that did not answer. One that answers is used directly.
         "pulse",
         "samplerate",
         "speex",
@@ -205,12 +207,12 @@ fn id_of(device: &cpal::Device) -> Option<String> {
     device.id().ok().map(|id| id.id().to_owned())
 }
 
-/// Sends what ALSA would print on this thread to a buffer that nobody reads: what matters comes
-/// back as an error value too. The buffer before it is freed, so it cannot grow for ever.
+/// Redirects what ALSA prints on this thread to a buffer that is never read: errors that matter are
+/// also returned as values. The previous buffer is freed, so it cannot grow without bound.
 fn quiet_alsa() {
     #[cfg(target_os = "linux")]
     if let Err(error) = alsa::Output::local_error_handler() {
-        tracing::debug!(%error, "ALSA may print to the terminal");
+        tracing::debug!(%error, "ALSA output not redirected");
     }
 }
 
@@ -219,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn monitors_and_converters_are_not_offered() {
+    fn monitors_and_converters_are_not_selectable() {
         for id in
             ["default", "pipewire", "plughw:CARD=0,DEV=0", "sysdefault:CARD=PCH", "alsa_input.x"]
         {

@@ -1,51 +1,51 @@
-//! A strip in the picture that a machine reads back after encoding, sending and decoding.
+//! A machine-readable code at the top of a video frame that survives encoding and transport.
 
 use super::VideoFrame;
 
-/// Who painted a picture, which one it is, and when it was captured.
+/// The name of the source that painted a frame, the frame's number and its capture time.
 ///
-/// Painted as 40 columns × 4 rows of black and white cells along the top of the picture: a cell
-/// is `width / 40` pixels square, so it survives scaling and low bitrates. Bits, most significant
-/// first: 64 of `who`, 32 of `frame`, 48 of `unix_ms`, 16 of CRC-16/CCITT over those before it.
+/// Painted as 40 columns × 4 rows of black and white cells along the top of the frame. A cell is
+/// `width / 40` pixels square, so it survives scaling and low bitrates. Bits, most significant
+/// first: 64 of the name, 32 of `frame`, 48 of `unix_ms`, 16 of CRC-16/CCITT over the others.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Strip {
     who: [u8; 8],
     /// The frame's number since its source started, modulo 2³².
     pub frame: u32,
-    /// When it was captured, in Unix milliseconds (48 bits).
+    /// The capture time in Unix milliseconds (48 bits).
     pub unix_ms: u64,
 }
 
 const COLUMNS: usize = 40;
 const ROWS: usize = 4;
 const BYTES: usize = COLUMNS * ROWS / 8;
-/// Black and white of the limited range.
+/// Black and white in the limited range.
 const LUMA: [u8; 2] = [16, 235];
 
 impl Strip {
-    /// The strip of these parts; `who` is cut to eight bytes.
-    pub fn new(who: &str, frame: u32, unix_ms: u64) -> Self {
+    /// Builds a timecode; `name` is cut to eight bytes.
+    pub fn new(name: &str, frame: u32, unix_ms: u64) -> Self {
         let mut short = [0; 8];
-        let mut end = who.len().min(8);
-        while !who.is_char_boundary(end) {
+        let mut end = name.len().min(8);
+        while !name.is_char_boundary(end) {
             end -= 1;
         }
-        short[..end].copy_from_slice(&who.as_bytes()[..end]);
+        short[..end].copy_from_slice(&name.as_bytes()[..end]);
         Self { who: short, frame, unix_ms: unix_ms & 0xffff_ffff_ffff }
     }
 
-    /// Who painted it: the first eight bytes of a name.
+    /// The first eight bytes of the source's name.
     pub fn who(&self) -> String {
         String::from_utf8_lossy(&self.who).trim_end_matches('\0').to_owned()
     }
 
-    /// Height of the strip in a picture that is `width` pixels wide, in pixels.
+    /// The height of the timecode in a frame that is `width` pixels wide, in pixels.
     pub const fn height(width: u32) -> u32 {
         width / COLUMNS as u32 * ROWS as u32
     }
 
-    /// Paints the strip into the top of a luma plane whose rows are `width` bytes. A picture too
-    /// small for it is left alone.
+    /// Paints the timecode into the top of a luma plane whose rows are `width` bytes. Does nothing
+    /// if the frame is too small.
     pub fn paint(&self, luma: &mut [u8], width: u32) {
         let (width, cell) = (width as usize, width as usize / COLUMNS);
         if cell < 2 || luma.len() < width * cell * ROWS {
@@ -60,7 +60,7 @@ impl Strip {
         }
     }
 
-    /// Reads the strip of a picture, `None` if there is none or it is damaged.
+    /// Reads the timecode of a frame; `None` if there is none or it is damaged.
     pub fn read(frame: &VideoFrame) -> Option<Self> {
         let (width, cell) = (frame.size.width as usize, frame.size.width as usize / COLUMNS);
         let luma = frame.y();
@@ -71,7 +71,7 @@ impl Strip {
         for bit in 0..COLUMNS * ROWS {
             let (left, top) = (bit % COLUMNS * cell + cell / 4, bit / COLUMNS * cell + cell / 4);
             let side = (cell / 2).max(1);
-            // Four rows tell a cell as well as all of them, at a quarter of the cost.
+            // Four rows are as reliable as all of them, at a quarter of the cost.
             let rows = side.min(4);
             let sum: usize = (0..rows)
                 .map(|row| (top + row * side / rows) * width + left)
@@ -91,8 +91,8 @@ impl Strip {
         bytes[..8].copy_from_slice(&self.who);
         bytes[8..12].copy_from_slice(&self.frame.to_be_bytes());
         bytes[12..18].copy_from_slice(&self.unix_ms.to_be_bytes()[2..]);
-        let check = crc16(&bytes[..18]);
-        bytes[18..].copy_from_slice(&check.to_be_bytes());
+        let crc = crc16(&bytes[..18]);
+        bytes[18..].copy_from_slice(&crc.to_be_bytes());
         bytes
     }
 
@@ -100,15 +100,16 @@ impl Strip {
         if crc16(&bytes[..18]) != u16::from_be_bytes([bytes[18], bytes[19]]) {
             return None;
         }
-        let mut strip = Self { who: [0; 8], frame: 0, unix_ms: 0 };
-        strip.who.copy_from_slice(&bytes[..8]);
-        strip.frame = bytes[8..12].iter().fold(0, |n, byte| n << 8 | u32::from(*byte));
-        strip.unix_ms = bytes[12..18].iter().fold(0, |n, byte| n << 8 | u64::from(*byte));
-        Some(strip)
+        let mut timecode = Self { who: [0; 8], frame: 0, unix_ms: 0 };
+        timecode.who.copy_from_slice(&bytes[..8]);
+        timecode.frame = bytes[8..12].iter().fold(0, |n, byte| n << 8 | u32::from(*byte));
+        timecode.unix_ms = bytes[12..18].iter().fold(0, |n, byte| n << 8 | u64::from(*byte));
+        Some(timecode)
     }
 }
 
-/// CRC-16/CCITT-FALSE: polynomial 0x1021, start 0xffff, so that an all-black picture is damaged.
+/// CRC-16/CCITT-FALSE: polynomial 0x1021, initial value 0xffff, so that an all-black frame fails
+/// the check.
 fn crc16(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0xffff, |crc, byte| {
         (0..8).fold(crc ^ u16::from(*byte) << 8, |crc: u16, _| {
@@ -124,9 +125,9 @@ mod tests {
     use super::*;
     use crate::model::{MediaTime, Size};
 
-    fn painted(strip: Strip, size: Size, fill: u8) -> Vec<u8> {
+    fn painted(timecode: Strip, size: Size, fill: u8) -> Vec<u8> {
         let mut data = vec![fill; size.i420_bytes()];
-        strip.paint(&mut data[..(size.width * size.height) as usize], size.width);
+        timecode.paint(&mut data[..(size.width * size.height) as usize], size.width);
         data
     }
 
@@ -135,30 +136,30 @@ mod tests {
     }
 
     #[test]
-    fn a_strip_is_read_back_at_every_size() {
-        let strip = Strip::new("Ada Lovelace", 7, 1_790_000_000_123);
-        assert_eq!(strip.who(), "Ada Love");
+    fn a_timecode_is_read_back_at_every_size() {
+        let timecode = Strip::new("Ada Lovelace", 7, 1_790_000_000_123);
+        assert_eq!(timecode.who(), "Ada Love");
         for size in [Size::new(320, 180), Size::new(648, 480), Size::new(1280, 720)] {
-            assert_eq!(read(size, painted(strip, size, 90)), Some(strip), "{size}");
+            assert_eq!(read(size, painted(timecode, size, 90)), Some(timecode), "{size}");
         }
     }
 
     #[test]
-    fn noise_does_not_harm_a_strip_and_one_flipped_cell_voids_it() {
+    fn a_timecode_survives_noise_and_one_flipped_cell_invalidates_it() {
         let size = Size::new(320, 180);
-        let strip = Strip::new("émile-à", u32::MAX, 1);
-        let mut data = painted(strip, size, 0);
+        let timecode = Strip::new("émile-à", u32::MAX, 1);
+        let mut data = painted(timecode, size, 0);
         data.iter_mut().enumerate().for_each(|(n, byte)| {
             *byte = byte.saturating_add_signed(((n * 7919) % 81) as i8 - 40);
         });
-        assert_eq!(read(size, data), Some(strip));
-        let mut data = painted(strip, size, 0);
+        assert_eq!(read(size, data), Some(timecode));
+        let mut data = painted(timecode, size, 0);
         (0..8).for_each(|y| data[y * 320..y * 320 + 8].iter_mut().for_each(|p| *p = 251 - *p));
         assert_eq!(read(size, data), None);
     }
 
     #[test]
-    fn a_plain_picture_has_no_strip() {
+    fn a_plain_frame_has_no_timecode() {
         let size = Size::new(320, 180);
         for fill in [0, 16, 128, 235] {
             assert_eq!(read(size, vec![fill; size.i420_bytes()]), None, "{fill}");

@@ -1,4 +1,4 @@
-//! Threads that have a name and an owner.
+//! Named threads with an owner that stops them.
 
 use std::{
     io,
@@ -9,12 +9,12 @@ use std::{
     thread,
 };
 
-/// Tells a worker to come to an end.
+/// The stop signal of a worker.
 #[derive(Clone, Debug, Default)]
 pub struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// Whether the worker is to return as soon as it can.
+    /// Whether the worker must return as soon as it can.
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
@@ -24,10 +24,10 @@ impl Stop {
     }
 }
 
-/// A named thread. Dropping it tells the thread to stop and waits until it has.
+/// A named thread. Dropping it signals the thread to stop and joins it.
 ///
-/// The work must look at its [`Stop`] at least every 100 ms, and wait for nothing longer than
-/// that; [`Worker::abandon`] is for drivers that cannot promise it.
+/// The work must check its [`Stop`] at least every 100 ms, and must not block for longer than
+/// that. [`Worker::abandon`] is for work that may hang in a driver.
 #[derive(Debug)]
 pub struct Worker {
     stop: Stop,
@@ -35,24 +35,24 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Runs `work` on a thread called `name`.
+    /// Runs `work` on a new thread with this name.
     ///
     /// # Errors
-    /// If the system has no thread left.
+    /// If the system cannot create a thread.
     pub fn spawn(name: &str, work: impl FnOnce(&Stop) + Send + 'static) -> io::Result<Self> {
         let stop = Stop::default();
-        let seen = stop.clone();
-        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || work(&seen))?;
+        let signal = stop.clone();
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || work(&signal))?;
         Ok(Self { stop, thread: Some(thread) })
     }
 
-    /// Tells the thread to stop, and does not wait for it.
+    /// Signals the thread to stop without joining it.
     pub fn abandon(mut self) {
         self.stop.set();
         drop(self.thread.take());
     }
 
-    /// Whether the work has returned by itself.
+    /// Whether the work has returned.
     pub fn is_finished(&self) -> bool {
         self.thread.as_ref().is_none_or(thread::JoinHandle::is_finished)
     }
@@ -65,7 +65,7 @@ impl Drop for Worker {
             && thread.thread().id() != thread::current().id()
             && let Err(panic) = thread.join()
         {
-            tracing::error!(?panic, "a worker panicked");
+            tracing::error!(?panic, "worker panicked");
         }
     }
 }
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dropped_worker_has_ended() {
+    fn dropping_a_worker_waits_for_its_end() {
         let (ended, end) = mpsc::channel();
         let worker = Worker::spawn("test", move |stop| {
             while !stop.is_set() {
