@@ -32,8 +32,8 @@ pub struct VideoSettings {
 /// The bitrate at which a moving face looks good: 1.5 Mbit/s for 1280x720@30, 600 kbit/s for
 /// 640x360@30, 150 kbit/s for 320x180@15.
 ///
-/// Bits per pixel fall with the number of pixels: rate = 1.5 Mbit/s × (pixels per second ÷ those of
-/// 1280x720@30)^0.66, clamped to 50 kbit/s to 6 Mbit/s.
+/// Bits per pixel fall with the number of pixels: rate = 1.5 Mbit/s × (pixels per second ÷ those
+/// of 1280x720@30)^0.66, clamped to 50 kbit/s to 6 Mbit/s.
 pub fn default_target(size: Size, fps: u32) -> Bitrate {
     let pixels = f64::from(size.width) * f64::from(size.height) * f64::from(fps.max(1));
     let share = pixels / (1280.0 * 720.0 * 30.0);

@@ -1,15 +1,15 @@
-//! When a received frame is to be shown: pure arithmetic on timestamps and arrivals.
+//! The playout time of received frames: pure arithmetic on timestamps and arrival times.
 
 use std::time::Duration;
 
 use super::jitter::Unwrapper;
 use crate::model::MediaTime;
 
-/// Maps the RTP timestamps of one picture stream to the times at which its frames are shown.
+/// Maps the RTP timestamps of one video stream to the playout times of its frames.
 ///
-/// A frame is shown as late as nine of ten frames arrive, measured from the fastest: so most come
-/// in time to be shown evenly. Where that is less than [`PlayoutClock::UNSEEN`], each frame is
-/// shown as it arrives.
+/// The playout delay is the 90th percentile of the arrival delay, relative to the fastest frame, so
+/// that most frames arrive in time to be shown at even intervals. Below
+/// [`PlayoutClock::IMPERCEPTIBLE_JITTER`] each frame is shown on arrival.
 #[derive(Debug)]
 pub(crate) struct PlayoutClock {
     arrivals: Arrivals,
@@ -18,11 +18,11 @@ pub(crate) struct PlayoutClock {
 }
 
 impl PlayoutClock {
-    /// Unevenness that nobody sees: a screen shows a frame up to a refresh (17 ms at 60 Hz) late
-    /// anyway.
+    /// Jitter up to this is not visible: a screen shows a frame up to one refresh (17 ms at 60 Hz)
+    /// late anyway.
     pub(crate) const UNSEEN: Duration = Duration::from_millis(17);
 
-    /// A frame is held at most this long; beyond it, lateness is better seen than added.
+    /// The maximum playout delay. Beyond it, uneven playout is better than more latency.
     pub(crate) const MAX_DELAY: Duration = Duration::from_millis(200);
 
     pub(crate) fn new() -> Self {
@@ -33,14 +33,14 @@ impl PlayoutClock {
         }
     }
 
-    /// When the frame with that timestamp, complete at `arrival`, is to be shown: not before
-    /// `arrival`, at most [`Self::MAX_DELAY`] after it, and not before the frame shown before it.
+    /// The playout time of the frame with this timestamp, which was complete at `arrival`: not
+    /// before `arrival`, at most [`Self::MAX_DELAY`] after it, and not before the previous frame.
     pub(crate) fn due(&mut self, timestamp: u32, arrival: MediaTime) -> MediaTime {
         let stamp = self.stamps.unwrap(timestamp);
         self.arrivals.note(stamp, arrival);
-        let target = self.arrivals.lateness(0.9).min(Self::MAX_DELAY);
+        let delay = self.arrivals.lateness(0.9).min(Self::MAX_DELAY);
         let even = match self.arrivals.earliest(stamp) {
-            Some(earliest) if target > Self::UNSEEN => earliest + target,
+            Some(earliest) if delay > Self::UNSEEN => earliest + delay,
             _ => arrival,
         };
         let latest = arrival + Self::MAX_DELAY;
@@ -49,36 +49,37 @@ impl PlayoutClock {
     }
 }
 
-/// How late the packets of one stream arrive, against the fastest of the last ten seconds.
+/// The arrival delay of the packets of one stream, relative to the fastest of the last ten seconds.
 ///
-/// Comparing with the fastest needs no common clock, and follows a drift between the two.
+/// A relative delay needs no common clock, and follows the drift between the two clocks.
 #[derive(Debug)]
 pub(crate) struct Arrivals {
     rate: i64,
-    /// The least offset (arrival minus timestamp, µs) of the half window before, and of this one.
+    /// The minimum offset (arrival minus timestamp, µs) of the previous half window and of the
+    /// current one.
     fastest: [Option<i64>; 2],
     turned: MediaTime,
-    /// Weight of each millisecond of lateness; older packets weigh less.
+    /// A histogram of the delay in milliseconds. Older packets weigh less.
     weights: Vec<f32>,
     total: f32,
 }
 
 impl Arrivals {
-    /// Half of the window in which the fastest packet is sought. Ten seconds in all: a drift of
-    /// 100 ppm moves the base by a millisecond in it.
+    /// Half of the window for the minimum offset. A drift of 100 ppm moves the offset by one
+    /// millisecond in the whole window of ten seconds.
     const HALF_WINDOW: Duration = Duration::from_secs(5);
 
-    /// Lateness is told apart up to this, in milliseconds.
+    /// Bins of the histogram, one per millisecond. The last bin includes all longer delays.
     const BINS: usize = 256;
 
-    /// What a packet's weight becomes with each later one: some 200 packets are remembered, 4 s
-    /// of sound.
+    /// The factor for a packet's weight with each later packet. About 200 packets count, which are
+    /// 4 s of audio.
     const MEMORY: f32 = 0.995;
 
-    /// A jump of timestamps against arrivals beyond this is a sender that started anew.
+    /// A larger jump of the offset (µs) means that the sender has restarted its timestamps.
     const MAX_JUMP: i64 = 5_000_000;
 
-    /// For timestamps that count `rate` a second.
+    /// For timestamps with a clock rate of `rate` hertz.
     pub(crate) fn new(rate: u32) -> Self {
         Self {
             rate: i64::from(rate),
@@ -89,7 +90,7 @@ impl Arrivals {
         }
     }
 
-    /// Notes a packet; returns how late it was.
+    /// Records a packet and returns its delay.
     pub(crate) fn note(&mut self, stamp: i64, arrival: MediaTime) -> Duration {
         let offset = arrival.as_micros() as i64 - self.micros(stamp);
         if self.base().is_some_and(|base| (offset - base).abs() > Self::MAX_JUMP) {
@@ -103,12 +104,13 @@ impl Arrivals {
             self.turned = arrival;
         }
         self.fastest[1] = Some(self.fastest[1].map_or(offset, |fastest| fastest.min(offset)));
-        let late = offset - self.base().unwrap_or(offset);
-        self.weigh((late / 1000) as usize);
-        Duration::from_micros(late as u64)
+        let delay = offset - self.base().unwrap_or(offset);
+        self.weigh((delay / 1000) as usize);
+        Duration::from_micros(delay as u64)
     }
 
-    /// The lateness that this share of the packets (0 to 1) stays below.
+    /// The delay that this share of the packets (0 to 1) does not exceed, rounded up to
+    /// milliseconds.
     pub(crate) fn lateness(&self, share: f32) -> Duration {
         let mut sum = 0.0;
         let bin = self.weights.iter().position(|weight| {
@@ -118,7 +120,7 @@ impl Arrivals {
         Duration::from_millis(bin.map_or(0, |bin| bin as u64 + 1))
     }
 
-    /// When a packet with that timestamp would have arrived, had it been as fast as the fastest.
+    /// The arrival time that a packet with this timestamp has if it is as fast as the fastest.
     pub(crate) fn earliest(&self, stamp: i64) -> Option<MediaTime> {
         let micros = self.micros(stamp) + self.base()?;
         Some(MediaTime::from_micros(micros.max(0) as u64))
@@ -129,13 +131,13 @@ impl Arrivals {
     }
 
     fn micros(&self, stamp: i64) -> i64 {
-        // Whole seconds apart, so that no timestamp overflows.
+        // Whole seconds are converted separately, so that no timestamp overflows.
         stamp / self.rate * 1_000_000 + stamp % self.rate * 1_000_000 / self.rate
     }
 
-    fn weigh(&mut self, late_ms: usize) {
+    fn weigh(&mut self, delay_ms: usize) {
         self.weights.iter_mut().for_each(|weight| *weight *= Self::MEMORY);
-        self.weights[late_ms.min(Self::BINS - 1)] += 1.0;
+        self.weights[delay_ms.min(Self::BINS - 1)] += 1.0;
         self.total = self.total * Self::MEMORY + 1.0;
     }
 }
@@ -149,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_that_arrive_evenly_are_shown_as_they_arrive() {
+    fn frames_that_arrive_evenly_are_shown_on_arrival() {
         let mut clock = PlayoutClock::new();
         for n in 0..500_u64 {
             let arrival = at(1000 + n * 33 + n % 7);
@@ -172,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn no_timestamp_and_no_delay_holds_a_frame_beyond_the_bound_or_turns_the_order() {
+    fn no_timestamp_or_delay_exceeds_the_maximum_delay_or_reorders_frames() {
         let mut clock = PlayoutClock::new();
         let mut last = MediaTime::default();
         for n in 0..20_000_u64 {
@@ -187,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wrap_of_the_timestamp_is_not_seen() {
+    fn a_timestamp_wrap_does_not_change_the_playout_time() {
         let mut clock = PlayoutClock::new();
         for n in 0..300_u32 {
             let arrival = at(1000 + u64::from(n) * 40);
@@ -196,10 +198,10 @@ mod tests {
     }
 
     #[test]
-    fn a_drift_between_the_clocks_does_not_add_up() {
+    fn clock_drift_does_not_accumulate() {
         let mut arrivals = Arrivals::new(48_000);
         for n in 0..60_000_i64 {
-            // Twenty minutes at 200 ppm: 240 ms apart in the end.
+            // Twenty minutes at 200 ppm: the clocks differ by 240 ms in the end.
             let arrival = MediaTime::from_micros((n * 20_004) as u64);
             arrivals.note(n * 960, arrival);
         }

@@ -1,4 +1,4 @@
-//! Decodes pictures.
+//! The H.264 decoder of one video stream (OpenH264).
 
 use std::io;
 
@@ -10,65 +10,65 @@ use crate::{
     model::{MediaTime, Size},
 };
 
-/// What came of a picture that was decoded.
+/// The result of decoding one access unit.
 #[derive(Debug)]
 pub struct Decoded {
-    /// The picture; its time is when its last packet arrived. `None` if there is none in what was
-    /// decoded. An error leaves the decoder in need of a keyframe.
+    /// The frame; its time is the arrival time of its last packet. `None` if the access unit
+    /// contains no picture. After an error the decoder needs a keyframe.
     pub frame: Result<Option<VideoFrame>, DecodeError>,
-    /// Its RTP timestamp.
+    /// The RTP timestamp of the access unit.
     pub timestamp: u32,
-    /// When its last packet arrived.
+    /// The arrival time of the last packet.
     pub arrival: MediaTime,
-    /// The machine-readable strip in the picture.
+    /// The timecode in the frame.
     pub strip: Option<Strip>,
 }
 
-/// Why a picture could not be decoded.
+/// Why decoding failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
-    /// The decoder refuses it.
-    #[error("the decoder refuses the picture: {0}")]
+    /// The decoder rejects the access unit.
+    #[error("the decoder rejects the frame: {0}")]
     Refused(#[from] openh264::Error),
-    /// The decoder is broken and was replaced.
+    /// The decoder panicked and was replaced.
     #[error("the decoder panicked")]
     Panicked,
-    /// The system gives no thread to decode on.
+    /// The system cannot create a decoder thread.
     #[error("no thread is left to decode on: {0}")]
     NoThread(io::Error),
-    /// A size that no sequence parameter set passed here has.
-    #[error("the decoder returned a picture of {width}x{height}")]
+    /// A size that no accepted sequence parameter set has.
+    #[error("the decoder returned a frame of {width}x{height}")]
     Size {
-        /// Pixels across.
+        /// Width in pixels.
         width: usize,
-        /// Pixels down.
+        /// Height in pixels.
         height: usize,
     },
 }
 
-/// One stream's decoder.
+/// The decoder of one video stream.
 #[derive(Default)]
 pub struct VideoDecoder {
-    /// `None` before the first picture and after an error: it starts anew at a keyframe.
+    /// `None` before the first frame and after an error. A new decoder starts at a keyframe.
     decoder: Option<Decoder>,
     frames: FramePool,
 }
 
 impl VideoDecoder {
-    /// Decodes the picture; takes 1 to 10 ms.
+    /// Decodes an access unit. Takes 1 to 10 ms.
     pub fn decode(&mut self, unit: &AccessUnit) -> Decoded {
         let frame = self.picture(unit);
         if frame.is_err() {
             self.decoder = None;
         }
-        let strip = frame.as_ref().ok().and_then(Option::as_ref).and_then(Strip::read);
-        Decoded { frame, timestamp: unit.timestamp, arrival: unit.arrival, strip }
+        let timecode = frame.as_ref().ok().and_then(Option::as_ref).and_then(Strip::read);
+        Decoded { frame, timestamp: unit.timestamp, arrival: unit.arrival, strip: timecode }
     }
 
     fn picture(&mut self, unit: &AccessUnit) -> Result<Option<VideoFrame>, DecodeError> {
         let decoder = match &mut self.decoder {
             Some(decoder) => decoder,
-            none => none.insert(Decoder::new()?),
+            empty => empty.insert(Decoder::new()?),
         };
         let Some(picture) = decoder.decode(&unit.data)? else { return Ok(None) };
         let (width, height) = picture.dimensions();
@@ -88,7 +88,7 @@ impl VideoDecoder {
     }
 }
 
-/// Copies rows of `width` bytes out of rows of `stride`.
+/// Copies `width` bytes of each row of `stride` bytes.
 fn copy_rows(to: &mut [u8], width: u32, from: &[u8], stride: usize) {
     let width = width as usize;
     for (to, from) in to.chunks_exact_mut(width).zip(from.chunks(stride)) {
@@ -105,45 +105,45 @@ mod tests {
     };
 
     fn unit(nals: &[Vec<u8>]) -> AccessUnit {
-        let mut whole = None;
+        let mut complete = None;
         let mut assembler = Assembler::default();
         for packet in (Cutter { sequence: 0 }).cut(nals, 7, at(3)) {
             assembler.push(&packet, |assembled| match assembled {
-                Assembled::Whole(unit) => whole = Some(unit),
-                Assembled::Broken(flaw) => panic!("{flaw}"),
+                Assembled::Whole(unit) => complete = Some(unit),
+                Assembled::Broken(error) => panic!("{error}"),
             });
         }
-        whole.unwrap()
+        complete.unwrap()
     }
 
     #[test]
-    fn a_picture_is_decoded_at_its_size_with_its_strip() {
+    fn a_frame_is_decoded_with_its_size_and_its_timecode() {
         for size in [Size::new(320, 180), Size::new(642, 362), Size::new(160, 90)] {
             let nals = Painter::new(size).paint(true, 1_790_000_000_123);
             let decoded = VideoDecoder::default().decode(&unit(&nals));
             let frame = decoded.frame.unwrap().unwrap();
             assert_eq!((frame.size, frame.time, decoded.timestamp), (size, at(3), 7));
-            let strip = decoded.strip.unwrap();
-            assert_eq!((strip.who().as_str(), strip.unix_ms), ("Ada", 1_790_000_000_123));
-            assert_eq!((frame.u()[5], frame.v()[7]), (128, 128), "grey stays grey");
+            let timecode = decoded.strip.unwrap();
+            assert_eq!((timecode.who().as_str(), timecode.unix_ms), ("Ada", 1_790_000_000_123));
+            assert_eq!((frame.u()[5], frame.v()[7]), (128, 128), "neutral chroma stays neutral");
         }
     }
 
     #[test]
-    fn a_damaged_picture_is_survived_and_the_next_keyframe_decoded() {
+    fn the_decoder_survives_damaged_frames_and_decodes_the_next_keyframe() {
         let mut painter = Painter::new(Size::new(160, 90));
         let (first, second) = (painter.paint(true, 0), painter.paint(true, 1));
-        let (whole, next) = (unit(&first), unit(&second));
+        let (intact, next) = (unit(&first), unit(&second));
         let mut decoder = VideoDecoder::default();
-        let mut refused = 0;
-        for bit in (0..whole.data.len() * 8).step_by(61) {
-            let mut damaged = whole.clone();
+        let mut rejected = 0;
+        for bit in (0..intact.data.len() * 8).step_by(61) {
+            let mut damaged = intact.clone();
             damaged.data[bit / 8] ^= 1 << (bit % 8);
-            refused += u32::from(decoder.decode(&damaged).frame.is_err());
+            rejected += u32::from(decoder.decode(&damaged).frame.is_err());
         }
-        assert!(refused > 10, "{refused}");
+        assert!(rejected > 10, "{rejected}");
         let decoded = decoder.decode(&next);
         assert_eq!(decoded.strip.unwrap().frame, 1);
-        assert_eq!(whole.data, stream(&first));
+        assert_eq!(intact.data, stream(&first));
     }
 }

@@ -1,4 +1,4 @@
-//! The speaker as a device: opened, used and closed on a thread of its own.
+//! Plays audio on a speaker device, which is opened, used and closed on its own thread.
 
 use std::{
     fmt,
@@ -26,53 +26,54 @@ use crate::{
     model::{MediaTime, SourceState},
 };
 
-/// A speaker, opened again whenever it failed.
+/// A speaker device that is reopened after failures.
 ///
-/// The device belongs to a thread of its own, because opening and closing one may hang; here is
-/// only the near end of the ring between that thread's callback and the mixing thread.
+/// The device is owned by a thread of its own, because opening and closing it may hang. This type
+/// holds the writing side of the ring buffer between the mixer thread and the audio callback.
 pub(super) struct DeviceOutput {
     wanted: Option<DeviceRef>,
     state: State,
-    /// Quarter blocks kept in the ring beyond what one callback takes.
+    /// The target fill of the ring beyond what one callback takes, in quarter blocks.
     cushion: usize,
-    /// Underruns seen, and when the cushion last changed.
+    /// The underruns so far.
     starved: u64,
+    /// When the last underrun occurred or the margin last changed.
     steady_since: MediaTime,
 }
 
 enum State {
-    /// Not in use until then; `message` is why, `None` at first.
+    /// Closed until `retry_at`. `message` is the last error, `None` at first.
     Closed { retry_at: MediaTime, message: Option<String> },
-    /// Being opened.
+    /// The thread is opening the device.
     Opening { thread: DeviceThread, message: Option<String> },
-    /// Playing.
+    /// The device is playing.
     Running { thread: DeviceThread, line: Line },
 }
 
-/// The thread that owns the device, and what it says.
+/// The thread that owns the device, and the events from it.
 struct DeviceThread {
     worker: Option<Worker>,
     news: Receiver<News>,
 }
 
-/// The near end of a playing device.
+/// The writing side of the ring buffer to a playing device.
 struct Line {
     ring: rtrb::Producer<f32>,
     counts: Arc<Counts>,
-    /// Samples of 10 ms at the device's rate.
+    /// The samples of a 10 ms block at the device's rate.
     block: usize,
-    /// For a device that does not play 48 kHz, and where it puts a block.
+    /// The resampler and its output buffer, if the device does not play 48 kHz.
     resampler: Option<(Resampler, Vec<f32>)>,
 }
 
-/// What the callback counts.
+/// Counters that the audio callback updates.
 #[derive(Debug, Default)]
 struct Counts {
-    /// Callbacks so far.
+    /// The number of callbacks.
     callbacks: AtomicU64,
-    /// The most samples that one callback took.
+    /// The most samples per channel that one callback took.
     largest: AtomicUsize,
-    /// Callbacks that found too little.
+    /// Callbacks that found too few samples in the ring.
     starved: AtomicU64,
 }
 
@@ -81,44 +82,45 @@ enum News {
     Failed(String),
 }
 
-/// Blocks between the mixing thread and the callback at most: half a second, more than any
-/// callback takes.
+/// The capacity of the ring in blocks: half a second, more than any callback takes.
 const RING_BLOCKS: usize = 50;
 
-/// What a callback is asked to take, in samples: 10 ms.
+/// The requested size of a callback in samples: 10 ms.
 const CALLBACK: u32 = BLOCK_SAMPLES as u32;
 
-/// A device that asks for nothing this long is dead; sound servers that die may say nothing.
+/// A device without callbacks for this long has failed. An audio server that dies may report no
+/// error.
 const DEAD: Duration = Duration::from_secs(1);
 
-/// A device that asks for nothing this long, beyond what its callbacks take, has stalled: voices
-/// then go on by the clock.
+/// A device without callbacks for this long, beyond the length of its callbacks, has stalled. Audio
+/// is then mixed by the clock.
 const STALLED: Duration = Duration::from_millis(100);
 
-/// A device may take longer to begin: a sound server asks once when the stream is opened, and then
-/// not before what the last program left in its buffer is played, up to two seconds.
+/// The timeout instead of [`DEAD_TIMEOUT`] until the device has started. An audio server calls back
+/// once when the stream is opened, and again only after it has played what an earlier program left
+/// in its buffer, up to two seconds.
 const SLOW_START: Duration = Duration::from_secs(4);
 
-/// So many callbacks and it has begun.
+/// After this many callbacks the device has started.
 const BEGUN: u64 = 10;
 
-/// How often the device's thread looks whether it is still wanted and alive.
+/// How often the device's thread checks for the stop signal and for errors.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// How long closing may take before the thread is left alone: drivers can hang.
+/// How long closing may take before the thread is abandoned: drivers can hang.
 const CLOSING: Duration = Duration::from_millis(500);
 
-/// News that wait at most: one opening, one end, and errors in between are one end.
+/// The capacity of the event channels. Only the first error of a device matters.
 const NEWS: usize = 4;
 
 impl DeviceOutput {
-    /// 10 ms: how long the mixing thread may be late at first.
+    /// 10 ms: how late the mixer thread may be initially.
     const LEAST_CUSHION: usize = 4;
 
-    /// 100 ms: a machine that stutters more cannot hold a conversation.
+    /// 100 ms: more latency is not acceptable in a conversation.
     const GREATEST_CUSHION: usize = 40;
 
-    /// After so long without an underrun the cushion shrinks by a quarter block.
+    /// After this long without an underrun the margin shrinks by a quarter block.
     const STEADY: Duration = Duration::from_secs(10);
 
     pub(super) fn new(wanted: Option<DeviceRef>) -> Self {
@@ -131,7 +133,7 @@ impl DeviceOutput {
         }
     }
 
-    /// Opens the device when it is time to, and hears what its thread says.
+    /// Opens the device when it is due and handles the events of its thread. Returns the state.
     pub(super) fn tend(&mut self, now: MediaTime) -> SourceState {
         let closed = State::Closed { retry_at: now + RETRY, message: None };
         self.state = match std::mem::replace(&mut self.state, closed) {
@@ -141,18 +143,18 @@ impl DeviceOutput {
             State::Closed { message, .. } => self.open(message, now),
             State::Opening { thread, message } => match thread.heard() {
                 None => State::Opening { thread, message },
-                Some(News::Opened(line)) => {
+                Some(News::Opened(writer)) => {
                     (self.starved, self.steady_since) = (0, now);
-                    State::Running { thread, line }
+                    State::Running { thread, line: writer }
                 }
                 Some(News::Failed(message)) => {
                     State::Closed { retry_at: now + RETRY, message: Some(message) }
                 }
             },
-            State::Running { thread, line } => match thread.heard() {
+            State::Running { thread, line: writer } => match thread.heard() {
                 None | Some(News::Opened(_)) => {
-                    self.settle(&line, now);
-                    State::Running { thread, line }
+                    self.settle(&writer, now);
+                    State::Running { thread, line: writer }
                 }
                 Some(News::Failed(message)) => {
                     State::Closed { retry_at: now + RETRY, message: Some(message) }
@@ -175,33 +177,35 @@ impl DeviceOutput {
         }
     }
 
-    /// Whether the device wants a block.
+    /// Whether the device needs a block now.
     pub(super) fn pace(&mut self) -> Pace {
-        let State::Running { line, .. } = &self.state else { return Pace::Clock };
-        let largest = line.counts.largest.load(Ordering::Relaxed).max(line.block);
-        let ring = RING_BLOCKS * line.block;
-        let wanted = largest + self.cushion * line.block / 4;
-        if ring - line.ring.slots() < wanted.min(ring - 2 * line.block) {
+        let State::Running { line: writer, .. } = &self.state else { return Pace::Clock };
+        let callback = writer.counts.largest.load(Ordering::Relaxed).max(writer.block);
+        let capacity = RING_BLOCKS * writer.block;
+        let target = callback + self.cushion * writer.block / 4;
+        if capacity - writer.ring.slots() < target.min(capacity - 2 * writer.block) {
             return Pace::Now;
         }
-        Pace::Wait(STALLED + 2 * Duration::from_millis(10 * (largest / line.block) as u64))
+        Pace::Wait(STALLED + 2 * Duration::from_millis(10 * (callback / writer.block) as u64))
     }
 
-    /// Hands the block to the callback; a full ring drops it.
+    /// Writes the block to the ring; drops it if the ring is full.
     pub(super) fn play(&mut self, block: &[f32; BLOCK_SAMPLES]) {
-        if let State::Running { line, .. } = &mut self.state {
-            line.play(block);
+        if let State::Running { line: writer, .. } = &mut self.state {
+            writer.play(block);
         }
     }
 
     fn open(&self, message: Option<String>, now: MediaTime) -> State {
-        let (say, news) = sync_channel(NEWS);
+        let (sender, events) = sync_channel(NEWS);
         let wanted = self.wanted.clone();
-        let worker = Worker::spawn("speaker-device", move |stop| play_device(wanted, &say, stop));
+        let worker =
+            Worker::spawn("speaker-device", move |stop| play_device(wanted, &sender, stop));
         match worker {
-            Ok(worker) => {
-                State::Opening { thread: DeviceThread { worker: Some(worker), news }, message }
-            }
+            Ok(worker) => State::Opening {
+                thread: DeviceThread { worker: Some(worker), news: events },
+                message,
+            },
             Err(error) => {
                 let message = Some(format!("no thread for the speaker: {error}"));
                 State::Closed { retry_at: now + RETRY, message }
@@ -209,15 +213,15 @@ impl DeviceOutput {
         }
     }
 
-    /// Keeps more in the ring after an underrun, less after a long time without.
-    fn settle(&mut self, line: &Line, now: MediaTime) {
-        let starved = line.counts.starved.load(Ordering::Relaxed);
-        if starved > self.starved {
-            // What the device takes before the first block is no underrun.
+    /// Raises the margin after an underrun, lowers it after a long time without one.
+    fn settle(&mut self, writer: &Line, now: MediaTime) {
+        let underruns = writer.counts.starved.load(Ordering::Relaxed);
+        if underruns > self.starved {
+            // The first underrun is ignored: the device starts before the first block.
             if self.starved > 0 {
                 self.cushion = (self.cushion + 1).min(Self::GREATEST_CUSHION);
             }
-            (self.starved, self.steady_since) = (starved, now);
+            (self.starved, self.steady_since) = (underruns, now);
         } else if now.since(self.steady_since) > Self::STEADY {
             self.cushion = (self.cushion - 1).max(Self::LEAST_CUSHION);
             self.steady_since = now;
@@ -228,13 +232,14 @@ impl DeviceOutput {
 impl Line {
     fn new(rate: u32) -> (Self, rtrb::Consumer<f32>) {
         let block = (rate / 100).max(1) as usize;
-        let (ring, far) = rtrb::RingBuffer::new(RING_BLOCKS * block);
-        // A resampler from another rate to ours is one from ours to another with the same ratio:
-        // ours² / rate. Rounding it is off by some millionths, which the pace makes good.
-        let mirrored = (u64::from(AUDIO_RATE).pow(2) + u64::from(rate) / 2) / u64::from(rate);
+        let (ring, consumer) = rtrb::RingBuffer::new(RING_BLOCKS * block);
+        // `Resampler` converts to `AUDIO_RATE` only. The ratio from `AUDIO_RATE`² / `rate` to
+        // `AUDIO_RATE` is that from `AUDIO_RATE` to `rate`. The rounding error of some millionths
+        // has no effect, because the device's demand controls the number of blocks.
+        let input_rate = (u64::from(AUDIO_RATE).pow(2) + u64::from(rate) / 2) / u64::from(rate);
         let resampler = (rate != AUDIO_RATE)
-            .then(|| (Resampler::new(mirrored as u32), Vec::with_capacity(2 * block)));
-        (Self { ring, counts: Arc::default(), block, resampler }, far)
+            .then(|| (Resampler::new(input_rate as u32), Vec::with_capacity(2 * block)));
+        (Self { ring, counts: Arc::default(), block, resampler }, consumer)
     }
 
     fn play(&mut self, block: &[f32; BLOCK_SAMPLES]) {
@@ -247,7 +252,7 @@ impl Line {
             }
         };
         if pushed.is_err() {
-            tracing::trace!("the speaker's ring is full, a block is dropped");
+            tracing::trace!("speaker ring full, block dropped");
         }
     }
 }
@@ -255,7 +260,7 @@ impl Line {
 impl DeviceThread {
     fn heard(&self) -> Option<News> {
         match self.news.try_recv() {
-            Ok(news) => Some(news),
+            Ok(event) => Some(event),
             Err(TryRecvError::Empty) => None,
             Err(TryRecvError::Disconnected) => {
                 Some(News::Failed("the speaker's thread ended; it is tried again".to_owned()))
@@ -270,49 +275,49 @@ impl Drop for DeviceThread {
         if let Some(worker) = self.worker.take() {
             worker.abandon();
         }
-        let asked = now();
-        while now().since(asked) < CLOSING {
+        let started = now();
+        while now().since(started) < CLOSING {
             match self.news.recv_timeout(CLOSING) {
                 Ok(_) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => break,
             }
         }
-        tracing::warn!("the speaker does not close; its thread is left alone");
+        tracing::warn!("speaker does not close; thread abandoned");
     }
 }
 
-/// Opens the device, and keeps it until it is no longer wanted or fails.
-fn play_device(wanted: Option<DeviceRef>, say: &SyncSender<News>, stop: &Stop) {
-    let (complain, complaints) = sync_channel(NEWS);
-    let (stream, line) = match open(wanted.as_ref(), &complain) {
+/// Opens the device and plays until the stop signal or a failure. Runs on the device's thread.
+fn play_device(wanted: Option<DeviceRef>, events: &SyncSender<News>, stop: &Stop) {
+    let (report_error, errors) = sync_channel(NEWS);
+    let (stream, writer) = match open(wanted.as_ref(), &report_error) {
         Ok(opened) => opened,
-        Err(error) => return tell(say, News::Failed(error.to_string())),
+        Err(error) => return tell(events, News::Failed(error.to_string())),
     };
-    let counts = Arc::clone(&line.counts);
-    tell(say, News::Opened(line));
-    let (mut seen, mut since) = (0, now());
+    let counts = Arc::clone(&writer.counts);
+    tell(events, News::Opened(writer));
+    let (mut last_count, mut since) = (0, now());
     while !stop.is_set() {
-        if let Ok(error) = complaints.try_recv() {
-            return tell(say, News::Failed(DeviceError::Lost(error).to_string()));
+        if let Ok(error) = errors.try_recv() {
+            return tell(events, News::Failed(DeviceError::Lost(error).to_string()));
         }
         let callbacks = counts.callbacks.load(Ordering::Relaxed);
-        if callbacks != seen {
-            (seen, since) = (callbacks, now());
-        } else if now().since(since) > if seen < BEGUN { SLOW_START } else { DEAD } {
-            return tell(say, News::Failed(DeviceError::Dead.to_string()));
+        if callbacks != last_count {
+            (last_count, since) = (callbacks, now());
+        } else if now().since(since) > if last_count < BEGUN { SLOW_START } else { DEAD } {
+            return tell(events, News::Failed(DeviceError::Dead.to_string()));
         }
         thread::sleep(LOOK);
     }
     drop(stream);
 }
 
-fn tell(say: &SyncSender<News>, news: News) {
-    // The other end is gone only when nobody wants to know.
-    say.try_send(news).ok();
+fn tell(events: &SyncSender<News>, event: News) {
+    // An error means that the output was dropped and needs no event.
+    events.try_send(event).ok();
 }
 
-/// Why a speaker does not play.
+/// Why a speaker cannot be opened or has stopped.
 #[derive(Debug, thiserror::Error)]
 enum DeviceError {
     #[error(transparent)]
@@ -321,18 +326,19 @@ enum DeviceError {
     Absent { name: String },
     #[error("there is no speaker; connect one")]
     None,
-    #[error("the speaker {name:?} cannot be opened: {}; it is tried again; or pick another", plain(.source))]
+    #[error("the speaker {name:?} cannot be opened: {}; it is tried again; or pick another", trimmed(.source))]
     Open { name: String, source: cpal::Error },
     #[error("the speaker {name:?} plays no format that is known here; pick another")]
     Format { name: String },
-    #[error("the speaker stopped: {}; it is tried again; or pick another", plain(.0))]
+    #[error("the speaker stopped: {}; it is tried again; or pick another", trimmed(.0))]
     Lost(cpal::Error),
     #[error("the speaker stopped asking for sound; it is tried again; or pick another")]
     Dead,
 }
 
 impl DeviceError {
-    /// Why a device does not open. What systems list without having it is told shortly.
+    /// The error for a device that does not open. A device that the system lists although it is
+    /// absent gets a short message.
     fn opening(name: String, is_default: bool, source: cpal::Error) -> Self {
         match (source.kind() == cpal::ErrorKind::DeviceNotAvailable, is_default) {
             (true, true) => Self::None,
@@ -342,50 +348,51 @@ impl DeviceError {
     }
 }
 
-/// What the sound system said, without a full stop: it goes into a sentence.
-fn plain(error: &cpal::Error) -> String {
+/// The audio system's message without its full stop, because it becomes part of a sentence.
+fn trimmed(error: &cpal::Error) -> String {
     error.to_string().trim_end_matches('.').to_owned()
 }
 
-/// Opens the device in the best format that it takes.
+/// Opens the device in the best configuration that it accepts.
 fn open(
     wanted: Option<&DeviceRef>,
-    complain: &SyncSender<cpal::Error>,
+    report_error: &SyncSender<cpal::Error>,
 ) -> Result<(Stream, Line), DeviceError> {
     let host = sound_host();
     let device = find_sound_device(&host, SoundEnd::Output, wanted)?;
     let (name, is_default) = (device.to_string(), wanted.is_none());
-    let mut refused = None;
-    let fails = |source| DeviceError::opening(name.clone(), is_default, source);
-    for choice in choices(&device).map_err(fails)? {
-        match start(&device, choice, complain.clone()) {
+    let mut first_error = None;
+    let to_error = |source| DeviceError::opening(name.clone(), is_default, source);
+    for config in choices(&device).map_err(to_error)? {
+        match start(&device, config, report_error.clone()) {
             Ok(started) => {
-                tracing::info!(name, ?choice, "speaker opened");
+                tracing::info!(name, ?config, "speaker opened");
                 return Ok(started);
             }
             Err(error) => {
-                tracing::debug!(name, ?choice, %error, "a format is refused");
-                refused.get_or_insert(error);
+                tracing::debug!(name, ?config, %error, "speaker configuration rejected");
+                first_error.get_or_insert(error);
             }
         }
     }
-    Err(match refused {
+    Err(match first_error {
         Some(source) => DeviceError::opening(name, is_default, source),
         None => DeviceError::Format { name },
     })
 }
 
-/// A way to open a device.
+/// A configuration to open a device with.
 #[derive(Clone, Copy, Debug)]
 struct Choice {
     format: Format,
     channels: u16,
     rate: u32,
-    /// Samples a callback; `None` is what the device likes, which may be a whole second.
+    /// The requested samples per callback; `None` for the device's default, which may be a whole
+    /// second.
     callback: Option<u32>,
 }
 
-/// The ways to open the device that are worth trying, best first.
+/// The configurations to try, best first.
 fn choices(device: &cpal::Device) -> Result<Vec<Choice>, cpal::Error> {
     let mut offers: Vec<_> = device
         .supported_output_configs()?
@@ -393,30 +400,30 @@ fn choices(device: &cpal::Device) -> Result<Vec<Choice>, cpal::Error> {
         .map(|range| (range.sample_format(), range.channels(), AUDIO_RATE))
         .collect();
     if offers.is_empty()
-        && let Ok(usual) = device.default_output_config()
+        && let Ok(default) = device.default_output_config()
     {
-        offers.push((usual.sample_format(), usual.channels(), usual.sample_rate()));
+        offers.push((default.sample_format(), default.channels(), default.sample_rate()));
     }
-    let place = |kind| FORMATS.iter().position(|format| format.kind == kind);
-    let mut choices: Vec<_> = offers
+    let rank = |kind| FORMATS.iter().position(|format| format.kind == kind);
+    let mut configs: Vec<_> = offers
         .into_iter()
-        .filter_map(|(kind, channels, rate)| Some((place(kind)?, channels, rate)))
+        .filter_map(|(kind, channels, rate)| Some((rank(kind)?, channels, rate)))
         .collect();
-    choices.sort_by_key(|(place, channels, _)| (*place, *channels != 2, *channels));
-    // Sound systems list hundreds of combinations that are all refused for one reason.
-    choices.truncate(MAX_CHOICES);
-    let sized = |callback| {
-        choices.iter().map(move |&(place, channels, rate)| Choice {
-            format: FORMATS[place],
+    configs.sort_by_key(|(rank, channels, _)| (*rank, *channels != 2, *channels));
+    // Audio systems list hundreds of combinations, which may all fail for the same reason.
+    configs.truncate(MAX_CHOICES);
+    let with_callback = |callback| {
+        configs.iter().map(move |&(rank, channels, rate)| Choice {
+            format: FORMATS[rank],
             channels,
             rate,
             callback,
         })
     };
-    Ok(sized(Some(CALLBACK)).chain(sized(None)).collect())
+    Ok(with_callback(Some(CALLBACK)).chain(with_callback(None)).collect())
 }
 
-/// A sample format, and how a stream of it is made.
+/// A sample format, and the function that builds a stream of it.
 #[derive(Clone, Copy)]
 struct Format {
     kind: SampleFormat,
@@ -426,7 +433,7 @@ struct Format {
 type MakeStream =
     fn(FarEnd, &cpal::Device, Choice, SyncSender<cpal::Error>) -> Result<Stream, cpal::Error>;
 
-/// The sample formats that are written here, best first.
+/// The supported sample formats, best first.
 const FORMATS: [Format; 6] = [
     Format { kind: SampleFormat::F32, stream: FarEnd::stream::<f32> },
     Format { kind: SampleFormat::I16, stream: FarEnd::stream::<i16> },
@@ -442,23 +449,23 @@ impl fmt::Debug for Format {
     }
 }
 
-/// Formats that are tried at most.
+/// The most formats that are tried.
 const MAX_CHOICES: usize = 6;
 
 fn start(
     device: &cpal::Device,
-    choice: Choice,
-    complain: SyncSender<cpal::Error>,
+    config: Choice,
+    report_error: SyncSender<cpal::Error>,
 ) -> Result<(Stream, Line), cpal::Error> {
-    let (line, ring) = Line::new(choice.rate);
-    let (counts, channels) = (Arc::clone(&line.counts), usize::from(choice.channels).max(1));
-    let far = FarEnd { ring, counts, channels };
-    let stream = (choice.format.stream)(far, device, choice, complain)?;
+    let (writer, ring) = Line::new(config.rate);
+    let (counts, channels) = (Arc::clone(&writer.counts), usize::from(config.channels).max(1));
+    let callback_side = FarEnd { ring, counts, channels };
+    let stream = (config.format.stream)(callback_side, device, config, report_error)?;
     stream.play()?;
-    Ok((stream, line))
+    Ok((stream, writer))
 }
 
-/// What the device's callback holds.
+/// The state of the audio callback, with the reading side of the ring buffer.
 struct FarEnd {
     ring: rtrb::Consumer<f32>,
     counts: Arc<Counts>,
@@ -469,50 +476,50 @@ impl FarEnd {
     fn stream<T: SizedSample + FromSample<f32>>(
         mut self,
         device: &cpal::Device,
-        choice: Choice,
-        complain: SyncSender<cpal::Error>,
+        config: Choice,
+        report_error: SyncSender<cpal::Error>,
     ) -> Result<Stream, cpal::Error> {
         let config = StreamConfig {
-            channels: choice.channels,
-            sample_rate: choice.rate,
-            buffer_size: choice.callback.map_or(BufferSize::Default, BufferSize::Fixed),
+            channels: config.channels,
+            sample_rate: config.rate,
+            buffer_size: config.callback.map_or(BufferSize::Default, BufferSize::Fixed),
         };
         device.build_output_stream(
             config,
             move |out: &mut [T], _| self.fill(out),
             move |error| {
                 if is_fatal(error.kind()) {
-                    complain.try_send(error).ok();
+                    report_error.try_send(error).ok();
                 }
             },
             Some(OPENING),
         )
     }
 
-    /// The real-time callback: copies, counts, returns.
+    /// The real-time callback: copies samples and counts.
     fn fill<T: SizedSample + FromSample<f32>>(&mut self, out: &mut [T]) {
-        let mut starved = false;
+        let mut is_underrun = false;
         for frame in out.chunks_mut(self.channels) {
             let sample = self.ring.pop().unwrap_or_else(|_| {
-                starved = true;
+                is_underrun = true;
                 0.0
             });
-            // Left and right; the other loudspeakers of a larger set stay silent.
+            // The front left and right channels. Further channels stay silent.
             for (n, channel) in frame.iter_mut().enumerate() {
                 *channel = T::from_sample(if n < 2 { sample } else { 0.0 });
             }
         }
         let counts = &self.counts;
         counts.largest.fetch_max(out.len() / self.channels, Ordering::Relaxed);
-        counts.starved.fetch_add(u64::from(starved), Ordering::Relaxed);
+        counts.starved.fetch_add(u64::from(is_underrun), Ordering::Relaxed);
         counts.callbacks.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// How long a sound system may take to open a device.
+/// How long the audio system may take to open a device.
 const OPENING: Duration = Duration::from_secs(3);
 
-/// Whether the stream plays no more; what is not is only told.
+/// Whether an error ends the stream. Other errors are only notifications.
 fn is_fatal(kind: cpal::ErrorKind) -> bool {
     use cpal::ErrorKind::{DeviceChanged, RealtimeDenied, Xrun};
     !matches!(kind, DeviceChanged | RealtimeDenied | Xrun)
@@ -521,69 +528,70 @@ fn is_fatal(kind: cpal::ErrorKind) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audio::tone_hz;
 
     #[test]
-    fn a_speaker_that_is_not_there_is_told_in_a_line_with_a_way_out() {
+    fn the_message_for_an_absent_speaker_is_short_and_names_a_way_out() {
         let error = |kind: cpal::ErrorKind, is_default| {
             DeviceError::opening("Headset".to_owned(), is_default, kind.into()).to_string()
         };
         let (absent, busy) = (cpal::ErrorKind::DeviceNotAvailable, cpal::ErrorKind::DeviceBusy);
-        let short = "the speaker \"Headset\" is not there; connect it, or pick another";
-        assert_eq!(error(absent, false), short);
+        let message = "the speaker \"Headset\" is not there; connect it, or pick another";
+        assert_eq!(error(absent, false), message);
         assert_eq!(error(absent, true), "there is no speaker; connect one");
         assert!(error(busy, true).contains("cannot be opened"));
     }
-    use crate::audio::tone_hz;
 
     #[test]
-    fn a_device_of_another_rate_hears_the_same_tone() {
+    fn a_device_of_another_rate_plays_the_same_tone() {
         for rate in [16_000, 44_100, 96_000] {
-            let (mut line, mut far) = Line::new(rate);
-            let mut heard = vec![];
+            let (mut writer, mut consumer) = Line::new(rate);
+            let mut played = vec![];
             for n in 0..100_u32 {
                 let mut block = [0.0; BLOCK_SAMPLES];
                 for (m, sample) in (n * 480..).zip(&mut block) {
                     *sample = (m as f32 * 440.0 / 48_000.0 * std::f32::consts::TAU).sin() / 2.0;
                 }
-                line.play(&block);
-                heard.extend(std::iter::from_fn(|| far.pop().ok()));
+                writer.play(&block);
+                played.extend(std::iter::from_fn(|| consumer.pop().ok()));
             }
-            // The filter holds back the half of its length.
-            assert!(heard.len().abs_diff(rate as usize) <= 50, "{rate}: {}", heard.len());
-            // The estimate takes the samples for 48 kHz.
-            let found = tone_hz(&heard).unwrap() * f64::from(rate) / 48_000.0;
+            // The filter delays the output by half of its length.
+            assert!(played.len().abs_diff(rate as usize) <= 50, "{rate}: {}", played.len());
+            // `tone_hz` assumes 48 kHz.
+            let found = tone_hz(&played).unwrap() * f64::from(rate) / 48_000.0;
             assert!((found - 440.0).abs() < 2.0, "{rate}: {found}");
         }
     }
 
     #[test]
     fn the_callback_copies_to_two_channels_and_counts() {
-        let (mut line, ring) = Line::new(AUDIO_RATE);
-        let counts = Arc::clone(&line.counts);
-        let mut far = FarEnd { ring, counts: Arc::clone(&counts), channels: 4 };
-        line.play(&[0.5; BLOCK_SAMPLES]);
+        let (mut writer, ring) = Line::new(AUDIO_RATE);
+        let counts = Arc::clone(&writer.counts);
+        let mut callback = FarEnd { ring, counts: Arc::clone(&counts), channels: 4 };
+        writer.play(&[0.5; BLOCK_SAMPLES]);
         let mut out = [9_i16; 4 * 470];
-        far.fill(&mut out);
+        callback.fill(&mut out);
         assert!(out.chunks(4).all(|frame| frame == [16_384, 16_384, 0, 0]));
-        far.fill(&mut out);
-        assert_eq!((out[4 * 9], out[4 * 10]), (16_384, 0), "then silence");
-        let seen = [&counts.callbacks, &counts.starved].map(|count| count.load(Ordering::Relaxed));
-        assert_eq!((seen, counts.largest.load(Ordering::Relaxed)), ([2, 1], 470));
+        callback.fill(&mut out);
+        assert_eq!((out[4 * 9], out[4 * 10]), (16_384, 0), "silence after the last sample");
+        let counted =
+            [&counts.callbacks, &counts.starved].map(|count| count.load(Ordering::Relaxed));
+        assert_eq!((counted, counts.largest.load(Ordering::Relaxed)), ([2, 1], 470));
     }
 
     #[test]
-    fn a_full_ring_drops_blocks_and_wants_none() {
-        let (line, _far) = Line::new(AUDIO_RATE);
-        let (_say, news) = sync_channel(1);
-        let thread = DeviceThread { worker: None, news };
+    fn a_full_ring_drops_blocks_and_demands_none() {
+        let (writer, _consumer) = Line::new(AUDIO_RATE);
+        let (_sender, events) = sync_channel(1);
+        let thread = DeviceThread { worker: None, news: events };
         let mut output = DeviceOutput::new(None);
-        output.state = State::Running { thread, line };
-        let mut wanted = 0;
+        output.state = State::Running { thread, line: writer };
+        let mut demanded = 0;
         while output.pace() == Pace::Now {
             output.play(&[0.5; BLOCK_SAMPLES]);
-            wanted += 1;
+            demanded += 1;
         }
-        assert_eq!(wanted, 2, "a callback's worth and the cushion");
+        assert_eq!(demanded, 2, "one callback and the margin");
         (0..200).for_each(|_| output.play(&[0.5; BLOCK_SAMPLES]));
         assert!(matches!(output.pace(), Pace::Wait(_)));
         output.state = State::Closed { retry_at: now(), message: None };

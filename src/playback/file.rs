@@ -1,4 +1,4 @@
-//! Sound to a file, written on a thread of its own: a drive may be gone, and nobody waits for it.
+//! Records audio to a file on its own thread, because a drive may hang.
 
 use std::{
     collections::BTreeSet,
@@ -21,54 +21,56 @@ use crate::{
     model::{MediaTime, SourceState},
 };
 
-/// A block that waits to be written.
+/// A block that is queued for writing.
 type Block = Box<[f32; BLOCK_SAMPLES]>;
 
-/// Blocks that wait to be written at most: 30 s, longer than a drive takes to wake up.
+/// The most blocks that are queued: 30 s, longer than a drive takes to wake up.
 const WAITING: usize = 3000;
 
-/// How long a file may not go on before a person is told.
+/// How long a file may make no progress before the user is notified.
 const HUNG: Duration = Duration::from_secs(3);
 
-/// How long closing may not go on before the thread is left alone.
+/// How long closing may make no progress before the thread is abandoned.
 const CLOSING: Duration = Duration::from_secs(2);
 
-/// How often closing looks whether it goes on.
+/// How often closing checks the progress.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// News that wait at most: that it is open, and why it ended.
+/// The capacity of the event channel: one event for the opening, one for the end.
 const NEWS: usize = 2;
 
-/// The files that this process has begun to write. Sound is added to them when they are opened
-/// again: after an error, for people who come later, after sound went elsewhere.
+/// The files that this process has started to write. It appends to them when it reopens them: after
+/// an error, when participants join again, or after playing to another output.
 static BEGUN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// A file that sound is written to, again after an error.
+/// A WAV file to which audio is written. It is reopened after an error.
 pub(super) struct FileOutput {
     path: PathBuf,
     state: State,
 }
 
 enum State {
-    /// Being opened or written.
+    /// The file is being opened or written.
     Open { writer: Writer, is_running: bool, message: Option<String> },
-    /// Not in use until then; `message` is why, `None` at first.
+    /// Closed until `retry_at`. `message` is the last error, `None` at first.
     Closed { retry_at: MediaTime, message: Option<String> },
-    /// No more sound fits.
+    /// The file has reached its maximum size.
     Full(String),
 }
 
-/// The thread that writes a file, from outside. Dropping it waits until all is written, as long
-/// as that goes on.
+/// The handle of the thread that writes a file. Dropping it waits until all blocks are written, as
+/// long as there is progress.
 struct Writer {
     worker: Option<Worker>,
     blocks: Option<SyncSender<Block>>,
     news: Receiver<News>,
-    /// Blocks that were written.
+    /// Blocks that the thread has written.
     written: Arc<AtomicU64>,
+    /// Blocks that were queued.
     given: u64,
-    /// The blocks written when that last changed, and since when.
+    /// The value of `written` at the last progress.
     seen: u64,
+    /// The time of the last progress.
     since: MediaTime,
 }
 
@@ -83,7 +85,7 @@ impl FileOutput {
         Self { path, state }
     }
 
-    /// Begins to open the file when it is time to, and hears how it is.
+    /// Opens the file when it is due and handles the events of its thread. Returns the state.
     pub(super) fn tend(&mut self, now: MediaTime) -> SourceState {
         let closed = State::Closed { retry_at: now + RETRY, message: None };
         self.state = match std::mem::replace(&mut self.state, closed) {
@@ -96,7 +98,7 @@ impl FileOutput {
                     State::Closed { retry_at: now + RETRY, message: Some(message) }
                 }
             },
-            same @ (State::Closed { .. } | State::Full(_)) => same,
+            unchanged @ (State::Closed { .. } | State::Full(_)) => unchanged,
         };
         self.source_state(now)
     }
@@ -128,8 +130,8 @@ impl FileOutput {
         }
     }
 
-    /// Has the block written after those before it; never waits. Blocks are kept while the file
-    /// is opened, and lost when too many wait for a drive that hangs.
+    /// Queues the block for writing; never waits. Blocks are also queued while the file is being
+    /// opened, and dropped when the queue is full because the drive hangs.
     pub(super) fn play(&mut self, block: &[f32; BLOCK_SAMPLES]) {
         if let State::Open { writer, .. } = &mut self.state {
             writer.give(block);
@@ -139,31 +141,31 @@ impl FileOutput {
 
 impl Writer {
     fn start(path: &Path, now: MediaTime) -> std::io::Result<Self> {
-        let (give, blocks) = sync_channel(WAITING);
-        let (say, news) = sync_channel(NEWS);
+        let (queue, blocks) = sync_channel(WAITING);
+        let (sender, events) = sync_channel(NEWS);
         let written = Arc::new(AtomicU64::new(0));
         let (path, count) = (path.to_owned(), Arc::clone(&written));
         let worker = Worker::spawn("recording", move |_| {
-            if let Err(error) = write(&path, &blocks, &say, &count) {
+            if let Err(error) = write(&path, &blocks, &sender, &count) {
                 let is_full = matches!(error, WavError::Full { .. });
-                say.try_send(News::Failed { message: error.to_string(), is_full }).ok();
+                sender.try_send(News::Failed { message: error.to_string(), is_full }).ok();
             }
         })?;
-        let (worker, blocks) = (Some(worker), Some(give));
-        Ok(Self { worker, blocks, news, written, given: 0, seen: 0, since: now })
+        let (worker, blocks) = (Some(worker), Some(queue));
+        Ok(Self { worker, blocks, news: events, written, given: 0, seen: 0, since: now })
     }
 
     fn give(&mut self, block: &[f32; BLOCK_SAMPLES]) {
         let Some(blocks) = &self.blocks else { return };
         match blocks.try_send(Box::new(*block)) {
             Ok(()) => self.given += 1,
-            Err(_) => tracing::trace!("a block is not recorded: too many wait"),
+            Err(_) => tracing::trace!("recording queue full, block dropped"),
         }
     }
 
     fn heard(&self) -> Option<News> {
         match self.news.try_recv() {
-            Ok(news) => Some(news),
+            Ok(event) => Some(event),
             Err(TryRecvError::Empty) => None,
             Err(TryRecvError::Disconnected) => {
                 let message = "the recording's thread ended; it is tried again".to_owned();
@@ -172,7 +174,7 @@ impl Writer {
         }
     }
 
-    /// Whether there is something to be done, and nothing was for long.
+    /// Whether the thread has work and has made no progress for [`HUNG_TIMEOUT`].
     fn is_hung(&mut self, is_running: bool, now: MediaTime) -> bool {
         let written = self.written.load(Ordering::Acquire);
         if written != self.seen || (is_running && written == self.given) {
@@ -184,9 +186,9 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        // Without a sender the thread writes what waits, and ends.
+        // Without a sender the thread writes the queued blocks and ends.
         drop(self.blocks.take());
-        // Not joined: any call to a drive that is gone may take for ever.
+        // Not joined: any call to a drive that is gone may block forever.
         if let Some(worker) = self.worker.take() {
             worker.abandon();
         }
@@ -199,9 +201,7 @@ impl Drop for Writer {
                     if written != self.seen {
                         (self.seen, self.since) = (written, now());
                     } else if now().since(self.since) > CLOSING {
-                        return tracing::warn!(
-                            "a recording does not end; its thread is left alone"
-                        );
+                        return tracing::warn!("recording does not end; thread abandoned");
                     }
                 }
             }
@@ -209,18 +209,17 @@ impl Drop for Writer {
     }
 }
 
-/// Opens the file and writes what comes, until nothing will come any more. Runs on the writer's
-/// thread.
+/// Opens the file and writes all blocks until the channel is closed. Runs on the writer's thread.
 fn write(
     path: &Path,
     blocks: &Receiver<Block>,
-    say: &SyncSender<News>,
+    events: &SyncSender<News>,
     written: &AtomicU64,
 ) -> Result<(), WavError> {
-    let goes_on = begun().contains(path);
-    let mut file = WavFile::open(path, goes_on)?;
+    let append = begun().contains(path);
+    let mut file = WavFile::open(path, append)?;
     begun().insert(path.to_owned());
-    say.try_send(News::Opened).ok();
+    events.try_send(News::Opened).ok();
     for block in blocks {
         file.write(&block)?;
         written.fetch_add(1, Ordering::AcqRel);
@@ -242,31 +241,34 @@ mod tests {
         MediaTime::from_micros(ms * 1000)
     }
 
-    /// Tends the output at that time until its state is another one than `Opening`.
+    /// Polls the output with this time until its state is not `Opening`.
     fn settled(output: &mut FileOutput, now: MediaTime) -> SourceState {
-        let begun = crate::media::now();
+        let started = crate::media::now();
         loop {
             let state = output.tend(now);
             if state != SourceState::Opening {
                 return state;
             }
-            assert!(crate::media::now().since(begun) < Duration::from_secs(60), "it still opens");
+            assert!(crate::media::now().since(started) < Duration::from_secs(60), "still opening");
             thread::yield_now();
         }
     }
 
     #[test]
-    fn a_file_that_cannot_be_created_is_tried_again_and_what_was_written_to_it_stays() {
+    fn a_file_that_cannot_be_created_is_retried_and_its_content_is_kept_when_it_is_reopened() {
         let folder = std::env::temp_dir().join(format!("quintet-output-{}", std::process::id()));
         let path = folder.join("a.wav");
         let mut output = FileOutput::new(path.clone());
         let SourceState::Failed { message } = settled(&mut output, at(1)) else {
-            panic!("no folder")
+            panic!("the folder does not exist")
         };
         assert!(message.contains("a.wav") && message.contains("another file"), "{message}");
         output.play(&[0.5; BLOCK_SAMPLES]);
         fs::create_dir_all(&folder).unwrap();
-        assert!(matches!(output.tend(at(2000)), SourceState::Failed { .. }), "not yet");
+        assert!(
+            matches!(output.tend(at(2000)), SourceState::Failed { .. }),
+            "before the retry interval has passed"
+        );
         while output.tend(at(2001)) != SourceState::Running {
             thread::yield_now();
         }
@@ -274,7 +276,8 @@ mod tests {
         drop(output);
         assert_eq!(hound::WavReader::open(&path).unwrap().len(), 480);
 
-        // Everybody leaves, and somebody comes again. Sound is kept while the file is opened.
+        // The file is reopened, as after all participants have left and one joins again. Blocks
+        // are queued while the file is being opened.
         let mut output = FileOutput::new(path.clone());
         output.tend(at(3000));
         output.play(&[0.5; BLOCK_SAMPLES]);
@@ -285,22 +288,24 @@ mod tests {
         fs::remove_dir_all(&folder).unwrap();
     }
 
-    /// A writer whose thread hangs in its first call, and what it hangs in.
+    /// A writer whose thread hangs until the returned sender sends or is dropped.
     fn hanging(now: MediaTime) -> (Writer, std::sync::mpsc::Sender<()>) {
-        let (give, blocks) = sync_channel(WAITING);
-        let (say, news) = sync_channel(NEWS);
-        let (release, hang) = std::sync::mpsc::channel::<()>();
+        let (queue, blocks) = sync_channel(WAITING);
+        let (sender, events) = sync_channel(NEWS);
+        let (release, released) = std::sync::mpsc::channel::<()>();
         let worker = Worker::spawn("test", move |_| {
-            hang.recv().ok();
-            drop((blocks, say));
+            released.recv().ok();
+            drop((blocks, sender));
         });
         let written = Arc::default();
-        let (worker, blocks) = (worker.ok(), Some(give));
-        (Writer { worker, blocks, news, written, given: 0, seen: 0, since: now }, release)
+        let (worker, blocks) = (worker.ok(), Some(queue));
+        let writer =
+            Writer { worker, blocks, news: events, written, given: 0, seen: 0, since: now };
+        (writer, release)
     }
 
     #[test]
-    fn a_drive_that_hangs_is_told_keeps_nobody_waiting_and_is_left_alone() {
+    fn a_drive_that_hangs_is_reported_never_blocks_and_its_thread_is_abandoned() {
         let (writer, release) = hanging(at(0));
         let mut output = FileOutput::new("/dead/a.wav".into());
         output.state = State::Open { writer, is_running: false, message: None };
@@ -308,21 +313,23 @@ mod tests {
         for _ in 0..WAITING + 10 {
             output.play(&[0.5; BLOCK_SAMPLES]);
         }
-        let SourceState::Failed { message } = output.tend(at(3001)) else { panic!("it hangs") };
+        let SourceState::Failed { message } = output.tend(at(3001)) else {
+            panic!("the file hangs")
+        };
         assert!(message.starts_with("\"/dead/a.wav\" does not answer"), "{message}");
-        // Dropping it returns though its thread is still there.
+        // The drop returns although the thread still runs.
         drop(output);
         assert!(release.send(()).is_ok());
     }
 
     #[test]
-    fn a_quiet_recording_is_no_hung_one() {
+    fn a_recording_without_blocks_is_not_hung() {
         let (mut writer, _release) = hanging(at(0));
-        assert!(!writer.is_hung(true, at(10_000)), "nothing was given, nothing is to be written");
+        assert!(!writer.is_hung(true, at(10_000)), "no block is queued");
         writer.give(&[0.5; BLOCK_SAMPLES]);
         assert!(!writer.is_hung(true, at(12_000)));
         assert!(writer.is_hung(true, at(14_000)));
         writer.written.store(1, Ordering::Release);
-        assert!(!writer.is_hung(true, at(15_000)), "it went on");
+        assert!(!writer.is_hung(true, at(15_000)), "a block was written");
     }
 }

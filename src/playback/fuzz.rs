@@ -1,6 +1,6 @@
-//! What a stranger may send as pictures and as sound, made up by a fuzzer (`tests/fuzz`).
+//! Fuzz targets (`tests/fuzz`) for received video and audio, which are untrusted input.
 //!
-//! The fuzzer changes a real stream, so that it reaches the decoders within seconds.
+//! The fuzzer mutates a valid stream, so that it reaches the decoders within seconds.
 
 use std::sync::LazyLock;
 
@@ -12,68 +12,69 @@ use super::{
 };
 use crate::{media::RtpPacket, model::Size};
 
-/// Pictures of 64x64 at 25 fps, the first and the sixth of them keyframes.
+/// Ten frames of 64x64 at 25 fps. The first and the sixth are keyframes.
 static PICTURES: LazyLock<Vec<RtpPacket>> = LazyLock::new(|| {
-    let (mut painter, mut cutter) = (Painter::new(Size::new(64, 64)), Cutter { sequence: 65_530 });
-    let frames = (0..10_u32).map(|n| (n, painter.paint(n % 5 == 0, u64::from(n))));
-    frames.flat_map(|(n, nals)| cutter.cut(&nals, n * 3600, at(u64::from(n) * 40))).collect()
+    let (mut encoder, mut packetizer) =
+        (Painter::new(Size::new(64, 64)), Cutter { sequence: 65_530 });
+    let frames = (0..10_u32).map(|n| (n, encoder.paint(n % 5 == 0, u64::from(n))));
+    frames.flat_map(|(n, nals)| packetizer.cut(&nals, n * 3600, at(u64::from(n) * 40))).collect()
 });
 
 /// A tone in packets of 20 ms.
 static SOUND: LazyLock<Vec<RtpPacket>> = LazyLock::new(|| {
-    let mut singer = Singer::repeating(440.0, 0.5);
+    let mut encoder = Singer::repeating(440.0, 0.5);
     let packets = (0..20_u32).map(|n| RtpPacket {
         sequence: 65_530_u16.wrapping_add(n as u16),
         timestamp: n * 960,
         marker: false,
-        payload: singer.sing().into(),
+        payload: encoder.sing().into(),
         arrival: at(u64::from(n) * 20),
     });
     packets.collect()
 });
 
-/// Puts a picture stream, changed as `data` says, in order and decodes it.
+/// Reorders and decodes a video stream that `data` mutates.
 pub fn video(data: &[u8]) {
-    let (mut intake, mut decoder) = (Intake::new(), VideoDecoder::default());
+    let (mut buffer, mut decoder) = (Intake::new(), VideoDecoder::default());
     for packet in changed(&PICTURES, data) {
         let now = packet.arrival;
-        intake.push(packet);
-        intake.advance(now);
-        intake.takes_request(now);
-        while let Some(unit) = intake.next() {
+        buffer.push(packet);
+        buffer.advance(now);
+        buffer.takes_request(now);
+        while let Some(unit) = buffer.next() {
             if decoder.decode(&unit).frame.is_err() {
-                intake.restart();
+                buffer.restart();
             }
         }
     }
 }
 
-/// Puts a sound, changed as `data` says, in order, decodes it and fills it in.
+/// Reorders, decodes and conceals an audio stream that `data` mutates.
 pub fn audio(data: &[u8]) {
-    let Ok(mut decoder) = VoiceDecoder::new() else { return };
+    let Ok(mut receiver) = VoiceDecoder::new() else { return };
     for packet in changed(&SOUND, data) {
         let now = packet.arrival;
-        decoder.push(&packet);
-        for block in [decoder.pull(now), decoder.pull(now)].into_iter().flatten() {
+        receiver.push(&packet);
+        for block in [receiver.pull(now), receiver.pull(now)].into_iter().flatten() {
             assert!(block.iter().all(|sample| sample.is_finite()));
         }
     }
 }
 
-/// The stream with changes: six bytes each, and what they insert. A packet that is not named
-/// passes as it is; after the changes the rest follows.
+/// Applies mutations to the stream. Each one takes six bytes of `data`, and the bytes that it
+/// inserts. All other packets pass unchanged.
 fn changed(stream: &[RtpPacket], mut data: &[u8]) -> Vec<RtpPacket> {
-    let (mut out, mut place, mut late) = (vec![], 0, 0);
+    let (mut out, mut index, mut late) = (vec![], 0, 0);
     while let Some(([skip, what, a, b, c, d], rest)) = data.split_first_chunk() {
         data = rest;
-        let end = (place + usize::from(skip % 8)).min(stream.len());
-        out.extend(stream[place..end].iter().map(|packet| later(packet, late)));
-        place = end;
-        let Some(packet) = stream.get(place) else { break };
+        let end = (index + usize::from(skip % 8)).min(stream.len());
+        out.extend(stream[index..end].iter().map(|packet| later(packet, late)));
+        index = end;
+        let Some(packet) = stream.get(index) else { break };
         let mut packet = later(packet, late);
         let number = u16::from_le_bytes([*a, *b]);
         match what % 8 {
-            0 => place += 1,
+            0 => index += 1,
             1 => out.push(packet),
             2 => {
                 packet.sequence = packet.sequence.wrapping_add(number);
@@ -90,7 +91,7 @@ fn changed(stream: &[RtpPacket], mut data: &[u8]) -> Vec<RtpPacket> {
                 payload.truncate(if *d == 0 { at } else { payload.len() });
                 packet.payload = payload.into();
                 out.push(packet);
-                place += 1;
+                index += 1;
             }
             5 => {
                 let (inserted, rest) = data.split_at(usize::from(*c).min(data.len()));
@@ -101,13 +102,13 @@ fn changed(stream: &[RtpPacket], mut data: &[u8]) -> Vec<RtpPacket> {
                 packet.payload = payload.into();
                 packet.marker ^= d % 2 == 1;
                 out.push(packet);
-                place += 1;
+                index += 1;
             }
             6 => late += u64::from(number),
-            _ => place = usize::from(number) % stream.len(),
+            _ => index = usize::from(number) % stream.len(),
         }
     }
-    out.extend(stream[place.min(stream.len())..].iter().map(|packet| later(packet, late)));
+    out.extend(stream[index.min(stream.len())..].iter().map(|packet| later(packet, late)));
     out
 }
 

@@ -1,4 +1,4 @@
-//! From packets in any order to pictures that can be decoded, and when to ask for a keyframe.
+//! Turns packets in any order into decodable access units, and decides when to request a keyframe.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{media::RtpPacket, model::MediaTime};
 
-/// Turns the packets of one picture stream into whole pictures, each of which the ones before it
-/// make decodable. Pure: time comes in as a value.
+/// Reorders and depacketizes one video stream, and returns access units whose references are
+/// complete. Pure: time is a parameter.
 #[derive(Debug)]
 pub(crate) struct Intake {
     jitter: VideoJitter,
@@ -20,11 +20,11 @@ pub(crate) struct Intake {
 }
 
 impl Intake {
-    /// How often a keyframe that does not come is asked for again.
+    /// The interval between keyframe requests while no keyframe arrives.
     pub(crate) const ASK_AGAIN: Duration = Duration::from_millis(500);
 
-    /// Pictures ready and not yet fetched at most. A slow decoder that falls farther behind is
-    /// better served with a keyframe: eight are 267 ms at 30 fps.
+    /// The most access units that wait for the decoder. A decoder that lags more continues at a
+    /// keyframe. Eight are 267 ms at 30 fps.
     pub(crate) const MAX_READY: usize = 8;
 
     pub(crate) fn new() -> Self {
@@ -37,13 +37,13 @@ impl Intake {
         }
     }
 
-    /// Takes a packet in.
+    /// Adds a packet.
     pub(crate) fn push(&mut self, packet: RtpPacket) {
         let starts_key = starts_keyframe(&packet.payload);
         self.jitter.push(packet, starts_key);
     }
 
-    /// Lets time pass: completes pictures, gives up gaps.
+    /// Advances to `now`: completes access units and gives up overdue gaps.
     pub(crate) fn advance(&mut self, now: MediaTime) {
         while let Some(step) = self.jitter.poll(now) {
             match step {
@@ -56,14 +56,14 @@ impl Intake {
                                 ready.push_back(unit);
                             }
                         }
-                        Assembled::Broken(flaw) => {
-                            tracing::debug!(%flaw, "a received picture is dropped");
+                        Assembled::Broken(error) => {
+                            tracing::debug!(%error, "received frame dropped");
                             gate.close();
                         }
                     });
                 }
                 Step::Skipped { to_key } => {
-                    tracing::debug!(to_key, "received packets are missing");
+                    tracing::debug!(to_key, "received packets missing");
                     self.assembler.gap();
                     self.gate.close();
                     if to_key {
@@ -75,39 +75,41 @@ impl Intake {
         self.bound();
     }
 
-    /// The next picture to decode, in order.
+    /// The next access unit to decode, in order.
     pub(crate) fn next(&mut self) -> Option<AccessUnit> {
         self.ready.pop_front()
     }
 
-    /// Says that a picture could not be decoded: only a keyframe helps.
+    /// Discards all access units until the next keyframe and requests one, for example after a
+    /// decoding error.
     pub(crate) fn restart(&mut self) {
         self.ready.clear();
         self.gate.close();
     }
 
-    /// Drops what is ready because nothing is to be decoded now; asks for nothing.
+    /// Discards what is ready while decoding is switched off. Requests no keyframe.
     pub(crate) fn rest(&mut self) {
         self.ready.clear();
         self.gate = Gate::default();
     }
 
-    /// Whether to ask for a keyframe now.
+    /// Whether a keyframe must be requested now. Records the request.
     pub(crate) fn takes_request(&mut self, now: MediaTime) -> bool {
         self.gate.takes_request(now)
     }
 
-    /// When [`Self::advance`] or [`Self::takes_request`] has something to do without a packet.
+    /// When [`Self::advance`] or [`Self::take_keyframe_request`] must be called next if no packet
+    /// arrives.
     pub(crate) fn deadline(&self) -> Option<MediaTime> {
         [self.jitter.deadline(), self.gate.deadline()].into_iter().flatten().min()
     }
 
-    /// Whole pictures that arrived.
+    /// Complete frames that were received.
     pub(crate) const fn whole(&self) -> u64 {
         self.whole
     }
 
-    /// Cuts what is ready back to the newest keyframe when the decoder does not keep up.
+    /// If the decoder does not keep up, drops what is ready before the newest keyframe.
     fn bound(&mut self) {
         if self.ready.len() <= Self::MAX_READY {
             return;
@@ -119,12 +121,12 @@ impl Intake {
     }
 }
 
-/// Lets pictures through that can be decoded.
+/// Passes only access units that can be decoded.
 #[derive(Debug, Default)]
 struct Gate {
-    /// Nothing is missing since the last keyframe.
+    /// Whether all frames since the last keyframe are complete.
     open: bool,
-    /// A picture was turned away since the gate closed, so a keyframe is not under way.
+    /// Whether a keyframe is needed: something was missing, or a frame arrived before any keyframe.
     wanted: bool,
     asked: Option<MediaTime>,
 }
@@ -148,16 +150,16 @@ impl Gate {
     }
 
     fn takes_request(&mut self, now: MediaTime) -> bool {
-        let asks = self.deadline().is_some_and(|deadline| now >= deadline);
-        if asks {
+        let is_due = self.deadline().is_some_and(|deadline| now >= deadline);
+        if is_due {
             self.asked = Some(now);
         }
-        asks
+        is_due
     }
 
     fn deadline(&self) -> Option<MediaTime> {
-        let again = self.asked.map_or(MediaTime::default(), |asked| asked + Intake::ASK_AGAIN);
-        (self.wanted && !self.open).then_some(again)
+        let next = self.asked.map_or(MediaTime::default(), |asked| asked + Intake::ASK_AGAIN);
+        (self.wanted && !self.open).then_some(next)
     }
 }
 
@@ -174,179 +176,184 @@ mod tests {
         },
     };
 
-    /// Pictures of 33 ms, with keyframes where said, as packets; and as streams.
+    /// Frames at intervals of 33 ms, with keyframes at `keys`: packets and access units.
     fn pictures(count: u64, keys: &[u64]) -> (Vec<Vec<RtpPacket>>, Vec<Vec<u8>>) {
-        let mut painter = Painter::new(Size::new(160, 90));
-        let mut cutter = Cutter { sequence: 65_500 };
+        let mut encoder = Painter::new(Size::new(160, 90));
+        let mut packetizer = Cutter { sequence: 65_500 };
         (0..count)
             .map(|n| {
-                let nals = painter.paint(keys.contains(&n), 0);
-                let packets = cutter.cut(&nals, (n * 2970) as u32, at(n * 33));
+                let nals = encoder.paint(keys.contains(&n), 0);
+                let packets = packetizer.cut(&nals, (n * 2970) as u32, at(n * 33));
                 (packets, stream(&nals))
             })
             .unzip()
     }
 
-    fn take(intake: &mut Intake) -> Vec<Vec<u8>> {
-        std::iter::from_fn(|| intake.next()).map(|unit| unit.data).collect()
+    fn take(buffer: &mut Intake) -> Vec<Vec<u8>> {
+        std::iter::from_fn(|| buffer.next()).map(|unit| unit.data).collect()
     }
 
-    fn push(intake: &mut Intake, packets: &[RtpPacket]) {
-        packets.iter().for_each(|packet| intake.push(packet.clone()));
+    fn push(buffer: &mut Intake, packets: &[RtpPacket]) {
+        packets.iter().for_each(|packet| buffer.push(packet.clone()));
     }
 
     #[test]
-    fn packets_in_any_order_within_the_patience_make_every_picture() {
+    fn packets_in_any_order_within_the_gap_timeout_make_every_frame() {
         let (packets, streams) = pictures(8, &[0]);
-        let mut intake = Intake::new();
-        push(&mut intake, &packets[0][..1]);
+        let mut buffer = Intake::new();
+        push(&mut buffer, &packets[0][..1]);
         let mut mixed: Vec<_> = packets.concat().split_off(1);
         mixed.reverse();
         mixed.extend_from_within(5..20);
-        push(&mut intake, &mixed);
-        intake.advance(at(100));
-        assert_eq!(take(&mut intake), streams);
-        assert_eq!(intake.whole(), 8);
-        assert!(!intake.takes_request(at(100)));
-        assert_eq!(intake.deadline(), None);
+        push(&mut buffer, &mixed);
+        buffer.advance(at(100));
+        assert_eq!(take(&mut buffer), streams);
+        assert_eq!(buffer.whole(), 8);
+        assert!(!buffer.takes_request(at(100)));
+        assert_eq!(buffer.deadline(), None);
     }
 
-    /// What a browser sends to probe for bandwidth: packets without a payload on the pictures' own
-    /// stream, numbered like all others, with the timestamp of the picture before.
-    fn probe(cutter: &mut Cutter, count: u16, stamp: u32, now: MediaTime) -> Vec<RtpPacket> {
-        let sent =
-            (0..count).map(|n| packet(cutter.sequence.wrapping_add(n), stamp, false, vec![], now));
+    /// A bandwidth probe as browsers send it: packets without a payload in the video stream itself,
+    /// numbered like all others, with the timestamp of the frame before.
+    fn probe(packetizer: &mut Cutter, count: u16, stamp: u32, now: MediaTime) -> Vec<RtpPacket> {
+        let sent = (0..count)
+            .map(|n| packet(packetizer.sequence.wrapping_add(n), stamp, false, vec![], now));
         let sent = sent.collect();
-        cutter.sequence = cutter.sequence.wrapping_add(count);
+        packetizer.sequence = packetizer.sequence.wrapping_add(count);
         sent
     }
 
     #[test]
-    fn a_probe_between_pictures_costs_no_picture_and_no_keyframe() {
-        let mut painter = Painter::new(Size::new(160, 90));
-        let mut cutter = Cutter { sequence: 65_530 };
-        let (mut intake, mut streams, mut shown) = (Intake::new(), vec![], vec![]);
-        push(&mut intake, &probe(&mut cutter, 3, 0, at(0)));
+    fn a_probe_between_frames_causes_neither_a_loss_nor_a_keyframe_request() {
+        let mut encoder = Painter::new(Size::new(160, 90));
+        let mut packetizer = Cutter { sequence: 65_530 };
+        let (mut buffer, mut streams, mut shown) = (Intake::new(), vec![], vec![]);
+        push(&mut buffer, &probe(&mut packetizer, 3, 0, at(0)));
         for n in 0..20_u64 {
-            let (nals, stamp, now) = (painter.paint(n == 0, 0), (n * 2970) as u32, at(n * 33));
-            push(&mut intake, &cutter.cut(&nals, stamp, now));
-            // One packet of a probe is lost on the way.
-            let mut probe = probe(&mut cutter, 10, stamp, now);
+            let (nals, stamp, now) = (encoder.paint(n == 0, 0), (n * 2970) as u32, at(n * 33));
+            push(&mut buffer, &packetizer.cut(&nals, stamp, now));
+            // One packet of each probe is lost.
+            let mut probe = probe(&mut packetizer, 10, stamp, now);
             probe.remove(4);
-            push(&mut intake, &probe);
-            intake.advance(now);
-            assert!(!intake.takes_request(now), "picture {n}");
+            push(&mut buffer, &probe);
+            buffer.advance(now);
+            assert!(!buffer.takes_request(now), "frame {n}");
             streams.push(stream(&nals));
-            shown.append(&mut take(&mut intake));
+            shown.append(&mut take(&mut buffer));
         }
         assert_eq!(shown, streams);
-        assert_eq!((intake.whole(), intake.deadline()), (20, None));
+        assert_eq!((buffer.whole(), buffer.deadline()), (20, None));
     }
 
     #[test]
-    fn after_a_loss_a_keyframe_is_asked_for_in_time_and_again_until_it_comes() {
+    fn after_a_loss_a_keyframe_is_requested_and_again_until_it_arrives() {
         let (packets, streams) = pictures(30, &[0, 29]);
-        let mut intake = Intake::new();
-        push(&mut intake, &packets[0]);
-        intake.advance(at(0));
-        assert_eq!(take(&mut intake), streams[..1]);
-        push(&mut intake, &packets[1][1..]);
-        push(&mut intake, &packets[2]);
-        let mut asked = vec![];
+        let mut buffer = Intake::new();
+        push(&mut buffer, &packets[0]);
+        buffer.advance(at(0));
+        assert_eq!(take(&mut buffer), streams[..1]);
+        push(&mut buffer, &packets[1][1..]);
+        push(&mut buffer, &packets[2]);
+        let mut requests = vec![];
         for ms in 33..1200 {
-            intake.advance(at(ms));
-            if intake.takes_request(at(ms)) {
-                asked.push(ms);
+            buffer.advance(at(ms));
+            if buffer.takes_request(at(ms)) {
+                requests.push(ms);
             }
-            assert_eq!(take(&mut intake), Vec::<Vec<u8>>::new(), "{ms}: nothing to be seen");
+            assert_eq!(take(&mut buffer), Vec::<Vec<u8>>::new(), "{ms}: nothing can be decoded");
         }
         let first = 33 + VideoJitter::PATIENCE.as_millis() as u64;
-        // Picture 1 is all of its packets after the first; if it had one only, picture 2 waits.
-        assert!((first..=first + 33).contains(&asked[0]), "{asked:?}");
-        assert_eq!((asked.len(), asked[1] - asked[0], asked[2] - asked[1]), (3, 500, 500));
-        push(&mut intake, &packets[29]);
-        intake.advance(at(1200));
-        assert_eq!(take(&mut intake), streams[29..], "the keyframe, without waiting for the rest");
-        assert!(!intake.takes_request(at(9999)));
+        // Frame 1 lacks its first packet. If that was its only one, the gap shows with frame 2.
+        assert!((first..=first + 33).contains(&requests[0]), "{requests:?}");
+        let intervals = (requests[1] - requests[0], requests[2] - requests[1]);
+        assert_eq!((requests.len(), intervals), (3, (500, 500)));
+        push(&mut buffer, &packets[29]);
+        buffer.advance(at(1200));
+        assert_eq!(
+            take(&mut buffer),
+            streams[29..],
+            "the keyframe, without waiting for the missing packets"
+        );
+        assert!(!buffer.takes_request(at(9999)));
     }
 
     #[test]
-    fn a_stream_that_does_not_begin_with_a_keyframe_asks_at_its_first_picture() {
+    fn a_stream_that_does_not_begin_with_a_keyframe_requests_one_at_its_first_frame() {
         let (packets, _) = pictures(3, &[0]);
-        let mut intake = Intake::new();
-        intake.advance(at(5000));
-        assert!(!intake.takes_request(at(5000)), "nothing is sent, nobody is asked");
-        push(&mut intake, &packets[1]);
-        intake.advance(at(5001));
-        assert!(intake.takes_request(at(5001)));
-        assert!(!intake.takes_request(at(5002)));
+        let mut buffer = Intake::new();
+        buffer.advance(at(5000));
+        assert!(!buffer.takes_request(at(5000)), "without packets, no request");
+        push(&mut buffer, &packets[1]);
+        buffer.advance(at(5001));
+        assert!(buffer.takes_request(at(5001)));
+        assert!(!buffer.takes_request(at(5002)));
         let (packets, streams) = pictures(1, &[0]);
-        let mut intake = Intake::new();
-        push(&mut intake, &packets[0]);
-        intake.advance(at(1));
-        assert!(!intake.takes_request(at(1)));
-        assert_eq!(take(&mut intake), streams);
+        let mut buffer = Intake::new();
+        push(&mut buffer, &packets[0]);
+        buffer.advance(at(1));
+        assert!(!buffer.takes_request(at(1)));
+        assert_eq!(take(&mut buffer), streams);
     }
 
     #[test]
-    fn a_decoder_that_lags_is_cut_back_to_the_newest_keyframe_or_waits_for_one() {
+    fn a_decoder_that_lags_continues_at_the_newest_keyframe_or_waits_for_one() {
         let (packets, streams) = pictures(20, &[0, 15]);
-        let mut intake = Intake::new();
+        let mut buffer = Intake::new();
         for (n, packets) in packets.iter().enumerate() {
-            push(&mut intake, packets);
-            intake.advance(at(n as u64));
-            assert!(intake.ready.len() <= Intake::MAX_READY);
+            push(&mut buffer, packets);
+            buffer.advance(at(n as u64));
+            assert!(buffer.ready.len() <= Intake::MAX_READY);
         }
-        assert_eq!(take(&mut intake), streams[15..]);
+        assert_eq!(take(&mut buffer), streams[15..]);
         let (packets, _) = pictures(20, &[0]);
-        let mut intake = Intake::new();
-        packets.iter().for_each(|packets| push(&mut intake, packets));
-        intake.advance(at(20));
-        assert!(intake.takes_request(at(20)));
-        assert!(take(&mut intake).is_empty());
+        let mut buffer = Intake::new();
+        packets.iter().for_each(|packets| push(&mut buffer, packets));
+        buffer.advance(at(20));
+        assert!(buffer.takes_request(at(20)));
+        assert!(take(&mut buffer).is_empty());
     }
 
     #[test]
-    fn a_picture_that_could_not_be_decoded_needs_a_keyframe_and_rest_asks_for_none() {
+    fn a_decoding_error_needs_a_keyframe_and_a_pause_requests_none() {
         let (packets, streams) = pictures(4, &[0, 3]);
-        let mut intake = Intake::new();
-        push(&mut intake, &packets[0]);
-        intake.advance(at(0));
-        intake.restart();
-        assert!(take(&mut intake).is_empty() && intake.takes_request(at(0)));
-        intake.rest();
-        push(&mut intake, &packets[1]);
-        intake.advance(at(1));
-        intake.rest();
-        assert!(!intake.takes_request(at(1000)) && intake.deadline().is_none());
-        push(&mut intake, &[&packets[2][..], &packets[3][..]].concat());
-        intake.advance(at(1));
-        assert_eq!(take(&mut intake), streams[3..]);
-        assert_eq!(intake.whole(), 4);
+        let mut buffer = Intake::new();
+        push(&mut buffer, &packets[0]);
+        buffer.advance(at(0));
+        buffer.restart();
+        assert!(take(&mut buffer).is_empty() && buffer.takes_request(at(0)));
+        buffer.rest();
+        push(&mut buffer, &packets[1]);
+        buffer.advance(at(1));
+        buffer.rest();
+        assert!(!buffer.takes_request(at(1000)) && buffer.deadline().is_none());
+        push(&mut buffer, &[&packets[2][..], &packets[3][..]].concat());
+        buffer.advance(at(1));
+        assert_eq!(take(&mut buffer), streams[3..]);
+        assert_eq!(buffer.whole(), 4);
     }
 
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
         #[test]
-        fn no_packets_make_it_panic_or_hold_more_than_its_bounds(
+        fn no_packets_cause_a_panic_or_exceed_the_bounds(
             packets in prop::collection::vec(
                 (0..60_u16, 0..6_u32, any::<bool>(), prop::collection::vec(any::<u8>(), 0..40)),
                 1..300),
-            kinds in prop::collection::vec(prop::sample::select(vec![
+            nal_headers in prop::collection::vec(prop::sample::select(vec![
                 0x41_u8, 0x65, 0x67, 0x68, 0x78, 0x7c, 0x19, 0]), 300),
         ) {
-            let mut intake = Intake::new();
+            let mut buffer = Intake::new();
             for (n, (sequence, stamp, marker, mut payload)) in packets.into_iter().enumerate() {
                 if let Some(first) = payload.first_mut() {
-                    *first = kinds[n];
+                    *first = nal_headers[n];
                 }
                 let now = at(n as u64 * 10);
                 let sequence = sequence.wrapping_add(n as u16);
-                intake.push(packet(sequence, stamp, marker, payload, now));
-                intake.advance(now);
-                intake.takes_request(now);
-                prop_assert!(intake.ready.len() <= Intake::MAX_READY);
+                buffer.push(packet(sequence, stamp, marker, payload, now));
+                buffer.advance(now);
+                buffer.takes_request(now);
+                prop_assert!(buffer.ready.len() <= Intake::MAX_READY);
             }
         }
     }

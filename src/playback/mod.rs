@@ -1,4 +1,4 @@
-//! Packets to picture and sound at the right moment.
+//! Receives RTP packets, decodes them and plays video and audio at the right time.
 
 mod clock;
 mod decode;

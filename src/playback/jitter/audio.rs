@@ -1,4 +1,4 @@
-//! Decides, sample by sample, which packet of a sound comes next and how long to hold it.
+//! The jitter buffer of audio: which packet is decoded next, and how long packets are held.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{media::RtpPacket, model::MediaTime, playback::clock::Arrivals};
 
-/// The packets of one sound, in order, held as long as their arrival is uneven.
+/// The packets of one audio stream in order, with an adaptive delay that compensates jitter.
 ///
 /// Holds at most [`AudioJitter::MAX_PACKETS`] packets, none larger than
 /// [`AudioJitter::MAX_PACKET_BYTES`]. All positions are samples at 48 kHz.
@@ -24,13 +24,13 @@ pub(crate) struct AudioJitter {
     stamps: Unwrapper,
     arrivals: Arrivals,
     held: BTreeMap<i64, Held>,
-    /// The numbers of packets without a payload, which are padding: none of them is a loss.
+    /// The sequence numbers of padding packets, which have no payload. They do not count as lost.
     padding: BTreeSet<i64>,
-    /// The sample that is to be played next; `None` before the first.
+    /// The position of the next packet and sample; `None` before the first packet.
     next: Option<Position>,
-    /// Samples filled in while nothing was there, since `next` last moved.
+    /// Samples concealed while the buffer was empty, since `next` last changed.
     stalled: i64,
-    /// What a packet that came too late asked for; falls slowly.
+    /// The delay that the latest packet would have needed. Decays slowly.
     peak: Duration,
 }
 
@@ -46,46 +46,47 @@ struct Position {
     stamp: i64,
 }
 
-/// What to play next.
+/// What the decoder must do next.
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) enum Pull {
     /// Decode this packet.
     Packet(Bytes),
-    /// The packet before this one is lost, and so many samples of it are still to be played: what
-    /// this one repeats of it (RFC 6716, section 2.1.7) ends where this one begins.
+    /// The packet before `next` is lost: decode the FEC data that `next` contains (RFC 6716, section
+    /// 2.1.7), which ends where `next` begins.
     Repair {
-        /// The packet after the lost one.
+        /// The packet after the lost one, which stays in the buffer.
         next: Bytes,
-        /// Samples of the lost one.
+        /// The samples of the lost packet that are still to be played.
         samples: usize,
     },
-    /// A packet is lost, with later ones there: fill in at most so many samples.
+    /// A packet is lost and later ones have arrived: conceal this many samples.
     Lost(usize),
-    /// Nothing is there: fill in, and say so with [`AudioJitter::stall`].
+    /// The buffer is empty: conceal, and report the samples with
+    /// [`AudioJitterBuffer::on_underrun`].
     Empty,
 }
 
 impl AudioJitter {
-    /// Packets held at most: more than two seconds in the usual 20 ms.
+    /// The most packets held: more than two seconds in packets of 20 ms.
     pub(crate) const MAX_PACKETS: usize = 128;
 
-    /// The longest packet that Opus makes: 120 ms in 20 ms frames of 1275 bytes, with headers.
+    /// The largest Opus packet: 120 ms in 20 ms frames of 1275 bytes, with headers.
     pub(crate) const MAX_PACKET_BYTES: usize = 8 << 10;
 
-    /// The least delay: one packet, so that two that change places do no harm.
+    /// The minimum target delay: one packet, so that two packets may arrive in reverse order.
     pub(crate) const MIN_TARGET: Duration = Duration::from_millis(20);
 
-    /// The greatest delay: beyond it a conversation suffers more than from losses.
+    /// The maximum target delay. A longer delay harms a conversation more than losses.
     pub(crate) const MAX_TARGET: Duration = Duration::from_millis(200);
 
-    /// Sound is fetched in blocks of this length, so a packet is wanted up to as much earlier.
+    /// The length of a pulled block. A packet is needed up to one block before its playout time.
     const BLOCK: Duration = Duration::from_millis(10);
 
-    /// How fast the memory of a packet that came too late fades, per second: slowly, because the
-    /// next such packet is likelier than before.
+    /// How fast the delay added for a late packet decays, per second. Slowly, because after one late
+    /// packet another one is likely.
     const FADE_PER_SECOND: Duration = Duration::from_millis(10);
 
-    /// A longer jump in the timestamps is not filled in but followed.
+    /// Samples. A longer jump of the timestamps is followed, not concealed.
     const MAX_GAP: i64 = 48_000;
 
     pub(crate) fn new() -> Self {
@@ -101,12 +102,12 @@ impl AudioJitter {
         }
     }
 
-    /// Takes a packet in; duplicates, late and oversize ones are dropped. When full, the oldest
-    /// gives way. Packets without a payload are padding (RFC 3550, section 5.1): they count as
-    /// received, and say nothing of the sound and its delay.
+    /// Adds a packet. Duplicate, late and oversize packets are dropped. When the buffer is full, the
+    /// oldest packet is dropped. Packets without a payload are padding (RFC 3550, section 5.1): they
+    /// count as received and have no effect on audio and delay.
     pub(crate) fn push(&mut self, packet: &RtpPacket) {
-        let (number, arrived) = self.ledger.note(packet.sequence);
-        match arrived {
+        let (number, status) = self.ledger.note(packet.sequence);
+        match status {
             Arrived::Known => return,
             Arrived::Fresh => {}
             Arrived::Restarted => {
@@ -121,16 +122,16 @@ impl AudioJitter {
             return self.note_padding(number);
         }
         let stamp = self.stamps.unwrap(packet.timestamp);
-        let lateness = self.arrivals.note(stamp, packet.arrival);
+        let delay = self.arrivals.note(stamp, packet.arrival);
         if self.next.is_some_and(|next| number < next.number) {
-            self.peak = self.peak.max(lateness.min(Self::MAX_TARGET));
+            self.peak = self.peak.max(delay.min(Self::MAX_TARGET));
             return;
         }
         if packet.payload.len() > Self::MAX_PACKET_BYTES {
             return;
         }
         if self.stalled > 0 {
-            self.peak = self.peak.max((lateness + Self::BLOCK).min(Self::MAX_TARGET));
+            self.peak = self.peak.max((delay + Self::BLOCK).min(Self::MAX_TARGET));
         }
         self.held.insert(number, Held { stamp, payload: packet.payload.clone() });
         if self.held.len() > Self::MAX_PACKETS {
@@ -138,26 +139,26 @@ impl AudioJitter {
         }
     }
 
-    /// Whether sound that rests may start: the first packet was held as long as it is to be.
+    /// Whether playout may start: the first packet has been held for the target delay.
     pub(crate) fn is_ready(&self, now: MediaTime) -> bool {
         let first = self.held.first_key_value().map(|(_, held)| held.stamp);
         let earliest = first.and_then(|stamp| self.arrivals.earliest(stamp));
         earliest.is_some_and(|earliest| now >= earliest + self.target())
     }
 
-    /// Begins with the first packet that is there, wherever it was stopped before.
+    /// Starts playout at the first packet held, regardless of the previous position.
     pub(crate) fn start(&mut self) {
         if let Some((&number, held)) = self.held.first_key_value() {
             self.move_to(number, held.stamp);
         }
     }
 
-    /// What to play next, given that what was handed out so far is used up.
+    /// What to decode next, after everything returned before has been used.
     pub(crate) fn pull(&mut self) -> Pull {
         let Some((&number, held)) = self.held.first_key_value() else { return Pull::Empty };
         let (stamp, next) =
             (held.stamp, self.next.unwrap_or(Position { number, stamp: held.stamp }));
-        // What was filled in while the gap was not yet known to be one counts towards it.
+        // Samples that were concealed before the loss was known belong to the gap.
         let gap = stamp - next.stamp - self.stalled;
         if self.is_loss(next.number..number) && (1..=Self::MAX_GAP).contains(&gap) {
             if gap > Self::LONGEST_REPAIR {
@@ -174,25 +175,25 @@ impl AudioJitter {
         Pull::Packet(held.payload)
     }
 
-    /// Samples of a lost packet that the one after it can repeat: 20 ms, the usual packet.
+    /// The most samples that FEC can recover: 20 ms, the usual packet.
     const LONGEST_REPAIR: i64 = 960;
 
-    /// Says how long the packet was that [`Self::pull`] handed out, in samples.
+    /// Advances the position by the length in samples of the packet that [`Self::pull`] returned.
     pub(crate) fn played(&mut self, samples: usize) {
         if let Some(next) = &mut self.next {
             next.stamp += samples as i64;
         }
     }
 
-    /// Says that so many samples were filled in because nothing was there.
+    /// Records that this many samples were concealed because the buffer was empty.
     pub(crate) fn stall(&mut self, samples: usize) {
         if self.next.is_some() {
             self.stalled += samples as i64;
         }
     }
 
-    /// Drops what is held beyond the target, if that is so much that nobody would wait for it to
-    /// be caught up with: after the network or this machine stood still.
+    /// Drops packets down to the target delay if the excess is too large for faster playout, for
+    /// example after the network or this machine was blocked.
     pub(crate) fn catch_up(&mut self, now: MediaTime) {
         let limit = self.target() + Self::FAR_BEHIND;
         while self.held.len() > 1 {
@@ -208,11 +209,11 @@ impl AudioJitter {
         }
     }
 
-    /// Sound this far beyond its target is skipped rather than played faster.
+    /// Audio that exceeds the target delay by more than this is skipped, not played faster.
     const FAR_BEHIND: Duration = Duration::from_millis(400);
 
-    /// How much longer than the target the next sample waited, in microseconds; negative if less.
-    /// `ahead` are the samples handed out and not yet played.
+    /// The delay of the next sample minus the target delay, in microseconds. `ahead` is the number of
+    /// decoded samples that are not yet played.
     pub(crate) fn excess(&self, now: MediaTime, ahead: usize) -> Option<i64> {
         let stamp = self.next?.stamp - ahead as i64;
         let earliest = self.arrivals.earliest(stamp)?;
@@ -220,28 +221,28 @@ impl AudioJitter {
         Some(waited - self.target().as_micros() as i64)
     }
 
-    /// How long each packet is held, against the fastest.
+    /// The target delay relative to the fastest packet.
     pub(crate) fn target(&self) -> Duration {
-        let even = self.arrivals.lateness(0.97) + Self::BLOCK;
-        even.max(self.peak).clamp(Self::MIN_TARGET, Self::MAX_TARGET)
+        let delay = self.arrivals.lateness(0.97) + Self::BLOCK;
+        delay.max(self.peak).clamp(Self::MIN_TARGET, Self::MAX_TARGET)
     }
 
-    /// Lets the memory of late packets fade by the time of one block.
+    /// Decays the delay added for late packets by the time of one block.
     pub(crate) fn fade(&mut self) {
         self.peak = self.peak.saturating_sub(Self::FADE_PER_SECOND / 100);
     }
 
-    /// Whether a packet waits.
+    /// Whether no packet is held.
     pub(crate) fn is_empty(&self) -> bool {
         self.held.is_empty()
     }
 
-    /// Packets that arrived, duplicates not counted.
+    /// Packets that arrived, without duplicates.
     pub(crate) const fn received(&self) -> u64 {
         self.ledger.received()
     }
 
-    /// Packets that never did.
+    /// Packets that did not arrive.
     pub(crate) const fn lost(&self) -> u64 {
         self.ledger.lost()
     }
@@ -259,7 +260,7 @@ impl AudioJitter {
         }
     }
 
-    /// Whether any of these packets, none of which is held, is missing.
+    /// Whether any of these sequence numbers is a lost packet, not padding. None of them is held.
     fn is_loss(&self, numbers: Range<i64>) -> bool {
         if numbers.is_empty() {
             return false;
@@ -276,7 +277,7 @@ mod tests {
     use super::*;
     use crate::playback::testing::{at, packet};
 
-    /// A packet of 20 ms, the `n`th after one before both counters wrap.
+    /// The `n`th packet of 20 ms of a stream that starts shortly before both counters wrap.
     fn nth(n: u16, arrival: u64) -> RtpPacket {
         let stamp = (u32::MAX - 1500).wrapping_add(u32::from(n) * 960);
         packet(65_534_u16.wrapping_add(n), stamp, false, vec![n as u8; 3], at(arrival))
@@ -286,174 +287,174 @@ mod tests {
         Pull::Packet(vec![n; 3].into())
     }
 
-    /// Pulls as a voice does.
-    fn pull(jitter: &mut AudioJitter) -> Pull {
-        let pulled = jitter.pull();
+    /// Pulls like `AudioReceiver`.
+    fn pull(buffer: &mut AudioJitter) -> Pull {
+        let pulled = buffer.pull();
         match &pulled {
-            Pull::Packet(_) => jitter.played(960),
-            Pull::Empty => jitter.stall(480),
+            Pull::Packet(_) => buffer.played(960),
+            Pull::Empty => buffer.stall(480),
             Pull::Repair { .. } | Pull::Lost(_) => {}
         }
         pulled
     }
 
     fn with(arrived: &[u16]) -> AudioJitter {
-        let mut jitter = AudioJitter::new();
-        arrived.iter().for_each(|n| jitter.push(&nth(*n, 1000 + u64::from(*n) * 20)));
-        jitter
+        let mut buffer = AudioJitter::new();
+        arrived.iter().for_each(|n| buffer.push(&nth(*n, 1000 + u64::from(*n) * 20)));
+        buffer
     }
 
     #[test]
-    fn reordered_and_doubled_packets_are_played_once_and_in_order_across_both_wraps() {
-        let mut jitter = with(&[0, 2, 1, 1, 3, 0, 4]);
-        let played: Vec<_> = (0..6).map(|_| pull(&mut jitter)).collect();
+    fn reordered_and_duplicate_packets_are_played_once_and_in_order_across_both_wraps() {
+        let mut buffer = with(&[0, 2, 1, 1, 3, 0, 4]);
+        let played: Vec<_> = (0..6).map(|_| pull(&mut buffer)).collect();
         assert_eq!(played, [is(0), is(1), is(2), is(3), is(4), Pull::Empty]);
-        assert_eq!((jitter.received(), jitter.lost()), (5, 0));
+        assert_eq!((buffer.received(), buffer.lost()), (5, 0));
     }
 
     #[test]
-    fn a_lost_packet_is_repaired_by_the_next_and_of_several_the_last() {
-        let mut jitter = with(&[0, 2, 5]);
-        let repair = |n: u8| Pull::Repair { next: vec![n; 3].into(), samples: 960 };
-        let played: Vec<_> = (0..6).map(|_| pull(&mut jitter)).collect();
-        assert_eq!(played, [is(0), repair(2), is(2), Pull::Lost(960), repair(5), is(5)]);
-        assert_eq!((jitter.received(), jitter.lost()), (3, 3));
+    fn fec_recovers_a_lost_packet_and_of_several_only_the_last() {
+        let mut buffer = with(&[0, 2, 5]);
+        let fec = |n: u8| Pull::Repair { next: vec![n; 3].into(), samples: 960 };
+        let played: Vec<_> = (0..6).map(|_| pull(&mut buffer)).collect();
+        assert_eq!(played, [is(0), fec(2), is(2), Pull::Lost(960), fec(5), is(5)]);
+        assert_eq!((buffer.received(), buffer.lost()), (3, 3));
     }
 
     #[test]
-    fn what_was_filled_in_before_a_loss_was_known_counts_towards_it() {
-        let mut jitter = with(&[0]);
-        assert_eq!(pull(&mut jitter), is(0));
-        assert_eq!(pull(&mut jitter), Pull::Empty);
-        jitter.push(&nth(2, 1045));
+    fn samples_concealed_before_a_loss_is_known_count_towards_it() {
+        let mut buffer = with(&[0]);
+        assert_eq!(pull(&mut buffer), is(0));
+        assert_eq!(pull(&mut buffer), Pull::Empty);
+        buffer.push(&nth(2, 1045));
         let next = vec![2; 3].into();
-        assert_eq!(pull(&mut jitter), Pull::Repair { next, samples: 480 });
-        assert_eq!(pull(&mut jitter), is(2));
-        assert_eq!((pull(&mut jitter), pull(&mut jitter)), (Pull::Empty, Pull::Empty));
-        jitter.push(&nth(4, 1085));
-        assert_eq!(pull(&mut jitter), is(4), "all of the loss was filled in already");
+        assert_eq!(pull(&mut buffer), Pull::Repair { next, samples: 480 });
+        assert_eq!(pull(&mut buffer), is(2));
+        assert_eq!((pull(&mut buffer), pull(&mut buffer)), (Pull::Empty, Pull::Empty));
+        buffer.push(&nth(4, 1085));
+        assert_eq!(pull(&mut buffer), is(4), "the whole loss is already concealed");
     }
 
     #[test]
-    fn a_late_packet_is_played_late_and_raises_the_delay_at_once_and_for_a_while() {
-        let mut jitter = AudioJitter::new();
+    fn a_late_packet_is_played_and_raises_the_target_delay_for_some_time() {
+        let mut buffer = AudioJitter::new();
         for n in 0..200 {
-            jitter.push(&nth(n, 1000 + u64::from(n) * 20));
-            assert_eq!(pull(&mut jitter), is(n as u8));
+            buffer.push(&nth(n, 1000 + u64::from(n) * 20));
+            assert_eq!(pull(&mut buffer), is(n as u8));
         }
-        assert_eq!(jitter.target(), AudioJitter::MIN_TARGET);
-        assert_eq!(pull(&mut jitter), Pull::Empty);
-        jitter.push(&nth(200, 1000 + 200 * 20 + 80));
-        assert_eq!(jitter.target(), Duration::from_millis(90), "80 ms and a block");
-        assert_eq!(pull(&mut jitter), is(200));
-        (0..200).for_each(|_| jitter.fade());
-        assert_eq!(jitter.target(), Duration::from_millis(70), "two seconds later");
-        (0..2000).for_each(|_| jitter.fade());
-        assert!(jitter.peak.is_zero());
+        assert_eq!(buffer.target(), AudioJitter::MIN_TARGET);
+        assert_eq!(pull(&mut buffer), Pull::Empty);
+        buffer.push(&nth(200, 1000 + 200 * 20 + 80));
+        assert_eq!(buffer.target(), Duration::from_millis(90), "80 ms and a block");
+        assert_eq!(pull(&mut buffer), is(200));
+        (0..200).for_each(|_| buffer.fade());
+        assert_eq!(buffer.target(), Duration::from_millis(70), "two seconds later");
+        (0..2000).for_each(|_| buffer.fade());
+        assert!(buffer.peak.is_zero());
     }
 
     #[test]
-    fn unevenness_raises_the_delay_within_its_bounds() {
+    fn jitter_raises_the_target_delay_within_its_bounds() {
         for (jitter_ms, bounds) in [(0, 20..=20), (60, 60..=75), (1000, 200..=200)] {
-            let mut jitter = AudioJitter::new();
+            let mut buffer = AudioJitter::new();
             for n in 0..500_u16 {
                 let late = u64::from(n) * 7919 % (jitter_ms + 1);
-                jitter.push(&nth(n, 1000 + u64::from(n) * 20 + late));
-                jitter.pull();
+                buffer.push(&nth(n, 1000 + u64::from(n) * 20 + late));
+                buffer.pull();
             }
-            let target = jitter.target().as_millis();
+            let target = buffer.target().as_millis();
             assert!(bounds.contains(&target), "{jitter_ms}: {target}");
         }
     }
 
     #[test]
-    fn it_starts_when_the_first_packet_was_held_as_long_as_it_is_to_be() {
-        let jitter = with(&[0]);
-        assert!(!jitter.is_ready(at(1019)));
-        assert!(jitter.is_ready(at(1020)));
+    fn playout_starts_when_the_first_packet_was_held_for_the_target_delay() {
+        let buffer = with(&[0]);
+        assert!(!buffer.is_ready(at(1019)));
+        assert!(buffer.is_ready(at(1020)));
         assert!(!AudioJitter::new().is_ready(at(9999)));
     }
 
     #[test]
-    fn after_a_standstill_the_past_is_skipped() {
-        let mut jitter = AudioJitter::new();
-        jitter.push(&nth(0, 1000));
-        assert_eq!(pull(&mut jitter), is(0));
-        // The network stood still for a second and then gave all at once.
-        (1..=50).for_each(|n| jitter.push(&nth(n, 2000)));
-        jitter.catch_up(at(2000));
-        let Pull::Packet(next) = pull(&mut jitter) else { panic!("nothing there") };
+    fn after_a_stalled_network_old_audio_is_skipped() {
+        let mut buffer = AudioJitter::new();
+        buffer.push(&nth(0, 1000));
+        assert_eq!(pull(&mut buffer), is(0));
+        // The network delivers nothing for a second, then all packets at once.
+        (1..=50).for_each(|n| buffer.push(&nth(n, 2000)));
+        buffer.catch_up(at(2000));
+        let Pull::Packet(next) = pull(&mut buffer) else { panic!("no packet") };
         assert!((15..=35).contains(&next[0]), "{}", next[0]);
-        assert_eq!(jitter.lost(), 0);
+        assert_eq!(buffer.lost(), 0);
     }
 
     #[test]
-    fn what_nobody_plays_gives_way_from_the_oldest() {
-        let mut jitter = AudioJitter::new();
-        (0..300).for_each(|n| jitter.push(&nth(n, 1000 + u64::from(n) * 20)));
-        assert_eq!(jitter.held.len(), AudioJitter::MAX_PACKETS);
-        assert_eq!(pull(&mut jitter), is((300 - AudioJitter::MAX_PACKETS) as u8));
+    fn a_full_buffer_drops_the_oldest_packets() {
+        let mut buffer = AudioJitter::new();
+        (0..300).for_each(|n| buffer.push(&nth(n, 1000 + u64::from(n) * 20)));
+        assert_eq!(buffer.held.len(), AudioJitter::MAX_PACKETS);
+        assert_eq!(pull(&mut buffer), is((300 - AudioJitter::MAX_PACKETS) as u8));
     }
 
     #[test]
-    fn a_jump_of_the_timestamps_is_followed() {
-        let mut jitter = with(&[0]);
-        assert_eq!(pull(&mut jitter), is(0));
-        jitter.push(&packet(0, 5_000_000, false, vec![9], at(1020)));
-        jitter.push(&packet(2, 6_000_000, false, vec![8], at(1060)));
-        assert_eq!(pull(&mut jitter), Pull::Packet(vec![9].into()));
-        assert_eq!(pull(&mut jitter), Pull::Packet(vec![8].into()));
+    fn a_jump_of_the_timestamps_is_followed_without_concealment() {
+        let mut buffer = with(&[0]);
+        assert_eq!(pull(&mut buffer), is(0));
+        buffer.push(&packet(0, 5_000_000, false, vec![9], at(1020)));
+        buffer.push(&packet(2, 6_000_000, false, vec![8], at(1060)));
+        assert_eq!(pull(&mut buffer), Pull::Packet(vec![9].into()));
+        assert_eq!(pull(&mut buffer), Pull::Packet(vec![8].into()));
     }
 
-    /// A packet without a payload, with the timestamp of the `n`th, between the `n`th and the next.
+    /// A padding packet between the `n`th packet and the next, with the timestamp of the `n`th.
     fn padding_after(n: u16, sequence: u16, arrival: u64) -> RtpPacket {
         RtpPacket { sequence, payload: Bytes::new(), ..nth(n, arrival) }
     }
 
     #[test]
-    fn padding_counts_as_received_and_is_neither_a_sound_nor_a_loss() {
+    fn padding_counts_as_received_and_is_neither_audio_nor_a_loss() {
         let sent = |n: u16, stamp: u32, arrival| {
             packet(n, stamp * 960, false, vec![n as u8; 3], at(arrival))
         };
         let padding = |n: u16, arrival| packet(n, 960, false, vec![], at(arrival));
-        let mut jitter = AudioJitter::new();
-        jitter.push(&padding(0, 1000));
-        jitter.push(&sent(1, 1, 1000));
-        // Then silence on purpose, with probes: numbers go on, time passes.
-        [4, 2, 3].into_iter().for_each(|n| jitter.push(&padding(n, 1500)));
-        jitter.push(&sent(5, 30, 1580));
-        assert_eq!(pull(&mut jitter), is(1));
-        assert_eq!(pull(&mut jitter), is(5), "nothing is filled in");
-        assert_eq!(jitter.target(), AudioJitter::MIN_TARGET, "padding tells of no delay");
-        assert_eq!((jitter.received(), jitter.lost()), (6, 0));
-        assert!(jitter.padding.is_empty());
-        // One of these is a loss.
-        jitter.push(&padding(6, 1600));
-        jitter.push(&sent(8, 32, 1620));
+        let mut buffer = AudioJitter::new();
+        buffer.push(&padding(0, 1000));
+        buffer.push(&sent(1, 1, 1000));
+        // The sender pauses and only sends probes: sequence numbers and time go on.
+        [4, 2, 3].into_iter().for_each(|n| buffer.push(&padding(n, 1500)));
+        buffer.push(&sent(5, 30, 1580));
+        assert_eq!(pull(&mut buffer), is(1));
+        assert_eq!(pull(&mut buffer), is(5), "nothing is concealed");
+        assert_eq!(buffer.target(), AudioJitter::MIN_TARGET, "padding does not affect the delay");
+        assert_eq!((buffer.received(), buffer.lost()), (6, 0));
+        assert!(buffer.padding.is_empty());
+        // Packet 7 is lost.
+        buffer.push(&padding(6, 1600));
+        buffer.push(&sent(8, 32, 1620));
         let next = vec![8; 3].into();
-        assert_eq!(pull(&mut jitter), Pull::Repair { next, samples: 960 });
-        assert_eq!((jitter.received(), jitter.lost()), (8, 1));
+        assert_eq!(pull(&mut buffer), Pull::Repair { next, samples: 960 });
+        assert_eq!((buffer.received(), buffer.lost()), (8, 1));
     }
 
     #[test]
-    fn padding_alone_starts_no_sound_and_is_not_kept_for_ever() {
-        let mut jitter = AudioJitter::new();
-        (0..1000).for_each(|n| jitter.push(&padding_after(0, n, 1000)));
-        assert!(jitter.is_empty() && !jitter.is_ready(at(9000)));
-        assert_eq!((pull(&mut jitter), jitter.received()), (Pull::Empty, 1000));
-        assert!(jitter.padding.len() <= AudioJitter::MAX_PACKETS);
+    fn padding_alone_does_not_start_playout_and_is_kept_within_a_bound() {
+        let mut buffer = AudioJitter::new();
+        (0..1000).for_each(|n| buffer.push(&padding_after(0, n, 1000)));
+        assert!(buffer.is_empty() && !buffer.is_ready(at(9000)));
+        assert_eq!((pull(&mut buffer), buffer.received()), (Pull::Empty, 1000));
+        assert!(buffer.padding.len() <= AudioJitter::MAX_PACKETS);
     }
 
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
         #[test]
-        fn nothing_that_is_sent_makes_it_hold_more_than_its_bounds_or_fill_in_for_ever(
+        fn no_packets_exceed_the_bounds_or_cause_endless_concealment(
             packets in prop::collection::vec(
                 (any::<u16>(), any::<u32>(), 0..20_000_usize, 0..40_u64), 1..600),
             near in any::<bool>(),
         ) {
-            let mut jitter = AudioJitter::new();
+            let mut buffer = AudioJitter::new();
             let mut now = 1000;
             for (n, (sequence, stamp, bytes, pause)) in packets.into_iter().enumerate() {
                 now += pause;
@@ -461,17 +462,17 @@ mod tests {
                     true => (sequence % 40 + n as u16, (n as u32 * 960).wrapping_add(stamp % 2000)),
                     false => (sequence, stamp),
                 };
-                jitter.push(&packet(sequence, stamp, false, vec![0; bytes], at(now)));
-                prop_assert!(jitter.held.len() <= AudioJitter::MAX_PACKETS);
-                prop_assert!(jitter.held.values().all(
+                buffer.push(&packet(sequence, stamp, false, vec![0; bytes], at(now)));
+                prop_assert!(buffer.held.len() <= AudioJitter::MAX_PACKETS);
+                prop_assert!(buffer.held.values().all(
                     |held| held.payload.len() <= AudioJitter::MAX_PACKET_BYTES));
                 prop_assert!((AudioJitter::MIN_TARGET..=AudioJitter::MAX_TARGET)
-                    .contains(&jitter.target()));
-                jitter.is_ready(at(now));
-                jitter.catch_up(at(now));
-                jitter.excess(at(now), 480);
+                    .contains(&buffer.target()));
+                buffer.is_ready(at(now));
+                buffer.catch_up(at(now));
+                buffer.excess(at(now), 480);
                 if n % 3 == 0 {
-                    let pulled = pull(&mut jitter);
+                    let pulled = pull(&mut buffer);
                     let fits = match pulled {
                         Pull::Repair { samples, .. } | Pull::Lost(samples) => {
                             (1..=960).contains(&samples)
@@ -481,11 +482,11 @@ mod tests {
                     prop_assert!(fits);
                 }
             }
-            let most = 2 + AudioJitter::MAX_PACKETS * (1 + AudioJitter::MAX_GAP as usize / 960 + 1);
+            let max_pulls = 2 + AudioJitter::MAX_PACKETS * (1 + AudioJitter::MAX_GAP as usize / 960 + 1);
             let mut pulls = 0;
-            while pull(&mut jitter) != Pull::Empty {
+            while pull(&mut buffer) != Pull::Empty {
                 pulls += 1;
-                prop_assert!(pulls <= most);
+                prop_assert!(pulls <= max_pulls);
             }
         }
     }

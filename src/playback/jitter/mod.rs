@@ -1,4 +1,4 @@
-//! Packets in the order in which they were sent: pure arithmetic on sequence numbers and times.
+//! Jitter buffers, which put packets in sending order: pure arithmetic on sequence numbers and times.
 
 mod audio;
 mod sequence;

@@ -1,9 +1,9 @@
-//! Numbers that wrap, made into numbers that do not; and what of them arrived.
+//! Unwraps sequence numbers and timestamps, and counts received and lost packets.
 
-/// Makes a counter modulo 2ⁿ into one that does not wrap.
+/// Converts a counter modulo 2ⁿ to one that does not wrap.
 ///
-/// A number is taken for the one nearest to the newest so far, so half the counter's range may be
-/// lost or reordered at once (RFC 3550, appendix A.1; RFC 1982).
+/// Each value is interpreted as the number nearest to the newest so far, so that up to half the
+/// counter's range may be lost or reordered at once (RFC 3550, appendix A.1; RFC 1982).
 #[derive(Debug)]
 pub(crate) struct Unwrapper {
     span: i64,
@@ -21,7 +21,7 @@ impl Unwrapper {
         Self { span: 1 << 32, newest: None }
     }
 
-    /// The number that does not wrap. The first one is itself.
+    /// Returns the unwrapped number. The first value is returned unchanged.
     pub(crate) fn unwrap(&mut self, value: u32) -> i64 {
         let value = i64::from(value);
         let Some(newest) = self.newest else {
@@ -34,41 +34,42 @@ impl Unwrapper {
         newest + step
     }
 
-    /// Goes on from `number`, even if it lies behind: the sender started anew.
+    /// Continues from `number`, even if it is older: the sender has restarted.
     pub(crate) const fn restart(&mut self, number: i64) {
         self.newest = Some(number);
     }
 }
 
-/// What a packet is to those that arrived before it.
+/// How the sequence number of a packet relates to those before it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Arrived {
-    /// It was not there yet.
+    /// The packet is new.
     Fresh,
-    /// It was, or it is too old to know.
+    /// The packet arrived before, or is too old to tell.
     Known,
-    /// The sender started anew: whatever is held belongs to before.
+    /// The sender has restarted: packets that are still held belong to the old sequence.
     Restarted,
 }
 
-/// Which of the newest packets arrived, and how many never did.
+/// Tracks which of the newest packets arrived and how many are lost.
 #[derive(Debug)]
 pub(super) struct Ledger {
     numbers: Unwrapper,
     highest: Option<i64>,
-    /// Bit `n` stands for the packet `highest - n`.
+    /// Bit `n` is set if the packet `highest - n` arrived.
     seen: u128,
     expected: u64,
     received: u64,
-    /// Packets in a row that lay behind everything known.
+    /// Consecutive packets that were older than all tracked ones.
     stale: u32,
 }
 
 impl Ledger {
-    /// A jump by more than this is a sender that started anew (RFC 3550, appendix A.1).
+    /// A jump by more than this means that the sender has restarted (RFC 3550, appendix A.1).
     const MAX_DROPOUT: i64 = 3000;
 
-    /// So many stale packets in a row are a sender that started anew, not a burst of duplicates.
+    /// This many consecutive stale packets mean that the sender has restarted, in contrast to a
+    /// burst of duplicates.
     const MAX_STALE: u32 = 64;
 
     pub(super) const fn new() -> Self {
@@ -76,7 +77,7 @@ impl Ledger {
         Self { numbers, highest: None, seen: 0, expected: 0, received: 0, stale: 0 }
     }
 
-    /// Notes the packet; returns its number that does not wrap, and what it is.
+    /// Records a packet. Returns its unwrapped number and its status.
     pub(super) fn note(&mut self, sequence: u16) -> (i64, Arrived) {
         let number = self.numbers.unwrap(u32::from(sequence));
         let Some(highest) = self.highest else {
@@ -107,23 +108,23 @@ impl Ledger {
         (number, self.fresh())
     }
 
-    /// Packets that arrived, duplicates not counted.
+    /// Packets that arrived, without duplicates.
     pub(super) const fn received(&self) -> u64 {
         self.received
     }
 
-    /// Packets that were sent and did not arrive, as far as sequence numbers tell.
+    /// Packets that did not arrive, by their sequence numbers.
     pub(super) const fn lost(&self) -> u64 {
         self.expected.saturating_sub(self.received)
     }
 
-    fn start(&mut self, number: i64, arrived: Arrived) -> Arrived {
+    fn start(&mut self, number: i64, status: Arrived) -> Arrived {
         self.numbers.restart(number);
         self.highest = Some(number);
         self.seen = 1;
         self.expected += 1;
         self.fresh();
-        arrived
+        status
     }
 
     fn fresh(&mut self) -> Arrived {
@@ -150,26 +151,26 @@ mod tests {
     }
 
     #[test]
-    fn the_ledger_counts_losses_across_the_wrap_and_forgives_late_ones() {
-        let mut ledger = Ledger::new();
-        let arrived: Vec<_> =
-            [65_533, 65_535, 65_535, 2, 0, 65_534].map(|n| ledger.note(n).1).into_iter().collect();
+    fn losses_are_counted_across_the_wrap_and_late_packets_are_no_losses() {
+        let mut tracker = Ledger::new();
+        let statuses: Vec<_> =
+            [65_533, 65_535, 65_535, 2, 0, 65_534].map(|n| tracker.note(n).1).into_iter().collect();
         use Arrived::{Fresh, Known};
-        assert_eq!(arrived, [Fresh, Fresh, Known, Fresh, Fresh, Fresh]);
-        // 65533..=2 are six; number 1 never came.
-        assert_eq!((ledger.received(), ledger.lost()), (5, 1));
+        assert_eq!(statuses, [Fresh, Fresh, Known, Fresh, Fresh, Fresh]);
+        // 65533 to 2 are six packets. Number 1 did not arrive.
+        assert_eq!((tracker.received(), tracker.lost()), (5, 1));
     }
 
     #[test]
-    fn a_sender_that_starts_anew_is_followed_and_not_taken_for_losses() {
-        let mut ledger = Ledger::new();
-        ledger.note(100);
-        assert_eq!(ledger.note(20_000), (20_000, Arrived::Restarted), "far ahead");
-        assert_eq!(ledger.lost(), 0);
-        let behind: Vec<_> = (0..64).map(|n| ledger.note(500 + n).1).collect();
-        assert_eq!(behind.iter().filter(|arrived| **arrived == Arrived::Known).count(), 63);
-        assert_eq!(behind[63], Arrived::Restarted, "far behind, and it stays there");
-        assert_eq!(ledger.note(564).1, Arrived::Fresh);
-        assert_eq!(ledger.lost(), 0);
+    fn a_sender_restart_is_followed_and_causes_no_losses() {
+        let mut tracker = Ledger::new();
+        tracker.note(100);
+        assert_eq!(tracker.note(20_000), (20_000, Arrived::Restarted), "far ahead");
+        assert_eq!(tracker.lost(), 0);
+        let behind: Vec<_> = (0..64).map(|n| tracker.note(500 + n).1).collect();
+        assert_eq!(behind.iter().filter(|status| **status == Arrived::Known).count(), 63);
+        assert_eq!(behind[63], Arrived::Restarted, "far behind, and consistently so");
+        assert_eq!(tracker.note(564).1, Arrived::Fresh);
+        assert_eq!(tracker.lost(), 0);
     }
 }
