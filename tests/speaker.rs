@@ -1,6 +1,7 @@
-//! Received sound through a real sound server: heard at the speaker's other end, silent but alive
-//! while the server is away, and back with it.
-#![allow(clippy::unwrap_used, reason = "what fails here is a failed test")]
+//! Plays received audio through a real audio server, and records it from the monitor of the
+//! speaker. The speaker fails while the server is stopped, and plays again after the server
+//! restarts.
+#![allow(clippy::unwrap_used, reason = "a panic is a failed test")]
 
 mod rig;
 
@@ -23,15 +24,15 @@ use quintet::{
 use rig::{SoundServer, again, strength};
 use tokio::sync::mpsc;
 
-/// How long anything may take on a busy machine.
+/// Longer than any step takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the child is told: which speaker, and where it notes what happens.
+/// The environment of the child process: the speaker setting, and the file for its notes.
 const SPEAKER: &str = "QUINTET_TEST_SPEAKER";
 const NOTES: &str = "QUINTET_TEST_NOTES";
 
 #[test]
-fn a_received_tone_is_heard_from_the_default_speaker_also_after_the_server_came_back() {
+fn a_received_tone_is_played_by_the_default_speaker_also_after_a_server_restart() {
     let mut server = SoundServer::start();
     let folder = rig::Folder::new();
     let notes = folder.file("notes");
@@ -41,7 +42,7 @@ fn a_received_tone_is_heard_from_the_default_speaker_also_after_the_server_came_
 
     let before = fs::read_to_string(&notes).unwrap();
     server.kill();
-    assert!(!before.contains("Failed"), "nothing failed before: {before}");
+    assert!(!before.contains("Failed"), "no failure before the server stops: {before}");
     wait_for(&notes, "Failed", 1);
     server.restart();
     wait_for(&notes, "Running", 2);
@@ -55,7 +56,7 @@ fn a_received_tone_is_heard_from_the_default_speaker_also_after_the_server_came_
 }
 
 #[test]
-fn a_speaker_that_is_not_there_is_answered_with_those_that_are() {
+fn the_error_of_an_unknown_speaker_lists_the_existing_ones() {
     let server = SoundServer::start();
     let folder = rig::Folder::new();
     let notes = folder.file("notes");
@@ -63,11 +64,11 @@ fn a_speaker_that_is_not_there_is_answered_with_those_that_are() {
     let noted = wait_for(&notes, "Failed", 1);
     assert!(noted.contains("there is no speaker \\\"Kitchen Radio\\\""), "{noted}");
     assert!(noted.contains("Fake_Speaker"), "{noted}");
-    assert!(noted.contains("measured 440"), "the sound is received all the same: {noted}");
+    assert!(noted.contains("measured 440"), "audio is still received: {noted}");
 }
 
 #[test]
-#[ignore = "run by the tests above, each with a sound server of its own"]
+#[ignore = "run by the tests above, each with its own audio server"]
 fn child_plays_a_tone_until_it_is_killed() {
     let notes = PathBuf::from(env::var_os(NOTES).expect("run by a test"));
     let spec: SpeakerSpec = env::var(SPEAKER).expect("run by a test").parse().unwrap();
@@ -96,7 +97,7 @@ fn child_plays_a_tone_until_it_is_killed() {
     }
 }
 
-/// A child that is killed with its value.
+/// A child process that is killed when this value is dropped.
 struct Player(Child);
 
 impl Drop for Player {
@@ -113,24 +114,24 @@ fn play(server: &SoundServer, speaker: &str, notes: &Path) -> Player {
     Player(command.stdout(Stdio::null()).stdin(Stdio::null()).spawn().unwrap())
 }
 
-/// Waits until so many notes begin with `word` and one more with a measurement follows; returns
-/// all notes.
-fn wait_for(notes: &Path, word: &str, times: usize) -> String {
+/// Waits for the n-th note that begins with `prefix` and for a measured tone after it. Returns all
+/// notes.
+fn wait_for(notes: &Path, prefix: &str, times: usize) -> String {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let text = fs::read_to_string(notes).unwrap();
-        let mut at = text.lines().enumerate().filter(|(_, line)| line.starts_with(word));
+        let mut at = text.lines().enumerate().filter(|(_, line)| line.starts_with(prefix));
         if let Some((nth, _)) = at.nth(times - 1)
             && text.lines().skip(nth).any(|line| line.starts_with("measured 440"))
         {
             return text;
         }
-        assert!(Instant::now() < deadline, "not {times} times {word:?} in:\n{text}");
+        assert!(Instant::now() < deadline, "not {times} times {prefix:?} in:\n{text}");
         thread::sleep(Duration::from_millis(50));
     }
 }
 
-/// Records the speaker's other end until a second of the tone is there.
+/// Records the monitor of the speaker until it contains a second of the tone.
 fn assert_heard(server: &SoundServer, file: &Path) {
     let mut command = Command::new("parec");
     let format = ["--raw", "--format=float32le", "--rate=48000", "--channels=1"];
@@ -139,23 +140,25 @@ fn assert_heard(server: &SoundServer, file: &Path) {
     let _recorder = Player(recorder.expect("`parec` is missing: apt-get install pulseaudio-utils"));
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let heard: Vec<_> = fs::read(file)
+        let recorded: Vec<_> = fs::read(file)
             .unwrap()
             .as_chunks::<4>()
             .0
             .iter()
             .map(|bytes| f32::from_le_bytes(*bytes))
             .collect();
-        let last = heard.len().saturating_sub(48_000);
-        let (tone, other) = (strength(&heard[last..], 440.0), strength(&heard[last..], 523.0));
-        // A quarter of full scale was sung; a gap or a repeated block would blur the line.
-        if heard.len() > 48_000 && tone > 0.22 && other < 0.01 {
+        let last = recorded.len().saturating_sub(48_000);
+        let (tone, other) =
+            (strength(&recorded[last..], 440.0), strength(&recorded[last..], 523.0));
+        // The tone has a quarter of full scale. A gap or a repeated block would raise the level at
+        // the other frequency.
+        if recorded.len() > 48_000 && tone > 0.22 && other < 0.01 {
             return;
         }
         assert!(
             Instant::now() < deadline,
             "{} samples, 440 Hz at {tone}, 523 Hz at {other}",
-            heard.len()
+            recorded.len()
         );
         thread::sleep(Duration::from_millis(100));
     }
@@ -178,6 +181,6 @@ fn track() -> (mpsc::Sender<RtpPacket>, IncomingTrack) {
 
 fn note(notes: &Path, text: &str) {
     let mut file = OpenOptions::new().append(true).open(notes).unwrap();
-    // One write, so that two threads' notes do not mix.
+    // A single write, so that the notes of two threads do not mix.
     file.write_all(format!("{text}\n").as_bytes()).unwrap();
 }

@@ -70,8 +70,8 @@ impl VideoDecoder {
             Some(decoder) => decoder,
             empty => empty.insert(Decoder::new()?),
         };
-        let Some(picture) = decoder.decode(&unit.data)? else { return Ok(None) };
-        let (width, height) = picture.dimensions();
+        let Some(decoded) = decoder.decode(&unit.data)? else { return Ok(None) };
+        let (width, height) = decoded.dimensions();
         let size = Size::new(width as u32, height as u32);
         if width < 2 || height < 2 || width * height > super::sps::MAX_MACROBLOCKS as usize * 256 {
             return Err(DecodeError::Size { width, height });
@@ -79,10 +79,10 @@ impl VideoDecoder {
         let frame = self.frames.frame(size, unit.arrival, |bytes| {
             let (luma, chroma) = bytes.split_at_mut(size.width as usize * size.height as usize);
             let (blue, red) = chroma.split_at_mut(chroma.len() / 2);
-            let strides = picture.strides();
-            copy_rows(luma, size.width, picture.y(), strides.0);
-            copy_rows(blue, size.width / 2, picture.u(), strides.1);
-            copy_rows(red, size.width / 2, picture.v(), strides.2);
+            let strides = decoded.strides();
+            copy_rows(luma, size.width, decoded.y(), strides.0);
+            copy_rows(blue, size.width / 2, decoded.u(), strides.1);
+            copy_rows(red, size.width / 2, decoded.v(), strides.2);
         });
         Ok(Some(frame))
     }

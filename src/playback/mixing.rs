@@ -1,4 +1,4 @@
-//! The thread on which voices are decoded and mixed, 10 ms at a time.
+//! The mixer thread, which decodes and mixes remote audio streams, 10 ms at a time.
 
 use std::{
     sync::{
@@ -23,82 +23,82 @@ use crate::{
     model::{MediaTime, SourceState},
 };
 
-/// Fetches a block of each voice every 10 ms and plays their sum.
+/// Mixes one block of each remote audio stream every 10 ms and plays the sum.
 pub(super) struct Mixing {
     newcomers: Receiver<Playing>,
     voices: Vec<Playing>,
     mixer: Mixer,
     output: Output,
-    /// Another output, if one is wanted.
+    /// The output to switch to, if any.
     elsewhere: Arc<Slot<SpeakerSpec>>,
     notify: Arc<dyn Fn(SourceState) + Send + Sync>,
     told: SourceState,
     /// When the next block is due by the clock.
     due: MediaTime,
-    /// When the output last wanted a block.
+    /// When the output last demanded a block.
     wanted: MediaTime,
 }
 
-/// One voice on the mixing thread.
+/// One remote audio stream on the mixer thread.
 pub(super) struct Playing {
-    /// Where its level is shown, whether it is heard or not.
+    /// Shows the level, whether the stream is audible or not.
     pub(super) meter: Meter,
-    /// What the level is measured by.
+    /// Measures the level.
     pub(super) level: LevelWindow,
-    /// Its packets.
+    /// The received packets.
     pub(super) packets: mpsc::Receiver<RtpPacket>,
-    /// What decodes them.
+    /// Reorders and decodes the packets.
     pub(super) decoder: VoiceDecoder,
-    /// Where its figures are seen.
+    /// Publishes the receive statistics.
     pub(super) tally: watch::Sender<VoiceTally>,
-    /// What its owner wants.
+    /// The switches that the owner sets.
     pub(super) wishes: Arc<Wishes>,
-    /// The gain it is mixed with.
+    /// The gain in the mix.
     pub(super) fade: Fade,
-    /// Called once when it is first heard.
+    /// Called once, when playout starts.
     pub(super) on_first: Option<Box<dyn FnOnce() + Send>>,
 }
 
-/// What the owner of a voice wants.
+/// The switches that the owner of a [`Voice`](super::Voice) sets.
 #[derive(Debug)]
 pub(super) struct Wishes {
-    /// Whether it is mixed.
+    /// Whether the stream is part of the mix.
     pub(super) heard: AtomicBool,
-    /// The voice is no longer wanted.
+    /// Whether the stream must be removed from the mixer thread.
     pub(super) gone: AtomicBool,
 }
 
-/// A block's length.
+/// The length of a block.
 const BLOCK: Duration = Duration::from_millis(10);
 
-/// How often the ring to a device is looked at: four times a block, so that what is kept in it
-/// can be short.
+/// How often the fill of a device's ring is checked: four times per block, which keeps the fill and
+/// so the latency low.
 const LOOK: Duration = Duration::from_micros(2500);
 
-/// A thread that fell behind its clock by more than this goes on from now: the blocks in between
-/// would only be skipped again.
+/// If the thread lags behind the clock by more than this, it skips to the current time. The jitter
+/// buffers would skip the blocks in between anyway.
 const GIVE_UP: Duration = Duration::from_millis(200);
 
-/// Packets that are taken from one voice in a block at most: whoever sends more is flooding, and
-/// what a queue cannot hold is dropped at its other end.
+/// The most packets taken from one stream per block. A sender of more floods the queue, which drops
+/// the newest packets when it is full.
 const PACKETS_A_BLOCK: usize = 64;
 
-/// Samples over which a voice appears in the mix or vanishes from it: 5 ms.
+/// The length of the fade in samples when a stream becomes audible or inaudible: 5 ms.
 const TURN: usize = BLOCK_SAMPLES / 2;
 
 impl Mixing {
-    /// A mix without voices.
+    /// Creates a mixer without streams.
     pub(super) fn new(
-        (output, elsewhere): (Output, Arc<Slot<SpeakerSpec>>),
-        newcomers: Receiver<Playing>,
+        (output, next_output): (Output, Arc<Slot<SpeakerSpec>>),
+        new_voices: Receiver<Playing>,
         notify: Arc<dyn Fn(SourceState) + Send + Sync>,
     ) -> Self {
         Self {
-            newcomers,
+            newcomers: new_voices,
             voices: vec![],
             mixer: Mixer::new(),
             output,
-            elsewhere,
+            elsewhere: next_output,
             notify,
             told: SourceState::Idle,
             due: now(),
@@ -106,7 +106,7 @@ impl Mixing {
         }
     }
 
-    /// Mixes until told to stop.
+    /// Mixes until the stop signal.
     pub(super) fn run(mut self, stop: &Stop) {
         while !stop.is_set() {
             self.voices.extend(self.newcomers.try_iter());
@@ -119,10 +119,11 @@ impl Mixing {
         }
     }
 
-    /// Plays elsewhere from now on, if that is wanted.
+    /// Switches to another output if one is set.
     fn move_out(&mut self) {
         if let Some(spec) = self.elsewhere.take() {
-            // The old device first: the new one may be the same, and open for one only.
+            // The old output is closed first: the new one may be the same device, which may allow
+            // only one user.
             self.output = Output::Silent;
             self.output = Output::new(&spec);
             self.tell(SourceState::Opening);
@@ -130,8 +131,8 @@ impl Mixing {
         }
     }
 
-    /// Tells how the output is, if that is news. Attempts after a failure are none until one
-    /// succeeds or fails for another reason.
+    /// Reports the state of the output if it has changed. After a failure, retries are not reported
+    /// until one succeeds or fails for another reason.
     fn tell(&mut self, state: SourceState) {
         if state != self.told {
             self.told = state.clone();
@@ -139,22 +140,22 @@ impl Mixing {
         }
     }
 
-    /// Mixes the blocks that are due; returns how long to wait.
+    /// Mixes the blocks that are due. Returns how long to sleep.
     fn mix_what_is_due(&mut self, now: MediaTime) -> Duration {
-        let mut pace = self.output.pace();
-        while pace == Pace::Now {
+        let mut demand = self.output.pace();
+        while demand == Pace::Now {
             self.mix(now);
             (self.wanted, self.due) = (now, now + BLOCK);
-            pace = self.output.pace();
+            demand = self.output.pace();
         }
-        if let Pace::Wait(patience) = pace
-            && now.since(self.wanted) <= patience
+        if let Pace::Wait(timeout) = demand
+            && now.since(self.wanted) <= timeout
         {
             self.due = now + BLOCK;
             return LOOK;
         }
-        // By the clock: there is no device, or it does not want what it should, and voices are
-        // decoded and measured all the same.
+        // By the clock: there is no device or it has stalled. Streams are still decoded and
+        // measured.
         if now.since(self.due) > GIVE_UP {
             self.due = now;
         }
@@ -162,7 +163,7 @@ impl Mixing {
             self.mix(self.due);
             self.due = self.due + BLOCK;
         }
-        match pace {
+        match demand {
             Pace::Clock => self.due.since(now),
             Pace::Now | Pace::Wait(_) => LOOK,
         }
@@ -186,7 +187,7 @@ impl Mixing {
 }
 
 impl Playing {
-    /// The next block; takes in what arrived, and counts.
+    /// Takes the packets that arrived, returns the next block and updates the statistics.
     fn fetch(&mut self, now: MediaTime) -> Option<[f32; BLOCK_SAMPLES]> {
         for _ in 0..PACKETS_A_BLOCK {
             let Ok(packet) = self.packets.try_recv() else { break };
@@ -194,9 +195,9 @@ impl Playing {
         }
         let block = self.decoder.pull(now);
         self.meter.set(self.level.push(&block.unwrap_or([0.0; BLOCK_SAMPLES])));
-        self.tally.send_modify(|tally| {
-            tally.counts = self.decoder.counts();
-            tally.history.push(&block.unwrap_or([0.0; BLOCK_SAMPLES]));
+        self.tally.send_modify(|stats| {
+            stats.counts = self.decoder.counts();
+            stats.history.push(&block.unwrap_or([0.0; BLOCK_SAMPLES]));
         });
         if self.decoder.is_playing()
             && let Some(on_first) = self.on_first.take()

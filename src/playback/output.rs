@@ -1,4 +1,4 @@
-//! Where mixed sound goes: a device, a file, nowhere.
+//! The outputs of mixed audio: a device, a file or none.
 
 use std::time::Duration;
 
@@ -9,25 +9,26 @@ use crate::{
     model::{MediaTime, SourceState},
 };
 
-/// How often what failed is tried again: soon enough for who plugs a headset in again, and rare
-/// enough to cost nothing.
+/// The interval between attempts after a failure: short enough for a headset that is plugged in
+/// again, and long enough to cost nothing.
 pub(super) const RETRY: Duration = Duration::from_secs(2);
 
-/// Where mixed sound goes.
+/// An output of mixed audio.
 pub(super) enum Output {
-    /// Nowhere.
+    /// Plays nothing.
     Silent,
-    /// To a file.
+    /// Records to a file.
     File(FileOutput),
-    /// To a device.
+    /// Plays on a device.
     Device(DeviceOutput),
 }
 
-/// Looks whether sound can go there, and changes nothing. A file is looked for only; devices come
-/// and go. May take for ever: ask on a thread that nobody waits for.
+/// Checks whether audio can be played to this output, without changing anything. Only files are
+/// checked, because devices may come and go. May block forever: call it on a thread that nothing
+/// waits for.
 ///
 /// # Errors
-/// Why the file cannot be written, with the way out.
+/// Why the file cannot be written, and what the user can do.
 pub fn look_for_speaker(spec: &SpeakerSpec) -> Result<(), String> {
     match spec {
         SpeakerSpec::File(path) => Recording::look_for(path).map_err(|error| error.to_string()),
@@ -35,19 +36,19 @@ pub fn look_for_speaker(spec: &SpeakerSpec) -> Result<(), String> {
     }
 }
 
-/// What the mixing thread is to do.
+/// When an output needs the next block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Pace {
-    /// A block each 10 ms by the clock.
+    /// One block every 10 ms by the clock.
     Clock,
-    /// A block now.
+    /// Now.
     Now,
-    /// No block yet; a device that asks for none this long has stopped.
+    /// Not yet. A device that demands no block for this long has stalled.
     Wait(Duration),
 }
 
 impl Output {
-    /// The output that is meant; opens nothing yet.
+    /// Creates the output without opening it.
     pub(super) fn new(spec: &SpeakerSpec) -> Self {
         match spec {
             SpeakerSpec::None => Self::Silent,
@@ -57,7 +58,7 @@ impl Output {
         }
     }
 
-    /// Opens what is to be opened at `now`; returns how the output is.
+    /// Opens the output if that is due at `now`. Returns the state.
     pub(super) fn tend(&mut self, now: MediaTime) -> SourceState {
         match self {
             Self::Silent => SourceState::Running,
@@ -66,7 +67,7 @@ impl Output {
         }
     }
 
-    /// When the next block is wanted.
+    /// When the output needs the next block.
     pub(super) fn pace(&mut self) -> Pace {
         match self {
             Self::Silent | Self::File(_) => Pace::Clock,
@@ -74,7 +75,7 @@ impl Output {
         }
     }
 
-    /// Plays the block; without effect while the output is not running.
+    /// Plays the block. Has no effect while the output is not running.
     pub(super) fn play(&mut self, block: &[f32; BLOCK_SAMPLES]) {
         match self {
             Self::Silent => {}

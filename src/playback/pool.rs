@@ -1,4 +1,4 @@
-//! The threads that pictures are decoded on.
+//! The threads that decode video.
 
 use std::{
     collections::VecDeque,
@@ -15,29 +15,30 @@ use super::{
     h264::AccessUnit,
 };
 
-/// Where pictures are decoded: on at most as many threads as there are cores, whatever the number
-/// of receivers. Who waited longest is next.
+/// Decodes video on at most as many threads as there are cores, regardless of the number of
+/// receivers. First in, first out.
 ///
-/// Threads are started when there is work for them, and sleep when there is none. Dropping the pool
-/// ends them, and lets no further picture in.
+/// Threads are started when there is work, and sleep when there is none. Dropping the pool ends the
+/// threads and rejects further work.
 #[derive(Debug)]
 pub struct DecodePool {
     turns: Arc<Turns>,
 }
 
 impl DecodePool {
-    /// A pool for this machine.
+    /// Creates a pool with one thread per core at most.
     pub fn new() -> Self {
         Self::of(thread::available_parallelism().map_or(1, usize::from))
     }
 
-    /// A pool of so many threads.
-    pub(super) fn of(most: usize) -> Self {
-        let (jobs, arrived) = (Mutex::default(), Condvar::new());
-        Self { turns: Arc::new(Turns { jobs, arrived, most }) }
+    /// Creates a pool with this many threads at most.
+    pub(super) fn of(max_threads: usize) -> Self {
+        let (state, job_added) = (Mutex::default(), Condvar::new());
+        let queue = Turns { jobs: state, arrived: job_added, most: max_threads };
+        Self { turns: Arc::new(queue) }
     }
 
-    /// The pool's turns, which outlive it without letting anybody in.
+    /// The queue of the pool. It may outlive the pool, and is then closed.
     pub(super) fn turns(&self) -> Arc<Turns> {
         Arc::clone(&self.turns)
     }
@@ -51,14 +52,14 @@ impl Default for DecodePool {
 
 impl Drop for DecodePool {
     fn drop(&mut self) {
-        let mut jobs = self.turns.jobs();
-        jobs.is_closed = true;
-        jobs.waiting.clear();
+        let mut state = self.turns.jobs();
+        state.is_closed = true;
+        state.waiting.clear();
         self.turns.arrived.notify_all();
     }
 }
 
-/// Who is decoded next, and by how many.
+/// The queue of access units that wait for a decoder thread.
 #[derive(Debug)]
 pub(super) struct Turns {
     jobs: Mutex<Jobs>,
@@ -70,12 +71,12 @@ pub(super) struct Turns {
 struct Jobs {
     waiting: VecDeque<Job>,
     threads: usize,
-    /// Threads that sleep until something arrives.
+    /// Threads that wait for a job.
     idle: usize,
     is_closed: bool,
 }
 
-/// The decoder, and what it made of the picture.
+/// The decoder and the result.
 pub(super) type Outcome = (Box<VideoDecoder>, Decoded);
 
 struct Job {
@@ -85,54 +86,54 @@ struct Job {
 }
 
 impl Turns {
-    /// Decodes one picture when it is its turn; gives the decoder back with what came of it. `None`
-    /// once the pool is dropped.
+    /// Queues one access unit for decoding. Returns the decoder and the result; `None` if the pool
+    /// is dropped.
     pub(super) async fn decode(
         self: Arc<Self>,
         decoder: Box<VideoDecoder>,
         unit: AccessUnit,
     ) -> Option<Outcome> {
-        let (answer, decoded) = oneshot::channel();
-        self.enqueue(Job { decoder, unit, answer });
-        decoded.await.ok()
+        let (reply, result) = oneshot::channel();
+        self.enqueue(Job { decoder, unit, answer: reply });
+        result.await.ok()
     }
 
     fn enqueue(self: Arc<Self>, job: Job) {
-        let mut jobs = self.jobs();
-        if jobs.is_closed {
+        let mut state = self.jobs();
+        if state.is_closed {
             return;
         }
-        jobs.waiting.push_back(job);
-        if jobs.waiting.len() > jobs.idle && jobs.threads < self.most {
-            let turns = Arc::clone(&self);
-            match thread::Builder::new().name("decode".to_owned()).spawn(move || turns.work()) {
-                Ok(_) => jobs.threads += 1,
-                Err(error) if jobs.threads == 0 => {
-                    if let Some(job) = jobs.waiting.pop_back() {
+        state.waiting.push_back(job);
+        if state.waiting.len() > state.idle && state.threads < self.most {
+            let queue = Arc::clone(&self);
+            match thread::Builder::new().name("decode".to_owned()).spawn(move || queue.work()) {
+                Ok(_) => state.threads += 1,
+                Err(error) if state.threads == 0 => {
+                    if let Some(job) = state.waiting.pop_back() {
                         job.refuse(error);
                     }
                 }
-                // The others take it.
+                // The other threads take the job.
                 Err(_) => {}
             }
         }
         self.arrived.notify_one();
     }
 
-    /// A thread's life.
+    /// Runs jobs until the queue is closed.
     fn work(&self) {
-        let mut jobs = self.jobs();
-        while !jobs.is_closed {
-            match jobs.waiting.pop_front() {
+        let mut state = self.jobs();
+        while !state.is_closed {
+            match state.waiting.pop_front() {
                 Some(job) => {
-                    drop(jobs);
+                    drop(state);
                     job.run();
-                    jobs = self.jobs();
+                    state = self.jobs();
                 }
                 None => {
-                    jobs.idle += 1;
-                    jobs = self.arrived.wait(jobs).unwrap_or_else(PoisonError::into_inner);
-                    jobs.idle -= 1;
+                    state.idle += 1;
+                    state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    state.idle -= 1;
                 }
             }
         }
@@ -145,20 +146,20 @@ impl Turns {
 
 impl Job {
     fn run(self) {
-        let Self { mut decoder, unit, answer } = self;
-        // Whoever asked may be gone.
-        if answer.is_closed() {
+        let Self { mut decoder, unit, answer: reply } = self;
+        // The receiver may be dropped already.
+        if reply.is_closed() {
             return;
         }
         let decoded = panic::catch_unwind(AssertUnwindSafe(|| decoder.decode(&unit)));
         let outcome = match decoded {
             Ok(decoded) => (decoder, decoded),
             Err(_) => {
-                tracing::error!("a video decoder failed and is replaced");
+                tracing::error!("video decoder panicked and is replaced");
                 (Box::default(), without_picture(&unit, DecodeError::Panicked))
             }
         };
-        answer.send(outcome).ok();
+        reply.send(outcome).ok();
     }
 
     fn refuse(self, error: io::Error) {
@@ -169,7 +170,7 @@ impl Job {
 
 impl std::fmt::Debug for Job {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Job")
+        f.write_str("DecodeJob")
     }
 }
 
@@ -186,35 +187,35 @@ mod tests {
     use crate::{media::now, playback::h264::Holds};
 
     fn unit() -> AccessUnit {
-        let holds = Holds::default();
-        AccessUnit { timestamp: 0, arrival: now(), data: vec![0, 0, 1], holds }
+        let nal_types = Holds::default();
+        AccessUnit { timestamp: 0, arrival: now(), data: vec![0, 0, 1], holds: nal_types }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn however_many_pictures_come_there_are_no_more_threads_and_no_fewer_answers() {
+    async fn many_jobs_are_all_answered_by_the_maximum_number_of_threads() {
         let pool = DecodePool::of(2);
         for _ in 0..20 {
             let all: Vec<_> = (0..50)
                 .map(|_| tokio::spawn(pool.turns().decode(Box::default(), unit())))
                 .collect();
-            for one in all {
-                assert!(one.await.unwrap().is_some());
+            for job in all {
+                assert!(job.await.unwrap().is_some());
             }
         }
-        let jobs = pool.turns.jobs();
-        assert!((1..=2).contains(&jobs.threads) && jobs.waiting.is_empty(), "{jobs:?}");
+        let state = pool.turns.jobs();
+        assert!((1..=2).contains(&state.threads) && state.waiting.is_empty(), "{state:?}");
     }
 
     #[tokio::test]
-    async fn a_dropped_pool_ends_its_threads_and_lets_nobody_in() {
+    async fn a_dropped_pool_ends_its_threads_and_rejects_further_work() {
         let pool = DecodePool::of(2);
-        let turns = pool.turns();
-        assert!(Arc::clone(&turns).decode(Box::default(), unit()).await.is_some());
+        let queue = pool.turns();
+        assert!(Arc::clone(&queue).decode(Box::default(), unit()).await.is_some());
         drop(pool);
-        assert!(Arc::clone(&turns).decode(Box::default(), unit()).await.is_none());
-        let patience = now() + Duration::from_secs(20);
-        while Arc::strong_count(&turns) > 1 {
-            assert!(now() < patience, "a thread holds the turns still");
+        assert!(Arc::clone(&queue).decode(Box::default(), unit()).await.is_none());
+        let deadline = now() + Duration::from_secs(20);
+        while Arc::strong_count(&queue) > 1 {
+            assert!(now() < deadline, "a thread still holds the queue");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }

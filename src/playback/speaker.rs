@@ -1,4 +1,4 @@
-//! Everything that is heard: the speaker, and the voices that it plays.
+//! The speaker, which plays all remote audio streams.
 
 use std::{
     fmt,
@@ -24,12 +24,12 @@ use crate::{
     model::{AudioStats, SourceState},
 };
 
-/// What plays all voices of this process. Dropping it stops that and waits until it is closed;
-/// [`Self::close`] does not wait.
+/// Plays all remote audio streams of this process. Dropping it stops playing and waits until the
+/// output is closed; [`Self::close`] does not wait.
 pub struct Speaker {
     newcomers: SyncSender<Playing>,
     elsewhere: Arc<Slot<SpeakerSpec>>,
-    /// Dropped, it stops and joins the mixing thread.
+    /// The mixer thread. Dropping it stops and joins the thread.
     mixing: Option<Worker>,
     ended: Receiver<()>,
 }
@@ -38,45 +38,45 @@ pub struct Speaker {
 #[derive(Debug)]
 pub struct ClosingSpeaker(Receiver<()>);
 
-/// How long a speaker that is closed is waited for: longer than a device or a file takes.
+/// How long to wait for a speaker that is closing: longer than a device or a file takes.
 const CLOSING: Duration = Duration::from_secs(3);
 
-/// Voices that wait for the mixing thread at most. It takes them every 10 ms, so that more come
-/// in that time only when everybody of several large sessions appears at once.
+/// The most new voices that wait for the mixer thread, which takes them every 10 ms. More than this
+/// in 10 ms only occur when all participants of several large sessions appear at once.
 const NEWCOMERS: usize = 64;
 
 impl Speaker {
-    /// Begins to open the speaker; never waits for it.
+    /// Starts to open the speaker; does not wait for it.
     ///
-    /// `notify` is called on the mixing thread with `Opening`, `Running` and `Failed` as they
-    /// come about; it must not block. While failed, it is tried again every two seconds, and
-    /// voices are decoded and measured without being heard. What was open `before` is closed
-    /// first: it may be the same device or file.
+    /// `notify` is called on the mixer thread with each new state `Opening`, `Running` or `Failed`;
+    /// it must not block. After a failure the speaker is reopened every two seconds, and audio is
+    /// decoded and measured without being played. The speaker opened `before` is closed first,
+    /// because it may be the same device or file.
     pub fn open(
         spec: &SpeakerSpec,
         before: Option<ClosingSpeaker>,
         notify: Arc<dyn Fn(SourceState) + Send + Sync>,
     ) -> Self {
-        let (newcomers, arriving) = sync_channel(NEWCOMERS);
+        let (new_voices, arriving) = sync_channel(NEWCOMERS);
         let (end, ended) = channel::<()>();
-        let (output, tell) = (Output::new(spec), Arc::clone(&notify));
-        let elsewhere = Arc::new(Slot::default());
-        let outputs = (output, Arc::clone(&elsewhere));
+        let (output, report) = (Output::new(spec), Arc::clone(&notify));
+        let next_output = Arc::new(Slot::default());
+        let outputs = (output, Arc::clone(&next_output));
         let mixing = Worker::spawn("mixing", move |stop| {
             let _end: Sender<()> = end;
             if let Some(before) = before {
                 before.wait();
             }
-            Mixing::new(outputs, arriving, tell).run(stop);
+            Mixing::new(outputs, arriving, report).run(stop);
         });
         let mixing = mixing.map_err(|error| {
             let message = format!("no thread is left to play sound: {error}; end other programs");
             notify(SourceState::Failed { message });
         });
-        Self { newcomers, elsewhere, mixing: mixing.ok(), ended }
+        Self { newcomers: new_voices, elsewhere: next_output, mixing: mixing.ok(), ended }
     }
 
-    /// Stops playing and does not wait for the device or file, which may hang.
+    /// Stops playing without waiting for the device or file, which may hang.
     pub fn close(self) -> ClosingSpeaker {
         if let Some(mixing) = self.mixing {
             mixing.abandon();
@@ -84,52 +84,52 @@ impl Speaker {
         ClosingSpeaker(self.ended)
     }
 
-    /// Plays elsewhere from the next block on; no voice is begun anew. Never waits; told to
-    /// `notify` as at first.
+    /// Switches to another output from the next block on. Streams continue without a restart. Never
+    /// waits; `notify` is called as after [`Self::open`].
     pub fn move_to(&self, spec: &SpeakerSpec) {
         self.elsewhere.put(spec.clone());
     }
 
-    /// Plays a remote sound until the voice is dropped, and shows its level on `meter` every
-    /// 10 ms. `on_first` is called once, when its first packet is played, on the mixing thread: it
-    /// must not block.
+    /// Plays a remote audio track until the returned voice is dropped, and shows its level on
+    /// `meter` every 10 ms. `on_first` is called once, on the mixer thread, when the first packet
+    /// is played: it must not block.
     pub fn play(
         &self,
         track: IncomingTrack,
         meter: Meter,
         on_first: Box<dyn FnOnce() + Send>,
     ) -> Voice {
-        let (tally, seen) = watch::channel(VoiceTally::default());
-        let (heard, gone) = (AtomicBool::new(true), AtomicBool::new(false));
-        let wishes = Arc::new(Wishes { heard, gone });
+        let (stats_sender, stats) = watch::channel(VoiceTally::default());
+        let (is_audible, is_removed) = (AtomicBool::new(true), AtomicBool::new(false));
+        let control = Arc::new(Wishes { heard: is_audible, gone: is_removed });
         match VoiceDecoder::new() {
-            Ok(decoder) => {
-                let playing = Playing {
+            Ok(receiver) => {
+                let voice = Playing {
                     meter,
                     level: LevelWindow::default(),
                     packets: track.packets,
-                    decoder,
-                    tally,
-                    wishes: Arc::clone(&wishes),
+                    decoder: receiver,
+                    tally: stats_sender,
+                    wishes: Arc::clone(&control),
                     fade: Fade::FULL,
                     on_first: Some(on_first),
                 };
-                if self.newcomers.send(playing).is_err() {
-                    tracing::error!(peer = ?track.peer, "a voice is not heard: no mixing thread");
+                if self.newcomers.send(voice).is_err() {
+                    tracing::error!(peer = ?track.peer, "audio track not played: no mixer thread");
                 }
             }
             Err(error) => {
-                tracing::error!(peer = ?track.peer, %error, "a voice is not heard: no decoder");
+                tracing::error!(peer = ?track.peer, %error, "audio track not played: no decoder");
             }
         }
-        Voice { wishes, tally: seen }
+        Voice { wishes: control, tally: stats }
     }
 }
 
 impl ClosingSpeaker {
-    /// Waits until it is closed, for three seconds at most: then it is left alone.
+    /// Waits until the speaker is closed, for three seconds at most.
     pub fn wait(self) {
-        // Nothing is ever said; the other end goes with the thread.
+        // Nothing is sent on the channel. The sender is dropped when the thread ends.
         self.0.recv_timeout(CLOSING).ok();
     }
 }
@@ -140,7 +140,7 @@ impl fmt::Debug for Speaker {
     }
 }
 
-/// One remote sound that is played. Dropping it stops that.
+/// One remote audio stream that is being played. Dropping it stops playing.
 #[derive(Debug)]
 pub struct Voice {
     wishes: Arc<Wishes>,
@@ -148,14 +148,15 @@ pub struct Voice {
 }
 
 impl Voice {
-    /// The figures since the start; level and tone are those of the last second, whether heard or
-    /// not. Takes some milliseconds of this thread, once a second is enough.
+    /// The receive statistics since the start. Level and tone are those of the last second, whether
+    /// the stream is audible or not. Takes some milliseconds on the calling thread, so call it
+    /// about once a second.
     pub fn stats(&self) -> AudioStats {
-        let tally = self.tally.borrow().clone();
-        tally.stats()
+        let stats = self.tally.borrow().clone();
+        stats.stats()
     }
 
-    /// Whether it is heard. If not, it is decoded and measured all the same.
+    /// Sets whether the stream is part of the mix. If not, it is still decoded and measured.
     pub fn set_heard(&self, on: bool) {
         self.wishes.heard.store(on, Ordering::Release);
     }
@@ -167,7 +168,7 @@ impl Drop for Voice {
     }
 }
 
-/// The speakers that can be chosen, the default one first. May take two seconds.
+/// Lists the speakers that can be chosen, the default one first. May block for two seconds.
 pub fn speakers() -> Vec<Device> {
     sound_devices(SoundEnd::Output)
 }
@@ -189,7 +190,7 @@ mod tests {
         playback::testing::{Singer, packet, track},
     };
 
-    /// Longer than anything here takes on a busy machine.
+    /// Longer than any step takes on a busy machine.
     const PATIENCE: Duration = Duration::from_secs(20);
 
     struct Rig {
@@ -198,8 +199,8 @@ mod tests {
     }
 
     fn rig(spec: &SpeakerSpec) -> Rig {
-        let (tell, states) = channel();
-        let notify = move |state| tell.send(state).unwrap();
+        let (sender, states) = channel();
+        let notify = move |state| sender.send(state).unwrap();
         Rig { speaker: Speaker::open(spec, None, Arc::new(notify)), states }
     }
 
@@ -207,46 +208,45 @@ mod tests {
         /// The first state after `Opening`.
         fn settled(&self) -> SourceState {
             loop {
-                let state = self.states.recv_timeout(PATIENCE).expect("it opens or fails");
+                let state = self.states.recv_timeout(PATIENCE).expect("the speaker opens or fails");
                 if state != SourceState::Opening {
                     return state;
                 }
             }
         }
 
-        /// Plays one second of a tone, sent as fast as the queue takes it and begun just now;
-        /// returns when all of it was measured.
+        /// Plays a tone whose packets are sent at once. Returns when a full second was measured.
         fn sing(&self, hz: f64, before: impl FnOnce(&Voice)) -> Voice {
             let (track, packets, _) = track(Media::Audio);
-            let (tell, first) = channel();
+            let (sender, first) = channel();
             let voice = self.speaker.play(
                 track,
                 Meter::default(),
-                Box::new(move || tell.send(()).unwrap()),
+                Box::new(move || sender.send(()).unwrap()),
             );
             before(&voice);
-            let (mut singer, begun) = (Singer::plain(hz, 0.25), now());
+            let (mut encoder, start) = (Singer::plain(hz, 0.25), now());
             for n in 0..75_u64 {
-                // As if each had arrived in its time; those of the future wait in the buffer.
-                let arrival = begun + Duration::from_millis(20 * n);
-                let sent = packet(n as u16, (n * 960) as u32, false, singer.sing(), arrival);
+                // Arrival times as in real time. Packets of the future stay in the jitter buffer.
+                let arrival = start + Duration::from_millis(20 * n);
+                let sent = packet(n as u16, (n * 960) as u32, false, encoder.sing(), arrival);
                 packets.try_send(sent).unwrap();
             }
-            first.recv_timeout(PATIENCE).expect("the first packet was told");
+            first.recv_timeout(PATIENCE).expect("the first packet is reported");
             self.measured(&voice, packets);
             voice
         }
 
         fn measured(&self, voice: &Voice, _open: tokio::sync::mpsc::Sender<RtpPacket>) {
-            let begun = now();
-            let mut seen = voice.tally.clone();
-            let full = |tally: &VoiceTally| {
-                let samples = tally.history.samples();
+            let start = now();
+            let mut stats = voice.tally.clone();
+            let is_full = |stats: &VoiceTally| {
+                let samples = stats.history.samples();
                 samples[0] != 0.0 && samples[47_990..].iter().any(|sample| *sample != 0.0)
             };
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-            runtime.block_on(seen.wait_for(full)).expect("the mixing thread runs");
-            assert!(now().since(begun) < PATIENCE);
+            runtime.block_on(stats.wait_for(is_full)).expect("the mixer thread runs");
+            assert!(now().since(start) < PATIENCE);
         }
     }
 
@@ -271,41 +271,41 @@ mod tests {
     }
 
     #[test]
-    fn a_tone_is_measured_and_is_in_the_file_it_was_played_to() {
+    fn a_tone_is_measured_and_recorded_in_the_output_file() {
         let path = WavPath::new("tone");
-        let rig = rig(&SpeakerSpec::File(path.0.clone()));
-        let voice = rig.sing(440.0, |_| ());
-        assert_eq!(rig.settled(), SourceState::Running);
+        let fixture = rig(&SpeakerSpec::File(path.0.clone()));
+        let voice = fixture.sing(440.0, |_| ());
+        assert_eq!(fixture.settled(), SourceState::Running);
         let stats = voice.stats();
         assert!((stats.tone_hz.unwrap() - 440.0).abs() < 2.0, "{stats:?}");
         assert!((stats.level_dbfs - -15.05).abs() < 1.0, "{stats:?}");
         assert_eq!((stats.packets, stats.lost), (75, 0));
-        drop(rig);
-        let heard = path.read();
-        assert!(heard.len() >= 48_000, "{}", heard.len());
-        assert!((tone_hz(&heard).unwrap() - 440.0).abs() < 2.0);
+        drop(fixture);
+        let recorded = path.read();
+        assert!(recorded.len() >= 48_000, "{}", recorded.len());
+        assert!((tone_hz(&recorded).unwrap() - 440.0).abs() < 2.0);
     }
 
     #[test]
-    fn a_voice_that_is_not_heard_is_measured_and_not_in_the_mix() {
-        let path = WavPath::new("unheard");
-        let rig = rig(&SpeakerSpec::File(path.0.clone()));
-        let voice = rig.sing(660.0, |voice| voice.set_heard(false));
+    fn an_inaudible_voice_is_measured_and_not_in_the_mix() {
+        let path = WavPath::new("inaudible");
+        let fixture = rig(&SpeakerSpec::File(path.0.clone()));
+        let voice = fixture.sing(660.0, |voice| voice.set_heard(false));
         assert!((voice.stats().tone_hz.unwrap() - 660.0).abs() < 2.0);
-        drop(rig);
-        let heard = path.read();
-        assert!(heard.len() >= 48_000);
-        assert!(heard.iter().all(|sample| *sample == 0.0));
+        drop(fixture);
+        let recorded = path.read();
+        assert!(recorded.len() >= 48_000);
+        assert!(recorded.iter().all(|sample| *sample == 0.0));
     }
 
     #[test]
-    fn voices_are_measured_whatever_the_speaker_does() {
+    fn voices_are_measured_without_and_with_a_broken_speaker() {
         let broken = SpeakerSpec::File("/nowhere/a.wav".into());
         for spec in [SpeakerSpec::None, broken] {
-            let rig = rig(&spec);
-            let voice = rig.sing(300.0, |_| ());
+            let fixture = rig(&spec);
+            let voice = fixture.sing(300.0, |_| ());
             assert!((voice.stats().tone_hz.unwrap() - 300.0).abs() < 2.0, "{spec}");
-            let state = rig.settled();
+            let state = fixture.settled();
             match spec {
                 SpeakerSpec::None => assert_eq!(state, SourceState::Running),
                 SpeakerSpec::Default | SpeakerSpec::File(_) | SpeakerSpec::Device(_) => {
@@ -317,17 +317,17 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_voice_and_a_dropped_speaker_let_go_of_their_packets() {
-        let rig = rig(&SpeakerSpec::None);
+    fn a_dropped_voice_and_a_dropped_speaker_close_their_packet_channels() {
+        let fixture = rig(&SpeakerSpec::None);
         let (first, packets, _) = track(Media::Audio);
         let (second, others, _) = track(Media::Audio);
-        let voice = rig.speaker.play(first, Meter::default(), Box::new(|| ()));
-        let _kept = rig.speaker.play(second, Meter::default(), Box::new(|| ()));
+        let voice = fixture.speaker.play(first, Meter::default(), Box::new(|| ()));
+        let _kept = fixture.speaker.play(second, Meter::default(), Box::new(|| ()));
         drop(voice);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(packets.closed());
         assert!(!others.is_closed());
-        drop(rig);
+        drop(fixture);
         assert!(others.is_closed());
     }
 }

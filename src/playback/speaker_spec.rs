@@ -1,4 +1,4 @@
-//! Which speaker is meant, as a person writes it.
+//! The speaker setting as the user writes it.
 
 use std::{
     ffi::OsStr,
@@ -9,50 +9,50 @@ use std::{
 
 use crate::{files, media::DeviceRef};
 
-/// Where the sound goes: `default`, `none`, `file:PATH.wav` or a device's name.
+/// The output of audio: `default`, `none`, `file:PATH.wav` or a device's name.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum SpeakerSpec {
-    /// The speaker that the system uses.
+    /// The system's default speaker.
     #[default]
     Default,
-    /// Nowhere. Sound is received, decoded and measured all the same.
+    /// No output. Audio is still received, decoded and measured.
     None,
     /// A WAV file: 48 kHz, mono, 16 bits.
     File(PathBuf),
-    /// A speaker.
+    /// A speaker chosen by the user.
     Device(DeviceRef),
 }
 
-/// Why a text names no speaker.
+/// Why a text is not a valid speaker setting.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SpeakerSpecError {
-    /// Nothing was given.
+    /// The text is empty.
     #[error("no speaker is named; use default, none, file:PATH.wav or a speaker's name")]
     Empty,
-    /// `file:` alone.
+    /// `file:` without a path.
     #[error("\"file:\" names no file; write file:PATH.wav")]
     NoPath,
     /// A file of another format.
     #[error("speaker file {0:?} is not a .wav file; sound is written as WAV only: file:PATH.wav")]
     NotWav(PathBuf),
-    /// Not valid Unicode, which only a file's name may be.
+    /// The text is not valid Unicode. Only the name of a file may be invalid Unicode.
     #[error("{0:?} is not valid text; use default, none, file:PATH.wav or a speaker's name")]
     NotText(String),
-    /// One of the words, misspelt.
+    /// The text is nearly one of the keywords.
     #[error("there is no speaker {given:?}; did you mean {meant:?}?")]
     Misspelt {
-        /// What was given.
+        /// The given text.
         given: String,
-        /// The nearest right spelling.
+        /// The nearest valid text.
         meant: String,
     },
 }
 
 impl SpeakerSpec {
-    /// Parses what a person writes. The name of a file need not be valid Unicode.
+    /// Parses the user's text. The name of a file need not be valid Unicode.
     ///
     /// # Errors
-    /// [`SpeakerSpecError`] names what is wrong and what is right.
+    /// [`SpeakerSpecError`] says what is wrong and what is valid.
     pub fn parse(text: impl AsRef<OsStr>) -> Result<Self, SpeakerSpecError> {
         let text = text.as_ref();
         match text.to_str() {
@@ -106,7 +106,7 @@ impl fmt::Display for SpeakerSpec {
     }
 }
 
-/// The right spelling, if the text is one of the words but for a slip.
+/// The nearest valid text, if the given one looks like a misspelling.
 fn meant(text: &str) -> Option<String> {
     let lower = text.to_lowercase();
     if let Some((scheme, path)) = lower.split_once(':')
@@ -121,7 +121,7 @@ fn meant(text: &str) -> Option<String> {
     near.iter().find(|(word, most)| slips(&lower, word) <= *most).map(|(word, _)| word.to_string())
 }
 
-/// How many letters were left out, added, changed or swapped with the next one.
+/// The edit distance: letters left out, added, changed or swapped with the next one.
 fn slips(text: &str, word: &str) -> usize {
     let (text, word): (Vec<_>, Vec<_>) = (text.chars().collect(), word.chars().collect());
     let mut rows = vec![vec![0; word.len() + 1]; text.len() + 1];
@@ -146,24 +146,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_form_is_read_and_written_back() {
-        let read = |text: &str| text.parse::<SpeakerSpec>().unwrap();
-        assert_eq!(read("default"), SpeakerSpec::Default);
-        assert_eq!(read("none"), SpeakerSpec::None);
-        assert_eq!(read("file:/tmp/a b.WAV"), SpeakerSpec::File("/tmp/a b.WAV".into()));
-        assert_eq!(read("Built-in Audio"), SpeakerSpec::Device(DeviceRef::typed("Built-in Audio")));
+    fn every_form_is_parsed_and_displayed_the_same() {
+        let parse = |text: &str| text.parse::<SpeakerSpec>().unwrap();
+        assert_eq!(parse("default"), SpeakerSpec::Default);
+        assert_eq!(parse("none"), SpeakerSpec::None);
+        assert_eq!(parse("file:/tmp/a b.WAV"), SpeakerSpec::File("/tmp/a b.WAV".into()));
         assert_eq!(
-            read("hw:CARD=0,DEV=0"),
+            parse("Built-in Audio"),
+            SpeakerSpec::Device(DeviceRef::typed("Built-in Audio"))
+        );
+        assert_eq!(
+            parse("hw:CARD=0,DEV=0"),
             SpeakerSpec::Device(DeviceRef::typed("hw:CARD=0,DEV=0"))
         );
         for text in ["default", "none", "file:/tmp/a b.wav", "Built-in Audio"] {
-            assert_eq!(read(text).to_string(), text);
+            assert_eq!(parse(text).to_string(), text);
         }
     }
 
     #[test]
-    fn a_tilde_behind_file_is_the_home_folder() {
-        let home = std::env::home_dir().expect("whoever runs the tests has a home folder");
+    fn a_tilde_after_file_is_the_home_folder() {
+        let home = std::env::home_dir().expect("the user who runs the tests has a home folder");
         let spec = "file:~/heard.wav".parse();
         assert_eq!(spec, Ok(SpeakerSpec::File(home.join("heard.wav"))));
     }
@@ -180,11 +183,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_answered_with_the_nearest_right_spelling() {
-        let answer = |text: &str| text.parse::<SpeakerSpec>().unwrap_err().to_string();
-        assert!(answer(" ").contains("default, none, file:PATH.wav"));
-        assert!(answer("file:").contains("write file:PATH.wav"));
-        assert!(answer("file:/tmp/x.mp3").contains("\"/tmp/x.mp3\" is not a .wav file"));
+    fn an_invalid_text_is_answered_with_the_nearest_valid_one() {
+        let error = |text: &str| text.parse::<SpeakerSpec>().unwrap_err().to_string();
+        assert!(error(" ").contains("default, none, file:PATH.wav"));
+        assert!(error("file:").contains("write file:PATH.wav"));
+        assert!(error("file:/tmp/x.mp3").contains("\"/tmp/x.mp3\" is not a .wav file"));
         for (given, meant) in [
             ("defualt", "default"),
             ("Default", "default"),
@@ -193,7 +196,7 @@ mod tests {
             ("FILE:x.wav", "file:x.wav"),
             ("out.wav", "file:out.wav"),
         ] {
-            assert!(answer(given).contains(&format!("did you mean {meant:?}?")), "{given}");
+            assert!(error(given).contains(&format!("did you mean {meant:?}?")), "{given}");
         }
     }
 }

@@ -1,43 +1,44 @@
-//! What a sequence parameter set asks a decoder to reserve, before it does.
+//! Checks how much memory a sequence parameter set makes a decoder allocate.
 
-/// Why a stream is not decoded here.
+/// Why a stream is not decoded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum Unfit {
-    /// It ends too early, or a number in it is out of range.
+    /// The parameter set is too short, or a value in it is out of range.
     #[error("its parameters are damaged")]
     Damaged,
-    /// Not baseline, main or extended (ITU-T H.264, annex A): never negotiated.
+    /// Not the baseline, main or extended profile (ITU-T H.264, annex A): never negotiated.
     #[error("profile {0}")]
     Profile(u8),
     /// More than [`MAX_MACROBLOCKS`].
     #[error("{width}x{height} is larger than 1920x1088")]
     TooLarge {
-        /// Pixels across.
+        /// Width in pixels.
         width: u64,
-        /// Pixels down.
+        /// Height in pixels.
         height: u64,
     },
     /// More reference pictures than its level allows (annex A, table A-1), or level 4.2.
     #[error("{references} reference pictures of {width}x{height} are more than {most} macroblocks")]
     TooManyReferences {
-        /// Reference pictures.
+        /// The number of reference pictures.
         references: u64,
-        /// Pixels across.
+        /// Width in pixels.
         width: u64,
-        /// Pixels down.
+        /// Height in pixels.
         height: u64,
-        /// Macroblocks that they may have together.
+        /// The most macroblocks that all reference pictures may have together.
         most: u64,
     },
 }
 
-/// Macroblocks (16×16 pixels) of a picture at most: those of level 4.2, 1080p and a bit.
+/// The most macroblocks (16×16 pixels) of a picture: those of level 4.2, slightly more than 1080p.
 ///
-/// The decoder itself would take four times that and reserve 14 MB for each of up to 17
-/// pictures, for one packet of a stranger.
+/// OpenH264 accepts four times as many and would allocate 14 MB for each of up to 17 pictures,
+/// after a single packet from an untrusted sender.
 pub(crate) const MAX_MACROBLOCKS: u64 = 8704;
 
-/// Passes the sequence parameter set of a stream that is decoded here (ITU-T H.264, 7.3.2.1.1).
+/// Checks a sequence parameter set (ITU-T H.264, 7.3.2.1.1). Accepts those of streams that are
+/// decoded.
 pub(crate) fn check(nal: &[u8]) -> Result<(), Unfit> {
     let body = unescaped(nal.get(1..).ok_or(Unfit::Damaged)?);
     let profile = *body.first().ok_or(Unfit::Damaged)?;
@@ -57,12 +58,13 @@ pub(crate) fn check(nal: &[u8]) -> Result<(), Unfit> {
     Ok(())
 }
 
-/// The macroblocks that all reference pictures may have together at a level (`MaxDpbMbs` in annex A,
-/// table A-1): four of 1080p at 4.2, which is the most for any level. The decoder reserves all of
-/// them at once, 384 bytes for each macroblock.
+/// The most macroblocks that all reference pictures of a level may have together (`MaxDpbMbs` in
+/// annex A, table A-1). Capped at the value of level 4.2, which is four pictures of 1080p. The
+/// decoder allocates all of them at once, 384 bytes for each macroblock.
 const fn max_references(level_idc: u8) -> u64 {
     match level_idc {
-        // 1b in the baseline and main profiles is 11 with a flag, and has less than 1.1.
+        // Level 1b is 9. In the baseline and main profiles it is 11 with a flag, which is ignored:
+        // it allows less than level 1.1.
         9 | 10 => 396,
         11 => 900,
         12 | 13 | 20 => 2376,
@@ -71,19 +73,19 @@ const fn max_references(level_idc: u8) -> u64 {
         31 => 18_000,
         32 => 20_480,
         40 | 41 => 32_768,
-        // 4.2, those above it, and what is no level.
+        // Level 4.2, higher levels and invalid values.
         _ => 34_816,
     }
 }
 
-/// What decides how much a decoder reserves.
+/// The fields that determine how much memory a decoder allocates.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Shape {
-    /// Macroblocks across.
+    /// Width in macroblocks.
     width: u64,
-    /// Macroblocks down.
+    /// Height in macroblocks.
     height: u64,
-    /// Reference pictures.
+    /// The number of reference pictures.
     references: u64,
 }
 
@@ -111,13 +113,14 @@ fn shape(body: &[u8]) -> Option<Shape> {
     Some(Shape { width, height: rows * fields, references })
 }
 
-/// The bytes without the 03 of each 00 00 03 (7.4.1), as many as matter here.
+/// Removes the emulation prevention bytes, the 03 of each 00 00 03 (7.4.1). Returns only as many
+/// bytes as may be parsed.
 fn unescaped(bytes: &[u8]) -> Vec<u8> {
-    // 255 offsets of up to 63 bits are the longest way to the size.
-    const MATTER: usize = 2200;
+    // The size comes after at most 255 offsets of up to 63 bits.
+    const MAX_PARSED: usize = 2200;
     let mut zeros = 0;
-    let mut clean = Vec::with_capacity(bytes.len().min(MATTER));
-    for byte in bytes.iter().take(MATTER) {
+    let mut clean = Vec::with_capacity(bytes.len().min(MAX_PARSED));
+    for byte in bytes.iter().take(MAX_PARSED) {
         if zeros >= 2 && *byte == 3 {
             zeros = 0;
             continue;
@@ -141,7 +144,7 @@ impl Bits<'_> {
         Some(u64::from(bit))
     }
 
-    /// An Exp-Golomb number (9.1), at most 2³² - 2.
+    /// Reads an unsigned Exp-Golomb number `ue(v)` (9.1), at most 2³² - 2.
     fn number(&mut self) -> Option<u64> {
         let mut zeros = 0;
         while self.bit()? == 0 {
@@ -163,13 +166,13 @@ mod tests {
     use super::*;
     use crate::{model::Size, playback::testing::Painter};
 
-    /// The parameter set of a baseline stream of so many macroblocks, of level 4.2 and with one
+    /// The parameter set of a baseline stream of this size in macroblocks, level 4.2 and one
     /// reference picture.
     fn baseline(width: u64, height: u64) -> Vec<u8> {
         with_references(width, height, (42, 1))
     }
 
-    /// The same with that level and so many reference pictures.
+    /// Like [`baseline`], with a level and a number of reference pictures.
     fn with_references(width: u64, height: u64, (level, references): (u8, u64)) -> Vec<u8> {
         let mut bits = String::new();
         let mut number = |value: u64| {
@@ -199,16 +202,16 @@ mod tests {
     }
 
     #[test]
-    fn real_parameter_sets_pass() {
+    fn parameter_sets_of_openh264_are_accepted() {
         for size in [Size::new(160, 90), Size::new(320, 180), Size::new(1920, 1080)] {
             let nals = Painter::new(size).paint(true, 0);
             let set = nals.iter().find(|nal| nal[0] & 0x1f == 7).unwrap();
             assert_eq!(check(set), Ok(()), "{size}");
             let body = unescaped(&set[1..]);
             let (width, height) = (size.width.div_ceil(16).into(), size.height.div_ceil(16).into());
-            let shape = shape(&body).unwrap();
-            assert_eq!((shape.width, shape.height), (width, height));
-            assert!(shape.references <= 4, "{shape:?}");
+            let fields = shape(&body).unwrap();
+            assert_eq!((fields.width, fields.height), (width, height));
+            assert!(fields.references <= 4, "{fields:?}");
         }
     }
 
@@ -219,13 +222,13 @@ mod tests {
             .collect()
     }
 
-    /// Parameter sets as other programs wrote them, with their size and reference pictures.
+    /// Parameter sets of other encoders, with width, height and number of reference pictures.
     const REAL: [(&str, &str, [u64; 3]); 10] = [
-        ("OpenH264, as of Chromium and Firefox", "6742c01f8c8d40501e900f08846a", [40, 30, 1]),
+        ("OpenH264, used by Chromium and Firefox", "6742c01f8c8d40501e900f08846a", [40, 30, 1]),
         ("x264 ultrafast", "6742c028da01e0089f970110000003001000000303c0f1832a", [120, 68, 1]),
         ("x264 veryfast", "6742c01fda014016ec0440000003004000000f03c60ca8", [80, 45, 1]),
         (
-            "x264 medium, as of FFmpeg and GStreamer",
+            "x264 medium, used by FFmpeg and GStreamer",
             "6742c028d900780227e5c044000003000400000300f03c60c920",
             [120, 68, 3],
         ),
@@ -250,29 +253,29 @@ mod tests {
     ];
 
     #[test]
-    fn what_browsers_and_encoders_send_passes() {
-        for (writer, set, [width, height, references]) in REAL {
+    fn parameter_sets_of_browsers_and_encoders_are_accepted() {
+        for (encoder, set, [width, height, references]) in REAL {
             let set = bytes(set);
-            let shape = shape(&unescaped(&set[1..])).unwrap();
-            assert_eq!(shape, Shape { width, height, references }, "{writer}");
-            assert_eq!(check(&set), Ok(()), "{writer}");
+            let fields = shape(&unescaped(&set[1..])).unwrap();
+            assert_eq!(fields, Shape { width, height, references }, "{encoder}");
+            assert_eq!(check(&set), Ok(()), "{encoder}");
         }
     }
 
     #[test]
-    fn more_reference_pictures_than_a_level_allows_are_refused() {
+    fn more_reference_pictures_than_a_level_allows_are_rejected() {
         let passes = |width, height, level| check(&with_references(width, height, level)).is_ok();
-        // 1080p, at 4.2: four and no fifth.
+        // 1080p at level 4.2: at most four.
         assert!(passes(120, 68, (42, 4)) && !passes(120, 68, (42, 5)));
         assert!(!passes(120, 68, (42, 16)));
-        // At the level of most browsers, two of 1080p or five of 720p.
+        // At level 3.1, which most browsers use: two of 1080p or five of 720p.
         assert!(passes(120, 68, (31, 2)) && !passes(120, 68, (31, 3)));
         assert!(passes(80, 45, (31, 5)) && !passes(80, 45, (31, 6)));
-        // A level above what is decoded here, and none at all, give no more.
+        // Higher and invalid levels do not allow more.
         for level in [50, 51, 62, 255, 0] {
             assert!(passes(120, 68, (level, 4)) && !passes(120, 68, (level, 5)), "{level}");
         }
-        // All levels as table A-1 has them.
+        // All levels of table A-1.
         for (level, most) in [
             (10, 396),
             (11, 900),
@@ -291,32 +294,32 @@ mod tests {
             assert!(passes(1, most / 16, (level, 16)), "{level}");
             assert!(!passes(1, most / 16 + 1, (level, 16)), "{level}");
         }
-        // x264 at 1080p without a level: five and sixteen.
+        // x264 at 1080p without a given level uses five and sixteen.
         for set in [
             "674d4032ecc03c0113f2e022000003000200000300781e306334",
             "674d4033b902203c0113f2e022000003000200000300781e306308c0",
         ] {
             assert!(matches!(check(&bytes(set)), Err(Unfit::TooManyReferences { .. })), "{set}");
         }
-        let refused = check(&with_references(120, 68, (42, 16))).unwrap_err().to_string();
-        assert_eq!(refused, "16 reference pictures of 1920x1088 are more than 34816 macroblocks");
+        let rejected = check(&with_references(120, 68, (42, 16))).unwrap_err().to_string();
+        assert_eq!(rejected, "16 reference pictures of 1920x1088 are more than 34816 macroblocks");
     }
 
     #[test]
-    fn a_picture_too_large_is_refused_before_anything_is_reserved() {
+    fn a_picture_that_is_too_large_is_rejected_before_memory_is_allocated() {
         assert_eq!(check(&baseline(120, 68)), Ok(()));
-        let refused = |width, height| check(&baseline(width, height)).unwrap_err().to_string();
-        assert_eq!(refused(256, 144), "4096x2304 is larger than 1920x1088");
-        assert!(refused(1 << 31, 1 << 31).contains("larger"));
-        assert!(refused(1, 100_000).contains("larger"));
+        let rejected = |width, height| check(&baseline(width, height)).unwrap_err().to_string();
+        assert_eq!(rejected(256, 144), "4096x2304 is larger than 1920x1088");
+        assert!(rejected(1 << 31, 1 << 31).contains("larger"));
+        assert!(rejected(1, 100_000).contains("larger"));
     }
 
     #[test]
-    fn other_profiles_and_damaged_sets_are_refused() {
+    fn other_profiles_and_damaged_sets_are_rejected() {
         assert_eq!(check(&[0x67, 100, 0, 31, 0xff]), Err(Unfit::Profile(100)));
-        let whole = baseline(80, 45);
-        for end in 0..whole.len() - 1 {
-            assert!(check(&whole[..end]).is_err(), "{end}");
+        let complete = baseline(80, 45);
+        for end in 0..complete.len() - 1 {
+            assert!(check(&complete[..end]).is_err(), "{end}");
         }
         assert_eq!(check(&[&[0x67, 66, 0, 31][..], &[0; 5000]].concat()), Err(Unfit::Damaged));
     }

@@ -1,6 +1,6 @@
-//! What tests of this module send: encoded pictures and tones, cut into packets.
+//! Test senders: encoded video frames and tones in RTP packets.
 
-#![allow(clippy::unwrap_used, reason = "nothing but tests and fuzz targets names this")]
+#![allow(clippy::unwrap_used, reason = "only tests and fuzz targets use this")]
 
 use bytes::Bytes;
 use openh264::{
@@ -14,7 +14,7 @@ use crate::{
     model::{Media, MediaTime, PeerId, Size},
 };
 
-/// An encoder of pictures with a strip on moving stripes.
+/// Encodes frames of moving stripes with a timecode.
 pub(super) struct Painter {
     size: Size,
     encoder: Encoder,
@@ -29,12 +29,12 @@ impl Painter {
         Self { size, encoder, frame: 0 }
     }
 
-    /// The next picture's NAL units, captured at that Unix time.
+    /// Encodes the next frame with this capture time. Returns its NAL units.
     pub(super) fn paint(&mut self, key: bool, unix_ms: u64) -> Vec<Vec<u8>> {
         let (width, height) = (self.size.width as usize, self.size.height as usize);
-        let moved = self.frame as usize * 4;
+        let offset = self.frame as usize * 4;
         let mut luma: Vec<_> = (0..width * height)
-            .map(|n| ((n % width + moved) * 5 + n / width * 3 + n * 7919 % 13) as u8)
+            .map(|n| ((n % width + offset) * 5 + n / width * 3 + n * 7919 % 13) as u8)
             .collect();
         Strip::new("Ada", self.frame, unix_ms).paint(&mut luma, self.size.width);
         let chroma = vec![128; width * height / 4];
@@ -43,8 +43,8 @@ impl Painter {
         }
         self.frame += 1;
         let strides = (width, width / 2, width / 2);
-        let picture = YUVSlices::new((&luma, &chroma, &chroma), (width, height), strides);
-        let coded = self.encoder.encode(&picture).unwrap().to_vec();
+        let frame = YUVSlices::new((&luma, &chroma, &chroma), (width, height), strides);
+        let coded = self.encoder.encode(&frame).unwrap().to_vec();
         nals(&coded)
     }
 }
@@ -54,19 +54,19 @@ pub(super) fn nals(stream: &[u8]) -> Vec<Vec<u8>> {
     openh264::nal_units(stream)
         .map(|nal| {
             let start = nal.iter().position(|byte| *byte == 1).unwrap() + 1;
-            // The zero of the next start code is none of the unit.
+            // A zero at the end belongs to the next start code.
             let end = nal.iter().rposition(|byte| *byte != 0).unwrap() + 1;
             nal[start..end].to_vec()
         })
         .collect()
 }
 
-/// The byte stream of NAL units, as the assembler makes it.
+/// The byte stream of NAL units, as `H264Depacketizer` returns it.
 pub(super) fn stream(nals: &[Vec<u8>]) -> Vec<u8> {
     nals.iter().flat_map(|nal| [&[0, 0, 0, 1], &nal[..]].concat()).collect()
 }
 
-/// Cuts pictures into packets of at most [`Cutter::MTU`] bytes.
+/// Packetizes access units to packets with payloads of about [`TestPacketizer::MTU`] bytes.
 pub(super) struct Cutter {
     pub(super) sequence: u16,
 }
@@ -74,7 +74,7 @@ pub(super) struct Cutter {
 impl Cutter {
     pub(super) const MTU: usize = 400;
 
-    /// Parameter sets in one aggregate, slices alone or in fragments.
+    /// Packetizes parameter sets to one STAP-A, and slices to single NAL unit packets or FU-As.
     pub(super) fn cut(&mut self, nals: &[Vec<u8>], stamp: u32, at: MediaTime) -> Vec<RtpPacket> {
         let (sets, slices): (Vec<_>, Vec<_>) =
             nals.iter().partition(|nal| matches!(nal[0] & 0x1f, 7 | 8));
@@ -121,12 +121,12 @@ pub(super) fn packet(
     RtpPacket { sequence, timestamp, marker, payload: payload.into(), arrival }
 }
 
-/// That many milliseconds after the epoch.
+/// The time this many milliseconds after the epoch.
 pub(super) fn at(ms: u64) -> MediaTime {
     MediaTime::from_micros(ms * 1000)
 }
 
-/// A track, and its other end.
+/// An incoming track, the sender of its packets and its keyframe requests.
 pub(super) fn track(media: Media) -> (IncomingTrack, mpsc::Sender<RtpPacket>, KeyframeRequest) {
     let (send, packets) = mpsc::channel(512);
     let keyframes = KeyframeRequest::default();
@@ -143,7 +143,7 @@ pub(super) fn track(media: Media) -> (IncomingTrack, mpsc::Sender<RtpPacket>, Ke
     (track, send, keyframes)
 }
 
-/// Opus packets of 20 ms of a tone.
+/// Encodes a tone to Opus packets of 20 ms.
 pub(super) struct Singer {
     encoder: opus::Encoder,
     hz: f64,
@@ -152,23 +152,23 @@ pub(super) struct Singer {
 }
 
 impl Singer {
-    /// Packets that repeat each other at low quality, as for speech on a lossy path.
+    /// Speech mode with in-band FEC, as for a lossy path.
     pub(super) fn repeating(hz: f64, level: f64) -> Self {
-        let mut singer = Self::speaking(hz, level);
-        singer.encoder.set_inband_fec(true).unwrap();
-        singer.encoder.set_packet_loss_perc(20).unwrap();
-        singer
+        let mut encoder = Self::speaking(hz, level);
+        encoder.encoder.set_inband_fec(true).unwrap();
+        encoder.encoder.set_packet_loss_perc(20).unwrap();
+        encoder
     }
 
-    /// Packets as for speech on a path that loses nothing.
+    /// Speech mode without FEC, as for a path without loss.
     pub(super) fn speaking(hz: f64, level: f64) -> Self {
-        let mut singer = Self::new(hz, level, opus::Application::Voip);
-        singer.encoder.set_bitrate(opus::Bitrate::Bits(32_000)).unwrap();
-        singer.encoder.set_signal(opus::Signal::Voice).unwrap();
-        singer
+        let mut encoder = Self::new(hz, level, opus::Application::Voip);
+        encoder.encoder.set_bitrate(opus::Bitrate::Bits(32_000)).unwrap();
+        encoder.encoder.set_signal(opus::Signal::Voice).unwrap();
+        encoder
     }
 
-    /// Packets that repeat nothing.
+    /// Low-delay mode, which has no FEC.
     pub(super) fn plain(hz: f64, level: f64) -> Self {
         Self::new(hz, level, opus::Application::LowDelay)
     }
@@ -178,6 +178,7 @@ impl Singer {
         Self { encoder, hz, level, sample: 0 }
     }
 
+    /// The next packet.
     pub(super) fn sing(&mut self) -> Vec<u8> {
         let samples: Vec<_> = (self.sample..self.sample + 960)
             .map(|n| {

@@ -1,4 +1,4 @@
-//! One remote picture, from its packets to its tile.
+//! Receives one remote video track: from RTP packets to frames that are shown.
 
 use std::{
     collections::VecDeque,
@@ -28,8 +28,8 @@ use crate::{
     model::{MediaTime, VideoStats},
 };
 
-/// One remote picture: its packets are put in order, decoded in the pool and shown on the tile at
-/// the right moment. Dropping it stops that.
+/// Receives one remote video track: reorders its packets, decodes them in the pool and puts the
+/// frames into a [`Tee`] at their playout time. Dropping it stops receiving.
 #[derive(Debug)]
 pub struct VideoReceiver {
     task: AbortHandle,
@@ -39,20 +39,20 @@ pub struct VideoReceiver {
 }
 
 impl VideoReceiver {
-    /// Begins to receive. Each frame put into `tile` carries the time at which it is to be shown,
-    /// which is when it is put there. `on_first` is called once, on the first frame, in the
-    /// receiver's task: it must not block.
+    /// Starts to receive. Frames are put into `sink` at their playout time, which is also the time
+    /// of the frame. `on_first` is called once in the receiver's task, for the first frame: it must
+    /// not block.
     ///
     /// Must be called in a Tokio runtime.
     pub fn start(
         track: IncomingTrack,
         pool: &Arc<DecodePool>,
-        tile: Tee<VideoFrame>,
+        sink: Tee<VideoFrame>,
         on_first: Box<dyn FnOnce() + Send>,
     ) -> Self {
-        let tally = watch::Sender::new(VideoTally::default());
-        let decoding = Arc::new(AtomicBool::new(true));
-        let keyframes = track.keyframes.clone();
+        let stats = watch::Sender::new(VideoTally::default());
+        let is_decoding = Arc::new(AtomicBool::new(true));
+        let keyframe_request = track.keyframes.clone();
         let receive = Receive {
             intake: Intake::new(),
             clock: PlayoutClock::new(),
@@ -60,29 +60,29 @@ impl VideoReceiver {
             due: VecDeque::with_capacity(Receive::MAX_DUE),
             turns: pool.turns(),
             keyframes: track.keyframes,
-            decoding: Arc::clone(&decoding),
+            decoding: Arc::clone(&is_decoding),
             was_decoding: true,
-            tile,
+            tile: sink,
             on_first: Some(on_first),
-            tally: tally.clone(),
+            tally: stats.clone(),
         };
         let task = tokio::spawn(receive.run(track.packets)).abort_handle();
-        Self { task, tally, decoding, keyframes }
+        Self { task, tally: stats, decoding: is_decoding, keyframes: keyframe_request }
     }
 
-    /// The figures since the start. `latency_ms` is from capture until the frame is put into the
-    /// tile.
+    /// The receive statistics since the start. `latency_ms` is the time from capture until the
+    /// frame is put into the sink.
     pub fn stats(&self) -> VideoStats {
         self.tally.borrow().stats(now())
     }
 
-    /// Whether the sender says that it sends pictures; that none come is no freeze otherwise.
-    pub fn expect(&self, pictures: bool) {
-        self.tally.send_modify(|tally| tally.expect(pictures, now()));
+    /// Sets whether the sender sends video. While it does not, missing frames are not a freeze.
+    pub fn expect(&self, is_expected: bool) {
+        self.tally.send_modify(|stats| stats.expect(is_expected, now()));
     }
 
-    /// Whether frames are decoded. While off, packets are counted and dropped; switched on again,
-    /// a keyframe is asked for and the picture goes on with it.
+    /// Switches decoding on or off. While it is off, packets are counted and dropped. When it is
+    /// switched on, a keyframe is requested and the video continues with it.
     pub fn set_decoding(&self, on: bool) {
         if !self.decoding.swap(on, Ordering::AcqRel) && on {
             self.keyframes.request();
@@ -100,7 +100,7 @@ struct Receive {
     intake: Intake,
     clock: PlayoutClock,
     stage: Stage,
-    /// Decoded frames that are not to be shown yet, in order.
+    /// Decoded frames that wait for their playout time, in order.
     due: VecDeque<Due>,
     turns: Arc<Turns>,
     keyframes: KeyframeRequest,
@@ -111,13 +111,13 @@ struct Receive {
     tally: watch::Sender<VideoTally>,
 }
 
-/// Where the decoder is.
+/// The state of the decoder.
 enum Stage {
-    /// Here, with nothing to do.
+    /// The decoder is available.
     Idle(Box<VideoDecoder>),
-    /// At work, or waiting for its turn.
+    /// The decoder is decoding, or waiting in the queue of the pool.
     Working(Pin<Box<dyn Future<Output = Option<Outcome>> + Send>>),
-    /// Gone with the pool.
+    /// The decoder was dropped with the pool.
     Gone,
 }
 
@@ -126,7 +126,7 @@ struct Due {
     strip: Option<Strip>,
 }
 
-/// What woke the receiver.
+/// The event that woke the receiver's task.
 enum Woken {
     Packet(Option<RtpPacket>),
     Decoded(Option<Outcome>),
@@ -134,7 +134,8 @@ enum Woken {
 }
 
 impl Receive {
-    /// Frames that wait for their time at most: 200 ms at 60 fps. The oldest is shown early.
+    /// The most frames that wait for their playout time: 200 ms at 60 fps. Beyond it, the oldest is
+    /// shown early.
     const MAX_DUE: usize = 12;
 
     async fn run(mut self, mut packets: mpsc::Receiver<RtpPacket>) {
@@ -142,10 +143,10 @@ impl Receive {
             match self.woken(&mut packets).await {
                 Woken::Packet(Some(packet)) => {
                     if self.decoding.load(Ordering::Acquire) {
-                        self.tally.send_modify(|tally| tally.came(packet.arrival));
+                        self.tally.send_modify(|stats| stats.came(packet.arrival));
                     }
                     self.intake.push(packet);
-                    // Those that came with it, so that a burst is one step.
+                    // Packets that arrived together are handled together.
                     for _ in 0..Intake::MAX_READY {
                         let Ok(packet) = packets.try_recv() else { break };
                         self.intake.push(packet);
@@ -160,8 +161,8 @@ impl Receive {
     }
 
     async fn woken(&mut self, packets: &mut mpsc::Receiver<RtpPacket>) -> Woken {
-        let shown = self.due.front().map(|due| due.frame.time);
-        let deadline = [shown, self.intake.deadline()].into_iter().flatten().min();
+        let next_playout = self.due.front().map(|next| next.frame.time);
+        let deadline = [next_playout, self.intake.deadline()].into_iter().flatten().min();
         let sleep = async {
             match deadline {
                 Some(deadline) => time::sleep(deadline.since(now())).await,
@@ -176,12 +177,12 @@ impl Receive {
         }
     }
 
-    /// Does what is to be done at `now`.
+    /// Processes everything that is due at `now`.
     fn step(&mut self, now: MediaTime) {
         self.intake.advance(now);
-        self.tally.send_modify(|tally| tally.received = self.intake.whole());
-        let decoding = self.decoding.load(Ordering::Acquire);
-        if decoding {
+        self.tally.send_modify(|stats| stats.received = self.intake.whole());
+        let is_decoding = self.decoding.load(Ordering::Acquire);
+        if is_decoding {
             if self.intake.takes_request(now) {
                 self.keyframes.request();
             }
@@ -190,15 +191,15 @@ impl Receive {
             self.intake.rest();
             if self.was_decoding {
                 self.due.clear();
-                self.tally.send_modify(|tally| tally.pause(now));
+                self.tally.send_modify(|stats| stats.pause(now));
             }
         }
-        self.was_decoding = decoding;
+        self.was_decoding = is_decoding;
         while self.due.len() > Self::MAX_DUE
-            || self.due.front().is_some_and(|due| due.frame.time <= now)
+            || self.due.front().is_some_and(|next| next.frame.time <= now)
         {
-            let Some(due) = self.due.pop_front() else { break };
-            self.show(due, now);
+            let Some(scheduled) = self.due.pop_front() else { break };
+            self.show(scheduled, now);
         }
     }
 
@@ -207,8 +208,8 @@ impl Receive {
             && let Some(unit) = self.intake.next()
             && let Stage::Idle(decoder) = std::mem::replace(&mut self.stage, Stage::Gone)
         {
-            let turns = Arc::clone(&self.turns);
-            self.stage = Stage::Working(Box::pin(turns.decode(decoder, unit)));
+            let queue = Arc::clone(&self.turns);
+            self.stage = Stage::Working(Box::pin(queue.decode(decoder, unit)));
         }
     }
 
@@ -220,7 +221,7 @@ impl Receive {
         self.stage = Stage::Idle(decoder);
         match decoded.frame {
             Ok(Some(mut frame)) => {
-                self.tally.send_modify(|tally| tally.decoded += 1);
+                self.tally.send_modify(|stats| stats.decoded += 1);
                 if self.was_decoding {
                     frame.time = self.clock.due(decoded.timestamp, decoded.arrival);
                     self.due.push_back(Due { frame, strip: decoded.strip });
@@ -228,17 +229,17 @@ impl Receive {
             }
             Ok(None) => {}
             Err(error) => {
-                tracing::debug!(%error, "a received picture is dropped");
+                tracing::debug!(%error, "received frame dropped");
                 self.intake.restart();
             }
         }
     }
 
-    fn show(&mut self, due: Due, now: MediaTime) {
-        self.tally.send_modify(|tally| {
-            tally.show(due.frame.size, due.strip, now, unix_ms(now));
+    fn show(&mut self, scheduled: Due, now: MediaTime) {
+        self.tally.send_modify(|stats| {
+            stats.show(scheduled.frame.size, scheduled.strip, now, unix_ms(now));
         });
-        self.tile.put(&due.frame);
+        self.tile.put(&scheduled.frame);
         if let Some(on_first) = self.on_first.take() {
             on_first();
         }
@@ -246,10 +247,10 @@ impl Receive {
 }
 
 impl Stage {
-    /// Completes when the decoder is back; never while it is not at work.
+    /// Waits until the decoder has finished. Pending forever if it is not busy.
     async fn done(&mut self) -> Option<Outcome> {
         match self {
-            Self::Working(work) => work.await,
+            Self::Working(decoding) => decoding.await,
             Self::Idle(_) | Self::Gone => pending().await,
         }
     }
@@ -268,7 +269,7 @@ mod tests {
         playback::testing::{Cutter, Painter, track},
     };
 
-    /// Longer than anything here takes on a busy machine.
+    /// Longer than any step takes on a busy machine.
     const PATIENCE: Duration = Duration::from_secs(20);
 
     struct Sender {
@@ -303,132 +304,135 @@ mod tests {
 
     fn rig(size: Size) -> Rig {
         let (track, packets, keyframes) = track(Media::Video);
-        let (tile, pool) = (Tee::default(), Arc::new(DecodePool::new()));
-        let shown = tile.attach();
-        let (tell, first) = oneshot::channel();
-        let on_first = Box::new(move || tell.send(()).unwrap());
-        let receiver = VideoReceiver::start(track, &pool, tile, on_first);
-        let cutter = Cutter { sequence: 65_530 };
-        let sender = Sender { painter: Painter::new(size), cutter, packets, stamp: 0 };
+        let (sink, pool) = (Tee::default(), Arc::new(DecodePool::new()));
+        let shown = sink.attach();
+        let (sender, first) = oneshot::channel();
+        let on_first = Box::new(move || sender.send(()).unwrap());
+        let receiver = VideoReceiver::start(track, &pool, sink, on_first);
+        let packetizer = Cutter { sequence: 65_530 };
+        let encoder = Painter::new(size);
+        let sender = Sender { painter: encoder, cutter: packetizer, packets, stamp: 0 };
         Rig { sender, receiver, shown, keyframes, first, _pool: pool }
     }
 
     impl Rig {
-        /// The number of the next picture that is shown.
+        /// The number of the next frame that is shown.
         fn shown(&self) -> Option<u32> {
             let frame = self.shown.slot.wait(PATIENCE)?;
-            Strip::read(&frame).map(|strip| strip.frame)
+            Strip::read(&frame).map(|timecode| timecode.frame)
         }
 
         async fn asked(&self) {
-            let asked = time::timeout(PATIENCE, self.keyframes.requested()).await;
-            asked.expect("a keyframe was asked for");
+            let requested = time::timeout(PATIENCE, self.keyframes.requested()).await;
+            requested.expect("a keyframe is requested");
         }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn pictures_are_shown_one_by_one_and_measured() {
-        let mut rig = rig(Size::new(320, 180));
+    async fn frames_are_shown_in_order_and_measured() {
+        let mut fixture = rig(Size::new(320, 180));
         for n in 0..10 {
-            rig.sender.send(n == 0).await;
-            assert_eq!(rig.shown(), Some(n));
+            fixture.sender.send(n == 0).await;
+            assert_eq!(fixture.shown(), Some(n));
         }
-        rig.first.try_recv().expect("the first picture was told");
-        let stats = rig.receiver.stats();
+        fixture.first.try_recv().expect("the first frame is reported");
+        let stats = fixture.receiver.stats();
         assert_eq!((stats.received, stats.decoded), (10, 10));
         assert_eq!((stats.width, stats.height, stats.strip.as_deref()), (320, 180, Some("Ada")));
-        let latency = stats.latency_ms.expect("the strip tells it");
+        let latency = stats.latency_ms.expect("the timecode gives the latency");
         assert!(latency.p50 <= latency.p95 && latency.p95 < 10_000.0, "{latency:?}");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn after_a_lost_packet_a_keyframe_is_asked_for_and_the_picture_recovers() {
-        let mut rig = rig(Size::new(320, 180));
-        rig.sender.send(true).await;
-        assert_eq!(rig.shown(), Some(0));
-        let damaged = rig.sender.cut(false);
+    async fn after_a_lost_packet_a_keyframe_is_requested_and_the_video_recovers() {
+        let mut fixture = rig(Size::new(320, 180));
+        fixture.sender.send(true).await;
+        assert_eq!(fixture.shown(), Some(0));
+        let damaged = fixture.sender.cut(false);
         for packet in &damaged[1..] {
-            rig.sender.packets.send(packet.clone()).await.unwrap();
+            fixture.sender.packets.send(packet.clone()).await.unwrap();
         }
-        rig.sender.send(false).await;
-        rig.asked().await;
-        assert!(rig.shown.slot.take().is_none(), "nothing broken is shown");
-        rig.sender.send(true).await;
-        assert_eq!(rig.shown(), Some(3));
-        rig.sender.send(false).await;
-        assert_eq!(rig.shown(), Some(4));
+        fixture.sender.send(false).await;
+        fixture.asked().await;
+        assert!(fixture.shown.slot.take().is_none(), "no incomplete frame is shown");
+        fixture.sender.send(true).await;
+        assert_eq!(fixture.shown(), Some(3));
+        fixture.sender.send(false).await;
+        assert_eq!(fixture.shown(), Some(4));
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn after_a_picture_that_the_decoder_refuses_a_keyframe_is_asked_for() {
-        let mut rig = rig(Size::new(160, 90));
-        let mut key = rig.sender.cut(true);
-        // The slice's header, behind the header of the fragment: no such picture parameter set.
+    async fn after_a_frame_that_the_decoder_rejects_a_keyframe_is_requested() {
+        let mut fixture = rig(Size::new(160, 90));
+        let mut key = fixture.sender.cut(true);
+        // The slice header after the header of the fragment: refers to an unknown picture parameter
+        // set.
         let fragment = key.iter_mut().find(|packet| packet.payload[0] & 0x1f == 28).unwrap();
         let mut payload = fragment.payload.to_vec();
         payload[2..6].copy_from_slice(&[0x11; 4]);
         fragment.payload = payload.into();
         for packet in key {
-            rig.sender.packets.send(packet).await.unwrap();
+            fixture.sender.packets.send(packet).await.unwrap();
         }
-        rig.asked().await;
-        rig.sender.send(true).await;
-        assert_eq!(rig.shown(), Some(1));
+        fixture.asked().await;
+        fixture.sender.send(true).await;
+        assert_eq!(fixture.shown(), Some(1));
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn switched_off_it_counts_only_and_switched_on_it_asks_for_a_keyframe() {
-        let mut rig = rig(Size::new(320, 180));
-        rig.sender.send(true).await;
-        assert_eq!(rig.shown(), Some(0));
-        rig.receiver.set_decoding(false);
+    async fn without_decoding_packets_are_counted_and_switching_it_on_requests_a_keyframe() {
+        let mut fixture = rig(Size::new(320, 180));
+        fixture.sender.send(true).await;
+        assert_eq!(fixture.shown(), Some(0));
+        fixture.receiver.set_decoding(false);
         for _ in 0..3 {
-            rig.sender.send(false).await;
+            fixture.sender.send(false).await;
         }
-        let mut tally = rig.receiver.tally.subscribe();
-        let counted = time::timeout(PATIENCE, tally.wait_for(|tally| tally.received == 4)).await;
-        assert_eq!(counted.expect("they are counted").unwrap().decoded, 1);
-        rig.receiver.set_decoding(true);
-        rig.asked().await;
-        rig.sender.send(false).await;
-        rig.sender.send(true).await;
-        assert_eq!(rig.shown(), Some(5));
-        assert_eq!(rig.receiver.stats().decoded, 2, "nothing between the two");
+        let mut stats = fixture.receiver.tally.subscribe();
+        let counted = time::timeout(PATIENCE, stats.wait_for(|stats| stats.received == 4)).await;
+        assert_eq!(counted.expect("the frames are counted").unwrap().decoded, 1);
+        fixture.receiver.set_decoding(true);
+        fixture.asked().await;
+        fixture.sender.send(false).await;
+        fixture.sender.send(true).await;
+        assert_eq!(fixture.shown(), Some(5));
+        assert_eq!(fixture.receiver.stats().decoded, 2, "only the two keyframes are decoded");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_dropped_receiver_lets_go_of_its_packets_and_its_tile() {
-        let mut rig = rig(Size::new(160, 90));
-        rig.sender.send(true).await;
-        drop(rig.receiver);
-        let closed = time::timeout(PATIENCE, rig.sender.packets.closed()).await;
-        closed.expect("nobody receives any more");
+    async fn a_dropped_receiver_closes_its_packet_channel() {
+        let mut fixture = rig(Size::new(160, 90));
+        fixture.sender.send(true).await;
+        drop(fixture.receiver);
+        let closed = time::timeout(PATIENCE, fixture.sender.packets.closed()).await;
+        closed.expect("the channel is closed");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn many_receivers_share_a_pool_and_each_keeps_its_order() {
+    async fn many_receivers_share_a_pool_and_each_keeps_its_frame_order() {
         let pool = Arc::new(DecodePool::of(1));
-        let mut rigs: Vec<_> = (0..6)
+        let mut fixtures: Vec<_> = (0..6)
             .map(|_| {
                 let (track, packets, _) = track(Media::Video);
-                let tile = Tee::default();
-                let shown = tile.attach();
-                let receiver = VideoReceiver::start(track, &pool, tile, Box::new(|| ()));
-                let painter = Painter::new(Size::new(160, 90));
-                let cutter = Cutter { sequence: 0 };
-                (Sender { painter, cutter, packets, stamp: 0 }, shown, receiver)
+                let sink = Tee::default();
+                let shown = sink.attach();
+                let receiver = VideoReceiver::start(track, &pool, sink, Box::new(|| ()));
+                let encoder = Painter::new(Size::new(160, 90));
+                let packetizer = Cutter { sequence: 0 };
+                let sender = Sender { painter: encoder, cutter: packetizer, packets, stamp: 0 };
+                (sender, shown, receiver)
             })
             .collect();
         for n in 0..5 {
-            for (sender, ..) in &mut rigs {
+            for (sender, ..) in &mut fixtures {
                 sender.send(n == 0).await;
             }
-            for (_, shown, _) in &rigs {
-                let frame = shown.slot.wait(PATIENCE).expect("a picture");
-                assert_eq!(Strip::read(&frame).map(|strip| strip.frame), Some(n));
+            for (_, shown, _) in &fixtures {
+                let frame = shown.slot.wait(PATIENCE).expect("a frame");
+                assert_eq!(Strip::read(&frame).map(|timecode| timecode.frame), Some(n));
             }
         }
         drop(pool);
-        assert!(rigs.iter().all(|(.., receiver)| receiver.stats().decoded == 5));
+        assert!(fixtures.iter().all(|(.., receiver)| receiver.stats().decoded == 5));
     }
 }

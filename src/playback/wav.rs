@@ -1,4 +1,4 @@
-//! Sound to a WAV file that is whole whenever the program ends.
+//! Writes audio to a WAV file that is valid whenever the program ends.
 
 use std::{
     fs::File,
@@ -11,44 +11,44 @@ use crate::{
     media::{AUDIO_RATE, BLOCK_SAMPLES},
 };
 
-/// A WAV file that is being written: 48 kHz, mono, 16 bits. Every call may block for ever.
+/// A WAV file that is being written: 48 kHz, mono, 16 bits. Every call may block forever.
 pub(super) struct WavFile {
     path: PathBuf,
     writer: hound::WavWriter<Tape>,
     blocks: u32,
 }
 
-/// Why sound is not written.
+/// Why audio is not written.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WavError {
     /// The file cannot be opened for writing.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The file cannot be begun or gone on with.
+    /// The file cannot be created or appended to.
     #[error("cannot write sound to {path:?}: {source}; choose another file")]
     Create {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system or of the WAV format.
         source: hound::Error,
     },
-    /// The file can no longer be written to.
+    /// Writing to the file failed.
     #[error("writing sound to {path:?} failed: {source}; make room and it goes on")]
     Write {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system or of the WAV format.
         source: hound::Error,
     },
-    /// A WAV file counts its bytes in 32 bits.
+    /// The file is at its maximum size: a WAV header has 32 bits for it.
     #[error("{path:?} is full: a WAV file holds 12 hours; choose another file")]
     Full {
-        /// Which file.
+        /// The file.
         path: PathBuf,
     },
 }
 
-/// What is in every file.
+/// The sample format of every file.
 const SPEC: hound::WavSpec = hound::WavSpec {
     channels: 1,
     sample_rate: AUDIO_RATE,
@@ -57,26 +57,26 @@ const SPEC: hound::WavSpec = hound::WavSpec {
 };
 
 impl WavFile {
-    /// The header is made true and the sound handed to the system after so many blocks: a second.
+    /// The header is updated and the samples are flushed after this many blocks: a second.
     const BLOCKS_A_FLUSH: u32 = 100;
 
-    /// Samples in a file at most, with room for its header.
+    /// The most samples in a file, with room for its header.
     const MAX_SAMPLES: u32 = (u32::MAX - 4096) / 2;
 
-    /// Bytes of the header.
+    /// The size of the header in bytes.
     const HEADER: u64 = 44;
 
-    /// Opens the file. With `goes_on` the sound is added to what is there; without, what is there
-    /// is replaced, but not before all checks are passed and a new header is written.
-    pub(super) fn open(path: &Path, goes_on: bool) -> Result<Self, WavError> {
+    /// Opens the file. With `append` the audio is appended. Without it the content is replaced, but
+    /// only after all checks have passed and a new header is written.
+    pub(super) fn open(path: &Path, append: bool) -> Result<Self, WavError> {
         let recording = Recording::open(path)?;
         recording.close_to_others();
-        let opened = match goes_on && recording.file().metadata().is_ok_and(|it| it.len() > 0) {
+        let opened = match append && recording.file().metadata().is_ok_and(|it| it.len() > 0) {
             true => Tape::new(recording).and_then(hound::WavWriter::new_append),
             false => Self::replace(recording),
         };
-        let fails = |source| WavError::Create { path: path.to_owned(), source };
-        Ok(Self { path: path.to_owned(), writer: opened.map_err(fails)?, blocks: 0 })
+        let to_error = |source| WavError::Create { path: path.to_owned(), source };
+        Ok(Self { path: path.to_owned(), writer: opened.map_err(to_error)?, blocks: 0 })
     }
 
     fn replace(recording: Recording) -> hound::Result<hound::WavWriter<Tape>> {
@@ -87,7 +87,7 @@ impl WavFile {
         Ok(writer)
     }
 
-    /// Adds a block.
+    /// Appends a block.
     pub(super) fn write(&mut self, block: &[f32; BLOCK_SAMPLES]) -> Result<(), WavError> {
         if self.writer.len() > Self::MAX_SAMPLES - BLOCK_SAMPLES as u32 {
             return Err(WavError::Full { path: self.path.clone() });
@@ -106,10 +106,11 @@ impl WavFile {
     }
 }
 
-/// The file below `hound`, which reads the header of a file to go on with it.
+/// The file that `hound` writes to. `hound` also reads it, for the header of a file that it appends
+/// to.
 struct Tape {
     file: BufWriter<File>,
-    /// Keeps others away from the file.
+    /// Holds the lock that keeps other processes from using the file.
     _recording: Recording,
 }
 
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_valid_at_every_second_without_being_closed() {
+    fn the_file_is_valid_after_every_second_without_being_closed() {
         let folder = Folder::new("kill");
         let path = folder.0.join("a.wav");
         let mut file = WavFile::open(&path, false).unwrap();
@@ -174,7 +175,7 @@ mod tests {
         for _ in 0..250 {
             file.write(&[0.5; BLOCK_SAMPLES]).unwrap();
         }
-        // What a kill leaves behind: nothing is written when the handle goes.
+        // As after a kill: nothing is written when the value is dropped.
         std::mem::forget(file);
         let mut read = hound::WavReader::open(&path).unwrap();
         assert_eq!((read.spec().sample_rate, read.spec().channels), (48_000, 1));
@@ -183,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_appended_to_keeps_what_it_had() {
+    fn a_file_that_is_appended_to_keeps_its_content() {
         let folder = Folder::new("append");
         let path = folder.0.join("a.wav");
         WavFile::open(&path, false).unwrap().write(&[0.25; BLOCK_SAMPLES]).unwrap();
@@ -209,14 +210,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_is_kept_when_a_recording_does_not_begin() {
+    fn the_content_is_kept_when_a_recording_cannot_start() {
         let folder = Folder::new("kept");
         let path = folder.0.join("a.wav");
         fs::write(&path, "an earlier recording").unwrap();
         let reader = File::open(&path).unwrap();
         reader.lock_shared().unwrap();
-        for goes_on in [false, true] {
-            let error = WavFile::open(&path, goes_on).map(drop).unwrap_err().to_string();
+        for append in [false, true] {
+            let error = WavFile::open(&path, append).map(drop).unwrap_err().to_string();
             assert!(error.contains("a.wav\" is in use by"), "{error}");
         }
         reader.unlock().unwrap();
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_written_is_named() {
+    fn the_error_of_a_file_that_cannot_be_written_names_it() {
         let error = WavFile::open(Path::new("/nowhere/a.wav"), false).map(drop).unwrap_err();
         let error = error.to_string();
         assert!(error.contains("\"/nowhere/a.wav\"") && error.contains("No such file"), "{error}");
@@ -234,12 +235,12 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_full_disk_is_told_within_a_second_of_sound() {
+    fn a_full_disk_is_reported_within_a_second_of_audio() {
         let folder = Folder::new("full");
         let recording = Recording::open(&folder.0.join("a.wav")).unwrap();
         let device = File::options().write(true).open("/dev/full").unwrap();
-        let tape = Tape { file: BufWriter::new(device), _recording: recording };
-        let writer = hound::WavWriter::new(tape, SPEC).unwrap();
+        let stream = Tape { file: BufWriter::new(device), _recording: recording };
+        let writer = hound::WavWriter::new(stream, SPEC).unwrap();
         let mut file = WavFile { path: "/dev/full".into(), writer, blocks: 0 };
         let failed = (0..100).find_map(|_| file.write(&[0.5; BLOCK_SAMPLES]).err());
         let error = failed.unwrap().to_string();

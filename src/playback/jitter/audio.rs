@@ -30,7 +30,7 @@ pub(crate) struct AudioJitter {
     next: Option<Position>,
     /// Samples concealed while the buffer was empty, since `next` last changed.
     stalled: i64,
-    /// The delay that the latest packet would have needed. Decays slowly.
+    /// The delay that a late packet would have needed to be in time. Decays slowly.
     peak: Duration,
 }
 
@@ -51,8 +51,8 @@ struct Position {
 pub(crate) enum Pull {
     /// Decode this packet.
     Packet(Bytes),
-    /// The packet before `next` is lost: decode the FEC data that `next` contains (RFC 6716, section
-    /// 2.1.7), which ends where `next` begins.
+    /// The packet before `next` is lost: decode the FEC data that `next` contains (RFC 6716,
+    /// section 2.1.7), which ends where `next` begins.
     Repair {
         /// The packet after the lost one, which stays in the buffer.
         next: Bytes,
@@ -82,8 +82,8 @@ impl AudioJitter {
     /// The length of a pulled block. A packet is needed up to one block before its playout time.
     const BLOCK: Duration = Duration::from_millis(10);
 
-    /// How fast the delay added for a late packet decays, per second. Slowly, because after one late
-    /// packet another one is likely.
+    /// How fast the delay added for a late packet decays, per second. Slowly, because after one
+    /// late packet another one is likely.
     const FADE_PER_SECOND: Duration = Duration::from_millis(10);
 
     /// Samples. A longer jump of the timestamps is followed, not concealed.
@@ -102,9 +102,9 @@ impl AudioJitter {
         }
     }
 
-    /// Adds a packet. Duplicate, late and oversize packets are dropped. When the buffer is full, the
-    /// oldest packet is dropped. Packets without a payload are padding (RFC 3550, section 5.1): they
-    /// count as received and have no effect on audio and delay.
+    /// Adds a packet. Duplicate, late and oversize packets are dropped. When the buffer is full,
+    /// the oldest packet is dropped. Packets without a payload are padding (RFC 3550, section 5.1):
+    /// they count as received and have no effect on audio and delay.
     pub(crate) fn push(&mut self, packet: &RtpPacket) {
         let (number, status) = self.ledger.note(packet.sequence);
         match status {
@@ -212,8 +212,8 @@ impl AudioJitter {
     /// Audio that exceeds the target delay by more than this is skipped, not played faster.
     const FAR_BEHIND: Duration = Duration::from_millis(400);
 
-    /// The delay of the next sample minus the target delay, in microseconds. `ahead` is the number of
-    /// decoded samples that are not yet played.
+    /// The delay of the next sample minus the target delay, in microseconds. `ahead` is the number
+    /// of decoded samples that are not yet played.
     pub(crate) fn excess(&self, now: MediaTime, ahead: usize) -> Option<i64> {
         let stamp = self.next?.stamp - ahead as i64;
         let earliest = self.arrivals.earliest(stamp)?;
@@ -482,7 +482,8 @@ mod tests {
                     prop_assert!(fits);
                 }
             }
-            let max_pulls = 2 + AudioJitter::MAX_PACKETS * (1 + AudioJitter::MAX_GAP as usize / 960 + 1);
+            let per_packet = 1 + AudioJitter::MAX_GAP as usize / 960 + 1;
+            let max_pulls = 2 + AudioJitter::MAX_PACKETS * per_packet;
             let mut pulls = 0;
             while pull(&mut buffer) != Pull::Empty {
                 pulls += 1;

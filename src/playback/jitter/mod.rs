@@ -1,4 +1,4 @@
-//! Jitter buffers, which put packets in sending order: pure arithmetic on sequence numbers and times.
+//! Jitter buffers, which restore the sending order. Pure arithmetic on sequence numbers and times.
 
 mod audio;
 mod sequence;

@@ -80,8 +80,8 @@ impl VideoJitter {
         }
     }
 
-    /// Adds a packet. Duplicates and packets that were given up are dropped. When the buffer is full,
-    /// the oldest packets are given up.
+    /// Adds a packet. Duplicates and packets that were given up are dropped. When the buffer is
+    /// full, the oldest packets are given up.
     pub(crate) fn push(&mut self, packet: RtpPacket, starts_key: bool) {
         let number = self.numbers.unwrap(u32::from(packet.sequence));
         let next = *self.next.get_or_insert(number);
