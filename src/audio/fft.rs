@@ -1,4 +1,4 @@
-//! The discrete Fourier transform, as far as a tone estimate needs it.
+//! The discrete Fourier transform for the tone estimate.
 
 use std::f32::consts::{PI, TAU};
 

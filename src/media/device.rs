@@ -41,7 +41,7 @@ pub enum ChoiceError {
         noun: &'static str,
         /// The name that was looked for.
         name: String,
-        /// Their ids.
+        /// The ids of those devices.
         ids: Vec<String>,
     },
 }

@@ -271,7 +271,7 @@ impl DeviceThread {
 
 impl Drop for DeviceThread {
     fn drop(&mut self) {
-        // Not joined: closing a device whose sound server is gone can hang.
+        // Not joined: closing a device whose audio server is gone can hang.
         if let Some(worker) = self.worker.take() {
             worker.abandon();
         }

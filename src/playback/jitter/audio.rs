@@ -16,8 +16,8 @@ use crate::{media::RtpPacket, model::MediaTime, playback::clock::Arrivals};
 
 /// The packets of one audio stream in order, with an adaptive delay that compensates jitter.
 ///
-/// Holds at most [`AudioJitter::MAX_PACKETS`] packets, none larger than
-/// [`AudioJitter::MAX_PACKET_BYTES`]. All positions are samples at 48 kHz.
+/// Holds at most [`AudioJitterBuffer::MAX_PACKETS`] packets, none larger than
+/// [`AudioJitterBuffer::MAX_PACKET_BYTES`]. All positions are samples at 48 kHz.
 #[derive(Debug)]
 pub(crate) struct AudioJitter {
     ledger: Ledger,
