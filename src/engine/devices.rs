@@ -1,19 +1,19 @@
-//! Which devices there are. Each question goes to the system and may take two seconds: never ask
-//! on a window's thread, nor on one of the runtime's that others need.
+//! Lists of the devices of this machine. Each call asks the system and may take two seconds: never
+//! call these on the window's thread, nor on a runtime thread that other tasks need.
 
 use crate::{capture, media::Device, playback};
 
-/// The cameras, the one that `default` tries first at the head. Blocks.
+/// Returns the cameras, first the one that `default` tries first. Blocks.
 pub fn cameras() -> Vec<Device> {
     capture::cameras()
 }
 
-/// The microphones, the default one first. Blocks.
+/// Returns the microphones, the default one first. Blocks.
 pub fn microphones() -> Vec<Device> {
     capture::microphones()
 }
 
-/// The speakers, the default one first. Blocks.
+/// Returns the speakers, the default one first. Blocks.
 pub fn speakers() -> Vec<Device> {
     playback::speakers()
 }

@@ -1,4 +1,4 @@
-//! What the window and the command line hold of a running engine.
+//! The handle by which the window and the command line use a running engine.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::{
     playback::SpeakerSpec,
 };
 
-/// A running engine, seen from outside. Dropping it stops the engine without farewell;
+/// A handle to a running engine. Dropping it stops the engine without leaving the sessions;
 /// [`Handle::close`] leaves every session first.
 #[derive(Debug)]
 pub struct Handle {
@@ -21,117 +21,121 @@ pub struct Handle {
     pub(super) news: Bell,
 }
 
-/// What a handle asks of its engine.
+/// A request from a handle to its engine.
 #[derive(Debug)]
 pub(super) enum Request {
-    /// Do what a person wants.
+    /// Carry out a command of the user.
     Command(Command),
-    /// Send another picture.
+    /// Send the video of another source.
     Camera(SourceSpec),
-    /// Send another sound.
+    /// Send the audio of another source.
     Microphone(SourceSpec),
-    /// Play elsewhere.
+    /// Play received audio on another speaker.
     Speaker(SpeakerSpec),
-    /// Tell the figures.
+    /// Return the statistics.
     Stats(oneshot::Sender<Stats>),
-    /// Leave every session, tell the figures and end.
+    /// Leave every session, return the statistics and end.
     Close(oneshot::Sender<Stats>),
 }
 
 impl Handle {
-    /// Hands a command over; waits only while 64 others are waiting.
+    /// Queues a command; waits only while 64 requests are queued.
     pub async fn send(&self, command: Command) {
         if self.requests.send(Request::Command(command)).await.is_err() {
             tracing::error!("the engine has ended, a command is lost");
         }
     }
 
-    /// Hands a command over; never waits.
+    /// Queues a command; never waits.
     ///
     /// # Errors
-    /// The command itself, if 64 requests are waiting or the engine has ended.
+    /// Returns the command if 64 requests are queued or the engine has ended.
     pub fn try_send(&self, command: Command) -> Result<(), Command> {
         self.request(Request::Command(command.clone())).map_err(|Busy| command)
     }
 
-    /// Sends another picture from now on; never waits. Connections, the encoder and taps stay, and
-    /// the snapshot shows how the device opens. If no picture is wanted now, it is opened later.
+    /// Sends the video of another source from now on; never waits. Peer connections, the encoder
+    /// and taps stay, and the snapshot shows the state of the device. If no video is needed now,
+    /// the source is opened later.
     ///
     /// # Errors
-    /// The source itself, if 64 requests are waiting or the engine has ended.
+    /// Returns the source if 64 requests are queued or the engine has ended.
     pub fn set_camera(&self, camera: SourceSpec) -> Result<(), SourceSpec> {
         self.request(Request::Camera(camera.clone())).map_err(|Busy| camera)
     }
 
-    /// Sends another sound from now on, as [`Self::set_camera`] does.
+    /// Sends the audio of another source from now on, as [`Self::set_camera`] does for video.
     ///
     /// # Errors
-    /// The source itself, if 64 requests are waiting or the engine has ended.
+    /// Returns the source if 64 requests are queued or the engine has ended.
     pub fn set_microphone(&self, microphone: SourceSpec) -> Result<(), SourceSpec> {
         self.request(Request::Microphone(microphone.clone())).map_err(|Busy| microphone)
     }
 
-    /// Plays what is received elsewhere from now on; never waits, and no voice is interrupted.
+    /// Plays received audio on another speaker from now on; never waits, and interrupts no audio
+    /// stream.
     ///
     /// # Errors
-    /// The speaker itself, if 64 requests are waiting or the engine has ended.
+    /// Returns the speaker if 64 requests are queued or the engine has ended.
     pub fn set_speaker(&self, speaker: SpeakerSpec) -> Result<(), SpeakerSpec> {
         self.request(Request::Speaker(speaker.clone())).map_err(|Busy| speaker)
     }
 
-    /// How everything is now.
+    /// Returns the newest snapshot of the whole state.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.snapshots.borrow())
     }
 
-    /// Has `wake` called after each change of the snapshot and after events.
-    /// It is called on a thread of the runtime, for the engine's whole life: it must not block.
+    /// Calls `wake` after each change of the snapshot and after events, as long as the engine
+    /// runs. It is called on a thread of the runtime and must not block.
     pub fn subscribe(&self, wake: Wake) {
         self.news.on_ring(wake);
     }
 
-    /// The newest frame of a picture at any time, until the tap is dropped; `wake` is called at
-    /// each frame, on the thread that made it: it must not block. `None` if there is no such
-    /// connection (any more).
+    /// Returns a tap that gives the newest frame of a video until it is dropped. `wake` is called
+    /// at each frame, on the thread that made the frame: it must not block. `None` if the peer
+    /// connection does not exist, or not any more.
     ///
-    /// A tap on our own picture keeps the camera open, whatever the gates and whoever else wants
-    /// it: a window that shows it drops the tap when the person switches the camera off, and five
-    /// seconds later the camera is closed. A tap on another has it decoded, see
+    /// A tap on our own video keeps the camera open, even while the camera is switched off in every
+    /// session. So the window drops the tap when the user switches the camera off, and five
+    /// seconds later the camera is closed. A tap on a remote video makes the engine decode it, see
     /// [`Decode`](super::Decode).
     pub fn picture(&self, of: Picture, wake: Wake) -> Option<PictureTap> {
         self.gallery.picture(of, wake)
     }
 
-    /// How loud something was in the last 100 ms, in dB against full scale (a full-scale sine has
-    /// -3); -120 for silence and where there is nothing. Ours is what the microphone hears,
-    /// whatever its gates, while it is open; others' is what arrives, whether it is heard or not.
+    /// Returns the audio level of the last 100 ms in dB relative to full scale (a full-scale sine
+    /// has -3); -120 for silence and for an unknown peer connection. Our own level is that of the
+    /// microphone while it is open, muted or not; a remote level is that of the received audio,
+    /// played or not.
     ///
-    /// Looks the name up under a short lock that no real-time thread takes.
+    /// The lookup takes a short lock that no real-time thread takes.
     pub fn level(&self, of: Picture) -> f32 {
         self.gallery.level(of)
     }
 
-    /// Has the microphone opened while the tap is held, to show its level before anybody hears
-    /// it. Reading it is one atomic load.
+    /// Keeps the microphone open while the returned tap is held, so that its level can be shown
+    /// before any audio is sent. Reading the level is one atomic load.
     pub fn microphone_level(&self) -> LevelTap {
         self.gallery.exhibit(Picture::Local);
-        self.gallery.sound(Picture::Local).expect("our own is never taken out")
+        self.gallery.sound(Picture::Local).expect("the local level is never removed")
     }
 
-    /// The figures so far, without those of participants who left; `None` if the engine has ended.
+    /// Returns the statistics so far, without participants that left; `None` if the engine has
+    /// ended.
     pub async fn stats(&self) -> Option<Stats> {
         let (reply, stats) = oneshot::channel();
         self.requests.send(Request::Stats(reply)).await.ok()?;
         stats.await.ok()
     }
 
-    /// Leaves every session properly, ends the engine, and returns its last figures.
+    /// Leaves every session properly, ends the engine, and returns its last statistics.
     pub async fn close(self) -> Stats {
         self.closer().close().await
     }
 
-    /// What closes the engine once whoever holds the handle cannot any more. While it is held, the
-    /// engine goes on without the handle.
+    /// Returns a second owner of the engine, to close it when the owner of the handle no longer
+    /// can. While the closer is held, the engine runs on without the handle.
     pub fn closer(&self) -> Closer {
         Closer { requests: self.requests.clone() }
     }
@@ -148,7 +152,7 @@ pub struct Closer {
 }
 
 impl Closer {
-    /// Leaves every session properly, ends the engine, and returns its last figures.
+    /// Leaves every session properly, ends the engine, and returns its last statistics.
     pub async fn close(self) -> Stats {
         let (reply, stats) = oneshot::channel();
         if self.requests.send(Request::Close(reply)).await.is_err() {
@@ -158,5 +162,5 @@ impl Closer {
     }
 }
 
-/// The queue is full, or nobody reads it any more.
+/// The request queue is full, or the engine has ended.
 struct Busy;

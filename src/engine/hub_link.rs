@@ -1,4 +1,5 @@
-//! One hub: found or embedded, connected to, and trusted with the secrets it gave.
+//! The task for one hub: it finds or embeds the hub, keeps the connection to it, and adds the
+//! secrets that this hub gave to the messages for it.
 
 use std::{
     collections::BTreeMap,
@@ -31,49 +32,52 @@ use crate::{
     },
 };
 
-/// Messages to a hub that may wait for its link's task; the core speaks in bursts of a few per
-/// session and participant.
+/// Messages to a hub that may wait for its task, and events from its client. The core sends bursts
+/// of a few messages per session and participant.
 const OUTGOING: usize = 512;
 
-/// How long a farewell may take before the process goes on without it.
+/// How long the last messages to a hub may take before the connection is dropped.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// How long to wait before a hub that could not be found or embedded is tried again.
+/// How long to wait before a hub that could not be found or embedded is tried again, and how often
+/// a lost hub is checked.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// How often a silent program on a port is asked whether it is a hub, before another port is
-/// tried: a hub on a busy machine is not to be passed by.
+/// How often a program that does not answer on a port is probed before the next port is tried: a
+/// hub on a busy machine must not be skipped.
 const ASKED: u32 = 6;
 
-/// How many ports are looked at for a hub of this machine.
+/// How many ports after the first one are probed for a hub on this machine.
 const PORTS: u16 = 20;
 
-/// One link of this process; a hub that is let go and connected to again gets another.
+/// The number of a hub task in this process. A hub that is disconnected and connected again gets a
+/// new task with a new number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct LinkNumber(pub(super) u64);
 
-/// What every hub link is given.
+/// The parameters of a hub task.
 #[derive(Clone, Debug)]
 pub(super) struct HubLinkOptions {
-    /// Which link this is.
+    /// The number of this task.
     pub(super) number: LinkNumber,
-    /// Which hub [`HubRef::Default`] is.
+    /// The hub that [`HubRef::Default`] stands for.
     pub(super) choice: HubChoice,
-    /// How a hub of our own is.
+    /// The options of an embedded hub.
     pub(super) own_hub: OwnHubOptions,
-    /// The person's name, as it is now.
+    /// The user's current name.
     pub(super) name: watch::Receiver<String>,
-    /// This run of the program.
+    /// The id of this run of the program at this hub.
     pub(super) instance: Instance,
     /// The secrets on disk.
     pub(super) keys: Keys,
-    /// Where it is noted which way the hub is reached.
+    /// Where the local addresses that reach the hub are noted.
     pub(super) paths: KnownPaths,
-    /// Where events go.
+    /// Where the task sends its events.
     pub(super) words: mpsc::Sender<HubWord>,
 }
 
-/// The connection to one hub, kept up by a task. Dropping it ends the task without farewell.
+/// A handle to the task that keeps the connection to one hub. Dropping it aborts the task; queued
+/// messages are lost.
 #[derive(Debug)]
 pub(super) struct HubLink {
     outgoing: Option<mpsc::Sender<ClientMessage>>,
@@ -81,7 +85,7 @@ pub(super) struct HubLink {
 }
 
 impl HubLink {
-    /// Begins to find, embed and connect to the hub.
+    /// Starts a task that finds or embeds the hub and connects to it.
     pub(super) fn start(hub: HubRef, options: HubLinkOptions) -> Self {
         let (outgoing, messages) = mpsc::channel(OUTGOING);
         let task = tokio::spawn(async move {
@@ -91,8 +95,8 @@ impl HubLink {
         Self { outgoing: Some(outgoing), task }
     }
 
-    /// Hands a message over; never waits. What is said while the link is down is lost: the core
-    /// says what matters again when it is up.
+    /// Queues a message; never waits. Messages sent while the connection is down are lost: the core
+    /// sends what matters again when the connection is up.
     pub(super) fn send(&self, message: ClientMessage) {
         if let Some(outgoing) = &self.outgoing
             && outgoing.try_send(message).is_err()
@@ -101,11 +105,11 @@ impl HubLink {
         }
     }
 
-    /// Lets what was said reach the hub, then closes the connection.
+    /// Waits until the queued messages are sent, then closes the connection.
     pub(super) async fn close(mut self) {
         self.outgoing = None;
         if timeout(FAREWELL, &mut self.task).await.is_err() {
-            tracing::warn!("the hub did not take our farewell in time");
+            tracing::warn!("the connection to the hub did not close in time");
         }
     }
 }
@@ -116,43 +120,44 @@ impl Drop for HubLink {
     }
 }
 
-/// What the task of a link works with.
+/// The state of the task for one hub.
 struct Ends {
     hub: HubRef,
     options: HubLinkOptions,
-    /// The keys to our own sessions, each with the place that gave it.
+    /// The owner keys of our own sessions, by the hub that gave each and the session.
     own: BTreeMap<(HubPlace, SessionId), (Secret, KeptKey)>,
-    /// Where the hub was reached last, and whose it was there.
+    /// The URL at which the hub was reached last, and whose hub it was there.
     place: Option<HubPlace>,
-    /// Whether the hub was lost, or not reached when it was tried.
+    /// Whether the connection is lost, or could not be made.
     is_down: bool,
 }
 
-/// Why a connection to a hub is not kept up any more.
+/// Why the task stopped keeping a connection to a hub.
 enum Over {
-    /// Nobody wants it.
+    /// The engine closed it.
     Unwanted,
-    /// Another user's hub has the place of ours: another place is to be found.
+    /// Another user's hub listens on the port of ours: ours must be found on another port.
     Displaced,
 }
 
-/// Where a hub is, and the hub itself if it is our own.
+/// The URL of a hub, and the hub itself if this process embeds it.
 struct Found {
     url: HubUrl,
     own: Option<Hub>,
-    /// Whether it was found to be this user's, and no other will do.
+    /// Whether the hub was proven to be this user's. Then no other hub is accepted at this URL.
     is_own_users: bool,
 }
 
 impl Found {
-    /// How many guests our own hub has, when that changes; for ever if it is another's.
-    async fn guests(&self, told: &mut usize) -> usize {
+    /// Returns the number of guests of our own hub once it differs from `reported`, and stores it
+    /// there. Never returns for a hub that this process does not embed.
+    async fn guests(&self, reported: &mut usize) -> usize {
         let Some(own) = &self.own else { return pending().await };
         let mut guests = own.guests();
-        let count = guests.wait_for(|count| count != told).await.map(|count| *count);
-        // A hub that has ended has none to tell of.
+        let count = guests.wait_for(|count| count != reported).await.map(|count| *count);
+        // A hub that has ended reports no guests any more.
         let Ok(count) = count else { return pending().await };
-        *told = count;
+        *reported = count;
         count
     }
 }
@@ -168,7 +173,8 @@ impl Ends {
         }
     }
 
-    /// Keeps up the connection to a hub that was found.
+    /// Keeps the connection to the hub until the engine closes it or another user's hub has taken
+    /// the port.
     async fn stay(
         &mut self,
         mut found: Found,
@@ -185,7 +191,7 @@ impl Ends {
         let client = Client::start(options, Leases::of(self.options.keys.clone()), sender);
         let mut retry = interval(RETRY);
         let mut guests = 0;
-        let over = loop {
+        let reason = loop {
             tokio::select! {
                 biased;
                 message = messages.recv() => match message {
@@ -197,7 +203,8 @@ impl Ends {
                         self.is_down = false;
                         self.place = Some(place.clone());
                         local.into_iter().for_each(|ip| self.options.paths.note_own(ip));
-                        // What was said into the outage is void: the core says it all again.
+                        // Messages from the time without a connection are void: the core sends
+                        // everything again.
                         while messages.try_recv().is_ok() {}
                         self.tell(HubEvent::Up { url: link_base, place, participant, name }).await;
                     }
@@ -225,18 +232,19 @@ impl Ends {
                 }
             }
         };
-        match over {
+        match reason {
             Over::Unwanted => client.close().await,
-            // Its tokens stay: our own hub may come back there.
+            // The resume tokens are kept: our own hub may come back at this URL.
             Over::Displaced => drop(client),
         }
         if let Some(hub) = found.own {
             hub.close().await;
         }
-        over
+        reason
     }
 
-    /// Finds or embeds the hub; `None` if the link was closed meanwhile.
+    /// Finds or embeds the hub, and retries until it succeeds; `None` if the engine closed the task
+    /// meanwhile.
     async fn find_until_closed(
         &self,
         messages: &mut mpsc::Receiver<ClientMessage>,
@@ -267,9 +275,9 @@ impl Ends {
         }
     }
 
-    /// The hub was another program's of this user, and does not answer any more. If nobody has its
-    /// place we are the hub there, so that everybody who comes back finds one: whoever is first wins
-    /// the port. `true` if another user's hub has it.
+    /// Checks a hub of this user that another program ran and that does not answer any more. If its
+    /// port is free, this process embeds a hub there, so that returning clients find one; the first
+    /// process gets the port. Returns `true` if another user's hub has the port.
     async fn is_displaced(&self, found: &mut Found) -> bool {
         let (HubRef::Default, HubChoice::Find { listen }) = (&self.hub, &self.options.choice)
         else {
@@ -290,7 +298,8 @@ impl Ends {
         }
     }
 
-    /// The message, with the key that proves that the session is ours.
+    /// Adds the owner key to a message that opens a session, and deletes the key of a session that
+    /// is left or closed.
     fn with_key(&mut self, message: ClientMessage) -> ClientMessage {
         match message {
             ClientMessage::Open { session, kind, limit, owner_key: _ } => {
@@ -316,7 +325,7 @@ impl Ends {
         }
     }
 
-    /// The message as the core gets it: a key in it is kept here.
+    /// Stores the owner key of a message and returns the message for the core, without the key.
     fn without_key(&mut self, message: HubMessage) -> HubMessage {
         match message {
             HubMessage::Opened { session, kind, limit, owner_key, participants } => {
@@ -351,52 +360,53 @@ impl Ends {
         }
     }
 
-    /// The key to an own session that the hub gave us where it is now, in this run or an earlier
-    /// one.
+    /// Returns the owner key of a session at the hub as it is reached now: given by the hub in this
+    /// run, stored by an earlier run, or generated together with the session id.
     fn own_key(&self, session: &SessionId) -> Option<Secret> {
         let place = self.place.clone()?;
-        let kept = self.options.keys.owner_key(&place, session);
-        let made = || session_ids::key_of(session, &place);
+        let stored = self.options.keys.owner_key(&place, session);
+        let generated = || session_ids::key_of(session, &place);
         let own = self.own.get(&(place.clone(), session.clone())).map(|(key, _)| key.clone());
-        own.or(kept).or_else(made)
+        own.or(stored).or_else(generated)
     }
 
     fn keep(&mut self, session: &SessionId, key: Secret) {
         let Some(place) = self.place.clone() else { return };
-        let whose = (place, session.clone());
-        // Unlocked first: our own lock would stand in the way of the new one.
-        self.own.remove(&whose);
-        let kept = self.options.keys.keep_owner_key(&whose.0, session, &key);
-        self.own.insert(whose, (key, kept));
+        let id = (place, session.clone());
+        // The old entry is unlocked first: its lock would conflict with the new one.
+        self.own.remove(&id);
+        let stored = self.options.keys.keep_owner_key(&id.0, session, &key);
+        self.own.insert(id, (key, stored));
     }
 
-    /// Gives the key to a session up that we own no more. The key to a bound id stays on disk: it
-    /// alone opens that id again, under the link that people have.
+    /// Deletes the owner key of a session that we no longer own. The key of a bound id stays on
+    /// disk: only that key can open the id again, under the link that was given to guests.
     fn forget(&mut self, session: &SessionId) {
         let Some(place) = self.place.clone() else { return };
-        if let Some((_, kept)) = self.own.remove(&(place, session.clone()))
+        if let Some((_, stored)) = self.own.remove(&(place, session.clone()))
             && !session.is_bound()
         {
-            kept.forget();
+            stored.forget();
         }
     }
 
-    /// A full queue makes the hub's socket wait, never the window; an ended engine needs no word.
+    /// Sends an event to the engine. A full queue makes the hub's socket wait, never the window. If
+    /// the engine has ended, the event is dropped.
     async fn tell(&self, event: HubEvent) {
         let (link, hub) = (self.options.number, self.hub.clone());
         let _ = self.options.words.send(HubWord { link, hub, event }).await;
     }
 }
 
-/// Returns when the engine has let go of the link; messages before that are void.
+/// Returns when the engine has closed the task; messages before that are dropped.
 async fn closed(messages: &mut mpsc::Receiver<ClientMessage>) {
     while messages.recv().await.is_some() {}
 }
 
-/// The hub of this user on this machine: one that answers, else our own on the first port that is free.
+/// Finds this user's hub on this machine, or embeds one on the first free port.
 ///
-/// A port may belong to a program that is no hub, or to another user's hub; then the next one is
-/// looked at, so that all programs of this user find the same hub all the same.
+/// If a port belongs to a program that is not a hub, or to another user's hub, the next port is
+/// probed. So all programs of this user find the same hub.
 async fn find_here(
     listen: Option<IpAddr>,
     first: u16,
@@ -412,7 +422,7 @@ async fn find_here(
             }
             match embed(ListenAt { ip: listen, port }, options).await {
                 Ok(found) => return Ok(found),
-                // Somebody was faster, or something else is there: asked once more, it tells.
+                // Another program has the port: a second probe shows whether it is this user's hub.
                 Err(HubError::Taken { .. }) => match look_here(port, options).await {
                     Looked::NoHub | Looked::OtherUsersHub => break,
                     Looked::Hub(_) | Looked::Silence => {}
@@ -428,33 +438,36 @@ async fn find_here(
     ))
 }
 
-/// What is found on a port of this machine.
+/// The result of probing a port of this machine.
 enum Looked {
-    /// This user's.
+    /// A hub of this user.
     Hub(HubUrl),
-    /// Not proven to be this user's: also one of an earlier version.
+    /// A hub that is not proven to be this user's, also one of an earlier version.
     OtherUsersHub,
+    /// Nothing listens, or not a hub.
     NoHub,
+    /// A program listens and does not answer.
     Silence,
 }
 
-/// Asks who has a port of this machine, in both families: a hub may listen on IPv6 only.
+/// Probes a port of this machine over IPv4 and IPv6: a hub may listen on IPv6 only.
 async fn look_here(port: u16, options: &HubLinkOptions) -> Looked {
-    let mut looked = Looked::NoHub;
+    let mut probe = Looked::NoHub;
     for ip in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
         let url = local_url(SocketAddr::new(ip, port));
         match find_hub_of(&url, options.keys.identity()).await {
             signalling::Found::Hub => return Looked::Hub(url),
-            signalling::Found::OtherUsersHub => looked = Looked::OtherUsersHub,
-            signalling::Found::Silence if matches!(looked, Looked::NoHub) => {
-                looked = Looked::Silence;
+            signalling::Found::OtherUsersHub => probe = Looked::OtherUsersHub,
+            signalling::Found::Silence if matches!(probe, Looked::NoHub) => {
+                probe = Looked::Silence;
             }
             signalling::Found::Silence | signalling::Found::NoHub => {}
         }
     }
-    looked
+    probe
 }
 
+/// Starts a hub in this process.
 async fn embed(listen: ListenAt, options: &HubLinkOptions) -> Result<Found, HubError> {
     let (host, paths) = (Some(options.instance.clone()), options.paths.clone());
     let identity = options.keys.identity().clone();
@@ -472,7 +485,7 @@ async fn embed(listen: ListenAt, options: &HubLinkOptions) -> Result<Found, HubE
     Ok(Found { url: local_url(hub.address()), own: Some(hub), is_own_users: true })
 }
 
-/// The address by which this machine reaches a hub that listens there.
+/// Returns the URL by which this machine reaches a hub that listens on that address.
 fn local_url(listening: SocketAddr) -> HubUrl {
     let ip = match listening.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -501,7 +514,7 @@ mod tests {
         }
     }
 
-    /// A hub of that identity on a port after which others can follow.
+    /// Starts a hub with that identity on a port that leaves room for [`MAX_OTHER_PORTS`] more.
     async fn hub(identity: HubIdentity) -> (Hub, u16) {
         loop {
             let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into();
@@ -515,7 +528,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn another_users_hub_is_passed_over_and_one_of_this_user_is_found() {
+    async fn another_users_hub_is_skipped_and_this_users_hub_is_found() {
         let options = options();
         let listen = Some(Ipv4Addr::LOCALHOST.into());
         let (_other, port) = hub(HubIdentity::fresh()).await;
@@ -529,14 +542,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn another_hub_is_found_when_another_user_has_taken_the_place_of_ours() {
+    async fn a_lost_hub_is_displaced_by_another_users_hub_or_replaced_by_ours() {
         let options = options();
         let (ours, port) = hub(options.keys.identity().clone()).await;
         let url = local_url(ours.address());
         let mut found = Found { url, own: None, is_own_users: true };
         let (hub, own) = (HubRef::Default, BTreeMap::new());
-        let ends = Ends { hub, options, own, place: None, is_down: true };
-        assert!(!ends.is_displaced(&mut found).await && found.own.is_none(), "it is there");
+        let task = Ends { hub, options, own, place: None, is_down: true };
+        assert!(!task.is_displaced(&mut found).await && found.own.is_none(), "our hub answers");
         drop(ours);
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into();
         let other = loop {
@@ -545,10 +558,10 @@ mod tests {
                 Err(_) => tokio::task::yield_now().await,
             }
         };
-        assert!(ends.is_displaced(&mut found).await && found.own.is_none());
+        assert!(task.is_displaced(&mut found).await && found.own.is_none());
         drop(other);
         while found.own.is_none() {
-            assert!(!ends.is_displaced(&mut found).await, "nobody has it, so we are the hub there");
+            assert!(!task.is_displaced(&mut found).await, "the port is free, so we embed a hub");
         }
         assert_eq!(found.own.unwrap().address().port(), port);
     }

@@ -1,28 +1,29 @@
-//! What this run of the program is called at each hub.
+//! The ids by which hubs recognise this run of the program.
 
 use sha2::{Digest as _, Sha256};
 
 use crate::{conference::HubRef, model::Instance};
 
-/// The instances of this run: one for each hub, so that two hubs, or members of sessions at both,
-/// do not learn from them that two participants are one person. They are compared at one hub only.
+/// The instance ids of this run: a different one for each hub. So two hubs, or members of sessions
+/// at both, cannot tell from the ids that two participants are the same user. A hub compares the
+/// ids of its own clients only.
 pub(super) struct Instances {
     secret: [u8; 32],
 }
 
 impl Instances {
-    /// Those of a new run.
+    /// Returns the ids of a new run, derived from a random secret.
     ///
     /// # Errors
-    /// If the system has no randomness.
+    /// Fails if the system gives no random bytes.
     pub(super) fn fresh() -> Result<Self, getrandom::Error> {
         let mut secret = [0; 32];
         getrandom::fill(&mut secret)?;
         Ok(Self { secret })
     }
 
-    /// The instance at a hub: the same as long as the program runs, and for nobody to be told from a
-    /// random one.
+    /// Returns the instance id for a hub. It stays the same as long as the program runs, and looks
+    /// random to the hub.
     pub(super) fn at(&self, hub: &HubRef) -> Instance {
         let name = match hub {
             HubRef::Default => "",
@@ -39,17 +40,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_hub_is_told_an_instance_of_its_own_that_stays_for_the_run() {
+    fn each_hub_gets_its_own_instance_id_that_stays_for_the_run() {
         let run = Instances::fresh().unwrap();
         let hubs = [
             HubRef::Default,
             HubRef::At("http://192.0.2.1:7340".parse().unwrap()),
             HubRef::At("http://192.0.2.2:7340".parse().unwrap()),
         ];
-        let told: Vec<_> = hubs.iter().map(|hub| run.at(hub)).collect();
-        let distinct: std::collections::BTreeSet<_> = told.iter().collect();
-        assert_eq!(distinct.len(), hubs.len(), "{told:?}");
-        assert_eq!(told, hubs.iter().map(|hub| run.at(hub)).collect::<Vec<_>>());
+        let ids: Vec<_> = hubs.iter().map(|hub| run.at(hub)).collect();
+        let distinct: std::collections::BTreeSet<_> = ids.iter().collect();
+        assert_eq!(distinct.len(), hubs.len(), "{ids:?}");
+        assert_eq!(ids, hubs.iter().map(|hub| run.at(hub)).collect::<Vec<_>>());
         assert_ne!(run.at(&HubRef::Default), Instances::fresh().unwrap().at(&HubRef::Default));
     }
 }

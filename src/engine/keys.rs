@@ -1,7 +1,8 @@
-//! Secrets on disk: owner keys and resume tokens, readable by their owner only.
+//! Secrets on disk: owner keys and resume tokens, readable by this user only.
 //!
-//! Each is kept for the place that gave it. Of a hub at a loopback address that is not proven to be
-//! this user's nothing is kept on disk: another program may answer there the next time.
+//! Each secret is stored for the hub (URL and owner) that gave it. Secrets of a hub at a loopback
+//! address that is not proven to be this user's are not stored on disk: another program may answer
+//! there the next time.
 
 use std::{
     collections::BTreeMap,
@@ -19,47 +20,49 @@ use crate::{
     signalling::{HubIdentity, TokenStore},
 };
 
-/// How long an owner key is kept from the time that its session was opened last: that of a session
-/// that was not left properly, and that of a bound id.
+/// How long an owner key stays on disk after its session was last opened. Keys stay if the session
+/// was not left properly, or if its id is bound to the key.
 const OWNER_KEY_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// How long a token that a crashed process left is worth leasing. The hub keeps the seat for a
-/// minute; a machine may be suspended in between.
+/// How long the resume token of a crashed process can be used. The hub keeps the seat for a minute;
+/// a machine may be suspended in between.
 const TOKEN_LIFE: Duration = Duration::from_secs(3600);
 
-/// The folder of secrets. Several processes share it.
+/// The folder of secrets. Several processes of the user share it.
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
     folder: Option<PathBuf>,
-    /// What this user's hubs prove themselves with.
+    /// The secret by which this user's hubs prove that they are this user's.
     identity: HubIdentity,
 }
 
 impl Keys {
-    /// The keys in the platform's state folder; kept in no file if there is none.
+    /// Returns the store in the platform's state folder; without such a folder, secrets stay in
+    /// memory.
     pub(super) fn of_this_user() -> Self {
         Self { folder: state_folder(), identity: HubIdentity::of_this_user() }
     }
 
-    /// Keys that are kept in no file: they end with the process.
+    /// Returns a store without files: its secrets end with the process.
     pub(super) fn none() -> Self {
         Self { folder: None, identity: HubIdentity::fresh() }
     }
 
-    /// What this user's hubs prove themselves with.
+    /// Returns the secret by which this user's hubs prove that they are this user's.
     pub(super) const fn identity(&self) -> &HubIdentity {
         &self.identity
     }
 
-    /// The key to an own session that was not left properly, or to a bound id; none while another
-    /// process of this user has the session.
+    /// Returns the stored owner key of a session that was not left properly, or of a bound id;
+    /// `None` while another process of this user has the session.
     pub(super) fn owner_key(&self, place: &HubPlace, session: &SessionId) -> Option<Secret> {
         let mut file = File::open(self.owner_file(place, session)?).ok()?;
         file.try_lock().ok()?;
         read_secret(&mut file)
     }
 
-    /// Keeps the key to an own session, ours alone until what is returned is dropped.
+    /// Stores the owner key of a session. No other process can read it until the returned value is
+    /// dropped.
     pub(super) fn keep_owner_key(
         &self,
         place: &HubPlace,
@@ -70,26 +73,27 @@ impl Keys {
         if let Some(folder) = path.parent() {
             remove_older(folder, OWNER_KEY_LIFE);
         }
-        // Written beside and renamed: a crash leaves the old key or the new one, never half.
-        let beside = path.with_extension(std::process::id().to_string());
+        // Written to another file and renamed: a crash leaves the old key or the new one, never a
+        // part.
+        let new_path = path.with_extension(std::process::id().to_string());
         let write = || {
-            let mut file = create_private(&beside)?;
+            let mut file = create_private(&new_path)?;
             file.try_lock().map_err(io::Error::from)?;
             file.write_all(key.expose().as_bytes())?;
-            fs::rename(&beside, &path)?;
+            fs::rename(&new_path, &path)?;
             Ok::<_, io::Error>(file)
         };
         match write() {
             Ok(file) => KeptKey { file: Some((file, path)) },
             Err(error) => {
-                tracing::warn!(%error, "an owner key cannot be kept; a crash would cost its session");
+                tracing::warn!(%error, "owner key not stored; after a crash its session is lost");
                 KeptKey { file: None }
             }
         }
     }
 
-    /// A resume token for that place, ours alone until the lease is dropped: one that a crashed
-    /// process left, if there is one, else `fresh`.
+    /// Returns a resume token for that hub: one of a crashed process if there is one, else `fresh`.
+    /// No other process uses it until the lease is dropped.
     fn lease_token(&self, place: &HubPlace, fresh: Secret) -> TokenLease {
         let leased = self.folder("resume", place).and_then(|folder| {
             remove_older(&folder, TOKEN_LIFE);
@@ -102,8 +106,8 @@ impl Keys {
         Some(self.folder("owner", place)?.join(digest(session.as_str())))
     }
 
-    /// The folder of one kind of secret for one place, made if it is missing; `None` if none are to
-    /// be kept.
+    /// Returns the folder of one kind of secret for one hub, and creates it if it is missing.
+    /// `None` if secrets of this hub are not stored.
     fn folder(&self, kind: &str, place: &HubPlace) -> Option<PathBuf> {
         let name = match place.owner {
             HubOwner::Elsewhere => digest(place.url.as_str()),
@@ -114,7 +118,7 @@ impl Keys {
         match create_private_folder(&folder) {
             Ok(()) => Some(folder),
             Err(error) => {
-                tracing::warn!(%error, "secrets cannot be kept; a crash would cost its seats");
+                tracing::warn!(%error, "secrets not stored; after a crash the seats are lost");
                 None
             }
         }
@@ -128,13 +132,13 @@ pub(super) struct KeptKey {
 }
 
 impl KeptKey {
-    /// Forgets the key: its session was left properly, or is somebody else's now.
+    /// Deletes the key: its session was left properly, or has another owner now.
     pub(super) fn forget(self) {
         remove(self.file);
     }
 }
 
-/// The resume tokens of one connection to a hub: one for each place that it led to.
+/// The resume tokens of one connection to a hub: one for each URL and owner that it led to.
 #[derive(Debug)]
 pub(super) struct Leases {
     keys: Keys,
@@ -142,7 +146,7 @@ pub(super) struct Leases {
 }
 
 impl Leases {
-    /// Tokens that are kept among those keys.
+    /// Returns an empty set of leases from that store.
     pub(super) const fn of(keys: Keys) -> Self {
         Self { keys, held: BTreeMap::new() }
     }
@@ -175,7 +179,7 @@ struct TokenLease {
 }
 
 impl TokenLease {
-    /// Keeps another token in its place: the hub gave a new one.
+    /// Replaces the token by a new one that the hub gave.
     fn replace(&mut self, token: Secret) {
         if token == self.token {
             return;
@@ -183,18 +187,18 @@ impl TokenLease {
         if let Some((file, _)) = &mut self.file
             && let Err(error) = rewrite(file, &token)
         {
-            tracing::warn!(%error, "a resume token cannot be kept");
+            tracing::warn!(%error, "new resume token not stored");
         }
         self.token = token;
     }
 
-    /// Forgets the token: its seats were left properly.
+    /// Deletes the token: its seats were left properly.
     fn forget(self) {
         remove(self.file);
     }
 }
 
-/// Removes a file, and its folder if nothing else is in it.
+/// Removes a file, and its folder if that is empty then.
 fn remove(file: Option<(File, PathBuf)>) {
     if let Some((_, path)) = file {
         let _ = fs::remove_file(&path);
@@ -204,7 +208,7 @@ fn remove(file: Option<(File, PathBuf)>) {
     }
 }
 
-/// A token whose process is gone: the system drops a process's locks when it ends.
+/// Returns a token whose process has ended: the system then drops the lock on its file.
 fn left_behind(folder: &Path) -> Option<TokenLease> {
     for entry in fs::read_dir(folder).ok()?.flatten() {
         let path = entry.path();
@@ -213,7 +217,7 @@ fn left_behind(folder: &Path) -> Option<TokenLease> {
             continue;
         }
         if let Some(token) = read_secret(&mut file) {
-            // Its age counts from its newest lease.
+            // The age of a token counts from its newest lease.
             let _ = file.set_modified(SystemTime::now());
             return Some(TokenLease { token, file: Some((file, path)) });
         }
@@ -238,7 +242,7 @@ fn create_lease(folder: &Path, token: &Secret) -> Option<TokenLease> {
     match create() {
         Ok(file) => Some(TokenLease { token: token.clone(), file: Some((file, path)) }),
         Err(error) => {
-            tracing::warn!(%error, "a resume token cannot be kept; a crash would cost its seats");
+            tracing::warn!(%error, "resume token not stored; after a crash the seats are lost");
             None
         }
     }
@@ -251,7 +255,7 @@ fn rewrite(file: &mut File, token: &Secret) -> io::Result<()> {
     file.flush()
 }
 
-/// Removes the files of a folder that were not written for that long and that no process holds.
+/// Removes the files of a folder that are older than `life` and that no process has locked.
 fn remove_older(folder: &Path, life: Duration) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
@@ -264,14 +268,14 @@ fn remove_older(folder: &Path, life: Duration) {
     }
 }
 
-/// 128 bits of the system's randomness.
+/// Returns a secret of 128 random bits of the system.
 pub(super) fn fresh_secret() -> Secret {
     let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).expect("the system has randomness");
+    getrandom::fill(&mut bytes).expect("the system gives random bytes");
     Secret::from_random(bytes)
 }
 
-/// A file name that tells nothing and has no odd characters.
+/// Returns a file name that reveals nothing about `text` and has hexadecimal digits only.
 fn digest(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().take(12).map(|byte| format!("{byte:02x}")).collect()
 }
@@ -280,7 +284,7 @@ fn digest(text: &str) -> String {
 mod tests {
     use super::*;
 
-    /// A folder of its own, removed at the end.
+    /// A folder for one test, removed on drop.
     struct Scratch(PathBuf);
 
     impl Scratch {
@@ -309,14 +313,18 @@ mod tests {
     }
 
     #[test]
-    fn what_a_hub_gave_is_given_to_no_other_place_and_not_to_one_that_is_unproven_since() {
+    fn secrets_of_a_hub_are_used_at_no_other_url_or_owner() {
         let scratch = Scratch::new("places");
         let (keys, session) = (scratch.keys(), SessionId::parse("town-hall").unwrap());
         let key = Secret::from_random([7; 16]);
         drop(keys.keep_owner_key(&hub(), &session, &key));
         let mut leases = Leases::of(keys.clone());
         let token = leases.token(&hub()).unwrap();
-        assert_eq!(leases.token(&hub()), Some(token.clone()), "the same as long as it runs");
+        assert_eq!(
+            leases.token(&hub()),
+            Some(token.clone()),
+            "the token stays while the lease is held"
+        );
         drop(leases);
         for other in [
             place("http://127.0.0.1:7340", HubOwner::Unproven),
@@ -332,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unproven_hub_leaves_nothing_on_disk_and_is_told_the_same_as_long_as_we_run() {
+    fn secrets_of_an_unproven_hub_are_not_stored_and_stay_the_same_in_one_run() {
         let scratch = Scratch::new("unproven");
         let (keys, session) = (scratch.keys(), SessionId::parse("town-hall").unwrap());
         let unproven = place("http://127.0.0.1:7340", HubOwner::Unproven);
@@ -346,13 +354,13 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_key_is_kept_until_it_is_forgotten_and_nobody_else_has_it_meanwhile() {
+    fn an_owner_key_is_stored_until_it_is_deleted_and_locked_meanwhile() {
         let scratch = Scratch::new("owner");
         let (keys, session) = (scratch.keys(), SessionId::parse("town-hall").unwrap());
         let key = Secret::from_random([7; 16]);
         assert_eq!(keys.owner_key(&hub(), &session), None);
         let kept = keys.keep_owner_key(&hub(), &session, &key);
-        assert_eq!(keys.owner_key(&hub(), &session), None, "its session lives");
+        assert_eq!(keys.owner_key(&hub(), &session), None, "the session is still open");
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt as _;
@@ -374,7 +382,7 @@ mod tests {
         let (file, path) = lease.file.as_ref().unwrap();
         file.set_modified(SystemTime::now() - 2 * TOKEN_LIFE).unwrap();
         let second = keys.lease_token(&hub(), Secret::from_random([2; 16]));
-        assert!(path.exists(), "a program may run for longer than a token is worth");
+        assert!(path.exists(), "a program may run for longer than the maximum age of a token");
         let path = path.clone();
         drop(lease);
         drop(keys.lease_token(&hub(), Secret::from_random([3; 16])));
@@ -383,18 +391,22 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_leased_once_and_again_only_after_its_process_is_gone() {
+    fn a_token_is_leased_again_only_after_its_process_has_ended() {
         let scratch = Scratch::new("token");
         let keys = scratch.keys();
         let first = keys.lease_token(&hub(), Secret::from_random([1; 16]));
         let second = keys.lease_token(&hub(), Secret::from_random([2; 16]));
-        assert_ne!(first.token, second.token, "a token that is in use is nobody else's");
+        assert_ne!(first.token, second.token, "a token in use is not leased again");
         let token = first.token.clone();
         drop(first);
         let third = keys.lease_token(&hub(), Secret::from_random([3; 16]));
-        assert_eq!(third.token, token, "a token left behind is taken up");
+        assert_eq!(third.token, token, "an orphaned token is leased again");
         third.forget();
         let fourth = keys.lease_token(&hub(), Secret::from_random([4; 16]));
-        assert_eq!(fourth.token, Secret::from_random([4; 16]), "a forgotten one is not");
+        assert_eq!(
+            fourth.token,
+            Secret::from_random([4; 16]),
+            "a deleted token is not leased again"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! What is told at the end: every session and participant there was, with its figures.
+//! The statistics of all sessions and participants of this run, also of those that have ended or
+//! left.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +9,11 @@ use crate::model::{
     SessionId, SessionKind, SessionStats, VideoStats,
 };
 
-/// Participants of one session that are told of after they left; a session of a day may see many
-/// more, and each line of figures would tell of them all.
+/// The most participants of one session in the statistics, departed ones included. A session of a
+/// whole day may have many more, and each line of statistics would list them all.
 const KEPT: usize = 500;
 
-/// Every session there was, and its newest participants.
+/// Collects the statistics of all sessions of this run, with the newest participants of each.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     sessions: Vec<Session>,
@@ -23,8 +24,9 @@ pub(super) struct Ledger {
 struct Session {
     session: SessionId,
     kind: SessionKind,
-    /// When it was asked for, and when it came about.
+    /// When it was requested.
     asked: MediaTime,
+    /// When it was opened or joined.
     live: MediaTime,
     participants: Vec<Participant>,
 }
@@ -36,17 +38,17 @@ struct Participant {
     seen: MediaTime,
     first_frame: bool,
     is_here: bool,
-    /// Figures of connections that have ended.
+    /// Statistics of peer connections that have ended.
     past: Figures,
 }
 
 impl Ledger {
-    /// Notes when a session was asked for.
+    /// Notes when a session was requested.
     pub(super) fn ask(&mut self, session: &SessionId, now: MediaTime) {
         self.asked.insert(session.clone(), now);
     }
 
-    /// Notes what an event tells of sessions and participants.
+    /// Updates the sessions and participants from an event.
     pub(super) fn note(&mut self, event: &Event, now: MediaTime) {
         match event {
             Event::Opened { session, kind, .. } | Event::Joined { session, kind } => {
@@ -67,7 +69,7 @@ impl Ledger {
                 let is_here = *state != ParticipantState::Left;
                 match session.participant(participant) {
                     Some(known) => {
-                        // Who comes back is waited for again.
+                        // The first frame of a participant that comes back is measured again.
                         known.first_frame &= known.is_here || !is_here;
                         known.is_here = is_here;
                         known.name.clone_from(name);
@@ -105,10 +107,11 @@ impl Ledger {
         }
     }
 
-    /// The event that tells of a participant's first picture (first sound, where the session has
-    /// no pictures); none if it is not the first.
+    /// Returns the event for a participant's first video frame, or for its first audio if the
+    /// session has no video; `None` if it is not the first.
     ///
-    /// Counted from when the session was asked for, or, with somebody who came later, from then.
+    /// The time counts from the request for the session, or from the arrival of a participant that
+    /// came later.
     pub(super) fn first(
         &mut self,
         (session, participant): &Source,
@@ -130,36 +133,36 @@ impl Ledger {
         })
     }
 
-    /// Keeps the last figures of a connection that has ended.
-    pub(super) fn keep(&mut self, (session, participant): &Source, figures: Figures) {
+    /// Adds the last statistics of a peer connection that has ended.
+    pub(super) fn keep(&mut self, (session, participant): &Source, stats: Figures) {
         if let Some(session) = self.session(session)
             && let Some(participant) = session.participant(participant)
         {
-            participant.past = figures.after(&participant.past);
+            participant.past = stats.after(&participant.past);
         }
     }
 
-    /// The figures of all sessions, with those of the connections that are up now; of those who
-    /// left only `with_past`.
+    /// Returns the statistics of all sessions, including the peer connections of now. Participants
+    /// that left are included only `with_past`.
     pub(super) fn sessions<'a>(
         &self,
         now: impl Iterator<Item = (&'a Source, Figures)>,
         with_past: bool,
     ) -> Vec<SessionStats> {
-        let now: BTreeMap<_, _> = now.map(|(source, figures)| (source.clone(), figures)).collect();
+        let now: BTreeMap<_, _> = now.map(|(key, stats)| (key.clone(), stats)).collect();
         let of = |session: &Session, one: &Participant| {
-            let source = (session.session.clone(), one.participant.clone());
-            let figures = now.get(&source).cloned().unwrap_or_default().after(&one.past);
+            let key = (session.session.clone(), one.participant.clone());
+            let peer = now.get(&key).cloned().unwrap_or_default().after(&one.past);
             let media = session.kind.media;
             ParticipantStats {
                 participant: one.participant.clone(),
                 name: one.name.clone(),
                 video: media
                     .has(Media::Video)
-                    .then(|| figures.video.unwrap_or_else(VideoStats::default)),
+                    .then(|| peer.video.unwrap_or_else(VideoStats::default)),
                 audio: media
                     .has(Media::Audio)
-                    .then(|| figures.audio.unwrap_or_else(AudioStats::silent)),
+                    .then(|| peer.audio.unwrap_or_else(AudioStats::silent)),
             }
         };
         let stats = self.sessions.iter().map(|session| SessionStats {
@@ -181,7 +184,7 @@ impl Ledger {
 }
 
 impl Session {
-    /// Forgets who left longest ago, beyond those that are kept.
+    /// Removes the oldest participant that has left, if there are more than [`MAX_PARTICIPANTS`].
     fn forget_old(&mut self) {
         if self.participants.len() > KEPT
             && let Some(old) = self.participants.iter().position(|one| !one.is_here)

@@ -1,4 +1,4 @@
-//! The one loop that owns the core: inputs, core, effects.
+//! The event loop that owns the core: it passes inputs to the core and carries out its effects.
 
 mod devices;
 mod handle;

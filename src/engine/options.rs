@@ -1,4 +1,4 @@
-//! What an engine is started with.
+//! The options of an engine.
 
 use std::net::IpAddr;
 
@@ -10,73 +10,74 @@ use crate::{
     signalling::{ListenAt, OpensFor, Subnet},
 };
 
-/// What an engine is started with.
+/// The options with which an engine is started.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
-    /// Which hub to use for sessions that name none.
+    /// The hub for sessions that name none.
     pub hub: HubChoice,
-    /// How a hub of our own is, if one is started.
+    /// The options of an embedded hub, if one is started.
     pub own_hub: OwnHubOptions,
-    /// How the person wants to be called; empty leaves it to the hub.
+    /// The user's name; if it is empty, the hub gives one.
     pub name: String,
-    /// What is sent as picture.
+    /// The source of the video to send.
     pub camera: SourceSpec,
-    /// The rate at which pictures are encoded; `None` for the usual one of their size.
+    /// The target bitrate of the video encoder; `None` for the usual one of the frame size.
     pub rate: Option<Bitrate>,
-    /// What is sent as sound.
+    /// The source of the audio to send.
     pub microphone: SourceSpec,
-    /// Where received sound is played.
+    /// The output for received audio.
     pub speaker: SpeakerSpec,
-    /// Which remote pictures are decoded.
+    /// Which remote video is decoded.
     pub decode: Decode,
     /// Whether owner keys and resume tokens are kept on disk, so that a crash costs no seat.
     pub keeps_secrets: bool,
-    /// Makes this process's own media sockets worse, for tests.
+    /// Simulates a bad network on this process's media sockets, for tests.
     pub impairment: Option<Impairment>,
 }
 
-/// How a hub is that a program brings.
+/// The options of a hub that runs inside a program.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OwnHubOptions {
-    /// The address that links carry and that people use, if the hub is reached by another address
-    /// than it can know.
+    /// The public URL of the hub, for links, if clients reach it by an address that the hub cannot
+    /// know.
     pub public_url: Option<HubUrl>,
     /// Who may open sessions there.
     pub opens_for: OpensFor,
-    /// The proxies in front of it, which tell the address of whoever connects through them.
+    /// The proxies in front of it. The client address that they report is trusted.
     pub trusted_proxies: Vec<Subnet>,
 }
 
 impl Default for OwnHubOptions {
-    /// A hub without a name and without proxies, where only programs of this user open sessions.
+    /// Returns a hub without a public URL and without proxies, where only programs of this user open
+    /// sessions.
     fn default() -> Self {
         Self { public_url: None, opens_for: OpensFor::Mine, trusted_proxies: vec![] }
     }
 }
 
-/// Which remote pictures are decoded; packets are received and counted either way.
+/// Which remote video is decoded; packets are received and counted either way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Decode {
-    /// All of them.
+    /// All remote video.
     #[default]
     Always,
-    /// Those that somebody holds a tap on, see [`Handle::picture`](super::Handle::picture). A
-    /// picture that nobody looks at costs no decoding; it comes with the next keyframe, which is
-    /// asked for at once.
+    /// Only video with an open tap, see [`Handle::video_tap`](super::Handle::video_tap). Video
+    /// without a tap costs no decoding. When a tap is opened, decoding starts at the next keyframe,
+    /// which is requested at once.
     WhenSeen,
 }
 
 /// Which hub is the default one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum HubChoice {
-    /// That one.
+    /// The hub at that URL.
     At(HubUrl),
-    /// The one that answers on 127.0.0.1:7340, else an own one on port 7340 of that address, or
-    /// the next free port.
+    /// This user's hub on this machine, on port 7340 or a following port. If there is none, an
+    /// embedded hub on the first of these ports that is free.
     Find {
-        /// Where an own one listens, as in [`ListenAt`].
+        /// The address on which an embedded hub listens, as in [`ListenAt`].
         listen: Option<IpAddr>,
     },
-    /// An own one, there and nowhere else.
+    /// An embedded hub on that address and port only.
     Embed(ListenAt),
 }

@@ -1,4 +1,4 @@
-//! What is received and played here: each remote track has one receiver.
+//! Received media: one receiver for each remote track, and the speaker.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,27 +15,27 @@ use crate::{
     playback::{ClosingSpeaker, DecodePool, Speaker, SpeakerSpec, VideoReceiver, Voice},
 };
 
-/// What is received and played here.
+/// The receivers of all remote tracks, and the speaker that plays their audio.
 pub(super) struct Reception {
     speaker_spec: SpeakerSpec,
     speaker: Option<Speaker>,
-    /// The speaker that was closed last, while nobody needs one.
+    /// The speaker that was closed last, while none is needed.
     closing: Option<ClosingSpeaker>,
     pool: Arc<DecodePool>,
     decode: Decode,
     gallery: Gallery,
     peers: BTreeMap<PeerId, Received>,
-    /// What was said of connections, whether their sound has come yet or not.
+    /// The audio routing of peer connections, also of those without an audio track yet.
     hearing: BTreeMap<PeerId, Hearing>,
-    /// Connections of which no pictures are expected, whether any have come or not.
+    /// Peer connections from which no video is expected, with or without a video track.
     dark: BTreeSet<PeerId>,
     deeds: mpsc::Sender<Deed>,
 }
 
-/// Whose media a connection brings.
+/// The session and the participant whose media a peer connection carries.
 pub(super) type Source = (SessionId, ParticipantId);
 
-/// The tracks of one connection.
+/// The remote tracks of one peer connection.
 struct Received {
     source: Source,
     /// The hub that vouches for the participant.
@@ -44,31 +44,32 @@ struct Received {
     sound: Option<Sound>,
 }
 
-/// How the sound of a connection is to be treated.
+/// How the audio of a peer connection is routed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Hearing {
-    /// Whether it may be heard.
+    /// Whether it may be played.
     pub(super) heard: bool,
-    /// Whether sound is to be expected of it.
+    /// Whether the remote peer is expected to send audio.
     pub(super) speaks: bool,
 }
 
-/// A voice that may arrive by several connections: whose at which hub, and which mix of it. An id
-/// says something only at the hub that gave it: another one could give it to a stranger, who would be
-/// heard in the place of the person.
+/// Identifies an audio stream that may arrive over several peer connections: the hub, the
+/// participant at that hub, and the mix. A participant id is valid only at the hub that gave it:
+/// another hub could give the same id to another participant, whose audio would be played instead.
 type VoiceKey = (HubRef, ParticipantId, String);
 
+/// The receiver of a remote audio track, and the mix that it carries.
 struct Sound {
     voice: Voice,
     mix: String,
 }
 
 impl Reception {
-    /// A reception in which nothing plays yet.
+    /// Returns a state without tracks and with the speaker closed.
     pub(super) fn new(
         options: &EngineOptions,
-        gallery: Gallery,
-        deeds: mpsc::Sender<Deed>,
+        video_sinks: Gallery,
+        events: mpsc::Sender<Deed>,
     ) -> Self {
         Self {
             speaker_spec: options.speaker.clone(),
@@ -76,17 +77,17 @@ impl Reception {
             closing: None,
             pool: Arc::new(DecodePool::new()),
             decode: options.decode,
-            gallery,
+            gallery: video_sinks,
             peers: BTreeMap::new(),
             hearing: BTreeMap::new(),
             dark: BTreeSet::new(),
-            deeds,
+            deeds: events,
         }
     }
 
-    /// Opens the speaker, or closes it when nobody is to be heard.
-    pub(super) fn demand(&mut self, speaker: bool) {
-        match (speaker, self.speaker.take()) {
+    /// Opens the speaker if it is needed, else closes it.
+    pub(super) fn demand(&mut self, needed: bool) {
+        match (needed, self.speaker.take()) {
             (true, None) => self.speaker = Some(self.open_speaker()),
             (false, Some(open)) => {
                 for received in self.peers.values_mut() {
@@ -100,7 +101,7 @@ impl Reception {
         }
     }
 
-    /// Plays elsewhere from now on.
+    /// Plays on another speaker from now on.
     pub(super) fn move_to(&mut self, speaker: SpeakerSpec) {
         if let Some(open) = &self.speaker {
             open.move_to(&speaker);
@@ -108,18 +109,19 @@ impl Reception {
         self.speaker_spec = speaker;
     }
 
-    /// A connection may bring something from now on.
+    /// Registers a peer connection, so that taps on its media can be opened before a track comes.
     pub(super) fn expect(&self, peer: PeerId) {
         self.gallery.exhibit(Picture::Peer(peer));
     }
 
-    /// Treats the sound of a connection like that from now on.
-    pub(super) fn hear(&mut self, peer: PeerId, hearing: Hearing) {
-        self.hearing.insert(peer, hearing);
+    /// Sets the audio routing of a peer connection.
+    pub(super) fn hear(&mut self, peer: PeerId, routing: Hearing) {
+        self.hearing.insert(peer, routing);
         self.play_each_once();
     }
 
-    /// Expects pictures of a connection from now on, or none: a camera that is off is no freeze.
+    /// Sets whether video is expected from a peer connection: a remote camera that is off is not
+    /// counted as a freeze.
     pub(super) fn expect_pictures(&mut self, peer: PeerId, expected: bool) {
         if expected {
             self.dark.remove(&peer);
@@ -131,7 +133,8 @@ impl Reception {
         }
     }
 
-    /// Decodes what is to be seen; whether the own picture and the own level are looked at.
+    /// Decodes exactly the video that has a tap, or all, see [`Decode`]. Returns whether there is a
+    /// tap on our own video, and whether there is one on our own audio level.
     pub(super) fn look(&self) -> (bool, bool) {
         for (peer, received) in &self.peers {
             if let Some(video) = &received.video {
@@ -141,16 +144,16 @@ impl Reception {
         (self.gallery.is_seen(Picture::Local), self.gallery.is_measured(Picture::Local))
     }
 
-    /// Receives a track from now on.
+    /// Starts to receive a track.
     pub(super) fn begin(&mut self, track: IncomingTrack, source: Source, hub: HubRef) {
         let (peer, media) = (track.peer, track.media);
-        let (tile, meter) = self.gallery.exhibit(Picture::Peer(peer));
+        let (frames, meter) = self.gallery.exhibit(Picture::Peer(peer));
         let on_first = self.on_first(peer, media);
-        let unheard = Received { source, hub, video: None, sound: None };
-        self.peers.entry(peer).or_insert(unheard);
+        let without_tracks = Received { source, hub, video: None, sound: None };
+        self.peers.entry(peer).or_insert(without_tracks);
         match media {
             Media::Video => {
-                let video = VideoReceiver::start(track, &self.pool, tile, on_first);
+                let video = VideoReceiver::start(track, &self.pool, frames, on_first);
                 video.set_decoding(self.is_decoded(peer));
                 video.expect(!self.dark.contains(&peer));
                 if let Some(received) = self.peers.get_mut(&peer) {
@@ -172,36 +175,36 @@ impl Reception {
         }
     }
 
-    /// Ends a connection's tracks and returns their last figures.
+    /// Closes the tracks of a peer connection and returns their last statistics.
     pub(super) fn end(&mut self, peer: PeerId) -> Option<(Source, Figures)> {
         self.gallery.remove(Picture::Peer(peer));
         self.hearing.remove(&peer);
         self.dark.remove(&peer);
         let received = self.peers.remove(&peer)?;
-        let figures = received.figures();
+        let stats = received.figures();
         let source = received.source.clone();
         drop(received);
         self.play_each_once();
-        Some((source, figures))
+        Some((source, stats))
     }
 
-    /// The figures of every connection now.
+    /// Returns the current statistics of every peer connection.
     pub(super) fn figures(&self) -> impl Iterator<Item = (&Source, Figures)> {
         self.peers.values().map(|received| (&received.source, received.figures()))
     }
 
-    /// A person whose voice arrives by several sessions of one hub is heard once.
+    /// Plays one copy of each audio stream that arrives over several sessions of one hub.
     fn play_each_once(&mut self) {
-        let sounds = || {
+        let tracks = || {
             let peers = self.peers.iter();
             peers.filter_map(|(peer, received)| Some((*peer, received, received.sound.as_ref()?)))
         };
-        let chosen = chosen(sounds().map(|(peer, received, sound)| {
-            let voice = (received.hub.clone(), received.source.1.clone(), sound.mix.clone());
-            (peer, voice, self.hearing.get(&peer).copied().unwrap_or(Hearing::UNTOLD))
+        let audible = chosen(tracks().map(|(peer, received, track)| {
+            let stream = (received.hub.clone(), received.source.1.clone(), track.mix.clone());
+            (peer, stream, self.hearing.get(&peer).copied().unwrap_or(Hearing::UNTOLD))
         }));
-        for (peer, _, sound) in sounds() {
-            sound.voice.set_heard(chosen.contains(&peer));
+        for (peer, _, track) in tracks() {
+            track.voice.set_heard(audible.contains(&peer));
         }
     }
 
@@ -213,21 +216,21 @@ impl Reception {
     }
 
     fn open_speaker(&mut self) -> Speaker {
-        let deeds = self.deeds.clone();
-        let notify = move |state| report(&deeds, SourceKind::Speaker, state);
+        let events = self.deeds.clone();
+        let notify = move |state| report(&events, SourceKind::Speaker, state);
         Speaker::open(&self.speaker_spec, self.closing.take(), Arc::new(notify))
     }
 
     fn on_first(&self, peer: PeerId, media: Media) -> Box<dyn FnOnce() + Send> {
-        let deeds = self.deeds.clone();
+        let events = self.deeds.clone();
         Box::new(move || {
-            let _ = deeds.try_send(Deed::First { peer, media });
+            let _ = events.try_send(Deed::First { peer, media });
         })
     }
 }
 
 impl Drop for Reception {
-    /// The program may end now: what was heard is to be in its file.
+    /// Waits until the closed speaker has written its file: the program may end after this.
     fn drop(&mut self) {
         if let Some(closing) = self.closing.take() {
             closing.wait();
@@ -236,19 +239,20 @@ impl Drop for Reception {
 }
 
 impl Hearing {
-    /// As long as nothing was said.
+    /// The routing until the core sets one.
     const UNTOLD: Self = Self { heard: true, speaks: true };
 }
 
-/// The connections whose sound is heard: of each voice the first copy that may be heard, and
-/// sooner one that speaks. A person may be muted in one session and speak in another.
+/// Returns the peer connections whose audio is played: one copy of each audio stream among those
+/// that may be played, if possible one whose sender is not muted. A participant may be muted in one
+/// session and speak in another.
 fn chosen(copies: impl Iterator<Item = (PeerId, VoiceKey, Hearing)>) -> BTreeSet<PeerId> {
     let mut best: BTreeMap<VoiceKey, (PeerId, bool)> = BTreeMap::new();
-    for (peer, voice, Hearing { heard, speaks }) in copies {
+    for (peer, stream, Hearing { heard, speaks }) in copies {
         if !heard {
             continue;
         }
-        let copy = best.entry(voice).or_insert((peer, speaks));
+        let copy = best.entry(stream).or_insert((peer, speaks));
         if speaks && !copy.1 {
             *copy = (peer, speaks);
         }
@@ -256,18 +260,18 @@ fn chosen(copies: impl Iterator<Item = (PeerId, VoiceKey, Hearing)>) -> BTreeSet
     best.into_values().map(|(peer, _)| peer).collect()
 }
 
-/// Figures of one connection's tracks.
+/// The statistics of one peer connection's remote tracks.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Figures {
-    /// Of the picture, if one came.
+    /// Of the video track, if there is one.
     pub(super) video: Option<VideoStats>,
-    /// Of the sound, if it came.
+    /// Of the audio track, if there is one.
     pub(super) audio: Option<AudioStats>,
 }
 
 impl Figures {
-    /// These figures after those of an earlier connection to the same participant: counts add
-    /// up, the rest is as it was last.
+    /// Adds the counts of an earlier peer connection to the same participant; the other values stay
+    /// those of `self`, or are taken from `earlier` if `self` has none.
     pub(super) fn after(self, earlier: &Self) -> Self {
         let video = match (self.video, &earlier.video) {
             (Some(now), Some(then)) => Some(VideoStats {
@@ -295,7 +299,7 @@ impl Received {
     fn figures(&self) -> Figures {
         Figures {
             video: self.video.as_ref().map(VideoReceiver::stats),
-            audio: self.sound.as_ref().map(|sound| sound.voice.stats()),
+            audio: self.sound.as_ref().map(|track| track.voice.stats()),
         }
     }
 }
@@ -304,43 +308,43 @@ impl Received {
 mod tests {
     use super::*;
 
-    /// The connections that are heard of copies: number, mix, may be heard, speaks.
+    /// Returns the peer connections that are played, of copies: id, mix, may be played, is sending.
     fn heard(copies: &[(u64, &str, bool, bool)]) -> Vec<u64> {
-        let who: ParticipantId = serde_json::from_value("a".into()).unwrap();
+        let participant: ParticipantId = serde_json::from_value("a".into()).unwrap();
         let copies = copies.iter().map(|(peer, mix, heard, speaks)| {
-            let hearing = Hearing { heard: *heard, speaks: *speaks };
-            (PeerId(*peer), (HubRef::Default, who.clone(), (*mix).to_owned()), hearing)
+            let routing = Hearing { heard: *heard, speaks: *speaks };
+            (PeerId(*peer), (HubRef::Default, participant.clone(), (*mix).to_owned()), routing)
         });
         chosen(copies).into_iter().map(|peer| peer.0).collect()
     }
 
     #[test]
-    fn a_voice_that_arrives_twice_is_heard_once_and_another_mix_besides() {
+    fn a_stream_that_arrives_twice_is_played_once_and_another_mix_too() {
         let copies = [(1, "m", true, true), (2, "m", true, true), (3, "n", true, true)];
         assert_eq!(heard(&copies), [1, 3]);
     }
 
     #[test]
-    fn a_stranger_to_whom_another_hub_gives_the_same_id_replaces_nobody() {
-        let who: ParticipantId = serde_json::from_value("a".into()).unwrap();
+    fn a_participant_with_the_same_id_at_another_hub_is_played_too() {
+        let participant: ParticipantId = serde_json::from_value("a".into()).unwrap();
         let elsewhere = HubRef::At("evil.example".parse().unwrap());
         let copy = |peer, hub: HubRef, speaks| {
-            let hearing = Hearing { heard: true, speaks };
-            (PeerId(peer), (hub, who.clone(), "m".to_owned()), hearing)
+            let routing = Hearing { heard: true, speaks };
+            (PeerId(peer), (hub, participant.clone(), "m".to_owned()), routing)
         };
-        // The one who speaks would be heard instead of the one who says to be silent.
+        // With the same key, the one that is sending would replace the muted one.
         let copies = [copy(1, HubRef::Default, false), copy(2, elsewhere, true)];
         assert_eq!(chosen(copies.into_iter()), [PeerId(1), PeerId(2)].into());
     }
 
     #[test]
-    fn a_copy_that_is_listened_to_takes_over_from_one_that_is_not() {
+    fn a_copy_that_may_be_played_is_chosen_over_one_that_may_not() {
         assert_eq!(heard(&[(1, "m", false, true), (2, "m", true, true)]), [2]);
         assert_eq!(heard(&[(1, "m", false, true), (2, "m", false, true)]), [0; 0]);
     }
 
     #[test]
-    fn a_copy_that_speaks_is_heard_sooner_than_one_whose_sender_is_muted() {
+    fn a_copy_that_is_sending_is_chosen_over_one_whose_sender_is_muted() {
         assert_eq!(heard(&[(1, "m", true, false), (2, "m", true, true)]), [2]);
         assert_eq!(heard(&[(1, "m", true, false), (2, "m", false, true)]), [1]);
         assert_eq!(heard(&[(1, "m", true, false), (2, "m", true, false)]), [1]);

@@ -1,4 +1,5 @@
-//! The loop: inputs into the core, effects out of it, and nothing waits for a reply.
+//! The event loop: it passes inputs to the core and carries out its effects. It never waits for a
+//! reply.
 
 use std::{collections::BTreeMap, future::pending, sync::Arc};
 
@@ -32,16 +33,17 @@ use crate::{
     transport::{CheckBudgets, Connection, ConnectionConfig, Outlets},
 };
 
-/// Commands that may wait; a person makes a few a second.
+/// Requests that may wait; a user makes a few a second.
 const REQUESTS: usize = 64;
 
-/// Inputs that may wait for the core. They are small and rare; a full queue makes sockets wait.
+/// Inputs of one kind that may wait for the core. They are small and rare; a full queue makes
+/// sockets wait.
 const INPUTS: usize = 1024;
 
 /// Events that may wait to be printed or drawn.
 const EVENTS: usize = 4096;
 
-/// Addresses of one signal that are noted.
+/// The most addresses that are noted from one signalling message.
 const NOTED: usize = 16;
 
 /// A running engine: owns the core, the devices, the connections and the hubs.
@@ -50,66 +52,67 @@ pub struct Engine {
     options: EngineOptions,
     instances: Instances,
     keys: Keys,
-    /// How the person is called at every hub.
+    /// The user's name at every hub.
     name: watch::Sender<String>,
     links: BTreeMap<HubRef, (LinkNumber, HubLink)>,
-    /// How many links there were.
+    /// How many hub tasks were started.
     linked: u64,
     connections: BTreeMap<PeerId, Fed>,
-    /// The ways to others, for the connections that are opened later.
+    /// The addresses known to reach remote peers, for peer connections that are opened later.
     paths: KnownPaths,
-    /// What bounds the checks that connections send on a participant's word.
+    /// Limits the ICE checks that peer connections send to the addresses that one participant names.
     checks: CheckBudgets<Option<(HubRef, ParticipantId)>>,
     studio: Studio,
     reception: Reception,
     ledger: Ledger,
-    /// A hub that says more than is heard here waits; devices have a queue of their own.
+    /// Events of hub tasks. They have their own queue: a hub that sends faster than the engine reads
+    /// waits, and does not delay devices.
     hub_words: mpsc::Sender<HubWord>,
     outlets: Outlets,
     events: mpsc::Sender<Event>,
     snapshots: watch::Sender<Arc<Snapshot>>,
     news: Bell,
-    /// Something was announced and nobody was woken for it yet.
+    /// Whether an event was announced since subscribers were last woken.
     has_news: bool,
-    /// When the effects that are being performed were decided.
+    /// When the core decided the effects that are being performed.
     decided: MediaTime,
 }
 
-/// A connection, and what it is fed with: a medium that goes on is not begun anew.
+/// A peer connection, and the media that it sends now: media that continue are not restarted.
 struct Fed {
     connection: Connection,
-    /// The hub that vouches for the other end.
+    /// The hub at which the remote participant is known.
     hub: HubRef,
     audio: bool,
     video: Option<Layer>,
 }
 
-/// Something that was done or happened elsewhere in this process.
+/// An event from another part of this process.
 #[derive(Debug)]
 pub(super) enum Deed {
-    /// To be told to the core.
+    /// An input for the core.
     Core(Input),
-    /// The first of a track was decoded.
+    /// The first frame or packet of a remote track was decoded.
     First {
-        /// On which connection.
+        /// The peer connection of the track.
         peer: PeerId,
-        /// Of which medium.
+        /// The kind of the track.
         media: Media,
     },
 }
 
-/// What a hub link tells; void if the link is not in use any more.
+/// An event from a hub task; ignored if the task is not in use any more.
 #[derive(Debug)]
 pub(super) struct HubWord {
-    /// Which link.
+    /// The task that sends the event.
     pub(super) link: LinkNumber,
-    /// To which hub.
+    /// The hub of the task.
     pub(super) hub: HubRef,
-    /// What.
+    /// The event.
     pub(super) event: HubEvent,
 }
 
-/// Everything the loop waits for.
+/// The queues and notifications that the event loop waits for.
 struct Inbox {
     requests: mpsc::Receiver<Request>,
     deeds: mpsc::Receiver<Deed>,
@@ -119,36 +122,37 @@ struct Inbox {
     gallery: Gallery,
 }
 
-/// One thing from the inbox, or that the core's deadline has come.
+/// One input of the event loop.
 enum Arrival {
     Request(Option<Request>),
     Deed(Deed),
     Hub(HubWord),
     Peer(PeerId, PeerEvent),
     Track(IncomingTrack),
-    /// Somebody looks at something, or does not any more.
+    /// A tap was opened or dropped.
     Looks,
+    /// The deadline of the core has passed.
     Deadline,
 }
 
 impl Engine {
-    /// Starts an engine on the current runtime. Returns what one holds of it, and its events,
-    /// none of which is skipped while they are read.
+    /// Starts an engine on the current runtime. Returns its handle and its events; no event is lost
+    /// while they are read.
     ///
     /// # Errors
-    /// If the system has no randomness.
+    /// Fails if the system gives no random bytes.
     pub fn start(
         options: EngineOptions,
     ) -> Result<(Handle, mpsc::Receiver<Event>), getrandom::Error> {
         let instances = Instances::fresh()?;
-        let (requests, request_inbox) = mpsc::channel(REQUESTS);
-        let (deeds, deed_inbox) = mpsc::channel(INPUTS);
-        let (hub_words, hub_inbox) = mpsc::channel(INPUTS);
-        let (peer_events, peer_inbox) = mpsc::channel(INPUTS);
-        let (tracks, track_inbox) = mpsc::channel(INPUTS);
-        let (events, event_inbox) = mpsc::channel(EVENTS);
-        let (snapshots, latest) = watch::channel(Arc::default());
-        let (gallery, news) = (Gallery::default(), Bell::default());
+        let (requests, request_receiver) = mpsc::channel(REQUESTS);
+        let (engine_events, engine_event_receiver) = mpsc::channel(INPUTS);
+        let (hub_events, hub_event_receiver) = mpsc::channel(INPUTS);
+        let (peer_events, peer_event_receiver) = mpsc::channel(INPUTS);
+        let (tracks, track_receiver) = mpsc::channel(INPUTS);
+        let (events, event_receiver) = mpsc::channel(EVENTS);
+        let (snapshots, snapshot_receiver) = watch::channel(Arc::default());
+        let (video_sinks, notifier) = (Gallery::default(), Bell::default());
         let engine = Self {
             core: Conference::new(),
             instances,
@@ -159,35 +163,36 @@ impl Engine {
             connections: BTreeMap::new(),
             paths: KnownPaths::default(),
             checks: CheckBudgets::new(),
-            studio: Studio::new(&options, &gallery, deeds.clone()),
-            reception: Reception::new(&options, gallery.clone(), deeds),
+            studio: Studio::new(&options, &video_sinks, engine_events.clone()),
+            reception: Reception::new(&options, video_sinks.clone(), engine_events),
             ledger: Ledger::default(),
-            hub_words,
+            hub_words: hub_events,
             outlets: Outlets { events: peer_events, tracks },
             events,
             snapshots,
-            news: news.clone(),
+            news: notifier.clone(),
             has_news: false,
             decided: media::now(),
             options,
         };
-        let inbox = Inbox {
-            requests: request_inbox,
-            deeds: deed_inbox,
-            hubs: hub_inbox,
-            peers: peer_inbox,
-            tracks: track_inbox,
-            gallery: gallery.clone(),
+        let inputs = Inbox {
+            requests: request_receiver,
+            deeds: engine_event_receiver,
+            hubs: hub_event_receiver,
+            peers: peer_event_receiver,
+            tracks: track_receiver,
+            gallery: video_sinks.clone(),
         };
-        tokio::spawn(engine.run(inbox));
-        Ok((Handle { requests, snapshots: latest, gallery, news }, event_inbox))
+        tokio::spawn(engine.run(inputs));
+        let snapshots = snapshot_receiver;
+        Ok((Handle { requests, snapshots, gallery: video_sinks, news: notifier }, event_receiver))
     }
 
-    async fn run(mut self, mut inbox: Inbox) {
+    async fn run(mut self, mut inputs: Inbox) {
         self.equip();
         loop {
             self.perform_all();
-            match inbox.next(self.core.poll_timeout()).await {
+            match inputs.next(self.core.poll_timeout()).await {
                 Arrival::Request(None) => return,
                 Arrival::Request(Some(Request::Close(reply))) => return self.close(reply).await,
                 Arrival::Request(Some(request)) => self.request(request),
@@ -203,9 +208,9 @@ impl Engine {
                     self.core.handle(Input::Peer(peer, event), media::now());
                 }
                 Arrival::Track(track) => {
-                    let fed = self.connections.get(&track.peer);
-                    if let (Some(source), Some(fed)) = (self.core.peer(track.peer), fed) {
-                        self.reception.begin(track, source, fed.hub.clone());
+                    let active = self.connections.get(&track.peer);
+                    if let (Some(source), Some(active)) = (self.core.peer(track.peer), active) {
+                        self.reception.begin(track, source, active.hub.clone());
                     }
                 }
                 Arrival::Looks => self.look(),
@@ -214,8 +219,8 @@ impl Engine {
         }
     }
 
-    /// Notes the addresses that the other end of a connection names, before the connection is
-    /// opened that answers.
+    /// Notes the addresses that a remote peer names in an offer, an answer or a candidate, before
+    /// the peer connection that answers is opened.
     fn note_paths(&self, event: &HubEvent) {
         let HubEvent::Message(HubMessage::Signal { payload, .. }) = event else { return };
         let text = match payload.known() {
@@ -238,19 +243,19 @@ impl Engine {
                 self.equip();
             }
             Request::Speaker(spec) => self.reception.move_to(spec),
-            // Who asked may have gone meanwhile.
+            // The requester may have gone meanwhile.
             Request::Stats(reply) => drop(reply.send(self.stats(false))),
-            Request::Close(_) => unreachable!("the loop ends with it"),
+            Request::Close(_) => unreachable!("`run` handles it and ends"),
         }
     }
 
-    /// Tells the core what there is to be sent.
+    /// Reports to the core whether there are a camera and a microphone to send.
     fn equip(&mut self) {
         let (camera, microphone) = self.studio.equipment();
         self.core.handle(Input::Equipped { camera, microphone }, media::now());
     }
 
-    /// Shows what somebody looks at, and nothing else.
+    /// Updates which video is decoded, and reports to the core which local previews have taps.
     fn look(&mut self) {
         let (camera, microphone) = self.reception.look();
         self.core.handle(Input::Preview { camera, microphone }, media::now());
@@ -267,21 +272,21 @@ impl Engine {
         self.core.handle(Input::Command(command), now);
     }
 
-    /// Carries out what the core wants, and shows how everything is then.
+    /// Carries out all effects of the core, then publishes the snapshot if it has changed.
     fn perform_all(&mut self) {
         self.decided = media::now();
         while let Some(effect) = self.core.poll_effect() {
             self.perform(effect);
         }
         let snapshot = self.core.snapshot();
-        let is_other = self.snapshots.send_if_modified(|latest| {
+        let has_changed = self.snapshots.send_if_modified(|latest| {
             let changed = **latest != snapshot;
             if changed {
                 *latest = Arc::new(snapshot);
             }
             changed
         });
-        if std::mem::take(&mut self.has_news) || is_other {
+        if std::mem::take(&mut self.has_news) || has_changed {
             self.news.ring();
         }
     }
@@ -290,13 +295,13 @@ impl Engine {
         match effect {
             Effect::ConnectHub(hub) => self.connect(hub),
             Effect::DisconnectHub(hub) => {
-                if let Some((_, link)) = self.links.remove(&hub) {
-                    tokio::spawn(link.close());
+                if let Some((_, task)) = self.links.remove(&hub) {
+                    tokio::spawn(task.close());
                 }
             }
             Effect::Send { hub, message } => {
-                if let Some((_, link)) = self.links.get(&hub) {
-                    link.send(message);
+                if let Some((_, task)) = self.links.get(&hub) {
+                    task.send(message);
                 }
             }
             Effect::SetName(name) => drop(self.name.send_replace(name)),
@@ -304,19 +309,19 @@ impl Engine {
                 self.open_peer(peer, hub, media);
             }
             Effect::ClosePeer(peer) => {
-                if let Some((source, figures)) = self.reception.end(peer) {
-                    self.ledger.keep(&source, figures);
+                if let Some((source, stats)) = self.reception.end(peer) {
+                    self.ledger.keep(&source, stats);
                 }
                 self.connections.remove(&peer);
             }
             Effect::Peer { peer, command } => {
-                if let Some(fed) = self.connections.get(&peer) {
-                    fed.connection.command(command);
+                if let Some(active) = self.connections.get(&peer) {
+                    active.connection.command(command);
                 }
             }
             Effect::SetSending { peer, audio, video } => {
-                if let Some(fed) = self.connections.get_mut(&peer) {
-                    fed.feed(&self.studio, audio, video);
+                if let Some(active) = self.connections.get_mut(&peer) {
+                    active.feed(&self.studio, audio, video);
                 }
             }
             Effect::SetHeard { peer, heard, speaks } => {
@@ -350,8 +355,7 @@ impl Engine {
     }
 
     fn open_peer(&mut self, peer: PeerId, hub: HubRef, media: PeerMedia) {
-        // One mix while every gate is open: each session of a hub carries the same camera and
-        // microphone.
+        // One mix id per source: each session of a hub carries the same camera and microphone.
         let instance = self.instances.at(&hub);
         let instance = instance.as_str();
         let config = ConnectionConfig {
@@ -380,9 +384,9 @@ impl Engine {
     fn announce(&mut self, event: Event) {
         self.ledger.note(&event, self.decided);
         self.has_news = true;
-        // Whoever has gone wants no events any more.
+        // A receiver that is closed needs no events.
         if let Err(TrySendError::Full(_)) = self.events.try_send(event) {
-            tracing::error!("an event is lost");
+            tracing::error!("the event queue is full, an event is lost");
         }
     }
 
@@ -397,27 +401,27 @@ impl Engine {
         }
     }
 
-    /// Leaves every session, tells the hubs, and ends.
+    /// Leaves every session, waits until the hubs are notified, and ends.
     async fn close(mut self, reply: oneshot::Sender<Stats>) {
         let stats = self.stats(true);
         self.command(Command::LeaveAll);
         self.perform_all();
-        for (_, (_, link)) in std::mem::take(&mut self.links) {
-            link.close().await;
+        for (_, (_, task)) in std::mem::take(&mut self.links) {
+            task.close().await;
         }
         let _ = reply.send(stats);
     }
 }
 
 impl Fed {
-    /// Begins and ends what is to be; the rest goes on.
-    fn feed(&mut self, studio: &Studio, audio: bool, video: Option<Layer>) {
+    /// Starts and stops sending audio and video; media that continue are not interrupted.
+    fn feed(&mut self, local_media: &Studio, audio: bool, video: Option<Layer>) {
         if audio != self.audio {
-            self.connection.send_audio(audio.then(|| studio.audio()));
+            self.connection.send_audio(audio.then(|| local_media.audio()));
             self.audio = audio;
         }
         if video != self.video {
-            self.connection.send_video(video.map(|layer| studio.video(layer)));
+            self.connection.send_video(video.map(|layer| local_media.video(layer)));
             self.video = video;
         }
     }
@@ -433,8 +437,8 @@ impl Inbox {
         };
         tokio::select! {
             request = self.requests.recv() => Arrival::Request(request),
-            Some(deed) = self.deeds.recv() => Arrival::Deed(deed),
-            Some(word) = self.hubs.recv() => Arrival::Hub(word),
+            Some(event) = self.deeds.recv() => Arrival::Deed(event),
+            Some(event) = self.hubs.recv() => Arrival::Hub(event),
             Some((peer, event)) = self.peers.recv() => Arrival::Peer(peer, event),
             Some(track) = self.tracks.recv() => Arrival::Track(track),
             () = self.gallery.changed() => Arrival::Looks,

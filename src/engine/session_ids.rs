@@ -1,4 +1,4 @@
-//! Ids for sessions that are given none, and the keys that they are bound to.
+//! Generated session ids, and the owner keys that they are bound to.
 
 use std::{
     collections::BTreeMap,
@@ -8,31 +8,32 @@ use std::{
 use super::keys::fresh_secret;
 use crate::model::{HubPlace, Secret, SessionId};
 
-/// The keys of all ids that this process has made, for as long as it runs: a session that was left
-/// can be opened again. A person opens few.
+/// The keys of all ids that this process has generated. They are kept as long as it runs, so that a
+/// session that was left can be opened again. A user opens few sessions.
 static MADE: Mutex<BTreeMap<SessionId, Made>> = Mutex::new(BTreeMap::new());
 
-/// What an id was made of.
+/// The key of a generated id.
 struct Made {
     key: Secret,
-    /// The hub that was told; it is told to no other.
+    /// The hub that got the key; no other hub gets it.
     told: Option<HubPlace>,
 }
 
-/// An id for a session that was given none, bound to a fresh key: only this program can open it.
+/// Returns a generated session id that is bound to a fresh owner key: only this program can open
+/// the session.
 pub fn fresh_session_id() -> SessionId {
     let key = fresh_secret();
     let id = SessionId::of_key(&key);
-    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
-    made.insert(id.clone(), Made { key, told: None });
+    let mut generated = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    generated.insert(id.clone(), Made { key, told: None });
     id
 }
 
-/// The key of an id that this process has made, for the hub that is to have the session; `None`
-/// for other ids, and for a second hub.
+/// Returns the owner key of a generated id for the hub at which the session is opened; `None` for
+/// other ids, and for a second hub.
 pub(super) fn key_of(session: &SessionId, hub: &HubPlace) -> Option<Secret> {
-    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
-    let Made { key, told } = made.get_mut(session)?;
+    let mut generated = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    let Made { key, told } = generated.get_mut(session)?;
     (told.get_or_insert_with(|| hub.clone()) == hub).then(|| key.clone())
 }
 
@@ -42,7 +43,7 @@ mod tests {
     use crate::model::HubOwner;
 
     #[test]
-    fn the_key_of_an_id_is_told_to_one_hub_and_again_to_the_same() {
+    fn the_key_of_an_id_is_given_to_one_hub_only() {
         let place = |url: &str| HubPlace { url: url.parse().unwrap(), owner: HubOwner::Elsewhere };
         let places = ["http://192.0.2.1:7340", "http://192.0.2.2:7340"].map(place);
         let id = fresh_session_id();

@@ -1,4 +1,4 @@
-//! What is captured and encoded here: each source once, each encoder once, by demand.
+//! Local media: each source is captured once and encoded once, on demand.
 
 use std::sync::{
     Arc,
@@ -21,15 +21,16 @@ use crate::{
     model::{Bitrate, Counts, Layer, SourceKind, SourceState},
 };
 
-/// Opus packets that a connection may lag: half a second, which a jitter buffer no longer hides.
+/// Opus packets by which a peer connection may lag: half a second, which a jitter buffer no longer
+/// hides.
 const MAX_AUDIO_LAG: usize = 25;
 
-/// What is captured and encoded here.
+/// The sources, their captures and their encoders.
 pub(super) struct Studio {
     camera_spec: SourceSpec,
     rate: Option<Bitrate>,
     microphone_spec: SourceSpec,
-    /// Files that are sent, in use or not: no recording may destroy them.
+    /// Claims on the files that are sent, open or not: no recording may overwrite them.
     camera_claim: Option<SourceClaim>,
     microphone_claim: Option<SourceClaim>,
     who: String,
@@ -38,7 +39,7 @@ pub(super) struct Studio {
     camera: Option<VideoCapture>,
     encoder: Option<VideoEncoder>,
     microphone: Option<AudioCapture>,
-    /// The encoder of sound, while no microphone uses it.
+    /// The Opus encoder, while no microphone uses it.
     opus: Arc<Slot<OpusEncoder>>,
     frames: Tee<VideoFrame>,
     meter: Meter,
@@ -47,14 +48,14 @@ pub(super) struct Studio {
     tally: Arc<Tally>,
 }
 
-/// What the core wants to run.
+/// The sources that the core needs now.
 #[derive(Clone, Copy, Default)]
 struct Wanted {
     camera: bool,
     microphone: bool,
 }
 
-/// How often sources were opened and encoders started.
+/// Counts how often sources were opened and encoders started.
 #[derive(Debug, Default)]
 struct Tally {
     cameras: AtomicU32,
@@ -64,13 +65,14 @@ struct Tally {
 }
 
 impl Studio {
-    /// A studio in which nothing runs yet. The own picture and level are shown in `gallery`.
+    /// Returns a state in which no source is open. Our own video and level are registered in
+    /// `video_sinks`.
     pub(super) fn new(
         options: &EngineOptions,
-        gallery: &Gallery,
-        deeds: mpsc::Sender<Deed>,
+        video_sinks: &Gallery,
+        events: mpsc::Sender<Deed>,
     ) -> Self {
-        let (frames, meter) = gallery.exhibit(Picture::Local);
+        let (frames, meter) = video_sinks.exhibit(Picture::Local);
         Self {
             camera_spec: options.camera.clone(),
             rate: options.rate,
@@ -78,7 +80,7 @@ impl Studio {
             camera_claim: claim(&options.camera, "camera"),
             microphone_claim: claim(&options.microphone, "microphone"),
             who: options.name.clone(),
-            deeds,
+            deeds: events,
             wanted: Wanted::default(),
             camera: None,
             encoder: None,
@@ -92,25 +94,25 @@ impl Studio {
         }
     }
 
-    /// Runs what is wanted and nothing else.
+    /// Opens the sources that are needed and closes the others.
     pub(super) fn demand(&mut self, camera: bool, microphone: bool) {
         self.wanted = Wanted { camera, microphone };
         self.run_camera();
         self.run_microphone();
     }
 
-    /// Captures another picture from now on.
+    /// Captures video from another source from now on.
     pub(super) fn set_camera(&mut self, camera: SourceSpec) {
         if camera != self.camera_spec {
             self.camera_claim = claim(&camera, "camera");
             self.camera_spec = camera;
-            // The old device first: the new one may be the same under another name.
+            // The old device is closed first: the new one may be the same under another name.
             self.camera = None;
             self.run_camera();
         }
     }
 
-    /// Captures another sound from now on.
+    /// Captures audio from another source from now on.
     pub(super) fn set_microphone(&mut self, microphone: SourceSpec) {
         if microphone != self.microphone_spec {
             self.microphone_claim = claim(&microphone, "microphone");
@@ -120,24 +122,25 @@ impl Studio {
         }
     }
 
-    /// Whether there is a picture and a sound to be sent at all.
+    /// Returns whether there is a camera, and whether there is a microphone.
     pub(super) fn equipment(&self) -> (bool, bool) {
         (self.camera_spec != SourceSpec::None, self.microphone_spec != SourceSpec::None)
     }
 
-    /// The encoded picture; `layer` chooses the rung once there is more than one.
+    /// Returns a subscription to the encoded video. All layers give the same stream, as there is one
+    /// encoder.
     pub(super) fn video(&self, layer: Layer) -> Subscription<EncodedVideo> {
         match layer {
             Layer::Quarter | Layer::Half | Layer::Full => self.video.subscribe(MAX_LAG),
         }
     }
 
-    /// The encoded sound.
+    /// Returns a subscription to the encoded audio.
     pub(super) fn audio(&self) -> Subscription<EncodedAudio> {
         self.audio.subscribe(MAX_AUDIO_LAG)
     }
 
-    /// How often sources were opened, and encoders started.
+    /// Returns how often sources were opened, and how often encoders were started.
     pub(super) fn counts(&self) -> (Counts, Counts) {
         let read = |counter: &AtomicU32| counter.load(Ordering::Relaxed);
         let Tally { cameras, microphones, video_encoders, audio_encoders } = &*self.tally;
@@ -154,17 +157,17 @@ impl Studio {
             self.encoder = self.start_encoder();
         }
         if self.camera.is_none() && self.encoder.is_some() {
-            let notify = self.notify(SourceKind::Camera, |tally| &tally.cameras);
+            let notify = self.notify(SourceKind::Camera, |counters| &counters.cameras);
             let (spec, frames) = (&self.camera_spec, self.frames.clone());
             self.camera = Some(VideoCapture::start(spec, &self.who, frames, notify));
         }
     }
 
     fn start_encoder(&self) -> Option<VideoEncoder> {
-        let deeds = self.deeds.clone();
-        let fail = move |why: &dyn std::fmt::Display| {
-            let message = format!("the picture cannot be encoded: {why}");
-            report(&deeds, SourceKind::Camera, SourceState::Failed { message });
+        let events = self.deeds.clone();
+        let fail = move |error: &dyn std::fmt::Display| {
+            let message = format!("the video cannot be encoded: {error}");
+            report(&events, SourceKind::Camera, SourceState::Failed { message });
         };
         let (failed, out) = (fail.clone(), self.video.clone());
         let settings = settings_for(&self.camera_spec, self.rate);
@@ -186,20 +189,20 @@ impl Studio {
         {
             let (meter, audio) = (self.meter.clone(), self.audio.clone());
             let mut level = LevelWindow::default();
-            let mut desk = Borrowed { encoder: Some(encoder), home: Arc::clone(&self.opus) };
+            let mut encoder = Borrowed { encoder: Some(encoder), home: Arc::clone(&self.opus) };
             let sink = move |block: &AudioBlock| {
                 meter.set(level.push(&block.samples));
-                if let Some(packet) = desk.encode(block) {
+                if let Some(packet) = encoder.encode(block) {
                     audio.publish(packet);
                 }
             };
-            let notify = self.notify(SourceKind::Microphone, |tally| &tally.microphones);
+            let notify = self.notify(SourceKind::Microphone, |counters| &counters.microphones);
             let spec = &self.microphone_spec;
             self.microphone = Some(AudioCapture::start(spec, Box::new(sink), notify));
         }
     }
 
-    /// The encoder that the last microphone used, or the first one.
+    /// Returns the encoder that the last microphone used, or creates the first one.
     fn sound_encoder(&self) -> Option<OpusEncoder> {
         if let Some(encoder) = self.opus.take() {
             return Some(encoder);
@@ -210,25 +213,25 @@ impl Studio {
                 Some(encoder)
             }
             Err(error) => {
-                let message = format!("sound cannot be encoded: {error}");
+                let message = format!("the audio cannot be encoded: {error}");
                 self.tell(SourceKind::Microphone, SourceState::Failed { message });
                 None
             }
         }
     }
 
-    /// Counts the openings of a source and passes its states on to the core.
+    /// Returns a callback that counts the openings of a source and passes its states on to the core.
     fn notify(
         &self,
         kind: SourceKind,
         counter: fn(&Tally) -> &AtomicU32,
     ) -> Arc<dyn Fn(SourceState) + Send + Sync> {
-        let (deeds, tally) = (self.deeds.clone(), Arc::clone(&self.tally));
+        let (events, counters) = (self.deeds.clone(), Arc::clone(&self.tally));
         Arc::new(move |state| {
             if state == SourceState::Running {
-                counter(&tally).fetch_add(1, Ordering::Relaxed);
+                counter(&counters).fetch_add(1, Ordering::Relaxed);
             }
-            report(&deeds, kind, state);
+            report(&events, kind, state);
         })
     }
 
@@ -237,7 +240,7 @@ impl Studio {
     }
 }
 
-/// An encoder that goes home when its microphone is closed, so that the next one goes on with it.
+/// An encoder that is put back when its microphone is closed, so that the next microphone uses it.
 struct Borrowed {
     encoder: Option<OpusEncoder>,
     home: Arc<Slot<OpusEncoder>>,
@@ -257,13 +260,14 @@ impl Drop for Borrowed {
     }
 }
 
-/// Keeps recordings away from a file that is sent.
+/// Claims the file of a source, so that it is not recorded to.
 fn claim(source: &SourceSpec, role: &'static str) -> Option<SourceClaim> {
     Some(SourceClaim::new(source.file()?, role))
 }
 
-/// What a source is encoded to: that rate, or the usual one of whatever comes. Thirty pictures a
-/// second are expected of one that does not say, and the encoder follows those that come.
+/// Returns the encoder settings for a source: the target bitrate, or the usual one of the frame
+/// size. Sources without a stated frame rate are expected to give 30 frames per second; the encoder
+/// adapts to the actual rate.
 fn settings_for(camera: &SourceSpec, target: Option<Bitrate>) -> VideoSettings {
     let fps = match camera {
         SourceSpec::Pattern { fps, .. } | SourceSpec::Busy { fps, .. } => *fps,
@@ -276,9 +280,9 @@ fn settings_for(camera: &SourceSpec, target: Option<Bitrate>) -> VideoSettings {
     VideoSettings { layer: Layer::Full, fps, target }
 }
 
-/// Passes a state on to the core; states are rare, so a full queue is a bug.
-pub(super) fn report(deeds: &mpsc::Sender<Deed>, kind: SourceKind, state: SourceState) {
-    if deeds.try_send(Deed::Core(Input::Source(kind, state))).is_err() {
+/// Passes the state of a source on to the core. States are rare, so a full queue is a bug.
+pub(super) fn report(events: &mpsc::Sender<Deed>, kind: SourceKind, state: SourceState) {
+    if events.try_send(Deed::Core(Input::Source(kind, state))).is_err() {
         tracing::error!(?kind, "the engine's queue is full or closed, a device's state is lost");
     }
 }
