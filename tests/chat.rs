@@ -127,7 +127,7 @@ fn in_a_broadcast_viewers_read_and_write_nothing() {
     told(&mut vera, "only reads its chat");
     let silent = ["open", "--kind", "audio/many-to-many", "--say"];
     let mut silent = hub.person("Silent", &silent);
-    told(&mut silent, "has no chat, so --say says nothing there");
+    told(&mut silent, "has no chat, so --say has no effect there");
     assert_eq!(silent.interrupt().code, Some(0));
     let ends = done([olga, vera]);
     assert_eq!(messages(&ends[0]), []);

@@ -1,4 +1,4 @@
-//! The command line, as `--help` explains it.
+//! The options of the command line. Their doc comments are the text of `--help`.
 
 mod parse;
 
@@ -38,48 +38,49 @@ use crate::{
 #[derive(Parser, Debug)]
 #[command(version, about, after_long_help = EXIT_CODES, args_conflicts_with_subcommands = true)]
 pub struct Args {
-    /// What to do; without it, the window opens.
+    /// The task; without one, the window opens.
     #[command(subcommand)]
     pub task: Option<Task>,
-    /// Links to join in the window (`http://HOST:PORT/s/ID`). If a window is open already, it gets
-    /// them and comes to the front.
+    /// Links of sessions to join in the window (`http://HOST:PORT/s/ID`). If a window is open
+    /// already, it takes them and comes to the front.
     #[arg(value_name = "LINK", value_parser = LinkParser)]
     pub links: Vec<JoinTarget>,
-    /// Open a window of its own, for another person, whatever is open already.
+    /// Open a separate window for another user, even if one is open already.
     #[arg(long)]
     pub new_window: bool,
 }
 
 impl Args {
-    /// Reads a command line, the program's name first.
+    /// Parses a command line; the first argument is the program's name.
     ///
     /// # Errors
-    /// What is wrong with it, or the help that it asks for: [`clap::Error::exit`] prints both.
-    pub fn read<I>(words: I) -> Result<Self, clap::Error>
+    /// Returns what is wrong with it, or the help that it asks for: [`clap::Error::exit`] prints
+    /// both.
+    pub fn read<I>(arguments: I) -> Result<Self, clap::Error>
     where
         I: IntoIterator<Item: Into<OsString>>,
     {
-        let words: Vec<OsString> = words.into_iter().map(Into::into).collect();
-        let first = words.get(1).cloned();
-        Self::try_parse_from(words).map_err(|error| {
-            // What follows a mistyped command is not what is wrong.
+        let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+        let first = arguments.get(1).cloned();
+        Self::try_parse_from(arguments).map_err(|error| {
+            // After a mistyped command, clap complains about the arguments that follow it.
             let command = Self::command();
-            let mistyped = first.filter(|word: &OsString| {
-                error.kind() == ErrorKind::UnknownArgument && is_mistyped(&command, word)
+            let mistyped = first.filter(|argument: &OsString| {
+                error.kind() == ErrorKind::UnknownArgument && is_mistyped(&command, argument)
             });
-            mistyped.map_or(error, |word| no_command(&command, &word.to_string_lossy()))
+            mistyped.map_or(error, |argument| no_command(&command, &argument.to_string_lossy()))
         })
     }
 }
 
-/// Whether a word is neither a command nor an option nor a link.
-fn is_mistyped(command: &clap::Command, word: &OsStr) -> bool {
-    let word = word.to_string_lossy();
-    !word.starts_with('-') && !word.contains('/') && command.find_subcommand(&*word).is_none()
+/// Returns whether an argument is neither a command nor an option nor a link.
+fn is_mistyped(command: &clap::Command, argument: &OsStr) -> bool {
+    let text = argument.to_string_lossy();
+    !text.starts_with('-') && !text.contains('/') && command.find_subcommand(&*text).is_none()
 }
 
-/// Takes links, as the window's box does. Other words are mistyped commands: a bare id would hide
-/// them.
+/// Parses links as the window does. Any other argument is reported as a mistyped command, also an
+/// id: otherwise a mistyped command would be taken for an id.
 #[derive(Clone)]
 struct LinkParser;
 
@@ -93,32 +94,32 @@ impl TypedValueParser for LinkParser {
         value: &OsStr,
     ) -> Result<JoinTarget, clap::Error> {
         let text = StringValueParser::new().parse_ref(command, argument, value)?;
-        let wrong = match parse_target(&text) {
+        let error = match parse_target(&text) {
             Ok((hub @ Some(_), session)) => return Ok(JoinTarget { session, hub }),
             Ok((None, _)) => None,
             Err(error) => text.contains('/').then(|| error.to_string()),
         };
-        Err(wrong.map_or_else(
+        Err(error.map_or_else(
             || no_command(command, &text),
-            |wrong| {
-                clap::Error::raw(ErrorKind::ValueValidation, format!("{wrong}\n")).with_cmd(command)
+            |error| {
+                clap::Error::raw(ErrorKind::ValueValidation, format!("{error}\n")).with_cmd(command)
             },
         ))
     }
 }
 
-/// That a word is none of the commands, and which is the nearest.
-fn no_command(command: &clap::Command, word: &str) -> clap::Error {
+/// Returns the error for an unknown command; it names the most similar command.
+fn no_command(command: &clap::Command, text: &str) -> clap::Error {
     let mut error = clap::Error::new(ErrorKind::InvalidSubcommand).with_cmd(command);
-    error.insert(ContextKind::InvalidSubcommand, ContextValue::String(word.to_owned()));
+    error.insert(ContextKind::InvalidSubcommand, ContextValue::String(text.to_owned()));
     let usage = command.clone().render_usage();
     error.insert(ContextKind::Usage, ContextValue::StyledStr(usage));
     let names = command.get_subcommands().map(clap::Command::get_name);
-    let near = names.map(|name| (strsim::jaro(name, word), name));
-    let near = near.filter(|(likeness, _)| *likeness > LIKE);
-    let nearest = near.max_by(|one, other| one.0.total_cmp(&other.0));
-    if nearest.is_none() && SessionId::parse(word).is_ok() {
-        let tip = format!("`quintet join {word}` joins the session of that id").into();
+    let similar = names.map(|name| (strsim::jaro(name, text), name));
+    let similar = similar.filter(|(similarity, _)| *similarity > LIKE);
+    let nearest = similar.max_by(|one, other| one.0.total_cmp(&other.0));
+    if nearest.is_none() && SessionId::parse(text).is_ok() {
+        let tip = format!("`quintet join {text}` joins the session of that id").into();
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
     }
     if let Some((_, name)) = nearest {
@@ -128,31 +129,31 @@ fn no_command(command: &clap::Command, word: &str) -> clap::Error {
     error
 }
 
-/// How alike a mistyped command and the right one are at least; what `clap` takes for its own.
+/// The least similarity at which a command is suggested for a mistyped one; `clap` uses the same
+/// value.
 const LIKE: f64 = 0.7;
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0  what was asked for happened
-  1  something unexpected failed; standard error says what
+  1  something unexpected failed; standard error has the reason
   2  the command line is wrong
-  3  the hub cannot be reached, or one of our own cannot be started
+  3  the hub cannot be reached, or a hub of our own cannot be started
   4  a session was refused: no-such-session, id-taken, session-full, not-allowed, …
-  5  a session ended against our will: ejected, replaced
-  6  a session was still awaited when the time was up
-  7  a camera, microphone, speaker or file that was wanted could not be used, and still was
-     not at the end
-  8  a session was joined, but nobody in it was ever connected
+  5  the user was ejected from a session, or replaced in it
+  6  a session was not open yet when the time was up
+  7  a camera, microphone, speaker or file could not be used, and still could not at the end
+  8  a session was joined, but no participant in it was ever connected
 
 KIND is av-conference, av-broadcast, audio-conference, audio-broadcast, video-broadcast, or
 MEDIA/DIRECTION: media audio, video, data joined by '+'; direction one-way, one-to-one,
 one-to-many or many-to-many. Example: audio+video/one-to-one.
 
 SPEC is default, none, a device's name or id as `quintet devices` lists them, pattern[:1280x720@30]
-(camera), busy[:1280x720@30] (camera, noise and motion that need the encoder's whole rate),
-tone[:440] (microphone), or file:PATH (camera .y4m, microphone .wav, speaker a .wav to be written).";
+(camera), busy[:1280x720@30] (camera, noise and motion that use the encoder's whole bitrate),
+tone[:440] (microphone), or file:PATH (camera .y4m, microphone .wav, speaker a .wav to write).";
 
-/// What to do.
+/// The task of a command line.
 #[derive(Subcommand, Debug)]
 pub enum Task {
     /// Open one session, or five, and stay until Ctrl-C.
@@ -161,14 +162,14 @@ pub enum Task {
         /// video-broadcast.
         #[arg(long)]
         five: bool,
-        /// The kind of a session to open; may be given several times, and beside --five.
+        /// The kind of a session to open; can be given several times, and together with --five.
         #[arg(long, value_name = "KIND", value_parser = parse_kind)]
         kind: Vec<SessionKind>,
-        /// An own id for the session; without it, one that belongs to this program. With several sessions, give as
-        /// many ids, in the same order.
+        /// The id of the session; without it, an id is generated that only this program can open
+        /// again. With several sessions, give one id for each, in the same order.
         #[arg(long, value_name = "ID", value_parser = parse_id)]
         id: Vec<SessionId>,
-        /// How many may be in each session, the opener included.
+        /// The most participants in each session, the opener included.
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(2..=256))]
         limit: Option<u16>,
         /// Options of both `open` and `join`.
@@ -177,16 +178,16 @@ pub enum Task {
     },
     /// Join sessions by link or id, and stay until Ctrl-C.
     Join {
-        /// Links (`http://HOST:PORT/s/ID`) or bare ids; `-` reads one from standard input, `@FILE`
-        /// from a file, so that no other user of the machine sees it. A bare id is sought at the
-        /// default hub and at the hubs of the links beside it.
+        /// Links (`http://HOST:PORT/s/ID`) or ids; `-` reads one from standard input, `@FILE` from
+        /// a file, so that no other user of the machine sees it. An id is looked up at the default
+        /// hub and at the hubs of the given links.
         #[arg(required_unless_present = "link_file", value_name = "LINK_OR_ID",
             value_parser = Invitation::parse)]
         sessions: Vec<Invitation>,
-        /// A file with a link, as `@FILE`; may be given several times.
+        /// A file with a link, like `@FILE`; can be given several times.
         #[arg(long, value_name = "FILE")]
         link_file: Vec<PathBuf>,
-        /// Open these as well, in the same process; may be given several times.
+        /// Also open a session of this kind, in the same process; can be given several times.
         #[arg(long, value_name = "KIND", value_parser = parse_kind)]
         open: Vec<SessionKind>,
         /// Options of both `open` and `join`.
@@ -196,34 +197,34 @@ pub enum Task {
     /// Run a hub alone, until Ctrl-C.
     Serve {
         /// Where to listen: ADDRESS, ADDRESS:PORT or :PORT; without it, on port 7340 of all
-        /// addresses. 0.0.0.0 means all of IPv4 only, :: all of IPv6 only.
+        /// addresses. 0.0.0.0 means all IPv4 addresses only, :: all IPv6 addresses only.
         #[arg(long, value_name = "ADDR", default_value = ":7340", value_parser = parse_listen)]
         listen: Listen,
-        /// The address by which people reach this hub, such as `https://hub.example`: links carry it,
-        /// and the hub answers to its host name. Without it, the hub answers to IP addresses,
-        /// localhost and the name of this machine.
+        /// The URL by which clients reach this hub, such as `https://hub.example`: links contain
+        /// it, and the hub accepts requests to its host name. Without it, the hub accepts requests
+        /// to IP addresses, localhost and the name of this machine.
         #[arg(long, alias = "public", value_name = "URL", value_parser = parse_hub)]
         public_url: Option<HubUrl>,
-        /// A proxy in front of the hub, or several: ADDRESS or ADDRESS/PREFIX. It is believed when it
-        /// tells, in X-Forwarded-For or Forwarded, whom a connection is for; nobody else is.
+        /// A proxy in front of the hub: ADDRESS or ADDRESS/PREFIX; can be given several times. The
+        /// client addresses in X-Forwarded-For and Forwarded are trusted from these proxies only.
         #[arg(long, value_name = "ADDR", value_parser = parse_subnet)]
         trusted_proxy: Vec<Subnet>,
-        /// One JSON object a line instead of sentences.
+        /// Print one JSON object per line instead of sentences.
         #[arg(long)]
         json: bool,
-        /// Stop after that long, such as 20s, 5m or 500ms.
+        /// Stop after this time, such as 20s, 5m or 500ms.
         #[arg(long = "for", value_name = "TIME", value_parser = parse_time)]
         time: Option<Duration>,
     },
-    /// Measure what sending costs on this machine, and how long a picture takes.
+    /// Measure the cost of sending and the latency of video on this machine.
     Bench {
-        /// What to measure.
+        /// The measurement.
         #[command(subcommand)]
         bench: BenchTask,
     },
     /// List cameras, microphones and speakers.
     Devices {
-        /// One JSON object instead of a table.
+        /// Print one JSON object instead of a table.
         #[arg(long)]
         json: bool,
     },
@@ -232,60 +233,60 @@ pub enum Task {
 /// Options of `open` and `join`.
 #[derive(clap::Args, Debug)]
 pub struct Common {
-    /// The hub to use; without it, the one on 127.0.0.1:7340, or one of our own.
+    /// The hub to use; without it, the hub on 127.0.0.1:7340, or a hub of our own.
     #[arg(long, value_name = "URL", value_parser = parse_hub)]
     hub: Option<HubUrl>,
     /// Where a hub of our own listens: ADDRESS, ADDRESS:PORT or :PORT; without it, on all
-    /// addresses. 0.0.0.0 means all of IPv4 only, :: all of IPv6 only. With a port, one is run there
-    /// and no other is looked for.
+    /// addresses. 0.0.0.0 means all IPv4 addresses only, :: all IPv6 addresses only. With a port, a
+    /// hub is started there, and no other hub is used.
     #[arg(long, value_name = "ADDR", value_parser = parse_listen, conflicts_with = "hub")]
     listen: Option<Listen>,
-    /// The address by which people reach a hub of our own, if one is started: links carry it, and
-    /// the hub answers to its host name.
+    /// The URL by which clients reach a hub of our own, if one is started: links contain it, and
+    /// the hub accepts requests to its host name.
     #[arg(long, value_name = "URL", value_parser = parse_hub, conflicts_with = "hub")]
     public_url: Option<HubUrl>,
     /// Who may open sessions at a hub of our own, if one is started: `mine` for your own programs
-    /// only, or `everyone`. Everybody may join those that are open.
+    /// only, or `everyone`. Everyone may join sessions that are open.
     #[arg(long, value_name = "WHO", default_value = "mine", conflicts_with = "hub")]
     hub_for: HubFor,
-    /// A proxy in front of a hub of our own, or several: ADDRESS or ADDRESS/PREFIX. It is believed
-    /// when it tells, in X-Forwarded-For or Forwarded, whom a connection is for; nobody else is.
+    /// A proxy in front of a hub of our own: ADDRESS or ADDRESS/PREFIX; can be given several times.
+    /// The client addresses in X-Forwarded-For and Forwarded are trusted from these proxies only.
     #[arg(long, value_name = "ADDR", value_parser = parse_subnet, conflicts_with = "hub")]
     trusted_proxy: Vec<Subnet>,
-    /// Your name, as the others see it.
+    /// Your name, as other participants see it.
     #[arg(long, default_value = "", value_parser = parse_name, hide_default_value = true)]
     name: String,
-    /// What to send as picture.
+    /// The source of the video to send.
     #[arg(long, value_name = "SPEC", default_value = "default",
         value_parser = OsStringValueParser::new().try_map(parse_camera))]
     camera: SourceSpec,
-    /// What to send as sound.
+    /// The source of the audio to send.
     #[arg(long, value_name = "SPEC", default_value = "default",
         value_parser = OsStringValueParser::new().try_map(parse_microphone))]
     microphone: SourceSpec,
-    /// Where to play what is received.
+    /// The output for received audio.
     #[arg(long, value_name = "SPEC", default_value = "default",
         value_parser = OsStringValueParser::new().try_map(SpeakerSpec::parse))]
     pub(super) speaker: SpeakerSpec,
-    /// Stop after that long, such as 20s, 5m or 500ms.
+    /// Stop after this time, such as 20s, 5m or 500ms.
     #[arg(long = "for", value_name = "TIME", value_parser = parse_time)]
     pub(super) time: Option<Duration>,
-    /// One JSON object a line instead of sentences.
+    /// Print one JSON object per line instead of sentences.
     #[arg(long)]
     pub(super) json: bool,
-    /// Say each line of standard input in the chats: in every session with `data` in which we may
-    /// write and somebody is. Nothing is read before that, and at most ten lines a second.
+    /// Send each line of standard input to the chats: to every session with `data` in which we may
+    /// write and a participant is connected. Reading starts then, at most ten lines a second.
     #[arg(long)]
     pub(super) say: bool,
-    /// Take commands for own sessions from standard input, one a line: `eject PERSON [in SESSION]
-    /// [--address]` (out for 10 minutes, with --address everybody at that address), `allow PERSON
-    /// [in SESSION]`, `lock [SESSION]` (nobody new comes in), `unlock [SESSION]`.
+    /// Read commands for our own sessions from standard input, one per line: `eject PERSON [in
+    /// SESSION] [--address]` (for 10 minutes; with --address, everyone at that address), `allow
+    /// PERSON [in SESSION]`, `lock [SESSION]` (no new participants), `unlock [SESSION]`.
     #[arg(long, conflicts_with = "say")]
     pub(super) commands: bool,
-    /// Fail at once if a session to be joined is not open.
+    /// Fail at once if a session to join is not open.
     #[arg(long)]
     no_wait: bool,
-    /// Make our own network worse, for tests: loss=0.05,flip=0.01,delay=50ms,jitter=20ms,rate=1Mbit,
+    /// Simulate a bad network, for tests: loss=0.05,flip=0.01,delay=50ms,jitter=20ms,rate=1Mbit,
     /// seed=7.
     #[arg(long, value_name = "WORSE")]
     impair: Option<Impairment>,
@@ -296,13 +297,13 @@ pub struct Common {
 enum HubFor {
     /// Programs of this user.
     Mine,
-    /// Everybody who reaches it.
+    /// Every client that can reach it.
     Everyone,
 }
 
 impl From<HubFor> for OpensFor {
-    fn from(whom: HubFor) -> Self {
-        match whom {
+    fn from(value: HubFor) -> Self {
+        match value {
             HubFor::Mine => Self::Mine,
             HubFor::Everyone => Self::Everyone,
         }
@@ -314,12 +315,12 @@ impl From<HubFor> for OpensFor {
 pub struct Listen {
     /// The addresses and the port.
     pub at: ListenAt,
-    /// Whether the port was asked for, so that no other will do.
+    /// Whether the port was given; then no other port is used.
     pub port_given: bool,
 }
 
 impl Common {
-    /// The engine's options.
+    /// Returns the options of the engine.
     pub(super) fn engine(&self) -> EngineOptions {
         let hub = match (&self.hub, self.listen) {
             (Some(hub), _) => HubChoice::At(hub.clone()),
@@ -346,8 +347,8 @@ impl Common {
 }
 
 impl Common {
-    /// The sources that were named, to be looked for at once. Default ones are opened when
-    /// somebody wants them, and then told of.
+    /// Returns the sources that were named; they are checked at once. Default sources are opened,
+    /// and their failures reported, when they are needed.
     pub(super) fn sources(&self) -> Vec<(SourceKind, SourceSpec)> {
         let all = [(SourceKind::Camera, &self.camera), (SourceKind::Microphone, &self.microphone)];
         let is_named =
@@ -358,19 +359,19 @@ impl Common {
 }
 
 impl Task {
-    /// Reads the links that are in files or come on standard input; blocks meanwhile.
+    /// Reads the links from files and standard input; blocks meanwhile.
     ///
     /// # Errors
-    /// If one cannot be read.
+    /// Fails if one cannot be read.
     pub(super) fn read_links(&mut self) -> anyhow::Result<()> {
         let Self::Join { sessions, link_file, common, .. } = self else { return Ok(()) };
         Invitation::read_all(sessions, link_file, common.say || common.commands)
     }
 
-    /// The sessions to ask the engine for, in order.
+    /// Returns the commands that open and join the sessions, in order.
     ///
     /// # Errors
-    /// If the ids given do not match the sessions.
+    /// Fails if the given ids do not match the sessions, or a limit is too high.
     pub(super) fn commands(
         &self,
         mut fresh: impl FnMut() -> SessionId,
@@ -392,7 +393,7 @@ impl Task {
                 let kinds = [five, kind].concat();
                 if kinds.is_empty() {
                     bail!(
-                        "what is to be opened? --five, or --kind KIND as in --kind av-conference"
+                        "no session to open; give --five, or --kind KIND as in --kind av-conference"
                     );
                 }
                 if !id.is_empty() && id.len() != kinds.len() {
@@ -409,7 +410,7 @@ impl Task {
                 open(&kinds, id, *limit)
             }
             Self::Join { sessions, open: kinds, common, link_file: _ } => {
-                // A bare id is sought at the hubs that are in use: those of the links come first.
+                // An id is looked up at the hubs in use, so the sessions with links come first.
                 let mut known = BTreeSet::new();
                 let sessions: Vec<_> = sessions
                     .iter()
@@ -442,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_holds_together() {
+    fn the_command_line_passes_the_checks_of_clap() {
         Args::command().debug_assert();
     }
 
@@ -459,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn own_ids_go_with_their_kinds_in_order() {
+    fn given_ids_belong_to_the_kinds_in_order() {
         let line = "quintet open --kind audio/one-to-one --id boss --kind av-broadcast --id all";
         let commands = commands(line).unwrap();
         assert!(matches!(&commands[1], Command::Open(request)
@@ -468,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn links_go_before_the_bare_ids_that_are_sought_at_their_hubs() {
+    fn sessions_with_links_are_joined_before_bare_ids() {
         let commands = commands("quintet join a http://one/s/b c http://two/s/d").unwrap();
         let ids: Vec<_> = commands.iter().map(|one| one.session().unwrap().as_str()).collect();
         assert_eq!(ids, ["b", "d", "a", "c"]);
@@ -481,14 +482,14 @@ mod tests {
     }
 
     #[test]
-    fn more_people_than_a_kind_takes_are_refused_by_name() {
+    fn a_limit_above_that_of_the_kind_is_refused() {
         let wrong = commands("quintet open --kind av-conference --limit 200").unwrap_err();
         assert!(wrong.to_string().contains("at most 12"), "{wrong}");
         assert!(commands("quintet open --kind av-broadcast --limit 200").is_ok());
     }
 
     #[test]
-    fn a_wrong_option_names_itself_and_the_nearest_right_one() {
+    fn the_error_for_a_wrong_option_names_it_and_the_nearest_right_one() {
         let wrong = commands("quintet open --fife").unwrap_err().to_string();
         assert!(wrong.contains("--fife") && wrong.contains("--five"), "{wrong}");
         let wrong = commands("quintet open --kind av-confrence").unwrap_err().to_string();
@@ -500,7 +501,7 @@ mod tests {
     }
 
     #[test]
-    fn links_alone_are_for_the_window() {
+    fn links_without_a_task_are_for_the_window() {
         let args = |line: &str| Args::try_parse_from(line.split_whitespace());
         let both = args("quintet http://one/s/a https://two/s/b --new-window").unwrap();
         let ids: Vec<_> = both.links.iter().map(|one| one.session.as_str()).collect();
@@ -512,7 +513,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistyped_command_is_no_session() {
+    fn a_mistyped_command_is_not_taken_for_a_session() {
         let args = |line: &str| Args::read(line.split_whitespace());
         for line in ["quintet jion", "quintet jion http://one/s/a", "quintet jion --name Ada"] {
             let wrong = args(line).unwrap_err().to_string();
@@ -533,7 +534,7 @@ mod tests {
         assert_eq!(listen("127.0.0.1:0").unwrap(), ("127.0.0.1".into(), 0, true));
         assert_eq!(listen(":80").unwrap(), ("all".into(), 80, true));
         assert_eq!(listen("::1").unwrap(), ("::1".into(), 7340, false));
-        // What is said explicitly is meant: one family.
+        // An explicit unspecified address means one address family.
         assert_eq!(listen("0.0.0.0:80").unwrap(), ("0.0.0.0".into(), 80, true));
         assert_eq!(listen("[::]:80").unwrap(), ("::".into(), 80, true));
         assert_eq!(listen("::").unwrap(), ("::".into(), 7340, false));

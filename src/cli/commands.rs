@@ -1,15 +1,15 @@
-//! What the lines of standard input command (`--commands`): for hosts without a window.
+//! The commands on standard input (`--commands`), for session owners without a window.
 
 use crate::model::{Command, ParticipantId, Role, SessionId, SessionStatus, Snapshot};
 
-/// How commands are written, for whoever wrote something else.
+/// The syntax of the commands, for error messages.
 const USAGE: &str = "commands are: eject PERSON [in SESSION] [--address], allow PERSON [in SESSION], \
                      lock [SESSION], unlock [SESSION]; PERSON is a name or a participant's id";
 
-/// The command in a line, about our own sessions as they are now.
+/// Parses a line into a command about our own sessions in the snapshot `now`.
 ///
 /// # Errors
-/// What is wrong with it, for a person.
+/// Returns a sentence for the user that says what is wrong with the line.
 pub(super) fn command(line: &str, now: &Snapshot) -> Result<Command, String> {
     let (verb, rest) = line.trim().split_once(char::is_whitespace).unwrap_or((line.trim(), ""));
     let rest = rest.trim();
@@ -20,15 +20,15 @@ pub(super) fn command(line: &str, now: &Snapshot) -> Result<Command, String> {
                 None => (rest, false),
             };
             let (session, participant) = person(rest, now, |session| {
-                let people = session.participants.iter();
-                people.map(|one| (one.participant.clone(), one.name.clone())).collect()
+                let participants = session.participants.iter();
+                participants.map(|one| (one.participant.clone(), one.name.clone())).collect()
             })?;
             Ok(Command::Eject { session, participant, address })
         }
         "allow" => {
             let (session, participant) = person(rest, now, |session| {
-                let people = session.removed.iter();
-                people.map(|one| (one.participant.clone(), one.name.clone())).collect()
+                let ejected = session.removed.iter();
+                ejected.map(|one| (one.participant.clone(), one.name.clone())).collect()
             })?;
             Ok(Command::Allow { session, participant })
         }
@@ -37,53 +37,51 @@ pub(super) fn command(line: &str, now: &Snapshot) -> Result<Command, String> {
             let session = the_one(own(now, named).map(|one| one.session.clone()).collect(), rest)?;
             Ok(Command::Lock { session, locked: verb == "lock" })
         }
-        _ => Err(format!("{verb:?} is no command; {USAGE}")),
+        _ => Err(format!("{verb:?} is not a command; {USAGE}")),
     }
 }
 
-/// Our own sessions, or the one of that id.
-fn own<'a>(
-    now: &'a Snapshot,
-    named: Option<&'a str>,
-) -> impl Iterator<Item = &'a SessionStatus> + 'a {
-    let is_meant = move |one: &&SessionStatus| {
-        one.role == Role::Opener && named.is_none_or(|named| one.session.as_str() == named)
+/// Returns our own sessions; if `id` is given, only the one with that id.
+fn own<'a>(now: &'a Snapshot, id: Option<&'a str>) -> impl Iterator<Item = &'a SessionStatus> + 'a {
+    let matches = move |one: &&SessionStatus| {
+        one.role == Role::Opener && id.is_none_or(|id| one.session.as_str() == id)
     };
-    now.sessions.iter().filter(is_meant)
+    now.sessions.iter().filter(matches)
 }
 
-/// The person who is meant by `PERSON` or `PERSON in SESSION`, among those of each session.
+/// Returns the participant that `PERSON` or `PERSON in SESSION` names, with its session.
+/// `candidates` returns the ids and names to choose from in a session.
 fn person(
     text: &str,
     now: &Snapshot,
-    people: impl Fn(&SessionStatus) -> Vec<(ParticipantId, String)>,
+    candidates: impl Fn(&SessionStatus) -> Vec<(ParticipantId, String)>,
 ) -> Result<(SessionId, ParticipantId), String> {
     if text.is_empty() {
-        return Err(format!("who is meant? {USAGE}"));
+        return Err(format!("PERSON is missing; {USAGE}"));
     }
-    let found = |whom: &str, named| {
+    let find = |person: &str, session_id| {
         let mut found = vec![];
-        for session in own(now, named) {
-            let is_meant =
-                |(id, name): &(ParticipantId, String)| id.as_str() == whom || name == whom;
-            let meant = people(session).into_iter().filter(is_meant);
-            found.extend(meant.map(|(id, _)| (session.session.clone(), id)));
+        for session in own(now, session_id) {
+            let matches =
+                |(id, name): &(ParticipantId, String)| id.as_str() == person || name == person;
+            let matching = candidates(session).into_iter().filter(matches);
+            found.extend(matching.map(|(id, _)| (session.session.clone(), id)));
         }
         found
     };
-    let everywhere = found(text, None);
-    let narrowed = text.rsplit_once(" in ").map(|(whom, named)| found(whom, Some(named)));
-    the_one(if everywhere.is_empty() { narrowed.unwrap_or_default() } else { everywhere }, text)
+    let in_all = find(text, None);
+    let in_one = text.rsplit_once(" in ").map(|(person, id)| find(person, Some(id)));
+    the_one(if in_all.is_empty() { in_one.unwrap_or_default() } else { in_all }, text)
 }
 
-/// The only one that is meant.
+/// Returns the only match, or an error if there is none or more than one.
 fn the_one<T>(mut found: Vec<T>, text: &str) -> Result<T, String> {
     match (found.pop(), found.is_empty()) {
         (Some(one), true) => Ok(one),
         (None, _) => Err(format!("{text:?} is not in a session of ours; {USAGE}")),
         (Some(_), false) => Err(format!(
-            "{text:?} may mean several; name the session, or the person by the id that \
-             `--json` shows; {USAGE}"
+            "{text:?} matches several; name the session, or the person by the id that `--json` \
+             shows; {USAGE}"
         )),
     }
 }
@@ -97,10 +95,10 @@ mod tests {
         ParticipantId::from_digest([number; 10])
     }
 
-    fn session(name: &str, role: Role, people: &[(u8, &str)]) -> SessionStatus {
-        let mut session = staged::session(name, SessionKind::FIVE[0], role, people.len());
-        for (person, (number, name)) in session.participants.iter_mut().zip(people) {
-            (person.participant, person.name) = (id(*number), (*name).to_owned());
+    fn session(name: &str, role: Role, participants: &[(u8, &str)]) -> SessionStatus {
+        let mut session = staged::session(name, SessionKind::FIVE[0], role, participants.len());
+        for (one, (number, name)) in session.participants.iter_mut().zip(participants) {
+            (one.participant, one.name) = (id(*number), (*name).to_owned());
         }
         session.removed = vec![RemovedPerson { participant: id(9), name: "Eve".into() }];
         session
@@ -115,30 +113,30 @@ mod tests {
         command(line, &Snapshot { sessions, ..Snapshot::default() })
     }
 
-    fn eject(session: &str, who: u8, address: bool) -> Result<Command, String> {
+    fn eject(session: &str, participant: u8, address: bool) -> Result<Command, String> {
         let session = SessionId::parse(session).unwrap();
-        Ok(Command::Eject { session, participant: id(who), address })
+        Ok(Command::Eject { session, participant: id(participant), address })
     }
 
     #[test]
-    fn a_person_is_meant_by_name_or_id_and_by_session_where_there_are_several() {
+    fn a_participant_is_found_by_name_or_id_and_by_session_if_several_match() {
         assert_eq!(said("eject Cleo Lee"), eject("b", 3, false));
         assert_eq!(said(" eject  Cleo Lee --address "), eject("b", 3, true));
         assert_eq!(said("eject Ann in b --address"), eject("b", 1, true));
-        assert_eq!(said("eject Bob in b"), eject("a", 2, false), "a name may look so");
+        assert_eq!(said("eject Bob in b"), eject("a", 2, false), "a name may contain ' in '");
         assert_eq!(said(&format!("eject {}", id(3))), eject("b", 3, false));
         assert!(said("eject Ann").unwrap_err().contains("several"));
-        for nobody in ["eject", "eject Zoe", "eject Ann in c", "eject Dan", "eject Dan in theirs"] {
-            assert!(said(nobody).is_err(), "{nobody}");
+        for wrong in ["eject", "eject Zoe", "eject Ann in c", "eject Dan", "eject Dan in theirs"] {
+            assert!(said(wrong).is_err(), "{wrong}");
         }
     }
 
     #[test]
-    fn who_was_sent_out_is_let_in_again_and_sessions_are_locked() {
+    fn an_ejected_participant_is_allowed_again_and_sessions_are_locked() {
         let (session, participant) = (SessionId::parse("b").unwrap(), id(9));
         let allow = Command::Allow { session: session.clone(), participant };
         assert_eq!(said("allow Eve in b"), Ok(allow));
-        assert!(said("allow Ann in b").is_err(), "she is not kept out");
+        assert!(said("allow Ann in b").is_err(), "she was not ejected");
         let lock = |locked| Ok(Command::Lock { session: session.clone(), locked });
         assert_eq!((said("lock b"), said("unlock b")), (lock(true), lock(false)));
         assert!(said("lock").unwrap_err().contains("several"));

@@ -1,9 +1,9 @@
-//! Links, ids, kinds, devices and everything else that is typed, made up by a fuzzer
-//! (`tests/fuzz`).
+//! Fuzz target for the command line (`tests/fuzz`): links, ids, kinds, devices and other option
+//! values.
 
 use super::args::Args;
 
-/// Reads a command line, a word a line.
+/// Parses a command line that has one argument per line.
 pub fn words(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let _ = Args::read(std::iter::once("quintet").chain(text.lines()));

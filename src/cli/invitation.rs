@@ -1,5 +1,5 @@
-//! Where a link to be joined comes from. What stands on a command line can be read by every user of
-//! the machine, and a link is an invitation: so it may also come from a file or standard input.
+//! The sources of links to join. Every user of the machine can read a command line, and a link is
+//! the right to join: so a link may also come from a file or from standard input.
 
 use std::{
     fs::File,
@@ -11,35 +11,35 @@ use anyhow::{Context as _, bail};
 
 use crate::model::{JoinTarget, parse_target};
 
-/// The longest text in which a link is looked for, in bytes: a mail with the mails that it answers.
+/// The most bytes of a text that are searched for a link: enough for a mail with quoted replies.
 const MAX_TEXT: u64 = 256 * 1024;
 
-/// A session to be joined, or where its link is to be read.
+/// A session to join, or where its link is read from.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Invitation {
-    /// A link or an id, as it was given.
+    /// A link or an id on the command line.
     Session(JoinTarget),
-    /// The first link or id in what comes on standard input.
+    /// The first link or id on standard input.
     StandardInput,
     /// The first link or id in a file.
     File(PathBuf),
 }
 
 impl Invitation {
-    /// Reads an argument: a link, an id, `-`, or `@FILE`.
+    /// Parses an argument: a link, an id, `-`, or `@FILE`.
     ///
     /// # Errors
-    /// If it is none of these.
+    /// Fails if it is none of these.
     pub(super) fn parse(text: &str) -> anyhow::Result<Self> {
         match (text, text.strip_prefix('@')) {
             ("-", _) => Ok(Self::StandardInput),
-            (_, Some("")) => bail!("the name of a file is missing after @"),
+            (_, Some("")) => bail!("a file name is missing after @"),
             (_, Some(file)) => Ok(Self::File(file.into())),
             (_, None) => Ok(Self::Session(target(text)?)),
         }
     }
 
-    /// The session, if it needs not be read or was.
+    /// Returns the session; `None` if its link is not read yet.
     pub(super) const fn session(&self) -> Option<&JoinTarget> {
         match self {
             Self::Session(target) => Some(target),
@@ -47,20 +47,18 @@ impl Invitation {
         }
     }
 
-    /// Reads those that are in files, or come on standard input unless that `is_taken` for chats or
-    /// commands.
+    /// Reads the links from files and standard input. Standard input cannot be used if it
+    /// `is_taken` by chats or commands.
     ///
     /// # Errors
-    /// If one cannot be read.
+    /// Fails if one cannot be read.
     pub(super) fn read_all(
         sessions: &mut Vec<Self>,
         files: &mut Vec<PathBuf>,
         is_taken: bool,
     ) -> anyhow::Result<()> {
         if is_taken && sessions.contains(&Self::StandardInput) {
-            bail!(
-                "--say and --commands take standard input for themselves; give the link by @FILE"
-            );
+            bail!("--say and --commands use standard input themselves; give the link by @FILE");
         }
         let files = std::mem::take(files).into_iter().map(Self::File);
         let all = std::mem::take(sessions).into_iter().chain(files);
@@ -68,10 +66,10 @@ impl Invitation {
         Ok(())
     }
 
-    /// The session, read from where it is. Blocks until the file or standard input has ended.
+    /// Reads the link from its source. Blocks until the file or standard input has ended.
     ///
     /// # Errors
-    /// If nothing can be read, or no link is in it.
+    /// Fails if the source cannot be read or contains no link.
     fn read(self) -> anyhow::Result<Self> {
         match self {
             Self::Session(target) => Ok(Self::Session(target)),
@@ -85,9 +83,9 @@ fn read_file(path: &Path) -> anyhow::Result<Invitation> {
     read_from(File::open(path).context("it cannot be read; check its name")?)
 }
 
-fn read_from(from: impl Read) -> anyhow::Result<Invitation> {
+fn read_from(input: impl Read) -> anyhow::Result<Invitation> {
     let mut text = vec![];
-    from.take(MAX_TEXT).read_to_end(&mut text).context("it cannot be read")?;
+    input.take(MAX_TEXT).read_to_end(&mut text).context("it cannot be read")?;
     Ok(Invitation::Session(target(&String::from_utf8_lossy(&text))?))
 }
 
@@ -101,18 +99,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_link_comes_from_the_line_a_file_or_standard_input() {
+    fn a_link_is_read_from_the_command_line_a_file_or_standard_input() {
         let link = "http://192.168.1.5:7340/s/town-hall";
-        let wanted = Invitation::parse(link).unwrap();
-        assert_eq!(wanted.session().unwrap().session.as_str(), "town-hall");
+        let expected = Invitation::parse(link).unwrap();
+        assert_eq!(expected.session().unwrap().session.as_str(), "town-hall");
         assert_eq!(Invitation::parse("-").unwrap(), Invitation::StandardInput);
         assert_eq!(Invitation::parse("@a b").unwrap(), Invitation::File("a b".into()));
         assert!(Invitation::parse("@").is_err() && Invitation::parse("http://x/y").is_err());
         let mail = format!("Hello,\r\njoin us: <{link}>.\r\n");
-        assert_eq!(read_from(mail.as_bytes()).unwrap(), wanted);
+        assert_eq!(read_from(mail.as_bytes()).unwrap(), expected);
         let path = std::env::temp_dir().join(format!("quintet-link-{}", std::process::id()));
         std::fs::write(&path, mail).unwrap();
-        assert_eq!(Invitation::File(path.clone()).read().unwrap(), wanted);
+        assert_eq!(Invitation::File(path.clone()).read().unwrap(), expected);
         std::fs::write(&path, "see you at nine").unwrap();
         let wrong = format!("{:#}", Invitation::File(path.clone()).read().unwrap_err());
         assert!(wrong.contains("quintet-link-") && wrong.contains("not a link"), "{wrong}");

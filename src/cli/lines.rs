@@ -1,4 +1,4 @@
-//! Events as lines: JSON objects for programs, sentences for people.
+//! Prints events, one per line: JSON objects for programs, sentences for users.
 
 use std::{collections::BTreeMap, io, sync::Arc, time::Instant};
 
@@ -12,25 +12,27 @@ use crate::{
     process::Output,
 };
 
-/// Prints events, one a line: on standard output, but what went wrong, told as a sentence, on
-/// standard error. Nothing here waits for whoever reads: see [`Output`].
+/// Prints events, one per line, to standard output. Sentences about failures go to standard error.
+/// Printing never waits for the reader: see [`Output`].
 pub(super) struct Lines {
     json: bool,
     start: Instant,
-    /// What sessions and participants are called in sentences.
+    /// The kinds of sessions, for sentences.
     kinds: BTreeMap<SessionId, SessionKind>,
+    /// The names of participants, for sentences.
     names: BTreeMap<ParticipantId, String>,
 }
 
 impl Lines {
-    /// Lines whose `t_ms` counts from now.
+    /// Returns a printer whose `t_ms` counts from now.
     pub(super) fn new(json: bool) -> Self {
         let (kinds, names, start) = (BTreeMap::new(), BTreeMap::new(), Instant::now());
         Output::stdout().say_lost(move |lines| say_lost(json, lines, start));
         Self { json, start, kinds, names }
     }
 
-    /// Why nothing can be printed any more: the reader went away, the disk is full.
+    /// Returns why nothing can be printed any more: the reader has closed the pipe, or the disk is
+    /// full.
     pub(super) fn broken(&self) -> Option<Arc<io::Error>> {
         Output::stdout().broken()
     }
@@ -48,15 +50,15 @@ impl Lines {
         }
     }
 
-    /// Prints the figures of this second; for programs only.
+    /// Prints the statistics of this second, for programs only.
     pub(super) fn stats(&mut self, stats: &Stats) {
         if let (true, Some(value)) = (self.json, figures("stats", stats)) {
-            // The next ones say it better than old ones that nobody read.
+            // Statistics that were not read are replaced by newer ones.
             Output::stdout().figures(&stamped(value, self.start));
         }
     }
 
-    /// Prints the figures of the whole run.
+    /// Prints the statistics of the whole run.
     pub(super) fn summary(&self, stats: &Stats) {
         if !self.json {
             self.line(&in_words(stats));
@@ -65,7 +67,7 @@ impl Lines {
         }
     }
 
-    /// Prints an object with `event` and, added here, `t_ms`.
+    /// Prints an object that has the key `event`, and adds the key `t_ms`.
     pub(super) fn object(&self, value: Value) {
         self.line(&stamped(value, self.start));
     }
@@ -75,6 +77,7 @@ impl Lines {
         Output::stdout().line(&printable(line));
     }
 
+    /// Notes the kinds of sessions and the names of participants.
     fn learn(&mut self, event: &Event) {
         match event {
             Event::Opened { session, kind, .. } | Event::Joined { session, kind } => {
@@ -100,7 +103,7 @@ impl Lines {
         }
     }
 
-    /// The event in words; none for what only a program wants to know.
+    /// Returns the event as a sentence; `None` for events that only programs need.
     fn sentence(&self, event: &Event) -> Option<String> {
         Some(match event {
             Event::Listening { hub } if hub.is_loopback() => {
@@ -108,8 +111,7 @@ impl Lines {
             }
             Event::Listening { hub } => format!("hub         {hub}"),
             Event::LinkChanged { session, link } => format!(
-                "link        {}: {link} (the hub's address changed: who is still to come needs \
-                 this one)",
+                "link        {}: {link} (the hub's address has changed; new guests need this link)",
                 self.place(session)
             ),
             Event::HubLost { reason, .. } => format!("hub lost    {reason}; trying again"),
@@ -122,8 +124,8 @@ impl Lines {
                     return Some(format!("waiting     the host of {place} lost connection"));
                 }
                 format!(
-                    "waiting     {session} is not open yet at {}; if it lives elsewhere, use its \
-                     link",
+                    "waiting     {session} is not open yet at {}; if it is at another hub, use \
+                     its link",
                     hubs.join(", ")
                 )
             }
@@ -131,17 +133,17 @@ impl Lines {
             Event::Participant { session, name, state, reason, .. } => {
                 let place = self.place(session);
                 match state {
-                    // An error says it, with the reason.
+                    // An error event reports this, with the reason.
                     ParticipantState::Connecting | ParticipantState::Unreachable => return None,
                     ParticipantState::Live => format!("here        {name}, in {place}"),
                     ParticipantState::Reconnecting => {
-                        format!("silent      {name}, in {place}; waiting for an answer")
+                        format!("silent      {name}, in {place}; reconnecting")
                     }
                     ParticipantState::Gone => {
-                        format!("gone        {name}, from {place}; the seat is kept a minute")
+                        format!("gone        {name}, from {place}; the seat is kept for a minute")
                     }
                     ParticipantState::Left if *reason == Some(LeaveReason::Ejected) => {
-                        format!("sent out    {name}, from {place}")
+                        format!("ejected     {name}, from {place}")
                     }
                     ParticipantState::Left => format!("left        {name}, from {place}"),
                 }
@@ -150,13 +152,13 @@ impl Lines {
                 format!("renamed     {before} is {name} now, in {}", self.place(session))
             }
             Event::Access { session, locked, removed } => {
-                let who: Vec<_> = removed.iter().map(|one| one.name.as_str()).collect();
-                let how = if *locked { "locked, nobody new is let in" } else { "open" };
-                let kept_out = match &who[..] {
+                let names: Vec<_> = removed.iter().map(|one| one.name.as_str()).collect();
+                let state = if *locked { "locked, nobody new can join" } else { "open" };
+                let ejected = match &names[..] {
                     [] => String::new(),
-                    who => format!("; kept out: {}", who.join(", ")),
+                    names => format!("; ejected: {}", names.join(", ")),
                 };
-                format!("access      {}: {how}{kept_out}", self.place(session))
+                format!("access      {}: {state}{ejected}", self.place(session))
             }
             Event::FirstFrame { session, participant, ms } => {
                 let name = self.names.get(participant).map_or("somebody", String::as_str);
@@ -169,9 +171,9 @@ impl Lines {
             }
             Event::Said { .. } => return None,
             Event::Undelivered { session, name, count, .. } => {
-                let what = if *count == 1 { "a message" } else { "messages" };
+                let messages = if *count == 1 { "message" } else { "messages" };
                 format!(
-                    "lost        {what} to {name}, in {}, perhaps: {count}",
+                    "lost        {count} {messages} to {name}, in {}, may not have arrived",
                     self.place(session)
                 )
             }
@@ -183,7 +185,7 @@ impl Lines {
         })
     }
 
-    /// A session as people tell it from others: its kind, and its id.
+    /// Returns the label of a session: its kind, if known, and its id.
     fn place(&self, session: &SessionId) -> String {
         self.kinds
             .get(session)
@@ -191,14 +193,15 @@ impl Lines {
     }
 }
 
-/// The object as a line, with its time.
+/// Returns the object as a line of JSON, with the time `t_ms`.
 fn stamped(mut value: Value, start: Instant) -> String {
     value["t_ms"] = (start.elapsed().as_millis() as u64).into();
     escaped(&value.to_string())
 }
 
-/// JSON in which what would move a terminal's cursor, or turn the text, is written in digits: it can
-/// only stand in strings, where that means the same (RFC 8259, section 7).
+/// Escapes control characters and bidirectional formatting characters as `\uXXXX`, so that they do
+/// not move a terminal's cursor or reverse its text. They occur in JSON strings only, where the
+/// escape has the same meaning (RFC 8259, section 7).
 fn escaped(json: &str) -> String {
     let mut line = String::with_capacity(json.len());
     for c in json.chars() {
@@ -211,6 +214,7 @@ fn escaped(json: &str) -> String {
     line
 }
 
+/// Returns the statistics as an object of the event `event`.
 fn figures(event: &str, stats: &Stats) -> Option<Value> {
     match serde_json::to_value(stats) {
         Ok(mut value) => {
@@ -218,34 +222,34 @@ fn figures(event: &str, stats: &Stats) -> Option<Value> {
             Some(value)
         }
         Err(error) => {
-            tracing::error!(%error, "figures are not JSON");
+            tracing::error!(%error, "statistics not written as JSON");
             None
         }
     }
 }
 
-/// Tells a reader who was too slow how many lines are missing.
+/// Returns the line that says how many lines are missing because the reader was too slow.
 fn say_lost(json: bool, lines: u64, start: Instant) -> String {
     if json {
         return stamped(json!({"event": "lines-lost", "lines": lines}), start);
     }
-    format!("lost        {lines} lines of this output, as nobody read them")
+    format!("lost        {lines} lines of this output, as they were not read in time")
 }
 
-/// The line without what would move a terminal's cursor or turn the text: what is in it may come from
-/// strangers.
+/// Removes bidirectional formatting characters from a line, and replaces control characters: parts
+/// of the line may be untrusted input, and must not move a terminal's cursor or reverse its text.
 fn printable(line: &str) -> String {
     let shown = line.chars().filter(|c| !turns_text(*c));
     shown.map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// A failure's sentence; after one about a device or a hub, what the command line can do.
+/// Returns the message of a failure; for a device or a hub, it adds the option that helps.
 fn told(failure: &Failure) -> String {
     let way_out = match failure.code {
         FailureCode::Device(SourceKind::Camera) => "--camera pattern or none",
         FailureCode::Device(SourceKind::Microphone) => "--microphone tone or none",
         FailureCode::Device(SourceKind::Speaker) => "--speaker file:PATH.wav or none",
-        // What it says names the way out.
+        // The message already names an option.
         FailureCode::HubUnreachable if failure.message.contains("--") => {
             return failure.message.clone();
         }
@@ -331,6 +335,7 @@ fn as_json(event: &Event) -> Value {
     }
 }
 
+/// Returns the statistics of a run as one line.
 fn in_words(stats: &Stats) -> String {
     let participants: usize = stats.sessions.iter().map(|one| one.participants.len()).sum();
     format!(
@@ -349,23 +354,23 @@ mod tests {
     use crate::model::{ChatText, ConnectionFault, EndReason, Failure, FailureCode, HubUrl};
 
     #[test]
-    fn a_name_cannot_move_the_cursor() {
+    fn control_characters_in_a_name_are_replaced() {
         assert_eq!(printable("\u{1b}[2JAda\n"), "\u{fffd}[2JAda\u{fffd}");
     }
 
     #[test]
-    fn what_turns_text_is_left_out_of_sentences_and_written_in_digits_in_json() {
-        let turned: String = ('\u{202a}'..='\u{202e}').chain('\u{2066}'..='\u{2069}').collect();
-        assert_eq!(printable(&format!("a{turned}b")), "ab");
-        let said = json!({ "text": format!("a{turned}\u{9b}\u{7f}b") });
-        let line = stamped(said.clone(), Instant::now());
+    fn bidirectional_characters_are_removed_from_sentences_and_escaped_in_json() {
+        let bidi: String = ('\u{202a}'..='\u{202e}').chain('\u{2066}'..='\u{2069}').collect();
+        assert_eq!(printable(&format!("a{bidi}b")), "ab");
+        let object = json!({ "text": format!("a{bidi}\u{9b}\u{7f}b") });
+        let line = stamped(object.clone(), Instant::now());
         assert!(line.contains("\\u202e") && line.is_ascii(), "{line}");
         let read: Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(read["text"], said["text"], "nothing is lost");
+        assert_eq!(read["text"], object["text"], "the escaped text has the same value");
     }
 
     #[test]
-    fn a_reader_who_was_too_slow_is_told_in_its_own_form() {
+    fn lost_lines_are_reported_as_json_or_as_a_sentence() {
         let start = Instant::now();
         let object: Value = serde_json::from_str(&say_lost(true, 12, start)).unwrap();
         assert_eq!((&object["event"], &object["lines"]), (&"lines-lost".into(), &12.into()));
@@ -378,22 +383,22 @@ mod tests {
         let event = Event::Joined { session: session.clone(), kind: SessionKind::FIVE[0] };
         let expected = json!({"event": "joined", "session": "town-hall", "kind": "av-conference"});
         assert_eq!(as_json(&event), expected);
-        let mut lines = Lines::new(false);
-        let sentence = lines.sentence(&event).unwrap();
+        let mut printer = Lines::new(false);
+        let sentence = printer.sentence(&event).unwrap();
         assert_eq!(sentence, "joined      av-conference                town-hall");
-        lines.learn(&event);
-        let out = Event::Participant {
+        printer.learn(&event);
+        let ejected = Event::Participant {
             session: session.clone(),
             participant: ParticipantId::from_digest([0; 10]),
             name: "Guest 2".to_owned(),
             state: ParticipantState::Left,
             reason: Some(LeaveReason::Ejected),
         };
-        let sentence = lines.sentence(&out).unwrap();
-        assert_eq!(sentence, "sent out    Guest 2, from av-conference town-hall");
-        assert_eq!(as_json(&out)["state"], "left");
+        let sentence = printer.sentence(&ejected).unwrap();
+        assert_eq!(sentence, "ejected     Guest 2, from av-conference town-hall");
+        assert_eq!(as_json(&ejected)["state"], "left");
         let ended = Event::Ended { session: session.clone(), reason: EndReason::OpenerLeft };
-        let sentence = lines.sentence(&ended).unwrap();
+        let sentence = printer.sentence(&ended).unwrap();
         assert_eq!(sentence, "ended       av-conference town-hall: opener left");
         let (text, name) = (ChatText::new("one\ntwo").unwrap(), "Ada".to_owned());
         let participant = ParticipantId::from_digest([0; 10]);
@@ -403,7 +408,7 @@ mod tests {
             "name": "Ada", "text": "one\ntwo",
         });
         assert_eq!(as_json(&event), expected);
-        let sentence = lines.sentence(&event).unwrap();
+        let sentence = printer.sentence(&event).unwrap();
         assert_eq!(sentence, "message     Ada, in av-conference town-hall: one two");
         let failure = Failure {
             code: FailureCode::Device(SourceKind::Camera),
@@ -430,7 +435,7 @@ mod tests {
             "link": "http://192.168.9.33:7340/s/town-hall",
         });
         assert_eq!(as_json(&event), expected);
-        let sentence = lines.sentence(&event).unwrap();
+        let sentence = printer.sentence(&event).unwrap();
         assert!(sentence.contains("town-hall: http://192.168.9.33:7340/s/town-hall"), "{sentence}");
     }
 }

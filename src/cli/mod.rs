@@ -1,4 +1,4 @@
-//! The engine without a window: options in, lines out.
+//! The command line: options, and the tasks that run the engine without a window.
 
 mod args;
 mod commands;

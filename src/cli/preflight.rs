@@ -1,5 +1,5 @@
-//! Looks for the sources that were named before anybody wants them: a name that is misspelt is to
-//! be known before the guests come.
+//! Checks named sources before they are needed, so that a misspelt name is reported before guests
+//! join.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -16,31 +16,31 @@ use crate::{
     playback::{self, SpeakerSpec},
 };
 
-/// How long a device or a file may take to answer before a person is told. Sound servers take two
+/// How long a device or a file may take to answer before it is reported. Sound servers take two
 /// seconds.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// One answer for each kind of source.
+/// The most answers: one for each kind of source.
 const ANSWERS: usize = 3;
 
-/// A source that was named and cannot be used, and why.
+/// A named source that cannot be used, and the reason.
 pub(super) type Missing = (SourceKind, String);
 
-/// Named sources that are being looked for, each on a thread of its own that nobody waits for.
+/// The running checks of named sources, each on its own thread that is never joined.
 pub(super) struct Preflight {
     answers: mpsc::Receiver<(SourceKind, Result<(), String>)>,
-    /// Those that have not answered yet, and what is said if they never do.
+    /// The sources that have not answered yet, and the message if they never do.
     awaited: BTreeMap<SourceKind, String>,
     deadline: Instant,
-    /// The speaker's file is compared with these.
+    /// Claims on the files of the sources: the file of the speaker is compared with them.
     _claims: Vec<SourceClaim>,
 }
 
 impl Preflight {
-    /// Starts to look; never waits.
+    /// Starts the checks; never waits.
     pub(super) fn begin(sources: Vec<(SourceKind, SourceSpec)>, speaker: SpeakerSpec) -> Self {
         let claims = sources.iter().filter_map(claim).collect();
-        let (say, answers) = mpsc::channel(ANSWERS);
+        let (sender, answers) = mpsc::channel(ANSWERS);
         let deadline = Instant::now() + ANSWER;
         let mut this = Self { answers, awaited: BTreeMap::new(), deadline, _claims: claims };
         for (kind, spec) in sources {
@@ -49,7 +49,7 @@ impl Preflight {
             } else {
                 format!("the {} {spec} does not answer; pick another", noun(kind))
             };
-            this.look(kind, hung, &say, move || match kind {
+            this.look(kind, hung, &sender, move || match kind {
                 SourceKind::Camera => capture::look_for_camera(&spec),
                 SourceKind::Microphone => capture::look_for_microphone(&spec),
                 SourceKind::Speaker => Ok(()),
@@ -57,22 +57,23 @@ impl Preflight {
         }
         if let SpeakerSpec::File(path) = &speaker {
             let hung = FileError::Hung { path: path.clone() }.to_string();
-            let look = move || playback::look_for_speaker(&speaker);
-            this.look(SourceKind::Speaker, hung, &say, look);
+            let check = move || playback::look_for_speaker(&speaker);
+            this.look(SourceKind::Speaker, hung, &sender, check);
         }
         this
     }
 
+    /// Runs a check on its own thread; `hung` is the message if it never returns.
     fn look(
         &mut self,
         kind: SourceKind,
         hung: String,
-        say: &mpsc::Sender<(SourceKind, Result<(), String>)>,
-        look: impl FnOnce() -> Result<(), String> + Send + 'static,
+        answers: &mpsc::Sender<(SourceKind, Result<(), String>)>,
+        check: impl FnOnce() -> Result<(), String> + Send + 'static,
     ) {
-        let say = say.clone();
+        let answers = answers.clone();
         let worker = Worker::spawn("preflight", move |_| {
-            say.try_send((kind, look())).ok();
+            answers.try_send((kind, check())).ok();
         });
         match worker {
             Ok(worker) => {
@@ -80,19 +81,19 @@ impl Preflight {
                 worker.abandon();
                 self.awaited.insert(kind, hung);
             }
-            Err(error) => tracing::error!(%error, ?kind, "no thread to look for a source"),
+            Err(error) => tracing::error!(%error, ?kind, "no thread to check a source"),
         }
     }
 
-    /// The next source that is missing or does not answer; `None` once all have answered. Nothing
-    /// is lost when it is not waited for to the end.
+    /// Returns the next source that is missing or does not answer; `None` once all have answered.
+    /// Cancel safe.
     pub(super) async fn next(&mut self) -> Option<Missing> {
         while !self.is_over() {
             tokio::select! {
                 answer = self.answers.recv() => {
-                    let Some((kind, found)) = answer else { return self.awaited.pop_first() };
-                    // Who answers late was told of already.
-                    if self.awaited.remove(&kind).is_some() && let Err(message) = found {
+                    let Some((kind, result)) = answer else { return self.awaited.pop_first() };
+                    // A source that answers late was already reported.
+                    if self.awaited.remove(&kind).is_some() && let Err(message) = result {
                         return Some((kind, message));
                     }
                 }
@@ -102,7 +103,7 @@ impl Preflight {
         None
     }
 
-    /// Whether all have answered, or were given up.
+    /// Returns whether all sources have answered or were reported as not answering.
     pub(super) fn is_over(&self) -> bool {
         self.awaited.is_empty()
     }

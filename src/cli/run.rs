@@ -1,4 +1,4 @@
-//! Runs a task to its end and says how it went.
+//! Runs a task without a window and returns its exit code.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -35,27 +35,27 @@ use crate::{
     signalling::{Hub, HubIdentity, HubOptions},
 };
 
-/// How long others are told goodbye, at most: the engine's own bounds, and some more.
+/// How long leaving the sessions may take: longer than the timeouts of the engine together.
 const FAREWELL: Duration = Duration::from_secs(4);
 
-/// How a run went, as its exit code tells; the greatest that applies.
+/// The result of a run, and its exit code. If several apply, the greatest one counts.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum ExitReason {
-    /// What was asked for happened.
+    /// The task was carried out.
     Done = 0,
-    /// The command line asks for what there cannot be.
+    /// The command line is wrong.
     WrongLine = 2,
     /// The hub cannot be reached.
     HubUnreachable = 3,
     /// A session was refused.
     Refused = 4,
-    /// A session ended against our will.
+    /// We were ejected from a session, or replaced in it.
     Ended = 5,
-    /// A session was still awaited at the end.
+    /// A session was not open yet at the end.
     StillWaiting = 6,
-    /// A device or file that was wanted could not be used.
+    /// A device or file could not be used.
     Device = 7,
-    /// A session was joined, and nobody in it was ever connected.
+    /// A session was joined, and no participant in it was ever connected.
     NeverConnected = 8,
 }
 
@@ -65,15 +65,15 @@ impl From<ExitReason> for ExitCode {
     }
 }
 
-/// Carries out what the command line asks for; returns when it is over, the time is up, or on
-/// Ctrl-C, SIGTERM or SIGHUP, after leaving every session properly. What it prints may still be
-/// under way: see [`Output::finish`].
+/// Carries out a task. Returns when it is done, when the time is up, or on Ctrl-C, SIGTERM or
+/// SIGHUP, after leaving every session properly. Its output may not be written yet: see
+/// [`Output::finish`].
 ///
 /// # Errors
-/// What cannot be told as an event: a hub that cannot listen, a machine without threads.
+/// Fails for errors that cannot be reported as events, such as a system without threads.
 pub async fn run(mut task: Task) -> anyhow::Result<ExitReason> {
-    let read = tokio::task::spawn_blocking(move || task.read_links().map(|()| task));
-    let task = match read.await? {
+    let with_links = tokio::task::spawn_blocking(move || task.read_links().map(|()| task));
+    let task = match with_links.await? {
         Ok(task) => task,
         Err(error) => return Ok(wrong_line(&error)),
     };
@@ -83,7 +83,7 @@ pub async fn run(mut task: Task) -> anyhow::Result<ExitReason> {
                 Ok(commands) => commands,
                 Err(error) => return Ok(wrong_line(&error)),
             };
-            let mut stay = Stay {
+            let mut headless = Stay {
                 lines: Lines::new(common.json),
                 asked: BTreeSet::new(),
                 waited: BTreeMap::new(),
@@ -93,13 +93,13 @@ pub async fn run(mut task: Task) -> anyhow::Result<ExitReason> {
                 outcome: ExitReason::Done,
             };
             let mut preflight = Preflight::begin(common.sources(), common.speaker.clone());
-            stay.look_for(&mut preflight).await;
+            headless.look_for(&mut preflight).await;
             let signals = Signals::listen()?;
             let (handle, events) = Engine::start(common.engine())?;
             for command in commands {
                 if let Some(session) = command.session() {
-                    stay.asked.insert(session.clone());
-                    stay.waited.insert(session.clone(), ExitReason::StillWaiting);
+                    headless.asked.insert(session.clone());
+                    headless.waited.insert(session.clone(), ExitReason::StillWaiting);
                 }
                 handle.send(command).await;
             }
@@ -108,7 +108,7 @@ pub async fn run(mut task: Task) -> anyhow::Result<ExitReason> {
                 commands: common.commands.then(Speech::begin).transpose()?,
             };
             let end = end_of(common.time, signals);
-            stay.until_the_end((handle, events), input, (preflight, end)).await
+            headless.until_the_end((handle, events), input, (preflight, end)).await
         }
         Task::Serve { listen, public_url, trusted_proxy, json, time } => {
             let options = HubOptions {
@@ -131,51 +131,52 @@ pub async fn run(mut task: Task) -> anyhow::Result<ExitReason> {
     }
 }
 
-/// Tells what is wrong with a command line.
+/// Prints what is wrong with a command line.
 fn wrong_line(error: &anyhow::Error) -> ExitReason {
-    Output::stderr().line(&format!("quintet: {error:#}; `quintet --help` tells more"));
+    Output::stderr().line(&format!("quintet: {error:#}; see `quintet --help`"));
     ExitReason::WrongLine
 }
 
-/// How long sources are looked for before sessions are opened: files answer in far less, and what
-/// does not is told of later.
+/// How long opening sessions waits for the check of the sources. Files answer in far less; a later
+/// answer is reported later.
 const FIRST_LOOK: Duration = Duration::from_millis(500);
 
-/// What the lines of standard input are taken for.
+/// How the lines of standard input are used.
 struct Input {
-    /// They are said in the chats.
+    /// They are sent to the chats.
     speech: Option<Speech>,
     /// They are commands.
     commands: Option<Speech>,
 }
 
-/// A stay in sessions.
+/// The state of `open` and `join`: the sessions of this run, and its result so far.
 struct Stay {
     lines: Lines,
-    /// The sessions that are not over.
+    /// The sessions that have not ended.
     asked: BTreeSet<SessionId>,
-    /// Those of them that are neither open nor joined yet, and what it means if they stay so.
+    /// Those of them that are neither opened nor joined yet, and the result if they stay so.
     waited: BTreeMap<SessionId, ExitReason>,
-    /// Devices that were found missing before anybody wanted them.
+    /// Devices that the preflight check found missing.
     missing: BTreeSet<SourceKind>,
-    /// Sessions that were joined and in which nobody has been connected, and whether that was told.
+    /// Joined sessions in which no participant has been connected, and whether a failed connection
+    /// was reported.
     unconnected: BTreeMap<SessionId, bool>,
-    /// Standard input is said in the chats.
+    /// Whether standard input is sent to the chats.
     says: bool,
     outcome: ExitReason,
 }
 
 impl Stay {
-    /// Tells of named sources that are not there before anybody wants them. Those that take long
-    /// to answer are told of later. They are tried again when wanted.
+    /// Reports named sources that cannot be used, before they are needed. Sources that take long to
+    /// answer are reported later. All are tried again when they are needed.
     async fn look_for(&mut self, preflight: &mut Preflight) {
-        let told = async {
+        let reported = async {
             while let Some(missing) = preflight.next().await {
                 self.note_missing(missing);
             }
         };
-        // Over or not, it goes on.
-        timeout(FIRST_LOOK, told).await.ok();
+        // After the timeout, the remaining checks continue in the background.
+        timeout(FIRST_LOOK, reported).await.ok();
     }
 
     fn note_missing(&mut self, (kind, message): Missing) {
@@ -184,6 +185,8 @@ impl Stay {
         self.lines.event(&Event::Failed(Failure { code, message, session }));
     }
 
+    /// Prints events and statistics until all sessions have ended, `end` is ready or the output
+    /// fails; then leaves every session and returns the result.
     async fn until_the_end(
         mut self,
         (handle, mut events): (Handle, mpsc::Receiver<Event>),
@@ -194,7 +197,7 @@ impl Stay {
         seconds.tick().await;
         let mut end = std::pin::pin!(end);
         while !self.asked.is_empty() && self.lines.broken().is_none() {
-            let audience = audience(&handle.snapshot());
+            let sessions = audience(&handle.snapshot());
             tokio::select! {
                 event = events.recv() => match event {
                     Some(event) => self.note(&event),
@@ -205,8 +208,8 @@ impl Stay {
                         self.lines.stats(&stats);
                     }
                 }
-                text = Speech::next(&mut input.speech), if !audience.is_empty() => {
-                    self.say(text, audience, &handle).await;
+                text = Speech::next(&mut input.speech), if !sessions.is_empty() => {
+                    self.say(text, sessions, &handle).await;
                 }
                 line = Speech::line(&mut input.commands) => self.obey(&line, &handle).await,
                 missing = preflight.next(), if !preflight.is_over() => {
@@ -215,7 +218,7 @@ impl Stay {
                 () = &mut end => break,
             }
         }
-        // Those that were to answer just now.
+        // Sources that answer only now are also reported.
         self.look_for(&mut preflight).await;
         if self.lines.broken().is_none() {
             for reason in std::mem::take(&mut self.waited).into_values() {
@@ -234,13 +237,14 @@ impl Stay {
         self.lines.summary(&stats);
         finish_output().await;
         match self.lines.broken() {
-            // Whoever read had enough: `| head`.
+            // The reader has closed the pipe, as `head` does.
             Some(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(self.outcome),
             Some(error) => anyhow::bail!("standard output cannot be written: {error}"),
             None => Ok(self.outcome),
         }
     }
 
+    /// Carries out a command from standard input.
     async fn obey(&mut self, line: &str, handle: &Handle) {
         if line.trim().is_empty() {
             return;
@@ -254,15 +258,16 @@ impl Stay {
         }
     }
 
+    /// Sends a text to the chats of these sessions.
     async fn say(
         &mut self,
         text: Result<ChatText, TextError>,
-        audience: Vec<SessionId>,
+        sessions: Vec<SessionId>,
         handle: &Handle,
     ) {
         match text {
             Ok(text) => {
-                for session in audience {
+                for session in sessions {
                     handle.send(Command::Say { session, text: text.clone() }).await;
                 }
             }
@@ -273,6 +278,7 @@ impl Stay {
         }
     }
 
+    /// Prints an event and updates the result.
     fn note(&mut self, event: &Event) {
         self.lines.event(event);
         match event {
@@ -288,19 +294,19 @@ impl Stay {
             Event::Failed(failure) => self.note_failure(failure),
             Event::Ended { session, reason } => {
                 self.asked.remove(session);
-                let unmet = self.waited.remove(session);
+                let reason_so_far = self.waited.remove(session);
                 match reason {
                     EndReason::Ejected | EndReason::Replaced => {
                         self.worsen(ExitReason::Ended);
                     }
-                    EndReason::Failed => self.worsen(unmet.unwrap_or(ExitReason::Refused)),
+                    EndReason::Failed => self.worsen(reason_so_far.unwrap_or(ExitReason::Refused)),
                     EndReason::Left | EndReason::OpenerLeft | EndReason::Closed => {}
                 }
             }
             Event::Participant { session, state: ParticipantState::Live, .. } => {
                 self.unconnected.remove(session);
             }
-            // Its opener may have been lost after we were in it.
+            // A session that was joined waits again when its opener is lost.
             Event::Waiting { session, .. } => {
                 self.waited.entry(session.clone()).or_insert(ExitReason::StillWaiting);
             }
@@ -319,18 +325,20 @@ impl Stay {
         }
     }
 
-    /// Tells that --say says nothing in a session, before somebody waits for an answer.
+    /// Reports that `--say` has no effect in a session, so that the user does not wait for answers.
     fn tell_mute(&mut self, session: &SessionId, (kind, role): (SessionKind, Role)) {
         let has_chat = kind.media.has(Media::Data);
         if !self.says || (has_chat && kind.may_write(role)) {
             return;
         }
         let message = if has_chat {
-            format!("who joins session \"{session}\" only reads its chat: --say says nothing there")
+            format!(
+                "a guest of session \"{session}\" only reads its chat: --say has no effect there"
+            )
         } else {
             format!(
-                "session \"{session}\" has no chat, so --say says nothing there; one opened with \
-             --kind {}+data/{} has one",
+                "session \"{session}\" has no chat, so --say has no effect there; a session opened \
+                 with --kind {}+data/{} has one",
                 kind.media,
                 kind.topology.name()
             )
@@ -339,7 +347,8 @@ impl Stay {
         self.lines.event(&Event::Failed(Failure { code, message, session }));
     }
 
-    /// What went wrong may yet be mended; it counts if the session never comes about.
+    /// Notes a failure. A failure of a pending session counts only if the session never opens: it
+    /// may still succeed.
     fn note_failure(&mut self, failure: &Failure) {
         let reason = match failure.code {
             FailureCode::Hub(_) => ExitReason::Refused,
@@ -347,8 +356,8 @@ impl Stay {
             FailureCode::AlreadyHere => return self.worsen(ExitReason::Refused),
             FailureCode::Connection(_) => {
                 let session = failure.session.as_ref();
-                if let Some(told) = session.and_then(|id| self.unconnected.get_mut(id)) {
-                    *told = true;
+                if let Some(is_reported) = session.and_then(|id| self.unconnected.get_mut(id)) {
+                    *is_reported = true;
                 }
                 return;
             }
@@ -357,12 +366,13 @@ impl Stay {
             | FailureCode::Command
             | FailureCode::Rename => return,
         };
-        if let Some(waited) = failure.session.as_ref().and_then(|id| self.waited.get_mut(id)) {
-            *waited = reason;
+        if let Some(pending) = failure.session.as_ref().and_then(|id| self.waited.get_mut(id)) {
+            *pending = reason;
         }
     }
 
-    /// A device that cannot be used at the end, or was missing and is still not in use.
+    /// Sets the result if a device cannot be used at the end, or was missing and is still not in
+    /// use.
     fn judge_devices(&mut self, end: &Snapshot) {
         let states = [
             (SourceKind::Camera, &end.camera),
@@ -381,15 +391,15 @@ impl Stay {
         }
     }
 
-    /// Sessions that were joined for nothing: no media could come from anybody.
+    /// Sets the result if a session was joined and no participant in it was ever connected.
     fn judge_connections(&mut self) {
-        for (session, is_told) in std::mem::take(&mut self.unconnected) {
+        for (session, is_reported) in std::mem::take(&mut self.unconnected) {
             self.worsen(ExitReason::NeverConnected);
-            if !is_told {
+            if !is_reported {
                 let code = FailureCode::Connection(ConnectionFault::NotAgreed);
                 let message = format!(
-                    "nobody in session \"{session}\" was connected before it ended; stay longer, \
-                     or look whether anybody is in it"
+                    "no participant of session \"{session}\" was connected before it ended; stay \
+                     longer, or check that somebody is in it"
                 );
                 let session = Some(session);
                 self.lines.event(&Event::Failed(Failure { code, message, session }));
@@ -402,10 +412,10 @@ impl Stay {
     }
 }
 
-/// Runs a hub alone.
+/// Runs a hub without an engine.
 async fn serve(
     options: HubOptions,
-    mut lines: Lines,
+    mut printer: Lines,
     time: Option<Duration>,
 ) -> anyhow::Result<ExitReason> {
     let signals = Signals::listen()?;
@@ -414,7 +424,7 @@ async fn serve(
         Err(error) => {
             let (code, session) = (FailureCode::HubUnreachable, None);
             let message = error.to_string();
-            lines.event(&Event::Failed(Failure { code, message, session }));
+            printer.event(&Event::Failed(Failure { code, message, session }));
             return Ok(ExitReason::HubUnreachable);
         }
     };
@@ -422,7 +432,7 @@ async fn serve(
     let mut end = std::pin::pin!(end_of(time, signals));
     loop {
         let hub = link_bases.borrow_and_update().clone();
-        lines.event(&Event::Listening { hub });
+        printer.event(&Event::Listening { hub });
         tokio::select! {
             Ok(()) = link_bases.changed() => {}
             () = &mut end => break,
@@ -434,7 +444,8 @@ async fn serve(
     Ok(ExitReason::Done)
 }
 
-fn devices(lines: Lines, json: bool) {
+/// Prints the cameras, microphones and speakers.
+fn devices(printer: Lines, json: bool) {
     let lists = [
         ("camera", capture::cameras(), "--camera pattern or file:PATH.y4m"),
         ("microphone", capture::microphones(), "--microphone tone or file:PATH.wav"),
@@ -453,26 +464,26 @@ fn devices(lines: Lines, json: bool) {
             })
         });
         object["devices"] = all.collect();
-        return lines.object(object);
+        return printer.object(object);
     }
-    for (kind, list, instead) in lists {
-        lines.line(&format!("{kind}s"));
+    for (kind, list, alternative) in lists {
+        printer.line(&format!("{kind}s"));
         for device in &list {
-            lines.line(&format!("  {}  [{}]", listed(device), device.id));
+            printer.line(&format!("  {}  [{}]", listed(device), device.id));
         }
         if list.is_empty() {
-            lines.line(&format!("  none found; {instead} works without any"));
+            printer.line(&format!("  none found; {alternative} works without any"));
         }
     }
 }
 
-/// A device's name, marked if it is the default one.
+/// Returns a device's name, marked if it is the default one.
 fn listed(device: &Device) -> String {
     let mark = if device.is_default { DEFAULT_MARK } else { "" };
     format!("{}{mark}", device.name)
 }
 
-/// When the time is up, or the program is asked to end.
+/// Returns when the time is up, or when a signal asks the program to end.
 async fn end_of(time: Option<Duration>, mut signals: Signals) {
     let time_is_up = async {
         match time {
@@ -486,10 +497,10 @@ async fn end_of(time: Option<Duration>, mut signals: Signals) {
     }
 }
 
-/// Waits until everything is written that can be.
+/// Waits until all output is written, or its reader has stalled.
 async fn finish_output() {
     let finish = || Output::stdout().finish();
     if let Err(error) = tokio::task::spawn_blocking(finish).await {
-        tracing::warn!(%error, "the last lines were not waited for");
+        tracing::warn!(%error, "the last lines may not be written");
     }
 }

@@ -1,4 +1,4 @@
-//! The lines of standard input, which are said in chats or are commands.
+//! The lines of standard input, for chats or commands.
 
 use std::{
     future::pending,
@@ -16,8 +16,8 @@ use crate::model::{
     ChatText, MAX_CHAT_BYTES, ParticipantState, SessionId, SessionState, Snapshot, TextError,
 };
 
-/// The pause after each line: far below what another program reads, so that a whole file gets
-/// through. Whoever writes to our standard input waits meanwhile.
+/// The pause after each line: well below the rate at which another program reads a chat, so that a
+/// whole file arrives. A program that writes to our standard input waits meanwhile.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The lines of standard input.
@@ -27,13 +27,13 @@ pub(super) struct Speech {
 }
 
 impl Speech {
-    /// Reads standard input from now on, on a thread of its own that ends with the input or the
-    /// process: nothing else ends waiting for a person who writes nothing.
+    /// Starts to read standard input, on a thread that ends with the input or the process: a read
+    /// that waits for input cannot be cancelled.
     ///
     /// # Errors
-    /// If the system gives no thread.
+    /// Fails if the system gives no thread.
     pub(super) fn begin() -> io::Result<Self> {
-        // One line: what is not said yet stays in the pipe.
+        // One line at most is buffered: other unsent lines stay in the pipe.
         let (sender, lines) = mpsc::channel(1);
         thread::Builder::new().name("standard input".into()).spawn(move || {
             while let Some(line) = read_line(&mut io::stdin().lock()) {
@@ -45,49 +45,49 @@ impl Speech {
         Ok(Self { lines, next: Instant::now() })
     }
 
-    /// The next line that is not empty; for ever pending without one. May be dropped and called
-    /// again.
+    /// Returns the next line that is not empty as a chat text; never returns if there is none.
+    /// Cancel safe.
     ///
     /// # Errors
-    /// If it is too long.
-    pub(super) async fn next(speech: &mut Option<Self>) -> Result<ChatText, TextError> {
+    /// Fails if the line is too long.
+    pub(super) async fn next(lines: &mut Option<Self>) -> Result<ChatText, TextError> {
         loop {
-            let text = ChatText::new(&Self::line(speech).await);
+            let text = ChatText::new(&Self::line(lines).await);
             if text != Err(TextError::Empty) {
                 return text;
             }
         }
     }
 
-    /// The next line; for ever pending without one. May be dropped and called again.
-    pub(super) async fn line(speech: &mut Option<Self>) -> String {
-        let Some(one) = speech else { return pending().await };
-        sleep_until(one.next).await;
-        let Some(line) = one.lines.recv().await else { return pending().await };
-        one.next = Instant::now() + PAUSE;
+    /// Returns the next line; never returns if there is none. Cancel safe.
+    pub(super) async fn line(lines: &mut Option<Self>) -> String {
+        let Some(stdin) = lines else { return pending().await };
+        sleep_until(stdin.next).await;
+        let Some(line) = stdin.lines.recv().await else { return pending().await };
+        stdin.next = Instant::now() + PAUSE;
         String::from_utf8_lossy(&line).into_owned()
     }
 }
 
-/// The next line, at the latest what fits into memory easily: the rest of a longer one is another.
-/// `None` at the end, and if the input cannot be read.
+/// Reads the next line, at most [`MAX_CHAT_BYTES`] of it: the remainder of a longer line is
+/// returned as the next one. `None` at the end, and if the input cannot be read.
 fn read_line(input: &mut impl io::BufRead) -> Option<Vec<u8>> {
     let mut line = vec![];
     let bytes = input.take(MAX_CHAT_BYTES as u64).read_until(b'\n', &mut line).ok()?;
     (bytes > 0).then_some(line)
 }
 
-/// The sessions in which we may write and somebody is.
+/// Returns the sessions in whose chat we may write and in which a participant is connected.
 pub(super) fn audience(snapshot: &Snapshot) -> Vec<SessionId> {
     let is_open = |state: &SessionState| {
         matches!(state, SessionState::Live | SessionState::Reconnecting { .. })
     };
-    let hearing = snapshot.sessions.iter().filter(|session| {
+    let sessions = snapshot.sessions.iter().filter(|session| {
         let may_write = session.kind.is_some_and(|kind| kind.may_write(session.role));
         let live = session.participants.iter().any(|one| one.state == ParticipantState::Live);
         may_write && live && is_open(&session.state)
     });
-    hearing.map(|session| session.session.clone()).collect()
+    sessions.map(|session| session.session.clone()).collect()
 }
 
 #[cfg(test)]
@@ -96,7 +96,7 @@ mod tests {
     use crate::model::{Role, staged};
 
     #[test]
-    fn lines_are_read_whole_and_an_endless_one_in_pieces() {
+    fn lines_are_read_whole_and_an_overlong_one_in_pieces() {
         let mut input = io::Cursor::new(format!("one\ntwo\n{}", "x".repeat(20_000)));
         let lengths: Vec<_> =
             std::iter::from_fn(|| read_line(&mut input)).map(|l| l.len()).collect();
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_said_where_somebody_is_and_we_may_write() {
+    fn a_line_is_sent_to_sessions_with_a_live_participant_where_we_may_write() {
         let session = |id: &str, kind: &str, role, state| {
             let mut session = staged::session(id, kind.parse().unwrap(), role, 1);
             session.participants[0].state = state;

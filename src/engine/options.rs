@@ -48,8 +48,8 @@ pub struct OwnHubOptions {
 }
 
 impl Default for OwnHubOptions {
-    /// Returns a hub without a public URL and without proxies, where only programs of this user open
-    /// sessions.
+    /// Returns a hub without a public URL and without proxies, where only programs of this user
+    /// open sessions.
     fn default() -> Self {
         Self { public_url: None, opens_for: OpensFor::Mine, trusted_proxies: vec![] }
     }

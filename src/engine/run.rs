@@ -60,13 +60,14 @@ pub struct Engine {
     connections: BTreeMap<PeerId, Fed>,
     /// The addresses known to reach remote peers, for peer connections that are opened later.
     paths: KnownPaths,
-    /// Limits the ICE checks that peer connections send to the addresses that one participant names.
+    /// Limits the ICE checks that peer connections send to the addresses that one participant
+    /// names.
     checks: CheckBudgets<Option<(HubRef, ParticipantId)>>,
     studio: Studio,
     reception: Reception,
     ledger: Ledger,
-    /// Events of hub tasks. They have their own queue: a hub that sends faster than the engine reads
-    /// waits, and does not delay devices.
+    /// Events of hub tasks. They have their own queue: a hub that sends faster than the engine
+    /// reads waits, and does not delay devices.
     hub_words: mpsc::Sender<HubWord>,
     outlets: Outlets,
     events: mpsc::Sender<Event>,

@@ -127,8 +127,8 @@ impl Studio {
         (self.camera_spec != SourceSpec::None, self.microphone_spec != SourceSpec::None)
     }
 
-    /// Returns a subscription to the encoded video. All layers give the same stream, as there is one
-    /// encoder.
+    /// Returns a subscription to the encoded video. All layers give the same stream, as there is
+    /// one encoder.
     pub(super) fn video(&self, layer: Layer) -> Subscription<EncodedVideo> {
         match layer {
             Layer::Quarter | Layer::Half | Layer::Full => self.video.subscribe(MAX_LAG),
@@ -220,7 +220,8 @@ impl Studio {
         }
     }
 
-    /// Returns a callback that counts the openings of a source and passes its states on to the core.
+    /// Returns a callback that counts the openings of a source and passes its states on to the
+    /// core.
     fn notify(
         &self,
         kind: SourceKind,

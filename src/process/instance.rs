@@ -1,4 +1,4 @@
-//! One window a person and a display: a second start hands its links to the window that is open.
+//! One window per user and display: a second start hands its links over to the open window.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -16,102 +16,104 @@ use interprocess::local_socket::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// How long a second start waits for the window: one that is just being opened answers when it is
-/// there.
+/// How long a second start waits for the window: a window that is just being opened answers once it
+/// is shown.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// After this the person is told what is waited for.
+/// When a waiting start tells the user what it waits for.
 const SILENCE: Duration = Duration::from_secs(3);
 
-/// How long a caller may take to say what it wants.
+/// How long a second start may take to send its request.
 const SPEECH: Duration = Duration::from_secs(2);
 
-/// Between two looks at whether the window has ended or answers.
+/// How often a second start tries the lock and the window again.
 const BREATH: Duration = Duration::from_millis(50);
 
-/// The most that one start hands over, in bytes: hundreds of links.
+/// The longest request, in bytes: hundreds of links.
 const MOST: u64 = 64 << 10;
 
-/// Callers that wait for the window to look.
+/// The most requests that wait for the window.
 const CALLERS: usize = 8;
 
-/// What the window answers when it has taken everything.
+/// The answer of the window when it has taken the links.
 const TAKEN: &str = "taken\n";
 
-/// What a start finds.
+/// The result of a start.
 #[derive(Debug)]
 pub enum Start {
-    /// No window is open on this display: this one is the first.
+    /// No window is open on this display: this program opens the first one.
     First(Door),
-    /// The window that is open has taken the links.
+    /// The open window has taken the links.
     HandedOver,
 }
 
-/// Why a start cannot tell whether a window is open.
+/// Why a start could not hand its links over or become the first.
 #[derive(Debug, thiserror::Error)]
 pub enum InstanceError {
-    /// A window is open, and hangs.
+    /// A window is open and does not answer.
     #[error(
-        "a window of Quintet is open{}, but it does not answer; end it, or open another person's \
+        "a window of Quintet is open{}, but it does not answer; end it, or open a separate one \
          with `quintet --new-window`",
         .process.map(|id| format!(" (process {id})")).unwrap_or_default()
     )]
     Silent {
-        /// Whose it is, if that is known.
+        /// The id of its process, if it is known.
         process: Option<u32>,
     },
-    /// There is no folder that is ours alone, or no socket in it.
-    #[error("no window that is open already can be asked: {0}")]
+    /// The private folder or the socket in it cannot be used.
+    #[error("cannot check whether a window is open already: {0}")]
     System(#[from] io::Error),
 }
 
-/// What a second start says.
+/// The request that a second start sends, as a line of JSON.
 #[derive(Debug, Serialize, Deserialize)]
 struct Call {
-    /// What is to be joined; nothing if the window only is to be seen.
+    /// The links to join; empty if the window only comes to the front.
     links: Vec<String>,
 }
 
-/// The place where later starts knock; held as long as the program lives.
+/// The lock of the first start, and the socket to which later starts connect; held until the
+/// program ends.
 #[derive(Debug)]
 pub struct Door {
     listener: Listener,
-    /// Locked until the process ends, however it ends.
+    /// Locked until the process ends, also by a crash.
     lock: File,
     /// The socket's file, where the system has one.
     socket: Option<PathBuf>,
 }
 
-/// A door with somebody behind it. Dropping it shuts it: a later start then waits until this
-/// program has ended, and opens a window of its own.
+/// Receives the requests of later starts. Dropping it removes the socket: a later start then waits
+/// until this program has ended, and opens its own window.
 #[derive(Debug)]
 pub struct OpenDoor {
     socket: Option<PathBuf>,
     callers: Receiver<Caller>,
 }
 
-/// A second start that waits for an answer.
+/// The request of a second start that waits for an answer.
 #[derive(Debug)]
 pub struct Caller {
-    /// The links that it was given; none if the window only is to be seen.
+    /// The links to join; empty if the window only comes to the front.
     pub links: Vec<String>,
     answer: Sender<()>,
 }
 
 impl Caller {
-    /// Tells it that everything was taken; without this it is as if nobody were here.
+    /// Answers that the links were taken, and returns them. Without an answer, the second start
+    /// tries again.
     pub fn taken(self) -> Vec<String> {
-        // It may have given up.
+        // The second start may have given up.
         let _ = self.answer.send(());
         self.links
     }
 }
 
-/// Looks whether a window is open on the display of that name, and hands it these links. Blocks,
-/// at most 30 s.
+/// Hands the links over to the window that is open on the display, or becomes the first start on
+/// it. Blocks for at most 30 s.
 ///
 /// # Errors
-/// [`InstanceError`]; only [`InstanceError::Silent`] means that there is such a window.
+/// Only [`InstanceError::NotResponding`] means that a window is open.
 pub fn start(display: &str, links: Vec<String>) -> Result<Start, InstanceError> {
     start_in(&private_folder()?, display, &Call { links }, PATIENCE)
 }
@@ -119,60 +121,60 @@ pub fn start(display: &str, links: Vec<String>) -> Result<Start, InstanceError> 
 fn start_in(
     folder: &Path,
     display: &str,
-    call: &Call,
-    patience: Duration,
+    request: &Call,
+    timeout: Duration,
 ) -> Result<Start, InstanceError> {
-    let place = folder.join(format!("window-{}", digest(display)));
-    let socket = place.with_extension("sock");
-    let lock_file = place.with_extension("lock");
+    let path = folder.join(format!("window-{}", digest(display)));
+    let socket = path.with_extension("sock");
+    let lock_file = path.with_extension("lock");
     let mut options = OpenOptions::new();
     let mut lock = options.read(true).write(true).create(true).truncate(false).open(&lock_file)?;
     let start = Instant::now();
-    let mut turn = SILENCE;
+    let mut attempt_timeout = SILENCE;
     loop {
         match lock.try_lock() {
             Ok(()) => return Ok(Start::First(Door::new(lock, socket)?)),
             Err(TryLockError::WouldBlock) => {}
             Err(TryLockError::Error(error)) => return Err(error.into()),
         }
-        let left = patience.saturating_sub(start.elapsed());
-        // One that is being opened or is ending does not answer yet, or any more.
-        if call_at(&socket, call, left.min(turn)).unwrap_or(false) {
+        let left = timeout.saturating_sub(start.elapsed());
+        // A window that is opening or closing does not answer.
+        if call_at(&socket, request, left.min(attempt_timeout)).unwrap_or(false) {
             return Ok(Start::HandedOver);
         }
         if left.is_zero() {
             let mut process = String::new();
-            // Where a locked file cannot be read, the number is missing.
+            // On systems where a locked file cannot be read, the process id is unknown.
             let _ = (&mut lock).take(16).read_to_string(&mut process);
             return Err(InstanceError::Silent { process: process.trim().parse().ok() });
         }
-        if turn == SILENCE && start.elapsed() >= SILENCE {
-            turn = PATIENCE;
-            super::Output::stderr().line("quintet: waiting for the window that is open");
+        if attempt_timeout == SILENCE && start.elapsed() >= SILENCE {
+            attempt_timeout = PATIENCE;
+            super::Output::stderr().line("quintet: waiting for the open window");
         }
         thread::sleep(BREATH);
     }
 }
 
-/// Says what is wanted to whoever listens there; whether it was taken.
-fn call_at(socket: &Path, call: &Call, patience: Duration) -> io::Result<bool> {
+/// Sends a request to the socket; returns whether it was accepted.
+fn call_at(socket: &Path, request: &Call, timeout: Duration) -> io::Result<bool> {
     let mut stream = Stream::connect(name(socket)?)?;
-    // Where the system has no such limit, the window's end ends the wait.
-    let _ = stream.set_recv_timeout(Some(patience.max(BREATH)));
-    let mut said = serde_json::to_vec(call)?;
-    said.push(b'\n');
-    stream.write_all(&said)?;
+    // On systems without this timeout, the wait ends when the window's process ends.
+    let _ = stream.set_recv_timeout(Some(timeout.max(BREATH)));
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
     let mut answer = String::new();
     BufReader::new(&stream).take(TAKEN.len() as u64).read_line(&mut answer)?;
     Ok(answer == TAKEN)
 }
 
 impl Door {
-    /// A door at which a socket of that name is; the lock is ours.
+    /// Creates the socket. The lock must be held already.
     fn new(mut lock: File, socket: PathBuf) -> io::Result<Self> {
         lock.set_len(0)?;
         write!(lock, "{}", std::process::id())?;
-        // Whoever had the lock before is gone, and perhaps had no time to clear up.
+        // The process that held the lock before has ended, perhaps without removing its socket.
         match fs::remove_file(&socket) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Err(_) | Ok(()) => {}
@@ -182,10 +184,10 @@ impl Door {
         Ok(Self { listener, lock, socket: Some(socket) })
     }
 
-    /// Begins to listen, on a thread of its own; `wake` is called there when somebody has come.
+    /// Starts to listen, on its own thread; `wake` is called there at each request.
     ///
     /// # Errors
-    /// If the system has no thread left.
+    /// Fails if the system gives no thread.
     pub fn open(self, wake: impl Fn() + Send + 'static) -> io::Result<OpenDoor> {
         let (sender, callers) = mpsc::sync_channel(CALLERS);
         let Self { listener, lock, socket } = self;
@@ -194,9 +196,9 @@ impl Door {
             for stream in listener.incoming() {
                 match stream.map(|stream| serve(&stream, &sender, &wake)) {
                     Ok(Ok(())) => {}
-                    Ok(Err(error)) => tracing::debug!(%error, "a second start was not understood"),
+                    Ok(Err(error)) => tracing::debug!(%error, "request of a second start failed"),
                     Err(error) => {
-                        tracing::warn!(%error, "no second start can be heard for a moment");
+                        tracing::warn!(%error, "cannot accept second starts for a moment");
                         thread::sleep(SPEECH);
                     }
                 }
@@ -207,19 +209,19 @@ impl Door {
     }
 }
 
-/// Hears what one caller wants, and answers when the window has taken it.
-fn serve(stream: &Stream, callers: &SyncSender<Caller>, wake: &impl Fn()) -> io::Result<()> {
-    // Where the system has no such limit, the caller is one of ours.
+/// Reads the request of one connection, and answers when the window has taken it.
+fn serve(stream: &Stream, handovers: &SyncSender<Caller>, wake: &impl Fn()) -> io::Result<()> {
+    // On systems without this timeout, only programs of this user can connect.
     let _ = stream.set_recv_timeout(Some(SPEECH));
-    let mut said = String::new();
-    BufReader::new(stream).take(MOST).read_line(&mut said)?;
-    let call: Call = serde_json::from_str(&said)?;
-    let (answer, taken) = mpsc::channel();
-    let caller = Caller { links: call.links, answer };
-    // A queue that is full, and a window that is closing: the caller comes again.
-    callers.try_send(caller).map_err(|_| io::ErrorKind::WouldBlock)?;
+    let mut line = String::new();
+    BufReader::new(stream).take(MOST).read_line(&mut line)?;
+    let request: Call = serde_json::from_str(&line)?;
+    let (reply, accepted) = mpsc::channel();
+    let handover = Caller { links: request.links, answer: reply };
+    // If the queue is full or the window is closing, the second start tries again.
+    handovers.try_send(handover).map_err(|_| io::ErrorKind::WouldBlock)?;
     wake();
-    if taken.recv_timeout(PATIENCE).is_ok() {
+    if accepted.recv_timeout(PATIENCE).is_ok() {
         let mut stream = stream;
         stream.write_all(TAKEN.as_bytes())?;
     }
@@ -227,7 +229,7 @@ fn serve(stream: &Stream, callers: &SyncSender<Caller>, wake: &impl Fn()) -> io:
 }
 
 impl OpenDoor {
-    /// Whoever has come, if somebody has.
+    /// Returns the next request, if there is one.
     pub fn caller(&self) -> Option<Caller> {
         self.callers.try_recv().ok()
     }
@@ -236,20 +238,20 @@ impl OpenDoor {
 impl Drop for OpenDoor {
     fn drop(&mut self) {
         if let Some(socket) = self.socket.take() {
-            // The next one that gets the lock clears up what is left.
+            // If this fails, the next program that gets the lock removes the socket.
             let _ = fs::remove_file(socket);
         }
     }
 }
 
-/// What the system calls the socket.
+/// Returns the name of the socket as the system needs it.
 fn name(socket: &Path) -> io::Result<Name<'static>> {
     #[cfg(unix)]
     {
         use interprocess::local_socket::{GenericFilePath, ToFsName as _};
         socket.to_path_buf().to_fs_name::<GenericFilePath>()
     }
-    // Named pipes are in one folder for all; the path has the person's name in it.
+    // Named pipes of all users are in one folder; the digest of the path makes the name unique.
     #[cfg(not(unix))]
     {
         use interprocess::local_socket::{GenericNamespaced, ToNsName as _};
@@ -257,13 +259,13 @@ fn name(socket: &Path) -> io::Result<Name<'static>> {
     }
 }
 
-/// A name without anything that a file's name cannot have.
+/// Returns hexadecimal digits, which are valid in any file name.
 fn digest(text: &str) -> String {
     let digest = Sha256::digest(text.as_bytes());
     digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A folder that nobody else can look into.
+/// Returns a folder that only this user can access.
 #[cfg(unix)]
 fn private_folder() -> io::Result<PathBuf> {
     let session = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
@@ -275,7 +277,7 @@ fn private_folder() -> io::Result<PathBuf> {
     )
 }
 
-/// Makes a folder that nobody else can look into, or takes one that is there.
+/// Creates a folder that only this user can access, or checks one that exists.
 #[cfg(unix)]
 fn make_private(folder: &Path) -> io::Result<PathBuf> {
     use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
@@ -284,26 +286,26 @@ fn make_private(folder: &Path) -> io::Result<PathBuf> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         Err(_) | Ok(()) => {}
     }
-    // Somebody else may have been here first, in a folder for all.
+    // In a shared folder, another user may have created it first.
     let found = fs::symlink_metadata(folder)?;
     if found.is_dir() && found.uid() == user() && found.mode() & 0o077 == 0 {
         return Ok(folder.to_path_buf());
     }
-    Err(io::Error::other(format!("{} is not ours alone", folder.display())))
+    Err(io::Error::other(format!("{} is not private to this user", folder.display())))
 }
 
-/// Who we are.
+/// Returns the effective user id.
 #[cfg(unix)]
-#[expect(unsafe_code, reason = "only the C library tells who we are")]
+#[expect(unsafe_code, reason = "only the C library gives the user id")]
 fn user() -> u32 {
-    // SAFETY: it takes nothing, changes nothing and cannot fail.
+    // SAFETY: it has no arguments and no side effects, and cannot fail.
     unsafe { libc::geteuid() }
 }
 
 #[cfg(not(unix))]
 fn private_folder() -> io::Result<PathBuf> {
     let folders = directories::ProjectDirs::from("", "", "quintet");
-    let folder = folders.ok_or_else(|| io::Error::other("there is no home"))?;
+    let folder = folders.ok_or_else(|| io::Error::other("the user has no home folder"))?;
     let folder = folder.data_local_dir().to_path_buf();
     fs::create_dir_all(&folder)?;
     Ok(folder)
@@ -319,7 +321,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     fn folder(name: &str) -> PathBuf {
-        // Short: a socket's path has at most 107 bytes.
+        // The name is short: the path of a socket has at most 107 bytes.
         let folder = std::env::temp_dir().join(format!("q-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
         make_private(&folder).unwrap()
@@ -331,8 +333,8 @@ mod tests {
 
     fn first(folder: &Path, display: &str) -> Door {
         match start_in(folder, display, &call("own"), LONG).unwrap() {
-            Start::First(door) => door,
-            Start::HandedOver => panic!("nobody was here"),
+            Start::First(listener) => listener,
+            Start::HandedOver => panic!("no window was open"),
         }
     }
 
@@ -340,42 +342,42 @@ mod tests {
     fn a_second_start_hands_its_links_over_and_a_third_one_too() {
         let folder = folder("second");
         let (woken, wake) = mpsc::channel();
-        let door = first(&folder, ":0").open(move || woken.send(()).unwrap()).unwrap();
+        let receiver = first(&folder, ":0").open(move || woken.send(()).unwrap()).unwrap();
         for link in ["http://a/s/b", "http://c/s/d"] {
             thread::scope(|scope| {
                 let second = scope.spawn(|| start_in(&folder, ":0", &call(link), LONG).unwrap());
                 wake.recv_timeout(LONG).unwrap();
-                assert_eq!(door.caller().unwrap().taken(), [link]);
+                assert_eq!(receiver.caller().unwrap().taken(), [link]);
                 assert!(matches!(second.join().unwrap(), Start::HandedOver));
             });
         }
-        // Another display has a window of its own.
+        // Another display has its own window.
         first(&folder, ":1");
         fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]
-    fn of_many_that_start_at_once_one_is_the_first_and_nothing_is_lost() {
+    fn of_many_simultaneous_starts_one_is_the_first_and_no_link_is_lost() {
         let folder = folder("race");
         let (woken, wake) = mpsc::channel();
-        let (found, doors) = mpsc::channel();
+        let (found, listeners) = mpsc::channel();
         let mut links = vec![];
         thread::scope(|scope| {
             for n in 0..8 {
                 let (folder, found) = (&folder, found.clone());
                 scope.spawn(move || {
                     match start_in(folder, ":0", &call(&format!("{n}")), LONG).unwrap() {
-                        Start::First(door) => found.send((n, door)).unwrap(),
+                        Start::First(listener) => found.send((n, listener)).unwrap(),
                         Start::HandedOver => {}
                     }
                 });
             }
-            let (own, door) = doors.recv_timeout(LONG).unwrap();
+            let (own, listener) = listeners.recv_timeout(LONG).unwrap();
             links.push(own.to_string());
-            let door = door.open(move || woken.send(()).unwrap()).unwrap();
+            let receiver = listener.open(move || woken.send(()).unwrap()).unwrap();
             while links.len() < 8 {
                 wake.recv_timeout(LONG).unwrap();
-                links.extend(door.caller().into_iter().flat_map(Caller::taken));
+                links.extend(receiver.caller().into_iter().flat_map(Caller::taken));
             }
         });
         links.sort_unstable();
@@ -384,35 +386,35 @@ mod tests {
     }
 
     #[test]
-    fn what_a_crash_left_behind_is_cleared_up() {
+    fn the_socket_of_a_crashed_program_is_removed() {
         let folder = folder("stale");
         let socket = folder.join(format!("window-{}.sock", digest(":0")));
         drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
-        assert!(socket.exists(), "a socket whose owner is gone");
+        assert!(socket.exists(), "the socket of a process that has ended");
         drop(first(&folder, ":0"));
         fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]
-    fn a_window_that_hangs_is_named_and_one_that_ends_is_followed() {
+    fn a_hung_window_is_reported_and_a_start_succeeds_once_it_has_ended() {
         let folder = folder("hang");
-        let door = first(&folder, ":0");
+        let listener = first(&folder, ":0");
         let hung = start_in(&folder, ":0", &call("x"), Duration::from_millis(300)).unwrap_err();
         let own = std::process::id().to_string();
         assert!(hung.to_string().contains(&own), "{hung}");
         thread::scope(|scope| {
             let second = scope.spawn(|| start_in(&folder, ":0", &call("x"), LONG).unwrap());
-            drop(door);
+            drop(listener);
             assert!(matches!(second.join().unwrap(), Start::First(_)));
         });
         fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]
-    fn a_caller_who_says_nonsense_or_nothing_keeps_nobody_out() {
+    fn an_invalid_or_missing_request_does_not_block_other_starts() {
         let folder = folder("nonsense");
         let (woken, wake) = mpsc::channel();
-        let door = first(&folder, ":0").open(move || woken.send(()).unwrap()).unwrap();
+        let receiver = first(&folder, ":0").open(move || woken.send(()).unwrap()).unwrap();
         let socket = folder.join(format!("window-{}.sock", digest(":0")));
         let connect = || std::os::unix::net::UnixStream::connect(&socket).unwrap();
         let silent = connect();
@@ -420,7 +422,7 @@ mod tests {
         thread::scope(|scope| {
             let second = scope.spawn(|| start_in(&folder, ":0", &call("x"), LONG).unwrap());
             wake.recv_timeout(LONG).unwrap();
-            assert_eq!(door.caller().unwrap().taken(), ["x"]);
+            assert_eq!(receiver.caller().unwrap().taken(), ["x"]);
             assert!(matches!(second.join().unwrap(), Start::HandedOver));
         });
         drop(silent);
@@ -428,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_others_can_look_into_is_not_used() {
+    fn a_folder_that_other_users_can_access_is_not_used() {
         let folder = folder("open");
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
         assert!(make_private(&folder).is_err());

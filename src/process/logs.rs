@@ -1,17 +1,18 @@
-//! What may be in a log, whatever was wished for.
+//! The log records that are never written, whatever `RUST_LOG` says.
 
 use tracing::{Level, Metadata};
 
-/// Whether a line may be logged: `trace` is for our own code, and for the libraries that are named in
-/// a filter to be heard at all. Other libraries write whole messages there, with the secrets in them:
-/// `tungstenite` each frame, `zbus` what screen readers are told.
+/// Returns whether a log record may be written. `trace` is allowed for our own code and for
+/// webrtc-rs and rtc only. Other libraries log whole messages at `trace`, with the secrets in them:
+/// `tungstenite` logs each frame, `zbus` the text for screen readers.
 ///
-/// To be a filter beside that of `RUST_LOG`, so that no wish goes beyond it.
-pub fn may_be_logged(line: &Metadata<'_>) -> bool {
-    is_discreet(line.target(), *line.level())
+/// Applied in addition to the filter of `RUST_LOG`, which cannot override it.
+pub fn may_be_logged(record: &Metadata<'_>) -> bool {
+    is_discreet(record.target(), *record.level())
 }
 
-/// Targets of `trace` that are heard: ours, and the media library's, which sees no message of a hub.
+/// The targets whose `trace` records may be written: our own, and those of webrtc-rs and rtc, which
+/// handle no messages of a hub.
 const TRACED: [&str; 3] = ["quintet", "rtc", "webrtc"];
 
 fn is_discreet(target: &str, level: Level) -> bool {
@@ -23,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_library_writes_whole_messages() {
+    fn libraries_that_log_whole_messages_are_limited_to_debug() {
         for target in ["tungstenite::protocol", "tokio_tungstenite", "zbus::connection", "log"] {
             assert!(!is_discreet(target, Level::TRACE), "{target}");
             assert!(is_discreet(target, Level::DEBUG), "{target}");

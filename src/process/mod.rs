@@ -1,5 +1,5 @@
-//! The program as a process of its system: signals, standard output, error and logs, the window that is
-//! open already, and files of its user alone.
+//! Services of the operating system for the process: signals, standard output and error, the log
+//! filter, the single window per display, and private files.
 
 pub mod instance;
 mod logs;

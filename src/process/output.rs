@@ -1,4 +1,4 @@
-//! Standard output and standard error that never make anybody wait: a queue, and a thread that
+//! Standard output and standard error that never block the caller: a queue, and a thread that
 //! writes.
 
 use std::{
@@ -9,33 +9,33 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How many bytes wait for a reader that is slow: some 40 000 lines. What comes then is left out,
-/// and the reader is told how much.
+/// The most bytes that wait for a slow reader: about 40 000 lines. Further lines are dropped, and a
+/// line with their number is written instead.
 const ROOM: usize = 4 << 20;
 
-/// How many figures wait: those of a minute. Older ones give way, as the newest say the same
-/// better.
+/// The most statistics lines that wait: those of a minute. The oldest are dropped first, as newer
+/// ones replace them.
 const FIGURES: usize = 60;
 
-/// How much is written at a time.
+/// About how many bytes are written at once.
 const BATCH: usize = 64 << 10;
 
-/// At the end, a reader that takes nothing for so long is not waited for.
+/// How long [`Output::finish`] waits for a reader that reads nothing.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The longest wait for a reader at the end, however it goes on.
+/// How long [`Output::finish`] waits in total.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// How long a pipe that its owner made non-blocking is left alone when it is full.
+/// The pause before a full non-blocking pipe is tried again.
 const BREATH: Duration = Duration::from_millis(20);
 
-/// Makes the line that says how many lines were left out.
+/// Returns the line that says how many lines were dropped.
 type SayLost = Box<dyn Fn(u64) -> String + Send>;
 
-/// Lines on their way to a reader. Clones write into the same queue.
+/// A queue of lines for an output stream. Clones write to the same queue.
 ///
-/// Nothing here waits for the reader but [`Output::finish`], and that is bounded. While the reader
-/// keeps up, every line arrives, in order.
+/// Only [`Output::finish`] waits for the reader, and for a limited time. While the reader keeps up,
+/// every line arrives, in order.
 #[derive(Clone)]
 pub struct Output(Arc<Shared>);
 
@@ -44,39 +44,41 @@ struct Shared {
     changed: Condvar,
 }
 
-/// What waits, and how writing goes.
+/// The queued lines, and the state of the writer.
 struct Queue {
     entries: VecDeque<Entry>,
-    /// The bytes of all lines in it.
+    /// The size of all queued lines.
     bytes: usize,
-    /// How many of them are figures.
+    /// How many of the queued lines are statistics.
     figures: usize,
     say_lost: SayLost,
-    /// Where to write; taken by the thread when it starts.
+    /// The stream; the writer thread takes it when it starts.
     sink: Option<Box<dyn io::Write + Send>>,
-    /// A batch is being written.
+    /// Whether a batch is being written.
     is_writing: bool,
     /// How many batches were written.
     written: u64,
-    /// After how many batches a reader was given up at the end; who reads on is waited for again.
+    /// The number of written batches when [`Output::finish`] gave up. If the reader has read since,
+    /// the next call waits again.
     given_up: Option<u64>,
     /// Why nothing can be written any more.
     broken: Option<Arc<io::Error>>,
 }
 
+/// An entry of the queue.
 #[derive(PartialEq, Eq, Debug)]
 enum Entry {
-    /// A line, with its end.
-    Line { text: String, is_figures: bool },
-    /// So many lines were left out here.
+    /// A line, with its line end.
+    Line { text: String, is_stats: bool },
+    /// The number of lines that were dropped at this position.
     Lost(u64),
 }
 
 impl Output {
-    /// What is written to `sink`, on a thread that starts with the first line.
+    /// Returns a queue that is written to `sink`, on a thread that starts with the first line.
     fn new(sink: Box<dyn io::Write + Send>) -> Self {
         let say_lost: SayLost =
-            Box::new(|lines| format!("quintet: nobody read here, so {lines} lines are missing"));
+            Box::new(|lines| format!("quintet: {lines} lines are missing, as they were not read"));
         let queue = Queue {
             entries: VecDeque::new(),
             bytes: 0,
@@ -91,7 +93,7 @@ impl Output {
         Self(Arc::new(Shared { queue: Mutex::new(queue), changed: Condvar::new() }))
     }
 
-    /// Standard output.
+    /// Returns the queue of standard output.
     pub fn stdout() -> &'static Self {
         static STDOUT: OnceLock<Output> = OnceLock::new();
         #[cfg(unix)]
@@ -100,7 +102,7 @@ impl Output {
         return STDOUT.get_or_init(|| Self::new(Box::new(io::stdout())));
     }
 
-    /// Standard error; logs go there, too.
+    /// Returns the queue of standard error; logs are written there, too.
     pub fn stderr() -> &'static Self {
         static STDERR: OnceLock<Output> = OnceLock::new();
         #[cfg(unix)]
@@ -109,28 +111,30 @@ impl Output {
         return STDERR.get_or_init(|| Self::new(Box::new(io::stderr())));
     }
 
-    /// Has lines that were left out told in these words, such as a JSON object.
-    pub fn say_lost(&self, words: impl Fn(u64) -> String + Send + 'static) {
-        self.lock().say_lost = Box::new(words);
+    /// Sets the format of the line that says how many lines were dropped, such as a JSON object.
+    pub fn say_lost(&self, format: impl Fn(u64) -> String + Send + 'static) {
+        self.lock().say_lost = Box::new(format);
     }
 
-    /// Writes a line, without its end. Never waits.
+    /// Queues a line, given without its line end. Never waits.
     pub fn line(&self, text: &str) {
-        self.push(Entry::Line { text: format!("{text}\n"), is_figures: false });
+        self.push(Entry::Line { text: format!("{text}\n"), is_stats: false });
     }
 
-    /// Writes a line of figures that later ones make needless: while nobody reads, the oldest of
-    /// them are left out first.
+    /// Queues a line of statistics. Later ones replace it: while the reader does not read, the
+    /// oldest are dropped first.
     pub fn figures(&self, text: &str) {
-        self.push(Entry::Line { text: format!("{text}\n"), is_figures: true });
+        self.push(Entry::Line { text: format!("{text}\n"), is_stats: true });
     }
 
-    /// Why nothing can be written any more: the reader went away, the disk is full.
+    /// Returns why nothing can be written any more: the reader has closed the pipe, or the disk is
+    /// full.
     pub fn broken(&self) -> Option<Arc<io::Error>> {
         self.lock().broken.clone()
     }
 
-    /// Waits until everything is written, as long as the reader goes on reading, and at most 10 s.
+    /// Waits until everything is written, as long as the reader continues to read, and at most
+    /// 10 s.
     pub fn finish(&self) {
         let start = Instant::now();
         let mut queue = self.lock();
@@ -167,7 +171,7 @@ impl Output {
         self.0.changed.notify_all();
     }
 
-    /// Writes what comes, until nothing can be written any more.
+    /// Writes queued lines until writing fails.
     fn write_to(&self, mut sink: Box<dyn io::Write + Send>) {
         loop {
             let mut queue = self.lock();
@@ -195,22 +199,23 @@ impl Output {
         }
     }
 
-    /// A poisoned lock guards a queue that is whole between any two statements.
+    /// Locks the queue. A poisoned lock is ignored: the queue is consistent between any two
+    /// statements.
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.0.queue.lock().unwrap_or_else(|poison| poison.into_inner())
     }
 }
 
 impl Queue {
-    /// Takes an entry in, if there is room for it or room can be made.
+    /// Adds a line. If there is no room, drops the oldest statistics first, else the new line.
     fn push(&mut self, entry: Entry) {
-        let Entry::Line { text, is_figures } = &entry else { return };
-        let is_figures = *is_figures;
-        if is_figures && self.figures >= FIGURES {
+        let Entry::Line { text, is_stats } = &entry else { return };
+        let is_stats = *is_stats;
+        if is_stats && self.figures >= FIGURES {
             self.lose_oldest_figures();
         }
         while self.bytes + text.len() > ROOM && self.lose_oldest_figures() {}
-        // A single line that is longer than all the room is still a line.
+        // A single line that is longer than the limit is queued if the queue is empty.
         if self.bytes + text.len() > ROOM && self.bytes > 0 {
             match self.entries.back_mut() {
                 Some(Entry::Lost(lines)) => *lines += 1,
@@ -219,21 +224,20 @@ impl Queue {
             return;
         }
         self.bytes += text.len();
-        self.figures += usize::from(is_figures);
+        self.figures += usize::from(is_stats);
         self.entries.push_back(entry);
     }
 
-    /// Leaves the oldest line of figures out; whether there was one.
+    /// Drops the oldest line of statistics; returns whether there was one.
     fn lose_oldest_figures(&mut self) -> bool {
-        let is_figures =
-            |entry: &Entry| matches!(entry, Entry::Line { is_figures, .. } if *is_figures);
-        let Some(at) = self.entries.iter().position(is_figures) else { return false };
+        let is_stats = |entry: &Entry| matches!(entry, Entry::Line { is_stats, .. } if *is_stats);
+        let Some(at) = self.entries.iter().position(is_stats) else { return false };
         let mut lost = 1;
         if let Some(Entry::Line { text, .. }) = self.entries.remove(at) {
             self.bytes -= text.len();
             self.figures -= 1;
         }
-        // One line tells of all that are missing at one place.
+        // Adjacent dropped lines are counted in one entry.
         if let Some(Entry::Lost(more)) = self.entries.get(at) {
             lost += more;
             self.entries.remove(at);
@@ -245,14 +249,14 @@ impl Queue {
         true
     }
 
-    /// The next lines to be written at once.
+    /// Takes the next lines to write at once.
     fn take_batch(&mut self) -> String {
         let mut batch = String::new();
         while batch.len() < BATCH {
             match self.entries.pop_front() {
-                Some(Entry::Line { text, is_figures }) => {
+                Some(Entry::Line { text, is_stats }) => {
                     self.bytes -= text.len();
-                    self.figures -= usize::from(is_figures);
+                    self.figures -= usize::from(is_stats);
                     batch.push_str(&text);
                 }
                 Some(Entry::Lost(lines)) => {
@@ -265,17 +269,17 @@ impl Queue {
         batch
     }
 
-    /// Whether something is still to be written, and can be.
+    /// Returns whether something is still to be written and can be written.
     fn is_waiting(&self) -> bool {
         self.broken.is_none() && (self.is_writing || !self.entries.is_empty())
     }
 }
 
-/// For logs: what is written at once is written whole, and never waits.
+/// For logs: each call of `write` queues its bytes as one entry, and never waits.
 impl io::Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(bytes).into_owned();
-        self.push(Entry::Line { text, is_figures: false });
+        self.push(Entry::Line { text, is_stats: false });
         Ok(bytes.len())
     }
 
@@ -290,8 +294,8 @@ impl fmt::Debug for Output {
     }
 }
 
-/// A stream as it is, without the library's buffer and lock: nobody who writes to it elsewhere, as
-/// a panic does, waits for a reader.
+/// Returns the stream without the buffer and the lock of the standard library. Other code that
+/// writes to the stream, such as a panic, then does not wait for the reader.
 #[cfg(unix)]
 fn unbuffered(stream: impl std::os::fd::AsFd) -> Box<dyn io::Write + Send> {
     match stream.as_fd().try_clone_to_owned() {
@@ -300,7 +304,7 @@ fn unbuffered(stream: impl std::os::fd::AsFd) -> Box<dyn io::Write + Send> {
     }
 }
 
-/// What cannot be written to.
+/// A stream that fails at each write.
 #[cfg(unix)]
 struct Broken(io::ErrorKind);
 
@@ -315,7 +319,7 @@ impl io::Write for Broken {
     }
 }
 
-/// Writes all of it, also into a pipe that whoever made it wants never to block.
+/// Writes all bytes, also to a pipe that another process made non-blocking.
 fn write_all(sink: &mut dyn io::Write, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match sink.write(bytes) {
@@ -335,7 +339,7 @@ mod tests {
 
     use super::*;
 
-    /// A reader that takes what is written only while the test holds the door open.
+    /// A reader that blocks while the test holds the lock.
     struct Reader {
         door: Arc<Mutex<()>>,
         taken: mpsc::Sender<Vec<u8>>,
@@ -343,7 +347,7 @@ mod tests {
 
     impl io::Write for Reader {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let _open = self.door.lock().unwrap();
+            let _unblocked = self.door.lock().unwrap();
             self.taken.send(bytes.to_vec()).map_err(|_| io::ErrorKind::BrokenPipe)?;
             Ok(bytes.len())
         }
@@ -355,9 +359,9 @@ mod tests {
 
     fn output() -> (Output, Arc<Mutex<()>>, mpsc::Receiver<Vec<u8>>) {
         let (taken, lines) = mpsc::channel();
-        let door = Arc::new(Mutex::new(()));
-        let reader = Reader { door: Arc::clone(&door), taken };
-        (Output::new(Box::new(reader)), door, lines)
+        let lock = Arc::new(Mutex::new(()));
+        let reader = Reader { door: Arc::clone(&lock), taken };
+        (Output::new(Box::new(reader)), lock, lines)
     }
 
     fn text(lines: &mpsc::Receiver<Vec<u8>>) -> String {
@@ -365,25 +369,25 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_that_is_read_arrives_whole_and_in_order() {
-        let (output, _door, lines) = output();
-        let wanted: String = (0..20_000).map(|n| format!("{n}\n")).collect();
+    fn a_burst_arrives_complete_and_in_order_if_it_is_read() {
+        let (output, _lock, lines) = output();
+        let expected: String = (0..20_000).map(|n| format!("{n}\n")).collect();
         for n in 0..20_000 {
             output.line(&n.to_string());
         }
         output.finish();
-        assert!(text(&lines) == wanted, "20 000 lines in order");
+        assert!(text(&lines) == expected, "20 000 lines in order");
     }
 
     #[test]
-    fn a_reader_that_stopped_makes_nobody_wait_and_is_told_what_it_missed() {
-        let (output, door, lines) = output();
-        let shut = door.lock().unwrap();
+    fn a_stalled_reader_blocks_no_writer_and_gets_the_number_of_dropped_lines() {
+        let (output, lock, lines) = output();
+        let blocked = lock.lock().unwrap();
         let long = "x".repeat(ROOM / 4);
         for n in 0..6 {
             output.line(&format!("{n} {long}"));
         }
-        drop(shut);
+        drop(blocked);
         output.finish();
         output.line("later");
         output.finish();
@@ -391,57 +395,58 @@ mod tests {
         let starts: Vec<_> =
             text.lines().map(|line| line.chars().take(60).collect::<String>()).collect();
         assert!(starts.first().unwrap().starts_with("0 x"), "{starts:?}");
-        let missing = text.lines().find(|line| line.contains("missing")).expect("it is told");
+        let missing =
+            text.lines().find(|line| line.contains("missing")).expect("a line with the number");
         let lost: usize = missing.split(' ').find_map(|word| word.parse().ok()).expect("a number");
         let here = text.lines().filter(|line| line.ends_with('x')).count();
         assert_eq!((here + lost, text.lines().last()), (6, Some("later")));
     }
 
     #[test]
-    fn old_figures_give_way_and_events_stay() {
-        let (output, door, lines) = output();
-        let shut = door.lock().unwrap();
+    fn old_statistics_are_dropped_and_events_stay() {
+        let (output, lock, lines) = output();
+        let blocked = lock.lock().unwrap();
         output.line("first");
         while !output.lock().is_writing {
             thread::yield_now();
         }
         for n in 0..FIGURES + 10 {
-            output.figures(&format!("figures {n}"));
+            output.figures(&format!("stats {n}"));
             output.line(&format!("event {n}"));
         }
         output.line("summary");
-        drop(shut);
+        drop(blocked);
         output.finish();
         let text = text(&lines);
         let events = text.lines().filter(|line| line.starts_with("event")).count();
-        let figures: Vec<_> = text.lines().filter(|line| line.starts_with("figures")).collect();
+        let stats: Vec<_> = text.lines().filter(|line| line.starts_with("stats")).collect();
         let lost: usize = text
             .lines()
             .filter(|line| line.contains("missing"))
             .filter_map(|line| line.split(' ').find_map(|word| word.parse::<usize>().ok()))
             .sum();
-        assert_eq!((events, figures.len() + lost), (FIGURES + 10, FIGURES + 10));
+        assert_eq!((events, stats.len() + lost), (FIGURES + 10, FIGURES + 10));
         assert_eq!(lost, 10);
-        assert_eq!(figures.last(), Some(&format!("figures {}", FIGURES + 9).as_str()));
+        assert_eq!(stats.last(), Some(&format!("stats {}", FIGURES + 9).as_str()));
         assert_eq!(text.lines().last(), Some("summary"));
     }
 
     #[test]
-    fn the_end_does_not_wait_for_a_reader_that_stopped() {
-        let (output, door, _lines) = output();
-        let shut = door.lock().unwrap();
-        output.line("nobody reads this");
+    fn finishing_gives_up_on_a_stalled_reader_once() {
+        let (output, lock, _lines) = output();
+        let blocked = lock.lock().unwrap();
+        output.line("not read");
         output.finish();
         assert!(output.broken().is_none());
-        // And it waits once, however often it is asked.
+        // A second call does not wait again.
         assert_eq!(output.lock().given_up, Some(0));
         output.finish();
-        drop(shut);
+        drop(blocked);
     }
 
     #[test]
-    fn a_reader_that_went_away_is_noticed_and_later_lines_go_nowhere() {
-        let (output, _door, lines) = output();
+    fn a_closed_reader_is_reported_and_later_lines_are_dropped() {
+        let (output, _lock, lines) = output();
         drop(lines);
         output.line("one");
         output.finish();

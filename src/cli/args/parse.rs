@@ -1,4 +1,4 @@
-//! Values of options: text in, or a sentence that says what is wrong with it.
+//! Parsers of option values. Their errors are sentences for the user.
 
 use std::{
     ffi::OsString,
@@ -47,7 +47,7 @@ pub(super) fn parse_name(text: &str) -> anyhow::Result<String> {
     Ok(clean_name(text))
 }
 
-/// `ADDRESS`, `ADDRESS:PORT`, `[V6]:PORT` or `:PORT`.
+/// Parses `ADDRESS`, `ADDRESS:PORT`, `[V6]:PORT` or `:PORT`.
 pub(super) fn parse_listen(text: &str) -> anyhow::Result<Listen> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Ok(Listen { at: address.into(), port_given: true });
@@ -63,7 +63,7 @@ pub(super) fn parse_listen(text: &str) -> anyhow::Result<Listen> {
     Ok(Listen { at: ListenAt::everywhere(port), port_given: true })
 }
 
-/// `500ms`, `20s`, `5m` or `2h`; a bare number is seconds.
+/// Parses `500ms`, `20s`, `5m` or `2h`; a number without a unit is seconds.
 pub(super) fn parse_time(text: &str) -> anyhow::Result<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -77,10 +77,10 @@ pub(super) fn parse_time(text: &str) -> anyhow::Result<Duration> {
     let number: f64 = number.parse().with_context(|| format!("{text:?} is not a time"))?;
     let seconds = number * seconds;
     if seconds > LONGEST_STAY.as_secs_f64() {
-        bail!("{text:?} is too long; without --for it is for ever");
+        bail!("{text:?} is too long; leave out --for to run without a limit");
     }
     if seconds <= 0.0 {
-        bail!("{text:?} is no time at all");
+        bail!("{text:?} must be longer than zero");
     }
     Ok(Duration::from_secs_f64(seconds))
 }
