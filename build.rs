@@ -1,4 +1,4 @@
-//! Warns where OpenH264 would silently be built without SIMD: without `nasm` it runs at half speed.
+//! Warns if OpenH264 is built without SIMD because `nasm` is missing: it then runs at half speed.
 
 use std::{env, process::Command};
 
@@ -7,13 +7,13 @@ fn main() {
     let is_x86 = env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch.starts_with("x86"));
     let has_nasm = Command::new("nasm").arg("-v").output().is_ok_and(|nasm| nasm.status.success());
     if !is_x86 || has_nasm {
-        // A change of PATH alone is no reason to build anything again.
+        // PATH is not watched here: a change of it alone needs no new build.
         return;
     }
     println!("cargo:rerun-if-env-changed=PATH");
     for folder in env::split_paths(&env::var_os("PATH").unwrap_or_default()) {
         if folder.is_dir() {
-            // Installing `nasm` touches one of these.
+            // Installing `nasm` changes one of these folders.
             println!("cargo:rerun-if-changed={}", folder.display());
         }
     }

@@ -1,5 +1,5 @@
-//! What each step of a picture's way costs, and of sound's, at the sizes that people use:
-//! `cargo bench`, or `cargo bench -- encode` for some of them.
+//! Measures each step of the video and audio paths at usual frame sizes: `cargo bench`, or
+//! `cargo bench -- encode` for some of them.
 
 use bytes::Bytes;
 use divan::{Bencher, black_box, counter::ItemsCount};
@@ -15,21 +15,21 @@ use quintet::{
 
 const SIZE: Size = Size::new(1280, 720);
 
-/// The usual rate of [`SIZE`] at 30 pictures a second.
+/// The usual bitrate of [`SIZE`] at 30 frames per second.
 const RATE: Bitrate = Bitrate::from_kbps(1500);
 
-/// Pictures that are encoded and decoded by turns: two seconds, so that the keyframe at the head
-/// has no more weight than a forced one has in a session.
+/// The frames that are encoded and decoded in turn: two seconds, so that the first keyframe has no
+/// more weight than a forced one has in a session.
 const PICTURES: u32 = 60;
 
-/// People who talk at once in the largest mesh.
+/// The audio streams in the largest mesh, if all participants speak at once.
 const VOICES: usize = 12;
 
 fn main() {
     divan::main();
 }
 
-/// A camera's picture becomes a frame.
+/// Converts the bytes of a camera into a video frame.
 #[divan::bench(args = [PixelFormat::Yuyv, PixelFormat::Nv12, PixelFormat::Mjpeg], max_time = 2)]
 fn convert_720p(bencher: Bencher<'_, '_>, format: PixelFormat) {
     let frame = film(1).remove(0);
@@ -37,43 +37,43 @@ fn convert_720p(bencher: Bencher<'_, '_>, format: PixelFormat) {
         PixelFormat::Yuyv => packed(&frame),
         PixelFormat::Nv12 => half_planar(&frame),
         PixelFormat::Mjpeg => jpeg(&frame),
-        PixelFormat::Grey | PixelFormat::Rgb | PixelFormat::Bgr => unreachable!("not asked for"),
+        PixelFormat::Grey | PixelFormat::Rgb | PixelFormat::Bgr => unreachable!("not an argument"),
     };
     let (mut pixels, time) = (Pixels::default(), MediaTime::default());
     let size = (SIZE.width, SIZE.height);
     bencher.bench_local(|| pixels.convert(format, size, black_box(&bytes), time));
 }
 
-/// One picture of a film, at the usual rate.
+/// Encodes one frame at the usual bitrate.
 #[divan::bench(sample_count = 300, sample_size = 1)]
 fn encode_720p(bencher: Bencher<'_, '_>) {
-    let film = film(PICTURES);
+    let frames = film(PICTURES);
     let mut encoder = H264Encoder::new(SIZE, 30, RATE).expect("an encoder");
     let mut number = 0;
     bencher.bench_local(|| {
-        let mut frame = film[number as usize % film.len()].clone();
+        let mut frame = frames[number as usize % frames.len()].clone();
         frame.time = at(number);
         number += 1;
         encoder.encode(&frame, false)
     });
 }
 
-/// One picture's payloads, cut once for all peers.
+/// Packetizes one encoded frame, once for all peers.
 #[divan::bench(max_time = 2)]
 fn packetise_720p(bencher: Bencher<'_, '_>) {
-    let picture = encoded(8).pop().expect("a picture");
-    bencher.bench_local(|| payloads(black_box(&picture)));
+    let frame = encoded(8).pop().expect("a frame");
+    bencher.bench_local(|| payloads(black_box(&frame)));
 }
 
-/// A picture published to many, each of whom takes it.
+/// Publishes a frame to many subscribers, which each receive it.
 #[divan::bench(args = [1, 10, 100], max_time = 2)]
 fn fan_out(bencher: Bencher<'_, '_>, viewers: usize) {
-    let picture = encoded(1).pop().expect("a picture");
+    let data = encoded(1).pop().expect("a frame");
     let fanout = Fanout::default();
     let mut viewers: Vec<_> = (0..viewers).map(|_| fanout.subscribe(MAX_LAG)).collect();
     bencher.counter(ItemsCount::new(viewers.len())).bench_local(|| {
         let time = MediaTime::default();
-        fanout.publish(EncodedVideo::new(Layer::Full, time, SIZE, true, picture.clone()));
+        fanout.publish(EncodedVideo::new(Layer::Full, time, SIZE, true, data.clone()));
         for viewer in &mut viewers {
             let frame = viewer.try_recv().expect("it was published");
             black_box(frame.payloads(payloads));
@@ -81,25 +81,25 @@ fn fan_out(bencher: Bencher<'_, '_>, viewers: usize) {
     });
 }
 
-/// A film from its keyframe on; the figure is for all of its pictures.
+/// Decodes frames, the first of which is a keyframe; the result is for all of them.
 #[divan::bench(sample_count = 10, sample_size = 1)]
 fn decode_720p_film(bencher: Bencher<'_, '_>) {
-    let film: Vec<_> = encoded(PICTURES).iter().map(unit).collect();
-    let bencher = bencher.counter(ItemsCount::new(film.len()));
+    let units: Vec<_> = encoded(PICTURES).iter().map(unit).collect();
+    let bencher = bencher.counter(ItemsCount::new(units.len()));
     bencher.with_inputs(VideoDecoder::default).bench_local_refs(|decoder| {
-        for unit in &film {
+        for unit in &units {
             assert!(matches!(decoder.decode(unit).frame, Ok(Some(_))));
         }
     });
 }
 
-/// Ten milliseconds of everybody's sound.
+/// Mixes ten milliseconds of audio streams.
 #[divan::bench(args = [2, VOICES], max_time = 2)]
-fn mix(bencher: Bencher<'_, '_>, voices: usize) {
-    let voice: [f32; BLOCK_SAMPLES] = std::array::from_fn(|n| (n as f32 / 17.0).sin() / 4.0);
+fn mix(bencher: Bencher<'_, '_>, streams: usize) {
+    let block: [f32; BLOCK_SAMPLES] = std::array::from_fn(|n| (n as f32 / 17.0).sin() / 4.0);
     let mut mixer = Mixer::new();
     bencher.bench_local(|| {
-        (0..voices).for_each(|_| mixer.add(black_box(&voice)));
+        (0..streams).for_each(|_| mixer.add(black_box(&block)));
         mixer.take()
     });
 }
@@ -108,25 +108,25 @@ fn at(number: u32) -> MediaTime {
     MediaTime::from_micros(u64::from(number) * 1_000_000 / 30)
 }
 
-/// The first pictures of a film that needs the encoder's whole rate.
-fn film(pictures: u32) -> Vec<VideoFrame> {
+/// Returns the first frames of a test source that uses the encoder's whole bitrate.
+fn film(count: u32) -> Vec<VideoFrame> {
     let mut source = Busy::new(SIZE, 30, "bench");
-    (0..pictures).map(|number| source.paint(at(number))).collect()
+    (0..count).map(|number| source.paint(at(number))).collect()
 }
 
-/// The same, encoded; pictures that the rate has no room for are left out.
-fn encoded(pictures: u32) -> Vec<Bytes> {
+/// Returns these frames encoded, without those that the rate control drops.
+fn encoded(count: u32) -> Vec<Bytes> {
     let mut encoder = H264Encoder::new(SIZE, 30, RATE).expect("an encoder");
     let encode = |frame| encoder.encode(&frame, false).expect("it encodes");
-    film(pictures).into_iter().filter_map(encode).map(|picture| picture.data).collect()
+    film(count).into_iter().filter_map(encode).map(|frame| frame.data).collect()
 }
 
-fn unit(picture: &Bytes) -> AccessUnit {
-    let data = picture.to_vec();
+fn unit(frame: &Bytes) -> AccessUnit {
+    let data = frame.to_vec();
     AccessUnit { timestamp: 0, arrival: MediaTime::default(), data, holds: Holds::default() }
 }
 
-/// Y, Cb, Y, Cr of each two pixels.
+/// Returns the frame as YUYV: Y, Cb, Y, Cr of each two pixels.
 fn packed(frame: &VideoFrame) -> Vec<u8> {
     let (width, mut bytes) = (SIZE.width as usize, vec![]);
     for (y, row) in frame.y().chunks_exact(width).enumerate() {
@@ -138,13 +138,13 @@ fn packed(frame: &VideoFrame) -> Vec<u8> {
     bytes
 }
 
-/// Luma, then Cb and Cr by turns.
+/// Returns the frame as NV12: luma, then Cb and Cr interleaved.
 fn half_planar(frame: &VideoFrame) -> Vec<u8> {
     let chroma = frame.u().iter().zip(frame.v()).flat_map(|(blue, red)| [*blue, *red]);
     frame.y().iter().copied().chain(chroma).collect()
 }
 
-/// A JPEG picture of a camera's usual quality, in colour.
+/// Returns the frame as a colour JPEG image of a camera's usual quality.
 fn jpeg(frame: &VideoFrame) -> Vec<u8> {
     let width = SIZE.width as usize;
     let pixel = |at: usize| {
@@ -156,6 +156,6 @@ fn jpeg(frame: &VideoFrame) -> Vec<u8> {
     let mut encoder = jpeg_encoder::Encoder::new(&mut bytes, 85);
     encoder.set_sampling_factor(jpeg_encoder::SamplingFactor::R_4_2_2);
     let (width, height) = (SIZE.width as u16, SIZE.height as u16);
-    encoder.encode(&pixels, width, height, jpeg_encoder::ColorType::Ycbcr).expect("a JPEG picture");
+    encoder.encode(&pixels, width, height, jpeg_encoder::ColorType::Ycbcr).expect("a JPEG image");
     bytes
 }

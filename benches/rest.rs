@@ -1,5 +1,5 @@
-//! How soon the program is there, and what it costs while nothing happens: the built program,
-//! watched from outside. `cargo bench --bench rest`; with what the tests need, on Linux.
+//! Measures how fast the built program starts, and its CPU use while idle: `cargo bench --bench
+//! rest`. Needs Linux and what the tests need.
 
 #[cfg(target_os = "linux")]
 #[path = "../tests/rig/mod.rs"]
@@ -9,7 +9,7 @@ fn main() {
     #[cfg(target_os = "linux")]
     rest::measure();
     #[cfg(not(target_os = "linux"))]
-    println!("processor time is read from /proc, on Linux only");
+    println!("CPU time is read from /proc, on Linux only");
 }
 
 #[cfg(target_os = "linux")]
@@ -24,29 +24,29 @@ mod rest {
         screen::{Colour, Screen, Window},
     };
 
-    /// How long a program that rests is watched.
+    /// How long an idle program is measured.
     const WATCH: Duration = Duration::from_secs(30);
 
-    /// What starts and opens costs once: not watched.
+    /// How long to wait before measuring: the start itself is not measured.
     const SETTLE: Duration = Duration::from_secs(3);
 
-    /// Starts of each kind.
+    /// The number of starts of each kind.
     const STARTS: usize = 9;
 
-    /// A clock tick of /proc (proc(5)): a hundredth of a second on every Linux of today.
+    /// The clock ticks of /proc per second (proc(5)): 100 on all current Linux systems.
     const TICKS: f64 = 100.0;
 
-    /// The button that invites, in the dark theme.
+    /// The colour of the "Open all five" button in the dark theme.
     const ACCENT: Colour = [0x4F, 0x8C, 0xFF];
 
     pub(super) fn measure() {
-        // What a harness passes on, `--bench`, means nothing here.
+        // The argument `--bench` of cargo is ignored.
         hub_starts();
         five_sessions_rest();
         window();
     }
 
-    /// From the start of the process to its first word.
+    /// Measures the time from the start of the process to its first event.
     fn hub_starts() {
         let starts = (0..STARTS).map(|_| {
             let start = Instant::now();
@@ -64,24 +64,24 @@ mod rest {
         let mut opener = Program::start(&[&["open", "--five"], &hub[..], &sources].concat());
         opener.events("opened", 5);
         println!("`quintet open --five` to the fifth link: {} ms", start.elapsed().as_millis());
-        println!("  then, while nobody is there: {:.4} core", cores(opener.id()));
+        println!("  then, without guests: {:.4} core", cores(opener.id()));
     }
 
     fn window() {
         let settings = "camera = \"none\"\nmicrophone = \"none\"\nspeaker = \"none\"\n";
         let screen = Screen::start();
-        let invites = |window: &mut Window<'_>| {
-            window.wait("a button that invites", |_| screen.shot().around(ACCENT, 0..300))
+        let find_button = |window: &mut Window<'_>| {
+            window.wait("the accent button", |_| screen.shot().around(ACCENT, 0..300))
         };
         let starts = (0..STARTS).map(|_| {
             let start = Instant::now();
             let mut window = Window::open(&screen, settings);
-            invites(&mut window);
+            find_button(&mut window);
             start.elapsed()
         });
-        tell("the window to its first picture, with the keyboard", starts.collect());
+        tell("the window to its first frame, with the keyboard focus", starts.collect());
         let mut window = Window::open(&screen, settings);
-        let button = invites(&mut window);
+        let button = find_button(&mut window);
         println!("  then, while nothing moves: {:.4} core", cores(window.id()));
         window.click(button.middle());
         println!("  and with five sessions open: {:.4} core", cores(window.id()));
@@ -89,12 +89,12 @@ mod rest {
 
     fn tell(what: &str, mut times: Vec<Duration>) {
         times.sort_unstable();
-        let (middle, last) =
+        let (median, max) =
             (times[times.len() / 2].as_millis(), times[times.len() - 1].as_millis());
-        println!("{what}: {middle} ms, all {} within {last} ms", times.len());
+        println!("{what}: {median} ms, all {} within {max} ms", times.len());
     }
 
-    /// What a process costs a second, once it has settled.
+    /// Returns the CPU use of an idle process, in cores.
     fn cores(process: u32) -> f64 {
         thread::sleep(SETTLE);
         let (before, start) = (ticks(process), Instant::now());
@@ -102,10 +102,10 @@ mod rest {
         (ticks(process) - before) as f64 / TICKS / start.elapsed().as_secs_f64()
     }
 
-    /// Processor time of all its threads, user and system.
+    /// Returns the CPU time of all threads of a process, user and system, in clock ticks.
     fn ticks(process: u32) -> u64 {
         let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("it runs");
-        // After the name, which ends with the last bracket: state is the first field.
+        // The fields follow the name, which ends with the last bracket; the first one is the state.
         let (_, fields) = stat.rsplit_once(')').expect("a name in brackets");
         let fields = fields.split_whitespace().skip(11).take(2);
         fields.map(|field| field.parse::<u64>().expect("a number")).sum()

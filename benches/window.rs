@@ -1,5 +1,5 @@
-//! What a new picture costs the window: its way to the graphics card, whichever card EGL finds
-//! first. Without one, or elsewhere than on Linux, it says so: `cargo bench --bench window`.
+//! Measures the upload of a video frame to the first graphics card that EGL finds: `cargo bench
+//! --bench window`. On other systems than Linux, or without a card, it prints a message instead.
 
 fn main() {
     #[cfg(target_os = "linux")]
@@ -32,28 +32,28 @@ mod upload {
     #[divan::bench(args = [Size::new(640, 360), Size::new(1280, 720)], max_time = 2)]
     fn upload(bencher: Bencher<'_, '_>, size: Size) {
         let (_context, gl) = match context() {
-            Ok(made) => made,
+            Ok(context) => context,
             Err(error) => return println!("no graphics context: {error}"),
         };
         let frame = Busy::new(size, 30, "bench").paint(MediaTime::default());
         // SAFETY: the context is current on this thread until the end, and the textures are its.
         unsafe {
-            let textures = Upload::new(&gl, size).expect("room for a picture");
+            let textures = Upload::new(&gl, size).expect("memory for a frame");
             bencher.bench_local(|| textures.upload(&gl, black_box(&frame)));
         }
     }
 
-    /// A context without a surface, current on this thread.
+    /// Returns an OpenGL context without a surface, current on this thread.
     fn context() -> Result<(PossiblyCurrentContext, glow::Context), Box<dyn Error>> {
         let device = Device::query_devices()?.next().ok_or("EGL knows no device")?;
         let config = ConfigTemplateBuilder::new().with_surface_type(ConfigSurfaceTypes::empty());
-        let wanted = ContextAttributesBuilder::new().with_context_api(ContextApi::Gles(None));
-        // SAFETY: no window handle is passed on; the functions are asked for while the context is
+        let attributes = ContextAttributesBuilder::new().with_context_api(ContextApi::Gles(None));
+        // SAFETY: no window handle is passed; the functions are loaded while the context is
         // current.
         unsafe {
             let display = Display::with_device(&device, None)?;
             let config = display.find_configs(config.build())?.next().ok_or("no configuration")?;
-            let context = display.create_context(&config, &wanted.build(None))?;
+            let context = display.create_context(&config, &attributes.build(None))?;
             let context = context.make_current_surfaceless()?;
             let gl = glow::Context::from_loader_function_cstr(|name| {
                 display.get_proc_address(name).cast()

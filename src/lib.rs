@@ -1,7 +1,7 @@
 //! Quintet: one camera and one microphone, captured once, encoded once, live in many sessions.
 //!
-//! `ARCHITECTURE.md` is the map. Imports point down: `cli` → `engine` → the adapters → `media`
-//! → `model`; `tests/architecture.rs` holds them there.
+//! `ARCHITECTURE.md` describes the modules. Imports point down: `cli` → `engine` → the adapters
+//! → `media` → `model`; `tests/architecture.rs` checks this.
 
 pub mod audio;
 pub mod bench;
@@ -20,15 +20,15 @@ pub mod signalling;
 pub mod transport;
 pub mod ui;
 
-/// What a fuzzer found once is tried again with every test run.
+/// Runs the saved inputs of the fuzz targets as a regression test.
 #[cfg(test)]
 mod fuzz_cases {
     use std::{fs, path::Path};
 
-    /// What takes a fuzzer's bytes.
+    /// A fuzz target: it takes the fuzzer's bytes.
     type Target = fn(&[u8]);
 
-    /// The targets of `tests/fuzz`, each with its folder of cases.
+    /// The targets of `tests/fuzz`, each with the name of its folder of cases.
     const TARGETS: [(&str, Target); 16] = [
         ("audio", crate::playback::fuzz::audio),
         ("chat", crate::model::fuzz::chat),
@@ -49,7 +49,7 @@ mod fuzz_cases {
     ];
 
     #[test]
-    fn no_kept_case_harms_anybody() {
+    fn no_saved_case_panics() {
         for (target, run) in TARGETS {
             let folder = Path::new("tests/fuzz/cases").join(target);
             let cases: Vec<_> = fs::read_dir(&folder).expect("a folder of cases").collect();

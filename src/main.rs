@@ -1,6 +1,6 @@
 //! The program: parses the command line, sets up logs and the runtime, and runs the task.
 
-// A window brings no console with it; what is piped from the headless tasks still arrives.
+// The window opens no console; piped output of the headless tasks still arrives.
 #![cfg_attr(all(windows, not(debug_assertions)), windows_subsystem = "windows")]
 
 use std::{io::IsTerminal as _, process::ExitCode};
@@ -16,7 +16,7 @@ use tracing_subscriber::{
 };
 
 fn main() -> ExitCode {
-    share_memory();
+    use_one_heap();
     let args = Args::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
     set_up_logs();
     let result = match args.task {
@@ -41,30 +41,31 @@ fn main() -> ExitCode {
     code
 }
 
-/// Has all threads take memory from one heap. Glibc gives each thread one, up to eight for each
-/// core, and what is given back to one is of no use to another: of 2900 people who came and went,
-/// two heaps kept 16 MiB and one keeps 3. Threads rarely wait for it: small pieces they keep at
-/// hand.
+/// Makes all threads allocate from one heap. By default glibc creates up to eight heaps for each
+/// core, and memory that is freed to one heap cannot be used by another: after 2900 participants
+/// have come and gone, two heaps keep 16 MiB and one keeps 3. Threads rarely wait for the heap, as
+/// each has a cache of small blocks.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-#[expect(unsafe_code, reason = "the C library's allocator is set up by a call into it")]
-fn share_memory() {
-    // SAFETY: it changes a number of the allocator's, before there is a second thread.
+#[expect(unsafe_code, reason = "the C library's allocator is configured by a call to it")]
+fn use_one_heap() {
+    // SAFETY: it sets a parameter of the allocator, before there is a second thread.
     unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
 }
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-fn share_memory() {}
+fn use_one_heap() {}
 
-/// Logs go to standard error. `RUST_LOG` chooses; without it only what costs a person something,
-/// since all else is told as an event. The libraries that log packets speak only if named.
+/// Writes logs to standard error. `RUST_LOG` filters them; without it, only errors are logged, as
+/// everything else is reported as events. Libraries that log packets are off unless `RUST_LOG`
+/// names them.
 fn set_up_logs() {
-    let wanted = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_else(|_| "error".to_owned());
+    let directives = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_else(|_| "error".to_owned());
     let noisy = NOISY_LOGS.join(",");
     let quiet = format!("{noisy},pulseaudio=off,rustls_platform_verifier=off");
-    let filter = EnvFilter::new(format!("{quiet},{wanted}"));
+    let filter = EnvFilter::new(format!("{quiet},{directives}"));
     let colours = std::io::stderr().is_terminal();
     let lines = fmt::layer().with_ansi(colours).with_writer(|| Output::stderr().clone());
-    // A library that writes whole messages at `trace` does not do so for any wish.
+    // Libraries that log whole messages at `trace` are limited, whatever `RUST_LOG` says.
     let logs = tracing_subscriber::registry().with(lines).with(filter);
     logs.with(filter_fn(may_be_logged)).init();
 }

@@ -1,5 +1,5 @@
-//! Holds what one crate cannot: which module may name which, what pure code may not name, how long
-//! a file may be, and which licences the libraries have.
+//! Checks rules that the compiler cannot check: which module may import which, what pure code must
+//! not use, how long a file may be, and that README lists the licences of the dependencies.
 
 use std::{
     collections::BTreeMap,
@@ -8,7 +8,8 @@ use std::{
     process::Command,
 };
 
-/// The modules, and for each what it may import of ours (ARCHITECTURE.md draws this).
+/// The modules of this crate, and for each the modules that it may import (drawn in
+/// ARCHITECTURE.md).
 const ARROWS: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("media", &["model"]),
@@ -58,7 +59,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Files and folders in which no clock, thread, socket, file or runtime has a name.
+/// Files and folders whose code must not use clocks, threads, sockets, files or the runtime.
 const PURE: &[&str] = &[
     "model",
     "conference",
@@ -73,7 +74,7 @@ const PURE: &[&str] = &[
     "playback/tally.rs",
 ];
 
-/// What pure code does not name.
+/// The names that pure code must not use.
 const IMPURE: &[&str] = &[
     "Instant::now",
     "SystemTime",
@@ -89,7 +90,7 @@ const IMPURE: &[&str] = &[
     "println!",
 ];
 
-/// The longest file, in lines.
+/// The most lines of a file.
 const LONGEST: usize = 600;
 
 #[test]
@@ -99,13 +100,13 @@ fn every_import_points_down() {
     for (path, text) in sources("src") {
         let Some(module) = module_of(&path) else { continue };
         let Some(allowed) = arrows.get(module.as_str()) else {
-            panic!("{}: the module `{module}` is not on the map", path.display());
+            panic!("{}: the module `{module}` is not in the list", path.display());
         };
-        // A group of imports spans lines, so the code is read as one text.
+        // A group of imports may span lines, so the lines are joined.
         let code: Vec<_> = code_lines(&text).map(|(_, line)| line).collect();
         for named in named_modules(&code.join("\n")) {
             if named != module && arrows.contains_key(named) && !allowed.contains(&named) {
-                wrong.push(format!("{}: `{module}` names `{named}`", path.display()));
+                wrong.push(format!("{}: `{module}` uses `{named}`", path.display()));
             }
         }
     }
@@ -113,7 +114,7 @@ fn every_import_points_down() {
 }
 
 #[test]
-fn readme_names_a_licence_under_which_each_library_can_be_had() {
+fn readme_names_a_licence_of_each_dependency() {
     let readme = fs::read_to_string("README.md").unwrap();
     let (_, named) = readme.split_once("\n## Licence\n").expect("a section about the licence");
     let named: Vec<_> = named.split(|c: char| c.is_whitespace() || ",;:()".contains(c)).collect();
@@ -124,24 +125,21 @@ fn readme_names_a_licence_under_which_each_library_can_be_had() {
         .expect("cargo runs");
     assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
     let tree = String::from_utf8(tree.stdout).unwrap();
-    assert!(tree.lines().count() > 100, "the libraries are listed: {tree}");
+    assert!(tree.lines().count() > 100, "not all dependencies are listed: {tree}");
     for line in tree.lines() {
         let (licence, package) = line.split_once('|').expect("two parts");
         // SPDX expressions, and the older `/` for OR; only the parts of an AND are in brackets.
         let licence = licence.replace('/', " OR ").replace(" WITH LLVM-exception", "");
         let is_named = |one: &str| named.contains(&one.trim_end_matches('.'));
-        let can_be_had = licence
+        let is_covered = licence
             .split(" AND ")
             .all(|part| part.trim_matches(['(', ')']).split(" OR ").any(is_named));
-        assert!(
-            can_be_had,
-            "README's section about licences does not name {licence:?} ({package})"
-        );
+        assert!(is_covered, "README's section about licences does not name {licence:?} ({package})");
     }
 }
 
 #[test]
-fn pure_code_names_no_clock_thread_socket_or_file() {
+fn pure_code_uses_no_clock_thread_socket_or_file() {
     let mut wrong = vec![];
     for (path, text) in sources("src") {
         let inside = path.strip_prefix("src").unwrap_or(&path);
@@ -152,25 +150,25 @@ fn pure_code_names_no_clock_thread_socket_or_file() {
             continue;
         }
         let code: Vec<_> = code_lines(&text).map(|(_, line)| line).collect();
-        wrong.extend(impure(&code.join("\n")).map(|word| format!("{}: {word}", path.display())));
+        wrong.extend(impure(&code.join("\n")).map(|name| format!("{}: {name}", path.display())));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The impure things that a text names, also in groups: `std::{fs, thread}`.
+/// Returns the impure names in a text, also those in groups: `std::{fs, thread}`.
 fn impure(code: &str) -> impl Iterator<Item = &str> {
-    IMPURE.iter().copied().filter(move |word| {
-        let grouped = word.split_once("::").is_some_and(|(root, name)| {
+    IMPURE.iter().copied().filter(move |impure| {
+        let grouped = impure.split_once("::").is_some_and(|(root, name)| {
             let group = format!("{root}::{{");
             code.match_indices(&group)
                 .any(|(at, _)| top_names(&code[at + group.len()..]).contains(&name))
         });
-        grouped || code.contains(word)
+        grouped || code.contains(impure)
     })
 }
 
 #[test]
-fn only_transport_names_the_webrtc_crates() {
+fn only_transport_uses_the_webrtc_crates() {
     let mut wrong = vec![];
     for (path, text) in sources("src") {
         if module_of(&path).is_some_and(|module| module == "transport") {
@@ -186,7 +184,7 @@ fn only_transport_names_the_webrtc_crates() {
 }
 
 #[test]
-fn no_file_is_longer_than_a_reader_can_hold() {
+fn no_file_is_longer_than_the_limit() {
     let long: Vec<_> = sources("src")
         .into_iter()
         .chain(sources("tests"))
@@ -198,7 +196,7 @@ fn no_file_is_longer_than_a_reader_can_hold() {
 }
 
 #[test]
-fn the_scanner_sees_a_planted_arrow() {
+fn the_scanner_finds_planted_names() {
     let found: Vec<_> =
         named_modules("use crate::{\n    engine::{Engine, run},\n    model::Size,\n};").collect();
     assert_eq!(found, ["engine", "model"]);
@@ -210,7 +208,7 @@ fn the_scanner_sees_a_planted_arrow() {
     assert_eq!(impure("crate::media::{Slot, now}").collect::<Vec<_>>(), ["media::now"]);
 }
 
-/// Every Rust file below `folder`, with its text.
+/// Returns every Rust file below `folder`, with its text.
 fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     let mut found = vec![];
     let mut folders = vec![PathBuf::from(folder)];
@@ -229,7 +227,7 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     found
 }
 
-/// The top module a file belongs to; none for `main.rs` and `lib.rs`.
+/// Returns the top module of a file; `None` for `main.rs` and `lib.rs`.
 fn module_of(path: &Path) -> Option<String> {
     let inside = path.strip_prefix("src").ok()?;
     let top = inside.components().next()?.as_os_str().to_str()?;
@@ -237,7 +235,7 @@ fn module_of(path: &Path) -> Option<String> {
     (!matches!(module, "main" | "lib")).then(|| module.to_owned())
 }
 
-/// The numbered lines of a file that are neither comments nor its unit tests: what follows
+/// Returns the numbered lines of a file without comments and unit tests. The item after
 /// `#[cfg(test)]` is one line (`mod tests;`), or a block to the end of the file.
 fn code_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut lines = text.lines().enumerate().map(|(index, line)| (index + 1, line)).peekable();
@@ -256,31 +254,32 @@ fn code_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     code.into_iter()
 }
 
-/// The modules of ours that a text names: `crate::x`, `crate::{x, y::z}`, `quintet::x`.
+/// Returns the modules of this crate that a text names: `crate::x`, `crate::{x, y::z}`,
+/// `quintet::x`.
 fn named_modules(code: &str) -> impl Iterator<Item = &str> {
     ["crate::", "quintet::"].into_iter().flat_map(move |root| {
         code.match_indices(root).flat_map(move |(at, _)| {
-            let rest = &code[at + root.len()..];
-            match rest.strip_prefix('{') {
+            let path = &code[at + root.len()..];
+            match path.strip_prefix('{') {
                 Some(group) => top_names(group),
-                None => vec![first_word(rest)],
+                None => vec![first_identifier(path)],
             }
         })
     })
 }
 
-/// The first word of each member of a `{…}` group, not of groups inside it.
+/// Returns the first identifier of each member of a `{…}` group, without nested groups.
 fn top_names(group: &str) -> Vec<&str> {
-    let (mut names, mut depth, mut fresh) = (vec![], 0, true);
+    let (mut names, mut depth, mut at_start) = (vec![], 0, true);
     for (at, c) in group.char_indices() {
         match c {
             '{' => depth += 1,
             '}' if depth == 0 => break,
             '}' => depth -= 1,
-            ',' if depth == 0 => fresh = true,
-            c if fresh && depth == 0 && !c.is_whitespace() => {
-                names.push(first_word(&group[at..]));
-                fresh = false;
+            ',' if depth == 0 => at_start = true,
+            c if at_start && depth == 0 && !c.is_whitespace() => {
+                names.push(first_identifier(&group[at..]));
+                at_start = false;
             }
             _ => {}
         }
@@ -288,7 +287,7 @@ fn top_names(group: &str) -> Vec<&str> {
     names
 }
 
-fn first_word(text: &str) -> &str {
+fn first_identifier(text: &str) -> &str {
     let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
     &text[..end]
 }

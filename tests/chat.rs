@@ -1,11 +1,12 @@
-//! The built program, several of it, over loopback: who reads what in a chat.
+//! Several processes of the built program over loopback: which participants receive which chat
+//! messages.
 
 mod rig;
 
 use rig::process::{End, Hub, Program, alone};
 use serde_json::Value;
 
-/// Opens a session of that kind, whose id is `room`, as Olga.
+/// Opens a session of that kind with the id `room`, as Olga.
 fn open(hub: &Hub, kind: &str) -> Program {
     let args =
         ["open", "--kind", kind, "--id", "room", "--hub", &hub.url, "--name", "Olga", "--say"];
@@ -14,22 +15,22 @@ fn open(hub: &Hub, kind: &str) -> Program {
     olga
 }
 
-/// Joins it as that person, or nameless.
+/// Joins it under that name; an empty name lets the hub give one.
 fn join(hub: &Hub, name: &str) -> Program {
     Program::start(&["join", "room", "--hub", &hub.url, "--name", name, "--say"])
 }
 
 fn read(reader: &mut Program, name: &str, text: &str) -> Value {
-    reader.wait(&format!("{text:?} of {name}"), |event| {
+    reader.wait(&format!("{text:?} from {name}"), |event| {
         event["event"] == "message" && event["name"] == name && event["text"] == text
     })
 }
 
-/// All that a program read: who, and what.
+/// Returns all messages that a program received: name and text.
 fn messages(end: &End) -> Vec<(&str, &str)> {
     let text = |value: &'_ Value| value.as_str().map(str::to_owned);
-    let read = end.all("message").into_iter();
-    read.map(|one| {
+    let messages = end.all("message").into_iter();
+    messages.map(|one| {
         assert_eq!(text(&one["session"]).as_deref(), Some("room"), "{one}");
         (one["name"].as_str().expect("a name"), one["text"].as_str().expect("a text"))
     })
@@ -43,7 +44,7 @@ fn done(programs: impl IntoIterator<Item = Program>) -> Vec<End> {
 }
 
 #[test]
-fn in_a_conference_everybody_reads_everybody_in_order_and_nobody_what_came_before() {
+fn in_a_conference_all_read_all_messages_in_order_but_none_from_before_they_joined() {
     let _turn = alone();
     let hub = Hub::start();
     let mut olga = open(&hub, "data/many-to-many");
@@ -78,7 +79,7 @@ fn in_a_conference_everybody_reads_everybody_in_order_and_nobody_what_came_befor
     assert_eq!((of(0, "Ada"), of(2, "Ada")), (three.to_vec(), three.to_vec()));
     assert_eq!(messages(&ends[0]).len(), 4);
     assert_eq!(messages(&ends[1]), [("Olga", "early"), ("Guest 1", "who am I?")]);
-    assert_eq!(messages(&ends[2]).len(), 3, "who comes late reads nothing of before");
+    assert_eq!(messages(&ends[2]).len(), 3, "a late guest gets no earlier messages");
 }
 
 #[test]
@@ -110,7 +111,7 @@ fn in_a_star_guests_read_the_opener_and_not_each_other() {
 }
 
 #[test]
-fn in_a_broadcast_viewers_read_and_write_nothing() {
+fn in_a_broadcast_viewers_read_and_cannot_write() {
     let _turn = alone();
     let hub = Hub::start();
     let mut olga = open(&hub, "data/one-way");
@@ -120,14 +121,14 @@ fn in_a_broadcast_viewers_read_and_write_nothing() {
     vera.write("hello?\n");
     olga.write("one\ntwo\n");
     read(&mut vera, "Olga", "two");
-    let told = |program: &mut Program, what: &str| {
+    let assert_error = |program: &mut Program, text: &str| {
         let error = program.event("error")["message"].as_str().unwrap_or_default().to_owned();
-        assert!(error.contains(what), "{error}");
+        assert!(error.contains(text), "{error}");
     };
-    told(&mut vera, "only reads its chat");
+    assert_error(&mut vera, "only reads its chat");
     let silent = ["open", "--kind", "audio/many-to-many", "--say"];
     let mut silent = hub.person("Silent", &silent);
-    told(&mut silent, "has no chat, so --say has no effect there");
+    assert_error(&mut silent, "has no chat, so --say has no effect there");
     assert_eq!(silent.interrupt().code, Some(0));
     let ends = done([olga, vera]);
     assert_eq!(messages(&ends[0]), []);
@@ -136,7 +137,7 @@ fn in_a_broadcast_viewers_read_and_write_nothing() {
 }
 
 #[test]
-fn what_is_said_to_somebody_whose_network_fails_arrives_when_it_is_back() {
+fn messages_to_a_guest_without_network_arrive_when_it_is_back() {
     let _turn = alone();
     let hub = Hub::start();
     let mut olga = open(&hub, "data/one-to-one");

@@ -1,4 +1,4 @@
-//! The built program stays in control: of its signals, and of readers that do not read.
+//! The built program handles signals, and is not blocked by readers that do not read its output.
 #![cfg(unix)]
 
 mod rig;
@@ -17,28 +17,28 @@ use rig::{
     process::{Hub, Program, alone, person},
 };
 
-/// How long anything may take before a test gives up.
+/// How long any step may take before the test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The program with a home of its own, and as a person at a terminal would have it: signals that
-/// the tests were started to ignore are not ignored. `env` is GNU's.
+/// Returns a command that runs the program with its own home folder and with `env` options for
+/// signals: signals that the test process ignores can be reset to their default. Needs GNU `env`.
 fn program(home: &Folder, signals: &str, args: &[&str]) -> Command {
     let mut command = Command::new("env");
     command.args([signals, env!("CARGO_BIN_EXE_quintet")]).args(args);
     command.env("HOME", home.path()).env("XDG_STATE_HOME", home.file("state"));
     command.stdin(Stdio::null()).stdout(Stdio::null());
-    command.stderr(File::create(home.file("stderr.txt")).expect("a home can be written to"));
+    command.stderr(File::create(home.file("stderr.txt")).expect("the home folder is writable"));
     command
 }
 
-/// What every signal does for a program that was started at a terminal.
+/// The signal options of a program that is started at a terminal.
 const DEFAULT: &str = "--default-signal=HUP,INT,TERM";
 
-/// Says in a session at that hub what `args` add, and sends nothing.
+/// Returns a command that opens a session with that id at the hub, without camera and microphone.
 fn open_at(hub: &Hub, home: &Folder, id: &str) -> Command {
     let task = ["open", "--kind", "data/many-to-many", "--id", id, "--json"];
-    let silent = ["--camera", "none", "--microphone", "none"];
-    program(home, DEFAULT, &person(&hub.url, "Olga", &[&task[..], &silent].concat()))
+    let no_devices = ["--camera", "none", "--microphone", "none"];
+    program(home, DEFAULT, &person(&hub.url, "Olga", &[&task[..], &no_devices].concat()))
 }
 
 fn signal(program: &Child, name: &str) {
@@ -46,14 +46,14 @@ fn signal(program: &Child, name: &str) {
     assert!(sent.expect("kill runs").success());
 }
 
-/// Waits until the program has ended; its exit code.
+/// Waits until the program has ended and returns its exit code.
 fn end(mut program: Child) -> Option<i32> {
-    let end = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + PATIENCE;
     loop {
-        if let Some(ended) = program.try_wait().expect("the program can be asked") {
-            return ended.code();
+        if let Some(status) = program.try_wait().expect("the program's status can be read") {
+            return status.code();
         }
-        if Instant::now() > end {
+        if Instant::now() > deadline {
             program.kill().expect("it can be killed");
             panic!("the program does not end");
         }
@@ -61,27 +61,27 @@ fn end(mut program: Child) -> Option<i32> {
     }
 }
 
-/// One end of a connection that takes nothing more: whoever writes to the other end waits.
+/// Returns a socket pair whose buffer is full: a write to the second socket blocks.
 fn full() -> (UnixStream, OwnedFd) {
     let (reader, mut writer) = UnixStream::pair().expect("a pair of sockets");
-    writer.set_nonblocking(true).expect("a socket can be told not to block");
+    writer.set_nonblocking(true).expect("the socket can be non-blocking");
     for size in [4096, 1] {
         while writer.write(&vec![b'.'; size]).is_ok() {}
     }
-    writer.set_nonblocking(false).expect("a socket can be told to block");
+    writer.set_nonblocking(false).expect("the socket can be blocking");
     (reader, writer.into())
 }
 
-/// A guest who joins that session and has met its opener.
+/// Joins that session as a guest and waits until the opener is live.
 fn guest(hub: &Hub, id: &str) -> Program {
-    let silent = ["--camera", "none", "--microphone", "none"];
-    let mut guest = hub.person("Gus", &[&["join", id], &silent[..]].concat());
+    let no_devices = ["--camera", "none", "--microphone", "none"];
+    let mut guest = hub.person("Gus", &[&["join", id], &no_devices[..]].concat());
     guest.participant("Olga", "live");
     guest
 }
 
 #[test]
-fn every_signal_that_ends_a_program_lets_it_say_goodbye() {
+fn after_each_ending_signal_the_program_leaves_its_session() {
     let _turn = alone();
     let hub = Hub::start();
     for name in ["INT", "TERM", "HUP"] {
@@ -100,7 +100,7 @@ fn a_signal_that_was_ignored_when_the_program_started_stays_ignored() {
     let hub = Hub::start();
     let home = Folder::new();
     let mut command = open_at(&hub, &home, "nohup");
-    // As `nohup` does, and a shell for what it runs in the background.
+    // `nohup` ignores SIGHUP, and a shell ignores SIGINT for programs in the background.
     let mut ignoring = Command::new("env");
     ignoring.arg("--ignore-signal=HUP,INT").args(command.get_args().skip(1));
     ignoring.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
@@ -110,16 +110,16 @@ fn a_signal_that_was_ignored_when_the_program_started_stays_ignored() {
     let first = guest(&hub, "nohup");
     signal(&opener, "HUP");
     signal(&opener, "INT");
-    // It is there for another one, after it would have left.
+    // A second guest still finds it, after the time in which it would have left.
     assert_eq!(first.interrupt().code, Some(0));
     drop(guest(&hub, "nohup"));
-    assert!(opener.try_wait().expect("the program can be asked").is_none());
+    assert!(opener.try_wait().expect("the program's status can be read").is_none());
     signal(&opener, "TERM");
     assert_eq!(end(opener), Some(0));
 }
 
 #[test]
-fn a_reader_that_stopped_reading_keeps_no_signal_and_no_guest_waiting() {
+fn a_stalled_reader_of_the_output_delays_neither_signals_nor_guests() {
     let _turn = alone();
     let hub = Hub::start();
     for id in ["stdout", "stderr"] {
@@ -136,7 +136,7 @@ fn a_reader_that_stopped_reading_keeps_no_signal_and_no_guest_waiting() {
         signal(&opener, "TERM");
         assert_eq!(end(opener), Some(0), "{id}");
         guest.participant("Olga", "left");
-        // What was on its way is what there was room for.
+        // Only the bytes that filled the buffer were written.
         let mut text = String::new();
         reader.read_to_string(&mut text).expect("what was written is text");
         assert!(text.bytes().all(|byte| byte == b'.'), "{text}");
@@ -144,25 +144,25 @@ fn a_reader_that_stopped_reading_keeps_no_signal_and_no_guest_waiting() {
 }
 
 #[test]
-fn standard_error_that_nobody_holds_open_is_no_panic() {
+fn a_closed_standard_error_causes_no_panic() {
     let _turn = alone();
     let home = Folder::new();
     let (reader, writer) = UnixStream::pair().expect("a pair of sockets");
     drop(reader);
     let mut command = program(&home, DEFAULT, &["open"]);
     let wrong = command.stderr(OwnedFd::from(writer)).spawn().expect("the program starts");
-    assert_eq!(end(wrong), Some(2), "nothing is asked for");
+    assert_eq!(end(wrong), Some(2), "the command line names no session");
 }
 
 #[test]
-fn all_lines_of_a_short_run_arrive() {
+fn a_short_run_prints_all_its_lines() {
     let _turn = alone();
     let home = Folder::new();
     let args = ["open", "--five", "--for", "100ms", "--json", "--listen", "127.0.0.1:0"];
-    let silent = ["--camera", "none", "--microphone", "none", "--speaker", "none"];
-    let mut command = program(&home, DEFAULT, &[&args[..], &silent].concat());
-    let said = command.stdout(Stdio::piped()).output().expect("the program starts");
-    let text = String::from_utf8(said.stdout).expect("lines are text");
+    let no_devices = ["--camera", "none", "--microphone", "none", "--speaker", "none"];
+    let mut command = program(&home, DEFAULT, &[&args[..], &no_devices].concat());
+    let output = command.stdout(Stdio::piped()).output().expect("the program starts");
+    let text = String::from_utf8(output.stdout).expect("lines are text");
     let last = text.lines().last().expect("a line");
     assert!(last.contains(r#""event":"summary""#), "{text}");
 }

@@ -1,5 +1,5 @@
-//! The built program on real input: a microphone and a speaker through a real sound server, a
-//! camera through the real V4L2 path. All devices are the default ones, as a newcomer has them.
+//! The built program with real devices: a microphone and a speaker of a real sound server, and a
+//! camera through the real V4L2 code path. All are the default devices, as on a first start.
 #![cfg(target_os = "linux")]
 
 mod rig;
@@ -11,7 +11,7 @@ use rig::{
 };
 use serde_json::{Value, json};
 
-/// A machine with a camera, a microphone into which a tone of 440 Hz is played, and a speaker.
+/// A simulated machine with a camera, a microphone that receives a tone of 440 Hz, and a speaker.
 struct Machine {
     sound: SoundServer,
     folder: Folder,
@@ -74,8 +74,8 @@ fn five_sessions_run_on_a_real_camera_microphone_and_speaker() {
     for joiner in &mut joiners {
         joiner.event("first-frame");
     }
-    let heard = machine.folder.file("heard.wav");
-    let recording = machine.sound.record(&heard);
+    let file = machine.folder.file("speaker.wav");
+    let recording = machine.sound.record(&file);
     for _ in 0..5 {
         olga.wait_next("statistics", |event| event["event"] == "stats");
     }
@@ -83,14 +83,14 @@ fn five_sessions_run_on_a_real_camera_microphone_and_speaker() {
     for (mut joiner, one) in joiners.into_iter().zip(&opened) {
         let kind = one["kind"].as_str().unwrap();
         let (sends_audio, sends_video) = (!kind.starts_with("video"), !kind.starts_with("audio"));
-        joiner.wait("a second of pictures and a clean tone", |event| {
-            let figure = |name: &str| {
-                let figures = event.pointer("/sessions/0/participants/0");
-                figures.and_then(|figures| figures.pointer(name)).and_then(Value::as_f64)
+        joiner.wait("a second of video and a clean tone", |event| {
+            let value = |name: &str| {
+                let stats = event.pointer("/sessions/0/participants/0");
+                stats.and_then(|stats| stats.pointer(name)).and_then(Value::as_f64)
             };
-            let is_seen = figure("/video/decoded") > Some(30.0);
-            let is_heard = figure("/audio/tone_hz").is_some_and(|hz| (hz - 440.0).abs() < 3.0);
-            event["event"] == "stats" && (is_seen || !sends_video) && (is_heard || !sends_audio)
+            let has_video = value("/video/decoded") > Some(30.0);
+            let has_tone = value("/audio/tone_hz").is_some_and(|hz| (hz - 440.0).abs() < 3.0);
+            event["event"] == "stats" && (has_video || !sends_video) && (has_tone || !sends_audio)
         });
         let end = joiner.interrupt();
         assert_eq!(end.code, Some(0), "{:#?}", end.events);
@@ -103,13 +103,13 @@ fn five_sessions_run_on_a_real_camera_microphone_and_speaker() {
     assert_eq!(end.code, Some(0), "{:#?}", end.all("error"));
     assert_eq!(end.summary()["captures"], json!({"video": 1, "audio": 1}));
     assert_eq!(end.summary()["encoders"], json!({"video": 1, "audio": 1}));
-    // What the two conferences' joiners said came out of the speaker.
-    let sound = recorded(&heard);
-    let last = &sound[sound.len().saturating_sub(96_000)..];
+    // The audio of the joiners of the two conferences was played by the speaker.
+    let samples = recorded(&file);
+    let last = &samples[samples.len().saturating_sub(96_000)..];
     assert!(strength(last, 1000.0) > 0.01, "{}", strength(last, 1000.0));
 }
 
-/// The samples of a recording that was cut off: its header does not tell its length.
+/// Returns the samples of a recording that was interrupted, so that its header has no length.
 fn recorded(path: &std::path::Path) -> Vec<f32> {
     let bytes = std::fs::read(path).expect("a recording");
     let samples = bytes[44.min(bytes.len())..].chunks_exact(4);
@@ -117,7 +117,7 @@ fn recorded(path: &std::path::Path) -> Vec<f32> {
 }
 
 #[test]
-fn a_machine_without_devices_says_so_and_goes_on() {
+fn a_machine_without_devices_reports_them_and_continues() {
     let _turn = alone();
     let nothing = [("PULSE_SERVER", "unix:/nonexistent"), ("XDG_RUNTIME_DIR", "/nonexistent")];
     let args = ["open", "--kind", "av-conference", "--listen", "127.0.0.1:0"];
@@ -137,21 +137,21 @@ fn a_machine_without_devices_says_so_and_goes_on() {
     ];
     let mut ben = Program::start(&args);
     for what in ["camera", "microphone", "speaker"] {
-        let failure = olga.wait(&format!("a word about the {what}"), |event| {
+        let failure = olga.wait(&format!("an error about the {what}"), |event| {
             event["event"] == "error" && event["message"].as_str().unwrap().contains(what)
         });
         assert_eq!(failure["code"], "device");
-        let way_out = failure["message"].as_str().unwrap().contains(&format!("--{what}"));
-        assert!(way_out, "{failure}");
+        let names_option = failure["message"].as_str().unwrap().contains(&format!("--{what}"));
+        assert!(names_option, "{failure}");
     }
     olga.event("first-frame");
     ben.participant("Guest 1", "live");
     assert_eq!(ben.interrupt().code, Some(0));
-    assert_eq!(olga.interrupt().code, Some(7), "devices that were wanted could not be used");
+    assert_eq!(olga.interrupt().code, Some(7), "the devices could not be used");
 }
 
 #[test]
-fn a_misspelt_file_is_told_before_anybody_comes() {
+fn a_misspelt_file_is_reported_before_guests_join() {
     let _turn = alone();
     let args = [
         "open",
@@ -171,11 +171,11 @@ fn a_misspelt_file_is_told_before_anybody_comes() {
     let end = Program::start(&args).end();
     assert_eq!(end.code, Some(7), "{:#?}", end.events);
     assert!(end.all("error")[0]["message"].as_str().is_some_and(|text| text.contains("nope.y4m")));
-    assert_eq!(end.all("opened").len(), 1, "the rest goes on");
+    assert_eq!(end.all("opened").len(), 1, "the session is opened all the same");
 }
 
 #[test]
-fn named_pipes_are_refused_by_name_and_nothing_waits_for_them() {
+fn named_pipes_are_refused_without_waiting_for_them() {
     let _turn = alone();
     let folder = Folder::new();
     let pipe = |name: &str| {
@@ -193,7 +193,7 @@ fn named_pipes_are_refused_by_name_and_nothing_waits_for_them() {
         let message = |event: &Value| event["message"].as_str().unwrap_or_default().to_owned();
         events.iter().any(|event| message(event).contains(&format!("{name}\" is a named pipe")))
     };
-    olga.until("three pipes that are named", |events| {
+    olga.until("errors about the three pipes", |events| {
         ["c.y4m", "m.wav", "s.wav"].into_iter().all(|name| named(events, name))
     });
     let end = olga.interrupt();
@@ -201,7 +201,7 @@ fn named_pipes_are_refused_by_name_and_nothing_waits_for_them() {
 }
 
 #[test]
-fn a_file_that_is_sent_is_recorded_to_by_nobody_whatever_it_is_called() {
+fn a_file_that_is_sent_is_recorded_to_by_no_program_under_any_name() {
     let _turn = alone();
     let (hub, folder) = (Hub::start(), Folder::new());
     let voice = folder.file("voice.wav");
@@ -222,7 +222,7 @@ fn a_file_that_is_sent_is_recorded_to_by_nobody_whatever_it_is_called() {
     ben.event("first-frame");
     olga.event("first-frame");
 
-    // Another program, while the first one sends the file.
+    // Another program is refused, too, while the first one sends the file.
     let mut carl = hub.person("Carl", &["join", "talk", "--speaker", &spec(&soft)]);
     let failure = carl.event("error");
     let message = failure["message"].as_str().unwrap();
@@ -235,11 +235,11 @@ fn a_file_that_is_sent_is_recorded_to_by_nobody_whatever_it_is_called() {
     let end = ben.interrupt();
     assert_eq!(end.code, Some(7), "{:#?}", end.all("error"));
     drop(olga);
-    assert!(std::fs::read(&voice).unwrap() == kept, "the file is as it was");
+    assert!(std::fs::read(&voice).unwrap() == kept, "the file is unchanged");
 }
 
 #[test]
-fn the_devices_are_listed_by_name() {
+fn devices_are_listed_by_name() {
     let _turn = alone();
     let machine = Machine::new();
     let list = machine.start(&["devices"], &[]).end();

@@ -10,86 +10,87 @@ use crate::{
     model::{Bitrate, JoinTarget, Size, parse_target},
 };
 
-/// Viewers at most: fifty in each of five sessions, within the 1024 descriptors that a process
-/// may usually have.
+/// The most viewers: fifty in each of five sessions, within the usual limit of 1024 descriptors per
+/// process.
 const MAX_PEERS: u64 = 250;
 
 /// The longest measurement: an hour.
 const MAX_SECONDS: u64 = 3600;
 
-/// The rates that pictures are encoded at, from a stamp to a film.
+/// The bitrates that the video encoder accepts here.
 const RATES: std::ops::RangeInclusive<u64> = 50_000..=20_000_000;
 
-/// What to measure.
+/// The measurement to run.
 #[derive(Subcommand, Debug)]
 pub enum BenchTask {
-    /// What sending one picture to many costs: processor, memory, pictures a second, first picture.
+    /// Measure the cost of sending video to many viewers: CPU, memory, frames per second, time to
+    /// the first frame.
     Fanout(FanoutOptions),
-    /// From capture to shown picture, by the clock of this machine.
+    /// Measure the time from capture to display, by the clock of this machine.
     Latency(LatencyOptions),
-    /// The other process of both; spoken to by lines.
+    /// Run the viewers, in the second process of both measurements; prints JSON lines.
     #[command(hide = true)]
     View(ViewOptions),
 }
 
-/// What `bench fanout` measures.
+/// The options of `bench fanout`.
 #[derive(Args, Debug)]
 pub struct FanoutOptions {
-    /// How many viewers, spread over five sessions.
+    /// The number of viewers, spread over five sessions.
     #[arg(long, value_name = "N", default_value_t = 10,
         value_parser = clap::value_parser!(u64).range(1..=MAX_PEERS))]
     pub(super) peers: u64,
-    /// How long to measure, in seconds, once all viewers see something.
+    /// How long to measure, in seconds, once all viewers receive video.
     #[arg(long, value_name = "S", default_value_t = 20,
         value_parser = clap::value_parser!(u64).range(1..=MAX_SECONDS))]
     seconds: u64,
-    /// The picture's size and rate.
+    /// The frame size and frame rate.
     #[arg(long, value_name = "SIZE", default_value = "1280x720@30", value_parser = parse_picture)]
     pub(super) size: PictureSize,
-    /// The rate to encode at, such as 1.5Mbit; without it, the usual one of the size.
+    /// The target bitrate of the encoder, such as 1.5Mbit; without it, the usual one of the size.
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     pub(super) bitrate: Option<Bitrate>,
-    /// Send a voice as well.
+    /// Also send audio.
     #[arg(long)]
     pub(super) sound: bool,
-    /// Switch the camera off afterwards, and measure what connections cost that carry nothing.
+    /// Then switch the camera off, and measure the cost of connections without media.
     #[arg(long)]
     pub(super) idle: bool,
-    /// One JSON object instead of lines for people.
+    /// Print one JSON object instead of text.
     #[arg(long)]
     pub(super) json: bool,
 }
 
-/// What `bench latency` measures.
+/// The options of `bench latency`.
 #[derive(Args, Debug)]
 pub struct LatencyOptions {
     /// How long to measure, in seconds.
     #[arg(long, value_name = "S", default_value_t = 20,
         value_parser = clap::value_parser!(u64).range(1..=MAX_SECONDS))]
     seconds: u64,
-    /// The picture's size and rate.
+    /// The frame size and frame rate.
     #[arg(long, value_name = "SIZE", default_value = "1280x720@30", value_parser = parse_picture)]
     pub(super) size: PictureSize,
-    /// One JSON object instead of lines for people.
+    /// Print one JSON object instead of text.
     #[arg(long)]
     pub(super) json: bool,
 }
 
-/// What the viewers do.
+/// The options of the viewers' process.
 #[derive(Args, Debug)]
 pub struct ViewOptions {
-    /// The sessions, by link; viewers join them by turns.
+    /// The links of the sessions; the viewers are distributed over them in turn.
     #[arg(required = true, value_name = "LINK", value_parser = parse_session)]
     pub(super) sessions: Vec<JoinTarget>,
-    /// How many.
+    /// The number of viewers.
     #[arg(long)]
     pub(super) peers: usize,
-    /// Decode every picture, not only the first one.
+    /// Decode every frame, not only the first one.
     #[arg(long)]
     pub(super) decode: bool,
 }
 
-/// A picture's size, and how many there are in a second.
+/// A frame size and a frame rate in frames per second.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct PictureSize {
     pub(super) size: Size,
@@ -97,21 +98,21 @@ pub(super) struct PictureSize {
 }
 
 impl PictureSize {
-    /// The source of such pictures.
+    /// Returns a test source of this format.
     pub(super) const fn source(self) -> SourceSpec {
         SourceSpec::Busy { size: self.size, fps: self.fps }
     }
 }
 
 impl FanoutOptions {
-    /// How long to measure.
+    /// Returns how long to measure.
     pub(super) const fn time(&self) -> Duration {
         Duration::from_secs(self.seconds)
     }
 }
 
 impl LatencyOptions {
-    /// How long to measure.
+    /// Returns how long to measure.
     pub(super) const fn time(&self) -> Duration {
         Duration::from_secs(self.seconds)
     }
@@ -121,7 +122,7 @@ fn parse_picture(text: &str) -> anyhow::Result<PictureSize> {
     match SourceSpec::for_camera(&format!("busy:{text}")) {
         Ok(SourceSpec::Busy { size, fps }) => Ok(PictureSize { size, fps }),
         Ok(_) | Err(SpecError::Painted { .. }) => {
-            bail!("{text:?} is no picture's size; write 1280x720, @15 or 1280x720@30")
+            bail!("{text:?} is not a frame size; write 1280x720, @15 or 1280x720@30")
         }
         Err(other) => Err(other.into()),
     }
@@ -145,19 +146,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_size_is_read_and_a_wrong_one_says_what_is_right() {
+    fn a_size_is_parsed_and_the_error_for_a_wrong_one_shows_a_right_one() {
         let small = PictureSize { size: Size::new(640, 360), fps: 15 };
         assert_eq!(parse_picture("640x360@15").unwrap(), small);
         let sentence = |text: &str| parse_picture(text).unwrap_err().to_string();
         for wrong in ["", "x", "640", "640x", "640x360@", "640x360@fast"] {
-            assert!(sentence(wrong).contains("is no picture's size; write 1280x720"), "{wrong}");
+            assert!(sentence(wrong).contains("is not a frame size; write 1280x720"), "{wrong}");
         }
         assert!(sentence("641x360").contains("odd side"), "{}", sentence("641x360"));
         assert!(sentence("640x360@61").contains("out of range"), "{}", sentence("640x360@61"));
     }
 
     #[test]
-    fn a_rate_is_read_and_a_wrong_one_says_what_is_right() {
+    fn a_bitrate_is_parsed_and_the_error_for_a_wrong_one_shows_a_right_one() {
         assert_eq!(parse_rate("1.5Mbit").unwrap(), Bitrate::from_kbps(1500));
         let sentence = |text: &str| parse_rate(text).unwrap_err().to_string();
         assert!(sentence("1.5").contains("ends in bit, kbit or Mbit"));

@@ -1,5 +1,5 @@
-//! The receiving end as the sender sees it: this program once more, in a process of its own, that
-//! says a word a line.
+//! The viewers as the sender sees them: this program in a second process, which prints one message
+//! per line.
 
 use std::{
     env,
@@ -13,54 +13,55 @@ use tokio::sync::mpsc;
 use super::BenchError;
 use crate::{media::Worker, model::SessionLink};
 
-/// Words that wait at most; the sender reads them as they come, but for the seconds in which it
-/// measures: more than the longest measurement has.
+/// The most messages that wait. The sender does not read them while it measures: there is one per
+/// second, and this is more than the longest measurement has.
 const WORDS: usize = 4096;
 
-/// What the viewers' process says, a JSON object a line.
+/// A message of the viewers' process, one JSON object per line.
 #[derive(Serialize, Deserialize, Debug)]
 #[serde(tag = "word", rename_all = "kebab-case")]
 pub(super) enum Word {
-    /// A viewer sees its first picture.
+    /// A viewer has received its first frame.
     FirstFrame {
-        /// Milliseconds since it asked to join.
+        /// Milliseconds since it requested to join.
         ms: u64,
-        /// Whether no other viewer came in the half second before.
+        /// Whether no other viewer joined in the half second before.
         alone: bool,
     },
-    /// How it stands, every second once all have come.
+    /// The statistics, every second once all viewers receive video.
     Figures(ViewerFigures),
 }
 
-/// What the viewers have received since they came.
+/// What the viewers have received since they joined.
 #[derive(Serialize, Deserialize, Clone, Debug, Default)]
 pub(super) struct ViewerFigures {
-    /// Whole pictures of each viewer: all packets there, from first to marked last.
+    /// Complete frames of each viewer: all packets received, from the first to the one with the
+    /// marker bit.
     pub(super) received: Vec<u64>,
-    /// From capture to shown picture, the 50th and 95th of 100 in milliseconds, of the first
-    /// viewer, if it decodes.
+    /// The time from capture to display at the first viewer, if it decodes: 50th and 95th
+    /// percentile in milliseconds.
     pub(super) latency_ms: Option<(f64, f64)>,
-    /// Pictures that the first viewer decoded.
+    /// Frames that the first viewer decoded.
     pub(super) decoded: u64,
-    /// Processor time of their process, user and system, in seconds.
+    /// CPU time of their process, user and system, in seconds.
     pub(super) cpu_seconds: f64,
-    /// Memory of their process, in bytes.
+    /// Memory of their process (PSS), in bytes.
     pub(super) pss: Option<u64>,
 }
 
 /// The viewers' process; killed when dropped.
 pub(super) struct Audience {
-    /// Before its reader, which ends with it.
+    /// Dropped before the reader, which ends when the process ends.
     _process: Process,
     words: mpsc::Receiver<Word>,
     _reader: Worker,
 }
 
 impl Audience {
-    /// Starts the process, whose viewers join the sessions by turns.
+    /// Starts the process; its viewers are distributed over the sessions in turn.
     ///
     /// # Errors
-    /// If it cannot be started.
+    /// Fails if it cannot be started.
     pub(super) fn seat(
         links: &[SessionLink],
         peers: usize,
@@ -75,24 +76,24 @@ impl Audience {
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut process = Process(command.spawn().map_err(failed("cannot be started"))?);
         let out = process.0.stdout.take().expect("it is piped");
-        let (tell, words) = mpsc::channel(WORDS);
-        let reader = Worker::spawn("viewers' words", move |_| read(out, &tell))
-            .map_err(failed("cannot be heard"))?;
-        Ok(Self { _process: process, words, _reader: reader })
+        let (sender, messages) = mpsc::channel(WORDS);
+        let reader = Worker::spawn("viewers", move |_| read(out, &sender))
+            .map_err(failed("cannot be read"))?;
+        Ok(Self { _process: process, words: messages, _reader: reader })
     }
 
-    /// What it says next.
+    /// Returns the next message.
     ///
     /// # Errors
-    /// If it has ended.
+    /// Fails if the process has ended.
     pub(super) async fn word(&mut self) -> Result<Word, BenchError> {
         self.words.recv().await.ok_or(BenchError::Gone)
     }
 
-    /// How it stands now, not what waited to be read.
+    /// Returns the next statistics; those that are queued already are discarded.
     ///
     /// # Errors
-    /// If it has ended.
+    /// Fails if the process has ended.
     pub(super) async fn figures(&mut self) -> Result<ViewerFigures, BenchError> {
         while self.words.try_recv().is_ok() {}
         loop {
@@ -103,23 +104,23 @@ impl Audience {
     }
 }
 
-/// Passes words on until the process ends or says something else.
-fn read(out: ChildStdout, tell: &mpsc::Sender<Word>) {
+/// Forwards messages until the process ends or prints an invalid line.
+fn read(out: ChildStdout, messages: &mpsc::Sender<Word>) {
     for line in BufReader::new(out).lines().map_while(Result::ok) {
-        let Ok(word) = serde_json::from_str(&line) else {
-            return tracing::error!("the viewers said something else");
+        let Ok(message) = serde_json::from_str(&line) else {
+            return tracing::error!("invalid line from the viewers' process");
         };
-        // Words beyond the longest measurement tell nothing new.
-        let _ = tell.try_send(word);
+        // A full queue holds more than the longest measurement needs.
+        let _ = messages.try_send(message);
     }
 }
 
-/// A process that is killed with its value.
+/// A process that is killed on drop.
 struct Process(Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

@@ -1,4 +1,4 @@
-//! What sending one picture to many costs the sender.
+//! Measures the cost of sending video to many viewers.
 
 use std::time::Duration;
 
@@ -14,52 +14,52 @@ use super::{
 };
 use crate::model::{Command, Gate};
 
-/// Sessions that viewers are spread over, as many as "Open Five Unique Sessions" opens.
+/// The number of sessions over which viewers are spread, as with `open --five`.
 const SESSIONS: usize = 5;
 
-/// How long to watch the sessions while nobody is in them.
+/// How long to measure the sessions without viewers.
 const NOBODY: Duration = Duration::from_secs(3);
 
-/// How long to wait after the last viewer came: the keyframes that were forced for the last ones
-/// have passed.
+/// How long to wait after the last viewer has joined, until the keyframes that were forced for the
+/// last viewers are sent.
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// How long to wait after the camera was switched off: it lingers for five seconds.
+/// How long to wait after the camera is switched off: the device closes after five seconds.
 const LINGER: Duration = Duration::from_secs(6);
 
-/// Opens the sessions, lets the viewers in, and measures.
+/// Opens the sessions, starts the viewers, and measures.
 ///
 /// # Errors
-/// If a session does not open or a viewer sees nothing.
+/// Fails if a session does not open or a viewer receives no video.
 pub(super) async fn measure(options: &FanoutOptions) -> Result<FanoutFigures, BenchError> {
     let peers = options.peers as usize;
-    let show = Show {
+    let sender_options = Show {
         picture: options.size.source(),
         rate: options.bitrate,
         sound: options.sound,
         sessions: SESSIONS,
     };
-    let stage = Stage::open(show).await?;
-    let cores_nobody = cores_over(NOBODY).await;
-    let mut audience = Audience::seat(&stage.links, peers, false)?;
-    let mut arrivals = Arrivals::default();
-    let mut pss_of_one = None;
+    let sender = Stage::open(sender_options).await?;
+    let cores_without_viewers = cores_over(NOBODY).await;
+    let mut viewers = Audience::seat(&sender.links, peers, false)?;
+    let mut first_frames = Arrivals::default();
+    let mut pss_with_first = None;
     for index in 0..peers {
-        if let Word::FirstFrame { ms, alone } = audience.word().await? {
-            arrivals.note(ms, alone);
+        if let Word::FirstFrame { ms, alone } = viewers.word().await? {
+            first_frames.note(ms, alone);
         }
         if index == 0 {
-            pss_of_one = pss();
+            pss_with_first = pss();
         }
     }
     sleep(SETTLE).await;
-    let before = Reading::take(&mut audience).await?;
-    // Viewers tell every second: the next word after this comes when the time is over.
+    let before = Reading::take(&mut viewers).await?;
+    // The viewers report every second: the next report after this sleep ends the measurement.
     sleep(options.time().saturating_sub(Duration::from_millis(500))).await;
-    let after = Reading::take(&mut audience).await?;
-    let memory = Memory { total: pss(), of_one: pss_of_one, peers };
-    let cores_idle = match options.idle {
-        true => Some(cores_while_off(&stage, options.time()).await),
+    let after = Reading::take(&mut viewers).await?;
+    let memory = Memory { total: pss(), of_one: pss_with_first, peers };
+    let cores_camera_off = match options.idle {
+        true => Some(cores_while_off(&sender, options.time()).await),
         false => None,
     };
     let seconds = after.at.duration_since(before.at).as_secs_f64();
@@ -70,17 +70,17 @@ pub(super) async fn measure(options: &FanoutOptions) -> Result<FanoutFigures, Be
         bitrate: options.bitrate,
         seconds,
         cores: (after.cpu - before.cpu).as_secs_f64() / seconds,
-        cores_nobody,
-        cores_idle,
+        cores_nobody: cores_without_viewers,
+        cores_idle: cores_camera_off,
         frames: received(&before.viewers, &after.viewers),
         memory,
-        arrivals,
+        arrivals: first_frames,
         viewers_cores: (after.viewers.cpu_seconds - before.viewers.cpu_seconds) / seconds,
         viewers_pss: after.viewers.pss,
     })
 }
 
-/// Both processes at one time.
+/// A measurement of both processes at one time.
 struct Reading {
     at: Instant,
     cpu: Duration,
@@ -88,29 +88,29 @@ struct Reading {
 }
 
 impl Reading {
-    async fn take(audience: &mut Audience) -> Result<Self, BenchError> {
-        let viewers = audience.figures().await?;
+    async fn take(process: &mut Audience) -> Result<Self, BenchError> {
+        let viewers = process.figures().await?;
         Ok(Self { at: Instant::now(), cpu: ProcessTime::now().as_duration(), viewers })
     }
 }
 
-/// What each viewer received between two readings.
+/// Returns how many frames each viewer received between two measurements.
 fn received(before: &ViewerFigures, after: &ViewerFigures) -> Vec<u64> {
     let pairs = after.received.iter().zip(&before.received);
     pairs.map(|(after, before)| after.saturating_sub(*before)).collect()
 }
 
-/// What this process costs from now on for that long, in cores.
+/// Returns the CPU use of this process over the given time, in cores.
 async fn cores_over(time: Duration) -> f64 {
-    let (start, begun) = (ProcessTime::now(), Instant::now());
+    let (cpu_start, start) = (ProcessTime::now(), Instant::now());
     sleep(time).await;
-    start.elapsed().as_secs_f64() / begun.elapsed().as_secs_f64()
+    cpu_start.elapsed().as_secs_f64() / start.elapsed().as_secs_f64()
 }
 
-/// What the connections cost that carry nothing.
-async fn cores_while_off(stage: &Stage, time: Duration) -> f64 {
+/// Switches the camera off and returns the CPU use of the connections without media, in cores.
+async fn cores_while_off(sender: &Stage, time: Duration) -> f64 {
     let off = Command::SetGate { session: None, gate: Gate::Camera, open: false };
-    stage.handle.send(off).await;
+    sender.handle.send(off).await;
     sleep(LINGER).await;
     cores_over(time).await
 }

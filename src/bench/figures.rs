@@ -1,4 +1,4 @@
-//! What was measured, for programs and for people.
+//! The reports of the measurements, as JSON and as text.
 
 use std::fmt::Write as _;
 
@@ -7,15 +7,15 @@ use serde_json::{Value, json};
 use super::args::PictureSize;
 use crate::model::Bitrate;
 
-/// Something that was measured.
+/// The result of a measurement.
 pub(super) trait Report {
-    /// One object.
+    /// Returns one JSON object.
     fn as_json(&self) -> Value;
-    /// Some lines.
+    /// Returns lines of text.
     fn in_words(&self) -> String;
 }
 
-/// What `bench fanout` measured. Cores are seconds of processor time, user and system, a second.
+/// The result of `bench fanout`. Cores are seconds of CPU time, user and system, per second.
 #[derive(Debug)]
 pub(super) struct FanoutFigures {
     pub(super) peers: usize,
@@ -23,13 +23,13 @@ pub(super) struct FanoutFigures {
     pub(super) picture: PictureSize,
     pub(super) bitrate: Option<Bitrate>,
     pub(super) seconds: f64,
-    /// Of the sender.
+    /// CPU use of the sender.
     pub(super) cores: f64,
-    /// Of the sender before anybody came.
+    /// CPU use of the sender before the first viewer.
     pub(super) cores_nobody: f64,
-    /// Of the sender with its camera off, if it was measured.
+    /// CPU use of the sender with its camera off, if it was measured.
     pub(super) cores_idle: Option<f64>,
-    /// Whole pictures that each viewer received.
+    /// Complete frames that each viewer received.
     pub(super) frames: Vec<u64>,
     pub(super) memory: Memory,
     pub(super) arrivals: Arrivals,
@@ -77,12 +77,12 @@ impl Report for FanoutFigures {
             let _ = writeln!(text, "  {name:<22}{value}");
         };
         line("sender", format!("{:.3} cores", self.cores));
-        line("  with nobody there", format!("{:.3} cores", self.cores_nobody));
+        line("  without viewers", format!("{:.3} cores", self.cores_nobody));
         if let Some(cores) = self.cores_idle {
             line("  with its camera off", format!("{cores:.3} cores"));
         }
         let Spread { min, median, max } = Spread::of(&self.frames).over(self.seconds);
-        line("pictures a second", format!("{min:.1} to {max:.1}, median {median:.1}"));
+        line("frames per second", format!("{min:.1} to {max:.1}, median {median:.1}"));
         if let Some(total) = self.memory.total {
             line("memory", format!("{:.1} MiB", mib(total)));
         }
@@ -90,7 +90,7 @@ impl Report for FanoutFigures {
             line("  each further viewer", format!("{more:.2} MiB"));
         }
         for (name, all) in
-            [("first picture, alone", &self.arrivals.alone), ("  crowded", &self.arrivals.crowded)]
+            [("first frame, alone", &self.arrivals.alone), ("  crowded", &self.arrivals.crowded)]
         {
             if let Some(Percentiles { p50, p95, max, .. }) = Percentiles::of(all) {
                 line(name, format!("{p50} ms, 95 of 100 within {p95}, all within {max}"));
@@ -101,7 +101,7 @@ impl Report for FanoutFigures {
     }
 }
 
-/// What `bench latency` measured, in milliseconds.
+/// The result of `bench latency`; times are in milliseconds.
 #[derive(Debug)]
 pub(super) struct LatencyFigures {
     pub(super) picture: PictureSize,
@@ -126,14 +126,14 @@ impl Report for LatencyFigures {
     fn in_words(&self) -> String {
         let PictureSize { size, fps } = self.picture;
         format!(
-            "{size}@{fps}, {} pictures, capture to screen: {} ms, 95 of 100 within {} ms; the \
-             first after {} ms",
+            "{size}@{fps}, {} frames, capture to screen: {} ms, 95 of 100 within {} ms; the first \
+             after {} ms",
             self.pictures, self.p50, self.p95, self.first_frame_ms,
         )
     }
 }
 
-/// The least, the middle and the most of what viewers had.
+/// The minimum, the median and the maximum over all viewers.
 #[derive(Clone, Copy, PartialEq, Debug)]
 struct Spread {
     min: f64,
@@ -142,7 +142,7 @@ struct Spread {
 }
 
 impl Spread {
-    /// That of these values; zero if there are none.
+    /// Returns the spread of these values; zeros if there are none.
     fn of(values: &[u64]) -> Self {
         let mut values = values.to_vec();
         values.sort_unstable();
@@ -150,7 +150,7 @@ impl Spread {
         Self { min: at(0), median: at(values.len() / 2), max: at(values.len().saturating_sub(1)) }
     }
 
-    /// The same in each of so many seconds.
+    /// Divides by a number of seconds.
     fn over(self, seconds: f64) -> Self {
         Self { min: self.min / seconds, median: self.median / seconds, max: self.max / seconds }
     }
@@ -161,41 +161,41 @@ impl Spread {
     }
 }
 
-/// The sender's memory.
+/// The memory of the sender's process (PSS).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Memory {
     /// With all viewers, in bytes.
     pub(super) total: Option<u64>,
-    /// When the first one saw its first picture, in bytes.
+    /// With the first viewer, at its first frame, in bytes.
     pub(super) of_one: Option<u64>,
     pub(super) peers: usize,
 }
 
 impl Memory {
-    /// MiB that each viewer after the first one added; `None` if there was no other.
+    /// Returns the MiB that each viewer after the first one added; `None` if there was only one.
     fn per_peer(self) -> Option<f64> {
         let more = mib(self.total?) - mib(self.of_one?);
         (self.peers > 1).then(|| more / (self.peers - 1) as f64)
     }
 }
 
-/// Milliseconds from asking to join to the first picture.
+/// The milliseconds from the request to join to the first frame, of each viewer.
 #[derive(Debug, Default)]
 pub(super) struct Arrivals {
-    /// Of those who came when no keyframe was forced in the half second before.
+    /// Of viewers that joined when no keyframe was forced in the half second before.
     alone: Vec<u64>,
-    /// Of those who came ten a second.
+    /// Of viewers that joined at ten per second.
     crowded: Vec<u64>,
 }
 
 impl Arrivals {
-    /// Notes one.
+    /// Adds the time of one viewer.
     pub(super) fn note(&mut self, ms: u64, alone: bool) {
         if alone { &mut self.alone } else { &mut self.crowded }.push(ms);
     }
 }
 
-/// Percentiles of some milliseconds, by nearest rank.
+/// Percentiles of times in milliseconds, by nearest rank.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Percentiles {
     count: usize,
@@ -208,7 +208,7 @@ impl Percentiles {
     fn of(values: &[u64]) -> Option<Self> {
         let mut sorted = values.to_vec();
         sorted.sort_unstable();
-        let at = |share: usize| sorted[(sorted.len() * share).div_ceil(100) - 1];
+        let at = |percent: usize| sorted[(sorted.len() * percent).div_ceil(100) - 1];
         let max = *sorted.last()?;
         Some(Self { count: sorted.len(), p50: at(50), p95: at(95), max })
     }
@@ -219,8 +219,8 @@ impl Percentiles {
     }
 }
 
-/// This process's memory in bytes, pages that it shares counted by its share; `None` where the
-/// system does not tell (all but Linux).
+/// Returns the proportional set size (PSS) of this process in bytes, in which shared pages count by
+/// this process's share; `None` on systems other than Linux.
 pub(super) fn pss() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/smaps_rollup").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
@@ -231,7 +231,7 @@ fn mib(bytes: u64) -> f64 {
     rounded(bytes as f64 / f64::from(1 << 20))
 }
 
-/// To four decimals: finer than anything measured here.
+/// Rounds to four decimals, which is finer than the precision of the measurements.
 fn rounded(value: f64) -> f64 {
     (value * 10_000.0).round() / 10_000.0
 }
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn each_further_viewer_is_charged_with_what_came_after_the_first() {
+    fn memory_per_viewer_is_what_the_viewers_after_the_first_added() {
         let memory = |total: u64, peers| {
             Memory { total: Some(total << 20), of_one: Some(30 << 20), peers }.per_peer()
         };
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spread_has_its_ends_and_its_middle() {
+    fn a_spread_is_minimum_median_and_maximum() {
         let spread = Spread::of(&[300, 290, 310]).over(10.0);
         assert_eq!(spread, Spread { min: 29.0, median: 30.0, max: 31.0 });
     }

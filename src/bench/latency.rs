@@ -1,4 +1,4 @@
-//! From capture to shown picture, through everything between.
+//! Measures the time from capture to display, through encoder, network and decoder.
 
 use tokio::time::sleep;
 
@@ -10,23 +10,25 @@ use super::{
     stage::{Show, Stage},
 };
 
-/// Shows a picture to one viewer in another process, who reads from its strip when it was
-/// captured.
+/// Sends video to one viewer in another process, which reads the capture time from the timecode
+/// that is painted into each frame.
 ///
 /// # Errors
-/// If the session does not open, the viewer sees nothing, or the picture is too small for a strip.
+/// Fails if the session does not open, the viewer receives no video, or the frame is too small for
+/// a timecode.
 pub(super) async fn measure(options: &LatencyOptions) -> Result<LatencyFigures, BenchError> {
-    let picture = options.size.source();
-    let stage = Stage::open(Show { picture, rate: None, sound: false, sessions: 1 }).await?;
-    let mut audience = Audience::seat(&stage.links, 1, true)?;
+    let camera = options.size.source();
+    let sender =
+        Stage::open(Show { picture: camera, rate: None, sound: false, sessions: 1 }).await?;
+    let mut viewer = Audience::seat(&sender.links, 1, true)?;
     let first_frame_ms = loop {
-        if let Word::FirstFrame { ms, .. } = audience.word().await? {
+        if let Word::FirstFrame { ms, .. } = viewer.word().await? {
             break ms;
         }
     };
     sleep(options.time()).await;
-    let figures = audience.figures().await?;
-    let (p50, p95) = figures.latency_ms.ok_or(BenchError::NoStrip)?;
-    let pictures = figures.decoded;
-    Ok(LatencyFigures { picture: options.size, pictures, p50, p95, first_frame_ms })
+    let stats = viewer.figures().await?;
+    let (p50, p95) = stats.latency_ms.ok_or(BenchError::NoStrip)?;
+    let frames = stats.decoded;
+    Ok(LatencyFigures { picture: options.size, pictures: frames, p50, p95, first_frame_ms })
 }

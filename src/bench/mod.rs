@@ -1,7 +1,7 @@
-//! Measures the program with the program: one process sends as people send, another receives.
+//! Measures the program with two of its own processes: one sends, the other receives.
 //!
-//! Both run the engine that the window runs: source, encoder, fan-out, connections, hub. What is
-//! added here starts them, asks for their figures and prints them.
+//! Both run the same engine as the window: source, encoder, fan-out, peer connections, hub. This
+//! module starts them, reads their statistics and prints the results.
 
 mod args;
 mod audience;
@@ -18,62 +18,62 @@ use std::io;
 use figures::Report;
 use stage::StageError;
 
-/// Why nothing was measured.
+/// Why a measurement failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
-    /// The sender could not be brought up.
+    /// The sender could not be started.
     #[error(transparent)]
     Stage(#[from] StageError),
-    /// The other process could not be started or spoken with.
+    /// The viewers' process could not be started or read.
     #[error("the process of the viewers {what}: {source}")]
     Viewers {
-        /// What it could not.
+        /// What failed, such as `cannot be started`.
         what: &'static str,
-        /// Why.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The other process gave up.
-    #[error("the process of the viewers ended early; its own words are above")]
+    /// The viewers' process ended early.
+    #[error("the process of the viewers ended early; its own messages are above")]
     Gone,
-    /// A viewer saw nothing.
-    #[error("viewer {viewer} of {viewers} saw no picture within {seconds} s")]
+    /// A viewer received no video.
+    #[error("viewer {viewer} of {viewers} received no frame within {seconds} s")]
     Blind {
-        /// Which, from 1.
+        /// The number of the viewer, from 1.
         viewer: usize,
-        /// Of how many.
+        /// The number of viewers.
         viewers: usize,
-        /// After how long.
+        /// The timeout.
         seconds: u64,
     },
-    /// No picture bore a time.
-    #[error("no picture bore a readable strip, so there is no latency to tell")]
+    /// No frame had a readable timecode.
+    #[error("no frame had a readable timecode, so the latency is unknown; choose a larger size")]
     NoStrip,
-    /// Standard output is gone.
+    /// Standard output cannot be written.
     #[error("standard output cannot be written: {0}")]
     Output(io::Error),
 }
 
-/// Measures what was asked for and prints it; a minute or less at the defaults.
+/// Runs a measurement and prints its result; takes a minute or less with the default options.
 ///
 /// # Errors
-/// [`BenchError`] if there is nothing to print: a figure that disappoints is no error.
+/// Fails if there is no result. A bad result is not an error.
 pub async fn run(task: &BenchTask) -> Result<(), BenchError> {
     match task {
         BenchTask::Fanout(options) => {
-            let figures = fanout::measure(options).await?;
-            print(&figures, options.json)
+            let report = fanout::measure(options).await?;
+            print(&report, options.json)
         }
         BenchTask::Latency(options) => {
-            let figures = latency::measure(options).await?;
-            print(&figures, options.json)
+            let report = latency::measure(options).await?;
+            print(&report, options.json)
         }
         BenchTask::View(options) => viewers::run(options).await,
     }
 }
 
-/// Prints one JSON object, or lines for people.
-fn print(figures: &impl Report, json: bool) -> Result<(), BenchError> {
+/// Prints one JSON object, or text.
+fn print(report: &impl Report, json: bool) -> Result<(), BenchError> {
     use io::Write as _;
-    let text = if json { figures.as_json().to_string() } else { figures.in_words() };
+    let text = if json { report.as_json().to_string() } else { report.in_words() };
     writeln!(io::stdout(), "{text}").map_err(BenchError::Output)
 }

@@ -1,4 +1,4 @@
-//! The sending end: this process, with sessions open as a person opens them.
+//! The sender: an engine in this process with open sessions.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -21,7 +21,7 @@ pub(super) struct Stage {
     pub(super) links: Vec<SessionLink>,
 }
 
-/// What is sent.
+/// The options of the sender.
 pub(super) struct Show {
     pub(super) picture: SourceSpec,
     pub(super) rate: Option<Bitrate>,
@@ -29,33 +29,33 @@ pub(super) struct Show {
     pub(super) sessions: usize,
 }
 
-/// Why the sender is not there.
+/// Why the sender could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StageError {
-    /// No randomness.
+    /// The system gives no random bytes.
     #[error("the engine cannot start: {0}")]
     Start(#[from] getrandom::Error),
-    /// A session was refused, or the hub is not there.
+    /// A session was refused, or the hub is not running.
     #[error("the sessions cannot be opened: {0}")]
     Refused(String),
-    /// Nothing happened.
+    /// The sessions were not open in time.
     #[error("the sessions were not open within 20 s")]
     Late,
 }
 
 impl Stage {
-    /// Opens broadcasts on a hub of this process's own, on a free port of 127.0.0.1.
+    /// Opens broadcasts at an embedded hub, on a free port of 127.0.0.1.
     ///
     /// # Errors
-    /// [`StageError`] if they do not open.
-    pub(super) async fn open(show: Show) -> Result<Self, StageError> {
-        let options = EngineOptions {
+    /// Fails if they do not open.
+    pub(super) async fn open(options: Show) -> Result<Self, StageError> {
+        let engine_options = EngineOptions {
             hub: HubChoice::Embed(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()),
             own_hub: Default::default(),
             name: "bench".to_owned(),
-            camera: show.picture,
-            rate: show.rate,
-            microphone: match show.sound {
+            camera: options.picture,
+            rate: options.rate,
+            microphone: match options.sound {
                 true => SourceSpec::Tone { hz: 440.0 },
                 false => SourceSpec::None,
             },
@@ -64,21 +64,21 @@ impl Stage {
             keeps_secrets: false,
             impairment: None,
         };
-        let (handle, mut events) = Engine::start(options)?;
-        let media = if show.sound { MediaSet::AUDIO_VIDEO } else { MediaSet::VIDEO };
+        let (handle, mut events) = Engine::start(engine_options)?;
+        let media = if options.sound { MediaSet::AUDIO_VIDEO } else { MediaSet::VIDEO };
         let kind = SessionKind { media, topology: Topology::OneWay };
-        for _ in 0..show.sessions {
+        for _ in 0..options.sessions {
             let session = crate::engine::fresh_session_id();
             handle.send(Command::Open(OpenRequest { session, kind, limit: None })).await;
         }
-        let opened = opened(&mut events, show.sessions);
+        let opened = opened(&mut events, options.sessions);
         let links = timeout(PATIENCE, opened).await.map_err(|_| StageError::Late)??;
         tokio::spawn(async move { while events.recv().await.is_some() {} });
         Ok(Self { handle, links })
     }
 }
 
-/// The links of so many sessions, once they are open.
+/// Waits until that many sessions are open and returns their links.
 async fn opened(
     events: &mut mpsc::Receiver<Event>,
     sessions: usize,

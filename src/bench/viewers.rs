@@ -1,4 +1,4 @@
-//! The process of the viewers: engines that join and watch, and what they received.
+//! The process of the viewers: engines that join, receive video and report their statistics.
 
 use std::{
     io::{self, Write as _},
@@ -28,27 +28,27 @@ use crate::{
     model::{Command, Event, HubUrl, JoinTarget, PeerId},
 };
 
-/// How many come one after the other, when the picture's last forced keyframe is long gone.
+/// How many viewers join one after the other, when no keyframe was forced shortly before.
 const ALONE: usize = 5;
 
 /// The pause after each of them: keyframes are forced half a second apart at least.
 const PAUSE: Duration = Duration::from_millis(700);
 
-/// The pause between the others: ten a second, as one address may at a hub elsewhere.
+/// The pause between the others: ten per second, the limit of a hub for one remote address.
 const CROWDED: Duration = Duration::from_millis(100);
 
-/// How long a first picture may take.
+/// How long a first frame may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How often it is told what was received.
+/// How often the statistics are reported.
 const TELLING: Duration = Duration::from_secs(1);
 
-/// Joins, watches and tells until nobody listens any more.
+/// Joins with all viewers, then reports statistics until standard output is closed.
 pub(super) async fn run(options: &ViewOptions) -> Result<(), BenchError> {
-    let (tell, mut first_frames) = mpsc::channel(options.peers.max(1));
+    let (sender, mut first_frames) = mpsc::channel(options.peers.max(1));
     let mut viewers = vec![];
     for (index, session) in options.sessions.iter().cycle().take(options.peers).enumerate() {
-        viewers.push(join(session.clone(), options.decode, tell.clone()).await?);
+        viewers.push(join(session.clone(), options.decode, sender.clone()).await?);
         if index < ALONE {
             let ms = first_frame(&mut first_frames, index, options.peers).await?;
             say(&Word::FirstFrame { ms, alone: true })?;
@@ -65,28 +65,28 @@ pub(super) async fn run(options: &ViewOptions) -> Result<(), BenchError> {
     loop {
         seconds.tick().await;
         match say(&Word::Figures(figures(&viewers).await)) {
-            // Whoever measures has had enough.
+            // The measuring process has finished.
             Err(BenchError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
                 return Ok(());
             }
-            said => said?,
+            result => result?,
         }
     }
 }
 
-/// A viewer that joins; `tell` gets the milliseconds to its first picture. It decodes no further
-/// one unless told to.
+/// Starts a viewer that joins; `first_frames` gets the milliseconds to its first frame. It decodes
+/// further frames only if `decode` is set.
 async fn join(
     target: JoinTarget,
     decode: bool,
-    tell: mpsc::Sender<u64>,
+    first_frames: mpsc::Sender<u64>,
 ) -> Result<Arc<Handle>, BenchError> {
     let options = engine_options(target.hub.clone());
     let (handle, events) = Engine::start(options).map_err(StageError::from)?;
     let handle = Arc::new(handle);
     handle.send(Command::Join { target, wait: false }).await;
-    let watch = Watch { handle: Arc::clone(&handle), tap: None, decode, tell };
-    tokio::spawn(watch.run(events));
+    let viewer = Watch { handle: Arc::clone(&handle), tap: None, decode, tell: first_frames };
+    tokio::spawn(viewer.run(events));
     Ok(handle)
 }
 
@@ -106,7 +106,7 @@ fn engine_options(hub: Option<HubUrl>) -> EngineOptions {
     }
 }
 
-/// One viewer, looking at the one picture of its session.
+/// One viewer, with a tap on the video of its session.
 struct Watch {
     handle: Arc<Handle>,
     tap: Option<(PeerId, PictureTap)>,
@@ -116,18 +116,18 @@ struct Watch {
 
 impl Watch {
     async fn run(mut self, mut events: mpsc::Receiver<Event>) {
-        let news = Arc::new(Notify::new());
-        let bell = Arc::clone(&news);
-        self.handle.subscribe(Arc::new(move || bell.notify_one()));
-        let mut is_looking = true;
+        let changed = Arc::new(Notify::new());
+        let notify = Arc::clone(&changed);
+        self.handle.subscribe(Arc::new(move || notify.notify_one()));
+        let mut needs_tap = true;
         loop {
             tokio::select! {
-                () = news.notified(), if is_looking => self.look(),
+                () = changed.notified(), if needs_tap => self.look(),
                 event = events.recv() => match event {
                     Some(Event::FirstFrame { ms, .. }) => {
-                        // As many fit as there are viewers.
+                        // The queue has room for all viewers.
                         let _ = self.tell.try_send(ms);
-                        is_looking = self.decode;
+                        needs_tap = self.decode;
                         self.tap = self.tap.take().filter(|_| self.decode);
                     }
                     Some(Event::Failed(failure)) => eprintln!("quintet: {}", failure.message),
@@ -138,7 +138,7 @@ impl Watch {
         }
     }
 
-    /// Looks at the picture of the connection that there is now.
+    /// Opens a tap on the video of the current peer connection.
     fn look(&mut self) {
         let snapshot = self.handle.snapshot();
         let mut participants = snapshot.sessions.iter().flat_map(|one| &one.participants);
@@ -157,9 +157,9 @@ async fn first_frame(
     index: usize,
     viewers: usize,
 ) -> Result<u64, BenchError> {
-    let seen = timeout(PATIENCE, first_frames.recv()).await.ok().flatten();
+    let ms = timeout(PATIENCE, first_frames.recv()).await.ok().flatten();
     let (viewer, seconds) = (index + 1, PATIENCE.as_secs());
-    seen.ok_or(BenchError::Blind { viewer, viewers, seconds })
+    ms.ok_or(BenchError::Blind { viewer, viewers, seconds })
 }
 
 async fn figures(viewers: &[Arc<Handle>]) -> ViewerFigures {
@@ -182,11 +182,11 @@ async fn figures(viewers: &[Arc<Handle>]) -> ViewerFigures {
     sum
 }
 
-fn say(word: &Word) -> Result<(), BenchError> {
-    let line = serde_json::to_string(word).map_err(io::Error::from);
-    let said = line.and_then(|line| {
+fn say(message: &Word) -> Result<(), BenchError> {
+    let line = serde_json::to_string(message).map_err(io::Error::from);
+    let written = line.and_then(|line| {
         let mut out = io::stdout().lock();
         writeln!(out, "{line}").and_then(|()| out.flush())
     });
-    said.map_err(BenchError::Output)
+    written.map_err(BenchError::Output)
 }

@@ -1,8 +1,8 @@
-//! Which files are sent and which are recorded, so that none is both.
+//! Claims on the files that are sent and on those that are recorded, so that no file is both.
 //!
-//! Files are compared by what they are, not by their names: a link is the file that it leads to.
-//! Other programs are kept away by advisory locks: shared ones on what is sent, an exclusive one on
-//! what is recorded.
+//! Files are compared by identity, not by name: a link is the file that it leads to. Advisory locks
+//! keep other programs away: a shared lock on a file that is sent, an exclusive lock on a file that
+//! is recorded.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -24,37 +24,40 @@ use super::{
 };
 use crate::media::Worker;
 
-/// Files that this process records to.
+/// The files that this process records to.
 static RECORDED: Mutex<Vec<Arc<Handle>>> = Mutex::new(vec![]);
 
-/// Files that this process is to send, open or not.
+/// The files that this process sends or will send, open or not.
 static CLAIMED: Mutex<Vec<Claimed>> = Mutex::new(vec![]);
 
+/// The number of the next claim.
 static CLAIMS: AtomicU64 = AtomicU64::new(0);
 
-/// How long a claimed file is waited for when a recording is compared with it. One that does not
-/// answer is not the one that was just opened.
+/// How long the comparison of a recording with a claimed file may take. A file that does not answer
+/// is not the file that was just opened.
 const ANSWER: Duration = Duration::from_secs(1);
 
-/// Reading and writing for the owner of a file, nothing for others.
+/// The mode of a file that only its owner can read and write.
 #[cfg(unix)]
 const OWNER_ONLY: u32 = 0o600;
 
+/// A file that is sent, and the lock on it.
 struct Claimed {
     number: u64,
     path: PathBuf,
     role: &'static str,
-    /// Open, it keeps other programs from recording to the file.
+    /// The open file with a shared lock, which keeps other programs from recording to it.
     lock: Option<File>,
 }
 
-/// As long as this lives, nothing is recorded to a file: it is a camera or a microphone, in use or
-/// not. By other programs neither, once it was opened on a thread of its own.
+/// A claim on a file that is a camera or a microphone, in use or not. While it exists, this process
+/// does not record to the file. Other programs are kept away once a background thread has opened
+/// and locked the file.
 #[derive(Debug)]
 pub struct SourceClaim(u64);
 
 impl SourceClaim {
-    /// Claims the file, which need not be there; never waits. `role` is what it is used as:
+    /// Claims a file, which need not exist; never waits. `role` is what the file is used as:
     /// `camera` or `microphone`.
     pub fn new(path: &Path, role: &'static str) -> Self {
         let number = CLAIMS.fetch_add(1, Ordering::Relaxed);
@@ -67,7 +70,7 @@ impl SourceClaim {
                 claimed.lock = Some(file);
             }
         });
-        // Not joined: opening a file may take for ever.
+        // Not joined: opening a file may block for ever.
         worker.map(Worker::abandon).unwrap_or_else(|error| tracing::error!(%error, "no thread"));
         Self(number)
     }
@@ -75,12 +78,12 @@ impl SourceClaim {
 
 impl Drop for SourceClaim {
     fn drop(&mut self) {
-        // Closing a file may take for ever, too.
+        // Closing a file may block for ever, too.
         let mut claimed = lock(&CLAIMED);
         let at = claimed.iter().position(|it| it.number == self.0);
-        let gone = at.map(|at| claimed.swap_remove(at));
+        let removed = at.map(|at| claimed.swap_remove(at));
         drop(claimed);
-        if let Some(Claimed { lock: Some(file), .. }) = gone {
+        if let Some(Claimed { lock: Some(file), .. }) = removed {
             let worker = Worker::spawn("file", move |_| drop(file));
             worker
                 .map(Worker::abandon)
@@ -89,7 +92,7 @@ impl Drop for SourceClaim {
     }
 }
 
-/// A file that is open for recording, and for nothing else in any program that asks.
+/// A file that is open for recording. No program that respects the locks uses it for anything else.
 #[derive(Debug)]
 pub struct Recording {
     file: File,
@@ -97,12 +100,12 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// Opens a file for recording and leaves it as it is; creates it if it is not there. May block
-    /// for ever.
+    /// Opens a file for recording without changing it; creates it if it is missing. May block for
+    /// ever.
     ///
     /// # Errors
-    /// If it cannot be written, is no plain file, or is sent or recorded by this program or
-    /// another one.
+    /// Fails if the file cannot be written, is not a regular file, or is sent or recorded by this
+    /// program or another one.
     pub fn open(path: &Path) -> Result<Self, FileError> {
         let refuse = |kind| FileError::NoFile { path: path.to_owned(), kind };
         let fails = |source| FileError::Write { path: path.to_owned(), source };
@@ -116,22 +119,22 @@ impl Recording {
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, OWNER_ONLY);
         let file = options.open(path).map_err(fails)?;
-        // It may have been replaced between the two.
+        // The file may have been replaced since the first check.
         if let Some(kind) = special(file.metadata().map_err(fails)?.file_type()) {
             return Err(refuse(kind));
         }
         let id = file.try_clone().and_then(Handle::from_file).map_err(fails)?;
         let recording = Self { file, id: Arc::new(id) };
         recording.check_claims(path)?;
-        // And again once it is entered: of a source that is claimed meanwhile, one of the two sees
-        // the other.
+        // Checked again after the entry in the table: if a source is claimed meanwhile, one of the
+        // two finds the other.
         lock(&RECORDED).push(Arc::clone(&recording.id));
         recording.check_claims(path)?;
         recording.lock(path)?;
         Ok(recording)
     }
 
-    /// Looks whether a recording could be opened, and creates nothing. May block for ever.
+    /// Checks whether a recording could be opened; creates nothing. May block for ever.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -148,25 +151,25 @@ impl Recording {
         }
     }
 
-    /// Lets nobody but the owner read the file, as it is of one that is new: what is said is to be
-    /// recorded to it now. That it cannot be done, as on a file that somebody else shares with us, is
-    /// told in the log.
+    /// Restricts the file to its owner, like a new file, before audio is recorded to it. A failure
+    /// is logged; it happens with a file of another user, for example.
     pub fn close_to_others(&self) {
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt as _;
             let permissions = fs::Permissions::from_mode(OWNER_ONLY);
             if let Err(error) = self.file.set_permissions(permissions) {
-                tracing::warn!(%error, "others may be able to read what is recorded");
+                tracing::warn!(%error, "other users may be able to read the recording");
             }
         }
     }
 
-    /// The open file.
+    /// Returns the open file.
     pub fn file(&self) -> &File {
         &self.file
     }
 
+    /// Fails if the file is the source of a claim.
     fn check_claims(&self, path: &Path) -> Result<(), FileError> {
         let claimed: Vec<_> =
             lock(&CLAIMED).iter().map(|claim| (claim.path.clone(), claim.role)).collect();
@@ -187,7 +190,7 @@ impl Recording {
                 Err(FileError::InUse { path: path.to_owned(), holder })
             }
             Err(TryLockError::Error(error)) => {
-                tracing::debug!(%error, "a file system without locks");
+                tracing::debug!(%error, "file system without locks");
                 Ok(())
             }
         }
@@ -200,7 +203,7 @@ impl Drop for Recording {
     }
 }
 
-/// Whether this process records to the file.
+/// Returns whether this process records to the file.
 pub(super) fn is_recorded(file: &File) -> bool {
     let id = file.try_clone().and_then(Handle::from_file);
     id.is_ok_and(|id| lock(&RECORDED).iter().any(|recorded| **recorded == id))

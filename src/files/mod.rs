@@ -1,8 +1,8 @@
-//! Files that people name: what their names mean, how they are opened, and that none is read and
-//! written at once.
+//! Files that the user names: parsing their names, opening them, and keeping each from being sent
+//! and recorded at once.
 //!
-//! A call about a file may block for ever: a named pipe that nobody writes to, a network drive
-//! that is gone. Everything here that opens a file belongs on a thread that nobody waits for.
+//! A system call on a file may block for ever: on a named pipe without a writer, or on a network
+//! drive that is gone. So call everything here that opens a file on a thread that is never joined.
 
 mod held;
 mod name;

@@ -1,26 +1,26 @@
-//! How a person writes a file's name.
+//! Parsing of file names as the user writes them.
 
 use std::{
     ffi::{OsStr, OsString},
     path::{Path, PathBuf},
 };
 
-/// The path in `file:PATH`, also if its name is not valid Unicode; `None` if the text does not
-/// begin with `file:`, in any case.
+/// Returns the path in `file:PATH`, also if it is not valid Unicode; `None` if the text does not
+/// begin with `file:` in upper or lower case.
 pub fn path_in(text: &OsStr) -> Option<PathBuf> {
     without_prefix(text, "file:").map(|path| expand_home(Path::new(&path)))
 }
 
-/// The path, with a `~` at its beginning replaced by the person's home folder. A shell does this
-/// only at the beginning of a word, so not in `file:~/film.y4m`.
+/// Replaces a `~` at the beginning of a path by the user's home folder. A shell does this only at
+/// the beginning of a word, so not in `file:~/film.y4m`.
 pub fn expand_home(path: &Path) -> PathBuf {
     expand(path, std::env::home_dir())
 }
 
 fn expand(path: &Path, home: Option<PathBuf>) -> PathBuf {
     match (path.strip_prefix("~"), home) {
-        (Ok(rest), Some(home)) if rest.as_os_str().is_empty() => home,
-        (Ok(rest), Some(home)) => home.join(rest),
+        (Ok(relative), Some(home)) if relative.as_os_str().is_empty() => home,
+        (Ok(relative), Some(home)) => home.join(relative),
         (Ok(_) | Err(_), _) => path.to_owned(),
     }
 }
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tilde_at_the_beginning_is_the_home_folder_and_nowhere_else() {
+    fn a_tilde_is_the_home_folder_only_at_the_beginning() {
         let expanded = |path: &str| expand(Path::new(path), Some("/home/ada".into()));
         assert_eq!(expanded("~/films/a.y4m"), Path::new("/home/ada/films/a.y4m"));
         assert_eq!(expanded("~"), Path::new("/home/ada"));
@@ -64,7 +64,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_name_that_is_not_unicode_is_kept_byte_by_byte() {
+    fn a_name_that_is_not_unicode_keeps_its_bytes() {
         use std::os::unix::ffi::OsStrExt as _;
         let text = OsStr::from_bytes(b"FILE:/tmp/caf\xe9.wav");
         assert_eq!(path_in(text).unwrap().as_os_str().as_bytes(), b"/tmp/caf\xe9.wav");

@@ -1,4 +1,4 @@
-//! What may go wrong with a file, and how to ask about one without waiting for ever.
+//! The errors of files, and checks of a file that do not wait for ever.
 
 use std::{
     fs, io,
@@ -9,102 +9,104 @@ use std::{
 
 use crate::media::Worker;
 
-/// Why a file cannot be used, for a person: which one, what is wrong with it, the way out.
+/// Why a file cannot be used. The messages are for the user: they name the file, the problem and
+/// what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// It cannot be opened or read.
-    #[error("the file {path:?} cannot be read: {source}; check its name and your right to read it")]
+    #[error("the file {path:?} cannot be read: {source}; check its name and permissions")]
     Read {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// It cannot be opened for writing.
     #[error("cannot write sound to {path:?}: {source}; choose another file")]
     Write {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// It is a folder, a pipe, a socket or a device. Opening some of these waits for ever.
+    /// It is a folder, a pipe, a socket or a device. Opening some of these blocks for ever.
     #[error("{path:?} is {kind}, not a file; choose a file")]
     NoFile {
-        /// Which path.
+        /// The path.
         path: PathBuf,
-        /// What it is.
+        /// What is there, such as `a folder`.
         kind: &'static str,
     },
-    /// No call about it returns.
+    /// A system call on it does not return.
     #[error(
         "{path:?} does not answer; check the drive or the network that it is on, or choose \
          another file"
     )]
     Hung {
-        /// Which file.
+        /// The file.
         path: PathBuf,
     },
-    /// A recording would destroy what is sent.
+    /// A recording would overwrite a file that is sent.
     #[error(
-        "{path:?} is also the {role}'s file, which a recording would destroy; choose another file"
+        "{path:?} is also the {role}'s file, which a recording would overwrite; choose another file"
     )]
     IsSource {
         /// The path of the recording.
         path: PathBuf,
-        /// Of what it is the file: `camera` or `microphone`.
+        /// The source that uses the file: `camera` or `microphone`.
         role: &'static str,
     },
-    /// What is to be sent is just being recorded.
+    /// A file to send is being recorded.
     #[error("sound is being recorded to {path:?}, so it cannot be sent; choose another file")]
     IsRecording {
-        /// Which file.
+        /// The file.
         path: PathBuf,
     },
-    /// Somebody else reads what is to be written, or writes what is to be read.
+    /// Another program reads a file to record to, or writes a file to send.
     #[error("the file {path:?} is in use by {holder}; choose another file, or end that program")]
     InUse {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// By which program.
+        /// The other program, for the message.
         holder: String,
     },
 }
 
-/// Runs what may block for ever on a thread of its own and waits at most `limit` for the result.
-/// After that the thread is left alone; it ends when the call returns.
+/// Runs a call that may block for ever on its own thread, and waits at most `limit` for the result.
+/// After the limit, the thread is abandoned; it ends when the call returns.
 pub fn within<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
-    let (say, result) = mpsc::sync_channel(1);
+    let (sender, result) = mpsc::sync_channel(1);
     let worker = Worker::spawn("file", move |_| {
-        say.try_send(work()).ok();
+        sender.try_send(work()).ok();
     });
     let worker = worker.inspect_err(|error| tracing::error!(%error, "no thread for a file"));
     worker.ok()?.abandon();
     result.recv_timeout(limit).ok()
 }
 
-/// Looks what is at the path before it is opened: opening a pipe waits for its other end.
+/// Returns the name of the special file at a path, `None` for a regular file. Called before the
+/// file is opened, as opening a pipe waits for its other end.
 ///
 /// # Errors
-/// What the system says, such as that nothing is there.
+/// Returns the error of the system, for example if nothing is at the path.
 pub(super) fn kind_of(path: &Path) -> io::Result<Option<&'static str>> {
     fs::metadata(path).map(|found| special(found.file_type()))
 }
 
-/// What is no plain file, by name.
+/// Returns the name of a file type, `None` for a regular file.
 pub(super) fn special(kind: fs::FileType) -> Option<&'static str> {
     match kind {
         kind if kind.is_file() => None,
         kind if kind.is_dir() => Some("a folder"),
-        kind => Some(unusual(kind)),
+        kind => Some(special_name(kind)),
     }
 }
 
 #[cfg(unix)]
-fn unusual(kind: fs::FileType) -> &'static str {
+fn special_name(kind: fs::FileType) -> &'static str {
     use std::os::unix::fs::FileTypeExt as _;
     match kind {
         kind if kind.is_fifo() => "a named pipe",
@@ -114,11 +116,11 @@ fn unusual(kind: fs::FileType) -> &'static str {
 }
 
 #[cfg(not(unix))]
-fn unusual(_: fs::FileType) -> &'static str {
+fn special_name(_: fs::FileType) -> &'static str {
     "a device"
 }
 
-/// The program that holds a lock on the file, as far as the system tells.
+/// Returns the program that holds a lock on the file, if the system reports it.
 pub(super) fn holder_of(file: &fs::File) -> String {
     lock_holder(file).unwrap_or_else(|| "another program".to_owned())
 }
@@ -132,14 +134,14 @@ fn lock_holder(file: &fs::File) -> Option<String> {
     Some(format!("{} (process {process})", name.trim()))
 }
 
-/// The process that locks a file, in the table of proc_locks(5): number, kind of lock, `ADVISORY`,
-/// `READ` or `WRITE`, process, `MAJOR:MINOR:INODE`, range.
+/// Returns the process that locks a file, from the table of proc_locks(5): number, kind of lock,
+/// `ADVISORY`, `READ` or `WRITE`, process, `MAJOR:MINOR:INODE`, range.
 #[cfg(target_os = "linux")]
 fn process_with_lock(table: &str, inode: u64) -> Option<u32> {
     let inode = format!(":{inode}");
     table.lines().find_map(|line| {
-        let words: Vec<_> = line.split_whitespace().collect();
-        let [_, "FLOCK", _, _, process, file, ..] = words[..] else { return None };
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let [_, "FLOCK", _, _, process, file, ..] = fields[..] else { return None };
         file.ends_with(&inode).then(|| process.parse().ok())?
     })
 }
@@ -154,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_that_never_returns_is_not_waited_for() {
+    fn a_call_that_never_returns_is_abandoned() {
         let (_hold, never) = mpsc::channel::<()>();
         assert_eq!(within(Duration::from_millis(1), move || never.recv().ok()), None);
         assert_eq!(within(Duration::from_secs(60), || 7), Some(7));

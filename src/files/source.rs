@@ -1,4 +1,4 @@
-//! Files that are sent.
+//! Opening files that are sent.
 
 use std::{
     fs::{File, TryLockError},
@@ -11,11 +11,11 @@ use super::{
     open::{holder_of, kind_of, special},
 };
 
-/// Opens a file to be sent. As long as it is open it is locked against recordings, of this
-/// program and of others (an advisory lock, where the file system has them). May block for ever.
+/// Opens a file to send. While it is open, a shared advisory lock keeps this and other programs
+/// from recording to it, if the file system has locks. May block for ever.
 ///
 /// # Errors
-/// If it cannot be read, is no plain file, or is being recorded.
+/// Fails if the file cannot be read, is not a regular file, or is being recorded.
 pub fn open_source(path: &Path) -> Result<File, FileError> {
     let fails = |source| FileError::Read { path: path.to_owned(), source };
     let refuse = |kind| FileError::NoFile { path: path.to_owned(), kind };
@@ -23,7 +23,7 @@ pub fn open_source(path: &Path) -> Result<File, FileError> {
         return Err(refuse(kind));
     }
     let file = File::open(path).map_err(fails)?;
-    // It may have been replaced between the two.
+    // The file may have been replaced since the first check.
     if let Some(kind) = special(file.metadata().map_err(fails)?.file_type()) {
         return Err(refuse(kind));
     }
@@ -36,7 +36,7 @@ pub fn open_source(path: &Path) -> Result<File, FileError> {
             Err(FileError::InUse { path: path.to_owned(), holder: holder_of(&file) })
         }
         Err(TryLockError::Error(error)) => {
-            tracing::debug!(%error, "a file system without locks");
+            tracing::debug!(%error, "file system without locks");
             Ok(file)
         }
     }

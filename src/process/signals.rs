@@ -66,8 +66,8 @@ fn listen(requested: watch::Sender<bool>) -> io::Result<()> {
     thread::Builder::new().name("signals".into()).spawn(listen).map(drop)
 }
 
-/// Returns whether a signal at that time after the first one is a second Ctrl-C. Only SIGINT counts:
-/// closing a terminal or logging out sends SIGTERM and SIGHUP together, as one request.
+/// Returns whether a signal at that time after the first one is a second Ctrl-C. Only SIGINT
+/// counts: closing a terminal or logging out sends SIGTERM and SIGHUP together, as one request.
 #[cfg(unix)]
 fn ends_at_once(signal: i32, since_first: Duration) -> bool {
     signal == libc::SIGINT && since_first >= AGAIN
@@ -77,8 +77,8 @@ fn ends_at_once(signal: i32, since_first: Duration) -> bool {
 #[cfg(unix)]
 #[expect(unsafe_code, reason = "only the C library reports how a signal is handled")]
 fn is_ignored(signal: i32) -> bool {
-    // SAFETY: all zero is a valid `sigaction`; with a null pointer as the second argument nothing is
-    // changed, and the third points to a value that lives long enough.
+    // SAFETY: all zero is a valid `sigaction`; with a null pointer as the second argument nothing
+    // is changed, and the third points to a value that lives long enough.
     unsafe {
         let mut now: libc::sigaction = std::mem::zeroed();
         libc::sigaction(signal, std::ptr::null(), &raw mut now) == 0
@@ -124,7 +124,7 @@ fn end_at_last(code: i32) {
         exit_now(code);
     };
     // If the system gives no thread, the user can still press Ctrl-C again.
-    let _ = thread::Builder::new().name("last end".into()).spawn(end);
+    let _ = thread::Builder::new().name("exit timeout".into()).spawn(end);
 }
 
 /// Ends the process with that exit code at once. No exit handlers run, so nothing can hang.

@@ -26,7 +26,7 @@ impl Drop for Folder {
 }
 
 #[test]
-fn a_source_is_never_recorded_to_whatever_it_is_called() {
+fn a_source_is_never_recorded_to_under_any_of_its_names() {
     let folder = Folder::new("links");
     let source = folder.file("voice.wav", "sound");
     let mut names = vec![source.clone(), folder.0.join(".").join("voice.wav")];
@@ -53,12 +53,13 @@ fn a_source_is_never_recorded_to_whatever_it_is_called() {
     Recording::open(&source).map(drop).or_else(still_closing(&source)).unwrap();
 }
 
-/// The claim's own lock goes on a thread that nobody waits for.
+/// Opens the recording again until the claim's lock is released, which happens on a background
+/// thread.
 fn still_closing(path: &Path) -> impl FnOnce(FileError) -> Result<(), FileError> {
     let path = path.to_owned();
     move |mut error| {
-        let begun = Instant::now();
-        while matches!(error, FileError::InUse { .. }) && begun.elapsed().as_secs() < 60 {
+        let start = Instant::now();
+        while matches!(error, FileError::InUse { .. }) && start.elapsed().as_secs() < 60 {
             std::thread::yield_now();
             match Recording::open(&path) {
                 Ok(_) => return Ok(()),
@@ -70,9 +71,9 @@ fn still_closing(path: &Path) -> impl FnOnce(FileError) -> Result<(), FileError>
 }
 
 #[test]
-fn what_is_recorded_is_not_sent_and_is_recorded_once() {
+fn a_file_that_is_recorded_is_neither_sent_nor_recorded_again() {
     let folder = Folder::new("recorded");
-    let path = folder.0.join("heard.wav");
+    let path = folder.0.join("recording.wav");
     let recording = Recording::open(&path).unwrap();
     let error = open_source(&path).unwrap_err().to_string();
     assert!(error.contains("sound is being recorded to"), "{error}");
@@ -82,8 +83,8 @@ fn what_is_recorded_is_not_sent_and_is_recorded_once() {
 }
 
 #[test]
-fn a_lock_of_somebody_else_is_respected_by_both() {
-    // A lock belongs to an open file: another handle is another program.
+fn a_lock_of_another_program_is_respected_by_sources_and_recordings() {
+    // A lock belongs to an open file, so another handle acts like another program.
     let folder = Folder::new("locks");
     let path = folder.file("voice.wav", "sound");
     let other = File::open(&path).unwrap();
@@ -101,7 +102,7 @@ fn a_lock_of_somebody_else_is_respected_by_both() {
 }
 
 #[test]
-fn a_folder_and_a_missing_folder_are_named_and_nothing_is_created_by_looking() {
+fn a_check_creates_nothing_and_its_error_names_a_folder_or_a_missing_folder() {
     let folder = Folder::new("look");
     let new = folder.0.join("new.wav");
     Recording::look_for(&new).unwrap();
@@ -115,7 +116,7 @@ fn a_folder_and_a_missing_folder_are_named_and_nothing_is_created_by_looking() {
 
 #[cfg(unix)]
 #[test]
-fn a_pipe_a_socket_and_a_device_are_refused_by_name_without_waiting() {
+fn a_pipe_a_socket_and_a_device_are_refused_without_waiting() {
     let folder = Folder::new("pipe");
     let (pipe, socket) = (folder.0.join("pipe.wav"), folder.0.join("socket.wav"));
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
@@ -128,16 +129,16 @@ fn a_pipe_a_socket_and_a_device_are_refused_by_name_without_waiting() {
         (device, "a device"),
         (folder.0.clone(), "a folder"),
     ] {
-        let asked = path.clone();
-        let refused = within(Duration::from_secs(60), move || {
+        let opened = path.clone();
+        let results = within(Duration::from_secs(60), move || {
             [
-                Recording::look_for(&asked),
-                Recording::open(&asked).map(drop),
-                open_source(&asked).map(drop),
+                Recording::look_for(&opened),
+                Recording::open(&opened).map(drop),
+                open_source(&opened).map(drop),
             ]
         });
-        for refused in refused.expect("nothing waits") {
-            let error = refused.unwrap_err().to_string();
+        for result in results.expect("no call waits") {
+            let error = result.unwrap_err().to_string();
             assert!(error.contains(&format!("{path:?} is {kind}, not a file")), "{error}");
         }
     }
@@ -145,7 +146,7 @@ fn a_pipe_a_socket_and_a_device_are_refused_by_name_without_waiting() {
 
 #[cfg(unix)]
 #[test]
-fn what_is_recorded_can_be_read_by_its_owner_only() {
+fn a_recording_can_be_read_by_its_owner_only() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = Folder::new("private");
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -155,7 +156,7 @@ fn what_is_recorded_can_be_read_by_its_owner_only() {
     let earlier = folder.file("earlier.wav", "sound");
     fs::set_permissions(&earlier, fs::Permissions::from_mode(0o644)).unwrap();
     let recording = Recording::open(&earlier).unwrap();
-    assert_eq!(mode(&earlier), 0o644, "nothing is recorded yet");
+    assert_eq!(mode(&earlier), 0o644, "opening changes no permissions");
     recording.close_to_others();
     assert_eq!(mode(&earlier), 0o600);
 }
