@@ -134,7 +134,10 @@ fn readme_names_a_licence_of_each_dependency() {
         let is_covered = licence
             .split(" AND ")
             .all(|part| part.trim_matches(['(', ')']).split(" OR ").any(is_named));
-        assert!(is_covered, "README's section about licences does not name {licence:?} ({package})");
+        assert!(
+            is_covered,
+            "README's section about licences does not name {licence:?} ({package})"
+        );
     }
 }
 

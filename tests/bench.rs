@@ -41,7 +41,10 @@ fn fanout_reports_complete_frames_of_each_viewer_and_both_kinds_of_first_frames(
     assert_eq!(number(&figures, "first_frame_ms/crowded/count"), 1.0);
     let cores = number(&figures, "cpu_cores");
     assert!(cores > 0.0 && cores < 8.0, "{figures:#}");
-    assert!(number(&figures, "cpu_cores_nobody") < cores, "sessions without viewers cost as much: {figures:#}");
+    assert!(
+        number(&figures, "cpu_cores_nobody") < cores,
+        "sessions without viewers cost as much: {figures:#}"
+    );
     if cfg!(target_os = "linux") {
         assert!(number(&figures, "pss_mib") > 1.0, "{figures:#}");
         assert!(number(&figures, "pss_mib_per_peer").is_finite());

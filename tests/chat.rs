@@ -30,11 +30,12 @@ fn read(reader: &mut Program, name: &str, text: &str) -> Value {
 fn messages(end: &End) -> Vec<(&str, &str)> {
     let text = |value: &'_ Value| value.as_str().map(str::to_owned);
     let messages = end.all("message").into_iter();
-    messages.map(|one| {
-        assert_eq!(text(&one["session"]).as_deref(), Some("room"), "{one}");
-        (one["name"].as_str().expect("a name"), one["text"].as_str().expect("a text"))
-    })
-    .collect()
+    messages
+        .map(|one| {
+            assert_eq!(text(&one["session"]).as_deref(), Some("room"), "{one}");
+            (one["name"].as_str().expect("a name"), one["text"].as_str().expect("a text"))
+        })
+        .collect()
 }
 
 fn done(programs: impl IntoIterator<Item = Program>) -> Vec<End> {

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use people::{Person, options, pass};
+use people::{Client, options, sleep_ms};
 use quintet::{
     engine::{Decode, EngineOptions, HubChoice, SourceSpec},
     model::{Command, Size},
@@ -105,18 +105,19 @@ async fn five_sessions_do_not_grow_while_guests_join_and_leave_over_a_bad_networ
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_embedded_hub_stays_while_others_use_it_after_its_owner_has_left() {
-    let host = Person::start(options("Host"));
+    let host = Client::start(options("Host"));
     let link = host.open(&["audio-conference"]).await.remove(0);
-    let stays = Person::start(options("Stays"));
+    let stays = Client::start(options("Stays"));
     stays.join(&link, "Host").await;
-    host.give(Command::Leave { session: people::id("audio-conference") });
+    host.send(Command::Leave { session: people::id("audio-conference") });
     // A hub that is not needed is disconnected five seconds later.
-    pass(7000).await;
-    let newcomer = Person::start(options("Newcomer"));
+    sleep_ms(7000).await;
+    let newcomer = Client::start(options("Newcomer"));
     newcomer.join(&link, "Stays").await;
     newcomer.handle.close().await;
     stays.handle.close().await;
-    people::until("the unused hub is disconnected", || host.handle.snapshot().hubs.is_empty()).await;
+    people::wait_until("the unused hub is disconnected", || host.handle.snapshot().hubs.is_empty())
+        .await;
 }
 
 /// Lets a guest join each second and leave up to seven seconds later; waits for the last one.
@@ -136,7 +137,7 @@ async fn soak(hub: &str, ids: &[&str], seconds: std::ops::Range<u64>) {
 /// Joins a session over the bad network, stays for some seconds and leaves.
 async fn visit(hub: String, id: String, number: u64) {
     let camera = SourceSpec::Pattern { size: Size::new(160, 90), fps: 10 };
-    let guest = Person::start(EngineOptions {
+    let guest = Client::start(EngineOptions {
         hub: HubChoice::At(hub.parse().unwrap()),
         camera,
         microphone: SourceSpec::Tone { hz: 730.0 },
@@ -145,7 +146,7 @@ async fn visit(hub: String, id: String, number: u64) {
         ..options(&format!("Guest{number}"))
     });
     guest.join(&id, "Olga").await;
-    pass(1000 * (number % 7)).await;
+    sleep_ms(1000 * (number % 7)).await;
     guest.handle.close().await;
 }
 
@@ -175,9 +176,9 @@ async fn come_and_go(hub: String, number: usize) {
     // Only Olga's program is measured, so the guest decodes nothing.
     let decode = Decode::WhenSeen;
     let options = options(&format!("Guest{number}"));
-    let guest = Person::start(EngineOptions { hub, camera, microphone, decode, ..options });
+    let guest = Client::start(EngineOptions { hub, camera, microphone, decode, ..options });
     guest.join("room", "Olga").await;
-    guest.grows("room", "Olga", |(audio, _, _)| audio).await;
+    guest.wait_for_more("room", "Olga", |received| received.audio_packets).await;
     guest.handle.close().await;
 }
 
@@ -186,7 +187,7 @@ async fn come_and_go(hub: String, number: usize) {
 async fn settled(program: &Program) -> Held {
     let (mut held, mut since) = (Held::by(program.id()), Instant::now());
     while since.elapsed() < Duration::from_secs(2) {
-        pass(50).await;
+        sleep_ms(50).await;
         let now = Held::by(program.id());
         if (now.descriptors, now.threads) != (held.descriptors, held.threads) {
             (held, since) = (now, Instant::now());
@@ -205,6 +206,6 @@ async fn settled_to(program: &Program, before: Held) -> Held {
             return now;
         }
         assert!(Instant::now() < end, "{now:?} is still more than {before:?}");
-        pass(50).await;
+        sleep_ms(50).await;
     }
 }

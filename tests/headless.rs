@@ -1,4 +1,4 @@
-//! The built program, several of it, over loopback: what the command line promises.
+//! Several processes of the built program over loopback: what the command line promises.
 
 mod rig;
 
@@ -8,14 +8,14 @@ use serde_json::Value;
 const FIVE: [&str; 5] =
     ["av-conference", "av-broadcast", "audio-conference", "audio-broadcast", "video-broadcast"];
 
-/// Opens the five sessions at the hub as "Olga", who sends 440 Hz.
+/// Opens the five sessions at the hub as "Olga", with a tone of 440 Hz.
 fn open_five(hub: &Hub) -> (Program, Vec<Value>) {
     let mut opener = hub.person("Olga", &["open", "--five"]);
     let opened = opener.events("opened", 5);
     (opener, opened)
 }
 
-/// Joins a link as that person, who would send `hz`.
+/// Joins a link under that name, with a tone of `hz`.
 fn join(hub: &Hub, link: &str, name: &str, hz: u32) -> Program {
     hub.person(name, &["join", link, "--microphone", &format!("tone:{hz}")])
 }
@@ -24,29 +24,31 @@ fn link(opened: &Value) -> &str {
     opened["link"].as_str().expect("a link")
 }
 
-/// The figures of the one session and the one participant of that name.
-fn figures<'a>(end: &'a End, name: &str) -> &'a Value {
+/// Returns the statistics of the participant of that name in the first session.
+fn stats<'a>(end: &'a End, name: &str) -> &'a Value {
     let participants = list(end.summary(), "sessions/0/participants");
     let found = participants.iter().find(|one| one["name"] == name);
     found.unwrap_or_else(|| panic!("no {name} in {:#}", end.summary()))
 }
 
-fn assert_picture(figures: &Value, who: &str) {
-    let video = &figures["video"];
-    assert_eq!((&video["width"], &video["height"]), (&320.into(), &180.into()), "{figures:#}");
-    // The first one is not the last one; how many follow in a second says how busy the machine is.
-    assert!(video["decoded"].as_u64() > Some(2), "{figures:#}");
-    assert_eq!(video["strip"], who, "{figures:#}");
-    assert!(at(video, "latency_ms/p50").as_f64() > Some(0.0), "{figures:#}");
+/// Asserts that video with the timecode label `name` was received.
+fn assert_picture(stats: &Value, name: &str) {
+    let video = &stats["video"];
+    assert_eq!((&video["width"], &video["height"]), (&320.into(), &180.into()), "{stats:#}");
+    // More than the first frame was decoded; how many more depends on the load of the machine.
+    assert!(video["decoded"].as_u64() > Some(2), "{stats:#}");
+    assert_eq!(video["strip"], name, "{stats:#}");
+    assert!(at(video, "latency_ms/p50").as_f64() > Some(0.0), "{stats:#}");
 }
 
-fn assert_tone(figures: &Value, hz: f64) {
-    let heard = at(figures, "audio/tone_hz").as_f64().unwrap_or_default();
-    assert!((heard - hz).abs() < 5.0, "{heard} Hz instead of {hz}: {figures:#}");
-    assert!(at(figures, "audio/level_dbfs").as_f64() > Some(-40.0), "{figures:#}");
+/// Asserts that audio with that tone was received.
+fn assert_tone(stats: &Value, hz: f64) {
+    let tone = at(stats, "audio/tone_hz").as_f64().unwrap_or_default();
+    assert!((tone - hz).abs() < 5.0, "{tone} Hz instead of {hz}: {stats:#}");
+    assert!(at(stats, "audio/level_dbfs").as_f64() > Some(-40.0), "{stats:#}");
 }
 
-/// Waits until the statistics of a program show that participant's media of both kinds arriving.
+/// Waits for that many further statistics of a program, one each second.
 fn settle(program: &mut Program, seconds: usize) {
     for _ in 0..seconds {
         program.wait_next("statistics", |event| event["event"] == "stats");
@@ -73,7 +75,7 @@ fn five_sessions_reach_five_joiners_from_one_capture_and_one_encoder() {
     for (n, (end, kind)) in ends.iter().zip(FIVE).enumerate() {
         assert_eq!(end.code, Some(0), "{kind}: {:#?}", end.events);
         assert_eq!(at(end.summary(), "sessions/0/kind"), kind);
-        let olga = figures(end, "Olga");
+        let olga = stats(end, "Olga");
         match kind {
             "audio-conference" | "audio-broadcast" => assert!(olga["video"].is_null(), "{olga:#}"),
             _ => assert_picture(olga, "Olga"),
@@ -111,8 +113,8 @@ fn five_sessions_reach_five_joiners_from_one_capture_and_one_encoder() {
             }
             2 => assert_tone(guest, 800.0),
             _ => {
-                let pictures = guest["video"]["received"].as_u64().unwrap_or_default();
-                assert_eq!((sent, pictures), (0, 0), "a viewer sends nothing: {guest:#}");
+                let frames = guest["video"]["received"].as_u64().unwrap_or_default();
+                assert_eq!((sent, frames), (0, 0), "a viewer sends no media: {guest:#}");
             }
         }
     }
@@ -124,7 +126,7 @@ fn five_sessions_reach_five_joiners_from_one_capture_and_one_encoder() {
 }
 
 #[test]
-fn joining_before_opening_waits_and_joins_by_itself_unless_told_not_to() {
+fn a_guest_waits_for_a_session_that_is_not_open_yet_unless_no_wait_is_given() {
     let _turn = alone();
     let hub = Hub::start();
     let early = |extra: &[&str]| hub.person("Early", &[&["join", "town-hall"], extra].concat());
@@ -164,7 +166,7 @@ fn one_process_opens_five_and_joins_three_others() {
     let mut viewer = join(&hub, link(&his[1]), "Vera", 700);
     viewer.event("first-frame");
     settle(&mut viewer, 3);
-    assert_picture(figures(&viewer.interrupt(), "Piet"), "Piet");
+    assert_picture(stats(&viewer.interrupt(), "Piet"), "Piet");
     settle(&mut olga, 1);
     let end = piet.interrupt();
     assert_eq!(end.code, Some(0));
@@ -185,7 +187,7 @@ fn figures_in(end: &End, session: &str, name: &str) -> Value {
 }
 
 #[test]
-fn a_mesh_of_four_with_a_silent_member_has_six_links() {
+fn a_mesh_of_four_with_a_member_without_devices_connects_all_pairs() {
     let _turn = alone();
     let hub = Hub::start();
     let start = |name: &str, camera: &str, microphone: &str, first: bool| {
@@ -215,13 +217,13 @@ fn a_mesh_of_four_with_a_silent_member_has_six_links() {
             if other == own {
                 continue;
             }
-            let figures = figures(&end, other);
+            let stats = stats(&end, other);
             if other == "Mute" {
-                assert_eq!(at(figures, "video/received"), 0);
-                assert_eq!(at(figures, "audio/packets"), 0);
+                assert_eq!(at(stats, "video/received"), 0);
+                assert_eq!(at(stats, "audio/packets"), 0);
             } else {
-                assert_picture(figures, other);
-                assert_tone(figures, hz);
+                assert_picture(stats, other);
+                assert_tone(stats, hz);
             }
         }
     }

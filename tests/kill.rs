@@ -1,6 +1,6 @@
-//! Programs that are killed at any moment, the hub too, alone or with the opener who brought it:
-//! the others go on, nothing hangs, and nobody who is gone is seen for long. Seeded;
-//! `QUINTET_RUNS=200` makes it long, `QUINTET_SEED=7` runs one.
+//! Kills programs at random moments, also the hub, alone or with the opener that embeds it. The
+//! other participants continue, no program hangs, and no killed participant stays visible for long.
+//! Seeded; `QUINTET_RUNS=200` makes it long, `QUINTET_SEED=7` runs one seed.
 
 mod rig;
 
@@ -12,30 +12,30 @@ use rig::{
 };
 use serde_json::Value;
 
-/// Seeds of an ordinary run.
+/// The number of seeds of an ordinary run.
 const SEEDS: u64 = 5;
 
-/// How many run at a time: mostly they wait.
+/// How many seeds run at the same time: they wait most of the time.
 const TOGETHER: usize = 5;
 
-/// When the kill comes, counted from the last start: a join takes a fifth of a second, so many
-/// kills come in the middle of one.
+/// The delay of the kill after the last start, in milliseconds: a join takes a fifth of a second, so
+/// many kills happen during a join.
 const MOMENTS: Range<u64> = 0..2500;
 
 /// How long a killed hub stays away, in milliseconds.
 const OUTAGE: Range<u64> = 0..4000;
 
-/// The seeds, of five, whose opener brings the hub.
+/// The seeds (modulo five) whose opener embeds the hub.
 const BROUGHT: [u64; 2] = [2, 4];
 
-/// The seeds, of ten, in which whoever is killed was connected to all and stays dead until nobody
-/// keeps a seat: beside a hub that lives on, and with the hub that was brought. It takes a minute
-/// longer, so both are run together.
+/// The seeds (modulo ten) in which the victim was connected to all others and is not restarted, until
+/// its seat is released: once with a separate hub that stays alive, once with an embedded hub. These
+/// take a minute longer, so both run at the same time.
 const FOR_GOOD: [u64; 2] = [0, 2];
 
 const NAMES: [&str; 4] = ["Olga", "Ann", "Ben", "Cleo"];
 
-/// One seed's numbers (SplitMix64).
+/// The random numbers of one seed (SplitMix64).
 struct Chance(u64);
 
 impl Chance {
@@ -52,36 +52,38 @@ impl Chance {
     }
 }
 
-/// Who is killed.
+/// The program that is killed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Victim {
+    /// The separate hub.
     Hub,
-    /// Olga, the opener, and with her the hub that she brought.
+    /// The opener Olga with the hub that she embeds.
     Host,
-    /// That person, who brought no hub; Olga is the opener.
+    /// The participant of that name, without a hub. Olga is the opener.
     Person(&'static str),
 }
 
-/// A session with its hub, and who is in it.
+/// A session with its hub and its participants.
 struct Scene {
     seed: u64,
     kind: &'static str,
-    /// The hub's address, also while there is none.
+    /// The URL of the hub, also while it does not run.
     url: String,
-    /// The hub, if it is a program of its own and runs.
+    /// The hub, if it is a separate program and runs.
     hub: Option<Hub>,
-    /// Whether Olga brings the hub.
+    /// Whether Olga embeds the hub.
     is_brought: bool,
-    /// Whether the hub died with Olga, and neither came back.
+    /// Whether the hub was killed with Olga and neither was restarted.
     is_over: bool,
+    /// The programs of the participants, by name.
     people: BTreeMap<&'static str, Program>,
 }
 
-/// Who is live to whom, and after how many states.
+/// The pairs of participants that are live to each other, with the number of states so far.
 type Pairs = BTreeMap<(&'static str, &'static str), usize>;
 
 #[test]
-fn whoever_is_killed_at_whatever_moment_the_others_go_on() {
+fn the_other_participants_continue_when_any_program_is_killed_at_any_moment() {
     let _turn = alone();
     let number = |name| env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
     let seeds: Vec<_> = match number("QUINTET_SEED") {
@@ -89,10 +91,10 @@ fn whoever_is_killed_at_whatever_moment_the_others_go_on() {
         None => (0..number("QUINTET_RUNS").unwrap_or(SEEDS)).collect(),
     };
     let mut failed = vec![];
-    for together in seeds.chunks(TOGETHER) {
+    for chunk in seeds.chunks(TOGETHER) {
         thread::scope(|scope| {
             let runs: Vec<_> =
-                together.iter().map(|seed| (*seed, scope.spawn(|| kill_one(*seed)))).collect();
+                chunk.iter().map(|seed| (*seed, scope.spawn(|| kill_one(*seed)))).collect();
             failed
                 .extend(runs.into_iter().filter_map(|(seed, run)| run.join().err().map(|_| seed)));
         });
@@ -101,37 +103,37 @@ fn whoever_is_killed_at_whatever_moment_the_others_go_on() {
 }
 
 fn kill_one(seed: u64) {
-    let mut chance = Chance(seed);
-    let mut scene = Scene::start(seed, &mut chance);
-    if scene.is_for_good() {
-        scene.settles("before the kill");
+    let mut random = Chance(seed);
+    let mut scenario = Scene::start(seed, &mut random);
+    if scenario.is_for_good() {
+        scenario.settles("before the kill");
     }
-    thread::sleep(chance.within(&MOMENTS));
-    let victim = scene.victim(&mut chance);
-    let mut connected = scene.connected();
+    thread::sleep(random.within(&MOMENTS));
+    let victim = scenario.victim(&mut random);
+    let mut connected = scenario.connected();
     connected.retain(|(one, other), _| ![*one, *other].map(Some).contains(&victim.person()));
-    let count = scene.people.len();
-    println!("seed {seed}: {victim:?} of {count} in {}, {} links", scene.kind, connected.len() / 2);
+    let (count, pairs) = (scenario.people.len(), connected.len() / 2);
+    println!("seed {seed}: {victim:?} of {count} in {}, {pairs} connected pairs", scenario.kind);
     match victim.person() {
-        None => scene.hub_dies(&mut chance),
-        Some(name) => scene.person_dies(name, &mut chance),
+        None => scenario.hub_dies(&mut random),
+        Some(name) => scenario.person_dies(name, &mut random),
     }
-    if !scene.is_over {
-        let newcomer = scene.begin(Folder::new(), "Nora");
-        scene.people.insert("Nora", newcomer);
-        scene.settles("with a newcomer");
+    if !scenario.is_over {
+        let newcomer = scenario.begin(Folder::new(), "Nora");
+        scenario.people.insert("Nora", newcomer);
+        scenario.settles("with a new guest");
     }
-    scene.media_goes_on();
-    if let (true, Some(name)) = (scene.is_for_good(), victim.person()) {
-        scene.seat_is_given_up(name);
-        scene.media_goes_on();
+    scenario.media_goes_on();
+    if let (true, Some(name)) = (scenario.is_for_good(), victim.person()) {
+        scenario.seat_is_given_up(name);
+        scenario.media_goes_on();
     }
-    scene.nobody_was_disturbed(&connected);
-    scene.ends();
+    scenario.nobody_was_disturbed(&connected);
+    scenario.ends();
 }
 
 impl Victim {
-    /// Who it is, if it is a person.
+    /// Returns the name of the participant that is killed; `None` for the separate hub.
     const fn person(self) -> Option<&'static str> {
         match self {
             Self::Hub => None,
@@ -142,46 +144,46 @@ impl Victim {
 }
 
 impl Scene {
-    fn start(seed: u64, chance: &mut Chance) -> Self {
-        let kind = ["av-conference", "av-conference", "av-broadcast"][chance.below(3) as usize];
-        let count = 3 + chance.below(2) as usize;
+    fn start(seed: u64, random: &mut Chance) -> Self {
+        let kind = ["av-conference", "av-conference", "av-broadcast"][random.below(3) as usize];
+        let count = 3 + random.below(2) as usize;
         let is_brought = BROUGHT.contains(&(seed % 5));
         let hub = (!is_brought).then(Hub::start);
         let url = hub.as_ref().map_or("http://127.0.0.1:0".to_owned(), |hub| hub.url.clone());
         let people = BTreeMap::new();
-        let mut scene = Self { seed, kind, url, hub, is_brought, is_over: false, people };
-        if scene.is_for_good() {
-            // A broadcast ends with its opener.
-            scene.kind = "av-conference";
+        let mut scenario = Self { seed, kind, url, hub, is_brought, is_over: false, people };
+        if scenario.is_for_good() {
+            // A broadcast would end with its opener.
+            scenario.kind = "av-conference";
         }
         for name in &NAMES[..count] {
-            let mut program = scene.begin(Folder::new(), name);
+            let mut program = scenario.begin(Folder::new(), name);
             if is_brought && *name == "Olga" {
                 let listening = program.event("listening");
-                scene.url = listening["hub"].as_str().expect("an address").to_owned();
+                scenario.url = listening["hub"].as_str().expect("an address").to_owned();
             }
-            scene.people.insert(name, program);
-            thread::sleep(chance.within(&(0..400)));
+            scenario.people.insert(name, program);
+            thread::sleep(random.within(&(0..400)));
         }
-        scene
+        scenario
     }
 
-    /// Chooses who is killed; the host more often than the others, for the hub is there too.
-    fn victim(&self, chance: &mut Chance) -> Victim {
+    /// Chooses the victim; the host is chosen more often than the others, as it also runs the hub.
+    fn victim(&self, random: &mut Chance) -> Victim {
         let guests = self.people.len() as u64 - 1;
-        if self.is_brought && (chance.below(2) == 0 || self.is_for_good()) {
+        if self.is_brought && (random.below(2) == 0 || self.is_for_good()) {
             return Victim::Host;
         }
         if self.is_brought {
-            return Victim::Person(NAMES[1 + chance.below(guests) as usize]);
+            return Victim::Person(NAMES[1 + random.below(guests) as usize]);
         }
-        match chance.below(guests + 2) as usize {
+        match random.below(guests + 2) as usize {
             0 if !self.is_for_good() => Victim::Hub,
             one => Victim::Person(NAMES[one.max(1) - 1]),
         }
     }
 
-    /// Starts that person's program.
+    /// Starts the program of a participant.
     fn begin(&self, home: Folder, name: &str) -> Program {
         let task = match name {
             "Olga" => vec!["open", "--kind", self.kind, "--id", "room"],
@@ -196,10 +198,10 @@ impl Scene {
         Program::start_in(home, &person(&self.url, name, &task), &[])
     }
 
-    /// The hub dies, and another takes its place later.
-    fn hub_dies(&mut self, chance: &mut Chance) {
+    /// Kills the hub, and starts another one at the same address later.
+    fn hub_dies(&mut self, random: &mut Chance) {
         self.hub.take().expect("it runs").program.kill();
-        // Who opens does not wait for a hub: it fails, or had opened before the hub died.
+        // `open` does not wait for a hub: it fails, or had opened before the hub was killed.
         let olga = self.people.get_mut("Olga").expect("she runs");
         olga.until("an answer", |seen| ["opened", "ended"].iter().any(|end| has(seen, end)));
         let failed = !has(olga.seen(), "opened");
@@ -207,88 +209,88 @@ impl Scene {
             let end = self.people.remove("Olga").expect("she ran").end();
             assert_eq!(end.code, Some(3), "seed {}: {:#?}", self.seed, end.events);
         }
-        let left_alone = self.miss_the_hub();
-        thread::sleep(chance.within(&OUTAGE));
+        let disconnected = self.miss_the_hub();
+        thread::sleep(random.within(&OUTAGE));
         self.hub = Some(Hub::start_on(self.address()));
-        self.find_the_hub(left_alone);
+        self.find_the_hub(disconnected);
         if failed {
             let olga = self.begin(Folder::new(), "Olga");
             self.people.insert("Olga", olga);
         }
     }
 
-    /// A person dies, with the hub if it was brought along, and comes back or is gone.
-    fn person_dies(&mut self, name: &'static str, chance: &mut Chance) {
+    /// Kills a participant, with the hub that it embeds, and restarts it or not.
+    fn person_dies(&mut self, name: &'static str, random: &mut Chance) {
         let mut dead = self.people.remove(name).expect("it runs");
-        dead.until("what it said", |_| true);
+        dead.until("its events so far", |_| true);
         let has_opened = has(dead.seen(), "opened");
         let home = dead.kill();
         let takes_hub = self.is_brought && name == "Olga";
-        let left_alone = if takes_hub { self.miss_the_hub() } else { vec![] };
-        // Without a session there is nothing for the others to go on with.
-        let comes_back = chance.below(2) == 0 || (name == "Olga" && !has_opened);
+        let disconnected = if takes_hub { self.miss_the_hub() } else { vec![] };
+        // Without an open session, the others cannot continue: Olga is restarted.
+        let comes_back = random.below(2) == 0 || (name == "Olga" && !has_opened);
         if comes_back && !self.is_for_good() {
-            thread::sleep(chance.within(&OUTAGE));
+            thread::sleep(random.within(&OUTAGE));
             let back = self.begin(home, name);
             self.people.insert(name, back);
-            self.find_the_hub(left_alone);
+            self.find_the_hub(disconnected);
         } else if takes_hub {
             self.is_over = true;
             return self.misses_only(name);
         }
-        self.settles(&format!("after {name} died"));
+        self.settles(&format!("after {name} was killed"));
     }
 
-    /// Waits until whoever is in the session has lost the hub; they are returned.
+    /// Waits until all participants in the session have lost the hub, and returns their names.
     fn miss_the_hub(&mut self) -> Vec<&'static str> {
-        let mut left_alone = vec![];
+        let mut disconnected = vec![];
         for (name, program) in &mut self.people {
             if has_come(program.seen()) {
                 program.event("hub-lost");
-                left_alone.push(*name);
+                disconnected.push(*name);
             }
         }
-        left_alone
+        disconnected
     }
 
-    /// Waits until those have found the hub again.
-    fn find_the_hub(&mut self, left_alone: Vec<&'static str>) {
-        for name in left_alone {
+    /// Waits until these participants are connected to the hub again.
+    fn find_the_hub(&mut self, disconnected: Vec<&'static str>) {
+        for name in disconnected {
             self.program(name).event("hub-back");
         }
     }
 
-    /// Waits until that person is out for everybody, and everybody else live or out too: whose
-    /// connection was not made yet needs the hub that is gone.
+    /// Waits until the killed participant is absent for all others, and each other participant is
+    /// live or absent: a peer connection that was not established yet needs the hub that is gone.
     fn misses_only(&mut self, dead: &str) {
         let seed = self.seed;
         for (name, program, _) in self.everybody() {
-            program.until(&format!("{dead} out for {name}, the hub too, seed {seed}"), |seen| {
+            program.until(&format!("{dead} absent for {name}, without hub, seed {seed}"), |seen| {
                 present(seen).iter().all(|(other, state)| *other != dead && *state == "live")
             });
         }
     }
 
-    /// Waits until everybody sees all whom the session links it to, live, and nobody else: who is
-    /// gone is no ghost, and who came back is seen once.
+    /// Waits until each participant sees all those that it is paired with, live, and no others: a
+    /// killed participant is not visible, and a restarted one is visible once.
     fn settles(&mut self, when: &str) {
         let seed = self.seed;
         for (name, program, others) in self.everybody() {
-            let what = format!("{others:?} and nobody else live for {name} {when}, seed {seed}");
-            let wanted: Vec<_> = others.iter().map(|other| (*other, "live")).collect();
-            program.until(&what, |seen| has_come(seen) && present(seen) == wanted);
+            let what = format!("only {others:?} live for {name} {when}, seed {seed}");
+            let expected: Vec<_> = others.iter().map(|other| (*other, "live")).collect();
+            program.until(&what, |seen| has_come(seen) && present(seen) == expected);
         }
     }
 
-    /// Waits until media goes on, from everybody to everybody whom the session has it sent to.
+    /// Waits until each participant receives more media from all those that send to it.
     fn media_goes_on(&mut self) {
         let (seed, one_way, is_over) = (self.seed, self.is_one_way(), self.is_over);
         for (name, program, mut others) in self.everybody() {
             others.retain(|other| !one_way || *other == "Olga");
-            // Without a hub nobody else comes.
+            // Without a hub, only participants that are live already send.
             others.retain(|other| !is_over || present(program.seen()).contains(&(*other, "live")));
             let first = program.wait_next("statistics", |event| event["event"] == "stats");
-            program.until(&format!("media of {others:?} at {name}, seed {seed}"), |seen| {
+            program.until(&format!("media from {others:?} at {name}, seed {seed}"), |seen| {
                 let last = seen.iter().rfind(|event| event["event"] == "stats");
                 others.iter().all(|other| {
                     let (before, now) =
@@ -299,7 +301,7 @@ impl Scene {
         }
     }
 
-    /// Nobody whose program ran all the time was taken for lost by whom it was connected to.
+    /// Asserts that participants whose programs ran all the time stayed live to each other.
     fn nobody_was_disturbed(&self, before: &Pairs) {
         for ((name, other), count) in before {
             let (Some(program), true) = (self.people.get(name), self.people.contains_key(other))
@@ -316,41 +318,41 @@ impl Scene {
         }
     }
 
-    /// Waits until nobody keeps a seat for who is dead: the hub gives it up, and where that died
-    /// too, each of the others.
+    /// Waits until the seat of the killed participant is released: by the hub, or by each other
+    /// participant if the hub was killed too.
     fn seat_is_given_up(&mut self, dead: &str) {
-        // A seat is kept for 60 s, longer than anything else is waited for.
+        // A seat is kept for 60 s, longer than `Program::until` waits.
         thread::sleep(Duration::from_secs(40));
         let seed = self.seed;
         for (name, program, _) in self.everybody() {
-            program.until(&format!("seat of {dead} given up at {name}, seed {seed}"), |seen| {
+            program.until(&format!("seat of {dead} released at {name}, seed {seed}"), |seen| {
                 states(seen, dead).ends_with(&["gone", "left"])
                     && people(seen).values().all(|(_, state)| *state != "gone")
             });
         }
     }
 
-    /// Interrupts everybody: all are done, but who was not in yet when the hub was gone for good,
-    /// and who was in and never connected to anybody.
+    /// Interrupts all programs and checks their exit codes: 0, except for a program that was not in
+    /// the session when the hub was killed for good, or that was never connected to a participant.
     fn ends(self) {
         for (name, program) in self.people {
             let end = program.interrupt();
             let was_connected = end.all("participant").iter().any(|one| one["state"] == "live");
-            let wanted = match has_come(&end.events) {
+            let allowed = match has_come(&end.events) {
                 true if was_connected => &[0][..],
                 true => &[0, 8],
                 false => &[3, 6],
             };
-            let is_right = end.code.is_some_and(|code| wanted.contains(&code));
-            assert!(is_right, "seed {}, {name}: {:?}, {:#?}", self.seed, end.code, end.events);
+            let is_allowed = end.code.is_some_and(|code| allowed.contains(&code));
+            assert!(is_allowed, "seed {}, {name}: {:?}, {:#?}", self.seed, end.code, end.events);
         }
     }
 
-    /// Who is connected to whom, both ways, now.
+    /// Returns the pairs that are live to each other now, in both directions.
     fn connected(&mut self) -> Pairs {
         let mut pairs = Pairs::new();
         for (name, program, others) in self.everybody() {
-            program.until("what it said", |_| true);
+            program.until("its events so far", |_| true);
             for other in others {
                 let states = states(program.seen(), other);
                 if states.last() == Some(&"live") {
@@ -363,7 +365,7 @@ impl Scene {
         pairs
     }
 
-    /// Everybody's name and program, and whom the session links it to.
+    /// Returns the name and program of each participant, and the names that it is paired with.
     fn everybody(
         &mut self,
     ) -> impl Iterator<Item = (&'static str, &mut Program, Vec<&'static str>)> {
@@ -371,8 +373,8 @@ impl Scene {
         let one_way = self.is_one_way();
         self.people.iter_mut().map(move |(name, program)| {
             let others = names.iter().copied().filter(|other| other != name);
-            let linked = |other: &&str| !one_way || [name, *other].contains(&"Olga");
-            (*name, program, others.filter(linked).collect())
+            let is_paired = |other: &&str| !one_way || [name, *other].contains(&"Olga");
+            (*name, program, others.filter(is_paired).collect())
         })
     }
 
@@ -380,12 +382,12 @@ impl Scene {
         self.people.get_mut(name).expect("it runs")
     }
 
-    /// Where the hub listens.
+    /// Returns the address on which the hub listens.
     fn address(&self) -> &str {
         self.url.trim_start_matches("http://")
     }
 
-    /// Whether who is killed stays dead until nobody keeps a seat.
+    /// Returns whether the victim is not restarted until its seat is released.
     fn is_for_good(&self) -> bool {
         FOR_GOOD.contains(&(self.seed % 10))
     }
@@ -395,27 +397,29 @@ impl Scene {
     }
 }
 
-/// Whether a program said that.
+/// Returns whether a program printed that event.
 fn has(seen: &[Value], name: &str) -> bool {
     seen.iter().any(|event| event["event"] == name)
 }
 
-/// Whether a program is in its session.
+/// Returns whether a program has opened or joined its session.
 fn has_come(seen: &[Value]) -> bool {
     has(seen, "opened") || has(seen, "joined")
 }
 
-/// Everybody whom a program was told of, by id: the name, and the newest state.
+/// Returns all participants in the events of a program, by id: the name and the newest state.
 fn people(seen: &[Value]) -> BTreeMap<&str, (&str, &str)> {
-    let told = seen.iter().filter(|event| event["event"] == "participant");
-    told.filter_map(|event| {
-        let of = |key: &str| event[key].as_str();
-        Some((of("participant")?, (of("name")?, of("state")?)))
-    })
-    .collect()
+    let events = seen.iter().filter(|event| event["event"] == "participant");
+    events
+        .filter_map(|event| {
+            let of = |key: &str| event[key].as_str();
+            Some((of("participant")?, (of("name")?, of("state")?)))
+        })
+        .collect()
 }
 
-/// Who is in the session as a program was told, by name: all but those who left or are gone.
+/// Returns the participants in the session that are neither left nor gone: name and state, sorted by
+/// name.
 fn present(seen: &[Value]) -> Vec<(&str, &str)> {
     let mut present: Vec<_> = people(seen).into_values().collect();
     present.retain(|(_, state)| !["left", "gone"].contains(state));
@@ -423,13 +427,13 @@ fn present(seen: &[Value]) -> Vec<(&str, &str)> {
     present
 }
 
-/// The states that somebody was told to be in, in order.
+/// Returns the reported states of a participant, in order.
 fn states<'a>(seen: &'a [Value], name: &str) -> Vec<&'a str> {
     let of = seen.iter().filter(|event| event["event"] == "participant" && event["name"] == name);
     of.filter_map(|event| event["state"].as_str()).collect()
 }
 
-/// Packets of sound and decoded pictures of somebody.
+/// Returns the audio packets and the decoded frames received from a participant.
 fn received(stats: &Value, name: &str) -> (u64, u64) {
     let participants = list(stats, "sessions/0/participants").iter();
     let of = |path| {

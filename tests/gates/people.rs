@@ -1,5 +1,5 @@
-//! People in one process: an engine each, and what can be asked of it.
-#![allow(clippy::unwrap_used, reason = "a person who fails is a test that fails")]
+//! Clients in the process of the test: each has an engine, and methods to use and query it.
+#![allow(clippy::unwrap_used, reason = "a client that fails fails the test")]
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -18,17 +18,26 @@ use tokio::{sync::mpsc::Receiver, time::sleep};
 
 use crate::rig::sound::{level_of, read_wav};
 
-/// How long anything may take: many times what it takes when nothing else runs.
-const PATIENCE: Duration = Duration::from_secs(40);
+/// How long any step may take: many times as long as on an idle machine.
+const TIMEOUT: Duration = Duration::from_secs(40);
 
-/// An engine and what it tells.
-pub(crate) struct Person {
+/// An engine with its handle and events.
+pub(crate) struct Client {
     pub(crate) handle: Handle,
-    /// Kept, so that none is lost for want of a reader.
+    /// Kept open, so that the engine can send its events.
     _events: Receiver<Event>,
 }
 
-/// What a person has, to be changed where a test wants something else.
+/// What a client has received from a participant so far.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Received {
+    pub(crate) audio_packets: u64,
+    /// Complete video frames.
+    pub(crate) frames: u64,
+    pub(crate) decoded_frames: u64,
+}
+
+/// Returns the default options of a client: without devices, with an embedded hub.
 pub(crate) fn options(name: &str) -> EngineOptions {
     EngineOptions {
         hub: HubChoice::Embed(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()),
@@ -44,39 +53,40 @@ pub(crate) fn options(name: &str) -> EngineOptions {
     }
 }
 
-impl Person {
+impl Client {
     pub(crate) fn start(options: EngineOptions) -> Self {
         let (handle, events) = Engine::start(options).unwrap();
         Self { handle, _events: events }
     }
 
-    /// Opens sessions of those kinds, each called like its kind, and returns their links.
+    /// Opens sessions of those kinds, each with its kind as its id, and returns their links.
     pub(crate) async fn open(&self, kinds: &[&str]) -> Vec<String> {
         let mut links = vec![];
         for kind in kinds {
             let (session, kind) = (id(kind), kind.parse().unwrap());
-            self.give(Command::Open(OpenRequest { session, kind, limit: None }));
+            self.send(Command::Open(OpenRequest { session, kind, limit: None }));
         }
         for kind in kinds {
-            until("an open session", || self.status(kind).link.is_some()).await;
+            wait_until("an open session", || self.status(kind).link.is_some()).await;
             links.push(self.status(kind).link.unwrap().to_string());
         }
         links
     }
 
+    /// Joins a session and waits until the participant `other` is live.
     pub(crate) async fn join(&self, link: &str, other: &str) {
         let (hub, session) = quintet::model::parse_target(link).unwrap();
         let name = session.as_str().to_owned();
-        self.give(Command::Join { target: JoinTarget { session, hub }, wait: true });
-        self.live(&name, other).await;
+        self.send(Command::Join { target: JoinTarget { session, hub }, wait: true });
+        self.wait_live(&name, other).await;
     }
 
-    pub(crate) fn give(&self, command: Command) {
+    pub(crate) fn send(&self, command: Command) {
         self.handle.try_send(command).unwrap();
     }
 
-    pub(crate) fn turn(&self, session: Option<&str>, gate: Gate, open: bool) {
-        self.give(Command::SetGate { session: session.map(id), gate, open });
+    pub(crate) fn switch(&self, session: Option<&str>, gate: Gate, open: bool) {
+        self.send(Command::SetGate { session: session.map(id), gate, open });
     }
 
     pub(crate) fn find(&self, session: &str) -> Option<SessionStatus> {
@@ -86,7 +96,7 @@ impl Person {
 
     pub(crate) fn status(&self, session: &str) -> SessionStatus {
         self.find(session).unwrap_or_else(|| {
-            // Commands are carried out in order; this one was not yet.
+            // The command for this session is not carried out yet.
             SessionStatus {
                 session: id(session),
                 kind: None,
@@ -105,36 +115,42 @@ impl Person {
         })
     }
 
-    /// A participant as this person sees it.
-    pub(crate) fn sees(&self, session: &str, name: &str) -> Option<ParticipantStatus> {
+    /// Returns a participant of a session as this client sees it.
+    pub(crate) fn participant(&self, session: &str, name: &str) -> Option<ParticipantStatus> {
         self.status(session).participants.into_iter().find(|one| one.name == name)
     }
 
-    pub(crate) async fn live(&self, session: &str, name: &str) {
+    pub(crate) async fn wait_live(&self, session: &str, name: &str) {
         let is_live = |one: ParticipantStatus| one.state == ParticipantState::Live;
-        let end = Instant::now() + PATIENCE;
-        while !self.sees(session, name).is_some_and(is_live) {
+        let end = Instant::now() + TIMEOUT;
+        while !self.participant(session, name).is_some_and(is_live) {
             assert!(Instant::now() < end, "{name} is not live in {:#?}", self.status(session));
             sleep(Duration::from_millis(10)).await;
         }
     }
 
-    /// What came of a participant so far: packets of sound, pictures, pictures decoded.
-    pub(crate) async fn got(&self, session: &str, name: &str) -> (u64, u64, u64) {
+    /// Returns what was received from a participant so far.
+    pub(crate) async fn received(&self, session: &str, name: &str) -> Received {
         let stats: Stats = self.handle.stats().await.unwrap();
         let session = stats.sessions.into_iter().find(|one| one.session == id(session));
         let found = session.and_then(|one| one.participants.into_iter().find(|p| p.name == name));
-        let Some(found) = found else { return (0, 0, 0) };
-        let audio = found.audio.map_or(0, |audio| audio.packets);
-        let (received, decoded) = found.video.map_or((0, 0), |one| (one.received, one.decoded));
-        (audio, received, decoded)
+        let Some(found) = found else { return Received::default() };
+        let audio_packets = found.audio.map_or(0, |audio| audio.packets);
+        let (frames, decoded_frames) =
+            found.video.map_or((0, 0), |video| (video.received, video.decoded));
+        Received { audio_packets, frames, decoded_frames }
     }
 
-    /// Waits until more has come of what `which` picks, by at least that much.
-    pub(crate) async fn grows(&self, session: &str, name: &str, which: fn((u64, u64, u64)) -> u64) {
-        let (before, end) = (which(self.got(session, name).await), Instant::now() + PATIENCE);
-        while which(self.got(session, name).await) < before + 10 {
-            assert!(Instant::now() < end, "nothing comes of {name} in {session}");
+    /// Waits until the count that `count` picks has grown by ten.
+    pub(crate) async fn wait_for_more(
+        &self,
+        session: &str,
+        name: &str,
+        count: fn(Received) -> u64,
+    ) {
+        let (before, end) = (count(self.received(session, name).await), Instant::now() + TIMEOUT);
+        while count(self.received(session, name).await) < before + 10 {
+            assert!(Instant::now() < end, "too little received from {name} in {session}");
             sleep(Duration::from_millis(20)).await;
         }
     }
@@ -144,23 +160,23 @@ pub(crate) fn id(text: &str) -> SessionId {
     SessionId::parse(text).unwrap()
 }
 
-/// Waits until something is so.
-pub(crate) async fn until(what: &str, is_so: impl Fn() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < end, "never: {what}");
+/// Waits until a condition holds.
+pub(crate) async fn wait_until(what: &str, holds: impl Fn() -> bool) {
+    let end = Instant::now() + TIMEOUT;
+    while !holds() {
+        assert!(Instant::now() < end, "timeout: {what}");
         sleep(Duration::from_millis(10)).await;
     }
 }
 
-/// Lets things go on for a while.
-pub(crate) async fn pass(ms: u64) {
+/// Sleeps for that many milliseconds.
+pub(crate) async fn sleep_ms(ms: u64) {
     sleep(Duration::from_millis(ms)).await;
 }
 
-/// The level of a frequency in a file, between its start and its end: those sound at all
-/// frequencies.
-pub(crate) fn heard(file: &Path, hz: f32) -> f32 {
+/// Returns the level of a frequency in a recording, without its first and last half second: an
+/// abrupt start or end contains all frequencies.
+pub(crate) fn recorded_level(file: &Path, hz: f32) -> f32 {
     let (samples, rate) = read_wav(file);
     let edge = rate as usize / 2;
     assert!(samples.len() > 4 * edge, "{} samples in {}", samples.len(), file.display());
