@@ -3,9 +3,9 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a missing value fails the test")]
 
-#[path = "gates/people.rs"]
-#[allow(dead_code, reason = "shared with tests/gates.rs, which uses all of it")]
-mod people;
+#[path = "engine/client.rs"]
+#[allow(dead_code, reason = "shared with tests/engine.rs, which uses all of it")]
+mod client;
 mod rig;
 
 use std::{
@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use people::{Client, options, sleep_ms};
+use client::{Client, options, sleep_ms};
 use quintet::{
     engine::{Decode, EngineOptions, HubChoice, SourceSpec},
     model::{Command, Size},
@@ -65,11 +65,13 @@ async fn two_hundred_guests_that_join_and_leave_leave_no_resources_behind() {
     let mut stays = hub.person("Stays", &["join", "room"]);
     stays.event("first-frame");
     cycles(&hub.url, BEFORE).await;
-    let (olgas, hubs) = (settled(&olga).await, settled(&hub.program).await);
+    let (opener_before, hub_before) = (settled(&olga).await, settled(&hub.program).await);
     let after = env::var("QUINTET_CYCLES").map_or(AFTER, |text| text.parse().unwrap());
     cycles(&hub.url, after).await;
-    for (who, program, before) in [("opener", &olga, olgas), ("hub", &hub.program, hubs)] {
-        assert_holds_no_more(who, program, before).await;
+    for (name, program, before) in
+        [("opener", &olga, opener_before), ("hub", &hub.program, hub_before)]
+    {
+        assert_holds_no_more(name, program, before).await;
     }
     let left = |event: &&Value| event["event"] == "participant" && event["state"] == "left";
     olga.until("all guests left", |seen| seen.iter().filter(left).count() == BEFORE + after);
@@ -92,10 +94,12 @@ async fn five_sessions_do_not_grow_while_guests_join_and_leave_over_a_bad_networ
     let live = |event: &&Value| event["event"] == "participant" && event["state"] == "live";
     stays.until("live in all five sessions", |seen| seen.iter().filter(live).count() == 5);
     soak(&hub.url, &ids, 0..first).await;
-    let (olgas, hubs) = (settled(&olga).await, settled(&hub.program).await);
+    let (opener_before, hub_before) = (settled(&olga).await, settled(&hub.program).await);
     soak(&hub.url, &ids, first..seconds).await;
-    for (who, program, before) in [("opener", &olga, olgas), ("hub", &hub.program, hubs)] {
-        assert_holds_no_more(who, program, before).await;
+    for (name, program, before) in
+        [("opener", &olga, opener_before), ("hub", &hub.program, hub_before)]
+    {
+        assert_holds_no_more(name, program, before).await;
     }
     let ghost = |event: &&Value| event["event"] == "participant" && event["state"] == "gone";
     assert_eq!(olga.seen().iter().find(ghost), None);
@@ -109,14 +113,14 @@ async fn an_embedded_hub_stays_while_others_use_it_after_its_owner_has_left() {
     let link = host.open(&["audio-conference"]).await.remove(0);
     let stays = Client::start(options("Stays"));
     stays.join(&link, "Host").await;
-    host.send(Command::Leave { session: people::id("audio-conference") });
+    host.send(Command::Leave { session: client::id("audio-conference") });
     // A hub that is not needed is disconnected five seconds later.
     sleep_ms(7000).await;
     let newcomer = Client::start(options("Newcomer"));
     newcomer.join(&link, "Stays").await;
     newcomer.handle.close().await;
     stays.handle.close().await;
-    people::wait_until("the unused hub is disconnected", || host.handle.snapshot().hubs.is_empty())
+    client::wait_until("the unused hub is disconnected", || host.handle.snapshot().hubs.is_empty())
         .await;
 }
 
@@ -151,12 +155,12 @@ async fn visit(hub: String, id: String, number: u64) {
 }
 
 /// Waits until a program has no more descriptors and threads than before, then checks its memory.
-async fn assert_holds_no_more(who: &str, program: &Program, before: Held) {
+async fn assert_holds_no_more(name: &str, program: &Program, before: Held) {
     let now = settled_to(program, before).await;
-    println!("{who}: {before:?}, then {now:?}");
+    println!("{name}: {before:?}, then {now:?}");
     // Resident memory varies, so it is compared with the earlier peak.
     let grown = now.resident_kib.saturating_sub(before.peak_kib);
-    assert!(grown < KEPT_KIB, "{who} grew by {grown} KiB");
+    assert!(grown < KEPT_KIB, "{name} grew by {grown} KiB");
 }
 
 async fn cycles(hub: &str, count: usize) {

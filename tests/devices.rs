@@ -180,8 +180,8 @@ fn named_pipes_are_refused_without_waiting_for_them() {
     let folder = Folder::new();
     let pipe = |name: &str| {
         let path = folder.file(name);
-        let made = std::process::Command::new("mkfifo").arg(&path).status();
-        assert!(made.expect("`mkfifo` is there").success());
+        let status = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(status.expect("`mkfifo` is there").success());
         format!("file:{}", path.display())
     };
     let (camera, microphone, speaker) = (pipe("c.y4m"), pipe("m.wav"), pipe("s.wav"));

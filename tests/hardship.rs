@@ -258,8 +258,8 @@ fn media_continue_when_the_hub_is_killed_and_a_new_hub_admits_new_guests() {
     assert_eq!(olga.interrupt().code, Some(0));
 }
 
-/// Takes ten seconds; `QUINTET_SECONDS=60` makes it longer. `transport/impaired_socket.rs` flips the
-/// bits; `tests/transport/links.rs` checks that no flipped packet is accepted.
+/// Takes ten seconds; `QUINTET_SECONDS=60` makes it longer. `transport/impaired_socket.rs` flips
+/// the bits; `tests/transport/links.rs` checks that no flipped packet is accepted.
 #[test]
 fn a_call_survives_flipped_bits() {
     let _turn = alone();

@@ -18,8 +18,8 @@ const SEEDS: u64 = 5;
 /// How many seeds run at the same time: they wait most of the time.
 const TOGETHER: usize = 5;
 
-/// The delay of the kill after the last start, in milliseconds: a join takes a fifth of a second, so
-/// many kills happen during a join.
+/// The delay of the kill after the last start, in milliseconds: a join takes a fifth of a second,
+/// so many kills happen during a join.
 const MOMENTS: Range<u64> = 0..2500;
 
 /// How long a killed hub stays away, in milliseconds.
@@ -28,9 +28,9 @@ const OUTAGE: Range<u64> = 0..4000;
 /// The seeds (modulo five) whose opener embeds the hub.
 const BROUGHT: [u64; 2] = [2, 4];
 
-/// The seeds (modulo ten) in which the victim was connected to all others and is not restarted, until
-/// its seat is released: once with a separate hub that stays alive, once with an embedded hub. These
-/// take a minute longer, so both run at the same time.
+/// The seeds (modulo ten) in which the victim was connected to all others and is not restarted,
+/// until its seat is released: once with a separate hub that stays alive, once with an embedded
+/// hub. These take a minute longer, so both run at the same time.
 const FOR_GOOD: [u64; 2] = [0, 2];
 
 const NAMES: [&str; 4] = ["Olga", "Ann", "Ben", "Cleo"];
@@ -418,8 +418,8 @@ fn people(seen: &[Value]) -> BTreeMap<&str, (&str, &str)> {
         .collect()
 }
 
-/// Returns the participants in the session that are neither left nor gone: name and state, sorted by
-/// name.
+/// Returns the participants in the session that are neither left nor gone: name and state, sorted
+/// by name.
 fn present(seen: &[Value]) -> Vec<(&str, &str)> {
     let mut present: Vec<_> = people(seen).into_values().collect();
     present.retain(|(_, state)| !["left", "gone"].contains(state));

@@ -11,30 +11,31 @@ const USAGE: &str = "commands are: eject PERSON [in SESSION] [--address], allow 
 /// # Errors
 /// Returns a sentence for the user that says what is wrong with the line.
 pub(super) fn command(line: &str, now: &Snapshot) -> Result<Command, String> {
-    let (verb, rest) = line.trim().split_once(char::is_whitespace).unwrap_or((line.trim(), ""));
-    let rest = rest.trim();
+    let (verb, argument) = line.trim().split_once(char::is_whitespace).unwrap_or((line.trim(), ""));
+    let argument = argument.trim();
     match verb {
         "eject" => {
-            let (rest, address) = match rest.strip_suffix("--address") {
-                Some(rest) => (rest.trim_end(), true),
-                None => (rest, false),
+            let (person_text, address) = match argument.strip_suffix("--address") {
+                Some(person_text) => (person_text.trim_end(), true),
+                None => (argument, false),
             };
-            let (session, participant) = person(rest, now, |session| {
+            let (session, participant) = person(person_text, now, |session| {
                 let participants = session.participants.iter();
                 participants.map(|one| (one.participant.clone(), one.name.clone())).collect()
             })?;
             Ok(Command::Eject { session, participant, address })
         }
         "allow" => {
-            let (session, participant) = person(rest, now, |session| {
+            let (session, participant) = person(argument, now, |session| {
                 let ejected = session.removed.iter();
                 ejected.map(|one| (one.participant.clone(), one.name.clone())).collect()
             })?;
             Ok(Command::Allow { session, participant })
         }
         "lock" | "unlock" => {
-            let named = if rest.is_empty() { None } else { Some(rest) };
-            let session = the_one(own(now, named).map(|one| one.session.clone()).collect(), rest)?;
+            let id = if argument.is_empty() { None } else { Some(argument) };
+            let sessions = own(now, id).map(|one| one.session.clone()).collect();
+            let session = the_one(sessions, argument)?;
             Ok(Command::Lock { session, locked: verb == "lock" })
         }
         _ => Err(format!("{verb:?} is not a command; {USAGE}")),

@@ -248,13 +248,13 @@ impl Hearing {
 /// session and speak in another.
 fn chosen(copies: impl Iterator<Item = (PeerId, VoiceKey, Hearing)>) -> BTreeSet<PeerId> {
     let mut best: BTreeMap<VoiceKey, (PeerId, bool)> = BTreeMap::new();
-    for (peer, stream, Hearing { heard, speaks }) in copies {
-        if !heard {
+    for (peer, stream, Hearing { heard: is_audible, speaks: expects_audio }) in copies {
+        if !is_audible {
             continue;
         }
-        let copy = best.entry(stream).or_insert((peer, speaks));
-        if speaks && !copy.1 {
-            *copy = (peer, speaks);
+        let copy = best.entry(stream).or_insert((peer, expects_audio));
+        if expects_audio && !copy.1 {
+            *copy = (peer, expects_audio);
         }
     }
     best.into_values().map(|(peer, _)| peer).collect()
@@ -311,8 +311,8 @@ mod tests {
     /// Returns the peer connections that are played, of copies: id, mix, may be played, is sending.
     fn heard(copies: &[(u64, &str, bool, bool)]) -> Vec<u64> {
         let participant: ParticipantId = serde_json::from_value("a".into()).unwrap();
-        let copies = copies.iter().map(|(peer, mix, heard, speaks)| {
-            let routing = Hearing { heard: *heard, speaks: *speaks };
+        let copies = copies.iter().map(|(peer, mix, is_audible, expects_audio)| {
+            let routing = Hearing { heard: *is_audible, speaks: *expects_audio };
             (PeerId(*peer), (HubRef::Default, participant.clone(), (*mix).to_owned()), routing)
         });
         chosen(copies).into_iter().map(|peer| peer.0).collect()
@@ -328,8 +328,8 @@ mod tests {
     fn a_participant_with_the_same_id_at_another_hub_is_played_too() {
         let participant: ParticipantId = serde_json::from_value("a".into()).unwrap();
         let elsewhere = HubRef::At("evil.example".parse().unwrap());
-        let copy = |peer, hub: HubRef, speaks| {
-            let routing = Hearing { heard: true, speaks };
+        let copy = |peer, hub: HubRef, expects_audio| {
+            let routing = Hearing { heard: true, speaks: expects_audio };
             (PeerId(peer), (hub, participant.clone(), "m".to_owned()), routing)
         };
         // With the same key, the one that is sending would replace the muted one.

@@ -326,7 +326,8 @@ impl Engine {
                 }
             }
             Effect::SetHeard { peer, heard, speaks } => {
-                self.reception.hear(peer, Hearing { heard, speaks });
+                let routing = Hearing { heard, speaks };
+                self.reception.hear(peer, routing);
             }
             Effect::ExpectPictures { peer, expected } => {
                 self.reception.expect_pictures(peer, expected);

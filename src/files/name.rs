@@ -28,23 +28,23 @@ fn expand(path: &Path, home: Option<PathBuf>) -> PathBuf {
 #[cfg(unix)]
 fn without_prefix(text: &OsStr, prefix: &str) -> Option<OsString> {
     use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-    let (head, rest) = text.as_bytes().split_at_checked(prefix.len())?;
-    head.eq_ignore_ascii_case(prefix.as_bytes()).then(|| OsString::from_vec(rest.to_vec()))
+    let (head, path) = text.as_bytes().split_at_checked(prefix.len())?;
+    head.eq_ignore_ascii_case(prefix.as_bytes()).then(|| OsString::from_vec(path.to_vec()))
 }
 
 #[cfg(windows)]
 fn without_prefix(text: &OsStr, prefix: &str) -> Option<OsString> {
     use std::os::windows::ffi::{OsStrExt as _, OsStringExt as _};
     let wide: Vec<_> = text.encode_wide().collect();
-    let (head, rest) = wide.split_at_checked(prefix.len())?;
+    let (head, path) = wide.split_at_checked(prefix.len())?;
     let head = String::from_utf16(head).ok()?;
-    head.eq_ignore_ascii_case(prefix).then(|| OsString::from_wide(rest))
+    head.eq_ignore_ascii_case(prefix).then(|| OsString::from_wide(path))
 }
 
 #[cfg(not(any(unix, windows)))]
 fn without_prefix(text: &OsStr, prefix: &str) -> Option<OsString> {
-    let (head, rest) = text.to_str()?.split_at_checked(prefix.len())?;
-    head.eq_ignore_ascii_case(prefix).then(|| OsString::from(rest))
+    let (head, path) = text.to_str()?.split_at_checked(prefix.len())?;
+    head.eq_ignore_ascii_case(prefix).then(|| OsString::from(path))
 }
 
 #[cfg(test)]

@@ -397,7 +397,7 @@ mod tests {
         assert!(starts.first().unwrap().starts_with("0 x"), "{starts:?}");
         let missing =
             text.lines().find(|line| line.contains("missing")).expect("a line with the number");
-        let lost: usize = missing.split(' ').find_map(|word| word.parse().ok()).expect("a number");
+        let lost: usize = missing.split(' ').find_map(|part| part.parse().ok()).expect("a number");
         let here = text.lines().filter(|line| line.ends_with('x')).count();
         assert_eq!((here + lost, text.lines().last()), (6, Some("later")));
     }
@@ -423,7 +423,7 @@ mod tests {
         let lost: usize = text
             .lines()
             .filter(|line| line.contains("missing"))
-            .filter_map(|line| line.split(' ').find_map(|word| word.parse::<usize>().ok()))
+            .filter_map(|line| line.split(' ').find_map(|part| part.parse::<usize>().ok()))
             .sum();
         assert_eq!((events, stats.len() + lost), (FIGURES + 10, FIGURES + 10));
         assert_eq!(lost, 10);

@@ -2,8 +2,8 @@
 //! participants see that it is muted.
 #![allow(clippy::unwrap_used, reason = "a missing value fails the test")]
 
-#[path = "gates/people.rs"]
-mod people;
+#[path = "engine/client.rs"]
+mod client;
 mod rig;
 
 use std::sync::{
@@ -11,7 +11,7 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-use people::{Client, Received, id, options, recorded_level, sleep_ms, wait_until};
+use client::{Client, Received, id, options, recorded_level, sleep_ms, wait_until};
 use quintet::{
     engine::{Decode, EngineOptions, Picture, SourceSpec, SpeakerSpec},
     model::{Command, Gate, Size, SourceState},
