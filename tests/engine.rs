@@ -55,25 +55,25 @@ async fn a_muted_medium_stops_every_packet_and_others_see_it() {
     let ben = Client::start(options("Ben"));
     ben.join(&link, "Olga").await;
     olga.wait_live(CONFERENCE, "Ben").await;
-    for (gate, medium) in [(Gate::Microphone, sound as fn(_) -> u64), (Gate::Camera, pictures)] {
+    for (switch, medium) in [(Gate::Microphone, sound as fn(_) -> u64), (Gate::Camera, pictures)] {
         for session in [None, Some(CONFERENCE)] {
             ben.wait_for_more(CONFERENCE, "Olga", medium).await;
             wait_until("sending", || olga.status(CONFERENCE).heard && olga.status(CONFERENCE).seen)
                 .await;
-            olga.switch(session, gate, false);
+            olga.set_enabled(session, switch, false);
             sleep_ms(200).await;
             let before = medium(ben.received(CONFERENCE, "Olga").await);
             sleep_ms(1000).await;
             let after = medium(ben.received(CONFERENCE, "Olga").await);
-            assert_eq!(after, before, "{gate:?} of {session:?} is muted");
+            assert_eq!(after, before, "{switch:?} of {session:?} is muted");
             let seen = ben.participant(CONFERENCE, "Olga").unwrap();
-            let enabled = (gate != Gate::Microphone, gate != Gate::Camera);
+            let enabled = (switch != Gate::Microphone, switch != Gate::Camera);
             assert_eq!((seen.microphone, seen.camera), enabled);
             let status = olga.status(CONFERENCE);
             assert_eq!((status.heard, status.seen), enabled);
-            let other = if gate == Gate::Microphone { pictures } else { sound };
+            let other = if switch == Gate::Microphone { pictures } else { sound };
             ben.wait_for_more(CONFERENCE, "Olga", other).await;
-            olga.switch(session, gate, true);
+            olga.set_enabled(session, switch, true);
         }
     }
     ben.wait_for_more(CONFERENCE, "Olga", sound).await;
@@ -89,11 +89,11 @@ async fn a_muted_microphone_is_closed_and_reopens_on_the_same_connection() {
     ben.join(&link, "Olga").await;
     ben.wait_for_more("audio-conference", "Olga", sound).await;
     let peer = ben.participant("audio-conference", "Olga").unwrap().peer.unwrap();
-    olga.switch(None, Gate::Microphone, false);
+    olga.set_enabled(None, Gate::Microphone, false);
     wait_until("a closed microphone", || olga.handle.snapshot().microphone == SourceState::Idle)
         .await;
     assert_eq!(olga.handle.level(Picture::Local), -120.0);
-    olga.switch(None, Gate::Microphone, true);
+    olga.set_enabled(None, Gate::Microphone, true);
     ben.wait_for_more("audio-conference", "Olga", sound).await;
     let level = || ben.handle.level(Picture::Peer(peer));
     wait_until("Olga's tone again", || (level() - -20.0).abs() < 1.0).await;
@@ -114,7 +114,7 @@ async fn levels_of(muted: &[&str]) -> Vec<f32> {
         let request = quintet::model::OpenRequest { session, kind, limit: None };
         olga.send(Command::Open(request));
         if muted.contains(&name) {
-            olga.switch(Some(name), Gate::Microphone, false);
+            olga.set_enabled(Some(name), Gate::Microphone, false);
         }
     }
     for name in names {
@@ -164,8 +164,8 @@ async fn a_stream_that_arrives_twice_is_played_once_from_a_copy_that_is_not_mute
     for session in BOTH {
         ben.wait_for_more(session, "Olga", sound).await;
     }
-    let listen = |session, enabled| ben.switch(Some(session), Gate::Listening, enabled);
-    let speak = |session, enabled| olga.switch(Some(session), Gate::Microphone, enabled);
+    let listen = |session, enabled| ben.set_enabled(Some(session), Gate::Listening, enabled);
+    let speak = |session, enabled| olga.set_enabled(Some(session), Gate::Microphone, enabled);
     let steps: [(&str, &dyn Fn(), f32); 5] = [
         ("both", &|| (), -17.0),
         ("broadcast alone", &|| listen(BOTH[0], false), -17.0),

@@ -147,18 +147,26 @@ impl Scene {
     fn start(seed: u64, random: &mut Chance) -> Self {
         let kind = ["av-conference", "av-conference", "av-broadcast"][random.below(3) as usize];
         let count = 3 + random.below(2) as usize;
-        let is_brought = BROUGHT.contains(&(seed % 5));
-        let hub = (!is_brought).then(Hub::start);
+        let opener_runs_hub = BROUGHT.contains(&(seed % 5));
+        let hub = (!opener_runs_hub).then(Hub::start);
         let url = hub.as_ref().map_or("http://127.0.0.1:0".to_owned(), |hub| hub.url.clone());
-        let people = BTreeMap::new();
-        let mut scenario = Self { seed, kind, url, hub, is_brought, is_over: false, people };
+        let programs = BTreeMap::new();
+        let mut scenario = Self {
+            seed,
+            kind,
+            url,
+            hub,
+            is_brought: opener_runs_hub,
+            is_over: false,
+            people: programs,
+        };
         if scenario.is_for_good() {
             // A broadcast would end with its opener.
             scenario.kind = "av-conference";
         }
         for name in &NAMES[..count] {
             let mut program = scenario.begin(Folder::new(), name);
-            if is_brought && *name == "Olga" {
+            if opener_runs_hub && *name == "Olga" {
                 let listening = program.event("listening");
                 scenario.url = listening["hub"].as_str().expect("an address").to_owned();
             }

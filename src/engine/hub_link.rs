@@ -363,16 +363,16 @@ impl Ends {
     /// Returns the owner key of a session at the hub as it is reached now: given by the hub in this
     /// run, stored by an earlier run, or generated together with the session id.
     fn own_key(&self, session: &SessionId) -> Option<Secret> {
-        let place = self.place.clone()?;
-        let stored = self.options.keys.owner_key(&place, session);
-        let generated = || session_ids::key_of(session, &place);
-        let own = self.own.get(&(place.clone(), session.clone())).map(|(key, _)| key.clone());
+        let endpoint = self.place.clone()?;
+        let stored = self.options.keys.owner_key(&endpoint, session);
+        let generated = || session_ids::key_of(session, &endpoint);
+        let own = self.own.get(&(endpoint.clone(), session.clone())).map(|(key, _)| key.clone());
         own.or(stored).or_else(generated)
     }
 
     fn keep(&mut self, session: &SessionId, key: Secret) {
-        let Some(place) = self.place.clone() else { return };
-        let id = (place, session.clone());
+        let Some(endpoint) = self.place.clone() else { return };
+        let id = (endpoint, session.clone());
         // The old entry is unlocked first: its lock would conflict with the new one.
         self.own.remove(&id);
         let stored = self.options.keys.keep_owner_key(&id.0, session, &key);
@@ -382,8 +382,8 @@ impl Ends {
     /// Deletes the owner key of a session that we no longer own. The key of a bound id stays on
     /// disk: only that key can open the id again, under the link that was given to guests.
     fn forget(&mut self, session: &SessionId) {
-        let Some(place) = self.place.clone() else { return };
-        if let Some((_, stored)) = self.own.remove(&(place, session.clone()))
+        let Some(endpoint) = self.place.clone() else { return };
+        if let Some((_, stored)) = self.own.remove(&(endpoint, session.clone()))
             && !session.is_bound()
         {
             stored.forget();

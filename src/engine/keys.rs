@@ -55,8 +55,8 @@ impl Keys {
 
     /// Returns the stored owner key of a session that was not left properly, or of a bound id;
     /// `None` while another process of this user has the session.
-    pub(super) fn owner_key(&self, place: &HubPlace, session: &SessionId) -> Option<Secret> {
-        let mut file = File::open(self.owner_file(place, session)?).ok()?;
+    pub(super) fn owner_key(&self, endpoint: &HubPlace, session: &SessionId) -> Option<Secret> {
+        let mut file = File::open(self.owner_file(endpoint, session)?).ok()?;
         file.try_lock().ok()?;
         read_secret(&mut file)
     }
@@ -65,11 +65,11 @@ impl Keys {
     /// dropped.
     pub(super) fn keep_owner_key(
         &self,
-        place: &HubPlace,
+        endpoint: &HubPlace,
         session: &SessionId,
         key: &Secret,
     ) -> KeptKey {
-        let Some(path) = self.owner_file(place, session) else { return KeptKey { file: None } };
+        let Some(path) = self.owner_file(endpoint, session) else { return KeptKey { file: None } };
         if let Some(folder) = path.parent() {
             remove_older(folder, OWNER_KEY_LIFE);
         }
@@ -94,24 +94,24 @@ impl Keys {
 
     /// Returns a resume token for that hub: one of a crashed process if there is one, else `fresh`.
     /// No other process uses it until the lease is dropped.
-    fn lease_token(&self, place: &HubPlace, fresh: Secret) -> TokenLease {
-        let leased = self.folder("resume", place).and_then(|folder| {
+    fn lease_token(&self, endpoint: &HubPlace, fresh: Secret) -> TokenLease {
+        let leased = self.folder("resume", endpoint).and_then(|folder| {
             remove_older(&folder, TOKEN_LIFE);
             left_behind(&folder).or_else(|| create_lease(&folder, &fresh))
         });
         leased.unwrap_or(TokenLease { token: fresh, file: None })
     }
 
-    fn owner_file(&self, place: &HubPlace, session: &SessionId) -> Option<PathBuf> {
-        Some(self.folder("owner", place)?.join(digest(session.as_str())))
+    fn owner_file(&self, endpoint: &HubPlace, session: &SessionId) -> Option<PathBuf> {
+        Some(self.folder("owner", endpoint)?.join(digest(session.as_str())))
     }
 
     /// Returns the folder of one kind of secret for one hub, and creates it if it is missing.
     /// `None` if secrets of this hub are not stored.
-    fn folder(&self, kind: &str, place: &HubPlace) -> Option<PathBuf> {
-        let name = match place.owner {
-            HubOwner::Elsewhere => digest(place.url.as_str()),
-            HubOwner::ThisUser => digest(&format!("{} of this user", place.url)),
+    fn folder(&self, kind: &str, endpoint: &HubPlace) -> Option<PathBuf> {
+        let name = match endpoint.owner {
+            HubOwner::Elsewhere => digest(endpoint.url.as_str()),
+            HubOwner::ThisUser => digest(&format!("{} of this user", endpoint.url)),
             HubOwner::Unproven => return None,
         };
         let folder = self.folder.as_ref()?.join(kind).join(name);
@@ -151,19 +151,19 @@ impl Leases {
         Self { keys, held: BTreeMap::new() }
     }
 
-    fn at(&mut self, place: &HubPlace) -> &mut TokenLease {
-        let lease = || self.keys.lease_token(place, fresh_secret());
-        self.held.entry(place.clone()).or_insert_with(lease)
+    fn at(&mut self, endpoint: &HubPlace) -> &mut TokenLease {
+        let lease = || self.keys.lease_token(endpoint, fresh_secret());
+        self.held.entry(endpoint.clone()).or_insert_with(lease)
     }
 }
 
 impl TokenStore for Leases {
-    fn token(&mut self, place: &HubPlace) -> Option<Secret> {
-        Some(self.at(place).token.clone())
+    fn token(&mut self, endpoint: &HubPlace) -> Option<Secret> {
+        Some(self.at(endpoint).token.clone())
     }
 
-    fn keep(&mut self, place: &HubPlace, token: &Secret) {
-        self.at(place).replace(token.clone());
+    fn keep(&mut self, endpoint: &HubPlace, token: &Secret) {
+        self.at(endpoint).replace(token.clone());
     }
 
     fn forget(&mut self) {
@@ -314,7 +314,7 @@ mod tests {
 
     #[test]
     fn secrets_of_a_hub_are_used_at_no_other_url_or_owner() {
-        let scratch = Scratch::new("places");
+        let scratch = Scratch::new("endpoints");
         let (keys, session) = (scratch.keys(), SessionId::parse("town-hall").unwrap());
         let key = Secret::from_random([7; 16]);
         drop(keys.keep_owner_key(&hub(), &session, &key));

@@ -61,7 +61,7 @@ pub enum Decode {
     /// All remote video.
     #[default]
     Always,
-    /// Only video with an open tap, see [`Handle::video_tap`](super::Handle::video_tap). Video
+    /// Only video with an open tap, see [`Handle::tap_frames`](super::Handle::tap_frames). Video
     /// without a tap costs no decoding. When a tap is opened, decoding starts at the next keyframe,
     /// which is requested at once.
     WhenSeen,

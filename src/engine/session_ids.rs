@@ -44,14 +44,15 @@ mod tests {
 
     #[test]
     fn the_key_of_an_id_is_given_to_one_hub_only() {
-        let place = |url: &str| HubPlace { url: url.parse().unwrap(), owner: HubOwner::Elsewhere };
-        let places = ["http://192.0.2.1:7340", "http://192.0.2.2:7340"].map(place);
+        let endpoint =
+            |url: &str| HubPlace { url: url.parse().unwrap(), owner: HubOwner::Elsewhere };
+        let endpoints = ["http://192.0.2.1:7340", "http://192.0.2.2:7340"].map(endpoint);
         let id = fresh_session_id();
         assert_ne!(id, fresh_session_id());
-        let key = key_of(&id, &places[0]).unwrap();
+        let key = key_of(&id, &endpoints[0]).unwrap();
         assert_eq!(SessionId::of_key(&key), id);
-        assert_eq!(key_of(&id, &places[1]), None);
-        assert_eq!(key_of(&id, &places[0]), Some(key));
-        assert_eq!(key_of(&SessionId::parse("town-hall").unwrap(), &places[0]), None);
+        assert_eq!(key_of(&id, &endpoints[1]), None);
+        assert_eq!(key_of(&id, &endpoints[0]), Some(key));
+        assert_eq!(key_of(&SessionId::parse("town-hall").unwrap(), &endpoints[0]), None);
     }
 }

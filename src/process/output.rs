@@ -77,13 +77,13 @@ enum Entry {
 impl Output {
     /// Returns a queue that is written to `sink`, on a thread that starts with the first line.
     fn new(sink: Box<dyn io::Write + Send>) -> Self {
-        let say_lost: SayLost =
+        let format_lost: SayLost =
             Box::new(|lines| format!("quintet: {lines} lines are missing, as they were not read"));
         let queue = Queue {
             entries: VecDeque::new(),
             bytes: 0,
             figures: 0,
-            say_lost,
+            say_lost: format_lost,
             sink: Some(sink),
             is_writing: false,
             written: 0,

@@ -85,8 +85,10 @@ impl Client {
         self.handle.try_send(command).unwrap();
     }
 
-    pub(crate) fn switch(&self, session: Option<&str>, gate: Gate, open: bool) {
-        self.send(Command::SetGate { session: session.map(id), gate, open });
+    /// Enables or mutes one medium in a session, or in all.
+    pub(crate) fn set_enabled(&self, session: Option<&str>, switch: Gate, enabled: bool) {
+        let session = session.map(id);
+        self.send(Command::SetGate { session, gate: switch, open: enabled });
     }
 
     pub(crate) fn find(&self, session: &str) -> Option<SessionStatus> {
