@@ -1,4 +1,5 @@
-//! The window's one loop: reads the snapshot, draws the panels, sends what they want.
+//! The window's main loop: reads the snapshot, draws the panels, and performs the actions that they
+//! return.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -36,21 +37,23 @@ use crate::{
 
 pub(crate) use backstage::{Backstage, Running};
 
-/// How often levels are read while something may be heard: they move, but not like pictures.
+/// How often audio levels are read while a stream can be heard. Levels change more slowly than
+/// video.
 const LEVELS: Duration = Duration::from_millis(80);
 
-/// How long a full queue is left alone.
+/// How long to wait before sending again when the engine's command queue is full.
 const BREATH: Duration = Duration::from_millis(50);
 
-/// The window: widgets and their state, and the engine's handle.
+/// The window: the widgets, their state, and the engine's handle.
 pub(crate) struct App {
     engine: Option<Running>,
     backstage: Option<Backstage>,
     snapshot: Arc<Snapshot>,
-    /// The time of the snapshot, on the engine's clock.
+    /// When the snapshot was read, on the engine's clock.
     now: MediaTime,
     settings: Settings,
-    /// What the engine did not take yet; while there is something, controls are grey.
+    /// Commands that the engine has not accepted yet. While there are any, the controls are
+    /// disabled.
     unsent: VecDeque<Command>,
     sessions: SessionsPanel,
     streams: Streams,
@@ -60,25 +63,25 @@ pub(crate) struct App {
     pictures: Pictures,
     devices: DeviceLists,
     notices: Notices,
-    /// Sessions of a window that ended without leaving them.
+    /// The sessions of a window that crashed, offered to be resumed.
     left_behind: Option<LeftBehind>,
     keeper: Option<Keeper>,
     keys: Keys,
     dialog: Option<Dialog>,
-    /// What had the focus when the dialog came, and gets it back.
+    /// The widget that had the focus when the dialog opened. It gets the focus back.
     behind: Option<egui::Id>,
-    /// Edges of panels may have been moved since their sizes were kept.
+    /// The user may have resized panels since their sizes were last saved.
     moved: bool,
-    /// The microphone was opened by Space, and closes with it.
+    /// The push-to-talk key unmuted the microphone. Releasing the key mutes it again.
     talking: bool,
-    /// The person wants to quit, whoever is present.
+    /// The user has confirmed quitting, or the program was asked to exit.
     quitting: bool,
-    /// The title that the window has.
+    /// The current window title.
     title: &'static str,
 }
 
 impl App {
-    /// The window of these settings, without an engine until [`Self::start`].
+    /// Creates the window with these settings. It has no engine until [`Self::start`].
     pub(crate) fn new(ctx: &Context, settings: Settings, backstage: Option<Backstage>) -> Self {
         theme::install(ctx);
         ctx.set_theme(egui_theme(settings.theme));
@@ -110,7 +113,7 @@ impl App {
         }
     }
 
-    /// Starts the engine, or starts it anew; what was running is dropped.
+    /// Starts the engine. A running engine is dropped first.
     pub(crate) fn start(&mut self, ctx: &Context) {
         self.pictures.clear();
         self.engine = None;
@@ -118,7 +121,7 @@ impl App {
         backstage.goodbye.keep_engine(None);
         let mut errors = vec![];
         self.engine = (backstage.start)(&self.settings, &mut errors);
-        backstage.goodbye.keep_engine(self.engine.as_ref().map(|one| one.handle.closer()));
+        backstage.goodbye.keep_engine(self.engine.as_ref().map(|engine| engine.handle.closer()));
         for error in errors {
             self.notices.error(error);
         }
@@ -128,12 +131,12 @@ impl App {
         }
     }
 
-    /// Tells an error until it is read.
+    /// Shows an error until the user dismisses it.
     pub(crate) fn tell(&mut self, error: String) {
         self.notices.error(error);
     }
 
-    /// Tells that nothing was pasted.
+    /// Shows that a paste failed because the clipboard's owner did not answer.
     pub(crate) fn nothing_pasted(&mut self, ctx: &Context) {
         let now = ctx.input(|input| input.time);
         let text = "Nothing was pasted. The program you copied from does not answer.";
@@ -141,28 +144,30 @@ impl App {
         ctx.request_repaint();
     }
 
-    /// Reads what is new, whether anybody sees the window or not.
+    /// Reads the engine's news. Runs also while the window is hidden.
     pub(crate) fn read(&mut self, ctx: &Context) {
         let now = ctx.input(|input| input.time);
         self.now = media::now();
-        let away = ctx.input(|input| input.viewport().visible() == Some(false));
+        let is_hidden = ctx.input(|input| input.viewport().visible() == Some(false));
         if let Some(engine) = &self.engine {
             self.snapshot = engine.handle.snapshot();
         }
         if let Some(keeper) = &self.keeper {
             keeper.keep(&self.snapshot);
         }
-        while let Some(event) = self.engine.as_mut().and_then(|one| one.events.try_recv().ok()) {
+        while let Some(event) =
+            self.engine.as_mut().and_then(|engine| engine.events.try_recv().ok())
+        {
             self.happened(&event, now);
         }
         if let Some(engine) = &self.engine {
-            if away {
+            if is_hidden {
                 self.pictures.clear();
                 self.ask_before_quitting(ctx);
             } else {
-                let wanted = wanted(&self.snapshot, &self.streams.looked_at, self.devices.open);
-                self.pictures.refresh(ctx, &engine.handle, &wanted);
-                if !wanted.heard.is_empty() {
+                let visible = wanted(&self.snapshot, &self.streams.looked_at, self.devices.open);
+                self.pictures.refresh(ctx, &engine.handle, &visible);
+                if !visible.heard.is_empty() {
                     ctx.request_repaint_after(LEVELS);
                 }
                 if let Some(wait) = until_next_second(&self.snapshot, self.now) {
@@ -174,23 +179,23 @@ impl App {
         if let Some(error) = failed {
             self.notices.error(error);
         }
-        if let Some(link) = self.browser.failed() {
-            ctx.copy_text(link);
+        if let Some(url) = self.browser.failed() {
+            ctx.copy_text(url);
             self.notices.toast(
                 "No browser opened. The link is copied instead.".to_owned(),
                 None,
                 now,
             );
         }
-        if let Some(followed) = self.browser.answered() {
-            self.followed(ctx, followed);
+        if let Some(probed) = self.browser.answered() {
+            self.followed(ctx, probed);
         }
         self.look_outside(ctx);
         self.entitle(ctx);
         self.flush(ctx);
     }
 
-    /// Gives the window the title that is true now.
+    /// Sets the window title from the snapshot.
     fn entitle(&mut self, ctx: &Context) {
         let title = words::title(&self.snapshot);
         if title != self.title {
@@ -199,7 +204,7 @@ impl App {
         }
     }
 
-    /// Tells what happened; what an open chat shows is not told beside it.
+    /// Shows an event as a notice and in the chat. A message gets no notice if its chat is open.
     fn happened(&mut self, event: &Event, now: f64) {
         let is_seen =
             matches!(event, Event::Message { session, .. } if self.chats.is_open(session));
@@ -209,7 +214,7 @@ impl App {
         self.chats.note(event, &time_of_day());
     }
 
-    /// Draws everything and acts on what is wanted.
+    /// Draws the panels and the dialog, and performs the actions of the user.
     pub(crate) fn draw(&mut self, ui: &mut Ui) {
         let ctx = ui.ctx().clone();
         ctx.accesskit_node_builder(egui::accesskit_root_id(), |window| {
@@ -218,42 +223,43 @@ impl App {
         self.ask_before_quitting(&ctx);
         let full_screen = self.streams.full_screen && self.dialog.is_none();
         if !self.dialog.as_ref().is_some_and(Dialog::awaits_key) {
-            let asked = self.dialog.as_ref().is_some_and(Dialog::asks);
-            for deed in self.keys.take(&ctx, &self.settings.keys, full_screen) {
-                // Who writes a name or is asked something does not mute by it, but may talk.
-                if !asked || matches!(deed, KeyDeed::Talk(_)) {
-                    self.key(&ctx, deed);
+            let needs_answer = self.dialog.as_ref().is_some_and(Dialog::asks);
+            for shortcut in self.keys.take(&ctx, &self.settings.keys, full_screen) {
+                // A dialog that waits for an answer takes all shortcuts except push-to-talk.
+                if !needs_answer || matches!(shortcut, KeyDeed::Talk(_)) {
+                    self.key(&ctx, shortcut);
                 }
             }
         }
-        let looked_at = self.streams.looked_at.clone();
+        let visible_before = self.streams.looked_at.clone();
         self.streams.begin();
-        let wants = self.panels(ui);
-        if self.streams.looked_at != looked_at {
-            // Taps come and go before the next drawing.
+        let actions = self.panels(ui);
+        if self.streams.looked_at != visible_before {
+            // The next frame adds and removes frame taps.
             ctx.request_repaint();
         }
-        for want in wants.into_iter().flatten() {
-            self.act(&ctx, want);
+        for action in actions.into_iter().flatten() {
+            self.act(&ctx, action);
         }
         self.tell_who_stopped(&ctx);
         self.draw_dialog(&ctx);
         self.flush(&ctx);
     }
 
-    /// Tells whose picture has stopped.
+    /// Shows a notice for each participant whose video has just stopped.
     fn tell_who_stopped(&mut self, ctx: &Context) {
         let now = ctx.input(|input| input.time);
         let snapshot = Arc::clone(&self.snapshot);
-        for face in self.streams.newly_stopped((&snapshot, now), &self.pictures) {
-            let session = &snapshot.sessions[face.lane].session;
-            let who = (face.participant, face.name);
-            self.notices.people(Change::Stopped, who, (&snapshot, session), now);
+        for tile in self.streams.newly_stopped((&snapshot, now), &self.pictures) {
+            let session = &snapshot.sessions[tile.lane].session;
+            let participant = (tile.participant, tile.name);
+            self.notices.people(Change::Stopped, participant, (&snapshot, session), now);
             ctx.request_repaint();
         }
     }
 
-    /// Puts a dialog in front of everything; the focus comes back from it.
+    /// Opens a dialog in front of everything. [`Self::restore_focus`] returns the focus when it
+    /// closes.
     fn show(&mut self, ctx: &Context, dialog: Dialog) {
         if self.dialog.is_none() {
             self.behind = ctx.memory(egui::Memory::focused);
@@ -261,16 +267,16 @@ impl App {
         self.dialog = Some(dialog);
     }
 
-    /// Gives the focus to what had it before the dialog came. The library keeps it from everything
-    /// behind a dialog for one drawing more.
+    /// Returns the focus to the widget that had it before the dialog. egui blocks focus behind a
+    /// modal for one more frame, so this may take two frames.
     fn give_focus_back(&mut self, ctx: &Context) {
         if self.behind.is_none() {
             return;
         }
         ctx.request_repaint();
         if ctx.memory(|memory| memory.top_modal_layer().is_none()) {
-            let behind = self.behind.take();
-            ctx.memory_mut(|memory| behind.map(|behind| memory.request_focus(behind)));
+            let widget = self.behind.take();
+            ctx.memory_mut(|memory| widget.map(|widget| memory.request_focus(widget)));
         }
     }
 
@@ -283,7 +289,7 @@ impl App {
         }
         match outcome {
             Outcome::Open | Outcome::Closed => {}
-            Outcome::Want(want) => self.act(ctx, want),
+            Outcome::Want(action) => self.act(ctx, action),
             Outcome::Keep(settings) => self.keep(ctx, settings),
             Outcome::Quit => {
                 self.quitting = true;
@@ -292,8 +298,8 @@ impl App {
         }
     }
 
-    fn act(&mut self, ctx: &Context, want: Want) {
-        match want {
+    fn act(&mut self, ctx: &Context, action: Want) {
+        match action {
             Want::Command(Command::Join { target, wait }) => drop(self.join(target, wait)),
             Want::Command(command) => self.unsent.push_back(command),
             Want::OpenFive => {
@@ -306,35 +312,35 @@ impl App {
                 self.open(session, SessionKind { media, topology }, limit);
             }
             Want::ShowOpen => self.show(ctx, Dialog::Open(OpenForm::default())),
-            Want::Copy(text, what) => {
+            Want::Copy(text, name) => {
                 ctx.copy_text(text);
                 let now = ctx.input(|input| input.time);
-                self.notices.toast(format!("{what} copied"), None, now);
+                self.notices.toast(format!("{name} copied"), None, now);
             }
-            Want::Follow(link) => self.follow(ctx, link),
+            Want::Follow(url) => self.follow(ctx, url),
             Want::JoinLinked { target, muted } => self.join_linked(target, muted),
             Want::EditLink { session, link } => {
                 self.unsent.push_back(Command::Leave { session });
                 self.sessions.edit(link);
             }
-            Want::Resume(wanted) => self.resume(wanted),
+            Want::Resume(accepted) => self.resume(accepted),
             Want::Rename(name) => {
                 self.rename(name);
                 self.save();
             }
             Want::ShowCode(link) => {
-                let place = words::the_place(&self.snapshot, &link.session);
-                self.show(ctx, Dialog::Code { link, place });
+                let session_name = words::the_place(&self.snapshot, &link.session);
+                self.show(ctx, Dialog::Code { link, place: session_name });
             }
             Want::ShowSettings => {
-                let at_once = self.is_idle();
-                let form = SettingsForm::new(self.settings.clone(), at_once);
+                let applies_now = self.is_idle();
+                let form = SettingsForm::new(self.settings.clone(), applies_now);
                 self.show(ctx, Dialog::Settings(form));
             }
             Want::ShowHelp => self.show(ctx, Dialog::Help(self.settings.keys)),
-            Want::Pin(picture) => {
-                let pinned = self.streams.pinned == Some(picture);
-                self.streams.pinned = (!pinned).then_some(picture);
+            Want::Pin(source) => {
+                let pinned = self.streams.pinned == Some(source);
+                self.streams.pinned = (!pinned).then_some(source);
             }
             Want::FullScreen => self.full_screen(ctx, !self.streams.full_screen),
             Want::Mirror(mirror) => {
@@ -343,8 +349,14 @@ impl App {
             }
             Want::Use(device, spec) => self.use_device(device, spec),
             Want::AskEject { session, participant, name } => {
-                let place = words::the_place(&self.snapshot, &session);
-                let eject = Dialog::Eject { session, place, participant, name, address: false };
+                let session_name = words::the_place(&self.snapshot, &session);
+                let eject = Dialog::Eject {
+                    session,
+                    place: session_name,
+                    participant,
+                    name,
+                    address: false,
+                };
                 self.show(ctx, eject);
             }
             Want::AskLeaveAll => match self.present() {
@@ -352,8 +364,8 @@ impl App {
                 present => self.show(ctx, Dialog::LeaveAll(present)),
             },
             Want::AskClose(session) => {
-                let place = words::the_place(&self.snapshot, &session);
-                self.show(ctx, Dialog::Close { session, place });
+                let session_name = words::the_place(&self.snapshot, &session);
+                self.show(ctx, Dialog::Close { session, place: session_name });
             }
             Want::ShowChat(session) => self.chats.toggle(session),
             Want::Dismiss(index) => self.notices.dismiss(index),
@@ -366,23 +378,24 @@ impl App {
         self.unsent.push_back(Command::Open(OpenRequest { session, kind, limit }));
     }
 
-    /// Joins, or shows the lane of a session that is here. One that is sought at another hub was
-    /// perhaps a mistyped link: it is sought here instead. Whether it is asked for now.
+    /// Joins a session. If the session is listed already, its card is shown instead. A listed
+    /// session that is still being sought at another hub is left first: its link was perhaps
+    /// mistyped. Returns whether the join was requested.
     fn join(&mut self, target: JoinTarget, wait: bool) -> bool {
         let mut sessions = self.snapshot.sessions.iter();
-        let is_here =
+        let is_active =
             |one: &&SessionStatus| one.session == target.session && !words::is_over(&one.state);
-        if let Some(here) = sessions.find(is_here) {
+        if let Some(listed) = sessions.find(is_active) {
             self.sessions.show(&target.session);
-            let is_sought = here.role == Role::Guest
+            let is_being_sought = listed.role == Role::Guest
                 && matches!(
-                    here.state,
+                    listed.state,
                     SessionState::Connecting
                         | SessionState::Unreachable { .. }
                         | SessionState::Waiting
                 );
-            let hub = here.hub_address();
-            if !is_sought || target.hub.is_none() || target.hub.as_ref() == hub {
+            let hub = listed.hub_address();
+            if !is_being_sought || target.hub.is_none() || target.hub.as_ref() == hub {
                 return false;
             }
             self.unsent.push_back(Command::Leave { session: target.session.clone() });
@@ -391,18 +404,18 @@ impl App {
         true
     }
 
-    /// Whether no session would be lost.
+    /// Whether no session is active, so that the engine can be restarted.
     fn is_idle(&self) -> bool {
         let mut sessions = self.snapshot.sessions.iter();
         sessions.all(|one| words::is_over(&one.state)) && self.snapshot.departure.is_none()
     }
 
-    fn key(&mut self, ctx: &Context, deed: KeyDeed) {
+    fn key(&mut self, ctx: &Context, shortcut: KeyDeed) {
         let gates = self.snapshot.gates;
         let mut set = |gate, open| {
             self.unsent.push_back(Command::SetGate { session: None, gate, open });
         };
-        match deed {
+        match shortcut {
             KeyDeed::Mute => set(Gate::Microphone, !gates.microphone),
             KeyDeed::Camera => set(Gate::Camera, !gates.camera),
             KeyDeed::Deafen => set(Gate::Listening, !gates.listening),
@@ -417,8 +430,8 @@ impl App {
             KeyDeed::Talk(_) => {}
             KeyDeed::Paste(text) => {
                 self.uncover_sessions(ctx);
-                if let Some(want) = self.sessions.paste(&text) {
-                    self.act(ctx, want);
+                if let Some(action) = self.sessions.paste(&text) {
+                    self.act(ctx, action);
                 }
             }
             KeyDeed::FullScreen => self.full_screen(ctx, !self.streams.full_screen),
@@ -440,17 +453,17 @@ impl App {
 
     fn use_device(&mut self, device: DeviceKind, chosen: Chosen) {
         let mut settings = self.settings.clone();
-        let place = match device {
+        let choice = match device {
             DeviceKind::Camera => &mut settings.camera,
             DeviceKind::Microphone => &mut settings.microphone,
             DeviceKind::Speaker => &mut settings.speaker,
         };
-        place.clone_from(&chosen);
+        choice.clone_from(&chosen);
         self.settings = settings;
         self.save();
         let Some(engine) = &self.engine else { return };
         let handle = &engine.handle;
-        let told = match device {
+        let result = match device {
             DeviceKind::Camera => chosen
                 .camera()
                 .map_err(|error| error.to_string())
@@ -464,7 +477,7 @@ impl App {
                 .map_err(|error| error.to_string())
                 .map(|spec| handle.set_speaker(spec).is_ok()),
         };
-        match told {
+        match result {
             Ok(true) => {}
             Ok(false) => {
                 let name = device.name();
@@ -477,17 +490,17 @@ impl App {
     }
 
     fn keep(&mut self, ctx: &Context, settings: Settings) {
-        let anew = self.settings.hub != settings.hub;
+        let is_new_hub = self.settings.hub != settings.hub;
         ctx.set_theme(egui_theme(settings.theme));
         self.rename(settings.name.clone());
         self.settings = settings;
         self.save();
-        if anew && self.is_idle() {
+        if is_new_hub && self.is_idle() {
             self.start(ctx);
         }
     }
 
-    /// Sends what waits, as much as the engine takes.
+    /// Sends the waiting commands until the engine's queue is full.
     fn flush(&mut self, ctx: &Context) {
         let Some(engine) = &self.engine else { return };
         while let Some(command) = self.unsent.pop_front() {
@@ -499,25 +512,25 @@ impl App {
         }
     }
 
-    /// How many people are in our sessions.
+    /// How many participants are in our sessions. Each is counted once.
     fn present(&self) -> usize {
         words::people(&self.snapshot)
     }
 
-    /// How many people meet at hubs that end with this program.
+    /// How many guests are connected to the hubs that run in this program.
     fn guests(&self) -> usize {
         self.snapshot.hubs.iter().map(|hub| hub.guests).sum()
     }
 
     fn ask_before_quitting(&mut self, ctx: &Context) {
-        let (present, guests) = (self.present(), self.guests());
-        let asked = ctx.input(|input| input.viewport().close_requested());
-        if asked && present + guests > 0 && !self.quitting {
+        let (participants, guests) = (self.present(), self.guests());
+        let is_closing = ctx.input(|input| input.viewport().close_requested());
+        if is_closing && participants + guests > 0 && !self.quitting {
             ctx.send_viewport_cmd(ViewportCommand::CancelClose);
-            // A window that nobody sees is closed from a task bar; it cannot ask there.
+            // A minimized window can be closed from the task bar. The question must be visible.
             ctx.send_viewport_cmd(ViewportCommand::Minimized(false));
             ctx.send_viewport_cmd(ViewportCommand::Focus);
-            self.show(ctx, Dialog::Quit { present, guests });
+            self.show(ctx, Dialog::Quit { present: participants, guests });
         }
     }
 }
@@ -542,7 +555,7 @@ impl eframe::App for App {
     }
 }
 
-/// The time of day here, `14:05`.
+/// The local time of day, `14:05`.
 fn time_of_day() -> String {
     chrono::Local::now().format("%H:%M").to_string()
 }

@@ -1,4 +1,5 @@
-//! The window: draws the snapshot, sends commands, owns nothing but the state of its widgets.
+//! The window: it draws the engine's snapshot and sends commands. It owns only the state of its
+//! widgets.
 
 mod app;
 mod bidi;

@@ -1,5 +1,5 @@
-//! What works behind the window, and what comes to it from outside: links of a second start, and
-//! the end.
+//! The services behind the window, and requests from outside: links of a second start, and the
+//! request to exit.
 
 use std::sync::{
     Arc,
@@ -22,51 +22,53 @@ use crate::{
     },
 };
 
-/// An engine that runs, and what it tells.
+/// A running engine and its events.
 pub(crate) struct Running {
-    /// The way to it.
+    /// The engine's handle.
     pub(crate) handle: Handle,
-    /// What happened, one thing after another.
+    /// The engine's events, in order.
     pub(crate) events: mpsc::Receiver<Event>,
 }
 
-/// Starts an engine with these settings, or adds to the list why not.
+/// Starts an engine with these settings. If that fails, it adds the reason to the list and returns
+/// `None`.
 pub(crate) type Starter = Box<dyn Fn(&Settings, &mut Vec<String>) -> Option<Running>>;
 
-/// What works behind the window, where waiting is allowed.
+/// The services that may block, and that therefore run outside the window's thread.
 pub(crate) struct Backstage {
-    /// Where blocking work runs.
+    /// The runtime for blocking work.
     pub(crate) runtime: tokio::runtime::Handle,
-    /// The settings' file, if the system has a place for one.
+    /// The settings file, if the system has a folder for it.
     pub(crate) file: Option<Arc<SettingsFile>>,
-    /// Starts engines.
+    /// Starts an engine.
     pub(crate) start: Starter,
-    /// What went wrong while settings were written.
+    /// The newest error of writing the settings.
     pub(crate) failed: Arc<Slot<String>>,
-    /// What is done at the end.
+    /// Leaves the sessions and writes the settings when the program exits.
     pub(crate) goodbye: Goodbye,
-    /// The program was asked to end.
+    /// Set when the program was asked to exit.
     pub(crate) ending: Arc<AtomicBool>,
-    /// Where a second start hands its links over.
+    /// Receives the links of a second start of the program.
     pub(crate) door: Option<OpenDoor>,
 }
 
 impl App {
-    /// Does what is asked from outside the window: closes it, or joins what a second start was given
-    /// and shows itself.
+    /// Handles requests from outside the window: closes the window when the program was asked to
+    /// exit, or joins the links of a second start and brings the window to the front.
     pub(super) fn look_outside(&mut self, ctx: &Context) {
-        let Some(backstage) = &self.backstage else { return };
-        if backstage.ending.load(Ordering::Acquire) && !self.quitting {
-            // Nobody is asked: whoever ends programs does not look at windows.
+        let Some(services) = &self.backstage else { return };
+        if services.ending.load(Ordering::Acquire) && !self.quitting {
+            // No question: a signal or a logout comes without a user at the window.
             self.quitting = true;
             ctx.send_viewport_cmd(ViewportCommand::Close);
         }
         if self.quitting {
             return;
         }
-        while let Some(caller) = self.backstage.as_ref().and_then(|one| one.door.as_ref()?.caller())
+        while let Some(second_start) =
+            self.backstage.as_ref().and_then(|services| services.door.as_ref()?.caller())
         {
-            let links = caller.taken();
+            let links = second_start.taken();
             let targets = links.iter().filter_map(|link| match parse_target(link) {
                 Ok((hub, session)) => Some(JoinTarget { session, hub }),
                 Err(error) => {
@@ -78,13 +80,13 @@ impl App {
             self.join_all(ctx, targets);
             ctx.send_viewport_cmd(ViewportCommand::Minimized(false));
             ctx.send_viewport_cmd(ViewportCommand::Focus);
-            // Where windows may not come to the front by themselves, the person is shown where.
+            // Some desktops do not let a window raise itself. The hint points the user to it.
             let hint = UserAttentionType::Informational;
             ctx.send_viewport_cmd(ViewportCommand::RequestUserAttention(hint));
         }
     }
 
-    /// Joins what the program was started with.
+    /// Joins the sessions that the program was started with.
     pub(crate) fn join_all(&mut self, ctx: &Context, targets: Vec<JoinTarget>) {
         for target in targets {
             self.join(target, true);
@@ -92,39 +94,39 @@ impl App {
         ctx.request_repaint();
     }
 
-    /// Has the settings written, off this thread.
+    /// Writes the settings on another thread.
     pub(super) fn save(&self) {
-        let Some(backstage) = &self.backstage else { return };
-        let Some(file) = backstage.file.clone() else {
-            return backstage.failed.put(SettingsError::NoPlace.to_string());
+        let Some(services) = &self.backstage else { return };
+        let Some(file) = services.file.clone() else {
+            return services.failed.put(SettingsError::NoPlace.to_string());
         };
         file.want(self.settings.clone());
-        let failed = Arc::clone(&backstage.failed);
-        backstage.runtime.spawn_blocking(move || {
+        let failed = Arc::clone(&services.failed);
+        services.runtime.spawn_blocking(move || {
             if let Err(error) = file.save() {
                 failed.put(error.to_string());
             }
         });
     }
 
-    /// Has the window's size written at the end, for the next run.
+    /// Keeps the window's size. The shutdown writes it for the next run.
     pub(crate) fn note_size(&mut self, size: WindowSize) {
         if self.settings.window == size {
             return;
         }
         self.settings.window = size;
-        let file = self.backstage.as_ref().and_then(|backstage| backstage.file.as_ref());
+        let file = self.backstage.as_ref().and_then(|services| services.file.as_ref());
         if let Some(file) = file {
             file.want(self.settings.clone());
         }
     }
 
-    /// Lets go of what belongs to the window's graphics, before it closes.
+    /// Releases the textures and the instance lock before the window closes.
     pub(crate) fn let_go(&mut self) {
         self.pictures.clear();
-        // A later start finds nobody here, and waits until this one has ended.
-        if let Some(backstage) = &mut self.backstage {
-            backstage.door = None;
+        // A later start finds no open window, and waits until this process has ended.
+        if let Some(services) = &mut self.backstage {
+            services.door = None;
         }
     }
 }

@@ -1,8 +1,9 @@
-//! What comes of a click on a link that somebody wrote in a chat.
+//! What a click on a URL in a chat message does.
 //!
-//! The writer chose where it leads, and whoever is there sees and hears the person at once. So only
-//! a hub that is in use anyway is joined without a question, and what may be an ordinary web page
-//! is taken for a session only if a hub answers there.
+//! The author of the message chose the address, and the participants of that session would see and
+//! hear the user at once. So a session is joined without a question only at a hub that is in use
+//! already. A URL that may be an ordinary web page counts as a session link only if a hub answers
+//! at its address.
 
 use eframe::egui::Context;
 use url::Url;
@@ -14,31 +15,31 @@ use crate::{
 };
 
 impl App {
-    /// Follows a link: joins, asks whether to join, asks at the address what is there, or has a
-    /// browser open it.
-    pub(super) fn follow(&mut self, ctx: &Context, link: String) {
-        let Ok((Some(hub), session)) = parse_target(&link) else {
-            return self.browser.open(link, ctx);
+    /// Opens a URL: joins its session, asks the user whether to join, probes the address for a hub,
+    /// or opens a browser.
+    pub(super) fn follow(&mut self, ctx: &Context, url: String) {
+        let Ok((Some(hub), session)) = parse_target(&url) else {
+            return self.browser.open(url, ctx);
         };
         let target = JoinTarget { session, hub: Some(hub.clone()) };
         if self.is_in_use(&hub) {
             self.join(target, true);
         } else if is_usual_for_pages(&hub) {
-            self.browser.ask(Followed { link, target, is_hub: false }, hub, ctx);
+            self.browser.ask(Followed { link: url, target, is_hub: false }, hub, ctx);
         } else {
             self.ask_to_join(ctx, target);
         }
     }
 
-    /// What was at the address of a link that may be a web page's.
-    pub(super) fn followed(&mut self, ctx: &Context, followed: Followed) {
-        match followed.is_hub {
-            true => self.ask_to_join(ctx, followed.target),
-            false => self.browser.open(followed.link, ctx),
+    /// Handles the result of [`Browser::probe`](crate::ui::browser::Browser::probe).
+    pub(super) fn followed(&mut self, ctx: &Context, probed: Followed) {
+        match probed.is_hub {
+            true => self.ask_to_join(ctx, probed.target),
+            false => self.browser.open(probed.link, ctx),
         }
     }
 
-    /// Joins a session to which a link in a chat led, as the person said.
+    /// Joins a session from a chat message after the user confirmed it.
     pub(super) fn join_linked(&mut self, target: JoinTarget, muted: bool) {
         let session = target.session.clone();
         if self.join(target, true) && muted {
@@ -54,21 +55,22 @@ impl App {
         ctx.request_repaint();
     }
 
-    /// Whether a hub is in use that surely is the one at that address, whatever others say.
+    /// Whether the hub in use at that address is proven to be that hub. The address that a hub
+    /// claims for itself counts only for the user's own hub.
     fn is_in_use(&self, hub: &HubUrl) -> bool {
         let is_at = |status: &HubStatus| match &status.place {
             Some(place) => {
                 place.url == *hub
                     || place.owner == HubOwner::ThisUser && status.url.as_ref() == Some(hub)
             }
-            // The person asked for that address.
+            // The user entered that address.
             None => status.url.as_ref() == Some(hub),
         };
         self.snapshot.hubs.iter().any(is_at)
     }
 }
 
-/// Whether web pages are usually found at that port.
+/// Whether web pages are usually served at that port.
 fn is_usual_for_pages(hub: &HubUrl) -> bool {
     let port = Url::parse(hub.as_str()).ok().and_then(|url| url.port_or_known_default());
     matches!(port, Some(80 | 443))

@@ -1,4 +1,4 @@
-//! Where the panels stand, in which order they are drawn, and the sizes that are kept of them.
+//! The layout of the panels, the order in which they are drawn, and their saved sizes.
 
 use std::sync::Arc;
 
@@ -18,11 +18,11 @@ use crate::ui::{
     want::Want,
 };
 
-/// How high a panel's title is with the distance to what follows, in points.
+/// Height of a panel's title and the gap below it, in points.
 const TITLE_HEIGHT: f32 = 36.0;
 
 impl App {
-    /// Draws all panels; what they want.
+    /// Draws all panels. Returns the actions of the user.
     pub(super) fn panels(&mut self, ui: &mut Ui) -> Vec<Option<Want>> {
         let palette = Palette::of(ui);
         let snapshot = Arc::clone(&self.snapshot);
@@ -30,46 +30,46 @@ impl App {
         let busy = !self.unsent.is_empty();
         let mut colours = std::mem::take(&mut self.colours);
         colours.follow(&snapshot);
-        let left_behind = self.left_behind.as_ref().map(LeftBehind::words);
+        let resume_offer = self.left_behind.as_ref().map(LeftBehind::words);
         let missing = DeviceKind::ALL.map(|kind| self.devices.is_missing(kind, ui.ctx()));
-        let scene = Scene {
+        let view = Scene {
             snapshot: &snapshot,
             colours: &colours,
             settings: &settings,
             now: self.now,
             missing,
-            left_behind: left_behind.as_deref(),
+            left_behind: resume_offer.as_deref(),
             busy,
         };
-        let mut wants = vec![];
+        let mut actions = vec![];
         let bare = Frame::new().fill(palette.base).inner_margin(Margin::same(12));
         if self.streams.full_screen {
             CentralPanel::default().frame(bare).show(ui, |ui| {
-                wants.push(self.streams.remote(ui, scene, &self.pictures));
+                actions.push(self.streams.remote(ui, view, &self.pictures));
             });
             let whole = ui.ctx().content_rect().shrink(GRID);
-            wants.push(self.notices.toasts(ui.ctx(), scene, (whole, Align2::CENTER_TOP)));
+            actions.push(self.notices.toasts(ui.ctx(), view, (whole, Align2::CENTER_TOP)));
         } else {
-            self.all_panels(ui, scene, &mut wants);
+            self.all_panels(ui, view, &mut actions);
             self.keep_panels(ui, settings.panels);
         }
         self.colours = colours;
-        wants
+        actions
     }
 
-    /// Draws the panels in the order of reading, which is that of the keyboard: sessions, streams,
-    /// chat, call bar. Those at the edges take their room before.
-    fn all_panels(&mut self, ui: &mut Ui, scene: Scene<'_>, wants: &mut Vec<Option<Want>>) {
+    /// Draws the panels in reading order, which is also the order of keyboard focus: sessions,
+    /// streams, chat, call bar. The call bar's space at the bottom is reserved first.
+    fn all_panels(&mut self, ui: &mut Ui, view: Scene<'_>, actions: &mut Vec<Option<Want>>) {
         let palette = Palette::of(ui);
         let narrow = ui.available_width() < NARROW;
         let frame = Frame::new().fill(palette.panel).inner_margin(Margin::symmetric(12, 0));
         let bar = Panel::bottom("call").exact_size(call_bar::HEIGHT).frame(frame);
         let bar = bar.show(ui, |ui| ui.allocate_space(ui.available_size()).1).inner;
         let frame = Frame::new().fill(palette.panel).inner_margin(Margin::same(12));
-        self.chats.follow(scene.snapshot);
-        // Where there is no room for a chat of its own it stands in front of the sessions: people
-        // are what one looks at while one writes.
-        let covered = narrow && self.chats.any_open();
+        self.chats.follow(view.snapshot);
+        // In a narrow window the chat covers the sessions, not the streams: the user looks at the
+        // participants while typing.
+        let is_chat_over_sessions = narrow && self.chats.any_open();
         let (name, side) = if narrow {
             ("sessions-narrow", &mut self.settings.panels.sessions_narrow)
         } else {
@@ -77,12 +77,12 @@ impl App {
         };
         let left = Panel::left(name).default_size(f32::from(*side)).size_range(240.0..=420.0);
         let left = (left.frame(frame), Side::Left);
-        let called = if covered { "chat" } else { "sessions" };
-        let (drawn, moved) = edges::show(left, ui, (name, called), |ui| {
-            wants.push(if covered {
-                self.chats.ui(ui, scene)
+        let label = if is_chat_over_sessions { "chat" } else { "sessions" };
+        let (drawn, moved) = edges::show(left, ui, (name, label), |ui| {
+            actions.push(if is_chat_over_sessions {
+                self.chats.ui(ui, view)
             } else {
-                self.sessions.ui(ui, scene, &self.chats)
+                self.sessions.ui(ui, view, &self.chats)
             });
         });
         note_size(side, drawn.response.rect.width());
@@ -90,29 +90,29 @@ impl App {
         let left = drawn.response.rect.shrink2(vec2(12.0, GRID));
         let bare = Frame::new().fill(palette.base).inner_margin(Margin::same(12));
         CentralPanel::default().frame(bare).show(ui, |ui| {
-            wants.push(self.notices.errors(ui));
+            actions.push(self.notices.errors(ui));
             let chat = if narrow { None } else { self.chat_room(ui) };
-            let local = self.both_streams(ui, scene, wants);
-            // Where least is: below the own picture, where the list of lanes ends, or in front of
-            // the oldest lines of a chat.
-            let lines = left.with_min_y(left.top() + TITLE_HEIGHT);
-            let place = match (narrow, covered) {
-                (false, _) => (local, Align2::LEFT_BOTTOM),
+            let own_video = self.both_streams(ui, view, actions);
+            // Toasts go where they hide least: below the own video, at the end of the session list,
+            // or over the oldest messages of the chat.
+            let messages = left.with_min_y(left.top() + TITLE_HEIGHT);
+            let place = match (narrow, is_chat_over_sessions) {
+                (false, _) => (own_video, Align2::LEFT_BOTTOM),
                 (true, false) => (left, Align2::LEFT_BOTTOM),
-                (true, true) => (lines, Align2::LEFT_TOP),
+                (true, true) => (messages, Align2::LEFT_TOP),
             };
-            wants.push(self.notices.toasts(ui.ctx(), scene, place));
+            actions.push(self.notices.toasts(ui.ctx(), view, place));
             if let Some(room) = chat {
                 let ui = &mut within(ui, room, "chat");
-                wants.push(self.chats.ui(ui, scene));
+                actions.push(self.chats.ui(ui, view));
             }
         });
         let ui = &mut within(ui, bar, "call bar");
-        wants.push(call_bar::ui(ui, scene, &self.pictures, &mut self.devices));
+        actions.push(call_bar::ui(ui, view, &self.pictures, &mut self.devices));
     }
 
-    /// Keeps room for the open chat beside the streams: it is drawn once they are, as they come
-    /// before it. Nothing if none is open.
+    /// Reserves space for the open chat beside the streams. The chat is drawn after the streams,
+    /// because it follows them in reading order. Returns `None` if no chat is open.
     fn chat_room(&mut self, ui: &mut Ui) -> Option<Rect> {
         if !self.chats.any_open() {
             return None;
@@ -129,19 +129,19 @@ impl App {
         Some(drawn.inner)
     }
 
-    /// Closes the chat that stands in front of the sessions, if one does.
+    /// In a narrow window, closes the chat that covers the sessions.
     pub(super) fn uncover_sessions(&mut self, ctx: &Context) {
         if ctx.content_rect().width() < NARROW {
             self.chats.close();
         }
     }
 
-    /// Draws our streams and everybody else's; where ours are.
+    /// Draws the local and the remote streams. Returns the rectangle of the local ones.
     fn both_streams(
         &mut self,
         ui: &mut Ui,
-        scene: Scene<'_>,
-        wants: &mut Vec<Option<Want>>,
+        view: Scene<'_>,
+        actions: &mut Vec<Option<Want>>,
     ) -> Rect {
         let narrow = ui.ctx().content_rect().width() < NARROW;
         let gap = Margin { bottom: GRID as i8, right: GRID as i8, ..Margin::ZERO };
@@ -157,7 +157,7 @@ impl App {
         };
         let panel = (panel.0.resizable(true).frame(Frame::new().inner_margin(gap)), panel.1);
         let (drawn, moved) = edges::show(panel, ui, (name, "your picture"), |ui| {
-            wants.push(self.streams.local(ui, scene, &self.pictures));
+            actions.push(self.streams.local(ui, view, &self.pictures));
         });
         let local = drawn.response.rect;
         note_size(size, if narrow { local.height() } else { local.width() });
@@ -169,13 +169,13 @@ impl App {
             bottom: 0,
         };
         CentralPanel::default().frame(Frame::new().inner_margin(gap)).show(ui, |ui| {
-            wants.push(self.streams.remote(ui, scene, &self.pictures));
+            actions.push(self.streams.remote(ui, view, &self.pictures));
         });
         local.with_max_x(local.right() - GRID)
     }
 
-    /// Keeps the panels' sizes for the next run, once a person let go of an edge or moved it by
-    /// keys. What a small window does to them is not kept.
+    /// Saves the panel sizes for the next run after the user has resized a panel by pointer or
+    /// keyboard. Sizes that a small window forces are not saved.
     fn keep_panels(&mut self, ui: &Ui, kept: Panels) {
         let (down, released) =
             ui.input(|input| (input.pointer.any_down(), input.pointer.any_released()));
@@ -193,14 +193,14 @@ impl App {
     }
 }
 
-/// A part of the window that was kept free, to be drawn into.
-fn within(ui: &mut Ui, room: Rect, name: &str) -> Ui {
-    let mut part = ui.new_child(UiBuilder::new().max_rect(room).id_salt(name));
-    part.set_clip_rect(room.intersect(ui.clip_rect()));
-    part
+/// A child [`Ui`] for a part of the window that was reserved before.
+fn within(ui: &mut Ui, rect: Rect, name: &str) -> Ui {
+    let mut child = ui.new_child(UiBuilder::new().max_rect(rect).id_salt(name));
+    child.set_clip_rect(rect.intersect(ui.clip_rect()));
+    child
 }
 
-/// Takes a panel's size over, in whole points.
-fn note_size(place: &mut u16, size: f32) {
-    *place = size.round().clamp(0.0, 10_000.0) as u16;
+/// Stores a panel's size, in whole points.
+fn note_size(stored: &mut u16, size: f32) {
+    *stored = size.round().clamp(0.0, 10_000.0) as u16;
 }

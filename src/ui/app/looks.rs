@@ -1,4 +1,4 @@
-//! What the window looks at and listens to, of all that there is.
+//! Which remote and local media the window needs now.
 
 use std::collections::BTreeSet;
 
@@ -8,33 +8,33 @@ use crate::{
     ui::{devices::DeviceKind, faces, pictures::Wanted},
 };
 
-/// What of all that can be seen is to be looked at, and whose level is to be read. Of ourselves
-/// nothing is taken while our camera is off, unless its menu shows what it sees.
+/// The videos that are visible and the streams whose audio level is shown. The own video is not
+/// taken while the camera is muted, unless the camera menu previews it.
 pub(super) fn wanted(
     snapshot: &Snapshot,
-    looked_at: &BTreeSet<Picture>,
+    visible: &BTreeSet<Picture>,
     menu: Option<DeviceKind>,
 ) -> Wanted {
-    let mut wanted =
+    let mut media =
         Wanted { microphone: menu == Some(DeviceKind::Microphone), ..Wanted::default() };
-    let own = looked_at.contains(&Picture::Local) && snapshot.gates.camera;
-    if own || menu == Some(DeviceKind::Camera) {
-        wanted.seen.insert(Picture::Local);
+    let shows_own_video = visible.contains(&Picture::Local) && snapshot.gates.camera;
+    if shows_own_video || menu == Some(DeviceKind::Camera) {
+        media.seen.insert(Picture::Local);
     }
     if snapshot.microphone == SourceState::Running {
-        wanted.heard.insert(Picture::Local);
+        media.heard.insert(Picture::Local);
     }
-    for face in faces::remote(snapshot, MediaTime::default()) {
-        if !looked_at.contains(&face.picture) {
+    for tile in faces::remote(snapshot, MediaTime::default()) {
+        if !visible.contains(&tile.picture) {
             continue;
         }
-        if face.video {
-            wanted.seen.insert(face.picture);
+        if tile.video {
+            media.seen.insert(tile.picture);
         }
-        let audible = face.kind.media.has(Media::Audio) && !face.muted;
-        if audible && face.state == ParticipantState::Live {
-            wanted.heard.insert(face.picture);
+        let audible = tile.kind.media.has(Media::Audio) && !tile.muted;
+        if audible && tile.state == ParticipantState::Live {
+            media.heard.insert(tile.picture);
         }
     }
-    wanted
+    media
 }

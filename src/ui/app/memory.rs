@@ -1,4 +1,4 @@
-//! What outlives the window: who one is, and which sessions one was in.
+//! State that outlives the window: the user's name, and the sessions to resume after a crash.
 
 use super::App;
 use crate::{
@@ -7,21 +7,22 @@ use crate::{
 };
 
 impl App {
-    /// Writes the sessions down from now on, and offers those that were left behind.
-    pub(crate) fn remember(&mut self, keeper: Keeper, left_behind: Option<LeftBehind>) {
-        (self.keeper, self.left_behind) = (Some(keeper), left_behind);
+    /// Saves the open sessions from now on, and offers to resume those of a crashed window.
+    pub(crate) fn remember(&mut self, keeper: Keeper, resumable: Option<LeftBehind>) {
+        (self.keeper, self.left_behind) = (Some(keeper), resumable);
     }
 
-    /// Takes the sessions up that were left behind, or does not offer them any more.
-    pub(super) fn resume(&mut self, wanted: bool) {
+    /// Resumes the sessions of a crashed window if the user accepts. Otherwise it discards the
+    /// offer.
+    pub(super) fn resume(&mut self, accepted: bool) {
         match self.left_behind.take() {
-            Some(found) if wanted => self.unsent.extend(found.resume()),
-            Some(found) => found.forget(),
+            Some(sessions) if accepted => self.unsent.extend(sessions.resume()),
+            Some(sessions) => sessions.forget(),
             None => {}
         }
     }
 
-    /// Takes another name at once, in every session.
+    /// Changes the user's name in every session.
     pub(super) fn rename(&mut self, name: String) {
         if self.settings.name.trim() != name.trim() {
             let name = name.trim().to_owned();
