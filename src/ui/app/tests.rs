@@ -1,10 +1,11 @@
-//! The whole window over literal snapshots, by the names that screen readers hear.
+//! Tests of the whole window over literal snapshots. Widgets are found by their accessibility
+//! labels.
 
 mod chat;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use eframe::egui::{self, Key, Modifiers, Rect, accesskit::Role as Part};
+use eframe::egui::{self, Key, Modifiers, Rect, accesskit::Role as NodeRole};
 use egui_kittest::{
     Harness, HarnessBuilder,
     kittest::{NodeT as _, Queryable as _},
@@ -44,10 +45,10 @@ fn window_of(
     settings: Settings,
     snapshot: Snapshot,
 ) -> Harness<'static, Option<App>> {
-    let mut given = Some((settings, Arc::new(snapshot)));
+    let mut initial = Some((settings, Arc::new(snapshot)));
     let draw = move |ui: &mut Ui, app: &mut Option<App>| {
         let app = app.get_or_insert_with(|| {
-            let (settings, snapshot) = given.take().expect("made once");
+            let (settings, snapshot) = initial.take().expect("the app is created once");
             let mut app = App::new(ui.ctx(), settings, None);
             app.snapshot = snapshot;
             app
@@ -59,7 +60,7 @@ fn window_of(
     harness
 }
 
-/// Five sessions of our own, with one guest each, on air.
+/// Five sessions that this user opened, with one connected guest each.
 fn five() -> Snapshot {
     let one = |(index, kind): (usize, SessionKind)| {
         let mut one =
@@ -72,28 +73,28 @@ fn five() -> Snapshot {
 }
 
 /// Compares with the file of that name in `tests/window`, or writes it if `KEEP` is set.
-fn assert_kept(name: &str, now: &[u8], compare: impl FnOnce(&[u8]) -> Result<(), String>) {
-    let place = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/window").join(name);
+fn assert_kept(name: &str, bytes: &[u8], compare: impl FnOnce(&[u8]) -> Result<(), String>) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/window").join(name);
     if std::env::var_os("KEEP").is_some() {
-        return std::fs::write(place, now).unwrap();
+        return std::fs::write(path, bytes).unwrap();
     }
-    let kept = std::fs::read(&place).unwrap_or_default();
+    let kept = std::fs::read(&path).unwrap_or_default();
     if let Err(difference) = compare(&kept) {
-        let shown = std::env::temp_dir().join(format!("quintet-{name}"));
-        std::fs::write(&shown, now).unwrap();
+        let actual = std::env::temp_dir().join(format!("quintet-{name}"));
+        std::fs::write(&actual, bytes).unwrap();
         panic!(
-            "tests/window/{name}: {difference}; it is now as {} shows. If that is meant, keep \
-             it: KEEP=1 cargo test ui::",
-            shown.display()
+            "tests/window/{name}: {difference}; {} holds the new version. To keep it: \
+             KEEP=1 cargo test ui::",
+            actual.display()
         );
     }
 }
 
 fn app<'a>(window: &'a mut Harness<'static, Option<App>>) -> &'a mut App {
-    window.state_mut().as_mut().expect("made at the first frame")
+    window.state_mut().as_mut().expect("the first frame creates the app")
 }
 
-/// What was asked for since the last call.
+/// The commands since the last call.
 fn sent(window: &mut Harness<'static, Option<App>>) -> Vec<Command> {
     window.run();
     let sent = app(window).unsent.drain(..).collect();
@@ -107,10 +108,10 @@ fn click(window: &mut Harness<'static, Option<App>>, label: &str) -> Vec<Command
 }
 
 #[test]
-fn an_empty_window_says_what_to_do_and_opens_five_kinds_with_five_ids() {
+fn an_empty_window_explains_what_to_do_and_opens_five_kinds_with_five_ids() {
     let mut window = window(LARGE, Snapshot::default());
     window.get_by_label("Paste a link to join, or open a session");
-    assert!(window.query_by_label("Leave all").is_none(), "nothing to leave, no button");
+    assert!(window.query_by_label("Leave all").is_none(), "no button without a session to leave");
     let sent = click(&mut window, "Open all five");
     let mut ids = BTreeSet::new();
     for (command, kind) in sent.iter().zip(SessionKind::FIVE) {
@@ -122,7 +123,7 @@ fn an_empty_window_says_what_to_do_and_opens_five_kinds_with_five_ids() {
 }
 
 #[test]
-fn a_typed_id_is_joined_by_enter_and_a_wrong_link_is_told_until_it_is_edited() {
+fn enter_joins_a_typed_id_and_a_wrong_link_shows_an_error_until_it_is_edited() {
     let mut window = window(LARGE, Snapshot::default());
     window.get_by_label("Paste a link to join").focus();
     window.run();
@@ -130,15 +131,15 @@ fn a_typed_id_is_joined_by_enter_and_a_wrong_link_is_told_until_it_is_edited() {
     window.run();
     window.key_press(Key::Enter);
     assert_eq!(sent(&mut window), []);
-    let told = |window: &Harness<'_, Option<App>>| {
+    let is_shown = |window: &Harness<'_, Option<App>>| {
         window.query_by_label_contains("ends in /s/ID").is_some()
     };
-    assert!(told(&window));
+    assert!(is_shown(&window));
     window.get_by_label("Paste a link to join").focus();
     window.run();
     window.get_by_label("Paste a link to join").type_text("z");
     window.run();
-    assert!(!told(&window), "edited");
+    assert!(!is_shown(&window), "edited");
     window.key_press_modifiers(Modifiers::COMMAND, Key::A);
     window.get_by_label("Paste a link to join").type_text("town-hall");
     window.run();
@@ -148,7 +149,7 @@ fn a_typed_id_is_joined_by_enter_and_a_wrong_link_is_told_until_it_is_edited() {
 }
 
 #[test]
-fn a_wrong_link_keeps_the_focus_so_that_mending_it_mutes_nobody() {
+fn a_wrong_link_keeps_the_focus_so_that_correcting_it_triggers_no_shortcut() {
     let mut window = window(LARGE, Snapshot::default());
     window.get_by_label("Paste a link to join").focus();
     window.run();
@@ -161,7 +162,7 @@ fn a_wrong_link_keeps_the_focus_so_that_mending_it_mutes_nobody() {
 }
 
 #[test]
-fn each_control_of_an_own_lane_asks_for_its_command() {
+fn each_control_of_an_opened_sessions_card_sends_its_command() {
     let mut window = window(LARGE, with(vec![session("a", SessionKind::FIVE[0], Role::Opener, 2)]));
     let gate = |session: Option<&str>, gate| Command::SetGate {
         session: session.map(id),
@@ -183,18 +184,18 @@ fn each_control_of_an_own_lane_asks_for_its_command() {
     let participant = ParticipantId::from_digest([1; 10]);
     let eject =
         |address| Command::Eject { session: id("a"), participant: participant.clone(), address };
-    assert_eq!(click(&mut window, "Remove Person 1 from Conference"), [], "asked first");
+    assert_eq!(click(&mut window, "Remove Person 1 from Conference"), [], "a dialog asks first");
     assert_eq!(click(&mut window, "Remove"), [eject(false)]);
     click(&mut window, "Remove Person 1 from Conference");
     click(&mut window, "Keep out everybody else at the same network address");
     assert_eq!(click(&mut window, "Remove"), [eject(true)]);
-    assert_eq!(click(&mut window, "End Conference for everyone"), [], "asked first");
+    assert_eq!(click(&mut window, "End Conference for everyone"), [], "a dialog asks first");
     let close = Command::Depart(Departure::Close(id("a")));
     assert_eq!(click(&mut window, "End for everyone"), [close]);
 }
 
 #[test]
-fn only_controls_that_work_are_drawn() {
+fn a_viewer_of_a_broadcast_has_no_sending_controls() {
     let viewer = session("b", SessionKind::FIVE[1], Role::Guest, 1);
     let window = window(LARGE, with(vec![viewer]));
     for label in ["Microphone in Broadcast", "Camera in Broadcast", "End Broadcast for everyone"] {
@@ -205,9 +206,9 @@ fn only_controls_that_work_are_drawn() {
 }
 
 #[test]
-fn every_state_is_said_in_words_and_has_a_way_out() {
+fn every_session_state_has_a_text_and_an_exit_button() {
     let since = MediaTime::default();
-    for (state, words, way_out) in [
+    for (state, text, exit) in [
         (SessionState::Connecting, "Connecting…", "Leave Conference"),
         (SessionState::Waiting, "Waiting for the host", "Stop waiting for Conference"),
         (SessionState::Live, "Joined", "Leave Conference"),
@@ -234,22 +235,22 @@ fn every_state_is_said_in_words_and_has_a_way_out() {
         let mut window = window(SMALL, with(vec![one]));
         app(&mut window).now = MediaTime::from_micros(4_999_999);
         window.run();
-        window.get_by_label(words);
-        let sent = click(&mut window, way_out);
+        window.get_by_label(text);
+        let sent = click(&mut window, exit);
         let leaves = [Command::Leave { session: id("s") }];
         assert!(sent == leaves || sent == [Command::Depart(Departure::Leave(id("s")))], "{sent:?}");
     }
 }
 
 #[test]
-fn a_session_that_is_over_offers_what_may_work_now() {
+fn an_ended_session_offers_a_retry() {
     let kind = SessionKind::FIVE[0];
     let guest = |state| SessionStatus { state, ..session("s", kind, Role::Guest, 0) };
     let opener = |state| SessionStatus { state, ..session("s", kind, Role::Opener, 0) };
     let hub = Some("http://127.0.0.1:7340".parse().unwrap());
     let join = Command::Join { target: JoinTarget { session: id("s"), hub }, wait: true };
     let open = Command::Open(OpenRequest { session: id("s"), kind, limit: Some(12) });
-    for (one, way_on, command) in [
+    for (one, retry, command) in [
         (guest(refused(ErrorCode::SessionFull)), "Try again", join.clone()),
         (guest(refused(ErrorCode::NoSuchSession)), "Wait until it opens", join.clone()),
         (guest(refused(ErrorCode::NotAllowed)), "Try again", join.clone()),
@@ -262,7 +263,7 @@ fn a_session_that_is_over_offers_what_may_work_now() {
         (opener(refused(ErrorCode::TooMany)), "Try again", open),
     ] {
         let mut window = window(SMALL, with(vec![one]));
-        assert_eq!(click(&mut window, way_on), [command]);
+        assert_eq!(click(&mut window, retry), [command]);
     }
     let mut window = window(SMALL, with(vec![opener(refused(ErrorCode::IdTaken))]));
     let sent = click(&mut window, "Open with a new id");
@@ -270,7 +271,7 @@ fn a_session_that_is_over_offers_what_may_work_now() {
     assert!(request.kind == kind && request.session != id("s"), "{request:?}");
 }
 
-/// A session that a hub refused.
+/// The state of a session that a hub refused.
 fn refused(code: ErrorCode) -> SessionState {
     let message = format!("the hub says {}; try another", code.name());
     SessionState::Failed(Failure { code: FailureCode::Hub(code), message, session: Some(id("s")) })
@@ -279,9 +280,9 @@ fn refused(code: ErrorCode) -> SessionState {
 #[test]
 fn any_number_of_tiles_stays_inside_the_window() {
     for size in [LARGE, SMALL] {
-        for people in [1, 5, 25] {
+        for count in [1, 5, 25] {
             let kind = SessionKind::FIVE[0];
-            let mut window = window(size, with(vec![session("a", kind, Role::Opener, people)]));
+            let mut window = window(size, with(vec![session("a", kind, Role::Opener, count)]));
             let frame = Size::new(64, 36);
             let black = VideoFrame::new(
                 frame,
@@ -292,9 +293,9 @@ fn any_number_of_tiles_stays_inside_the_window() {
             window.run();
             let whole = Rect::from_min_size(egui::Pos2::ZERO, size.into());
             let mut tiles = 0;
-            for part in [Part::Button, Part::CheckBox, Part::TextInput] {
+            for part in [NodeRole::Button, NodeRole::CheckBox, NodeRole::TextInput] {
                 for node in window.query_all_by_role(part) {
-                    // Many tiles are scrolled.
+                    // With many tiles the panel scrolls, so a tile may be outside vertically.
                     let is_tile =
                         node.accesskit_node().label().is_some_and(|l| l.starts_with("Person "));
                     let rect = node.rect();
@@ -304,14 +305,14 @@ fn any_number_of_tiles_stays_inside_the_window() {
                     } else {
                         whole.contains_rect(rect)
                     };
-                    assert!(is_inside, "{node:?} of {people} in {size:?}");
+                    assert!(is_inside, "{node:?} of {count} in {size:?}");
                 }
             }
-            for index in 0..people {
+            for index in 0..count {
                 let label = format!("Person {index} in Conference");
                 tiles += window.query_all_by_label(&label).count();
             }
-            assert_eq!(tiles, people);
+            assert_eq!(tiles, count);
         }
     }
 }
@@ -330,7 +331,7 @@ fn a_clicked_tile_is_pinned_and_released_by_another_click() {
 }
 
 #[test]
-fn keys_work_unless_somebody_types() {
+fn shortcuts_work_unless_a_text_box_has_the_focus() {
     let mut window = window(LARGE, with(vec![session("a", SessionKind::FIVE[0], Role::Opener, 1)]));
     let gate = |gate| vec![Command::SetGate { session: None, gate, open: false }];
     for (key, command) in [
@@ -355,7 +356,7 @@ fn keys_work_unless_somebody_types() {
 }
 
 #[test]
-fn a_link_in_a_sentence_is_joined_and_one_of_a_session_that_is_here_shows_it() {
+fn a_pasted_sentence_with_a_link_joins_and_the_link_of_a_listed_session_shows_its_card() {
     let here = session("here", SessionKind::FIVE[0], Role::Guest, 1);
     let mut window = window(LARGE, with(vec![here]));
     let mut paste = |text: &str| {
@@ -371,7 +372,7 @@ fn a_link_in_a_sentence_is_joined_and_one_of_a_session_that_is_here_shows_it() {
 }
 
 #[test]
-fn the_right_link_of_a_session_that_is_sought_elsewhere_takes_the_place_of_the_wrong_one() {
+fn a_corrected_link_replaces_the_join_at_the_wrong_hub() {
     let mut sought = session("demo", SessionKind::FIVE[0], Role::Guest, 0);
     sought.state = SessionState::Connecting;
     let mut window = window(LARGE, with(vec![sought]));
@@ -388,7 +389,7 @@ fn the_right_link_of_a_session_that_is_sought_elsewhere_takes_the_place_of_the_w
 }
 
 #[test]
-fn a_link_whose_hub_does_not_answer_is_told_in_its_lane_and_can_be_mended() {
+fn the_card_of_an_unreachable_hub_shows_the_reason_and_edits_the_link() {
     let mut one = session("demo", SessionKind::FIVE[0], Role::Guest, 0);
     one.state = SessionState::Unreachable { reason: "nobody answers at http://h:1".to_owned() };
     let mut window = window(LARGE, with(vec![one]));
@@ -400,27 +401,27 @@ fn a_link_whose_hub_does_not_answer_is_told_in_its_lane_and_can_be_mended() {
 }
 
 #[test]
-fn an_error_moves_nothing_that_is_below_it() {
+fn an_error_banner_does_not_move_the_tiles() {
     let mut window = window(LARGE, five());
-    let places = |window: &Harness<'_, Option<App>>| {
+    let rects = |window: &Harness<'_, Option<App>>| {
         let tiles = window.query_all_by_label_contains("Guest ");
         tiles.map(|tile| tile.rect()).collect::<Vec<_>>()
     };
-    let before = places(&window);
+    let before = rects(&window);
     app(&mut window).notices.error("the disk is full; free some of it".to_owned());
     window.run();
     window.get_by_label("The disk is full. Free some of it.");
-    assert_eq!(places(&window), before);
+    assert_eq!(rects(&window), before);
     click(&mut window, "Dismiss message");
     assert!(window.query_by_label("The disk is full. Free some of it.").is_none());
 }
 
 #[test]
-fn who_is_in_several_sessions_is_counted_once() {
+fn a_participant_of_several_sessions_is_counted_once() {
     let one = |(index, people): (u64, usize)| {
         let mut one = session(&format!("s{index}"), SessionKind::FIVE[0], Role::Opener, people);
-        for (other, person) in (0..).zip(&mut one.participants) {
-            person.peer = Some(PeerId(10 * index + other));
+        for (other, participant) in (0..).zip(&mut one.participants) {
+            participant.peer = Some(PeerId(10 * index + other));
         }
         one
     };
@@ -430,7 +431,7 @@ fn who_is_in_several_sessions_is_counted_once() {
 }
 
 #[test]
-fn space_opens_a_closed_microphone_while_it_is_held_and_presses_no_button() {
+fn holding_space_unmutes_the_microphone_and_presses_no_button() {
     let mut snapshot = with(vec![session("a", SessionKind::FIVE[0], Role::Opener, 1)]);
     snapshot.gates.microphone = false;
     let mut window = window(LARGE, snapshot);
@@ -444,7 +445,7 @@ fn space_opens_a_closed_microphone_while_it_is_held_and_presses_no_button() {
 }
 
 #[test]
-fn a_camera_that_fails_can_be_done_without() {
+fn a_failed_camera_can_be_switched_off() {
     let message = "no camera is connected; pick another".to_owned();
     let camera = SourceState::Failed { message };
     let mut window = window(LARGE, Snapshot { camera, ..Snapshot::default() });
@@ -454,7 +455,7 @@ fn a_camera_that_fails_can_be_done_without() {
 }
 
 #[test]
-fn an_error_stays_until_it_is_read() {
+fn an_error_stays_until_it_is_dismissed() {
     let mut window = window(SMALL, Snapshot::default());
     app(&mut window).tell("the hub is gone; start one".to_owned());
     window.run();
@@ -464,7 +465,7 @@ fn an_error_stays_until_it_is_read() {
 }
 
 #[test]
-fn a_session_of_any_kind_is_opened_with_an_own_id() {
+fn a_session_of_any_kind_can_be_opened_with_a_chosen_id() {
     let mut window = window(SMALL, Snapshot::default());
     click(&mut window, "New session…");
     click(&mut window, "Video");
@@ -481,11 +482,11 @@ fn a_session_of_any_kind_is_opened_with_an_own_id() {
 }
 
 #[test]
-fn a_closed_switch_is_offered_to_be_opened_and_being_on_air_is_said() {
+fn a_muted_switch_unmutes_and_the_on_air_badges_follow_the_session() {
     let mut one = session("a", SessionKind::FIVE[0], Role::Opener, 1);
     one.gates.microphone = false;
     let mut window = window(LARGE, with(vec![one.clone()]));
-    assert_eq!(window.query_all_by_label("ON AIR").count(), 2, "in the lane and in the bar");
+    assert_eq!(window.query_all_by_label("ON AIR").count(), 2, "on the card and in the bar");
     let gate = Gate::Microphone;
     let command = Command::SetGate { session: Some(id("a")), gate, open: true };
     assert_eq!(click(&mut window, "Microphone in Conference"), [command]);
@@ -495,13 +496,13 @@ fn a_closed_switch_is_offered_to_be_opened_and_being_on_air_is_said() {
 }
 
 #[test]
-fn a_key_is_changed_by_pressing_another_and_a_taken_one_is_refused_by_name() {
+fn pressing_a_key_rebinds_a_shortcut_and_a_used_key_is_refused_with_the_reason() {
     let mut window = window(LARGE, Snapshot::default());
     click(&mut window, "Settings");
     let mute = "M: Microphone on or off, everywhere";
     click(&mut window, mute);
     window.key_press(Key::V);
-    assert_eq!(sent(&mut window), [], "the key is meant for the dialog");
+    assert_eq!(sent(&mut window), [], "the dialog takes the key");
     window.get_by_label("V is already used: Camera on or off, everywhere. Press another key.");
     window.key_press(Key::Escape);
     window.run();
@@ -527,7 +528,7 @@ fn a_key_is_changed_by_pressing_another_and_a_taken_one_is_refused_by_name() {
 }
 
 #[test]
-fn a_dragged_edge_is_kept_and_what_a_small_window_does_to_a_panel_is_not() {
+fn a_dragged_panel_size_is_saved_and_a_size_forced_by_a_small_window_is_not() {
     let mut window = window(LARGE, Snapshot::default());
     let edge = egui::pos2(304.0, 400.0);
     window.hover_at(edge);
@@ -540,29 +541,32 @@ fn a_dragged_edge_is_kept_and_what_a_small_window_does_to_a_panel_is_not() {
     window.run();
     let kept = app(&mut window).settings.panels;
     assert!((354..=372).contains(&kept.sessions), "{kept:?}");
-    assert_eq!(kept.local_beside, 272, "the others stay");
+    assert_eq!(kept.local_beside, 272, "the other panels keep their sizes");
     window.set_size(egui::vec2(640.0, 480.0));
     window.run();
     assert_eq!(app(&mut window).settings.panels, kept);
     let settings = Settings { panels: kept, ..Settings::default() };
     let again = window_of(Harness::builder().with_size(LARGE), settings, Snapshot::default());
     let right = again.get_by_label("Local Media Streams").rect().left();
-    assert!(right > 354.0, "the next run begins with it: {right}");
+    assert!(right > 354.0, "the next run starts with the saved size: {right}");
 }
 
 #[test]
-fn only_what_can_be_seen_is_looked_at() {
+fn only_visible_videos_are_taken() {
     let snapshot = with(vec![session("a", SessionKind::FIVE[0], Role::Opener, 25)]);
     let mut window = window([640.0, 480.0], snapshot);
     let all = |window: &mut Harness<'static, Option<App>>, menu| {
         let app = app(window);
         wanted(&app.snapshot, &app.streams.looked_at, menu)
     };
-    let looks = all(&mut window, None);
-    let (local, last) = (Picture::Local, Picture::Peer(PeerId(24)));
-    assert!(looks.seen.contains(&local) && looks.seen.contains(&Picture::Peer(PeerId(0))));
-    assert!(!looks.seen.contains(&last) && !looks.heard.contains(&last), "scrolled out: {looks:?}");
-    assert!(!looks.microphone);
+    let media = all(&mut window, None);
+    let (local, hidden) = (Picture::Local, Picture::Peer(PeerId(24)));
+    assert!(media.seen.contains(&local) && media.seen.contains(&Picture::Peer(PeerId(0))));
+    assert!(
+        !media.seen.contains(&hidden) && !media.heard.contains(&hidden),
+        "scrolled out: {media:?}"
+    );
+    assert!(!media.microphone);
     app(&mut window).streams.full_screen = true;
     window.run();
     assert!(!all(&mut window, None).seen.contains(&local), "not drawn");
@@ -577,14 +581,14 @@ fn only_what_can_be_seen_is_looked_at() {
 }
 
 #[test]
-fn a_device_that_opens_slowly_is_told_and_can_be_given_up() {
+fn a_device_that_opens_slowly_shows_a_text_and_can_be_switched_off() {
     let mut window = window(LARGE, Snapshot::default());
     let app_of = app(&mut window);
     app_of.settings.camera = "Logitech C920 (default)".into();
     app_of.snapshot = Arc::new(Snapshot { camera: SourceState::Opening, ..Snapshot::default() });
-    // A step is a quarter of a second.
+    // A step of the harness is a quarter of a second.
     window.run_steps(2);
-    assert!(window.query_by_label("Go on without a camera").is_none(), "most open at once");
+    assert!(window.query_by_label("Go on without a camera").is_none(), "most devices open faster");
     window.run_steps(3);
     window.get_by_label("Starting Logitech C920…");
     window.get_by_label("Go on without a camera").click();

@@ -1,23 +1,23 @@
-//! Chats in the whole window.
+//! Tests of the chat in the whole window.
 
 use super::*;
 use crate::model::{ChatText, MediaSet, Topology};
 
-fn chat_session(name: &str, topology: Topology, role: Role, people: usize) -> SessionStatus {
+fn chat_session(name: &str, topology: Topology, role: Role, count: usize) -> SessionStatus {
     let kind = SessionKind { media: MediaSet::DATA, topology };
-    SessionStatus { heard: false, seen: false, ..session(name, kind, role, people) }
+    SessionStatus { heard: false, seen: false, ..session(name, kind, role, count) }
 }
 
 fn mesh(name: &str) -> SessionStatus {
     chat_session(name, Topology::ManyToMany, Role::Opener, 2)
 }
 
-fn message(of: &str, name: &str, said: &str) -> Event {
+fn message(of: &str, name: &str, text: &str) -> Event {
     Event::Message {
         session: id(of),
         participant: ParticipantId::from_digest([0; 10]),
         name: name.to_owned(),
-        text: ChatText::new(said).unwrap(),
+        text: ChatText::new(text).unwrap(),
     }
 }
 
@@ -26,11 +26,11 @@ fn happen(window: &mut Harness<'static, Option<App>>, event: &Event) {
     window.run();
 }
 
-fn say(of: &str, said: &str) -> Command {
-    Command::Say { session: id(of), text: ChatText::new(said).unwrap() }
+fn say(of: &str, text: &str) -> Command {
+    Command::Say { session: id(of), text: ChatText::new(text).unwrap() }
 }
 
-/// Writes into the box of a session whose chat is open.
+/// Types into the message box of the open chat.
 fn write(window: &mut Harness<'static, Option<App>>, of: &str, text: &str) {
     let label = format!("Message to {of}");
     window.get_by_label(&label).focus();
@@ -40,7 +40,7 @@ fn write(window: &mut Harness<'static, Option<App>>, of: &str, text: &str) {
 }
 
 #[test]
-fn what_is_said_is_counted_until_the_chat_is_opened_and_shown_with_name_and_time() {
+fn messages_count_as_unread_until_the_chat_opens_and_show_name_and_time() {
     let mut window = window(LARGE, with(vec![mesh("a"), mesh("b")]));
     happen(&mut window, &message("a", "Ada", "hello"));
     happen(&mut window, &message("a", "Ben", "how are you?"));
@@ -67,7 +67,7 @@ fn what_is_said_is_counted_until_the_chat_is_opened_and_shown_with_name_and_time
 }
 
 #[test]
-fn enter_says_what_was_written_and_no_key_does_anything_else_meanwhile() {
+fn enter_sends_the_message_and_no_key_is_a_shortcut_while_typing() {
     let mut window = window(LARGE, with(vec![mesh("a")]));
     click(&mut window, "Chat in Group chat");
     window.get_by_label("Message to Group chat").type_text("mvd f?");
@@ -76,17 +76,17 @@ fn enter_says_what_was_written_and_no_key_does_anything_else_meanwhile() {
     window.key_press_modifiers(Modifiers::SHIFT, Key::Enter);
     window.run();
     window.get_by_label("Message to Group chat").type_text("1 2");
-    assert_eq!(sent(&mut window), [], "nothing yet, and the box had the focus at once");
+    assert_eq!(sent(&mut window), [], "nothing is sent yet, and the box had the focus");
     window.key_press(Key::Enter);
     assert_eq!(sent(&mut window), [say("a", "mvd f?\n1 2")]);
     window.key_press(Key::Enter);
-    assert_eq!(sent(&mut window), [], "it is empty again");
+    assert_eq!(sent(&mut window), [], "the box is empty again");
     write(&mut window, "Group chat", "by the button");
     assert_eq!(click(&mut window, "Send"), [say("a", "by the button")]);
 }
 
 #[test]
-fn a_draft_waits_in_its_own_session_and_for_somebody_to_read_it() {
+fn each_session_keeps_its_draft_until_a_participant_is_there() {
     let empty = chat_session("b", Topology::OneToOne, Role::Opener, 0);
     let mut window = window(LARGE, with(vec![mesh("a"), empty]));
     click(&mut window, "Chat in Group chat");
@@ -101,17 +101,20 @@ fn a_draft_waits_in_its_own_session_and_for_somebody_to_read_it() {
     let snapshot = with(vec![chat_session("b", Topology::OneToOne, Role::Opener, 1)]);
     app(&mut window).snapshot = Arc::new(snapshot);
     window.run();
-    assert!(window.query_by_label("Close chat").is_none(), "a is gone, and its chat with it");
+    assert!(
+        window.query_by_label("Close chat").is_none(),
+        "session a has ended, and its chat closed"
+    );
     click(&mut window, "Chat in Private chat");
     window.key_press(Key::Enter);
     assert_eq!(sent(&mut window), [say("b", "for b")]);
 }
 
 #[test]
-fn a_viewer_is_told_that_only_the_opener_writes_and_silent_sessions_have_no_chat() {
+fn a_viewer_cannot_write_and_a_session_without_data_has_no_chat() {
     let viewer = chat_session("a", Topology::OneWay, Role::Guest, 1);
-    let silent = session("b", SessionKind::FIVE[0], Role::Opener, 1);
-    let mut window = window(SMALL, with(vec![viewer, silent]));
+    let without_chat = session("b", SessionKind::FIVE[0], Role::Opener, 1);
+    let mut window = window(SMALL, with(vec![viewer, without_chat]));
     assert!(window.query_by_label("Chat in Conference").is_none());
     click(&mut window, "Chat in Chat broadcast");
     window.get_by_label("Only the host can write here.");
@@ -120,32 +123,32 @@ fn a_viewer_is_told_that_only_the_opener_writes_and_silent_sessions_have_no_chat
 }
 
 #[test]
-fn a_link_is_followed_by_a_click_and_nothing_else_is_a_link() {
+fn a_click_opens_a_url_and_a_javascript_text_is_no_url() {
     let mut window = window(LARGE, with(vec![mesh("a")]));
     click(&mut window, "Chat in Group chat");
-    let said = "see https://example.org/x?y, not javascript:alert(1)";
-    happen(&mut window, &message("a", "Ada", said));
+    let text = "see https://example.org/x?y, not javascript:alert(1)";
+    happen(&mut window, &message("a", "Ada", text));
     window.get_by_label("see ");
-    assert_eq!(window.query_all_by_role(Part::Link).count(), 1);
+    assert_eq!(window.query_all_by_role(NodeRole::Link).count(), 1);
     assert_eq!(click(&mut window, "https://example.org/x?y"), []);
-    // Here is no browser.
+    // The test has no browser, so the URL is reported as not opened.
     let failed = app(&mut window).browser.failed();
     assert_eq!(failed.as_deref(), Some("https://example.org/x?y"));
 }
 
 #[test]
-fn a_link_that_no_browser_opens_is_on_the_clipboard_and_that_is_said() {
+fn a_url_that_no_browser_opens_is_copied_and_a_toast_reports_it() {
     let mut window = window(LARGE, with(vec![mesh("a")]));
     let ctx = window.ctx.clone();
     app(&mut window).browser.open("https://example.org/x".to_owned(), &ctx);
     app(&mut window).read(&ctx);
     window.run();
     window.get_by_label("No browser opened. The link is copied instead.");
-    assert_eq!(app(&mut window).browser.failed(), None, "it is told once");
+    assert_eq!(app(&mut window).browser.failed(), None, "reported once");
 }
 
 #[test]
-fn a_text_that_is_too_long_is_kept_and_told() {
+fn a_message_that_is_too_long_stays_in_the_box_with_an_error() {
     let mut window = window(LARGE, with(vec![mesh("a")]));
     click(&mut window, "Chat in Group chat");
     write(&mut window, "Group chat", &"word ".repeat(900));
@@ -163,13 +166,18 @@ fn an_open_chat_leaves_every_control_inside_the_window() {
             SessionKind { media: MediaSet::AUDIO_VIDEO.with(Media::Data), ..mesh_kind() };
         let mut window = window(size, with(vec![session("a", conference, Role::Opener, 4)]));
         click(&mut window, "Chat in Conference");
-        for said in
+        for text in
             ["x".repeat(4000), "one\n\ntwo".to_owned(), format!("https://h/{}", "y".repeat(400))]
         {
-            happen(&mut window, &message("a", &"Long Name ".repeat(6), &said));
+            happen(&mut window, &message("a", &"Long Name ".repeat(6), &text));
         }
         let whole = Rect::from_min_size(egui::Pos2::ZERO, size.into());
-        for part in [Part::Button, Part::CheckBox, Part::TextInput, Part::MultilineTextInput] {
+        for part in [
+            NodeRole::Button,
+            NodeRole::CheckBox,
+            NodeRole::TextInput,
+            NodeRole::MultilineTextInput,
+        ] {
             for node in window.query_all_by_role(part) {
                 assert!(whole.contains_rect(node.rect()), "{node:?} in {size:?}");
             }
@@ -177,7 +185,7 @@ fn an_open_chat_leaves_every_control_inside_the_window() {
         for index in 0..4 {
             window.get_by_label(&format!("Person {index} in Conference"));
         }
-        let link = window.get_by_role(Part::Link).rect();
+        let link = window.get_by_role(NodeRole::Link).rect();
         let panel = window.get_by_label("Close chat").rect();
         assert!(link.right() <= panel.right() + 8.0, "{link:?} beside {panel:?}");
     }
@@ -188,7 +196,7 @@ fn mesh_kind() -> SessionKind {
 }
 
 #[test]
-fn a_chat_alone_is_opened_from_the_dialog_and_needs_no_tiles() {
+fn the_dialog_opens_a_chat_only_session_and_it_needs_no_tiles() {
     let mut window = window(SMALL, Snapshot::default());
     click(&mut window, "New session…");
     for medium in ["Audio", "Video"] {
@@ -205,7 +213,7 @@ fn a_chat_alone_is_opened_from_the_dialog_and_needs_no_tiles() {
 }
 
 #[test]
-fn a_long_chat_shows_its_newest_lines_and_costs_what_can_be_seen() {
+fn a_long_chat_shows_its_newest_messages_and_draws_only_visible_ones() {
     let mut window = window(LARGE, with(vec![mesh("a")]));
     click(&mut window, "Chat in Group chat");
     for index in 0..300 {
@@ -218,12 +226,12 @@ fn a_long_chat_shows_its_newest_lines_and_costs_what_can_be_seen() {
     assert!(window.query_all_by_label("14:05").count() < 50);
     happen(&mut window, &message("a", "Ada", "newest"));
     let newest = window.get_by_label("newest").rect();
-    let hint = window.get_by_label("Message to Group chat").rect();
-    assert!(newest.bottom() <= hint.top(), "{newest:?} above {hint:?}");
+    let message_box = window.get_by_label("Message to Group chat").rect();
+    assert!(newest.bottom() <= message_box.top(), "{newest:?} above {message_box:?}");
 }
 
 #[test]
-fn page_keys_go_through_a_long_chat() {
+fn page_up_and_page_down_scroll_a_long_chat() {
     let mut window = window(LARGE, with(vec![mesh("a")]));
     click(&mut window, "Chat in Group chat");
     for index in 0..100 {
@@ -249,55 +257,55 @@ fn page_keys_go_through_a_long_chat() {
 }
 
 #[test]
-fn an_unread_text_is_told_with_its_first_words_and_none_that_is_shown() {
+fn an_unread_message_shows_a_toast_and_one_in_the_open_chat_does_not() {
     let mut window = window(LARGE, with(vec![mesh("a")]));
-    let tell = |window: &mut Harness<'static, Option<App>>, said: &str| {
-        app(window).happened(&message("a", "Ada", said), 0.0);
+    let receive = |window: &mut Harness<'static, Option<App>>, text: &str| {
+        app(window).happened(&message("a", "Ada", text), 0.0);
         window.run();
     };
-    tell(&mut window, "hello\nthere");
+    receive(&mut window, "hello\nthere");
     window.get_by_label("Ada in Group chat: hello there");
     window.get_by_label("Chat in Group chat: 1 unread").click();
     window.step();
-    tell(&mut window, "seen");
+    receive(&mut window, "seen");
     assert!(window.query_by_label("Ada in Group chat: seen").is_none());
 }
 
 #[test]
-fn in_a_small_window_the_chat_covers_the_sessions_and_never_the_people() {
+fn in_a_small_window_the_chat_covers_the_sessions_and_never_the_tiles() {
     let conference = SessionKind { media: MediaSet::AUDIO_VIDEO.with(Media::Data), ..mesh_kind() };
     for (size, covers) in
         [([640.0, 480.0], true), (SMALL, true), ([899.0, 600.0], true), (LARGE, false)]
     {
-        for people in [1, 3, 9] {
+        for count in [1, 3, 9] {
             let mut window =
-                window(size, with(vec![session("a", conference, Role::Opener, people)]));
+                window(size, with(vec![session("a", conference, Role::Opener, count)]));
             let tiles = |window: &Harness<'_, Option<App>>| -> Vec<Rect> {
-                let names = (0..people).map(|index| format!("Person {index} in Conference"));
+                let names = (0..count).map(|index| format!("Person {index} in Conference"));
                 names.map(|name| window.get_by_label(&name).rect()).collect()
             };
             let before = tiles(&window);
             click(&mut window, "Chat in Conference");
-            let what = format!("{people} people in {size:?}");
+            let case = format!("{count} tiles in {size:?}");
             window.get_by_label("Message to Conference");
-            assert_eq!(window.query_by_label("Open all five").is_none(), covers, "{what}");
+            assert_eq!(window.query_by_label("Open all five").is_none(), covers, "{case}");
             let after = tiles(&window);
-            assert!(!covers || after == before, "{what}: {before:?} and {after:?}");
+            assert!(!covers || after == before, "{case}: {before:?} and {after:?}");
             let whole = Rect::from_min_size(egui::Pos2::ZERO, size.into());
             assert!(
                 after[0].width() >= 131.0 && whole.contains_rect(after[0]),
-                "{what}: {after:?}"
+                "{case}: {after:?}"
             );
             click(&mut window, "Close chat");
             window.get_by_label("Open all five");
-            assert_eq!(tiles(&window), before, "{what}");
+            assert_eq!(tiles(&window), before, "{case}");
         }
     }
 }
 
 #[test]
-fn a_key_or_a_link_that_asks_for_a_session_takes_the_chat_from_in_front_of_it() {
-    for asks in [
+fn a_session_key_or_a_pasted_link_closes_the_chat_that_covers_the_sessions() {
+    for action in [
         |window: &mut Harness<'static, Option<App>>| window.key_press(Key::Num1),
         |window: &mut Harness<'static, Option<App>>| {
             window.event(egui::Event::Paste("no link".to_owned()));
@@ -307,7 +315,7 @@ fn a_key_or_a_link_that_asks_for_a_session_takes_the_chat_from_in_front_of_it() 
         let mut window = window(SMALL, with(vec![viewer]));
         click(&mut window, "Chat in Chat broadcast");
         window.get_by_label("Close chat");
-        asks(&mut window);
+        action(&mut window);
         sent(&mut window);
         assert!(window.query_by_label("Close chat").is_none());
         window.get_by_label("Chat in Chat broadcast");

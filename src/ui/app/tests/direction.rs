@@ -1,11 +1,11 @@
-//! Text from right to left, wherever the window shows what people wrote.
+//! Tests of right-to-left text in every place that shows names and messages.
 
 use eframe::egui::{MissingGlyphPolicy, Shape, epaint::TextShape};
 
 use super::*;
 use crate::model::ChatText;
 
-/// "Shalom Ada olam": of its letters only these two are in one of the outer words alone.
+/// "Shalom Ada olam". Each of the two letters below occurs in only one of the Hebrew words.
 const SAID: &str = "שלום Ada עולם";
 const IN_FIRST: char = 'ש';
 const IN_SECOND: char = 'ע';
@@ -18,7 +18,8 @@ fn texts<'a>(shape: &'a Shape, found: &mut Vec<&'a TextShape>) {
     }
 }
 
-/// In how many texts that are drawn both words stand, all of them as they are read.
+/// Counts the drawn texts that contain both Hebrew words. Asserts that the first word is right of
+/// the second.
 fn right_to_left(window: &Harness<'_, Option<App>>) -> usize {
     let mut found = vec![];
     window.output().shapes.iter().for_each(|shape| texts(&shape.shape, &mut found));
@@ -31,7 +32,7 @@ fn right_to_left(window: &Harness<'_, Option<App>>) -> usize {
 }
 
 #[test]
-fn names_and_messages_are_read_from_right_to_left_wherever_they_stand() {
+fn names_and_messages_are_drawn_from_right_to_left_everywhere() {
     let mut one = session("a", SessionKind::FIVE[0], Role::Opener, 3);
     one.kind.as_mut().unwrap().media = "audio+video+data".parse().unwrap();
     for (index, person) in one.participants.iter_mut().enumerate() {
@@ -39,15 +40,15 @@ fn names_and_messages_are_read_from_right_to_left_wherever_they_stand() {
     }
     one.participants[2].state = ParticipantState::Gone;
     let mut window = window(LARGE, Snapshot::default());
-    // The place of each letter counts, not its shape: no font for them need be here.
+    // Only the positions of the letters matter, so no Hebrew font is needed.
     window.ctx.set_missing_glyph_policy(MissingGlyphPolicy::Tofu);
     app(&mut window).settings.name = SAID.to_owned();
     window.run();
-    assert_eq!(right_to_left(&window), 1, "one's own name");
+    assert_eq!(right_to_left(&window), 1, "the user's name");
     app(&mut window).snapshot = Arc::new(with(vec![one]));
     window.run();
-    let people = right_to_left(&window);
-    assert!(people >= 3, "two tiles and who is lost: {people}");
+    let names = right_to_left(&window);
+    assert!(names >= 3, "two tiles and a disconnected participant: {names}");
     let participant = ParticipantId::from_digest([0; 10]);
     let text = ChatText::new(SAID).unwrap();
     let message = Event::Message { session: id("a"), participant, name: SAID.to_owned(), text };
@@ -55,8 +56,8 @@ fn names_and_messages_are_read_from_right_to_left_wherever_they_stand() {
     window.run();
     window.get_by_label_contains("Chat in").click();
     window.run();
-    assert_eq!(right_to_left(&window), people + 2, "who said it, and what");
+    assert_eq!(right_to_left(&window), names + 2, "the sender and the message");
     window.get_by_label_contains("Message to").type_text(SAID);
     window.run();
-    assert_eq!(right_to_left(&window), people + 3, "what is being written");
+    assert_eq!(right_to_left(&window), names + 3, "the draft");
 }

@@ -1,17 +1,17 @@
-//! What the window looks like, in both themes, against the pictures in `tests/window`.
+//! Compares screenshots of the window, in both themes, with the images in `tests/window`.
 
 use super::{
     raster::{Canvas, Textures},
     *,
 };
 
-/// How much a part of a pixel may differ: another machine rounds otherwise.
+/// How much a colour channel of a pixel may differ: rounding differs between machines.
 const TOLERANCE: u8 = 16;
 
-/// How many pixels may differ more than that; the smallest icon has more.
+/// How many pixels may differ by more than that. The smallest icon has more pixels.
 const STRAY: usize = 40;
 
-/// Draws the window and compares it with the picture of that name.
+/// Draws the window and compares it with the image of that name.
 fn assert_image(name: &str, window: &Harness<'_, Option<App>>, textures: &Textures) {
     let output = window.output();
     let shapes = window.ctx.tessellate(output.shapes.clone(), output.pixels_per_point);
@@ -21,7 +21,7 @@ fn assert_image(name: &str, window: &Harness<'_, Option<App>>, textures: &Textur
     assert_kept(&format!("{name}.png"), &png_of(&canvas), |kept| {
         let (width, kept) = pixels_of(kept)?;
         if (width, kept.len()) != (canvas.width, bytes.len()) {
-            return Err("it has another size".to_owned());
+            return Err("the image has another size".to_owned());
         }
         let is_far = |(one, other): (&[u8], &[u8])| {
             one.iter().zip(other).any(|(one, other)| one.abs_diff(*other) > TOLERANCE)
@@ -31,7 +31,7 @@ fn assert_image(name: &str, window: &Harness<'_, Option<App>>, textures: &Textur
             far.enumerate().filter(|(_, far)| *far).map(|(index, _)| index).collect();
         match strays.first() {
             Some(first) if strays.len() > STRAY => Err(format!(
-                "{} pixels look otherwise, the first at {}, {}",
+                "{} pixels differ, the first at {}, {}",
                 strays.len(),
                 first % width,
                 first / width
@@ -55,13 +55,13 @@ fn png_of(canvas: &Canvas) -> Vec<u8> {
 fn pixels_of(file: &[u8]) -> Result<(usize, Vec<u8>), String> {
     let decoder = png::Decoder::new(std::io::Cursor::new(file));
     let mut reader = decoder.read_info().map_err(|error| error.to_string())?;
-    let size = reader.output_buffer_size().ok_or("it is too large")?;
+    let size = reader.output_buffer_size().ok_or("the image is too large")?;
     let mut pixels = vec![0; size];
     let info = reader.next_frame(&mut pixels).map_err(|error| error.to_string())?;
     Ok((info.width as usize, pixels))
 }
 
-/// A window that keeps its textures for the drawing.
+/// A window whose textures are kept for the software rasterizer.
 fn drawn(
     size: [f32; 2],
     theme: ThemeChoice,
@@ -74,11 +74,11 @@ fn drawn(
 }
 
 #[test]
-fn five_sessions_look_as_they_did_in_both_themes_and_sizes() {
+fn five_sessions_match_their_images_in_both_themes_and_sizes() {
     for (theme, name) in [(ThemeChoice::Dark, "dark"), (ThemeChoice::Light, "light")] {
         for (size, width) in [(LARGE, "1280"), (SMALL, "800")] {
             let (mut window, textures) = drawn(size, theme, five());
-            // Somebody speaks, longer than the drawing takes.
+            // One participant speaks for longer than the test draws.
             app(&mut window).pictures.sound(Picture::Peer(PeerId(2)), -20.0, 60.0);
             window.run();
             assert_image(&format!("{name}-{width}"), &window, &textures);
@@ -87,7 +87,7 @@ fn five_sessions_look_as_they_did_in_both_themes_and_sizes() {
 }
 
 #[test]
-fn a_focused_control_looks_focused_and_a_dialog_stands_in_front_in_both_themes() {
+fn a_focused_control_in_a_dialog_matches_its_image_in_both_themes() {
     for (theme, name) in [(ThemeChoice::Dark, "dark"), (ThemeChoice::Light, "light")] {
         let (mut window, textures) = drawn(SMALL, theme, five());
         window.get_by_label("Settings").click();

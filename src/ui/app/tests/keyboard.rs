@@ -1,25 +1,24 @@
-//! The whole window by the keyboard alone: where Tab goes, what Enter presses, what gets the
-//! focus back.
+//! Tests of the window by keyboard: the tab order, Enter, and where the focus returns.
 
 use egui_kittest::Node;
 
 use super::*;
 use crate::model::{MediaSet, Topology};
 
-/// What the keyboard must reach, if it is not grey.
-const CONTROLS: [Part; 9] = [
-    Part::Button,
-    Part::CheckBox,
-    Part::RadioButton,
-    Part::TextInput,
-    Part::MultilineTextInput,
-    Part::SpinButton,
-    Part::Slider,
-    Part::Splitter,
-    Part::Link,
+/// The roles of the widgets that Tab must reach while they are enabled.
+const CONTROLS: [NodeRole; 9] = [
+    NodeRole::Button,
+    NodeRole::CheckBox,
+    NodeRole::RadioButton,
+    NodeRole::TextInput,
+    NodeRole::MultilineTextInput,
+    NodeRole::SpinButton,
+    NodeRole::Slider,
+    NodeRole::Splitter,
+    NodeRole::Link,
 ];
 
-/// What has the focus: its name and place.
+/// The label and rectangle of the widget with the focus.
 fn focused(window: &Harness<'_, Option<App>>) -> Option<(String, Rect)> {
     let node = window.query_by(|node| node.is_focused())?;
     Some((name(&node), node.rect()))
@@ -30,32 +29,32 @@ fn name(node: &Node<'_>) -> String {
     node.label().unwrap_or_else(|| format!("{:?} without a name", node.role()))
 }
 
-/// The names of all controls that are not grey.
+/// The labels of all enabled controls.
 fn controls(window: &Harness<'_, Option<App>>) -> Vec<String> {
     let nodes = CONTROLS.into_iter().flat_map(|part| window.query_all_by_role(part));
     let nodes = nodes.filter(|node| !node.accesskit_node().is_disabled());
     nodes.map(|node| name(&node)).collect()
 }
 
-/// Goes through the window by Tab until it is where it began.
+/// Presses Tab until the focus is back at the first control.
 fn walk(window: &mut Harness<'static, Option<App>>) -> Vec<(String, Rect)> {
     let mut walked: Vec<(String, Rect)> = vec![];
     loop {
         window.key_press(Key::Tab);
         window.run();
         window.run();
-        let (name, place) = focused(window).expect("Tab always leads to something");
+        let (name, rect) = focused(window).expect("Tab always focuses a control");
         if walked.first().is_some_and(|(first, _)| *first == name) {
             return walked;
         }
-        assert!(walked.len() < 200, "no end of {walked:?}");
+        assert!(walked.len() < 200, "the tab order does not end: {walked:?}");
         let whole = window.ctx.content_rect();
-        assert!(whole.contains_rect(place), "{name} has the focus out of sight: {place:?}");
-        walked.push((name, place));
+        assert!(whole.contains_rect(rect), "{name} has the focus but is not visible: {rect:?}");
+        walked.push((name, rect));
     }
 }
 
-/// Walks, sees that every control but those that are behind is reached once, and compares the
+/// Asserts that Tab reaches every control once, except those behind a dialog, and compares the
 /// order with the file.
 fn assert_order(name: &str, window: &mut Harness<'static, Option<App>>, behind: &[String]) {
     let mut walked: Vec<_> = walk(window).into_iter().map(|(name, _)| name).collect();
@@ -66,23 +65,26 @@ fn assert_order(name: &str, window: &mut Harness<'static, Option<App>>, behind: 
     });
     let mut there = controls(window);
     for name in behind {
-        let place = there.iter().position(|one| one == name).expect("it is still drawn");
+        let place = there
+            .iter()
+            .position(|one| one == name)
+            .expect("controls behind the dialog are still drawn");
         there.remove(place);
     }
     walked.sort();
     there.sort();
-    assert_eq!(walked, there, "{name}: each once, and nothing else");
+    assert_eq!(walked, there, "{name}: Tab reaches each control once");
 }
 
-/// Five sessions with two people each, all listed.
+/// Five sessions with two participants each. All participant lists are expanded.
 fn unfolded(size: [f32; 2]) -> Harness<'static, Option<App>> {
     let names = ["red", "blue", "green", "brown", "pink"];
-    let mut peers = 0..;
+    let mut next_peer = 0..;
     let one = |(name, kind): (&str, SessionKind)| {
         let mut one = session(name, kind, Role::Opener, 2);
-        for person in &mut one.participants {
-            person.name = format!("{} of {name}", person.name);
-            person.peer = peers.next().map(PeerId);
+        for participant in &mut one.participants {
+            participant.name = format!("{} of {name}", participant.name);
+            participant.peer = next_peer.next().map(PeerId);
         }
         one
     };
@@ -118,8 +120,8 @@ fn tab_reaches_every_control_of_the_window_once() {
     let mut window = window(LARGE, with(vec![session("a", conference, Role::Opener, 2)]));
     click(&mut window, "Chat in Conference");
     let text = crate::model::ChatText::new("see https://example.org/x").unwrap();
-    let said = Event::Said { session: id("a"), text };
-    app(&mut window).chats.note(&said, "14:05");
+    let sent_message = Event::Said { session: id("a"), text };
+    app(&mut window).chats.note(&sent_message, "14:05");
     window.get_by_label("Message to Conference").type_text("hello");
     window.run();
     app(&mut window).tell("the hub is gone; start one".to_owned());
@@ -128,35 +130,35 @@ fn tab_reaches_every_control_of_the_window_once() {
 }
 
 #[test]
-fn in_the_sessions_panel_tab_goes_from_line_to_line_and_from_left_to_right() {
+fn tab_goes_through_the_session_cards_row_by_row_and_from_left_to_right() {
     for size in [LARGE, SMALL] {
         let mut window = unfolded(size);
         let edge = window.get_by_label("Local Media Streams").rect().left();
-        let mut lanes = walk(&mut window);
-        lanes.retain(|(_, place)| place.right() < edge);
+        let mut cards = walk(&mut window);
+        cards.retain(|(_, rect)| rect.right() < edge);
         let names = SessionKind::FIVE.map(crate::ui::words::kind);
         for name in names {
-            let places: Vec<_> = lanes
+            let rects: Vec<_> = cards
                 .iter()
                 .filter(|(label, _)| label.ends_with(&*name) || label.contains(&format!("{name} ")))
                 .map(|(label, _)| window.get_by_label(label).rect())
                 .collect();
-            assert!(places.len() >= 7, "{name}: {lanes:?}");
-            for pair in places.windows(2) {
-                let same_line = pair[0].y_range().contains(pair[1].center().y);
-                let follows = if same_line {
+            assert!(rects.len() >= 7, "{name}: {cards:?}");
+            for pair in rects.windows(2) {
+                let same_row = pair[0].y_range().contains(pair[1].center().y);
+                let follows = if same_row {
                     pair[0].right() <= pair[1].left()
                 } else {
                     pair[0].bottom() <= pair[1].top() + 1.0
                 };
-                assert!(follows, "{name}: {pair:?} of {places:?}");
+                assert!(follows, "{name}: {pair:?} of {rects:?}");
             }
         }
     }
 }
 
 #[test]
-fn a_dialog_keeps_the_focus_and_escape_gives_it_back() {
+fn a_dialog_keeps_the_focus_and_escape_returns_it() {
     for (name, opener) in [
         ("dialog-open", "New session…"),
         ("dialog-settings", "Settings"),
@@ -179,7 +181,7 @@ fn a_dialog_keeps_the_focus_and_escape_gives_it_back() {
 }
 
 #[test]
-fn a_menu_is_walked_chosen_from_and_left_by_the_keyboard() {
+fn a_device_menu_works_by_keyboard() {
     let mut window = window(SMALL, Snapshot::default());
     focus(&mut window, "Choose camera");
     press(&mut window, Key::Enter);
@@ -209,7 +211,7 @@ fn enter_presses_each_kind_of_control() {
     focus(&mut window, tile);
     press(&mut window, Key::Enter);
     assert!(app(&mut window).streams.pinned.is_some(), "a tile is pinned");
-    assert_eq!(focused(&window).unwrap().0, tile, "and keeps the focus where it went");
+    assert_eq!(focused(&window).unwrap().0, tile, "the pinned tile keeps the focus");
     press(&mut window, Key::Enter);
     assert!(app(&mut window).streams.pinned.is_none());
     focus(&mut window, "Copy link to Conference");
@@ -234,7 +236,7 @@ fn enter_presses_each_kind_of_control() {
     assert_eq!(settings.theme, ThemeChoice::Light);
 }
 
-/// A window whose chat is open, with these lines in it.
+/// A window whose open chat shows these messages.
 fn chatting(lines: impl IntoIterator<Item = String>) -> Harness<'static, Option<App>> {
     let chat = SessionKind { media: MediaSet::DATA, topology: Topology::ManyToMany };
     let mut window = window(LARGE, with(vec![session("a", chat, Role::Opener, 1)]));
@@ -250,7 +252,7 @@ fn chatting(lines: impl IntoIterator<Item = String>) -> Harness<'static, Option<
 }
 
 #[test]
-fn a_link_in_the_chat_is_opened_by_enter() {
+fn enter_opens_a_url_in_the_chat() {
     let mut window = chatting(["see https://example.org/x".to_owned()]);
     focus(&mut window, "https://example.org/x");
     press(&mut window, Key::Enter);
@@ -258,64 +260,64 @@ fn a_link_in_the_chat_is_opened_by_enter() {
 }
 
 #[test]
-fn tab_reaches_every_link_of_a_long_chat_in_its_order_and_back() {
+fn tab_reaches_every_url_of_a_long_chat_in_order_and_back() {
     let line = |index: usize| match index % 40 {
         7 => format!("https://example.org/{index}"),
         _ => format!("line {index}"),
     };
     let mut window = chatting((0..300).map(line));
-    let links: Vec<_> = (0..300).map(line).filter(|line| line.starts_with("http")).collect();
+    let urls: Vec<_> = (0..300).map(line).filter(|line| line.starts_with("http")).collect();
     focus(&mut window, "Message to Group chat");
-    let way = |window: &mut Harness<'static, Option<App>>, modifiers: Modifiers| {
-        let mut met = vec![];
-        while met.len() < links.len() {
+    let tab_through_urls = |window: &mut Harness<'static, Option<App>>, modifiers: Modifiers| {
+        let mut reached = vec![];
+        while reached.len() < urls.len() {
             window.key_press_modifiers(modifiers, Key::Tab);
             for _ in 0..3 {
                 window.run();
             }
-            let (name, place) = focused(window).expect("Tab always leads to something");
+            let (name, rect) = focused(window).expect("Tab always focuses a control");
             let whole = window.ctx.content_rect();
-            assert!(whole.contains_rect(place), "{name} has the focus out of sight: {place:?}");
+            assert!(whole.contains_rect(rect), "{name} has the focus but is not visible: {rect:?}");
             if !name.starts_with("http") {
                 break;
             }
-            met.push(name);
+            reached.push(name);
         }
-        met
+        reached
     };
-    // It is entered at the newest that is out of sight above, as the chat shows its end.
-    let entered = way(&mut window, Modifiers::NONE);
-    assert_eq!(entered, links[links.len() - entered.len()..], "on to the newest");
-    focus(&mut window, links.last().unwrap());
-    let mut back = way(&mut window, Modifiers::SHIFT);
+    // Tab enters the chat at the newest URL above the visible part, because the chat shows its end.
+    let entered = tab_through_urls(&mut window, Modifiers::NONE);
+    assert_eq!(entered, urls[urls.len() - entered.len()..], "on to the newest");
+    focus(&mut window, urls.last().unwrap());
+    let mut back = tab_through_urls(&mut window, Modifiers::SHIFT);
     back.reverse();
-    assert_eq!(back, links[..links.len() - 1], "back to the oldest");
-    focus(&mut window, &links[0]);
-    assert_eq!(way(&mut window, Modifiers::NONE), links[1..], "and on again");
+    assert_eq!(back, urls[..urls.len() - 1], "back to the oldest");
+    focus(&mut window, &urls[0]);
+    assert_eq!(tab_through_urls(&mut window, Modifiers::NONE), urls[1..], "and on again");
 }
 
 #[test]
-fn arrows_move_an_edge_that_has_the_focus_and_its_place_is_kept() {
-    for (size, edges) in [
+fn arrow_keys_move_a_focused_splitter_and_the_size_is_saved() {
+    for (size, splitters) in [
         (LARGE, [("sessions", Key::ArrowRight), ("your picture", Key::ArrowRight)]),
         (SMALL, [("sessions", Key::ArrowRight), ("your picture", Key::ArrowDown)]),
     ] {
-        for (called, larger) in edges {
+        for (panel, larger) in splitters {
             let mut window = window(size, Snapshot::default());
-            let label = format!("Resize {called}");
+            let label = format!("Resize {panel}");
             focus(&mut window, &label);
             window.run();
             let (before, kept) = (window.get_by_label(&label).rect(), panels(&mut window));
             press(&mut window, larger);
             let after = window.get_by_label(&label).rect();
-            assert!((after.center() - before.center()).length() > 8.0, "{called} in {size:?}");
-            assert_eq!(focused(&window).unwrap().0, label, "the focus stays");
-            assert_ne!(panels(&mut window), kept, "{called} in {size:?}");
+            assert!((after.center() - before.center()).length() > 8.0, "{panel} in {size:?}");
+            assert_eq!(focused(&window).unwrap().0, label, "the splitter keeps the focus");
+            assert_ne!(panels(&mut window), kept, "{panel} in {size:?}");
             let smaller = if larger == Key::ArrowDown { Key::ArrowUp } else { Key::ArrowLeft };
             press(&mut window, smaller);
-            assert_eq!(panels(&mut window), kept, "{called} in {size:?}");
+            assert_eq!(panels(&mut window), kept, "{panel} in {size:?}");
             press(&mut window, Key::Tab);
-            assert_ne!(focused(&window).unwrap().0, label, "Tab goes on");
+            assert_ne!(focused(&window).unwrap().0, label, "Tab leaves the splitter");
         }
     }
     let mut window = chatting([]);
@@ -332,7 +334,7 @@ fn panels(window: &mut Harness<'static, Option<App>>) -> crate::ui::settings::Pa
 }
 
 #[test]
-fn space_talks_and_presses_nothing_unless_talking_has_another_key() {
+fn space_is_push_to_talk_and_presses_buttons_only_if_rebound() {
     let mut snapshot = with(vec![session("a", SessionKind::FIVE[0], Role::Opener, 1)]);
     snapshot.gates.microphone = false;
     let mut window = window(LARGE, snapshot);
@@ -359,7 +361,7 @@ fn space_talks_and_presses_nothing_unless_talking_has_another_key() {
     talks(&mut window);
     press(&mut window, Key::Enter);
     let chat = window.get_by_label("Chat").accesskit_node().toggled();
-    assert_eq!(chat, Some(egui::accesskit::Toggled::True), "by Enter, not by Space");
+    assert_eq!(chat, Some(egui::accesskit::Toggled::True), "Enter toggles it, Space does not");
     press(&mut window, Key::Escape);
     press(&mut window, Key::Questionmark);
     window.get_by_label("Move through the controls and press one. Space only talks.");

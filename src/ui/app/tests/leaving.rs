@@ -1,10 +1,10 @@
-//! Leaving and coming back, and by which name.
+//! Tests of leaving, undoing, resuming, renaming and quitting.
 
 use super::*;
 use crate::model::DepartureStatus;
 
 #[test]
-fn what_is_left_can_be_undone_and_the_seconds_are_counted() {
+fn leaving_can_be_undone_and_the_button_counts_the_seconds() {
     let departed = |sessions: Vec<SessionStatus>, closes| {
         let until = MediaTime::from_micros(8_000_000);
         Snapshot {
@@ -13,14 +13,14 @@ fn what_is_left_can_be_undone_and_the_seconds_are_counted() {
         }
     };
     let one = || session("a", SessionKind::FIVE[0], Role::Opener, 1);
-    for (snapshot, said) in [
+    for (snapshot, text) in [
         (departed(vec![one()], false), "Left the conference"),
         (departed(vec![one()], true), "Ended the conference for everyone"),
         (departed(five().sessions, false), "Left 5 sessions"),
     ] {
         for size in [LARGE, SMALL] {
             let mut window = window(size, snapshot.clone());
-            window.get_by_label(said);
+            window.get_by_label(text);
             window.get_by_label("Undo (8 s)");
             app(&mut window).now = MediaTime::from_micros(1_500_000);
             window.run();
@@ -31,13 +31,13 @@ fn what_is_left_can_be_undone_and_the_seconds_are_counted() {
 }
 
 #[test]
-fn the_sessions_of_a_window_that_crashed_are_offered_and_come_back_by_one_click() {
+fn one_click_resumes_the_sessions_of_a_crashed_window() {
     let folder = std::env::temp_dir().join(format!("quintet-offer-{}", std::process::id()));
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let crashed = || {
-        let (keeper, ending) = Keeper::start(runtime.handle(), folder.clone());
-        keeper.keep(&five());
-        runtime.block_on(ending.finish());
+        let (saver, shutdown) = Keeper::start(runtime.handle(), folder.clone());
+        saver.keep(&five());
+        runtime.block_on(shutdown.finish());
         LeftBehind::find(&folder)
     };
     for (label, commands) in [("Resume 5 sessions of ", 5), ("Do not offer them again", 0)] {
@@ -50,13 +50,13 @@ fn the_sessions_of_a_window_that_crashed_are_offered_and_come_back_by_one_click(
         assert!(sent.iter().all(|one| matches!(one, Command::Reopen(_))), "{sent:?}");
         assert_eq!(sent.len(), commands);
         assert!(window.query_by_label_contains("Resume 5 sessions of ").is_none());
-        assert!(LeftBehind::find(&folder).is_none(), "it is not offered again");
+        assert!(LeftBehind::find(&folder).is_none(), "the offer is gone");
     }
     std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
-fn enter_harms_nobody_in_a_dialog_that_destroys_something() {
+fn enter_cancels_a_destructive_dialog() {
     for open in ["Leave all", "End Conference for everyone"] {
         let one = session("a", SessionKind::FIVE[0], Role::Opener, 2);
         let mut window = window(LARGE, with(vec![one]));
@@ -64,12 +64,12 @@ fn enter_harms_nobody_in_a_dialog_that_destroys_something() {
         assert!(window.get_by_label("Cancel").is_focused(), "{open}");
         window.key_press(Key::Enter);
         assert_eq!(sent(&mut window), [], "{open}");
-        assert!(window.query_by_label("Cancel").is_none(), "{open}: it is gone");
+        assert!(window.query_by_label("Cancel").is_none(), "{open}: the dialog is closed");
     }
 }
 
 #[test]
-fn a_name_is_asked_for_on_the_first_screen_and_changed_at_any_time() {
+fn the_empty_window_asks_for_a_name_and_the_settings_change_it() {
     let mut window = window(LARGE, Snapshot::default());
     let type_name = |window: &mut Harness<'static, Option<App>>, label: &str, name: &str| {
         window.get_by_label(label).focus();
@@ -80,15 +80,15 @@ fn a_name_is_asked_for_on_the_first_screen_and_changed_at_any_time() {
     };
     let rename = |name: &str| Command::Rename { name: name.to_owned() };
     type_name(&mut window, "Your name", " Mira ");
-    assert_eq!(sent(&mut window), [], "it is being typed");
+    assert_eq!(sent(&mut window), [], "the name is still being typed");
     window.key_press(Key::Enter);
     assert_eq!(sent(&mut window), [rename("Mira")]);
     type_name(&mut window, "Your name", "Mira B.");
     let mut all = click(&mut window, "Open all five");
     app(&mut window).snapshot = Arc::new(five());
     all.extend(sent(&mut window));
-    assert!(all.contains(&rename("Mira B.")), "whatever was clicked meanwhile: {all:?}");
-    assert!(window.query_by_label("Your name").is_none(), "the settings have it");
+    assert!(all.contains(&rename("Mira B.")), "the typed name is sent with the click: {all:?}");
+    assert!(window.query_by_label("Your name").is_none(), "only the settings change the name now");
     click(&mut window, "Settings");
     type_name(&mut window, "Your name, as others see it", "Ada");
     assert_eq!(click(&mut window, "Save"), [rename("Ada")]);
@@ -96,7 +96,7 @@ fn a_name_is_asked_for_on_the_first_screen_and_changed_at_any_time() {
 }
 
 #[test]
-fn leaving_all_sessions_asks_while_people_are_present_and_no_key_does_anything_meanwhile() {
+fn leaving_all_asks_while_participants_are_present_and_the_dialog_takes_all_shortcuts() {
     let alone = session("a", SessionKind::FIVE[0], Role::Opener, 0);
     let mut window = window(LARGE, with(vec![alone]));
     assert_eq!(click(&mut window, "Leave all"), [Command::Depart(Departure::LeaveAll)]);
@@ -105,34 +105,34 @@ fn leaving_all_sessions_asks_while_people_are_present_and_no_key_does_anything_m
     assert_eq!(click(&mut window, "Leave all"), []);
     window.get_by_label_contains("2 people are in your sessions");
     window.key_press(Key::M);
-    assert_eq!(sent(&mut window), [], "who is asked something does not mute by it");
+    assert_eq!(sent(&mut window), [], "the dialog takes the key");
     click(&mut window, "Cancel");
     window.key_press(Key::M);
     assert_eq!(sent(&mut window).len(), 1);
 }
 
 #[test]
-fn quitting_asks_while_people_are_present() {
+fn quitting_asks_while_participants_or_guests_are_present() {
     let close = |window: &mut Harness<'static, Option<App>>| {
         let viewport = window.input_mut().viewports.entry(egui::ViewportId::ROOT).or_default();
         viewport.events.push(egui::ViewportEvent::Close);
         window.step();
         let commands = &window.output().viewport_output[&egui::ViewportId::ROOT].commands;
-        let kept = commands.contains(&ViewportCommand::CancelClose);
+        let is_canceled = commands.contains(&ViewportCommand::CancelClose);
         window.run();
-        kept
+        is_canceled
     };
     let mut alone = window(SMALL, with(vec![session("a", SessionKind::FIVE[0], Role::Opener, 0)]));
-    assert!(!close(&mut alone), "nobody is there");
+    assert!(!close(&mut alone), "no participant is present");
     let mut window = window(SMALL, with(vec![session("a", SessionKind::FIVE[0], Role::Opener, 2)]));
-    assert!(close(&mut window), "asked first");
+    assert!(close(&mut window), "the dialog asks first");
     window.get_by_label_contains("2 people are in your sessions");
     click(&mut window, "Quit");
     assert!(app(&mut window).quitting);
-    assert!(!close(&mut window), "asked once");
+    assert!(!close(&mut window), "the user has confirmed");
     let hub = HubStatus { url: None, state: HubState::Connected, guests: 1, place: None };
     let host = Snapshot { hubs: vec![hub], ..Snapshot::default() };
     let mut host = self::window(SMALL, host);
-    assert!(close(&mut host), "whoever meets at our hub would lose it");
+    assert!(close(&mut host), "the hub in this program has a guest");
     host.get_by_label_contains("1 person uses this window as their hub");
 }

@@ -1,4 +1,4 @@
-//! Links that somebody wrote in a chat, and what a click on them does.
+//! Tests of clicks on URLs in chat messages.
 
 use super::*;
 use crate::{
@@ -16,7 +16,7 @@ fn target() -> JoinTarget {
     JoinTarget { session: id("town-hall"), hub: Some(url("http://evil.example:7340")) }
 }
 
-/// A window with that text in an open chat, and these hubs in use.
+/// A window whose open chat shows that message, and whose snapshot has these hubs.
 fn said(text: &str, hubs: Vec<HubStatus>) -> Harness<'static, Option<App>> {
     let kind = SessionKind { media: MediaSet::DATA, topology: Topology::ManyToMany };
     let snapshot = Snapshot { hubs, ..with(vec![session("a", kind, Role::Opener, 1)]) };
@@ -29,8 +29,8 @@ fn said(text: &str, hubs: Vec<HubStatus>) -> Harness<'static, Option<App>> {
     window
 }
 
-fn hub(at: &str, owner: HubOwner, said: &str) -> HubStatus {
-    let (url, place) = (Some(url(said)), Some(HubPlace { url: url(at), owner }));
+fn hub(at: &str, owner: HubOwner, claimed: &str) -> HubStatus {
+    let (url, place) = (Some(url(claimed)), Some(HubPlace { url: url(at), owner }));
     HubStatus { url, state: HubState::Connected, guests: 0, place }
 }
 
@@ -39,9 +39,9 @@ fn muted(gate: Gate) -> Command {
 }
 
 #[test]
-fn a_session_that_a_chat_links_to_is_joined_only_after_a_question_and_muted_by_enter() {
+fn a_session_url_in_a_chat_is_joined_after_a_question_and_enter_joins_muted() {
     let mut window = said(LINK, vec![]);
-    assert_eq!(click(&mut window, LINK), [], "nothing is joined by the click");
+    assert_eq!(click(&mut window, LINK), [], "the click alone joins nothing");
     window.get_by_label("Join at evil.example?");
     window.get_by_label_contains("Your camera and microphone will be sent.");
     assert!(window.get_by_label("Join muted").accesskit_node().is_focused());
@@ -50,7 +50,7 @@ fn a_session_that_a_chat_links_to_is_joined_only_after_a_question_and_muted_by_e
     assert_eq!(
         sent(&mut window),
         [join.clone(), muted(Gate::Microphone), muted(Gate::Camera)],
-        "the switches are closed before anybody is there"
+        "both sources are muted before the session is joined"
     );
     assert!(window.query_by_label("Join at evil.example?").is_none());
 
@@ -62,16 +62,16 @@ fn a_session_that_a_chat_links_to_is_joined_only_after_a_question_and_muted_by_e
 }
 
 #[test]
-fn only_a_hub_that_surely_is_in_use_is_joined_without_a_question() {
+fn only_a_proven_hub_in_use_is_joined_without_a_question() {
     let join = [Command::Join { target: target(), wait: true }];
-    let (here, far) = ("http://127.0.0.1:7340", "http://evil.example:7340");
+    let (local, remote) = ("http://127.0.0.1:7340", "http://evil.example:7340");
     for (status, is_in_use) in [
-        (hub(far, HubOwner::Elsewhere, far), true),
-        (hub(here, HubOwner::ThisUser, far), true),
-        // They say that they are that hub.
-        (hub(here, HubOwner::Unproven, far), false),
-        (hub("http://other.example:7340", HubOwner::Elsewhere, far), false),
-        (hub(far, HubOwner::Elsewhere, "http://other.example:7340"), true),
+        (hub(remote, HubOwner::Elsewhere, remote), true),
+        (hub(local, HubOwner::ThisUser, remote), true),
+        // This hub only claims to be the one at that address.
+        (hub(local, HubOwner::Unproven, remote), false),
+        (hub("http://other.example:7340", HubOwner::Elsewhere, remote), false),
+        (hub(remote, HubOwner::Elsewhere, "http://other.example:7340"), true),
     ] {
         let mut window = said(LINK, vec![status.clone()]);
         let sent = click(&mut window, LINK);
@@ -81,17 +81,17 @@ fn only_a_hub_that_surely_is_in_use_is_joined_without_a_question() {
 }
 
 #[test]
-fn a_page_like_any_other_is_opened_in_the_browser_and_a_hub_there_asks() {
+fn a_web_page_opens_in_the_browser_and_a_hub_at_its_address_asks() {
     for link in ["https://www.reddit.com/r/x/s/AbC", "http://pages.example/s/town-hall"] {
         let mut window = said(link, vec![]);
         assert_eq!(click(&mut window, link), []);
-        // Nobody can be asked here, so no hub is found there.
+        // The test has no runtime to probe the address with, so no hub is found.
         let ctx = window.ctx.clone();
-        let followed = app(&mut window).browser.answered().expect("it was asked");
-        assert_eq!((followed.link.as_str(), followed.is_hub), (link, false));
-        app(&mut window).followed(&ctx, followed.clone());
+        let probed = app(&mut window).browser.answered().expect("the address was probed");
+        assert_eq!((probed.link.as_str(), probed.is_hub), (link, false));
+        app(&mut window).followed(&ctx, probed.clone());
         assert_eq!(app(&mut window).browser.failed().as_deref(), Some(link));
-        app(&mut window).followed(&ctx, Followed { is_hub: true, ..followed });
+        app(&mut window).followed(&ctx, Followed { is_hub: true, ..probed });
         window.run();
         window.get_by_label("Join muted");
     }

@@ -1,17 +1,17 @@
-//! Every panel and state, as a screen reader is told it, against the files in `tests/window`.
+//! Compares the accessibility tree of every panel and state with the files in `tests/window`.
 //!
-//! `KEEP=1 cargo test ui::` writes the files anew: read what changed before it is committed.
+//! `KEEP=1 cargo test ui::` writes the files again. Review the difference before you commit it.
 
-use eframe::egui::accesskit::{Role as Part, Toggled};
+use eframe::egui::accesskit::{Role as NodeRole, Toggled};
 use egui_kittest::kittest::AccessKitNode;
 
 use super::*;
 use crate::{engine::Picture, model::RemovedPerson};
 
-/// A window, and what is done to it before it is looked at.
+/// What is done to a window before its outline is taken.
 type Done = fn(&mut Harness<'static, Option<App>>);
 
-/// Compares what a window tells with the file of that name.
+/// Compares the accessibility tree of the window with the file of that name.
 fn assert_outline(name: &str, window: &Harness<'_, Option<App>>) {
     let mut text = String::new();
     for node in window.root().children() {
@@ -23,14 +23,14 @@ fn assert_outline(name: &str, window: &Harness<'_, Option<App>>) {
     });
 }
 
-/// One line for each node that says something, deeper ones indented.
+/// Writes one line for each node with a label or value. Children are indented.
 fn outline(text: &mut String, node: &AccessKitNode<'_>, depth: usize) {
-    // The letters and lines inside a text are no parts of the window.
+    // Text runs are parts of a label, not widgets.
     let role = node.role();
-    let is_text_run = role == Part::TextRun;
-    let label = node.label().or_else(|| (role == Part::Label).then(|| node.value()).flatten());
-    let is_said = !is_text_run && (label.is_some() || node.value().is_some());
-    if is_said {
+    let is_text_run = role == NodeRole::TextRun;
+    let label = node.label().or_else(|| (role == NodeRole::Label).then(|| node.value()).flatten());
+    let has_text = !is_text_run && (label.is_some() || node.value().is_some());
+    if has_text {
         let mut line = format!("{}{role:?}", "  ".repeat(depth));
         if let Some(label) = &label {
             line += &format!(" {label:?}");
@@ -50,7 +50,7 @@ fn outline(text: &mut String, node: &AccessKitNode<'_>, depth: usize) {
     }
     if !is_text_run {
         for child in node.children() {
-            outline(text, &child, depth + usize::from(is_said));
+            outline(text, &child, depth + usize::from(has_text));
         }
     }
 }
@@ -66,7 +66,7 @@ fn first_difference(kept: &str, now: &str) -> String {
     })
 }
 
-/// A guest's lane in that state.
+/// A snapshot with one session that this user joined as a guest, in that state.
 fn guest(state: SessionState) -> Snapshot {
     with(vec![SessionStatus {
         state,
@@ -84,7 +84,7 @@ fn people(count: usize) -> Snapshot {
 }
 
 #[test]
-fn every_state_of_a_session_is_told_as_it_was() {
+fn every_session_state_matches_its_outline() {
     let since = MediaTime::from_micros(1_000_000);
     let mut silent = people(2);
     silent.sessions[0].participants[0].state = ParticipantState::Reconnecting;
@@ -119,7 +119,7 @@ fn every_state_of_a_session_is_told_as_it_was() {
 }
 
 #[test]
-fn one_five_and_twenty_five_tiles_are_told_as_they_were() {
+fn one_five_and_twenty_five_tiles_match_their_outlines() {
     for count in [1, 5, 25] {
         assert_outline(&format!("tiles-{count}"), &window(LARGE, people(count)));
     }
@@ -128,7 +128,7 @@ fn one_five_and_twenty_five_tiles_are_told_as_they_were() {
 }
 
 #[test]
-fn errors_and_missing_devices_are_told_as_they_were() {
+fn errors_and_missing_devices_match_their_outline() {
     let failed = |message: &str| SourceState::Failed { message: message.to_owned() };
     let snapshot = Snapshot {
         camera: failed("there is no camera; connect one"),
@@ -144,7 +144,7 @@ fn errors_and_missing_devices_are_told_as_they_were() {
 }
 
 #[test]
-fn every_dialog_and_menu_is_told_as_it_was() {
+fn every_dialog_and_menu_matches_its_outline() {
     let press = |window: &mut Harness<'static, Option<App>>, label: &str| {
         window.get_by_label(label).click();
         window.run();
@@ -178,7 +178,7 @@ fn every_dialog_and_menu_is_told_as_it_was() {
 }
 
 #[test]
-fn the_remote_streams_alone_are_told_as_they_were() {
+fn the_full_screen_view_matches_its_outline() {
     let pin: Done = |window| {
         app(window).streams.pinned = Some(Picture::Peer(PeerId(2)));
         window.key_press(Key::F);

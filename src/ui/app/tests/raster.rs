@@ -1,6 +1,6 @@
-//! Draws what egui wants drawn with the processor alone, the same on every machine.
+//! A software rasterizer for egui's shapes. It draws the same pixels on every machine.
 //!
-//! Live pictures are left out: they are drawn by a shader, and a tile shows its stage instead.
+//! Live video is left out: a shader draws it. A tile shows its background instead.
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
@@ -10,7 +10,7 @@ use eframe::egui::{
 };
 use egui_kittest::TestRenderer;
 
-/// The textures that egui has made so far. Clones see the same ones.
+/// The textures that egui has created so far. Clones share them.
 #[derive(Clone, Default)]
 pub(super) struct Textures(Rc<RefCell<BTreeMap<TextureId, ColorImage>>>);
 
@@ -36,17 +36,17 @@ fn paste(whole: &mut ColorImage, patch: &ColorImage, [left, top]: [usize; 2]) {
     }
 }
 
-/// A picture as it comes to the screen: opaque, rows from the top.
+/// An opaque image, rows from the top.
 #[derive(Clone, PartialEq)]
 pub(super) struct Canvas {
     pub(super) width: usize,
     pub(super) height: usize,
-    /// Red, green, blue of each pixel, from 0 to 255.
+    /// Red, green and blue of each pixel, 0 to 255.
     pixels: Vec<[f32; 3]>,
 }
 
 impl Canvas {
-    /// Draws the shapes in their order, at one pixel a point.
+    /// Draws the shapes in order, one pixel per point.
     pub(super) fn draw(
         (width, height): (usize, usize),
         shapes: &[ClippedPrimitive],
@@ -56,13 +56,14 @@ impl Canvas {
         let textures = textures.0.borrow();
         for ClippedPrimitive { clip_rect, primitive } in shapes {
             let Primitive::Mesh(mesh) = primitive else { continue };
-            let texture = textures.get(&mesh.texture_id).expect("a texture that egui has made");
+            let texture = textures.get(&mesh.texture_id).expect("egui has created the texture");
             canvas.mesh(mesh, *clip_rect, texture);
         }
         canvas
     }
 
-    /// Red, green, blue of each pixel, in 32 steps: finer ones are not compared, and cost space.
+    /// Red, green and blue of each pixel in 32 steps. Finer steps are not compared and would make
+    /// the files larger.
     pub(super) fn bytes(&self) -> Vec<u8> {
         let step = |value: &f32| value.round().clamp(0.0, 255.0) as u8 & 0xF8;
         self.pixels.iter().flatten().map(step).collect()
@@ -108,7 +109,7 @@ impl Canvas {
         }
     }
 
-    /// Premultiplied colours, blended as they are stored: so does egui on a graphics card.
+    /// Blends premultiplied colours in gamma space, as egui does on a graphics card.
     fn blend(&mut self, at: usize, [red, green, blue, alpha]: [f32; 4]) {
         for (below, above) in self.pixels[at].iter_mut().zip([red, green, blue]) {
             *below = above + *below * (1.0 - alpha / 255.0);
@@ -120,7 +121,8 @@ fn cross(a: Pos2, b: Pos2, c: Pos2) -> f32 {
     (b.x - a.x) * (c.y - a.y) - (b.y - a.y) * (c.x - a.x)
 }
 
-/// Of two triangles that share an edge one draws the pixels on it: whose top or left it is.
+/// Whether the edge is a top or left edge. Of two triangles that share an edge, only that one draws
+/// the pixels on it.
 fn owns_its_pixels((from, to): (Pos2, Pos2)) -> bool {
     to.y < from.y || (to.y == from.y && to.x > from.x)
 }
@@ -144,7 +146,7 @@ fn shade(corners: [Vertex; 3], weights: [f32; 3], texture: &ColorImage) -> [f32;
     [0, 1, 2, 3].map(|part| colour[part] * texel[part] / 255.0)
 }
 
-/// The texture at that place, between its four nearest pixels.
+/// The bilinear sample of the texture at that position.
 fn sample(texture: &ColorImage, u: f32, v: f32) -> [f32; 4] {
     let [width, height] = texture.size;
     let (x, y) = (u * width as f32 - 0.5, v * height as f32 - 0.5);

@@ -1,4 +1,5 @@
-//! What the window tells of itself is true, readable, and in nobody's way.
+//! Tests of the window's texts, toasts and warnings: they are true, readable, and cover no
+//! controls.
 
 use super::*;
 use crate::{
@@ -7,7 +8,7 @@ use crate::{
 };
 
 #[test]
-fn a_switch_that_is_overruled_says_so_and_still_switches() {
+fn a_session_switch_that_is_muted_everywhere_shows_it_and_still_works() {
     let mut snapshot = with(vec![session("a", SessionKind::FIVE[0], Role::Opener, 1)]);
     snapshot.gates = Gates { microphone: false, camera: false, listening: false };
     let mut window = window(LARGE, snapshot);
@@ -16,7 +17,7 @@ fn a_switch_that_is_overruled_says_so_and_still_switches() {
     {
         assert!(
             window.query_by_label(&format!("{name} in Conference")).is_none(),
-            "nobody is misled"
+            "the label mentions the global mute"
         );
         let command = Command::SetGate { session: Some(id("a")), gate, open: false };
         assert_eq!(click(&mut window, &format!("{name} in Conference, off everywhere")), [command]);
@@ -24,9 +25,9 @@ fn a_switch_that_is_overruled_says_so_and_still_switches() {
 }
 
 #[test]
-fn whose_hub_a_session_is_at_is_told_without_being_asked_if_it_is_not_our_own() {
+fn a_card_warns_if_a_local_hub_is_not_the_users_own() {
     let place = |owner| HubPlace { url: "http://127.0.0.1:7341".parse().unwrap(), owner };
-    for (owner, said) in [
+    for (owner, text) in [
         (HubOwner::ThisUser, "Your hub at http://127.0.0.1:7341"),
         (HubOwner::Elsewhere, "Hub at http://127.0.0.1:7341"),
         (
@@ -34,17 +35,17 @@ fn whose_hub_a_session_is_at_is_told_without_being_asked_if_it_is_not_our_own() 
             "Not your own hub, but another one on this computer: http://127.0.0.1:7341",
         ),
     ] {
-        assert_eq!(words::hub(&place(owner)), said);
+        assert_eq!(words::hub(&place(owner)), text);
         let one = session("a", SessionKind::FIVE[0], Role::Opener, 1);
         let window = window(LARGE, with(vec![SessionStatus { hub: Some(place(owner)), ..one }]));
-        let is_shown = window.query_by_label(said).is_some();
-        assert_eq!(is_shown, owner == HubOwner::Unproven, "{said}");
+        let is_shown = window.query_by_label(text).is_some();
+        assert_eq!(is_shown, owner == HubOwner::Unproven, "{text}");
     }
 }
 
 #[test]
-fn a_hub_is_named_without_the_ports_that_go_without_saying() {
-    for (url, said) in [
+fn a_hubs_name_omits_default_ports() {
+    for (url, text) in [
         ("http://hub.example:7340", "hub.example"),
         ("https://hub.example:443", "hub.example"),
         ("http://hub.example:80/x", "hub.example:80/x"),
@@ -52,57 +53,62 @@ fn a_hub_is_named_without_the_ports_that_go_without_saying() {
         ("https://hub.example:8443", "hub.example:8443"),
         ("http://[2001:db8::5]:7340", "[2001:db8::5]"),
     ] {
-        assert_eq!(words::host(&url.parse().unwrap()), said);
+        assert_eq!(words::host(&url.parse().unwrap()), text);
     }
 }
 
 #[test]
-fn it_is_said_how_many_sessions_take_what_is_captured() {
+fn the_local_panel_shows_how_many_sessions_are_sent_to() {
     let kind = SessionKind::FIVE[0];
-    let one = |index: usize, people| {
-        let mut one = session(&format!("s{index}"), kind, Role::Opener, people);
-        one.participants.iter_mut().for_each(|person| person.peer = Some(PeerId(index as u64)));
+    let one = |index: usize, count| {
+        let mut one = session(&format!("s{index}"), kind, Role::Opener, count);
+        one.participants
+            .iter_mut()
+            .for_each(|participant| participant.peer = Some(PeerId(index as u64)));
         one
     };
-    let silent = SessionStatus { heard: false, seen: false, ..one(0, 1) };
-    for (sessions, said) in [
+    let not_sending = SessionStatus { heard: false, seen: false, ..one(0, 1) };
+    for (sessions, text) in [
         (vec![one(0, 0)], "Ready, nobody is here yet"),
         ((0..5).map(|index| one(index, 0)).collect(), "Ready, nobody is here yet"),
         (vec![one(0, 1)], "Sending to 1 session"),
         ((0..5).map(|index| one(index, 1)).collect(), "Sending to 5 sessions"),
         ((0..5).map(|index| one(index, index % 2)).collect(), "Sending to 2 of 5 sessions"),
-        (vec![silent], "Not sending"),
+        (vec![not_sending], "Not sending"),
     ] {
-        window(LARGE, with(sessions)).get_by_label(said);
+        window(LARGE, with(sessions)).get_by_label(text);
     }
     let alone = Snapshot { camera: SourceState::Running, ..Snapshot::default() };
     window(LARGE, alone).get_by_label("Only you see this");
 }
 
 #[test]
-fn what_is_not_connected_is_said_before_it_is_needed_and_only_if_it_is_chosen() {
+fn a_missing_default_device_shows_a_warning_before_it_is_used() {
     let mut window = window(LARGE, Snapshot::default());
     let headset = Device { id: "usb-1".to_owned(), name: "Headset".to_owned(), is_default: true };
-    let missing = |window: &mut Harness<'static, Option<App>>, devices: &[Device]| {
+    let shows_warning = |window: &mut Harness<'static, Option<App>>, devices: &[Device]| {
         app(window).devices.answer(DeviceKind::Microphone, devices);
         window.run();
         window.query_by_label("No microphone found. You can join to watch and listen.").is_some()
     };
-    assert!(!missing(&mut window, &[headset]));
-    assert!(missing(&mut window, &[]));
-    assert!(window.query_by_label_contains("speaker found").is_none(), "that is not known");
+    assert!(!shows_warning(&mut window, &[headset]));
+    assert!(shows_warning(&mut window, &[]));
+    assert!(
+        window.query_by_label_contains("speaker found").is_none(),
+        "the speakers are not known"
+    );
     app(&mut window).settings.microphone = "tone:440".into();
-    assert!(!missing(&mut window, &[]), "the tone is no device");
+    assert!(!shows_warning(&mut window, &[]), "the tone is no device");
     app(&mut window).settings.microphone = "default".into();
     let message = "microphone in use".to_owned();
     let failed = Snapshot { microphone: SourceState::Failed { message }, ..Snapshot::default() };
     app(&mut window).snapshot = Arc::new(failed);
-    assert!(!missing(&mut window, &[]), "the device says better what is wrong");
+    assert!(!shows_warning(&mut window, &[]), "the device error is more precise");
     window.get_by_label("Microphone in use.");
 }
 
 #[test]
-fn all_devices_that_are_missing_are_told_in_one_sentence() {
+fn one_sentence_names_all_missing_devices() {
     let mut window = window(LARGE, Snapshot::default());
     for device in DeviceKind::ALL {
         app(&mut window).devices.answer(device, &[]);
@@ -113,7 +119,7 @@ fn all_devices_that_are_missing_are_told_in_one_sentence() {
 }
 
 #[test]
-fn toasts_cover_nothing_but_lanes_and_go_when_they_are_clicked() {
+fn toasts_cover_only_session_cards_and_a_click_removes_them() {
     for size in [LARGE, SMALL] {
         let mut window = window(size, five());
         for index in 0..4 {
@@ -123,16 +129,16 @@ fn toasts_cover_nothing_but_lanes_and_go_when_they_are_clicked() {
         window.run();
         let toasts: Vec<_> = window
             .query_all_by_label_contains("joined the conference")
-            .map(|one| one.rect())
+            .map(|toast| toast.rect())
             .collect();
         assert_eq!(toasts.len(), 4);
-        for part in [Part::Button, Part::CheckBox, Part::TextInput] {
+        for part in [NodeRole::Button, NodeRole::CheckBox, NodeRole::TextInput] {
             for node in window.query_all_by_role(part) {
                 let (rect, clip) = (node.rect(), 0.5);
-                // In a narrow window there is no room but the lanes'.
-                let lane = size == SMALL && rect.left() < 300.0 && rect.top() > 180.0;
+                // A narrow window has space for toasts only over the session cards.
+                let is_card = size == SMALL && rect.left() < 300.0 && rect.top() > 180.0;
                 let covered = toasts.iter().any(|toast| toast.shrink(clip).intersects(rect));
-                assert!(lane || !covered, "{node:?} in {size:?}");
+                assert!(is_card || !covered, "{node:?} in {size:?}");
             }
         }
         let beside =
@@ -140,7 +146,7 @@ fn toasts_cover_nothing_but_lanes_and_go_when_they_are_clicked() {
         let edge = window.get_by_label(beside).rect().left();
         let bar = window.get_by_label("Leave all").rect().top();
         assert!(toasts.iter().all(|toast| toast.right() < edge && toast.bottom() < bar));
-        // What is behind it is not clicked unseen.
+        // The click does not reach the widget behind the toast.
         window.hover_at(toasts[3].center());
         window.drag_at(toasts[3].center());
         window.drop_at(toasts[3].center());
@@ -150,13 +156,13 @@ fn toasts_cover_nothing_but_lanes_and_go_when_they_are_clicked() {
 }
 
 #[test]
-fn the_settings_stay_where_they_are_whatever_is_wrong_with_the_hub() {
+fn an_error_about_the_hub_moves_no_control_of_the_settings() {
     let mut window = window(SMALL, Snapshot::default());
     click(&mut window, "Settings");
-    let places = |window: &Harness<'_, Option<App>>| {
+    let rects = |window: &Harness<'_, Option<App>>| {
         ["Hub", "Dark", "Reset", "Save"].map(|label| window.get_by_label(label).rect())
     };
-    let before = places(&window);
+    let before = rects(&window);
     window.get_by_label("Hub").focus();
     window.run();
     window
@@ -164,7 +170,7 @@ fn the_settings_stay_where_they_are_whatever_is_wrong_with_the_hub() {
         .type_text("ftp://a.very.long.example.org/with/a/path/that/goes/on");
     window.run();
     window.get_by_label_contains("Cannot use this hub");
-    assert_eq!(places(&window), before);
+    assert_eq!(rects(&window), before);
 }
 
 #[test]
@@ -184,21 +190,21 @@ fn an_id_is_elided_in_its_middle_at_any_scale() {
 }
 
 #[test]
-fn a_camera_of_ones_own_is_a_mirror_unless_it_is_switched_off_and_a_pattern_is_none() {
+fn a_camera_preview_is_mirrored_unless_switched_off_and_a_test_pattern_is_not() {
     let mut window = window(LARGE, Snapshot::default());
     assert!(app(&mut window).settings.mirrors());
     click(&mut window, "Choose camera");
-    assert_eq!(click(&mut window, "Mirror my picture"), [], "nothing that others see changes");
+    assert_eq!(click(&mut window, "Mirror my picture"), [], "remote participants see no change");
     assert!(!app(&mut window).settings.mirrors());
     click(&mut window, "Mirror my picture");
     assert!(app(&mut window).settings.mirrors());
     click(&mut window, "Test picture");
-    assert!(!app(&mut window).settings.mirrors(), "its writing would be backwards");
+    assert!(!app(&mut window).settings.mirrors(), "the text in the pattern would be mirrored");
     assert!(window.query_by_label("Mirror my picture").is_none());
 }
 
 #[test]
-fn the_title_says_on_air_as_long_as_somebody_hears_or_sees_us() {
+fn the_title_shows_on_air_while_a_session_is_sent_to() {
     let kind = SessionKind::FIVE[0];
     let mut window = window(LARGE, Snapshot::default());
     let mut title = |session: SessionStatus| {
@@ -215,11 +221,11 @@ fn the_title_says_on_air_as_long_as_somebody_hears_or_sees_us() {
 }
 
 #[test]
-fn who_froze_or_was_lost_is_marked_and_told_whatever_the_tiles_size() {
+fn frozen_and_disconnected_participants_are_marked_at_every_tile_size() {
     for size in [[640.0, 480.0], SMALL, LARGE] {
-        for people in [1, 6, 25] {
+        for count in [1, 6, 25] {
             let kind = SessionKind::FIVE[0];
-            let snapshot = with(vec![session("a", kind, Role::Opener, people)]);
+            let snapshot = with(vec![session("a", kind, Role::Opener, count)]);
             let mut window = window(size, snapshot.clone());
             let now = window.ctx.input(|input| input.time);
             let frame = Size::new(64, 36);
@@ -230,16 +236,16 @@ fn who_froze_or_was_lost_is_marked_and_told_whatever_the_tiles_size() {
             );
             app(&mut window).pictures.show(Picture::Peer(PeerId(0)), grey, now);
             window.step();
-            let told = |window: &Harness<'_, Option<App>>, text: &str| {
+            let is_shown = |window: &Harness<'_, Option<App>>, text: &str| {
                 window.query_by_label(text).is_some()
             };
-            assert!(!told(&window, "Person 0's video stopped"), "not yet");
-            // A step is a quarter of a second.
+            assert!(!is_shown(&window, "Person 0's video stopped"), "not yet");
+            // A step of the harness is a quarter of a second.
             window.run_steps(12);
-            assert!(told(&window, "Person 0's video stopped"), "{people} in {size:?}");
-            let mut lost = snapshot;
-            lost.sessions[0].participants[0].state = ParticipantState::Gone;
-            app(&mut window).snapshot = Arc::new(lost);
+            assert!(is_shown(&window, "Person 0's video stopped"), "{count} in {size:?}");
+            let mut disconnected = snapshot;
+            disconnected.sessions[0].participants[0].state = ParticipantState::Gone;
+            app(&mut window).snapshot = Arc::new(disconnected);
             window.run_steps(2);
             window.get_by_label("Person 0 in Conference: Disconnected, may return");
         }
