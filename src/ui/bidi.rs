@@ -1,8 +1,8 @@
 //! Right-to-left text: the Unicode bidirectional algorithm (UAX #9) over what egui lays out.
 //!
-//! egui shapes each word in its own direction but puts words from left to right. Here a text is
-//! laid out and wrapped in its logical order, and then the words of each row are moved to where
-//! they are read. The text itself stays as it was written, for copying and for screen readers.
+//! egui shapes each word in its own direction but places words from left to right. This module lays
+//! out and wraps a text in logical order, and then moves the words of each row to their visual
+//! positions. The text itself stays unchanged for copying and for screen readers.
 
 use std::{borrow::Cow, ops::Range, sync::Arc};
 
@@ -14,25 +14,26 @@ use eframe::egui::{
 };
 use unicode_bidi::{BidiClass, BidiInfo, Level, bidi_class};
 
-/// Characters that look the other way round in text from right to left, as far as the first fonts
-/// have them; other fonts' are turned by the shaper (Unicode, Bidi_Mirrored).
+/// Characters that are mirrored in right-to-left text (Unicode Bidi_Mirrored), as far as egui's
+/// default fonts have them. The shaper mirrors those of other fonts.
 const MIRRORED: &str = "()[]{}<>«»‹›≤≥";
 
-/// First strong isolate: what follows is a thing of its own within the sentence around it.
+/// First strong isolate (FSI): isolates the text that follows from the sentence around it.
 const FIRST_STRONG_ISOLATE: char = '\u{2068}';
 
-/// The end of an isolate.
+/// Pop directional isolate (PDI): ends an isolate.
 const POP_DIRECTIONAL_ISOLATE: char = '\u{2069}';
 
-/// Whether anything in a text may be read from right to left.
+/// Whether a text contains anything that may be read from right to left.
 pub(crate) fn is_needed(text: &str) -> bool {
     use BidiClass::{AL, AN, FSI, LRI, LRO, PDF, PDI, R, RLE, RLI, RLO};
-    let is_strange =
+    let is_bidi =
         |c| matches!(bidi_class(c), R | AL | AN | RLE | RLO | RLI | LRO | LRI | FSI | PDF | PDI);
-    !text.is_ascii() && text.chars().any(is_strange)
+    !text.is_ascii() && text.chars().any(is_bidi)
 }
 
-/// Somebody's text as a part of a sentence, which it does not turn round.
+/// A participant's text as part of a sentence. The isolate keeps it from changing the sentence's
+/// direction.
 pub(crate) fn isolated(text: &str) -> Cow<'_, str> {
     if is_needed(text) {
         format!("{FIRST_STRONG_ISOLATE}{text}{POP_DIRECTIONAL_ISOLATE}").into()
@@ -41,13 +42,13 @@ pub(crate) fn isolated(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// A label of somebody's text, or with it, wrapped to the width that there is.
+/// A label with text from participants, wrapped to the available width.
 pub(crate) fn wrapped(ui: &Ui, text: &str, (font, colour): (FontId, Color32)) -> Label {
     let job = LayoutJob::simple(text.to_owned(), font.clone(), colour, ui.available_width());
     label(ui, job, (font, colour)).wrap()
 }
 
-/// The same in one line, which ends with an ellipsis if it has no room for all.
+/// The same in one line, truncated with an ellipsis if it is too long.
 pub(crate) fn truncated(ui: &Ui, text: &str, (font, colour): (FontId, Color32)) -> Label {
     let mut job = LayoutJob::simple_singleline(text.to_owned(), font.clone(), colour);
     job.wrap = TextWrapping::truncate_at_width(ui.available_width());
@@ -62,7 +63,7 @@ fn label(ui: &Ui, job: LayoutJob, (font, colour): (FontId, Color32)) -> Label {
     }
 }
 
-/// Shows a text beside what the pointer is on.
+/// Shows a text when the pointer hovers over the widget.
 pub(crate) fn tip(response: Response, text: &str) -> Response {
     if !is_needed(text) {
         return response.on_hover_text(text);
@@ -73,17 +74,17 @@ pub(crate) fn tip(response: Response, text: &str) -> Response {
     })
 }
 
-/// Lays out what is typed into a box of many lines.
+/// Lays out the text of a multi-line text box.
 pub(crate) fn typed(ui: &Ui, text: &dyn TextBuffer, width: f32) -> Arc<Galley> {
     typed_text(ui, text.as_str(), Some(width))
 }
 
-/// A box of one line for somebody's text, such as a name.
+/// A single-line text box for text that may be right-to-left, such as a name.
 pub(crate) fn line_box<R>(text: &mut String, add: impl FnOnce(TextEdit<'_>) -> R) -> R {
     let mut layouter = |ui: &Ui, text: &dyn TextBuffer, _| typed_text(ui, text.as_str(), None);
-    let is_turned = is_needed(text);
+    let has_rtl = is_needed(text);
     let edit = TextEdit::singleline(text);
-    add(if is_turned { edit.layouter(&mut layouter) } else { edit })
+    add(if has_rtl { edit.layouter(&mut layouter) } else { edit })
 }
 
 fn typed_text(ui: &Ui, text: &str, width: Option<f32>) -> Arc<Galley> {
@@ -100,7 +101,7 @@ fn typed_text(ui: &Ui, text: &str, width: Option<f32>) -> Arc<Galley> {
     layout(ui.painter(), job)
 }
 
-/// Lays a text out, each row in the order in which it is read.
+/// Lays out a text, with each row in visual order.
 pub(crate) fn layout(painter: &Painter, job: LayoutJob) -> Arc<Galley> {
     if !is_needed(&job.text) {
         return painter.layout_job(job);
@@ -108,21 +109,21 @@ pub(crate) fn layout(painter: &Painter, job: LayoutJob) -> Arc<Galley> {
     if job.wrap.max_rows == 1 { cut(painter, job) } else { turned(painter, job) }
 }
 
-/// Lays out as much of a text as its one row has room for. The library would cut words where their
-/// letters from right to left begin.
+/// Lays out as much of a text as fits into one row. egui would cut a word at its first
+/// right-to-left letter.
 fn cut(painter: &Painter, job: LayoutJob) -> Arc<Galley> {
-    let most = job.wrap.max_width;
+    let max_width = job.wrap.max_width;
     let row = |text: String| {
         let format = job.sections[0].format.clone();
         turned(painter, LayoutJob::single_section(text, format))
     };
     let whole = row(job.text.clone());
-    if whole.size().x <= most {
+    if whole.size().x <= max_width {
         return whole;
     }
-    let ends = job.text.char_indices().rev().map(|(at, _)| at);
-    let shown = ends.map(|at| row(format!("{}…", job.text[..at].trim_end())));
-    let fitting = shown.into_iter().find(|galley| galley.size().x <= most);
+    let cut_positions = job.text.char_indices().rev().map(|(at, _)| at);
+    let candidates = cut_positions.map(|at| row(format!("{}…", job.text[..at].trim_end())));
+    let fitting = candidates.into_iter().find(|galley| galley.size().x <= max_width);
     let mut galley = Galley::clone(&fitting.unwrap_or(whole));
     (galley.job, galley.elided) = (Arc::new(job), true);
     Arc::new(galley)
@@ -133,10 +134,10 @@ fn turned(painter: &Painter, job: LayoutJob) -> Arc<Galley> {
     let job = in_pieces(job, &pieces);
     let counts: Vec<_> = job.sections.iter().map(|one| glyphs_of(painter, &job, one)).collect();
     let mut galley = Galley::clone(&painter.layout_job(job));
-    let mut rest = Rest { pieces: &pieces, counts: &counts, at: 0, used: 0 };
+    let mut remaining = Rest { pieces: &pieces, counts: &counts, at: 0, used: 0 };
     let width = galley.rect.width();
     for placed in &mut galley.rows {
-        let groups = rest.groups(&placed.row);
+        let groups = remaining.groups(&placed.row);
         if groups.first().is_some_and(|group| group.of.paragraph.is_rtl()) {
             placed.pos.x += (width - placed.row.size.x).max(0.0);
         }
@@ -145,34 +146,34 @@ fn turned(painter: &Painter, job: LayoutJob) -> Arc<Galley> {
     Arc::new(galley)
 }
 
-/// A part of a text that is moved as a whole.
+/// A part of a text that moves as a whole.
 #[derive(Clone, Debug, PartialEq)]
 struct Piece {
-    /// Where it is in the text, in bytes.
+    /// Its bytes in the text.
     range: Range<usize>,
-    /// How many characters it has.
+    /// Its number of characters.
     chars: usize,
-    /// Odd if it is read from right to left.
+    /// Its embedding level: odd for right-to-left text.
     level: Level,
-    /// That of the paragraph that it is in.
+    /// The embedding level of its paragraph.
     paragraph: Level,
     kind: Kind,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
-    /// Letters from right to left: the shaper has put them in their order.
+    /// Right-to-left letters. The shaper has put them in visual order.
     Word,
     /// A space.
     Space,
     /// The end of a paragraph.
     Newline,
-    /// Anything else, from left to right, or a single character.
+    /// Anything else: a left-to-right run, or a single character.
     Other,
 }
 
-/// Cuts a text where its order may change. In text from right to left each character that is no
-/// letter is a piece of its own, as the shaper, which sees them in other fonts, does not turn them.
+/// Splits a text where its order may change. In right-to-left text, each character that is not a
+/// letter is a piece of its own: the shaper sees it in another font and does not reorder it.
 fn pieces(text: &str) -> Vec<Piece> {
     let info = BidiInfo::new(text, None);
     let mut pieces: Vec<Piece> = vec![];
@@ -211,7 +212,7 @@ impl Piece {
         match (self.kind, next.kind) {
             (Kind::Word, Kind::Word) => is_same,
             (Kind::Other, Kind::Other) => is_same && self.level.is_ltr(),
-            // Spaces at the end of a row belong to the paragraph, if it has another direction.
+            // Trailing spaces of a row take the direction of the paragraph, which may differ.
             (Kind::Other | Kind::Space, Kind::Other | Kind::Space) => {
                 is_same && self.level == self.paragraph && self.level.is_ltr()
             }
@@ -220,7 +221,7 @@ impl Piece {
     }
 }
 
-/// The job with a section for each piece; a section that has several formats is not expected.
+/// The job with one section per piece. The text must have a single format.
 fn in_pieces(job: LayoutJob, pieces: &[Piece]) -> LayoutJob {
     let section = |piece: &Piece| LayoutSection {
         leading_space: if piece.range.start == 0 { job.sections[0].leading_space } else { 0.0 },
@@ -231,7 +232,7 @@ fn in_pieces(job: LayoutJob, pieces: &[Piece]) -> LayoutJob {
     LayoutJob { sections, ..job }
 }
 
-/// How many glyphs a section becomes: of a word, not as many as it has letters.
+/// How many glyphs a section is shaped into. A word may have more letters than glyphs.
 fn glyphs_of(painter: &Painter, job: &LayoutJob, section: &LayoutSection) -> usize {
     let text = &job.text[section.byte_range.start.0..section.byte_range.end.0];
     let text = text.replace('\n', "");
@@ -239,26 +240,26 @@ fn glyphs_of(painter: &Painter, job: &LayoutJob, section: &LayoutSection) -> usi
     painter.layout_job(alone).rows.iter().map(|row| row.glyphs.len()).sum()
 }
 
-/// The pieces that no row has shown yet.
+/// The pieces that no row contains yet.
 struct Rest<'a> {
     pieces: &'a [Piece],
     counts: &'a [usize],
     at: usize,
-    /// How many glyphs of the piece were shown.
+    /// How many glyphs of the current piece are in earlier rows.
     used: usize,
 }
 
-/// What a row shows of a piece.
+/// The glyphs of a piece in one row.
 struct Group<'a> {
     of: &'a Piece,
     level: Level,
     glyphs: Range<usize>,
-    /// All of the piece.
+    /// Whether the row has the whole piece.
     is_whole: bool,
 }
 
 impl<'a> Rest<'a> {
-    /// What a row shows, in logical order.
+    /// The glyph groups of a row, in logical order.
     fn groups(&mut self, row: &Row) -> Vec<Group<'a>> {
         let (mut groups, mut from, end) = (vec![], 0, row.glyphs.len());
         while from < end && self.at < self.pieces.len() {
@@ -282,7 +283,7 @@ impl<'a> Rest<'a> {
     }
 }
 
-/// Moves the groups of a row to where they are read (UAX #9, rule L2).
+/// Moves the groups of a row to their visual positions (UAX #9, rule L2).
 fn arrange(row: &mut Row, groups: &[Group<'_>]) {
     let Some(first) = row.glyphs.first() else { return };
     let mut x = first.pos.x;
@@ -295,8 +296,8 @@ fn arrange(row: &mut Row, groups: &[Group<'_>]) {
         for at in group.glyphs.clone() {
             shift(row, at, x - from);
         }
-        let is_turned = group.level.is_rtl() && group.of.kind == Kind::Other;
-        if is_turned && MIRRORED.contains(row.glyphs[group.glyphs.start].chr) {
+        let is_mirrored = group.level.is_rtl() && group.of.kind == Kind::Other;
+        if is_mirrored && MIRRORED.contains(row.glyphs[group.glyphs.start].chr) {
             turn(row, group.glyphs.start);
         }
         x += to - from;
@@ -307,7 +308,7 @@ fn arrange(row: &mut Row, groups: &[Group<'_>]) {
         groups.iter().flat_map(|group| in_order(&glyphs[group.glyphs.clone()], group)).collect();
 }
 
-/// The four corners of a glyph in the row's mesh: none if nothing of it is seen.
+/// The vertices of a glyph in the row's mesh. Empty for an invisible glyph.
 fn corners(glyph: &Glyph) -> Range<usize> {
     let first = glyph.first_vertex as usize;
     first..if glyph.uv_rect.is_nothing() { first } else { first + 4 }
@@ -321,18 +322,18 @@ fn shift(row: &mut Row, at: usize, by: f32) {
     }
 }
 
-/// Turns a glyph round within its width.
+/// Mirrors a glyph within its width.
 fn turn(row: &mut Row, at: usize) {
     let glyph = &row.glyphs[at];
-    let both = 2.0 * glyph.pos.x + glyph.advance_width;
+    let sum = 2.0 * glyph.pos.x + glyph.advance_width;
     let corners = corners(glyph);
     for vertex in &mut row.visuals.mesh.vertices[corners] {
-        vertex.pos.x = both - vertex.pos.x;
+        vertex.pos.x = sum - vertex.pos.x;
     }
 }
 
-/// A group's glyphs in the order of its characters, one for each, as cursors want them. The shaper
-/// gives those of a word in the order in which they are seen, and egui adds some that are not.
+/// The glyphs of a group in logical order, one per character, as text cursors expect. The shaper
+/// returns the glyphs of a word in visual order, and egui adds invisible ones.
 fn in_order(glyphs: &[Glyph], group: &Group<'_>) -> Vec<Glyph> {
     if group.of.kind != Kind::Word || !group.is_whole {
         return glyphs.to_vec();
@@ -356,7 +357,7 @@ mod tests {
 
     const COLOUR: Color32 = Color32::WHITE;
 
-    /// Lays out a text in a width and calls `look` with it.
+    /// Lays out a text in a width and calls `look` with the result.
     fn laid_out(text: &str, width: f32, look: impl FnOnce(&Galley)) {
         let ctx = Context::default();
         let mut look = Some(look);
@@ -367,18 +368,18 @@ mod tests {
                 look(&galley);
             }
         });
-        // Nobody draws it.
+        // The test draws nothing, so the textures are not needed.
         output.textures_delta.clear();
     }
 
-    /// The characters of each row as they are seen, from left to right.
+    /// The characters of each row in visual order.
     fn seen(text: &str, width: f32) -> Vec<String> {
         let mut rows = vec![];
         laid_out(text, width, |galley| {
-            assert_eq!(galley.text(), text, "what is copied and read aloud");
+            assert_eq!(galley.text(), text, "copying and screen readers get the original text");
             let count: usize =
                 galley.rows.iter().map(|row| row.char_count_including_newline().0).sum();
-            assert_eq!(count, text.chars().count(), "cursors count on it");
+            assert_eq!(count, text.chars().count(), "text cursors need one glyph per character");
             for row in &galley.rows {
                 let mut glyphs: Vec<_> = row.glyphs.iter().collect();
                 glyphs.sort_by(|one, other| one.pos.x.total_cmp(&other.pos.x));
@@ -389,30 +390,30 @@ mod tests {
     }
 
     #[test]
-    fn words_stand_in_the_order_in_which_they_are_read() {
+    fn words_are_placed_in_visual_order() {
         for (text, shown) in [
             ("plain text", "plain text"),
             // Hebrew: "shalom olam" and "Ada shalom olam hello".
             ("שלום עולם", "םלוע םולש"),
             ("Ada שלום עולם hello", "Ada םלוע םולש hello"),
             ("שלום Ada Lovelace עולם", "םלוע Ada Lovelace םולש"),
-            // Numbers run from left to right, and what stands behind the text stands left of it.
+            // Numbers run from left to right. The text after them is on their left.
             ("יש 123 אנשים.", ".םישנא 123 שי"),
             ("(שלום) עולם", "םלוע (םולש("),
         ] {
             let rows = seen(text, f32::INFINITY);
-            // Brackets are turned as pictures: their characters stay.
-            let turned: String = shown.chars().collect();
+            // Brackets are mirrored in the mesh only. Their characters stay.
+            let expected: String = shown.chars().collect();
             if text.starts_with('(') {
                 assert_eq!(rows, ["םלוע )םולש("]);
             } else {
-                assert_eq!(rows, [turned]);
+                assert_eq!(rows, [expected]);
             }
         }
     }
 
     #[test]
-    fn a_row_breaks_where_one_reads_on() {
+    fn a_row_breaks_in_logical_order() {
         let text = "אחת שתיים שלוש ארבע חמש שש שבע";
         let rows = seen(text, 90.0);
         assert!(rows.len() > 1, "{rows:?}");
@@ -428,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_does_not_turn_the_sentence_round_it() {
+    fn a_name_does_not_change_the_direction_of_its_sentence() {
         let name = isolated("שלום עולם");
         let rows = seen(&format!("{name} 3 people"), f32::INFINITY);
         let visible =
@@ -436,14 +437,14 @@ mod tests {
         let rows: Vec<String> = rows.iter().map(visible).collect();
         assert_eq!(rows, ["םלוע םולש 3 people"]);
         assert_eq!(isolated("Ada"), "Ada");
-        // One who opens an override and does not close it.
+        // A name that opens an override and does not close it.
         let name = isolated("\u{202E}Ada");
         let rows = seen(&format!("{name} joined"), f32::INFINITY);
         assert!(rows[0].ends_with(" joined"), "{rows:?}");
     }
 
     #[test]
-    fn what_has_no_room_is_cut_at_its_end() {
+    fn a_text_that_is_too_long_is_cut_at_its_logical_end() {
         let ctx = Context::default();
         let mut output = ctx.run_ui(RawInput::default(), |ui| {
             let text = "שלום עולם ארוך מאוד".to_owned();
@@ -451,12 +452,16 @@ mod tests {
             job.wrap = TextWrapping::truncate_at_width(60.0);
             let whole = job.text.clone();
             let galley = layout(ui.painter(), job);
-            assert_eq!(galley.text(), whole, "what is copied and read aloud");
+            assert_eq!(galley.text(), whole, "copying and screen readers get the original text");
             let mut glyphs = galley.rows[0].glyphs.clone();
             glyphs.sort_by(|one, other| one.pos.x.total_cmp(&other.pos.x));
             assert!(galley.elided);
-            assert_eq!(glyphs.first().map(|glyph| glyph.chr), Some('…'), "left, where it ends");
-            assert!(glyphs.iter().any(|glyph| glyph.chr == 'ש'), "its beginning is there");
+            assert_eq!(
+                glyphs.first().map(|glyph| glyph.chr),
+                Some('…'),
+                "the text ends at the left"
+            );
+            assert!(glyphs.iter().any(|glyph| glyph.chr == 'ש'), "the beginning is visible");
         });
         output.textures_delta.clear();
     }

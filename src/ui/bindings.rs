@@ -1,71 +1,71 @@
-//! Which key asks for what, as a person may change it.
+//! Key bindings that the user may change.
 
 use std::collections::BTreeMap;
 
 use eframe::egui::Key;
 use serde::{Deserialize, Serialize};
 
-/// What a key of one's own choice can ask for.
+/// An action that a key can be bound to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Bindable {
-    /// The microphone, for all sessions.
+    /// Mutes or unmutes the microphone in all sessions.
     Mute,
-    /// The camera, for all sessions.
+    /// Turns the camera on or off in all sessions.
     Camera,
-    /// The speaker.
+    /// Turns the sound on or off.
     Deafen,
-    /// The microphone, while the key is held.
+    /// Push-to-talk: unmutes the microphone while the key is held.
     Talk,
-    /// The whole screen.
+    /// Enters or leaves full screen.
     FullScreen,
-    /// The list of keys.
+    /// Shows the keyboard shortcuts.
     Help,
 }
 
-/// The keys that are held to now: each deed has one, and no two share one.
+/// The current key bindings. Each action has one key, and no two actions share a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(try_from = "BTreeMap<String, String>", into = "BTreeMap<String, String>")]
 pub(crate) struct Bindings([Key; Bindable::ALL.len()]);
 
-/// Why a key cannot be had.
+/// Why a key cannot be bound.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum BindingError {
-    /// It has another meaning.
+    /// The key is bound to another action.
     #[error("{} is already used: {}; press another key", shown(*key), holder.meaning())]
     Taken {
-        /// Which key.
+        /// The key.
         key: Key,
-        /// What it asks for.
+        /// The action that it is bound to.
         holder: Bindable,
     },
-    /// It has a meaning that cannot be changed.
+    /// The key has a fixed meaning.
     #[error("{} {meaning}; press another key", shown(*key))]
     Fixed {
-        /// Which key.
+        /// The key.
         key: Key,
-        /// What it does.
+        /// Its fixed meaning.
         meaning: &'static str,
     },
-    /// A settings file names no key that there is.
+    /// A settings file names an unknown key.
     #[error("there is no key {name:?}; keys have names such as \"M\", \"Space\" or \"F5\"")]
     NoKey {
-        /// What stands there.
+        /// The name in the file.
         name: String,
     },
-    /// A settings file names something that no key asks for.
+    /// A settings file names an unknown action.
     #[error("{name:?} is nothing that a key can do; the choices are {}", names())]
     NoDeed {
-        /// What stands there.
+        /// The name in the file.
         name: String,
     },
 }
 
 impl Bindable {
-    /// All, in the order of the help.
+    /// All actions, in the order of the help.
     pub(crate) const ALL: [Self; 6] =
         [Self::Mute, Self::Camera, Self::Deafen, Self::Talk, Self::FullScreen, Self::Help];
 
-    /// What it is called in the settings file.
+    /// Its key in the settings file.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Mute => "mute",
@@ -77,7 +77,7 @@ impl Bindable {
         }
     }
 
-    /// What the key does, in words.
+    /// A description of the action, for the help.
     pub(crate) const fn meaning(self) -> &'static str {
         match self {
             Self::Mute => "Microphone on or off, everywhere",
@@ -108,71 +108,72 @@ impl Default for Bindings {
 }
 
 impl Bindings {
-    /// The key that asks for it.
-    pub(crate) const fn key(&self, deed: Bindable) -> Key {
-        self.0[deed as usize]
+    /// The key of an action.
+    pub(crate) const fn key(&self, action: Bindable) -> Key {
+        self.0[action as usize]
     }
 
-    /// The same as people read it: "M", "Space", "?".
-    pub(crate) fn shown(&self, deed: Bindable) -> &'static str {
-        shown(self.key(deed))
+    /// The key's name as shown in the window: "M", "Space", "?".
+    pub(crate) fn shown(&self, action: Bindable) -> &'static str {
+        shown(self.key(action))
     }
 
-    /// What a key asks for.
+    /// The action that a key is bound to.
     pub(crate) fn deed(&self, key: Key) -> Option<Bindable> {
-        Bindable::ALL.into_iter().find(|deed| self.key(*deed) == key)
+        Bindable::ALL.into_iter().find(|action| self.key(*action) == key)
     }
 
-    /// Gives the deed another key.
-    pub(crate) fn bind(&mut self, deed: Bindable, key: Key) -> Result<(), BindingError> {
-        self.may_have(deed, key)?;
-        self.0[deed as usize] = key;
+    /// Binds an action to another key.
+    pub(crate) fn bind(&mut self, action: Bindable, key: Key) -> Result<(), BindingError> {
+        self.may_have(action, key)?;
+        self.0[action as usize] = key;
         Ok(())
     }
 
-    /// The keys that a settings file gives, and those that cannot be used, each with the reason:
-    /// what asked for them keeps its usual key. Names of a newer version are left alone.
+    /// Reads the bindings of a settings file. Also returns the entries that cannot be used, each
+    /// with the reason; their actions keep the default keys. Unknown actions of a newer version are
+    /// ignored.
     pub(crate) fn read(table: &toml::Table) -> (Self, Vec<(String, String)>) {
-        let (mut bindings, mut given, mut wrong) = (Self::default(), vec![], vec![]);
-        for deed in Bindable::ALL {
-            let Some(value) = table.get(deed.name()) else { continue };
+        let (mut bindings, mut given, mut invalid) = (Self::default(), vec![], vec![]);
+        for action in Bindable::ALL {
+            let Some(value) = table.get(action.name()) else { continue };
             let name = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             match Key::from_name(&name) {
                 Some(key) => {
-                    bindings.0[deed as usize] = key;
-                    given.push(deed);
+                    bindings.0[action as usize] = key;
+                    given.push(action);
                 }
-                None => {
-                    wrong.push((deed.name().to_owned(), BindingError::NoKey { name }.to_string()))
-                }
+                None => invalid
+                    .push((action.name().to_owned(), BindingError::NoKey { name }.to_string())),
             }
         }
-        // Looked at when all are given: the file may swap two.
-        let clash =
-            |bindings: &Self, deed: &Bindable| bindings.may_have(*deed, bindings.key(*deed)).err();
+        // Checked after all entries are read: the file may swap two keys.
+        let clash = |bindings: &Self, action: &Bindable| {
+            bindings.may_have(*action, bindings.key(*action)).err()
+        };
         while let Some((index, error)) = given
             .iter()
             .enumerate()
-            .find_map(|(index, deed)| Some((index, clash(&bindings, deed)?)))
+            .find_map(|(index, action)| Some((index, clash(&bindings, action)?)))
         {
-            let deed: Bindable = given.remove(index);
-            bindings.0[deed as usize] = deed.usual();
-            wrong.push((deed.name().to_owned(), error.to_string()));
+            let action: Bindable = given.remove(index);
+            bindings.0[action as usize] = action.usual();
+            invalid.push((action.name().to_owned(), error.to_string()));
         }
-        (bindings, wrong)
+        (bindings, invalid)
     }
 
-    /// The keys as a settings file has them.
+    /// The bindings as a table of a settings file.
     pub(crate) fn to_table(self) -> toml::Table {
         let text = |(name, key)| (name, toml::Value::String(key));
         BTreeMap::from(self).into_iter().map(text).collect()
     }
 
-    fn may_have(&self, deed: Bindable, key: Key) -> Result<(), BindingError> {
+    fn may_have(&self, action: Bindable, key: Key) -> Result<(), BindingError> {
         if let Some(meaning) = fixed(key) {
             return Err(BindingError::Fixed { key, meaning });
         }
-        let mut others = Bindable::ALL.into_iter().filter(|other| *other != deed);
+        let mut others = Bindable::ALL.into_iter().filter(|other| *other != action);
         match others.find(|other| self.key(*other) == key) {
             Some(holder) => Err(BindingError::Taken { key, holder }),
             None => Ok(()),
@@ -180,7 +181,7 @@ impl Bindings {
     }
 }
 
-/// What a key does that cannot be changed.
+/// The fixed meaning of a key.
 fn fixed(key: Key) -> Option<&'static str> {
     let found = FIXED.into_iter().find(|(one, _)| *one == key).map(|(_, meaning)| meaning);
     found.or(super::keys::LANES.contains(&key).then_some("shows that session"))
@@ -199,7 +200,7 @@ const FIXED: [(Key, &str); 10] = [
     (Key::ArrowRight, "moves the focus"),
 ];
 
-/// Keys that change what others write, and ask for nothing alone.
+/// Modifier keys, which cannot be bound alone.
 pub(crate) const MODIFIERS: [Key; 12] = [
     Key::ShiftLeft,
     Key::ShiftRight,
@@ -225,7 +226,8 @@ fn names() -> String {
 
 impl From<Bindings> for BTreeMap<String, String> {
     fn from(bindings: Bindings) -> Self {
-        let named = |deed: Bindable| (deed.name().to_owned(), bindings.key(deed).name().to_owned());
+        let named =
+            |action: Bindable| (action.name().to_owned(), bindings.key(action).name().to_owned());
         Bindable::ALL.into_iter().map(named).collect()
     }
 }
@@ -237,15 +239,15 @@ impl TryFrom<BTreeMap<String, String>> for Bindings {
         let mut bindings = Self::default();
         let mut given = vec![];
         for (name, key) in named {
-            let deed = Bindable::ALL.into_iter().find(|deed| deed.name() == name);
-            let deed = deed.ok_or(BindingError::NoDeed { name })?;
+            let action = Bindable::ALL.into_iter().find(|action| action.name() == name);
+            let action = action.ok_or(BindingError::NoDeed { name })?;
             let key = Key::from_name(&key).ok_or(BindingError::NoKey { name: key })?;
-            bindings.0[deed as usize] = key;
-            given.push((deed, key));
+            bindings.0[action as usize] = key;
+            given.push((action, key));
         }
-        // Looked at when all are given: the file may swap two.
-        for (deed, key) in given {
-            bindings.may_have(deed, key)?;
+        // Checked after all entries are read: the file may swap two keys.
+        for (action, key) in given {
+            bindings.may_have(action, key)?;
         }
         Ok(bindings)
     }
@@ -262,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again_also_when_two_keys_are_swapped() {
+    fn written_bindings_are_read_again_even_if_two_keys_are_swapped() {
         let swapped = read(&[("mute", "V"), ("camera", "M"), ("talk", "F5")]).unwrap();
         assert_eq!(swapped.deed(Key::V), Some(Bindable::Mute));
         assert_eq!((swapped.shown(Bindable::Talk), swapped.shown(Bindable::Help)), ("F5", "?"));
@@ -271,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_taken_says_by_what_and_changes_nothing() {
+    fn binding_a_used_key_names_its_action_and_changes_nothing() {
         let mut bindings = Bindings::default();
         let refused = bindings.bind(Bindable::Mute, Key::V).unwrap_err().to_string();
         assert_eq!(refused, "V is already used: Camera on or off, everywhere; press another key");
@@ -279,29 +281,29 @@ mod tests {
         assert_eq!(refused, "Tab moves through the controls; press another key");
         assert!(bindings.bind(Bindable::Mute, Key::Num3).is_err());
         assert_eq!(bindings, Bindings::default());
-        assert_eq!(bindings.bind(Bindable::Mute, Key::M), Ok(()), "its own");
+        assert_eq!(bindings.bind(Bindable::Mute, Key::M), Ok(()), "its own key");
         assert_eq!(bindings.bind(Bindable::Mute, Key::F9), Ok(()));
         assert_eq!((bindings.deed(Key::M), bindings.deed(Key::F9)), (None, Some(Bindable::Mute)));
     }
 
     #[test]
-    fn a_key_that_cannot_be_used_costs_the_others_nothing() {
+    fn an_invalid_key_does_not_affect_the_others() {
         let table = |text: &str| text.parse::<toml::Table>().unwrap();
-        let (keys, wrong) =
+        let (keys, invalid) =
             Bindings::read(&table("mute = 'V'\ncamera = 'M'\ntalk = 3\njump = 'J'"));
         assert_eq!(
             (keys.deed(Key::V), keys.deed(Key::M)),
             (Some(Bindable::Mute), Some(Bindable::Camera))
         );
-        assert_eq!((keys.key(Bindable::Talk), wrong.len()), (Key::Space, 1));
+        assert_eq!((keys.key(Bindable::Talk), invalid.len()), (Key::Space, 1));
         assert_eq!(Bindings::read(&keys.to_table()), (keys, vec![]));
-        let (keys, wrong) = Bindings::read(&table("mute = 'V'\nhelp = 'F9'"));
+        let (keys, invalid) = Bindings::read(&table("mute = 'V'\nhelp = 'F9'"));
         assert_eq!((keys.key(Bindable::Mute), keys.key(Bindable::Help)), (Key::M, Key::F9));
-        assert!(wrong[0].1.contains("V is already used"), "{wrong:?}");
+        assert!(invalid[0].1.contains("V is already used"), "{invalid:?}");
     }
 
     #[test]
-    fn a_file_that_gives_a_key_twice_or_to_nothing_is_refused_in_words() {
+    fn a_file_with_a_duplicate_or_unknown_key_is_refused_with_a_reason() {
         assert!(read(&[("mute", "V")]).unwrap_err().contains("V is already used"));
         assert!(read(&[("mute", "Ü")]).unwrap_err().contains("no key \"Ü\""));
         assert!(read(&[("jump", "J")]).unwrap_err().contains("mute, camera, deafen"));

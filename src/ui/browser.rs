@@ -1,5 +1,5 @@
-//! What a chat links to, off the window's thread: the browser of this machine is asked to open it,
-//! or its address is asked whether a hub is there.
+//! Opens URLs from the chat off the window's thread: in the browser of this machine, or after
+//! probing the address for a hub.
 
 use std::{io, sync::Arc};
 
@@ -11,65 +11,64 @@ use crate::{
     model::{HubUrl, JoinTarget},
 };
 
-/// The way to the browser.
+/// Opens URLs in the browser and probes addresses for hubs.
 pub(crate) struct Browser {
-    /// Where the questions are asked, for they may take as long as a program takes to start; `None`
-    /// in tests without a browser.
+    /// The runtime that the calls run on: starting a program may take long. `None` in tests without
+    /// a browser.
     runtime: Option<tokio::runtime::Handle>,
     open: fn(&str) -> io::Result<()>,
     failed: Arc<Slot<String>>,
     answered: Arc<Slot<Followed>>,
 }
 
-/// A link that may lead to a session or to a page.
+/// A URL that may lead to a session or to a web page.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Followed {
-    /// The link as it was written.
+    /// The URL as it was written.
     pub(crate) link: String,
-    /// The session that it may lead to.
+    /// The session that it may name.
     pub(crate) target: JoinTarget,
-    /// Whether a hub answers there.
+    /// Whether a hub answers at its address.
     pub(crate) is_hub: bool,
 }
 
 impl Browser {
-    /// The one that the system names.
+    /// Uses the system's default browser.
     pub(crate) fn new(runtime: Option<tokio::runtime::Handle>) -> Self {
         let (failed, answered) = (Arc::default(), Arc::default());
         Self { runtime, open: webbrowser::open, failed, answered }
     }
 
-    /// Has a link opened.
-    pub(crate) fn open(&self, link: String, ctx: &Context) {
-        let Some(runtime) = &self.runtime else { return self.failed.put(link) };
+    /// Opens a URL in the browser.
+    pub(crate) fn open(&self, url: String, ctx: &Context) {
+        let Some(runtime) = &self.runtime else { return self.failed.put(url) };
         let (open, failed, ctx) = (self.open, Arc::clone(&self.failed), ctx.clone());
         runtime.spawn_blocking(move || {
-            if let Err(error) = open(&link) {
+            if let Err(error) = open(&url) {
                 tracing::warn!(%error, "no browser could be opened");
-                failed.put(link);
+                failed.put(url);
                 ctx.request_repaint();
             }
         });
     }
 
-    /// Asks whether a hub is at the address; the answer comes by [`Self::answered`], after some
-    /// seconds at most.
-    pub(crate) fn ask(&self, followed: Followed, hub: HubUrl, ctx: &Context) {
-        let Some(runtime) = &self.runtime else { return self.answered.put(followed) };
+    /// Probes the address for a hub. [`Self::take_probed`] returns the result, within a few seconds.
+    pub(crate) fn ask(&self, probe: Followed, hub: HubUrl, ctx: &Context) {
+        let Some(runtime) = &self.runtime else { return self.answered.put(probe) };
         let (answered, ctx) = (Arc::clone(&self.answered), ctx.clone());
         runtime.spawn(async move {
             let is_hub = is_hub(&hub).await;
-            answered.put(Followed { is_hub, ..followed });
+            answered.put(Followed { is_hub, ..probe });
             ctx.request_repaint();
         });
     }
 
-    /// The newest answer, once.
+    /// Takes the newest probe result.
     pub(crate) fn answered(&self) -> Option<Followed> {
         self.answered.take()
     }
 
-    /// The newest link that could not be opened, once.
+    /// Takes the newest URL that could not be opened.
     pub(crate) fn failed(&self) -> Option<String> {
         self.failed.take()
     }
@@ -80,35 +79,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_link_that_no_browser_opens_is_given_back_once_and_the_asker_never_waits() {
+    fn a_url_that_no_browser_opens_is_returned_once_and_open_never_blocks() {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let handle = Some(runtime.handle().clone());
         let fails = |_: &str| Err(io::Error::from(io::ErrorKind::NotFound));
-        let none = Browser { open: fails, ..Browser::new(handle.clone()) };
-        none.open("https://a.example".to_owned(), &Context::default());
-        let one = Browser { open: |_| Ok(()), ..Browser::new(handle) };
-        one.open("https://a.example".to_owned(), &Context::default());
-        // Dropping a runtime waits for what blocks.
+        let failing = Browser { open: fails, ..Browser::new(handle.clone()) };
+        failing.open("https://a.example".to_owned(), &Context::default());
+        let working = Browser { open: |_| Ok(()), ..Browser::new(handle) };
+        working.open("https://a.example".to_owned(), &Context::default());
+        // Dropping the runtime waits for the blocking tasks.
         drop(runtime);
-        assert_eq!(none.failed().as_deref(), Some("https://a.example"));
-        assert_eq!((none.failed(), one.failed()), (None, None));
+        assert_eq!(failing.failed().as_deref(), Some("https://a.example"));
+        assert_eq!((failing.failed(), working.failed()), (None, None));
     }
 
     #[test]
-    fn an_address_is_asked_without_waiting_for_it_and_answers_once() {
+    fn probing_an_address_never_blocks_and_returns_one_result() {
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        // A server that takes connections and says nothing.
+        // A server that accepts connections and sends nothing.
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let hub: HubUrl = format!("http://{}", silent.local_addr().unwrap()).parse().unwrap();
         let target = JoinTarget {
             session: crate::model::SessionId::parse("AbC").unwrap(),
             hub: Some(hub.clone()),
         };
-        let followed = Followed { link: format!("{hub}/s/AbC"), target, is_hub: true };
+        let probe = Followed { link: format!("{hub}/s/AbC"), target, is_hub: true };
         let browser = Browser::new(Some(runtime.handle().clone()));
-        browser.ask(followed.clone(), hub, &Context::default());
-        let answer = browser.answered.wait(std::time::Duration::from_secs(60));
-        assert_eq!(answer, Some(Followed { is_hub: false, ..followed }));
+        browser.ask(probe.clone(), hub, &Context::default());
+        let result = browser.answered.wait(std::time::Duration::from_secs(60));
+        assert_eq!(result, Some(Followed { is_hub: false, ..probe }));
         assert_eq!(browser.answered(), None);
     }
 }

@@ -1,4 +1,4 @@
-//! The bar at the bottom: what holds for all sessions.
+//! The call bar at the bottom: the controls for all sessions.
 
 use eframe::egui::{
     self, Align, Color32, Key, Label, Layout, Popup, PopupCloseBehavior, Rect, RichText, Sense,
@@ -24,43 +24,43 @@ use crate::{
     model::{Command, Gate, Snapshot, SourceState},
 };
 
-/// How high the bar is, in points.
+/// Height of the bar, in points.
 pub(crate) const HEIGHT: f32 = 56.0;
 
-/// How wide a menu of devices is, in points.
+/// Width of a device menu, in points.
 const MENU: f32 = 280.0;
 
-/// Draws the bar.
+/// Draws the bar. Returns the action of the user.
 pub(crate) fn ui(
     ui: &mut Ui,
-    scene: Scene<'_>,
-    pictures: &Pictures,
+    view: Scene<'_>,
+    feeds: &Pictures,
     devices: &mut DeviceLists,
 ) -> Option<Want> {
-    let snapshot = scene.snapshot;
+    let snapshot = view.snapshot;
     devices.open = None;
     let switches = |ui: &mut Ui| {
-        let mut want = None;
+        let mut action = None;
         ui.spacing_mut().item_spacing.x = GRID / 2.0;
         for device in DeviceKind::ALL {
-            want = want.take().or(switch(ui, device, scene));
+            action = action.take().or(switch(ui, device, view));
             if device == DeviceKind::Microphone {
-                level(ui, pictures.loudness(Picture::Local), snapshot.gates.microphone);
+                level(ui, feeds.loudness(Picture::Local), snapshot.gates.microphone);
             }
-            want = want.or(menu(ui, device, scene, (pictures, &mut *devices)));
+            action = action.or(menu(ui, device, view, (feeds, &mut *devices)));
             ui.add_space(GRID);
         }
         on_air(ui, snapshot);
-        want
+        action
     };
     ui.add_space((HEIGHT - ICON_BUTTON) / 2.0);
-    let line = |ui: &mut Ui| two_ended(ui, switches, |ui| deeds(ui, scene));
-    let (left, right) = ui.add_enabled_ui(!scene.busy, line).inner;
+    let row = |ui: &mut Ui| two_ended(ui, switches, |ui| deeds(ui, view));
+    let (left, right) = ui.add_enabled_ui(!view.busy, row).inner;
     left.or(right)
 }
 
-fn switch(ui: &mut Ui, device: DeviceKind, scene: Scene<'_>) -> Option<Want> {
-    let gates = scene.snapshot.gates;
+fn switch(ui: &mut Ui, device: DeviceKind, view: Scene<'_>) -> Option<Want> {
+    let gates = view.snapshot.gates;
     let (gate, open, icon, name, key) = match device {
         DeviceKind::Microphone => {
             (Gate::Microphone, gates.microphone, Icon::Microphone, "Microphone", Bindable::Mute)
@@ -74,7 +74,7 @@ fn switch(ui: &mut Ui, device: DeviceKind, scene: Scene<'_>) -> Option<Want> {
     };
     let mark = if open { Mark::On } else { Mark::Off };
     let command = Command::SetGate { session: None, gate, open: !open };
-    let key = scene.settings.keys.shown(key);
+    let key = view.settings.keys.shown(key);
     let label = format!("{name} ({key})");
     let tip = format!("{} everywhere ({key})", words::switch(gate, open));
     icon_switch(ui, icon, (&label, &tip), mark).clicked().then(|| command.into())
@@ -87,40 +87,40 @@ fn level(ui: &mut Ui, loudness: f32, open: bool) {
     wave(ui.painter(), rect, loudness, colour);
 }
 
-/// The devices of a kind, to choose from.
+/// Draws the menu button of a kind of device, and its open menu.
 fn menu(
     ui: &mut Ui,
     device: DeviceKind,
-    scene: Scene<'_>,
-    (pictures, devices): (&Pictures, &mut DeviceLists),
+    view: Scene<'_>,
+    (feeds, devices): (&Pictures, &mut DeviceLists),
 ) -> Option<Want> {
     let label = format!("Choose {}", device.name());
     let button = icon_button(ui, Icon::More, &label, Mark::Deed);
-    let chosen = device.chosen(scene.settings);
-    // It stays open when something was chosen: what comes of it is shown in it.
+    let current = device.chosen(view.settings);
+    // The menu stays open after a choice, to show its effect.
     let popup = Popup::menu(&button).close_behavior(PopupCloseBehavior::CloseOnClickOutside);
     let shown = popup.show(|ui| {
         ui.set_width(MENU);
-        let mut want = live(ui, device, scene, pictures);
+        let mut action = live(ui, device, view, feeds);
         for (text, spec) in device.choices() {
-            let is_chosen = matches!(chosen, Chosen::Spec(_)) && kind_of(spec) == chosen.kind();
+            let is_chosen = matches!(current, Chosen::Spec(_)) && kind_of(spec) == current.kind();
             if choice(ui, text, is_chosen).clicked() {
-                want = Some(Want::Use(device, (*spec).into()));
+                action = Some(Want::Use(device, (*spec).into()));
             }
         }
         ui.separator();
-        want = want.take().or(found(ui, device, chosen, devices));
-        if device == DeviceKind::Camera && scene.settings.has_camera() {
+        action = action.take().or(found(ui, device, current, devices));
+        if device == DeviceKind::Camera && view.settings.has_camera() {
             ui.separator();
-            want = want.or(mirror(ui, scene.settings.mirror));
+            action = action.or(mirror(ui, view.settings.mirror));
         }
-        want
+        action
     });
     match shown {
         Some(shown) => {
             devices.open = Some(device);
             if ui.input(|input| input.key_pressed(Key::Escape)) {
-                // Escape closes the menu, and who was in it goes on where it was opened.
+                // Escape closes the menu. The focus returns to its button.
                 button.request_focus();
             }
             shown.inner
@@ -132,18 +132,18 @@ fn menu(
     }
 }
 
-/// How the own picture is shown to oneself.
+/// A checkbox that mirrors the preview of the own video.
 fn mirror(ui: &mut Ui, mut is_on: bool) -> Option<Want> {
     let switch = ui.checkbox(&mut is_on, "Mirror my picture");
     let switch = switch.on_hover_text("Only you see it mirrored");
     switch.changed().then_some(Want::Mirror(is_on))
 }
 
-/// The devices that the system has.
+/// Draws the devices of the system. An unplugged device stays in the list while it is chosen.
 fn found(
     ui: &mut Ui,
     device: DeviceKind,
-    chosen: &Chosen,
+    current: &Chosen,
     devices: &mut DeviceLists,
 ) -> Option<Want> {
     let Some(found) = devices.known(device, ui.ctx()) else {
@@ -153,36 +153,36 @@ fn found(
     if found.is_empty() {
         ui.label(RichText::new(format!("No {} found", device.name())).weak());
     }
-    let mut want = None;
-    let place = chosen.place_in(found);
+    let mut action = None;
+    let chosen_index = current.place_in(found);
     for (index, (one, label)) in found.iter().zip(labels(found)).enumerate() {
-        let mut line = choice(ui, &label, place == Some(index));
+        let mut item = choice(ui, &label, chosen_index == Some(index));
         if found.iter().filter(|other| other.name == one.name).count() > 1 {
-            line = line.on_hover_text(&one.id);
+            item = item.on_hover_text(&one.id);
         }
-        if line.clicked() {
-            want = Some(Want::Use(device, one.into()));
+        if item.clicked() {
+            action = Some(Want::Use(device, one.into()));
         }
     }
-    if let (None, Chosen::Device { name, .. }) = (place, chosen) {
+    if let (None, Chosen::Device { name, .. }) = (chosen_index, current) {
         choice(ui, &format!("{name}: not connected"), true);
     }
-    want
+    action
 }
 
-/// What of the device is seen or heard now, so that the right one can be chosen before anybody
-/// hears or sees it; and how it is, with a way out while it opens.
-fn live(ui: &mut Ui, device: DeviceKind, scene: Scene<'_>, pictures: &Pictures) -> Option<Want> {
-    let state = device.state(scene.snapshot);
+/// Shows a live preview or level of the device, so that the user can pick the right one before
+/// others see or hear it. Below it is the device's state, with a button to cancel while it opens.
+fn live(ui: &mut Ui, device: DeviceKind, view: Scene<'_>, feeds: &Pictures) -> Option<Want> {
+    let state = device.state(view.snapshot);
     match device {
-        DeviceKind::Microphone => wide_level(ui, pictures.loudness(Picture::Local)),
-        DeviceKind::Camera => preview(ui, scene, pictures),
+        DeviceKind::Microphone => wide_level(ui, feeds.loudness(Picture::Local)),
+        DeviceKind::Camera => preview(ui, view, feeds),
         DeviceKind::Speaker => {}
     }
-    let words = match state {
-        _ if device.chosen(scene.settings).is("none") => format!("No {} chosen", device.name()),
+    let text = match state {
+        _ if device.chosen(view.settings).is("none") => format!("No {} chosen", device.name()),
         SourceState::Failed { message } => words::sentence(message),
-        SourceState::Opening => words::starting(&device.called(scene.settings)),
+        SourceState::Opening => words::starting(&device.called(view.settings)),
         SourceState::Running => match device {
             DeviceKind::Microphone => "Your level".to_owned(),
             DeviceKind::Camera => "What your camera sees".to_owned(),
@@ -193,9 +193,9 @@ fn live(ui: &mut Ui, device: DeviceKind, scene: Scene<'_>, pictures: &Pictures) 
     let palette = Palette::of(ui);
     let is_bad = matches!(state, SourceState::Failed { .. });
     let colour = if is_bad { palette.warn } else { palette.muted };
-    // Menus stretch what they hold, and with it the spaces between words.
-    let words = Label::new(RichText::new(words).font(SMALL).color(colour)).wrap();
-    ui.with_layout(Layout::top_down(Align::Min), |ui| ui.add(words));
+    // Menus justify their content, which would stretch the spaces between words.
+    let text = Label::new(RichText::new(text).font(SMALL).color(colour)).wrap();
+    ui.with_layout(Layout::top_down(Align::Min), |ui| ui.add(text));
     let stop = *state == SourceState::Opening
         && ui
             .button("Cancel")
@@ -216,11 +216,11 @@ fn wide_level(ui: &mut Ui, loudness: f32) {
         info
     });
     ui.painter().rect_filled(rect, 4.0, palette.control);
-    let lit = Rect::from_min_size(rect.min, Vec2::new(rect.width() * loudness, rect.height()));
-    ui.painter().rect_filled(lit, 4.0, palette.accent);
+    let filled = Rect::from_min_size(rect.min, Vec2::new(rect.width() * loudness, rect.height()));
+    ui.painter().rect_filled(filled, 4.0, palette.accent);
 }
 
-fn preview(ui: &mut Ui, scene: Scene<'_>, pictures: &Pictures) {
+fn preview(ui: &mut Ui, view: Scene<'_>, feeds: &Pictures) {
     let width = ui.available_width();
     let size = Vec2::new(width, (width * 9.0 / 16.0).round());
     let (rect, response) = ui.allocate_exact_size(size, Sense::hover());
@@ -228,39 +228,39 @@ fn preview(ui: &mut Ui, scene: Scene<'_>, pictures: &Pictures) {
         egui::WidgetInfo::labeled(egui::Role::Image, true, "What your camera sees")
     });
     ui.painter().rect_filled(rect, CORNER, Palette::of(ui).stage);
-    if let Some((frame, number, _)) = pictures.newest(Picture::Local) {
+    if let Some((frame, number, _)) = feeds.newest(Picture::Local) {
         let inside = letterbox(rect, frame.size);
         let of = (Picture::Local, number);
-        let shown = Shown { light: 1.0, mirrored: scene.settings.mirrors() };
-        ui.painter().add(pictures.painter().shape(inside, of, frame.clone(), shown));
+        let shown = Shown { light: 1.0, mirrored: view.settings.mirrors() };
+        ui.painter().add(feeds.painter().shape(inside, of, frame.clone(), shown));
     }
 }
 
-/// A line of a menu, with a dot if it is the chosen one.
+/// Draws an item of a menu, with a dot if it is chosen.
 fn choice(ui: &mut Ui, text: &str, chosen: bool) -> egui::Response {
     let palette = Palette::of(ui);
     let size = Vec2::new(ui.available_width(), ICON_BUTTON);
     let (rect, response) = ui.allocate_exact_size(size, Sense::click());
     response
         .widget_info(|| egui::WidgetInfo::selected(egui::Role::RadioButton, true, chosen, text));
-    let ground = if response.hovered() { palette.control_hover } else { Color32::TRANSPARENT };
+    let background = if response.hovered() { palette.control_hover } else { Color32::TRANSPARENT };
     let ring = if response.has_focus() { Stroke::new(2.0, palette.accent) } else { Stroke::NONE };
-    ui.painter().rect(rect, SMALL_CORNER, ground, ring, egui::StrokeKind::Inside);
+    ui.painter().rect(rect, SMALL_CORNER, background, ring, egui::StrokeKind::Inside);
     if chosen {
         let at = rect.left_center() + Vec2::new(12.0, 0.0);
         ui.painter().circle_filled(at, 3.0, palette.accent);
     }
-    // No label, which screen readers would read a second time.
+    // Painted text instead of a label: screen readers would read a label a second time.
     let cut = Some(egui::TextWrapMode::Truncate);
-    let words = egui::WidgetText::from(text);
-    let words = words.into_galley(ui, cut, rect.width() - 24.0, egui::TextStyle::Body);
-    let at = rect.left_center() + Vec2::new(24.0, -words.size().y / 2.0);
-    let is_cut = words.elided;
-    ui.painter().galley(at, words, palette.text);
+    let galley = egui::WidgetText::from(text);
+    let galley = galley.into_galley(ui, cut, rect.width() - 24.0, egui::TextStyle::Body);
+    let at = rect.left_center() + Vec2::new(24.0, -galley.size().y / 2.0);
+    let is_cut = galley.elided;
+    ui.painter().galley(at, galley, palette.text);
     if is_cut { response.on_hover_text(text) } else { response }
 }
 
-/// Where we are heard or seen now, in one mark.
+/// Draws the on-air badge, and in how many sessions others hear or see the user.
 pub(crate) fn on_air(ui: &mut Ui, snapshot: &Snapshot) {
     let palette = Palette::of(ui);
     let count = |heard_or_seen: fn(&crate::model::SessionStatus) -> bool| {
@@ -281,17 +281,17 @@ pub(crate) fn on_air(ui: &mut Ui, snapshot: &Snapshot) {
     ui.add(Label::new(RichText::new(text).font(SMALL).color(palette.muted)).truncate());
 }
 
-fn deeds(ui: &mut Ui, scene: Scene<'_>) -> Option<Want> {
-    let mut want = None;
-    let keys = format!("Keyboard shortcuts ({})", scene.settings.keys.shown(Bindable::Help));
+fn deeds(ui: &mut Ui, view: Scene<'_>) -> Option<Want> {
+    let mut action = None;
+    let keys = format!("Keyboard shortcuts ({})", view.settings.keys.shown(Bindable::Help));
     if icon_button(ui, Icon::Help, &keys, Mark::Deed).clicked() {
-        want = Some(Want::ShowHelp);
+        action = Some(Want::ShowHelp);
     }
     if icon_button(ui, Icon::Settings, "Settings", Mark::Deed).clicked() {
-        want = Some(Want::ShowSettings);
+        action = Some(Want::ShowSettings);
     }
-    if !scene.snapshot.sessions.is_empty() && ui.button("Leave all").clicked() {
-        want = Some(Want::AskLeaveAll);
+    if !view.snapshot.sessions.is_empty() && ui.button("Leave all").clicked() {
+        action = Some(Want::AskLeaveAll);
     }
-    want
+    action
 }

@@ -1,4 +1,4 @@
-//! What a person chose as camera, microphone or speaker, as the settings keep it.
+//! The user's choice of camera, microphone or speaker, as the settings store it.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,15 +7,15 @@ use crate::{
     media::{DEFAULT_MARK, Device, DeviceRef, choose},
 };
 
-/// What is chosen as camera, microphone or speaker.
+/// A choice of camera, microphone or speaker.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(untagged, expecting = "expected a text such as \"default\", or { id = …, name = … }")]
 pub(crate) enum Chosen {
-    /// One of the system's devices.
+    /// A device of the system.
     Device {
-        /// What the system calls it.
+        /// The system's id of the device.
         id: String,
-        /// What it is called while it is not connected.
+        /// The device's name, shown while it is not connected.
         name: String,
     },
     /// As on the command line: `default`, `none`, `tone:440`, a file, or a device's name.
@@ -23,12 +23,13 @@ pub(crate) enum Chosen {
 }
 
 impl Chosen {
-    /// The device that the system prefers.
+    /// The system's default device.
     pub(crate) fn default_device() -> Self {
         "default".into()
     }
 
-    /// What it is before its details: every pattern is `pattern`. A device is its name.
+    /// The kind of a spec, without its details: every test pattern is `pattern`. For a device, its
+    /// name.
     pub(crate) fn kind(&self) -> &str {
         match self {
             Self::Device { name, .. } => name,
@@ -36,18 +37,18 @@ impl Chosen {
         }
     }
 
-    /// Whether it is that word of the command line: `default` or `none`.
+    /// Whether it is this spec of the command line: `default` or `none`.
     pub(crate) fn is(&self, word: &str) -> bool {
         matches!(self, Self::Spec(spec) if spec == word)
     }
 
-    /// What a device is called, without the mark that earlier settings kept as a part of it.
+    /// The device's name, without the default mark that older settings stored in it.
     pub(crate) fn name(&self) -> &str {
         let (Self::Device { name, .. } | Self::Spec(name)) = self;
         name.strip_suffix(DEFAULT_MARK).unwrap_or(name)
     }
 
-    /// The place of the chosen device in a list of devices.
+    /// The index of the chosen device in a list of devices.
     pub(crate) fn place_in(&self, devices: &[Device]) -> Option<usize> {
         let wanted = match self {
             Self::Device { id, name } => DeviceRef { id: Some(id.clone()), name: name.clone() },
@@ -57,17 +58,17 @@ impl Chosen {
         choose(devices, &wanted, "device").ok()
     }
 
-    /// The camera that is meant.
+    /// The camera to open.
     pub(crate) fn camera(&self) -> Result<SourceSpec, SpecError> {
         self.source(SourceSpec::for_camera)
     }
 
-    /// The microphone that is meant.
+    /// The microphone to open.
     pub(crate) fn microphone(&self) -> Result<SourceSpec, SpecError> {
         self.source(SourceSpec::for_microphone)
     }
 
-    /// The speaker that is meant.
+    /// The speaker to open.
     pub(crate) fn speaker(&self) -> Result<SpeakerSpec, SpeakerSpecError> {
         match self {
             Self::Device { id, name } => {
@@ -102,11 +103,12 @@ impl From<&Device> for Chosen {
     }
 }
 
-/// What devices are called in a list: those of one name are numbered, the default one is marked.
+/// The labels of devices in a list. Devices with the same name are numbered, and the default one is
+/// marked.
 pub(crate) fn labels(devices: &[Device]) -> Vec<String> {
-    let label = |(place, device): (usize, &Device)| {
+    let label = |(index, device): (usize, &Device)| {
         let same = |other: &&Device| other.name == device.name;
-        let number = devices[..=place].iter().filter(same).count();
+        let number = devices[..=index].iter().filter(same).count();
         let is_only = devices.iter().filter(same).count() == 1;
         let number = if is_only { String::new() } else { format!(" ({number})") };
         let mark = if device.is_default { DEFAULT_MARK } else { "" };
@@ -115,7 +117,7 @@ pub(crate) fn labels(devices: &[Device]) -> Vec<String> {
     devices.iter().enumerate().map(label).collect()
 }
 
-/// What a spec is before its details.
+/// The kind of a spec: the part before the colon.
 pub(crate) fn kind_of(spec: &str) -> &str {
     spec.split_once(':').map_or(spec, |(kind, _)| kind)
 }
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn devices_of_one_name_are_told_apart_and_the_mark_is_no_part_of_a_name() {
+    fn devices_with_the_same_name_are_numbered_and_the_default_mark_is_not_part_of_the_name() {
         let devices = [
             device("Headset", "a", true),
             device("Webcam", "b", false),
@@ -142,23 +144,23 @@ mod tests {
         assert_eq!(labels(&devices), ["Headset (1) (default)", "Webcam", "Headset (2)"]);
         let second = Chosen::from(&devices[2]);
         assert_eq!(second.place_in(&devices), Some(2));
-        assert_eq!(second.place_in(&devices[1..]), Some(1), "wherever it stands");
+        assert_eq!(second.place_in(&devices[1..]), Some(1), "at any position");
         assert_eq!(second.place_in(&devices[1..2]), None, "not connected");
         let second = Chosen::Device { id: "c".to_owned(), name: "Headset".to_owned() };
         assert_eq!(Chosen::from(&devices[2]), second);
     }
 
     #[test]
-    fn names_of_earlier_settings_still_mean_their_device() {
+    fn names_in_older_settings_still_find_their_device() {
         let devices = [device("Headset", "a", false), device("Webcam", "b", true)];
-        for (text, place) in [
+        for (text, index) in [
             ("Headset (default)", Some(0)),
             ("Webcam", Some(1)),
             ("b", Some(1)),
             ("default", None),
             ("tone:440", None),
         ] {
-            assert_eq!(Chosen::from(text).place_in(&devices), place, "{text}");
+            assert_eq!(Chosen::from(text).place_in(&devices), index, "{text}");
         }
         assert_eq!(Chosen::from("Headset (default)").name(), "Headset");
     }

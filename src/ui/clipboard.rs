@@ -1,9 +1,9 @@
-//! The clipboard, asked off the window's thread.
+//! The system clipboard, used off the window's thread.
 //!
-//! What is on it belongs to another program, which hands it over when it likes: one that hangs
-//! would make the window hang with it. So the library that draws does not know the clipboard (its
-//! feature is off), and this is what stands between the two: keys and the middle button ask for a
-//! text, a thread reads it, and it is fed in as if it had been there at once.
+//! The content belongs to another program, which delivers it when it likes. A program that hangs
+//! would make the window hang too. So egui's own clipboard feature is off, and this module takes
+//! its place: paste shortcuts and the middle button request the text, a thread reads it, and the
+//! text enters egui's input as if it had been available at once.
 
 use std::{
     collections::VecDeque,
@@ -21,39 +21,40 @@ use eframe::egui::{
 
 use crate::media::{Slot, Worker};
 
-/// How long a paste waits for its text with the window standing still. A program that answers does
-/// so in a tenth of it, and what is typed next comes behind the text.
+/// How long a paste blocks the window for its text. A responsive program answers in a tenth of
+/// that, and text that is typed next follows the pasted text.
 const AT_ONCE: Duration = Duration::from_millis(50);
 
-/// How long a text may take, in seconds; one that comes later would surprise.
+/// How long a text may take, in seconds. A later paste would surprise the user.
 const LATEST: f64 = 3.0;
 
-/// How many readers may wait at once for programs that do not answer.
+/// How many reader threads may wait for programs that do not answer.
 const READERS: usize = 4;
 
-/// How long the window's end waits for the clipboard to be given away.
+/// How long closing the window waits for the clipboard to be handed over.
 const FAREWELL: Duration = Duration::from_millis(500);
 
-/// What a text is copied to and pasted from.
+/// Where a text is copied to and pasted from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Selection {
-    /// Copied on purpose.
+    /// The clipboard: text that the user copied.
     Clipboard,
-    /// What was selected last, pasted by the middle button on X11 and Wayland.
+    /// The primary selection: the last selected text, pasted by the middle button on X11 and
+    /// Wayland.
     Primary,
 }
 
-/// The system's clipboard. Its calls may take as long as another program likes.
+/// A system clipboard. Its calls block until another program answers.
 pub(crate) trait System: Send + Sync {
-    /// The text that is there.
+    /// Reads the text.
     fn read(&self, from: Selection) -> Option<String>;
-    /// Puts a text there.
+    /// Writes a text.
     fn write(&self, to: Selection, text: String);
-    /// Gives what is there to whoever keeps it when this program has ended.
+    /// Hands the content over to the program that keeps it after this one has exited.
     fn close(&self);
 }
 
-/// The way to the clipboard.
+/// The clipboard as the window uses it.
 pub(crate) struct Clipboard {
     system: Arc<dyn System>,
     readers: Arc<AtomicUsize>,
@@ -61,11 +62,12 @@ pub(crate) struct Clipboard {
     copied: Arc<Copied>,
 }
 
-/// The newest texts to be copied, for [`Selection::Clipboard`] and [`Selection::Primary`].
+/// The newest texts to copy, for [`Selection::Clipboard`] and [`Selection::Primary`].
 #[derive(Default)]
 struct Copied {
     texts: [Slot<String>; 2],
-    /// Held from taking a text until it is written, so that no older one comes last.
+    /// Locked from taking a text until it is written, so that an older text never overwrites a
+    /// newer one.
     writing: Mutex<()>,
 }
 
@@ -78,24 +80,24 @@ impl Copied {
     }
 }
 
-/// A paste whose text has not come yet.
+/// A paste whose text has not arrived.
 struct Asked {
     answer: Receiver<Option<String>>,
     paste: Paste,
-    /// What had the focus; a text that comes later is not for anything else.
+    /// The widget that had the focus. A late text is dropped if the focus has moved.
     focus: Option<Id>,
-    /// In seconds of the window's clock.
+    /// When the paste times out, in seconds of egui's clock.
     until: f64,
 }
 
-/// A thread that reads, counted as long as it does.
+/// Counts a reader thread for as long as it lives.
 struct Reader(Arc<AtomicUsize>);
 
 impl Reader {
-    /// One more, if there are not too many.
+    /// Counts one more reader, unless the maximum is reached.
     fn one_of(readers: &Arc<AtomicUsize>) -> Option<Self> {
-        let more = |count: usize| (count < READERS).then_some(count + 1);
-        let counted = readers.fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
+        let incremented = |count: usize| (count < READERS).then_some(count + 1);
+        let counted = readers.fetch_update(Ordering::AcqRel, Ordering::Acquire, incremented);
         counted.is_ok().then(|| Self(Arc::clone(readers)))
     }
 }
@@ -106,7 +108,7 @@ impl Drop for Reader {
     }
 }
 
-/// What asked for a text.
+/// What requested a text.
 #[derive(Clone, Copy)]
 enum Paste {
     ByKey,
@@ -123,13 +125,13 @@ impl Paste {
 }
 
 impl Clipboard {
-    /// The way to this one.
+    /// Uses this system clipboard.
     pub(crate) fn new(system: Arc<dyn System>) -> Self {
         Self { system, readers: Arc::default(), asked: VecDeque::new(), copied: Arc::default() }
     }
 
-    /// Makes of keys what they mean to the clipboard, and adds the texts that have come. Whether
-    /// a text did not come in time.
+    /// Turns key events into copy, cut and paste events, and adds the texts that have arrived.
+    /// Returns whether a paste timed out.
     pub(crate) fn feed(&mut self, ctx: &Context, input: &mut RawInput) -> bool {
         let now = input.time.unwrap_or_else(|| ctx.input(|input| input.time));
         let mut events = vec![];
@@ -150,7 +152,7 @@ impl Clipboard {
         is_late
     }
 
-    /// Takes what the window wants to be copied out of its output.
+    /// Takes the texts to copy out of egui's output.
     pub(crate) fn take_copies(&self, ctx: &Context) {
         let commands = ctx.output_mut(|output| std::mem::take(&mut output.commands));
         let mut others = vec![];
@@ -164,28 +166,28 @@ impl Clipboard {
         ctx.output_mut(|output| output.commands = others);
     }
 
-    /// Copies a text; of two that follow each other quickly the newer one stays.
+    /// Copies a text. Of two copies in quick succession the newer one wins.
     fn copy(&self, to: Selection, text: String) {
         let (copied, system) = (Arc::clone(&self.copied), Arc::clone(&self.system));
         copied.texts[to as usize].put(text);
         run("clipboard copy", move || copied.write(to, &*system));
     }
 
-    /// Has a text read, and takes it at once if it comes at once.
+    /// Requests a text, and waits shortly for it.
     fn ask(&mut self, ctx: &Context, now: f64, paste: Paste, events: &mut Vec<Event>) {
         let Some(reader) = Reader::one_of(&self.readers) else { return };
         let from = match paste {
             Paste::ByKey => Selection::Clipboard,
             Paste::ByMiddleButton(_) => Selection::Primary,
         };
-        let (tell, answer) = mpsc::sync_channel(1);
-        let (system, ctx_of_it) = (Arc::clone(&self.system), ctx.clone());
+        let (sender, answer) = mpsc::sync_channel(1);
+        let (system, reader_ctx) = (Arc::clone(&self.system), ctx.clone());
         run("clipboard read", move || {
             let text = system.read(from);
             drop(reader);
-            // Nobody may wait for it any more.
-            tell.send(text).ok();
-            ctx_of_it.request_repaint();
+            // The paste may have timed out meanwhile.
+            sender.send(text).ok();
+            reader_ctx.request_repaint();
         });
         match answer.recv_timeout(AT_ONCE) {
             Ok(text) => events.extend(text.and_then(pasted).map(|text| paste.event(text))),
@@ -197,7 +199,7 @@ impl Clipboard {
         }
     }
 
-    /// Adds the texts that have come since; whether one did not come in time.
+    /// Adds the texts that have arrived. Returns whether a paste timed out.
     fn take_answers(&mut self, ctx: &Context, now: f64, events: &mut Vec<Event>) -> bool {
         let focus = ctx.memory(|memory| memory.focused());
         let mut is_late = false;
@@ -209,16 +211,16 @@ impl Clipboard {
             }
             Err(TryRecvError::Disconnected) => false,
             Err(TryRecvError::Empty) => {
-                let is_over = asked.until <= now;
-                is_late |= is_over;
-                !is_over
+                let is_expired = asked.until <= now;
+                is_late |= is_expired;
+                !is_expired
             }
         });
         is_late
     }
 
-    /// Lets go of the clipboard; what was copied here stays, where the system keeps it. Blocks for
-    /// half a second at most: the window is closing.
+    /// Writes the last copies and closes the clipboard. The copied text stays available where the
+    /// system keeps it. Blocks for half a second at most, because the window is closing.
     pub(crate) fn close(&self) {
         let (system, copied) = (Arc::clone(&self.system), Arc::clone(&self.copied));
         let (done, closed) = mpsc::sync_channel(1);
@@ -229,26 +231,26 @@ impl Clipboard {
             done.send(()).ok();
         });
         if closed.recv_timeout(FAREWELL).is_err() {
-            tracing::warn!("the clipboard could not be given away in time");
+            tracing::warn!("the clipboard was not handed over in time");
         }
     }
 }
 
-/// Runs something that may never return, on a thread that nobody waits for.
+/// Runs work that may never return, on a detached thread.
 fn run(name: &str, work: impl FnOnce() + Send + 'static) {
     match Worker::spawn(name, |_| work()) {
         Ok(worker) => worker.abandon(),
-        Err(error) => tracing::warn!(%error, "no thread is left for the clipboard"),
+        Err(error) => tracing::warn!(%error, "no thread for the clipboard"),
     }
 }
 
-/// A text as it is written into a box; nothing if it is empty.
+/// A text with `\n` line ends, as a text box needs it. `None` if it is empty.
 fn pasted(text: String) -> Option<String> {
     let text = text.replace("\r\n", "\n");
     (!text.is_empty()).then_some(text)
 }
 
-/// What an event means to the clipboard.
+/// What an input event means for the clipboard.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Meaning {
     None,
@@ -264,7 +266,7 @@ fn meaning(event: &Event) -> Meaning {
     }
     let Event::Key { key, pressed: true, modifiers, .. } = event else { return Meaning::None };
     let Modifiers { command, ctrl, shift, .. } = *modifiers;
-    // Insert and Delete as IBM's Common User Access has them; Windows and most toolkits do so too.
+    // Insert and Delete as in IBM's Common User Access, which Windows and most toolkits follow.
     let keys = [
         (Meaning::Copy, *key == Key::Copy || command && *key == Key::C),
         (Meaning::Copy, ctrl && !shift && *key == Key::Insert),
@@ -279,8 +281,8 @@ fn meaning(event: &Event) -> Meaning {
 /// The clipboard of this machine.
 #[derive(Default)]
 pub(crate) struct Platform {
-    /// On X11 and Wayland a text is on the clipboard as long as the program that copied it hands
-    /// it out: this one does.
+    /// On X11 and Wayland a copied text is available only while the program that copied it serves
+    /// it. This object serves it.
     held: Mutex<Option<arboard::Clipboard>>,
 }
 
@@ -292,9 +294,9 @@ impl Platform {
 
 impl System for Platform {
     fn read(&self, from: Selection) -> Option<String> {
-        // One for each read: a program that hangs does not stand in the way of the next.
+        // A new connection for each read: a program that hangs does not block the next read.
         let text = arboard::Clipboard::new().and_then(|mut clipboard| get(&mut clipboard, from));
-        text.inspect_err(|error| tracing::debug!(%error, "nothing to paste")).ok()
+        text.inspect_err(|error| tracing::debug!(%error, "the clipboard has no text")).ok()
     }
 
     fn write(&self, to: Selection, text: String) {
@@ -304,7 +306,7 @@ impl System for Platform {
             Err(error) => Err(error),
         };
         if let Err(error) = done {
-            tracing::warn!(%error, "nothing is copied");
+            tracing::warn!(%error, "the text was not copied");
         }
     }
 
@@ -361,11 +363,11 @@ fn set(
 mod tests {
     use super::*;
 
-    /// A clipboard whose owner answers when the test says so.
+    /// A clipboard whose owner answers when the test lets it.
     #[derive(Default)]
     struct Fake {
         text: Mutex<String>,
-        /// Readers wait as long as somebody holds it.
+        /// Reads block while the test holds this lock.
         owner: Mutex<()>,
     }
 
@@ -398,7 +400,7 @@ mod tests {
         (input.events, is_late)
     }
 
-    /// Waits for what comes late; panics if nothing ever does.
+    /// Waits for a late text. Panics if none arrives.
     fn answer(clipboard: &mut Clipboard) -> Vec<Event> {
         for _ in 0..6000 {
             let (events, _) = feed(clipboard, 0.0, vec![]);
@@ -407,17 +409,17 @@ mod tests {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        panic!("no text comes");
+        panic!("no text arrived");
     }
 
-    /// Pastes until the text is there at once or comes a little later.
+    /// Pastes, and waits if the text does not arrive at once.
     fn text_of(clipboard: &mut Clipboard, event: Event) -> Vec<Event> {
         let (events, _) = feed(clipboard, 0.0, vec![event]);
         if events.is_empty() { answer(clipboard) } else { events }
     }
 
     #[test]
-    fn an_owner_that_hangs_holds_nothing_up_and_its_text_comes_when_it_answers() {
+    fn an_owner_that_hangs_blocks_no_input_and_its_text_arrives_later() {
         let system = Arc::new(Fake { text: "a link".to_owned().into(), ..Fake::default() });
         let mut clipboard = Clipboard::new(Arc::clone(&system) as Arc<dyn System>);
         let hangs = system.owner.lock().unwrap();
@@ -429,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_does_not_come_in_time_is_told_once_and_never_comes() {
+    fn a_paste_times_out_once_and_its_late_text_is_dropped() {
         let system = Arc::new(Fake { text: "late".to_owned().into(), ..Fake::default() });
         let mut clipboard = Clipboard::new(Arc::clone(&system) as Arc<dyn System>);
         let hangs = system.owner.lock().unwrap();
@@ -440,7 +442,11 @@ mod tests {
         for _ in 0..2 * READERS {
             feed(&mut clipboard, 10.0, vec![paste()]);
         }
-        assert_eq!(clipboard.readers.load(Ordering::Acquire), READERS, "and no more");
+        assert_eq!(
+            clipboard.readers.load(Ordering::Acquire),
+            READERS,
+            "the maximum number of readers"
+        );
         clipboard.asked.clear();
         drop(hangs);
         while clipboard.readers.load(Ordering::Acquire) > 0 {
@@ -451,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_does_not_wait_for_an_owner_that_hangs() {
+    fn closing_does_not_wait_for_an_owner_that_hangs() {
         let system = Arc::new(Fake::default());
         let hangs = system.owner.lock().unwrap();
         Clipboard::new(Arc::clone(&system) as Arc<dyn System>).close();
@@ -459,14 +465,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_copied_can_be_pasted_by_each_of_its_keys_and_the_newest_stays() {
+    fn a_copied_text_is_pasted_by_every_paste_key_and_the_newest_copy_wins() {
         let system = Arc::new(Fake::default());
         let mut clipboard = Clipboard::new(Arc::clone(&system) as Arc<dyn System>);
         let ctx = Context::default();
         ctx.copy_text("one".to_owned());
         ctx.copy_text("two\r\nlines".to_owned());
         clipboard.take_copies(&ctx);
-        assert!(ctx.output(|output| output.commands.is_empty()), "the library gets none of it");
+        assert!(ctx.output(|output| output.commands.is_empty()), "eframe gets none of the copies");
         while *system.text.lock().unwrap() != "two\r\nlines" {
             std::thread::sleep(Duration::from_millis(10));
         }

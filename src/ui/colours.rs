@@ -1,4 +1,4 @@
-//! Which colour each session has: the same from its first drawing to its last.
+//! Assigns a colour to each session for as long as it is shown.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,14 @@ use crate::model::{SessionId, Snapshot};
 /// The colours of the sessions that are shown.
 #[derive(Debug, Default)]
 pub(crate) struct Colours {
-    /// Places in [`LANES`].
+    /// Indices into [`SESSION_COLOURS`].
     of: BTreeMap<SessionId, usize>,
 }
 
 impl Colours {
-    /// Gives new sessions a colour and takes back that of those which are shown no more.
+    /// Assigns colours to new sessions and frees those of sessions that are no longer shown.
     ///
-    /// A new one gets the colour that fewest have, but not a neighbour's.
+    /// A new session gets the least used colour that neither neighbour has.
     pub(crate) fn follow(&mut self, snapshot: &Snapshot) {
         let ids: Vec<_> = snapshot.sessions.iter().map(|one| &one.session).collect();
         self.of.retain(|id, _| ids.contains(&id) || snapshot.is_departing(id));
@@ -25,8 +25,8 @@ impl Colours {
             if self.of.contains_key(*id) {
                 continue;
             }
-            let neighbours = [index.checked_sub(1), Some(index + 1)].map(|place| {
-                let neighbour = place.and_then(|place| ids.get(place));
+            let neighbours = [index.checked_sub(1), Some(index + 1)].map(|index| {
+                let neighbour = index.and_then(|index| ids.get(index));
                 neighbour.and_then(|id| self.of.get(*id))
             });
             let uses = |colour: &usize| self.of.values().filter(|used| *used == colour).count();
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_keeps_its_colour_when_others_go_and_a_new_one_gets_what_is_free() {
+    fn a_session_keeps_its_colour_when_others_end_and_a_new_one_gets_the_free_colour() {
         let mut colours = Colours::default();
         colours.follow(&shown(&["a", "b", "c", "d", "e"]));
         let of = |colours: &Colours, name| colours.of(&id(name));
@@ -69,11 +69,11 @@ mod tests {
         assert_eq!(four, [five[0], five[2], five[3], five[4]]);
         assert_eq!(of(&colours, "b"), None);
         colours.follow(&shown(&["a", "c", "d", "e", "f"]));
-        assert_eq!(of(&colours, "f"), five[1], "nobody else has it");
+        assert_eq!(of(&colours, "f"), five[1], "the free colour");
     }
 
     #[test]
-    fn a_session_that_comes_between_two_others_has_a_colour_of_its_own() {
+    fn a_session_between_two_others_differs_from_both() {
         assert_no_new_session_has_a_neighbours_colour(vec![vec![2], vec![0, 2]]);
     }
 
@@ -88,7 +88,7 @@ mod tests {
         }
     }
 
-    /// Each step is the numbers of the sessions that are there.
+    /// Each step lists the numbers of the sessions that are shown.
     fn assert_no_new_session_has_a_neighbours_colour(steps: Vec<Vec<usize>>) {
         let mut colours = Colours::default();
         for step in steps {

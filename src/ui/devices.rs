@@ -1,4 +1,5 @@
-//! The lists of devices, asked for off the window's thread: at the start, and when a menu opens.
+//! The lists of devices. They are queried off the window's thread, at the start and when a menu
+//! opens.
 
 use std::sync::Arc;
 
@@ -14,22 +15,22 @@ use crate::{
     model::{Snapshot, SourceState},
 };
 
-/// What can be chosen.
+/// A kind of device that the user can choose.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum DeviceKind {
-    /// Sound that is sent.
+    /// The audio source.
     Microphone,
-    /// Picture that is sent.
+    /// The video source.
     Camera,
-    /// Sound that is heard.
+    /// The audio output.
     Speaker,
 }
 
 impl DeviceKind {
-    /// All, in the order of the bar.
+    /// All kinds, in the order of the call bar.
     pub(crate) const ALL: [Self; 3] = [Self::Microphone, Self::Camera, Self::Speaker];
 
-    /// What it is called.
+    /// Its name in a sentence.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Microphone => "microphone",
@@ -38,7 +39,7 @@ impl DeviceKind {
         }
     }
 
-    /// What there is on every machine: words and specs.
+    /// The choices that exist on every machine: label and spec.
     pub(crate) const fn choices(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Microphone => {
@@ -53,7 +54,7 @@ impl DeviceKind {
         }
     }
 
-    /// What is chosen for it.
+    /// The current choice in the settings.
     pub(crate) const fn chosen(self, settings: &Settings) -> &Chosen {
         match self {
             Self::Microphone => &settings.microphone,
@@ -62,7 +63,7 @@ impl DeviceKind {
         }
     }
 
-    /// How it is.
+    /// Its state in the snapshot.
     pub(crate) const fn state(self, snapshot: &Snapshot) -> &SourceState {
         match self {
             Self::Microphone => &snapshot.microphone,
@@ -71,7 +72,7 @@ impl DeviceKind {
         }
     }
 
-    /// What is chosen, as it is called in a sentence: "Logitech C920", "the camera".
+    /// The chosen device as it is named in a sentence: "Logitech C920", "the camera".
     pub(crate) fn called(self, settings: &Settings) -> String {
         match self.chosen(settings) {
             Chosen::Device { name, .. } => name.clone(),
@@ -93,12 +94,12 @@ impl DeviceKind {
     }
 }
 
-/// After so many seconds it is worth asking again for what was not there.
+/// Seconds after which a kind of device that was missing is queried again.
 const AGAIN: f64 = 5.0;
 
 /// The lists of devices.
 pub(crate) struct DeviceLists {
-    /// Where questions are asked that may take two seconds; `None` in tests without devices.
+    /// The runtime for queries, which may take two seconds. `None` in tests without devices.
     runtime: Option<tokio::runtime::Handle>,
     lists: [List; 3],
     /// The kind whose menu is drawn.
@@ -110,19 +111,19 @@ struct List {
     asked: bool,
     answer: Arc<Slot<Vec<Device>>>,
     devices: Option<Vec<Device>>,
-    /// The newest answer was that there is none.
+    /// The newest query found no device.
     is_missing: bool,
-    /// When that was asked, in seconds of the window's clock.
+    /// When the list was last queried, in seconds of egui's clock.
     asked_at: Option<f64>,
 }
 
 impl DeviceLists {
-    /// Lists that are empty until a menu opens.
+    /// Creates lists that are empty until they are queried.
     pub(crate) fn new(runtime: Option<tokio::runtime::Handle>) -> Self {
         Self { runtime, lists: Default::default(), open: None }
     }
 
-    /// The devices, or `None` while they are looked for.
+    /// The devices of a kind, or `None` while the query runs.
     pub(crate) fn known(&mut self, kind: DeviceKind, ctx: &Context) -> Option<&[Device]> {
         if !self.lists[kind as usize].asked {
             self.ask(kind, ctx);
@@ -132,8 +133,9 @@ impl DeviceLists {
         list.devices.as_deref()
     }
 
-    /// Whether the system has no device of that kind, as far as is known. Asks it at the first
-    /// call, and again when it had none a while ago. Opens nothing.
+    /// Whether the system is known to have no device of that kind. The first call queries the
+    /// system, and later calls query again after [`RETRY_SECONDS`] seconds while none was found. Opens no
+    /// device.
     pub(crate) fn is_missing(&mut self, kind: DeviceKind, ctx: &Context) -> bool {
         let now = ctx.input(|input| input.time);
         let list = &mut self.lists[kind as usize];
@@ -157,7 +159,7 @@ impl DeviceLists {
         });
     }
 
-    /// Asks again when the menu is opened the next time.
+    /// Makes the next opening of the menu query again.
     pub(crate) fn forget(&mut self, kind: DeviceKind) {
         let list = &mut self.lists[kind as usize];
         if list.devices.take().is_some() {
@@ -165,7 +167,7 @@ impl DeviceLists {
         }
     }
 
-    /// As if the system had answered.
+    /// Sets the result of a query.
     #[cfg(test)]
     pub(crate) fn answer(&mut self, kind: DeviceKind, devices: &[Device]) {
         self.lists[kind as usize].answer.put(devices.to_vec());
