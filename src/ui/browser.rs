@@ -52,7 +52,8 @@ impl Browser {
         });
     }
 
-    /// Probes the address for a hub. [`Self::take_probed`] returns the result, within a few seconds.
+    /// Probes the address for a hub. [`Self::take_probed`] returns the result, within a few
+    /// seconds.
     pub(crate) fn ask(&self, probe: Followed, hub: HubUrl, ctx: &Context) {
         let Some(runtime) = &self.runtime else { return self.answered.put(probe) };
         let (answered, ctx) = (Arc::clone(&self.answered), ctx.clone());

@@ -134,8 +134,8 @@ impl DeviceLists {
     }
 
     /// Whether the system is known to have no device of that kind. The first call queries the
-    /// system, and later calls query again after [`RETRY_SECONDS`] seconds while none was found. Opens no
-    /// device.
+    /// system, and later calls query again after [`RETRY_SECONDS`] seconds while none was found.
+    /// Opens no device.
     pub(crate) fn is_missing(&mut self, kind: DeviceKind, ctx: &Context) -> bool {
         let now = ctx.input(|input| input.time);
         let list = &mut self.lists[kind as usize];

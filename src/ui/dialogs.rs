@@ -1,4 +1,5 @@
-//! What is asked or shown in front of everything: opening, a link's code, settings, keys, quitting.
+//! The modal dialogs: opening a session, a QR code, settings, keyboard shortcuts, and
+//! confirmations.
 
 use eframe::egui::{
     self, Color32, Context, Frame, Grid, Id, Key, Label, Modal, Rect, RichText, ScrollArea, Sense,
@@ -21,80 +22,80 @@ use crate::model::{
     SessionKind, SessionLink, Topology, parse_own_id,
 };
 
-/// What is in front of everything.
+/// A modal dialog.
 #[derive(Debug)]
 pub(crate) enum Dialog {
-    /// A session is being put together.
+    /// A form that opens a session.
     Open(OpenForm),
-    /// A link, as a square code.
+    /// The QR code of a session link.
     Code {
-        /// Which.
+        /// The link.
         link: SessionLink,
-        /// What it leads to, in a sentence.
+        /// The session's name in a sentence.
         place: String,
     },
-    /// Whether to join a session that a link in a chat leads to, at a hub that is not in use.
+    /// Asks whether to join a session from a chat message at a hub that is not in use.
     JoinLinked(JoinTarget),
-    /// The settings are being changed.
+    /// A form for the settings.
     Settings(SettingsForm),
-    /// The keys.
+    /// The keyboard shortcuts.
     Help(Bindings),
-    /// Whether to end a session for everyone.
+    /// Asks whether to end a session for everyone.
     Close {
-        /// Which.
+        /// The session.
         session: SessionId,
-        /// What it is called in a sentence.
+        /// The session's name in a sentence.
         place: String,
     },
-    /// Whether to remove somebody from a session.
+    /// Asks whether to eject a participant from a session.
     Eject {
-        /// From which.
+        /// The session.
         session: SessionId,
-        /// What that is called in a sentence.
+        /// The session's name in a sentence.
         place: String,
-        /// Whom.
+        /// The participant.
         participant: ParticipantId,
-        /// How the person is called.
+        /// The participant's name.
         name: String,
-        /// Whether others at the person's network address stay out as well.
+        /// Whether other participants at the same network address are blocked too.
         address: bool,
     },
-    /// Whether to leave all sessions, with so many people present.
+    /// Asks whether to leave all sessions. The number is that of the participants in them.
     LeaveAll(usize),
-    /// Whether to quit.
+    /// Asks whether to quit.
     Quit {
-        /// How many people are in our sessions.
+        /// The number of participants in our sessions.
         present: usize,
-        /// How many meet at the hub that this program brought.
+        /// The number of guests at the hub in this program.
         guests: usize,
     },
 }
 
-/// How wide a dialog is at most, in points.
+/// Maximum width of a dialog, in points.
 const WIDTH: f32 = 400.0;
 
-/// The distance from a dialog's edge to what is in it, and to the window's edge, in points.
+/// Distance from a dialog's edge to its content and to the window's edge, in points.
 const MARGIN: f32 = 16.0;
 
-/// The height that is kept for a text of two small lines and its distance to the next, in points.
+/// Height reserved for an error of two small lines and the gap below, in points.
 const RESERVED: f32 = 40.0;
 
-/// What came of drawing a dialog.
+/// The result of drawing a dialog.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Outcome {
-    /// Nothing yet.
+    /// The dialog stays open.
     Open,
-    /// It is to go away.
+    /// The dialog closes.
     Closed,
-    /// It is to go away, and something is wanted.
+    /// The dialog closes with an action.
     Want(Want),
-    /// These settings are to hold.
+    /// The dialog closes, and these settings apply.
     Keep(Settings),
-    /// The program is to end.
+    /// The dialog closes, and the program quits.
     Quit,
 }
 
-/// A session that is being put together.
+/// The input of the form that opens a session.
 #[derive(Debug)]
 pub(crate) struct OpenForm {
     audio: bool,
@@ -120,37 +121,37 @@ impl Default for OpenForm {
     }
 }
 
-/// Settings that are being changed.
+/// The input of the settings form.
 #[derive(Debug)]
 pub(crate) struct SettingsForm {
     settings: Settings,
-    /// Whether another hub holds at once: no session is at the old one.
+    /// Whether another hub is used at once, because no session is active.
     at_once: bool,
-    /// The deed whose new key is awaited.
+    /// The action whose new key is awaited.
     awaiting: Option<Bindable>,
-    /// Why the last key that was pressed cannot be had.
+    /// Why the last pressed key cannot be bound.
     refused: Option<BindingError>,
 }
 
 impl SettingsForm {
-    /// A form that begins with what holds now.
+    /// A form that starts with the current settings.
     pub(crate) const fn new(settings: Settings, at_once: bool) -> Self {
         Self { settings, at_once, awaiting: None, refused: None }
     }
 }
 
 impl Dialog {
-    /// Whether the next key that is pressed is meant for the dialog, whatever it asks for else.
+    /// Whether the dialog takes the next key press, even if it is a shortcut.
     pub(crate) const fn awaits_key(&self) -> bool {
         matches!(self, Self::Settings(form) if form.awaiting.is_some())
     }
 
-    /// Whether something is to be answered or written.
+    /// Whether the dialog waits for an answer or input.
     pub(crate) const fn asks(&self) -> bool {
         !matches!(self, Self::Code { .. } | Self::Help(_))
     }
 
-    /// Draws the dialog; Escape and a click beside it close it.
+    /// Draws the dialog. Escape and a click outside close it.
     pub(crate) fn ui(&mut self, ctx: &Context) -> Outcome {
         let room = ctx.content_rect().size() - Vec2::splat(4.0 * MARGIN);
         let frame = Frame::popup(&ctx.global_style()).inner_margin(MARGIN);
@@ -173,13 +174,13 @@ impl Dialog {
     fn content(&mut self, ui: &mut Ui) -> Outcome {
         match self {
             Self::Open(form) => form.ui(ui),
-            Self::Code { link, place } => code(ui, link, place),
+            Self::Code { link, place: session_name } => code(ui, link, session_name),
             Self::JoinLinked(target) => join_linked(ui, target),
             Self::Settings(form) => form.ui(ui),
             Self::Help(bindings) => help(ui, bindings),
-            Self::Close { session, place } => close(ui, session, place),
-            Self::Eject { session, place, participant, name, address } => {
-                eject(ui, (session, place), (participant, name), address)
+            Self::Close { session, place: session_name } => close(ui, session, session_name),
+            Self::Eject { session, place: session_name, participant, name, address } => {
+                eject(ui, (session, session_name), (participant, name), address)
             }
             Self::LeaveAll(present) => leave_all(ui, *present),
             Self::Quit { present, guests } => quit(ui, *present, *guests),
@@ -229,7 +230,7 @@ impl OpenForm {
         MediaSet::try_from(chosen).ok()
     }
 
-    /// The session, or what must be mended first.
+    /// The session to open, or what the user must correct first.
     fn problem(&self) -> Result<Opening, String> {
         let media = self.media().ok_or("Choose audio, video or chat.")?;
         let session = match self.id.trim() {
@@ -278,7 +279,7 @@ impl SettingsForm {
 }
 
 impl SettingsForm {
-    /// A button for each deed, which shows its key and takes another one.
+    /// Draws a button per action, which shows its key and rebinds it.
     fn keys(&mut self, ui: &mut Ui) {
         self.take_key(ui);
         ui.separator();
@@ -286,37 +287,37 @@ impl SettingsForm {
             ui,
             |ui| ui.label("Keyboard shortcuts: click one, then press a key"),
             |ui| {
-                let usual = Bindings::default();
+                let defaults = Bindings::default();
                 let button = egui::Button::new("Reset");
-                if ui.add_enabled(self.settings.keys != usual, button).clicked() {
-                    self.settings.keys = usual;
+                if ui.add_enabled(self.settings.keys != defaults, button).clicked() {
+                    self.settings.keys = defaults;
                     (self.awaiting, self.refused) = (None, None);
                 }
             },
         );
         Grid::new("bindings").num_columns(2).spacing([2.0 * GRID, GRID / 2.0]).show(ui, |ui| {
-            for deed in Bindable::ALL {
-                let key = self.settings.keys.shown(deed);
-                let awaited = self.awaiting == Some(deed);
+            for action in Bindable::ALL {
+                let key = self.settings.keys.shown(action);
+                let awaited = self.awaiting == Some(action);
                 let text = if awaited { "Press a key…" } else { key };
                 let button = ui.add(egui::Button::new(text).min_size(Vec2::new(96.0, 24.0)));
-                let label = format!("{key}: {}", deed.meaning());
+                let label = format!("{key}: {}", action.meaning());
                 button.widget_info(|| {
                     egui::WidgetInfo::selected(egui::Role::Button, true, awaited, &label)
                 });
                 if button.clicked() {
-                    self.awaiting = (!awaited).then_some(deed);
+                    self.awaiting = (!awaited).then_some(action);
                     self.refused = None;
                 }
-                ui.add(Label::new(RichText::new(deed.meaning()).font(SMALL)).wrap());
+                ui.add(Label::new(RichText::new(action.meaning()).font(SMALL)).wrap());
                 ui.end_row();
             }
         });
     }
 
-    /// Gives the awaited key to its deed; Escape leaves everything as it was.
+    /// Binds the next pressed key to the awaiting action. Escape cancels.
     fn take_key(&mut self, ui: &Ui) {
-        let Some(deed) = self.awaiting else { return };
+        let Some(action) = self.awaiting else { return };
         let mut pressed = None;
         ui.input_mut(|input| {
             for event in &input.events {
@@ -327,7 +328,8 @@ impl SettingsForm {
                     pressed = pressed.or(Some(keys::written(*key, modifiers.shift)));
                 }
             }
-            // Escape would close the dialog, and a letter be written somewhere.
+            // The keys are consumed: Escape would close the dialog, and a letter would be typed
+            // into a text box.
             let is_key = |event: &egui::Event| {
                 matches!(event, egui::Event::Key { .. } | egui::Event::Text(_))
             };
@@ -336,7 +338,7 @@ impl SettingsForm {
         match pressed {
             None => {}
             Some(Key::Escape) => (self.awaiting, self.refused) = (None, None),
-            Some(key) => match self.settings.keys.bind(deed, key) {
+            Some(key) => match self.settings.keys.bind(action, key) {
                 Ok(()) => (self.awaiting, self.refused) = (None, None),
                 Err(refused) => self.refused = Some(refused),
             },
@@ -344,7 +346,7 @@ impl SettingsForm {
     }
 }
 
-/// A text that comes and goes while one types, in a place of its own: nothing else moves.
+/// A text that appears while the user types, in reserved space so that nothing else moves.
 fn reserved(ui: &mut Ui, text: RichText) {
     let top = ui.cursor().top();
     if !text.is_empty() {
@@ -354,24 +356,24 @@ fn reserved(ui: &mut Ui, text: RichText) {
     ui.add_space((RESERVED - drawn).max(0.0));
 }
 
-/// A link as a square code, dark on light in both themes, as scanners want it.
-fn code(ui: &mut Ui, link: &SessionLink, place: &str) -> Outcome {
+/// Draws a session link as a QR code, dark on light in both themes as scanners expect.
+fn code(ui: &mut Ui, link: &SessionLink, session_name: &str) -> Outcome {
     let text = link.to_string();
-    let title = format!("Scan to join {place}");
+    let title = format!("Scan to join {session_name}");
     ui.add(Label::new(RichText::new(title).heading()).wrap());
     match QrCode::with_error_correction_level(&text, EcLevel::M) {
         Ok(code) => {
             let modules = code.width();
-            let quiet = 4;
-            let scale = (280.0 / (modules + 2 * quiet) as f32).floor().max(2.0);
-            let side = scale * (modules + 2 * quiet) as f32;
-            let (line, _) =
+            let quiet_zone = 4;
+            let scale = (280.0 / (modules + 2 * quiet_zone) as f32).floor().max(2.0);
+            let side = scale * (modules + 2 * quiet_zone) as f32;
+            let (area, _) =
                 ui.allocate_exact_size(Vec2::new(ui.available_width(), side), Sense::hover());
-            let square = Rect::from_center_size(line.center(), Vec2::splat(side));
+            let square = Rect::from_center_size(area.center(), Vec2::splat(side));
             ui.painter().rect_filled(square, 4.0, Color32::WHITE);
             for (index, colour) in code.to_colors().into_iter().enumerate() {
                 if colour == Color::Dark {
-                    let (x, y) = (index % modules + quiet, index / modules + quiet);
+                    let (x, y) = (index % modules + quiet_zone, index / modules + quiet_zone);
                     let at = square.min + Vec2::new(x as f32, y as f32) * scale;
                     let module = Rect::from_min_size(at, Vec2::splat(scale));
                     ui.painter().rect_filled(module, 0.0, Color32::BLACK);
@@ -383,14 +385,15 @@ fn code(ui: &mut Ui, link: &SessionLink, place: &str) -> Outcome {
         }
     }
     ui.add(Label::new(RichText::new(&text).monospace()).wrap());
-    let copy = Outcome::Want(Want::Copy(text, format!("Link to {place}")));
+    let copy = Outcome::Want(Want::Copy(text, format!("Link to {session_name}")));
     choice(ui, ("Copy link", "Close"), true, copy)
 }
 
-/// Whoever wrote the link chose who is there. Muted is first, and what Enter does.
+/// Draws the question before a session from a chat message is joined. The author of the message
+/// chose the session, so "Join muted" comes first and is the default of Enter.
 fn join_linked(ui: &mut Ui, target: &JoinTarget) -> Outcome {
-    let place = target.hub.as_ref().map_or_else(String::new, words::host);
-    ui.add(Label::new(RichText::new(format!("Join at {place}?")).heading()).wrap());
+    let hub_name = target.hub.as_ref().map_or_else(String::new, words::host);
+    ui.add(Label::new(RichText::new(format!("Join at {hub_name}?")).heading()).wrap());
     let text =
         "Your camera and microphone will be sent. Whoever wrote the link chose who is there.";
     ui.add(Label::new(text).wrap());
@@ -417,17 +420,17 @@ fn help(ui: &mut Ui, bindings: &Bindings) -> Outcome {
     ui.label(RichText::new("Keyboard shortcuts").heading());
     ui.label(RichText::new("They work everywhere, except while you type.").small().weak());
     Grid::new("keys").num_columns(2).spacing([2.0 * GRID, GRID / 2.0]).show(ui, |ui| {
-        for (key, deed) in keys::help(bindings) {
+        for (key, action) in keys::help(bindings) {
             ui.label(RichText::new(key).monospace().strong());
-            ui.add(Label::new(RichText::new(deed).font(SMALL)).wrap());
+            ui.add(Label::new(RichText::new(action).font(SMALL)).wrap());
             ui.end_row();
         }
     });
     if ui.button("Close").clicked() { Outcome::Closed } else { Outcome::Open }
 }
 
-fn close(ui: &mut Ui, session: &SessionId, place: &str) -> Outcome {
-    let title = format!("End {place} for everyone?");
+fn close(ui: &mut Ui, session: &SessionId, session_name: &str) -> Outcome {
+    let title = format!("End {session_name} for everyone?");
     ui.add(Label::new(RichText::new(title).heading()).wrap());
     ui.label(
         "Everyone in it is disconnected, and its link stops working. You can undo it for 8 seconds.",
@@ -438,18 +441,19 @@ fn close(ui: &mut Ui, session: &SessionId, place: &str) -> Outcome {
 
 fn eject(
     ui: &mut Ui,
-    (session, place): (&SessionId, &str),
-    (whom, name): (&ParticipantId, &str),
+    (session, session_name): (&SessionId, &str),
+    (participant, name): (&ParticipantId, &str),
     address: &mut bool,
 ) -> Outcome {
     let (name, colour) = (bidi::isolated(name), ui.visuals().text_color());
     ui.add(bidi::wrapped(ui, &format!("Remove {name}?"), (TITLE, Palette::of(ui).text)));
     let text = format!(
-        "{name} leaves {place} at once and cannot come back for 10 minutes, unless you allow it."
+        "{name} leaves {session_name} at once and cannot come back for 10 minutes, unless you \
+         allow it."
     );
     ui.add(bidi::wrapped(ui, &text, (TextStyle::Body.resolve(ui.style()), colour)));
     ui.checkbox(address, "Keep out everybody else at the same network address");
-    let (session, participant) = (session.clone(), whom.clone());
+    let (session, participant) = (session.clone(), participant.clone());
     let command = Command::Eject { session, participant, address: *address };
     destroy(ui, "Remove", Outcome::Want(command.into()))
 }
@@ -466,29 +470,29 @@ fn quit(ui: &mut Ui, present: usize, guests: usize) -> Outcome {
         ui.label(consequence(present));
     }
     if guests > 0 {
-        let who = if guests == 1 { "1 person uses" } else { &format!("{guests} people use") };
+        let people = if guests == 1 { "1 person uses" } else { &format!("{guests} people use") };
         ui.label(format!(
-            "{who} this window as their hub. They stay connected, but nobody new can join."
+            "{people} this window as their hub. They stay connected, but nobody new can join."
         ));
     }
     destroy(ui, "Quit", Outcome::Quit)
 }
 
-/// What leaving means to so many people.
+/// What leaving means while that many participants are present.
 fn consequence(present: usize) -> String {
-    let who = if present == 1 { "1 person is".to_owned() } else { format!("{present} people are") };
+    let people =
+        if present == 1 { "1 person is".to_owned() } else { format!("{present} people are") };
     format!(
-        "{who} in your sessions and will see that you left. Conferences go on without you. Your \
+        "{people} in your sessions and will see that you left. Conferences go on without you. Your \
          other sessions end, and their links stop working."
     )
 }
 
-/// What destroys something, and the way back, which has the keyboard's focus: Enter is to harm
-/// nobody.
-fn destroy(ui: &mut Ui, deed: &str, outcome: Outcome) -> Outcome {
+/// Draws a destructive button and Cancel. Cancel has the focus, so that Enter does no harm.
+fn destroy(ui: &mut Ui, action: &str, outcome: Outcome) -> Outcome {
     ui.add_space(GRID);
     ui.horizontal(|ui| {
-        let done = red_button(ui, deed).clicked();
+        let done = red_button(ui, action).clicked();
         let cancel = ui.button("Cancel");
         if ui.memory(|memory| memory.focused().is_none()) {
             cancel.request_focus();
@@ -502,18 +506,18 @@ fn destroy(ui: &mut Ui, deed: &str, outcome: Outcome) -> Outcome {
     .inner
 }
 
-/// The deed and the way back. Enter in a text field does the deed.
-fn buttons(ui: &mut Ui, deed: &str, possible: bool, outcome: Outcome) -> Outcome {
-    choice(ui, (deed, "Cancel"), possible, outcome)
+/// Draws the confirming button and Cancel. Enter in a text box confirms.
+fn buttons(ui: &mut Ui, action: &str, possible: bool, outcome: Outcome) -> Outcome {
+    choice(ui, (action, "Cancel"), possible, outcome)
 }
 
-/// The same, where the way back has a name of its own.
-fn choice(ui: &mut Ui, (deed, back): (&str, &str), possible: bool, outcome: Outcome) -> Outcome {
+/// The same, with another label for the cancelling button.
+fn choice(ui: &mut Ui, (action, back): (&str, &str), possible: bool, outcome: Outcome) -> Outcome {
     ui.add_space(GRID);
     let entered = ui.input(|input| input.key_pressed(Key::Enter))
         && ui.memory(|memory| memory.focused().is_none());
     ui.horizontal(|ui| {
-        let done = ui.add_enabled_ui(possible, |ui| primary_button(ui, deed).clicked()).inner;
+        let done = ui.add_enabled_ui(possible, |ui| primary_button(ui, action).clicked()).inner;
         let back = ui.button(back).clicked();
         match (possible && (done || entered), back) {
             (true, _) => outcome,

@@ -1,37 +1,37 @@
-//! Where the window opens: the display, how large that wants things, and what else can be tried.
+//! The display on which the window opens: how it is found, its scale, and what to try if it fails.
 
 /// The display on which the window opens.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Display {
-    /// Tells it from other displays of this person.
+    /// Identifies it among the displays of this user.
     pub(super) name: String,
-    /// What to try if no window can be opened there.
+    /// The environment to restart with if no window can be opened on it.
     pub(super) otherwise: Option<Changes>,
 }
 
-/// What is to be changed in the environment: a new value, or nothing any more.
+/// Changes of environment variables: a new value, or `None` to remove the variable.
 pub(super) type Changes = Vec<(&'static str, Option<&'static str>)>;
 
-#[cfg(not(target_os = "linux"))]
-pub(super) use elsewhere::{find, start_anew};
 #[cfg(target_os = "linux")]
 pub(super) use linux::{find, start_anew};
-
-/// Elsewhere there is one display, and the system knows its scale.
 #[cfg(not(target_os = "linux"))]
-mod elsewhere {
-    use super::{Changes, Display};
+pub(super) use other_platforms::{find, restart_with};
+
+/// Other systems have one display, and its scale is known.
+#[cfg(not(target_os = "linux"))]
+mod other_platforms {
+    use super::{Display, EnvChanges};
 
     /// The display on which the window opens.
     ///
     /// # Errors
     /// None.
     pub(in crate::ui) fn find() -> anyhow::Result<Display> {
-        Ok(Display { name: "screen".to_owned(), otherwise: None })
+        Ok(Display { name: "screen".to_owned(), fallback: None })
     }
 
-    /// Starts the program anew with another environment: never needed here.
-    pub(in crate::ui) fn start_anew(_: &Changes) -> std::io::Error {
+    /// Restarts the program with another environment. Never needed here.
+    pub(in crate::ui) fn restart_with(_: &EnvChanges) -> std::io::Error {
         std::io::ErrorKind::Unsupported.into()
     }
 }
@@ -54,26 +54,27 @@ mod linux {
 
     use super::{Changes, Display};
 
-    /// How long a Wayland compositor may take to answer: it usually takes less than a millisecond.
+    /// How long a Wayland compositor may take to answer. It usually takes less than a millisecond.
     const PATIENCE: Duration = Duration::from_secs(5);
 
-    /// The scales that screens have, from a beamer's to an eye chart's. What is outside is a
-    /// mistake, and would end the library or make a window that no screen can show.
+    /// The scales of real screens, from a projector's to the largest for low vision. A scale
+    /// outside is a mistake: winit would panic, or the window would fit on no screen.
     const SCALES: std::ops::RangeInclusive<f64> = 0.25..=10.0;
 
-    /// What names a Wayland compositor.
+    /// The variable that names a Wayland compositor.
     const WAYLAND: &str = "WAYLAND_DISPLAY";
 
-    /// A connection to one that was handed down.
+    /// The variable with an inherited connection to a compositor.
     const WAYLAND_SOCKET: &str = "WAYLAND_SOCKET";
 
-    /// What names an X server.
+    /// The variable that names an X server.
     const X11: &str = "DISPLAY";
 
-    /// What the library takes as the scale of X11's screens instead of asking the server.
+    /// The variable whose value winit takes as the scale of X11 screens, instead of asking the
+    /// server.
     const SCALE: &str = "WINIT_X11_SCALE_FACTOR";
 
-    /// What the environment tells; nothing is as good as empty.
+    /// The display variables of the environment. Empty values count as unset.
     #[derive(Clone, Default, Debug)]
     struct Told {
         wayland: Option<String>,
@@ -83,45 +84,45 @@ mod linux {
         runtime_folder: Option<PathBuf>,
     }
 
-    /// What to do about it.
+    /// What to do in an environment.
     #[derive(PartialEq, Debug)]
     enum Plan {
-        /// Open the window there.
+        /// Open the window on this display.
         Open(Display),
-        /// Start anew with these changes.
+        /// Restart with these changes.
         Anew(Changes),
-        /// This compositor does not answer, and there is nothing else.
+        /// This compositor does not answer, and there is no other display.
         Silent(String),
     }
 
-    /// The display on which the window opens, once something answers there. Starts the program anew
-    /// if the environment must be changed for that: must be called before anything else is begun.
+    /// Finds the display for the window and checks that it answers. Restarts the program if the
+    /// environment must change, so it must be called before anything else is started.
     ///
     /// # Errors
-    /// If nothing answers; the error says what to do.
+    /// If no display answers. The error says what to do.
     pub(in crate::ui) fn find() -> anyhow::Result<Display> {
-        let told = Told::of_environment();
+        let env = Told::of_environment();
         let answers = |socket: &Path| answers(socket, PATIENCE);
-        match told.plan(answers, dpi) {
+        match env.plan(answers, dpi) {
             Plan::Open(display) => Ok(display),
             Plan::Anew(changes) => {
                 let error = start_anew(&changes);
                 anyhow::bail!(
-                    "cannot open a window with the environment as it is, and the program cannot \
-                     start itself anew ({error}); {}",
+                    "cannot open a window in this environment, and the program cannot restart \
+                     itself ({error}); {}",
                     in_words(&changes)
                 )
             }
             Plan::Silent(socket) => anyhow::bail!(
                 "cannot open a window: the Wayland display {socket} does not answer, and \
-                 {X11} names no other; start the program from a desktop's menu or terminal, and \
+                 DISPLAY names no other; start the program from a desktop's menu or terminal, and \
                  `quintet --help` lists what works without a window"
             ),
         }
     }
 
-    /// Starts the program anew, in the same process, with another environment; returns only why
-    /// that failed.
+    /// Restarts the program in the same process, with another environment. Returns only if that
+    /// failed.
     pub(in crate::ui) fn start_anew(changes: &Changes) -> io::Error {
         let program = match env::current_exe() {
             Ok(program) => program,
@@ -138,7 +139,7 @@ mod linux {
         command.exec()
     }
 
-    /// What a person can do instead.
+    /// The same changes as instructions for the user.
     fn in_words(changes: &Changes) -> String {
         let words: Vec<_> = changes
             .iter()
@@ -163,8 +164,8 @@ mod linux {
             }
         }
 
-        /// The library takes Wayland wherever the environment names it, and nothing else then; and
-        /// it takes whatever scale it is told.
+        /// winit uses Wayland whenever the environment names it, without a fallback, and it accepts
+        /// any scale.
         fn plan(&self, answers: impl Fn(&Path) -> bool, dpi: impl Fn() -> Option<f64>) -> Plan {
             let without_wayland = || vec![(WAYLAND, None), (WAYLAND_SOCKET, None)];
             let otherwise = self.x11.is_some().then(without_wayland);
@@ -175,7 +176,7 @@ mod linux {
                 let socket = self.socket(wayland);
                 let name =
                     socket.as_ref().map_or_else(|| wayland.clone(), |s| s.display().to_string());
-                // One that was handed down cannot be tried without using it up.
+                // An inherited connection cannot be tried without using it up.
                 if self.wayland_socket.is_some() || socket.is_some_and(|socket| answers(&socket)) {
                     return Plan::Open(Display { name: format!("wayland {name}"), otherwise });
                 }
@@ -190,7 +191,7 @@ mod linux {
             Plan::Open(Display { name: format!("x11 {}", without_screen(x11)), otherwise: None })
         }
 
-        /// Where a compositor of that name listens.
+        /// The path of a compositor's socket.
         fn socket(&self, wayland: &str) -> Option<PathBuf> {
             let path = Path::new(wayland);
             if path.is_absolute() {
@@ -200,14 +201,15 @@ mod linux {
         }
     }
 
-    /// Whether a compositor listens there and answers. One that crashed leaves its socket behind, or
-    /// its name in the environment; one that hangs would hang the window.
-    fn answers(socket: &Path, patience: Duration) -> bool {
+    /// Whether a compositor listens on a socket and answers. A crashed compositor leaves its socket
+    /// or its variable behind, and a compositor that hangs would hang the window.
+    fn answers(socket: &Path, timeout: Duration) -> bool {
         let ask = || {
             let mut stream = UnixStream::connect(socket)?;
-            stream.set_read_timeout(Some(patience))?;
-            stream.set_write_timeout(Some(patience))?;
-            // To object 1, `wl_display`: request 0, `sync`, whose answer is object 2 (wayland.xml).
+            stream.set_read_timeout(Some(timeout))?;
+            stream.set_write_timeout(Some(timeout))?;
+            // To object 1, `wl_display`: request 0, `sync`. The answer arrives on object 2
+            // (wayland.xml).
             let sync = [1_u32, 12 << 16, 2].map(u32::to_ne_bytes).concat();
             stream.write_all(&sync)?;
             stream.read_exact(&mut [0; 8])
@@ -215,19 +217,20 @@ mod linux {
         ask().is_ok()
     }
 
-    /// Whether the scale that the library would take for X11 is one that no screen has: of the
-    /// variable if there is one, else of the resolution in dots per inch that a person set.
+    /// Whether the scale that winit would take for X11 is outside [`VALID_SCALES`]. It comes from
+    /// the variable if that is set, else from the configured resolution in dots per inch.
     fn is_wrong(variable: Option<&str>, dpi: impl Fn() -> Option<f64>) -> bool {
         let scale = match variable {
             Some(text) if text.eq_ignore_ascii_case("randr") => return false,
             Some(text) => text.parse().unwrap_or(f64::NAN),
-            // Without one it comes from the screen's size in millimetres, and is checked there.
+            // Without a resolution winit computes the scale from the screen's size in millimetres,
+            // and checks it.
             None => dpi().map_or(1.0, |dpi| dpi / 96.0),
         };
         !SCALES.contains(&scale)
     }
 
-    /// The X server of a display, without the screen: `:0` of `:0.0`.
+    /// The X server of a display name, without the screen: `:0` of `:0.0`.
     fn without_screen(display: &str) -> &str {
         match display.rsplit_once('.') {
             Some((server, screen))
@@ -239,10 +242,10 @@ mod linux {
         }
     }
 
-    /// The resolution that a person set for the X server, looked for where the library does: in the
-    /// desktop's settings, then in the resources.
+    /// The configured resolution of the X server, read from the same places as winit does: the
+    /// desktop's settings, then the resources.
     fn dpi() -> Option<f64> {
-        // Whoever cannot connect is told by the library.
+        // winit reports a server that cannot be reached.
         let (server, screen) = x11rb::connect(None).ok()?;
         desktop_dpi(&server, screen).or_else(|| {
             let resources = resource_manager::new_from_default(&server).ok()?;
@@ -259,15 +262,15 @@ mod linux {
             return None;
         }
         let property = atom("_XSETTINGS_SETTINGS")?;
-        let most = server.setup().maximum_request_length.into();
-        let asked = server.get_property(false, owner, property, property, 0, most).ok()?;
-        dpi_of(&asked.reply().ok()?.value)
+        let max_length = server.setup().maximum_request_length.into();
+        let request = server.get_property(false, owner, property, property, 0, max_length).ok()?;
+        dpi_of(&request.reply().ok()?.value)
     }
 
-    /// `Xft/DPI` of a desktop's settings (the XSETTINGS specification), if they hold it: 1024 times
-    /// the dots per inch.
+    /// `Xft/DPI` of a desktop's settings (the XSETTINGS specification), if present. It is stored as
+    /// 1024 times the dots per inch.
     fn dpi_of(settings: &[u8]) -> Option<f64> {
-        /// The kinds of settings.
+        /// Types of settings.
         const INTEGER: u8 = 0;
         const TEXT: u8 = 1;
         const COLOUR: u8 = 2;
@@ -289,8 +292,8 @@ mod linux {
                 u16::from_be_bytes(bytes)
             }))
         };
-        // One byte of order, three of nothing, a serial number, how many; then each with its kind,
-        // a byte of nothing, its name, a serial number and its value.
+        // Header: byte order (1 byte), padding (3), serial number (4), count (4). Then per setting:
+        // type (1), padding (1), name, serial number (4), value.
         let (count, mut at) = (number(8)?, 12);
         for _ in 0..count {
             let (kind, length) = (*settings.get(at)?, short(at + 2)?);
@@ -315,7 +318,7 @@ mod linux {
 
         use super::*;
 
-        fn told(wayland: Option<&str>, x11: Option<&str>) -> Told {
+        fn env(wayland: Option<&str>, x11: Option<&str>) -> Told {
             Told {
                 wayland: wayland.map(str::to_owned),
                 x11: x11.map(str::to_owned),
@@ -324,8 +327,8 @@ mod linux {
             }
         }
 
-        fn plan(told: &Told, answers: bool, dpi: Option<f64>) -> Plan {
-            told.plan(|_| answers, || dpi)
+        fn plan(env: &Told, answers: bool, dpi: Option<f64>) -> Plan {
+            env.plan(|_| answers, || dpi)
         }
 
         fn open(name: &str, otherwise: Option<Changes>) -> Plan {
@@ -333,28 +336,28 @@ mod linux {
         }
 
         #[test]
-        fn wayland_is_taken_where_it_answers_and_x11_where_it_does_not() {
-            let anew = || vec![(WAYLAND, None), (WAYLAND_SOCKET, None)];
-            let both = told(Some("wayland-0"), Some(":0"));
+        fn wayland_is_used_if_it_answers_and_x11_otherwise() {
+            let restart = || vec![(WAYLAND, None), (WAYLAND_SOCKET, None)];
+            let both = env(Some("wayland-0"), Some(":0"));
             let name = "wayland /run/user/7/wayland-0";
-            assert_eq!(plan(&both, true, None), open(name, Some(anew())));
-            assert_eq!(plan(&both, false, None), Plan::Anew(anew()));
-            let alone = told(Some("wayland-0"), None);
+            assert_eq!(plan(&both, true, None), open(name, Some(restart())));
+            assert_eq!(plan(&both, false, None), Plan::Anew(restart()));
+            let alone = env(Some("wayland-0"), None);
             assert_eq!(plan(&alone, true, None), open(name, None));
             let silent = Plan::Silent("/run/user/7/wayland-0".to_owned());
             assert_eq!(plan(&alone, false, None), silent);
-            assert_eq!(plan(&told(None, Some(":0.0")), false, None), open("x11 :0", None));
-            assert_eq!(plan(&told(None, None), false, None), open("", None));
+            assert_eq!(plan(&env(None, Some(":0.0")), false, None), open("x11 :0", None));
+            assert_eq!(plan(&env(None, None), false, None), open("", None));
             let no_folder = Told { runtime_folder: None, ..both };
-            assert_eq!(plan(&no_folder, true, None), Plan::Anew(anew()));
+            assert_eq!(plan(&no_folder, true, None), Plan::Anew(restart()));
         }
 
         #[test]
-        fn a_scale_that_no_screen_has_is_taken_as_one() {
-            let x11 = told(None, Some(":0"));
-            let anew = || Plan::Anew(vec![(SCALE, Some("1"))]);
+        fn an_invalid_scale_restarts_with_a_scale_of_one() {
+            let x11 = env(None, Some(":0"));
+            let restart = || Plan::Anew(vec![(SCALE, Some("1"))]);
             for dpi in [0.0, -96.0, -1.0 / 1024.0, f64::NAN, f64::INFINITY, 1e6, 1.0] {
-                assert_eq!(plan(&x11, false, Some(dpi)), anew(), "{dpi}");
+                assert_eq!(plan(&x11, false, Some(dpi)), restart(), "{dpi}");
             }
             for dpi in [72.0, 96.0, 144.0, 384.0] {
                 assert_eq!(plan(&x11, false, Some(dpi)), open("x11 :0", None), "{dpi}");
@@ -367,9 +370,9 @@ mod linux {
                 ("large", false),
                 ("inf", false),
             ] {
-                let told = Told { scale: Some(scale.to_owned()), ..x11.clone() };
-                let wanted = if is_right { open("x11 :0", None) } else { anew() };
-                assert_eq!(plan(&told, false, Some(0.0)), wanted, "{scale}");
+                let env = Told { scale: Some(scale.to_owned()), ..x11.clone() };
+                let wanted = if is_right { open("x11 :0", None) } else { restart() };
+                assert_eq!(plan(&env, false, Some(0.0)), wanted, "{scale}");
             }
         }
 
@@ -395,12 +398,12 @@ mod linux {
                 assert!(answers(&socket, Duration::from_secs(60)));
             });
             drop(listener);
-            assert!(!answers(&socket, short), "one that crashed");
+            assert!(!answers(&socket, short), "a crashed compositor leaves its socket");
             std::fs::remove_dir_all(folder).unwrap();
         }
 
         #[test]
-        fn the_desktops_resolution_is_found_among_its_settings() {
+        fn the_resolution_is_read_from_the_desktop_settings() {
             let setting = |kind: u8, name: &[u8], value: &[u8]| {
                 let mut bytes = vec![kind, 0];
                 bytes.extend((name.len() as u16).to_le_bytes());

@@ -1,4 +1,4 @@
-//! The edges between panels by the keyboard: Tab reaches them, arrows move them.
+//! Resizable panels by keyboard: Tab focuses a panel's edge, and the arrow keys move it.
 
 use eframe::egui::{
     Event, EventFilter, Id, IdSalt, InnerResponse, Key, Panel, Stroke, Ui,
@@ -7,19 +7,19 @@ use eframe::egui::{
 
 use super::theme::Palette;
 
-/// The side of the window that a panel clings to.
+/// The side of the window that a panel is attached to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Side {
-    /// Its edge is at its right.
+    /// Its edge is on its right.
     Left,
-    /// Its edge is at its left.
+    /// Its edge is on its left.
     Right,
-    /// Its edge is at its foot.
+    /// Its edge is at its bottom.
     Top,
 }
 
 impl Side {
-    /// The arrow that makes the panel larger, and that which makes it smaller.
+    /// The arrow key that enlarges the panel, and the one that shrinks it.
     const fn arrows(self) -> (Key, Key) {
         match self {
             Self::Left => (Key::ArrowRight, Key::ArrowLeft),
@@ -29,28 +29,28 @@ impl Side {
     }
 }
 
-/// Draws a panel that can be made larger; whether its edge is moved now otherwise than by the
-/// pointer. `name` is the panel's own, `called` what its edge resizes.
+/// Draws a resizable panel. Returns whether its edge was moved by keyboard or by assistive
+/// technology. `name` is the panel's id; the edge is labelled "Resize" and `label`.
 ///
-/// The library lets Tab reach the edge but moves it only for pointers and screen readers, so an
-/// arrow becomes what a screen reader would ask for.
+/// egui lets Tab focus the edge, but moves it only by pointer and by AccessKit actions. So arrow
+/// keys are turned into AccessKit actions.
 pub(crate) fn show<R>(
     (panel, side): (Panel, Side),
     ui: &mut Ui,
-    (name, called): (&str, &str),
+    (name, label): (&str, &str),
     contents: impl FnOnce(&mut Ui) -> R,
 ) -> (InnerResponse<R>, bool) {
-    // The library's own name for it.
+    // egui's id of the edge.
     let edge = ui.scope_id().with_salt(IdSalt::new(name)).with("__resize");
     if ui.memory(|memory| memory.has_focus(edge)) {
         by_arrows(ui, edge, side);
     }
-    let asks = [Action::Increment, Action::Decrement, Action::SetValue];
+    let actions = [Action::Increment, Action::Decrement, Action::SetValue];
     let is_moved = ui.input(|input| {
-        asks.into_iter().any(|action| input.has_accesskit_action_request(edge, action))
+        actions.into_iter().any(|action| input.has_accesskit_action_request(edge, action))
     });
     let drawn = panel.show(ui, contents);
-    ui.ctx().accesskit_node_builder(edge, |node| node.set_label(format!("Resize {called}")));
+    ui.ctx().accesskit_node_builder(edge, |node| node.set_label(format!("Resize {label}")));
     if ui.memory(|memory| memory.has_focus(edge)) {
         let ring = Stroke::new(2.0, Palette::of(ui).accent);
         let rect = drawn.response.rect;
@@ -63,7 +63,7 @@ pub(crate) fn show<R>(
     (drawn, is_moved)
 }
 
-/// Makes the arrows that were pressed the edge's, which else take the focus elsewhere.
+/// Turns pressed arrow keys into actions on the edge. Otherwise they would move the focus.
 fn by_arrows(ui: &Ui, edge: Id, side: Side) {
     let arrows =
         EventFilter { horizontal_arrows: true, vertical_arrows: true, ..EventFilter::default() };

@@ -1,4 +1,4 @@
-//! Who is to be seen or heard: the tiles that a snapshot asks for.
+//! The remote tiles of a snapshot: one per participant that sends to this user.
 
 use super::words;
 use crate::{
@@ -9,120 +9,125 @@ use crate::{
     },
 };
 
-/// One tile: a person in a session.
+/// The tile of a participant in a session.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Face {
-    /// Whose picture and sound.
+    /// The video and audio that it shows.
     pub(crate) picture: Picture,
-    /// Who it is.
+    /// The participant.
     pub(crate) participant: ParticipantId,
-    /// How the person is called.
+    /// The participant's name.
     pub(crate) name: String,
-    /// The session's place in the snapshot.
+    /// The session's index in the snapshot.
     pub(crate) lane: usize,
-    /// What the session is.
+    /// The kind of the session.
     pub(crate) kind: SessionKind,
-    /// Whether a picture comes: the session has video and the person's camera is on.
+    /// Whether video is expected: the session has video and the participant's camera is on.
     pub(crate) video: bool,
-    /// Whether the person's microphone is off in a session with sound.
+    /// Whether the participant's microphone is off in a session with audio.
     pub(crate) muted: bool,
-    /// Whether the person's camera is off in a session with video.
+    /// Whether the participant's camera is off in a session with video.
     pub(crate) camera_off: bool,
-    /// How the person is.
+    /// The participant's state.
     pub(crate) state: ParticipantState,
-    /// The same in words.
+    /// The state as text. Empty if all is well.
     pub(crate) state_words: String,
-    /// Whether it is shown large: one-way streams.
+    /// Whether the tile is large, as in a one-way stream.
     pub(crate) large: bool,
 }
 
-/// Somebody who sent to us and was lost, while the seat is kept.
+/// A participant that sent to this user and has lost its connection, while its seat is reserved.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Missing {
-    /// How the person is called.
+    /// The participant's name.
     pub(crate) name: String,
-    /// The session's place in the snapshot.
+    /// The session's index in the snapshot.
     pub(crate) lane: usize,
-    /// What screen readers are told: who, where, and how the person is.
+    /// The accessibility label: name, session and state.
     pub(crate) label: String,
 }
 
-/// Those who are lost of everybody who sends to us, in the order of [`remote`].
+/// The disconnected participants that send to this user, in the order of [`all`].
 pub(crate) fn missing(snapshot: &Snapshot, now: MediaTime) -> Vec<Missing> {
     let mut all = vec![];
-    for (lane, session) in snapshot.sessions.iter().enumerate() {
+    for (session_index, session) in snapshot.sessions.iter().enumerate() {
         let Some(kind) = session.kind.filter(|_| has_media(&session.state)) else { continue };
-        let is_missing = |person: &&ParticipantStatus| {
-            person.state == ParticipantState::Gone && sends((session, kind), person)
+        let is_missing = |participant: &&ParticipantStatus| {
+            participant.state == ParticipantState::Gone && sends((session, kind), participant)
         };
-        for person in session.participants.iter().filter(is_missing) {
-            let state = words::participant(person, now);
-            let label = format!("{} in {}: {state}", person.name, words::kind(kind));
-            all.push(Missing { name: person.name.clone(), lane, label });
+        for participant in session.participants.iter().filter(is_missing) {
+            let state = words::participant(participant, now);
+            let label = format!("{} in {}: {state}", participant.name, words::kind(kind));
+            all.push(Missing { name: participant.name.clone(), lane: session_index, label });
         }
     }
     all
 }
 
-/// Whether the person is to be seen or heard by us.
-fn sends((session, kind): (&SessionStatus, SessionKind), person: &ParticipantStatus) -> bool {
+/// Whether the participant sends audio or video to this user.
+fn sends((session, kind): (&SessionStatus, SessionKind), participant: &ParticipantStatus) -> bool {
     let one_way = kind.topology == Topology::OneWay;
     let has_streams = kind.media.has(Media::Audio) || kind.media.has(Media::Video);
-    has_streams && (!one_way || (person.role == Role::Opener && session.role == Role::Guest))
+    has_streams && (!one_way || (participant.role == Role::Opener && session.role == Role::Guest))
 }
 
 impl Face {
-    /// What the tile is called by screen readers.
+    /// The accessibility label of the tile.
     pub(crate) fn label(&self) -> String {
-        let place = words::kind(self.kind);
+        let kind_name = words::kind(self.kind);
         match self.state_words.as_str() {
-            "" => format!("{} in {place}", self.name),
-            state => format!("{} in {place}: {state}", self.name),
+            "" => format!("{} in {kind_name}", self.name),
+            state => format!("{} in {kind_name}: {state}", self.name),
         }
     }
 }
 
-/// The tiles of everybody who sends to us, in the order of sessions and arrivals.
+/// The tiles of all participants that send to this user, in the order of sessions and of their
+/// joining.
 pub(crate) fn remote(snapshot: &Snapshot, now: MediaTime) -> Vec<Face> {
-    let mut faces = vec![];
-    for (lane, session) in snapshot.sessions.iter().enumerate() {
+    let mut tiles = vec![];
+    for (session_index, session) in snapshot.sessions.iter().enumerate() {
         let Some(kind) = session.kind else { continue };
         if !has_media(&session.state) {
             continue;
         }
-        let people = session.participants.iter();
-        faces.extend(people.filter_map(|person| face((lane, session), kind, (person, now))));
+        let participants = session.participants.iter();
+        tiles
+            .extend(participants.filter_map(|participant| {
+                face((session_index, session), kind, (participant, now))
+            }));
     }
-    faces
+    tiles
 }
 
 fn face(
-    (lane, session): (usize, &SessionStatus),
+    (session_index, session): (usize, &SessionStatus),
     kind: SessionKind,
-    (person, now): (&ParticipantStatus, MediaTime),
+    (participant, now): (&ParticipantStatus, MediaTime),
 ) -> Option<Face> {
-    let peer = person.peer?;
+    let peer = participant.peer?;
     let one_way = kind.topology == Topology::OneWay;
     let (audio, video) = (kind.media.has(Media::Audio), kind.media.has(Media::Video));
-    let here = !matches!(person.state, ParticipantState::Gone | ParticipantState::Left);
-    (here && sends((session, kind), person)).then(|| Face {
+    let is_present = !matches!(participant.state, ParticipantState::Gone | ParticipantState::Left);
+    (is_present && sends((session, kind), participant)).then(|| Face {
         picture: Picture::Peer(peer),
-        participant: person.participant.clone(),
-        name: person.name.clone(),
-        lane,
+        participant: participant.participant.clone(),
+        name: participant.name.clone(),
+        lane: session_index,
         kind,
-        video: video && person.camera && !without(person, Media::Video),
-        muted: audio && (!person.microphone || without(person, Media::Audio)),
-        camera_off: video && (!person.camera || without(person, Media::Video)),
-        state: person.state,
-        state_words: words::participant(person, now),
+        video: video && participant.camera && !without(participant, Media::Video),
+        muted: audio && (!participant.microphone || without(participant, Media::Audio)),
+        camera_off: video && (!participant.camera || without(participant, Media::Video)),
+        state: participant.state,
+        state_words: words::participant(participant, now),
         large: one_way && video,
     })
 }
 
-/// Whether the medium goes neither way: the person's program cannot do it.
-fn without(person: &ParticipantStatus, medium: Media) -> bool {
-    person.left_out.is_some_and(|set| set.has(medium))
+/// Whether the medium flows in neither direction, because the participant's program does not
+/// support it.
+fn without(participant: &ParticipantStatus, medium: Media) -> bool {
+    participant.left_out.is_some_and(|set| set.has(medium))
 }
 
 const fn has_media(state: &SessionState) -> bool {

@@ -1,11 +1,11 @@
-//! The focus of the keyboard stays in sight.
+//! Scrolls to the widget that has the keyboard focus.
 
 use eframe::egui::Ui;
 
-/// Scrolls to the control that got the focus just now, if it is in this scrolled area.
+/// Scrolls to the widget that has just got the focus, if it is in this scroll area.
 ///
-/// To be called inside the area, after its controls: the library moves the focus to controls that
-/// are scrolled out, but does not scroll.
+/// Must be called inside the area, after its widgets: egui moves the focus to widgets outside the
+/// visible part, but does not scroll.
 pub(crate) fn follow(ui: &Ui) {
     let Some(id) = ui.memory(|memory| memory.focused()) else { return };
     let Some(control) = ui.ctx().read_response(id) else { return };

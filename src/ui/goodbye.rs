@@ -1,5 +1,5 @@
-//! What is done at the end, whichever way the end comes: every session is left, and the settings are
-//! written.
+//! The shutdown, in whichever way the program ends: it leaves every session and writes the
+//! settings.
 
 use std::{
     sync::{
@@ -14,16 +14,18 @@ use tokio::{runtime, sync::Notify, time::timeout};
 use super::{resume::Ending, settings_file::SettingsFile};
 use crate::{engine::Closer, media::Slot};
 
-/// How long others are told goodbye, at most, and how long a disk may take.
+/// Maximum time for each step: leaving the sessions, saving them, and writing the settings.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// How long whoever asked for the end waits for it: a little longer, so that the end is seen.
+/// How long the caller waits for the shutdown. It is longer than a step, so that the log shows
+/// which step timed out.
 const PATIENCE: Duration = Duration::from_millis(2500);
 
-/// Says goodbye once. Clones are the same one.
+/// Runs the shutdown once. Clones share it.
 ///
-/// It does not need the window: that may hang, may have failed, or its display may be gone. Then a
-/// library ends the process in the middle of a call, and the C library asks here on its way out.
+/// It does not need the window, which may hang, may have failed, or may have lost its display. In
+/// the last case Xlib calls `exit` in the middle of a call, and the C library runs this on its way
+/// out.
 #[derive(Clone, Default)]
 pub(crate) struct Goodbye(Arc<Inner>);
 
@@ -38,27 +40,28 @@ struct Inner {
 }
 
 impl Goodbye {
-    /// Waits for the end on that runtime, from now on.
+    /// Spawns the task that runs the shutdown once it is requested.
     pub(crate) fn begin(runtime: &runtime::Handle) -> Self {
-        let goodbye = Self::default();
-        let inner = Arc::clone(&goodbye.0);
+        let shutdown = Self::default();
+        let inner = Arc::clone(&shutdown.0);
         runtime.spawn(async move {
             inner.asked.notified().await;
             inner.say().await;
             inner.said.put(());
         });
-        goodbye
+        shutdown
     }
 
-    /// Has goodbye said when something in this process calls `exit`: the X library does when its
-    /// display is gone, and so does a desktop that logs a person out. What is registered last comes
-    /// first, so this is called once graphics are there, which may hang at the end. Of several
-    /// goodbyes in a process the first one counts.
+    /// Also runs the shutdown when anything in this process calls `exit`: Xlib does so when its
+    /// display is gone, and so does a desktop that logs the user out. Exit handlers run in reverse
+    /// order of their registration, so this is called after the graphics are initialized, whose
+    /// handlers may hang. Only the first shutdown of a process is registered.
     pub(crate) fn guard_exit(&self) {
         at_exit(self.clone());
     }
 
-    /// Whose sessions are left at the end; an earlier engine goes on only as long as its handle.
+    /// Sets the engine whose sessions are left at the end. An earlier engine lives only as long as
+    /// its handle.
     pub(crate) fn keep_engine(&self, engine: Option<Closer>) {
         drop(self.0.engine.take());
         if let Some(engine) = engine {
@@ -66,25 +69,24 @@ impl Goodbye {
         }
     }
 
-    /// What is written at the end, if something in it is still to be written.
+    /// Sets the settings file to be written at the end, if it has changes.
     pub(crate) fn keep_file(&self, file: Arc<SettingsFile>) {
         self.0.file.put(file);
     }
 
-    /// What writes the window's sessions down, to be told that it ends in order.
+    /// Sets the saver of the sessions, which is told that the window ends in order.
     pub(crate) fn keep_sessions(&self, sessions: Ending) {
         self.0.sessions.put(sessions);
     }
 
-    /// Leaves every session and writes the settings; returns when it is done, at the latest after
-    /// 2.5 s. May be called from any thread that does not belong to the runtime, also while the
-    /// process exits, and again.
+    /// Leaves every session and writes the settings. Returns when done, after 2.5 s at most. May be
+    /// called repeatedly, from any thread outside the runtime, and while the process exits.
     pub(crate) fn say(&self) {
         if !self.0.is_asked.swap(true, Ordering::AcqRel) {
             self.0.asked.notify_one();
         }
         if self.0.said.wait(PATIENCE).is_some() {
-            // For whoever asks again.
+            // For the next caller.
             self.0.said.put(());
         }
     }
@@ -102,32 +104,32 @@ impl Inner {
         if let Some(sessions) = self.sessions.take()
             && timeout(FAREWELL, sessions.finish()).await.is_err()
         {
-            tracing::warn!("the sessions were not written down in time");
+            tracing::warn!("the sessions were not saved in time");
         }
-        // There is no window any more to say it in.
+        // The window is gone, so errors are only logged.
         match timeout(FAREWELL, save).await {
             Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) => tracing::error!(%error, "the settings are not saved"),
-            Ok(Err(error)) => tracing::error!(%error, "the settings are not saved"),
-            Err(_) => tracing::error!("the settings could not be saved in time"),
+            Ok(Ok(Err(error))) => tracing::error!(%error, "the settings were not saved"),
+            Ok(Err(error)) => tracing::error!(%error, "the settings were not saved"),
+            Err(_) => tracing::error!("the settings were not saved in time"),
         }
     }
 }
 
 #[cfg(unix)]
-#[expect(unsafe_code, reason = "only the C library tells that the process exits")]
-fn at_exit(goodbye: Goodbye) {
+#[expect(unsafe_code, reason = "only the C library reports that the process exits")]
+fn at_exit(shutdown: Goodbye) {
     use std::sync::OnceLock;
 
     static GOODBYE: OnceLock<Goodbye> = OnceLock::new();
 
     extern "C" fn say() {
-        if let Some(goodbye) = GOODBYE.get() {
-            goodbye.say();
+        if let Some(shutdown) = GOODBYE.get() {
+            shutdown.say();
         }
     }
 
-    if GOODBYE.set(goodbye).is_ok() {
+    if GOODBYE.set(shutdown).is_ok() {
         // SAFETY: the function takes nothing, does not unwind (it locks, notifies and waits) and is
         // there for the whole life of the process.
         unsafe { libc::atexit(say) };
@@ -135,7 +137,7 @@ fn at_exit(goodbye: Goodbye) {
 }
 
 #[cfg(not(unix))]
-fn at_exit(_: Goodbye) {}
+fn register_at_exit(_: Shutdown) {}
 
 #[cfg(test)]
 mod tests {
@@ -150,34 +152,34 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_written_yet_is_written_once_however_often_the_end_is_asked_for() {
+    fn pending_settings_are_written_once_even_if_the_shutdown_runs_twice() {
         let runtime = runtime();
-        let goodbye = Goodbye::begin(runtime.handle());
-        let place = std::env::temp_dir().join(format!("quintet-goodbye-{}", std::process::id()));
-        let file = Arc::new(SettingsFile::open(place.clone()).0);
+        let shutdown = Goodbye::begin(runtime.handle());
+        let path = std::env::temp_dir().join(format!("quintet-goodbye-{}", std::process::id()));
+        let file = Arc::new(SettingsFile::open(path.clone()).0);
         for name in ["earlier", "Ada"] {
             file.want(Settings { name: name.to_owned(), ..Settings::default() });
         }
-        goodbye.keep_file(file);
-        goodbye.say();
-        assert_eq!(SettingsFile::open(place.clone()).1.name, "Ada");
-        std::fs::remove_file(&place).unwrap();
-        goodbye.say();
-        assert!(!place.exists());
+        shutdown.keep_file(file);
+        shutdown.say();
+        assert_eq!(SettingsFile::open(path.clone()).1.name, "Ada");
+        std::fs::remove_file(&path).unwrap();
+        shutdown.say();
+        assert!(!path.exists());
     }
 
     #[test]
-    fn the_engine_ends_though_somebody_else_holds_its_handle() {
+    fn the_engine_stops_even_if_its_handle_is_still_held() {
         let runtime = runtime();
-        let goodbye = Goodbye::begin(runtime.handle());
+        let shutdown = Goodbye::begin(runtime.handle());
         let (settings, _) = Settings::default().engine();
         let options = EngineOptions { keeps_secrets: false, ..settings };
         let (handle, mut events) = {
             let _inside = runtime.enter();
             Engine::start(options).unwrap()
         };
-        goodbye.keep_engine(Some(handle.closer()));
-        goodbye.say();
+        shutdown.keep_engine(Some(handle.closer()));
+        shutdown.say();
         runtime.block_on(async { while events.recv().await.is_some() {} });
         drop(handle);
     }

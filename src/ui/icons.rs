@@ -1,5 +1,5 @@
-//! One family of icons, drawn with lines of one weight on a grid of 16, so that they are sharp
-//! at any scale and take any colour.
+//! Icons drawn as lines of one weight on a grid of 16, so that they are sharp at any scale and in
+//! any colour.
 
 use eframe::egui::{
     self, Color32, Painter, Pos2, Rect, Response, Sense, Shape, Stroke, Ui, Vec2, WidgetInfo,
@@ -9,65 +9,65 @@ use eframe::egui::{
 use super::bidi;
 use super::theme::{ICON_BUTTON, Palette, SMALL_CORNER};
 
-/// A picture that stands for a thing or a deed.
+/// An icon of a thing or an action.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Icon {
-    /// Sound that is sent.
+    /// A microphone: the audio source.
     Microphone,
-    /// Picture that is sent.
+    /// A camera: the video source.
     Camera,
-    /// Sound that is heard.
+    /// A loudspeaker: the audio output.
     Speaker,
-    /// One sends to many.
+    /// A one-way session.
     Broadcast,
-    /// A data channel.
+    /// A chat.
     Data,
-    /// Two links of a chain.
+    /// Two links of a chain: copies a session link.
     Link,
-    /// A square code.
+    /// A QR code.
     Code,
-    /// Heads.
+    /// Two heads: the participants.
     People,
-    /// A cross: out of sight.
+    /// A cross: closes something.
     Close,
-    /// A ring with a bar, as on a switch: over for everybody.
+    /// The power symbol: ends a session for everyone.
     End,
-    /// A head and an arrow away from it.
+    /// A head and an arrow away from it: ejects a participant.
     SendOut,
-    /// An arrow out of a door.
+    /// An arrow out of a door: leaves a session.
     Leave,
-    /// A pin.
+    /// A pin: the tile is pinned.
     Pin,
-    /// Four corners.
+    /// Four corners: full screen.
     FullScreen,
-    /// A wheel's spokes.
+    /// Three sliders: the settings.
     Settings,
-    /// A question mark.
+    /// A question mark: the help.
     Help,
-    /// A triangle that points down.
+    /// A chevron that points down: opens a menu.
     More,
-    /// Hands of a clock: it does not go on.
+    /// A clock: the video is frozen.
     Clock,
-    /// Waves from a point: a connection.
+    /// Waves from a point: the connection.
     Wave,
 }
 
-/// How strongly an icon button is marked.
+/// The state that an icon button shows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Mark {
-    /// A deed: plain.
+    /// A plain button without a state.
     Deed,
     /// A switch that is on.
     On,
-    /// A switch that is off: struck through, and warm.
+    /// A switch that is off: struck through, in the warning colour.
     Off,
-    /// A switch that is on but has no effect, as another one is off: struck through, pale, and
-    /// with a bar beneath.
+    /// A switch that is on but has no effect, because the global switch is off: struck through,
+    /// pale, and underlined.
     Overruled,
 }
 
 impl Icon {
-    /// Draws the icon into `rect`, as a square of its smaller side.
+    /// Draws the icon into `rect`, as a square of its shorter side.
     pub(crate) fn paint(self, painter: &Painter, rect: Rect, colour: Color32) {
         let pen = Pen::new(painter, rect, colour);
         match self {
@@ -165,31 +165,31 @@ impl Icon {
         }
     }
 
-    /// Strikes the icon in `rect` through: the thing is off.
-    pub(crate) fn strike(painter: &Painter, rect: Rect, colour: Color32, ground: Color32) {
-        let halo = Pen { stroke: Stroke::new(4.0, ground), ..Pen::new(painter, rect, colour) };
+    /// Strikes an icon through: the thing is off.
+    pub(crate) fn strike(painter: &Painter, rect: Rect, colour: Color32, background: Color32) {
+        let halo = Pen { stroke: Stroke::new(4.0, background), ..Pen::new(painter, rect, colour) };
         halo.line(&[(2.0, 2.0), (14.0, 14.0)]);
         Pen::new(painter, rect, colour).line(&[(1.5, 1.5), (14.5, 14.5)]);
     }
 }
 
-/// A square button that bears an icon; `label` is its name for screen readers and its tip.
-pub(crate) fn icon_button(ui: &mut Ui, icon: Icon, label: &str, mark: Mark) -> Response {
-    icon_switch(ui, icon, (label, label), mark)
+/// A square icon button. `label` is its accessibility label and its tooltip.
+pub(crate) fn icon_button(ui: &mut Ui, icon: Icon, label: &str, state: Mark) -> Response {
+    icon_switch(ui, icon, (label, label), state)
 }
 
-/// The same with a tip that says what a click does now. The name says what is switched: screen
-/// readers add whether it is on.
+/// The same with a tooltip that says what a click does now. The label names what is switched, and
+/// screen readers add whether it is on.
 pub(crate) fn icon_switch(
     ui: &mut Ui,
     icon: Icon,
     (label, tip): (&str, &str),
-    mark: Mark,
+    state: Mark,
 ) -> Response {
     let palette = Palette::of(ui);
     let (rect, response) = ui.allocate_exact_size(Vec2::splat(ICON_BUTTON), Sense::click());
     let enabled = ui.is_enabled();
-    response.widget_info(|| match mark {
+    response.widget_info(|| match state {
         Mark::Deed => WidgetInfo::labeled(egui::Role::Button, enabled, label),
         Mark::On | Mark::Overruled => {
             WidgetInfo::selected(egui::Role::CheckBox, enabled, true, label)
@@ -197,12 +197,12 @@ pub(crate) fn icon_switch(
         Mark::Off => WidgetInfo::selected(egui::Role::CheckBox, enabled, false, label),
     });
     if ui.is_rect_visible(rect) {
-        let ground = match (mark, response.hovered()) {
+        let background = match (state, response.hovered()) {
             (Mark::Deed, false) => Color32::TRANSPARENT,
             (Mark::On | Mark::Off | Mark::Overruled, false) => palette.control,
             (_, true) => palette.control_hover,
         };
-        let colour = match mark {
+        let colour = match state {
             Mark::Off => palette.warn,
             Mark::Overruled => palette.muted,
             Mark::On | Mark::Deed => palette.text,
@@ -211,14 +211,14 @@ pub(crate) fn icon_switch(
         let ring =
             if response.has_focus() { Stroke::new(2.0, palette.accent) } else { Stroke::NONE };
         let painter = ui.painter();
-        painter.rect(rect, SMALL_CORNER, ground, ring, egui::StrokeKind::Inside);
+        painter.rect(rect, SMALL_CORNER, background, ring, egui::StrokeKind::Inside);
         let inner = rect.shrink(6.0);
         icon.paint(painter, inner, colour);
-        if matches!(mark, Mark::Off | Mark::Overruled) {
-            let halo = if ground == Color32::TRANSPARENT { palette.panel } else { ground };
+        if matches!(state, Mark::Off | Mark::Overruled) {
+            let halo = if background == Color32::TRANSPARENT { palette.panel } else { background };
             Icon::strike(painter, inner, colour, halo);
         }
-        if mark == Mark::Overruled {
+        if state == Mark::Overruled {
             let y = rect.bottom() - 3.0;
             painter.hline(inner.x_range(), y, Stroke::new(2.0, palette.warn));
         }
@@ -226,7 +226,7 @@ pub(crate) fn icon_switch(
     bidi::tip(response, tip)
 }
 
-/// Draws on the grid of 16.
+/// Draws on the grid of 16 units.
 struct Pen<'a> {
     painter: &'a Painter,
     origin: Pos2,
@@ -270,7 +270,7 @@ impl<'a> Pen<'a> {
         self.painter.circle_filled(self.at(x, y), radius * self.scale, self.stroke.color);
     }
 
-    /// Degrees run clockwise from the right.
+    /// Angles are in degrees, clockwise from the right.
     fn arc(&self, x: f32, y: f32, radius: f32, from: f32, to: f32) {
         const STEPS: u8 = 16;
         let points = (0..=STEPS).map(|step| {

@@ -1,81 +1,81 @@
-//! Keys that work whatever has the focus, except while somebody types.
+//! Keyboard shortcuts. They work wherever the focus is, except in a text box.
 
 use eframe::egui::{Context, Event, Key};
 
 use super::bindings::{Bindable, Bindings};
 
-/// What a key asks for.
+/// An action requested by a key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum KeyDeed {
-    /// The microphone, for all sessions.
+    /// Mutes or unmutes the microphone in all sessions.
     Mute,
-    /// The camera, for all sessions.
+    /// Turns the camera on or off in all sessions.
     Camera,
-    /// The speaker.
+    /// Turns the sound on or off.
     Deafen,
-    /// The key for talking went down, or up again.
+    /// The push-to-talk key was pressed (`true`) or released.
     Talk(bool),
-    /// Ctrl+V: a link that was pasted outside any box.
+    /// Ctrl+V: a link that was pasted outside any text box.
     Paste(String),
-    /// The whole screen.
+    /// Enters or leaves full screen.
     FullScreen,
-    /// Escape: back to the window.
+    /// Escape: leaves full screen.
     Escape,
-    /// 1 to 9: the lane at that place, from 0.
+    /// 1 to 9: the session with that index, from 0.
     Lane(usize),
-    /// The keys.
+    /// Shows the keyboard shortcuts.
     Help,
 }
 
-/// The keys that are held.
+/// Reads shortcuts from the input.
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
-    /// The key for talking is down.
+    /// Whether the push-to-talk key is held.
     talking: bool,
 }
 
 impl Keys {
-    /// What was asked for since the last call. Keys that ask are taken out of the input, so
-    /// that Space does not press the button that has the focus as well. Escape asks only where
-    /// there is a full screen to leave: else it closes menus and dialogs.
+    /// Takes the shortcuts since the last call out of the input, so that Space does not also press
+    /// the focused button. Escape is a shortcut only in full screen. Otherwise it closes menus and
+    /// dialogs.
     pub(crate) fn take(
         &mut self,
         ctx: &Context,
         bindings: &Bindings,
         full_screen: bool,
     ) -> Vec<KeyDeed> {
-        let typing = ctx.text_edit_focused();
-        let mut deeds = vec![];
+        let is_typing = ctx.text_edit_focused();
+        let mut shortcuts = vec![];
         ctx.input_mut(|input| {
             let focused = input.focused;
-            if !typing {
+            if !is_typing {
                 input.events.retain(|event| match asked(event, bindings) {
                     Some(Asked::Deed(KeyDeed::Escape)) if !full_screen => true,
-                    Some(Asked::Deed(deed)) => {
-                        deeds.push(deed);
+                    Some(Asked::Deed(shortcut)) => {
+                        shortcuts.push(shortcut);
                         false
                     }
                     Some(Asked::Talk { pressed, repeat }) => {
                         if !repeat && pressed != self.talking {
                             self.talking = pressed;
-                            deeds.push(KeyDeed::Talk(pressed));
+                            shortcuts.push(KeyDeed::Talk(pressed));
                         }
                         false
                     }
                     None => true,
                 });
             }
-            // A window without the focus hears no key go up.
-            if self.talking && (typing || !focused) {
+            // A window without the focus receives no key release.
+            if self.talking && (is_typing || !focused) {
                 self.talking = false;
-                deeds.push(KeyDeed::Talk(false));
+                shortcuts.push(KeyDeed::Talk(false));
             }
         });
-        deeds
+        shortcuts
     }
 }
 
-/// What one event asks for.
+/// The meaning of an input event.
 enum Asked {
     Deed(KeyDeed),
     Talk { pressed: bool, repeat: bool },
@@ -96,13 +96,14 @@ fn asked(event: &Event, bindings: &Bindings) -> Option<Asked> {
     if !pressed || *repeat {
         return None;
     }
-    let lane = LANES.iter().position(|digit| digit == key).map(KeyDeed::Lane);
+    let session = LANES.iter().position(|digit| digit == key).map(KeyDeed::Lane);
     let escape = (*key == Key::Escape).then_some(KeyDeed::Escape);
     let help = (*key == Key::F1).then_some(KeyDeed::Help);
-    bound.and_then(deed_of).or(lane).or(escape).or(help).map(Asked::Deed)
+    bound.and_then(deed_of).or(session).or(escape).or(help).map(Asked::Deed)
 }
 
-/// What a key writes: of a question mark some systems tell that, others the key that it is on.
+/// The key for the typed character. For a question mark, some systems report that key, others the
+/// key that it is on.
 pub(crate) fn written(key: Key, shift: bool) -> Key {
     if shift && key == Key::Slash { Key::Questionmark } else { key }
 }
@@ -118,7 +119,7 @@ const fn deed_of(bound: Bindable) -> Option<KeyDeed> {
     }
 }
 
-/// The keys of lanes.
+/// The keys that select a session.
 pub(crate) const LANES: [Key; 9] = [
     Key::Num1,
     Key::Num2,
@@ -131,16 +132,17 @@ pub(crate) const LANES: [Key; 9] = [
     Key::Num9,
 ];
 
-/// The keys and what they do, for the help.
+/// The keys and their descriptions, for the help.
 pub(crate) fn help(bindings: &Bindings) -> Vec<(&'static str, &'static str)> {
-    let own = Bindable::ALL.into_iter().map(|deed| (bindings.shown(deed), deed.meaning()));
-    // Space presses what has the focus, as everywhere, unless it asks for something itself.
-    let through = match bindings.deed(Key::Space) {
+    let configurable =
+        Bindable::ALL.into_iter().map(|action| (bindings.shown(action), action.meaning()));
+    // Space presses the focused control, as everywhere, unless it is bound to an action.
+    let navigation = match bindings.deed(Key::Space) {
         Some(Bindable::Talk) => "Move through the controls and press one. Space only talks.",
         Some(_) => "Move through the controls and press one. Space does not.",
         None => "Move through the controls and press one, as Space does.",
     };
-    own.chain(FIXED).chain([("Tab, Enter", through)]).collect()
+    configurable.chain(FIXED).chain([("Tab, Enter", navigation)]).collect()
 }
 
 const FIXED: [(&str, &str); 4] = [
