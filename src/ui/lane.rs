@@ -1,4 +1,4 @@
-//! A lane: one session, with its colour, its people and its switches.
+//! A session card: a session with its colour, its participants and its switches.
 
 use eframe::egui::{self, Frame, Label, Margin, Rect, RichText, Sense, Ui, Vec2};
 
@@ -17,31 +17,31 @@ use crate::model::{
     Media, MediaTime, OpenRequest, Role, SessionKind, SessionState, SessionStatus, Topology,
 };
 
-/// What came of drawing a lane.
+/// The result of drawing a session card.
 #[derive(Debug, Default)]
 pub(crate) struct Drawn {
-    /// What the person wants.
+    /// The action of the user.
     pub(crate) want: Option<Want>,
-    /// The list of participants is to be folded or unfolded.
+    /// Whether the participant list is to be expanded or collapsed.
     pub(crate) fold: bool,
 }
 
-/// What a lane shows besides its session.
+/// What a session card shows besides its session.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct More<'a> {
-    /// What the session is called in a sentence.
+    /// The session's name in a sentence.
     pub(crate) place: &'a str,
-    /// The participants are listed.
+    /// Whether the participant list is expanded.
     pub(crate) unfolded: bool,
-    /// What was said.
+    /// The chats, for the number of unread messages.
     pub(crate) chats: &'a Chats,
-    /// Everything else.
+    /// The state of the window.
     pub(crate) scene: Scene<'a>,
 }
 
-/// Draws the session's lane.
-pub(crate) fn ui(ui: &mut Ui, session: &SessionStatus, more: More<'_>) -> Drawn {
-    let now = more.scene.now;
+/// Draws a session's card.
+pub(crate) fn ui(ui: &mut Ui, session: &SessionStatus, card: More<'_>) -> Drawn {
+    let now = card.scene.now;
     let palette = Palette::of(ui);
     let mut drawn = Drawn::default();
     let frame = Frame::new().fill(palette.base).corner_radius(CORNER).inner_margin(Margin {
@@ -53,10 +53,10 @@ pub(crate) fn ui(ui: &mut Ui, session: &SessionStatus, more: More<'_>) -> Drawn 
     let response = frame.show(ui, |ui| {
         ui.spacing_mut().item_spacing = egui::vec2(GRID / 2.0, 0.0);
         ui.set_width(ui.available_width());
-        drawn.fold = title(ui, session, more);
-        drawn.want = address(ui, session, more.place);
-        let deeds = deeds(ui, session, more);
-        drawn.want = drawn.want.take().or(deeds);
+        drawn.fold = title(ui, session, card);
+        drawn.want = address(ui, session, card.place);
+        let switches = deeds(ui, session, card);
+        drawn.want = drawn.want.take().or(switches);
         if let Some(message) = trouble(session, now) {
             let text = RichText::new(message).small().color(palette.warn);
             ui.add(Label::new(text).wrap());
@@ -69,22 +69,22 @@ pub(crate) fn ui(ui: &mut Ui, session: &SessionStatus, more: More<'_>) -> Drawn 
             let text = RichText::new(words::awaited(session)).small().weak();
             ui.add(Label::new(text).wrap());
         }
-        let onward = way_on(ui, session);
-        drawn.want = drawn.want.take().or(onward);
-        if more.unfolded && !words::is_over(&session.state) {
-            let deed = people::ui(ui, session, (more.place, now));
-            drawn.want = drawn.want.take().or(deed);
+        let retry = way_on(ui, session);
+        drawn.want = drawn.want.take().or(retry);
+        if card.unfolded && !words::is_over(&session.state) {
+            let participants = people::ui(ui, session, (card.place, now));
+            drawn.want = drawn.want.take().or(participants);
         }
     });
     let rect = response.response.rect;
     let bar =
         Rect::from_min_size(rect.min + egui::vec2(4.0, 8.0), Vec2::new(4.0, rect.height() - 16.0));
-    let colour = more.scene.colours.of(&session.session).unwrap_or(palette.line);
+    let colour = card.scene.colours.of(&session.session).unwrap_or(palette.line);
     ui.painter().rect_filled(bar, 2.0, colour);
     drawn
 }
 
-/// The icon of a kind.
+/// The icon of a kind of session.
 pub(crate) const fn kind_icon(kind: SessionKind) -> Icon {
     let topology = kind.topology;
     match (kind.media.has(Media::Video), kind.media.has(Media::Audio)) {
@@ -95,8 +95,9 @@ pub(crate) const fn kind_icon(kind: SessionKind) -> Icon {
     }
 }
 
-/// Kind, the on-air mark and the head count; whether the count was clicked.
-fn title(ui: &mut Ui, session: &SessionStatus, more: More<'_>) -> bool {
+/// Draws the kind, the on-air badge and the number of participants. Returns whether the number was
+/// clicked.
+fn title(ui: &mut Ui, session: &SessionStatus, card: More<'_>) -> bool {
     let palette = Palette::of(ui);
     let present = words::present(session);
     let name = session.kind.map_or_else(|| "Session".to_owned(), words::kind);
@@ -119,17 +120,17 @@ fn title(ui: &mut Ui, session: &SessionStatus, more: More<'_>) -> bool {
                 });
             }
             let is_over = words::is_over(&session.state);
-            !is_over && head_count(ui, present, more)
+            !is_over && head_count(ui, present, card)
         },
     );
     fold
 }
 
-fn head_count(ui: &mut Ui, present: usize, more: More<'_>) -> bool {
+fn head_count(ui: &mut Ui, present: usize, card: More<'_>) -> bool {
     let palette = Palette::of(ui);
     let (rect, response) = ui.allocate_exact_size(egui::vec2(44.0, 24.0), Sense::click());
-    let deed = if more.unfolded { "Hide" } else { "Show" };
-    let label = format!("{deed} people in {} ({present})", more.place);
+    let verb = if card.unfolded { "Hide" } else { "Show" };
+    let label = format!("{verb} people in {} ({present})", card.place);
     let enabled = ui.is_enabled();
     response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Button, enabled, &label));
     let is_lit = response.hovered() || response.has_focus();
@@ -149,10 +150,10 @@ fn head_count(ui: &mut Ui, present: usize, more: More<'_>) -> bool {
     response.on_hover_text(label).clicked()
 }
 
-/// The id, and the link as text and as a code.
-fn address(ui: &mut Ui, session: &SessionStatus, place: &str) -> Option<Want> {
+/// Draws the session id, and buttons for the link and its QR code.
+fn address(ui: &mut Ui, session: &SessionStatus, session_name: &str) -> Option<Want> {
     let id = session.session.as_str();
-    let ((), want) = two_ended(
+    let ((), action) = two_ended(
         ui,
         |ui| {
             let room = ui.available_width();
@@ -166,22 +167,22 @@ fn address(ui: &mut Ui, session: &SessionStatus, place: &str) -> Option<Want> {
         },
         |ui| {
             let link = session.link.as_ref()?;
-            let mut want = None;
-            let label = format!("Copy link to {place}");
+            let mut action = None;
+            let label = format!("Copy link to {session_name}");
             if icon_button(ui, Icon::Link, &label, Mark::Deed).clicked() {
-                want = Some(Want::Copy(link.to_string(), format!("Link to {place}")));
+                action = Some(Want::Copy(link.to_string(), format!("Link to {session_name}")));
             }
-            let label = format!("Show QR code of {place}");
+            let label = format!("Show QR code of {session_name}");
             if icon_button(ui, Icon::Code, &label, Mark::Deed).clicked() {
-                want = Some(Want::ShowCode(link.clone()));
+                action = Some(Want::ShowCode(link.clone()));
             }
-            want
+            action
         },
     );
-    want
+    action
 }
 
-/// The width of a character of an id, in points: another one at another scale of the screen.
+/// Width of a character of a session id, in points. It depends on the scale of the screen.
 fn id_character(ui: &Ui) -> f32 {
     const SAMPLE: &str = "0000000000";
     let font = egui::TextStyle::Monospace.resolve(ui.style());
@@ -189,63 +190,63 @@ fn id_character(ui: &Ui) -> f32 {
     sample.size().x / SAMPLE.len() as f32
 }
 
-/// The session's own switches, its state, and the ways out.
-fn deeds(ui: &mut Ui, session: &SessionStatus, more: More<'_>) -> Option<Want> {
-    let More { scene, .. } = more;
+/// Draws the session's switches, its state, and the buttons to end and leave it.
+fn deeds(ui: &mut Ui, session: &SessionStatus, card: More<'_>) -> Option<Want> {
+    let More { scene: view, .. } = card;
     let palette = Palette::of(ui);
-    let over = words::is_over(&session.state);
+    let is_over = words::is_over(&session.state);
     let (left, right) = two_ended(
         ui,
         |ui| {
-            let want = if over { None } else { switches(ui, session, more) };
-            let want = want.or(chat(ui, session, more));
-            let has_a_line = matches!(
+            let action = if is_over { None } else { switches(ui, session, card) };
+            let action = action.or(chat(ui, session, card));
+            let has_problem_row = matches!(
                 session.state,
                 SessionState::Reconnecting { .. }
                     | SessionState::HostLost { .. }
                     | SessionState::Unreachable { .. }
             );
-            if !has_a_line {
+            if !has_problem_row {
                 let is_bad = matches!(session.state, SessionState::Failed(_));
                 let colour = if is_bad { palette.warn } else { palette.muted };
                 ui.add_space(GRID / 2.0);
-                let text =
-                    RichText::new(words::state(session, scene.now)).font(SMALL).color(colour);
+                let text = RichText::new(words::state(session, view.now)).font(SMALL).color(colour);
                 ui.add(Label::new(text).truncate());
             }
-            want
+            action
         },
-        |ui| ways_out(ui, session, more.place),
+        |ui| ways_out(ui, session, card.place),
     );
     left.or(right)
 }
 
-/// End for everyone, and leave.
-fn ways_out(ui: &mut Ui, session: &SessionStatus, place: &str) -> Option<Want> {
+/// Draws the buttons to end the session for everyone and to leave it.
+fn ways_out(ui: &mut Ui, session: &SessionStatus, session_name: &str) -> Option<Want> {
     let id = &session.session;
-    let over = words::is_over(&session.state);
-    let mut want = None;
-    let label = format!("End {place} for everyone");
-    if !over
+    let is_over = words::is_over(&session.state);
+    let mut action = None;
+    let label = format!("End {session_name} for everyone");
+    if !is_over
         && session.role == Role::Opener
         && icon_button(ui, Icon::End, &label, Mark::Deed).clicked()
     {
-        want = Some(Want::AskClose(id.clone()));
+        action = Some(Want::AskClose(id.clone()));
     }
-    let (icon, label) = if over {
-        (Icon::Close, format!("Remove {place} from the list"))
+    let (icon, label) = if is_over {
+        (Icon::Close, format!("Remove {session_name} from the list"))
     } else if session.state == SessionState::Waiting {
-        (Icon::Close, format!("Stop waiting for {place}"))
+        (Icon::Close, format!("Stop waiting for {session_name}"))
     } else {
-        (Icon::Leave, format!("Leave {place}"))
+        (Icon::Leave, format!("Leave {session_name}"))
     };
     if icon_button(ui, icon, &label, Mark::Deed).clicked() {
-        want = Some(leaving(session).into());
+        action = Some(leaving(session).into());
     }
-    want
+    action
 }
 
-/// What is over, or is awaited, is gone at once; what one sits in can be taken back.
+/// The command that leaves a session. Leaving a joined session can be undone. A session that is
+/// over or not joined yet is removed at once.
 fn leaving(session: &SessionStatus) -> Command {
     let id = session.session.clone();
     match &session.state {
@@ -260,11 +261,11 @@ fn leaving(session: &SessionStatus) -> Command {
     }
 }
 
-/// The switches of this session. One that is on but closed by that for all sessions says so:
-/// nobody is to believe that he is heard.
-fn switches(ui: &mut Ui, session: &SessionStatus, more: More<'_>) -> Option<Want> {
+/// Draws the mute switches of the session. A switch that is on while the global switch is off shows
+/// that, so that the user does not believe to be heard or seen.
+fn switches(ui: &mut Ui, session: &SessionStatus, card: More<'_>) -> Option<Want> {
     let kind = session.kind?;
-    let (id, for_all) = (&session.session, more.scene.snapshot.gates);
+    let (id, for_all) = (&session.session, card.scene.snapshot.gates);
     let direction = kind.direction(session.role);
     let sends = matches!(direction, Direction::SendRecv | Direction::SendOnly);
     let receives = matches!(direction, Direction::SendRecv | Direction::RecvOnly);
@@ -274,11 +275,11 @@ fn switches(ui: &mut Ui, session: &SessionStatus, more: More<'_>) -> Option<Want
         (Gate::Camera, sends && video, Icon::Camera, "Camera"),
         (Gate::Listening, receives && audio, Icon::Speaker, "Sound"),
     ];
-    let mut want = None;
+    let mut action = None;
     for (gate, _, icon, name) in all.into_iter().filter(|(_, shown, ..)| *shown) {
         let open = session.gates.is_open(gate);
-        let label = format!("{name} in {}", more.place);
-        let tip = format!("{} in {}", words::switch(gate, open), more.place);
+        let label = format!("{name} in {}", card.place);
+        let tip = format!("{} in {}", words::switch(gate, open), card.place);
         let (mark, label, tip) = match (open, for_all.is_open(gate)) {
             (true, true) => (Mark::On, label, tip),
             (true, false) => (
@@ -290,24 +291,24 @@ fn switches(ui: &mut Ui, session: &SessionStatus, more: More<'_>) -> Option<Want
         };
         if icon_switch(ui, icon, (&label, &tip), mark).clicked() {
             let session = Some(id.clone());
-            want = Some(Command::SetGate { session, gate, open: !open }.into());
+            action = Some(Command::SetGate { session, gate, open: !open }.into());
         }
     }
-    want
+    action
 }
 
-/// The way to the chat, with how much was not read there.
-fn chat(ui: &mut Ui, session: &SessionStatus, more: More<'_>) -> Option<Want> {
-    let More { chats, place, .. } = more;
+/// Draws the chat button with the number of unread messages.
+fn chat(ui: &mut Ui, session: &SessionStatus, card: More<'_>) -> Option<Want> {
+    let More { chats, place: session_name, .. } = card;
     let id = &session.session;
     if !session.kind?.media.has(Media::Data) {
         return None;
     }
     let unread = chats.unread(id);
-    let deed = if chats.is_open(id) { "Close chat in" } else { "Chat in" };
+    let verb = if chats.is_open(id) { "Close chat in" } else { "Chat in" };
     let label = match unread {
-        0 => format!("{deed} {place}"),
-        _ => format!("{deed} {place}: {unread} unread"),
+        0 => format!("{verb} {session_name}"),
+        _ => format!("{verb} {session_name}: {unread} unread"),
     };
     let clicked = icon_button(ui, Icon::Data, &label, Mark::Deed).clicked();
     if unread > 0 {
@@ -318,7 +319,7 @@ fn chat(ui: &mut Ui, session: &SessionStatus, more: More<'_>) -> Option<Want> {
     clicked.then(|| Want::ShowChat(id.clone()))
 }
 
-/// What is wrong with the session, if something is; it has a line of its own.
+/// The session's problem, if it has one. It is shown in a row of its own.
 fn trouble(session: &SessionStatus, now: MediaTime) -> Option<String> {
     match &session.state {
         SessionState::Failed(failure) => Some(words::sentence(&failure.message)),
@@ -333,14 +334,14 @@ fn trouble(session: &SessionStatus, now: MediaTime) -> Option<String> {
     }
 }
 
-/// The button that a session which is over offers: the same once more, or what works instead.
+/// Draws the button of a session that is over or unreachable: retry, or an alternative.
 fn way_on(ui: &mut Ui, session: &SessionStatus) -> Option<Want> {
-    let (label, tip, want) = correction(session).or_else(|| onward(session))?;
+    let (label, tip, action) = correction(session).or_else(|| onward(session))?;
     ui.add_space(GRID / 2.0);
-    ui.button(label).on_hover_text(tip).clicked().then_some(want)
+    ui.button(label).on_hover_text(tip).clicked().then_some(action)
 }
 
-/// The way to mend a link whose hub cannot be reached; only a guest has one.
+/// The button that edits a guest's link while its hub is unreachable.
 fn correction(session: &SessionStatus) -> Option<(&'static str, &'static str, Want)> {
     let is_unreachable = matches!(session.state, SessionState::Unreachable { .. });
     if !is_unreachable || session.role == Role::Opener {
@@ -348,8 +349,8 @@ fn correction(session: &SessionStatus) -> Option<(&'static str, &'static str, Wa
     }
     let link =
         session.link.as_ref().map_or_else(|| session.session.to_string(), |link| link.to_string());
-    let want = Want::EditLink { session: session.session.clone(), link };
-    Some(("Edit link", "Puts the link into the box above, to be mended and joined again", want))
+    let action = Want::EditLink { session: session.session.clone(), link };
+    Some(("Edit link", "Puts the link into the box above, to be mended and joined again", action))
 }
 
 fn onward(session: &SessionStatus) -> Option<(&'static str, &'static str, Want)> {
@@ -382,7 +383,8 @@ fn onward(session: &SessionStatus) -> Option<(&'static str, &'static str, Want)>
     }
 }
 
-/// The session once more, in this lane's place: a guest waits for it if it is not open.
+/// The button that joins or opens the session again, on the same card. A guest waits until the
+/// session opens.
 fn asked_again(
     session: &SessionStatus,
     label: &'static str,

@@ -1,4 +1,4 @@
-//! What happened: errors that stay until they are read, and toasts that pass.
+//! Notices: errors that stay until they are dismissed, and toasts that disappear.
 
 pub(crate) mod people;
 
@@ -27,34 +27,34 @@ use crate::model::{
     ParticipantState, Role, SessionId, SessionState, Snapshot,
 };
 
-/// How long a toast stays, in seconds: two lines are read in three.
+/// How long a toast stays, in seconds. Two lines are read in three.
 const TOAST: f64 = 5.0;
 
-/// Toasts at once; older ones give way, as everything they tell can be seen elsewhere too.
+/// Maximum number of toasts. The oldest are dropped: everything they say is also shown elsewhere.
 const TOASTS: usize = 4;
 
-/// Errors at once; the oldest give way, for nobody reads fifty.
+/// Maximum number of errors. The oldest are dropped: no user reads fifty.
 const ERRORS: usize = 50;
 
-/// How high the errors are together at most, in points; more are scrolled to.
+/// Maximum height of the error list, in points. More errors scroll.
 const ERRORS_HEIGHT: f32 = 144.0;
 
-/// How wide toasts are at most, in points.
+/// Maximum width of a toast, in points.
 const WIDTH: f32 = 400.0;
 
-/// How much of what somebody writes a toast shows, in characters: a line or two.
+/// Number of characters of a chat message that a toast shows: a line or two.
 const GLIMPSE: usize = 60;
 
-/// What happened and is to be told.
+/// The errors and toasts that are shown.
 #[derive(Debug, Default)]
 pub(crate) struct Notices {
     errors: Vec<String>,
     toasts: VecDeque<Toast>,
-    /// Errors about people who are not connected yet, with their session.
+    /// Errors about participants without a connection, with their session.
     unconnected: Vec<(SessionId, String)>,
-    /// Who was told to have lost connection, and where.
+    /// Participants whose lost connection was reported, with their session.
     lost: BTreeSet<(SessionId, ParticipantId)>,
-    /// Who was in a session when we came.
+    /// Participants that were in a session when this user joined.
     met: BTreeSet<(SessionId, ParticipantId)>,
 }
 
@@ -63,23 +63,23 @@ struct Toast {
     text: String,
     session: Option<SessionId>,
     about: About,
-    /// In seconds of the window's clock.
+    /// When it disappears, in seconds of egui's clock.
     until: f64,
 }
 
-/// What a toast tells: later ones of its kind take its place or are added to it.
+/// What a toast is about. A later toast of the same kind replaces it or is merged with it.
 #[derive(Debug)]
 enum About {
-    /// Something of its own.
+    /// A single fact.
     Itself,
-    /// What was written in a session.
+    /// The newest message of a chat.
     Chat,
-    /// What happened to people.
+    /// Changes of participants.
     People(Changed),
 }
 
 impl Notices {
-    /// Takes an event in.
+    /// Shows an event as an error or a toast, if it is worth one.
     pub(crate) fn note(&mut self, event: &Event, snapshot: &Snapshot, now: f64) {
         if let Event::Ended { session, .. } = event {
             self.lost.retain(|(of, _)| of != session);
@@ -90,36 +90,36 @@ impl Notices {
             return;
         }
         match event {
-            // The local panel says what is wrong with a device as long as it is.
+            // The local panel shows a device error for as long as it lasts.
             Event::Failed(failure) if matches!(failure.code, FailureCode::Device(_)) => {}
-            // A lane says what is wrong with its session as long as it is so.
+            // The session card shows a session error for as long as it lasts.
             Event::Failed(failure) if is_in_lane(failure, snapshot) => {}
             Event::Failed(failure) if matches!(failure.code, FailureCode::Connection(_)) => {
-                let about = failure.session.clone();
-                self.unconnected.extend(about.map(|session| (session, failure.message.clone())));
+                let session = failure.session.clone();
+                self.unconnected.extend(session.map(|session| (session, failure.message.clone())));
                 self.error(failure.message.clone());
             }
             Event::Failed(failure) => self.error(failure.message.clone()),
-            Event::Participant { session, participant, name, state, reason } => {
+            Event::Participant { session, participant: id, name, state, reason } => {
                 if *state == ParticipantState::Live {
                     self.forget_unconnected(session, name);
                 }
-                let who = (participant.clone(), name.clone());
-                if let Some(change) = self.change(session, participant, (*state, *reason)) {
-                    self.people(change, who, (snapshot, session), now);
+                let participant = (id.clone(), name.clone());
+                if let Some(change) = self.change(session, id, (*state, *reason)) {
+                    self.people(change, participant, (snapshot, session), now);
                 }
             }
             Event::Joined { session, .. } => self.arrived(snapshot, session, now),
             Event::Ended { session, reason } => match reason {
                 EndReason::Left | EndReason::Failed => {}
-                // We closed it: nobody else could, and it has no lane any more.
+                // This user closed it: only the opener can, and the card is gone.
                 EndReason::Closed if !is_others(snapshot, session) => {}
                 EndReason::OpenerLeft
                 | EndReason::Closed
                 | EndReason::Ejected
                 | EndReason::Replaced => {
-                    let place = words::place(snapshot, session);
-                    let text = format!("{place}: {}", words::end(*reason));
+                    let session_name = words::place(snapshot, session);
+                    let text = format!("{session_name}: {}", words::end(*reason));
                     self.toast(text, Some(session), now);
                 }
             },
@@ -133,44 +133,44 @@ impl Notices {
                 self.toast(words::sentence(message), Some(session), now);
             }
             Event::LinkChanged { session, .. } => {
-                let place = words::the_place(snapshot, session);
+                let session_name = words::the_place(snapshot, session);
                 let text = format!(
-                    "This computer's address changed: {place} has a new link. Copy it again for \
-                     people who have not joined yet."
+                    "This computer's address changed: {session_name} has a new link. Copy it \
+                     again for people who have not joined yet."
                 );
                 self.toast(text, Some(session), now);
             }
-            // The lanes say how their hub is; when it is back is news.
+            // The session cards show the state of their hub. Only its return is news.
             Event::HubBack { .. } => self.toast("The hub is back".to_owned(), None, now),
             Event::HubLost { .. }
             | Event::Listening { .. }
             | Event::Opened { .. }
             | Event::Waiting { .. }
-            // Tiles and lists show it.
+            // Tiles and lists show these.
             | Event::Renamed { .. }
             | Event::Access { .. }
             | Event::FirstFrame { .. }
-            // The chat shows it.
+            // The chat shows these.
             | Event::Said { .. }
             | Event::Undelivered { .. } => {}
         }
     }
 
-    /// Takes back what was told of somebody who had no connection and has one now.
+    /// Removes the errors about a participant that is connected now.
     fn forget_unconnected(&mut self, session: &SessionId, name: &str) {
-        let is_past = |(of, text): &(SessionId, String)| of == session && text.contains(name);
+        let is_resolved = |(of, text): &(SessionId, String)| of == session && text.contains(name);
         let errors = &mut self.errors;
         self.unconnected.retain(|one| {
-            if is_past(one) {
+            if is_resolved(one) {
                 errors.retain(|error| *error != one.1);
             }
-            !is_past(one)
+            !is_resolved(one)
         });
     }
 
-    /// Tells an error until it is read.
+    /// Shows an error until it is dismissed.
     ///
-    /// One that is told already is not told twice.
+    /// An error that is already shown is not added again.
     pub(crate) fn error(&mut self, message: String) {
         if !self.errors.contains(&message) {
             self.errors.push(message);
@@ -180,7 +180,7 @@ impl Notices {
         }
     }
 
-    /// Tells something in passing.
+    /// Shows a toast.
     pub(crate) fn toast(&mut self, text: String, session: Option<&SessionId>, now: f64) {
         self.push(Toast {
             text,
@@ -190,7 +190,7 @@ impl Notices {
         });
     }
 
-    /// Tells what was written in a session, in place of what was written there before.
+    /// Shows a toast for a chat message. It replaces the previous one of the same session.
     fn said(&mut self, text: String, session: &SessionId, now: f64) {
         let is_chat = |toast: &Toast| {
             matches!(toast.about, About::Chat) && toast.session.as_ref() == Some(session)
@@ -201,7 +201,7 @@ impl Notices {
     }
 
     fn push(&mut self, toast: Toast) {
-        // What is told once more is told anew, not twice.
+        // A repeated toast replaces the old one.
         self.toasts.retain(|old| (&old.text, &old.session) != (&toast.text, &toast.session));
         if self.toasts.len() == TOASTS {
             self.toasts.pop_front();
@@ -209,66 +209,66 @@ impl Notices {
         self.toasts.push_back(toast);
     }
 
-    /// Forgets the error at that place: it was read.
+    /// Dismisses the error with that index.
     pub(crate) fn dismiss(&mut self, index: usize) {
         if index < self.errors.len() {
             self.errors.remove(index);
         }
     }
 
-    /// Draws the errors, newest first, in front of the upper end of what is there: nothing moves
-    /// when they come and go.
+    /// Draws the errors, newest first, over the top of the panel, so that nothing moves when they
+    /// appear or disappear.
     pub(crate) fn errors(&self, ui: &mut Ui) -> Option<Want> {
         if self.errors.is_empty() {
             return None;
         }
-        let room = ui.available_rect_before_wrap();
-        let area = Area::new(Id::unique("errors")).fixed_pos(room.left_top());
+        let rect = ui.available_rect_before_wrap();
+        let area = Area::new(Id::unique("errors")).fixed_pos(rect.left_top());
         let drawn = area.show(ui.ctx(), |ui| {
-            ui.set_width(room.width());
+            ui.set_width(rect.width());
             let scroll = ScrollArea::vertical().max_height(ERRORS_HEIGHT);
             let scrolled = scroll.auto_shrink([false, true]).show(ui, |ui| {
-                let mut want = None;
+                let mut action = None;
                 for (index, text) in self.errors.iter().enumerate().rev() {
                     if error(ui, text) {
-                        want = Some(Want::Dismiss(index));
+                        action = Some(Want::Dismiss(index));
                     }
                 }
                 focus::follow(ui);
-                want
+                action
             });
             scrolled.inner
         });
         drawn.inner
     }
 
-    /// Draws the toasts in front of that side of what is there, which keeps its place when they come
-    /// and go. A click takes one away. What is being left comes last, with the way back.
+    /// Draws the toasts over that side of a panel, so that nothing moves when they appear or
+    /// disappear. A click removes one. A pending departure with its undo button comes last.
     pub(crate) fn toasts(
         &mut self,
         ctx: &Context,
-        scene: Scene<'_>,
-        (room, side): (Rect, Align2),
+        view: Scene<'_>,
+        (rect, side): (Rect, Align2),
     ) -> Option<Want> {
-        let departure = scene.snapshot.departure.as_ref();
+        let departure = view.snapshot.departure.as_ref();
         if !self.has_toasts(ctx) && departure.is_none() {
             return None;
         }
         let area = Area::new(Id::unique("toasts")).pivot(side);
-        let drawn = area.fixed_pos(side.pos_in_rect(&room)).show(ctx, |ui| {
-            ui.set_max_width(room.width().min(WIDTH));
+        let drawn = area.fixed_pos(side.pos_in_rect(&rect)).show(ctx, |ui| {
+            ui.set_max_width(rect.width().min(WIDTH));
             ui.spacing_mut().item_spacing.y = GRID / 2.0;
             self.toasts.retain(|toast| {
-                let rect = toast.draw(ui, scene.colours);
-                // Not for the keyboard: it goes by itself.
+                let rect = toast.draw(ui, view.colours);
+                // Not focusable by keyboard, because it disappears by itself.
                 !ui.interact(rect, ui.next_auto_id(), Sense::CLICK).clicked()
             });
-            departure.and_then(|departure| undo(ui, departure, scene.now))
+            departure.and_then(|departure| undo(ui, departure, view.now))
         });
         drawn.inner
     }
 
-    /// Whether there is a toast still to be seen; the window wakes when that changes.
+    /// Whether a toast is visible. Schedules a repaint for when the first one expires.
     fn has_toasts(&mut self, ctx: &Context) -> bool {
         let now = ctx.input(|input| input.time);
         self.toasts.retain(|toast| toast.until > now);
@@ -279,14 +279,14 @@ impl Notices {
     }
 }
 
-/// Draws what is being left, and for how long that can be undone.
+/// Draws the pending departure, and how long it can be undone.
 fn undo(ui: &mut Ui, departure: &DepartureStatus, now: MediaTime) -> Option<Want> {
     let palette = Palette::of(ui);
     let frame = Frame::popup(ui.style()).inner_margin(Margin::symmetric(8, 4));
     let drawn = frame.fill(palette.control).show(ui, |ui| {
         ui.set_width(ui.available_width());
         let seconds = departure.until.since(now).as_secs_f32().ceil();
-        let (_, want) = two_ended(
+        let (_, action) = two_ended(
             ui,
             |ui| ui.add(Label::new(RichText::new(words::departed(departure)).small()).wrap()),
             |ui| {
@@ -299,12 +299,12 @@ fn undo(ui: &mut Ui, departure: &DepartureStatus, now: MediaTime) -> Option<Want
                 }
             },
         );
-        want
+        action
     });
     drawn.inner
 }
 
-/// Draws an error; whether it was dismissed.
+/// Draws an error. Returns whether it was dismissed.
 fn error(ui: &mut Ui, text: &str) -> bool {
     let palette = Palette::of(ui);
     let frame = Frame::popup(ui.style())
@@ -346,13 +346,12 @@ fn lane(snapshot: &Snapshot, session: &SessionId) -> Option<usize> {
     snapshot.sessions.iter().position(|one| one.session == *session)
 }
 
-/// Whether somebody else opened it, who could close it.
+/// Whether another participant opened the session and could close it.
 fn is_others(snapshot: &Snapshot, session: &SessionId) -> bool {
-    lane(snapshot, session).is_some_and(|lane| snapshot.sessions[lane].role == Role::Guest)
+    lane(snapshot, session).is_some_and(|index| snapshot.sessions[index].role == Role::Guest)
 }
 
-/// Whether an event tells of a session that is being left: it is nobody's business here until that
-/// is undone.
+/// Whether an event is about a session that is being left. It is not shown unless that is undone.
 fn is_of_departing(event: &Event, snapshot: &Snapshot) -> bool {
     match event {
         Event::Participant { session, .. }
@@ -377,18 +376,18 @@ fn is_of_departing(event: &Event, snapshot: &Snapshot) -> bool {
     }
 }
 
-/// Whether the lane of a failure's session says it.
+/// Whether the card of the failure's session shows the failure.
 fn is_in_lane(failure: &Failure, snapshot: &Snapshot) -> bool {
     let Some(session) = &failure.session else { return false };
-    let state = lane(snapshot, session).map(|lane| &snapshot.sessions[lane].state);
+    let state = lane(snapshot, session).map(|index| &snapshot.sessions[index].state);
     match state {
         Some(SessionState::Failed(_)) => true,
         Some(
             SessionState::Connecting | SessionState::Unreachable { .. } | SessionState::Waiting,
         )
-        // A session that was asked for just now: the next snapshot has its lane.
+        // A session that was just requested: the next snapshot has its card.
         | None => failure.code == FailureCode::HubUnreachable,
-        // It was about something else that was asked for there.
+        // The failure is about another command in that session.
         Some(
             SessionState::Live
             | SessionState::Reconnecting { .. }
@@ -407,7 +406,7 @@ mod tests {
     };
 
     #[test]
-    fn what_is_written_in_a_session_gives_way_to_what_is_written_next_there() {
+    fn a_chat_toast_is_replaced_by_the_next_message_of_its_session() {
         let (mut notices, snapshot) = (Notices::default(), Snapshot::default());
         let message = |session: &str, text: &str| Event::Message {
             session: SessionId::parse(session).unwrap(),
@@ -418,17 +417,17 @@ mod tests {
         for (session, text) in [("a", "one"), ("b", "two"), ("a", "three\nfour")] {
             notices.note(&message(session, text), &snapshot, 0.0);
         }
-        let told: Vec<_> = notices.toasts.iter().map(|toast| toast.text.as_str()).collect();
-        assert_eq!(told, ["Ada in Session b: two", "Ada in Session a: three four"]);
+        let shown: Vec<_> = notices.toasts.iter().map(|toast| toast.text.as_str()).collect();
+        assert_eq!(shown, ["Ada in Session b: two", "Ada in Session a: three four"]);
     }
 
     #[test]
-    fn what_a_lane_says_of_its_hub_is_no_banner_and_what_else_failed_is_one() {
+    fn a_failure_shown_on_a_card_is_no_error_banner_and_others_are() {
         let failed = |code| {
             let session = Some(id("town-hall"));
             Event::Failed(Failure { code, message: "it is not so".into(), session })
         };
-        let asked = |state| {
+        let requested = |state| {
             let one = session("town-hall", SessionKind::FIVE[0], Role::Guest, 0);
             with(vec![SessionStatus { state, ..one }])
         };
@@ -440,25 +439,29 @@ mod tests {
         };
         for snapshot in [
             Snapshot::default(),
-            asked(SessionState::Connecting),
-            asked(SessionState::Waiting),
-            asked(unreachable.clone()),
+            requested(SessionState::Connecting),
+            requested(SessionState::Waiting),
+            requested(unreachable.clone()),
         ] {
             assert_eq!(count(FailureCode::HubUnreachable, &snapshot), 0, "{snapshot:?}");
         }
-        assert_eq!(count(FailureCode::HubUnreachable, &asked(SessionState::Live)), 1, "a deed");
+        assert_eq!(
+            count(FailureCode::HubUnreachable, &requested(SessionState::Live)),
+            1,
+            "another command"
+        );
         assert_eq!(
             count(
                 FailureCode::Connection(crate::model::ConnectionFault::NoPairAnswered),
-                &asked(SessionState::Live)
+                &requested(SessionState::Live)
             ),
             1
         );
-        assert_eq!(count(FailureCode::AlreadyHere, &asked(unreachable)), 1);
+        assert_eq!(count(FailureCode::AlreadyHere, &requested(unreachable)), 1);
     }
 
     #[test]
-    fn an_error_about_a_person_goes_when_that_person_is_connected() {
+    fn an_error_about_a_participant_disappears_when_it_is_connected() {
         let (mut notices, snapshot) = (Notices::default(), Snapshot::default());
         let session = SessionId::parse("town-hall").unwrap();
         for name in ["Ada", "Bob"] {
@@ -479,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_with_another_link_is_told() {
+    fn a_changed_session_link_shows_a_toast() {
         let (mut notices, snapshot) = (Notices::default(), Snapshot::default());
         let session = SessionId::parse("town-hall").unwrap();
         let hub: crate::model::HubUrl = "http://192.168.9.33:7340".parse().unwrap();

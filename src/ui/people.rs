@@ -1,4 +1,4 @@
-//! The people of a lane: who is there, how each one is, and the way out for them.
+//! The participants of a session card: their states, and the buttons to eject or re-admit them.
 
 use eframe::egui::{Button, RichText, Sense, Ui, Vec2};
 
@@ -15,128 +15,129 @@ use crate::model::{
     Topology, confusable,
 };
 
-/// Draws everybody of a session.
+/// Draws the participants of a session.
 ///
-/// `place` is what the session is called in a sentence.
+/// `session_name` is the session's name in a sentence.
 pub(crate) fn ui(
     ui: &mut Ui,
     session: &SessionStatus,
-    (place, now): (&str, MediaTime),
+    (session_name, now): (&str, MediaTime),
 ) -> Option<Want> {
-    let mut want = None;
+    let mut action = None;
     ui.add_space(GRID / 2.0);
     if session.participants.is_empty() {
         ui.label(RichText::new("Nobody else is here.").small().weak());
     }
     let names: Vec<_> = session.participants.iter().map(|one| one.name.as_str()).collect();
-    for (person, is_confusable) in session.participants.iter().zip(confusable(&names)) {
-        let name = label(person, is_confusable);
-        want = want.or(one_person(ui, (session, place), (person, &name, now)));
+    for (participant, is_confusable) in session.participants.iter().zip(confusable(&names)) {
+        let name = label(participant, is_confusable);
+        action = action.or(one_person(ui, (session, session_name), (participant, &name, now)));
     }
-    for person in &session.removed {
-        want = want.or(kept_out(ui, session, person));
+    for participant in &session.removed {
+        action = action.or(kept_out(ui, session, participant));
     }
-    want.or(lock(ui, (session, place)))
+    action.or(lock(ui, (session, session_name)))
 }
 
-/// How a person is called: with the beginning of the id, if somebody else's name looks the same.
-fn label(person: &ParticipantStatus, is_confusable: bool) -> String {
-    let mark: String = person.participant.as_str().chars().take(MARK).collect();
-    if is_confusable { format!("{} ({mark})", person.name) } else { person.name.clone() }
+/// A participant's name, followed by the start of the id if another name looks the same.
+fn label(participant: &ParticipantStatus, is_confusable: bool) -> String {
+    let mark: String = participant.participant.as_str().chars().take(MARK).collect();
+    if is_confusable { format!("{} ({mark})", participant.name) } else { participant.name.clone() }
 }
 
-/// So many characters of an id tell two people apart.
+/// Number of id characters that distinguish two participants.
 const MARK: usize = 4;
 
-/// Somebody whom we removed, and the way back in.
-fn kept_out(ui: &mut Ui, session: &SessionStatus, person: &RemovedPerson) -> Option<Want> {
+/// Draws a participant that was ejected, with a button to allow it again.
+fn kept_out(ui: &mut Ui, session: &SessionStatus, participant: &RemovedPerson) -> Option<Want> {
     let palette = Palette::of(ui);
-    let ((), want) = two_ended(
+    let ((), action) = two_ended(
         ui,
         |ui| {
-            ui.add(bidi::truncated(ui, &person.name, (SMALL, palette.muted)));
+            ui.add(bidi::truncated(ui, &participant.name, (SMALL, palette.muted)));
         },
         |ui| {
-            let tip = format!("Let {} join again", bidi::isolated(&person.name));
+            let tip = format!("Let {} join again", bidi::isolated(&participant.name));
             let allow = ui.add(button("Allow again")).on_hover_text(tip);
             ui.label(RichText::new("removed").font(SMALL).color(palette.muted));
             allow.clicked().then(|| {
-                let (session, participant) = (session.session.clone(), person.participant.clone());
+                let (session, participant) =
+                    (session.session.clone(), participant.participant.clone());
                 Command::Allow { session, participant }.into()
             })
         },
     );
-    want
+    action
 }
 
-/// The host's way to let nobody new in, or everybody again.
-fn lock(ui: &mut Ui, (session, place): (&SessionStatus, &str)) -> Option<Want> {
+/// Draws the host's button that locks or unlocks the session.
+fn lock(ui: &mut Ui, (session, session_name): (&SessionStatus, &str)) -> Option<Want> {
     if session.role != Role::Opener || session.state != SessionState::Live {
         return None;
     }
-    let (deed, tip) = match session.locked {
-        true => (format!("Unlock {place}"), "Let people join again"),
-        false => (format!("Lock {place}"), "Let nobody new join"),
+    let (label, tip) = match session.locked {
+        true => (format!("Unlock {session_name}"), "Let people join again"),
+        false => (format!("Lock {session_name}"), "Let nobody new join"),
     };
-    let is_clicked = ui.add(button(&deed)).on_hover_text(tip).clicked();
+    let is_clicked = ui.add(button(&label)).on_hover_text(tip).clicked();
     ui.add_space(GRID / 2.0);
     is_clicked
         .then(|| Command::Lock { session: session.session.clone(), locked: !session.locked }.into())
 }
 
-/// A button that is no higher than a line of the list.
+/// A button as high as a row of the list.
 fn button(text: &str) -> Button<'_> {
     Button::new(RichText::new(text).font(SMALL)).min_size(Vec2::new(0.0, 22.0))
 }
 
 fn one_person(
     ui: &mut Ui,
-    (session, place): (&SessionStatus, &str),
-    (person, name, now): (&ParticipantStatus, &str, MediaTime),
+    (session, session_name): (&SessionStatus, &str),
+    (participant, name, now): (&ParticipantStatus, &str, MediaTime),
 ) -> Option<Want> {
     let palette = Palette::of(ui);
-    let ((), want) = two_ended(
+    let ((), action) = two_ended(
         ui,
         |ui| {
-            switched_off(ui, session, person);
+            switched_off(ui, session, participant);
             let style = (SMALL, ui.visuals().text_color());
             ui.add(bidi::truncated(ui, name, style));
         },
         |ui| {
-            let state = words::participant(person, now);
+            let state = words::participant(participant, now);
             if !state.is_empty() {
                 ui.label(RichText::new(state).font(SMALL).color(palette.muted));
             }
-            remove(ui, (session, place), (person, name))
+            remove(ui, (session, session_name), (participant, name))
         },
     );
-    want
+    action
 }
 
 fn remove(
     ui: &mut Ui,
-    (session, place): (&SessionStatus, &str),
-    (person, name): (&ParticipantStatus, &str),
+    (session, session_name): (&SessionStatus, &str),
+    (participant, name): (&ParticipantStatus, &str),
 ) -> Option<Want> {
     if session.role != Role::Opener || words::is_over(&session.state) {
         return None;
     }
-    let label = format!("Remove {} from {place}", bidi::isolated(name));
+    let label = format!("Remove {} from {session_name}", bidi::isolated(name));
     icon_button(ui, Icon::SendOut, &label, Mark::Deed).clicked().then(|| {
-        let (session, participant) = (session.session.clone(), person.participant.clone());
+        let (session, participant) = (session.session.clone(), participant.participant.clone());
         Want::AskEject { session, participant, name: name.to_owned() }
     })
 }
 
-/// Struck icons of what the person could send and does not.
-fn switched_off(ui: &mut Ui, session: &SessionStatus, person: &ParticipantStatus) {
+/// Draws struck-through icons of the sources that the participant could send but does not.
+fn switched_off(ui: &mut Ui, session: &SessionStatus, participant: &ParticipantStatus) {
     let palette = Palette::of(ui);
     let sends = session.kind.is_some_and(|kind| kind.topology != Topology::OneWay)
-        || person.role == Role::Opener;
+        || participant.role == Role::Opener;
     let media = session.kind.map(|kind| kind.media);
     let all = [
-        (Media::Audio, person.microphone, Icon::Microphone),
-        (Media::Video, person.camera, Icon::Camera),
+        (Media::Audio, participant.microphone, Icon::Microphone),
+        (Media::Video, participant.camera, Icon::Camera),
     ];
     let is_off = |medium: Media, on: bool| sends && !on && media.is_some_and(|set| set.has(medium));
     for (medium, _, icon) in all.into_iter().filter(|(medium, on, _)| is_off(*medium, *on)) {

@@ -1,4 +1,4 @@
-//! The newest frame and the level of everything that is shown.
+//! The newest frame and the audio level of everything that is shown.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,133 +13,133 @@ use crate::{
     media::VideoFrame,
 };
 
-/// What is heard as silence, in dB against full scale: below it nothing is drawn.
+/// The level that counts as silence, in dBFS. Nothing is drawn below it.
 const QUIET_DBFS: f32 = -60.0;
 
-/// From what level on somebody speaks, in dB against full scale: above the noise of a room.
+/// The level from which a participant counts as speaking, in dBFS: above the noise of a room.
 const SPEECH_DBFS: f32 = -42.0;
 
-/// How long one still speaks after the last loud moment, in seconds: pauses between words do not
-/// make a ring blink.
+/// How long a participant counts as speaking after the last loud moment, in seconds. Pauses between
+/// words do not make the ring blink.
 const BREATH: f64 = 0.8;
 
-/// After how many seconds without a frame a picture has stopped.
+/// Seconds without a frame after which a video counts as frozen.
 pub(crate) const STILL: f64 = 2.0;
 
-/// What is looked at.
+/// The media that the window needs.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Wanted {
-    /// Whose picture.
+    /// The sources whose video is visible.
     pub(crate) seen: BTreeSet<Picture>,
-    /// Whose level.
+    /// The sources whose level is shown.
     pub(crate) heard: BTreeSet<Picture>,
-    /// Whether the microphone is to be open for its level, whoever hears it.
+    /// Whether the microphone must be open for its level, even if it is sent to no session.
     pub(crate) microphone: bool,
 }
 
-/// Everything that is shown, by name.
+/// The feeds of all sources that are shown.
 #[derive(Default)]
 pub(crate) struct Pictures {
     feeds: BTreeMap<Picture, Feed>,
-    /// Keeps the microphone open while its level is looked at.
+    /// Keeps the microphone open while its level is shown.
     microphone: Option<LevelTap>,
     painter: YuvPainter,
 }
 
-/// The newest frame of a picture.
+/// The newest frame and level of a source.
 #[derive(Default)]
 struct Feed {
     tap: Option<PictureTap>,
     frame: Option<VideoFrame>,
-    /// Counts the frames.
+    /// Number of the newest frame.
     number: u64,
-    /// When the newest came, in seconds of the window's clock.
+    /// When the newest frame arrived, in seconds of egui's clock.
     arrived: f64,
-    /// In dB against full scale.
+    /// Audio level in dBFS.
     level: Option<f32>,
-    /// When it was last as loud as speech, in seconds of the window's clock.
+    /// When the level was last that of speech, in seconds of egui's clock.
     loud: Option<f64>,
 }
 
 impl Pictures {
-    /// Looks at these pictures and at no others, and takes what is new.
-    pub(crate) fn refresh(&mut self, ctx: &Context, handle: &Handle, wanted: &Wanted) {
+    /// Subscribes to exactly these media, and takes new frames and levels.
+    pub(crate) fn refresh(&mut self, ctx: &Context, handle: &Handle, media: &Wanted) {
         let now = ctx.input(|input| input.time);
-        let Wanted { seen, heard, microphone } = wanted;
+        let Wanted { seen, heard, microphone } = media;
         self.microphone = match self.microphone.take() {
             tap @ Some(_) if *microphone => tap,
             None if *microphone => Some(handle.microphone_level()),
             Some(_) | None => None,
         };
-        self.feeds.retain(|of, feed| {
-            if !seen.contains(of) {
+        self.feeds.retain(|source, feed| {
+            if !seen.contains(source) {
                 (feed.tap, feed.frame) = (None, None);
-                self.painter.forget(*of);
+                self.painter.forget(*source);
             }
-            seen.contains(of) || heard.contains(of)
+            seen.contains(source) || heard.contains(source)
         });
-        for of in seen.union(heard) {
-            let feed = self.feeds.entry(*of).or_default();
-            if seen.contains(of) && feed.tap.is_none() {
+        for source in seen.union(heard) {
+            let feed = self.feeds.entry(*source).or_default();
+            if seen.contains(source) && feed.tap.is_none() {
                 let ctx = ctx.clone();
-                feed.tap = handle.picture(*of, Arc::new(move || ctx.request_repaint()));
+                feed.tap = handle.picture(*source, Arc::new(move || ctx.request_repaint()));
             }
             if let Some(frame) = feed.tap.as_ref().and_then(PictureTap::take) {
                 feed.frame = Some(frame);
                 feed.number += 1;
                 feed.arrived = now;
             }
-            feed.hear(heard.contains(of).then(|| handle.level(*of)), now);
+            feed.hear(heard.contains(source).then(|| handle.level(*source)), now);
         }
     }
 
-    /// Looks at nothing any more: nobody sees the window.
+    /// Drops all feeds, because the window is hidden.
     pub(crate) fn clear(&mut self) {
         self.microphone = None;
-        for of in std::mem::take(&mut self.feeds).into_keys() {
-            self.painter.forget(of);
+        for source in std::mem::take(&mut self.feeds).into_keys() {
+            self.painter.forget(source);
         }
     }
 
-    /// Has a frame shown without an engine, as if it had come at that time.
+    /// Sets the frame of a source without an engine, as if it had arrived at that time.
     #[cfg(test)]
-    pub(crate) fn show(&mut self, of: Picture, frame: VideoFrame, arrived: f64) {
-        let feed = self.feeds.entry(of).or_default();
+    pub(crate) fn show(&mut self, source: Picture, frame: VideoFrame, arrived: f64) {
+        let feed = self.feeds.entry(source).or_default();
         feed.frame = Some(frame);
         feed.number += 1;
         feed.arrived = arrived;
     }
 
-    /// Has somebody be that loud without an engine, at that time.
+    /// Sets the level of a source without an engine, at that time.
     #[cfg(test)]
-    pub(crate) fn sound(&mut self, of: Picture, level: f32, now: f64) {
-        self.feeds.entry(of).or_default().hear(Some(level), now);
+    pub(crate) fn sound(&mut self, source: Picture, level: f32, now: f64) {
+        self.feeds.entry(source).or_default().hear(Some(level), now);
     }
 
-    /// The newest frame, its number and when it came, in seconds of the window's clock.
-    pub(crate) fn newest(&self, of: Picture) -> Option<(&VideoFrame, u64, f64)> {
-        let feed = self.feeds.get(&of)?;
+    /// The newest frame, its number, and when it arrived, in seconds of egui's clock.
+    pub(crate) fn newest(&self, source: Picture) -> Option<(&VideoFrame, u64, f64)> {
+        let feed = self.feeds.get(&source)?;
         feed.frame.as_ref().map(|frame| (frame, feed.number, feed.arrived))
     }
 
-    /// Whether a picture came and has stopped since, in seconds of the window's clock.
-    pub(crate) fn is_still(&self, of: Picture, now: f64) -> bool {
-        self.newest(of).is_some_and(|(_, _, arrived)| now - arrived > STILL)
+    /// Whether a video has arrived and has then stopped. `now` is in seconds of egui's clock.
+    pub(crate) fn is_still(&self, source: Picture, now: f64) -> bool {
+        self.newest(source).is_some_and(|(_, _, arrived)| now - arrived > STILL)
     }
 
-    /// How loud it is, from 0 (silence) to 1 (full scale), on a scale like the ear's.
-    pub(crate) fn loudness(&self, of: Picture) -> f32 {
-        let level = self.feeds.get(&of).and_then(|feed| feed.level).unwrap_or(QUIET_DBFS);
+    /// The loudness, from 0 (silence) to 1 (full scale), on a logarithmic scale.
+    pub(crate) fn loudness(&self, source: Picture) -> f32 {
+        let level = self.feeds.get(&source).and_then(|feed| feed.level).unwrap_or(QUIET_DBFS);
         ((level - QUIET_DBFS) / -QUIET_DBFS).clamp(0.0, 1.0)
     }
 
-    /// Whether somebody speaks at that time, in seconds of the window's clock.
-    pub(crate) fn speaks(&self, of: Picture, now: f64) -> bool {
-        let loud = self.feeds.get(&of).and_then(|feed| feed.loud);
+    /// Whether the source is speaking at that time, in seconds of egui's clock.
+    pub(crate) fn speaks(&self, source: Picture, now: f64) -> bool {
+        let loud = self.feeds.get(&source).and_then(|feed| feed.loud);
         loud.is_some_and(|loud| now - loud < BREATH)
     }
 
-    /// What draws frames.
+    /// The painter that draws frames.
     pub(crate) const fn painter(&self) -> &YuvPainter {
         &self.painter
     }
@@ -161,13 +161,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_pauses_between_words_still_speaks_and_a_quiet_room_does_not() {
-        let (mut pictures, who) = (Pictures::default(), Picture::Local);
-        pictures.sound(who, SPEECH_DBFS - 1.0, 1.0);
-        assert!(!pictures.speaks(who, 1.0));
-        pictures.sound(who, SPEECH_DBFS + 1.0, 2.0);
-        pictures.sound(who, QUIET_DBFS, 2.0 + BREATH / 2.0);
-        assert!(pictures.speaks(who, 2.0 + BREATH / 2.0));
-        assert!(!pictures.speaks(who, 2.1 + BREATH));
+    fn a_pause_between_words_still_counts_as_speaking_and_a_quiet_room_does_not() {
+        let (mut feeds, source) = (Pictures::default(), Picture::Local);
+        feeds.sound(source, SPEECH_DBFS - 1.0, 1.0);
+        assert!(!feeds.speaks(source, 1.0));
+        feeds.sound(source, SPEECH_DBFS + 1.0, 2.0);
+        feeds.sound(source, QUIET_DBFS, 2.0 + BREATH / 2.0);
+        assert!(feeds.speaks(source, 2.0 + BREATH / 2.0));
+        assert!(!feeds.speaks(source, 2.1 + BREATH));
     }
 }

@@ -1,7 +1,8 @@
-//! Which sessions a window has, on disk: after a crash the next window offers them again.
+//! The open sessions of a window, saved on disk. After a crash, the next window offers to resume
+//! them.
 //!
-//! Each window has a file of its own, locked while it runs. The system drops the locks of a program
-//! that ends, however it ends: a file that nobody holds was left behind.
+//! Each window has its own file, which it locks while it runs. The system releases the locks of a
+//! program that ends, however it ends. So an unlocked file was left by a crash.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -23,79 +24,78 @@ use crate::{
     process::{create_private, create_private_folder, state_folder},
 };
 
-/// How long sessions are offered after a crash: their links are of no use to anybody later.
+/// How long the sessions are offered after a crash. Later their links are of no use.
 const OFFERED_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// The longest file that is read, in bytes: 64 sessions have some 20 000.
+/// The longest file that is read, in bytes. 64 sessions need about 20 000.
 const MAX_BYTES: u64 = 256 * 1024;
 
-/// A session, as far as it takes to have it again. No secret is among it.
+/// What is needed to open or join a session again. Contains no secret.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct KeptSession {
     session: SessionId,
-    /// What it is; none before a guest has learned it.
+    /// The kind of the session. `None` until a guest has learned it.
     kind: Option<SessionKind>,
     role: Role,
-    /// Its hub's address, if known.
+    /// The address of its hub, if known.
     hub: Option<String>,
     limit: Option<u16>,
-    /// Whether the session's own switches were off: who was muted is not heard after a crash.
+    /// Whether the session's own switches were off. A muted user stays muted after a crash.
     #[serde(default)]
     is_muted: bool,
     #[serde(default)]
     is_unseen: bool,
 }
 
-/// What a file holds.
+/// The content of a file.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 struct Record {
     sessions: Vec<KeptSession>,
 }
 
-/// The sessions of a window that ended without leaving them.
+/// The sessions of a window that crashed.
 #[derive(Debug)]
 pub(crate) struct LeftBehind {
     sessions: Vec<KeptSession>,
-    /// When they were written down.
+    /// When they were saved.
     at: SystemTime,
-    /// The file, which no other window offers as long as it is held.
+    /// The locked file. No other window offers it while it is locked.
     held: File,
     path: PathBuf,
 }
 
-/// Has a window's sessions written down whenever they change, on threads that may wait for the disk.
+/// Saves a window's sessions whenever they change, on threads that may block.
 #[derive(Debug)]
 pub(crate) struct Keeper {
     latest: Arc<watch::Sender<Latest>>,
 }
 
-/// What is told when the window ends in order.
+/// Ends the saving when the window closes in order.
 #[derive(Debug)]
 pub(crate) struct Ending {
     latest: Arc<watch::Sender<Latest>>,
     task: JoinHandle<()>,
 }
 
-/// What is to be written down.
+/// The sessions to save.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 struct Latest {
     sessions: Vec<KeptSession>,
-    /// Nothing comes after it.
+    /// Whether this is the last request.
     is_last: bool,
 }
 
-/// A window's file.
+/// The file of a window.
 #[derive(Debug)]
 struct Journal {
     folder: PathBuf,
     path: PathBuf,
-    /// None while there is no session to be written down.
+    /// `None` while there is no session to save.
     held: Option<File>,
 }
 
 impl KeptSession {
-    /// What of a snapshot is worth having again: what is not over, also while leaving it can be
-    /// undone.
+    /// The sessions of a snapshot that are not over, including those whose leaving can be undone.
     pub(crate) fn all(snapshot: &Snapshot) -> Vec<Self> {
         let departing = snapshot.departure.iter().flat_map(|departure| &departure.sessions);
         let lasting = |one: &&SessionStatus| !words::is_over(&one.state);
@@ -114,7 +114,7 @@ impl KeptSession {
         }
     }
 
-    /// What brings it back, with its switches as they were.
+    /// The commands that open or join it again and restore its switches.
     fn commands(self) -> impl Iterator<Item = Command> {
         let session = Some(self.session.clone());
         let off = [(Gate::Microphone, self.is_muted), (Gate::Camera, self.is_unseen)];
@@ -139,11 +139,11 @@ impl KeptSession {
 }
 
 impl LeftBehind {
-    /// The newest sessions that some window left behind in that folder. Blocks.
+    /// The sessions of the most recently crashed window in that folder. Blocks.
     pub(crate) fn find(folder: &Path) -> Option<Self> {
         let entries = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
         let files = entries.filter(|path| path.extension().is_some_and(|end| end == "json"));
-        files.filter_map(Self::open).max_by_key(|found| found.at)
+        files.filter_map(Self::open).max_by_key(|resumable| resumable.at)
     }
 
     fn open(path: PathBuf) -> Option<Self> {
@@ -157,14 +157,14 @@ impl LeftBehind {
         match record.filter(|record| !record.sessions.is_empty() && !is_old) {
             Some(Record { sessions }) => Some(Self { sessions, at, held, path }),
             None => {
-                // Half a file, or an old one, is of no use to anybody.
+                // A truncated or outdated file is of no use.
                 let _ = fs::remove_file(&path);
                 None
             }
         }
     }
 
-    /// What is offered: "Resume 5 sessions of 05:30".
+    /// The label of the offer: "Resume 5 sessions of 05:30".
     pub(crate) fn words(&self) -> String {
         let at = chrono::DateTime::<chrono::Local>::from(self.at);
         let is_today = at.date_naive() == chrono::Local::now().date_naive();
@@ -175,29 +175,29 @@ impl LeftBehind {
         }
     }
 
-    /// What brings the sessions back; they are not offered again.
+    /// Returns the commands that open or join the sessions again, and deletes the file.
     pub(crate) fn resume(self) -> Vec<Command> {
         let sessions = self.sessions.clone();
         self.forget();
         sessions.into_iter().flat_map(KeptSession::commands).collect()
     }
 
-    /// They are not offered again.
+    /// Deletes the file, so that the sessions are not offered again.
     pub(crate) fn forget(self) {
         if let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!(%error, "sessions of an earlier window are offered again");
+            tracing::warn!(%error, "the sessions of a crashed window are offered again");
         }
         drop(self.held);
     }
 }
 
-/// Where windows write their sessions down, if the system has a place for it.
+/// The folder of the files, if the system has one for program state.
 pub(crate) fn folder() -> Option<PathBuf> {
     Some(state_folder()?.join("windows"))
 }
 
 impl Keeper {
-    /// Begins to write into that folder.
+    /// Starts to save into that folder.
     pub(crate) fn start(runtime: &tokio::runtime::Handle, folder: PathBuf) -> (Self, Ending) {
         let (latest, changes) = watch::channel(Latest::default());
         let (latest, task) =
@@ -205,29 +205,30 @@ impl Keeper {
         (Self { latest: Arc::clone(&latest) }, Ending { latest, task })
     }
 
-    /// Has this written down, if it is news. Never waits.
+    /// Saves the sessions of a snapshot if they have changed. Never blocks.
     pub(crate) fn keep(&self, snapshot: &Snapshot) {
         let sessions = KeptSession::all(snapshot);
         self.latest.send_if_modified(|latest| {
-            let is_news = !latest.is_last && latest.sessions != sessions;
-            if is_news {
+            let is_changed = !latest.is_last && latest.sessions != sessions;
+            if is_changed {
                 latest.sessions = sessions;
             }
-            is_news
+            is_changed
         });
     }
 }
 
 impl Ending {
-    /// The window ends in order. What others opened is over for us; what the person opened stays
-    /// offered, since the links that were sent out are good again then.
+    /// Saves for the last time, because the window closes in order. Sessions of other openers are
+    /// over for this user. Sessions that this user opened stay on offer, because reopening them
+    /// makes the links that were sent out valid again.
     pub(crate) async fn finish(self) {
         self.latest.send_modify(|latest| {
             latest.sessions.retain(|one| one.role == Role::Opener);
             latest.is_last = true;
         });
         if let Err(error) = self.task.await {
-            tracing::warn!(%error, "the sessions were not written down");
+            tracing::warn!(%error, "the sessions were not saved");
         }
     }
 }
@@ -240,18 +241,18 @@ impl Journal {
     }
 
     async fn follow(mut self, mut changes: watch::Receiver<Latest>) {
-        let mut is_told = false;
+        let mut has_warned = false;
         while changes.changed().await.is_ok() {
             let Latest { sessions, is_last } = changes.borrow_and_update().clone();
             let written = tokio::task::spawn_blocking(move || {
                 let result = self.write(sessions);
                 (self, result)
             });
-            let Ok((journal, result)) = written.await else { return };
-            self = journal;
-            if let (Err(error), false) = (result, is_told) {
-                is_told = true;
-                tracing::warn!(%error, "sessions cannot be written down; a crash would lose them");
+            let Ok((file, result)) = written.await else { return };
+            self = file;
+            if let (Err(error), false) = (result, has_warned) {
+                has_warned = true;
+                tracing::warn!(%error, "sessions cannot be saved; a crash would lose them");
             }
             if is_last {
                 return;
@@ -259,18 +260,19 @@ impl Journal {
         }
     }
 
-    /// Writes the sessions beside and renames, so that a crash leaves the old file or the new one.
+    /// Writes the sessions into a new file and renames it, so that a crash leaves either the old or
+    /// the new content.
     fn write(&mut self, sessions: Vec<KeptSession>) -> io::Result<()> {
         if sessions.is_empty() {
             let known = self.held.take();
             return known.map_or(Ok(()), |_| fs::remove_file(&self.path));
         }
         create_private_folder(&self.folder)?;
-        let beside = self.path.with_extension("new");
-        let mut file = create_private(&beside)?;
+        let new_path = self.path.with_extension("new");
+        let mut file = create_private(&new_path)?;
         file.try_lock().map_err(io::Error::from)?;
         file.write_all(serde_json::to_string(&Record { sessions })?.as_bytes())?;
-        fs::rename(&beside, &self.path)?;
+        fs::rename(&new_path, &self.path)?;
         self.held = Some(file);
         Ok(())
     }
@@ -284,7 +286,7 @@ mod tests {
         model::{Gates, HubOwner, HubPlace, SessionState},
     };
 
-    /// A folder of its own, removed at the end.
+    /// A temporary folder, removed on drop.
     struct Scratch(PathBuf);
 
     impl Scratch {
@@ -300,7 +302,7 @@ mod tests {
         }
     }
 
-    /// An own broadcast, a conference that we joined, and one that is over.
+    /// A broadcast of this user, a conference that it joined, and a session that is over.
     fn sessions() -> Vec<KeptSession> {
         let over = SessionStatus {
             state: SessionState::Ended { reason: crate::model::EndReason::Closed },
@@ -322,27 +324,27 @@ mod tests {
     }
 
     #[test]
-    fn what_a_crash_left_behind_is_offered_once_and_not_while_its_window_lives() {
+    fn the_sessions_of_a_crashed_window_are_offered_once_and_not_while_it_runs() {
         let scratch = Scratch::new("crash");
         let mut journal = Journal::new(scratch.0.clone());
         journal.write(sessions()).unwrap();
-        assert!(LeftBehind::find(&scratch.0).is_none(), "its window lives");
+        assert!(LeftBehind::find(&scratch.0).is_none(), "the window still runs");
         let mut other = Journal::new(scratch.0.clone());
         other.write(sessions()[..1].to_vec()).unwrap();
         drop(journal);
-        let found = LeftBehind::find(&scratch.0).expect("what the crash left");
-        assert!(found.words().starts_with("Resume 2 sessions of "), "{}", found.words());
-        assert!(LeftBehind::find(&scratch.0).is_none(), "another window does not offer it too");
-        drop(found);
-        let found = LeftBehind::find(&scratch.0).expect("it was not resumed");
-        assert_eq!(found.resume(), commands());
+        let resumable = LeftBehind::find(&scratch.0).expect("the window has crashed");
+        assert!(resumable.words().starts_with("Resume 2 sessions of "), "{}", resumable.words());
+        assert!(LeftBehind::find(&scratch.0).is_none(), "another window does not offer them too");
+        drop(resumable);
+        let resumable = LeftBehind::find(&scratch.0).expect("they were not resumed");
+        assert_eq!(resumable.resume(), commands());
         assert!(LeftBehind::find(&scratch.0).is_none());
     }
 
     #[test]
-    fn who_was_muted_is_muted_again_and_asks_where_the_hub_was_reached() {
+    fn a_resumed_session_stays_muted_and_uses_the_same_hub_address() {
         let url: HubUrl = "http://192.0.2.1:7340".parse().unwrap();
-        // Its link names another address, as the hub says.
+        // The session's link has another address, which the hub announced.
         let hub = Some(HubPlace { url: url.clone(), owner: HubOwner::Elsewhere });
         let gates = Gates { microphone: false, camera: false, listening: true };
         let status = session("theirs", SessionKind::FIVE[0], Role::Guest, 1);
@@ -356,15 +358,15 @@ mod tests {
         assert_eq!(commands, [join, off(Gate::Microphone), off(Gate::Camera)]);
         let earlier = r#"{"session":"a","kind":null,"role":"guest","hub":null,"limit":null}"#;
         let earlier: KeptSession = serde_json::from_str(earlier).unwrap();
-        assert_eq!(earlier.commands().count(), 1, "written by an earlier version");
+        assert_eq!(earlier.commands().count(), 1, "a file of an earlier version");
     }
 
     #[test]
-    fn half_a_file_and_an_old_one_are_offered_to_nobody() {
+    fn a_truncated_or_outdated_file_is_deleted_and_not_offered() {
         let scratch = Scratch::new("half");
         create_private_folder(&scratch.0).unwrap();
-        let half = scratch.0.join("1.json");
-        fs::write(&half, "{\"sessions\":[{\"session\":\"mi").unwrap();
+        let truncated = scratch.0.join("1.json");
+        fs::write(&truncated, "{\"sessions\":[{\"session\":\"mi").unwrap();
         let mut journal = Journal::new(scratch.0.clone());
         journal.write(sessions()).unwrap();
         let old = SystemTime::now() - 2 * OFFERED_FOR;
@@ -376,13 +378,13 @@ mod tests {
     }
 
     #[test]
-    fn after_an_orderly_end_own_sessions_alone_are_offered() {
+    fn after_an_orderly_end_only_sessions_of_this_user_are_offered() {
         let scratch = Scratch::new("end");
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let ended = |snapshot: &Snapshot| {
-            let (keeper, ending) = Keeper::start(runtime.handle(), scratch.0.clone());
-            keeper.keep(snapshot);
-            runtime.block_on(ending.finish());
+            let (saver, shutdown) = Keeper::start(runtime.handle(), scratch.0.clone());
+            saver.keep(snapshot);
+            runtime.block_on(shutdown.finish());
             LeftBehind::find(&scratch.0).map(LeftBehind::resume)
         };
         let mine = session("mine", SessionKind::FIVE[1], Role::Opener, 0);

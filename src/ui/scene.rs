@@ -1,32 +1,32 @@
-//! What is drawn: how everything is, and when that was.
+//! The state that the panels draw, and the time at which it is drawn.
 
 use std::time::Duration;
 
 use super::{colours::Colours, devices::DeviceKind, settings::Settings};
 use crate::model::{MediaTime, ParticipantState, SessionState, Snapshot};
 
-/// What is drawn.
+/// The state that the panels draw.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scene<'a> {
-    /// How everything is.
+    /// The engine's snapshot.
     pub(crate) snapshot: &'a Snapshot,
     /// The sessions' colours.
     pub(crate) colours: &'a Colours,
-    /// What the person has chosen.
+    /// The user's settings.
     pub(crate) settings: &'a Settings,
-    /// The time, on the engine's clock: what lasts is said in seconds.
+    /// The time, on the engine's clock. Durations are shown relative to it.
     pub(crate) now: MediaTime,
     /// Whether the system has no device of a kind, in the order of [`DeviceKind::ALL`].
     pub(crate) missing: [bool; DeviceKind::ALL.len()],
-    /// What a window that crashed had, as it is offered.
+    /// The offer to resume the sessions of a crashed window.
     pub(crate) left_behind: Option<&'a str>,
-    /// The engine's queue is full, so nothing can be asked for now.
+    /// The engine's command queue is full, so the controls are disabled.
     pub(crate) busy: bool,
 }
 
-/// How long the words stay true that tell seconds; `None` if none are told.
+/// How long the texts with seconds stay correct. `None` if there are none.
 pub(crate) fn until_next_second(snapshot: &Snapshot, now: MediaTime) -> Option<Duration> {
-    let lasting = snapshot.sessions.iter().flat_map(|session| {
+    let durations = snapshot.sessions.iter().flat_map(|session| {
         let hub = match session.state {
             SessionState::Reconnecting { since } | SessionState::HostLost { since } => Some(since),
             SessionState::Connecting
@@ -36,17 +36,18 @@ pub(crate) fn until_next_second(snapshot: &Snapshot, now: MediaTime) -> Option<D
             | SessionState::Ended { .. }
             | SessionState::Failed(_) => None,
         };
-        let people = session.participants.iter();
-        let silent = people.filter(|one| one.state == ParticipantState::Reconnecting);
-        hub.into_iter().chain(silent.map(|one| one.since))
+        let participants = session.participants.iter();
+        let reconnecting = participants.filter(|one| one.state == ParticipantState::Reconnecting);
+        hub.into_iter().chain(reconnecting.map(|one| one.since))
     });
-    let lasting = lasting.map(|since| SECOND - Duration::from_nanos(nanos_into_second(since, now)));
-    // What is left of the time to undo something is said too.
-    let left = snapshot.departure.iter().map(|departure| {
+    let durations =
+        durations.map(|since| SECOND - Duration::from_nanos(nanos_into_second(since, now)));
+    // The undo button shows the remaining seconds.
+    let undo = snapshot.departure.iter().map(|departure| {
         let nanos = u64::from(departure.until.since(now).subsec_nanos());
         if nanos == 0 { SECOND } else { Duration::from_nanos(nanos) }
     });
-    lasting.chain(left).min()
+    durations.chain(undo).min()
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -64,7 +65,7 @@ mod tests {
     };
 
     #[test]
-    fn the_window_wakes_when_the_next_second_is_to_be_shown_and_never_without_one() {
+    fn the_window_repaints_for_the_next_second_and_not_without_a_running_duration() {
         let mut one = session("s", SessionKind::FIVE[0], Role::Guest, 2);
         let at = |ms: u64| MediaTime::from_micros(ms * 1000);
         assert_eq!(until_next_second(&with(vec![one.clone()]), at(0)), None);

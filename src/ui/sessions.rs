@@ -1,4 +1,4 @@
-//! The sessions: a box to join, buttons to open, a lane for each.
+//! The sessions panel: a box to join, buttons to open, and a card per session.
 
 use std::collections::BTreeSet;
 
@@ -19,88 +19,88 @@ use super::{
 };
 use crate::model::{Command, JoinTarget, MAX_NAME_CHARS, SessionId, Snapshot, parse_target};
 
-/// What the box is for.
+/// The label of the join box.
 const PASTE: &str = "Paste a link to join";
 
-/// The left panel.
+/// The left panel, with all sessions.
 #[derive(Debug, Default)]
 pub(crate) struct SessionsPanel {
-    /// What is typed into the box.
+    /// The text in the join box.
     typed: String,
-    /// The name that is being typed, while it is.
+    /// The user's name while it is being typed.
     name: Option<String>,
-    /// Why what was typed cannot be joined; until it is edited.
+    /// Why the text is not a link. Cleared when the text is edited.
     refused: Option<String>,
-    /// The box is to get the keyboard's focus.
+    /// Whether the join box is to get the focus.
     wants_focus: bool,
     /// The sessions whose participants are listed.
     unfolded: BTreeSet<SessionId>,
-    /// The sessions that had lanes already.
+    /// The sessions that had a card in the last frame.
     shown: BTreeSet<SessionId>,
-    /// The lane that was asked for, or that is new; scrolled to once.
+    /// The session whose card is scrolled to next: a requested or a new one.
     sought: Option<SessionId>,
 }
 
 impl SessionsPanel {
-    /// Draws the panel.
-    pub(crate) fn ui(&mut self, ui: &mut Ui, scene: Scene<'_>, chats: &Chats) -> Option<Want> {
-        let mut want = None;
-        ui.add_enabled_ui(!scene.busy, |ui| {
-            // As high as the titles of the streams beside it.
+    /// Draws the panel. Returns the action of the user.
+    pub(crate) fn ui(&mut self, ui: &mut Ui, view: Scene<'_>, chats: &Chats) -> Option<Want> {
+        let mut action = None;
+        ui.add_enabled_ui(!view.busy, |ui| {
+            // Same height as the titles of the stream panels.
             two_ended(ui, |ui| ui.label(RichText::new("Sessions").heading()), |_| {});
-            want = self.join_box(ui);
-            let known = &scene.settings.name;
-            let is_typed = scene.snapshot.sessions.is_empty() && self.name_box(ui, known);
+            action = self.join_box(ui);
+            let known = &view.settings.name;
+            let is_typed = view.snapshot.sessions.is_empty() && self.name_box(ui, known);
             let five = primary_button(ui, "Open all five");
             let five = five.on_hover_text("Open five unique sessions, one of each kind");
-            // The second half of a double click is not meant to open five more.
+            // A double click is not meant to open ten sessions.
             if five.clicked() && !five.double_clicked() && !five.triple_clicked() {
-                want = Some(Want::OpenFive);
+                action = Some(Want::OpenFive);
             }
             let wide = Button::new("New session…").min_size(egui::vec2(0.0, 28.0));
             let wide = |ui: &mut Ui| ui.vertical_centered_justified(|ui| ui.add(wide)).inner;
             if wide(ui).on_hover_text("Open one session of the kind you choose").clicked() {
-                want = Some(Want::ShowOpen);
+                action = Some(Want::ShowOpen);
             }
             ui.add_space(GRID);
             ScrollArea::vertical().auto_shrink([false, false]).show(ui, |ui| {
-                want = want.take().or(self.lanes(ui, scene, chats));
+                action = action.take().or(self.lanes(ui, view, chats));
                 focus::follow(ui);
             });
-            // What else is wanted goes first: the name is kept for the next drawing.
-            if want.is_none() && !is_typed {
-                want = self.typed_name(known);
+            // Another action goes first. The name is kept for the next frame.
+            if action.is_none() && !is_typed {
+                action = self.typed_name(known);
             }
         });
-        want
+        action
     }
 
-    /// Scrolls to the lane at that place and lists its participants.
+    /// Scrolls to the session card with that index and lists its participants.
     pub(crate) fn show_lane(&mut self, index: usize, snapshot: &Snapshot) {
         if let Some(session) = snapshot.sessions.get(index) {
             self.show(&session.session);
         }
     }
 
-    /// Scrolls to that session's lane and lists its participants.
+    /// Scrolls to a session's card and lists its participants.
     pub(crate) fn show(&mut self, session: &SessionId) {
         self.unfolded.insert(session.clone());
         self.sought = Some(session.clone());
     }
 
-    /// Joins what a person pasted outside the box, or shows in the box why not.
+    /// Joins a link that was pasted outside the box, or shows in the box why it is not one.
     pub(crate) fn paste(&mut self, text: &str) -> Option<Want> {
         text.trim().clone_into(&mut self.typed);
         self.join()
     }
 
-    /// Puts a link into the box, to be mended there.
+    /// Puts a link into the join box so that the user can correct it.
     pub(crate) fn edit(&mut self, link: String) {
         (self.typed, self.refused, self.wants_focus) = (link, None, true);
     }
 
     fn join_box(&mut self, ui: &mut Ui) -> Option<Want> {
-        let mut asked = false;
+        let mut submitted = false;
         let edit = ui.horizontal(|ui| {
             ui.spacing_mut().item_spacing.x = GRID / 2.0;
             let button_width = 60.0;
@@ -118,29 +118,29 @@ impl SessionsPanel {
             if edit.changed() {
                 self.refused = None;
             }
-            asked = edit.lost_focus() && ui.input(|input| input.key_pressed(Key::Enter));
+            submitted = edit.lost_focus() && ui.input(|input| input.key_pressed(Key::Enter));
             let join = Button::new("Join").min_size(egui::vec2(button_width, 28.0));
-            asked |= ui.add_enabled(!self.typed.trim().is_empty(), join).clicked();
+            submitted |= ui.add_enabled(!self.typed.trim().is_empty(), join).clicked();
             edit.id
         });
         let edit = edit.inner;
-        // While the engine's queue is full nothing can be typed.
+        // While the engine's queue is full, the box is disabled.
         if ui.is_enabled() && std::mem::take(&mut self.wants_focus) {
             ui.memory_mut(|memory| memory.request_focus(edit));
         }
-        let want = if asked { self.join() } else { None };
-        if asked && self.refused.is_some() {
-            // What is typed next mends it, and is no key for muting.
+        let action = if submitted { self.join() } else { None };
+        if submitted && self.refused.is_some() {
+            // The next keys correct the text. They are not shortcuts.
             ui.memory_mut(|memory| memory.request_focus(edit));
         }
         if let Some(reason) = &self.refused {
             ui.colored_label(Palette::of(ui).warn, reason);
         }
-        want
+        action
     }
 
-    /// Who one is, before anybody sees it; later the settings have it. Whether it is being typed: it
-    /// holds once the person goes on to something else.
+    /// Draws the box for the user's name, while there are no sessions; later the name is in the
+    /// settings. Returns whether the name is being typed: it applies once the focus leaves the box.
     fn name_box(&mut self, ui: &mut Ui, known: &str) -> bool {
         let label = ui.label("Your name");
         let mut typed = self.name.clone().unwrap_or_else(|| known.to_owned());
@@ -157,7 +157,7 @@ impl SessionsPanel {
         edit.has_focus()
     }
 
-    /// The name that was typed, once that is over.
+    /// The action for a typed name, once typing has ended.
     fn typed_name(&mut self, known: &str) -> Option<Want> {
         let name = self.name.take()?;
         (name.trim() != known.trim()).then_some(Want::Rename(name))
@@ -181,42 +181,44 @@ impl SessionsPanel {
         }
     }
 
-    fn lanes(&mut self, ui: &mut Ui, scene: Scene<'_>, chats: &Chats) -> Option<Want> {
-        let snapshot = scene.snapshot;
-        let mut want = None;
+    fn lanes(&mut self, ui: &mut Ui, view: Scene<'_>, chats: &Chats) -> Option<Want> {
+        let snapshot = view.snapshot;
+        let mut action = None;
         if snapshot.sessions.is_empty() {
             let text = "No sessions yet. Paste a link someone sent you, or open one.";
             ui.label(RichText::new(text).weak());
-            want = want.or(scene.left_behind.and_then(|offer| resume(ui, offer)));
+            action = action.or(view.left_behind.and_then(|offer| resume(ui, offer)));
         }
-        // Five lanes are whole in a window that leaves its bars room on a screen 800 points high.
+        // With this spacing, five cards fit into a window on a screen 800 points high, without its
+        // bars.
         ui.spacing_mut().item_spacing.y = GRID / 2.0;
         let mut sessions = snapshot.sessions.iter();
         let new = sessions.find(|one| !self.shown.contains(&one.session));
         self.sought = self.sought.take().or(new.map(|one| one.session.clone()));
         for session in &snapshot.sessions {
-            let unfolded = self.unfolded.contains(&session.session);
-            let place = words::place(snapshot, &session.session);
-            let more = lane::More { place: &place, unfolded, chats, scene };
-            let response = ui.push_id(&session.session, |ui| lane::ui(ui, session, more));
-            let lane::Drawn { want: wanted, fold } = response.inner;
+            let is_expanded = self.unfolded.contains(&session.session);
+            let session_name = words::place(snapshot, &session.session);
+            let card =
+                lane::More { place: &session_name, unfolded: is_expanded, chats, scene: view };
+            let response = ui.push_id(&session.session, |ui| lane::ui(ui, session, card));
+            let lane::Drawn { want: card_action, fold } = response.inner;
             if fold && !self.unfolded.remove(&session.session) {
                 self.unfolded.insert(session.session.clone());
             }
-            want = want.or(wanted);
+            action = action.or(card_action);
             if self.sought.as_ref() == Some(&session.session) {
                 response.response.scroll_to_me(None);
                 self.sought = None;
             }
         }
-        let has_lane = |id: &SessionId| snapshot.sessions.iter().any(|one| one.session == *id);
-        self.unfolded.retain(has_lane);
+        let is_shown = |id: &SessionId| snapshot.sessions.iter().any(|one| one.session == *id);
+        self.unfolded.retain(is_shown);
         self.shown = snapshot.sessions.iter().map(|one| one.session.clone()).collect();
-        want
+        action
     }
 }
 
-/// Offers the sessions of a window that crashed.
+/// Draws the offer to resume the sessions of a crashed window.
 fn resume(ui: &mut Ui, offer: &str) -> Option<Want> {
     ui.add_space(GRID);
     let (resume, forget) = two_ended(
@@ -231,21 +233,25 @@ fn resume(ui: &mut Ui, offer: &str) -> Option<Want> {
     }
 }
 
-/// The one button of a panel that invites, over its whole width.
+/// The primary button of a panel. It fills the width.
 pub(crate) fn primary_button(ui: &mut Ui, text: &str) -> egui::Response {
     let palette = Palette::of(ui);
     filled_button(ui, text, (palette.accent, palette.on_accent))
 }
 
-/// A button whose deed takes something from others or cannot be undone.
+/// A button for a destructive action.
 pub(crate) fn red_button(ui: &mut Ui, text: &str) -> egui::Response {
     let palette = Palette::of(ui);
     filled_button(ui, text, (palette.on_air, palette.on_on_air))
 }
 
-fn filled_button(ui: &mut Ui, text: &str, (fill, ink): (Color32, Color32)) -> egui::Response {
+fn filled_button(
+    ui: &mut Ui,
+    text: &str,
+    (fill, text_colour): (Color32, Color32),
+) -> egui::Response {
     let palette = Palette::of(ui);
-    let label = RichText::new(text).color(ink);
+    let label = RichText::new(text).color(text_colour);
     let button = Button::new(label).fill(fill).min_size(egui::vec2(0.0, 32.0));
     let response = if ui.layout().is_horizontal() {
         ui.add(button)
@@ -260,39 +266,40 @@ fn filled_button(ui: &mut Ui, text: &str, (fill, ink): (Color32, Color32)) -> eg
     response
 }
 
-/// A line whose right end bears `right`, while `left` gets the rest of the width.
+/// A row with `right` at its right end. `left` gets the remaining width.
 ///
-/// Both are drawn in the order of reading, which is that of the keyboard and of screen readers
-/// too. So how wide the right end is, is known from the drawing before; when it was wrong, this
-/// drawing is not shown but made again.
+/// Both are drawn in reading order, which is also the order of the keyboard and of screen readers.
+/// So the width of the right end is known only from the previous frame. If it has changed, this
+/// frame is discarded and drawn again.
 pub(crate) fn two_ended<L, R>(
     ui: &mut Ui,
     left: impl FnOnce(&mut Ui) -> L,
     right: impl FnOnce(&mut Ui) -> R,
 ) -> (L, R) {
     let id = ui.next_auto_id().with("right end");
-    let known: f32 = ui.data(|data| data.get_temp(id)).unwrap_or_default();
+    let last_width: f32 = ui.data(|data| data.get_temp(id)).unwrap_or_default();
     let size = egui::vec2(ui.available_width(), ui.spacing().interact_size.y);
-    let line = Rect::from_min_size(ui.cursor().min, size);
-    let gap = if known > 0.0 { ui.spacing().item_spacing.x } else { 0.0 };
-    let (rest, end) = line.split_left_right_at_x((line.right() - known).max(line.left()));
+    let row = Rect::from_min_size(ui.cursor().min, size);
+    let gap = if last_width > 0.0 { ui.spacing().item_spacing.x } else { 0.0 };
+    let (left_rect, right_rect) =
+        row.split_left_right_at_x((row.right() - last_width).max(row.left()));
     let layout = Layout::left_to_right(egui::Align::Center);
-    let place = rest.with_max_x((rest.right() - gap).max(rest.left()));
-    let mut first = ui.new_child(UiBuilder::new().max_rect(place).layout(layout));
-    let left = left(&mut first);
-    let mut last = ui.new_child(UiBuilder::new().max_rect(end).layout(layout));
-    let right = right(&mut last);
-    let width = last.min_rect().width();
-    if (width - known).abs() > 0.5 {
+    let max_rect = left_rect.with_max_x((left_rect.right() - gap).max(left_rect.left()));
+    let mut left_ui = ui.new_child(UiBuilder::new().max_rect(max_rect).layout(layout));
+    let left = left(&mut left_ui);
+    let mut right_ui = ui.new_child(UiBuilder::new().max_rect(right_rect).layout(layout));
+    let right = right(&mut right_ui);
+    let width = right_ui.min_rect().width();
+    if (width - last_width).abs() > 0.5 {
         ui.data_mut(|data| data.insert_temp(id, width));
-        ui.ctx().request_discard("the right end of a line has another width");
+        ui.ctx().request_discard("the right end of a row has changed its width");
     }
-    let bottom = first.min_rect().bottom().max(last.min_rect().bottom()).max(line.bottom());
-    ui.advance_cursor_after_rect(line.with_max_y(bottom));
+    let bottom = left_ui.min_rect().bottom().max(right_ui.min_rect().bottom()).max(row.bottom());
+    ui.advance_cursor_after_rect(row.with_max_y(bottom));
     (left, right)
 }
 
-/// A small filled mark with a word in it.
+/// A small filled badge with a text.
 pub(crate) fn pill(ui: &mut Ui, text: &str, fill: Color32, colour: Color32) -> egui::Response {
     let font = super::theme::SMALL;
     let galley = ui.painter().layout_no_wrap(text.to_owned(), font, colour);

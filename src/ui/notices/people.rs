@@ -1,5 +1,5 @@
-//! Toasts about people: who came, left, froze, was lost and is back. Several people to whom the same
-//! happens share one.
+//! Toasts about participants: joined, left, frozen, disconnected or reconnected. Participants with
+//! the same change share a toast.
 
 use super::{About, Notices, TOAST, Toast};
 use crate::{
@@ -7,57 +7,57 @@ use crate::{
     ui::{bidi, words},
 };
 
-/// What happened to somebody.
+/// A change of a participant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Change {
-    /// Was there when we came.
+    /// Was in the session when this user joined.
     Met,
-    /// Came.
+    /// Joined.
     Joined,
-    /// Went.
+    /// Left.
     Left,
-    /// Was removed by the host.
+    /// Was ejected by the host.
     Removed,
-    /// Sends no picture any more, though the camera is on.
+    /// Sends no more video, although the camera is on.
     Stopped,
-    /// Does not answer any more.
+    /// Lost its connection.
     Lost,
-    /// Was lost, and answers again.
+    /// Is connected again.
     Back,
 }
 
 impl Change {
-    /// Whether it is about the person's connection, whatever the session.
+    /// Whether the change is about the participant's connection, which is the same in all sessions.
     const fn is_of_the_line(self) -> bool {
         matches!(self, Self::Stopped | Self::Lost | Self::Back)
     }
 }
 
-/// What a toast tells about people.
+/// The content of a toast about participants.
 #[derive(Debug)]
 pub(super) struct Changed {
     change: Change,
     who: Vec<(ParticipantId, String)>,
-    /// The session in a sentence.
+    /// The session's name in a sentence.
     place: String,
 }
 
 impl Changed {
     fn text(&self) -> String {
-        let (place, who) = (&self.place, self.names());
+        let (session_name, names) = (&self.place, self.names());
         let many = self.who.len() > 1;
         match self.change {
-            Change::Met if self.who.is_empty() => format!("You joined {place}"),
-            Change::Met => format!("You joined {place} with {who}"),
-            Change::Joined => format!("{who} joined {place}"),
-            Change::Left => format!("{who} left {place}"),
-            Change::Removed if many => format!("{who} were removed from {place}"),
-            Change::Removed => format!("{who} was removed from {place}"),
-            Change::Stopped if many => format!("The video of {who} stopped"),
-            Change::Stopped => format!("{who}'s video stopped"),
-            Change::Lost => format!("{who} lost connection"),
-            Change::Back if many => format!("{who} are back"),
-            Change::Back => format!("{who} is back"),
+            Change::Met if self.who.is_empty() => format!("You joined {session_name}"),
+            Change::Met => format!("You joined {session_name} with {names}"),
+            Change::Joined => format!("{names} joined {session_name}"),
+            Change::Left => format!("{names} left {session_name}"),
+            Change::Removed if many => format!("{names} were removed from {session_name}"),
+            Change::Removed => format!("{names} was removed from {session_name}"),
+            Change::Stopped if many => format!("The video of {names} stopped"),
+            Change::Stopped => format!("{names}'s video stopped"),
+            Change::Lost => format!("{names} lost connection"),
+            Change::Back if many => format!("{names} are back"),
+            Change::Back => format!("{names} is back"),
         }
     }
 
@@ -75,26 +75,26 @@ impl Changed {
 }
 
 impl Notices {
-    /// What a person's new state means, if it is worth a toast.
+    /// The change that a participant's new state means, if it is worth a toast.
     pub(super) fn change(
         &mut self,
         session: &SessionId,
         participant: &ParticipantId,
         (state, reason): (ParticipantState, Option<LeaveReason>),
     ) -> Option<Change> {
-        let whom = (session.clone(), participant.clone());
+        let participant = (session.clone(), participant.clone());
         match state {
-            // An error says why somebody is unreachable.
+            // An error banner shows why the participant is unreachable.
             ParticipantState::Connecting | ParticipantState::Unreachable => None,
-            ParticipantState::Live if self.lost.remove(&whom) => Some(Change::Back),
-            ParticipantState::Live if self.met.remove(&whom) => Some(Change::Met),
+            ParticipantState::Live if self.lost.remove(&participant) => Some(Change::Back),
+            ParticipantState::Live if self.met.remove(&participant) => Some(Change::Met),
             ParticipantState::Live => Some(Change::Joined),
             ParticipantState::Reconnecting | ParticipantState::Gone => {
-                self.lost.insert(whom).then_some(Change::Lost)
+                self.lost.insert(participant).then_some(Change::Lost)
             }
             ParticipantState::Left => {
-                let was_lost = self.lost.remove(&whom);
-                self.met.remove(&whom);
+                let was_lost = self.lost.remove(&participant);
+                self.met.remove(&participant);
                 match reason {
                     Some(LeaveReason::Ejected) => Some(Change::Removed),
                     Some(LeaveReason::Lost) => (!was_lost).then_some(Change::Lost),
@@ -104,64 +104,75 @@ impl Notices {
         }
     }
 
-    /// Tells that we are in a session now; whoever is there already is added as soon as connected.
+    /// Shows that this user has joined a session. Participants that are there already are added
+    /// once they are connected.
     pub(super) fn arrived(&mut self, snapshot: &Snapshot, session: &SessionId, now: f64) {
         let found = snapshot.sessions.iter().find(|one| one.session == *session);
-        let people = found.into_iter().flat_map(|one| &one.participants);
-        self.met.extend(people.map(|one| (session.clone(), one.participant.clone())));
-        let place = words::the_place(snapshot, session);
-        self.tell(Changed { change: Change::Met, who: vec![], place }, Some(session), now);
+        let participants = found.into_iter().flat_map(|one| &one.participants);
+        self.met.extend(participants.map(|one| (session.clone(), one.participant.clone())));
+        let session_name = words::the_place(snapshot, session);
+        self.tell(
+            Changed { change: Change::Met, who: vec![], place: session_name },
+            Some(session),
+            now,
+        );
     }
 
-    /// Tells what happened to somebody, together with others to whom it happened just now.
+    /// Shows a change of a participant, merged with participants that had the same change just
+    /// before.
     pub(crate) fn people(
         &mut self,
         change: Change,
-        who: (ParticipantId, String),
+        participant: (ParticipantId, String),
         (snapshot, session): (&Snapshot, &SessionId),
         now: f64,
     ) {
         if change.is_of_the_line() || matches!(change, Change::Left | Change::Removed) {
-            self.forget(&who.0, now);
+            self.forget(&participant.0, now);
         }
         let is_same = |toast: &Toast| match &toast.about {
-            About::People(told) => {
-                told.change == change
+            About::People(content) => {
+                content.change == change
                     && (change.is_of_the_line() || toast.session.as_ref() == Some(session))
             }
             About::Itself | About::Chat => false,
         };
         let known = self.toasts.iter().position(is_same).and_then(|at| self.toasts.remove(at));
-        let place = words::the_place(snapshot, session);
-        let Some(Toast { about: About::People(mut told), session: where_to, .. }) = known else {
-            return self.tell(Changed { change, who: vec![who], place }, Some(session), now);
+        let session_name = words::the_place(snapshot, session);
+        let Some(Toast { about: About::People(mut content), session: known_session, .. }) = known
+        else {
+            return self.tell(
+                Changed { change, who: vec![participant], place: session_name },
+                Some(session),
+                now,
+            );
         };
-        told.who.retain(|(id, _)| *id != who.0);
-        told.who.push(who);
-        let of_one = where_to.filter(|of| of == session);
-        self.tell(told, of_one.as_ref(), now);
+        content.who.retain(|(id, _)| *id != participant.0);
+        content.who.push(participant);
+        let common_session = known_session.filter(|known| known == session);
+        self.tell(content, common_session.as_ref(), now);
     }
 
-    /// Takes a person out of what is told about connections: it is past.
-    fn forget(&mut self, whom: &ParticipantId, now: f64) {
+    /// Removes a participant from the toasts about connections, because they are outdated.
+    fn forget(&mut self, participant: &ParticipantId, now: f64) {
         for toast in &mut self.toasts {
-            let About::People(told) = &mut toast.about else { continue };
-            if !told.change.is_of_the_line() {
+            let About::People(content) = &mut toast.about else { continue };
+            if !content.change.is_of_the_line() {
                 continue;
             }
-            told.who.retain(|(id, _)| id != whom);
-            if told.who.is_empty() {
+            content.who.retain(|(id, _)| id != participant);
+            if content.who.is_empty() {
                 toast.until = now;
             } else {
-                toast.text = told.text();
+                toast.text = content.text();
             }
         }
         self.toasts.retain(|toast| toast.until > now);
     }
 
-    fn tell(&mut self, told: Changed, session: Option<&SessionId>, now: f64) {
-        let (text, session) = (told.text(), session.cloned());
-        self.push(Toast { text, session, about: About::People(told), until: now + TOAST });
+    fn tell(&mut self, content: Changed, session: Option<&SessionId>, now: f64) {
+        let (text, session) = (content.text(), session.cloned());
+        self.push(Toast { text, session, about: About::People(content), until: now + TOAST });
     }
 }
 
@@ -188,16 +199,16 @@ mod tests {
     }
 
     #[test]
-    fn people_who_come_together_share_a_toast() {
+    fn participants_that_join_together_share_a_toast() {
         let snapshot = with(vec![session("a", SessionKind::FIVE[0], Role::Opener, 0)]);
         let mut notices = Notices::default();
-        let mut told = vec![];
+        let mut shown = vec![];
         for index in 0..4 {
             notices.note(&event("a", index, ParticipantState::Live), &snapshot, 0.0);
-            told.push(texts(&notices).join(", "));
+            shown.push(texts(&notices).join(", "));
         }
         assert_eq!(
-            told,
+            shown,
             [
                 "Ada joined the conference",
                 "Ada and Ben joined the conference",
@@ -208,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_lost_is_told_once_in_whatever_sessions_and_then_that_they_are_back() {
+    fn a_lost_connection_is_shown_once_for_all_sessions_and_so_is_its_return() {
         let (mut notices, snapshot) = (Notices::default(), Snapshot::default());
         for session in ["a", "b"] {
             for state in [ParticipantState::Reconnecting, ParticipantState::Gone] {
@@ -224,17 +235,17 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_that_stopped_is_told_until_its_person_is_lost() {
+    fn a_frozen_video_is_shown_until_its_participant_disconnects() {
         let (mut notices, snapshot) = (Notices::default(), Snapshot::default());
-        let whom = (person(0), "Ada".to_owned());
-        notices.people(Change::Stopped, whom, (&snapshot, &id("a")), 0.0);
+        let participant = (person(0), "Ada".to_owned());
+        notices.people(Change::Stopped, participant, (&snapshot, &id("a")), 0.0);
         assert_eq!(texts(&notices), ["Ada's video stopped"]);
         notices.note(&event("a", 0, ParticipantState::Reconnecting), &snapshot, 3.0);
         assert_eq!(texts(&notices), ["Ada lost connection"]);
     }
 
     #[test]
-    fn who_joins_is_told_whom_they_met_and_nobody_else_joined() {
+    fn joining_shows_the_participants_present_and_later_ones_as_joined() {
         let snapshot = with(vec![session("a", SessionKind::FIVE[1], Role::Guest, 1)]);
         let mut notices = Notices::default();
         let joined = Event::Joined { session: id("a"), kind: SessionKind::FIVE[1] };
@@ -247,12 +258,12 @@ mod tests {
     }
 
     #[test]
-    fn who_was_removed_did_not_leave() {
+    fn an_ejected_participant_is_shown_as_removed_and_not_as_left() {
         let (mut notices, snapshot) = (Notices::default(), Snapshot::default());
         for (index, reason) in [(0, LeaveReason::Ejected), (1, LeaveReason::Left)] {
             let mut left = event("a", index, ParticipantState::Left);
-            if let Event::Participant { reason: told, .. } = &mut left {
-                *told = Some(reason);
+            if let Event::Participant { reason: given, .. } = &mut left {
+                *given = Some(reason);
             }
             notices.note(&left, &snapshot, 0.0);
         }
