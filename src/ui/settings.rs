@@ -1,4 +1,4 @@
-//! What is kept from one run to the next: a small TOML file in the platform's place.
+//! The settings that are kept between runs, in a TOML file in the platform's configuration folder.
 
 use std::{io, path::PathBuf};
 
@@ -12,41 +12,41 @@ use crate::{
     model::{HubUrl, LinkError},
 };
 
-/// What is kept from one run to the next, as it is written into the file.
+/// The settings as they are written into the file.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Settings {
-    /// How the person wants to be called; empty leaves it to the hub.
+    /// The user's name. If empty, the hub chooses one.
     pub(crate) name: String,
-    /// The hub to use; empty finds one or brings an own one.
+    /// The hub to use. If empty, one is found or started in this program.
     pub(crate) hub: String,
     /// The theme.
     pub(crate) theme: ThemeChoice,
-    /// What is sent as picture.
+    /// The camera.
     pub(crate) camera: Chosen,
-    /// Whether a camera's own picture is shown as in a mirror; others see it as it is.
+    /// Whether the preview of a camera is mirrored. Others see it unmirrored.
     pub(crate) mirror: bool,
-    /// What is sent as sound.
+    /// The microphone.
     pub(crate) microphone: Chosen,
-    /// Where it is played.
+    /// The speaker.
     pub(crate) speaker: Chosen,
-    /// How large the window is.
+    /// The size of the window.
     pub(crate) window: WindowSize,
-    /// How wide panels are.
+    /// The sizes of the panels.
     pub(crate) panels: Panels,
-    /// Which keys ask for what.
+    /// The keyboard shortcuts.
     pub(crate) keys: Bindings,
 }
 
-/// How large the window was when it was closed, in points.
+/// The size of the window when it was closed, in points.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct WindowSize {
-    /// From left to right, while it does not fill the screen.
+    /// Its width while it was not maximized.
     pub(crate) width: u16,
-    /// From top to bottom.
+    /// Its height while it was not maximized.
     pub(crate) height: u16,
-    /// It filled the screen.
+    /// Whether it was maximized.
     pub(crate) maximized: bool,
 }
 
@@ -56,19 +56,19 @@ impl Default for WindowSize {
     }
 }
 
-/// How wide, or high, the panels are that can be drawn wider, in points.
+/// The widths or heights of the resizable panels, in points.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
 pub(crate) struct Panels {
-    /// The sessions, in a wide window.
+    /// The width of the sessions panel in a wide window.
     pub(crate) sessions: u16,
-    /// The sessions, in a narrow one.
+    /// The width of the sessions panel in a narrow window.
     pub(crate) sessions_narrow: u16,
-    /// The local streams, beside the remote ones: their width.
+    /// The width of the local streams beside the remote ones.
     pub(crate) local_beside: u16,
-    /// The local streams, above the remote ones: their height.
+    /// The height of the local streams above the remote ones.
     pub(crate) local_above: u16,
-    /// The chat, beside the streams: its width.
+    /// The width of the chat beside the streams.
     pub(crate) chat_beside: u16,
 }
 
@@ -84,7 +84,7 @@ impl Default for Panels {
     }
 }
 
-/// The looks.
+/// The colour theme.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum ThemeChoice {
@@ -112,88 +112,88 @@ impl Default for Settings {
     }
 }
 
-/// Why settings cannot be read, kept or used. Says what, why and what to do.
+/// Why settings cannot be read, saved or used. The message says what, why and what to do.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SettingsError {
-    /// The system has no place for them.
+    /// The system has no folder for settings.
     #[error("settings cannot be saved: this system has no folder for them; set HOME")]
     NoPlace,
     /// The file cannot be read.
     #[error("cannot read the settings in {path}: {error}; the default settings are used", path = path.display())]
     Read {
-        /// Where.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         error: io::Error,
     },
-    /// The file is no TOML.
+    /// The file is not valid TOML.
     #[error(
         "cannot read the settings in {path}: {error}; the default settings are used; correct the \
          file and start again; {kept}",
         path = path.display()
     )]
     Malformed {
-        /// Where.
+        /// The file.
         path: PathBuf,
-        /// What is wrong with it, and in which line.
+        /// The parser's message, with the line.
         error: String,
-        /// What becomes of the file.
+        /// Whether the file was copied.
         kept: Kept,
     },
-    /// One value is none that this version knows; the others are used.
+    /// A value is invalid. The other settings are used.
     #[error(
         "cannot use the setting {key} in {path}: {error}; the default is used instead; the file \
          keeps yours until you change it",
         path = path.display()
     )]
     Value {
-        /// Where.
+        /// The file.
         path: PathBuf,
-        /// Which, `window.width`.
+        /// The key, such as `window.width`.
         key: String,
-        /// What is wrong with it.
+        /// Why the value is invalid.
         error: String,
     },
     /// The file cannot be written.
     #[error("cannot save the settings in {path}: {error}; they are kept until you quit", path = path.display())]
     Write {
-        /// Where.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         error: io::Error,
     },
-    /// The camera's setting.
+    /// The camera's setting is invalid.
     #[error("cannot use the camera in the settings: {0}")]
     Camera(SpecError),
-    /// The microphone's setting.
+    /// The microphone's setting is invalid.
     #[error("cannot use the microphone in the settings: {0}")]
     Microphone(SpecError),
-    /// The speaker's setting.
+    /// The speaker's setting is invalid.
     #[error("cannot use the speaker in the settings: {0}")]
     Speaker(SpeakerSpecError),
-    /// The hub's setting.
+    /// The hub's setting is invalid.
     #[error("cannot use this hub: {0}")]
     Hub(LinkError),
 }
 
 impl Settings {
-    /// Where they are kept: `~/.config/quintet/settings.toml` on Linux.
+    /// The path of the settings file: `~/.config/quintet/settings.toml` on Linux.
     pub(crate) fn place() -> Option<PathBuf> {
         let folders = directories::ProjectDirs::from("", "", "quintet")?;
         Some(folders.config_dir().join("settings.toml"))
     }
 
-    /// Whether the camera is one, so that its own picture can be shown as in a mirror.
+    /// Whether the video source is a camera, whose preview can be mirrored.
     pub(crate) fn has_camera(&self) -> bool {
         matches!(self.camera.camera(), Ok(SourceSpec::Default | SourceSpec::Device(_)))
     }
 
-    /// Whether the own picture is shown as in a mirror.
+    /// Whether the preview of the own video is mirrored.
     pub(crate) fn mirrors(&self) -> bool {
         self.mirror && self.has_camera()
     }
 
-    /// The hub that is meant.
+    /// The hub to use.
     pub(crate) fn hub(&self) -> Result<HubChoice, SettingsError> {
         if self.hub.trim().is_empty() {
             return Ok(HubChoice::Find { listen: None });
@@ -202,7 +202,7 @@ impl Settings {
         Ok(HubChoice::At(hub))
     }
 
-    /// What an engine is started with, and what of the settings could not be used for it.
+    /// The options to start an engine with, and the settings that cannot be used for it.
     pub(crate) fn engine(&self) -> (EngineOptions, Vec<SettingsError>) {
         let mut errors = vec![];
         let camera = self.camera.camera().map_err(SettingsError::Camera);
@@ -224,12 +224,12 @@ impl Settings {
     }
 }
 
-/// What becomes of a settings file that cannot be understood.
+/// The copy of a settings file that cannot be parsed.
 #[derive(Debug)]
 pub(crate) enum Kept {
-    /// A copy lies there, whatever is written in its place.
+    /// The file was copied to this path before it is replaced.
     Copy(PathBuf),
-    /// No copy could be made.
+    /// The file could not be copied.
     Nowhere(io::Error),
 }
 
@@ -245,10 +245,10 @@ impl std::fmt::Display for Kept {
     }
 }
 
-fn usable<T>(result: Result<T, SettingsError>, usual: T, errors: &mut Vec<SettingsError>) -> T {
+fn usable<T>(result: Result<T, SettingsError>, default: T, errors: &mut Vec<SettingsError>) -> T {
     result.unwrap_or_else(|error| {
         errors.push(error);
-        usual
+        default
     })
 }
 
@@ -257,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unusable_setting_is_told_and_the_usual_one_taken() {
+    fn an_invalid_setting_is_reported_and_its_default_is_used() {
         let settings = Settings {
             camera: "tone".into(),
             hub: "ftp://x".to_owned(),

@@ -1,8 +1,8 @@
-//! The settings' file: read key by key, and written so that nothing in it is lost.
+//! The settings file: read key by key, and written so that nothing in it is lost.
 //!
-//! The file belongs to the person: comments, the order of keys, keys of a newer version and values
-//! that this version cannot use stay as they are. Only what changed in this window is written, into
-//! what the file holds at that moment, so that two windows do not undo each other's changes.
+//! The file belongs to the user: comments, the order of keys, keys of a newer version, and values
+//! that this version cannot use all stay. Only settings that changed in this window are written,
+//! into the current content of the file, so that two windows do not undo each other's changes.
 
 use std::{
     collections::BTreeMap,
@@ -22,33 +22,33 @@ use super::{
     settings::{Kept, Settings, SettingsError},
 };
 
-/// How long another program may hold the file; then it is written all the same: another window
-/// that hangs must not keep this one from closing.
+/// How long to wait for another program's lock. Then the file is written without the lock: another
+/// window that hangs must not keep this one from closing.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The most symbolic links in a row, as Linux has it.
+/// Maximum number of symbolic links in a row, as on Linux.
 const MAX_LINKS: usize = 40;
 
-/// The settings' file, and what of it this window knows.
+/// The settings file, and what this window knows of its content.
 #[derive(Debug)]
 pub(crate) struct SettingsFile {
     path: PathBuf,
     state: Mutex<State>,
-    /// Held while the file is written: what is wanted first is written first.
+    /// Locked while the file is written, so that changes are written in order.
     writing: Mutex<()>,
 }
 
 #[derive(Debug)]
 struct State {
-    /// What this window read from the file or wrote into it.
+    /// What this window last read from the file or wrote into it.
     kept: Settings,
-    /// What is to be written next.
+    /// The settings to write next.
     wanted: Option<Settings>,
 }
 
 impl SettingsFile {
-    /// Reads the settings in that file, the usual ones if there is none, and what of it cannot be
-    /// used. Blocks.
+    /// Reads the settings file. Returns the default settings if there is none, and the settings
+    /// that cannot be used. Blocks.
     pub(crate) fn open(path: PathBuf) -> (Self, Settings, Vec<SettingsError>) {
         let (settings, errors) = match read(&path) {
             Ok(read) => read,
@@ -58,28 +58,29 @@ impl SettingsFile {
         (Self { path, state: Mutex::new(state), writing: Mutex::new(()) }, settings, errors)
     }
 
-    /// Says what is to be written by the next [`Self::save`], on whatever thread. Does not wait
+    /// Sets what the next [`Self::save`] writes, on whatever thread that is called. Does not wait
     /// for the disk.
     pub(crate) fn want(&self, settings: Settings) {
-        // Writers take what is wanted before they touch the disk, and hold nothing meanwhile.
+        // `save` takes the pending settings before it touches the disk, so this lock is never held
+        // for long.
         self.state().wanted = Some(settings);
     }
 
-    /// Writes what was wanted last; nothing if that is done. Blocks.
+    /// Writes the pending settings, if there are any. Blocks.
     ///
     /// # Errors
-    /// If the file cannot be written. It is as it was then, and the change is written with the next
-    /// one.
+    /// If the file cannot be written. It is unchanged then, and the next call writes the change
+    /// too.
     pub(crate) fn save(&self) -> Result<(), SettingsError> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let (kept, wanted) = {
+        let (saved, pending) = {
             let mut state = self.state();
-            let Some(wanted) = state.wanted.take() else { return Ok(()) };
-            (state.kept.clone(), wanted)
+            let Some(pending) = state.wanted.take() else { return Ok(()) };
+            (state.kept.clone(), pending)
         };
-        write(&self.path, &kept, &wanted)
+        write(&self.path, &saved, &pending)
             .map_err(|error| SettingsError::Write { path: self.path.clone(), error })?;
-        self.state().kept = wanted;
+        self.state().kept = pending;
         Ok(())
     }
 
@@ -88,7 +89,7 @@ impl SettingsFile {
     }
 }
 
-/// The settings in a file, and the keys that cannot be used.
+/// Reads the settings in a file, and the keys that cannot be used.
 fn read(path: &Path) -> Result<(Settings, Vec<SettingsError>), SettingsError> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
@@ -97,9 +98,9 @@ fn read(path: &Path) -> Result<(Settings, Vec<SettingsError>), SettingsError> {
     };
     let path = || path.to_owned();
     match parse(&text) {
-        Ok((settings, wrong)) => {
-            let errors = wrong.into_iter().map(|(key, error)| {
-                tracing::debug!(key, error, "a setting is not used");
+        Ok((settings, invalid)) => {
+            let errors = invalid.into_iter().map(|(key, error)| {
+                tracing::debug!(key, error, "invalid setting ignored");
                 SettingsError::Value { path: path(), key, error }
             });
             Ok((settings, errors.collect()))
@@ -111,52 +112,53 @@ fn read(path: &Path) -> Result<(Settings, Vec<SettingsError>), SettingsError> {
     }
 }
 
-/// Keys and what is wrong with their values.
+/// Keys with invalid values, each with the reason.
 type Wrong = Vec<(String, String)>;
 
-/// The settings in a text: each key that can be used, and for the others the usual value and why.
-/// Keys that are not known are left alone.
+/// Parses settings. A key that cannot be used gets its default value, and is returned with the
+/// reason. Unknown keys are ignored.
 pub(super) fn parse(text: &str) -> Result<(Settings, Wrong), toml::de::Error> {
     let file: Table = toml::from_str(text)?;
-    let mut known = as_table(&Settings::default());
-    let mut wrong = vec![];
-    // Looked at together: the file may swap two keys.
+    let mut table = as_table(&Settings::default());
+    let mut invalid = vec![];
+    // The keys are checked together: the file may swap two.
     if let Some(Value::Table(keys)) = file.get("keys") {
         let (bindings, refused) = Bindings::read(keys);
-        wrong.extend(refused.into_iter().map(|(key, error)| (format!("keys.{key}"), error)));
-        known.insert("keys".to_owned(), Value::Table(bindings.to_table()));
+        invalid.extend(refused.into_iter().map(|(key, error)| (format!("keys.{key}"), error)));
+        table.insert("keys".to_owned(), Value::Table(bindings.to_table()));
     }
-    for (key, usual) in as_table(&Settings::default()) {
-        match (file.get(&key), usual) {
+    for (key, default) in as_table(&Settings::default()) {
+        match (file.get(&key), default) {
             (None, _) => {}
             (Some(Value::Table(_)), Value::Table(_)) if key == "keys" => {}
-            (Some(Value::Table(given)), Value::Table(usual)) => {
-                for inner in usual.keys() {
+            (Some(Value::Table(given)), Value::Table(default)) => {
+                for inner in default.keys() {
                     let Some(value) = given.get(inner) else { continue };
                     let path = [key.as_str(), inner.as_str()];
-                    wrong.extend(try_value(&mut known, &path, value.clone()));
+                    invalid.extend(try_value(&mut table, &path, value.clone()));
                 }
             }
-            (Some(value), _) => wrong.extend(try_value(&mut known, &[&key], value.clone())),
+            (Some(value), _) => invalid.extend(try_value(&mut table, &[&key], value.clone())),
         }
     }
-    Ok((known.try_into()?, wrong))
+    Ok((table.try_into()?, invalid))
 }
 
-/// Puts a value into a table of settings if they can be read with it; else what is wrong.
-fn try_value(known: &mut Table, path: &[&str], value: Value) -> Option<(String, String)> {
-    let mut with = known.clone();
-    let place = match path {
+/// Puts a value into a table of settings if the result is valid. Otherwise returns the key and the
+/// reason.
+fn try_value(table: &mut Table, path: &[&str], value: Value) -> Option<(String, String)> {
+    let mut changed = table.clone();
+    let inserted = match path {
         [section, key] => {
-            let section = with.get_mut(*section).and_then(Value::as_table_mut)?;
+            let section = changed.get_mut(*section).and_then(Value::as_table_mut)?;
             section.insert((*key).to_owned(), value)
         }
-        _ => with.insert((*path.first()?).to_owned(), value),
+        _ => changed.insert((*path.first()?).to_owned(), value),
     };
-    debug_assert!(place.is_some(), "only keys that settings have are tried");
-    match with.clone().try_into::<Settings>() {
+    debug_assert!(inserted.is_some(), "only known keys are tried");
+    match changed.clone().try_into::<Settings>() {
         Ok(_) => {
-            *known = with;
+            *table = changed;
             None
         }
         Err(error) => Some((path.join("."), error.message().to_owned())),
@@ -164,12 +166,12 @@ fn try_value(known: &mut Table, path: &[&str], value: Value) -> Option<(String, 
 }
 
 fn as_table(settings: &Settings) -> Table {
-    Table::try_from(settings).expect("settings are a table")
+    Table::try_from(settings).expect("settings serialize to a table")
 }
 
-/// The values of settings by key, and those in a section by both.
+/// The values of the settings by key, or by section and key.
 fn values(settings: &Settings) -> BTreeMap<(String, Option<String>), Value> {
-    // A device is a table too, but one value.
+    // A device is a table too, but counts as one value.
     let is_section = |key: &str| matches!(key, "window" | "panels" | "keys");
     let mut all = BTreeMap::new();
     for (key, value) in as_table(settings) {
@@ -183,7 +185,8 @@ fn values(settings: &Settings) -> BTreeMap<(String, Option<String>), Value> {
     all
 }
 
-/// Puts what differs between two settings into a text of the file. An empty text gets everything.
+/// Puts the differences between two settings into the text of the file. An empty text gets all
+/// settings.
 pub(super) fn merge(text: &str, before: &Settings, after: &Settings) -> Result<String, io::Error> {
     let mut file: DocumentMut = text.parse().map_err(io::Error::other)?;
     let before = if text.trim().is_empty() { BTreeMap::new() } else { values(before) };
@@ -206,7 +209,7 @@ pub(super) fn merge(text: &str, before: &Settings, after: &Settings) -> Result<S
     Ok(file.to_string())
 }
 
-/// Gives a key another value; the comment behind it stays.
+/// Changes the value of a key. The comment behind it stays.
 fn set(table: &mut Item, key: &str, mut value: toml_edit::Value) {
     let Some(table) = table.as_table_like_mut() else { return };
     match table.get_mut(key).and_then(Item::as_value_mut) {
@@ -220,8 +223,9 @@ fn set(table: &mut Item, key: &str, mut value: toml_edit::Value) {
     }
 }
 
-/// Writes what differs between two settings into the file that a path leads to, through symbolic
-/// links, with its mode, beside it first, so that a crash leaves the old file or the new one.
+/// Writes the differences between two settings into the file that the path leads to through
+/// symbolic links. The file keeps its mode. The content is written into a new file first, so that a
+/// crash leaves either the old or the new file.
 fn write(path: &Path, before: &Settings, after: &Settings) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
@@ -235,14 +239,14 @@ fn write(path: &Path, before: &Settings, after: &Settings) -> io::Result<()> {
     };
     let merged = match merge(&text, before, after) {
         Ok(merged) => merged,
-        // It was no TOML when the window started, or is none by now. A copy is kept.
+        // The file is not valid TOML. A copy of it is kept.
         Err(_) if matches!(copy(path), Kept::Copy(_)) => merge("", before, after)?,
         Err(error) => return Err(error),
     };
     if merged == text { Ok(()) } else { replace(&target, &merged) }
 }
 
-/// Replaces a file's contents at once.
+/// Replaces the content of a file atomically.
 fn replace(target: &Path, text: &str) -> io::Result<()> {
     let permissions = match fs::metadata(target) {
         Ok(metadata) if metadata.permissions().readonly() => {
@@ -256,50 +260,51 @@ fn replace(target: &Path, text: &str) -> io::Result<()> {
     if let Some(folder) = target.parent() {
         fs::create_dir_all(folder)?;
     }
-    let beside = target.with_extension(format!("toml.{}", std::process::id()));
+    let new_path = target.with_extension(format!("toml.{}", std::process::id()));
     let write = || {
-        let mut file = File::create(&beside)?;
+        let mut file = File::create(&new_path)?;
         if let Some(permissions) = permissions {
             file.set_permissions(permissions)?;
         }
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
-        fs::rename(&beside, target)
+        fs::rename(&new_path, target)
     };
-    write().inspect_err(|_| drop(fs::remove_file(&beside)))
+    write().inspect_err(|_| drop(fs::remove_file(&new_path)))
 }
 
-/// The file that a path leads to, which need not be there yet.
+/// The target of a path with symbolic links. It need not exist.
 fn behind_links(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
         let Ok(to) = fs::read_link(&path) else { return Ok(path) };
         path = path.parent().unwrap_or(Path::new("")).join(to);
     }
-    Err(io::Error::other("too many symbolic links lead to one another"))
+    Err(io::Error::other("too many symbolic links in a row"))
 }
 
-/// Keeps other windows from writing until it is dropped; `None` if they do not let go in time, or
-/// no lock can be had there. The lock's file stays: to remove it would be a race.
+/// Locks the file against other windows until the lock is dropped. `None` if they do not release it
+/// in time, or if the file system has no locks. The lock file stays, because removing it would be a
+/// race.
 fn lock(path: &Path) -> Option<File> {
-    let beside = path.with_extension("toml.lock");
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(beside).ok()?;
-    let give_up = Instant::now() + PATIENCE;
+    let lock_path = path.with_extension("toml.lock");
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(lock_path).ok()?;
+    let deadline = Instant::now() + PATIENCE;
     loop {
         match file.try_lock() {
             Ok(()) => return Some(file),
-            Err(fs::TryLockError::WouldBlock) if Instant::now() < give_up => {
+            Err(fs::TryLockError::WouldBlock) if Instant::now() < deadline => {
                 thread::sleep(Duration::from_millis(10));
             }
             Err(error) => {
-                tracing::warn!(%error, "the settings are written without a lock");
+                tracing::warn!(%error, "writing the settings without a lock");
                 return None;
             }
         }
     }
 }
 
-/// Copies a file that cannot be understood beside itself.
+/// Copies a file that cannot be parsed to a file beside it.
 fn copy(path: &Path) -> Kept {
     let copy = path.with_extension("toml.bak");
     match fs::copy(path, &copy) {
@@ -308,7 +313,7 @@ fn copy(path: &Path) -> Kept {
     }
 }
 
-/// What is wrong with a text, and in which of its lines, counted from one.
+/// The parser's message with the line number, counted from one.
 fn in_line(text: &str, error: &toml::de::Error) -> String {
     let message = error.message();
     match error.span().and_then(|span| text.get(..span.start)) {
@@ -330,7 +335,7 @@ mod tests {
         *,
     };
 
-    /// A folder of its own, gone when it is dropped.
+    /// A temporary folder, removed on drop.
     struct Scratch(PathBuf);
 
     impl Scratch {
@@ -355,7 +360,7 @@ mod tests {
         }
     }
 
-    /// Opens the settings in a file, changes them and writes them.
+    /// Opens a settings file, changes the settings and saves them.
     fn change(path: &Path, change: impl FnOnce(&mut Settings)) -> Result<(), SettingsError> {
         let (file, mut settings, _) = SettingsFile::open(path.to_owned());
         change(&mut settings);
@@ -368,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_read_again_and_nothing_there_means_the_usual() {
+    fn saved_settings_are_read_again_and_a_missing_file_means_the_defaults() {
         let scratch = Scratch::new("kept");
         let path = scratch.0.join("deep").join("settings.toml");
         assert_eq!(read(&path).unwrap().0, Settings::default());
@@ -384,25 +389,25 @@ mod tests {
             ..Settings::default()
         };
         change(&path, |kept| *kept = settings.clone()).unwrap();
-        let (again, wrong) = read(&path).unwrap();
-        assert_eq!((again, wrong.len()), (settings, 0));
+        let (again, invalid) = read(&path).unwrap();
+        assert_eq!((again, invalid.len()), (settings, 0));
     }
 
     #[test]
-    fn one_value_that_cannot_be_used_costs_that_one_only_and_is_named() {
+    fn an_invalid_value_is_named_and_does_not_affect_the_others() {
         let scratch = Scratch::new("value");
         let text = "theme = \"system\" # as the desktop\nname = \"Ada\"\nlayout = \"grid\"\n\n\
                     [window]\nwidth = \"wide\"\nheight = 700\n\n\
                     [keys]\nmute = \"V\"\ncamera = \"M\"\ntalk = \"Ü\"\nwhisper = \"W\"\n\n\
                     [later]\nthing = [1, 2]\n";
         let path = scratch.file(text);
-        let (file, mut settings, wrong) = SettingsFile::open(path.clone());
+        let (file, mut settings, invalid) = SettingsFile::open(path.clone());
         assert_eq!((settings.name.as_str(), settings.window.height), ("Ada", 700));
         assert_eq!((settings.theme, settings.window.width), (ThemeChoice::Dark, 1280));
-        assert_eq!(settings.keys.deed(Key::V), Some(Bindable::Mute), "two keys are swapped");
-        let wrong: Vec<_> = wrong.iter().map(ToString::to_string).collect();
-        assert_eq!(wrong.len(), 3, "{wrong:?}");
-        for (error, part) in wrong.iter().zip(["keys.talk", "theme", "window.width"]) {
+        assert_eq!(settings.keys.deed(Key::V), Some(Bindable::Mute), "the file swaps two keys");
+        let invalid: Vec<_> = invalid.iter().map(ToString::to_string).collect();
+        assert_eq!(invalid.len(), 3, "{invalid:?}");
+        for (error, part) in invalid.iter().zip(["keys.talk", "theme", "window.width"]) {
             assert!(error.contains(part) && error.contains("settings.toml"), "{error}");
         }
         settings.name = "Eve".to_owned();
@@ -411,17 +416,21 @@ mod tests {
         assert_eq!(
             fs::read_to_string(&path).unwrap(),
             text.replace("Ada", "Eve"),
-            "all else stays"
+            "everything else stays"
         );
         settings.theme = ThemeChoice::Light;
         file.want(settings);
         file.save().unwrap();
         let changed = text.replace("Ada", "Eve").replace("\"system\"", "\"light\"");
-        assert_eq!(fs::read_to_string(&path).unwrap(), changed, "now the person chose another");
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            changed,
+            "the user has chosen another theme"
+        );
     }
 
     #[test]
-    fn two_windows_that_change_different_settings_both_win() {
+    fn two_windows_that_change_different_settings_keep_both_changes() {
         let scratch = Scratch::new("two");
         let path = scratch.file("name = \"Ada\"\n");
         let (one, mut first, _) = SettingsFile::open(path.clone());
@@ -442,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_that_write_at_the_same_time_lose_nothing_and_leave_whole_files() {
+    fn windows_that_write_at_the_same_time_lose_nothing() {
         let scratch = Scratch::new("race");
         let path = scratch.file("");
         change(&path, |_| {}).unwrap();
@@ -462,8 +471,8 @@ mod tests {
                 });
             }
         });
-        let (all, wrong) = read(&path).unwrap();
-        assert!(wrong.is_empty());
+        let (all, invalid) = read(&path).unwrap();
+        assert!(invalid.is_empty());
         assert_eq!((all.name.as_str(), all.hub.as_str()), ("Ada 10", "http://h10"));
         assert_eq!((all.window.width, all.panels.sessions), (1010, 310));
         let left: Vec<_> =
@@ -472,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_toml_names_itself_and_is_copied_before_it_is_replaced() {
+    fn an_invalid_file_is_named_in_the_error_and_copied_before_it_is_replaced() {
         let scratch = Scratch::new("broken");
         let broken = "theme = \"light\"\n\nname = = 3\n";
         let path = scratch.file(broken);
@@ -482,7 +491,7 @@ mod tests {
         }
         change(&path, |settings| settings.name = "Ada".to_owned()).unwrap();
         let kept = fs::read_to_string(path.with_extension("toml.bak")).unwrap();
-        assert_eq!(kept, broken, "what the person wrote is not lost");
+        assert_eq!(kept, broken, "the user's text is not lost");
         assert_eq!(read(&path).unwrap().0.name, "Ada");
         fs::write(&path, "[keys]\nmute = \"V\"\n").unwrap();
         let error = errors(&path).join("\n");
@@ -490,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_that_could_not_be_written_is_written_with_the_next_one() {
+    fn a_change_that_failed_to_write_is_written_with_the_next_one() {
         let scratch = Scratch::new("again");
         let path = scratch.0.join("folder").join("settings.toml");
         let (file, mut settings, _) = SettingsFile::open(path.clone());
@@ -523,7 +532,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_symbolic_link_stays_one_and_its_file_keeps_its_mode() {
+    fn writing_through_a_symbolic_link_keeps_the_link_and_the_mode() {
         use std::os::unix::fs::{PermissionsExt as _, symlink};
 
         let scratch = Scratch::new("symlink");
@@ -541,7 +550,10 @@ mod tests {
         assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o640);
         fs::remove_file(&real).unwrap();
         change(&link, |settings| settings.name = "Zoe".to_owned()).unwrap();
-        assert!(fs::symlink_metadata(&link).unwrap().is_symlink(), "a link to no file yet");
+        assert!(
+            fs::symlink_metadata(&link).unwrap().is_symlink(),
+            "the link stays while its target is missing"
+        );
         assert!(fs::read_to_string(&real).unwrap().contains("Zoe"));
         symlink("loop", config.join("loop")).unwrap();
         let error = change(&config.join("loop"), |settings| settings.mirror = false).unwrap_err();

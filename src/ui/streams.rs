@@ -1,4 +1,4 @@
-//! The two panels of streams: ours, and everybody else's.
+//! The two stream panels: the local one and the remote one.
 
 use std::collections::BTreeSet;
 
@@ -27,43 +27,38 @@ use crate::{
     },
 };
 
-/// The narrowest tile, on which a name can be read; with more people the panel scrolls.
+/// Minimum width of a tile, in points: a name can still be read. With more tiles the panel scrolls.
 const LEAST_WIDTH: f32 = 132.0;
 
-/// After so many seconds a device that opens is worth words and a way out.
+/// Seconds after which a device that is still opening gets a text and a way out.
 const SLOW: f64 = 0.7;
 
-/// Tiles may be so much of the greatest width there could be if their rows are full then.
+/// Tiles may shrink to this part of the largest possible width if their rows are full then.
 const FULLER: f32 = 0.9;
 
-/// The pictures' proportions, unless one says otherwise.
+/// The aspect ratio of tiles.
 const ASPECT: f32 = 16.0 / 9.0;
 
-/// The panels of streams.
+/// The stream panels.
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
-    /// What was clicked to be large.
+    /// The source whose tile is pinned, and therefore large.
     pub(crate) pinned: Option<Picture>,
-    /// The remote streams have the window for themselves.
+    /// Whether the remote streams fill the window.
     pub(crate) full_screen: bool,
-    /// What can be seen now of all that is drawn.
+    /// The sources whose tiles are visible in this frame.
     pub(crate) looked_at: BTreeSet<Picture>,
-    /// Whose picture has stopped.
+    /// The sources whose video is frozen.
     stopped: BTreeSet<Picture>,
-    /// Since when devices open, in seconds of the window's clock.
+    /// When each kind of device started to open, in seconds of egui's clock.
     opening: [Option<f64>; DeviceKind::ALL.len()],
 }
 
 impl Streams {
-    /// Draws our own picture and what is wrong with our devices.
-    pub(crate) fn local(
-        &mut self,
-        ui: &mut Ui,
-        scene: Scene<'_>,
-        pictures: &Pictures,
-    ) -> Option<Want> {
-        let snapshot = scene.snapshot;
-        let mut want = None;
+    /// Draws the local video and the problems of the devices.
+    pub(crate) fn local(&mut self, ui: &mut Ui, view: Scene<'_>, feeds: &Pictures) -> Option<Want> {
+        let snapshot = view.snapshot;
+        let mut action = None;
         two_ended(ui, |ui| heading(ui, "You", "Local Media Streams"), |_| {});
         ScrollArea::vertical().auto_shrink([false, false]).show(ui, |ui| {
             let space = ui.available_size();
@@ -71,7 +66,7 @@ impl Streams {
             let (rect, _) =
                 ui.allocate_exact_size(Vec2::new(width, width / ASPECT), egui::Sense::hover());
             let camera_failed = matches!(snapshot.camera, SourceState::Failed { .. });
-            let note = local_note(scene);
+            let note = local_note(view);
             self.look(ui, rect, Picture::Local);
             let tile = Tile {
                 picture: Picture::Local,
@@ -82,39 +77,39 @@ impl Streams {
                 name: "You",
                 lane: None,
                 video: !camera_failed && snapshot.gates.camera,
-                mirrored: scene.settings.mirrors(),
+                mirrored: view.settings.mirrors(),
                 muted: !snapshot.gates.microphone,
                 camera_off: !snapshot.gates.camera,
                 note: note.as_deref(),
                 is_lost: false,
                 pinned: None,
             };
-            tile.ui(ui, rect, pictures);
-            want = want.take().or(self.troubles(ui, scene));
-            if let Some(said) = captures(snapshot) {
-                ui.label(RichText::new(said).small().weak());
+            tile.ui(ui, rect, feeds);
+            action = action.take().or(self.troubles(ui, view));
+            if let Some(text) = captures(snapshot) {
+                ui.label(RichText::new(text).small().weak());
             }
             focus::follow(ui);
         });
-        want
+        action
     }
 
-    /// Draws everybody who sends to us.
+    /// Draws the remote tiles.
     pub(crate) fn remote(
         &mut self,
         ui: &mut Ui,
-        scene: Scene<'_>,
-        pictures: &Pictures,
+        view: Scene<'_>,
+        feeds: &Pictures,
     ) -> Option<Want> {
-        let faces = faces::remote(scene.snapshot, scene.now);
-        if !faces.iter().any(|face| Some(face.picture) == self.pinned) {
+        let tiles = faces::remote(view.snapshot, view.now);
+        if !tiles.iter().any(|tile| Some(tile.picture) == self.pinned) {
             self.pinned = None;
         }
         let label = if self.full_screen { "Exit full screen" } else { "Full screen" };
         let (_, screen) = two_ended(
             ui,
             |ui| {
-                let counted = |title: &str| match faces.len() {
+                let counted = |title: &str| match tiles.len() {
                     0 => title.to_owned(),
                     count => format!("{title} · {count}"),
                 };
@@ -122,129 +117,128 @@ impl Streams {
             },
             |ui| {
                 if self.full_screen {
-                    // The bar that says so else is not there.
-                    call_bar::on_air(ui, scene.snapshot);
+                    // The call bar with the on-air badge is not drawn.
+                    call_bar::on_air(ui, view.snapshot);
                 }
                 let button = icon_button(ui, Icon::FullScreen, label, Mark::Deed);
                 button.clicked().then_some(Want::FullScreen)
             },
         );
-        let missing = faces::missing(scene.snapshot, scene.now);
-        if faces.is_empty() && missing.is_empty() {
-            nobody(ui, scene.snapshot);
+        let missing = faces::missing(view.snapshot, view.now);
+        if tiles.is_empty() && missing.is_empty() {
+            nobody(ui, view.snapshot);
             return screen;
         }
-        screen.or(self.grid(ui, (faces, missing), (scene, pictures)))
+        screen.or(self.grid(ui, (tiles, missing), (view, feeds)))
     }
 
     fn grid(
         &mut self,
         ui: &mut Ui,
-        (mut faces, missing): (Vec<Face>, Vec<Missing>),
-        (scene, pictures): (Scene<'_>, &Pictures),
+        (mut tiles, missing): (Vec<Face>, Vec<Missing>),
+        (view, feeds): (Scene<'_>, &Pictures),
     ) -> Option<Want> {
-        let large = |face: &Face| match self.pinned {
-            Some(pinned) => face.picture == pinned,
-            None => face.large,
+        let large = |tile: &Face| match self.pinned {
+            Some(pinned) => tile.picture == pinned,
+            None => tile.large,
         };
-        faces.sort_by_key(|face| !large(face));
-        let first = faces.iter().filter(|face| large(face)).count();
-        let counts = Counts { large: first, small: faces.len() - first, chips: missing.len() };
+        tiles.sort_by_key(|tile| !large(tile));
+        let first = tiles.iter().filter(|tile| large(tile)).count();
+        let counts = Counts { large: first, small: tiles.len() - first, chips: missing.len() };
         let bar = ui.spacing().scroll.allocated_width();
-        let stage = Stage::of(ui.available_size(), bar, counts);
+        let layout = Stage::of(ui.available_size(), bar, counts);
         let lane = |index: usize| {
-            let session = &scene.snapshot.sessions[index];
-            let colour = scene.colours.of(&session.session).unwrap_or(INK);
+            let session = &view.snapshot.sessions[index];
+            let colour = view.colours.of(&session.session).unwrap_or(INK);
             (colour, session.kind.map_or(Icon::Data, lane::kind_icon))
         };
-        let mut want = None;
+        let mut action = None;
         ScrollArea::vertical().auto_shrink([false, false]).show(ui, |ui| {
-            let size = Vec2::new(ui.available_width(), stage.height);
+            let size = Vec2::new(ui.available_width(), layout.height);
             let (area, _) = ui.allocate_exact_size(size, egui::Sense::hover());
-            for (one, rect) in missing.iter().zip(&stage.chips) {
+            for (one, rect) in missing.iter().zip(&layout.chips) {
                 let rect = rect.translate(area.min.to_vec2());
                 tile::chip(ui, rect, (&one.name, &one.label), lane(one.lane));
             }
-            for (face, rect) in faces.iter().zip(stage.tiles) {
+            for (tile, rect) in tiles.iter().zip(layout.tiles) {
                 let rect = rect.translate(area.min.to_vec2());
-                self.look(ui, rect, face.picture);
-                let pinned = self.pinned == Some(face.picture);
-                let (colour, _) = lane(face.lane);
-                if remote_tile(face, colour, pinned).ui(ui, rect, pictures).clicked() {
-                    want = Some(Want::Pin(face.picture));
+                self.look(ui, rect, tile.picture);
+                let pinned = self.pinned == Some(tile.picture);
+                let (colour, _) = lane(tile.lane);
+                if remote_tile(tile, colour, pinned).ui(ui, rect, feeds).clicked() {
+                    action = Some(Want::Pin(tile.picture));
                 }
             }
             focus::follow(ui);
         });
-        want
+        action
     }
 }
 
 impl Streams {
-    /// Begins a drawing: nothing is looked at yet.
+    /// Begins a frame: no tile is visible yet.
     pub(crate) fn begin(&mut self) {
         self.looked_at.clear();
     }
 
-    /// The people whose picture has stopped since the last call, and where in the snapshot their
-    /// sessions are. Whoever is lost or off is none of them.
+    /// The tiles whose video has frozen since the last call. Disconnected participants and cameras
+    /// that are off do not count.
     pub(crate) fn newly_stopped(
         &mut self,
-        scene: (&Snapshot, f64),
-        pictures: &Pictures,
+        (snapshot, now): (&Snapshot, f64),
+        feeds: &Pictures,
     ) -> Vec<Face> {
-        let (snapshot, now) = scene;
-        let is_still = |face: &Face| {
-            let is_live = face.video && face.state == ParticipantState::Live;
-            is_live && pictures.is_still(face.picture, now)
+        let is_frozen = |tile: &Face| {
+            let is_live = tile.video && tile.state == ParticipantState::Live;
+            is_live && feeds.is_still(tile.picture, now)
         };
-        let faces = faces::remote(snapshot, MediaTime::default()).into_iter().filter(is_still);
-        let faces: Vec<_> = faces.collect();
-        let stopped = faces.iter().map(|face| face.picture).collect();
+        let tiles = faces::remote(snapshot, MediaTime::default()).into_iter().filter(is_frozen);
+        let tiles: Vec<_> = tiles.collect();
+        let stopped = tiles.iter().map(|tile| tile.picture).collect();
         let before = std::mem::replace(&mut self.stopped, stopped);
-        faces.into_iter().filter(|face| !before.contains(&face.picture)).collect()
+        tiles.into_iter().filter(|tile| !before.contains(&tile.picture)).collect()
     }
 
-    /// Looks at what is drawn there, if any of it can be seen.
-    fn look(&mut self, ui: &Ui, rect: Rect, picture: Picture) {
+    /// Marks a source as visible if any part of its tile is.
+    fn look(&mut self, ui: &Ui, rect: Rect, source: Picture) {
         if ui.is_rect_visible(rect) {
-            self.looked_at.insert(picture);
+            self.looked_at.insert(source);
         }
     }
 
-    /// What does not work here, or not yet: what, why, and the way out.
-    fn troubles(&mut self, ui: &mut Ui, scene: Scene<'_>) -> Option<Want> {
-        let mut want = None;
+    /// Draws the problems of the devices: what, why, and the way out.
+    fn troubles(&mut self, ui: &mut Ui, view: Scene<'_>) -> Option<Want> {
+        let mut action = None;
         let is_missing = |device: &DeviceKind| {
-            *device.state(scene.snapshot) == SourceState::Idle
-                && scene.missing[*device as usize]
-                && device.chosen(scene.settings).is("default")
+            *device.state(view.snapshot) == SourceState::Idle
+                && view.missing[*device as usize]
+                && device.chosen(view.settings).is("default")
         };
         let missing: Vec<_> = DeviceKind::ALL.into_iter().filter(is_missing).collect();
         if !missing.is_empty() {
             warning(ui, &not_found(&missing));
         }
         for device in DeviceKind::ALL {
-            let state = device.state(scene.snapshot);
+            let state = device.state(view.snapshot);
             let is_slow = self.is_slow(ui, device, state);
             if let SourceState::Failed { message } = state {
                 warning(ui, &words::sentence(message));
-                want = want.or(ways_out(ui, device));
+                action = action.or(ways_out(ui, device));
             } else if is_slow {
                 ui.horizontal_wrapped(|ui| {
-                    let text = words::starting(&device.called(scene.settings));
+                    let text = words::starting(&device.called(view.settings));
                     ui.label(RichText::new(text).small());
                     let label = format!("Go on without a {}", device.name());
                     if ui.button(label).clicked() {
-                        want = Some(Want::Use(device, "none".into()));
+                        action = Some(Want::Use(device, "none".into()));
                     }
                 });
             }
         }
-        want
+        action
     }
 
-    /// Whether a device takes so long to open that a person wants to know.
+    /// Whether a device takes so long to open that the user should be told.
     fn is_slow(&mut self, ui: &Ui, device: DeviceKind, state: &SourceState) -> bool {
         let since = &mut self.opening[device as usize];
         if *state != SourceState::Opening {
@@ -260,7 +254,7 @@ impl Streams {
     }
 }
 
-/// A heading; `name` is what screen readers call it.
+/// Draws a heading. `name` is its accessibility label.
 fn heading(ui: &mut Ui, text: &str, name: &str) -> egui::Response {
     let label = Label::new(RichText::new(text).heading()).truncate();
     let response = ui.add(label);
@@ -273,7 +267,7 @@ fn warning(ui: &mut Ui, text: &str) {
     ui.add(Label::new(text).wrap());
 }
 
-/// The devices that the system does not have, in one sentence, and what works without them.
+/// One sentence with the missing devices and what works without them.
 fn not_found(missing: &[DeviceKind]) -> String {
     let names: Vec<_> = missing.iter().map(|device| device.name()).collect();
     let names = match &names[..] {
@@ -288,63 +282,63 @@ fn not_found(missing: &[DeviceKind]) -> String {
     format!("No {names} found. {without}")
 }
 
-/// What works without the device, one click away.
+/// Draws a button that switches to working without the device.
 fn ways_out(ui: &mut Ui, device: DeviceKind) -> Option<Want> {
     let label = format!("Go on without a {}", device.name());
     ui.button(label).clicked().then(|| Want::Use(device, "none".into()))
 }
 
-fn remote_tile(face: &Face, colour: Color32, pinned: bool) -> Tile<'_> {
-    let note = match face.state {
+fn remote_tile(tile: &Face, colour: Color32, pinned: bool) -> Tile<'_> {
+    let note = match tile.state {
         ParticipantState::Live => None,
         ParticipantState::Connecting
         | ParticipantState::Unreachable
         | ParticipantState::Reconnecting
         | ParticipantState::Gone
-        | ParticipantState::Left => Some(face.state_words.as_str()),
+        | ParticipantState::Left => Some(tile.state_words.as_str()),
     };
     Tile {
-        picture: face.picture,
-        label: face.label(),
-        name: &face.name,
-        lane: Some((colour, lane::kind_icon(face.kind))),
-        video: face.video,
+        picture: tile.picture,
+        label: tile.label(),
+        name: &tile.name,
+        lane: Some((colour, lane::kind_icon(tile.kind))),
+        video: tile.video,
         mirrored: false,
-        muted: face.muted,
-        camera_off: face.camera_off,
+        muted: tile.muted,
+        camera_off: tile.camera_off,
         note,
-        is_lost: face.state == ParticipantState::Reconnecting,
+        is_lost: tile.state == ParticipantState::Reconnecting,
         pinned: Some(pinned),
     }
 }
 
-/// How many people are to be shown, and how.
+/// The number of tiles of each size, and of chips.
 #[derive(Clone, Copy, Debug)]
 struct Counts {
     large: usize,
     small: usize,
-    /// Those who are lost while their seat is kept.
+    /// The disconnected participants whose seats are reserved.
     chips: usize,
 }
 
-/// Where everybody stands, from the top left of the panel, in points.
+/// The rectangles of all tiles and chips, relative to the panel's top left, in points.
 #[derive(Debug)]
 struct Stage {
     /// The large tiles, then the small ones.
     tiles: Vec<Rect>,
     /// The chips, in rows below the tiles.
     chips: Vec<Rect>,
-    /// How high all is; more than the panel is scrolled.
+    /// The total height. If it exceeds the panel's, the panel scrolls.
     height: f32,
 }
 
 impl Stage {
-    /// Everybody in a space of that size, of which a scroll bar of that width takes its part only
-    /// if there is one.
+    /// Lays out all tiles in a space of that size. The scroll bar takes its width only if it is
+    /// needed.
     fn of(space: Vec2, bar: f32, counts: Counts) -> Self {
-        let stage = Self::in_space(space, counts);
-        if stage.height <= space.y {
-            return stage;
+        let layout = Self::in_space(space, counts);
+        if layout.height <= space.y {
+            return layout;
         }
         Self::in_space(Vec2::new(space.x - bar, space.y), counts)
     }
@@ -362,7 +356,7 @@ impl Stage {
     }
 }
 
-/// Chips in rows of so many, from that height on.
+/// The rectangles of the chips, in rows of `columns` from `top` on.
 fn chip_rects(count: usize, columns: usize, top: f32) -> Vec<Rect> {
     let pitch = tile::CHIP + Vec2::splat(GRID);
     let at = |index: usize| {
@@ -372,27 +366,28 @@ fn chip_rects(count: usize, columns: usize, top: f32) -> Vec<Rect> {
     (0..count).map(|index| Rect::from_min_size(at(index), tile::CHIP)).collect()
 }
 
-/// Where the large and then the small tiles go in a space of that size, and how high all is.
+/// The rectangles of the large and then of the small tiles in a space of that size, and the total
+/// height.
 fn arrange(space: Vec2, large: usize, small: usize) -> (Vec<Rect>, f32) {
     let origin = egui::Pos2::ZERO;
     let all = Rect::from_min_size(origin, space);
     if large == 0 || small == 0 {
         return grid(all, large.max(small));
     }
-    // Two thirds for those who are looked at.
-    let line = (space.y * 2.0 / 3.0).round();
-    let above = Rect::from_min_max(origin, egui::pos2(space.x, line - GRID / 2.0));
+    // The large tiles get two thirds of the height.
+    let split_y = (space.y * 2.0 / 3.0).round();
+    let above = Rect::from_min_max(origin, egui::pos2(space.x, split_y - GRID / 2.0));
     let (mut rects, height) = grid(above, large);
-    let top = height.max(line) + GRID / 2.0;
-    let rest = (space.y - top).max(LEAST_WIDTH / ASPECT);
-    let below = Rect::from_min_size(egui::pos2(0.0, top), Vec2::new(space.x, rest));
+    let top = height.max(split_y) + GRID / 2.0;
+    let remaining = (space.y - top).max(LEAST_WIDTH / ASPECT);
+    let below = Rect::from_min_size(egui::pos2(0.0, top), Vec2::new(space.x, remaining));
     let (others, height) = grid(below, small);
     rects.extend(others);
     (rects, top + height)
 }
 
-/// `count` tiles in as many columns as make them greatest, or nearly so with fuller rows, each row
-/// centred; and how high all is.
+/// The rectangles of `count` tiles, and the total height. The number of columns makes the tiles
+/// largest, or nearly so with fuller rows. Each row is centred.
 fn grid(area: Rect, count: usize) -> (Vec<Rect>, f32) {
     let (columns, width) = columns_of(area, count.max(1));
     let (columns, width) = if width >= LEAST_WIDTH {
@@ -416,7 +411,7 @@ fn grid(area: Rect, count: usize) -> (Vec<Rect>, f32) {
     (rects.collect(), height.max(area.height()))
 }
 
-/// In how many columns that many tiles stand, and how wide each is.
+/// The number of columns for that many tiles, and the width of a tile.
 fn columns_of(area: Rect, count: usize) -> (usize, f32) {
     let width = |columns: usize| {
         let rows = count.div_ceil(columns);
@@ -434,12 +429,12 @@ fn columns_of(area: Rect, count: usize) -> (usize, f32) {
     best.unwrap_or((1, area.width()))
 }
 
-fn local_note(scene: Scene<'_>) -> Option<String> {
-    let note = match &scene.snapshot.camera {
-        _ if !scene.snapshot.gates.camera => "Camera off",
-        _ if scene.settings.camera.is("none") => "No camera chosen",
+fn local_note(view: Scene<'_>) -> Option<String> {
+    let note = match &view.snapshot.camera {
+        _ if !view.snapshot.gates.camera => "Camera off",
+        _ if view.settings.camera.is("none") => "No camera chosen",
         SourceState::Idle | SourceState::Opening => {
-            return Some(words::starting(&DeviceKind::Camera.called(scene.settings)));
+            return Some(words::starting(&DeviceKind::Camera.called(view.settings)));
         }
         SourceState::Failed { .. } => "No camera",
         SourceState::Running => return None,
@@ -447,12 +442,13 @@ fn local_note(scene: Scene<'_>) -> Option<String> {
     Some(note.to_owned())
 }
 
-/// Whether a session of that kind has sound or pictures.
+/// Whether a kind of session has audio or video.
 const fn has_streams(kind: SessionKind) -> bool {
     kind.media.has(Media::Audio) || kind.media.has(Media::Video)
 }
 
-/// How many sessions take what is captured: "Sending to 5 sessions", and what else is true.
+/// A text with the number of sessions that the captured media are sent to, such as "Sending to 5
+/// sessions".
 fn captures(snapshot: &Snapshot) -> Option<String> {
     let sending = || {
         snapshot.sessions.iter().filter(|session| {
@@ -463,17 +459,17 @@ fn captures(snapshot: &Snapshot) -> Option<String> {
         })
     };
     let taking = sending().filter(|session| session.heard || session.seen).count();
-    let is_anybody_there = sending().any(|session| words::present(session) > 0);
-    let said = match (sending().count(), taking) {
+    let has_participants = sending().any(|session| words::present(session) > 0);
+    let text = match (sending().count(), taking) {
         (0, _) if snapshot.camera != SourceState::Running => return None,
         (0, _) => "Only you see this".to_owned(),
-        (_, 0) if is_anybody_there => "Not sending".to_owned(),
+        (_, 0) if has_participants => "Not sending".to_owned(),
         (_, 0) => "Ready, nobody is here yet".to_owned(),
         (1, 1) => "Sending to 1 session".to_owned(),
         (count, taking) if count == taking => format!("Sending to {count} sessions"),
         (count, taking) => format!("Sending to {taking} of {count} sessions"),
     };
-    Some(said)
+    Some(text)
 }
 
 fn nobody(ui: &mut Ui, snapshot: &Snapshot) {
@@ -520,7 +516,7 @@ mod tests {
     }
 
     #[test]
-    fn nine_tiles_stand_in_three_full_rows_where_that_costs_little() {
+    fn nine_tiles_fill_three_rows_if_that_costs_little_size() {
         let (rects, _) = arrange(Vec2::new(672.0, 684.0), 0, 9);
         let mut rows: Vec<_> = rects.iter().map(|rect| rect.top() as i32).collect();
         rows.dedup();
@@ -528,13 +524,13 @@ mod tests {
     }
 
     #[test]
-    fn a_pinned_tile_is_the_greatest() {
+    fn a_pinned_tile_is_the_largest() {
         let (rects, _) = arrange(Vec2::new(700.0, 600.0), 1, 8);
         assert!(rects[1..].iter().all(|rect| rect.area() < rects[0].area() / 2.0));
     }
 
-    /// The panel of people in a window of each size, with the chat open and closed, as the layout
-    /// leaves it.
+    /// The size of the remote panel in windows of several sizes, with the chat open and closed, as
+    /// the layout computes it.
     const PANELS: [(&str, f32, f32); 5] = [
         ("640x480", 316.0, 174.0),
         ("800x600", 476.0, 294.0),
@@ -544,36 +540,36 @@ mod tests {
     ];
 
     #[test]
-    fn no_tile_is_cut_by_the_scroll_bar_and_on_each_a_name_can_be_read() {
+    fn no_tile_is_cut_by_the_scroll_bar_or_narrower_than_the_minimum() {
         let bar = 6.0;
         for (size, width, height) in PANELS {
-            for people in [1, 2, 3, 4, 6, 9, 16, 24, 100] {
+            for tiles in [1, 2, 3, 4, 6, 9, 16, 24, 100] {
                 for chips in [0, 1, 5] {
-                    let counts = Counts { large: 0, small: people, chips };
-                    let stage = Stage::of(Vec2::new(width, height), bar, counts);
-                    let what = format!("{people} people and {chips} chips in {size}: {stage:?}");
-                    let scrolls = stage.height > height;
+                    let counts = Counts { large: 0, small: tiles, chips };
+                    let layout = Stage::of(Vec2::new(width, height), bar, counts);
+                    let case = format!("{tiles} tiles and {chips} chips in {size}: {layout:?}");
+                    let scrolls = layout.height > height;
                     let right = if scrolls { width - bar } else { width };
-                    assert_eq!((stage.tiles.len(), stage.chips.len()), (people, chips), "{what}");
-                    for rect in stage.tiles.iter().chain(&stage.chips) {
-                        assert!(rect.left() >= 0.0 && rect.right() <= right + 0.01, "{what}");
-                        assert!(rect.bottom() <= stage.height + 0.01, "{what}");
-                        assert!(rect.width() >= LEAST_WIDTH - 1.0, "{what}");
+                    assert_eq!((layout.tiles.len(), layout.chips.len()), (tiles, chips), "{case}");
+                    for rect in layout.tiles.iter().chain(&layout.chips) {
+                        assert!(rect.left() >= 0.0 && rect.right() <= right + 0.01, "{case}");
+                        assert!(rect.bottom() <= layout.height + 0.01, "{case}");
+                        assert!(rect.width() >= LEAST_WIDTH - 1.0, "{case}");
                     }
-                    let lowest = stage.tiles.iter().map(|rect| rect.bottom()).fold(0.0, f32::max);
-                    assert!(stage.chips.iter().all(|chip| chip.top() >= lowest), "{what}");
+                    let lowest = layout.tiles.iter().map(|rect| rect.bottom()).fold(0.0, f32::max);
+                    assert!(layout.chips.iter().all(|chip| chip.top() >= lowest), "{case}");
                 }
             }
         }
     }
 
     #[test]
-    fn people_have_the_numbers_of_the_design_in_each_window() {
-        let columns = |width: f32, height: f32, people: usize| {
-            let counts = Counts { large: 0, small: people, chips: 0 };
-            let stage = Stage::of(Vec2::new(width, height), 6.0, counts);
-            let top = stage.tiles[0].top();
-            stage.tiles.iter().filter(|rect| rect.top() == top).count()
+    fn each_window_size_has_the_designed_number_of_columns() {
+        let columns = |width: f32, height: f32, tiles: usize| {
+            let counts = Counts { large: 0, small: tiles, chips: 0 };
+            let layout = Stage::of(Vec2::new(width, height), 6.0, counts);
+            let top = layout.tiles[0].top();
+            layout.tiles.iter().filter(|rect| rect.top() == top).count()
         };
         for ((size, width, height), wanted) in PANELS.into_iter().zip([
             [1, 2, 2, 2],
@@ -582,19 +578,15 @@ mod tests {
             [1, 1, 2, 2],
             [1, 2, 3, 4],
         ]) {
-            assert_eq!(
-                [1, 4, 9, 24].map(|people| columns(width, height, people)),
-                wanted,
-                "{size}"
-            );
+            assert_eq!([1, 4, 9, 24].map(|tiles| columns(width, height, tiles)), wanted, "{size}");
         }
     }
 
     #[test]
-    fn those_who_are_lost_alone_stand_at_the_top() {
+    fn chips_without_tiles_are_at_the_top() {
         let counts = Counts { large: 0, small: 0, chips: 3 };
-        let stage = Stage::of(Vec2::new(300.0, 200.0), 6.0, counts);
-        assert_eq!(stage.chips[0].min, egui::Pos2::ZERO);
-        assert_eq!(stage.chips[2].min, egui::pos2(0.0, tile::CHIP.y + GRID));
+        let layout = Stage::of(Vec2::new(300.0, 200.0), 6.0, counts);
+        assert_eq!(layout.chips[0].min, egui::Pos2::ZERO);
+        assert_eq!(layout.chips[2].min, egui::pos2(0.0, tile::CHIP.y + GRID));
     }
 }

@@ -1,4 +1,4 @@
-//! Colours, sizes and text styles: the two themes, and the colour of each lane.
+//! Colours, sizes and text styles: the two themes, and the colours of the sessions.
 
 use eframe::egui::{
     self, Color32, Context, CornerRadius, FontFamily, FontId, Margin, Stroke, TextStyle, Theme, Ui,
@@ -8,49 +8,49 @@ use eframe::egui::{
 /// The unit of all distances, in points.
 pub(crate) const GRID: f32 = 8.0;
 
-/// The side of a control that bears an icon only, in points.
+/// Side of an icon button, in points.
 pub(crate) const ICON_BUTTON: f32 = 28.0;
 
-/// Below this width the local panel stands above the remote one, in points.
+/// Below this window width, in points, the local panel is above the remote one.
 pub(crate) const NARROW: f32 = 900.0;
 
-/// Rounded corners of everything.
+/// Corner radius of panels and cards.
 pub(crate) const CORNER: CornerRadius = CornerRadius::same(8);
 
-/// Rounded corners of small controls.
+/// Corner radius of small controls.
 pub(crate) const SMALL_CORNER: CornerRadius = CornerRadius::same(6);
 
-/// The colours of a theme; text on each of its grounds has a contrast of 4.5 or more, icons, focus
-/// rings and boxes one of 3.
+/// The colours of a theme. Text has a contrast of at least 4.5 on each of its backgrounds; icons,
+/// focus rings and boxes have at least 3.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Palette {
-    /// Behind everything.
+    /// The window's background.
     pub(crate) base: Color32,
-    /// Panels and lanes.
+    /// Panels and session cards.
     pub(crate) panel: Color32,
-    /// Controls at rest.
+    /// Controls.
     pub(crate) control: Color32,
     /// Controls under the pointer.
     pub(crate) control_hover: Color32,
-    /// Boxes to tick and knobs.
+    /// Check boxes and knobs.
     pub(crate) knob: Color32,
-    /// Lines.
+    /// Borders.
     pub(crate) line: Color32,
     /// Text.
     pub(crate) text: Color32,
-    /// Text of the second rank.
+    /// Secondary text.
     pub(crate) muted: Color32,
-    /// The one colour that invites.
+    /// The accent colour, for the primary button and the focus.
     pub(crate) accent: Color32,
     /// Text on the accent.
     pub(crate) on_accent: Color32,
-    /// Somebody hears or sees me.
+    /// The on-air badge: others hear or see the user.
     pub(crate) on_air: Color32,
-    /// Text on it.
+    /// Text on the on-air colour.
     pub(crate) on_on_air: Color32,
-    /// Something is degraded.
+    /// Warnings.
     pub(crate) warn: Color32,
-    /// Behind a picture.
+    /// The background of video.
     pub(crate) stage: Color32,
 }
 
@@ -91,14 +91,14 @@ impl Palette {
         stage: Color32::from_rgb(0x16, 0x18, 0x1E),
     };
 
-    /// The colours of the theme that is drawn now.
+    /// The colours of the current theme.
     pub(crate) fn of(ui: &Ui) -> Self {
         if ui.visuals().dark_mode { Self::DARK } else { Self::LIGHT }
     }
 }
 
-/// The colours of lanes (Okabe and Ito), which colour-blind people can tell apart. More than five
-/// lanes share them; the icon and the words tell lanes apart, the colour only helps.
+/// The colours of sessions (Okabe and Ito), which colour-blind users can distinguish. More than
+/// five sessions share them, so icons and texts identify a session, and the colour only helps.
 pub(crate) const LANES: [Color32; 5] = [
     Color32::from_rgb(0xE6, 0x9F, 0x00),
     Color32::from_rgb(0x56, 0xB4, 0xE9),
@@ -107,19 +107,19 @@ pub(crate) const LANES: [Color32; 5] = [
     Color32::from_rgb(0xCC, 0x79, 0xA7),
 ];
 
-/// What is drawn over pictures is light on dark in both themes.
+/// Text over video, which is light on dark in both themes.
 pub(crate) const INK: Color32 = Color32::from_rgb(0xF2, 0xF4, 0xF8);
-/// What is behind it.
+/// The background of text over video.
 pub(crate) const SHADE: Color32 = Color32::from_black_alpha(0xB0);
 
-/// The type scale: 12, 14, 16 and 20 points.
+/// The small font; the type scale is 12, 14, 16 and 20 points.
 pub(crate) const SMALL: FontId = FontId::new(12.0, FontFamily::Proportional);
-/// Text of a title.
+/// The font of titles.
 pub(crate) const TITLE: FontId = FontId::new(16.0, FontFamily::Proportional);
-/// Text of a greeting.
+/// The font of the text in an empty panel.
 pub(crate) const LARGE: FontId = FontId::new(20.0, FontFamily::Proportional);
 
-/// Gives both themes their looks; once per context.
+/// Installs both themes. Called once per context.
 pub(crate) fn install(ctx: &Context) {
     for (theme, palette) in [(Theme::Dark, Palette::DARK), (Theme::Light, Palette::LIGHT)] {
         ctx.style_mut_of(theme, |style| {
@@ -138,7 +138,7 @@ pub(crate) fn install(ctx: &Context) {
             style.spacing.window_margin = Margin::same(16);
             style.spacing.menu_margin = Margin::same(8);
             style.spacing.scroll = egui::style::ScrollStyle::thin();
-            // What is drawn at a moment is true at that moment; nothing fades for a tenth of it.
+            // No animations: what is drawn must be the current state.
             style.animation_time = 0.0;
         });
     }
@@ -161,7 +161,7 @@ fn visuals(theme: Theme, palette: Palette) -> Visuals {
     widgets.noninteractive = widget(palette.panel, Stroke::new(1.0, palette.line));
     widgets.inactive = widget(palette.control, Stroke::NONE);
     widgets.hovered = widget(palette.control_hover, Stroke::NONE);
-    // What has the focus is drawn as active: the ring.
+    // egui draws focused widgets as active, so the focus ring is set here.
     widgets.active = widget(palette.control_hover, Stroke::new(2.0, palette.accent));
     widgets.open = widget(palette.control_hover, Stroke::NONE);
     for widget in [&mut widgets.inactive, &mut widgets.hovered, &mut widgets.active] {
@@ -202,7 +202,7 @@ mod tests {
         (one.max(other) + 0.05) / (one.min(other) + 0.05)
     }
 
-    /// What is seen where `over` lies on `ground`.
+    /// The colour of `over` blended on `ground`.
     fn blended(over: Color32, ground: Color32) -> Color32 {
         let [red, green, blue, _] = over.to_array();
         let left = 255 - u16::from(over.a());
@@ -210,20 +210,23 @@ mod tests {
         Color32::from_rgb(part(red, ground.r()), part(green, ground.g()), part(blue, ground.b()))
     }
 
-    /// Names, a colour, and the grounds that it is drawn on.
+    /// A name, a colour, and the named backgrounds that it is drawn on.
     type Row<'a> = (&'a str, Color32, &'a [(&'a str, Color32)]);
 
-    fn assert_contrast(least: f64, palette: Palette, rows: &[Row<'_>]) {
-        for (what, colour, grounds) in rows {
-            for (where_to, ground) in *grounds {
+    fn assert_contrast(minimum: f64, palette: Palette, rows: &[Row<'_>]) {
+        for (name, colour, grounds) in rows {
+            for (ground_name, ground) in *grounds {
                 let contrast = contrast(*colour, *ground);
-                assert!(contrast >= least, "{what} on {where_to}: {contrast:.2} in {palette:?}");
+                assert!(
+                    contrast >= minimum,
+                    "{name} on {ground_name}: {contrast:.2} in {palette:?}"
+                );
             }
         }
     }
 
     #[test]
-    fn text_has_the_contrast_that_aa_asks_for_in_both_themes() {
+    fn text_has_the_contrast_of_wcag_aa_in_both_themes() {
         for palette in [Palette::DARK, Palette::LIGHT] {
             let (base, panel) = (("base", palette.base), ("panel", palette.panel));
             let control = ("a control", palette.control);
@@ -237,7 +240,7 @@ mod tests {
                     ("muted text", palette.muted, &[base, panel, control]),
                     ("warnings", palette.warn, &[base, panel]),
                     ("links and our own name", palette.accent, &[base, panel]),
-                    ("the inviting button", palette.on_accent, &[("accent", palette.accent)]),
+                    ("the primary button", palette.on_accent, &[("accent", palette.accent)]),
                     ("the on-air mark", palette.on_on_air, &[("its fill", palette.on_air)]),
                 ],
             );
@@ -245,12 +248,12 @@ mod tests {
     }
 
     #[test]
-    fn icons_rings_and_marks_have_the_contrast_that_aa_asks_for_in_both_themes() {
+    fn icons_rings_and_badges_have_the_contrast_of_wcag_aa_in_both_themes() {
         for palette in [Palette::DARK, Palette::LIGHT] {
             let (base, panel) = (("base", palette.base), ("panel", palette.panel));
             let control = ("a control", palette.control);
             let lit = ("a lit control", palette.control_hover);
-            let stage = ("the stage", palette.stage);
+            let stage = ("the background of video", palette.stage);
             let knob = ("a box", palette.knob);
             assert_contrast(
                 3.0,
@@ -260,28 +263,29 @@ mod tests {
                     ("icons at rest", palette.muted, &[base, panel]),
                     ("struck icons", palette.warn, &[base, panel, control, lit]),
                     ("focus rings", palette.accent, &[base, panel, control, lit, stage]),
-                    ("the inviting button's ring", palette.text, &[base, panel]),
-                    ("the inviting button", palette.accent, &[base, panel]),
+                    ("the primary button's ring", palette.text, &[base, panel]),
+                    ("the primary button", palette.accent, &[base, panel]),
                     ("boxes", palette.knob, &[base, panel]),
                     ("ticks", palette.text, &[knob]),
                     ("the on-air mark", palette.on_air, &[base, panel]),
                 ],
             );
-            // Lanes' colours alone tell nothing, but the ring of a voice is to be seen.
-            for (index, lane) in LANES.into_iter().enumerate() {
-                let ring = format!("the ring of lane {index}");
-                assert_contrast(3.0, palette, &[(&ring, lane, &[stage])]);
+            // Session colours carry no information alone, but the ring of a speaking participant
+            // must be visible.
+            for (index, session_colour) in LANES.into_iter().enumerate() {
+                let ring = format!("the ring of session colour {index}");
+                assert_contrast(3.0, palette, &[(&ring, session_colour, &[stage])]);
             }
         }
     }
 
     #[test]
-    fn what_is_written_on_a_picture_is_read_on_the_whitest_one() {
+    fn text_over_video_is_readable_even_on_white() {
         let ground = blended(SHADE, Color32::WHITE);
         assert!(contrast(INK, ground) >= 4.5 && contrast(INK, Palette::DARK.control) >= 4.5);
         assert!(contrast(Palette::DARK.warn, ground) >= 3.0, "struck icons");
-        for lane in LANES {
-            assert!(contrast(lane, blended(SHADE, Palette::DARK.stage)) >= 3.0);
+        for session_colour in LANES {
+            assert!(contrast(session_colour, blended(SHADE, Palette::DARK.stage)) >= 3.0);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A tile: a picture, or initials with a ring, and who it is.
+//! A tile: the video of a source, or the initials of its participant with a level ring.
 
 use eframe::egui::{
     self, Align2, Color32, FontId, Painter, Pos2, Rect, Response, Sense, Stroke, StrokeKind, Ui,
@@ -18,34 +18,34 @@ use crate::{engine::Picture, model::Size};
 /// What a tile shows.
 #[derive(Debug)]
 pub(crate) struct Tile<'a> {
-    /// Whose picture and sound.
+    /// The source of its video and audio.
     pub(crate) picture: Picture,
-    /// Its name for screen readers.
+    /// Its accessibility label.
     pub(crate) label: String,
-    /// The name that is written on it.
+    /// The name drawn on it.
     pub(crate) name: &'a str,
     /// The colour and icon of the session.
     pub(crate) lane: Option<(Color32, Icon)>,
-    /// Whether a picture is expected.
+    /// Whether video is expected.
     pub(crate) video: bool,
-    /// Whether it is shown as in a mirror.
+    /// Whether the video is mirrored.
     pub(crate) mirrored: bool,
-    /// Whether a struck microphone is drawn.
+    /// Whether a struck-through microphone is drawn.
     pub(crate) muted: bool,
-    /// Whether a struck camera is drawn.
+    /// Whether a struck-through camera is drawn.
     pub(crate) camera_off: bool,
-    /// Words in the middle, while there is no picture.
+    /// The text in the middle, such as the participant's state.
     pub(crate) note: Option<&'a str>,
-    /// Whether the connection is lost for the moment.
+    /// Whether the connection is lost at the moment.
     pub(crate) is_lost: bool,
-    /// Whether it is pinned; `None` for one that cannot be.
+    /// Whether it is pinned. `None` for a tile that cannot be pinned.
     pub(crate) pinned: Option<bool>,
 }
 
 impl Tile<'_> {
-    /// Draws the tile into `rect`; a click pins it. One that is scrolled out is there for the
-    /// keyboard only.
-    pub(crate) fn ui(&self, ui: &mut Ui, rect: Rect, pictures: &Pictures) -> Response {
+    /// Draws the tile into `rect`. A click pins it. A tile outside the visible part only takes
+    /// keyboard focus.
+    pub(crate) fn ui(&self, ui: &mut Ui, rect: Rect, feeds: &Pictures) -> Response {
         let palette = Palette::of(ui);
         let id = ui.scope_id().with((self.picture, "tile"));
         let sense = if self.pinned.is_some() { Sense::click() } else { Sense::hover() };
@@ -61,16 +61,16 @@ impl Tile<'_> {
         let painter = ui.painter().with_clip_rect(rect.intersect(ui.clip_rect()));
         painter.rect_filled(rect, CORNER, palette.stage);
         let now = ui.input(|input| input.time);
-        let is_still = self.video && pictures.is_still(self.picture, now);
-        let note = self.face(ui, &painter, (rect, is_still), pictures);
+        let is_frozen = self.video && feeds.is_still(self.picture, now);
+        let note = self.face(ui, &painter, (rect, is_frozen), feeds);
         if let Some(note) = note {
             self.note(&painter, rect, note);
         }
-        self.caption(&painter, (rect, is_still), pictures.loudness(self.picture));
-        let speaks = !self.muted && pictures.speaks(self.picture, now);
+        self.caption(&painter, (rect, is_frozen), feeds.loudness(self.picture));
+        let is_speaking = !self.muted && feeds.speaks(self.picture, now);
         let ring = if response.has_focus() {
             Stroke::new(2.0, palette.accent)
-        } else if speaks {
+        } else if is_speaking {
             Stroke::new(3.0, self.lane.map_or(palette.accent, |(colour, _)| colour))
         } else {
             Stroke::new(1.0, palette.line)
@@ -79,36 +79,36 @@ impl Tile<'_> {
         response
     }
 
-    /// The picture or the initials; what is to be said about it.
+    /// Draws the video or the initials. Returns the note to draw on it.
     fn face(
         &self,
         ui: &Ui,
         painter: &Painter,
-        (rect, still): (Rect, bool),
-        pictures: &Pictures,
+        (rect, is_frozen): (Rect, bool),
+        feeds: &Pictures,
     ) -> Option<&str> {
-        let newest = pictures.newest(self.picture).filter(|_| self.video);
+        let newest = feeds.newest(self.picture).filter(|_| self.video);
         let Some((frame, number, arrived)) = newest else {
-            self.initials(painter, rect, pictures.loudness(self.picture));
-            // In a small tile the caption's icon says it alone.
-            let is_said = self.camera_off && rect.height() > 150.0;
-            return self.note.or(is_said.then_some("Camera off"));
+            self.initials(painter, rect, feeds.loudness(self.picture));
+            // In a small tile the icon in the caption is enough.
+            let shows_text = self.camera_off && rect.height() > 150.0;
+            return self.note.or(shows_text.then_some("Camera off"));
         };
         let age = ui.input(|input| input.time) - arrived;
-        if !still {
+        if !is_frozen {
             let wait = std::time::Duration::from_secs_f64(STILL - age + 0.05);
             ui.ctx().request_repaint_after(wait);
         }
-        let light = if still || self.note.is_some() { 0.35 } else { 1.0 };
+        let light = if is_frozen || self.note.is_some() { 0.35 } else { 1.0 };
         let inside = letterbox(rect.shrink(1.0), frame.size);
-        let of = (self.picture, number);
-        let shown = Shown { light, mirrored: self.mirrored };
-        painter.add(pictures.painter().shape(inside, of, frame.clone(), shown));
-        self.note.or(still.then_some("Video stopped"))
+        let key = (self.picture, number);
+        let style = Shown { light, mirrored: self.mirrored };
+        painter.add(feeds.painter().shape(inside, key, frame.clone(), style));
+        self.note.or(is_frozen.then_some("Video stopped"))
     }
 
     fn initials(&self, painter: &Painter, rect: Rect, loudness: f32) {
-        // Between the head of the tile and its words, with room for the ring.
+        // Between the top of the tile and its caption, with space for the ring.
         let radius = (rect.height() * 0.2).clamp(10.0, 56.0);
         let centre = rect.center() - Vec2::new(0.0, rect.height() * 0.1);
         let colour = self.lane.map_or(INK, |(colour, _)| colour);
@@ -131,9 +131,10 @@ impl Tile<'_> {
         }
     }
 
-    /// Lane, name and level at the bottom, and what is off or lost, in a tile of any size.
-    fn caption(&self, painter: &Painter, (rect, is_still): (Rect, bool), loudness: f32) {
-        let line = Rect::from_min_max(
+    /// Draws the caption at the bottom: session, name, level, and icons for what is off or lost. It
+    /// fits tiles of any size.
+    fn caption(&self, painter: &Painter, (rect, is_frozen): (Rect, bool), loudness: f32) {
+        let caption_rect = Rect::from_min_max(
             Pos2::new(rect.left() + 6.0, rect.bottom() - 26.0),
             Pos2::new(rect.right() - 6.0, rect.bottom() - 6.0),
         );
@@ -146,29 +147,30 @@ impl Tile<'_> {
         }
         if self.is_lost {
             marks.push(Icon::Wave);
-        } else if is_still {
+        } else if is_frozen {
             marks.push(Icon::Clock);
         }
-        let lane_width = if self.lane.is_some() { 30.0 } else { 6.0 };
+        let mark_width = if self.lane.is_some() { 30.0 } else { 6.0 };
         let marks_width = 18.0 * marks.len() as f32;
         let has_wave = loudness > 0.0 && !self.muted && rect.width() >= 100.0;
         let wave_width = if has_wave { 22.0 } else { 0.0 };
-        let most = line.width() - lane_width - marks_width - wave_width - 8.0;
-        let name = fitted(painter, self.name, (most, INK));
-        let width = lane_width + name.size().x + marks_width + wave_width + 8.0;
-        let back = Rect::from_min_size(line.min, Vec2::new(width, line.height()));
-        painter.rect_filled(back, 4.0, SHADE);
+        let max_width = caption_rect.width() - mark_width - marks_width - wave_width - 8.0;
+        let name = fitted(painter, self.name, (max_width, INK));
+        let width = mark_width + name.size().x + marks_width + wave_width + 8.0;
+        let background =
+            Rect::from_min_size(caption_rect.min, Vec2::new(width, caption_rect.height()));
+        painter.rect_filled(background, 4.0, SHADE);
         if let Some((colour, icon)) = self.lane {
-            painter.circle_filled(back.left_center() + Vec2::new(8.0, 0.0), 4.0, colour);
-            let at = back.left_center() + Vec2::new(20.0, 0.0);
+            painter.circle_filled(background.left_center() + Vec2::new(8.0, 0.0), 4.0, colour);
+            let at = background.left_center() + Vec2::new(20.0, 0.0);
             icon.paint(painter, Rect::from_center_size(at, Vec2::splat(11.0)), INK);
         }
-        let y = back.center().y - name.size().y / 2.0;
-        let x = back.left() + lane_width;
+        let y = background.center().y - name.size().y / 2.0;
+        let x = background.left() + mark_width;
         let end = x + name.size().x;
         painter.galley(Pos2::new(x, y), name, INK);
         for (index, icon) in marks.into_iter().enumerate() {
-            let at = Pos2::new(end + 13.0 + 18.0 * index as f32, back.center().y);
+            let at = Pos2::new(end + 13.0 + 18.0 * index as f32, background.center().y);
             let place = Rect::from_center_size(at, Vec2::splat(12.0));
             icon.paint(painter, place, Palette::DARK.warn);
             if icon != Icon::Clock {
@@ -182,20 +184,20 @@ impl Tile<'_> {
         }
         if has_wave {
             let place = Rect::from_min_max(
-                Pos2::new(back.right() - wave_width - 2.0, back.top() + 4.0),
-                Pos2::new(back.right() - 6.0, back.bottom() - 4.0),
+                Pos2::new(background.right() - wave_width - 2.0, background.top() + 4.0),
+                Pos2::new(background.right() - 6.0, background.bottom() - 4.0),
             );
             wave(painter, place, loudness, INK);
         }
     }
 }
 
-/// How high the strokes of a sound wave are at their loudest, against the middle one.
+/// Height of each stroke of the sound wave at full level, relative to the middle one.
 const WAVE: [f32; 5] = [0.45, 0.8, 1.0, 0.8, 0.45];
 
-/// A sound wave: strokes around a middle line that grow with the loudness, 0 to 1.
+/// Draws a sound wave: strokes around a middle line that grow with the loudness, 0 to 1.
 ///
-/// Bars that rise from left to right would be read as the quality of a connection.
+/// Bars that rise from left to right would look like a connection quality.
 pub(crate) fn wave(painter: &Painter, rect: Rect, loudness: f32, colour: Color32) {
     let step = rect.width() / WAVE.len() as f32;
     let thickness = (step * 0.5).max(1.5);
@@ -207,22 +209,27 @@ pub(crate) fn wave(painter: &Painter, rect: Rect, loudness: f32, colour: Color32
     }
 }
 
-/// How large a chip is, in points.
+/// Size of a chip, in points.
 pub(crate) const CHIP: Vec2 = Vec2::new(132.0, 28.0);
 
-/// Draws a chip for somebody who is lost while the seat is kept: pale, with the colour and icon of
-/// the session.
-pub(crate) fn chip(ui: &mut Ui, rect: Rect, who: (&str, &str), lane: (Color32, Icon)) {
-    let (name, label) = who;
+/// Draws a chip for a disconnected participant whose seat is reserved: pale, with the colour and
+/// icon of the session.
+pub(crate) fn chip(
+    ui: &mut Ui,
+    rect: Rect,
+    participant: (&str, &str),
+    session_mark: (Color32, Icon),
+) {
+    let (name, label) = participant;
     let palette = Palette::of(ui);
     let response = ui.interact(rect, ui.next_auto_id(), Sense::hover());
     ui.skip_ahead_auto_ids(1);
     response.widget_info(|| WidgetInfo::labeled(egui::Role::Label, true, label));
     let painter = ui.painter();
     painter.rect_filled(rect, CORNER, palette.control);
-    painter.circle_filled(rect.left_center() + Vec2::new(12.0, 0.0), 4.0, lane.0);
+    painter.circle_filled(rect.left_center() + Vec2::new(12.0, 0.0), 4.0, session_mark.0);
     let icon = |x: f32| Rect::from_center_size(Pos2::new(x, rect.center().y), Vec2::splat(12.0));
-    lane.1.paint(painter, icon(rect.left() + 26.0), palette.muted);
+    session_mark.1.paint(painter, icon(rect.left() + 26.0), palette.muted);
     let lost = icon(rect.right() - 14.0);
     Icon::Wave.paint(painter, lost, palette.muted);
     Icon::strike(painter, lost, palette.muted, palette.control);
@@ -232,20 +239,20 @@ pub(crate) fn chip(ui: &mut Ui, rect: Rect, who: (&str, &str), lane: (Color32, I
     bidi::tip(response, label);
 }
 
-/// The greatest rectangle inside `rect` with the picture's proportions.
+/// The largest rectangle inside `rect` with the aspect ratio of the video.
 pub(crate) fn letterbox(rect: Rect, size: Size) -> Rect {
-    let picture = Vec2::new(size.width as f32, size.height as f32);
-    let scale = (rect.width() / picture.x).min(rect.height() / picture.y);
-    Rect::from_center_size(rect.center(), picture * scale)
+    let video = Vec2::new(size.width as f32, size.height as f32);
+    let scale = (rect.width() / video.x).min(rect.height() / video.y);
+    Rect::from_center_size(rect.center(), video * scale)
 }
 
 fn fitted(
     painter: &Painter,
     text: &str,
-    (most, colour): (f32, Color32),
+    (max_width, colour): (f32, Color32),
 ) -> std::sync::Arc<eframe::egui::Galley> {
     let mut job = eframe::egui::text::LayoutJob::simple_singleline(text.to_owned(), SMALL, colour);
-    job.wrap = eframe::egui::text::TextWrapping::truncate_at_width(most.max(16.0));
+    job.wrap = eframe::egui::text::TextWrapping::truncate_at_width(max_width.max(16.0));
     bidi::layout(painter, job)
 }
 
@@ -261,7 +268,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_picture_keeps_its_proportions_and_stays_inside() {
+    fn a_video_keeps_its_aspect_ratio_and_stays_inside() {
         let rect = Rect::from_min_size(Pos2::new(10.0, 20.0), Vec2::new(200.0, 300.0));
         for (width, height) in [(1280, 720), (720, 1280), (640, 480), (100, 100)] {
             let inside = letterbox(rect, Size::new(width, height));

@@ -1,26 +1,27 @@
-//! What is typed reaches the box that it was typed into, also when a frame takes long.
+//! Splits input at keys that move the focus, so that typed text reaches the right text box even if
+//! a frame takes long.
 
 use eframe::egui::{Context, Event, Key, RawInput};
 
-/// Events that wait for the next frame.
+/// Input events that wait for the next frame.
 ///
-/// egui moves the focus between frames. What was typed behind Tab, if it came in the same frame, would
-/// go into the box before, and what was typed before Escape into none.
+/// egui moves the focus between frames. In a single frame, text typed after Tab would go into the
+/// previous box, and text typed before Escape into none.
 #[derive(Debug, Default)]
 pub(crate) struct Typing {
     later: Vec<Event>,
 }
 
 impl Typing {
-    /// Gives each key that moves the focus a frame of its own.
+    /// Splits the input so that each key that moves the focus has a frame of its own.
     pub(crate) fn feed(&mut self, ctx: &Context, input: &mut RawInput) {
         self.later.append(&mut input.events);
         let end = self.later.iter().position(moves_focus).map_or(self.later.len(), |at| at.max(1));
-        let rest = self.later.split_off(end);
-        if !rest.is_empty() {
+        let remaining = self.later.split_off(end);
+        if !remaining.is_empty() {
             ctx.request_repaint();
         }
-        input.events = std::mem::replace(&mut self.later, rest);
+        input.events = std::mem::replace(&mut self.later, remaining);
     }
 }
 
@@ -43,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_comes_in_one_frame_is_typed_where_it_belongs() {
+    fn text_that_arrives_in_one_frame_reaches_the_right_boxes() {
         let (ctx, mut typing) = (Context::default(), Typing::default());
         let mut boxes = [String::new(), String::new()];
         let mut frame = |events: Vec<Event>| {
@@ -62,11 +63,15 @@ mod tests {
         ctx.memory_mut(|memory| memory.request_focus(Id::unique(0_usize)));
         frame(vec![]);
         let events = [text("Grac"), text("e"), key(Key::Tab), text("Hopper"), key(Key::Escape)];
-        assert_eq!(frame(events.to_vec()), 2, "what comes before Tab");
+        assert_eq!(frame(events.to_vec()), 2, "the text before Tab");
         assert_eq!(frame(vec![text("!")]), 1, "Tab");
         for count in [1, 1, 1, 0] {
-            assert_eq!(frame(vec![]), count, "the second box's text, Escape, what is behind it");
+            assert_eq!(
+                frame(vec![]),
+                count,
+                "the text of the second box, Escape, the text after it"
+            );
         }
-        assert_eq!(boxes, ["Grace", "Hopper"], "the text behind Escape belongs to no box");
+        assert_eq!(boxes, ["Grace", "Hopper"], "the text after Escape goes into no box");
     }
 }

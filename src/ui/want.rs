@@ -1,4 +1,4 @@
-//! What a panel's user wants; `app.rs` alone acts on it.
+//! The actions that panels return. Only `app.rs` performs them.
 
 use super::{chosen::Chosen, devices::DeviceKind};
 use crate::{
@@ -6,83 +6,83 @@ use crate::{
     model::{Command, JoinTarget, MediaSet, ParticipantId, SessionId, SessionLink, Topology},
 };
 
-/// What a panel's user wants.
+/// An action of the user.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Want {
-    /// Something of the engine.
+    /// Send a command to the engine.
     Command(Command),
-    /// The five sessions, with fresh ids.
+    /// Open the five standard sessions with new ids.
     OpenFive,
-    /// A session.
+    /// Open a session.
     Open(Opening),
-    /// The dialog that opens a session.
+    /// Show the dialog that opens a session.
     ShowOpen,
-    /// A text on the clipboard; the second says what it was, for a toast.
+    /// Copy a text. The second string names it in a toast.
     Copy(String, String),
-    /// What somebody wrote in a chat links to: a session, joined at once only at a hub in use and
-    /// elsewhere if the person says so, or else a page in a browser.
+    /// Open a URL from a chat message. A session at a hub in use is joined at once, a session
+    /// elsewhere after a question, and any other URL opens in a browser.
     Follow(String),
-    /// A session to which a link in a chat led, after the person was asked.
+    /// Join a session from a chat message, after the user has confirmed it.
     JoinLinked {
-        /// Which.
+        /// The session.
         target: JoinTarget,
-        /// Whether neither sound nor picture is to be sent there until the person wants it.
+        /// Whether microphone and camera are muted in it.
         muted: bool,
     },
-    /// To leave a session whose link may be wrong, and to mend that.
+    /// Leave a session whose link may be wrong, and edit the link.
     EditLink {
-        /// Which session.
+        /// The session.
         session: SessionId,
-        /// The link, or the id if only that was given.
+        /// The link, or the id if no link is known.
         link: String,
     },
-    /// The sessions of a window that crashed, or not to be offered them any more.
+    /// Resume the sessions of a crashed window (`true`), or discard the offer.
     Resume(bool),
-    /// To be called so.
+    /// Change the user's name.
     Rename(String),
-    /// A link as a square code.
+    /// Show a link as a QR code.
     ShowCode(SessionLink),
-    /// The settings.
+    /// Show the settings.
     ShowSettings,
-    /// The keys.
+    /// Show the keyboard shortcuts.
     ShowHelp,
-    /// A picture large; again, and it is one of many.
+    /// Pin the tile of a source. If it is pinned already, unpin it.
     Pin(Picture),
-    /// The whole screen, or the window again.
+    /// Enter or leave full screen.
     FullScreen,
-    /// The own picture as in a mirror, or as the others see it.
+    /// Whether the preview of the own video is mirrored.
     Mirror(bool),
-    /// Another camera, microphone or speaker.
+    /// Use another camera, microphone or speaker.
     Use(DeviceKind, Chosen),
-    /// To be asked before all sessions are left, if somebody is there.
+    /// Leave all sessions, after a question if participants are present.
     AskLeaveAll,
-    /// To be asked before a session is closed for everybody.
+    /// Close a session for everyone, after a question.
     AskClose(SessionId),
-    /// A session's chat, or none if it is open.
+    /// Open a session's chat, or close it if it is open.
     ShowChat(SessionId),
-    /// To be asked before somebody is sent out of a session.
+    /// Eject a participant from a session, after a question.
     AskEject {
-        /// Out of which.
+        /// The session.
         session: SessionId,
-        /// Whom.
+        /// The participant.
         participant: ParticipantId,
-        /// How the person is called.
+        /// The participant's name.
         name: String,
     },
-    /// To have read the error at that place.
+    /// Dismiss the error with that index.
     Dismiss(usize),
 }
 
-/// A session to be opened, as the dialog gives it.
+/// A session to open, as entered in the dialog.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Opening {
-    /// An own id; `None` for a fresh one.
+    /// The chosen id. `None` for a new one.
     pub(crate) session: Option<SessionId>,
-    /// What is sent.
+    /// The media.
     pub(crate) media: MediaSet,
-    /// Who sends to whom.
+    /// The topology.
     pub(crate) topology: Topology,
-    /// How many fit; `None` for as many as the kind carries.
+    /// The maximum number of participants. `None` for the default of the kind.
     pub(crate) limit: Option<u16>,
 }
 
