@@ -1,4 +1,4 @@
-//! The built program's window on a screen without a monitor: clicked, typed to, looked at.
+//! Tests of the built program's window on a virtual screen: clicks, keys and screenshots.
 
 mod rig;
 
@@ -10,10 +10,10 @@ use rig::{
 };
 use serde_json::Value;
 
-/// The accent of the dark theme: the one button that invites.
+/// The accent colour of the dark theme, which marks the primary button.
 const ACCENT: Colour = [0x4F, 0x8C, 0xFF];
 
-/// The colours of the lanes.
+/// The colours of the session cards.
 const LANES: [Colour; 5] = [
     [0xE6, 0x9F, 0x00],
     [0x56, 0xB4, 0xE9],
@@ -22,13 +22,13 @@ const LANES: [Colour; 5] = [
     [0xCC, 0x79, 0xA7],
 ];
 
-/// The columns of the bars that show lanes' colours.
+/// The pixel columns with the colour bars of the session cards.
 const BARS: std::ops::Range<usize> = 0..24;
 
-/// Where in a lane its link is copied: in the middle row, that column.
+/// The pixel column of the button that copies the link, in the middle row of a session card.
 const LINK: usize = 239;
 
-/// Left of it are the sessions and the own picture.
+/// The pixel column where the remote tiles start: right of the sessions and the own video.
 const REMOTE: usize = 620;
 
 fn settings(hub: &Hub) -> String {
@@ -39,19 +39,21 @@ fn settings(hub: &Hub) -> String {
     )
 }
 
-/// Clicks "Open all five" and returns where the five lanes are.
+/// Clicks "Open all five" and returns the places of the five session cards.
 fn open_five(window: &mut Window<'_>, screen: &Screen) -> [Place; 5] {
-    let button = window.wait("a button that invites", |_| screen.shot().around(ACCENT, 0..300));
+    let button = window.wait("the primary button", |_| screen.shot().around(ACCENT, 0..300));
     window.click(button.middle());
-    LANES.map(|colour| window.wait("a lane of each colour", |_| screen.shot().around(colour, BARS)))
+    LANES.map(|colour| {
+        window.wait("a session card of each colour", |_| screen.shot().around(colour, BARS))
+    })
 }
 
-/// Has the link of a lane copied, and takes it from the clipboard.
-fn link_of(window: &mut Window<'_>, screen: &Screen, lane: Place) -> String {
+/// Copies the link of a session card and reads it from the clipboard.
+fn link_of(window: &mut Window<'_>, screen: &Screen, card: Place) -> String {
     screen.copy("nothing yet");
     window.wait("a link on the clipboard", |window| {
-        // The icon comes when the hub has answered.
-        window.click((LINK, lane.middle().1));
+        // The button appears once the hub has answered.
+        window.click((LINK, card.middle().1));
         std::thread::sleep(Duration::from_millis(300));
         Some(screen.clipboard()).filter(|text| text.starts_with("http://"))
     })
@@ -62,7 +64,7 @@ fn join(link: &str, name: &str) -> Program {
     Program::start(&[&["join", link, "--name", name], &sends[..]].concat())
 }
 
-/// Waits until Olga's voice in the one session of a program is as loud as `wanted` says.
+/// Waits until the audio level of Olga in the program's only session meets `wanted`.
 fn hear(program: &mut Program, what: &str, wanted: impl Fn(f64) -> bool) {
     program.wait_next(what, |event| event["event"] == "stats" && level(event).is_some_and(&wanted));
 }
@@ -74,13 +76,13 @@ fn level(stats: &Value) -> Option<f64> {
 }
 
 #[test]
-fn five_sessions_are_opened_by_a_click_and_their_joiners_tiles_move() {
+fn one_click_opens_five_sessions_and_the_tiles_of_their_guests_move() {
     let _turn = alone();
     let (hub, screen) = (Hub::start(), Screen::start());
     let mut window = Window::open(&screen, &settings(&hub));
     let before = screen.shot();
-    let lanes = open_five(&mut window, &screen);
-    let links = lanes.map(|lane| link_of(&mut window, &screen, lane));
+    let cards = open_five(&mut window, &screen);
+    let links = cards.map(|card| link_of(&mut window, &screen, card));
     let mut joiners: Vec<_> = links
         .iter()
         .enumerate()
@@ -94,13 +96,12 @@ fn five_sessions_are_opened_by_a_click_and_their_joiners_tiles_move() {
     let mut moves = 0;
     window.wait("a moving tile", |_| {
         let now = screen.shot();
-        // A picture that moves changes a good part of its tile, again and again; a word or a
-        // ring does not.
+        // Moving video changes a large part of its tile in every frame. A text or a ring does not.
         moves += usize::from(now.changed(&last, REMOTE) > 5_000);
         last = now;
         (moves >= 5).then_some(())
     });
-    // Muted by a key, the audio conference hears nothing; by the same key, the tone again.
+    // After the mute key, the audio conference is silent. After the same key, the tone is back.
     let listener = &mut joiners[2];
     hear(listener, "a tone", |level| level > -40.0);
     window.key("m");
@@ -110,7 +111,7 @@ fn five_sessions_are_opened_by_a_click_and_their_joiners_tiles_move() {
 }
 
 #[test]
-fn a_link_that_is_pasted_anywhere_is_joined() {
+fn a_link_pasted_outside_a_text_box_is_joined() {
     let _turn = alone();
     let (hub, screen) = (Hub::start(), Screen::start());
     let sends = ["--camera", PATTERN, "--microphone", "tone:880", "--speaker", "none"];
@@ -122,12 +123,12 @@ fn a_link_that_is_pasted_anywhere_is_joined() {
     screen.copy(&link);
     window.key("ctrl+v");
     opener.participant("Olga", "live");
-    window.wait("the session's lane", |_| screen.shot().around(LANES[0], BARS));
-    assert!(window.settings().exists(), "the settings are where they were");
+    window.wait("the session's card", |_| screen.shot().around(LANES[0], BARS));
+    assert!(window.settings().exists(), "the settings file still exists");
 }
 
 #[test]
-fn a_program_that_has_the_clipboard_and_hangs_does_not_make_the_window_hang() {
+fn a_clipboard_owner_that_hangs_does_not_block_the_window() {
     let _turn = alone();
     let (hub, screen) = (Hub::start(), Screen::start());
     let sends = ["--camera", PATTERN, "--microphone", "tone:880", "--speaker", "none"];
@@ -140,40 +141,40 @@ fn a_program_that_has_the_clipboard_and_hangs_does_not_make_the_window_hang() {
     let before = screen.shot();
     window.key("ctrl+v");
     window.key("question");
-    // The list of keys is drawn while the other program is still asked.
+    // The keyboard shortcuts are drawn while the other program still owes its answer.
     window.wait("the keyboard shortcuts", |_| {
         (screen.shot().changed(&before, REMOTE) > 5_000).then_some(())
     });
-    assert!(window.runs("clipboard read"), "the clipboard is asked on a thread of its own");
+    assert!(window.runs("clipboard read"), "the clipboard is read on its own thread");
     window.key("Escape");
     drop(hung);
     screen.copy(&link);
     window.key("ctrl+v");
     opener.participant("Olga", "live");
-    // What the window copies is handed out to others.
-    let lane = window.wait("the session's lane", |_| screen.shot().around(LANES[0], BARS));
-    assert_eq!(link_of(&mut window, &screen, lane), link);
+    // Other programs can paste what the window has copied.
+    let card = window.wait("the session's card", |_| screen.shot().around(LANES[0], BARS));
+    assert_eq!(link_of(&mut window, &screen, card), link);
 }
 
 #[test]
-fn a_window_that_nobody_can_see_wants_no_picture() {
+fn a_covered_window_stops_the_camera() {
     let _turn = alone();
     let (hub, screen) = (Hub::start(), Screen::start());
     let mut window = Window::open(&screen, &settings(&hub));
-    let wants = |window: &mut Window<'_>, picture: bool| {
-        let what = if picture { "a picture that is looked at" } else { "no picture under cover" };
-        window.wait(what, |window| (window.runs("capture video") == picture).then_some(()));
+    let expect_capture = |window: &mut Window<'_>, is_captured: bool| {
+        let what = if is_captured { "a running camera" } else { "a stopped camera" };
+        window.wait(what, |window| (window.runs("capture video") == is_captured).then_some(()));
     };
-    wants(&mut window, true);
-    // Another program's window of the same size, on top of it.
+    expect_capture(&mut window, true);
+    // The window of another program, of the same size and on top.
     let cover = Window::open(&screen, &settings(&hub));
-    wants(&mut window, false);
+    expect_capture(&mut window, false);
     drop(cover);
-    wants(&mut window, true);
+    expect_capture(&mut window, true);
 }
 
 #[test]
-fn settings_that_cannot_be_read_are_kept_beside_and_the_window_opens_all_the_same() {
+fn an_invalid_settings_file_is_copied_and_the_window_opens_with_defaults() {
     let _turn = alone();
     let screen = Screen::start();
     let broken = "name = \"Olga\"\ncamera =\n";
@@ -184,7 +185,7 @@ fn settings_that_cannot_be_read_are_kept_beside_and_the_window_opens_all_the_sam
     assert_eq!(fs::read_to_string(copy).expect("a copy"), broken);
 }
 
-/// Somebody who has opened a session, and its link.
+/// A program that has opened a session, and the session's link.
 fn opener(hub: &Hub) -> (Program, String) {
     let silent = ["--camera", "none", "--microphone", "none"];
     let opens = ["open", "--kind", "av-conference", "--id", "town-hall"];
@@ -193,13 +194,13 @@ fn opener(hub: &Hub) -> (Program, String) {
     (opener, link)
 }
 
-/// Whether somebody of that name ever went away without a word.
+/// Whether a participant of that name was ever reported as gone without leaving.
 fn was_missed(program: &Program, name: &str) -> bool {
     program.seen().iter().any(|event| event["state"] == "gone" && event["name"] == name)
 }
 
 #[test]
-fn a_window_that_is_asked_to_end_says_goodbye_and_keeps_its_size() {
+fn a_window_that_gets_a_signal_leaves_its_sessions_and_saves_its_size() {
     let _turn = alone();
     let (hub, screen) = (Hub::start(), Screen::start());
     for signal in ["TERM", "HUP"] {
@@ -219,7 +220,7 @@ fn a_window_that_is_asked_to_end_says_goodbye_and_keeps_its_size() {
 }
 
 #[test]
-fn a_window_whose_display_vanishes_says_goodbye_and_keeps_its_size() {
+fn a_window_whose_display_vanishes_leaves_its_sessions_and_saves_its_size() {
     let _turn = alone();
     let (hub, screen) = (Hub::start(), Screen::start());
     let (mut opener, link) = opener(&hub);
@@ -227,7 +228,7 @@ fn a_window_whose_display_vanishes_says_goodbye_and_keeps_its_size() {
     opener.participant("Olga", "live");
     hear(&mut opener, "a tone", |level| level > -40.0);
     window.resize(900, 700);
-    // Whoever has muted after that knows the size.
+    // A program that handles the mute key has handled the resize before it.
     window.key("m");
     hear(&mut opener, "silence", |level| level < -60.0);
     screen.vanish();
@@ -239,7 +240,7 @@ fn a_window_whose_display_vanishes_says_goodbye_and_keeps_its_size() {
 }
 
 #[test]
-fn a_window_opens_on_x11_though_a_wayland_display_was_left_over() {
+fn a_window_opens_on_x11_if_the_wayland_display_does_not_exist() {
     let _turn = alone();
     let screen = Screen::start();
     let start = Start::new(&screen, "").env("WAYLAND_DISPLAY", "wayland-9");
@@ -247,7 +248,7 @@ fn a_window_opens_on_x11_though_a_wayland_display_was_left_over() {
 }
 
 #[test]
-fn a_window_opens_whatever_the_screens_scale_is_said_to_be() {
+fn a_window_opens_with_an_invalid_screen_scale() {
     let _turn = alone();
     let screen = Screen::start();
     for dpi in ["0", "-96", "nan", "1e9"] {
@@ -264,7 +265,7 @@ fn a_window_opens_whatever_the_screens_scale_is_said_to_be() {
 }
 
 #[test]
-fn where_no_window_can_be_opened_a_sentence_says_what_to_do() {
+fn if_no_window_can_be_opened_an_error_says_what_to_do() {
     let _turn = alone();
     let (screen, bare) = (Screen::start(), Screen::start_without(&["RANDR", "GLX"]));
     let faults = [
@@ -276,10 +277,13 @@ fn where_no_window_can_be_opened_a_sentence_says_what_to_do() {
         ("a bare server", Start::new(&bare, "")),
     ];
     for (fault, start) in faults {
-        let (code, said) = start.fail();
-        assert_eq!(code, Some(1), "{fault}: {said}");
-        assert!(said.contains("cannot open a window"), "{fault}: {said}");
-        assert!(!said.contains("panicked") && !said.contains("RUST_BACKTRACE"), "{fault}: {said}");
+        let (code, output) = start.fail();
+        assert_eq!(code, Some(1), "{fault}: {output}");
+        assert!(output.contains("cannot open a window"), "{fault}: {output}");
+        assert!(
+            !output.contains("panicked") && !output.contains("RUST_BACKTRACE"),
+            "{fault}: {output}"
+        );
     }
 }
 
@@ -291,8 +295,8 @@ fn a_second_start_hands_its_link_to_the_window_that_is_open() {
     let mut window = Window::open(&screen, &settings(&hub));
     assert_eq!(window.start_again(&[&link]), Some(0));
     opener.participant("Olga", "live");
-    window.wait("the session's lane", |_| screen.shot().around(LANES[0], BARS));
-    // Without a link there is nothing to join, and still no second person.
+    window.wait("the session's card", |_| screen.shot().around(LANES[0], BARS));
+    // Without a link there is nothing to join, and no second window opens.
     assert_eq!(window.start_again(&[]), Some(0));
     let other = Start::new(&screen, &settings(&hub).replace("Olga", "Otto"));
     let _other = other.args(&["--new-window", &link]).open(&screen);

@@ -263,11 +263,11 @@ impl<'a> Rest<'a> {
     fn groups(&mut self, row: &Row) -> Vec<Group<'a>> {
         let (mut groups, mut from, end) = (vec![], 0, row.glyphs.len());
         while from < end && self.at < self.pieces.len() {
-            let (of, count) = (&self.pieces[self.at], self.counts[self.at]);
+            let (piece, count) = (&self.pieces[self.at], self.counts[self.at]);
             let to = end.min(from + count - self.used);
             let is_whole = to - from == count;
             if to > from {
-                groups.push(Group { of, level: of.level, glyphs: from..to, is_whole });
+                groups.push(Group { of: piece, level: piece.level, glyphs: from..to, is_whole });
             }
             self.used += to - from;
             if self.used == count {

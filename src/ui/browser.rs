@@ -35,8 +35,8 @@ pub(crate) struct Followed {
 impl Browser {
     /// Uses the system's default browser.
     pub(crate) fn new(runtime: Option<tokio::runtime::Handle>) -> Self {
-        let (failed, answered) = (Arc::default(), Arc::default());
-        Self { runtime, open: webbrowser::open, failed, answered }
+        let (failed_url, probed) = (Arc::default(), Arc::default());
+        Self { runtime, open: webbrowser::open, failed: failed_url, answered: probed }
     }
 
     /// Opens a URL in the browser.

@@ -135,8 +135,8 @@ pub(crate) struct SettingsForm {
 
 impl SettingsForm {
     /// A form that starts with the current settings.
-    pub(crate) const fn new(settings: Settings, at_once: bool) -> Self {
-        Self { settings, at_once, awaiting: None, refused: None }
+    pub(crate) const fn new(settings: Settings, applies_now: bool) -> Self {
+        Self { settings, at_once: applies_now, awaiting: None, refused: None }
     }
 }
 

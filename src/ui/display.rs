@@ -168,9 +168,12 @@ mod linux {
         /// any scale.
         fn plan(&self, answers: impl Fn(&Path) -> bool, dpi: impl Fn() -> Option<f64>) -> Plan {
             let without_wayland = || vec![(WAYLAND, None), (WAYLAND_SOCKET, None)];
-            let otherwise = self.x11.is_some().then(without_wayland);
+            let fallback = self.x11.is_some().then(without_wayland);
             if let (Some(socket), None) = (&self.wayland_socket, &self.wayland) {
-                return Plan::Open(Display { name: format!("wayland {socket}"), otherwise });
+                return Plan::Open(Display {
+                    name: format!("wayland {socket}"),
+                    otherwise: fallback,
+                });
             }
             if let Some(wayland) = &self.wayland {
                 let socket = self.socket(wayland);
@@ -178,17 +181,20 @@ mod linux {
                     socket.as_ref().map_or_else(|| wayland.clone(), |s| s.display().to_string());
                 // An inherited connection cannot be tried without using it up.
                 if self.wayland_socket.is_some() || socket.is_some_and(|socket| answers(&socket)) {
-                    return Plan::Open(Display { name: format!("wayland {name}"), otherwise });
+                    return Plan::Open(Display {
+                        name: format!("wayland {name}"),
+                        otherwise: fallback,
+                    });
                 }
-                return otherwise.map_or(Plan::Silent(name), Plan::Anew);
+                return fallback.map_or(Plan::Silent(name), Plan::Anew);
             }
             let Some(x11) = &self.x11 else {
-                return Plan::Open(Display { name: String::new(), otherwise: None });
+                return Plan::Open(Display { name: String::new(), fallback: None });
             };
             if is_wrong(self.scale.as_deref(), dpi) {
                 return Plan::Anew(vec![(SCALE, Some("1"))]);
             }
-            Plan::Open(Display { name: format!("x11 {}", without_screen(x11)), otherwise: None })
+            Plan::Open(Display { name: format!("x11 {}", without_screen(x11)), fallback: None })
         }
 
         /// The path of a compositor's socket.
@@ -331,8 +337,8 @@ mod linux {
             env.plan(|_| answers, || dpi)
         }
 
-        fn open(name: &str, otherwise: Option<Changes>) -> Plan {
-            Plan::Open(Display { name: name.to_owned(), otherwise })
+        fn open(name: &str, fallback: Option<Changes>) -> Plan {
+            Plan::Open(Display { name: name.to_owned(), otherwise: fallback })
         }
 
         #[test]

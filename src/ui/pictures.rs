@@ -65,22 +65,22 @@ impl Pictures {
     /// Subscribes to exactly these media, and takes new frames and levels.
     pub(crate) fn refresh(&mut self, ctx: &Context, handle: &Handle, media: &Wanted) {
         let now = ctx.input(|input| input.time);
-        let Wanted { seen, heard, microphone } = media;
+        let Wanted { seen: video, heard: levels, microphone } = media;
         self.microphone = match self.microphone.take() {
             tap @ Some(_) if *microphone => tap,
             None if *microphone => Some(handle.microphone_level()),
             Some(_) | None => None,
         };
         self.feeds.retain(|source, feed| {
-            if !seen.contains(source) {
+            if !video.contains(source) {
                 (feed.tap, feed.frame) = (None, None);
                 self.painter.forget(*source);
             }
-            seen.contains(source) || heard.contains(source)
+            video.contains(source) || levels.contains(source)
         });
-        for source in seen.union(heard) {
+        for source in video.union(levels) {
             let feed = self.feeds.entry(*source).or_default();
-            if seen.contains(source) && feed.tap.is_none() {
+            if video.contains(source) && feed.tap.is_none() {
                 let ctx = ctx.clone();
                 feed.tap = handle.picture(*source, Arc::new(move || ctx.request_repaint()));
             }
@@ -89,7 +89,7 @@ impl Pictures {
                 feed.number += 1;
                 feed.arrived = now;
             }
-            feed.hear(heard.contains(source).then(|| handle.level(*source)), now);
+            feed.hear(levels.contains(source).then(|| handle.level(*source)), now);
         }
     }
 

@@ -147,15 +147,17 @@ impl LeftBehind {
     }
 
     fn open(path: PathBuf) -> Option<Self> {
-        let held = OpenOptions::new().read(true).write(true).open(&path).ok()?;
-        held.try_lock().ok()?;
-        let at = held.metadata().and_then(|metadata| metadata.modified()).ok()?;
+        let locked_file = OpenOptions::new().read(true).write(true).open(&path).ok()?;
+        locked_file.try_lock().ok()?;
+        let saved_at = locked_file.metadata().and_then(|metadata| metadata.modified()).ok()?;
         let mut text = String::new();
-        let is_read = (&held).take(MAX_BYTES).read_to_string(&mut text).is_ok();
+        let is_read = (&locked_file).take(MAX_BYTES).read_to_string(&mut text).is_ok();
         let record = serde_json::from_str::<Record>(&text).ok().filter(|_| is_read);
-        let is_old = SystemTime::now().duration_since(at).is_ok_and(|age| age > OFFERED_FOR);
+        let is_old = SystemTime::now().duration_since(saved_at).is_ok_and(|age| age > OFFERED_FOR);
         match record.filter(|record| !record.sessions.is_empty() && !is_old) {
-            Some(Record { sessions }) => Some(Self { sessions, at, held, path }),
+            Some(Record { sessions }) => {
+                Some(Self { sessions, at: saved_at, held: locked_file, path })
+            }
             None => {
                 // A truncated or outdated file is of no use.
                 let _ = fs::remove_file(&path);

@@ -201,8 +201,8 @@ impl SessionsPanel {
             let card =
                 lane::More { place: &session_name, unfolded: is_expanded, chats, scene: view };
             let response = ui.push_id(&session.session, |ui| lane::ui(ui, session, card));
-            let lane::Drawn { want: card_action, fold } = response.inner;
-            if fold && !self.unfolded.remove(&session.session) {
+            let lane::Drawn { want: card_action, fold: toggles_people } = response.inner;
+            if toggles_people && !self.unfolded.remove(&session.session) {
                 self.unfolded.insert(session.session.clone());
             }
             action = action.or(card_action);

@@ -99,10 +99,10 @@ impl Tile<'_> {
             let wait = std::time::Duration::from_secs_f64(STILL - age + 0.05);
             ui.ctx().request_repaint_after(wait);
         }
-        let light = if is_frozen || self.note.is_some() { 0.35 } else { 1.0 };
+        let brightness = if is_frozen || self.note.is_some() { 0.35 } else { 1.0 };
         let inside = letterbox(rect.shrink(1.0), frame.size);
         let key = (self.picture, number);
-        let style = Shown { light, mirrored: self.mirrored };
+        let style = Shown { light: brightness, mirrored: self.mirrored };
         painter.add(feeds.painter().shape(inside, key, frame.clone(), style));
         self.note.or(is_frozen.then_some("Video stopped"))
     }

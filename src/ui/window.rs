@@ -1,4 +1,4 @@
-//! Opens the window, with a runtime beside it for everything that waits.
+//! Opens the window, with a runtime for everything that blocks or waits.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -33,108 +33,109 @@ use crate::{
     },
 };
 
-/// Down to this size everything has its place, in points.
+/// The size down to which no control is cramped, in points.
 const ROOMY: Vec2 = vec2(800.0, 600.0);
 
-/// The window cannot be made smaller, in points.
+/// Minimum size of the window, in points.
 const LEAST: Vec2 = vec2(640.0, 480.0);
 
-/// What systems put above and below windows, in points: a title bar, and a bar of programs.
+/// Height of what the system draws above and below windows, in points: a title bar and a task bar.
 const BARS: f32 = 88.0;
 
-/// How long a window may take to close when the program is asked to end. One that hangs is left to
-/// itself: everybody is told goodbye all the same.
+/// How long the window may take to close when the program is asked to exit. A window that hangs is
+/// abandoned; its sessions are left all the same.
 const CLOSING: Duration = Duration::from_secs(4);
 
-/// How long what still runs at the end may take, such as a disk that does not answer.
+/// How long tasks may keep running at the end, for example because a disk does not answer.
 const SHUTDOWN: Duration = Duration::from_secs(1);
 
-/// What the window is to begin with.
+/// How to open the window.
 #[derive(Clone, Debug, Default)]
 pub struct Beginning {
     /// The sessions to join.
     pub targets: Vec<JoinTarget>,
-    /// Whether this is a person beside the one whose window is open already.
+    /// Whether to open a separate window even if one is open already.
     pub is_separate: bool,
 }
 
-/// Opens the window and returns when it was closed and every session was left properly; or hands
-/// what it was given to the window that is open on this display already.
+/// Opens the window, and returns after it was closed and every session was left. If a window is
+/// open on this display already, hands the sessions over to it instead.
 ///
 /// Must be called on the program's main thread, outside any runtime, before there is a second
-/// thread: the program may have to start anew with another environment.
+/// thread: the program may have to restart with another environment.
 ///
 /// # Errors
-/// If there is no screen to open a window on, the window that is open hangs, or the system gives no
+/// If there is no display to open a window on, if the open window hangs, or if the system starts no
 /// threads.
-pub fn run(beginning: Beginning) -> anyhow::Result<()> {
+pub fn run(options: Beginning) -> anyhow::Result<()> {
     let display = display::find()?;
-    let door = match knock(&display, &beginning)? {
+    let instance = match knock(&display, &options)? {
         Knock::Taken => {
             Output::stdout().line("the window that is open has it");
             return Ok(());
         }
-        Knock::Nobody(door) => door,
+        Knock::Nobody(instance) => instance,
     };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("quintet").build()?;
     let signals = Signals::listen()?;
-    let begun = Begun {
+    let startup = Begun {
         goodbye: Goodbye::begin(runtime.handle()),
         runtime: runtime.handle().clone(),
         ending: Arc::default(),
         context: Arc::default(),
     };
-    runtime.spawn(begun.clone().end_when_asked(signals));
-    let shown = show(&begun, beginning.targets, door);
-    begun.goodbye.say();
+    runtime.spawn(startup.clone().end_when_asked(signals));
+    let result = show(&startup, options.targets, instance);
+    startup.goodbye.say();
     runtime.shutdown_timeout(SHUTDOWN);
-    let Err(why) = shown else { return Ok(()) };
-    if begun.context.get().is_some() {
+    let Err(reason) = result else { return Ok(()) };
+    if startup.context.get().is_some() {
         anyhow::bail!(
-            "the window failed ({why}); its sessions were left and its settings are kept"
+            "the window failed ({reason}); its sessions were left and its settings are kept"
         );
     }
     if let Some(changes) = &display.otherwise {
         Output::stderr().line(&format!(
-            "quintet: cannot open a window on {} ({why}); trying X11",
+            "quintet: cannot open a window on {} ({reason}); trying X11",
             display.name
         ));
         Output::stderr().finish();
-        tracing::error!(error = %display::start_anew(changes), "the program cannot start itself anew");
+        let error = display::start_anew(changes);
+        tracing::error!(%error, "the program cannot restart itself");
     }
     anyhow::bail!(
-        "cannot open a window ({why}); {}on Debian and Ubuntu `bash .ci/setup` installs what it \
+        "cannot open a window ({reason}); {}on Debian and Ubuntu `bash .ci/setup` installs what it \
          needs, and `quintet --help` lists what works without a window",
-        way_out(&display, &why)
+        way_out(&display, &reason)
     )
 }
 
-/// What else can be tried on that display.
-fn way_out(display: &Display, why: &str) -> &'static str {
+/// What the user can try on that display.
+fn way_out(display: &Display, reason: &str) -> &'static str {
     if cfg!(target_os = "linux") && display.name.is_empty() {
         "start it from a desktop's terminal, or over `ssh -X`; "
-    } else if why.contains("GL") || why.contains("configuration") {
+    } else if reason.contains("GL") || reason.contains("configuration") {
         "try `LIBGL_ALWAYS_SOFTWARE=1 quintet`, which draws without the graphics card; "
     } else {
         ""
     }
 }
 
-/// What a start found at the door of the window that may be open already.
+/// The result of looking for a window that is open already.
 enum Knock {
-    /// There is none, or this is to be another.
+    /// There is none, or a separate window was requested.
     Nobody(Option<Door>),
-    /// It has taken everything.
+    /// The open window has taken over the sessions.
     Taken,
 }
 
-/// Hands what this start was given to the window that is open, if one is.
-fn knock(display: &Display, beginning: &Beginning) -> anyhow::Result<Knock> {
-    if beginning.is_separate {
+/// Hands the sessions of this start over to the open window, if there is one.
+fn knock(display: &Display, options: &Beginning) -> anyhow::Result<Knock> {
+    if options.is_separate {
         return Ok(Knock::Nobody(None));
     }
-    let links = beginning.targets.iter().map(|target| match &target.hub {
+    let links = options.targets.iter().map(|target| match &target.hub {
         Some(hub) => hub.link(&target.session).to_string(),
         None => target.session.to_string(),
     });
@@ -143,25 +144,25 @@ fn knock(display: &Display, beginning: &Beginning) -> anyhow::Result<Knock> {
         Ok(Start::HandedOver) => Ok(Knock::Taken),
         Err(error @ InstanceError::Silent { .. }) => Err(error.into()),
         Err(error @ InstanceError::System(_)) => {
-            tracing::warn!(%error, "each start opens a window of its own");
+            tracing::warn!(%error, "single instance unavailable; each start opens its own window");
             Ok(Knock::Nobody(None))
         }
     }
 }
 
-/// What is there before the window.
+/// What exists before the window.
 #[derive(Clone)]
 struct Begun {
     goodbye: Goodbye,
     runtime: tokio::runtime::Handle,
-    /// The program was asked to end.
+    /// Set when the program was asked to exit.
     ending: Arc<AtomicBool>,
-    /// The window's, once it is open.
+    /// The window's egui context, once the window is open.
     context: Arc<OnceLock<Context>>,
 }
 
 impl Begun {
-    /// Closes the window when the program is asked to end, or ends without it if it hangs.
+    /// Closes the window when the program is asked to exit. Exits without it if the window hangs.
     async fn end_when_asked(self, mut signals: Signals) {
         signals.asked().await;
         self.ending.store(true, Ordering::Release);
@@ -169,8 +170,8 @@ impl Begun {
             context.request_repaint();
         }
         tokio::time::sleep(CLOSING).await;
-        tracing::warn!("the window does not close");
-        // Not on a thread of the runtime, which says goodbye.
+        tracing::warn!("the window does not close; exiting without it");
+        // The shutdown runs on the runtime, so this must not block one of its threads.
         tokio::task::spawn_blocking(move || {
             self.goodbye.say();
             Output::stderr().finish();
@@ -179,10 +180,11 @@ impl Begun {
     }
 }
 
-/// Shows the window until it is closed; else why it could not be opened, or has failed.
-fn show(begun: &Begun, targets: Vec<JoinTarget>, door: Option<Door>) -> Result<(), String> {
+/// Shows the window until it is closed. The error says why the window could not be opened, or has
+/// failed.
+fn show(startup: &Begun, targets: Vec<JoinTarget>, instance: Option<Door>) -> Result<(), String> {
     let loaded = Loaded::new();
-    let (size, is_kept) = (loaded.settings.window, loaded.is_readable());
+    let (size, saves_size) = (loaded.settings.window, loaded.is_readable());
     let viewport = ViewportBuilder::default()
         .with_title("Quintet")
         .with_app_id("quintet")
@@ -193,86 +195,96 @@ fn show(begun: &Begun, targets: Vec<JoinTarget>, door: Option<Door>) -> Result<(
     let options = eframe::NativeOptions {
         viewport,
         renderer: eframe::Renderer::Glow,
-        // They would ask the clipboard's owner and wait.
+        // eframe's own shortcuts would block on the clipboard's owner.
         clipboard_shortcuts: false,
         ..Default::default()
     };
-    let within = begun.clone();
+    let app_startup = startup.clone();
     let created = Box::new(move |context: &eframe::CreationContext<'_>| {
         let ctx = &context.egui_ctx;
-        let mut app = open(ctx, &within, loaded, door);
+        let mut app = open(ctx, &app_startup, loaded, instance);
         app.join_all(ctx, targets);
-        let goodbye = within.goodbye.clone();
-        goodbye.guard_exit();
-        // From now on the window is there; a signal that came before is found by its first look.
-        let _ = within.context.set(ctx.clone());
+        let shutdown = app_startup.goodbye.clone();
+        shutdown.guard_exit();
+        // The window is open from now on. Its first frame handles a signal that came before.
+        let _ = app_startup.context.set(ctx.clone());
         let clipboard = Clipboard::new(Arc::new(Platform::default()));
-        let typing = Typing::default();
-        let window = Window { app, clipboard, typing, goodbye, is_fitted: false, size, is_kept };
+        let input_splitter = Typing::default();
+        let window = Window {
+            app,
+            clipboard,
+            typing: input_splitter,
+            goodbye: shutdown,
+            is_fitted: false,
+            size,
+            is_kept: saves_size,
+        };
         Ok(Box::new(window) as Box<dyn eframe::App>)
     });
-    hush_until_open(Arc::clone(&begun.context));
-    let shown = catch_unwind(AssertUnwindSafe(|| eframe::run_native("quintet", options, created)));
-    match shown {
+    hush_until_open(Arc::clone(&startup.context));
+    let result = catch_unwind(AssertUnwindSafe(|| eframe::run_native("quintet", options, created)));
+    match result {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(reason_of(&error.to_string())),
         Err(panic) => Err(message_of(&*panic)),
     }
 }
 
-/// Why a library failed, without where in it that was noticed.
+/// The cause at the end of an error's text, without its source location.
 fn reason_of(error: &str) -> String {
     let reason = error.rsplit(": ").next().unwrap_or(error);
-    // The event loop ends with a number when a Wayland compositor has gone.
+    // winit's event loop ends with an exit code when the Wayland compositor is gone.
     if reason.parse::<i32>().is_ok() {
         return "its display is gone".to_owned();
     }
     reason.to_owned()
 }
 
-/// Keeps a panic on this thread from printing anything before the window is open: libraries panic
-/// at displays that lack something, and the person is told in a sentence. Whoever wants to see where
-/// sets `RUST_BACKTRACE`.
+/// Keeps panics on this thread from being printed before the window is open. winit and the graphics
+/// libraries panic if a display lacks something, and the user gets one sentence instead.
+/// `RUST_BACKTRACE` prints them anyway.
 fn hush_until_open(context: Arc<OnceLock<Context>>) {
     let here = std::thread::current().id();
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        let is_start = std::thread::current().id() == here && context.get().is_none();
-        if !is_start || std::env::var_os("RUST_BACKTRACE").is_some() {
+        let is_starting = std::thread::current().id() == here && context.get().is_none();
+        if !is_starting || std::env::var_os("RUST_BACKTRACE").is_some() {
             print(panic);
         }
     }));
 }
 
-/// What a panic said, in one line.
+/// The message of a panic, in one line.
 fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
     text.unwrap_or("a library failed").lines().collect::<Vec<_>>().join(" ")
 }
 
-/// What stands for the program in the system's lists of windows.
+/// The program's icon.
 fn icon() -> IconData {
     let png = include_bytes!("../../assets/icon.png");
-    icon_data::from_png_bytes(png).expect("the icon is a picture")
+    icon_data::from_png_bytes(png).expect("the icon is a valid PNG")
 }
 
-/// The app, and what it does at the end.
+/// The eframe application: the app, its input filters, and the shutdown.
 struct Window {
     app: App,
     clipboard: Clipboard,
     typing: Typing,
     goodbye: Goodbye,
-    /// The window has got a size that its screen has room for.
+    /// The window has been fitted to its screen.
     is_fitted: bool,
-    /// How large it is.
+    /// The current size.
     size: WindowSize,
-    /// That is kept: no settings that could not be read are replaced by it.
+    /// Whether the size is saved. It is not if the settings file could not be read, so that the
+    /// file is not replaced.
     is_kept: bool,
 }
 
 impl Window {
-    /// Makes the window smaller once if its screen is small: only an open window knows that.
+    /// Shrinks the window once if its screen is small. The screen's size is known only after the
+    /// window is open.
     fn fit(&mut self, ctx: &Context) {
         if self.is_fitted {
             return;
@@ -285,7 +297,7 @@ impl Window {
         }
     }
 
-    /// Notes how large the window is, for the next run.
+    /// Records the size of the window, for the next run.
     fn measure(&mut self, ctx: &Context) {
         ctx.input(|input| {
             let viewport = input.viewport();
@@ -304,12 +316,12 @@ impl Window {
     }
 }
 
-/// The size that the window had when it was closed, in points.
+/// The size of the window when it was last closed, in points.
 fn wanted(size: WindowSize) -> Vec2 {
     vec2(f32::from(size.width), f32::from(size.height)).max(LEAST)
 }
 
-/// The part of that size that a screen of that size has room for, all in points.
+/// The size that fits on a screen of that size, all in points.
 fn fitting(size: Vec2, monitor: Vec2) -> Vec2 {
     size.min(monitor - vec2(0.0, BARS)).max(ROOMY.min(monitor).min(size))
 }
@@ -345,7 +357,7 @@ impl eframe::App for Window {
     }
 }
 
-/// The settings as they were read at the start.
+/// The settings as they were read at the start, and their errors.
 struct Loaded {
     file: Option<Arc<SettingsFile>>,
     settings: Settings,
@@ -362,23 +374,23 @@ impl Loaded {
         Self { file: Some(Arc::new(file)), settings, errors }
     }
 
-    /// Whether there is a file whose keys can be read.
+    /// Whether the settings file could be read, apart from single values.
     fn is_readable(&self) -> bool {
         self.errors.iter().all(|error| matches!(error, SettingsError::Value { .. }))
     }
 }
 
-/// The app with the settings that were read.
-fn open(ctx: &Context, begun: &Begun, loaded: Loaded, door: Option<Door>) -> App {
+/// Creates the app with the settings that were read.
+fn open(ctx: &Context, startup: &Begun, loaded: Loaded, instance: Option<Door>) -> App {
     let Loaded { file, settings, errors } = loaded;
     if let Some(file) = &file {
-        begun.goodbye.keep_file(Arc::clone(file));
+        startup.goodbye.keep_file(Arc::clone(file));
     }
-    let starter = begun.runtime.clone();
-    let start = Box::new(move |settings: &Settings, errors: &mut Vec<String>| {
+    let runtime = startup.runtime.clone();
+    let start_engine = Box::new(move |settings: &Settings, errors: &mut Vec<String>| {
         let (options, unusable) = settings.engine();
         errors.extend(unusable.iter().map(ToString::to_string));
-        let _inside = starter.enter();
+        let _inside = runtime.enter();
         match Engine::start(options) {
             Ok((handle, events)) => Some(Running { handle, events }),
             Err(error) => {
@@ -391,31 +403,31 @@ fn open(ctx: &Context, begun: &Begun, loaded: Loaded, door: Option<Door>) -> App
         }
     });
     let waker = ctx.clone();
-    let door = door.and_then(|door| match door.open(move || waker.request_repaint()) {
-        Ok(door) => Some(door),
+    let server = instance.and_then(|first| match first.open(move || waker.request_repaint()) {
+        Ok(server) => Some(server),
         Err(error) => {
-            tracing::warn!(%error, "each start opens a window of its own");
+            tracing::warn!(%error, "single instance unavailable; each start opens its own window");
             None
         }
     });
-    let backstage = Backstage {
-        runtime: begun.runtime.clone(),
+    let services = Backstage {
+        runtime: startup.runtime.clone(),
         file,
-        start,
+        start: start_engine,
         failed: Arc::default(),
-        goodbye: begun.goodbye.clone(),
-        ending: Arc::clone(&begun.ending),
-        door,
+        goodbye: startup.goodbye.clone(),
+        ending: Arc::clone(&startup.ending),
+        door: server,
     };
-    let mut app = App::new(ctx, settings, Some(backstage));
+    let mut app = App::new(ctx, settings, Some(services));
     for error in errors {
         app.tell(error.to_string());
     }
     if let Some(folder) = resume::folder() {
-        let left_behind = LeftBehind::find(&folder);
-        let (keeper, ending) = Keeper::start(&begun.runtime, folder);
-        begun.goodbye.keep_sessions(ending);
-        app.remember(keeper, left_behind);
+        let resumable = LeftBehind::find(&folder);
+        let (saver, saver_shutdown) = Keeper::start(&startup.runtime, folder);
+        startup.goodbye.keep_sessions(saver_shutdown);
+        app.remember(saver, resumable);
     }
     app.start(ctx);
     app
@@ -426,26 +438,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_library_panics_with_is_one_line() {
-        let said = |work: fn()| {
+    fn a_panic_message_is_shown_in_one_line() {
+        let message = |work: fn()| {
             let panic = catch_unwind(work).unwrap_err();
             message_of(&*panic)
         };
-        assert_eq!(said(|| panic!("no\nscreen")), "no screen");
+        assert_eq!(message(|| panic!("no\nscreen")), "no screen");
         let number = 7;
         assert_eq!(message_of(&format!("screen {number}")), "screen 7");
         assert_eq!(message_of(&number), "a library failed");
     }
 
     #[test]
-    fn why_a_library_failed_is_told_without_its_insides() {
+    fn an_error_reason_has_no_source_location() {
         let error = "winit EventLoopError: os error at /x/mod.rs:738: no DISPLAY is set";
         assert_eq!(reason_of(error), "no DISPLAY is set");
         assert_eq!(reason_of("winit EventLoopError: Exit Failure: 1"), "its display is gone");
     }
 
     #[test]
-    fn a_window_that_cannot_be_opened_has_a_way_out() {
+    fn a_window_that_cannot_be_opened_gets_a_hint() {
         let display = |name: &str| Display { name: name.to_owned(), otherwise: None };
         let no_gl = way_out(&display("x11 :0"), "failed to find a matching configuration");
         assert!(no_gl.contains("LIBGL_ALWAYS_SOFTWARE=1"), "{no_gl}");
@@ -455,20 +467,20 @@ mod tests {
     }
 
     #[test]
-    fn the_icon_is_a_square_that_is_large_enough_for_every_list() {
+    fn the_icon_is_a_square_of_256_pixels() {
         let icon = icon();
         assert_eq!((icon.width, icon.height), (256, 256));
     }
 
     #[test]
-    fn the_window_leaves_room_for_a_title_bar_and_stays_roomy_where_it_can() {
-        let usual = wanted(WindowSize::default());
+    fn the_window_leaves_space_for_system_bars_and_keeps_its_preferred_minimum_if_it_fits() {
+        let default = wanted(WindowSize::default());
         for (wanted, monitor, size) in [
-            (usual, (1920.0, 1080.0), (1280.0, 800.0)),
-            (usual, (1280.0, 800.0), (1280.0, 712.0)),
-            (usual, (1366.0, 768.0), (1280.0, 680.0)),
-            (usual, (1024.0, 640.0), (1024.0, 600.0)),
-            (usual, (640.0, 480.0), (640.0, 480.0)),
+            (default, (1920.0, 1080.0), (1280.0, 800.0)),
+            (default, (1280.0, 800.0), (1280.0, 712.0)),
+            (default, (1366.0, 768.0), (1280.0, 680.0)),
+            (default, (1024.0, 640.0), (1024.0, 600.0)),
+            (default, (640.0, 480.0), (640.0, 480.0)),
             (vec2(700.0, 500.0), (1920.0, 1080.0), (700.0, 500.0)),
             (vec2(2500.0, 1400.0), (1920.0, 1080.0), (1920.0, 992.0)),
         ] {

@@ -1,4 +1,4 @@
-//! What the window calls things.
+//! The texts of the window: names of sessions, states and errors.
 
 use std::collections::BTreeSet;
 
@@ -8,46 +8,46 @@ use crate::model::{
     SessionState, SessionStatus, Snapshot, Topology,
 };
 
-/// The window's title: it is seen where the window itself is not.
+/// The window's title. It is visible where the window itself is not, such as in a task bar.
 pub(crate) fn title(snapshot: &Snapshot) -> &'static str {
     let is_on_air = snapshot.sessions.iter().any(|session| session.heard || session.seen);
     if is_on_air { "Quintet · On air" } else { "Quintet" }
 }
 
-/// A kind of session in words: "Conference", "Audio broadcast", "Private line".
+/// The name of a kind of session: "Conference", "Audio broadcast", "Private line".
 pub(crate) fn kind(kind: SessionKind) -> String {
-    let what = topology(kind.topology);
+    let name = topology(kind.topology);
     match (kind.media.has(Media::Audio), kind.media.has(Media::Video)) {
-        (true, true) => what.to_owned(),
-        (true, false) => format!("Audio {}", what.to_lowercase()),
-        (false, true) => format!("Video {}", what.to_lowercase()),
+        (true, true) => name.to_owned(),
+        (true, false) => format!("Audio {}", name.to_lowercase()),
+        (false, true) => format!("Video {}", name.to_lowercase()),
         (false, false) => chat(kind.topology).to_owned(),
     }
 }
 
-/// What a session is called: its kind, and its id if there is another one of that kind.
+/// The name of a session: its kind, followed by its id if another session has the same kind.
 pub(crate) fn place(snapshot: &Snapshot, session: &SessionId) -> String {
     let found = snapshot.sessions.iter().find(|one| one.session == *session);
-    let of = found.and_then(|one| one.kind);
-    let is_alone = snapshot.sessions.iter().filter(|one| one.kind == of).count() == 1;
+    let found_kind = found.and_then(|one| one.kind);
+    let is_alone = snapshot.sessions.iter().filter(|one| one.kind == found_kind).count() == 1;
     let id = elide_middle(session.as_str(), 24);
-    match of {
-        Some(of) if is_alone => kind(of),
-        Some(of) => format!("{} {id}", kind(of)),
+    match found_kind {
+        Some(found_kind) if is_alone => kind(found_kind),
+        Some(found_kind) => format!("{} {id}", kind(found_kind)),
         None => format!("Session {id}"),
     }
 }
 
-/// The same within a sentence: "the conference", "session town-hall".
+/// The name within a sentence: "the conference", "session town-hall".
 pub(crate) fn the_place(snapshot: &Snapshot, session: &SessionId) -> String {
-    let place = place(snapshot, session);
-    let (first, rest) = place.split_at(place.chars().next().map_or(0, char::len_utf8));
-    let place = format!("{}{rest}", first.to_lowercase());
-    let has_id = place.ends_with(&elide_middle(session.as_str(), 24));
-    if has_id { place } else { format!("the {place}") }
+    let name = place(snapshot, session);
+    let (first, remainder) = name.split_at(name.chars().next().map_or(0, char::len_utf8));
+    let name = format!("{}{remainder}", first.to_lowercase());
+    let has_id = name.ends_with(&elide_middle(session.as_str(), 24));
+    if has_id { name } else { format!("the {name}") }
 }
 
-/// A session of text alone.
+/// The name of a chat-only session.
 const fn chat(topology: Topology) -> &'static str {
     match topology {
         Topology::OneWay => "Chat broadcast",
@@ -57,7 +57,7 @@ const fn chat(topology: Topology) -> &'static str {
     }
 }
 
-/// A direction in words.
+/// The name of a topology.
 pub(crate) const fn topology(topology: Topology) -> &'static str {
     match topology {
         Topology::OneWay => "Broadcast",
@@ -67,7 +67,7 @@ pub(crate) const fn topology(topology: Topology) -> &'static str {
     }
 }
 
-/// What a direction means, for the one who chooses it.
+/// The description of a topology, for the dialog that opens a session.
 pub(crate) const fn topology_meaning(topology: Topology) -> &'static str {
     match topology {
         Topology::OneWay => "Only you send. Viewers do not see each other.",
@@ -77,7 +77,7 @@ pub(crate) const fn topology_meaning(topology: Topology) -> &'static str {
     }
 }
 
-/// What a click on a switch does.
+/// What a click on a mute switch does.
 pub(crate) const fn switch(gate: Gate, is_on: bool) -> &'static str {
     match (gate, is_on) {
         (Gate::Microphone, true) => "Mute",
@@ -89,12 +89,12 @@ pub(crate) const fn switch(gate: Gate, is_on: bool) -> &'static str {
     }
 }
 
-/// A device that is being opened.
+/// The text for a device that is being opened.
 pub(crate) fn starting(device: &str) -> String {
     format!("Starting {device}…")
 }
 
-/// Why a text cannot be joined.
+/// Why a text is not a link that can be joined.
 pub(crate) fn not_a_link(error: &LinkError) -> String {
     match error {
         LinkError::Id(_) | LinkError::Malformed(_) | LinkError::NoSession(_) => {
@@ -106,7 +106,7 @@ pub(crate) fn not_a_link(error: &LinkError) -> String {
     }
 }
 
-/// A session's state at that time in words.
+/// The text for a session's state at that time.
 pub(crate) fn state(session: &SessionStatus, now: MediaTime) -> String {
     match &session.state {
         SessionState::Connecting => match session.role {
@@ -131,12 +131,12 @@ pub(crate) fn state(session: &SessionStatus, now: MediaTime) -> String {
     }
 }
 
-/// What a lane says while the hub of its session cannot be reached: why, and that it is not over.
+/// The text for an unreachable hub: the reason, and that the program retries.
 pub(crate) fn unreachable(reason: &str) -> String {
     format!("{} Trying again…", sentence(reason))
 }
 
-/// Where a session is awaited that is not open, and what else to do.
+/// The text for a session that is not open yet: where it is awaited, and what else the user can do.
 pub(crate) fn awaited(session: &SessionStatus) -> String {
     match &session.link {
         Some(link) => format!("Not open yet at {}. You join when it opens.", link.hub),
@@ -146,14 +146,14 @@ pub(crate) fn awaited(session: &SessionStatus) -> String {
     }
 }
 
-/// Where a hub is, as short as it can be said: without what is usual.
+/// The host of a hub, with the port unless it is a default one.
 pub(crate) fn host(hub: &HubUrl) -> String {
     let (scheme, host) = hub.as_str().split_once("://").unwrap_or(("", hub.as_str()));
     let (own, usual) = (format!(":{HUB_PORT}"), if scheme == "https" { ":443" } else { ":80" });
     host.strip_suffix(&own).or_else(|| host.strip_suffix(usual)).unwrap_or(host).to_owned()
 }
 
-/// Whose hub a session is at.
+/// The text for the hub of a session.
 pub(crate) fn hub(place: &HubPlace) -> String {
     let url = &place.url;
     match place.owner {
@@ -163,7 +163,7 @@ pub(crate) fn hub(place: &HubPlace) -> String {
     }
 }
 
-/// What was left or closed, as long as that can be undone.
+/// The text for a departure that can be undone.
 pub(crate) fn departed(departure: &DepartureStatus) -> String {
     let name = |session: &SessionStatus| match session.kind {
         Some(of) => format!("the {}", kind(of).to_lowercase()),
@@ -176,7 +176,7 @@ pub(crate) fn departed(departure: &DepartureStatus) -> String {
     }
 }
 
-/// Why a session is over.
+/// The text for why a session is over.
 pub(crate) const fn end(reason: EndReason) -> &'static str {
     match reason {
         EndReason::Left => "You left",
@@ -188,7 +188,7 @@ pub(crate) const fn end(reason: EndReason) -> &'static str {
     }
 }
 
-/// Why a session did not come about, in a word or two; the failure's message says it all.
+/// The short text for why a session failed. The failure's message has the details.
 const fn refusal(code: FailureCode) -> &'static str {
     match code {
         FailureCode::Hub(ErrorCode::NoSuchSession) => "Not found",
@@ -207,24 +207,28 @@ const fn refusal(code: FailureCode) -> &'static str {
     }
 }
 
-/// A participant's state at that time in words; none for one who is fine.
-pub(crate) fn participant(person: &ParticipantStatus, now: MediaTime) -> String {
-    match person.state {
-        ParticipantState::Connecting if person.peer.is_none() && person.left_out.is_some() => {
+/// The text for a participant's state at that time. Empty if all is well.
+pub(crate) fn participant(participant: &ParticipantStatus, now: MediaTime) -> String {
+    match participant.state {
+        ParticipantState::Connecting
+            if participant.peer.is_none() && participant.left_out.is_some() =>
+        {
             "Cannot take part".to_owned()
         }
         ParticipantState::Connecting => "Connecting…".to_owned(),
         ParticipantState::Unreachable => "No connection, trying again".to_owned(),
         ParticipantState::Live => {
-            person.left_out.map_or_else(String::new, |media| format!("Without {media}"))
+            participant.left_out.map_or_else(String::new, |media| format!("Without {media}"))
         }
-        ParticipantState::Reconnecting => format!("Reconnecting ({})", span(person.since, now)),
+        ParticipantState::Reconnecting => {
+            format!("Reconnecting ({})", span(participant.since, now))
+        }
         ParticipantState::Gone => "Disconnected, may return".to_owned(),
         ParticipantState::Left => "Left".to_owned(),
     }
 }
 
-/// How long something lasts: "4 s", "3 min".
+/// A duration: "4 s", "3 min".
 fn span(since: MediaTime, now: MediaTime) -> String {
     match now.since(since).as_secs() {
         seconds @ 0..120 => format!("{seconds} s"),
@@ -232,20 +236,20 @@ fn span(since: MediaTime, now: MediaTime) -> String {
     }
 }
 
-/// Whether the session can still do something.
+/// Whether the session has ended or failed.
 pub(crate) const fn is_over(state: &SessionState) -> bool {
     matches!(state, SessionState::Ended { .. } | SessionState::Failed(_))
 }
 
-/// How many of the session's participants are there now, ourselves not counted.
+/// How many participants are present in a session, without this user.
 pub(crate) fn present(session: &SessionStatus) -> usize {
     here(session).count()
 }
 
-/// How many people are in all of the sessions, each counted once, ourselves not counted.
+/// How many participants are present in all sessions, each counted once, without this user.
 pub(crate) fn people(snapshot: &Snapshot) -> usize {
-    let all = snapshot.sessions.iter().flat_map(here);
-    all.map(|person| &person.participant).collect::<BTreeSet<_>>().len()
+    let participants = snapshot.sessions.iter().flat_map(here);
+    participants.map(|participant| &participant.participant).collect::<BTreeSet<_>>().len()
 }
 
 fn here(session: &SessionStatus) -> impl Iterator<Item = &ParticipantStatus> {
@@ -253,12 +257,12 @@ fn here(session: &SessionStatus) -> impl Iterator<Item = &ParticipantStatus> {
     session.participants.iter().filter(move |participant| is_here(participant.state))
 }
 
-/// What an error says, as sentences: what stands behind a semicolon becomes one of its own.
+/// An error's message as sentences: each part between semicolons becomes a sentence.
 pub(crate) fn sentence(text: &str) -> String {
     parts(text).into_iter().map(one_sentence).collect::<Vec<_>>().join(" ")
 }
 
-/// The parts between semicolons; those within quotation marks are somebody's own.
+/// The parts between semicolons. Semicolons within quotation marks do not count.
 fn parts(text: &str) -> Vec<&str> {
     let (mut parts, mut from, mut is_quoted) = (vec![], 0, false);
     for (at, c) in text.char_indices() {
@@ -272,39 +276,39 @@ fn parts(text: &str) -> Vec<&str> {
     parts
 }
 
-/// With a capital and a full stop; an address at its start stays as it is.
+/// Adds a capital letter and a full stop. An address at the start stays unchanged.
 fn one_sentence(text: &str) -> String {
-    let (first, rest) = text.split_at(text.chars().next().map_or(0, char::len_utf8));
+    let (first, remainder) = text.split_at(text.chars().next().map_or(0, char::len_utf8));
     let is_word = text.split(' ').next().is_some_and(|word| word.chars().all(char::is_alphabetic));
     let first = if is_word { first.to_uppercase() } else { first.to_owned() };
     let stop = if text.ends_with(['.', '?', '…']) { "" } else { "." };
-    format!("{first}{rest}{stop}")
+    format!("{first}{remainder}{stop}")
 }
 
-/// The first letters of a name's first two words, for a tile without a picture.
+/// The first letters of a name's first two words, for a tile without video.
 pub(crate) fn initials(name: &str) -> String {
     let letters = name.split_whitespace().filter_map(|word| word.chars().next()).take(2);
     let initials: String = letters.flat_map(char::to_uppercase).collect();
     if initials.is_empty() { "?".to_owned() } else { initials }
 }
 
-/// The first words of a text that may have many lines, at most `most` characters.
-pub(crate) fn first_words(text: &str, most: usize) -> String {
+/// The first words of a text with any number of lines, in at most `max` characters.
+pub(crate) fn first_words(text: &str, max: usize) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if line.chars().count() <= most {
+    if line.chars().count() <= max {
         return line;
     }
-    let start: String = line.chars().take(most.saturating_sub(1)).collect();
+    let start: String = line.chars().take(max.saturating_sub(1)).collect();
     format!("{}…", start.trim_end())
 }
 
-/// The text with its middle replaced by an ellipsis so that it has at most `most` characters.
-pub(crate) fn elide_middle(text: &str, most: usize) -> String {
+/// The text with its middle replaced by an ellipsis if it is longer than `max` characters.
+pub(crate) fn elide_middle(text: &str, max: usize) -> String {
     let count = text.chars().count();
-    if count <= most {
+    if count <= max {
         return text.to_owned();
     }
-    let kept = most.saturating_sub(1).max(2);
+    let kept = max.saturating_sub(1).max(2);
     let (head, tail) = (kept.div_ceil(2), kept / 2);
     let start: String = text.chars().take(head).collect();
     let end: String = text.chars().skip(count - tail).collect();
@@ -318,7 +322,7 @@ mod tests {
     use crate::model::staged::{id, session, with};
 
     #[test]
-    fn kinds_have_names_that_people_know() {
+    fn session_kinds_have_familiar_names() {
         let names =
             ["Conference", "Broadcast", "Audio conference", "Audio broadcast", "Video broadcast"];
         assert_eq!(SessionKind::FIVE.map(kind), names);
@@ -327,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_called_by_its_kind_and_by_its_id_where_there_are_two() {
+    fn a_session_is_named_by_its_kind_and_by_its_id_if_two_share_a_kind() {
         let one = |name: &str, kind| session(name, kind, Role::Opener, 0);
         let [conference, broadcast, ..] = SessionKind::FIVE;
         let alone = with(vec![one("a", conference), one("b", broadcast)]);
@@ -340,18 +344,18 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_joined_is_told_without_jargon() {
-        let told = |text: &str| not_a_link(&crate::model::parse_target(text).unwrap_err());
-        assert_eq!(told("to day"), "That is not a link or session id. Ids have no spaces.");
-        assert!(told("http://x/nowhere").starts_with("That is not a link or session id. "));
+    fn a_text_that_is_no_link_gets_an_error_without_jargon() {
+        let error_text = |text: &str| not_a_link(&crate::model::parse_target(text).unwrap_err());
+        assert_eq!(error_text("to day"), "That is not a link or session id. Ids have no spaces.");
+        assert!(error_text("http://x/nowhere").starts_with("That is not a link or session id. "));
     }
 
     #[test]
-    fn an_id_is_elided_in_its_middle_and_never_longer_than_asked() {
+    fn an_id_is_elided_in_its_middle_and_never_longer_than_the_maximum() {
         assert_eq!(elide_middle("7h3k-q2m9-x4tz-p8wd", 19), "7h3k-q2m9-x4tz-p8wd");
         assert_eq!(elide_middle("7h3k-q2m9-x4tz-p8wd", 11), "7h3k-…-p8wd");
         assert_eq!(elide_middle("ÄÖÜäöüß", 5), "ÄÖ…üß");
-        assert!((3..30).all(|most| elide_middle(&"x".repeat(64), most).chars().count() <= most));
+        assert!((3..30).all(|max| elide_middle(&"x".repeat(64), max).chars().count() <= max));
     }
 
     #[test]

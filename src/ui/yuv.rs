@@ -1,4 +1,4 @@
-//! Pictures on the graphics card: three planes, one shader, an upload only for a new frame.
+//! Draws I420 frames with OpenGL: three textures and a shader. A frame is uploaded only once.
 #![expect(unsafe_code, reason = "OpenGL is called through pointers; this file alone does it")]
 
 use std::{
@@ -16,61 +16,61 @@ use eframe::{
 
 use crate::{engine::Picture, media::VideoFrame, model::Size};
 
-/// Draws pictures. Clones draw with the same textures.
+/// Draws video frames. Clones share the textures.
 #[derive(Clone, Default)]
 pub(crate) struct YuvPainter {
-    // egui keeps the callback that draws, and wants it `Sync`: hence the lock. It is taken on the
-    // window's thread only, so nobody ever waits for it.
+    // egui stores the paint callback and requires it to be `Sync`, hence the lock. Only the
+    // window's thread takes it, so it is never contended.
     card: Arc<Mutex<Card>>,
 }
 
 impl YuvPainter {
-    /// The shape that fills `rect` with the frame. `number` tells frames of a picture apart.
+    /// A shape that fills `rect` with the frame. `number` identifies a frame of the source.
     pub(crate) fn shape(
         &self,
         rect: Rect,
-        (of, number): (Picture, u64),
+        (source, number): (Picture, u64),
         frame: VideoFrame,
-        shown: Shown,
+        style: Shown,
     ) -> egui::Shape {
         let card = Arc::clone(&self.card);
         let draw = move |info: egui::PaintCallbackInfo, painter: &egui_glow::Painter| {
             let viewport = info.viewport_in_pixels();
-            let look = Look {
+            let params = Look {
                 width: viewport.width_px as f32,
                 height: viewport.height_px as f32,
                 radius: 6.0 * info.pixels_per_point,
-                shown,
+                shown: style,
             };
             let mut card = card.lock().unwrap_or_else(PoisonError::into_inner);
-            card.draw(painter.gl(), (of, number), &frame, look);
+            card.draw(painter.gl(), (source, number), &frame, params);
         };
         let callback = Arc::new(egui_glow::CallbackFn::new(draw));
         egui::Shape::Callback(egui::PaintCallback { rect, callback })
     }
 
-    /// Gives the textures of a picture back, at the next drawing.
-    pub(crate) fn forget(&self, of: Picture) {
+    /// Deletes the textures of a source at the next drawing.
+    pub(crate) fn forget(&self, source: Picture) {
         let mut card = self.card.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(planes) = card.planes.remove(&of) {
+        if let Some(planes) = card.planes.remove(&source) {
             card.garbage.push(planes);
         }
     }
 }
 
-/// How a picture is shown.
+/// How a frame is shown.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct Shown {
-    /// 1 for a live picture, less for one that stands still.
+    /// Brightness: 1 for live video, less for frozen video.
     pub(crate) light: f32,
-    /// Whether left is right, as in a mirror.
+    /// Whether left and right are swapped.
     pub(crate) mirrored: bool,
 }
 
-/// What of ours is on the graphics card.
+/// The OpenGL objects of this painter.
 #[derive(Default)]
 struct Card {
-    /// `None` before the first drawing; an error if the driver refused our shader.
+    /// `None` before the first drawing. An error if the driver rejected the shader.
     program: Option<Result<Program, ()>>,
     planes: BTreeMap<Picture, Planes>,
     garbage: Vec<Planes>,
@@ -82,14 +82,14 @@ struct Program {
     vertices: glow::VertexArray,
 }
 
-/// The textures of one picture: Y, U, V.
+/// The textures of one source: Y, U, V.
 struct Planes {
     textures: [glow::Texture; 3],
     size: Size,
     number: u64,
 }
 
-/// How the picture is to look; sizes in pixels of the screen.
+/// Parameters of a drawing. Sizes are in physical pixels.
 #[derive(Clone, Copy)]
 struct Look {
     width: f32,
@@ -102,21 +102,21 @@ impl Card {
     fn draw(
         &mut self,
         gl: &glow::Context,
-        (of, number): (Picture, u64),
+        (source, number): (Picture, u64),
         frame: &VideoFrame,
-        look: Look,
+        params: Look,
     ) {
         for planes in self.garbage.drain(..) {
             planes.delete(gl);
         }
         let program = *self.program.get_or_insert_with(|| Program::new(gl));
         let Ok(program) = program else { return };
-        if self.planes.get(&of).is_some_and(|planes| planes.size != frame.size)
-            && let Some(planes) = self.planes.remove(&of)
+        if self.planes.get(&source).is_some_and(|planes| planes.size != frame.size)
+            && let Some(planes) = self.planes.remove(&source)
         {
             planes.delete(gl);
         }
-        let planes = match self.planes.entry(of) {
+        let planes = match self.planes.entry(source) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => {
                 let Some(planes) = Planes::new(gl, frame.size) else { return };
@@ -128,26 +128,26 @@ impl Card {
             planes.upload(gl, frame);
             planes.number = number;
             if let (Some(before), Some(after)) = (before, spent()) {
-                tracing::trace!(size = %frame.size, cost = ?(after - before), "picture uploaded");
+                tracing::trace!(size = %frame.size, cost = ?(after - before), "frame uploaded");
             }
         }
-        program.draw(gl, planes, look);
+        program.draw(gl, planes, params);
     }
 }
 
 impl Program {
     fn new(gl: &glow::Context) -> Result<Self, ()> {
-        // SAFETY: the context is current, since egui calls us while it paints; every object that
-        // is named was made here, of this context.
+        // SAFETY: the context is current, since egui calls this while it paints. Every object used
+        // was created here, in this context.
         let made = unsafe { Self::compile(gl) };
-        made.map_err(|error| tracing::error!(%error, "pictures cannot be drawn on this card"))
+        made.map_err(|error| tracing::error!(%error, "the video shader was rejected"))
     }
 
     /// # Safety
     /// The context must be current on this thread.
     unsafe fn compile(gl: &glow::Context) -> Result<Self, String> {
         let version = ShaderVersion::get(gl).version_declaration();
-        // SAFETY: as the caller promises; shaders are deleted once they are linked in.
+        // SAFETY: as the caller promises. Shaders are deleted after they are linked.
         unsafe {
             let program = gl.create_program()?;
             let mut shaders = vec![];
@@ -173,10 +173,10 @@ impl Program {
         }
     }
 
-    fn draw(self, gl: &glow::Context, planes: &Planes, look: Look) {
-        // SAFETY: the context is current while egui paints; program, textures and vertex array
-        // are alive, as only `forget` and `draw` delete any. egui sets its own state again after
-        // a callback.
+    fn draw(self, gl: &glow::Context, planes: &Planes, params: Look) {
+        // SAFETY: the context is current while egui paints. The program, textures and vertex array
+        // are alive: only `release` and `draw` delete textures. egui restores its own state after a
+        // callback.
         unsafe {
             gl.use_program(Some(self.program));
             gl.bind_vertex_array(Some(self.vertices));
@@ -189,8 +189,14 @@ impl Program {
                 gl.uniform_1_i32(place.as_ref(), unit as i32);
             }
             let place = gl.get_uniform_location(self.program, "look");
-            let Shown { light, mirrored } = look.shown;
-            gl.uniform_4_f32(place.as_ref(), look.width, look.height, look.radius, light);
+            let Shown { light: brightness, mirrored } = params.shown;
+            gl.uniform_4_f32(
+                place.as_ref(),
+                params.width,
+                params.height,
+                params.radius,
+                brightness,
+            );
             let place = gl.get_uniform_location(self.program, "mirrored");
             gl.uniform_1_f32(place.as_ref(), f32::from(u8::from(mirrored)));
             gl.draw_arrays(glow::TRIANGLES, 0, 3);
@@ -202,7 +208,7 @@ impl Program {
 impl Planes {
     fn new(gl: &glow::Context, size: Size) -> Option<Self> {
         let half = Size { width: size.width / 2, height: size.height / 2 };
-        // SAFETY: the context is current while egui paints; no memory of ours is handed over.
+        // SAFETY: the context is current while egui paints. No memory of this process is passed.
         let made = unsafe {
             let plane = |size: Size| -> Result<glow::Texture, String> {
                 let texture = gl.create_texture()?;
@@ -237,7 +243,7 @@ impl Planes {
         match made {
             Ok(textures) => Some(Self { textures, size, number: 0 }),
             Err(error) => {
-                tracing::error!(%error, %size, "no room for a picture on the graphics card");
+                tracing::error!(%error, %size, "no textures for a video frame");
                 None
             }
         }
@@ -270,7 +276,7 @@ impl Planes {
     }
 
     fn delete(self, gl: &glow::Context) {
-        // SAFETY: the context is current while egui paints; nobody has these names any more.
+        // SAFETY: the context is current while egui paints. These textures are not used any more.
         unsafe {
             for texture in self.textures {
                 gl.delete_texture(texture);
@@ -279,7 +285,7 @@ impl Planes {
     }
 }
 
-/// The textures of one picture without a window around them, so that uploads can be measured.
+/// The textures of one source without a window, so that a benchmark can measure uploads.
 pub struct Upload(Planes);
 
 impl std::fmt::Debug for Upload {
@@ -289,7 +295,8 @@ impl std::fmt::Debug for Upload {
 }
 
 impl Upload {
-    /// Textures for frames of that size, in pixels; `None` if the card has no room for them.
+    /// Creates textures for frames of that size, in pixels. `None` if the graphics card has no
+    /// memory for them.
     ///
     /// # Safety
     /// The context must be current on this thread.
@@ -297,7 +304,7 @@ impl Upload {
         Planes::new(gl, size).map(Self)
     }
 
-    /// Uploads a frame as the window does, and waits until the card has it.
+    /// Uploads a frame as the window does, and waits until the card has received it.
     ///
     /// # Panics
     /// If the frame has another size than the textures.
@@ -305,14 +312,14 @@ impl Upload {
     /// # Safety
     /// The context that the textures are of must be current on this thread.
     pub unsafe fn upload(&self, gl: &glow::Context, frame: &VideoFrame) {
-        assert_eq!(self.0.size, frame.size, "the textures have a size");
+        assert_eq!(self.0.size, frame.size, "the frame has the size of the textures");
         self.0.upload(gl, frame);
         // SAFETY: the context is current, as the caller promises.
         unsafe { gl.finish() };
     }
 }
 
-/// What this thread has cost so far, if anybody reads it.
+/// The CPU time of this thread, if tracing is enabled.
 fn spent() -> Option<Duration> {
     if !tracing::enabled!(tracing::Level::TRACE) {
         return None;
@@ -320,7 +327,7 @@ fn spent() -> Option<Duration> {
     ThreadTime::try_now().ok().map(|time| time.as_duration())
 }
 
-/// One triangle over the whole viewport, which egui has set to the picture's rectangle.
+/// One triangle over the whole viewport, which egui has set to the frame's rectangle.
 const VERTEX: &str = "\
 uniform float mirrored;
 out vec2 place;
@@ -330,8 +337,8 @@ void main() {
     gl_Position = vec4(p * 2.0 - 1.0, 0.0, 1.0);
 }";
 
-/// BT.709 of limited range to RGB as it is shown (egui blends in gamma space), with rounded
-/// corners; alpha is premultiplied, as egui's blending wants it.
+/// BT.709 limited range to RGB, in gamma space as egui blends, with rounded corners. Alpha is
+/// premultiplied, as egui's blending requires.
 const FRAGMENT: &str = "\
 precision mediump float;
 uniform sampler2D y, u, v;

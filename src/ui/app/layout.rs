@@ -27,19 +27,19 @@ impl App {
         let palette = Palette::of(ui);
         let snapshot = Arc::clone(&self.snapshot);
         let settings = self.settings.clone();
-        let busy = !self.unsent.is_empty();
+        let is_busy = !self.unsent.is_empty();
         let mut colours = std::mem::take(&mut self.colours);
         colours.follow(&snapshot);
         let resume_offer = self.left_behind.as_ref().map(LeftBehind::words);
-        let missing = DeviceKind::ALL.map(|kind| self.devices.is_missing(kind, ui.ctx()));
+        let missing_devices = DeviceKind::ALL.map(|kind| self.devices.is_missing(kind, ui.ctx()));
         let view = Scene {
             snapshot: &snapshot,
             colours: &colours,
             settings: &settings,
             now: self.now,
-            missing,
+            missing: missing_devices,
             left_behind: resume_offer.as_deref(),
-            busy,
+            busy: is_busy,
         };
         let mut actions = vec![];
         let bare = Frame::new().fill(palette.base).inner_margin(Margin::same(12));

@@ -1,4 +1,4 @@
-//! Finds the links in a text.
+//! Finds the URLs in a text.
 
 use url::Url;
 
@@ -7,35 +7,35 @@ use crate::model::parse_target;
 /// A part of a text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Piece<'a> {
-    /// Words.
+    /// Text without a URL.
     Words(&'a str),
-    /// An address that a browser opens, `http` or `https`, or a session's with the scheme
-    /// `quintet`; nothing else.
+    /// A URL with the scheme `http` or `https`, or a session link with the scheme `quintet`. No
+    /// other scheme counts.
     Link(&'a str),
 }
 
-/// Splits a text into words and links; put together again, the pieces are the text.
+/// Splits a text into pieces with and without URLs. Joined together, the pieces are the text.
 pub(super) fn pieces(text: &str) -> Vec<Piece<'_>> {
-    let (mut pieces, mut rest, mut from) = (vec![], text, 0);
-    while let Some(start) = next_link(rest, from) {
-        let link = link_at(&rest[start..]);
-        if !is_link(link) {
+    let (mut pieces, mut remaining, mut from) = (vec![], text, 0);
+    while let Some(start) = next_link(remaining, from) {
+        let url = link_at(&remaining[start..]);
+        if !is_link(url) {
             from = start + 1;
             continue;
         }
         if start > 0 {
-            pieces.push(Piece::Words(&rest[..start]));
+            pieces.push(Piece::Words(&remaining[..start]));
         }
-        pieces.push(Piece::Link(link));
-        (rest, from) = (&rest[start + link.len()..], 0);
+        pieces.push(Piece::Link(url));
+        (remaining, from) = (&remaining[start + url.len()..], 0);
     }
-    if !rest.is_empty() {
-        pieces.push(Piece::Words(rest));
+    if !remaining.is_empty() {
+        pieces.push(Piece::Words(remaining));
     }
     pieces
 }
 
-/// Where something that begins like a link begins, not before `from`.
+/// Where the next possible URL starts, not before `from`.
 fn next_link(text: &str, from: usize) -> Option<usize> {
     let is_start = |(at, c): &(usize, char)| {
         let before = text[..*at].chars().next_back();
@@ -51,8 +51,8 @@ fn next_link(text: &str, from: usize) -> Option<usize> {
     text.char_indices().find(is_start).map(|(at, _)| at)
 }
 
-/// What belongs to a link that begins here: up to a space or quotation mark, without the
-/// punctuation of the sentence around it.
+/// The URL at the start of a text: up to a space or quotation mark, without the punctuation of the
+/// sentence around it.
 fn link_at(text: &str) -> &str {
     let quote = |c: char| {
         let typographic =
@@ -60,11 +60,11 @@ fn link_at(text: &str) -> &str {
         typographic || matches!(c, '"' | '`' | '\u{300c}'..='\u{300f}')
     };
     let ends = |c: char| c.is_whitespace() || quote(c) || matches!(c, '<' | '>' | '|' | '\\');
-    let mut link = &text[..text.find(ends).unwrap_or(text.len())];
-    while let Some(last) = link.chars().next_back() {
+    let mut url = &text[..text.find(ends).unwrap_or(text.len())];
+    while let Some(last) = url.chars().next_back() {
         let closes = match last {
-            ')' => link.matches(')').count() > link.matches('(').count(),
-            ']' => link.matches(']').count() > link.matches('[').count(),
+            ')' => url.matches(')').count() > url.matches('(').count(),
+            ']' => url.matches(']').count() > url.matches('[').count(),
             _ => matches!(
                 last,
                 '.' | ','
@@ -85,9 +85,9 @@ fn link_at(text: &str) -> &str {
         if !closes {
             break;
         }
-        link = &link[..link.len() - last.len_utf8()];
+        url = &url[..url.len() - last.len_utf8()];
     }
-    link
+    url
 }
 
 fn is_link(text: &str) -> bool {
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_ends_where_its_sentence_goes_on() {
+    fn a_url_ends_before_the_punctuation_of_its_sentence() {
         assert_eq!(
             pieces("see http://a.example/x?y=1#z, then"),
             [Piece::Words("see "), Piece::Link("http://a.example/x?y=1#z"), Piece::Words(", then")]
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_http_with_a_host_is_a_link() {
+    fn only_http_urls_with_a_host_are_recognized() {
         for text in [
             "javascript:alert(1)",
             "file:///etc/passwd",
@@ -155,7 +155,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
         #[test]
-        fn no_text_is_lost_and_none_makes_it_panic(text in "(http://|https://|[a-zä.() \n\"]){0,12}") {
+        fn the_pieces_of_any_text_join_to_the_text(text in "(http://|https://|[a-zä.() \n\"]){0,12}") {
             let whole: String = pieces(&text)
                 .into_iter()
                 .map(|piece| match piece {

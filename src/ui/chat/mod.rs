@@ -1,4 +1,4 @@
-//! The chats: what was said in each session, what is being written, and the panel that shows one.
+//! The chats: the messages and the draft of each session, and the panel that shows one chat.
 
 mod links;
 mod panel;
@@ -14,52 +14,52 @@ use links::{Piece, pieces};
 
 use crate::model::{ChatText, Event, SessionId, Snapshot};
 
-/// Lines that are kept of one chat: a long evening's; the oldest give way.
+/// Maximum number of entries of one chat: enough for a long evening. The oldest are dropped.
 const LINES: usize = 500;
 
-/// The chats of all sessions, and which of them is open.
+/// The chats of all sessions, and which one is open.
 #[derive(Debug, Default)]
 pub(crate) struct Chats {
     talks: BTreeMap<SessionId, Talk>,
     open: Option<SessionId>,
-    /// The box is to get the focus: the panel was opened just now.
+    /// Whether the message box is to get the focus, because the chat has just opened.
     wants_focus: bool,
 }
 
-/// What was said in one session.
+/// The chat of one session.
 #[derive(Debug, Default)]
 struct Talk {
     lines: VecDeque<Line>,
-    /// The lines that were seen when they were drawn last.
+    /// The entries that were visible in the last frame.
     seen: Range<usize>,
-    /// Lines of others that came while the chat was not open.
+    /// The number of entries from others that arrived while the chat was closed.
     unread: usize,
-    /// What is being written.
+    /// The draft of a message.
     draft: String,
-    /// Why what was written cannot be said; until it is edited.
+    /// Why the draft cannot be sent. Cleared when the draft is edited.
     refused: Option<String>,
 }
 
-/// One line.
+/// An entry of a chat.
 #[derive(Clone, PartialEq, Debug)]
 struct Line {
-    /// When it came, `14:05`.
+    /// When it arrived, `14:05`.
     at: String,
     said: Said,
-    /// Tab stops in it.
+    /// Whether it contains a URL, which Tab must reach.
     has_link: bool,
-    /// Its width and height when it was drawn last.
+    /// Its width and height when it was last drawn.
     size: Option<Vec2>,
 }
 
-/// What a line tells.
+/// The content of an entry.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Said {
-    /// We said something.
+    /// A message of this user.
     ByMe(ChatText),
-    /// Somebody else did.
+    /// A message of another participant: name and text.
     By(String, ChatText),
-    /// So many texts did not reach somebody.
+    /// A number of messages that did not reach the named participant.
     Lost(usize, String),
 }
 
@@ -75,9 +75,9 @@ impl Said {
 }
 
 impl Chats {
-    /// Takes in what happened at that time of day.
+    /// Adds an event to its chat. `at` is the time of day.
     pub(crate) fn note(&mut self, event: &Event, at: &str) {
-        let (session, said) = match event {
+        let (session, content) = match event {
             Event::Message { session, name, text, .. } => {
                 (session, Said::By(name.clone(), text.clone()))
             }
@@ -101,18 +101,23 @@ impl Chats {
             | Event::Ended { .. } => return,
         };
         let is_open = self.open.as_ref() == Some(session);
-        let talk = self.talks.entry(session.clone()).or_default();
-        talk.unread += usize::from(!is_open && !matches!(said, Said::ByMe(_)));
-        let has_link = said.has_link();
-        talk.lines.push_back(Line { at: at.to_owned(), said, has_link, size: None });
-        if talk.lines.len() > LINES {
-            talk.lines.pop_front();
+        let chat = self.talks.entry(session.clone()).or_default();
+        chat.unread += usize::from(!is_open && !matches!(content, Said::ByMe(_)));
+        let has_url = content.has_link();
+        chat.lines.push_back(Line {
+            at: at.to_owned(),
+            said: content,
+            has_link: has_url,
+            size: None,
+        });
+        if chat.lines.len() > LINES {
+            chat.lines.pop_front();
         }
     }
 
-    /// How many lines of a session's chat were not seen yet.
+    /// The number of unread entries of a session's chat.
     pub(crate) fn unread(&self, session: &SessionId) -> usize {
-        self.talks.get(session).map_or(0, |talk| talk.unread)
+        self.talks.get(session).map_or(0, |chat| chat.unread)
     }
 
     /// Whether a session's chat is open.
@@ -120,12 +125,12 @@ impl Chats {
         self.open.as_ref() == Some(session)
     }
 
-    /// Whether a chat is open.
+    /// Whether any chat is open.
     pub(crate) const fn any_open(&self) -> bool {
         self.open.is_some()
     }
 
-    /// Opens a session's chat in place of another, or closes it.
+    /// Opens a session's chat in place of another, or closes it if it is open.
     pub(crate) fn toggle(&mut self, session: SessionId) {
         let opens = !self.is_open(&session);
         self.wants_focus = opens;
@@ -135,12 +140,12 @@ impl Chats {
         self.open = opens.then_some(session);
     }
 
-    /// Closes the chat that is open.
+    /// Closes the open chat.
     pub(crate) fn close(&mut self) {
         self.open = None;
     }
 
-    /// Forgets the chats of sessions that are not shown any more.
+    /// Drops the chats of sessions that are no longer shown.
     pub(crate) fn follow(&mut self, snapshot: &Snapshot) {
         let is_shown = |id: &SessionId| snapshot.sessions.iter().any(|one| one.session == *id);
         self.talks.retain(|id, _| is_shown(id) || snapshot.is_departing(id));
@@ -154,7 +159,7 @@ mod tests {
     use crate::model::ParticipantId;
 
     #[test]
-    fn a_chat_keeps_its_newest_lines() {
+    fn a_chat_keeps_its_newest_entries() {
         let mut chats = Chats::default();
         let session = SessionId::parse("a").unwrap();
         for index in 0..LINES + 2 {
@@ -165,10 +170,10 @@ mod tests {
                 "9:00",
             );
         }
-        let lines = &chats.talks[&session].lines;
-        assert_eq!(lines.len(), LINES);
+        let entries = &chats.talks[&session].lines;
+        assert_eq!(entries.len(), LINES);
         let first = Said::By("Ada".into(), ChatText::new("2").unwrap());
-        assert_eq!(lines[0].said, first);
+        assert_eq!(entries[0].said, first);
         assert_eq!(chats.unread(&session), LINES + 2);
     }
 }

@@ -1,4 +1,4 @@
-//! The panel of the chat that is open: the lines, and a box to write in.
+//! The panel of the open chat: its entries, and a box to write a message.
 
 use eframe::egui::{
     self, Button, CentralPanel, Color32, Event, Frame, InputState, Key, KeyboardShortcut, Label,
@@ -23,51 +23,52 @@ use crate::{
     },
 };
 
-/// How much of what is seen a key scrolls: the rest is where one goes on reading.
+/// The part of the visible height that a page key scrolls. The remainder stays visible for
+/// orientation.
 const PAGE: f32 = 0.9;
 
-/// The lines of text that the box is high at first; it grows with what is written.
+/// Initial height of the message box, in lines of text. It grows with the draft.
 const ROWS: usize = 1;
 
 impl Chats {
-    /// Draws the open chat.
-    pub(crate) fn ui(&mut self, ui: &mut Ui, scene: Scene<'_>) -> Option<Want> {
+    /// Draws the open chat. Returns the action of the user.
+    pub(crate) fn ui(&mut self, ui: &mut Ui, view: Scene<'_>) -> Option<Want> {
         let open = self.open.clone()?;
-        let session = scene.snapshot.sessions.iter().find(|one| one.session == open)?;
-        let colour = scene.colours.of(&open).unwrap_or(Palette::of(ui).line);
-        let place = words::place(scene.snapshot, &open);
-        self.talk(ui, colour, (session, &place))
+        let session = view.snapshot.sessions.iter().find(|one| one.session == open)?;
+        let colour = view.colours.of(&open).unwrap_or(Palette::of(ui).line);
+        let session_name = words::place(view.snapshot, &open);
+        self.talk(ui, colour, (session, &session_name))
     }
 
     fn talk(
         &mut self,
         ui: &mut Ui,
         colour: Color32,
-        (session, place): (&SessionStatus, &str),
+        (session, session_name): (&SessionStatus, &str),
     ) -> Option<Want> {
         let id = &session.session;
-        if title(ui, colour, (session, place)) {
+        if title(ui, colour, (session, session_name)) {
             self.open = None;
             return None;
         }
-        let talk = self.talks.entry(id.clone()).or_default();
+        let chat = self.talks.entry(id.clone()).or_default();
         let takes_focus = std::mem::take(&mut self.wants_focus);
-        let mut want = None;
-        let mut followed = None;
-        let foot = Panel::bottom("chat-foot").resizable(false).show_separator_line(false);
+        let mut action = None;
+        let mut url_action = None;
+        let input_panel = Panel::bottom("chat-foot").resizable(false).show_separator_line(false);
         let above = Margin { top: GRID as i8, ..Margin::ZERO };
-        foot.frame(Frame::new().inner_margin(above)).show(ui, |ui| {
-            want = talk.write(ui, (session, place), takes_focus);
+        input_panel.frame(Frame::new().inner_margin(above)).show(ui, |ui| {
+            action = chat.write(ui, (session, session_name), takes_focus);
         });
-        CentralPanel::default().frame(Frame::new()).show(ui, |ui| followed = talk.read(ui, id));
-        want.or(followed)
+        CentralPanel::default().frame(Frame::new()).show(ui, |ui| url_action = chat.read(ui, id));
+        action.or(url_action)
     }
 }
 
 impl Talk {
-    /// Draws the lines, the newest at the bottom; what was followed. Those that cannot be seen
-    /// cost nothing, but for the next ones with a link, above and below: Tab goes on to them, and
-    /// what has the focus is scrolled to.
+    /// Draws the entries, the newest at the bottom. Returns the action of a clicked URL. Entries
+    /// outside the visible part are not drawn, except the nearest ones with a URL above and below:
+    /// Tab must reach them, and the focused one is scrolled to.
     fn read(&mut self, ui: &mut Ui, id: &SessionId) -> Option<Want> {
         let area = ScrollArea::vertical().id_salt(("chat", id)).auto_shrink([false, false]);
         let drawn = area.stick_to_bottom(true).show(ui, |ui| {
@@ -75,61 +76,63 @@ impl Talk {
                 let text = "No messages yet. People who join later do not see earlier messages.";
                 ui.label(RichText::new(text).small().weak());
             }
-            let want = self.lines(ui);
+            let action = self.lines(ui);
             scroll_by_keys(ui);
             focus::follow(ui);
-            want
+            action
         });
         drawn.inner
     }
 
     fn lines(&mut self, ui: &mut Ui) -> Option<Want> {
-        let mut want = None;
-        let next = self.next_links();
-        let mut seen = vec![];
-        for (index, line) in self.lines.iter_mut().enumerate() {
+        let mut action = None;
+        let next_with_url = self.next_links();
+        let mut visible = vec![];
+        for (index, entry) in self.lines.iter_mut().enumerate() {
             let width = ui.available_width();
-            let size = line.size.filter(|size| size.x == width);
+            let size = entry.size.filter(|size| size.x == width);
             let rect = size.map(|size| Rect::from_min_size(ui.cursor().min, size));
-            let is_seen = rect.is_none_or(|rect| ui.is_rect_visible(rect));
-            if is_seen {
-                seen.push(index);
+            let is_visible = rect.is_none_or(|rect| ui.is_rect_visible(rect));
+            if is_visible {
+                visible.push(index);
             }
             match rect {
-                Some(rect) if !is_seen && !next.contains(&Some(index)) => {
+                Some(rect) if !is_visible && !next_with_url.contains(&Some(index)) => {
                     ui.allocate_space(rect.size());
                 }
                 Some(_) | None => {
-                    let drawn = ui.vertical(|ui| one_line(ui, line));
-                    line.size = Some(Vec2::new(width, drawn.response.rect.height()));
-                    want = want.or(drawn.inner);
+                    let drawn = ui.vertical(|ui| one_line(ui, entry));
+                    entry.size = Some(Vec2::new(width, drawn.response.rect.height()));
+                    action = action.or(drawn.inner);
                     if size.is_none() {
-                        // The area learns of its height now, and sticks to its end next time.
+                        // The scroll area learns its new height now, and sticks to its end in the
+                        // next frame.
                         ui.ctx().request_repaint();
                     }
                 }
             }
         }
-        self.seen = seen.first().map_or(0..0, |first| *first..seen.last().map_or(0, |at| at + 1));
-        if self.next_links() != next {
+        self.seen =
+            visible.first().map_or(0..0, |first| *first..visible.last().map_or(0, |at| at + 1));
+        if self.next_links() != next_with_url {
             ui.ctx().request_repaint();
         }
-        want
+        action
     }
 
-    /// The lines with a link next to those that are seen.
+    /// The nearest entries with a URL above and below the visible ones.
     fn next_links(&self) -> [Option<usize>; 2] {
         let (first, end) = (self.seen.start, self.seen.end.min(self.lines.len()));
-        let above = self.lines.range(..first.min(end)).rposition(|line| line.has_link);
-        let below = self.lines.range(end..).position(|line| line.has_link);
+        let above = self.lines.range(..first.min(end)).rposition(|entry| entry.has_link);
+        let below = self.lines.range(end..).position(|entry| entry.has_link);
         [above, below.map(|below| end + below)]
     }
 
-    /// Draws the box, or why there is none.
+    /// Draws the message box, or why the user cannot write.
     fn write(
         &mut self,
         ui: &mut Ui,
-        (session, place): (&SessionStatus, &str),
+        (session, session_name): (&SessionStatus, &str),
         takes_focus: bool,
     ) -> Option<Want> {
         let note = |text: &str| Label::new(RichText::new(text).small().weak());
@@ -142,20 +145,20 @@ impl Talk {
             ui.add(note("This session has ended.").wrap());
             return None;
         }
-        let response = self.draft_box(ui, session, place);
+        let response = self.draft_box(ui, session, session_name);
         if takes_focus {
             response.request_focus();
         }
         if let Some(refused) = &self.refused {
             ui.colored_label(Palette::of(ui).warn, refused);
         }
-        let somebody = !session.participants.is_empty();
-        let hint = if somebody {
+        let has_participants = !session.participants.is_empty();
+        let hint = if has_participants {
             "Enter to send, Shift+Enter for a new line"
         } else {
             "Nobody is here to read it yet"
         };
-        let ready = somebody && !self.draft.trim().is_empty();
+        let ready = has_participants && !self.draft.trim().is_empty();
         let (_, clicked) = two_ended(
             ui,
             |ui| ui.add(note(hint).truncate()),
@@ -165,7 +168,12 @@ impl Talk {
         if ready && (clicked || entered) { self.say(&session.session) } else { None }
     }
 
-    fn draft_box(&mut self, ui: &mut Ui, session: &SessionStatus, place: &str) -> egui::Response {
+    fn draft_box(
+        &mut self,
+        ui: &mut Ui,
+        session: &SessionStatus,
+        session_name: &str,
+    ) -> egui::Response {
         let new_line = KeyboardShortcut::new(Modifiers::SHIFT, Key::Enter);
         let id = egui::Id::unique(("chat-draft", &session.session));
         let mut layouter = bidi::typed;
@@ -176,14 +184,14 @@ impl Talk {
         }
         let edit =
             edit.desired_rows(ROWS).desired_width(f32::INFINITY).hint_text("Write a message");
-        // On the base, where a box of the usual ground would not be seen.
+        // The usual box colour would not be visible on this background.
         let edit = edit.background_color(Palette::of(ui).control);
         let response =
             ScrollArea::vertical().id_salt(id).max_height(96.0).show(ui, |ui| ui.add(edit)).inner;
         if response.changed() {
             self.refused = None;
         }
-        response.accessible_name(format!("Message to {place}"))
+        response.accessible_name(format!("Message to {session_name}"))
     }
 
     fn say(&mut self, session: &SessionId) -> Option<Want> {
@@ -201,8 +209,8 @@ impl Talk {
     }
 }
 
-/// Whether Enter was pressed alone. The modifiers are those of the key's own time: by the end of
-/// the frame Shift may be up again.
+/// Whether Enter was pressed without modifiers. The event's own modifiers count: Shift may be
+/// released before the end of the frame.
 fn is_entered(input: &InputState) -> bool {
     let enter = |event: &Event| {
         matches!(event, Event::Key { key: Key::Enter, pressed: true, modifiers, .. }
@@ -211,14 +219,14 @@ fn is_entered(input: &InputState) -> bool {
     input.events.iter().any(enter)
 }
 
-/// Which session it is; whether the chat is to be closed.
-fn title(ui: &mut Ui, colour: Color32, (session, place): (&SessionStatus, &str)) -> bool {
+/// Draws the title with the session's name. Returns whether the chat is to be closed.
+fn title(ui: &mut Ui, colour: Color32, (session, session_name): (&SessionStatus, &str)) -> bool {
     let ((), closed) = two_ended(
         ui,
         |ui| {
             let (rect, _) = ui.allocate_exact_size(Vec2::splat(10.0), Sense::hover());
             ui.painter().circle_filled(rect.center(), 4.0, colour);
-            let title = RichText::new(format!("Chat · {place}")).heading();
+            let title = RichText::new(format!("Chat · {session_name}")).heading();
             ui.add(Label::new(title).truncate()).on_hover_text(session.session.as_str());
         },
         |ui| icon_button(ui, Icon::Close, "Close chat", Mark::Deed).clicked(),
@@ -226,7 +234,7 @@ fn title(ui: &mut Ui, colour: Color32, (session, place): (&SessionStatus, &str))
     closed
 }
 
-/// Scrolls by Page Up and Page Down, wherever the focus is: the box below is where it mostly is.
+/// Scrolls by Page Up and Page Down, wherever the focus is: it is usually in the message box.
 fn scroll_by_keys(ui: &mut Ui) {
     if ui.memory(|memory| memory.top_modal_layer().is_some()) {
         return;
@@ -240,36 +248,36 @@ fn scroll_by_keys(ui: &mut Ui) {
     }
 }
 
-/// Draws a line; what was followed.
-fn one_line(ui: &mut Ui, line: &Line) -> Option<Want> {
+/// Draws an entry. Returns the action of a clicked URL.
+fn one_line(ui: &mut Ui, entry: &Line) -> Option<Want> {
     let palette = Palette::of(ui);
-    // Rows of text, not of controls.
+    // Text rows do not need the height of controls.
     ui.spacing_mut().interact_size.y = 0.0;
     ui.spacing_mut().item_spacing.y = 2.0;
-    let (name, colour, text) = match &line.said {
+    let (sender, colour, text) = match &entry.said {
         Said::ByMe(text) => ("You", palette.accent, text.as_str()),
-        Said::By(name, text) => (name.as_str(), palette.text, text.as_str()),
-        Said::Lost(count, name) => {
-            let what =
+        Said::By(sender, text) => (sender.as_str(), palette.text, text.as_str()),
+        Said::Lost(count, sender) => {
+            let subject =
                 if *count == 1 { "A message".to_owned() } else { format!("{count} messages") };
-            let name = bidi::isolated(name);
-            let text = format!("{}  {what} may not have reached {name}.", line.at);
+            let sender = bidi::isolated(sender);
+            let text = format!("{}  {subject} may not have reached {sender}.", entry.at);
             ui.add(bidi::wrapped(ui, &text, (SMALL, palette.warn)));
             return None;
         }
     };
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().item_spacing.y = 0.0;
-        ui.add(bidi::wrapped(ui, name, (TextStyle::Body.resolve(ui.style()), colour)));
-        ui.label(RichText::new(&line.at).font(SMALL).color(palette.muted));
+        ui.add(bidi::wrapped(ui, sender, (TextStyle::Body.resolve(ui.style()), colour)));
+        ui.label(RichText::new(&entry.at).font(SMALL).color(palette.muted));
     });
     paragraphs(ui, text)
 }
 
-/// The text: rows without a link together, as one label, so that a text of many rows costs no more
-/// than another; a row with links in pieces. What was followed.
+/// Draws a message. Consecutive rows without a URL are one label, so that a long message costs no
+/// more than a short one. A row with URLs is drawn in pieces. Returns the action of a clicked URL.
 fn paragraphs(ui: &mut Ui, text: &str) -> Option<Want> {
-    let mut want = None;
+    let mut action = None;
     let mut plain = vec![];
     let flush = |ui: &mut Ui, plain: &mut Vec<&str>| {
         if !plain.is_empty() {
@@ -285,12 +293,12 @@ fn paragraphs(ui: &mut Ui, text: &str) -> Option<Want> {
         }
         flush(ui, &mut plain);
         if bidi::is_needed(row) {
-            // A link within words from right to left would have to stand in their middle: it gets
-            // a row of its own.
+            // A URL inside right-to-left text would have to be in its middle, so it gets a row of
+            // its own.
             for piece in pieces {
                 match piece {
                     Piece::Words(text) => drop(ui.add(written(ui, text.trim()))),
-                    Piece::Link(link) => want = want.take().or(one_link(ui, link)),
+                    Piece::Link(url) => action = action.take().or(one_link(ui, url)),
                 }
             }
             continue;
@@ -300,25 +308,25 @@ fn paragraphs(ui: &mut Ui, text: &str) -> Option<Want> {
             for piece in pieces {
                 match piece {
                     Piece::Words(words) => drop(ui.label(words)),
-                    Piece::Link(link) => want = want.take().or(one_link(ui, link)),
+                    Piece::Link(url) => action = action.take().or(one_link(ui, url)),
                 }
             }
         });
     }
     flush(ui, &mut plain);
-    want
+    action
 }
 
-/// What somebody wrote.
+/// A label with text of a message.
 fn written(ui: &Ui, text: &str) -> Label {
     bidi::wrapped(ui, text, (TextStyle::Body.resolve(ui.style()), ui.visuals().text_color()))
 }
 
-fn one_link(ui: &mut Ui, link: &str) -> Option<Want> {
-    let deed = match parse_target(link) {
+fn one_link(ui: &mut Ui, url: &str) -> Option<Want> {
+    let verb = match parse_target(url) {
         Ok((Some(hub), _)) => format!("Join a session at {}", words::host(&hub)),
         Ok((None, _)) | Err(_) => "Open in the browser".to_owned(),
     };
-    let response = ui.add(Link::new(link)).on_hover_text(format!("{deed}: {link}"));
-    response.clicked().then(|| Want::Follow(link.to_owned()))
+    let response = ui.add(Link::new(url)).on_hover_text(format!("{verb}: {url}"));
+    response.clicked().then(|| Want::Follow(url.to_owned()))
 }
