@@ -28,7 +28,7 @@ const BARS: std::ops::Range<usize> = 0..24;
 /// The pixel column of the button that copies the link, in the middle row of a session card.
 const LINK: usize = 239;
 
-/// The pixel column where the remote tiles start: right of the sessions and the own video.
+/// The pixel column where the remote tiles start: right of the sessions and the local video.
 const REMOTE: usize = 620;
 
 fn settings(hub: &Hub) -> String {

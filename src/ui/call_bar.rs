@@ -132,7 +132,7 @@ fn menu(
     }
 }
 
-/// A checkbox that mirrors the preview of the own video.
+/// A checkbox that mirrors the preview of the local video.
 fn mirror(ui: &mut Ui, mut is_on: bool) -> Option<Want> {
     let switch = ui.checkbox(&mut is_on, "Mirror my picture");
     let switch = switch.on_hover_text("Only you see it mirrored");

@@ -203,15 +203,15 @@ impl Clipboard {
     fn take_answers(&mut self, ctx: &Context, now: f64, events: &mut Vec<Event>) -> bool {
         let focus = ctx.memory(|memory| memory.focused());
         let mut is_late = false;
-        self.asked.retain(|asked| match asked.answer.try_recv() {
+        self.asked.retain(|paste| match paste.answer.try_recv() {
             Ok(text) => {
-                let text = text.and_then(pasted).filter(|_| asked.focus == focus);
-                events.extend(text.map(|text| asked.paste.event(text)));
+                let text = text.and_then(pasted).filter(|_| paste.focus == focus);
+                events.extend(text.map(|text| paste.paste.event(text)));
                 false
             }
             Err(TryRecvError::Disconnected) => false,
             Err(TryRecvError::Empty) => {
-                let is_expired = asked.until <= now;
+                let is_expired = paste.until <= now;
                 is_late |= is_expired;
                 !is_expired
             }

@@ -207,14 +207,14 @@ impl OpenForm {
         ui.add(id.hint_text("town-hall")).labelled_by(label.id);
         let media = self.media();
         let kind = media.map(|media| SessionKind { media, topology: self.topology });
-        let most = kind.map_or(2, SessionKind::default_limit);
+        let max_limit = kind.map_or(2, SessionKind::default_limit);
         ui.horizontal(|ui| {
             ui.checkbox(&mut self.limited, "Limit people to");
-            self.limit = self.limit.clamp(2, most);
-            let value = egui::DragValue::new(&mut self.limit).range(2..=most);
+            self.limit = self.limit.clamp(2, max_limit);
+            let value = egui::DragValue::new(&mut self.limit).range(2..=max_limit);
             let value = ui.add_enabled(self.limited, value);
             value.accessible_name("How many people");
-            ui.label(RichText::new(format!("{most} at most, with you")).small().weak());
+            ui.label(RichText::new(format!("{max_limit} at most, with you")).small().weak());
         });
         let problem = self.problem();
         let words = problem.as_ref().err().map_or("", String::as_str);

@@ -189,12 +189,12 @@ mod linux {
                 return fallback.map_or(Plan::Silent(name), Plan::Anew);
             }
             let Some(x11) = &self.x11 else {
-                return Plan::Open(Display { name: String::new(), fallback: None });
+                return Plan::Open(Display { name: String::new(), otherwise: None });
             };
             if is_wrong(self.scale.as_deref(), dpi) {
                 return Plan::Anew(vec![(SCALE, Some("1"))]);
             }
-            Plan::Open(Display { name: format!("x11 {}", without_screen(x11)), fallback: None })
+            Plan::Open(Display { name: format!("x11 {}", without_screen(x11)), otherwise: None })
         }
 
         /// The path of a compositor's socket.
@@ -395,8 +395,8 @@ mod linux {
                 scope.spawn(|| {
                     // The one that gave up, and the one that asks now.
                     for mut stream in listener.incoming().take(2).map(Result::unwrap) {
-                        let mut asked = [0; 12];
-                        stream.read_exact(&mut asked).unwrap();
+                        let mut request = [0; 12];
+                        stream.read_exact(&mut request).unwrap();
                         let done = [2_u32, 12 << 16, 0].map(u32::to_ne_bytes).concat();
                         let _ = stream.write_all(&done);
                     }

@@ -74,7 +74,7 @@ impl Goodbye {
         self.0.file.put(file);
     }
 
-    /// Sets the saver of the sessions, which is told that the window ends in order.
+    /// Sets the saver of the sessions, which saves them for the last time.
     pub(crate) fn keep_sessions(&self, sessions: Ending) {
         self.0.sessions.put(sessions);
     }

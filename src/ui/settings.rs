@@ -188,7 +188,7 @@ impl Settings {
         matches!(self.camera.camera(), Ok(SourceSpec::Default | SourceSpec::Device(_)))
     }
 
-    /// Whether the preview of the own video is mirrored.
+    /// Whether the preview of the local video is mirrored.
     pub(crate) fn mirrors(&self) -> bool {
         self.mirror && self.has_camera()
     }

@@ -147,7 +147,7 @@ impl Streams {
         let counts = Counts { large: first, small: tiles.len() - first, chips: missing.len() };
         let bar = ui.spacing().scroll.allocated_width();
         let layout = Stage::of(ui.available_size(), bar, counts);
-        let lane = |index: usize| {
+        let session_mark = |index: usize| {
             let session = &view.snapshot.sessions[index];
             let colour = view.colours.of(&session.session).unwrap_or(INK);
             (colour, session.kind.map_or(Icon::Data, lane::kind_icon))
@@ -158,13 +158,13 @@ impl Streams {
             let (area, _) = ui.allocate_exact_size(size, egui::Sense::hover());
             for (one, rect) in missing.iter().zip(&layout.chips) {
                 let rect = rect.translate(area.min.to_vec2());
-                tile::chip(ui, rect, (&one.name, &one.label), lane(one.lane));
+                tile::chip(ui, rect, (&one.name, &one.label), session_mark(one.lane));
             }
             for (tile, rect) in tiles.iter().zip(layout.tiles) {
                 let rect = rect.translate(area.min.to_vec2());
                 self.look(ui, rect, tile.picture);
                 let pinned = self.pinned == Some(tile.picture);
-                let (colour, _) = lane(tile.lane);
+                let (colour, _) = session_mark(tile.lane);
                 if remote_tile(tile, colour, pinned).ui(ui, rect, feeds).clicked() {
                     action = Some(Want::Pin(tile.picture));
                 }

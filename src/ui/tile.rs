@@ -171,23 +171,23 @@ impl Tile<'_> {
         painter.galley(Pos2::new(x, y), name, INK);
         for (index, icon) in marks.into_iter().enumerate() {
             let at = Pos2::new(end + 13.0 + 18.0 * index as f32, background.center().y);
-            let place = Rect::from_center_size(at, Vec2::splat(12.0));
-            icon.paint(painter, place, Palette::DARK.warn);
+            let mark_rect = Rect::from_center_size(at, Vec2::splat(12.0));
+            icon.paint(painter, mark_rect, Palette::DARK.warn);
             if icon != Icon::Clock {
-                Icon::strike(painter, place, Palette::DARK.warn, Color32::BLACK);
+                Icon::strike(painter, mark_rect, Palette::DARK.warn, Color32::BLACK);
             }
         }
         if self.pinned == Some(true) {
-            let place = Rect::from_min_size(rect.min + Vec2::splat(8.0), Vec2::splat(20.0));
-            painter.rect_filled(place, 4.0, SHADE);
-            Icon::Pin.paint(painter, place.shrink(3.0), INK);
+            let mark_rect = Rect::from_min_size(rect.min + Vec2::splat(8.0), Vec2::splat(20.0));
+            painter.rect_filled(mark_rect, 4.0, SHADE);
+            Icon::Pin.paint(painter, mark_rect.shrink(3.0), INK);
         }
         if has_wave {
-            let place = Rect::from_min_max(
+            let mark_rect = Rect::from_min_max(
                 Pos2::new(background.right() - wave_width - 2.0, background.top() + 4.0),
                 Pos2::new(background.right() - 6.0, background.bottom() - 4.0),
             );
-            wave(painter, place, loudness, INK);
+            wave(painter, mark_rect, loudness, INK);
         }
     }
 }

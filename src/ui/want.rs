@@ -50,7 +50,7 @@ pub(crate) enum Want {
     Pin(Picture),
     /// Enter or leave full screen.
     FullScreen,
-    /// Whether the preview of the own video is mirrored.
+    /// Whether the preview of the local video is mirrored.
     Mirror(bool),
     /// Use another camera, microphone or speaker.
     Use(DeviceKind, Chosen),

@@ -366,11 +366,11 @@ struct Loaded {
 
 impl Loaded {
     fn new() -> Self {
-        let Some(place) = Settings::place() else {
+        let Some(path) = Settings::place() else {
             let errors = vec![SettingsError::NoPlace];
             return Self { file: None, settings: Settings::default(), errors };
         };
-        let (file, settings, errors) = SettingsFile::open(place);
+        let (file, settings, errors) = SettingsFile::open(path);
         Self { file: Some(Arc::new(file)), settings, errors }
     }
 

@@ -185,20 +185,20 @@ impl Program {
             {
                 gl.active_texture(glow::TEXTURE0 + unit);
                 gl.bind_texture(glow::TEXTURE_2D, Some(*texture));
-                let place = gl.get_uniform_location(self.program, name);
-                gl.uniform_1_i32(place.as_ref(), unit as i32);
+                let location = gl.get_uniform_location(self.program, name);
+                gl.uniform_1_i32(location.as_ref(), unit as i32);
             }
-            let place = gl.get_uniform_location(self.program, "look");
+            let location = gl.get_uniform_location(self.program, "params");
             let Shown { light: brightness, mirrored } = params.shown;
             gl.uniform_4_f32(
-                place.as_ref(),
+                location.as_ref(),
                 params.width,
                 params.height,
                 params.radius,
                 brightness,
             );
-            let place = gl.get_uniform_location(self.program, "mirrored");
-            gl.uniform_1_f32(place.as_ref(), f32::from(u8::from(mirrored)));
+            let location = gl.get_uniform_location(self.program, "mirrored");
+            gl.uniform_1_f32(location.as_ref(), f32::from(u8::from(mirrored)));
             gl.draw_arrays(glow::TRIANGLES, 0, 3);
             gl.active_texture(glow::TEXTURE0);
         }
@@ -213,13 +213,13 @@ impl Planes {
             let plane = |size: Size| -> Result<glow::Texture, String> {
                 let texture = gl.create_texture()?;
                 gl.bind_texture(glow::TEXTURE_2D, Some(texture));
-                for (what, value) in [
+                for (parameter, value) in [
                     (glow::TEXTURE_MIN_FILTER, glow::LINEAR),
                     (glow::TEXTURE_MAG_FILTER, glow::LINEAR),
                     (glow::TEXTURE_WRAP_S, glow::CLAMP_TO_EDGE),
                     (glow::TEXTURE_WRAP_T, glow::CLAMP_TO_EDGE),
                 ] {
-                    gl.tex_parameter_i32(glow::TEXTURE_2D, what, value as i32);
+                    gl.tex_parameter_i32(glow::TEXTURE_2D, parameter, value as i32);
                 }
                 let (width, height) = (size.width as i32, size.height as i32);
                 let (inside, outside) = (glow::R8 as i32, glow::RED);
@@ -319,7 +319,7 @@ impl Upload {
     }
 }
 
-/// The CPU time of this thread, if tracing is enabled.
+/// The CPU time of this thread, if TRACE logging is enabled.
 fn spent() -> Option<Duration> {
     if !tracing::enabled!(tracing::Level::TRACE) {
         return None;
@@ -330,10 +330,10 @@ fn spent() -> Option<Duration> {
 /// One triangle over the whole viewport, which egui has set to the frame's rectangle.
 const VERTEX: &str = "\
 uniform float mirrored;
-out vec2 place;
+out vec2 coordinate;
 void main() {
     vec2 p = vec2(float((gl_VertexID << 1) & 2), float(gl_VertexID & 2));
-    place = vec2(mix(p.x, 1.0 - p.x, mirrored), 1.0 - p.y);
+    coordinate = vec2(mix(p.x, 1.0 - p.x, mirrored), 1.0 - p.y);
     gl_Position = vec4(p * 2.0 - 1.0, 0.0, 1.0);
 }";
 
@@ -342,16 +342,16 @@ void main() {
 const FRAGMENT: &str = "\
 precision mediump float;
 uniform sampler2D y, u, v;
-uniform vec4 look;
-in vec2 place;
+uniform vec4 params;
+in vec2 coordinate;
 out vec4 colour;
 void main() {
-    float luma = 1.1643 * (texture(y, place).r - 0.0625);
-    float cb = texture(u, place).r - 0.5;
-    float cr = texture(v, place).r - 0.5;
+    float luma = 1.1643 * (texture(y, coordinate).r - 0.0625);
+    float cb = texture(u, coordinate).r - 0.5;
+    float cr = texture(v, coordinate).r - 0.5;
     vec3 rgb = vec3(luma + 1.7927 * cr, luma - 0.2132 * cb - 0.5329 * cr, luma + 2.1124 * cb);
-    vec2 beyond = abs(place - 0.5) * look.xy - 0.5 * look.xy + look.z;
-    float outside = length(max(beyond, 0.0)) - look.z;
+    vec2 beyond = abs(coordinate - 0.5) * params.xy - 0.5 * params.xy + params.z;
+    float outside = length(max(beyond, 0.0)) - params.z;
     float alpha = clamp(0.5 - outside, 0.0, 1.0);
-    colour = vec4(clamp(rgb, 0.0, 1.0) * look.w * alpha, alpha);
+    colour = vec4(clamp(rgb, 0.0, 1.0) * params.w * alpha, alpha);
 }";

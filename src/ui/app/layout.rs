@@ -93,15 +93,15 @@ impl App {
             actions.push(self.notices.errors(ui));
             let chat = if narrow { None } else { self.chat_room(ui) };
             let own_video = self.both_streams(ui, view, actions);
-            // Toasts go where they hide least: below the own video, at the end of the session list,
-            // or over the oldest messages of the chat.
+            // Toasts go where they hide least: below the local video, at the end of the session
+            // list, or over the oldest messages of the chat.
             let messages = left.with_min_y(left.top() + TITLE_HEIGHT);
-            let place = match (narrow, is_chat_over_sessions) {
+            let position = match (narrow, is_chat_over_sessions) {
                 (false, _) => (own_video, Align2::LEFT_BOTTOM),
                 (true, false) => (left, Align2::LEFT_BOTTOM),
                 (true, true) => (messages, Align2::LEFT_TOP),
             };
-            actions.push(self.notices.toasts(ui.ctx(), view, place));
+            actions.push(self.notices.toasts(ui.ctx(), view, position));
             if let Some(room) = chat {
                 let ui = &mut within(ui, room, "chat");
                 actions.push(self.chats.ui(ui, view));

@@ -8,7 +8,7 @@ use crate::{
     ui::{devices::DeviceKind, faces, pictures::Wanted},
 };
 
-/// The videos that are visible and the streams whose audio level is shown. The own video is not
+/// The videos that are visible and the streams whose audio level is shown. The local video is not
 /// taken while the camera is muted, unless the camera menu previews it.
 pub(super) fn wanted(
     snapshot: &Snapshot,

@@ -418,8 +418,8 @@ fn an_error_banner_does_not_move_the_tiles() {
 
 #[test]
 fn a_participant_of_several_sessions_is_counted_once() {
-    let one = |(index, people): (u64, usize)| {
-        let mut one = session(&format!("s{index}"), SessionKind::FIVE[0], Role::Opener, people);
+    let one = |(index, count): (u64, usize)| {
+        let mut one = session(&format!("s{index}"), SessionKind::FIVE[0], Role::Opener, count);
         for (other, participant) in (0..).zip(&mut one.participants) {
             participant.peer = Some(PeerId(10 * index + other));
         }

@@ -27,16 +27,16 @@ fn right_to_left(window: &Harness<'_, Option<App>>) -> usize {
     let at = |row: &eframe::egui::epaint::text::PlacedRow, letter: char| {
         row.glyphs.iter().find(|glyph| glyph.chr == letter).map(|glyph| glyph.pos.x)
     };
-    let places = rows.filter_map(|row| Some((at(row, IN_FIRST)?, at(row, IN_SECOND)?)));
-    places.inspect(|(first, second)| assert!(first > second, "{first} {second}")).count()
+    let positions = rows.filter_map(|row| Some((at(row, IN_FIRST)?, at(row, IN_SECOND)?)));
+    positions.inspect(|(first, second)| assert!(first > second, "{first} {second}")).count()
 }
 
 #[test]
 fn names_and_messages_are_drawn_from_right_to_left_everywhere() {
     let mut one = session("a", SessionKind::FIVE[0], Role::Opener, 3);
     one.kind.as_mut().unwrap().media = "audio+video+data".parse().unwrap();
-    for (index, person) in one.participants.iter_mut().enumerate() {
-        (person.name, person.peer) = (SAID.to_owned(), Some(PeerId(index as u64)));
+    for (index, participant) in one.participants.iter_mut().enumerate() {
+        (participant.name, participant.peer) = (SAID.to_owned(), Some(PeerId(index as u64)));
     }
     one.participants[2].state = ParticipantState::Gone;
     let mut window = window(LARGE, Snapshot::default());

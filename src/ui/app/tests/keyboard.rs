@@ -63,17 +63,17 @@ fn assert_order(name: &str, window: &mut Harness<'static, Option<App>>, behind: 
         let kept = String::from_utf8_lossy(kept);
         if kept == text { Ok(()) } else { Err(format!("the order is now\n{text}")) }
     });
-    let mut there = controls(window);
+    let mut expected = controls(window);
     for name in behind {
-        let place = there
+        let index = expected
             .iter()
             .position(|one| one == name)
             .expect("controls behind the dialog are still drawn");
-        there.remove(place);
+        expected.remove(index);
     }
     walked.sort();
-    there.sort();
-    assert_eq!(walked, there, "{name}: Tab reaches each control once");
+    expected.sort();
+    assert_eq!(walked, expected, "{name}: Tab reaches each control once");
 }
 
 /// Five sessions with two participants each. All participant lists are expanded.

@@ -165,11 +165,11 @@ fn every_dialog_and_menu_matches_its_outline() {
         assert_outline(name, &window);
     }
     let hub = "http://evil.example:7340".parse().ok();
-    let mut asked = window(SMALL, people(1));
+    let mut asking = window(SMALL, people(1));
     let linked = Dialog::JoinLinked(JoinTarget { session: id("town-hall"), hub });
-    app(&mut asked).dialog = Some(linked);
-    asked.run();
-    assert_outline("dialog-join-linked", &asked);
+    app(&mut asking).dialog = Some(linked);
+    asking.run();
+    assert_outline("dialog-join-linked", &asking);
     let mut window = window(SMALL, people(1));
     window.key_press(Key::Num1);
     window.run();
