@@ -63,7 +63,7 @@ pub(crate) struct App {
     pictures: Pictures,
     devices: DeviceLists,
     notices: Notices,
-    /// The sessions of a window that crashed, offered to be resumed.
+    /// The sessions of an earlier window, offered to be resumed.
     left_behind: Option<LeftBehind>,
     keeper: Option<Keeper>,
     keys: Keys,

@@ -53,7 +53,7 @@ pub(crate) enum BindingError {
         name: String,
     },
     /// A settings file names an unknown action.
-    #[error("{name:?} is nothing that a key can do; the choices are {}", names())]
+    #[error("{name:?} is not the name of a shortcut; the choices are {}", names())]
     NoDeed {
         /// The name in the file.
         name: String,

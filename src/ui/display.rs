@@ -25,7 +25,7 @@ mod other_platforms {
     /// The display on which the window opens.
     ///
     /// # Errors
-    /// None.
+    /// Never fails.
     pub(in crate::ui) fn find() -> anyhow::Result<Display> {
         Ok(Display { name: "screen".to_owned(), fallback: None })
     }
@@ -393,7 +393,7 @@ mod linux {
             assert!(!answers(&socket, short), "one that hangs");
             thread::scope(|scope| {
                 scope.spawn(|| {
-                    // The one that gave up, and the one that asks now.
+                    // The connection that timed out, and the next one.
                     for mut stream in listener.incoming().take(2).map(Result::unwrap) {
                         let mut request = [0; 12];
                         stream.read_exact(&mut request).unwrap();

@@ -17,8 +17,8 @@ use crate::{engine::Closer, media::Slot};
 /// Maximum time for each step: leaving the sessions, saving them, and writing the settings.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// How long the caller waits for the shutdown. It is longer than a step, so that the log shows
-/// which step timed out.
+/// How long the caller waits for the shutdown: a little longer than one step, so that a step that
+/// times out is still logged.
 const PATIENCE: Duration = Duration::from_millis(2500);
 
 /// Runs the shutdown once. Clones share it.

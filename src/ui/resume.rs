@@ -1,8 +1,8 @@
-//! The open sessions of a window, saved on disk. After a crash, the next window offers to resume
-//! them.
+//! The open sessions of a window, saved on disk. After the window has ended, by a crash or in
+//! order, the next window offers to resume them.
 //!
 //! Each window has its own file, which it locks while it runs. The system releases the locks of a
-//! program that ends, however it ends. So an unlocked file was left by a crash.
+//! program that ends, however it ends. So an unlocked file is from a window that has ended.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -24,7 +24,7 @@ use crate::{
     process::{create_private, create_private_folder, state_folder},
 };
 
-/// How long the sessions are offered after a crash. Later their links are of no use.
+/// How long the sessions of an ended window are offered. Later their links are of no use.
 const OFFERED_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// The longest file that is read, in bytes. 64 sessions need about 20 000.
@@ -53,7 +53,7 @@ struct Record {
     sessions: Vec<KeptSession>,
 }
 
-/// The sessions of a window that crashed.
+/// The sessions of a window that has ended, to be resumed.
 #[derive(Debug)]
 pub(crate) struct LeftBehind {
     sessions: Vec<KeptSession>,
@@ -139,7 +139,7 @@ impl KeptSession {
 }
 
 impl LeftBehind {
-    /// The sessions of the most recently crashed window in that folder. Blocks.
+    /// The sessions of the window that ended last, from the files in that folder. Blocks.
     pub(crate) fn find(folder: &Path) -> Option<Self> {
         let entries = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
         let files = entries.filter(|path| path.extension().is_some_and(|end| end == "json"));
@@ -187,7 +187,7 @@ impl LeftBehind {
     /// Deletes the file, so that the sessions are not offered again.
     pub(crate) fn forget(self) {
         if let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!(%error, "the sessions of a crashed window are offered again");
+            tracing::warn!(%error, "sessions of an earlier window are offered again");
         }
         drop(self.held);
     }

@@ -18,7 +18,7 @@ pub(crate) struct Scene<'a> {
     pub(crate) now: MediaTime,
     /// Whether the system has no device of a kind, in the order of [`DeviceKind::ALL`].
     pub(crate) missing: [bool; DeviceKind::ALL.len()],
-    /// The offer to resume the sessions of a crashed window.
+    /// The offer to resume the sessions of an earlier window.
     pub(crate) left_behind: Option<&'a str>,
     /// The engine's command queue is full, so the controls are disabled.
     pub(crate) busy: bool,

@@ -218,7 +218,7 @@ impl SessionsPanel {
     }
 }
 
-/// Draws the offer to resume the sessions of a crashed window.
+/// Draws the offer to resume the sessions of an earlier window.
 fn resume(ui: &mut Ui, offer: &str) -> Option<Want> {
     ui.add_space(GRID);
     let (resume, forget) = two_ended(

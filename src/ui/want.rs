@@ -36,7 +36,7 @@ pub(crate) enum Want {
         /// The link, or the id if no link is known.
         link: String,
     },
-    /// Resume the sessions of a crashed window (`true`), or discard the offer.
+    /// Resume the sessions of an earlier window (`true`), or discard the offer.
     Resume(bool),
     /// Change the user's name.
     Rename(String),

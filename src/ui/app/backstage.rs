@@ -121,7 +121,7 @@ impl App {
         }
     }
 
-    /// Releases the textures and the instance lock before the window closes.
+    /// Releases the textures and stops receiving second starts, before the window closes.
     pub(crate) fn let_go(&mut self) {
         self.pictures.clear();
         // A later start finds no open window, and waits until this process has ended.

@@ -58,7 +58,7 @@ impl App {
     }
 
     /// Draws the panels in reading order, which is also the order of keyboard focus: sessions,
-    /// streams, chat, call bar. The call bar's space at the bottom is reserved first.
+    /// streams, chat, call bar. Panels at the window's edges reserve their space first.
     fn all_panels(&mut self, ui: &mut Ui, view: Scene<'_>, actions: &mut Vec<Option<Want>>) {
         let palette = Palette::of(ui);
         let narrow = ui.available_width() < NARROW;

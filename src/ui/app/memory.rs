@@ -1,4 +1,4 @@
-//! State that outlives the window: the user's name, and the sessions to resume after a crash.
+//! State that outlives the window: the user's name, and the sessions to resume in the next window.
 
 use super::App;
 use crate::{
@@ -7,12 +7,12 @@ use crate::{
 };
 
 impl App {
-    /// Saves the open sessions from now on, and offers to resume those of a crashed window.
+    /// Saves the open sessions from now on, and offers to resume those of an earlier window.
     pub(crate) fn remember(&mut self, keeper: Keeper, resumable: Option<LeftBehind>) {
         (self.keeper, self.left_behind) = (Some(keeper), resumable);
     }
 
-    /// Resumes the sessions of a crashed window if the user accepts. Otherwise it discards the
+    /// Resumes the sessions of an earlier window if the user accepts. Otherwise it discards the
     /// offer.
     pub(super) fn resume(&mut self, accepted: bool) {
         match self.left_behind.take() {

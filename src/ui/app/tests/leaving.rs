@@ -31,10 +31,10 @@ fn leaving_can_be_undone_and_the_button_counts_the_seconds() {
 }
 
 #[test]
-fn one_click_resumes_the_sessions_of_a_crashed_window() {
+fn one_click_resumes_the_sessions_of_an_earlier_window() {
     let folder = std::env::temp_dir().join(format!("quintet-offer-{}", std::process::id()));
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let crashed = || {
+    let ended_window = || {
         let (saver, shutdown) = Keeper::start(runtime.handle(), folder.clone());
         saver.keep(&five());
         runtime.block_on(shutdown.finish());
@@ -42,7 +42,7 @@ fn one_click_resumes_the_sessions_of_a_crashed_window() {
     };
     for (label, commands) in [("Resume 5 sessions of ", 5), ("Do not offer them again", 0)] {
         let mut window = window(LARGE, Snapshot::default());
-        app(&mut window).left_behind = crashed();
+        app(&mut window).left_behind = ended_window();
         window.run();
         window.get_by_label_contains("Resume 5 sessions of ");
         window.get_by_label_contains(label).click();
