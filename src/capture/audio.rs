@@ -1,4 +1,4 @@
-//! The one capture of sound.
+//! Audio capture: runs the one audio source on its own thread.
 
 use std::path::Path;
 
@@ -17,21 +17,21 @@ use crate::{
     model::SourceState,
 };
 
-/// A source of sound on its own thread, until dropped.
+/// An audio source that runs on its own thread until it is dropped.
 ///
-/// Dropping waits at most some 50 ms: a microphone whose driver hangs, or a
-/// file that does not answer, is left to itself.
+/// Dropping waits about 50 ms at most. It does not wait for a microphone driver that hangs or a
+/// file that does not respond: their threads end later by themselves.
 #[derive(Debug)]
 pub struct AudioCapture {
     _worker: Option<Worker>,
 }
 
 impl AudioCapture {
-    /// Starts to capture; `sink` gets each block of 10 ms, on the source's thread, which waits
-    /// for it: it must take less than a block's time.
+    /// Starts the capture. `sink` is called with each block of 10 ms on the source's thread. It
+    /// blocks that thread, so it must return in less than 10 ms.
     ///
-    /// What cannot be used is told to `notify` and tried again every two seconds; meanwhile the
-    /// sink gets nothing. [`SourceSpec::None`] captures nothing and tells nothing.
+    /// A source that fails is reported to `notify` and opened again every two seconds; the sink
+    /// gets nothing meanwhile. [`SourceSpec::None`] captures nothing and reports nothing.
     pub fn start(
         spec: &SourceSpec,
         mut sink: Box<dyn FnMut(&AudioBlock) + Send>,
@@ -40,9 +40,9 @@ impl AudioCapture {
         if *spec == SourceSpec::None {
             return Self { _worker: None };
         }
-        let (spec, told) = (spec.clone(), notify.clone());
-        let worker = Worker::spawn("capture sound", move |stop| {
-            run(&spec, &mut *sink, &told, stop);
+        let (spec, report) = (spec.clone(), notify.clone());
+        let worker = Worker::spawn("capture audio", move |stop| {
+            run(&spec, &mut *sink, &report, stop);
         });
         let worker = worker.inspect_err(|error| {
             let message = format!("no thread is left for the microphone: {error}");
@@ -52,19 +52,22 @@ impl AudioCapture {
     }
 }
 
-/// The microphones that can be chosen, the default one first. Asks the sound system: not for the
-/// window's thread.
+/// The microphones that can be chosen, the default one first.
+///
+/// Blocks while the audio system answers: do not call it on the window's thread.
 pub fn microphones() -> Vec<Device> {
     sound_devices(SoundEnd::Input)
 }
 
-/// Looks whether a microphone is there, or a sound file can be read, without opening the device.
-/// May take two seconds, and with a file for ever: ask on a thread that nobody waits for.
+/// Checks that a microphone is present or an audio file can be read, without opening the device.
+///
+/// Takes up to two seconds for a device and may block forever for a file: call it on a detached
+/// thread.
 ///
 /// # Errors
-/// The sentence that capturing would fail with.
+/// The message that the capture would fail with.
 pub fn look_for_microphone(spec: &SourceSpec) -> Result<(), String> {
-    let found = match spec {
+    let checked = match spec {
         SourceSpec::File(path) => WavFile::open(path).map(drop).map_err(SourceError::from),
         SourceSpec::Device(wanted) => {
             find_sound_device(&sound_host(), SoundEnd::Input, Some(wanted))
@@ -77,23 +80,23 @@ pub fn look_for_microphone(spec: &SourceSpec) -> Result<(), String> {
         | SourceSpec::Busy { .. }
         | SourceSpec::Tone { .. } => Ok(()),
     };
-    found.map_err(|error| error.to_string())
+    checked.map_err(|error| error.to_string())
 }
 
 fn run(spec: &SourceSpec, sink: &mut dyn FnMut(&AudioBlock), notify: &Notify, stop: &Stop) {
-    let take = |block: AudioBlock| sink(&block);
+    let deliver = |block: AudioBlock| sink(&block);
     match spec {
-        SourceSpec::Default => source::run(stop, notify, || Ok(Microphone::open(None)?), take),
+        SourceSpec::Default => source::run(stop, notify, || Ok(Microphone::open(None)?), deliver),
         SourceSpec::Device(wanted) => {
-            source::run(stop, notify, || Ok(Microphone::open(Some(wanted))?), take);
+            source::run(stop, notify, || Ok(Microphone::open(Some(wanted))?), deliver);
         }
-        SourceSpec::Tone { hz } => source::run(stop, notify, || Ok(Tone::new(*hz)), take),
+        SourceSpec::Tone { hz } => source::run(stop, notify, || Ok(Tone::new(*hz)), deliver),
         SourceSpec::File(path) => {
-            source::run(stop, notify, || Detached::open(path, open_wav), take);
+            source::run(stop, notify, || Detached::open(path, open_wav), deliver);
         }
         SourceSpec::Pattern { .. } | SourceSpec::Busy { .. } => {
             let refuse = || Err::<Tone, _>(not_a_microphone(spec));
-            source::run(stop, notify, refuse, take);
+            source::run(stop, notify, refuse, deliver);
         }
         SourceSpec::None => {}
     }

@@ -1,5 +1,5 @@
-//! A painted picture that needs the encoder's whole rate: texture everywhere, a camera that sways,
-//! somebody who moves in front of it, and a sensor's noise.
+//! A synthetic test pattern (`busy`) that needs the encoder's full bitrate: texture everywhere, a
+//! swaying view, a silhouette that moves in front of it, and sensor noise.
 
 use std::f64::consts::TAU;
 
@@ -12,16 +12,17 @@ use crate::{
     model::{MediaTime, Size},
 };
 
-/// How far the camera sways to each side, as a share of the picture's width and height.
+/// How far the view sways to each side, as a share of the frame's width and height.
 const SWAY: f64 = 0.03;
 
-/// The noise's values before they are used again: prime, so that rows do not line up.
+/// Number of noise values before they repeat. It is prime, so that rows do not line up.
 const NOISE: usize = 65_521;
 
-/// The texture's middle and how far it strays, so that noise never leaves the limited range.
+/// The mean of the luma texture and its largest deviation. With noise added, luma stays within the
+/// limited range.
 const LUMA: (f32, f32) = (120.0, 84.0);
 
-/// The busy picture, frame after frame: the same frames whenever it is started.
+/// The noise pattern as a video source. Each start gives the same frames.
 pub struct Busy {
     pace: Pace,
     fps: u32,
@@ -32,14 +33,14 @@ pub struct Busy {
 }
 
 impl Busy {
-    /// The picture of that size and rate, signed by `who`.
-    pub fn new(size: Size, fps: u32, who: &str) -> Self {
-        let pace = Pace::new(now(), u64::from(fps), 1, SLACK);
+    /// A pattern of this size and frame rate, with `name` in its burnt-in strip.
+    pub fn new(size: Size, fps: u32, name: &str) -> Self {
+        let clock = Pace::new(now(), u64::from(fps), 1, SLACK);
         let (scene, pool) = (Scene::new(size), FramePool::default());
-        Self { pace, fps, who: who.to_owned(), frame: 0, scene, pool }
+        Self { pace: clock, fps, who: name.to_owned(), frame: 0, scene, pool }
     }
 
-    /// The next picture, whatever the time.
+    /// Paints the next frame at once, with `time` as its capture time.
     pub fn paint(&mut self, time: MediaTime) -> VideoFrame {
         let strip = Strip::new(&self.who, self.frame, unix_ms(time));
         let seconds = f64::from(self.frame) / f64::from(self.fps);
@@ -59,8 +60,10 @@ impl Source<VideoFrame> for Busy {
     }
 }
 
-/// Everything that does not change from frame to frame. A frame is views of two textures plus
-/// noise, so that painting costs about what converting a camera's picture does.
+/// Everything that does not change from frame to frame.
+///
+/// A frame is a view of two textures plus noise. Painting one costs about as much as converting a
+/// camera frame.
 struct Scene {
     size: Size,
     room: Texture,
@@ -92,7 +95,7 @@ impl Scene {
                 let (start, end) = (inside.0 * width as f64, inside.1 * width as f64);
                 let (start, end) = (start as usize, end as usize);
                 row[start..end].copy_from_slice(self.person.row(index, nod, y, start..end));
-                // Sensors are noisiest where the picture is finest.
+                // Only luma gets noise: it has the finest detail.
                 if index == 0 {
                     let from = random.below(NOISE - width.min(NOISE / 2));
                     for (pixel, noise) in row.iter_mut().zip(&self.noise[from..]) {
@@ -104,8 +107,8 @@ impl Scene {
     }
 }
 
-/// Where somebody who leans from side to side is in a row, left and right, as shares of the
-/// picture; `down` is the row's.
+/// The left and right edge of the moving silhouette in a row, as shares of the frame's width.
+/// `down` is the row's position as a share of the height.
 fn silhouette(down: f64, seconds: f64) -> (f64, f64) {
     let middle = 0.5 + 0.08 * (TAU * seconds / 4.1).sin();
     let (head, body) = ((down - 0.42) / 0.22, (down - 1.1) / 0.5);
@@ -114,11 +117,11 @@ fn silhouette(down: f64, seconds: f64) -> (f64, f64) {
     (middle - half, middle + half)
 }
 
-/// A picture with detail of every size, wider and higher than what is seen of it.
+/// A texture with detail of every size, wider and higher than the visible part.
 struct Texture {
-    /// Pixels to each side that may come into view; even.
+    /// Pixels beyond each side that can come into view; even.
     margin: (usize, usize),
-    /// Bytes of a luma row.
+    /// Bytes in a luma row.
     width: usize,
     planes: [Vec<u8>; 3],
 }
@@ -134,15 +137,16 @@ impl Texture {
         Self { margin, width, planes: [luma, chroma(), chroma()] }
     }
 
-    /// Where the view's corner is, in even pixels, after so many turns across and down.
+    /// The top left corner of the view, in even pixels, after this many oscillations across and
+    /// down.
     fn view(&self, turns: (f64, f64)) -> (usize, usize) {
-        let at = |turns: f64, margin: usize| {
+        let offset = |turns: f64, margin: usize| {
             ((1.0 + (TAU * turns).sin()) * margin as f64) as usize / 2 * 2
         };
-        (at(turns.0, self.margin.0), at(turns.1, self.margin.1))
+        (offset(turns.0, self.margin.0), offset(turns.1, self.margin.1))
     }
 
-    /// A part of a row of a plane, seen from that corner.
+    /// A part of row `y` of a plane, in the view with this top left corner.
     fn row(
         &self,
         plane: usize,
@@ -156,11 +160,13 @@ impl Texture {
     }
 }
 
-/// Value noise of octaves from a quarter of the picture down to three pixels, each weaker than
-/// the one before as in natural pictures, with the edges that objects have.
+/// Value noise with octaves from a quarter of the height down to three pixels.
+///
+/// Each octave is weaker than the one before, as in natural images. Steps where the sum changes
+/// its sign imitate the edges of objects.
 fn detail(
     (width, height): (usize, usize),
-    (middle, reach): (f32, f32),
+    (mean, deviation): (f32, f32),
     random: &mut Random,
 ) -> Vec<u8> {
     let mut sum = vec![0.0_f32; width * height];
@@ -169,9 +175,9 @@ fn detail(
         let (columns, rows) = (width / cell + 2, height / cell + 2);
         let lattice: Vec<f32> = (0..columns * rows).map(|_| random.even()).collect();
         for (y, row) in sum.chunks_exact_mut(width).enumerate() {
-            let (line, down) = (y / cell * columns, (y % cell) as f32 / cell as f32);
+            let (first, down) = (y / cell * columns, (y % cell) as f32 / cell as f32);
             for (x, pixel) in row.iter_mut().enumerate() {
-                let (at, across) = (line + x / cell, (x % cell) as f32 / cell as f32);
+                let (at, across) = (first + x / cell, (x % cell) as f32 / cell as f32);
                 let mix = |at: usize| lattice[at] + (lattice[at + 1] - lattice[at]) * across;
                 let (upper, lower) = (mix(at), mix(at + columns));
                 *pixel += weight * (upper + (lower - upper) * down);
@@ -179,12 +185,12 @@ fn detail(
         }
         (cell, weight) = (cell / 2, weight * 0.6);
     }
-    // A step where the sum changes its sign: an outline.
-    let byte = |sum: f32| middle + reach * (0.7 * sum + 0.25 * sum.signum()).clamp(-1.0, 1.0);
+    // The `signum` term makes a step where the sum changes its sign: an outline.
+    let byte = |sum: f32| mean + deviation * (0.7 * sum + 0.25 * sum.signum()).clamp(-1.0, 1.0);
     sum.into_iter().map(|sum| byte(sum) as u8).collect()
 }
 
-/// Numbers that are the same every time (SplitMix64: Steele, Lea and Flood, 2014).
+/// A deterministic random number generator (SplitMix64: Steele, Lea and Flood, 2014).
 struct Random(u64);
 
 impl Random {
@@ -196,17 +202,18 @@ impl Random {
         mixed ^ mixed >> 31
     }
 
-    /// Below `end`.
+    /// A number from 0 up to, but without, `end`.
     fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
 
-    /// Between -1 and 1.
+    /// A uniformly distributed number between -1 and 1.
     fn even(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1_u64 << 23) as f32 - 1.0
     }
 
-    /// Noise of a sensor in a room: a bell of a standard deviation of some 2, within ±7.
+    /// The noise of a camera sensor indoors: bell-shaped, with a standard deviation of about 2,
+    /// within ±7.
     fn bell(&mut self) -> i8 {
         let sum: f32 = (0..4).map(|_| self.even()).sum();
         (sum * 1.75) as i8
@@ -223,11 +230,11 @@ mod tests {
     }
 
     #[test]
-    fn every_size_can_be_painted_stays_in_range_and_carries_its_strip() {
+    fn every_size_is_painted_within_range_and_with_a_readable_strip() {
         for (width, height) in [(16, 16), (16, 1080), (3840, 16), (642, 358), (1280, 720)] {
-            let mut busy = Busy::new(Size::new(width, height), 30, "Ada");
+            let mut pattern = Busy::new(Size::new(width, height), 30, "Ada");
             for number in 0..4 {
-                let frame = busy.paint(at(number * 7));
+                let frame = pattern.paint(at(number * 7));
                 assert!(frame.y().iter().all(|pixel| (16..=235).contains(pixel)));
                 if width >= 80 && height >= 90 {
                     let strip = Strip::new("Ada", number, unix_ms(at(number * 7)));
@@ -238,19 +245,19 @@ mod tests {
     }
 
     #[test]
-    fn the_encoder_needs_all_of_its_rate_for_it_and_leaves_hardly_a_picture_out() {
+    fn the_encoder_uses_its_full_bitrate_and_skips_hardly_any_frame() {
         let (size, rate) = (Size::new(640, 360), Bitrate::from_kbps(600));
-        let mut busy = Busy::new(size, 30, "Ada");
+        let mut pattern = Busy::new(size, 30, "Ada");
         let mut encoder = H264Encoder::new(size, 30, rate).unwrap();
         let mut lengths = vec![];
         for number in 0..150 {
-            if let Some(picture) = encoder.encode(&busy.paint(at(number)), false).unwrap() {
-                lengths.push(picture.data.len());
+            if let Some(encoded) = encoder.encode(&pattern.paint(at(number)), false).unwrap() {
+                lengths.push(encoded.data.len());
             }
         }
-        // The keyframe at the start is paid back in the first two seconds.
+        // Rate control makes up for the large first keyframe within two seconds.
         let bits = 8 * lengths[lengths.len() - 90..].iter().sum::<usize>() as u64 / 3;
         assert!((450_000..700_000).contains(&bits), "{bits} bit/s of 600 000");
-        assert!(lengths.len() >= 147, "{} of 150 pictures", lengths.len());
+        assert!(lengths.len() >= 147, "{} of 150 frames", lengths.len());
     }
 }

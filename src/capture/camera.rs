@@ -1,4 +1,4 @@
-//! A camera, by way of nokhwa.
+//! The camera source, on top of nokhwa.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -26,11 +26,12 @@ use crate::{
     model::MediaTime,
 };
 
-/// How long a camera may send nothing before a person is told.
+/// How long a camera may send no frame before it is reported as stalled.
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// How long a busy camera is tried again before a person is told: a program that is closing, or
-/// our own last capture, lets go within that.
+/// How long opening a busy camera is retried before the failure is reported.
+///
+/// A program that is closing, or our own previous capture, releases the camera within this time.
 const BUSY: Duration = Duration::from_secs(1);
 
 /// Why a camera cannot be used.
@@ -59,32 +60,32 @@ pub(super) enum CameraError {
     NoThread { reason: String },
 }
 
-/// A camera whose driver runs on a thread of its own: waiting for a picture may take for ever
-/// there, so that thread is never waited for.
+/// A camera whose driver runs on its own thread.
+///
+/// A driver may block forever while it waits for a frame, so the thread is never joined.
 pub(super) struct Camera {
     frames: Arc<Slot<VideoFrame>>,
-    /// Told once the device is chosen.
+    /// Gets the device's name once a device is open.
     name: mpsc::Receiver<String>,
     known_as: String,
-    /// Answers when the thread has ended.
+    /// Gets the error that ended the thread.
     end: mpsc::Receiver<CameraError>,
     worker: Option<Worker>,
     heard: MediaTime,
 }
 
 impl Camera {
-    /// Starts to open that camera, or the first one that works.
+    /// Starts to open the wanted camera, or the first one that works. Does not block.
     pub(super) fn open(wanted: Option<&DeviceRef>) -> Result<Self, CameraError> {
         let frames = Arc::new(Slot::default());
-        // One name and one end are all that is ever said.
-        let (say_name, name) = mpsc::sync_channel(1);
-        let (say_end, end) = mpsc::sync_channel(1);
+        // The thread sends at most one name and one error.
+        let (name_sender, name) = mpsc::sync_channel(1);
+        let (failure_sender, end) = mpsc::sync_channel(1);
         let (slot, wanted) = (Arc::clone(&frames), wanted.cloned());
         let known_as = wanted.as_ref().map_or("default", |wanted| wanted.name.as_str()).to_owned();
         let worker = Worker::spawn("camera", move |stop| {
-            let ended = drive(wanted.as_ref(), &slot, &say_name, stop);
-            if let Err(error) = ended {
-                say_end.try_send(error).ok();
+            if let Err(error) = drive(wanted.as_ref(), &slot, &name_sender, stop) {
+                failure_sender.try_send(error).ok();
             }
         })
         .map_err(|error| CameraError::NoThread { reason: error.to_string() })?;
@@ -112,7 +113,8 @@ impl Source<VideoFrame> for Camera {
         if now().since(self.heard) < SILENCE {
             return Ok(Next::NotYet);
         }
-        // It is not closed: its driver's thread still holds it, and an unplugged one says so.
+        // The camera is not closed: its driver's thread still holds it, and the driver reports an
+        // unplugged camera by an error.
         Ok(Next::Silent(CameraError::Silent { name: self.known_as.clone() }.into()))
     }
 }
@@ -125,44 +127,44 @@ impl Drop for Camera {
     }
 }
 
-/// The cameras to choose from, the default one first.
+/// The cameras that can be chosen, the default one first.
 pub(super) fn devices() -> Vec<crate::media::Device> {
-    let found = guarded("camera", find_cameras).unwrap_or_default();
-    found.into_iter().map(|camera| camera.device).collect()
+    let cameras = guarded("camera", find_cameras).unwrap_or_default();
+    cameras.into_iter().map(|camera| camera.device).collect()
 }
 
-/// Looks whether that camera is there.
+/// Checks that the wanted camera is present.
 pub(super) fn look_for(wanted: &DeviceRef) -> Result<(), CameraError> {
     guarded(&wanted.name, || nodes_of(&find_cameras()?, Some(wanted))).map(drop)
 }
 
-/// Opens the camera and puts its pictures into the slot until told to stop.
+/// Opens the camera and puts its frames into the slot until `stop` is set.
 fn drive(
     wanted: Option<&DeviceRef>,
     slot: &Slot<VideoFrame>,
-    say_name: &mpsc::SyncSender<String>,
+    name_sender: &mpsc::SyncSender<String>,
     stop: &Stop,
 ) -> Result<(), CameraError> {
-    let shown = wanted.map_or("default", |wanted| wanted.name.as_str()).to_owned();
-    guarded(&shown, || {
+    let wanted_name = wanted.map_or("default", |wanted| wanted.name.as_str()).to_owned();
+    guarded(&wanted_name, || {
         ask_for_permission()?;
         let candidates = nodes_of(&find_cameras()?, wanted)?;
         let (mut device, name) = open_first(&candidates, stop)?;
-        say_name.try_send(name.clone()).ok();
+        name_sender.try_send(name.clone()).ok();
         let mut pixels = Pixels::default();
         while !stop.is_set() {
             let buffer = device.frame().map_err(|error| device_error(&name, &error))?;
-            // A camera's first picture is often cut short: one that cannot be read is skipped.
+            // A camera's first frame is often truncated: a frame that cannot be read is skipped.
             match convert(&mut pixels, &buffer) {
                 Ok(frame) => slot.put(frame),
-                Err(error) => tracing::debug!(%error, "a camera picture was skipped"),
+                Err(error) => tracing::debug!(%error, "camera frame skipped"),
             }
         }
         Ok(())
     })
 }
 
-/// Runs code of the camera library, whose panics are failures of that camera only.
+/// Runs nokhwa code and turns a panic in it into a failure of this camera only.
 fn guarded<T>(name: &str, work: impl FnOnce() -> Result<T, CameraError>) -> Result<T, CameraError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -172,14 +174,14 @@ fn guarded<T>(name: &str, work: impl FnOnce() -> Result<T, CameraError>) -> Resu
     })
 }
 
-/// Asks the person for permission where the system wants that (macOS), for a minute.
+/// Asks the user for permission where the system requires it (macOS). Waits one minute at most.
 fn ask_for_permission() -> Result<(), CameraError> {
     if !cfg!(target_os = "macos") || nokhwa::nokhwa_check() {
         return Ok(());
     }
-    let (say, answer) = mpsc::sync_channel(1);
+    let (sender, answer) = mpsc::sync_channel(1);
     nokhwa::nokhwa_initialize(move |is_granted| {
-        say.try_send(is_granted).ok();
+        sender.try_send(is_granted).ok();
     });
     match answer.recv_timeout(Duration::from_secs(60)) {
         Ok(true) => Ok(()),
@@ -197,8 +199,9 @@ fn find_cameras() -> Result<Vec<FoundCamera>, CameraError> {
     Ok(grouped(nodes.into_iter().map(Node::of).collect()))
 }
 
-/// The nodes to try, best first: of one camera Linux lists several, and only opening tells which
-/// one has the pictures.
+/// The device nodes to try, best first.
+///
+/// Linux lists several nodes for one camera, and only opening a node shows whether it has video.
 fn nodes_of(
     cameras: &[FoundCamera],
     wanted: Option<&DeviceRef>,
@@ -212,8 +215,8 @@ fn nodes_of(
         };
     };
     let is_node = |node: &&CameraInfo| {
-        let (name, place) = (node.human_name(), place(node));
-        wanted.name == place || wanted.name == format!("{name} ({place})")
+        let (name, path) = (node.human_name(), place(node));
+        wanted.name == path || wanted.name == format!("{name} ({path})")
     };
     if wanted.id.is_none()
         && let Some(node) = all().find(is_node)
@@ -221,13 +224,14 @@ fn nodes_of(
         return Ok(vec![node.clone()]);
     }
     let devices: Vec<_> = cameras.iter().map(|camera| camera.device.clone()).collect();
-    let found = choose(&devices, wanted, "camera")?;
-    Ok(cameras[found].nodes.clone())
+    let index = choose(&devices, wanted, "camera")?;
+    Ok(cameras[index].nodes.clone())
 }
 
-/// Opens the first candidate that gives pictures; else says what is most worth knowing.
+/// Opens the first candidate that has video; if none has, returns the error with the highest
+/// priority.
 fn open_first(candidates: &[CameraInfo], stop: &Stop) -> Result<(Device, String), CameraError> {
-    let give_up = now() + BUSY;
+    let deadline = now() + BUSY;
     loop {
         let mut worst: Option<CameraError> = None;
         for candidate in candidates {
@@ -241,7 +245,7 @@ fn open_first(candidates: &[CameraInfo], stop: &Stop) -> Result<(Device, String)
             }
         }
         match worst {
-            Some(CameraError::Busy { .. }) if now() < give_up && !stop.is_set() => {
+            Some(CameraError::Busy { .. }) if now() < deadline && !stop.is_set() => {
                 thread::sleep(NAP);
             }
             Some(error) => return Err(error),
@@ -250,7 +254,7 @@ fn open_first(candidates: &[CameraInfo], stop: &Stop) -> Result<(Device, String)
     }
 }
 
-/// How much a person can do about it.
+/// The priority of an error: higher where the user can do more about it.
 fn weight(error: &CameraError) -> u8 {
     match error {
         CameraError::Busy { .. } => 4,
@@ -273,7 +277,7 @@ fn open_one(camera: &CameraInfo) -> Result<Device, CameraError> {
         let mut device = match Device::new(camera.index().clone(), wanted) {
             Ok(device) => device,
             Err(error) => {
-                tracing::debug!(%error, ?request, "a camera was not opened");
+                tracing::debug!(%error, ?request, "camera format request failed");
                 last = device_error(&name, &error);
                 if matches!(last, CameraError::Format { .. }) {
                     continue;
@@ -286,8 +290,8 @@ fn open_one(camera: &CameraInfo) -> Result<Device, CameraError> {
             && best != device.camera_format()
             && let Err(error) = device.set_camera_requset(exactly(best))
         {
-            // What it was opened with is good enough.
-            tracing::debug!(%error, %best, "a camera's format was not set");
+            // The format that the camera was opened with is good enough.
+            tracing::debug!(%error, %best, "camera format not set");
             device.refresh_camera_format().map_err(|error| device_error(&name, &error))?;
         }
         device.open_stream().map_err(|error| device_error(&name, &error))?;
@@ -301,29 +305,32 @@ fn exactly(format: CameraFormat) -> RequestedFormat<'static> {
     RequestedFormat::with_formats(RequestedFormatType::Exact(format), CONVERTIBLE)
 }
 
-/// What to ask for, one after the other: any format that can be converted, to see what there is;
-/// then, for drivers that cannot list theirs, the usual ones.
+/// The format requests to try, in this order: first any format that can be converted, to list the
+/// camera's formats; then common formats, for drivers that cannot list theirs.
 fn requests() -> impl Iterator<Item = RequestedFormatType> {
-    let usual = [(1280, 720), (640, 480), (1920, 1080)].into_iter().flat_map(|(width, height)| {
+    let common = [(1280, 720), (640, 480), (1920, 1080)].into_iter().flat_map(|(width, height)| {
         [FrameFormat::YUYV, FrameFormat::MJPEG, FrameFormat::NV12].map(|format| {
             let format = CameraFormat::new(Resolution::new(width, height), format, 30);
             RequestedFormatType::Exact(format)
         })
     });
-    std::iter::once(RequestedFormatType::None).chain(usual)
+    std::iter::once(RequestedFormatType::None).chain(common)
 }
 
-/// What the library's words mean. It has no kinds of error, only the system's texts in its own.
+/// Maps an error of nokhwa to its cause.
+///
+/// nokhwa has no error codes: it embeds the operating system's text in its own, so the text is
+/// searched.
 fn device_error(name: &str, error: &NokhwaError) -> CameraError {
     let (name, text) = (name.to_owned(), error.to_string());
-    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    if says(&["os error 16)", "busy", "in use", "0xC00D3704"]) {
+    let contains = |marks: &[&str]| marks.iter().any(|mark| text.contains(mark));
+    if contains(&["os error 16)", "busy", "in use", "0xC00D3704"]) {
         CameraError::Busy { name }
-    } else if says(&["os error 13)", "os error 1)", "denied", "0x80070005"]) {
+    } else if contains(&["os error 13)", "os error 1)", "denied", "0x80070005"]) {
         CameraError::Refused { name }
-    } else if says(&["os error 19)", "os error 2)", "os error 6)", "No such device"]) {
+    } else if contains(&["os error 19)", "os error 2)", "os error 6)", "No such device"]) {
         CameraError::Gone { name }
-    } else if says(&["Fufill", "Rejected", "FrameFormat", "os error 22)", "os error 25)"]) {
+    } else if contains(&["Fufill", "Rejected", "FrameFormat", "os error 22)", "os error 25)"]) {
         CameraError::Format { name }
     } else {
         CameraError::Failed { name, reason: text }
@@ -338,8 +345,10 @@ fn convert(pixels: &mut Pixels, buffer: &Buffer) -> Result<VideoFrame, super::pi
     pixels.convert(buffer.source_frame_format().into(), size, buffer.buffer(), time)
 }
 
-/// The driver's time of a picture (Unix time) on our clock, where it is `now` and `wall`; now, if
-/// the driver has none that can be true.
+/// The capture time of a frame on the media clock.
+///
+/// `stamp` is the driver's Unix time of the frame; `now` and `wall` are the current media and Unix
+/// time. Returns `now` if the driver gives no stamp or an implausible one.
 fn captured_at(stamp: Option<Duration>, now: MediaTime, wall: Duration) -> MediaTime {
     let age = stamp.and_then(|stamp| wall.checked_sub(stamp)).unwrap_or_default();
     if age > MAX_AGE {
@@ -348,7 +357,7 @@ fn captured_at(stamp: Option<Duration>, now: MediaTime, wall: Duration) -> Media
     MediaTime::from_micros(now.as_micros().saturating_sub(age.as_micros() as u64))
 }
 
-/// The oldest that a picture can be when it arrives: the driver's four buffers at 15 a second.
+/// The greatest plausible age of a frame when it arrives: the driver's four buffers at 15 fps.
 const MAX_AGE: Duration = Duration::from_millis(300);
 
 #[cfg(test)]
@@ -359,7 +368,7 @@ mod tests {
     use crate::media::Device;
 
     #[test]
-    fn all_nodes_of_a_camera_are_tried_and_all_cameras_where_none_is_named() {
+    fn all_nodes_of_the_named_camera_are_tried_or_those_of_all_cameras() {
         let node =
             |name: &str, index: u32| CameraInfo::new(name, "", "", CameraIndex::Index(index));
         let camera = |name: &str, id: &str, nodes: &[u32]| FoundCamera {
@@ -373,8 +382,8 @@ mod tests {
         ];
         let chosen = |wanted: Option<DeviceRef>| {
             let nodes = nodes_of(&cameras, wanted.as_ref())?;
-            let places = nodes.iter().map(|node| node.index().as_index().unwrap());
-            Ok::<Vec<_>, CameraError>(places.collect())
+            let indices = nodes.iter().map(|node| node.index().as_index().unwrap());
+            Ok::<Vec<_>, CameraError>(indices.collect())
         };
         let typed = |text: &str| Some(DeviceRef::typed(text));
         assert_eq!(chosen(None), Ok(vec![0, 2, 3, 5]));
@@ -389,7 +398,7 @@ mod tests {
             assert_eq!(
                 chosen(typed("HD Webcam (/dev/video5)")),
                 Ok(vec![5]),
-                "as it was listed once"
+                "the form that earlier versions listed"
             );
         }
         let error = chosen(typed("Nikon")).unwrap_err().to_string();
@@ -398,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn the_librarys_words_become_causes() {
+    fn nokhwa_errors_are_mapped_to_causes() {
         let cause = |text: &str| device_error("X", &NokhwaError::OpenStreamError(text.to_owned()));
         let name = || "X".to_owned();
         for (text, wanted) in [
@@ -413,19 +422,19 @@ mod tests {
     }
 
     #[test]
-    fn a_drivers_time_is_believed_if_it_can_be_true() {
+    fn a_drivers_timestamp_is_used_only_if_it_is_plausible() {
         let (now, wall) = (MediaTime::from_micros(9_000_000), Duration::from_secs(1_790_000_000));
         let captured = |stamp| captured_at(stamp, now, wall).as_micros();
         assert_eq!(captured(Some(wall - Duration::from_millis(40))), 8_960_000);
-        for impossible in [None, Some(Duration::ZERO), Some(wall + Duration::from_secs(9))] {
-            assert_eq!(captured(impossible), 9_000_000, "{impossible:?}");
+        for implausible in [None, Some(Duration::ZERO), Some(wall + Duration::from_secs(9))] {
+            assert_eq!(captured(implausible), 9_000_000, "{implausible:?}");
         }
     }
 
     #[test]
     fn a_panicking_driver_is_a_failure_of_that_camera() {
-        let made = guarded::<()>("X", || panic!("Device list"));
+        let result = guarded::<()>("X", || panic!("Device list"));
         let reason = "Device list".to_owned();
-        assert_eq!(made, Err(CameraError::Failed { name: "X".to_owned(), reason }));
+        assert_eq!(result, Err(CameraError::Failed { name: "X".to_owned(), reason }));
     }
 }

@@ -1,12 +1,12 @@
-//! Which of a camera's formats to use.
+//! Chooses which of a camera's formats to use.
 
 use nokhwa::utils::{CameraFormat, FrameFormat};
 
 use super::pixels::PixelFormat;
 
-/// Pixels of the picture that is wanted, 1280x720.
+/// The wanted number of pixels in a frame: 1280x720.
 const WANTED_PIXELS: f64 = 1280.0 * 720.0;
-/// Pictures a second that are wanted.
+/// The wanted frame rate, in frames per second.
 const WANTED_FPS: f64 = 30.0;
 
 /// All formats that can be converted.
@@ -19,11 +19,11 @@ pub(super) const CONVERTIBLE: &[FrameFormat] = &[
     FrameFormat::GRAY,
 ];
 
-/// The camera's format nearest to 1280x720 at 30 pictures a second; `None` if it has none.
+/// The camera's format nearest to 1280x720 at 30 fps; `None` if no format is usable.
 ///
-/// Few pictures a second are felt more than few pixels, and too many pixels cost more than too
-/// few: the encoder works for everybody. Of equal ones the one that is cheaper to convert is
-/// taken, and colour before grey.
+/// A low frame rate weighs more than a low resolution, because viewers notice it more. Too many
+/// pixels weigh more than too few, because they cost encoding time for all receivers. Among equal
+/// formats the one that is cheapest to convert wins, and colour before grey.
 pub(super) fn best_format(formats: &[CameraFormat]) -> Option<CameraFormat> {
     formats
         .iter()
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_usual_webcam_gives_720p_as_jpeg_because_raw_is_too_slow_over_usb() {
+    fn a_typical_webcam_runs_at_720p_in_jpeg_because_raw_is_too_slow_over_usb() {
         use FrameFormat::{MJPEG, YUYV};
         let formats = [
             (640, 480, YUYV, 30),
@@ -91,11 +91,11 @@ mod tests {
             (1920, 1080, MJPEG, 30),
         ];
         assert_eq!(best(&formats), Some((1280, 720, MJPEG, 30)));
-        assert_eq!(best(&formats[..3]), Some((640, 480, YUYV, 30)), "speed before size");
+        assert_eq!(best(&formats[..3]), Some((640, 480, YUYV, 30)), "frame rate before size");
     }
 
     #[test]
-    fn equal_ones_are_taken_raw_and_in_colour() {
+    fn among_equal_formats_raw_and_colour_win() {
         use FrameFormat::{GRAY, MJPEG, YUYV};
         let both = [(1280, 720, MJPEG, 30), (1280, 720, GRAY, 30), (1280, 720, YUYV, 30)];
         assert_eq!(best(&both), Some((1280, 720, YUYV, 30)));

@@ -1,4 +1,4 @@
-//! Which cameras there are: Linux lists several nodes of one device, and two devices of one name.
+//! Lists the cameras. Linux has several nodes for one device, and two devices may have one name.
 
 use std::path::{Path, PathBuf};
 
@@ -6,42 +6,42 @@ use nokhwa::utils::{CameraIndex, CameraInfo};
 
 use crate::media::Device;
 
-/// A camera, and the nodes that may have its pictures.
+/// A camera, and the device nodes that may have its video.
 #[derive(Clone, Debug)]
 pub(super) struct FoundCamera {
     pub(super) device: Device,
     pub(super) nodes: Vec<CameraInfo>,
 }
 
-/// What the system says of one node.
+/// What the operating system reports about one device node.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
     info: CameraInfo,
-    /// The device that it belongs to, where the system tells.
+    /// The device that the node belongs to, if the system reports it.
     device: Option<PathBuf>,
-    /// A name that the system keeps for it, best first: of the device itself, then of the socket
-    /// that it is plugged into.
+    /// Names that the system keeps stable, best first: the name of the device itself, then the
+    /// name of the port that it is plugged into.
     stable: [Option<String>; 2],
 }
 
 impl Node {
-    /// Asks the system about a node.
+    /// Queries the operating system about a node.
     pub(super) fn of(info: CameraInfo) -> Self {
         if !cfg!(target_os = "linux") {
-            // macOS and Windows have an id of their own for each camera, and one node.
+            // macOS and Windows give each camera one node and an id.
             let id = Some(info.misc()).filter(|id| !id.is_empty());
             return Self { info, device: None, stable: [id, None] };
         }
-        let place = PathBuf::from(place(&info));
-        let node = place.file_name().map(|name| name.to_string_lossy().into_owned());
+        let path = PathBuf::from(place(&info));
+        let node = path.file_name().map(|name| name.to_string_lossy().into_owned());
         let class = Path::new("/sys/class/video4linux").join(node.unwrap_or_default());
         let device = class.join("device").canonicalize().ok();
-        let stable = ["/dev/v4l/by-id", "/dev/v4l/by-path"].map(|folder| link_to(folder, &place));
+        let stable = ["/dev/v4l/by-id", "/dev/v4l/by-path"].map(|folder| link_to(folder, &path));
         Self { info, device, stable }
     }
 }
 
-/// The cameras of these nodes, in their order, the first one the default.
+/// Groups nodes into cameras, in the order of the nodes; the first camera is the default one.
 pub(super) fn grouped(nodes: Vec<Node>) -> Vec<FoundCamera> {
     let mut cameras: Vec<(Node, Vec<CameraInfo>)> = vec![];
     for node in nodes {
@@ -59,7 +59,7 @@ pub(super) fn grouped(nodes: Vec<Node>) -> Vec<FoundCamera> {
     found.collect()
 }
 
-/// Where a camera is: `/dev/video0` on Linux.
+/// The path of a camera node: `/dev/video0` on Linux, elsewhere its number or its id.
 pub(super) fn place(camera: &CameraInfo) -> String {
     match camera.index() {
         CameraIndex::Index(index) if cfg!(target_os = "linux") => format!("/dev/video{index}"),
@@ -68,27 +68,29 @@ pub(super) fn place(camera: &CameraInfo) -> String {
     }
 }
 
-/// The name that a camera can be found by again. The system's name for the device goes with it to
-/// another socket, but cameras of one model without a serial number share it: then it is the name
-/// of the socket for all of that model.
+/// The id by which a camera is found again.
+///
+/// The system's name for the device stays the same on another port, but cameras of one model
+/// without a serial number share it. All cameras of such a model get the name of their port
+/// instead.
 fn id_of(camera: &Node, all: &[Node]) -> String {
     let name = camera.info.human_name();
-    let [of_device, of_socket] = &camera.stable;
+    let [of_device, of_port] = &camera.stable;
     let of_device = of_device.clone().filter(|_| {
-        let mut twins = all.iter().filter(|other| other.info.human_name() == name);
-        twins.all(|twin| twin.stable[0].is_some())
+        let mut same_model = all.iter().filter(|other| other.info.human_name() == name);
+        same_model.all(|other| other.stable[0].is_some())
     });
-    of_device.or_else(|| of_socket.clone()).unwrap_or_else(|| place(&camera.info))
+    of_device.or_else(|| of_port.clone()).unwrap_or_else(|| place(&camera.info))
 }
 
-/// The link in a folder that leads to a node.
+/// The symbolic link in a folder that leads to a node; the first by name if there are several.
 fn link_to(folder: &str, node: &Path) -> Option<String> {
     let node = node.canonicalize().ok()?;
     let links = std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
-    let mut fitting: Vec<_> =
+    let mut matching: Vec<_> =
         links.filter(|link| link.canonicalize().is_ok_and(|to| to == node)).collect();
-    fitting.sort();
-    fitting.first().map(|link| link.to_string_lossy().into_owned())
+    matching.sort();
+    matching.first().map(|link| link.to_string_lossy().into_owned())
 }
 
 #[cfg(test)]
@@ -111,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nodes_of_one_device_are_one_camera() {
+    fn the_nodes_of_one_device_form_one_camera() {
         let nodes = vec![
             node("HD Webcam", 0, "usb1", [Some("id/hd"), Some("path/1")]),
             node("HD Webcam", 1, "usb1", [Some("id/hd-meta"), Some("path/1-meta")]),
@@ -126,19 +128,19 @@ mod tests {
     #[test]
     fn two_cameras_of_one_model_have_different_ids() {
         let ids = |nodes| listed(nodes).into_iter().map(|(_, id, ..)| id).collect::<Vec<_>>();
-        // Without a serial number one link is left for both.
-        let twins = vec![
+        // Without a serial number both cameras share one link, and only one of them has it.
+        let without_serial = vec![
             node("Cam", 0, "usb1", [Some("id/cam"), Some("path/1")]),
             node("Cam", 2, "usb2", [None, Some("path/2")]),
         ];
-        assert_eq!(ids(twins), ["path/1", "path/2"]);
-        let numbered = vec![
+        assert_eq!(ids(without_serial), ["path/1", "path/2"]);
+        let with_serial = vec![
             node("Cam", 0, "usb1", [Some("id/cam-a"), Some("path/1")]),
             node("Cam", 2, "usb2", [Some("id/cam-b"), Some("path/2")]),
         ];
-        assert_eq!(ids(numbered), ["id/cam-a", "id/cam-b"]);
-        let nameless = vec![node("Cam", 0, "", [None, None]), node("Cam", 1, "", [None, None])];
-        let found = ids(nameless);
+        assert_eq!(ids(with_serial), ["id/cam-a", "id/cam-b"]);
+        let without_ids = vec![node("Cam", 0, "", [None, None]), node("Cam", 1, "", [None, None])];
+        let found = ids(without_ids);
         assert!(found.len() == 2 && found[0] != found[1], "{found:?}");
     }
 }

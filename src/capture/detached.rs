@@ -1,4 +1,4 @@
-//! A source whose calls may never return: a file on a drive that is gone.
+//! Runs a source whose calls may never return, such as a file on a disconnected drive.
 
 use std::{
     path::{Path, PathBuf},
@@ -13,16 +13,16 @@ use crate::{
     model::MediaTime,
 };
 
-/// Frames that wait between the two threads at most.
+/// Capacity of the channel between the two threads, in items.
 const AHEAD: usize = 2;
 
-/// How long a file may give no sign before a person is told.
+/// How long a file may give nothing before it is reported as stalled.
 const SILENCE: Duration = Duration::from_secs(3);
 
-/// A file that is opened, read and closed on a thread of its own, which nobody waits for.
+/// A file source that is opened, read and closed on its own thread, which is never joined.
 ///
-/// When a call hangs, the source says so, and goes on when the call returns. A dropped source
-/// leaves its thread alone, as a hung camera's; it ends with the call.
+/// When a call hangs, the source reports [`Next::Stalled`] and goes on when the call returns. A
+/// dropped source does not wait for its thread: the thread ends when the call returns.
 pub(super) struct Detached<T> {
     path: PathBuf,
     news: Receiver<Result<Next<T>, SourceError>>,
@@ -31,23 +31,23 @@ pub(super) struct Detached<T> {
 }
 
 impl<T: Send + 'static> Detached<T> {
-    /// Starts to open the source; never waits.
+    /// Starts to open the source. Does not block.
     pub(super) fn open<S: Source<T>>(
         path: &Path,
         open: impl FnOnce(&Path) -> Result<S, SourceError> + Send + 'static,
     ) -> Result<Self, SourceError> {
-        let (say, news) = mpsc::sync_channel(AHEAD);
+        let (sender, news) = mpsc::sync_channel(AHEAD);
         let file = path.to_owned();
         let worker = Worker::spawn("file", move |stop| {
             let mut source = match open(&file) {
                 Ok(source) => source,
-                Err(error) => return drop(say.send(Err(error))),
+                Err(error) => return drop(sender.send(Err(error))),
             };
             while !stop.is_set() {
                 let next = source.next();
                 let is_end = next.is_err();
-                // Nobody receives any more when the source was dropped.
-                if say.send(next).is_err() || is_end {
+                // Sending fails once the source is dropped.
+                if sender.send(next).is_err() || is_end {
                     return;
                 }
             }
@@ -97,7 +97,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    /// Numbers, each given when the other end of a channel says so; a driver that hangs else.
+    /// A source that returns the numbers sent to its channel, and hangs until the next one comes.
     struct Driver(Receiver<u32>);
 
     impl Source<u32> for Driver {
@@ -107,33 +107,33 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_hangs_is_named_goes_on_when_it_answers_and_is_left_alone_when_dropped() {
-        let (give, driver) = channel();
-        let (tell, states) = channel();
-        let (put, numbers) = channel();
+    fn a_hung_file_is_reported_by_name_recovers_when_it_answers_and_is_not_joined_on_drop() {
+        let (driver_sender, driver) = channel();
+        let (state_sender, states) = channel();
+        let (number_sender, numbers) = channel();
         let mut driver = Some(driver);
         let capture = Worker::spawn("test", move |stop| {
-            let notify: source::Notify = Arc::new(move |state| tell.send(state).unwrap());
+            let notify: source::Notify = Arc::new(move |state| state_sender.send(state).unwrap());
             let open = || {
                 let driver = driver.take().expect("a hung file is not opened twice");
                 Detached::open(Path::new("/dead/a.wav"), |_| Ok(Driver(driver)))
             };
-            source::run(stop, &notify, open, |number| put.send(number).unwrap());
+            source::run(stop, &notify, open, |number| number_sender.send(number).unwrap());
         })
         .unwrap();
         let state = || states.recv_timeout(LONG).unwrap();
         assert_eq!(state(), SourceState::Opening);
-        give.send(1).unwrap();
+        driver_sender.send(1).unwrap();
         assert_eq!((state(), numbers.recv_timeout(LONG)), (SourceState::Running, Ok(1)));
         let SourceState::Failed { message } = state() else { panic!("it hangs") };
         assert!(
             message.starts_with("\"/dead/a.wav\" does not answer; check the drive"),
             "{message}"
         );
-        give.send(2).unwrap();
+        driver_sender.send(2).unwrap();
         assert_eq!((state(), numbers.recv_timeout(LONG)), (SourceState::Running, Ok(2)));
-        // It hangs again; dropping it returns all the same.
+        // The source hangs again; dropping the capture returns nevertheless.
         drop(capture);
-        assert!(give.send(3).is_ok(), "its thread still waits for the driver");
+        assert!(driver_sender.send(3).is_ok(), "the thread still waits for the driver");
     }
 }

@@ -1,4 +1,4 @@
-//! Files and cameras' bytes, made up by a fuzzer (`tests/fuzz`).
+//! Entry points for the fuzz targets of media files and camera frames (`tests/fuzz`).
 
 use std::{fs, path::PathBuf};
 
@@ -9,28 +9,29 @@ use super::{
 };
 use crate::model::MediaTime;
 
-/// Reads a film and its first pictures.
+/// Opens the data as a Y4M file and reads its first frames.
 pub fn y4m(data: &[u8]) {
     let file = Scrap::of(data, "y4m");
-    if let Ok(mut film) = Y4mFile::open(&file.0) {
+    if let Ok(mut video) = Y4mFile::open(&file.0) {
         for _ in 0..4 {
-            let _ = film.read(MediaTime::default());
+            let _ = video.read(MediaTime::default());
         }
     }
 }
 
-/// Reads a sound and its first blocks.
+/// Opens the data as a WAV file and reads its first blocks.
 pub fn wav(data: &[u8]) {
     let file = Scrap::of(data, "wav");
-    if let Ok(mut sound) = WavFile::open(&file.0) {
+    if let Ok(mut audio) = WavFile::open(&file.0) {
         for _ in 0..20 {
-            let Ok(samples) = sound.samples() else { return };
+            let Ok(samples) = audio.samples() else { return };
             assert!(samples.iter().all(|sample| sample.is_finite()));
         }
     }
 }
 
-/// Converts what a camera gives: a format, a width and a height in a byte each, then the bytes.
+/// Converts a camera frame. The first three bytes are its format, width and height; the others are
+/// the frame.
 pub fn pixels(data: &[u8]) {
     let [format, width, height, bytes @ ..] = data else { return };
     let format = match format % 6 {
@@ -45,14 +46,14 @@ pub fn pixels(data: &[u8]) {
     let _ = Pixels::default().convert(format, size, bytes, MediaTime::default());
 }
 
-/// A file that goes when it is dropped.
+/// A temporary file, removed when dropped.
 struct Scrap(PathBuf);
 
 impl Scrap {
-    fn of(data: &[u8], ending: &str) -> Self {
-        let name = format!("quintet-fuzz-{}.{ending}", std::process::id());
+    fn of(data: &[u8], extension: &str) -> Self {
+        let name = format!("quintet-fuzz-{}.{extension}", std::process::id());
         let path = std::env::temp_dir().join(name);
-        fs::write(&path, data).expect("the folder for scraps can be written to");
+        fs::write(&path, data).expect("the temporary folder is writable");
         Self(path)
     }
 }

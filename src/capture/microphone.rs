@@ -1,4 +1,4 @@
-//! A microphone, by way of cpal.
+//! The microphone source, on top of cpal.
 
 use std::{
     collections::VecDeque,
@@ -31,23 +31,24 @@ use crate::{
     model::MediaTime,
 };
 
-/// Sound that may wait between the callback and the voice thread. Longer would only be delay.
+/// Capacity of the ring between the callback and the capture thread, in milliseconds of audio. A
+/// longer ring would only add delay.
 const RING_MS: usize = 200;
 
-/// Callbacks a second that are asked for, 20 ms each.
+/// The requested number of callbacks per second: 20 ms each.
 ///
-/// PulseAudio's queue is as long as what is asked for: at 10 ms it lost sound whenever two cores
-/// were busy, at 20 ms it hardly did.
+/// PulseAudio makes its queue as long as the requested period. At 10 ms it lost audio whenever two
+/// cores were busy, at 20 ms it hardly did.
 const PERIODS_A_SECOND: u32 = 50;
 
-/// How long a running microphone may call nothing back before it is opened again. Some systems
-/// tell of a lost device in no other way.
+/// How long the callback of a running microphone may stay away before the microphone is opened
+/// again. Some audio systems report a lost device in no other way.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// How long opening may take: a sound server that starts needs seconds.
+/// How long opening may take: a sound server needs seconds to start.
 const OPENING: Duration = Duration::from_secs(8);
 
-/// How long the voice thread sleeps when the ring is empty: well below a block.
+/// How long the capture thread sleeps when the ring is empty: well below a block's 10 ms.
 const POLL: Duration = Duration::from_millis(3);
 
 /// Why a microphone cannot be used.
@@ -74,8 +75,9 @@ pub(super) enum MicrophoneError {
     NoThread { reason: String },
 }
 
-/// A microphone that is opened and closed on a thread of its own: with some sound systems either
-/// may take for ever, so that thread is never waited for.
+/// A microphone that is opened and closed on its own thread.
+///
+/// With some audio systems either call may block forever, so the thread is never joined.
 pub(super) struct Microphone {
     opened: mpsc::Receiver<Opened>,
     end: mpsc::Receiver<MicrophoneError>,
@@ -85,7 +87,7 @@ pub(super) struct Microphone {
     since: MediaTime,
 }
 
-/// What the device's thread hands over once the stream runs.
+/// What the device's thread sends to the capture thread once the stream runs.
 struct Opened {
     name: String,
     rate: u32,
@@ -93,7 +95,7 @@ struct Opened {
     counts: Arc<Counts>,
 }
 
-/// What the callback counts.
+/// Counters of the real-time callback.
 #[derive(Debug, Default)]
 struct Counts {
     calls: AtomicU64,
@@ -101,16 +103,16 @@ struct Counts {
 }
 
 impl Microphone {
-    /// Starts to open that microphone, or the default one.
+    /// Starts to open the wanted microphone, or the default one. Does not block.
     pub(super) fn open(wanted: Option<&DeviceRef>) -> Result<Self, MicrophoneError> {
-        // One stream and one end are all that is ever said.
-        let (say_opened, opened) = mpsc::sync_channel(1);
-        let (say_end, end) = mpsc::sync_channel(1);
+        // The thread sends at most one stream and one error.
+        let (opened_sender, opened) = mpsc::sync_channel(1);
+        let (failure_sender, end) = mpsc::sync_channel(1);
         let name = wanted.map_or("default", |wanted| wanted.name.as_str()).to_owned();
         let wanted = wanted.cloned();
         let worker = Worker::spawn("microphone", move |stop| {
-            if let Err(error) = hold(wanted.as_ref(), &say_opened, stop) {
-                say_end.try_send(error).ok();
+            if let Err(error) = hold(wanted.as_ref(), &opened_sender, stop) {
+                failure_sender.try_send(error).ok();
             }
         })
         .map_err(|error| MicrophoneError::NoThread { reason: error.to_string() })?;
@@ -129,7 +131,7 @@ impl Source<AudioBlock> for Microphone {
                 return Err(MicrophoneError::Failed { name, reason }.into());
             }
         }
-        let Some(voice) = &mut self.stream else {
+        let Some(reader) = &mut self.stream else {
             match self.opened.recv_timeout(NAP) {
                 Ok(opened) => {
                     self.name.clone_from(&opened.name);
@@ -143,9 +145,9 @@ impl Source<AudioBlock> for Microphone {
             }
             return Ok(Next::NotYet);
         };
-        match voice.block() {
+        match reader.block() {
             Some(block) => Ok(Next::Ready(block)),
-            None if voice.is_silent() => Err(MicrophoneError::Silent { name }.into()),
+            None if reader.is_silent() => Err(MicrophoneError::Silent { name }.into()),
             None => {
                 thread::sleep(POLL);
                 Ok(Next::NotYet)
@@ -162,7 +164,8 @@ impl Drop for Microphone {
     }
 }
 
-/// The voice thread's end of the ring: samples of any rate become blocks with a time.
+/// The reading end of the ring, on the capture thread. Turns samples of any rate into blocks with
+/// a capture time.
 struct Voice {
     ring: Consumer<f32>,
     rate: u32,
@@ -195,7 +198,7 @@ impl Voice {
         }
     }
 
-    /// The next block, if its sound is there.
+    /// The next block, if all its samples have arrived.
     fn block(&mut self) -> Option<AudioBlock> {
         while self.ready.len() < BLOCK_SAMPLES {
             if !self.take_piece() {
@@ -209,14 +212,14 @@ impl Voice {
         Some(AudioBlock { time, samples })
     }
 
-    /// Moves what is in the ring, a block's worth at most, to `ready`.
+    /// Moves samples from the ring to `ready`, 10 ms at most. Returns whether there were any.
     fn take_piece(&mut self) -> bool {
         let count = self.ring.slots().min(self.rate as usize / 100);
         let Ok(chunk) = self.ring.read_chunk(count) else { return false };
-        let (one, other) = chunk.as_slices();
+        let (first, second) = chunk.as_slices();
         self.piece.clear();
-        self.piece.extend_from_slice(one);
-        self.piece.extend_from_slice(other);
+        self.piece.extend_from_slice(first);
+        self.piece.extend_from_slice(second);
         chunk.commit_all();
         self.made.clear();
         self.resampler.push(&self.piece, &mut self.made);
@@ -224,7 +227,7 @@ impl Voice {
         count > 0
     }
 
-    /// Whether the device called nothing back for a second.
+    /// Whether the device has made no callback for [`CALLBACK_TIMEOUT`].
     fn is_silent(&mut self) -> bool {
         let calls = self.counts.calls.load(Ordering::Relaxed);
         if calls != self.calls {
@@ -232,17 +235,15 @@ impl Voice {
         }
         let lost = self.counts.lost.load(Ordering::Relaxed);
         if lost != self.lost {
-            tracing::debug!(
-                samples = lost - self.lost,
-                "microphone samples lost, the ring is full"
-            );
+            tracing::debug!(samples = lost - self.lost, "microphone samples dropped: ring full");
             self.lost = lost;
         }
         now().since(self.heard) > SILENCE
     }
 }
 
-/// Opens the device, hands over its ring, and holds it until told to stop or it fails.
+/// Opens the device, sends its stream to `opened`, and keeps it running until `stop` is set or it
+/// fails.
 fn hold(
     wanted: Option<&DeviceRef>,
     opened: &mpsc::SyncSender<Opened>,
@@ -252,17 +253,17 @@ fn hold(
     let device = find_sound_device(&host, SoundEnd::Input, wanted)?;
     let name = device.description().map_or_else(|_| "default".into(), |it| it.name().to_owned());
     // Errors come from the device's own threads; the first one ends the stream.
-    let (say_error, errors) = mpsc::sync_channel(1);
-    let (stream, mut hand_over) = start(&device, &name, &say_error).map_err(|error| {
-        // ALSA has a default device even where there is none.
+    let (error_sender, errors) = mpsc::sync_channel(1);
+    let (stream, mut reader_side) = start(&device, &name, &error_sender).map_err(|error| {
+        // ALSA lists a default device even on a machine without one.
         let is_absent = wanted.is_none() && matches!(error, MicrophoneError::Gone { .. });
         let none = || MicrophoneError::Choice(SoundError::None { noun: "microphone" });
         if is_absent { none() } else { error }
     })?;
     stream.play().map_err(|error| device_error(&name, &error))?;
-    hand_over.name.clone_from(&name);
-    tracing::info!(rate = hand_over.rate, "microphone opened");
-    opened.try_send(hand_over).ok();
+    reader_side.name.clone_from(&name);
+    tracing::info!(rate = reader_side.rate, "microphone opened");
+    opened.try_send(reader_side).ok();
     while !stop.is_set() {
         if let Ok(error) = errors.recv_timeout(NAP) {
             return Err(device_error(&name, &error));
@@ -272,7 +273,7 @@ fn hold(
     Ok(())
 }
 
-/// Builds the stream: pieces of 20 ms if the device can, its own size if not.
+/// Builds the stream with callbacks of 20 ms, or of the device's own size if it refuses that.
 fn start(
     device: &cpal::Device,
     name: &str,
@@ -289,7 +290,7 @@ fn start(
     };
     config.buffer_size = BufferSize::Fixed(config.sample_rate / PERIODS_A_SECOND);
     match build(device, config, format, errors) {
-        Ok(made) => Ok(made),
+        Ok(built) => Ok(built),
         Err(error) if matches!(error.kind(), ErrorKind::UnsupportedConfig) => {
             config.buffer_size = BufferSize::Default;
             build(device, config, format, errors).map_err(failed)
@@ -298,14 +299,16 @@ fn start(
     }
 }
 
-/// The best way to run a device: 48 kHz, else the nearest rate; then the format that keeps most;
-/// then few channels, which the system mixes down.
+/// The best configuration of a device.
+///
+/// The rate counts first: 48 kHz, else the nearest one. Then the format that keeps most bits of a
+/// sample, then the lowest number of channels, so that the system mixes them down.
 fn best_config(ranges: &[SupportedStreamConfigRange]) -> Option<(SampleFormat, StreamConfig)> {
     let candidates = ranges.iter().filter(|range| range.channels() > 0).filter_map(|range| {
-        let kept = kept_bits(range.sample_format())?;
+        let bits = kept_bits(range.sample_format())?;
         let rate = AUDIO_RATE.clamp(range.min_sample_rate(), range.max_sample_rate());
-        let away = rate.abs_diff(AUDIO_RATE);
-        Some(((away, std::cmp::Reverse(kept), range.channels()), range, rate))
+        let distance = rate.abs_diff(AUDIO_RATE);
+        Some(((distance, std::cmp::Reverse(bits), range.channels()), range, rate))
     });
     let (_, range, rate) = candidates.min_by_key(|(cost, ..)| *cost)?;
     let config = StreamConfig {
@@ -316,7 +319,7 @@ fn best_config(ranges: &[SupportedStreamConfigRange]) -> Option<(SampleFormat, S
     Some((range.sample_format(), config))
 }
 
-/// The formats that are taken, and how many bits of a sample each keeps. 33: no conversion at all.
+/// The supported formats, and how many bits of a sample each keeps. 33 means no conversion at all.
 const FORMATS: &[(SampleFormat, u8)] = &[
     (SampleFormat::F32, 33),
     (SampleFormat::I32, 32),
@@ -342,7 +345,7 @@ fn build(
         SampleFormat::I16 => build_as::<i16>,
         SampleFormat::U16 => build_as::<u16>,
         SampleFormat::U8 => build_as::<u8>,
-        // Any other one is refused by the device.
+        // The device refuses any other format.
         SampleFormat::F32 | _ => build_as::<f32>,
     };
     as_format(device, config, errors)
@@ -359,14 +362,14 @@ where
 {
     let (mut writer, ring) = RingBuffer::new(config.sample_rate as usize * RING_MS / 1000);
     let counts = Arc::new(Counts::default());
-    let (counted, channels) = (Arc::clone(&counts), usize::from(config.channels));
+    let (counters, channels) = (Arc::clone(&counts), usize::from(config.channels));
     let errors = errors.clone();
     let stream = device.build_input_stream(
         config,
         move |data: &[T], _: &cpal::InputCallbackInfo| {
-            counted.calls.fetch_add(1, Ordering::Relaxed);
-            let lost = copy(data, channels, &mut writer);
-            counted.lost.fetch_add(lost, Ordering::Relaxed);
+            counters.calls.fetch_add(1, Ordering::Relaxed);
+            let dropped = copy(data, channels, &mut writer);
+            counters.lost.fetch_add(dropped, Ordering::Relaxed);
         },
         move |error| {
             if !STREAM_GOES_ON.contains(&error.kind()) {
@@ -379,28 +382,28 @@ where
     Ok((stream, Opened { name: String::new(), rate, ring, counts }))
 }
 
-/// What the device tells that does not end the stream.
+/// Stream errors after which the stream goes on.
 const STREAM_GOES_ON: &[ErrorKind] =
     &[ErrorKind::Xrun, ErrorKind::DeviceChanged, ErrorKind::RealtimeDenied];
 
-/// What means that the device or the sound server is not there.
+/// Errors that mean that the device or the sound server is not there.
 const GONE: &[ErrorKind] =
     &[ErrorKind::DeviceNotAvailable, ErrorKind::HostUnavailable, ErrorKind::StreamInvalidated];
 
-/// Mixes frames down into the ring; how many samples were lost because it is full. Runs in the
-/// device's real-time callback.
+/// Mixes frames down to mono into the ring. Returns how many samples were dropped because the ring
+/// is full. Runs in the device's real-time callback.
 fn copy<T: Copy>(data: &[T], channels: usize, ring: &mut Producer<f32>) -> u64
 where
     f32: FromSample<T>,
 {
-    let mut lost = 0;
+    let mut dropped = 0;
     for frame in data.chunks_exact(channels) {
         let sum: f32 = frame.iter().map(|sample| f32::from_sample_(*sample)).sum();
         if ring.push(sum / channels as f32).is_err() {
-            lost += 1;
+            dropped += 1;
         }
     }
-    lost
+    dropped
 }
 
 fn device_error(name: &str, error: &cpal::Error) -> MicrophoneError {
@@ -432,9 +435,10 @@ mod tests {
     }
 
     #[test]
-    fn the_rate_matters_before_the_format_and_the_format_before_the_channels() {
+    fn rate_counts_before_format_and_format_before_channels() {
         let best = |ranges: &[SupportedStreamConfigRange]| {
-            best_config(ranges).map(|(format, it)| (it.sample_rate, format, it.channels))
+            best_config(ranges)
+                .map(|(format, config)| (config.sample_rate, format, config.channels))
         };
         let (f32, i16) = (SampleFormat::F32, SampleFormat::I16);
         let ranges = [
@@ -451,27 +455,27 @@ mod tests {
     }
 
     #[test]
-    fn the_callback_mixes_down_and_counts_what_a_full_ring_loses() {
+    fn the_callback_mixes_down_and_counts_samples_that_a_full_ring_drops() {
         let (mut writer, mut ring) = RingBuffer::new(4);
         assert_eq!(copy(&[0.2_f32, 0.4, -1.0, 1.0], 2, &mut writer), 0);
         assert_eq!(copy(&[i16::MIN, i16::MIN, 0, 0, 0, 0, 0], 2, &mut writer), 1);
-        let heard: Vec<_> = std::iter::from_fn(|| ring.pop().ok()).collect();
-        assert!(heard.iter().zip([0.3, 0.0, -1.0, 0.0]).all(|(is, want)| (is - want).abs() < 1e-4));
-        assert_eq!(heard.len(), 4, "the newest is lost, the oldest stays");
+        let mixed: Vec<_> = std::iter::from_fn(|| ring.pop().ok()).collect();
+        assert!(mixed.iter().zip([0.3, 0.0, -1.0, 0.0]).all(|(is, want)| (is - want).abs() < 1e-4));
+        assert_eq!(mixed.len(), 4, "the newest sample is dropped, the oldest stays");
     }
 
     #[test]
-    fn a_device_of_another_rate_gives_blocks_in_step_with_its_samples() {
+    fn a_device_with_another_rate_gives_one_block_per_10_ms_of_its_samples() {
         let (mut writer, ring) = RingBuffer::new(44_100);
         let (rate, counts) = (44_100, Arc::default());
-        let mut voice = Voice::new(Opened { name: String::new(), rate, ring, counts });
-        assert!(voice.block().is_none());
+        let mut reader = Voice::new(Opened { name: String::new(), rate, ring, counts });
+        assert!(reader.block().is_none());
         let tone = |n: u32| (f64::from(n) * 440.0 / 44_100.0 * std::f64::consts::TAU).sin() as f32;
         (0..44_100).for_each(|n| writer.push(tone(n)).unwrap());
-        let blocks: Vec<_> = std::iter::from_fn(|| voice.block()).collect();
-        assert_eq!(blocks.len(), 99, "the last part waits for the filter");
-        let sound: Vec<_> = blocks.iter().flat_map(|block| block.samples).collect();
-        let rises = sound.windows(2).filter(|pair| pair[0] < 0.0 && pair[1] >= 0.0).count();
+        let blocks: Vec<_> = std::iter::from_fn(|| reader.block()).collect();
+        assert_eq!(blocks.len(), 99, "the resampler's filter still holds the last samples");
+        let samples: Vec<_> = blocks.iter().flat_map(|block| block.samples).collect();
+        let rises = samples.windows(2).filter(|pair| pair[0] < 0.0 && pair[1] >= 0.0).count();
         assert!((434..=436).contains(&rises), "{rises}");
     }
 }

@@ -24,6 +24,6 @@ pub use busy::Busy;
 pub use pixels::{PixelError, PixelFormat, Pixels};
 pub use source::Notify;
 pub use spec::{
-    MAX_FPS, MAX_PATTERN, MAX_TONE_HZ, MIN_PATTERN, MIN_TONE_HZ, SourceSpec, SpecError,
+    MAX_FPS, MAX_FRAME_SIZE, MAX_TONE_HZ, MIN_FRAME_SIZE, MIN_TONE_HZ, SourceSpec, SpecError,
 };
 pub use video::{VideoCapture, cameras, look_for_camera};

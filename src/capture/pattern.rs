@@ -1,4 +1,4 @@
-//! A painted picture: hills that pass by, a ball that bounces, and a strip that machines read.
+//! The default test pattern: moving hills, a bouncing ball and a machine-readable strip.
 
 use std::{f32::consts::TAU, time::Duration};
 
@@ -8,13 +8,13 @@ use crate::{
     model::{MediaTime, Size},
 };
 
-/// How late a picture may be painted; the ones that are later are left out.
+/// How late a frame may be painted; later frames are skipped.
 pub(super) const SLACK: Duration = Duration::from_millis(100);
 
-/// How long the hills take to pass by once, in seconds.
+/// How long the panorama takes to pass by once, in seconds.
 const ROUND: u64 = 12;
 
-/// The painted picture, frame after frame.
+/// The test pattern as a video source.
 pub(super) struct Pattern {
     pace: Pace,
     fps: u32,
@@ -25,11 +25,12 @@ pub(super) struct Pattern {
 }
 
 impl Pattern {
-    /// The pattern of that size and rate, signed by `who`.
-    pub(super) fn new(size: Size, fps: u32, who: &str) -> Self {
-        let scene = Scene::new(size, hue(who));
-        let pace = Pace::new(now(), u64::from(fps), 1, SLACK);
-        Self { pace, fps, who: who.to_owned(), frame: 0, scene, pool: FramePool::default() }
+    /// A pattern of this size and frame rate, with `name` in its strip.
+    pub(super) fn new(size: Size, fps: u32, name: &str) -> Self {
+        let scene = Scene::new(size, hue(name));
+        let clock = Pace::new(now(), u64::from(fps), 1, SLACK);
+        let (name, pool) = (name.to_owned(), FramePool::default());
+        Self { pace: clock, fps, who: name, frame: 0, scene, pool }
     }
 
     fn paint(&mut self, time: MediaTime) -> VideoFrame {
@@ -44,7 +45,7 @@ impl Pattern {
     }
 }
 
-/// Paints the strip over a picture, in black and white without the sky's blue.
+/// Paints the strip over the top of a frame and makes the chroma under it grey.
 pub(super) fn sign(data: &mut [u8], size: Size, strip: Strip) {
     let (luma, chroma) = data.split_at_mut((size.width * size.height) as usize);
     strip.paint(luma, size.width);
@@ -63,11 +64,11 @@ impl Source<VideoFrame> for Pattern {
 
 /// Everything that does not change from frame to frame.
 ///
-/// A frame is some rows copied out of a panorama and one small sprite: painting costs about as
-/// much as copying a picture.
+/// A frame is rows copied from a panorama plus one small sprite. Painting one costs about as much
+/// as copying a frame.
 struct Scene {
     size: Size,
-    /// I420 planes; each row holds the panorama twice, so that every view is one slice.
+    /// I420 planes. Each row holds the panorama twice, so that every view is one slice.
     panorama: [Vec<u8>; 3],
     ball: Ball,
 }
@@ -96,7 +97,7 @@ impl Scene {
         Self { size, panorama, ball: Ball::new(size, hue) }
     }
 
-    /// Paints the picture as it is that many seconds after the start.
+    /// Paints the frame for this number of seconds after the start.
     fn paint(&self, data: &mut [u8], seconds: f64) {
         let (width, height) = (self.size.width as usize, self.size.height as usize);
         let turn = seconds.rem_euclid(ROUND as f64) / ROUND as f64;
@@ -117,14 +118,14 @@ impl Scene {
     }
 }
 
-/// A sky, far hills and near hills, which repeat after the picture's width.
+/// A sky, far hills and near hills, which repeat after the frame's width.
 struct Landscape {
     size: Size,
     hue: f32,
-    /// The hills' upper edges for each column, in rows.
+    /// The upper edge of the far and near hills in each column, in rows.
     far: Vec<f32>,
     near: Vec<f32>,
-    /// A wave in each direction that gives the hills a texture.
+    /// A wave in each direction that textures the hills.
     across: Vec<f32>,
     down: Vec<f32>,
 }
@@ -154,17 +155,17 @@ impl Landscape {
         let sky = hsv(self.hue, 0.55 - 0.5 * down, 0.75 + 0.35 * down);
         let far = hsv(self.hue + 0.08, 0.35, 0.62 - 0.3 * (down - 0.5) + texture);
         let near = hsv(self.hue + 0.75, 0.45, 0.42 - 0.5 * (down - 0.75) + 2.0 * texture);
-        // Edges are blended over two rows, as a lens does.
+        // Edges are blended over two rows, as a lens blurs them.
         let behind = blend(sky, far, (row - self.far[x]) / 2.0);
         ycbcr(blend(behind, near, (row - self.near[x]) / 2.0))
     }
 }
 
-/// A shaded ball that bounces from side to side.
+/// A shaded ball that bounces between the left and the right edge.
 struct Ball {
     radius: usize,
     colour: [u8; 3],
-    /// Luma of a square around the ball, 0 outside of it.
+    /// Luma of the square around the ball; 0 outside the ball.
     luma: Vec<u8>,
 }
 
@@ -175,8 +176,8 @@ impl Ball {
         let colour = ycbcr(hsv(hue + 0.5, 0.7, 0.9));
         let shade = |index: usize| {
             let (x, y) = (index % side, index / side);
-            let of = |at: usize| (at as f32 + 0.5) / radius as f32 - 1.0;
-            let (dx, dy) = (of(x), of(y));
+            let from_centre = |at: usize| (at as f32 + 0.5) / radius as f32 - 1.0;
+            let (dx, dy) = (from_centre(x), from_centre(y));
             if dx * dx + dy * dy > 1.0 {
                 return 0;
             }
@@ -212,15 +213,16 @@ impl Ball {
     }
 }
 
-/// A hue of one's own, between 0 and 1, so that people can be told apart at a glance.
-fn hue(who: &str) -> f32 {
-    let hash = who
+/// A hue between 0 and 1 derived from the name (FNV-1a hash), so that the patterns of different
+/// participants look different.
+fn hue(name: &str) -> f32 {
+    let hash = name
         .bytes()
         .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     (hash >> 8) as f32 / (1_u32 << 24) as f32
 }
 
-/// Red, green and blue, 0 to 1, of a hue (in turns), a saturation and a brightness.
+/// Converts a hue (in turns), a saturation and a brightness to red, green and blue from 0 to 1.
 fn hsv(hue: f32, saturation: f32, value: f32) -> [f32; 3] {
     [0.0, 2.0 / 3.0, 1.0 / 3.0].map(|offset| {
         let ramp = ((hue + offset).rem_euclid(1.0) * 6.0 - 3.0).abs() - 1.0;
@@ -234,7 +236,7 @@ fn blend(one: [f32; 3], other: [f32; 3], share: f32) -> [f32; 3] {
     std::array::from_fn(|index| one[index] + (other[index] - one[index]) * share)
 }
 
-/// BT.709, limited range (ITU-R BT.709-6, section 3).
+/// Converts RGB to Y, Cb and Cr of BT.709, limited range (ITU-R BT.709-6, section 3).
 fn ycbcr([red, green, blue]: [f32; 3]) -> [u8; 3] {
     let luma = 0.2126 * red + 0.7152 * green + 0.0722 * blue;
     let level = |value: f32| value.round().clamp(16.0, 240.0) as u8;
@@ -250,7 +252,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_frame_differs_stays_in_range_and_carries_its_strip() {
+    fn every_frame_differs_is_within_range_and_carries_its_strip() {
         for size in [Size::new(80, 16), Size::new(320, 180), Size::new(1280, 720)] {
             let mut pattern = Pattern::new(size, 30, "Ada");
             let mut last: Option<VideoFrame> = None;
@@ -262,7 +264,7 @@ mod tests {
                 let below = Strip::height(size.width) * size.width;
                 let is_moving = last
                     .is_none_or(|last| last.y()[below as usize..] != frame.y()[below as usize..]);
-                // A very small picture moves less than two pixels a frame.
+                // A very small frame moves by less than two pixels each time.
                 assert!(is_moving || size.width < 320, "frame {number} at {size}");
                 last = Some(frame);
             }
@@ -270,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn every_size_that_can_be_asked_for_can_be_painted() {
+    fn every_size_that_can_be_requested_can_be_painted() {
         for (width, height) in [(16, 16), (16, 2160), (3840, 16), (18, 62), (642, 358)] {
             let mut pattern = Pattern::new(Size::new(width, height), 60, "");
             (0..200).for_each(|n| drop(pattern.paint(MediaTime::from_micros(n * 16_667))));
@@ -278,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_are_those_of_bt_709() {
+    fn colours_follow_bt_709() {
         assert_eq!(ycbcr([1.0, 1.0, 1.0]), [235, 128, 128]);
         assert_eq!(ycbcr([0.0, 0.0, 0.0]), [16, 128, 128]);
         assert_eq!(ycbcr([1.0, 0.0, 0.0]), [63, 102, 240]);
@@ -286,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn two_people_have_two_hues() {
+    fn two_names_give_two_hues() {
         assert!((hue("Ada") - hue("Bob")).abs() > 0.05);
     }
 }

@@ -1,4 +1,4 @@
-//! A camera's picture as I420 of BT.709, limited range.
+//! Converts a camera frame to I420 of BT.709, limited range.
 
 use yuv::{
     BufferStoreMut, YuvBiPlanarImage, YuvConversionMode, YuvPackedImage, YuvPlanarImageMut,
@@ -9,22 +9,22 @@ use zune_jpeg::{
     zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions},
 };
 
-use super::MAX_PATTERN;
+use super::MAX_FRAME_SIZE;
 use crate::{
     media::{FramePool, VideoFrame},
     model::{MediaTime, Size},
 };
 
-/// How a camera's bytes are laid out.
+/// How the bytes of a camera frame are laid out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PixelFormat {
-    /// A JPEG picture each.
+    /// One JPEG image per frame.
     Mjpeg,
     /// Packed 4:2:2: Y, Cb, Y, Cr.
     Yuyv,
-    /// A luma plane, then one of Cb and Cr by turns.
+    /// 4:2:0: a luma plane, then a plane of interleaved Cb and Cr.
     Nv12,
-    /// Luma alone.
+    /// Luma only.
     Grey,
     /// Red, green, blue.
     Rgb,
@@ -33,7 +33,7 @@ pub enum PixelFormat {
 }
 
 impl PixelFormat {
-    /// Bytes of a picture without padding; any number for JPEG.
+    /// Bytes in a frame without padding; 0 for JPEG, whose length varies.
     fn bytes(self, width: u32, height: u32) -> usize {
         let (width, height) = (width as usize, height as usize);
         let chroma_row = 2 * width.div_ceil(2);
@@ -47,30 +47,30 @@ impl PixelFormat {
     }
 }
 
-/// Why a camera's picture was thrown away.
+/// Why a camera frame was dropped.
 #[derive(Debug, thiserror::Error)]
 pub enum PixelError {
-    /// Too few bytes.
-    #[error("{got} bytes are no {format:?} picture of {width}x{height}")]
+    /// The frame has too few bytes.
+    #[error("{got} bytes are too few for a {format:?} frame of {width}x{height}")]
     Short {
-        /// How they should be laid out.
+        /// The layout that the camera announced.
         format: PixelFormat,
         /// Pixels across.
         width: u32,
         /// Pixels down.
         height: u32,
-        /// Bytes that there are.
+        /// The number of bytes received.
         got: usize,
     },
-    /// No JPEG picture, or half of one.
-    #[error("a damaged JPEG picture: {0}")]
+    /// Not a JPEG image, or a truncated one.
+    #[error("damaged JPEG frame: {0}")]
     Jpeg(String),
-    /// What the converter refuses.
-    #[error("a picture that cannot be converted: {0}")]
+    /// The colour converter refuses the frame.
+    #[error("frame cannot be converted: {0}")]
     Convert(#[from] yuv::YuvError),
 }
 
-/// Converts pictures, with buffers that are used again.
+/// Converts camera frames, with buffers that are reused.
 #[derive(Debug, Default)]
 pub struct Pixels {
     rgb: Vec<u8>,
@@ -78,14 +78,14 @@ pub struct Pixels {
 }
 
 impl Pixels {
-    /// Converts a picture of `width` × `height`; a JPEG brings its own size. An odd last row or
+    /// Converts a frame of `width` × `height`; a JPEG carries its own size. An odd last row or
     /// column is cut off.
     ///
-    /// Cameras send BT.601 (the USB video class's default), frames are BT.709: by way of RGB both
-    /// steps run at full SIMD speed, some 1 ms for 1280x720.
+    /// Cameras send BT.601 (the default of the USB video class), our frames are BT.709. Both
+    /// conversion steps, to RGB and from RGB, run at full SIMD speed: about 1 ms for 1280x720.
     ///
     /// # Errors
-    /// [`PixelError`] if the bytes are too few or damaged: the next picture may be good.
+    /// [`PixelError`] if the bytes are too few or damaged: the next frame may be good.
     pub fn convert(
         &mut self,
         format: PixelFormat,
@@ -106,7 +106,7 @@ impl Pixels {
         self.frame_of_rgb((width, height), time)
     }
 
-    /// Converts into `rgb` what is not JPEG; `bytes` has the right length.
+    /// Converts a frame of any format but JPEG into `rgb`; `bytes` has the right length.
     fn unpack(
         &mut self,
         format: PixelFormat,
@@ -145,7 +145,7 @@ impl Pixels {
         Ok(())
     }
 
-    /// The frame of what is in `rgb`.
+    /// Converts the contents of `rgb` to an I420 frame.
     fn frame_of_rgb(
         &self,
         (width, height): (u32, u32),
@@ -174,13 +174,13 @@ impl Pixels {
         Ok(frame)
     }
 
-    /// Decodes into `rgb`; the picture's width and height.
+    /// Decodes a JPEG into `rgb`; returns the image's width and height.
     fn decode_jpeg(&mut self, bytes: &[u8]) -> Result<(u32, u32), PixelError> {
         let jpeg = |error: zune_jpeg::errors::DecodeErrors| PixelError::Jpeg(error.to_string());
-        // The bound is checked before a buffer is made: a damaged header is no bomb.
+        // The size is limited before a buffer is allocated, so a false header costs no memory.
         let options = DecoderOptions::default()
-            .set_max_width(MAX_PATTERN.width as usize)
-            .set_max_height(MAX_PATTERN.width as usize)
+            .set_max_width(MAX_FRAME_SIZE.width as usize)
+            .set_max_height(MAX_FRAME_SIZE.width as usize)
             .jpeg_set_out_colorspace(ColorSpace::RGB);
         let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
         decoder.decode_headers().map_err(jpeg)?;
@@ -212,11 +212,11 @@ mod tests {
     }
 
     #[test]
-    fn every_format_gives_the_same_red() {
+    fn every_format_converts_to_the_same_red() {
         let [y, u, v] = RED_601;
         let yuyv = [y, u, y, v].repeat(32 * 18 / 2);
         let nv12 = [vec![y; 32 * 18], [u, v].repeat(32 * 18 / 4)].concat();
-        // Drivers round buffers up to whole pages: what is behind the picture is ignored.
+        // Drivers round buffers up to whole pages: bytes after the frame are ignored.
         let padded = [yuyv.clone(), vec![7; 4096]].concat();
         for (format, bytes) in [
             (PixelFormat::Yuyv, yuyv),
@@ -234,14 +234,14 @@ mod tests {
     }
 
     #[test]
-    fn an_odd_picture_loses_its_last_row_and_column() {
+    fn a_frame_of_odd_size_loses_its_last_row_and_column() {
         let frame = convert(PixelFormat::Rgb, (33, 19), &[0, 0, 0].repeat(33 * 19));
         assert_eq!(frame.size, Size::new(32, 18));
         assert_colour(&frame, [16, 128, 128]);
     }
 
     #[test]
-    fn a_short_or_damaged_picture_is_an_error_and_no_panic() {
+    fn a_short_or_damaged_frame_is_an_error_and_not_a_panic() {
         let mut pixels = Pixels::default();
         for (format, size, bytes) in [
             (PixelFormat::Yuyv, (32, 18), vec![0; 32 * 18 * 2 - 1]),
@@ -251,8 +251,8 @@ mod tests {
             (PixelFormat::Mjpeg, (32, 18), vec![0xff, 0xd8, 0xff, 0xe0]),
             (PixelFormat::Mjpeg, (32, 18), vec![0; 5000]),
         ] {
-            let made = pixels.convert(format, size, &bytes, MediaTime::default());
-            assert!(made.is_err(), "{format:?}");
+            let converted = pixels.convert(format, size, &bytes, MediaTime::default());
+            assert!(converted.is_err(), "{format:?}");
         }
     }
 }

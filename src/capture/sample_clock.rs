@@ -1,4 +1,4 @@
-//! When a block of a device's sound was captured.
+//! Computes when a block of a device's audio was captured.
 
 use std::time::Duration;
 
@@ -7,27 +7,32 @@ use crate::{
     model::MediaTime,
 };
 
-/// How far the count of samples may be from the clock before samples were lost.
+/// How far the time counted in samples may lag behind the arrival time before the samples between
+/// them are regarded as lost.
 const REANCHOR: Duration = Duration::from_millis(50);
 
-/// The share of the distance that is taken back with each block: some ten seconds for all of it,
-/// so that late callbacks do not show, but a device's own clock never drifts away.
+/// With each block, 1/1024 of the difference to the arrival time is corrected.
+///
+/// A full correction takes about ten seconds: late callbacks do not show, and the drift of the
+/// device's clock cannot add up.
 const SLEW: i64 = 1024;
 
-/// What is taken back with each block when time is far ahead, in microseconds.
+/// The correction per block when the counted time is far ahead, in microseconds.
 const CATCH_UP: u64 = 500;
 
-/// Gives each block the time of its first sample: counted in samples, anchored to arrival.
+/// Gives each block the capture time of its first sample: counted in samples, anchored to the
+/// arrival time.
 ///
-/// Times rise by 10 ms a block, corrected by some microseconds as the device's clock drifts, and
-/// jump only when sound was lost.
+/// The time rises by 10 ms per block, with corrections of some microseconds for the drift of the
+/// device's clock. It jumps only when samples were lost.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SampleClock {
     next: Option<u64>,
 }
 
 impl SampleClock {
-    /// The time of a block that is taken now, when that much sound waits behind it.
+    /// The capture time of a block that is read at `now`; `waiting` is the duration of the newer
+    /// audio that is already buffered.
     pub(super) fn block(&mut self, now: MediaTime, waiting: Duration) -> MediaTime {
         let length = BLOCK_SAMPLES as u64 * 1_000_000 / u64::from(AUDIO_RATE);
         let behind = waiting.as_micros() as u64 + length;
@@ -35,7 +40,8 @@ impl SampleClock {
         let time = match self.next {
             None => arrived,
             Some(next) if arrived > next + REANCHOR.as_micros() as u64 => arrived,
-            // Never back: a time that was given stays given. It is caught up with in a second.
+            // Capture times never go back. The counted time is slowed down until the arrival
+            // time has caught up.
             Some(next) if next > arrived + REANCHOR.as_micros() as u64 => next - CATCH_UP,
             Some(next) => next.saturating_add_signed((arrived as i64 - next as i64) / SLEW),
         };
@@ -51,7 +57,7 @@ mod tests {
     const BLOCK: u64 = 10_000;
 
     #[test]
-    fn late_callbacks_do_not_show_and_a_fast_device_is_followed() {
+    fn late_callbacks_do_not_show_and_the_drift_of_a_fast_device_is_followed() {
         let mut clock = SampleClock::default();
         let mut last = clock.block(MediaTime::from_micros(1_000_000), Duration::ZERO).as_micros();
         for n in 1..60_000_u64 {
@@ -66,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn lost_sound_is_a_jump_and_time_never_goes_back() {
+    fn lost_samples_make_a_jump_and_time_never_goes_back() {
         let mut clock = SampleClock::default();
         let at = |ms: u64| MediaTime::from_micros(ms * 1000);
         assert_eq!(clock.block(at(1000), Duration::from_millis(10)), at(980));

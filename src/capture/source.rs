@@ -1,4 +1,4 @@
-//! What every source is, and the loop that opens it, runs it and opens it again.
+//! The source trait, and the loop that opens a source, runs it and opens it again after a failure.
 
 use std::{sync::Arc, thread, time::Duration};
 
@@ -9,30 +9,30 @@ use crate::{
     model::{MediaTime, SourceState},
 };
 
-/// Told how a source is: opening, running, failed. Called from the source's thread, when it
-/// changes; it must not block.
+/// The callback for state changes of a source: opening, running, failed. Called on the source's
+/// thread; it must not block.
 pub type Notify = Arc<dyn Fn(SourceState) + Send + Sync>;
 
-/// A source of `T`: pictures (camera, file, pattern) or blocks of sound (microphone, file, tone).
+/// A source of `T`: video frames (camera, file, pattern) or audio blocks (microphone, file, tone).
 ///
-/// It is opened, used and dropped on one thread.
+/// It is opened, used and dropped on the same thread.
 pub(super) trait Source<T> {
-    /// The next one, waited for not much longer than [`NAP`].
+    /// Waits for the next frame or block, not much longer than [`POLL_INTERVAL`].
     fn next(&mut self) -> Result<Next<T>, SourceError>;
 }
 
-/// What came of waiting for the next frame.
+/// The result of waiting for the next frame or block.
 #[derive(Debug)]
 pub(super) enum Next<T> {
-    /// A frame.
+    /// A frame or block.
     Ready(T),
-    /// Nothing yet.
+    /// Nothing arrived in time.
     NotYet,
-    /// Nothing for so long that something is wrong; it may come by itself.
+    /// Nothing has arrived for so long that the source has failed; it may recover by itself.
     Silent(SourceError),
 }
 
-/// Why a source cannot be used, for a person: the thing, what is wrong with it, the way out.
+/// Why a source cannot be used. The text names the source, the fault and the way out.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SourceError {
     /// A camera.
@@ -41,43 +41,44 @@ pub(super) enum SourceError {
     /// A microphone.
     #[error(transparent)]
     Microphone(#[from] super::microphone::MicrophoneError),
-    /// Any file.
+    /// A file, whatever its format.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A file of pictures.
+    /// A Y4M video file.
     #[error(transparent)]
     Y4m(#[from] super::y4m::Y4mError),
-    /// A file of sound.
+    /// A WAV audio file.
     #[error(transparent)]
     Wav(#[from] super::wav::WavError),
-    /// A spec that does not fit; refused before it comes here.
+    /// A spec of the wrong medium; callers refuse it earlier.
     #[error(transparent)]
     Spec(#[from] SpecError),
 }
 
-/// The longest wait of a source's thread, so that it stops soon when it is dropped.
+/// The longest wait of a source's thread. It bounds how long dropping a capture takes.
 pub(super) const NAP: Duration = Duration::from_millis(50);
 
 /// How long after a failure a source is opened again.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Runs a source until told to stop: opens it, hands over its frames, and opens it again two
-/// seconds after a failure. Tells each change of its state once.
+/// Runs a source until `stop` is set: opens it, passes its items to `deliver`, and opens it again
+/// [`RETRY_DELAY`] after a failure. Reports each change of state once.
 pub(super) fn run<T, S: Source<T>>(
     stop: &Stop,
     notify: &Notify,
     mut open: impl FnMut() -> Result<S, SourceError>,
-    mut take: impl FnMut(T),
+    mut deliver: impl FnMut(T),
 ) {
-    let mut teller = Teller { notify, told: None };
-    teller.tell(SourceState::Opening);
+    let mut notifier = Teller { notify, told: None };
+    notifier.tell(SourceState::Opening);
     while !stop.is_set() {
-        let failed = open().and_then(|mut source| pump(stop, &mut teller, &mut source, &mut take));
-        let Err(error) = failed else { return };
+        let ended =
+            open().and_then(|mut source| pump(stop, &mut notifier, &mut source, &mut deliver));
+        let Err(error) = ended else { return };
         if stop.is_set() {
             return;
         }
-        teller.tell(SourceState::Failed { message: error.to_string() });
+        notifier.tell(SourceState::Failed { message: error.to_string() });
         let retry_at = now() + RETRY;
         while !stop.is_set() && now() < retry_at {
             thread::sleep(NAP);
@@ -85,12 +86,12 @@ pub(super) fn run<T, S: Source<T>>(
     }
 }
 
-/// Hands over frames until told to stop.
+/// Passes items to `deliver` until `stop` is set or the source fails.
 fn pump<T>(
     stop: &Stop,
-    teller: &mut Teller<'_>,
+    notifier: &mut Teller<'_>,
     source: &mut impl Source<T>,
-    take: &mut impl FnMut(T),
+    deliver: &mut impl FnMut(T),
 ) -> Result<(), SourceError> {
     loop {
         let next = source.next()?;
@@ -98,19 +99,19 @@ fn pump<T>(
             return Ok(());
         }
         match next {
-            Next::Ready(frame) => {
-                teller.tell(SourceState::Running);
-                take(frame);
+            Next::Ready(item) => {
+                notifier.tell(SourceState::Running);
+                deliver(item);
             }
             Next::NotYet => {}
             Next::Silent(error) => {
-                teller.tell(SourceState::Failed { message: error.to_string() });
+                notifier.tell(SourceState::Failed { message: error.to_string() });
             }
         }
     }
 }
 
-/// Tells a state only if it differs from the last one.
+/// Reports a state only if it differs from the last one.
 struct Teller<'a> {
     notify: &'a Notify,
     told: Option<SourceState>,
@@ -120,7 +121,7 @@ impl Teller<'_> {
     fn tell(&mut self, state: SourceState) {
         if self.told.as_ref() != Some(&state) {
             match &state {
-                SourceState::Failed { message } => tracing::warn!(message, "a source failed"),
+                SourceState::Failed { message } => tracing::warn!(message, "source failed"),
                 SourceState::Idle | SourceState::Opening | SourceState::Running => {}
             }
             (self.notify)(state.clone());
@@ -129,26 +130,26 @@ impl Teller<'_> {
     }
 }
 
-/// Frames at an exact average rate: frame `n` is due `n` periods after the first, whatever the
-/// ones before it cost.
+/// Schedules frames at an exact average rate: frame `n` is due `n` periods after the first one,
+/// however long earlier frames took.
 #[derive(Clone, Debug)]
 pub(super) struct Pace {
     start: MediaTime,
     index: u64,
-    /// Frames in `seconds` seconds.
+    /// The number of frames in `seconds` seconds.
     frames: u64,
     seconds: u64,
-    /// How late a frame may be made; later ones are left out.
+    /// How late a frame may be; later frames are skipped.
     slack: Duration,
 }
 
 impl Pace {
-    /// `frames` in every `seconds` seconds, the first one due at `start`.
+    /// A clock for `frames` frames in every `seconds` seconds, the first one due at `start`.
     pub(super) fn new(start: MediaTime, frames: u64, seconds: u64, slack: Duration) -> Self {
         Self { start, index: 0, frames, seconds, slack }
     }
 
-    /// When the next frame is due. Frames that are too late by now are left out.
+    /// When the next frame is due. Skips the frames that are already too late.
     pub(super) fn due(&mut self, now: MediaTime) -> MediaTime {
         let due = self.time_of(self.index);
         if now.since(due) <= self.slack {
@@ -160,7 +161,7 @@ impl Pace {
         self.time_of(self.index)
     }
 
-    /// Goes on to the next frame.
+    /// Proceeds to the next frame.
     pub(super) fn advance(&mut self) {
         self.index += 1;
     }
@@ -170,7 +171,8 @@ impl Pace {
         self.start + Duration::from_micros((micros / u128::from(self.frames)) as u64)
     }
 
-    /// Sleeps until the next frame is due; its time, or `None` after a [`NAP`].
+    /// Sleeps until the next frame is due and returns its time, or `None` if it is not due within
+    /// [`POLL_INTERVAL`].
     pub(super) fn wait(&mut self) -> Option<MediaTime> {
         let current = now();
         let due = self.due(current);
@@ -200,26 +202,27 @@ mod tests {
 
     #[test]
     fn frames_are_due_at_the_exact_average_rate() {
-        let mut pace = Pace::new(at(7), 30_000, 1001, Duration::from_millis(100));
+        let mut clock = Pace::new(at(7), 30_000, 1001, Duration::from_millis(100));
         for _ in 0..30_000 {
-            let due = pace.due(at(0));
-            assert_eq!(pace.due(due + Duration::from_millis(90)), due, "a late one is made");
-            pace.advance();
+            let due = clock.due(at(0));
+            let late = due + Duration::from_millis(90);
+            assert_eq!(clock.due(late), due, "a slightly late frame is kept");
+            clock.advance();
         }
-        assert_eq!(pace.due(at(0)), at(1_001_007));
+        assert_eq!(clock.due(at(0)), at(1_001_007));
     }
 
     #[test]
-    fn frames_that_are_too_late_are_left_out_and_the_grid_stays() {
-        let mut pace = Pace::new(at(0), 10, 1, Duration::from_millis(150));
-        pace.advance();
-        assert_eq!(pace.due(at(250)), at(100));
-        assert_eq!(pace.due(at(1070)), at(1000));
-        pace.advance();
-        assert_eq!(pace.due(at(1070)), at(1100));
+    fn frames_that_are_too_late_are_skipped_and_the_schedule_stays() {
+        let mut clock = Pace::new(at(0), 10, 1, Duration::from_millis(150));
+        clock.advance();
+        assert_eq!(clock.due(at(250)), at(100));
+        assert_eq!(clock.due(at(1070)), at(1000));
+        clock.advance();
+        assert_eq!(clock.due(at(1070)), at(1100));
     }
 
-    /// Gives the frames of a script, then fails.
+    /// Returns the given results one by one, then fails.
     struct Script(Vec<Next<u32>>);
 
     impl Source<u32> for Script {
@@ -229,29 +232,29 @@ mod tests {
     }
 
     #[test]
-    fn every_change_of_state_is_told_once() {
-        let told = Arc::new(Mutex::new(vec![]));
-        let taken = Arc::new(Mutex::new(vec![]));
-        let (seen, got) = (Arc::clone(&told), Arc::clone(&taken));
+    fn every_change_of_state_is_reported_once() {
+        let reported = Arc::new(Mutex::new(vec![]));
+        let delivered = Arc::new(Mutex::new(vec![]));
+        let (states, frames) = (Arc::clone(&reported), Arc::clone(&delivered));
         let worker = Worker::spawn("test", move |stop| {
-            let notify: Notify = Arc::new(move |state| seen.lock().unwrap().push(state));
-            let silent = || Next::Silent(SpecError::Fps { fps: 0 }.into());
+            let notify: Notify = Arc::new(move |state| states.lock().unwrap().push(state));
+            let stalled = || Next::Silent(SpecError::Fps { fps: 0 }.into());
             let mut scripts = vec![
-                vec![Next::Ready(1), Next::Ready(2), silent(), silent(), Next::Ready(3)],
+                vec![Next::Ready(1), Next::Ready(2), stalled(), stalled(), Next::Ready(3)],
                 vec![Next::NotYet],
             ];
             run(
                 stop,
                 &notify,
                 || Ok(Script(scripts.remove(0))),
-                |frame| got.lock().unwrap().push(frame),
+                |frame| frames.lock().unwrap().push(frame),
             );
         });
-        while told.lock().unwrap().len() < 5 {
+        while reported.lock().unwrap().len() < 5 {
             thread::yield_now();
         }
         drop(worker);
-        let states: Vec<_> = told
+        let states: Vec<_> = reported
             .lock()
             .unwrap()
             .iter()
@@ -263,6 +266,6 @@ mod tests {
             })
             .collect();
         assert_eq!(states, ["opening", "running", "0 pictur", "running", "a source"]);
-        assert_eq!(*taken.lock().unwrap(), [1, 2, 3]);
+        assert_eq!(*delivered.lock().unwrap(), [1, 2, 3]);
     }
 }

@@ -1,4 +1,4 @@
-//! What a person names as a source, parsed at the border.
+//! Parses the text that names a camera or microphone source.
 
 use std::{
     ffi::OsStr,
@@ -9,79 +9,80 @@ use std::{
 
 use crate::{files, media::DeviceRef, model::Size};
 
-/// The smallest picture that is painted.
-pub const MIN_PATTERN: Size = Size::new(16, 16);
-/// The largest picture that is painted, and the largest that H.264 takes here.
-pub const MAX_PATTERN: Size = Size::new(3840, 2160);
-/// The most pictures a second.
+/// The smallest frame of a test pattern or video file.
+pub const MIN_FRAME_SIZE: Size = Size::new(16, 16);
+/// The largest frame of any video source, and the largest that our H.264 encoder accepts.
+pub const MAX_FRAME_SIZE: Size = Size::new(3840, 2160);
+/// The highest frame rate, in frames per second.
 pub const MAX_FPS: u32 = 60;
-/// The lowest tone, in hertz: the ear's limit.
+/// The lowest tone in hertz: the lower limit of human hearing.
 pub const MIN_TONE_HZ: f32 = 20.0;
-/// The highest tone, in hertz: Opus keeps nothing above.
+/// The highest tone in hertz: Opus drops higher frequencies.
 pub const MAX_TONE_HZ: f32 = 20_000.0;
 
-/// What a picture or a sound is captured from:
+/// The source that video or audio is captured from:
 /// `default`, `none`, `pattern[:1280x720@30]`, `busy[:1280x720@30]`, `tone[:440]`, `file:PATH` or
 /// a device's name.
 ///
-/// The words are taken in any case. Parse with [`SourceSpec::for_camera`] or
-/// [`SourceSpec::for_microphone`], which also refuse what is no source of that kind.
+/// The keywords are case-insensitive. Parse with [`SourceSpec::for_camera`] or
+/// [`SourceSpec::for_microphone`], which also refuse a source of the other medium.
 #[derive(Clone, PartialEq, Debug)]
 pub enum SourceSpec {
     /// The device that the system prefers.
     Default,
-    /// Nothing: the rest goes on without.
+    /// No source: nothing of this medium is captured.
     None,
-    /// A painted, moving picture with a machine-readable strip.
+    /// A moving test pattern with a machine-readable strip.
     Pattern {
-        /// Pixels.
+        /// Size in pixels.
         size: Size,
-        /// Pictures a second.
+        /// Frames per second.
         fps: u32,
     },
-    /// A painted picture that needs the encoder's whole rate, with the same strip.
+    /// A test pattern (`busy`) that needs the encoder's full bitrate, with the same strip.
     Busy {
-        /// Pixels.
+        /// Size in pixels.
         size: Size,
-        /// Pictures a second.
+        /// Frames per second.
         fps: u32,
     },
     /// A steady sine.
     Tone {
-        /// Its frequency in hertz.
+        /// Frequency in hertz.
         hz: f32,
     },
-    /// A Y4M file for pictures, a WAV file for sound; looped.
+    /// A Y4M file for a camera, a WAV file for a microphone; looped.
     File(PathBuf),
     /// A device.
     Device(DeviceRef),
 }
 
-/// Why a text names no source. Says what does.
+/// Why a text names no source. The message lists the valid forms.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
 pub enum SpecError {
-    /// Nothing was given.
+    /// The text is empty.
     #[error("a source cannot be empty; use {CHOICES}")]
     Empty,
-    /// Nearly one of the words.
+    /// The text is similar to a keyword or is a bare file name.
     #[error("{text:?} is no source; did you mean {nearest:?}? Use {CHOICES}")]
     Unknown {
-        /// What was given.
+        /// The given text.
         text: String,
-        /// What was probably meant.
+        /// The valid text that was probably meant.
         nearest: String,
     },
-    /// A painted picture's size or rate cannot be read.
+    /// The size or frame rate of a test pattern cannot be parsed.
     #[error(
-        "{text:?} is no {word}; write {word}, {word}:1280x720, {word}:@15 or {word}:1280x720@30"
+        "{text:?} is no {keyword}; write {keyword}, {keyword}:1280x720, {keyword}:@15 or \
+         {keyword}:1280x720@30"
     )]
     Painted {
-        /// What was given.
+        /// The given text.
         text: String,
-        /// The word it began with: `pattern` or `busy`.
-        word: &'static str,
+        /// The keyword that it begins with: `pattern` or `busy`.
+        keyword: &'static str,
     },
-    /// A side is odd.
+    /// The width or height is odd.
     #[error(
         "a picture of {width}x{height} has an odd side, which H.264 cannot carry; use {nearest}"
     )]
@@ -90,63 +91,65 @@ pub enum SpecError {
         width: u32,
         /// Pixels down.
         height: u32,
-        /// The even size next to it.
+        /// The nearest even size.
         nearest: Size,
     },
-    /// Too small or too large.
-    #[error("a picture of {width}x{height} is out of range; use {MIN_PATTERN} to {MAX_PATTERN}")]
+    /// The size is too small or too large.
+    #[error(
+        "a picture of {width}x{height} is out of range; use {MIN_FRAME_SIZE} to {MAX_FRAME_SIZE}"
+    )]
     SizeRange {
         /// Pixels across.
         width: u32,
         /// Pixels down.
         height: u32,
     },
-    /// Too slow or too fast.
+    /// The frame rate is too low or too high.
     #[error("{fps} pictures a second are out of range; use 1 to {MAX_FPS}")]
     Fps {
-        /// What was given.
+        /// The given frames per second.
         fps: u32,
     },
-    /// A tone's frequency cannot be read.
+    /// The frequency of a tone cannot be parsed.
     #[error("{text:?} is no tone; write tone or tone:440, in hertz")]
     Tone {
-        /// What was given.
+        /// The given text.
         text: String,
     },
-    /// Too low or too high.
+    /// The frequency is too low or too high.
     #[error("a tone of {hz} Hz is out of range; use {MIN_TONE_HZ} to {MAX_TONE_HZ} Hz")]
     ToneRange {
-        /// What was given.
+        /// The given frequency in hertz.
         hz: f32,
     },
-    /// No path after `file:`.
+    /// No path follows `file:`.
     #[error("file: needs a path behind it, as in {example}")]
     NoPath {
-        /// A complete one.
+        /// A complete example.
         example: &'static str,
     },
-    /// A sound as a camera.
+    /// An audio source was given for a camera.
     #[error(
         "{text:?} is a sound, not a picture; for a camera use default, none, \
          pattern[:1280x720@30], file:PATH.y4m or a camera's name (nearest: pattern)"
     )]
     NoCamera {
-        /// What was given.
+        /// The given text.
         text: String,
     },
-    /// Not valid Unicode, which only a file's name may be.
+    /// The text is not valid Unicode. Only a file's name may contain invalid Unicode.
     #[error("{text:?} is not valid text; use {CHOICES}")]
     NotText {
-        /// What was given, as far as it can be read.
+        /// The given text, with invalid parts replaced.
         text: String,
     },
-    /// A picture as a microphone.
+    /// A video source was given for a microphone.
     #[error(
         "{text:?} is a picture, not a sound; for a microphone use default, none, tone[:440], \
          file:PATH.wav or a microphone's name (nearest: tone)"
     )]
     NoMicrophone {
-        /// What was given.
+        /// The given text.
         text: String,
     },
 }
@@ -159,7 +162,7 @@ const DEFAULT_FPS: u32 = 30;
 const DEFAULT_HZ: f32 = 440.0;
 
 impl SourceSpec {
-    /// The file that is sent, if it is one.
+    /// The path of the file, if the source is a file.
     #[must_use]
     pub fn file(&self) -> Option<&Path> {
         match self {
@@ -173,10 +176,10 @@ impl SourceSpec {
         }
     }
 
-    /// Parses what is to be used as a camera. The name of a file need not be valid Unicode.
+    /// Parses the source for the camera. A file's name may contain invalid Unicode.
     ///
     /// # Errors
-    /// [`SpecError`] names what is wrong and what is right.
+    /// [`SpecError`] names the fault and the valid forms.
     pub fn for_camera(text: &(impl AsRef<OsStr> + ?Sized)) -> Result<Self, SpecError> {
         match Self::parse(text.as_ref())? {
             Self::Tone { .. } => Err(SpecError::NoCamera { text: lossy(text) }),
@@ -189,10 +192,10 @@ impl SourceSpec {
         }
     }
 
-    /// Parses what is to be used as a microphone. The name of a file need not be valid Unicode.
+    /// Parses the source for the microphone. A file's name may contain invalid Unicode.
     ///
     /// # Errors
-    /// [`SpecError`] names what is wrong and what is right.
+    /// [`SpecError`] names the fault and the valid forms.
     pub fn for_microphone(text: &(impl AsRef<OsStr> + ?Sized)) -> Result<Self, SpecError> {
         match Self::parse(text.as_ref())? {
             Self::Pattern { .. } | Self::Busy { .. } => {
@@ -229,25 +232,25 @@ impl FromStr for SourceSpec {
         if text.is_empty() {
             return Err(SpecError::Empty);
         }
-        let (word, rest) = match text.split_once(':') {
-            Some((word, rest)) => (word.to_lowercase(), Some(rest)),
+        let (keyword, value) = match text.split_once(':') {
+            Some((keyword, value)) => (keyword.to_lowercase(), Some(value)),
             None => (text.to_lowercase(), None),
         };
-        match (word.as_str(), rest) {
+        match (keyword.as_str(), value) {
             ("default", None) => Ok(Self::Default),
             ("none", None) => Ok(Self::None),
-            ("pattern", rest) => {
-                painted(rest, text, "pattern").map(|(size, fps)| Self::Pattern { size, fps })
+            ("pattern", value) => {
+                painted(value, text, "pattern").map(|(size, fps)| Self::Pattern { size, fps })
             }
-            ("busy", rest) => {
-                painted(rest, text, "busy").map(|(size, fps)| Self::Busy { size, fps })
+            ("busy", value) => {
+                painted(value, text, "busy").map(|(size, fps)| Self::Busy { size, fps })
             }
-            ("tone", rest) => tone(rest, text),
-            ("file", rest) => match rest.map(str::trim).filter(|path| !path.is_empty()) {
+            ("tone", value) => tone(value, text),
+            ("file", value) => match value.map(str::trim).filter(|path| !path.is_empty()) {
                 Some(path) => Ok(Self::File(files::expand_home(Path::new(path)))),
                 None => Err(SpecError::NoPath { example: "file:clip.y4m or file:voice.wav" }),
             },
-            _ => device(text, &word, rest),
+            _ => device(text, &keyword, value),
         }
     }
 }
@@ -266,22 +269,26 @@ impl fmt::Display for SourceSpec {
     }
 }
 
-/// `[WIDTHxHEIGHT][@FPS]`.
-fn painted(rest: Option<&str>, text: &str, word: &'static str) -> Result<(Size, u32), SpecError> {
-    let wrong = || SpecError::Painted { text: text.to_owned(), word };
-    let number = |part: &str| part.trim().parse::<u32>().map_err(|_| wrong());
-    let (size, fps) = match rest {
+/// Parses `[WIDTHxHEIGHT][@FPS]`. `text` is the whole source, for the error.
+fn painted(
+    value: Option<&str>,
+    text: &str,
+    keyword: &'static str,
+) -> Result<(Size, u32), SpecError> {
+    let invalid = || SpecError::Painted { text: text.to_owned(), keyword };
+    let number = |part: &str| part.trim().parse::<u32>().map_err(|_| invalid());
+    let (size, fps) = match value {
         None => ("", None),
-        Some("") => return Err(wrong()),
-        Some(rest) => match rest.split_once('@') {
+        Some("") => return Err(invalid()),
+        Some(value) => match value.split_once('@') {
             Some((size, fps)) => (size, Some(number(fps)?)),
-            None => (rest, None),
+            None => (value, None),
         },
     };
     let size = if size.is_empty() {
         DEFAULT_SIZE
     } else {
-        let (width, height) = size.split_once(['x', 'X', '×']).ok_or_else(wrong)?;
+        let (width, height) = size.split_once(['x', 'X', '×']).ok_or_else(invalid)?;
         checked_size(number(width)?, number(height)?)?
     };
     let fps = fps.unwrap_or(DEFAULT_FPS);
@@ -293,8 +300,8 @@ fn painted(rest: Option<&str>, text: &str, word: &'static str) -> Result<(Size, 
 
 fn checked_size(width: u32, height: u32) -> Result<Size, SpecError> {
     let fits = |side: u32, min: u32, max: u32| (min..=max).contains(&side);
-    if !fits(width, MIN_PATTERN.width, MAX_PATTERN.width)
-        || !fits(height, MIN_PATTERN.height, MAX_PATTERN.height)
+    if !fits(width, MIN_FRAME_SIZE.width, MAX_FRAME_SIZE.width)
+        || !fits(height, MIN_FRAME_SIZE.height, MAX_FRAME_SIZE.height)
     {
         return Err(SpecError::SizeRange { width, height });
     }
@@ -306,9 +313,9 @@ fn checked_size(width: u32, height: u32) -> Result<Size, SpecError> {
     }
 }
 
-fn tone(rest: Option<&str>, text: &str) -> Result<SourceSpec, SpecError> {
-    let Some(rest) = rest else { return Ok(SourceSpec::Tone { hz: DEFAULT_HZ }) };
-    let number = rest.trim().trim_end_matches("Hz").trim_end_matches("hz").trim_end();
+fn tone(value: Option<&str>, text: &str) -> Result<SourceSpec, SpecError> {
+    let Some(value) = value else { return Ok(SourceSpec::Tone { hz: DEFAULT_HZ }) };
+    let number = value.trim().trim_end_matches("Hz").trim_end_matches("hz").trim_end();
     let hz: f32 = number.parse().map_err(|_| SpecError::Tone { text: text.to_owned() })?;
     if !(MIN_TONE_HZ..=MAX_TONE_HZ).contains(&hz) {
         return Err(SpecError::ToneRange { hz });
@@ -316,18 +323,18 @@ fn tone(rest: Option<&str>, text: &str) -> Result<SourceSpec, SpecError> {
     Ok(SourceSpec::Tone { hz })
 }
 
-/// A device's name, unless it is nearly a word or a bare path.
-fn device(text: &str, word: &str, rest: Option<&str>) -> Result<SourceSpec, SpecError> {
-    const WORDS: &[&str] = &["default", "none", "pattern", "busy", "tone", "file"];
+/// Takes the text as a device's name, unless it looks like a mistyped keyword or a bare file name.
+fn device(text: &str, keyword: &str, value: Option<&str>) -> Result<SourceSpec, SpecError> {
+    const KEYWORDS: &[&str] = &["default", "none", "pattern", "busy", "tone", "file"];
     let unknown = |nearest: String| SpecError::Unknown { text: text.to_owned(), nearest };
-    let with_rest = |word: &str| match rest {
-        Some(rest) => format!("{word}:{rest}"),
-        None => word.to_owned(),
+    let with_value = |keyword: &str| match value {
+        Some(value) => format!("{keyword}:{value}"),
+        None => keyword.to_owned(),
     };
-    // One slip of the finger in a short word, two in a long one.
-    let near = |known: &&&str| distance(word, known) <= if known.len() > 5 { 2 } else { 1 };
-    if let Some(known) = WORDS.iter().find(near) {
-        return Err(unknown(with_rest(known)));
+    // One typing error in a short keyword, two in a long one.
+    let is_near = |known: &&&str| distance(keyword, known) <= if known.len() > 5 { 2 } else { 1 };
+    if let Some(known) = KEYWORDS.iter().find(is_near) {
+        return Err(unknown(with_value(known)));
     }
     let lower = text.to_lowercase();
     if lower.ends_with(".y4m") || lower.ends_with(".wav") {
@@ -336,7 +343,8 @@ fn device(text: &str, word: &str, rest: Option<&str>) -> Result<SourceSpec, Spec
     Ok(SourceSpec::Device(DeviceRef::typed(text)))
 }
 
-/// How many letters must be added, removed, replaced or swapped with their neighbour.
+/// The edit distance of two texts: how many letters must be added, removed, replaced or swapped
+/// with their neighbour (optimal string alignment).
 fn distance(one: &str, other: &str) -> usize {
     let (one, other): (Vec<_>, Vec<_>) = (one.chars().collect(), other.chars().collect());
     let mut rows = vec![vec![0; other.len() + 1]; one.len() + 1];
@@ -345,9 +353,9 @@ fn distance(one: &str, other: &str) -> usize {
             rows[i][j] = if i == 0 || j == 0 {
                 i + j
             } else {
-                let same = usize::from(one[i - 1] != other[j - 1]);
+                let replaced = usize::from(one[i - 1] != other[j - 1]);
                 let mut least = (rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
-                least = least.min(rows[i - 1][j - 1] + same);
+                least = least.min(rows[i - 1][j - 1] + replaced);
                 if i > 1 && j > 1 && one[i - 1] == other[j - 2] && one[i - 2] == other[j - 1] {
                     least = least.min(rows[i - 2][j - 2] + 1);
                 }
@@ -367,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_is_read_and_printed_again() {
+    fn every_form_is_parsed_and_displayed_in_a_form_that_parses_again() {
         for (text, spec) in [
             ("default", SourceSpec::Default),
             ("None", SourceSpec::None),
@@ -389,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_spec_names_itself_and_the_right_one() {
+    fn an_invalid_source_is_refused_with_the_valid_form() {
         for (text, error) in [
             ("", "a source cannot be empty"),
             ("patern:320x180", "did you mean \"pattern:320x180\"?"),
@@ -420,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tone_is_no_camera_and_a_pattern_no_microphone() {
+    fn a_tone_is_refused_as_camera_and_a_pattern_as_microphone() {
         let camera = SourceSpec::for_camera("tone:440").unwrap_err().to_string();
         assert!(camera.starts_with("\"tone:440\" is a sound, not a picture; for a camera use"));
         let microphone = SourceSpec::for_microphone("pattern").unwrap_err().to_string();
@@ -430,15 +438,15 @@ mod tests {
     }
 
     #[test]
-    fn a_tilde_behind_file_is_the_home_folder() {
-        let home = std::env::home_dir().expect("whoever runs the tests has a home folder");
+    fn a_tilde_after_file_is_the_home_folder() {
+        let home = std::env::home_dir().expect("the tests run with a home folder");
         let spec = SourceSpec::for_camera("file:~/clip.y4m");
         assert_eq!(spec, Ok(SourceSpec::File(home.join("clip.y4m"))));
     }
 
     #[cfg(unix)]
     #[test]
-    fn a_name_that_is_not_unicode_is_a_file_and_nothing_else() {
+    fn a_name_with_invalid_unicode_is_accepted_only_for_a_file() {
         use std::os::unix::ffi::OsStrExt as _;
         let spec = SourceSpec::for_microphone(OsStr::from_bytes(b"file:caf\xe9.wav"));
         let Ok(SourceSpec::File(path)) = spec else { panic!("{spec:?}") };

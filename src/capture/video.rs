@@ -1,4 +1,4 @@
-//! The one capture of pictures.
+//! Video capture: runs the one video source on its own thread.
 
 use std::path::Path;
 
@@ -16,28 +16,28 @@ use crate::{
     model::SourceState,
 };
 
-/// A source of pictures on its own thread, until dropped.
+/// A video source that runs on its own thread until it is dropped.
 ///
-/// Dropping waits at most some 50 ms: a camera whose driver hangs, or a file that
-/// does not answer, is left to itself.
+/// Dropping waits about 50 ms at most. It does not wait for a camera driver that hangs or a file
+/// that does not respond: their threads end later by themselves.
 #[derive(Debug)]
 pub struct VideoCapture {
     _worker: Option<Worker>,
 }
 
 impl VideoCapture {
-    /// Starts to capture; each picture goes to every slot of `frames`. `who` is written into a
-    /// pattern's strip.
+    /// Starts the capture; each frame goes to every slot of `frames`. A test pattern carries
+    /// `name` in its burnt-in strip.
     ///
-    /// What cannot be used is told to `notify` and tried again every two seconds.
-    /// [`SourceSpec::None`] captures nothing and tells nothing.
-    pub fn start(spec: &SourceSpec, who: &str, frames: Tee<VideoFrame>, notify: Notify) -> Self {
+    /// A source that fails is reported to `notify` and opened again every two seconds.
+    /// [`SourceSpec::None`] captures nothing and reports nothing.
+    pub fn start(spec: &SourceSpec, name: &str, frames: Tee<VideoFrame>, notify: Notify) -> Self {
         if *spec == SourceSpec::None {
             return Self { _worker: None };
         }
-        let (spec, who, told) = (spec.clone(), who.to_owned(), notify.clone());
+        let (spec, name, report) = (spec.clone(), name.to_owned(), notify.clone());
         let worker = Worker::spawn("capture video", move |stop| {
-            run(&spec, &who, &frames, &told, stop);
+            run(&spec, &name, &frames, &report, stop);
         });
         let worker = worker.inspect_err(|error| {
             let message = format!("no thread is left for the camera: {error}");
@@ -47,19 +47,22 @@ impl VideoCapture {
     }
 }
 
-/// The cameras that can be chosen, the one that `default` tries first at the head. Asks the system:
-/// not for the window's thread.
+/// The cameras that can be chosen; the first one is the one that `default` tries first.
+///
+/// Blocks while the operating system answers: do not call it on the window's thread.
 pub fn cameras() -> Vec<Device> {
     camera::devices()
 }
 
-/// Looks whether a camera is there, or a film can be read, without opening the device. May take
-/// a second, and with a file for ever: ask on a thread that nobody waits for.
+/// Checks that a camera is present or a video file can be read, without opening the device.
+///
+/// Takes up to a second for a device and may block forever for a file: call it on a detached
+/// thread.
 ///
 /// # Errors
-/// The sentence that capturing would fail with.
+/// The message that the capture would fail with.
 pub fn look_for_camera(spec: &SourceSpec) -> Result<(), String> {
-    let found = match spec {
+    let checked = match spec {
         SourceSpec::File(path) => Y4mFile::open(path).map(drop).map_err(SourceError::from),
         SourceSpec::Device(wanted) => camera::look_for(wanted).map_err(SourceError::from),
         SourceSpec::Default
@@ -68,28 +71,28 @@ pub fn look_for_camera(spec: &SourceSpec) -> Result<(), String> {
         | SourceSpec::Busy { .. }
         | SourceSpec::Tone { .. } => Ok(()),
     };
-    found.map_err(|error| error.to_string())
+    checked.map_err(|error| error.to_string())
 }
 
-fn run(spec: &SourceSpec, who: &str, frames: &Tee<VideoFrame>, notify: &Notify, stop: &Stop) {
-    let take = |frame: VideoFrame| frames.put(&frame);
+fn run(spec: &SourceSpec, name: &str, frames: &Tee<VideoFrame>, notify: &Notify, stop: &Stop) {
+    let deliver = |frame: VideoFrame| frames.put(&frame);
     match spec {
-        SourceSpec::Default => source::run(stop, notify, || Ok(Camera::open(None)?), take),
+        SourceSpec::Default => source::run(stop, notify, || Ok(Camera::open(None)?), deliver),
         SourceSpec::Device(wanted) => {
-            source::run(stop, notify, || Ok(Camera::open(Some(wanted))?), take);
+            source::run(stop, notify, || Ok(Camera::open(Some(wanted))?), deliver);
         }
         SourceSpec::Pattern { size, fps } => {
-            source::run(stop, notify, || Ok(Pattern::new(*size, *fps, who)), take);
+            source::run(stop, notify, || Ok(Pattern::new(*size, *fps, name)), deliver);
         }
         SourceSpec::Busy { size, fps } => {
-            source::run(stop, notify, || Ok(Busy::new(*size, *fps, who)), take);
+            source::run(stop, notify, || Ok(Busy::new(*size, *fps, name)), deliver);
         }
         SourceSpec::File(path) => {
-            source::run(stop, notify, || Detached::open(path, open_y4m), take);
+            source::run(stop, notify, || Detached::open(path, open_y4m), deliver);
         }
         SourceSpec::Tone { .. } => {
             let refuse = || Err::<Camera, _>(not_a_camera(spec));
-            source::run(stop, notify, refuse, take);
+            source::run(stop, notify, refuse, deliver);
         }
         SourceSpec::None => {}
     }

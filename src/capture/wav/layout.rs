@@ -1,30 +1,31 @@
-//! Where the sound is in a WAV, RF64, BW64 or Wave64 file, and how it is coded.
+//! Finds the audio data in a WAV, RF64, BW64 or Wave64 file, and its encoding.
 //!
-//! Sizes are hints: programs that write to a pipe, or crash, leave 0 or the largest number there.
-//! (`symphonia` 0.6 believes them, and reads neither RF64 nor Wave64; hence this.)
+//! Sizes in headers are only hints: programs that write to a pipe, or that crash, leave 0 or the
+//! largest number there. (`symphonia` 0.6 trusts the sizes, and reads neither RF64 nor Wave64;
+//! hence this parser.)
 
 use std::io::{self, Read, Seek, SeekFrom};
 
 use super::samples::Coding;
 
-/// Where the sound is in a file, and how it is coded.
+/// Where the audio data is in a file, and its encoding.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Layout {
-    /// Frames a second.
+    /// Frames per second.
     pub(super) rate: u32,
     /// Samples in a frame; at least one.
     pub(super) channels: usize,
-    /// How a sample is coded.
+    /// The encoding of a sample.
     pub(super) coding: Coding,
-    /// Bytes of a frame: the channels' samples, and perhaps more that mean nothing.
+    /// Bytes in a frame.
     pub(super) frame_bytes: usize,
-    /// Where the first frame begins.
+    /// Offset of the first frame in the file.
     pub(super) start: u64,
-    /// Whole frames.
+    /// The number of complete frames.
     pub(super) frames: u64,
 }
 
-/// Why a file has no sound that can be read.
+/// Why a file has no audio that can be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LayoutError {
     #[error(transparent)]
@@ -33,23 +34,23 @@ pub(super) enum LayoutError {
     Format(String),
 }
 
-/// Chunks before the sound at most; real files have ten.
+/// The largest number of chunks before the audio data; real files have about ten.
 const MAX_CHUNKS: usize = 4096;
 
-/// What ends the GUID of each chunk of a Wave64 file, except the first one's.
+/// The last 12 bytes of each chunk's GUID in a Wave64 file, except the first chunk's.
 const WAVE64: [u8; 12] = *b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a";
 
-/// The GUID that a Wave64 file begins with.
+/// The GUID at the beginning of a Wave64 file.
 const WAVE64_RIFF: [u8; 16] = *b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00";
 
 impl Layout {
     /// Reads the headers of a file.
     pub(super) fn read(file: &mut (impl Read + Seek)) -> Result<Self, LayoutError> {
         let length = file.seek(SeekFrom::End(0))?;
-        let mut head = Head { file, length, format: None, long_size: None };
-        match &head.bytes_at::<4>(0)? {
-            b"RIFF" | b"RF64" | b"BW64" => head.riff(),
-            b"riff" => head.wave64(),
+        let mut reader = Head { file, length, format: None, long_size: None };
+        match &reader.bytes_at::<4>(0)? {
+            b"RIFF" | b"RF64" | b"BW64" => reader.riff(),
+            b"riff" => reader.wave64(),
             b"RIFX" => Err(fault("it is a big-endian WAV (RIFX)")),
             _ => Err(fault("it does not begin with RIFF, RF64, BW64 or Wave64's mark")),
         }
@@ -60,16 +61,16 @@ fn fault(why: &str) -> LayoutError {
     LayoutError::Format(why.to_owned())
 }
 
-/// The headers of a file while they are read.
+/// Reads the headers of a file.
 struct Head<'a, F> {
     file: &'a mut F,
     length: u64,
     format: Option<Format>,
-    /// The sound's size in RF64, where 32 bits do not hold it.
+    /// The size of the audio data in the `ds64` chunk of RF64, for data beyond 32 bits.
     long_size: Option<u64>,
 }
 
-/// What the chunk `fmt ` says.
+/// The contents of the chunk `fmt `.
 #[derive(Clone, Copy)]
 struct Format {
     rate: u32,
@@ -79,7 +80,7 @@ struct Format {
 }
 
 impl<F: Read + Seek> Head<'_, F> {
-    /// RIFF and its 64-bit relatives (EBU Tech 3306, ITU-R BS.2088).
+    /// Reads RIFF and its 64-bit variants (EBU Tech 3306, ITU-R BS.2088).
     fn riff(&mut self) -> Result<Layout, LayoutError> {
         if &self.bytes_at::<4>(8)? != b"WAVE" {
             return Err(fault("it is a RIFF file of another kind, without WAVE"));
@@ -104,19 +105,21 @@ impl<F: Read + Seek> Head<'_, F> {
         Err(fault("it holds no sound"))
     }
 
-    /// The next chunk. One of odd size has a pad byte behind it, which some programs forget; a
-    /// chunk's name does not begin with 0.
+    /// The offset of the next chunk.
+    ///
+    /// A chunk of odd size is followed by a pad byte, which some programs omit. The pad byte is 0,
+    /// and a chunk's name does not begin with 0.
     fn behind(&mut self, body: u64, size: u32) -> Result<u64, LayoutError> {
         let end = body + u64::from(size);
         if size.is_multiple_of(2) || end >= self.length {
             return Ok(end);
         }
-        let is_forgotten = self.bytes_at::<1>(end)? != [0] && self.is_chunk(end)?;
-        Ok(if is_forgotten { end } else { end + 1 })
+        let is_unpadded = self.bytes_at::<1>(end)? != [0] && self.is_chunk(end)?;
+        Ok(if is_unpadded { end } else { end + 1 })
     }
 
-    /// Where the sound ends: where its size says, if the file ends there or another chunk begins;
-    /// else at the end of the file.
+    /// The offset of the end of the audio data: as given by its size, if the file ends there or
+    /// another chunk follows; otherwise the end of the file.
     fn end_of_sound(&mut self, body: u64, size: u32) -> Result<u64, LayoutError> {
         let size = match self.long_size {
             Some(long) if size == u32::MAX => long,
@@ -133,17 +136,18 @@ impl<F: Read + Seek> Head<'_, F> {
         Ok(if is_end { end } else { self.length })
     }
 
-    /// Whether something that looks like a chunk is there.
+    /// Whether the bytes at the offset look like a chunk.
     fn is_chunk(&mut self, at: u64) -> Result<bool, LayoutError> {
         let Some((name, size)) = self.chunk_at(at)? else { return Ok(false) };
         let is_name = name.iter().all(|byte| (b' '..=b'~').contains(byte));
         Ok(is_name && at + 8 + u64::from(size) <= self.length + 1)
     }
 
-    /// Whether a title and an artist follow, as music programs append them to anything.
+    /// Whether an ID3 or APE tag begins at the offset, as music programs append to files of any
+    /// format.
     fn is_foreign_tag(&mut self, at: u64) -> Result<bool, LayoutError> {
-        let mark = self.bytes_at::<4>(at)?;
-        Ok(mark.starts_with(b"TAG") || mark.starts_with(b"ID3") || &mark == b"APET")
+        let magic = self.bytes_at::<4>(at)?;
+        Ok(magic.starts_with(b"TAG") || magic.starts_with(b"ID3") || &magic == b"APET")
     }
 
     /// A chunk's name and size; `None` at the end of the file.
@@ -156,8 +160,8 @@ impl<F: Read + Seek> Head<'_, F> {
         Ok(Some(([a, b, c, d], u32::from_le_bytes(size))))
     }
 
-    /// Sony's Wave64: 64-bit sizes that count the header, GUIDs for names, chunks at multiples
-    /// of 8.
+    /// Reads Sony's Wave64: 64-bit sizes that include the header, GUIDs for names, chunks at
+    /// multiples of 8.
     fn wave64(&mut self) -> Result<Layout, LayoutError> {
         let (riff, wave) = (self.bytes_at::<16>(0)?, self.bytes_at::<16>(24)?);
         if riff != WAVE64_RIFF || wave != guid(b"wave") {
@@ -191,25 +195,25 @@ impl<F: Read + Seek> Head<'_, F> {
     }
 
     fn format_at(&mut self, at: u64, size: u64) -> Result<Format, LayoutError> {
-        // Up to the subformat's first two bytes; older programs leave out the end.
+        // Up to the subformat's first two bytes; older programs omit the end.
         let mut bytes = [0; 26];
-        let there = size.min(26).min(self.length.saturating_sub(at)) as usize;
-        if there < 14 {
+        let available = size.min(26).min(self.length.saturating_sub(at)) as usize;
+        if available < 14 {
             return Err(fault("it is too short"));
         }
         self.file.seek(SeekFrom::Start(at))?;
-        self.file.read_exact(&mut bytes[..there])?;
+        self.file.read_exact(&mut bytes[..available])?;
         Format::parse(&bytes).map_err(LayoutError::Format)
     }
 
     fn layout(&self, start: u64, end: u64) -> Result<Layout, LayoutError> {
         let format = self.format.ok_or_else(|| fault("its sound comes before its format"))?;
-        let Format { rate, channels, coding, frame_bytes } = format;
+        let Format { rate, channels, coding: encoding, frame_bytes } = format;
         let frames = end.saturating_sub(start) / frame_bytes as u64;
         if frames == 0 {
             return Err(fault("it holds no sound"));
         }
-        Ok(Layout { rate, channels, coding, frame_bytes, start, frames })
+        Ok(Layout { rate, channels, coding: encoding, frame_bytes, start, frames })
     }
 
     fn bytes_at<const N: usize>(&mut self, at: u64) -> Result<[u8; N], LayoutError> {
@@ -230,30 +234,33 @@ fn guid(name: &[u8; 4]) -> [u8; 16] {
     guid
 }
 
-/// The format tag that says that the real one is further behind.
+/// The format tag of `WAVEFORMATEXTENSIBLE`: the real tag is in the subformat.
 const EXTENSIBLE: u16 = 0xfffe;
 
 impl Format {
-    /// `WAVEFORMATEX` or `WAVEFORMATEXTENSIBLE`; what is not there is 0.
+    /// Parses `WAVEFORMATEX` or `WAVEFORMATEXTENSIBLE`; missing bytes are 0.
     fn parse(bytes: &[u8; 26]) -> Result<Self, String> {
         let short = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
         let long = |at: usize| u64::from(short(at)) | u64::from(short(at + 2)) << 16;
         let tag = if short(0) == EXTENSIBLE { short(24) } else { short(0) };
-        let (channels, rate, a_second) = (u64::from(short(2)), long(4), long(8));
+        let (channels, rate, bytes_per_second) = (u64::from(short(2)), long(4), long(8));
         let (block, bits) = (u64::from(short(12)), u64::from(short(14)));
         if channels == 0 {
             return Err("it holds no sound".to_owned());
         }
-        // A sample may stand in more bytes than its bits need: the frame's size says so. It is
-        // believed if the bytes a second agree with it, or if the bits say nothing.
-        let by_bits = bits.div_ceil(8);
-        let is_block_right = block >= channels
+        // A sample may take more bytes than its bits need; the block size (bytes per frame) tells
+        // how many. The block size is trusted if the bytes per second agree with it, or if the
+        // number of bits is 0.
+        let bytes_by_bits = bits.div_ceil(8);
+        let is_block_plausible = block >= channels
             && block % channels == 0
-            && (by_bits == 0 || (block / channels >= by_bits && a_second == rate * block));
-        let sample_bytes = if is_block_right { block / channels } else { by_bits };
-        let coding = Coding::new(tag, sample_bytes)?;
+            && (bytes_by_bits == 0
+                || (block / channels >= bytes_by_bits && bytes_per_second == rate * block));
+        let sample_bytes = if is_block_plausible { block / channels } else { bytes_by_bits };
+        let encoding = Coding::new(tag, sample_bytes)?;
         let frame_bytes = (channels * sample_bytes) as usize;
-        Ok(Self { rate: rate as u32, channels: channels as usize, coding, frame_bytes })
+        let (rate, channels) = (rate as u32, channels as usize);
+        Ok(Self { rate, channels, coding: encoding, frame_bytes })
     }
 }
 
@@ -263,13 +270,13 @@ mod tests {
 
     use super::*;
 
-    /// A chunk with its pad byte.
+    /// A chunk, with a pad byte if its size is odd.
     fn chunk(name: &[u8; 4], body: &[u8]) -> Vec<u8> {
         let pad = vec![0; body.len() % 2];
         [name, &(body.len() as u32).to_le_bytes()[..], body, &pad].concat()
     }
 
-    /// `fmt ` of a tag, channels, and bytes and bits of a sample, at 8 kHz.
+    /// The body of a `fmt ` chunk at 8 kHz, with this many bytes and bits per sample.
     fn format(tag: u16, channels: u16, bytes: u16, bits: u16) -> Vec<u8> {
         let block = channels * bytes;
         let mut body = [tag.to_le_bytes(), channels.to_le_bytes()].concat();
@@ -279,33 +286,33 @@ mod tests {
         body
     }
 
-    fn riff(mark: &[u8; 4], chunks: &[Vec<u8>]) -> Vec<u8> {
+    fn riff(magic: &[u8; 4], chunks: &[Vec<u8>]) -> Vec<u8> {
         let body = chunks.concat();
-        [mark, &(body.len() as u32 + 4).to_le_bytes()[..], b"WAVE", &body].concat()
+        [magic, &(body.len() as u32 + 4).to_le_bytes()[..], b"WAVE", &body].concat()
     }
 
     fn read(file: &[u8]) -> Layout {
         Layout::read(&mut Cursor::new(file)).unwrap_or_else(|error| panic!("{error}: {file:x?}"))
     }
 
-    fn refused(file: &[u8]) -> String {
+    fn read_error(file: &[u8]) -> String {
         Layout::read(&mut Cursor::new(file)).unwrap_err().to_string()
     }
 
-    /// A header of 44 bytes before 100 bytes of 16-bit mono.
+    /// A header of 44 bytes followed by 100 bytes of 16-bit mono.
     fn plain() -> Vec<u8> {
         riff(b"RIFF", &[chunk(b"fmt ", &format(1, 1, 2, 16)), chunk(b"data", &[0xff; 100])])
     }
 
     #[test]
-    fn sizes_are_hints_and_the_sound_goes_on_to_the_end_of_the_file() {
+    fn wrong_sizes_are_ignored_and_the_audio_lasts_to_the_end_of_the_file() {
         let with = |riff: u32, data: u32| {
             let mut file = plain();
             file[4..8].copy_from_slice(&riff.to_le_bytes());
             file[40..44].copy_from_slice(&data.to_le_bytes());
             file
         };
-        let right = Layout {
+        let correct = Layout {
             rate: 8000,
             channels: 1,
             coding: Coding::Signed(2),
@@ -322,39 +329,39 @@ mod tests {
             (u32::MAX, 0),
             (0, u32::MAX - 36),
             (136, 102),
-            // Written while the program ran on, and never again.
+            // Written in the middle of the recording and never updated.
             (86, 50),
         ] {
-            assert_eq!(read(&with(riff, data)), right, "{riff} {data}");
+            assert_eq!(read(&with(riff, data)), correct, "{riff} {data}");
         }
-        let mut cut = plain();
-        cut.truncate(101);
-        assert_eq!(read(&cut).frames, 28, "the last frame is not whole");
-        assert_eq!(refused(&plain()[..44]), "it holds no sound");
-        assert_eq!(refused(&plain()[..45]), "it holds no sound");
+        let mut truncated = plain();
+        truncated.truncate(101);
+        assert_eq!(read(&truncated).frames, 28, "the last frame is incomplete");
+        assert_eq!(read_error(&plain()[..44]), "it holds no sound");
+        assert_eq!(read_error(&plain()[..45]), "it holds no sound");
     }
 
     #[test]
-    fn what_is_behind_the_sound_is_not_played() {
+    fn chunks_and_tags_after_the_audio_are_not_played() {
         let title = chunk(b"LIST", b"INFOINAM\x04\0\0\0Talk");
         let mut tagged = plain();
         tagged.extend(b"TAG");
         tagged.extend([b' '; 125]);
         let format = chunk(b"fmt ", &format(1, 1, 2, 16));
-        let sound = chunk(b"data", &[0xff; 100]);
+        let audio = chunk(b"data", &[0xff; 100]);
         let odd = chunk(b"data", &[0xff; 101]);
-        let mut forgotten = odd.clone();
-        forgotten.pop();
+        let mut unpadded = odd.clone();
+        unpadded.pop();
         for file in [
-            riff(b"RIFF", &[format.clone(), sound, title.clone()]),
+            riff(b"RIFF", &[format.clone(), audio, title.clone()]),
             riff(b"RIFF", &[format.clone(), odd, title.clone()]),
-            riff(b"RIFF", &[format.clone(), forgotten, title.clone()]),
+            riff(b"RIFF", &[format.clone(), unpadded, title.clone()]),
             tagged,
         ] {
             assert_eq!(read(&file).frames, 50, "{file:x?}");
         }
         assert_eq!(
-            refused(&riff(b"RIFF", &[format, chunk(b"data", &[]), title])),
+            read_error(&riff(b"RIFF", &[format, chunk(b"data", &[]), title])),
             "it holds no sound"
         );
     }
@@ -362,26 +369,26 @@ mod tests {
     #[test]
     fn chunks_of_odd_size_are_skipped_with_and_without_their_pad_byte() {
         let odd = chunk(b"LIST", b"INFOISFT\x05\0\0\0abcd\0");
-        let (mut forgotten, mut garbage) = (odd.clone(), odd.clone());
-        forgotten.pop();
-        *garbage.last_mut().unwrap() = 0xff;
-        let (format, sound) = (chunk(b"fmt ", &format(1, 1, 2, 16)), chunk(b"data", &[0xff; 100]));
-        for list in [odd, forgotten, garbage] {
+        let (mut unpadded, mut nonzero_pad) = (odd.clone(), odd.clone());
+        unpadded.pop();
+        *nonzero_pad.last_mut().unwrap() = 0xff;
+        let (format, audio) = (chunk(b"fmt ", &format(1, 1, 2, 16)), chunk(b"data", &[0xff; 100]));
+        for list in [odd, unpadded, nonzero_pad] {
             for chunks in [
-                [format.clone(), list.clone(), sound.clone()],
-                [list.clone(), format.clone(), sound.clone()],
+                [format.clone(), list.clone(), audio.clone()],
+                [list.clone(), format.clone(), audio.clone()],
             ] {
                 let file = riff(b"RIFF", &chunks);
                 let layout = read(&file);
-                let start = file.windows(4).position(|word| word == b"data").unwrap() as u64 + 8;
+                let start = file.windows(4).position(|name| name == b"data").unwrap() as u64 + 8;
                 assert_eq!((layout.start, layout.frames), (start, 50), "{file:x?}");
             }
         }
     }
 
     #[test]
-    fn every_format_is_read_plain_and_extensible() {
-        for (tag, bytes, bits, coding) in [
+    fn every_format_is_read_from_plain_and_extensible_chunks() {
+        for (tag, bytes, bits, encoding) in [
             (1, 1, 8, Coding::Unsigned),
             (1, 2, 12, Coding::Signed(2)),
             (1, 2, 16, Coding::Signed(2)),
@@ -404,30 +411,30 @@ mod tests {
                 extended.extend(b"\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71");
                 let longer = [&plain[..], &[0, 0]].concat();
                 for body in [plain, longer, extended] {
-                    let sound = vec![1; 10 * usize::from(channels * bytes)];
+                    let audio = vec![1; 10 * usize::from(channels * bytes)];
                     let layout =
-                        read(&riff(b"RIFF", &[chunk(b"fmt ", &body), chunk(b"data", &sound)]));
+                        read(&riff(b"RIFF", &[chunk(b"fmt ", &body), chunk(b"data", &audio)]));
                     let found = (layout.channels, layout.coding, layout.frames);
-                    assert_eq!(found, (usize::from(channels), coding, 10), "{tag} {bits}");
+                    assert_eq!(found, (usize::from(channels), encoding, 10), "{tag} {bits}");
                 }
             }
         }
-        // A frame's size that nothing agrees with is wrong, not the bits.
+        // If only the block size disagrees, it is wrong and the number of bits is right.
         let mut wrong = format(1, 2, 2, 16);
         wrong[12..14].copy_from_slice(&2_u16.to_le_bytes());
-        let sound = chunk(b"data", &[0; 40]);
-        assert_eq!(read(&riff(b"RIFF", &[chunk(b"fmt ", &wrong), sound])).frames, 10);
+        let audio = chunk(b"data", &[0; 40]);
+        assert_eq!(read(&riff(b"RIFF", &[chunk(b"fmt ", &wrong), audio])).frames, 10);
     }
 
     #[test]
-    fn files_beyond_four_gigabytes_are_read_by_their_long_sizes() {
+    fn files_beyond_four_gigabytes_are_read_by_their_64_bit_sizes() {
         let long = |data: u64| {
             let sizes = [200_u64, data, 0].map(u64::to_le_bytes).concat();
             let sizes = chunk(b"ds64", &[&sizes[..], &[0; 4]].concat());
-            let mut sound = chunk(b"data", &[0xff; 100]);
-            sound[4..8].fill(0xff);
+            let mut audio = chunk(b"data", &[0xff; 100]);
+            audio[4..8].fill(0xff);
             let format = chunk(b"fmt ", &format(1, 1, 2, 16));
-            let mut file = riff(b"RF64", &[sizes, format, sound, chunk(b"junk", &[1; 4])]);
+            let mut file = riff(b"RF64", &[sizes, format, audio, chunk(b"junk", &[1; 4])]);
             file[4..8].fill(0xff);
             file
         };
@@ -442,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wave64_file_is_read_also_if_its_sizes_say_nothing() {
+    fn a_wave64_file_is_read_even_if_its_sizes_are_wrong() {
         let chunk64 = |name: &[u8; 4], body: &[u8], size: u64| {
             let pad = vec![0; body.len().next_multiple_of(8) - body.len()];
             [&guid(name)[..], &size.to_le_bytes(), body, &pad].concat()
@@ -464,7 +471,7 @@ mod tests {
             let layout = read(&file(unknown));
             assert_eq!((layout.start, layout.frames), (start, padded_end), "{unknown}");
         }
-        let behind = [file(124), chunk64(b"levl", &[1; 8], 32)].concat();
-        assert_eq!(read(&behind).frames, 50);
+        let with_chunk_after = [file(124), chunk64(b"levl", &[1; 8], 32)].concat();
+        assert_eq!(read(&with_chunk_after).frames, 50);
     }
 }

@@ -1,4 +1,4 @@
-//! Sound from a WAV file, of any rate and number of channels, looped.
+//! Audio from a WAV file of any rate and number of channels, looped.
 
 mod layout;
 mod samples;
@@ -22,22 +22,22 @@ use crate::{
     media::{AudioBlock, BLOCK_SAMPLES, now},
 };
 
-/// The rates that are played, in hertz: below telephones to above studios.
+/// The accepted sample rates in hertz: from below telephone quality to above studio quality.
 const RATES: std::ops::RangeInclusive<u32> = 100..=768_000;
 
-/// A file of sound, from its beginning, again and again, as blocks of 10 ms.
+/// An audio file as an endless source of 10 ms blocks.
 pub(super) struct WavFile {
     track: Track,
     resampler: Resampler,
-    /// Mono samples of the file that were not resampled yet.
+    /// Mono samples of the file that are not resampled yet.
     piece: Vec<f32>,
-    /// Samples that are ready.
+    /// Resampled samples that are not in a block yet.
     ready: VecDeque<f32>,
     made: Vec<f32>,
     pace: Pace,
 }
 
-/// Why a file is no source of sound.
+/// Why a file cannot be used as a source of audio.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WavError {
     #[error(transparent)]
@@ -47,21 +47,22 @@ pub(super) enum WavError {
 }
 
 impl WavFile {
-    /// Opens the file and reads its header. May block for ever.
+    /// Opens the file and reads its header. May block forever.
     pub(super) fn open(path: &Path) -> Result<Self, WavError> {
         let track = Track::open(path)?;
         let resampler = Resampler::new(track.layout.rate);
-        let pace = Pace::new(now(), BLOCK_RATE, 1, BLOCK_SLACK);
+        let clock = Pace::new(now(), BLOCK_RATE, 1, BLOCK_SLACK);
         let (piece, ready, made) = (vec![], VecDeque::new(), vec![]);
-        Ok(Self { track, resampler, piece, ready, made, pace })
+        Ok(Self { track, resampler, piece, ready, made, pace: clock })
     }
 
+    /// The samples of the next block. May block forever.
     pub(super) fn samples(&mut self) -> Result<[f32; BLOCK_SAMPLES], WavError> {
-        // Some 10 ms at once, whatever the rate.
-        let piece = self.track.layout.rate.div_ceil(100);
+        // About 10 ms at a time, whatever the file's rate.
+        let count = self.track.layout.rate.div_ceil(100);
         while self.ready.len() < BLOCK_SAMPLES {
             self.piece.clear();
-            for _ in 0..piece {
+            for _ in 0..count {
                 let sample = self.track.next()?;
                 self.piece.push(sample);
             }
@@ -80,26 +81,26 @@ impl Source<AudioBlock> for WavFile {
     }
 }
 
-/// The file's samples, mixed to mono, without end.
+/// The samples of a file, mixed to mono and looped endlessly.
 ///
-/// Where the end does not lead into the beginning, both are faded over 5 ms, so that it does not
-/// click.
+/// If the loop point has an audible step, the end and the beginning are faded over 5 ms, so that
+/// it does not click.
 struct Track {
     path: PathBuf,
     file: BufReader<File>,
     layout: Layout,
-    /// One frame as it is in the file.
+    /// The bytes of one frame (a sample per channel).
     raw: Vec<u8>,
-    /// Frames played since the beginning.
+    /// Index of the next frame.
     at: u64,
-    /// Frames that there are; fewer than the header says if the file was cut meanwhile.
+    /// The number of frames; fewer than in the header if the file was truncated meanwhile.
     frames: u64,
-    /// Whether the end leads into the beginning.
+    /// Whether the end continues into the beginning without an audible step.
     is_seamless: bool,
     is_first_round: bool,
 }
 
-/// A step that nobody hears.
+/// The largest step between two samples that counts as inaudible; full scale is ±1.
 const SEAM: f32 = 0.01;
 
 impl Track {
@@ -129,7 +130,7 @@ impl Track {
         Ok(track)
     }
 
-    /// The next sample; the first one after the last.
+    /// The next sample. After the last one comes the first.
     fn next(&mut self) -> Result<f32, WavError> {
         loop {
             if self.at < self.frames
@@ -149,7 +150,7 @@ impl Track {
         }
     }
 
-    /// How loud the next frame is: faded at both ends, except at the very first beginning.
+    /// The gain of the next frame: faded at both ends, but not at the beginning of the first pass.
     fn gain(&self) -> f32 {
         if self.is_seamless {
             return 1.0;
@@ -159,17 +160,18 @@ impl Track {
         fade_in.min((self.frames - self.at) as f32 / fade).min(1.0)
     }
 
-    /// Whether the end leads into the beginning: the step between them is like those beside it.
+    /// Whether the loop point is seamless: the step there is not much larger than the steps
+    /// before and after it.
     fn leads_into_itself(&mut self) -> Result<bool, WavError> {
         let last = self.frames - 1;
-        let mut steps = [0.0; 4];
-        for (step, at) in steps.iter_mut().zip([last.saturating_sub(1), last, 0, last.min(1)]) {
+        let mut samples = [0.0; 4];
+        for (sample, at) in samples.iter_mut().zip([last.saturating_sub(1), last, 0, last.min(1)]) {
             self.go_to(at)?;
-            *step = self.read_frame()?.unwrap_or_default();
+            *sample = self.read_frame()?.unwrap_or_default();
         }
-        let [before, last, first, second] = steps;
-        let beside = (last - before).abs().max((second - first).abs());
-        Ok((first - last).abs() <= 2.0 * beside + SEAM)
+        let [before, last, first, second] = samples;
+        let adjacent = (last - before).abs().max((second - first).abs());
+        Ok((first - last).abs() <= 2.0 * adjacent + SEAM)
     }
 
     fn go_to(&mut self, frame: u64) -> Result<(), WavError> {
@@ -179,16 +181,16 @@ impl Track {
         Ok(())
     }
 
-    /// The mean of all channels of the next frame; `None` at the end of the file, where a part of
-    /// a frame is left out.
+    /// The mean of all channels of the next frame. `None` at the end of the file, where an
+    /// incomplete frame is ignored.
     fn read_frame(&mut self) -> Result<Option<f32>, WavError> {
         match self.file.read_exact(&mut self.raw) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             Err(error) => return Err(self.io(error)),
         }
-        let Layout { coding, channels, .. } = self.layout;
-        let samples = self.raw.chunks_exact(coding.bytes()).map(|bytes| coding.decode(bytes));
+        let Layout { coding: encoding, channels, .. } = self.layout;
+        let samples = self.raw.chunks_exact(encoding.bytes()).map(|bytes| encoding.decode(bytes));
         Ok(Some(samples.sum::<f32>() / channels as f32))
     }
 
@@ -205,7 +207,7 @@ mod tests {
 
     use super::*;
 
-    /// A file that is gone with its value.
+    /// A temporary WAV file, removed when dropped.
     struct Sound(PathBuf);
 
     impl Sound {
@@ -214,10 +216,10 @@ mod tests {
             Self(std::env::temp_dir().join(name))
         }
 
-        /// The same sound in every channel, full scale ±1.
+        /// Writes the same samples into every channel, full scale ±1.
         fn write(name: &str, spec: WavSpec, samples: impl Iterator<Item = f64>) -> Self {
-            let sound = Self::new(name);
-            let mut file = WavWriter::create(&sound.0, spec).unwrap();
+            let path = Self::new(name);
+            let mut file = WavWriter::create(&path.0, spec).unwrap();
             let full = (1_i64 << (spec.bits_per_sample - 1)) as f64;
             for sample in samples {
                 for _ in 0..spec.channels {
@@ -231,7 +233,7 @@ mod tests {
                 }
             }
             file.finalize().unwrap();
-            sound
+            path
         }
     }
 
@@ -250,13 +252,13 @@ mod tests {
         (0..count).map(move |n| 0.5 * (TAU * hz * n as f64 / f64::from(rate)).sin())
     }
 
-    fn heard(sound: &Sound, blocks: usize) -> Vec<f32> {
-        let mut file = WavFile::open(&sound.0).unwrap();
+    fn read_blocks(file: &Sound, blocks: usize) -> Vec<f32> {
+        let mut file = WavFile::open(&file.0).unwrap();
         (0..blocks).flat_map(|_| file.samples().unwrap()).collect()
     }
 
     #[test]
-    fn every_kind_of_file_gives_the_same_sound() {
+    fn every_rate_and_encoding_gives_the_same_samples() {
         let exact: Vec<_> = sine(440.0, 48_000, 1.0).collect();
         let (int, float) = (SampleFormat::Int, SampleFormat::Float);
         for (channels, rate, bits, format) in [
@@ -269,11 +271,11 @@ mod tests {
         ] {
             let name = format!("kind-{channels}-{rate}-{bits}");
             let spec = spec(channels, rate, bits, format);
-            let sound = Sound::write(&name, spec, sine(440.0, rate, 0.5));
-            // A whole number of waves: the end leads into the beginning, again and again. The
-            // silence before the very first sample is an edge, which filters round.
-            let heard = heard(&sound, 100);
-            let pairs = heard.iter().zip(&exact).skip(480);
+            let file = Sound::write(&name, spec, sine(440.0, rate, 0.5));
+            // The file holds a whole number of periods, so its loop is seamless. The first
+            // samples are skipped: the step from silence to the first one makes the resampler ring.
+            let samples = read_blocks(&file, 100);
+            let pairs = samples.iter().zip(&exact).skip(480);
             let worst = pairs.map(|(a, b)| (f64::from(*a) - b).abs());
             let worst = worst.fold(0.0, f64::max);
             assert!(worst < if bits == 8 { 0.01 } else { 0.001 }, "{name}: {worst}");
@@ -281,36 +283,36 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_does_not_lead_into_the_beginning_is_faded_and_does_not_click() {
-        let one = spec(1, 48_000, 16, SampleFormat::Int);
-        // It ends at the top of a wave.
-        let sound = Sound::write("click", one, sine(100.0, 48_000, 0.1025));
-        let heard = heard(&sound, 60);
-        let jump = heard.windows(2).map(|pair| (pair[1] - pair[0]).abs()).fold(0.0, f32::max);
+    fn a_loop_point_with_a_step_is_faded_and_does_not_click() {
+        let mono = spec(1, 48_000, 16, SampleFormat::Int);
+        // The file ends at the peak of a wave.
+        let file = Sound::write("click", mono, sine(100.0, 48_000, 0.1025));
+        let samples = read_blocks(&file, 60);
+        let jump = samples.windows(2).map(|pair| (pair[1] - pair[0]).abs()).fold(0.0, f32::max);
         assert!(jump < 0.02, "{jump}");
-        let loud = |range: std::ops::Range<usize>| {
-            heard[range].iter().fold(0.0_f32, |a, b| a.max(b.abs()))
+        let peak = |range: std::ops::Range<usize>| {
+            samples[range].iter().fold(0.0_f32, |a, b| a.max(b.abs()))
         };
-        assert!(loud(0..480) > 0.49, "the very first time nothing is faded in");
-        assert!(loud(20_000..24_000) > 0.49, "between the ends it is as it was");
+        assert!(peak(0..480) > 0.49, "the first pass is not faded in");
+        assert!(peak(20_000..24_000) > 0.49, "between the ends nothing is faded");
     }
 
     #[test]
-    fn a_sound_of_one_sample_and_a_truncated_one_are_played() {
-        let one = spec(1, 48_000, 16, SampleFormat::Int);
-        let short = Sound::write("short", one, [0.25].into_iter());
-        assert!(heard(&short, 3).iter().all(|sample| (0.0..=0.26).contains(sample)));
-        let cut = Sound::write("cut", one, sine(100.0, 48_000, 0.1));
-        let bytes = fs::read(&cut.0).unwrap();
-        fs::write(&cut.0, &bytes[..bytes.len() / 2 + 1]).unwrap();
-        let heard = heard(&cut, 60);
-        assert!(heard[9600..].iter().any(|sample| *sample > 0.4), "looped");
-        let (second, last) = (&heard[2389..2 * 2389], &heard[10 * 2389..11 * 2389]);
-        assert_eq!(second, last, "no time round is like the other");
+    fn a_file_of_one_sample_and_a_truncated_file_are_played() {
+        let mono = spec(1, 48_000, 16, SampleFormat::Int);
+        let short = Sound::write("short", mono, [0.25].into_iter());
+        assert!(read_blocks(&short, 3).iter().all(|sample| (0.0..=0.26).contains(sample)));
+        let truncated = Sound::write("cut", mono, sine(100.0, 48_000, 0.1));
+        let bytes = fs::read(&truncated.0).unwrap();
+        fs::write(&truncated.0, &bytes[..bytes.len() / 2 + 1]).unwrap();
+        let samples = read_blocks(&truncated, 60);
+        assert!(samples[9600..].iter().any(|sample| *sample > 0.4), "looped");
+        let (second, last) = (&samples[2389..2 * 2389], &samples[10 * 2389..11 * 2389]);
+        assert_eq!(second, last, "each pass after the first is the same");
     }
 
     #[test]
-    fn a_bad_file_is_refused_by_name_with_its_fault() {
+    fn a_bad_file_is_refused_with_its_name_and_its_fault() {
         let good = Sound::write("good", spec(2, 48_000, 16, SampleFormat::Int), sine(9.0, 99, 1.0));
         let good = fs::read(&good.0).unwrap();
         let with = |at: usize, bytes: &[u8]| {
@@ -334,28 +336,28 @@ mod tests {
         .into_iter()
         .enumerate()
         {
-            let sound = Sound::new(&format!("bad{number}"));
-            fs::write(&sound.0, bytes).unwrap();
-            let made = WavFile::open(&sound.0).and_then(|mut file| file.samples());
-            let error = made.map(|_| ()).unwrap_err().to_string();
+            let file = Sound::new(&format!("bad{number}"));
+            fs::write(&file.0, bytes).unwrap();
+            let read = WavFile::open(&file.0).and_then(|mut file| file.samples());
+            let error = read.map(|_| ()).unwrap_err().to_string();
             assert!(error.contains(fault), "{number}: {error}");
             assert!(error.contains(&format!("bad{number}.wav")), "{number}: {error}");
         }
     }
 
     #[test]
-    fn a_header_that_promises_more_than_there_is_costs_nothing() {
-        let sound =
+    fn a_header_with_a_far_too_large_size_costs_no_memory() {
+        let file =
             Sound::write("bomb", spec(1, 48_000, 16, SampleFormat::Int), sine(99.0, 999, 1.0));
-        let mut bytes = fs::read(&sound.0).unwrap();
+        let mut bytes = fs::read(&file.0).unwrap();
         bytes[4..8].fill(0xff);
         bytes[40..44].copy_from_slice(&[0xfe, 0xff, 0xff, 0xff]);
-        fs::write(&sound.0, bytes).unwrap();
-        assert_eq!(heard(&sound, 10).len(), 4800);
+        fs::write(&file.0, bytes).unwrap();
+        assert_eq!(read_blocks(&file, 10).len(), 4800);
     }
 
     #[test]
-    fn a_missing_file_and_a_folder_are_named() {
+    fn a_missing_file_and_a_folder_are_refused_with_a_clear_error() {
         let missing = WavFile::open(Path::new("/nowhere/voice.wav")).map(|_| ()).unwrap_err();
         assert!(missing.to_string().starts_with("the file \"/nowhere/voice.wav\" cannot be read"));
         let folder = WavFile::open(&std::env::temp_dir()).map(|_| ()).unwrap_err();

@@ -1,24 +1,24 @@
-//! How a sample is coded in a WAV file.
+//! The encodings of a sample in a WAV file.
 
-/// How a sample is coded; little-endian.
+/// The encoding of a sample, little-endian.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Coding {
-    /// One byte, 128 is silence.
+    /// One unsigned byte; 128 is silence.
     Unsigned,
-    /// So many bytes, two to eight, two's complement; fewer valid bits stand at the top.
+    /// Two's complement in two to eight bytes; fewer valid bits are left-aligned.
     Signed(usize),
     /// IEEE 754, four bytes.
     Single,
     /// IEEE 754, eight bytes.
     Double,
-    /// ITU-T G.711.
+    /// A-law, one byte (ITU-T G.711).
     ALaw,
-    /// ITU-T G.711.
+    /// µ-law, one byte (ITU-T G.711).
     MuLaw,
 }
 
 impl Coding {
-    /// The coding of a format tag (RFC 2361) in samples of so many bytes.
+    /// The encoding for a format tag (RFC 2361) and the number of bytes in a sample.
     pub(super) fn new(tag: u16, bytes: u64) -> Result<Self, String> {
         let unusual = |name: &str| format!("its sound is {name} in {bytes} bytes a sample");
         match (tag, bytes) {
@@ -50,7 +50,7 @@ impl Coding {
         }
     }
 
-    /// Bytes of a sample.
+    /// Bytes in a sample.
     pub(super) const fn bytes(self) -> usize {
         match self {
             Self::Unsigned | Self::ALaw | Self::MuLaw => 1,
@@ -60,10 +60,10 @@ impl Coding {
         }
     }
 
-    /// The sample, full scale ±1; what is no number is silence.
+    /// Decodes a sample to full scale ±1; NaN and infinity become silence.
     ///
     /// # Panics
-    /// If there are not [`Self::bytes`] bytes; a bug of the caller.
+    /// If `bytes` has not [`Self::bytes`] bytes: a bug of the caller.
     pub(super) fn decode(self, bytes: &[u8]) -> f32 {
         let mut wide = [0; 8];
         let sample = match self {
@@ -87,7 +87,7 @@ impl Coding {
     }
 }
 
-/// A-law: sign, exponent, mantissa, every other bit inverted (G.711, table 1).
+/// Decodes A-law: sign, exponent, mantissa, every other bit inverted (G.711, table 1).
 fn a_law(byte: u8) -> i16 {
     let code = byte ^ 0x55;
     let (exponent, mantissa) = ((code >> 4) & 7, i16::from(code & 15) << 4);
@@ -98,7 +98,7 @@ fn a_law(byte: u8) -> i16 {
     if code & 0x80 == 0 { -level } else { level }
 }
 
-/// µ-law: sign, exponent, mantissa, all inverted (G.711, table 2).
+/// Decodes µ-law: sign, exponent, mantissa, all bits inverted (G.711, table 2).
 fn mu_law(byte: u8) -> i16 {
     let code = !byte;
     let level = (((i16::from(code & 15) << 3) + 0x84) << ((code >> 4) & 7)) - 0x84;
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_coding_has_its_full_scale_its_silence_and_its_half() {
+    fn every_encoding_decodes_full_scale_half_scale_and_silence() {
         let all: [(Coding, &[u8], f32); 18] = [
             (Coding::Unsigned, &[0], -1.0),
             (Coding::Unsigned, &[128], 0.0),
@@ -132,9 +132,9 @@ mod tests {
             (Coding::MuLaw, &[0x00], -32_124.0 / 32_768.0),
             (Coding::MuLaw, &[0xff], 0.0),
         ];
-        for (coding, bytes, level) in all {
-            assert_eq!(coding.bytes(), bytes.len());
-            assert_eq!(coding.decode(bytes), level, "{coding:?} {bytes:?}");
+        for (encoding, bytes, level) in all {
+            assert_eq!(encoding.bytes(), bytes.len());
+            assert_eq!(encoding.decode(bytes), level, "{encoding:?} {bytes:?}");
         }
     }
 }

@@ -1,26 +1,26 @@
-//! How a film keeps its pixels, and how they become 8-bit 4:2:0.
+//! The colour formats of Y4M files, and their conversion to 8-bit 4:2:0.
 
 use super::header::Header;
 
-/// How a film keeps its pixels: planes of luma, blue and red, perhaps of opacity.
+/// The colour format of a file: planes of luma, Cb and Cr, and optionally of alpha.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Colours {
-    /// How colour is kept; `None` in grey films.
+    /// The chroma subsampling; `None` for grey video.
     chroma: Option<Chroma>,
-    /// Whether opacity follows, which is not looked at.
+    /// Whether an alpha plane follows, which is ignored.
     has_alpha: bool,
-    /// Bits of a sample, 8 to 16; more than 8 take two bytes, the lower one first.
+    /// Bits per sample, 8 to 16; more than 8 take two bytes, little-endian.
     bits: u32,
 }
 
-/// Luma samples for each sample of colour, as powers of two.
+/// The number of luma samples per chroma sample in each direction, as powers of two.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Chroma {
     across: u32,
     down: u32,
 }
 
-/// Where the planes of a picture are in 8-bit samples, and how wide their rows are.
+/// The 8-bit planes of a frame and the lengths of their rows.
 struct Planes<'a> {
     luma: &'a [u8],
     blue: &'a [u8],
@@ -30,8 +30,10 @@ struct Planes<'a> {
 }
 
 impl Colours {
-    /// The colours of that name, as mjpegtools and ffmpeg write it. Where the samples of colour sit
-    /// between those of luma differs by less than a pixel and is not looked at.
+    /// Parses a colour format as mjpegtools and ffmpeg write it.
+    ///
+    /// The positions of chroma samples between luma samples differ by less than a pixel and are
+    /// ignored.
     pub(super) fn named(name: &str) -> Result<Self, String> {
         let lower = name.to_ascii_lowercase();
         let chroma = |across, down| Some(Chroma { across, down });
@@ -63,7 +65,7 @@ impl Colours {
         })
     }
 
-    /// Bytes of a picture in the file.
+    /// Bytes in a frame of the file.
     pub(super) fn frame_bytes(self, (width, height): (usize, usize)) -> usize {
         let (across, down) = self.chroma_size((width, height));
         let alpha = if self.has_alpha { width * height } else { 0 };
@@ -85,13 +87,13 @@ impl Colours {
 }
 
 impl Header {
-    /// Bytes of a picture in the file.
+    /// Bytes in a frame of the file.
     pub(super) fn frame_bytes(&self) -> usize {
         self.colours.frame_bytes((self.width, self.height))
     }
 
-    /// Makes an I420 picture of [`Header::even`] size out of one of the file. `scratch` is kept
-    /// between pictures.
+    /// Converts a frame of the file to an I420 frame of [`Header::even_size`] in `data`. `scratch`
+    /// is a buffer that is reused between frames.
     pub(super) fn unpack(&self, raw: &[u8], scratch: &mut Vec<u8>, data: &mut [u8]) {
         let raw = match self.colours.bits {
             8 => raw,
@@ -148,8 +150,8 @@ fn copy_rows(to: &mut [u8], width: usize, from: &[u8], stride: usize) {
     }
 }
 
-/// Makes a plane of colour with half as many samples as luma each way out of one with more or
-/// fewer: the mean of those that a sample covers, or the one that covers it.
+/// Resamples a chroma plane to half the luma resolution in each direction: each sample is the mean
+/// of the source samples that it covers, or the source sample that covers it.
 fn halve(to: &mut [u8], width: usize, (from, stride): (&[u8], usize), layout: Chroma) {
     let covered = |at: usize, shift: u32| {
         let first = (2 * at) >> shift;
@@ -159,9 +161,9 @@ fn halve(to: &mut [u8], width: usize, (from, stride): (&[u8], usize), layout: Ch
         let (top, rows) = covered(y, layout.down);
         for (x, pixel) in row.iter_mut().enumerate() {
             let (left, columns) = covered(x, layout.across);
-            let lines = from.chunks_exact(stride).skip(top).take(rows);
-            let sum: usize =
-                lines.flat_map(|line| &line[left..left + columns]).map(|it| usize::from(*it)).sum();
+            let covered_rows = from.chunks_exact(stride).skip(top).take(rows);
+            let samples = covered_rows.flat_map(|row| &row[left..left + columns]);
+            let sum: usize = samples.map(|sample| usize::from(*sample)).sum();
             *pixel = ((sum + rows * columns / 2) / (rows * columns)) as u8;
         }
     }
@@ -179,7 +181,7 @@ mod tests {
         data
     }
 
-    /// The luma, blue and red of a picture of one colour.
+    /// The Y, Cb and Cr of a frame of one colour.
     fn colour(rest: &str, samples: &[(u8, usize)]) -> (u8, u8, u8) {
         let raw: Vec<_> = samples.iter().flat_map(|(value, count)| vec![*value; *count]).collect();
         let data = unpacked(&format!("W16 H16 {rest}"), &raw);
@@ -192,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn every_family_of_colours_gives_the_same_picture() {
+    fn every_chroma_subsampling_gives_the_same_frame() {
         for (name, chroma, alpha) in [
             ("420jpeg", 64, 0),
             ("422", 128, 0),
@@ -209,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn more_bits_lose_their_lowest() {
+    fn samples_of_more_than_8_bits_lose_their_lowest_bits() {
         for (bits, shift) in [(9, 1), (10, 2), (12, 4), (14, 6), (16, 8)] {
             for (family, chroma) in [("420", 64), ("422", 128), ("444", 256)] {
                 let plane = |value: u16, count| vec![(value << shift) | 1; count];
@@ -225,19 +227,19 @@ mod tests {
     }
 
     #[test]
-    fn samples_of_colour_that_are_too_many_are_averaged_where_they_are() {
+    fn chroma_with_more_samples_than_needed_is_averaged() {
         let luma = vec![0; 17 * 17];
-        // Columns 10, 20, 10, 20, … and the second plane the other way round.
+        // The first plane alternates by column: 10, 20, 10, 20, …. The second rises by row.
         let chroma: Vec<u8> = (0..17 * 17).map(|n| 10 + 10 * (n % 17 % 2) as u8).collect();
-        let steps: Vec<u8> = (0..17 * 17).map(|n| (n / 17) as u8 * 2).collect();
-        let data = unpacked("W17 H17 C444", &[luma, chroma, steps].concat());
+        let ramp: Vec<u8> = (0..17 * 17).map(|n| (n / 17) as u8 * 2).collect();
+        let data = unpacked("W17 H17 C444", &[luma, chroma, ramp].concat());
         assert!(data[256..320].iter().all(|sample| *sample == 15));
         let rows: Vec<_> = data[320..].chunks(8).map(|row| row[0]).collect();
         assert_eq!(rows, [1, 5, 9, 13, 17, 21, 25, 29]);
     }
 
     #[test]
-    fn colours_that_are_not_known_are_named() {
+    fn an_unknown_colour_format_is_refused_by_name() {
         for name in ["", "420p7", "420p17", "rgb", "444p", "monochrome"] {
             let error = Colours::named(name).unwrap_err();
             assert!(error.contains(&format!("colours are C{name}, and only 4:2:0")), "{error}");

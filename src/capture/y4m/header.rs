@@ -1,59 +1,61 @@
-//! What a film's first line says.
+//! Parses the header line of a Y4M file.
 
 use super::colours::Colours;
 use crate::{
-    capture::{MAX_FPS, MAX_PATTERN, MIN_PATTERN},
+    capture::{MAX_FPS, MAX_FRAME_SIZE, MIN_FRAME_SIZE},
     model::Size,
 };
 
-/// What a film's first line says.
+/// The parsed header line of a Y4M file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Header {
     /// Pixels across in the file.
     pub(super) width: usize,
     /// Pixels down in the file.
     pub(super) height: usize,
-    /// How fast it is; `None` if the line does not say.
+    /// The frame rate; `None` if the header gives none.
     pub(super) rate: Option<Rate>,
-    /// A pixel's width and height, in any unit.
+    /// The pixel aspect ratio: a pixel's width and height, in any unit.
     pub(super) pixel: (u32, u32),
-    /// How its pixels are kept.
+    /// How the samples are stored.
     pub(super) colours: Colours,
     /// Whether 0 is black and 255 white, instead of 16 and 235.
     pub(super) is_full_range: bool,
 }
 
-/// Pictures a second, as a fraction.
+/// A frame rate, as a fraction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Rate {
-    /// Pictures in `seconds` seconds.
+    /// The number of frames in `seconds` seconds.
     pub(super) frames: u64,
-    /// Not 0.
+    /// Never 0.
     pub(super) seconds: u64,
 }
 
-/// Rates beyond are no speed but the unit of a clock.
+/// The highest plausible rate in frames per second. A higher value is the unit of a clock.
 const FASTEST: u64 = 1000;
 
-/// Slower films are shown so often a second all the same: whoever comes waits for a picture.
+/// Slower videos are repeated at this rate, in frames per second, so that a new viewer does not
+/// wait long for the first frame.
 const SLOWEST_SHOWN: u64 = 5;
 
-/// A pixel so much wider or higher is none: the line is wrong.
+/// The largest plausible ratio between a pixel's sides. Beyond it the header is wrong.
 const LONGEST_PIXEL: u32 = 16;
 
 impl Header {
-    /// Reads the line. Only what a picture cannot be read without has to be there and right.
+    /// Parses the header line. Only the fields that are needed to read a frame must be present and
+    /// valid.
     pub(super) fn parse(line: &[u8]) -> Result<Self, String> {
         let line = String::from_utf8_lossy(line);
-        let mut words = line.split_ascii_whitespace();
-        if words.next() != Some("YUV4MPEG2") {
+        let mut fields = line.split_ascii_whitespace();
+        if fields.next() != Some("YUV4MPEG2") {
             return Err("it does not begin with YUV4MPEG2".to_owned());
         }
         let (mut width, mut height) = (None, None);
         let (mut rate, mut pixel, mut is_full_range) = (None, (1, 1), false);
         let (mut colours, mut older_colours) = (None, None);
-        for word in words {
-            let mut letters = word.chars();
+        for field in fields {
+            let mut letters = field.chars();
             let (tag, value) = (letters.next(), letters.as_str());
             match tag {
                 Some('W') => width = Some(side(value)?),
@@ -66,7 +68,7 @@ impl Header {
                     is_full_range |= (key, value) == ("COLORRANGE", "FULL");
                     older_colours = older_colours.or((key == "YSCSS").then_some(value));
                 }
-                // Interlacing, and what later versions may add.
+                // Interlacing, and tags of later versions.
                 Some(_) | None => {}
             }
         }
@@ -78,12 +80,12 @@ impl Header {
         Ok(Self { width, height, rate, pixel, colours, is_full_range })
     }
 
-    /// The size that is cut out of the file's pictures: an odd last row or column is left out.
+    /// The size of a frame without an odd last row or column.
     pub(super) fn even(&self) -> Size {
         Size::new(self.width as u32, self.height as u32)
     }
 
-    /// The size that is shown: pixels are square, and no more than are encoded.
+    /// The size of an output frame: scaled to square pixels, and limited to [`MAX_FRAME_SIZE`].
     pub(super) fn shown(&self) -> Size {
         let Size { width, height } = self.even();
         let (across, down) = self.pixel;
@@ -92,47 +94,48 @@ impl Header {
         }
         let (width, height) =
             (f64::from(width) * f64::from(across) / f64::from(down), f64::from(height));
-        let most = f64::from(MAX_PATTERN.width);
-        let pixels = f64::from(MAX_PATTERN.width * MAX_PATTERN.height);
-        let fits = (most / width).min(most / height).min((pixels / width / height).sqrt()).min(1.0);
+        let max = f64::from(MAX_FRAME_SIZE.width);
+        let pixels = f64::from(MAX_FRAME_SIZE.width * MAX_FRAME_SIZE.height);
+        let scale = (max / width).min(max / height).min((pixels / width / height).sqrt()).min(1.0);
         // To the nearest even number.
-        let side = |side: f64| ((side * fits / 2.0).round() * 2.0) as u32;
-        let least = |side: u32, least: u32| side.max(least);
-        Size::new(least(side(width), MIN_PATTERN.width), least(side(height), MIN_PATTERN.height))
+        let even = |side: f64| ((side * scale / 2.0).round() * 2.0) as u32;
+        Size::new(even(width).max(MIN_FRAME_SIZE.width), even(height).max(MIN_FRAME_SIZE.height))
     }
 }
 
 impl Rate {
-    /// `30:1`, `30000:1001`, and `30` or `29.97` as some write it. `None` for `0:0`, which means
-    /// that nobody knows, and for what cannot be.
+    /// Parses `30:1` or `30000:1001`, and `30` or `29.97` as some programs write it. `None` for
+    /// `0:0`, which means unknown, and for an implausible rate.
     fn parse(text: &str) -> Option<Self> {
         let (frames, seconds) = match text.split_once([':', '/']) {
             Some((frames, seconds)) => (frames.parse::<u32>().ok()?, seconds.parse::<u32>().ok()?),
             None => ((text.parse::<f64>().ok()? * 1000.0).round() as u32, 1000),
         };
         let rate = Self { frames: frames.into(), seconds: seconds.into() };
-        let is_speed = frames > 0 && seconds > 0 && rate.frames <= FASTEST * rate.seconds;
-        is_speed.then_some(rate)
+        let is_plausible = frames > 0 && seconds > 0 && rate.frames <= FASTEST * rate.seconds;
+        is_plausible.then_some(rate)
     }
 
-    /// How fast a film of this rate is shown: pictures are left out or repeated where it is too
-    /// fast or too slow.
+    /// The rate at which a video of this rate is sent. Frames are skipped if the video is faster
+    /// than [`MAX_FPS`] and repeated if it is slower than [`MIN_OUTPUT_RATE`].
     pub(super) fn shown(self) -> Self {
-        let whole = |frames: u64| Self { frames, seconds: 1 };
+        let per_second = |frames: u64| Self { frames, seconds: 1 };
         if self.frames > u64::from(MAX_FPS) * self.seconds {
-            whole(MAX_FPS.into())
+            per_second(MAX_FPS.into())
         } else if self.frames < SLOWEST_SHOWN * self.seconds {
-            whole(SLOWEST_SHOWN)
+            per_second(SLOWEST_SHOWN)
         } else {
             self
         }
     }
 
-    /// Which picture of a film of this rate is to be seen when so many were shown at the other.
-    pub(super) fn position(self, shown: u64, at: Self) -> u64 {
-        let wide = |factors: [u64; 3]| factors.into_iter().map(u128::from).product::<u128>();
-        let position = wide([shown, self.frames, at.seconds]) / wide([self.seconds, at.frames, 1]);
-        u64::try_from(position).unwrap_or(u64::MAX)
+    /// The index of the frame of a video of this rate that is due as output frame number
+    /// `output_index` at the rate `output`.
+    pub(super) fn position(self, output_index: u64, output: Self) -> u64 {
+        let product = |factors: [u64; 3]| factors.into_iter().map(u128::from).product::<u128>();
+        let index = product([output_index, self.frames, output.seconds])
+            / product([self.seconds, output.frames, 1]);
+        u64::try_from(index).unwrap_or(u64::MAX)
     }
 }
 
@@ -140,24 +143,24 @@ fn side(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| format!("{text:?} is no width or height"))
 }
 
-/// `None` for `0:0`, which means that nobody knows, and for what cannot be.
+/// Parses a pixel aspect ratio. `None` for `0:0`, which means unknown, and for an implausible
+/// ratio.
 fn aspect(text: &str) -> Option<(u32, u32)> {
     let (across, down) = text.split_once([':', '/'])?;
     let (across, down) = (across.parse::<u32>().ok()?, down.parse::<u32>().ok()?);
-    let most = |side: u32| side.saturating_mul(LONGEST_PIXEL);
-    (across > 0 && down > 0 && across <= most(down) && down <= most(across))
-        .then_some((across, down))
+    let max = |side: u32| side.saturating_mul(LONGEST_PIXEL);
+    (across > 0 && down > 0 && across <= max(down) && down <= max(across)).then_some((across, down))
 }
 
-/// Refused before a buffer is made of it.
+/// Refuses a size that is out of range, before a buffer is allocated for it.
 fn check_size(width: usize, height: usize) -> Result<(), String> {
-    let (min, max) = (MIN_PATTERN.width as usize, MAX_PATTERN.width as usize);
-    let pixels = (MAX_PATTERN.width * MAX_PATTERN.height) as usize;
+    let (min, max) = (MIN_FRAME_SIZE.width as usize, MAX_FRAME_SIZE.width as usize);
+    let pixels = (MAX_FRAME_SIZE.width * MAX_FRAME_SIZE.height) as usize;
     let fits = |side: usize| (min..=max).contains(&side);
     if fits(width) && fits(height) && width * height <= pixels {
         Ok(())
     } else {
-        Err(format!("{width}x{height} is out of range, {MIN_PATTERN} to {MAX_PATTERN}"))
+        Err(format!("{width}x{height} is out of range, {MIN_FRAME_SIZE} to {MAX_FRAME_SIZE}"))
     }
 }
 
@@ -188,25 +191,25 @@ mod tests {
     }
 
     #[test]
-    fn fast_films_lose_pictures_and_slow_ones_repeat_them_and_the_speed_stays() {
+    fn fast_videos_skip_frames_slow_ones_repeat_them_and_the_speed_stays() {
         let rate = |frames, seconds| Rate { frames, seconds };
-        for (film, shown) in [
+        for (file, output) in [
             (rate(30_000, 1001), rate(30_000, 1001)),
             (rate(60, 1), rate(60, 1)),
             (rate(120, 1), rate(60, 1)),
             (rate(1, 1), rate(5, 1)),
         ] {
-            assert_eq!(film.shown(), shown);
+            assert_eq!(file.shown(), output);
         }
-        let seen = |film: Rate| (0..6).map(|n| film.position(n, film.shown())).collect::<Vec<_>>();
-        assert_eq!(seen(rate(120, 1)), [0, 2, 4, 6, 8, 10]);
-        assert_eq!(seen(rate(90, 1)), [0, 1, 3, 4, 6, 7]);
-        assert_eq!(seen(rate(2, 1)), [0, 0, 0, 1, 1, 2]);
-        assert_eq!(seen(rate(25, 1)), [0, 1, 2, 3, 4, 5]);
+        let sent = |file: Rate| (0..6).map(|n| file.position(n, file.shown())).collect::<Vec<_>>();
+        assert_eq!(sent(rate(120, 1)), [0, 2, 4, 6, 8, 10]);
+        assert_eq!(sent(rate(90, 1)), [0, 1, 3, 4, 6, 7]);
+        assert_eq!(sent(rate(2, 1)), [0, 0, 0, 1, 1, 2]);
+        assert_eq!(sent(rate(25, 1)), [0, 1, 2, 3, 4, 5]);
     }
 
     #[test]
-    fn pixels_that_are_not_square_make_the_picture_wider_or_narrower() {
+    fn pixels_that_are_not_square_make_the_frame_wider_or_narrower() {
         let shown = |rest: &str| header(rest).shown().to_string();
         assert_eq!(shown("W32 H16 A16:11"), "46x16");
         assert_eq!(shown("W720 H480 A8:9"), "640x480");
@@ -219,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_read_whatever_else_is_in_it() {
+    fn unknown_fields_and_odd_spacing_in_the_header_are_ignored() {
         let plain = header("W16 H18 F25:1");
         for odd in [
             "W16 H18 F25:1 Ip A1:1 C420jpeg\r",

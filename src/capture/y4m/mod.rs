@@ -1,4 +1,4 @@
-//! Pictures from a Y4M file (YUV4MPEG2, as ffmpeg and mjpegtools write it), looped.
+//! Video from a Y4M file (YUV4MPEG2, as ffmpeg and mjpegtools write it), looped.
 
 mod colours;
 mod header;
@@ -21,56 +21,58 @@ use crate::{
     model::MediaTime,
 };
 
-/// How late a picture may be read; later ones are shown when they would have been, so a slow
-/// disk makes the film longer but never faster.
+/// How late a frame may be read.
+///
+/// After a longer delay the next frame of the file is delivered at the current time: a slow disk
+/// makes the video longer, never faster.
 const SLACK: Duration = Duration::from_millis(100);
 
-/// The longest header line. Real ones have some 60 bytes.
+/// The longest accepted line, in bytes. Real headers have about 60.
 const MAX_LINE: u64 = 1024;
 
-/// How fast a film is whose header does not say.
+/// The frame rate of a file whose header gives none.
 const USUAL_RATE: Rate = Rate { frames: 30, seconds: 1 };
 
-/// A file of pictures, from its first frame, again and again.
+/// A video file as an endless source of frames.
 pub(super) struct Y4mFile {
     path: PathBuf,
     file: BufReader<File>,
     header: Header,
-    /// Where the first frame begins.
+    /// Offset of the first frame in the file.
     start: u64,
-    /// Whole frames read since the file was opened.
+    /// Complete frames read since the file was opened.
     frames: u64,
     film: Film,
     pool: FramePool,
-    /// One picture as it is in the file.
+    /// The bytes of one frame in the file's format.
     raw: Vec<u8>,
     canvas: Canvas,
 }
 
-/// How the film runs.
+/// Maps the file's frame rate to the output frame rate.
 struct Film {
     rate: Rate,
     shown_rate: Rate,
     pace: Pace,
-    /// Pictures shown.
+    /// Output frames so far.
     shown: u64,
-    /// Pictures of the film that were read or left out.
+    /// Frames of the file that were read or skipped.
     passed: u64,
-    /// The last picture read.
+    /// The last frame read.
     last: Option<VideoFrame>,
 }
 
-/// What pictures are made in.
+/// Converts frames of the file to I420 with square pixels; holds the buffers for it.
 struct Canvas {
-    /// The picture in 8 bits a sample.
+    /// The frame in 8 bits per sample.
     samples: Vec<u8>,
-    /// The picture before it is scaled.
+    /// The I420 frame before scaling.
     unscaled: Vec<u8>,
-    /// For pixels that are not square.
+    /// Present if the pixels are not square or the frame is too large.
     scaler: Option<Scaler>,
 }
 
-/// Why a file is no source of pictures.
+/// Why a file cannot be used as a source of video.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Y4mError {
     #[error(transparent)]
@@ -83,7 +85,7 @@ pub(super) enum Y4mError {
 }
 
 impl Y4mFile {
-    /// Opens the file and reads its header. May block for ever.
+    /// Opens the file and reads its header. May block forever.
     pub(super) fn open(path: &Path) -> Result<Self, Y4mError> {
         let io = |source| FileError::Read { path: path.to_owned(), source };
         let file = open_source(path)?;
@@ -94,12 +96,13 @@ impl Y4mFile {
         let line = line.ok_or_else(|| format("it has no header".to_owned()))?;
         let header = Header::parse(&line).map_err(format)?;
         let start = file.stream_position().map_err(io)?;
-        // Looked at before a buffer is made that a header alone asks for.
+        // The file's length is checked before a buffer is allocated: a header alone costs no
+        // memory.
         if length.saturating_sub(start) < header.frame_bytes() as u64 {
             return Err(format("it holds no whole picture".to_owned()));
         }
         if header.rate.is_none() {
-            tracing::warn!(?path, "the film does not say how fast it is; 30 a second are shown");
+            tracing::warn!(?path, "Y4M header without frame rate, playing at 30 fps");
         }
         Ok(Self {
             path: path.to_owned(),
@@ -114,7 +117,7 @@ impl Y4mFile {
         })
     }
 
-    /// The next picture; the first one after the last.
+    /// Reads the next frame. After the last one comes the first.
     pub(super) fn read(&mut self, time: MediaTime) -> Result<VideoFrame, Y4mError> {
         if !self.read_raw()? {
             self.rewind()?;
@@ -127,8 +130,8 @@ impl Y4mFile {
         Ok(self.pool.frame(header.shown(), time, |data| canvas.paint(header, raw, data)))
     }
 
-    /// The picture that is to be seen now: pictures of a fast film are left out, those of a slow
-    /// one repeated.
+    /// The frame that is due now: frames of a fast video are skipped, those of a slow one are
+    /// repeated.
     fn show(&mut self, time: MediaTime) -> Result<VideoFrame, Y4mError> {
         let wanted = self.film.next();
         while self.film.passed < wanted {
@@ -153,7 +156,7 @@ impl Y4mFile {
         Ok(())
     }
 
-    /// Goes on behind the next picture.
+    /// Skips the next frame of the file.
     fn leave_out(&mut self) -> Result<(), Y4mError> {
         if !self.read_mark()? {
             self.rewind()?;
@@ -167,7 +170,8 @@ impl Y4mFile {
         Ok(())
     }
 
-    /// Reads a picture as it is in the file; false at the end, where a part of one is left out.
+    /// Reads a frame in the file's format into `raw_frame`. Returns false at the end of the file,
+    /// where an incomplete frame is ignored.
     fn read_raw(&mut self) -> Result<bool, Y4mError> {
         if !self.read_mark()? {
             return Ok(false);
@@ -179,7 +183,7 @@ impl Y4mFile {
         }
     }
 
-    /// Reads the line before a picture; false at the end.
+    /// Reads the `FRAME` line before a frame. Returns false at the end of the file.
     fn read_mark(&mut self) -> Result<bool, Y4mError> {
         match read_line(&mut self.file).map_err(|error| self.io(error))? {
             None => Ok(false),
@@ -206,12 +210,12 @@ impl Source<VideoFrame> for Y4mFile {
 
 impl Film {
     fn new(rate: Rate) -> Self {
-        let shown_rate = rate.shown();
-        let pace = Pace::new(now(), shown_rate.frames, shown_rate.seconds, SLACK);
-        Self { rate, shown_rate, pace, shown: 0, passed: 0, last: None }
+        let output = rate.shown();
+        let clock = Pace::new(now(), output.frames, output.seconds, SLACK);
+        Self { rate, shown_rate: output, pace: clock, shown: 0, passed: 0, last: None }
     }
 
-    /// Which picture of the film is the next one to be seen.
+    /// The index of the file's frame that is due next.
     fn next(&mut self) -> u64 {
         let position = self.rate.position(self.shown, self.shown_rate);
         self.shown += 1;
@@ -238,8 +242,8 @@ impl Canvas {
     }
 }
 
-/// A line without its end, `\n` or `\r\n`; `None` at the end of the file or if it is longer than
-/// [`MAX_LINE`].
+/// Reads a line without its end, `\n` or `\r\n`. `None` at the end of the file or if the line is
+/// longer than [`MAX_LINE_BYTES`].
 fn read_line(file: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
     let mut line = vec![];
     file.take(MAX_LINE).read_until(b'\n', &mut line)?;
@@ -257,7 +261,7 @@ mod tests {
     use super::*;
     use crate::model::Size;
 
-    /// A file that is gone with its value.
+    /// A temporary Y4M file, removed when dropped.
     struct Clip(PathBuf);
 
     impl Clip {
@@ -275,7 +279,7 @@ mod tests {
         }
     }
 
-    fn film(header: &str, frames: &[Vec<u8>]) -> Vec<u8> {
+    fn y4m_bytes(header: &str, frames: &[Vec<u8>]) -> Vec<u8> {
         let mut bytes = header.as_bytes().to_vec();
         for frame in frames {
             bytes.extend_from_slice(b"FRAME\n");
@@ -289,24 +293,24 @@ mod tests {
     }
 
     #[test]
-    fn a_film_is_looped_and_a_truncated_last_frame_is_left_out() {
+    fn a_file_is_looped_and_a_truncated_last_frame_is_ignored() {
         let frames: Vec<_> = [50, 60, 70].map(|grey| vec![grey; 16 * 16 * 3 / 2]).into();
         let mut bytes =
-            film("YUV4MPEG2 W16 H16 F30000:1001 Ip A1:1 C420mpeg2 XYSCSS=420\n", &frames);
+            y4m_bytes("YUV4MPEG2 W16 H16 F30000:1001 Ip A1:1 C420mpeg2 XYSCSS=420\n", &frames);
         bytes.truncate(bytes.len() - 7);
         let file = Clip::new("loop", &bytes);
         let mut source = Y4mFile::open(&file.0).unwrap();
-        let seen: Vec<_> = (0..5).map(|_| read(&mut source).unwrap().y()[0]).collect();
-        assert_eq!(seen, [50, 60, 50, 60, 50]);
+        let lumas: Vec<_> = (0..5).map(|_| read(&mut source).unwrap().y()[0]).collect();
+        assert_eq!(lumas, [50, 60, 50, 60, 50]);
         assert_eq!(source.header.rate, Some(Rate { frames: 30_000, seconds: 1001 }));
     }
 
     #[test]
-    fn an_odd_size_loses_its_last_row_and_column_and_nothing_else() {
+    fn a_frame_of_odd_size_loses_only_its_last_row_and_column() {
         let luma: Vec<u8> = (0..17 * 17).map(|n| (n % 17) as u8 + 20).collect();
         let chroma: Vec<u8> =
             (0..2 * 81).map(|n| if n < 81 { 100 + n % 9 } else { n % 9 }).collect();
-        let bytes = film("YUV4MPEG2 W17 H17 F1:1\n", &[[luma, chroma].concat()]);
+        let bytes = y4m_bytes("YUV4MPEG2 W17 H17 F1:1\n", &[[luma, chroma].concat()]);
         let file = Clip::new("odd", &bytes);
         let frame = read(&mut Y4mFile::open(&file.0).unwrap()).unwrap();
         assert_eq!(frame.size, Size::new(16, 16));
@@ -318,13 +322,14 @@ mod tests {
     #[test]
     fn full_range_becomes_limited_range() {
         let frame = [vec![255; 256], vec![128; 64], vec![0; 64]].concat();
-        let file = Clip::new("full", &film("YUV4MPEG2 W16 H16 F1:1 XCOLORRANGE=FULL\n", &[frame]));
+        let bytes = y4m_bytes("YUV4MPEG2 W16 H16 F1:1 XCOLORRANGE=FULL\n", &[frame]);
+        let file = Clip::new("full", &bytes);
         let frame = read(&mut Y4mFile::open(&file.0).unwrap()).unwrap();
         assert_eq!((frame.y()[0], frame.u()[0], frame.v()[0]), (235, 128, 16));
     }
 
     #[test]
-    fn a_bad_film_is_refused_by_name_with_its_fault() {
+    fn a_bad_file_is_refused_with_its_name_and_its_fault() {
         let long = format!("YUV4MPEG2 {}\n", "X".repeat(5000));
         let framed = format!("YUV4MPEG2 W16 H16 F1:1\nFRAMED\n{}", "x".repeat(384));
         for (number, (bytes, fault)) in [
@@ -346,45 +351,45 @@ mod tests {
         .enumerate()
         {
             let file = Clip::new(&format!("bad{number}"), bytes.as_bytes());
-            let opened = Y4mFile::open(&file.0).and_then(|mut film| read(&mut film));
-            let error = opened.map(|frame| frame.size).unwrap_err().to_string();
+            let frame = Y4mFile::open(&file.0).and_then(|mut source| read(&mut source));
+            let error = frame.map(|frame| frame.size).unwrap_err().to_string();
             assert!(error.contains(fault), "{bytes:.60}: {error}");
             assert!(error.contains(&format!("bad{number}.y4m")), "{error}");
         }
     }
 
     #[test]
-    fn a_missing_file_and_a_folder_are_named() {
+    fn a_missing_file_and_a_folder_are_refused_with_a_clear_error() {
         let missing = Y4mFile::open(Path::new("/nowhere/clip.y4m")).map(|_| ()).unwrap_err();
         assert!(missing.to_string().starts_with("the file \"/nowhere/clip.y4m\" cannot be read: "));
         let folder = Y4mFile::open(&std::env::temp_dir()).map(|_| ()).unwrap_err();
         assert!(folder.to_string().contains("is a folder, not a file"), "{folder}");
     }
 
-    /// The luma of what is shown of a film whose pictures are 1, 2, 3, ….
-    fn shown(name: &str, header: &str, pictures: u8, count: usize) -> Vec<u8> {
-        let frames: Vec<_> = (1..=pictures).map(|grey| vec![grey; 384]).collect();
-        let file = Clip::new(name, &film(header, &frames));
-        let mut film = Y4mFile::open(&file.0).unwrap();
-        (0..count).map(|_| film.show(MediaTime::default()).unwrap().y()[0]).collect()
+    /// The luma of the first `count` output frames of a file whose frames have luma 1, 2, 3, ….
+    fn output_lumas(name: &str, header: &str, frames: u8, count: usize) -> Vec<u8> {
+        let frames: Vec<_> = (1..=frames).map(|grey| vec![grey; 384]).collect();
+        let file = Clip::new(name, &y4m_bytes(header, &frames));
+        let mut source = Y4mFile::open(&file.0).unwrap();
+        (0..count).map(|_| source.show(MediaTime::default()).unwrap().y()[0]).collect()
     }
 
     #[test]
-    fn a_fast_film_loses_pictures_a_slow_one_repeats_them_and_both_are_looped() {
-        let film = |name: &str, rate: &str, count| {
-            shown(name, &format!("YUV4MPEG2 W16 H16 {rate}\n"), 5, count)
+    fn a_fast_video_skips_frames_a_slow_one_repeats_them_and_both_are_looped() {
+        let lumas = |name: &str, rate: &str, count| {
+            output_lumas(name, &format!("YUV4MPEG2 W16 H16 {rate}\n"), 5, count)
         };
-        assert_eq!(film("usual", "F25:1", 7), [1, 2, 3, 4, 5, 1, 2]);
-        assert_eq!(film("fast", "F120:1", 6), [1, 3, 5, 2, 4, 1]);
-        assert_eq!(film("slow", "F2:1", 6), [1, 1, 1, 2, 2, 3]);
-        assert_eq!(film("unknown", "F0:0", 7), [1, 2, 3, 4, 5, 1, 2]);
-        assert_eq!(film("clock", "F90000:1", 3), [1, 2, 3]);
-        assert_eq!(film("none", "", 3), [1, 2, 3]);
+        assert_eq!(lumas("usual", "F25:1", 7), [1, 2, 3, 4, 5, 1, 2]);
+        assert_eq!(lumas("fast", "F120:1", 6), [1, 3, 5, 2, 4, 1]);
+        assert_eq!(lumas("slow", "F2:1", 6), [1, 1, 1, 2, 2, 3]);
+        assert_eq!(lumas("unknown", "F0:0", 7), [1, 2, 3, 4, 5, 1, 2]);
+        assert_eq!(lumas("clock", "F90000:1", 3), [1, 2, 3]);
+        assert_eq!(lumas("none", "", 3), [1, 2, 3]);
     }
 
     #[test]
     fn lines_may_end_as_on_windows_and_frames_may_have_parameters() {
-        let frame = |mark: &str, grey: u8| [mark.as_bytes(), &[grey; 384]].concat();
+        let frame = |line: &str, grey: u8| [line.as_bytes(), &[grey; 384]].concat();
         let bytes = [
             b"YUV4MPEG2 W16 H16 F25:1 Ip C420jpeg\r\n".to_vec(),
             frame("FRAME\r\n", 10),
@@ -394,21 +399,21 @@ mod tests {
         .concat();
         let file = Clip::new("lines", &bytes);
         let mut source = Y4mFile::open(&file.0).unwrap();
-        let seen: Vec<_> = (0..4).map(|_| read(&mut source).unwrap().y()[0]).collect();
-        assert_eq!(seen, [10, 13, 30, 10]);
+        let lumas: Vec<_> = (0..4).map(|_| read(&mut source).unwrap().y()[0]).collect();
+        assert_eq!(lumas, [10, 13, 30, 10]);
     }
 
     #[test]
-    fn pixels_that_are_not_square_are_made_so() {
-        let film = film("YUV4MPEG2 W32 H16 F25:1 Ip A16:11 C420mpeg2\n", &[vec![60; 768]]);
-        let file = Clip::new("wide", &film);
+    fn frames_are_scaled_to_square_pixels() {
+        let bytes = y4m_bytes("YUV4MPEG2 W32 H16 F25:1 Ip A16:11 C420mpeg2\n", &[vec![60; 768]]);
+        let file = Clip::new("wide", &bytes);
         let frame = read(&mut Y4mFile::open(&file.0).unwrap()).unwrap();
         assert_eq!(frame.size, Size::new(46, 16));
         assert!(frame.y().iter().chain(frame.u()).all(|sample| *sample == 60));
     }
 
     #[test]
-    fn a_header_alone_makes_no_large_buffer() {
+    fn a_header_without_frames_allocates_no_large_buffer() {
         let file = Clip::new("bomb", b"YUV4MPEG2 W3840 H2160 F30:1 C444p16\nFRAME\n");
         let error = Y4mFile::open(&file.0).map(|_| ()).unwrap_err().to_string();
         assert!(error.contains("it holds no whole picture"), "{error}");
