@@ -1,4 +1,4 @@
-//! Sources, encoders and a decoder in one line, as the engine wires them.
+//! Tests the path from source through encoder to decoder, connected as the engine connects it.
 #![expect(clippy::unwrap_used, reason = "what fails here is the test")]
 
 use std::{
@@ -14,10 +14,10 @@ use quintet::{
     model::{Layer, MediaTime, Size, SourceState},
 };
 
-/// Pictures that each pattern has to bring through.
+/// Frames of each pattern that must arrive at the decoder.
 const WANTED: usize = 40;
 
-/// How long anything may take that takes a moment on a machine with nothing else to do.
+/// How long a test waits for an event that an idle machine reaches at once.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn silent() -> Notify {
@@ -28,7 +28,8 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
 }
 
-/// Lets a pattern run through the encoder, and reads the strips behind the decoder.
+/// Runs a pattern through the encoder and the decoder. Returns the strips of the decoded frames,
+/// the pattern's size and the bitrate in kbit/s.
 fn strips_of(spec: &str) -> (Vec<Strip>, Size, f64) {
     let spec = SourceSpec::for_camera(spec).unwrap();
     let SourceSpec::Pattern { size, fps } = spec else { panic!("{spec} is a pattern") };
@@ -46,14 +47,14 @@ fn strips_of(spec: &str) -> (Vec<Strip>, Size, f64) {
             let frame = wait.await.expect("a frame in time");
             bytes += frame.data.len();
             times.push(frame.time);
-            let picture = decoder.decode(&frame.data).unwrap().unwrap();
-            assert_eq!(picture.dimensions(), (size.width as usize, size.height as usize));
+            let decoded = decoder.decode(&frame.data).unwrap().unwrap();
+            assert_eq!(decoded.dimensions(), (size.width as usize, size.height as usize));
             let mut luma = vec![0; size.i420_bytes()];
-            let (width, stride) = (size.width as usize, picture.strides().0);
-            let rows = luma.chunks_mut(width).zip(picture.y().chunks(stride));
+            let (width, stride) = (size.width as usize, decoded.strides().0);
+            let rows = luma.chunks_mut(width).zip(decoded.y().chunks(stride));
             rows.for_each(|(row, decoded)| row.copy_from_slice(&decoded[..width]));
-            let picture = VideoFrame::new(size, frame.time, Arc::new(luma));
-            let strip = Strip::read(&picture);
+            let decoded = VideoFrame::new(size, frame.time, Arc::new(luma));
+            let strip = Strip::read(&decoded);
             strips.push(strip.unwrap_or_else(|| panic!("strip {} is damaged", strips.len())));
             assert_eq!(strips.last().map(|strip| strip.unix_ms), Some(unix_ms(frame.time)));
         }
@@ -65,44 +66,44 @@ fn strips_of(spec: &str) -> (Vec<Strip>, Size, f64) {
 fn assert_readable(spec: &str) {
     let (strips, _, kbps) = strips_of(spec);
     assert!(strips.iter().all(|strip| strip.who() == "Ada"));
-    assert!(strips.windows(2).all(|pair| pair[0].frame < pair[1].frame), "numbers rise");
-    // The first keyframe is in this; the rate control gets it back over some seconds.
+    assert!(strips.windows(2).all(|pair| pair[0].frame < pair[1].frame), "frame numbers rise");
+    // The bitrate includes the first keyframe, which rate control makes up for within seconds.
     println!("{spec}: {kbps:.0} kbit/s");
 }
 
 #[test]
-fn the_strip_of_a_small_pattern_is_readable_behind_the_decoder() {
+fn the_strip_of_a_small_pattern_is_readable_after_decoding() {
     assert_readable("pattern:320x180@15");
 }
 
 #[test]
-fn the_strip_of_a_large_pattern_is_readable_behind_the_decoder() {
+fn the_strip_of_a_large_pattern_is_readable_after_decoding() {
     assert_readable("pattern:1280x720@30");
 }
 
 #[test]
-fn a_tone_is_heard_behind_opus_and_its_packets_are_numbered_in_time() {
-    let (tell, packets) = mpsc::sync_channel(100);
+fn a_tone_survives_opus_and_its_packets_have_consecutive_times() {
+    let (sender, packets) = mpsc::sync_channel(100);
     let mut encoder = OpusEncoder::new().unwrap();
     let sink = move |block: &_| {
         if let Some(packet) = encoder.encode(block) {
-            tell.try_send(packet).ok();
+            sender.try_send(packet).ok();
         }
     };
     let spec = SourceSpec::for_microphone("tone:880").unwrap();
     let _capture = AudioCapture::start(&spec, Box::new(sink), silent());
     let mut decoder = opus::Decoder::new(AUDIO_RATE, opus::Channels::Mono).unwrap();
-    let (mut heard, mut first) = (vec![], None);
+    let (mut decoded, mut first) = (vec![], None);
     for number in 0..50 {
         let packet = packets.recv_timeout(PATIENCE).unwrap();
         let (start, sample): (MediaTime, u64) = *first.get_or_insert((packet.time, packet.sample));
         assert_eq!(packet.sample - sample, number * 960);
         assert_eq!(packet.time.since(start), Duration::from_millis(20 * number));
-        let mut sound = [0.0; 960];
-        decoder.decode_float(&packet.data, &mut sound, false).unwrap();
-        heard.extend(sound);
+        let mut samples = [0.0; 960];
+        decoder.decode_float(&packet.data, &mut samples, false).unwrap();
+        decoded.extend(samples);
     }
-    let steady = &heard[24_000..];
+    let steady = &decoded[24_000..];
     let rises = steady.windows(2).filter(|pair| pair[0] < 0.0 && pair[1] >= 0.0).count();
     assert!((438..=442).contains(&rises), "half a second of 880 Hz: {rises}");
     let power = steady.iter().map(|sample| sample * sample).sum::<f32>() / steady.len() as f32;
@@ -110,35 +111,35 @@ fn a_tone_is_heard_behind_opus_and_its_packets_are_numbered_in_time() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_told_and_nothing_is_a_quiet_source() {
-    let (tell, told) = mpsc::sync_channel(10);
-    let notify: Notify = Arc::new(move |state| tell.try_send(state).unwrap());
+fn a_missing_file_is_reported_and_the_source_none_reports_nothing() {
+    let (sender, states) = mpsc::sync_channel(10);
+    let notify: Notify = Arc::new(move |state| sender.try_send(state).unwrap());
     let spec = SourceSpec::for_camera("file:/nowhere/clip.y4m").unwrap();
     let video = VideoCapture::start(&spec, "", Tee::default(), notify.clone());
-    let state = || told.recv_timeout(PATIENCE).unwrap();
+    let state = || states.recv_timeout(PATIENCE).unwrap();
     assert_eq!(state(), SourceState::Opening);
     let SourceState::Failed { message } = state() else { panic!("it is missing") };
     assert!(message.starts_with("the file \"/nowhere/clip.y4m\" cannot be read"), "{message}");
     drop(video);
     drop(VideoCapture::start(&SourceSpec::None, "", Tee::default(), notify.clone()));
     drop(AudioCapture::start(&SourceSpec::None, Box::new(|_| {}), notify));
-    assert!(told.try_recv().is_err());
+    assert!(states.try_recv().is_err());
 }
 
 #[cfg(unix)]
 #[test]
-fn a_named_pipe_is_refused_by_name_and_keeps_nobody_waiting() {
+fn a_named_pipe_is_refused_by_name_and_blocks_nothing() {
     let folder = std::env::temp_dir().join(format!("quintet-sources-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let pipe = folder.join("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let spec = SourceSpec::File(pipe);
-    let (tell, told) = mpsc::channel();
-    let notify: Notify = Arc::new(move |state| tell.send(state).unwrap());
+    let (sender, states) = mpsc::channel();
+    let notify: Notify = Arc::new(move |state| sender.send(state).unwrap());
     let video = VideoCapture::start(&spec, "", Tee::default(), notify.clone());
     let audio = AudioCapture::start(&spec, Box::new(|_| {}), notify);
     let refused = || loop {
-        match told.recv_timeout(Duration::from_secs(60)).expect("a pipe is not waited for") {
+        match states.recv_timeout(Duration::from_secs(60)).expect("a pipe does not block") {
             SourceState::Failed { message } => return message,
             SourceState::Opening => {}
             other @ (SourceState::Idle | SourceState::Running) => panic!("{other:?}"),
@@ -153,15 +154,15 @@ fn a_named_pipe_is_refused_by_name_and_keeps_nobody_waiting() {
 }
 
 #[test]
-fn a_dropped_capture_has_let_go_of_its_sink() {
-    let (tell, told) = mpsc::sync_channel(1);
+fn a_dropped_capture_drops_its_sink() {
+    let (sender, blocks) = mpsc::sync_channel(1);
     let sink = move |_: &_| {
-        tell.try_send(()).ok();
+        sender.try_send(()).ok();
     };
     let spec = SourceSpec::for_microphone("tone").unwrap();
     let capture = AudioCapture::start(&spec, Box::new(sink), silent());
-    told.recv_timeout(PATIENCE).unwrap();
+    blocks.recv_timeout(PATIENCE).unwrap();
     drop(capture);
-    // At most one block was waiting, and nobody is left to send another.
-    assert!(told.iter().count() <= 1);
+    // The channel holds at most one more block, and its only sender is dropped with the sink.
+    assert!(blocks.iter().count() <= 1);
 }

@@ -1,15 +1,16 @@
-/* A camera at /dev/video0 for one process, by LD_PRELOAD: what is below it is real V4L2 client
- * code. The device is a memfd, so that mmap and poll work untouched; opening, listing and ioctl are
- * answered here. Every real camera is hidden.
+/* A fake camera at /dev/video0 for one process, preloaded with LD_PRELOAD below real V4L2 client
+ * code. The device is a memfd, so that mmap and poll need no replacement. open, directory listings
+ * and ioctl are answered here. All real cameras are hidden.
  *
- * FAKE_FORMAT=YUYV|MJPG|H264   what it offers (YUYV), at 640x480 and 1280x720, 30 a second
- * FAKE_JPEG=FILE               its JPEG pictures: each a 32 bit length in host order, then bytes
- * FAKE_OPEN=EACCES|ENOENT      opening is refused; there is no camera at all
- * FAKE_BUSY_MS=n               another program streams for n ms from the first opening on
- * FAKE_UNPLUG=n                gone after n pictures, back 1500 ms later
- * FAKE_STALL=n                 sends nothing for 3500 ms after n pictures
+ * FAKE_FORMAT=YUYV|MJPG|H264   the offered format (default YUYV), at 640x480 and 1280x720, 30 fps
+ * FAKE_JPEG=FILE               the JPEG frames: for each a 32-bit length in host order, then bytes
+ * FAKE_OPEN=EACCES|ENOENT      opening fails with this error; with ENOENT no camera is listed
+ * FAKE_BUSY_MS=n               another program uses the camera for n ms after the first opening
+ * FAKE_UNPLUG=n                unplugged after n frames, plugged in again 1500 ms later
+ * FAKE_STALL=n                 sends nothing for 3500 ms after n frames
  *
- * When the process ends, it prints `given N` on standard error: how many pictures were taken from it.
+ * When the process ends, it prints `delivered N` on standard error: the number of frames that the
+ * client dequeued.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -32,7 +33,7 @@ extern off_t lseek(int, off_t, int);
 
 enum { BUFFERS = 4, BUFFER_BYTES = 1280 * 720 * 2 };
 
-static int device = -1, is_new, queue[BUFFERS], queued, pictures;
+static int device = -1, is_unlisted, queue[BUFFERS], queued, frames;
 static unsigned width = 640, height = 480;
 static unsigned char *memory;
 static double gone_until, started;
@@ -43,7 +44,7 @@ static double seconds(void) {
     return now.tv_sec + now.tv_nsec / 1e9;
 }
 
-static void doze(double span) {
+static void sleep_for(double span) {
     struct timespec wait = { (time_t)span, (long)((span - (time_t)span) * 1e9) };
     if (span > 0) nanosleep(&wait, NULL);
 }
@@ -63,7 +64,7 @@ static int is_gone(void) { return seconds() < gone_until || is_set_to("FAKE_OPEN
 static int is_busy(void) { return (seconds() - started) * 1000 < setting("FAKE_BUSY_MS"); }
 
 __attribute__((destructor)) static void end(void) {
-    fprintf(stderr, "given %d\n", pictures);
+    fprintf(stderr, "delivered %d\n", frames);
 }
 
 static unsigned format(void) {
@@ -74,7 +75,7 @@ static unsigned format(void) {
 
 static int fail(int error) { errno = error; return -1; }
 
-/* A file with that text. */
+/* An open file with this text. */
 static int text_file(const char *text) {
     int fd = memfd_create("fake-sysfs", MFD_CLOEXEC);
     write(fd, text, strlen(text));
@@ -82,7 +83,7 @@ static int text_file(const char *text) {
     return fd;
 }
 
-/* The fake's answer to an open, -2 if it is none of its paths. */
+/* Opens a path of the fake camera or hides a real camera; returns -2 for all other paths. */
 static int fake_open(const char *path) {
     if (!path) return -2;
     if (!strcmp(path, "/dev/video0")) {
@@ -114,22 +115,22 @@ static int fake_open(const char *path) {
 OPEN(open)
 OPEN(open64)
 
-/* /dev shows video0 and no other camera. */
+/* In /dev, video0 is listed and no other camera. */
 static DIR *dev;
 
 DIR *opendir(const char *path) {
     static DIR *(*real)(const char *);
     if (!real) real = dlsym(RTLD_NEXT, "opendir");
     DIR *folder = real(path);
-    if (!strcmp(path, "/dev")) { dev = folder; is_new = 1; }
+    if (!strcmp(path, "/dev")) { dev = folder; is_unlisted = 1; }
     return folder;
 }
 
 struct dirent64 *readdir64(DIR *folder) {
     static struct dirent64 *(*real)(DIR *), entry;
     if (!real) real = dlsym(RTLD_NEXT, "readdir64");
-    if (folder == dev && is_new && !is_gone()) {
-        is_new = 0;
+    if (folder == dev && is_unlisted && !is_gone()) {
+        is_unlisted = 0;
         entry.d_ino = 1, entry.d_type = DT_CHR, entry.d_reclen = sizeof entry;
         strcpy(entry.d_name, "video0");
         return &entry;
@@ -140,9 +141,9 @@ struct dirent64 *readdir64(DIR *folder) {
     return found;
 }
 
-/* A dark red picture with a white bar that moves by 16 pixels a picture. */
+/* A dark red frame with a white bar that moves by 16 pixels per frame. */
 static unsigned paint_yuyv(unsigned char *to) {
-    unsigned left = pictures * 16 % (width - 64);
+    unsigned left = frames * 16 % (width - 64);
     for (unsigned y = 0; y < height; y++)
         for (unsigned x = 0; x < width; x += 2, to += 4) {
             int is_bar = x >= left && x < left + 64;
@@ -169,12 +170,12 @@ static int dequeue(struct v4l2_buffer *buffer) {
     static double next;
     double now = seconds();
     if (next < now - 0.1) next = now;
-    doze(next - now);
+    sleep_for(next - now);
     next += 1 / 30.0;
-    if (setting("FAKE_STALL") && pictures == setting("FAKE_STALL")) doze(3.5);
-    if (setting("FAKE_UNPLUG") && pictures == setting("FAKE_UNPLUG")) {
+    if (setting("FAKE_STALL") && frames == setting("FAKE_STALL")) sleep_for(3.5);
+    if (setting("FAKE_UNPLUG") && frames == setting("FAKE_UNPLUG")) {
         gone_until = seconds() + 1.5;
-        pictures++;
+        frames++;
         return fail(ENODEV);
     }
     if (seconds() < gone_until) return fail(ENODEV);
@@ -184,7 +185,7 @@ static int dequeue(struct v4l2_buffer *buffer) {
     unsigned char *to = memory + index * BUFFER_BYTES;
     buffer->index = index;
     buffer->bytesused = format() == V4L2_PIX_FMT_MJPEG ? copy_jpeg(to) : paint_yuyv(to);
-    buffer->sequence = pictures++;
+    buffer->sequence = frames++;
     now = seconds();
     buffer->timestamp.tv_sec = (time_t)now;
     buffer->timestamp.tv_usec = (now - (time_t)now) * 1e6;
@@ -192,7 +193,7 @@ static int dequeue(struct v4l2_buffer *buffer) {
 }
 
 static int control(unsigned long request, void *arg) {
-    struct v4l2_format *picture = arg;
+    struct v4l2_format *format_request = arg;
     struct v4l2_buffer *buffer = arg;
     if (seconds() < gone_until && request != VIDIOC_DQBUF) return fail(ENODEV);
     switch (request) {
@@ -228,14 +229,14 @@ static int control(unsigned long request, void *arg) {
     }
     case VIDIOC_S_FMT:
         if (is_busy()) return fail(EBUSY);
-        width = picture->fmt.pix.width, height = picture->fmt.pix.height;
+        width = format_request->fmt.pix.width, height = format_request->fmt.pix.height;
         /* fall through */
     case VIDIOC_G_FMT:
-        picture->fmt.pix.width = width, picture->fmt.pix.height = height;
-        picture->fmt.pix.pixelformat = format();
-        picture->fmt.pix.field = V4L2_FIELD_NONE;
-        picture->fmt.pix.bytesperline = width * 2;
-        picture->fmt.pix.sizeimage = BUFFER_BYTES;
+        format_request->fmt.pix.width = width, format_request->fmt.pix.height = height;
+        format_request->fmt.pix.pixelformat = format();
+        format_request->fmt.pix.field = V4L2_FIELD_NONE;
+        format_request->fmt.pix.bytesperline = width * 2;
+        format_request->fmt.pix.sizeimage = BUFFER_BYTES;
         return 0;
     case VIDIOC_S_PARM:
     case VIDIOC_G_PARM: {
@@ -245,9 +246,9 @@ static int control(unsigned long request, void *arg) {
         return 0;
     }
     case VIDIOC_REQBUFS: {
-        struct v4l2_requestbuffers *wish = arg;
+        struct v4l2_requestbuffers *request_buffers = arg;
         if (is_busy()) return fail(EBUSY);
-        if (wish->count > BUFFERS) wish->count = BUFFERS;
+        if (request_buffers->count > BUFFERS) request_buffers->count = BUFFERS;
         return 0;
     }
     case VIDIOC_QUERYBUF:
@@ -268,7 +269,7 @@ static int control(unsigned long request, void *arg) {
     }
 }
 
-/* The V4L2 crate calls ioctl by number, so that is what is taken over. */
+/* The V4L2 crate calls ioctl through syscall(), so syscall() is replaced. */
 long fake_syscall(long number, long a, long b, long c, long d, long e, long f) __asm__("syscall");
 
 long fake_syscall(long number, long a, long b, long c, long d, long e, long f) {

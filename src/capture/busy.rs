@@ -75,8 +75,9 @@ impl Scene {
     fn new(size: Size) -> Self {
         let mut random = Random(0x5eed);
         let noise = (0..NOISE).map(|_| random.bell() as u8).collect();
-        let (room, person) = (Texture::new(size, &mut random), Texture::new(size, &mut random));
-        Self { size, room, person, noise }
+        let background = Texture::new(size, &mut random);
+        let foreground = Texture::new(size, &mut random);
+        Self { size, room: background, person: foreground, noise }
     }
 
     fn paint(&self, data: &mut [u8], seconds: f64, number: u32) {

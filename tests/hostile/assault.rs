@@ -1,4 +1,5 @@
-//! What a hostile viewer sends as soon as it is sent pictures, and what it is sent.
+//! The attacks of a hostile viewer, run by an interceptor in its connection, and the traffic that
+//! the viewer receives and sends.
 
 use std::{
     collections::{BTreeSet, HashSet, VecDeque},
@@ -31,74 +32,74 @@ use rtc::{
     shared::{TransportContext, error::Error},
 };
 
-/// How often it sends a volley. The library lets no timer come sooner again.
+/// How often a batch of messages is sent. webrtc-rs runs no timer more often.
 const VOLLEY: Duration = Duration::from_millis(1);
 
-/// Messages of a volley, each in a datagram of its own: as many as there is processor for.
+/// Messages in a batch, each in its own datagram: as many as the processor can make.
 const SHOTS: u8 = 20;
 
-/// Packets that are said to be lost, all the time: more than a second of them.
+/// Packets that each NACK reports as lost: more than a second of video.
 const LOST: u16 = 500;
 
-/// The payload type of Opus, whoever offers.
+/// The payload type of Opus, in the offers of all our programs.
 const OPUS: u8 = 111;
 
-/// Bytes of the longest message that the opener takes, as its description says.
+/// Bytes of the longest data channel message that the opener accepts, as its SDP announces.
 pub(crate) const LONGEST: usize = 16 << 10;
 
 /// What a hostile viewer does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Attack {
-    /// Asks for keyframes, in both ways that there are.
+    /// Requests keyframes, with PLI and FIR.
     Keyframes,
-    /// Says that all of the last second was lost.
+    /// Reports by NACK that all packets of the last second were lost.
     Losses,
-    /// Claims 10 kbit/s and that nothing arrives.
+    /// Reports a bandwidth of 10 kbit/s and that no packet arrives.
     Modest,
-    /// Sends RTCP and RTP that mean nothing, up to what a datagram holds.
+    /// Sends malformed RTCP and RTP, up to the size of a datagram.
     Garbage,
-    /// Answers connectivity checks and says nothing else.
+    /// Answers connectivity checks and sends nothing else.
     Mute,
-    /// Reads nothing any more.
+    /// Stops reading its socket.
     Deaf,
-    /// Writes messages of that many bytes on the data channel, without end.
+    /// Sends messages of this many bytes on the data channel, without end.
     Words(usize),
-    /// Opens data channels, and writes on each.
+    /// Opens data channels and sends on each of them.
     Channels,
-    /// Sends SCTP packets with a false length in them.
+    /// Sends SCTP packets that contain a false length.
     FalseLengths,
-    /// Sends SCTP packets that say that nearly all numbers were passed over.
+    /// Sends SCTP packets that skip nearly all sequence numbers (FORWARD TSN).
     FarAhead,
 }
 
-/// What it was sent.
+/// The traffic of a hostile viewer.
 #[derive(Default, Debug)]
 pub(crate) struct Sent {
-    /// RTP packets with the number of none before them.
+    /// Received RTP packets with a new sequence number.
     pub(crate) new: u64,
-    /// RTP packets that were there before.
+    /// Received RTP packets with a sequence number that was received before.
     pub(crate) repeated: u64,
-    /// Bytes of all datagrams.
+    /// Bytes of all received datagrams.
     pub(crate) bytes: u64,
-    /// Datagrams that it fired itself.
+    /// Attack packets that the viewer has sent.
     pub(crate) fired: u64,
-    /// The RTP time of each keyframe, in 90 000ths of a second.
+    /// The RTP timestamp of each received keyframe (90 kHz).
     pub(crate) keyframes: BTreeSet<u32>,
-    /// The RTP times of the first and the newest picture.
+    /// The RTP timestamps of the first and the newest received video frame (90 kHz).
     pub(crate) pictures: Option<(u32, u32)>,
     numbers: HashSet<(u32, u16)>,
 }
 
 impl Sent {
-    /// Seconds of pictures that it was sent, by the clock of their capture.
+    /// Seconds of received video, by its RTP timestamps.
     pub(crate) fn seconds(&self) -> f64 {
         self.pictures.map_or(0.0, |(first, newest)| f64::from(newest.wrapping_sub(first)) / 90e3)
     }
 
-    /// Notes a datagram, sealed as it is.
+    /// Counts a received datagram, which may be encrypted.
     pub(crate) fn came(&mut self, datagram: &[u8]) {
         self.bytes += datagram.len() as u64;
-        // RTP, not RTCP (RFC 5761, section 4): second byte, number, time, stream.
+        // RTP, not RTCP (RFC 5761, section 4): payload type, sequence number, timestamp, SSRC.
         let &[128..=191, kind, high, low, _, _, _, _, a, b, c, d, ..] = datagram else { return };
         if matches!(kind & 0x7f, 64..=95) {
             return;
@@ -110,12 +111,12 @@ impl Sent {
         }
     }
 
-    /// Notes a packet of a picture.
+    /// Counts a decrypted packet of the video stream.
     fn saw(&mut self, packet: &rtp::Packet) {
         let (header, payload) = (&packet.header, &packet.payload);
         let first = self.pictures.map_or(header.timestamp, |(first, _)| first);
         self.pictures = Some((first, header.timestamp));
-        // The first byte of a unit, or the first fragment of one (RFC 6184, sections 5.4 and 5.8).
+        // The type of a whole NAL unit or of a fragmented one (RFC 6184, sections 5.4 and 5.8).
         let unit = match payload.first().map(|byte| byte & 0x1f) {
             Some(28) => payload.get(1).map(|byte| byte & 0x1f),
             whole => whole,
@@ -126,14 +127,14 @@ impl Sent {
     }
 }
 
-/// What was sent, read by the test.
+/// Traffic shared between a viewer's connections and the test.
 pub(crate) type Ledger = Arc<Mutex<Sent>>;
 
-/// Sits where interceptors sit, and needs nothing else of the library.
+/// An interceptor that sends the attack's RTP and RTCP packets.
 pub(crate) struct Assault {
     attack: Attack,
     ledger: Ledger,
-    /// The stream of pictures and its newest number.
+    /// The SSRC of the video stream and its newest sequence number.
     stream: Option<(u32, u16)>,
     next: Option<Instant>,
     shots: u64,
@@ -162,8 +163,8 @@ impl Assault {
                 | Attack::FalseLengths
                 | Attack::FarAhead => vec![],
             };
-            let fired = packets.len() as u64;
-            self.ledger.lock().unwrap_or_else(PoisonError::into_inner).fired += fired;
+            let count = packets.len() as u64;
+            self.ledger.lock().unwrap_or_else(PoisonError::into_inner).fired += count;
             self.writes.extend(packets.into_iter().map(|packet| {
                 let message = AttributedPacket::new(packet);
                 TaggedPacket { now, transport: TransportContext::default(), message }
@@ -172,7 +173,7 @@ impl Assault {
     }
 }
 
-/// A lost picture, and a wish for a whole one whose number is new each time.
+/// A PLI and a FIR. The sequence number of a FIR must be new each time.
 fn keyframes(ssrc: u32, number: u8) -> Vec<Box<dyn rtcp::Packet>> {
     let entry = FirEntry { ssrc, sequence_number: number };
     vec![
@@ -219,7 +220,7 @@ fn modesty(ssrc: u32, newest: u16) -> Vec<Box<dyn rtcp::Packet>> {
     ]
 }
 
-/// RTCP of every type, well formed only in its length, and RTP of streams that nobody announced.
+/// RTCP of every type, in which only the length is valid, and RTP of unannounced streams.
 fn garbage(ssrc: u32, number: u64) -> Vec<Packet> {
     let (kind, count) = (192 + number as u8 % 32, (number / 32) as u8 % 32);
     let words = [1, 2, 7, 300, 1500][number as usize % 5];

@@ -1,5 +1,5 @@
-//! Cryptography that seals something else than it is given: whole packets of SCTP that no library
-//! sends.
+//! A crypto provider that alters data before it is encrypted. It sends SCTP packets that no SCTP
+//! implementation would send.
 
 use std::sync::Arc;
 
@@ -10,18 +10,19 @@ use rtc::crypto::{
     StreamCipherAlgorithm, default_provider,
 };
 
-/// Bytes of a packet that is forged: messages, not what sets up the association.
+/// The smallest packet that is altered, in bytes. Messages are longer, the packets that set up the
+/// association are shorter.
 const LONG: usize = 400;
 
-/// The cryptography.
+/// The default crypto provider of rtc, except that it alters SCTP packets.
 pub(crate) struct Forger(Arc<dyn RTCCryptoProvider>, Forgery);
 
-/// What is made of a packet.
+/// A function that alters an SCTP packet.
 pub(crate) type Forgery = fn(&mut [u8]);
 
 impl Forger {
     pub(crate) fn new(forgery: Forgery) -> Arc<Self> {
-        Arc::new(Self(default_provider().expect("the library has one"), forgery))
+        Arc::new(Self(default_provider().expect("rtc has a default provider"), forgery))
     }
 }
 
@@ -39,7 +40,7 @@ impl RTCCryptoProvider for Forger {
     }
 }
 
-/// What the library's own does, by its arguments.
+/// Methods that forward to the default provider.
 macro_rules! forwarded {
     ($($name:ident($($argument:ident: $of:ty),*) -> $result:ty;)*) => {
         $(fn $name(&self, $($argument: $of),*) -> $result {
@@ -64,7 +65,7 @@ impl RTCCrypto for Forger {
             -> Result<Arc<dyn SigningKey>, CryptoError>;
         import_signing_key(scheme: SignatureScheme, der: &[u8])
             -> Result<Arc<dyn SigningKey>, CryptoError>;
-        verify_signature(scheme: SignatureScheme, key: PublicKey<'_>, said: &[u8], seal: &[u8])
+        verify_signature(scheme: SignatureScheme, key: PublicKey<'_>, data: &[u8], signature: &[u8])
             -> Result<(), CryptoError>;
     }
 
@@ -91,7 +92,8 @@ impl AeadCipher for ForgingCipher {
         data: &mut [u8],
         tag: &mut [u8],
     ) -> Result<(), CryptoError> {
-        // Application data of DTLS (RFC 5246, section 6.2.3.3), which are SCTP here.
+        // The additional data of DTLS application data (RFC 5246, section 6.2.3.3), which is SCTP
+        // here.
         if matches!(aad, [_, _, _, _, _, _, _, _, 23, _, _, _, _]) && data.len() >= LONG {
             (self.1)(data);
             data[8..12].fill(0);
@@ -112,8 +114,8 @@ impl AeadCipher for ForgingCipher {
     }
 }
 
-/// A packet whose only chunk is an ABORT, whose only cause says that it goes on behind the chunk (RFC
-/// 9260, sections 3.1, 3.3.7 and 3.3.10).
+/// Makes the packet an ABORT chunk whose only error cause claims to end after the chunk (RFC 9260,
+/// sections 3.1, 3.3.7 and 3.3.10).
 pub(crate) fn false_length(packet: &mut [u8]) {
     let chunk = packet.len() as u16 - 12;
     packet[12..14].copy_from_slice(&[6, 0]);
@@ -122,16 +124,16 @@ pub(crate) fn false_length(packet: &mut [u8]) {
     packet[18..20].copy_from_slice(&(chunk + 1).to_be_bytes());
 }
 
-/// A packet of FORWARD TSN chunks (RFC 3758, section 3.2) that go round all numbers there are, in
-/// four steps and again.
+/// Makes the packet a series of FORWARD TSN chunks (RFC 3758, section 3.2) that step through the
+/// whole sequence number space, a quarter at a time, again and again.
 pub(crate) fn far_ahead(packet: &mut [u8]) {
     let chunks = packet[12..].chunks_exact_mut(8);
     for (chunk, quarter) in chunks.zip([0, 0x40, 0x80, 0xc0].into_iter().cycle()) {
         chunk.copy_from_slice(&[192, 0, 0, 8, quarter, 0, 0, 0]);
     }
-    // The rest is a chunk of no value; each is a multiple of four bytes.
-    let rest = packet[12..].chunks_exact_mut(8).into_remainder();
-    if let [kind, flags, high, low, ..] = rest {
+    // The remaining four bytes, if any, become a COOKIE ACK chunk, which has no value.
+    let remainder = packet[12..].chunks_exact_mut(8).into_remainder();
+    if let [kind, flags, high, low, ..] = remainder {
         [*kind, *flags, *high, *low] = [11, 0, 0, 4];
     }
 }

@@ -1,4 +1,4 @@
-//! What programs log while others come, go and mean harm tells nobody who and where they are.
+//! The logs reveal no names, addresses, session descriptions or secrets, even under attack.
 
 use std::{
     fs,
@@ -14,10 +14,10 @@ use crate::rig::{
     stranger::Stranger,
 };
 
-/// All that is said at `info`, by whatever library.
+/// Logs everything at level `info`, of all crates.
 const LOUD: [(&str, &str); 1] = [("RUST_LOG", "info")];
 
-/// What a session description is made of (RFC 8866; RFC 8839, section 5).
+/// Texts that occur only in a session description (RFC 8866; RFC 8839, section 5).
 const DESCRIPTION: [&str; 9] = [
     "a=",
     "m=audio",
@@ -30,7 +30,7 @@ const DESCRIPTION: [&str; 9] = [
     "sha-256",
 ];
 
-/// Where nobody is found (RFC 6761, section 6.4).
+/// A hub whose host name never resolves (RFC 6761, section 6.4).
 const NOWHERE: &str = "http://nowhere.invalid:7340";
 
 #[test]
@@ -42,26 +42,26 @@ fn logs_carry_no_description_no_key_no_address_and_no_name() {
         let hub = Hub { program, url };
         let [opener_home, guest_home] = [Folder::new(), Folder::new()];
         let states = [&opener_home, &guest_home].map(|home| home.file("state"));
-        let come = |home, name, task: &[&str]| {
+        let start_participant = |home, name, task: &[&str]| {
             Program::start_in(home, &person(&hub.url, name, task), &LOUD)
         };
         let open = ["open", "--kind", "audio+video+data/many-to-many"];
-        let mut opener = come(opener_home, "Olga-Opener", &open);
+        let mut opener = start_participant(opener_home, "Olga-Opener", &open);
         let session = opener.event("opened")["session"].as_str().expect("an id").to_owned();
-        let mut guest = come(guest_home, "Gustav-Guest", &["join", &session]);
+        let mut guest = start_participant(guest_home, "Gustav-Guest", &["join", &session]);
         guest.event("first-frame");
 
         let mut secrets = harm(&hub, &session).await;
         opener.participant("Stranger", "connecting");
-        let kept = states.each_ref().map(|state| secrets_in(state));
-        let and_identity = "owner key, token, the hubs' identity; token, identity";
-        assert_eq!(kept.each_ref().map(Vec::len), [3, 2], "{and_identity}");
-        secrets.extend(kept.concat());
+        let stored = states.each_ref().map(|state| secrets_in(state));
+        let expected = "opener: owner key, token, hub identity; guest: token, hub identity";
+        assert_eq!(stored.each_ref().map(Vec::len), [3, 2], "{expected}");
+        secrets.extend(stored.concat());
         secrets.extend([session, "nowhere.invalid".to_owned()]);
 
-        // The hub is lost, and another takes its place; others are where there is none.
+        // The hub ends and another takes its place. Two programs find no hub at all.
         let Hub { program, url } = hub;
-        let mut ends = vec![program.interrupt()];
+        let mut exits = vec![program.interrupt()];
         for program in [&mut opener, &mut guest] {
             program.event("hub-lost");
         }
@@ -73,29 +73,29 @@ fn logs_carry_no_description_no_key_no_address_and_no_name() {
         }
         opener.participant("Gustav-Guest", "live");
         secrets.extend(secrets_in(&states[0]));
-        let lost = [NOWHERE, "http://127.0.0.1:9"]
-            .map(|nowhere| start(&person(nowhere, "Norman-Nobody", &["join", "x", "--no-wait"])));
-        for nobody in lost {
-            let end = nobody.end();
-            assert_eq!((end.code, &end.all("error")[0]["code"]), (Some(3), &UNREACHABLE.into()));
-            assert_told_nothing(&end, &secrets);
+        let without_hub = [NOWHERE, "http://127.0.0.1:9"]
+            .map(|url| start(&person(url, "Norman-Nobody", &["join", "x", "--no-wait"])));
+        for program in without_hub {
+            let exit = program.end();
+            assert_eq!((exit.code, &exit.all("error")[0]["code"]), (Some(3), &UNREACHABLE.into()));
+            assert_told_nothing(&exit, &secrets);
         }
 
-        ends.extend([guest.interrupt(), opener.interrupt(), second.interrupt()]);
-        for end in &ends {
-            assert_eq!(end.code, Some(0));
-            assert!(!end.errors.is_empty(), "nothing is logged at all");
-            assert_told_nothing(end, &secrets);
+        exits.extend([guest.interrupt(), opener.interrupt(), second.interrupt()]);
+        for exit in &exits {
+            assert_eq!(exit.code, Some(0));
+            assert!(!exit.errors.is_empty(), "nothing is logged at all");
+            assert_told_nothing(exit, &secrets);
         }
     });
 }
 
-/// Everything, with wishes for the library that carries the hub's messages.
+/// Logs everything, including the frames of the WebSocket library, which logs whole messages.
 const LOUDEST: [(&str, &str); 1] =
     [("RUST_LOG", "trace,tungstenite=trace,tungstenite::protocol::frame=trace")];
 
 #[test]
-fn no_token_and_no_owner_key_is_logged_whatever_is_wished_for() {
+fn no_token_and_no_owner_key_is_logged_at_any_level() {
     alone_with_sockets(async {
         let serve = ["serve", "--listen", "127.0.0.1:0"];
         let mut hub = Program::start_in(Folder::new(), &serve, &LOUDEST);
@@ -106,47 +106,50 @@ fn no_token_and_no_owner_key_is_logged_whatever_is_wished_for() {
         let mut opener = Program::start_in(home, &person(&url, "Olga", &open), &LOUDEST);
         opener.event("opened");
         let secrets = secrets_in(&state);
-        assert_eq!(secrets.len(), 3, "owner key, token, the hubs' identity");
-        for end in [opener.interrupt(), hub.interrupt()] {
-            assert!(end.errors.contains("DEBUG"), "nothing is logged: {:.2000}", end.errors);
+        assert_eq!(secrets.len(), 3, "owner key, token, hub identity");
+        for exit in [opener.interrupt(), hub.interrupt()] {
+            assert!(exit.errors.contains("DEBUG"), "nothing is logged: {:.2000}", exit.errors);
             for secret in &secrets {
-                let line = end.errors.lines().find(|line| line.contains(secret));
-                assert_eq!(line, None, "a secret");
+                let line = exit.errors.lines().find(|line| line.contains(secret));
+                assert_eq!(line, None, "a secret is logged");
             }
         }
     });
 }
 
-/// What a program says of a hub that is not there.
+/// The code of the error event for a hub that cannot be reached.
 const UNREACHABLE: &str = "hub-unreachable";
 
-/// What goes to standard error with `--json` is logged, or says that the program failed: all that
-/// is for a person is an event.
-fn assert_told_nothing(end: &End, secrets: &[String]) {
-    for line in end.errors.lines() {
+/// Asserts that no line on standard error contains a secret, a name, an address or a part of a
+/// session description.
+///
+/// With `--json`, standard error has only logs and failures of the program. Messages for the user
+/// are events on standard output.
+fn assert_told_nothing(exit: &End, secrets: &[String]) {
+    for line in exit.errors.lines() {
         assert_eq!(said_too_much(line, secrets), None, "{line}");
     }
 }
 
-/// All that a program keeps in the files of its folder, and of the folders therein: owner keys and
-/// resume tokens.
+/// The contents of all files in a program's state folder and its subfolders: owner keys, resume
+/// tokens and the hub identity.
 fn secrets_in(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("is there"));
+    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry"));
     entries
-        .flat_map(|entry| match entry.file_type().expect("it is known").is_dir() {
+        .flat_map(|entry| match entry.file_type().expect("a file type").is_dir() {
             true => secrets_in(&entry.path()),
             false => vec![fs::read_to_string(entry.path()).expect("a secret")],
         })
         .collect()
 }
 
-/// Joins, answers with nonsense and with addresses, and says what nobody may say; the secrets that
-/// it was told meanwhile.
+/// Joins, and sends candidates and answers that are malformed or contain addresses, and an offer
+/// out of turn. Returns the ICE credentials of the offer that it received.
 async fn harm(hub: &Hub, session: &str) -> Vec<String> {
-    let mut stranger = Stranger::greet(hub).await;
-    stranger.say(json!({"type": "join", "session": session, "wait": false})).await;
+    let mut client = Stranger::greet(hub).await;
+    client.say(json!({"type": "join", "session": session, "wait": false})).await;
     let offer = loop {
-        let signal = stranger.hear("signal").await;
+        let signal = client.hear("signal").await;
         if signal["payload"]["type"] == "offer" {
             break signal;
         }
@@ -164,7 +167,7 @@ async fn harm(hub: &Hub, session: &str) -> Vec<String> {
     ] {
         let to = &offer["from"];
         let signal = json!({"type": "signal", "session": session, "to": to, "payload": payload});
-        stranger.say(signal).await;
+        client.say(signal).await;
     }
     let secret = |line: &str| {
         let (name, value) = line.split_once(':')?;
@@ -173,26 +176,27 @@ async fn harm(hub: &Hub, session: &str) -> Vec<String> {
     sdp.lines().filter_map(secret).collect()
 }
 
-/// What of a line nobody may read, if anything.
+/// The part of a log line that must not be logged, if there is one.
 fn said_too_much(line: &str, secrets: &[String]) -> Option<String> {
     let names = ["Olga-Opener", "Gustav-Guest", "Norman-Nobody"].map(str::to_owned);
-    let told =
+    let forbidden =
         DESCRIPTION.map(str::to_owned).into_iter().chain(names).chain(secrets.iter().cloned());
-    // Colours and punctuation around them are no part of an address.
-    let words =
+    // Colour codes and punctuation around an address are not part of it.
+    let tokens =
         line.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '[' | ']')));
-    let is_address = |word: &&str| {
-        let word = word.trim_matches(|c| matches!(c, '.' | ':'));
-        let has_ipv4 = word.split([':', '[', ']']).any(|part| part.parse::<Ipv4Addr>().is_ok());
-        has_ipv4 || word.parse::<IpAddr>().is_ok() || word.parse::<SocketAddr>().is_ok()
+    let is_address = |token: &&str| {
+        let token = token.trim_matches(|c| matches!(c, '.' | ':'));
+        let has_ipv4 = token.split([':', '[', ']']).any(|part| part.parse::<Ipv4Addr>().is_ok());
+        has_ipv4 || token.parse::<IpAddr>().is_ok() || token.parse::<SocketAddr>().is_ok()
     };
-    told.into_iter()
-        .find(|told| line.contains(told))
-        .or_else(|| words.into_iter().find(is_address).map(str::to_owned))
+    forbidden
+        .into_iter()
+        .find(|text| line.contains(text))
+        .or_else(|| tokens.into_iter().find(is_address).map(str::to_owned))
 }
 
 #[test]
-fn whatever_is_too_much_is_noticed() {
+fn addresses_names_secrets_and_descriptions_are_found_in_a_log_line() {
     let secrets = ["uFrAg".to_owned()];
     for line in [
         "WARN refused a=mid:0",
@@ -206,7 +210,7 @@ fn whatever_is_too_much_is_noticed() {
     ] {
         assert!(said_too_much(line, &secrets).is_some(), "{line}");
     }
-    let fine =
+    let harmless =
         "2026-01-01T10:20:30.123456Z  INFO quintet::signalling::hub: hub listening port=7340";
-    assert_eq!(said_too_much(fine, &secrets), None);
+    assert_eq!(said_too_much(harmless, &secrets), None);
 }

@@ -1,4 +1,5 @@
-//! One who means harm cannot hurt those who are in a call.
+//! Attacks by hostile participants and clients: a call goes on, and its participants keep their
+//! media.
 
 #[cfg(target_os = "linux")]
 mod assault;

@@ -1,4 +1,4 @@
-//! One who is let in, and turns on the one who sends to all.
+//! A hostile viewer attacks the opener of a one-way session: the other viewer is not affected.
 
 use serde_json::Value;
 
@@ -9,22 +9,22 @@ use crate::{
     viewer::HostileViewer,
 };
 
-/// Keyframes that are forced in a second at most, whoever asks.
+/// The highest number of keyframes per second that requests may force.
 const FORCED: f64 = 2.0;
 
-/// Packets that are repeated for one viewer beyond one for each new one.
+/// Packets that may be retransmitted to a viewer beyond one for each new packet.
 const REPEAT_BURST: u64 = 128;
 
-/// Memory that all attacks together may cost the opener: what its allocator keeps of the 4 MiB
-/// that one connection may hold of words, and of as much on their way.
+/// Memory in MiB that all attacks together may cost the opener. One connection may hold 4 MiB of
+/// unread messages and as much in transit, of which the allocator keeps a part.
 const MEMORY_MIB: usize = 64;
 
 #[test]
-fn no_viewer_hurts_another() {
+fn no_viewer_reduces_the_frame_rate_of_another() {
     let _turn = alone();
-    let mut stages = Stages { attacked: Show::begin(), spared: Show::begin() };
-    let elsewhere = elsewhere();
-    let before = stages.watch("Peace").resident_mib;
+    let mut broadcasts = Stages { attacked: Show::begin(), spared: Show::begin() };
+    let runtime = elsewhere();
+    let before = broadcasts.watch("No attack").resident_mib;
     for attack in [
         Attack::Mute,
         Attack::Deaf,
@@ -38,45 +38,47 @@ fn no_viewer_hurts_another() {
         Attack::FalseLengths,
         Attack::FarAhead,
     ] {
-        let viewer = HostileViewer::join(&stages.attacked.hub, "show", attack);
-        let hostile = elsewhere.block_on(viewer);
-        stages.watch(&format!("{attack:?}"));
-        // Longer words than are agreed on are dropped by the library, which then takes no more.
+        let viewer = HostileViewer::join(&broadcasts.attacked.hub, "show", attack);
+        let hostile = runtime.block_on(viewer);
+        broadcasts.watch(&format!("{attack:?}"));
+        // Messages longer than the announced maximum do not close the connection: the receiving
+        // SCTP stack drops them, and then accepts no more.
         if let Attack::Words(LONGEST) | Attack::Channels = attack {
-            elsewhere.block_on(hostile.cut_off());
+            runtime.block_on(hostile.cut_off());
         }
-        elsewhere.block_on(hostile.until(|sent| has_been_heard(attack, sent)));
-        judge(&elsewhere.block_on(hostile.leave()));
+        runtime.block_on(hostile.until(|traffic| has_been_heard(attack, traffic)));
+        judge(&runtime.block_on(hostile.leave()));
     }
-    let stopped = stages.attacked.hub.person("Stan", &["join", "show"]);
-    stages.attacked.opener().participant("Stan", "live");
+    let stopped = broadcasts.attacked.hub.person("Stan", &["join", "show"]);
+    broadcasts.attacked.opener().participant("Stan", "live");
     stopped.signal("STOP");
-    let after = stages.watch("Stopped").resident_mib;
+    let after = broadcasts.watch("Stopped").resident_mib;
     assert!(after < before + MEMORY_MIB, "{after} MiB, it was {before}");
-    for end in stages.end(vec![]) {
+    for exit in broadcasts.end(vec![]) {
         let lost = |event: &&Value| event["name"] == "Vera" && event["state"] == "gone";
-        assert_eq!(end.all("participant").into_iter().filter(lost).count(), 0);
+        assert_eq!(exit.all("participant").into_iter().filter(lost).count(), 0);
     }
 }
 
-/// What holds however fast this machine is: of keyframes, repetitions and pictures.
-fn judge(sent: &Sent) {
-    let (seconds, keyframes) = (sent.seconds(), sent.keyframes.len());
-    let Sent { new, repeated, bytes, fired, .. } = sent;
+/// Asserts the limits of keyframes and retransmissions, which hold on a machine of any speed.
+fn judge(traffic: &Sent) {
+    let (seconds, keyframes) = (traffic.seconds(), traffic.keyframes.len());
+    let Sent { new, repeated: retransmitted, bytes, fired: attack_packets, .. } = traffic;
     println!(
-        "    was sent {new} packets and {repeated} again, {} KiB, {keyframes} keyframes in \
-         {seconds:.1} s; fired {fired}",
+        "    received {new} packets and {retransmitted} retransmissions, {} KiB, {keyframes} \
+         keyframes in {seconds:.1} s; sent {attack_packets} attack packets",
         bytes / 1024,
     );
     assert!(keyframes as f64 <= FORCED * seconds + 2.0, "{keyframes} keyframes in {seconds} s");
-    assert!(*repeated <= new + REPEAT_BURST, "{repeated} of {new} packets were repeated");
+    let limit = new + REPEAT_BURST;
+    assert!(*retransmitted <= limit, "{retransmitted} retransmissions of {new} packets");
 }
 
-/// Whether an attack that asks for something was answered: it is only then that a limit is tried.
-fn has_been_heard(attack: Attack, sent: &Sent) -> bool {
+/// Whether the opener has answered the requests of an attack. Only then is its limit tested.
+fn has_been_heard(attack: Attack, traffic: &Sent) -> bool {
     match attack {
-        Attack::Keyframes => sent.keyframes.len() > 2,
-        Attack::Losses => sent.repeated > 0,
+        Attack::Keyframes => traffic.keyframes.len() > 2,
+        Attack::Losses => traffic.repeated > 0,
         Attack::Modest
         | Attack::Garbage
         | Attack::Mute

@@ -1,4 +1,4 @@
-//! Pictures that cost who decodes them more memory than they show.
+//! Crafted H.264 video that makes a decoder keep far more frames than it needs.
 
 use std::time::Duration;
 
@@ -14,50 +14,52 @@ use rtc::{
 };
 use webrtc::media_stream::track_local::{TrackLocal as _, static_rtp::TrackLocalStaticRTP};
 
-/// The payload type of constrained baseline in our programs' offers.
+/// The payload type of H.264 constrained baseline in the offers of our programs.
 const H264: u8 = 102;
 
 const SSRC: u32 = 0x5a5a;
 
-/// Pictures a second.
+/// Frames per second.
 const RATE: u64 = 15;
 
-/// A keyframe of 1920x1080 whose stream wants sixteen pictures kept.
+/// A keyframe of 1920x1080 whose SPS declares sixteen reference frames.
 pub(crate) fn of_sixteen_references() -> Bytes {
     let (width, height) = (1920, 1080);
-    let picture = YUVBuffer::from_vec(vec![128; width * height * 3 / 2], width, height);
+    let frame = YUVBuffer::from_vec(vec![128; width * height * 3 / 2], width, height);
     let mut encoder = Encoder::new().expect("an encoder");
-    let stream = encoder.encode(&picture).expect("a keyframe").to_vec();
+    let stream = encoder.encode(&frame).expect("a keyframe").to_vec();
     units(&stream).into_iter().flat_map(|unit| [vec![0, 0, 0, 1], changed(unit)].concat()).collect()
 }
 
-/// The units of an Annex B stream.
+/// The NAL units of an Annex B stream.
 fn units(mut stream: &[u8]) -> Vec<Vec<u8>> {
     let mut units: Vec<Vec<u8>> = vec![];
-    while let [first, after @ ..] = stream {
-        let start = stream.strip_prefix(&[0, 0, 0, 1]).or_else(|| stream.strip_prefix(&[0, 0, 1]));
-        if start.is_some() {
+    while let [first, tail @ ..] = stream {
+        let payload =
+            stream.strip_prefix(&[0, 0, 0, 1]).or_else(|| stream.strip_prefix(&[0, 0, 1]));
+        if payload.is_some() {
             units.push(vec![]);
         } else if let Some(unit) = units.last_mut() {
             unit.push(*first);
         }
-        stream = start.unwrap_or(after);
+        stream = payload.unwrap_or(tail);
     }
     units
 }
 
-/// The unit, with another number of reference pictures if it says so (ITU-T H.264, 7.3.2.1.1).
+/// Changes the number of reference frames to sixteen if the unit is an SPS (ITU-T H.264,
+/// 7.3.2.1.1); returns other units unchanged.
 fn changed(unit: Vec<u8>) -> Vec<u8> {
     if unit[0] & 0x1f != 7 {
         return unit;
     }
     let mut bits = Bits::of(&unescaped(&unit[4..]));
-    let (set, frames, order) = (bits.number(), bits.number(), bits.number());
-    let order_bits = (order == 0).then(|| bits.number());
-    assert_ne!(order, 1, "this encoder has none of that type");
+    let (sps_id, frame_num_bits, poc_type) = (bits.number(), bits.number(), bits.number());
+    let poc_bits = (poc_type == 0).then(|| bits.number());
+    assert_ne!(poc_type, 1, "OpenH264 does not use this picture order count type");
     bits.number();
     let mut written = Bits::default();
-    [Some(set), Some(frames), Some(order), order_bits, Some(16)]
+    [Some(sps_id), Some(frame_num_bits), Some(poc_type), poc_bits, Some(16)]
         .into_iter()
         .flatten()
         .for_each(|number| written.write(number));
@@ -66,6 +68,7 @@ fn changed(unit: Vec<u8>) -> Vec<u8> {
     [&unit[..3], &[42], &escaped(&written.bytes())].concat()
 }
 
+/// Bits, and the position of the next one to read.
 #[derive(Default)]
 struct Bits(Vec<bool>, usize);
 
@@ -75,7 +78,7 @@ impl Bits {
         Self(bits.collect(), 0)
     }
 
-    /// An Exp-Golomb number (9.1).
+    /// Reads an unsigned Exp-Golomb number (ITU-T H.264, 9.1).
     fn number(&mut self) -> u64 {
         let zeros = self.0[self.1..].iter().take_while(|bit| !**bit).count();
         self.1 += zeros;
@@ -90,7 +93,7 @@ impl Bits {
         self.0.extend((0..length).rev().map(|at| (number + 1) >> at & 1 == 1));
     }
 
-    /// Whole bytes: what is behind the end of a set of parameters is zero.
+    /// The bits as bytes, padded with zeros: zeros may follow the end of an SPS.
     fn bytes(&self) -> Vec<u8> {
         let byte = |bits: &[bool]| {
             bits.iter().enumerate().fold(0, |byte, (at, bit)| byte | u8::from(*bit) << (7 - at))
@@ -120,7 +123,7 @@ fn escaped(bytes: &[u8]) -> Vec<u8> {
     escaped
 }
 
-/// What they are sent on.
+/// The local track for the crafted video.
 pub(crate) fn track() -> TrackLocalStaticRTP {
     let codec = RTCRtpCodec {
         mime_type: "video/H264".to_owned(),
@@ -138,15 +141,16 @@ pub(crate) fn track() -> TrackLocalStaticRTP {
         codec,
         ..RTCRtpEncodingParameters::default()
     };
-    let name = || "pictures".to_owned();
+    let name = || "crafted-video".to_owned();
     let kind = RtpCodecKind::Video;
     TrackLocalStaticRTP::new(MediaStreamTrack::new(name(), name(), name(), kind, vec![encoding]))
 }
 
-/// Sends a picture again and again; nothing arrives before there is a connection.
-pub(crate) async fn send(track: std::sync::Arc<TrackLocalStaticRTP>, picture: Bytes) {
+/// Sends an access unit as each frame of a video stream, without end. Packets sent before the
+/// connection is up are lost.
+pub(crate) async fn send(track: std::sync::Arc<TrackLocalStaticRTP>, access_unit: Bytes) {
     let mut clock = tokio::time::interval(Duration::from_millis(1000 / RATE));
-    let payloads = payloads(&picture);
+    let payloads = payloads(&access_unit);
     let mut sequence_number = 0_u16;
     for number in 0_u32.. {
         clock.tick().await;

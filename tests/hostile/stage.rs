@@ -1,4 +1,4 @@
-//! Those who are to be hurt, and what can be seen of it.
+//! A one-way session that can be attacked, and the measurement of its frame rate and costs.
 
 use std::{fs, process::Command, thread};
 
@@ -10,49 +10,49 @@ use crate::rig::{
     process::{End, Hub, Program, at},
 };
 
-/// What the opener sends: `busy` is 1280x720@30.
+/// The arguments of the opener; `busy` is 1280x720@30.
 const OPEN: [&str; 7] =
     ["open", "--kind", "audio+video+data/one-way", "--id", "show", "--camera", "busy"];
 
-/// How long pictures are counted, in seconds of the figures.
+/// The length of a measurement, in `stats` events, which come every second.
 const COUNTED: usize = 4;
 
-/// How often that is done before the viewer is said to be hurt.
+/// The number of measurements before the test fails.
 const WINDOWS: usize = 5;
 
-/// An opener who sends pictures, sound and words one way, and a viewer who wishes it well.
+/// An opener that sends video, audio and data one way, and an honest viewer.
 pub(crate) struct Show {
-    /// Its hub.
+    /// The hub of the session.
     pub(crate) hub: Hub,
-    /// The opener, if it did not bring the hub.
+    /// The opener, unless it runs the hub itself.
     opener: Option<Program>,
     viewer: Program,
 }
 
-/// What some seconds of a show were like.
+/// A measurement of some seconds of a broadcast.
 #[derive(Debug)]
 pub(crate) struct Figures {
-    /// Pictures a second that the viewer got.
+    /// Frames per second that the viewer received.
     fps: f64,
-    /// Seconds of processor time a second of the opener.
+    /// Processor time of the opener, in seconds per second.
     cores: f64,
-    /// Memory of the opener.
+    /// Resident memory of the opener.
     pub(crate) resident_mib: usize,
 }
 
 impl Show {
-    /// At a hub in a process of its own.
+    /// Starts a broadcast at a hub in a process of its own.
     pub(crate) fn begin() -> Self {
         let hub = by_loopback(Hub::start_on("0.0.0.0:0"));
         let opener = hub.person("Olga", &OPEN);
         Self { viewer: hub.person("Vera", &["join", "show"]), hub, opener: Some(opener) }.seen()
     }
 
-    /// At the hub that its opener brings.
+    /// Starts a broadcast at a hub in the opener's own process.
     pub(crate) fn with_its_hub() -> Self {
-        let brings = ["--listen", "0.0.0.0:0", "--name", "Olga"];
-        let sends = ["--microphone", "tone:440", "--speaker", "none"];
-        let mut program = Program::start(&[&OPEN[..], &brings, &sends].concat());
+        let hub = ["--listen", "0.0.0.0:0", "--name", "Olga"];
+        let media = ["--microphone", "tone:440", "--speaker", "none"];
+        let mut program = Program::start(&[&OPEN[..], &hub, &media].concat());
         let url = program.event("listening")["hub"].as_str().expect("an address").to_owned();
         let hub = by_loopback(Hub { program, url });
         Self { viewer: hub.person("Vera", &["join", "show"]), hub, opener: None }.seen()
@@ -64,12 +64,12 @@ impl Show {
         self
     }
 
-    /// The program that sends.
+    /// The program that opened the session and sends.
     pub(crate) fn opener(&mut self) -> &mut Program {
         self.opener.as_mut().unwrap_or(&mut self.hub.program)
     }
 
-    /// Ends it: how the viewer and the opener did.
+    /// Ends the broadcast: the exits of the viewer and the opener.
     fn end(self) -> [End; 2] {
         let Self { hub, opener, viewer } = self;
         let viewer = viewer.interrupt();
@@ -79,16 +79,17 @@ impl Show {
         }
     }
 
-    /// Marks the time from which [`Show::figures`] are taken.
+    /// Marks the start of a measurement: the number of events that the viewer and the opener have
+    /// printed.
     fn mark(&mut self) -> [usize; 2] {
         let Self { hub, opener, viewer } = self;
         [viewer, opener.as_mut().unwrap_or(&mut hub.program)].map(|program| {
-            program.until("what was printed so far", |_| true);
+            program.until("the events printed so far", |_| true);
             program.seen().len()
         })
     }
 
-    /// What it was like since that mark, for some seconds at least.
+    /// Measures from the mark on, for at least [`WINDOW_SECONDS`].
     fn figures(&mut self, [viewer, opener]: [usize; 2]) -> Figures {
         let received = "sessions/0/participants/0/video/received";
         Figures {
@@ -99,80 +100,86 @@ impl Show {
     }
 }
 
-/// The hub as this machine's own programs reach it: who attacks it comes from elsewhere.
+/// The hub with its loopback URL for the honest programs. Attackers use another address.
 fn by_loopback(hub: Hub) -> Hub {
     let port = hub.url.rsplit_once(':').expect("an address and a port").1.to_owned();
     Hub { url: format!("http://127.0.0.1:{port}"), ..hub }
 }
 
-/// A show, and another one that nobody attacks and that is watched meanwhile: whatever else this
-/// machine does, it does to both.
+/// A broadcast under attack, and a control broadcast without attacks that is measured at the same
+/// time. Other load on this machine affects both alike.
 pub(crate) struct Stages {
     pub(crate) attacked: Show,
     pub(crate) spared: Show,
 }
 
 impl Stages {
-    /// Watches both until the viewer is not worse off than the spared one: half as many pictures
-    /// are far more than an encoder makes that follows the worst viewer, or a sender that waits
-    /// for it. Where nobody gets enough to tell, the next seconds tell; harm is there in all.
+    /// Measures both broadcasts until the attacked viewer gets at least half the frame rate of the
+    /// control viewer, and panics after [`MAX_WINDOWS`] measurements.
+    ///
+    /// An encoder that adapts to the worst viewer, or a sender that waits for it, would give far
+    /// less than half. A short overload of the machine spoils one measurement, the effect of an
+    /// attack shows in all of them.
     pub(crate) fn watch(&mut self, what: &str) -> Figures {
         for _ in 0..WINDOWS {
             let marks = [self.attacked.mark(), self.spared.mark()];
             let attacked = self.attacked.figures(marks[0]);
-            let spared = self.spared.figures(marks[1]);
+            let control = self.spared.figures(marks[1]);
             let Figures { fps, cores, resident_mib } = attacked;
-            let (others, calm) = (spared.fps, spared.cores);
+            let (control_fps, control_cores) = (control.fps, control.cores);
             println!(
-                "{what}: {fps:.1} pictures a second (spared {others:.1}), opener {cores:.2} core \
-                 (spared {calm:.2}), {resident_mib} MiB"
+                "{what}: {fps:.1} fps (control {control_fps:.1}), opener {cores:.2} core \
+                 (control {control_cores:.2}), {resident_mib} MiB"
             );
-            if fps * 2.0 >= others {
+            if fps * 2.0 >= control_fps {
                 return attacked;
             }
         }
-        panic!("{what}: whoever is attacked gets less than half of what the spared get");
+        panic!("{what}: the viewer gets less than half the frame rate of the control viewer");
     }
 
-    /// Ends both: how the viewer and the opener did who were attacked, and `others` beside them.
-    /// All did well; where some of the spared lost their hub as well, the machine stood still.
+    /// Ends both broadcasts. Returns `others` and the exits of the attacked viewer and opener, and
+    /// asserts that all of them were successful.
+    ///
+    /// A lost hub connection is excused if the control broadcast lost its connection as well: then
+    /// the machine was overloaded.
     pub(crate) fn end(self, others: Vec<End>) -> Vec<End> {
-        let ends: Vec<End> = others.into_iter().chain(self.attacked.end()).collect();
-        let lost = |ends: &[End]| ends.iter().any(|end| !end.all("hub-lost").is_empty());
+        let exits: Vec<End> = others.into_iter().chain(self.attacked.end()).collect();
+        let lost = |exits: &[End]| exits.iter().any(|exit| !exit.all("hub-lost").is_empty());
         let is_excused = lost(&self.spared.end());
-        for end in &ends {
-            assert_eq!(end.code, Some(0));
-            assert!(end.all("error").is_empty(), "{:#?}", end.events);
-            assert!(is_excused || end.all("hub-lost").is_empty(), "{:#?}", end.events);
+        for exit in &exits {
+            assert_eq!(exit.code, Some(0));
+            assert!(exit.all("error").is_empty(), "{:#?}", exit.events);
+            assert!(is_excused || exit.all("hub-lost").is_empty(), "{:#?}", exit.events);
         }
-        ends
+        exits
     }
 }
 
-/// How fast a figure grows a second from that event on.
-fn a_second(program: &mut Program, begun: usize, path: &str) -> f64 {
-    let of = |seen: &[Value]| -> Vec<Value> {
-        seen[begun..].iter().filter(|event| event["event"] == "stats").cloned().collect()
+/// How much a value of the `stats` events grows per second, from the event with index `first` on.
+fn a_second(program: &mut Program, first: usize, path: &str) -> f64 {
+    let stats_in = |seen: &[Value]| -> Vec<Value> {
+        seen[first..].iter().filter(|event| event["event"] == "stats").cloned().collect()
     };
-    program.until("figures", |seen| of(seen).len() > COUNTED);
-    let stats = of(program.seen());
-    let between = |path: &str| {
+    program.until("statistics", |seen| stats_in(seen).len() > COUNTED);
+    let stats = stats_in(program.seen());
+    let growth = |path: &str| {
         let value = |index: usize| at(&stats[index], path).as_f64().expect("a number");
         value(stats.len() - 1) - value(0)
     };
-    between(path) * 1000.0 / between("t_ms")
+    growth(path) * 1000.0 / growth("t_ms")
 }
 
-/// A runtime whose threads take only the processor time that nobody else wants: an attacker has a
-/// machine of its own.
+/// A runtime for attackers whose threads run at the lowest priority, because a real attacker does
+/// not use this machine's processor.
 pub(crate) fn elsewhere() -> Runtime {
     let build = || {
-        let own = fs::read_link("/proc/thread-self").expect("Linux has it");
+        let own = fs::read_link("/proc/thread-self").expect("Linux has this link");
         let id = own.file_name().expect("a number").to_owned();
         let nice = Command::new("renice").args(["-n", "19", "-p"]).arg(id).output();
         assert!(nice.expect("renice runs").status.success());
         Runtime::new().expect("a runtime starts")
     };
     let thread = thread::Builder::new().spawn(build).expect("a thread starts");
-    thread.join().expect("it is built")
+    thread.join().expect("the runtime is built")
 }

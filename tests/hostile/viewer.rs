@@ -1,4 +1,4 @@
-//! A viewer that is not ours and means harm: a whole connection over real sockets.
+//! A hostile viewer: a WebRTC client over real sockets that attacks the opener of a session.
 
 use std::{
     net::SocketAddr,
@@ -32,76 +32,79 @@ use super::{
     wire::{Manners, Wire},
 };
 
-/// What the library is told that the opener takes: far longer messages than it does.
+/// Replaces the opener's `a=max-message-size`, so that webrtc-rs sends far longer messages than
+/// the opener accepts.
 const ANY_SIZE: &str = "a=max-message-size:268435456";
 
-/// Channels that it opens.
+/// The number of data channels that the viewer opens.
 const CHANNELS: usize = 200;
 
-/// How long it waits for anything: it has what processor time the others leave.
+/// How long the viewer waits for anything. It is long because its threads have the lowest
+/// priority.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A viewer that joined a session and attacks its opener until dropped. When the opener replaces
-/// the connection, it attacks the next one.
+/// A viewer that has joined a session and attacks its opener until dropped. When the opener
+/// replaces the connection, the viewer attacks the next one.
 pub(crate) struct HostileViewer {
-    /// What it was sent, by all its connections.
+    /// The traffic of all its connections.
     ledger: Ledger,
     connected: Arc<Notify>,
-    /// Told each time a connection was taken from it.
+    /// Notified each time the opener has replaced a connection.
     cut: Arc<Notify>,
-    /// Tells it to leave.
+    /// Makes the viewer leave.
     quit: Arc<Notify>,
     tasks: JoinSet<()>,
 }
 
 impl HostileViewer {
+    /// Joins the session and waits until the viewer is connected to the opener.
     pub(crate) async fn join(hub: &Hub, session: &str, attack: Attack) -> Self {
-        let mut stranger = Stranger::greet(hub).await;
-        stranger.say(json!({"type": "join", "session": session, "wait": false})).await;
-        let ledger = Ledger::default();
+        let mut client = Stranger::greet(hub).await;
+        client.say(json!({"type": "join", "session": session, "wait": false})).await;
+        let traffic = Ledger::default();
         let [connected, cut, quit] = std::array::from_fn(|_| Arc::<Notify>::default());
         let mut tasks = JoinSet::new();
         let peers = Peers {
             session: session.to_owned(),
             attack,
-            ledger: Arc::clone(&ledger),
+            ledger: Arc::clone(&traffic),
             connected: Arc::clone(&connected),
             cut: Arc::clone(&cut),
             quit: Arc::clone(&quit),
             newest: None,
         };
-        tasks.spawn(peers.serve(stranger));
-        let viewer = Self { ledger, connected, cut, quit, tasks };
-        timeout(PATIENCE, viewer.connected.notified()).await.expect("it connects");
+        tasks.spawn(peers.serve(client));
+        let viewer = Self { ledger: traffic, connected, cut, quit, tasks };
+        timeout(PATIENCE, viewer.connected.notified()).await.expect("the viewer connects");
         viewer
     }
 
-    /// Waits until a connection was taken from it.
+    /// Waits until the opener has replaced a connection.
     pub(crate) async fn cut_off(&self) {
-        timeout(PATIENCE, self.cut.notified()).await.expect("it is cut off");
+        timeout(PATIENCE, self.cut.notified()).await.expect("the opener replaces the connection");
     }
 
-    /// Waits until what it was sent, and did, is enough to judge by.
+    /// Waits until the traffic matches the condition.
     pub(crate) async fn until(&self, holds: impl Fn(&Sent) -> bool) {
         let waiting = async {
             while !holds(&self.ledger.lock().unwrap_or_else(PoisonError::into_inner)) {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        timeout(PATIENCE, waiting).await.expect("the attack has shown what it does");
+        timeout(PATIENCE, waiting).await.expect("the traffic matches in time");
     }
 
-    /// Ends its attack and leaves; what it was sent.
+    /// Ends the attack and leaves the session. Returns the viewer's traffic.
     pub(crate) async fn leave(mut self) -> Sent {
         self.quit.notify_one();
         while let Some(ended) = self.tasks.join_next().await {
-            ended.expect("it does not panic");
+            ended.expect("the viewer's task does not panic");
         }
         std::mem::take(&mut *self.ledger.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// Its connections, one after the other.
+/// The viewer's connections to the opener, one at a time.
 struct Peers {
     session: String,
     attack: Attack,
@@ -119,29 +122,30 @@ struct Peer {
 }
 
 impl Peers {
+    /// Answers offers and takes candidates until `quit` is notified.
     async fn serve(mut self, mut hub: Stranger) {
         let mut heartbeat = interval(Duration::from_secs(1));
         loop {
-            let said = tokio::select! {
+            let received = tokio::select! {
                 _ = heartbeat.tick() => {
                     hub.say(json!({"type": "ping"})).await;
                     continue;
                 }
-                said = hub.0.next() => said,
+                received = hub.0.next() => received,
                 () = self.quit.notified() => {
                     self.end_newest().await;
                     hub.say(json!({"type": "leave", "session": self.session})).await;
                     return;
                 }
             };
-            let Some(Ok(Message::Text(text))) = said else { continue };
-            let said: Value = serde_json::from_str(&text).expect("JSON");
-            let payload = &said["payload"];
+            let Some(Ok(Message::Text(text))) = received else { continue };
+            let signal: Value = serde_json::from_str(&text).expect("JSON");
+            let payload = &signal["payload"];
             if payload["type"] == "offer" {
                 let sdp = self.answer(payload).await;
                 let answer =
                     json!({"type": "answer", "generation": payload["generation"], "sdp": sdp});
-                hub.say(json!({"type": "signal", "session": self.session, "to": said["from"],
+                hub.say(json!({"type": "signal", "session": self.session, "to": signal["from"],
                     "payload": answer}))
                     .await;
             } else if payload["type"] == "candidate" {
@@ -150,33 +154,34 @@ impl Peers {
         }
     }
 
-    /// Answers with a new connection, candidates included.
+    /// Makes a new connection for an offer. Returns the SDP of the answer, which includes all
+    /// candidates.
     async fn answer(&mut self, offer: &Value) -> String {
-        // The same generation again would be the same connection, mended.
+        // An offer of the same generation is an ICE restart of the same connection.
         if self.newest.as_ref().is_some_and(|old| old.generation != offer["generation"]) {
             self.cut.notify_one();
         }
         self.end_newest().await;
         let gathered = Arc::new(Notify::new());
         let (connected, complete) = (Arc::clone(&self.connected), Arc::clone(&gathered));
-        let manners = if self.attack == Attack::Deaf { Manners::Deaf } else { Manners::Good };
-        let wire = Wire { ledger: Arc::clone(&self.ledger), manners };
-        let library = build(self.attack, wire, Watch { connected, complete }).await;
+        let behaviour = if self.attack == Attack::Deaf { Manners::Deaf } else { Manners::Good };
+        let runtime = Wire { ledger: Arc::clone(&self.ledger), manners: behaviour };
+        let connection = build(self.attack, runtime, Watch { connected, complete }).await;
         let sdp = offer["sdp"].as_str().expect("a description");
-        let taken = format!("a=max-message-size:{LONGEST}");
-        assert!(sdp.contains(&taken), "{sdp}");
-        let sdp = sdp.replace(&taken, ANY_SIZE);
-        let offered = RTCSessionDescription::offer(sdp).expect("a description");
-        let channel = channel(&*library, Some(0)).await.expect("a channel");
-        library.set_remote_description(offered).await.expect("it is taken");
-        let answer = library.create_answer(None).await.expect("an answer");
-        library.set_local_description(answer).await.expect("it is taken");
-        timeout(PATIENCE, gathered.notified()).await.expect("candidates");
-        let sdp = library.local_description().await.expect("it is there").sdp;
+        let announced = format!("a=max-message-size:{LONGEST}");
+        assert!(sdp.contains(&announced), "{sdp}");
+        let sdp = sdp.replace(&announced, ANY_SIZE);
+        let remote = RTCSessionDescription::offer(sdp).expect("a description");
+        let channel = channel(&*connection, Some(0)).await.expect("a channel");
+        connection.set_remote_description(remote).await.expect("the offer is valid");
+        let answer = connection.create_answer(None).await.expect("an answer");
+        connection.set_local_description(answer).await.expect("the answer is valid");
+        timeout(PATIENCE, gathered.notified()).await.expect("gathering completes");
+        let sdp = connection.local_description().await.expect("a local description").sdp;
         let mut writing = JoinSet::new();
         match self.attack {
             Attack::Words(bytes) => drop(writing.spawn(flood(channel, bytes))),
-            Attack::Channels => drop(writing.spawn(open_many(Arc::clone(&library), channel))),
+            Attack::Channels => drop(writing.spawn(open_many(Arc::clone(&connection), channel))),
             Attack::FalseLengths | Attack::FarAhead => drop(writing.spawn(flood(channel, 1000))),
             Attack::Keyframes
             | Attack::Losses
@@ -186,11 +191,11 @@ impl Peers {
             | Attack::Deaf => {}
         }
         let generation = offer["generation"].clone();
-        self.newest = Some(Peer { generation, library, _writing: writing });
+        self.newest = Some(Peer { generation, library: connection, _writing: writing });
         sdp
     }
 
-    /// Ends the newest connection: the library goes on with one that is only forgotten.
+    /// Closes the newest connection. Dropping it would not do: webrtc-rs keeps it running.
     async fn end_newest(&mut self) {
         if let Some(peer) = self.newest.take() {
             let _ = peer.library.close().await;
@@ -211,11 +216,11 @@ impl Peers {
     }
 }
 
-/// A connection over such sockets, without sections of its own.
-pub(crate) async fn build(attack: Attack, wire: Wire, watch: Watch) -> Arc<dyn PeerConnection> {
+/// Builds a peer connection over the hostile runtime's sockets, without media sections of its own.
+pub(crate) async fn build(attack: Attack, runtime: Wire, events: Watch) -> Arc<dyn PeerConnection> {
     let mut engine = MediaEngine::default();
     engine.register_default_codecs().expect("codecs");
-    let assault = Assault::new(attack, Arc::clone(&wire.ledger));
+    let interceptor = Assault::new(attack, Arc::clone(&runtime.ledger));
     let mut settings =
         SettingEngineBuilder::new().with_sctp_max_message_size(SctpMaxMessageSize::Unbounded);
     let forgery: Option<Forgery> = match attack {
@@ -236,17 +241,18 @@ pub(crate) async fn build(attack: Attack, wire: Wire, watch: Watch) -> Arc<dyn P
     let settings = settings.build();
     let peer = PeerConnectionBuilder::new()
         .with_media_engine(engine)
-        .with_interceptor_registry(Registry::new().with(Slot::Custom(3_500), assault))
+        .with_interceptor_registry(Registry::new().with(Slot::Custom(3_500), interceptor))
         .with_setting_engine(settings)
-        .with_runtime(Arc::new(wire))
-        .with_handler(Arc::new(watch))
+        .with_runtime(Arc::new(runtime))
+        .with_handler(Arc::new(events))
         .with_data_channel_send_buffer_limit(4 << 20)
         .with_udp_addrs(vec![SocketAddr::new(own_address(), 0)])
         .build();
     Arc::new(peer.await.expect("a connection"))
 }
 
-/// Where our programs on this machine listen, too.
+/// The first IPv4 address of this machine that is not loopback, at which our programs listen, too.
+/// Loopback if there is none.
 pub(crate) fn own_address() -> std::net::IpAddr {
     let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
     let routable =
@@ -254,16 +260,16 @@ pub(crate) fn own_address() -> std::net::IpAddr {
     routable.unwrap_or(std::net::Ipv4Addr::LOCALHOST.into())
 }
 
-/// A channel; none of a connection that is closed.
+/// Opens a data channel. `None` if the connection is closed.
 async fn channel(
-    library: &dyn PeerConnection,
+    connection: &dyn PeerConnection,
     negotiated: Option<u16>,
 ) -> Option<Arc<dyn DataChannel>> {
     let options = RTCDataChannelInit { negotiated, ..RTCDataChannelInit::default() };
-    library.create_data_channel("quintet", Some(options)).await.ok()
+    connection.create_data_channel("quintet", Some(options)).await.ok()
 }
 
-/// Writes without end, as fast as it is taken.
+/// Sends messages without end, as fast as the channel accepts them.
 async fn flood(channel: Arc<dyn DataChannel>, bytes: usize) {
     let message = BytesMut::zeroed(bytes);
     loop {
@@ -273,22 +279,22 @@ async fn flood(channel: Arc<dyn DataChannel>, bytes: usize) {
     }
 }
 
-/// Opens one channel after the other, and writes on all of them.
-async fn open_many(library: Arc<dyn PeerConnection>, first: Arc<dyn DataChannel>) {
+/// Opens one channel after the other, and sends on all of them.
+async fn open_many(connection: Arc<dyn PeerConnection>, first: Arc<dyn DataChannel>) {
     while first.send(BytesMut::zeroed(1)).await.is_err() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let mut writing = JoinSet::new();
     loop {
         if writing.len() < CHANNELS {
-            let Some(channel) = channel(&*library, None).await else { return };
+            let Some(channel) = channel(&*connection, None).await else { return };
             writing.spawn(flood(channel, LONGEST));
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 
-/// What it wants to know of its own connection.
+/// Notified of state changes of a hostile connection.
 #[derive(Default)]
 pub(crate) struct Watch {
     pub(crate) connected: Arc<Notify>,

@@ -1,4 +1,5 @@
-//! The sockets of somebody hostile: they see what is really sent to it, and do what no library does.
+//! The runtime of a hostile webrtc-rs connection. Its sockets count the received packets and can
+//! misbehave in ways that webrtc-rs itself cannot.
 
 use std::{
     future::Future,
@@ -18,41 +19,43 @@ use webrtc::runtime::{
 
 use super::assault::Ledger;
 
-/// Packets that are read before the sockets change their manners.
+/// RTP packets that are received before the sockets begin to misbehave.
 const HEARD: u64 = 100;
 
-/// Packets of streams without end that are sent at once, and how often: as many as are read.
+/// The packets in a burst of the stream flood, and the interval between bursts: about as many as
+/// the receiver can read.
 const STREAMS: (u32, Duration) = (40, Duration::from_millis(10));
 
-/// A future as the library's trait wants it.
+/// The boxed future of webrtc-rs's `Runtime` trait.
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// What the library runs a hostile viewer on.
+/// A webrtc-rs runtime that wraps all UDP sockets in hostile ones.
 #[derive(Debug)]
 pub(crate) struct Wire {
     pub(crate) ledger: Ledger,
     pub(crate) manners: Manners,
 }
 
-/// What the sockets do once something was heard.
+/// What the sockets do once [`PACKETS_BEFORE_ATTACK`] packets were received.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Manners {
-    /// What they are told.
+    /// Send and receive normally.
     Good,
-    /// They read nothing more.
+    /// Stop reading.
     Deaf,
-    /// They answer no connectivity check, but send those of their own.
+    /// Answer no connectivity checks, but send own checks.
     Mute,
-    /// They send, with no key, packets of ever new streams.
+    /// Send unencrypted packets, each of a new stream.
     Streams,
 }
 
+/// A UDP socket of a hostile connection.
 #[derive(Debug)]
 struct Socket {
     inner: Arc<dyn AsyncUdpSocket>,
     ledger: Ledger,
     manners: Manners,
-    /// Ends with the socket.
+    /// The task that floods streams; aborted when the socket is dropped.
     streams: Mutex<JoinSet<()>>,
 }
 
@@ -61,25 +64,25 @@ impl Socket {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner).new >= HEARD
     }
 
-    /// Begins to send streams to whoever sends media.
+    /// Starts to flood the sender of the media with streams, unless it is flooded already.
     fn begin_streams(&self, to: SocketAddr) {
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         if streams.is_empty() {
-            let (inner, ledger) = (Arc::clone(&self.inner), Arc::clone(&self.ledger));
+            let (inner, traffic) = (Arc::clone(&self.inner), Arc::clone(&self.ledger));
             streams.spawn(async move {
                 let mut clock = tokio::time::interval(STREAMS.1);
-                for volley in 0.. {
+                for burst in 0.. {
                     clock.tick().await;
-                    for shot in 0..STREAMS.0 {
-                        // RTP of 36 bytes: nothing in it is right but the version.
-                        let ssrc = (volley * STREAMS.0 + shot).wrapping_mul(0x9e37_79b9);
+                    for number in 0..STREAMS.0 {
+                        // An RTP packet of 36 bytes in which only the version is valid.
+                        let ssrc = (burst * STREAMS.0 + number).wrapping_mul(0x9e37_79b9);
                         let mut packet = vec![0x80, 111, 0, 1, 0, 0, 0, 0];
                         packet.extend(ssrc.to_be_bytes());
                         packet.resize(36, 7);
                         let _ = inner.send_to(&packet, to).await;
                     }
-                    let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
-                    ledger.fired += u64::from(STREAMS.0);
+                    let mut traffic = traffic.lock().unwrap_or_else(PoisonError::into_inner);
+                    traffic.fired += u64::from(STREAMS.0);
                 }
             });
         }
@@ -92,9 +95,9 @@ impl AsyncUdpSocket for Socket {
     }
 
     fn poll_send(&self, cx: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
-        // A success of a binding request (RFC 8489, section 5).
-        let is_answer = transmit.contents.starts_with(&[1, 1]);
-        if self.manners == Manners::Mute && is_answer && self.has_heard() {
+        // A STUN binding success response (RFC 8489, section 5).
+        let is_response = transmit.contents.starts_with(&[1, 1]);
+        if self.manners == Manners::Mute && is_response && self.has_heard() {
             return Poll::Ready(Ok(transmit.contents.len()));
         }
         self.inner.poll_send(cx, transmit)
@@ -106,18 +109,18 @@ impl AsyncUdpSocket for Socket {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        let has_heard = self.has_heard();
-        if self.manners == Manners::Deaf && has_heard {
+        let is_attacking = self.has_heard();
+        if self.manners == Manners::Deaf && is_attacking {
             return Poll::Pending;
         }
         let received = ready!(self.inner.poll_recv(cx, bufs, meta));
-        if self.manners == Manners::Streams && has_heard && received.is_ok() {
+        if self.manners == Manners::Streams && is_attacking && received.is_ok() {
             self.begin_streams(meta[0].addr);
         }
-        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut traffic = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
         for (buffer, meta) in bufs.iter().zip(meta.iter()).take(*received.as_ref().unwrap_or(&0)) {
             for datagram in buffer[..meta.len.min(buffer.len())].chunks(meta.stride.max(1)) {
-                ledger.came(datagram);
+                traffic.came(datagram);
             }
         }
         Poll::Ready(received)
@@ -139,8 +142,9 @@ impl Runtime for Wire {
 
     fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
         let inner = TokioRuntime.wrap_udp_socket(socket)?;
-        let (ledger, manners) = (Arc::clone(&self.ledger), self.manners);
-        Ok(Arc::new(Socket { inner, ledger, manners, streams: Mutex::default() }))
+        let (traffic, behaviour) = (Arc::clone(&self.ledger), self.manners);
+        let streams = Mutex::default();
+        Ok(Arc::new(Socket { inner, ledger: traffic, manners: behaviour, streams }))
     }
 
     fn wrap_tcp_listener(&self, listener: TcpListener) -> io::Result<Arc<dyn AsyncTcpListener>> {

@@ -1,33 +1,33 @@
-//! What a program holds of the system.
+//! Measures the descriptors, threads and memory of a process.
 
 use std::fs;
 
-/// What a program holds (Linux only).
+/// The resources that a process holds (Linux only).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Held {
     pub(crate) descriptors: usize,
     pub(crate) threads: usize,
     pub(crate) resident_kib: usize,
-    /// The most that was ever resident.
+    /// The highest resident memory so far.
     pub(crate) peak_kib: usize,
 }
 
 impl Held {
-    /// By this program.
+    /// The resources of this process.
     pub(crate) fn now() -> Self {
         Self::by(std::process::id())
     }
 
-    /// By the program of that id.
+    /// The resources of the process with this id.
     pub(crate) fn by(process: u32) -> Self {
-        let of = |name: &str| format!("/proc/{process}/{name}");
-        let status = fs::read_to_string(of("status")).expect("Linux has it");
+        let path = |name: &str| format!("/proc/{process}/{name}");
+        let status = fs::read_to_string(path("status")).expect("Linux has this file");
         let kib = |name| {
-            let rest = status.lines().find_map(|line| line.strip_prefix(name));
-            let number = rest.and_then(|rest| rest.split_whitespace().next()).map(str::parse);
+            let value = status.lines().find_map(|line| line.strip_prefix(name));
+            let number = value.and_then(|value| value.split_whitespace().next()).map(str::parse);
             number.and_then(Result::ok).expect("a number")
         };
-        let count = |name| fs::read_dir(of(name)).expect("Linux has it").count();
+        let count = |name| fs::read_dir(path(name)).expect("Linux has this folder").count();
         Self {
             descriptors: count("fd"),
             threads: count("task"),

@@ -1,7 +1,9 @@
-//! What tests share: programs, hubs and measurements in modules of their own; here devices, a fake
-//! camera below the real V4L2 client, and a real sound server without hardware. Both belong to one
-//! child process and touch nothing outside of a folder of their own.
-#![allow(dead_code, reason = "every test file compiles this and uses a part of it")]
+//! Shared test support.
+//!
+//! Programs, hubs and measurements have modules of their own. This file has the devices: a fake
+//! camera below the real V4L2 client, and a real sound server without hardware. Each belongs to
+//! one child process and touches nothing outside a temporary folder.
+#![allow(dead_code, reason = "each test file compiles this module and uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a rig that fails is a test that fails")]
 
 pub(crate) mod held;
@@ -24,30 +26,30 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a sound server may take to answer, and a child to end after its time.
+/// How long a sound server may take to answer, and a child process to end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A folder that is gone with its value.
+/// A temporary folder, removed when dropped.
 #[derive(Debug)]
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    /// A new, empty one.
+    /// Creates an empty folder.
     pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        // Short: a socket's path has at most 107 bytes.
+        // The path is short because a socket's path has at most 107 bytes.
         let path = env::temp_dir().join(format!("quintet-{}-{number}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
         Self(path)
     }
 
-    /// The path of a file in it.
+    /// The path of a file in the folder.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
-    /// Its own path.
+    /// The path of the folder.
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }
@@ -59,12 +61,12 @@ impl Drop for Folder {
     }
 }
 
-/// A child process that is killed with its value.
+/// A child process, killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Process(Child);
 
 impl Process {
-    /// Starts it; its output can be read by [`Process::finish`].
+    /// Starts the process. [`Process::finish`] returns its output.
     pub(crate) fn start(command: &mut Command) -> Self {
         let name = command.get_program().to_owned();
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -74,19 +76,20 @@ impl Process {
         }
     }
 
-    /// Waits until it has ended; what it printed, to both streams.
+    /// Waits until the process has ended. Returns its standard output followed by its standard
+    /// error.
     pub(crate) fn finish(mut self) -> String {
-        let mut errors = self.0.stderr.take().unwrap();
+        let mut stderr = self.0.stderr.take().unwrap();
         let reader = thread::Builder::new().spawn(move || {
             let mut text = String::new();
-            errors.read_to_string(&mut text).ok();
+            stderr.read_to_string(&mut text).ok();
             text
         });
         let mut text = String::new();
         self.0.stdout.take().unwrap().read_to_string(&mut text).unwrap();
         let deadline = Instant::now() + PATIENCE;
         while self.0.try_wait().unwrap().is_none() {
-            assert!(Instant::now() < deadline, "a child does not end; it said:\n{text}");
+            assert!(Instant::now() < deadline, "a child process does not end; it printed:\n{text}");
             thread::sleep(Duration::from_millis(10));
         }
         text + &reader.unwrap().join().unwrap()
@@ -100,14 +103,15 @@ impl Drop for Process {
     }
 }
 
-/// This test program again, running only the ignored test of that name, in a process of its own.
+/// The command that runs the ignored test of this name alone, in a process of its own.
 pub(crate) fn again(test: &str) -> Command {
     let mut command = Command::new(env::current_exe().unwrap());
     command.args([test, "--exact", "--ignored", "--nocapture", "--test-threads=1"]);
     command
 }
 
-/// The library to preload for a fake camera; `tests/v4l2_shim.c` says what it can be told.
+/// The path of the library to preload for a fake camera. `tests/v4l2_shim.c` documents the
+/// environment variables that control it.
 pub(crate) fn camera_shim() -> &'static Path {
     static SHIM: OnceLock<PathBuf> = OnceLock::new();
     SHIM.get_or_init(|| {
@@ -127,14 +131,16 @@ pub(crate) fn camera_shim() -> &'static Path {
     })
 }
 
-/// A private sound server with three devices: `mic` is what [`SoundServer::play`] is heard by, as
-/// the default source "Fake Microphone"; `spk` is the default sink "Fake Speaker".
+/// A private sound server with a fake microphone and a fake speaker.
 ///
-/// It is PulseAudio where that is installed, else PipeWire, which desktops have instead of it.
-/// `QUINTET_SOUND_SERVER=pipewire` prefers PipeWire where there are both.
+/// The default source is "Fake Microphone": it records what [`SoundServer::play`] plays into the
+/// sink `mic`. The default sink is `spk`, "Fake Speaker".
+///
+/// The server is PulseAudio if that is installed, else PipeWire, which replaces it on newer
+/// desktops. If both are installed, `QUINTET_SOUND_SERVER=pipewire` selects PipeWire.
 #[derive(Debug)]
 pub(crate) struct SoundServer {
-    /// Its programs; the first one started is the last one.
+    /// The server's programs in the order of their start. They are stopped in reverse order.
     programs: Vec<Process>,
     folder: Folder,
     kind: SoundServerKind,
@@ -147,13 +153,13 @@ enum SoundServerKind {
 }
 
 impl SoundServerKind {
-    /// The one that is installed.
+    /// The sound server that is installed.
     fn installed() -> Self {
-        let is_here = |programs: &[&str]| programs.iter().all(|program| is_on_path(program));
-        let pipewire = is_here(&["dbus-daemon", "pipewire", "wireplumber", "pipewire-pulse"]);
+        let has_all = |programs: &[&str]| programs.iter().all(|program| is_on_path(program));
+        let pipewire = has_all(&["dbus-daemon", "pipewire", "wireplumber", "pipewire-pulse"]);
         let prefers_pipewire =
             env::var("QUINTET_SOUND_SERVER").is_ok_and(|preferred| preferred == "pipewire");
-        match (is_here(&["pulseaudio"]), pipewire) {
+        match (has_all(&["pulseaudio"]), pipewire) {
             (true, false) => Self::PulseAudio,
             (true, true) if !prefers_pipewire => Self::PulseAudio,
             (_, true) => Self::PipeWire,
@@ -165,29 +171,29 @@ impl SoundServerKind {
 }
 
 impl SoundServer {
-    /// Starts it and waits until it answers.
+    /// Starts the server and waits until its devices are ready.
     pub(crate) fn start() -> Self {
         let kind = SoundServerKind::installed();
-        let mut sound = Self { programs: vec![], folder: Folder::new(), kind };
-        sound.restart();
-        sound
+        let mut server = Self { programs: vec![], folder: Folder::new(), kind };
+        server.restart();
+        server
     }
 
-    /// Kills it, as a crash would.
+    /// Kills the server, as a crash would.
     pub(crate) fn kill(&mut self) {
         while self.programs.pop().is_some() {}
     }
 
-    /// Starts it again on the same socket.
+    /// Starts the server again on the same socket.
     pub(crate) fn restart(&mut self) {
         self.kill();
         match self.kind {
             SoundServerKind::PulseAudio => self.start_pulseaudio(),
             SoundServerKind::PipeWire => self.start_pipewire(),
         }
-        self.wait_until("answers", |sound| sound.pactl(&["info"]));
+        self.wait_until("answers", |server| server.pactl(&["info"]));
         let named = |kind: &str, name: &str| format!("{kind}_properties=device.description={name}");
-        // PipeWire adds two channels where PulseAudio averages them, so its source has only one.
+        // PipeWire adds two channels where PulseAudio averages them, so its source is mono.
         let mono: &[&str] = match self.kind {
             SoundServerKind::PulseAudio => &[],
             SoundServerKind::PipeWire => {
@@ -207,11 +213,11 @@ impl SoundServer {
         ] {
             assert!(self.pactl(&[&["load-module"], module].concat()), "{module:?}");
         }
-        self.wait_until("has its devices", |sound| {
-            sound.pactl(&["set-default-source", "vmic"])
-                && sound.pactl(&["set-default-sink", "spk"])
-                && sound.reports(&["get-default-source"], "vmic")
-                && sound.reports(&["get-default-sink"], "spk")
+        self.wait_until("has its devices", |server| {
+            server.pactl(&["set-default-source", "vmic"])
+                && server.pactl(&["set-default-sink", "spk"])
+                && server.reports(&["get-default-source"], "vmic")
+                && server.reports(&["get-default-sink"], "spk")
         });
     }
 
@@ -227,7 +233,7 @@ impl SoundServer {
 
     fn start_pipewire(&mut self) {
         fs::create_dir_all(self.folder.file("pulse")).unwrap();
-        // WirePlumber ends without a session bus.
+        // WirePlumber exits without a session bus.
         let bus = self.folder.file("bus");
         fs::remove_file(&bus).ok();
         let address = format!("unix:path={}", bus.display());
@@ -254,8 +260,8 @@ impl SoundServer {
         }
     }
 
-    /// Whether the server itself moves a recording whose source is gone to the default source, so
-    /// that the program that records does not learn of it.
+    /// Whether the server moves a recording whose source disappears to the default source, so that
+    /// the recording program is not notified.
     pub(crate) fn moves_recordings(&self) -> bool {
         matches!(self.kind, SoundServerKind::PipeWire)
     }
@@ -267,17 +273,17 @@ impl SoundServer {
         })
     }
 
-    /// The address of its socket, for `PULSE_SERVER`.
+    /// The address of the server's socket, for `PULSE_SERVER`.
     pub(crate) fn address(&self) -> String {
         format!("unix:{}", self.socket().display())
     }
 
-    /// What `XDG_RUNTIME_DIR` must be, so that no other server is found.
+    /// The value for `XDG_RUNTIME_DIR` that hides all other servers.
     pub(crate) fn runtime_folder(&self) -> String {
         self.folder.path().display().to_string()
     }
 
-    /// Lets a command use this server and no other sound device.
+    /// Makes a command use this server and no other audio device.
     pub(crate) fn enter<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         let folder = self.folder.path();
         command
@@ -288,13 +294,13 @@ impl SoundServer {
             .env_remove("PULSE_SINK")
     }
 
-    /// Plays a WAV file into the microphone until the value is dropped.
+    /// Plays a WAV file into the microphone until the returned process is dropped.
     pub(crate) fn play(&self, file: &Path) -> Process {
         let mut command = Command::new("paplay");
         Process::start(self.enter(&mut command).args(["-d", "mic", "--latency-msec=20"]).arg(file))
     }
 
-    /// Records what the speaker plays into a WAV file until the value is dropped.
+    /// Records what the speaker plays into a WAV file until the returned process is dropped.
     pub(crate) fn record(&self, file: &Path) -> Process {
         let mut command = Command::new("parec");
         let format = ["--file-format=wav", "--format=float32le", "--rate=48000", "--channels=1"];
@@ -302,12 +308,12 @@ impl SoundServer {
         Process::start(command.arg(file))
     }
 
-    /// Sends the server a command; whether it obeyed.
+    /// Sends the server a command. Returns whether it succeeded.
     pub(crate) fn pactl(&self, arguments: &[&str]) -> bool {
         self.run_pactl(arguments).status.success()
     }
 
-    /// Whether the server's answer to a question is that text.
+    /// Whether the server's answer to a query is this text.
     fn reports(&self, arguments: &[&str], text: &str) -> bool {
         self.run_pactl(arguments).stdout.trim_ascii_end() == text.as_bytes()
     }
@@ -319,20 +325,20 @@ impl SoundServer {
     }
 }
 
-/// Whether a program of that name is in one of the folders of `PATH`.
+/// Whether a program of this name is in one of the folders of `PATH`.
 fn is_on_path(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
-/// How strong a tone is in mono sound of 48 kHz, as a peak.
-pub(crate) fn strength(sound: &[f32], hz: f64) -> f64 {
-    let parts = sound.iter().enumerate().map(|(n, sample)| {
+/// The peak amplitude of a tone in mono audio of 48 kHz.
+pub(crate) fn strength(samples: &[f32], hz: f64) -> f64 {
+    let parts = samples.iter().enumerate().map(|(n, sample)| {
         let angle = std::f64::consts::TAU * hz * n as f64 / 48_000.0;
         (f64::from(*sample) * angle.cos(), f64::from(*sample) * angle.sin())
     });
     let (real, imaginary) = parts.fold((0.0, 0.0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
-    f64::hypot(real, imaginary) * 2.0 / sound.len() as f64
+    f64::hypot(real, imaginary) * 2.0 / samples.len() as f64
 }
 
 /// Writes a sine as a WAV file: 48 kHz, 16 bit, stereo.

@@ -1,8 +1,8 @@
-//! Measures what was played into a WAV file.
+//! Measures the audio in a WAV file that a program has written.
 
 use std::path::Path;
 
-/// The samples of a mono WAV file, full scale ±1, and its rate.
+/// The samples of a mono WAV file, full scale ±1, and its sample rate.
 pub(crate) fn read_wav(path: &Path) -> (Vec<f32>, f32) {
     let mut reader = hound::WavReader::open(path).expect("a WAV file was written");
     let spec = reader.spec();
@@ -11,8 +11,8 @@ pub(crate) fn read_wav(path: &Path) -> (Vec<f32>, f32) {
     (samples.map(|sample| f32::from(sample) / 32768.0).collect(), spec.sample_rate as f32)
 }
 
-/// The level of one frequency in dB below a full-scale sine, by Goertzel's algorithm over
-/// windows of a quarter of a second; the loudest window counts.
+/// The level of one frequency in dB relative to a full-scale sine: the highest over windows of a
+/// quarter of a second, each measured with Goertzel's algorithm.
 pub(crate) fn level_of(samples: &[f32], rate: f32, hz: f32) -> f32 {
     let window = (rate / 4.0) as usize;
     let loudest = samples
@@ -34,8 +34,8 @@ pub(crate) fn level_of(samples: &[f32], rate: f32, hz: f32) -> f32 {
     20.0 * loudest.log10() as f32
 }
 
-/// The sound from a second after it begins to half a second before it ends: a tone that is
-/// switched on or off sounds at all frequencies for a moment.
+/// The audio from one second after it begins to half a second before it ends. Switching a tone on
+/// or off makes a short sound at all frequencies, which is cut off here.
 pub(crate) fn steady(samples: &[f32], rate: f32) -> &[f32] {
     let is_loud = |sample: &f32| sample.abs() > 0.01;
     let first = samples.iter().position(is_loud).expect("something was played");

@@ -1,4 +1,4 @@
-//! A client of the hub that is not ours: it speaks JSON over a WebSocket.
+//! A minimal client of the hub, independent of ours: it sends JSON over a WebSocket.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,42 +9,43 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::Message};
 
 use super::process::Hub;
 
-/// A client of the hub that is not ours.
+/// A minimal client of the hub, independent of ours. Its participant is named "Stranger".
 pub(crate) struct Stranger(pub(crate) WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Stranger {
-    /// Connects and says hello.
+    /// Connects, sends `hello` and waits for `welcome`.
     pub(crate) async fn greet(hub: &Hub) -> Self {
         let url = format!("{}/signal", hub.url.replace("http", "ws"));
         let (socket, _) = tokio_tungstenite::connect_async(url).await.expect("the hub answers");
-        let mut stranger = Self(socket);
+        let mut client = Self(socket);
         let hello = json!({
             "type": "hello", "protocol": 1, "name": "Stranger", "instance": "00000000000000aa",
         });
-        stranger.say(hello).await;
-        stranger.hear("welcome").await;
-        stranger
+        client.say(hello).await;
+        client.hear("welcome").await;
+        client
     }
 
-    /// Says a message.
+    /// Sends a message.
     pub(crate) async fn say(&mut self, message: Value) {
-        self.0.send(Message::text(message.to_string())).await.expect("the hub listens");
+        self.0.send(Message::text(message.to_string())).await.expect("the hub is connected");
     }
 
-    /// The next message of that type.
+    /// Waits for the next message of this type; skips others.
     pub(crate) async fn hear(&mut self, kind: &str) -> Value {
         self.hear_one_of(&[kind]).await
     }
 
-    /// The next message of one of these types.
+    /// Waits for the next message of one of these types; skips others, but panics at an error.
+    /// Sends heartbeats meanwhile.
     pub(crate) async fn hear_one_of(&mut self, kinds: &[&str]) -> Value {
-        let hear = async {
+        let receive = async {
             loop {
                 let Ok(message) = timeout(HEARTBEAT, self.0.next()).await else {
                     self.say(json!({"type": "ping"})).await;
                     continue;
                 };
-                let message = message.expect("the hub speaks").expect("well formed");
+                let message = message.expect("the hub is connected").expect("well formed");
                 let Message::Text(text) = message else { continue };
                 let value: Value = serde_json::from_str(&text).expect("JSON");
                 assert_ne!(value["type"], "error", "{value}");
@@ -53,10 +54,10 @@ impl Stranger {
                 }
             }
         };
-        timeout(Duration::from_secs(20), hear).await.unwrap_or_else(|_| panic!("no {kinds:?}"))
+        timeout(Duration::from_secs(20), receive).await.unwrap_or_else(|_| panic!("no {kinds:?}"))
     }
 
-    /// The offer that the incumbent of a session makes to a newcomer.
+    /// Joins a session and waits for the offer of its present member; returns the SDP.
     pub(crate) async fn offer_of(&mut self, session: &str) -> String {
         self.say(json!({"type": "join", "session": session, "wait": false})).await;
         self.hear("joined").await;
@@ -68,7 +69,7 @@ impl Stranger {
         }
     }
 
-    /// Opens a session of that kind under that id.
+    /// Opens a session of this kind (`MEDIA/DIRECTION`) with this id.
     pub(crate) async fn open(&mut self, session: &str, kind: &str) {
         let (media, direction) = kind.split_once('/').expect("MEDIA/DIRECTION");
         let media: Vec<_> = media.split('+').collect();
@@ -77,31 +78,33 @@ impl Stranger {
         self.hear("opened").await;
     }
 
-    /// Offers to whoever comes into each of these sessions, once; the answers, by session.
+    /// Sends the offer of each session (SDP by session id) to the participant that joins it, and
+    /// returns the SDP of the answers by session id.
     pub(crate) async fn answers_to(
         &mut self,
         offers: &BTreeMap<String, String>,
     ) -> BTreeMap<String, String> {
         let mut answers = BTreeMap::new();
         while answers.len() < offers.len() {
-            let heard = self.hear_one_of(&["participant-joined", "signal"]).await;
-            let session = heard["session"].as_str().expect("a session").to_owned();
-            if heard["type"] == "participant-joined" {
+            let message = self.hear_one_of(&["participant-joined", "signal"]).await;
+            let session = message["session"].as_str().expect("a session").to_owned();
+            if message["type"] == "participant-joined" {
                 let payload = json!({"type": "offer", "generation": 1, "sdp": offers[&session]});
-                let to = &heard["participant"]["participant"];
+                let to = &message["participant"]["participant"];
                 let signal =
                     json!({"type": "signal", "session": session, "to": to, "payload": payload});
                 self.say(signal).await;
-            } else if heard["payload"]["type"] == "answer" {
-                let sdp = heard["payload"]["sdp"].as_str().expect("a description").to_owned();
+            } else if message["payload"]["type"] == "answer" {
+                let sdp = message["payload"]["sdp"].as_str().expect("a description").to_owned();
                 answers.insert(session, sdp);
             } else {
-                assert_ne!(heard["payload"]["type"], "offer", "who comes waits for our offer");
+                assert_ne!(message["payload"]["type"], "offer", "the newcomer waits for our offer");
             }
         }
         answers
     }
 }
 
-/// How often the hub hears something of a stranger: less than the 3.5 s after which it is away.
+/// The longest time between two messages to the hub: less than the 3.5 s after which the hub
+/// reports a silent client as away.
 const HEARTBEAT: Duration = Duration::from_secs(1);

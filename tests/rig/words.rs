@@ -1,4 +1,4 @@
-//! A hub in this process, and words to say to one.
+//! A hub in this process, and constructors for the messages that clients send to it.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -8,20 +8,20 @@ use quintet::{
 };
 use tokio::time::timeout;
 
-/// Everybody with everybody.
+/// The session kind in which all participants are connected to each other.
 pub(crate) const MESH: SessionKind = SessionKind::FIVE[0];
 
-/// No test waits longer than this for what must come.
+/// Runs a test, and fails it after a minute.
 pub(crate) async fn within<T>(test: impl Future<Output = T>) -> T {
-    timeout(Duration::from_secs(60), test).await.expect("what must come came")
+    timeout(Duration::from_secs(60), test).await.expect("the test ends within a minute")
 }
 
-/// A hub on a free port.
+/// Starts a hub on a free port of 127.0.0.1.
 pub(crate) async fn hub() -> Hub {
     hub_at(SocketAddr::from(([127, 0, 0, 1], 0))).await
 }
 
-/// A hub on that port, once whoever had it has let go of it.
+/// Starts a hub at this address. Waits until the address is free.
 pub(crate) async fn hub_at(listen: SocketAddr) -> Hub {
     loop {
         match Hub::start(HubOptions::at(listen.into())).await {
