@@ -123,7 +123,8 @@ mod tests {
     use super::*;
 
     /// The answer of Chromium 156 without H.264 to our offer, shortened.
-    const ANSWER: &str = include_str!("../../tests/transport/chromium-answer-without-video.sdp");
+    const ANSWER: &str =
+        include_str!("../../tests/integration/transport/chromium-answer-without-video.sdp");
 
     fn m_lines(sdp: &str) -> Vec<&str> {
         sdp.lines().filter(|line| line.starts_with("m=")).collect()

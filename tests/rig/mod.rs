@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "each test file compiles this module and uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a rig that fails is a test that fails")]
 
+pub(crate) mod engine_client;
 pub(crate) mod held;
 pub(crate) mod process;
 pub(crate) mod screen;
@@ -103,21 +104,30 @@ impl Drop for Process {
     }
 }
 
-/// The command that runs the ignored test of this name alone, in a process of its own.
-pub(crate) fn again(test: &str) -> Command {
+/// Runs one ignored test of this test program in a process of its own.
+///
+/// `module` is the `module_path!()` of the test.
+pub(crate) fn again(module: &str, test: &str) -> Command {
+    let (_, module) = module.split_once("::").expect("a path begins with its crate");
     let mut command = Command::new(env::current_exe().unwrap());
-    command.args([test, "--exact", "--ignored", "--nocapture", "--test-threads=1"]);
+    command.args([
+        &format!("{module}::{test}"),
+        "--exact",
+        "--ignored",
+        "--nocapture",
+        "--test-threads=1",
+    ]);
     command
 }
 
-/// The path of the library to preload for a fake camera. `tests/v4l2_shim.c` documents the
+/// The path of the library to preload for a fake camera. `tests/rig/v4l2_shim.c` documents the
 /// environment variables that control it.
 pub(crate) fn camera_shim() -> &'static Path {
     static SHIM: OnceLock<PathBuf> = OnceLock::new();
     SHIM.get_or_init(|| {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let library = folder.join(format!("v4l2_shim-{}.so", std::process::id()));
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/v4l2_shim.c");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rig/v4l2_shim.c");
         let built = Command::new("cc")
             .args(["-Wall", "-Wextra", "-Werror", "-Wno-unused-result", "-O1", "-shared", "-fPIC"])
             .arg("-o")
@@ -126,7 +136,7 @@ pub(crate) fn camera_shim() -> &'static Path {
             .output()
             .expect("the C compiler `cc` cannot be started: install build-essential");
         let errors = String::from_utf8_lossy(&built.stderr);
-        assert!(built.status.success(), "tests/v4l2_shim.c does not compile:\n{errors}");
+        assert!(built.status.success(), "tests/rig/v4l2_shim.c does not compile:\n{errors}");
         library
     })
 }

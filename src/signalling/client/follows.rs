@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn a_loopback_hub_of_this_user_may_announce_any_url_and_others_only_this_machine() {
         let url = |text: &str| -> HubUrl { text.parse().unwrap() };
-        let follows = |at: &str, owner, said: &str| {
+        let follows = |at: &str, owner, announced: &str| {
             Follows::of(&HubPlace { url: url(at), owner }, Some(&url(announced)))
                 .believes(&url(announced))
         };

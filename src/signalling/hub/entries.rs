@@ -261,7 +261,7 @@ mod tests {
         let last = queue.poll(after(3_000));
         let decision =
             |connection, is_granted| Verdict { link: LinkId(connection), may_enter: is_granted };
-        assert_eq!(last, [verdict(60, true), verdict(61, false)]);
+        assert_eq!(last, [decision(60, true), decision(61, false)]);
         assert_eq!(queue.due(after(3_000)), None);
         queue.ask(office, LinkId(61), false, after(3_000));
         assert_eq!(let_in(&mut queue, after(3_100)), [61]);

@@ -260,7 +260,7 @@ fn check_books(rooms: &Rooms) {
             match seat.bond {
                 Bond::Held => assert!(record.link.is_some(), "a connected seat has a connection"),
                 Bond::Loose { since } => {
-                    assert!(rooms.alarms.contains(&alarm(since + Duration::from_secs(60))));
+                    assert!(rooms.alarms.contains(&timer(since + Duration::from_secs(60))));
                 }
             }
         }

@@ -1,0 +1,228 @@
+//! Several processes of the built program over loopback: what the command line promises.
+
+use crate::rig::process::{End, Hub, PATTERN, Program, alone, at, list};
+use serde_json::Value;
+
+const FIVE: [&str; 5] =
+    ["av-conference", "av-broadcast", "audio-conference", "audio-broadcast", "video-broadcast"];
+
+/// Opens the five sessions at the hub as "Olga", with a tone of 440 Hz.
+fn open_five(hub: &Hub) -> (Program, Vec<Value>) {
+    let mut opener = hub.person("Olga", &["open", "--five"]);
+    let opened = opener.events("opened", 5);
+    (opener, opened)
+}
+
+/// Joins a link under that name, with a tone of `hz`.
+fn join(hub: &Hub, link: &str, name: &str, hz: u32) -> Program {
+    hub.person(name, &["join", link, "--microphone", &format!("tone:{hz}")])
+}
+
+fn link(opened: &Value) -> &str {
+    opened["link"].as_str().expect("a link")
+}
+
+/// Returns the statistics of the participant of that name in the first session.
+fn stats<'a>(end: &'a End, name: &str) -> &'a Value {
+    let participants = list(end.summary(), "sessions/0/participants");
+    let found = participants.iter().find(|one| one["name"] == name);
+    found.unwrap_or_else(|| panic!("no {name} in {:#}", end.summary()))
+}
+
+/// Asserts that video with the timecode label `name` was received.
+fn assert_picture(stats: &Value, name: &str) {
+    let video = &stats["video"];
+    assert_eq!((&video["width"], &video["height"]), (&320.into(), &180.into()), "{stats:#}");
+    // More than the first frame was decoded; how many more depends on the load of the machine.
+    assert!(video["decoded"].as_u64() > Some(2), "{stats:#}");
+    assert_eq!(video["strip"], name, "{stats:#}");
+    assert!(at(video, "latency_ms/p50").as_f64() > Some(0.0), "{stats:#}");
+}
+
+/// Asserts that audio with that tone was received.
+fn assert_tone(stats: &Value, hz: f64) {
+    let tone = at(stats, "audio/tone_hz").as_f64().unwrap_or_default();
+    assert!((tone - hz).abs() < 5.0, "{tone} Hz instead of {hz}: {stats:#}");
+    assert!(at(stats, "audio/level_dbfs").as_f64() > Some(-40.0), "{stats:#}");
+}
+
+/// Waits for that many further statistics of a program, one each second.
+fn settle(program: &mut Program, seconds: usize) {
+    for _ in 0..seconds {
+        program.wait_next("statistics", |event| event["event"] == "stats");
+    }
+}
+
+#[test]
+fn five_sessions_reach_five_joiners_from_one_capture_and_one_encoder() {
+    let _turn = alone();
+    let hub = Hub::start();
+    let (mut opener, opened) = open_five(&hub);
+    let kinds: Vec<_> = opened.iter().map(|one| one["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, FIVE);
+    let mut joiners: Vec<_> = opened
+        .iter()
+        .enumerate()
+        .map(|(n, one)| join(&hub, link(one), &format!("Joiner{n}"), 600 + 100 * n as u32))
+        .collect();
+    for joiner in &mut joiners {
+        joiner.event("first-frame");
+    }
+    settle(&mut opener, 4);
+    let ends: Vec<_> = joiners.into_iter().map(Program::interrupt).collect();
+    for (n, (end, kind)) in ends.iter().zip(FIVE).enumerate() {
+        assert_eq!(end.code, Some(0), "{kind}: {:#?}", end.events);
+        assert_eq!(at(end.summary(), "sessions/0/kind"), kind);
+        let olga = stats(end, "Olga");
+        match kind {
+            "audio-conference" | "audio-broadcast" => assert!(olga["video"].is_null(), "{olga:#}"),
+            _ => assert_picture(olga, "Olga"),
+        }
+        match kind {
+            "video-broadcast" => assert!(olga["audio"].is_null(), "{olga:#}"),
+            _ => assert_tone(olga, 440.0),
+        }
+        // A viewer captures nothing, whatever devices it was given.
+        let (video, audio) = match n {
+            0 => (1, 1),
+            2 => (0, 1),
+            _ => (0, 0),
+        };
+        assert_eq!(at(end.summary(), "captures/video"), video, "{kind}");
+        assert_eq!(at(end.summary(), "captures/audio"), audio, "{kind}");
+    }
+    let end = opener.interrupt();
+    assert_eq!(end.code, Some(0));
+    let summary = end.summary();
+    for counts in ["captures", "encoders"] {
+        assert_eq!(summary[counts], serde_json::json!({"video": 1, "audio": 1}), "{counts}");
+    }
+    let sessions = list(summary, "sessions");
+    assert_eq!(sessions.len(), 5);
+    for (n, session) in sessions.iter().enumerate() {
+        assert_eq!(session["kind"], FIVE[n]);
+        let guest = at(session, "participants/0");
+        assert_eq!(guest["name"], format!("Joiner{n}"));
+        let sent = guest["audio"]["packets"].as_u64().unwrap_or_default();
+        match n {
+            0 => {
+                assert_picture(guest, "Joiner0");
+                assert_tone(guest, 600.0);
+            }
+            2 => assert_tone(guest, 800.0),
+            _ => {
+                let frames = guest["video"]["received"].as_u64().unwrap_or_default();
+                assert_eq!((sent, frames), (0, 0), "a viewer sends no media: {guest:#}");
+            }
+        }
+    }
+    for joiner in 0..5 {
+        let name = format!("Joiner{joiner}");
+        let left = |event: &&Value| event["name"] == name.as_str() && event["state"] == "left";
+        assert_eq!(end.all("participant").into_iter().filter(left).count(), 1, "{name}");
+    }
+}
+
+#[test]
+fn a_guest_waits_for_a_session_that_is_not_open_yet_unless_no_wait_is_given() {
+    let _turn = alone();
+    let hub = Hub::start();
+    let early = |extra: &[&str]| hub.person("Early", &[&["join", "town-hall"], extra].concat());
+    let hasty = early(&["--no-wait"]).end();
+    assert_eq!(hasty.code, Some(4));
+    assert_eq!(hasty.all("error")[0]["code"], "no-such-session");
+    let mut patient = early(&[]);
+    patient.event("waiting");
+    let mut opener = hub.open("av-broadcast", "town-hall");
+    assert_eq!(opener.event("opened")["session"], "town-hall");
+    assert_eq!(patient.event("joined")["kind"], "av-broadcast");
+    patient.event("first-frame");
+    let end = opener.interrupt();
+    assert_eq!(end.code, Some(0));
+    let ended = patient.event("ended");
+    assert_eq!((&ended["session"], &ended["reason"]), (&"town-hall".into(), &"opener-left".into()));
+    assert_eq!(patient.end().code, Some(0));
+    let late = early(&["--for", "300ms"]).end();
+    assert_eq!(late.code, Some(6), "still waiting when the time is up");
+}
+
+#[test]
+fn one_process_opens_five_and_joins_three_others() {
+    let _turn = alone();
+    let hub = Hub::start();
+    let (mut olga, hers) = open_five(&hub);
+    let mut args = vec!["join"];
+    args.extend([link(&hers[0]), link(&hers[1]), link(&hers[3])]);
+    for kind in FIVE {
+        args.extend(["--open", kind]);
+    }
+    args.extend(["--microphone", "tone:880"]);
+    let mut piet = hub.person("Piet", &args);
+    let his = piet.events("opened", 5);
+    piet.events("joined", 3);
+    piet.events("first-frame", 3);
+    let mut viewer = join(&hub, link(&his[1]), "Vera", 700);
+    viewer.event("first-frame");
+    settle(&mut viewer, 3);
+    assert_picture(stats(&viewer.interrupt(), "Piet"), "Piet");
+    settle(&mut olga, 1);
+    let end = piet.interrupt();
+    assert_eq!(end.code, Some(0));
+    assert_eq!(list(end.summary(), "sessions").len(), 8);
+    assert_eq!(end.summary()["captures"], serde_json::json!({"video": 1, "audio": 1}));
+    assert_eq!(end.summary()["encoders"], serde_json::json!({"video": 1, "audio": 1}));
+    let conference = figures_in(&end, hers[0]["session"].as_str().unwrap(), "Olga");
+    assert_picture(&conference, "Olga");
+    assert_tone(&conference, 440.0);
+    assert_eq!(olga.interrupt().code, Some(0));
+}
+
+fn figures_in(end: &End, session: &str, name: &str) -> Value {
+    let sessions = list(end.summary(), "sessions");
+    let session = sessions.iter().find(|one| one["session"] == session).expect("the session");
+    let participants = list(session, "participants");
+    participants.iter().find(|one| one["name"] == name).expect("the participant").clone()
+}
+
+#[test]
+fn a_mesh_of_four_with_a_member_without_devices_connects_all_pairs() {
+    let _turn = alone();
+    let hub = Hub::start();
+    let start = |name: &str, camera: &str, microphone: &str, first: bool| {
+        let mut args = match first {
+            true => vec!["open", "--kind", "av-conference", "--id", "mesh"],
+            false => vec!["join", "mesh"],
+        };
+        args.extend(["--camera", camera, "--microphone", microphone]);
+        hub.person(name, &args)
+    };
+    let names = ["Ann", "Ben", "Cleo", "Mute"];
+    let mut members = vec![start("Ann", PATTERN, "tone:400", true)];
+    members[0].event("opened");
+    members.push(start("Ben", PATTERN, "tone:500", false));
+    members.push(start("Cleo", PATTERN, "tone:600", false));
+    members.push(start("Mute", "none", "none", false));
+    for (member, own) in members.iter_mut().zip(names) {
+        for other in names.into_iter().filter(|name| *name != own) {
+            member.participant(other, "live");
+        }
+    }
+    settle(&mut members[3], 5);
+    for (member, own) in members.into_iter().zip(names).rev() {
+        let end = member.interrupt();
+        assert_eq!(end.code, Some(0));
+        for (other, hz) in names.into_iter().zip([400.0, 500.0, 600.0, 0.0]) {
+            if other == own {
+                continue;
+            }
+            let stats = stats(&end, other);
+            if other == "Mute" {
+                assert_eq!(at(stats, "video/received"), 0);
+                assert_eq!(at(stats, "audio/packets"), 0);
+            } else {
+                assert_picture(stats, other);
+                assert_tone(stats, hz);
+            }
+        }
+    }
+}

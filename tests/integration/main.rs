@@ -1,0 +1,28 @@
+//! The library and the program from outside, with real sockets, devices and windows.
+//!
+//! One binary, so that everything is linked once. What measures under load is in `tests/load`, the
+//! core in virtual time in `tests/simulation`.
+
+mod architecture;
+mod bench;
+#[cfg(target_os = "linux")]
+mod camera;
+mod chat;
+#[cfg(unix)]
+mod control;
+#[cfg(target_os = "linux")]
+mod devices;
+mod engine;
+mod headless;
+mod hub;
+mod media_sections;
+#[cfg(target_os = "linux")]
+mod microphone;
+#[cfg(target_os = "linux")]
+mod network;
+#[path = "../rig/mod.rs"]
+mod rig;
+mod sources;
+mod speaker;
+mod transport;
+mod window;

@@ -1,0 +1,171 @@
+//! The SDP media sections of every session kind, as a test client sees them that speaks only JSON
+//! over a WebSocket.
+
+use std::collections::BTreeMap;
+
+use crate::rig::{
+    process::{Hub, Program, alone_with_sockets},
+    stranger::Stranger,
+};
+use crate::transport::pair::{End, sections};
+use quintet::model::{
+    Direction::{self, SendOnly, SendRecv},
+    PeerEvent, PeerMedia,
+};
+use serde_json::json;
+
+#[test]
+fn the_media_sections_of_every_kind_match_the_kind() {
+    alone_with_sockets(async {
+        let hub = Hub::start();
+        let kinds = [
+            ("av-conference", vec!["audio sendrecv", "video sendrecv"]),
+            ("av-broadcast", vec!["audio sendonly", "video sendonly"]),
+            ("audio-conference", vec!["audio sendrecv"]),
+            ("audio-broadcast", vec!["audio sendonly"]),
+            ("video-broadcast", vec!["video sendonly"]),
+            ("audio/one-to-one", vec!["audio sendrecv"]),
+            ("video/one-to-many", vec!["video sendrecv"]),
+            ("data/many-to-many", vec!["application sendrecv"]),
+            (
+                "audio+video+data/one-to-many",
+                vec!["audio sendrecv", "video sendrecv", "application sendrecv"],
+            ),
+            ("video+data/one-way", vec!["video sendonly", "application sendrecv"]),
+        ];
+        let mut args = vec!["open"];
+        for (kind, _) in &kinds {
+            args.extend(["--kind", kind]);
+        }
+        let mut opener = hub.person("Olga", &args);
+        let opened = opener.events("opened", kinds.len());
+        let mut stranger = Stranger::greet(&hub).await;
+        for (one, (kind, expected)) in opened.iter().zip(kinds) {
+            assert_eq!(one["kind"], kind);
+            let sdp = stranger.offer_of(one["session"].as_str().unwrap()).await;
+            assert_eq!(sections(&sdp), expected, "{kind}:\n{sdp}");
+            if sdp.contains("m=video") {
+                let baseline =
+                    sdp.contains("profile-level-id=42e01f") && !sdp.contains("rtx/90000");
+                assert!(baseline && sdp.contains("packetization-mode=1"), "{kind}:\n{sdp}");
+            }
+        }
+        assert_eq!(opener.interrupt().code, Some(0));
+    });
+}
+
+#[test]
+fn viewers_of_a_broadcast_see_only_the_opener() {
+    alone_with_sockets(async {
+        let hub = Hub::start();
+        let mut opener = hub.open("av-broadcast", "show");
+        let mut viewer = hub.person("Vera", &["join", "show"]);
+        viewer.participant("Olga", "live");
+        let mut stranger = Stranger::greet(&hub).await;
+        stranger.say(json!({"type": "join", "session": "show", "wait": false})).await;
+        let joined = stranger.hear("joined").await;
+        let names: Vec<_> =
+            joined["participants"].as_array().unwrap().iter().map(|one| &one["name"]).collect();
+        assert_eq!(names, ["Olga"]);
+        opener.participant("Stranger", "connecting");
+        let end = viewer.interrupt();
+        let others = end.all("participant").into_iter().filter(|event| event["name"] != "Olga");
+        assert_eq!(others.count(), 0, "viewers are not paired with each other");
+    });
+}
+
+/// The media of a kind, all in that direction.
+fn media(kind: &str, direction: Direction) -> PeerMedia {
+    let has = |medium| kind.split('/').next().is_some_and(|media| media.contains(medium));
+    let of = |medium| has(medium).then_some(direction);
+    PeerMedia { audio: of("audio"), video: of("video"), data: has("data") }
+}
+
+/// Checks what a joiner answers to the opener of each kind, when the offer has the kind's media in
+/// that direction.
+async fn assert_answers(direction: Direction, kinds: &[(&str, &[&str])]) {
+    let hub = Hub::start();
+    let mut stranger = Stranger::greet(&hub).await;
+    let (mut ends, mut offers) = (BTreeMap::new(), BTreeMap::new());
+    for (number, (kind, _)) in kinds.iter().enumerate() {
+        let session = format!("s{number}");
+        stranger.open(&session, kind).await;
+        let mut end = End::open(&session, media(kind, direction), None);
+        let offer = end.make_offer(false);
+        offers.insert(session.clone(), end.description(offer).await);
+        ends.insert(session, end);
+    }
+    let args: Vec<_> = ["join"].into_iter().chain(offers.keys().map(String::as_str)).collect();
+    let joiner = hub.person("Joiner", &args);
+    let answers = stranger.answers_to(&offers).await;
+    for ((session, sdp), (kind, expected)) in answers.iter().zip(kinds) {
+        assert_eq!(sections(sdp), *expected, "{kind}, offered as {direction:?}:\n{sdp}");
+        if sdp.contains("m=video") {
+            let baseline = sdp.contains("profile-level-id=42e01f") && !sdp.contains("rtx/90000");
+            assert!(baseline && sdp.contains("packetization-mode=1"), "{kind}:\n{sdp}");
+        }
+        let end = ends.get_mut(session).expect("it offered");
+        let operation = end.accept_answer(sdp);
+        assert_eq!(
+            end.outcome_of(operation).await,
+            PeerEvent::Done { step: operation },
+            "{kind}:\n{sdp}"
+        );
+    }
+    assert_ended_well(joiner);
+}
+
+/// Ends a program whose connections were answered, but perhaps not established before its end.
+fn assert_ended_well(joiner: Program) {
+    let end = joiner.interrupt();
+    assert!(matches!(end.code, Some(0 | 8)), "{:?}: {:#?}", end.code, end.events);
+}
+
+#[test]
+fn the_answers_of_a_joiner_match_the_kind() {
+    alone_with_sockets(async {
+        let both_ways: [(&str, &[&str]); 7] = [
+            ("audio+video/many-to-many", &["audio sendrecv", "video sendrecv"]),
+            ("audio/many-to-many", &["audio sendrecv"]),
+            ("audio+video/one-to-one", &["audio sendrecv", "video sendrecv"]),
+            ("audio/one-to-many", &["audio sendrecv"]),
+            ("video/one-to-one", &["video sendrecv"]),
+            ("data/many-to-many", &["application sendrecv"]),
+            (
+                "audio+video+data/one-to-many",
+                &["audio sendrecv", "video sendrecv", "application sendrecv"],
+            ),
+        ];
+        assert_answers(SendRecv, &both_ways).await;
+        let one_way: [(&str, &[&str]); 4] = [
+            ("audio+video/one-way", &["audio recvonly", "video recvonly"]),
+            ("audio/one-way", &["audio recvonly"]),
+            ("video/one-way", &["video recvonly"]),
+            ("video+data/one-way", &["video recvonly", "application sendrecv"]),
+        ];
+        assert_answers(SendOnly, &one_way).await;
+        // An opener that offers `sendrecv` to viewers gets `recvonly`.
+        assert_answers(SendRecv, &one_way).await;
+    });
+}
+
+#[test]
+fn media_sections_that_the_session_does_not_have_are_answered_as_inactive() {
+    alone_with_sockets(async {
+        let hub = Hub::start();
+        let mut stranger = Stranger::greet(&hub).await;
+        stranger.open("talk", "audio/many-to-many").await;
+        stranger.open("show", "video/one-way").await;
+        let mut offers = BTreeMap::new();
+        for session in ["show", "talk"] {
+            let mut end = End::open(session, media("audio+video/any", SendRecv), None);
+            let offer = end.make_offer(false);
+            offers.insert(session.to_owned(), end.description(offer).await);
+        }
+        let joiner = hub.person("Joiner", &["join", "talk", "show"]);
+        let answers = stranger.answers_to(&offers).await;
+        assert_eq!(sections(&answers["talk"]), ["audio sendrecv", "video inactive"]);
+        assert_eq!(sections(&answers["show"]), ["audio inactive", "video recvonly"]);
+        assert_ended_well(joiner);
+    });
+}

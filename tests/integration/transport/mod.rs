@@ -1,0 +1,13 @@
+//! Real connections over real sockets in one process.
+
+mod browser;
+mod candidates;
+mod data_channel;
+mod early_media;
+pub(crate) mod frames;
+mod impaired;
+mod media;
+mod negotiation;
+pub(crate) mod pair;
+mod relayed;
+mod unauthenticated;
