@@ -5,12 +5,12 @@ use bytes::Bytes;
 use divan::{Bencher, black_box, counter::ItemsCount};
 use quintet::{
     audio::Mixer,
-    capture::{Busy, PixelFormat, Pixels},
+    capture::{NoisePattern, PixelConverter, PixelFormat},
     encode::H264Encoder,
     media::{BLOCK_SAMPLES, EncodedVideo, Fanout, MAX_LAG, VideoFrame},
     model::{Bitrate, Layer, MediaTime, Size},
-    playback::{AccessUnit, Holds, VideoDecoder},
-    transport::payloads,
+    playback::{AccessUnit, NalTypes, VideoDecoder},
+    transport::packetize_h264,
 };
 
 const SIZE: Size = Size::new(1280, 720);
@@ -20,10 +20,10 @@ const RATE: Bitrate = Bitrate::from_kbps(1500);
 
 /// The frames that are encoded and decoded in turn: two seconds, so that the first keyframe has no
 /// more weight than a forced one has in a session.
-const PICTURES: u32 = 60;
+const FRAMES: u32 = 60;
 
 /// The audio streams in the largest mesh, if all participants speak at once.
-const VOICES: usize = 12;
+const MAX_STREAMS: usize = 12;
 
 fn main() {
     divan::main();
@@ -32,14 +32,14 @@ fn main() {
 /// Converts the bytes of a camera into a video frame.
 #[divan::bench(args = [PixelFormat::Yuyv, PixelFormat::Nv12, PixelFormat::Mjpeg], max_time = 2)]
 fn convert_720p(bencher: Bencher<'_, '_>, format: PixelFormat) {
-    let frame = film(1).remove(0);
+    let frame = test_frames(1).remove(0);
     let bytes = match format {
-        PixelFormat::Yuyv => packed(&frame),
-        PixelFormat::Nv12 => half_planar(&frame),
-        PixelFormat::Mjpeg => jpeg(&frame),
+        PixelFormat::Yuyv => to_yuyv(&frame),
+        PixelFormat::Nv12 => to_nv12(&frame),
+        PixelFormat::Mjpeg => to_jpeg(&frame),
         PixelFormat::Grey | PixelFormat::Rgb | PixelFormat::Bgr => unreachable!("not an argument"),
     };
-    let (mut pixels, time) = (Pixels::default(), MediaTime::default());
+    let (mut pixels, time) = (PixelConverter::default(), MediaTime::default());
     let size = (SIZE.width, SIZE.height);
     bencher.bench_local(|| pixels.convert(format, size, black_box(&bytes), time));
 }
@@ -47,12 +47,12 @@ fn convert_720p(bencher: Bencher<'_, '_>, format: PixelFormat) {
 /// Encodes one frame at the usual bitrate.
 #[divan::bench(sample_count = 300, sample_size = 1)]
 fn encode_720p(bencher: Bencher<'_, '_>) {
-    let frames = film(PICTURES);
+    let frames = test_frames(FRAMES);
     let mut encoder = H264Encoder::new(SIZE, 30, RATE).expect("an encoder");
     let mut number = 0;
     bencher.bench_local(|| {
         let mut frame = frames[number as usize % frames.len()].clone();
-        frame.time = at(number);
+        frame.time = frame_time(number);
         number += 1;
         encoder.encode(&frame, false)
     });
@@ -61,14 +61,14 @@ fn encode_720p(bencher: Bencher<'_, '_>) {
 /// Packetizes one encoded frame, once for all peers.
 #[divan::bench(max_time = 2)]
 fn packetise_720p(bencher: Bencher<'_, '_>) {
-    let frame = encoded(8).pop().expect("a frame");
-    bencher.bench_local(|| payloads(black_box(&frame)));
+    let frame = encoded_frames(8).pop().expect("a frame");
+    bencher.bench_local(|| packetize_h264(black_box(&frame)));
 }
 
 /// Publishes a frame to many subscribers, which each receive it.
 #[divan::bench(args = [1, 10, 100], max_time = 2)]
 fn fan_out(bencher: Bencher<'_, '_>, viewers: usize) {
-    let data = encoded(1).pop().expect("a frame");
+    let data = encoded_frames(1).pop().expect("a frame");
     let fanout = Fanout::default();
     let mut viewers: Vec<_> = (0..viewers).map(|_| fanout.subscribe(MAX_LAG)).collect();
     bencher.counter(ItemsCount::new(viewers.len())).bench_local(|| {
@@ -76,7 +76,7 @@ fn fan_out(bencher: Bencher<'_, '_>, viewers: usize) {
         fanout.publish(EncodedVideo::new(Layer::Full, time, SIZE, true, data.clone()));
         for viewer in &mut viewers {
             let frame = viewer.try_recv().expect("it was published");
-            black_box(frame.payloads(payloads));
+            black_box(frame.payloads(packetize_h264));
         }
     });
 }
@@ -84,7 +84,7 @@ fn fan_out(bencher: Bencher<'_, '_>, viewers: usize) {
 /// Decodes frames, the first of which is a keyframe; the result is for all of them.
 #[divan::bench(sample_count = 10, sample_size = 1)]
 fn decode_720p_film(bencher: Bencher<'_, '_>) {
-    let units: Vec<_> = encoded(PICTURES).iter().map(unit).collect();
+    let units: Vec<_> = encoded_frames(FRAMES).iter().map(access_unit).collect();
     let bencher = bencher.counter(ItemsCount::new(units.len()));
     bencher.with_inputs(VideoDecoder::default).bench_local_refs(|decoder| {
         for unit in &units {
@@ -94,7 +94,7 @@ fn decode_720p_film(bencher: Bencher<'_, '_>) {
 }
 
 /// Mixes ten milliseconds of audio streams.
-#[divan::bench(args = [2, VOICES], max_time = 2)]
+#[divan::bench(args = [2, MAX_STREAMS], max_time = 2)]
 fn mix(bencher: Bencher<'_, '_>, streams: usize) {
     let block: [f32; BLOCK_SAMPLES] = std::array::from_fn(|n| (n as f32 / 17.0).sin() / 4.0);
     let mut mixer = Mixer::new();
@@ -104,30 +104,30 @@ fn mix(bencher: Bencher<'_, '_>, streams: usize) {
     });
 }
 
-fn at(number: u32) -> MediaTime {
+fn frame_time(number: u32) -> MediaTime {
     MediaTime::from_micros(u64::from(number) * 1_000_000 / 30)
 }
 
 /// Returns the first frames of a test source that uses the encoder's whole bitrate.
-fn film(count: u32) -> Vec<VideoFrame> {
-    let mut source = Busy::new(SIZE, 30, "bench");
-    (0..count).map(|number| source.paint(at(number))).collect()
+fn test_frames(count: u32) -> Vec<VideoFrame> {
+    let mut source = NoisePattern::new(SIZE, 30, "bench");
+    (0..count).map(|number| source.paint(frame_time(number))).collect()
 }
 
 /// Returns these frames encoded, without those that the rate control drops.
-fn encoded(count: u32) -> Vec<Bytes> {
+fn encoded_frames(count: u32) -> Vec<Bytes> {
     let mut encoder = H264Encoder::new(SIZE, 30, RATE).expect("an encoder");
     let encode = |frame| encoder.encode(&frame, false).expect("it encodes");
-    film(count).into_iter().filter_map(encode).map(|frame| frame.data).collect()
+    test_frames(count).into_iter().filter_map(encode).map(|frame| frame.data).collect()
 }
 
-fn unit(frame: &Bytes) -> AccessUnit {
+fn access_unit(frame: &Bytes) -> AccessUnit {
     let data = frame.to_vec();
-    AccessUnit { timestamp: 0, arrival: MediaTime::default(), data, holds: Holds::default() }
+    AccessUnit { timestamp: 0, arrival: MediaTime::default(), data, nal_types: NalTypes::default() }
 }
 
 /// Returns the frame as YUYV: Y, Cb, Y, Cr of each two pixels.
-fn packed(frame: &VideoFrame) -> Vec<u8> {
+fn to_yuyv(frame: &VideoFrame) -> Vec<u8> {
     let (width, mut bytes) = (SIZE.width as usize, vec![]);
     for (y, row) in frame.y().chunks_exact(width).enumerate() {
         for (x, luma) in row.chunks_exact(2).enumerate() {
@@ -139,13 +139,13 @@ fn packed(frame: &VideoFrame) -> Vec<u8> {
 }
 
 /// Returns the frame as NV12: luma, then Cb and Cr interleaved.
-fn half_planar(frame: &VideoFrame) -> Vec<u8> {
+fn to_nv12(frame: &VideoFrame) -> Vec<u8> {
     let chroma = frame.u().iter().zip(frame.v()).flat_map(|(blue, red)| [*blue, *red]);
     frame.y().iter().copied().chain(chroma).collect()
 }
 
 /// Returns the frame as a colour JPEG image of a camera's usual quality.
-fn jpeg(frame: &VideoFrame) -> Vec<u8> {
+fn to_jpeg(frame: &VideoFrame) -> Vec<u8> {
     let width = SIZE.width as usize;
     let pixel = |at: usize| {
         let chroma = at / width / 2 * (width / 2) + at % width / 2;

@@ -25,16 +25,16 @@ mod rest {
     };
 
     /// How long an idle program is measured.
-    const WATCH: Duration = Duration::from_secs(30);
+    const MEASURE_TIME: Duration = Duration::from_secs(30);
 
     /// How long to wait before measuring: the start itself is not measured.
-    const SETTLE: Duration = Duration::from_secs(3);
+    const SETTLE_TIME: Duration = Duration::from_secs(3);
 
     /// The number of starts of each kind.
     const STARTS: usize = 9;
 
     /// The clock ticks of /proc per second (proc(5)): 100 on all current Linux systems.
-    const TICKS: f64 = 100.0;
+    const TICKS_PER_SECOND: f64 = 100.0;
 
     /// The colour of the "Open all five" button in the dark theme.
     const ACCENT: Colour = [0x4F, 0x8C, 0xFF];
@@ -54,7 +54,7 @@ mod rest {
             hub.event("listening");
             start.elapsed()
         });
-        tell("`quintet serve` to `listening`", starts.collect());
+        print_times("`quintet serve` to `listening`", starts.collect());
     }
 
     fn five_sessions_rest() {
@@ -64,14 +64,14 @@ mod rest {
         let mut opener = Program::start(&[&["open", "--five"], &hub[..], &sources].concat());
         opener.events("opened", 5);
         println!("`quintet open --five` to the fifth link: {} ms", start.elapsed().as_millis());
-        println!("  then, without guests: {:.4} core", cores(opener.id()));
+        println!("  then, without guests: {:.4} core", cores(opener.process_id()));
     }
 
     fn window() {
         let settings = "camera = \"none\"\nmicrophone = \"none\"\nspeaker = \"none\"\n";
         let screen = Screen::start();
         let find_button = |window: &mut Window<'_>| {
-            window.wait("the accent button", |_| screen.shot().around(ACCENT, 0..300))
+            window.wait("the accent button", |_| screen.screenshot().bounding_box(ACCENT, 0..300))
         };
         let starts = (0..STARTS).map(|_| {
             let start = Instant::now();
@@ -79,15 +79,15 @@ mod rest {
             find_button(&mut window);
             start.elapsed()
         });
-        tell("the window to its first frame, with the keyboard focus", starts.collect());
+        print_times("the window to its first frame, with the keyboard focus", starts.collect());
         let mut window = Window::open(&screen, settings);
         let button = find_button(&mut window);
-        println!("  then, while nothing moves: {:.4} core", cores(window.id()));
-        window.click(button.middle());
-        println!("  and with five sessions open: {:.4} core", cores(window.id()));
+        println!("  then, while nothing moves: {:.4} core", cores(window.process_id()));
+        window.click(button.centre());
+        println!("  and with five sessions open: {:.4} core", cores(window.process_id()));
     }
 
-    fn tell(what: &str, mut times: Vec<Duration>) {
+    fn print_times(what: &str, mut times: Vec<Duration>) {
         times.sort_unstable();
         let (median, max) =
             (times[times.len() / 2].as_millis(), times[times.len() - 1].as_millis());
@@ -96,10 +96,10 @@ mod rest {
 
     /// Returns the CPU use of an idle process, in cores.
     fn cores(process: u32) -> f64 {
-        thread::sleep(SETTLE);
+        thread::sleep(SETTLE_TIME);
         let (before, start) = (ticks(process), Instant::now());
-        thread::sleep(WATCH);
-        (ticks(process) - before) as f64 / TICKS / start.elapsed().as_secs_f64()
+        thread::sleep(MEASURE_TIME);
+        (ticks(process) - before) as f64 / TICKS_PER_SECOND / start.elapsed().as_secs_f64()
     }
 
     /// Returns the CPU time of all threads of a process, user and system, in clock ticks.

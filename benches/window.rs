@@ -23,9 +23,9 @@ mod upload {
         display::GlDisplay as _,
     };
     use quintet::{
-        capture::Busy,
+        capture::NoisePattern,
         model::{MediaTime, Size},
-        ui::Upload,
+        ui::TextureUpload,
     };
 
     /// A tile's size, and a camera's.
@@ -35,10 +35,10 @@ mod upload {
             Ok(context) => context,
             Err(error) => return println!("no graphics context: {error}"),
         };
-        let frame = Busy::new(size, 30, "bench").paint(MediaTime::default());
+        let frame = NoisePattern::new(size, 30, "bench").paint(MediaTime::default());
         // SAFETY: the context is current on this thread until the end, and the textures are its.
         unsafe {
-            let textures = Upload::new(&gl, size).expect("memory for a frame");
+            let textures = TextureUpload::new(&gl, size).expect("memory for a frame");
             bencher.bench_local(|| textures.upload(&gl, black_box(&frame)));
         }
     }

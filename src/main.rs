@@ -9,7 +9,7 @@ use quintet::{
     cli::{self, Args},
     engine::NOISY_LOGS,
     process::{Output, may_be_logged},
-    ui::{self, Beginning},
+    ui::{self, WindowOptions},
 };
 use tracing_subscriber::{
     EnvFilter, filter::filter_fn, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     set_up_logs();
     let result = match args.task {
         None => {
-            let beginning = Beginning { targets: args.links, is_separate: args.new_window };
+            let beginning = WindowOptions { targets: args.links, new_window: args.new_window };
             ui::run(beginning).map(|()| ExitCode::SUCCESS)
         }
         Some(task) => tokio::runtime::Builder::new_multi_thread()
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
             .map(ExitCode::from),
     };
     let code = result.unwrap_or_else(|error| {
-        Output::stderr().line(&format!("quintet: {error:#}"));
+        Output::stderr().write_line(&format!("quintet: {error:#}"));
         ExitCode::FAILURE
     });
     Output::stdout().finish();

@@ -5,12 +5,12 @@
 #[path = "integration/transport/frames.rs"]
 #[allow(dead_code, reason = "shared with the other tests, which use all of it")]
 mod frames;
-#[path = "rig/held.rs"]
-#[allow(dead_code, reason = "shared with the other tests, which use all of it")]
-mod held;
 #[path = "integration/transport/pair.rs"]
 #[allow(dead_code, reason = "shared with the other tests, which use all of it")]
 mod pair;
+#[path = "rig/resource_usage.rs"]
+#[allow(dead_code, reason = "shared with the other tests, which use all of it")]
+mod resource_usage;
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -25,8 +25,8 @@ use tokio::runtime::Builder;
 
 use crate::{
     frames::{audio_packet, frame, next_frame},
-    held::Held,
-    pair::{End, Pair, guarded},
+    pair::{Endpoint, Pair, guarded},
+    resource_usage::ResourceUsage,
 };
 
 const ALL_MEDIA: PeerMedia = PeerMedia { audio: Some(SendRecv), video: Some(SendRecv), data: true };
@@ -40,15 +40,15 @@ fn run_exclusively(mut runtime: Builder, test: impl Future<Output = ()>) {
 }
 
 /// The held resources, once the dropped connections have closed their descriptors.
-async fn held_after_closing(descriptors: usize) -> Held {
+async fn held_after_closing(descriptors: usize) -> ResourceUsage {
     let mut clock = tokio::time::interval(Duration::from_millis(10));
     guarded("sockets to be closed", async {
-        while Held::now().descriptors > descriptors {
+        while ResourceUsage::of_this_process().descriptors > descriptors {
             clock.tick().await;
         }
     })
     .await;
-    Held::now()
+    ResourceUsage::of_this_process()
 }
 
 /// Connects a pair, sends audio and a video frame in both directions, and drops the pair.
@@ -84,7 +84,7 @@ async fn connect_and_drop_pairs(count: usize) {
 #[test]
 fn two_hundred_connections_leave_nothing_behind() {
     run_exclusively(Builder::new_multi_thread(), async {
-        let before = Held::now();
+        let before = ResourceUsage::of_this_process();
         connect_and_drop_pairs(25).await;
         let some = held_after_closing(before.descriptors).await;
         connect_and_drop_pairs(75).await;
@@ -101,10 +101,10 @@ fn two_hundred_connections_leave_nothing_behind() {
 #[test]
 fn a_connection_dropped_at_any_moment_leaves_nothing_behind() {
     run_exclusively(Builder::new_current_thread(), async {
-        let before = Held::now();
+        let before = ResourceUsage::of_this_process();
         for turns in 0..60 {
-            let mut a = End::open("a", ALL_MEDIA, None);
-            let b = End::open("b", ALL_MEDIA, None);
+            let mut a = Endpoint::open("a", ALL_MEDIA, None);
+            let b = Endpoint::open("b", ALL_MEDIA, None);
             let offer = a.make_offer(false);
             if turns >= 30 {
                 let offer = a.description(offer).await;

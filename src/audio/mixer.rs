@@ -28,7 +28,7 @@ impl Mixer {
     /// Returns the mix, within ±1, and starts an empty one.
     pub fn take(&mut self) -> [f32; BLOCK_SAMPLES] {
         let mut mix = std::mem::replace(&mut self.sum, [0.0; BLOCK_SAMPLES]);
-        mix.iter_mut().for_each(|sample| *sample = bent(*sample));
+        mix.iter_mut().for_each(|sample| *sample = soft_clip(*sample));
         mix
     }
 }
@@ -40,7 +40,7 @@ impl Default for Mixer {
 }
 
 /// Compresses a sample towards ±1 above the knee, with a continuous slope at the knee.
-fn bent(sample: f32) -> f32 {
+fn soft_clip(sample: f32) -> f32 {
     let (magnitude, headroom) = (sample.abs(), 1.0 - Mixer::KNEE);
     if magnitude <= Mixer::KNEE {
         return sample;

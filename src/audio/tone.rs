@@ -8,7 +8,7 @@ const AUDIBLE_DBFS: f64 = -70.0;
 
 /// The lowest tone that is looked for, in hertz. Below it are rumble and the DC offset of
 /// microphones.
-const LOWEST: f32 = 30.0;
+const MIN_TONE_HZ: f32 = 30.0;
 
 /// The strongest tone in the samples, in hertz. Within 2 Hz for a pure tone of 50 Hz to 8 kHz in a
 /// second of audio. `None` for silence.
@@ -30,15 +30,15 @@ pub fn tone_hz(samples: &[f32]) -> Option<f64> {
     windowed.resize(windowed.len().next_power_of_two().max(4), 0.0);
     let bin_hz = f64::from(AUDIO_RATE) / windowed.len() as f64;
     let powers = power_spectrum(&windowed);
-    let lowest = (f64::from(LOWEST) / bin_hz) as usize + 1;
+    let lowest = (f64::from(MIN_TONE_HZ) / bin_hz) as usize + 1;
     let inner = powers.iter().enumerate().take(powers.len() - 1).skip(lowest);
     let (peak, _) = inner.max_by(|(_, a), (_, b)| a.total_cmp(b))?;
-    Some((peak as f64 + offset(&powers[peak - 1..=peak + 1])) * bin_hz)
+    Some((peak as f64 + peak_offset(&powers[peak - 1..=peak + 1])) * bin_hz)
 }
 
 /// The distance in bins from the middle of three powers to the peak of the parabola through them,
 /// taken in decibels.
-fn offset(powers: &[f32]) -> f64 {
+fn peak_offset(powers: &[f32]) -> f64 {
     let db: Vec<_> = powers.iter().map(|power| f64::from(*power).max(1e-30).ln()).collect();
     let curvature = db[0] - 2.0 * db[1] + db[2];
     if curvature < 0.0 { ((db[0] - db[2]) / (2.0 * curvature)).clamp(-0.5, 0.5) } else { 0.0 }

@@ -18,7 +18,7 @@ const MAX_PEERS: u64 = 250;
 const MAX_SECONDS: u64 = 3600;
 
 /// The bitrates that the video encoder accepts here.
-const RATES: std::ops::RangeInclusive<u64> = 50_000..=20_000_000;
+const BITRATES: std::ops::RangeInclusive<u64> = 50_000..=20_000_000;
 
 /// The measurement to run.
 #[derive(Subcommand, Debug)]
@@ -46,7 +46,7 @@ pub struct FanoutOptions {
     seconds: u64,
     /// The frame size and frame rate.
     #[arg(long, value_name = "SIZE", default_value = "1280x720@30", value_parser = parse_picture)]
-    pub(super) size: PictureSize,
+    pub(super) size: VideoFormat,
     /// The target bitrate of the encoder, such as 1.5Mbit; without it, the usual one of the size.
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     pub(super) bitrate: Option<Bitrate>,
@@ -70,7 +70,7 @@ pub struct LatencyOptions {
     seconds: u64,
     /// The frame size and frame rate.
     #[arg(long, value_name = "SIZE", default_value = "1280x720@30", value_parser = parse_picture)]
-    pub(super) size: PictureSize,
+    pub(super) size: VideoFormat,
     /// Print one JSON object instead of text.
     #[arg(long)]
     pub(super) json: bool,
@@ -92,15 +92,15 @@ pub struct ViewOptions {
 
 /// A frame size and a frame rate in frames per second.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct PictureSize {
+pub(super) struct VideoFormat {
     pub(super) size: Size,
     pub(super) fps: u32,
 }
 
-impl PictureSize {
+impl VideoFormat {
     /// Returns a test source of this format.
     pub(super) const fn source(self) -> SourceSpec {
-        SourceSpec::Busy { size: self.size, fps: self.fps }
+        SourceSpec::NoisePattern { size: self.size, fps: self.fps }
     }
 }
 
@@ -118,10 +118,10 @@ impl LatencyOptions {
     }
 }
 
-fn parse_picture(text: &str) -> anyhow::Result<PictureSize> {
+fn parse_picture(text: &str) -> anyhow::Result<VideoFormat> {
     match SourceSpec::for_camera(&format!("busy:{text}")) {
-        Ok(SourceSpec::Busy { size, fps }) => Ok(PictureSize { size, fps }),
-        Ok(_) | Err(SpecError::Painted { .. }) => {
+        Ok(SourceSpec::NoisePattern { size, fps }) => Ok(VideoFormat { size, fps }),
+        Ok(_) | Err(SpecError::PatternFormat { .. }) => {
             bail!("{text:?} is not a frame size; write 1280x720, @15 or 1280x720@30")
         }
         Err(other) => Err(other.into()),
@@ -130,7 +130,7 @@ fn parse_picture(text: &str) -> anyhow::Result<PictureSize> {
 
 fn parse_rate(text: &str) -> anyhow::Result<Bitrate> {
     let rate: Bitrate = text.parse()?;
-    if !RATES.contains(&rate.as_bps()) {
+    if !BITRATES.contains(&rate.as_bps()) {
         bail!("{text:?} is out of range; use 50kbit to 20Mbit");
     }
     Ok(rate)
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_size_is_parsed_and_the_error_for_a_wrong_one_shows_a_right_one() {
-        let small = PictureSize { size: Size::new(640, 360), fps: 15 };
+        let small = VideoFormat { size: Size::new(640, 360), fps: 15 };
         assert_eq!(parse_picture("640x360@15").unwrap(), small);
         let sentence = |text: &str| parse_picture(text).unwrap_err().to_string();
         for wrong in ["", "x", "640", "640x", "640x360@", "640x360@fast"] {

@@ -4,26 +4,26 @@
 //! module starts them, reads their statistics and prints the results.
 
 mod args;
-mod audience;
 mod fanout;
-mod figures;
 mod latency;
-mod stage;
+mod report;
+mod sender;
+mod viewer_process;
 mod viewers;
 
 pub use args::BenchTask;
 
 use std::io;
 
-use figures::Report;
-use stage::StageError;
+use report::Report;
+use sender::SenderError;
 
 /// Why a measurement failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
     /// The sender could not be started.
     #[error(transparent)]
-    Stage(#[from] StageError),
+    Sender(#[from] SenderError),
     /// The viewers' process could not be started or read.
     #[error("the process of the viewers {what}: {source}")]
     Viewers {
@@ -34,10 +34,10 @@ pub enum BenchError {
     },
     /// The viewers' process ended early.
     #[error("the process of the viewers ended early; its own messages are above")]
-    Gone,
+    ViewersEnded,
     /// A viewer received no video.
     #[error("viewer {viewer} of {viewers} received no frame within {seconds} s")]
-    Blind {
+    NoFrame {
         /// The number of the viewer, from 1.
         viewer: usize,
         /// The number of viewers.
@@ -47,7 +47,7 @@ pub enum BenchError {
     },
     /// No frame had a readable timecode.
     #[error("no frame had a readable timecode, so the latency is unknown; choose a larger size")]
-    NoStrip,
+    NoTimecode,
     /// Standard output cannot be written.
     #[error("standard output cannot be written: {0}")]
     Output(io::Error),
@@ -74,6 +74,6 @@ pub async fn run(task: &BenchTask) -> Result<(), BenchError> {
 /// Prints one JSON object, or text.
 fn print(report: &impl Report, json: bool) -> Result<(), BenchError> {
     use io::Write as _;
-    let text = if json { report.as_json().to_string() } else { report.in_words() };
+    let text = if json { report.as_json().to_string() } else { report.as_text() };
     writeln!(io::stdout(), "{text}").map_err(BenchError::Output)
 }

@@ -16,32 +16,32 @@ use tokio::{
 use super::{
     BenchError,
     args::ViewOptions,
-    audience::{ViewerFigures, Word},
-    figures::pss,
-    stage::StageError,
+    report::pss,
+    sender::SenderError,
+    viewer_process::{ViewerMessage, ViewerStats},
 };
 use crate::{
     engine::{
-        Decode, Engine, EngineOptions, Handle, HubChoice, Picture, PictureTap, SourceSpec,
-        SpeakerSpec,
+        Decode, Engine, EngineOptions, FrameTap, Handle, HubChoice, SourceSpec, SpeakerSpec,
+        VideoRef,
     },
     model::{Command, Event, HubUrl, JoinTarget, PeerId},
 };
 
 /// How many viewers join one after the other, when no keyframe was forced shortly before.
-const ALONE: usize = 5;
+const ALONE_COUNT: usize = 5;
 
 /// The pause after each of them: keyframes are forced half a second apart at least.
-const PAUSE: Duration = Duration::from_millis(700);
+const ALONE_INTERVAL: Duration = Duration::from_millis(700);
 
 /// The pause between the others: ten per second, the limit of a hub for one remote address.
-const CROWDED: Duration = Duration::from_millis(100);
+const CROWDED_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How long a first frame may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const FIRST_FRAME_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How often the statistics are reported.
-const TELLING: Duration = Duration::from_secs(1);
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Joins with all viewers, then reports statistics until standard output is closed.
 pub(super) async fn run(options: &ViewOptions) -> Result<(), BenchError> {
@@ -49,22 +49,22 @@ pub(super) async fn run(options: &ViewOptions) -> Result<(), BenchError> {
     let mut viewers = vec![];
     for (index, session) in options.sessions.iter().cycle().take(options.peers).enumerate() {
         viewers.push(join(session.clone(), options.decode, sender.clone()).await?);
-        if index < ALONE {
+        if index < ALONE_COUNT {
             let ms = first_frame(&mut first_frames, index, options.peers).await?;
-            say(&Word::FirstFrame { ms, alone: true })?;
-            sleep(PAUSE).await;
+            send_message(&ViewerMessage::FirstFrame { ms, alone: true })?;
+            sleep(ALONE_INTERVAL).await;
         } else {
-            sleep(CROWDED).await;
+            sleep(CROWDED_INTERVAL).await;
         }
     }
-    for index in ALONE..options.peers {
+    for index in ALONE_COUNT..options.peers {
         let ms = first_frame(&mut first_frames, index, options.peers).await?;
-        say(&Word::FirstFrame { ms, alone: false })?;
+        send_message(&ViewerMessage::FirstFrame { ms, alone: false })?;
     }
-    let mut seconds = interval(TELLING);
+    let mut seconds = interval(REPORT_INTERVAL);
     loop {
         seconds.tick().await;
-        match say(&Word::Figures(figures(&viewers).await)) {
+        match send_message(&ViewerMessage::Figures(viewer_stats(&viewers).await)) {
             // The measuring process has finished.
             Err(BenchError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
                 return Ok(());
@@ -82,10 +82,10 @@ async fn join(
     first_frames: mpsc::Sender<u64>,
 ) -> Result<Arc<Handle>, BenchError> {
     let options = engine_options(target.hub.clone());
-    let (handle, events) = Engine::start(options).map_err(StageError::from)?;
+    let (handle, events) = Engine::start(options).map_err(SenderError::from)?;
     let handle = Arc::new(handle);
     handle.send(Command::Join { target, wait: false }).await;
-    let viewer = Watch { handle: Arc::clone(&handle), tap: None, decode, tell: first_frames };
+    let viewer = Viewer { handle: Arc::clone(&handle), tap: None, decode, first_frames };
     tokio::spawn(viewer.run(events));
     Ok(handle)
 }
@@ -97,7 +97,7 @@ fn engine_options(hub: Option<HubUrl>) -> EngineOptions {
         own_hub: Default::default(),
         name: String::new(),
         camera: SourceSpec::None,
-        rate: None,
+        video_bitrate: None,
         microphone: SourceSpec::None,
         speaker: SpeakerSpec::None,
         decode: Decode::WhenSeen,
@@ -107,14 +107,14 @@ fn engine_options(hub: Option<HubUrl>) -> EngineOptions {
 }
 
 /// One viewer, with a tap on the video of its session.
-struct Watch {
+struct Viewer {
     handle: Arc<Handle>,
-    tap: Option<(PeerId, PictureTap)>,
+    tap: Option<(PeerId, FrameTap)>,
     decode: bool,
-    tell: mpsc::Sender<u64>,
+    first_frames: mpsc::Sender<u64>,
 }
 
-impl Watch {
+impl Viewer {
     async fn run(mut self, mut events: mpsc::Receiver<Event>) {
         let changed = Arc::new(Notify::new());
         let notify = Arc::clone(&changed);
@@ -122,11 +122,11 @@ impl Watch {
         let mut needs_tap = true;
         loop {
             tokio::select! {
-                () = changed.notified(), if needs_tap => self.look(),
+                () = changed.notified(), if needs_tap => self.tap_video(),
                 event = events.recv() => match event {
                     Some(Event::FirstFrame { ms, .. }) => {
                         // The queue has room for all viewers.
-                        let _ = self.tell.try_send(ms);
+                        let _ = self.first_frames.try_send(ms);
                         needs_tap = self.decode;
                         self.tap = self.tap.take().filter(|_| self.decode);
                     }
@@ -139,14 +139,14 @@ impl Watch {
     }
 
     /// Opens a tap on the video of the current peer connection.
-    fn look(&mut self) {
+    fn tap_video(&mut self) {
         let snapshot = self.handle.snapshot();
         let mut participants = snapshot.sessions.iter().flat_map(|one| &one.participants);
         let peer = participants.find_map(|participant| participant.peer);
         if let Some(peer) = peer
             && self.tap.as_ref().is_none_or(|(tapped, _)| *tapped != peer)
         {
-            let tap = self.handle.picture(Picture::Peer(peer), Arc::new(|| {}));
+            let tap = self.handle.tap_frames(VideoRef::Peer(peer), Arc::new(|| {}));
             self.tap = tap.map(|tap| (peer, tap));
         }
     }
@@ -157,16 +157,16 @@ async fn first_frame(
     index: usize,
     viewers: usize,
 ) -> Result<u64, BenchError> {
-    let ms = timeout(PATIENCE, first_frames.recv()).await.ok().flatten();
-    let (viewer, seconds) = (index + 1, PATIENCE.as_secs());
-    ms.ok_or(BenchError::Blind { viewer, viewers, seconds })
+    let ms = timeout(FIRST_FRAME_TIMEOUT, first_frames.recv()).await.ok().flatten();
+    let (viewer, seconds) = (index + 1, FIRST_FRAME_TIMEOUT.as_secs());
+    ms.ok_or(BenchError::NoFrame { viewer, viewers, seconds })
 }
 
-async fn figures(viewers: &[Arc<Handle>]) -> ViewerFigures {
-    let mut sum = ViewerFigures {
+async fn viewer_stats(viewers: &[Arc<Handle>]) -> ViewerStats {
+    let mut sum = ViewerStats {
         cpu_seconds: ProcessTime::now().as_duration().as_secs_f64(),
         pss: pss(),
-        ..ViewerFigures::default()
+        ..ViewerStats::default()
     };
     for (index, viewer) in viewers.iter().enumerate() {
         let stats = viewer.stats().await.unwrap_or_default();
@@ -182,7 +182,7 @@ async fn figures(viewers: &[Arc<Handle>]) -> ViewerFigures {
     sum
 }
 
-fn say(message: &Word) -> Result<(), BenchError> {
+fn send_message(message: &ViewerMessage) -> Result<(), BenchError> {
     let line = serde_json::to_string(message).map_err(io::Error::from);
     let written = line.and_then(|line| {
         let mut out = io::stdout().lock();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{
     Notify, SourceSpec, SpecError,
-    detached::Detached,
+    detached::DetachedSource,
     microphone::{Microphone, MicrophoneError},
     source::{self, SourceError},
     tone::Tone,
@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{
     media::{
-        AudioBlock, Device, SoundEnd, Stop, Worker, find_sound_device, sound_devices, sound_host,
+        AudioBlock, AudioDirection, Device, Stop, Worker, audio_host, find_audio_device,
+        list_audio_devices,
     },
     model::SourceState,
 };
@@ -56,7 +57,7 @@ impl AudioCapture {
 ///
 /// Blocks while the audio system answers: do not call it on the window's thread.
 pub fn microphones() -> Vec<Device> {
-    sound_devices(SoundEnd::Input)
+    list_audio_devices(AudioDirection::Input)
 }
 
 /// Checks that a microphone is present or an audio file can be read, without opening the device.
@@ -66,18 +67,18 @@ pub fn microphones() -> Vec<Device> {
 ///
 /// # Errors
 /// The message that the capture would fail with.
-pub fn look_for_microphone(spec: &SourceSpec) -> Result<(), String> {
+pub fn check_microphone(spec: &SourceSpec) -> Result<(), String> {
     let checked = match spec {
         SourceSpec::File(path) => WavFile::open(path).map(drop).map_err(SourceError::from),
         SourceSpec::Device(wanted) => {
-            find_sound_device(&sound_host(), SoundEnd::Input, Some(wanted))
+            find_audio_device(&audio_host(), AudioDirection::Input, Some(wanted))
                 .map(drop)
                 .map_err(|error| SourceError::from(MicrophoneError::Choice(error)))
         }
         SourceSpec::Default
         | SourceSpec::None
         | SourceSpec::Pattern { .. }
-        | SourceSpec::Busy { .. }
+        | SourceSpec::NoisePattern { .. }
         | SourceSpec::Tone { .. } => Ok(()),
     };
     checked.map_err(|error| error.to_string())
@@ -92,9 +93,9 @@ fn run(spec: &SourceSpec, sink: &mut dyn FnMut(&AudioBlock), notify: &Notify, st
         }
         SourceSpec::Tone { hz } => source::run(stop, notify, || Ok(Tone::new(*hz)), deliver),
         SourceSpec::File(path) => {
-            source::run(stop, notify, || Detached::open(path, open_wav), deliver);
+            source::run(stop, notify, || DetachedSource::open(path, open_wav), deliver);
         }
-        SourceSpec::Pattern { .. } | SourceSpec::Busy { .. } => {
+        SourceSpec::Pattern { .. } | SourceSpec::NoisePattern { .. } => {
             let refuse = || Err::<Tone, _>(not_a_microphone(spec));
             source::run(stop, notify, refuse, deliver);
         }
@@ -107,5 +108,5 @@ fn open_wav(path: &Path) -> Result<WavFile, SourceError> {
 }
 
 fn not_a_microphone(spec: &SourceSpec) -> SourceError {
-    SpecError::NoMicrophone { text: spec.to_string() }.into()
+    SpecError::NotAMicrophone { text: spec.to_string() }.into()
 }

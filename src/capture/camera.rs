@@ -17,9 +17,9 @@ use nokhwa::{
 
 use super::{
     camera_format::{CONVERTIBLE, best_format},
-    camera_list::{FoundCamera, Node, grouped, place},
-    pixels::Pixels,
-    source::{NAP, Next, Source, SourceError},
+    camera_list::{FoundCamera, Node, group_nodes, node_path},
+    pixels::PixelConverter,
+    source::{Next, POLL_INTERVAL, Source, SourceError},
 };
 use crate::{
     media::{ChoiceError, DeviceRef, Slot, Stop, VideoFrame, Worker, choose, now},
@@ -27,18 +27,18 @@ use crate::{
 };
 
 /// How long a camera may send no frame before it is reported as stalled.
-const SILENCE: Duration = Duration::from_secs(2);
+const STALL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long opening a busy camera is retried before the failure is reported.
 ///
 /// A program that is closing, or our own previous capture, releases the camera within this time.
-const BUSY: Duration = Duration::from_secs(1);
+const BUSY_RETRY_TIME: Duration = Duration::from_secs(1);
 
 /// Why a camera cannot be used.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum CameraError {
     #[error("there is no camera; connect one")]
-    None,
+    NoCamera,
     #[error(transparent)]
     Choice(#[from] ChoiceError),
     #[error("camera {name:?} is in use by another program; close it there, or pick another")]
@@ -47,13 +47,13 @@ pub(super) enum CameraError {
         "camera {name:?} may not be used: permission denied; allow it in the system's settings \
          (on Linux: add yourself to the group \"video\"), or pick another"
     )]
-    Refused { name: String },
+    PermissionDenied { name: String },
     #[error("camera {name:?} is gone; it is used again when it is plugged in")]
-    Gone { name: String },
+    Disconnected { name: String },
     #[error("camera {name:?} sends no pictures; plug it in again, or pick another")]
-    Silent { name: String },
+    Stalled { name: String },
     #[error("camera {name:?} offers no picture format that can be used; pick another")]
-    Format { name: String },
+    NoUsableFormat { name: String },
     #[error("camera {name:?} failed: {reason}; pick another")]
     Failed { name: String, reason: String },
     #[error("no thread is left for the camera: {reason}")]
@@ -66,12 +66,12 @@ pub(super) enum CameraError {
 pub(super) struct Camera {
     frames: Arc<Slot<VideoFrame>>,
     /// Gets the device's name once a device is open.
-    name: mpsc::Receiver<String>,
-    known_as: String,
+    opened_name: mpsc::Receiver<String>,
+    name: String,
     /// Gets the error that ended the thread.
-    end: mpsc::Receiver<CameraError>,
+    failure: mpsc::Receiver<CameraError>,
     worker: Option<Worker>,
-    heard: MediaTime,
+    last_frame_at: MediaTime,
 }
 
 impl Camera {
@@ -84,38 +84,45 @@ impl Camera {
         let (slot, wanted) = (Arc::clone(&frames), wanted.cloned());
         let known_as = wanted.as_ref().map_or("default", |wanted| wanted.name.as_str()).to_owned();
         let worker = Worker::spawn("camera", move |stop| {
-            if let Err(error) = drive(wanted.as_ref(), &slot, &name_sender, stop) {
+            if let Err(error) = capture_frames(wanted.as_ref(), &slot, &name_sender, stop) {
                 failure_sender.try_send(error).ok();
             }
         })
         .map_err(|error| CameraError::NoThread { reason: error.to_string() })?;
-        Ok(Self { frames, name, known_as, end, worker: Some(worker), heard: now() })
+        Ok(Self {
+            frames,
+            opened_name: name,
+            name: known_as,
+            failure: end,
+            worker: Some(worker),
+            last_frame_at: now(),
+        })
     }
 }
 
 impl Source<VideoFrame> for Camera {
     fn next(&mut self) -> Result<Next<VideoFrame>, SourceError> {
-        if let Some(frame) = self.frames.wait(NAP) {
-            self.heard = now();
+        if let Some(frame) = self.frames.wait(POLL_INTERVAL) {
+            self.last_frame_at = now();
             return Ok(Next::Ready(frame));
         }
-        if let Ok(name) = self.name.try_recv() {
-            self.known_as = name;
+        if let Ok(name) = self.opened_name.try_recv() {
+            self.name = name;
         }
-        match self.end.try_recv() {
+        match self.failure.try_recv() {
             Ok(error) => return Err(error.into()),
             Err(mpsc::TryRecvError::Empty) => {}
             Err(mpsc::TryRecvError::Disconnected) => {
                 let reason = "its driver stopped".to_owned();
-                return Err(CameraError::Failed { name: self.known_as.clone(), reason }.into());
+                return Err(CameraError::Failed { name: self.name.clone(), reason }.into());
             }
         }
-        if now().since(self.heard) < SILENCE {
+        if now().since(self.last_frame_at) < STALL_TIMEOUT {
             return Ok(Next::NotYet);
         }
         // The camera is not closed: its driver's thread still holds it, and the driver reports an
         // unplugged camera by an error.
-        Ok(Next::Silent(CameraError::Silent { name: self.known_as.clone() }.into()))
+        Ok(Next::Stalled(CameraError::Stalled { name: self.name.clone() }.into()))
     }
 }
 
@@ -129,29 +136,29 @@ impl Drop for Camera {
 
 /// The cameras that can be chosen, the default one first.
 pub(super) fn devices() -> Vec<crate::media::Device> {
-    let cameras = guarded("camera", find_cameras).unwrap_or_default();
+    let cameras = catch_driver_panic("camera", find_cameras).unwrap_or_default();
     cameras.into_iter().map(|camera| camera.device).collect()
 }
 
 /// Checks that the wanted camera is present.
-pub(super) fn look_for(wanted: &DeviceRef) -> Result<(), CameraError> {
-    guarded(&wanted.name, || nodes_of(&find_cameras()?, Some(wanted))).map(drop)
+pub(super) fn check_present(wanted: &DeviceRef) -> Result<(), CameraError> {
+    catch_driver_panic(&wanted.name, || candidate_nodes(&find_cameras()?, Some(wanted))).map(drop)
 }
 
 /// Opens the camera and puts its frames into the slot until `stop` is set.
-fn drive(
+fn capture_frames(
     wanted: Option<&DeviceRef>,
     slot: &Slot<VideoFrame>,
     name_sender: &mpsc::SyncSender<String>,
     stop: &Stop,
 ) -> Result<(), CameraError> {
     let wanted_name = wanted.map_or("default", |wanted| wanted.name.as_str()).to_owned();
-    guarded(&wanted_name, || {
-        ask_for_permission()?;
-        let candidates = nodes_of(&find_cameras()?, wanted)?;
-        let (mut device, name) = open_first(&candidates, stop)?;
+    catch_driver_panic(&wanted_name, || {
+        request_permission()?;
+        let candidates = candidate_nodes(&find_cameras()?, wanted)?;
+        let (mut device, name) = open_first_working(&candidates, stop)?;
         name_sender.try_send(name.clone()).ok();
-        let mut pixels = Pixels::default();
+        let mut pixels = PixelConverter::default();
         while !stop.is_set() {
             let buffer = device.frame().map_err(|error| device_error(&name, &error))?;
             // A camera's first frame is often truncated: a frame that cannot be read is skipped.
@@ -165,7 +172,10 @@ fn drive(
 }
 
 /// Runs nokhwa code and turns a panic in it into a failure of this camera only.
-fn guarded<T>(name: &str, work: impl FnOnce() -> Result<T, CameraError>) -> Result<T, CameraError> {
+fn catch_driver_panic<T>(
+    name: &str,
+    work: impl FnOnce() -> Result<T, CameraError>,
+) -> Result<T, CameraError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let reason = text.or_else(|| panic.downcast_ref::<&str>().copied());
@@ -175,7 +185,7 @@ fn guarded<T>(name: &str, work: impl FnOnce() -> Result<T, CameraError>) -> Resu
 }
 
 /// Asks the user for permission where the system requires it (macOS). Waits one minute at most.
-fn ask_for_permission() -> Result<(), CameraError> {
+fn request_permission() -> Result<(), CameraError> {
     if !cfg!(target_os = "macos") || nokhwa::nokhwa_check() {
         return Ok(());
     }
@@ -185,7 +195,7 @@ fn ask_for_permission() -> Result<(), CameraError> {
     });
     match answer.recv_timeout(Duration::from_secs(60)) {
         Ok(true) => Ok(()),
-        Ok(false) | Err(_) => Err(CameraError::Refused { name: "default".to_owned() }),
+        Ok(false) | Err(_) => Err(CameraError::PermissionDenied { name: "default".to_owned() }),
     }
 }
 
@@ -196,26 +206,26 @@ fn find_cameras() -> Result<Vec<FoundCamera>, CameraError> {
         reason: error.to_string(),
     })?;
     nodes.sort_by_key(|node| node.index().as_index().unwrap_or(u32::MAX));
-    Ok(grouped(nodes.into_iter().map(Node::of).collect()))
+    Ok(group_nodes(nodes.into_iter().map(Node::query).collect()))
 }
 
 /// The device nodes to try, best first.
 ///
 /// Linux lists several nodes for one camera, and only opening a node shows whether it has video.
-fn nodes_of(
+fn candidate_nodes(
     cameras: &[FoundCamera],
     wanted: Option<&DeviceRef>,
 ) -> Result<Vec<CameraInfo>, CameraError> {
     let all = || cameras.iter().flat_map(|camera| &camera.nodes);
     let Some(wanted) = wanted else {
         return if cameras.is_empty() {
-            Err(CameraError::None)
+            Err(CameraError::NoCamera)
         } else {
             Ok(all().cloned().collect())
         };
     };
     let is_node = |node: &&CameraInfo| {
-        let (name, path) = (node.human_name(), place(node));
+        let (name, path) = (node.human_name(), node_path(node));
         wanted.name == path || wanted.name == format!("{name} ({path})")
     };
     if wanted.id.is_none()
@@ -230,15 +240,21 @@ fn nodes_of(
 
 /// Opens the first candidate that has video; if none has, returns the error with the highest
 /// priority.
-fn open_first(candidates: &[CameraInfo], stop: &Stop) -> Result<(Device, String), CameraError> {
-    let deadline = now() + BUSY;
+fn open_first_working(
+    candidates: &[CameraInfo],
+    stop: &Stop,
+) -> Result<(Device, String), CameraError> {
+    let deadline = now() + BUSY_RETRY_TIME;
     loop {
         let mut worst: Option<CameraError> = None;
         for candidate in candidates {
-            match open_one(candidate) {
+            match open_node(candidate) {
                 Ok(device) => return Ok((device, candidate.human_name())),
                 Err(error) => {
-                    if worst.as_ref().is_none_or(|worst| weight(&error) > weight(worst)) {
+                    if worst
+                        .as_ref()
+                        .is_none_or(|worst| error_priority(&error) > error_priority(worst))
+                    {
                         worst = Some(error);
                     }
                 }
@@ -246,40 +262,40 @@ fn open_first(candidates: &[CameraInfo], stop: &Stop) -> Result<(Device, String)
         }
         match worst {
             Some(CameraError::Busy { .. }) if now() < deadline && !stop.is_set() => {
-                thread::sleep(NAP);
+                thread::sleep(POLL_INTERVAL);
             }
             Some(error) => return Err(error),
-            None => return Err(CameraError::None),
+            None => return Err(CameraError::NoCamera),
         }
     }
 }
 
 /// The priority of an error: higher where the user can do more about it.
-fn weight(error: &CameraError) -> u8 {
+fn error_priority(error: &CameraError) -> u8 {
     match error {
         CameraError::Busy { .. } => 4,
-        CameraError::Refused { .. } => 3,
+        CameraError::PermissionDenied { .. } => 3,
         CameraError::Failed { .. } => 2,
-        CameraError::Gone { .. } | CameraError::Silent { .. } => 1,
-        CameraError::Format { .. }
-        | CameraError::None
+        CameraError::Disconnected { .. } | CameraError::Stalled { .. } => 1,
+        CameraError::NoUsableFormat { .. }
+        | CameraError::NoCamera
         | CameraError::Choice(_)
         | CameraError::NoThread { .. } => 0,
     }
 }
 
 /// Opens a camera in its best format and starts it.
-fn open_one(camera: &CameraInfo) -> Result<Device, CameraError> {
+fn open_node(camera: &CameraInfo) -> Result<Device, CameraError> {
     let name = camera.human_name();
-    let mut last = CameraError::Format { name: name.clone() };
-    for request in requests() {
+    let mut last = CameraError::NoUsableFormat { name: name.clone() };
+    for request in format_requests() {
         let wanted = RequestedFormat::with_formats(request, CONVERTIBLE);
         let mut device = match Device::new(camera.index().clone(), wanted) {
             Ok(device) => device,
             Err(error) => {
                 tracing::debug!(%error, ?request, "camera format request failed");
                 last = device_error(&name, &error);
-                if matches!(last, CameraError::Format { .. }) {
+                if matches!(last, CameraError::NoUsableFormat { .. }) {
                     continue;
                 }
                 return Err(last);
@@ -288,7 +304,7 @@ fn open_one(camera: &CameraInfo) -> Result<Device, CameraError> {
         let formats = device.compatible_camera_formats().unwrap_or_default();
         if let Some(best) = best_format(&formats)
             && best != device.camera_format()
-            && let Err(error) = device.set_camera_requset(exactly(best))
+            && let Err(error) = device.set_camera_requset(exact_request(best))
         {
             // The format that the camera was opened with is good enough.
             tracing::debug!(%error, %best, "camera format not set");
@@ -301,13 +317,13 @@ fn open_one(camera: &CameraInfo) -> Result<Device, CameraError> {
     Err(last)
 }
 
-fn exactly(format: CameraFormat) -> RequestedFormat<'static> {
+fn exact_request(format: CameraFormat) -> RequestedFormat<'static> {
     RequestedFormat::with_formats(RequestedFormatType::Exact(format), CONVERTIBLE)
 }
 
 /// The format requests to try, in this order: first any format that can be converted, to list the
 /// camera's formats; then common formats, for drivers that cannot list theirs.
-fn requests() -> impl Iterator<Item = RequestedFormatType> {
+fn format_requests() -> impl Iterator<Item = RequestedFormatType> {
     let common = [(1280, 720), (640, 480), (1920, 1080)].into_iter().flat_map(|(width, height)| {
         [FrameFormat::YUYV, FrameFormat::MJPEG, FrameFormat::NV12].map(|format| {
             let format = CameraFormat::new(Resolution::new(width, height), format, 30);
@@ -327,21 +343,24 @@ fn device_error(name: &str, error: &NokhwaError) -> CameraError {
     if contains(&["os error 16)", "busy", "in use", "0xC00D3704"]) {
         CameraError::Busy { name }
     } else if contains(&["os error 13)", "os error 1)", "denied", "0x80070005"]) {
-        CameraError::Refused { name }
+        CameraError::PermissionDenied { name }
     } else if contains(&["os error 19)", "os error 2)", "os error 6)", "No such device"]) {
-        CameraError::Gone { name }
+        CameraError::Disconnected { name }
     } else if contains(&["Fufill", "Rejected", "FrameFormat", "os error 22)", "os error 25)"]) {
-        CameraError::Format { name }
+        CameraError::NoUsableFormat { name }
     } else {
         CameraError::Failed { name, reason: text }
     }
 }
 
-fn convert(pixels: &mut Pixels, buffer: &Buffer) -> Result<VideoFrame, super::pixels::PixelError> {
+fn convert(
+    pixels: &mut PixelConverter,
+    buffer: &Buffer,
+) -> Result<VideoFrame, super::pixels::PixelError> {
     let resolution = buffer.resolution();
     let size = (resolution.width(), resolution.height());
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let time = captured_at(buffer.capture_timestamp(), now(), wall);
+    let time = capture_time(buffer.capture_timestamp(), now(), wall);
     pixels.convert(buffer.source_frame_format().into(), size, buffer.buffer(), time)
 }
 
@@ -349,16 +368,16 @@ fn convert(pixels: &mut Pixels, buffer: &Buffer) -> Result<VideoFrame, super::pi
 ///
 /// `stamp` is the driver's Unix time of the frame; `now` and `wall` are the current media and Unix
 /// time. Returns `now` if the driver gives no stamp or an implausible one.
-fn captured_at(stamp: Option<Duration>, now: MediaTime, wall: Duration) -> MediaTime {
+fn capture_time(stamp: Option<Duration>, now: MediaTime, wall: Duration) -> MediaTime {
     let age = stamp.and_then(|stamp| wall.checked_sub(stamp)).unwrap_or_default();
-    if age > MAX_AGE {
+    if age > MAX_FRAME_AGE {
         return now;
     }
     MediaTime::from_micros(now.as_micros().saturating_sub(age.as_micros() as u64))
 }
 
 /// The greatest plausible age of a frame when it arrives: the driver's four buffers at 15 fps.
-const MAX_AGE: Duration = Duration::from_millis(300);
+const MAX_FRAME_AGE: Duration = Duration::from_millis(300);
 
 #[cfg(test)]
 mod tests {
@@ -381,7 +400,7 @@ mod tests {
             camera("HD Webcam", "usb-3", &[5]),
         ];
         let chosen = |wanted: Option<DeviceRef>| {
-            let nodes = nodes_of(&cameras, wanted.as_ref())?;
+            let nodes = candidate_nodes(&cameras, wanted.as_ref())?;
             let indices = nodes.iter().map(|node| node.index().as_index().unwrap());
             Ok::<Vec<_>, CameraError>(indices.collect())
         };
@@ -403,7 +422,7 @@ mod tests {
         }
         let error = chosen(typed("Nikon")).unwrap_err().to_string();
         assert!(error.contains("\"HD Webcam Pro\", \"HD Webcam\"; connect it"), "{error}");
-        assert_eq!(nodes_of(&[], None), Err(CameraError::None));
+        assert_eq!(candidate_nodes(&[], None), Err(CameraError::NoCamera));
     }
 
     #[test]
@@ -412,9 +431,9 @@ mod tests {
         let name = || "X".to_owned();
         for (text, wanted) in [
             ("Device or resource busy (os error 16)", CameraError::Busy { name: name() }),
-            ("Permission denied (os error 13)", CameraError::Refused { name: name() }),
-            ("No such device (os error 19)", CameraError::Gone { name: name() }),
-            ("Failed to Fufill", CameraError::Format { name: name() }),
+            ("Permission denied (os error 13)", CameraError::PermissionDenied { name: name() }),
+            ("No such device (os error 19)", CameraError::Disconnected { name: name() }),
+            ("Failed to Fufill", CameraError::NoUsableFormat { name: name() }),
         ] {
             assert_eq!(cause(text), wanted, "{text}");
         }
@@ -424,7 +443,7 @@ mod tests {
     #[test]
     fn a_drivers_timestamp_is_used_only_if_it_is_plausible() {
         let (now, wall) = (MediaTime::from_micros(9_000_000), Duration::from_secs(1_790_000_000));
-        let captured = |stamp| captured_at(stamp, now, wall).as_micros();
+        let captured = |stamp| capture_time(stamp, now, wall).as_micros();
         assert_eq!(captured(Some(wall - Duration::from_millis(40))), 8_960_000);
         for implausible in [None, Some(Duration::ZERO), Some(wall + Duration::from_secs(9))] {
             assert_eq!(captured(implausible), 9_000_000, "{implausible:?}");
@@ -433,7 +452,7 @@ mod tests {
 
     #[test]
     fn a_panicking_driver_is_a_failure_of_that_camera() {
-        let result = guarded::<()>("X", || panic!("Device list"));
+        let result = catch_driver_panic::<()>("X", || panic!("Device list"));
         let reason = "Device list".to_owned();
         assert_eq!(result, Err(CameraError::Failed { name: "X".to_owned(), reason }));
     }

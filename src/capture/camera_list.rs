@@ -21,28 +21,28 @@ pub(super) struct Node {
     device: Option<PathBuf>,
     /// Names that the system keeps stable, best first: the name of the device itself, then the
     /// name of the port that it is plugged into.
-    stable: [Option<String>; 2],
+    stable_ids: [Option<String>; 2],
 }
 
 impl Node {
     /// Queries the operating system about a node.
-    pub(super) fn of(info: CameraInfo) -> Self {
+    pub(super) fn query(info: CameraInfo) -> Self {
         if !cfg!(target_os = "linux") {
             // macOS and Windows give each camera one node and an id.
             let id = Some(info.misc()).filter(|id| !id.is_empty());
-            return Self { info, device: None, stable: [id, None] };
+            return Self { info, device: None, stable_ids: [id, None] };
         }
-        let path = PathBuf::from(place(&info));
+        let path = PathBuf::from(node_path(&info));
         let node = path.file_name().map(|name| name.to_string_lossy().into_owned());
         let class = Path::new("/sys/class/video4linux").join(node.unwrap_or_default());
         let device = class.join("device").canonicalize().ok();
-        let stable = ["/dev/v4l/by-id", "/dev/v4l/by-path"].map(|folder| link_to(folder, &path));
-        Self { info, device, stable }
+        let stable = ["/dev/v4l/by-id", "/dev/v4l/by-path"].map(|folder| symlink_to(folder, &path));
+        Self { info, device, stable_ids: stable }
     }
 }
 
 /// Groups nodes into cameras, in the order of the nodes; the first camera is the default one.
-pub(super) fn grouped(nodes: Vec<Node>) -> Vec<FoundCamera> {
+pub(super) fn group_nodes(nodes: Vec<Node>) -> Vec<FoundCamera> {
     let mut cameras: Vec<(Node, Vec<CameraInfo>)> = vec![];
     for node in nodes {
         let same = |first: &Node| node.device.is_some() && first.device == node.device;
@@ -60,7 +60,7 @@ pub(super) fn grouped(nodes: Vec<Node>) -> Vec<FoundCamera> {
 }
 
 /// The path of a camera node: `/dev/video0` on Linux, elsewhere its number or its id.
-pub(super) fn place(camera: &CameraInfo) -> String {
+pub(super) fn node_path(camera: &CameraInfo) -> String {
     match camera.index() {
         CameraIndex::Index(index) if cfg!(target_os = "linux") => format!("/dev/video{index}"),
         CameraIndex::Index(index) => format!("number {index}"),
@@ -75,16 +75,16 @@ pub(super) fn place(camera: &CameraInfo) -> String {
 /// instead.
 fn id_of(camera: &Node, all: &[Node]) -> String {
     let name = camera.info.human_name();
-    let [of_device, of_port] = &camera.stable;
+    let [of_device, of_port] = &camera.stable_ids;
     let of_device = of_device.clone().filter(|_| {
         let mut same_model = all.iter().filter(|other| other.info.human_name() == name);
-        same_model.all(|other| other.stable[0].is_some())
+        same_model.all(|other| other.stable_ids[0].is_some())
     });
-    of_device.or_else(|| of_port.clone()).unwrap_or_else(|| place(&camera.info))
+    of_device.or_else(|| of_port.clone()).unwrap_or_else(|| node_path(&camera.info))
 }
 
 /// The symbolic link in a folder that leads to a node; the first by name if there are several.
-fn link_to(folder: &str, node: &Path) -> Option<String> {
+fn symlink_to(folder: &str, node: &Path) -> Option<String> {
     let node = node.canonicalize().ok()?;
     let links = std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
     let mut matching: Vec<_> =
@@ -101,12 +101,12 @@ mod tests {
         Node {
             info: CameraInfo::new(name, "", "", CameraIndex::Index(index)),
             device: Some(PathBuf::from(device)).filter(|path| !path.as_os_str().is_empty()),
-            stable: stable.map(|id| id.map(str::to_owned)),
+            stable_ids: stable.map(|id| id.map(str::to_owned)),
         }
     }
 
     fn listed(nodes: Vec<Node>) -> Vec<(String, String, bool, usize)> {
-        let found = grouped(nodes).into_iter();
+        let found = group_nodes(nodes).into_iter();
         found
             .map(|one| (one.device.name, one.device.id, one.device.is_default, one.nodes.len()))
             .collect()

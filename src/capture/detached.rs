@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::source::{NAP, Next, Source, SourceError};
+use super::source::{Next, POLL_INTERVAL, Source, SourceError};
 use crate::{
     files::FileError,
     media::{Worker, now},
@@ -14,29 +14,29 @@ use crate::{
 };
 
 /// Capacity of the channel between the two threads, in items.
-const AHEAD: usize = 2;
+const QUEUE_CAPACITY: usize = 2;
 
 /// How long a file may give nothing before it is reported as stalled.
-const SILENCE: Duration = Duration::from_secs(3);
+const STALL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A file source that is opened, read and closed on its own thread, which is never joined.
 ///
 /// When a call hangs, the source reports [`Next::Stalled`] and goes on when the call returns. A
 /// dropped source does not wait for its thread: the thread ends when the call returns.
-pub(super) struct Detached<T> {
+pub(super) struct DetachedSource<T> {
     path: PathBuf,
-    news: Receiver<Result<Next<T>, SourceError>>,
+    items: Receiver<Result<Next<T>, SourceError>>,
     worker: Option<Worker>,
-    heard: MediaTime,
+    last_item_at: MediaTime,
 }
 
-impl<T: Send + 'static> Detached<T> {
+impl<T: Send + 'static> DetachedSource<T> {
     /// Starts to open the source. Does not block.
     pub(super) fn open<S: Source<T>>(
         path: &Path,
         open: impl FnOnce(&Path) -> Result<S, SourceError> + Send + 'static,
     ) -> Result<Self, SourceError> {
-        let (sender, news) = mpsc::sync_channel(AHEAD);
+        let (sender, news) = mpsc::sync_channel(QUEUE_CAPACITY);
         let file = path.to_owned();
         let worker = Worker::spawn("file", move |stop| {
             let mut source = match open(&file) {
@@ -53,21 +53,23 @@ impl<T: Send + 'static> Detached<T> {
             }
         });
         let worker = worker.map_err(|source| FileError::Read { path: path.to_owned(), source })?;
-        Ok(Self { path: path.to_owned(), news, worker: Some(worker), heard: now() })
+        Ok(Self { path: path.to_owned(), items: news, worker: Some(worker), last_item_at: now() })
     }
 }
 
-impl<T> Source<T> for Detached<T> {
+impl<T> Source<T> for DetachedSource<T> {
     fn next(&mut self) -> Result<Next<T>, SourceError> {
-        match self.news.recv_timeout(NAP) {
+        match self.items.recv_timeout(POLL_INTERVAL) {
             Ok(next) => {
-                self.heard = now();
+                self.last_item_at = now();
                 next
             }
-            Err(RecvTimeoutError::Timeout) if now().since(self.heard) < SILENCE => Ok(Next::NotYet),
+            Err(RecvTimeoutError::Timeout) if now().since(self.last_item_at) < STALL_TIMEOUT => {
+                Ok(Next::NotYet)
+            }
             // A hung thread is not replaced by a second one that would hang too.
             Err(RecvTimeoutError::Timeout) => {
-                Ok(Next::Silent(FileError::Hung { path: self.path.clone() }.into()))
+                Ok(Next::Stalled(FileError::NotResponding { path: self.path.clone() }.into()))
             }
             Err(RecvTimeoutError::Disconnected) => {
                 let source = std::io::Error::other("its thread ended");
@@ -77,7 +79,7 @@ impl<T> Source<T> for Detached<T> {
     }
 }
 
-impl<T> Drop for Detached<T> {
+impl<T> Drop for DetachedSource<T> {
     fn drop(&mut self) {
         if let Some(worker) = self.worker.take() {
             worker.abandon();
@@ -95,12 +97,12 @@ mod tests {
     use super::*;
     use crate::{capture::source, model::SourceState};
 
-    const LONG: Duration = Duration::from_secs(60);
+    const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
     /// A source that returns the numbers sent to its channel, and hangs until the next one comes.
-    struct Driver(Receiver<u32>);
+    struct ChannelSource(Receiver<u32>);
 
-    impl Source<u32> for Driver {
+    impl Source<u32> for ChannelSource {
         fn next(&mut self) -> Result<Next<u32>, SourceError> {
             Ok(self.0.recv().map_or(Next::NotYet, Next::Ready))
         }
@@ -116,22 +118,22 @@ mod tests {
             let notify: source::Notify = Arc::new(move |state| state_sender.send(state).unwrap());
             let open = || {
                 let driver = driver.take().expect("a hung file is not opened twice");
-                Detached::open(Path::new("/dead/a.wav"), |_| Ok(Driver(driver)))
+                DetachedSource::open(Path::new("/dead/a.wav"), |_| Ok(ChannelSource(driver)))
             };
             source::run(stop, &notify, open, |number| number_sender.send(number).unwrap());
         })
         .unwrap();
-        let state = || states.recv_timeout(LONG).unwrap();
+        let state = || states.recv_timeout(TEST_TIMEOUT).unwrap();
         assert_eq!(state(), SourceState::Opening);
         driver_sender.send(1).unwrap();
-        assert_eq!((state(), numbers.recv_timeout(LONG)), (SourceState::Running, Ok(1)));
+        assert_eq!((state(), numbers.recv_timeout(TEST_TIMEOUT)), (SourceState::Running, Ok(1)));
         let SourceState::Failed { message } = state() else { panic!("it hangs") };
         assert!(
             message.starts_with("\"/dead/a.wav\" does not answer; check the drive"),
             "{message}"
         );
         driver_sender.send(2).unwrap();
-        assert_eq!((state(), numbers.recv_timeout(LONG)), (SourceState::Running, Ok(2)));
+        assert_eq!((state(), numbers.recv_timeout(TEST_TIMEOUT)), (SourceState::Running, Ok(2)));
         // The source hangs again; dropping the capture returns nevertheless.
         drop(capture);
         assert!(driver_sender.send(3).is_ok(), "the thread still waits for the driver");

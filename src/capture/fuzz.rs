@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use super::{
-    pixels::{PixelFormat, Pixels},
+    pixels::{PixelConverter, PixelFormat},
     wav::WavFile,
     y4m::Y4mFile,
 };
@@ -11,20 +11,20 @@ use crate::model::MediaTime;
 
 /// Opens the data as a Y4M file and reads its first frames.
 pub fn y4m(data: &[u8]) {
-    let file = Scrap::of(data, "y4m");
+    let file = TempFile::create(data, "y4m");
     if let Ok(mut video) = Y4mFile::open(&file.0) {
         for _ in 0..4 {
-            let _ = video.read(MediaTime::default());
+            let _ = video.read_frame(MediaTime::default());
         }
     }
 }
 
 /// Opens the data as a WAV file and reads its first blocks.
 pub fn wav(data: &[u8]) {
-    let file = Scrap::of(data, "wav");
+    let file = TempFile::create(data, "wav");
     if let Ok(mut audio) = WavFile::open(&file.0) {
         for _ in 0..20 {
-            let Ok(samples) = audio.samples() else { return };
+            let Ok(samples) = audio.next_block() else { return };
             assert!(samples.iter().all(|sample| sample.is_finite()));
         }
     }
@@ -43,14 +43,14 @@ pub fn pixels(data: &[u8]) {
         _ => PixelFormat::Mjpeg,
     };
     let size = (u32::from(*width), u32::from(*height));
-    let _ = Pixels::default().convert(format, size, bytes, MediaTime::default());
+    let _ = PixelConverter::default().convert(format, size, bytes, MediaTime::default());
 }
 
 /// A temporary file, removed when dropped.
-struct Scrap(PathBuf);
+struct TempFile(PathBuf);
 
-impl Scrap {
-    fn of(data: &[u8], extension: &str) -> Self {
+impl TempFile {
+    fn create(data: &[u8], extension: &str) -> Self {
         let name = format!("quintet-fuzz-{}.{extension}", std::process::id());
         let path = std::env::temp_dir().join(name);
         fs::write(&path, data).expect("the temporary folder is writable");
@@ -58,7 +58,7 @@ impl Scrap {
     }
 }
 
-impl Drop for Scrap {
+impl Drop for TempFile {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
     }

@@ -20,55 +20,55 @@ use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::{
     sample_clock::SampleClock,
-    source::{NAP, Next, Source, SourceError},
+    source::{Next, POLL_INTERVAL, Source, SourceError},
 };
 use crate::{
     audio::Resampler,
     media::{
-        AUDIO_RATE, AudioBlock, BLOCK_SAMPLES, DeviceRef, SoundEnd, SoundError, Stop, Worker,
-        find_sound_device, now, sound_host,
+        AUDIO_RATE, AudioBlock, AudioDeviceError, AudioDirection, BLOCK_SAMPLES, DeviceRef, Stop,
+        Worker, audio_host, find_audio_device, now,
     },
     model::MediaTime,
 };
 
 /// Capacity of the ring between the callback and the capture thread, in milliseconds of audio. A
 /// longer ring would only add delay.
-const RING_MS: usize = 200;
+const RING_CAPACITY_MS: usize = 200;
 
 /// The requested number of callbacks per second: 20 ms each.
 ///
 /// PulseAudio makes its queue as long as the requested period. At 10 ms it lost audio whenever two
 /// cores were busy, at 20 ms it hardly did.
-const PERIODS_A_SECOND: u32 = 50;
+const CALLBACKS_PER_SECOND: u32 = 50;
 
 /// How long the callback of a running microphone may stay away before the microphone is opened
 /// again. Some audio systems report a lost device in no other way.
-const SILENCE: Duration = Duration::from_secs(1);
+const CALLBACK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long opening may take: a sound server needs seconds to start.
-const OPENING: Duration = Duration::from_secs(8);
+const OPEN_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// How long the capture thread sleeps when the ring is empty: well below a block's 10 ms.
-const POLL: Duration = Duration::from_millis(3);
+const RING_POLL_INTERVAL: Duration = Duration::from_millis(3);
 
 /// Why a microphone cannot be used.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum MicrophoneError {
     #[error(transparent)]
-    Choice(#[from] SoundError),
+    Choice(#[from] AudioDeviceError),
     #[error("microphone {name:?} is in use by another program; close it there, or pick another")]
     Busy { name: String },
     #[error(
         "microphone {name:?} may not be used: permission denied; allow it in the system's \
          settings (on Linux: add yourself to the group \"audio\"), or pick another"
     )]
-    Refused { name: String },
+    PermissionDenied { name: String },
     #[error("microphone {name:?} is gone; it is used again when it is back")]
-    Gone { name: String },
+    Disconnected { name: String },
     #[error("microphone {name:?} sends no sound; plug it in again, or pick another")]
-    Silent { name: String },
+    Stalled { name: String },
     #[error("the sound system does not answer; restart it, or the machine")]
-    Hung,
+    NotResponding,
     #[error("microphone {name:?} failed: {reason}; pick another")]
     Failed { name: String, reason: String },
     #[error("no thread is left for the microphone: {reason}")]
@@ -79,27 +79,27 @@ pub(super) enum MicrophoneError {
 ///
 /// With some audio systems either call may block forever, so the thread is never joined.
 pub(super) struct Microphone {
-    opened: mpsc::Receiver<Opened>,
-    end: mpsc::Receiver<MicrophoneError>,
+    opened_stream: mpsc::Receiver<OpenedStream>,
+    failure: mpsc::Receiver<MicrophoneError>,
     worker: Option<Worker>,
-    stream: Option<Voice>,
+    reader: Option<BlockReader>,
     name: String,
-    since: MediaTime,
+    opening_since: MediaTime,
 }
 
 /// What the device's thread sends to the capture thread once the stream runs.
-struct Opened {
+struct OpenedStream {
     name: String,
     rate: u32,
     ring: Consumer<f32>,
-    counts: Arc<Counts>,
+    counters: Arc<CallbackCounters>,
 }
 
 /// Counters of the real-time callback.
 #[derive(Debug, Default)]
-struct Counts {
+struct CallbackCounters {
     calls: AtomicU64,
-    lost: AtomicU64,
+    dropped_samples: AtomicU64,
 }
 
 impl Microphone {
@@ -111,19 +111,26 @@ impl Microphone {
         let name = wanted.map_or("default", |wanted| wanted.name.as_str()).to_owned();
         let wanted = wanted.cloned();
         let worker = Worker::spawn("microphone", move |stop| {
-            if let Err(error) = hold(wanted.as_ref(), &opened_sender, stop) {
+            if let Err(error) = run_stream(wanted.as_ref(), &opened_sender, stop) {
                 failure_sender.try_send(error).ok();
             }
         })
         .map_err(|error| MicrophoneError::NoThread { reason: error.to_string() })?;
-        Ok(Self { opened, end, worker: Some(worker), stream: None, name, since: now() })
+        Ok(Self {
+            opened_stream: opened,
+            failure: end,
+            worker: Some(worker),
+            reader: None,
+            name,
+            opening_since: now(),
+        })
     }
 }
 
 impl Source<AudioBlock> for Microphone {
     fn next(&mut self) -> Result<Next<AudioBlock>, SourceError> {
         let name = self.name.clone();
-        match self.end.try_recv() {
+        match self.failure.try_recv() {
             Ok(error) => return Err(error.into()),
             Err(mpsc::TryRecvError::Empty) => {}
             Err(mpsc::TryRecvError::Disconnected) => {
@@ -131,25 +138,25 @@ impl Source<AudioBlock> for Microphone {
                 return Err(MicrophoneError::Failed { name, reason }.into());
             }
         }
-        let Some(reader) = &mut self.stream else {
-            match self.opened.recv_timeout(NAP) {
+        let Some(reader) = &mut self.reader else {
+            match self.opened_stream.recv_timeout(POLL_INTERVAL) {
                 Ok(opened) => {
                     self.name.clone_from(&opened.name);
-                    self.stream = Some(Voice::new(opened));
+                    self.reader = Some(BlockReader::new(opened));
                 }
                 // A hung thread is not replaced by a second one that would hang too.
-                Err(_) if now().since(self.since) > OPENING => {
-                    return Ok(Next::Silent(MicrophoneError::Hung.into()));
+                Err(_) if now().since(self.opening_since) > OPEN_TIMEOUT => {
+                    return Ok(Next::Stalled(MicrophoneError::NotResponding.into()));
                 }
                 Err(_) => {}
             }
             return Ok(Next::NotYet);
         };
-        match reader.block() {
+        match reader.next_block() {
             Some(block) => Ok(Next::Ready(block)),
-            None if reader.is_silent() => Err(MicrophoneError::Silent { name }.into()),
+            None if reader.is_stalled() => Err(MicrophoneError::Stalled { name }.into()),
             None => {
-                thread::sleep(POLL);
+                thread::sleep(RING_POLL_INTERVAL);
                 Ok(Next::NotYet)
             }
         }
@@ -166,106 +173,111 @@ impl Drop for Microphone {
 
 /// The reading end of the ring, on the capture thread. Turns samples of any rate into blocks with
 /// a capture time.
-struct Voice {
+struct BlockReader {
     ring: Consumer<f32>,
     rate: u32,
     resampler: Resampler,
-    piece: Vec<f32>,
-    made: Vec<f32>,
+    input: Vec<f32>,
+    resampled: Vec<f32>,
     ready: VecDeque<f32>,
     clock: SampleClock,
-    counts: Arc<Counts>,
-    calls: u64,
-    heard: MediaTime,
-    lost: u64,
+    counters: Arc<CallbackCounters>,
+    last_calls: u64,
+    last_callback_at: MediaTime,
+    last_dropped: u64,
 }
 
-impl Voice {
-    fn new(opened: Opened) -> Self {
-        let Opened { rate, ring, counts, .. } = opened;
+impl BlockReader {
+    fn new(opened: OpenedStream) -> Self {
+        let OpenedStream { rate, ring, counters, .. } = opened;
         Self {
             ring,
             rate,
             resampler: Resampler::new(rate),
-            piece: vec![],
-            made: vec![],
+            input: vec![],
+            resampled: vec![],
             ready: VecDeque::new(),
             clock: SampleClock::default(),
-            counts,
-            calls: 0,
-            heard: now(),
-            lost: 0,
+            counters,
+            last_calls: 0,
+            last_callback_at: now(),
+            last_dropped: 0,
         }
     }
 
     /// The next block, if all its samples have arrived.
-    fn block(&mut self) -> Option<AudioBlock> {
+    fn next_block(&mut self) -> Option<AudioBlock> {
         while self.ready.len() < BLOCK_SAMPLES {
-            if !self.take_piece() {
+            if !self.read_ring() {
                 return None;
             }
         }
         let samples = std::array::from_fn(|_| self.ready.pop_front().unwrap_or_default());
         let waiting = self.ready.len() as f64 / f64::from(AUDIO_RATE)
             + self.ring.slots() as f64 / f64::from(self.rate);
-        let time = self.clock.block(now(), Duration::from_secs_f64(waiting));
+        let time = self.clock.block_time(now(), Duration::from_secs_f64(waiting));
         Some(AudioBlock { time, samples })
     }
 
     /// Moves samples from the ring to `ready`, 10 ms at most. Returns whether there were any.
-    fn take_piece(&mut self) -> bool {
+    fn read_ring(&mut self) -> bool {
         let count = self.ring.slots().min(self.rate as usize / 100);
         let Ok(chunk) = self.ring.read_chunk(count) else { return false };
         let (first, second) = chunk.as_slices();
-        self.piece.clear();
-        self.piece.extend_from_slice(first);
-        self.piece.extend_from_slice(second);
+        self.input.clear();
+        self.input.extend_from_slice(first);
+        self.input.extend_from_slice(second);
         chunk.commit_all();
-        self.made.clear();
-        self.resampler.push(&self.piece, &mut self.made);
-        self.ready.extend(&self.made);
+        self.resampled.clear();
+        self.resampler.push(&self.input, &mut self.resampled);
+        self.ready.extend(&self.resampled);
         count > 0
     }
 
     /// Whether the device has made no callback for [`CALLBACK_TIMEOUT`].
-    fn is_silent(&mut self) -> bool {
-        let calls = self.counts.calls.load(Ordering::Relaxed);
-        if calls != self.calls {
-            (self.calls, self.heard) = (calls, now());
+    fn is_stalled(&mut self) -> bool {
+        let calls = self.counters.calls.load(Ordering::Relaxed);
+        if calls != self.last_calls {
+            (self.last_calls, self.last_callback_at) = (calls, now());
         }
-        let lost = self.counts.lost.load(Ordering::Relaxed);
-        if lost != self.lost {
-            tracing::debug!(samples = lost - self.lost, "microphone samples dropped: ring full");
-            self.lost = lost;
+        let lost = self.counters.dropped_samples.load(Ordering::Relaxed);
+        if lost != self.last_dropped {
+            tracing::debug!(
+                samples = lost - self.last_dropped,
+                "microphone samples dropped: ring full"
+            );
+            self.last_dropped = lost;
         }
-        now().since(self.heard) > SILENCE
+        now().since(self.last_callback_at) > CALLBACK_TIMEOUT
     }
 }
 
 /// Opens the device, sends its stream to `opened`, and keeps it running until `stop` is set or it
 /// fails.
-fn hold(
+fn run_stream(
     wanted: Option<&DeviceRef>,
-    opened: &mpsc::SyncSender<Opened>,
+    opened: &mpsc::SyncSender<OpenedStream>,
     stop: &Stop,
 ) -> Result<(), MicrophoneError> {
-    let host = sound_host();
-    let device = find_sound_device(&host, SoundEnd::Input, wanted)?;
+    let host = audio_host();
+    let device = find_audio_device(&host, AudioDirection::Input, wanted)?;
     let name = device.description().map_or_else(|_| "default".into(), |it| it.name().to_owned());
     // Errors come from the device's own threads; the first one ends the stream.
     let (error_sender, errors) = mpsc::sync_channel(1);
-    let (stream, mut reader_side) = start(&device, &name, &error_sender).map_err(|error| {
-        // ALSA lists a default device even on a machine without one.
-        let is_absent = wanted.is_none() && matches!(error, MicrophoneError::Gone { .. });
-        let none = || MicrophoneError::Choice(SoundError::None { noun: "microphone" });
-        if is_absent { none() } else { error }
-    })?;
+    let (stream, mut reader_side) =
+        build_stream(&device, &name, &error_sender).map_err(|error| {
+            // ALSA lists a default device even on a machine without one.
+            let is_absent =
+                wanted.is_none() && matches!(error, MicrophoneError::Disconnected { .. });
+            let none = || MicrophoneError::Choice(AudioDeviceError::None { noun: "microphone" });
+            if is_absent { none() } else { error }
+        })?;
     stream.play().map_err(|error| device_error(&name, &error))?;
     reader_side.name.clone_from(&name);
     tracing::info!(rate = reader_side.rate, "microphone opened");
     opened.try_send(reader_side).ok();
     while !stop.is_set() {
-        if let Ok(error) = errors.recv_timeout(NAP) {
+        if let Ok(error) = errors.recv_timeout(POLL_INTERVAL) {
             return Err(device_error(&name, &error));
         }
     }
@@ -274,11 +286,11 @@ fn hold(
 }
 
 /// Builds the stream with callbacks of 20 ms, or of the device's own size if it refuses that.
-fn start(
+fn build_stream(
     device: &cpal::Device,
     name: &str,
     errors: &mpsc::SyncSender<cpal::Error>,
-) -> Result<(Stream, Opened), MicrophoneError> {
+) -> Result<(Stream, OpenedStream), MicrophoneError> {
     let failed = |error: cpal::Error| device_error(name, &error);
     let ranges: Vec<_> = device.supported_input_configs().map_err(failed)?.collect();
     let (format, mut config) = match best_config(&ranges) {
@@ -288,12 +300,12 @@ fn start(
             (default.sample_format(), default.config())
         }
     };
-    config.buffer_size = BufferSize::Fixed(config.sample_rate / PERIODS_A_SECOND);
-    match build(device, config, format, errors) {
+    config.buffer_size = BufferSize::Fixed(config.sample_rate / CALLBACKS_PER_SECOND);
+    match build_with_format(device, config, format, errors) {
         Ok(built) => Ok(built),
         Err(error) if matches!(error.kind(), ErrorKind::UnsupportedConfig) => {
             config.buffer_size = BufferSize::Default;
-            build(device, config, format, errors).map_err(failed)
+            build_with_format(device, config, format, errors).map_err(failed)
         }
         Err(error) => Err(failed(error)),
     }
@@ -305,7 +317,7 @@ fn start(
 /// sample, then the lowest number of channels, so that the system mixes them down.
 fn best_config(ranges: &[SupportedStreamConfigRange]) -> Option<(SampleFormat, StreamConfig)> {
     let candidates = ranges.iter().filter(|range| range.channels() > 0).filter_map(|range| {
-        let bits = kept_bits(range.sample_format())?;
+        let bits = kept_precision_bits(range.sample_format())?;
         let rate = AUDIO_RATE.clamp(range.min_sample_rate(), range.max_sample_rate());
         let distance = rate.abs_diff(AUDIO_RATE);
         Some(((distance, std::cmp::Reverse(bits), range.channels()), range, rate))
@@ -320,7 +332,7 @@ fn best_config(ranges: &[SupportedStreamConfigRange]) -> Option<(SampleFormat, S
 }
 
 /// The supported formats, and how many bits of a sample each keeps. 33 means no conversion at all.
-const FORMATS: &[(SampleFormat, u8)] = &[
+const SUPPORTED_FORMATS: &[(SampleFormat, u8)] = &[
     (SampleFormat::F32, 33),
     (SampleFormat::I32, 32),
     (SampleFormat::F64, 31),
@@ -329,70 +341,70 @@ const FORMATS: &[(SampleFormat, u8)] = &[
     (SampleFormat::U8, 8),
 ];
 
-fn kept_bits(format: SampleFormat) -> Option<u8> {
-    FORMATS.iter().find(|(known, _)| *known == format).map(|(_, bits)| *bits)
+fn kept_precision_bits(format: SampleFormat) -> Option<u8> {
+    SUPPORTED_FORMATS.iter().find(|(known, _)| *known == format).map(|(_, bits)| *bits)
 }
 
-fn build(
+fn build_with_format(
     device: &cpal::Device,
     config: StreamConfig,
     format: SampleFormat,
     errors: &mpsc::SyncSender<cpal::Error>,
-) -> Result<(Stream, Opened), cpal::Error> {
+) -> Result<(Stream, OpenedStream), cpal::Error> {
     let as_format = match format {
-        SampleFormat::F64 => build_as::<f64>,
-        SampleFormat::I32 => build_as::<i32>,
-        SampleFormat::I16 => build_as::<i16>,
-        SampleFormat::U16 => build_as::<u16>,
-        SampleFormat::U8 => build_as::<u8>,
+        SampleFormat::F64 => build_typed::<f64>,
+        SampleFormat::I32 => build_typed::<i32>,
+        SampleFormat::I16 => build_typed::<i16>,
+        SampleFormat::U16 => build_typed::<u16>,
+        SampleFormat::U8 => build_typed::<u8>,
         // The device refuses any other format.
-        SampleFormat::F32 | _ => build_as::<f32>,
+        SampleFormat::F32 | _ => build_typed::<f32>,
     };
     as_format(device, config, errors)
 }
 
-fn build_as<T>(
+fn build_typed<T>(
     device: &cpal::Device,
     config: StreamConfig,
     errors: &mpsc::SyncSender<cpal::Error>,
-) -> Result<(Stream, Opened), cpal::Error>
+) -> Result<(Stream, OpenedStream), cpal::Error>
 where
     T: SizedSample,
     f32: FromSample<T>,
 {
-    let (mut writer, ring) = RingBuffer::new(config.sample_rate as usize * RING_MS / 1000);
-    let counts = Arc::new(Counts::default());
+    let (mut writer, ring) = RingBuffer::new(config.sample_rate as usize * RING_CAPACITY_MS / 1000);
+    let counts = Arc::new(CallbackCounters::default());
     let (counters, channels) = (Arc::clone(&counts), usize::from(config.channels));
     let errors = errors.clone();
     let stream = device.build_input_stream(
         config,
         move |data: &[T], _: &cpal::InputCallbackInfo| {
             counters.calls.fetch_add(1, Ordering::Relaxed);
-            let dropped = copy(data, channels, &mut writer);
-            counters.lost.fetch_add(dropped, Ordering::Relaxed);
+            let dropped = downmix_into_ring(data, channels, &mut writer);
+            counters.dropped_samples.fetch_add(dropped, Ordering::Relaxed);
         },
         move |error| {
-            if !STREAM_GOES_ON.contains(&error.kind()) {
+            if !NON_FATAL_ERRORS.contains(&error.kind()) {
                 errors.try_send(error).ok();
             }
         },
-        Some(OPENING),
+        Some(OPEN_TIMEOUT),
     )?;
     let rate = config.sample_rate;
-    Ok((stream, Opened { name: String::new(), rate, ring, counts }))
+    Ok((stream, OpenedStream { name: String::new(), rate, ring, counters: counts }))
 }
 
 /// Stream errors after which the stream goes on.
-const STREAM_GOES_ON: &[ErrorKind] =
+const NON_FATAL_ERRORS: &[ErrorKind] =
     &[ErrorKind::Xrun, ErrorKind::DeviceChanged, ErrorKind::RealtimeDenied];
 
 /// Errors that mean that the device or the sound server is not there.
-const GONE: &[ErrorKind] =
+const DISCONNECT_ERRORS: &[ErrorKind] =
     &[ErrorKind::DeviceNotAvailable, ErrorKind::HostUnavailable, ErrorKind::StreamInvalidated];
 
 /// Mixes frames down to mono into the ring. Returns how many samples were dropped because the ring
 /// is full. Runs in the device's real-time callback.
-fn copy<T: Copy>(data: &[T], channels: usize, ring: &mut Producer<f32>) -> u64
+fn downmix_into_ring<T: Copy>(data: &[T], channels: usize, ring: &mut Producer<f32>) -> u64
 where
     f32: FromSample<T>,
 {
@@ -411,9 +423,9 @@ fn device_error(name: &str, error: &cpal::Error) -> MicrophoneError {
     if kind == ErrorKind::DeviceBusy {
         MicrophoneError::Busy { name }
     } else if kind == ErrorKind::PermissionDenied {
-        MicrophoneError::Refused { name }
-    } else if GONE.contains(&kind) {
-        MicrophoneError::Gone { name }
+        MicrophoneError::PermissionDenied { name }
+    } else if DISCONNECT_ERRORS.contains(&kind) {
+        MicrophoneError::Disconnected { name }
     } else {
         MicrophoneError::Failed { name, reason: error.to_string() }
     }
@@ -457,8 +469,8 @@ mod tests {
     #[test]
     fn the_callback_mixes_down_and_counts_samples_that_a_full_ring_drops() {
         let (mut writer, mut ring) = RingBuffer::new(4);
-        assert_eq!(copy(&[0.2_f32, 0.4, -1.0, 1.0], 2, &mut writer), 0);
-        assert_eq!(copy(&[i16::MIN, i16::MIN, 0, 0, 0, 0, 0], 2, &mut writer), 1);
+        assert_eq!(downmix_into_ring(&[0.2_f32, 0.4, -1.0, 1.0], 2, &mut writer), 0);
+        assert_eq!(downmix_into_ring(&[i16::MIN, i16::MIN, 0, 0, 0, 0, 0], 2, &mut writer), 1);
         let mixed: Vec<_> = std::iter::from_fn(|| ring.pop().ok()).collect();
         assert!(mixed.iter().zip([0.3, 0.0, -1.0, 0.0]).all(|(is, want)| (is - want).abs() < 1e-4));
         assert_eq!(mixed.len(), 4, "the newest sample is dropped, the oldest stays");
@@ -468,11 +480,12 @@ mod tests {
     fn a_device_with_another_rate_gives_one_block_per_10_ms_of_its_samples() {
         let (mut writer, ring) = RingBuffer::new(44_100);
         let (rate, counts) = (44_100, Arc::default());
-        let mut reader = Voice::new(Opened { name: String::new(), rate, ring, counts });
-        assert!(reader.block().is_none());
+        let mut reader =
+            BlockReader::new(OpenedStream { name: String::new(), rate, ring, counters: counts });
+        assert!(reader.next_block().is_none());
         let tone = |n: u32| (f64::from(n) * 440.0 / 44_100.0 * std::f64::consts::TAU).sin() as f32;
         (0..44_100).for_each(|n| writer.push(tone(n)).unwrap());
-        let blocks: Vec<_> = std::iter::from_fn(|| reader.block()).collect();
+        let blocks: Vec<_> = std::iter::from_fn(|| reader.next_block()).collect();
         assert_eq!(blocks.len(), 99, "the resampler's filter still holds the last samples");
         let samples: Vec<_> = blocks.iter().flat_map(|block| block.samples).collect();
         let rises = samples.windows(2).filter(|pair| pair[0] < 0.0 && pair[1] >= 0.0).count();

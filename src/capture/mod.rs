@@ -1,7 +1,6 @@
 //! Turns a device, a file or a pattern into frames.
 
 mod audio;
-mod busy;
 mod camera;
 mod camera_format;
 mod camera_list;
@@ -9,6 +8,7 @@ mod detached;
 #[cfg(any(fuzzing, test))]
 pub mod fuzz;
 mod microphone;
+mod noise_pattern;
 mod pattern;
 mod pixels;
 mod sample_clock;
@@ -19,11 +19,11 @@ mod video;
 mod wav;
 mod y4m;
 
-pub use audio::{AudioCapture, look_for_microphone, microphones};
-pub use busy::Busy;
-pub use pixels::{PixelError, PixelFormat, Pixels};
+pub use audio::{AudioCapture, check_microphone, microphones};
+pub use noise_pattern::NoisePattern;
+pub use pixels::{PixelConverter, PixelError, PixelFormat};
 pub use source::Notify;
 pub use spec::{
     MAX_FPS, MAX_FRAME_SIZE, MAX_TONE_HZ, MIN_FRAME_SIZE, MIN_TONE_HZ, SourceSpec, SpecError,
 };
-pub use video::{VideoCapture, cameras, look_for_camera};
+pub use video::{VideoCapture, cameras, check_camera};

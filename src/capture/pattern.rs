@@ -2,24 +2,24 @@
 
 use std::{f32::consts::TAU, time::Duration};
 
-use super::source::{Next, Pace, Source, SourceError};
+use super::source::{FrameClock, Next, Source, SourceError};
 use crate::{
-    media::{FramePool, Strip, VideoFrame, now, unix_ms},
+    media::{BurntInTimecode, FramePool, VideoFrame, now, unix_ms},
     model::{MediaTime, Size},
 };
 
 /// How late a frame may be painted; later frames are skipped.
-pub(super) const SLACK: Duration = Duration::from_millis(100);
+pub(super) const MAX_LATENESS: Duration = Duration::from_millis(100);
 
 /// How long the panorama takes to pass by once, in seconds.
-const ROUND: u64 = 12;
+const PANORAMA_SECONDS: u64 = 12;
 
 /// The test pattern as a video source.
 pub(super) struct Pattern {
-    pace: Pace,
+    clock: FrameClock,
     fps: u32,
-    who: String,
-    frame: u32,
+    name: String,
+    frame_number: u32,
     scene: Scene,
     pool: FramePool,
 }
@@ -28,28 +28,29 @@ impl Pattern {
     /// A pattern of this size and frame rate, with `name` in its strip.
     pub(super) fn new(size: Size, fps: u32, name: &str) -> Self {
         let scene = Scene::new(size, hue(name));
-        let clock = Pace::new(now(), u64::from(fps), 1, SLACK);
+        let clock = FrameClock::new(now(), u64::from(fps), 1, MAX_LATENESS);
         let (name, pool) = (name.to_owned(), FramePool::default());
-        Self { pace: clock, fps, who: name, frame: 0, scene, pool }
+        Self { clock, fps, name, frame_number: 0, scene, pool }
     }
 
     fn paint(&mut self, time: MediaTime) -> VideoFrame {
-        let strip = Strip::new(&self.who, self.frame, unix_ms(time));
-        let seconds = f64::from(self.frame) / f64::from(self.fps);
-        self.frame = self.frame.wrapping_add(1);
+        let strip = BurntInTimecode::new(&self.name, self.frame_number, unix_ms(time));
+        let seconds = f64::from(self.frame_number) / f64::from(self.fps);
+        self.frame_number = self.frame_number.wrapping_add(1);
         let (scene, size) = (&self.scene, self.scene.size);
         self.pool.frame(size, time, |data| {
             scene.paint(data, seconds);
-            sign(data, size, strip);
+            burn_in_strip(data, size, strip);
         })
     }
 }
 
 /// Paints the strip over the top of a frame and makes the chroma under it grey.
-pub(super) fn sign(data: &mut [u8], size: Size, strip: Strip) {
+pub(super) fn burn_in_strip(data: &mut [u8], size: Size, strip: BurntInTimecode) {
     let (luma, chroma) = data.split_at_mut((size.width * size.height) as usize);
     strip.paint(luma, size.width);
-    let grey = (Strip::height(size.width).min(size.height) / 2 * (size.width / 2)) as usize;
+    let grey =
+        (BurntInTimecode::height(size.width).min(size.height) / 2 * (size.width / 2)) as usize;
     let (blue, red) = chroma.split_at_mut(chroma.len() / 2);
     blue[..grey].fill(128);
     red[..grey].fill(128);
@@ -57,7 +58,7 @@ pub(super) fn sign(data: &mut [u8], size: Size, strip: Strip) {
 
 impl Source<VideoFrame> for Pattern {
     fn next(&mut self) -> Result<Next<VideoFrame>, SourceError> {
-        let Some(time) = self.pace.wait() else { return Ok(Next::NotYet) };
+        let Some(time) = self.clock.wait() else { return Ok(Next::NotYet) };
         Ok(Next::Ready(self.paint(time)))
     }
 }
@@ -100,7 +101,7 @@ impl Scene {
     /// Paints the frame for this number of seconds after the start.
     fn paint(&self, data: &mut [u8], seconds: f64) {
         let (width, height) = (self.size.width as usize, self.size.height as usize);
-        let turn = seconds.rem_euclid(ROUND as f64) / ROUND as f64;
+        let turn = seconds.rem_euclid(PANORAMA_SECONDS as f64) / PANORAMA_SECONDS as f64;
         // Even, so that luma and chroma move together.
         let shift = (turn * width as f64) as usize / 2 * 2;
         let (luma, chroma) = data.split_at_mut(width * height);
@@ -259,9 +260,12 @@ mod tests {
             for number in 0..90 {
                 let time = MediaTime::from_micros(u64::from(number) * 33_333);
                 let frame = pattern.paint(time);
-                assert_eq!(Strip::read(&frame), Some(Strip::new("Ada", number, unix_ms(time))));
+                assert_eq!(
+                    BurntInTimecode::read(&frame),
+                    Some(BurntInTimecode::new("Ada", number, unix_ms(time)))
+                );
                 assert!(frame.y().iter().all(|pixel| (16..=235).contains(pixel)), "{size}");
-                let below = Strip::height(size.width) * size.width;
+                let below = BurntInTimecode::height(size.width) * size.width;
                 let is_moving = last
                     .is_none_or(|last| last.y()[below as usize..] != frame.y()[below as usize..]);
                 // A very small frame moves by less than two pixels each time.

@@ -34,7 +34,7 @@ pub enum PixelFormat {
 
 impl PixelFormat {
     /// Bytes in a frame without padding; 0 for JPEG, whose length varies.
-    fn bytes(self, width: u32, height: u32) -> usize {
+    fn frame_bytes(self, width: u32, height: u32) -> usize {
         let (width, height) = (width as usize, height as usize);
         let chroma_row = 2 * width.div_ceil(2);
         match self {
@@ -52,7 +52,7 @@ impl PixelFormat {
 pub enum PixelError {
     /// The frame has too few bytes.
     #[error("{got} bytes are too few for a {format:?} frame of {width}x{height}")]
-    Short {
+    TooShort {
         /// The layout that the camera announced.
         format: PixelFormat,
         /// Pixels across.
@@ -72,12 +72,12 @@ pub enum PixelError {
 
 /// Converts camera frames, with buffers that are reused.
 #[derive(Debug, Default)]
-pub struct Pixels {
+pub struct PixelConverter {
     rgb: Vec<u8>,
     pool: FramePool,
 }
 
-impl Pixels {
+impl PixelConverter {
     /// Converts a frame of `width` × `height`; a JPEG carries its own size. An odd last row or
     /// column is cut off.
     ///
@@ -95,19 +95,19 @@ impl Pixels {
     ) -> Result<VideoFrame, PixelError> {
         if format == PixelFormat::Mjpeg {
             let size = self.decode_jpeg(bytes)?;
-            return self.frame_of_rgb(size, time);
+            return self.rgb_to_frame(size, time);
         }
-        let needed = format.bytes(width, height);
+        let needed = format.frame_bytes(width, height);
         if bytes.len() < needed || width < 2 || height < 2 {
             let got = bytes.len();
-            return Err(PixelError::Short { format, width, height, got });
+            return Err(PixelError::TooShort { format, width, height, got });
         }
-        self.unpack(format, (width, height), &bytes[..needed])?;
-        self.frame_of_rgb((width, height), time)
+        self.unpack_to_rgb(format, (width, height), &bytes[..needed])?;
+        self.rgb_to_frame((width, height), time)
     }
 
     /// Converts a frame of any format but JPEG into `rgb`; `bytes` has the right length.
-    fn unpack(
+    fn unpack_to_rgb(
         &mut self,
         format: PixelFormat,
         (width, height): (u32, u32),
@@ -146,7 +146,7 @@ impl Pixels {
     }
 
     /// Converts the contents of `rgb` to an I420 frame.
-    fn frame_of_rgb(
+    fn rgb_to_frame(
         &self,
         (width, height): (u32, u32),
         time: MediaTime,
@@ -201,7 +201,7 @@ mod tests {
     const RED_709: [u8; 3] = [63, 102, 240];
 
     fn convert(format: PixelFormat, size: (u32, u32), bytes: &[u8]) -> VideoFrame {
-        Pixels::default().convert(format, size, bytes, MediaTime::default()).unwrap()
+        PixelConverter::default().convert(format, size, bytes, MediaTime::default()).unwrap()
     }
 
     fn assert_colour(frame: &VideoFrame, wanted: [u8; 3]) {
@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_short_or_damaged_frame_is_an_error_and_not_a_panic() {
-        let mut pixels = Pixels::default();
+        let mut pixels = PixelConverter::default();
         for (format, size, bytes) in [
             (PixelFormat::Yuyv, (32, 18), vec![0; 32 * 18 * 2 - 1]),
             (PixelFormat::Nv12, (32, 18), vec![0; 32 * 18]),

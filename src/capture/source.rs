@@ -29,7 +29,7 @@ pub(super) enum Next<T> {
     /// Nothing arrived in time.
     NotYet,
     /// Nothing has arrived for so long that the source has failed; it may recover by itself.
-    Silent(SourceError),
+    Stalled(SourceError),
 }
 
 /// Why a source cannot be used. The text names the source, the fault and the way out.
@@ -56,10 +56,10 @@ pub(super) enum SourceError {
 }
 
 /// The longest wait of a source's thread. It bounds how long dropping a capture takes.
-pub(super) const NAP: Duration = Duration::from_millis(50);
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How long after a failure a source is opened again.
-const RETRY: Duration = Duration::from_secs(2);
+const RETRY_DELAY: Duration = Duration::from_secs(2);
 
 /// Runs a source until `stop` is set: opens it, passes its items to `deliver`, and opens it again
 /// [`RETRY_DELAY`] after a failure. Reports each change of state once.
@@ -69,8 +69,8 @@ pub(super) fn run<T, S: Source<T>>(
     mut open: impl FnMut() -> Result<S, SourceError>,
     mut deliver: impl FnMut(T),
 ) {
-    let mut notifier = Teller { notify, told: None };
-    notifier.tell(SourceState::Opening);
+    let mut notifier = StateNotifier { notify, last_state: None };
+    notifier.report(SourceState::Opening);
     while !stop.is_set() {
         let ended =
             open().and_then(|mut source| pump(stop, &mut notifier, &mut source, &mut deliver));
@@ -78,10 +78,10 @@ pub(super) fn run<T, S: Source<T>>(
         if stop.is_set() {
             return;
         }
-        notifier.tell(SourceState::Failed { message: error.to_string() });
-        let retry_at = now() + RETRY;
+        notifier.report(SourceState::Failed { message: error.to_string() });
+        let retry_at = now() + RETRY_DELAY;
         while !stop.is_set() && now() < retry_at {
-            thread::sleep(NAP);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 }
@@ -89,7 +89,7 @@ pub(super) fn run<T, S: Source<T>>(
 /// Passes items to `deliver` until `stop` is set or the source fails.
 fn pump<T>(
     stop: &Stop,
-    notifier: &mut Teller<'_>,
+    notifier: &mut StateNotifier<'_>,
     source: &mut impl Source<T>,
     deliver: &mut impl FnMut(T),
 ) -> Result<(), SourceError> {
@@ -100,32 +100,32 @@ fn pump<T>(
         }
         match next {
             Next::Ready(item) => {
-                notifier.tell(SourceState::Running);
+                notifier.report(SourceState::Running);
                 deliver(item);
             }
             Next::NotYet => {}
-            Next::Silent(error) => {
-                notifier.tell(SourceState::Failed { message: error.to_string() });
+            Next::Stalled(error) => {
+                notifier.report(SourceState::Failed { message: error.to_string() });
             }
         }
     }
 }
 
 /// Reports a state only if it differs from the last one.
-struct Teller<'a> {
+struct StateNotifier<'a> {
     notify: &'a Notify,
-    told: Option<SourceState>,
+    last_state: Option<SourceState>,
 }
 
-impl Teller<'_> {
-    fn tell(&mut self, state: SourceState) {
-        if self.told.as_ref() != Some(&state) {
+impl StateNotifier<'_> {
+    fn report(&mut self, state: SourceState) {
+        if self.last_state.as_ref() != Some(&state) {
             match &state {
                 SourceState::Failed { message } => tracing::warn!(message, "source failed"),
                 SourceState::Idle | SourceState::Opening | SourceState::Running => {}
             }
             (self.notify)(state.clone());
-            self.told = Some(state);
+            self.last_state = Some(state);
         }
     }
 }
@@ -133,26 +133,26 @@ impl Teller<'_> {
 /// Schedules frames at an exact average rate: frame `n` is due `n` periods after the first one,
 /// however long earlier frames took.
 #[derive(Clone, Debug)]
-pub(super) struct Pace {
+pub(super) struct FrameClock {
     start: MediaTime,
     index: u64,
     /// The number of frames in `seconds` seconds.
     frames: u64,
     seconds: u64,
     /// How late a frame may be; later frames are skipped.
-    slack: Duration,
+    max_lateness: Duration,
 }
 
-impl Pace {
+impl FrameClock {
     /// A clock for `frames` frames in every `seconds` seconds, the first one due at `start`.
-    pub(super) fn new(start: MediaTime, frames: u64, seconds: u64, slack: Duration) -> Self {
-        Self { start, index: 0, frames, seconds, slack }
+    pub(super) fn new(start: MediaTime, frames: u64, seconds: u64, max_lateness: Duration) -> Self {
+        Self { start, index: 0, frames, seconds, max_lateness }
     }
 
     /// When the next frame is due. Skips the frames that are already too late.
     pub(super) fn due(&mut self, now: MediaTime) -> MediaTime {
         let due = self.time_of(self.index);
-        if now.since(due) <= self.slack {
+        if now.since(due) <= self.max_lateness {
             return due;
         }
         let elapsed = u128::from(now.since(self.start).as_micros() as u64);
@@ -177,8 +177,8 @@ impl Pace {
         let current = now();
         let due = self.due(current);
         let left = due.since(current);
-        if left > NAP {
-            thread::sleep(NAP);
+        if left > POLL_INTERVAL {
+            thread::sleep(POLL_INTERVAL);
             return None;
         }
         if !left.is_zero() {
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn frames_are_due_at_the_exact_average_rate() {
-        let mut clock = Pace::new(at(7), 30_000, 1001, Duration::from_millis(100));
+        let mut clock = FrameClock::new(at(7), 30_000, 1001, Duration::from_millis(100));
         for _ in 0..30_000 {
             let due = clock.due(at(0));
             let late = due + Duration::from_millis(90);
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn frames_that_are_too_late_are_skipped_and_the_schedule_stays() {
-        let mut clock = Pace::new(at(0), 10, 1, Duration::from_millis(150));
+        let mut clock = FrameClock::new(at(0), 10, 1, Duration::from_millis(150));
         clock.advance();
         assert_eq!(clock.due(at(250)), at(100));
         assert_eq!(clock.due(at(1070)), at(1000));
@@ -223,9 +223,9 @@ mod tests {
     }
 
     /// Returns the given results one by one, then fails.
-    struct Script(Vec<Next<u32>>);
+    struct ScriptedSource(Vec<Next<u32>>);
 
-    impl Source<u32> for Script {
+    impl Source<u32> for ScriptedSource {
         fn next(&mut self) -> Result<Next<u32>, SourceError> {
             if self.0.is_empty() { Err(SpecError::Empty.into()) } else { Ok(self.0.remove(0)) }
         }
@@ -238,7 +238,7 @@ mod tests {
         let (states, frames) = (Arc::clone(&reported), Arc::clone(&delivered));
         let worker = Worker::spawn("test", move |stop| {
             let notify: Notify = Arc::new(move |state| states.lock().unwrap().push(state));
-            let stalled = || Next::Silent(SpecError::Fps { fps: 0 }.into());
+            let stalled = || Next::Stalled(SpecError::FpsOutOfRange { fps: 0 }.into());
             let mut scripts = vec![
                 vec![Next::Ready(1), Next::Ready(2), stalled(), stalled(), Next::Ready(3)],
                 vec![Next::NotYet],
@@ -246,7 +246,7 @@ mod tests {
             run(
                 stop,
                 &notify,
-                || Ok(Script(scripts.remove(0))),
+                || Ok(ScriptedSource(scripts.remove(0))),
                 |frame| frames.lock().unwrap().push(frame),
             );
         });

@@ -40,7 +40,7 @@ pub enum SourceSpec {
         fps: u32,
     },
     /// A test pattern (`busy`) that needs the encoder's full bitrate, with the same strip.
-    Busy {
+    NoisePattern {
         /// Size in pixels.
         size: Size,
         /// Frames per second.
@@ -76,7 +76,7 @@ pub enum SpecError {
         "{text:?} is no {keyword}; write {keyword}, {keyword}:1280x720, {keyword}:@15 or \
          {keyword}:1280x720@30"
     )]
-    Painted {
+    PatternFormat {
         /// The given text.
         text: String,
         /// The keyword that it begins with: `pattern` or `busy`.
@@ -86,7 +86,7 @@ pub enum SpecError {
     #[error(
         "a picture of {width}x{height} has an odd side, which H.264 cannot carry; use {nearest}"
     )]
-    OddSize {
+    OddSide {
         /// Pixels across.
         width: u32,
         /// Pixels down.
@@ -98,7 +98,7 @@ pub enum SpecError {
     #[error(
         "a picture of {width}x{height} is out of range; use {MIN_FRAME_SIZE} to {MAX_FRAME_SIZE}"
     )]
-    SizeRange {
+    SizeOutOfRange {
         /// Pixels across.
         width: u32,
         /// Pixels down.
@@ -106,19 +106,19 @@ pub enum SpecError {
     },
     /// The frame rate is too low or too high.
     #[error("{fps} pictures a second are out of range; use 1 to {MAX_FPS}")]
-    Fps {
+    FpsOutOfRange {
         /// The given frames per second.
         fps: u32,
     },
     /// The frequency of a tone cannot be parsed.
     #[error("{text:?} is no tone; write tone or tone:440, in hertz")]
-    Tone {
+    ToneFormat {
         /// The given text.
         text: String,
     },
     /// The frequency is too low or too high.
     #[error("a tone of {hz} Hz is out of range; use {MIN_TONE_HZ} to {MAX_TONE_HZ} Hz")]
-    ToneRange {
+    ToneOutOfRange {
         /// The given frequency in hertz.
         hz: f32,
     },
@@ -133,7 +133,7 @@ pub enum SpecError {
         "{text:?} is a sound, not a picture; for a camera use default, none, \
          pattern[:1280x720@30], file:PATH.y4m or a camera's name (nearest: pattern)"
     )]
-    NoCamera {
+    NotACamera {
         /// The given text.
         text: String,
     },
@@ -148,7 +148,7 @@ pub enum SpecError {
         "{text:?} is a picture, not a sound; for a microphone use default, none, tone[:440], \
          file:PATH.wav or a microphone's name (nearest: tone)"
     )]
-    NoMicrophone {
+    NotAMicrophone {
         /// The given text.
         text: String,
     },
@@ -170,7 +170,7 @@ impl SourceSpec {
             Self::Default
             | Self::None
             | Self::Pattern { .. }
-            | Self::Busy { .. }
+            | Self::NoisePattern { .. }
             | Self::Tone { .. }
             | Self::Device(_) => None,
         }
@@ -182,11 +182,11 @@ impl SourceSpec {
     /// [`SpecError`] names the fault and the valid forms.
     pub fn for_camera(text: &(impl AsRef<OsStr> + ?Sized)) -> Result<Self, SpecError> {
         match Self::parse(text.as_ref())? {
-            Self::Tone { .. } => Err(SpecError::NoCamera { text: lossy(text) }),
+            Self::Tone { .. } => Err(SpecError::NotACamera { text: lossy(text) }),
             spec @ (Self::Default
             | Self::None
             | Self::Pattern { .. }
-            | Self::Busy { .. }
+            | Self::NoisePattern { .. }
             | Self::File(_)
             | Self::Device(_)) => Ok(spec),
         }
@@ -198,8 +198,8 @@ impl SourceSpec {
     /// [`SpecError`] names the fault and the valid forms.
     pub fn for_microphone(text: &(impl AsRef<OsStr> + ?Sized)) -> Result<Self, SpecError> {
         match Self::parse(text.as_ref())? {
-            Self::Pattern { .. } | Self::Busy { .. } => {
-                Err(SpecError::NoMicrophone { text: lossy(text) })
+            Self::Pattern { .. } | Self::NoisePattern { .. } => {
+                Err(SpecError::NotAMicrophone { text: lossy(text) })
             }
             spec @ (Self::Default
             | Self::None
@@ -212,7 +212,7 @@ impl SourceSpec {
     fn parse(text: &OsStr) -> Result<Self, SpecError> {
         match text.to_str() {
             Some(text) => text.parse(),
-            None => match files::path_in(text) {
+            None => match files::parse_file_spec(text) {
                 Some(path) => Ok(Self::File(path)),
                 None => Err(SpecError::NotText { text: lossy(text) }),
             },
@@ -239,18 +239,16 @@ impl FromStr for SourceSpec {
         match (keyword.as_str(), value) {
             ("default", None) => Ok(Self::Default),
             ("none", None) => Ok(Self::None),
-            ("pattern", value) => {
-                painted(value, text, "pattern").map(|(size, fps)| Self::Pattern { size, fps })
-            }
-            ("busy", value) => {
-                painted(value, text, "busy").map(|(size, fps)| Self::Busy { size, fps })
-            }
-            ("tone", value) => tone(value, text),
+            ("pattern", value) => parse_size_and_fps(value, text, "pattern")
+                .map(|(size, fps)| Self::Pattern { size, fps }),
+            ("busy", value) => parse_size_and_fps(value, text, "busy")
+                .map(|(size, fps)| Self::NoisePattern { size, fps }),
+            ("tone", value) => parse_tone(value, text),
             ("file", value) => match value.map(str::trim).filter(|path| !path.is_empty()) {
                 Some(path) => Ok(Self::File(files::expand_home(Path::new(path)))),
                 None => Err(SpecError::NoPath { example: "file:clip.y4m or file:voice.wav" }),
             },
-            _ => device(text, &keyword, value),
+            _ => parse_device(text, &keyword, value),
         }
     }
 }
@@ -261,7 +259,7 @@ impl fmt::Display for SourceSpec {
             Self::Default => f.write_str("default"),
             Self::None => f.write_str("none"),
             Self::Pattern { size, fps } => write!(f, "pattern:{size}@{fps}"),
-            Self::Busy { size, fps } => write!(f, "busy:{size}@{fps}"),
+            Self::NoisePattern { size, fps } => write!(f, "busy:{size}@{fps}"),
             Self::Tone { hz } => write!(f, "tone:{hz}"),
             Self::File(path) => write!(f, "file:{}", path.display()),
             Self::Device(device) => f.write_str(&device.name),
@@ -270,12 +268,12 @@ impl fmt::Display for SourceSpec {
 }
 
 /// Parses `[WIDTHxHEIGHT][@FPS]`. `text` is the whole source, for the error.
-fn painted(
+fn parse_size_and_fps(
     value: Option<&str>,
     text: &str,
     keyword: &'static str,
 ) -> Result<(Size, u32), SpecError> {
-    let invalid = || SpecError::Painted { text: text.to_owned(), keyword };
+    let invalid = || SpecError::PatternFormat { text: text.to_owned(), keyword };
     let number = |part: &str| part.trim().parse::<u32>().map_err(|_| invalid());
     let (size, fps) = match value {
         None => ("", None),
@@ -289,42 +287,42 @@ fn painted(
         DEFAULT_SIZE
     } else {
         let (width, height) = size.split_once(['x', 'X', '×']).ok_or_else(invalid)?;
-        checked_size(number(width)?, number(height)?)?
+        check_size(number(width)?, number(height)?)?
     };
     let fps = fps.unwrap_or(DEFAULT_FPS);
     if !(1..=MAX_FPS).contains(&fps) {
-        return Err(SpecError::Fps { fps });
+        return Err(SpecError::FpsOutOfRange { fps });
     }
     Ok((size, fps))
 }
 
-fn checked_size(width: u32, height: u32) -> Result<Size, SpecError> {
+fn check_size(width: u32, height: u32) -> Result<Size, SpecError> {
     let fits = |side: u32, min: u32, max: u32| (min..=max).contains(&side);
     if !fits(width, MIN_FRAME_SIZE.width, MAX_FRAME_SIZE.width)
         || !fits(height, MIN_FRAME_SIZE.height, MAX_FRAME_SIZE.height)
     {
-        return Err(SpecError::SizeRange { width, height });
+        return Err(SpecError::SizeOutOfRange { width, height });
     }
     let nearest = Size::new(width, height);
     if (nearest.width, nearest.height) == (width, height) {
         Ok(nearest)
     } else {
-        Err(SpecError::OddSize { width, height, nearest })
+        Err(SpecError::OddSide { width, height, nearest })
     }
 }
 
-fn tone(value: Option<&str>, text: &str) -> Result<SourceSpec, SpecError> {
+fn parse_tone(value: Option<&str>, text: &str) -> Result<SourceSpec, SpecError> {
     let Some(value) = value else { return Ok(SourceSpec::Tone { hz: DEFAULT_HZ }) };
     let number = value.trim().trim_end_matches("Hz").trim_end_matches("hz").trim_end();
-    let hz: f32 = number.parse().map_err(|_| SpecError::Tone { text: text.to_owned() })?;
+    let hz: f32 = number.parse().map_err(|_| SpecError::ToneFormat { text: text.to_owned() })?;
     if !(MIN_TONE_HZ..=MAX_TONE_HZ).contains(&hz) {
-        return Err(SpecError::ToneRange { hz });
+        return Err(SpecError::ToneOutOfRange { hz });
     }
     Ok(SourceSpec::Tone { hz })
 }
 
 /// Takes the text as a device's name, unless it looks like a mistyped keyword or a bare file name.
-fn device(text: &str, keyword: &str, value: Option<&str>) -> Result<SourceSpec, SpecError> {
+fn parse_device(text: &str, keyword: &str, value: Option<&str>) -> Result<SourceSpec, SpecError> {
     const KEYWORDS: &[&str] = &["default", "none", "pattern", "busy", "tone", "file"];
     let unknown = |nearest: String| SpecError::Unknown { text: text.to_owned(), nearest };
     let with_value = |keyword: &str| match value {
@@ -332,7 +330,8 @@ fn device(text: &str, keyword: &str, value: Option<&str>) -> Result<SourceSpec, 
         None => keyword.to_owned(),
     };
     // One typing error in a short keyword, two in a long one.
-    let is_near = |known: &&&str| distance(keyword, known) <= if known.len() > 5 { 2 } else { 1 };
+    let is_near =
+        |known: &&&str| edit_distance(keyword, known) <= if known.len() > 5 { 2 } else { 1 };
     if let Some(known) = KEYWORDS.iter().find(is_near) {
         return Err(unknown(with_value(known)));
     }
@@ -345,7 +344,7 @@ fn device(text: &str, keyword: &str, value: Option<&str>) -> Result<SourceSpec, 
 
 /// The edit distance of two texts: how many letters must be added, removed, replaced or swapped
 /// with their neighbour (optimal string alignment).
-fn distance(one: &str, other: &str) -> usize {
+fn edit_distance(one: &str, other: &str) -> usize {
     let (one, other): (Vec<_>, Vec<_>) = (one.chars().collect(), other.chars().collect());
     let mut rows = vec![vec![0; other.len() + 1]; one.len() + 1];
     for i in 0..=one.len() {
@@ -383,7 +382,7 @@ mod tests {
             ("pattern:320x180@15", pattern(320, 180, 15)),
             ("pattern:640x360", pattern(640, 360, 30)),
             ("pattern:@1", pattern(1280, 720, 1)),
-            ("busy:640x360@15", SourceSpec::Busy { size: Size::new(640, 360), fps: 15 }),
+            ("busy:640x360@15", SourceSpec::NoisePattern { size: Size::new(640, 360), fps: 15 }),
             ("tone", SourceSpec::Tone { hz: 440.0 }),
             ("tone:997.5", SourceSpec::Tone { hz: 997.5 }),
             ("tone:1000Hz", SourceSpec::Tone { hz: 1000.0 }),

@@ -2,23 +2,23 @@
 
 use std::{f64::consts::TAU, time::Duration};
 
-use super::source::{Next, Pace, Source, SourceError};
+use super::source::{FrameClock, Next, Source, SourceError};
 use crate::media::{AUDIO_RATE, AudioBlock, BLOCK_SAMPLES, now};
 
 /// The peak amplitude of the sine. Its level is -20 dBFS (RMS), that of a calm voice.
 const PEAK: f64 = 0.1 * std::f64::consts::SQRT_2;
 
 /// How late a block may be. A machine that was suspended for longer loses the blocks of that time.
-pub(super) const BLOCK_SLACK: Duration = Duration::from_secs(1);
+pub(super) const MAX_BLOCK_LATENESS: Duration = Duration::from_secs(1);
 
 /// Blocks per second.
 pub(super) const BLOCK_RATE: u64 = AUDIO_RATE as u64 / BLOCK_SAMPLES as u64;
 
 /// A sine of one frequency that starts now.
 pub(super) struct Tone {
-    pace: Pace,
+    clock: FrameClock,
     /// Periods of the sine per sample.
-    step: f64,
+    phase_step: f64,
     /// The current phase in periods, from 0 up to, but without, 1.
     phase: f64,
 }
@@ -26,14 +26,14 @@ pub(super) struct Tone {
 impl Tone {
     /// A sine of `hz` hertz.
     pub(super) fn new(hz: f32) -> Self {
-        let clock = Pace::new(now(), BLOCK_RATE, 1, BLOCK_SLACK);
-        Self { pace: clock, step: f64::from(hz) / f64::from(AUDIO_RATE), phase: 0.0 }
+        let clock = FrameClock::new(now(), BLOCK_RATE, 1, MAX_BLOCK_LATENESS);
+        Self { clock, phase_step: f64::from(hz) / f64::from(AUDIO_RATE), phase: 0.0 }
     }
 
     fn samples(&mut self) -> [f32; BLOCK_SAMPLES] {
         std::array::from_fn(|_| {
             let sample = (self.phase * TAU).sin() * PEAK;
-            self.phase = (self.phase + self.step).fract();
+            self.phase = (self.phase + self.phase_step).fract();
             sample as f32
         })
     }
@@ -41,7 +41,7 @@ impl Tone {
 
 impl Source<AudioBlock> for Tone {
     fn next(&mut self) -> Result<Next<AudioBlock>, SourceError> {
-        let Some(time) = self.pace.wait() else { return Ok(Next::NotYet) };
+        let Some(time) = self.clock.wait() else { return Ok(Next::NotYet) };
         Ok(Next::Ready(AudioBlock { time, samples: self.samples() }))
     }
 }

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use super::{
     Notify, SourceSpec, SpecError,
-    busy::Busy,
     camera::{self, Camera},
-    detached::Detached,
+    detached::DetachedSource,
+    noise_pattern::NoisePattern,
     pattern::Pattern,
     source::{self, SourceError},
     y4m::Y4mFile,
@@ -61,14 +61,14 @@ pub fn cameras() -> Vec<Device> {
 ///
 /// # Errors
 /// The message that the capture would fail with.
-pub fn look_for_camera(spec: &SourceSpec) -> Result<(), String> {
+pub fn check_camera(spec: &SourceSpec) -> Result<(), String> {
     let checked = match spec {
         SourceSpec::File(path) => Y4mFile::open(path).map(drop).map_err(SourceError::from),
-        SourceSpec::Device(wanted) => camera::look_for(wanted).map_err(SourceError::from),
+        SourceSpec::Device(wanted) => camera::check_present(wanted).map_err(SourceError::from),
         SourceSpec::Default
         | SourceSpec::None
         | SourceSpec::Pattern { .. }
-        | SourceSpec::Busy { .. }
+        | SourceSpec::NoisePattern { .. }
         | SourceSpec::Tone { .. } => Ok(()),
     };
     checked.map_err(|error| error.to_string())
@@ -84,11 +84,11 @@ fn run(spec: &SourceSpec, name: &str, frames: &Tee<VideoFrame>, notify: &Notify,
         SourceSpec::Pattern { size, fps } => {
             source::run(stop, notify, || Ok(Pattern::new(*size, *fps, name)), deliver);
         }
-        SourceSpec::Busy { size, fps } => {
-            source::run(stop, notify, || Ok(Busy::new(*size, *fps, name)), deliver);
+        SourceSpec::NoisePattern { size, fps } => {
+            source::run(stop, notify, || Ok(NoisePattern::new(*size, *fps, name)), deliver);
         }
         SourceSpec::File(path) => {
-            source::run(stop, notify, || Detached::open(path, open_y4m), deliver);
+            source::run(stop, notify, || DetachedSource::open(path, open_y4m), deliver);
         }
         SourceSpec::Tone { .. } => {
             let refuse = || Err::<Camera, _>(not_a_camera(spec));
@@ -103,5 +103,5 @@ fn open_y4m(path: &Path) -> Result<Y4mFile, SourceError> {
 }
 
 fn not_a_camera(spec: &SourceSpec) -> SourceError {
-    SpecError::NoCamera { text: spec.to_string() }.into()
+    SpecError::NotACamera { text: spec.to_string() }.into()
 }

@@ -16,7 +16,7 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use super::invitation::Invitation;
+use super::link_source::LinkSource;
 use parse::{
     parse_camera, parse_hub, parse_id, parse_kind, parse_listen, parse_microphone, parse_name,
     parse_subnet, parse_time,
@@ -68,7 +68,8 @@ impl Args {
             let mistyped = first.filter(|argument: &OsString| {
                 error.kind() == ErrorKind::UnknownArgument && is_mistyped(&command, argument)
             });
-            mistyped.map_or(error, |argument| no_command(&command, &argument.to_string_lossy()))
+            mistyped
+                .map_or(error, |argument| unknown_command(&command, &argument.to_string_lossy()))
         })
     }
 }
@@ -100,7 +101,7 @@ impl TypedValueParser for LinkParser {
             Err(error) => text.contains('/').then(|| error.to_string()),
         };
         Err(error.map_or_else(
-            || no_command(command, &text),
+            || unknown_command(command, &text),
             |error| {
                 clap::Error::raw(ErrorKind::ValueValidation, format!("{error}\n")).with_cmd(command)
             },
@@ -109,14 +110,14 @@ impl TypedValueParser for LinkParser {
 }
 
 /// Returns the error for an unknown command; it names the most similar command.
-fn no_command(command: &clap::Command, text: &str) -> clap::Error {
+fn unknown_command(command: &clap::Command, text: &str) -> clap::Error {
     let mut error = clap::Error::new(ErrorKind::InvalidSubcommand).with_cmd(command);
     error.insert(ContextKind::InvalidSubcommand, ContextValue::String(text.to_owned()));
     let usage = command.clone().render_usage();
     error.insert(ContextKind::Usage, ContextValue::StyledStr(usage));
     let names = command.get_subcommands().map(clap::Command::get_name);
     let similar = names.map(|name| (strsim::jaro(name, text), name));
-    let similar = similar.filter(|(similarity, _)| *similarity > LIKE);
+    let similar = similar.filter(|(similarity, _)| *similarity > MIN_SIMILARITY);
     let nearest = similar.max_by(|one, other| one.0.total_cmp(&other.0));
     if nearest.is_none() && SessionId::parse(text).is_ok() {
         let tip = format!("`quintet join {text}` joins the session of that id").into();
@@ -131,7 +132,7 @@ fn no_command(command: &clap::Command, text: &str) -> clap::Error {
 
 /// The least similarity at which a command is suggested for a mistyped one; `clap` uses the same
 /// value.
-const LIKE: f64 = 0.7;
+const MIN_SIMILARITY: f64 = 0.7;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -182,8 +183,8 @@ pub enum Task {
         /// a file, so that no other user of the machine sees it. An id is looked up at the default
         /// hub and at the hubs of the given links.
         #[arg(required_unless_present = "link_file", value_name = "LINK_OR_ID",
-            value_parser = Invitation::parse)]
-        sessions: Vec<Invitation>,
+            value_parser = LinkSource::parse)]
+        sessions: Vec<LinkSource>,
         /// A file with a link, like `@FILE`; can be given several times.
         #[arg(long, value_name = "FILE")]
         link_file: Vec<PathBuf>,
@@ -321,7 +322,7 @@ pub struct Listen {
 
 impl Common {
     /// Returns the options of the engine.
-    pub(super) fn engine(&self) -> EngineOptions {
+    pub(super) fn engine_options(&self) -> EngineOptions {
         let hub = match (&self.hub, self.listen) {
             (Some(hub), _) => HubChoice::At(hub.clone()),
             (None, Some(listen)) if listen.port_given => HubChoice::Embed(listen.at),
@@ -336,7 +337,7 @@ impl Common {
             },
             name: self.name.clone(),
             camera: self.camera.clone(),
-            rate: None,
+            video_bitrate: None,
             microphone: self.microphone.clone(),
             speaker: self.speaker.clone(),
             decode: Decode::Always,
@@ -349,7 +350,7 @@ impl Common {
 impl Common {
     /// Returns the sources that were named; they are checked at once. Default sources are opened,
     /// and their failures reported, when they are needed.
-    pub(super) fn sources(&self) -> Vec<(SourceKind, SourceSpec)> {
+    pub(super) fn named_sources(&self) -> Vec<(SourceKind, SourceSpec)> {
         let all = [(SourceKind::Camera, &self.camera), (SourceKind::Microphone, &self.microphone)];
         let is_named =
             |spec: &SourceSpec| matches!(spec, SourceSpec::File(_) | SourceSpec::Device(_));
@@ -365,7 +366,7 @@ impl Task {
     /// Fails if one cannot be read.
     pub(super) fn read_links(&mut self) -> anyhow::Result<()> {
         let Self::Join { sessions, link_file, common, .. } = self else { return Ok(()) };
-        Invitation::read_all(sessions, link_file, common.say || common.commands)
+        LinkSource::read_all(sessions, link_file, common.say || common.commands)
     }
 
     /// Returns the commands that open and join the sessions, in order.
@@ -414,7 +415,7 @@ impl Task {
                 let mut known = BTreeSet::new();
                 let sessions: Vec<_> = sessions
                     .iter()
-                    .filter_map(Invitation::session)
+                    .filter_map(LinkSource::session)
                     .filter(|target| known.insert((&target.hub, &target.session)))
                     .collect();
                 let links = sessions.iter().copied().filter(|target| target.hub.is_some());
@@ -558,7 +559,7 @@ mod tests {
         else {
             panic!("an option of open");
         };
-        let public = common.engine().own_hub.public_url.map(|url| url.to_string());
+        let public = common.engine_options().own_hub.public_url.map(|url| url.to_string());
         assert_eq!(public.as_deref(), Some("http://olga.example:7340"));
     }
 

@@ -2,13 +2,13 @@
 
 mod args;
 mod commands;
+mod event_printer;
 #[cfg(any(fuzzing, test))]
 pub mod fuzz;
-mod invitation;
-mod lines;
+mod headless;
+mod link_source;
 mod preflight;
-mod run;
-mod speech;
+mod stdin_lines;
 
 pub use args::{Args, Task};
-pub use run::{ExitReason, run};
+pub use headless::{ExitReason, run};

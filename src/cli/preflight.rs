@@ -18,19 +18,19 @@ use crate::{
 
 /// How long a device or a file may take to answer before it is reported. Sound servers take two
 /// seconds.
-const ANSWER: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The most answers: one for each kind of source.
-const ANSWERS: usize = 3;
+const MAX_SOURCES: usize = 3;
 
 /// A named source that cannot be used, and the reason.
-pub(super) type Missing = (SourceKind, String);
+pub(super) type MissingSource = (SourceKind, String);
 
 /// The running checks of named sources, each on its own thread that is never joined.
 pub(super) struct Preflight {
     answers: mpsc::Receiver<(SourceKind, Result<(), String>)>,
     /// The sources that have not answered yet, and the message if they never do.
-    awaited: BTreeMap<SourceKind, String>,
+    pending: BTreeMap<SourceKind, String>,
     deadline: Instant,
     /// Claims on the files of the sources: the file of the speaker is compared with them.
     _claims: Vec<SourceClaim>,
@@ -38,33 +38,33 @@ pub(super) struct Preflight {
 
 impl Preflight {
     /// Starts the checks; never waits.
-    pub(super) fn begin(sources: Vec<(SourceKind, SourceSpec)>, speaker: SpeakerSpec) -> Self {
-        let claims = sources.iter().filter_map(claim).collect();
-        let (sender, answers) = mpsc::channel(ANSWERS);
-        let deadline = Instant::now() + ANSWER;
-        let mut this = Self { answers, awaited: BTreeMap::new(), deadline, _claims: claims };
+    pub(super) fn start(sources: Vec<(SourceKind, SourceSpec)>, speaker: SpeakerSpec) -> Self {
+        let claims = sources.iter().filter_map(claim_file).collect();
+        let (sender, answers) = mpsc::channel(MAX_SOURCES);
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        let mut this = Self { answers, pending: BTreeMap::new(), deadline, _claims: claims };
         for (kind, spec) in sources {
             let hung = if let SourceSpec::File(path) = &spec {
-                FileError::Hung { path: path.clone() }.to_string()
+                FileError::NotResponding { path: path.clone() }.to_string()
             } else {
-                format!("the {} {spec} does not answer; pick another", noun(kind))
+                format!("the {} {spec} does not answer; pick another", source_name(kind))
             };
-            this.look(kind, hung, &sender, move || match kind {
-                SourceKind::Camera => capture::look_for_camera(&spec),
-                SourceKind::Microphone => capture::look_for_microphone(&spec),
+            this.check(kind, hung, &sender, move || match kind {
+                SourceKind::Camera => capture::check_camera(&spec),
+                SourceKind::Microphone => capture::check_microphone(&spec),
                 SourceKind::Speaker => Ok(()),
             });
         }
         if let SpeakerSpec::File(path) = &speaker {
-            let hung = FileError::Hung { path: path.clone() }.to_string();
-            let check = move || playback::look_for_speaker(&speaker);
-            this.look(SourceKind::Speaker, hung, &sender, check);
+            let hung = FileError::NotResponding { path: path.clone() }.to_string();
+            let check = move || playback::preflight_speaker(&speaker);
+            this.check(SourceKind::Speaker, hung, &sender, check);
         }
         this
     }
 
     /// Runs a check on its own thread; `hung` is the message if it never returns.
-    fn look(
+    fn check(
         &mut self,
         kind: SourceKind,
         hung: String,
@@ -79,7 +79,7 @@ impl Preflight {
             Ok(worker) => {
                 // Not joined: a drive or a driver may never answer.
                 worker.abandon();
-                self.awaited.insert(kind, hung);
+                self.pending.insert(kind, hung);
             }
             Err(error) => tracing::error!(%error, ?kind, "no thread to check a source"),
         }
@@ -87,33 +87,33 @@ impl Preflight {
 
     /// Returns the next source that is missing or does not answer; `None` once all have answered.
     /// Cancel safe.
-    pub(super) async fn next(&mut self) -> Option<Missing> {
-        while !self.is_over() {
+    pub(super) async fn next(&mut self) -> Option<MissingSource> {
+        while !self.is_done() {
             tokio::select! {
                 answer = self.answers.recv() => {
-                    let Some((kind, result)) = answer else { return self.awaited.pop_first() };
+                    let Some((kind, result)) = answer else { return self.pending.pop_first() };
                     // A source that answers late was already reported.
-                    if self.awaited.remove(&kind).is_some() && let Err(message) = result {
+                    if self.pending.remove(&kind).is_some() && let Err(message) = result {
                         return Some((kind, message));
                     }
                 }
-                () = sleep_until(self.deadline) => return self.awaited.pop_first(),
+                () = sleep_until(self.deadline) => return self.pending.pop_first(),
             }
         }
         None
     }
 
     /// Returns whether all sources have answered or were reported as not answering.
-    pub(super) fn is_over(&self) -> bool {
-        self.awaited.is_empty()
+    pub(super) fn is_done(&self) -> bool {
+        self.pending.is_empty()
     }
 }
 
-fn claim((kind, spec): &(SourceKind, SourceSpec)) -> Option<SourceClaim> {
-    Some(SourceClaim::new(spec.file()?, noun(*kind)))
+fn claim_file((kind, spec): &(SourceKind, SourceSpec)) -> Option<SourceClaim> {
+    Some(SourceClaim::new(spec.file()?, source_name(*kind)))
 }
 
-const fn noun(kind: SourceKind) -> &'static str {
+const fn source_name(kind: SourceKind) -> &'static str {
     match kind {
         SourceKind::Camera => "camera",
         SourceKind::Microphone => "microphone",

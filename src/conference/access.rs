@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::{context::Desk, membership::Membership};
+use super::{context::CoreContext, membership::Membership};
 use crate::model::{
-    ClientMessage, Event, MediaTime, ParticipantId, RemovedMember, RemovedPerson, Role,
+    ClientMessage, Event, MediaTime, ParticipantId, RemovedMember, RemovedParticipant, Role,
 };
 
 /// The lock and the ejected participants of a session that we own. Nothing is known of other
@@ -18,7 +18,7 @@ pub(super) struct Access {
 /// An ejected participant that cannot join again yet.
 #[derive(Debug)]
 struct Removed {
-    person: RemovedPerson,
+    participant: RemovedParticipant,
     until: MediaTime,
 }
 
@@ -29,17 +29,17 @@ impl Access {
     }
 
     /// The ejected participants.
-    pub(super) fn removed(&self) -> Vec<RemovedPerson> {
-        self.removed.iter().map(|one| one.person.clone()).collect()
+    pub(super) fn removed(&self) -> Vec<RemovedParticipant> {
+        self.removed.iter().map(|one| one.participant.clone()).collect()
     }
 
     /// Whether that participant is ejected.
-    pub(super) fn keeps_out(&self, id: &ParticipantId) -> bool {
-        self.removed.iter().any(|one| one.person.participant == *id)
+    pub(super) fn is_removed(&self, id: &ParticipantId) -> bool {
+        self.removed.iter().any(|one| one.participant.participant == *id)
     }
 
     /// When the next ejected participant may join again.
-    pub(super) fn due(&self) -> Option<MediaTime> {
+    pub(super) fn next_deadline(&self) -> Option<MediaTime> {
         self.removed.iter().map(|one| one.until).min()
     }
 }
@@ -49,49 +49,49 @@ impl Membership {
     pub(super) fn set_access(
         &mut self,
         (is_locked, removed): (bool, Vec<RemovedMember>),
-        cx: &mut Desk<'_>,
+        cx: &mut CoreContext<'_>,
     ) {
-        if self.terms.role != Role::Opener {
+        if self.info.role != Role::Opener {
             return;
         }
         let removed = removed.into_iter().map(|one| {
             let RemovedMember { participant, name, rest_ms } = one;
-            let until = cx.now + Duration::from_millis(rest_ms.min(LONGEST_MS));
-            Removed { person: RemovedPerson { participant, name }, until }
+            let until = cx.now + Duration::from_millis(rest_ms.min(MAX_REMAINING_MS));
+            Removed { participant: RemovedParticipant { participant, name }, until }
         });
-        self.access = Access { is_locked, removed: removed.take(MOST).collect() };
+        self.access = Access { is_locked, removed: removed.take(MAX_REMOVED).collect() };
         self.announce_access(cx);
     }
 
     /// Drops ejected participants that may join again by now.
-    pub(super) fn settle_access(&mut self, cx: &mut Desk<'_>) {
-        if self.access.due().is_some_and(|at| at <= cx.now) {
+    pub(super) fn expire_removed(&mut self, cx: &mut CoreContext<'_>) {
+        if self.access.next_deadline().is_some_and(|at| at <= cx.now) {
             self.access.removed.retain(|one| one.until > cx.now);
             self.announce_access(cx);
         }
     }
 
     /// Restores the lock when the hub has us in the session again: a restarted hub has lost it.
-    pub(super) fn lock_again(&mut self, cx: &mut Desk<'_>) {
-        if self.terms.role != Role::Opener {
+    pub(super) fn restore_lock(&mut self, cx: &mut CoreContext<'_>) {
+        if self.info.role != Role::Opener {
             self.access = Access::default();
         } else if self.access.is_locked {
-            let (session, locked) = (self.terms.session.clone(), true);
-            cx.out.send(&self.terms.hub, ClientMessage::Lock { session, locked });
+            let (session, locked) = (self.info.session.clone(), true);
+            cx.effects.send(&self.info.hub, ClientMessage::Lock { session, locked });
         }
     }
 
-    fn announce_access(&self, cx: &mut Desk<'_>) {
-        let (session, locked) = (self.terms.session.clone(), self.access.is_locked);
-        cx.out.announce(Event::Access { session, locked, removed: self.access.removed() });
+    fn announce_access(&self, cx: &mut CoreContext<'_>) {
+        let (session, locked) = (self.info.session.clone(), self.access.is_locked);
+        cx.effects.announce(Event::Access { session, locked, removed: self.access.removed() });
     }
 }
 
 /// The most ejected participants that are accepted from a hub. Our hubs keep 64.
-const MOST: usize = 256;
+const MAX_REMOVED: usize = 256;
 
 /// The longest ban that is accepted from a hub: one day.
-const LONGEST_MS: u64 = 24 * 3600 * 1000;
+const MAX_REMAINING_MS: u64 = 24 * 3600 * 1000;
 
 #[cfg(test)]
 mod tests {
@@ -115,48 +115,48 @@ mod tests {
         }
     }
 
-    fn names(fixture: &Stage) -> Vec<String> {
+    fn names(fixture: &Fixture) -> Vec<String> {
         fixture.status().removed.into_iter().map(|one| one.name).collect()
     }
 
     #[test]
     fn the_owner_locks_and_allows_and_the_hub_reports_the_result() {
-        let mut fixture = Stage::opened(MESH);
+        let mut fixture = Fixture::opened(MESH);
         let lock = |locked| Command::Lock { session: session(), locked };
-        fixture.give(Input::Command(lock(true)));
+        fixture.handle(Input::Command(lock(true)));
         let expected = ClientMessage::Lock { session: session(), locked: true };
         assert_eq!(fixture.sent(), [(&HubRef::Default, &expected)]);
         assert!(!fixture.status().locked, "the hub has not confirmed it yet");
-        fixture.hear(access(true, &[("b", 600_000)]));
+        fixture.receive(access(true, &[("b", 600_000)]));
         assert!(fixture.status().locked);
         assert_eq!(names(&fixture), ["B"]);
         let allow = |letter| Command::Allow { session: session(), participant: id(letter) };
-        fixture.give(Input::Command(allow("b")));
+        fixture.handle(Input::Command(allow("b")));
         let expected = ClientMessage::Allow { session: session(), participant: id("b") };
         assert_eq!(fixture.sent(), [(&HubRef::Default, &expected)]);
-        fixture.give(Input::Command(allow("c")));
+        fixture.handle(Input::Command(allow("c")));
         assert_eq!(fixture.failures()[0].code, FailureCode::Hub(ErrorCode::NotAllowed));
-        fixture.hear(access(true, &[]));
+        fixture.receive(access(true, &[]));
         assert_eq!(names(&fixture), Vec::<String>::new());
     }
 
     #[test]
     fn an_ejected_participant_may_join_again_after_the_time_that_the_hub_gave() {
-        let mut fixture = Stage::opened(MESH);
-        fixture.hear(access(false, &[("b", 5_000), ("c", 600_000)]));
-        fixture.pass_ms(4_999);
+        let mut fixture = Fixture::opened(MESH);
+        fixture.receive(access(false, &[("b", 5_000), ("c", 600_000)]));
+        fixture.advance_ms(4_999);
         assert_eq!(names(&fixture), ["B", "C"]);
-        fixture.pass_ms(1);
+        fixture.advance_ms(1);
         assert_eq!(names(&fixture), ["C"]);
-        fixture.hear(access(false, &[("d", u64::MAX)]));
+        fixture.receive(access(false, &[("d", u64::MAX)]));
         assert_eq!(names(&fixture), ["D"], "a malicious hub may send any time");
     }
 
     #[test]
     fn a_lock_outlives_a_restarted_hub() {
-        let mut fixture = Stage::opened(MESH);
-        fixture.hear(access(true, &[])).down(&HubRef::Default).up(&HubRef::Default);
-        fixture.hear(opened(MESH, vec![]));
+        let mut fixture = Fixture::opened(MESH);
+        fixture.receive(access(true, &[])).hub_down(&HubRef::Default).hub_up(&HubRef::Default);
+        fixture.receive(opened(MESH, vec![]));
         let expected = ClientMessage::Lock { session: session(), locked: true };
         assert_eq!(fixture.sent(), [(&HubRef::Default, &expected)]);
     }
@@ -164,11 +164,11 @@ mod tests {
     #[test]
     fn a_guest_cannot_lock_and_an_older_hub_is_named_in_the_failure() {
         let lock = || Input::Command(Command::Lock { session: session(), locked: true });
-        let mut fixture = Stage::joined(MESH, vec![member("a")]);
-        fixture.give(lock());
+        let mut fixture = Fixture::joined(MESH, vec![member("a")]);
+        fixture.handle(lock());
         assert_eq!(fixture.failures()[0].code, FailureCode::Hub(ErrorCode::NotAllowed));
-        let mut fixture = Stage::opened(MESH);
-        fixture.give(lock()).hear(refusal(ErrorCode::Unsupported));
+        let mut fixture = Fixture::opened(MESH);
+        fixture.handle(lock()).receive(hub_error(ErrorCode::Unsupported));
         let failure = fixture.failures()[0];
         assert_eq!(failure.code, FailureCode::Hub(ErrorCode::Unsupported));
         assert!(failure.message.contains("older version"), "{}", failure.message);

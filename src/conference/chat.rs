@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::outbox::{Effect, Outbox};
+use super::effects::{Effect, EffectQueue};
 use crate::model::{ChatMessage, ChatText, PeerCommand, PeerId};
 
 /// The texts that were sent to one participant and not acknowledged yet, in order.
@@ -13,21 +13,21 @@ use crate::model::{ChatMessage, ChatText, PeerCommand, PeerId};
 /// duplicate. So each text is read once and in order, however many connections break.
 #[derive(Debug, Default)]
 pub(super) struct Chat {
-    kept: VecDeque<(u64, ChatText)>,
+    unacknowledged: VecDeque<(u64, ChatText)>,
     /// How many of these texts, from the oldest on, were sent on the open connection.
-    written: usize,
+    in_flight: usize,
     /// The connection whose data channel is open here.
     channel: Option<PeerId>,
     /// Whether a message of the remote peer arrived on it, so that the channel is open there as
     /// well. webrtc-rs drops messages that arrive earlier, although SCTP has acknowledged them.
-    is_met: bool,
+    peer_is_open: bool,
     /// The number of the newest text that arrived.
-    heard: u64,
+    last_received: u64,
 }
 
 /// The most texts that are kept for one participant: for one that is away for a minute, everything
 /// that a lively conversation produces.
-pub(super) const KEPT: usize = 64;
+pub(super) const MAX_UNACKNOWLEDGED: usize = 64;
 
 /// The most texts that are sent before the first of them is acknowledged. A peer connection takes
 /// more commands than these at once, and the remote peer reads more messages than these at once.
@@ -35,57 +35,61 @@ const WINDOW: usize = 16;
 
 impl Chat {
     /// Sends a text. If too many texts are unacknowledged, drops the oldest and returns `false`.
-    pub(super) fn say(&mut self, number: u64, text: ChatText, effects: &mut Outbox) -> bool {
-        self.kept.push_back((number, text));
-        let fits = self.kept.len() <= KEPT;
+    pub(super) fn send(&mut self, number: u64, text: ChatText, effects: &mut EffectQueue) -> bool {
+        self.unacknowledged.push_back((number, text));
+        let fits = self.unacknowledged.len() <= MAX_UNACKNOWLEDGED;
         if !fits {
-            self.kept.pop_front();
-            self.written = self.written.saturating_sub(1);
+            self.unacknowledged.pop_front();
+            self.in_flight = self.in_flight.saturating_sub(1);
         }
-        self.write(effects);
+        self.fill_window(effects);
         fits
     }
 
     /// The data channel of a connection is open here. Unacknowledged texts are sent again once the
     /// first message of the remote peer arrives.
-    pub(super) fn open(&mut self, on: PeerId, effects: &mut Outbox) {
-        self.close();
+    pub(super) fn on_channel_open(&mut self, on: PeerId, effects: &mut EffectQueue) {
+        self.on_closed();
         self.channel = Some(on);
-        self.answer(effects);
+        self.acknowledge(effects);
     }
 
     /// The connection is closed.
-    pub(super) fn close(&mut self) {
+    pub(super) fn on_closed(&mut self) {
         self.channel = None;
-        self.is_met = false;
-        self.written = 0;
+        self.peer_is_open = false;
+        self.in_flight = 0;
     }
 
     /// Handles a message of the remote peer. Returns its text, unless it is a duplicate.
     ///
     /// The first message is always acknowledged: the acknowledgement that was sent when the channel
     /// opened here may have arrived before the remote peer was ready.
-    pub(super) fn read(&mut self, message: ChatMessage, effects: &mut Outbox) -> Option<ChatText> {
-        if !std::mem::replace(&mut self.is_met, true) {
-            self.answer(effects);
+    pub(super) fn handle_message(
+        &mut self,
+        message: ChatMessage,
+        effects: &mut EffectQueue,
+    ) -> Option<ChatText> {
+        if !std::mem::replace(&mut self.peer_is_open, true) {
+            self.acknowledge(effects);
         }
-        let text = self.take(message, effects);
-        self.write(effects);
+        let text = self.apply(message, effects);
+        self.fill_window(effects);
         text
     }
 
-    fn take(&mut self, message: ChatMessage, effects: &mut Outbox) -> Option<ChatText> {
+    fn apply(&mut self, message: ChatMessage, effects: &mut EffectQueue) -> Option<ChatText> {
         match message {
             ChatMessage::Text { number, text } => {
-                let is_new = number > self.heard;
-                self.heard = self.heard.max(number);
-                self.answer(effects);
+                let is_new = number > self.last_received;
+                self.last_received = self.last_received.max(number);
+                self.acknowledge(effects);
                 is_new.then_some(text)
             }
             ChatMessage::Received { number } => {
-                while self.kept.front().is_some_and(|one| one.0 <= number) {
-                    self.kept.pop_front();
-                    self.written = self.written.saturating_sub(1);
+                while self.unacknowledged.front().is_some_and(|one| one.0 <= number) {
+                    self.unacknowledged.pop_front();
+                    self.in_flight = self.in_flight.saturating_sub(1);
                 }
                 None
             }
@@ -94,31 +98,31 @@ impl Chat {
     }
 
     /// The remote peer's program was started again: its numbers start anew.
-    pub(super) fn forget(&mut self) {
-        self.heard = 0;
+    pub(super) fn reset_received(&mut self) {
+        self.last_received = 0;
     }
 
     /// Drops all unacknowledged texts and returns how many there were.
-    pub(super) fn give_up(&mut self) -> usize {
-        self.written = 0;
-        std::mem::take(&mut self.kept).len()
+    pub(super) fn drop_unacknowledged(&mut self) -> usize {
+        self.in_flight = 0;
+        std::mem::take(&mut self.unacknowledged).len()
     }
 
-    fn write(&mut self, effects: &mut Outbox) {
-        let Some(peer) = self.channel.filter(|_| self.is_met) else { return };
-        while self.written < WINDOW
-            && let Some((number, text)) = self.kept.get(self.written)
+    fn fill_window(&mut self, effects: &mut EffectQueue) {
+        let Some(peer) = self.channel.filter(|_| self.peer_is_open) else { return };
+        while self.in_flight < WINDOW
+            && let Some((number, text)) = self.unacknowledged.get(self.in_flight)
         {
             let message = ChatMessage::Text { number: *number, text: text.clone() };
-            effects.push(Effect::Peer { peer, command: PeerCommand::Write(message) });
-            self.written += 1;
+            effects.push(Effect::Peer { peer, command: PeerCommand::SendChannelMessage(message) });
+            self.in_flight += 1;
         }
     }
 
-    fn answer(&self, effects: &mut Outbox) {
+    fn acknowledge(&self, effects: &mut EffectQueue) {
         let Some(peer) = self.channel else { return };
-        let message = ChatMessage::Received { number: self.heard };
-        effects.push(Effect::Peer { peer, command: PeerCommand::Write(message) });
+        let message = ChatMessage::Received { number: self.last_received };
+        effects.push(Effect::Peer { peer, command: PeerCommand::SendChannelMessage(message) });
     }
 }
 
@@ -141,28 +145,30 @@ mod tests {
         ChatText::new(text).unwrap()
     }
 
-    fn say(fixture: &mut Stage, words: &str) {
-        fixture.give(Input::Command(Command::Say { session: session(), text: text(words) }));
+    fn send_text(fixture: &mut Fixture, words: &str) {
+        fixture
+            .handle(Input::Command(Command::SendMessage { session: session(), text: text(words) }));
     }
 
     /// The opener with `a` connected on peer connection 1, whose data channel is open.
-    fn with_a(topology: Topology) -> Stage {
-        let mut fixture = Stage::opened(kind(topology));
-        fixture.hear(came(member("a"))).state(1, PeerState::Connected);
-        meet(&mut fixture, 1);
+    fn with_a(topology: Topology) -> Fixture {
+        let mut fixture = Fixture::opened(kind(topology));
+        fixture.receive(participant_joined(member("a"))).peer_state(1, PeerState::Connected);
+        open_channel(&mut fixture, 1);
         fixture
     }
 
     /// Opens the data channel of a connection at both ends.
-    fn meet(fixture: &mut Stage, peer: u64) {
-        fixture.tell(peer, PeerEvent::Writable);
-        received(fixture, peer, 0);
+    fn open_channel(fixture: &mut Fixture, peer: u64) {
+        fixture.peer_event(peer, PeerEvent::ChannelOpen);
+        acknowledge(fixture, peer, 0);
     }
 
     /// The texts that were sent: connection, number, text.
-    fn written(fixture: &Stage) -> Vec<(u64, u64, String)> {
-        let written = fixture.done.iter().filter_map(|effect| {
-            let Effect::Peer { peer, command: PeerCommand::Write(message) } = effect else {
+    fn texts_sent(fixture: &Fixture) -> Vec<(u64, u64, String)> {
+        let written = fixture.effects.iter().filter_map(|effect| {
+            let Effect::Peer { peer, command: PeerCommand::SendChannelMessage(message) } = effect
+            else {
                 return None;
             };
             let ChatMessage::Text { number, text } = message else { return None };
@@ -171,24 +177,27 @@ mod tests {
         written.collect()
     }
 
-    fn words(fixture: &Stage) -> Vec<(u64, String)> {
-        written(fixture).into_iter().map(|(peer, _, text)| (peer, text)).collect()
+    fn texts_by_peer(fixture: &Fixture) -> Vec<(u64, String)> {
+        texts_sent(fixture).into_iter().map(|(peer, _, text)| (peer, text)).collect()
     }
 
-    fn received(fixture: &mut Stage, peer: u64, number: u64) {
-        fixture.tell(peer, PeerEvent::Read(ChatMessage::Received { number }));
+    fn acknowledge(fixture: &mut Fixture, peer: u64, number: u64) {
+        fixture.peer_event(peer, PeerEvent::ChannelMessage(ChatMessage::Received { number }));
     }
 
-    fn arrives(fixture: &mut Stage, peer: u64, (number, words): (u64, &str)) -> Vec<String> {
-        fixture.tell(peer, PeerEvent::Read(ChatMessage::Text { number, text: text(words) }));
+    fn receive_text(fixture: &mut Fixture, peer: u64, (number, words): (u64, &str)) -> Vec<String> {
+        fixture.peer_event(
+            peer,
+            PeerEvent::ChannelMessage(ChatMessage::Text { number, text: text(words) }),
+        );
         let announced = fixture.events().into_iter().filter_map(|event| {
-            let Event::Message { name, text, .. } = event else { return None };
+            let Event::MessageReceived { name, text, .. } = event else { return None };
             Some(format!("{name}: {}", text.as_str()))
         });
         announced.collect()
     }
 
-    fn undelivered(fixture: &Stage) -> Vec<usize> {
+    fn undelivered(fixture: &Fixture) -> Vec<usize> {
         let counts = fixture.events().into_iter().filter_map(|event| {
             if let Event::Undelivered { count, .. } = event { Some(*count) } else { None }
         });
@@ -198,79 +207,86 @@ mod tests {
     #[test]
     fn a_text_is_sent_to_each_participant_once_and_announced() {
         let mut fixture = with_a(Topology::ManyToMany);
-        fixture.hear(came(member("b")));
-        meet(&mut fixture, 2);
-        say(&mut fixture, "hello");
-        assert_eq!(words(&fixture), [(1, "hello".into()), (2, "hello".into())]);
-        let sent = Event::Said { session: session(), text: text("hello") };
+        fixture.receive(participant_joined(member("b")));
+        open_channel(&mut fixture, 2);
+        send_text(&mut fixture, "hello");
+        assert_eq!(texts_by_peer(&fixture), [(1, "hello".into()), (2, "hello".into())]);
+        let sent = Event::MessageSent { session: session(), text: text("hello") };
         assert_eq!(fixture.events(), [&sent]);
-        fixture.state(2, PeerState::Connected);
-        assert_eq!(words(&fixture), [], "nothing is sent twice");
+        fixture.peer_state(2, PeerState::Connected);
+        assert_eq!(texts_by_peer(&fixture), [], "nothing is sent twice");
     }
 
     #[test]
     fn only_unacknowledged_texts_are_sent_again_on_the_next_connection() {
         let mut fixture = with_a(Topology::ManyToMany);
-        say(&mut fixture, "one");
-        let one = written(&fixture)[0].1;
-        say(&mut fixture, "two");
-        received(&mut fixture, 1, one);
-        fixture.state(1, PeerState::Failed);
-        say(&mut fixture, "three");
-        assert_eq!(words(&fixture), [], "there is no connection");
-        fixture.pass_ms(1000);
-        meet(&mut fixture, 2);
-        assert_eq!(words(&fixture), [(2, "two".into()), (2, "three".into())]);
-        let numbers: Vec<_> = written(&fixture).iter().map(|(_, number, _)| *number).collect();
+        send_text(&mut fixture, "one");
+        let one = texts_sent(&fixture)[0].1;
+        send_text(&mut fixture, "two");
+        acknowledge(&mut fixture, 1, one);
+        fixture.peer_state(1, PeerState::Failed);
+        send_text(&mut fixture, "three");
+        assert_eq!(texts_by_peer(&fixture), [], "there is no connection");
+        fixture.advance_ms(1000);
+        open_channel(&mut fixture, 2);
+        assert_eq!(texts_by_peer(&fixture), [(2, "two".into()), (2, "three".into())]);
+        let numbers: Vec<_> = texts_sent(&fixture).iter().map(|(_, number, _)| *number).collect();
         assert!(one < numbers[0] && numbers[0] < numbers[1]);
     }
 
     #[test]
     fn a_duplicate_text_is_announced_once_and_acknowledged_each_time() {
         let mut fixture = with_a(Topology::ManyToMany);
-        assert_eq!(arrives(&mut fixture, 1, (7, "hi")), ["A: hi"]);
-        let answer = PeerCommand::Write(ChatMessage::Received { number: 7 });
+        assert_eq!(receive_text(&mut fixture, 1, (7, "hi")), ["A: hi"]);
+        let answer = PeerCommand::SendChannelMessage(ChatMessage::Received { number: 7 });
         assert_eq!(fixture.commands(), [&answer]);
-        fixture.state(1, PeerState::Failed).pass_ms(1000);
-        meet(&mut fixture, 2);
-        assert_eq!(arrives(&mut fixture, 2, (7, "hi")), Vec::<String>::new());
+        fixture.peer_state(1, PeerState::Failed).advance_ms(1000);
+        open_channel(&mut fixture, 2);
+        assert_eq!(receive_text(&mut fixture, 2, (7, "hi")), Vec::<String>::new());
         assert_eq!(fixture.commands(), [&answer]);
-        assert_eq!(arrives(&mut fixture, 2, (8, "again")), ["A: again"]);
-        assert_eq!(arrives(&mut fixture, 1, (9, "late")), Vec::<String>::new(), "it is closed");
+        assert_eq!(receive_text(&mut fixture, 2, (8, "again")), ["A: again"]);
+        assert_eq!(
+            receive_text(&mut fixture, 1, (9, "late")),
+            Vec::<String>::new(),
+            "it is closed"
+        );
     }
 
     #[test]
     fn a_restarted_program_is_read_from_its_first_text_on() {
         let mut fixture = with_a(Topology::ManyToMany);
-        arrives(&mut fixture, 1, (1000, "before"));
+        receive_text(&mut fixture, 1, (1000, "before"));
         let restarted = Member { instance: Instance::from_random(9), ..member("a") };
-        fixture.hear(came(restarted));
-        meet(&mut fixture, 2);
-        assert_eq!(arrives(&mut fixture, 2, (1, "after")), ["A: after"]);
+        fixture.receive(participant_joined(restarted));
+        open_channel(&mut fixture, 2);
+        assert_eq!(receive_text(&mut fixture, 2, (1, "after")), ["A: after"]);
     }
 
     #[test]
     fn a_late_joiner_gets_no_earlier_texts() {
         let mut fixture = with_a(Topology::ManyToMany);
-        say(&mut fixture, "early");
-        fixture.hear(came(member("b")));
-        meet(&mut fixture, 2);
-        assert_eq!(words(&fixture), []);
+        send_text(&mut fixture, "early");
+        fixture.receive(participant_joined(member("b")));
+        open_channel(&mut fixture, 2);
+        assert_eq!(texts_by_peer(&fixture), []);
     }
 
     #[test]
     fn texts_reach_a_participant_that_was_away_and_are_reported_lost_for_one_that_left() {
         let mut fixture = with_a(Topology::ManyToMany);
-        fixture.hear(presence("a", away(0))).state(1, PeerState::Disconnected).pass_ms(20_000);
+        fixture
+            .receive(presence("a", away(0)))
+            .peer_state(1, PeerState::Disconnected)
+            .advance_ms(20_000);
         assert_eq!(fixture.closed_peers(), [1]);
-        say(&mut fixture, "are you there?");
-        assert_eq!((words(&fixture), undelivered(&fixture)), (vec![], vec![]));
-        fixture.hear(presence("a", Presence::Here));
-        meet(&mut fixture, 2);
-        assert_eq!(words(&fixture), [(2, "are you there?".into())]);
-        fixture.hear(left("a", LeaveReason::Left));
+        send_text(&mut fixture, "are you there?");
+        assert_eq!((texts_by_peer(&fixture), undelivered(&fixture)), (vec![], vec![]));
+        fixture.receive(presence("a", Presence::Here));
+        open_channel(&mut fixture, 2);
+        assert_eq!(texts_by_peer(&fixture), [(2, "are you there?".into())]);
+        fixture.receive(participant_left("a", LeaveReason::Left));
         assert_eq!(undelivered(&fixture), [1], "it was not acknowledged");
-        say(&mut fixture, "anybody?");
+        send_text(&mut fixture, "anybody?");
         assert_eq!(fixture.failures()[0].code, FailureCode::Chat);
     }
 
@@ -278,79 +294,85 @@ mod tests {
     fn texts_in_flight_are_limited_and_texts_beyond_the_buffer_are_reported_lost() {
         let mut fixture = with_a(Topology::ManyToMany);
         let mut numbers = vec![];
-        for index in 0..KEPT {
-            say(&mut fixture, &format!("{index}"));
-            numbers.extend(written(&fixture).iter().map(|(_, number, _)| *number));
+        for index in 0..MAX_UNACKNOWLEDGED {
+            send_text(&mut fixture, &format!("{index}"));
+            numbers.extend(texts_sent(&fixture).iter().map(|(_, number, _)| *number));
         }
         assert_eq!((numbers.len(), undelivered(&fixture)), (WINDOW, vec![]));
-        received(&mut fixture, 1, numbers[1]);
-        assert_eq!(words(&fixture), [(1, "16".into()), (1, "17".into())]);
-        received(&mut fixture, 1, u64::MAX);
-        assert_eq!(words(&fixture), [], "it acknowledged them all");
-        for index in 0..KEPT {
-            say(&mut fixture, &format!("{index}"));
+        acknowledge(&mut fixture, 1, numbers[1]);
+        assert_eq!(texts_by_peer(&fixture), [(1, "16".into()), (1, "17".into())]);
+        acknowledge(&mut fixture, 1, u64::MAX);
+        assert_eq!(texts_by_peer(&fixture), [], "it acknowledged them all");
+        for index in 0..MAX_UNACKNOWLEDGED {
+            send_text(&mut fixture, &format!("{index}"));
             assert_eq!(undelivered(&fixture), Vec::<usize>::new());
         }
-        say(&mut fixture, "one more");
+        send_text(&mut fixture, "one more");
         assert_eq!(undelivered(&fixture), [1]);
     }
 
     #[test]
     fn no_text_is_sent_before_the_first_message_of_the_remote_peer() {
-        let mut fixture = Stage::opened(kind(Topology::ManyToMany));
-        fixture.hear(came(member("a"))).state(1, PeerState::Connected);
-        say(&mut fixture, "hello");
-        fixture.tell(1, PeerEvent::Writable);
-        let answer = PeerCommand::Write(ChatMessage::Received { number: 0 });
+        let mut fixture = Fixture::opened(kind(Topology::ManyToMany));
+        fixture.receive(participant_joined(member("a"))).peer_state(1, PeerState::Connected);
+        send_text(&mut fixture, "hello");
+        fixture.peer_event(1, PeerEvent::ChannelOpen);
+        let answer = PeerCommand::SendChannelMessage(ChatMessage::Received { number: 0 });
         assert_eq!(fixture.commands(), [&answer]);
-        say(&mut fixture, "anybody?");
-        assert_eq!(words(&fixture), []);
-        received(&mut fixture, 1, 0);
+        send_text(&mut fixture, "anybody?");
+        assert_eq!(texts_by_peer(&fixture), []);
+        acknowledge(&mut fixture, 1, 0);
         assert_eq!(
             fixture.commands()[0],
             &answer,
             "the first acknowledgement may have come too early"
         );
-        assert_eq!(words(&fixture), [(1, "hello".into()), (1, "anybody?".into())]);
-        received(&mut fixture, 1, 0);
-        assert_eq!(fixture.done, [], "nothing else is sent");
+        assert_eq!(texts_by_peer(&fixture), [(1, "hello".into()), (1, "anybody?".into())]);
+        acknowledge(&mut fixture, 1, 0);
+        assert_eq!(fixture.effects, [], "nothing else is sent");
     }
 
     #[test]
     fn a_text_acknowledged_on_the_next_connection_is_not_sent_again() {
         let mut fixture = with_a(Topology::ManyToMany);
-        say(&mut fixture, "one");
-        let one = written(&fixture)[0].1;
-        say(&mut fixture, "two");
-        fixture.state(1, PeerState::Failed).pass_ms(1000).tell(2, PeerEvent::Writable);
-        received(&mut fixture, 2, one);
-        assert_eq!(words(&fixture), [(2, "two".into())]);
+        send_text(&mut fixture, "one");
+        let one = texts_sent(&fixture)[0].1;
+        send_text(&mut fixture, "two");
+        fixture
+            .peer_state(1, PeerState::Failed)
+            .advance_ms(1000)
+            .peer_event(2, PeerEvent::ChannelOpen);
+        acknowledge(&mut fixture, 2, one);
+        assert_eq!(texts_by_peer(&fixture), [(2, "two".into())]);
     }
 
     #[test]
     fn a_viewer_cannot_write_and_its_texts_are_ignored() {
         let mut fixture = with_a(Topology::OneWay);
-        assert_eq!(arrives(&mut fixture, 1, (1, "psst")), Vec::<String>::new());
+        assert_eq!(receive_text(&mut fixture, 1, (1, "psst")), Vec::<String>::new());
         let opener = Member { role: Role::Opener, ..member("o") };
-        let mut fixture = Stage::joined(kind(Topology::OneWay), vec![opener]);
-        fixture.hear(word("o", offer(1)));
-        meet(&mut fixture, 1);
-        assert_eq!(arrives(&mut fixture, 1, (1, "welcome")), ["O: welcome"]);
-        say(&mut fixture, "hello");
-        assert_eq!((words(&fixture), fixture.failures()[0].code), (vec![], FailureCode::Chat));
+        let mut fixture = Fixture::joined(kind(Topology::OneWay), vec![opener]);
+        fixture.receive(signal("o", offer(1)));
+        open_channel(&mut fixture, 1);
+        assert_eq!(receive_text(&mut fixture, 1, (1, "welcome")), ["O: welcome"]);
+        send_text(&mut fixture, "hello");
+        assert_eq!(
+            (texts_by_peer(&fixture), fixture.failures()[0].code),
+            (vec![], FailureCode::Chat)
+        );
         assert!(fixture.failures()[0].message.contains("only the host"));
     }
 
     #[test]
     fn a_text_that_cannot_be_sent_is_refused_with_the_reason() {
-        let refused = |fixture: &mut Stage| {
-            say(fixture, "hello");
-            assert_eq!(words(fixture), []);
+        let refused = |fixture: &mut Fixture| {
+            send_text(fixture, "hello");
+            assert_eq!(texts_by_peer(fixture), []);
             fixture.failures()[0].message.clone()
         };
-        let mut fixture = Stage::opened(MESH);
+        let mut fixture = Fixture::opened(MESH);
         assert!(refused(&mut fixture).contains("audio+video+data/many-to-many"));
-        let mut fixture = Stage::opened(kind(Topology::OneToOne));
+        let mut fixture = Fixture::opened(kind(Topology::OneToOne));
         assert!(refused(&mut fixture).contains("nobody is in session"));
         fixture.leave();
         assert!(refused(&mut fixture).contains("you are not in session"));
@@ -361,13 +383,13 @@ mod tests {
     #[test]
     fn texts_after_leaving_and_rejoining_are_not_duplicates() {
         let mut fixture = with_a(Topology::ManyToMany);
-        say(&mut fixture, "before");
-        let before = written(&fixture)[0].1;
-        fixture.leave().pass(Duration::from_micros(1)).open(kind(Topology::ManyToMany));
-        fixture.hear(opened(kind(Topology::ManyToMany), vec![member("a")]));
-        fixture.hear(word("a", offer(1)));
-        meet(&mut fixture, 2);
-        say(&mut fixture, "after");
-        assert!(written(&fixture)[0].1 > before);
+        send_text(&mut fixture, "before");
+        let before = texts_sent(&fixture)[0].1;
+        fixture.leave().advance(Duration::from_micros(1)).open(kind(Topology::ManyToMany));
+        fixture.receive(opened(kind(Topology::ManyToMany), vec![member("a")]));
+        fixture.receive(signal("a", offer(1)));
+        open_channel(&mut fixture, 2);
+        send_text(&mut fixture, "after");
+        assert!(texts_sent(&fixture)[0].1 > before);
     }
 }

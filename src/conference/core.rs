@@ -5,23 +5,23 @@ mod departure;
 use std::collections::BTreeSet;
 
 use super::{
-    ask::{OpenTerms, Wish},
-    context::Desk,
+    context::CoreContext,
     demand::Demand,
+    effects::{Effect, EffectQueue},
+    failures,
     hubs::Hubs,
-    outbox::{Effect, Outbox},
+    input::{HubEvent, HubRef, Input},
+    lookup::{OpenOptions, SessionRequest},
     participant::Participant,
-    refusal,
     session::Session,
-    words::{HubEvent, HubRef, Input},
 };
 use crate::model::{
-    ChatText, Command, ErrorCode, Gate, Gates, HubMessage, HubUrl, JoinTarget, MediaTime,
+    ChatText, Command, Enabled, ErrorCode, HubMessage, HubUrl, JoinTarget, MediaTime, MuteSwitch,
     OpenRequest, ParticipantId, PeerEvent, PeerId, SessionId, Snapshot, SourceKind, SourceState,
     clean_sentence,
 };
 
-use departure::Departing;
+use departure::PendingDeparture;
 
 /// All decisions of one process: its sessions, hubs and peer connections.
 ///
@@ -33,16 +33,16 @@ pub struct Conference {
     /// In the order in which they were requested.
     sessions: Vec<Session>,
     demand: Demand,
-    gates: Gates,
+    enabled: Enabled,
     /// The sources that exist.
-    equipped: Gates,
+    available: Enabled,
     /// The devices that have not failed.
-    working: Gates,
+    working: Enabled,
     camera: SourceState,
     microphone: SourceState,
     speaker: SourceState,
-    departure: Option<Departing>,
-    out: Outbox,
+    departure: Option<PendingDeparture>,
+    effects: EffectQueue,
     /// The time of the last call.
     now: MediaTime,
 }
@@ -57,14 +57,14 @@ impl Conference {
     pub fn handle(&mut self, input: Input, now: MediaTime) {
         self.now = now;
         match input {
-            Input::Command(command) => self.command(command),
-            Input::Hub(hub, event) => self.hub(&hub, event),
-            Input::Peer(peer, event) => self.tell(peer, event),
-            Input::Source(kind, state) => self.source(kind, state),
-            Input::Equipped { camera, microphone } => {
-                self.equipped = Gates { camera, microphone, listening: true };
+            Input::Command(command) => self.handle_command(command),
+            Input::Hub(hub, event) => self.handle_hub_event(&hub, event),
+            Input::Peer(peer, event) => self.handle_peer_event(peer, event),
+            Input::Source(kind, state) => self.handle_source_state(kind, state),
+            Input::DevicesAvailable { camera, microphone } => {
+                self.available = Enabled { camera, microphone, listening: true };
             }
-            Input::Preview { camera, microphone } => self.demand.preview((camera, microphone)),
+            Input::Preview { camera, microphone } => self.demand.set_preview((camera, microphone)),
         }
         self.settle();
     }
@@ -77,14 +77,18 @@ impl Conference {
 
     /// The oldest effect that was not fetched yet.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        self.out.pop()
+        self.effects.pop()
     }
 
     /// The time at which to call [`Self::handle_timeout`], unless an input comes first.
     pub fn poll_timeout(&self) -> Option<MediaTime> {
-        let sessions = self.sessions.iter().filter_map(Session::due);
-        let departure = self.departure.as_ref().map(Departing::until);
-        sessions.chain(self.demand.due()).chain(self.hubs.due()).chain(departure).min()
+        let sessions = self.sessions.iter().filter_map(Session::next_deadline);
+        let departure = self.departure.as_ref().map(PendingDeparture::until);
+        sessions
+            .chain(self.demand.next_deadline())
+            .chain(self.hubs.next_deadline())
+            .chain(departure)
+            .min()
     }
 
     /// The current state.
@@ -96,7 +100,7 @@ impl Conference {
             hubs: self.hubs.statuses(),
             sessions: shown.map(|one| one.status(&self.hubs, runs)).collect(),
             departure: self.departure_status(runs),
-            gates: self.gates,
+            enabled: self.enabled,
             camera: self.camera.clone(),
             microphone: self.microphone.clone(),
             speaker: self.speaker.clone(),
@@ -104,35 +108,36 @@ impl Conference {
     }
 
     /// The session and the participant of an open peer connection.
-    pub fn peer(&self, peer: PeerId) -> Option<(SessionId, ParticipantId)> {
+    pub fn session_of_peer(&self, peer: PeerId) -> Option<(SessionId, ParticipantId)> {
         self.sessions.iter().find_map(|session| {
-            let owner = session.participants().iter().find(|one| one.has(peer))?;
+            let owner = session.participants().iter().find(|one| one.has_peer(peer))?;
             Some((session.id.clone(), owner.id.clone()))
         })
     }
 
     /// The hub of an open peer connection, and the id of its participant at that hub.
-    pub fn participant(&self, peer: PeerId) -> Option<(HubRef, ParticipantId)> {
+    pub fn hub_of_peer(&self, peer: PeerId) -> Option<(HubRef, ParticipantId)> {
         self.sessions.iter().find_map(|session| {
-            let owner = session.participants().iter().find(|one| one.has(peer))?;
+            let owner = session.participants().iter().find(|one| one.has_peer(peer))?;
             Some((session.hubs().into_iter().next()?, owner.id.clone()))
         })
     }
 
-    fn command(&mut self, command: Command) {
+    fn handle_command(&mut self, command: Command) {
         match command {
             Command::Open(OpenRequest { session, kind, limit }) => {
-                let request = Wish::Open(OpenTerms { kind, limit, or_joins: false });
-                self.ask(session, request, vec![HubRef::Default]);
+                let request =
+                    SessionRequest::Open(OpenOptions { kind, limit, join_if_taken: false });
+                self.request_session(session, request, vec![HubRef::Default]);
             }
             Command::Reopen(OpenRequest { session, kind, limit }) => {
                 let join_if_taken = kind.outlives_opener();
-                let request = Wish::Open(OpenTerms { kind, limit, or_joins: join_if_taken });
-                self.ask(session, request, vec![HubRef::Default]);
+                let request = SessionRequest::Open(OpenOptions { kind, limit, join_if_taken });
+                self.request_session(session, request, vec![HubRef::Default]);
             }
             Command::Join { target: JoinTarget { session, hub }, wait } => {
-                let hubs = self.places(hub);
-                self.ask(session, Wish::Join { wait }, hubs);
+                let hubs = self.hubs_to_search(hub);
+                self.request_session(session, SessionRequest::Join { wait }, hubs);
             }
             Command::Leave { session } => self.leave(&session),
             Command::Close { session } => self.close(&session),
@@ -145,23 +150,23 @@ impl Conference {
             Command::Lock { session, locked } => {
                 self.as_host(&session, |one, cx| one.lock(locked, cx));
             }
-            Command::Say { session, text } => self.say(&session, text),
-            Command::Rename { name } => self.hubs.rename(name, &mut self.out),
-            Command::SetGate { session: Some(session), gate: switch, open: enabled } => {
+            Command::SendMessage { session, text } => self.send_message(&session, text),
+            Command::Rename { name } => self.hubs.rename(name, &mut self.effects),
+            Command::SetEnabled { session: Some(session), switch, enabled } => {
                 match self.sessions.iter_mut().find(|one| one.id == session) {
-                    Some(one) => one.gates.set(switch, enabled),
-                    None => self.out.fail(refusal::not_here(&session)),
+                    Some(one) => one.enabled.set(switch, enabled),
+                    None => self.effects.announce_failure(failures::not_in_session(&session)),
                 }
             }
-            Command::SetGate { session: None, gate: switch, open: enabled } => {
-                self.gates.set(switch, enabled);
+            Command::SetEnabled { session: None, switch, enabled } => {
+                self.enabled.set(switch, enabled);
             }
             Command::Depart(departure) => self.depart(departure),
             Command::Undo => self.undo(),
             Command::Confirm => self.finish_departure(),
             Command::LeaveAll => {
                 self.finish_departure();
-                let (sessions, mut cx) = self.desk();
+                let (sessions, mut cx) = self.sessions_and_context();
                 for mut session in sessions.drain(..) {
                     session.leave(&mut cx);
                 }
@@ -169,66 +174,66 @@ impl Conference {
         }
     }
 
-    fn ask(&mut self, id: SessionId, request: Wish, hubs: Vec<HubRef>) {
+    fn request_session(&mut self, id: SessionId, request: SessionRequest, hubs: Vec<HubRef>) {
         if self.sessions.iter().any(|one| one.id == id && one.is_departing) {
             self.finish_departure();
         }
-        if self.sessions.iter().any(|one| one.id == id && !one.is_over()) {
-            self.out.fail(refusal::already_here(&id));
+        if self.sessions.iter().any(|one| one.id == id && !one.is_ended()) {
+            self.effects.announce_failure(failures::already_here(&id));
             return;
         }
-        let (sessions, mut cx) = self.desk();
+        let (sessions, mut cx) = self.sessions_and_context();
         // A session that is requested again keeps the mute switches of the ended one.
-        let enabled = sessions.iter().find(|one| one.id == id).map(|one| one.gates);
+        let enabled = sessions.iter().find(|one| one.id == id).map(|one| one.enabled);
         sessions.retain(|one| one.id != id);
-        let mut session = Session::ask(id, request, hubs, &mut cx);
-        session.gates = enabled.unwrap_or_default();
+        let mut session = Session::request(id, request, hubs, &mut cx);
+        session.enabled = enabled.unwrap_or_default();
         sessions.push(session);
     }
 
     fn leave(&mut self, id: &SessionId) {
         let Some(index) = self.sessions.iter().position(|one| one.id == *id) else {
-            self.out.fail(refusal::not_here(id));
+            self.effects.announce_failure(failures::not_in_session(id));
             return;
         };
         let mut session = self.sessions.remove(index);
-        session.leave(&mut self.desk().1);
+        session.leave(&mut self.sessions_and_context().1);
     }
 
     fn close(&mut self, id: &SessionId) {
         let Some(index) = self.sessions.iter().position(|one| one.id == *id) else {
-            self.out.fail(refusal::not_here(id));
+            self.effects.announce_failure(failures::not_in_session(id));
             return;
         };
-        if !self.sessions[index].is_own() && !self.sessions[index].is_over() {
-            self.out.fail(refusal::not_owner(id));
+        if !self.sessions[index].is_own() && !self.sessions[index].is_ended() {
+            self.effects.announce_failure(failures::not_owner(id));
             return;
         }
         let mut session = self.sessions.remove(index);
-        session.close(&mut self.desk().1);
+        session.close(&mut self.sessions_and_context().1);
     }
 
-    fn as_host(&mut self, id: &SessionId, action: impl FnOnce(&Session, &mut Desk<'_>)) {
-        let (sessions, mut cx) = self.desk();
+    fn as_host(&mut self, id: &SessionId, action: impl FnOnce(&Session, &mut CoreContext<'_>)) {
+        let (sessions, mut cx) = self.sessions_and_context();
         match sessions.iter().find(|one| one.id == *id) {
             Some(session) => action(session, &mut cx),
-            None => self.out.fail(refusal::not_here(id)),
+            None => self.effects.announce_failure(failures::not_in_session(id)),
         }
     }
 
-    fn say(&mut self, id: &SessionId, text: ChatText) {
-        let (sessions, mut cx) = self.desk();
+    fn send_message(&mut self, id: &SessionId, text: ChatText) {
+        let (sessions, mut cx) = self.sessions_and_context();
         match sessions.iter_mut().find(|one| one.id == *id) {
-            Some(session) => session.say(text, &mut cx),
-            None => self.out.fail(refusal::not_here(id)),
+            Some(session) => session.send_message(text, &mut cx),
+            None => self.effects.announce_failure(failures::not_in_session(id)),
         }
     }
 
     /// The hubs at which a session is looked up: for a bare id every hub in use, whether it is up
     /// or not.
-    fn places(&self, hub: Option<HubUrl>) -> Vec<HubRef> {
+    fn hubs_to_search(&self, hub: Option<HubUrl>) -> Vec<HubRef> {
         match hub {
-            Some(url) => vec![self.hubs.at(url)],
+            Some(url) => vec![self.hubs.hub_at(url)],
             None => {
                 let all: BTreeSet<_> =
                     self.hubs.in_use().cloned().chain([HubRef::Default]).collect();
@@ -237,85 +242,85 @@ impl Conference {
         }
     }
 
-    fn hub(&mut self, hub: &HubRef, event: HubEvent) {
+    fn handle_hub_event(&mut self, hub: &HubRef, event: HubEvent) {
         match event {
-            HubEvent::Up { url, place: endpoint, participant, name } => {
+            HubEvent::Up { url, endpoint, participant, name } => {
                 let address = (url.clone(), endpoint);
                 let us = (participant.clone(), name.as_str());
-                if self.hubs.up(hub, address, us, &mut self.out) {
-                    let (sessions, mut cx) = self.desk();
+                if self.hubs.on_up(hub, address, us, &mut self.effects) {
+                    let (sessions, mut cx) = self.sessions_and_context();
                     for session in sessions {
-                        session.hub_up(hub, (&url, &participant), &mut cx);
+                        session.on_hub_up(hub, (&url, &participant), &mut cx);
                     }
                 }
             }
             HubEvent::Down { reason } => {
-                if self.hubs.down(hub, &reason, &mut self.out) {
-                    let (sessions, mut cx) = self.desk();
+                if self.hubs.on_down(hub, &reason, &mut self.effects) {
+                    let (sessions, mut cx) = self.sessions_and_context();
                     for session in sessions {
-                        session.hub_down(hub, &reason, &mut cx);
+                        session.on_hub_down(hub, &reason, &mut cx);
                     }
                 }
             }
-            HubEvent::Moved { url } => {
-                if self.hubs.moved(hub, &url, &mut self.out) {
-                    let (sessions, mut cx) = self.desk();
+            HubEvent::AddressChanged { url } => {
+                if self.hubs.on_address_changed(hub, &url, &mut self.effects) {
+                    let (sessions, mut cx) = self.sessions_and_context();
                     for session in sessions {
-                        session.hub_moved(hub, &url, &mut cx);
+                        session.on_hub_address_changed(hub, &url, &mut cx);
                     }
                 }
             }
             HubEvent::Guests { count } => self.hubs.set_guests(hub, count),
             HubEvent::Message(HubMessage::Error { code, message, session }) => {
                 let message = clean_sentence(&message);
-                self.hear(hub, HubMessage::Error { code, message, session });
+                self.handle_hub_message(hub, HubMessage::Error { code, message, session });
             }
-            HubEvent::Message(message) => self.hear(hub, message),
+            HubEvent::Message(message) => self.handle_hub_message(hub, message),
         }
     }
 
-    fn hear(&mut self, hub: &HubRef, message: HubMessage) {
+    fn handle_hub_message(&mut self, hub: &HubRef, message: HubMessage) {
         if !self.hubs.is_up(hub) {
             return;
         }
-        if let Some(id) = subject(&message) {
-            let (sessions, mut cx) = self.desk();
+        if let Some(id) = session_of_message(&message) {
+            let (sessions, mut cx) = self.sessions_and_context();
             if let Some(session) = sessions.iter_mut().find(|one| one.id == *id) {
-                session.hear(hub, message, &mut cx);
+                session.handle_message(hub, message, &mut cx);
             }
         } else if let HubMessage::Renamed { .. } = message {
-            self.hubs.renamed(hub);
+            self.hubs.on_renamed(hub);
         } else if let HubMessage::Error { code: ErrorCode::Unsupported, .. } = message
-            && self.hubs.refuses_rename(hub)
+            && self.hubs.take_rename_refusal(hub)
         {
-            let name = refusal::hub_name(hub, self.hubs.url(hub).as_ref());
-            self.out.fail(refusal::renames_later(&name));
+            let name = failures::hub_name(hub, self.hubs.url(hub).as_ref());
+            self.effects.announce_failure(failures::rename_unsupported(&name));
         } else if let HubMessage::Error { code, message, .. } = message {
-            let name = refusal::hub_name(hub, self.hubs.url(hub).as_ref());
-            self.out.fail(refusal::complaint(code, &name, &message));
+            let name = failures::hub_name(hub, self.hubs.url(hub).as_ref());
+            self.effects.announce_failure(failures::hub_reported(code, &name, &message));
         }
     }
 
-    fn tell(&mut self, peer: PeerId, event: PeerEvent) {
-        let (sessions, mut cx) = self.desk();
+    fn handle_peer_event(&mut self, peer: PeerId, event: PeerEvent) {
+        let (sessions, mut cx) = self.sessions_and_context();
         let is_owner = |session: &&mut Session| {
-            session.participants().iter().any(|participant| participant.has(peer))
+            session.participants().iter().any(|participant| participant.has_peer(peer))
         };
         if let Some(session) = sessions.iter_mut().find(is_owner) {
-            session.tell(peer, event, &mut cx);
+            session.handle_peer_event(peer, event, &mut cx);
         }
     }
 
-    fn source(&mut self, kind: SourceKind, state: SourceState) {
+    fn handle_source_state(&mut self, kind: SourceKind, state: SourceState) {
         let (source, switch) = match kind {
-            SourceKind::Camera => (&mut self.camera, Gate::Camera),
-            SourceKind::Microphone => (&mut self.microphone, Gate::Microphone),
-            SourceKind::Speaker => (&mut self.speaker, Gate::Listening),
+            SourceKind::Camera => (&mut self.camera, MuteSwitch::Camera),
+            SourceKind::Microphone => (&mut self.microphone, MuteSwitch::Microphone),
+            SourceKind::Speaker => (&mut self.speaker, MuteSwitch::Listening),
         };
         if let SourceState::Failed { message } = &state
             && *source != state
         {
-            self.out.fail(refusal::device(kind, message));
+            self.effects.announce_failure(failures::device(kind, message));
         }
         // A device that is opened again may fail again.
         if state != SourceState::Opening {
@@ -328,26 +333,26 @@ impl Conference {
     /// input.
     fn settle(&mut self) {
         self.settle_departure();
-        let (outside, working) = (self.gates.and(self.equipped), self.working);
-        let (sessions, mut cx) = self.desk();
+        let (outside, working) = (self.enabled.and(self.available), self.working);
+        let (sessions, mut cx) = self.sessions_and_context();
         for session in sessions {
-            session.advance(&mut cx);
-            session.pass(outside, working, &mut cx);
+            session.handle_timeout(&mut cx);
+            session.apply_enabled(outside, working, &mut cx);
         }
         let used: BTreeSet<_> = self.sessions.iter().flat_map(Session::hubs).collect();
-        self.hubs.settle(&used, self.now, &mut self.out);
+        self.hubs.settle(&used, self.now, &mut self.effects);
         let participants = self.sessions.iter().flat_map(Session::participants);
-        self.demand.settle(participants.filter_map(Participant::peer), self.now, &mut self.out);
+        self.demand.settle(participants.filter_map(Participant::peer), self.now, &mut self.effects);
     }
 
-    fn desk(&mut self) -> (&mut Vec<Session>, Desk<'_>) {
-        let cx = Desk { now: self.now, hubs: &mut self.hubs, out: &mut self.out };
+    fn sessions_and_context(&mut self) -> (&mut Vec<Session>, CoreContext<'_>) {
+        let cx = CoreContext { now: self.now, hubs: &mut self.hubs, effects: &mut self.effects };
         (&mut self.sessions, cx)
     }
 }
 
 /// The session that a message is about.
-const fn subject(message: &HubMessage) -> Option<&SessionId> {
+const fn session_of_message(message: &HubMessage) -> Option<&SessionId> {
     match message {
         HubMessage::Opened { session, .. }
         | HubMessage::Joined { session, .. }
@@ -383,11 +388,11 @@ mod tests {
 
     #[test]
     fn all_sessions_are_left_at_once() {
-        let mut fixture = Stage::opened(MESH);
+        let mut fixture = Fixture::opened(MESH);
         let other = SessionId::parse("other").unwrap();
         let request = OpenRequest { session: other.clone(), kind: BROADCAST, limit: Some(3) };
-        fixture.give(Input::Command(Command::Open(request)));
-        fixture.give(Input::Command(Command::LeaveAll));
+        fixture.handle(Input::Command(Command::Open(request)));
+        fixture.handle(Input::Command(Command::LeaveAll));
         let sent: Vec<_> = fixture.sent().into_iter().map(|(_, message)| message.clone()).collect();
         let leave = |session| ClientMessage::Leave { session };
         assert_eq!(sent, [leave(session()), leave(other)]);
@@ -396,7 +401,7 @@ mod tests {
 
     #[test]
     fn leaving_an_unknown_session_fails() {
-        let mut fixture = Stage::new();
+        let mut fixture = Fixture::new();
         fixture.leave();
         assert_eq!(fixture.failures()[0].code, FailureCode::Hub(ErrorCode::NoSuchSession));
     }
@@ -404,20 +409,23 @@ mod tests {
     #[test]
     fn a_failed_source_is_reported_once_and_shown() {
         let failed = SourceState::Failed { message: "camera \"HD\" was unplugged".into() };
-        let mut fixture = Stage::new();
-        fixture.give(Input::Source(SourceKind::Camera, failed.clone()));
+        let mut fixture = Fixture::new();
+        fixture.handle(Input::Source(SourceKind::Camera, failed.clone()));
         assert_eq!(fixture.failures()[0].code, FailureCode::Device(SourceKind::Camera));
-        fixture.give(Input::Source(SourceKind::Camera, failed.clone()));
-        assert_eq!((fixture.done.len(), fixture.core.snapshot().camera), (0, failed));
-        fixture.give(Input::Source(SourceKind::Camera, SourceState::Running));
-        assert_eq!((fixture.done.len(), fixture.core.snapshot().camera), (0, SourceState::Running));
+        fixture.handle(Input::Source(SourceKind::Camera, failed.clone()));
+        assert_eq!((fixture.effects.len(), fixture.core.snapshot().camera), (0, failed));
+        fixture.handle(Input::Source(SourceKind::Camera, SourceState::Running));
+        assert_eq!(
+            (fixture.effects.len(), fixture.core.snapshot().camera),
+            (0, SourceState::Running)
+        );
     }
 
     #[test]
     fn an_error_of_a_hub_about_no_session_is_reported() {
-        let mut fixture = Stage::opened(MESH);
+        let mut fixture = Fixture::opened(MESH);
         let (code, message) = (ErrorCode::TooMany, "slow down".to_owned());
-        fixture.hear(HubMessage::Error { code, message, session: None });
+        fixture.receive(HubMessage::Error { code, message, session: None });
         assert!(fixture.failures()[0].message.ends_with("slow down"));
         assert_eq!(fixture.status().participants, []);
     }
@@ -428,17 +436,17 @@ mod tests {
 
     #[test]
     fn a_new_name_is_sent_to_the_hubs_that_are_up_and_to_others_in_their_hello() {
-        let mut fixture = Stage::opened(MESH);
-        fixture.give(rename("Grace"));
+        let mut fixture = Fixture::opened(MESH);
+        fixture.handle(rename("Grace"));
         let rename_message = ClientMessage::Rename { name: "Grace".into() };
         let send = Effect::Send { hub: HubRef::Default, message: rename_message.clone() };
-        assert_eq!(fixture.done, [Effect::SetName("Grace".into()), send]);
-        fixture.hear(HubMessage::Renamed { name: "Grace".into() });
-        assert_eq!(fixture.done, []);
-        fixture.down(&HubRef::Default).give(rename("Ada"));
-        assert_eq!(fixture.done, [Effect::SetName("Ada".into())]);
+        assert_eq!(fixture.effects, [Effect::SetName("Grace".into()), send]);
+        fixture.receive(HubMessage::Renamed { name: "Grace".into() });
+        assert_eq!(fixture.effects, []);
+        fixture.hub_down(&HubRef::Default).handle(rename("Ada"));
+        assert_eq!(fixture.effects, [Effect::SetName("Ada".into())]);
         // The hello was sent with the old name.
-        fixture.up(&HubRef::Default);
+        fixture.hub_up(&HubRef::Default);
         let rename_message = ClientMessage::Rename { name: "Ada".into() };
         assert!(
             fixture.sent().contains(&(&HubRef::Default, &rename_message)),
@@ -449,15 +457,15 @@ mod tests {
 
     #[test]
     fn a_rename_at_an_older_hub_fails_and_says_when_the_name_takes_effect() {
-        let mut fixture = Stage::opened(MESH);
+        let mut fixture = Fixture::opened(MESH);
         let unsupported = || {
             let (code, message) = (ErrorCode::Unsupported, "what is a rename?".to_owned());
             HubMessage::Error { code, message, session: None }
         };
-        fixture.give(rename("Grace")).hear(unsupported());
+        fixture.handle(rename("Grace")).receive(unsupported());
         assert_eq!(fixture.failures()[0].code, FailureCode::Rename);
         assert!(fixture.failures()[0].message.contains("your new name from your next connection"));
-        fixture.hear(unsupported());
+        fixture.receive(unsupported());
         assert_eq!(fixture.failures()[0].code, FailureCode::Hub(ErrorCode::Unsupported));
     }
 
@@ -482,10 +490,10 @@ mod tests {
             Just(PeerState::Failed),
         ];
         let message = prop_oneof![
-            letter.clone().prop_map(|letter| came(member(letter))),
-            letter.clone().prop_map(|letter| left(letter, LeaveReason::Lost)),
+            letter.clone().prop_map(|letter| participant_joined(member(letter))),
+            letter.clone().prop_map(|letter| participant_left(letter, LeaveReason::Lost)),
             (letter.clone(), any::<u64>()).prop_map(|(letter, ms)| presence(letter, away(ms))),
-            (letter.clone(), payload).prop_map(|(letter, payload)| word(letter, payload)),
+            (letter.clone(), payload).prop_map(|(letter, payload)| signal(letter, payload)),
             letter.clone().prop_map(|letter| joined(MESH, Role::Guest, vec![member(letter)])),
             letter.prop_map(|letter| HubMessage::Owner {
                 session: session(),
@@ -493,7 +501,7 @@ mod tests {
                 owner_key: None,
             }),
             Just(HubMessage::Waiting { session: session() }),
-            Just(refusal(ErrorCode::IdTaken)),
+            Just(hub_error(ErrorCode::IdTaken)),
         ];
         prop_oneof![
             4 => message
@@ -503,7 +511,7 @@ mod tests {
             1 => Just(Input::Hub(HubRef::Default, HubEvent::Down { reason: "x".into() })),
             1 => Just(Input::Hub(HubRef::Default, HubEvent::Up {
                 url: url("h:1"),
-                place: place(&url("h:1")),
+                endpoint: endpoint(&url("h:1")),
                 participant: id("m"),
                 name: "Me".into(),
             })),
@@ -517,12 +525,12 @@ mod tests {
         fn no_input_panics_and_events_and_snapshots_agree(
             inputs in proptest::collection::vec((input(), 0_u64..20_000), 1..80),
         ) {
-            let mut fixture = Stage::joined(MESH, vec![member("a")]);
-            let mut announced = BTreeMap::from([(id("a"), fixture.shown("a").unwrap())]);
+            let mut fixture = Fixture::joined(MESH, vec![member("a")]);
+            let mut announced = BTreeMap::from([(id("a"), fixture.state_of("a").unwrap())]);
             for (input, pause) in inputs {
-                fixture.give(input);
+                fixture.handle(input);
                 let mut events: Vec<_> = fixture.events().into_iter().cloned().collect();
-                fixture.pass_ms(pause);
+                fixture.advance_ms(pause);
                 events.extend(fixture.events().into_iter().cloned());
                 for one in events {
                     if let Event::Participant { participant, state, .. } = one {

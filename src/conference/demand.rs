@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::{
-    outbox::{Effect, Outbox},
+    effects::{Effect, EffectQueue},
     peer::Peer,
 };
 use crate::model::MediaTime;
@@ -15,8 +15,8 @@ use crate::model::MediaTime;
 /// The local devices that are needed.
 #[derive(Debug, Default)]
 pub(super) struct Demand {
-    camera: Want,
-    microphone: Want,
+    camera: SourceUse,
+    microphone: SourceUse,
     speaker: bool,
     /// Whether camera and microphone are displayed here.
     preview: (bool, bool),
@@ -24,10 +24,10 @@ pub(super) struct Demand {
 
 /// Whether a source is needed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-enum Want {
+enum SourceUse {
     #[default]
-    No,
-    Yes,
+    Unused,
+    InUse,
     /// Not needed any more, but kept open for a while.
     Lingering {
         until: MediaTime,
@@ -40,7 +40,7 @@ const LINGER: Duration = Duration::from_secs(5);
 
 impl Demand {
     /// Sets which sources are displayed here: camera, microphone.
-    pub(super) fn preview(&mut self, preview: (bool, bool)) {
+    pub(super) fn set_preview(&mut self, preview: (bool, bool)) {
         self.preview = preview;
     }
 
@@ -49,15 +49,15 @@ impl Demand {
         &mut self,
         peers: impl Iterator<Item = &'a Peer>,
         now: MediaTime,
-        effects: &mut Outbox,
+        effects: &mut EffectQueue,
     ) {
         let before = self.wanted();
         let ((mut camera, mut microphone), mut speaker) = (self.preview, false);
         for peer in peers {
-            let (audio, video) = peer.fed();
+            let (audio, video) = peer.sending();
             camera |= video;
             microphone |= audio;
-            speaker |= peer.sounds();
+            speaker |= peer.receives_audio();
         }
         self.camera.settle(camera, now);
         self.microphone.settle(microphone, now);
@@ -70,29 +70,29 @@ impl Demand {
     }
 
     /// When the next source is not needed any more.
-    pub(super) fn due(&self) -> Option<MediaTime> {
-        [self.camera, self.microphone].into_iter().filter_map(Want::until).min()
+    pub(super) fn next_deadline(&self) -> Option<MediaTime> {
+        [self.camera, self.microphone].into_iter().filter_map(SourceUse::until).min()
     }
 
     fn wanted(&self) -> (bool, bool, bool) {
-        (self.camera != Want::No, self.microphone != Want::No, self.speaker)
+        (self.camera != SourceUse::Unused, self.microphone != SourceUse::Unused, self.speaker)
     }
 }
 
-impl Want {
+impl SourceUse {
     fn settle(&mut self, is_used: bool, now: MediaTime) {
         *self = match *self {
-            _ if is_used => Self::Yes,
-            Self::Yes => Self::Lingering { until: now + LINGER },
+            _ if is_used => Self::InUse,
+            Self::InUse => Self::Lingering { until: now + LINGER },
             Self::Lingering { until } if now < until => Self::Lingering { until },
-            Self::No | Self::Lingering { .. } => Self::No,
+            Self::Unused | Self::Lingering { .. } => Self::Unused,
         };
     }
 
     const fn until(self) -> Option<MediaTime> {
         match self {
             Self::Lingering { until } => Some(until),
-            Self::No | Self::Yes => None,
+            Self::Unused | Self::InUse => None,
         }
     }
 }
@@ -104,8 +104,8 @@ mod tests {
 
     use super::*;
 
-    fn demands(fixture: &Stage) -> Vec<(bool, bool, bool)> {
-        let demands = fixture.done.iter().filter_map(|effect| {
+    fn demands(fixture: &Fixture) -> Vec<(bool, bool, bool)> {
+        let demands = fixture.effects.iter().filter_map(|effect| {
             let Effect::Demand { camera, microphone, speaker } = effect else { return None };
             Some((*camera, *microphone, *speaker))
         });
@@ -114,27 +114,32 @@ mod tests {
 
     #[test]
     fn sources_run_from_the_first_connected_peer_to_a_while_after_the_last() {
-        let mut fixture = Stage::opened(MESH);
-        fixture.hear(came(member("a")));
+        let mut fixture = Fixture::opened(MESH);
+        fixture.receive(participant_joined(member("a")));
         assert_eq!(demands(&fixture), [(false, false, true)], "the speaker from the start");
-        fixture.state(1, PeerState::Connected);
+        fixture.peer_state(1, PeerState::Connected);
         assert_eq!(demands(&fixture), [(true, true, true)]);
-        fixture.hear(came(member("b"))).state(2, PeerState::Connected);
+        fixture.receive(participant_joined(member("b"))).peer_state(2, PeerState::Connected);
         assert_eq!(demands(&fixture), []);
-        fixture.hear(left("a", LeaveReason::Left)).hear(left("b", LeaveReason::Left));
+        fixture
+            .receive(participant_left("a", LeaveReason::Left))
+            .receive(participant_left("b", LeaveReason::Left));
         assert_eq!(demands(&fixture), [(true, true, false)]);
-        fixture.pass_ms(4999);
+        fixture.advance_ms(4999);
         assert_eq!(demands(&fixture), []);
-        fixture.pass_ms(1);
+        fixture.advance_ms(1);
         assert_eq!(demands(&fixture), [(false, false, false)]);
     }
 
     #[test]
     fn a_participant_that_joins_in_time_finds_the_camera_running() {
-        let mut fixture = Stage::opened(MESH);
-        fixture.hear(came(member("a"))).state(1, PeerState::Connected);
-        fixture.hear(left("a", LeaveReason::Left)).pass_ms(3000);
-        fixture.hear(came(member("b"))).state(2, PeerState::Connected).pass_ms(60_000);
+        let mut fixture = Fixture::opened(MESH);
+        fixture.receive(participant_joined(member("a"))).peer_state(1, PeerState::Connected);
+        fixture.receive(participant_left("a", LeaveReason::Left)).advance_ms(3000);
+        fixture
+            .receive(participant_joined(member("b")))
+            .peer_state(2, PeerState::Connected)
+            .advance_ms(60_000);
         assert_eq!(demands(&fixture), []);
     }
 
@@ -142,16 +147,16 @@ mod tests {
     fn a_viewer_captures_nothing_and_an_opener_of_an_audio_session_opens_no_camera() {
         let mut opener = member("o");
         opener.role = crate::model::Role::Opener;
-        let mut fixture = Stage::joined(BROADCAST, vec![opener]);
-        fixture.hear(word("o", offer(1)));
+        let mut fixture = Fixture::joined(BROADCAST, vec![opener]);
+        fixture.receive(signal("o", offer(1)));
         assert_eq!(demands(&fixture), [(false, false, true)]);
-        fixture.state(1, PeerState::Connected);
+        fixture.peer_state(1, PeerState::Connected);
         assert_eq!(demands(&fixture), []);
-        assert!(!fixture.done.iter().any(|one| matches!(one, Effect::SetSending { .. })));
+        assert!(!fixture.effects.iter().any(|one| matches!(one, Effect::SetSending { .. })));
 
         let kind = SessionKind { media: MediaSet::AUDIO, topology: Topology::OneWay };
-        let mut fixture = Stage::opened(kind);
-        fixture.hear(came(member("a"))).state(1, PeerState::Connected);
+        let mut fixture = Fixture::opened(kind);
+        fixture.receive(participant_joined(member("a"))).peer_state(1, PeerState::Connected);
         assert_eq!(demands(&fixture), [(false, true, false)]);
     }
 }

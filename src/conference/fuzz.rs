@@ -7,13 +7,13 @@ use std::{
 
 use super::{Conference, Effect, HubEvent, HubRef, Input};
 use crate::model::{
-    Command, DescriptionKind, HubMessage, HubOwner, HubPlace, HubUrl, JoinTarget, MediaSet,
+    Command, DescriptionKind, HubEndpoint, HubMessage, HubOwner, HubUrl, JoinTarget, MediaSet,
     MediaTime, OpenRequest, ParticipantId, PeerCommand, PeerEvent, PeerId, PeerState, SessionId,
     SessionKind, Topology,
 };
 
 /// The most lines of an input that are used, and the most deadlines between two of them.
-const MOST: usize = 256;
+const MAX_LINES: usize = 256;
 
 /// Runs two hubs and three sessions: one that we own at the first hub, and one that we joined at
 /// each. Each line of the input is one event: its first character selects the hub, the seconds that
@@ -24,18 +24,18 @@ const MOST: usize = 256;
 /// no device is needed.
 pub fn hub_words(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    let mut harness = Stage::begin();
-    for line in text.lines().take(MOST) {
+    let mut harness = Harness::new();
+    for line in text.lines().take(MAX_LINES) {
         let Some(first) = line.chars().next() else { continue };
         let (code, text) = (u32::from(first), &line[first.len_utf8()..]);
-        harness.pass(Duration::from_secs(u64::from(code / 2 % 8)));
-        harness.happen(code, text);
+        harness.advance(Duration::from_secs(u64::from(code / 2 % 8)));
+        harness.run_line(code, text);
     }
     harness.end();
 }
 
 /// A core, and what its effects have done so far.
-struct Stage {
+struct Harness {
     core: Conference,
     now: MediaTime,
     /// The peer connections that are open.
@@ -43,21 +43,21 @@ struct Stage {
     /// All peer connections that were ever opened.
     opened: BTreeSet<PeerId>,
     /// The events that peer connections send next.
-    told: Vec<(PeerId, PeerEvent)>,
+    peer_events: Vec<(PeerId, PeerEvent)>,
     /// The number of messages to each hub.
     sent: BTreeMap<HubRef, usize>,
     /// Whether any device is needed.
     demands: bool,
 }
 
-impl Stage {
-    fn begin() -> Self {
+impl Harness {
+    fn new() -> Self {
         let mut harness = Self {
             core: Conference::new(),
             now: MediaTime::from_micros(1_000_000),
             open: BTreeSet::new(),
             opened: BTreeSet::new(),
-            told: vec![],
+            peer_events: vec![],
             sent: BTreeMap::new(),
             demands: false,
         };
@@ -74,12 +74,12 @@ impl Stage {
 
     fn open_own(&mut self, kind: SessionKind) {
         let request = OpenRequest { session: id("a"), kind, limit: None };
-        self.give(Input::Command(Command::Open(request)));
+        self.handle(Input::Command(Command::Open(request)));
     }
 
     fn join(&mut self, session: &str, hub: Option<HubUrl>) {
         let target = JoinTarget { session: id(session), hub };
-        self.give(Input::Command(Command::Join { target, wait: true }));
+        self.handle(Input::Command(Command::Join { target, wait: true }));
     }
 
     fn up(&mut self, hub: HubRef) {
@@ -87,15 +87,15 @@ impl Stage {
             HubRef::Default => (own_url(), HubOwner::ThisUser),
             HubRef::At(url) => (url.clone(), HubOwner::Elsewhere),
         };
-        let endpoint = HubPlace { url: url.clone(), owner };
+        let endpoint = HubEndpoint { url: url.clone(), owner };
         let (participant, name) = (ParticipantId::from_digest([7; 10]), "Me".to_owned());
-        self.give(Input::Hub(hub, HubEvent::Up { url, place: endpoint, participant, name }));
+        self.handle(Input::Hub(hub, HubEvent::Up { url, endpoint, participant, name }));
     }
 
     /// Lets time pass, and handles each deadline.
-    fn pass(&mut self, time: Duration) {
+    fn advance(&mut self, time: Duration) {
         let until = self.now + time;
-        for _ in 0..MOST {
+        for _ in 0..MAX_LINES {
             let Some(due) = self.core.poll_timeout().filter(|due| *due <= until) else { break };
             self.now = self.now.max(due);
             self.core.handle_timeout(self.now);
@@ -109,11 +109,11 @@ impl Stage {
         self.now = self.now.max(until);
     }
 
-    fn happen(&mut self, code: u32, text: &str) {
+    fn run_line(&mut self, code: u32, text: &str) {
         let hub = if code.is_multiple_of(2) { HubRef::Default } else { HubRef::At(url()) };
         let newest = self.open.last().copied();
         match (code / 16 % 8, newest) {
-            (0, _) => self.give(Input::Hub(hub, HubEvent::Down { reason: text.to_owned() })),
+            (0, _) => self.handle(Input::Hub(hub, HubEvent::Down { reason: text.to_owned() })),
             (1, _) => self.up(hub),
             (2, Some(peer)) => {
                 let states = [
@@ -123,7 +123,7 @@ impl Stage {
                     PeerState::Failed,
                 ];
                 let state = states[text.len() % states.len()];
-                self.give(Input::Peer(peer, PeerEvent::State(state)));
+                self.handle(Input::Peer(peer, PeerEvent::State(state)));
             }
             (3, _) => {
                 for session in ["b", "c"] {
@@ -132,27 +132,27 @@ impl Stage {
             }
             (2 | 4.., _) => {
                 if let Ok(message) = serde_json::from_str::<HubMessage>(text) {
-                    self.give(Input::Hub(hub, HubEvent::Message(message)));
+                    self.handle(Input::Hub(hub, HubEvent::Message(message)));
                 }
             }
         }
     }
 
-    fn give(&mut self, input: Input) {
+    fn handle(&mut self, input: Input) {
         self.core.handle(input, self.now);
         self.settle();
     }
 
     /// Performs the effects; peer connections carry out commands at once.
     fn settle(&mut self) {
-        for _ in 0..MOST {
+        for _ in 0..MAX_LINES {
             while let Some(effect) = self.core.poll_effect() {
                 self.perform(effect);
             }
-            if self.told.is_empty() {
+            if self.peer_events.is_empty() {
                 break;
             }
-            for (peer, event) in std::mem::take(&mut self.told) {
+            for (peer, event) in std::mem::take(&mut self.peer_events) {
                 self.core.handle(Input::Peer(peer, event), self.now);
             }
         }
@@ -171,7 +171,7 @@ impl Stage {
             Effect::ClosePeer(peer) => assert!(self.open.remove(&peer), "{peer} is closed once"),
             Effect::Peer { peer, command } => {
                 assert!(self.open.contains(&peer), "{peer} is open: {command:?}");
-                self.told.extend(outcome(command).map(|event| (peer, event)));
+                self.peer_events.extend(outcome(command).map(|event| (peer, event)));
             }
             Effect::Send { hub, message } => {
                 serde_json::to_string(&message).expect("a message is valid JSON");
@@ -181,8 +181,8 @@ impl Stage {
                 self.demands = camera || microphone || speaker;
             }
             Effect::SetSending { peer, .. }
-            | Effect::SetHeard { peer, .. }
-            | Effect::ExpectPictures { peer, .. } => {
+            | Effect::SetPlayback { peer, .. }
+            | Effect::ExpectVideo { peer, .. } => {
                 assert!(self.open.contains(&peer), "{peer} is open");
             }
             Effect::ConnectHub(_)
@@ -193,8 +193,8 @@ impl Stage {
     }
 
     fn end(mut self) {
-        self.give(Input::Command(Command::LeaveAll));
-        self.pass(Duration::from_secs(3600));
+        self.handle(Input::Command(Command::LeaveAll));
+        self.advance(Duration::from_secs(3600));
         assert!(self.open.is_empty(), "open after all sessions were left: {:?}", self.open);
         assert!(!self.demands, "devices are needed without a session");
         assert_eq!(self.core.poll_timeout(), None, "no deadline remains");
@@ -205,22 +205,23 @@ impl Stage {
 fn outcome(command: PeerCommand) -> Option<PeerEvent> {
     let sdp = || "v=0\r\n".to_owned();
     match command {
-        PeerCommand::MakeOffer { step: operation, .. } => Some(PeerEvent::Description {
-            step: operation,
+        PeerCommand::MakeOffer { operation, .. } => Some(PeerEvent::LocalDescription {
+            operation,
             kind: DescriptionKind::Offer,
             sdp: sdp(),
         }),
-        PeerCommand::AcceptOffer { step: operation, sdp: offer } if offer.is_empty() => {
-            Some(PeerEvent::Refused { step: operation, reason: offer })
+        PeerCommand::AcceptOffer { operation, sdp: offer } if offer.is_empty() => {
+            Some(PeerEvent::Failed { operation, reason: offer })
         }
-        PeerCommand::AcceptOffer { step: operation, .. } => Some(PeerEvent::Description {
-            step: operation,
+        PeerCommand::AcceptOffer { operation, .. } => Some(PeerEvent::LocalDescription {
+            operation,
             kind: DescriptionKind::Answer,
             sdp: sdp(),
         }),
-        PeerCommand::AcceptAnswer { step: operation, .. }
-        | PeerCommand::Rollback { step: operation } => Some(PeerEvent::Done { step: operation }),
-        PeerCommand::AddCandidate(_) | PeerCommand::Write(_) => None,
+        PeerCommand::AcceptAnswer { operation, .. } | PeerCommand::Rollback { operation } => {
+            Some(PeerEvent::Applied { operation })
+        }
+        PeerCommand::AddCandidate(_) | PeerCommand::SendChannelMessage(_) => None,
     }
 }
 

@@ -6,27 +6,27 @@
 //! between them, and simulate hours in a second.
 
 mod access;
-mod ask;
 mod chat;
 mod context;
 mod core;
 mod demand;
+mod effects;
+mod failures;
 #[cfg(any(fuzzing, test))]
 pub mod fuzz;
 mod hubs;
+mod input;
+mod lookup;
 mod membership;
 mod negotiation;
-mod outbox;
 mod participant;
 mod peer;
-mod reach;
-mod refusal;
+mod reachability;
 mod roster;
 mod session;
 #[cfg(test)]
 mod tests;
-mod words;
 
 pub use self::core::Conference;
-pub use outbox::Effect;
-pub use words::{HubEvent, HubRef, Input};
+pub use effects::Effect;
+pub use input::{HubEvent, HubRef, Input};

@@ -10,8 +10,8 @@
 use std::{collections::VecDeque, mem};
 
 use crate::model::{
-    Candidate, DescriptionKind, MAX_CANDIDATE_BYTES, MAX_SDP_BYTES, MediaTime, Payload,
-    PeerCommand, PeerEvent, Step,
+    Candidate, DescriptionKind, MAX_CANDIDATE_BYTES, MAX_SDP_BYTES, MediaTime, OperationId,
+    Payload, PeerCommand, PeerEvent,
 };
 
 /// The state machine of one connection's descriptions and candidates.
@@ -19,78 +19,78 @@ use crate::model::{
 pub(super) struct Negotiation {
     polite: bool,
     generation: u32,
-    state: State,
+    state: SignalingState,
     /// A needed negotiation that has not begun.
-    wanted: Option<Want>,
+    needed: Option<NegotiationNeeded>,
     /// A remote offer that waits for the pending operation. A newer one replaces it, because the
     /// remote peer has then taken the older one back.
-    offered: Option<String>,
-    steps: u32,
+    pending_offer: Option<String>,
+    operations: u32,
     /// Whether a remote description is set, so that candidates are legal.
-    has_remote: bool,
+    has_remote_description: bool,
     /// Whether a local description was sent, so that the remote peer can assign candidates to it.
-    has_sent: bool,
-    remote: Candidates,
-    local: Candidates,
-    moves: VecDeque<Move>,
+    has_sent_description: bool,
+    remote_candidates: CandidateQueue,
+    local_candidates: CandidateQueue,
+    actions: VecDeque<Action>,
 }
 
 /// Why a negotiation is needed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Want {
+pub(super) enum NegotiationNeeded {
     /// For the first exchange. Any exchange satisfies it, also one that the remote peer starts.
-    Agree,
+    Initial,
     /// To find new network paths (ICE restart, RFC 8445, section 9).
-    Restart,
+    IceRestart,
 }
 
 /// An action of the negotiation.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Move {
+pub(super) enum Action {
     /// Send a command to the connection.
-    Do(PeerCommand),
+    Command(PeerCommand),
     /// Send a signal to the remote peer.
-    Say(Payload),
+    Signal(Payload),
     /// An operation failed: this connection cannot be negotiated any further.
-    GiveUp(String),
+    Fail(String),
 }
 
 /// The signalling state (W3C `RTCSignalingState`), with the pending operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
+enum SignalingState {
     Stable,
     /// A local offer is being created.
-    Offering {
-        step: Step,
-        want: Want,
+    CreatingOffer {
+        operation: OperationId,
+        needed: NegotiationNeeded,
     },
     /// A local offer is set and was sent.
-    Offered {
-        want: Want,
+    HaveLocalOffer {
+        needed: NegotiationNeeded,
         since: MediaTime,
     },
     /// The local offer is being rolled back.
     RollingBack {
-        step: Step,
-        want: Want,
+        operation: OperationId,
+        needed: NegotiationNeeded,
     },
     /// A remote offer is being set and answered.
-    Answering {
-        step: Step,
+    HaveRemoteOffer {
+        operation: OperationId,
     },
     /// The answer to the local offer is being set.
-    Concluding {
-        step: Step,
+    ApplyingAnswer {
+        operation: OperationId,
     },
     /// An operation failed.
-    Broken,
+    Failed,
 }
 
 /// Candidates of one end that wait for a description, and the total number seen.
 #[derive(Debug, Default)]
-struct Candidates {
-    waiting: Vec<Candidate>,
-    seen: usize,
+struct CandidateQueue {
+    queued: Vec<Candidate>,
+    total: usize,
 }
 
 /// The most candidates that one end of a connection may send; more are dropped.
@@ -105,62 +105,62 @@ impl Negotiation {
         Self {
             polite,
             generation,
-            state: State::Stable,
-            wanted: None,
-            offered: None,
-            steps: 0,
-            has_remote: false,
-            has_sent: false,
-            remote: Candidates::default(),
-            local: Candidates::default(),
-            moves: VecDeque::new(),
+            state: SignalingState::Stable,
+            needed: None,
+            pending_offer: None,
+            operations: 0,
+            has_remote_description: false,
+            has_sent_description: false,
+            remote_candidates: CandidateQueue::default(),
+            local_candidates: CandidateQueue::default(),
+            actions: VecDeque::new(),
         }
     }
 
     /// The next action.
-    pub(super) fn poll(&mut self) -> Option<Move> {
-        self.moves.pop_front()
+    pub(super) fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
     }
 
     /// Whether both descriptions were set at least once.
-    pub(super) const fn has_agreed(&self) -> bool {
-        self.has_remote
+    pub(super) const fn has_negotiated(&self) -> bool {
+        self.has_remote_description
     }
 
     /// Since when a local offer has been set and not answered.
     pub(super) const fn unanswered_since(&self) -> Option<MediaTime> {
         match self.state {
-            State::Offered { since, .. } => Some(since),
-            State::Stable
-            | State::Offering { .. }
-            | State::RollingBack { .. }
-            | State::Answering { .. }
-            | State::Concluding { .. }
-            | State::Broken => None,
+            SignalingState::HaveLocalOffer { since, .. } => Some(since),
+            SignalingState::Stable
+            | SignalingState::CreatingOffer { .. }
+            | SignalingState::RollingBack { .. }
+            | SignalingState::HaveRemoteOffer { .. }
+            | SignalingState::ApplyingAnswer { .. }
+            | SignalingState::Failed => None,
         }
     }
 
     /// Requests an offer, now or as soon as one is legal.
-    pub(super) fn want(&mut self, needed: Want) {
-        self.wanted = self.wanted.max(Some(needed));
-        self.go_on();
+    pub(super) fn request(&mut self, needed: NegotiationNeeded) {
+        self.needed = self.needed.max(Some(needed));
+        self.start_pending();
     }
 
     /// Rolls back an offer that was never answered, and makes a new one.
-    pub(super) fn repeat_offer(&mut self) {
-        if let State::Offered { want: needed, .. } = self.state {
+    pub(super) fn retry_offer(&mut self) {
+        if let SignalingState::HaveLocalOffer { needed, .. } = self.state {
             self.roll_back(needed);
         }
     }
 
     /// Handles a signal of the remote peer about this generation.
-    pub(super) fn hear(&mut self, payload: Payload) {
+    pub(super) fn handle_signal(&mut self, payload: Payload) {
         match payload {
-            Payload::Offer { sdp, .. } if sdp.len() <= MAX_SDP_BYTES => self.hear_offer(sdp),
-            Payload::Answer { sdp, .. } if sdp.len() <= MAX_SDP_BYTES => self.hear_answer(sdp),
+            Payload::Offer { sdp, .. } if sdp.len() <= MAX_SDP_BYTES => self.handle_offer(sdp),
+            Payload::Answer { sdp, .. } if sdp.len() <= MAX_SDP_BYTES => self.handle_answer(sdp),
             Payload::Candidate { candidate, mid, line, .. } => {
-                self.remote.hold(Candidate { line: candidate, mid, index: line });
-                self.release_remote();
+                self.remote_candidates.push(Candidate { line: candidate, mid, index: line });
+                self.flush_remote_candidates();
             }
             Payload::Offer { .. }
             | Payload::Answer { .. }
@@ -171,214 +171,238 @@ impl Negotiation {
 
     /// Handles an event of the connection. The outcome of any operation other than the pending one
     /// is stale.
-    pub(super) fn outcome(&mut self, event: PeerEvent, now: MediaTime) {
+    pub(super) fn handle_event(&mut self, event: PeerEvent, now: MediaTime) {
         match event {
-            PeerEvent::Description { step: operation, kind, sdp } => {
-                self.described(operation, (kind, sdp), now)
+            PeerEvent::LocalDescription { operation, kind, sdp } => {
+                self.on_local_description(operation, (kind, sdp), now)
             }
-            PeerEvent::Done { step: operation } => self.done(operation),
-            PeerEvent::Refused { step: operation, reason }
-                if self.under_way() == Some(operation) =>
+            PeerEvent::Applied { operation } => self.on_applied(operation),
+            PeerEvent::Failed { operation, reason }
+                if self.pending_operation() == Some(operation) =>
             {
-                self.state = State::Broken;
-                self.moves.push_back(Move::GiveUp(reason));
+                self.state = SignalingState::Failed;
+                self.actions.push_back(Action::Fail(reason));
             }
             PeerEvent::Candidate(candidate) => {
-                self.local.hold(candidate);
-                self.release_local();
+                self.local_candidates.push(candidate);
+                self.flush_local_candidates();
             }
-            PeerEvent::Refused { .. }
-            | PeerEvent::Agreed(_)
+            PeerEvent::Failed { .. }
+            | PeerEvent::Negotiated(_)
             | PeerEvent::State(_)
-            | PeerEvent::Writable
-            | PeerEvent::Read(_) => {}
+            | PeerEvent::ChannelOpen
+            | PeerEvent::ChannelMessage(_) => {}
         }
     }
 
-    fn hear_offer(&mut self, sdp: String) {
+    fn handle_offer(&mut self, sdp: String) {
         match self.state {
-            State::Offering { .. } | State::Offered { .. } if !self.polite => {}
-            State::Offered { want: needed, .. } => {
-                self.offered = Some(sdp);
+            SignalingState::CreatingOffer { .. } | SignalingState::HaveLocalOffer { .. }
+                if !self.polite => {}
+            SignalingState::HaveLocalOffer { needed, .. } => {
+                self.pending_offer = Some(sdp);
                 self.roll_back(needed);
             }
-            State::Stable
-            | State::Offering { .. }
-            | State::RollingBack { .. }
-            | State::Answering { .. }
-            | State::Concluding { .. } => {
-                self.offered = Some(sdp);
-                self.go_on();
+            SignalingState::Stable
+            | SignalingState::CreatingOffer { .. }
+            | SignalingState::RollingBack { .. }
+            | SignalingState::HaveRemoteOffer { .. }
+            | SignalingState::ApplyingAnswer { .. } => {
+                self.pending_offer = Some(sdp);
+                self.start_pending();
             }
-            State::Broken => {}
+            SignalingState::Failed => {}
         }
     }
 
-    fn hear_answer(&mut self, sdp: String) {
-        if let State::Offered { .. } = self.state {
-            let operation = self.step();
-            self.state = State::Concluding { step: operation };
-            self.moves.push_back(Move::Do(PeerCommand::AcceptAnswer { step: operation, sdp }));
+    fn handle_answer(&mut self, sdp: String) {
+        if let SignalingState::HaveLocalOffer { .. } = self.state {
+            let operation = self.next_operation();
+            self.state = SignalingState::ApplyingAnswer { operation };
+            self.actions.push_back(Action::Command(PeerCommand::AcceptAnswer { operation, sdp }));
         }
     }
 
-    fn described(&mut self, of: Step, (kind, sdp): (DescriptionKind, String), now: MediaTime) {
+    fn on_local_description(
+        &mut self,
+        of: OperationId,
+        (kind, sdp): (DescriptionKind, String),
+        now: MediaTime,
+    ) {
         let generation = self.generation;
         match (self.state, kind) {
-            (State::Offering { step: operation, want: needed }, DescriptionKind::Offer)
+            (SignalingState::CreatingOffer { operation, needed }, DescriptionKind::Offer)
                 if operation == of =>
             {
-                self.state = State::Offered { want: needed, since: now };
+                self.state = SignalingState::HaveLocalOffer { needed, since: now };
                 // A remote offer that arrived meanwhile wins: this one is rolled back, not sent.
-                if self.offered.is_some() {
+                if self.pending_offer.is_some() {
                     self.roll_back(needed);
                 } else {
-                    self.say(Payload::Offer { generation, sdp });
+                    self.send_description(Payload::Offer { generation, sdp });
                 }
             }
-            (State::Answering { step: operation }, DescriptionKind::Answer) if operation == of => {
-                self.agreed();
+            (SignalingState::HaveRemoteOffer { operation }, DescriptionKind::Answer)
+                if operation == of =>
+            {
+                self.on_exchange_complete();
                 // The remote peer replaced the offer that this answers: a newer one is queued.
-                if self.offered.is_none() {
-                    self.say(Payload::Answer { generation, sdp });
+                if self.pending_offer.is_none() {
+                    self.send_description(Payload::Answer { generation, sdp });
                 }
-                self.go_on();
+                self.start_pending();
             }
             (
-                State::Stable
-                | State::Offering { .. }
-                | State::Offered { .. }
-                | State::RollingBack { .. }
-                | State::Answering { .. }
-                | State::Concluding { .. }
-                | State::Broken,
+                SignalingState::Stable
+                | SignalingState::CreatingOffer { .. }
+                | SignalingState::HaveLocalOffer { .. }
+                | SignalingState::RollingBack { .. }
+                | SignalingState::HaveRemoteOffer { .. }
+                | SignalingState::ApplyingAnswer { .. }
+                | SignalingState::Failed,
                 DescriptionKind::Offer | DescriptionKind::Answer,
             ) => {}
         }
     }
 
-    fn done(&mut self, of: Step) {
+    fn on_applied(&mut self, of: OperationId) {
         match self.state {
-            State::RollingBack { step: operation, want: needed } if operation == of => {
-                self.state = State::Stable;
-                self.wanted = self.wanted.max(Some(needed));
-                self.go_on();
+            SignalingState::RollingBack { operation, needed } if operation == of => {
+                self.state = SignalingState::Stable;
+                self.needed = self.needed.max(Some(needed));
+                self.start_pending();
             }
-            State::Concluding { step: operation } if operation == of => {
-                self.agreed();
-                self.go_on();
+            SignalingState::ApplyingAnswer { operation } if operation == of => {
+                self.on_exchange_complete();
+                self.start_pending();
             }
-            State::Stable
-            | State::Offering { .. }
-            | State::Offered { .. }
-            | State::RollingBack { .. }
-            | State::Answering { .. }
-            | State::Concluding { .. }
-            | State::Broken => {}
+            SignalingState::Stable
+            | SignalingState::CreatingOffer { .. }
+            | SignalingState::HaveLocalOffer { .. }
+            | SignalingState::RollingBack { .. }
+            | SignalingState::HaveRemoteOffer { .. }
+            | SignalingState::ApplyingAnswer { .. }
+            | SignalingState::Failed => {}
         }
     }
 
     /// An exchange is complete, whichever end began it.
-    fn agreed(&mut self) {
-        self.state = State::Stable;
-        self.has_remote = true;
-        if self.wanted == Some(Want::Agree) {
-            self.wanted = None;
+    fn on_exchange_complete(&mut self) {
+        self.state = SignalingState::Stable;
+        self.has_remote_description = true;
+        if self.needed == Some(NegotiationNeeded::Initial) {
+            self.needed = None;
         }
     }
 
     /// In the stable state, starts what is queued; a remote offer goes first.
-    fn go_on(&mut self) {
-        if self.state != State::Stable {
+    fn start_pending(&mut self) {
+        if self.state != SignalingState::Stable {
             return;
         }
-        if let Some(sdp) = self.offered.take() {
-            let operation = self.step();
-            self.state = State::Answering { step: operation };
-            self.moves.push_back(Move::Do(PeerCommand::AcceptOffer { step: operation, sdp }));
-        } else if let Some(needed) = self.wanted.take() {
-            self.release_remote();
-            let (operation, restart_ice) = (self.step(), needed == Want::Restart);
-            self.state = State::Offering { step: operation, want: needed };
-            self.moves.push_back(Move::Do(PeerCommand::MakeOffer { step: operation, restart_ice }));
+        if let Some(sdp) = self.pending_offer.take() {
+            let operation = self.next_operation();
+            self.state = SignalingState::HaveRemoteOffer { operation };
+            self.actions.push_back(Action::Command(PeerCommand::AcceptOffer { operation, sdp }));
+        } else if let Some(needed) = self.needed.take() {
+            self.flush_remote_candidates();
+            let (operation, restart_ice) =
+                (self.next_operation(), needed == NegotiationNeeded::IceRestart);
+            self.state = SignalingState::CreatingOffer { operation, needed };
+            self.actions
+                .push_back(Action::Command(PeerCommand::MakeOffer { operation, restart_ice }));
         } else {
-            self.release_remote();
-            self.release_local();
+            self.flush_remote_candidates();
+            self.flush_local_candidates();
         }
     }
 
-    fn roll_back(&mut self, needed: Want) {
-        let operation = self.step();
-        self.state = State::RollingBack { step: operation, want: needed };
-        self.moves.push_back(Move::Do(PeerCommand::Rollback { step: operation }));
+    fn roll_back(&mut self, needed: NegotiationNeeded) {
+        let operation = self.next_operation();
+        self.state = SignalingState::RollingBack { operation, needed };
+        self.actions.push_back(Action::Command(PeerCommand::Rollback { operation }));
     }
 
-    fn say(&mut self, description: Payload) {
-        self.moves.push_back(Move::Say(description));
-        self.has_sent = true;
-        self.release_local();
+    fn send_description(&mut self, description: Payload) {
+        self.actions.push_back(Action::Signal(description));
+        self.has_sent_description = true;
+        self.flush_local_candidates();
     }
 
     /// Adds queued remote candidates, unless a description that they may belong to is still to be
     /// set.
-    fn release_remote(&mut self) {
+    fn flush_remote_candidates(&mut self) {
         let placed = match self.state {
-            State::Stable | State::Offering { .. } | State::Offered { .. } => self.has_remote,
-            State::RollingBack { .. }
-            | State::Answering { .. }
-            | State::Concluding { .. }
-            | State::Broken => false,
+            SignalingState::Stable
+            | SignalingState::CreatingOffer { .. }
+            | SignalingState::HaveLocalOffer { .. } => self.has_remote_description,
+            SignalingState::RollingBack { .. }
+            | SignalingState::HaveRemoteOffer { .. }
+            | SignalingState::ApplyingAnswer { .. }
+            | SignalingState::Failed => false,
         };
-        if placed && self.offered.is_none() {
-            let candidates = self.remote.release();
-            self.moves.extend(candidates.map(|one| Move::Do(PeerCommand::AddCandidate(one))));
+        if placed && self.pending_offer.is_none() {
+            let candidates = self.remote_candidates.drain();
+            self.actions
+                .extend(candidates.map(|one| Action::Command(PeerCommand::AddCandidate(one))));
         }
     }
 
     /// Sends queued local candidates, unless the description that they may belong to is still to be
     /// sent.
-    fn release_local(&mut self) {
+    fn flush_local_candidates(&mut self) {
         let placed = match self.state {
-            State::Stable | State::Offered { .. } | State::Concluding { .. } => self.has_sent,
-            State::Offering { .. }
-            | State::RollingBack { .. }
-            | State::Answering { .. }
-            | State::Broken => false,
+            SignalingState::Stable
+            | SignalingState::HaveLocalOffer { .. }
+            | SignalingState::ApplyingAnswer { .. } => self.has_sent_description,
+            SignalingState::CreatingOffer { .. }
+            | SignalingState::RollingBack { .. }
+            | SignalingState::HaveRemoteOffer { .. }
+            | SignalingState::Failed => false,
         };
         if placed {
             let generation = self.generation;
-            self.moves.extend(self.local.release().map(|Candidate { line, mid, index }| {
-                Move::Say(Payload::Candidate { generation, candidate: line, mid, line: index })
-            }));
+            self.actions.extend(self.local_candidates.drain().map(
+                |Candidate { line, mid, index }| {
+                    Action::Signal(Payload::Candidate {
+                        generation,
+                        candidate: line,
+                        mid,
+                        line: index,
+                    })
+                },
+            ));
         }
     }
 
-    fn step(&mut self) -> Step {
-        self.steps += 1;
-        Step(self.steps)
+    fn next_operation(&mut self) -> OperationId {
+        self.operations += 1;
+        OperationId(self.operations)
     }
 
-    const fn under_way(&self) -> Option<Step> {
+    const fn pending_operation(&self) -> Option<OperationId> {
         match self.state {
-            State::Offering { step: operation, .. }
-            | State::RollingBack { step: operation, .. }
-            | State::Answering { step: operation }
-            | State::Concluding { step: operation } => Some(operation),
-            State::Stable | State::Offered { .. } | State::Broken => None,
+            SignalingState::CreatingOffer { operation, .. }
+            | SignalingState::RollingBack { operation, .. }
+            | SignalingState::HaveRemoteOffer { operation }
+            | SignalingState::ApplyingAnswer { operation } => Some(operation),
+            SignalingState::Stable
+            | SignalingState::HaveLocalOffer { .. }
+            | SignalingState::Failed => None,
         }
     }
 }
 
-impl Candidates {
-    fn hold(&mut self, candidate: Candidate) {
-        if self.seen < MAX_CANDIDATES && candidate.line.len() <= MAX_CANDIDATE_BYTES {
-            self.seen += 1;
-            self.waiting.push(candidate);
+impl CandidateQueue {
+    fn push(&mut self, candidate: Candidate) {
+        if self.total < MAX_CANDIDATES && candidate.line.len() <= MAX_CANDIDATE_BYTES {
+            self.total += 1;
+            self.queued.push(candidate);
         }
     }
 
-    fn release(&mut self) -> impl Iterator<Item = Candidate> + use<> {
-        mem::take(&mut self.waiting).into_iter()
+    fn drain(&mut self) -> impl Iterator<Item = Candidate> + use<> {
+        mem::take(&mut self.queued).into_iter()
     }
 }
 

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use super::{
-    context::Scope,
-    negotiation::{Move, Negotiation, Want},
-    outbox::{Effect, Outbox},
-    reach::Reach,
+    context::ParticipantContext,
+    effects::{Effect, EffectQueue},
+    negotiation::{Action, Negotiation, NegotiationNeeded},
+    reachability::Reachability,
 };
 use crate::model::{
-    Agreement, ConnectionFault, Direction, Gates, Layer, MediaTime, ParticipantId, Payload,
+    ConnectionFault, Direction, Enabled, Layer, MediaTime, NegotiatedMedia, ParticipantId, Payload,
     PeerCommand, PeerEvent, PeerId, PeerMedia, PeerState,
 };
 
@@ -21,33 +21,33 @@ pub(super) struct Peer {
     polite: bool,
     media: PeerMedia,
     /// The media that the two ends negotiated.
-    agreed: Agreement,
+    negotiated: NegotiatedMedia,
     /// The media that it sends: audio, video.
-    fed: (bool, bool),
+    sending: (bool, bool),
     /// Whether its audio is audible, and whether any is expected.
-    sound: (bool, bool),
+    playback: (bool, bool),
     /// Whether video is expected.
-    pictures: bool,
-    flow: Flow,
+    expects_video: bool,
+    media_state: MediaState,
     negotiation: Negotiation,
-    restarted: bool,
-    reach: Reach,
+    ice_restarted: bool,
+    reachability: Reachability,
 }
 
 /// Whether media flows on a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Flow {
+pub(super) enum MediaState {
     /// None has arrived yet.
-    Starting { since: MediaTime },
+    New { since: MediaTime },
     /// Packets arrive.
-    Flowing { since: MediaTime },
+    Connected { since: MediaTime },
     /// No packet has arrived for some seconds; the connection may recover.
-    Silent { since: MediaTime },
+    Disconnected { since: MediaTime },
 }
 
 /// A connection is lost and cannot recover.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Dead {
+pub(super) struct ConnectionLost {
     /// The kind of failure.
     pub(super) fault: ConnectionFault,
     /// The same as a sentence for the user, with the way out.
@@ -55,48 +55,52 @@ pub(super) struct Dead {
 }
 
 /// How long a connection may take until packets flow.
-pub(super) const CONNECT_PATIENCE: Duration = Duration::from_secs(15);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How long a connection may be silent while its remote peer is at the hub, before it is replaced.
-pub(super) const SILENCE_PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const SILENCE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long no packet has arrived when a connection reports `Disconnected`.
-pub(super) const SILENCE_KNOWN_AFTER: Duration = Duration::from_secs(3);
+pub(super) const DISCONNECTED_AFTER: Duration = Duration::from_secs(3);
 
 /// How long an offer on a running connection may stay unanswered before it is made again.
 ///
 /// That takes so long only if a signal was lost on the way through the hub; media goes on
 /// meanwhile.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a connection is silent before ICE is restarted, by the impolite and by the polite end:
 /// staggered, so that their offers seldom collide.
-const RESTART_AFTER: [Duration; 2] = [Duration::from_millis(5000), Duration::from_millis(7500)];
+const ICE_RESTART_AFTER: [Duration; 2] = [Duration::from_millis(5000), Duration::from_millis(7500)];
 
 impl Peer {
     /// Opens a connection of that generation to a participant.
-    pub(super) fn open(generation: u32, to: &ParticipantId, cx: &mut Scope<'_>) -> Self {
-        let id = cx.out.name_peer();
-        let media = cx.terms.media();
-        let polite = cx.terms.me > *to;
-        let session = cx.terms.session.clone();
-        let hub = cx.terms.hub.clone();
-        cx.out.push(Effect::OpenPeer { peer: id, session, hub, media });
-        let media_state = Flow::Starting { since: cx.now };
+    pub(super) fn open(
+        generation: u32,
+        to: &ParticipantId,
+        cx: &mut ParticipantContext<'_>,
+    ) -> Self {
+        let id = cx.effects.new_peer_id();
+        let media = cx.info.peer_media();
+        let polite = cx.info.me > *to;
+        let session = cx.info.session.clone();
+        let hub = cx.info.hub.clone();
+        cx.effects.push(Effect::OpenPeer { peer: id, session, hub, media });
+        let media_state = MediaState::New { since: cx.now };
         let negotiation = Negotiation::new(polite, generation);
         Self {
             id,
             generation,
             polite,
             media,
-            agreed: Agreement::default(),
-            fed: (false, false),
-            sound: (true, true),
-            pictures: true,
-            flow: media_state,
+            negotiated: NegotiatedMedia::default(),
+            sending: (false, false),
+            playback: (true, true),
+            expects_video: true,
+            media_state,
             negotiation,
-            restarted: false,
-            reach: Reach::default(),
+            ice_restarted: false,
+            reachability: Reachability::default(),
         }
     }
 
@@ -108,204 +112,234 @@ impl Peer {
         self.generation
     }
 
-    pub(super) const fn flow(&self) -> Flow {
-        self.flow
+    pub(super) const fn media_state(&self) -> MediaState {
+        self.media_state
     }
 
     /// Whether no media has ever arrived on it.
-    pub(super) const fn is_starting(&self) -> bool {
-        matches!(self.flow, Flow::Starting { .. })
+    pub(super) const fn is_new(&self) -> bool {
+        matches!(self.media_state, MediaState::New { .. })
     }
 
     /// Whether both descriptions are set, so that packets could flow.
-    pub(super) const fn has_agreed(&self) -> bool {
-        self.negotiation.has_agreed()
+    pub(super) const fn has_negotiated(&self) -> bool {
+        self.negotiation.has_negotiated()
     }
 
     /// The media that it sends: audio, video.
-    pub(super) const fn fed(&self) -> (bool, bool) {
-        self.fed
+    pub(super) const fn sending(&self) -> (bool, bool) {
+        self.sending
     }
 
     /// The media that go to the remote peer with these mute switches: audio, video.
-    pub(super) fn sends(&self, enabled: Gates) -> (bool, bool) {
+    pub(super) fn enabled_media(&self, enabled: Enabled) -> (bool, bool) {
         let sends = |direction: Option<Direction>| direction.is_some_and(Direction::sends);
-        let audio = sends(self.media.audio) && self.agreed.sends_audio;
-        let video = sends(self.media.video) && self.agreed.sends_video;
+        let audio = sends(self.media.audio) && self.negotiated.sends_audio;
+        let video = sends(self.media.video) && self.negotiated.sends_video;
         (enabled.microphone && audio, enabled.camera && video)
     }
 
     /// Sets the negotiated media. Returns `false` if none is left.
-    pub(super) fn agree(&mut self, negotiated: Agreement) -> bool {
-        self.agreed = negotiated;
+    pub(super) fn set_negotiated(&mut self, negotiated: NegotiatedMedia) -> bool {
+        self.negotiated = negotiated;
         !negotiated.is_empty(self.media)
     }
 
     /// Applies the mute switches to what it sends and to how its audio is played. `theirs` is what
     /// the remote peer signals that it sends: audio, video.
-    pub(super) fn pass(&mut self, enabled: Gates, theirs: (bool, bool), effects: &mut Outbox) {
-        let has_audio = theirs.0 && self.agreed.receives_audio;
-        let has_video = theirs.1 && self.agreed.receives_video;
-        let sending = if self.is_starting() { (false, false) } else { self.sends(enabled) };
-        if sending != self.fed {
-            self.fed = sending;
+    pub(super) fn apply_enabled(
+        &mut self,
+        enabled: Enabled,
+        theirs: (bool, bool),
+        effects: &mut EffectQueue,
+    ) {
+        let has_audio = theirs.0 && self.negotiated.receives_audio;
+        let has_video = theirs.1 && self.negotiated.receives_video;
+        let sending = if self.is_new() { (false, false) } else { self.enabled_media(enabled) };
+        if sending != self.sending {
+            self.sending = sending;
             let (audio, video) = (sending.0, sending.1.then_some(Layer::Full));
             effects.push(Effect::SetSending { peer: self.id, audio, video });
         }
-        let (audible, expected) =
-            (enabled.listening, has_audio && !matches!(self.flow, Flow::Silent { .. }));
-        if self.sounds() && (audible, expected) != self.sound {
-            self.sound = (audible, expected);
-            effects.push(Effect::SetHeard { peer: self.id, heard: audible, speaks: expected });
+        let (audible, expected) = (
+            enabled.listening,
+            has_audio && !matches!(self.media_state, MediaState::Disconnected { .. }),
+        );
+        if self.receives_audio() && (audible, expected) != self.playback {
+            self.playback = (audible, expected);
+            effects.push(Effect::SetPlayback { peer: self.id, audible, expected });
         }
         let receives = self.media.video.is_some_and(Direction::receives);
-        if receives && has_video != self.pictures {
-            self.pictures = has_video;
-            effects.push(Effect::ExpectPictures { peer: self.id, expected: has_video });
+        if receives && has_video != self.expects_video {
+            self.expects_video = has_video;
+            effects.push(Effect::ExpectVideo { peer: self.id, expected: has_video });
         }
     }
 
     /// Whether it may receive audio.
-    pub(super) fn sounds(&self) -> bool {
+    pub(super) fn receives_audio(&self) -> bool {
         self.media.audio.is_some_and(Direction::receives)
     }
 
     /// Makes an offer, as soon as that is legal.
-    pub(super) fn offer(&mut self, to: &ParticipantId, cx: &mut Scope<'_>) -> Result<(), Dead> {
-        self.negotiation.want(Want::Agree);
-        self.carry_out(to, cx)
+    pub(super) fn offer(
+        &mut self,
+        to: &ParticipantId,
+        cx: &mut ParticipantContext<'_>,
+    ) -> Result<(), ConnectionLost> {
+        self.negotiation.request(NegotiationNeeded::Initial);
+        self.run_actions(to, cx)
     }
 
     /// Handles a signal of the remote peer about this connection.
-    pub(super) fn hear(
+    pub(super) fn handle_signal(
         &mut self,
         payload: Payload,
         from: &ParticipantId,
-        cx: &mut Scope<'_>,
-    ) -> Result<(), Dead> {
+        cx: &mut ParticipantContext<'_>,
+    ) -> Result<(), ConnectionLost> {
         match &payload {
-            Payload::Offer { sdp, .. } | Payload::Answer { sdp, .. } => self.reach.note_theirs(sdp),
-            Payload::Candidate { candidate, .. } => self.reach.note_theirs(candidate),
+            Payload::Offer { sdp, .. } | Payload::Answer { sdp, .. } => {
+                self.reachability.note_theirs(sdp)
+            }
+            Payload::Candidate { candidate, .. } => self.reachability.note_theirs(candidate),
             Payload::Media { .. } | Payload::Unknown => {}
         }
-        self.negotiation.hear(payload);
-        self.carry_out(from, cx)
+        self.negotiation.handle_signal(payload);
+        self.run_actions(from, cx)
     }
 
     /// Handles an event of the connection.
-    pub(super) fn tell(
+    pub(super) fn handle_event(
         &mut self,
         event: PeerEvent,
         of: &ParticipantId,
-        cx: &mut Scope<'_>,
-    ) -> Result<(), Dead> {
+        cx: &mut ParticipantContext<'_>,
+    ) -> Result<(), ConnectionLost> {
         match &event {
-            PeerEvent::State(state) => return self.change(*state, cx),
-            PeerEvent::Description { sdp, .. } => self.reach.note_ours(sdp),
-            PeerEvent::Candidate(candidate) => self.reach.note_ours(&candidate.line),
-            PeerEvent::Done { .. }
-            | PeerEvent::Refused { .. }
-            | PeerEvent::Agreed(_)
-            | PeerEvent::Writable
-            | PeerEvent::Read(_) => {}
+            PeerEvent::State(state) => return self.on_state(*state, cx),
+            PeerEvent::LocalDescription { sdp, .. } => self.reachability.note_ours(sdp),
+            PeerEvent::Candidate(candidate) => self.reachability.note_ours(&candidate.line),
+            PeerEvent::Applied { .. }
+            | PeerEvent::Failed { .. }
+            | PeerEvent::Negotiated(_)
+            | PeerEvent::ChannelOpen
+            | PeerEvent::ChannelMessage(_) => {}
         }
-        self.negotiation.outcome(event, cx.now);
-        self.carry_out(of, cx)
+        self.negotiation.handle_event(event, cx.now);
+        self.run_actions(of, cx)
     }
 
     /// Handles the deadlines that have passed. Returns an error if the connection has timed out.
-    pub(super) fn advance(&mut self, with: &ParticipantId, cx: &mut Scope<'_>) -> Result<(), Dead> {
-        let Some(due) = self.due() else { return Ok(()) };
+    pub(super) fn handle_timeout(
+        &mut self,
+        with: &ParticipantId,
+        cx: &mut ParticipantContext<'_>,
+    ) -> Result<(), ConnectionLost> {
+        let Some(due) = self.next_deadline() else { return Ok(()) };
         if cx.now < due {
             return Ok(());
         }
-        match self.flow {
-            Flow::Starting { .. } => return Err(self.unconnected()),
-            Flow::Silent { since } if cx.now >= since + SILENCE_PATIENCE => {
-                return Err(Dead::broken_off("no packets arrive any more"));
+        match self.media_state {
+            MediaState::New { .. } => return Err(self.connect_failure()),
+            MediaState::Disconnected { since } if cx.now >= since + SILENCE_TIMEOUT => {
+                return Err(ConnectionLost::broken_off("no packets arrive any more"));
             }
-            Flow::Silent { .. } => {
-                self.restarted = true;
-                self.negotiation.want(Want::Restart);
+            MediaState::Disconnected { .. } => {
+                self.ice_restarted = true;
+                self.negotiation.request(NegotiationNeeded::IceRestart);
             }
-            Flow::Flowing { .. } => self.negotiation.repeat_offer(),
+            MediaState::Connected { .. } => self.negotiation.retry_offer(),
         }
-        self.carry_out(with, cx)
+        self.run_actions(with, cx)
     }
 
     /// The next deadline, as long as the remote peer can be reached through the hub.
-    pub(super) fn due(&self) -> Option<MediaTime> {
-        match self.flow {
-            Flow::Starting { since } => Some(since + CONNECT_PATIENCE),
-            Flow::Flowing { since } => {
+    pub(super) fn next_deadline(&self) -> Option<MediaTime> {
+        match self.media_state {
+            MediaState::New { since } => Some(since + CONNECT_TIMEOUT),
+            MediaState::Connected { since } => {
                 let offered = self.negotiation.unanswered_since()?;
-                Some(offered.max(since) + ANSWER_PATIENCE)
+                Some(offered.max(since) + ANSWER_TIMEOUT)
             }
-            Flow::Silent { since } if self.restarted => Some(since + SILENCE_PATIENCE),
-            Flow::Silent { since } => Some(since + RESTART_AFTER[usize::from(self.polite)]),
+            MediaState::Disconnected { since } if self.ice_restarted => {
+                Some(since + SILENCE_TIMEOUT)
+            }
+            MediaState::Disconnected { since } => {
+                Some(since + ICE_RESTART_AFTER[usize::from(self.polite)])
+            }
         }
     }
 
     /// Closes the connection.
-    pub(super) fn close(self, cx: &mut Scope<'_>) {
-        cx.out.push(Effect::ClosePeer(self.id));
+    pub(super) fn close(self, cx: &mut ParticipantContext<'_>) {
+        cx.effects.push(Effect::ClosePeer(self.id));
     }
 
     /// Why no packets have ever arrived on it.
-    pub(super) fn unconnected(&self) -> Dead {
-        if !self.has_agreed() {
+    pub(super) fn connect_failure(&self) -> ConnectionLost {
+        if !self.has_negotiated() {
             let reason = "the other program does not answer: it may hang, or be another version; \
                  ask the person to start it again"
                 .into();
-            return Dead { fault: ConnectionFault::NotAgreed, reason };
+            return ConnectionLost { fault: ConnectionFault::NotAgreed, reason };
         }
-        let (fault, reason) = self.reach.verdict();
-        Dead { fault, reason: reason.into() }
+        let (fault, reason) = self.reachability.diagnosis();
+        ConnectionLost { fault, reason: reason.into() }
     }
 
-    fn change(&mut self, state: PeerState, cx: &mut Scope<'_>) -> Result<(), Dead> {
-        match (state, self.flow) {
-            (PeerState::Connected, Flow::Starting { .. }) => {
-                self.flow = Flow::Flowing { since: cx.now };
+    fn on_state(
+        &mut self,
+        state: PeerState,
+        cx: &mut ParticipantContext<'_>,
+    ) -> Result<(), ConnectionLost> {
+        match (state, self.media_state) {
+            (PeerState::Connected, MediaState::New { .. }) => {
+                self.media_state = MediaState::Connected { since: cx.now };
             }
-            (PeerState::Connected, Flow::Silent { .. }) => {
-                self.flow = Flow::Flowing { since: cx.now };
-                self.restarted = false;
+            (PeerState::Connected, MediaState::Disconnected { .. }) => {
+                self.media_state = MediaState::Connected { since: cx.now };
+                self.ice_restarted = false;
             }
-            (PeerState::Disconnected, Flow::Flowing { since }) => {
-                let since_silence = cx.ago(SILENCE_KNOWN_AFTER).max(since);
-                self.flow = Flow::Silent { since: since_silence };
+            (PeerState::Disconnected, MediaState::Connected { since }) => {
+                let since_silence = cx.time_before(DISCONNECTED_AFTER).max(since);
+                self.media_state = MediaState::Disconnected { since: since_silence };
             }
-            (PeerState::Failed, Flow::Starting { .. }) => return Err(self.unconnected()),
-            (PeerState::Failed, Flow::Flowing { .. } | Flow::Silent { .. }) => {
-                return Err(Dead::broken_off("the connection broke off"));
+            (PeerState::Failed, MediaState::New { .. }) => return Err(self.connect_failure()),
+            (PeerState::Failed, MediaState::Connected { .. } | MediaState::Disconnected { .. }) => {
+                return Err(ConnectionLost::broken_off("the connection broke off"));
             }
             (PeerState::Connecting, _)
-            | (PeerState::Connected, Flow::Flowing { .. })
-            | (PeerState::Disconnected, Flow::Starting { .. } | Flow::Silent { .. }) => {}
+            | (PeerState::Connected, MediaState::Connected { .. })
+            | (PeerState::Disconnected, MediaState::New { .. } | MediaState::Disconnected { .. }) =>
+                {}
         }
         Ok(())
     }
 
-    fn carry_out(&mut self, with: &ParticipantId, cx: &mut Scope<'_>) -> Result<(), Dead> {
-        while let Some(next) = self.negotiation.poll() {
+    fn run_actions(
+        &mut self,
+        with: &ParticipantId,
+        cx: &mut ParticipantContext<'_>,
+    ) -> Result<(), ConnectionLost> {
+        while let Some(next) = self.negotiation.poll_action() {
             match next {
-                Move::Do(command) => self.command(command, cx),
-                Move::Say(payload) => cx.signal(with, payload),
-                Move::GiveUp(reason) => {
-                    return Err(Dead { fault: ConnectionFault::NotAgreed, reason });
+                Action::Command(command) => self.send_command(command, cx),
+                Action::Signal(payload) => cx.send_signal(with, payload),
+                Action::Fail(reason) => {
+                    return Err(ConnectionLost { fault: ConnectionFault::NotAgreed, reason });
                 }
             }
         }
         Ok(())
     }
 
-    fn command(&self, command: PeerCommand, cx: &mut Scope<'_>) {
-        cx.out.push(Effect::Peer { peer: self.id, command });
+    fn send_command(&self, command: PeerCommand, cx: &mut ParticipantContext<'_>) {
+        cx.effects.push(Effect::Peer { peer: self.id, command });
     }
 }
 
-impl Dead {
+impl ConnectionLost {
     fn broken_off(what: &str) -> Self {
         let reason = format!("{what}; check whether both computers still have a network");
         Self { fault: ConnectionFault::BrokenOff, reason }
@@ -316,40 +350,47 @@ impl Dead {
 mod tests {
     use super::super::tests::fixture::*;
     use super::*;
-    use crate::model::{LeaveReason, Step};
+    use crate::model::{LeaveReason, OperationId};
 
     #[test]
     fn a_connection_sends_from_when_it_is_connected() {
-        let mut fixture = Stage::opened(MESH);
-        fixture.hear(came(member("a")));
+        let mut fixture = Fixture::opened(MESH);
+        fixture.receive(participant_joined(member("a")));
         let is_set_sending = |one: &&Effect| matches!(one, Effect::SetSending { .. });
-        assert_eq!(fixture.done.iter().filter(is_set_sending).count(), 0);
-        fixture.state(1, PeerState::Connecting).state(1, PeerState::Connected);
+        assert_eq!(fixture.effects.iter().filter(is_set_sending).count(), 0);
+        fixture.peer_state(1, PeerState::Connecting).peer_state(1, PeerState::Connected);
         let (peer, video) = (PeerId(1), Some(Layer::Full));
-        assert!(fixture.done.contains(&Effect::SetSending { peer, audio: true, video }));
-        fixture.state(1, PeerState::Connected);
-        assert_eq!(fixture.done, []);
+        assert!(fixture.effects.contains(&Effect::SetSending { peer, audio: true, video }));
+        fixture.peer_state(1, PeerState::Connected);
+        assert_eq!(fixture.effects, []);
     }
 
     #[test]
     fn events_of_a_closed_connection_are_ignored() {
-        let mut fixture = Stage::opened(MESH);
-        fixture.hear(came(member("a"))).hear(left("a", LeaveReason::Left));
+        let mut fixture = Fixture::opened(MESH);
+        fixture
+            .receive(participant_joined(member("a")))
+            .receive(participant_left("a", LeaveReason::Left));
         let sdp = "late".to_owned();
         let kind = crate::model::DescriptionKind::Offer;
-        fixture.tell(1, PeerEvent::Description { step: Step(1), kind, sdp });
-        fixture.state(1, PeerState::Connected).tell(1, PeerEvent::Done { step: Step(1) });
-        assert_eq!(fixture.done, []);
+        fixture.peer_event(1, PeerEvent::LocalDescription { operation: OperationId(1), kind, sdp });
+        fixture
+            .peer_state(1, PeerState::Connected)
+            .peer_event(1, PeerEvent::Applied { operation: OperationId(1) });
+        assert_eq!(fixture.effects, []);
     }
 
     #[test]
     fn the_end_with_the_greater_id_is_polite() {
         for (other, gives_way) in [("a", true), ("z", false)] {
-            let mut fixture = Stage::opened(MESH);
-            fixture.hear(came(member(other)));
+            let mut fixture = Fixture::opened(MESH);
+            fixture.receive(participant_joined(member(other)));
             let (kind, sdp) = (crate::model::DescriptionKind::Offer, "mine".to_owned());
-            fixture.tell(1, PeerEvent::Description { step: Step(1), kind, sdp });
-            fixture.hear(word(other, offer(1)));
+            fixture.peer_event(
+                1,
+                PeerEvent::LocalDescription { operation: OperationId(1), kind, sdp },
+            );
+            fixture.receive(signal(other, offer(1)));
             let rolls_back =
                 fixture.commands().iter().any(|one| matches!(one, PeerCommand::Rollback { .. }));
             assert_eq!(rolls_back, gives_way, "we are m, the other is {other}");
@@ -358,10 +399,10 @@ mod tests {
 
     #[test]
     fn nothing_is_signalled_through_a_hub_that_is_down() {
-        let mut fixture = Stage::opened(MESH);
-        fixture.hear(came(member("a"))).down(&super::super::HubRef::Default);
+        let mut fixture = Fixture::opened(MESH);
+        fixture.receive(participant_joined(member("a"))).hub_down(&super::super::HubRef::Default);
         let (kind, sdp) = (crate::model::DescriptionKind::Offer, "mine".to_owned());
-        fixture.tell(1, PeerEvent::Description { step: Step(1), kind, sdp });
+        fixture.peer_event(1, PeerEvent::LocalDescription { operation: OperationId(1), kind, sdp });
         assert_eq!(fixture.sent(), []);
     }
 }

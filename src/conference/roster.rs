@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::{
-    context::Scope,
-    participant::{Arrival, Participant},
+    context::ParticipantContext,
+    participant::{Offerer, Participant},
 };
 use crate::model::{
-    ChatText, Gates, HubMessage, LeaveReason, MediaTime, Member, ParticipantId, ParticipantStatus,
-    PeerEvent, PeerId, Role, clean_name, guest_name, guest_number,
+    ChatText, Enabled, HubMessage, LeaveReason, MediaTime, Member, ParticipantId,
+    ParticipantStatus, PeerEvent, PeerId, Role, clean_name, guest_name, guest_number,
 };
 
 /// The participants that we are paired with, in the order in which they joined.
@@ -23,32 +23,32 @@ const MAX_PARTICIPANTS: usize = 300;
 
 impl Roster {
     /// Updates the roster from the hub's list, after we joined or rejoined the session.
-    pub(super) fn reconcile(&mut self, hubs: Vec<Member>, cx: &mut Scope<'_>) {
+    pub(super) fn reconcile(&mut self, hubs: Vec<Member>, cx: &mut ParticipantContext<'_>) {
         let listed: BTreeSet<_> = hubs.iter().map(|member| member.participant.clone()).collect();
         self.members.retain_mut(|one| {
-            let stays = listed.contains(&one.id) || one.miss(cx);
+            let stays = listed.contains(&one.id) || one.on_missing(cx);
             if !stays {
-                one.leave(None, cx);
+                one.on_left(None, cx);
             }
             stays
         });
         for member in hubs {
-            self.meet(member, Arrival::Ours, cx);
+            self.on_member(member, Offerer::Them, cx);
         }
     }
 
     /// Handles a message of the hub about one member. A message about an unknown member is ignored.
-    pub(super) fn news(&mut self, message: HubMessage, cx: &mut Scope<'_>) {
+    pub(super) fn handle_message(&mut self, message: HubMessage, cx: &mut ParticipantContext<'_>) {
         match message {
             HubMessage::ParticipantJoined { participant: member, .. } => {
-                self.meet(member, Arrival::Theirs, cx);
+                self.on_member(member, Offerer::Us, cx);
             }
             HubMessage::ParticipantLeft { participant, reason, .. } => {
-                self.depart(&participant, reason, cx);
+                self.on_left(&participant, reason, cx);
             }
             HubMessage::ParticipantPresence { participant, presence, .. } => {
                 if let Some(one) = self.find(&participant) {
-                    one.be(presence, cx);
+                    one.on_presence(presence, cx);
                 }
             }
             HubMessage::ParticipantRenamed { participant, name, .. } => {
@@ -59,7 +59,7 @@ impl Roster {
             }
             HubMessage::Signal { from, payload, .. } => {
                 if let Some(one) = self.find(&from) {
-                    one.hear(payload.into_known(), cx);
+                    one.handle_signal(payload.into_known(), cx);
                 }
             }
             HubMessage::Welcome { .. }
@@ -77,26 +77,31 @@ impl Roster {
     }
 
     /// A member left. A member that only the hub lost stays while its media flows.
-    fn depart(&mut self, id: &ParticipantId, reason: LeaveReason, cx: &mut Scope<'_>) {
+    fn on_left(
+        &mut self,
+        id: &ParticipantId,
+        reason: LeaveReason,
+        cx: &mut ParticipantContext<'_>,
+    ) {
         self.members.retain_mut(|one| {
             let stays = one.id != *id
                 || match reason {
-                    LeaveReason::Lost => one.miss(cx),
+                    LeaveReason::Lost => one.on_missing(cx),
                     LeaveReason::Left | LeaveReason::Ejected | LeaveReason::Replaced => false,
                 };
             if !stays {
-                one.leave(Some(reason), cx);
+                one.on_left(Some(reason), cx);
             }
             stays
         });
     }
 
     /// The hub lost the session: members without a running peer connection are removed.
-    pub(super) fn lose_everybody(&mut self, cx: &mut Scope<'_>) {
+    pub(super) fn on_session_lost(&mut self, cx: &mut ParticipantContext<'_>) {
         self.members.retain_mut(|one| {
-            let stays = one.miss(cx);
+            let stays = one.on_missing(cx);
             if !stays {
-                one.leave(Some(LeaveReason::Lost), cx);
+                one.on_left(Some(LeaveReason::Lost), cx);
             }
             stays
         });
@@ -110,72 +115,87 @@ impl Roster {
     }
 
     /// Handles an event of a peer connection.
-    pub(super) fn tell(&mut self, peer: PeerId, event: PeerEvent, cx: &mut Scope<'_>) {
-        if let Some(one) = self.members.iter_mut().find(|one| one.has(peer)) {
-            one.tell(event, cx);
+    pub(super) fn handle_peer_event(
+        &mut self,
+        peer: PeerId,
+        event: PeerEvent,
+        cx: &mut ParticipantContext<'_>,
+    ) {
+        if let Some(one) = self.members.iter_mut().find(|one| one.has_peer(peer)) {
+            one.handle_peer_event(event, cx);
         }
     }
 
     /// Our participant id changed: the remote peers do not know our connections any more.
-    pub(super) fn forget(&mut self, cx: &mut Scope<'_>) {
+    pub(super) fn reset_all(&mut self, cx: &mut ParticipantContext<'_>) {
         for one in &mut self.members {
-            one.forget(cx);
+            one.reset(cx);
         }
     }
 
     /// Handles the deadlines that have passed.
-    pub(super) fn advance(&mut self, cx: &mut Scope<'_>) {
+    pub(super) fn handle_timeout(&mut self, cx: &mut ParticipantContext<'_>) {
         self.members.retain_mut(|one| {
-            let stays = one.advance(cx);
+            let stays = one.handle_timeout(cx);
             if !stays {
-                one.leave(None, cx);
+                one.on_left(None, cx);
             }
             stays
         });
     }
 
     /// Applies the mute switches to all peer connections.
-    pub(super) fn pass(&mut self, enabled: Gates, working: Gates, cx: &mut Scope<'_>) {
+    pub(super) fn apply_enabled(
+        &mut self,
+        enabled: Enabled,
+        working: Enabled,
+        cx: &mut ParticipantContext<'_>,
+    ) {
         for one in &mut self.members {
-            one.pass(enabled, working, cx);
+            one.apply_enabled(enabled, working, cx);
         }
     }
 
     /// Signals again to all participants what we send, because earlier signals may be lost.
-    pub(super) fn retell(&mut self) {
+    pub(super) fn resend_media_state(&mut self) {
         for one in &mut self.members {
-            one.retell();
+            one.resend_media_state();
         }
     }
 
     /// Sends a chat message to all participants.
-    pub(super) fn say(&mut self, number: u64, text: &ChatText, cx: &mut Scope<'_>) {
+    pub(super) fn send_message(
+        &mut self,
+        number: u64,
+        text: &ChatText,
+        cx: &mut ParticipantContext<'_>,
+    ) {
         for one in &mut self.members {
-            one.say(number, text.clone(), cx);
+            one.send_message(number, text.clone(), cx);
         }
     }
 
     /// The next deadline.
-    pub(super) fn due(&self, down_since: Option<MediaTime>) -> Option<MediaTime> {
-        self.members.iter().filter_map(|one| one.due(down_since)).min()
+    pub(super) fn next_deadline(&self, down_since: Option<MediaTime>) -> Option<MediaTime> {
+        self.members.iter().filter_map(|one| one.next_deadline(down_since)).min()
     }
 
     /// How many participants with running media come before `who` in the order of ids.
-    pub(super) fn live_before(&self, id: &ParticipantId) -> u32 {
+    pub(super) fn count_live_before(&self, id: &ParticipantId) -> u32 {
         let live =
-            |one: &&Participant| one.id < *id && one.peer().is_some_and(|peer| !peer.is_starting());
+            |one: &&Participant| one.id < *id && one.peer().is_some_and(|peer| !peer.is_new());
         self.members.iter().filter(live).count() as u32
     }
 
     /// Whether media of at least one participant flows, or has just stopped.
     pub(super) fn has_media(&self) -> bool {
-        self.members.iter().filter_map(Participant::peer).any(|peer| !peer.is_starting())
+        self.members.iter().filter_map(Participant::peer).any(|peer| !peer.is_new())
     }
 
     /// Closes all peer connections: the session has ended for us.
-    pub(super) fn close(&mut self, cx: &mut Scope<'_>) {
+    pub(super) fn close(&mut self, cx: &mut ParticipantContext<'_>) {
         for mut one in self.members.drain(..) {
-            one.close(cx);
+            one.close_peer(cx);
         }
     }
 
@@ -187,11 +207,11 @@ impl Roster {
         self.members.iter().map(Participant::status).collect()
     }
 
-    fn meet(&mut self, mut member: Member, offerer: Arrival, cx: &mut Scope<'_>) {
+    fn on_member(&mut self, mut member: Member, offerer: Offerer, cx: &mut ParticipantContext<'_>) {
         member.name = self.visible_name(&member.participant, &member.name);
         if let Some(one) = self.find(&member.participant) {
-            one.meet(member, offerer, cx);
-        } else if self.has_room(cx) && cx.terms.admits(&member) {
+            one.on_joined(member, offerer, cx);
+        } else if self.has_room(cx) && cx.info.pairs_with(&member) {
             self.members.push(Participant::new(member, offerer, cx));
         }
     }
@@ -214,8 +234,8 @@ impl Roster {
         guest_name(free.expect("fewer members than numbers"))
     }
 
-    fn has_room(&self, cx: &Scope<'_>) -> bool {
-        self.members.len() < MAX_PARTICIPANTS.min(usize::from(cx.terms.limit))
+    fn has_room(&self, cx: &ParticipantContext<'_>) -> bool {
+        self.members.len() < MAX_PARTICIPANTS.min(usize::from(cx.info.limit))
     }
 
     fn find(&mut self, id: &ParticipantId) -> Option<&mut Participant> {
@@ -231,55 +251,66 @@ mod tests {
 
     #[test]
     fn after_an_outage_of_the_hub_the_roster_is_reconciled_and_running_media_is_kept() {
-        let mut fixture = Stage::opened(MESH);
-        fixture.hear(came(member("a"))).hear(came(member("b"))).hear(came(member("c")));
-        fixture.state(1, PeerState::Connected).state(2, PeerState::Connected);
-        fixture.down(&HubRef::Default).pass_ms(5000).up(&HubRef::Default);
+        let mut fixture = Fixture::opened(MESH);
+        fixture
+            .receive(participant_joined(member("a")))
+            .receive(participant_joined(member("b")))
+            .receive(participant_joined(member("c")));
+        fixture.peer_state(1, PeerState::Connected).peer_state(2, PeerState::Connected);
+        fixture.hub_down(&HubRef::Default).advance_ms(5000).hub_up(&HubRef::Default);
         let mut restarted = member("b");
         restarted.instance = crate::model::Instance::from_random(9);
-        fixture.hear(opened(MESH, vec![restarted, member("d")]));
+        fixture.receive(opened(MESH, vec![restarted, member("d")]));
         assert_eq!(fixture.closed_peers(), [3, 2], "c left, b's program was restarted");
         let shown: Vec<_> =
-            ["a", "b", "c", "d"].iter().map(|letter| fixture.shown(letter)).collect();
+            ["a", "b", "c", "d"].iter().map(|letter| fixture.state_of(letter)).collect();
         let (live, connecting) = (ParticipantState::Live, ParticipantState::Connecting);
         assert_eq!(shown, [Some(live), Some(connecting), None, Some(connecting)]);
-        fixture.pass_ms(3000);
+        fixture.advance_ms(3000);
         assert_eq!(fixture.opened_peers(), [4, 5]);
     }
 
     #[test]
     fn a_name_without_visible_characters_is_replaced_by_a_guest_name() {
-        let mut fixture = Stage::opened(MESH);
+        let mut fixture = Fixture::opened(MESH);
         let named = |letter: &str, name: &str| Member { name: name.to_owned(), ..member(letter) };
-        fixture.hear(came(named("a", "Guest 1"))).hear(came(named("b", "\u{200b}\u{3164}")));
-        fixture.hear(came(named("c", "\u{2800}"))).hear(came(named("d", "Zo\u{202e}e\u{200d}")));
-        fixture.hear(came(named("e", "👩\u{200d}💻")));
-        let shown = |fixture: &Stage| -> Vec<_> {
+        fixture
+            .receive(participant_joined(named("a", "Guest 1")))
+            .receive(participant_joined(named("b", "\u{200b}\u{3164}")));
+        fixture
+            .receive(participant_joined(named("c", "\u{2800}")))
+            .receive(participant_joined(named("d", "Zo\u{202e}e\u{200d}")));
+        fixture.receive(participant_joined(named("e", "👩\u{200d}💻")));
+        let shown = |fixture: &Fixture| -> Vec<_> {
             fixture.status().participants.into_iter().map(|one| one.name).collect()
         };
         assert_eq!(shown(&fixture), ["Guest 1", "Guest 2", "Guest 3", "Zoe", "👩\u{200d}💻"]);
-        fixture.hear(came(named("b", " "))).hear(came(named("d", "\u{ad}")));
+        fixture
+            .receive(participant_joined(named("b", " ")))
+            .receive(participant_joined(named("d", "\u{ad}")));
         assert_eq!(shown(&fixture), ["Guest 1", "Guest 2", "Guest 3", "Guest 4", "👩\u{200d}💻"]);
     }
 
     #[test]
     fn messages_about_unknown_members_are_ignored() {
-        let mut fixture = Stage::opened(MESH);
-        fixture.hear(word("x", offer(1))).hear(presence("x", away(1)));
-        fixture.hear(left("x", LeaveReason::Left)).state(7, PeerState::Failed);
-        assert_eq!(fixture.done, []);
+        let mut fixture = Fixture::opened(MESH);
+        fixture.receive(signal("x", offer(1))).receive(presence("x", away(1)));
+        fixture.receive(participant_left("x", LeaveReason::Left)).peer_state(7, PeerState::Failed);
+        assert_eq!(fixture.effects, []);
     }
 
     #[test]
     fn a_hub_cannot_make_the_roster_grow_without_bound() {
-        let mut fixture = Stage::opened(BROADCAST);
+        let mut fixture = Fixture::opened(BROADCAST);
         for index in 0..1000 {
-            fixture.hear(came(member(&format!("a{index}"))));
+            fixture.receive(participant_joined(member(&format!("a{index}"))));
         }
         assert_eq!(fixture.status().participants.len(), 256);
-        let mut fixture = Stage::opened(MESH);
+        let mut fixture = Fixture::opened(MESH);
         let own = member("m");
-        fixture.hear(came(member(&"x".repeat(65)))).hear(came(own));
+        fixture
+            .receive(participant_joined(member(&"x".repeat(65))))
+            .receive(participant_joined(own));
         assert_eq!(fixture.status().participants, []);
     }
 
@@ -290,10 +321,10 @@ mod tests {
         let kind = SessionKind { media, topology: Topology::OneWay };
         let mut opener = member("o");
         opener.role = Role::Opener;
-        let mut fixture = Stage::joined(kind, vec![opener]);
-        fixture.hear(word("o", offer(1)));
+        let mut fixture = Fixture::joined(kind, vec![opener]);
+        fixture.receive(signal("o", offer(1)));
         let wanted = PeerMedia { audio: None, video: Some(RecvOnly), data: true };
-        let opened = fixture.done.iter().find_map(|effect| {
+        let opened = fixture.effects.iter().find_map(|effect| {
             if let Effect::OpenPeer { media, .. } = effect { Some(*media) } else { None }
         });
         assert_eq!(opened, Some(wanted));
@@ -301,13 +332,16 @@ mod tests {
 
     #[test]
     fn each_connection_of_a_roster_belongs_to_one_participant() {
-        let mut fixture = Stage::opened(MESH);
-        fixture.hear(came(member("a"))).hear(came(member("b")));
-        assert_eq!(fixture.core.peer(PeerId(2)), Some((session(), id("b"))));
-        fixture.state(2, PeerState::Connected);
-        assert_eq!(fixture.shown("b"), Some(ParticipantState::Live));
-        assert_eq!(fixture.shown("a"), Some(ParticipantState::Connecting));
+        let mut fixture = Fixture::opened(MESH);
+        fixture.receive(participant_joined(member("a"))).receive(participant_joined(member("b")));
+        assert_eq!(fixture.core.session_of_peer(PeerId(2)), Some((session(), id("b"))));
+        fixture.peer_state(2, PeerState::Connected);
+        assert_eq!(fixture.state_of("b"), Some(ParticipantState::Live));
+        assert_eq!(fixture.state_of("a"), Some(ParticipantState::Connecting));
         fixture.leave();
-        assert_eq!((fixture.closed_peers(), fixture.core.peer(PeerId(2))), (vec![1, 2], None));
+        assert_eq!(
+            (fixture.closed_peers(), fixture.core.session_of_peer(PeerId(2))),
+            (vec![1, 2], None)
+        );
     }
 }

@@ -3,18 +3,18 @@
 mod host;
 
 use super::{
-    ask::{Search, Wish},
-    context::{Desk, Terms},
-    hubs::{Hubs, Line},
-    membership::{Admission, Membership},
+    context::{CoreContext, SessionInfo},
+    failures,
+    hubs::{HubConnectionState, Hubs},
+    input::HubRef,
+    lookup::{SessionLookup, SessionRequest},
+    membership::{JoinedInfo, Membership},
     participant::Participant,
-    refusal,
-    words::HubRef,
 };
 use crate::model::{
-    ChatText, ClientMessage, CloseReason, EndReason, ErrorCode, Event, Failure, Gates, HubMessage,
-    HubPlace, HubUrl, Media, MediaTime, ParticipantId, PeerEvent, PeerId, Role, SessionId,
-    SessionKind, SessionLink, SessionState, SessionStatus,
+    ChatText, ClientMessage, CloseReason, Enabled, EndReason, ErrorCode, Event, Failure,
+    HubEndpoint, HubMessage, HubUrl, Media, MediaTime, ParticipantId, PeerEvent, PeerId, Role,
+    SessionId, SessionKind, SessionLink, SessionState, SessionStatus,
 };
 
 /// A session that was requested and not dismissed.
@@ -22,53 +22,58 @@ use crate::model::{
 pub(super) struct Session {
     pub(super) id: SessionId,
     /// The session's own mute switches. They live from the request until the session is dismissed.
-    pub(super) gates: Gates,
+    pub(super) enabled: Enabled,
     /// Whether it is being left, which can be undone. Everything is muted meanwhile.
     pub(super) is_departing: bool,
-    standing: Standing,
+    phase: SessionPhase,
 }
 
 /// The phase of a session.
 #[derive(Debug)]
-enum Standing {
+enum SessionPhase {
     /// It was requested.
-    Asking(Search),
+    Joining(SessionLookup),
     /// We have joined it.
-    In(Box<Membership>),
+    Joined(Box<Membership>),
     /// It has ended.
-    Over(Last, EndReason),
+    Ended(EndedSession, EndReason),
     /// It could not be opened or joined, or could not be kept.
-    Failed(Last, Failure),
+    Failed(EndedSession, Failure),
 }
 
 /// What is still shown of a session that has ended.
 #[derive(Clone, Debug)]
-struct Last {
+struct EndedSession {
     kind: Option<SessionKind>,
     role: Role,
     limit: Option<u16>,
     link: Option<SessionLink>,
-    hub: Option<HubPlace>,
+    hub: Option<HubEndpoint>,
 }
 
 impl Session {
     /// Requests a session at the hubs that may have it.
-    pub(super) fn ask(id: SessionId, request: Wish, hubs: Vec<HubRef>, cx: &mut Desk<'_>) -> Self {
-        let lookup = Search::begin(id.clone(), request, hubs, cx);
-        let (enabled, phase) = (Gates::default(), Standing::Asking(lookup));
-        let mut session = Self { id, gates: enabled, is_departing: false, standing: phase };
-        session.judge(cx);
+    pub(super) fn request(
+        id: SessionId,
+        request: SessionRequest,
+        hubs: Vec<HubRef>,
+        cx: &mut CoreContext<'_>,
+    ) -> Self {
+        let lookup = SessionLookup::begin(id.clone(), request, hubs, cx);
+        let (enabled, phase) = (Enabled::default(), SessionPhase::Joining(lookup));
+        let mut session = Self { id, enabled, is_departing: false, phase };
+        session.fail_lookup_if_over(cx);
         session
     }
 
     /// Whether it has ended, for whatever reason.
-    pub(super) const fn is_over(&self) -> bool {
-        matches!(self.standing, Standing::Over(..) | Standing::Failed(..))
+    pub(super) const fn is_ended(&self) -> bool {
+        matches!(self.phase, SessionPhase::Ended(..) | SessionPhase::Failed(..))
     }
 
     /// Whether we have a seat in it.
-    pub(super) const fn is_in(&self) -> bool {
-        matches!(self.standing, Standing::In(_))
+    pub(super) const fn is_joined(&self) -> bool {
+        matches!(self.phase, SessionPhase::Joined(_))
     }
 
     /// Whether we opened it or took it over.
@@ -78,155 +83,184 @@ impl Session {
 
     /// The hubs that it needs.
     pub(super) fn hubs(&self) -> Vec<HubRef> {
-        match &self.standing {
-            Standing::Asking(lookup) => lookup.hubs().cloned().collect(),
-            Standing::In(membership) => vec![membership.terms.hub.clone()],
-            Standing::Over(..) | Standing::Failed(..) => vec![],
+        match &self.phase {
+            SessionPhase::Joining(lookup) => lookup.hubs().cloned().collect(),
+            SessionPhase::Joined(membership) => vec![membership.info.hub.clone()],
+            SessionPhase::Ended(..) | SessionPhase::Failed(..) => vec![],
         }
     }
 
     /// The participants that we are paired with.
     pub(super) fn participants(&self) -> &[Participant] {
-        match &self.standing {
-            Standing::In(membership) => membership.roster.members(),
-            Standing::Asking(_) | Standing::Over(..) | Standing::Failed(..) => &[],
+        match &self.phase {
+            SessionPhase::Joined(membership) => membership.roster.members(),
+            SessionPhase::Joining(_) | SessionPhase::Ended(..) | SessionPhase::Failed(..) => &[],
         }
     }
 
     /// A hub is up, for the first time or again.
-    pub(super) fn hub_up(
+    pub(super) fn on_hub_up(
         &mut self,
         hub: &HubRef,
         (url, me): (&HubUrl, &ParticipantId),
-        cx: &mut Desk<'_>,
+        cx: &mut CoreContext<'_>,
     ) {
-        match &mut self.standing {
-            Standing::Asking(lookup) => {
-                lookup.up(hub, cx);
-                self.judge(cx);
+        match &mut self.phase {
+            SessionPhase::Joining(lookup) => {
+                lookup.on_hub_up(hub, cx);
+                self.fail_lookup_if_over(cx);
             }
-            Standing::In(membership) if membership.is_at(hub) => {
-                membership.up(url.clone(), me.clone(), cx);
+            SessionPhase::Joined(membership) if membership.is_at(hub) => {
+                membership.on_hub_up(url.clone(), me.clone(), cx);
             }
-            Standing::In(_) | Standing::Over(..) | Standing::Failed(..) => {}
+            SessionPhase::Joined(_) | SessionPhase::Ended(..) | SessionPhase::Failed(..) => {}
         }
     }
 
     /// A hub's address changed.
-    pub(super) fn hub_moved(&mut self, hub: &HubRef, url: &HubUrl, cx: &mut Desk<'_>) {
-        if let Standing::In(membership) = &mut self.standing
+    pub(super) fn on_hub_address_changed(
+        &mut self,
+        hub: &HubRef,
+        url: &HubUrl,
+        cx: &mut CoreContext<'_>,
+    ) {
+        if let SessionPhase::Joined(membership) = &mut self.phase
             && membership.is_at(hub)
         {
-            membership.moved(url.clone(), cx);
+            membership.on_hub_address_changed(url.clone(), cx);
         }
     }
 
     /// A hub is down.
-    pub(super) fn hub_down(&mut self, hub: &HubRef, reason: &str, cx: &mut Desk<'_>) {
-        match &mut self.standing {
-            Standing::Asking(lookup) => {
-                lookup.down(hub, reason, cx);
-                self.judge(cx);
+    pub(super) fn on_hub_down(&mut self, hub: &HubRef, reason: &str, cx: &mut CoreContext<'_>) {
+        match &mut self.phase {
+            SessionPhase::Joining(lookup) => {
+                lookup.on_hub_down(hub, reason, cx);
+                self.fail_lookup_if_over(cx);
             }
-            Standing::In(membership) if membership.is_at(hub) => membership.down(cx.now),
-            Standing::In(_) | Standing::Over(..) | Standing::Failed(..) => {}
+            SessionPhase::Joined(membership) if membership.is_at(hub) => {
+                membership.on_hub_down(cx.now)
+            }
+            SessionPhase::Joined(_) | SessionPhase::Ended(..) | SessionPhase::Failed(..) => {}
         }
     }
 
     /// Handles a message of a hub about this session.
-    pub(super) fn hear(&mut self, hub: &HubRef, message: HubMessage, cx: &mut Desk<'_>) {
-        match &mut self.standing {
-            Standing::Asking(lookup) if lookup.is_at(hub) => self.hear_answer(hub, message, cx),
-            Standing::In(membership) if membership.is_at(hub) => self.hear_news(message, cx),
-            Standing::Asking(_) | Standing::In(_) | Standing::Over(..) | Standing::Failed(..) => {}
+    pub(super) fn handle_message(
+        &mut self,
+        hub: &HubRef,
+        message: HubMessage,
+        cx: &mut CoreContext<'_>,
+    ) {
+        match &mut self.phase {
+            SessionPhase::Joining(lookup) if lookup.includes(hub) => {
+                self.handle_lookup_message(hub, message, cx)
+            }
+            SessionPhase::Joined(membership) if membership.is_at(hub) => {
+                self.handle_session_message(message, cx)
+            }
+            SessionPhase::Joining(_)
+            | SessionPhase::Joined(_)
+            | SessionPhase::Ended(..)
+            | SessionPhase::Failed(..) => {}
         }
     }
 
     /// Handles an event of a peer connection of this session.
-    pub(super) fn tell(&mut self, peer: PeerId, event: PeerEvent, cx: &mut Desk<'_>) {
-        if let Standing::In(membership) = &mut self.standing {
-            membership.tell(peer, event, cx);
+    pub(super) fn handle_peer_event(
+        &mut self,
+        peer: PeerId,
+        event: PeerEvent,
+        cx: &mut CoreContext<'_>,
+    ) {
+        if let SessionPhase::Joined(membership) = &mut self.phase {
+            membership.handle_peer_event(peer, event, cx);
         }
     }
 
     /// Handles the deadlines that have passed.
-    pub(super) fn advance(&mut self, cx: &mut Desk<'_>) {
-        match &mut self.standing {
-            Standing::Asking(lookup) => lookup.advance(cx),
-            Standing::In(membership) => membership.advance(cx),
-            Standing::Over(..) | Standing::Failed(..) => {}
+    pub(super) fn handle_timeout(&mut self, cx: &mut CoreContext<'_>) {
+        match &mut self.phase {
+            SessionPhase::Joining(lookup) => lookup.handle_timeout(cx),
+            SessionPhase::Joined(membership) => membership.handle_timeout(cx),
+            SessionPhase::Ended(..) | SessionPhase::Failed(..) => {}
         }
     }
 
     /// Applies the mute switches: the session's own and those of the whole program (`outside`).
     /// `working` tells which devices have not failed.
-    pub(super) fn pass(&mut self, outside: Gates, working: Gates, cx: &mut Desk<'_>) {
-        let enabled = if self.is_departing { Gates::CLOSED } else { outside.and(self.gates) };
-        if let Standing::In(membership) = &mut self.standing {
-            let (roster, mut cx) = membership.parts(cx);
-            roster.pass(enabled, working, &mut cx);
+    pub(super) fn apply_enabled(
+        &mut self,
+        outside: Enabled,
+        working: Enabled,
+        cx: &mut CoreContext<'_>,
+    ) {
+        let enabled = if self.is_departing { Enabled::NONE } else { outside.and(self.enabled) };
+        if let SessionPhase::Joined(membership) = &mut self.phase {
+            let (roster, mut cx) = membership.roster_and_context(cx);
+            roster.apply_enabled(enabled, working, &mut cx);
         }
     }
 
     /// Sends a chat message to all participants, if the session has a chat, our role may write, and
     /// there is at least one participant.
-    pub(super) fn say(&mut self, text: ChatText, cx: &mut Desk<'_>) {
-        let Standing::In(membership) = &mut self.standing else {
-            return cx.out.fail(refusal::not_open(&self.id));
+    pub(super) fn send_message(&mut self, text: ChatText, cx: &mut CoreContext<'_>) {
+        let SessionPhase::Joined(membership) = &mut self.phase else {
+            return cx.effects.announce_failure(failures::not_open(&self.id));
         };
-        let Terms { kind, role, .. } = &membership.terms;
+        let SessionInfo { kind, role, .. } = &membership.info;
         if !kind.media.has(Media::Data) {
-            return cx.out.fail(refusal::no_chat(&self.id, *kind));
+            return cx.effects.announce_failure(failures::no_chat(&self.id, *kind));
         }
-        if !kind.may_write(*role) {
-            return cx.out.fail(refusal::writes_nothing(&self.id));
+        if !kind.may_chat(*role) {
+            return cx.effects.announce_failure(failures::guests_cannot_write(&self.id));
         }
         if membership.roster.members().is_empty() {
-            return cx.out.fail(refusal::nobody_reads(&self.id));
+            return cx.effects.announce_failure(failures::nobody_to_read(&self.id));
         }
-        membership.say(&text, cx);
-        cx.out.announce(Event::Said { session: self.id.clone(), text });
+        membership.send_message(&text, cx);
+        cx.effects.announce(Event::MessageSent { session: self.id.clone(), text });
     }
 
     /// The next deadline.
-    pub(super) fn due(&self) -> Option<MediaTime> {
-        match &self.standing {
-            Standing::Asking(lookup) => lookup.due(),
-            Standing::In(membership) => membership.due(),
-            Standing::Over(..) | Standing::Failed(..) => None,
+    pub(super) fn next_deadline(&self) -> Option<MediaTime> {
+        match &self.phase {
+            SessionPhase::Joining(lookup) => lookup.next_deadline(),
+            SessionPhase::Joined(membership) => membership.next_deadline(),
+            SessionPhase::Ended(..) | SessionPhase::Failed(..) => None,
         }
     }
 
     /// Leaves the session; notifies the hub unless the session has ended.
-    pub(super) fn leave(&mut self, cx: &mut Desk<'_>) {
-        if !self.is_over() {
-            self.leave_quietly(cx);
+    pub(super) fn leave(&mut self, cx: &mut CoreContext<'_>) {
+        if !self.is_ended() {
+            self.send_leave(cx);
             self.end(EndReason::Left, cx);
         }
     }
 
     /// Closes the session for all participants.
-    pub(super) fn close(&mut self, cx: &mut Desk<'_>) {
-        match &self.standing {
-            Standing::In(membership) => {
-                membership.part(ClientMessage::Close { session: self.id.clone() }, cx);
+    pub(super) fn close(&mut self, cx: &mut CoreContext<'_>) {
+        match &self.phase {
+            SessionPhase::Joined(membership) => {
+                membership.send_leave(ClientMessage::Close { session: self.id.clone() }, cx);
             }
-            Standing::Asking(lookup) => lookup.end(None, cx),
-            Standing::Over(..) | Standing::Failed(..) => return,
+            SessionPhase::Joining(lookup) => lookup.cancel(None, cx),
+            SessionPhase::Ended(..) | SessionPhase::Failed(..) => return,
         }
         self.end(EndReason::Closed, cx);
     }
 
     /// The session's state. `runs` tells which sources run: audio, video.
     pub(super) fn status(&self, hubs: &Hubs, runs: (bool, bool)) -> SessionStatus {
-        let Last { kind, role, limit, link, hub } = self.last(hubs);
-        let (state, participants) = match &self.standing {
-            Standing::Asking(lookup) if lookup.waits() => (SessionState::Waiting, vec![]),
-            Standing::Asking(lookup) => match lookup.unreachable_because() {
+        let EndedSession { kind, role, limit, link, hub } = self.last_known(hubs);
+        let (state, participants) = match &self.phase {
+            SessionPhase::Joining(lookup) if lookup.waits() => (SessionState::Waiting, vec![]),
+            SessionPhase::Joining(lookup) => match lookup.unreachable_because() {
                 Some(reason) => (SessionState::Unreachable { reason: reason.to_owned() }, vec![]),
                 None => (SessionState::Connecting, vec![]),
             },
-            Standing::In(membership) => {
+            SessionPhase::Joined(membership) => {
                 let state = match membership.lost_since() {
                     None => SessionState::Live,
                     Some(since) if membership.awaits_opener() => SessionState::HostLost { since },
@@ -234,17 +268,19 @@ impl Session {
                 };
                 (state, membership.roster.statuses())
             }
-            Standing::Over(_, reason) => (SessionState::Ended { reason: *reason }, vec![]),
-            Standing::Failed(_, failure) => (SessionState::Failed(failure.clone()), vec![]),
+            SessionPhase::Ended(_, reason) => (SessionState::Ended { reason: *reason }, vec![]),
+            SessionPhase::Failed(_, failure) => (SessionState::Failed(failure.clone()), vec![]),
         };
-        let (locked, removed) = match &self.standing {
-            Standing::In(membership) => {
+        let (locked, removed) = match &self.phase {
+            SessionPhase::Joined(membership) => {
                 (membership.access.is_locked(), membership.access.removed())
             }
-            Standing::Asking(_) | Standing::Over(..) | Standing::Failed(..) => (false, vec![]),
+            SessionPhase::Joining(_) | SessionPhase::Ended(..) | SessionPhase::Failed(..) => {
+                (false, vec![])
+            }
         };
         let reaches_participant = |select: fn((bool, bool)) -> bool| {
-            select(runs) && self.participants().iter().any(|one| select(one.gets()))
+            select(runs) && self.participants().iter().any(|one| select(one.receives_from_us()))
         };
         SessionStatus {
             session: self.id.clone(),
@@ -254,9 +290,9 @@ impl Session {
             hub,
             limit,
             state,
-            gates: self.gates,
-            heard: reaches_participant(|(audio, _)| audio),
-            seen: reaches_participant(|(_, video)| video),
+            enabled: self.enabled,
+            sending_audio: reaches_participant(|(audio, _)| audio),
+            sending_video: reaches_participant(|(_, video)| video),
             participants,
             locked,
             removed,
@@ -264,20 +300,25 @@ impl Session {
     }
 
     /// Handles a message of a hub that was asked for the session.
-    fn hear_answer(&mut self, hub: &HubRef, message: HubMessage, cx: &mut Desk<'_>) {
-        let Standing::Asking(lookup) = &mut self.standing else { return };
+    fn handle_lookup_message(
+        &mut self,
+        hub: &HubRef,
+        message: HubMessage,
+        cx: &mut CoreContext<'_>,
+    ) {
+        let SessionPhase::Joining(lookup) = &mut self.phase else { return };
         match message {
             HubMessage::Opened { kind, limit, participants: members, .. } => {
                 let role = Role::Opener;
-                self.enter(hub, Admission { kind, limit, role, members }, cx);
+                self.on_joined(hub, JoinedInfo { kind, limit, role, members }, cx);
             }
             HubMessage::Joined { kind, limit, role, participants: members, .. } => {
-                self.enter(hub, Admission { kind, limit, role, members }, cx);
+                self.on_joined(hub, JoinedInfo { kind, limit, role, members }, cx);
             }
-            HubMessage::Waiting { .. } => lookup.waiting(hub, cx),
+            HubMessage::Waiting { .. } => lookup.on_waiting(hub, cx),
             HubMessage::Error { code, message, .. } => {
-                lookup.refused(hub, (code, message), cx);
-                self.judge(cx);
+                lookup.on_refused(hub, (code, message), cx);
+                self.fail_lookup_if_over(cx);
             }
             HubMessage::Welcome { .. }
             | HubMessage::ParticipantJoined { .. }
@@ -295,19 +336,19 @@ impl Session {
     }
 
     /// Handles a message of the hub of a session that we have joined.
-    fn hear_news(&mut self, message: HubMessage, cx: &mut Desk<'_>) {
-        let Standing::In(membership) = &mut self.standing else { return };
+    fn handle_session_message(&mut self, message: HubMessage, cx: &mut CoreContext<'_>) {
+        let SessionPhase::Joined(membership) = &mut self.phase else { return };
         match message {
             HubMessage::Opened { kind, limit, participants: members, .. } => {
                 let role = Role::Opener;
-                self.come_back(Admission { kind, limit, role, members }, cx);
+                self.on_rejoined(JoinedInfo { kind, limit, role, members }, cx);
             }
             HubMessage::Joined { kind, limit, role, participants: members, .. } => {
-                self.come_back(Admission { kind, limit, role, members }, cx);
+                self.on_rejoined(JoinedInfo { kind, limit, role, members }, cx);
             }
-            HubMessage::Waiting { .. } => membership.waiting(cx.now),
+            HubMessage::Waiting { .. } => membership.on_waiting(cx.now),
             HubMessage::Closed { reason, .. } => match reason {
-                CloseReason::OpenerLost => membership.opener_lost(cx),
+                CloseReason::OpenerLost => membership.on_opener_lost(cx),
                 CloseReason::OpenerLeft => self.end(EndReason::OpenerLeft, cx),
                 CloseReason::Closed => self.end(EndReason::Closed, cx),
                 CloseReason::Ejected => self.end(EndReason::Ejected, cx),
@@ -316,20 +357,20 @@ impl Session {
             // It answers a signal that was sent during an outage, never an open or join.
             HubMessage::Error { code: ErrorCode::NotAllowed, .. } => {}
             HubMessage::Error { code, message, .. } => {
-                if membership.is_firm() && code == ErrorCode::TooMany {
-                    membership.signalled_too_much(cx.now);
-                } else if membership.is_firm() && code == ErrorCode::Unsupported {
-                    let hub = refusal::hub_name(&membership.terms.hub, Some(&membership.url));
-                    cx.out.fail(refusal::locks_nothing(&self.id, &hub));
-                } else if membership.is_asking() && !membership.refused(code, cx) {
-                    let failure = self.refusal(code, &message);
+                if membership.is_attached() && code == ErrorCode::TooMany {
+                    membership.on_signals_limited(cx.now);
+                } else if membership.is_attached() && code == ErrorCode::Unsupported {
+                    let hub = failures::hub_name(&membership.info.hub, Some(&membership.url));
+                    cx.effects.announce_failure(failures::lock_unsupported(&self.id, &hub));
+                } else if membership.is_rejoining() && !membership.on_refused(code, cx) {
+                    let failure = self.rejoin_failure(code, &message);
                     self.fail(failure, cx);
                 }
             }
-            HubMessage::Owner { participant, .. } if membership.is_firm() => {
+            HubMessage::Owner { participant, .. } if membership.is_attached() => {
                 membership.set_owner(&participant);
             }
-            HubMessage::Access { locked, removed, .. } if membership.is_firm() => {
+            HubMessage::Access { locked, removed, .. } if membership.is_attached() => {
                 membership.set_access((locked, removed), cx);
             }
             HubMessage::ParticipantJoined { .. }
@@ -337,10 +378,10 @@ impl Session {
             | HubMessage::ParticipantPresence { .. }
             | HubMessage::ParticipantRenamed { .. }
             | HubMessage::Signal { .. }
-                if membership.is_firm() =>
+                if membership.is_attached() =>
             {
-                let (roster, mut cx) = membership.parts(cx);
-                roster.news(message, &mut cx);
+                let (roster, mut cx) = membership.roster_and_context(cx);
+                roster.handle_message(message, &mut cx);
             }
             HubMessage::ParticipantJoined { .. }
             | HubMessage::ParticipantLeft { .. }
@@ -357,125 +398,129 @@ impl Session {
     }
 
     /// The first hub that has the session for us wins; the lookup at the others ends.
-    fn enter(&mut self, hub: &HubRef, joined_info: Admission, cx: &mut Desk<'_>) {
-        let Standing::Asking(lookup) = &self.standing else { return };
-        let (Some(Line::Up { me }), Some(url)) = (cx.hubs.line(hub), cx.hubs.url(hub)) else {
+    fn on_joined(&mut self, hub: &HubRef, joined_info: JoinedInfo, cx: &mut CoreContext<'_>) {
+        let SessionPhase::Joining(lookup) = &self.phase else { return };
+        let (Some(HubConnectionState::Up { me }), Some(url)) =
+            (cx.hubs.connection_state(hub), cx.hubs.url(hub))
+        else {
             return;
         };
         let me = me.clone();
-        lookup.end(Some(hub), cx);
+        lookup.cancel(Some(hub), cx);
         let (session, kind) = (self.id.clone(), joined_info.kind);
-        match lookup.wish() {
-            Wish::Open(_) => {
+        match lookup.request() {
+            SessionRequest::Open(_) => {
                 let link = url.link(&session);
-                cx.out.announce(Event::Opened { session: session.clone(), kind, link });
+                cx.effects.announce(Event::Opened { session: session.clone(), kind, link });
             }
-            Wish::Join { .. } => {
-                cx.out.announce(Event::Joined { session: session.clone(), kind });
+            SessionRequest::Join { .. } => {
+                cx.effects.announce(Event::Joined { session: session.clone(), kind });
             }
         }
         let (limit, role, hub) = (joined_info.limit, joined_info.role, hub.clone());
-        let info = Terms { session, kind, limit, role, me, hub };
+        let info = SessionInfo { session, kind, limit, role, me, hub };
         let mut membership = Membership::new(info, url);
-        membership.admitted(joined_info, cx);
-        self.standing = Standing::In(Box::new(membership));
+        membership.on_joined(joined_info, cx);
+        self.phase = SessionPhase::Joined(Box::new(membership));
     }
 
     /// The hub has us in the session again, unless another session has the id by now.
-    fn come_back(&mut self, joined_info: Admission, cx: &mut Desk<'_>) {
-        let Standing::In(membership) = &mut self.standing else { return };
-        if membership.terms.kind == joined_info.kind {
-            membership.admitted(joined_info, cx);
+    fn on_rejoined(&mut self, joined_info: JoinedInfo, cx: &mut CoreContext<'_>) {
+        let SessionPhase::Joined(membership) = &mut self.phase else { return };
+        if membership.info.kind == joined_info.kind {
+            membership.on_joined(joined_info, cx);
             return;
         }
-        let hub = refusal::hub_name(&membership.terms.hub, Some(&membership.url));
-        let failure = refusal::usurped(&self.id, &hub);
-        self.leave_quietly(cx);
+        let hub = failures::hub_name(&membership.info.hub, Some(&membership.url));
+        let failure = failures::id_taken_meanwhile(&self.id, &hub);
+        self.send_leave(cx);
         self.fail(failure, cx);
     }
 
-    fn judge(&mut self, cx: &mut Desk<'_>) {
-        if let Standing::Asking(lookup) = &self.standing
-            && let Some(failure) = lookup.verdict(cx.hubs)
+    fn fail_lookup_if_over(&mut self, cx: &mut CoreContext<'_>) {
+        if let SessionPhase::Joining(lookup) = &self.phase
+            && let Some(failure) = lookup.failure(cx.hubs)
         {
-            lookup.end(None, cx);
+            lookup.cancel(None, cx);
             self.fail(failure, cx);
         }
     }
 
-    fn refusal(&self, code: ErrorCode, message: &str) -> Failure {
-        let hub = match &self.standing {
-            Standing::In(membership) => {
-                refusal::hub_name(&membership.terms.hub, Some(&membership.url))
+    fn rejoin_failure(&self, code: ErrorCode, message: &str) -> Failure {
+        let hub = match &self.phase {
+            SessionPhase::Joined(membership) => {
+                failures::hub_name(&membership.info.hub, Some(&membership.url))
             }
-            Standing::Asking(_) | Standing::Over(..) | Standing::Failed(..) => "the hub".into(),
+            SessionPhase::Joining(_) | SessionPhase::Ended(..) | SessionPhase::Failed(..) => {
+                "the hub".into()
+            }
         };
         match code {
-            ErrorCode::IdTaken => refusal::usurped(&self.id, &hub),
+            ErrorCode::IdTaken => failures::id_taken_meanwhile(&self.id, &hub),
             ErrorCode::NoSuchSession
             | ErrorCode::SessionFull
             | ErrorCode::NotAllowed
             | ErrorCode::BadMessage
             | ErrorCode::TooMany
-            | ErrorCode::Unsupported => refusal::refused(code, &self.id, &hub, message),
+            | ErrorCode::Unsupported => failures::refused(code, &self.id, &hub, message),
         }
     }
 
-    fn leave_quietly(&self, cx: &mut Desk<'_>) {
-        match &self.standing {
-            Standing::Asking(lookup) => lookup.end(None, cx),
-            Standing::In(membership) => {
-                membership.part(ClientMessage::Leave { session: self.id.clone() }, cx);
+    fn send_leave(&self, cx: &mut CoreContext<'_>) {
+        match &self.phase {
+            SessionPhase::Joining(lookup) => lookup.cancel(None, cx),
+            SessionPhase::Joined(membership) => {
+                membership.send_leave(ClientMessage::Leave { session: self.id.clone() }, cx);
             }
-            Standing::Over(..) | Standing::Failed(..) => {}
+            SessionPhase::Ended(..) | SessionPhase::Failed(..) => {}
         }
     }
 
-    fn end(&mut self, reason: EndReason, cx: &mut Desk<'_>) {
-        let last = self.last(cx.hubs);
-        if let Standing::In(membership) = &mut self.standing {
+    fn end(&mut self, reason: EndReason, cx: &mut CoreContext<'_>) {
+        let last = self.last_known(cx.hubs);
+        if let SessionPhase::Joined(membership) = &mut self.phase {
             membership.close(cx);
         }
-        self.standing = Standing::Over(last, reason);
-        cx.out.announce(Event::Ended { session: self.id.clone(), reason });
+        self.phase = SessionPhase::Ended(last, reason);
+        cx.effects.announce(Event::Ended { session: self.id.clone(), reason });
     }
 
-    fn fail(&mut self, failure: Failure, cx: &mut Desk<'_>) {
-        cx.out.fail(failure.clone());
+    fn fail(&mut self, failure: Failure, cx: &mut CoreContext<'_>) {
+        cx.effects.announce_failure(failure.clone());
         self.end(EndReason::Failed, cx);
-        self.standing = Standing::Failed(self.last(cx.hubs), failure);
+        self.phase = SessionPhase::Failed(self.last_known(cx.hubs), failure);
     }
 
     fn role(&self) -> Role {
-        match &self.standing {
-            Standing::Asking(lookup) => match lookup.wish() {
-                Wish::Open(_) => Role::Opener,
-                Wish::Join { .. } => Role::Guest,
+        match &self.phase {
+            SessionPhase::Joining(lookup) => match lookup.request() {
+                SessionRequest::Open(_) => Role::Opener,
+                SessionRequest::Join { .. } => Role::Guest,
             },
-            Standing::In(membership) => membership.terms.role,
-            Standing::Over(last, _) | Standing::Failed(last, _) => last.role,
+            SessionPhase::Joined(membership) => membership.info.role,
+            SessionPhase::Ended(last, _) | SessionPhase::Failed(last, _) => last.role,
         }
     }
 
-    fn last(&self, hubs: &Hubs) -> Last {
+    fn last_known(&self, hubs: &Hubs) -> EndedSession {
         let role = self.role();
-        match &self.standing {
-            Standing::Asking(lookup) => {
-                let (kind, limit) = match lookup.wish() {
-                    Wish::Open(open) => (Some(open.kind), open.limit),
-                    Wish::Join { .. } => (None, None),
+        match &self.phase {
+            SessionPhase::Joining(lookup) => {
+                let (kind, limit) = match lookup.request() {
+                    SessionRequest::Open(open) => (Some(open.kind), open.limit),
+                    SessionRequest::Join { .. } => (None, None),
                 };
-                let (link, hub) = (lookup.link(hubs), lookup.hub(hubs).cloned());
-                Last { kind, role, limit, link, hub }
+                let (link, hub) = (lookup.link(hubs), lookup.only_hub(hubs).cloned());
+                EndedSession { kind, role, limit, link, hub }
             }
-            Standing::In(membership) => Last {
-                kind: Some(membership.terms.kind),
+            SessionPhase::Joined(membership) => EndedSession {
+                kind: Some(membership.info.kind),
                 role,
-                limit: Some(membership.terms.limit),
+                limit: Some(membership.info.limit),
                 link: Some(membership.url.link(&self.id)),
-                hub: hubs.place(&membership.terms.hub).cloned(),
+                hub: hubs.endpoint(&membership.info.hub).cloned(),
             },
-            Standing::Over(last, _) | Standing::Failed(last, _) => last.clone(),
+            SessionPhase::Ended(last, _) | SessionPhase::Failed(last, _) => last.clone(),
         }
     }
 }

@@ -37,11 +37,11 @@ pub struct H264Encoder {
 }
 
 /// The highest rate that OpenH264 accepts. As a maximum rate it means "what the level allows".
-const HIGHEST: Bitrate = Bitrate::from_bps(2_000_000_000);
+const MAX_RATE: Bitrate = Bitrate::from_bps(2_000_000_000);
 
 /// The encoder's output for one frame.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct EncodedPicture {
+pub struct EncodedFrame {
     /// Whether it is an IDR.
     pub is_key: bool,
     /// The NAL units, each with a start code before it (ITU-T H.264, annex B).
@@ -72,7 +72,7 @@ pub enum EncodeError {
     },
     /// The audio encoder failed.
     #[error("the sound encoder failed: {0}")]
-    Sound(#[from] opus::Error),
+    Audio(#[from] opus::Error),
 }
 
 impl H264Encoder {
@@ -87,7 +87,7 @@ impl H264Encoder {
             .complexity(Complexity::Low)
             .num_threads(1)
             .rate_control_mode(RateControlMode::Bitrate)
-            .bitrate(BitRate::from_bps(bps(target)))
+            .bitrate(BitRate::from_bps(clamped_bps(target)))
             .max_frame_rate(FrameRate::from_hz(fps as f32))
             // Without frame skipping, OpenH264 warns on the terminal that it may exceed the rate.
             .skip_frames(true)
@@ -117,7 +117,7 @@ impl H264Encoder {
         &mut self,
         frame: &VideoFrame,
         as_key: bool,
-    ) -> Result<Option<EncodedPicture>, EncodeError> {
+    ) -> Result<Option<EncodedFrame>, EncodeError> {
         assert_eq!(frame.size, self.size, "all frames of an encoder have one size");
         if as_key {
             self.encoder.force_intra_frame();
@@ -129,7 +129,7 @@ impl H264Encoder {
         if self.is_capped {
             self.set_target(self.target)?;
         }
-        Ok((!data.is_empty()).then(|| EncodedPicture { is_key, data: data.into() }))
+        Ok((!data.is_empty()).then(|| EncodedFrame { is_key, data: data.into() }))
     }
 
     /// The target bitrate.
@@ -150,7 +150,7 @@ impl H264Encoder {
         // The openh264 crate sets the maximum rate to the target. Frames are then skipped at the
         // end of every five seconds that slightly exceed it. Without that maximum, a frame is
         // skipped only when half a second of the rate is overdrawn.
-        self.set_rate(ENCODER_OPTION_MAX_BITRATE, HIGHEST)?;
+        self.set_rate(ENCODER_OPTION_MAX_BITRATE, MAX_RATE)?;
         self.is_capped = false;
         self.target = target;
         Ok(())
@@ -166,22 +166,22 @@ impl H264Encoder {
         let code = unsafe {
             self.encoder.raw_api().set_option(ENCODER_OPTION_FRAME_RATE, (&raw mut fps).cast())
         };
-        checked(ENCODER_OPTION_FRAME_RATE, code)
+        check_option(ENCODER_OPTION_FRAME_RATE, code)
     }
 
     fn set_rate(&mut self, option: ENCODER_OPTION, rate: Bitrate) -> Result<(), EncodeError> {
         for layer in [SPATIAL_LAYER_ALL, SPATIAL_LAYER_0] {
-            let mut info = SBitrateInfo { iLayer: layer, iBitrate: bps(rate) as c_int };
+            let mut info = SBitrateInfo { iLayer: layer, iBitrate: clamped_bps(rate) as c_int };
             // SAFETY: the encoder is alive and exclusively borrowed, this option reads one
             // `SBitrateInfo` from the pointer, and the value outlives the call.
             let code = unsafe { self.encoder.raw_api().set_option(option, (&raw mut info).cast()) };
-            checked(option, code)?;
+            check_option(option, code)?;
         }
         Ok(())
     }
 }
 
-fn checked(option: ENCODER_OPTION, code: c_int) -> Result<(), EncodeError> {
+fn check_option(option: ENCODER_OPTION, code: c_int) -> Result<(), EncodeError> {
     match code {
         0 => Ok(()),
         code => Err(EncodeError::Option { option: i64::from(option), code: i64::from(code) }),
@@ -189,8 +189,8 @@ fn checked(option: ENCODER_OPTION, code: c_int) -> Result<(), EncodeError> {
 }
 
 /// Clamps a rate to what OpenH264 accepts: 1 kbit/s to 2 Gbit/s.
-fn bps(rate: Bitrate) -> u32 {
-    rate.as_bps().clamp(1000, HIGHEST.as_bps()) as u32
+fn clamped_bps(rate: Bitrate) -> u32 {
+    rate.as_bps().clamp(1000, MAX_RATE.as_bps()) as u32
 }
 
 /// A frame's planes in the form that OpenH264 reads.
@@ -225,14 +225,14 @@ pub(super) mod tests {
 
     use super::*;
     use crate::{
-        media::{FramePool, Strip},
+        media::{BurntInTimecode, FramePool},
         model::MediaTime,
     };
 
     pub(crate) const SMALL: Size = Size::new(320, 180);
 
     /// A moving textured frame with unpredictable noise and a timecode.
-    pub(crate) fn picture(number: u32, size: Size, fps: u32) -> VideoFrame {
+    pub(crate) fn test_frame(number: u32, size: Size, fps: u32) -> VideoFrame {
         let time = MediaTime::from_micros(u64::from(number) * 1_000_000 / u64::from(fps));
         let mut seed = number.wrapping_mul(2_654_435_761) | 1;
         FramePool::default().frame(size, time, |data| {
@@ -245,7 +245,7 @@ pub(super) mod tests {
                 seed ^= seed << 5;
                 *pixel = (60 + (x / 3 * 7 + y / 5 * 11) % 90 + seed % 24) as u8;
             }
-            Strip::new("test", number, 1000).paint(&mut data[..luma], size.width);
+            BurntInTimecode::new("test", number, 1000).paint(&mut data[..luma], size.width);
         })
     }
 
@@ -254,7 +254,7 @@ pub(super) mod tests {
         numbers: std::ops::Range<u32>,
     ) -> Result<usize, EncodeError> {
         numbers
-            .map(|n| encoder.encode(&picture(n, SMALL, 30), false))
+            .map(|n| encoder.encode(&test_frame(n, SMALL, 30), false))
             .try_fold(0, |sum, made| Ok(sum + made?.map_or(0, |frame| frame.data.len())))
     }
 
@@ -282,7 +282,7 @@ pub(super) mod tests {
         let mut keys = vec![];
         for n in 0..400 {
             // From frame 200 on, the content is another one, which does not cause a keyframe.
-            let frame = picture(n, SMALL, 30);
+            let frame = test_frame(n, SMALL, 30);
             let frame = if n >= 200 { negative(&frame) } else { frame };
             let made = encoder.encode(&frame, n == 300).unwrap();
             let Some(made) = made else { continue };
@@ -300,7 +300,7 @@ pub(super) mod tests {
     #[test]
     fn the_stream_is_constrained_baseline_with_bt_709_colours() {
         let mut encoder = H264Encoder::new(SMALL, 30, Bitrate::from_kbps(600)).unwrap();
-        let made = encoder.encode(&picture(0, SMALL, 30), false).unwrap().unwrap();
+        let made = encoder.encode(&test_frame(0, SMALL, 30), false).unwrap().unwrap();
         // Start code, SPS, profile 66 with constraint_set0 and 1 (ITU-T H.264, A.2.1.1).
         assert_eq!(made.data[..6], [0, 0, 0, 1, 0x67, 66]);
         assert_eq!(made.data[6] & 0b1100_0000, 0b1100_0000);
@@ -316,7 +316,7 @@ pub(super) mod tests {
         let size = Size::new(1280, 720);
         let mut encoder = H264Encoder::new(size, 30, Bitrate::from_kbps(1500)).unwrap();
         for n in 0..2 {
-            let made = encoder.encode(&picture(n, size, 30), true).unwrap().unwrap();
+            let made = encoder.encode(&test_frame(n, size, 30), true).unwrap().unwrap();
             assert_eq!(made.data[7], 31, "frame {n}");
         }
     }
@@ -328,7 +328,7 @@ pub(super) mod tests {
         let (mut skipped, mut bytes) = (vec![], 0);
         for n in 0..900 {
             // A keyframe is requested now and then, as by a new viewer.
-            match encoder.encode(&picture(n, SMALL, 30), n % 250 == 0).unwrap() {
+            match encoder.encode(&test_frame(n, SMALL, 30), n % 250 == 0).unwrap() {
                 Some(made) => bytes += made.data.len(),
                 None => skipped.push(n),
             }
@@ -366,7 +366,7 @@ pub(super) mod tests {
             let mut decoder = Decoder::new().unwrap();
             let mut read = 0;
             for number in 0..30 {
-                let made = encoder.encode(&picture(number, size, fps), false).unwrap();
+                let made = encoder.encode(&test_frame(number, size, fps), false).unwrap();
                 let Some(made) = made else { continue };
                 let decoded = decoder.decode(&made.data).unwrap().unwrap();
                 let (stride, ..) = decoded.strides();
@@ -378,7 +378,11 @@ pub(super) mod tests {
                         }
                     }
                 });
-                assert_eq!(Strip::read(&frame), Some(Strip::new("test", number, 1000)), "{size}");
+                assert_eq!(
+                    BurntInTimecode::read(&frame),
+                    Some(BurntInTimecode::new("test", number, 1000)),
+                    "{size}"
+                );
                 read += 1;
             }
             assert!(read >= 15, "{size}: {read}");
@@ -389,6 +393,6 @@ pub(super) mod tests {
     fn a_size_that_openh264_does_not_support_is_an_error() {
         let size = Size::new(4096, 2304);
         let mut encoder = H264Encoder::new(size, 30, Bitrate::from_kbps(1000)).unwrap();
-        assert!(encoder.encode(&picture(0, size, 30), false).is_err());
+        assert!(encoder.encode(&test_frame(0, size, 30), false).is_err());
     }
 }

@@ -1,11 +1,11 @@
 //! Encoders whose output is shared by all subscribers: H.264 for video, Opus for audio.
 
 mod h264;
+mod keyframe_pacer;
 mod opus;
-mod pacer;
 mod video;
 
-pub use h264::{EncodeError, EncodedPicture, H264Encoder};
+pub use h264::{EncodeError, EncodedFrame, H264Encoder};
+pub use keyframe_pacer::{KEYFRAME_SPACING, KeyframePacer};
 pub use opus::OpusEncoder;
-pub use pacer::{KEYFRAME_SPACING, KeyframePacer};
 pub use video::{VideoEncoder, VideoSettings, default_target};

@@ -35,13 +35,13 @@ pub struct OpusEncoder {
     encoder: Encoder,
     /// The samples of the next packet so far.
     pending: [f32; PACKET_SAMPLES],
-    filled: usize,
+    pending_samples: usize,
     /// The capture time that the next block should have.
-    expected: Option<MediaTime>,
+    expected_time: Option<MediaTime>,
     packet_time: MediaTime,
     sample: u64,
     /// Microseconds of earlier gaps that were not a multiple of a packet.
-    owed_micros: i64,
+    gap_remainder_micros: i64,
     packet: Vec<u8>,
 }
 
@@ -61,27 +61,28 @@ impl OpusEncoder {
         Ok(Self {
             encoder,
             pending: [0.0; PACKET_SAMPLES],
-            filled: 0,
-            expected: None,
+            pending_samples: 0,
+            expected_time: None,
             packet_time: MediaTime::default(),
             sample: 0,
-            owed_micros: 0,
+            gap_remainder_micros: 0,
             packet: vec![0; MAX_PACKET],
         })
     }
 
     /// Takes a block. Returns a packet after every second block.
     pub fn encode(&mut self, block: &AudioBlock) -> Option<EncodedAudio> {
-        self.skip_what_was_lost(block.time);
-        if self.filled == 0 {
+        self.skip_lost_packets(block.time);
+        if self.pending_samples == 0 {
             self.packet_time = block.time;
         }
-        self.pending[self.filled..self.filled + BLOCK_SAMPLES].copy_from_slice(&block.samples);
-        self.filled += BLOCK_SAMPLES;
-        if self.filled < PACKET_SAMPLES {
+        self.pending[self.pending_samples..self.pending_samples + BLOCK_SAMPLES]
+            .copy_from_slice(&block.samples);
+        self.pending_samples += BLOCK_SAMPLES;
+        if self.pending_samples < PACKET_SAMPLES {
             return None;
         }
-        self.filled = 0;
+        self.pending_samples = 0;
         let sample = self.sample;
         self.sample += PACKET_SAMPLES as u64;
         match self.encoder.encode_float(&self.pending, &mut self.packet) {
@@ -97,21 +98,21 @@ impl OpusEncoder {
     }
 
     /// Skips the numbers of the packets that are missing before a block with this capture time.
-    fn skip_what_was_lost(&mut self, time: MediaTime) {
+    fn skip_lost_packets(&mut self, time: MediaTime) {
         let block_micros = BLOCK_SAMPLES as u64 * 1_000_000 / u64::from(AUDIO_RATE);
-        let expected = self.expected.unwrap_or(time);
-        self.expected = Some(MediaTime::from_micros(time.as_micros() + block_micros));
+        let expected = self.expected_time.unwrap_or(time);
+        self.expected_time = Some(MediaTime::from_micros(time.as_micros() + block_micros));
         let gap = time.as_micros().saturating_sub(expected.as_micros());
         if gap < GAP_MICROS {
             return;
         }
         // The half packet before the gap is dropped, too.
-        let half = self.filled as u64 * 1_000_000 / u64::from(AUDIO_RATE);
-        self.filled = 0;
+        let half = self.pending_samples as u64 * 1_000_000 / u64::from(AUDIO_RATE);
+        self.pending_samples = 0;
         let packet_micros = 2 * block_micros as i64;
-        let lost = (gap + half) as i64 + self.owed_micros;
+        let lost = (gap + half) as i64 + self.gap_remainder_micros;
         let packets = (lost + packet_micros / 2) / packet_micros;
-        self.owed_micros = lost - packets * packet_micros;
+        self.gap_remainder_micros = lost - packets * packet_micros;
         self.sample += packets as u64 * PACKET_SAMPLES as u64;
     }
 }
@@ -136,7 +137,7 @@ mod tests {
     }
 
     /// The peak amplitude of a tone in the samples.
-    fn strength(samples: &[f32], hz: f32) -> f32 {
+    fn tone_amplitude(samples: &[f32], hz: f32) -> f32 {
         let parts = samples.iter().enumerate().map(|(n, sample)| {
             let angle = TAU * hz * n as f32 / AUDIO_RATE as f32;
             (sample * angle.cos(), sample * angle.sin())
@@ -164,16 +165,16 @@ mod tests {
     fn a_tone_and_a_chord_keep_their_level() {
         for hz in [100.0, 440.0, 1000.0, 4000.0, 9000.0] {
             let output = decoded(|t| 0.1414 * (TAU * hz * t).sin());
-            let level = 20.0 * (strength(&output, hz) / 0.1414).log10();
+            let level = 20.0 * (tone_amplitude(&output, hz) / 0.1414).log10();
             assert!(level.abs() < 1.5, "{hz} Hz: {level:.2} dB");
             let power = output.iter().map(|s| s * s).sum::<f32>() / output.len() as f32;
-            let noise = (power - strength(&output, hz).powi(2) / 2.0).max(1e-12) / power;
+            let noise = (power - tone_amplitude(&output, hz).powi(2) / 2.0).max(1e-12) / power;
             assert!(10.0 * noise.log10() < -12.0, "{hz} Hz: {:.1} dB", 10.0 * noise.log10());
         }
         let notes = [261.6, 329.6, 392.0, 1046.5];
         let output = decoded(|t| notes.iter().map(|hz| 0.05 * (TAU * hz * t).sin()).sum());
         for hz in notes {
-            let level = 20.0 * (strength(&output, hz) / 0.05).log10();
+            let level = 20.0 * (tone_amplitude(&output, hz) / 0.05).log10();
             assert!(level.abs() < 2.0, "{hz} Hz: {level:.2} dB");
         }
     }

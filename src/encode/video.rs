@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The longest wait for a frame before the thread checks whether it must stop.
-const NAP: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The encoding parameters of a layer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,7 +50,7 @@ pub fn default_target(size: Size, fps: u32) -> Bitrate {
 pub struct VideoEncoder {
     /// Bits per second; 0 for [`default_target`].
     target: Arc<AtomicU64>,
-    encoded: Arc<AtomicU64>,
+    frames_encoded: Arc<AtomicU64>,
     _worker: Worker,
 }
 
@@ -72,7 +72,7 @@ impl VideoEncoder {
         let frames_encoded = Arc::new(AtomicU64::new(0));
         let (wanted, count) = (Arc::clone(&target), Arc::clone(&frames_encoded));
         let worker = Worker::spawn("encode video", move |stop| {
-            let mut layer = Rung::new(settings, out);
+            let mut layer = LayerEncoder::new(settings, out);
             let mut is_failing = false;
             while let Some(frame) = next_frame(&frames, stop) {
                 let bps = wanted.load(Ordering::Relaxed);
@@ -92,7 +92,7 @@ impl VideoEncoder {
                 }
             }
         })?;
-        Ok(Self { target, encoded: frames_encoded, _worker: worker })
+        Ok(Self { target, frames_encoded, _worker: worker })
     }
 
     /// Sets the target bitrate from the next frame on.
@@ -101,15 +101,15 @@ impl VideoEncoder {
     }
 
     /// The number of frames that were encoded and published.
-    pub fn encoded(&self) -> u64 {
-        self.encoded.load(Ordering::Relaxed)
+    pub fn frames_encoded(&self) -> u64 {
+        self.frames_encoded.load(Ordering::Relaxed)
     }
 }
 
 /// Waits for the newest frame; `None` if the thread must stop.
 fn next_frame(frames: &TeeGuard<VideoFrame>, stop: &Stop) -> Option<VideoFrame> {
     while !stop.is_set() {
-        if let Some(frame) = frames.slot.wait(NAP) {
+        if let Some(frame) = frames.slot.wait(POLL_INTERVAL) {
             return Some(frame);
         }
     }
@@ -117,20 +117,20 @@ fn next_frame(frames: &TeeGuard<VideoFrame>, stop: &Stop) -> Option<VideoFrame> 
 }
 
 /// The encoder of one layer and its state. Has no thread of its own.
-struct Rung {
+struct LayerEncoder {
     settings: VideoSettings,
     target: Option<Bitrate>,
     out: Fanout<EncodedVideo>,
     encoder: Option<H264Encoder>,
     pacer: KeyframePacer,
-    pace: FrameRateMeter,
+    frame_rate: FrameRateMeter,
 }
 
-impl Rung {
+impl LayerEncoder {
     fn new(settings: VideoSettings, out: Fanout<EncodedVideo>) -> Self {
         let (target, frame_rate) = (settings.target, FrameRateMeter::new(settings.fps));
         let pacer = KeyframePacer::default();
-        Self { settings, target, out, encoder: None, pacer, pace: frame_rate }
+        Self { settings, target, out, encoder: None, pacer, frame_rate }
     }
 
     /// Encodes and publishes the frame if there is a subscriber. Returns whether it was published.
@@ -142,13 +142,13 @@ impl Rung {
         if self.out.take_keyframe_request() {
             self.pacer.request();
         }
-        let measured = self.pace.frame_at(frame.time);
-        let default = default_target(frame.size, self.pace.whole());
+        let measured = self.frame_rate.record(frame.time);
+        let default = default_target(frame.size, self.frame_rate.rounded_fps());
         let target = self.target.unwrap_or(default);
         let (encoder, is_new) = match self.encoder.take().filter(|old| old.size() == frame.size) {
             Some(encoder) => (self.encoder.insert(encoder), false),
             None => {
-                let fps = self.pace.whole();
+                let fps = self.frame_rate.rounded_fps();
                 (self.encoder.insert(H264Encoder::new(frame.size, fps, target)?), true)
             }
         };
@@ -164,7 +164,7 @@ impl Rung {
             return Ok(false);
         };
         if encoded.is_key {
-            self.pacer.made(now);
+            self.pacer.on_keyframe(now);
         }
         let layer = self.settings.layer;
         let (size, time) = (frame.size, frame.time);
@@ -190,13 +190,13 @@ impl FrameRateMeter {
     }
 
     /// The frame rate, rounded, at least 1.
-    fn whole(&self) -> u32 {
+    fn rounded_fps(&self) -> u32 {
         self.fps.round().max(1.0) as u32
     }
 
     /// Records a frame. Returns the new rate if it differs from the current one by more than a
     /// fifth.
-    fn frame_at(&mut self, time: MediaTime) -> Option<f32> {
+    fn record(&mut self, time: MediaTime) -> Option<f32> {
         let since = *self.since.get_or_insert(time);
         let span = time.since(since);
         self.frames += 1;
@@ -220,7 +220,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        encode::h264::tests::{SMALL, nal_types, picture},
+        encode::h264::tests::{SMALL, nal_types, test_frame},
         media::{Subscription, Tee},
     };
 
@@ -238,22 +238,22 @@ mod tests {
     #[test]
     fn nothing_is_encoded_without_subscribers_and_the_first_frame_of_one_is_an_idr() {
         let out = Fanout::default();
-        let mut layer = Rung::new(SETTINGS, out.clone());
+        let mut layer = LayerEncoder::new(SETTINGS, out.clone());
         for n in 0..5 {
-            assert!(!layer.encode(&picture(n, SMALL, 30), at(n.into())).unwrap());
+            assert!(!layer.encode(&test_frame(n, SMALL, 30), at(n.into())).unwrap());
         }
         assert!(layer.encoder.is_none());
         for round in 0..2 {
             let mut subscription = out.subscribe(8);
             for n in 0..6 {
                 let n = 10 * (round + 1) + n;
-                layer.encode(&picture(n, SMALL, 30), at(u64::from(n) * 33)).unwrap();
+                layer.encode(&test_frame(n, SMALL, 30), at(u64::from(n) * 33)).unwrap();
             }
             let keys = keys(&mut subscription);
             assert!(keys.len() > 3 && keys[0], "{keys:?}");
             assert!(keys[1..].iter().all(|is_key| !is_key), "{keys:?}");
             drop(subscription);
-            layer.encode(&picture(30, SMALL, 30), at(990)).unwrap();
+            layer.encode(&test_frame(30, SMALL, 30), at(990)).unwrap();
             assert!(layer.encoder.is_none(), "no encoder is kept");
         }
     }
@@ -262,12 +262,12 @@ mod tests {
     fn requested_keyframes_are_encoded_at_most_twice_a_second() {
         let out = Fanout::default();
         let mut subscription = out.subscribe(200);
-        let mut layer = Rung::new(SETTINGS, out.clone());
+        let mut layer = LayerEncoder::new(SETTINGS, out.clone());
         for n in 0..90_u32 {
             if n >= 30 {
                 subscription.request_keyframe();
             }
-            layer.encode(&picture(n, SMALL, 30), at(u64::from(n) * 1000 / 30)).unwrap();
+            layer.encode(&test_frame(n, SMALL, 30), at(u64::from(n) * 1000 / 30)).unwrap();
         }
         let frames: Vec<_> = std::iter::from_fn(|| subscription.try_recv()).collect();
         let times: Vec<_> = frames
@@ -284,10 +284,10 @@ mod tests {
     fn a_new_size_begins_with_an_idr_of_that_size() {
         let out = Fanout::default();
         let mut subscription = out.subscribe(8);
-        let mut layer = Rung::new(SETTINGS, out);
+        let mut layer = LayerEncoder::new(SETTINGS, out);
         let sizes = [SMALL, SMALL, Size::new(160, 90), Size::new(160, 90)];
         for (n, size) in (0..).zip(sizes) {
-            layer.encode(&picture(n, size, 30), at(u64::from(n) * 33)).unwrap();
+            layer.encode(&test_frame(n, size, 30), at(u64::from(n) * 33)).unwrap();
         }
         let made = std::iter::from_fn(|| subscription.try_recv());
         let made: Vec<_> = made.map(|frame| (frame.size, frame.is_key)).collect();
@@ -304,16 +304,16 @@ mod tests {
             report.send(error.to_string()).unwrap();
         })
         .unwrap();
-        tee.put(&picture(0, Size::new(4096, 2304), 30));
+        tee.put(&test_frame(0, Size::new(4096, 2304), 30));
         let error = reports.recv().unwrap();
         assert!(error.contains("the video encoder failed"), "{error}");
-        tee.put(&picture(1, SMALL, 30));
-        while encoder.encoded() == 0 {
+        tee.put(&test_frame(1, SMALL, 30));
+        while encoder.frames_encoded() == 0 {
             thread::yield_now();
         }
         assert_eq!(keys(&mut subscription), [true]);
         drop(encoder);
-        tee.put(&picture(2, SMALL, 30));
+        tee.put(&test_frame(2, SMALL, 30));
         assert!(reports.try_recv().is_err() && subscription.try_recv().is_none());
     }
 
@@ -321,7 +321,7 @@ mod tests {
     fn a_slow_camera_is_detected_and_a_pause_is_not_taken_for_one() {
         let mut meter = FrameRateMeter::new(30);
         let rates = |meter: &mut FrameRateMeter, times: &mut dyn Iterator<Item = u64>| {
-            times.filter_map(|ms| meter.frame_at(at(ms))).collect::<Vec<_>>()
+            times.filter_map(|ms| meter.record(at(ms))).collect::<Vec<_>>()
         };
         assert_eq!(rates(&mut meter, &mut (0..150).map(|n| n * 33)), [0.0; 0]);
         let slow = rates(&mut meter, &mut (0..100).map(|n| 5000 + n * 100));

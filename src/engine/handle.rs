@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     capture::SourceSpec,
-    media::{Bell, Gallery, LevelTap, Picture, PictureTap, Wake},
+    media::{FrameTap, LevelTap, Notifier, VideoRef, VideoSinks, Wake},
     model::{Command, Snapshot, Stats},
     playback::SpeakerSpec,
 };
@@ -17,8 +17,8 @@ use crate::{
 pub struct Handle {
     pub(super) requests: mpsc::Sender<Request>,
     pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
-    pub(super) gallery: Gallery,
-    pub(super) news: Bell,
+    pub(super) video_sinks: VideoSinks,
+    pub(super) notifier: Notifier,
 }
 
 /// A request from a handle to its engine.
@@ -51,7 +51,7 @@ impl Handle {
     /// # Errors
     /// Returns the command if 64 requests are queued or the engine has ended.
     pub fn try_send(&self, command: Command) -> Result<(), Command> {
-        self.request(Request::Command(command.clone())).map_err(|Busy| command)
+        self.try_request(Request::Command(command.clone())).map_err(|RequestRejected| command)
     }
 
     /// Sends the video of another source from now on; never waits. Peer connections, the encoder
@@ -61,7 +61,7 @@ impl Handle {
     /// # Errors
     /// Returns the source if 64 requests are queued or the engine has ended.
     pub fn set_camera(&self, camera: SourceSpec) -> Result<(), SourceSpec> {
-        self.request(Request::Camera(camera.clone())).map_err(|Busy| camera)
+        self.try_request(Request::Camera(camera.clone())).map_err(|RequestRejected| camera)
     }
 
     /// Sends the audio of another source from now on, as [`Self::set_camera`] does for video.
@@ -69,7 +69,8 @@ impl Handle {
     /// # Errors
     /// Returns the source if 64 requests are queued or the engine has ended.
     pub fn set_microphone(&self, microphone: SourceSpec) -> Result<(), SourceSpec> {
-        self.request(Request::Microphone(microphone.clone())).map_err(|Busy| microphone)
+        self.try_request(Request::Microphone(microphone.clone()))
+            .map_err(|RequestRejected| microphone)
     }
 
     /// Plays received audio on another speaker from now on; never waits, and interrupts no audio
@@ -78,7 +79,7 @@ impl Handle {
     /// # Errors
     /// Returns the speaker if 64 requests are queued or the engine has ended.
     pub fn set_speaker(&self, speaker: SpeakerSpec) -> Result<(), SpeakerSpec> {
-        self.request(Request::Speaker(speaker.clone())).map_err(|Busy| speaker)
+        self.try_request(Request::Speaker(speaker.clone())).map_err(|RequestRejected| speaker)
     }
 
     /// Returns the newest snapshot of the whole state.
@@ -89,7 +90,7 @@ impl Handle {
     /// Calls `wake` after each change of the snapshot and after events, as long as the engine
     /// runs. It is called on a thread of the runtime and must not block.
     pub fn subscribe(&self, wake: Wake) {
-        self.news.on_ring(wake);
+        self.notifier.subscribe(wake);
     }
 
     /// Returns a tap that gives the newest frame of a video until it is dropped. `wake` is called
@@ -100,8 +101,8 @@ impl Handle {
     /// session. So the window drops the tap when the user switches the camera off, and five
     /// seconds later the camera is closed. A tap on a remote video makes the engine decode it, see
     /// [`Decode`](super::Decode).
-    pub fn picture(&self, of: Picture, wake: Wake) -> Option<PictureTap> {
-        self.gallery.picture(of, wake)
+    pub fn tap_frames(&self, of: VideoRef, wake: Wake) -> Option<FrameTap> {
+        self.video_sinks.tap_frames(of, wake)
     }
 
     /// Returns the audio level of the last 100 ms in dB relative to full scale (a full-scale sine
@@ -110,15 +111,15 @@ impl Handle {
     /// played or not.
     ///
     /// The lookup takes a short lock that no real-time thread takes.
-    pub fn level(&self, of: Picture) -> f32 {
-        self.gallery.level(of)
+    pub fn level(&self, of: VideoRef) -> f32 {
+        self.video_sinks.level(of)
     }
 
     /// Keeps the microphone open while the returned tap is held, so that its level can be shown
     /// before any audio is sent. Reading the level is one atomic load.
     pub fn microphone_level(&self) -> LevelTap {
-        self.gallery.exhibit(Picture::Local);
-        self.gallery.sound(Picture::Local).expect("the local level is never removed")
+        self.video_sinks.register(VideoRef::Local);
+        self.video_sinks.tap_level(VideoRef::Local).expect("the local level is never removed")
     }
 
     /// Returns the statistics so far, without participants that left; `None` if the engine has
@@ -140,8 +141,8 @@ impl Handle {
         Closer { requests: self.requests.clone() }
     }
 
-    fn request(&self, request: Request) -> Result<(), Busy> {
-        self.requests.try_send(request).map_err(|_| Busy)
+    fn try_request(&self, request: Request) -> Result<(), RequestRejected> {
+        self.requests.try_send(request).map_err(|_| RequestRejected)
     }
 }
 
@@ -163,4 +164,4 @@ impl Closer {
 }
 
 /// The request queue is full, or the engine has ended.
-struct Busy;
+struct RequestRejected;

@@ -24,7 +24,7 @@ impl Instances {
 
     /// Returns the instance id for a hub. It stays the same as long as the program runs, and looks
     /// random to the hub.
-    pub(super) fn at(&self, hub: &HubRef) -> Instance {
+    pub(super) fn for_hub(&self, hub: &HubRef) -> Instance {
         let name = match hub {
             HubRef::Default => "",
             HubRef::At(url) => url.as_str(),
@@ -47,10 +47,13 @@ mod tests {
             HubRef::At("http://192.0.2.1:7340".parse().unwrap()),
             HubRef::At("http://192.0.2.2:7340".parse().unwrap()),
         ];
-        let ids: Vec<_> = hubs.iter().map(|hub| run.at(hub)).collect();
+        let ids: Vec<_> = hubs.iter().map(|hub| run.for_hub(hub)).collect();
         let distinct: std::collections::BTreeSet<_> = ids.iter().collect();
         assert_eq!(distinct.len(), hubs.len(), "{ids:?}");
-        assert_eq!(ids, hubs.iter().map(|hub| run.at(hub)).collect::<Vec<_>>());
-        assert_ne!(run.at(&HubRef::Default), Instances::fresh().unwrap().at(&HubRef::Default));
+        assert_eq!(ids, hubs.iter().map(|hub| run.for_hub(hub)).collect::<Vec<_>>());
+        assert_ne!(
+            run.for_hub(&HubRef::Default),
+            Instances::fresh().unwrap().for_hub(&HubRef::Default)
+        );
     }
 }

@@ -1,26 +1,26 @@
 //! The event loop that owns the core: it passes inputs to the core and carries out its effects.
 
 mod devices;
+mod event_loop;
 mod handle;
-mod hub_link;
+mod hub_task;
 mod instances;
-mod keys;
-mod ledger;
+mod local_media;
 mod options;
-mod reception;
-mod run;
+mod remote_media;
+mod secret_store;
 mod session_ids;
-mod studio;
+mod session_stats;
 
 pub use devices::{cameras, microphones, speakers};
+pub use event_loop::Engine;
 pub use handle::{Closer, Handle};
 pub use options::{Decode, EngineOptions, HubChoice, OwnHubOptions};
-pub use run::Engine;
 pub use session_ids::fresh_session_id;
 
 pub use crate::{
     capture::{SourceSpec, SpecError},
-    media::{LevelTap, Picture, PictureTap, Wake},
+    media::{FrameTap, LevelTap, VideoRef, Wake},
     playback::{SpeakerSpec, SpeakerSpecError},
     signalling::{ListenAt, is_hub},
     transport::{Impairment, NOISY_LOGS},

@@ -22,7 +22,7 @@ pub struct EngineOptions {
     /// The source of the video to send.
     pub camera: SourceSpec,
     /// The target bitrate of the video encoder; `None` for the usual one of the frame size.
-    pub rate: Option<Bitrate>,
+    pub video_bitrate: Option<Bitrate>,
     /// The source of the audio to send.
     pub microphone: SourceSpec,
     /// The output for received audio.

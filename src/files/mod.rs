@@ -4,12 +4,12 @@
 //! A system call on a file may block for ever: on a named pipe without a writer, or on a network
 //! drive that is gone. So call everything here that opens a file on a thread that is never joined.
 
-mod held;
+mod access;
+mod claims;
 mod name;
-mod open;
 mod source;
 
-pub use held::{Recording, SourceClaim};
-pub use name::{expand_home, path_in};
-pub use open::{FileError, within};
+pub use access::{FileError, with_timeout};
+pub use claims::{Recording, SourceClaim};
+pub use name::{expand_home, parse_file_spec};
 pub use source::open_source;

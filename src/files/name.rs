@@ -7,7 +7,7 @@ use std::{
 
 /// Returns the path in `file:PATH`, also if it is not valid Unicode; `None` if the text does not
 /// begin with `file:` in upper or lower case.
-pub fn path_in(text: &OsStr) -> Option<PathBuf> {
+pub fn parse_file_spec(text: &OsStr) -> Option<PathBuf> {
     without_prefix(text, "file:").map(|path| expand_home(Path::new(&path)))
 }
 
@@ -67,8 +67,8 @@ mod tests {
     fn a_name_that_is_not_unicode_keeps_its_bytes() {
         use std::os::unix::ffi::OsStrExt as _;
         let text = OsStr::from_bytes(b"FILE:/tmp/caf\xe9.wav");
-        assert_eq!(path_in(text).unwrap().as_os_str().as_bytes(), b"/tmp/caf\xe9.wav");
-        assert_eq!(path_in(OsStr::from_bytes(b"caf\xe9.wav")), None);
-        assert_eq!(path_in(OsStr::new("fil")), None);
+        assert_eq!(parse_file_spec(text).unwrap().as_os_str().as_bytes(), b"/tmp/caf\xe9.wav");
+        assert_eq!(parse_file_spec(OsStr::from_bytes(b"caf\xe9.wav")), None);
+        assert_eq!(parse_file_spec(OsStr::new("fil")), None);
     }
 }

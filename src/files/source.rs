@@ -7,8 +7,8 @@ use std::{
 
 use super::{
     FileError,
-    held::is_recorded,
-    open::{holder_of, kind_of, special},
+    access::{holder_of, special_kind, special_kind_at},
+    claims::is_recorded,
 };
 
 /// Opens a file to send. While it is open, a shared advisory lock keeps this and other programs
@@ -18,13 +18,13 @@ use super::{
 /// Fails if the file cannot be read, is not a regular file, or is being recorded.
 pub fn open_source(path: &Path) -> Result<File, FileError> {
     let fails = |source| FileError::Read { path: path.to_owned(), source };
-    let refuse = |kind| FileError::NoFile { path: path.to_owned(), kind };
-    if let Some(kind) = kind_of(path).map_err(fails)? {
+    let refuse = |kind| FileError::NotAFile { path: path.to_owned(), kind };
+    if let Some(kind) = special_kind_at(path).map_err(fails)? {
         return Err(refuse(kind));
     }
     let file = File::open(path).map_err(fails)?;
     // The file may have been replaced since the first check.
-    if let Some(kind) = special(file.metadata().map_err(fails)?.file_type()) {
+    if let Some(kind) = special_kind(file.metadata().map_err(fails)?.file_type()) {
         return Err(refuse(kind));
     }
     if is_recorded(&file) {

@@ -47,7 +47,7 @@ pub enum ChoiceError {
 }
 
 /// The suffix of the default device's name in lists.
-pub const DEFAULT_MARK: &str = " (default)";
+pub const DEFAULT_SUFFIX: &str = " (default)";
 
 impl DeviceRef {
     /// A choice from typed text: a name, a part of one in any case, or an id.
@@ -83,7 +83,7 @@ pub fn choose(
     };
     let id = wanted.id.as_deref().unwrap_or(name);
     // Lists show the suffix after the name, and earlier settings stored both as one text.
-    let without_suffix = name.strip_suffix(DEFAULT_MARK).unwrap_or(name);
+    let without_suffix = name.strip_suffix(DEFAULT_SUFFIX).unwrap_or(name);
     let lower = without_suffix.to_lowercase();
     let mut found = indices(&|device| device.id == id);
     for name in [name, without_suffix] {

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use super::RestartPoint;
+use super::Keyframe;
 use crate::model::{Layer, MediaTime, Size};
 
 /// One encoded video frame: an H.264 access unit in the byte stream format (ITU-T H.264, annex B).
@@ -35,8 +35,8 @@ impl EncodedVideo {
     }
 }
 
-impl RestartPoint for EncodedVideo {
-    fn is_restart_point(&self) -> bool {
+impl Keyframe for EncodedVideo {
+    fn is_keyframe(&self) -> bool {
         self.is_key
     }
 }
@@ -53,9 +53,9 @@ pub struct EncodedAudio {
     pub data: Bytes,
 }
 
-impl RestartPoint for EncodedAudio {
+impl Keyframe for EncodedAudio {
     /// Every Opus packet can be decoded on its own.
-    fn is_restart_point(&self) -> bool {
+    fn is_keyframe(&self) -> bool {
         true
     }
 }

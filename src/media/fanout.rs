@@ -17,9 +17,9 @@ use tokio::sync::Notify;
 pub const MAX_LAG: usize = 8;
 
 /// An encoded frame or packet that may be a keyframe.
-pub trait RestartPoint {
+pub trait Keyframe {
     /// Whether a decoder can start at this frame without any earlier one.
-    fn is_restart_point(&self) -> bool;
+    fn is_keyframe(&self) -> bool;
 }
 
 /// Delivers each published frame to every subscriber. Clones publish to the same subscribers.
@@ -32,14 +32,14 @@ pub struct Fanout<T> {
 struct Shared<T> {
     /// The newest subscriber first: it shows no video yet, so it is served before the others.
     queues: Mutex<VecDeque<Weak<Queue<T>>>>,
-    keyframe_wanted: AtomicBool,
+    keyframe_requested: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Queue<T> {
     state: Mutex<State<T>>,
     arrived: Notify,
-    lost: AtomicU64,
+    dropped: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -47,7 +47,7 @@ struct State<T> {
     frames: VecDeque<Arc<T>>,
     capacity: usize,
     /// Frames are dropped until the next keyframe.
-    restarting: bool,
+    awaiting_keyframe: bool,
 }
 
 impl<T> Clone for Fanout<T> {
@@ -60,11 +60,11 @@ impl<T> Default for Fanout<T> {
     fn default() -> Self {
         let keyframe_requested = AtomicBool::new(false);
         let queues = Mutex::default();
-        Self { shared: Arc::new(Shared { queues, keyframe_wanted: keyframe_requested }) }
+        Self { shared: Arc::new(Shared { queues, keyframe_requested }) }
     }
 }
 
-impl<T: RestartPoint> Fanout<T> {
+impl<T: Keyframe> Fanout<T> {
     /// Adds a subscriber whose queue holds `capacity` frames. It starts at the next keyframe, and
     /// requests one.
     pub fn subscribe(&self, capacity: usize) -> Subscription<T> {
@@ -72,10 +72,10 @@ impl<T: RestartPoint> Fanout<T> {
             state: Mutex::new(State {
                 frames: VecDeque::with_capacity(capacity),
                 capacity,
-                restarting: true,
+                awaiting_keyframe: true,
             }),
             arrived: Notify::new(),
-            lost: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
         });
         lock(&self.shared.queues).push_front(Arc::downgrade(&queue));
         self.request_keyframe();
@@ -97,12 +97,12 @@ impl<T: RestartPoint> Fanout<T> {
 
     /// Requests a keyframe from the encoder.
     pub fn request_keyframe(&self) {
-        self.shared.keyframe_wanted.store(true, Ordering::Release);
+        self.shared.keyframe_requested.store(true, Ordering::Release);
     }
 
     /// Whether a keyframe was requested since the last call. Clears the request.
     pub fn take_keyframe_request(&self) -> bool {
-        self.shared.keyframe_wanted.swap(false, Ordering::AcqRel)
+        self.shared.keyframe_requested.swap(false, Ordering::AcqRel)
     }
 
     /// The number of subscribers.
@@ -113,21 +113,21 @@ impl<T: RestartPoint> Fanout<T> {
     }
 }
 
-impl<T: RestartPoint> Queue<T> {
+impl<T: Keyframe> Queue<T> {
     /// Appends the frame. Returns true if the queue was cleared and needs a keyframe.
     fn push(&self, frame: Arc<T>) -> bool {
         let mut state = lock(&self.state);
         let is_full = state.frames.len() >= state.capacity;
         if is_full {
-            self.lost.fetch_add(state.frames.len() as u64, Ordering::Relaxed);
+            self.dropped.fetch_add(state.frames.len() as u64, Ordering::Relaxed);
             state.frames.clear();
-            state.restarting = true;
+            state.awaiting_keyframe = true;
         }
-        if state.restarting && !frame.is_restart_point() {
-            self.lost.fetch_add(1, Ordering::Relaxed);
+        if state.awaiting_keyframe && !frame.is_keyframe() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
             return is_full;
         }
-        state.restarting = false;
+        state.awaiting_keyframe = false;
         state.frames.push_back(frame);
         drop(state);
         self.arrived.notify_one();
@@ -142,7 +142,7 @@ pub struct Subscription<T> {
     shared: Arc<Shared<T>>,
 }
 
-impl<T: RestartPoint> Subscription<T> {
+impl<T: Keyframe> Subscription<T> {
     /// Waits for the next frame. Cancel safe: a frame is taken only when it is returned.
     pub async fn recv(&mut self) -> Arc<T> {
         loop {
@@ -160,12 +160,12 @@ impl<T: RestartPoint> Subscription<T> {
 
     /// Requests a keyframe from the encoder.
     pub fn request_keyframe(&self) {
-        self.shared.keyframe_wanted.store(true, Ordering::Release);
+        self.shared.keyframe_requested.store(true, Ordering::Release);
     }
 
     /// Frames that this subscriber missed because it lagged or waited for a keyframe.
-    pub fn lost(&self) -> u64 {
-        self.queue.lost.load(Ordering::Relaxed)
+    pub fn dropped(&self) -> u64 {
+        self.queue.dropped.load(Ordering::Relaxed)
     }
 }
 
@@ -182,8 +182,8 @@ mod tests {
 
     struct Frame(u32);
 
-    impl RestartPoint for Frame {
-        fn is_restart_point(&self) -> bool {
+    impl Keyframe for Frame {
+        fn is_keyframe(&self) -> bool {
             self.0.is_multiple_of(10)
         }
     }
@@ -199,7 +199,7 @@ mod tests {
         assert!(fanout.take_keyframe_request() && !fanout.take_keyframe_request());
         (8..12).for_each(|n| fanout.publish(Frame(n)));
         assert_eq!(drain(&mut subscription), [10, 11]);
-        assert_eq!(subscription.lost(), 2);
+        assert_eq!(subscription.dropped(), 2);
     }
 
     #[test]
@@ -216,7 +216,7 @@ mod tests {
         assert!(fanout.take_keyframe_request(), "the slow subscriber requests a keyframe");
         (17..22).for_each(|n| fanout.publish(Frame(n)));
         assert_eq!(drain(&mut slow), [20, 21]);
-        assert_eq!(slow.lost(), 10);
+        assert_eq!(slow.dropped(), 10);
     }
 
     #[test]

@@ -13,7 +13,7 @@ const COOKIE_BYTES: usize = 256;
 
 /// Creates the user's cookie if there is none. PulseAudio's own library does the same at its first
 /// use, which may not have happened yet on a fresh account. Returns whether a cookie was created.
-pub(super) fn make_if_missing() -> bool {
+pub(super) fn create_if_missing() -> bool {
     let Some(home) = env::home_dir().filter(|home| !home.as_os_str().is_empty()) else {
         return false;
     };
@@ -23,14 +23,14 @@ pub(super) fn make_if_missing() -> bool {
     if paths.into_iter().flatten().any(|path| path.exists()) {
         return false;
     }
-    let created = make(&default);
+    let created = create(&default);
     if let Err(error) = &created {
         tracing::debug!(%error, "PulseAudio cookie not created");
     }
     created.is_ok()
 }
 
-fn make(path: &Path) -> io::Result<()> {
+fn create(path: &Path) -> io::Result<()> {
     let mut cookie = [0; COOKIE_BYTES];
     getrandom::fill(&mut cookie).map_err(io::Error::other)?;
     if let Some(folder) = path.parent() {

@@ -35,17 +35,17 @@ pub struct IncomingTrack {
     /// The SSRC of its packets, which is the key of its sender reports.
     pub ssrc: u32,
     /// The sender's media stream id (`a=msid`). Tracks of one stream are played in sync.
-    pub stream: String,
+    pub stream_id: String,
     /// The sender's track id (`a=msid`), which names the audio or video source. One source of a
     /// participant arrives once per session that both share, and must be played only once.
-    pub mix: String,
+    pub source_id: String,
     /// The packets. The channel closes with the peer connection. When it is full, the newest packet
     /// is dropped; the gap in the sequence numbers counts it as lost.
     pub packets: mpsc::Receiver<RtpPacket>,
     /// Requests a keyframe from the sender; does nothing for audio.
-    pub keyframes: KeyframeRequest,
+    pub keyframe_request: KeyframeRequest,
     /// The newest sender reports of the connection.
-    pub reports: SenderReports,
+    pub sender_reports: SenderReports,
 }
 
 /// Requests a keyframe from a sender (PLI, RFC 4585 section 6.3.1). The peer connection limits the
@@ -80,7 +80,7 @@ pub struct SenderReports(Arc<Mutex<BTreeMap<u32, SenderReport>>>);
 
 impl SenderReports {
     /// Stores a report. When 16 SSRCs are known, reports of further SSRCs are dropped.
-    pub fn note(&self, ssrc: u32, report: SenderReport) {
+    pub fn record(&self, ssrc: u32, report: SenderReport) {
         let mut reports = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if reports.len() < 16 || reports.contains_key(&ssrc) {
             reports.insert(ssrc, report);
@@ -88,7 +88,7 @@ impl SenderReports {
     }
 
     /// The newest report of an SSRC.
-    pub fn of(&self, ssrc: u32) -> Option<SenderReport> {
+    pub fn latest(&self, ssrc: u32) -> Option<SenderReport> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&ssrc).copied()
     }
 }

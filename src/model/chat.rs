@@ -49,7 +49,7 @@ impl ChatText {
     /// # Errors
     /// [`TextError`] if nothing is left, or if too much is.
     pub fn new(text: &str) -> Result<Self, TextError> {
-        let text: String = text.replace("\r\n", "\n").chars().filter(|c| may_stand(*c)).collect();
+        let text: String = text.replace("\r\n", "\n").chars().filter(|c| is_allowed(*c)).collect();
         let text = text.trim();
         match text.len() {
             0 => Err(TextError::Empty),
@@ -78,7 +78,7 @@ pub enum TextError {
 impl ChatMessage {
     /// Parses a received message; `None` if it is too long, not JSON, or has an invalid text. Never
     /// panics, whatever the text.
-    pub fn read(text: &str) -> Option<Self> {
+    pub fn from_json(text: &str) -> Option<Self> {
         if text.len() > MAX_CHAT_BYTES {
             return None;
         }
@@ -86,7 +86,7 @@ impl ChatMessage {
     }
 
     /// The message as JSON, at most [`MAX_CHAT_BYTES`] long.
-    pub fn write(&self) -> String {
+    pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("numbers and text are always JSON")
     }
 }
@@ -111,7 +111,7 @@ impl fmt::Debug for ChatText {
     }
 }
 
-fn may_stand(c: char) -> bool {
+fn is_allowed(c: char) -> bool {
     let is_break = matches!(c, '\n' | '\t');
     let changes_direction = matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     is_break || !(c.is_control() || changes_direction)
@@ -131,12 +131,12 @@ mod tests {
     fn a_message_is_one_tagged_json_object_and_unknown_fields_are_ignored() {
         let message = ChatMessage::Text { number: 7, text: text("hello, \"Ada\"") };
         let json = r#"{"type":"text","number":7,"text":"hello, \"Ada\""}"#;
-        assert_eq!(message.write(), json);
-        assert_eq!(ChatMessage::read(json), Some(message));
+        assert_eq!(message.to_json(), json);
+        assert_eq!(ChatMessage::from_json(json), Some(message));
         let more = r#"{"type":"received","number":7,"colour":"red"}"#;
-        assert_eq!(ChatMessage::read(more), Some(ChatMessage::Received { number: 7 }));
+        assert_eq!(ChatMessage::from_json(more), Some(ChatMessage::Received { number: 7 }));
         let later = r#"{"type":"file","name":"x"}"#;
-        assert_eq!(ChatMessage::read(later), Some(ChatMessage::Unknown));
+        assert_eq!(ChatMessage::from_json(later), Some(ChatMessage::Unknown));
     }
 
     #[test]
@@ -154,7 +154,7 @@ mod tests {
             &long,
             &padded,
         ] {
-            assert_eq!(ChatMessage::read(wrong), None, "{wrong:.40}");
+            assert_eq!(ChatMessage::from_json(wrong), None, "{wrong:.40}");
         }
     }
 
@@ -182,14 +182,14 @@ mod tests {
         ) {
             if let Ok(text) = ChatText::new(&input) {
                 let message = ChatMessage::Text { number, text };
-                prop_assert!(message.write().len() <= MAX_CHAT_BYTES);
-                prop_assert_eq!(ChatMessage::read(&message.write()), Some(message));
+                prop_assert!(message.to_json().len() <= MAX_CHAT_BYTES);
+                prop_assert_eq!(ChatMessage::from_json(&message.to_json()), Some(message));
             }
         }
 
         #[test]
         fn parsing_never_panics(received in any::<String>()) {
-            let _ = ChatMessage::read(&received);
+            let _ = ChatMessage::from_json(&received);
         }
     }
 }

@@ -53,13 +53,13 @@ pub enum Command {
     },
     /// Turns a mute switch on or off, in one session or in all. Media flows only if the global
     /// switch and the session's own are both enabled.
-    SetGate {
+    SetEnabled {
         /// The session whose switch is set; `None` for the global switch.
         session: Option<SessionId>,
         /// The switch.
-        gate: Gate,
+        switch: MuteSwitch,
         /// Whether the media is enabled; `false` mutes it.
-        open: bool,
+        enabled: bool,
     },
     /// Changes the user's name in every session.
     Rename {
@@ -67,7 +67,7 @@ pub enum Command {
         name: String,
     },
     /// Sends a chat message to all participants of a session.
-    Say {
+    SendMessage {
         /// The session.
         session: SessionId,
         /// The text of the message.
@@ -98,7 +98,7 @@ pub enum Departure {
 
 /// A mute switch of the user. Enabled means not muted, as in W3C `MediaStreamTrack.enabled`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Gate {
+pub enum MuteSwitch {
     /// Our audio to the other participants. While it is muted, no audio packet is sent.
     Microphone,
     /// Our video to the other participants. While it is muted, no video packet is sent.
@@ -120,9 +120,9 @@ impl Command {
             | Self::Eject { session, .. }
             | Self::Allow { session, .. }
             | Self::Lock { session, .. }
-            | Self::Say { session, .. }
-            | Self::SetGate { session: Some(session), .. } => Some(session),
-            Self::SetGate { session: None, .. }
+            | Self::SendMessage { session, .. }
+            | Self::SetEnabled { session: Some(session), .. } => Some(session),
+            Self::SetEnabled { session: None, .. }
             | Self::Rename { .. }
             | Self::LeaveAll
             | Self::Depart(Departure::LeaveAll)

@@ -3,7 +3,7 @@
 
 use super::{
     ChatText, ErrorCode, HubUrl, LeaveReason, MediaSet, ParticipantId, ParticipantState,
-    RemovedPerson, SessionId, SessionKind, SessionLink, SourceKind,
+    RemovedParticipant, SessionId, SessionKind, SessionLink, SourceKind,
 };
 
 /// An event that the user may want to know about. Unlike a snapshot, no event is ever skipped.
@@ -22,7 +22,7 @@ pub enum Event {
         reason: String,
     },
     /// A lost hub is connected again.
-    HubBack {
+    HubRestored {
         /// The hub's address.
         hub: HubUrl,
     },
@@ -90,7 +90,7 @@ pub enum Event {
         /// Whether the session is locked, so that no new participant can join.
         locked: bool,
         /// The ejected participants that cannot join again yet.
-        removed: Vec<RemovedPerson>,
+        removed: Vec<RemovedParticipant>,
     },
     /// The first video frame of a participant was decoded (or, in a session without video, the
     /// first audio).
@@ -103,7 +103,7 @@ pub enum Event {
         ms: u64,
     },
     /// A chat message of another participant arrived.
-    Message {
+    MessageReceived {
         /// The session.
         session: SessionId,
         /// The sender.
@@ -114,7 +114,7 @@ pub enum Event {
         text: ChatText,
     },
     /// Our own chat message was accepted and is being delivered to all participants.
-    Said {
+    MessageSent {
         /// The session.
         session: SessionId,
         /// The text of the message.

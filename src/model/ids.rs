@@ -223,7 +223,7 @@ impl Secret {
     }
 
     /// Whether both secrets are equal. The comparison takes the same time wherever they differ.
-    pub fn is(&self, other: &Self) -> bool {
+    pub fn constant_time_eq(&self, other: &Self) -> bool {
         let pairs = self.0.bytes().zip(other.0.bytes());
         pairs.fold(0, |differences, (a, b)| differences | (a ^ b)) == 0
     }

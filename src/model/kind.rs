@@ -51,7 +51,7 @@ impl SessionKind {
     }
 
     /// Whether participants of these roles are paired, so that a peer connection joins them.
-    pub const fn links(self, one: Role, other: Role) -> bool {
+    pub const fn pairs(self, one: Role, other: Role) -> bool {
         match self.topology {
             Topology::ManyToMany => true,
             Topology::OneWay | Topology::OneToOne | Topology::OneToMany => {
@@ -62,7 +62,7 @@ impl SessionKind {
 
     /// Whether the session has a chat in which a participant of role `mine` may write. Chat follows
     /// the same topology as audio and video.
-    pub const fn may_write(self, mine: Role) -> bool {
+    pub const fn may_chat(self, mine: Role) -> bool {
         self.media.has(Media::Data) && self.direction(mine).sends()
     }
 
@@ -335,19 +335,19 @@ mod tests {
     #[test]
     fn viewers_are_paired_with_the_opener_only_and_send_nothing() {
         let broadcast = SessionKind::FIVE[1];
-        assert!(broadcast.links(Role::Guest, Role::Opener));
-        assert!(!broadcast.links(Role::Guest, Role::Guest));
+        assert!(broadcast.pairs(Role::Guest, Role::Opener));
+        assert!(!broadcast.pairs(Role::Guest, Role::Guest));
         assert!(!broadcast.direction(Role::Guest).sends());
         assert!(!broadcast.direction(Role::Opener).receives());
-        assert!(SessionKind::FIVE[0].links(Role::Guest, Role::Guest));
+        assert!(SessionKind::FIVE[0].pairs(Role::Guest, Role::Guest));
     }
 
     #[test]
     fn participants_that_send_may_write_if_there_is_a_chat() {
         let chat = |topology| SessionKind { media: MediaSet::DATA, topology };
-        assert!(!chat(Topology::OneWay).may_write(Role::Guest));
-        assert!(chat(Topology::OneWay).may_write(Role::Opener));
-        assert!(chat(Topology::OneToMany).may_write(Role::Guest));
-        assert!(!SessionKind::FIVE[0].may_write(Role::Opener), "without data there is no chat");
+        assert!(!chat(Topology::OneWay).may_chat(Role::Guest));
+        assert!(chat(Topology::OneWay).may_chat(Role::Opener));
+        assert!(chat(Topology::OneToMany).may_chat(Role::Guest));
+        assert!(!SessionKind::FIVE[0].may_chat(Role::Opener), "without data there is no chat");
     }
 }

@@ -6,7 +6,7 @@ use url::Url;
 
 use super::{
     IdError, SessionId,
-    text::{tidy, with_plain_dashes},
+    text::{normalize_pasted, with_plain_dashes},
 };
 
 /// The default port of a hub. An address without a scheme and without a port means this one.
@@ -68,11 +68,12 @@ impl FromStr for HubUrl {
     /// Parses a full URL, `HOST:PORT`, or `HOST` for [`HUB_PORT`] on that host, as people paste it:
     /// invisible characters and surrounding punctuation are removed.
     fn from_str(text: &str) -> Result<Self, LinkError> {
-        let text = with_plain_dashes(&tidy(text));
+        let text = with_plain_dashes(&normalize_pasted(text));
         let around = |c: char| c.is_whitespace() || "<>()\"'\u{201c}\u{201d}".contains(c);
         let text = text.trim_start_matches(around);
         let text = text.trim_end_matches(|c: char| around(c) || ".,;!?".contains(c));
-        let url = Url::parse(&whole(text)).map_err(|_| LinkError::Malformed(text.to_owned()))?;
+        let url = Url::parse(&with_scheme_and_port(text))
+            .map_err(|_| LinkError::Malformed(text.to_owned()))?;
         Self::from_url(&url)
     }
 }
@@ -99,7 +100,7 @@ pub enum HubOwner {
 /// A hub as it was reached. Secrets that a hub issued are stored under its endpoint: a hub at
 /// another address, or one that is now unproven at the same address, does not get them.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct HubPlace {
+pub struct HubEndpoint {
     /// The address that was dialled: the given address, or the one it redirected to.
     pub url: HubUrl,
     /// The owner of the hub that answered there.
@@ -138,7 +139,7 @@ impl fmt::Display for SessionLink {
 }
 
 /// An address with the default scheme and port filled in where they are missing.
-pub(super) fn whole(text: &str) -> String {
+pub(super) fn with_scheme_and_port(text: &str) -> String {
     if text.contains("://") {
         return text.to_owned();
     }

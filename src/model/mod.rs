@@ -4,6 +4,8 @@
 mod chat;
 mod command;
 mod event;
+#[cfg(test)]
+pub(crate) mod fixtures;
 #[cfg(any(fuzzing, test))]
 pub mod fuzz;
 mod ice;
@@ -14,23 +16,22 @@ mod name;
 mod peer;
 mod signal;
 mod snapshot;
-#[cfg(test)]
-pub(crate) mod staged;
 mod stats;
 mod target;
 mod text;
 mod units;
 
 pub use chat::{ChatMessage, ChatText, MAX_CHAT_BYTES, MAX_TEXT_BYTES, TextError};
-pub use command::{Command, Departure, Gate, JoinTarget, OpenRequest};
+pub use command::{Command, Departure, JoinTarget, MuteSwitch, OpenRequest};
 pub use event::{ConnectionFault, EndReason, Event, Failure, FailureCode};
 pub use ice::candidate_addresses;
 pub use ids::{IdError, Instance, ParticipantId, PeerId, Secret, SessionId};
 pub use kind::{Direction, KindError, Media, MediaSet, Role, SessionKind, Topology};
-pub use link::{HUB_PORT, HubOwner, HubPlace, HubUrl, LinkError, SessionLink};
+pub use link::{HUB_PORT, HubEndpoint, HubOwner, HubUrl, LinkError, SessionLink};
 pub use name::{clean_name, confusable, guest_name, guest_number};
 pub use peer::{
-    Agreement, Candidate, DescriptionKind, PeerCommand, PeerEvent, PeerMedia, PeerState, Step,
+    Candidate, DescriptionKind, NegotiatedMedia, OperationId, PeerCommand, PeerEvent, PeerMedia,
+    PeerState,
 };
 pub use signal::{
     ClientMessage, CloseReason, ErrorCode, HubMessage, LeaveReason, MAX_CANDIDATE_BYTES,
@@ -38,10 +39,10 @@ pub use signal::{
     Payload, Presence, RemovedMember, SignalPayload,
 };
 pub use snapshot::{
-    DepartureStatus, Gates, HubState, HubStatus, ParticipantState, ParticipantStatus,
-    RemovedPerson, SessionState, SessionStatus, Snapshot, SourceKind, SourceState,
+    DepartureStatus, Enabled, HubState, HubStatus, ParticipantState, ParticipantStatus,
+    RemovedParticipant, SessionState, SessionStatus, Snapshot, SourceKind, SourceState,
 };
 pub use stats::{AudioStats, Counts, Latency, ParticipantStats, SessionStats, Stats, VideoStats};
 pub use target::{parse_own_id, parse_target};
-pub use text::{clean_sentence, turns_text};
+pub use text::{changes_text_direction, clean_sentence};
 pub use units::{Bitrate, BitrateError, Layer, MediaTime, Size};

@@ -16,7 +16,7 @@ use super::{
 const MAX_MARKS: usize = 6;
 
 /// The most combining marks on one letter of any other script, after composition (NFC).
-const MAX_MARKS_ELSEWHERE: usize = 2;
+const MAX_MARKS_SIMPLE: usize = 2;
 
 /// The most cleaning passes. Removing a character may let its neighbours compose into one.
 const ROUNDS: usize = 4;
@@ -45,7 +45,7 @@ pub fn clean_name(name: &str) -> String {
 }
 
 fn cleaned(name: &str) -> String {
-    let mut clean = Clean::default();
+    let mut clean = NameCleaner::default();
     let mut chars = name.chars().peekable();
     while let Some(c) = chars.next() {
         if clean.chars == MAX_NAME_CHARS {
@@ -89,7 +89,7 @@ pub fn guest_number(name: &str) -> Option<u64> {
 
 /// Builds a clean name, character by character.
 #[derive(Default)]
-struct Clean {
+struct NameCleaner {
     text: String,
     chars: usize,
     /// The last character of `text`.
@@ -97,24 +97,24 @@ struct Clean {
     /// The number of marks on the last letter.
     marks: usize,
     /// The most marks allowed on the last letter.
-    most_marks: usize,
+    max_marks: usize,
 }
 
-impl Clean {
+impl NameCleaner {
     fn push(&mut self, c: char, next: Option<char>) {
         if c.is_whitespace() && !c.is_control() || is_blank(c) {
             if self.last.is_some_and(|last| last != ' ') {
                 self.keep(' ');
             }
         } else if is_invisible(c) || c.is_control() {
-            if self.last.is_some_and(|last| belongs(c, last, next)) {
+            if self.last.is_some_and(|last| is_meaningful(c, last, next)) {
                 self.keep(c);
             }
         } else if !is_mark(c) {
             self.marks = 0;
-            self.most_marks = if c < FIRST_JOINED { MAX_MARKS_ELSEWHERE } else { MAX_MARKS };
+            self.max_marks = if c < FIRST_JOINED_SCRIPT { MAX_MARKS_SIMPLE } else { MAX_MARKS };
             self.keep(c);
-        } else if self.last.is_some_and(|last| last != ' ') && self.marks < self.most_marks {
+        } else if self.last.is_some_and(|last| last != ' ') && self.marks < self.max_marks {
             self.marks += 1;
             self.keep(c);
         }
@@ -131,7 +131,7 @@ impl Clean {
         while let Some(last) = self.text.pop() {
             let before = self.text.chars().next_back();
             let joins_nothing =
-                is_joiner(last) && !before.is_some_and(|before| belongs(last, before, None));
+                is_joiner(last) && !before.is_some_and(|before| is_meaningful(last, before, None));
             if last != ' ' && !joins_nothing {
                 self.text.push(last);
                 break;
@@ -142,7 +142,7 @@ impl Clean {
 }
 
 /// Whether an invisible character has an effect between the visible characters around it.
-fn belongs(c: char, last: char, next: Option<char>) -> bool {
+fn is_meaningful(c: char, last: char, next: Option<char>) -> bool {
     match c {
         // Between letters of scripts with joined forms, after a virama, between emoji.
         c if is_joiner(c) => {
@@ -151,7 +151,9 @@ fn belongs(c: char, last: char, next: Option<char>) -> bool {
         }
         // Selectors of the text or emoji form.
         '\u{fe0e}' | '\u{fe0f}' => is_emoji(last),
-        c if is_variation(c) => last >= FIRST_JOINED && !is_mark(last) && !is_invisible(last),
+        c if is_variation(c) => {
+            last >= FIRST_JOINED_SCRIPT && !is_mark(last) && !is_invisible(last)
+        }
         // Mongolian vowel separator and variation selectors.
         '\u{180b}'..='\u{180f}' => matches!(last, '\u{1820}'..='\u{18aa}'),
         // The flags of England, Scotland and Wales.
@@ -174,10 +176,10 @@ fn is_emoji(c: char) -> bool {
 }
 
 /// The first letter of Hebrew. The scripts before it (Latin, Greek, Cyrillic) have no joined forms.
-const FIRST_JOINED: char = '\u{590}';
+const FIRST_JOINED_SCRIPT: char = '\u{590}';
 
 fn can_join(c: char) -> bool {
-    c >= FIRST_JOINED && (c.is_alphabetic() || is_mark(c) || is_emoji(c))
+    c >= FIRST_JOINED_SCRIPT && (c.is_alphabetic() || is_mark(c) || is_emoji(c))
 }
 
 #[cfg(test)]

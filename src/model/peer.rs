@@ -16,7 +16,7 @@ pub struct PeerMedia {
 
 /// The number of a command of one peer connection, which its outcome carries too.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Step(pub u32);
+pub struct OperationId(pub u32);
 
 /// A command to a peer connection. Commands are carried out one after another, in order.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -25,7 +25,7 @@ pub enum PeerCommand {
     /// [`PeerEvent::LocalDescription`] or [`PeerEvent::Failed`].
     MakeOffer {
         /// The number of this command.
-        step: Step,
+        operation: OperationId,
         /// Whether the offer restarts ICE (RFC 8445, section 9).
         restart_ice: bool,
     },
@@ -33,13 +33,13 @@ pub enum PeerCommand {
     /// [`PeerEvent::Applied`] or [`PeerEvent::Failed`].
     Rollback {
         /// The number of this command.
-        step: Step,
+        operation: OperationId,
     },
     /// Sets a remote offer, creates the answer and sets it as the local description. Legal in the
     /// stable state. Outcome: [`PeerEvent::LocalDescription`] or [`PeerEvent::Failed`].
     AcceptOffer {
         /// The number of this command.
-        step: Step,
+        operation: OperationId,
         /// The remote offer.
         sdp: String,
     },
@@ -47,7 +47,7 @@ pub enum PeerCommand {
     /// [`PeerEvent::Applied`] or [`PeerEvent::Failed`].
     AcceptAnswer {
         /// The number of this command.
-        step: Step,
+        operation: OperationId,
         /// The remote answer.
         sdp: String,
     },
@@ -55,49 +55,49 @@ pub enum PeerCommand {
     AddCandidate(Candidate),
     /// Sends a message on the data channel. Legal after [`PeerEvent::ChannelOpen`]. No outcome:
     /// delivery counts only when the remote peer acknowledges it.
-    Write(ChatMessage),
+    SendChannelMessage(ChatMessage),
 }
 
 /// An event of a peer connection.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum PeerEvent {
     /// The local description that a command asked for. It is set.
-    Description {
+    LocalDescription {
         /// The number of the command.
-        step: Step,
+        operation: OperationId,
         /// Offer or answer.
         kind: DescriptionKind,
         /// The description.
         sdp: String,
     },
     /// A command that produces no description was carried out.
-    Done {
+    Applied {
         /// The number of the command.
-        step: Step,
+        operation: OperationId,
     },
     /// A command failed.
-    Refused {
+    Failed {
         /// The number of the command.
-        step: Step,
+        operation: OperationId,
         /// The reason, for the log and the user.
         reason: String,
     },
     /// An offer/answer exchange is complete, the first one or a later one. Sent after the outcome
     /// of the command.
-    Agreed(Agreement),
+    Negotiated(NegotiatedMedia),
     /// A local ICE candidate, to be sent to the remote peer.
     Candidate(Candidate),
     /// The connection state changed.
     State(PeerState),
     /// The data channel is open.
-    Writable,
+    ChannelOpen,
     /// A message of the remote peer arrived on the data channel.
-    Read(ChatMessage),
+    ChannelMessage(ChatMessage),
 }
 
 /// The media that the two ends of a peer connection negotiated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Agreement {
+pub struct NegotiatedMedia {
     /// Whether the remote peer accepts our audio.
     pub sends_audio: bool,
     /// Whether the remote peer accepts our video.
@@ -110,16 +110,16 @@ pub struct Agreement {
     pub left_out: Option<MediaSet>,
 }
 
-impl Agreement {
+impl NegotiatedMedia {
     /// Records that a medium flows in neither direction.
     pub fn leave_out(&mut self, media: Media) {
-        self.send_no(media);
-        self.receive_no(media);
+        self.disable_sending(media);
+        self.disable_receiving(media);
         self.left_out = Some(self.left_out.map_or_else(|| media.into(), |set| set.with(media)));
     }
 
     /// Records that we do not send a medium.
-    pub const fn send_no(&mut self, media: Media) {
+    pub const fn disable_sending(&mut self, media: Media) {
         match media {
             Media::Audio => self.sends_audio = false,
             Media::Video => self.sends_video = false,
@@ -128,7 +128,7 @@ impl Agreement {
     }
 
     /// Records that we do not receive a medium.
-    pub const fn receive_no(&mut self, media: Media) {
+    pub const fn disable_receiving(&mut self, media: Media) {
         match media {
             Media::Audio => self.receives_audio = false,
             Media::Video => self.receives_video = false,
@@ -146,7 +146,7 @@ impl Agreement {
     }
 }
 
-impl Default for Agreement {
+impl Default for NegotiatedMedia {
     /// All media in both directions.
     fn default() -> Self {
         Self {

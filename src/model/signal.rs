@@ -372,7 +372,7 @@ impl Payload {
 pub struct SignalPayload {
     known: Payload,
     /// The JSON object as it arrived; `None` at a client.
-    text: Option<Box<RawValue>>,
+    raw: Option<Box<RawValue>>,
 }
 
 impl SignalPayload {
@@ -381,7 +381,7 @@ impl SignalPayload {
     /// # Errors
     /// If `text` is not a JSON object with a string field `type`, or if a field of a type that this
     /// version knows is missing, has the wrong type, or appears twice.
-    pub fn to_pass_on(text: Box<RawValue>) -> Result<Self, serde_json::Error> {
+    pub fn parse_to_relay(text: Box<RawValue>) -> Result<Self, serde_json::Error> {
         /// [`Payload`] alone would also accept an array or a number: serde reads them as a struct
         /// without field names, and as the index of a type.
         #[derive(Deserialize)]
@@ -393,7 +393,7 @@ impl SignalPayload {
             return Err(serde_json::Error::custom("a payload is a JSON object"));
         }
         let _: Typed = serde_json::from_str(text.get())?;
-        Ok(Self { known: serde_json::from_str(text.get())?, text: Some(text) })
+        Ok(Self { known: serde_json::from_str(text.get())?, raw: Some(text) })
     }
 
     /// The part that this version understands.
@@ -408,23 +408,23 @@ impl SignalPayload {
 
     /// The length of the payload as JSON, in bytes; approximate if it was not parsed from a text.
     pub fn bytes(&self) -> usize {
-        self.text().map_or_else(|| self.known.bytes(), str::len)
+        self.raw().map_or_else(|| self.known.bytes(), str::len)
     }
 
-    fn text(&self) -> Option<&str> {
-        self.text.as_ref().map(|text| text.get())
+    fn raw(&self) -> Option<&str> {
+        self.raw.as_ref().map(|text| text.get())
     }
 }
 
 impl From<Payload> for SignalPayload {
     fn from(known: Payload) -> Self {
-        Self { known, text: None }
+        Self { known, raw: None }
     }
 }
 
 impl PartialEq for SignalPayload {
     fn eq(&self, other: &Self) -> bool {
-        self.known == other.known && self.text() == other.text()
+        self.known == other.known && self.raw() == other.raw()
     }
 }
 
@@ -432,7 +432,7 @@ impl Eq for SignalPayload {}
 
 impl Serialize for SignalPayload {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match &self.text {
+        match &self.raw {
             Some(text) => text.serialize(serializer),
             None => self.known.serialize(serializer),
         }
@@ -536,7 +536,7 @@ mod tests {
             r#"{"type":"media","microphone":true,"camera":false,"screen":{"x":[0.1,1e3]}}"#,
             r#"{ "colour" : "r\u00e9d", "type":"hand-raised", "since":36893488147419103232 }"#,
         ] {
-            let payload = SignalPayload::to_pass_on(raw(text)).unwrap();
+            let payload = SignalPayload::parse_to_relay(raw(text)).unwrap();
             assert_eq!(serde_json::to_string(&payload).unwrap(), text);
             let signal = HubMessage::Signal {
                 session: SessionId::parse("a").unwrap(),
@@ -567,7 +567,7 @@ mod tests {
             r#"{"type":"candidate","generation":1,"candidate":"","line":65536}"#,
         ] {
             let raw = serde_json::from_str::<Box<RawValue>>(text).unwrap();
-            assert!(SignalPayload::to_pass_on(raw).is_err(), "{text}");
+            assert!(SignalPayload::parse_to_relay(raw).is_err(), "{text}");
         }
     }
 

@@ -2,8 +2,8 @@
 //! state.
 
 use super::{
-    EndReason, Failure, Gate, HubOwner, HubPlace, HubUrl, MediaSet, MediaTime, ParticipantId,
-    PeerId, Role, SessionId, SessionKind, SessionLink,
+    EndReason, Failure, HubEndpoint, HubOwner, HubUrl, MediaSet, MediaTime, MuteSwitch,
+    ParticipantId, PeerId, Role, SessionId, SessionKind, SessionLink,
 };
 
 /// The state of the engine at one moment. A newer snapshot replaces all older ones.
@@ -17,7 +17,7 @@ pub struct Snapshot {
     /// The sessions that are being left, while that can be undone.
     pub departure: Option<DepartureStatus>,
     /// The global mute switches.
-    pub gates: Gates,
+    pub enabled: Enabled,
     /// The state of the local camera.
     pub camera: SourceState,
     /// The state of the local microphone.
@@ -48,7 +48,7 @@ pub struct DepartureStatus {
 /// The states of the three mute switches of the user. `true` means enabled, not muted, as in W3C
 /// `MediaStreamTrack.enabled`. By default all are enabled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Gates {
+pub struct Enabled {
     /// Our audio to the other participants.
     pub microphone: bool,
     /// Our video to the other participants.
@@ -57,9 +57,9 @@ pub struct Gates {
     pub listening: bool,
 }
 
-impl Gates {
+impl Enabled {
     /// Everything is muted.
-    pub const CLOSED: Self = Self { microphone: false, camera: false, listening: false };
+    pub const NONE: Self = Self { microphone: false, camera: false, listening: false };
 
     /// The media that is enabled in both: in the global switches and in those of a session.
     pub const fn and(self, other: Self) -> Self {
@@ -71,25 +71,25 @@ impl Gates {
     }
 
     /// Whether the media of a switch is enabled.
-    pub const fn is_open(self, switch: Gate) -> bool {
+    pub const fn has(self, switch: MuteSwitch) -> bool {
         match switch {
-            Gate::Microphone => self.microphone,
-            Gate::Camera => self.camera,
-            Gate::Listening => self.listening,
+            MuteSwitch::Microphone => self.microphone,
+            MuteSwitch::Camera => self.camera,
+            MuteSwitch::Listening => self.listening,
         }
     }
 
     /// Enables or mutes the media of a switch.
-    pub const fn set(&mut self, switch: Gate, enabled: bool) {
+    pub const fn set(&mut self, switch: MuteSwitch, enabled: bool) {
         match switch {
-            Gate::Microphone => self.microphone = enabled,
-            Gate::Camera => self.camera = enabled,
-            Gate::Listening => self.listening = enabled,
+            MuteSwitch::Microphone => self.microphone = enabled,
+            MuteSwitch::Camera => self.camera = enabled,
+            MuteSwitch::Listening => self.listening = enabled,
         }
     }
 }
 
-impl Default for Gates {
+impl Default for Enabled {
     fn default() -> Self {
         Self { microphone: true, camera: true, listening: true }
     }
@@ -106,7 +106,7 @@ pub struct HubStatus {
     /// 0.
     pub guests: usize,
     /// The endpoint at which the hub was last reached; `None` before the first connection.
-    pub place: Option<HubPlace>,
+    pub endpoint: Option<HubEndpoint>,
 }
 
 /// The state of the connection to a hub.
@@ -135,29 +135,29 @@ pub struct SessionStatus {
     /// The session's link, once its hub is known.
     pub link: Option<SessionLink>,
     /// The endpoint of the session's hub, if the hub is known and was reached.
-    pub hub: Option<HubPlace>,
+    pub hub: Option<HubEndpoint>,
     /// The most participants, including the opener, once known.
     pub limit: Option<u16>,
     /// The session's state.
     pub state: SessionState,
     /// The session's own mute switches.
-    pub gates: Gates,
+    pub enabled: Enabled,
     /// Whether at least one participant receives our audio now: it is connected, the microphone
     /// runs, and both switches are enabled.
-    pub heard: bool,
+    pub sending_audio: bool,
     /// Whether at least one participant receives our video now.
-    pub seen: bool,
+    pub sending_video: bool,
     /// The participants that we are paired with, in the order in which they joined.
     pub participants: Vec<ParticipantStatus>,
     /// Whether no new participant can join. Known only of sessions that we own.
     pub locked: bool,
     /// The ejected participants that cannot join again yet. Known only of sessions that we own.
-    pub removed: Vec<RemovedPerson>,
+    pub removed: Vec<RemovedParticipant>,
 }
 
 /// A participant that was ejected from a session and cannot join again yet.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct RemovedPerson {
+pub struct RemovedParticipant {
     /// The participant's id.
     pub participant: ParticipantId,
     /// The participant's name when it was ejected.

@@ -7,8 +7,8 @@ use url::Url;
 
 use super::{
     HubUrl, IdError, LinkError, SessionId, SessionLink,
-    link::whole,
-    text::{is_dash, tidy, with_plain_dashes},
+    link::with_scheme_and_port,
+    text::{is_dash, normalize_pasted, with_plain_dashes},
 };
 
 /// The session that a typed or pasted text names: a link, or a bare id to be looked up at the known
@@ -23,7 +23,7 @@ use super::{
 /// [`LinkError`] says what is wrong. A text that cannot be an id is always refused, so that no
 /// program waits for a session that can never be opened.
 pub fn parse_target(text: &str) -> Result<(Option<HubUrl>, SessionId), LinkError> {
-    let text = tidy(text);
+    let text = normalize_pasted(text);
     let words: Vec<_> = text.split(is_delimiter).filter(|word| is_word(word)).collect();
     let is_alone = words.len() == 1;
     let mut refused = None;
@@ -60,7 +60,7 @@ pub fn parse_own_id(text: &str) -> Result<SessionId, IdError> {
 
 /// The most words that are joined in search of one link: mail programs break lines at 76
 /// characters.
-const MAX_PIECES: usize = 4;
+const MAX_WORDS: usize = 4;
 
 /// The most layers of percent-encoding: a link inside the link of a service that checks clicks,
 /// twice.
@@ -107,7 +107,7 @@ fn link_from(words: &[&str], is_alone: bool) -> Result<SessionLink, Option<LinkE
 /// The first two words joined, then the first three, and so on. A `=` at the end of a line is
 /// removed: it marks a broken line in mail (quoted-printable).
 fn joined<'a>(words: &'a [&'a str]) -> impl Iterator<Item = String> + 'a {
-    (2..=MAX_PIECES.min(words.len()))
+    (2..=MAX_WORDS.min(words.len()))
         .map(|count| words[..count].iter().map(|word| word.trim_end_matches('=')).collect())
 }
 
@@ -191,7 +191,11 @@ fn link_at(text: &str) -> Result<SessionLink, LinkError> {
     let path =
         if is_all_caps { Cow::Owned(path.to_ascii_lowercase()) } else { Cow::Borrowed(path) };
     let host = with_plain_dashes(&path[..at]);
-    let address = if scheme == "quintet" { whole(&host) } else { format!("{scheme}://{host}") };
+    let address = if scheme == "quintet" {
+        with_scheme_and_port(&host)
+    } else {
+        format!("{scheme}://{host}")
+    };
     let url = Url::parse(&address).map_err(|_| malformed())?;
     Ok(SessionLink { hub: HubUrl::from_url(&url)?, session: leading_id(&path[at + 3..])? })
 }
@@ -202,7 +206,7 @@ fn bare_link(text: &str, is_alone: bool) -> Result<SessionLink, Option<LinkError
     let at = session_path(text).ok_or(None)?;
     // Letters of scripts without spaces between words belong to the preceding sentence.
     let of_host = |c: char| {
-        c.is_alphanumeric() && c < SPACELESS
+        c.is_alphanumeric() && c < FIRST_SPACELESS
             || is_dash(c)
             || matches!(c, '.' | ':' | '[' | ']' | '/' | '@' | '_')
     };
@@ -229,7 +233,7 @@ fn leading_id(text: &str) -> Result<SessionId, IdError> {
     if let Some(id) = leading_generated(run) {
         return Ok(id);
     }
-    if let Some(c) = what_goes_on(tail) {
+    if let Some(c) = continuation(tail) {
         return Err(IdError::BadCharacter(c));
     }
     let run = run.trim_end_matches(|c: char| c == '.' || is_dash(c) && c != '-');
@@ -241,18 +245,18 @@ fn leading_id(text: &str) -> Result<SessionId, IdError> {
 
 /// The first character of `tail` if it continues the id before it but is not allowed in an id: in
 /// "straße" it is the "ß", in "town-hall, come" there is none.
-fn what_goes_on(tail: &str) -> Option<char> {
+fn continuation(tail: &str) -> Option<char> {
     let mut chars = tail.chars();
     let first = chars.next()?;
     let joins = first.is_whitespace() || matches!(first, '/' | '@' | '$' | '+' | '=' | '%' | '~');
-    let goes_on = (first.is_alphanumeric() && first < SPACELESS)
+    let goes_on = (first.is_alphanumeric() && first < FIRST_SPACELESS)
         || (joins && chars.next().is_some_and(char::is_alphanumeric));
     goes_on.then_some(first)
 }
 
 /// The first character of the scripts that are mostly written without spaces between words, from
 /// Thai to Chinese and Korean. Such a letter after a link begins the next word.
-const SPACELESS: char = '\u{e00}';
+const FIRST_SPACELESS: char = '\u{e00}';
 
 /// The generated id at the start of a text, also in capitals or with other dashes. `None` if the
 /// text after it makes it a longer id.
@@ -268,7 +272,7 @@ fn leading_generated_of(text: &str, chars: usize) -> Option<SessionId> {
     let is_longer = match tail.next() {
         // Only `-` continues the id; a typographic dash belongs to the sentence.
         Some('-') => tail.next().is_some_and(|c| c.is_ascii_alphanumeric()),
-        Some(c) => c.is_alphanumeric() && c < SPACELESS,
+        Some(c) => c.is_alphanumeric() && c < FIRST_SPACELESS,
         None => false,
     };
     (!is_longer).then_some(id)
@@ -312,7 +316,7 @@ fn is_wrapping(c: char) -> bool {
 
 /// The text without one layer of percent-encoding and without invisible characters.
 fn decoded(text: &str) -> String {
-    tidy(&percent_decode_str(text).decode_utf8_lossy())
+    normalize_pasted(&percent_decode_str(text).decode_utf8_lossy())
 }
 
 #[cfg(test)]

@@ -68,13 +68,13 @@ pub fn clean_sentence(text: &str) -> String {
 
 /// Whether a character changes the direction of the text after it, even beyond its word or line
 /// (UAX #9, section 2): embeddings, overrides and isolates.
-pub const fn turns_text(c: char) -> bool {
+pub const fn changes_text_direction(c: char) -> bool {
     matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// A pasted text without invisible characters, and with full-width letters and signs (`ｈｔｔｐ：／／`) as
 /// ASCII.
-pub(super) fn tidy(text: &str) -> String {
+pub(super) fn normalize_pasted(text: &str) -> String {
     let narrow = |c: char| match c {
         '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(c) - 0xfee0).unwrap_or(c),
         other => other,

@@ -24,7 +24,7 @@ pub(super) struct LocalAddress {
 
 /// Addresses that are reached by the default routes on any network: those of a root name server.
 /// They are only looked up in the routing table; nothing is sent to them.
-const FAR_AWAY: [IpAddr; 2] = [
+const ROUTE_PROBES: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(198, 41, 0, 4)),
     IpAddr::V6(Ipv6Addr::new(0x2001, 0x503, 0xba3e, 0, 0, 0, 2, 0x30)),
 ];
@@ -34,7 +34,7 @@ const DISCARD_PORT: u16 = 9;
 
 /// The addresses of interfaces that may be up, in the system's order. If they cannot be listed,
 /// this is logged and the result is empty.
-pub(super) fn list() -> Vec<LocalAddress> {
+pub(super) fn list_addresses() -> Vec<LocalAddress> {
     let interfaces = if_addrs::get_if_addrs().unwrap_or_else(|error| {
         tracing::warn!(%error, "the network interfaces cannot be listed");
         vec![]
@@ -46,7 +46,7 @@ pub(super) fn list() -> Vec<LocalAddress> {
 /// The source addresses of the default routes, IPv4 first. A family without a default route has
 /// none.
 pub(super) fn default_sources() -> Vec<IpAddr> {
-    FAR_AWAY.into_iter().filter_map(source_towards).collect()
+    ROUTE_PROBES.into_iter().filter_map(source_towards).collect()
 }
 
 /// The source address from which the system would send to `remote`; `None` without a route.
@@ -63,11 +63,11 @@ pub(super) fn source_towards(remote: IpAddr) -> Option<IpAddr> {
 
 /// Whether a socket can be bound to the address. An IPv6 address that is still being verified
 /// cannot be bound.
-pub(super) fn can_be_bound(ip: IpAddr) -> bool {
+pub(super) fn can_bind(ip: IpAddr) -> bool {
     UdpSocket::bind((ip, 0)).is_ok()
 }
 
-fn local_address(interface: &Interface, flags: &[(Ipv6Addr, Flags)]) -> Option<LocalAddress> {
+fn local_address(interface: &Interface, flags: &[(Ipv6Addr, Ipv6Flags)]) -> Option<LocalAddress> {
     let ip = interface.ip();
     if !may_be_up(interface) || ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() {
         return None;
@@ -101,7 +101,7 @@ fn may_be_up(interface: &Interface) -> bool {
 
 /// The system's flags of an IPv6 address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-struct Flags {
+struct Ipv6Flags {
     is_temporary: bool,
     is_deprecated: bool,
     /// It is still being verified, or another machine was found to have it.
@@ -109,20 +109,20 @@ struct Flags {
 }
 
 #[cfg(target_os = "linux")]
-fn ipv6_flags() -> Vec<(Ipv6Addr, Flags)> {
+fn ipv6_flags() -> Vec<(Ipv6Addr, Ipv6Flags)> {
     // The file does not exist if IPv6 is disabled.
     read_flags(&std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default())
 }
 
 #[cfg(not(target_os = "linux"))]
-fn ipv6_flags() -> Vec<(Ipv6Addr, Flags)> {
+fn ipv6_flags() -> Vec<(Ipv6Addr, Ipv6Flags)> {
     vec![]
 }
 
 /// Parses Linux's table of IPv6 addresses. Its columns are address, index, prefix length, scope,
 /// flags and name; the flags are those of `linux/if_addr.h`.
 #[cfg(any(target_os = "linux", test))]
-fn read_flags(table: &str) -> Vec<(Ipv6Addr, Flags)> {
+fn read_flags(table: &str) -> Vec<(Ipv6Addr, Ipv6Flags)> {
     const TEMPORARY: u32 = 0x01;
     const DAD_FAILED: u32 = 0x08;
     const DEPRECATED: u32 = 0x20;
@@ -131,7 +131,7 @@ fn read_flags(table: &str) -> Vec<(Ipv6Addr, Flags)> {
         let mut columns = line.split_ascii_whitespace();
         let ip = u128::from_str_radix(columns.next()?, 16).ok()?;
         let bits = u32::from_str_radix(columns.nth(3)?, 16).ok()?;
-        let flags = Flags {
+        let flags = Ipv6Flags {
             is_temporary: bits & TEMPORARY != 0,
             is_deprecated: bits & DEPRECATED != 0,
             is_unverified: bits & (TENTATIVE | DAD_FAILED) != 0,
@@ -147,18 +147,22 @@ fn read_flags(table: &str) -> Vec<(Ipv6Addr, Flags)> {
 fn has_device(interface: &str) -> bool {
     /// The deepest nesting that is searched. A VLAN on a bond in a bridge is the deepest in use.
     const MAX_DEPTH: u32 = 4;
-    fn look(folder: &std::path::Path, depth: u32) -> bool {
+    fn has_device_below(folder: &std::path::Path, depth: u32) -> bool {
         if folder.join("device").exists() {
             return true;
         }
         let Ok(entries) = std::fs::read_dir(folder) else { return false };
         let is_lower =
             |entry: &std::fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(b"lower_");
-        depth > 0 && entries.flatten().filter(is_lower).any(|one| look(&one.path(), depth - 1))
+        depth > 0
+            && entries
+                .flatten()
+                .filter(is_lower)
+                .any(|one| has_device_below(&one.path(), depth - 1))
     }
     // An address may have the name of an alias, such as eth0:1.
     let interface = interface.split(':').next().unwrap_or(interface);
-    look(&std::path::Path::new("/sys/class/net").join(interface), MAX_DEPTH)
+    has_device_below(&std::path::Path::new("/sys/class/net").join(interface), MAX_DEPTH)
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -184,7 +188,7 @@ mod tests {
             read.iter().find(|(known, _)| *known == ip).unwrap().1
         };
         assert_eq!(read.len(), 4);
-        assert_eq!(flags("2001:db8::5"), Flags::default());
+        assert_eq!(flags("2001:db8::5"), Ipv6Flags::default());
         assert!(flags("2001:db8::a1b2:c3d4:e5f6:718").is_temporary);
         assert!(flags("2001:db8::6").is_deprecated);
         assert!(flags("2001:db8::7").is_unverified);
@@ -194,8 +198,8 @@ mod tests {
     fn the_source_address_towards_loopback_is_loopback() {
         let loopback: IpAddr = Ipv4Addr::LOCALHOST.into();
         assert_eq!(source_towards(loopback), Some(loopback));
-        assert!(can_be_bound(loopback));
-        assert!(list().iter().all(|one| !one.ip.is_loopback()));
+        assert!(can_bind(loopback));
+        assert!(list_addresses().iter().all(|one| !one.ip.is_loopback()));
     }
 
     #[test]

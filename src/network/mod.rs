@@ -9,13 +9,13 @@
 //! The calls block for as long as the system takes to list its interfaces, usually well under a
 //! millisecond. Nothing is sent.
 
+mod address_selection;
 mod interfaces;
-mod order;
 mod paths;
 
 use std::net::IpAddr;
 
-pub use order::{Families, MAX_CANDIDATES};
+pub use address_selection::{AddressFamilies, MAX_CANDIDATES};
 pub use paths::KnownPaths;
 
 /// The addresses to bind for one connection, best first, at most [`MAX_CANDIDATES`]: those on which
@@ -24,17 +24,25 @@ pub use paths::KnownPaths;
 /// no other addresses, loopback addresses.
 pub fn candidates(known: &KnownPaths) -> Vec<IpAddr> {
     let preferred = known.sources(interfaces::default_sources(), interfaces::source_towards);
-    order::candidates(&interfaces::list(), &preferred, interfaces::can_be_bound)
+    address_selection::select_candidates(
+        &interfaces::list_addresses(),
+        &preferred,
+        interfaces::can_bind,
+    )
 }
 
 /// Whether the address is one of this machine's, loopback included.
-pub fn is_own(ip: IpAddr) -> bool {
+pub fn is_local_address(ip: IpAddr) -> bool {
     let is_specific = !ip.is_unspecified() && !ip.is_multicast();
-    is_specific && (ip.is_loopback() || interfaces::can_be_bound(ip))
+    is_specific && (ip.is_loopback() || interfaces::can_bind(ip))
 }
 
 /// The address that a session link names for a hub that listens on all addresses of these families;
 /// `None` if only this machine could use it.
-pub fn link_address(families: Families) -> Option<IpAddr> {
-    order::link_address(&interfaces::list(), &interfaces::default_sources(), families)
+pub fn link_address(families: AddressFamilies) -> Option<IpAddr> {
+    address_selection::link_address(
+        &interfaces::list_addresses(),
+        &interfaces::default_sources(),
+        families,
+    )
 }

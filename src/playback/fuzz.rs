@@ -5,29 +5,31 @@
 use std::sync::LazyLock;
 
 use super::{
-    decode::VideoDecoder,
-    intake::Intake,
-    testing::{Cutter, Painter, Singer, at},
-    voice::VoiceDecoder,
+    audio_receiver::AudioReceiver,
+    testing::{TestPacketizer, TestVideoEncoder, ToneEncoder, at},
+    video_decoder::VideoDecoder,
+    video_receive_buffer::VideoReceiveBuffer,
 };
 use crate::{media::RtpPacket, model::Size};
 
 /// Ten frames of 64x64 at 25 fps. The first and the sixth are keyframes.
-static PICTURES: LazyLock<Vec<RtpPacket>> = LazyLock::new(|| {
+static VIDEO_PACKETS: LazyLock<Vec<RtpPacket>> = LazyLock::new(|| {
     let (mut encoder, mut packetizer) =
-        (Painter::new(Size::new(64, 64)), Cutter { sequence: 65_530 });
-    let frames = (0..10_u32).map(|n| (n, encoder.paint(n % 5 == 0, u64::from(n))));
-    frames.flat_map(|(n, nals)| packetizer.cut(&nals, n * 3600, at(u64::from(n) * 40))).collect()
+        (TestVideoEncoder::new(Size::new(64, 64)), TestPacketizer { sequence: 65_530 });
+    let frames = (0..10_u32).map(|n| (n, encoder.next_frame(n % 5 == 0, u64::from(n))));
+    frames
+        .flat_map(|(n, nals)| packetizer.packetize(&nals, n * 3600, at(u64::from(n) * 40)))
+        .collect()
 });
 
 /// A tone in packets of 20 ms.
-static SOUND: LazyLock<Vec<RtpPacket>> = LazyLock::new(|| {
-    let mut encoder = Singer::repeating(440.0, 0.5);
+static AUDIO_PACKETS: LazyLock<Vec<RtpPacket>> = LazyLock::new(|| {
+    let mut encoder = ToneEncoder::with_fec(440.0, 0.5);
     let packets = (0..20_u32).map(|n| RtpPacket {
         sequence: 65_530_u16.wrapping_add(n as u16),
         timestamp: n * 960,
         marker: false,
-        payload: encoder.sing().into(),
+        payload: encoder.next_packet().into(),
         arrival: at(u64::from(n) * 20),
     });
     packets.collect()
@@ -35,15 +37,15 @@ static SOUND: LazyLock<Vec<RtpPacket>> = LazyLock::new(|| {
 
 /// Reorders and decodes a video stream that `data` mutates.
 pub fn video(data: &[u8]) {
-    let (mut buffer, mut decoder) = (Intake::new(), VideoDecoder::default());
-    for packet in changed(&PICTURES, data) {
+    let (mut buffer, mut decoder) = (VideoReceiveBuffer::new(), VideoDecoder::default());
+    for packet in mutated(&VIDEO_PACKETS, data) {
         let now = packet.arrival;
         buffer.push(packet);
         buffer.advance(now);
-        buffer.takes_request(now);
-        while let Some(unit) = buffer.next() {
+        buffer.take_keyframe_request(now);
+        while let Some(unit) = buffer.next_unit() {
             if decoder.decode(&unit).frame.is_err() {
-                buffer.restart();
+                buffer.require_keyframe();
             }
         }
     }
@@ -51,8 +53,8 @@ pub fn video(data: &[u8]) {
 
 /// Reorders, decodes and conceals an audio stream that `data` mutates.
 pub fn audio(data: &[u8]) {
-    let Ok(mut receiver) = VoiceDecoder::new() else { return };
-    for packet in changed(&SOUND, data) {
+    let Ok(mut receiver) = AudioReceiver::new() else { return };
+    for packet in mutated(&AUDIO_PACKETS, data) {
         let now = packet.arrival;
         receiver.push(&packet);
         for block in [receiver.pull(now), receiver.pull(now)].into_iter().flatten() {
@@ -63,15 +65,15 @@ pub fn audio(data: &[u8]) {
 
 /// Applies mutations to the stream. Each one takes six bytes of `data`, and the bytes that it
 /// inserts. All other packets pass unchanged.
-fn changed(stream: &[RtpPacket], mut data: &[u8]) -> Vec<RtpPacket> {
+fn mutated(stream: &[RtpPacket], mut data: &[u8]) -> Vec<RtpPacket> {
     let (mut out, mut index, mut late) = (vec![], 0, 0);
     while let Some(([skip, what, a, b, c, d], rest)) = data.split_first_chunk() {
         data = rest;
         let end = (index + usize::from(skip % 8)).min(stream.len());
-        out.extend(stream[index..end].iter().map(|packet| later(packet, late)));
+        out.extend(stream[index..end].iter().map(|packet| delayed(packet, late)));
         index = end;
         let Some(packet) = stream.get(index) else { break };
-        let mut packet = later(packet, late);
+        let mut packet = delayed(packet, late);
         let number = u16::from_le_bytes([*a, *b]);
         match what % 8 {
             0 => index += 1,
@@ -108,11 +110,11 @@ fn changed(stream: &[RtpPacket], mut data: &[u8]) -> Vec<RtpPacket> {
             _ => index = usize::from(number) % stream.len(),
         }
     }
-    out.extend(stream[index.min(stream.len())..].iter().map(|packet| later(packet, late)));
+    out.extend(stream[index.min(stream.len())..].iter().map(|packet| delayed(packet, late)));
     out
 }
 
-fn later(packet: &RtpPacket, ms: u64) -> RtpPacket {
+fn delayed(packet: &RtpPacket, ms: u64) -> RtpPacket {
     let arrival = packet.arrival + std::time::Duration::from_millis(ms);
     RtpPacket { arrival, ..packet.clone() }
 }

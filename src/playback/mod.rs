@@ -1,31 +1,31 @@
 //! Receives RTP packets, decodes them and plays video and audio at the right time.
 
-mod clock;
-mod decode;
-mod device;
-mod file;
+mod audio_receiver;
+mod decode_pool;
+mod device_output;
+mod file_output;
 #[cfg(any(fuzzing, test))]
 pub mod fuzz;
-mod h264;
-mod intake;
+mod h264_depacketizer;
 mod jitter;
-mod mixing;
+mod mixer;
 mod output;
-mod pool;
+mod playout_clock;
+mod receive_stats;
 mod speaker;
 mod speaker_spec;
 mod sps;
-mod tally;
 #[cfg(any(fuzzing, test))]
 mod testing;
-mod video;
-mod voice;
+mod video_decoder;
+mod video_receive_buffer;
+mod video_receiver;
 mod wav;
 
-pub use decode::{DecodeError, Decoded, VideoDecoder};
-pub use h264::{AccessUnit, Holds};
-pub use output::look_for_speaker;
-pub use pool::DecodePool;
+pub use decode_pool::DecodePool;
+pub use h264_depacketizer::{AccessUnit, NalTypes};
+pub use output::preflight_speaker;
 pub use speaker::{ClosingSpeaker, Speaker, Voice, speakers};
 pub use speaker_spec::{SpeakerSpec, SpeakerSpecError};
-pub use video::VideoReceiver;
+pub use video_decoder::{DecodeError, DecodeOutcome, VideoDecoder};
+pub use video_receiver::VideoReceiver;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{SpeakerSpec, device::DeviceOutput, file::FileOutput};
+use super::{SpeakerSpec, device_output::DeviceOutput, file_output::FileOutput};
 use crate::{
     files::Recording,
     media::BLOCK_SAMPLES,
@@ -11,7 +11,7 @@ use crate::{
 
 /// The interval between attempts after a failure: short enough for a headset that is plugged in
 /// again, and long enough to cost nothing.
-pub(super) const RETRY: Duration = Duration::from_secs(2);
+pub(super) const RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
 /// An output of mixed audio.
 pub(super) enum Output {
@@ -29,18 +29,18 @@ pub(super) enum Output {
 ///
 /// # Errors
 /// Why the file cannot be written, and what the user can do.
-pub fn look_for_speaker(spec: &SpeakerSpec) -> Result<(), String> {
+pub fn preflight_speaker(spec: &SpeakerSpec) -> Result<(), String> {
     match spec {
-        SpeakerSpec::File(path) => Recording::look_for(path).map_err(|error| error.to_string()),
+        SpeakerSpec::File(path) => Recording::check(path).map_err(|error| error.to_string()),
         SpeakerSpec::None | SpeakerSpec::Default | SpeakerSpec::Device(_) => Ok(()),
     }
 }
 
 /// When an output needs the next block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Pace {
+pub(super) enum BlockDemand {
     /// One block every 10 ms by the clock.
-    Clock,
+    ByClock,
     /// Now.
     Now,
     /// Not yet. A device that demands no block for this long has stalled.
@@ -59,19 +59,19 @@ impl Output {
     }
 
     /// Opens the output if that is due at `now`. Returns the state.
-    pub(super) fn tend(&mut self, now: MediaTime) -> SourceState {
+    pub(super) fn poll(&mut self, now: MediaTime) -> SourceState {
         match self {
             Self::Silent => SourceState::Running,
-            Self::File(file) => file.tend(now),
-            Self::Device(device) => device.tend(now),
+            Self::File(file) => file.poll(now),
+            Self::Device(device) => device.poll(now),
         }
     }
 
     /// When the output needs the next block.
-    pub(super) fn pace(&mut self) -> Pace {
+    pub(super) fn demand(&mut self) -> BlockDemand {
         match self {
-            Self::Silent | Self::File(_) => Pace::Clock,
-            Self::Device(device) => device.pace(),
+            Self::Silent | Self::File(_) => BlockDemand::ByClock,
+            Self::Device(device) => device.demand(),
         }
     }
 

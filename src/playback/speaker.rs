@@ -14,21 +14,21 @@ use tokio::sync::watch;
 
 use super::{
     SpeakerSpec,
-    mixing::{Mixing, Playing, Wishes},
+    audio_receiver::{AudioReceiveStats, AudioReceiver},
+    mixer::{MixedVoice, MixerThread, VoiceControl},
     output::Output,
-    voice::{VoiceDecoder, VoiceTally},
 };
 use crate::{
     audio::{Fade, LevelWindow},
-    media::{Device, IncomingTrack, Meter, Slot, SoundEnd, Worker, sound_devices},
+    media::{AudioDirection, Device, IncomingTrack, Meter, Slot, Worker, list_audio_devices},
     model::{AudioStats, SourceState},
 };
 
 /// Plays all remote audio streams of this process. Dropping it stops playing and waits until the
 /// output is closed; [`Self::close`] does not wait.
 pub struct Speaker {
-    newcomers: SyncSender<Playing>,
-    elsewhere: Arc<Slot<SpeakerSpec>>,
+    new_voices: SyncSender<MixedVoice>,
+    next_output: Arc<Slot<SpeakerSpec>>,
     /// The mixer thread. Dropping it stops and joins the thread.
     mixing: Option<Worker>,
     ended: Receiver<()>,
@@ -39,11 +39,11 @@ pub struct Speaker {
 pub struct ClosingSpeaker(Receiver<()>);
 
 /// How long to wait for a speaker that is closing: longer than a device or a file takes.
-const CLOSING: Duration = Duration::from_secs(3);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The most new voices that wait for the mixer thread, which takes them every 10 ms. More than this
 /// in 10 ms only occur when all participants of several large sessions appear at once.
-const NEWCOMERS: usize = 64;
+const MAX_NEW_VOICES: usize = 64;
 
 impl Speaker {
     /// Starts to open the speaker; does not wait for it.
@@ -57,7 +57,7 @@ impl Speaker {
         before: Option<ClosingSpeaker>,
         notify: Arc<dyn Fn(SourceState) + Send + Sync>,
     ) -> Self {
-        let (new_voices, arriving) = sync_channel(NEWCOMERS);
+        let (new_voices, arriving) = sync_channel(MAX_NEW_VOICES);
         let (end, ended) = channel::<()>();
         let (output, report) = (Output::new(spec), Arc::clone(&notify));
         let next_output = Arc::new(Slot::default());
@@ -67,13 +67,13 @@ impl Speaker {
             if let Some(before) = before {
                 before.wait();
             }
-            Mixing::new(outputs, arriving, report).run(stop);
+            MixerThread::new(outputs, arriving, report).run(stop);
         });
         let mixing = mixing.map_err(|error| {
             let message = format!("no thread is left to play sound: {error}; end other programs");
             notify(SourceState::Failed { message });
         });
-        Self { newcomers: new_voices, elsewhere: next_output, mixing: mixing.ok(), ended }
+        Self { new_voices, next_output, mixing: mixing.ok(), ended }
     }
 
     /// Stops playing without waiting for the device or file, which may hang.
@@ -86,8 +86,8 @@ impl Speaker {
 
     /// Switches to another output from the next block on. Streams continue without a restart. Never
     /// waits; `notify` is called as after [`Self::open`].
-    pub fn move_to(&self, spec: &SpeakerSpec) {
-        self.elsewhere.put(spec.clone());
+    pub fn switch_to(&self, spec: &SpeakerSpec) {
+        self.next_output.put(spec.clone());
     }
 
     /// Plays a remote audio track until the returned voice is dropped, and shows its level on
@@ -99,22 +99,22 @@ impl Speaker {
         meter: Meter,
         on_first: Box<dyn FnOnce() + Send>,
     ) -> Voice {
-        let (stats_sender, stats) = watch::channel(VoiceTally::default());
+        let (stats_sender, stats) = watch::channel(AudioReceiveStats::default());
         let (is_audible, is_removed) = (AtomicBool::new(true), AtomicBool::new(false));
-        let control = Arc::new(Wishes { heard: is_audible, gone: is_removed });
-        match VoiceDecoder::new() {
+        let control = Arc::new(VoiceControl { is_audible, is_removed });
+        match AudioReceiver::new() {
             Ok(receiver) => {
-                let voice = Playing {
+                let voice = MixedVoice {
                     meter,
                     level: LevelWindow::default(),
                     packets: track.packets,
-                    decoder: receiver,
-                    tally: stats_sender,
-                    wishes: Arc::clone(&control),
+                    receiver,
+                    stats: stats_sender,
+                    control: Arc::clone(&control),
                     fade: Fade::FULL,
                     on_first: Some(on_first),
                 };
-                if self.newcomers.send(voice).is_err() {
+                if self.new_voices.send(voice).is_err() {
                     tracing::error!(peer = ?track.peer, "audio track not played: no mixer thread");
                 }
             }
@@ -122,7 +122,7 @@ impl Speaker {
                 tracing::error!(peer = ?track.peer, %error, "audio track not played: no decoder");
             }
         }
-        Voice { wishes: control, tally: stats }
+        Voice { control, stats }
     }
 }
 
@@ -130,7 +130,7 @@ impl ClosingSpeaker {
     /// Waits until the speaker is closed, for three seconds at most.
     pub fn wait(self) {
         // Nothing is sent on the channel. The sender is dropped when the thread ends.
-        self.0.recv_timeout(CLOSING).ok();
+        self.0.recv_timeout(CLOSE_TIMEOUT).ok();
     }
 }
 
@@ -143,8 +143,8 @@ impl fmt::Debug for Speaker {
 /// One remote audio stream that is being played. Dropping it stops playing.
 #[derive(Debug)]
 pub struct Voice {
-    wishes: Arc<Wishes>,
-    tally: watch::Receiver<VoiceTally>,
+    control: Arc<VoiceControl>,
+    stats: watch::Receiver<AudioReceiveStats>,
 }
 
 impl Voice {
@@ -152,25 +152,25 @@ impl Voice {
     /// the stream is audible or not. Takes some milliseconds on the calling thread, so call it
     /// about once a second.
     pub fn stats(&self) -> AudioStats {
-        let stats = self.tally.borrow().clone();
+        let stats = self.stats.borrow().clone();
         stats.stats()
     }
 
     /// Sets whether the stream is part of the mix. If not, it is still decoded and measured.
-    pub fn set_heard(&self, on: bool) {
-        self.wishes.heard.store(on, Ordering::Release);
+    pub fn set_audible(&self, on: bool) {
+        self.control.is_audible.store(on, Ordering::Release);
     }
 }
 
 impl Drop for Voice {
     fn drop(&mut self) {
-        self.wishes.gone.store(true, Ordering::Release);
+        self.control.is_removed.store(true, Ordering::Release);
     }
 }
 
 /// Lists the speakers that can be chosen, the default one first. May block for two seconds.
 pub fn speakers() -> Vec<Device> {
-    sound_devices(SoundEnd::Output)
+    list_audio_devices(AudioDirection::Output)
 }
 
 #[cfg(test)]
@@ -187,28 +187,28 @@ mod tests {
         audio::tone_hz,
         media::{RtpPacket, now},
         model::Media,
-        playback::testing::{Singer, packet, track},
+        playback::testing::{ToneEncoder, incoming_track, packet},
     };
 
     /// Longer than any step takes on a busy machine.
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const TIMEOUT: Duration = Duration::from_secs(20);
 
-    struct Rig {
+    struct Fixture {
         speaker: Speaker,
         states: Receiver<SourceState>,
     }
 
-    fn rig(spec: &SpeakerSpec) -> Rig {
+    fn fixture(spec: &SpeakerSpec) -> Fixture {
         let (sender, states) = channel();
         let notify = move |state| sender.send(state).unwrap();
-        Rig { speaker: Speaker::open(spec, None, Arc::new(notify)), states }
+        Fixture { speaker: Speaker::open(spec, None, Arc::new(notify)), states }
     }
 
-    impl Rig {
+    impl Fixture {
         /// The first state after `Opening`.
-        fn settled(&self) -> SourceState {
+        fn settled_state(&self) -> SourceState {
             loop {
-                let state = self.states.recv_timeout(PATIENCE).expect("the speaker opens or fails");
+                let state = self.states.recv_timeout(TIMEOUT).expect("the speaker opens or fails");
                 if state != SourceState::Opening {
                     return state;
                 }
@@ -216,8 +216,8 @@ mod tests {
         }
 
         /// Plays a tone whose packets are sent at once. Returns when a full second was measured.
-        fn sing(&self, hz: f64, before: impl FnOnce(&Voice)) -> Voice {
-            let (track, packets, _) = track(Media::Audio);
+        fn play_tone(&self, hz: f64, before: impl FnOnce(&Voice)) -> Voice {
+            let (track, packets, _) = incoming_track(Media::Audio);
             let (sender, first) = channel();
             let voice = self.speaker.play(
                 track,
@@ -225,28 +225,29 @@ mod tests {
                 Box::new(move || sender.send(()).unwrap()),
             );
             before(&voice);
-            let (mut encoder, start) = (Singer::plain(hz, 0.25), now());
+            let (mut encoder, start) = (ToneEncoder::without_fec(hz, 0.25), now());
             for n in 0..75_u64 {
                 // Arrival times as in real time. Packets of the future stay in the jitter buffer.
                 let arrival = start + Duration::from_millis(20 * n);
-                let sent = packet(n as u16, (n * 960) as u32, false, encoder.sing(), arrival);
+                let sent =
+                    packet(n as u16, (n * 960) as u32, false, encoder.next_packet(), arrival);
                 packets.try_send(sent).unwrap();
             }
-            first.recv_timeout(PATIENCE).expect("the first packet is reported");
-            self.measured(&voice, packets);
+            first.recv_timeout(TIMEOUT).expect("the first packet is reported");
+            self.wait_until_measured(&voice, packets);
             voice
         }
 
-        fn measured(&self, voice: &Voice, _open: tokio::sync::mpsc::Sender<RtpPacket>) {
+        fn wait_until_measured(&self, voice: &Voice, _open: tokio::sync::mpsc::Sender<RtpPacket>) {
             let start = now();
-            let mut stats = voice.tally.clone();
-            let is_full = |stats: &VoiceTally| {
+            let mut stats = voice.stats.clone();
+            let is_full = |stats: &AudioReceiveStats| {
                 let samples = stats.history.samples();
                 samples[0] != 0.0 && samples[47_990..].iter().any(|sample| *sample != 0.0)
             };
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             runtime.block_on(stats.wait_for(is_full)).expect("the mixer thread runs");
-            assert!(now().since(start) < PATIENCE);
+            assert!(now().since(start) < TIMEOUT);
         }
     }
 
@@ -273,9 +274,9 @@ mod tests {
     #[test]
     fn a_tone_is_measured_and_recorded_in_the_output_file() {
         let path = WavPath::new("tone");
-        let fixture = rig(&SpeakerSpec::File(path.0.clone()));
-        let voice = fixture.sing(440.0, |_| ());
-        assert_eq!(fixture.settled(), SourceState::Running);
+        let fixture = fixture(&SpeakerSpec::File(path.0.clone()));
+        let voice = fixture.play_tone(440.0, |_| ());
+        assert_eq!(fixture.settled_state(), SourceState::Running);
         let stats = voice.stats();
         assert!((stats.tone_hz.unwrap() - 440.0).abs() < 2.0, "{stats:?}");
         assert!((stats.level_dbfs - -15.05).abs() < 1.0, "{stats:?}");
@@ -289,8 +290,8 @@ mod tests {
     #[test]
     fn an_inaudible_voice_is_measured_and_not_in_the_mix() {
         let path = WavPath::new("inaudible");
-        let fixture = rig(&SpeakerSpec::File(path.0.clone()));
-        let voice = fixture.sing(660.0, |voice| voice.set_heard(false));
+        let fixture = fixture(&SpeakerSpec::File(path.0.clone()));
+        let voice = fixture.play_tone(660.0, |voice| voice.set_audible(false));
         assert!((voice.stats().tone_hz.unwrap() - 660.0).abs() < 2.0);
         drop(fixture);
         let recorded = path.read();
@@ -302,10 +303,10 @@ mod tests {
     fn voices_are_measured_without_and_with_a_broken_speaker() {
         let broken = SpeakerSpec::File("/nowhere/a.wav".into());
         for spec in [SpeakerSpec::None, broken] {
-            let fixture = rig(&spec);
-            let voice = fixture.sing(300.0, |_| ());
+            let fixture = fixture(&spec);
+            let voice = fixture.play_tone(300.0, |_| ());
             assert!((voice.stats().tone_hz.unwrap() - 300.0).abs() < 2.0, "{spec}");
-            let state = fixture.settled();
+            let state = fixture.settled_state();
             match spec {
                 SpeakerSpec::None => assert_eq!(state, SourceState::Running),
                 SpeakerSpec::Default | SpeakerSpec::File(_) | SpeakerSpec::Device(_) => {
@@ -318,9 +319,9 @@ mod tests {
 
     #[test]
     fn a_dropped_voice_and_a_dropped_speaker_close_their_packet_channels() {
-        let fixture = rig(&SpeakerSpec::None);
-        let (first, packets, _) = track(Media::Audio);
-        let (second, others, _) = track(Media::Audio);
+        let fixture = fixture(&SpeakerSpec::None);
+        let (first, packets, _) = incoming_track(Media::Audio);
+        let (second, others, _) = incoming_track(Media::Audio);
         let voice = fixture.speaker.play(first, Meter::default(), Box::new(|| ()));
         let _kept = fixture.speaker.play(second, Meter::default(), Box::new(|| ()));
         drop(voice);

@@ -57,7 +57,7 @@ impl SpeakerSpec {
         let text = text.as_ref();
         match text.to_str() {
             Some(text) => text.parse(),
-            None => match files::path_in(text) {
+            None => match files::parse_file_spec(text) {
                 Some(path) => Self::file(path),
                 None => Err(SpeakerSpecError::NotText(text.to_string_lossy().into_owned())),
             },
@@ -88,7 +88,7 @@ impl FromStr for SpeakerSpec {
         if let Some(path) = text.strip_prefix("file:") {
             return Self::file(files::expand_home(Path::new(path)));
         }
-        match meant(text) {
+        match suggestion(text) {
             Some(meant) => Err(SpeakerSpecError::Misspelt { given: text.to_owned(), meant }),
             None => Ok(Self::Device(DeviceRef::typed(text))),
         }
@@ -107,10 +107,10 @@ impl fmt::Display for SpeakerSpec {
 }
 
 /// The nearest valid text, if the given one looks like a misspelling.
-fn meant(text: &str) -> Option<String> {
+fn suggestion(text: &str) -> Option<String> {
     let lower = text.to_lowercase();
     if let Some((scheme, path)) = lower.split_once(':')
-        && slips(scheme, "file") <= 2
+        && edit_distance(scheme, "file") <= 2
     {
         return Some(format!("file:{}", &text[text.len() - path.len()..]));
     }
@@ -118,11 +118,13 @@ fn meant(text: &str) -> Option<String> {
         return Some(format!("file:{text}"));
     }
     let near = [("default", 2), ("none", 1)];
-    near.iter().find(|(word, most)| slips(&lower, word) <= *most).map(|(word, _)| word.to_string())
+    near.iter()
+        .find(|(word, most)| edit_distance(&lower, word) <= *most)
+        .map(|(word, _)| word.to_string())
 }
 
 /// The edit distance: letters left out, added, changed or swapped with the next one.
-fn slips(text: &str, word: &str) -> usize {
+fn edit_distance(text: &str, word: &str) -> usize {
     let (text, word): (Vec<_>, Vec<_>) = (text.chars().collect(), word.chars().collect());
     let mut rows = vec![vec![0; word.len() + 1]; text.len() + 1];
     for i in 0..=text.len() {

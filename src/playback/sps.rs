@@ -2,7 +2,7 @@
 
 /// Why a stream is not decoded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub(crate) enum Unfit {
+pub(crate) enum SpsError {
     /// The parameter set is too short, or a value in it is out of range.
     #[error("its parameters are damaged")]
     Damaged,
@@ -39,21 +39,21 @@ pub(crate) const MAX_MACROBLOCKS: u64 = 8704;
 
 /// Checks a sequence parameter set (ITU-T H.264, 7.3.2.1.1). Accepts those of streams that are
 /// decoded.
-pub(crate) fn check(nal: &[u8]) -> Result<(), Unfit> {
-    let body = unescaped(nal.get(1..).ok_or(Unfit::Damaged)?);
-    let profile = *body.first().ok_or(Unfit::Damaged)?;
+pub(crate) fn check(nal: &[u8]) -> Result<(), SpsError> {
+    let body = without_emulation_prevention(nal.get(1..).ok_or(SpsError::Damaged)?);
+    let profile = *body.first().ok_or(SpsError::Damaged)?;
     if !matches!(profile, 66 | 77 | 88) {
-        return Err(Unfit::Profile(profile));
+        return Err(SpsError::Profile(profile));
     }
-    let Shape { width, height, references } = shape(&body).ok_or(Unfit::Damaged)?;
+    let SpsFields { width, height, references } = parse(&body).ok_or(SpsError::Damaged)?;
     let macroblocks = width.saturating_mul(height);
     if macroblocks > MAX_MACROBLOCKS {
-        return Err(Unfit::TooLarge { width: width * 16, height: height * 16 });
+        return Err(SpsError::TooLarge { width: width * 16, height: height * 16 });
     }
-    let most = max_references(body[2]);
+    let most = max_dpb_macroblocks(body[2]);
     if references * macroblocks > most {
         let (width, height) = (width * 16, height * 16);
-        return Err(Unfit::TooManyReferences { references, width, height, most });
+        return Err(SpsError::TooManyReferences { references, width, height, most });
     }
     Ok(())
 }
@@ -61,7 +61,7 @@ pub(crate) fn check(nal: &[u8]) -> Result<(), Unfit> {
 /// The most macroblocks that all reference pictures of a level may have together (`MaxDpbMbs` in
 /// annex A, table A-1). Capped at the value of level 4.2, which is four pictures of 1080p. The
 /// decoder allocates all of them at once, 384 bytes for each macroblock.
-const fn max_references(level_idc: u8) -> u64 {
+const fn max_dpb_macroblocks(level_idc: u8) -> u64 {
     match level_idc {
         // Level 1b is 9. In the baseline and main profiles it is 11 with a flag, which is ignored:
         // it allows less than level 1.1.
@@ -80,7 +80,7 @@ const fn max_references(level_idc: u8) -> u64 {
 
 /// The fields that determine how much memory a decoder allocates.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Shape {
+struct SpsFields {
     /// Width in macroblocks.
     width: u64,
     /// Height in macroblocks.
@@ -89,33 +89,33 @@ struct Shape {
     references: u64,
 }
 
-fn shape(body: &[u8]) -> Option<Shape> {
-    let mut bits = Bits { bytes: body, at: 24 };
-    bits.number()?; // seq_parameter_set_id
-    bits.number()?; // log2_max_frame_num_minus4
-    match bits.number()? {
-        0 => bits.number().map(drop)?, // log2_max_pic_order_cnt_lsb_minus4
+fn parse(body: &[u8]) -> Option<SpsFields> {
+    let mut bits = BitReader { bytes: body, at: 24 };
+    bits.read_ue()?; // seq_parameter_set_id
+    bits.read_ue()?; // log2_max_frame_num_minus4
+    match bits.read_ue()? {
+        0 => bits.read_ue().map(drop)?, // log2_max_pic_order_cnt_lsb_minus4
         1 => {
-            bits.bit()?; // delta_pic_order_always_zero_flag
-            bits.number()?; // offset_for_non_ref_pic
-            bits.number()?; // offset_for_top_to_bottom_field
-            let cycle = bits.number().filter(|cycle| *cycle <= 255)?;
-            (0..cycle).try_for_each(|_| bits.number().map(drop))?;
+            bits.read_bit()?; // delta_pic_order_always_zero_flag
+            bits.read_ue()?; // offset_for_non_ref_pic
+            bits.read_ue()?; // offset_for_top_to_bottom_field
+            let cycle = bits.read_ue().filter(|cycle| *cycle <= 255)?;
+            (0..cycle).try_for_each(|_| bits.read_ue().map(drop))?;
         }
         2 => {}
         _ => return None,
     }
-    let references = bits.number().filter(|frames| *frames <= 16)?; // max_num_ref_frames
-    bits.bit()?; // gaps_in_frame_num_value_allowed_flag
-    let width = bits.number()? + 1;
-    let rows = bits.number()? + 1;
-    let fields = 2 - bits.bit()?; // frame_mbs_only_flag
-    Some(Shape { width, height: rows * fields, references })
+    let references = bits.read_ue().filter(|frames| *frames <= 16)?; // max_num_ref_frames
+    bits.read_bit()?; // gaps_in_frame_num_value_allowed_flag
+    let width = bits.read_ue()? + 1;
+    let rows = bits.read_ue()? + 1;
+    let fields = 2 - bits.read_bit()?; // frame_mbs_only_flag
+    Some(SpsFields { width, height: rows * fields, references })
 }
 
 /// Removes the emulation prevention bytes, the 03 of each 00 00 03 (7.4.1). Returns only as many
 /// bytes as may be parsed.
-fn unescaped(bytes: &[u8]) -> Vec<u8> {
+fn without_emulation_prevention(bytes: &[u8]) -> Vec<u8> {
     // The size comes after at most 255 offsets of up to 63 bits.
     const MAX_PARSED: usize = 2200;
     let mut zeros = 0;
@@ -131,13 +131,13 @@ fn unescaped(bytes: &[u8]) -> Vec<u8> {
     clean
 }
 
-struct Bits<'a> {
+struct BitReader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-impl Bits<'_> {
-    fn bit(&mut self) -> Option<u64> {
+impl BitReader<'_> {
+    fn read_bit(&mut self) -> Option<u64> {
         let byte = self.bytes.get(self.at / 8)?;
         let bit = byte >> (7 - self.at % 8) & 1;
         self.at += 1;
@@ -145,9 +145,9 @@ impl Bits<'_> {
     }
 
     /// Reads an unsigned Exp-Golomb number `ue(v)` (9.1), at most 2³² - 2.
-    fn number(&mut self) -> Option<u64> {
+    fn read_ue(&mut self) -> Option<u64> {
         let mut zeros = 0;
-        while self.bit()? == 0 {
+        while self.read_bit()? == 0 {
             zeros += 1;
             if zeros > 31 {
                 return None;
@@ -155,7 +155,7 @@ impl Bits<'_> {
         }
         let mut number = 1;
         for _ in 0..zeros {
-            number = number << 1 | self.bit()?;
+            number = number << 1 | self.read_bit()?;
         }
         Some(number - 1)
     }
@@ -164,7 +164,7 @@ impl Bits<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{model::Size, playback::testing::Painter};
+    use crate::{model::Size, playback::testing::TestVideoEncoder};
 
     /// The parameter set of a baseline stream of this size in macroblocks, level 4.2 and one
     /// reference picture.
@@ -204,12 +204,12 @@ mod tests {
     #[test]
     fn parameter_sets_of_openh264_are_accepted() {
         for size in [Size::new(160, 90), Size::new(320, 180), Size::new(1920, 1080)] {
-            let nals = Painter::new(size).paint(true, 0);
+            let nals = TestVideoEncoder::new(size).next_frame(true, 0);
             let set = nals.iter().find(|nal| nal[0] & 0x1f == 7).unwrap();
             assert_eq!(check(set), Ok(()), "{size}");
-            let body = unescaped(&set[1..]);
+            let body = without_emulation_prevention(&set[1..]);
             let (width, height) = (size.width.div_ceil(16).into(), size.height.div_ceil(16).into());
-            let fields = shape(&body).unwrap();
+            let fields = parse(&body).unwrap();
             assert_eq!((fields.width, fields.height), (width, height));
             assert!(fields.references <= 4, "{fields:?}");
         }
@@ -256,8 +256,8 @@ mod tests {
     fn parameter_sets_of_browsers_and_encoders_are_accepted() {
         for (encoder, set, [width, height, references]) in REAL {
             let set = bytes(set);
-            let fields = shape(&unescaped(&set[1..])).unwrap();
-            assert_eq!(fields, Shape { width, height, references }, "{encoder}");
+            let fields = parse(&without_emulation_prevention(&set[1..])).unwrap();
+            assert_eq!(fields, SpsFields { width, height, references }, "{encoder}");
             assert_eq!(check(&set), Ok(()), "{encoder}");
         }
     }
@@ -299,7 +299,7 @@ mod tests {
             "674d4032ecc03c0113f2e022000003000200000300781e306334",
             "674d4033b902203c0113f2e022000003000200000300781e306308c0",
         ] {
-            assert!(matches!(check(&bytes(set)), Err(Unfit::TooManyReferences { .. })), "{set}");
+            assert!(matches!(check(&bytes(set)), Err(SpsError::TooManyReferences { .. })), "{set}");
         }
         let rejected = check(&with_references(120, 68, (42, 16))).unwrap_err().to_string();
         assert_eq!(rejected, "16 reference pictures of 1920x1088 are more than 34816 macroblocks");
@@ -316,11 +316,11 @@ mod tests {
 
     #[test]
     fn other_profiles_and_damaged_sets_are_rejected() {
-        assert_eq!(check(&[0x67, 100, 0, 31, 0xff]), Err(Unfit::Profile(100)));
+        assert_eq!(check(&[0x67, 100, 0, 31, 0xff]), Err(SpsError::Profile(100)));
         let complete = baseline(80, 45);
         for end in 0..complete.len() - 1 {
             assert!(check(&complete[..end]).is_err(), "{end}");
         }
-        assert_eq!(check(&[&[0x67, 66, 0, 31][..], &[0; 5000]].concat()), Err(Unfit::Damaged));
+        assert_eq!(check(&[&[0x67, 66, 0, 31][..], &[0; 5000]].concat()), Err(SpsError::Damaged));
     }
 }

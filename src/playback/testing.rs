@@ -10,18 +10,18 @@ use openh264::{
 use tokio::sync::mpsc;
 
 use crate::{
-    media::{IncomingTrack, KeyframeRequest, RtpPacket, SenderReports, Strip},
+    media::{BurntInTimecode, IncomingTrack, KeyframeRequest, RtpPacket, SenderReports},
     model::{Media, MediaTime, PeerId, Size},
 };
 
 /// Encodes frames of moving stripes with a timecode.
-pub(super) struct Painter {
+pub(super) struct TestVideoEncoder {
     size: Size,
     encoder: Encoder,
     frame: u32,
 }
 
-impl Painter {
+impl TestVideoEncoder {
     pub(super) fn new(size: Size) -> Self {
         let config = EncoderConfig::new().sps_pps_strategy(SpsPpsStrategy::ConstantId);
         let api = openh264::OpenH264API::from_source();
@@ -30,13 +30,13 @@ impl Painter {
     }
 
     /// Encodes the next frame with this capture time. Returns its NAL units.
-    pub(super) fn paint(&mut self, key: bool, unix_ms: u64) -> Vec<Vec<u8>> {
+    pub(super) fn next_frame(&mut self, key: bool, unix_ms: u64) -> Vec<Vec<u8>> {
         let (width, height) = (self.size.width as usize, self.size.height as usize);
         let offset = self.frame as usize * 4;
         let mut luma: Vec<_> = (0..width * height)
             .map(|n| ((n % width + offset) * 5 + n / width * 3 + n * 7919 % 13) as u8)
             .collect();
-        Strip::new("Ada", self.frame, unix_ms).paint(&mut luma, self.size.width);
+        BurntInTimecode::new("Ada", self.frame, unix_ms).paint(&mut luma, self.size.width);
         let chroma = vec![128; width * height / 4];
         if key {
             self.encoder.force_intra_frame();
@@ -45,12 +45,12 @@ impl Painter {
         let strides = (width, width / 2, width / 2);
         let frame = YUVSlices::new((&luma, &chroma, &chroma), (width, height), strides);
         let coded = self.encoder.encode(&frame).unwrap().to_vec();
-        nals(&coded)
+        nal_units(&coded)
     }
 }
 
 /// The NAL units of a byte stream, without start codes.
-pub(super) fn nals(stream: &[u8]) -> Vec<Vec<u8>> {
+pub(super) fn nal_units(stream: &[u8]) -> Vec<Vec<u8>> {
     openh264::nal_units(stream)
         .map(|nal| {
             let start = nal.iter().position(|byte| *byte == 1).unwrap() + 1;
@@ -62,20 +62,25 @@ pub(super) fn nals(stream: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// The byte stream of NAL units, as `H264Depacketizer` returns it.
-pub(super) fn stream(nals: &[Vec<u8>]) -> Vec<u8> {
+pub(super) fn annex_b(nals: &[Vec<u8>]) -> Vec<u8> {
     nals.iter().flat_map(|nal| [&[0, 0, 0, 1], &nal[..]].concat()).collect()
 }
 
 /// Packetizes access units to packets with payloads of about [`TestPacketizer::MTU`] bytes.
-pub(super) struct Cutter {
+pub(super) struct TestPacketizer {
     pub(super) sequence: u16,
 }
 
-impl Cutter {
+impl TestPacketizer {
     pub(super) const MTU: usize = 400;
 
     /// Packetizes parameter sets to one STAP-A, and slices to single NAL unit packets or FU-As.
-    pub(super) fn cut(&mut self, nals: &[Vec<u8>], stamp: u32, at: MediaTime) -> Vec<RtpPacket> {
+    pub(super) fn packetize(
+        &mut self,
+        nals: &[Vec<u8>],
+        stamp: u32,
+        at: MediaTime,
+    ) -> Vec<RtpPacket> {
         let (sets, slices): (Vec<_>, Vec<_>) =
             nals.iter().partition(|nal| matches!(nal[0] & 0x1f, 7 | 8));
         let mut payloads = vec![];
@@ -127,41 +132,43 @@ pub(super) fn at(ms: u64) -> MediaTime {
 }
 
 /// An incoming track, the sender of its packets and its keyframe requests.
-pub(super) fn track(media: Media) -> (IncomingTrack, mpsc::Sender<RtpPacket>, KeyframeRequest) {
+pub(super) fn incoming_track(
+    media: Media,
+) -> (IncomingTrack, mpsc::Sender<RtpPacket>, KeyframeRequest) {
     let (send, packets) = mpsc::channel(512);
     let keyframes = KeyframeRequest::default();
     let track = IncomingTrack {
         peer: PeerId(1),
         media,
-        stream: "stream".to_owned(),
-        mix: "mix".to_owned(),
+        stream_id: "stream".to_owned(),
+        source_id: "mix".to_owned(),
         ssrc: 1,
         packets,
-        keyframes: keyframes.clone(),
-        reports: SenderReports::default(),
+        keyframe_request: keyframes.clone(),
+        sender_reports: SenderReports::default(),
     };
     (track, send, keyframes)
 }
 
 /// Encodes a tone to Opus packets of 20 ms.
-pub(super) struct Singer {
+pub(super) struct ToneEncoder {
     encoder: opus::Encoder,
     hz: f64,
     level: f64,
     sample: u64,
 }
 
-impl Singer {
+impl ToneEncoder {
     /// Speech mode with in-band FEC, as for a lossy path.
-    pub(super) fn repeating(hz: f64, level: f64) -> Self {
-        let mut encoder = Self::speaking(hz, level);
+    pub(super) fn with_fec(hz: f64, level: f64) -> Self {
+        let mut encoder = Self::speech(hz, level);
         encoder.encoder.set_inband_fec(true).unwrap();
         encoder.encoder.set_packet_loss_perc(20).unwrap();
         encoder
     }
 
     /// Speech mode without FEC, as for a path without loss.
-    pub(super) fn speaking(hz: f64, level: f64) -> Self {
+    pub(super) fn speech(hz: f64, level: f64) -> Self {
         let mut encoder = Self::new(hz, level, opus::Application::Voip);
         encoder.encoder.set_bitrate(opus::Bitrate::Bits(32_000)).unwrap();
         encoder.encoder.set_signal(opus::Signal::Voice).unwrap();
@@ -169,7 +176,7 @@ impl Singer {
     }
 
     /// Low-delay mode, which has no FEC.
-    pub(super) fn plain(hz: f64, level: f64) -> Self {
+    pub(super) fn without_fec(hz: f64, level: f64) -> Self {
         Self::new(hz, level, opus::Application::LowDelay)
     }
 
@@ -179,7 +186,7 @@ impl Singer {
     }
 
     /// The next packet.
-    pub(super) fn sing(&mut self) -> Vec<u8> {
+    pub(super) fn next_packet(&mut self) -> Vec<u8> {
         let samples: Vec<_> = (self.sample..self.sample + 960)
             .map(|n| {
                 let phase = n as f64 / 48_000.0 * self.hz * std::f64::consts::TAU;

@@ -14,7 +14,7 @@ use crate::{
 /// A WAV file that is being written: 48 kHz, mono, 16 bits. Every call may block forever.
 pub(super) struct WavFile {
     path: PathBuf,
-    writer: hound::WavWriter<Tape>,
+    writer: hound::WavWriter<RecordingStream>,
     blocks: u32,
 }
 
@@ -58,7 +58,7 @@ const SPEC: hound::WavSpec = hound::WavSpec {
 
 impl WavFile {
     /// The header is updated and the samples are flushed after this many blocks: a second.
-    const BLOCKS_A_FLUSH: u32 = 100;
+    const BLOCKS_PER_FLUSH: u32 = 100;
 
     /// The most samples in a file, with room for its header.
     const MAX_SAMPLES: u32 = (u32::MAX - 4096) / 2;
@@ -70,18 +70,18 @@ impl WavFile {
     /// only after all checks have passed and a new header is written.
     pub(super) fn open(path: &Path, append: bool) -> Result<Self, WavError> {
         let recording = Recording::open(path)?;
-        recording.close_to_others();
+        recording.restrict_to_owner();
         let opened = match append && recording.file().metadata().is_ok_and(|it| it.len() > 0) {
-            true => Tape::new(recording).and_then(hound::WavWriter::new_append),
+            true => RecordingStream::new(recording).and_then(hound::WavWriter::new_append),
             false => Self::replace(recording),
         };
         let to_error = |source| WavError::Create { path: path.to_owned(), source };
         Ok(Self { path: path.to_owned(), writer: opened.map_err(to_error)?, blocks: 0 })
     }
 
-    fn replace(recording: Recording) -> hound::Result<hound::WavWriter<Tape>> {
+    fn replace(recording: Recording) -> hound::Result<hound::WavWriter<RecordingStream>> {
         let file = recording.file().try_clone()?;
-        let mut writer = hound::WavWriter::new(Tape::new(recording)?, SPEC)?;
+        let mut writer = hound::WavWriter::new(RecordingStream::new(recording)?, SPEC)?;
         writer.flush()?;
         file.set_len(Self::HEADER)?;
         Ok(writer)
@@ -98,7 +98,7 @@ impl WavFile {
         }
         let written = samples.flush();
         self.blocks += 1;
-        let flushed = match self.blocks % Self::BLOCKS_A_FLUSH {
+        let flushed = match self.blocks % Self::BLOCKS_PER_FLUSH {
             0 => self.writer.flush(),
             _ => Ok(()),
         };
@@ -108,26 +108,26 @@ impl WavFile {
 
 /// The file that `hound` writes to. `hound` also reads it, for the header of a file that it appends
 /// to.
-struct Tape {
+struct RecordingStream {
     file: BufWriter<File>,
     /// Holds the lock that keeps other processes from using the file.
     _recording: Recording,
 }
 
-impl Tape {
+impl RecordingStream {
     fn new(recording: Recording) -> hound::Result<Self> {
         Ok(Self { file: BufWriter::new(recording.file().try_clone()?), _recording: recording })
     }
 }
 
-impl Read for Tape {
+impl Read for RecordingStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.file.flush()?;
         self.file.get_mut().read(buffer)
     }
 }
 
-impl Write for Tape {
+impl Write for RecordingStream {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         self.file.write(buffer)
     }
@@ -137,7 +137,7 @@ impl Write for Tape {
     }
 }
 
-impl Seek for Tape {
+impl Seek for RecordingStream {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         self.file.seek(to)
     }
@@ -239,7 +239,7 @@ mod tests {
         let folder = Folder::new("full");
         let recording = Recording::open(&folder.0.join("a.wav")).unwrap();
         let device = File::options().write(true).open("/dev/full").unwrap();
-        let stream = Tape { file: BufWriter::new(device), _recording: recording };
+        let stream = RecordingStream { file: BufWriter::new(device), _recording: recording };
         let writer = hound::WavWriter::new(stream, SPEC).unwrap();
         let mut file = WavFile { path: "/dev/full".into(), writer, blocks: 0 };
         let failed = (0..100).find_map(|_| file.write(&[0.5; BLOCK_SAMPLES]).err());

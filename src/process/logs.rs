@@ -8,15 +8,15 @@ use tracing::{Level, Metadata};
 ///
 /// Applied in addition to the filter of `RUST_LOG`, which cannot override it.
 pub fn may_be_logged(record: &Metadata<'_>) -> bool {
-    is_discreet(record.target(), *record.level())
+    is_allowed(record.target(), *record.level())
 }
 
 /// The targets whose `trace` records may be written: our own, and those of webrtc-rs and rtc, which
 /// handle no messages of a hub.
-const TRACED: [&str; 3] = ["quintet", "rtc", "webrtc"];
+const TRACE_TARGETS: [&str; 3] = ["quintet", "rtc", "webrtc"];
 
-fn is_discreet(target: &str, level: Level) -> bool {
-    level <= Level::DEBUG || TRACED.iter().any(|traced| target.starts_with(traced))
+fn is_allowed(target: &str, level: Level) -> bool {
+    level <= Level::DEBUG || TRACE_TARGETS.iter().any(|traced| target.starts_with(traced))
 }
 
 #[cfg(test)]
@@ -26,11 +26,11 @@ mod tests {
     #[test]
     fn libraries_that_log_whole_messages_are_limited_to_debug() {
         for target in ["tungstenite::protocol", "tokio_tungstenite", "zbus::connection", "log"] {
-            assert!(!is_discreet(target, Level::TRACE), "{target}");
-            assert!(is_discreet(target, Level::DEBUG), "{target}");
+            assert!(!is_allowed(target, Level::TRACE), "{target}");
+            assert!(is_allowed(target, Level::DEBUG), "{target}");
         }
         for target in ["quintet::playback::voice", "rtc_ice", "webrtc"] {
-            assert!(is_discreet(target, Level::TRACE), "{target}");
+            assert!(is_allowed(target, Level::TRACE), "{target}");
         }
     }
 }

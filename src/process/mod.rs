@@ -1,11 +1,11 @@
 //! Services of the operating system for the process: signals, standard output and error, the log
 //! filter, the single window per display, and private files.
 
-pub mod instance;
 mod logs;
 mod output;
 mod private;
 mod signals;
+pub mod single_instance;
 
 pub use logs::may_be_logged;
 pub use output::Output;

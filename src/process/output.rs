@@ -11,26 +11,26 @@ use std::{
 
 /// The most bytes that wait for a slow reader: about 40 000 lines. Further lines are dropped, and a
 /// line with their number is written instead.
-const ROOM: usize = 4 << 20;
+const MAX_QUEUED_BYTES: usize = 4 << 20;
 
 /// The most statistics lines that wait: those of a minute. The oldest are dropped first, as newer
 /// ones replace them.
-const FIGURES: usize = 60;
+const MAX_QUEUED_STATS: usize = 60;
 
 /// About how many bytes are written at once.
-const BATCH: usize = 64 << 10;
+const BATCH_BYTES: usize = 64 << 10;
 
 /// How long [`Output::finish`] waits for a reader that reads nothing.
-const PATIENCE: Duration = Duration::from_secs(2);
+const STALL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long [`Output::finish`] waits in total.
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
+const FINISH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The pause before a full non-blocking pipe is tried again.
-const BREATH: Duration = Duration::from_millis(20);
+const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Returns the line that says how many lines were dropped.
-type SayLost = Box<dyn Fn(u64) -> String + Send>;
+type FormatLost = Box<dyn Fn(u64) -> String + Send>;
 
 /// A queue of lines for an output stream. Clones write to the same queue.
 ///
@@ -50,19 +50,19 @@ struct Queue {
     /// The size of all queued lines.
     bytes: usize,
     /// How many of the queued lines are statistics.
-    figures: usize,
-    say_lost: SayLost,
+    stats_lines: usize,
+    format_lost: FormatLost,
     /// The stream; the writer thread takes it when it starts.
     sink: Option<Box<dyn io::Write + Send>>,
     /// Whether a batch is being written.
     is_writing: bool,
     /// How many batches were written.
-    written: u64,
+    batches_written: u64,
     /// The number of written batches when [`Output::finish`] gave up. If the reader has read since,
     /// the next call waits again.
     given_up: Option<u64>,
     /// Why nothing can be written any more.
-    broken: Option<Arc<io::Error>>,
+    error: Option<Arc<io::Error>>,
 }
 
 /// An entry of the queue.
@@ -77,18 +77,18 @@ enum Entry {
 impl Output {
     /// Returns a queue that is written to `sink`, on a thread that starts with the first line.
     fn new(sink: Box<dyn io::Write + Send>) -> Self {
-        let format_lost: SayLost =
+        let format_lost: FormatLost =
             Box::new(|lines| format!("quintet: {lines} lines are missing, as they were not read"));
         let queue = Queue {
             entries: VecDeque::new(),
             bytes: 0,
-            figures: 0,
-            say_lost: format_lost,
+            stats_lines: 0,
+            format_lost,
             sink: Some(sink),
             is_writing: false,
-            written: 0,
+            batches_written: 0,
             given_up: None,
-            broken: None,
+            error: None,
         };
         Self(Arc::new(Shared { queue: Mutex::new(queue), changed: Condvar::new() }))
     }
@@ -112,25 +112,25 @@ impl Output {
     }
 
     /// Sets the format of the line that says how many lines were dropped, such as a JSON object.
-    pub fn say_lost(&self, format: impl Fn(u64) -> String + Send + 'static) {
-        self.lock().say_lost = Box::new(format);
+    pub fn format_lost_with(&self, format: impl Fn(u64) -> String + Send + 'static) {
+        self.lock().format_lost = Box::new(format);
     }
 
     /// Queues a line, given without its line end. Never waits.
-    pub fn line(&self, text: &str) {
+    pub fn write_line(&self, text: &str) {
         self.push(Entry::Line { text: format!("{text}\n"), is_stats: false });
     }
 
     /// Queues a line of statistics. Later ones replace it: while the reader does not read, the
     /// oldest are dropped first.
-    pub fn figures(&self, text: &str) {
+    pub fn write_stats(&self, text: &str) {
         self.push(Entry::Line { text: format!("{text}\n"), is_stats: true });
     }
 
     /// Returns why nothing can be written any more: the reader has closed the pipe, or the disk is
     /// full.
-    pub fn broken(&self) -> Option<Arc<io::Error>> {
-        self.lock().broken.clone()
+    pub fn error(&self) -> Option<Arc<io::Error>> {
+        self.lock().error.clone()
     }
 
     /// Waits until everything is written, as long as the reader continues to read, and at most
@@ -138,15 +138,15 @@ impl Output {
     pub fn finish(&self) {
         let start = Instant::now();
         let mut queue = self.lock();
-        let (mut written, mut since) = (queue.written, start);
-        while queue.is_waiting() && queue.given_up != Some(queue.written) {
+        let (mut written, mut since) = (queue.batches_written, start);
+        while queue.has_pending() && queue.given_up != Some(queue.batches_written) {
             let now = Instant::now();
-            if queue.written != written {
-                (written, since) = (queue.written, now);
+            if queue.batches_written != written {
+                (written, since) = (queue.batches_written, now);
             }
-            let end = (since + PATIENCE).min(start + LONGEST_WAIT);
+            let end = (since + STALL_TIMEOUT).min(start + FINISH_TIMEOUT);
             let Some(left) = end.checked_duration_since(now).filter(|left| !left.is_zero()) else {
-                queue.given_up = Some(queue.written);
+                queue.given_up = Some(queue.batches_written);
                 return;
             };
             let waited = self.0.changed.wait_timeout(queue, left);
@@ -156,15 +156,15 @@ impl Output {
 
     fn push(&self, entry: Entry) {
         let mut queue = self.lock();
-        if queue.broken.is_some() {
+        if queue.error.is_some() {
             return;
         }
         queue.push(entry);
         if let Some(sink) = queue.sink.take() {
             let output = self.clone();
-            let write = move || output.write_to(sink);
+            let write = move || output.run_writer(sink);
             if let Err(error) = thread::Builder::new().name("output".into()).spawn(write) {
-                queue.broken = Some(Arc::new(error));
+                queue.error = Some(Arc::new(error));
             }
         }
         drop(queue);
@@ -172,7 +172,7 @@ impl Output {
     }
 
     /// Writes queued lines until writing fails.
-    fn write_to(&self, mut sink: Box<dyn io::Write + Send>) {
+    fn run_writer(&self, mut sink: Box<dyn io::Write + Send>) {
         loop {
             let mut queue = self.lock();
             while queue.entries.is_empty() {
@@ -185,10 +185,10 @@ impl Output {
             let written = write_all(&mut *sink, batch.as_bytes());
             let mut queue = self.lock();
             queue.is_writing = false;
-            queue.written += 1;
+            queue.batches_written += 1;
             let is_over = written.is_err();
             if let Err(error) = written {
-                queue.broken = Some(Arc::new(error));
+                queue.error = Some(Arc::new(error));
                 queue.entries.clear();
             }
             drop(queue);
@@ -211,12 +211,12 @@ impl Queue {
     fn push(&mut self, entry: Entry) {
         let Entry::Line { text, is_stats } = &entry else { return };
         let is_stats = *is_stats;
-        if is_stats && self.figures >= FIGURES {
-            self.lose_oldest_figures();
+        if is_stats && self.stats_lines >= MAX_QUEUED_STATS {
+            self.drop_oldest_stats();
         }
-        while self.bytes + text.len() > ROOM && self.lose_oldest_figures() {}
+        while self.bytes + text.len() > MAX_QUEUED_BYTES && self.drop_oldest_stats() {}
         // A single line that is longer than the limit is queued if the queue is empty.
-        if self.bytes + text.len() > ROOM && self.bytes > 0 {
+        if self.bytes + text.len() > MAX_QUEUED_BYTES && self.bytes > 0 {
             match self.entries.back_mut() {
                 Some(Entry::Lost(lines)) => *lines += 1,
                 Some(Entry::Line { .. }) | None => self.entries.push_back(Entry::Lost(1)),
@@ -224,18 +224,18 @@ impl Queue {
             return;
         }
         self.bytes += text.len();
-        self.figures += usize::from(is_stats);
+        self.stats_lines += usize::from(is_stats);
         self.entries.push_back(entry);
     }
 
     /// Drops the oldest line of statistics; returns whether there was one.
-    fn lose_oldest_figures(&mut self) -> bool {
+    fn drop_oldest_stats(&mut self) -> bool {
         let is_stats = |entry: &Entry| matches!(entry, Entry::Line { is_stats, .. } if *is_stats);
         let Some(at) = self.entries.iter().position(is_stats) else { return false };
         let mut lost = 1;
         if let Some(Entry::Line { text, .. }) = self.entries.remove(at) {
             self.bytes -= text.len();
-            self.figures -= 1;
+            self.stats_lines -= 1;
         }
         // Adjacent dropped lines are counted in one entry.
         if let Some(Entry::Lost(more)) = self.entries.get(at) {
@@ -252,15 +252,15 @@ impl Queue {
     /// Takes the next lines to write at once.
     fn take_batch(&mut self) -> String {
         let mut batch = String::new();
-        while batch.len() < BATCH {
+        while batch.len() < BATCH_BYTES {
             match self.entries.pop_front() {
                 Some(Entry::Line { text, is_stats }) => {
                     self.bytes -= text.len();
-                    self.figures -= usize::from(is_stats);
+                    self.stats_lines -= usize::from(is_stats);
                     batch.push_str(&text);
                 }
                 Some(Entry::Lost(lines)) => {
-                    batch.push_str(&(self.say_lost)(lines));
+                    batch.push_str(&(self.format_lost)(lines));
                     batch.push('\n');
                 }
                 None => break,
@@ -270,8 +270,8 @@ impl Queue {
     }
 
     /// Returns whether something is still to be written and can be written.
-    fn is_waiting(&self) -> bool {
-        self.broken.is_none() && (self.is_writing || !self.entries.is_empty())
+    fn has_pending(&self) -> bool {
+        self.error.is_none() && (self.is_writing || !self.entries.is_empty())
     }
 }
 
@@ -290,7 +290,7 @@ impl io::Write for Output {
 
 impl fmt::Debug for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Output").field("broken", &self.broken()).finish_non_exhaustive()
+        f.debug_struct("Output").field("broken", &self.error()).finish_non_exhaustive()
     }
 }
 
@@ -300,16 +300,16 @@ impl fmt::Debug for Output {
 fn unbuffered(stream: impl std::os::fd::AsFd) -> Box<dyn io::Write + Send> {
     match stream.as_fd().try_clone_to_owned() {
         Ok(descriptor) => Box::new(std::fs::File::from(descriptor)),
-        Err(error) => Box::new(Broken(error.kind())),
+        Err(error) => Box::new(ClosedStream(error.kind())),
     }
 }
 
 /// A stream that fails at each write.
 #[cfg(unix)]
-struct Broken(io::ErrorKind);
+struct ClosedStream(io::ErrorKind);
 
 #[cfg(unix)]
-impl io::Write for Broken {
+impl io::Write for ClosedStream {
     fn write(&mut self, _: &[u8]) -> io::Result<usize> {
         Err(self.0.into())
     }
@@ -325,7 +325,9 @@ fn write_all(sink: &mut dyn io::Write, mut bytes: &[u8]) -> io::Result<()> {
         match sink.write(bytes) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(count) => bytes = &bytes[count..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(BREATH),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                thread::sleep(RETRY_INTERVAL)
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
@@ -341,13 +343,13 @@ mod tests {
 
     /// A reader that blocks while the test holds the lock.
     struct Reader {
-        door: Arc<Mutex<()>>,
+        unblocked: Arc<Mutex<()>>,
         taken: mpsc::Sender<Vec<u8>>,
     }
 
     impl io::Write for Reader {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let _unblocked = self.door.lock().unwrap();
+            let _unblocked = self.unblocked.lock().unwrap();
             self.taken.send(bytes.to_vec()).map_err(|_| io::ErrorKind::BrokenPipe)?;
             Ok(bytes.len())
         }
@@ -360,7 +362,7 @@ mod tests {
     fn output() -> (Output, Arc<Mutex<()>>, mpsc::Receiver<Vec<u8>>) {
         let (taken, lines) = mpsc::channel();
         let lock = Arc::new(Mutex::new(()));
-        let reader = Reader { door: Arc::clone(&lock), taken };
+        let reader = Reader { unblocked: Arc::clone(&lock), taken };
         (Output::new(Box::new(reader)), lock, lines)
     }
 
@@ -373,7 +375,7 @@ mod tests {
         let (output, _lock, lines) = output();
         let expected: String = (0..20_000).map(|n| format!("{n}\n")).collect();
         for n in 0..20_000 {
-            output.line(&n.to_string());
+            output.write_line(&n.to_string());
         }
         output.finish();
         assert!(text(&lines) == expected, "20 000 lines in order");
@@ -383,13 +385,13 @@ mod tests {
     fn a_stalled_reader_blocks_no_writer_and_gets_the_number_of_dropped_lines() {
         let (output, lock, lines) = output();
         let blocked = lock.lock().unwrap();
-        let long = "x".repeat(ROOM / 4);
+        let long = "x".repeat(MAX_QUEUED_BYTES / 4);
         for n in 0..6 {
-            output.line(&format!("{n} {long}"));
+            output.write_line(&format!("{n} {long}"));
         }
         drop(blocked);
         output.finish();
-        output.line("later");
+        output.write_line("later");
         output.finish();
         let text = text(&lines);
         let starts: Vec<_> =
@@ -406,15 +408,15 @@ mod tests {
     fn old_statistics_are_dropped_and_events_stay() {
         let (output, lock, lines) = output();
         let blocked = lock.lock().unwrap();
-        output.line("first");
+        output.write_line("first");
         while !output.lock().is_writing {
             thread::yield_now();
         }
-        for n in 0..FIGURES + 10 {
-            output.figures(&format!("stats {n}"));
-            output.line(&format!("event {n}"));
+        for n in 0..MAX_QUEUED_STATS + 10 {
+            output.write_stats(&format!("stats {n}"));
+            output.write_line(&format!("event {n}"));
         }
-        output.line("summary");
+        output.write_line("summary");
         drop(blocked);
         output.finish();
         let text = text(&lines);
@@ -425,9 +427,9 @@ mod tests {
             .filter(|line| line.contains("missing"))
             .filter_map(|line| line.split(' ').find_map(|part| part.parse::<usize>().ok()))
             .sum();
-        assert_eq!((events, stats.len() + lost), (FIGURES + 10, FIGURES + 10));
+        assert_eq!((events, stats.len() + lost), (MAX_QUEUED_STATS + 10, MAX_QUEUED_STATS + 10));
         assert_eq!(lost, 10);
-        assert_eq!(stats.last(), Some(&format!("stats {}", FIGURES + 9).as_str()));
+        assert_eq!(stats.last(), Some(&format!("stats {}", MAX_QUEUED_STATS + 9).as_str()));
         assert_eq!(text.lines().last(), Some("summary"));
     }
 
@@ -435,9 +437,9 @@ mod tests {
     fn finishing_gives_up_on_a_stalled_reader_once() {
         let (output, lock, _lines) = output();
         let blocked = lock.lock().unwrap();
-        output.line("not read");
+        output.write_line("not read");
         output.finish();
-        assert!(output.broken().is_none());
+        assert!(output.error().is_none());
         // A second call does not wait again.
         assert_eq!(output.lock().given_up, Some(0));
         output.finish();
@@ -448,10 +450,10 @@ mod tests {
     fn a_closed_reader_is_reported_and_later_lines_are_dropped() {
         let (output, _lock, lines) = output();
         drop(lines);
-        output.line("one");
+        output.write_line("one");
         output.finish();
-        assert_eq!(output.broken().unwrap().kind(), io::ErrorKind::BrokenPipe);
-        output.line("two");
+        assert_eq!(output.error().unwrap().kind(), io::ErrorKind::BrokenPipe);
+        output.write_line("two");
         output.finish();
     }
 }

@@ -6,17 +6,17 @@ use tokio::sync::watch;
 
 /// How long an orderly shutdown may take. It usually takes a tenth of a second, and each step has
 /// its own timeout; this one is for a step that hangs unexpectedly.
-const LONGEST_END: Duration = Duration::from_secs(20);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The signals that request an orderly shutdown. Ctrl-\ (SIGQUIT) keeps its default action: it ends
 /// a program that reacts to nothing else.
 #[cfg(unix)]
-const ENDING: [i32; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
+const SHUTDOWN_SIGNALS: [i32; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
 
 /// A further Ctrl-C later than this after the first signal ends the process at once. An earlier one
 /// may be the same Ctrl-C: a terminal and a shell may both forward it, within a few milliseconds.
 #[cfg(unix)]
-const AGAIN: Duration = Duration::from_millis(300);
+const SECOND_PRESS_AFTER: Duration = Duration::from_millis(300);
 
 /// Reports whether a signal has asked the program to end. Clones report the same.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ impl Signals {
     }
 
     /// Returns once a signal has asked the program to end.
-    pub async fn asked(&mut self) {
+    pub async fn shutdown_requested(&mut self) {
         if self.0.wait_for(|asked| *asked).await.is_err() {
             pending::<()>().await;
         }
@@ -49,17 +49,17 @@ impl Signals {
 fn listen(requested: watch::Sender<bool>) -> io::Result<()> {
     use std::time::Instant;
 
-    let handled = ENDING.into_iter().filter(|signal| !is_ignored(*signal));
+    let handled = SHUTDOWN_SIGNALS.into_iter().filter(|signal| !is_ignored(*signal));
     let mut signals = signal_hook::iterator::Signals::new(handled)?;
     let listen = move || {
         let mut first = None;
         for signal in signals.forever() {
             let since = first.get_or_insert_with(Instant::now).elapsed();
-            if ends_at_once(signal, since) {
+            if exits_at_once(signal, since) {
                 exit_now(128 + signal);
             }
             if !requested.send_replace(true) {
-                end_at_last(128 + signal);
+                exit_after_timeout(128 + signal);
             }
         }
     };
@@ -69,8 +69,8 @@ fn listen(requested: watch::Sender<bool>) -> io::Result<()> {
 /// Returns whether a signal at that time after the first one is a second Ctrl-C. Only SIGINT
 /// counts: closing a terminal or logging out sends SIGTERM and SIGHUP together, as one request.
 #[cfg(unix)]
-fn ends_at_once(signal: i32, since_first: Duration) -> bool {
-    signal == libc::SIGINT && since_first >= AGAIN
+fn exits_at_once(signal: i32, since_first: Duration) -> bool {
+    signal == libc::SIGINT && since_first >= SECOND_PRESS_AFTER
 }
 
 /// Returns whether a signal is ignored, as set by the process that started the program.
@@ -110,7 +110,7 @@ fn listen(requested: watch::Sender<bool>) -> io::Result<()> {
             if requested.send_replace(true) {
                 exit_now(130);
             }
-            end_at_last(130);
+            exit_after_timeout(130);
         }
     };
     let listen = move || runtime.block_on(listen);
@@ -118,9 +118,9 @@ fn listen(requested: watch::Sender<bool>) -> io::Result<()> {
 }
 
 /// Ends the process with that exit code if the orderly shutdown takes too long.
-fn end_at_last(code: i32) {
+fn exit_after_timeout(code: i32) {
     let end = move || {
-        thread::sleep(LONGEST_END);
+        thread::sleep(SHUTDOWN_TIMEOUT);
         exit_now(code);
     };
     // If the system gives no thread, the user can still press Ctrl-C again.
@@ -143,9 +143,9 @@ mod tests {
     #[test]
     fn only_a_second_ctrl_c_ends_at_once_and_not_one_that_was_forwarded_twice() {
         let later = Duration::from_secs(1);
-        assert!(ends_at_once(libc::SIGINT, later));
-        assert!(!ends_at_once(libc::SIGINT, Duration::from_millis(5)));
-        assert!(!ends_at_once(libc::SIGHUP, later) && !ends_at_once(libc::SIGTERM, later));
+        assert!(exits_at_once(libc::SIGINT, later));
+        assert!(!exits_at_once(libc::SIGINT, Duration::from_millis(5)));
+        assert!(!exits_at_once(libc::SIGHUP, later) && !exits_at_once(libc::SIGTERM, later));
     }
 
     #[test]

@@ -34,7 +34,8 @@ pub(super) async fn dial(host: &str, port: u16) -> Result<TcpStream, DialError> 
     // The system sorts them by its knowledge of routes (RFC 6724).
     let addresses = lookup_host((name, port)).await.map_err(DialError::Unknown)?;
     let attempts = Attempts::new(interleave(addresses.collect()));
-    let stream = run(attempts, TcpStream::connect).await.map_err(DialError::Unreachable)?;
+    let stream =
+        run_attempts(attempts, TcpStream::connect).await.map_err(DialError::Unreachable)?;
     // Messages to a hub are small and wait for an answer.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
@@ -53,15 +54,18 @@ fn interleave(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
 }
 
 /// Starts attempts as they fall due, until one succeeds; then drops the others.
-async fn run<T, F>(mut attempts: Attempts, connect: impl Fn(SocketAddr) -> F) -> io::Result<T>
+async fn run_attempts<T, F>(
+    mut attempts: Attempts,
+    connect: impl Fn(SocketAddr) -> F,
+) -> io::Result<T>
 where
     F: Future<Output = io::Result<T>>,
 {
     let start = Instant::now();
     let mut running = FuturesUnordered::new();
     loop {
-        let due = match attempts.step(start.elapsed()) {
-            Step::Try(address) => {
+        let due = match attempts.next_step(start.elapsed()) {
+            Step::Connect(address) => {
                 running.push(connect(address));
                 continue;
             }
@@ -72,7 +76,7 @@ where
         tokio::select! {
             Some(outcome) = running.next() => match outcome {
                 Ok(connected) => return Ok(connected),
-                Err(error) => attempts.failed(error, start.elapsed()),
+                Err(error) => attempts.on_failure(error, start.elapsed()),
             },
             () = sleep_until(due.unwrap_or(start)), if due.is_some() => {}
         }
@@ -87,14 +91,14 @@ struct Attempts {
     /// When the next attempt may start although others still run.
     next_at: Duration,
     /// The most informative error so far.
-    failure: io::Error,
+    best_error: io::Error,
 }
 
 /// What the caller is to do now.
 #[derive(Debug)]
 enum Step {
     /// Start an attempt, then ask again.
-    Try(SocketAddr),
+    Connect(SocketAddr),
     /// Ask again at this time, or when an attempt has failed.
     WaitUntil(Duration),
     /// Ask again when an attempt has failed.
@@ -106,38 +110,38 @@ enum Step {
 impl Attempts {
     fn new(waiting: VecDeque<SocketAddr>) -> Self {
         let best_error = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        Self { waiting, running: 0, next_at: Duration::ZERO, failure: best_error }
+        Self { waiting, running: 0, next_at: Duration::ZERO, best_error }
     }
 
-    fn step(&mut self, now: Duration) -> Step {
+    fn next_step(&mut self, now: Duration) -> Step {
         if now >= self.next_at
             && let Some(address) = self.waiting.pop_front()
         {
             self.running += 1;
             self.next_at = now + ATTEMPT_DELAY;
-            return Step::Try(address);
+            return Step::Connect(address);
         }
         match (self.waiting.is_empty(), self.running) {
             (false, _) => Step::WaitUntil(self.next_at),
             (true, 0) => {
-                Step::GiveUp(std::mem::replace(&mut self.failure, io::ErrorKind::Other.into()))
+                Step::GiveUp(std::mem::replace(&mut self.best_error, io::ErrorKind::Other.into()))
             }
             (true, _) => Step::Wait,
         }
     }
 
     /// Notes that an attempt has failed; the next one starts at once.
-    fn failed(&mut self, error: io::Error, now: Duration) {
+    fn on_failure(&mut self, error: io::Error, now: Duration) {
         self.running -= 1;
         self.next_at = now;
-        if tells(&error) >= tells(&self.failure) {
-            self.failure = error;
+        if failure_rank(&error) >= failure_rank(&self.best_error) {
+            self.best_error = error;
         }
     }
 }
 
 /// How informative an error is: an answer of the machine says more than a missing route.
-fn tells(error: &io::Error) -> u8 {
+fn failure_rank(error: &io::Error) -> u8 {
     use io::ErrorKind::{
         AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkUnreachable, NotFound,
         TimedOut,
@@ -167,8 +171,8 @@ mod tests {
         Attempts::new((1..=count).map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect())
     }
 
-    fn tried(step: &Step) -> Option<u16> {
-        if let Step::Try(address) = step { Some(address.port()) } else { None }
+    fn connect_port(step: &Step) -> Option<u16> {
+        if let Step::Connect(address) = step { Some(address.port()) } else { None }
     }
 
     #[test]
@@ -187,14 +191,14 @@ mod tests {
     #[test]
     fn the_next_address_is_tried_a_quarter_of_a_second_after_a_silent_one() {
         let mut attempts = attempts(3);
-        assert_eq!(tried(&attempts.step(MS(0))), Some(1));
-        assert!(matches!(attempts.step(MS(0)), Step::WaitUntil(at) if at == MS(250)));
-        assert!(matches!(attempts.step(MS(249)), Step::WaitUntil(_)));
-        assert_eq!(tried(&attempts.step(MS(250))), Some(2));
-        assert_eq!(tried(&attempts.step(MS(499))), None);
-        assert_eq!(tried(&attempts.step(MS(510))), Some(3));
+        assert_eq!(connect_port(&attempts.next_step(MS(0))), Some(1));
+        assert!(matches!(attempts.next_step(MS(0)), Step::WaitUntil(at) if at == MS(250)));
+        assert!(matches!(attempts.next_step(MS(249)), Step::WaitUntil(_)));
+        assert_eq!(connect_port(&attempts.next_step(MS(250))), Some(2));
+        assert_eq!(connect_port(&attempts.next_step(MS(499))), None);
+        assert_eq!(connect_port(&attempts.next_step(MS(510))), Some(3));
         assert!(
-            matches!(attempts.step(MS(60_000)), Step::Wait),
+            matches!(attempts.next_step(MS(60_000)), Step::Wait),
             "no attempt is given up for another"
         );
     }
@@ -202,17 +206,17 @@ mod tests {
     #[test]
     fn the_next_address_is_tried_at_once_after_a_failure() {
         let mut attempts = attempts(2);
-        assert_eq!(tried(&attempts.step(MS(0))), Some(1));
-        attempts.failed(io::ErrorKind::ConnectionRefused.into(), MS(3));
-        assert_eq!(tried(&attempts.step(MS(3))), Some(2));
-        attempts.failed(io::ErrorKind::NetworkUnreachable.into(), MS(4));
-        let Step::GiveUp(error) = attempts.step(MS(4)) else { panic!("all have failed") };
+        assert_eq!(connect_port(&attempts.next_step(MS(0))), Some(1));
+        attempts.on_failure(io::ErrorKind::ConnectionRefused.into(), MS(3));
+        assert_eq!(connect_port(&attempts.next_step(MS(3))), Some(2));
+        attempts.on_failure(io::ErrorKind::NetworkUnreachable.into(), MS(4));
+        let Step::GiveUp(error) = attempts.next_step(MS(4)) else { panic!("all have failed") };
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "the most informative error");
     }
 
     #[test]
     fn a_name_without_addresses_fails() {
-        assert!(matches!(attempts(0).step(MS(0)), Step::GiveUp(_)));
+        assert!(matches!(attempts(0).next_step(MS(0)), Step::GiveUp(_)));
     }
 
     #[tokio::test]
@@ -224,8 +228,9 @@ mod tests {
                 port => Ok(port),
             }
         };
-        assert_eq!(run(attempts(5), connect).await.unwrap(), 3);
-        let none = run(attempts(2), |_| async { Err::<(), _>(io::ErrorKind::TimedOut.into()) });
+        assert_eq!(run_attempts(attempts(5), connect).await.unwrap(), 3);
+        let none =
+            run_attempts(attempts(2), |_| async { Err::<(), _>(io::ErrorKind::TimedOut.into()) });
         assert_eq!(none.await.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     hub,
-    rooms::{LinkId, Rooms, RoomsInput, RoomsOutput},
+    rooms::{ConnectionId, Rooms, RoomsInput, RoomsOutput},
 };
 use crate::model::{HubMessage, Instance, MAX_MESSAGE_BYTES, MediaTime, ParticipantId, Secret};
 
@@ -18,22 +18,24 @@ pub fn rooms(data: &[u8]) {
         secret(secrets)
     });
     for participant in 0..3 {
-        rooms.handle(hello(participant), now);
+        rooms.handle(hello_input(participant), now);
     }
     for line in text.lines().take(64) {
         let Some(first) = line.chars().next() else { continue };
         let (code, json) = (u32::from(first), &line[first.len_utf8()..]);
         let participant = (code % 3) as u8;
         now = now + std::time::Duration::from_secs(u64::from(code / 3 % 8));
-        let connection = LinkId(u64::from(participant));
+        let connection = ConnectionId(u64::from(participant));
         if rooms.poll_timeout().is_some_and(|due| due <= now) {
             rooms.handle_timeout(now);
         }
         if code % 31 == 0 {
-            rooms.handle(RoomsInput::Closed { link: connection }, now);
-            rooms.handle(hello(participant), now);
-        } else if let Some(message) = hub::read(json).filter(|_| json.len() <= MAX_MESSAGE_BYTES) {
-            rooms.handle(RoomsInput::Message { link: connection, message }, now);
+            rooms.handle(RoomsInput::Closed { connection }, now);
+            rooms.handle(hello_input(participant), now);
+        } else if let Some(message) =
+            hub::parse_message(json).filter(|_| json.len() <= MAX_MESSAGE_BYTES)
+        {
+            rooms.handle(RoomsInput::Message { connection, message }, now);
         }
         while let Some(output) = rooms.poll_output() {
             if let RoomsOutput::Send { message, .. } = output {
@@ -46,7 +48,7 @@ pub fn rooms(data: &[u8]) {
 
 /// Feeds bytes to the HTTP server of a hub, and checks its response.
 pub fn request(data: &[u8]) {
-    let answer = hub::answer(data);
+    let answer = hub::http_response(data);
     let answer = String::from_utf8(answer).expect("a hub answers in UTF-8");
     // A request of HTTP/1.0 gets a response of HTTP/1.0.
     let status = ["HTTP/1.1 ", "HTTP/1.0 "].iter().find_map(|start| answer.strip_prefix(start));
@@ -94,9 +96,9 @@ pub fn client(data: &[u8]) {
     }
 }
 
-fn hello(participant: u8) -> RoomsInput {
+fn hello_input(participant: u8) -> RoomsInput {
     RoomsInput::Hello {
-        link: LinkId(u64::from(participant)),
+        connection: ConnectionId(u64::from(participant)),
         participant: ParticipantId::from_digest([participant; 10]),
         token: secret(100 + participant),
         name: String::new(),

@@ -19,7 +19,7 @@ const MAX_PER_ADDRESS: usize = 4;
 /// The remote candidates that were accepted for the current ICE generation.
 #[derive(Debug, Default)]
 pub(super) struct RemoteCandidates {
-    taken: Vec<SocketAddr>,
+    accepted: Vec<SocketAddr>,
 }
 
 /// Why a candidate is rejected.
@@ -38,11 +38,11 @@ pub(super) enum CandidateError {
     #[error("its address is link-local, and this machine has no such address")]
     LinkLocal,
     #[error("its address and port were accepted before")]
-    Known,
+    Duplicate,
     #[error("{MAX_PER_ADDRESS} candidates of its address were accepted before")]
-    PerAddress,
+    TooManyPerAddress,
     #[error("{MAX_CANDIDATES} candidates were accepted before")]
-    Enough,
+    TooMany,
 }
 
 impl RemoteCandidates {
@@ -51,27 +51,27 @@ impl RemoteCandidates {
     ///
     /// # Errors
     /// [`CandidateError`] says why the candidate is rejected; other candidates are not affected.
-    pub(super) fn take(&mut self, line: &str, own: &[IpAddr]) -> Result<String, CandidateError> {
-        let candidate = RemoteCandidate::read(line)?;
+    pub(super) fn accept(&mut self, line: &str, own: &[IpAddr]) -> Result<String, CandidateError> {
+        let candidate = RemoteCandidate::check_and_parse(line)?;
         check_address(candidate.address.ip(), own)?;
         let is_same_ip = |accepted: &&SocketAddr| accepted.ip() == candidate.address.ip();
-        if self.taken.contains(&candidate.address) {
-            return Err(CandidateError::Known);
+        if self.accepted.contains(&candidate.address) {
+            return Err(CandidateError::Duplicate);
         }
-        if self.taken.len() == MAX_CANDIDATES {
-            return Err(CandidateError::Enough);
+        if self.accepted.len() == MAX_CANDIDATES {
+            return Err(CandidateError::TooMany);
         }
-        if self.taken.iter().filter(is_same_ip).count() == MAX_PER_ADDRESS {
-            return Err(CandidateError::PerAddress);
+        if self.accepted.iter().filter(is_same_ip).count() == MAX_PER_ADDRESS {
+            return Err(CandidateError::TooManyPerAddress);
         }
-        self.taken.push(candidate.address);
-        Ok(candidate.write())
+        self.accepted.push(candidate.address);
+        Ok(candidate.to_line())
     }
 
     /// Begins a new ICE generation: webrtc-rs has discarded all remote candidates (RFC 8445,
     /// section 2.4).
     pub(super) fn restart(&mut self) {
-        self.taken.clear();
+        self.accepted.clear();
     }
 }
 
@@ -84,7 +84,7 @@ struct RemoteCandidate<'a> {
 }
 
 impl<'a> RemoteCandidate<'a> {
-    fn read(line: &'a str) -> Result<Self, CandidateError> {
+    fn check_and_parse(line: &'a str) -> Result<Self, CandidateError> {
         if line.len() > MAX_CANDIDATE_BYTES {
             return Err(CandidateError::TooLong);
         }
@@ -125,7 +125,7 @@ impl<'a> RemoteCandidate<'a> {
     }
 
     /// The candidate as a new line, so that webrtc-rs parses exactly what was parsed here.
-    fn write(&self) -> String {
+    fn to_line(&self) -> String {
         let Self { foundation, priority, address, kind } = self;
         let (ip, port) = (address.ip(), address.port());
         let related = if *kind == "host" { "" } else { " raddr 0.0.0.0 rport 0" };
@@ -185,7 +185,7 @@ mod tests {
     }
 
     fn accept(line: &str, own_addresses: &[&str]) -> Result<String, CandidateError> {
-        RemoteCandidates::default().take(line, &own(own_addresses))
+        RemoteCandidates::default().accept(line, &own(own_addresses))
     }
 
     #[test]
@@ -268,11 +268,11 @@ mod tests {
     #[test]
     fn an_address_and_port_is_accepted_once_whatever_its_kind() {
         let (mut remote, own) = (RemoteCandidates::default(), own(&OWN));
-        assert!(remote.take(&host_line("192.0.2.1", 9), &own).is_ok());
+        assert!(remote.accept(&host_line("192.0.2.1", 9), &own).is_ok());
         let again = "candidate:2 1 udp 1 192.0.2.1 9 typ relay raddr 10.0.0.1 rport 7";
-        assert_eq!(remote.take(again, &own), Err(CandidateError::Known));
+        assert_eq!(remote.accept(again, &own), Err(CandidateError::Duplicate));
         remote.restart();
-        assert!(remote.take(again, &own).is_ok(), "another generation");
+        assert!(remote.accept(again, &own).is_ok(), "another generation");
     }
 
     #[test]
@@ -280,12 +280,12 @@ mod tests {
         let (mut remote, own) = (RemoteCandidates::default(), own(&OWN));
         let mut count_accepted = |ip: &str| {
             let lines = (1..=100).map(|port| host_line(ip, port));
-            lines.filter(|line| remote.take(line, &own).is_ok()).count()
+            lines.filter(|line| remote.accept(line, &own).is_ok()).count()
         };
         assert_eq!(count_accepted("192.0.2.1"), MAX_PER_ADDRESS);
         assert_eq!(count_accepted("2001:db8::1"), MAX_PER_ADDRESS);
         let more: usize = (10..99).map(|host| count_accepted(&format!("192.0.2.{host}"))).sum();
         assert_eq!(more, MAX_CANDIDATES - 2 * MAX_PER_ADDRESS);
-        assert_eq!(remote.take(&host_line("192.0.2.200", 9), &own), Err(CandidateError::Enough));
+        assert_eq!(remote.accept(&host_line("192.0.2.200", 9), &own), Err(CandidateError::TooMany));
     }
 }

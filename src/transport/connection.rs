@@ -6,9 +6,9 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::{
     CheckBudget, Impairment,
-    sender::Feed,
     tap::TrafficCounters,
-    task::{self, Wires},
+    task::{self, TaskIo},
+    track_sender::TrackSource,
 };
 use crate::{
     media::{EncodedAudio, EncodedVideo, IncomingTrack, Subscription},
@@ -18,7 +18,7 @@ use crate::{
 
 /// Commands that may wait: a burst of the 100 candidates that a peer may send, and of the 80
 /// messages that may be written at once.
-const COMMANDS: usize = 256;
+const COMMAND_QUEUE: usize = 256;
 
 /// The configuration of a connection.
 #[derive(Clone, Debug)]
@@ -43,7 +43,7 @@ pub struct ConnectionConfig {
 
 /// The queues into which connections put their events and remote tracks.
 #[derive(Clone, Debug)]
-pub struct Outlets {
+pub struct EventSinks {
     /// Outcomes of commands, candidates, states and messages. While it is full, the connection
     /// waits.
     pub events: mpsc::Sender<(PeerId, PeerEvent)>,
@@ -62,14 +62,14 @@ pub struct Connection {
     peer: PeerId,
     commands: mpsc::Sender<PeerCommand>,
     overflow: Arc<Notify>,
-    video: Arc<Feed<EncodedVideo>>,
-    audio: Arc<Feed<EncodedAudio>>,
+    video: Arc<TrackSource<EncodedVideo>>,
+    audio: Arc<TrackSource<EncodedAudio>>,
     impairment: watch::Sender<Impairment>,
     traffic: Arc<TrafficCounters>,
     /// Dropping it ends the task.
     _alive: oneshot::Sender<()>,
     /// Held for as long as the owner has the connection.
-    _checks: CheckBudget,
+    _check_budget: CheckBudget,
 }
 
 impl Connection {
@@ -80,11 +80,11 @@ impl Connection {
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub fn open(mut config: ConnectionConfig, sinks: Outlets) -> Self {
+    pub fn open(mut config: ConnectionConfig, sinks: EventSinks) -> Self {
         // The task may outlive this handle for a moment, and must not hold the budget meanwhile.
         let budget = std::mem::take(&mut config.checks);
-        let check_limiter = budget.checks();
-        let (commands, queue) = mpsc::channel(COMMANDS);
+        let check_limiter = budget.limiter();
+        let (commands, queue) = mpsc::channel(COMMAND_QUEUE);
         let (alive, dropped) = oneshot::channel();
         let impairment = watch::Sender::new(config.impairment.unwrap_or_default());
         let connection = Self {
@@ -96,9 +96,9 @@ impl Connection {
             impairment,
             traffic: Arc::default(),
             _alive: alive,
-            _checks: budget,
+            _check_budget: budget,
         };
-        let io = Wires {
+        let io = TaskIo {
             commands: queue,
             dropped,
             overflow: Arc::clone(&connection.overflow),
@@ -106,7 +106,7 @@ impl Connection {
             audio: Arc::clone(&connection.audio),
             impairment: config.impairment.map(|_| connection.impairment.subscribe()),
             traffic: Arc::clone(&connection.traffic),
-            checks: check_limiter,
+            check_limiter,
         };
         tokio::spawn(task::run(config, sinks, io));
         connection
@@ -126,12 +126,12 @@ impl Connection {
     /// Frames are sent while the connection is connected and the negotiated direction sends.
     /// Sending starts at a keyframe, which is requested whenever one is needed.
     pub fn send_video(&self, frames: Option<Subscription<EncodedVideo>>) {
-        self.video.put(frames);
+        self.video.set(frames);
     }
 
     /// Sets the source of the audio from now on; `None` stops it.
     pub fn send_audio(&self, packets: Option<Subscription<EncodedAudio>>) {
-        self.audio.put(packets);
+        self.audio.set(packets);
     }
 
     /// Changes the simulated network. Does nothing if the connection was configured without an
@@ -144,7 +144,7 @@ impl Connection {
     pub fn traffic(&self) -> Traffic {
         Traffic {
             sent: self.traffic.sent.load(Ordering::Relaxed),
-            repeated: self.traffic.repeated.load(Ordering::Relaxed),
+            retransmitted: self.traffic.retransmitted.load(Ordering::Relaxed),
         }
     }
 }
@@ -155,5 +155,5 @@ pub struct Traffic {
     /// First transmissions.
     pub sent: u64,
     /// Retransmissions that the remote peer requested by NACK (RFC 4585, section 6.2.1).
-    pub repeated: u64,
+    pub retransmitted: u64,
 }

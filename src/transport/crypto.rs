@@ -19,13 +19,13 @@ use rtc::crypto::{
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
 use super::{
-    sctp,
+    sctp_filter,
     sdp::{FingerprintHash, Fingerprints},
 };
 
 /// The hash that webrtc-rs gets for a certificate that has one of several fingerprints. No
 /// certificate can be made that really has this hash.
-const ACCEPTED: [u8; 32] = [0; 32];
+const PLACEHOLDER_HASH: [u8; 32] = [0; 32];
 
 /// The cryptography of one connection.
 pub(super) struct CheckedCrypto {
@@ -46,7 +46,7 @@ impl CheckedCrypto {
 
     /// Records the fingerprints that the remote certificate may have. Returns the sha-256
     /// fingerprint with which webrtc-rs is to compare it.
-    pub(super) fn accept(&self, fingerprints: &Fingerprints) -> String {
+    pub(super) fn set_fingerprints(&self, fingerprints: &Fingerprints) -> String {
         let mut accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
         match (fingerprints.hash, fingerprints.values.first()) {
             (FingerprintHash::Sha256, Some(only)) if fingerprints.values.len() == 1 => {
@@ -55,7 +55,7 @@ impl CheckedCrypto {
             }
             _ => {
                 *accepted = Some(fingerprints.clone());
-                text(&ACCEPTED)
+                format_fingerprint(&PLACEHOLDER_HASH)
             }
         }
     }
@@ -86,8 +86,8 @@ impl RTCCrypto for CheckedCrypto {
 
     fn hash(&self, algorithm: HashAlgorithm, data: &[u8]) -> Result<Vec<u8>, CryptoError> {
         let accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
-        if accepted.as_ref().is_some_and(|accepted| accepted.include(data)) {
-            return Ok(ACCEPTED.to_vec());
+        if accepted.as_ref().is_some_and(|accepted| accepted.matches(data)) {
+            return Ok(PLACEHOLDER_HASH.to_vec());
         }
         self.inner().hash(algorithm, data)
     }
@@ -164,18 +164,18 @@ impl RTCCrypto for CheckedCrypto {
 
 impl Fingerprints {
     /// Whether the certificate (DER) has one of them.
-    fn include(&self, certificate: &[u8]) -> bool {
+    fn matches(&self, certificate: &[u8]) -> bool {
         let hash = match self.hash {
-            FingerprintHash::Sha256 => text(&Sha256::digest(certificate)),
-            FingerprintHash::Sha384 => text(&Sha384::digest(certificate)),
-            FingerprintHash::Sha512 => text(&Sha512::digest(certificate)),
+            FingerprintHash::Sha256 => format_fingerprint(&Sha256::digest(certificate)),
+            FingerprintHash::Sha384 => format_fingerprint(&Sha384::digest(certificate)),
+            FingerprintHash::Sha512 => format_fingerprint(&Sha512::digest(certificate)),
         };
         self.values.contains(&hash)
     }
 }
 
 /// The bytes in fingerprint notation (RFC 8122, section 5), in lower case.
-fn text(bytes: &[u8]) -> String {
+fn format_fingerprint(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() * 3);
     for byte in bytes {
         let colon = if text.is_empty() { "" } else { ":" };
@@ -210,7 +210,7 @@ impl AeadCipher for CheckedCipher {
         tag: &[u8],
     ) -> Result<(), CryptoError> {
         self.0.open_in_place(nonce, aad, ciphertext_and_plaintext, tag)?;
-        if is_application_data(aad) && !sctp::is_harmless(ciphertext_and_plaintext) {
+        if is_application_data(aad) && !sctp_filter::is_harmless(ciphertext_and_plaintext) {
             tracing::debug!("harmful SCTP packet dropped");
             return Err(CryptoError::AuthenticationFailed);
         }
@@ -232,20 +232,20 @@ mod tests {
     const CERTIFICATE: &[u8] = b"a certificate";
 
     fn hash(crypto: &CheckedCrypto, data: &[u8]) -> String {
-        text(&crypto.hash(HashAlgorithm::Sha256, data).unwrap())
+        format_fingerprint(&crypto.hash(HashAlgorithm::Sha256, data).unwrap())
     }
 
     fn accept(crypto: &CheckedCrypto, hash: FingerprintHash, values: &[&[u8]]) -> String {
-        let values = values.iter().map(|value| text(value)).collect();
-        crypto.accept(&Fingerprints { hash, values })
+        let values = values.iter().map(|value| format_fingerprint(value)).collect();
+        crypto.set_fingerprints(&Fingerprints { hash, values })
     }
 
     #[test]
     fn one_fingerprint_of_sha_256_is_left_to_webrtc_rs() {
         let crypto = CheckedCrypto::new().unwrap();
         let own = Sha256::digest(CERTIFICATE);
-        assert_eq!(accept(&crypto, FingerprintHash::Sha256, &[&own]), text(&own));
-        assert_eq!(hash(&crypto, CERTIFICATE), text(&own));
+        assert_eq!(accept(&crypto, FingerprintHash::Sha256, &[&own]), format_fingerprint(&own));
+        assert_eq!(hash(&crypto, CERTIFICATE), format_fingerprint(&own));
     }
 
     #[test]
@@ -260,7 +260,11 @@ mod tests {
             let expected = accept(&crypto, kind, &values);
             assert_eq!(hash(&crypto, CERTIFICATE), expected, "{kind:?}");
             let wrong = b"another peer's";
-            assert_eq!(hash(&crypto, wrong), text(&Sha256::digest(wrong)), "{kind:?}");
+            assert_eq!(
+                hash(&crypto, wrong),
+                format_fingerprint(&Sha256::digest(wrong)),
+                "{kind:?}"
+            );
         }
     }
 

@@ -22,22 +22,24 @@ use rtc::{
 use tokio::sync::mpsc;
 
 use super::{
-    CheckBudget, Connection, ConnectionConfig, Impairment, Outlets, layout, sctp as filter,
+    CheckBudget, Connection, ConnectionConfig, EventSinks, Impairment, rejected_sections,
+    sctp_filter as filter,
     sdp::{self, Description},
-    ssrcs::Ssrcs,
-    tap::{OwnStreams, SendClock, Tap},
+    ssrc_limiter::SsrcLimiter,
+    tap::{LocalStreams, SendClock, Tap},
 };
 use crate::{
     media::{KeyframeRequest, SenderReports},
-    model::{Candidate, Direction, PeerCommand, PeerEvent, PeerId, PeerMedia, Step},
+    model::{Candidate, Direction, OperationId, PeerCommand, PeerEvent, PeerId, PeerMedia},
     network::KnownPaths,
 };
 
 /// Passes RTP and RTCP packets through the tap of one connection.
 pub fn rtcp(data: &[u8]) {
     let clocks = [(3, SendClock::new(48_000)), (7, SendClock::new(90_000))];
-    let own = OwnStreams { video: 7, keyframes: KeyframeRequest::default(), clocks };
-    let mut tap = Tap::new(own, SenderReports::default(), Arc::default(), Arc::new(Ssrcs::new()));
+    let own = LocalStreams { video: 7, keyframes: KeyframeRequest::default(), clocks };
+    let mut tap =
+        Tap::new(own, SenderReports::default(), Arc::default(), Arc::new(SsrcLimiter::new()));
     let mut now = Instant::now();
     for (kind, datagram) in parts(data) {
         let mut bytes = BytesMut::from(datagram);
@@ -68,20 +70,20 @@ pub fn rtcp(data: &[u8]) {
 
 /// Parses a session description, and checks that its rewritten forms parse to the same.
 pub fn description(data: &[u8]) {
-    let sdp = sdp::normalized(&String::from_utf8_lossy(data));
+    let sdp = sdp::normalize(&String::from_utf8_lossy(data));
     if let Ok(description) = Description::read(&sdp) {
         let bare = sdp::without_candidates(&sdp);
         assert_eq!(sdp::candidates(&bare).count(), 0);
         let bare = Description::read(&bare).expect("it parses without candidates");
         assert_eq!(bare, description);
-        if description.first_taken().is_some() {
-            let taken = layout::for_library(&sdp, &description);
+        if description.first_accepted().is_some() {
+            let taken = rejected_sections::without_rejected(&sdp, &description);
             let taken = Description::read(&taken).expect("it parses without the rejected sections");
-            assert_eq!(taken, description.taken());
+            assert_eq!(taken, description.accepted());
         }
-        let complete = layout::for_other_end(&sdp, &description.sections);
+        let complete = rejected_sections::with_rejected(&sdp, &description.sections);
         let complete = Description::read(&complete).expect("it has the same sections");
-        complete.answers(&description).expect("in the same order");
+        complete.check_answers(&description).expect("in the same order");
     }
 }
 
@@ -115,15 +117,15 @@ pub fn remote(data: &[u8]) {
             paths: KnownPaths::default(),
             checks: CheckBudget::default(),
         };
-        let connection = Connection::open(config, Outlets { events: event_sink, tracks });
+        let connection = Connection::open(config, EventSinks { events: event_sink, tracks });
         for (number, (kind, text)) in (1..).zip(parts(data).take(32)) {
-            let step = Step(number);
+            let operation = OperationId(number);
             let text = String::from_utf8_lossy(text).into_owned();
             let command = match kind {
-                0 => PeerCommand::MakeOffer { step, restart_ice: text.is_empty() },
-                1 => PeerCommand::Rollback { step },
-                2 | 3 => PeerCommand::AcceptOffer { step, sdp: text },
-                4 | 5 => PeerCommand::AcceptAnswer { step, sdp: text },
+                0 => PeerCommand::MakeOffer { operation, restart_ice: text.is_empty() },
+                1 => PeerCommand::Rollback { operation },
+                2 | 3 => PeerCommand::AcceptOffer { operation, sdp: text },
+                4 | 5 => PeerCommand::AcceptAnswer { operation, sdp: text },
                 _ => {
                     let (mid, index) = (Some("0".to_owned()), Some(u16::from(kind & 1)));
                     let candidate = Candidate { line: text, mid, index };
@@ -134,23 +136,24 @@ pub fn remote(data: &[u8]) {
             connection.command(command);
             while let Some((_, event)) = events.recv().await {
                 match event {
-                    PeerEvent::Refused { step: refused, reason } if refused == step => {
+                    PeerEvent::Failed { operation: refused, reason } if refused == operation => {
                         assert_ne!(reason, "webrtc-rs panicked");
                         break;
                     }
-                    PeerEvent::Description { step: done, .. } | PeerEvent::Done { step: done }
-                        if done == step =>
+                    PeerEvent::LocalDescription { operation: done, .. }
+                    | PeerEvent::Applied { operation: done }
+                        if done == operation =>
                     {
                         break;
                     }
-                    PeerEvent::Description { .. }
-                    | PeerEvent::Done { .. }
-                    | PeerEvent::Refused { .. }
-                    | PeerEvent::Agreed(_)
+                    PeerEvent::LocalDescription { .. }
+                    | PeerEvent::Applied { .. }
+                    | PeerEvent::Failed { .. }
+                    | PeerEvent::Negotiated(_)
                     | PeerEvent::Candidate(_)
                     | PeerEvent::State(_)
-                    | PeerEvent::Writable
-                    | PeerEvent::Read(_) => {}
+                    | PeerEvent::ChannelOpen
+                    | PeerEvent::ChannelMessage(_) => {}
                 }
             }
         }
@@ -160,32 +163,32 @@ pub fn remote(data: &[u8]) {
 /// Injects SCTP chunks and packets, as they come out of DTLS, into one endpoint of an established
 /// association.
 pub fn sctp(data: &[u8]) {
-    let mut pair = Ends::new();
+    let mut pair = SctpPair::new();
     for (kind, part) in parts(data).take(64) {
         match kind {
             // Chunks in a valid packet, a raw packet, and a raw packet behind valid ports and tag.
-            0..=3 => pair.give(pair.packet(part)),
-            4 => pair.give(part.to_vec()),
-            5 => pair.give([&pair.packet(&[])[..8], part].concat()),
-            _ => pair.pass(Duration::from_millis(part.len() as u64 * 100)),
+            0..=3 => pair.inject(pair.packet(part)),
+            4 => pair.inject(part.to_vec()),
+            5 => pair.inject([&pair.packet(&[])[..8], part].concat()),
+            _ => pair.advance(Duration::from_millis(part.len() as u64 * 100)),
         }
     }
 }
 
 /// The two endpoints of an association. The second one also receives the fuzzer's packets.
-struct Ends {
+struct SctpPair {
     now: Instant,
-    ends: [SctpEnd; 2],
+    endpoints: [SctpEndpoint; 2],
     /// The verification tag of packets to the second endpoint.
     tag: [u8; 4],
 }
 
-struct SctpEnd {
+struct SctpEndpoint {
     endpoint: Endpoint,
     associations: Vec<(AssociationHandle, Association)>,
 }
 
-impl Ends {
+impl SctpPair {
     fn new() -> Self {
         let (now, address) = (Instant::now(), SocketAddr::from((Ipv4Addr::LOCALHOST, 5000)));
         let endpoint = || {
@@ -193,12 +196,12 @@ impl Ends {
             let config = Arc::new(EndpointConfig::new());
             let (udp, server) = (TransportProtocol::UDP, Some(server));
             let endpoint = Endpoint::new(address, udp, config, server);
-            SctpEnd { endpoint, associations: vec![] }
+            SctpEndpoint { endpoint, associations: vec![] }
         };
-        let mut pair = Self { now, ends: [endpoint(), endpoint()], tag: [0; 4] };
+        let mut pair = Self { now, endpoints: [endpoint(), endpoint()], tag: [0; 4] };
         let client = ClientConfig::new(TransportConfig::default());
-        let association = pair.ends[0].endpoint.connect(now, client, address);
-        pair.ends[0].associations.push(association.expect("it is the first"));
+        let association = pair.endpoints[0].endpoint.connect(now, client, address);
+        pair.endpoints[0].associations.push(association.expect("it is the first"));
         pair.exchange();
         pair
     }
@@ -212,14 +215,14 @@ impl Ends {
         packet
     }
 
-    fn give(&mut self, packet: Vec<u8>) {
+    fn inject(&mut self, packet: Vec<u8>) {
         self.deliver(1, packet);
         self.exchange();
     }
 
-    fn pass(&mut self, time: Duration) {
+    fn advance(&mut self, time: Duration) {
         self.now += time;
-        for endpoint in &mut self.ends {
+        for endpoint in &mut self.endpoints {
             endpoint.associations.iter_mut().for_each(|(_, one)| one.handle_timeout(self.now));
         }
         self.exchange();
@@ -229,7 +232,7 @@ impl Ends {
         if !filter::is_harmless(&packet) {
             return;
         }
-        let SctpEnd { endpoint, associations } = &mut self.ends[to];
+        let SctpEndpoint { endpoint, associations } = &mut self.endpoints[to];
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 5000));
         match endpoint.handle(self.now, address, None, Bytes::from(packet)) {
             Some((handle, DatagramEvent::NewAssociation(new))) => associations.push((handle, new)),
@@ -248,7 +251,7 @@ impl Ends {
         for _ in 0..32 {
             let mut packets = VecDeque::new();
             for from in 0..2 {
-                let polled = self.ends[from].said(self.now);
+                let polled = self.endpoints[from].poll_packets(self.now);
                 packets.extend(polled.into_iter().map(|packet| (1 - from, packet)));
             }
             if packets.is_empty() {
@@ -264,9 +267,9 @@ impl Ends {
     }
 }
 
-impl SctpEnd {
+impl SctpEndpoint {
     /// Reads all received messages. Returns the packets that it sends now.
-    fn said(&mut self, now: Instant) -> Vec<Vec<u8>> {
+    fn poll_packets(&mut self, now: Instant) -> Vec<Vec<u8>> {
         let mut sent = vec![];
         for (handle, association) in &mut self.associations {
             for id in association.stream_ids() {

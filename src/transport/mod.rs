@@ -9,38 +9,38 @@
 //! the log targets that a program switches off.
 
 mod addresses;
-mod admission;
 mod candidates;
-mod chat;
-mod checks;
+mod check_budget;
 mod connection;
 mod crypto;
-mod early;
+mod data_channel;
+mod dtls_handshake;
+mod early_media;
 #[cfg(any(fuzzing, test))]
 pub mod fuzz;
-mod handshake;
+mod h264_packetizer;
+mod ice_gate;
+mod impaired_socket;
 mod impairment;
-mod layout;
-mod link;
+mod inbound_data_limit;
+mod leaky_bucket;
+mod library_events;
 mod negotiation;
-mod observer;
-mod pace;
-mod packets;
-mod receiver;
+mod rejected_sections;
 mod runtime;
-mod sctp;
+mod sctp_filter;
 mod sdp;
-mod sender;
 mod setup;
-mod ssrcs;
+mod ssrc_limiter;
 mod tap;
 mod task;
-mod unread;
+mod track_receiver;
+mod track_sender;
 
-pub use checks::{CheckBudget, CheckBudgets};
-pub use connection::{Connection, ConnectionConfig, Outlets, Traffic};
+pub use check_budget::{CheckBudget, CheckBudgets};
+pub use connection::{Connection, ConnectionConfig, EventSinks, Traffic};
+pub use h264_packetizer::packetize_h264;
 pub use impairment::{Impairment, ImpairmentError};
-pub use packets::payloads;
 
 /// Directives for a program's log filter that silence webrtc-rs (`target=level`, as `tracing`'s
 /// `EnvFilter` reads them; a target also stands for all targets that begin with it). webrtc-rs logs

@@ -17,36 +17,37 @@ use super::{
     addresses::HostAddresses,
     candidates::RemoteCandidates,
     crypto::CheckedCrypto,
-    layout,
-    sdp::{self, Description, Fingerprints, SdpError, SectionKind, Setup},
-    setup::{Section, library_direction},
-    ssrcs::Ssrcs,
+    rejected_sections,
+    sdp::{self, Description, DtlsSetup, Fingerprints, SdpError, SectionKind},
+    setup::{LocalTransceiver, to_rtc_direction},
+    ssrc_limiter::SsrcLimiter,
 };
 use crate::model::{
-    Agreement, Candidate, DescriptionKind, Direction, Media, PeerCommand, PeerEvent, Step,
+    Candidate, DescriptionKind, Direction, Media, NegotiatedMedia, OperationId, PeerCommand,
+    PeerEvent,
 };
 
 /// The offer/answer state of one connection.
 pub(super) struct Negotiation {
-    peer: Arc<dyn PeerConnection>,
-    lines: Vec<Line>,
+    peer_connection: Arc<dyn PeerConnection>,
+    transceivers: Vec<NegotiatedTransceiver>,
     has_data: bool,
     /// The local offer that is not answered yet.
-    offer: Option<Description>,
+    pending_offer: Option<Description>,
     /// The fingerprints of the remote certificate, once negotiated.
-    certificate: Option<Fingerprints>,
+    remote_fingerprints: Option<Fingerprints>,
     /// Our DTLS role, once negotiated. It does not change any more (RFC 8842, section 5.3).
-    role: Option<Setup>,
+    dtls_role: Option<DtlsSetup>,
     /// All negotiated media sections, rejected ones included: they keep their positions.
-    layout: Vec<sdp::Section>,
+    sections: Vec<sdp::MediaSection>,
     /// The latest agreement, if it was not reported yet.
-    news: Option<Agreement>,
-    connected: bool,
+    unreported: Option<NegotiatedMedia>,
+    is_connected: bool,
     limits: RemoteLimits,
     /// The remote candidates of this ICE generation.
-    candidates: RemoteCandidates,
+    remote_candidates: RemoteCandidates,
     /// The username fragments of the remote ICE credentials.
-    fragments: Vec<String>,
+    remote_ufrags: Vec<String>,
 }
 
 /// The objects that limit and check remote descriptions and candidates.
@@ -54,26 +55,26 @@ pub(super) struct RemoteLimits {
     /// The addresses of our sockets.
     pub(super) addresses: HostAddresses,
     /// Records the SSRCs that remote descriptions announce.
-    pub(super) ssrcs: Arc<Ssrcs>,
+    pub(super) ssrc_limiter: Arc<SsrcLimiter>,
     /// Checks the remote certificate.
     pub(super) crypto: Arc<CheckedCrypto>,
 }
 
 /// The transceiver of an audio or video section, with its negotiated state.
-pub(super) struct Line {
+pub(super) struct NegotiatedTransceiver {
     pub(super) kind: SectionKind,
-    pub(super) section: Section,
+    pub(super) local: LocalTransceiver,
     /// The payload type to send with; `None` unless the negotiated direction sends.
     pub(super) payload_type: Option<u8>,
     /// The same while the connection is connected, else `None`.
-    pub(super) open: watch::Sender<Option<u8>>,
+    pub(super) active_payload_type: watch::Sender<Option<u8>>,
 }
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NegotiationError {
     #[error("a local offer is pending")]
-    OfferStands,
+    OfferPending,
     #[error("no local offer is pending")]
     NoOffer,
     #[error("{0}")]
@@ -88,223 +89,230 @@ pub(super) enum NegotiationError {
     AnotherHandshake,
     /// webrtc-rs applied a part of a description, so a rollback is not possible.
     #[error("the description was applied only in part: {0}")]
-    Broken(Box<Self>),
+    Unrecoverable(Box<Self>),
 }
 
 impl NegotiationError {
-    fn broken(self) -> Self {
-        Self::Broken(Box::new(self))
+    fn unrecoverable(self) -> Self {
+        Self::Unrecoverable(Box::new(self))
     }
 }
 
 impl Negotiation {
     pub(super) fn new(
         peer_connection: Arc<dyn PeerConnection>,
-        transceivers: Vec<Line>,
+        transceivers: Vec<NegotiatedTransceiver>,
         has_data: bool,
         limits: RemoteLimits,
     ) -> Self {
         Self {
-            peer: peer_connection,
-            lines: transceivers,
+            peer_connection,
+            transceivers,
             has_data,
-            offer: None,
-            certificate: None,
-            role: None,
-            layout: vec![],
-            news: None,
-            connected: false,
+            pending_offer: None,
+            remote_fingerprints: None,
+            dtls_role: None,
+            sections: vec![],
+            unreported: None,
+            is_connected: false,
             limits,
-            candidates: RemoteCandidates::default(),
-            fragments: vec![],
+            remote_candidates: RemoteCandidates::default(),
+            remote_ufrags: vec![],
         }
     }
 
     /// Takes the agreement that was reached since the last call, if any.
-    pub(super) const fn take_news(&mut self) -> Option<Agreement> {
-        self.news.take()
+    pub(super) const fn take_agreement(&mut self) -> Option<NegotiatedMedia> {
+        self.unreported.take()
     }
 
     /// A local candidate, for the section whose transport carries all sections (RFC 8843, section
     /// 7).
-    pub(super) fn candidate(&self, line: String) -> Candidate {
-        let sections = self.offer.as_ref().map_or(&self.layout, |offer| &offer.sections);
-        let first = sections.iter().position(|section| section.is_taken).unwrap_or(0);
+    pub(super) fn local_candidate(&self, line: String) -> Candidate {
+        let sections = self.pending_offer.as_ref().map_or(&self.sections, |offer| &offer.sections);
+        let first = sections.iter().position(|section| section.is_accepted).unwrap_or(0);
         let mid = sections.get(first).map(|section| section.mid.clone());
         Candidate { line, mid, index: Some(first as u16) }
     }
 
     /// Sets whether the connection is connected: senders send only then.
     pub(super) fn set_connected(&mut self, connected: bool) {
-        self.connected = connected;
-        self.open_lines();
+        self.is_connected = connected;
+        self.update_senders();
     }
 
     /// Executes a command. Returns its outcome as an event, if it has one, and whether the
     /// connection is still usable.
-    pub(super) async fn carry_out(&mut self, command: PeerCommand) -> (Option<PeerEvent>, bool) {
-        let (step, result) = match command {
-            PeerCommand::MakeOffer { step, restart_ice } => {
+    pub(super) async fn execute(&mut self, command: PeerCommand) -> (Option<PeerEvent>, bool) {
+        let (operation, result) = match command {
+            PeerCommand::MakeOffer { operation, restart_ice } => {
                 let sdp = self.make_offer(restart_ice).await;
-                (step, sdp.map(|sdp| described(step, DescriptionKind::Offer, sdp)))
+                (
+                    operation,
+                    sdp.map(|sdp| description_event(operation, DescriptionKind::Offer, sdp)),
+                )
             }
-            PeerCommand::Rollback { step } => {
-                (step, self.roll_back().await.map(|()| PeerEvent::Done { step }))
+            PeerCommand::Rollback { operation } => {
+                (operation, self.roll_back().await.map(|()| PeerEvent::Applied { operation }))
             }
-            PeerCommand::AcceptOffer { step, sdp } => {
+            PeerCommand::AcceptOffer { operation, sdp } => {
                 let sdp = self.accept_offer(sdp).await;
-                (step, sdp.map(|sdp| described(step, DescriptionKind::Answer, sdp)))
+                (
+                    operation,
+                    sdp.map(|sdp| description_event(operation, DescriptionKind::Answer, sdp)),
+                )
             }
-            PeerCommand::AcceptAnswer { step, sdp } => {
-                (step, self.accept_answer(sdp).await.map(|()| PeerEvent::Done { step }))
-            }
+            PeerCommand::AcceptAnswer { operation, sdp } => (
+                operation,
+                self.accept_answer(sdp).await.map(|()| PeerEvent::Applied { operation }),
+            ),
             PeerCommand::AddCandidate(candidate) => {
                 self.add_candidate(candidate).await;
                 return (None, true);
             }
             // Not part of the negotiation: the connection's task has executed it.
-            PeerCommand::Write(_) => return (None, true),
+            PeerCommand::SendChannelMessage(_) => return (None, true),
         };
         match result {
             Ok(event) => (Some(event), true),
             Err(error) => {
-                let is_usable = !matches!(error, NegotiationError::Broken(_));
-                (Some(PeerEvent::Refused { step, reason: error.to_string() }), is_usable)
+                let is_usable = !matches!(error, NegotiationError::Unrecoverable(_));
+                (Some(PeerEvent::Failed { operation, reason: error.to_string() }), is_usable)
             }
         }
     }
 
     async fn make_offer(&mut self, restart_ice: bool) -> Result<String, NegotiationError> {
-        if self.offer.is_some() {
-            return Err(NegotiationError::OfferStands);
+        if self.pending_offer.is_some() {
+            return Err(NegotiationError::OfferPending);
         }
         let is_restart = restart_ice && self.is_negotiated();
         let options = RTCOfferOptions { ice_restart: is_restart };
-        let offer = self.peer.create_offer(Some(options)).await?;
-        let sdp = layout::for_other_end(&offer.sdp, &self.layout);
+        let offer = self.peer_connection.create_offer(Some(options)).await?;
+        let sdp = rejected_sections::with_rejected(&offer.sdp, &self.sections);
         let description = Description::read(&sdp)?;
-        self.peer.set_local_description(offer).await?;
-        self.offer = Some(description);
+        self.peer_connection.set_local_description(offer).await?;
+        self.pending_offer = Some(description);
         if is_restart {
-            self.candidates.restart();
+            self.remote_candidates.restart();
         }
         Ok(if is_restart { sdp::without_candidates(&sdp) } else { sdp })
     }
 
     async fn roll_back(&mut self) -> Result<(), NegotiationError> {
-        if self.offer.is_none() {
+        if self.pending_offer.is_none() {
             return Err(NegotiationError::NoOffer);
         }
-        self.peer.set_local_description(RTCSessionDescription::rollback(None)?).await?;
-        self.offer = None;
+        self.peer_connection.set_local_description(RTCSessionDescription::rollback(None)?).await?;
+        self.pending_offer = None;
         Ok(())
     }
 
     async fn accept_answer(&mut self, sdp: String) -> Result<(), NegotiationError> {
-        let offer = self.offer.as_ref().ok_or(NegotiationError::NoOffer)?;
-        let sdp = sdp::normalized(&sdp);
+        let offer = self.pending_offer.as_ref().ok_or(NegotiationError::NoOffer)?;
+        let sdp = sdp::normalize(&sdp);
         let answer = Description::read(&sdp)?;
-        answer.answers(offer)?;
-        if answer.first_taken().is_none() {
-            self.agreed(&answer).await;
+        answer.check_answers(offer)?;
+        if answer.first_accepted().is_none() {
+            self.apply_agreement(&answer).await;
             return Ok(());
         }
-        let remote_sdp = layout::for_library(&sdp, &answer);
-        let rtc_answer = RTCSessionDescription::answer(self.for_library(&remote_sdp, &answer))?;
-        if let Err(error) = self.peer.set_remote_description(rtc_answer).await {
+        let remote_sdp = rejected_sections::without_rejected(&sdp, &answer);
+        let rtc_answer = RTCSessionDescription::answer(self.for_webrtc_rs(&remote_sdp, &answer))?;
+        if let Err(error) = self.peer_connection.set_remote_description(rtc_answer).await {
             // If the offer is still pending, webrtc-rs applied nothing of the answer.
-            return Err(match self.peer.pending_local_description().await {
+            return Err(match self.peer_connection.pending_local_description().await {
                 Some(_) => error.into(),
-                None => NegotiationError::from(error).broken(),
+                None => NegotiationError::from(error).unrecoverable(),
             });
         }
-        if let Some(mut offer) = self.offer.take() {
-            offer.also_rejected_by(&answer);
-            self.layout = offer.sections;
+        if let Some(mut offer) = self.pending_offer.take() {
+            offer.apply_rejections(&answer);
+            self.sections = offer.sections;
         }
         // If the answer leaves the role open, this is the choice of webrtc-rs.
-        self.role.get_or_insert(match answer.setup {
-            Some(Setup::Passive) => Setup::Active,
-            Some(Setup::Active | Setup::ActPass) | None => Setup::Passive,
+        self.dtls_role.get_or_insert(match answer.setup {
+            Some(DtlsSetup::Passive) => DtlsSetup::Active,
+            Some(DtlsSetup::Active | DtlsSetup::ActPass) | None => DtlsSetup::Passive,
         });
-        self.certificate.clone_from(&answer.fingerprints);
-        self.fragments = sdp::name_fragments(&remote_sdp);
-        self.limits.ssrcs.name(sdp::ssrcs(&remote_sdp));
-        self.agreed(&answer).await;
+        self.remote_fingerprints.clone_from(&answer.fingerprints);
+        self.remote_ufrags = sdp::ufrags(&remote_sdp);
+        self.limits.ssrc_limiter.announce(sdp::ssrcs(&remote_sdp));
+        self.apply_agreement(&answer).await;
         self.add_candidates(&remote_sdp).await;
         Ok(())
     }
 
     async fn accept_offer(&mut self, sdp: String) -> Result<String, NegotiationError> {
-        if self.offer.is_some() {
-            return Err(NegotiationError::OfferStands);
+        if self.pending_offer.is_some() {
+            return Err(NegotiationError::OfferPending);
         }
-        let sdp = sdp::normalized(&sdp);
+        let sdp = sdp::normalize(&sdp);
         let mut offer = Description::read(&sdp)?;
-        if offer.first_taken().is_none() {
-            self.agreed(&offer).await;
-            return Ok(layout::nothing(&offer));
+        if offer.first_accepted().is_none() {
+            self.apply_agreement(&offer).await;
+            return Ok(rejected_sections::reject_all(&offer));
         }
         // If it were applied, ICE would connect but DTLS would not, because DTLS began with the old
         // certificate.
-        if self.certificate.is_some() && self.certificate != offer.fingerprints {
+        if self.remote_fingerprints.is_some() && self.remote_fingerprints != offer.fingerprints {
             return Err(NegotiationError::AnotherConnection);
         }
-        let role = self.role_after(&offer)?;
-        let remote_sdp = layout::for_library(&sdp, &offer);
-        let rtc_offer = RTCSessionDescription::offer(self.for_library(&remote_sdp, &offer))?;
-        let answer = self.take_offer(&offer, rtc_offer).await;
+        let role = self.dtls_role_for(&offer)?;
+        let remote_sdp = rejected_sections::without_rejected(&sdp, &offer);
+        let rtc_offer = RTCSessionDescription::offer(self.for_webrtc_rs(&remote_sdp, &offer))?;
+        let answer = self.apply_offer(&offer, rtc_offer).await;
         if answer.is_err() {
             let rollback = RTCSessionDescription::rollback(None)?;
-            if let Err(error) = self.peer.set_remote_description(rollback).await {
+            if let Err(error) = self.peer_connection.set_remote_description(rollback).await {
                 tracing::debug!(%error, "failed remote offer not rolled back");
             }
         }
-        self.point_lines(|transceiver| transceiver.section.direction).await?;
-        let answer = layout::for_other_end(&answer?, &offer.sections);
-        offer.also_rejected_by(&Description::read(&answer)?);
-        self.role = Some(role);
-        self.certificate.clone_from(&offer.fingerprints);
-        self.agreed(&offer).await;
-        self.layout = offer.sections;
+        self.set_directions(|transceiver| transceiver.local.direction).await?;
+        let answer = rejected_sections::with_rejected(&answer?, &offer.sections);
+        offer.apply_rejections(&Description::read(&answer)?);
+        self.dtls_role = Some(role);
+        self.remote_fingerprints.clone_from(&offer.fingerprints);
+        self.apply_agreement(&offer).await;
+        self.sections = offer.sections;
         // If all fragments are new, webrtc-rs has restarted ICE, whichever of them it uses.
-        let ufrags = sdp::name_fragments(&remote_sdp);
-        if !ufrags.iter().any(|ufrag| self.fragments.contains(ufrag)) {
-            self.candidates.restart();
+        let ufrags = sdp::ufrags(&remote_sdp);
+        if !ufrags.iter().any(|ufrag| self.remote_ufrags.contains(ufrag)) {
+            self.remote_candidates.restart();
         }
-        self.fragments = ufrags;
-        self.limits.ssrcs.name(sdp::ssrcs(&remote_sdp));
+        self.remote_ufrags = ufrags;
+        self.limits.ssrc_limiter.announce(sdp::ssrcs(&remote_sdp));
         self.add_candidates(&remote_sdp).await;
         // webrtc-rs writes into each answer the role that it would choose in the first one.
-        Ok(layout::with_setup(&answer, role))
+        Ok(rejected_sections::with_setup(&answer, role))
     }
 
     /// The remote description as webrtc-rs gets it: without candidates, which are added one by one,
     /// and with one fingerprint, since webrtc-rs supports neither several nor other hashes.
-    fn for_library(&self, remote_sdp: &str, description: &Description) -> String {
+    fn for_webrtc_rs(&self, remote_sdp: &str, description: &Description) -> String {
         let sdp = sdp::without_candidates(remote_sdp);
         match &description.fingerprints {
             Some(fingerprints) => {
-                sdp::with_fingerprint(&sdp, &self.limits.crypto.accept(fingerprints))
+                sdp::with_fingerprint(&sdp, &self.limits.crypto.set_fingerprints(fingerprints))
             }
             None => sdp,
         }
     }
 
     /// Our DTLS role when this offer is answered.
-    fn role_after(&self, offer: &Description) -> Result<Setup, NegotiationError> {
-        let default = match self.role {
+    fn dtls_role_for(&self, offer: &Description) -> Result<DtlsSetup, NegotiationError> {
+        let default = match self.dtls_role {
             Some(role) => role,
             // The choice of webrtc-rs.
-            None if offer.is_ice_lite => Setup::Passive,
-            None => Setup::Active,
+            None if offer.is_ice_lite => DtlsSetup::Passive,
+            None => DtlsSetup::Active,
         };
         let role = match offer.setup {
-            Some(Setup::Active) => Setup::Passive,
-            Some(Setup::Passive) => Setup::Active,
-            Some(Setup::ActPass) | None => default,
+            Some(DtlsSetup::Active) => DtlsSetup::Passive,
+            Some(DtlsSetup::Passive) => DtlsSetup::Active,
+            Some(DtlsSetup::ActPass) | None => default,
         };
-        match self.role {
+        match self.dtls_role {
             Some(known) if known != role => Err(NegotiationError::AnotherHandshake),
             Some(_) | None => Ok(role),
         }
@@ -312,7 +320,7 @@ impl Negotiation {
 
     /// Whether an offer of either end was answered.
     const fn is_negotiated(&self) -> bool {
-        self.role.is_some()
+        self.dtls_role.is_some()
     }
 
     /// Applies a remote offer and creates the answer. Each direction is what both ends want.
@@ -321,43 +329,50 @@ impl Negotiation {
     /// fit, and otherwise makes a receiving transceiver of its own. So our directions are first set
     /// to those that match, and then to the negotiated ones. Transceivers that the remote offer
     /// created stay inactive.
-    async fn take_offer(
+    async fn apply_offer(
         &self,
         offer: &Description,
         rtc_offer: RTCSessionDescription,
     ) -> Result<String, NegotiationError> {
-        self.point_lines(|transceiver| transceiver.found_by(offer)).await?;
-        self.peer.set_remote_description(rtc_offer).await?;
-        let answer = match self.answer(offer).await {
+        self.set_directions(|transceiver| transceiver.matching_direction(offer)).await?;
+        self.peer_connection.set_remote_description(rtc_offer).await?;
+        let answer = match self.create_answer(offer).await {
             // The first offer has started the transports, which cannot be started again.
-            Err(error) if !self.is_negotiated() => return Err(error.broken()),
+            Err(error) if !self.is_negotiated() => return Err(error.unrecoverable()),
             answer => answer?,
         };
         let sdp = answer.sdp.clone();
-        let result = self.peer.set_local_description(answer).await;
-        result.map_err(|error| NegotiationError::from(error).broken())?;
+        let result = self.peer_connection.set_local_description(answer).await;
+        result.map_err(|error| NegotiationError::from(error).unrecoverable())?;
         Ok(sdp)
     }
 
-    async fn answer(&self, offer: &Description) -> Result<RTCSessionDescription, NegotiationError> {
-        self.point_lines(|transceiver| transceiver.agreed_with(offer)).await?;
-        self.silence_foreign_sections().await?;
-        let answer = self.peer.create_answer(None).await?;
-        Description::read(&answer.sdp)?.answers(&offer.taken())?;
+    async fn create_answer(
+        &self,
+        offer: &Description,
+    ) -> Result<RTCSessionDescription, NegotiationError> {
+        self.set_directions(|transceiver| transceiver.negotiated_direction(offer)).await?;
+        self.deactivate_foreign_transceivers().await?;
+        let answer = self.peer_connection.create_answer(None).await?;
+        Description::read(&answer.sdp)?.check_answers(&offer.accepted())?;
         Ok(answer)
     }
 
-    async fn point_lines(&self, direction: impl Fn(&Line) -> Direction) -> Result<(), Error> {
-        for one in &self.lines {
-            one.section.transceiver.set_direction(library_direction(direction(one))).await?;
+    async fn set_directions(
+        &self,
+        direction: impl Fn(&NegotiatedTransceiver) -> Direction,
+    ) -> Result<(), Error> {
+        for one in &self.transceivers {
+            one.local.transceiver.set_direction(to_rtc_direction(direction(one))).await?;
         }
         Ok(())
     }
 
-    async fn silence_foreign_sections(&self) -> Result<(), Error> {
-        for transceiver in self.peer.get_transceivers().await {
-            let is_same = |known: &Line| known.section.transceiver.id() == transceiver.id();
-            if !self.lines.iter().any(is_same) {
+    async fn deactivate_foreign_transceivers(&self) -> Result<(), Error> {
+        for transceiver in self.peer_connection.get_transceivers().await {
+            let is_same =
+                |known: &NegotiatedTransceiver| known.local.transceiver.id() == transceiver.id();
+            if !self.transceivers.iter().any(is_same) {
                 transceiver.set_direction(RTCRtpTransceiverDirection::Inactive).await?;
             }
         }
@@ -366,37 +381,38 @@ impl Negotiation {
 
     /// Updates the senders to what is negotiated with the `remote` description, and records the
     /// agreement.
-    async fn agreed(&mut self, remote: &Description) {
-        let mut agreement = Agreement::default();
-        for transceiver in &mut self.lines {
+    async fn apply_agreement(&mut self, remote: &Description) {
+        let mut agreement = NegotiatedMedia::default();
+        for transceiver in &mut self.transceivers {
             transceiver.payload_type = None;
-            let Some(section) = remote.section(transceiver.kind) else {
+            let Some(section) = remote.accepted_section(transceiver.kind) else {
                 agreement.leave_out(transceiver.media());
                 continue;
             };
-            if !section.direction.sends() || !transceiver.section.direction.receives() {
-                agreement.receive_no(transceiver.media());
+            if !section.direction.sends() || !transceiver.local.direction.receives() {
+                agreement.disable_receiving(transceiver.media());
             }
-            transceiver.payload_type = transceiver.sends_with().await.unwrap_or_else(|error| {
-                tracing::warn!(%error, "negotiated codec unknown; nothing is sent");
-                None
-            });
+            transceiver.payload_type =
+                transceiver.negotiated_payload_type().await.unwrap_or_else(|error| {
+                    tracing::warn!(%error, "negotiated codec unknown; nothing is sent");
+                    None
+                });
             if transceiver.payload_type.is_none() {
-                agreement.send_no(transceiver.media());
+                agreement.disable_sending(transceiver.media());
             }
         }
-        if self.has_data && remote.section(SectionKind::Application).is_none() {
+        if self.has_data && remote.accepted_section(SectionKind::Application).is_none() {
             agreement.leave_out(Media::Data);
         }
-        self.news = Some(agreement);
-        self.open_lines();
+        self.unreported = Some(agreement);
+        self.update_senders();
     }
 
-    fn open_lines(&self) {
-        for transceiver in &self.lines {
-            let active = transceiver.payload_type.filter(|_| self.connected);
+    fn update_senders(&self) {
+        for transceiver in &self.transceivers {
+            let active = transceiver.payload_type.filter(|_| self.is_connected);
             let replace = |known: &mut Option<u8>| std::mem::replace(known, active) != active;
-            transceiver.open.send_if_modified(replace);
+            transceiver.active_payload_type.send_if_modified(replace);
         }
     }
 
@@ -415,7 +431,8 @@ impl Negotiation {
         if line.is_empty() {
             return;
         }
-        let candidate = match self.candidates.take(&line, &self.limits.addresses.chosen()) {
+        let candidate = match self.remote_candidates.accept(&line, &self.limits.addresses.chosen())
+        {
             Ok(candidate) => candidate,
             Err(error) => {
                 tracing::debug!(%error, "remote candidate rejected");
@@ -428,13 +445,13 @@ impl Negotiation {
             sdp_mline_index: index,
             ..RTCIceCandidateInit::default()
         };
-        if let Err(error) = self.peer.add_ice_candidate(init).await {
+        if let Err(error) = self.peer_connection.add_ice_candidate(init).await {
             tracing::debug!(%error, "remote candidate rejected");
         }
     }
 }
 
-impl Line {
+impl NegotiatedTransceiver {
     const fn media(&self) -> Media {
         match self.kind {
             SectionKind::Audio => Media::Audio,
@@ -444,23 +461,23 @@ impl Line {
     }
 
     /// The direction with which webrtc-rs matches this transceiver to the offered section.
-    fn found_by(&self, offer: &Description) -> Direction {
-        match offer.section(self.kind).map(|section| section.direction) {
+    fn matching_direction(&self, offer: &Description) -> Direction {
+        match offer.accepted_section(self.kind).map(|section| section.direction) {
             Some(Direction::SendRecv) => Direction::SendRecv,
             Some(Direction::SendOnly) => Direction::RecvOnly,
             Some(Direction::RecvOnly) => Direction::SendOnly,
-            Some(Direction::Inactive) | None => self.section.direction,
+            Some(Direction::Inactive) | None => self.local.direction,
         }
     }
 
     /// The direction that both ends want.
-    fn agreed_with(&self, offer: &Description) -> Direction {
-        let (sends, receives) = match offer.section(self.kind) {
+    fn negotiated_direction(&self, offer: &Description) -> Direction {
+        let (sends, receives) = match offer.accepted_section(self.kind) {
             Some(offered) => (offered.direction.receives(), offered.direction.sends()),
             // Not offered, so not negotiated: the direction stays for a later offer of ours.
-            None => return self.section.direction,
+            None => return self.local.direction,
         };
-        let own = self.section.direction;
+        let own = self.local.direction;
         match (own.sends() && sends, own.receives() && receives) {
             (true, true) => Direction::SendRecv,
             (true, false) => Direction::SendOnly,
@@ -470,13 +487,13 @@ impl Line {
     }
 
     /// The payload type to send with, in the remote peer's numbering; `None` if nothing is sent.
-    async fn sends_with(&self) -> Result<Option<u8>, Error> {
-        let direction = self.section.transceiver.current_direction().await?;
+    async fn negotiated_payload_type(&self) -> Result<Option<u8>, Error> {
+        let direction = self.local.transceiver.current_direction().await?;
         let sends = matches!(
             direction,
             RTCRtpTransceiverDirection::Sendrecv | RTCRtpTransceiverDirection::Sendonly
         );
-        let Some(sender) = self.section.transceiver.sender().await?.filter(|_| sends) else {
+        let Some(sender) = self.local.transceiver.sender().await?.filter(|_| sends) else {
             return Ok(None);
         };
         let codecs = sender.get_parameters().await?.rtp_parameters.codecs;
@@ -491,6 +508,10 @@ impl Line {
     }
 }
 
-const fn described(step: Step, kind: DescriptionKind, sdp: String) -> PeerEvent {
-    PeerEvent::Description { step, kind, sdp }
+const fn description_event(
+    operation: OperationId,
+    kind: DescriptionKind,
+    sdp: String,
+) -> PeerEvent {
+    PeerEvent::LocalDescription { operation, kind, sdp }
 }

@@ -19,14 +19,14 @@ use webrtc::runtime::{
 
 use super::{
     Impairment,
-    admission::{AdmissionSocket, AdmissionWiring},
-    early::EarlySocket,
-    handshake::HandshakeSocket,
-    link::ImpairedSocket,
+    dtls_handshake::DtlsHandshakeSocket,
+    early_media::EarlyMediaSocket,
+    ice_gate::{IceGateShared, IceGateSocket},
+    impaired_socket::ImpairedSocket,
 };
 
 /// A boxed future, as the `Runtime` trait of webrtc-rs requires.
-type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The runtime of one connection.
 #[derive(Debug)]
@@ -38,15 +38,15 @@ pub(super) struct PeerRuntime {
     /// not report this, so a connection without its driver would look alive for ever.
     pub(super) driver_ended: Arc<Notify>,
     /// Whether the connection has been connected.
-    pub(super) up: watch::Receiver<bool>,
+    pub(super) connected: watch::Receiver<bool>,
     /// The state that the [`IceGateSocket`]s share.
-    pub(super) admission: AdmissionWiring,
+    pub(super) ice_gate: IceGateShared,
 }
 
 /// Notifies when it is dropped, together with the task that holds it.
-struct Ended(Arc<Notify>);
+struct NotifyOnDrop(Arc<Notify>);
 
-impl Drop for Ended {
+impl Drop for NotifyOnDrop {
     fn drop(&mut self) {
         self.0.notify_one();
     }
@@ -55,8 +55,8 @@ impl Drop for Ended {
 impl Runtime for PeerRuntime {
     /// Spawns the driver, the only task that webrtc-rs spawns here: its other tasks are for ICE
     /// over TCP, which is not offered.
-    fn spawn(&self, driver: Boxed<'static, ()>) -> Box<dyn JoinHandle> {
-        let ended = Ended(Arc::clone(&self.driver_ended));
+    fn spawn(&self, driver: BoxFuture<'static, ()>) -> Box<dyn JoinHandle> {
+        let ended = NotifyOnDrop(Arc::clone(&self.driver_ended));
         self.tokio.spawn(Box::pin(async move {
             let _ended = ended;
             driver.await;
@@ -68,20 +68,23 @@ impl Runtime for PeerRuntime {
         if let Some(impairment) = &self.impairment {
             socket = Arc::new(ImpairedSocket::new(socket, impairment.clone()));
         }
-        let socket = Arc::new(AdmissionSocket::new(socket, self.admission.clone()));
-        let socket = Arc::new(HandshakeSocket::new(socket));
-        Ok(Arc::new(EarlySocket::new(socket, self.up.clone())))
+        let socket = Arc::new(IceGateSocket::new(socket, self.ice_gate.clone()));
+        let socket = Arc::new(DtlsHandshakeSocket::new(socket));
+        Ok(Arc::new(EarlyMediaSocket::new(socket, self.connected.clone())))
     }
 
     fn wrap_tcp_listener(&self, listener: TcpListener) -> io::Result<Arc<dyn AsyncTcpListener>> {
         self.tokio.wrap_tcp_listener(listener)
     }
 
-    fn connect_tcp<'a>(&'a self, to: SocketAddr) -> Boxed<'a, io::Result<Arc<dyn AsyncTcpStream>>> {
+    fn connect_tcp<'a>(
+        &'a self,
+        to: SocketAddr,
+    ) -> BoxFuture<'a, io::Result<Arc<dyn AsyncTcpStream>>> {
         self.tokio.connect_tcp(to)
     }
 
-    fn resolve_host<'a>(&'a self, host: &'a str) -> Boxed<'a, io::Result<Vec<SocketAddr>>> {
+    fn resolve_host<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
         self.tokio.resolve_host(host)
     }
 
@@ -89,7 +92,7 @@ impl Runtime for PeerRuntime {
         self.tokio.now()
     }
 
-    fn sleep(&self, duration: Duration) -> Boxed<'static, ()> {
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
         self.tokio.sleep(duration)
     }
 
@@ -101,7 +104,7 @@ impl Runtime for PeerRuntime {
         self.tokio.block_on(future);
     }
 
-    fn yield_now(&self) -> Boxed<'static, ()> {
+    fn yield_now(&self) -> BoxFuture<'static, ()> {
         self.tokio.yield_now()
     }
 

@@ -17,19 +17,19 @@ const MAX_MID_BYTES: usize = 32;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Description {
     /// The media sections in their order.
-    pub(super) sections: Vec<Section>,
+    pub(super) sections: Vec<MediaSection>,
     /// The fingerprints of the certificate, which does not change while the remote program runs.
     /// `None` if no section is accepted, because then there is no transport either.
     pub(super) fingerprints: Option<Fingerprints>,
     /// The sender's DTLS role, if the description states it.
-    pub(super) setup: Option<Setup>,
+    pub(super) setup: Option<DtlsSetup>,
     /// Whether the sender is an ICE lite agent, which only answers checks (RFC 8445, section 2.5).
     pub(super) is_ice_lite: bool,
 }
 
 /// One media section.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Section {
+pub(super) struct MediaSection {
     /// What it carries.
     pub(super) kind: SectionKind,
     /// Its identification tag (RFC 8843); empty if a rejected section has none.
@@ -40,9 +40,9 @@ pub(super) struct Section {
     pub(super) is_rejected: bool,
     /// Whether both ends support it: the sender does not reject it, and it has a format that this
     /// program supports.
-    pub(super) is_taken: bool,
+    pub(super) is_accepted: bool,
     /// Its first line, beginning with `m=`.
-    pub(super) head: String,
+    pub(super) m_line: String,
 }
 
 /// What a media section carries.
@@ -58,7 +58,7 @@ pub(super) enum SectionKind {
 
 /// Which end begins the DTLS handshake: the `setup` attribute (RFC 8842, section 5.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Setup {
+pub(super) enum DtlsSetup {
     /// The sender of the description.
     Active,
     /// The receiver of the description.
@@ -106,7 +106,7 @@ pub(super) enum SdpError {
     #[error("the description has no `a=fingerprint` of sha-256, sha-384 or sha-512 with a value")]
     Fingerprint,
     #[error("the answer's media sections do not match the offer's")]
-    NotTheOffer,
+    SectionMismatch,
 }
 
 impl Description {
@@ -128,13 +128,13 @@ impl Description {
             return Err(SdpError::SectionCount(starts.len()));
         }
         let session = &lines[..starts[0]];
-        let mut sections: Vec<Section> = vec![];
+        let mut sections: Vec<MediaSection> = vec![];
         // The lines that may hold transport attributes. Those of rejected sections do not count.
         let mut transport = session.to_vec();
         for (index, start) in starts.iter().enumerate() {
             let end = starts.get(index + 1).copied().unwrap_or(lines.len());
-            let section = Section::read(index, &lines[*start..end])?;
-            let has_same_mid = |earlier: &Section| earlier.mid == section.mid;
+            let section = MediaSection::read(index, &lines[*start..end])?;
+            let has_same_mid = |earlier: &MediaSection| earlier.mid == section.mid;
             if !section.mid.is_empty() && sections.iter().any(has_same_mid) {
                 return Err(SdpError::Mid(index));
             }
@@ -143,9 +143,9 @@ impl Description {
             }
             sections.push(section);
         }
-        let is_any_accepted = sections.iter().any(|section| section.is_taken);
-        let fingerprints = is_any_accepted.then(|| check_transport(&transport)).transpose()?;
-        let setup = attribute(&transport, "setup").and_then(Setup::read);
+        let is_any_accepted = sections.iter().any(|section| section.is_accepted);
+        let fingerprints = is_any_accepted.then(|| read_transport(&transport)).transpose()?;
+        let setup = attribute(&transport, "setup").and_then(DtlsSetup::read);
         let is_ice_lite = session.contains(&"a=ice-lite");
         Ok(Self { sections, fingerprints, setup, is_ice_lite })
     }
@@ -155,40 +155,40 @@ impl Description {
     ///
     /// # Errors
     /// [`SdpError::SectionMismatch`].
-    pub(super) fn answers(&self, offer: &Self) -> Result<(), SdpError> {
+    pub(super) fn check_answers(&self, offer: &Self) -> Result<(), SdpError> {
         let matches = self.sections.len() == offer.sections.len()
             && self.sections.iter().zip(&offer.sections).all(|(answered, offered)| {
                 let has_same_mid = answered.mid == offered.mid || answered.mid.is_empty();
                 answered.kind == offered.kind && has_same_mid
             });
-        if matches { Ok(()) } else { Err(SdpError::NotTheOffer) }
+        if matches { Ok(()) } else { Err(SdpError::SectionMismatch) }
     }
 
     /// The description with its accepted sections only.
-    pub(super) fn taken(&self) -> Self {
-        let sections = self.sections.iter().filter(|section| section.is_taken).cloned();
+    pub(super) fn accepted(&self) -> Self {
+        let sections = self.sections.iter().filter(|section| section.is_accepted).cloned();
         Self { sections: sections.collect(), ..self.clone() }
     }
 
     /// Marks the sections that the answer rejects as not accepted.
-    pub(super) fn also_rejected_by(&mut self, answer: &Self) {
+    pub(super) fn apply_rejections(&mut self, answer: &Self) {
         for (section, answered) in self.sections.iter_mut().zip(&answer.sections) {
-            section.is_taken &= answered.is_taken;
+            section.is_accepted &= answered.is_accepted;
         }
     }
 
     /// The first accepted section of that kind.
-    pub(super) fn section(&self, kind: SectionKind) -> Option<&Section> {
-        self.sections.iter().find(|section| section.kind == kind && section.is_taken)
+    pub(super) fn accepted_section(&self, kind: SectionKind) -> Option<&MediaSection> {
+        self.sections.iter().find(|section| section.kind == kind && section.is_accepted)
     }
 
     /// The index of the first accepted section: candidates are for this one (RFC 8843, section 7).
-    pub(super) fn first_taken(&self) -> Option<usize> {
-        self.sections.iter().position(|section| section.is_taken)
+    pub(super) fn first_accepted(&self) -> Option<usize> {
+        self.sections.iter().position(|section| section.is_accepted)
     }
 }
 
-impl Section {
+impl MediaSection {
     fn read(index: usize, lines: &[&str]) -> Result<Self, SdpError> {
         let head = lines[0];
         let mut fields = head["m=".len()..].split_whitespace();
@@ -213,7 +213,7 @@ impl Section {
         };
         let is_taken = !is_rejected && kind.has_format(lines);
         let (mid, head) = (mid.to_owned(), head.to_owned());
-        Ok(Self { kind, mid, direction, is_rejected, is_taken, head })
+        Ok(Self { kind, mid, direction, is_rejected, is_accepted: is_taken, m_line: head })
     }
 }
 
@@ -236,7 +236,8 @@ impl SectionKind {
                 let parameters = attributes(lines, "fmtp")
                     .filter_map(|value| value.split_once(' '))
                     .find_map(|(payload_type, value)| (payload_type == format).then_some(value));
-                has(format, "rtpmap", "H264/90000") && is_our_h264(parameters.unwrap_or_default())
+                has(format, "rtpmap", "H264/90000")
+                    && is_supported_h264(parameters.unwrap_or_default())
             }),
             Self::Application => formats().eq(["webrtc-datachannel"]),
         }
@@ -246,7 +247,7 @@ impl SectionKind {
 /// Whether this program can send and receive H.264 with these parameters. The default profile is
 /// baseline. The default packetization mode is 0, which cannot carry our frames (RFC 6184, section
 /// 8.1).
-fn is_our_h264(parameters: &str) -> bool {
+fn is_supported_h264(parameters: &str) -> bool {
     let value = |name: &str| {
         parameters.split(';').find_map(|parameter| {
             let (key, value) = parameter.trim().split_once('=')?;
@@ -257,7 +258,7 @@ fn is_our_h264(parameters: &str) -> bool {
         && value("profile-level-id").is_none_or(|profile| profile.starts_with("42"))
 }
 
-impl Setup {
+impl DtlsSetup {
     fn read(value: &str) -> Option<Self> {
         match value {
             "active" => Some(Self::Active),
@@ -271,7 +272,7 @@ impl Setup {
 /// The description in the form that webrtc-rs reads: it skips carriage returns at the beginning of
 /// a line, and white space around a value. Without this, a search for lines in the text would find
 /// other lines than webrtc-rs does.
-pub(super) fn normalized(sdp: &str) -> String {
+pub(super) fn normalize(sdp: &str) -> String {
     let mut text = String::with_capacity(sdp.len());
     for line in sdp.split('\n') {
         let line = line.trim_start_matches('\r').trim_end();
@@ -297,7 +298,7 @@ pub(super) fn ssrcs(sdp: &str) -> impl Iterator<Item = u32> {
 }
 
 /// The username fragments of all ICE credentials (RFC 8839, section 5.4).
-pub(super) fn name_fragments(sdp: &str) -> Vec<String> {
+pub(super) fn ufrags(sdp: &str) -> Vec<String> {
     let lines: Vec<&str> = sdp.lines().map(str::trim_end).collect();
     attributes(&lines, "ice-ufrag").map(ToOwned::to_owned).collect()
 }
@@ -323,7 +324,7 @@ fn direction(line: &str) -> Option<Direction> {
 }
 
 /// Checks the ICE credentials (RFC 8839, section 5.4), and reads the fingerprints (RFC 8122).
-fn check_transport(lines: &[&str]) -> Result<Fingerprints, SdpError> {
+fn read_transport(lines: &[&str]) -> Result<Fingerprints, SdpError> {
     let ufrag = attribute(lines, "ice-ufrag").unwrap_or_default();
     let password = attribute(lines, "ice-pwd").unwrap_or_default();
     if !(4..=256).contains(&ufrag.len()) || !(22..=256).contains(&password.len()) {
@@ -416,7 +417,10 @@ mod tests {
         let description = Description::read(&first).unwrap();
         let fingerprints = description.fingerprints.as_ref().unwrap();
         assert_eq!(fingerprints.values, ["aa:bb".to_owned()].into());
-        assert_eq!((description.setup, description.first_taken()), (Some(Setup::Active), Some(1)));
+        assert_eq!(
+            (description.setup, description.first_accepted()),
+            (Some(DtlsSetup::Active), Some(1))
+        );
         // They do not make up for missing ones either.
         let bare = first.replace("a=ice-ufrag:abcd\r\n", "");
         assert_eq!(Description::read(&bare), Err(SdpError::IceCredentials));
@@ -427,7 +431,7 @@ mod tests {
         let nothing = "v=0\r\nm=audio 0 UDP/TLS/RTP/SAVPF 0\r\na=mid:0\r\na=inactive\r\n\
             m=video 0 UDP/TLS/RTP/SAVPF 96\r\n";
         let description = Description::read(nothing).unwrap();
-        assert_eq!((description.first_taken(), description.fingerprints), (None, None));
+        assert_eq!((description.first_accepted(), description.fingerprints), (None, None));
     }
 
     #[test]
@@ -439,7 +443,7 @@ mod tests {
                 a=fmtp:102 profile-level-id=42e01f; Packetization-Mode=1\r\n",
             );
             assert!(sdp.contains(from), "{from}");
-            Description::read(&sdp.replace(from, to)).unwrap().section(kind).is_some()
+            Description::read(&sdp.replace(from, to)).unwrap().accepted_section(kind).is_some()
         };
         let (audio, video, data) =
             (SectionKind::Audio, SectionKind::Video, SectionKind::Application);
@@ -470,7 +474,8 @@ mod tests {
             "m=video 0 UDP/TLS/RTP/SAVPF 102\r\na=bundle-only\r\na=sendonly\r\n\
             a=rtpmap:102 H264/90000\r\na=fmtp:102 packetization-mode=1\r\n",
         );
-        let section = Description::read(&alone).unwrap().section(SectionKind::Video).cloned();
+        let section =
+            Description::read(&alone).unwrap().accepted_section(SectionKind::Video).cloned();
         assert_eq!(section.map(|section| section.direction), Some(Direction::SendOnly));
     }
 
@@ -494,9 +499,9 @@ mod tests {
     fn an_answer_has_the_sections_of_its_offer() {
         let offer = Description::read(SDP).unwrap();
         let answer = Description::read(&SDP.replace("sendonly", "recvonly")).unwrap();
-        assert_eq!(answer.answers(&offer), Ok(()));
+        assert_eq!(answer.check_answers(&offer), Ok(()));
         let other = Description::read(&SDP.replace("mid:2", "mid:3")).unwrap();
-        assert_eq!(other.answers(&offer), Err(SdpError::NotTheOffer));
+        assert_eq!(other.check_answers(&offer), Err(SdpError::SectionMismatch));
     }
 
     #[test]
@@ -543,16 +548,16 @@ mod tests {
         let hidden = SDP
             .replace("a=candidate:", "\r\ra= candidate:")
             .replace("a=ice-ufrag:abcd", "\ra=\u{a0}ice-ufrag:abcd \t");
-        let text = normalized(&hidden);
+        let text = normalize(&hidden);
         assert_eq!(text, SDP);
         assert_eq!(
             candidates(&text).collect::<Vec<_>>(),
             ["candidate:1 1 udp 1 192.0.2.1 9 typ host"]
         );
-        assert_eq!(name_fragments(&text), ["abcd"]);
+        assert_eq!(ufrags(&text), ["abcd"]);
         assert_eq!(candidates(&without_candidates(&text)).count(), 0);
         let bare = SDP.replace('\r', "");
-        assert_eq!(normalized(&bare), SDP);
+        assert_eq!(normalize(&bare), SDP);
     }
 
     #[test]

@@ -39,12 +39,12 @@ use webrtc::{
 use super::{
     ConnectionConfig, Impairment,
     addresses::HostAddresses,
-    admission::AdmissionWiring,
-    chat::UNSENT_BYTES,
     crypto::CheckedCrypto,
+    data_channel::SEND_BUFFER_LIMIT,
+    ice_gate::IceGateShared,
     negotiation::RemoteLimits,
     runtime::PeerRuntime,
-    tap::{OwnStreams, SendClock, TAP_SLOT, Tap, TrafficCounters},
+    tap::{LocalStreams, SendClock, TAP_SLOT, Tap, TrafficCounters},
 };
 use crate::{
     media::{AUDIO_RATE, KeyframeRequest, SenderReports},
@@ -52,13 +52,13 @@ use crate::{
 };
 
 /// Silence after which a connection is disconnected.
-const DISCONNECTED: Duration = Duration::from_secs(3);
+const DISCONNECTED_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Further silence after which it has failed.
-const FAILED: Duration = Duration::from_secs(10);
+const FAILED_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often an idle connection sends a packet: five of them may be lost without consequence.
-const KEEPALIVE: Duration = Duration::from_millis(500);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The interval between checks of each pair of addresses until one works (RFC 8445, section 14.2:
 /// 50 ms if nothing is known about the network, never less than 5 ms). The 200 ms that webrtc-rs
@@ -67,7 +67,7 @@ pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(25);
 
 /// Checks until a pair fails: 8 s, so that a peer whose signalling is slow still finds this end
 /// checking.
-const CHECKS: u16 = 320;
+const MAX_CHECKS: u16 = 320;
 
 /// NACKs per missing packet. Each NACK adds a packet to a network that may be losing packets
 /// because it is full. With 10 % loss in each direction, three NACKs leave one packet in 1500
@@ -75,7 +75,7 @@ const CHECKS: u16 = 320;
 const NACKS_PER_PACKET: u16 = 3;
 
 /// Sent packets that are kept for retransmission: more than a second of video at 5 Mbit/s.
-const REPEATABLE: u16 = 1024;
+const RETRANSMIT_HISTORY: u16 = 1024;
 
 /// How many packets behind the newest one a retransmission may be. The 64 that webrtc-rs uses by
 /// default are a tenth of a second of video: later retransmissions would be taken for replays and
@@ -112,34 +112,34 @@ const SRTP_PROFILES: [SrtpProtectionProfile; 3] = [
 ];
 
 /// The payload type of Opus.
-const OPUS: u8 = 111;
+const OPUS_PAYLOAD_TYPE: u8 = 111;
 
 /// The RTP clock rate of video (RFC 6184, section 8.2.1).
-const VIDEO_RATE: u32 = 90_000;
+const VIDEO_CLOCK_RATE: u32 = 90_000;
 
 /// A peer connection of webrtc-rs, and the parts that the connection's task needs.
-pub(super) struct Built {
-    pub(super) peer: Arc<dyn PeerConnection>,
-    pub(super) audio: Option<Section>,
-    pub(super) video: Option<Section>,
+pub(super) struct BuiltConnection {
+    pub(super) peer_connection: Arc<dyn PeerConnection>,
+    pub(super) audio: Option<LocalTransceiver>,
+    pub(super) video: Option<LocalTransceiver>,
     pub(super) data: Option<Arc<dyn DataChannel>>,
     pub(super) keyframes: KeyframeRequest,
     pub(super) reports: SenderReports,
     /// Limits and checks remote descriptions and candidates.
-    pub(super) remote: RemoteLimits,
+    pub(super) remote_limits: RemoteLimits,
 }
 
 /// The transceiver of an audio or video section.
-pub(super) struct Section {
+pub(super) struct LocalTransceiver {
     pub(super) transceiver: Arc<dyn RtpTransceiver>,
     /// The direction to negotiate, as far as the remote peer agrees.
     pub(super) direction: Direction,
     /// The track that it sends, if it sends.
-    pub(super) track: Option<OwnTrack>,
+    pub(super) track: Option<LocalTrack>,
 }
 
 /// A track that this end sends.
-pub(super) struct OwnTrack {
+pub(super) struct LocalTrack {
     pub(super) track: Arc<TrackLocalStaticRTP>,
     pub(super) ssrc: u32,
     /// The first packet's sequence number.
@@ -148,13 +148,13 @@ pub(super) struct OwnTrack {
 }
 
 /// The shared objects that a new connection uses and notifies.
-pub(super) struct Wiring {
-    pub(super) observer: Arc<dyn PeerConnectionEventHandler>,
+pub(super) struct BuildContext {
+    pub(super) handler: Arc<dyn PeerConnectionEventHandler>,
     pub(super) driver_ended: Arc<Notify>,
-    pub(super) up: watch::Receiver<bool>,
+    pub(super) connected: watch::Receiver<bool>,
     pub(super) impairment: Option<watch::Receiver<Impairment>>,
     pub(super) traffic: Arc<TrafficCounters>,
-    pub(super) admission: AdmissionWiring,
+    pub(super) ice_gate: IceGateShared,
     pub(super) addresses: HostAddresses,
 }
 
@@ -177,102 +177,108 @@ pub(super) enum SetupError {
 ///
 /// # Errors
 /// If a stream or track id is invalid, or sockets or certificates cannot be created.
-pub(super) async fn build(config: &ConnectionConfig, context: Wiring) -> Result<Built, SetupError> {
+pub(super) async fn build(
+    config: &ConnectionConfig,
+    context: BuildContext,
+) -> Result<BuiltConnection, SetupError> {
     check_names(config)?;
     let (audio_ssrc, video_ssrc) = (getrandom::u32()?, getrandom::u32()?);
     let clocks =
-        [(audio_ssrc, SendClock::new(AUDIO_RATE)), (video_ssrc, SendClock::new(VIDEO_RATE))];
+        [(audio_ssrc, SendClock::new(AUDIO_RATE)), (video_ssrc, SendClock::new(VIDEO_CLOCK_RATE))];
     let [audio_clock, video_clock] = [Arc::clone(&clocks[0].1), Arc::clone(&clocks[1].1)];
     let keyframes = KeyframeRequest::default();
-    let local = OwnStreams { video: video_ssrc, keyframes: keyframes.clone(), clocks };
+    let local = LocalStreams { video: video_ssrc, keyframes: keyframes.clone(), clocks };
     let reports = SenderReports::default();
     let mut engine = media_engine()?;
-    let ssrc_limiter = Arc::clone(&context.admission.ssrcs);
+    let ssrc_limiter = Arc::clone(&context.ice_gate.ssrc_limiter);
     let crypto = CheckedCrypto::new()?;
     let tap = Tap::new(local, reports.clone(), context.traffic, Arc::clone(&ssrc_limiter));
     let registry = interceptors(tap, config.media, &mut engine)?;
     let peer_connection = PeerConnectionBuilder::new()
         .with_media_engine(engine)
         .with_interceptor_registry(registry)
-        .with_setting_engine(settings(Arc::clone(&crypto)))
+        .with_setting_engine(setting_engine(Arc::clone(&crypto)))
         .with_runtime(Arc::new(PeerRuntime {
             tokio: TokioRuntime,
             impairment: context.impairment,
             driver_ended: context.driver_ended,
-            up: context.up,
-            admission: context.admission,
+            connected: context.connected,
+            ice_gate: context.ice_gate,
         }))
-        .with_handler(context.observer)
-        .with_data_channel_send_buffer_limit(UNSENT_BYTES)
+        .with_handler(context.handler)
+        .with_data_channel_send_buffer_limit(SEND_BUFFER_LIMIT)
         .with_udp_addrs(vec![context.addresses.clone()])
         .build()
         .await?;
-    let mut built = Built {
-        peer: Arc::new(peer_connection),
+    let mut built = BuiltConnection {
+        peer_connection: Arc::new(peer_connection),
         audio: None,
         video: None,
         data: None,
         keyframes,
         reports,
-        remote: RemoteLimits { addresses: context.addresses, ssrcs: ssrc_limiter, crypto },
+        remote_limits: RemoteLimits { addresses: context.addresses, ssrc_limiter, crypto },
     };
     let streams = [(audio_ssrc, audio_clock), (video_ssrc, video_clock)];
-    if let Err(error) = add_sections(&mut built, config, streams).await {
+    if let Err(error) = add_transceivers(&mut built, config, streams).await {
         // The driver of webrtc-rs runs until the connection is closed.
-        let _ = built.peer.close().await;
+        let _ = built.peer_connection.close().await;
         return Err(error.into());
     }
     Ok(built)
 }
 
-async fn add_sections(
-    built: &mut Built,
+async fn add_transceivers(
+    built: &mut BuiltConnection,
     config: &ConnectionConfig,
     [audio, video]: [(u32, Arc<SendClock>); 2],
 ) -> Result<(), Error> {
     if let Some(direction) = config.media.audio {
         let track = media_track(config, RtpCodecKind::Audio, audio.0);
-        built.audio = Some(add_section(&*built.peer, direction, track, audio).await?);
+        built.audio =
+            Some(add_transceiver(&*built.peer_connection, direction, track, audio).await?);
     }
     if let Some(direction) = config.media.video {
         let track = media_track(config, RtpCodecKind::Video, video.0);
-        built.video = Some(add_section(&*built.peer, direction, track, video).await?);
+        built.video =
+            Some(add_transceiver(&*built.peer_connection, direction, track, video).await?);
     }
     if config.media.data {
         let options =
             RTCDataChannelInit { negotiated: Some(DATA_STREAM), ..RTCDataChannelInit::default() };
-        built.data = Some(built.peer.create_data_channel(DATA_LABEL, Some(options)).await?);
+        built.data =
+            Some(built.peer_connection.create_data_channel(DATA_LABEL, Some(options)).await?);
     }
     Ok(())
 }
 
-async fn add_section(
+async fn add_transceiver(
     peer_connection: &dyn PeerConnection,
     direction: Direction,
     track: MediaStreamTrack,
     (ssrc, clock): (u32, Arc<SendClock>),
-) -> Result<Section, Error> {
+) -> Result<LocalTransceiver, Error> {
     let init =
         |direction| RTCRtpTransceiverInit { direction, streams: vec![], send_encodings: vec![] };
     if direction.sends() {
         let track = Arc::new(TrackLocalStaticRTP::new(track));
-        let init = init(library_direction(direction));
+        let init = init(to_rtc_direction(direction));
         let transceiver =
             peer_connection.add_transceiver_from_track(Arc::clone(&track) as _, Some(init)).await?;
         // In the lower half of the range, so that it does not wrap around before a receiver has
         // learned it (RFC 3711, appendix A, on the rollover counter).
         let sequence = (ssrc >> 8) as u16 & 0x7fff;
-        let track = Some(OwnTrack { track, ssrc, sequence, clock });
-        return Ok(Section { transceiver, direction, track });
+        let track = Some(LocalTrack { track, ssrc, sequence, clock });
+        return Ok(LocalTransceiver { transceiver, direction, track });
     }
     let init = init(RTCRtpTransceiverDirection::Recvonly);
     let transceiver = peer_connection.add_transceiver_from_kind(track.kind(), Some(init)).await?;
-    transceiver.set_direction(library_direction(direction)).await?;
-    Ok(Section { transceiver, direction, track: None })
+    transceiver.set_direction(to_rtc_direction(direction)).await?;
+    Ok(LocalTransceiver { transceiver, direction, track: None })
 }
 
 /// The direction as a type of webrtc-rs.
-pub(super) const fn library_direction(direction: Direction) -> RTCRtpTransceiverDirection {
+pub(super) const fn to_rtc_direction(direction: Direction) -> RTCRtpTransceiverDirection {
     match direction {
         Direction::SendRecv => RTCRtpTransceiverDirection::Sendrecv,
         Direction::SendOnly => RTCRtpTransceiverDirection::Sendonly,
@@ -317,7 +323,7 @@ fn media_track(config: &ConnectionConfig, kind: RtpCodecKind, ssrc: u32) -> Medi
 /// packet for ever.
 fn media_engine() -> Result<MediaEngine, Error> {
     let mut engine = MediaEngine::default();
-    let audio = RTCRtpCodecParameters { payload_type: OPUS, rtp_codec: opus() };
+    let audio = RTCRtpCodecParameters { payload_type: OPUS_PAYLOAD_TYPE, rtp_codec: opus() };
     engine.register_codec(audio, RtpCodecKind::Audio)?;
     for (payload_type, profile) in H264_PROFILES {
         let video = RTCRtpCodecParameters { payload_type, rtp_codec: h264(profile) };
@@ -347,7 +353,7 @@ fn h264(profile: &str) -> RTCRtpCodec {
     };
     RTCRtpCodec {
         mime_type: MIME_TYPE_H264.to_owned(),
-        clock_rate: VIDEO_RATE,
+        clock_rate: VIDEO_CLOCK_RATE,
         channels: 0,
         sdp_fmtp_line: format!(
             "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id={profile}"
@@ -367,7 +373,7 @@ fn interceptors(tap: Tap, media: PeerMedia, engine: &mut MediaEngine) -> Result<
         |has: fn(Direction) -> bool| [media.audio, media.video].into_iter().flatten().any(has);
     let mut registry = Registry::new().with(TAP_SLOT, tap);
     if any(Direction::sends) {
-        let responder = NackResponderBuilder::new().with_size(REPEATABLE).build();
+        let responder = NackResponderBuilder::new().with_size(RETRANSMIT_HISTORY).build();
         registry = registry
             .with(Slot::NackResponder, responder)
             .with(Slot::SenderReport, SenderReportBuilder::new().build());
@@ -387,13 +393,17 @@ fn interceptors(tap: Tap, media: PeerMedia, engine: &mut MediaEngine) -> Result<
 /// connection would open its own socket on port 5353, and only browsers without camera permission
 /// hide their addresses behind mDNS names. An ICE restart binds new sockets, because the network
 /// may have changed.
-fn settings(crypto: Arc<CheckedCrypto>) -> SettingEngine {
+fn setting_engine(crypto: Arc<CheckedCrypto>) -> SettingEngine {
     SettingEngineBuilder::new()
         .with_crypto_provider(crypto)
         .with_dtls_cipher_suites(CIPHER_SUITES.to_vec())
         .with_srtp_protection_profiles(SRTP_PROFILES.to_vec())
-        .with_ice_timeouts(Some(DISCONNECTED), Some(FAILED), Some(KEEPALIVE))
-        .with_ice_connection_attempts(Some(CHECK_INTERVAL), Some(CHECKS))
+        .with_ice_timeouts(
+            Some(DISCONNECTED_TIMEOUT),
+            Some(FAILED_TIMEOUT),
+            Some(KEEPALIVE_INTERVAL),
+        )
+        .with_ice_connection_attempts(Some(CHECK_INTERVAL), Some(MAX_CHECKS))
         .with_prflx_acceptance_min_wait(Some(Duration::ZERO))
         .with_multicast_dns_mode(MulticastDnsMode::Disabled)
         .with_srtp_replay_protection_window(REPLAY_WINDOW)

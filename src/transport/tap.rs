@@ -30,7 +30,7 @@ use rtc::{
     shared::error::Error,
 };
 
-use super::ssrcs::Ssrcs;
+use super::ssrc_limiter::SsrcLimiter;
 use crate::{
     media::{self, KeyframeRequest, SenderReports},
     model::MediaTime,
@@ -42,33 +42,33 @@ pub(super) const TAP_SLOT: Slot = Slot::Custom(3_500);
 
 /// Retransmissions that may be sent beyond one for each new packet: as many packets as two video
 /// frames have.
-const REPEAT_BURST: u32 = 128;
+const RETRANSMIT_BURST: u32 = 128;
 
 /// How long the packets of a video frame are held for its last one. All of them are written at
 /// once, so this time only passes if the last one was lost before it got here.
-const GATHERING: Duration = Duration::from_millis(5);
+const BATCH_TIMEOUT: Duration = Duration::from_millis(5);
 
 /// The tap of one connection.
 pub(super) struct Tap {
-    own: OwnStreams,
+    local: LocalStreams,
     reports: SenderReports,
     traffic: Arc<TrafficCounters>,
-    genuine: Genuine,
+    authenticated: AuthenticatedSsrcs,
     /// How many packets may be retransmitted now. This limits what a viewer costs that requests
     /// more retransmissions than packets are sent.
-    repeats: u32,
+    retransmit_budget: u32,
     reads: VecDeque<TaggedPacket>,
     writes: VecDeque<TaggedPacket>,
     /// The packets of a video frame whose last one is not written yet. The driver of webrtc-rs
     /// writes packets one by one, but sends those together that it polls together.
-    gathered: VecDeque<TaggedPacket>,
+    batch: VecDeque<TaggedPacket>,
     /// When the batch is sent even if it is incomplete.
-    leave: Option<Instant>,
+    batch_deadline: Option<Instant>,
 }
 
 /// The streams that this end sends.
 #[derive(Clone)]
-pub(super) struct OwnStreams {
+pub(super) struct LocalStreams {
     /// The SSRC of the video.
     pub(super) video: u32,
     /// Signalled when the remote peer requests a keyframe.
@@ -79,49 +79,49 @@ pub(super) struct OwnStreams {
 
 impl Tap {
     pub(super) fn new(
-        local: OwnStreams,
+        local: LocalStreams,
         reports: SenderReports,
         traffic: Arc<TrafficCounters>,
-        limiter: Arc<Ssrcs>,
+        limiter: Arc<SsrcLimiter>,
     ) -> Self {
         Self {
-            own: local,
+            local,
             reports,
             traffic,
-            genuine: Genuine { ssrcs: limiter, known: vec![] },
-            repeats: REPEAT_BURST,
+            authenticated: AuthenticatedSsrcs { limiter, marked: vec![] },
+            retransmit_budget: RETRANSMIT_BURST,
             reads: VecDeque::new(),
             writes: VecDeque::new(),
-            gathered: VecDeque::new(),
-            leave: None,
+            batch: VecDeque::new(),
+            batch_deadline: None,
         }
     }
 
     /// Handles one received RTCP packet. Returns what is passed on of it, if anything.
-    fn read(&mut self, packet: Box<dyn rtcp::Packet>) -> Option<Box<dyn rtcp::Packet>> {
+    fn handle_rtcp(&mut self, packet: Box<dyn rtcp::Packet>) -> Option<Box<dyn rtcp::Packet>> {
         let any = packet.as_any();
         if let Some(report) = any.downcast_ref::<SenderReport>() {
             let latest = media::SenderReport { ntp: report.ntp_time, rtp: report.rtp_time };
-            self.reports.note(report.ssrc, latest);
+            self.reports.record(report.ssrc, latest);
         } else if let Some(loss) = any.downcast_ref::<PictureLossIndication>() {
-            if loss.media_ssrc == self.own.video {
-                self.own.keyframes.request();
+            if loss.media_ssrc == self.local.video {
+                self.local.keyframes.request();
             }
         } else if let Some(request) = any.downcast_ref::<FullIntraRequest>() {
-            if request.fir.iter().any(|entry| entry.ssrc == self.own.video) {
-                self.own.keyframes.request();
+            if request.fir.iter().any(|entry| entry.ssrc == self.local.video) {
+                self.local.keyframes.request();
             }
         } else if let Some(nack) = any.downcast_ref::<TransportLayerNack>() {
-            return self.within_budget(nack);
+            return self.limit_nack(nack);
         }
         Some(packet)
     }
 
     /// The part of a NACK that fits into the retransmission budget.
-    fn within_budget(&mut self, nack: &TransportLayerNack) -> Option<Box<dyn rtcp::Packet>> {
+    fn limit_nack(&mut self, nack: &TransportLayerNack) -> Option<Box<dyn rtcp::Packet>> {
         let lost = nack.nacks.iter().flat_map(|pair| pair.packet_list());
-        let answered: Vec<u16> = lost.take(self.repeats as usize).collect();
-        self.repeats -= answered.len() as u32;
+        let answered: Vec<u16> = lost.take(self.retransmit_budget as usize).collect();
+        self.retransmit_budget -= answered.len() as u32;
         if answered.is_empty() {
             return None;
         }
@@ -133,53 +133,54 @@ impl Tap {
     /// webrtc-rs uses the media *sent* at that time, which is off by the delay of capture and
     /// encoder. That delay differs between video and audio, so they would be out of sync by the
     /// difference.
-    fn write(&self, packet: Box<dyn rtcp::Packet>) -> Box<dyn rtcp::Packet> {
+    fn rewrite_sender_report(&self, packet: Box<dyn rtcp::Packet>) -> Box<dyn rtcp::Packet> {
         let Some(report) = packet.as_any().downcast_ref::<SenderReport>() else { return packet };
-        let clock = self.own.clocks.iter().find(|(ssrc, _)| *ssrc == report.ssrc);
+        let clock = self.local.clocks.iter().find(|(ssrc, _)| *ssrc == report.ssrc);
         match clock {
-            Some((_, clock)) => {
-                Box::new(SenderReport { rtp_time: clock.at(media::now()), ..report.clone() })
-            }
+            Some((_, clock)) => Box::new(SenderReport {
+                rtp_time: clock.timestamp_at(media::now()),
+                ..report.clone()
+            }),
             None => packet,
         }
     }
 
     /// Holds a packet of a video frame until the last one, which has the marker bit (RFC 6184,
     /// section 5.1).
-    fn gather(&mut self, packet: TaggedPacket, is_last: bool) {
-        let deadline = self.leave.unwrap_or(packet.now + GATHERING);
-        self.gathered.push_back(packet);
-        self.leave = Some(deadline);
+    fn batch_packet(&mut self, packet: TaggedPacket, is_last: bool) {
+        let deadline = self.batch_deadline.unwrap_or(packet.now + BATCH_TIMEOUT);
+        self.batch.push_back(packet);
+        self.batch_deadline = Some(deadline);
         if is_last {
-            self.release();
+            self.flush_batch();
         }
     }
 
-    fn release(&mut self) {
-        self.writes.append(&mut self.gathered);
-        self.leave = None;
+    fn flush_batch(&mut self) {
+        self.writes.append(&mut self.batch);
+        self.batch_deadline = None;
     }
 
     fn count(&mut self, is_retransmission: bool) {
         if is_retransmission {
-            self.traffic.repeated.fetch_add(1, Ordering::Relaxed);
+            self.traffic.retransmitted.fetch_add(1, Ordering::Relaxed);
         } else {
             self.traffic.sent.fetch_add(1, Ordering::Relaxed);
-            self.repeats = (self.repeats + 1).min(REPEAT_BURST);
+            self.retransmit_budget = (self.retransmit_budget + 1).min(RETRANSMIT_BURST);
         }
     }
 }
 
 /// Reports the SSRCs of which an authenticated packet arrived.
-struct Genuine {
-    ssrcs: Arc<Ssrcs>,
+struct AuthenticatedSsrcs {
+    limiter: Arc<SsrcLimiter>,
     /// The SSRCs that were reported, each with whether it is of RTCP.
-    known: Vec<(u32, bool)>,
+    marked: Vec<(u32, bool)>,
 }
 
-impl Genuine {
+impl AuthenticatedSsrcs {
     /// Records the SSRC of a packet. Of RTCP only reports are considered, which every peer sends.
-    fn note(&mut self, packet: &Packet) {
+    fn record(&mut self, packet: &Packet) {
         let stream = match packet {
             Packet::Rtp(packet) => Some((packet.header.ssrc, false)),
             Packet::Rtcp(packets) => packets.first().and_then(|packet| {
@@ -190,11 +191,11 @@ impl Genuine {
             }),
             _ => None,
         };
-        if let Some((ssrc, is_rtcp)) = stream.filter(|stream| !self.known.contains(stream)) {
-            self.ssrcs.is_genuine(ssrc, is_rtcp);
+        if let Some((ssrc, is_rtcp)) = stream.filter(|stream| !self.marked.contains(stream)) {
+            self.limiter.mark_authenticated(ssrc, is_rtcp);
             // The limiter does not keep more SSRCs than that anyway.
-            if self.known.len() < 64 {
-                self.known.push((ssrc, is_rtcp));
+            if self.marked.len() < 64 {
+                self.marked.push((ssrc, is_rtcp));
             }
         }
     }
@@ -208,10 +209,10 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
     type Time = Instant;
 
     fn handle_read(&mut self, mut message: TaggedPacket) -> Result<(), Error> {
-        self.genuine.note(&message.message.packet);
+        self.authenticated.record(&message.message.packet);
         if let Packet::Rtcp(packets) = &mut message.message.packet {
             let received = std::mem::take(packets);
-            *packets = received.into_iter().filter_map(|packet| self.read(packet)).collect();
+            *packets = received.into_iter().filter_map(|packet| self.handle_rtcp(packet)).collect();
             if packets.is_empty() {
                 return Ok(());
             }
@@ -229,13 +230,14 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
         match &mut message.message.packet {
             Packet::Rtcp(packets) => {
                 let written = std::mem::take(packets);
-                *packets = written.into_iter().map(|packet| self.write(packet)).collect();
+                *packets =
+                    written.into_iter().map(|packet| self.rewrite_sender_report(packet)).collect();
             }
             Packet::Rtp(packet) => {
                 let (ssrc, is_last) = (packet.header.ssrc, packet.header.marker);
                 self.count(is_retransmission);
-                if ssrc == self.own.video && !is_retransmission {
-                    self.gather(message, is_last);
+                if ssrc == self.local.video && !is_retransmission {
+                    self.batch_packet(message, is_last);
                     return Ok(());
                 }
             }
@@ -250,14 +252,14 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
     }
 
     fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
-        if self.leave.is_some_and(|leave| leave <= now) {
-            self.release();
+        if self.batch_deadline.is_some_and(|leave| leave <= now) {
+            self.flush_batch();
         }
         Ok(())
     }
 
     fn poll_timeout(&mut self) -> Option<Instant> {
-        self.leave
+        self.batch_deadline
     }
 
     fn close(&mut self) -> Result<(), Error> {
@@ -278,24 +280,24 @@ pub(super) struct SendClock {
     /// Ticks per second.
     rate: u32,
     /// How many ticks the stream is ahead of the process's clock.
-    ahead: AtomicI64,
+    offset: AtomicI64,
 }
 
 impl SendClock {
     pub(super) fn new(rate: u32) -> Arc<Self> {
-        Arc::new(Self { rate, ahead: AtomicI64::new(0) })
+        Arc::new(Self { rate, offset: AtomicI64::new(0) })
     }
 
     /// Records that the media at `ticks` were captured at `time`. Returns the RTP timestamp.
-    pub(super) fn note(&self, time: MediaTime, ticks: u64) -> u32 {
+    pub(super) fn record(&self, time: MediaTime, ticks: u64) -> u32 {
         let offset = ticks.wrapping_sub(self.ticks(time)) as i64;
-        self.ahead.store(offset, Ordering::Relaxed);
+        self.offset.store(offset, Ordering::Relaxed);
         ticks as u32
     }
 
     /// The RTP timestamp of media captured at `time`, modulo 2³².
-    pub(super) fn at(&self, time: MediaTime) -> u32 {
-        self.ticks(time).wrapping_add(self.ahead.load(Ordering::Relaxed) as u64) as u32
+    pub(super) fn timestamp_at(&self, time: MediaTime) -> u32 {
+        self.ticks(time).wrapping_add(self.offset.load(Ordering::Relaxed) as u64) as u32
     }
 
     /// `time` in ticks of this clock's rate.
@@ -308,7 +310,7 @@ impl SendClock {
 #[derive(Debug, Default)]
 pub(super) struct TrafficCounters {
     pub(super) sent: AtomicU64,
-    pub(super) repeated: AtomicU64,
+    pub(super) retransmitted: AtomicU64,
 }
 
 #[cfg(test)]
@@ -321,8 +323,8 @@ mod tests {
 
     fn tap() -> Tap {
         let clocks = [(3, SendClock::new(48_000)), (VIDEO, SendClock::new(90_000))];
-        let local = OwnStreams { video: VIDEO, keyframes: KeyframeRequest::default(), clocks };
-        Tap::new(local, SenderReports::default(), Arc::default(), Arc::new(Ssrcs::new()))
+        let local = LocalStreams { video: VIDEO, keyframes: KeyframeRequest::default(), clocks };
+        Tap::new(local, SenderReports::default(), Arc::default(), Arc::new(SsrcLimiter::new()))
     }
 
     fn tagged(packet: Packet) -> TaggedPacket {
@@ -349,7 +351,7 @@ mod tests {
     fn retransmissions_are_limited_to_a_burst_and_one_per_sent_packet() {
         let mut tap = tap();
         tap.handle_read(nack(0..300)).unwrap();
-        assert_eq!(answered(&mut tap), REPEAT_BURST as usize);
+        assert_eq!(answered(&mut tap), RETRANSMIT_BURST as usize);
         tap.handle_read(nack(0..300)).unwrap();
         assert_eq!(answered(&mut tap), 0);
         for _ in 0..10 {
@@ -385,7 +387,7 @@ mod tests {
     fn a_frame_whose_last_packet_never_comes_is_sent_after_a_timeout() {
         let mut tap = tap();
         let first = rtp(VIDEO, false);
-        let deadline = first.now + GATHERING;
+        let deadline = first.now + BATCH_TIMEOUT;
         tap.handle_write(first).unwrap();
         tap.handle_write(rtp(VIDEO, false)).unwrap();
         assert_eq!(tap.poll_timeout(), Some(deadline));
@@ -401,7 +403,7 @@ mod tests {
         let mut tap = tap();
         let mut is_requested = |packet: Box<dyn rtcp::Packet>| {
             tap.handle_read(tagged(Packet::Rtcp(vec![packet]))).unwrap();
-            let request = tap.own.keyframes.clone();
+            let request = tap.local.keyframes.clone();
             let mut requested = Box::pin(async move { request.requested().await });
             futures_util::FutureExt::now_or_never(requested.as_mut()).is_some()
         };
@@ -422,25 +424,28 @@ mod tests {
     #[test]
     fn a_clock_gives_the_timestamp_of_media_captured_at_a_time_not_sent_at_it() {
         let (clock, second) = (SendClock::new(48_000), MediaTime::from_micros(1_000_000));
-        assert_eq!(clock.note(second, 96_000), 96_000);
-        assert_eq!(clock.at(second + std::time::Duration::from_millis(80)), 96_000 + 80 * 48);
-        assert_eq!(clock.note(second, 5), 5, "a new source restarts the count");
-        assert_eq!(clock.at(MediaTime::default()), 5_u32.wrapping_sub(48_000));
+        assert_eq!(clock.record(second, 96_000), 96_000);
+        assert_eq!(
+            clock.timestamp_at(second + std::time::Duration::from_millis(80)),
+            96_000 + 80 * 48
+        );
+        assert_eq!(clock.record(second, 5), 5, "a new source restarts the count");
+        assert_eq!(clock.timestamp_at(MediaTime::default()), 5_u32.wrapping_sub(48_000));
     }
 
     #[test]
     fn a_sender_report_uses_the_clock_of_its_stream() {
         let mut tap = tap();
-        let clock = Arc::clone(&tap.own.clocks[0].1);
-        clock.note(MediaTime::default(), 96_000);
-        let before = clock.at(media::now());
+        let clock = Arc::clone(&tap.local.clocks[0].1);
+        clock.record(MediaTime::default(), 96_000);
+        let before = clock.timestamp_at(media::now());
         let report = SenderReport { ssrc: 3, ntp_time: 5, rtp_time: 6, ..Default::default() };
         tap.handle_write(tagged(Packet::Rtcp(vec![Box::new(report)]))).unwrap();
         let Packet::Rtcp(packets) = tap.poll_write().unwrap().message.packet else {
             panic!("the packet is not RTCP")
         };
         let report = packets[0].as_any().downcast_ref::<SenderReport>().unwrap();
-        assert!((before..=clock.at(media::now())).contains(&report.rtp_time));
+        assert!((before..=clock.timestamp_at(media::now())).contains(&report.rtp_time));
         assert_eq!(report.ntp_time, 5);
     }
 
@@ -449,6 +454,6 @@ mod tests {
         let mut tap = tap();
         let report = SenderReport { ssrc: 9, ntp_time: 5, rtp_time: 6, ..Default::default() };
         tap.handle_read(tagged(Packet::Rtcp(vec![Box::new(report)]))).unwrap();
-        assert_eq!(tap.reports.of(9), Some(media::SenderReport { ntp: 5, rtp: 6 }));
+        assert_eq!(tap.reports.latest(9), Some(media::SenderReport { ntp: 5, rtp: 6 }));
     }
 }

@@ -10,57 +10,57 @@ use tokio::{
 use webrtc::peer_connection::PeerConnection;
 
 use super::{
-    ConnectionConfig, Impairment, Outlets,
+    ConnectionConfig, EventSinks, Impairment,
     addresses::HostAddresses,
-    admission::AdmissionWiring,
-    chat::{self, Unwritten},
-    checks::Checks,
-    negotiation::{Line, Negotiation},
-    observer::{Happening, Observer},
-    receiver,
+    check_budget::CheckLimiter,
+    data_channel::{self, OutboundMessages},
+    ice_gate::IceGateShared,
+    inbound_data_limit::InboundDataLimit,
+    library_events::{EventForwarder, LibraryEvent},
+    negotiation::{NegotiatedTransceiver, Negotiation},
     sdp::SectionKind,
-    sender::{Feed, Sender},
-    setup::{self, Built, Section, Wiring},
-    ssrcs::Ssrcs,
+    setup::{self, BuildContext, BuiltConnection, LocalTransceiver},
+    ssrc_limiter::SsrcLimiter,
     tap::TrafficCounters,
-    unread::Unread,
+    track_receiver,
+    track_sender::{TrackSender, TrackSource},
 };
 use crate::{
     media::{EncodedAudio, EncodedVideo, KeyframeRequest, SenderReports},
-    model::{PeerCommand, PeerEvent, PeerId, PeerState, Step},
+    model::{OperationId, PeerCommand, PeerEvent, PeerId, PeerState},
 };
 
 /// The task's ends of the channels and shared objects of a [`Connection`](super::Connection).
-pub(super) struct Wires {
+pub(super) struct TaskIo {
     pub(super) commands: mpsc::Receiver<PeerCommand>,
     /// Resolves when the owner has dropped the connection.
     pub(super) dropped: oneshot::Receiver<()>,
     /// Notified when a queue was full and an event was lost that is not repeated.
     pub(super) overflow: Arc<Notify>,
-    pub(super) video: Arc<Feed<EncodedVideo>>,
-    pub(super) audio: Arc<Feed<EncodedAudio>>,
+    pub(super) video: Arc<TrackSource<EncodedVideo>>,
+    pub(super) audio: Arc<TrackSource<EncodedAudio>>,
     pub(super) impairment: Option<watch::Receiver<Impairment>>,
     pub(super) traffic: Arc<TrafficCounters>,
-    pub(super) checks: Checks,
+    pub(super) check_limiter: CheckLimiter,
 }
 
 /// Builds the connection, serves it until its owner drops it, and closes it. Whatever happens in
 /// between, the peer connection of webrtc-rs is closed, because nothing else frees its sockets and
 /// memory.
-pub(super) async fn run(config: ConnectionConfig, sinks: Outlets, io: Wires) {
-    let (forwarder, library_events) = Observer::new(Arc::clone(&io.overflow));
+pub(super) async fn run(config: ConnectionConfig, sinks: EventSinks, io: TaskIo) {
+    let (forwarder, library_events) = EventForwarder::new(Arc::clone(&io.overflow));
     let [driver_ended, consent_lost] = std::array::from_fn(|_| Arc::new(Notify::new()));
-    let inbound_data = Arc::<Unread>::default();
-    let context = Wiring {
-        up: forwarder.up(),
-        observer: forwarder,
+    let inbound_data = Arc::<InboundDataLimit>::default();
+    let context = BuildContext {
+        connected: forwarder.connected(),
+        handler: forwarder,
         driver_ended: Arc::clone(&driver_ended),
         impairment: io.impairment.clone(),
         traffic: Arc::clone(&io.traffic),
-        admission: AdmissionWiring {
-            unread: Arc::clone(&inbound_data),
-            checks: io.checks.clone(),
-            ssrcs: Arc::new(Ssrcs::new()),
+        ice_gate: IceGateShared {
+            inbound_data: Arc::clone(&inbound_data),
+            checks: io.check_limiter.clone(),
+            ssrc_limiter: Arc::new(SsrcLimiter::new()),
             consent_lost: Arc::clone(&consent_lost),
         },
         addresses: HostAddresses::new(config.paths.clone()),
@@ -69,8 +69,8 @@ pub(super) async fn run(config: ConnectionConfig, sinks: Outlets, io: Wires) {
     // Not cancelled when the owner drops the connection: the driver of webrtc-rs would run for
     // ever.
     let built = AssertUnwindSafe(setup::build(&config, context)).catch_unwind().await;
-    let Wires { commands, mut dropped, overflow, video, audio, .. } = io;
-    let mut owner = Front { peer, outlets: sinks, commands };
+    let TaskIo { commands, mut dropped, overflow, video, audio, .. } = io;
+    let mut owner = OwnerChannels { peer, sinks, commands };
     let built = match built {
         Ok(Ok(built)) => built,
         failure => {
@@ -82,10 +82,10 @@ pub(super) async fn run(config: ConnectionConfig, sinks: Outlets, io: Wires) {
             return;
         }
     };
-    let connection = Arc::clone(&built.peer);
-    let sources = Feeds { video, audio, unread: Arc::clone(&inbound_data) };
-    let task = Task::start(&owner, built, library_events, sources);
-    let signals = Ends { overflow, driver_ended, consent_lost, unread: inbound_data };
+    let connection = Arc::clone(&built.peer_connection);
+    let sources = MediaSources { video, audio, inbound_data: Arc::clone(&inbound_data) };
+    let task = ConnectionTask::start(&owner, built, library_events, sources);
+    let signals = TerminationSignals { overflow, driver_ended, consent_lost, inbound_data };
     tokio::select! {
         _ = &mut dropped => (),
         () = serve(&mut owner, task, signals, &connection) => (),
@@ -95,14 +95,19 @@ pub(super) async fn run(config: ConnectionConfig, sinks: Outlets, io: Wires) {
 
 /// Serves the connection until it fails. Then reports the failure, and refuses further commands
 /// until the owner drops it.
-async fn serve(owner: &mut Front, task: Task, signals: Ends, connection: &Arc<dyn PeerConnection>) {
+async fn serve(
+    owner: &mut OwnerChannels,
+    task: ConnectionTask,
+    signals: TerminationSignals,
+    connection: &Arc<dyn PeerConnection>,
+) {
     let peer = owner.peer;
     let reason = tokio::select! {
         () = task.serve(owner) => "its state is not usable any more",
         () = signals.overflow.notified() => "a queue is full",
         () = signals.driver_ended.notified() => "the driver of webrtc-rs stopped",
         () = signals.consent_lost.notified() => "the remote peer no longer answers checks",
-        () = signals.unread.too_much() => "too much data on its data channels is no message",
+        () = signals.inbound_data.exceeded() => "too much data on its data channels is no message",
     };
     // A warning only, because remote input often causes it; the core replaces the connection.
     tracing::warn!(%peer, reason, "connection ended");
@@ -117,177 +122,184 @@ async fn close(peer: PeerId, connection: &dyn PeerConnection) {
 }
 
 /// Signals that end a connection from outside its task.
-struct Ends {
+struct TerminationSignals {
     overflow: Arc<Notify>,
     driver_ended: Arc<Notify>,
     consent_lost: Arc<Notify>,
-    unread: Arc<Unread>,
+    inbound_data: Arc<InboundDataLimit>,
 }
 
 /// The sources of the sent media, and the counter for data that are read from the data channel.
-struct Feeds {
-    video: Arc<Feed<EncodedVideo>>,
-    audio: Arc<Feed<EncodedAudio>>,
-    unread: Arc<Unread>,
+struct MediaSources {
+    video: Arc<TrackSource<EncodedVideo>>,
+    audio: Arc<TrackSource<EncodedAudio>>,
+    inbound_data: Arc<InboundDataLimit>,
 }
 
 /// The channels between the task and the connection's owner.
-struct Front {
+struct OwnerChannels {
     peer: PeerId,
-    outlets: Outlets,
+    sinks: EventSinks,
     commands: mpsc::Receiver<PeerCommand>,
 }
 
-impl Front {
+impl OwnerChannels {
     /// Sends an event to the owner, and waits while its queue is full. If the queue is closed, the
     /// event is dropped.
-    async fn tell(&self, event: PeerEvent) {
-        let _ = self.outlets.events.send((self.peer, event)).await;
+    async fn send_event(&self, event: PeerEvent) {
+        let _ = self.sinks.events.send((self.peer, event)).await;
     }
 
     /// Reports that the connection has failed, and refuses all further commands.
     async fn fail(&mut self) {
-        self.tell(PeerEvent::State(PeerState::Failed)).await;
+        self.send_event(PeerEvent::State(PeerState::Failed)).await;
         while let Some(command) = self.commands.recv().await {
-            if let Some(step) = step_of(&command) {
+            if let Some(operation) = operation_of(&command) {
                 let reason = "the connection has failed".to_owned();
-                self.tell(PeerEvent::Refused { step, reason }).await;
+                self.send_event(PeerEvent::Failed { operation, reason }).await;
             }
         }
     }
 }
 
 /// The state of a running connection. Its media tasks end with it.
-struct Task {
+struct ConnectionTask {
     negotiation: Negotiation,
     /// The index of the section for which local candidates were sent, and these candidates.
-    candidates: (Option<u16>, Vec<String>),
-    happenings: mpsc::Receiver<Happening>,
+    local_candidates: (Option<u16>, Vec<String>),
+    library_events: mpsc::Receiver<LibraryEvent>,
     state: Option<PeerState>,
     reports: SenderReports,
     media: JoinSet<()>,
-    chat: Unwritten,
+    messages: OutboundMessages,
 }
 
-impl Task {
+impl ConnectionTask {
     fn start(
-        owner: &Front,
-        built: Built,
-        library_events: mpsc::Receiver<Happening>,
-        sources: Feeds,
+        owner: &OwnerChannels,
+        built: BuiltConnection,
+        library_events: mpsc::Receiver<LibraryEvent>,
+        sources: MediaSources,
     ) -> Self {
         let mut media = JoinSet::new();
         let mut transceivers = vec![];
         if let Some(local) = built.audio {
-            let (transceiver, sender) = line(SectionKind::Audio, local, KeyframeRequest::default());
+            let (transceiver, sender) =
+                negotiated_transceiver(SectionKind::Audio, local, KeyframeRequest::default());
             transceivers.push(transceiver);
             sender.map(|sender| media.spawn(sender.run(sources.audio)));
         }
         if let Some(local) = built.video {
-            let (transceiver, sender) = line(SectionKind::Video, local, built.keyframes);
+            let (transceiver, sender) =
+                negotiated_transceiver(SectionKind::Video, local, built.keyframes);
             transceivers.push(transceiver);
             sender.map(|sender| media.spawn(sender.run(sources.video)));
         }
-        let (messages, queue) = chat::unwritten();
+        let (messages, queue) = data_channel::outbound_queue();
         let has_data = built.data.is_some();
         if let Some(channel) = built.data {
-            let (peer, events) = (owner.peer, owner.outlets.events.clone());
-            media.spawn(chat::write(peer, Arc::clone(&channel), queue));
-            media.spawn(chat::read(peer, (channel, sources.unread), events));
+            let (peer, events) = (owner.peer, owner.sinks.events.clone());
+            media.spawn(data_channel::write(peer, Arc::clone(&channel), queue));
+            media.spawn(data_channel::read(peer, (channel, sources.inbound_data), events));
         }
         Self {
-            negotiation: Negotiation::new(built.peer, transceivers, has_data, built.remote),
-            candidates: (None, vec![]),
-            happenings: library_events,
+            negotiation: Negotiation::new(
+                built.peer_connection,
+                transceivers,
+                has_data,
+                built.remote_limits,
+            ),
+            local_candidates: (None, vec![]),
+            library_events,
             state: None,
             reports: built.reports,
             media,
-            chat: messages,
+            messages,
         }
     }
 
     /// Serves until the connection is not usable any more.
-    async fn serve(mut self, owner: &mut Front) {
+    async fn serve(mut self, owner: &mut OwnerChannels) {
         loop {
             tokio::select! {
                 command = owner.commands.recv() => {
                     // The owner has dropped the connection: the caller cancels this future.
                     let Some(command) = command else { return std::future::pending().await };
-                    if !self.carry_out(command, owner).await {
+                    if !self.execute(command, owner).await {
                         return;
                     }
                 }
-                Some(event) = self.happenings.recv() => self.report(event, owner).await,
+                Some(event) = self.library_events.recv() => self.handle_library_event(event, owner).await,
                 Some(_) = self.media.join_next() => {}
             }
         }
     }
 
     /// Executes a command and reports its outcome. Returns whether the connection is still usable.
-    async fn carry_out(&mut self, command: PeerCommand, owner: &Front) -> bool {
-        if let PeerCommand::Write(message) = command {
-            if self.chat.try_send(message).is_err() {
+    async fn execute(&mut self, command: PeerCommand, owner: &OwnerChannels) -> bool {
+        if let PeerCommand::SendChannelMessage(message) = command {
+            if self.messages.try_send(message).is_err() {
                 tracing::debug!(peer = %owner.peer, "message dropped: data channel queue full");
             }
             return true;
         }
-        let step = step_of(&command);
-        let outcome = AssertUnwindSafe(self.negotiation.carry_out(command)).catch_unwind().await;
+        let operation = operation_of(&command);
+        let outcome = AssertUnwindSafe(self.negotiation.execute(command)).catch_unwind().await;
         let (event, is_usable) = outcome.unwrap_or_else(|_panic| {
             let reason = "webrtc-rs panicked".to_owned();
-            (step.map(|step| PeerEvent::Refused { step, reason }), false)
+            (operation.map(|operation| PeerEvent::Failed { operation, reason }), false)
         });
         if let Some(event) = event {
-            owner.tell(event).await;
+            owner.send_event(event).await;
         }
-        if let Some(agreement) = self.negotiation.take_news() {
-            owner.tell(PeerEvent::Agreed(agreement)).await;
-            self.move_candidates(owner).await;
+        if let Some(agreement) = self.negotiation.take_agreement() {
+            owner.send_event(PeerEvent::Negotiated(agreement)).await;
+            self.resend_candidates(owner).await;
         }
         is_usable
     }
 
     /// Sends a local candidate to the owner; an empty line is the end of candidates.
-    async fn tell_candidate(&mut self, line: String, owner: &Front) {
-        let candidate = self.negotiation.candidate(line);
-        if self.candidates.0 != candidate.index {
-            self.candidates = (candidate.index, vec![]);
+    async fn send_candidate(&mut self, line: String, owner: &OwnerChannels) {
+        let candidate = self.negotiation.local_candidate(line);
+        if self.local_candidates.0 != candidate.index {
+            self.local_candidates = (candidate.index, vec![]);
         }
         // A candidate behind the end of candidates is for new sockets.
-        if self.candidates.1.last().is_some_and(String::is_empty) {
-            self.candidates.1.clear();
+        if self.local_candidates.1.last().is_some_and(String::is_empty) {
+            self.local_candidates.1.clear();
         }
-        self.candidates.1.push(candidate.line.clone());
-        owner.tell(PeerEvent::Candidate(candidate)).await;
+        self.local_candidates.1.push(candidate.line.clone());
+        owner.send_event(PeerEvent::Candidate(candidate)).await;
     }
 
     /// Sends the local candidates again for another section, if the section that they were for was
     /// rejected.
-    async fn move_candidates(&mut self, owner: &Front) {
-        let (section, lines) = std::mem::take(&mut self.candidates);
-        let first = self.negotiation.candidate(String::new()).index;
+    async fn resend_candidates(&mut self, owner: &OwnerChannels) {
+        let (section, lines) = std::mem::take(&mut self.local_candidates);
+        let first = self.negotiation.local_candidate(String::new()).index;
         if section.is_none() || section == first {
-            self.candidates = (section, lines);
+            self.local_candidates = (section, lines);
             return;
         }
         for line in lines {
-            self.tell_candidate(line, owner).await;
+            self.send_candidate(line, owner).await;
         }
     }
 
-    async fn report(&mut self, event: Happening, owner: &Front) {
+    async fn handle_library_event(&mut self, event: LibraryEvent, owner: &OwnerChannels) {
         match event {
-            Happening::Candidate(line) => self.tell_candidate(line, owner).await,
-            Happening::Gathered => self.tell_candidate(String::new(), owner).await,
-            Happening::State(state) if self.state == Some(state) => {}
-            Happening::State(state) => {
+            LibraryEvent::Candidate(line) => self.send_candidate(line, owner).await,
+            LibraryEvent::GatheringComplete => self.send_candidate(String::new(), owner).await,
+            LibraryEvent::State(state) if self.state == Some(state) => {}
+            LibraryEvent::State(state) => {
                 self.state = Some(state);
                 self.negotiation.set_connected(state == PeerState::Connected);
-                owner.tell(PeerEvent::State(state)).await;
+                owner.send_event(PeerEvent::State(state)).await;
             }
-            Happening::Track(track) => {
-                let (peer, tracks) = (owner.peer, owner.outlets.tracks.clone());
-                self.media.spawn(receiver::run(peer, track, self.reports.clone(), tracks));
+            LibraryEvent::Track(track) => {
+                let (peer, tracks) = (owner.peer, owner.sinks.tracks.clone());
+                self.media.spawn(track_receiver::run(peer, track, self.reports.clone(), tracks));
             }
         }
     }
@@ -295,25 +307,29 @@ impl Task {
 
 /// The state of a transceiver before the first negotiation, and its sender if it has a track to
 /// send.
-fn line(kind: SectionKind, local: Section, keyframes: KeyframeRequest) -> (Line, Option<Sender>) {
+fn negotiated_transceiver(
+    kind: SectionKind,
+    local: LocalTransceiver,
+    keyframes: KeyframeRequest,
+) -> (NegotiatedTransceiver, Option<TrackSender>) {
     let active_payload_type = watch::Sender::new(None);
-    let sender = local.track.as_ref().map(|track| Sender {
+    let sender = local.track.as_ref().map(|track| TrackSender {
         track: Arc::clone(&track.track),
         ssrc: track.ssrc,
         sequence: track.sequence,
         clock: Arc::clone(&track.clock),
-        open: active_payload_type.subscribe(),
+        active_payload_type: active_payload_type.subscribe(),
         keyframes,
     });
-    (Line { kind, section: local, payload_type: None, open: active_payload_type }, sender)
+    (NegotiatedTransceiver { kind, local, payload_type: None, active_payload_type }, sender)
 }
 
-const fn step_of(command: &PeerCommand) -> Option<Step> {
+const fn operation_of(command: &PeerCommand) -> Option<OperationId> {
     match command {
-        PeerCommand::MakeOffer { step, .. }
-        | PeerCommand::Rollback { step }
-        | PeerCommand::AcceptOffer { step, .. }
-        | PeerCommand::AcceptAnswer { step, .. } => Some(*step),
-        PeerCommand::AddCandidate(_) | PeerCommand::Write(_) => None,
+        PeerCommand::MakeOffer { operation, .. }
+        | PeerCommand::Rollback { operation }
+        | PeerCommand::AcceptOffer { operation, .. }
+        | PeerCommand::AcceptAnswer { operation, .. } => Some(*operation),
+        PeerCommand::AddCandidate(_) | PeerCommand::SendChannelMessage(_) => None,
     }
 }

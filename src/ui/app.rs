@@ -5,49 +5,49 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use eframe::egui::{self, Context, Theme, Ui, ViewportCommand};
 
-use looks::wanted;
+use visibility::visible_media;
 
 use super::{
+    action::{Action, NewSession},
     browser::Browser,
     chat::Chats,
-    chosen::Chosen,
-    colours::Colours,
+    colours::SessionColours,
+    device_choice::DeviceChoice,
     devices::{DeviceKind, DeviceLists},
     dialogs::{Dialog, OpenForm, Outcome, SettingsForm},
-    keys::{KeyDeed, Keys},
-    notices::{Notices, people::Change},
-    pictures::Pictures,
-    resume::{Keeper, LeftBehind},
-    scene::until_next_second,
+    labels,
+    media_feeds::MediaFeeds,
+    notices::{Notices, participants::Change},
+    saved_sessions::{ResumableSessions, SessionSaver},
     sessions::SessionsPanel,
     settings::{Settings, ThemeChoice},
-    streams::Streams,
+    shortcuts::{Shortcut, ShortcutReader},
+    streams::StreamPanels,
     theme,
-    want::{Opening, Want},
-    words,
+    view_state::until_next_second,
 };
 use crate::{
     engine::fresh_session_id,
     media,
     model::{
-        Command, Departure, Event, Gate, JoinTarget, MediaTime, OpenRequest, Role, SessionId,
+        Command, Departure, Event, JoinTarget, MediaTime, MuteSwitch, OpenRequest, Role, SessionId,
         SessionKind, SessionState, SessionStatus, Snapshot,
     },
 };
 
-pub(crate) use backstage::{Backstage, Running};
+pub(crate) use services::{RunningEngine, Services};
 
 /// How often audio levels are read while a stream can be heard. Levels change more slowly than
 /// video.
-const LEVELS: Duration = Duration::from_millis(80);
+const LEVEL_INTERVAL: Duration = Duration::from_millis(80);
 
 /// How long to wait before sending again when the engine's command queue is full.
-const BREATH: Duration = Duration::from_millis(50);
+const QUEUE_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// The window: the widgets, their state, and the engine's handle.
 pub(crate) struct App {
-    engine: Option<Running>,
-    backstage: Option<Backstage>,
+    engine: Option<RunningEngine>,
+    services: Option<Services>,
     snapshot: Arc<Snapshot>,
     /// When the snapshot was read, on the engine's clock.
     now: MediaTime,
@@ -56,24 +56,24 @@ pub(crate) struct App {
     /// disabled.
     unsent: VecDeque<Command>,
     sessions: SessionsPanel,
-    streams: Streams,
+    stream_panels: StreamPanels,
     chats: Chats,
-    colours: Colours,
+    colours: SessionColours,
     browser: Browser,
-    pictures: Pictures,
+    feeds: MediaFeeds,
     devices: DeviceLists,
     notices: Notices,
     /// The sessions of an earlier window, offered to be resumed.
-    left_behind: Option<LeftBehind>,
-    keeper: Option<Keeper>,
-    keys: Keys,
+    resumable: Option<ResumableSessions>,
+    session_saver: Option<SessionSaver>,
+    shortcuts: ShortcutReader,
     dialog: Option<Dialog>,
     /// The widget that had the focus when the dialog opened. It gets the focus back.
-    behind: Option<egui::Id>,
+    focus_before_dialog: Option<egui::Id>,
     /// The user may have resized panels since their sizes were last saved.
-    moved: bool,
+    panels_resized: bool,
     /// The push-to-talk key unmuted the microphone. Releasing the key mutes it again.
-    talking: bool,
+    push_to_talk_active: bool,
     /// The user has confirmed quitting, or the program was asked to exit.
     quitting: bool,
     /// The current window title.
@@ -82,48 +82,48 @@ pub(crate) struct App {
 
 impl App {
     /// Creates the window with these settings. It has no engine until [`Self::start`].
-    pub(crate) fn new(ctx: &Context, settings: Settings, backstage: Option<Backstage>) -> Self {
+    pub(crate) fn new(ctx: &Context, settings: Settings, services: Option<Services>) -> Self {
         theme::install(ctx);
         ctx.set_theme(egui_theme(settings.theme));
-        let runtime = backstage.as_ref().map(|backstage| backstage.runtime.clone());
+        let runtime = services.as_ref().map(|backstage| backstage.runtime.clone());
         Self {
             engine: None,
-            backstage,
+            services,
             snapshot: Arc::default(),
             now: MediaTime::default(),
             settings,
             unsent: VecDeque::new(),
             sessions: SessionsPanel::default(),
-            streams: Streams::default(),
+            stream_panels: StreamPanels::default(),
             chats: Chats::default(),
-            colours: Colours::default(),
+            colours: SessionColours::default(),
             browser: Browser::new(runtime.clone()),
-            pictures: Pictures::default(),
+            feeds: MediaFeeds::default(),
             devices: DeviceLists::new(runtime),
             notices: Notices::default(),
-            left_behind: None,
-            keeper: None,
-            keys: Keys::default(),
+            resumable: None,
+            session_saver: None,
+            shortcuts: ShortcutReader::default(),
             dialog: None,
-            behind: None,
-            moved: false,
-            talking: false,
+            focus_before_dialog: None,
+            panels_resized: false,
+            push_to_talk_active: false,
             quitting: false,
-            title: words::title(&Snapshot::default()),
+            title: labels::title(&Snapshot::default()),
         }
     }
 
     /// Starts the engine. A running engine is dropped first.
     pub(crate) fn start(&mut self, ctx: &Context) {
-        self.pictures.clear();
+        self.feeds.clear();
         self.engine = None;
-        let Some(backstage) = &self.backstage else { return };
-        backstage.goodbye.keep_engine(None);
+        let Some(backstage) = &self.services else { return };
+        backstage.shutdown.set_engine(None);
         let mut errors = vec![];
-        self.engine = (backstage.start)(&self.settings, &mut errors);
-        backstage.goodbye.keep_engine(self.engine.as_ref().map(|engine| engine.handle.closer()));
+        self.engine = (backstage.start_engine)(&self.settings, &mut errors);
+        backstage.shutdown.set_engine(self.engine.as_ref().map(|engine| engine.handle.closer()));
         for error in errors {
-            self.notices.error(error);
+            self.notices.show_error(error);
         }
         if let Some(engine) = &self.engine {
             let ctx = ctx.clone();
@@ -132,12 +132,12 @@ impl App {
     }
 
     /// Shows an error until the user dismisses it.
-    pub(crate) fn tell(&mut self, error: String) {
-        self.notices.error(error);
+    pub(crate) fn show_error(&mut self, error: String) {
+        self.notices.show_error(error);
     }
 
     /// Shows that a paste failed because the clipboard's owner did not answer.
-    pub(crate) fn nothing_pasted(&mut self, ctx: &Context) {
+    pub(crate) fn on_paste_timeout(&mut self, ctx: &Context) {
         let now = ctx.input(|input| input.time);
         let text = "Nothing was pasted. The program you copied from does not answer.";
         self.notices.toast(text.to_owned(), None, now);
@@ -145,41 +145,45 @@ impl App {
     }
 
     /// Reads the engine's news. Runs also while the window is hidden.
-    pub(crate) fn read(&mut self, ctx: &Context) {
+    pub(crate) fn refresh(&mut self, ctx: &Context) {
         let now = ctx.input(|input| input.time);
         self.now = media::now();
         let is_hidden = ctx.input(|input| input.viewport().visible() == Some(false));
         if let Some(engine) = &self.engine {
             self.snapshot = engine.handle.snapshot();
         }
-        if let Some(keeper) = &self.keeper {
-            keeper.keep(&self.snapshot);
+        if let Some(keeper) = &self.session_saver {
+            keeper.update(&self.snapshot);
         }
         while let Some(event) =
             self.engine.as_mut().and_then(|engine| engine.events.try_recv().ok())
         {
-            self.happened(&event, now);
+            self.on_event(&event, now);
         }
         if let Some(engine) = &self.engine {
             if is_hidden {
-                self.pictures.clear();
-                self.ask_before_quitting(ctx);
+                self.feeds.clear();
+                self.confirm_before_quitting(ctx);
             } else {
-                let visible = wanted(&self.snapshot, &self.streams.looked_at, self.devices.open);
-                self.pictures.refresh(ctx, &engine.handle, &visible);
-                if !visible.heard.is_empty() {
-                    ctx.request_repaint_after(LEVELS);
+                let visible = visible_media(
+                    &self.snapshot,
+                    &self.stream_panels.visible,
+                    self.devices.open_menu,
+                );
+                self.feeds.refresh(ctx, &engine.handle, &visible);
+                if !visible.levels.is_empty() {
+                    ctx.request_repaint_after(LEVEL_INTERVAL);
                 }
                 if let Some(wait) = until_next_second(&self.snapshot, self.now) {
                     ctx.request_repaint_after(wait);
                 }
             }
         }
-        let failed = self.backstage.as_ref().and_then(|backstage| backstage.failed.take());
+        let failed = self.services.as_ref().and_then(|backstage| backstage.settings_error.take());
         if let Some(error) = failed {
-            self.notices.error(error);
+            self.notices.show_error(error);
         }
-        if let Some(url) = self.browser.failed() {
+        if let Some(url) = self.browser.take_failed() {
             ctx.copy_text(url);
             self.notices.toast(
                 "No browser opened. The link is copied instead.".to_owned(),
@@ -187,17 +191,17 @@ impl App {
                 now,
             );
         }
-        if let Some(probed) = self.browser.answered() {
-            self.followed(ctx, probed);
+        if let Some(probed) = self.browser.take_probed() {
+            self.on_url_probed(ctx, probed);
         }
-        self.look_outside(ctx);
-        self.entitle(ctx);
-        self.flush(ctx);
+        self.handle_external_requests(ctx);
+        self.set_title(ctx);
+        self.flush_commands(ctx);
     }
 
     /// Sets the window title from the snapshot.
-    fn entitle(&mut self, ctx: &Context) {
-        let title = words::title(&self.snapshot);
+    fn set_title(&mut self, ctx: &Context) {
+        let title = labels::title(&self.snapshot);
         if title != self.title {
             self.title = title;
             ctx.send_viewport_cmd(ViewportCommand::Title(title.to_owned()));
@@ -205,13 +209,13 @@ impl App {
     }
 
     /// Shows an event as a notice and in the chat. A message gets no notice if its chat is open.
-    fn happened(&mut self, event: &Event, now: f64) {
+    fn on_event(&mut self, event: &Event, now: f64) {
         let is_seen =
-            matches!(event, Event::Message { session, .. } if self.chats.is_open(session));
+            matches!(event, Event::MessageReceived { session, .. } if self.chats.is_open(session));
         if !is_seen {
-            self.notices.note(event, &self.snapshot, now);
+            self.notices.on_event(event, &self.snapshot, now);
         }
-        self.chats.note(event, &time_of_day());
+        self.chats.on_event(event, &time_of_day());
     }
 
     /// Draws the panels and the dialog, and performs the actions of the user.
@@ -220,77 +224,82 @@ impl App {
         ctx.accesskit_node_builder(egui::accesskit_root_id(), |window| {
             window.set_label(self.title)
         });
-        self.ask_before_quitting(&ctx);
-        let full_screen = self.streams.full_screen && self.dialog.is_none();
+        self.confirm_before_quitting(&ctx);
+        let full_screen = self.stream_panels.full_screen && self.dialog.is_none();
         if !self.dialog.as_ref().is_some_and(Dialog::awaits_key) {
-            let needs_answer = self.dialog.as_ref().is_some_and(Dialog::asks);
-            for shortcut in self.keys.take(&ctx, &self.settings.keys, full_screen) {
+            let needs_answer = self.dialog.as_ref().is_some_and(Dialog::needs_answer);
+            for shortcut in self.shortcuts.take(&ctx, &self.settings.keys, full_screen) {
                 // A dialog that waits for an answer takes all shortcuts except push-to-talk.
-                if !needs_answer || matches!(shortcut, KeyDeed::Talk(_)) {
-                    self.key(&ctx, shortcut);
+                if !needs_answer || matches!(shortcut, Shortcut::Talk(_)) {
+                    self.handle_shortcut(&ctx, shortcut);
                 }
             }
         }
-        let visible_before = self.streams.looked_at.clone();
-        self.streams.begin();
-        let actions = self.panels(ui);
-        if self.streams.looked_at != visible_before {
+        let visible_before = self.stream_panels.visible.clone();
+        self.stream_panels.begin_frame();
+        let actions = self.draw_panels(ui);
+        if self.stream_panels.visible != visible_before {
             // The next frame adds and removes frame taps.
             ctx.request_repaint();
         }
         for action in actions.into_iter().flatten() {
-            self.act(&ctx, action);
+            self.handle_action(&ctx, action);
         }
-        self.tell_who_stopped(&ctx);
+        self.notify_frozen_video(&ctx);
         self.draw_dialog(&ctx);
-        self.flush(&ctx);
+        self.flush_commands(&ctx);
     }
 
     /// Shows a notice for each participant whose video has just stopped.
-    fn tell_who_stopped(&mut self, ctx: &Context) {
+    fn notify_frozen_video(&mut self, ctx: &Context) {
         let now = ctx.input(|input| input.time);
         let snapshot = Arc::clone(&self.snapshot);
-        for tile in self.streams.newly_stopped((&snapshot, now), &self.pictures) {
-            let session = &snapshot.sessions[tile.lane].session;
+        for tile in self.stream_panels.newly_frozen((&snapshot, now), &self.feeds) {
+            let session = &snapshot.sessions[tile.session_index].session;
             let participant = (tile.participant, tile.name);
-            self.notices.people(Change::Stopped, participant, (&snapshot, session), now);
+            self.notices.participant_toast(
+                Change::VideoFrozen,
+                participant,
+                (&snapshot, session),
+                now,
+            );
             ctx.request_repaint();
         }
     }
 
     /// Opens a dialog in front of everything. [`Self::restore_focus`] returns the focus when it
     /// closes.
-    fn show(&mut self, ctx: &Context, dialog: Dialog) {
+    fn show_dialog(&mut self, ctx: &Context, dialog: Dialog) {
         if self.dialog.is_none() {
-            self.behind = ctx.memory(egui::Memory::focused);
+            self.focus_before_dialog = ctx.memory(egui::Memory::focused);
         }
         self.dialog = Some(dialog);
     }
 
     /// Returns the focus to the widget that had it before the dialog. egui blocks focus behind a
     /// modal for one more frame, so this may take two frames.
-    fn give_focus_back(&mut self, ctx: &Context) {
-        if self.behind.is_none() {
+    fn restore_focus(&mut self, ctx: &Context) {
+        if self.focus_before_dialog.is_none() {
             return;
         }
         ctx.request_repaint();
         if ctx.memory(|memory| memory.top_modal_layer().is_none()) {
-            let widget = self.behind.take();
+            let widget = self.focus_before_dialog.take();
             ctx.memory_mut(|memory| widget.map(|widget| memory.request_focus(widget)));
         }
     }
 
     fn draw_dialog(&mut self, ctx: &Context) {
-        let Some(dialog) = &mut self.dialog else { return self.give_focus_back(ctx) };
+        let Some(dialog) = &mut self.dialog else { return self.restore_focus(ctx) };
         let outcome = dialog.ui(ctx);
-        if outcome != Outcome::Open {
+        if outcome != Outcome::StillOpen {
             self.dialog = None;
             ctx.request_repaint();
         }
         match outcome {
-            Outcome::Open | Outcome::Closed => {}
-            Outcome::Want(action) => self.act(ctx, action),
-            Outcome::Keep(settings) => self.keep(ctx, settings),
+            Outcome::StillOpen | Outcome::Closed => {}
+            Outcome::Action(action) => self.handle_action(ctx, action),
+            Outcome::SaveSettings(settings) => self.apply_settings(ctx, settings),
             Outcome::Quit => {
                 self.quitting = true;
                 ctx.send_viewport_cmd(ViewportCommand::Close);
@@ -298,77 +307,77 @@ impl App {
         }
     }
 
-    fn act(&mut self, ctx: &Context, action: Want) {
+    fn handle_action(&mut self, ctx: &Context, action: Action) {
         match action {
-            Want::Command(Command::Join { target, wait }) => drop(self.join(target, wait)),
-            Want::Command(command) => self.unsent.push_back(command),
-            Want::OpenFive => {
+            Action::Command(Command::Join { target, wait }) => drop(self.join(target, wait)),
+            Action::Command(command) => self.unsent.push_back(command),
+            Action::OpenFive => {
                 for kind in SessionKind::FIVE {
-                    let Opening { session, limit, .. } = Opening::fresh(kind);
+                    let NewSession { session, limit, .. } = NewSession::of_kind(kind);
                     self.open(session, kind, limit);
                 }
             }
-            Want::Open(Opening { session, media, topology, limit }) => {
+            Action::Open(NewSession { session, media, topology, limit }) => {
                 self.open(session, SessionKind { media, topology }, limit);
             }
-            Want::ShowOpen => self.show(ctx, Dialog::Open(OpenForm::default())),
-            Want::Copy(text, name) => {
+            Action::ShowNewSession => self.show_dialog(ctx, Dialog::Open(OpenForm::default())),
+            Action::Copy(text, name) => {
                 ctx.copy_text(text);
                 let now = ctx.input(|input| input.time);
                 self.notices.toast(format!("{name} copied"), None, now);
             }
-            Want::Follow(url) => self.follow(ctx, url),
-            Want::JoinLinked { target, muted } => self.join_linked(target, muted),
-            Want::EditLink { session, link } => {
+            Action::OpenUrl(url) => self.open_url(ctx, url),
+            Action::JoinFromChat { target, muted } => self.join_from_chat(target, muted),
+            Action::EditLink { session, link } => {
                 self.unsent.push_back(Command::Leave { session });
-                self.sessions.edit(link);
+                self.sessions.edit_link(link);
             }
-            Want::Resume(accepted) => self.resume(accepted),
-            Want::Rename(name) => {
-                self.rename(name);
-                self.save();
+            Action::Resume(accepted) => self.resume_sessions(accepted),
+            Action::Rename(name) => {
+                self.set_name(name);
+                self.save_settings();
             }
-            Want::ShowCode(link) => {
-                let session_name = words::the_place(&self.snapshot, &link.session);
-                self.show(ctx, Dialog::Code { link, place: session_name });
+            Action::ShowQrCode(link) => {
+                let session_name = labels::session_name_in_sentence(&self.snapshot, &link.session);
+                self.show_dialog(ctx, Dialog::QrCode { link, session_name });
             }
-            Want::ShowSettings => {
+            Action::ShowSettings => {
                 let applies_now = self.is_idle();
                 let form = SettingsForm::new(self.settings.clone(), applies_now);
-                self.show(ctx, Dialog::Settings(form));
+                self.show_dialog(ctx, Dialog::Settings(form));
             }
-            Want::ShowHelp => self.show(ctx, Dialog::Help(self.settings.keys)),
-            Want::Pin(source) => {
-                let pinned = self.streams.pinned == Some(source);
-                self.streams.pinned = (!pinned).then_some(source);
+            Action::ShowHelp => self.show_dialog(ctx, Dialog::Help(self.settings.keys)),
+            Action::Pin(source) => {
+                let pinned = self.stream_panels.pinned == Some(source);
+                self.stream_panels.pinned = (!pinned).then_some(source);
             }
-            Want::FullScreen => self.full_screen(ctx, !self.streams.full_screen),
-            Want::Mirror(mirror) => {
+            Action::ToggleFullScreen => self.set_full_screen(ctx, !self.stream_panels.full_screen),
+            Action::SetMirror(mirror) => {
                 self.settings.mirror = mirror;
-                self.save();
+                self.save_settings();
             }
-            Want::Use(device, spec) => self.use_device(device, spec),
-            Want::AskEject { session, participant, name } => {
-                let session_name = words::the_place(&self.snapshot, &session);
+            Action::UseDevice(device, spec) => self.use_device(device, spec),
+            Action::ConfirmEject { session, participant, name } => {
+                let session_name = labels::session_name_in_sentence(&self.snapshot, &session);
                 let eject = Dialog::Eject {
                     session,
-                    place: session_name,
+                    session_name,
                     participant,
                     name,
-                    address: false,
+                    block_address: false,
                 };
-                self.show(ctx, eject);
+                self.show_dialog(ctx, eject);
             }
-            Want::AskLeaveAll => match self.present() {
-                0 => self.act(ctx, Command::Depart(Departure::LeaveAll).into()),
-                present => self.show(ctx, Dialog::LeaveAll(present)),
+            Action::ConfirmLeaveAll => match self.participant_count() {
+                0 => self.handle_action(ctx, Command::Depart(Departure::LeaveAll).into()),
+                present => self.show_dialog(ctx, Dialog::LeaveAll(present)),
             },
-            Want::AskClose(session) => {
-                let session_name = words::the_place(&self.snapshot, &session);
-                self.show(ctx, Dialog::Close { session, place: session_name });
+            Action::ConfirmClose(session) => {
+                let session_name = labels::session_name_in_sentence(&self.snapshot, &session);
+                self.show_dialog(ctx, Dialog::Close { session, session_name });
             }
-            Want::ShowChat(session) => self.chats.toggle(session),
-            Want::Dismiss(index) => self.notices.dismiss(index),
+            Action::ToggleChat(session) => self.chats.toggle(session),
+            Action::DismissError(index) => self.notices.dismiss_error(index),
         }
         ctx.request_repaint();
     }
@@ -384,7 +393,7 @@ impl App {
     fn join(&mut self, target: JoinTarget, wait: bool) -> bool {
         let mut sessions = self.snapshot.sessions.iter();
         let is_active =
-            |one: &&SessionStatus| one.session == target.session && !words::is_over(&one.state);
+            |one: &&SessionStatus| one.session == target.session && !labels::is_over(&one.state);
         if let Some(listed) = sessions.find(is_active) {
             self.sessions.show(&target.session);
             let is_being_sought = listed.role == Role::Guest
@@ -407,51 +416,55 @@ impl App {
     /// Whether no session is active, so that the engine can be restarted.
     fn is_idle(&self) -> bool {
         let mut sessions = self.snapshot.sessions.iter();
-        sessions.all(|one| words::is_over(&one.state)) && self.snapshot.departure.is_none()
+        sessions.all(|one| labels::is_over(&one.state)) && self.snapshot.departure.is_none()
     }
 
-    fn key(&mut self, ctx: &Context, shortcut: KeyDeed) {
-        let gates = self.snapshot.gates;
+    fn handle_shortcut(&mut self, ctx: &Context, shortcut: Shortcut) {
+        let gates = self.snapshot.enabled;
         let mut set = |gate, open| {
-            self.unsent.push_back(Command::SetGate { session: None, gate, open });
+            self.unsent.push_back(Command::SetEnabled {
+                session: None,
+                switch: gate,
+                enabled: open,
+            });
         };
         match shortcut {
-            KeyDeed::Mute => set(Gate::Microphone, !gates.microphone),
-            KeyDeed::Camera => set(Gate::Camera, !gates.camera),
-            KeyDeed::Deafen => set(Gate::Listening, !gates.listening),
-            KeyDeed::Talk(true) if !gates.microphone => {
-                set(Gate::Microphone, true);
-                self.talking = true;
+            Shortcut::Mute => set(MuteSwitch::Microphone, !gates.microphone),
+            Shortcut::Camera => set(MuteSwitch::Camera, !gates.camera),
+            Shortcut::Deafen => set(MuteSwitch::Listening, !gates.listening),
+            Shortcut::Talk(true) if !gates.microphone => {
+                set(MuteSwitch::Microphone, true);
+                self.push_to_talk_active = true;
             }
-            KeyDeed::Talk(false) if self.talking => {
-                set(Gate::Microphone, false);
-                self.talking = false;
+            Shortcut::Talk(false) if self.push_to_talk_active => {
+                set(MuteSwitch::Microphone, false);
+                self.push_to_talk_active = false;
             }
-            KeyDeed::Talk(_) => {}
-            KeyDeed::Paste(text) => {
-                self.uncover_sessions(ctx);
+            Shortcut::Talk(_) => {}
+            Shortcut::Paste(text) => {
+                self.show_sessions_panel(ctx);
                 if let Some(action) = self.sessions.paste(&text) {
-                    self.act(ctx, action);
+                    self.handle_action(ctx, action);
                 }
             }
-            KeyDeed::FullScreen => self.full_screen(ctx, !self.streams.full_screen),
-            KeyDeed::Escape => self.full_screen(ctx, false),
-            KeyDeed::Lane(index) => {
-                self.uncover_sessions(ctx);
-                self.sessions.show_lane(index, &self.snapshot);
+            Shortcut::FullScreen => self.set_full_screen(ctx, !self.stream_panels.full_screen),
+            Shortcut::Escape => self.set_full_screen(ctx, false),
+            Shortcut::Session(index) => {
+                self.show_sessions_panel(ctx);
+                self.sessions.show_nth(index, &self.snapshot);
             }
-            KeyDeed::Help => self.show(ctx, Dialog::Help(self.settings.keys)),
+            Shortcut::Help => self.show_dialog(ctx, Dialog::Help(self.settings.keys)),
         }
     }
 
-    fn full_screen(&mut self, ctx: &Context, full: bool) {
-        if self.streams.full_screen != full {
-            self.streams.full_screen = full;
+    fn set_full_screen(&mut self, ctx: &Context, full: bool) {
+        if self.stream_panels.full_screen != full {
+            self.stream_panels.full_screen = full;
             ctx.send_viewport_cmd(ViewportCommand::Fullscreen(full));
         }
     }
 
-    fn use_device(&mut self, device: DeviceKind, chosen: Chosen) {
+    fn use_device(&mut self, device: DeviceKind, chosen: DeviceChoice) {
         let mut settings = self.settings.clone();
         let choice = match device {
             DeviceKind::Camera => &mut settings.camera,
@@ -460,7 +473,7 @@ impl App {
         };
         choice.clone_from(&chosen);
         self.settings = settings;
-        self.save();
+        self.save_settings();
         let Some(engine) = &self.engine else { return };
         let handle = &engine.handle;
         let result = match device {
@@ -481,69 +494,69 @@ impl App {
             Ok(true) => {}
             Ok(false) => {
                 let name = device.name();
-                self.notices.error(format!(
+                self.notices.show_error(format!(
                     "The {name} was not changed, because Quintet is busy. Choose it again."
                 ));
             }
-            Err(error) => self.notices.error(error),
+            Err(error) => self.notices.show_error(error),
         }
     }
 
-    fn keep(&mut self, ctx: &Context, settings: Settings) {
+    fn apply_settings(&mut self, ctx: &Context, settings: Settings) {
         let is_new_hub = self.settings.hub != settings.hub;
         ctx.set_theme(egui_theme(settings.theme));
-        self.rename(settings.name.clone());
+        self.set_name(settings.name.clone());
         self.settings = settings;
-        self.save();
+        self.save_settings();
         if is_new_hub && self.is_idle() {
             self.start(ctx);
         }
     }
 
     /// Sends the waiting commands until the engine's queue is full.
-    fn flush(&mut self, ctx: &Context) {
+    fn flush_commands(&mut self, ctx: &Context) {
         let Some(engine) = &self.engine else { return };
         while let Some(command) = self.unsent.pop_front() {
             if let Err(command) = engine.handle.try_send(command) {
                 self.unsent.push_front(command);
-                ctx.request_repaint_after(BREATH);
+                ctx.request_repaint_after(QUEUE_RETRY_DELAY);
                 return;
             }
         }
     }
 
     /// How many participants are in our sessions. Each is counted once.
-    fn present(&self) -> usize {
-        words::people(&self.snapshot)
+    fn participant_count(&self) -> usize {
+        labels::participant_count(&self.snapshot)
     }
 
     /// How many guests are connected to the hubs that run in this program.
-    fn guests(&self) -> usize {
+    fn guest_count(&self) -> usize {
         self.snapshot.hubs.iter().map(|hub| hub.guests).sum()
     }
 
-    fn ask_before_quitting(&mut self, ctx: &Context) {
-        let (participants, guests) = (self.present(), self.guests());
+    fn confirm_before_quitting(&mut self, ctx: &Context) {
+        let (participants, guests) = (self.participant_count(), self.guest_count());
         let is_closing = ctx.input(|input| input.viewport().close_requested());
         if is_closing && participants + guests > 0 && !self.quitting {
             ctx.send_viewport_cmd(ViewportCommand::CancelClose);
             // A minimized window can be closed from the task bar. The question must be visible.
             ctx.send_viewport_cmd(ViewportCommand::Minimized(false));
             ctx.send_viewport_cmd(ViewportCommand::Focus);
-            self.show(ctx, Dialog::Quit { present: participants, guests });
+            self.show_dialog(ctx, Dialog::Quit { present: participants, guests });
         }
     }
 }
 
-impl Opening {
-    fn fresh(kind: SessionKind) -> Self {
+impl NewSession {
+    fn of_kind(kind: SessionKind) -> Self {
         Self { session: None, media: kind.media, topology: kind.topology, limit: None }
     }
 }
 
 impl eframe::App for App {
     fn logic(&mut self, ctx: &Context, _: &mut eframe::Frame) {
-        self.read(ctx);
+        self.refresh(ctx);
     }
 
     fn ui(&mut self, ui: &mut Ui, _: &mut eframe::Frame) {
@@ -567,10 +580,10 @@ const fn egui_theme(theme: ThemeChoice) -> Theme {
     }
 }
 
-mod backstage;
-mod follow;
+mod chat_urls;
 mod layout;
-mod looks;
-mod memory;
+mod persistence;
+mod services;
 #[cfg(test)]
 mod tests;
+mod visibility;

@@ -64,7 +64,7 @@ fn label(ui: &Ui, job: LayoutJob, (font, colour): (FontId, Color32)) -> Label {
 }
 
 /// Shows a text when the pointer hovers over the widget.
-pub(crate) fn tip(response: Response, text: &str) -> Response {
+pub(crate) fn hover_text(response: Response, text: &str) -> Response {
     if !is_needed(text) {
         return response.on_hover_text(text);
     }
@@ -75,19 +75,20 @@ pub(crate) fn tip(response: Response, text: &str) -> Response {
 }
 
 /// Lays out the text of a multi-line text box.
-pub(crate) fn typed(ui: &Ui, text: &dyn TextBuffer, width: f32) -> Arc<Galley> {
-    typed_text(ui, text.as_str(), Some(width))
+pub(crate) fn layout_edited(ui: &Ui, text: &dyn TextBuffer, width: f32) -> Arc<Galley> {
+    layout_edited_text(ui, text.as_str(), Some(width))
 }
 
 /// A single-line text box for text that may be right-to-left, such as a name.
-pub(crate) fn line_box<R>(text: &mut String, add: impl FnOnce(TextEdit<'_>) -> R) -> R {
-    let mut layouter = |ui: &Ui, text: &dyn TextBuffer, _| typed_text(ui, text.as_str(), None);
+pub(crate) fn single_line_edit<R>(text: &mut String, add: impl FnOnce(TextEdit<'_>) -> R) -> R {
+    let mut layouter =
+        |ui: &Ui, text: &dyn TextBuffer, _| layout_edited_text(ui, text.as_str(), None);
     let has_rtl = is_needed(text);
     let edit = TextEdit::singleline(text);
     add(if has_rtl { edit.layouter(&mut layouter) } else { edit })
 }
 
-fn typed_text(ui: &Ui, text: &str, width: Option<f32>) -> Arc<Galley> {
+fn layout_edited_text(ui: &Ui, text: &str, width: Option<f32>) -> Arc<Galley> {
     let font = TextStyle::Body.resolve(ui.style());
     let colour =
         ui.visuals().override_text_color.unwrap_or(ui.visuals().widgets.inactive.text_color());
@@ -106,16 +107,20 @@ pub(crate) fn layout(painter: &Painter, job: LayoutJob) -> Arc<Galley> {
     if !is_needed(&job.text) {
         return painter.layout_job(job);
     }
-    if job.wrap.max_rows == 1 { cut(painter, job) } else { turned(painter, job) }
+    if job.wrap.max_rows == 1 {
+        layout_truncated(painter, job)
+    } else {
+        layout_reordered(painter, job)
+    }
 }
 
 /// Lays out as much of a text as fits into one row. egui would cut a word at its first
 /// right-to-left letter.
-fn cut(painter: &Painter, job: LayoutJob) -> Arc<Galley> {
+fn layout_truncated(painter: &Painter, job: LayoutJob) -> Arc<Galley> {
     let max_width = job.wrap.max_width;
     let row = |text: String| {
         let format = job.sections[0].format.clone();
-        turned(painter, LayoutJob::single_section(text, format))
+        layout_reordered(painter, LayoutJob::single_section(text, format))
     };
     let whole = row(job.text.clone());
     if whole.size().x <= max_width {
@@ -129,19 +134,20 @@ fn cut(painter: &Painter, job: LayoutJob) -> Arc<Galley> {
     Arc::new(galley)
 }
 
-fn turned(painter: &Painter, job: LayoutJob) -> Arc<Galley> {
+fn layout_reordered(painter: &Painter, job: LayoutJob) -> Arc<Galley> {
     let pieces = pieces(&job.text);
-    let job = in_pieces(job, &pieces);
-    let counts: Vec<_> = job.sections.iter().map(|one| glyphs_of(painter, &job, one)).collect();
+    let job = with_section_per_piece(job, &pieces);
+    let counts: Vec<_> = job.sections.iter().map(|one| glyph_count(painter, &job, one)).collect();
     let mut galley = Galley::clone(&painter.layout_job(job));
-    let mut remaining = Rest { pieces: &pieces, counts: &counts, at: 0, used: 0 };
+    let mut remaining =
+        RemainingPieces { pieces: &pieces, glyph_counts: &counts, index: 0, used_glyphs: 0 };
     let width = galley.rect.width();
     for placed in &mut galley.rows {
         let groups = remaining.groups(&placed.row);
-        if groups.first().is_some_and(|group| group.of.paragraph.is_rtl()) {
+        if groups.first().is_some_and(|group| group.piece.paragraph.is_rtl()) {
             placed.pos.x += (width - placed.row.size.x).max(0.0);
         }
-        arrange(Arc::make_mut(&mut placed.row), &groups);
+        reorder_row(Arc::make_mut(&mut placed.row), &groups);
     }
     Arc::new(galley)
 }
@@ -157,11 +163,11 @@ struct Piece {
     level: Level,
     /// The embedding level of its paragraph.
     paragraph: Level,
-    kind: Kind,
+    kind: PieceKind,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
+enum PieceKind {
     /// Right-to-left letters. The shaper has put them in visual order.
     Word,
     /// A space.
@@ -182,9 +188,9 @@ fn pieces(text: &str) -> Vec<Piece> {
         for (at, c) in text[paragraph.range.clone()].char_indices() {
             let range = start + at..start + at + c.len_utf8();
             let level = info.levels[range.start];
-            let kind = kind(c, level);
+            let kind = piece_kind(c, level);
             let one = Piece { range, chars: 1, level, paragraph: paragraph.level, kind };
-            match pieces.last_mut().filter(|last| last.goes_on_with(&one)) {
+            match pieces.last_mut().filter(|last| last.continues_with(&one)) {
                 Some(last) => {
                     last.range.end = one.range.end;
                     last.chars += 1;
@@ -196,24 +202,24 @@ fn pieces(text: &str) -> Vec<Piece> {
     pieces
 }
 
-fn kind(c: char, level: Level) -> Kind {
+fn piece_kind(c: char, level: Level) -> PieceKind {
     use BidiClass::{AL, BN, NSM, R};
     match (c, bidi_class(c)) {
-        ('\n', _) => Kind::Newline,
-        (_, R | AL | NSM | BN) if level.is_rtl() => Kind::Word,
-        (c, _) if c.is_whitespace() => Kind::Space,
-        _ => Kind::Other,
+        ('\n', _) => PieceKind::Newline,
+        (_, R | AL | NSM | BN) if level.is_rtl() => PieceKind::Word,
+        (c, _) if c.is_whitespace() => PieceKind::Space,
+        _ => PieceKind::Other,
     }
 }
 
 impl Piece {
-    fn goes_on_with(&self, next: &Self) -> bool {
+    fn continues_with(&self, next: &Self) -> bool {
         let is_same = self.level == next.level && self.paragraph == next.paragraph;
         match (self.kind, next.kind) {
-            (Kind::Word, Kind::Word) => is_same,
-            (Kind::Other, Kind::Other) => is_same && self.level.is_ltr(),
+            (PieceKind::Word, PieceKind::Word) => is_same,
+            (PieceKind::Other, PieceKind::Other) => is_same && self.level.is_ltr(),
             // Trailing spaces of a row take the direction of the paragraph, which may differ.
-            (Kind::Other | Kind::Space, Kind::Other | Kind::Space) => {
+            (PieceKind::Other | PieceKind::Space, PieceKind::Other | PieceKind::Space) => {
                 is_same && self.level == self.paragraph && self.level.is_ltr()
             }
             _ => false,
@@ -222,7 +228,7 @@ impl Piece {
 }
 
 /// The job with one section per piece. The text must have a single format.
-fn in_pieces(job: LayoutJob, pieces: &[Piece]) -> LayoutJob {
+fn with_section_per_piece(job: LayoutJob, pieces: &[Piece]) -> LayoutJob {
     let section = |piece: &Piece| LayoutSection {
         leading_space: if piece.range.start == 0 { job.sections[0].leading_space } else { 0.0 },
         byte_range: ByteIndex(piece.range.start)..ByteIndex(piece.range.end),
@@ -233,7 +239,7 @@ fn in_pieces(job: LayoutJob, pieces: &[Piece]) -> LayoutJob {
 }
 
 /// How many glyphs a section is shaped into. A word may have more letters than glyphs.
-fn glyphs_of(painter: &Painter, job: &LayoutJob, section: &LayoutSection) -> usize {
+fn glyph_count(painter: &Painter, job: &LayoutJob, section: &LayoutSection) -> usize {
     let text = &job.text[section.byte_range.start.0..section.byte_range.end.0];
     let text = text.replace('\n', "");
     let alone = LayoutJob::single_section(text, section.format.clone());
@@ -241,50 +247,52 @@ fn glyphs_of(painter: &Painter, job: &LayoutJob, section: &LayoutSection) -> usi
 }
 
 /// The pieces that no row contains yet.
-struct Rest<'a> {
+struct RemainingPieces<'a> {
     pieces: &'a [Piece],
-    counts: &'a [usize],
-    at: usize,
+    glyph_counts: &'a [usize],
+    index: usize,
     /// How many glyphs of the current piece are in earlier rows.
-    used: usize,
+    used_glyphs: usize,
 }
 
 /// The glyphs of a piece in one row.
 struct Group<'a> {
-    of: &'a Piece,
+    piece: &'a Piece,
     level: Level,
     glyphs: Range<usize>,
     /// Whether the row has the whole piece.
     is_whole: bool,
 }
 
-impl<'a> Rest<'a> {
+impl<'a> RemainingPieces<'a> {
     /// The glyph groups of a row, in logical order.
     fn groups(&mut self, row: &Row) -> Vec<Group<'a>> {
         let (mut groups, mut from, end) = (vec![], 0, row.glyphs.len());
-        while from < end && self.at < self.pieces.len() {
-            let (piece, count) = (&self.pieces[self.at], self.counts[self.at]);
-            let to = end.min(from + count - self.used);
+        while from < end && self.index < self.pieces.len() {
+            let (piece, count) = (&self.pieces[self.index], self.glyph_counts[self.index]);
+            let to = end.min(from + count - self.used_glyphs);
             let is_whole = to - from == count;
             if to > from {
-                groups.push(Group { of: piece, level: piece.level, glyphs: from..to, is_whole });
+                groups.push(Group { piece, level: piece.level, glyphs: from..to, is_whole });
             }
-            self.used += to - from;
-            if self.used == count {
-                (self.at, self.used) = (self.at + 1, 0);
+            self.used_glyphs += to - from;
+            if self.used_glyphs == count {
+                (self.index, self.used_glyphs) = (self.index + 1, 0);
             }
             from = to;
         }
         // UAX #9, rule L1.
-        for group in groups.iter_mut().rev().take_while(|group| group.of.kind == Kind::Space) {
-            group.level = group.of.paragraph;
+        for group in
+            groups.iter_mut().rev().take_while(|group| group.piece.kind == PieceKind::Space)
+        {
+            group.level = group.piece.paragraph;
         }
         groups
     }
 }
 
 /// Moves the groups of a row to their visual positions (UAX #9, rule L2).
-fn arrange(row: &mut Row, groups: &[Group<'_>]) {
+fn reorder_row(row: &mut Row, groups: &[Group<'_>]) {
     let Some(first) = row.glyphs.first() else { return };
     let mut x = first.pos.x;
     let start = |group: &Group<'_>| row.glyphs[group.glyphs.start].pos.x;
@@ -294,18 +302,20 @@ fn arrange(row: &mut Row, groups: &[Group<'_>]) {
     for index in BidiInfo::reorder_visual(&levels) {
         let (group, from, to) = (&groups[index], edges[index], edges[index + 1]);
         for at in group.glyphs.clone() {
-            shift(row, at, x - from);
+            shift_glyph(row, at, x - from);
         }
-        let is_mirrored = group.level.is_rtl() && group.of.kind == Kind::Other;
+        let is_mirrored = group.level.is_rtl() && group.piece.kind == PieceKind::Other;
         if is_mirrored && MIRRORED.contains(row.glyphs[group.glyphs.start].chr) {
-            turn(row, group.glyphs.start);
+            mirror_glyph(row, group.glyphs.start);
         }
         x += to - from;
     }
     row.visuals.mesh_bounds = row.visuals.mesh.calc_bounds();
     let glyphs = std::mem::take(&mut row.glyphs);
-    row.glyphs =
-        groups.iter().flat_map(|group| in_order(&glyphs[group.glyphs.clone()], group)).collect();
+    row.glyphs = groups
+        .iter()
+        .flat_map(|group| in_logical_order(&glyphs[group.glyphs.clone()], group))
+        .collect();
 }
 
 /// The vertices of a glyph in the row's mesh. Empty for an invisible glyph.
@@ -314,7 +324,7 @@ fn corners(glyph: &Glyph) -> Range<usize> {
     first..if glyph.uv_rect.is_nothing() { first } else { first + 4 }
 }
 
-fn shift(row: &mut Row, at: usize, by: f32) {
+fn shift_glyph(row: &mut Row, at: usize, by: f32) {
     row.glyphs[at].pos.x += by;
     let corners = corners(&row.glyphs[at]);
     for vertex in &mut row.visuals.mesh.vertices[corners] {
@@ -323,7 +333,7 @@ fn shift(row: &mut Row, at: usize, by: f32) {
 }
 
 /// Mirrors a glyph within its width.
-fn turn(row: &mut Row, at: usize) {
+fn mirror_glyph(row: &mut Row, at: usize) {
     let glyph = &row.glyphs[at];
     let sum = 2.0 * glyph.pos.x + glyph.advance_width;
     let corners = corners(glyph);
@@ -334,8 +344,8 @@ fn turn(row: &mut Row, at: usize) {
 
 /// The glyphs of a group in logical order, one per character, as text cursors expect. The shaper
 /// returns the glyphs of a word in visual order, and egui adds invisible ones.
-fn in_order(glyphs: &[Glyph], group: &Group<'_>) -> Vec<Glyph> {
-    if group.of.kind != Kind::Word || !group.is_whole {
+fn in_logical_order(glyphs: &[Glyph], group: &Group<'_>) -> Vec<Glyph> {
+    if group.piece.kind != PieceKind::Word || !group.is_whole {
         return glyphs.to_vec();
     }
     let is_seen = |glyph: &&Glyph| glyph.advance_width > 0.0 || !glyph.uv_rect.is_nothing();
@@ -344,7 +354,7 @@ fn in_order(glyphs: &[Glyph], group: &Group<'_>) -> Vec<Glyph> {
     if let Some(last) = seen.last().cloned() {
         let mut hidden = last;
         (hidden.advance_width, hidden.uv_rect) = (0.0, Default::default());
-        seen.resize(group.of.chars, hidden);
+        seen.resize(group.piece.chars, hidden);
     }
     seen
 }
@@ -373,7 +383,7 @@ mod tests {
     }
 
     /// The characters of each row in visual order.
-    fn seen(text: &str, width: f32) -> Vec<String> {
+    fn visual_rows(text: &str, width: f32) -> Vec<String> {
         let mut rows = vec![];
         laid_out(text, width, |galley| {
             assert_eq!(galley.text(), text, "copying and screen readers get the original text");
@@ -401,7 +411,7 @@ mod tests {
             ("יש 123 אנשים.", ".םישנא 123 שי"),
             ("(שלום) עולם", "םלוע (םולש("),
         ] {
-            let rows = seen(text, f32::INFINITY);
+            let rows = visual_rows(text, f32::INFINITY);
             // Brackets are mirrored in the mesh only. Their characters stay.
             let expected: String = shown.chars().collect();
             if text.starts_with('(') {
@@ -415,7 +425,7 @@ mod tests {
     #[test]
     fn a_row_breaks_in_logical_order() {
         let text = "אחת שתיים שלוש ארבע חמש שש שבע";
-        let rows = seen(text, 90.0);
+        let rows = visual_rows(text, 90.0);
         assert!(rows.len() > 1, "{rows:?}");
         let read = |row: &String| row.chars().rev().collect::<String>();
         let again: Vec<_> = rows.iter().map(read).collect();
@@ -424,14 +434,14 @@ mod tests {
 
     #[test]
     fn each_paragraph_has_the_direction_of_its_first_letter() {
-        let rows = seen("hello שלום עולם\nשלום עולם hello", f32::INFINITY);
+        let rows = visual_rows("hello שלום עולם\nשלום עולם hello", f32::INFINITY);
         assert_eq!(rows, ["hello םלוע םולש", "hello םלוע םולש"]);
     }
 
     #[test]
     fn a_name_does_not_change_the_direction_of_its_sentence() {
         let name = isolated("שלום עולם");
-        let rows = seen(&format!("{name} 3 people"), f32::INFINITY);
+        let rows = visual_rows(&format!("{name} 3 people"), f32::INFINITY);
         let visible =
             |row: &String| row.replace(['\u{2066}', '\u{2067}', '\u{2068}', '\u{2069}'], "");
         let rows: Vec<String> = rows.iter().map(visible).collect();
@@ -439,7 +449,7 @@ mod tests {
         assert_eq!(isolated("Ada"), "Ada");
         // A name that opens an override and does not close it.
         let name = isolated("\u{202E}Ada");
-        let rows = seen(&format!("{name} joined"), f32::INFINITY);
+        let rows = visual_rows(&format!("{name} joined"), f32::INFINITY);
         assert!(rows[0].ends_with(" joined"), "{rows:?}");
     }
 

@@ -48,13 +48,13 @@ pub(crate) enum BindingError {
     },
     /// A settings file names an unknown key.
     #[error("there is no key {name:?}; keys have names such as \"M\", \"Space\" or \"F5\"")]
-    NoKey {
+    UnknownKey {
         /// The name in the file.
         name: String,
     },
     /// A settings file names an unknown action.
     #[error("{name:?} is not the name of a shortcut; the choices are {}", names())]
-    NoDeed {
+    UnknownAction {
         /// The name in the file.
         name: String,
     },
@@ -89,7 +89,7 @@ impl Bindable {
         }
     }
 
-    const fn usual(self) -> Key {
+    const fn default_key(self) -> Key {
         match self {
             Self::Mute => Key::M,
             Self::Camera => Key::V,
@@ -103,7 +103,7 @@ impl Bindable {
 
 impl Default for Bindings {
     fn default() -> Self {
-        Self(Bindable::ALL.map(Bindable::usual))
+        Self(Bindable::ALL.map(Bindable::default_key))
     }
 }
 
@@ -114,18 +114,18 @@ impl Bindings {
     }
 
     /// The key's name as shown in the window: "M", "Space", "?".
-    pub(crate) fn shown(&self, action: Bindable) -> &'static str {
+    pub(crate) fn key_name(&self, action: Bindable) -> &'static str {
         shown(self.key(action))
     }
 
     /// The action that a key is bound to.
-    pub(crate) fn deed(&self, key: Key) -> Option<Bindable> {
+    pub(crate) fn action_of(&self, key: Key) -> Option<Bindable> {
         Bindable::ALL.into_iter().find(|action| self.key(*action) == key)
     }
 
     /// Binds an action to another key.
     pub(crate) fn bind(&mut self, action: Bindable, key: Key) -> Result<(), BindingError> {
-        self.may_have(action, key)?;
+        self.check(action, key)?;
         self.0[action as usize] = key;
         Ok(())
     }
@@ -133,7 +133,7 @@ impl Bindings {
     /// Reads the bindings of a settings file. Also returns the entries that cannot be used, each
     /// with the reason; their actions keep the default keys. Unknown actions of a newer version are
     /// ignored.
-    pub(crate) fn read(table: &toml::Table) -> (Self, Vec<(String, String)>) {
+    pub(crate) fn from_table(table: &toml::Table) -> (Self, Vec<(String, String)>) {
         let (mut bindings, mut given, mut invalid) = (Self::default(), vec![], vec![]);
         for action in Bindable::ALL {
             let Some(value) = table.get(action.name()) else { continue };
@@ -143,13 +143,15 @@ impl Bindings {
                     bindings.0[action as usize] = key;
                     given.push(action);
                 }
-                None => invalid
-                    .push((action.name().to_owned(), BindingError::NoKey { name }.to_string())),
+                None => invalid.push((
+                    action.name().to_owned(),
+                    BindingError::UnknownKey { name }.to_string(),
+                )),
             }
         }
         // Checked after all entries are read: the file may swap two keys.
         let clash = |bindings: &Self, action: &Bindable| {
-            bindings.may_have(*action, bindings.key(*action)).err()
+            bindings.check(*action, bindings.key(*action)).err()
         };
         while let Some((index, error)) = given
             .iter()
@@ -157,7 +159,7 @@ impl Bindings {
             .find_map(|(index, action)| Some((index, clash(&bindings, action)?)))
         {
             let action: Bindable = given.remove(index);
-            bindings.0[action as usize] = action.usual();
+            bindings.0[action as usize] = action.default_key();
             invalid.push((action.name().to_owned(), error.to_string()));
         }
         (bindings, invalid)
@@ -169,8 +171,8 @@ impl Bindings {
         BTreeMap::from(self).into_iter().map(text).collect()
     }
 
-    fn may_have(&self, action: Bindable, key: Key) -> Result<(), BindingError> {
-        if let Some(meaning) = fixed(key) {
+    fn check(&self, action: Bindable, key: Key) -> Result<(), BindingError> {
+        if let Some(meaning) = fixed_meaning(key) {
             return Err(BindingError::Fixed { key, meaning });
         }
         let mut others = Bindable::ALL.into_iter().filter(|other| *other != action);
@@ -182,12 +184,12 @@ impl Bindings {
 }
 
 /// The fixed meaning of a key.
-fn fixed(key: Key) -> Option<&'static str> {
-    let found = FIXED.into_iter().find(|(one, _)| *one == key).map(|(_, meaning)| meaning);
-    found.or(super::keys::LANES.contains(&key).then_some("shows that session"))
+fn fixed_meaning(key: Key) -> Option<&'static str> {
+    let found = FIXED_KEYS.into_iter().find(|(one, _)| *one == key).map(|(_, meaning)| meaning);
+    found.or(super::shortcuts::SESSION_KEYS.contains(&key).then_some("shows that session"))
 }
 
-const FIXED: [(Key, &str); 10] = [
+const FIXED_KEYS: [(Key, &str); 10] = [
     (Key::Escape, "closes what is in front"),
     (Key::Tab, "moves through the controls"),
     (Key::Enter, "presses the control that has the focus"),
@@ -240,14 +242,14 @@ impl TryFrom<BTreeMap<String, String>> for Bindings {
         let mut given = vec![];
         for (name, key) in named {
             let action = Bindable::ALL.into_iter().find(|action| action.name() == name);
-            let action = action.ok_or(BindingError::NoDeed { name })?;
-            let key = Key::from_name(&key).ok_or(BindingError::NoKey { name: key })?;
+            let action = action.ok_or(BindingError::UnknownAction { name })?;
+            let key = Key::from_name(&key).ok_or(BindingError::UnknownKey { name: key })?;
             bindings.0[action as usize] = key;
             given.push((action, key));
         }
         // Checked after all entries are read: the file may swap two keys.
         for (action, key) in given {
-            bindings.may_have(action, key)?;
+            bindings.check(action, key)?;
         }
         Ok(bindings)
     }
@@ -266,8 +268,11 @@ mod tests {
     #[test]
     fn written_bindings_are_read_again_even_if_two_keys_are_swapped() {
         let swapped = read(&[("mute", "V"), ("camera", "M"), ("talk", "F5")]).unwrap();
-        assert_eq!(swapped.deed(Key::V), Some(Bindable::Mute));
-        assert_eq!((swapped.shown(Bindable::Talk), swapped.shown(Bindable::Help)), ("F5", "?"));
+        assert_eq!(swapped.action_of(Key::V), Some(Bindable::Mute));
+        assert_eq!(
+            (swapped.key_name(Bindable::Talk), swapped.key_name(Bindable::Help)),
+            ("F5", "?")
+        );
         assert_eq!(Bindings::try_from(BTreeMap::from(swapped)), Ok(swapped));
         assert_eq!(read(&[]), Ok(Bindings::default()));
     }
@@ -283,21 +288,24 @@ mod tests {
         assert_eq!(bindings, Bindings::default());
         assert_eq!(bindings.bind(Bindable::Mute, Key::M), Ok(()), "its own key");
         assert_eq!(bindings.bind(Bindable::Mute, Key::F9), Ok(()));
-        assert_eq!((bindings.deed(Key::M), bindings.deed(Key::F9)), (None, Some(Bindable::Mute)));
+        assert_eq!(
+            (bindings.action_of(Key::M), bindings.action_of(Key::F9)),
+            (None, Some(Bindable::Mute))
+        );
     }
 
     #[test]
     fn an_invalid_key_does_not_affect_the_others() {
         let table = |text: &str| text.parse::<toml::Table>().unwrap();
         let (keys, invalid) =
-            Bindings::read(&table("mute = 'V'\ncamera = 'M'\ntalk = 3\njump = 'J'"));
+            Bindings::from_table(&table("mute = 'V'\ncamera = 'M'\ntalk = 3\njump = 'J'"));
         assert_eq!(
-            (keys.deed(Key::V), keys.deed(Key::M)),
+            (keys.action_of(Key::V), keys.action_of(Key::M)),
             (Some(Bindable::Mute), Some(Bindable::Camera))
         );
         assert_eq!((keys.key(Bindable::Talk), invalid.len()), (Key::Space, 1));
-        assert_eq!(Bindings::read(&keys.to_table()), (keys, vec![]));
-        let (keys, invalid) = Bindings::read(&table("mute = 'V'\nhelp = 'F9'"));
+        assert_eq!(Bindings::from_table(&keys.to_table()), (keys, vec![]));
+        let (keys, invalid) = Bindings::from_table(&table("mute = 'V'\nhelp = 'F9'"));
         assert_eq!((keys.key(Bindable::Mute), keys.key(Bindable::Help)), (Key::M, Key::F9));
         assert!(invalid[0].1.contains("V is already used"), "{invalid:?}");
     }

@@ -17,15 +17,15 @@ pub(crate) struct Browser {
     /// a browser.
     runtime: Option<tokio::runtime::Handle>,
     open: fn(&str) -> io::Result<()>,
-    failed: Arc<Slot<String>>,
-    answered: Arc<Slot<Followed>>,
+    failed_url: Arc<Slot<String>>,
+    probed: Arc<Slot<ProbedUrl>>,
 }
 
 /// A URL that may lead to a session or to a web page.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Followed {
+pub(crate) struct ProbedUrl {
     /// The URL as it was written.
-    pub(crate) link: String,
+    pub(crate) url: String,
     /// The session that it may name.
     pub(crate) target: JoinTarget,
     /// Whether a hub answers at its address.
@@ -36,13 +36,13 @@ impl Browser {
     /// Uses the system's default browser.
     pub(crate) fn new(runtime: Option<tokio::runtime::Handle>) -> Self {
         let (failed_url, probed) = (Arc::default(), Arc::default());
-        Self { runtime, open: webbrowser::open, failed: failed_url, answered: probed }
+        Self { runtime, open: webbrowser::open, failed_url, probed }
     }
 
     /// Opens a URL in the browser.
     pub(crate) fn open(&self, url: String, ctx: &Context) {
-        let Some(runtime) = &self.runtime else { return self.failed.put(url) };
-        let (open, failed, ctx) = (self.open, Arc::clone(&self.failed), ctx.clone());
+        let Some(runtime) = &self.runtime else { return self.failed_url.put(url) };
+        let (open, failed, ctx) = (self.open, Arc::clone(&self.failed_url), ctx.clone());
         runtime.spawn_blocking(move || {
             if let Err(error) = open(&url) {
                 tracing::warn!(%error, "no browser could be opened");
@@ -54,24 +54,24 @@ impl Browser {
 
     /// Probes the address for a hub. [`Self::take_probed`] returns the result, within a few
     /// seconds.
-    pub(crate) fn ask(&self, probe: Followed, hub: HubUrl, ctx: &Context) {
-        let Some(runtime) = &self.runtime else { return self.answered.put(probe) };
-        let (answered, ctx) = (Arc::clone(&self.answered), ctx.clone());
+    pub(crate) fn probe(&self, probe: ProbedUrl, hub: HubUrl, ctx: &Context) {
+        let Some(runtime) = &self.runtime else { return self.probed.put(probe) };
+        let (answered, ctx) = (Arc::clone(&self.probed), ctx.clone());
         runtime.spawn(async move {
             let is_hub = is_hub(&hub).await;
-            answered.put(Followed { is_hub, ..probe });
+            answered.put(ProbedUrl { is_hub, ..probe });
             ctx.request_repaint();
         });
     }
 
     /// Takes the newest probe result.
-    pub(crate) fn answered(&self) -> Option<Followed> {
-        self.answered.take()
+    pub(crate) fn take_probed(&self) -> Option<ProbedUrl> {
+        self.probed.take()
     }
 
     /// Takes the newest URL that could not be opened.
-    pub(crate) fn failed(&self) -> Option<String> {
-        self.failed.take()
+    pub(crate) fn take_failed(&self) -> Option<String> {
+        self.failed_url.take()
     }
 }
 
@@ -90,8 +90,8 @@ mod tests {
         working.open("https://a.example".to_owned(), &Context::default());
         // Dropping the runtime waits for the blocking tasks.
         drop(runtime);
-        assert_eq!(failing.failed().as_deref(), Some("https://a.example"));
-        assert_eq!((failing.failed(), working.failed()), (None, None));
+        assert_eq!(failing.take_failed().as_deref(), Some("https://a.example"));
+        assert_eq!((failing.take_failed(), working.take_failed()), (None, None));
     }
 
     #[test]
@@ -104,11 +104,11 @@ mod tests {
             session: crate::model::SessionId::parse("AbC").unwrap(),
             hub: Some(hub.clone()),
         };
-        let probe = Followed { link: format!("{hub}/s/AbC"), target, is_hub: true };
+        let probe = ProbedUrl { url: format!("{hub}/s/AbC"), target, is_hub: true };
         let browser = Browser::new(Some(runtime.handle().clone()));
-        browser.ask(probe.clone(), hub, &Context::default());
-        let result = browser.answered.wait(std::time::Duration::from_secs(60));
-        assert_eq!(result, Some(Followed { is_hub: false, ..probe }));
-        assert_eq!(browser.answered(), None);
+        browser.probe(probe.clone(), hub, &Context::default());
+        let result = browser.probed.wait(std::time::Duration::from_secs(60));
+        assert_eq!(result, Some(ProbedUrl { is_hub: false, ..probe }));
+        assert_eq!(browser.take_probed(), None);
     }
 }

@@ -6,81 +6,85 @@ use eframe::egui::{
 };
 
 use super::{
+    action::Action,
     bindings::Bindable,
-    chosen::{Chosen, kind_of, labels},
+    device_choice::{DeviceChoice, device_labels, spec_kind},
     devices::{DeviceKind, DeviceLists},
-    icons::{Icon, Mark, icon_button, icon_switch},
-    pictures::Pictures,
-    scene::Scene,
-    sessions::{pill, two_ended},
+    icons::{Icon, IconState, icon_button, icon_switch},
+    labels,
+    media_feeds::MediaFeeds,
+    sessions::{badge, split_row},
     theme::{CORNER, GRID, ICON_BUTTON, Palette, SMALL, SMALL_CORNER},
     tile::{letterbox, wave},
-    want::Want,
-    words,
-    yuv::Shown,
+    view_state::ViewState,
+    yuv_painter::VideoStyle,
 };
 use crate::{
-    engine::Picture,
-    model::{Command, Gate, Snapshot, SourceState},
+    engine::VideoRef,
+    model::{Command, MuteSwitch, Snapshot, SourceState},
 };
 
 /// Height of the bar, in points.
-pub(crate) const HEIGHT: f32 = 56.0;
+pub(crate) const BAR_HEIGHT: f32 = 56.0;
 
 /// Width of a device menu, in points.
-const MENU: f32 = 280.0;
+const MENU_WIDTH: f32 = 280.0;
 
 /// Draws the bar. Returns the action of the user.
 pub(crate) fn ui(
     ui: &mut Ui,
-    view: Scene<'_>,
-    feeds: &Pictures,
+    view: ViewState<'_>,
+    feeds: &MediaFeeds,
     devices: &mut DeviceLists,
-) -> Option<Want> {
+) -> Option<Action> {
     let snapshot = view.snapshot;
-    devices.open = None;
+    devices.open_menu = None;
     let switches = |ui: &mut Ui| {
         let mut action = None;
         ui.spacing_mut().item_spacing.x = GRID / 2.0;
         for device in DeviceKind::ALL {
-            action = action.take().or(switch(ui, device, view));
+            action = action.take().or(mute_switch(ui, device, view));
             if device == DeviceKind::Microphone {
-                level(ui, feeds.loudness(Picture::Local), snapshot.gates.microphone);
+                level_meter(ui, feeds.loudness(VideoRef::Local), snapshot.enabled.microphone);
             }
-            action = action.or(menu(ui, device, view, (feeds, &mut *devices)));
+            action = action.or(device_menu(ui, device, view, (feeds, &mut *devices)));
             ui.add_space(GRID);
         }
         on_air(ui, snapshot);
         action
     };
-    ui.add_space((HEIGHT - ICON_BUTTON) / 2.0);
-    let row = |ui: &mut Ui| two_ended(ui, switches, |ui| deeds(ui, view));
-    let (left, right) = ui.add_enabled_ui(!view.busy, row).inner;
+    ui.add_space((BAR_HEIGHT - ICON_BUTTON) / 2.0);
+    let row = |ui: &mut Ui| split_row(ui, switches, |ui| bar_buttons(ui, view));
+    let (left, right) = ui.add_enabled_ui(!view.is_busy, row).inner;
     left.or(right)
 }
 
-fn switch(ui: &mut Ui, device: DeviceKind, view: Scene<'_>) -> Option<Want> {
-    let gates = view.snapshot.gates;
+fn mute_switch(ui: &mut Ui, device: DeviceKind, view: ViewState<'_>) -> Option<Action> {
+    let gates = view.snapshot.enabled;
     let (gate, open, icon, name, key) = match device {
-        DeviceKind::Microphone => {
-            (Gate::Microphone, gates.microphone, Icon::Microphone, "Microphone", Bindable::Mute)
-        }
+        DeviceKind::Microphone => (
+            MuteSwitch::Microphone,
+            gates.microphone,
+            Icon::Microphone,
+            "Microphone",
+            Bindable::Mute,
+        ),
         DeviceKind::Camera => {
-            (Gate::Camera, gates.camera, Icon::Camera, "Camera", Bindable::Camera)
+            (MuteSwitch::Camera, gates.camera, Icon::Camera, "Camera", Bindable::Camera)
         }
         DeviceKind::Speaker => {
-            (Gate::Listening, gates.listening, Icon::Speaker, "Sound", Bindable::Deafen)
+            (MuteSwitch::Listening, gates.listening, Icon::Speaker, "Sound", Bindable::Deafen)
         }
     };
-    let mark = if open { Mark::On } else { Mark::Off };
-    let command = Command::SetGate { session: None, gate, open: !open };
-    let key = view.settings.keys.shown(key);
+    let mark = if open { IconState::On } else { IconState::Off };
+    let command = Command::SetEnabled { session: None, switch: gate, enabled: !open };
+    let key = view.settings.keys.key_name(key);
     let label = format!("{name} ({key})");
-    let tip = format!("{} everywhere ({key})", words::switch(gate, open));
+    let tip = format!("{} everywhere ({key})", labels::switch_action(gate, open));
     icon_switch(ui, icon, (&label, &tip), mark).clicked().then(|| command.into())
 }
 
-fn level(ui: &mut Ui, loudness: f32, open: bool) {
+fn level_meter(ui: &mut Ui, loudness: f32, open: bool) {
     let palette = Palette::of(ui);
     let (rect, _) = ui.allocate_exact_size(Vec2::new(28.0, 18.0), Sense::hover());
     let colour = if open { palette.text } else { palette.muted };
@@ -88,37 +92,38 @@ fn level(ui: &mut Ui, loudness: f32, open: bool) {
 }
 
 /// Draws the menu button of a kind of device, and its open menu.
-fn menu(
+fn device_menu(
     ui: &mut Ui,
     device: DeviceKind,
-    view: Scene<'_>,
-    (feeds, devices): (&Pictures, &mut DeviceLists),
-) -> Option<Want> {
+    view: ViewState<'_>,
+    (feeds, devices): (&MediaFeeds, &mut DeviceLists),
+) -> Option<Action> {
     let label = format!("Choose {}", device.name());
-    let button = icon_button(ui, Icon::More, &label, Mark::Deed);
+    let button = icon_button(ui, Icon::More, &label, IconState::Plain);
     let current = device.chosen(view.settings);
     // The menu stays open after a choice, to show its effect.
     let popup = Popup::menu(&button).close_behavior(PopupCloseBehavior::CloseOnClickOutside);
     let shown = popup.show(|ui| {
-        ui.set_width(MENU);
-        let mut action = live(ui, device, view, feeds);
+        ui.set_width(MENU_WIDTH);
+        let mut action = live_view(ui, device, view, feeds);
         for (text, spec) in device.choices() {
-            let is_chosen = matches!(current, Chosen::Spec(_)) && kind_of(spec) == current.kind();
-            if choice(ui, text, is_chosen).clicked() {
-                action = Some(Want::Use(device, (*spec).into()));
+            let is_chosen =
+                matches!(current, DeviceChoice::Spec(_)) && spec_kind(spec) == current.kind();
+            if radio_item(ui, text, is_chosen).clicked() {
+                action = Some(Action::UseDevice(device, (*spec).into()));
             }
         }
         ui.separator();
-        action = action.take().or(found(ui, device, current, devices));
+        action = action.take().or(device_list(ui, device, current, devices));
         if device == DeviceKind::Camera && view.settings.has_camera() {
             ui.separator();
-            action = action.or(mirror(ui, view.settings.mirror));
+            action = action.or(mirror_checkbox(ui, view.settings.mirror));
         }
         action
     });
     match shown {
         Some(shown) => {
-            devices.open = Some(device);
+            devices.open_menu = Some(device);
             if ui.input(|input| input.key_pressed(Key::Escape)) {
                 // Escape closes the menu. The focus returns to its button.
                 button.request_focus();
@@ -126,27 +131,27 @@ fn menu(
             shown.inner
         }
         None => {
-            devices.forget(device);
+            devices.invalidate(device);
             None
         }
     }
 }
 
 /// A checkbox that mirrors the preview of the local video.
-fn mirror(ui: &mut Ui, mut is_on: bool) -> Option<Want> {
+fn mirror_checkbox(ui: &mut Ui, mut is_on: bool) -> Option<Action> {
     let switch = ui.checkbox(&mut is_on, "Mirror my picture");
     let switch = switch.on_hover_text("Only you see it mirrored");
-    switch.changed().then_some(Want::Mirror(is_on))
+    switch.changed().then_some(Action::SetMirror(is_on))
 }
 
 /// Draws the devices of the system. An unplugged device stays in the list while it is chosen.
-fn found(
+fn device_list(
     ui: &mut Ui,
     device: DeviceKind,
-    current: &Chosen,
+    current: &DeviceChoice,
     devices: &mut DeviceLists,
-) -> Option<Want> {
-    let Some(found) = devices.known(device, ui.ctx()) else {
+) -> Option<Action> {
+    let Some(found) = devices.get(device, ui.ctx()) else {
         ui.label(RichText::new("Looking for devices…").weak());
         return None;
     };
@@ -154,35 +159,40 @@ fn found(
         ui.label(RichText::new(format!("No {} found", device.name())).weak());
     }
     let mut action = None;
-    let chosen_index = current.place_in(found);
-    for (index, (one, label)) in found.iter().zip(labels(found)).enumerate() {
-        let mut item = choice(ui, &label, chosen_index == Some(index));
+    let chosen_index = current.index_in(found);
+    for (index, (one, label)) in found.iter().zip(device_labels(found)).enumerate() {
+        let mut item = radio_item(ui, &label, chosen_index == Some(index));
         if found.iter().filter(|other| other.name == one.name).count() > 1 {
             item = item.on_hover_text(&one.id);
         }
         if item.clicked() {
-            action = Some(Want::Use(device, one.into()));
+            action = Some(Action::UseDevice(device, one.into()));
         }
     }
-    if let (None, Chosen::Device { name, .. }) = (chosen_index, current) {
-        choice(ui, &format!("{name}: not connected"), true);
+    if let (None, DeviceChoice::Device { name, .. }) = (chosen_index, current) {
+        radio_item(ui, &format!("{name}: not connected"), true);
     }
     action
 }
 
 /// Shows a live preview or level of the device, so that the user can pick the right one before
 /// others see or hear it. Below it is the device's state, with a button to cancel while it opens.
-fn live(ui: &mut Ui, device: DeviceKind, view: Scene<'_>, feeds: &Pictures) -> Option<Want> {
+fn live_view(
+    ui: &mut Ui,
+    device: DeviceKind,
+    view: ViewState<'_>,
+    feeds: &MediaFeeds,
+) -> Option<Action> {
     let state = device.state(view.snapshot);
     match device {
-        DeviceKind::Microphone => wide_level(ui, feeds.loudness(Picture::Local)),
-        DeviceKind::Camera => preview(ui, view, feeds),
+        DeviceKind::Microphone => wide_level_meter(ui, feeds.loudness(VideoRef::Local)),
+        DeviceKind::Camera => camera_preview(ui, view, feeds),
         DeviceKind::Speaker => {}
     }
     let text = match state {
-        _ if device.chosen(view.settings).is("none") => format!("No {} chosen", device.name()),
-        SourceState::Failed { message } => words::sentence(message),
-        SourceState::Opening => words::starting(&device.called(view.settings)),
+        _ if device.chosen(view.settings).is_spec("none") => format!("No {} chosen", device.name()),
+        SourceState::Failed { message } => labels::sentence(message),
+        SourceState::Opening => labels::starting(&device.display_name(view.settings)),
         SourceState::Running => match device {
             DeviceKind::Microphone => "Your level".to_owned(),
             DeviceKind::Camera => "What your camera sees".to_owned(),
@@ -202,10 +212,10 @@ fn live(ui: &mut Ui, device: DeviceKind, view: Scene<'_>, feeds: &Pictures) -> O
             .on_hover_text(format!("Go on without a {}", device.name()))
             .clicked();
     ui.separator();
-    stop.then(|| Want::Use(device, "none".into()))
+    stop.then(|| Action::UseDevice(device, "none".into()))
 }
 
-fn wide_level(ui: &mut Ui, loudness: f32) {
+fn wide_level_meter(ui: &mut Ui, loudness: f32) {
     let palette = Palette::of(ui);
     let size = Vec2::new(ui.available_width(), GRID);
     let (rect, response) = ui.allocate_exact_size(size, Sense::hover());
@@ -220,24 +230,24 @@ fn wide_level(ui: &mut Ui, loudness: f32) {
     ui.painter().rect_filled(filled, 4.0, palette.accent);
 }
 
-fn preview(ui: &mut Ui, view: Scene<'_>, feeds: &Pictures) {
+fn camera_preview(ui: &mut Ui, view: ViewState<'_>, feeds: &MediaFeeds) {
     let width = ui.available_width();
     let size = Vec2::new(width, (width * 9.0 / 16.0).round());
     let (rect, response) = ui.allocate_exact_size(size, Sense::hover());
     response.widget_info(|| {
         egui::WidgetInfo::labeled(egui::Role::Image, true, "What your camera sees")
     });
-    ui.painter().rect_filled(rect, CORNER, Palette::of(ui).stage);
-    if let Some((frame, number, _)) = feeds.newest(Picture::Local) {
+    ui.painter().rect_filled(rect, CORNER, Palette::of(ui).video_background);
+    if let Some((frame, number, _)) = feeds.latest_frame(VideoRef::Local) {
         let inside = letterbox(rect, frame.size);
-        let of = (Picture::Local, number);
-        let shown = Shown { light: 1.0, mirrored: view.settings.mirrors() };
+        let of = (VideoRef::Local, number);
+        let shown = VideoStyle { brightness: 1.0, mirrored: view.settings.mirrors_preview() };
         ui.painter().add(feeds.painter().shape(inside, of, frame.clone(), shown));
     }
 }
 
 /// Draws an item of a menu, with a dot if it is chosen.
-fn choice(ui: &mut Ui, text: &str, chosen: bool) -> egui::Response {
+fn radio_item(ui: &mut Ui, text: &str, chosen: bool) -> egui::Response {
     let palette = Palette::of(ui);
     let size = Vec2::new(ui.available_width(), ICON_BUTTON);
     let (rect, response) = ui.allocate_exact_size(size, Sense::click());
@@ -266,13 +276,13 @@ pub(crate) fn on_air(ui: &mut Ui, snapshot: &Snapshot) {
     let count = |heard_or_seen: fn(&crate::model::SessionStatus) -> bool| {
         snapshot.sessions.iter().filter(|session| heard_or_seen(session)).count()
     };
-    let heard = count(|session| session.heard);
-    let seen = count(|session| session.seen);
-    let any = count(|session| session.heard || session.seen);
+    let heard = count(|session| session.sending_audio);
+    let seen = count(|session| session.sending_video);
+    let any = count(|session| session.sending_audio || session.sending_video);
     if any == 0 {
         return;
     }
-    pill(ui, "ON AIR", palette.on_air, palette.on_on_air);
+    badge(ui, "ON AIR", palette.on_air, palette.on_on_air);
     let text = match (heard, seen) {
         (heard, 0) => format!("Heard in {heard}"),
         (0, seen) => format!("Seen in {seen}"),
@@ -281,17 +291,17 @@ pub(crate) fn on_air(ui: &mut Ui, snapshot: &Snapshot) {
     ui.add(Label::new(RichText::new(text).font(SMALL).color(palette.muted)).truncate());
 }
 
-fn deeds(ui: &mut Ui, view: Scene<'_>) -> Option<Want> {
+fn bar_buttons(ui: &mut Ui, view: ViewState<'_>) -> Option<Action> {
     let mut action = None;
-    let keys = format!("Keyboard shortcuts ({})", view.settings.keys.shown(Bindable::Help));
-    if icon_button(ui, Icon::Help, &keys, Mark::Deed).clicked() {
-        action = Some(Want::ShowHelp);
+    let keys = format!("Keyboard shortcuts ({})", view.settings.keys.key_name(Bindable::Help));
+    if icon_button(ui, Icon::Help, &keys, IconState::Plain).clicked() {
+        action = Some(Action::ShowHelp);
     }
-    if icon_button(ui, Icon::Settings, "Settings", Mark::Deed).clicked() {
-        action = Some(Want::ShowSettings);
+    if icon_button(ui, Icon::Settings, "Settings", IconState::Plain).clicked() {
+        action = Some(Action::ShowSettings);
     }
     if !view.snapshot.sessions.is_empty() && ui.button("Leave all").clicked() {
-        action = Some(Want::AskLeaveAll);
+        action = Some(Action::ConfirmLeaveAll);
     }
     action
 }

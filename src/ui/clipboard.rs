@@ -23,16 +23,16 @@ use crate::media::{Slot, Worker};
 
 /// How long a paste blocks the window for its text. A responsive program answers in a tenth of
 /// that, and text that is typed next follows the pasted text.
-const AT_ONCE: Duration = Duration::from_millis(50);
+const SYNC_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// How long a text may take, in seconds. A later paste would surprise the user.
-const LATEST: f64 = 3.0;
+const PASTE_TIMEOUT: f64 = 3.0;
 
 /// How many reader threads may wait for programs that do not answer.
-const READERS: usize = 4;
+const MAX_READERS: usize = 4;
 
 /// How long closing the window waits for the clipboard to be handed over.
-const FAREWELL: Duration = Duration::from_millis(500);
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Where a text is copied to and pasted from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,7 +45,7 @@ pub(crate) enum Selection {
 }
 
 /// A system clipboard. Its calls block until another program answers.
-pub(crate) trait System: Send + Sync {
+pub(crate) trait ClipboardBackend: Send + Sync {
     /// Reads the text.
     fn read(&self, from: Selection) -> Option<String>;
     /// Writes a text.
@@ -56,23 +56,23 @@ pub(crate) trait System: Send + Sync {
 
 /// The clipboard as the window uses it.
 pub(crate) struct Clipboard {
-    system: Arc<dyn System>,
+    backend: Arc<dyn ClipboardBackend>,
     readers: Arc<AtomicUsize>,
-    asked: VecDeque<Asked>,
-    copied: Arc<Copied>,
+    pending_pastes: VecDeque<PendingPaste>,
+    pending_copies: Arc<PendingCopies>,
 }
 
 /// The newest texts to copy, for [`Selection::Clipboard`] and [`Selection::Primary`].
 #[derive(Default)]
-struct Copied {
+struct PendingCopies {
     texts: [Slot<String>; 2],
     /// Locked from taking a text until it is written, so that an older text never overwrites a
     /// newer one.
     writing: Mutex<()>,
 }
 
-impl Copied {
-    fn write(&self, to: Selection, system: &dyn System) {
+impl PendingCopies {
+    fn write(&self, to: Selection, system: &dyn ClipboardBackend) {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(text) = self.texts[to as usize].take() {
             system.write(to, text);
@@ -81,9 +81,9 @@ impl Copied {
 }
 
 /// A paste whose text has not arrived.
-struct Asked {
+struct PendingPaste {
     answer: Receiver<Option<String>>,
-    paste: Paste,
+    paste: PasteTrigger,
     /// The widget that had the focus. A late text is dropped if the focus has moved.
     focus: Option<Id>,
     /// When the paste times out, in seconds of egui's clock.
@@ -91,18 +91,18 @@ struct Asked {
 }
 
 /// Counts a reader thread for as long as it lives.
-struct Reader(Arc<AtomicUsize>);
+struct ReaderPermit(Arc<AtomicUsize>);
 
-impl Reader {
+impl ReaderPermit {
     /// Counts one more reader, unless the maximum is reached.
-    fn one_of(readers: &Arc<AtomicUsize>) -> Option<Self> {
-        let incremented = |count: usize| (count < READERS).then_some(count + 1);
+    fn acquire(readers: &Arc<AtomicUsize>) -> Option<Self> {
+        let incremented = |count: usize| (count < MAX_READERS).then_some(count + 1);
         let counted = readers.fetch_update(Ordering::AcqRel, Ordering::Acquire, incremented);
         counted.is_ok().then(|| Self(Arc::clone(readers)))
     }
 }
 
-impl Drop for Reader {
+impl Drop for ReaderPermit {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }
@@ -110,12 +110,12 @@ impl Drop for Reader {
 
 /// What requested a text.
 #[derive(Clone, Copy)]
-enum Paste {
+enum PasteTrigger {
     ByKey,
     ByMiddleButton(Pos2),
 }
 
-impl Paste {
+impl PasteTrigger {
     fn event(self, text: String) -> Event {
         match self {
             Self::ByKey => Event::Paste(text),
@@ -126,25 +126,32 @@ impl Paste {
 
 impl Clipboard {
     /// Uses this system clipboard.
-    pub(crate) fn new(system: Arc<dyn System>) -> Self {
-        Self { system, readers: Arc::default(), asked: VecDeque::new(), copied: Arc::default() }
+    pub(crate) fn new(backend: Arc<dyn ClipboardBackend>) -> Self {
+        Self {
+            backend,
+            readers: Arc::default(),
+            pending_pastes: VecDeque::new(),
+            pending_copies: Arc::default(),
+        }
     }
 
     /// Turns key events into copy, cut and paste events, and adds the texts that have arrived.
     /// Returns whether a paste timed out.
-    pub(crate) fn feed(&mut self, ctx: &Context, input: &mut RawInput) -> bool {
+    pub(crate) fn process_input(&mut self, ctx: &Context, input: &mut RawInput) -> bool {
         let now = input.time.unwrap_or_else(|| ctx.input(|input| input.time));
         let mut events = vec![];
-        let is_late = self.take_answers(ctx, now, &mut events);
+        let is_late = self.collect_texts(ctx, now, &mut events);
         for event in std::mem::take(&mut input.events) {
-            match meaning(&event) {
-                Meaning::None => events.push(event),
-                Meaning::Copy => events.push(Event::Copy),
-                Meaning::Cut => events.push(Event::Cut),
-                Meaning::Paste => self.ask(ctx, now, Paste::ByKey, &mut events),
-                Meaning::PasteSelection(pos) => {
+            match clipboard_input(&event) {
+                ClipboardInput::None => events.push(event),
+                ClipboardInput::Copy => events.push(Event::Copy),
+                ClipboardInput::Cut => events.push(Event::Cut),
+                ClipboardInput::Paste => {
+                    self.request_text(ctx, now, PasteTrigger::ByKey, &mut events)
+                }
+                ClipboardInput::PasteSelection(pos) => {
                     events.push(event);
-                    self.ask(ctx, now, Paste::ByMiddleButton(pos), &mut events);
+                    self.request_text(ctx, now, PasteTrigger::ByMiddleButton(pos), &mut events);
                 }
             }
         }
@@ -168,44 +175,55 @@ impl Clipboard {
 
     /// Copies a text. Of two copies in quick succession the newer one wins.
     fn copy(&self, to: Selection, text: String) {
-        let (copied, system) = (Arc::clone(&self.copied), Arc::clone(&self.system));
+        let (copied, system) = (Arc::clone(&self.pending_copies), Arc::clone(&self.backend));
         copied.texts[to as usize].put(text);
-        run("clipboard copy", move || copied.write(to, &*system));
+        spawn_detached("clipboard copy", move || copied.write(to, &*system));
     }
 
     /// Requests a text, and waits shortly for it.
-    fn ask(&mut self, ctx: &Context, now: f64, paste: Paste, events: &mut Vec<Event>) {
-        let Some(reader) = Reader::one_of(&self.readers) else { return };
+    fn request_text(
+        &mut self,
+        ctx: &Context,
+        now: f64,
+        paste: PasteTrigger,
+        events: &mut Vec<Event>,
+    ) {
+        let Some(reader) = ReaderPermit::acquire(&self.readers) else { return };
         let from = match paste {
-            Paste::ByKey => Selection::Clipboard,
-            Paste::ByMiddleButton(_) => Selection::Primary,
+            PasteTrigger::ByKey => Selection::Clipboard,
+            PasteTrigger::ByMiddleButton(_) => Selection::Primary,
         };
         let (sender, answer) = mpsc::sync_channel(1);
-        let (system, reader_ctx) = (Arc::clone(&self.system), ctx.clone());
-        run("clipboard read", move || {
+        let (system, reader_ctx) = (Arc::clone(&self.backend), ctx.clone());
+        spawn_detached("clipboard read", move || {
             let text = system.read(from);
             drop(reader);
             // The paste may have timed out meanwhile.
             sender.send(text).ok();
             reader_ctx.request_repaint();
         });
-        match answer.recv_timeout(AT_ONCE) {
-            Ok(text) => events.extend(text.and_then(pasted).map(|text| paste.event(text))),
+        match answer.recv_timeout(SYNC_TIMEOUT) {
+            Ok(text) => events.extend(text.and_then(normalized).map(|text| paste.event(text))),
             Err(_) => {
                 let focus = ctx.memory(|memory| memory.focused());
-                self.asked.push_back(Asked { answer, paste, focus, until: now + LATEST });
-                ctx.request_repaint_after(Duration::from_secs_f64(LATEST));
+                self.pending_pastes.push_back(PendingPaste {
+                    answer,
+                    paste,
+                    focus,
+                    until: now + PASTE_TIMEOUT,
+                });
+                ctx.request_repaint_after(Duration::from_secs_f64(PASTE_TIMEOUT));
             }
         }
     }
 
     /// Adds the texts that have arrived. Returns whether a paste timed out.
-    fn take_answers(&mut self, ctx: &Context, now: f64, events: &mut Vec<Event>) -> bool {
+    fn collect_texts(&mut self, ctx: &Context, now: f64, events: &mut Vec<Event>) -> bool {
         let focus = ctx.memory(|memory| memory.focused());
         let mut is_late = false;
-        self.asked.retain(|paste| match paste.answer.try_recv() {
+        self.pending_pastes.retain(|paste| match paste.answer.try_recv() {
             Ok(text) => {
-                let text = text.and_then(pasted).filter(|_| paste.focus == focus);
+                let text = text.and_then(normalized).filter(|_| paste.focus == focus);
                 events.extend(text.map(|text| paste.paste.event(text)));
                 false
             }
@@ -222,22 +240,22 @@ impl Clipboard {
     /// Writes the last copies and closes the clipboard. The copied text stays available where the
     /// system keeps it. Blocks for half a second at most, because the window is closing.
     pub(crate) fn close(&self) {
-        let (system, copied) = (Arc::clone(&self.system), Arc::clone(&self.copied));
+        let (system, copied) = (Arc::clone(&self.backend), Arc::clone(&self.pending_copies));
         let (done, closed) = mpsc::sync_channel(1);
-        run("clipboard close", move || {
+        spawn_detached("clipboard close", move || {
             copied.write(Selection::Clipboard, &*system);
             copied.write(Selection::Primary, &*system);
             system.close();
             done.send(()).ok();
         });
-        if closed.recv_timeout(FAREWELL).is_err() {
+        if closed.recv_timeout(CLOSE_TIMEOUT).is_err() {
             tracing::warn!("the clipboard was not handed over in time");
         }
     }
 }
 
 /// Runs work that may never return, on a detached thread.
-fn run(name: &str, work: impl FnOnce() + Send + 'static) {
+fn spawn_detached(name: &str, work: impl FnOnce() + Send + 'static) {
     match Worker::spawn(name, |_| work()) {
         Ok(worker) => worker.abandon(),
         Err(error) => tracing::warn!(%error, "no thread for the clipboard"),
@@ -245,14 +263,14 @@ fn run(name: &str, work: impl FnOnce() + Send + 'static) {
 }
 
 /// A text with `\n` line ends, as a text box needs it. `None` if it is empty.
-fn pasted(text: String) -> Option<String> {
+fn normalized(text: String) -> Option<String> {
     let text = text.replace("\r\n", "\n");
     (!text.is_empty()).then_some(text)
 }
 
 /// What an input event means for the clipboard.
 #[derive(Clone, Copy, PartialEq, Debug)]
-enum Meaning {
+enum ClipboardInput {
     None,
     Copy,
     Cut,
@@ -260,39 +278,41 @@ enum Meaning {
     PasteSelection(Pos2),
 }
 
-fn meaning(event: &Event) -> Meaning {
+fn clipboard_input(event: &Event) -> ClipboardInput {
     if let Event::PointerButton { pos, button: PointerButton::Middle, pressed: true, .. } = event {
-        return Meaning::PasteSelection(*pos);
+        return ClipboardInput::PasteSelection(*pos);
     }
-    let Event::Key { key, pressed: true, modifiers, .. } = event else { return Meaning::None };
+    let Event::Key { key, pressed: true, modifiers, .. } = event else {
+        return ClipboardInput::None;
+    };
     let Modifiers { command, ctrl, shift, .. } = *modifiers;
     // Insert and Delete as in IBM's Common User Access, which Windows and most toolkits follow.
     let keys = [
-        (Meaning::Copy, *key == Key::Copy || command && *key == Key::C),
-        (Meaning::Copy, ctrl && !shift && *key == Key::Insert),
-        (Meaning::Cut, *key == Key::Cut || command && *key == Key::X),
-        (Meaning::Cut, shift && !ctrl && *key == Key::Delete),
-        (Meaning::Paste, *key == Key::Paste || command && *key == Key::V),
-        (Meaning::Paste, shift && !ctrl && *key == Key::Insert),
+        (ClipboardInput::Copy, *key == Key::Copy || command && *key == Key::C),
+        (ClipboardInput::Copy, ctrl && !shift && *key == Key::Insert),
+        (ClipboardInput::Cut, *key == Key::Cut || command && *key == Key::X),
+        (ClipboardInput::Cut, shift && !ctrl && *key == Key::Delete),
+        (ClipboardInput::Paste, *key == Key::Paste || command && *key == Key::V),
+        (ClipboardInput::Paste, shift && !ctrl && *key == Key::Insert),
     ];
-    keys.into_iter().find(|(_, is)| *is).map_or(Meaning::None, |(meaning, _)| meaning)
+    keys.into_iter().find(|(_, is)| *is).map_or(ClipboardInput::None, |(meaning, _)| meaning)
 }
 
 /// The clipboard of this machine.
 #[derive(Default)]
-pub(crate) struct Platform {
+pub(crate) struct SystemClipboard {
     /// On X11 and Wayland a copied text is available only while the program that copied it serves
     /// it. This object serves it.
-    held: Mutex<Option<arboard::Clipboard>>,
+    owned: Mutex<Option<arboard::Clipboard>>,
 }
 
-impl Platform {
-    fn held(&self) -> MutexGuard<'_, Option<arboard::Clipboard>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+impl SystemClipboard {
+    fn lock_owned(&self) -> MutexGuard<'_, Option<arboard::Clipboard>> {
+        self.owned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl System for Platform {
+impl ClipboardBackend for SystemClipboard {
     fn read(&self, from: Selection) -> Option<String> {
         // A new connection for each read: a program that hangs does not block the next read.
         let text = arboard::Clipboard::new().and_then(|mut clipboard| get(&mut clipboard, from));
@@ -300,7 +320,7 @@ impl System for Platform {
     }
 
     fn write(&self, to: Selection, text: String) {
-        let mut held = self.held();
+        let mut held = self.lock_owned();
         let done = match held.take().map_or_else(arboard::Clipboard::new, Ok) {
             Ok(clipboard) => set(held.insert(clipboard), to, text),
             Err(error) => Err(error),
@@ -311,7 +331,7 @@ impl System for Platform {
     }
 
     fn close(&self) {
-        drop(self.held().take());
+        drop(self.lock_owned().take());
     }
 }
 
@@ -365,13 +385,13 @@ mod tests {
 
     /// A clipboard whose owner answers when the test lets it.
     #[derive(Default)]
-    struct Fake {
+    struct FakeBackend {
         text: Mutex<String>,
         /// Reads block while the test holds this lock.
         owner: Mutex<()>,
     }
 
-    impl System for Fake {
+    impl ClipboardBackend for FakeBackend {
         fn read(&self, _: Selection) -> Option<String> {
             drop(self.owner.lock());
             Some(self.text.lock().unwrap().clone())
@@ -396,7 +416,7 @@ mod tests {
 
     fn feed(clipboard: &mut Clipboard, now: f64, events: Vec<Event>) -> (Vec<Event>, bool) {
         let mut input = RawInput { time: Some(now), events, ..RawInput::default() };
-        let is_late = clipboard.feed(&Context::default(), &mut input);
+        let is_late = clipboard.process_input(&Context::default(), &mut input);
         (input.events, is_late)
     }
 
@@ -420,8 +440,9 @@ mod tests {
 
     #[test]
     fn an_owner_that_hangs_blocks_no_input_and_its_text_arrives_later() {
-        let system = Arc::new(Fake { text: "a link".to_owned().into(), ..Fake::default() });
-        let mut clipboard = Clipboard::new(Arc::clone(&system) as Arc<dyn System>);
+        let system =
+            Arc::new(FakeBackend { text: "a link".to_owned().into(), ..FakeBackend::default() });
+        let mut clipboard = Clipboard::new(Arc::clone(&system) as Arc<dyn ClipboardBackend>);
         let hangs = system.owner.lock().unwrap();
         let key = press(Key::M, Modifiers::NONE);
         let (events, is_late) = feed(&mut clipboard, 0.0, vec![paste(), key.clone()]);
@@ -432,22 +453,23 @@ mod tests {
 
     #[test]
     fn a_paste_times_out_once_and_its_late_text_is_dropped() {
-        let system = Arc::new(Fake { text: "late".to_owned().into(), ..Fake::default() });
-        let mut clipboard = Clipboard::new(Arc::clone(&system) as Arc<dyn System>);
+        let system =
+            Arc::new(FakeBackend { text: "late".to_owned().into(), ..FakeBackend::default() });
+        let mut clipboard = Clipboard::new(Arc::clone(&system) as Arc<dyn ClipboardBackend>);
         let hangs = system.owner.lock().unwrap();
         feed(&mut clipboard, 0.0, vec![paste()]);
-        assert_eq!(feed(&mut clipboard, LATEST - 0.1, vec![]), (vec![], false));
-        assert_eq!(feed(&mut clipboard, LATEST + 0.1, vec![]), (vec![], true));
-        assert_eq!(feed(&mut clipboard, LATEST + 0.2, vec![]), (vec![], false));
-        for _ in 0..2 * READERS {
+        assert_eq!(feed(&mut clipboard, PASTE_TIMEOUT - 0.1, vec![]), (vec![], false));
+        assert_eq!(feed(&mut clipboard, PASTE_TIMEOUT + 0.1, vec![]), (vec![], true));
+        assert_eq!(feed(&mut clipboard, PASTE_TIMEOUT + 0.2, vec![]), (vec![], false));
+        for _ in 0..2 * MAX_READERS {
             feed(&mut clipboard, 10.0, vec![paste()]);
         }
         assert_eq!(
             clipboard.readers.load(Ordering::Acquire),
-            READERS,
+            MAX_READERS,
             "the maximum number of readers"
         );
-        clipboard.asked.clear();
+        clipboard.pending_pastes.clear();
         drop(hangs);
         while clipboard.readers.load(Ordering::Acquire) > 0 {
             std::thread::sleep(Duration::from_millis(10));
@@ -458,16 +480,16 @@ mod tests {
 
     #[test]
     fn closing_does_not_wait_for_an_owner_that_hangs() {
-        let system = Arc::new(Fake::default());
+        let system = Arc::new(FakeBackend::default());
         let hangs = system.owner.lock().unwrap();
-        Clipboard::new(Arc::clone(&system) as Arc<dyn System>).close();
+        Clipboard::new(Arc::clone(&system) as Arc<dyn ClipboardBackend>).close();
         drop(hangs);
     }
 
     #[test]
     fn a_copied_text_is_pasted_by_every_paste_key_and_the_newest_copy_wins() {
-        let system = Arc::new(Fake::default());
-        let mut clipboard = Clipboard::new(Arc::clone(&system) as Arc<dyn System>);
+        let system = Arc::new(FakeBackend::default());
+        let mut clipboard = Clipboard::new(Arc::clone(&system) as Arc<dyn ClipboardBackend>);
         let ctx = Context::default();
         ctx.copy_text("one".to_owned());
         ctx.copy_text("two\r\nlines".to_owned());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use eframe::egui::Context;
 
 use super::{
-    chosen::{Chosen, kind_of},
+    device_choice::{DeviceChoice, spec_kind},
     settings::Settings,
 };
 use crate::{
@@ -55,7 +55,7 @@ impl DeviceKind {
     }
 
     /// The current choice in the settings.
-    pub(crate) const fn chosen(self, settings: &Settings) -> &Chosen {
+    pub(crate) const fn chosen(self, settings: &Settings) -> &DeviceChoice {
         match self {
             Self::Microphone => &settings.microphone,
             Self::Camera => &settings.camera,
@@ -73,10 +73,10 @@ impl DeviceKind {
     }
 
     /// The chosen device as it is named in a sentence: "Logitech C920", "the camera".
-    pub(crate) fn called(self, settings: &Settings) -> String {
+    pub(crate) fn display_name(self, settings: &Settings) -> String {
         match self.chosen(settings) {
-            Chosen::Device { name, .. } => name.clone(),
-            chosen @ Chosen::Spec(spec) => match kind_of(spec) {
+            DeviceChoice::Device { name, .. } => name.clone(),
+            chosen @ DeviceChoice::Spec(spec) => match spec_kind(spec) {
                 "default" => format!("the {}", self.name()),
                 "pattern" => "the test picture".to_owned(),
                 "tone" => "the test tone".to_owned(),
@@ -85,7 +85,7 @@ impl DeviceKind {
         }
     }
 
-    fn ask(self) -> Vec<Device> {
+    fn list_devices(self) -> Vec<Device> {
         match self {
             Self::Microphone => engine::microphones(),
             Self::Camera => engine::cameras(),
@@ -95,41 +95,41 @@ impl DeviceKind {
 }
 
 /// Seconds after which a kind of device that was missing is queried again.
-const AGAIN: f64 = 5.0;
+const RETRY_SECONDS: f64 = 5.0;
 
 /// The lists of devices.
 pub(crate) struct DeviceLists {
     /// The runtime for queries, which may take two seconds. `None` in tests without devices.
     runtime: Option<tokio::runtime::Handle>,
-    lists: [List; 3],
+    lists: [DeviceList; 3],
     /// The kind whose menu is drawn.
-    pub(crate) open: Option<DeviceKind>,
+    pub(crate) open_menu: Option<DeviceKind>,
 }
 
 #[derive(Default)]
-struct List {
-    asked: bool,
+struct DeviceList {
+    is_queried: bool,
     answer: Arc<Slot<Vec<Device>>>,
     devices: Option<Vec<Device>>,
     /// The newest query found no device.
     is_missing: bool,
     /// When the list was last queried, in seconds of egui's clock.
-    asked_at: Option<f64>,
+    queried_at: Option<f64>,
 }
 
 impl DeviceLists {
     /// Creates lists that are empty until they are queried.
     pub(crate) fn new(runtime: Option<tokio::runtime::Handle>) -> Self {
-        Self { runtime, lists: Default::default(), open: None }
+        Self { runtime, lists: Default::default(), open_menu: None }
     }
 
     /// The devices of a kind, or `None` while the query runs.
-    pub(crate) fn known(&mut self, kind: DeviceKind, ctx: &Context) -> Option<&[Device]> {
-        if !self.lists[kind as usize].asked {
-            self.ask(kind, ctx);
+    pub(crate) fn get(&mut self, kind: DeviceKind, ctx: &Context) -> Option<&[Device]> {
+        if !self.lists[kind as usize].is_queried {
+            self.query(kind, ctx);
         }
         let list = &mut self.lists[kind as usize];
-        list.take();
+        list.take_answer();
         list.devices.as_deref()
     }
 
@@ -139,43 +139,43 @@ impl DeviceLists {
     pub(crate) fn is_missing(&mut self, kind: DeviceKind, ctx: &Context) -> bool {
         let now = ctx.input(|input| input.time);
         let list = &mut self.lists[kind as usize];
-        list.take();
-        let is_due = list.asked_at.is_none_or(|at| list.is_missing && now > at + AGAIN);
-        if !list.asked && is_due && self.runtime.is_some() {
-            self.ask(kind, ctx);
+        list.take_answer();
+        let is_due = list.queried_at.is_none_or(|at| list.is_missing && now > at + RETRY_SECONDS);
+        if !list.is_queried && is_due && self.runtime.is_some() {
+            self.query(kind, ctx);
         }
         self.lists[kind as usize].is_missing
     }
 
-    fn ask(&mut self, kind: DeviceKind, ctx: &Context) {
+    fn query(&mut self, kind: DeviceKind, ctx: &Context) {
         let list = &mut self.lists[kind as usize];
-        list.asked = true;
-        list.asked_at = Some(ctx.input(|input| input.time));
+        list.is_queried = true;
+        list.queried_at = Some(ctx.input(|input| input.time));
         let Some(runtime) = &self.runtime else { return list.devices = Some(vec![]) };
         let (answer, ctx) = (Arc::clone(&list.answer), ctx.clone());
         runtime.spawn_blocking(move || {
-            answer.put(kind.ask());
+            answer.put(kind.list_devices());
             ctx.request_repaint();
         });
     }
 
     /// Makes the next opening of the menu query again.
-    pub(crate) fn forget(&mut self, kind: DeviceKind) {
+    pub(crate) fn invalidate(&mut self, kind: DeviceKind) {
         let list = &mut self.lists[kind as usize];
         if list.devices.take().is_some() {
-            list.asked = false;
+            list.is_queried = false;
         }
     }
 
     /// Sets the result of a query.
     #[cfg(test)]
-    pub(crate) fn answer(&mut self, kind: DeviceKind, devices: &[Device]) {
+    pub(crate) fn set_answer(&mut self, kind: DeviceKind, devices: &[Device]) {
         self.lists[kind as usize].answer.put(devices.to_vec());
     }
 }
 
-impl List {
-    fn take(&mut self) {
+impl DeviceList {
+    fn take_answer(&mut self) {
         if let Some(devices) = self.answer.take() {
             self.is_missing = devices.is_empty();
             self.devices = Some(devices);

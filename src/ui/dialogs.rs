@@ -8,14 +8,14 @@ use eframe::egui::{
 use qrcode::{Color, EcLevel, QrCode};
 
 use super::{
+    action::{Action, NewSession},
     bidi,
     bindings::{Bindable, BindingError, Bindings, MODIFIERS},
-    focus, keys,
-    sessions::{primary_button, red_button, two_ended},
+    focus, labels,
+    sessions::{danger_button, primary_button, split_row},
     settings::{Settings, ThemeChoice},
+    shortcuts,
     theme::{GRID, Palette, SMALL, TITLE},
-    want::{Opening, Want},
-    words,
 };
 use crate::model::{
     Command, Departure, JoinTarget, MAX_NAME_CHARS, Media, MediaSet, ParticipantId, SessionId,
@@ -28,14 +28,14 @@ pub(crate) enum Dialog {
     /// A form that opens a session.
     Open(OpenForm),
     /// The QR code of a session link.
-    Code {
+    QrCode {
         /// The link.
         link: SessionLink,
         /// The session's name in a sentence.
-        place: String,
+        session_name: String,
     },
     /// Asks whether to join a session from a chat message at a hub that is not in use.
-    JoinLinked(JoinTarget),
+    JoinFromChat(JoinTarget),
     /// A form for the settings.
     Settings(SettingsForm),
     /// The keyboard shortcuts.
@@ -45,20 +45,20 @@ pub(crate) enum Dialog {
         /// The session.
         session: SessionId,
         /// The session's name in a sentence.
-        place: String,
+        session_name: String,
     },
     /// Asks whether to eject a participant from a session.
     Eject {
         /// The session.
         session: SessionId,
         /// The session's name in a sentence.
-        place: String,
+        session_name: String,
         /// The participant.
         participant: ParticipantId,
         /// The participant's name.
         name: String,
         /// Whether other participants at the same network address are blocked too.
-        address: bool,
+        block_address: bool,
     },
     /// Asks whether to leave all sessions. The number is that of the participants in them.
     LeaveAll(usize),
@@ -72,25 +72,25 @@ pub(crate) enum Dialog {
 }
 
 /// Maximum width of a dialog, in points.
-const WIDTH: f32 = 400.0;
+const MAX_WIDTH: f32 = 400.0;
 
 /// Distance from a dialog's edge to its content and to the window's edge, in points.
 const MARGIN: f32 = 16.0;
 
 /// Height reserved for an error of two small lines and the gap below, in points.
-const RESERVED: f32 = 40.0;
+const RESERVED_HEIGHT: f32 = 40.0;
 
 /// The result of drawing a dialog.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Outcome {
     /// The dialog stays open.
-    Open,
+    StillOpen,
     /// The dialog closes.
     Closed,
     /// The dialog closes with an action.
-    Want(Want),
+    Action(Action),
     /// The dialog closes, and these settings apply.
-    Keep(Settings),
+    SaveSettings(Settings),
     /// The dialog closes, and the program quits.
     Quit,
 }
@@ -126,29 +126,29 @@ impl Default for OpenForm {
 pub(crate) struct SettingsForm {
     settings: Settings,
     /// Whether another hub is used at once, because no session is active.
-    at_once: bool,
+    hub_applies_now: bool,
     /// The action whose new key is awaited.
-    awaiting: Option<Bindable>,
+    awaits_key_for: Option<Bindable>,
     /// Why the last pressed key cannot be bound.
-    refused: Option<BindingError>,
+    key_error: Option<BindingError>,
 }
 
 impl SettingsForm {
     /// A form that starts with the current settings.
     pub(crate) const fn new(settings: Settings, applies_now: bool) -> Self {
-        Self { settings, at_once: applies_now, awaiting: None, refused: None }
+        Self { settings, hub_applies_now: applies_now, awaits_key_for: None, key_error: None }
     }
 }
 
 impl Dialog {
     /// Whether the dialog takes the next key press, even if it is a shortcut.
     pub(crate) const fn awaits_key(&self) -> bool {
-        matches!(self, Self::Settings(form) if form.awaiting.is_some())
+        matches!(self, Self::Settings(form) if form.awaits_key_for.is_some())
     }
 
     /// Whether the dialog waits for an answer or input.
-    pub(crate) const fn asks(&self) -> bool {
-        !matches!(self, Self::Code { .. } | Self::Help(_))
+    pub(crate) const fn needs_answer(&self) -> bool {
+        !matches!(self, Self::QrCode { .. } | Self::Help(_))
     }
 
     /// Draws the dialog. Escape and a click outside close it.
@@ -156,30 +156,30 @@ impl Dialog {
         let room = ctx.content_rect().size() - Vec2::splat(4.0 * MARGIN);
         let frame = Frame::popup(&ctx.global_style()).inner_margin(MARGIN);
         let modal = Modal::new(Id::unique("dialog")).frame(frame).show(ctx, |ui| {
-            ui.set_width(WIDTH.min(room.x));
+            ui.set_width(MAX_WIDTH.min(room.x));
             let scroll = ScrollArea::vertical().max_height(room.y).min_scrolled_height(room.y);
             let scrolled = scroll.show(ui, |ui| {
-                let outcome = self.content(ui);
-                focus::follow(ui);
+                let outcome = self.draw_content(ui);
+                focus::scroll_to_focused(ui);
                 outcome
             });
             scrolled.inner
         });
-        if modal.inner == Outcome::Open && modal.should_close() {
+        if modal.inner == Outcome::StillOpen && modal.should_close() {
             return Outcome::Closed;
         }
         modal.inner
     }
 
-    fn content(&mut self, ui: &mut Ui) -> Outcome {
+    fn draw_content(&mut self, ui: &mut Ui) -> Outcome {
         match self {
             Self::Open(form) => form.ui(ui),
-            Self::Code { link, place: session_name } => code(ui, link, session_name),
-            Self::JoinLinked(target) => join_linked(ui, target),
+            Self::QrCode { link, session_name } => qr_code(ui, link, session_name),
+            Self::JoinFromChat(target) => join_linked(ui, target),
             Self::Settings(form) => form.ui(ui),
             Self::Help(bindings) => help(ui, bindings),
-            Self::Close { session, place: session_name } => close(ui, session, session_name),
-            Self::Eject { session, place: session_name, participant, name, address } => {
+            Self::Close { session, session_name } => close(ui, session, session_name),
+            Self::Eject { session, session_name, participant, name, block_address: address } => {
                 eject(ui, (session, session_name), (participant, name), address)
             }
             Self::LeaveAll(present) => leave_all(ui, *present),
@@ -198,8 +198,8 @@ impl OpenForm {
         });
         for topology in Topology::ALL {
             ui.horizontal(|ui| {
-                ui.radio_value(&mut self.topology, topology, words::topology(topology));
-                ui.label(RichText::new(words::topology_meaning(topology)).small().weak());
+                ui.radio_value(&mut self.topology, topology, labels::topology(topology));
+                ui.label(RichText::new(labels::topology_hint(topology)).small().weak());
             });
         }
         let label = ui.label("Id in the link (optional)");
@@ -216,11 +216,13 @@ impl OpenForm {
             value.accessible_name("How many people");
             ui.label(RichText::new(format!("{max_limit} at most, with you")).small().weak());
         });
-        let problem = self.problem();
+        let problem = self.validate();
         let words = problem.as_ref().err().map_or("", String::as_str);
-        reserved(ui, RichText::new(words).color(Palette::of(ui).warn));
-        let Ok(opening) = problem else { return buttons(ui, "Open session", false, Outcome::Open) };
-        buttons(ui, "Open session", true, Outcome::Want(Want::Open(opening)))
+        reserved_label(ui, RichText::new(words).color(Palette::of(ui).warn));
+        let Ok(opening) = problem else {
+            return confirm_buttons(ui, "Open session", false, Outcome::StillOpen);
+        };
+        confirm_buttons(ui, "Open session", true, Outcome::Action(Action::Open(opening)))
     }
 
     fn media(&self) -> Option<MediaSet> {
@@ -231,14 +233,14 @@ impl OpenForm {
     }
 
     /// The session to open, or what the user must correct first.
-    fn problem(&self) -> Result<Opening, String> {
+    fn validate(&self) -> Result<NewSession, String> {
         let media = self.media().ok_or("Choose audio, video or chat.")?;
         let session = match self.id.trim() {
             "" => None,
-            id => Some(parse_own_id(id).map_err(|error| words::sentence(&error.to_string()))?),
+            id => Some(parse_own_id(id).map_err(|error| labels::sentence(&error.to_string()))?),
         };
         let limit = self.limited.then_some(self.limit);
-        Ok(Opening { session, media, topology: self.topology, limit })
+        Ok(NewSession { session, media, topology: self.topology, limit })
     }
 }
 
@@ -246,7 +248,7 @@ impl SettingsForm {
     fn ui(&mut self, ui: &mut Ui) -> Outcome {
         ui.label(RichText::new("Settings").heading());
         let label = ui.label("Your name, as others see it");
-        let name = bidi::line_box(&mut self.settings.name, |edit| {
+        let name = bidi::single_line_edit(&mut self.settings.name, |edit| {
             let edit = edit.hint_text("Guest").char_limit(MAX_NAME_CHARS);
             ui.add(edit.desired_width(f32::INFINITY))
         });
@@ -262,28 +264,28 @@ impl SettingsForm {
             ui.radio_value(theme, ThemeChoice::Dark, "Dark");
             ui.radio_value(theme, ThemeChoice::Light, "Light");
         });
-        self.keys(ui);
-        let problem = self.settings.hub().err();
+        self.shortcut_grid(ui);
+        let problem = self.settings.hub_choice().err();
         let warn = |text: String| RichText::new(text).color(Palette::of(ui).warn);
         let note = "Another hub is used from the next start.";
-        reserved(
+        reserved_label(
             ui,
-            match (&self.refused, &problem) {
-                (Some(refused), _) => warn(words::sentence(&refused.to_string())),
-                (None, Some(problem)) => warn(words::sentence(&problem.to_string())),
-                (None, None) => RichText::new(if self.at_once { "" } else { note }).weak(),
+            match (&self.key_error, &problem) {
+                (Some(refused), _) => warn(labels::sentence(&refused.to_string())),
+                (None, Some(problem)) => warn(labels::sentence(&problem.to_string())),
+                (None, None) => RichText::new(if self.hub_applies_now { "" } else { note }).weak(),
             },
         );
-        buttons(ui, "Save", problem.is_none(), Outcome::Keep(self.settings.clone()))
+        confirm_buttons(ui, "Save", problem.is_none(), Outcome::SaveSettings(self.settings.clone()))
     }
 }
 
 impl SettingsForm {
     /// Draws a button per action, which shows its key and rebinds it.
-    fn keys(&mut self, ui: &mut Ui) {
-        self.take_key(ui);
+    fn shortcut_grid(&mut self, ui: &mut Ui) {
+        self.capture_key(ui);
         ui.separator();
-        two_ended(
+        split_row(
             ui,
             |ui| ui.label("Keyboard shortcuts: click one, then press a key"),
             |ui| {
@@ -291,14 +293,14 @@ impl SettingsForm {
                 let button = egui::Button::new("Reset");
                 if ui.add_enabled(self.settings.keys != defaults, button).clicked() {
                     self.settings.keys = defaults;
-                    (self.awaiting, self.refused) = (None, None);
+                    (self.awaits_key_for, self.key_error) = (None, None);
                 }
             },
         );
         Grid::new("bindings").num_columns(2).spacing([2.0 * GRID, GRID / 2.0]).show(ui, |ui| {
             for action in Bindable::ALL {
-                let key = self.settings.keys.shown(action);
-                let awaited = self.awaiting == Some(action);
+                let key = self.settings.keys.key_name(action);
+                let awaited = self.awaits_key_for == Some(action);
                 let text = if awaited { "Press a key…" } else { key };
                 let button = ui.add(egui::Button::new(text).min_size(Vec2::new(96.0, 24.0)));
                 let label = format!("{key}: {}", action.meaning());
@@ -306,8 +308,8 @@ impl SettingsForm {
                     egui::WidgetInfo::selected(egui::Role::Button, true, awaited, &label)
                 });
                 if button.clicked() {
-                    self.awaiting = (!awaited).then_some(action);
-                    self.refused = None;
+                    self.awaits_key_for = (!awaited).then_some(action);
+                    self.key_error = None;
                 }
                 ui.add(Label::new(RichText::new(action.meaning()).font(SMALL)).wrap());
                 ui.end_row();
@@ -316,8 +318,8 @@ impl SettingsForm {
     }
 
     /// Binds the next pressed key to the awaiting action. Escape cancels.
-    fn take_key(&mut self, ui: &Ui) {
-        let Some(action) = self.awaiting else { return };
+    fn capture_key(&mut self, ui: &Ui) {
+        let Some(action) = self.awaits_key_for else { return };
         let mut pressed = None;
         ui.input_mut(|input| {
             for event in &input.events {
@@ -325,7 +327,7 @@ impl SettingsForm {
                     && !(modifiers.ctrl || modifiers.alt || modifiers.command)
                     && !MODIFIERS.contains(key)
                 {
-                    pressed = pressed.or(Some(keys::written(*key, modifiers.shift)));
+                    pressed = pressed.or(Some(shortcuts::typed_key(*key, modifiers.shift)));
                 }
             }
             // The keys are consumed: Escape would close the dialog, and a letter would be typed
@@ -337,27 +339,27 @@ impl SettingsForm {
         });
         match pressed {
             None => {}
-            Some(Key::Escape) => (self.awaiting, self.refused) = (None, None),
+            Some(Key::Escape) => (self.awaits_key_for, self.key_error) = (None, None),
             Some(key) => match self.settings.keys.bind(action, key) {
-                Ok(()) => (self.awaiting, self.refused) = (None, None),
-                Err(refused) => self.refused = Some(refused),
+                Ok(()) => (self.awaits_key_for, self.key_error) = (None, None),
+                Err(refused) => self.key_error = Some(refused),
             },
         }
     }
 }
 
 /// A text that appears while the user types, in reserved space so that nothing else moves.
-fn reserved(ui: &mut Ui, text: RichText) {
+fn reserved_label(ui: &mut Ui, text: RichText) {
     let top = ui.cursor().top();
     if !text.is_empty() {
         ui.add(Label::new(text.font(SMALL)).wrap());
     }
     let drawn = ui.cursor().top() - top;
-    ui.add_space((RESERVED - drawn).max(0.0));
+    ui.add_space((RESERVED_HEIGHT - drawn).max(0.0));
 }
 
 /// Draws a session link as a QR code, dark on light in both themes as scanners expect.
-fn code(ui: &mut Ui, link: &SessionLink, session_name: &str) -> Outcome {
+fn qr_code(ui: &mut Ui, link: &SessionLink, session_name: &str) -> Outcome {
     let text = link.to_string();
     let title = format!("Scan to join {session_name}");
     ui.add(Label::new(RichText::new(title).heading()).wrap());
@@ -385,19 +387,19 @@ fn code(ui: &mut Ui, link: &SessionLink, session_name: &str) -> Outcome {
         }
     }
     ui.add(Label::new(RichText::new(&text).monospace()).wrap());
-    let copy = Outcome::Want(Want::Copy(text, format!("Link to {session_name}")));
-    choice(ui, ("Copy link", "Close"), true, copy)
+    let copy = Outcome::Action(Action::Copy(text, format!("Link to {session_name}")));
+    choice_buttons(ui, ("Copy link", "Close"), true, copy)
 }
 
 /// Draws the question before a session from a chat message is joined. The author of the message
 /// chose the session, so "Join muted" comes first and is the default of Enter.
 fn join_linked(ui: &mut Ui, target: &JoinTarget) -> Outcome {
-    let hub_name = target.hub.as_ref().map_or_else(String::new, words::host);
+    let hub_name = target.hub.as_ref().map_or_else(String::new, labels::hub_host);
     ui.add(Label::new(RichText::new(format!("Join at {hub_name}?")).heading()).wrap());
     let text =
         "Your camera and microphone will be sent. Whoever wrote the link chose who is there.";
     ui.add(Label::new(text).wrap());
-    let join = |muted| Outcome::Want(Want::JoinLinked { target: target.clone(), muted });
+    let join = |muted| Outcome::Action(Action::JoinFromChat { target: target.clone(), muted });
     ui.add_space(GRID);
     ui.horizontal_wrapped(|ui| {
         let muted = primary_button(ui, "Join muted");
@@ -410,7 +412,7 @@ fn join_linked(ui: &mut Ui, target: &JoinTarget) -> Outcome {
             (true, ..) => join(true),
             (false, true, _) => join(false),
             (false, false, true) => Outcome::Closed,
-            (false, false, false) => Outcome::Open,
+            (false, false, false) => Outcome::StillOpen,
         }
     })
     .inner
@@ -420,13 +422,13 @@ fn help(ui: &mut Ui, bindings: &Bindings) -> Outcome {
     ui.label(RichText::new("Keyboard shortcuts").heading());
     ui.label(RichText::new("They work everywhere, except while you type.").small().weak());
     Grid::new("keys").num_columns(2).spacing([2.0 * GRID, GRID / 2.0]).show(ui, |ui| {
-        for (key, action) in keys::help(bindings) {
+        for (key, action) in shortcuts::help(bindings) {
             ui.label(RichText::new(key).monospace().strong());
             ui.add(Label::new(RichText::new(action).font(SMALL)).wrap());
             ui.end_row();
         }
     });
-    if ui.button("Close").clicked() { Outcome::Closed } else { Outcome::Open }
+    if ui.button("Close").clicked() { Outcome::Closed } else { Outcome::StillOpen }
 }
 
 fn close(ui: &mut Ui, session: &SessionId, session_name: &str) -> Outcome {
@@ -436,7 +438,7 @@ fn close(ui: &mut Ui, session: &SessionId, session_name: &str) -> Outcome {
         "Everyone in it is disconnected, and its link stops working. You can undo it for 8 seconds.",
     );
     let command = Command::Depart(Departure::Close(session.clone()));
-    destroy(ui, "End for everyone", Outcome::Want(command.into()))
+    destructive_buttons(ui, "End for everyone", Outcome::Action(command.into()))
 }
 
 fn eject(
@@ -455,19 +457,23 @@ fn eject(
     ui.checkbox(address, "Keep out everybody else at the same network address");
     let (session, participant) = (session.clone(), participant.clone());
     let command = Command::Eject { session, participant, address: *address };
-    destroy(ui, "Remove", Outcome::Want(command.into()))
+    destructive_buttons(ui, "Remove", Outcome::Action(command.into()))
 }
 
 fn leave_all(ui: &mut Ui, present: usize) -> Outcome {
     ui.label(RichText::new("Leave all sessions?").heading());
-    ui.label(consequence(present));
-    destroy(ui, "Leave all", Outcome::Want(Command::Depart(Departure::LeaveAll).into()))
+    ui.label(leave_consequence(present));
+    destructive_buttons(
+        ui,
+        "Leave all",
+        Outcome::Action(Command::Depart(Departure::LeaveAll).into()),
+    )
 }
 
 fn quit(ui: &mut Ui, present: usize, guests: usize) -> Outcome {
     ui.label(RichText::new("Quit Quintet?").heading());
     if present > 0 {
-        ui.label(consequence(present));
+        ui.label(leave_consequence(present));
     }
     if guests > 0 {
         let people = if guests == 1 { "1 person uses" } else { &format!("{guests} people use") };
@@ -475,11 +481,11 @@ fn quit(ui: &mut Ui, present: usize, guests: usize) -> Outcome {
             "{people} this window as their hub. They stay connected, but nobody new can join."
         ));
     }
-    destroy(ui, "Quit", Outcome::Quit)
+    destructive_buttons(ui, "Quit", Outcome::Quit)
 }
 
 /// What leaving means while that many participants are present.
-fn consequence(present: usize) -> String {
+fn leave_consequence(present: usize) -> String {
     let people =
         if present == 1 { "1 person is".to_owned() } else { format!("{present} people are") };
     format!(
@@ -489,10 +495,10 @@ fn consequence(present: usize) -> String {
 }
 
 /// Draws a destructive button and Cancel. Cancel has the focus, so that Enter does no harm.
-fn destroy(ui: &mut Ui, action: &str, outcome: Outcome) -> Outcome {
+fn destructive_buttons(ui: &mut Ui, action: &str, outcome: Outcome) -> Outcome {
     ui.add_space(GRID);
     ui.horizontal(|ui| {
-        let done = red_button(ui, action).clicked();
+        let done = danger_button(ui, action).clicked();
         let cancel = ui.button("Cancel");
         if ui.memory(|memory| memory.focused().is_none()) {
             cancel.request_focus();
@@ -500,19 +506,24 @@ fn destroy(ui: &mut Ui, action: &str, outcome: Outcome) -> Outcome {
         match (done, cancel.clicked()) {
             (true, _) => outcome,
             (false, true) => Outcome::Closed,
-            (false, false) => Outcome::Open,
+            (false, false) => Outcome::StillOpen,
         }
     })
     .inner
 }
 
 /// Draws the confirming button and Cancel. Enter in a text box confirms.
-fn buttons(ui: &mut Ui, action: &str, possible: bool, outcome: Outcome) -> Outcome {
-    choice(ui, (action, "Cancel"), possible, outcome)
+fn confirm_buttons(ui: &mut Ui, action: &str, possible: bool, outcome: Outcome) -> Outcome {
+    choice_buttons(ui, (action, "Cancel"), possible, outcome)
 }
 
 /// The same, with another label for the cancelling button.
-fn choice(ui: &mut Ui, (action, back): (&str, &str), possible: bool, outcome: Outcome) -> Outcome {
+fn choice_buttons(
+    ui: &mut Ui,
+    (action, back): (&str, &str),
+    possible: bool,
+    outcome: Outcome,
+) -> Outcome {
     ui.add_space(GRID);
     let entered = ui.input(|input| input.key_pressed(Key::Enter))
         && ui.memory(|memory| memory.focused().is_none());
@@ -522,7 +533,7 @@ fn choice(ui: &mut Ui, (action, back): (&str, &str), possible: bool, outcome: Ou
         match (possible && (done || entered), back) {
             (true, _) => outcome,
             (false, true) => Outcome::Closed,
-            (false, false) => Outcome::Open,
+            (false, false) => Outcome::StillOpen,
         }
     })
     .inner

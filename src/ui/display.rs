@@ -6,14 +6,14 @@ pub(super) struct Display {
     /// Identifies it among the displays of this user.
     pub(super) name: String,
     /// The environment to restart with if no window can be opened on it.
-    pub(super) otherwise: Option<Changes>,
+    pub(super) fallback: Option<EnvChanges>,
 }
 
 /// Changes of environment variables: a new value, or `None` to remove the variable.
-pub(super) type Changes = Vec<(&'static str, Option<&'static str>)>;
+pub(super) type EnvChanges = Vec<(&'static str, Option<&'static str>)>;
 
 #[cfg(target_os = "linux")]
-pub(super) use linux::{find, start_anew};
+pub(super) use linux::{find, restart_with};
 #[cfg(not(target_os = "linux"))]
 pub(super) use other_platforms::{find, restart_with};
 
@@ -52,31 +52,31 @@ mod linux {
         rust_connection::RustConnection,
     };
 
-    use super::{Changes, Display};
+    use super::{Display, EnvChanges};
 
     /// How long a Wayland compositor may take to answer. It usually takes less than a millisecond.
-    const PATIENCE: Duration = Duration::from_secs(5);
+    const COMPOSITOR_TIMEOUT: Duration = Duration::from_secs(5);
 
     /// The scales of real screens, from a projector's to the largest for low vision. A scale
     /// outside is a mistake: winit would panic, or the window would fit on no screen.
-    const SCALES: std::ops::RangeInclusive<f64> = 0.25..=10.0;
+    const VALID_SCALES: std::ops::RangeInclusive<f64> = 0.25..=10.0;
 
     /// The variable that names a Wayland compositor.
-    const WAYLAND: &str = "WAYLAND_DISPLAY";
+    const WAYLAND_DISPLAY: &str = "WAYLAND_DISPLAY";
 
     /// The variable with an inherited connection to a compositor.
     const WAYLAND_SOCKET: &str = "WAYLAND_SOCKET";
 
     /// The variable that names an X server.
-    const X11: &str = "DISPLAY";
+    const DISPLAY: &str = "DISPLAY";
 
     /// The variable whose value winit takes as the scale of X11 screens, instead of asking the
     /// server.
-    const SCALE: &str = "WINIT_X11_SCALE_FACTOR";
+    const X11_SCALE_FACTOR: &str = "WINIT_X11_SCALE_FACTOR";
 
     /// The display variables of the environment. Empty values count as unset.
     #[derive(Clone, Default, Debug)]
-    struct Told {
+    struct DisplayEnv {
         wayland: Option<String>,
         wayland_socket: Option<String>,
         x11: Option<String>,
@@ -86,13 +86,13 @@ mod linux {
 
     /// What to do in an environment.
     #[derive(PartialEq, Debug)]
-    enum Plan {
+    enum StartPlan {
         /// Open the window on this display.
         Open(Display),
         /// Restart with these changes.
-        Anew(Changes),
+        Restart(EnvChanges),
         /// This compositor does not answer, and there is no other display.
-        Silent(String),
+        Unresponsive(String),
     }
 
     /// Finds the display for the window and checks that it answers. Restarts the program if the
@@ -101,19 +101,19 @@ mod linux {
     /// # Errors
     /// If no display answers. The error says what to do.
     pub(in crate::ui) fn find() -> anyhow::Result<Display> {
-        let env = Told::of_environment();
-        let answers = |socket: &Path| answers(socket, PATIENCE);
+        let env = DisplayEnv::from_env();
+        let answers = |socket: &Path| answers(socket, COMPOSITOR_TIMEOUT);
         match env.plan(answers, dpi) {
-            Plan::Open(display) => Ok(display),
-            Plan::Anew(changes) => {
-                let error = start_anew(&changes);
+            StartPlan::Open(display) => Ok(display),
+            StartPlan::Restart(changes) => {
+                let error = restart_with(&changes);
                 anyhow::bail!(
                     "cannot open a window in this environment, and the program cannot restart \
                      itself ({error}); {}",
-                    in_words(&changes)
+                    describe(&changes)
                 )
             }
-            Plan::Silent(socket) => anyhow::bail!(
+            StartPlan::Unresponsive(socket) => anyhow::bail!(
                 "cannot open a window: the Wayland display {socket} does not answer, and \
                  DISPLAY names no other; start the program from a desktop's menu or terminal, and \
                  `quintet --help` lists what works without a window"
@@ -123,7 +123,7 @@ mod linux {
 
     /// Restarts the program in the same process, with another environment. Returns only if that
     /// failed.
-    pub(in crate::ui) fn start_anew(changes: &Changes) -> io::Error {
+    pub(in crate::ui) fn restart_with(changes: &EnvChanges) -> io::Error {
         let program = match env::current_exe() {
             Ok(program) => program,
             Err(error) => return error,
@@ -140,7 +140,7 @@ mod linux {
     }
 
     /// The same changes as instructions for the user.
-    fn in_words(changes: &Changes) -> String {
+    fn describe(changes: &EnvChanges) -> String {
         let words: Vec<_> = changes
             .iter()
             .map(|(name, value)| match value {
@@ -151,29 +151,30 @@ mod linux {
         words.join(", ")
     }
 
-    impl Told {
-        fn of_environment() -> Self {
+    impl DisplayEnv {
+        fn from_env() -> Self {
             let of = |name| env::var(name).ok().filter(|value| !value.is_empty());
             let folder = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
             Self {
-                wayland: of(WAYLAND),
+                wayland: of(WAYLAND_DISPLAY),
                 wayland_socket: of(WAYLAND_SOCKET),
-                x11: of(X11),
-                scale: of(SCALE),
+                x11: of(DISPLAY),
+                scale: of(X11_SCALE_FACTOR),
                 runtime_folder: folder.filter(|folder| folder.is_absolute()),
             }
         }
 
         /// winit uses Wayland whenever the environment names it, without a fallback, and it accepts
         /// any scale.
-        fn plan(&self, answers: impl Fn(&Path) -> bool, dpi: impl Fn() -> Option<f64>) -> Plan {
-            let without_wayland = || vec![(WAYLAND, None), (WAYLAND_SOCKET, None)];
+        fn plan(
+            &self,
+            answers: impl Fn(&Path) -> bool,
+            dpi: impl Fn() -> Option<f64>,
+        ) -> StartPlan {
+            let without_wayland = || vec![(WAYLAND_DISPLAY, None), (WAYLAND_SOCKET, None)];
             let fallback = self.x11.is_some().then(without_wayland);
             if let (Some(socket), None) = (&self.wayland_socket, &self.wayland) {
-                return Plan::Open(Display {
-                    name: format!("wayland {socket}"),
-                    otherwise: fallback,
-                });
+                return StartPlan::Open(Display { name: format!("wayland {socket}"), fallback });
             }
             if let Some(wayland) = &self.wayland {
                 let socket = self.socket(wayland);
@@ -181,20 +182,17 @@ mod linux {
                     socket.as_ref().map_or_else(|| wayland.clone(), |s| s.display().to_string());
                 // An inherited connection cannot be tried without using it up.
                 if self.wayland_socket.is_some() || socket.is_some_and(|socket| answers(&socket)) {
-                    return Plan::Open(Display {
-                        name: format!("wayland {name}"),
-                        otherwise: fallback,
-                    });
+                    return StartPlan::Open(Display { name: format!("wayland {name}"), fallback });
                 }
-                return fallback.map_or(Plan::Silent(name), Plan::Anew);
+                return fallback.map_or(StartPlan::Unresponsive(name), StartPlan::Restart);
             }
             let Some(x11) = &self.x11 else {
-                return Plan::Open(Display { name: String::new(), otherwise: None });
+                return StartPlan::Open(Display { name: String::new(), fallback: None });
             };
-            if is_wrong(self.scale.as_deref(), dpi) {
-                return Plan::Anew(vec![(SCALE, Some("1"))]);
+            if is_unusable_scale(self.scale.as_deref(), dpi) {
+                return StartPlan::Restart(vec![(X11_SCALE_FACTOR, Some("1"))]);
             }
-            Plan::Open(Display { name: format!("x11 {}", without_screen(x11)), otherwise: None })
+            StartPlan::Open(Display { name: format!("x11 {}", x11_server(x11)), fallback: None })
         }
 
         /// The path of a compositor's socket.
@@ -225,7 +223,7 @@ mod linux {
 
     /// Whether the scale that winit would take for X11 is outside [`VALID_SCALES`]. It comes from
     /// the variable if that is set, else from the configured resolution in dots per inch.
-    fn is_wrong(variable: Option<&str>, dpi: impl Fn() -> Option<f64>) -> bool {
+    fn is_unusable_scale(variable: Option<&str>, dpi: impl Fn() -> Option<f64>) -> bool {
         let scale = match variable {
             Some(text) if text.eq_ignore_ascii_case("randr") => return false,
             Some(text) => text.parse().unwrap_or(f64::NAN),
@@ -233,11 +231,11 @@ mod linux {
             // and checks it.
             None => dpi().map_or(1.0, |dpi| dpi / 96.0),
         };
-        !SCALES.contains(&scale)
+        !VALID_SCALES.contains(&scale)
     }
 
     /// The X server of a display name, without the screen: `:0` of `:0.0`.
-    fn without_screen(display: &str) -> &str {
+    fn x11_server(display: &str) -> &str {
         match display.rsplit_once('.') {
             Some((server, screen))
                 if server.contains(':') && screen.bytes().all(|byte| byte.is_ascii_digit()) =>
@@ -324,44 +322,44 @@ mod linux {
 
         use super::*;
 
-        fn env(wayland: Option<&str>, x11: Option<&str>) -> Told {
-            Told {
+        fn env(wayland: Option<&str>, x11: Option<&str>) -> DisplayEnv {
+            DisplayEnv {
                 wayland: wayland.map(str::to_owned),
                 x11: x11.map(str::to_owned),
                 runtime_folder: Some("/run/user/7".into()),
-                ..Told::default()
+                ..DisplayEnv::default()
             }
         }
 
-        fn plan(env: &Told, answers: bool, dpi: Option<f64>) -> Plan {
+        fn plan(env: &DisplayEnv, answers: bool, dpi: Option<f64>) -> StartPlan {
             env.plan(|_| answers, || dpi)
         }
 
-        fn open(name: &str, fallback: Option<Changes>) -> Plan {
-            Plan::Open(Display { name: name.to_owned(), otherwise: fallback })
+        fn open(name: &str, fallback: Option<EnvChanges>) -> StartPlan {
+            StartPlan::Open(Display { name: name.to_owned(), fallback })
         }
 
         #[test]
         fn wayland_is_used_if_it_answers_and_x11_otherwise() {
-            let restart = || vec![(WAYLAND, None), (WAYLAND_SOCKET, None)];
+            let restart = || vec![(WAYLAND_DISPLAY, None), (WAYLAND_SOCKET, None)];
             let both = env(Some("wayland-0"), Some(":0"));
             let name = "wayland /run/user/7/wayland-0";
             assert_eq!(plan(&both, true, None), open(name, Some(restart())));
-            assert_eq!(plan(&both, false, None), Plan::Anew(restart()));
+            assert_eq!(plan(&both, false, None), StartPlan::Restart(restart()));
             let alone = env(Some("wayland-0"), None);
             assert_eq!(plan(&alone, true, None), open(name, None));
-            let silent = Plan::Silent("/run/user/7/wayland-0".to_owned());
+            let silent = StartPlan::Unresponsive("/run/user/7/wayland-0".to_owned());
             assert_eq!(plan(&alone, false, None), silent);
             assert_eq!(plan(&env(None, Some(":0.0")), false, None), open("x11 :0", None));
             assert_eq!(plan(&env(None, None), false, None), open("", None));
-            let no_folder = Told { runtime_folder: None, ..both };
-            assert_eq!(plan(&no_folder, true, None), Plan::Anew(restart()));
+            let no_folder = DisplayEnv { runtime_folder: None, ..both };
+            assert_eq!(plan(&no_folder, true, None), StartPlan::Restart(restart()));
         }
 
         #[test]
         fn an_invalid_scale_restarts_with_a_scale_of_one() {
             let x11 = env(None, Some(":0"));
-            let restart = || Plan::Anew(vec![(SCALE, Some("1"))]);
+            let restart = || StartPlan::Restart(vec![(X11_SCALE_FACTOR, Some("1"))]);
             for dpi in [0.0, -96.0, -1.0 / 1024.0, f64::NAN, f64::INFINITY, 1e6, 1.0] {
                 assert_eq!(plan(&x11, false, Some(dpi)), restart(), "{dpi}");
             }
@@ -376,7 +374,7 @@ mod linux {
                 ("large", false),
                 ("inf", false),
             ] {
-                let env = Told { scale: Some(scale.to_owned()), ..x11.clone() };
+                let env = DisplayEnv { scale: Some(scale.to_owned()), ..x11.clone() };
                 let wanted = if is_right { open("x11 :0", None) } else { restart() };
                 assert_eq!(plan(&env, false, Some(0.0)), wanted, "{scale}");
             }

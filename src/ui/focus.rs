@@ -6,7 +6,7 @@ use eframe::egui::Ui;
 ///
 /// Must be called inside the area, after its widgets: egui moves the focus to widgets outside the
 /// visible part, but does not scroll.
-pub(crate) fn follow(ui: &Ui) {
+pub(crate) fn scroll_to_focused(ui: &Ui) {
     let Some(id) = ui.memory(|memory| memory.focused()) else { return };
     let Some(control) = ui.ctx().read_response(id) else { return };
     let is_here = control.layer_id == ui.layer_id() && ui.min_rect().contains_rect(control.rect);

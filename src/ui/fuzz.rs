@@ -9,7 +9,7 @@ use super::{
 pub fn settings(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     if let Ok((settings, _)) = parse(&text) {
-        let _ = (settings.hub(), settings.engine());
+        let _ = (settings.hub_choice(), settings.engine_options());
         let kept =
             merge("", &Settings::default(), &settings).expect("valid settings can be written");
         let (again, invalid) = parse(&kept).expect("written settings can be parsed");

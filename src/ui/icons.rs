@@ -33,7 +33,7 @@ pub(crate) enum Icon {
     /// The power symbol: ends a session for everyone.
     End,
     /// A head and an arrow away from it: ejects a participant.
-    SendOut,
+    Eject,
     /// An arrow out of a door: leaves a session.
     Leave,
     /// A pin: the tile is pinned.
@@ -54,9 +54,9 @@ pub(crate) enum Icon {
 
 /// The state that an icon button shows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Mark {
+pub(crate) enum IconState {
     /// A plain button without a state.
-    Deed,
+    Plain,
     /// A switch that is on.
     On,
     /// A switch that is off: struck through, in the warning colour.
@@ -122,7 +122,7 @@ impl Icon {
                 pen.arc(8.0, 8.5, 5.8, -55.0, 235.0);
                 pen.line(&[(8.0, 1.5), (8.0, 8.0)]);
             }
-            Self::SendOut => {
+            Self::Eject => {
                 pen.circle(6.0, 5.0, 2.6);
                 pen.arc(6.0, 14.0, 4.8, 180.0, 270.0);
                 pen.line(&[(8.0, 11.5), (15.0, 11.5)]);
@@ -166,7 +166,12 @@ impl Icon {
     }
 
     /// Strikes an icon through: the thing is off.
-    pub(crate) fn strike(painter: &Painter, rect: Rect, colour: Color32, background: Color32) {
+    pub(crate) fn strike_through(
+        painter: &Painter,
+        rect: Rect,
+        colour: Color32,
+        background: Color32,
+    ) {
         let halo = Pen { stroke: Stroke::new(4.0, background), ..Pen::new(painter, rect, colour) };
         halo.line(&[(2.0, 2.0), (14.0, 14.0)]);
         Pen::new(painter, rect, colour).line(&[(1.5, 1.5), (14.5, 14.5)]);
@@ -174,7 +179,7 @@ impl Icon {
 }
 
 /// A square icon button. `label` is its accessibility label and its tooltip.
-pub(crate) fn icon_button(ui: &mut Ui, icon: Icon, label: &str, state: Mark) -> Response {
+pub(crate) fn icon_button(ui: &mut Ui, icon: Icon, label: &str, state: IconState) -> Response {
     icon_switch(ui, icon, (label, label), state)
 }
 
@@ -184,28 +189,28 @@ pub(crate) fn icon_switch(
     ui: &mut Ui,
     icon: Icon,
     (label, tip): (&str, &str),
-    state: Mark,
+    state: IconState,
 ) -> Response {
     let palette = Palette::of(ui);
     let (rect, response) = ui.allocate_exact_size(Vec2::splat(ICON_BUTTON), Sense::click());
     let enabled = ui.is_enabled();
     response.widget_info(|| match state {
-        Mark::Deed => WidgetInfo::labeled(egui::Role::Button, enabled, label),
-        Mark::On | Mark::Overruled => {
+        IconState::Plain => WidgetInfo::labeled(egui::Role::Button, enabled, label),
+        IconState::On | IconState::Overruled => {
             WidgetInfo::selected(egui::Role::CheckBox, enabled, true, label)
         }
-        Mark::Off => WidgetInfo::selected(egui::Role::CheckBox, enabled, false, label),
+        IconState::Off => WidgetInfo::selected(egui::Role::CheckBox, enabled, false, label),
     });
     if ui.is_rect_visible(rect) {
         let background = match (state, response.hovered()) {
-            (Mark::Deed, false) => Color32::TRANSPARENT,
-            (Mark::On | Mark::Off | Mark::Overruled, false) => palette.control,
+            (IconState::Plain, false) => Color32::TRANSPARENT,
+            (IconState::On | IconState::Off | IconState::Overruled, false) => palette.control,
             (_, true) => palette.control_hover,
         };
         let colour = match state {
-            Mark::Off => palette.warn,
-            Mark::Overruled => palette.muted,
-            Mark::On | Mark::Deed => palette.text,
+            IconState::Off => palette.warn,
+            IconState::Overruled => palette.muted,
+            IconState::On | IconState::Plain => palette.text,
         };
         let colour = if enabled { colour } else { palette.muted.gamma_multiply(0.5) };
         let ring =
@@ -214,16 +219,16 @@ pub(crate) fn icon_switch(
         painter.rect(rect, SMALL_CORNER, background, ring, egui::StrokeKind::Inside);
         let inner = rect.shrink(6.0);
         icon.paint(painter, inner, colour);
-        if matches!(state, Mark::Off | Mark::Overruled) {
+        if matches!(state, IconState::Off | IconState::Overruled) {
             let halo = if background == Color32::TRANSPARENT { palette.panel } else { background };
-            Icon::strike(painter, inner, colour, halo);
+            Icon::strike_through(painter, inner, colour, halo);
         }
-        if state == Mark::Overruled {
+        if state == IconState::Overruled {
             let y = rect.bottom() - 3.0;
             painter.hline(inner.x_range(), y, Stroke::new(2.0, palette.warn));
         }
     }
-    bidi::tip(response, tip)
+    bidi::hover_text(response, tip)
 }
 
 /// Draws on the grid of 16 units.

@@ -1,43 +1,43 @@
 //! The window: it draws the engine's snapshot and sends commands. It owns only the state of its
 //! widgets.
 
+mod action;
 mod app;
 mod bidi;
 mod bindings;
 mod browser;
 mod call_bar;
 mod chat;
-mod chosen;
 mod clipboard;
 mod colours;
+mod device_choice;
 mod devices;
 mod dialogs;
 mod display;
-mod edges;
-mod faces;
 mod focus;
 #[cfg(any(fuzzing, test))]
 pub mod fuzz;
-mod goodbye;
 mod icons;
-mod keys;
-mod lane;
+mod input_splitter;
+mod labels;
+mod media_feeds;
 mod notices;
-mod people;
-mod pictures;
-mod resume;
-mod scene;
+mod participants;
+mod remote_tiles;
+mod saved_sessions;
+mod session_card;
 mod sessions;
 mod settings;
 mod settings_file;
+mod shortcuts;
+mod shutdown;
+mod splitter;
 mod streams;
 mod theme;
 mod tile;
-mod typing;
-mod want;
+mod view_state;
 mod window;
-mod words;
-mod yuv;
+mod yuv_painter;
 
-pub use window::{Beginning, run};
-pub use yuv::Upload;
+pub use window::{WindowOptions, run};
+pub use yuv_painter::TextureUpload;

@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{bindings::Bindings, chosen::Chosen};
+use super::{bindings::Bindings, device_choice::DeviceChoice};
 use crate::{
     engine::{
         Decode, EngineOptions, HubChoice, SourceSpec, SpeakerSpec, SpeakerSpecError, SpecError,
@@ -23,13 +23,13 @@ pub(crate) struct Settings {
     /// The theme.
     pub(crate) theme: ThemeChoice,
     /// The camera.
-    pub(crate) camera: Chosen,
+    pub(crate) camera: DeviceChoice,
     /// Whether the preview of a camera is mirrored. Others see it unmirrored.
     pub(crate) mirror: bool,
     /// The microphone.
-    pub(crate) microphone: Chosen,
+    pub(crate) microphone: DeviceChoice,
     /// The speaker.
-    pub(crate) speaker: Chosen,
+    pub(crate) speaker: DeviceChoice,
     /// The size of the window.
     pub(crate) window: WindowSize,
     /// The sizes of the panels.
@@ -101,10 +101,10 @@ impl Default for Settings {
             name: String::new(),
             hub: String::new(),
             theme: ThemeChoice::Dark,
-            camera: Chosen::default_device(),
+            camera: DeviceChoice::default_device(),
             mirror: true,
-            microphone: Chosen::default_device(),
-            speaker: Chosen::default_device(),
+            microphone: DeviceChoice::default_device(),
+            speaker: DeviceChoice::default_device(),
             window: WindowSize::default(),
             panels: Panels::default(),
             keys: Bindings::default(),
@@ -117,7 +117,7 @@ impl Default for Settings {
 pub(crate) enum SettingsError {
     /// The system has no folder for settings.
     #[error("settings cannot be saved: this system has no folder for them; set HOME")]
-    NoPlace,
+    NoFolder,
     /// The file cannot be read.
     #[error("cannot read the settings in {path}: {error}; the default settings are used", path = path.display())]
     Read {
@@ -138,7 +138,7 @@ pub(crate) enum SettingsError {
         /// The parser's message, with the line.
         error: String,
         /// Whether the file was copied.
-        kept: Kept,
+        kept: Backup,
     },
     /// A value is invalid. The other settings are used.
     #[error(
@@ -178,7 +178,7 @@ pub(crate) enum SettingsError {
 
 impl Settings {
     /// The path of the settings file: `~/.config/quintet/settings.toml` on Linux.
-    pub(crate) fn place() -> Option<PathBuf> {
+    pub(crate) fn path() -> Option<PathBuf> {
         let folders = directories::ProjectDirs::from("", "", "quintet")?;
         Some(folders.config_dir().join("settings.toml"))
     }
@@ -189,12 +189,12 @@ impl Settings {
     }
 
     /// Whether the preview of the local video is mirrored.
-    pub(crate) fn mirrors(&self) -> bool {
+    pub(crate) fn mirrors_preview(&self) -> bool {
         self.mirror && self.has_camera()
     }
 
     /// The hub to use.
-    pub(crate) fn hub(&self) -> Result<HubChoice, SettingsError> {
+    pub(crate) fn hub_choice(&self) -> Result<HubChoice, SettingsError> {
         if self.hub.trim().is_empty() {
             return Ok(HubChoice::Find { listen: None });
         }
@@ -203,19 +203,19 @@ impl Settings {
     }
 
     /// The options to start an engine with, and the settings that cannot be used for it.
-    pub(crate) fn engine(&self) -> (EngineOptions, Vec<SettingsError>) {
+    pub(crate) fn engine_options(&self) -> (EngineOptions, Vec<SettingsError>) {
         let mut errors = vec![];
         let camera = self.camera.camera().map_err(SettingsError::Camera);
         let microphone = self.microphone.microphone().map_err(SettingsError::Microphone);
         let speaker = self.speaker.speaker().map_err(SettingsError::Speaker);
         let options = EngineOptions {
-            hub: usable(self.hub(), HubChoice::Find { listen: None }, &mut errors),
+            hub: or_default(self.hub_choice(), HubChoice::Find { listen: None }, &mut errors),
             own_hub: Default::default(),
             name: self.name.trim().to_owned(),
-            camera: usable(camera, SourceSpec::Default, &mut errors),
-            rate: None,
-            microphone: usable(microphone, SourceSpec::Default, &mut errors),
-            speaker: usable(speaker, SpeakerSpec::Default, &mut errors),
+            camera: or_default(camera, SourceSpec::Default, &mut errors),
+            video_bitrate: None,
+            microphone: or_default(microphone, SourceSpec::Default, &mut errors),
+            speaker: or_default(speaker, SpeakerSpec::Default, &mut errors),
             decode: Decode::WhenSeen,
             keeps_secrets: true,
             impairment: None,
@@ -226,18 +226,18 @@ impl Settings {
 
 /// The copy of a settings file that cannot be parsed.
 #[derive(Debug)]
-pub(crate) enum Kept {
+pub(crate) enum Backup {
     /// The file was copied to this path before it is replaced.
-    Copy(PathBuf),
+    CopiedTo(PathBuf),
     /// The file could not be copied.
-    Nowhere(io::Error),
+    Failed(io::Error),
 }
 
-impl std::fmt::Display for Kept {
+impl std::fmt::Display for Backup {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Copy(path) => write!(f, "a copy is in {}", path.display()),
-            Self::Nowhere(error) => write!(
+            Self::CopiedTo(path) => write!(f, "a copy is in {}", path.display()),
+            Self::Failed(error) => write!(
                 f,
                 "it could not be copied ({error}), and is replaced when you change a setting"
             ),
@@ -245,7 +245,11 @@ impl std::fmt::Display for Kept {
     }
 }
 
-fn usable<T>(result: Result<T, SettingsError>, default: T, errors: &mut Vec<SettingsError>) -> T {
+fn or_default<T>(
+    result: Result<T, SettingsError>,
+    default: T,
+    errors: &mut Vec<SettingsError>,
+) -> T {
     result.unwrap_or_else(|error| {
         errors.push(error);
         default
@@ -264,7 +268,7 @@ mod tests {
             microphone: "tone:300".into(),
             ..Settings::default()
         };
-        let (options, errors) = settings.engine();
+        let (options, errors) = settings.engine_options();
         assert_eq!(options.camera, SourceSpec::Default);
         assert_eq!(options.microphone, SourceSpec::Tone { hz: 300.0 });
         assert_eq!(errors.len(), 2, "{errors:?}");

@@ -19,15 +19,15 @@ use toml_edit::{DocumentMut, Item};
 
 use super::{
     bindings::Bindings,
-    settings::{Kept, Settings, SettingsError},
+    settings::{Backup, Settings, SettingsError},
 };
 
 /// How long to wait for another program's lock. Then the file is written without the lock: another
 /// window that hangs must not keep this one from closing.
-const PATIENCE: Duration = Duration::from_secs(2);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Maximum number of symbolic links in a row, as on Linux.
-const MAX_LINKS: usize = 40;
+const MAX_SYMLINKS: usize = 40;
 
 /// The settings file, and what this window knows of its content.
 #[derive(Debug)]
@@ -41,9 +41,9 @@ pub(crate) struct SettingsFile {
 #[derive(Debug)]
 struct State {
     /// What this window last read from the file or wrote into it.
-    kept: Settings,
+    saved: Settings,
     /// The settings to write next.
-    wanted: Option<Settings>,
+    pending: Option<Settings>,
 }
 
 impl SettingsFile {
@@ -54,16 +54,16 @@ impl SettingsFile {
             Ok(read) => read,
             Err(error) => (Settings::default(), vec![error]),
         };
-        let state = State { kept: settings.clone(), wanted: None };
+        let state = State { saved: settings.clone(), pending: None };
         (Self { path, state: Mutex::new(state), writing: Mutex::new(()) }, settings, errors)
     }
 
     /// Sets what the next [`Self::save`] writes, on whatever thread that is called. Does not wait
     /// for the disk.
-    pub(crate) fn want(&self, settings: Settings) {
+    pub(crate) fn set_pending(&self, settings: Settings) {
         // `save` takes the pending settings before it touches the disk, so this lock is never held
         // for long.
-        self.state().wanted = Some(settings);
+        self.state().pending = Some(settings);
     }
 
     /// Writes the pending settings, if there are any. Blocks.
@@ -75,12 +75,12 @@ impl SettingsFile {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let (saved, pending) = {
             let mut state = self.state();
-            let Some(pending) = state.wanted.take() else { return Ok(()) };
-            (state.kept.clone(), pending)
+            let Some(pending) = state.pending.take() else { return Ok(()) };
+            (state.saved.clone(), pending)
         };
         write(&self.path, &saved, &pending)
             .map_err(|error| SettingsError::Write { path: self.path.clone(), error })?;
-        self.state().kept = pending;
+        self.state().saved = pending;
         Ok(())
     }
 
@@ -106,24 +106,24 @@ fn read(path: &Path) -> Result<(Settings, Vec<SettingsError>), SettingsError> {
             Ok((settings, errors.collect()))
         }
         Err(error) => {
-            let (error, kept) = (in_line(&text, &error), copy(&path()));
+            let (error, kept) = (located_message(&text, &error), back_up(&path()));
             Err(SettingsError::Malformed { path: path(), error, kept })
         }
     }
 }
 
 /// Keys with invalid values, each with the reason.
-type Wrong = Vec<(String, String)>;
+type InvalidValues = Vec<(String, String)>;
 
 /// Parses settings. A key that cannot be used gets its default value, and is returned with the
 /// reason. Unknown keys are ignored.
-pub(super) fn parse(text: &str) -> Result<(Settings, Wrong), toml::de::Error> {
+pub(super) fn parse(text: &str) -> Result<(Settings, InvalidValues), toml::de::Error> {
     let file: Table = toml::from_str(text)?;
     let mut table = as_table(&Settings::default());
     let mut invalid = vec![];
     // The keys are checked together: the file may swap two.
     if let Some(Value::Table(keys)) = file.get("keys") {
-        let (bindings, refused) = Bindings::read(keys);
+        let (bindings, refused) = Bindings::from_table(keys);
         invalid.extend(refused.into_iter().map(|(key, error)| (format!("keys.{key}"), error)));
         table.insert("keys".to_owned(), Value::Table(bindings.to_table()));
     }
@@ -231,7 +231,7 @@ fn write(path: &Path, before: &Settings, after: &Settings) -> io::Result<()> {
         fs::create_dir_all(folder)?;
     }
     let _lock = lock(path);
-    let target = behind_links(path)?;
+    let target = resolve_symlinks(path)?;
     let text = match fs::read_to_string(&target) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
@@ -240,7 +240,7 @@ fn write(path: &Path, before: &Settings, after: &Settings) -> io::Result<()> {
     let merged = match merge(&text, before, after) {
         Ok(merged) => merged,
         // The file is not valid TOML. A copy of it is kept.
-        Err(_) if matches!(copy(path), Kept::Copy(_)) => merge("", before, after)?,
+        Err(_) if matches!(back_up(path), Backup::CopiedTo(_)) => merge("", before, after)?,
         Err(error) => return Err(error),
     };
     if merged == text { Ok(()) } else { replace(&target, &merged) }
@@ -274,9 +274,9 @@ fn replace(target: &Path, text: &str) -> io::Result<()> {
 }
 
 /// The target of a path with symbolic links. It need not exist.
-fn behind_links(path: &Path) -> io::Result<PathBuf> {
+fn resolve_symlinks(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
-    for _ in 0..MAX_LINKS {
+    for _ in 0..MAX_SYMLINKS {
         let Ok(to) = fs::read_link(&path) else { return Ok(path) };
         path = path.parent().unwrap_or(Path::new("")).join(to);
     }
@@ -289,7 +289,7 @@ fn behind_links(path: &Path) -> io::Result<PathBuf> {
 fn lock(path: &Path) -> Option<File> {
     let lock_path = path.with_extension("toml.lock");
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(lock_path).ok()?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + LOCK_TIMEOUT;
     loop {
         match file.try_lock() {
             Ok(()) => return Some(file),
@@ -305,16 +305,16 @@ fn lock(path: &Path) -> Option<File> {
 }
 
 /// Copies a file that cannot be parsed to a file beside it.
-fn copy(path: &Path) -> Kept {
+fn back_up(path: &Path) -> Backup {
     let copy = path.with_extension("toml.bak");
     match fs::copy(path, &copy) {
-        Ok(_) => Kept::Copy(copy),
-        Err(error) => Kept::Nowhere(error),
+        Ok(_) => Backup::CopiedTo(copy),
+        Err(error) => Backup::Failed(error),
     }
 }
 
 /// The parser's message with the line number, counted from one.
-fn in_line(text: &str, error: &toml::de::Error) -> String {
+fn located_message(text: &str, error: &toml::de::Error) -> String {
     let message = error.message();
     match error.span().and_then(|span| text.get(..span.start)) {
         Some(before) => format!("line {}: {message}", before.matches('\n').count() + 1),
@@ -329,7 +329,7 @@ mod tests {
     use super::{
         super::{
             bindings::Bindable,
-            chosen::Chosen,
+            device_choice::DeviceChoice,
             settings::{Panels, ThemeChoice},
         },
         *,
@@ -364,7 +364,7 @@ mod tests {
     fn change(path: &Path, change: impl FnOnce(&mut Settings)) -> Result<(), SettingsError> {
         let (file, mut settings, _) = SettingsFile::open(path.to_owned());
         change(&mut settings);
-        file.want(settings);
+        file.set_pending(settings);
         file.save()
     }
 
@@ -383,7 +383,10 @@ mod tests {
             name: "Ada \"the first\"".to_owned(),
             theme: ThemeChoice::Light,
             camera: "pattern:320x180@15".into(),
-            speaker: Chosen::Device { id: "usb-2".to_owned(), name: "Head \"set\"".to_owned() },
+            speaker: DeviceChoice::Device {
+                id: "usb-2".to_owned(),
+                name: "Head \"set\"".to_owned(),
+            },
             panels: Panels { sessions: 333, ..Panels::default() },
             keys,
             ..Settings::default()
@@ -404,14 +407,18 @@ mod tests {
         let (file, mut settings, invalid) = SettingsFile::open(path.clone());
         assert_eq!((settings.name.as_str(), settings.window.height), ("Ada", 700));
         assert_eq!((settings.theme, settings.window.width), (ThemeChoice::Dark, 1280));
-        assert_eq!(settings.keys.deed(Key::V), Some(Bindable::Mute), "the file swaps two keys");
+        assert_eq!(
+            settings.keys.action_of(Key::V),
+            Some(Bindable::Mute),
+            "the file swaps two keys"
+        );
         let invalid: Vec<_> = invalid.iter().map(ToString::to_string).collect();
         assert_eq!(invalid.len(), 3, "{invalid:?}");
         for (error, part) in invalid.iter().zip(["keys.talk", "theme", "window.width"]) {
             assert!(error.contains(part) && error.contains("settings.toml"), "{error}");
         }
         settings.name = "Eve".to_owned();
-        file.want(settings.clone());
+        file.set_pending(settings.clone());
         file.save().unwrap();
         assert_eq!(
             fs::read_to_string(&path).unwrap(),
@@ -419,7 +426,7 @@ mod tests {
             "everything else stays"
         );
         settings.theme = ThemeChoice::Light;
-        file.want(settings);
+        file.set_pending(settings);
         file.save().unwrap();
         let changed = text.replace("Ada", "Eve").replace("\"system\"", "\"light\"");
         assert_eq!(
@@ -436,14 +443,14 @@ mod tests {
         let (one, mut first, _) = SettingsFile::open(path.clone());
         let (other, mut second, _) = SettingsFile::open(path.clone());
         first.theme = ThemeChoice::Light;
-        one.want(first.clone());
+        one.set_pending(first.clone());
         one.save().unwrap();
         second.camera = "none".into();
         second.panels.sessions = 400;
-        other.want(second);
+        other.set_pending(second);
         other.save().unwrap();
         first.panels.chat_beside = 350;
-        one.want(first);
+        one.set_pending(first);
         one.save().unwrap();
         let (both, _) = read(&path).unwrap();
         assert_eq!((both.theme, both.camera), (ThemeChoice::Light, "none".into()));
@@ -505,7 +512,7 @@ mod tests {
         let (file, mut settings, _) = SettingsFile::open(path.clone());
         fs::write(scratch.0.join("folder"), "a file in its way").unwrap();
         settings.name = "Ada".to_owned();
-        file.want(settings.clone());
+        file.set_pending(settings.clone());
         let error = file.save().unwrap_err().to_string();
         assert!(
             error.contains("cannot save the settings") && error.contains("settings.toml"),
@@ -513,7 +520,7 @@ mod tests {
         );
         fs::remove_file(scratch.0.join("folder")).unwrap();
         settings.mirror = false;
-        file.want(settings.clone());
+        file.set_pending(settings.clone());
         file.save().unwrap();
         assert_eq!(read(&path).unwrap().0, settings);
     }

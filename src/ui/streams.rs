@@ -5,22 +5,22 @@ use std::collections::BTreeSet;
 use eframe::egui::{self, Align, Color32, Label, Layout, Rect, RichText, ScrollArea, Ui, Vec2};
 
 use super::{
+    action::Action,
     call_bar,
     devices::DeviceKind,
-    faces::{self, Face, Missing},
     focus,
-    icons::{Icon, Mark, icon_button},
-    lane,
-    pictures::Pictures,
-    scene::Scene,
-    sessions::two_ended,
-    theme::{GRID, INK, LARGE, Palette},
+    icons::{Icon, IconState, icon_button},
+    labels,
+    media_feeds::MediaFeeds,
+    remote_tiles::{self, DisconnectedParticipant, RemoteTile},
+    session_card,
+    sessions::split_row,
+    theme::{GRID, LARGE, OVERLAY_TEXT, Palette},
     tile::{self, Tile},
-    want::Want,
-    words,
+    view_state::ViewState,
 };
 use crate::{
-    engine::Picture,
+    engine::VideoRef,
     model::{
         Media, MediaTime, ParticipantState, Role, SessionKind, SessionState, SessionStatus,
         Snapshot, SourceState,
@@ -28,85 +28,90 @@ use crate::{
 };
 
 /// Minimum width of a tile, in points: a name can still be read. With more tiles the panel scrolls.
-const LEAST_WIDTH: f32 = 132.0;
+const MIN_TILE_WIDTH: f32 = 132.0;
 
 /// Seconds after which a device that is still opening gets a text and a way out.
-const SLOW: f64 = 0.7;
+const SLOW_OPEN_SECONDS: f64 = 0.7;
 
 /// Tiles may shrink to this part of the largest possible width if their rows are full then.
-const FULLER: f32 = 0.9;
+const MIN_SIZE_FOR_FULL_ROWS: f32 = 0.9;
 
 /// The aspect ratio of tiles.
 const ASPECT: f32 = 16.0 / 9.0;
 
 /// The stream panels.
 #[derive(Debug, Default)]
-pub(crate) struct Streams {
+pub(crate) struct StreamPanels {
     /// The source whose tile is pinned, and therefore large.
-    pub(crate) pinned: Option<Picture>,
+    pub(crate) pinned: Option<VideoRef>,
     /// Whether the remote streams fill the window.
     pub(crate) full_screen: bool,
     /// The sources whose tiles are visible in this frame.
-    pub(crate) looked_at: BTreeSet<Picture>,
+    pub(crate) visible: BTreeSet<VideoRef>,
     /// The sources whose video is frozen.
-    stopped: BTreeSet<Picture>,
+    frozen: BTreeSet<VideoRef>,
     /// When each kind of device started to open, in seconds of egui's clock.
-    opening: [Option<f64>; DeviceKind::ALL.len()],
+    opening_since: [Option<f64>; DeviceKind::ALL.len()],
 }
 
-impl Streams {
+impl StreamPanels {
     /// Draws the local video and the problems of the devices.
-    pub(crate) fn local(&mut self, ui: &mut Ui, view: Scene<'_>, feeds: &Pictures) -> Option<Want> {
+    pub(crate) fn draw_local(
+        &mut self,
+        ui: &mut Ui,
+        view: ViewState<'_>,
+        feeds: &MediaFeeds,
+    ) -> Option<Action> {
         let snapshot = view.snapshot;
         let mut action = None;
-        two_ended(ui, |ui| heading(ui, "You", "Local Media Streams"), |_| {});
+        split_row(ui, |ui| heading(ui, "You", "Local Media Streams"), |_| {});
         ScrollArea::vertical().auto_shrink([false, false]).show(ui, |ui| {
             let space = ui.available_size();
             let width = space.x.min((space.y - 36.0).max(90.0) * ASPECT);
             let (rect, _) =
                 ui.allocate_exact_size(Vec2::new(width, width / ASPECT), egui::Sense::hover());
             let camera_failed = matches!(snapshot.camera, SourceState::Failed { .. });
-            let note = local_note(view);
-            self.look(ui, rect, Picture::Local);
+            let note = own_tile_note(view);
+            self.mark_visible(ui, rect, VideoRef::Local);
             let tile = Tile {
-                picture: Picture::Local,
+                source: VideoRef::Local,
                 label: match &note {
                     Some(note) => format!("Your picture: {note}"),
                     None => "Your picture".to_owned(),
                 },
                 name: "You",
-                lane: None,
-                video: !camera_failed && snapshot.gates.camera,
-                mirrored: view.settings.mirrors(),
-                muted: !snapshot.gates.microphone,
-                camera_off: !snapshot.gates.camera,
+                session_mark: None,
+                has_video: !camera_failed && snapshot.enabled.camera,
+                mirrored: view.settings.mirrors_preview(),
+                muted: !snapshot.enabled.microphone,
+                camera_off: !snapshot.enabled.camera,
                 note: note.as_deref(),
-                is_lost: false,
+                is_disconnected: false,
                 pinned: None,
             };
             tile.ui(ui, rect, feeds);
-            action = action.take().or(self.troubles(ui, view));
-            if let Some(text) = captures(snapshot) {
+            action = action.take().or(self.device_problems(ui, view));
+            if let Some(text) = sending_status(snapshot) {
                 ui.label(RichText::new(text).small().weak());
             }
-            focus::follow(ui);
+            focus::scroll_to_focused(ui);
         });
         action
     }
 
     /// Draws the remote tiles.
-    pub(crate) fn remote(
+    pub(crate) fn draw_remote(
         &mut self,
         ui: &mut Ui,
-        view: Scene<'_>,
-        feeds: &Pictures,
-    ) -> Option<Want> {
-        let tiles = faces::remote(view.snapshot, view.now);
-        if !tiles.iter().any(|tile| Some(tile.picture) == self.pinned) {
+        view: ViewState<'_>,
+        feeds: &MediaFeeds,
+    ) -> Option<Action> {
+        let tiles = remote_tiles::all(view.snapshot, view.now);
+        if !tiles.iter().any(|tile| Some(tile.source) == self.pinned) {
             self.pinned = None;
         }
         let label = if self.full_screen { "Exit full screen" } else { "Full screen" };
-        let (_, screen) = two_ended(
+        let (_, screen) = split_row(
             ui,
             |ui| {
                 let counted = |title: &str| match tiles.len() {
@@ -120,37 +125,37 @@ impl Streams {
                     // The call bar with the on-air badge is not drawn.
                     call_bar::on_air(ui, view.snapshot);
                 }
-                let button = icon_button(ui, Icon::FullScreen, label, Mark::Deed);
-                button.clicked().then_some(Want::FullScreen)
+                let button = icon_button(ui, Icon::FullScreen, label, IconState::Plain);
+                button.clicked().then_some(Action::ToggleFullScreen)
             },
         );
-        let missing = faces::missing(view.snapshot, view.now);
+        let missing = remote_tiles::disconnected(view.snapshot, view.now);
         if tiles.is_empty() && missing.is_empty() {
-            nobody(ui, view.snapshot);
+            empty_panel(ui, view.snapshot);
             return screen;
         }
-        screen.or(self.grid(ui, (tiles, missing), (view, feeds)))
+        screen.or(self.draw_tiles(ui, (tiles, missing), (view, feeds)))
     }
 
-    fn grid(
+    fn draw_tiles(
         &mut self,
         ui: &mut Ui,
-        (mut tiles, missing): (Vec<Face>, Vec<Missing>),
-        (view, feeds): (Scene<'_>, &Pictures),
-    ) -> Option<Want> {
-        let large = |tile: &Face| match self.pinned {
-            Some(pinned) => tile.picture == pinned,
+        (mut tiles, missing): (Vec<RemoteTile>, Vec<DisconnectedParticipant>),
+        (view, feeds): (ViewState<'_>, &MediaFeeds),
+    ) -> Option<Action> {
+        let large = |tile: &RemoteTile| match self.pinned {
+            Some(pinned) => tile.source == pinned,
             None => tile.large,
         };
         tiles.sort_by_key(|tile| !large(tile));
         let first = tiles.iter().filter(|tile| large(tile)).count();
-        let counts = Counts { large: first, small: tiles.len() - first, chips: missing.len() };
+        let counts = TileCounts { large: first, small: tiles.len() - first, chips: missing.len() };
         let bar = ui.spacing().scroll.allocated_width();
-        let layout = Stage::of(ui.available_size(), bar, counts);
+        let layout = TileLayout::fit(ui.available_size(), bar, counts);
         let session_mark = |index: usize| {
             let session = &view.snapshot.sessions[index];
-            let colour = view.colours.of(&session.session).unwrap_or(INK);
-            (colour, session.kind.map_or(Icon::Data, lane::kind_icon))
+            let colour = view.colours.get(&session.session).unwrap_or(OVERLAY_TEXT);
+            (colour, session.kind.map_or(Icon::Data, session_card::kind_icon))
         };
         let mut action = None;
         ScrollArea::vertical().auto_shrink([false, false]).show(ui, |ui| {
@@ -158,79 +163,84 @@ impl Streams {
             let (area, _) = ui.allocate_exact_size(size, egui::Sense::hover());
             for (one, rect) in missing.iter().zip(&layout.chips) {
                 let rect = rect.translate(area.min.to_vec2());
-                tile::chip(ui, rect, (&one.name, &one.label), session_mark(one.lane));
+                tile::disconnected_chip(
+                    ui,
+                    rect,
+                    (&one.name, &one.label),
+                    session_mark(one.session_index),
+                );
             }
             for (tile, rect) in tiles.iter().zip(layout.tiles) {
                 let rect = rect.translate(area.min.to_vec2());
-                self.look(ui, rect, tile.picture);
-                let pinned = self.pinned == Some(tile.picture);
-                let (colour, _) = session_mark(tile.lane);
-                if remote_tile(tile, colour, pinned).ui(ui, rect, feeds).clicked() {
-                    action = Some(Want::Pin(tile.picture));
+                self.mark_visible(ui, rect, tile.source);
+                let pinned = self.pinned == Some(tile.source);
+                let (colour, _) = session_mark(tile.session_index);
+                if tile_of(tile, colour, pinned).ui(ui, rect, feeds).clicked() {
+                    action = Some(Action::Pin(tile.source));
                 }
             }
-            focus::follow(ui);
+            focus::scroll_to_focused(ui);
         });
         action
     }
 }
 
-impl Streams {
+impl StreamPanels {
     /// Begins a frame: no tile is visible yet.
-    pub(crate) fn begin(&mut self) {
-        self.looked_at.clear();
+    pub(crate) fn begin_frame(&mut self) {
+        self.visible.clear();
     }
 
     /// The tiles whose video has frozen since the last call. Disconnected participants and cameras
     /// that are off do not count.
-    pub(crate) fn newly_stopped(
+    pub(crate) fn newly_frozen(
         &mut self,
         (snapshot, now): (&Snapshot, f64),
-        feeds: &Pictures,
-    ) -> Vec<Face> {
-        let is_frozen = |tile: &Face| {
-            let is_live = tile.video && tile.state == ParticipantState::Live;
-            is_live && feeds.is_still(tile.picture, now)
+        feeds: &MediaFeeds,
+    ) -> Vec<RemoteTile> {
+        let is_frozen = |tile: &RemoteTile| {
+            let is_live = tile.has_video && tile.state == ParticipantState::Live;
+            is_live && feeds.is_frozen(tile.source, now)
         };
-        let tiles = faces::remote(snapshot, MediaTime::default()).into_iter().filter(is_frozen);
+        let tiles = remote_tiles::all(snapshot, MediaTime::default()).into_iter().filter(is_frozen);
         let tiles: Vec<_> = tiles.collect();
-        let stopped = tiles.iter().map(|tile| tile.picture).collect();
-        let before = std::mem::replace(&mut self.stopped, stopped);
-        tiles.into_iter().filter(|tile| !before.contains(&tile.picture)).collect()
+        let stopped = tiles.iter().map(|tile| tile.source).collect();
+        let before = std::mem::replace(&mut self.frozen, stopped);
+        tiles.into_iter().filter(|tile| !before.contains(&tile.source)).collect()
     }
 
     /// Marks a source as visible if any part of its tile is.
-    fn look(&mut self, ui: &Ui, rect: Rect, source: Picture) {
+    fn mark_visible(&mut self, ui: &Ui, rect: Rect, source: VideoRef) {
         if ui.is_rect_visible(rect) {
-            self.looked_at.insert(source);
+            self.visible.insert(source);
         }
     }
 
     /// Draws the problems of the devices: what, why, and the way out.
-    fn troubles(&mut self, ui: &mut Ui, view: Scene<'_>) -> Option<Want> {
+    fn device_problems(&mut self, ui: &mut Ui, view: ViewState<'_>) -> Option<Action> {
         let mut action = None;
         let is_missing = |device: &DeviceKind| {
             *device.state(view.snapshot) == SourceState::Idle
-                && view.missing[*device as usize]
-                && device.chosen(view.settings).is("default")
+                && view.missing_devices[*device as usize]
+                && device.chosen(view.settings).is_spec("default")
         };
         let missing: Vec<_> = DeviceKind::ALL.into_iter().filter(is_missing).collect();
         if !missing.is_empty() {
-            warning(ui, &not_found(&missing));
+            warning(ui, &missing_devices_text(&missing));
         }
         for device in DeviceKind::ALL {
             let state = device.state(view.snapshot);
             let is_slow = self.is_slow(ui, device, state);
             if let SourceState::Failed { message } = state {
-                warning(ui, &words::sentence(message));
-                action = action.or(ways_out(ui, device));
+                warning(ui, &labels::sentence(message));
+                action = action.or(without_device_button(ui, device));
             } else if is_slow {
                 ui.horizontal_wrapped(|ui| {
-                    let text = words::starting(&device.called(view.settings));
+                    let text = labels::starting(&device.display_name(view.settings));
                     ui.label(RichText::new(text).small());
                     let label = format!("Go on without a {}", device.name());
                     if ui.button(label).clicked() {
-                        action = Some(Want::Use(device, "none".into()));
+                        action = Some(Action::UseDevice(device, "none".into()));
                     }
                 });
             }
@@ -240,13 +250,13 @@ impl Streams {
 
     /// Whether a device takes so long to open that the user should be told.
     fn is_slow(&mut self, ui: &Ui, device: DeviceKind, state: &SourceState) -> bool {
-        let since = &mut self.opening[device as usize];
+        let since = &mut self.opening_since[device as usize];
         if *state != SourceState::Opening {
             *since = None;
             return false;
         }
         let now = ui.input(|input| input.time);
-        let left = *since.get_or_insert(now) + SLOW - now;
+        let left = *since.get_or_insert(now) + SLOW_OPEN_SECONDS - now;
         if left > 0.0 {
             ui.ctx().request_repaint_after(std::time::Duration::from_secs_f64(left));
         }
@@ -268,7 +278,7 @@ fn warning(ui: &mut Ui, text: &str) {
 }
 
 /// One sentence with the missing devices and what works without them.
-fn not_found(missing: &[DeviceKind]) -> String {
+fn missing_devices_text(missing: &[DeviceKind]) -> String {
     let names: Vec<_> = missing.iter().map(|device| device.name()).collect();
     let names = match &names[..] {
         [all @ .., last] if !all.is_empty() => format!("{} or {last}", all.join(", ")),
@@ -283,38 +293,38 @@ fn not_found(missing: &[DeviceKind]) -> String {
 }
 
 /// Draws a button that switches to working without the device.
-fn ways_out(ui: &mut Ui, device: DeviceKind) -> Option<Want> {
+fn without_device_button(ui: &mut Ui, device: DeviceKind) -> Option<Action> {
     let label = format!("Go on without a {}", device.name());
-    ui.button(label).clicked().then(|| Want::Use(device, "none".into()))
+    ui.button(label).clicked().then(|| Action::UseDevice(device, "none".into()))
 }
 
-fn remote_tile(tile: &Face, colour: Color32, pinned: bool) -> Tile<'_> {
+fn tile_of(tile: &RemoteTile, colour: Color32, pinned: bool) -> Tile<'_> {
     let note = match tile.state {
         ParticipantState::Live => None,
         ParticipantState::Connecting
         | ParticipantState::Unreachable
         | ParticipantState::Reconnecting
         | ParticipantState::Gone
-        | ParticipantState::Left => Some(tile.state_words.as_str()),
+        | ParticipantState::Left => Some(tile.state_label.as_str()),
     };
     Tile {
-        picture: tile.picture,
+        source: tile.source,
         label: tile.label(),
         name: &tile.name,
-        lane: Some((colour, lane::kind_icon(tile.kind))),
-        video: tile.video,
+        session_mark: Some((colour, session_card::kind_icon(tile.kind))),
+        has_video: tile.has_video,
         mirrored: false,
         muted: tile.muted,
         camera_off: tile.camera_off,
         note,
-        is_lost: tile.state == ParticipantState::Reconnecting,
+        is_disconnected: tile.state == ParticipantState::Reconnecting,
         pinned: Some(pinned),
     }
 }
 
 /// The number of tiles of each size, and of chips.
 #[derive(Clone, Copy, Debug)]
-struct Counts {
+struct TileCounts {
     large: usize,
     small: usize,
     /// The disconnected participants whose seats are reserved.
@@ -323,7 +333,7 @@ struct Counts {
 
 /// The rectangles of all tiles and chips, relative to the panel's top left, in points.
 #[derive(Debug)]
-struct Stage {
+struct TileLayout {
     /// The large tiles, then the small ones.
     tiles: Vec<Rect>,
     /// The chips, in rows below the tiles.
@@ -332,10 +342,10 @@ struct Stage {
     height: f32,
 }
 
-impl Stage {
+impl TileLayout {
     /// Lays out all tiles in a space of that size. The scroll bar takes its width only if it is
     /// needed.
-    fn of(space: Vec2, bar: f32, counts: Counts) -> Self {
+    fn fit(space: Vec2, bar: f32, counts: TileCounts) -> Self {
         let layout = Self::in_space(space, counts);
         if layout.height <= space.y {
             return layout;
@@ -343,14 +353,14 @@ impl Stage {
         Self::in_space(Vec2::new(space.x - bar, space.y), counts)
     }
 
-    fn in_space(space: Vec2, Counts { large, small, chips }: Counts) -> Self {
-        let pitch = tile::CHIP + Vec2::splat(GRID);
+    fn in_space(space: Vec2, TileCounts { large, small, chips }: TileCounts) -> Self {
+        let pitch = tile::CHIP_SIZE + Vec2::splat(GRID);
         let columns = ((space.x + GRID) / pitch.x).floor().max(1.0) as usize;
         let foot = chips.div_ceil(columns) as f32 * pitch.y;
         if large + small == 0 {
             return Self { tiles: vec![], chips: chip_rects(chips, columns, 0.0), height: foot };
         }
-        let (tiles, height) = arrange(Vec2::new(space.x, space.y - foot), large, small);
+        let (tiles, height) = tile_rects(Vec2::new(space.x, space.y - foot), large, small);
         let chips = chip_rects(chips, columns, height + GRID);
         Self { tiles, chips, height: height + foot }
     }
@@ -358,42 +368,42 @@ impl Stage {
 
 /// The rectangles of the chips, in rows of `columns` from `top` on.
 fn chip_rects(count: usize, columns: usize, top: f32) -> Vec<Rect> {
-    let pitch = tile::CHIP + Vec2::splat(GRID);
+    let pitch = tile::CHIP_SIZE + Vec2::splat(GRID);
     let at = |index: usize| {
         let (row, column) = (index / columns, index % columns);
         egui::pos2(column as f32 * pitch.x, top + row as f32 * pitch.y)
     };
-    (0..count).map(|index| Rect::from_min_size(at(index), tile::CHIP)).collect()
+    (0..count).map(|index| Rect::from_min_size(at(index), tile::CHIP_SIZE)).collect()
 }
 
 /// The rectangles of the large and then of the small tiles in a space of that size, and the total
 /// height.
-fn arrange(space: Vec2, large: usize, small: usize) -> (Vec<Rect>, f32) {
+fn tile_rects(space: Vec2, large: usize, small: usize) -> (Vec<Rect>, f32) {
     let origin = egui::Pos2::ZERO;
     let all = Rect::from_min_size(origin, space);
     if large == 0 || small == 0 {
-        return grid(all, large.max(small));
+        return grid_rects(all, large.max(small));
     }
     // The large tiles get two thirds of the height.
     let split_y = (space.y * 2.0 / 3.0).round();
     let above = Rect::from_min_max(origin, egui::pos2(space.x, split_y - GRID / 2.0));
-    let (mut rects, height) = grid(above, large);
+    let (mut rects, height) = grid_rects(above, large);
     let top = height.max(split_y) + GRID / 2.0;
-    let remaining = (space.y - top).max(LEAST_WIDTH / ASPECT);
+    let remaining = (space.y - top).max(MIN_TILE_WIDTH / ASPECT);
     let below = Rect::from_min_size(egui::pos2(0.0, top), Vec2::new(space.x, remaining));
-    let (others, height) = grid(below, small);
+    let (others, height) = grid_rects(below, small);
     rects.extend(others);
     (rects, top + height)
 }
 
 /// The rectangles of `count` tiles, and the total height. The number of columns makes the tiles
 /// largest, or nearly so with fuller rows. Each row is centred.
-fn grid(area: Rect, count: usize) -> (Vec<Rect>, f32) {
-    let (columns, width) = columns_of(area, count.max(1));
-    let (columns, width) = if width >= LEAST_WIDTH {
+fn grid_rects(area: Rect, count: usize) -> (Vec<Rect>, f32) {
+    let (columns, width) = best_columns(area, count.max(1));
+    let (columns, width) = if width >= MIN_TILE_WIDTH {
         (columns, width)
     } else {
-        let columns = ((area.width() + GRID) / (LEAST_WIDTH + GRID)).floor().max(1.0);
+        let columns = ((area.width() + GRID) / (MIN_TILE_WIDTH + GRID)).floor().max(1.0);
         (columns as usize, (area.width() - GRID * (columns - 1.0)) / columns)
     };
     let tile = Vec2::new(width.floor(), (width / ASPECT).floor());
@@ -412,7 +422,7 @@ fn grid(area: Rect, count: usize) -> (Vec<Rect>, f32) {
 }
 
 /// The number of columns for that many tiles, and the width of a tile.
-fn columns_of(area: Rect, count: usize) -> (usize, f32) {
+fn best_columns(area: Rect, count: usize) -> (usize, f32) {
     let width = |columns: usize| {
         let rows = count.div_ceil(columns);
         let across = (area.width() - GRID * (columns - 1) as f32) / columns as f32;
@@ -422,19 +432,19 @@ fn columns_of(area: Rect, count: usize) -> (usize, f32) {
     let all = || (1..=count).map(|columns| (columns, width(columns)));
     let greatest = all().map(|(_, width)| width).fold(0.0, f32::max);
     let empty = |columns: usize| count.div_ceil(columns) * columns - count;
-    let good = all().filter(|(_, width)| *width >= FULLER * greatest);
+    let good = all().filter(|(_, width)| *width >= MIN_SIZE_FOR_FULL_ROWS * greatest);
     let best = good.min_by(|(one, wide), (other, wider)| {
         empty(*one).cmp(&empty(*other)).then(wider.total_cmp(wide))
     });
     best.unwrap_or((1, area.width()))
 }
 
-fn local_note(view: Scene<'_>) -> Option<String> {
+fn own_tile_note(view: ViewState<'_>) -> Option<String> {
     let note = match &view.snapshot.camera {
-        _ if !view.snapshot.gates.camera => "Camera off",
-        _ if view.settings.camera.is("none") => "No camera chosen",
+        _ if !view.snapshot.enabled.camera => "Camera off",
+        _ if view.settings.camera.is_spec("none") => "No camera chosen",
         SourceState::Idle | SourceState::Opening => {
-            return Some(words::starting(&DeviceKind::Camera.called(view.settings)));
+            return Some(labels::starting(&DeviceKind::Camera.display_name(view.settings)));
         }
         SourceState::Failed { .. } => "No camera",
         SourceState::Running => return None,
@@ -449,17 +459,17 @@ const fn has_streams(kind: SessionKind) -> bool {
 
 /// A text with the number of sessions that the captured media are sent to, such as "Sending to 5
 /// sessions".
-fn captures(snapshot: &Snapshot) -> Option<String> {
+fn sending_status(snapshot: &Snapshot) -> Option<String> {
     let sending = || {
         snapshot.sessions.iter().filter(|session| {
             let sends = session
                 .kind
                 .is_some_and(|kind| has_streams(kind) && kind.direction(session.role).sends());
-            sends && !words::is_over(&session.state)
+            sends && !labels::is_over(&session.state)
         })
     };
-    let taking = sending().filter(|session| session.heard || session.seen).count();
-    let has_participants = sending().any(|session| words::present(session) > 0);
+    let taking = sending().filter(|session| session.sending_audio || session.sending_video).count();
+    let has_participants = sending().any(|session| labels::present_count(session) > 0);
     let text = match (sending().count(), taking) {
         (0, _) if snapshot.camera != SourceState::Running => return None,
         (0, _) => "Only you see this".to_owned(),
@@ -472,8 +482,8 @@ fn captures(snapshot: &Snapshot) -> Option<String> {
     Some(text)
 }
 
-fn nobody(ui: &mut Ui, snapshot: &Snapshot) {
-    let open = || snapshot.sessions.iter().filter(|session| !words::is_over(&session.state));
+fn empty_panel(ui: &mut Ui, snapshot: &Snapshot) {
+    let open = || snapshot.sessions.iter().filter(|session| !labels::is_over(&session.state));
     let only_data = |session: &SessionStatus| session.kind.is_some_and(|kind| !has_streams(kind));
     let in_chats = open().next().is_some() && open().all(only_data);
     let (title, text) = if in_chats {
@@ -503,7 +513,7 @@ mod tests {
     fn tiles_never_overlap_nor_leave_the_panels_width() {
         for (width, height) in [(700.0, 640.0), (500.0, 280.0), (200.0, 900.0), (90.0, 40.0)] {
             for (large, small) in [(0, 1), (0, 5), (0, 25), (1, 0), (1, 24), (2, 3), (3, 9)] {
-                let (rects, all) = arrange(Vec2::new(width, height), large, small);
+                let (rects, all) = tile_rects(Vec2::new(width, height), large, small);
                 assert_eq!(rects.len(), large + small);
                 for (index, rect) in rects.iter().enumerate() {
                     assert!(rect.left() >= 0.0 && rect.right() <= width + 0.01, "{rect:?}");
@@ -517,7 +527,7 @@ mod tests {
 
     #[test]
     fn nine_tiles_fill_three_rows_if_that_costs_little_size() {
-        let (rects, _) = arrange(Vec2::new(672.0, 684.0), 0, 9);
+        let (rects, _) = tile_rects(Vec2::new(672.0, 684.0), 0, 9);
         let mut rows: Vec<_> = rects.iter().map(|rect| rect.top() as i32).collect();
         rows.dedup();
         assert_eq!(rows.len(), 3, "{rects:?}");
@@ -525,7 +535,7 @@ mod tests {
 
     #[test]
     fn a_pinned_tile_is_the_largest() {
-        let (rects, _) = arrange(Vec2::new(700.0, 600.0), 1, 8);
+        let (rects, _) = tile_rects(Vec2::new(700.0, 600.0), 1, 8);
         assert!(rects[1..].iter().all(|rect| rect.area() < rects[0].area() / 2.0));
     }
 
@@ -545,8 +555,8 @@ mod tests {
         for (size, width, height) in PANELS {
             for tiles in [1, 2, 3, 4, 6, 9, 16, 24, 100] {
                 for chips in [0, 1, 5] {
-                    let counts = Counts { large: 0, small: tiles, chips };
-                    let layout = Stage::of(Vec2::new(width, height), bar, counts);
+                    let counts = TileCounts { large: 0, small: tiles, chips };
+                    let layout = TileLayout::fit(Vec2::new(width, height), bar, counts);
                     let case = format!("{tiles} tiles and {chips} chips in {size}: {layout:?}");
                     let scrolls = layout.height > height;
                     let right = if scrolls { width - bar } else { width };
@@ -554,7 +564,7 @@ mod tests {
                     for rect in layout.tiles.iter().chain(&layout.chips) {
                         assert!(rect.left() >= 0.0 && rect.right() <= right + 0.01, "{case}");
                         assert!(rect.bottom() <= layout.height + 0.01, "{case}");
-                        assert!(rect.width() >= LEAST_WIDTH - 1.0, "{case}");
+                        assert!(rect.width() >= MIN_TILE_WIDTH - 1.0, "{case}");
                     }
                     let lowest = layout.tiles.iter().map(|rect| rect.bottom()).fold(0.0, f32::max);
                     assert!(layout.chips.iter().all(|chip| chip.top() >= lowest), "{case}");
@@ -566,8 +576,8 @@ mod tests {
     #[test]
     fn each_window_size_has_the_designed_number_of_columns() {
         let columns = |width: f32, height: f32, tiles: usize| {
-            let counts = Counts { large: 0, small: tiles, chips: 0 };
-            let layout = Stage::of(Vec2::new(width, height), 6.0, counts);
+            let counts = TileCounts { large: 0, small: tiles, chips: 0 };
+            let layout = TileLayout::fit(Vec2::new(width, height), 6.0, counts);
             let top = layout.tiles[0].top();
             layout.tiles.iter().filter(|rect| rect.top() == top).count()
         };
@@ -584,9 +594,9 @@ mod tests {
 
     #[test]
     fn chips_without_tiles_are_at_the_top() {
-        let counts = Counts { large: 0, small: 0, chips: 3 };
-        let layout = Stage::of(Vec2::new(300.0, 200.0), 6.0, counts);
+        let counts = TileCounts { large: 0, small: 0, chips: 3 };
+        let layout = TileLayout::fit(Vec2::new(300.0, 200.0), 6.0, counts);
         assert_eq!(layout.chips[0].min, egui::Pos2::ZERO);
-        assert_eq!(layout.chips[2].min, egui::pos2(0.0, tile::CHIP.y + GRID));
+        assert_eq!(layout.chips[2].min, egui::pos2(0.0, tile::CHIP_SIZE.y + GRID));
     }
 }

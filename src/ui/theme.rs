@@ -51,7 +51,7 @@ pub(crate) struct Palette {
     /// Warnings.
     pub(crate) warn: Color32,
     /// The background of video.
-    pub(crate) stage: Color32,
+    pub(crate) video_background: Color32,
 }
 
 impl Palette {
@@ -70,7 +70,7 @@ impl Palette {
         on_air: Color32::from_rgb(0xE5, 0x48, 0x4D),
         on_on_air: Color32::from_rgb(0x12, 0x04, 0x05),
         warn: Color32::from_rgb(0xF2, 0xB8, 0x4B),
-        stage: Color32::from_rgb(0x0D, 0x0E, 0x12),
+        video_background: Color32::from_rgb(0x0D, 0x0E, 0x12),
     };
 
     /// The light theme's colours.
@@ -88,7 +88,7 @@ impl Palette {
         on_air: Color32::from_rgb(0xC8, 0x24, 0x2A),
         on_on_air: Color32::WHITE,
         warn: Color32::from_rgb(0x8A, 0x5A, 0x00),
-        stage: Color32::from_rgb(0x16, 0x18, 0x1E),
+        video_background: Color32::from_rgb(0x16, 0x18, 0x1E),
     };
 
     /// The colours of the current theme.
@@ -99,7 +99,7 @@ impl Palette {
 
 /// The colours of sessions (Okabe and Ito), which colour-blind users can distinguish. More than
 /// five sessions share them, so icons and texts identify a session, and the colour only helps.
-pub(crate) const LANES: [Color32; 5] = [
+pub(crate) const SESSION_COLOURS: [Color32; 5] = [
     Color32::from_rgb(0xE6, 0x9F, 0x00),
     Color32::from_rgb(0x56, 0xB4, 0xE9),
     Color32::from_rgb(0x00, 0x9E, 0x73),
@@ -108,9 +108,9 @@ pub(crate) const LANES: [Color32; 5] = [
 ];
 
 /// Text over video, which is light on dark in both themes.
-pub(crate) const INK: Color32 = Color32::from_rgb(0xF2, 0xF4, 0xF8);
+pub(crate) const OVERLAY_TEXT: Color32 = Color32::from_rgb(0xF2, 0xF4, 0xF8);
 /// The background of text over video.
-pub(crate) const SHADE: Color32 = Color32::from_black_alpha(0xB0);
+pub(crate) const OVERLAY_BACKGROUND: Color32 = Color32::from_black_alpha(0xB0);
 
 /// The small font; the type scale is 12, 14, 16 and 20 points.
 pub(crate) const SMALL: FontId = FontId::new(12.0, FontFamily::Proportional);
@@ -253,7 +253,7 @@ mod tests {
             let (base, panel) = (("base", palette.base), ("panel", palette.panel));
             let control = ("a control", palette.control);
             let lit = ("a lit control", palette.control_hover);
-            let stage = ("the background of video", palette.stage);
+            let stage = ("the background of video", palette.video_background);
             let knob = ("a box", palette.knob);
             assert_contrast(
                 3.0,
@@ -272,7 +272,7 @@ mod tests {
             );
             // Session colours carry no information alone, but the ring of a speaking participant
             // must be visible.
-            for (index, session_colour) in LANES.into_iter().enumerate() {
+            for (index, session_colour) in SESSION_COLOURS.into_iter().enumerate() {
                 let ring = format!("the ring of session colour {index}");
                 assert_contrast(3.0, palette, &[(&ring, session_colour, &[stage])]);
             }
@@ -281,11 +281,19 @@ mod tests {
 
     #[test]
     fn text_over_video_is_readable_even_on_white() {
-        let ground = blended(SHADE, Color32::WHITE);
-        assert!(contrast(INK, ground) >= 4.5 && contrast(INK, Palette::DARK.control) >= 4.5);
+        let ground = blended(OVERLAY_BACKGROUND, Color32::WHITE);
+        assert!(
+            contrast(OVERLAY_TEXT, ground) >= 4.5
+                && contrast(OVERLAY_TEXT, Palette::DARK.control) >= 4.5
+        );
         assert!(contrast(Palette::DARK.warn, ground) >= 3.0, "struck icons");
-        for session_colour in LANES {
-            assert!(contrast(session_colour, blended(SHADE, Palette::DARK.stage)) >= 3.0);
+        for session_colour in SESSION_COLOURS {
+            assert!(
+                contrast(
+                    session_colour,
+                    blended(OVERLAY_BACKGROUND, Palette::DARK.video_background)
+                ) >= 3.0
+            );
         }
     }
 }

@@ -8,26 +8,26 @@ use eframe::egui::{
 use super::{
     bidi,
     icons::Icon,
-    pictures::{Pictures, STILL},
-    theme::{CORNER, INK, Palette, SHADE, SMALL},
-    words,
-    yuv::Shown,
+    labels,
+    media_feeds::{FROZEN_AFTER_SECONDS, MediaFeeds},
+    theme::{CORNER, OVERLAY_BACKGROUND, OVERLAY_TEXT, Palette, SMALL},
+    yuv_painter::VideoStyle,
 };
-use crate::{engine::Picture, model::Size};
+use crate::{engine::VideoRef, model::Size};
 
 /// What a tile shows.
 #[derive(Debug)]
 pub(crate) struct Tile<'a> {
     /// The source of its video and audio.
-    pub(crate) picture: Picture,
+    pub(crate) source: VideoRef,
     /// Its accessibility label.
     pub(crate) label: String,
     /// The name drawn on it.
     pub(crate) name: &'a str,
     /// The colour and icon of the session.
-    pub(crate) lane: Option<(Color32, Icon)>,
+    pub(crate) session_mark: Option<(Color32, Icon)>,
     /// Whether video is expected.
-    pub(crate) video: bool,
+    pub(crate) has_video: bool,
     /// Whether the video is mirrored.
     pub(crate) mirrored: bool,
     /// Whether a struck-through microphone is drawn.
@@ -37,7 +37,7 @@ pub(crate) struct Tile<'a> {
     /// The text in the middle, such as the participant's state.
     pub(crate) note: Option<&'a str>,
     /// Whether the connection is lost at the moment.
-    pub(crate) is_lost: bool,
+    pub(crate) is_disconnected: bool,
     /// Whether it is pinned. `None` for a tile that cannot be pinned.
     pub(crate) pinned: Option<bool>,
 }
@@ -45,9 +45,9 @@ pub(crate) struct Tile<'a> {
 impl Tile<'_> {
     /// Draws the tile into `rect`. A click pins it. A tile outside the visible part only takes
     /// keyboard focus.
-    pub(crate) fn ui(&self, ui: &mut Ui, rect: Rect, feeds: &Pictures) -> Response {
+    pub(crate) fn ui(&self, ui: &mut Ui, rect: Rect, feeds: &MediaFeeds) -> Response {
         let palette = Palette::of(ui);
-        let id = ui.scope_id().with((self.picture, "tile"));
+        let id = ui.scope_id().with((self.source, "tile"));
         let sense = if self.pinned.is_some() { Sense::click() } else { Sense::hover() };
         let response = ui.interact(rect, id, sense);
         let (enabled, label) = (ui.is_enabled(), &self.label);
@@ -59,19 +59,19 @@ impl Tile<'_> {
             return response;
         }
         let painter = ui.painter().with_clip_rect(rect.intersect(ui.clip_rect()));
-        painter.rect_filled(rect, CORNER, palette.stage);
+        painter.rect_filled(rect, CORNER, palette.video_background);
         let now = ui.input(|input| input.time);
-        let is_frozen = self.video && feeds.is_still(self.picture, now);
-        let note = self.face(ui, &painter, (rect, is_frozen), feeds);
+        let is_frozen = self.has_video && feeds.is_frozen(self.source, now);
+        let note = self.draw_video(ui, &painter, (rect, is_frozen), feeds);
         if let Some(note) = note {
-            self.note(&painter, rect, note);
+            self.draw_note(&painter, rect, note);
         }
-        self.caption(&painter, (rect, is_frozen), feeds.loudness(self.picture));
-        let is_speaking = !self.muted && feeds.speaks(self.picture, now);
+        self.draw_caption(&painter, (rect, is_frozen), feeds.loudness(self.source));
+        let is_speaking = !self.muted && feeds.is_speaking(self.source, now);
         let ring = if response.has_focus() {
             Stroke::new(2.0, palette.accent)
         } else if is_speaking {
-            Stroke::new(3.0, self.lane.map_or(palette.accent, |(colour, _)| colour))
+            Stroke::new(3.0, self.session_mark.map_or(palette.accent, |(colour, _)| colour))
         } else {
             Stroke::new(1.0, palette.line)
         };
@@ -80,60 +80,60 @@ impl Tile<'_> {
     }
 
     /// Draws the video or the initials. Returns the note to draw on it.
-    fn face(
+    fn draw_video(
         &self,
         ui: &Ui,
         painter: &Painter,
         (rect, is_frozen): (Rect, bool),
-        feeds: &Pictures,
+        feeds: &MediaFeeds,
     ) -> Option<&str> {
-        let newest = feeds.newest(self.picture).filter(|_| self.video);
+        let newest = feeds.latest_frame(self.source).filter(|_| self.has_video);
         let Some((frame, number, arrived)) = newest else {
-            self.initials(painter, rect, feeds.loudness(self.picture));
+            self.draw_initials(painter, rect, feeds.loudness(self.source));
             // In a small tile the icon in the caption is enough.
             let shows_text = self.camera_off && rect.height() > 150.0;
             return self.note.or(shows_text.then_some("Camera off"));
         };
         let age = ui.input(|input| input.time) - arrived;
         if !is_frozen {
-            let wait = std::time::Duration::from_secs_f64(STILL - age + 0.05);
+            let wait = std::time::Duration::from_secs_f64(FROZEN_AFTER_SECONDS - age + 0.05);
             ui.ctx().request_repaint_after(wait);
         }
         let brightness = if is_frozen || self.note.is_some() { 0.35 } else { 1.0 };
         let inside = letterbox(rect.shrink(1.0), frame.size);
-        let key = (self.picture, number);
-        let style = Shown { light: brightness, mirrored: self.mirrored };
+        let key = (self.source, number);
+        let style = VideoStyle { brightness, mirrored: self.mirrored };
         painter.add(feeds.painter().shape(inside, key, frame.clone(), style));
         self.note.or(is_frozen.then_some("Video stopped"))
     }
 
-    fn initials(&self, painter: &Painter, rect: Rect, loudness: f32) {
+    fn draw_initials(&self, painter: &Painter, rect: Rect, loudness: f32) {
         // Between the top of the tile and its caption, with space for the ring.
         let radius = (rect.height() * 0.2).clamp(10.0, 56.0);
         let centre = rect.center() - Vec2::new(0.0, rect.height() * 0.1);
-        let colour = self.lane.map_or(INK, |(colour, _)| colour);
+        let colour = self.session_mark.map_or(OVERLAY_TEXT, |(colour, _)| colour);
         painter.circle_filled(centre, radius, Palette::DARK.control);
         if loudness > 0.0 {
             let ring = radius + 2.0 + radius * 0.35 * loudness;
             painter.circle_stroke(centre, ring, Stroke::new(1.5 + 2.5 * loudness, colour));
         }
         let font = FontId::proportional(radius * 0.8);
-        let text = words::initials(self.name);
-        painter.text(centre, Align2::CENTER_CENTER, text, font, INK);
+        let text = labels::initials(self.name);
+        painter.text(centre, Align2::CENTER_CENTER, text, font, OVERLAY_TEXT);
     }
 
-    fn note(&self, painter: &Painter, rect: Rect, note: &str) {
+    fn draw_note(&self, painter: &Painter, rect: Rect, note: &str) {
         if rect.height() > 90.0 {
             // Between the initials and the caption.
             let y = (rect.center().y + rect.height() * 0.26).min(rect.bottom() - 38.0);
             let at = Pos2::new(rect.center().x, y);
-            shaded(painter, at, Align2::CENTER_CENTER, note);
+            draw_shaded_text(painter, at, Align2::CENTER_CENTER, note);
         }
     }
 
     /// Draws the caption at the bottom: session, name, level, and icons for what is off or lost. It
     /// fits tiles of any size.
-    fn caption(&self, painter: &Painter, (rect, is_frozen): (Rect, bool), loudness: f32) {
+    fn draw_caption(&self, painter: &Painter, (rect, is_frozen): (Rect, bool), loudness: f32) {
         let caption_rect = Rect::from_min_max(
             Pos2::new(rect.left() + 6.0, rect.bottom() - 26.0),
             Pos2::new(rect.right() - 6.0, rect.bottom() - 6.0),
@@ -145,63 +145,63 @@ impl Tile<'_> {
         if self.camera_off {
             marks.push(Icon::Camera);
         }
-        if self.is_lost {
+        if self.is_disconnected {
             marks.push(Icon::Wave);
         } else if is_frozen {
             marks.push(Icon::Clock);
         }
-        let mark_width = if self.lane.is_some() { 30.0 } else { 6.0 };
+        let mark_width = if self.session_mark.is_some() { 30.0 } else { 6.0 };
         let marks_width = 18.0 * marks.len() as f32;
         let has_wave = loudness > 0.0 && !self.muted && rect.width() >= 100.0;
         let wave_width = if has_wave { 22.0 } else { 0.0 };
         let max_width = caption_rect.width() - mark_width - marks_width - wave_width - 8.0;
-        let name = fitted(painter, self.name, (max_width, INK));
+        let name = truncated_name(painter, self.name, (max_width, OVERLAY_TEXT));
         let width = mark_width + name.size().x + marks_width + wave_width + 8.0;
         let background =
             Rect::from_min_size(caption_rect.min, Vec2::new(width, caption_rect.height()));
-        painter.rect_filled(background, 4.0, SHADE);
-        if let Some((colour, icon)) = self.lane {
+        painter.rect_filled(background, 4.0, OVERLAY_BACKGROUND);
+        if let Some((colour, icon)) = self.session_mark {
             painter.circle_filled(background.left_center() + Vec2::new(8.0, 0.0), 4.0, colour);
             let at = background.left_center() + Vec2::new(20.0, 0.0);
-            icon.paint(painter, Rect::from_center_size(at, Vec2::splat(11.0)), INK);
+            icon.paint(painter, Rect::from_center_size(at, Vec2::splat(11.0)), OVERLAY_TEXT);
         }
         let y = background.center().y - name.size().y / 2.0;
         let x = background.left() + mark_width;
         let end = x + name.size().x;
-        painter.galley(Pos2::new(x, y), name, INK);
+        painter.galley(Pos2::new(x, y), name, OVERLAY_TEXT);
         for (index, icon) in marks.into_iter().enumerate() {
             let at = Pos2::new(end + 13.0 + 18.0 * index as f32, background.center().y);
             let mark_rect = Rect::from_center_size(at, Vec2::splat(12.0));
             icon.paint(painter, mark_rect, Palette::DARK.warn);
             if icon != Icon::Clock {
-                Icon::strike(painter, mark_rect, Palette::DARK.warn, Color32::BLACK);
+                Icon::strike_through(painter, mark_rect, Palette::DARK.warn, Color32::BLACK);
             }
         }
         if self.pinned == Some(true) {
             let mark_rect = Rect::from_min_size(rect.min + Vec2::splat(8.0), Vec2::splat(20.0));
-            painter.rect_filled(mark_rect, 4.0, SHADE);
-            Icon::Pin.paint(painter, mark_rect.shrink(3.0), INK);
+            painter.rect_filled(mark_rect, 4.0, OVERLAY_BACKGROUND);
+            Icon::Pin.paint(painter, mark_rect.shrink(3.0), OVERLAY_TEXT);
         }
         if has_wave {
             let mark_rect = Rect::from_min_max(
                 Pos2::new(background.right() - wave_width - 2.0, background.top() + 4.0),
                 Pos2::new(background.right() - 6.0, background.bottom() - 4.0),
             );
-            wave(painter, mark_rect, loudness, INK);
+            wave(painter, mark_rect, loudness, OVERLAY_TEXT);
         }
     }
 }
 
 /// Height of each stroke of the sound wave at full level, relative to the middle one.
-const WAVE: [f32; 5] = [0.45, 0.8, 1.0, 0.8, 0.45];
+const WAVE_HEIGHTS: [f32; 5] = [0.45, 0.8, 1.0, 0.8, 0.45];
 
 /// Draws a sound wave: strokes around a middle line that grow with the loudness, 0 to 1.
 ///
 /// Bars that rise from left to right would look like a connection quality.
 pub(crate) fn wave(painter: &Painter, rect: Rect, loudness: f32, colour: Color32) {
-    let step = rect.width() / WAVE.len() as f32;
+    let step = rect.width() / WAVE_HEIGHTS.len() as f32;
     let thickness = (step * 0.5).max(1.5);
-    for (index, share) in WAVE.into_iter().enumerate() {
+    for (index, share) in WAVE_HEIGHTS.into_iter().enumerate() {
         let height = (rect.height() * share * loudness).max(thickness);
         let middle = Pos2::new(rect.left() + step * (index as f32 + 0.5), rect.center().y);
         let stroke = Rect::from_center_size(middle, Vec2::new(thickness, height));
@@ -210,11 +210,11 @@ pub(crate) fn wave(painter: &Painter, rect: Rect, loudness: f32, colour: Color32
 }
 
 /// Size of a chip, in points.
-pub(crate) const CHIP: Vec2 = Vec2::new(132.0, 28.0);
+pub(crate) const CHIP_SIZE: Vec2 = Vec2::new(132.0, 28.0);
 
 /// Draws a chip for a disconnected participant whose seat is reserved: pale, with the colour and
 /// icon of the session.
-pub(crate) fn chip(
+pub(crate) fn disconnected_chip(
     ui: &mut Ui,
     rect: Rect,
     participant: (&str, &str),
@@ -232,11 +232,11 @@ pub(crate) fn chip(
     session_mark.1.paint(painter, icon(rect.left() + 26.0), palette.muted);
     let lost = icon(rect.right() - 14.0);
     Icon::Wave.paint(painter, lost, palette.muted);
-    Icon::strike(painter, lost, palette.muted, palette.control);
-    let name = fitted(painter, name, (rect.width() - 62.0, palette.muted));
+    Icon::strike_through(painter, lost, palette.muted, palette.control);
+    let name = truncated_name(painter, name, (rect.width() - 62.0, palette.muted));
     let at = Pos2::new(rect.left() + 38.0, rect.center().y - name.size().y / 2.0);
     painter.galley(at, name, palette.muted);
-    bidi::tip(response, label);
+    bidi::hover_text(response, label);
 }
 
 /// The largest rectangle inside `rect` with the aspect ratio of the video.
@@ -246,7 +246,7 @@ pub(crate) fn letterbox(rect: Rect, size: Size) -> Rect {
     Rect::from_center_size(rect.center(), video * scale)
 }
 
-fn fitted(
+fn truncated_name(
     painter: &Painter,
     text: &str,
     (max_width, colour): (f32, Color32),
@@ -256,11 +256,11 @@ fn fitted(
     bidi::layout(painter, job)
 }
 
-fn shaded(painter: &Painter, at: Pos2, align: Align2, text: &str) {
-    let galley = painter.layout_no_wrap(text.to_owned(), SMALL, INK);
+fn draw_shaded_text(painter: &Painter, at: Pos2, align: Align2, text: &str) {
+    let galley = painter.layout_no_wrap(text.to_owned(), SMALL, OVERLAY_TEXT);
     let rect = align.anchor_size(at, galley.size() + Vec2::new(12.0, 4.0));
-    painter.rect_filled(rect, 4.0, SHADE);
-    painter.galley(rect.min + Vec2::new(6.0, 2.0), galley, INK);
+    painter.rect_filled(rect, 4.0, OVERLAY_BACKGROUND);
+    painter.galley(rect.min + Vec2::new(6.0, 2.0), galley, OVERLAY_TEXT);
 }
 
 #[cfg(test)]

@@ -15,47 +15,47 @@ use eframe::{
 };
 
 use super::{
-    app::{App, Backstage, Running},
-    clipboard::{Clipboard, Platform},
+    app::{App, RunningEngine, Services},
+    clipboard::{Clipboard, SystemClipboard},
     display::{self, Display},
-    goodbye::Goodbye,
-    resume::{self, Keeper, LeftBehind},
+    input_splitter::InputSplitter,
+    saved_sessions::{self, ResumableSessions, SessionSaver},
     settings::{Settings, SettingsError, WindowSize},
     settings_file::SettingsFile,
-    typing::Typing,
+    shutdown::Shutdown,
 };
 use crate::{
     engine::Engine,
     model::JoinTarget,
     process::{
         Output, Signals, exit_now,
-        instance::{self, Door, InstanceError, Start},
+        single_instance::{self, InstanceError, InstanceListener, Start},
     },
 };
 
 /// The size down to which no control is cramped, in points.
-const ROOMY: Vec2 = vec2(800.0, 600.0);
+const PREFERRED_MIN_SIZE: Vec2 = vec2(800.0, 600.0);
 
 /// Minimum size of the window, in points.
-const LEAST: Vec2 = vec2(640.0, 480.0);
+const MIN_SIZE: Vec2 = vec2(640.0, 480.0);
 
 /// Height of what the system draws above and below windows, in points: a title bar and a task bar.
-const BARS: f32 = 88.0;
+const SYSTEM_BARS_HEIGHT: f32 = 88.0;
 
 /// How long the window may take to close when the program is asked to exit. A window that hangs is
 /// abandoned; its sessions are left all the same.
-const CLOSING: Duration = Duration::from_secs(4);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// How long tasks may keep running at the end, for example because a disk does not answer.
-const SHUTDOWN: Duration = Duration::from_secs(1);
+const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How to open the window.
 #[derive(Clone, Debug, Default)]
-pub struct Beginning {
+pub struct WindowOptions {
     /// The sessions to join.
     pub targets: Vec<JoinTarget>,
     /// Whether to open a separate window even if one is open already.
-    pub is_separate: bool,
+    pub new_window: bool,
 }
 
 /// Opens the window, and returns after it was closed and every session was left. If a window is
@@ -67,52 +67,52 @@ pub struct Beginning {
 /// # Errors
 /// If there is no display to open a window on, if the open window hangs, or if the system starts no
 /// threads.
-pub fn run(options: Beginning) -> anyhow::Result<()> {
+pub fn run(options: WindowOptions) -> anyhow::Result<()> {
     let display = display::find()?;
-    let instance = match knock(&display, &options)? {
-        Knock::Taken => {
-            Output::stdout().line("the window that is open has it");
+    let instance = match hand_over(&display, &options)? {
+        InstanceCheck::HandedOver => {
+            Output::stdout().write_line("the window that is open has it");
             return Ok(());
         }
-        Knock::Nobody(instance) => instance,
+        InstanceCheck::OpenWindow(instance) => instance,
     };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("quintet").build()?;
     let signals = Signals::listen()?;
-    let startup = Begun {
-        goodbye: Goodbye::begin(runtime.handle()),
+    let startup = Startup {
+        shutdown: Shutdown::spawn(runtime.handle()),
         runtime: runtime.handle().clone(),
-        ending: Arc::default(),
+        exit_requested: Arc::default(),
         context: Arc::default(),
     };
-    runtime.spawn(startup.clone().end_when_asked(signals));
-    let result = show(&startup, options.targets, instance);
-    startup.goodbye.say();
-    runtime.shutdown_timeout(SHUTDOWN);
+    runtime.spawn(startup.clone().close_on_signal(signals));
+    let result = run_window(&startup, options.targets, instance);
+    startup.shutdown.run();
+    runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
     let Err(reason) = result else { return Ok(()) };
     if startup.context.get().is_some() {
         anyhow::bail!(
             "the window failed ({reason}); its sessions were left and its settings are kept"
         );
     }
-    if let Some(changes) = &display.otherwise {
-        Output::stderr().line(&format!(
+    if let Some(changes) = &display.fallback {
+        Output::stderr().write_line(&format!(
             "quintet: cannot open a window on {} ({reason}); trying X11",
             display.name
         ));
         Output::stderr().finish();
-        let error = display::start_anew(changes);
+        let error = display::restart_with(changes);
         tracing::error!(%error, "the program cannot restart itself");
     }
     anyhow::bail!(
         "cannot open a window ({reason}); {}on Debian and Ubuntu `bash .ci/setup` installs what it \
          needs, and `quintet --help` lists what works without a window",
-        way_out(&display, &reason)
+        hint(&display, &reason)
     )
 }
 
 /// What the user can try on that display.
-fn way_out(display: &Display, reason: &str) -> &'static str {
+fn hint(display: &Display, reason: &str) -> &'static str {
     if cfg!(target_os = "linux") && display.name.is_empty() {
         "start it from a desktop's terminal, or over `ssh -X`; "
     } else if reason.contains("GL") || reason.contains("configuration") {
@@ -123,57 +123,57 @@ fn way_out(display: &Display, reason: &str) -> &'static str {
 }
 
 /// The result of looking for a window that is open already.
-enum Knock {
+enum InstanceCheck {
     /// There is none, or a separate window was requested.
-    Nobody(Option<Door>),
+    OpenWindow(Option<InstanceListener>),
     /// The open window has taken over the sessions.
-    Taken,
+    HandedOver,
 }
 
 /// Hands the sessions of this start over to the open window, if there is one.
-fn knock(display: &Display, options: &Beginning) -> anyhow::Result<Knock> {
-    if options.is_separate {
-        return Ok(Knock::Nobody(None));
+fn hand_over(display: &Display, options: &WindowOptions) -> anyhow::Result<InstanceCheck> {
+    if options.new_window {
+        return Ok(InstanceCheck::OpenWindow(None));
     }
     let links = options.targets.iter().map(|target| match &target.hub {
         Some(hub) => hub.link(&target.session).to_string(),
         None => target.session.to_string(),
     });
-    match instance::start(&display.name, links.collect()) {
-        Ok(Start::First(door)) => Ok(Knock::Nobody(Some(door))),
-        Ok(Start::HandedOver) => Ok(Knock::Taken),
-        Err(error @ InstanceError::Silent { .. }) => Err(error.into()),
+    match single_instance::start(&display.name, links.collect()) {
+        Ok(Start::First(door)) => Ok(InstanceCheck::OpenWindow(Some(door))),
+        Ok(Start::HandedOver) => Ok(InstanceCheck::HandedOver),
+        Err(error @ InstanceError::NotResponding { .. }) => Err(error.into()),
         Err(error @ InstanceError::System(_)) => {
             tracing::warn!(%error, "single instance unavailable; each start opens its own window");
-            Ok(Knock::Nobody(None))
+            Ok(InstanceCheck::OpenWindow(None))
         }
     }
 }
 
 /// What exists before the window.
 #[derive(Clone)]
-struct Begun {
-    goodbye: Goodbye,
+struct Startup {
+    shutdown: Shutdown,
     runtime: tokio::runtime::Handle,
     /// Set when the program was asked to exit.
-    ending: Arc<AtomicBool>,
+    exit_requested: Arc<AtomicBool>,
     /// The window's egui context, once the window is open.
     context: Arc<OnceLock<Context>>,
 }
 
-impl Begun {
+impl Startup {
     /// Closes the window when the program is asked to exit. Exits without it if the window hangs.
-    async fn end_when_asked(self, mut signals: Signals) {
-        signals.asked().await;
-        self.ending.store(true, Ordering::Release);
+    async fn close_on_signal(self, mut signals: Signals) {
+        signals.shutdown_requested().await;
+        self.exit_requested.store(true, Ordering::Release);
         if let Some(context) = self.context.get() {
             context.request_repaint();
         }
-        tokio::time::sleep(CLOSING).await;
+        tokio::time::sleep(CLOSE_TIMEOUT).await;
         tracing::warn!("the window does not close; exiting without it");
         // The shutdown runs on the runtime, so this must not block one of its threads.
         tokio::task::spawn_blocking(move || {
-            self.goodbye.say();
+            self.shutdown.run();
             Output::stderr().finish();
             exit_now(0);
         });
@@ -182,16 +182,20 @@ impl Begun {
 
 /// Shows the window until it is closed. The error says why the window could not be opened, or has
 /// failed.
-fn show(startup: &Begun, targets: Vec<JoinTarget>, instance: Option<Door>) -> Result<(), String> {
-    let loaded = Loaded::new();
+fn run_window(
+    startup: &Startup,
+    targets: Vec<JoinTarget>,
+    instance: Option<InstanceListener>,
+) -> Result<(), String> {
+    let loaded = LoadedSettings::read();
     let (size, saves_size) = (loaded.settings.window, loaded.is_readable());
     let viewport = ViewportBuilder::default()
         .with_title("Quintet")
         .with_app_id("quintet")
         .with_icon(icon())
-        .with_inner_size(wanted(size))
+        .with_inner_size(initial_size(size))
         .with_maximized(size.maximized)
-        .with_min_inner_size(LEAST);
+        .with_min_inner_size(MIN_SIZE);
     let options = eframe::NativeOptions {
         viewport,
         renderer: eframe::Renderer::Glow,
@@ -202,36 +206,36 @@ fn show(startup: &Begun, targets: Vec<JoinTarget>, instance: Option<Door>) -> Re
     let app_startup = startup.clone();
     let created = Box::new(move |context: &eframe::CreationContext<'_>| {
         let ctx = &context.egui_ctx;
-        let mut app = open(ctx, &app_startup, loaded, instance);
-        app.join_all(ctx, targets);
-        let shutdown = app_startup.goodbye.clone();
-        shutdown.guard_exit();
+        let mut app = create_app(ctx, &app_startup, loaded, instance);
+        app.join_targets(ctx, targets);
+        let shutdown = app_startup.shutdown.clone();
+        shutdown.run_at_exit();
         // The window is open from now on. Its first frame handles a signal that came before.
         let _ = app_startup.context.set(ctx.clone());
-        let clipboard = Clipboard::new(Arc::new(Platform::default()));
-        let input_splitter = Typing::default();
-        let window = Window {
+        let clipboard = Clipboard::new(Arc::new(SystemClipboard::default()));
+        let input_splitter = InputSplitter::default();
+        let window = WindowApp {
             app,
             clipboard,
-            typing: input_splitter,
-            goodbye: shutdown,
+            input_splitter,
+            shutdown,
             is_fitted: false,
             size,
-            is_kept: saves_size,
+            saves_size,
         };
         Ok(Box::new(window) as Box<dyn eframe::App>)
     });
-    hush_until_open(Arc::clone(&startup.context));
+    silence_panics_until_open(Arc::clone(&startup.context));
     let result = catch_unwind(AssertUnwindSafe(|| eframe::run_native("quintet", options, created)));
     match result {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(reason_of(&error.to_string())),
-        Err(panic) => Err(message_of(&*panic)),
+        Ok(Err(error)) => Err(error_reason(&error.to_string())),
+        Err(panic) => Err(panic_message(&*panic)),
     }
 }
 
 /// The cause at the end of an error's text, without its source location.
-fn reason_of(error: &str) -> String {
+fn error_reason(error: &str) -> String {
     let reason = error.rsplit(": ").next().unwrap_or(error);
     // winit's event loop ends with an exit code when the Wayland compositor is gone.
     if reason.parse::<i32>().is_ok() {
@@ -243,7 +247,7 @@ fn reason_of(error: &str) -> String {
 /// Keeps panics on this thread from being printed before the window is open. winit and the graphics
 /// libraries panic if a display lacks something, and the user gets one sentence instead.
 /// `RUST_BACKTRACE` prints them anyway.
-fn hush_until_open(context: Arc<OnceLock<Context>>) {
+fn silence_panics_until_open(context: Arc<OnceLock<Context>>) {
     let here = std::thread::current().id();
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -255,7 +259,7 @@ fn hush_until_open(context: Arc<OnceLock<Context>>) {
 }
 
 /// The message of a panic, in one line.
-fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
     text.unwrap_or("a library failed").lines().collect::<Vec<_>>().join(" ")
@@ -268,37 +272,37 @@ fn icon() -> IconData {
 }
 
 /// The eframe application: the app, its input filters, and the shutdown.
-struct Window {
+struct WindowApp {
     app: App,
     clipboard: Clipboard,
-    typing: Typing,
-    goodbye: Goodbye,
+    input_splitter: InputSplitter,
+    shutdown: Shutdown,
     /// The window has been fitted to its screen.
     is_fitted: bool,
     /// The current size.
     size: WindowSize,
     /// Whether the size is saved. It is not if the settings file could not be read, so that the
     /// file is not replaced.
-    is_kept: bool,
+    saves_size: bool,
 }
 
-impl Window {
+impl WindowApp {
     /// Shrinks the window once if its screen is small. The screen's size is known only after the
     /// window is open.
-    fn fit(&mut self, ctx: &Context) {
+    fn fit_to_monitor(&mut self, ctx: &Context) {
         if self.is_fitted {
             return;
         }
         let Some(monitor) = ctx.input(|input| input.viewport().monitor_size) else { return };
         self.is_fitted = true;
-        let size = wanted(self.size);
-        if !self.size.maximized && fitting(size, monitor) != size {
-            ctx.send_viewport_cmd(ViewportCommand::InnerSize(fitting(size, monitor)));
+        let size = initial_size(self.size);
+        if !self.size.maximized && size_within(size, monitor) != size {
+            ctx.send_viewport_cmd(ViewportCommand::InnerSize(size_within(size, monitor)));
         }
     }
 
     /// Records the size of the window, for the next run.
-    fn measure(&mut self, ctx: &Context) {
+    fn record_size(&mut self, ctx: &Context) {
         ctx.input(|input| {
             let viewport = input.viewport();
             if viewport.fullscreen == Some(true) || viewport.minimized == Some(true) {
@@ -310,26 +314,26 @@ impl Window {
                 self.size.height = inside.height().round() as u16;
             }
         });
-        if self.is_kept {
-            self.app.note_size(self.size);
+        if self.saves_size {
+            self.app.set_window_size(self.size);
         }
     }
 }
 
 /// The size of the window when it was last closed, in points.
-fn wanted(size: WindowSize) -> Vec2 {
-    vec2(f32::from(size.width), f32::from(size.height)).max(LEAST)
+fn initial_size(size: WindowSize) -> Vec2 {
+    vec2(f32::from(size.width), f32::from(size.height)).max(MIN_SIZE)
 }
 
 /// The size that fits on a screen of that size, all in points.
-fn fitting(size: Vec2, monitor: Vec2) -> Vec2 {
-    size.min(monitor - vec2(0.0, BARS)).max(ROOMY.min(monitor).min(size))
+fn size_within(size: Vec2, monitor: Vec2) -> Vec2 {
+    size.min(monitor - vec2(0.0, SYSTEM_BARS_HEIGHT)).max(PREFERRED_MIN_SIZE.min(monitor).min(size))
 }
 
-impl eframe::App for Window {
+impl eframe::App for WindowApp {
     fn logic(&mut self, ctx: &Context, frame: &mut eframe::Frame) {
-        self.fit(ctx);
-        self.measure(ctx);
+        self.fit_to_monitor(ctx);
+        self.record_size(ctx);
         self.app.logic(ctx, frame);
         self.clipboard.take_copies(ctx);
     }
@@ -340,10 +344,10 @@ impl eframe::App for Window {
     }
 
     fn raw_input_hook(&mut self, ctx: &Context, input: &mut eframe::egui::RawInput) {
-        if self.clipboard.feed(ctx, input) {
-            self.app.nothing_pasted(ctx);
+        if self.clipboard.process_input(ctx, input) {
+            self.app.on_paste_timeout(ctx);
         }
-        self.typing.feed(ctx, input);
+        self.input_splitter.split(ctx, input);
     }
 
     fn clear_color(&self, visuals: &eframe::egui::Visuals) -> [f32; 4] {
@@ -351,23 +355,23 @@ impl eframe::App for Window {
     }
 
     fn on_exit(&mut self, _: Option<&eframe::glow::Context>) {
-        self.app.let_go();
-        self.goodbye.say();
+        self.app.release_resources();
+        self.shutdown.run();
         self.clipboard.close();
     }
 }
 
 /// The settings as they were read at the start, and their errors.
-struct Loaded {
+struct LoadedSettings {
     file: Option<Arc<SettingsFile>>,
     settings: Settings,
     errors: Vec<SettingsError>,
 }
 
-impl Loaded {
-    fn new() -> Self {
-        let Some(path) = Settings::place() else {
-            let errors = vec![SettingsError::NoPlace];
+impl LoadedSettings {
+    fn read() -> Self {
+        let Some(path) = Settings::path() else {
+            let errors = vec![SettingsError::NoFolder];
             return Self { file: None, settings: Settings::default(), errors };
         };
         let (file, settings, errors) = SettingsFile::open(path);
@@ -381,18 +385,23 @@ impl Loaded {
 }
 
 /// Creates the app with the settings that were read.
-fn open(ctx: &Context, startup: &Begun, loaded: Loaded, instance: Option<Door>) -> App {
-    let Loaded { file, settings, errors } = loaded;
+fn create_app(
+    ctx: &Context,
+    startup: &Startup,
+    loaded: LoadedSettings,
+    instance: Option<InstanceListener>,
+) -> App {
+    let LoadedSettings { file, settings, errors } = loaded;
     if let Some(file) = &file {
-        startup.goodbye.keep_file(Arc::clone(file));
+        startup.shutdown.set_settings_file(Arc::clone(file));
     }
     let runtime = startup.runtime.clone();
     let start_engine = Box::new(move |settings: &Settings, errors: &mut Vec<String>| {
-        let (options, unusable) = settings.engine();
+        let (options, unusable) = settings.engine_options();
         errors.extend(unusable.iter().map(ToString::to_string));
         let _inside = runtime.enter();
         match Engine::start(options) {
-            Ok((handle, events)) => Some(Running { handle, events }),
+            Ok((handle, events)) => Some(RunningEngine { handle, events }),
             Err(error) => {
                 errors.push(format!(
                     "Quintet cannot start, because the system gives no random numbers ({error}); \
@@ -403,31 +412,31 @@ fn open(ctx: &Context, startup: &Begun, loaded: Loaded, instance: Option<Door>) 
         }
     });
     let waker = ctx.clone();
-    let server = instance.and_then(|first| match first.open(move || waker.request_repaint()) {
+    let server = instance.and_then(|first| match first.listen(move || waker.request_repaint()) {
         Ok(server) => Some(server),
         Err(error) => {
             tracing::warn!(%error, "single instance unavailable; each start opens its own window");
             None
         }
     });
-    let services = Backstage {
+    let services = Services {
         runtime: startup.runtime.clone(),
         file,
-        start: start_engine,
-        failed: Arc::default(),
-        goodbye: startup.goodbye.clone(),
-        ending: Arc::clone(&startup.ending),
-        door: server,
+        start_engine,
+        settings_error: Arc::default(),
+        shutdown: startup.shutdown.clone(),
+        exit_requested: Arc::clone(&startup.exit_requested),
+        instance_server: server,
     };
     let mut app = App::new(ctx, settings, Some(services));
     for error in errors {
-        app.tell(error.to_string());
+        app.show_error(error.to_string());
     }
-    if let Some(folder) = resume::folder() {
-        let resumable = LeftBehind::find(&folder);
-        let (saver, saver_shutdown) = Keeper::start(&startup.runtime, folder);
-        startup.goodbye.keep_sessions(saver_shutdown);
-        app.remember(saver, resumable);
+    if let Some(folder) = saved_sessions::folder() {
+        let resumable = ResumableSessions::find(&folder);
+        let (saver, saver_shutdown) = SessionSaver::start(&startup.runtime, folder);
+        startup.shutdown.set_session_saver(saver_shutdown);
+        app.set_session_saver(saver, resumable);
     }
     app.start(ctx);
     app
@@ -441,28 +450,28 @@ mod tests {
     fn a_panic_message_is_shown_in_one_line() {
         let message = |work: fn()| {
             let panic = catch_unwind(work).unwrap_err();
-            message_of(&*panic)
+            panic_message(&*panic)
         };
         assert_eq!(message(|| panic!("no\nscreen")), "no screen");
         let number = 7;
-        assert_eq!(message_of(&format!("screen {number}")), "screen 7");
-        assert_eq!(message_of(&number), "a library failed");
+        assert_eq!(panic_message(&format!("screen {number}")), "screen 7");
+        assert_eq!(panic_message(&number), "a library failed");
     }
 
     #[test]
     fn an_error_reason_has_no_source_location() {
         let error = "winit EventLoopError: os error at /x/mod.rs:738: no DISPLAY is set";
-        assert_eq!(reason_of(error), "no DISPLAY is set");
-        assert_eq!(reason_of("winit EventLoopError: Exit Failure: 1"), "its display is gone");
+        assert_eq!(error_reason(error), "no DISPLAY is set");
+        assert_eq!(error_reason("winit EventLoopError: Exit Failure: 1"), "its display is gone");
     }
 
     #[test]
     fn a_window_that_cannot_be_opened_gets_a_hint() {
-        let display = |name: &str| Display { name: name.to_owned(), otherwise: None };
-        let no_gl = way_out(&display("x11 :0"), "failed to find a matching configuration");
+        let display = |name: &str| Display { name: name.to_owned(), fallback: None };
+        let no_gl = hint(&display("x11 :0"), "failed to find a matching configuration");
         assert!(no_gl.contains("LIBGL_ALWAYS_SOFTWARE=1"), "{no_gl}");
         if cfg!(target_os = "linux") {
-            assert!(way_out(&display(""), "nothing is set").contains("ssh -X"));
+            assert!(hint(&display(""), "nothing is set").contains("ssh -X"));
         }
     }
 
@@ -474,7 +483,7 @@ mod tests {
 
     #[test]
     fn the_window_leaves_space_for_system_bars_and_keeps_its_preferred_minimum_if_it_fits() {
-        let default = wanted(WindowSize::default());
+        let default = initial_size(WindowSize::default());
         for (wanted, monitor, size) in [
             (default, (1920.0, 1080.0), (1280.0, 800.0)),
             (default, (1280.0, 800.0), (1280.0, 712.0)),
@@ -484,7 +493,11 @@ mod tests {
             (vec2(700.0, 500.0), (1920.0, 1080.0), (700.0, 500.0)),
             (vec2(2500.0, 1400.0), (1920.0, 1080.0), (1920.0, 992.0)),
         ] {
-            assert_eq!(fitting(wanted, monitor.into()), Vec2::from(size), "{wanted} {monitor:?}");
+            assert_eq!(
+                size_within(wanted, monitor.into()),
+                Vec2::from(size),
+                "{wanted} {monitor:?}"
+            );
         }
     }
 }

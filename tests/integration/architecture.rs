@@ -10,7 +10,7 @@ use std::{
 
 /// The modules of this crate, and for each the modules that it may import (drawn in
 /// ARCHITECTURE.md).
-const ARROWS: &[(&str, &[&str])] = &[
+const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("media", &["model"]),
     ("network", &[]),
@@ -60,22 +60,22 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Files and folders whose code must not use clocks, threads, sockets, files or the runtime.
-const PURE: &[&str] = &[
+const PURE_PATHS: &[&str] = &[
     "model",
     "conference",
     "audio",
-    "signalling/bucket.rs",
+    "signalling/token_bucket.rs",
     "signalling/rooms",
     "playback/jitter",
-    "playback/clock.rs",
-    "playback/h264.rs",
+    "playback/playout_clock.rs",
+    "playback/h264_depacketizer.rs",
     "playback/sps.rs",
-    "playback/intake.rs",
-    "playback/tally.rs",
+    "playback/video_receive_buffer.rs",
+    "playback/receive_stats.rs",
 ];
 
 /// The names that pure code must not use.
-const IMPURE: &[&str] = &[
+const IMPURE_NAMES: &[&str] = &[
     "Instant::now",
     "SystemTime",
     "std::thread",
@@ -91,11 +91,11 @@ const IMPURE: &[&str] = &[
 ];
 
 /// The most lines of a file.
-const LONGEST: usize = 600;
+const MAX_LINES: usize = 600;
 
 #[test]
 fn every_import_points_down() {
-    let arrows: BTreeMap<_, _> = ARROWS.iter().copied().collect();
+    let arrows: BTreeMap<_, _> = ALLOWED_IMPORTS.iter().copied().collect();
     let mut wrong = vec![];
     for (path, text) in sources("src") {
         let Some(module) = module_of(&path) else { continue };
@@ -146,25 +146,27 @@ fn pure_code_uses_no_clock_thread_socket_or_file() {
     let mut wrong = vec![];
     for (path, text) in sources("src") {
         let inside = path.strip_prefix("src").unwrap_or(&path);
-        if !PURE
+        if !PURE_PATHS
             .iter()
             .any(|pure| inside.starts_with(pure) || inside == Path::new(&format!("{pure}.rs")))
         {
             continue;
         }
         let code: Vec<_> = code_lines(&text).map(|(_, line)| line).collect();
-        wrong.extend(impure(&code.join("\n")).map(|name| format!("{}: {name}", path.display())));
+        wrong.extend(
+            impure_names(&code.join("\n")).map(|name| format!("{}: {name}", path.display())),
+        );
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// Returns the impure names in a text, also those in groups: `std::{fs, thread}`.
-fn impure(code: &str) -> impl Iterator<Item = &str> {
-    IMPURE.iter().copied().filter(move |impure| {
+fn impure_names(code: &str) -> impl Iterator<Item = &str> {
+    IMPURE_NAMES.iter().copied().filter(move |impure| {
         let grouped = impure.split_once("::").is_some_and(|(root, name)| {
             let group = format!("{root}::{{");
             code.match_indices(&group)
-                .any(|(at, _)| top_names(&code[at + group.len()..]).contains(&name))
+                .any(|(at, _)| group_members(&code[at + group.len()..]).contains(&name))
         });
         grouped || code.contains(impure)
     })
@@ -192,10 +194,10 @@ fn no_file_is_longer_than_the_limit() {
         .into_iter()
         .chain(sources("tests"))
         .map(|(path, text)| (path, text.lines().count()))
-        .filter(|(_, lines)| *lines > LONGEST)
+        .filter(|(_, lines)| *lines > MAX_LINES)
         .map(|(path, lines)| format!("{}: {lines} lines", path.display()))
         .collect();
-    assert!(long.is_empty(), "over {LONGEST} lines: {}", long.join(", "));
+    assert!(long.is_empty(), "over {MAX_LINES} lines: {}", long.join(", "));
 }
 
 #[test]
@@ -207,8 +209,8 @@ fn the_scanner_finds_planted_names() {
     let text = "a\n#[cfg(test)]\nmod tests;\nb\n/// crate::engine\n#[cfg(test)]\nmod tests {\nc\n";
     assert_eq!(code_lines(text).collect::<Vec<_>>(), [(1, "a"), (4, "b")]);
     let grouped = "use std::{\n    collections::BTreeMap,\n    fs::{self, File},\n};";
-    assert_eq!(impure(grouped).collect::<Vec<_>>(), ["std::fs"]);
-    assert_eq!(impure("crate::media::{Slot, now}").collect::<Vec<_>>(), ["media::now"]);
+    assert_eq!(impure_names(grouped).collect::<Vec<_>>(), ["std::fs"]);
+    assert_eq!(impure_names("crate::media::{Slot, now}").collect::<Vec<_>>(), ["media::now"]);
 }
 
 /// Returns every Rust file below `folder`, with its text.
@@ -264,7 +266,7 @@ fn named_modules(code: &str) -> impl Iterator<Item = &str> {
         code.match_indices(root).flat_map(move |(at, _)| {
             let path = &code[at + root.len()..];
             match path.strip_prefix('{') {
-                Some(group) => top_names(group),
+                Some(group) => group_members(group),
                 None => vec![first_identifier(path)],
             }
         })
@@ -272,7 +274,7 @@ fn named_modules(code: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Returns the first identifier of each member of a `{…}` group, without nested groups.
-fn top_names(group: &str) -> Vec<&str> {
+fn group_members(group: &str) -> Vec<&str> {
     let (mut names, mut depth, mut at_start) = (vec![], 0, true);
     for (at, c) in group.char_indices() {
         match c {

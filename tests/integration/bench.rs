@@ -3,18 +3,18 @@
 
 use std::process::{Command, Output};
 
-use crate::rig::{Folder, process::at};
+use crate::rig::{TempFolder, process::at};
 use serde_json::Value;
 
 fn bench(args: &[&str]) -> Output {
-    let home = Folder::new();
+    let home = TempFolder::new();
     let mut command = Command::new(env!("CARGO_BIN_EXE_quintet"));
     command.arg("bench").args(args);
     command.env("HOME", home.path()).env("XDG_STATE_HOME", home.file("state"));
     command.output().expect("the program starts")
 }
 
-fn figures(args: &[&str]) -> Value {
+fn json_report(args: &[&str]) -> Value {
     let output = bench(args);
     let (out, errors) = (output.stdout, String::from_utf8_lossy(&output.stderr).into_owned());
     assert!(output.status.success(), "{errors}");
@@ -28,7 +28,7 @@ fn number(figures: &Value, path: &str) -> f64 {
 #[test]
 fn fanout_reports_complete_frames_of_each_viewer_and_both_kinds_of_first_frames() {
     let line = "fanout --peers 6 --seconds 3 --size 320x180@15 --bitrate 100kbit --json";
-    let figures = figures(&line.split(' ').collect::<Vec<_>>());
+    let figures = json_report(&line.split(' ').collect::<Vec<_>>());
     assert_eq!((&figures["peers"], &figures["bitrate_bps"]), (&6.into(), &100_000.into()));
     assert_eq!(figures["frames_per_viewer"].as_array().map(Vec::len), Some(6));
     // More frames than were sent would be an error; a loaded machine may send fewer.
@@ -51,7 +51,7 @@ fn fanout_reports_complete_frames_of_each_viewer_and_both_kinds_of_first_frames(
 
 #[test]
 fn latency_is_measured_on_frames_that_were_sent_and_decoded() {
-    let figures = figures(&["latency", "--seconds", "2", "--size", "320x180@15", "--json"]);
+    let figures = json_report(&["latency", "--seconds", "2", "--size", "320x180@15", "--json"]);
     let (p50, p95) = (number(&figures, "latency_ms/p50"), number(&figures, "latency_ms/p95"));
     assert!(0.0 < p50 && p50 <= p95, "{figures:#}");
     assert!(number(&figures, "pictures") > 2.0, "{figures:#}");

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::rig::{Folder, Process};
+use crate::rig::{Process, TempFolder};
 use quintet::{
     capture::{Notify, SourceSpec, VideoCapture, cameras},
     media::{Tee, VideoFrame, now},
@@ -16,7 +16,7 @@ use quintet::{
 
 /// The report of the child process, parsed from its output.
 #[derive(Debug, Default)]
-struct Seen {
+struct ChildReport {
     cameras: Vec<String>,
     states: Vec<String>,
     frames: u32,
@@ -27,26 +27,26 @@ struct Seen {
     oldest_ms: u64,
     stop_ms: u64,
     /// Frames that the fake camera delivered.
-    given: u32,
+    delivered: u32,
     /// The whole output, for assertion messages.
-    said: String,
+    output: String,
 }
 
 /// How long the child waits until the camera runs or has failed: far more than it takes on a
 /// machine that runs ten other programs.
-const PATIENCE: Duration = Duration::from_secs(40);
+const TIMEOUT: Duration = Duration::from_secs(40);
 
 /// A lower bound of the time for which the fake camera hangs with `FAKE_STALL`.
-const HANG: Duration = Duration::from_secs(3);
+const STALL: Duration = Duration::from_secs(3);
 
 /// Captures from the fake camera in a child process, for this many seconds after the camera runs
 /// or has failed.
-fn capture(spec: &str, seconds: f64, settings: &[(&str, &str)]) -> Seen {
-    let mut command = crate::rig::again(module_path!(), "child");
+fn run_child(spec: &str, seconds: f64, settings: &[(&str, &str)]) -> ChildReport {
+    let mut command = crate::rig::ignored_test_command(module_path!(), "child");
     command.env("LD_PRELOAD", crate::rig::camera_shim()).env("SPEC", spec);
     command.env("SECONDS", seconds.to_string()).envs(settings.iter().copied());
     let output = Process::start(&mut command).finish();
-    let mut report = Seen { said: output.clone(), ..Seen::default() };
+    let mut report = ChildReport { output: output.clone(), ..ChildReport::default() };
     for line in output.lines() {
         let Some((key, value)) = line.split_once(' ') else { continue };
         let numbers = || value.split(' ').filter_map(|number| number.parse::<usize>().ok());
@@ -60,7 +60,7 @@ fn capture(spec: &str, seconds: f64, settings: &[(&str, &str)]) -> Seen {
             "bars" => report.bars = numbers().collect(),
             "oldest_ms" => report.oldest_ms = value.parse().unwrap(),
             "stop_ms" => report.stop_ms = value.parse().unwrap(),
-            "delivered" => report.given = value.parse().unwrap(),
+            "delivered" => report.delivered = value.parse().unwrap(),
             _ => {}
         }
     }
@@ -85,7 +85,7 @@ fn child() {
     let frames = tee.attach();
     let capture = VideoCapture::start(&spec, "test", tee, notify);
     let (begun, mut start, mut captured, mut oldest) = (Instant::now(), None, vec![], 0);
-    while start.map_or(begun.elapsed() < PATIENCE, |start: Instant| start.elapsed() < length) {
+    while start.map_or(begun.elapsed() < TIMEOUT, |start: Instant| start.elapsed() < length) {
         if start.is_none() && states.lock().unwrap().len() > 1 {
             start = Some(Instant::now());
         }
@@ -132,32 +132,32 @@ fn report(captured: &[(MediaTime, VideoFrame)]) {
 }
 
 /// Asserts that the frames are recent, of the best size, in the right colours, and not stuck.
-fn assert_pictures(report: &Seen) {
-    assert_eq!(report.states, ["opening", "running"], "{}", report.said);
+fn assert_good_video(report: &ChildReport) {
+    assert_eq!(report.states, ["opening", "running"], "{}", report.output);
     assert_eq!(report.size, "1280x720", "the best size is chosen");
     // A slow reader gets only the newest of the frames that the camera delivered.
-    let (frames, delivered) = (report.frames, report.given);
-    assert!(frames > 1 && frames <= delivered, "{}", report.said);
-    assert!(frames * 3 > delivered, "{frames} of {delivered}\n{}", report.said);
+    let (frames, delivered) = (report.frames, report.delivered);
+    assert!(frames > 1 && frames <= delivered, "{}", report.output);
+    assert!(frames * 3 > delivered, "{frames} of {delivered}\n{}", report.output);
     // Pure red of BT.601 is pure red of BT.709.
     let wrong = report.colour.iter().zip([63, 102, 240]).find(|(is, want)| is.abs_diff(*want) > 4);
     assert!(wrong.is_none() && report.colour.len() == 3, "{:?}", report.colour);
     let steps: Vec<_> = report.bars.windows(2).filter(|pair| pair[1] > pair[0]).collect();
     assert!(steps.len() * 2 > report.bars.len(), "the bar moves: {:?}", report.bars);
-    let limit = HANG.as_millis() as u64;
-    assert!(report.oldest_ms < limit && report.stop_ms < limit, "{}", report.said);
+    let limit = STALL.as_millis() as u64;
+    assert!(report.oldest_ms < limit && report.stop_ms < limit, "{}", report.output);
 }
 
 #[test]
 fn a_raw_camera_is_captured_in_its_best_size_and_in_true_colours() {
-    let report = capture("default", 2.5, &[("FAKE_FORMAT", "YUYV")]);
-    assert_pictures(&report);
+    let report = run_child("default", 2.5, &[("FAKE_FORMAT", "YUYV")]);
+    assert_good_video(&report);
     assert_eq!(report.cameras, ["Fake Camera default=true"]);
 }
 
 #[test]
 fn a_jpeg_camera_chosen_by_name_gives_the_same_frames() {
-    let folder = Folder::new();
+    let folder = TempFolder::new();
     let file = folder.file("frames");
     let frames = (0..40).map(|number| jpeg(1280, 720, number * 16));
     let with_lengths = frames.flat_map(|frame| {
@@ -166,40 +166,40 @@ fn a_jpeg_camera_chosen_by_name_gives_the_same_frames() {
     });
     fs::write(&file, with_lengths.collect::<Vec<_>>()).unwrap();
     let path = file.to_str().unwrap();
-    let report = capture("fake cam", 2.5, &[("FAKE_FORMAT", "MJPG"), ("FAKE_JPEG", path)]);
-    assert_pictures(&report);
+    let report = run_child("fake cam", 2.5, &[("FAKE_FORMAT", "MJPG"), ("FAKE_JPEG", path)]);
+    assert_good_video(&report);
 }
 
 #[test]
 fn an_unplugged_camera_is_reported_and_used_again_when_it_is_back() {
-    let report = capture("default", 6.0, &[("FAKE_UNPLUG", "20")]);
+    let report = run_child("default", 6.0, &[("FAKE_UNPLUG", "20")]);
     let gone = "failed: camera \"Fake Camera\" is gone; it is used again when it is plugged in";
-    assert_eq!(report.states, ["opening", "running", gone, "running"], "{}", report.said);
-    assert!(report.frames > 20, "frames before and after the unplugging\n{}", report.said);
+    assert_eq!(report.states, ["opening", "running", gone, "running"], "{}", report.output);
+    assert!(report.frames > 20, "frames before and after the unplugging\n{}", report.output);
 }
 
 #[test]
 fn a_stalled_camera_is_reported_and_recovers_by_itself() {
-    let report = capture("default", 7.0, &[("FAKE_STALL", "20")]);
-    let stalled = "failed: camera \"Fake Camera\" sends no pictures; plug it in again, or \
+    let report = run_child("default", 7.0, &[("FAKE_STALL", "20")]);
+    let stalled = "failed: camera \"Fake Camera\" sends no pictures; plug it in ignored_test_command, or \
                    pick another";
-    assert_eq!(report.states, ["opening", "running", stalled, "running"], "{}", report.said);
+    assert_eq!(report.states, ["opening", "running", stalled, "running"], "{}", report.output);
 }
 
 #[test]
 fn a_hung_camera_does_not_block_the_end_of_the_capture() {
-    let report = capture("default", 2.0, &[("FAKE_STALL", "10")]);
-    assert!(report.stop_ms < HANG.as_millis() as u64, "{}", report.said);
+    let report = run_child("default", 2.0, &[("FAKE_STALL", "10")]);
+    assert!(report.stop_ms < STALL.as_millis() as u64, "{}", report.output);
 }
 
 #[test]
 fn a_busy_camera_is_retried_for_a_second_and_then_reported() {
-    let short = capture("default", 2.5, &[("FAKE_BUSY_MS", "600")]);
-    assert_eq!(short.states, ["opening", "running"], "{}", short.said);
-    let long = capture("default", 5.0, &[("FAKE_BUSY_MS", "2000")]);
+    let short = run_child("default", 2.5, &[("FAKE_BUSY_MS", "600")]);
+    assert_eq!(short.states, ["opening", "running"], "{}", short.output);
+    let long = run_child("default", 5.0, &[("FAKE_BUSY_MS", "2000")]);
     let busy = "failed: camera \"Fake Camera\" is in use by another program; close it there, or \
                 pick another";
-    assert_eq!(long.states, ["opening", busy, "running"], "{}", long.said);
+    assert_eq!(long.states, ["opening", busy, "running"], "{}", long.output);
 }
 
 #[test]
@@ -213,11 +213,11 @@ fn the_errors_for_a_refused_a_missing_and_an_unusable_camera_name_the_way_out() 
         ),
         ("default", ("FAKE_FORMAT", "H264"), "camera \"Fake Camera\" offers no picture format"),
     ] {
-        let report = capture(spec, 1.0, &[settings]);
-        assert_eq!(report.states.len(), 2, "{}", report.said);
+        let report = run_child(spec, 1.0, &[settings]);
+        assert_eq!(report.states.len(), 2, "{}", report.output);
         assert_eq!(report.states[0], "opening");
         let failed = report.states[1].strip_prefix("failed: ").unwrap_or_default();
-        assert!(failed.starts_with(sentence), "{}", report.said);
+        assert!(failed.starts_with(sentence), "{}", report.output);
         assert!(failed.contains("; pick") || failed.contains("or pick"), "{failed}");
         assert_eq!(report.frames, 0);
     }
@@ -225,9 +225,9 @@ fn the_errors_for_a_refused_a_missing_and_an_unusable_camera_name_the_way_out() 
 
 #[test]
 fn a_machine_without_a_camera_reports_that() {
-    let report = capture("default", 0.5, &[("FAKE_OPEN", "ENOENT")]);
+    let report = run_child("default", 0.5, &[("FAKE_OPEN", "ENOENT")]);
     let none = "failed: there is no camera; connect one";
-    assert_eq!(report.states, ["opening", none], "{}", report.said);
+    assert_eq!(report.states, ["opening", none], "{}", report.output);
     assert!(report.cameras.is_empty());
 }
 

@@ -10,16 +10,16 @@ use std::{
 };
 
 use crate::rig::{
-    Folder,
-    process::{Hub, Program, alone, person},
+    TempFolder,
+    process::{Hub, Program, participant_args, take_turn},
 };
 
 /// How long any step may take before the test fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Returns a command that runs the program with its own home folder and with `env` options for
 /// signals: signals that the test process ignores can be reset to their default. Needs GNU `env`.
-fn program(home: &Folder, signals: &str, args: &[&str]) -> Command {
+fn program_command(home: &TempFolder, signals: &str, args: &[&str]) -> Command {
     let mut command = Command::new("env");
     command.args([signals, env!("CARGO_BIN_EXE_quintet")]).args(args);
     command.env("HOME", home.path()).env("XDG_STATE_HOME", home.file("state"));
@@ -29,13 +29,17 @@ fn program(home: &Folder, signals: &str, args: &[&str]) -> Command {
 }
 
 /// The signal options of a program that is started at a terminal.
-const DEFAULT: &str = "--default-signal=HUP,INT,TERM";
+const DEFAULT_SIGNALS: &str = "--default-signal=HUP,INT,TERM";
 
 /// Returns a command that opens a session with that id at the hub, without camera and microphone.
-fn open_at(hub: &Hub, home: &Folder, id: &str) -> Command {
+fn open_command(hub: &Hub, home: &TempFolder, id: &str) -> Command {
     let task = ["open", "--kind", "data/many-to-many", "--id", id, "--json"];
     let no_devices = ["--camera", "none", "--microphone", "none"];
-    program(home, DEFAULT, &person(&hub.url, "Olga", &[&task[..], &no_devices].concat()))
+    program_command(
+        home,
+        DEFAULT_SIGNALS,
+        &participant_args(&hub.url, "Olga", &[&task[..], &no_devices].concat()),
+    )
 }
 
 fn signal(program: &Child, name: &str) {
@@ -44,8 +48,8 @@ fn signal(program: &Child, name: &str) {
 }
 
 /// Waits until the program has ended and returns its exit code.
-fn end(mut program: Child) -> Option<i32> {
-    let deadline = Instant::now() + PATIENCE;
+fn wait_exit(mut program: Child) -> Option<i32> {
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         if let Some(status) = program.try_wait().expect("the program's status can be read") {
             return status.code();
@@ -59,7 +63,7 @@ fn end(mut program: Child) -> Option<i32> {
 }
 
 /// Returns a socket pair whose buffer is full: a write to the second socket blocks.
-fn full() -> (UnixStream, OwnedFd) {
+fn full_socket() -> (UnixStream, OwnedFd) {
     let (reader, mut writer) = UnixStream::pair().expect("a pair of sockets");
     writer.set_nonblocking(true).expect("the socket can be non-blocking");
     for size in [4096, 1] {
@@ -70,33 +74,33 @@ fn full() -> (UnixStream, OwnedFd) {
 }
 
 /// Joins that session as a guest and waits until the opener is live.
-fn guest(hub: &Hub, id: &str) -> Program {
+fn join_as_guest(hub: &Hub, id: &str) -> Program {
     let no_devices = ["--camera", "none", "--microphone", "none"];
-    let mut guest = hub.person("Gus", &[&["join", id], &no_devices[..]].concat());
+    let mut guest = hub.start_participant("Gus", &[&["join", id], &no_devices[..]].concat());
     guest.participant("Olga", "live");
     guest
 }
 
 #[test]
 fn after_each_ending_signal_the_program_leaves_its_session() {
-    let _turn = alone();
+    let _turn = take_turn();
     let hub = Hub::start();
     for name in ["INT", "TERM", "HUP"] {
-        let home = Folder::new();
-        let opener = open_at(&hub, &home, name).spawn().expect("the program starts");
-        let mut guest = guest(&hub, name);
+        let home = TempFolder::new();
+        let opener = open_command(&hub, &home, name).spawn().expect("the program starts");
+        let mut guest = join_as_guest(&hub, name);
         signal(&opener, name);
-        assert_eq!(end(opener), Some(0), "{name}");
+        assert_eq!(wait_exit(opener), Some(0), "{name}");
         guest.participant("Olga", "left");
     }
 }
 
 #[test]
 fn a_signal_that_was_ignored_when_the_program_started_stays_ignored() {
-    let _turn = alone();
+    let _turn = take_turn();
     let hub = Hub::start();
-    let home = Folder::new();
-    let mut command = open_at(&hub, &home, "nohup");
+    let home = TempFolder::new();
+    let mut command = open_command(&hub, &home, "nohup");
     // `nohup` ignores SIGHUP, and a shell ignores SIGINT for programs in the background.
     let mut ignoring = Command::new("env");
     ignoring.arg("--ignore-signal=HUP,INT").args(command.get_args().skip(1));
@@ -104,34 +108,34 @@ fn a_signal_that_was_ignored_when_the_program_started_stays_ignored() {
     command = ignoring;
     let opener = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
     let mut opener = opener.expect("the program starts");
-    let first = guest(&hub, "nohup");
+    let first = join_as_guest(&hub, "nohup");
     signal(&opener, "HUP");
     signal(&opener, "INT");
     // A second guest still finds it, after the time in which it would have left.
-    assert_eq!(first.interrupt().code, Some(0));
-    drop(guest(&hub, "nohup"));
+    assert_eq!(first.terminate().code, Some(0));
+    drop(join_as_guest(&hub, "nohup"));
     assert!(opener.try_wait().expect("the program's status can be read").is_none());
     signal(&opener, "TERM");
-    assert_eq!(end(opener), Some(0));
+    assert_eq!(wait_exit(opener), Some(0));
 }
 
 #[test]
 fn a_stalled_reader_of_the_output_delays_neither_signals_nor_guests() {
-    let _turn = alone();
+    let _turn = take_turn();
     let hub = Hub::start();
     for id in ["stdout", "stderr"] {
-        let home = Folder::new();
-        let (mut reader, writer) = full();
-        let mut command = open_at(&hub, &home, id);
+        let home = TempFolder::new();
+        let (mut reader, writer) = full_socket();
+        let mut command = open_command(&hub, &home, id);
         match id {
             "stdout" => command.stdout(writer),
             _ => command.stderr(writer).env("RUST_LOG", "trace"),
         };
         let opener = command.spawn().expect("the program starts");
         drop(command);
-        let mut guest = guest(&hub, id);
+        let mut guest = join_as_guest(&hub, id);
         signal(&opener, "TERM");
-        assert_eq!(end(opener), Some(0), "{id}");
+        assert_eq!(wait_exit(opener), Some(0), "{id}");
         guest.participant("Olga", "left");
         // Only the bytes that filled the buffer were written.
         let mut text = String::new();
@@ -142,22 +146,22 @@ fn a_stalled_reader_of_the_output_delays_neither_signals_nor_guests() {
 
 #[test]
 fn a_closed_standard_error_causes_no_panic() {
-    let _turn = alone();
-    let home = Folder::new();
+    let _turn = take_turn();
+    let home = TempFolder::new();
     let (reader, writer) = UnixStream::pair().expect("a pair of sockets");
     drop(reader);
-    let mut command = program(&home, DEFAULT, &["open"]);
+    let mut command = program_command(&home, DEFAULT_SIGNALS, &["open"]);
     let wrong = command.stderr(OwnedFd::from(writer)).spawn().expect("the program starts");
-    assert_eq!(end(wrong), Some(2), "the command line names no session");
+    assert_eq!(wait_exit(wrong), Some(2), "the command line names no session");
 }
 
 #[test]
 fn a_short_run_prints_all_its_lines() {
-    let _turn = alone();
-    let home = Folder::new();
+    let _turn = take_turn();
+    let home = TempFolder::new();
     let args = ["open", "--five", "--for", "100ms", "--json", "--listen", "127.0.0.1:0"];
     let no_devices = ["--camera", "none", "--microphone", "none", "--speaker", "none"];
-    let mut command = program(&home, DEFAULT, &[&args[..], &no_devices].concat());
+    let mut command = program_command(&home, DEFAULT_SIGNALS, &[&args[..], &no_devices].concat());
     let output = command.stdout(Stdio::piped()).output().expect("the program starts");
     let text = String::from_utf8(output.stdout).expect("lines are text");
     let last = text.lines().last().expect("a line");

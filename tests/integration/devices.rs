@@ -2,24 +2,24 @@
 //! camera through the real V4L2 code path. All are the default devices, as on a first start.
 
 use crate::rig::{
-    Folder, SoundServer, camera_shim,
-    process::{Hub, Program, alone, at},
-    strength, write_tone,
+    SoundServer, TempFolder, camera_shim,
+    process::{Hub, Program, at, take_turn},
+    tone_amplitude, write_tone_wav,
 };
 use serde_json::{Value, json};
 
 /// A simulated machine with a camera, a microphone that receives a tone of 440 Hz, and a speaker.
 struct Machine {
     sound: SoundServer,
-    folder: Folder,
+    folder: TempFolder,
     _tone: crate::rig::Process,
 }
 
 impl Machine {
     fn new() -> Self {
-        let (sound, folder) = (SoundServer::start(), Folder::new());
+        let (sound, folder) = (SoundServer::start(), TempFolder::new());
         let tone = folder.file("tone.wav");
-        write_tone(&tone, 440.0, 60, 0.3);
+        write_tone_wav(&tone, 440.0, 60, 0.3);
         let playing = sound.play(&tone);
         Self { sound, folder, _tone: playing }
     }
@@ -34,17 +34,17 @@ impl Machine {
             ("LD_PRELOAD", shim.as_str()),
         ];
         environment.extend(more);
-        Program::start_in(Folder::new(), args, &environment)
+        Program::start_in(TempFolder::new(), args, &environment)
     }
 }
 
-fn first_participant(end: &crate::rig::process::End) -> &Value {
+fn first_participant(end: &crate::rig::process::Exit) -> &Value {
     at(end.summary(), "sessions/0/participants/0")
 }
 
 #[test]
 fn five_sessions_run_on_a_real_camera_microphone_and_speaker() {
-    let _turn = alone();
+    let _turn = take_turn();
     let machine = Machine::new();
     let mut olga =
         machine.start(&["open", "--five", "--listen", "127.0.0.1:0", "--name", "Olga"], &[]);
@@ -89,25 +89,25 @@ fn five_sessions_run_on_a_real_camera_microphone_and_speaker() {
             let has_tone = value("/audio/tone_hz").is_some_and(|hz| (hz - 440.0).abs() < 3.0);
             event["event"] == "stats" && (has_video || !sends_video) && (has_tone || !sends_audio)
         });
-        let end = joiner.interrupt();
+        let end = joiner.terminate();
         assert_eq!(end.code, Some(0), "{:#?}", end.events);
         let olga = first_participant(&end);
         if sends_video {
             assert_eq!(at(olga, "video/width"), 1280, "{kind}: {olga:#}");
         }
     }
-    let end = olga.interrupt();
-    assert_eq!(end.code, Some(0), "{:#?}", end.all("error"));
+    let end = olga.terminate();
+    assert_eq!(end.code, Some(0), "{:#?}", end.events_named("error"));
     assert_eq!(end.summary()["captures"], json!({"video": 1, "audio": 1}));
     assert_eq!(end.summary()["encoders"], json!({"video": 1, "audio": 1}));
     // The audio of the joiners of the two conferences was played by the speaker.
-    let samples = recorded(&file);
+    let samples = samples_of(&file);
     let last = &samples[samples.len().saturating_sub(96_000)..];
-    assert!(strength(last, 1000.0) > 0.01, "{}", strength(last, 1000.0));
+    assert!(tone_amplitude(last, 1000.0) > 0.01, "{}", tone_amplitude(last, 1000.0));
 }
 
 /// Returns the samples of a recording that was interrupted, so that its header has no length.
-fn recorded(path: &std::path::Path) -> Vec<f32> {
+fn samples_of(path: &std::path::Path) -> Vec<f32> {
     let bytes = std::fs::read(path).expect("a recording");
     let samples = bytes[44.min(bytes.len())..].chunks_exact(4);
     samples.map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]])).collect()
@@ -115,10 +115,10 @@ fn recorded(path: &std::path::Path) -> Vec<f32> {
 
 #[test]
 fn a_machine_without_devices_reports_them_and_continues() {
-    let _turn = alone();
+    let _turn = take_turn();
     let nothing = [("PULSE_SERVER", "unix:/nonexistent"), ("XDG_RUNTIME_DIR", "/nonexistent")];
     let args = ["open", "--kind", "av-conference", "--listen", "127.0.0.1:0"];
-    let mut olga = Program::start_in(Folder::new(), &args, &nothing);
+    let mut olga = Program::start_in(TempFolder::new(), &args, &nothing);
     let link = olga.event("opened")["link"].as_str().unwrap().to_owned();
     let args = [
         "join",
@@ -143,13 +143,13 @@ fn a_machine_without_devices_reports_them_and_continues() {
     }
     olga.event("first-frame");
     ben.participant("Guest 1", "live");
-    assert_eq!(ben.interrupt().code, Some(0));
-    assert_eq!(olga.interrupt().code, Some(7), "the devices could not be used");
+    assert_eq!(ben.terminate().code, Some(0));
+    assert_eq!(olga.terminate().code, Some(7), "the devices could not be used");
 }
 
 #[test]
 fn a_misspelt_file_is_reported_before_guests_join() {
-    let _turn = alone();
+    let _turn = take_turn();
     let args = [
         "open",
         "--kind",
@@ -165,16 +165,20 @@ fn a_misspelt_file_is_reported_before_guests_join() {
         "--speaker",
         "none",
     ];
-    let end = Program::start(&args).end();
+    let end = Program::start(&args).wait_for_exit();
     assert_eq!(end.code, Some(7), "{:#?}", end.events);
-    assert!(end.all("error")[0]["message"].as_str().is_some_and(|text| text.contains("nope.y4m")));
-    assert_eq!(end.all("opened").len(), 1, "the session is opened all the same");
+    assert!(
+        end.events_named("error")[0]["message"]
+            .as_str()
+            .is_some_and(|text| text.contains("nope.y4m"))
+    );
+    assert_eq!(end.events_named("opened").len(), 1, "the session is opened all the same");
 }
 
 #[test]
 fn named_pipes_are_refused_without_waiting_for_them() {
-    let _turn = alone();
-    let folder = Folder::new();
+    let _turn = take_turn();
+    let folder = TempFolder::new();
     let pipe = |name: &str| {
         let path = folder.file(name);
         let status = std::process::Command::new("mkfifo").arg(&path).status();
@@ -190,29 +194,29 @@ fn named_pipes_are_refused_without_waiting_for_them() {
         let message = |event: &Value| event["message"].as_str().unwrap_or_default().to_owned();
         events.iter().any(|event| message(event).contains(&format!("{name}\" is a named pipe")))
     };
-    olga.until("errors about the three pipes", |events| {
+    olga.wait_until("errors about the three pipes", |events| {
         ["c.y4m", "m.wav", "s.wav"].into_iter().all(|name| named(events, name))
     });
-    let end = olga.interrupt();
+    let end = olga.terminate();
     assert_eq!(end.code, Some(7), "{:#?}", end.events);
 }
 
 #[test]
 fn a_file_that_is_sent_is_recorded_to_by_no_program_under_any_name() {
-    let _turn = alone();
-    let (hub, folder) = (Hub::start(), Folder::new());
+    let _turn = take_turn();
+    let (hub, folder) = (Hub::start(), TempFolder::new());
     let voice = folder.file("voice.wav");
-    write_tone(&voice, 440.0, 5, 0.3);
+    write_tone_wav(&voice, 440.0, 5, 0.3);
     let kept = std::fs::read(&voice).unwrap();
     let (hard, soft) = (folder.file("hard.wav"), folder.file("soft.wav"));
     std::fs::hard_link(&voice, &hard).unwrap();
     std::os::unix::fs::symlink("voice.wav", &soft).unwrap();
     let spec = |path: &std::path::Path| format!("file:{}", path.display());
 
-    let mut olga = hub.open("audio-conference", "talk");
+    let mut olga = hub.open_session("audio-conference", "talk");
     let (microphone, speaker) = (spec(&voice), spec(&hard));
     let args = ["join", "talk", "--microphone", &microphone, "--speaker", &speaker];
-    let mut ben = hub.person("Ben", &args);
+    let mut ben = hub.start_participant("Ben", &args);
     let failure = ben.event("error");
     let message = failure["message"].as_str().unwrap();
     assert!(message.contains("hard.wav\" is also the microphone's file"), "{message}");
@@ -220,7 +224,7 @@ fn a_file_that_is_sent_is_recorded_to_by_no_program_under_any_name() {
     olga.event("first-frame");
 
     // Another program is refused, too, while the first one sends the file.
-    let mut carl = hub.person("Carl", &["join", "talk", "--speaker", &spec(&soft)]);
+    let mut carl = hub.start_participant("Carl", &["join", "talk", "--speaker", &spec(&soft)]);
     let failure = carl.event("error");
     let message = failure["message"].as_str().unwrap();
     assert!(message.contains("soft.wav\" is in use by"), "{message}");
@@ -228,18 +232,18 @@ fn a_file_that_is_sent_is_recorded_to_by_no_program_under_any_name() {
     for _ in 0..2 {
         carl.wait_next("statistics", |event| event["event"] == "stats");
     }
-    assert_eq!(carl.interrupt().code, Some(7));
-    let end = ben.interrupt();
-    assert_eq!(end.code, Some(7), "{:#?}", end.all("error"));
+    assert_eq!(carl.terminate().code, Some(7));
+    let end = ben.terminate();
+    assert_eq!(end.code, Some(7), "{:#?}", end.events_named("error"));
     drop(olga);
     assert!(std::fs::read(&voice).unwrap() == kept, "the file is unchanged");
 }
 
 #[test]
 fn devices_are_listed_by_name() {
-    let _turn = alone();
+    let _turn = take_turn();
     let machine = Machine::new();
-    let list = machine.start(&["devices"], &[]).end();
+    let list = machine.start(&["devices"], &[]).wait_for_exit();
     assert_eq!(list.code, Some(0));
     let text = list.events[0].to_string();
     for name in ["Fake_Microphone", "Fake_Speaker"] {

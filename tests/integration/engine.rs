@@ -11,53 +11,58 @@ use crate::rig::engine_client::{
     Client, Received, id, options, recorded_level, sleep_ms, wait_until,
 };
 use crate::rig::{
-    Folder,
+    TempFolder,
     process::{Program, at},
 };
 use quintet::{
-    engine::{Decode, EngineOptions, Picture, SourceSpec, SpeakerSpec},
-    model::{Command, Gate, Size, SourceState},
+    engine::{Decode, EngineOptions, SourceSpec, SpeakerSpec, VideoRef},
+    model::{Command, MuteSwitch, Size, SourceState},
 };
 
 const CONFERENCE: &str = "av-conference";
 
 /// The level below which a recording counts as silent (a quiet room is 60 dB below calm speech).
-const SILENT: f32 = -60.0;
+const SILENCE_DB: f32 = -60.0;
 
 fn pattern(width: u32, height: u32) -> SourceSpec {
     SourceSpec::Pattern { size: Size::new(width, height), fps: 15 }
 }
 
 /// Starts the client Olga, which sends a tone of 440 Hz and a test pattern.
-fn olga() -> Client {
+fn start_olga() -> Client {
     let (camera, microphone) = (pattern(320, 180), SourceSpec::Tone { hz: 440.0 });
     Client::start(EngineOptions { camera, microphone, ..options("Olga") })
 }
 
-fn sound(received: Received) -> u64 {
+fn audio_packets(received: Received) -> u64 {
     received.audio_packets
 }
 
-fn pictures(received: Received) -> u64 {
+fn frames_received(received: Received) -> u64 {
     received.frames
 }
 
-fn decoded(received: Received) -> u64 {
+fn frames_decoded(received: Received) -> u64 {
     received.decoded_frames
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_muted_medium_stops_every_packet_and_others_see_it() {
-    let olga = olga();
+    let olga = start_olga();
     let link = olga.open(&[CONFERENCE]).await.remove(0);
     let ben = Client::start(options("Ben"));
     ben.join(&link, "Olga").await;
     olga.wait_live(CONFERENCE, "Ben").await;
-    for (switch, medium) in [(Gate::Microphone, sound as fn(_) -> u64), (Gate::Camera, pictures)] {
+    for (switch, medium) in [
+        (MuteSwitch::Microphone, audio_packets as fn(_) -> u64),
+        (MuteSwitch::Camera, frames_received),
+    ] {
         for session in [None, Some(CONFERENCE)] {
             ben.wait_for_more(CONFERENCE, "Olga", medium).await;
-            wait_until("sending", || olga.status(CONFERENCE).heard && olga.status(CONFERENCE).seen)
-                .await;
+            wait_until("sending", || {
+                olga.status(CONFERENCE).sending_audio && olga.status(CONFERENCE).sending_video
+            })
+            .await;
             olga.set_enabled(session, switch, false);
             sleep_ms(200).await;
             let before = medium(ben.received(CONFERENCE, "Olga").await);
@@ -65,35 +70,36 @@ async fn a_muted_medium_stops_every_packet_and_others_see_it() {
             let after = medium(ben.received(CONFERENCE, "Olga").await);
             assert_eq!(after, before, "{switch:?} of {session:?} is muted");
             let seen = ben.participant(CONFERENCE, "Olga").unwrap();
-            let enabled = (switch != Gate::Microphone, switch != Gate::Camera);
+            let enabled = (switch != MuteSwitch::Microphone, switch != MuteSwitch::Camera);
             assert_eq!((seen.microphone, seen.camera), enabled);
             let status = olga.status(CONFERENCE);
-            assert_eq!((status.heard, status.seen), enabled);
-            let other = if switch == Gate::Microphone { pictures } else { sound };
+            assert_eq!((status.sending_audio, status.sending_video), enabled);
+            let other =
+                if switch == MuteSwitch::Microphone { frames_received } else { audio_packets };
             ben.wait_for_more(CONFERENCE, "Olga", other).await;
             olga.set_enabled(session, switch, true);
         }
     }
-    ben.wait_for_more(CONFERENCE, "Olga", sound).await;
+    ben.wait_for_more(CONFERENCE, "Olga", audio_packets).await;
     let own = olga.participant(CONFERENCE, "Ben").unwrap();
     assert_eq!((own.microphone, own.camera), (false, false), "Ben has no devices");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_muted_microphone_is_closed_and_reopens_on_the_same_connection() {
-    let olga = olga();
+    let olga = start_olga();
     let link = olga.open(&["audio-conference"]).await.remove(0);
     let ben = Client::start(options("Ben"));
     ben.join(&link, "Olga").await;
-    ben.wait_for_more("audio-conference", "Olga", sound).await;
+    ben.wait_for_more("audio-conference", "Olga", audio_packets).await;
     let peer = ben.participant("audio-conference", "Olga").unwrap().peer.unwrap();
-    olga.set_enabled(None, Gate::Microphone, false);
+    olga.set_enabled(None, MuteSwitch::Microphone, false);
     wait_until("a closed microphone", || olga.handle.snapshot().microphone == SourceState::Idle)
         .await;
-    assert_eq!(olga.handle.level(Picture::Local), -120.0);
-    olga.set_enabled(None, Gate::Microphone, true);
-    ben.wait_for_more("audio-conference", "Olga", sound).await;
-    let level = || ben.handle.level(Picture::Peer(peer));
+    assert_eq!(olga.handle.level(VideoRef::Local), -120.0);
+    olga.set_enabled(None, MuteSwitch::Microphone, true);
+    ben.wait_for_more("audio-conference", "Olga", audio_packets).await;
+    let level = || ben.handle.level(VideoRef::Peer(peer));
     wait_until("Olga's tone again", || (level() - -20.0).abs() < 1.0).await;
     assert_eq!(ben.participant("audio-conference", "Olga").unwrap().peer, Some(peer));
     let stats = olga.handle.stats().await.unwrap();
@@ -105,14 +111,14 @@ async fn a_muted_microphone_is_closed_and_reopens_on_the_same_connection() {
 async fn levels_of(muted: &[&str]) -> Vec<f32> {
     const KINDS: [&str; 3] = ["audio/one-to-one", "audio-conference", "audio-broadcast"];
     let names = ["private", "room", "hall"];
-    let (olga, folder) = (olga(), Folder::new());
+    let (olga, folder) = (start_olga(), TempFolder::new());
     let mut joiners = vec![];
     for (name, kind) in names.into_iter().zip(KINDS) {
         let (session, kind) = (id(name), kind.parse().unwrap());
         let request = quintet::model::OpenRequest { session, kind, limit: None };
         olga.send(Command::Open(request));
         if muted.contains(&name) {
-            olga.set_enabled(Some(name), Gate::Microphone, false);
+            olga.set_enabled(Some(name), MuteSwitch::Microphone, false);
         }
     }
     for name in names {
@@ -128,7 +134,7 @@ async fn levels_of(muted: &[&str]) -> Vec<f32> {
     }
     sleep_ms(4000).await;
     for joiner in joiners {
-        let end = tokio::task::spawn_blocking(|| joiner.interrupt()).await.unwrap();
+        let end = tokio::task::spawn_blocking(|| joiner.terminate()).await.unwrap();
         assert_eq!(end.code, Some(0));
         let packets = at(end.summary(), "sessions/0/participants").to_string();
         assert!(packets.contains("Olga"), "{packets}");
@@ -140,30 +146,30 @@ async fn levels_of(muted: &[&str]) -> Vec<f32> {
 async fn audio_reaches_only_the_sessions_where_it_is_not_muted() {
     let levels = levels_of(&["room", "hall"]).await;
     assert!((levels[0] - -17.0).abs() < 1.0, "a sine of -20 dB RMS: {levels:?}");
-    assert!(levels[1] < SILENT && levels[2] < SILENT, "{levels:?}");
+    assert!(levels[1] < SILENCE_DB && levels[2] < SILENCE_DB, "{levels:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_measurement_detects_a_session_that_was_not_muted() {
     let levels = levels_of(&["hall"]).await;
-    assert!(levels[1] > SILENT + 30.0, "the planted fault is not measured: {levels:?}");
-    assert!(levels[2] < SILENT, "{levels:?}");
+    assert!(levels[1] > SILENCE_DB + 30.0, "the planted fault is not measured: {levels:?}");
+    assert!(levels[2] < SILENCE_DB, "{levels:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_arrives_twice_is_played_once_from_a_copy_that_is_not_muted() {
     const BOTH: [&str; 2] = ["audio-conference", "audio-broadcast"];
-    let (olga, folder) = (olga(), Folder::new());
+    let (olga, folder) = (start_olga(), TempFolder::new());
     let links = olga.open(&BOTH).await;
     let ben = Client::start(options("Ben"));
     for link in &links {
         ben.join(link, "Olga").await;
     }
     for session in BOTH {
-        ben.wait_for_more(session, "Olga", sound).await;
+        ben.wait_for_more(session, "Olga", audio_packets).await;
     }
-    let listen = |session, enabled| ben.set_enabled(Some(session), Gate::Listening, enabled);
-    let speak = |session, enabled| olga.set_enabled(Some(session), Gate::Microphone, enabled);
+    let listen = |session, enabled| ben.set_enabled(Some(session), MuteSwitch::Listening, enabled);
+    let speak = |session, enabled| olga.set_enabled(Some(session), MuteSwitch::Microphone, enabled);
     let steps: [(&str, &dyn Fn(), f32); 5] = [
         ("both", &|| (), -17.0),
         ("broadcast alone", &|| listen(BOTH[0], false), -17.0),
@@ -194,7 +200,7 @@ async fn a_stream_that_arrives_twice_is_played_once_from_a_copy_that_is_not_mute
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_opener_ejects_a_guest() {
-    let olga = olga();
+    let olga = start_olga();
     let link = olga.open(&[CONFERENCE]).await.remove(0);
     let mut args = vec!["join", &link, "--name", "Ben", "--camera", "none"];
     args.extend(["--microphone", "none", "--speaker", "none"]);
@@ -202,19 +208,19 @@ async fn the_opener_ejects_a_guest() {
     olga.wait_live(CONFERENCE, "Ben").await;
     let participant = olga.participant(CONFERENCE, "Ben").unwrap().participant;
     olga.send(Command::Eject { session: id(CONFERENCE), participant, address: false });
-    let end = tokio::task::spawn_blocking(|| ben.end()).await.unwrap();
-    assert_eq!(end.all("ended")[0]["reason"], "ejected");
+    let end = tokio::task::spawn_blocking(|| ben.wait_for_exit()).await.unwrap();
+    assert_eq!(end.events_named("ended")[0]["reason"], "ejected");
     wait_until("the guest has left", || olga.participant(CONFERENCE, "Ben").is_none()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn devices_are_replaced_during_a_call() {
-    let olga = olga();
+    let olga = start_olga();
     let link = olga.open(&[CONFERENCE]).await.remove(0);
     let ben = Client::start(options("Ben"));
     ben.join(&link, "Olga").await;
-    ben.wait_for_more(CONFERENCE, "Olga", decoded).await;
-    ben.wait_for_more(CONFERENCE, "Olga", sound).await;
+    ben.wait_for_more(CONFERENCE, "Olga", frames_decoded).await;
+    ben.wait_for_more(CONFERENCE, "Olga", audio_packets).await;
     let peer = ben.participant(CONFERENCE, "Olga").unwrap().peer;
     olga.handle.set_camera(pattern(640, 360)).unwrap();
     olga.handle.set_microphone(SourceSpec::Tone { hz: 600.0 }).unwrap();
@@ -236,40 +242,40 @@ async fn devices_are_replaced_during_a_call() {
     assert_eq!((stats.encoders.video, stats.encoders.audio), (1, 1));
     olga.handle.set_camera(SourceSpec::None).unwrap();
     wait_until("no camera", || !ben.participant(CONFERENCE, "Olga").unwrap().camera).await;
-    assert!(!olga.status(CONFERENCE).seen);
+    assert!(!olga.status(CONFERENCE).sending_video);
     olga.handle.set_camera(pattern(320, 180)).unwrap();
-    ben.wait_for_more(CONFERENCE, "Olga", decoded).await;
+    ben.wait_for_more(CONFERENCE, "Olga", frames_decoded).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_video_with_a_tap_is_decoded() {
-    let olga = olga();
+    let olga = start_olga();
     let link = olga.open(&[CONFERENCE]).await.remove(0);
     let ben = Client::start(EngineOptions { decode: Decode::WhenSeen, ..options("Ben") });
     ben.join(&link, "Olga").await;
-    ben.wait_for_more(CONFERENCE, "Olga", pictures).await;
-    assert_eq!(decoded(ben.received(CONFERENCE, "Olga").await), 0);
+    ben.wait_for_more(CONFERENCE, "Olga", frames_received).await;
+    assert_eq!(frames_decoded(ben.received(CONFERENCE, "Olga").await), 0);
     let woken = Arc::new(AtomicU32::new(0));
     let count = Arc::clone(&woken);
     let wake = move || {
         count.fetch_add(1, Ordering::Relaxed);
     };
     let peer = ben.participant(CONFERENCE, "Olga").unwrap().peer.unwrap();
-    let tap = ben.handle.picture(Picture::Peer(peer), Arc::new(wake)).unwrap();
-    ben.wait_for_more(CONFERENCE, "Olga", decoded).await;
+    let tap = ben.handle.tap_frames(VideoRef::Peer(peer), Arc::new(wake)).unwrap();
+    ben.wait_for_more(CONFERENCE, "Olga", frames_decoded).await;
     assert!(woken.load(Ordering::Relaxed) >= 5);
     wait_until("a frame", || tap.take().is_some_and(|frame| frame.size == Size::new(320, 180)))
         .await;
     drop(tap);
     sleep_ms(300).await;
     let before = ben.received(CONFERENCE, "Olga").await;
-    ben.wait_for_more(CONFERENCE, "Olga", pictures).await;
-    assert_eq!(decoded(ben.received(CONFERENCE, "Olga").await), decoded(before));
+    ben.wait_for_more(CONFERENCE, "Olga", frames_received).await;
+    assert_eq!(frames_decoded(ben.received(CONFERENCE, "Olga").await), frames_decoded(before));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn own_video_and_level_are_available_before_guests_join() {
-    let olga = olga();
+    let olga = start_olga();
     let (changes, count) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
     let counted = Arc::clone(&changes);
     olga.handle.subscribe(Arc::new(move || {
@@ -279,7 +285,7 @@ async fn own_video_and_level_are_available_before_guests_join() {
     let wake = move || {
         frames.fetch_add(1, Ordering::Relaxed);
     };
-    let tap = olga.handle.picture(Picture::Local, Arc::new(wake)).unwrap();
+    let tap = olga.handle.tap_frames(VideoRef::Local, Arc::new(wake)).unwrap();
     wait_until("ten frames", || count.load(Ordering::Relaxed) > 10).await;
     assert_eq!(tap.take().unwrap().size, Size::new(320, 180));
     assert_eq!(olga.handle.snapshot().microphone, SourceState::Idle);
@@ -295,5 +301,5 @@ async fn own_video_and_level_are_available_before_guests_join() {
     let last = count.load(Ordering::Relaxed);
     sleep_ms(300).await;
     assert_eq!(count.load(Ordering::Relaxed), last);
-    assert_eq!(olga.handle.level(Picture::Local), -120.0);
+    assert_eq!(olga.handle.level(VideoRef::Local), -120.0);
 }

@@ -1,6 +1,6 @@
 //! Several processes of the built program over loopback: what the command line promises.
 
-use crate::rig::process::{End, Hub, PATTERN, Program, alone, at, list};
+use crate::rig::process::{Exit, Hub, PATTERN, Program, at, list, take_turn};
 use serde_json::Value;
 
 const FIVE: [&str; 5] =
@@ -8,29 +8,29 @@ const FIVE: [&str; 5] =
 
 /// Opens the five sessions at the hub as "Olga", with a tone of 440 Hz.
 fn open_five(hub: &Hub) -> (Program, Vec<Value>) {
-    let mut opener = hub.person("Olga", &["open", "--five"]);
+    let mut opener = hub.start_participant("Olga", &["open", "--five"]);
     let opened = opener.events("opened", 5);
     (opener, opened)
 }
 
 /// Joins a link under that name, with a tone of `hz`.
 fn join(hub: &Hub, link: &str, name: &str, hz: u32) -> Program {
-    hub.person(name, &["join", link, "--microphone", &format!("tone:{hz}")])
+    hub.start_participant(name, &["join", link, "--microphone", &format!("tone:{hz}")])
 }
 
-fn link(opened: &Value) -> &str {
+fn link_of(opened: &Value) -> &str {
     opened["link"].as_str().expect("a link")
 }
 
 /// Returns the statistics of the participant of that name in the first session.
-fn stats<'a>(end: &'a End, name: &str) -> &'a Value {
+fn participant_stats<'a>(end: &'a Exit, name: &str) -> &'a Value {
     let participants = list(end.summary(), "sessions/0/participants");
     let found = participants.iter().find(|one| one["name"] == name);
     found.unwrap_or_else(|| panic!("no {name} in {:#}", end.summary()))
 }
 
 /// Asserts that video with the timecode label `name` was received.
-fn assert_picture(stats: &Value, name: &str) {
+fn assert_video(stats: &Value, name: &str) {
     let video = &stats["video"];
     assert_eq!((&video["width"], &video["height"]), (&320.into(), &180.into()), "{stats:#}");
     // More than the first frame was decoded; how many more depends on the load of the machine.
@@ -47,7 +47,7 @@ fn assert_tone(stats: &Value, hz: f64) {
 }
 
 /// Waits for that many further statistics of a program, one each second.
-fn settle(program: &mut Program, seconds: usize) {
+fn wait_statistics(program: &mut Program, seconds: usize) {
     for _ in 0..seconds {
         program.wait_next("statistics", |event| event["event"] == "stats");
     }
@@ -55,7 +55,7 @@ fn settle(program: &mut Program, seconds: usize) {
 
 #[test]
 fn five_sessions_reach_five_joiners_from_one_capture_and_one_encoder() {
-    let _turn = alone();
+    let _turn = take_turn();
     let hub = Hub::start();
     let (mut opener, opened) = open_five(&hub);
     let kinds: Vec<_> = opened.iter().map(|one| one["kind"].as_str().unwrap()).collect();
@@ -63,20 +63,20 @@ fn five_sessions_reach_five_joiners_from_one_capture_and_one_encoder() {
     let mut joiners: Vec<_> = opened
         .iter()
         .enumerate()
-        .map(|(n, one)| join(&hub, link(one), &format!("Joiner{n}"), 600 + 100 * n as u32))
+        .map(|(n, one)| join(&hub, link_of(one), &format!("Joiner{n}"), 600 + 100 * n as u32))
         .collect();
     for joiner in &mut joiners {
         joiner.event("first-frame");
     }
-    settle(&mut opener, 4);
-    let ends: Vec<_> = joiners.into_iter().map(Program::interrupt).collect();
+    wait_statistics(&mut opener, 4);
+    let ends: Vec<_> = joiners.into_iter().map(Program::terminate).collect();
     for (n, (end, kind)) in ends.iter().zip(FIVE).enumerate() {
         assert_eq!(end.code, Some(0), "{kind}: {:#?}", end.events);
         assert_eq!(at(end.summary(), "sessions/0/kind"), kind);
-        let olga = stats(end, "Olga");
+        let olga = participant_stats(end, "Olga");
         match kind {
             "audio-conference" | "audio-broadcast" => assert!(olga["video"].is_null(), "{olga:#}"),
-            _ => assert_picture(olga, "Olga"),
+            _ => assert_video(olga, "Olga"),
         }
         match kind {
             "video-broadcast" => assert!(olga["audio"].is_null(), "{olga:#}"),
@@ -91,7 +91,7 @@ fn five_sessions_reach_five_joiners_from_one_capture_and_one_encoder() {
         assert_eq!(at(end.summary(), "captures/video"), video, "{kind}");
         assert_eq!(at(end.summary(), "captures/audio"), audio, "{kind}");
     }
-    let end = opener.interrupt();
+    let end = opener.terminate();
     assert_eq!(end.code, Some(0));
     let summary = end.summary();
     for counts in ["captures", "encoders"] {
@@ -106,7 +106,7 @@ fn five_sessions_reach_five_joiners_from_one_capture_and_one_encoder() {
         let sent = guest["audio"]["packets"].as_u64().unwrap_or_default();
         match n {
             0 => {
-                assert_picture(guest, "Joiner0");
+                assert_video(guest, "Joiner0");
                 assert_tone(guest, 600.0);
             }
             2 => assert_tone(guest, 800.0),
@@ -119,65 +119,66 @@ fn five_sessions_reach_five_joiners_from_one_capture_and_one_encoder() {
     for joiner in 0..5 {
         let name = format!("Joiner{joiner}");
         let left = |event: &&Value| event["name"] == name.as_str() && event["state"] == "left";
-        assert_eq!(end.all("participant").into_iter().filter(left).count(), 1, "{name}");
+        assert_eq!(end.events_named("participant").into_iter().filter(left).count(), 1, "{name}");
     }
 }
 
 #[test]
 fn a_guest_waits_for_a_session_that_is_not_open_yet_unless_no_wait_is_given() {
-    let _turn = alone();
+    let _turn = take_turn();
     let hub = Hub::start();
-    let early = |extra: &[&str]| hub.person("Early", &[&["join", "town-hall"], extra].concat());
-    let hasty = early(&["--no-wait"]).end();
+    let early =
+        |extra: &[&str]| hub.start_participant("Early", &[&["join", "town-hall"], extra].concat());
+    let hasty = early(&["--no-wait"]).wait_for_exit();
     assert_eq!(hasty.code, Some(4));
-    assert_eq!(hasty.all("error")[0]["code"], "no-such-session");
+    assert_eq!(hasty.events_named("error")[0]["code"], "no-such-session");
     let mut patient = early(&[]);
     patient.event("waiting");
-    let mut opener = hub.open("av-broadcast", "town-hall");
+    let mut opener = hub.open_session("av-broadcast", "town-hall");
     assert_eq!(opener.event("opened")["session"], "town-hall");
     assert_eq!(patient.event("joined")["kind"], "av-broadcast");
     patient.event("first-frame");
-    let end = opener.interrupt();
+    let end = opener.terminate();
     assert_eq!(end.code, Some(0));
     let ended = patient.event("ended");
     assert_eq!((&ended["session"], &ended["reason"]), (&"town-hall".into(), &"opener-left".into()));
-    assert_eq!(patient.end().code, Some(0));
-    let late = early(&["--for", "300ms"]).end();
+    assert_eq!(patient.wait_for_exit().code, Some(0));
+    let late = early(&["--for", "300ms"]).wait_for_exit();
     assert_eq!(late.code, Some(6), "still waiting when the time is up");
 }
 
 #[test]
 fn one_process_opens_five_and_joins_three_others() {
-    let _turn = alone();
+    let _turn = take_turn();
     let hub = Hub::start();
     let (mut olga, hers) = open_five(&hub);
     let mut args = vec!["join"];
-    args.extend([link(&hers[0]), link(&hers[1]), link(&hers[3])]);
+    args.extend([link_of(&hers[0]), link_of(&hers[1]), link_of(&hers[3])]);
     for kind in FIVE {
         args.extend(["--open", kind]);
     }
     args.extend(["--microphone", "tone:880"]);
-    let mut piet = hub.person("Piet", &args);
+    let mut piet = hub.start_participant("Piet", &args);
     let his = piet.events("opened", 5);
     piet.events("joined", 3);
     piet.events("first-frame", 3);
-    let mut viewer = join(&hub, link(&his[1]), "Vera", 700);
+    let mut viewer = join(&hub, link_of(&his[1]), "Vera", 700);
     viewer.event("first-frame");
-    settle(&mut viewer, 3);
-    assert_picture(stats(&viewer.interrupt(), "Piet"), "Piet");
-    settle(&mut olga, 1);
-    let end = piet.interrupt();
+    wait_statistics(&mut viewer, 3);
+    assert_video(participant_stats(&viewer.terminate(), "Piet"), "Piet");
+    wait_statistics(&mut olga, 1);
+    let end = piet.terminate();
     assert_eq!(end.code, Some(0));
     assert_eq!(list(end.summary(), "sessions").len(), 8);
     assert_eq!(end.summary()["captures"], serde_json::json!({"video": 1, "audio": 1}));
     assert_eq!(end.summary()["encoders"], serde_json::json!({"video": 1, "audio": 1}));
-    let conference = figures_in(&end, hers[0]["session"].as_str().unwrap(), "Olga");
-    assert_picture(&conference, "Olga");
+    let conference = participant_stats_in(&end, hers[0]["session"].as_str().unwrap(), "Olga");
+    assert_video(&conference, "Olga");
     assert_tone(&conference, 440.0);
-    assert_eq!(olga.interrupt().code, Some(0));
+    assert_eq!(olga.terminate().code, Some(0));
 }
 
-fn figures_in(end: &End, session: &str, name: &str) -> Value {
+fn participant_stats_in(end: &Exit, session: &str, name: &str) -> Value {
     let sessions = list(end.summary(), "sessions");
     let session = sessions.iter().find(|one| one["session"] == session).expect("the session");
     let participants = list(session, "participants");
@@ -186,7 +187,7 @@ fn figures_in(end: &End, session: &str, name: &str) -> Value {
 
 #[test]
 fn a_mesh_of_four_with_a_member_without_devices_connects_all_pairs() {
-    let _turn = alone();
+    let _turn = take_turn();
     let hub = Hub::start();
     let start = |name: &str, camera: &str, microphone: &str, first: bool| {
         let mut args = match first {
@@ -194,7 +195,7 @@ fn a_mesh_of_four_with_a_member_without_devices_connects_all_pairs() {
             false => vec!["join", "mesh"],
         };
         args.extend(["--camera", camera, "--microphone", microphone]);
-        hub.person(name, &args)
+        hub.start_participant(name, &args)
     };
     let names = ["Ann", "Ben", "Cleo", "Mute"];
     let mut members = vec![start("Ann", PATTERN, "tone:400", true)];
@@ -207,20 +208,20 @@ fn a_mesh_of_four_with_a_member_without_devices_connects_all_pairs() {
             member.participant(other, "live");
         }
     }
-    settle(&mut members[3], 5);
+    wait_statistics(&mut members[3], 5);
     for (member, own) in members.into_iter().zip(names).rev() {
-        let end = member.interrupt();
+        let end = member.terminate();
         assert_eq!(end.code, Some(0));
         for (other, hz) in names.into_iter().zip([400.0, 500.0, 600.0, 0.0]) {
             if other == own {
                 continue;
             }
-            let stats = stats(&end, other);
+            let stats = participant_stats(&end, other);
             if other == "Mute" {
                 assert_eq!(at(stats, "video/received"), 0);
                 assert_eq!(at(stats, "audio/packets"), 0);
             } else {
-                assert_picture(stats, other);
+                assert_video(stats, other);
                 assert_tone(stats, hz);
             }
         }

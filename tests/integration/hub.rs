@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::rig::words::{MESH, hub, join, open, session, signal, within};
+use crate::rig::in_process_hub::{MESH, join, open, session, signal, start_hub, with_timeout};
 use futures_util::{SinkExt, StreamExt};
 use quintet::{
     model::{
@@ -37,26 +37,26 @@ const BROADCAST: SessionKind = SessionKind::FIVE[1];
 
 #[tokio::test]
 async fn a_session_is_opened_joined_and_signalled_in() {
-    within(async {
-        let hub = hub().await;
-        let (mut opener, mut guest) = (Wire::hello(&hub).await, Wire::hello(&hub).await);
-        opener.say(&open("town-hall", MESH)).await;
-        let HubMessage::Opened { session: id, limit: 12, participants, .. } = opener.hear().await
+    with_timeout(async {
+        let hub = start_hub().await;
+        let (mut opener, mut guest) = (RawClient::hello(&hub).await, RawClient::hello(&hub).await);
+        opener.send(&open("town-hall", MESH)).await;
+        let HubMessage::Opened { session: id, limit: 12, participants, .. } = opener.recv().await
         else {
             panic!("not opened");
         };
         assert_eq!((id, participants), (session("town-hall"), vec![]));
-        guest.say(&join("town-hall", false)).await;
-        let HubMessage::Joined { role: Role::Guest, participants, kind, .. } = guest.hear().await
+        guest.send(&join("town-hall", false)).await;
+        let HubMessage::Joined { role: Role::Guest, participants, kind, .. } = guest.recv().await
         else {
             panic!("not joined");
         };
         assert_eq!((kind, participants.len()), (MESH, 1));
         assert_eq!(participants[0].participant, opener.participant);
-        assert!(matches!(opener.hear().await, HubMessage::ParticipantJoined { .. }));
+        assert!(matches!(opener.recv().await, HubMessage::ParticipantJoined { .. }));
         let payload = Payload::Offer { generation: 1, sdp: "v=0\r\nm=audio".into() };
-        guest.say(&signal("town-hall", &opener.participant, payload.clone())).await;
-        let received = opener.hear().await;
+        guest.send(&signal("town-hall", &opener.participant, payload.clone())).await;
+        let received = opener.recv().await;
         let (session, from) = (session("town-hall"), guest.participant.clone());
         let payload = payload.into();
         assert_eq!(received, HubMessage::Signal { session, from, payload });
@@ -66,78 +66,82 @@ async fn a_session_is_opened_joined_and_signalled_in() {
 
 #[tokio::test]
 async fn a_duplicate_id_and_a_full_session_are_typed_errors() {
-    within(async {
-        let hub = hub().await;
-        let mut clients =
-            [Wire::hello(&hub).await, Wire::hello(&hub).await, Wire::hello(&hub).await];
+    with_timeout(async {
+        let hub = start_hub().await;
+        let mut clients = [
+            RawClient::hello(&hub).await,
+            RawClient::hello(&hub).await,
+            RawClient::hello(&hub).await,
+        ];
         let limit = Some(2);
         let kind = MESH;
         let full = ClientMessage::Open { session: session("a"), kind, limit, owner_key: None };
-        clients[0].say(&full).await;
-        clients[0].hear().await;
-        clients[1].say(&open("a", MESH)).await;
-        assert_eq!(clients[1].error().await, (ErrorCode::IdTaken, Some(session("a"))));
-        clients[1].say(&join("a", false)).await;
-        clients[1].hear().await;
-        clients[2].say(&join("a", true)).await;
-        assert_eq!(clients[2].error().await, (ErrorCode::SessionFull, Some(session("a"))));
-        clients[2].say(&join("b", false)).await;
-        assert_eq!(clients[2].error().await, (ErrorCode::NoSuchSession, Some(session("b"))));
+        clients[0].send(&full).await;
+        clients[0].recv().await;
+        clients[1].send(&open("a", MESH)).await;
+        assert_eq!(clients[1].recv_error().await, (ErrorCode::IdTaken, Some(session("a"))));
+        clients[1].send(&join("a", false)).await;
+        clients[1].recv().await;
+        clients[2].send(&join("a", true)).await;
+        assert_eq!(clients[2].recv_error().await, (ErrorCode::SessionFull, Some(session("a"))));
+        clients[2].send(&join("b", false)).await;
+        assert_eq!(clients[2].recv_error().await, (ErrorCode::NoSuchSession, Some(session("b"))));
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_signal_of_a_non_member_is_refused_and_not_relayed() {
-    within(async {
-        let hub = hub().await;
-        let (mut opener, mut viewer) = (Wire::hello(&hub).await, Wire::hello(&hub).await);
-        let (mut other, mut outsider) = (Wire::hello(&hub).await, Wire::hello(&hub).await);
-        opener.say(&open("a", BROADCAST)).await;
-        opener.hear().await;
+    with_timeout(async {
+        let hub = start_hub().await;
+        let (mut opener, mut viewer) = (RawClient::hello(&hub).await, RawClient::hello(&hub).await);
+        let (mut other, mut outsider) =
+            (RawClient::hello(&hub).await, RawClient::hello(&hub).await);
+        opener.send(&open("a", BROADCAST)).await;
+        opener.recv().await;
         for guest in [&mut viewer, &mut other] {
-            guest.say(&join("a", false)).await;
-            guest.hear().await;
-            opener.hear().await;
+            guest.send(&join("a", false)).await;
+            guest.recv().await;
+            opener.recv().await;
         }
         let offer = Payload::Offer { generation: 1, sdp: "m=audio".into() };
         for sender in [&mut outsider, &mut other] {
-            sender.say(&signal("a", &viewer.participant, offer.clone())).await;
-            assert_eq!(sender.error().await.0, ErrorCode::NotAllowed);
+            sender.send(&signal("a", &viewer.participant, offer.clone())).await;
+            assert_eq!(sender.recv_error().await.0, ErrorCode::NotAllowed);
         }
-        viewer.say(&ClientMessage::Ping).await;
-        assert_eq!(viewer.hear().await, HubMessage::Pong, "nothing came before it");
+        viewer.send(&ClientMessage::Ping).await;
+        assert_eq!(viewer.recv().await, HubMessage::Pong, "nothing came before it");
     })
     .await;
 }
 
 #[tokio::test]
 async fn garbage_is_answered_ten_times_and_then_the_connection_is_closed() {
-    within(async {
-        let hub = hub().await;
-        let mut client = Wire::hello(&hub).await;
+    with_timeout(async {
+        let hub = start_hub().await;
+        let mut client = RawClient::hello(&hub).await;
         for garbage in ["", "{", "ping", "[1,2", "{}", "3", "{\"type\":\"join\"}", "\u{0}", "null"]
         {
-            client.text(garbage).await;
-            assert_eq!(client.error().await, (ErrorCode::BadMessage, None), "{garbage:?}");
+            client.send_text(garbage).await;
+            assert_eq!(client.recv_error().await, (ErrorCode::BadMessage, None), "{garbage:?}");
         }
-        client.say(&ClientMessage::Ping).await;
-        assert_eq!(client.hear().await, HubMessage::Pong, "the connection is still open");
-        client.text("tenth").await;
-        assert_eq!(client.error().await.0, ErrorCode::BadMessage);
-        assert_eq!(client.closed().await, Some(CloseCode::Policy));
+        client.send(&ClientMessage::Ping).await;
+        assert_eq!(client.recv().await, HubMessage::Pong, "the connection is still open");
+        client.send_text("tenth").await;
+        assert_eq!(client.recv_error().await.0, ErrorCode::BadMessage);
+        assert_eq!(client.recv_close().await, Some(CloseCode::Policy));
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_message_of_a_later_version_is_unsupported_and_the_connection_stays_open() {
-    within(async {
-        let hub = hub().await;
-        let mut client = Wire::hello(&hub).await;
+    with_timeout(async {
+        let hub = start_hub().await;
+        let mut client = RawClient::hello(&hub).await;
         for _ in 0..20 {
-            client.text(r#"{"type":"hand-raised","session":"a"}"#).await;
-            assert_eq!(client.error().await, (ErrorCode::Unsupported, Some(session("a"))));
+            client.send_text(r#"{"type":"hand-raised","session":"a"}"#).await;
+            assert_eq!(client.recv_error().await, (ErrorCode::Unsupported, Some(session("a"))));
         }
     })
     .await;
@@ -145,71 +149,71 @@ async fn a_message_of_a_later_version_is_unsupported_and_the_connection_stays_op
 
 #[tokio::test]
 async fn excessive_nesting_is_a_bad_message() {
-    within(async {
-        let hub = hub().await;
-        let mut client = Wire::hello(&hub).await;
-        client.text(&"[".repeat(60_000)).await;
-        assert_eq!(client.error().await.0, ErrorCode::BadMessage);
-        client.text(&format!("{{\"type\":\"ping\",\"x\":{}", "{\"x\":".repeat(10_000))).await;
-        assert_eq!(client.error().await.0, ErrorCode::BadMessage);
+    with_timeout(async {
+        let hub = start_hub().await;
+        let mut client = RawClient::hello(&hub).await;
+        client.send_text(&"[".repeat(60_000)).await;
+        assert_eq!(client.recv_error().await.0, ErrorCode::BadMessage);
+        client.send_text(&format!("{{\"type\":\"ping\",\"x\":{}", "{\"x\":".repeat(10_000))).await;
+        assert_eq!(client.recv_error().await.0, ErrorCode::BadMessage);
     })
     .await;
 }
 
 #[tokio::test]
 async fn binary_and_oversize_messages_get_an_error_and_close_the_connection() {
-    within(async {
-        let hub = hub().await;
+    with_timeout(async {
+        let hub = start_hub().await;
         let text = Message::text("x".repeat(1024 * 1024));
         let binary = Message::Binary(Bytes::from_static(b"\x00\x01"));
         for (message, code) in [(text, CloseCode::Size), (binary, CloseCode::Unsupported)] {
-            let mut client = Wire::hello(&hub).await;
+            let mut client = RawClient::hello(&hub).await;
             client.socket.send(message).await.unwrap();
-            assert_eq!(client.error().await.0, ErrorCode::BadMessage);
-            assert_eq!(client.closed().await, Some(code));
+            assert_eq!(client.recv_error().await.0, ErrorCode::BadMessage);
+            assert_eq!(client.recv_close().await, Some(code));
         }
-        let mut other = Wire::hello(&hub).await;
-        other.say(&ClientMessage::Ping).await;
-        assert_eq!(other.hear().await, HubMessage::Pong, "other clients are not affected");
+        let mut other = RawClient::hello(&hub).await;
+        other.send(&ClientMessage::Ping).await;
+        assert_eq!(other.recv().await, HubMessage::Pong, "other clients are not affected");
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_client_that_still_sends_an_oversize_message_gets_the_error() {
-    within(async {
-        let hub = hub().await;
+    with_timeout(async {
+        let hub = start_hub().await;
         // The message does not fit into this buffer: sending completes only if the hub reads it.
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_send_buffer_size(16 * 1024).unwrap();
         let stream = socket.connect(hub.address()).await.unwrap();
-        let mut client = Wire::over(stream, hub.address()).await;
-        client.text(&"x".repeat(1024 * 1024)).await;
-        assert_eq!(client.error().await.0, ErrorCode::BadMessage);
-        assert_eq!(client.closed().await, Some(CloseCode::Size));
+        let mut client = RawClient::hello_over(stream, hub.address()).await;
+        client.send_text(&"x".repeat(1024 * 1024)).await;
+        assert_eq!(client.recv_error().await.0, ErrorCode::BadMessage);
+        assert_eq!(client.recv_close().await, Some(CloseCode::Size));
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_message_at_the_limit_is_taken() {
-    within(async {
-        let hub = hub().await;
-        let mut client = Wire::hello(&hub).await;
+    with_timeout(async {
+        let hub = start_hub().await;
+        let mut client = RawClient::hello(&hub).await;
         let (start, end) = (r#"{"type":"ping","x":""#, r#""}"#);
         let filler = "x".repeat(64 * 1024 - start.len() - end.len());
-        client.text(&format!("{start}{filler}{end}")).await;
-        assert_eq!(client.hear().await, HubMessage::Pong);
-        client.text(&format!("{start}{filler}x{end}")).await;
-        assert_eq!(client.error().await.0, ErrorCode::BadMessage);
+        client.send_text(&format!("{start}{filler}{end}")).await;
+        assert_eq!(client.recv().await, HubMessage::Pong);
+        client.send_text(&format!("{start}{filler}x{end}")).await;
+        assert_eq!(client.recv_error().await.0, ErrorCode::BadMessage);
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_connection_without_a_valid_hello_is_closed() {
-    within(async {
-        let hub = hub().await;
+    with_timeout(async {
+        let hub = start_hub().await;
         let instance = r#""instance":"0123456789abcdef""#;
         for (first, code) in [
             (r#"{"type":"ping"}"#.to_owned(), ErrorCode::BadMessage),
@@ -218,10 +222,10 @@ async fn a_connection_without_a_valid_hello_is_closed() {
             (r#"{"type":"hello","protocol":1,"instance":"<b>"}"#.to_owned(), ErrorCode::BadMessage),
             (format!(r#"{{"type":"hello","protocol":2,{instance}}}"#), ErrorCode::Unsupported),
         ] {
-            let mut client = Wire::connect(hub.address()).await;
-            client.text(&first).await;
-            assert_eq!(client.error().await.0, code, "{first}");
-            client.closed().await;
+            let mut client = RawClient::connect(hub.address()).await;
+            client.send_text(&first).await;
+            assert_eq!(client.recv_error().await.0, code, "{first}");
+            client.recv_close().await;
         }
     })
     .await;
@@ -229,12 +233,12 @@ async fn a_connection_without_a_valid_hello_is_closed() {
 
 #[tokio::test]
 async fn a_connection_without_hello_is_closed_after_five_seconds() {
-    within(async {
-        let hub = hub().await;
+    with_timeout(async {
+        let hub = start_hub().await;
         let start = Instant::now();
-        let mut client = Wire::connect(hub.address()).await;
-        assert_eq!(client.error().await, (ErrorCode::BadMessage, None));
-        assert_eq!(client.closed().await, Some(CloseCode::Policy));
+        let mut client = RawClient::connect(hub.address()).await;
+        assert_eq!(client.recv_error().await, (ErrorCode::BadMessage, None));
+        assert_eq!(client.recv_close().await, Some(CloseCode::Policy));
         assert!(start.elapsed() >= Duration::from_secs(5));
     })
     .await;
@@ -242,10 +246,10 @@ async fn a_connection_without_hello_is_closed_after_five_seconds() {
 
 #[tokio::test]
 async fn a_request_head_that_never_ends_times_out() {
-    within(async {
-        let hub = hub().await;
+    with_timeout(async {
+        let hub = start_hub().await;
         let head = "GET /signal HTTP/1.1\r\nHost: localhost\r\nX-Slow: ";
-        let answer = http(hub.address(), head).await;
+        let answer = http_exchange(hub.address(), head).await;
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
     })
     .await;
@@ -253,41 +257,42 @@ async fn a_request_head_that_never_ends_times_out() {
 
 #[tokio::test]
 async fn a_request_head_that_is_too_long_is_refused() {
-    within(async {
-        let hub = hub().await;
+    with_timeout(async {
+        let hub = start_hub().await;
         let head =
             format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(20_000));
-        assert!(http(hub.address(), &head).await.starts_with("HTTP/1.1 431"), "too long");
+        assert!(http_exchange(hub.address(), &head).await.starts_with("HTTP/1.1 431"), "too long");
         let head = format!("GET / HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "X: x\r\n".repeat(100));
-        assert!(http(hub.address(), &head).await.starts_with("HTTP/1.1 431"), "too many");
+        assert!(http_exchange(hub.address(), &head).await.starts_with("HTTP/1.1 431"), "too many");
     })
     .await;
 }
 
 #[tokio::test]
 async fn pages_describe_themselves_and_echo_no_input() {
-    within(async {
-        let hub = hub().await;
+    with_timeout(async {
+        let hub = start_hub().await;
         let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        let root = http(hub.address(), &get("/")).await;
+        let root = http_exchange(hub.address(), &get("/")).await;
         assert!(
             root.starts_with("HTTP/1.1 200") && root.ends_with(r#"{"quintet":{"protocol":1}}"#)
         );
-        let page = http(hub.address(), &get("/s/town-hall")).await;
+        let page = http_exchange(hub.address(), &get("/s/town-hall")).await;
         let command = format!("quintet join http://{}/s/town-hall<", hub.address());
         assert!(page.starts_with("HTTP/1.1 200") && page.contains(&command), "{page}");
         assert!(page.contains("content-security-policy: default-src 'none'"), "{page}");
         for path in ["/s/%3Cscript%3E", "/s/'-alert(1)", "/s/<script>", "/x"] {
-            let page = http(hub.address(), &get(path)).await;
+            let page = http_exchange(hub.address(), &get(path)).await;
             assert!(page.starts_with("HTTP/1.1 404") || page.starts_with("HTTP/1.1 400"), "{page}");
             assert!(!page.contains("script") && !page.contains("alert"), "{page}");
         }
-        let posted = http(hub.address(), "POST /signal HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        let posted =
+            http_exchange(hub.address(), "POST /signal HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
         assert!(
             posted.starts_with("HTTP/1.1 405") && posted.contains("allow: GET, HEAD"),
             "{posted}"
         );
-        let plain = http(hub.address(), &get("/signal")).await;
+        let plain = http_exchange(hub.address(), &get("/signal")).await;
         assert!(plain.starts_with("HTTP/1.1 426"), "{plain}");
     })
     .await;
@@ -295,40 +300,40 @@ async fn pages_describe_themselves_and_echo_no_input() {
 
 #[tokio::test]
 async fn whether_a_session_is_open_does_not_show_in_its_page() {
-    within(async {
-        let hub = hub().await;
+    with_timeout(async {
+        let hub = start_hub().await;
         let head = "GET /s/secret HTTP/1.1\r\nHost: localhost\r\n\r\n";
         let body = |page: String| page.split_once("\r\n\r\n").unwrap().1.to_owned();
-        let before = body(http(hub.address(), head).await);
-        let mut opener = Wire::hello(&hub).await;
-        opener.say(&open("secret", MESH)).await;
-        opener.hear().await;
-        assert_eq!(body(http(hub.address(), head).await), before);
+        let before = body(http_exchange(hub.address(), head).await);
+        let mut opener = RawClient::hello(&hub).await;
+        opener.send(&open("secret", MESH)).await;
+        opener.recv().await;
+        assert_eq!(body(http_exchange(hub.address(), head).await), before);
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_client_with_a_killed_socket_is_away_and_returns_with_its_token() {
-    within(async {
-        let hub = hub().await;
-        let (mut opener, mut guest) = (Wire::hello(&hub).await, Wire::hello(&hub).await);
-        opener.say(&open("a", MESH)).await;
-        opener.hear().await;
-        guest.say(&join("a", false)).await;
-        guest.hear().await;
-        opener.hear().await;
+    with_timeout(async {
+        let hub = start_hub().await;
+        let (mut opener, mut guest) = (RawClient::hello(&hub).await, RawClient::hello(&hub).await);
+        opener.send(&open("a", MESH)).await;
+        opener.recv().await;
+        guest.send(&join("a", false)).await;
+        guest.recv().await;
+        opener.recv().await;
         let (id, token) = (guest.participant.clone(), guest.token.clone());
         drop(guest);
         let (session, participant) = (session("a"), id.clone());
         let presence = Presence::Away { silent_ms: 0 };
         let away = HubMessage::ParticipantPresence { session, participant, presence };
-        assert_eq!(opener.hear().await, away);
-        let mut returned = Wire::hello_with(&hub, Some(token), 77).await;
+        assert_eq!(opener.recv().await, away);
+        let mut returned = RawClient::hello_with(&hub, Some(token), 77).await;
         assert_eq!(returned.participant, id);
-        returned.say(&join("a", false)).await;
-        assert!(matches!(returned.hear().await, HubMessage::Joined { role: Role::Guest, .. }));
-        let HubMessage::ParticipantJoined { participant, .. } = opener.hear().await else {
+        returned.send(&join("a", false)).await;
+        assert!(matches!(returned.recv().await, HubMessage::Joined { role: Role::Guest, .. }));
+        let HubMessage::ParticipantJoined { participant, .. } = opener.recv().await else {
             panic!("the opener is notified of the return");
         };
         assert_eq!(participant.instance, Instance::from_random(77));
@@ -338,36 +343,39 @@ async fn a_client_with_a_killed_socket_is_away_and_returns_with_its_token() {
 
 #[tokio::test]
 async fn a_new_connection_replaces_a_half_open_one() {
-    within(async {
-        let hub = hub().await;
-        let mut first = Wire::hello(&hub).await;
-        let second = Wire::hello_with(&hub, Some(first.token.clone()), 1).await;
+    with_timeout(async {
+        let hub = start_hub().await;
+        let mut first = RawClient::hello(&hub).await;
+        let second = RawClient::hello_with(&hub, Some(first.token.clone()), 1).await;
         assert_eq!(second.participant, first.participant);
-        assert_eq!(first.error().await, (ErrorCode::NotAllowed, None));
-        assert_eq!(first.closed().await, Some(CloseCode::Normal));
+        assert_eq!(first.recv_error().await, (ErrorCode::NotAllowed, None));
+        assert_eq!(first.recv_close().await, Some(CloseCode::Normal));
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_flood_of_joins_from_one_address_is_delayed_and_the_connections_stay_open() {
-    within(async {
-        let hub = hub().await;
-        let mut clients =
-            [Wire::hello(&hub).await, Wire::hello(&hub).await, Wire::hello(&hub).await];
+    with_timeout(async {
+        let hub = start_hub().await;
+        let mut clients = [
+            RawClient::hello(&hub).await,
+            RawClient::hello(&hub).await,
+            RawClient::hello(&hub).await,
+        ];
         let start = Instant::now();
         for _ in 0..300 {
             for client in &mut clients {
-                client.say(&join("a", false)).await;
+                client.send(&join("a", false)).await;
             }
         }
         for client in &mut clients {
             for _ in 0..300 {
                 let missing = (ErrorCode::NoSuchSession, Some(session("a")));
-                assert_eq!(client.error().await, missing);
+                assert_eq!(client.recv_error().await, missing);
             }
-            client.say(&ClientMessage::Ping).await;
-            assert_eq!(client.hear().await, HubMessage::Pong);
+            client.send(&ClientMessage::Ping).await;
+            assert_eq!(client.recv().await, HubMessage::Pong);
         }
         // 400 at once and 200 a second.
         assert!(start.elapsed() >= Duration::from_millis(2_490), "{:?}", start.elapsed());
@@ -377,9 +385,9 @@ async fn a_flood_of_joins_from_one_address_is_delayed_and_the_connections_stay_o
 
 #[tokio::test]
 async fn messages_beyond_the_rate_are_read_later_and_none_is_lost() {
-    within(async {
-        let hub = hub().await;
-        let mut client = Wire::hello(&hub).await;
+    with_timeout(async {
+        let hub = start_hub().await;
+        let mut client = RawClient::hello(&hub).await;
         let count = 500;
         for number in 0..count {
             let text = format!(r#"{{"type":"hand-{number}-raised"}}"#);
@@ -388,7 +396,7 @@ async fn messages_beyond_the_rate_are_read_later_and_none_is_lost() {
         client.socket.flush().await.unwrap();
         for number in 0..count {
             let HubMessage::Error { code: ErrorCode::Unsupported, message, .. } =
-                client.hear().await
+                client.recv().await
             else {
                 panic!("an error");
             };
@@ -400,10 +408,10 @@ async fn messages_beyond_the_rate_are_read_later_and_none_is_lost() {
 
 #[tokio::test]
 async fn a_dropped_hub_closes_its_connections_and_its_port() {
-    within(async {
-        let hub = hub().await;
+    with_timeout(async {
+        let hub = start_hub().await;
         let address = hub.address();
-        let mut client = Wire::hello(&hub).await;
+        let mut client = RawClient::hello(&hub).await;
         drop(hub);
         while client.socket.next().await.is_some_and(|message| message.is_ok()) {}
         while TcpStream::connect(address).await.is_ok() {
@@ -414,7 +422,7 @@ async fn a_dropped_hub_closes_its_connections_and_its_port() {
 }
 
 /// The response of a server to a request, up to the end of the connection.
-async fn http(address: SocketAddr, request: &str) -> String {
+async fn http_exchange(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = vec![];
@@ -424,13 +432,13 @@ async fn http(address: SocketAddr, request: &str) -> String {
 }
 
 /// A WebSocket to a hub without the client around it.
-struct Wire {
+struct RawClient {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     participant: ParticipantId,
     token: Secret,
 }
 
-impl Wire {
+impl RawClient {
     fn new(socket: WebSocketStream<MaybeTlsStream<TcpStream>>) -> Self {
         let token = Secret::from_random([0; 16]);
         Self { socket, participant: ParticipantId::from_digest([0; 10]), token }
@@ -441,18 +449,18 @@ impl Wire {
     }
 
     /// Connects to a hub at an address, and exchanges `hello` and `welcome`.
-    async fn at(address: SocketAddr) -> Self {
+    async fn hello_at(address: SocketAddr) -> Self {
         let mut client = Self::connect(address).await;
-        client.greet(None, 5).await;
+        client.exchange_hello(None, 5).await;
         client
     }
 
     /// Exchanges `hello` and `welcome` over a TCP connection to a hub.
-    async fn over(stream: TcpStream, address: SocketAddr) -> Self {
+    async fn hello_over(stream: TcpStream, address: SocketAddr) -> Self {
         let url = format!("ws://{address}/signal");
         let (socket, _) = client_async(url, MaybeTlsStream::Plain(stream)).await.unwrap();
         let mut client = Self::new(socket);
-        client.greet(None, 5).await;
+        client.exchange_hello(None, 5).await;
         client
     }
 
@@ -462,42 +470,42 @@ impl Wire {
 
     async fn hello_with(hub: &Hub, token: Option<Secret>, run: u64) -> Self {
         let mut client = Self::connect(hub.address()).await;
-        client.greet(token, run).await;
+        client.exchange_hello(token, run).await;
         client
     }
 
-    async fn greet(&mut self, token: Option<Secret>, run: u64) {
+    async fn exchange_hello(&mut self, token: Option<Secret>, run: u64) {
         let (name, instance) = (String::new(), Instance::from_random(run));
         let hello = ClientMessage::Hello { protocol: 1, name, instance, token, proof: None };
-        self.say(&hello).await;
-        let welcome = self.hear().await;
+        self.send(&hello).await;
+        let welcome = self.recv().await;
         let HubMessage::Welcome { participant, token, .. } = welcome else {
             panic!("{welcome:?}");
         };
         (self.participant, self.token) = (participant, token);
     }
 
-    async fn say(&mut self, message: &ClientMessage) {
-        self.text(&serde_json::to_string(message).unwrap()).await;
+    async fn send(&mut self, message: &ClientMessage) {
+        self.send_text(&serde_json::to_string(message).unwrap()).await;
     }
 
-    async fn text(&mut self, text: &str) {
+    async fn send_text(&mut self, text: &str) {
         self.socket.send(Message::text(text)).await.unwrap();
     }
 
-    async fn hear(&mut self) -> HubMessage {
+    async fn recv(&mut self) -> HubMessage {
         let message = self.socket.next().await.expect("the connection is open").unwrap();
         serde_json::from_str(message.to_text().unwrap()).unwrap()
     }
 
-    async fn error(&mut self) -> (ErrorCode, Option<SessionId>) {
-        let answer = self.hear().await;
+    async fn recv_error(&mut self) -> (ErrorCode, Option<SessionId>) {
+        let answer = self.recv().await;
         let HubMessage::Error { code, session, message } = answer else { panic!("{answer:?}") };
         assert!(!message.is_empty());
         (code, session)
     }
 
-    async fn closed(&mut self) -> Option<CloseCode> {
+    async fn recv_close(&mut self) -> Option<CloseCode> {
         let message = self.socket.next().await.expect("a close frame").unwrap();
         let Message::Close(frame) = message else { panic!("{message:?}") };
         assert!(self.socket.next().await.is_none_or(|message| message.is_err()));

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use crate::rig::{
-    process::{Hub, Program, alone_with_sockets},
-    stranger::Stranger,
+    process::{Hub, Program, run_alone_async},
+    raw_client::RawClient,
 };
-use crate::transport::pair::{End, sections};
+use crate::transport::pair::{Endpoint, sections};
 use quintet::model::{
     Direction::{self, SendOnly, SendRecv},
     PeerEvent, PeerMedia,
@@ -16,7 +16,7 @@ use serde_json::json;
 
 #[test]
 fn the_media_sections_of_every_kind_match_the_kind() {
-    alone_with_sockets(async {
+    run_alone_async(async {
         let hub = Hub::start();
         let kinds = [
             ("av-conference", vec!["audio sendrecv", "video sendrecv"]),
@@ -37,12 +37,12 @@ fn the_media_sections_of_every_kind_match_the_kind() {
         for (kind, _) in &kinds {
             args.extend(["--kind", kind]);
         }
-        let mut opener = hub.person("Olga", &args);
+        let mut opener = hub.start_participant("Olga", &args);
         let opened = opener.events("opened", kinds.len());
-        let mut stranger = Stranger::greet(&hub).await;
+        let mut stranger = RawClient::connect(&hub).await;
         for (one, (kind, expected)) in opened.iter().zip(kinds) {
             assert_eq!(one["kind"], kind);
-            let sdp = stranger.offer_of(one["session"].as_str().unwrap()).await;
+            let sdp = stranger.join_and_receive_offer(one["session"].as_str().unwrap()).await;
             assert_eq!(sections(&sdp), expected, "{kind}:\n{sdp}");
             if sdp.contains("m=video") {
                 let baseline =
@@ -50,32 +50,33 @@ fn the_media_sections_of_every_kind_match_the_kind() {
                 assert!(baseline && sdp.contains("packetization-mode=1"), "{kind}:\n{sdp}");
             }
         }
-        assert_eq!(opener.interrupt().code, Some(0));
+        assert_eq!(opener.terminate().code, Some(0));
     });
 }
 
 #[test]
 fn viewers_of_a_broadcast_see_only_the_opener() {
-    alone_with_sockets(async {
+    run_alone_async(async {
         let hub = Hub::start();
-        let mut opener = hub.open("av-broadcast", "show");
-        let mut viewer = hub.person("Vera", &["join", "show"]);
+        let mut opener = hub.open_session("av-broadcast", "show");
+        let mut viewer = hub.start_participant("Vera", &["join", "show"]);
         viewer.participant("Olga", "live");
-        let mut stranger = Stranger::greet(&hub).await;
-        stranger.say(json!({"type": "join", "session": "show", "wait": false})).await;
-        let joined = stranger.hear("joined").await;
+        let mut stranger = RawClient::connect(&hub).await;
+        stranger.send(json!({"type": "join", "session": "show", "wait": false})).await;
+        let joined = stranger.receive("joined").await;
         let names: Vec<_> =
             joined["participants"].as_array().unwrap().iter().map(|one| &one["name"]).collect();
         assert_eq!(names, ["Olga"]);
         opener.participant("Stranger", "connecting");
-        let end = viewer.interrupt();
-        let others = end.all("participant").into_iter().filter(|event| event["name"] != "Olga");
+        let end = viewer.terminate();
+        let others =
+            end.events_named("participant").into_iter().filter(|event| event["name"] != "Olga");
         assert_eq!(others.count(), 0, "viewers are not paired with each other");
     });
 }
 
 /// The media of a kind, all in that direction.
-fn media(kind: &str, direction: Direction) -> PeerMedia {
+fn peer_media(kind: &str, direction: Direction) -> PeerMedia {
     let has = |medium| kind.split('/').next().is_some_and(|media| media.contains(medium));
     let of = |medium| has(medium).then_some(direction);
     PeerMedia { audio: of("audio"), video: of("video"), data: has("data") }
@@ -85,19 +86,19 @@ fn media(kind: &str, direction: Direction) -> PeerMedia {
 /// that direction.
 async fn assert_answers(direction: Direction, kinds: &[(&str, &[&str])]) {
     let hub = Hub::start();
-    let mut stranger = Stranger::greet(&hub).await;
+    let mut stranger = RawClient::connect(&hub).await;
     let (mut ends, mut offers) = (BTreeMap::new(), BTreeMap::new());
     for (number, (kind, _)) in kinds.iter().enumerate() {
         let session = format!("s{number}");
         stranger.open(&session, kind).await;
-        let mut end = End::open(&session, media(kind, direction), None);
+        let mut end = Endpoint::open(&session, peer_media(kind, direction), None);
         let offer = end.make_offer(false);
         offers.insert(session.clone(), end.description(offer).await);
         ends.insert(session, end);
     }
     let args: Vec<_> = ["join"].into_iter().chain(offers.keys().map(String::as_str)).collect();
-    let joiner = hub.person("Joiner", &args);
-    let answers = stranger.answers_to(&offers).await;
+    let joiner = hub.start_participant("Joiner", &args);
+    let answers = stranger.offer_to_newcomers(&offers).await;
     for ((session, sdp), (kind, expected)) in answers.iter().zip(kinds) {
         assert_eq!(sections(sdp), *expected, "{kind}, offered as {direction:?}:\n{sdp}");
         if sdp.contains("m=video") {
@@ -108,7 +109,7 @@ async fn assert_answers(direction: Direction, kinds: &[(&str, &[&str])]) {
         let operation = end.accept_answer(sdp);
         assert_eq!(
             end.outcome_of(operation).await,
-            PeerEvent::Done { step: operation },
+            PeerEvent::Applied { operation },
             "{kind}:\n{sdp}"
         );
     }
@@ -117,13 +118,13 @@ async fn assert_answers(direction: Direction, kinds: &[(&str, &[&str])]) {
 
 /// Ends a program whose connections were answered, but perhaps not established before its end.
 fn assert_ended_well(joiner: Program) {
-    let end = joiner.interrupt();
+    let end = joiner.terminate();
     assert!(matches!(end.code, Some(0 | 8)), "{:?}: {:#?}", end.code, end.events);
 }
 
 #[test]
 fn the_answers_of_a_joiner_match_the_kind() {
-    alone_with_sockets(async {
+    run_alone_async(async {
         let both_ways: [(&str, &[&str]); 7] = [
             ("audio+video/many-to-many", &["audio sendrecv", "video sendrecv"]),
             ("audio/many-to-many", &["audio sendrecv"]),
@@ -151,19 +152,19 @@ fn the_answers_of_a_joiner_match_the_kind() {
 
 #[test]
 fn media_sections_that_the_session_does_not_have_are_answered_as_inactive() {
-    alone_with_sockets(async {
+    run_alone_async(async {
         let hub = Hub::start();
-        let mut stranger = Stranger::greet(&hub).await;
+        let mut stranger = RawClient::connect(&hub).await;
         stranger.open("talk", "audio/many-to-many").await;
         stranger.open("show", "video/one-way").await;
         let mut offers = BTreeMap::new();
         for session in ["show", "talk"] {
-            let mut end = End::open(session, media("audio+video/any", SendRecv), None);
+            let mut end = Endpoint::open(session, peer_media("audio+video/any", SendRecv), None);
             let offer = end.make_offer(false);
             offers.insert(session.to_owned(), end.description(offer).await);
         }
-        let joiner = hub.person("Joiner", &["join", "talk", "show"]);
-        let answers = stranger.answers_to(&offers).await;
+        let joiner = hub.start_participant("Joiner", &["join", "talk", "show"]);
+        let answers = stranger.offer_to_newcomers(&offers).await;
         assert_eq!(sections(&answers["talk"]), ["audio sendrecv", "video inactive"]);
         assert_eq!(sections(&answers["show"]), ["audio inactive", "video recvonly"]);
         assert_ended_well(joiner);

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::rig::{Folder, Process, SoundServer};
+use crate::rig::{Process, SoundServer, TempFolder};
 use quintet::{
     capture::{AudioCapture, Notify, SourceSpec, microphones},
     media::{AudioBlock, now},
@@ -17,7 +17,7 @@ use quintet::{
 };
 
 /// How long a test waits for an event that an idle machine reaches at once.
-const PATIENCE: Duration = Duration::from_secs(40);
+const TIMEOUT: Duration = Duration::from_secs(40);
 
 /// The child process of [`start_child`]: captures and prints a report.
 #[test]
@@ -38,7 +38,7 @@ fn child() {
     let sink = move |block: &AudioBlock| captured.lock().unwrap().push((*block, now()));
     let capture = AudioCapture::start(&spec, Box::new(sink), notify);
     let begun = Instant::now();
-    while states.lock().unwrap().len() < 2 && begun.elapsed() < PATIENCE {
+    while states.lock().unwrap().len() < 2 && begun.elapsed() < TIMEOUT {
         thread::sleep(Duration::from_millis(10));
     }
     thread::sleep(length);
@@ -66,16 +66,16 @@ fn report(blocks: &[(AudioBlock, MediaTime)]) {
     println!("rising {is_rising} {}", oldest.max().unwrap_or_default());
     let end = &blocks[blocks.len().saturating_sub(100)..];
     for hz in [440.0, 480.0, 880.0] {
-        println!("tone {hz} {}", usual_strength(end, hz));
+        println!("tone {hz} {}", median_amplitude(end, hz));
     }
 }
 
 /// The median amplitude of a tone over pieces of a tenth of a second. The median is used because
 /// the sound server may lose audio on a busy machine.
-fn usual_strength(blocks: &[(AudioBlock, MediaTime)], hz: f64) -> f64 {
+fn median_amplitude(blocks: &[(AudioBlock, MediaTime)], hz: f64) -> f64 {
     let amplitudes = blocks.chunks_exact(10).map(|tenth| {
         let samples: Vec<f32> = tenth.iter().flat_map(|(block, _)| block.samples).collect();
-        crate::rig::strength(&samples, hz)
+        crate::rig::tone_amplitude(&samples, hz)
     });
     let mut amplitudes: Vec<_> = amplitudes.collect();
     amplitudes.sort_by(f64::total_cmp);
@@ -100,7 +100,7 @@ fn reopening_child() {
             sender.try_send(()).ok();
         };
         let capture = AudioCapture::start(&spec, Box::new(sink), Arc::new(|_| {}));
-        receiver.recv_timeout(PATIENCE).unwrap();
+        receiver.recv_timeout(TIMEOUT).unwrap();
         drop(capture);
         microphones();
         if round == 1 || round == 11 {
@@ -114,70 +114,70 @@ fn reopening_child() {
 
 /// Starts a child process that captures for this many seconds after the microphone runs or has
 /// failed.
-fn listen(server: &SoundServer, spec: &str, seconds: f64) -> Process {
-    let mut command = crate::rig::again(module_path!(), "child");
+fn start_child(server: &SoundServer, spec: &str, seconds: f64) -> Process {
+    let mut command = crate::rig::ignored_test_command(module_path!(), "child");
     command.env("SPEC", spec).env("SECONDS", seconds.to_string());
-    Process::start(server.enter(&mut command))
+    Process::start(server.configure(&mut command))
 }
 
 /// The values of all lines `KEY VALUE` with this key in a child's output.
-fn lines<'a>(output: &'a str, key: &str) -> Vec<&'a str> {
+fn values_of<'a>(output: &'a str, key: &str) -> Vec<&'a str> {
     let prefix = format!("{key} ");
     output.lines().filter_map(|line| line.strip_prefix(&prefix)).collect()
 }
 
 /// The last number in the first line with this key in a child's output.
-fn number(output: &str, key: &str) -> f64 {
-    let line = *lines(output, key).first().unwrap_or_else(|| panic!("no {key}:\n{output}"));
+fn last_number(output: &str, key: &str) -> f64 {
+    let line = *values_of(output, key).first().unwrap_or_else(|| panic!("no {key}:\n{output}"));
     line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
 /// A sound server with a tone of 440 Hz at -6 dBFS in its microphone. The tone ends when the
 /// process is dropped.
-fn humming() -> (SoundServer, Process, Folder) {
-    let (server, folder) = (SoundServer::start(), Folder::new());
+fn server_with_tone() -> (SoundServer, Process, TempFolder) {
+    let (server, folder) = (SoundServer::start(), TempFolder::new());
     let file = folder.file("tone.wav");
-    crate::rig::write_tone(&file, 440.0, 30, 0.5);
+    crate::rig::write_tone_wav(&file, 440.0, 30, 0.5);
     let tone = server.play(&file);
     (server, tone, folder)
 }
 
-fn assert_hears_the_tone(output: &str) {
-    let amplitude = |hz| number(output, &format!("tone {hz}"));
+fn assert_tone_recorded(output: &str) {
+    let amplitude = |hz| last_number(output, &format!("tone {hz}"));
     assert!((0.4..0.6).contains(&amplitude(440)), "{output}");
     assert!(amplitude(480) < 0.05 && amplitude(880) < 0.05, "{output}");
 }
 
 #[test]
 fn the_default_microphone_is_captured_without_gaps_and_with_right_times() {
-    let (server, _tone, _folder) = humming();
-    let output = listen(&server, "default", 4.0).finish();
-    assert_hears_the_tone(&output);
-    assert_eq!(lines(&output, "state"), ["opening", "running"], "{output}");
-    let listed = lines(&output, "microphone");
+    let (server, _tone, _folder) = server_with_tone();
+    let output = start_child(&server, "default", 4.0).finish();
+    assert_tone_recorded(&output);
+    assert_eq!(values_of(&output, "state"), ["opening", "running"], "{output}");
+    let listed = values_of(&output, "microphone");
     assert_eq!(listed, ["vmic Fake_Microphone default=true"], "monitors are not listed");
-    let (blocks, span) = (number(&output, "blocks"), number(&output, "span"));
+    let (blocks, span) = (last_number(&output, "blocks"), last_number(&output, "span"));
     assert!(blocks > 100.0, "the tone is measured in the last hundred blocks: {output}");
     assert!((span - (blocks - 1.0) / 100.0).abs() < 0.1, "times and samples agree: {output}");
-    assert!(lines(&output, "rising")[0].starts_with("true"), "{output}");
-    assert!(number(&output, "rising") < 3000.0, "a block is delivered soon: {output}");
-    assert!(number(&output, "stop_ms") < 3000.0, "{output}");
+    assert!(values_of(&output, "rising")[0].starts_with("true"), "{output}");
+    assert!(last_number(&output, "rising") < 3000.0, "a block is delivered soon: {output}");
+    assert!(last_number(&output, "stop_ms") < 3000.0, "{output}");
 }
 
 #[test]
 fn a_microphone_is_found_by_a_part_of_its_name_and_an_unknown_one_is_reported() {
-    let (server, _tone, _folder) = humming();
-    assert_hears_the_tone(&listen(&server, "fake_mic", 3.0).finish());
-    let output = listen(&server, "Headset", 0.8).finish();
+    let (server, _tone, _folder) = server_with_tone();
+    assert_tone_recorded(&start_child(&server, "fake_mic", 3.0).finish());
+    let output = start_child(&server, "Headset", 0.8).finish();
     let sentence = "failed: there is no microphone \"Headset\"; there are \"Fake_Microphone\"; \
                     connect it, or pick one of them";
-    assert_eq!(lines(&output, "state"), ["opening", sentence], "{output}");
+    assert_eq!(values_of(&output, "state"), ["opening", sentence], "{output}");
 }
 
 #[test]
 fn a_microphone_is_used_again_when_its_sound_server_is_back() {
-    let (mut server, tone, folder) = humming();
-    let child = listen(&server, "default", 12.0);
+    let (mut server, tone, folder) = server_with_tone();
+    let child = start_child(&server, "default", 12.0);
     thread::sleep(Duration::from_secs(3));
     server.kill();
     drop(tone);
@@ -185,28 +185,28 @@ fn a_microphone_is_used_again_when_its_sound_server_is_back() {
     server.restart();
     let _tone = server.play(&folder.file("tone.wav"));
     let output = child.finish();
-    let states = lines(&output, "state");
+    let states = values_of(&output, "state");
     assert_eq!(states[..2], ["opening", "running"], "{output}");
     assert!(states[2].starts_with("failed: microphone \"Fake_Microphone\" is gone; "), "{output}");
     assert_eq!(states.last(), Some(&"running"), "{output}");
-    assert_hears_the_tone(&output);
-    assert!(lines(&output, "rising")[0].starts_with("true"), "{output}");
+    assert_tone_recorded(&output);
+    assert!(values_of(&output, "rising")[0].starts_with("true"), "{output}");
 }
 
 #[test]
 fn a_removed_microphone_is_reported() {
-    let (server, _tone, _folder) = humming();
+    let (server, _tone, _folder) = server_with_tone();
     if server.moves_recordings() {
         println!("skipped: this sound server moves the recording to its next source");
         return;
     }
-    let child = listen(&server, "default", 6.0);
+    let child = start_child(&server, "default", 6.0);
     thread::sleep(Duration::from_millis(2500));
     // The next default source is the speaker's monitor. It would cause an echo, so it is not used.
     assert!(server.pactl(&["unload-module", "module-remap-source"]));
     assert!(server.pactl(&["set-default-source", "spk.monitor"]));
     let output = child.finish();
-    let states = lines(&output, "state");
+    let states = values_of(&output, "state");
     assert_eq!(states[..2], ["opening", "running"], "{output}");
     let failures = states[2..].join("\n");
     assert!(failures.contains("sends no sound") || failures.contains("is gone"), "{output}");
@@ -215,55 +215,56 @@ fn a_removed_microphone_is_reported() {
 
 #[test]
 fn a_monitor_is_never_the_default_microphone() {
-    let (server, _tone, _folder) = humming();
+    let (server, _tone, _folder) = server_with_tone();
     // The default source is the monitor of a sink that is not the default and plays nothing.
     assert!(server.pactl(&["set-default-sink", "mic"]));
     assert!(server.pactl(&["set-default-source", "spk.monitor"]));
-    let output = listen(&server, "default", 3.0).finish();
-    assert_eq!(lines(&output, "microphone"), ["vmic Fake_Microphone default=true"], "{output}");
-    assert_hears_the_tone(&output);
-    let output = listen(&server, "mic.monitor", 3.0).finish();
-    assert_hears_the_tone(&output);
+    let output = start_child(&server, "default", 3.0).finish();
+    assert_eq!(values_of(&output, "microphone"), ["vmic Fake_Microphone default=true"], "{output}");
+    assert_tone_recorded(&output);
+    let output = start_child(&server, "mic.monitor", 3.0).finish();
+    assert_tone_recorded(&output);
 }
 
 #[test]
 fn two_microphones_of_one_name_are_distinguished_by_their_ids() {
-    let (server, _tone, _folder) = humming();
+    let (server, _tone, _folder) = server_with_tone();
     let second = ["source_name=vmic2", "master=spk.monitor"];
     let name = "source_properties=device.description=Fake_Microphone";
     assert!(server.pactl(&["load-module", "module-remap-source", second[0], second[1], name]));
-    let output = listen(&server, "Fake_Microphone", 0.8).finish();
-    let mut listed = lines(&output, "microphone");
+    let output = start_child(&server, "Fake_Microphone", 0.8).finish();
+    let mut listed = values_of(&output, "microphone");
     listed.sort_unstable();
     let expected = ["vmic Fake_Microphone default=true", "vmic2 Fake_Microphone default=false"];
     assert_eq!(listed, expected, "{output}");
-    let refused = lines(&output, "state")[1];
+    let refused = values_of(&output, "state")[1];
     assert!(
         refused.contains("2 microphones are called \"Fake_Microphone\"; give the id"),
         "{output}"
     );
     assert!(refused.contains("\"vmic\"") && refused.contains("\"vmic2\""), "{output}");
-    assert_hears_the_tone(&listen(&server, "vmic", 3.0).finish());
-    let silent = listen(&server, "vmic2", 3.0).finish();
-    assert_eq!(lines(&silent, "state"), ["opening", "running"], "{silent}");
-    assert!(number(&silent, "tone 440") < 0.05, "{silent}");
+    assert_tone_recorded(&start_child(&server, "vmic", 3.0).finish());
+    let silent = start_child(&server, "vmic2", 3.0).finish();
+    assert_eq!(values_of(&silent, "state"), ["opening", "running"], "{silent}");
+    assert!(last_number(&silent, "tone 440") < 0.05, "{silent}");
 }
 
 #[test]
 fn a_machine_without_an_audio_system_reports_that_without_alsa_messages() {
-    let folder = Folder::new();
-    let mut command = crate::rig::again(module_path!(), "child");
+    let folder = TempFolder::new();
+    let mut command = crate::rig::ignored_test_command(module_path!(), "child");
     command.env("SPEC", "default").env("SECONDS", "1").env("HOME", folder.path());
     command.env("XDG_RUNTIME_DIR", folder.path()).env_remove("PULSE_SERVER");
     // An empty configuration: ALSA has no device.
     std::fs::write(folder.file("asound.conf"), "").unwrap();
-    let output = finish_quietly(command.env("ALSA_CONFIG_PATH", folder.file("asound.conf")));
+    let output =
+        run_without_alsa_messages(command.env("ALSA_CONFIG_PATH", folder.file("asound.conf")));
     let sentence = "failed: there is no microphone; connect one";
-    assert_eq!(lines(&output, "state"), ["opening", sentence], "{output}");
+    assert_eq!(values_of(&output, "state"), ["opening", sentence], "{output}");
 }
 
 /// Runs a command and returns its output. Asserts that ALSA printed no message.
-fn finish_quietly(command: &mut Command) -> String {
+fn run_without_alsa_messages(command: &mut Command) -> String {
     let output = Process::start(command).finish();
     assert!(!output.contains("ALSA lib"), "{output}");
     output
@@ -271,11 +272,12 @@ fn finish_quietly(command: &mut Command) -> String {
 
 #[test]
 fn opening_a_microphone_again_and_again_leaks_no_thread_and_no_descriptor() {
-    let (server, _tone, _folder) = humming();
-    let output =
-        Process::start(server.enter(&mut crate::rig::again(module_path!(), "reopening_child")))
-            .finish();
-    let resources = lines(&output, "resources");
+    let (server, _tone, _folder) = server_with_tone();
+    let output = Process::start(
+        server.configure(&mut crate::rig::ignored_test_command(module_path!(), "reopening_child")),
+    )
+    .finish();
+    let resources = values_of(&output, "resources");
     let [early, late] = resources
         .first()
         .unwrap_or_else(|| panic!("{output}"))

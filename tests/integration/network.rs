@@ -9,7 +9,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use crate::rig::process::{Program, alone};
+use crate::rig::process::{Program, take_turn};
 
 /// A simulated machine: a network namespace that is removed on drop.
 struct Machine {
@@ -88,7 +88,7 @@ impl Machine {
     /// Starts the program on it, without devices.
     fn quintet(&self, args: &[&str]) -> Program {
         let without_devices = ["--camera", "none", "--microphone", "none", "--speaker", "none"];
-        Program::start_through(self.enter(), &[args, &without_devices].concat())
+        Program::start_wrapped(self.enter(), &[args, &without_devices].concat())
     }
 
     /// Opens the session `a` on this machine, with the program's own hub.
@@ -108,7 +108,7 @@ impl Drop for Machine {
 
 #[test]
 fn media_connect_in_both_families_despite_a_dozen_bridges() {
-    let _turn = alone();
+    let _turn = take_turn();
     for (own_address, other_address, link) in [
         ("192.168.5.7/24", "192.168.5.8/24", "http://192.168.5.7:7340/s/a"),
         ("fd00:5::7/64", "fd00:5::8/64", "http://[fd00:5::7]:7340/s/a"),
@@ -127,13 +127,13 @@ fn media_connect_in_both_families_despite_a_dozen_bridges() {
         let mut guest = other.quintet(&["join", link]);
         guest.wait("a live participant", |event| event["state"] == "live");
         opener.wait("a live participant", |event| event["state"] == "live");
-        assert_eq!(guest.interrupt().code, Some(0));
+        assert_eq!(guest.terminate().code, Some(0));
     }
 }
 
 #[test]
 fn the_link_follows_the_default_route_and_a_change_is_reported() {
-    let _turn = alone();
+    let _turn = take_turn();
     let Some(machine) = Machine::new() else { return };
     machine.bridge("cni0", &["10.42.0.1/24"]);
     machine.bridge("eth0", &["192.168.5.7/24"]);
@@ -163,9 +163,9 @@ fn the_link_follows_the_default_route_and_a_change_is_reported() {
 
 #[test]
 fn a_hub_that_started_before_the_network_reports_its_address_once_it_has_one() {
-    let _turn = alone();
+    let _turn = take_turn();
     let Some(machine) = Machine::new() else { return };
-    let mut hub = Program::start_through(machine.enter(), &["serve"]);
+    let mut hub = Program::start_wrapped(machine.enter(), &["serve"]);
     assert_eq!(hub.event("listening")["hub"], "http://127.0.0.1:7340");
     machine.bridge("eth0", &["2001:db8::5/64"]);
     machine.run("ip -6 route add default via 2001:db8::1 dev eth0");
@@ -177,7 +177,7 @@ fn a_hub_that_started_before_the_network_reports_its_address_once_it_has_one() {
 
 #[test]
 fn blocked_udp_is_reported_with_its_reason_and_so_is_the_recovery() {
-    let _turn = alone();
+    let _turn = take_turn();
     let Some([one, other]) = Machine::two() else { return };
     one.cable(&other);
     one.address("eth0", &["192.168.5.7/24"]);
@@ -194,11 +194,11 @@ fn blocked_udp_is_reported_with_its_reason_and_so_is_the_recovery() {
         assert_eq!(error["reason"], "no-pair-answered", "{error}");
         program.wait("unreachable", |event| event["state"] == "unreachable");
     }
-    let unreachable = other.quintet(&["join", link, "--for", "2s"]).end();
+    let unreachable = other.quintet(&["join", link, "--for", "2s"]).wait_for_exit();
     assert_eq!(unreachable.code, Some(8), "{:#?}", unreachable.events);
 
     other.run("iptables -D INPUT -p udp -j DROP");
     guest.wait("a live participant", |event| event["state"] == "live");
-    assert_eq!(guest.interrupt().code, Some(0));
-    assert_eq!(opener.interrupt().code, Some(0));
+    assert_eq!(guest.terminate().code, Some(0));
+    assert_eq!(opener.terminate().code, Some(0));
 }

@@ -10,17 +10,17 @@ use openh264::{decoder::Decoder, formats::YUVSource};
 use quintet::{
     capture::{AudioCapture, Notify, SourceSpec, VideoCapture},
     encode::{OpusEncoder, VideoEncoder, VideoSettings},
-    media::{AUDIO_RATE, Fanout, Strip, Tee, VideoFrame, unix_ms},
+    media::{AUDIO_RATE, BurntInTimecode, Fanout, Tee, VideoFrame, unix_ms},
     model::{Layer, MediaTime, Size, SourceState},
 };
 
 /// Frames of each pattern that must arrive at the decoder.
-const WANTED: usize = 40;
+const FRAMES: usize = 40;
 
 /// How long a test waits for an event that an idle machine reaches at once.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-fn silent() -> Notify {
+fn ignore_states() -> Notify {
     Arc::new(|_| {})
 }
 
@@ -30,7 +30,7 @@ fn runtime() -> tokio::runtime::Runtime {
 
 /// Runs a pattern through the encoder and the decoder. Returns the strips of the decoded frames,
 /// the pattern's size and the bitrate in kbit/s.
-fn strips_of(spec: &str) -> (Vec<Strip>, Size, f64) {
+fn decoded_strips(spec: &str) -> (Vec<BurntInTimecode>, Size, f64) {
     let spec = SourceSpec::for_camera(spec).unwrap();
     let SourceSpec::Pattern { size, fps } = spec else { panic!("{spec} is a pattern") };
     let (tee, out) = (Tee::default(), Fanout::default());
@@ -38,12 +38,12 @@ fn strips_of(spec: &str) -> (Vec<Strip>, Size, f64) {
     let fail = |error: &quintet::encode::EncodeError| panic!("{error}");
     let _encoder = VideoEncoder::start(settings, tee.attach(), out.clone(), fail).unwrap();
     let mut frames = out.subscribe(30);
-    let _capture = VideoCapture::start(&spec, "Ada", tee, silent());
+    let _capture = VideoCapture::start(&spec, "Ada", tee, ignore_states());
     let mut decoder = Decoder::new().unwrap();
     let (mut strips, mut bytes, mut times) = (vec![], 0, vec![]);
     runtime().block_on(async {
-        while strips.len() < WANTED {
-            let wait = tokio::time::timeout(PATIENCE, frames.recv());
+        while strips.len() < FRAMES {
+            let wait = tokio::time::timeout(TIMEOUT, frames.recv());
             let frame = wait.await.expect("a frame in time");
             bytes += frame.data.len();
             times.push(frame.time);
@@ -54,18 +54,18 @@ fn strips_of(spec: &str) -> (Vec<Strip>, Size, f64) {
             let rows = luma.chunks_mut(width).zip(decoded.y().chunks(stride));
             rows.for_each(|(row, decoded)| row.copy_from_slice(&decoded[..width]));
             let decoded = VideoFrame::new(size, frame.time, Arc::new(luma));
-            let strip = Strip::read(&decoded);
+            let strip = BurntInTimecode::read(&decoded);
             strips.push(strip.unwrap_or_else(|| panic!("strip {} is damaged", strips.len())));
             assert_eq!(strips.last().map(|strip| strip.unix_ms), Some(unix_ms(frame.time)));
         }
     });
-    let seconds = times[WANTED - 1].since(times[0]).as_secs_f64();
+    let seconds = times[FRAMES - 1].since(times[0]).as_secs_f64();
     (strips, size, bytes as f64 * 8.0 / seconds / 1000.0)
 }
 
 fn assert_readable(spec: &str) {
-    let (strips, _, kbps) = strips_of(spec);
-    assert!(strips.iter().all(|strip| strip.who() == "Ada"));
+    let (strips, _, kbps) = decoded_strips(spec);
+    assert!(strips.iter().all(|strip| strip.name() == "Ada"));
     assert!(strips.windows(2).all(|pair| pair[0].frame < pair[1].frame), "frame numbers rise");
     // The bitrate includes the first keyframe, which rate control makes up for within seconds.
     println!("{spec}: {kbps:.0} kbit/s");
@@ -91,11 +91,11 @@ fn a_tone_survives_opus_and_its_packets_have_consecutive_times() {
         }
     };
     let spec = SourceSpec::for_microphone("tone:880").unwrap();
-    let _capture = AudioCapture::start(&spec, Box::new(sink), silent());
+    let _capture = AudioCapture::start(&spec, Box::new(sink), ignore_states());
     let mut decoder = opus::Decoder::new(AUDIO_RATE, opus::Channels::Mono).unwrap();
     let (mut decoded, mut first) = (vec![], None);
     for number in 0..50 {
-        let packet = packets.recv_timeout(PATIENCE).unwrap();
+        let packet = packets.recv_timeout(TIMEOUT).unwrap();
         let (start, sample): (MediaTime, u64) = *first.get_or_insert((packet.time, packet.sample));
         assert_eq!(packet.sample - sample, number * 960);
         assert_eq!(packet.time.since(start), Duration::from_millis(20 * number));
@@ -116,7 +116,7 @@ fn a_missing_file_is_reported_and_the_source_none_reports_nothing() {
     let notify: Notify = Arc::new(move |state| sender.try_send(state).unwrap());
     let spec = SourceSpec::for_camera("file:/nowhere/clip.y4m").unwrap();
     let video = VideoCapture::start(&spec, "", Tee::default(), notify.clone());
-    let state = || states.recv_timeout(PATIENCE).unwrap();
+    let state = || states.recv_timeout(TIMEOUT).unwrap();
     assert_eq!(state(), SourceState::Opening);
     let SourceState::Failed { message } = state() else { panic!("it is missing") };
     assert!(message.starts_with("the file \"/nowhere/clip.y4m\" cannot be read"), "{message}");
@@ -160,8 +160,8 @@ fn a_dropped_capture_drops_its_sink() {
         sender.try_send(()).ok();
     };
     let spec = SourceSpec::for_microphone("tone").unwrap();
-    let capture = AudioCapture::start(&spec, Box::new(sink), silent());
-    blocks.recv_timeout(PATIENCE).unwrap();
+    let capture = AudioCapture::start(&spec, Box::new(sink), ignore_states());
+    blocks.recv_timeout(TIMEOUT).unwrap();
     drop(capture);
     // The channel holds at most one more block, and its only sender is dropped with the sink.
     assert!(blocks.iter().count() <= 1);

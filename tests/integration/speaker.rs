@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::rig::{SoundServer, again, strength};
+use crate::rig::{SoundServer, ignored_test_command, tone_amplitude};
 use quintet::{
     media::{IncomingTrack, KeyframeRequest, Meter, RtpPacket, SenderReports, now},
     model::{Media, PeerId, SourceState},
@@ -23,7 +23,7 @@ use quintet::{
 use tokio::sync::mpsc;
 
 /// Longer than any step takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The environment of the child process: the speaker setting, and the file for its notes.
 const SPEAKER: &str = "QUINTET_TEST_SPEAKER";
@@ -32,11 +32,11 @@ const NOTES: &str = "QUINTET_TEST_NOTES";
 #[test]
 fn a_received_tone_is_played_by_the_default_speaker_also_after_a_server_restart() {
     let mut server = SoundServer::start();
-    let folder = crate::rig::Folder::new();
+    let folder = crate::rig::TempFolder::new();
     let notes = folder.file("notes");
-    let player = play(&server, "default", &notes);
+    let player = start_player(&server, "default", &notes);
     wait_for(&notes, "Running", 1);
-    assert_heard(&server, &folder.file("first.raw"));
+    assert_tone_recorded(&server, &folder.file("first.raw"));
 
     let before = fs::read_to_string(&notes).unwrap();
     server.kill();
@@ -44,7 +44,7 @@ fn a_received_tone_is_played_by_the_default_speaker_also_after_a_server_restart(
     wait_for(&notes, "Failed", 1);
     server.restart();
     wait_for(&notes, "Running", 2);
-    assert_heard(&server, &folder.file("second.raw"));
+    assert_tone_recorded(&server, &folder.file("second.raw"));
     drop(player);
     let noted = fs::read_to_string(&notes).unwrap();
     assert!(
@@ -56,9 +56,9 @@ fn a_received_tone_is_played_by_the_default_speaker_also_after_a_server_restart(
 #[test]
 fn the_error_of_an_unknown_speaker_lists_the_existing_ones() {
     let server = SoundServer::start();
-    let folder = crate::rig::Folder::new();
+    let folder = crate::rig::TempFolder::new();
     let notes = folder.file("notes");
-    let _player = play(&server, "Kitchen Radio", &notes);
+    let _player = start_player(&server, "Kitchen Radio", &notes);
     let noted = wait_for(&notes, "Failed", 1);
     assert!(noted.contains("there is no speaker \\\"Kitchen Radio\\\""), "{noted}");
     assert!(noted.contains("Fake_Speaker"), "{noted}");
@@ -70,11 +70,11 @@ fn the_error_of_an_unknown_speaker_lists_the_existing_ones() {
 fn child_plays_a_tone_until_it_is_killed() {
     let notes = PathBuf::from(env::var_os(NOTES).expect("run by a test"));
     let spec: SpeakerSpec = env::var(SPEAKER).expect("run by a test").parse().unwrap();
-    note(&notes, &format!("speakers {:?}", speakers()));
+    append_note(&notes, &format!("speakers {:?}", speakers()));
     let states = notes.clone();
-    let notify = move |state: SourceState| note(&states, &format!("{state:?}"));
+    let notify = move |state: SourceState| append_note(&states, &format!("{state:?}"));
     let speaker = Speaker::open(&spec, None, Arc::new(notify));
-    let (packets, track) = track();
+    let (packets, track) = incoming_track();
     let voice = speaker.play(track, Meter::default(), Box::new(|| ()));
     let mut encoder =
         opus::Encoder::new(48_000, opus::Channels::Mono, opus::Application::Audio).unwrap();
@@ -88,7 +88,7 @@ fn child_plays_a_tone_until_it_is_killed() {
         let packet = RtpPacket { sequence, timestamp, marker: false, payload, arrival: now() };
         packets.try_send(packet).ok();
         if n % 50 == 49 {
-            note(&notes, &format!("measured {:.0}", voice.stats().tone_hz.unwrap_or(0.0)));
+            append_note(&notes, &format!("measured {:.0}", voice.stats().tone_hz.unwrap_or(0.0)));
         }
         let next = begun + Duration::from_millis(20 * (n + 1));
         thread::sleep(next.saturating_duration_since(Instant::now()));
@@ -105,17 +105,17 @@ impl Drop for Player {
     }
 }
 
-fn play(server: &SoundServer, speaker: &str, notes: &Path) -> Player {
+fn start_player(server: &SoundServer, speaker: &str, notes: &Path) -> Player {
     File::create(notes).unwrap();
-    let mut command = again(module_path!(), "child_plays_a_tone_until_it_is_killed");
-    server.enter(&mut command).env(SPEAKER, speaker).env(NOTES, notes);
+    let mut command = ignored_test_command(module_path!(), "child_plays_a_tone_until_it_is_killed");
+    server.configure(&mut command).env(SPEAKER, speaker).env(NOTES, notes);
     Player(command.stdout(Stdio::null()).stdin(Stdio::null()).spawn().unwrap())
 }
 
 /// Waits for the n-th note that begins with `prefix` and for a measured tone after it. Returns all
 /// notes.
 fn wait_for(notes: &Path, prefix: &str, times: usize) -> String {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let text = fs::read_to_string(notes).unwrap();
         let mut at = text.lines().enumerate().filter(|(_, line)| line.starts_with(prefix));
@@ -130,13 +130,13 @@ fn wait_for(notes: &Path, prefix: &str, times: usize) -> String {
 }
 
 /// Records the monitor of the speaker until it contains a second of the tone.
-fn assert_heard(server: &SoundServer, file: &Path) {
+fn assert_tone_recorded(server: &SoundServer, file: &Path) {
     let mut command = Command::new("parec");
     let format = ["--raw", "--format=float32le", "--rate=48000", "--channels=1"];
-    server.enter(&mut command).args(["-d", "spk.monitor", "--latency-msec=10"]).args(format);
+    server.configure(&mut command).args(["-d", "spk.monitor", "--latency-msec=10"]).args(format);
     let recorder = command.stdout(File::create(file).unwrap()).stdin(Stdio::null()).spawn();
     let _recorder = Player(recorder.expect("`parec` is missing: apt-get install pulseaudio-utils"));
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let recorded: Vec<_> = fs::read(file)
             .unwrap()
@@ -147,7 +147,7 @@ fn assert_heard(server: &SoundServer, file: &Path) {
             .collect();
         let last = recorded.len().saturating_sub(48_000);
         let (tone, other) =
-            (strength(&recorded[last..], 440.0), strength(&recorded[last..], 523.0));
+            (tone_amplitude(&recorded[last..], 440.0), tone_amplitude(&recorded[last..], 523.0));
         // The tone has a quarter of full scale. A gap or a repeated block would raise the level at
         // the other frequency.
         if recorded.len() > 48_000 && tone > 0.22 && other < 0.01 {
@@ -162,22 +162,22 @@ fn assert_heard(server: &SoundServer, file: &Path) {
     }
 }
 
-fn track() -> (mpsc::Sender<RtpPacket>, IncomingTrack) {
+fn incoming_track() -> (mpsc::Sender<RtpPacket>, IncomingTrack) {
     let (send, packets) = mpsc::channel(256);
     let track = IncomingTrack {
         peer: PeerId(1),
         ssrc: 1,
         media: Media::Audio,
-        stream: "stream".to_owned(),
-        mix: "mix".to_owned(),
+        stream_id: "stream".to_owned(),
+        source_id: "mix".to_owned(),
         packets,
-        keyframes: KeyframeRequest::default(),
-        reports: SenderReports::default(),
+        keyframe_request: KeyframeRequest::default(),
+        sender_reports: SenderReports::default(),
     };
     (send, track)
 }
 
-fn note(notes: &Path, text: &str) {
+fn append_note(notes: &Path, text: &str) {
     let mut file = OpenOptions::new().append(true).open(notes).unwrap();
     // A single write, so that the notes of two threads do not mix.
     file.write_all(format!("{text}\n").as_bytes()).unwrap();

@@ -3,8 +3,8 @@
 use std::{fs, time::Duration};
 
 use crate::rig::{
-    process::{Hub, PATTERN, Program, alone, list},
-    screen::{Colour, Place, Screen, Start, Window},
+    process::{Hub, PATTERN, Program, list, take_turn},
+    screen::{Colour, PixelRect, Screen, Window, WindowLauncher},
 };
 use serde_json::Value;
 
@@ -12,7 +12,7 @@ use serde_json::Value;
 const ACCENT: Colour = [0x4F, 0x8C, 0xFF];
 
 /// The colours of the session cards.
-const LANES: [Colour; 5] = [
+const SESSION_COLOURS: [Colour; 5] = [
     [0xE6, 0x9F, 0x00],
     [0x56, 0xB4, 0xE9],
     [0x00, 0x9E, 0x73],
@@ -21,13 +21,13 @@ const LANES: [Colour; 5] = [
 ];
 
 /// The pixel columns with the colour bars of the session cards.
-const BARS: std::ops::Range<usize> = 0..24;
+const COLOUR_BAR_COLUMNS: std::ops::Range<usize> = 0..24;
 
 /// The pixel column of the button that copies the link, in the middle row of a session card.
-const LINK: usize = 239;
+const COPY_LINK_COLUMN: usize = 239;
 
 /// The pixel column where the remote tiles start: right of the sessions and the local video.
-const REMOTE: usize = 620;
+const REMOTE_TILES_LEFT: usize = 620;
 
 fn settings(hub: &Hub) -> String {
     format!(
@@ -38,20 +38,23 @@ fn settings(hub: &Hub) -> String {
 }
 
 /// Clicks "Open all five" and returns the places of the five session cards.
-fn open_five(window: &mut Window<'_>, screen: &Screen) -> [Place; 5] {
-    let button = window.wait("the primary button", |_| screen.shot().around(ACCENT, 0..300));
-    window.click(button.middle());
-    LANES.map(|colour| {
-        window.wait("a session card of each colour", |_| screen.shot().around(colour, BARS))
+fn open_five(window: &mut Window<'_>, screen: &Screen) -> [PixelRect; 5] {
+    let button =
+        window.wait("the primary button", |_| screen.screenshot().bounding_box(ACCENT, 0..300));
+    window.click(button.centre());
+    SESSION_COLOURS.map(|colour| {
+        window.wait("a session card of each colour", |_| {
+            screen.screenshot().bounding_box(colour, COLOUR_BAR_COLUMNS)
+        })
     })
 }
 
 /// Copies the link of a session card and reads it from the clipboard.
-fn link_of(window: &mut Window<'_>, screen: &Screen, card: Place) -> String {
-    screen.copy("nothing yet");
+fn copy_link(window: &mut Window<'_>, screen: &Screen, card: PixelRect) -> String {
+    screen.set_clipboard("nothing yet");
     window.wait("a link on the clipboard", |window| {
         // The button appears once the hub has answered.
-        window.click((LINK, card.middle().1));
+        window.click((COPY_LINK_COLUMN, card.centre().1));
         std::thread::sleep(Duration::from_millis(300));
         Some(screen.clipboard()).filter(|text| text.starts_with("http://"))
     })
@@ -63,7 +66,7 @@ fn join(link: &str, name: &str) -> Program {
 }
 
 /// Waits until the audio level of Olga in the program's only session meets `wanted`.
-fn hear(program: &mut Program, what: &str, wanted: impl Fn(f64) -> bool) {
+fn wait_for_level(program: &mut Program, what: &str, wanted: impl Fn(f64) -> bool) {
     program.wait_next(what, |event| event["event"] == "stats" && level(event).is_some_and(&wanted));
 }
 
@@ -75,12 +78,12 @@ fn level(stats: &Value) -> Option<f64> {
 
 #[test]
 fn one_click_opens_five_sessions_and_the_tiles_of_their_guests_move() {
-    let _turn = alone();
+    let _turn = take_turn();
     let (hub, screen) = (Hub::start(), Screen::start());
     let mut window = Window::open(&screen, &settings(&hub));
-    let before = screen.shot();
+    let before = screen.screenshot();
     let cards = open_five(&mut window, &screen);
-    let links = cards.map(|card| link_of(&mut window, &screen, card));
+    let links = cards.map(|card| copy_link(&mut window, &screen, card));
     let mut joiners: Vec<_> = links
         .iter()
         .enumerate()
@@ -93,75 +96,80 @@ fn one_click_opens_five_sessions_and_the_tiles_of_their_guests_move() {
     let mut last = before;
     let mut moves = 0;
     window.wait("a moving tile", |_| {
-        let now = screen.shot();
+        let now = screen.screenshot();
         // Moving video changes a large part of its tile in every frame. A text or a ring does not.
-        moves += usize::from(now.changed(&last, REMOTE) > 5_000);
+        moves += usize::from(now.changed_pixels(&last, REMOTE_TILES_LEFT) > 5_000);
         last = now;
         (moves >= 5).then_some(())
     });
     // After the mute key, the audio conference is silent. After the same key, the tone is back.
     let listener = &mut joiners[2];
-    hear(listener, "a tone", |level| level > -40.0);
+    wait_for_level(listener, "a tone", |level| level > -40.0);
     window.key("m");
-    hear(listener, "silence", |level| level < -60.0);
+    wait_for_level(listener, "silence", |level| level < -60.0);
     window.key("m");
-    hear(listener, "the tone again", |level| level > -40.0);
+    wait_for_level(listener, "the tone again", |level| level > -40.0);
 }
 
 #[test]
 fn a_link_pasted_outside_a_text_box_is_joined() {
-    let _turn = alone();
+    let _turn = take_turn();
     let (hub, screen) = (Hub::start(), Screen::start());
     let sends = ["--camera", PATTERN, "--microphone", "tone:880", "--speaker", "none"];
     let opens = ["open", "--kind", "av-conference", "--id", "town-hall", "--hub", &hub.url];
     let mut opener = Program::start(&[&opens[..], &["--name", "Piet"], &sends].concat());
     let link = opener.event("opened")["link"].as_str().expect("a link").to_owned();
     let mut window = Window::open(&screen, &settings(&hub));
-    window.wait("a drawn window", |_| screen.shot().around(ACCENT, 0..300));
-    screen.copy(&link);
+    window.wait("a drawn window", |_| screen.screenshot().bounding_box(ACCENT, 0..300));
+    screen.set_clipboard(&link);
     window.key("ctrl+v");
     opener.participant("Olga", "live");
-    window.wait("the session's card", |_| screen.shot().around(LANES[0], BARS));
-    assert!(window.settings().exists(), "the settings file still exists");
+    window.wait("the session's card", |_| {
+        screen.screenshot().bounding_box(SESSION_COLOURS[0], COLOUR_BAR_COLUMNS)
+    });
+    assert!(window.settings_path().exists(), "the settings file still exists");
 }
 
 #[test]
 fn a_clipboard_owner_that_hangs_does_not_block_the_window() {
-    let _turn = alone();
+    let _turn = take_turn();
     let (hub, screen) = (Hub::start(), Screen::start());
     let sends = ["--camera", PATTERN, "--microphone", "tone:880", "--speaker", "none"];
     let opens = ["open", "--kind", "av-conference", "--id", "town-hall", "--hub", &hub.url];
     let mut opener = Program::start(&[&opens[..], &["--name", "Piet"], &sends].concat());
     let link = opener.event("opened")["link"].as_str().expect("a link").to_owned();
     let mut window = Window::open(&screen, &settings(&hub));
-    window.wait("a drawn window", |_| screen.shot().around(ACCENT, 0..300));
-    let hung = screen.copy_and_hang(&link);
-    let before = screen.shot();
+    window.wait("a drawn window", |_| screen.screenshot().bounding_box(ACCENT, 0..300));
+    let hung = screen.set_clipboard_and_hang(&link);
+    let before = screen.screenshot();
     window.key("ctrl+v");
     window.key("question");
     // The keyboard shortcuts are drawn while the other program still owes its answer.
     window.wait("the keyboard shortcuts", |_| {
-        (screen.shot().changed(&before, REMOTE) > 5_000).then_some(())
+        (screen.screenshot().changed_pixels(&before, REMOTE_TILES_LEFT) > 5_000).then_some(())
     });
-    assert!(window.runs("clipboard read"), "the clipboard is read on its own thread");
+    assert!(window.has_thread("clipboard read"), "the clipboard is read on its own thread");
     window.key("Escape");
     drop(hung);
-    screen.copy(&link);
+    screen.set_clipboard(&link);
     window.key("ctrl+v");
     opener.participant("Olga", "live");
     // Other programs can paste what the window has copied.
-    let card = window.wait("the session's card", |_| screen.shot().around(LANES[0], BARS));
-    assert_eq!(link_of(&mut window, &screen, card), link);
+    let card = window.wait("the session's card", |_| {
+        screen.screenshot().bounding_box(SESSION_COLOURS[0], COLOUR_BAR_COLUMNS)
+    });
+    assert_eq!(copy_link(&mut window, &screen, card), link);
 }
 
 #[test]
 fn a_covered_window_stops_the_camera() {
-    let _turn = alone();
+    let _turn = take_turn();
     let (hub, screen) = (Hub::start(), Screen::start());
     let mut window = Window::open(&screen, &settings(&hub));
     let expect_capture = |window: &mut Window<'_>, is_captured: bool| {
         let what = if is_captured { "a running camera" } else { "a stopped camera" };
-        window.wait(what, |window| (window.runs("capture video") == is_captured).then_some(()));
+        window
+            .wait(what, |window| (window.has_thread("capture video") == is_captured).then_some(()));
     };
     expect_capture(&mut window, true);
     // The window of another program, of the same size and on top.
@@ -173,109 +181,118 @@ fn a_covered_window_stops_the_camera() {
 
 #[test]
 fn an_invalid_settings_file_is_copied_and_the_window_opens_with_defaults() {
-    let _turn = alone();
+    let _turn = take_turn();
     let screen = Screen::start();
     let broken = "name = \"Olga\"\ncamera =\n";
     let mut window = Window::open(&screen, broken);
-    let button = window.wait("a drawn window", |_| screen.shot().around(ACCENT, 0..300));
+    let button =
+        window.wait("a drawn window", |_| screen.screenshot().bounding_box(ACCENT, 0..300));
     assert!(button.right > 100, "{button:?}");
-    let copy = window.settings().with_extension("toml.bak");
+    let copy = window.settings_path().with_extension("toml.bak");
     assert_eq!(fs::read_to_string(copy).expect("a copy"), broken);
 }
 
 /// A program that has opened a session, and the session's link.
-fn opener(hub: &Hub) -> (Program, String) {
+fn open_session(hub: &Hub) -> (Program, String) {
     let silent = ["--camera", "none", "--microphone", "none"];
     let opens = ["open", "--kind", "av-conference", "--id", "town-hall"];
-    let mut opener = hub.person("Piet", &[&opens[..], &silent].concat());
+    let mut opener = hub.start_participant("Piet", &[&opens[..], &silent].concat());
     let link = opener.event("opened")["link"].as_str().expect("a link").to_owned();
     (opener, link)
 }
 
 /// Whether a participant of that name was ever reported as gone without leaving.
-fn was_missed(program: &Program, name: &str) -> bool {
+fn was_reported_gone(program: &Program, name: &str) -> bool {
     program.seen().iter().any(|event| event["state"] == "gone" && event["name"] == name)
 }
 
 #[test]
 fn a_window_that_gets_a_signal_leaves_its_sessions_and_saves_its_size() {
-    let _turn = alone();
+    let _turn = take_turn();
     let (hub, screen) = (Hub::start(), Screen::start());
     for signal in ["TERM", "HUP"] {
-        let (mut opener, link) = opener(&hub);
-        let mut window = Start::new(&screen, &settings(&hub)).args(&[&link]).open(&screen);
+        let (mut opener, link) = open_session(&hub);
+        let mut window = WindowLauncher::new(&screen, &settings(&hub)).args(&[&link]).open(&screen);
         opener.participant("Olga", "live");
         window.resize(900, 700);
-        window.wait("a drawn window of that size", |_| screen.shot().around(ACCENT, 0..300));
+        window.wait("a drawn window of that size", |_| {
+            screen.screenshot().bounding_box(ACCENT, 0..300)
+        });
         window.signal(signal);
-        assert_eq!(window.end(), Some(0), "{signal}");
+        assert_eq!(window.wait_for_exit(), Some(0), "{signal}");
         opener.participant("Olga", "left");
-        assert!(!was_missed(&opener, "Olga"), "{}", opener.transcript());
-        let kept = fs::read_to_string(window.settings()).expect("the settings are there");
+        assert!(!was_reported_gone(&opener, "Olga"), "{}", opener.transcript());
+        let kept = fs::read_to_string(window.settings_path()).expect("the settings are there");
         assert!(kept.contains("width = 900") && kept.contains("height = 700"), "{kept}");
-        assert_eq!(opener.interrupt().code, Some(0));
+        assert_eq!(opener.terminate().code, Some(0));
     }
 }
 
 #[test]
 fn a_window_whose_display_vanishes_leaves_its_sessions_and_saves_its_size() {
-    let _turn = alone();
+    let _turn = take_turn();
     let (hub, screen) = (Hub::start(), Screen::start());
-    let (mut opener, link) = opener(&hub);
-    let mut window = Start::new(&screen, &settings(&hub)).args(&[&link]).open(&screen);
+    let (mut opener, link) = open_session(&hub);
+    let mut window = WindowLauncher::new(&screen, &settings(&hub)).args(&[&link]).open(&screen);
     opener.participant("Olga", "live");
-    hear(&mut opener, "a tone", |level| level > -40.0);
+    wait_for_level(&mut opener, "a tone", |level| level > -40.0);
     window.resize(900, 700);
     // A program that handles the mute key has handled the resize before it.
     window.key("m");
-    hear(&mut opener, "silence", |level| level < -60.0);
-    screen.vanish();
-    window.end();
+    wait_for_level(&mut opener, "silence", |level| level < -60.0);
+    screen.kill();
+    window.wait_for_exit();
     opener.participant("Olga", "left");
-    assert!(!was_missed(&opener, "Olga"), "{}", opener.transcript());
-    let kept = fs::read_to_string(window.settings()).expect("the settings are there");
+    assert!(!was_reported_gone(&opener, "Olga"), "{}", opener.transcript());
+    let kept = fs::read_to_string(window.settings_path()).expect("the settings are there");
     assert!(kept.contains("width = 900") && kept.contains("height = 700"), "{kept}");
 }
 
 #[test]
 fn a_window_opens_on_x11_if_the_wayland_display_does_not_exist() {
-    let _turn = alone();
+    let _turn = take_turn();
     let screen = Screen::start();
-    let start = Start::new(&screen, "").env("WAYLAND_DISPLAY", "wayland-9");
-    start.open(&screen).wait("a drawn window", |_| screen.shot().around(ACCENT, 0..300));
+    let start = WindowLauncher::new(&screen, "").env("WAYLAND_DISPLAY", "wayland-9");
+    start
+        .open(&screen)
+        .wait("a drawn window", |_| screen.screenshot().bounding_box(ACCENT, 0..300));
 }
 
 #[test]
 fn a_window_opens_with_an_invalid_screen_scale() {
-    let _turn = alone();
+    let _turn = take_turn();
     let screen = Screen::start();
     for dpi in ["0", "-96", "nan", "1e9"] {
-        let start = Start::new(&screen, "");
+        let start = WindowLauncher::new(&screen, "");
         fs::write(start.home().file(".Xdefaults"), format!("Xft.dpi: {dpi}\n")).expect("a home");
         let mut window = start.open(&screen);
-        window.wait(&format!("a window at {dpi}"), |_| screen.shot().around(ACCENT, 0..300));
+        window.wait(&format!("a window at {dpi}"), |_| {
+            screen.screenshot().bounding_box(ACCENT, 0..300)
+        });
     }
     for scale in ["0", "large"] {
-        let start = Start::new(&screen, "").env("WINIT_X11_SCALE_FACTOR", scale);
+        let start = WindowLauncher::new(&screen, "").env("WINIT_X11_SCALE_FACTOR", scale);
         let mut window = start.open(&screen);
-        window.wait(&format!("a window at {scale}"), |_| screen.shot().around(ACCENT, 0..300));
+        window.wait(&format!("a window at {scale}"), |_| {
+            screen.screenshot().bounding_box(ACCENT, 0..300)
+        });
     }
 }
 
 #[test]
 fn if_no_window_can_be_opened_an_error_says_what_to_do() {
-    let _turn = alone();
+    let _turn = take_turn();
     let (screen, bare) = (Screen::start(), Screen::start_without(&["RANDR", "GLX"]));
     let faults = [
-        ("no screen", Start::new(&screen, "").env("DISPLAY", "")),
-        ("no such screen", Start::new(&screen, "").env("DISPLAY", ":99999")),
+        ("no screen", WindowLauncher::new(&screen, "").env("DISPLAY", "")),
+        ("no such screen", WindowLauncher::new(&screen, "").env("DISPLAY", ":99999")),
         ("no compositor", {
-            Start::new(&screen, "").env("DISPLAY", "").env("WAYLAND_DISPLAY", "wayland-9")
+            WindowLauncher::new(&screen, "").env("DISPLAY", "").env("WAYLAND_DISPLAY", "wayland-9")
         }),
-        ("a bare server", Start::new(&bare, "")),
+        ("a bare server", WindowLauncher::new(&bare, "")),
     ];
     for (fault, start) in faults {
-        let (code, output) = start.fail();
+        let (code, output) = start.run_to_failure();
         assert_eq!(code, Some(1), "{fault}: {output}");
         assert!(output.contains("cannot open a window"), "{fault}: {output}");
         assert!(
@@ -287,16 +304,18 @@ fn if_no_window_can_be_opened_an_error_says_what_to_do() {
 
 #[test]
 fn a_second_start_hands_its_link_to_the_window_that_is_open() {
-    let _turn = alone();
+    let _turn = take_turn();
     let (hub, screen) = (Hub::start(), Screen::start());
-    let (mut opener, link) = opener(&hub);
+    let (mut opener, link) = open_session(&hub);
     let mut window = Window::open(&screen, &settings(&hub));
-    assert_eq!(window.start_again(&[&link]), Some(0));
+    assert_eq!(window.launch_again(&[&link]), Some(0));
     opener.participant("Olga", "live");
-    window.wait("the session's card", |_| screen.shot().around(LANES[0], BARS));
+    window.wait("the session's card", |_| {
+        screen.screenshot().bounding_box(SESSION_COLOURS[0], COLOUR_BAR_COLUMNS)
+    });
     // Without a link there is nothing to join, and no second window opens.
-    assert_eq!(window.start_again(&[]), Some(0));
-    let other = Start::new(&screen, &settings(&hub).replace("Olga", "Otto"));
+    assert_eq!(window.launch_again(&[]), Some(0));
+    let other = WindowLauncher::new(&screen, &settings(&hub).replace("Olga", "Otto"));
     let _other = other.args(&["--new-window", &link]).open(&screen);
     opener.participant("Otto", "live");
 }

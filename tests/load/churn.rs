@@ -9,8 +9,8 @@ use std::{
 
 use crate::rig::engine_client::{Client, id, options, sleep_ms, wait_until};
 use crate::rig::{
-    held::Held,
-    process::{Hub, Program, person},
+    process::{Hub, Program, participant_args},
+    resource_usage::ResourceUsage,
 };
 use quintet::{
     engine::{Decode, EngineOptions, HubChoice, SourceSpec},
@@ -19,86 +19,88 @@ use quintet::{
 use serde_json::Value;
 
 /// How many guests join at the same time.
-const TOGETHER: usize = 4;
+const GUESTS_AT_ONCE: usize = 4;
 
 /// How many guests join and leave before the first measurement.
-const BEFORE: usize = 60;
+const WARM_UP_GUESTS: usize = 60;
 
 /// How many guests join and leave between the two measurements.
-const AFTER: usize = 140;
+const MEASURED_GUESTS: usize = 140;
 
 /// Returns how many more threads a program may have than before: there are as many decoder threads
 /// as cores, but each is started only when the others are busy.
-fn spare() -> usize {
+fn spare_threads() -> usize {
     thread::available_parallelism().map_or(1, usize::from) - 1
 }
 
 /// How much the memory may grow, whatever the number of guests: allocators keep about 12 MiB of
 /// freed memory, after 140 guests as after 700. A peer connection takes 450 KiB.
-const KEPT_KIB: usize = 16 * 1024;
+const MAX_GROWTH_KIB: usize = 16 * 1024;
 
 /// How long guests join and leave the five sessions, in seconds; the first quarter of it (a minute
 /// at most) is before the first measurement.
-const SOAK: u64 = 32;
+const SOAK_SECONDS: u64 = 32;
 
 /// The simulated network: packets are delayed, reordered and lost.
 const NETWORK: &str = "loss=0.02,delay=30ms,jitter=15ms,seed=5";
 
 /// Lets one test run at a time: each measures and would be disturbed by the load of another.
-static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+static EXCLUSIVE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_guests_that_join_and_leave_leave_no_resources_behind() {
-    let _turn = TURN.lock().await;
+    let _turn = EXCLUSIVE.lock().await;
     let hub = Hub::start();
     let open = ["open", "--kind", "av-conference", "--id", "room"];
-    let args = person(&hub.url, "Olga", &open);
+    let args = participant_args(&hub.url, "Olga", &open);
     let mut olga = Program::start(&args);
     olga.event("opened");
     // One guest stays, so that camera, encoder and speaker stay open.
-    let mut stays = hub.person("Stays", &["join", "room"]);
+    let mut stays = hub.start_participant("Stays", &["join", "room"]);
     stays.event("first-frame");
-    cycles(&hub.url, BEFORE).await;
-    let (opener_before, hub_before) = (settled(&olga).await, settled(&hub.program).await);
-    let after = env::var("QUINTET_CYCLES").map_or(AFTER, |text| text.parse().unwrap());
-    cycles(&hub.url, after).await;
+    join_and_leave(&hub.url, WARM_UP_GUESTS).await;
+    let (opener_before, hub_before) = (wait_settled(&olga).await, wait_settled(&hub.program).await);
+    let after = env::var("QUINTET_CYCLES").map_or(MEASURED_GUESTS, |text| text.parse().unwrap());
+    join_and_leave(&hub.url, after).await;
     for (name, program, before) in
         [("opener", &olga, opener_before), ("hub", &hub.program, hub_before)]
     {
-        assert_holds_no_more(name, program, before).await;
+        assert_no_growth(name, program, before).await;
     }
     let left = |event: &&Value| event["event"] == "participant" && event["state"] == "left";
-    olga.until("all guests left", |seen| seen.iter().filter(left).count() == BEFORE + after);
-    assert_eq!(stays.interrupt().code, Some(0));
-    assert_eq!(olga.interrupt().code, Some(0));
+    olga.wait_until("all guests left", |seen| {
+        seen.iter().filter(left).count() == WARM_UP_GUESTS + after
+    });
+    assert_eq!(stays.terminate().code, Some(0));
+    assert_eq!(olga.terminate().code, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_sessions_do_not_grow_while_guests_join_and_leave_over_a_bad_network() {
-    let _turn = TURN.lock().await;
-    let seconds = env::var("QUINTET_SECONDS").map_or(SOAK, |text| text.parse().unwrap());
+    let _turn = EXCLUSIVE.lock().await;
+    let seconds = env::var("QUINTET_SECONDS").map_or(SOAK_SECONDS, |text| text.parse().unwrap());
     let first = (seconds / 4).min(60);
     let hub = Hub::start();
-    let args = person(&hub.url, "Olga", &["open", "--five", "--impair", NETWORK]);
+    let args = participant_args(&hub.url, "Olga", &["open", "--five", "--impair", NETWORK]);
     let mut olga = Program::start(&args);
     let opened = olga.events("opened", 5);
     let ids: Vec<_> = opened.iter().map(|one| one["session"].as_str().unwrap()).collect();
     let join: Vec<_> = ["join"].into_iter().chain(ids.iter().copied()).collect();
-    let mut stays = hub.person("Stays", &join);
+    let mut stays = hub.start_participant("Stays", &join);
     let live = |event: &&Value| event["event"] == "participant" && event["state"] == "live";
-    stays.until("live in all five sessions", |seen| seen.iter().filter(live).count() == 5);
-    soak(&hub.url, &ids, 0..first).await;
-    let (opener_before, hub_before) = (settled(&olga).await, settled(&hub.program).await);
-    soak(&hub.url, &ids, first..seconds).await;
+    stays.wait_until("live in all five sessions", |seen| seen.iter().filter(live).count() == 5);
+    join_each_second(&hub.url, &ids, 0..first).await;
+    let (opener_before, hub_before) = (wait_settled(&olga).await, wait_settled(&hub.program).await);
+    join_each_second(&hub.url, &ids, first..seconds).await;
     for (name, program, before) in
         [("opener", &olga, opener_before), ("hub", &hub.program, hub_before)]
     {
-        assert_holds_no_more(name, program, before).await;
+        assert_no_growth(name, program, before).await;
     }
     let ghost = |event: &&Value| event["event"] == "participant" && event["state"] == "gone";
     assert_eq!(olga.seen().iter().find(ghost), None);
-    assert_eq!(stays.interrupt().code, Some(0));
-    assert_eq!(olga.interrupt().code, Some(0));
+    assert_eq!(stays.terminate().code, Some(0));
+    assert_eq!(olga.terminate().code, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -118,13 +120,13 @@ async fn an_embedded_hub_stays_while_others_use_it_after_its_owner_has_left() {
 }
 
 /// Lets a guest join each second and leave up to seven seconds later; waits for the last one.
-async fn soak(hub: &str, ids: &[&str], seconds: std::ops::Range<u64>) {
+async fn join_each_second(hub: &str, ids: &[&str], seconds: std::ops::Range<u64>) {
     let mut visits = tokio::task::JoinSet::new();
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     for number in seconds {
         ticks.tick().await;
         let id = ids[number as usize % ids.len()].to_owned();
-        visits.spawn(visit(hub.to_owned(), id, number));
+        visits.spawn(join_over_bad_network(hub.to_owned(), id, number));
     }
     while let Some(visit) = visits.join_next().await {
         visit.unwrap();
@@ -132,7 +134,7 @@ async fn soak(hub: &str, ids: &[&str], seconds: std::ops::Range<u64>) {
 }
 
 /// Joins a session over the bad network, stays for some seconds and leaves.
-async fn visit(hub: String, id: String, number: u64) {
+async fn join_over_bad_network(hub: String, id: String, number: u64) {
     let camera = SourceSpec::Pattern { size: Size::new(160, 90), fps: 10 };
     let guest = Client::start(EngineOptions {
         hub: HubChoice::At(hub.parse().unwrap()),
@@ -148,17 +150,18 @@ async fn visit(hub: String, id: String, number: u64) {
 }
 
 /// Waits until a program has no more descriptors and threads than before, then checks its memory.
-async fn assert_holds_no_more(name: &str, program: &Program, before: Held) {
-    let now = settled_to(program, before).await;
+async fn assert_no_growth(name: &str, program: &Program, before: ResourceUsage) {
+    let now = wait_settled_to(program, before).await;
     println!("{name}: {before:?}, then {now:?}");
     // Resident memory varies, so it is compared with the earlier peak.
     let grown = now.resident_kib.saturating_sub(before.peak_kib);
-    assert!(grown < KEPT_KIB, "{name} grew by {grown} KiB");
+    assert!(grown < MAX_GROWTH_KIB, "{name} grew by {grown} KiB");
 }
 
-async fn cycles(hub: &str, count: usize) {
-    for first in (0..count).step_by(TOGETHER) {
-        let guests = (first..first + TOGETHER).map(|n| tokio::spawn(come_and_go(hub.into(), n)));
+async fn join_and_leave(hub: &str, count: usize) {
+    for first in (0..count).step_by(GUESTS_AT_ONCE) {
+        let guests =
+            (first..first + GUESTS_AT_ONCE).map(|n| tokio::spawn(join_once(hub.into(), n)));
         for guest in guests.collect::<Vec<_>>() {
             guest.await.unwrap();
         }
@@ -166,7 +169,7 @@ async fn cycles(hub: &str, count: usize) {
 }
 
 /// Joins, receives audio from Olga, sends audio and video, and leaves.
-async fn come_and_go(hub: String, number: usize) {
+async fn join_once(hub: String, number: usize) {
     let hub = HubChoice::At(hub.parse().unwrap());
     let camera = SourceSpec::Pattern { size: Size::new(160, 90), fps: 10 };
     let microphone = SourceSpec::Tone { hz: 730.0 };
@@ -181,25 +184,26 @@ async fn come_and_go(hub: String, number: usize) {
 
 /// Returns the resources of a program once descriptors and threads have not changed for two
 /// seconds, so that idle threads have ended.
-async fn settled(program: &Program) -> Held {
-    let (mut held, mut since) = (Held::by(program.id()), Instant::now());
+async fn wait_settled(program: &Program) -> ResourceUsage {
+    let (mut held, mut since) = (ResourceUsage::of_process(program.process_id()), Instant::now());
     while since.elapsed() < Duration::from_secs(2) {
         sleep_ms(50).await;
-        let now = Held::by(program.id());
+        let now = ResourceUsage::of_process(program.process_id());
         if (now.descriptors, now.threads) != (held.descriptors, held.threads) {
             (held, since) = (now, Instant::now());
         }
     }
-    Held::by(program.id())
+    ResourceUsage::of_process(program.process_id())
 }
 
 /// Waits until a program has no more descriptors and threads than `before`, and returns its
 /// resources.
-async fn settled_to(program: &Program, before: Held) -> Held {
+async fn wait_settled_to(program: &Program, before: ResourceUsage) -> ResourceUsage {
     let end = Instant::now() + Duration::from_secs(40);
     loop {
-        let now = Held::by(program.id());
-        if now.descriptors <= before.descriptors && now.threads <= before.threads + spare() {
+        let now = ResourceUsage::of_process(program.process_id());
+        if now.descriptors <= before.descriptors && now.threads <= before.threads + spare_threads()
+        {
             return now;
         }
         assert!(Instant::now() < end, "{now:?} is still more than {before:?}");

@@ -10,13 +10,13 @@ use std::{
 use quintet::{
     engine::{Decode, Engine, EngineOptions, Handle, HubChoice, SourceSpec, SpeakerSpec},
     model::{
-        Command, Event, Gate, JoinTarget, OpenRequest, ParticipantState, ParticipantStatus,
+        Command, Event, JoinTarget, MuteSwitch, OpenRequest, ParticipantState, ParticipantStatus,
         SessionId, SessionStatus, Stats,
     },
 };
 use tokio::{sync::mpsc::Receiver, time::sleep};
 
-use super::sound::{level_of, read_wav};
+use super::wav_analysis::{read_wav, tone_level_db};
 
 /// How long any step may take: many times as long as on an idle machine.
 const TIMEOUT: Duration = Duration::from_secs(40);
@@ -44,7 +44,7 @@ pub(crate) fn options(name: &str) -> EngineOptions {
         own_hub: Default::default(),
         name: name.to_owned(),
         camera: SourceSpec::None,
-        rate: None,
+        video_bitrate: None,
         microphone: SourceSpec::None,
         speaker: SpeakerSpec::None,
         decode: Decode::Always,
@@ -86,9 +86,9 @@ impl Client {
     }
 
     /// Enables or mutes one medium in a session, or in all.
-    pub(crate) fn set_enabled(&self, session: Option<&str>, switch: Gate, enabled: bool) {
+    pub(crate) fn set_enabled(&self, session: Option<&str>, switch: MuteSwitch, enabled: bool) {
         let session = session.map(id);
-        self.send(Command::SetGate { session, gate: switch, open: enabled });
+        self.send(Command::SetEnabled { session, switch, enabled });
     }
 
     pub(crate) fn find(&self, session: &str) -> Option<SessionStatus> {
@@ -107,9 +107,9 @@ impl Client {
                 hub: None,
                 limit: None,
                 state: quintet::model::SessionState::Connecting,
-                gates: quintet::model::Gates::default(),
-                heard: false,
-                seen: false,
+                enabled: quintet::model::Enabled::default(),
+                sending_audio: false,
+                sending_video: false,
                 participants: vec![],
                 locked: false,
                 removed: vec![],
@@ -182,5 +182,5 @@ pub(crate) fn recorded_level(file: &Path, hz: f32) -> f32 {
     let (samples, rate) = read_wav(file);
     let edge = rate as usize / 2;
     assert!(samples.len() > 4 * edge, "{} samples in {}", samples.len(), file.display());
-    level_of(&samples[edge..samples.len() - edge], rate, hz)
+    tone_level_db(&samples[edge..samples.len() - edge], rate, hz)
 }

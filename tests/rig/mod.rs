@@ -7,12 +7,12 @@
 #![allow(clippy::unwrap_used, reason = "a rig that fails is a test that fails")]
 
 pub(crate) mod engine_client;
-pub(crate) mod held;
+pub(crate) mod in_process_hub;
 pub(crate) mod process;
+pub(crate) mod raw_client;
+pub(crate) mod resource_usage;
 pub(crate) mod screen;
-pub(crate) mod sound;
-pub(crate) mod stranger;
-pub(crate) mod words;
+pub(crate) mod wav_analysis;
 
 use std::{
     env, fs,
@@ -28,13 +28,13 @@ use std::{
 };
 
 /// How long a sound server may take to answer, and a child process to end.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A temporary folder, removed when dropped.
 #[derive(Debug)]
-pub(crate) struct Folder(PathBuf);
+pub(crate) struct TempFolder(PathBuf);
 
-impl Folder {
+impl TempFolder {
     /// Creates an empty folder.
     pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -56,7 +56,7 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for TempFolder {
     fn drop(&mut self) {
         fs::remove_dir_all(&self.0).ok();
     }
@@ -88,7 +88,7 @@ impl Process {
         });
         let mut text = String::new();
         self.0.stdout.take().unwrap().read_to_string(&mut text).unwrap();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while self.0.try_wait().unwrap().is_none() {
             assert!(Instant::now() < deadline, "a child process does not end; it printed:\n{text}");
             thread::sleep(Duration::from_millis(10));
@@ -107,7 +107,7 @@ impl Drop for Process {
 /// Runs one ignored test of this test program in a process of its own.
 ///
 /// `module` is the `module_path!()` of the test.
-pub(crate) fn again(module: &str, test: &str) -> Command {
+pub(crate) fn ignored_test_command(module: &str, test: &str) -> Command {
     let (_, module) = module.split_once("::").expect("a path begins with its crate");
     let mut command = Command::new(env::current_exe().unwrap());
     command.args([
@@ -152,7 +152,7 @@ pub(crate) fn camera_shim() -> &'static Path {
 pub(crate) struct SoundServer {
     /// The server's programs in the order of their start. They are stopped in reverse order.
     programs: Vec<Process>,
-    folder: Folder,
+    folder: TempFolder,
     kind: SoundServerKind,
 }
 
@@ -184,7 +184,7 @@ impl SoundServer {
     /// Starts the server and waits until its devices are ready.
     pub(crate) fn start() -> Self {
         let kind = SoundServerKind::installed();
-        let mut server = Self { programs: vec![], folder: Folder::new(), kind };
+        let mut server = Self { programs: vec![], folder: TempFolder::new(), kind };
         server.restart();
         server
     }
@@ -238,7 +238,7 @@ impl SoundServer {
         command.args(["-n", "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no", "-L"]);
         let protocol = "module-native-protocol-unix auth-anonymous=1";
         command.arg(format!("{protocol} socket={}", socket.display()));
-        self.programs.push(Process::start(self.enter(&mut command)));
+        self.programs.push(Process::start(self.configure(&mut command)));
     }
 
     fn start_pipewire(&mut self) {
@@ -249,12 +249,12 @@ impl SoundServer {
         let address = format!("unix:path={}", bus.display());
         let mut daemon = Command::new("dbus-daemon");
         daemon.args(["--session", "--nofork", "--address", &address]);
-        self.programs.push(Process::start(self.enter(&mut daemon)));
+        self.programs.push(Process::start(self.configure(&mut daemon)));
         self.wait_until("has a bus", |_| bus.exists());
         for program in ["pipewire", "wireplumber", "pipewire-pulse"] {
             let mut command = Command::new(program);
             command.env("DBUS_SESSION_BUS_ADDRESS", &address);
-            self.programs.push(Process::start(self.enter(&mut command)));
+            self.programs.push(Process::start(self.configure(&mut command)));
             if program == "pipewire" {
                 let socket = self.folder.file("pipewire-0");
                 self.wait_until("has a socket", |_| socket.exists());
@@ -263,7 +263,7 @@ impl SoundServer {
     }
 
     fn wait_until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while !holds(self) {
             assert!(Instant::now() < deadline, "the sound server never {what}");
             thread::sleep(Duration::from_millis(20));
@@ -294,7 +294,7 @@ impl SoundServer {
     }
 
     /// Makes a command use this server and no other audio device.
-    pub(crate) fn enter<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+    pub(crate) fn configure<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         let folder = self.folder.path();
         command
             .env("PULSE_SERVER", self.address())
@@ -307,14 +307,16 @@ impl SoundServer {
     /// Plays a WAV file into the microphone until the returned process is dropped.
     pub(crate) fn play(&self, file: &Path) -> Process {
         let mut command = Command::new("paplay");
-        Process::start(self.enter(&mut command).args(["-d", "mic", "--latency-msec=20"]).arg(file))
+        Process::start(
+            self.configure(&mut command).args(["-d", "mic", "--latency-msec=20"]).arg(file),
+        )
     }
 
     /// Records what the speaker plays into a WAV file until the returned process is dropped.
     pub(crate) fn record(&self, file: &Path) -> Process {
         let mut command = Command::new("parec");
         let format = ["--file-format=wav", "--format=float32le", "--rate=48000", "--channels=1"];
-        self.enter(&mut command).args(["-d", "spk.monitor", "--latency-msec=10"]).args(format);
+        self.configure(&mut command).args(["-d", "spk.monitor", "--latency-msec=10"]).args(format);
         Process::start(command.arg(file))
     }
 
@@ -330,7 +332,7 @@ impl SoundServer {
 
     fn run_pactl(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new("pactl");
-        let output = self.enter(&mut command).args(arguments).output();
+        let output = self.configure(&mut command).args(arguments).output();
         output.expect("`pactl` is missing: `bash .ci/setup --tests` installs it")
     }
 }
@@ -342,7 +344,7 @@ fn is_on_path(program: &str) -> bool {
 }
 
 /// The peak amplitude of a tone in mono audio of 48 kHz.
-pub(crate) fn strength(samples: &[f32], hz: f64) -> f64 {
+pub(crate) fn tone_amplitude(samples: &[f32], hz: f64) -> f64 {
     let parts = samples.iter().enumerate().map(|(n, sample)| {
         let angle = std::f64::consts::TAU * hz * n as f64 / 48_000.0;
         (f64::from(*sample) * angle.cos(), f64::from(*sample) * angle.sin())
@@ -352,7 +354,7 @@ pub(crate) fn strength(samples: &[f32], hz: f64) -> f64 {
 }
 
 /// Writes a sine as a WAV file: 48 kHz, 16 bit, stereo.
-pub(crate) fn write_tone(path: &Path, hz: f64, seconds: u32, peak: f64) {
+pub(crate) fn write_tone_wav(path: &Path, hz: f64, seconds: u32, peak: f64) {
     let spec = hound::WavSpec {
         channels: 2,
         sample_rate: 48_000,

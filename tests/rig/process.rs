@@ -12,10 +12,10 @@ use std::{
 use quintet::process::{create_private, create_private_folder};
 use serde_json::Value;
 
-use super::Folder;
+use super::TempFolder;
 
 /// How long a test waits for anything before it fails: many times what an idle machine needs.
-const PATIENCE: Duration = Duration::from_secs(40);
+const TIMEOUT: Duration = Duration::from_secs(40);
 
 /// A small test pattern: the `--camera` of most tests.
 pub(crate) const PATTERN: &str = "pattern:320x180@15";
@@ -25,18 +25,18 @@ pub(crate) struct Program {
     child: Child,
     /// The program's standard input. Only present if it was started with `--say`.
     input: Option<ChildStdin>,
-    lines: Receiver<Value>,
+    receiver: Receiver<Value>,
     seen: Vec<Value>,
     /// The program's home folder; [`Program::kill`] returns it for the next program.
-    home: Option<Folder>,
+    home: Option<TempFolder>,
 }
 
 /// The file in a program's home folder that gets its standard error.
-const ERRORS: &str = "stderr.txt";
+const STDERR_FILE: &str = "stderr.txt";
 
 /// Writes the hub identity that all programs of the tests share, as programs of one user do: they
 /// then accept each other's hubs as their own. An existing identity is kept.
-pub(crate) fn give_identity(home: &Folder) {
+pub(crate) fn write_hub_identity(home: &TempFolder) {
     let folder = home.file("state").join("quintet");
     create_private_folder(&folder).expect("the home folder is writable");
     let file = folder.join("hub-identity");
@@ -47,49 +47,49 @@ pub(crate) fn give_identity(home: &Folder) {
 }
 
 /// The exit code and the output of a program that has ended.
-pub(crate) struct End {
+pub(crate) struct Exit {
     /// The exit code; `None` if a signal ended the program.
     pub(crate) code: Option<i32>,
     /// All events that the program printed.
     pub(crate) events: Vec<Value>,
     /// All text on standard error.
-    pub(crate) errors: String,
+    pub(crate) stderr: String,
 }
 
 impl Program {
     /// Starts `quintet ARGS --json` with a new home folder.
     pub(crate) fn start(args: &[&str]) -> Self {
-        Self::start_in(Folder::new(), args, &[])
+        Self::start_in(TempFolder::new(), args, &[])
     }
 
     /// Starts `quintet ARGS --json` with this home folder and environment.
-    pub(crate) fn start_in(home: Folder, args: &[&str], environment: &[(&str, &str)]) -> Self {
-        Self::start_by(Command::new(env!("CARGO_BIN_EXE_quintet")), home, args, environment)
+    pub(crate) fn start_in(home: TempFolder, args: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::spawn(Command::new(env!("CARGO_BIN_EXE_quintet")), home, args, environment)
     }
 
     /// Starts `COMMAND quintet ARGS --json`. The command changes the program's surroundings and
     /// then executes it, as `nsenter` does.
-    pub(crate) fn start_through(mut command: Command, args: &[&str]) -> Self {
+    pub(crate) fn start_wrapped(mut command: Command, args: &[&str]) -> Self {
         command.arg(env!("CARGO_BIN_EXE_quintet"));
-        Self::start_by(command, Folder::new(), args, &[])
+        Self::spawn(command, TempFolder::new(), args, &[])
     }
 
-    fn start_by(
+    fn spawn(
         mut command: Command,
-        home: Folder,
+        home: TempFolder,
         args: &[&str],
         environment: &[(&str, &str)],
     ) -> Self {
         let reads_input = args.contains(&"--say");
         let input = if reads_input { Stdio::piped() } else { Stdio::null() };
         command.args(args).arg("--json").stdin(input).stdout(Stdio::piped());
-        command.stderr(File::create(home.file(ERRORS)).expect("the home folder is writable"));
+        command.stderr(File::create(home.file(STDERR_FILE)).expect("the home folder is writable"));
         command.env("HOME", home.path()).env("XDG_STATE_HOME", home.file("state"));
-        give_identity(&home);
+        write_hub_identity(&home);
         command.envs(environment.iter().copied());
         let mut child = command.spawn().expect("the program starts");
         let stdout = BufReader::new(child.stdout.take().expect("standard output is piped"));
-        let (sender, lines) = channel();
+        let (sender, receiver) = channel();
         thread::Builder::new()
             .name("program-output".into())
             .spawn(move || {
@@ -103,7 +103,7 @@ impl Program {
             })
             .expect("a thread starts");
         let input = child.stdin.take();
-        Self { child, input, lines, seen: vec![], home: Some(home) }
+        Self { child, input, receiver, seen: vec![], home: Some(home) }
     }
 
     /// Writes to the program's standard input. It must have been started with `--say`.
@@ -122,7 +122,7 @@ impl Program {
 
     /// Waits for the first event from now on that matches `wanted`.
     pub(crate) fn wait_next(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let event = self.next_before(deadline, what);
             if wanted(&event) {
@@ -133,7 +133,7 @@ impl Program {
 
     /// The next event. Panics if it does not come before the deadline.
     fn next_before(&mut self, deadline: Instant, what: &str) -> Value {
-        match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        match self.receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(event) => {
                 self.seen.push(event.clone());
                 event
@@ -162,9 +162,9 @@ impl Program {
     }
 
     /// Reads events until all those seen so far match the condition.
-    pub(crate) fn until(&mut self, what: &str, holds: impl Fn(&[Value]) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        self.seen.extend(self.lines.try_iter());
+    pub(crate) fn wait_until(&mut self, what: &str, holds: impl Fn(&[Value]) -> bool) {
+        let deadline = Instant::now() + TIMEOUT;
+        self.seen.extend(self.receiver.try_iter());
         while !holds(&self.seen) {
             self.next_before(deadline, what);
         }
@@ -176,7 +176,7 @@ impl Program {
     }
 
     /// The program's process id.
-    pub(crate) fn id(&self) -> u32 {
+    pub(crate) fn process_id(&self) -> u32 {
         self.child.id()
     }
 
@@ -189,18 +189,18 @@ impl Program {
 
     /// The events read so far, one per line, followed by standard error.
     pub(crate) fn transcript(&self) -> String {
-        self.seen.iter().map(|event| format!("{event}\n")).chain([self.errors()]).collect()
+        self.seen.iter().map(|event| format!("{event}\n")).chain([self.stderr()]).collect()
     }
 
     /// The text on standard error so far.
-    fn errors(&self) -> String {
-        let home = self.home.as_ref().map(|home| home.file(ERRORS));
+    fn stderr(&self) -> String {
+        let home = self.home.as_ref().map(|home| home.file(STDERR_FILE));
         home.and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default()
     }
 
     /// Asserts that no task or thread of the program has panicked.
-    fn assert_sound(&self) {
-        let stderr = self.errors();
+    fn assert_no_panic(&self) {
+        let stderr = self.stderr();
         assert!(!stderr.contains("panicked"), "{stderr}");
     }
 
@@ -208,16 +208,16 @@ impl Program {
     ///
     /// SIGINT would not do: if the tests run in the background of a script, all their child
     /// processes ignore it.
-    pub(crate) fn interrupt(self) -> End {
+    pub(crate) fn terminate(self) -> Exit {
         self.signal("TERM");
-        self.end()
+        self.wait_for_exit()
     }
 
     /// Kills the program at once (`kill -9`). Returns its home folder for the next program.
-    pub(crate) fn kill(mut self) -> Folder {
+    pub(crate) fn kill(mut self) -> TempFolder {
         self.child.kill().expect("the process can be killed");
         self.child.wait().expect("the process ends");
-        self.assert_sound();
+        self.assert_no_panic();
         self.home.take().expect("the program is killed only once")
     }
 
@@ -229,18 +229,18 @@ impl Program {
     }
 
     /// Waits until the program ends by itself.
-    pub(crate) fn end(mut self) -> End {
-        let deadline = Instant::now() + PATIENCE;
+    pub(crate) fn wait_for_exit(mut self) -> Exit {
+        let deadline = Instant::now() + TIMEOUT;
         loop {
-            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            match self.receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(event) => self.seen.push(event),
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => panic!("did not end:\n{}", self.transcript()),
             }
         }
         let code = self.child.wait().expect("the process ends").code();
-        self.assert_sound();
-        End { code, events: std::mem::take(&mut self.seen), errors: self.errors() }
+        self.assert_no_panic();
+        Exit { code, events: std::mem::take(&mut self.seen), stderr: self.stderr() }
     }
 }
 
@@ -251,14 +251,16 @@ impl Drop for Program {
     }
 }
 
-impl End {
+impl Exit {
     /// The last `summary` event.
     pub(crate) fn summary(&self) -> &Value {
-        self.all("summary").last().unwrap_or_else(|| panic!("no summary in {:#?}", self.events))
+        self.events_named("summary")
+            .last()
+            .unwrap_or_else(|| panic!("no summary in {:#?}", self.events))
     }
 
     /// The events of this name.
-    pub(crate) fn all(&self, name: &str) -> Vec<&Value> {
+    pub(crate) fn events_named(&self, name: &str) -> Vec<&Value> {
         self.events.iter().filter(|event| event["event"] == name).collect()
     }
 }
@@ -286,18 +288,23 @@ impl Hub {
 
     /// Starts `quintet TASK…` at this hub as a participant of this name; see
     /// [`participant_args`].
-    pub(crate) fn person(&self, name: &str, task: &[&str]) -> Program {
-        self.person_in(Folder::new(), name, task)
+    pub(crate) fn start_participant(&self, name: &str, task: &[&str]) -> Program {
+        self.start_participant_in(TempFolder::new(), name, task)
     }
 
     /// Starts a participant as [`Hub::start_participant`] does, with this home folder.
-    pub(crate) fn person_in(&self, home: Folder, name: &str, task: &[&str]) -> Program {
-        Program::start_in(home, &person(&self.url, name, task), &[])
+    pub(crate) fn start_participant_in(
+        &self,
+        home: TempFolder,
+        name: &str,
+        task: &[&str],
+    ) -> Program {
+        Program::start_in(home, &participant_args(&self.url, name, task), &[])
     }
 
     /// Opens a session of this kind as "Olga".
-    pub(crate) fn open(&self, kind: &str, id: &str) -> Program {
-        let mut program = self.person("Olga", &["open", "--kind", kind, "--id", id]);
+    pub(crate) fn open_session(&self, kind: &str, id: &str) -> Program {
+        let mut program = self.start_participant("Olga", &["open", "--kind", kind, "--id", id]);
         program.event("opened");
         program
     }
@@ -308,7 +315,7 @@ impl Hub {
 ///
 /// An option in `task` replaces its default, and `--listen`, which starts an own hub, replaces
 /// `--hub`.
-pub(crate) fn person<'a>(hub: &'a str, name: &'a str, task: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn participant_args<'a>(hub: &'a str, name: &'a str, task: &[&'a str]) -> Vec<&'a str> {
     let defaults = [
         ("--hub", hub),
         ("--name", name),
@@ -330,7 +337,7 @@ pub(crate) fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
 /// Waits until no other test of this process runs, and blocks others until the guard is dropped.
 ///
 /// Each test starts many processes, and there may be only two cores.
-pub(crate) fn alone() -> std::sync::MutexGuard<'static, ()> {
+pub(crate) fn take_turn() -> std::sync::MutexGuard<'static, ()> {
     static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
     TURN.lock().unwrap_or_else(|poison| poison.into_inner())
 }
@@ -341,8 +348,8 @@ pub(crate) fn list<'a>(value: &'a Value, path: &str) -> &'a [Value] {
 }
 
 /// Runs an async test with [`take_turn`], for tests that use sockets themselves.
-pub(crate) fn alone_with_sockets(test: impl Future<Output = ()>) {
-    let _turn = alone();
+pub(crate) fn run_alone_async(test: impl Future<Output = ()>) {
+    let _turn = take_turn();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime starts").block_on(test);
 }

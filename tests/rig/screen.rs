@@ -9,13 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Folder, process::give_identity};
+use super::{TempFolder, process::write_hub_identity};
 
 /// How long a test waits for anything before it fails: many times what an idle machine needs.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How often the screen and the program are polled.
-const BREATH: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Red, green and blue, each from 0 to 255.
 pub(crate) type Colour = [u8; 3];
@@ -24,7 +24,7 @@ pub(crate) type Colour = [u8; 3];
 pub(crate) struct Screen {
     server: Child,
     display: String,
-    folder: Folder,
+    folder: TempFolder,
 }
 
 impl Screen {
@@ -46,7 +46,7 @@ impl Screen {
     }
 
     fn try_start(display: u32, without: &[&str]) -> Option<Self> {
-        let folder = Folder::new();
+        let folder = TempFolder::new();
         let mut command = Command::new("Xvfb");
         let display = format!(":{display}");
         command.args([&display, "-displayfd", "1", "-screen", "0", "1280x800x24"]);
@@ -72,7 +72,7 @@ impl Screen {
     }
 
     /// Kills the X server, as a crash or a lost connection would.
-    pub(crate) fn vanish(&self) {
+    pub(crate) fn kill(&self) {
         let killed = Command::new("kill").args(["-KILL", &self.server.id().to_string()]).status();
         assert!(killed.expect("kill runs").success());
     }
@@ -86,7 +86,7 @@ impl Screen {
     }
 
     /// Puts a text on the clipboard.
-    pub(crate) fn copy(&self, text: &str) {
+    pub(crate) fn set_clipboard(&self, text: &str) {
         let mut command = Command::new("xclip");
         command.args(["-i", "-selection", "clipboard"]).env("DISPLAY", &self.display);
         // xclip stays in the background and provides the text until another program replaces it.
@@ -100,7 +100,7 @@ impl Screen {
 
     /// Puts a text on the clipboard and stops the program that owns it, so that reading the
     /// clipboard hangs until the returned value is dropped.
-    pub(crate) fn copy_and_hang(&self, text: &str) -> Hung {
+    pub(crate) fn set_clipboard_and_hang(&self, text: &str) -> HungClipboardOwner {
         let mut command = Command::new("xclip");
         command.args(["-quiet", "-i", "-selection", "clipboard"]).env("DISPLAY", &self.display);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -108,11 +108,11 @@ impl Screen {
         let mut input = child.stdin.take().expect("standard input is piped");
         input.write_all(text.as_bytes()).expect("xclip reads");
         drop(input);
-        let hung = Hung(child);
-        let deadline = Instant::now() + PATIENCE;
+        let hung = HungClipboardOwner(child);
+        let deadline = Instant::now() + TIMEOUT;
         while self.clipboard() != text {
             assert!(Instant::now() < deadline, "xclip does not own the clipboard");
-            thread::sleep(BREATH);
+            thread::sleep(POLL_INTERVAL);
         }
         let id = hung.0.id().to_string();
         assert!(Command::new("kill").args(["-STOP", &id]).status().expect("kill runs").success());
@@ -120,7 +120,7 @@ impl Screen {
     }
 
     /// Takes a screenshot.
-    pub(crate) fn shot(&self) -> Shot {
+    pub(crate) fn screenshot(&self) -> Screenshot {
         // Xvfb keeps the screen in a file of the format that `xwd` writes: a header of big-endian
         // words, a table of colours, then rows of pixels (blue, green, red, one unused byte).
         let file = fs::read(self.folder.file("Xvfb_screen0")).expect("Xvfb writes this file");
@@ -133,14 +133,14 @@ impl Screen {
         let start = word(0) + 12 * word(19);
         let rows = file[start..].chunks(row).take(height);
         let pixels = rows.flat_map(|row| row[..4 * width].chunks(4).map(|p| [p[2], p[1], p[0]]));
-        Shot { width, pixels: pixels.collect() }
+        Screenshot { width, pixels: pixels.collect() }
     }
 }
 
 /// A stopped program that owns the clipboard and does not answer. Killed when dropped.
-pub(crate) struct Hung(Child);
+pub(crate) struct HungClipboardOwner(Child);
 
-impl Drop for Hung {
+impl Drop for HungClipboardOwner {
     fn drop(&mut self) {
         self.0.kill().ok();
         self.0.wait().ok();
@@ -167,21 +167,25 @@ fn missing<T>(program: &str, error: &std::io::Error) -> T {
 }
 
 /// The pixels of the screen at one time.
-pub(crate) struct Shot {
+pub(crate) struct Screenshot {
     width: usize,
     pixels: Vec<Colour>,
 }
 
-impl Shot {
+impl Screenshot {
     /// The smallest rectangle around all pixels of this colour in a range of columns.
-    pub(crate) fn around(&self, colour: Colour, columns: std::ops::Range<usize>) -> Option<Place> {
-        let mut bounds: Option<Place> = None;
+    pub(crate) fn bounding_box(
+        &self,
+        colour: Colour,
+        columns: std::ops::Range<usize>,
+    ) -> Option<PixelRect> {
+        let mut bounds: Option<PixelRect> = None;
         for (index, pixel) in self.pixels.iter().enumerate() {
             let (x, y) = (index % self.width, index / self.width);
             if *pixel != colour || !columns.contains(&x) {
                 continue;
             }
-            let rect = bounds.get_or_insert(Place { left: x, top: y, right: x, bottom: y });
+            let rect = bounds.get_or_insert(PixelRect { left: x, top: y, right: x, bottom: y });
             rect.left = rect.left.min(x);
             (rect.right, rect.bottom) = (rect.right.max(x), rect.bottom.max(y));
         }
@@ -189,7 +193,7 @@ impl Shot {
     }
 
     /// How many pixels from the column `from` on differ from those of another screenshot.
-    pub(crate) fn changed(&self, other: &Self, from: usize) -> usize {
+    pub(crate) fn changed_pixels(&self, other: &Self, from: usize) -> usize {
         let pairs = self.pixels.iter().zip(&other.pixels).enumerate();
         pairs.filter(|(index, (one, two))| index % self.width >= from && one != two).count()
     }
@@ -197,16 +201,16 @@ impl Shot {
 
 /// A rectangle of pixels; its edges are included.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Place {
+pub(crate) struct PixelRect {
     pub(crate) left: usize,
     pub(crate) top: usize,
     pub(crate) right: usize,
     pub(crate) bottom: usize,
 }
 
-impl Place {
+impl PixelRect {
     /// The centre of the rectangle: x and y.
-    pub(crate) fn middle(self) -> (usize, usize) {
+    pub(crate) fn centre(self) -> (usize, usize) {
         (usize::midpoint(self.left, self.right), usize::midpoint(self.top, self.bottom))
     }
 }
@@ -215,19 +219,19 @@ impl Place {
 pub(crate) struct Window<'a> {
     program: Child,
     screen: &'a Screen,
-    home: Folder,
+    home: TempFolder,
 }
 
 /// Prepares the start of a window. Its home folder is new, so that it finds no other instance.
-pub(crate) struct Start {
-    home: Folder,
+pub(crate) struct WindowLauncher {
+    home: TempFolder,
     command: Command,
 }
 
-impl Start {
+impl WindowLauncher {
     /// A window with these settings on this screen.
     pub(crate) fn new(screen: &Screen, settings: &str) -> Self {
-        let home = Folder::new();
+        let home = TempFolder::new();
         let folder = home.file("config").join("quintet");
         fs::create_dir_all(&folder).expect("the settings folder can be created");
         fs::write(folder.join("settings.toml"), settings).expect("the settings can be written");
@@ -235,12 +239,12 @@ impl Start {
         Self { home, command }
     }
 
-    fn command(home: &Folder, screen: &Screen) -> Command {
+    fn command(home: &TempFolder, screen: &Screen) -> Command {
         // Under `nohup` the tests ignore SIGHUP, and the program would inherit that.
         let mut command = Command::new("env");
         command.args(["--default-signal=HUP,INT,TERM", env!("CARGO_BIN_EXE_quintet")]);
         command.env("HOME", home.path()).env("XDG_CONFIG_HOME", home.file("config"));
-        give_identity(home);
+        write_hub_identity(home);
         command.env("XDG_STATE_HOME", home.file("state")).env("DISPLAY", &screen.display);
         command.env("XDG_RUNTIME_DIR", home.path()).env_remove("WAYLAND_SOCKET");
         command.env_remove("WAYLAND_DISPLAY").env_remove("DBUS_SESSION_BUS_ADDRESS");
@@ -251,7 +255,7 @@ impl Start {
     }
 
     /// The program's home folder.
-    pub(crate) fn home(&self) -> &Folder {
+    pub(crate) fn home(&self) -> &TempFolder {
         &self.home
     }
 
@@ -269,7 +273,7 @@ impl Start {
 
     /// Starts the program where no window can be opened, and waits until it ends. Returns its exit
     /// code and its standard error.
-    pub(crate) fn fail(mut self) -> (Option<i32>, String) {
+    pub(crate) fn run_to_failure(mut self) -> (Option<i32>, String) {
         let output = self.command.output().expect("the program starts");
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
@@ -287,7 +291,7 @@ impl<'a> Window<'a> {
     /// Opens a window with these settings and a new home folder, and waits until it has the
     /// keyboard focus.
     pub(crate) fn open(screen: &'a Screen, settings: &str) -> Self {
-        Start::new(screen, settings).open(screen)
+        WindowLauncher::new(screen, settings).open(screen)
     }
 
     /// Waits until the window is shown and has the keyboard focus. Returns its X window id.
@@ -309,8 +313,8 @@ impl<'a> Window<'a> {
 
     /// Starts the program once more with the same home folder and screen, and waits until it ends.
     /// Returns its exit code.
-    pub(crate) fn start_again(&self, args: &[&str]) -> Option<i32> {
-        let status = Start::command(&self.home, self.screen).args(args).status();
+    pub(crate) fn launch_again(&self, args: &[&str]) -> Option<i32> {
+        let status = WindowLauncher::command(&self.home, self.screen).args(args).status();
         status.expect("the program starts").code()
     }
 
@@ -331,29 +335,29 @@ impl<'a> Window<'a> {
     }
 
     /// Waits until the program has ended. Returns its exit code.
-    pub(crate) fn end(&mut self) -> Option<i32> {
-        let deadline = Instant::now() + PATIENCE;
+    pub(crate) fn wait_for_exit(&mut self) -> Option<i32> {
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             if let Some(status) = self.program.try_wait().expect("the process can be queried") {
                 return status.code();
             }
             assert!(Instant::now() < deadline, "the program does not end");
-            thread::sleep(BREATH);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 
     /// The path of the settings file.
-    pub(crate) fn settings(&self) -> PathBuf {
+    pub(crate) fn settings_path(&self) -> PathBuf {
         self.home.file("config").join("quintet").join("settings.toml")
     }
 
     /// The program's process id.
-    pub(crate) fn id(&self) -> u32 {
+    pub(crate) fn process_id(&self) -> u32 {
         self.program.id()
     }
 
     /// Whether the program has a thread of this name.
-    pub(crate) fn runs(&self, thread: &str) -> bool {
+    pub(crate) fn has_thread(&self, thread: &str) -> bool {
         let folder = format!("/proc/{}/task", self.program.id());
         let tasks = fs::read_dir(folder).expect("the program's threads are listed");
         // A thread may end between the listing and the reading of its name.
@@ -368,7 +372,7 @@ impl<'a> Window<'a> {
         what: &str,
         mut poll: impl FnMut(&mut Self) -> Option<T>,
     ) -> T {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             if let Some(value) = poll(self) {
                 return value;
@@ -376,7 +380,7 @@ impl<'a> Window<'a> {
             let ended = self.program.try_wait().expect("the process can be queried");
             assert!(ended.is_none(), "the window ended before there was {what}: {ended:?}");
             assert!(Instant::now() < deadline, "there is no {what}");
-            thread::sleep(BREATH);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 

@@ -18,81 +18,74 @@ use super::world::{Verdict, World};
 #[derive(Default)]
 pub(crate) struct Chats {
     /// The texts. The content of a text is its index here.
-    said: Vec<Saying>,
+    texts: Vec<SentText>,
     /// The newest text that one life of a program received from a participant in a session.
-    heard: BTreeMap<(usize, u32, SessionId, ParticipantId), usize>,
+    last_received: BTreeMap<(usize, u32, SessionId, ParticipantId), usize>,
     /// The texts and the participants that they reached.
-    reached: BTreeSet<(usize, ParticipantId)>,
+    delivered: BTreeSet<(usize, ParticipantId)>,
     /// The participants for which a program reported undelivered texts.
-    lost: BTreeSet<(usize, SessionId, ParticipantId)>,
+    reported_lost: BTreeSet<(usize, SessionId, ParticipantId)>,
 }
 
-struct Saying {
+struct SentText {
     program: usize,
     life: u32,
-    who: ParticipantId,
+    sender: ParticipantId,
     session: SessionId,
-    audience: Vec<ParticipantId>,
-    at: u64,
+    recipients: Vec<ParticipantId>,
+    sent_at: u64,
 }
 
 impl World {
     /// A user sends a text in a session, if it has a chat in which the user may write, and other
     /// participants.
-    pub(crate) fn speak(&mut self, program: usize, session: usize) -> Verdict {
+    pub(crate) fn send_text(&mut self, program: usize, session: usize) -> Verdict {
         let (id, one) = (self.plan.sessions[session].id.clone(), &self.programs[program]);
         let statuses = one.snapshot().sessions;
         let Some(status) = statuses.into_iter().find(|status| status.session == id) else {
             return Ok(());
         };
-        let may_write = status.kind.is_some_and(|kind| kind.may_write(status.role));
+        let may_write = status.kind.is_some_and(|kind| kind.may_chat(status.role));
         let is_in = matches!(status.state, SessionState::Live | SessionState::Reconnecting { .. });
         if !may_write || !is_in || status.participants.is_empty() {
             return Ok(());
         }
         let recipients = status.participants.into_iter().map(|one| one.participant).collect();
         let (sender, life, sent_at) = (one.participant(), one.life, self.now);
-        let sent = Saying {
-            program,
-            life,
-            who: sender,
-            session: id.clone(),
-            audience: recipients,
-            at: sent_at,
-        };
-        let number = self.chats.said.len();
-        self.chats.said.push(sent);
+        let sent = SentText { program, life, sender, session: id.clone(), recipients, sent_at };
+        let number = self.chats.texts.len();
+        self.chats.texts.push(sent);
         let text = ChatText::new(&number.to_string()).map_err(|error| error.to_string())?;
-        self.feed(program, Input::Command(Command::Say { session: id, text }))
+        self.handle_input(program, Input::Command(Command::SendMessage { session: id, text }))
     }
 
     /// Handles an event of a program about its chats or its participants.
-    pub(crate) fn note_chat(&mut self, index: usize, event: &Event) -> Verdict {
+    pub(crate) fn on_chat_event(&mut self, index: usize, event: &Event) -> Verdict {
         match event {
-            Event::Message { session, participant, text, .. } => {
-                self.heard(index, (session, participant), text)
+            Event::MessageReceived { session, participant, text, .. } => {
+                self.on_text(index, (session, participant), text)
             }
             Event::Undelivered { session, participant, .. } => {
-                self.chats.lost.insert((index, session.clone(), participant.clone()));
+                self.chats.reported_lost.insert((index, session.clone(), participant.clone()));
                 Ok(())
             }
             // A participant that comes back later counts as new.
             Event::Participant { session, participant, state: ParticipantState::Left, .. } => {
                 let (chats, life) = (&mut self.chats, self.programs[index].life);
-                chats.heard.remove(&(index, life, session.clone(), participant.clone()));
+                chats.last_received.remove(&(index, life, session.clone(), participant.clone()));
                 Ok(())
             }
             Event::Ended { session, .. } => {
-                self.chats.heard.retain(|(by, _, of, _), _| *by != index || of != session);
+                self.chats.last_received.retain(|(by, _, of, _), _| *by != index || of != session);
                 Ok(())
             }
             Event::Participant { .. }
-            | Event::Said { .. }
+            | Event::MessageSent { .. }
             | Event::Failed(_)
             | Event::Listening { .. }
             | Event::LinkChanged { .. }
             | Event::HubLost { .. }
-            | Event::HubBack { .. }
+            | Event::HubRestored { .. }
             | Event::Opened { .. }
             | Event::Waiting { .. }
             | Event::Joined { .. }
@@ -103,7 +96,7 @@ impl World {
         }
     }
 
-    fn heard(
+    fn on_text(
         &mut self,
         index: usize,
         (session, from): (&SessionId, &ParticipantId),
@@ -112,37 +105,37 @@ impl World {
         let (me, life) = (self.programs[index].participant(), self.programs[index].life);
         let error = |what: &str| Err(format!("P{index} got {text:?} of {from}: {what}"));
         let number: usize = text.as_str().parse().map_err(|_| "that text was never sent")?;
-        let Some(sent) = self.chats.said.get(number) else { return error("it was never sent") };
-        if sent.session != *session || sent.who != *from {
+        let Some(sent) = self.chats.texts.get(number) else { return error("it was never sent") };
+        if sent.session != *session || sent.sender != *from {
             return error("it was sent elsewhere");
         }
-        if !sent.audience.contains(&me) {
+        if !sent.recipients.contains(&me) {
             return error("it was not sent to it");
         }
         let key = (index, life, session.clone(), from.clone());
-        if self.chats.heard.insert(key, number).is_some_and(|before| before >= number) {
+        if self.chats.last_received.insert(key, number).is_some_and(|before| before >= number) {
             return error("it arrived before, or a later text did");
         }
-        self.chats.reached.insert((number, me));
-        self.report.heard += 1;
+        self.chats.delivered.insert((number, me));
+        self.report.texts_received += 1;
         Ok(())
     }
 
     /// In the end each text has reached every participant that was there and still is, unless its
     /// sender was told otherwise.
-    pub(crate) fn judge_chats(&self) -> Verdict {
-        for (number, sent) in self.chats.said.iter().enumerate() {
+    pub(crate) fn check_chats(&self) -> Verdict {
+        for (number, sent) in self.chats.texts.iter().enumerate() {
             let program = &self.programs[sent.program];
-            let ended = program.ended.get(&sent.session).is_some_and(|(_, at)| *at >= sent.at);
+            let ended = program.ended.get(&sent.session).is_some_and(|(_, at)| *at >= sent.sent_at);
             if program.core.is_none() || program.life != sent.life || ended {
                 continue;
             }
-            for recipient in &sent.audience {
-                let shown = self.shown(sent.program, &sent.session, recipient);
+            for recipient in &sent.recipients {
+                let shown = self.shown_state(sent.program, &sent.session, recipient);
                 let is_live = shown.is_some_and(|(state, _)| state == ParticipantState::Live);
                 let key = (sent.program, sent.session.clone(), recipient.clone());
-                let reached = self.chats.reached.contains(&(number, recipient.clone()));
-                if is_live && !reached && !self.chats.lost.contains(&key) {
+                let reached = self.chats.delivered.contains(&(number, recipient.clone()));
+                if is_live && !reached && !self.chats.reported_lost.contains(&key) {
                     let (by, session) = (sent.program, &sent.session);
                     return Err(format!("a text of P{by} in {session} never reached {recipient}"));
                 }
@@ -153,26 +146,26 @@ impl World {
 
     /// Opens the data channel of a connection on which packets flow, and delivers what was sent on
     /// it, now or at a later tick.
-    pub(crate) fn look_at_channel(&mut self, index: usize) -> Verdict {
+    pub(crate) fn update_channel(&mut self, index: usize) -> Verdict {
         let one = &self.connections[index];
         let flows = one.media.data && one.is_open && one.state == PeerState::Connected;
         if !flows || !self.flows(index) {
             return Ok(());
         }
         if !std::mem::replace(&mut self.connections[index].is_writable, true) {
-            self.told(index, PeerEvent::Writable)?;
+            self.peer_event(index, PeerEvent::ChannelOpen)?;
         }
         let Some(other) = self.connections[index].remote.map(|uid| uid as usize) else {
             return Ok(());
         };
         let idle = self.connections[index].unread.is_empty();
-        if idle || self.chance.percent(40) {
+        if idle || self.rng.percent(40) {
             return Ok(());
         }
         while let Some(message) = self.connections[index].unread.pop_front() {
             // As with webrtc-rs, a message that arrives before the channel is open is lost.
             if self.connections[other].is_writable {
-                self.told(other, PeerEvent::Read(message))?;
+                self.peer_event(other, PeerEvent::ChannelMessage(message))?;
             }
         }
         Ok(())

@@ -12,7 +12,7 @@ use quintet::{
 };
 
 use super::{
-    connection::{Connection, Standing},
+    connection::{Connection, SignalingState},
     script::{Script, Spec},
     world::{MS, SECOND, Verdict, World},
 };
@@ -20,28 +20,33 @@ use super::{
 /// A check that is scheduled for a certain time.
 pub(crate) enum Check {
     /// A participant left: the witnesses no longer show it.
-    Left { who: ParticipantId, session: SessionId, start: u64, witnesses: Vec<usize> },
+    Left { participant: ParticipantId, session: SessionId, start: u64, witnesses: Vec<usize> },
     /// A participant has been silent since `start`.
-    Silent { who: ParticipantId, stage: Stage, start: u64, witnesses: Vec<(usize, SessionId)> },
+    Silence {
+        participant: ParticipantId,
+        expected: SilenceStage,
+        start: u64,
+        witnesses: Vec<(usize, SessionId)>,
+    },
     /// A session ended because its opener left or was lost.
     Ended { session: SessionId, reason: EndReason, start: u64, witnesses: Vec<usize> },
     /// The opener of the session was lost, and the witness waits for it.
     Awaited { session: SessionId, start: u64, witness: usize },
     /// Leaving was undone: the session is there again.
-    Undone { program: usize, session: SessionId, start: u64 },
+    DepartureUndone { program: usize, session: SessionId, start: u64 },
     /// A connection survived a change of network by finding new paths.
-    Survived { program: usize, start: u64, peers: Vec<(PeerId, usize)> },
+    SurvivedNetworkChange { program: usize, start: u64, peers: Vec<(PeerId, usize)> },
     /// A broken connection was replaced once and is live.
-    Mended { pair: (usize, usize), start: u64, was: Vec<usize> },
+    Reconnected { pair: (usize, usize), start: u64, was: Vec<usize> },
 }
 
 /// How far a silence must have been noticed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Stage {
+pub(crate) enum SilenceStage {
     Reconnecting,
     Gone,
     SeatKept,
-    Out,
+    Removed,
 }
 
 /// After how much silence a connection reports `Disconnected`.
@@ -72,7 +77,7 @@ pub(crate) fn next_state(one: &Connection, quiet: u64) -> Option<PeerState> {
 /// Whether this input may close running media. Trouble with the hub never may.
 pub(crate) fn may_close(cause: Option<&Input>) -> bool {
     match cause {
-        Some(Input::Command(_) | Input::Peer(_, PeerEvent::Refused { .. })) => true,
+        Some(Input::Command(_) | Input::Peer(_, PeerEvent::Failed { .. })) => true,
         Some(Input::Hub(_, HubEvent::Message(message))) => match message {
             HubMessage::Closed { .. } => true,
             HubMessage::ParticipantLeft { reason, .. } => *reason != LeaveReason::Lost,
@@ -97,12 +102,15 @@ pub(crate) fn may_close(cause: Option<&Input>) -> bool {
         Some(Input::Hub(
             _,
             HubEvent::Up { .. }
-            | HubEvent::Moved { .. }
+            | HubEvent::AddressChanged { .. }
             | HubEvent::Down { .. }
             | HubEvent::Guests { .. },
         ))
         | Some(
-            Input::Peer(..) | Input::Source(..) | Input::Equipped { .. } | Input::Preview { .. },
+            Input::Peer(..)
+            | Input::Source(..)
+            | Input::DevicesAvailable { .. }
+            | Input::Preview { .. },
         )
         | None => false,
     }
@@ -110,13 +118,13 @@ pub(crate) fn may_close(cause: Option<&Input>) -> bool {
 
 /// Whether a connection is, as far as it knows, one between these two programs.
 fn was_between(one: &Connection, pair: (usize, usize)) -> bool {
-    one.towards == Some(if one.node == pair.0 { pair.1 } else { pair.0 })
-        && (one.node == pair.0 || one.node == pair.1)
+    one.remote_program == Some(if one.program == pair.0 { pair.1 } else { pair.0 })
+        && (one.program == pair.0 || one.program == pair.1)
 }
 
 impl World {
     /// Checks that the faults of the run explain a failure that the user is shown.
-    pub(crate) fn failed(&self, index: usize, failure: &Failure) -> Verdict {
+    pub(crate) fn check_failure(&self, index: usize, failure: &Failure) -> Verdict {
         let explained = match failure.code {
             FailureCode::HubUnreachable | FailureCode::Connection(_) => {
                 self.plan.script != Script::Calm
@@ -136,7 +144,7 @@ impl World {
         if explained && has_sentence { Ok(()) } else { Err(format!("P{index} fails: {failure:?}")) }
     }
 
-    pub(crate) fn note_news(&mut self, message: &HubMessage) {
+    pub(crate) fn count_hub_message(&mut self, message: &HubMessage) {
         let is_owner = matches!(message, HubMessage::Owner { .. });
         let is_closed = matches!(message, HubMessage::Closed { .. });
         self.report.successions += usize::from(is_owner);
@@ -147,23 +155,25 @@ impl World {
     pub(crate) fn is_calm(&self, program: usize) -> bool {
         let one = &self.programs[program];
         let hub = self.hub_disturbed == 0 || self.hub_disturbed + RECOVERY <= self.now;
-        one.core.is_some() && (one.disturbed == 0 || one.disturbed + RECOVERY <= self.now) && hub
+        one.core.is_some()
+            && (one.disturbed_until == 0 || one.disturbed_until + RECOVERY <= self.now)
+            && hub
     }
 
     /// Whether a program was undisturbed since `start`.
     fn stayed_calm(&self, program: usize, start: u64) -> bool {
         let one = &self.programs[program];
-        one.core.is_some() && one.disturbed < start && self.hub_disturbed < start
+        one.core.is_some() && one.disturbed_until < start && self.hub_disturbed < start
     }
 
     /// Whether a program was undisturbed after the fault at `start`, and its user left no session.
-    fn stayed(&self, program: usize, start: u64) -> bool {
+    fn stayed_undisturbed(&self, program: usize, start: u64) -> bool {
         let one = &self.programs[program];
-        one.core.is_some() && one.disturbed <= start && one.left < start
+        one.core.is_some() && one.disturbed_until <= start && one.left_at < start
     }
 
     /// The state of a participant as a program shows it.
-    pub(crate) fn shown(
+    pub(crate) fn shown_state(
         &self,
         program: usize,
         session: &SessionId,
@@ -175,14 +185,14 @@ impl World {
         Some((found.state, found.peer))
     }
 
-    pub(crate) fn check(&mut self, check: Check) -> Verdict {
+    pub(crate) fn run_check(&mut self, check: Check) -> Verdict {
         match check {
-            Check::Left { who: participant, session, start, witnesses } => {
+            Check::Left { participant, session, start, witnesses } => {
                 let back = self
                     .program_of(&participant)
                     .is_some_and(|one| self.programs[one].wants.contains_key(&session));
                 for witness in witnesses {
-                    let sees = self.shown(witness, &session, &participant).is_some();
+                    let sees = self.shown_state(witness, &session, &participant).is_some();
                     if sees && !back && self.stayed_calm(witness, start) {
                         return Err(format!(
                             "P{witness} shows {participant} 1 s after it left {session}"
@@ -191,7 +201,7 @@ impl World {
                 }
                 Ok(())
             }
-            Check::Silent { who: participant, stage: expected, start, witnesses } => {
+            Check::Silence { participant, expected, start, witnesses } => {
                 let mut seen = witnesses.into_iter();
                 seen.try_for_each(|(one, session)| {
                     self.check_silent((&participant, expected, start), one, &session)
@@ -224,9 +234,9 @@ impl World {
                 self.report.awaited += usize::from(is_shown);
                 Ok(())
             }
-            Check::Undone { program, session, start } => {
+            Check::DepartureUndone { program, session, start } => {
                 let one = &self.programs[program];
-                let is_wanted = one.wants.contains_key(&session) && one.left <= start;
+                let is_wanted = one.wants.contains_key(&session) && one.left_at <= start;
                 let statuses = one.snapshot().sessions;
                 let is_there = statuses.iter().any(|status| status.session == session);
                 if is_wanted && one.core.is_some() && !is_there {
@@ -234,16 +244,16 @@ impl World {
                 }
                 Ok(())
             }
-            Check::Survived { program, start, peers } => {
+            Check::SurvivedNetworkChange { program, start, peers } => {
                 self.check_survived(program, start, &peers)
             }
-            Check::Mended { pair, start, was } => self.check_mended(pair, start, was),
+            Check::Reconnected { pair, start, was } => self.check_reconnected(pair, start, was),
         }
     }
 
     fn check_silent(
         &self,
-        (participant, expected, start): (&ParticipantId, Stage, u64),
+        (participant, expected, start): (&ParticipantId, SilenceStage, u64),
         witness: usize,
         session: &SessionId,
     ) -> Verdict {
@@ -251,14 +261,14 @@ impl World {
         if !self.stayed_calm(witness, start) || !wants {
             return Ok(());
         }
-        let state = self.shown(witness, session, participant).map(|(state, _)| state);
+        let state = self.shown_state(witness, session, participant).map(|(state, _)| state);
         let right = match (expected, state) {
-            (Stage::SeatKept, state) => state == Some(ParticipantState::Gone),
-            (_, None) | (Stage::Gone, Some(ParticipantState::Gone)) => true,
-            (Stage::Reconnecting, Some(state)) => {
+            (SilenceStage::SeatKept, state) => state == Some(ParticipantState::Gone),
+            (_, None) | (SilenceStage::Gone, Some(ParticipantState::Gone)) => true,
+            (SilenceStage::Reconnecting, Some(state)) => {
                 matches!(state, ParticipantState::Reconnecting | ParticipantState::Gone)
             }
-            (Stage::Gone | Stage::Out, Some(_)) => false,
+            (SilenceStage::Gone | SilenceStage::Removed, Some(_)) => false,
         };
         let after = (self.now - start) / MS;
         if right {
@@ -269,12 +279,15 @@ impl World {
 
     fn check_survived(&self, program: usize, start: u64, peers: &[(PeerId, usize)]) -> Verdict {
         for (peer, at) in peers {
-            let other = self.connections[*at].remote.map(|uid| self.connections[uid as usize].node);
-            let calm = other.is_some_and(|other| self.stayed(other, start));
-            let mine = self.stayed(program, start) && self.hub_disturbed < start;
+            let other =
+                self.connections[*at].remote.map(|uid| self.connections[uid as usize].program);
+            let calm = other.is_some_and(|other| self.stayed_undisturbed(other, start));
+            let mine = self.stayed_undisturbed(program, start) && self.hub_disturbed < start;
             let session = &self.connections[*at].session;
-            let wants =
-                [Some(program), other].into_iter().flatten().all(|one| self.has(one, session));
+            let wants = [Some(program), other]
+                .into_iter()
+                .flatten()
+                .all(|one| self.is_live_in(one, session));
             if calm && mine && wants && !self.connections[*at].flows {
                 return Err(format!("P{program} did not find new paths for {peer}"));
             }
@@ -283,27 +296,28 @@ impl World {
     }
 
     /// A pair whose connections broke has new ones, made at the first attempt.
-    fn check_mended(&mut self, pair: (usize, usize), start: u64, was: Vec<usize>) -> Verdict {
-        let stayed = self.stayed(pair.0, start) && self.stayed(pair.1, start);
+    fn check_reconnected(&mut self, pair: (usize, usize), start: u64, was: Vec<usize>) -> Verdict {
+        let stayed =
+            self.stayed_undisturbed(pair.0, start) && self.stayed_undisturbed(pair.1, start);
         if !stayed || self.hub_disturbed >= start {
             return Ok(());
         }
         for before in was {
             let session = self.connections[before].session.clone();
             let both = [pair.0, pair.1];
-            if both.iter().any(|one| !self.has(*one, &session)) {
+            if both.iter().any(|one| !self.is_live_in(*one, &session)) {
                 continue;
             }
             for (mine, theirs) in [(pair.0, pair.1), (pair.1, pair.0)] {
                 let other = self.programs[theirs].participant();
-                let shown = self.shown(mine, &session, &other);
+                let shown = self.shown_state(mine, &session, &other);
                 if shown.is_none_or(|(state, _)| state != ParticipantState::Live) {
                     return Err(format!("P{mine} shows P{theirs} as {shown:?} after a break"));
                 }
             }
             let tries = self.connections.iter().filter(|one| {
                 let known = was_between(one, pair);
-                one.session == session && one.opened > start && known
+                one.session == session && one.opened_at > start && known
             });
             if tries.count() > 2 {
                 return Err(format!("P{} and P{} needed several attempts", pair.0, pair.1));
@@ -313,30 +327,30 @@ impl World {
     }
 
     /// After the recovery time everything is as the users want it, and nothing else is left.
-    pub(crate) fn judge_end(&mut self) -> Verdict {
+    pub(crate) fn check_end(&mut self) -> Verdict {
         for spec in &self.plan.sessions {
-            self.report.pairs += self.judge_session(spec)?;
+            self.report.pairs += self.check_session(spec)?;
         }
         for one in self.connections.iter().filter(|one| one.is_open) {
-            if self.programs[one.node].core.is_none() {
+            if self.programs[one.program].core.is_none() {
                 continue;
             }
-            if one.standing != Standing::Stable || !one.queue.is_empty() {
+            if one.signaling_state != SignalingState::Stable || !one.queue.is_empty() {
                 return Err(format!(
                     "P{}: {} has commands or an unanswered offer",
-                    one.node, one.peer
+                    one.program, one.peer
                 ));
             }
             if !one.flows {
-                return Err(format!("P{}: {} is left over", one.node, one.peer));
+                return Err(format!("P{}: {} is left over", one.program, one.peer));
             }
         }
-        self.judge_chats()?;
-        self.judge_devices()
+        self.check_chats()?;
+        self.check_devices()
     }
 
     /// Counts the live pairs of a session. Each must be live at both ends.
-    fn judge_session(&self, spec: &Spec) -> Result<usize, String> {
+    fn check_session(&self, spec: &Spec) -> Result<usize, String> {
         let mut live = BTreeMap::new();
         let mut members = vec![];
         for program in self.programs.iter().filter(|one| one.core.is_some()) {
@@ -352,7 +366,7 @@ impl World {
             }
         }
         let opener = self.programs[spec.opener].wants.get(&spec.id);
-        let must = members.contains(&spec.opener) && opener.is_some_and(|want| want.open);
+        let must = members.contains(&spec.opener) && opener.is_some_and(|want| want.as_opener);
         let room = members.len().min(usize::from(spec.kind.default_limit()));
         if (must || !live.is_empty()) && live.len() != room {
             return Err(format!("{} is live for {:?} of {members:?}", spec.id, live.keys()));
@@ -363,14 +377,14 @@ impl World {
         }
         let mut pairs = 0;
         for mine in live.keys() {
-            pairs += self.judge_view(spec, *mine, &live)?;
+            pairs += self.check_view(spec, *mine, &live)?;
         }
         Ok(pairs)
     }
 
     /// Counts the participants that a member shows as live: exactly those that the topology pairs
     /// it with.
-    fn judge_view(
+    fn check_view(
         &self,
         spec: &Spec,
         mine: usize,
@@ -378,7 +392,7 @@ impl World {
     ) -> Result<usize, String> {
         let status = &live[&mine];
         let is_paired = |other: usize, their: &SessionStatus| {
-            other != mine && spec.kind.links(status.role, their.role)
+            other != mine && spec.kind.pairs(status.role, their.role)
         };
         let mut paired = 0;
         for (other, their) in live.iter().filter(|(other, their)| is_paired(**other, their)) {
@@ -386,7 +400,7 @@ impl World {
             let seen = status.participants.iter().find(|one| one.participant == id);
             let right = seen
                 .is_some_and(|one| one.state == ParticipantState::Live && one.role == their.role);
-            let sent = self.passes(*other, &spec.id, their);
+            let sent = self.sends(*other, &spec.id, their);
             let view = seen.map(|one| (one.microphone, one.camera));
             if view != Some(sent) {
                 return Err(format!("{}: P{mine} shows media {view:?} of P{other}", spec.id));
@@ -407,12 +421,12 @@ impl World {
     }
 
     /// A source is needed while a connection sends its media, and the hub while there is a session.
-    fn judge_devices(&self) -> Verdict {
+    fn check_devices(&self) -> Verdict {
         for program in self.programs.iter().filter(|one| one.core.is_some()) {
             let (mut camera, mut microphone, mut speaker) = (false, false, false);
             for one in program.peers.values().map(|at| &self.connections[*at]) {
-                microphone |= one.fed.0;
-                camera |= one.fed.1;
+                microphone |= one.sending.0;
+                camera |= one.sending.1;
                 speaker |= one.media.audio.is_some_and(|direction| direction.receives());
             }
             if program.demand != (camera, microphone, speaker) {
@@ -426,10 +440,10 @@ impl World {
     }
 
     /// Checks that a program shows what it announced, and that it is true.
-    pub(crate) fn look_at(&self, index: usize) -> Verdict {
+    pub(crate) fn check_window(&self, index: usize) -> Verdict {
         let program = &self.programs[index];
         let mut shown = BTreeMap::new();
-        self.check_fed(index)?;
+        self.check_media(index)?;
         let snapshot = program.snapshot();
         let departing = snapshot.departure.map(|departure| departure.sessions).unwrap_or_default();
         for status in departing {
@@ -445,7 +459,7 @@ impl World {
             for one in status.participants {
                 let at = one.peer.and_then(|peer| program.peers.get(&peer));
                 if let Some(connection) = at.map(|at| &self.connections[*at]) {
-                    let quiet = (!connection.flows).then(|| self.now - connection.flow_changed);
+                    let quiet = (!connection.flows).then(|| self.now - connection.flow_changed_at);
                     let is_live = one.state == ParticipantState::Live;
                     let started = connection.state != PeerState::Connecting;
                     if is_live && started && quiet.is_some_and(|quiet| quiet > 5700 * MS) {
@@ -460,9 +474,9 @@ impl World {
                 shown.insert((status.session.clone(), one.participant), one.state);
             }
         }
-        if shown == program.told {
+        if shown == program.announced {
             return Ok(());
         }
-        Err(format!("P{index} announced {:?} and shows {shown:?}", program.told))
+        Err(format!("P{index} announced {:?} and shows {shown:?}", program.announced))
     }
 }

@@ -9,26 +9,26 @@ use quintet::{
 };
 
 use super::{
-    checks::{Check, Stage},
-    script::{Fault, Want},
-    world::{Happening, MS, SECOND, Verdict, World},
+    checks::{Check, SilenceStage},
+    script::{Fault, Wanted},
+    world::{MS, SECOND, ScheduledEvent, Verdict, World},
 };
 
 /// How long a user waits before requesting again what failed.
-const PATIENCE: u64 = 2 * SECOND;
+const RETRY_AFTER: u64 = 2 * SECOND;
 
 impl World {
     /// Applies a fault.
-    pub(crate) fn strike(&mut self, fault: Fault) -> Verdict {
-        self.narrate(|| format!("{fault:?}"));
+    pub(crate) fn apply(&mut self, fault: Fault) -> Verdict {
+        self.trace(|| format!("{fault:?}"));
         match fault {
-            Fault::Ask { program, session } => self.ask(program, session),
+            Fault::Enter { program, session } => self.enter(program, session),
             Fault::Leave { program, session } => self.leave(program, session),
-            Fault::Turn { program, session, gate: switch, open: enabled } => {
+            Fault::SetSwitch { program, session, switch, enabled } => {
                 let session = session.map(|index| self.plan.sessions[index].id.clone());
-                self.turn(program, Command::SetGate { session, gate: switch, open: enabled })
+                self.set_switch(program, Command::SetEnabled { session, switch, enabled })
             }
-            Fault::Say { program, session } => self.speak(program, session),
+            Fault::SendText { program, session } => self.send_text(program, session),
             Fault::Depart { program, session, undone_after } => {
                 self.depart(program, session, undone_after)
             }
@@ -37,7 +37,7 @@ impl World {
             Fault::Cut { program } => self.cut(program),
             Fault::Stall { program, span } => self.stall(program, span),
             Fault::KillHub { span } => {
-                self.at(self.now + span, Happening::Fault(Fault::StartHub));
+                self.schedule(self.now + span, ScheduledEvent::Fault(Fault::StartHub));
                 self.kill_hub()
             }
             Fault::StartHub => {
@@ -52,32 +52,32 @@ impl World {
             Fault::Block { pair, span } => self.block(pair, span),
             Fault::Isolate { program, span } => self.isolate(program, span),
             Fault::ChangeNetwork { program } => self.change_network(program),
-            Fault::Break { pair } => self.break_off(pair),
+            Fault::Break { pair } => self.fail_connections(pair),
         }
     }
 
     /// Checks what each window shows. Users request again the sessions that they want and are not
     /// in.
-    pub(crate) fn look_at_windows(&mut self) -> Verdict {
+    pub(crate) fn check_windows(&mut self) -> Verdict {
         for program in 0..self.programs.len() {
             if self.programs[program].core.is_none() {
                 continue;
             }
-            self.look_at(program)?;
+            self.check_window(program)?;
             let wants: Vec<_> = self.programs[program].wants.keys().cloned().collect();
             for session in wants {
-                self.insist(program, &session)?;
+                self.retry_wanted(program, &session)?;
             }
         }
         Ok(())
     }
 
-    fn insist(&mut self, program: usize, session: &SessionId) -> Verdict {
+    fn retry_wanted(&mut self, program: usize, session: &SessionId) -> Verdict {
         let one = &self.programs[program];
         let statuses = one.snapshot().sessions;
         let status = statuses.into_iter().find(|status| status.session == *session);
         let Some(want) = one.wants.get(session).copied() else { return Ok(()) };
-        if status.as_ref().is_some_and(is_on) || self.now < want.asked + PATIENCE {
+        if status.as_ref().is_some_and(is_active) || self.now < want.asked_at + RETRY_AFTER {
             return Ok(());
         }
         let Some(spec) = self.plan.spec(session) else { return Ok(()) };
@@ -90,17 +90,17 @@ impl World {
                 if failure.code == FailureCode::Hub(ErrorCode::IdTaken))
         });
         let is_taken_over = taken && spec.kind.topology == Topology::ManyToMany;
-        let (id, kind, as_opener) = (spec.id.clone(), spec.kind, want.open && !is_taken_over);
-        self.programs[program].wants.insert(id.clone(), Want { open: as_opener, asked: self.now });
+        let (id, kind, as_opener) = (spec.id.clone(), spec.kind, want.as_opener && !is_taken_over);
+        self.programs[program].wants.insert(id.clone(), Wanted { as_opener, asked_at: self.now });
         let command = if as_opener {
             Command::Open(OpenRequest { session: id, kind, limit: None })
         } else {
             Command::Join { target: JoinTarget { session: id, hub: None }, wait: true }
         };
-        self.feed(program, Input::Command(command))
+        self.handle_input(program, Input::Command(command))
     }
 
-    fn ask(&mut self, program: usize, session: usize) -> Verdict {
+    fn enter(&mut self, program: usize, session: usize) -> Verdict {
         let spec = &self.plan.sessions[session];
         let as_opener = spec.opener == program && !self.programs[program].was_in.contains(&spec.id);
         let id = spec.id.clone();
@@ -109,24 +109,24 @@ impl World {
         }
         self.programs[program].was_in.insert(id.clone());
         // A user that opened a session and left it comes back as a guest of its successor.
-        self.programs[program].wants.insert(id.clone(), Want { open: as_opener, asked: 0 });
-        if self.programs[program].core.is_some() { self.insist(program, &id) } else { Ok(()) }
+        self.programs[program].wants.insert(id.clone(), Wanted { as_opener, asked_at: 0 });
+        if self.programs[program].core.is_some() { self.retry_wanted(program, &id) } else { Ok(()) }
     }
 
     /// A user leaves a joined session, and may undo it.
     fn depart(&mut self, program: usize, session: usize, undone_after: Option<u64>) -> Verdict {
         let id = self.plan.sessions[session].id.clone();
-        let is_in = self.has(program, &id);
+        let is_in = self.is_live_in(program, &id);
         let one = &mut self.programs[program];
         let Some(want) = one.wants.get(&id).copied().filter(|_| is_in) else { return Ok(()) };
         one.wants.remove(&id);
-        one.parted.insert(id.clone(), want);
-        one.left = self.now;
+        one.departing.insert(id.clone(), want);
+        one.left_at = self.now;
         if let Some(span) = undone_after {
-            let undo = Happening::Fault(Fault::Undo { program, session });
-            self.at(self.now + span, undo);
+            let undo = ScheduledEvent::Fault(Fault::Undo { program, session });
+            self.schedule(self.now + span, undo);
         }
-        self.feed(program, Input::Command(Command::Depart(Departure::Leave(id))))
+        self.handle_input(program, Input::Command(Command::Depart(Departure::Leave(id))))
     }
 
     /// A user undoes leaving, unless it is too late. The session must be there as before.
@@ -137,13 +137,13 @@ impl World {
         if !departure.is_some_and(|departure| departure.sessions.iter().any(is_there)) {
             return Ok(());
         }
-        let Some(want) = self.programs[program].parted.remove(&id) else { return Ok(()) };
+        let Some(want) = self.programs[program].departing.remove(&id) else { return Ok(()) };
         self.report.undone += 1;
         self.programs[program].wants.insert(id.clone(), want);
         let start = self.now;
-        let check = Check::Undone { program, session: id, start };
-        self.at(start + SECOND / 10, Happening::Check(check));
-        self.feed(program, Input::Command(Command::Undo))
+        let check = Check::DepartureUndone { program, session: id, start };
+        self.schedule(start + SECOND / 10, ScheduledEvent::Check(check));
+        self.handle_input(program, Input::Command(Command::Undo))
     }
 
     /// A user changes the name, if the program runs.
@@ -153,18 +153,18 @@ impl World {
         }
         self.report.renames += 1;
         let name = format!("{}'", self.programs[program].name);
-        self.feed(program, Input::Command(Command::Rename { name }))
+        self.handle_input(program, Input::Command(Command::Rename { name }))
     }
 
     /// A user sets a mute switch that is shown.
-    fn turn(&mut self, program: usize, command: Command) -> Verdict {
+    fn set_switch(&mut self, program: usize, command: Command) -> Verdict {
         let sessions = self.programs[program].snapshot().sessions;
         let is_there = |id: &SessionId| sessions.iter().any(|one| one.session == *id);
         if self.programs[program].core.is_none() || !command.session().is_none_or(is_there) {
             return Ok(());
         }
-        self.report.turns += 1;
-        self.feed(program, Input::Command(command))
+        self.report.switches += 1;
+        self.handle_input(program, Input::Command(command))
     }
 
     fn leave(&mut self, program: usize, session: usize) -> Verdict {
@@ -173,7 +173,7 @@ impl World {
         if self.programs[program].wants.remove(&id).is_none() {
             return Ok(());
         }
-        self.programs[program].left = self.now;
+        self.programs[program].left_at = self.now;
         let ends = spec.opener == program && !spec.kind.outlives_opener();
         spec.closed |= ends;
         if self.programs[program].core.is_none() {
@@ -181,38 +181,38 @@ impl World {
         }
         if ends && self.is_calm(program) {
             let start = self.now;
-            let is_in = |one: &usize| self.is_calm(*one) && self.has(*one, &id);
+            let is_in = |one: &usize| self.is_calm(*one) && self.is_live_in(*one, &id);
             let others = (0..self.programs.len()).filter(|one| *one != program);
             let witnesses = others.filter(is_in).collect();
             let reason = EndReason::OpenerLeft;
             let check = Check::Ended { session: id.clone(), reason, start, witnesses };
-            self.at(start + SECOND, Happening::Check(check));
+            self.schedule(start + SECOND, ScheduledEvent::Check(check));
         }
         let is_known =
             self.programs[program].snapshot().sessions.iter().any(|one| one.session == id);
         if !is_known {
             return Ok(());
         }
-        self.feed(program, Input::Command(Command::Leave { session: id }))
+        self.handle_input(program, Input::Command(Command::Leave { session: id }))
     }
 
     /// Schedules the check that a leaver is gone for all others within a second.
-    pub(crate) fn note_leaving(&mut self, program: usize, session: &SessionId) {
+    pub(crate) fn expect_leave_noticed(&mut self, program: usize, session: &SessionId) {
         if !self.is_calm(program) {
             return;
         }
         let (participant, session) = (self.programs[program].participant(), session.clone());
-        let in_it = |one: &usize| self.is_calm(*one) && self.has(*one, &session);
+        let in_it = |one: &usize| self.is_calm(*one) && self.is_live_in(*one, &session);
         let witnesses = (0..self.programs.len()).filter(in_it).collect();
         let start = self.now;
-        let check = Check::Left { who: participant, session, start, witnesses };
-        self.at(start + SECOND, Happening::Check(check));
+        let check = Check::Left { participant, session, start, witnesses };
+        self.schedule(start + SECOND, ScheduledEvent::Check(check));
     }
 
     fn stall(&mut self, program: usize, span: u64) -> Verdict {
         let until = self.now + span;
         self.disturb(program, until);
-        let stalled = &mut self.programs[program].client.stalled;
+        let stalled = &mut self.programs[program].client.stalled_until;
         *stalled = (*stalled).max(until);
         Ok(())
     }
@@ -228,7 +228,7 @@ impl World {
 
     fn isolate(&mut self, program: usize, span: u64) -> Verdict {
         if self.is_calm(program) {
-            self.plan_silence(program, Some(span));
+            self.expect_silence_noticed(program, Some(span));
         }
         self.stall(program, span)?;
         for other in (0..self.programs.len()).filter(|other| *other != program) {
@@ -245,7 +245,7 @@ impl World {
             return Ok(());
         }
         if self.is_calm(program) {
-            self.plan_silence(program, span);
+            self.expect_silence_noticed(program, span);
         }
         self.disturb(program, self.now);
         if let Some(socket) = self.programs[program].client.socket {
@@ -256,7 +256,7 @@ impl World {
         }
         self.programs[program].kill();
         if let Some(span) = span {
-            self.at(self.now + span, Happening::Fault(Fault::Start { program, fresh }));
+            self.schedule(self.now + span, ScheduledEvent::Fault(Fault::Start { program, fresh }));
         }
         Ok(())
     }
@@ -266,24 +266,24 @@ impl World {
             return Ok(());
         }
         self.disturb(program, self.now);
-        if fresh && self.chance.percent(50) {
+        if fresh && self.rng.percent(50) {
             self.programs[program].keys.clear();
         }
-        self.programs[program].start(fresh, &mut self.chance);
+        self.programs[program].start(fresh, &mut self.rng);
         Ok(())
     }
 
     /// Schedules the checks that a silence is noticed in time by every program that shows the
     /// silent participant as live now.
-    fn plan_silence(&mut self, program: usize, span: Option<u64>) {
+    fn expect_silence_noticed(&mut self, program: usize, span: Option<u64>) {
         let (participant, start) = (self.programs[program].participant(), self.now);
         let mut witnesses = vec![];
         let mut orphans = vec![];
         for other in (0..self.programs.len()).filter(|one| *one != program && self.is_calm(*one)) {
             for spec in &self.plan.sessions {
                 let wants = self.programs[program].wants.contains_key(&spec.id)
-                    && self.has(other, &spec.id);
-                let shown = self.shown(other, &spec.id, &participant).filter(|_| wants);
+                    && self.is_live_in(other, &spec.id);
+                let shown = self.shown_state(other, &spec.id, &participant).filter(|_| wants);
                 if shown.is_some_and(|(state, _)| state == ParticipantState::Live) {
                     let lives_on = spec.opener != program || spec.kind.outlives_opener();
                     let list = if lives_on { &mut witnesses } else { &mut orphans };
@@ -293,22 +293,22 @@ impl World {
         }
         let all: Vec<_> = witnesses.iter().chain(&orphans).cloned().collect();
         let stages = [
-            (Stage::Reconnecting, 5 * SECOND, &all),
-            (Stage::Gone, 10 * SECOND + 700 * MS, &all),
-            (Stage::SeatKept, 57 * SECOND, &all),
-            (Stage::Out, 62 * SECOND, &witnesses),
+            (SilenceStage::Reconnecting, 5 * SECOND, &all),
+            (SilenceStage::Gone, 10 * SECOND + 700 * MS, &all),
+            (SilenceStage::SeatKept, 57 * SECOND, &all),
+            (SilenceStage::Removed, 62 * SECOND, &witnesses),
         ];
         for (expected, after, witnesses) in stages {
             if span.is_none_or(|span| span > after) {
                 let (participant, witnesses) = (participant.clone(), witnesses.clone());
-                let check = Check::Silent { who: participant, stage: expected, start, witnesses };
-                self.at(start + after, Happening::Check(check));
+                let check = Check::Silence { participant, expected, start, witnesses };
+                self.schedule(start + after, ScheduledEvent::Check(check));
             }
         }
         for (witness, session) in orphans {
             if span.is_none_or(|span| span > 62 * SECOND) {
                 let check = Check::Awaited { session, start, witness };
-                self.at(start + 62 * SECOND, Happening::Check(check));
+                self.schedule(start + 62 * SECOND, ScheduledEvent::Check(check));
             }
         }
     }
@@ -321,7 +321,7 @@ impl World {
         let peers: Vec<_> = if self.is_calm(program) {
             let flowing = self.programs[program].peers.iter().filter(|(_, at)| {
                 let one = &self.connections[**at];
-                let other = one.remote.map(|uid| self.connections[uid as usize].node);
+                let other = one.remote.map(|uid| self.connections[uid as usize].program);
                 one.state == PeerState::Connected && other.is_some_and(|one| self.is_calm(one))
             });
             flowing.map(|(peer, at)| (*peer, *at)).collect()
@@ -329,14 +329,14 @@ impl World {
             vec![]
         };
         self.disturb(program, start);
-        let check = Check::Survived { program, start, peers };
-        self.at(start + 9500 * MS, Happening::Check(check));
+        let check = Check::SurvivedNetworkChange { program, start, peers };
+        self.schedule(start + 9500 * MS, ScheduledEvent::Check(check));
         Ok(())
     }
 
     /// Both ends of the connections of a pair fail at about the same time, so that both make an
     /// offer.
-    fn break_off(&mut self, pair: (usize, usize)) -> Verdict {
+    fn fail_connections(&mut self, pair: (usize, usize)) -> Verdict {
         let calm = self.is_calm(pair.0) && self.is_calm(pair.1);
         let start = self.now;
         let mut was = vec![];
@@ -344,7 +344,8 @@ impl World {
             let one = &self.connections[index];
             let other = one.remote.map(|uid| &self.connections[uid as usize]);
             let between = other.is_some_and(|other| {
-                (one.node.min(other.node), one.node.max(other.node)) == pair && other.is_open
+                (one.program.min(other.program), one.program.max(other.program)) == pair
+                    && other.is_open
             });
             if between && one.is_open && one.state == PeerState::Connected {
                 was.push(index);
@@ -354,25 +355,25 @@ impl World {
         self.disturb(pair.1, start);
         for index in &was {
             self.connections[*index].state = PeerState::Failed;
-            let delay = self.chance.ms(0, 60);
+            let delay = self.rng.ms(0, 60);
             let event = PeerEvent::State(PeerState::Failed);
-            self.at(start + delay, Happening::Tell { connection: *index, event });
+            self.schedule(start + delay, ScheduledEvent::PeerEvent { connection: *index, event });
         }
         if calm {
-            let check = Check::Mended { pair, start, was };
-            self.at(start + 6 * SECOND, Happening::Check(check));
+            let check = Check::Reconnected { pair, start, was };
+            self.schedule(start + 6 * SECOND, ScheduledEvent::Check(check));
         }
         Ok(())
     }
 
     /// Whether a program is in a session that its hub has.
-    pub(crate) fn has(&self, program: usize, session: &SessionId) -> bool {
+    pub(crate) fn is_live_in(&self, program: usize, session: &SessionId) -> bool {
         let sessions = self.programs[program].snapshot().sessions;
         sessions.iter().any(|one| one.session == *session && one.state == SessionState::Live)
     }
 }
 
-fn is_on(status: &SessionStatus) -> bool {
+fn is_active(status: &SessionStatus) -> bool {
     match status.state {
         SessionState::Connecting
         | SessionState::Unreachable { .. }

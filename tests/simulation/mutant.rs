@@ -18,33 +18,33 @@ pub(crate) enum Mutant {
     /// Some programs are never polite.
     SwapsPoliteness,
     /// It loses a needed ICE restart.
-    ForgetsWanted,
+    DropsIceRestart,
     /// It ignores that a participant left.
     IgnoresLeft,
     /// It ignores that a participant is away from the hub.
     IgnoresPresence,
     /// It sends an offer that it is already rolling back.
-    ReusesStaleStep,
+    SendsStaleOffer,
     /// It ignores that a connection is silent.
     IgnoresSilence,
     /// It closes connections when the hub is down.
     ClosesWithHub,
     /// It keeps sending when a switch is muted.
-    SendsThroughGates,
+    SendsWhileMuted,
     /// It does not signal what it sends.
-    ConcealsSwitches,
+    HidesMuteState,
     /// It takes a duplicate text for a new one.
-    HearsEchoes,
+    AcceptsDuplicateTexts,
     /// It does not send texts again that were lost with a connection.
-    ForgetsWords,
+    DropsRetransmittedTexts,
     /// It sends each text on another connection too.
-    TellsOthers,
+    SendsTextsToOthers,
     /// It ignores that a participant changed its name.
-    IgnoresNames,
+    IgnoresRenames,
     /// It does not notify the hub of its new name.
-    KeepsItsName,
+    DropsOwnRename,
     /// It ends a session whose opener was lost.
-    GivesUpTheLost,
+    EndsOnOpenerLost,
     /// It ignores that leaving was undone.
     IgnoresUndo,
 }
@@ -53,20 +53,20 @@ impl Mutant {
     pub(crate) const ALL: [Self; 17] = [
         Self::DropsRollback,
         Self::SwapsPoliteness,
-        Self::ForgetsWanted,
+        Self::DropsIceRestart,
         Self::IgnoresLeft,
         Self::IgnoresPresence,
-        Self::ReusesStaleStep,
+        Self::SendsStaleOffer,
         Self::IgnoresSilence,
         Self::ClosesWithHub,
-        Self::SendsThroughGates,
-        Self::ConcealsSwitches,
-        Self::HearsEchoes,
-        Self::ForgetsWords,
-        Self::TellsOthers,
-        Self::IgnoresNames,
-        Self::KeepsItsName,
-        Self::GivesUpTheLost,
+        Self::SendsWhileMuted,
+        Self::HidesMuteState,
+        Self::AcceptsDuplicateTexts,
+        Self::DropsRetransmittedTexts,
+        Self::SendsTextsToOthers,
+        Self::IgnoresRenames,
+        Self::DropsOwnRename,
+        Self::EndsOnOpenerLost,
         Self::IgnoresUndo,
     ];
 }
@@ -76,9 +76,9 @@ impl Mutant {
 pub(crate) struct Shim {
     peers: Vec<PeerId>,
     /// The connections whose data channel is open.
-    writable: BTreeSet<PeerId>,
+    open_channels: BTreeSet<PeerId>,
     /// The number of texts that arrived.
-    heard: u64,
+    received_texts: u64,
 }
 
 /// The events with which the shim answers in place of a connection.
@@ -86,7 +86,7 @@ type Replies = Vec<(PeerId, PeerEvent)>;
 
 impl Shim {
     /// The input that the core gets.
-    pub(crate) fn input(
+    pub(crate) fn filter_input(
         &mut self,
         mutant: Option<Mutant>,
         index: usize,
@@ -102,7 +102,7 @@ impl Shim {
                 Input::Hub(_, HubEvent::Message(HubMessage::ParticipantPresence { .. })),
             )
             | (
-                Some(Mutant::IgnoresNames),
+                Some(Mutant::IgnoresRenames),
                 Input::Hub(_, HubEvent::Message(HubMessage::ParticipantRenamed { .. })),
             )
             | (Some(Mutant::IgnoresUndo), Input::Command(Command::Undo)) => false,
@@ -111,41 +111,41 @@ impl Shim {
             }
             _ => true,
         };
-        if let Input::Peer(peer, PeerEvent::Writable) = &input {
-            self.writable.insert(*peer);
+        if let Input::Peer(peer, PeerEvent::ChannelOpen) = &input {
+            self.open_channels.insert(*peer);
         }
         match input {
-            Input::Peer(peer, PeerEvent::Read(ChatMessage::Text { number, text }))
-                if mutant == Some(Mutant::HearsEchoes) =>
+            Input::Peer(peer, PeerEvent::ChannelMessage(ChatMessage::Text { number, text }))
+                if mutant == Some(Mutant::AcceptsDuplicateTexts) =>
             {
-                self.heard += 1;
-                let number = number + self.heard * 1_000_000_000_000;
+                self.received_texts += 1;
+                let number = number + self.received_texts * 1_000_000_000_000;
                 let message = ChatMessage::Text { number, text };
-                Some(Input::Peer(peer, PeerEvent::Read(message)))
+                Some(Input::Peer(peer, PeerEvent::ChannelMessage(message)))
             }
             Input::Hub(hub, HubEvent::Message(HubMessage::Closed { session, .. }))
-                if mutant == Some(Mutant::GivesUpTheLost) =>
+                if mutant == Some(Mutant::EndsOnOpenerLost) =>
             {
                 let closed = HubMessage::Closed { session, reason: CloseReason::OpenerLeft };
                 Some(Input::Hub(hub, HubEvent::Message(closed)))
             }
-            Input::Hub(hub, HubEvent::Up { url, place, name, .. })
+            Input::Hub(hub, HubEvent::Up { url, endpoint: place, name, .. })
                 if mutant == Some(Mutant::SwapsPoliteness) && index % 2 == 1 =>
             {
                 let participant = ParticipantId::from_digest([0; 10]);
-                Some(Input::Hub(hub, HubEvent::Up { url, place, participant, name }))
+                Some(Input::Hub(hub, HubEvent::Up { url, endpoint: place, participant, name }))
             }
             Input::Command(_)
             | Input::Hub(..)
             | Input::Peer(..)
             | Input::Source(..)
-            | Input::Equipped { .. }
+            | Input::DevicesAvailable { .. }
             | Input::Preview { .. } => is_heard.then_some(input),
         }
     }
 
     /// The effects that the world gets.
-    pub(crate) fn effects(
+    pub(crate) fn filter_effects(
         &mut self,
         mutant: Option<Mutant>,
         (core, cause): (Option<&Conference>, Option<&Input>),
@@ -157,24 +157,24 @@ impl Shim {
                 self.peers.push(*peer);
             }
             if let Effect::ClosePeer(peer) = &effect {
-                self.writable.remove(peer);
+                self.open_channels.remove(peer);
             }
-            if mutant == Some(Mutant::TellsOthers) {
-                seen.extend(self.echo(&effect));
+            if mutant == Some(Mutant::SendsTextsToOthers) {
+                seen.extend(self.text_to_other_peer(&effect));
             }
             match (mutant, &effect) {
                 (
                     Some(Mutant::DropsRollback),
-                    Effect::Peer { peer, command: PeerCommand::Rollback { step: operation } },
-                ) => replies.push((*peer, PeerEvent::Done { step: *operation })),
+                    Effect::Peer { peer, command: PeerCommand::Rollback { operation } },
+                ) => replies.push((*peer, PeerEvent::Applied { operation: *operation })),
                 (
-                    Some(Mutant::ForgetsWanted),
+                    Some(Mutant::DropsIceRestart),
                     Effect::Peer {
                         command: PeerCommand::MakeOffer { restart_ice: true, .. }, ..
                     },
                 ) => {}
                 (
-                    Some(Mutant::ReusesStaleStep),
+                    Some(Mutant::SendsStaleOffer),
                     Effect::Peer { peer, command: PeerCommand::Rollback { .. } },
                 ) => {
                     let stale = stale_offer(*peer, core, cause);
@@ -182,16 +182,19 @@ impl Shim {
                     seen.extend(stale);
                 }
                 (
-                    Some(Mutant::ForgetsWords),
-                    Effect::Peer { command: PeerCommand::Write(ChatMessage::Text { .. }), .. },
-                ) if is_answered(cause) => {}
+                    Some(Mutant::DropsRetransmittedTexts),
+                    Effect::Peer {
+                        command: PeerCommand::SendChannelMessage(ChatMessage::Text { .. }),
+                        ..
+                    },
+                ) if is_acknowledgement(cause) => {}
                 (
-                    Some(Mutant::KeepsItsName),
+                    Some(Mutant::DropsOwnRename),
                     Effect::Send { message: ClientMessage::Rename { .. }, .. },
                 )
-                | (Some(Mutant::SendsThroughGates), Effect::SetSending { audio: false, .. }) => {}
+                | (Some(Mutant::SendsWhileMuted), Effect::SetSending { audio: false, .. }) => {}
                 (
-                    Some(Mutant::ConcealsSwitches),
+                    Some(Mutant::HidesMuteState),
                     Effect::Send { message: ClientMessage::Signal { payload, .. }, .. },
                 ) if matches!(payload.known(), Payload::Media { camera: false, .. }) => {}
                 _ => seen.push(effect),
@@ -208,17 +211,19 @@ impl Shim {
 
 /// Whether the cause is an acknowledgement of the remote peer, which also comes first on a new
 /// connection.
-const fn is_answered(cause: Option<&Input>) -> bool {
-    matches!(cause, Some(Input::Peer(_, PeerEvent::Read(ChatMessage::Received { .. }))))
+const fn is_acknowledgement(cause: Option<&Input>) -> bool {
+    matches!(cause, Some(Input::Peer(_, PeerEvent::ChannelMessage(ChatMessage::Received { .. }))))
 }
 
 impl Shim {
     /// A text, on another connection than its own.
-    fn echo(&self, effect: &Effect) -> Option<Effect> {
-        let Effect::Peer { peer, command: command @ PeerCommand::Write(message) } = effect else {
+    fn text_to_other_peer(&self, effect: &Effect) -> Option<Effect> {
+        let Effect::Peer { peer, command: command @ PeerCommand::SendChannelMessage(message) } =
+            effect
+        else {
             return None;
         };
-        let other = self.writable.iter().find(|other| *other != peer)?;
+        let other = self.open_channels.iter().find(|other| *other != peer)?;
         let is_text = matches!(message, ChatMessage::Text { .. });
         is_text.then(|| Effect::Peer { peer: *other, command: command.clone() })
     }
@@ -226,13 +231,13 @@ impl Shim {
 
 /// The offer whose rollback is pending, sent nevertheless.
 fn stale_offer(peer: PeerId, core: Option<&Conference>, cause: Option<&Input>) -> Option<Effect> {
-    let Some(Input::Peer(of, PeerEvent::Description { kind, sdp, .. })) = cause else {
+    let Some(Input::Peer(of, PeerEvent::LocalDescription { kind, sdp, .. })) = cause else {
         return None;
     };
     if *of != peer || *kind != DescriptionKind::Offer {
         return None;
     }
-    let (session, to) = core?.peer(peer)?;
+    let (session, to) = core?.session_of_peer(peer)?;
     let payload = Payload::Offer { generation: 1, sdp: sdp.clone() }.into();
     let message = ClientMessage::Signal { session, to, payload };
     Some(Effect::Send { hub: HubRef::Default, message })

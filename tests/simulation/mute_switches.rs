@@ -1,6 +1,6 @@
 //! Checks of the mute switches: nothing is sent that is muted, and others see it as muted.
 
-use quintet::model::{Direction, Gates, PeerId, PeerState, SessionId, SessionStatus};
+use quintet::model::{Direction, Enabled, PeerId, PeerState, SessionId, SessionStatus};
 
 use super::world::{Verdict, World};
 
@@ -15,19 +15,19 @@ impl World {
         let Some(at) = self.programs[index].peers.get(&peer).copied() else {
             return Err(format!("P{index} sends on {peer}, which is not open"));
         };
-        let expected = self.allowed(index, at);
+        let expected = self.enabled_media(index, at);
         let one = &mut self.connections[at];
         if one.state == PeerState::Connecting || sent != expected {
             return Err(format!("P{index} sends {sent:?} on {peer}, not {expected:?}"));
         }
-        if std::mem::replace(&mut one.fed, sent) == sent {
+        if std::mem::replace(&mut one.sending, sent) == sent {
             return Err(format!("P{index} sets {sent:?} on {peer} again"));
         }
         Ok(())
     }
 
     /// The audio of a connection is played differently from now on.
-    pub(crate) fn check_hearing(
+    pub(crate) fn check_playback(
         &mut self,
         index: usize,
         peer: PeerId,
@@ -36,8 +36,8 @@ impl World {
         let Some(at) = self.programs[index].peers.get(&peer).copied() else {
             return Err(format!("P{index} plays {peer}, which is not open"));
         };
-        let listens = self.gates(index, &self.connections[at].session).listening;
-        let before = std::mem::replace(&mut self.connections[at].sound, playback);
+        let listens = self.enabled(index, &self.connections[at].session).listening;
+        let before = std::mem::replace(&mut self.connections[at].playback, playback);
         if before == playback || playback.0 != listens {
             return Err(format!("P{index} plays {peer}: {playback:?} after {before:?}"));
         }
@@ -45,13 +45,13 @@ impl World {
     }
 
     /// A program signals what it sends on a connection.
-    pub(crate) fn check_said_of_us(
+    pub(crate) fn check_media_signal(
         &self,
         index: usize,
         at: usize,
         signalled: (bool, bool),
     ) -> Verdict {
-        let (expected, one) = (self.allowed(index, at), &self.connections[at]);
+        let (expected, one) = (self.enabled_media(index, at), &self.connections[at]);
         if one.state == PeerState::Connecting || signalled != expected {
             return Err(format!("P{index} signals on {} that it sends {signalled:?}", one.peer));
         }
@@ -59,53 +59,56 @@ impl World {
     }
 
     /// Checks that each connection of a program sends and plays exactly what the switches enable.
-    pub(crate) fn check_fed(&self, index: usize) -> Verdict {
+    pub(crate) fn check_media(&self, index: usize) -> Verdict {
         for at in self.programs[index].peers.values() {
             let one = &self.connections[*at];
             let starts = one.state == PeerState::Connecting;
-            let expected = if starts { (false, false) } else { self.allowed(index, *at) };
-            if one.fed != expected {
-                return Err(format!("P{index} sends on {}: {:?}", one.peer, one.fed));
+            let expected = if starts { (false, false) } else { self.enabled_media(index, *at) };
+            if one.sending != expected {
+                return Err(format!("P{index} sends on {}: {:?}", one.peer, one.sending));
             }
             let receives = one.media.audio.is_some_and(Direction::receives);
-            if receives && one.sound.0 != self.gates(index, &one.session).listening {
-                return Err(format!("P{index} plays {}: {:?}", one.peer, one.sound));
+            if receives && one.playback.0 != self.enabled(index, &one.session).listening {
+                return Err(format!("P{index} plays {}: {:?}", one.peer, one.playback));
             }
         }
         Ok(())
     }
 
     /// The media that a member of a session sends, as other members must see it.
-    pub(crate) fn passes(
+    pub(crate) fn sends(
         &self,
         index: usize,
         id: &SessionId,
         status: &SessionStatus,
     ) -> (bool, bool) {
-        let gates = self.programs[index].snapshot().gates.and(status.gates);
+        let gates = self.programs[index].snapshot().enabled.and(status.enabled);
         let media = self.plan.media(id, index, &self.programs[index]);
-        media.map_or((false, false), |media| let_pass(gates, (media.audio, media.video)))
+        media.map_or((false, false), |media| enabled_sections(gates, (media.audio, media.video)))
     }
 
     /// The media that the switches enable on a connection.
-    fn allowed(&self, index: usize, at: usize) -> (bool, bool) {
+    fn enabled_media(&self, index: usize, at: usize) -> (bool, bool) {
         let one = &self.connections[at];
-        let_pass(self.gates(index, &one.session), (one.media.audio, one.media.video))
+        enabled_sections(self.enabled(index, &one.session), (one.media.audio, one.media.video))
     }
 
     /// The media that is enabled in a session.
-    fn gates(&self, index: usize, session: &SessionId) -> Gates {
+    fn enabled(&self, index: usize, session: &SessionId) -> Enabled {
         let snapshot = self.programs[index].snapshot();
         let mut departing = snapshot.departure.iter().flat_map(|departure| &departure.sessions);
         if departing.any(|one| one.session == *session) {
-            return Gates::CLOSED;
+            return Enabled::NONE;
         }
         let own = snapshot.sessions.iter().find(|one| one.session == *session);
-        snapshot.gates.and(own.map(|one| one.gates).unwrap_or_default())
+        snapshot.enabled.and(own.map(|one| one.enabled).unwrap_or_default())
     }
 }
 
-fn let_pass(gates: Gates, (audio, video): (Option<Direction>, Option<Direction>)) -> (bool, bool) {
+fn enabled_sections(
+    gates: Enabled,
+    (audio, video): (Option<Direction>, Option<Direction>),
+) -> (bool, bool) {
     let sends = |direction: Option<Direction>| direction.is_some_and(Direction::sends);
     (gates.microphone && sends(audio), gates.camera && sends(video))
 }

@@ -14,10 +14,10 @@ use quintet::{
 use super::{
     connection::Connection,
     mutant::Shim,
-    rng::Chance,
-    script::Want,
-    sockets::{Client, Word},
-    world::{Happening, Verdict, World},
+    rng::SeededRng,
+    script::Wanted,
+    sockets::{Client, SocketMessage},
+    world::{ScheduledEvent, Verdict, World},
 };
 
 /// One program of one user.
@@ -33,20 +33,20 @@ pub(crate) struct Program {
     pub(crate) keys: BTreeMap<SessionId, Secret>,
     pub(crate) client: Client,
     /// The sessions that the user wants to be in.
-    pub(crate) wants: BTreeMap<SessionId, Want>,
+    pub(crate) wants: BTreeMap<SessionId, Wanted>,
     /// What the user wanted of sessions that are being left.
-    pub(crate) parted: BTreeMap<SessionId, Want>,
+    pub(crate) departing: BTreeMap<SessionId, Wanted>,
     /// The open peer connections.
     pub(crate) peers: BTreeMap<PeerId, usize>,
     /// The participants and their states, as they were announced.
-    pub(crate) told: BTreeMap<(SessionId, ParticipantId), ParticipantState>,
+    pub(crate) announced: BTreeMap<(SessionId, ParticipantId), ParticipantState>,
     /// The computer's network; it increases at each change.
     pub(crate) network: u32,
     /// Until when faults disturb the program, so that limits do not hold for it.
-    pub(crate) disturbed: u64,
+    pub(crate) disturbed_until: u64,
     pub(crate) demand: (bool, bool, bool),
     /// When the user last left a session.
-    pub(crate) left: u64,
+    pub(crate) left_at: u64,
     /// Why and when sessions ended for it.
     pub(crate) ended: BTreeMap<SessionId, (EndReason, u64)>,
     /// The sessions that the user has been in.
@@ -55,11 +55,11 @@ pub(crate) struct Program {
     newest_peer: PeerId,
     /// The epoch of this process's clock.
     epoch: u64,
-    due: Option<u64>,
+    deadline: Option<u64>,
 }
 
 impl Program {
-    pub(crate) fn new(index: usize, rng: &mut Chance) -> Self {
+    pub(crate) fn new(index: usize, rng: &mut SeededRng) -> Self {
         let mut new = Self {
             index,
             name: format!("P{index}"),
@@ -71,26 +71,26 @@ impl Program {
             keys: BTreeMap::new(),
             client: Client::default(),
             wants: BTreeMap::new(),
-            parted: BTreeMap::new(),
+            departing: BTreeMap::new(),
             peers: BTreeMap::new(),
-            told: BTreeMap::new(),
+            announced: BTreeMap::new(),
             network: 0,
-            disturbed: 0,
+            disturbed_until: 0,
             demand: (false, false, false),
-            left: 0,
+            left_at: 0,
             ended: BTreeMap::new(),
             was_in: BTreeSet::new(),
             shim: Shim::default(),
             newest_peer: PeerId(0),
             epoch: 0,
-            due: None,
+            deadline: None,
         };
         new.start(true, rng);
         new
     }
 
     /// Starts the program, with its token or as a new participant.
-    pub(crate) fn start(&mut self, fresh: bool, rng: &mut Chance) {
+    pub(crate) fn start(&mut self, fresh: bool, rng: &mut SeededRng) {
         if fresh {
             self.token = Secret::from_random(rng.bytes());
             self.digest = rng.bytes();
@@ -100,27 +100,27 @@ impl Program {
         self.core = Some(Conference::new());
         self.epoch = rng.ms(0, 20_000);
         self.newest_peer = PeerId(0);
-        self.due = None;
+        self.deadline = None;
     }
 
     /// Ends the program without notice.
     pub(crate) fn kill(&mut self) {
-        let stalled_until = self.client.stalled;
+        let stalled_until = self.client.stalled_until;
         self.core = None;
-        self.client = Client { stalled: stalled_until, ..Client::default() };
+        self.client = Client { stalled_until, ..Client::default() };
         self.peers.clear();
-        self.told.clear();
+        self.announced.clear();
         self.demand = (false, false, false);
         self.shim = Shim::default();
-        self.due = None;
+        self.deadline = None;
     }
 
     pub(crate) fn participant(&self) -> ParticipantId {
         ParticipantId::from_digest(self.digest)
     }
 
-    pub(crate) fn due(&self) -> Option<u64> {
-        self.due
+    pub(crate) fn deadline(&self) -> Option<u64> {
+        self.deadline
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
@@ -140,20 +140,20 @@ impl Program {
         MediaTime::from_micros(now - self.epoch)
     }
 
-    fn note_due(&mut self) {
+    fn update_deadline(&mut self) {
         let due = self.core.as_ref().and_then(Conference::poll_timeout);
-        self.due = due.map(|at| at.as_micros() + self.epoch);
+        self.deadline = due.map(|at| at.as_micros() + self.epoch);
     }
 }
 
 impl World {
     /// Passes an input to a core and carries out its effects.
-    pub(crate) fn feed(&mut self, index: usize, input: Input) -> Verdict {
+    pub(crate) fn handle_input(&mut self, index: usize, input: Input) -> Verdict {
         let mutant = self.mutant;
         let program = &mut self.programs[index];
-        let Some(input) = program.shim.input(mutant, index, input) else { return Ok(()) };
+        let Some(input) = program.shim.filter_input(mutant, index, input) else { return Ok(()) };
         let cause = input.clone();
-        self.narrate(|| format!("P{index} <- {cause:?}"));
+        self.trace(|| format!("P{index} <- {cause:?}"));
         let program = &mut self.programs[index];
         let time = program.time(self.now);
         let Some(core) = &mut program.core else { return Ok(()) };
@@ -181,22 +181,22 @@ impl World {
             effects.push(effect);
         }
         let core = program.core.as_ref();
-        let (effects, replies) = program.shim.effects(mutant, (core, cause), effects);
-        program.note_due();
+        let (effects, replies) = program.shim.filter_effects(mutant, (core, cause), effects);
+        program.update_deadline();
         for effect in effects {
-            self.narrate(|| format!("P{index} -> {effect:?}"));
-            self.carry(index, effect, cause)?;
+            self.trace(|| format!("P{index} -> {effect:?}"));
+            self.perform_effect(index, effect, cause)?;
         }
         for (peer, event) in replies {
             if let Some(connection) = self.programs[index].peers.get(&peer) {
                 let connection = *connection;
-                self.at(self.now, Happening::Tell { connection, event });
+                self.schedule(self.now, ScheduledEvent::PeerEvent { connection, event });
             }
         }
         Ok(())
     }
 
-    fn carry(&mut self, index: usize, effect: Effect, cause: Option<&Input>) -> Verdict {
+    fn perform_effect(&mut self, index: usize, effect: Effect, cause: Option<&Input>) -> Verdict {
         let error = |what: &str| Err(format!("P{index}: {what}"));
         match effect {
             Effect::ConnectHub(HubRef::Default) => self.want_hub(index, true),
@@ -204,20 +204,20 @@ impl World {
             Effect::ConnectHub(HubRef::At(_)) | Effect::DisconnectHub(HubRef::At(_)) => {
                 error("connects to a hub that no link names")
             }
-            Effect::Send { message, .. } => self.say(index, message),
+            Effect::Send { message, .. } => self.send_to_hub(index, message),
             Effect::OpenPeer { peer, session, hub: _, media } => {
                 self.open_peer(index, peer, (session, media))
             }
             Effect::ClosePeer(peer) => self.close_peer(index, peer, cause),
-            Effect::Peer { peer, command } => self.command(index, peer, command),
+            Effect::Peer { peer, command } => self.queue_command(index, peer, command),
             Effect::SetSending { peer, audio, video } => {
                 self.check_sending(index, peer, (audio, video.is_some()))
             }
-            Effect::SetHeard { peer, heard: audible, speaks: expected } => {
-                self.check_hearing(index, peer, (audible, expected))
+            Effect::SetPlayback { peer, audible, expected } => {
+                self.check_playback(index, peer, (audible, expected))
             }
             // It affects only a figure of the statistics.
-            Effect::ExpectPictures { .. } => Ok(()),
+            Effect::ExpectVideo { .. } => Ok(()),
             Effect::Demand { camera, microphone, speaker } => {
                 let demand = (camera, microphone, speaker);
                 if std::mem::replace(&mut self.programs[index].demand, demand) == demand {
@@ -229,7 +229,7 @@ impl World {
                 self.programs[index].name = name;
                 Ok(())
             }
-            Effect::Announce(event) => self.announced(index, event),
+            Effect::Announce(event) => self.on_event(index, event),
         }
     }
 
@@ -240,19 +240,19 @@ impl World {
         }
         if wanted {
             let life = self.programs[index].life;
-            self.at(self.now, Happening::Connect { program: index, life });
+            self.schedule(self.now, ScheduledEvent::Connect { program: index, life });
             return Ok(());
         }
-        client.up = false;
+        client.is_up = false;
         if let Some(socket) = client.socket.take() {
             self.close_socket(socket);
         }
         Ok(())
     }
 
-    fn say(&mut self, index: usize, mut message: ClientMessage) -> Verdict {
+    fn send_to_hub(&mut self, index: usize, mut message: ClientMessage) -> Verdict {
         let program = &self.programs[index];
-        let Some(socket) = program.client.socket.filter(|_| program.client.up) else {
+        let Some(socket) = program.client.socket.filter(|_| program.client.is_up) else {
             return Err(format!("P{index} sends to a hub that is down: {message:?}"));
         };
         match &mut message {
@@ -268,11 +268,11 @@ impl World {
             ClientMessage::Signal { session, to, payload } => {
                 let (session, to) = (session.clone(), to.clone());
                 let payload = payload.known().clone();
-                self.check_word(index, (&session, &to), &payload)?;
+                self.check_signal(index, (&session, &to), &payload)?;
             }
             ClientMessage::Leave { session } => {
                 let session = session.clone();
-                self.note_leaving(index, &session);
+                self.expect_leave_noticed(index, &session);
             }
             ClientMessage::Join { .. }
             | ClientMessage::Close { .. }
@@ -281,12 +281,12 @@ impl World {
             | ClientMessage::Lock { .. }
             | ClientMessage::Rename { .. } => {}
         }
-        self.send_up(socket, Word::Client(message));
+        self.send_up(socket, SocketMessage::Client(message));
         Ok(())
     }
 
     /// Checks that a signal is about an open connection, and that a description is set there.
-    fn check_word(
+    fn check_signal(
         &mut self,
         index: usize,
         (session, to): (&SessionId, &ParticipantId),
@@ -295,7 +295,7 @@ impl World {
         use quintet::model::DescriptionKind::{Answer, Offer};
         let program = &self.programs[index];
         let is_to = |peer: &PeerId| {
-            let owner = program.core.as_ref().and_then(|core| core.peer(*peer));
+            let owner = program.core.as_ref().and_then(|core| core.session_of_peer(*peer));
             owner.is_some_and(|owner| (&owner.0, &owner.1) == (session, to))
         };
         let Some(at) = program.peers.iter().find(|(peer, _)| is_to(peer)).map(|(_, at)| *at) else {
@@ -304,20 +304,20 @@ impl World {
         let connection = &mut self.connections[at];
         match payload {
             Payload::Offer { sdp, .. } => {
-                connection.has_said = true;
-                connection.check_said(Offer, sdp)
+                connection.has_sent_description = true;
+                connection.check_description(Offer, sdp)
             }
             Payload::Answer { sdp, .. } => {
-                connection.has_said = true;
-                connection.check_said(Answer, sdp)
+                connection.has_sent_description = true;
+                connection.check_description(Answer, sdp)
             }
-            Payload::Candidate { .. } if !connection.has_said => {
+            Payload::Candidate { .. } if !connection.has_sent_description => {
                 Err(format!("P{index} signals a candidate before a description"))
             }
             Payload::Candidate { .. } => Ok(()),
             Payload::Media { microphone, camera } => {
                 let signalled = (*microphone, *camera);
-                self.check_said_of_us(index, at, signalled)
+                self.check_media_signal(index, at, signalled)
             }
             Payload::Unknown => Err(format!("P{index} signals an unknown payload")),
         }
@@ -343,8 +343,9 @@ impl World {
         let about = (media, self.programs[index].network, self.now);
         let mut connection = Connection::new((uid, index), peer, session, about);
         let core = self.programs[index].core.as_ref();
-        let owner = core.and_then(|core| core.peer(peer));
-        connection.towards = owner.and_then(|(_, participant)| self.program_of(&participant));
+        let owner = core.and_then(|core| core.session_of_peer(peer));
+        connection.remote_program =
+            owner.and_then(|(_, participant)| self.program_of(&participant));
         self.connections.push(connection);
         Ok(())
     }
@@ -353,7 +354,7 @@ impl World {
         let Some(at) = self.programs[index].peers.remove(&peer) else {
             return Err(format!("P{index} closes {peer}, which is not open"));
         };
-        self.report.closed += 1;
+        self.report.peers_closed += 1;
         let flows = self.connections[at].state == quintet::model::PeerState::Connected
             && self.connections[at].flows
             && self.flows(at);
@@ -369,7 +370,7 @@ impl World {
         Ok(())
     }
 
-    fn command(&mut self, index: usize, peer: PeerId, command: PeerCommand) -> Verdict {
+    fn queue_command(&mut self, index: usize, peer: PeerId, command: PeerCommand) -> Verdict {
         let Some(at) = self.programs[index].peers.get(&peer).copied() else {
             return Err(format!("P{index} commands {peer}, which is not open: {command:?}"));
         };
@@ -380,26 +381,26 @@ impl World {
             | PeerCommand::AcceptOffer { .. }
             | PeerCommand::AcceptAnswer { .. }
             | PeerCommand::AddCandidate(_)
-            | PeerCommand::Write(_) => {}
+            | PeerCommand::SendChannelMessage(_) => {}
         }
         self.connections[at].queue.push_back(command);
         if self.connections[at].queue.len() == 1 {
-            self.plan_step(at);
+            self.schedule_command(at);
         }
         Ok(())
     }
 
     /// Passes an event of a connection to its core.
-    pub(crate) fn told(&mut self, at: usize, event: PeerEvent) -> Verdict {
-        let (node, peer) = (self.connections[at].node, self.connections[at].peer);
+    pub(crate) fn peer_event(&mut self, at: usize, event: PeerEvent) -> Verdict {
+        let (node, peer) = (self.connections[at].program, self.connections[at].peer);
         // Events that a connection sent before it was closed may still be in transit.
         let is_life = self.programs[node].peers.get(&peer).is_none_or(|known| *known == at);
-        if is_life { self.feed(node, Input::Peer(peer, event)) } else { Ok(()) }
+        if is_life { self.handle_input(node, Input::Peer(peer, event)) } else { Ok(()) }
     }
 
-    fn announced(&mut self, index: usize, event: Event) -> Verdict {
-        self.note_chat(index, &event)?;
-        let announced = &mut self.programs[index].told;
+    fn on_event(&mut self, index: usize, event: Event) -> Verdict {
+        self.on_chat_event(index, &event)?;
+        let announced = &mut self.programs[index].announced;
         match event {
             Event::Participant { session, participant, state, .. } => {
                 let key = (session, participant);
@@ -416,11 +417,11 @@ impl World {
                 announced.retain(|(of, _), _| *of != session);
                 self.programs[index].ended.insert(session, (reason, self.now));
             }
-            Event::Failed(failure) => return self.failed(index, &failure),
+            Event::Failed(failure) => return self.check_failure(index, &failure),
             Event::Listening { .. }
             | Event::LinkChanged { .. }
             | Event::HubLost { .. }
-            | Event::HubBack { .. }
+            | Event::HubRestored { .. }
             | Event::Opened { .. }
             | Event::Waiting { .. }
             | Event::Joined { .. }
@@ -428,8 +429,8 @@ impl World {
             | Event::Access { .. }
             | Event::FirstFrame { .. }
             | Event::LeftOut { .. }
-            | Event::Message { .. }
-            | Event::Said { .. }
+            | Event::MessageReceived { .. }
+            | Event::MessageSent { .. }
             | Event::Undelivered { .. } => {}
         }
         Ok(())

@@ -1,12 +1,12 @@
 //! The plan of a run: which programs open and join which sessions, and which faults occur when.
 
 use quintet::model::{
-    Direction, Gate, Media, MediaSet, PeerMedia, SessionId, SessionKind, Topology,
+    Direction, Media, MediaSet, MuteSwitch, PeerMedia, SessionId, SessionKind, Topology,
 };
 
 use super::{
     program::Program,
-    rng::Chance,
+    rng::SeededRng,
     world::{MS, SECOND},
 };
 
@@ -36,7 +36,7 @@ pub(crate) struct Plan {
     pub(crate) faults: Vec<(u64, Fault)>,
     pub(crate) length: u64,
     /// How many commands of a thousand a connection refuses at random.
-    pub(crate) mishaps: usize,
+    pub(crate) refusals_per_mille: usize,
 }
 
 /// A session of a run.
@@ -50,16 +50,16 @@ pub(crate) struct Spec {
 
 /// What a user wants of a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Want {
-    pub(crate) open: bool,
-    pub(crate) asked: u64,
+pub(crate) struct Wanted {
+    pub(crate) as_opener: bool,
+    pub(crate) asked_at: u64,
 }
 
 /// A fault, or an action of a user.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Fault {
     /// A user opens or joins a session.
-    Ask {
+    Enter {
         program: usize,
         session: usize,
     },
@@ -69,14 +69,14 @@ pub(crate) enum Fault {
         session: usize,
     },
     /// A user sets a mute switch, of all sessions or of one.
-    Turn {
+    SetSwitch {
         program: usize,
         session: Option<usize>,
-        gate: Gate,
-        open: bool,
+        switch: MuteSwitch,
+        enabled: bool,
     },
     /// A user sends a text in a session.
-    Say {
+    SendText {
         program: usize,
         session: usize,
     },
@@ -140,10 +140,10 @@ pub(crate) enum Fault {
 
 /// The time after the last fault in which everything must recover: a seat is kept for a minute, and
 /// a back-off and a new connection follow.
-const QUIET: u64 = 140 * SECOND;
+const RECOVERY_TIME: u64 = 140 * SECOND;
 
 impl Plan {
-    pub(crate) fn draw(script: Script, rng: &mut Chance) -> Self {
+    pub(crate) fn random(script: Script, rng: &mut SeededRng) -> Self {
         let programs = 2 + rng.below(4);
         let slow = rng.percent(20);
         let delay = if slow { (20, 200) } else { (1, 1 + rng.below(60) as u64 + 1) };
@@ -154,23 +154,23 @@ impl Plan {
             sessions: vec![],
             faults: vec![],
             length: 0,
-            mishaps: 0,
+            refusals_per_mille: 0,
         };
         for index in 0..1 + rng.below(2) {
-            plan.draw_session(index, rng);
+            plan.add_random_session(index, rng);
         }
         let mut at = 20 * SECOND;
         for _ in 0..1 + rng.below(6) {
-            plan.draw_fault(at, rng);
+            plan.add_random_fault(at, rng);
             let pause = if rng.percent(60) { 80_000 } else { 12_000 };
             at += rng.ms(0, pause);
         }
         for _ in 0..rng.below(12) {
-            plan.draw_turn(at, rng);
+            plan.add_random_switch(at, rng);
         }
         for _ in 0..rng.below(30) {
             let session = rng.below(plan.sessions.len());
-            let say = Fault::Say { program: rng.below(programs), session };
+            let say = Fault::SendText { program: rng.below(programs), session };
             plan.faults.push((rng.ms(0, at / MS), say));
         }
         for _ in 0..rng.below(4) {
@@ -178,8 +178,9 @@ impl Plan {
             plan.faults.push((rng.ms(0, at / MS), rename));
         }
         let last = plan.faults.iter().map(|(at, fault)| at + fault.span()).max().unwrap_or(0);
-        plan.length = last + QUIET;
-        plan.mishaps = if script == Script::Everything && rng.percent(30) { 10 } else { 0 };
+        plan.length = last + RECOVERY_TIME;
+        plan.refusals_per_mille =
+            if script == Script::Everything && rng.percent(30) { 10 } else { 0 };
         plan
     }
 
@@ -202,7 +203,7 @@ impl Plan {
         Some(PeerMedia { audio: has(Media::Audio), video: has(Media::Video), data })
     }
 
-    fn draw_session(&mut self, index: usize, rng: &mut Chance) {
+    fn add_random_session(&mut self, index: usize, rng: &mut SeededRng) {
         let id = SessionId::parse(&format!("s{index}")).expect("a valid id");
         let all = MediaSet::AUDIO_VIDEO.with(Media::Data);
         let media = [MediaSet::AUDIO, MediaSet::VIDEO, MediaSet::DATA, all];
@@ -219,26 +220,27 @@ impl Plan {
             // Some join late, when the session runs or a successor owns it.
             let late = program != opener && rng.percent(20);
             let at = if late { rng.ms(20_000, 60_000) } else { rng.ms(0, 4000) };
-            self.faults.push((at, Fault::Ask { program, session: index }));
+            self.faults.push((at, Fault::Enter { program, session: index }));
         }
         self.sessions.push(Spec { id, kind, opener, closed: false });
     }
 
     /// Sets a switch, more often to muted, and in half of the cases soon sets it again.
-    fn draw_turn(&mut self, end: u64, rng: &mut Chance) {
+    fn add_random_switch(&mut self, end: u64, rng: &mut SeededRng) {
         let program = rng.below(self.programs);
         let session = rng.percent(60).then(|| rng.below(self.sessions.len()));
-        let switch = [Gate::Microphone, Gate::Camera, Gate::Listening][rng.below(3)];
+        let switch =
+            [MuteSwitch::Microphone, MuteSwitch::Camera, MuteSwitch::Listening][rng.below(3)];
         let at = rng.ms(0, end / MS);
         let again = rng.percent(50).then(|| at + rng.ms(0, 8000));
         for (at, percent) in [(Some(at), 40), (again, 60)] {
             let enabled = rng.percent(percent);
-            let turn = Fault::Turn { program, session, gate: switch, open: enabled };
+            let turn = Fault::SetSwitch { program, session, switch, enabled };
             self.faults.extend(at.map(|at| (at, turn)));
         }
     }
 
-    fn draw_fault(&mut self, at: u64, rng: &mut Chance) {
+    fn add_random_fault(&mut self, at: u64, rng: &mut SeededRng) {
         let program = rng.below(self.programs);
         let other = (program + 1 + rng.below(self.programs - 1)) % self.programs;
         let pair = (program.min(other), program.max(other));
@@ -270,7 +272,7 @@ impl Plan {
                 }
                 if rng.percent(40) {
                     let back = at + rng.ms(0, 20_000);
-                    self.faults.push((back, Fault::Ask { program, session }));
+                    self.faults.push((back, Fault::Enter { program, session }));
                 }
                 Fault::Leave { program, session }
             }
@@ -288,10 +290,10 @@ impl Fault {
             | Self::Block { span, .. }
             | Self::Isolate { span, .. } => *span,
             Self::Kill { span, .. } => span.unwrap_or(0),
-            Self::Ask { .. }
+            Self::Enter { .. }
             | Self::Leave { .. }
-            | Self::Turn { .. }
-            | Self::Say { .. }
+            | Self::SetSwitch { .. }
+            | Self::SendText { .. }
             | Self::Depart { .. }
             | Self::Undo { .. }
             | Self::Rename { .. }

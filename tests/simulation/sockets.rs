@@ -4,27 +4,27 @@ use std::collections::VecDeque;
 
 use quintet::{
     conference::{HubEvent, HubRef, Input},
-    model::{ClientMessage, HubMessage, HubOwner, HubPlace, HubUrl, ParticipantId},
-    signalling::{LinkId, RoomsInput},
+    model::{ClientMessage, HubEndpoint, HubMessage, HubOwner, HubUrl, ParticipantId},
+    signalling::{ConnectionId, RoomsInput},
 };
 
-use super::world::{Happening, MS, SECOND, Verdict, World};
+use super::world::{MS, SECOND, ScheduledEvent, Verdict, World};
 
 /// One WebSocket connection: reliable and in order, until it breaks.
 pub(crate) struct Socket {
     pub(crate) program: usize,
     pub(crate) life: u32,
     pub(crate) hub_life: u32,
-    pub(crate) client_open: bool,
-    pub(crate) hub_open: bool,
-    up: VecDeque<Word>,
-    down: VecDeque<Word>,
+    pub(crate) client_is_open: bool,
+    pub(crate) hub_is_open: bool,
+    up: VecDeque<SocketMessage>,
+    down: VecDeque<SocketMessage>,
     /// When the last message of each direction arrives.
-    last: [u64; 2],
+    last_arrival: [u64; 2],
 }
 
 /// A message on a connection to the hub.
-pub(crate) enum Word {
+pub(crate) enum SocketMessage {
     Hello,
     Client(ClientMessage),
     Hub(HubMessage),
@@ -38,18 +38,18 @@ pub(crate) struct Client {
     pub(crate) wanted: bool,
     pub(crate) socket: Option<usize>,
     /// Whether the core was notified that the hub is up.
-    pub(crate) up: bool,
-    pub(crate) heard: u64,
+    pub(crate) is_up: bool,
+    pub(crate) last_received: u64,
     pub(crate) attempts: u32,
     /// Until when nothing gets through to the hub or back.
-    pub(crate) stalled: u64,
+    pub(crate) stalled_until: u64,
 }
 
 /// How often a client sends a ping.
 const HEARTBEAT: u64 = 1500 * MS;
 
 /// After how much silence a client gives up the hub.
-const DEAD_AFTER: u64 = 4 * SECOND;
+const HUB_TIMEOUT: u64 = 4 * SECOND;
 
 impl World {
     /// A program's client tries to connect to the hub.
@@ -58,7 +58,7 @@ impl World {
         if one.life != life || !one.client.wanted || one.client.socket.is_some() {
             return Ok(());
         }
-        if self.rooms.is_none() || self.now < one.client.stalled {
+        if self.rooms.is_none() || self.now < one.client.stalled_until {
             return self.lose_hub(program, "nobody answers");
         }
         let socket = self.sockets.len();
@@ -66,17 +66,17 @@ impl World {
             program,
             life,
             hub_life: self.hub_life,
-            client_open: true,
-            hub_open: true,
+            client_is_open: true,
+            hub_is_open: true,
             up: VecDeque::new(),
             down: VecDeque::new(),
-            last: [0; 2],
+            last_arrival: [0; 2],
         });
         let now = self.now;
         let client = &mut self.programs[program].client;
-        (client.socket, client.heard) = (Some(socket), now);
-        self.send_up(socket, Word::Hello);
-        self.at(now + HEARTBEAT, Happening::Ping { program, life });
+        (client.socket, client.last_received) = (Some(socket), now);
+        self.send_up(socket, SocketMessage::Hello);
+        self.schedule(now + HEARTBEAT, ScheduledEvent::Ping { program, life });
         Ok(())
     }
 
@@ -84,12 +84,12 @@ impl World {
     pub(crate) fn ping(&mut self, program: usize, life: u32) -> Verdict {
         let one = &self.programs[program];
         let Some(socket) = one.client.socket.filter(|_| one.life == life) else { return Ok(()) };
-        if self.now - one.client.heard > DEAD_AFTER {
+        if self.now - one.client.last_received > HUB_TIMEOUT {
             self.close_socket(socket);
             return self.lose_hub(program, "the hub is silent");
         }
-        self.send_up(socket, Word::Client(ClientMessage::Ping));
-        self.at(self.now + HEARTBEAT, Happening::Ping { program, life });
+        self.send_up(socket, SocketMessage::Client(ClientMessage::Ping));
+        self.schedule(self.now + HEARTBEAT, ScheduledEvent::Ping { program, life });
         Ok(())
     }
 
@@ -98,19 +98,19 @@ impl World {
         let (now, life) = (self.now, self.programs[program].life);
         self.disturb(program, now);
         let client = &mut self.programs[program].client;
-        (client.socket, client.up) = (None, false);
+        (client.socket, client.is_up) = (None, false);
         client.attempts = (client.attempts + 1).min(4);
         let pause = (250 * MS) << client.attempts;
-        let jitter = self.chance.ms(0, 200);
-        self.at(now + pause + jitter, Happening::Connect { program, life });
+        let jitter = self.rng.ms(0, 200);
+        self.schedule(now + pause + jitter, ScheduledEvent::Connect { program, life });
         let event = HubEvent::Down { reason: reason.to_owned() };
-        self.feed(program, Input::Hub(HubRef::Default, event))
+        self.handle_input(program, Input::Hub(HubRef::Default, event))
     }
 
     /// A program closes its end of a connection; the hub is notified.
     pub(crate) fn close_socket(&mut self, socket: usize) {
-        self.sockets[socket].client_open = false;
-        self.send_up(socket, Word::Closed);
+        self.sockets[socket].client_is_open = false;
+        self.send_up(socket, SocketMessage::Closed);
     }
 
     /// A connection breaks: both ends notice, and messages in transit are lost.
@@ -123,35 +123,35 @@ impl World {
         self.lose_hub(program, "the connection broke")
     }
 
-    pub(crate) fn send_up(&mut self, socket: usize, message: Word) {
+    pub(crate) fn send_up(&mut self, socket: usize, message: SocketMessage) {
         self.sockets[socket].up.push_back(message);
-        self.plan_arrival(socket, true);
+        self.schedule_arrival(socket, true);
     }
 
-    pub(crate) fn send_down(&mut self, socket: usize, message: Word) {
-        if self.sockets[socket].hub_open {
+    pub(crate) fn send_down(&mut self, socket: usize, message: SocketMessage) {
+        if self.sockets[socket].hub_is_open {
             self.sockets[socket].down.push_back(message);
-            self.plan_arrival(socket, false);
+            self.schedule_arrival(socket, false);
         }
     }
 
-    fn plan_arrival(&mut self, socket: usize, up: bool) {
+    fn schedule_arrival(&mut self, socket: usize, up: bool) {
         let (least, most) = self.plan.delay;
-        let delay = self.chance.ms(least, most);
-        let last = &mut self.sockets[socket].last[usize::from(up)];
+        let delay = self.rng.ms(least, most);
+        let last = &mut self.sockets[socket].last_arrival[usize::from(up)];
         *last = (self.now + delay).max(*last);
         let at = *last;
-        self.at(at, Happening::Arrive { socket, up });
+        self.schedule(at, ScheduledEvent::Arrive { socket, up });
     }
 
     /// The first message in the queue of a connection arrives, unless the path is blocked for a
     /// while.
     pub(crate) fn arrive(&mut self, socket: usize, up: bool) -> Verdict {
         let program = self.sockets[socket].program;
-        let stalled = self.programs[program].client.stalled;
+        let stalled = self.programs[program].client.stalled_until;
         if self.now < stalled {
-            let delay = self.chance.ms(1, 20);
-            self.at(stalled + delay, Happening::Arrive { socket, up });
+            let delay = self.rng.ms(1, 20);
+            self.schedule(stalled + delay, ScheduledEvent::Arrive { socket, up });
             return Ok(());
         }
         let one = &mut self.sockets[socket];
@@ -164,20 +164,20 @@ impl World {
         Ok(())
     }
 
-    fn arrive_up(&mut self, socket: usize, message: Word) {
+    fn arrive_up(&mut self, socket: usize, message: SocketMessage) {
         let one = &self.sockets[socket];
-        if one.hub_life != self.hub_life || !one.hub_open {
+        if one.hub_life != self.hub_life || !one.hub_is_open {
             return;
         }
-        let (connection, program) = (LinkId(socket as u64), &self.programs[one.program]);
+        let (connection, program) = (ConnectionId(socket as u64), &self.programs[one.program]);
         match message {
-            Word::Hello => {
+            SocketMessage::Hello => {
                 let participant = program.participant();
                 let token = program.token.clone();
                 let (name, instance) = (program.name.clone(), program.instance.clone());
                 let link_base = "http://10.0.0.1:7340".to_owned();
                 let hello = RoomsInput::Hello {
-                    link: connection,
+                    connection,
                     participant,
                     token,
                     name,
@@ -186,48 +186,51 @@ impl World {
                     source: None,
                     is_own: false,
                 };
-                self.tell_hub(hello);
+                self.handle_at_hub(hello);
             }
-            Word::Client(message) => {
-                self.tell_hub(RoomsInput::Message { link: connection, message })
+            SocketMessage::Client(message) => {
+                self.handle_at_hub(RoomsInput::Message { connection, message })
             }
-            Word::Closed => {
-                self.sockets[socket].hub_open = false;
-                self.tell_hub(RoomsInput::Closed { link: connection });
+            SocketMessage::Closed => {
+                self.sockets[socket].hub_is_open = false;
+                self.handle_at_hub(RoomsInput::Closed { connection });
             }
-            Word::Hub(_) => {}
+            SocketMessage::Hub(_) => {}
         }
     }
 
-    fn arrive_down(&mut self, socket: usize, message: Word) -> Verdict {
+    fn arrive_down(&mut self, socket: usize, message: SocketMessage) -> Verdict {
         let (program, life) = (self.sockets[socket].program, self.sockets[socket].life);
         let now = self.now;
         let is_current = self.programs[program].client.socket == Some(socket);
-        if !self.sockets[socket].client_open || !is_current || self.programs[program].life != life {
+        if !self.sockets[socket].client_is_open
+            || !is_current
+            || self.programs[program].life != life
+        {
             return Ok(());
         }
         let client = &mut self.programs[program].client;
-        client.heard = now;
+        client.last_received = now;
         match message {
-            Word::Hub(HubMessage::Welcome { participant, name, link_base, .. }) => {
-                (client.up, client.attempts) = (true, 0);
+            SocketMessage::Hub(HubMessage::Welcome { participant, name, link_base, .. }) => {
+                (client.is_up, client.attempts) = (true, 0);
                 self.report.resumed += 1;
                 let url: HubUrl = link_base.parse().map_err(|_| "the hub has no valid address")?;
-                let place = HubPlace { url: url.clone(), owner: HubOwner::ThisUser };
-                let event = HubEvent::Up { url, place, participant, name };
-                self.feed(program, Input::Hub(HubRef::Default, event))
+                let place = HubEndpoint { url: url.clone(), owner: HubOwner::ThisUser };
+                let event = HubEvent::Up { url, endpoint: place, participant, name };
+                self.handle_input(program, Input::Hub(HubRef::Default, event))
             }
-            Word::Hub(HubMessage::LinkBase { .. } | HubMessage::Pong) => Ok(()),
-            Word::Hub(message) => {
+            SocketMessage::Hub(HubMessage::LinkBase { .. } | HubMessage::Pong) => Ok(()),
+            SocketMessage::Hub(message) => {
                 self.programs[program].keep_key(&message);
-                self.note_news(&message);
-                self.feed(program, Input::Hub(HubRef::Default, HubEvent::Message(message)))
+                self.count_hub_message(&message);
+                self.handle_input(program, Input::Hub(HubRef::Default, HubEvent::Message(message)))
             }
-            Word::Closed => {
+            SocketMessage::Closed => {
                 self.close_socket(socket);
                 self.lose_hub(program, "the hub closed the connection")
             }
-            Word::Hello | Word::Client(_) => Ok(()),
+            SocketMessage::Hello | SocketMessage::Client(_) => Ok(()),
         }
     }
 

@@ -13,9 +13,9 @@ use super::{
     connection::Connection,
     mutant::Mutant,
     program::Program,
-    rng::Chance,
+    rng::SeededRng,
     script::{Fault, Plan, Script},
-    sockets::{Socket, Word},
+    sockets::{Socket, SocketMessage},
 };
 
 /// An error says what went wrong.
@@ -28,12 +28,12 @@ pub(crate) const SECOND: u64 = 1000 * MS;
 const TICK: u64 = 100 * MS;
 
 /// After how many ticks the windows are checked.
-const LOOK_EVERY: u64 = 5;
+const WINDOW_CHECK_EVERY: u64 = 5;
 
 /// The state of one run.
 pub(crate) struct World {
     pub(crate) now: u64,
-    pub(crate) chance: Chance,
+    pub(crate) rng: SeededRng,
     pub(crate) plan: Plan,
     pub(crate) mutant: Option<Mutant>,
     pub(crate) programs: Vec<Program>,
@@ -49,13 +49,13 @@ pub(crate) struct World {
     pub(crate) chats: Chats,
     pub(crate) report: Report,
     /// Whether each step is printed, as it is when a single seed runs.
-    is_told: bool,
-    queue: BTreeMap<(u64, u64), Happening>,
+    is_verbose: bool,
+    queue: BTreeMap<(u64, u64), ScheduledEvent>,
     count: u64,
 }
 
 /// An event that is scheduled for a certain time.
-pub(crate) enum Happening {
+pub(crate) enum ScheduledEvent {
     Tick,
     /// The first message in the queue of a connection to the hub arrives: at the hub (`up`), or at
     /// the program.
@@ -73,11 +73,11 @@ pub(crate) enum Happening {
         life: u32,
     },
     /// A peer connection carries out its next command.
-    CarryOut {
+    RunCommand {
         connection: usize,
     },
     /// A peer connection sends an event to its core.
-    Tell {
+    PeerEvent {
         connection: usize,
         event: PeerEvent,
     },
@@ -91,13 +91,13 @@ pub(crate) struct Report {
     pub(crate) pairs: usize,
     pub(crate) rollbacks: usize,
     pub(crate) restarts: usize,
-    pub(crate) closed: usize,
+    pub(crate) peers_closed: usize,
     pub(crate) successions: usize,
     pub(crate) resumed: usize,
     pub(crate) ended_by_opener: usize,
     pub(crate) checks: usize,
-    pub(crate) turns: usize,
-    pub(crate) heard: usize,
+    pub(crate) switches: usize,
+    pub(crate) texts_received: usize,
     pub(crate) renames: usize,
     pub(crate) awaited: usize,
     pub(crate) undone: usize,
@@ -105,24 +105,20 @@ pub(crate) struct Report {
 
 impl World {
     /// Runs a seed to its end.
-    pub(crate) fn play(
-        seed: u64,
-        script: Script,
-        mutant: Option<Mutant>,
-    ) -> Result<Report, String> {
-        let mut rng = Chance::new(seed ^ (script as u64) << 56);
-        let plan = Plan::draw(script, &mut rng);
+    pub(crate) fn run(seed: u64, script: Script, mutant: Option<Mutant>) -> Result<Report, String> {
+        let mut rng = SeededRng::new(seed ^ (script as u64) << 56);
+        let plan = Plan::random(script, &mut rng);
         let mut world = Self::new(rng, plan, mutant);
-        world.play_on()?;
-        world.judge_end()?;
+        world.run_to_end()?;
+        world.check_end()?;
         Ok(world.report)
     }
 
-    fn new(mut rng: Chance, plan: Plan, mutant: Option<Mutant>) -> Self {
+    fn new(mut rng: SeededRng, plan: Plan, mutant: Option<Mutant>) -> Self {
         let programs = (0..plan.programs).map(|index| Program::new(index, &mut rng)).collect();
         let mut world = Self {
             now: 20 * SECOND,
-            chance: rng,
+            rng,
             plan,
             mutant,
             programs,
@@ -134,23 +130,23 @@ impl World {
             hub_disturbed: 0,
             chats: Chats::default(),
             report: Report::default(),
-            is_told: std::env::var_os("QUINTET_SEED").is_some(),
+            is_verbose: std::env::var_os("QUINTET_SEED").is_some(),
             queue: BTreeMap::new(),
             count: 0,
         };
         world.start_hub();
-        world.at(world.now, Happening::Tick);
+        world.schedule(world.now, ScheduledEvent::Tick);
         for (at, fault) in std::mem::take(&mut world.plan.faults) {
-            world.at(world.now + at, Happening::Fault(fault));
+            world.schedule(world.now + at, ScheduledEvent::Fault(fault));
         }
         world
     }
 
-    fn play_on(&mut self) -> Verdict {
+    fn run_to_end(&mut self) -> Verdict {
         let end = self.now + self.plan.length;
         loop {
             let queued = self.queue.keys().next().map(|(at, _)| *at);
-            let cores = self.programs.iter().filter_map(Program::due).min();
+            let cores = self.programs.iter().filter_map(Program::deadline).min();
             let rooms = self.rooms.as_ref().and_then(Rooms::poll_timeout);
             let rooms = rooms.map(MediaTime::as_micros);
             let Some(next) = [queued, cores, rooms].into_iter().flatten().min() else {
@@ -165,7 +161,7 @@ impl World {
                 self.rooms_timeout();
             }
             for program in 0..self.programs.len() {
-                if self.programs[program].due().is_some_and(|at| at <= self.now) {
+                if self.programs[program].deadline().is_some_and(|at| at <= self.now) {
                     self.core_timeout(program)?;
                 }
             }
@@ -174,41 +170,41 @@ impl World {
                     break;
                 }
                 let happening = entry.remove();
-                self.happen(happening)?;
+                self.run_event(happening)?;
             }
         }
     }
 
     /// Prints one step.
-    pub(crate) fn narrate(&self, line: impl FnOnce() -> String) {
-        if self.is_told {
+    pub(crate) fn trace(&self, line: impl FnOnce() -> String) {
+        if self.is_verbose {
             println!("{:>8.3} {}", self.now as f64 / SECOND as f64, line());
         }
     }
 
     /// Schedules an event.
-    pub(crate) fn at(&mut self, at: u64, happening: Happening) {
+    pub(crate) fn schedule(&mut self, at: u64, happening: ScheduledEvent) {
         self.count += 1;
         self.queue.insert((at, self.count), happening);
     }
 
-    fn happen(&mut self, happening: Happening) -> Verdict {
+    fn run_event(&mut self, happening: ScheduledEvent) -> Verdict {
         match happening {
-            Happening::Tick => {
-                self.at(self.now + TICK, Happening::Tick);
-                self.look_at_connections()?;
-                let looks = (self.now / TICK).is_multiple_of(LOOK_EVERY);
-                if looks { self.look_at_windows() } else { Ok(()) }
+            ScheduledEvent::Tick => {
+                self.schedule(self.now + TICK, ScheduledEvent::Tick);
+                self.update_connections()?;
+                let looks = (self.now / TICK).is_multiple_of(WINDOW_CHECK_EVERY);
+                if looks { self.check_windows() } else { Ok(()) }
             }
-            Happening::Arrive { socket, up } => self.arrive(socket, up),
-            Happening::Connect { program, life } => self.connect(program, life),
-            Happening::Ping { program, life } => self.ping(program, life),
-            Happening::CarryOut { connection } => self.carry_out(connection),
-            Happening::Tell { connection, event } => self.told(connection, event),
-            Happening::Fault(fault) => self.strike(fault),
-            Happening::Check(check) => {
+            ScheduledEvent::Arrive { socket, up } => self.arrive(socket, up),
+            ScheduledEvent::Connect { program, life } => self.connect(program, life),
+            ScheduledEvent::Ping { program, life } => self.ping(program, life),
+            ScheduledEvent::RunCommand { connection } => self.run_command(connection),
+            ScheduledEvent::PeerEvent { connection, event } => self.peer_event(connection, event),
+            ScheduledEvent::Fault(fault) => self.apply(fault),
+            ScheduledEvent::Check(check) => {
                 self.report.checks += 1;
-                self.check(check)
+                self.run_check(check)
             }
         }
     }
@@ -216,13 +212,13 @@ impl World {
     /// Starts the hub without sessions.
     pub(crate) fn start_hub(&mut self) {
         self.hub_life += 1;
-        let mut secrets = Chance::new(self.chance.bits());
+        let mut secrets = SeededRng::new(self.rng.bits());
         let secret = move || quintet::model::Secret::from_random(secrets.bytes());
         self.rooms = Some(Rooms::new(secret));
     }
 
     /// Passes an input to the hub, and delivers its messages.
-    pub(crate) fn tell_hub(&mut self, input: RoomsInput) {
+    pub(crate) fn handle_at_hub(&mut self, input: RoomsInput) {
         if let Some(rooms) = &mut self.rooms {
             rooms.handle(input, MediaTime::from_micros(self.now));
             self.drain_rooms();
@@ -239,19 +235,19 @@ impl World {
     fn drain_rooms(&mut self) {
         while let Some(output) = self.rooms.as_mut().and_then(Rooms::poll_output) {
             match output {
-                quintet::signalling::RoomsOutput::Send { link: connection, message } => {
-                    self.send_down(connection.0 as usize, Word::Hub(message));
+                quintet::signalling::RoomsOutput::Send { connection, message } => {
+                    self.send_down(connection.0 as usize, SocketMessage::Hub(message));
                 }
-                quintet::signalling::RoomsOutput::Disconnect { link: connection, .. } => {
-                    self.send_down(connection.0 as usize, Word::Closed);
-                    self.sockets[connection.0 as usize].hub_open = false;
+                quintet::signalling::RoomsOutput::Disconnect { connection, .. } => {
+                    self.send_down(connection.0 as usize, SocketMessage::Closed);
+                    self.sockets[connection.0 as usize].hub_is_open = false;
                 }
             }
         }
     }
 
     /// Updates each connection's state from whether packets get through.
-    fn look_at_connections(&mut self) -> Verdict {
+    fn update_connections(&mut self) -> Verdict {
         for index in 0..self.connections.len() {
             if !self.connections[index].is_open {
                 continue;
@@ -259,14 +255,14 @@ impl World {
             let flows = self.flows(index);
             let one = &mut self.connections[index];
             if one.flows != flows {
-                (one.flows, one.flow_changed) = (flows, self.now);
+                (one.flows, one.flow_changed_at) = (flows, self.now);
             }
-            let quiet = self.now - one.flow_changed;
+            let quiet = self.now - one.flow_changed_at;
             if let Some(state) = super::checks::next_state(one, quiet) {
                 one.state = state;
-                self.told(index, PeerEvent::State(state))?;
+                self.peer_event(index, PeerEvent::State(state))?;
             }
-            self.look_at_channel(index)?;
+            self.update_channel(index)?;
         }
         Ok(())
     }
@@ -277,49 +273,53 @@ impl World {
         let Some(other) = one.remote.map(|uid| &self.connections[uid as usize]) else {
             return false;
         };
-        let networks = (self.programs[one.node].network, self.programs[other.node].network);
-        let pair = (one.node.min(other.node), one.node.max(other.node));
+        let networks = (self.programs[one.program].network, self.programs[other.program].network);
+        let pair = (one.program.min(other.program), one.program.max(other.program));
         let blocked = self.blocked.get(&pair).is_some_and(|until| self.now < *until);
-        !blocked && one.agrees_with(other, networks)
+        !blocked && one.is_negotiated_with(other, networks)
     }
 
-    fn carry_out(&mut self, index: usize) -> Verdict {
-        let mishap = self.plan.mishaps > 0 && self.chance.below(1000) < self.plan.mishaps;
-        let network = self.programs[self.connections[index].node].network;
+    fn run_command(&mut self, index: usize) -> Verdict {
+        let mishap =
+            self.plan.refusals_per_mille > 0 && self.rng.below(1000) < self.plan.refusals_per_mille;
+        let network = self.programs[self.connections[index].program].network;
         let one = &mut self.connections[index];
         if !one.is_open {
             return Ok(());
         }
-        let outcome = one.carry_out(network, mishap)?;
-        let (uid, more, node) = (one.uid, !one.queue.is_empty(), one.node);
+        let outcome = one.run_next_command(network, mishap)?;
+        let (uid, more, node) = (one.uid, !one.queue.is_empty(), one.program);
         if more {
-            self.plan_step(index);
+            self.schedule_command(index);
         }
         if mishap {
             let until = self.now + 40 * SECOND;
-            self.disturb_all(node, until);
+            self.disturb_with_peers(node, until);
         }
         if outcome.gathers {
-            for (delay, event) in super::connection::gathered(uid, &mut self.chance) {
-                self.at(self.now + delay, Happening::Tell { connection: index, event });
+            for (delay, event) in super::connection::gathered(uid, &mut self.rng) {
+                self.schedule(
+                    self.now + delay,
+                    ScheduledEvent::PeerEvent { connection: index, event },
+                );
             }
         }
-        outcome.event.map_or(Ok(()), |event| self.told(index, event))
+        outcome.event.map_or(Ok(()), |event| self.peer_event(index, event))
     }
 
     /// Schedules the next command of a connection.
-    pub(crate) fn plan_step(&mut self, index: usize) {
-        let slow = self.chance.percent(5);
-        let delay = if slow { self.chance.ms(20, 400) } else { self.chance.ms(1, 30) };
-        self.at(self.now + delay, Happening::CarryOut { connection: index });
+    pub(crate) fn schedule_command(&mut self, index: usize) {
+        let slow = self.rng.percent(5);
+        let delay = if slow { self.rng.ms(20, 400) } else { self.rng.ms(1, 30) };
+        self.schedule(self.now + delay, ScheduledEvent::RunCommand { connection: index });
     }
 
     /// Marks a program and all programs that it is connected to as disturbed until then.
-    pub(crate) fn disturb_all(&mut self, node: usize, until: u64) {
+    pub(crate) fn disturb_with_peers(&mut self, node: usize, until: u64) {
         for other in 0..self.programs.len() {
             let peers = self.connections.iter().any(|one| {
-                let towards = one.remote.map(|uid| self.connections[uid as usize].node);
-                one.node == node && towards == Some(other)
+                let towards = one.remote.map(|uid| self.connections[uid as usize].program);
+                one.program == node && towards == Some(other)
             });
             if other == node || peers {
                 self.disturb(other, until);
@@ -328,7 +328,7 @@ impl World {
     }
 
     pub(crate) fn disturb(&mut self, node: usize, until: u64) {
-        let disturbed = &mut self.programs[node].disturbed;
+        let disturbed = &mut self.programs[node].disturbed_until;
         *disturbed = (*disturbed).max(until);
     }
 }
@@ -338,13 +338,13 @@ impl Report {
         self.pairs += other.pairs;
         self.rollbacks += other.rollbacks;
         self.restarts += other.restarts;
-        self.closed += other.closed;
+        self.peers_closed += other.peers_closed;
         self.successions += other.successions;
         self.resumed += other.resumed;
         self.ended_by_opener += other.ended_by_opener;
         self.checks += other.checks;
-        self.turns += other.turns;
-        self.heard += other.heard;
+        self.switches += other.switches;
+        self.texts_received += other.texts_received;
         self.renames += other.renames;
         self.awaited += other.awaited;
         self.undone += other.undone;

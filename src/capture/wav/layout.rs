@@ -6,7 +6,7 @@
 
 use std::io::{self, Read, Seek, SeekFrom};
 
-use super::samples::Coding;
+use super::sample_encoding::SampleEncoding;
 
 /// Where the audio data is in a file, and its encoding.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,7 +16,7 @@ pub(super) struct Layout {
     /// Samples in a frame; at least one.
     pub(super) channels: usize,
     /// The encoding of a sample.
-    pub(super) coding: Coding,
+    pub(super) encoding: SampleEncoding,
     /// Bytes in a frame.
     pub(super) frame_bytes: usize,
     /// Offset of the first frame in the file.
@@ -38,36 +38,36 @@ pub(super) enum LayoutError {
 const MAX_CHUNKS: usize = 4096;
 
 /// The last 12 bytes of each chunk's GUID in a Wave64 file, except the first chunk's.
-const WAVE64: [u8; 12] = *b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a";
+const WAVE64_GUID_TAIL: [u8; 12] = *b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a";
 
 /// The GUID at the beginning of a Wave64 file.
-const WAVE64_RIFF: [u8; 16] = *b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00";
+const WAVE64_RIFF_GUID: [u8; 16] = *b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00";
 
 impl Layout {
     /// Reads the headers of a file.
     pub(super) fn read(file: &mut (impl Read + Seek)) -> Result<Self, LayoutError> {
         let length = file.seek(SeekFrom::End(0))?;
-        let mut reader = Head { file, length, format: None, long_size: None };
+        let mut reader = HeaderReader { file, length, format: None, data_size_64: None };
         match &reader.bytes_at::<4>(0)? {
-            b"RIFF" | b"RF64" | b"BW64" => reader.riff(),
-            b"riff" => reader.wave64(),
-            b"RIFX" => Err(fault("it is a big-endian WAV (RIFX)")),
-            _ => Err(fault("it does not begin with RIFF, RF64, BW64 or Wave64's mark")),
+            b"RIFF" | b"RF64" | b"BW64" => reader.read_riff(),
+            b"riff" => reader.read_wave64(),
+            b"RIFX" => Err(format_error("it is a big-endian WAV (RIFX)")),
+            _ => Err(format_error("it does not begin with RIFF, RF64, BW64 or Wave64's mark")),
         }
     }
 }
 
-fn fault(why: &str) -> LayoutError {
+fn format_error(why: &str) -> LayoutError {
     LayoutError::Format(why.to_owned())
 }
 
 /// Reads the headers of a file.
-struct Head<'a, F> {
+struct HeaderReader<'a, F> {
     file: &'a mut F,
     length: u64,
     format: Option<Format>,
     /// The size of the audio data in the `ds64` chunk of RF64, for data beyond 32 bits.
-    long_size: Option<u64>,
+    data_size_64: Option<u64>,
 }
 
 /// The contents of the chunk `fmt `.
@@ -75,15 +75,15 @@ struct Head<'a, F> {
 struct Format {
     rate: u32,
     channels: usize,
-    coding: Coding,
+    encoding: SampleEncoding,
     frame_bytes: usize,
 }
 
-impl<F: Read + Seek> Head<'_, F> {
+impl<F: Read + Seek> HeaderReader<'_, F> {
     /// Reads RIFF and its 64-bit variants (EBU Tech 3306, ITU-R BS.2088).
-    fn riff(&mut self) -> Result<Layout, LayoutError> {
+    fn read_riff(&mut self) -> Result<Layout, LayoutError> {
         if &self.bytes_at::<4>(8)? != b"WAVE" {
-            return Err(fault("it is a RIFF file of another kind, without WAVE"));
+            return Err(format_error("it is a RIFF file of another kind, without WAVE"));
         }
         let mut at = 12;
         for _ in 0..MAX_CHUNKS {
@@ -91,25 +91,25 @@ impl<F: Read + Seek> Head<'_, F> {
             let body = at + 8;
             match &name {
                 b"ds64" if size >= 16 => {
-                    self.long_size = Some(u64::from_le_bytes(self.bytes_at(body + 8)?));
+                    self.data_size_64 = Some(u64::from_le_bytes(self.bytes_at(body + 8)?));
                 }
                 b"fmt " => self.format = Some(self.format_at(body, u64::from(size))?),
                 b"data" => {
-                    let end = self.end_of_sound(body, size)?;
+                    let end = self.end_of_audio(body, size)?;
                     return self.layout(body, end);
                 }
                 _ => {}
             }
-            at = self.behind(body, size)?;
+            at = self.next_chunk_offset(body, size)?;
         }
-        Err(fault("it holds no sound"))
+        Err(format_error("it holds no sound"))
     }
 
     /// The offset of the next chunk.
     ///
     /// A chunk of odd size is followed by a pad byte, which some programs omit. The pad byte is 0,
     /// and a chunk's name does not begin with 0.
-    fn behind(&mut self, body: u64, size: u32) -> Result<u64, LayoutError> {
+    fn next_chunk_offset(&mut self, body: u64, size: u32) -> Result<u64, LayoutError> {
         let end = body + u64::from(size);
         if size.is_multiple_of(2) || end >= self.length {
             return Ok(end);
@@ -120,8 +120,8 @@ impl<F: Read + Seek> Head<'_, F> {
 
     /// The offset of the end of the audio data: as given by its size, if the file ends there or
     /// another chunk follows; otherwise the end of the file.
-    fn end_of_sound(&mut self, body: u64, size: u32) -> Result<u64, LayoutError> {
-        let size = match self.long_size {
+    fn end_of_audio(&mut self, body: u64, size: u32) -> Result<u64, LayoutError> {
+        let size = match self.data_size_64 {
             Some(long) if size == u32::MAX => long,
             Some(_) | None => u64::from(size),
         };
@@ -132,7 +132,7 @@ impl<F: Read + Seek> Head<'_, F> {
         let is_end = self.length - end < 8
             || self.is_chunk(end)?
             || self.is_chunk(end + 1)?
-            || self.is_foreign_tag(end)?;
+            || self.is_metadata_tag(end)?;
         Ok(if is_end { end } else { self.length })
     }
 
@@ -145,7 +145,7 @@ impl<F: Read + Seek> Head<'_, F> {
 
     /// Whether an ID3 or APE tag begins at the offset, as music programs append to files of any
     /// format.
-    fn is_foreign_tag(&mut self, at: u64) -> Result<bool, LayoutError> {
+    fn is_metadata_tag(&mut self, at: u64) -> Result<bool, LayoutError> {
         let magic = self.bytes_at::<4>(at)?;
         Ok(magic.starts_with(b"TAG") || magic.starts_with(b"ID3") || &magic == b"APET")
     }
@@ -162,10 +162,10 @@ impl<F: Read + Seek> Head<'_, F> {
 
     /// Reads Sony's Wave64: 64-bit sizes that include the header, GUIDs for names, chunks at
     /// multiples of 8.
-    fn wave64(&mut self) -> Result<Layout, LayoutError> {
+    fn read_wave64(&mut self) -> Result<Layout, LayoutError> {
         let (riff, wave) = (self.bytes_at::<16>(0)?, self.bytes_at::<16>(24)?);
-        if riff != WAVE64_RIFF || wave != guid(b"wave") {
-            return Err(fault("it is no Wave64 file, though it begins like one"));
+        if riff != WAVE64_RIFF_GUID || wave != guid(b"wave") {
+            return Err(format_error("it is no Wave64 file, though it begins like one"));
         }
         let mut at = 40_u64;
         for _ in 0..MAX_CHUNKS {
@@ -174,17 +174,17 @@ impl<F: Read + Seek> Head<'_, F> {
             if name == guid(b"fmt ") {
                 self.format = Some(self.format_at(body, size.saturating_sub(24))?);
             } else if name == guid(b"data") {
-                let is_end = size > 24 && end < self.length && self.ends_at(end)?;
+                let is_end = size > 24 && end < self.length && self.chunk_follows(end)?;
                 return self.layout(body, if is_end { end } else { self.length });
             }
             at = end.checked_next_multiple_of(8).unwrap_or(u64::MAX);
         }
-        Err(fault("it holds no sound"))
+        Err(format_error("it holds no sound"))
     }
 
-    fn ends_at(&mut self, end: u64) -> Result<bool, LayoutError> {
+    fn chunk_follows(&mut self, end: u64) -> Result<bool, LayoutError> {
         let next = self.chunk64_at(end.next_multiple_of(8))?;
-        Ok(next.is_none_or(|(name, _)| name[4..] == WAVE64))
+        Ok(next.is_none_or(|(name, _)| name[4..] == WAVE64_GUID_TAIL))
     }
 
     fn chunk64_at(&mut self, at: u64) -> Result<Option<([u8; 16], u64)>, LayoutError> {
@@ -199,7 +199,7 @@ impl<F: Read + Seek> Head<'_, F> {
         let mut bytes = [0; 26];
         let available = size.min(26).min(self.length.saturating_sub(at)) as usize;
         if available < 14 {
-            return Err(fault("it is too short"));
+            return Err(format_error("it is too short"));
         }
         self.file.seek(SeekFrom::Start(at))?;
         self.file.read_exact(&mut bytes[..available])?;
@@ -207,18 +207,19 @@ impl<F: Read + Seek> Head<'_, F> {
     }
 
     fn layout(&self, start: u64, end: u64) -> Result<Layout, LayoutError> {
-        let format = self.format.ok_or_else(|| fault("its sound comes before its format"))?;
-        let Format { rate, channels, coding: encoding, frame_bytes } = format;
+        let format =
+            self.format.ok_or_else(|| format_error("its sound comes before its format"))?;
+        let Format { rate, channels, encoding, frame_bytes } = format;
         let frames = end.saturating_sub(start) / frame_bytes as u64;
         if frames == 0 {
-            return Err(fault("it holds no sound"));
+            return Err(format_error("it holds no sound"));
         }
-        Ok(Layout { rate, channels, coding: encoding, frame_bytes, start, frames })
+        Ok(Layout { rate, channels, encoding, frame_bytes, start, frames })
     }
 
     fn bytes_at<const N: usize>(&mut self, at: u64) -> Result<[u8; N], LayoutError> {
         if at.saturating_add(N as u64) > self.length {
-            return Err(fault("it is too short"));
+            return Err(format_error("it is too short"));
         }
         let mut bytes = [0; N];
         self.file.seek(SeekFrom::Start(at))?;
@@ -230,7 +231,7 @@ impl<F: Read + Seek> Head<'_, F> {
 fn guid(name: &[u8; 4]) -> [u8; 16] {
     let mut guid = [0; 16];
     guid[..4].copy_from_slice(name);
-    guid[4..].copy_from_slice(&WAVE64);
+    guid[4..].copy_from_slice(&WAVE64_GUID_TAIL);
     guid
 }
 
@@ -257,10 +258,10 @@ impl Format {
             && (bytes_by_bits == 0
                 || (block / channels >= bytes_by_bits && bytes_per_second == rate * block));
         let sample_bytes = if is_block_plausible { block / channels } else { bytes_by_bits };
-        let encoding = Coding::new(tag, sample_bytes)?;
+        let encoding = SampleEncoding::new(tag, sample_bytes)?;
         let frame_bytes = (channels * sample_bytes) as usize;
         let (rate, channels) = (rate as u32, channels as usize);
-        Ok(Self { rate, channels, coding: encoding, frame_bytes })
+        Ok(Self { rate, channels, encoding, frame_bytes })
     }
 }
 
@@ -315,7 +316,7 @@ mod tests {
         let correct = Layout {
             rate: 8000,
             channels: 1,
-            coding: Coding::Signed(2),
+            encoding: SampleEncoding::Signed(2),
             frame_bytes: 2,
             start: 44,
             frames: 50,
@@ -389,17 +390,17 @@ mod tests {
     #[test]
     fn every_format_is_read_from_plain_and_extensible_chunks() {
         for (tag, bytes, bits, encoding) in [
-            (1, 1, 8, Coding::Unsigned),
-            (1, 2, 12, Coding::Signed(2)),
-            (1, 2, 16, Coding::Signed(2)),
-            (1, 3, 24, Coding::Signed(3)),
-            (1, 4, 24, Coding::Signed(4)),
-            (1, 4, 32, Coding::Signed(4)),
-            (1, 8, 64, Coding::Signed(8)),
-            (3, 4, 32, Coding::Single),
-            (3, 8, 64, Coding::Double),
-            (6, 1, 8, Coding::ALaw),
-            (7, 1, 8, Coding::MuLaw),
+            (1, 1, 8, SampleEncoding::Unsigned8),
+            (1, 2, 12, SampleEncoding::Signed(2)),
+            (1, 2, 16, SampleEncoding::Signed(2)),
+            (1, 3, 24, SampleEncoding::Signed(3)),
+            (1, 4, 24, SampleEncoding::Signed(4)),
+            (1, 4, 32, SampleEncoding::Signed(4)),
+            (1, 8, 64, SampleEncoding::Signed(8)),
+            (3, 4, 32, SampleEncoding::Float32),
+            (3, 8, 64, SampleEncoding::Float64),
+            (6, 1, 8, SampleEncoding::ALaw),
+            (7, 1, 8, SampleEncoding::MuLaw),
         ] {
             for channels in [1, 2, 6, 64] {
                 let plain = format(tag, channels, bytes, bits);
@@ -414,7 +415,7 @@ mod tests {
                     let audio = vec![1; 10 * usize::from(channels * bytes)];
                     let layout =
                         read(&riff(b"RIFF", &[chunk(b"fmt ", &body), chunk(b"data", &audio)]));
-                    let found = (layout.channels, layout.coding, layout.frames);
+                    let found = (layout.channels, layout.encoding, layout.frames);
                     assert_eq!(found, (usize::from(channels), encoding, 10), "{tag} {bits}");
                 }
             }
@@ -456,7 +457,7 @@ mod tests {
         };
         let file = |size: u64| {
             [
-                [&WAVE64_RIFF[..], &[0; 8], &guid(b"wave")].concat(),
+                [&WAVE64_RIFF_GUID[..], &[0; 8], &guid(b"wave")].concat(),
                 chunk64(b"fact", &[9; 5], 29),
                 chunk64(b"fmt ", &format(1, 1, 2, 16), 40),
                 chunk64(b"data", &[0xff; 100], size),

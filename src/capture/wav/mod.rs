@@ -1,7 +1,7 @@
 //! Audio from a WAV file of any rate and number of channels, looped.
 
 mod layout;
-mod samples;
+mod sample_encoding;
 
 use std::{
     collections::VecDeque,
@@ -13,8 +13,8 @@ use std::{
 use layout::{Layout, LayoutError};
 
 use super::{
-    source::{Next, Pace, Source, SourceError},
-    tone::{BLOCK_RATE, BLOCK_SLACK},
+    source::{FrameClock, Next, Source, SourceError},
+    tone::{BLOCK_RATE, MAX_BLOCK_LATENESS},
 };
 use crate::{
     audio::Resampler,
@@ -27,14 +27,14 @@ const RATES: std::ops::RangeInclusive<u32> = 100..=768_000;
 
 /// An audio file as an endless source of 10 ms blocks.
 pub(super) struct WavFile {
-    track: Track,
+    samples: LoopedSamples,
     resampler: Resampler,
     /// Mono samples of the file that are not resampled yet.
-    piece: Vec<f32>,
+    input: Vec<f32>,
     /// Resampled samples that are not in a block yet.
     ready: VecDeque<f32>,
-    made: Vec<f32>,
-    pace: Pace,
+    resampled: Vec<f32>,
+    clock: FrameClock,
 }
 
 /// Why a file cannot be used as a source of audio.
@@ -49,26 +49,26 @@ pub(super) enum WavError {
 impl WavFile {
     /// Opens the file and reads its header. May block forever.
     pub(super) fn open(path: &Path) -> Result<Self, WavError> {
-        let track = Track::open(path)?;
+        let track = LoopedSamples::open(path)?;
         let resampler = Resampler::new(track.layout.rate);
-        let clock = Pace::new(now(), BLOCK_RATE, 1, BLOCK_SLACK);
+        let clock = FrameClock::new(now(), BLOCK_RATE, 1, MAX_BLOCK_LATENESS);
         let (piece, ready, made) = (vec![], VecDeque::new(), vec![]);
-        Ok(Self { track, resampler, piece, ready, made, pace: clock })
+        Ok(Self { samples: track, resampler, input: piece, ready, resampled: made, clock })
     }
 
     /// The samples of the next block. May block forever.
-    pub(super) fn samples(&mut self) -> Result<[f32; BLOCK_SAMPLES], WavError> {
+    pub(super) fn next_block(&mut self) -> Result<[f32; BLOCK_SAMPLES], WavError> {
         // About 10 ms at a time, whatever the file's rate.
-        let count = self.track.layout.rate.div_ceil(100);
+        let count = self.samples.layout.rate.div_ceil(100);
         while self.ready.len() < BLOCK_SAMPLES {
-            self.piece.clear();
+            self.input.clear();
             for _ in 0..count {
-                let sample = self.track.next()?;
-                self.piece.push(sample);
+                let sample = self.samples.next()?;
+                self.input.push(sample);
             }
-            self.made.clear();
-            self.resampler.push(&self.piece, &mut self.made);
-            self.ready.extend(&self.made);
+            self.resampled.clear();
+            self.resampler.push(&self.input, &mut self.resampled);
+            self.ready.extend(&self.resampled);
         }
         Ok(std::array::from_fn(|_| self.ready.pop_front().unwrap_or_default()))
     }
@@ -76,8 +76,8 @@ impl WavFile {
 
 impl Source<AudioBlock> for WavFile {
     fn next(&mut self) -> Result<Next<AudioBlock>, SourceError> {
-        let Some(time) = self.pace.wait() else { return Ok(Next::NotYet) };
-        Ok(Next::Ready(AudioBlock { time, samples: self.samples()? }))
+        let Some(time) = self.clock.wait() else { return Ok(Next::NotYet) };
+        Ok(Next::Ready(AudioBlock { time, samples: self.next_block()? }))
     }
 }
 
@@ -85,25 +85,25 @@ impl Source<AudioBlock> for WavFile {
 ///
 /// If the loop point has an audible step, the end and the beginning are faded over 5 ms, so that
 /// it does not click.
-struct Track {
+struct LoopedSamples {
     path: PathBuf,
     file: BufReader<File>,
     layout: Layout,
     /// The bytes of one frame (a sample per channel).
-    raw: Vec<u8>,
+    raw_frame: Vec<u8>,
     /// Index of the next frame.
-    at: u64,
+    position: u64,
     /// The number of frames; fewer than in the header if the file was truncated meanwhile.
     frames: u64,
     /// Whether the end continues into the beginning without an audible step.
     is_seamless: bool,
-    is_first_round: bool,
+    is_first_pass: bool,
 }
 
 /// The largest step between two samples that counts as inaudible; full scale is ±1.
-const SEAM: f32 = 0.01;
+const INAUDIBLE_STEP: f32 = 0.01;
 
-impl Track {
+impl LoopedSamples {
     fn open(path: &Path) -> Result<Self, WavError> {
         let mut file = BufReader::with_capacity(1 << 16, open_source(path)?);
         let layout = Layout::read(&mut file).map_err(|error| match error {
@@ -119,34 +119,34 @@ impl Track {
             path: path.to_owned(),
             file,
             layout,
-            raw: vec![0; layout.frame_bytes],
-            at: 0,
+            raw_frame: vec![0; layout.frame_bytes],
+            position: 0,
             frames: layout.frames,
             is_seamless: true,
-            is_first_round: true,
+            is_first_pass: true,
         };
-        track.is_seamless = track.leads_into_itself()?;
-        track.go_to(0)?;
+        track.is_seamless = track.loops_seamlessly()?;
+        track.seek_to(0)?;
         Ok(track)
     }
 
     /// The next sample. After the last one comes the first.
     fn next(&mut self) -> Result<f32, WavError> {
         loop {
-            if self.at < self.frames
+            if self.position < self.frames
                 && let Some(sample) = self.read_frame()?
             {
                 let gain = self.gain();
-                self.at += 1;
+                self.position += 1;
                 return Ok(sample * gain);
             }
-            if self.at == 0 {
+            if self.position == 0 {
                 let why = "its sound is gone".to_owned();
                 return Err(WavError::Format { path: self.path.clone(), why });
             }
-            self.frames = self.frames.min(self.at);
-            self.is_first_round = false;
-            self.go_to(0)?;
+            self.frames = self.frames.min(self.position);
+            self.is_first_pass = false;
+            self.seek_to(0)?;
         }
     }
 
@@ -156,45 +156,46 @@ impl Track {
             return 1.0;
         }
         let fade = (self.layout.rate / 200).max(1) as f32;
-        let fade_in = if self.is_first_round { 1.0 } else { self.at as f32 / fade };
-        fade_in.min((self.frames - self.at) as f32 / fade).min(1.0)
+        let fade_in = if self.is_first_pass { 1.0 } else { self.position as f32 / fade };
+        fade_in.min((self.frames - self.position) as f32 / fade).min(1.0)
     }
 
     /// Whether the loop point is seamless: the step there is not much larger than the steps
     /// before and after it.
-    fn leads_into_itself(&mut self) -> Result<bool, WavError> {
+    fn loops_seamlessly(&mut self) -> Result<bool, WavError> {
         let last = self.frames - 1;
         let mut samples = [0.0; 4];
         for (sample, at) in samples.iter_mut().zip([last.saturating_sub(1), last, 0, last.min(1)]) {
-            self.go_to(at)?;
+            self.seek_to(at)?;
             *sample = self.read_frame()?.unwrap_or_default();
         }
         let [before, last, first, second] = samples;
         let adjacent = (last - before).abs().max((second - first).abs());
-        Ok((first - last).abs() <= 2.0 * adjacent + SEAM)
+        Ok((first - last).abs() <= 2.0 * adjacent + INAUDIBLE_STEP)
     }
 
-    fn go_to(&mut self, frame: u64) -> Result<(), WavError> {
+    fn seek_to(&mut self, frame: u64) -> Result<(), WavError> {
         let offset = self.layout.start + frame * self.layout.frame_bytes as u64;
-        self.file.seek(SeekFrom::Start(offset)).map_err(|error| self.io(error))?;
-        self.at = frame;
+        self.file.seek(SeekFrom::Start(offset)).map_err(|error| self.io_error(error))?;
+        self.position = frame;
         Ok(())
     }
 
     /// The mean of all channels of the next frame. `None` at the end of the file, where an
     /// incomplete frame is ignored.
     fn read_frame(&mut self) -> Result<Option<f32>, WavError> {
-        match self.file.read_exact(&mut self.raw) {
+        match self.file.read_exact(&mut self.raw_frame) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-            Err(error) => return Err(self.io(error)),
+            Err(error) => return Err(self.io_error(error)),
         }
-        let Layout { coding: encoding, channels, .. } = self.layout;
-        let samples = self.raw.chunks_exact(encoding.bytes()).map(|bytes| encoding.decode(bytes));
+        let Layout { encoding, channels, .. } = self.layout;
+        let samples =
+            self.raw_frame.chunks_exact(encoding.bytes()).map(|bytes| encoding.decode(bytes));
         Ok(Some(samples.sum::<f32>() / channels as f32))
     }
 
-    fn io(&self, source: io::Error) -> WavError {
+    fn io_error(&self, source: io::Error) -> WavError {
         FileError::Read { path: self.path.clone(), source }.into()
     }
 }
@@ -208,9 +209,9 @@ mod tests {
     use super::*;
 
     /// A temporary WAV file, removed when dropped.
-    struct Sound(PathBuf);
+    struct TempWav(PathBuf);
 
-    impl Sound {
+    impl TempWav {
         fn new(name: &str) -> Self {
             let name = format!("quintet-wav-{}-{name}.wav", std::process::id());
             Self(std::env::temp_dir().join(name))
@@ -237,7 +238,7 @@ mod tests {
         }
     }
 
-    impl Drop for Sound {
+    impl Drop for TempWav {
         fn drop(&mut self) {
             fs::remove_file(&self.0).ok();
         }
@@ -252,9 +253,9 @@ mod tests {
         (0..count).map(move |n| 0.5 * (TAU * hz * n as f64 / f64::from(rate)).sin())
     }
 
-    fn read_blocks(file: &Sound, blocks: usize) -> Vec<f32> {
+    fn read_blocks(file: &TempWav, blocks: usize) -> Vec<f32> {
         let mut file = WavFile::open(&file.0).unwrap();
-        (0..blocks).flat_map(|_| file.samples().unwrap()).collect()
+        (0..blocks).flat_map(|_| file.next_block().unwrap()).collect()
     }
 
     #[test]
@@ -271,7 +272,7 @@ mod tests {
         ] {
             let name = format!("kind-{channels}-{rate}-{bits}");
             let spec = spec(channels, rate, bits, format);
-            let file = Sound::write(&name, spec, sine(440.0, rate, 0.5));
+            let file = TempWav::write(&name, spec, sine(440.0, rate, 0.5));
             // The file holds a whole number of periods, so its loop is seamless. The first
             // samples are skipped: the step from silence to the first one makes the resampler ring.
             let samples = read_blocks(&file, 100);
@@ -286,7 +287,7 @@ mod tests {
     fn a_loop_point_with_a_step_is_faded_and_does_not_click() {
         let mono = spec(1, 48_000, 16, SampleFormat::Int);
         // The file ends at the peak of a wave.
-        let file = Sound::write("click", mono, sine(100.0, 48_000, 0.1025));
+        let file = TempWav::write("click", mono, sine(100.0, 48_000, 0.1025));
         let samples = read_blocks(&file, 60);
         let jump = samples.windows(2).map(|pair| (pair[1] - pair[0]).abs()).fold(0.0, f32::max);
         assert!(jump < 0.02, "{jump}");
@@ -300,9 +301,9 @@ mod tests {
     #[test]
     fn a_file_of_one_sample_and_a_truncated_file_are_played() {
         let mono = spec(1, 48_000, 16, SampleFormat::Int);
-        let short = Sound::write("short", mono, [0.25].into_iter());
+        let short = TempWav::write("short", mono, [0.25].into_iter());
         assert!(read_blocks(&short, 3).iter().all(|sample| (0.0..=0.26).contains(sample)));
-        let truncated = Sound::write("cut", mono, sine(100.0, 48_000, 0.1));
+        let truncated = TempWav::write("cut", mono, sine(100.0, 48_000, 0.1));
         let bytes = fs::read(&truncated.0).unwrap();
         fs::write(&truncated.0, &bytes[..bytes.len() / 2 + 1]).unwrap();
         let samples = read_blocks(&truncated, 60);
@@ -313,7 +314,8 @@ mod tests {
 
     #[test]
     fn a_bad_file_is_refused_with_its_name_and_its_fault() {
-        let good = Sound::write("good", spec(2, 48_000, 16, SampleFormat::Int), sine(9.0, 99, 1.0));
+        let good =
+            TempWav::write("good", spec(2, 48_000, 16, SampleFormat::Int), sine(9.0, 99, 1.0));
         let good = fs::read(&good.0).unwrap();
         let with = |at: usize, bytes: &[u8]| {
             let mut bad = good.clone();
@@ -336,9 +338,9 @@ mod tests {
         .into_iter()
         .enumerate()
         {
-            let file = Sound::new(&format!("bad{number}"));
+            let file = TempWav::new(&format!("bad{number}"));
             fs::write(&file.0, bytes).unwrap();
-            let read = WavFile::open(&file.0).and_then(|mut file| file.samples());
+            let read = WavFile::open(&file.0).and_then(|mut file| file.next_block());
             let error = read.map(|_| ()).unwrap_err().to_string();
             assert!(error.contains(fault), "{number}: {error}");
             assert!(error.contains(&format!("bad{number}.wav")), "{number}: {error}");
@@ -348,7 +350,7 @@ mod tests {
     #[test]
     fn a_header_with_a_far_too_large_size_costs_no_memory() {
         let file =
-            Sound::write("bomb", spec(1, 48_000, 16, SampleFormat::Int), sine(99.0, 999, 1.0));
+            TempWav::write("bomb", spec(1, 48_000, 16, SampleFormat::Int), sine(99.0, 999, 1.0));
         let mut bytes = fs::read(&file.0).unwrap();
         bytes[4..8].fill(0xff);
         bytes[40..44].copy_from_slice(&[0xfe, 0xff, 0xff, 0xff]);

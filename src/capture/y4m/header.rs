@@ -1,6 +1,6 @@
 //! Parses the header line of a Y4M file.
 
-use super::colours::Colours;
+use super::colour_format::ColourFormat;
 use crate::{
     capture::{MAX_FPS, MAX_FRAME_SIZE, MIN_FRAME_SIZE},
     model::Size,
@@ -14,18 +14,18 @@ pub(super) struct Header {
     /// Pixels down in the file.
     pub(super) height: usize,
     /// The frame rate; `None` if the header gives none.
-    pub(super) rate: Option<Rate>,
+    pub(super) rate: Option<FrameRate>,
     /// The pixel aspect ratio: a pixel's width and height, in any unit.
-    pub(super) pixel: (u32, u32),
+    pub(super) pixel_aspect: (u32, u32),
     /// How the samples are stored.
-    pub(super) colours: Colours,
+    pub(super) colour_format: ColourFormat,
     /// Whether 0 is black and 255 white, instead of 16 and 235.
     pub(super) is_full_range: bool,
 }
 
 /// A frame rate, as a fraction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Rate {
+pub(super) struct FrameRate {
     /// The number of frames in `seconds` seconds.
     pub(super) frames: u64,
     /// Never 0.
@@ -33,14 +33,14 @@ pub(super) struct Rate {
 }
 
 /// The highest plausible rate in frames per second. A higher value is the unit of a clock.
-const FASTEST: u64 = 1000;
+const MAX_RATE: u64 = 1000;
 
 /// Slower videos are repeated at this rate, in frames per second, so that a new viewer does not
 /// wait long for the first frame.
-const SLOWEST_SHOWN: u64 = 5;
+const MIN_OUTPUT_RATE: u64 = 5;
 
 /// The largest plausible ratio between a pixel's sides. Beyond it the header is wrong.
-const LONGEST_PIXEL: u32 = 16;
+const MAX_PIXEL_ASPECT: u32 = 16;
 
 impl Header {
     /// Parses the header line. Only the fields that are needed to read a frame must be present and
@@ -58,10 +58,10 @@ impl Header {
             let mut letters = field.chars();
             let (tag, value) = (letters.next(), letters.as_str());
             match tag {
-                Some('W') => width = Some(side(value)?),
-                Some('H') => height = Some(side(value)?),
-                Some('F') => rate = Rate::parse(value),
-                Some('A') => pixel = aspect(value).unwrap_or((1, 1)),
+                Some('W') => width = Some(parse_side(value)?),
+                Some('H') => height = Some(parse_side(value)?),
+                Some('F') => rate = FrameRate::parse(value),
+                Some('A') => pixel = parse_aspect(value).unwrap_or((1, 1)),
                 Some('C') => colours = Some(value),
                 Some('X') => {
                     let (key, value) = value.split_once('=').unwrap_or((value, ""));
@@ -76,19 +76,19 @@ impl Header {
             return Err("its header gives no width and height".to_owned());
         };
         check_size(width, height)?;
-        let colours = Colours::named(colours.or(older_colours).unwrap_or("420"))?;
-        Ok(Self { width, height, rate, pixel, colours, is_full_range })
+        let colours = ColourFormat::parse(colours.or(older_colours).unwrap_or("420"))?;
+        Ok(Self { width, height, rate, pixel_aspect: pixel, colour_format: colours, is_full_range })
     }
 
     /// The size of a frame without an odd last row or column.
-    pub(super) fn even(&self) -> Size {
+    pub(super) fn even_size(&self) -> Size {
         Size::new(self.width as u32, self.height as u32)
     }
 
     /// The size of an output frame: scaled to square pixels, and limited to [`MAX_FRAME_SIZE`].
-    pub(super) fn shown(&self) -> Size {
-        let Size { width, height } = self.even();
-        let (across, down) = self.pixel;
+    pub(super) fn output_size(&self) -> Size {
+        let Size { width, height } = self.even_size();
+        let (across, down) = self.pixel_aspect;
         if across == down {
             return Size { width, height };
         }
@@ -103,7 +103,7 @@ impl Header {
     }
 }
 
-impl Rate {
+impl FrameRate {
     /// Parses `30:1` or `30000:1001`, and `30` or `29.97` as some programs write it. `None` for
     /// `0:0`, which means unknown, and for an implausible rate.
     fn parse(text: &str) -> Option<Self> {
@@ -112,18 +112,18 @@ impl Rate {
             None => ((text.parse::<f64>().ok()? * 1000.0).round() as u32, 1000),
         };
         let rate = Self { frames: frames.into(), seconds: seconds.into() };
-        let is_plausible = frames > 0 && seconds > 0 && rate.frames <= FASTEST * rate.seconds;
+        let is_plausible = frames > 0 && seconds > 0 && rate.frames <= MAX_RATE * rate.seconds;
         is_plausible.then_some(rate)
     }
 
     /// The rate at which a video of this rate is sent. Frames are skipped if the video is faster
     /// than [`MAX_FPS`] and repeated if it is slower than [`MIN_OUTPUT_RATE`].
-    pub(super) fn shown(self) -> Self {
+    pub(super) fn output_rate(self) -> Self {
         let per_second = |frames: u64| Self { frames, seconds: 1 };
         if self.frames > u64::from(MAX_FPS) * self.seconds {
             per_second(MAX_FPS.into())
-        } else if self.frames < SLOWEST_SHOWN * self.seconds {
-            per_second(SLOWEST_SHOWN)
+        } else if self.frames < MIN_OUTPUT_RATE * self.seconds {
+            per_second(MIN_OUTPUT_RATE)
         } else {
             self
         }
@@ -131,7 +131,7 @@ impl Rate {
 
     /// The index of the frame of a video of this rate that is due as output frame number
     /// `output_index` at the rate `output`.
-    pub(super) fn position(self, output_index: u64, output: Self) -> u64 {
+    pub(super) fn source_index(self, output_index: u64, output: Self) -> u64 {
         let product = |factors: [u64; 3]| factors.into_iter().map(u128::from).product::<u128>();
         let index = product([output_index, self.frames, output.seconds])
             / product([self.seconds, output.frames, 1]);
@@ -139,16 +139,16 @@ impl Rate {
     }
 }
 
-fn side(text: &str) -> Result<usize, String> {
+fn parse_side(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| format!("{text:?} is no width or height"))
 }
 
 /// Parses a pixel aspect ratio. `None` for `0:0`, which means unknown, and for an implausible
 /// ratio.
-fn aspect(text: &str) -> Option<(u32, u32)> {
+fn parse_aspect(text: &str) -> Option<(u32, u32)> {
     let (across, down) = text.split_once([':', '/'])?;
     let (across, down) = (across.parse::<u32>().ok()?, down.parse::<u32>().ok()?);
-    let max = |side: u32| side.saturating_mul(LONGEST_PIXEL);
+    let max = |side: u32| side.saturating_mul(MAX_PIXEL_ASPECT);
     (across > 0 && down > 0 && across <= max(down) && down <= max(across)).then_some((across, down))
 }
 
@@ -192,16 +192,18 @@ mod tests {
 
     #[test]
     fn fast_videos_skip_frames_slow_ones_repeat_them_and_the_speed_stays() {
-        let rate = |frames, seconds| Rate { frames, seconds };
+        let rate = |frames, seconds| FrameRate { frames, seconds };
         for (file, output) in [
             (rate(30_000, 1001), rate(30_000, 1001)),
             (rate(60, 1), rate(60, 1)),
             (rate(120, 1), rate(60, 1)),
             (rate(1, 1), rate(5, 1)),
         ] {
-            assert_eq!(file.shown(), output);
+            assert_eq!(file.output_rate(), output);
         }
-        let sent = |file: Rate| (0..6).map(|n| file.position(n, file.shown())).collect::<Vec<_>>();
+        let sent = |file: FrameRate| {
+            (0..6).map(|n| file.source_index(n, file.output_rate())).collect::<Vec<_>>()
+        };
         assert_eq!(sent(rate(120, 1)), [0, 2, 4, 6, 8, 10]);
         assert_eq!(sent(rate(90, 1)), [0, 1, 3, 4, 6, 7]);
         assert_eq!(sent(rate(2, 1)), [0, 0, 0, 1, 1, 2]);
@@ -210,7 +212,7 @@ mod tests {
 
     #[test]
     fn pixels_that_are_not_square_make_the_frame_wider_or_narrower() {
-        let shown = |rest: &str| header(rest).shown().to_string();
+        let shown = |rest: &str| header(rest).output_size().to_string();
         assert_eq!(shown("W32 H16 A16:11"), "46x16");
         assert_eq!(shown("W720 H480 A8:9"), "640x480");
         assert_eq!(shown("W1440 H1080 A4:3"), "1920x1080");

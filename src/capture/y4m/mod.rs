@@ -1,6 +1,6 @@
 //! Video from a Y4M file (YUV4MPEG2, as ffmpeg and mjpegtools write it), looped.
 
-mod colours;
+mod colour_format;
 mod header;
 mod scale;
 
@@ -11,10 +11,10 @@ use std::{
     time::Duration,
 };
 
-use header::{Header, Rate};
+use header::{FrameRate, Header};
 use scale::Scaler;
 
-use super::source::{Next, Pace, Source, SourceError};
+use super::source::{FrameClock, Next, Source, SourceError};
 use crate::{
     files::{FileError, open_source},
     media::{FramePool, VideoFrame, now},
@@ -25,13 +25,13 @@ use crate::{
 ///
 /// After a longer delay the next frame of the file is delivered at the current time: a slow disk
 /// makes the video longer, never faster.
-const SLACK: Duration = Duration::from_millis(100);
+const MAX_LATENESS: Duration = Duration::from_millis(100);
 
 /// The longest accepted line, in bytes. Real headers have about 60.
-const MAX_LINE: u64 = 1024;
+const MAX_LINE_BYTES: u64 = 1024;
 
 /// The frame rate of a file whose header gives none.
-const USUAL_RATE: Rate = Rate { frames: 30, seconds: 1 };
+const DEFAULT_RATE: FrameRate = FrameRate { frames: 30, seconds: 1 };
 
 /// A video file as an endless source of frames.
 pub(super) struct Y4mFile {
@@ -41,29 +41,29 @@ pub(super) struct Y4mFile {
     /// Offset of the first frame in the file.
     start: u64,
     /// Complete frames read since the file was opened.
-    frames: u64,
-    film: Film,
+    frames_read: u64,
+    timeline: Timeline,
     pool: FramePool,
     /// The bytes of one frame in the file's format.
-    raw: Vec<u8>,
-    canvas: Canvas,
+    raw_frame: Vec<u8>,
+    converter: FrameConverter,
 }
 
 /// Maps the file's frame rate to the output frame rate.
-struct Film {
-    rate: Rate,
-    shown_rate: Rate,
-    pace: Pace,
+struct Timeline {
+    file_rate: FrameRate,
+    output_rate: FrameRate,
+    clock: FrameClock,
     /// Output frames so far.
-    shown: u64,
+    frames_shown: u64,
     /// Frames of the file that were read or skipped.
-    passed: u64,
+    frames_consumed: u64,
     /// The last frame read.
-    last: Option<VideoFrame>,
+    last_frame: Option<VideoFrame>,
 }
 
 /// Converts frames of the file to I420 with square pixels; holds the buffers for it.
-struct Canvas {
+struct FrameConverter {
     /// The frame in 8 bits per sample.
     samples: Vec<u8>,
     /// The I420 frame before scaling.
@@ -108,130 +108,140 @@ impl Y4mFile {
             path: path.to_owned(),
             file,
             start,
-            frames: 0,
-            film: Film::new(header.rate.unwrap_or(USUAL_RATE)),
+            frames_read: 0,
+            timeline: Timeline::new(header.rate.unwrap_or(DEFAULT_RATE)),
             pool: FramePool::default(),
-            raw: vec![0; header.frame_bytes()],
-            canvas: Canvas::new(&header),
+            raw_frame: vec![0; header.frame_bytes()],
+            converter: FrameConverter::new(&header),
             header,
         })
     }
 
     /// Reads the next frame. After the last one comes the first.
-    pub(super) fn read(&mut self, time: MediaTime) -> Result<VideoFrame, Y4mError> {
+    pub(super) fn read_frame(&mut self, time: MediaTime) -> Result<VideoFrame, Y4mError> {
         if !self.read_raw()? {
             self.rewind()?;
             if !self.read_raw()? {
-                return Err(self.format("its pictures are gone"));
+                return Err(self.format_error("its pictures are gone"));
             }
         }
-        self.frames += 1;
-        let (header, raw, canvas) = (&self.header, &self.raw, &mut self.canvas);
-        Ok(self.pool.frame(header.shown(), time, |data| canvas.paint(header, raw, data)))
+        self.frames_read += 1;
+        let (header, raw, canvas) = (&self.header, &self.raw_frame, &mut self.converter);
+        Ok(self.pool.frame(header.output_size(), time, |data| canvas.convert(header, raw, data)))
     }
 
     /// The frame that is due now: frames of a fast video are skipped, those of a slow one are
     /// repeated.
-    fn show(&mut self, time: MediaTime) -> Result<VideoFrame, Y4mError> {
-        let wanted = self.film.next();
-        while self.film.passed < wanted {
-            self.leave_out()?;
+    fn frame_to_show(&mut self, time: MediaTime) -> Result<VideoFrame, Y4mError> {
+        let wanted = self.timeline.next_index();
+        while self.timeline.frames_consumed < wanted {
+            self.skip_frame()?;
         }
-        if self.film.passed == wanted {
-            let frame = self.read(time)?;
-            self.film.passed += 1;
-            self.film.last = Some(frame);
+        if self.timeline.frames_consumed == wanted {
+            let frame = self.read_frame(time)?;
+            self.timeline.frames_consumed += 1;
+            self.timeline.last_frame = Some(frame);
         }
-        let mut frame =
-            self.film.last.clone().ok_or_else(|| self.format("it holds no whole picture"))?;
+        let mut frame = self
+            .timeline
+            .last_frame
+            .clone()
+            .ok_or_else(|| self.format_error("it holds no whole picture"))?;
         frame.time = time;
         Ok(frame)
     }
 
     fn rewind(&mut self) -> Result<(), Y4mError> {
-        if self.frames == 0 {
-            return Err(self.format("it holds no whole picture"));
+        if self.frames_read == 0 {
+            return Err(self.format_error("it holds no whole picture"));
         }
-        self.file.seek(SeekFrom::Start(self.start)).map_err(|error| self.io(error))?;
+        self.file.seek(SeekFrom::Start(self.start)).map_err(|error| self.io_error(error))?;
         Ok(())
     }
 
     /// Skips the next frame of the file.
-    fn leave_out(&mut self) -> Result<(), Y4mError> {
-        if !self.read_mark()? {
+    fn skip_frame(&mut self) -> Result<(), Y4mError> {
+        if !self.read_frame_marker()? {
             self.rewind()?;
-            if !self.read_mark()? {
-                return Err(self.format("its pictures are gone"));
+            if !self.read_frame_marker()? {
+                return Err(self.format_error("its pictures are gone"));
             }
         }
-        let bytes = self.raw.len() as i64;
-        self.file.seek_relative(bytes).map_err(|error| self.io(error))?;
-        self.film.passed += 1;
+        let bytes = self.raw_frame.len() as i64;
+        self.file.seek_relative(bytes).map_err(|error| self.io_error(error))?;
+        self.timeline.frames_consumed += 1;
         Ok(())
     }
 
     /// Reads a frame in the file's format into `raw_frame`. Returns false at the end of the file,
     /// where an incomplete frame is ignored.
     fn read_raw(&mut self) -> Result<bool, Y4mError> {
-        if !self.read_mark()? {
+        if !self.read_frame_marker()? {
             return Ok(false);
         }
-        match self.file.read_exact(&mut self.raw) {
+        match self.file.read_exact(&mut self.raw_frame) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-            Err(error) => Err(self.io(error)),
+            Err(error) => Err(self.io_error(error)),
         }
     }
 
     /// Reads the `FRAME` line before a frame. Returns false at the end of the file.
-    fn read_mark(&mut self) -> Result<bool, Y4mError> {
-        match read_line(&mut self.file).map_err(|error| self.io(error))? {
+    fn read_frame_marker(&mut self) -> Result<bool, Y4mError> {
+        match read_line(&mut self.file).map_err(|error| self.io_error(error))? {
             None => Ok(false),
             Some(line) if line.split(|byte| *byte == b' ').next() == Some(b"FRAME") => Ok(true),
-            Some(_) => Err(self.format("a picture does not begin with FRAME")),
+            Some(_) => Err(self.format_error("a picture does not begin with FRAME")),
         }
     }
 
-    fn io(&self, source: io::Error) -> Y4mError {
+    fn io_error(&self, source: io::Error) -> Y4mError {
         FileError::Read { path: self.path.clone(), source }.into()
     }
 
-    fn format(&self, why: &str) -> Y4mError {
+    fn format_error(&self, why: &str) -> Y4mError {
         Y4mError::Format { path: self.path.clone(), why: why.to_owned() }
     }
 }
 
 impl Source<VideoFrame> for Y4mFile {
     fn next(&mut self) -> Result<Next<VideoFrame>, SourceError> {
-        let Some(time) = self.film.pace.wait() else { return Ok(Next::NotYet) };
-        Ok(Next::Ready(self.show(time)?))
+        let Some(time) = self.timeline.clock.wait() else { return Ok(Next::NotYet) };
+        Ok(Next::Ready(self.frame_to_show(time)?))
     }
 }
 
-impl Film {
-    fn new(rate: Rate) -> Self {
-        let output = rate.shown();
-        let clock = Pace::new(now(), output.frames, output.seconds, SLACK);
-        Self { rate, shown_rate: output, pace: clock, shown: 0, passed: 0, last: None }
+impl Timeline {
+    fn new(file_rate: FrameRate) -> Self {
+        let output = file_rate.output_rate();
+        let clock = FrameClock::new(now(), output.frames, output.seconds, MAX_LATENESS);
+        Self {
+            file_rate,
+            output_rate: output,
+            clock,
+            frames_shown: 0,
+            frames_consumed: 0,
+            last_frame: None,
+        }
     }
 
     /// The index of the file's frame that is due next.
-    fn next(&mut self) -> u64 {
-        let position = self.rate.position(self.shown, self.shown_rate);
-        self.shown += 1;
+    fn next_index(&mut self) -> u64 {
+        let position = self.file_rate.source_index(self.frames_shown, self.output_rate);
+        self.frames_shown += 1;
         position
     }
 }
 
-impl Canvas {
+impl FrameConverter {
     fn new(header: &Header) -> Self {
-        let (from, to) = (header.even(), header.shown());
+        let (from, to) = (header.even_size(), header.output_size());
         let scaler = (from != to).then(|| Scaler::new(from, to));
         let unscaled = if scaler.is_some() { vec![0; from.i420_bytes()] } else { vec![] };
         Self { samples: vec![], unscaled, scaler }
     }
 
-    fn paint(&mut self, header: &Header, raw: &[u8], data: &mut [u8]) {
+    fn convert(&mut self, header: &Header, raw: &[u8], data: &mut [u8]) {
         match &self.scaler {
             None => header.unpack(raw, &mut self.samples, data),
             Some(scaler) => {
@@ -246,7 +256,7 @@ impl Canvas {
 /// longer than [`MAX_LINE_BYTES`].
 fn read_line(file: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
     let mut line = vec![];
-    file.take(MAX_LINE).read_until(b'\n', &mut line)?;
+    file.take(MAX_LINE_BYTES).read_until(b'\n', &mut line)?;
     if line.pop() != Some(b'\n') {
         return Ok(None);
     }
@@ -262,9 +272,9 @@ mod tests {
     use crate::model::Size;
 
     /// A temporary Y4M file, removed when dropped.
-    struct Clip(PathBuf);
+    struct TempY4m(PathBuf);
 
-    impl Clip {
+    impl TempY4m {
         fn new(name: &str, bytes: &[u8]) -> Self {
             let name = format!("quintet-y4m-{}-{name}.y4m", std::process::id());
             let path = std::env::temp_dir().join(name);
@@ -273,7 +283,7 @@ mod tests {
         }
     }
 
-    impl Drop for Clip {
+    impl Drop for TempY4m {
         fn drop(&mut self) {
             fs::remove_file(&self.0).ok();
         }
@@ -289,7 +299,7 @@ mod tests {
     }
 
     fn read(file: &mut Y4mFile) -> Result<VideoFrame, Y4mError> {
-        file.read(MediaTime::default())
+        file.read_frame(MediaTime::default())
     }
 
     #[test]
@@ -298,11 +308,11 @@ mod tests {
         let mut bytes =
             y4m_bytes("YUV4MPEG2 W16 H16 F30000:1001 Ip A1:1 C420mpeg2 XYSCSS=420\n", &frames);
         bytes.truncate(bytes.len() - 7);
-        let file = Clip::new("loop", &bytes);
+        let file = TempY4m::new("loop", &bytes);
         let mut source = Y4mFile::open(&file.0).unwrap();
         let lumas: Vec<_> = (0..5).map(|_| read(&mut source).unwrap().y()[0]).collect();
         assert_eq!(lumas, [50, 60, 50, 60, 50]);
-        assert_eq!(source.header.rate, Some(Rate { frames: 30_000, seconds: 1001 }));
+        assert_eq!(source.header.rate, Some(FrameRate { frames: 30_000, seconds: 1001 }));
     }
 
     #[test]
@@ -311,7 +321,7 @@ mod tests {
         let chroma: Vec<u8> =
             (0..2 * 81).map(|n| if n < 81 { 100 + n % 9 } else { n % 9 }).collect();
         let bytes = y4m_bytes("YUV4MPEG2 W17 H17 F1:1\n", &[[luma, chroma].concat()]);
-        let file = Clip::new("odd", &bytes);
+        let file = TempY4m::new("odd", &bytes);
         let frame = read(&mut Y4mFile::open(&file.0).unwrap()).unwrap();
         assert_eq!(frame.size, Size::new(16, 16));
         assert!(frame.y().chunks(16).all(|row| row.iter().eq(&(20..36).collect::<Vec<u8>>())));
@@ -323,7 +333,7 @@ mod tests {
     fn full_range_becomes_limited_range() {
         let frame = [vec![255; 256], vec![128; 64], vec![0; 64]].concat();
         let bytes = y4m_bytes("YUV4MPEG2 W16 H16 F1:1 XCOLORRANGE=FULL\n", &[frame]);
-        let file = Clip::new("full", &bytes);
+        let file = TempY4m::new("full", &bytes);
         let frame = read(&mut Y4mFile::open(&file.0).unwrap()).unwrap();
         assert_eq!((frame.y()[0], frame.u()[0], frame.v()[0]), (235, 128, 16));
     }
@@ -350,7 +360,7 @@ mod tests {
         .into_iter()
         .enumerate()
         {
-            let file = Clip::new(&format!("bad{number}"), bytes.as_bytes());
+            let file = TempY4m::new(&format!("bad{number}"), bytes.as_bytes());
             let frame = Y4mFile::open(&file.0).and_then(|mut source| read(&mut source));
             let error = frame.map(|frame| frame.size).unwrap_err().to_string();
             assert!(error.contains(fault), "{bytes:.60}: {error}");
@@ -369,9 +379,9 @@ mod tests {
     /// The luma of the first `count` output frames of a file whose frames have luma 1, 2, 3, ….
     fn output_lumas(name: &str, header: &str, frames: u8, count: usize) -> Vec<u8> {
         let frames: Vec<_> = (1..=frames).map(|grey| vec![grey; 384]).collect();
-        let file = Clip::new(name, &y4m_bytes(header, &frames));
+        let file = TempY4m::new(name, &y4m_bytes(header, &frames));
         let mut source = Y4mFile::open(&file.0).unwrap();
-        (0..count).map(|_| source.show(MediaTime::default()).unwrap().y()[0]).collect()
+        (0..count).map(|_| source.frame_to_show(MediaTime::default()).unwrap().y()[0]).collect()
     }
 
     #[test]
@@ -397,7 +407,7 @@ mod tests {
             frame("FRAME\n", 30),
         ]
         .concat();
-        let file = Clip::new("lines", &bytes);
+        let file = TempY4m::new("lines", &bytes);
         let mut source = Y4mFile::open(&file.0).unwrap();
         let lumas: Vec<_> = (0..4).map(|_| read(&mut source).unwrap().y()[0]).collect();
         assert_eq!(lumas, [10, 13, 30, 10]);
@@ -406,7 +416,7 @@ mod tests {
     #[test]
     fn frames_are_scaled_to_square_pixels() {
         let bytes = y4m_bytes("YUV4MPEG2 W32 H16 F25:1 Ip A16:11 C420mpeg2\n", &[vec![60; 768]]);
-        let file = Clip::new("wide", &bytes);
+        let file = TempY4m::new("wide", &bytes);
         let frame = read(&mut Y4mFile::open(&file.0).unwrap()).unwrap();
         assert_eq!(frame.size, Size::new(46, 16));
         assert!(frame.y().iter().chain(frame.u()).all(|sample| *sample == 60));
@@ -414,7 +424,7 @@ mod tests {
 
     #[test]
     fn a_header_without_frames_allocates_no_large_buffer() {
-        let file = Clip::new("bomb", b"YUV4MPEG2 W3840 H2160 F30:1 C444p16\nFRAME\n");
+        let file = TempY4m::new("bomb", b"YUV4MPEG2 W3840 H2160 F30:1 C444p16\nFRAME\n");
         let error = Y4mFile::open(&file.0).map(|_| ()).unwrap_err().to_string();
         assert!(error.contains("it holds no whole picture"), "{error}");
     }

@@ -76,7 +76,7 @@ pub(super) fn parse_time(text: &str) -> anyhow::Result<Duration> {
     };
     let number: f64 = number.parse().with_context(|| format!("{text:?} is not a time"))?;
     let seconds = number * seconds;
-    if seconds > LONGEST_STAY.as_secs_f64() {
+    if seconds > LONGEST_TIME.as_secs_f64() {
         bail!("{text:?} is too long; leave out --for to run without a limit");
     }
     if seconds <= 0.0 {
@@ -86,4 +86,4 @@ pub(super) fn parse_time(text: &str) -> anyhow::Result<Duration> {
 }
 
 /// The longest `--for`: a hundred years.
-const LONGEST_STAY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+const LONGEST_TIME: Duration = Duration::from_secs(100 * 365 * 24 * 3600);

@@ -2,23 +2,23 @@
 
 use std::time::Duration;
 
-use super::{Conference, Session, refusal};
+use super::{Conference, Session, failures};
 use crate::model::{Departure, DepartureStatus, MediaTime, SessionId};
 
 /// How long a departure can be undone: long enough to read a line and reach for the mouse.
-const GRACE: Duration = Duration::from_secs(8);
+const UNDO_WINDOW: Duration = Duration::from_secs(8);
 
 /// A pending departure. The hubs are not notified until it is final, so every seat, link and owner
 /// key is kept.
 #[derive(Debug)]
-pub(super) struct Departing {
+pub(super) struct PendingDeparture {
     sessions: Vec<SessionId>,
     /// Whether the sessions are closed for all participants.
-    closes: bool,
+    closes_for_all: bool,
     until: MediaTime,
 }
 
-impl Departing {
+impl PendingDeparture {
     /// When it becomes final.
     pub(super) const fn until(&self) -> MediaTime {
         self.until
@@ -45,20 +45,20 @@ impl Conference {
         let mut sessions = vec![];
         for id in wanted {
             match self.sessions.iter_mut().find(|one| one.id == id) {
-                None => self.out.fail(refusal::not_here(&id)),
-                Some(one) if closes_for_all && !one.is_own() && !one.is_over() => {
-                    self.out.fail(refusal::not_owner(&id));
+                None => self.effects.announce_failure(failures::not_in_session(&id)),
+                Some(one) if closes_for_all && !one.is_own() && !one.is_ended() => {
+                    self.effects.announce_failure(failures::not_owner(&id));
                 }
-                Some(one) if one.is_in() || (is_all && !one.is_over()) => {
+                Some(one) if one.is_joined() || (is_all && !one.is_ended()) => {
                     one.is_departing = true;
                     sessions.push(id);
                 }
                 Some(_) => self.leave(&id),
             }
         }
-        let until = self.now + GRACE;
+        let until = self.now + UNDO_WINDOW;
         self.departure =
-            (!sessions.is_empty()).then_some(Departing { sessions, closes: closes_for_all, until });
+            (!sessions.is_empty()).then_some(PendingDeparture { sessions, closes_for_all, until });
     }
 
     /// Cancels the pending departure, if there is one.
@@ -71,7 +71,7 @@ impl Conference {
 
     /// Makes the pending departure final, if there is one.
     pub(super) fn finish_departure(&mut self) {
-        let Some(Departing { sessions, closes: closes_for_all, .. }) = self.departure.take() else {
+        let Some(PendingDeparture { sessions, closes_for_all, .. }) = self.departure.take() else {
             return;
         };
         for id in sessions {
@@ -90,7 +90,7 @@ impl Conference {
 
     /// The pending departure, for the snapshot.
     pub(super) fn departure_status(&self, runs: (bool, bool)) -> Option<DepartureStatus> {
-        let Departing { closes: closes_for_all, until, .. } = self.departure.as_ref()?;
+        let PendingDeparture { closes_for_all, until, .. } = self.departure.as_ref()?;
         let departing = self.sessions.iter().filter(|one| one.is_departing);
         let status = |one: &Session| one.status(&self.hubs, runs);
         let sessions = departing.map(status).collect();
@@ -102,14 +102,14 @@ impl Conference {
 mod tests {
     use super::super::super::{Effect, HubRef, Input, tests::fixture::*};
     use crate::model::{
-        ClientMessage, CloseReason, Command, Departure, EndReason, Event, Gate, HubMessage,
-        LeaveReason, OpenRequest, ParticipantState, PeerState, SessionId, SessionState,
+        ClientMessage, CloseReason, Command, Departure, EndReason, Event, HubMessage, LeaveReason,
+        MuteSwitch, OpenRequest, ParticipantState, PeerState, SessionId, SessionState,
     };
 
     /// The opener of a mesh that is connected to `a`.
-    fn live() -> Stage {
-        let mut fixture = Stage::opened(MESH);
-        fixture.hear(came(member("a"))).state(1, PeerState::Connected);
+    fn connected_mesh() -> Fixture {
+        let mut fixture = Fixture::opened(MESH);
+        fixture.receive(participant_joined(member("a"))).peer_state(1, PeerState::Connected);
         fixture
     }
 
@@ -117,36 +117,36 @@ mod tests {
         Input::Command(Command::Depart(departure))
     }
 
-    fn leave() -> Input {
+    fn depart_one() -> Input {
         depart(Departure::Leave(session()))
     }
 
-    fn goodbye() -> ClientMessage {
+    fn leave_message() -> ClientMessage {
         ClientMessage::Leave { session: session() }
     }
 
     #[test]
     fn leaving_stops_media_at_once_and_notifies_the_hub_eight_seconds_later() {
-        let mut fixture = live();
-        fixture.give(leave());
-        assert_eq!(fixture.said(), [media(false, false)], "the others see that nothing is sent");
+        let mut fixture = connected_mesh();
+        fixture.handle(depart_one());
+        assert_eq!(fixture.signals(), [media(false, false)], "the others see that nothing is sent");
         let silent = |effect: &Effect| {
             matches!(effect, Effect::SetSending { audio: false, video: None, .. })
         };
-        let deaf = |effect: &Effect| matches!(effect, Effect::SetHeard { heard: false, .. });
+        let deaf = |effect: &Effect| matches!(effect, Effect::SetPlayback { audible: false, .. });
         assert!(
-            fixture.done.iter().any(silent) && fixture.done.iter().any(deaf),
+            fixture.effects.iter().any(silent) && fixture.effects.iter().any(deaf),
             "{:?}",
-            fixture.done
+            fixture.effects
         );
         let snapshot = fixture.core.snapshot();
         let departure = snapshot.departure.expect("the departure is shown");
         assert_eq!((snapshot.sessions.len(), departure.sessions.len()), (0, 1));
         assert_eq!(departure.until.since(fixture.now).as_secs(), 8);
-        fixture.pass_ms(7999);
+        fixture.advance_ms(7999);
         assert_eq!(fixture.sent(), []);
-        fixture.pass_ms(1);
-        assert_eq!(fixture.sent(), [(&HubRef::Default, &goodbye())]);
+        fixture.advance_ms(1);
+        assert_eq!(fixture.sent(), [(&HubRef::Default, &leave_message())]);
         let (session, reason) = (session(), EndReason::Left);
         assert!(fixture.events().contains(&&Event::Ended { session, reason }));
         assert_eq!((fixture.closed_peers(), fixture.core.snapshot().departure), (vec![1], None));
@@ -154,28 +154,28 @@ mod tests {
 
     #[test]
     fn an_undone_departure_restores_everything_and_keeps_the_connections() {
-        let mut fixture = live();
-        fixture.turn(Some(session()), Gate::Camera, false);
+        let mut fixture = connected_mesh();
+        fixture.set_switch(Some(session()), MuteSwitch::Camera, false);
         let before = fixture.status();
-        fixture.give(leave()).pass_ms(7000);
-        fixture.give(Input::Command(Command::Undo));
-        assert_eq!(fixture.said(), [media(true, false)], "with its own switches");
+        fixture.handle(depart_one()).advance_ms(7000);
+        fixture.handle(Input::Command(Command::Undo));
+        assert_eq!(fixture.signals(), [media(true, false)], "with its own switches");
         assert_eq!(fixture.status(), before);
-        fixture.pass_ms(60_000);
+        fixture.advance_ms(60_000);
         assert_eq!((fixture.sent(), fixture.closed_peers()), (vec![], vec![]));
     }
 
     #[test]
     fn a_second_departure_or_a_new_request_makes_a_departure_final() {
-        let mut fixture = live();
+        let mut fixture = connected_mesh();
         let other = SessionId::parse("other").unwrap();
         let request = OpenRequest { session: other.clone(), kind: MESH, limit: None };
-        fixture.give(Input::Command(Command::Open(request)));
-        fixture.give(leave()).give(depart(Departure::Leave(other)));
+        fixture.handle(Input::Command(Command::Open(request)));
+        fixture.handle(depart_one()).handle(depart(Departure::Leave(other)));
         assert_eq!(
             fixture.sent(),
             [
-                (&HubRef::Default, &goodbye()),
+                (&HubRef::Default, &leave_message()),
                 (
                     &HubRef::Default,
                     &ClientMessage::Leave { session: SessionId::parse("other").unwrap() }
@@ -188,47 +188,49 @@ mod tests {
             Input::Command(Command::LeaveAll),
             depart(Departure::LeaveAll),
         ] {
-            let mut fixture = live();
-            fixture.give(leave()).give(input);
-            assert_eq!(fixture.sent(), [(&HubRef::Default, &goodbye())]);
+            let mut fixture = connected_mesh();
+            fixture.handle(depart_one()).handle(input);
+            assert_eq!(fixture.sent(), [(&HubRef::Default, &leave_message())]);
         }
-        let mut fixture = live();
-        fixture.give(leave()).join(None, true);
+        let mut fixture = connected_mesh();
+        fixture.handle(depart_one()).join(None, true);
         let join = ClientMessage::Join { session: session(), wait: true };
         let sent: Vec<_> = fixture.sent().into_iter().map(|(_, message)| message.clone()).collect();
-        assert_eq!(sent, [goodbye(), join]);
+        assert_eq!(sent, [leave_message(), join]);
     }
 
     #[test]
     fn closing_and_leaving_all_can_be_undone_too() {
-        let mut fixture = live();
-        fixture.give(depart(Departure::Close(session())));
+        let mut fixture = connected_mesh();
+        fixture.handle(depart(Departure::Close(session())));
         assert!(fixture.core.snapshot().departure.is_some_and(|departure| departure.closes));
-        fixture.give(Input::Command(Command::Undo)).pass_ms(20_000);
+        fixture.handle(Input::Command(Command::Undo)).advance_ms(20_000);
         assert_eq!(fixture.sent(), []);
-        fixture.give(depart(Departure::Close(session()))).pass_ms(8000);
+        fixture.handle(depart(Departure::Close(session()))).advance_ms(8000);
         let close = ClientMessage::Close { session: session() };
         assert_eq!(fixture.sent(), [(&HubRef::Default, &close)]);
-        let mut guest = Stage::joined(MESH, vec![member("a")]);
-        guest.give(depart(Departure::Close(session())));
+        let mut guest = Fixture::joined(MESH, vec![member("a")]);
+        guest.handle(depart(Departure::Close(session())));
         assert_eq!(guest.failures().len(), 1, "only the owner closes");
-        let mut fixture = live();
-        fixture.give(depart(Departure::LeaveAll)).pass_ms(7999);
+        let mut fixture = connected_mesh();
+        fixture.handle(depart(Departure::LeaveAll)).advance_ms(7999);
         assert_eq!(fixture.sent(), []);
-        assert_eq!(fixture.pass_ms(1).sent(), [(&HubRef::Default, &goodbye())]);
+        assert_eq!(fixture.advance_ms(1).sent(), [(&HubRef::Default, &leave_message())]);
     }
 
     #[test]
     fn events_during_a_departure_are_kept_when_it_is_undone() {
-        let mut fixture = live();
-        fixture.give(leave()).down(&HubRef::Default).up(&HubRef::Default);
-        fixture.hear(opened(MESH, vec![member("a"), member("b")]));
-        fixture.hear(left("a", LeaveReason::Left)).give(Input::Command(Command::Undo));
-        assert_eq!(fixture.shown("a"), None);
-        assert_eq!(fixture.shown("b"), Some(ParticipantState::Connecting));
-        fixture.give(leave());
-        fixture.hear(HubMessage::Closed { session: session(), reason: CloseReason::Ejected });
-        fixture.give(Input::Command(Command::Undo));
+        let mut fixture = connected_mesh();
+        fixture.handle(depart_one()).hub_down(&HubRef::Default).hub_up(&HubRef::Default);
+        fixture.receive(opened(MESH, vec![member("a"), member("b")]));
+        fixture
+            .receive(participant_left("a", LeaveReason::Left))
+            .handle(Input::Command(Command::Undo));
+        assert_eq!(fixture.state_of("a"), None);
+        assert_eq!(fixture.state_of("b"), Some(ParticipantState::Connecting));
+        fixture.handle(depart_one());
+        fixture.receive(HubMessage::Closed { session: session(), reason: CloseReason::Ejected });
+        fixture.handle(Input::Command(Command::Undo));
         let reason = EndReason::Ejected;
         assert_eq!(fixture.status().state, SessionState::Ended { reason });
     }

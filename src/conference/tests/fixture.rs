@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::super::{Conference, Effect, HubEvent, HubRef, Input};
 use crate::model::{
-    Command, ErrorCode, Event, Failure, Gate, HubMessage, HubOwner, HubPlace, HubUrl, Instance,
-    JoinTarget, LeaveReason, MediaSet, MediaTime, Member, OpenRequest, ParticipantId,
+    Command, ErrorCode, Event, Failure, HubEndpoint, HubMessage, HubOwner, HubUrl, Instance,
+    JoinTarget, LeaveReason, MediaSet, MediaTime, Member, MuteSwitch, OpenRequest, ParticipantId,
     ParticipantState, Payload, PeerCommand, PeerEvent, PeerId, PeerState, Presence, Role, Secret,
     SessionId, SessionKind, SessionStatus, Topology,
 };
@@ -16,24 +16,24 @@ pub(crate) const BROADCAST: SessionKind =
     SessionKind { media: MediaSet::AUDIO_VIDEO, topology: Topology::OneWay };
 
 /// One core, its time, and its last effects.
-pub(crate) struct Stage {
+pub(crate) struct Fixture {
     pub(crate) core: Conference,
     pub(crate) now: MediaTime,
-    pub(crate) done: Vec<Effect>,
+    pub(crate) effects: Vec<Effect>,
 }
 
-impl Stage {
+impl Fixture {
     pub(crate) fn new() -> Self {
         let now = MediaTime::from_micros(100_000_000);
-        Self { core: Conference::new(), now, done: vec![] }
+        Self { core: Conference::new(), now, effects: vec![] }
     }
 
     /// A guest of session "s", with these other members.
     pub(crate) fn joined(kind: SessionKind, members: Vec<Member>) -> Self {
         let mut fixture = Self::new();
         fixture.join(None, true);
-        fixture.up(&HubRef::Default);
-        fixture.hear(joined(kind, Role::Guest, members));
+        fixture.hub_up(&HubRef::Default);
+        fixture.receive(joined(kind, Role::Guest, members));
         fixture
     }
 
@@ -41,66 +41,67 @@ impl Stage {
     pub(crate) fn opened(kind: SessionKind) -> Self {
         let mut fixture = Self::new();
         fixture.open(kind);
-        fixture.up(&HubRef::Default);
-        fixture.hear(opened(kind, vec![]));
+        fixture.hub_up(&HubRef::Default);
+        fixture.receive(opened(kind, vec![]));
         fixture
     }
 
-    pub(crate) fn give(&mut self, input: Input) -> &mut Self {
+    pub(crate) fn handle(&mut self, input: Input) -> &mut Self {
         self.core.handle(input, self.now);
         self.fetch()
     }
 
     pub(crate) fn open(&mut self, kind: SessionKind) -> &mut Self {
         let request = OpenRequest { session: session(), kind, limit: None };
-        self.give(Input::Command(Command::Open(request)))
+        self.handle(Input::Command(Command::Open(request)))
     }
 
     pub(crate) fn join(&mut self, hub: Option<&str>, wait: bool) -> &mut Self {
         let hub = hub.map(url);
         let target = JoinTarget { session: session(), hub };
-        self.give(Input::Command(Command::Join { target, wait }))
+        self.handle(Input::Command(Command::Join { target, wait }))
     }
 
     pub(crate) fn leave(&mut self) -> &mut Self {
-        self.give(Input::Command(Command::Leave { session: session() }))
+        self.handle(Input::Command(Command::Leave { session: session() }))
     }
 
-    pub(crate) fn up(&mut self, hub: &HubRef) -> &mut Self {
+    pub(crate) fn hub_up(&mut self, hub: &HubRef) -> &mut Self {
         let (url, endpoint) = match hub {
             HubRef::Default => {
-                let endpoint = HubPlace { url: url("127.0.0.1:7340"), owner: HubOwner::ThisUser };
+                let endpoint =
+                    HubEndpoint { url: url("127.0.0.1:7340"), owner: HubOwner::ThisUser };
                 (url("10.0.0.1:7340"), endpoint)
             }
-            HubRef::At(url) => (url.clone(), place(url)),
+            HubRef::At(url) => (url.clone(), endpoint(url)),
         };
-        let event = HubEvent::Up { url, place: endpoint, participant: id("m"), name: "Me".into() };
-        self.give(Input::Hub(hub.clone(), event))
+        let event = HubEvent::Up { url, endpoint, participant: id("m"), name: "Me".into() };
+        self.handle(Input::Hub(hub.clone(), event))
     }
 
-    pub(crate) fn down(&mut self, hub: &HubRef) -> &mut Self {
+    pub(crate) fn hub_down(&mut self, hub: &HubRef) -> &mut Self {
         let event = HubEvent::Down { reason: "nobody answers".into() };
-        self.give(Input::Hub(hub.clone(), event))
+        self.handle(Input::Hub(hub.clone(), event))
     }
 
-    pub(crate) fn hear(&mut self, message: HubMessage) -> &mut Self {
-        self.hear_from(&HubRef::Default, message)
+    pub(crate) fn receive(&mut self, message: HubMessage) -> &mut Self {
+        self.receive_from(&HubRef::Default, message)
     }
 
-    pub(crate) fn hear_from(&mut self, hub: &HubRef, message: HubMessage) -> &mut Self {
-        self.give(Input::Hub(hub.clone(), HubEvent::Message(message)))
+    pub(crate) fn receive_from(&mut self, hub: &HubRef, message: HubMessage) -> &mut Self {
+        self.handle(Input::Hub(hub.clone(), HubEvent::Message(message)))
     }
 
-    pub(crate) fn tell(&mut self, peer: u64, event: PeerEvent) -> &mut Self {
-        self.give(Input::Peer(PeerId(peer), event))
+    pub(crate) fn peer_event(&mut self, peer: u64, event: PeerEvent) -> &mut Self {
+        self.handle(Input::Peer(PeerId(peer), event))
     }
 
-    pub(crate) fn state(&mut self, peer: u64, state: PeerState) -> &mut Self {
-        self.tell(peer, PeerEvent::State(state))
+    pub(crate) fn peer_state(&mut self, peer: u64, state: PeerState) -> &mut Self {
+        self.peer_event(peer, PeerEvent::State(state))
     }
 
     /// Lets time pass, deadline by deadline, and collects the effects of all of them.
-    pub(crate) fn pass(&mut self, span: Duration) -> &mut Self {
+    pub(crate) fn advance(&mut self, span: Duration) -> &mut Self {
         let end = self.now + span;
         let mut all = vec![];
         while let Some(due) = self.core.poll_timeout().filter(|due| *due <= end) {
@@ -111,52 +112,52 @@ impl Stage {
                 self.core.poll_timeout().is_none_or(|next| next > due),
                 "a handled deadline remains"
             );
-            all.append(&mut self.fetch().done);
+            all.append(&mut self.fetch().effects);
         }
         self.now = end;
-        self.done = all;
+        self.effects = all;
         self
     }
 
-    pub(crate) fn pass_ms(&mut self, ms: u64) -> &mut Self {
-        self.pass(Duration::from_millis(ms))
+    pub(crate) fn advance_ms(&mut self, ms: u64) -> &mut Self {
+        self.advance(Duration::from_millis(ms))
     }
 
     fn fetch(&mut self) -> &mut Self {
-        self.done = std::iter::from_fn(|| self.core.poll_effect()).collect();
+        self.effects = std::iter::from_fn(|| self.core.poll_effect()).collect();
         self
     }
 
     pub(crate) fn opened_peers(&self) -> Vec<u64> {
-        let opened = self.done.iter().filter_map(|effect| {
+        let opened = self.effects.iter().filter_map(|effect| {
             if let Effect::OpenPeer { peer, .. } = effect { Some(peer.0) } else { None }
         });
         opened.collect()
     }
 
     pub(crate) fn closed_peers(&self) -> Vec<u64> {
-        let closed = self.done.iter().filter_map(|effect| {
+        let closed = self.effects.iter().filter_map(|effect| {
             if let Effect::ClosePeer(peer) = effect { Some(peer.0) } else { None }
         });
         closed.collect()
     }
 
     pub(crate) fn commands(&self) -> Vec<&PeerCommand> {
-        let commands = self.done.iter().filter_map(|effect| {
+        let commands = self.effects.iter().filter_map(|effect| {
             if let Effect::Peer { command, .. } = effect { Some(command) } else { None }
         });
         commands.collect()
     }
 
     pub(crate) fn sent(&self) -> Vec<(&HubRef, &crate::model::ClientMessage)> {
-        let sent = self.done.iter().filter_map(|effect| {
+        let sent = self.effects.iter().filter_map(|effect| {
             if let Effect::Send { hub, message } = effect { Some((hub, message)) } else { None }
         });
         sent.collect()
     }
 
     /// The payloads that were signalled to other participants.
-    pub(crate) fn said(&self) -> Vec<Payload> {
+    pub(crate) fn signals(&self) -> Vec<Payload> {
         let payloads = self.sent().into_iter().filter_map(|(_, message)| {
             let crate::model::ClientMessage::Signal { payload, .. } = message else { return None };
             Some(payload.known().clone())
@@ -165,17 +166,17 @@ impl Stage {
     }
 
     /// Sets a mute switch of the session, or the global one.
-    pub(crate) fn turn(
+    pub(crate) fn set_switch(
         &mut self,
         session: Option<SessionId>,
-        switch: Gate,
+        switch: MuteSwitch,
         enabled: bool,
     ) -> &mut Self {
-        self.give(Input::Command(Command::SetGate { session, gate: switch, open: enabled }))
+        self.handle(Input::Command(Command::SetEnabled { session, switch, enabled }))
     }
 
     pub(crate) fn events(&self) -> Vec<&Event> {
-        let events = self.done.iter().filter_map(|effect| {
+        let events = self.effects.iter().filter_map(|effect| {
             if let Effect::Announce(event) = effect { Some(event) } else { None }
         });
         events.collect()
@@ -201,7 +202,7 @@ impl Stage {
         all.into_iter().find(|one| one.session == session()).expect("the session is shown")
     }
 
-    pub(crate) fn shown(&self, letter: &str) -> Option<ParticipantState> {
+    pub(crate) fn state_of(&self, letter: &str) -> Option<ParticipantState> {
         let found =
             self.status().participants.into_iter().find(|one| one.participant == id(letter));
         found.map(|one| one.state)
@@ -217,8 +218,8 @@ pub(crate) fn url(text: &str) -> HubUrl {
 }
 
 /// The endpoint of a hub on the network, reached at its own address.
-pub(crate) fn place(url: &HubUrl) -> HubPlace {
-    HubPlace { url: url.clone(), owner: HubOwner::Elsewhere }
+pub(crate) fn endpoint(url: &HubUrl) -> HubEndpoint {
+    HubEndpoint { url: url.clone(), owner: HubOwner::Elsewhere }
 }
 
 /// A participant id; ours is `m`.
@@ -246,11 +247,11 @@ pub(crate) fn opened(kind: SessionKind, participants: Vec<Member>) -> HubMessage
     HubMessage::Opened { session: session(), kind, limit, owner_key, participants }
 }
 
-pub(crate) fn came(member: Member) -> HubMessage {
+pub(crate) fn participant_joined(member: Member) -> HubMessage {
     HubMessage::ParticipantJoined { session: session(), participant: member }
 }
 
-pub(crate) fn left(letter: &str, reason: LeaveReason) -> HubMessage {
+pub(crate) fn participant_left(letter: &str, reason: LeaveReason) -> HubMessage {
     HubMessage::ParticipantLeft { session: session(), participant: id(letter), reason }
 }
 
@@ -262,7 +263,7 @@ pub(crate) fn away(silent_ms: u64) -> Presence {
     Presence::Away { silent_ms }
 }
 
-pub(crate) fn word(from: &str, payload: Payload) -> HubMessage {
+pub(crate) fn signal(from: &str, payload: Payload) -> HubMessage {
     HubMessage::Signal { session: session(), from: id(from), payload: payload.into() }
 }
 
@@ -274,6 +275,6 @@ pub(crate) const fn media(microphone: bool, camera: bool) -> Payload {
     Payload::Media { microphone, camera }
 }
 
-pub(crate) fn refusal(code: ErrorCode) -> HubMessage {
+pub(crate) fn hub_error(code: ErrorCode) -> HubMessage {
     HubMessage::Error { code, message: "no".into(), session: Some(session()) }
 }

@@ -10,28 +10,28 @@ use bytes::Bytes;
 
 use super::{
     Unwrapper,
-    sequence::{Arrived, Ledger},
+    sequence::{SequenceStatus, SequenceTracker},
 };
-use crate::{media::RtpPacket, model::MediaTime, playback::clock::Arrivals};
+use crate::{media::RtpPacket, model::MediaTime, playback::playout_clock::ArrivalDelay};
 
 /// The packets of one audio stream in order, with an adaptive delay that compensates jitter.
 ///
 /// Holds at most [`AudioJitterBuffer::MAX_PACKETS`] packets, none larger than
 /// [`AudioJitterBuffer::MAX_PACKET_BYTES`]. All positions are samples at 48 kHz.
 #[derive(Debug)]
-pub(crate) struct AudioJitter {
-    ledger: Ledger,
-    stamps: Unwrapper,
-    arrivals: Arrivals,
+pub(crate) struct AudioJitterBuffer {
+    sequence: SequenceTracker,
+    timestamps: Unwrapper,
+    arrival_delay: ArrivalDelay,
     held: BTreeMap<i64, Held>,
     /// The sequence numbers of padding packets, which have no payload. They do not count as lost.
     padding: BTreeSet<i64>,
     /// The position of the next packet and sample; `None` before the first packet.
     next: Option<Position>,
     /// Samples concealed while the buffer was empty, since `next` last changed.
-    stalled: i64,
+    underrun_samples: i64,
     /// The delay that a late packet would have needed to be in time. Decays slowly.
-    peak: Duration,
+    late_peak: Duration,
 }
 
 #[derive(Debug)]
@@ -53,20 +53,20 @@ pub(crate) enum Pull {
     Packet(Bytes),
     /// The packet before `next` is lost: decode the FEC data that `next` contains (RFC 6716,
     /// section 2.1.7), which ends where `next` begins.
-    Repair {
+    Fec {
         /// The packet after the lost one, which stays in the buffer.
         next: Bytes,
         /// The samples of the lost packet that are still to be played.
         samples: usize,
     },
     /// A packet is lost and later ones have arrived: conceal this many samples.
-    Lost(usize),
+    Conceal(usize),
     /// The buffer is empty: conceal, and report the samples with
     /// [`AudioJitterBuffer::on_underrun`].
     Empty,
 }
 
-impl AudioJitter {
+impl AudioJitterBuffer {
     /// The most packets held: more than two seconds in packets of 20 ms.
     pub(crate) const MAX_PACKETS: usize = 128;
 
@@ -74,31 +74,31 @@ impl AudioJitter {
     pub(crate) const MAX_PACKET_BYTES: usize = 8 << 10;
 
     /// The minimum target delay: one packet, so that two packets may arrive in reverse order.
-    pub(crate) const MIN_TARGET: Duration = Duration::from_millis(20);
+    pub(crate) const MIN_TARGET_DELAY: Duration = Duration::from_millis(20);
 
     /// The maximum target delay. A longer delay harms a conversation more than losses.
-    pub(crate) const MAX_TARGET: Duration = Duration::from_millis(200);
+    pub(crate) const MAX_TARGET_DELAY: Duration = Duration::from_millis(200);
 
     /// The length of a pulled block. A packet is needed up to one block before its playout time.
     const BLOCK: Duration = Duration::from_millis(10);
 
     /// How fast the delay added for a late packet decays, per second. Slowly, because after one
     /// late packet another one is likely.
-    const FADE_PER_SECOND: Duration = Duration::from_millis(10);
+    const LATE_PEAK_DECAY_PER_SECOND: Duration = Duration::from_millis(10);
 
     /// Samples. A longer jump of the timestamps is followed, not concealed.
     const MAX_GAP: i64 = 48_000;
 
     pub(crate) fn new() -> Self {
         Self {
-            ledger: Ledger::new(),
-            stamps: Unwrapper::of_32_bits(),
-            arrivals: Arrivals::new(48_000),
+            sequence: SequenceTracker::new(),
+            timestamps: Unwrapper::of_32_bits(),
+            arrival_delay: ArrivalDelay::new(48_000),
             held: BTreeMap::new(),
             padding: BTreeSet::new(),
             next: None,
-            stalled: 0,
-            peak: Duration::ZERO,
+            underrun_samples: 0,
+            late_peak: Duration::ZERO,
         }
     }
 
@@ -106,32 +106,32 @@ impl AudioJitter {
     /// the oldest packet is dropped. Packets without a payload are padding (RFC 3550, section 5.1):
     /// they count as received and have no effect on audio and delay.
     pub(crate) fn push(&mut self, packet: &RtpPacket) {
-        let (number, status) = self.ledger.note(packet.sequence);
+        let (number, status) = self.sequence.record(packet.sequence);
         match status {
-            Arrived::Known => return,
-            Arrived::Fresh => {}
-            Arrived::Restarted => {
+            SequenceStatus::Duplicate => return,
+            SequenceStatus::New => {}
+            SequenceStatus::Restarted => {
                 self.held.clear();
                 self.padding.clear();
-                self.stamps = Unwrapper::of_32_bits();
-                self.arrivals = Arrivals::new(48_000);
+                self.timestamps = Unwrapper::of_32_bits();
+                self.arrival_delay = ArrivalDelay::new(48_000);
                 self.next = None;
             }
         }
         if packet.payload.is_empty() {
-            return self.note_padding(number);
+            return self.record_padding(number);
         }
-        let stamp = self.stamps.unwrap(packet.timestamp);
-        let delay = self.arrivals.note(stamp, packet.arrival);
+        let stamp = self.timestamps.unwrap(packet.timestamp);
+        let delay = self.arrival_delay.record(stamp, packet.arrival);
         if self.next.is_some_and(|next| number < next.number) {
-            self.peak = self.peak.max(delay.min(Self::MAX_TARGET));
+            self.late_peak = self.late_peak.max(delay.min(Self::MAX_TARGET_DELAY));
             return;
         }
         if packet.payload.len() > Self::MAX_PACKET_BYTES {
             return;
         }
-        if self.stalled > 0 {
-            self.peak = self.peak.max((delay + Self::BLOCK).min(Self::MAX_TARGET));
+        if self.underrun_samples > 0 {
+            self.late_peak = self.late_peak.max((delay + Self::BLOCK).min(Self::MAX_TARGET_DELAY));
         }
         self.held.insert(number, Held { stamp, payload: packet.payload.clone() });
         if self.held.len() > Self::MAX_PACKETS {
@@ -142,14 +142,14 @@ impl AudioJitter {
     /// Whether playout may start: the first packet has been held for the target delay.
     pub(crate) fn is_ready(&self, now: MediaTime) -> bool {
         let first = self.held.first_key_value().map(|(_, held)| held.stamp);
-        let earliest = first.and_then(|stamp| self.arrivals.earliest(stamp));
-        earliest.is_some_and(|earliest| now >= earliest + self.target())
+        let earliest = first.and_then(|stamp| self.arrival_delay.earliest_arrival(stamp));
+        earliest.is_some_and(|earliest| now >= earliest + self.target_delay())
     }
 
     /// Starts playout at the first packet held, regardless of the previous position.
     pub(crate) fn start(&mut self) {
         if let Some((&number, held)) = self.held.first_key_value() {
-            self.move_to(number, held.stamp);
+            self.set_next(number, held.stamp);
         }
     }
 
@@ -159,77 +159,77 @@ impl AudioJitter {
         let (stamp, next) =
             (held.stamp, self.next.unwrap_or(Position { number, stamp: held.stamp }));
         // Samples that were concealed before the loss was known belong to the gap.
-        let gap = stamp - next.stamp - self.stalled;
+        let gap = stamp - next.stamp - self.underrun_samples;
         if self.is_loss(next.number..number) && (1..=Self::MAX_GAP).contains(&gap) {
-            if gap > Self::LONGEST_REPAIR {
-                let lost = (gap - Self::LONGEST_REPAIR).min(Self::LONGEST_REPAIR);
-                self.move_to(next.number, next.stamp + self.stalled + lost);
-                return Pull::Lost(lost as usize);
+            if gap > Self::MAX_FEC_SAMPLES {
+                let lost = (gap - Self::MAX_FEC_SAMPLES).min(Self::MAX_FEC_SAMPLES);
+                self.set_next(next.number, next.stamp + self.underrun_samples + lost);
+                return Pull::Conceal(lost as usize);
             }
             let next = held.payload.clone();
-            self.move_to(number, stamp);
-            return Pull::Repair { next, samples: gap as usize };
+            self.set_next(number, stamp);
+            return Pull::Fec { next, samples: gap as usize };
         }
         let Some((number, held)) = self.held.pop_first() else { return Pull::Empty };
-        self.move_to(number + 1, held.stamp);
+        self.set_next(number + 1, held.stamp);
         Pull::Packet(held.payload)
     }
 
     /// The most samples that FEC can recover: 20 ms, the usual packet.
-    const LONGEST_REPAIR: i64 = 960;
+    const MAX_FEC_SAMPLES: i64 = 960;
 
     /// Advances the position by the length in samples of the packet that [`Self::pull`] returned.
-    pub(crate) fn played(&mut self, samples: usize) {
+    pub(crate) fn advance(&mut self, samples: usize) {
         if let Some(next) = &mut self.next {
             next.stamp += samples as i64;
         }
     }
 
     /// Records that this many samples were concealed because the buffer was empty.
-    pub(crate) fn stall(&mut self, samples: usize) {
+    pub(crate) fn on_underrun(&mut self, samples: usize) {
         if self.next.is_some() {
-            self.stalled += samples as i64;
+            self.underrun_samples += samples as i64;
         }
     }
 
     /// Drops packets down to the target delay if the excess is too large for faster playout, for
     /// example after the network or this machine was blocked.
     pub(crate) fn catch_up(&mut self, now: MediaTime) {
-        let limit = self.target() + Self::FAR_BEHIND;
+        let limit = self.target_delay() + Self::SKIP_THRESHOLD;
         while self.held.len() > 1 {
             let Some((&number, held)) = self.held.first_key_value() else { return };
-            let Some(earliest) = self.arrivals.earliest(held.stamp) else { return };
+            let Some(earliest) = self.arrival_delay.earliest_arrival(held.stamp) else { return };
             if now.since(earliest) <= limit {
                 return;
             }
             self.held.pop_first();
             let next = self.held.first_key_value().map(|(number, held)| (*number, held.stamp));
             let (number, stamp) = next.unwrap_or((number + 1, 0));
-            self.move_to(number, stamp);
+            self.set_next(number, stamp);
         }
     }
 
     /// Audio that exceeds the target delay by more than this is skipped, not played faster.
-    const FAR_BEHIND: Duration = Duration::from_millis(400);
+    const SKIP_THRESHOLD: Duration = Duration::from_millis(400);
 
     /// The delay of the next sample minus the target delay, in microseconds. `ahead` is the number
     /// of decoded samples that are not yet played.
-    pub(crate) fn excess(&self, now: MediaTime, ahead: usize) -> Option<i64> {
+    pub(crate) fn excess_delay(&self, now: MediaTime, ahead: usize) -> Option<i64> {
         let stamp = self.next?.stamp - ahead as i64;
-        let earliest = self.arrivals.earliest(stamp)?;
+        let earliest = self.arrival_delay.earliest_arrival(stamp)?;
         let waited = now.as_micros() as i64 - earliest.as_micros() as i64;
-        Some(waited - self.target().as_micros() as i64)
+        Some(waited - self.target_delay().as_micros() as i64)
     }
 
     /// The target delay relative to the fastest packet.
-    pub(crate) fn target(&self) -> Duration {
-        let delay = self.arrivals.lateness(0.97) + Self::BLOCK;
-        delay.max(self.peak).clamp(Self::MIN_TARGET, Self::MAX_TARGET)
+    pub(crate) fn target_delay(&self) -> Duration {
+        let delay = self.arrival_delay.quantile(0.97) + Self::BLOCK;
+        delay.max(self.late_peak).clamp(Self::MIN_TARGET_DELAY, Self::MAX_TARGET_DELAY)
     }
 
     /// Decays the delay added for late packets by the time of one block.
-    pub(crate) fn fade(&mut self) {
-        self.peak = self.peak.saturating_sub(Self::FADE_PER_SECOND / 100);
+    pub(crate) fn decay_late_peak(&mut self) {
+        self.late_peak = self.late_peak.saturating_sub(Self::LATE_PEAK_DECAY_PER_SECOND / 100);
     }
 
     /// Whether no packet is held.
@@ -239,21 +239,21 @@ impl AudioJitter {
 
     /// Packets that arrived, without duplicates.
     pub(crate) const fn received(&self) -> u64 {
-        self.ledger.received()
+        self.sequence.received()
     }
 
     /// Packets that did not arrive.
     pub(crate) const fn lost(&self) -> u64 {
-        self.ledger.lost()
+        self.sequence.lost()
     }
 
-    fn move_to(&mut self, number: i64, stamp: i64) {
+    fn set_next(&mut self, number: i64, stamp: i64) {
         self.next = Some(Position { number, stamp });
-        self.stalled = 0;
+        self.underrun_samples = 0;
         self.padding = self.padding.split_off(&number);
     }
 
-    fn note_padding(&mut self, number: i64) {
+    fn record_padding(&mut self, number: i64) {
         self.padding.insert(number);
         if self.padding.len() > Self::MAX_PACKETS {
             self.padding.pop_first();
@@ -278,110 +278,130 @@ mod tests {
     use crate::playback::testing::{at, packet};
 
     /// The `n`th packet of 20 ms of a stream that starts shortly before both counters wrap.
-    fn nth(n: u16, arrival: u64) -> RtpPacket {
+    fn nth_packet(n: u16, arrival: u64) -> RtpPacket {
         let stamp = (u32::MAX - 1500).wrapping_add(u32::from(n) * 960);
         packet(65_534_u16.wrapping_add(n), stamp, false, vec![n as u8; 3], at(arrival))
     }
 
-    fn is(n: u8) -> Pull {
+    fn expected_packet(n: u8) -> Pull {
         Pull::Packet(vec![n; 3].into())
     }
 
     /// Pulls like `AudioReceiver`.
-    fn pull(buffer: &mut AudioJitter) -> Pull {
+    fn pull(buffer: &mut AudioJitterBuffer) -> Pull {
         let pulled = buffer.pull();
         match &pulled {
-            Pull::Packet(_) => buffer.played(960),
-            Pull::Empty => buffer.stall(480),
-            Pull::Repair { .. } | Pull::Lost(_) => {}
+            Pull::Packet(_) => buffer.advance(960),
+            Pull::Empty => buffer.on_underrun(480),
+            Pull::Fec { .. } | Pull::Conceal(_) => {}
         }
         pulled
     }
 
-    fn with(arrived: &[u16]) -> AudioJitter {
-        let mut buffer = AudioJitter::new();
-        arrived.iter().for_each(|n| buffer.push(&nth(*n, 1000 + u64::from(*n) * 20)));
+    fn buffer_with(arrived: &[u16]) -> AudioJitterBuffer {
+        let mut buffer = AudioJitterBuffer::new();
+        arrived.iter().for_each(|n| buffer.push(&nth_packet(*n, 1000 + u64::from(*n) * 20)));
         buffer
     }
 
     #[test]
     fn reordered_and_duplicate_packets_are_played_once_and_in_order_across_both_wraps() {
-        let mut buffer = with(&[0, 2, 1, 1, 3, 0, 4]);
+        let mut buffer = buffer_with(&[0, 2, 1, 1, 3, 0, 4]);
         let played: Vec<_> = (0..6).map(|_| pull(&mut buffer)).collect();
-        assert_eq!(played, [is(0), is(1), is(2), is(3), is(4), Pull::Empty]);
+        assert_eq!(
+            played,
+            [
+                expected_packet(0),
+                expected_packet(1),
+                expected_packet(2),
+                expected_packet(3),
+                expected_packet(4),
+                Pull::Empty
+            ]
+        );
         assert_eq!((buffer.received(), buffer.lost()), (5, 0));
     }
 
     #[test]
     fn fec_recovers_a_lost_packet_and_of_several_only_the_last() {
-        let mut buffer = with(&[0, 2, 5]);
-        let fec = |n: u8| Pull::Repair { next: vec![n; 3].into(), samples: 960 };
+        let mut buffer = buffer_with(&[0, 2, 5]);
+        let fec = |n: u8| Pull::Fec { next: vec![n; 3].into(), samples: 960 };
         let played: Vec<_> = (0..6).map(|_| pull(&mut buffer)).collect();
-        assert_eq!(played, [is(0), fec(2), is(2), Pull::Lost(960), fec(5), is(5)]);
+        assert_eq!(
+            played,
+            [
+                expected_packet(0),
+                fec(2),
+                expected_packet(2),
+                Pull::Conceal(960),
+                fec(5),
+                expected_packet(5)
+            ]
+        );
         assert_eq!((buffer.received(), buffer.lost()), (3, 3));
     }
 
     #[test]
     fn samples_concealed_before_a_loss_is_known_count_towards_it() {
-        let mut buffer = with(&[0]);
-        assert_eq!(pull(&mut buffer), is(0));
+        let mut buffer = buffer_with(&[0]);
+        assert_eq!(pull(&mut buffer), expected_packet(0));
         assert_eq!(pull(&mut buffer), Pull::Empty);
-        buffer.push(&nth(2, 1045));
+        buffer.push(&nth_packet(2, 1045));
         let next = vec![2; 3].into();
-        assert_eq!(pull(&mut buffer), Pull::Repair { next, samples: 480 });
-        assert_eq!(pull(&mut buffer), is(2));
+        assert_eq!(pull(&mut buffer), Pull::Fec { next, samples: 480 });
+        assert_eq!(pull(&mut buffer), expected_packet(2));
         assert_eq!((pull(&mut buffer), pull(&mut buffer)), (Pull::Empty, Pull::Empty));
-        buffer.push(&nth(4, 1085));
-        assert_eq!(pull(&mut buffer), is(4), "the whole loss is already concealed");
+        buffer.push(&nth_packet(4, 1085));
+        assert_eq!(pull(&mut buffer), expected_packet(4), "the whole loss is already concealed");
     }
 
     #[test]
     fn a_late_packet_is_played_and_raises_the_target_delay_for_some_time() {
-        let mut buffer = AudioJitter::new();
+        let mut buffer = AudioJitterBuffer::new();
         for n in 0..200 {
-            buffer.push(&nth(n, 1000 + u64::from(n) * 20));
-            assert_eq!(pull(&mut buffer), is(n as u8));
+            buffer.push(&nth_packet(n, 1000 + u64::from(n) * 20));
+            assert_eq!(pull(&mut buffer), expected_packet(n as u8));
         }
-        assert_eq!(buffer.target(), AudioJitter::MIN_TARGET);
+        assert_eq!(buffer.target_delay(), AudioJitterBuffer::MIN_TARGET_DELAY);
         assert_eq!(pull(&mut buffer), Pull::Empty);
-        buffer.push(&nth(200, 1000 + 200 * 20 + 80));
-        assert_eq!(buffer.target(), Duration::from_millis(90), "80 ms and a block");
-        assert_eq!(pull(&mut buffer), is(200));
-        (0..200).for_each(|_| buffer.fade());
-        assert_eq!(buffer.target(), Duration::from_millis(70), "two seconds later");
-        (0..2000).for_each(|_| buffer.fade());
-        assert!(buffer.peak.is_zero());
+        buffer.push(&nth_packet(200, 1000 + 200 * 20 + 80));
+        assert_eq!(buffer.target_delay(), Duration::from_millis(90), "80 ms and a block");
+        assert_eq!(pull(&mut buffer), expected_packet(200));
+        (0..200).for_each(|_| buffer.decay_late_peak());
+        assert_eq!(buffer.target_delay(), Duration::from_millis(70), "two seconds later");
+        (0..2000).for_each(|_| buffer.decay_late_peak());
+        assert!(buffer.late_peak.is_zero());
     }
 
     #[test]
     fn jitter_raises_the_target_delay_within_its_bounds() {
         for (jitter_ms, bounds) in [(0, 20..=20), (60, 60..=75), (1000, 200..=200)] {
-            let mut buffer = AudioJitter::new();
+            let mut buffer = AudioJitterBuffer::new();
             for n in 0..500_u16 {
                 let late = u64::from(n) * 7919 % (jitter_ms + 1);
-                buffer.push(&nth(n, 1000 + u64::from(n) * 20 + late));
+                buffer.push(&nth_packet(n, 1000 + u64::from(n) * 20 + late));
                 buffer.pull();
             }
-            let target = buffer.target().as_millis();
+            let target = buffer.target_delay().as_millis();
             assert!(bounds.contains(&target), "{jitter_ms}: {target}");
         }
     }
 
     #[test]
     fn playout_starts_when_the_first_packet_was_held_for_the_target_delay() {
-        let buffer = with(&[0]);
+        let buffer = buffer_with(&[0]);
         assert!(!buffer.is_ready(at(1019)));
         assert!(buffer.is_ready(at(1020)));
-        assert!(!AudioJitter::new().is_ready(at(9999)));
+        assert!(!AudioJitterBuffer::new().is_ready(at(9999)));
     }
 
     #[test]
     fn after_a_stalled_network_old_audio_is_skipped() {
-        let mut buffer = AudioJitter::new();
-        buffer.push(&nth(0, 1000));
-        assert_eq!(pull(&mut buffer), is(0));
+        let mut buffer = AudioJitterBuffer::new();
+        buffer.push(&nth_packet(0, 1000));
+        assert_eq!(pull(&mut buffer), expected_packet(0));
         // The network delivers nothing for a second, then all packets at once.
-        (1..=50).for_each(|n| buffer.push(&nth(n, 2000)));
+        (1..=50).for_each(|n| buffer.push(&nth_packet(n, 2000)));
         buffer.catch_up(at(2000));
         let Pull::Packet(next) = pull(&mut buffer) else { panic!("no packet") };
         assert!((15..=35).contains(&next[0]), "{}", next[0]);
@@ -390,16 +410,19 @@ mod tests {
 
     #[test]
     fn a_full_buffer_drops_the_oldest_packets() {
-        let mut buffer = AudioJitter::new();
-        (0..300).for_each(|n| buffer.push(&nth(n, 1000 + u64::from(n) * 20)));
-        assert_eq!(buffer.held.len(), AudioJitter::MAX_PACKETS);
-        assert_eq!(pull(&mut buffer), is((300 - AudioJitter::MAX_PACKETS) as u8));
+        let mut buffer = AudioJitterBuffer::new();
+        (0..300).for_each(|n| buffer.push(&nth_packet(n, 1000 + u64::from(n) * 20)));
+        assert_eq!(buffer.held.len(), AudioJitterBuffer::MAX_PACKETS);
+        assert_eq!(
+            pull(&mut buffer),
+            expected_packet((300 - AudioJitterBuffer::MAX_PACKETS) as u8)
+        );
     }
 
     #[test]
     fn a_jump_of_the_timestamps_is_followed_without_concealment() {
-        let mut buffer = with(&[0]);
-        assert_eq!(pull(&mut buffer), is(0));
+        let mut buffer = buffer_with(&[0]);
+        assert_eq!(pull(&mut buffer), expected_packet(0));
         buffer.push(&packet(0, 5_000_000, false, vec![9], at(1020)));
         buffer.push(&packet(2, 6_000_000, false, vec![8], at(1060)));
         assert_eq!(pull(&mut buffer), Pull::Packet(vec![9].into()));
@@ -408,7 +431,7 @@ mod tests {
 
     /// A padding packet between the `n`th packet and the next, with the timestamp of the `n`th.
     fn padding_after(n: u16, sequence: u16, arrival: u64) -> RtpPacket {
-        RtpPacket { sequence, payload: Bytes::new(), ..nth(n, arrival) }
+        RtpPacket { sequence, payload: Bytes::new(), ..nth_packet(n, arrival) }
     }
 
     #[test]
@@ -417,32 +440,36 @@ mod tests {
             packet(n, stamp * 960, false, vec![n as u8; 3], at(arrival))
         };
         let padding = |n: u16, arrival| packet(n, 960, false, vec![], at(arrival));
-        let mut buffer = AudioJitter::new();
+        let mut buffer = AudioJitterBuffer::new();
         buffer.push(&padding(0, 1000));
         buffer.push(&sent(1, 1, 1000));
         // The sender pauses and only sends probes: sequence numbers and time go on.
         [4, 2, 3].into_iter().for_each(|n| buffer.push(&padding(n, 1500)));
         buffer.push(&sent(5, 30, 1580));
-        assert_eq!(pull(&mut buffer), is(1));
-        assert_eq!(pull(&mut buffer), is(5), "nothing is concealed");
-        assert_eq!(buffer.target(), AudioJitter::MIN_TARGET, "padding does not affect the delay");
+        assert_eq!(pull(&mut buffer), expected_packet(1));
+        assert_eq!(pull(&mut buffer), expected_packet(5), "nothing is concealed");
+        assert_eq!(
+            buffer.target_delay(),
+            AudioJitterBuffer::MIN_TARGET_DELAY,
+            "padding does not affect the delay"
+        );
         assert_eq!((buffer.received(), buffer.lost()), (6, 0));
         assert!(buffer.padding.is_empty());
         // Packet 7 is lost.
         buffer.push(&padding(6, 1600));
         buffer.push(&sent(8, 32, 1620));
         let next = vec![8; 3].into();
-        assert_eq!(pull(&mut buffer), Pull::Repair { next, samples: 960 });
+        assert_eq!(pull(&mut buffer), Pull::Fec { next, samples: 960 });
         assert_eq!((buffer.received(), buffer.lost()), (8, 1));
     }
 
     #[test]
     fn padding_alone_does_not_start_playout_and_is_kept_within_a_bound() {
-        let mut buffer = AudioJitter::new();
+        let mut buffer = AudioJitterBuffer::new();
         (0..1000).for_each(|n| buffer.push(&padding_after(0, n, 1000)));
         assert!(buffer.is_empty() && !buffer.is_ready(at(9000)));
         assert_eq!((pull(&mut buffer), buffer.received()), (Pull::Empty, 1000));
-        assert!(buffer.padding.len() <= AudioJitter::MAX_PACKETS);
+        assert!(buffer.padding.len() <= AudioJitterBuffer::MAX_PACKETS);
     }
 
     proptest! {
@@ -454,7 +481,7 @@ mod tests {
                 (any::<u16>(), any::<u32>(), 0..20_000_usize, 0..40_u64), 1..600),
             near in any::<bool>(),
         ) {
-            let mut buffer = AudioJitter::new();
+            let mut buffer = AudioJitterBuffer::new();
             let mut now = 1000;
             for (n, (sequence, stamp, bytes, pause)) in packets.into_iter().enumerate() {
                 now += pause;
@@ -463,18 +490,18 @@ mod tests {
                     false => (sequence, stamp),
                 };
                 buffer.push(&packet(sequence, stamp, false, vec![0; bytes], at(now)));
-                prop_assert!(buffer.held.len() <= AudioJitter::MAX_PACKETS);
+                prop_assert!(buffer.held.len() <= AudioJitterBuffer::MAX_PACKETS);
                 prop_assert!(buffer.held.values().all(
-                    |held| held.payload.len() <= AudioJitter::MAX_PACKET_BYTES));
-                prop_assert!((AudioJitter::MIN_TARGET..=AudioJitter::MAX_TARGET)
-                    .contains(&buffer.target()));
+                    |held| held.payload.len() <= AudioJitterBuffer::MAX_PACKET_BYTES));
+                prop_assert!((AudioJitterBuffer::MIN_TARGET_DELAY..=AudioJitterBuffer::MAX_TARGET_DELAY)
+                    .contains(&buffer.target_delay()));
                 buffer.is_ready(at(now));
                 buffer.catch_up(at(now));
-                buffer.excess(at(now), 480);
+                buffer.excess_delay(at(now), 480);
                 if n % 3 == 0 {
                     let pulled = pull(&mut buffer);
                     let fits = match pulled {
-                        Pull::Repair { samples, .. } | Pull::Lost(samples) => {
+                        Pull::Fec { samples, .. } | Pull::Conceal(samples) => {
                             (1..=960).contains(&samples)
                         }
                         Pull::Packet(_) | Pull::Empty => true,
@@ -482,8 +509,8 @@ mod tests {
                     prop_assert!(fits);
                 }
             }
-            let per_packet = 1 + AudioJitter::MAX_GAP as usize / 960 + 1;
-            let max_pulls = 2 + AudioJitter::MAX_PACKETS * per_packet;
+            let per_packet = 1 + AudioJitterBuffer::MAX_GAP as usize / 960 + 1;
+            let max_pulls = 2 + AudioJitterBuffer::MAX_PACKETS * per_packet;
             let mut pulls = 0;
             while pull(&mut buffer) != Pull::Empty {
                 pulls += 1;

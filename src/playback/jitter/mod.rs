@@ -4,6 +4,6 @@ mod audio;
 mod sequence;
 mod video;
 
-pub(super) use audio::{AudioJitter, Pull};
+pub(super) use audio::{AudioJitterBuffer, Pull};
 pub(super) use sequence::Unwrapper;
-pub(super) use video::{Step, VideoJitter};
+pub(super) use video::{JitterOutput, VideoJitterBuffer};

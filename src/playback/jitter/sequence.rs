@@ -42,18 +42,18 @@ impl Unwrapper {
 
 /// How the sequence number of a packet relates to those before it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Arrived {
+pub(super) enum SequenceStatus {
     /// The packet is new.
-    Fresh,
+    New,
     /// The packet arrived before, or is too old to tell.
-    Known,
+    Duplicate,
     /// The sender has restarted: packets that are still held belong to the old sequence.
     Restarted,
 }
 
 /// Tracks which of the newest packets arrived and how many are lost.
 #[derive(Debug)]
-pub(super) struct Ledger {
+pub(super) struct SequenceTracker {
     numbers: Unwrapper,
     highest: Option<i64>,
     /// Bit `n` is set if the packet `highest - n` arrived.
@@ -64,7 +64,7 @@ pub(super) struct Ledger {
     stale: u32,
 }
 
-impl Ledger {
+impl SequenceTracker {
     /// A jump by more than this means that the sender has restarted (RFC 3550, appendix A.1).
     const MAX_DROPOUT: i64 = 3000;
 
@@ -78,34 +78,34 @@ impl Ledger {
     }
 
     /// Records a packet. Returns its unwrapped number and its status.
-    pub(super) fn note(&mut self, sequence: u16) -> (i64, Arrived) {
+    pub(super) fn record(&mut self, sequence: u16) -> (i64, SequenceStatus) {
         let number = self.numbers.unwrap(u32::from(sequence));
         let Some(highest) = self.highest else {
-            return (number, self.start(number, Arrived::Fresh));
+            return (number, self.start(number, SequenceStatus::New));
         };
         let ahead = number - highest;
         if ahead > Self::MAX_DROPOUT {
-            return (number, self.start(number, Arrived::Restarted));
+            return (number, self.start(number, SequenceStatus::Restarted));
         }
         if ahead > 0 {
             self.highest = Some(number);
             self.seen = if ahead < 128 { self.seen << ahead | 1 } else { 1 };
             self.expected += ahead as u64;
-            return (number, self.fresh());
+            return (number, self.count_new());
         }
         if -ahead >= 128 {
             self.stale += 1;
             if self.stale < Self::MAX_STALE {
-                return (number, Arrived::Known);
+                return (number, SequenceStatus::Duplicate);
             }
-            return (number, self.start(number, Arrived::Restarted));
+            return (number, self.start(number, SequenceStatus::Restarted));
         }
         let bit = 1 << -ahead;
         if self.seen & bit != 0 {
-            return (number, Arrived::Known);
+            return (number, SequenceStatus::Duplicate);
         }
         self.seen |= bit;
-        (number, self.fresh())
+        (number, self.count_new())
     }
 
     /// Packets that arrived, without duplicates.
@@ -118,19 +118,19 @@ impl Ledger {
         self.expected.saturating_sub(self.received)
     }
 
-    fn start(&mut self, number: i64, status: Arrived) -> Arrived {
+    fn start(&mut self, number: i64, status: SequenceStatus) -> SequenceStatus {
         self.numbers.restart(number);
         self.highest = Some(number);
         self.seen = 1;
         self.expected += 1;
-        self.fresh();
+        self.count_new();
         status
     }
 
-    fn fresh(&mut self) -> Arrived {
+    fn count_new(&mut self) -> SequenceStatus {
         self.received += 1;
         self.stale = 0;
-        Arrived::Fresh
+        SequenceStatus::New
     }
 }
 
@@ -152,25 +152,30 @@ mod tests {
 
     #[test]
     fn losses_are_counted_across_the_wrap_and_late_packets_are_no_losses() {
-        let mut tracker = Ledger::new();
-        let statuses: Vec<_> =
-            [65_533, 65_535, 65_535, 2, 0, 65_534].map(|n| tracker.note(n).1).into_iter().collect();
-        use Arrived::{Fresh, Known};
-        assert_eq!(statuses, [Fresh, Fresh, Known, Fresh, Fresh, Fresh]);
+        let mut tracker = SequenceTracker::new();
+        let statuses: Vec<_> = [65_533, 65_535, 65_535, 2, 0, 65_534]
+            .map(|n| tracker.record(n).1)
+            .into_iter()
+            .collect();
+        use SequenceStatus::{Duplicate, New};
+        assert_eq!(statuses, [New, New, Duplicate, New, New, New]);
         // 65533 to 2 are six packets. Number 1 did not arrive.
         assert_eq!((tracker.received(), tracker.lost()), (5, 1));
     }
 
     #[test]
     fn a_sender_restart_is_followed_and_causes_no_losses() {
-        let mut tracker = Ledger::new();
-        tracker.note(100);
-        assert_eq!(tracker.note(20_000), (20_000, Arrived::Restarted), "far ahead");
+        let mut tracker = SequenceTracker::new();
+        tracker.record(100);
+        assert_eq!(tracker.record(20_000), (20_000, SequenceStatus::Restarted), "far ahead");
         assert_eq!(tracker.lost(), 0);
-        let behind: Vec<_> = (0..64).map(|n| tracker.note(500 + n).1).collect();
-        assert_eq!(behind.iter().filter(|status| **status == Arrived::Known).count(), 63);
-        assert_eq!(behind[63], Arrived::Restarted, "far behind, and consistently so");
-        assert_eq!(tracker.note(564).1, Arrived::Fresh);
+        let behind: Vec<_> = (0..64).map(|n| tracker.record(500 + n).1).collect();
+        assert_eq!(
+            behind.iter().filter(|status| **status == SequenceStatus::Duplicate).count(),
+            63
+        );
+        assert_eq!(behind[63], SequenceStatus::Restarted, "far behind, and consistently so");
+        assert_eq!(tracker.record(564).1, SequenceStatus::New);
         assert_eq!(tracker.lost(), 0);
     }
 }

@@ -11,25 +11,25 @@ use crate::{media::RtpPacket, model::MediaTime};
 /// Packets without a payload are padding, which senders use to probe for bandwidth (RFC 3550,
 /// section 5.1). Their sequence numbers count as received, and they are not returned.
 #[derive(Debug)]
-pub(crate) struct VideoJitter {
+pub(crate) struct VideoJitterBuffer {
     numbers: Unwrapper,
     held: BTreeMap<i64, Held>,
     bytes: usize,
     /// The next sequence number to return; `None` before the first packet.
     next: Option<i64>,
     /// Whether packets were given up and [`JitterOutput::Gap`] was not returned yet.
-    skipped: bool,
+    is_gap_pending: bool,
     /// Consecutive packets that were older than `next`.
-    late: u32,
+    late_packets: u32,
     /// The timestamp of the last returned packet if that packet ended its access unit.
-    ended: Option<u32>,
+    ended_timestamp: Option<u32>,
 }
 
 #[derive(Debug)]
 struct Held {
     packet: RtpPacket,
     /// Whether a keyframe starts with this packet.
-    starts_key: bool,
+    starts_keyframe: bool,
 }
 
 impl Held {
@@ -40,17 +40,17 @@ impl Held {
 
 /// The next output of the buffer.
 #[derive(Debug)]
-pub(crate) enum Step {
+pub(crate) enum JitterOutput {
     /// The packet that follows the previous one without a gap.
     Packet(RtpPacket),
     /// Packets are missing between the previous packet and the next one.
-    Skipped {
+    Gap {
         /// Whether the next packet starts a keyframe.
-        to_key: bool,
+        to_keyframe: bool,
     },
 }
 
-impl VideoJitter {
+impl VideoJitterBuffer {
     /// The most packets held: a second of 8 Mbit/s in packets of 1000 bytes.
     pub(crate) const MAX_PACKETS: usize = 1024;
 
@@ -63,10 +63,10 @@ impl VideoJitter {
     /// round trip later; if that is lost, too, a second attempt follows. 120 ms allow two attempts
     /// at a round trip time of 50 ms. A longer wait would be visible as a freeze, and a keyframe
     /// takes no longer than a third attempt.
-    pub(crate) const PATIENCE: Duration = Duration::from_millis(120);
+    pub(crate) const GAP_TIMEOUT: Duration = Duration::from_millis(120);
 
     /// This many consecutive late packets mean that the sender has restarted.
-    const MAX_LATE: u32 = 64;
+    const MAX_LATE_PACKETS: u32 = 64;
 
     pub(crate) const fn new() -> Self {
         Self {
@@ -74,9 +74,9 @@ impl VideoJitter {
             held: BTreeMap::new(),
             bytes: 0,
             next: None,
-            skipped: false,
-            late: 0,
-            ended: None,
+            is_gap_pending: false,
+            late_packets: 0,
+            ended_timestamp: None,
         }
     }
 
@@ -87,72 +87,73 @@ impl VideoJitter {
         let next = *self.next.get_or_insert(number);
         let newest = self.held.last_key_value().map_or(next, |(newest, _)| *newest);
         if number < next {
-            self.late += 1;
-            if self.late < Self::MAX_LATE {
+            self.late_packets += 1;
+            if self.late_packets < Self::MAX_LATE_PACKETS {
                 return;
             }
             self.restart(number);
         } else if number - newest > Self::MAX_PACKETS as i64 {
             self.restart(number);
         }
-        self.late = 0;
+        self.late_packets = 0;
         let bytes = packet.payload.len();
         if let std::collections::btree_map::Entry::Vacant(entry) = self.held.entry(number) {
-            entry.insert(Held { packet, starts_key });
+            entry.insert(Held { packet, starts_keyframe: starts_key });
             self.bytes += bytes;
         }
         while self.held.len() > Self::MAX_PACKETS || self.bytes > Self::MAX_BYTES {
             let Some((oldest, held)) = self.held.pop_first() else { break };
             self.bytes -= held.packet.payload.len();
             self.next = Some(oldest + 1);
-            self.skipped = true;
-            self.ended = None;
+            self.is_gap_pending = true;
+            self.ended_timestamp = None;
         }
     }
 
     /// The next output, if it is available at `now`.
-    pub(crate) fn poll(&mut self, now: MediaTime) -> Option<Step> {
-        self.pass_padding();
+    pub(crate) fn poll(&mut self, now: MediaTime) -> Option<JitterOutput> {
+        self.skip_padding();
         let (&first, held) = self.held.first_key_value()?;
         let has_gap = self.next != Some(first);
         if has_gap {
-            let is_waiting = now < held.packet.arrival + Self::PATIENCE;
-            let key = self.held.iter().find(|(_, held)| held.starts_key).map(|(number, _)| *number);
+            let is_waiting = now < held.packet.arrival + Self::GAP_TIMEOUT;
+            let key =
+                self.held.iter().find(|(_, held)| held.starts_keyframe).map(|(number, _)| *number);
             match key {
                 // With a keyframe in the buffer, packets before it are not needed.
                 Some(key) => self.skip_to(key),
-                None if is_waiting && !self.skipped => return None,
+                None if is_waiting && !self.is_gap_pending => return None,
                 None => self.skip_to(first),
             }
-            self.pass_padding();
+            self.skip_padding();
         }
-        if std::mem::take(&mut self.skipped) {
-            let to_key = self.held.first_key_value().is_some_and(|(_, held)| held.starts_key);
-            return Some(Step::Skipped { to_key });
+        if std::mem::take(&mut self.is_gap_pending) {
+            let to_key = self.held.first_key_value().is_some_and(|(_, held)| held.starts_keyframe);
+            return Some(JitterOutput::Gap { to_keyframe: to_key });
         }
         let (number, held) = self.held.pop_first()?;
         self.bytes -= held.packet.payload.len();
         self.next = Some(number + 1);
-        self.ended = held.packet.marker.then_some(held.packet.timestamp);
-        Some(Step::Packet(held.packet))
+        self.ended_timestamp = held.packet.marker.then_some(held.packet.timestamp);
+        Some(JitterOutput::Packet(held.packet))
     }
 
     /// When [`Self::poll`] gives up the current gap.
     pub(crate) fn deadline(&self) -> Option<MediaTime> {
         let (first, held) = self.held.first_key_value()?;
-        (self.next != Some(*first)).then(|| held.packet.arrival + Self::PATIENCE)
+        (self.next != Some(*first)).then(|| held.packet.arrival + Self::GAP_TIMEOUT)
     }
 
     /// Removes padding at the head of the buffer.
     ///
     /// A gap before padding does not matter if the padding has the timestamp of an access unit that
     /// has ended: the missing packets have the same timestamp, so they were padding, too.
-    fn pass_padding(&mut self) {
+    fn skip_padding(&mut self) {
         while let Some(first) = self.held.first_entry() {
             let (number, held) = (*first.key(), first.get());
-            let follows = self.skipped
+            let follows = self.is_gap_pending
                 || self.next == Some(number)
-                || self.ended == Some(held.packet.timestamp);
+                || self.ended_timestamp == Some(held.packet.timestamp);
             if !held.is_padding() || !follows {
                 return;
             }
@@ -166,8 +167,8 @@ impl VideoJitter {
         self.bytes -= self.held.values().map(|held| held.packet.payload.len()).sum::<usize>();
         self.held = kept;
         self.next = Some(number);
-        self.skipped = true;
-        self.ended = None;
+        self.is_gap_pending = true;
+        self.ended_timestamp = None;
     }
 
     fn restart(&mut self, number: i64) {
@@ -175,8 +176,8 @@ impl VideoJitter {
         self.bytes = 0;
         self.numbers.restart(number);
         self.next = Some(number);
-        self.skipped = true;
-        self.ended = None;
+        self.is_gap_pending = true;
+        self.ended_timestamp = None;
     }
 }
 
@@ -187,16 +188,16 @@ mod tests {
     use super::*;
     use crate::playback::testing::{at, packet};
 
-    fn out(buffer: &mut VideoJitter, now: MediaTime) -> Vec<Option<u16>> {
+    fn poll_all(buffer: &mut VideoJitterBuffer, now: MediaTime) -> Vec<Option<u16>> {
         std::iter::from_fn(|| buffer.poll(now))
             .map(|step| match step {
-                Step::Packet(packet) => Some(packet.sequence),
-                Step::Skipped { .. } => None,
+                JitterOutput::Packet(packet) => Some(packet.sequence),
+                JitterOutput::Gap { .. } => None,
             })
             .collect()
     }
 
-    fn push(buffer: &mut VideoJitter, sequences: &[u16], now: MediaTime) {
+    fn push(buffer: &mut VideoJitterBuffer, sequences: &[u16], now: MediaTime) {
         for sequence in sequences {
             buffer.push(packet(*sequence, 0, false, vec![1; 100], now), false);
         }
@@ -204,49 +205,49 @@ mod tests {
 
     #[test]
     fn reordered_and_duplicate_packets_are_returned_once_and_in_order_across_the_wrap() {
-        let mut buffer = VideoJitter::new();
+        let mut buffer = VideoJitterBuffer::new();
         push(&mut buffer, &[65_534, 0, 0, 65_535, 65_534, 2, 1], at(0));
-        assert_eq!(out(&mut buffer, at(0)), [65_534, 65_535, 0, 1, 2].map(Some));
+        assert_eq!(poll_all(&mut buffer, at(0)), [65_534, 65_535, 0, 1, 2].map(Some));
         push(&mut buffer, &[1, 65_535], at(1));
-        assert_eq!(out(&mut buffer, at(1)), []);
+        assert_eq!(poll_all(&mut buffer, at(1)), []);
         assert_eq!((buffer.held.len(), buffer.bytes), (0, 0));
     }
 
     #[test]
     fn a_gap_is_given_up_and_reported_after_the_timeout() {
-        let mut buffer = VideoJitter::new();
+        let mut buffer = VideoJitterBuffer::new();
         push(&mut buffer, &[7], at(0));
-        assert_eq!(out(&mut buffer, at(0)), [Some(7)]);
+        assert_eq!(poll_all(&mut buffer, at(0)), [Some(7)]);
         push(&mut buffer, &[9, 10], at(20));
-        assert_eq!(out(&mut buffer, at(139)), []);
+        assert_eq!(poll_all(&mut buffer, at(139)), []);
         assert_eq!(buffer.deadline(), Some(at(140)));
-        assert_eq!(out(&mut buffer, at(140)), [None, Some(9), Some(10)]);
+        assert_eq!(poll_all(&mut buffer, at(140)), [None, Some(9), Some(10)]);
         push(&mut buffer, &[8], at(141));
-        assert_eq!(out(&mut buffer, at(141)), [], "too late");
+        assert_eq!(poll_all(&mut buffer, at(141)), [], "too late");
         assert_eq!(buffer.deadline(), None);
     }
 
     #[test]
     fn a_gap_that_is_filled_before_the_timeout_is_not_reported() {
-        let mut buffer = VideoJitter::new();
+        let mut buffer = VideoJitterBuffer::new();
         push(&mut buffer, &[7, 9], at(0));
-        assert_eq!(out(&mut buffer, at(0)), [Some(7)]);
+        assert_eq!(poll_all(&mut buffer, at(0)), [Some(7)]);
         push(&mut buffer, &[8], at(119));
-        assert_eq!(out(&mut buffer, at(200)), [Some(8), Some(9)]);
+        assert_eq!(poll_all(&mut buffer, at(200)), [Some(8), Some(9)]);
     }
 
     #[test]
     fn a_keyframe_after_a_gap_is_returned_at_once() {
-        let mut buffer = VideoJitter::new();
+        let mut buffer = VideoJitterBuffer::new();
         push(&mut buffer, &[1, 3, 4], at(0));
         buffer.push(packet(6, 0, false, vec![1], at(0)), true);
         let steps: Vec<_> = std::iter::from_fn(|| buffer.poll(at(0))).collect();
         assert!(matches!(
             &steps[..],
             [
-                Step::Packet(RtpPacket { sequence: 1, .. }),
-                Step::Skipped { to_key: true },
-                Step::Packet(RtpPacket { sequence: 6, .. }),
+                JitterOutput::Packet(RtpPacket { sequence: 1, .. }),
+                JitterOutput::Gap { to_keyframe: true },
+                JitterOutput::Packet(RtpPacket { sequence: 6, .. }),
             ]
         ));
         assert_eq!(buffer.bytes, 0);
@@ -254,31 +255,31 @@ mod tests {
 
     #[test]
     fn a_sender_restart_is_followed_forwards_and_backwards() {
-        let mut buffer = VideoJitter::new();
+        let mut buffer = VideoJitterBuffer::new();
         push(&mut buffer, &[100], at(0));
-        assert_eq!(out(&mut buffer, at(0)), [Some(100)]);
+        assert_eq!(poll_all(&mut buffer, at(0)), [Some(100)]);
         push(&mut buffer, &[20_000], at(1));
-        assert_eq!(out(&mut buffer, at(1)), [None, Some(20_000)]);
+        assert_eq!(poll_all(&mut buffer, at(1)), [None, Some(20_000)]);
         let behind: Vec<_> = (500..570).collect();
         push(&mut buffer, &behind, at(2));
-        let seen = out(&mut buffer, at(2));
+        let seen = poll_all(&mut buffer, at(2));
         assert_eq!((seen[0], seen[1], seen.last()), (None, Some(563), Some(&Some(569))));
     }
 
     #[test]
     fn a_full_buffer_drops_the_oldest_packets_after_a_gap() {
-        let mut buffer = VideoJitter::new();
+        let mut buffer = VideoJitterBuffer::new();
         push(&mut buffer, &[0], at(0));
         let behind: Vec<_> = (2..1100).collect();
         push(&mut buffer, &behind, at(0));
-        assert_eq!(buffer.held.len(), VideoJitter::MAX_PACKETS);
-        let seen = out(&mut buffer, at(0));
+        assert_eq!(buffer.held.len(), VideoJitterBuffer::MAX_PACKETS);
+        let seen = poll_all(&mut buffer, at(0));
         assert_eq!((seen.len(), seen[0], seen[1]), (1025, None, Some(76)));
     }
 
     /// The packets of two access units with padding between them: sequence number, timestamp, and
     /// `f` for the first packet, `l` for the last, `p` for padding, which is sent after the last.
-    const PROBED: [(u16, u32, char); 7] = [
+    const PROBED_STREAM: [(u16, u32, char); 7] = [
         (1, 90, 'f'),
         (2, 90, 'l'),
         (3, 90, 'p'),
@@ -288,7 +289,7 @@ mod tests {
         (7, 180, 'l'),
     ];
 
-    fn probed((sequence, stamp, which): (u16, u32, char), now: MediaTime) -> RtpPacket {
+    fn probe_packet((sequence, stamp, which): (u16, u32, char), now: MediaTime) -> RtpPacket {
         let payload = if which == 'p' { vec![] } else { vec![1; 100] };
         packet(sequence, stamp, which == 'l', payload, now)
     }
@@ -297,62 +298,65 @@ mod tests {
     fn padding_leaves_no_gap_and_is_not_returned() {
         let media = [1, 2, 6, 7].map(Some);
         for order in [[0, 1, 2, 3, 4, 5, 6], [0, 1, 5, 6, 4, 3, 2], [0, 1, 4, 2, 6, 5, 3]] {
-            let mut buffer = VideoJitter::new();
+            let mut buffer = VideoJitterBuffer::new();
             for n in order {
-                buffer.push(probed(PROBED[n], at(0)), false);
+                buffer.push(probe_packet(PROBED_STREAM[n], at(0)), false);
             }
-            assert_eq!(out(&mut buffer, at(0)), media, "{order:?}");
+            assert_eq!(poll_all(&mut buffer, at(0)), media, "{order:?}");
             assert_eq!((buffer.held.len(), buffer.deadline()), (0, None));
         }
     }
 
     #[test]
     fn padding_at_the_start_within_and_at_the_end_of_a_stream_is_not_a_gap() {
-        let mut buffer = VideoJitter::new();
+        let mut buffer = VideoJitterBuffer::new();
         let packets = [(0, 45, 'p'), (1, 90, 'f'), (2, 90, 'p'), (3, 90, 'l'), (4, 90, 'p')];
         for (n, sent) in packets.into_iter().enumerate() {
-            buffer.push(probed(sent, at(n as u64)), false);
+            buffer.push(probe_packet(sent, at(n as u64)), false);
         }
-        assert_eq!(out(&mut buffer, at(5)), [1, 3].map(Some));
+        assert_eq!(poll_all(&mut buffer, at(5)), [1, 3].map(Some));
         push(&mut buffer, &[5], at(6));
-        assert_eq!(out(&mut buffer, at(6)), [Some(5)]);
+        assert_eq!(poll_all(&mut buffer, at(6)), [Some(5)]);
     }
 
     #[test]
     fn only_a_gap_that_may_contain_media_is_waited_for() {
-        let mut buffer = VideoJitter::new();
+        let mut buffer = VideoJitterBuffer::new();
         for n in [0, 1, 4, 5, 6] {
-            buffer.push(probed(PROBED[n], at(0)), false);
+            buffer.push(probe_packet(PROBED_STREAM[n], at(0)), false);
         }
-        assert_eq!(out(&mut buffer, at(0)), [1, 2, 6, 7].map(Some), "3 and 4 were padding");
+        assert_eq!(poll_all(&mut buffer, at(0)), [1, 2, 6, 7].map(Some), "3 and 4 were padding");
         // The missing packets may be media or padding.
-        let mut buffer = VideoJitter::new();
+        let mut buffer = VideoJitterBuffer::new();
         for n in [0, 1, 2, 5, 6] {
-            buffer.push(probed(PROBED[n], at(0)), false);
+            buffer.push(probe_packet(PROBED_STREAM[n], at(0)), false);
         }
-        assert_eq!(out(&mut buffer, at(119)), [1, 2].map(Some));
-        assert_eq!(out(&mut buffer, at(120)), [None, Some(6), Some(7)]);
+        assert_eq!(poll_all(&mut buffer, at(119)), [1, 2].map(Some));
+        assert_eq!(poll_all(&mut buffer, at(120)), [None, Some(6), Some(7)]);
         // A packet that is missing within an access unit belongs to it.
-        let mut buffer = VideoJitter::new();
+        let mut buffer = VideoJitterBuffer::new();
         for sent in [(1, 90, 'f'), (3, 90, 'p'), (4, 90, 'l')] {
-            buffer.push(probed(sent, at(0)), false);
+            buffer.push(probe_packet(sent, at(0)), false);
         }
-        assert_eq!(out(&mut buffer, at(119)), [Some(1)]);
-        assert_eq!(out(&mut buffer, at(120)), [None, Some(4)]);
+        assert_eq!(poll_all(&mut buffer, at(119)), [Some(1)]);
+        assert_eq!(poll_all(&mut buffer, at(120)), [None, Some(4)]);
     }
 
     #[test]
     fn a_gap_before_padding_is_given_up_at_the_next_keyframe() {
-        let mut buffer = VideoJitter::new();
+        let mut buffer = VideoJitterBuffer::new();
         push(&mut buffer, &[1], at(0));
         buffer.push(packet(3, 0, false, vec![], at(0)), false);
         buffer.push(packet(4, 0, false, vec![], at(0)), false);
-        assert_eq!(out(&mut buffer, at(119)), [Some(1)]);
+        assert_eq!(poll_all(&mut buffer, at(119)), [Some(1)]);
         buffer.push(packet(5, 90, false, vec![1], at(119)), true);
         let steps: Vec<_> = std::iter::from_fn(|| buffer.poll(at(119))).collect();
         assert!(matches!(
             &steps[..],
-            [Step::Skipped { to_key: true }, Step::Packet(RtpPacket { sequence: 5, .. })]
+            [
+                JitterOutput::Gap { to_keyframe: true },
+                JitterOutput::Packet(RtpPacket { sequence: 5, .. })
+            ]
         ));
     }
 
@@ -364,7 +368,7 @@ mod tests {
             packets in prop::collection::vec((any::<u16>(), 0..70_000_usize, any::<bool>()), 1..400),
             near in any::<bool>(),
         ) {
-            let mut buffer = VideoJitter::new();
+            let mut buffer = VideoJitterBuffer::new();
             let zeros = vec![0; 70_000];
             let (mut last, mut padding) = (None, std::collections::BTreeSet::new());
             for (n, (sequence, bytes, key)) in packets.into_iter().enumerate() {
@@ -376,15 +380,15 @@ mod tests {
                 }
                 let payload = bytes::Bytes::copy_from_slice(&zeros[..bytes]);
                 buffer.push(packet(sequence, 0, false, payload, at(n as u64)), key && n % 50 == 0);
-                prop_assert!(buffer.held.len() <= VideoJitter::MAX_PACKETS);
-                prop_assert!(buffer.bytes <= VideoJitter::MAX_BYTES);
+                prop_assert!(buffer.held.len() <= VideoJitterBuffer::MAX_PACKETS);
+                prop_assert!(buffer.bytes <= VideoJitterBuffer::MAX_BYTES);
                 let held: usize = buffer.held.values().map(|held| held.packet.payload.len()).sum();
                 prop_assert_eq!(held, buffer.bytes);
                 if n % 3 == 0 {
                     while let Some(step) = buffer.poll(at(n as u64)) {
                         match step {
-                            Step::Skipped { .. } => last = None,
-                            Step::Packet(packet) => {
+                            JitterOutput::Gap { .. } => last = None,
+                            JitterOutput::Packet(packet) => {
                                 prop_assert!(!packet.payload.is_empty());
                                 let mut after = last.map(|last: u16| last.wrapping_add(1));
                                 // Padding is skipped.

@@ -3,7 +3,7 @@
 use chrono::DateTime;
 use rustls::{CertificateError, Error, OtherError, pki_types::UnixTime};
 
-use super::tls::{SelfSigned, is_authority};
+use super::tls::{SelfSigned, is_ca_as_end_entity};
 use crate::model::HubUrl;
 
 /// The most names of a certificate that are shown.
@@ -21,7 +21,7 @@ const NEW_ONE: &str = "whoever runs the hub must replace it";
 const TRY_AGAIN: &str = "check the network, or let whoever runs the hub replace it";
 
 /// The sentence about a hub whose certificate was refused.
-pub(super) fn refused(hub: &HubUrl, error: &CertificateError) -> String {
+pub(super) fn certificate_refused(hub: &HubUrl, error: &CertificateError) -> String {
     let (what, way_out) = explain(error);
     format!("the certificate of the hub {hub} {what}, so it cannot be trusted; {way_out}")
 }
@@ -44,9 +44,10 @@ fn explain(error: &CertificateError) -> (String, String) {
         E::NotValidForName => {
             ("is for another host name".into(), "check the address, or use the name it is for")
         }
-        E::NotValidForNameContext { presented, .. } => {
-            (names(presented), "check the address, or let whoever runs the hub add this name to it")
-        }
+        E::NotValidForNameContext { presented, .. } => (
+            presented_names(presented),
+            "check the address, or let whoever runs the hub add this name to it",
+        ),
         E::UnknownIssuer => (
             "comes from an authority that this computer does not know".into(),
             "install the certificate of that authority on this computer, or let whoever runs the \
@@ -72,7 +73,7 @@ fn explain(error: &CertificateError) -> (String, String) {
             "let whoever runs the hub get one of an authority that this computer trusts, a public \
              one or your own",
         ),
-        other if is_authority(&Error::InvalidCertificate(other.clone())) => {
+        other if is_ca_as_end_entity(&Error::InvalidCertificate(other.clone())) => {
             ("is one of an authority and not of a server".into(), NEW_ONE)
         }
         other => (format!("was refused ({other})"), NEW_ONE),
@@ -81,7 +82,7 @@ fn explain(error: &CertificateError) -> (String, String) {
 }
 
 /// The hosts that a certificate is for. The text is untrusted input.
-fn names(presented: &[String]) -> String {
+fn presented_names(presented: &[String]) -> String {
     // rustls writes `DnsName("a.example")` and `IpAddress(192.0.2.1)`.
     let name = |text: &String| -> String {
         let text = text.split_once('(').map_or(text.as_str(), |(_, name)| name);
@@ -113,7 +114,7 @@ mod tests {
     use super::*;
 
     fn message(error: &CertificateError) -> String {
-        refused(&"https://hub.example".parse().unwrap(), error)
+        certificate_refused(&"https://hub.example".parse().unwrap(), error)
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! The client: one connection to one hub, made again until it is closed.
 
 mod certificate;
-mod follows;
-mod look;
-mod open;
-mod reason;
+mod connect;
+mod error_text;
+mod hub_check;
+mod link_base_policy;
 mod tls;
 mod tokens;
 
@@ -25,29 +25,29 @@ use tracing::{debug, info};
 
 use super::HubIdentity;
 use crate::model::{
-    ClientMessage, HubMessage, HubOwner, HubPlace, HubUrl, Instance, PROTOCOL, ParticipantId,
+    ClientMessage, HubEndpoint, HubMessage, HubOwner, HubUrl, Instance, PROTOCOL, ParticipantId,
     Secret,
 };
-use follows::Follows;
-use open::{Opened, Socket, ends, open};
+use connect::{OpenedHub, Socket, open_hub, socket_addresses};
+use link_base_policy::LinkBasePolicy;
 
-pub use look::is_hub;
+pub use hub_check::is_hub;
 pub use tokens::{TokenStore, TokensInMemory};
 
 /// The most messages that wait to be sent.
 ///
 /// The opener of a full broadcast sends some 2800 messages when all its viewers come back, and the
 /// hub reads 200 a second after a burst of 400.
-const OUTGOING: usize = 4096;
+const MESSAGE_QUEUE: usize = 4096;
 
 /// The time limit for making a connection and for the hub's `welcome`.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The time limit for sending one message.
-const WRITE_PATIENCE: Duration = Duration::from_secs(10);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The time limit for closing.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The number of heartbeats without a message after which the hub counts as dead: it answers each
 /// ping.
@@ -55,17 +55,17 @@ const SILENT_HEARTBEATS: u32 = 3;
 
 /// The heartbeats that a hub may ask for, in milliseconds: a shorter one is a flood, a longer one
 /// hides a dead hub for too long.
-const HEARTBEATS: std::ops::RangeInclusive<u64> = 100..=10_000;
+const HEARTBEAT_RANGE_MS: std::ops::RangeInclusive<u64> = 100..=10_000;
 
 /// The delay before the second attempt; it doubles with each further one.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const MIN_BACKOFF: Duration = Duration::from_millis(250);
 
 /// The longest delay between two attempts.
-const LONGEST_PAUSE: Duration = Duration::from_secs(4);
+const MAX_BACKOFF: Duration = Duration::from_secs(4);
 
 /// After a connection that lasted this long, the delays start anew. Two programs with one token,
 /// which replace each other's connection, do not last, so they slow down.
-const GOOD_AFTER: Duration = Duration::from_secs(10);
+const STABLE_AFTER: Duration = Duration::from_secs(10);
 
 /// The hub of a client, and how the client presents itself.
 #[derive(Clone, Debug)]
@@ -88,7 +88,7 @@ pub enum ClientEvent {
     /// The hub sent `welcome`. Sessions must be requested again: the hub may not know them.
     Up {
         /// Where the hub was reached, and whose it is.
-        place: HubPlace,
+        endpoint: HubEndpoint,
         /// The base URL of session links: the address by which the hub was reached (the given one,
         /// or the target of a redirect), unless only this machine can use it; then the URL that the
         /// hub announces, if it is this user's or names an address of this machine. It is for
@@ -104,7 +104,7 @@ pub enum ClientEvent {
         local: Option<IpAddr>,
     },
     /// The hub announced another base URL for session links.
-    Moved {
+    LinkBaseChanged {
         /// The new base URL.
         link_base: HubUrl,
     },
@@ -139,19 +139,19 @@ impl Client {
         tokens: impl TokenStore + 'static,
         events: mpsc::Sender<ClientEvent>,
     ) -> Self {
-        let (messages, queue) = mpsc::channel(OUTGOING);
-        let backoff = Pauses::default();
+        let (messages, queue) = mpsc::channel(MESSAGE_QUEUE);
+        let backoff = Backoff::default();
         let (name, requested_name) = watch::channel(options.name.clone());
         let tokens = Box::new(tokens);
-        let task = Life {
+        let task = ClientTask {
             options,
             tokens,
             name: requested_name,
-            given: String::new(),
+            assigned_name: String::new(),
             queue,
             events,
-            pauses: backoff,
-            is_down: false,
+            backoff,
+            is_outage_reported: false,
         };
         Self { messages: Some(messages), name, task: tokio::spawn(task.run()) }
     }
@@ -164,10 +164,10 @@ impl Client {
         self.send_to(None, message)
     }
 
-    /// The same, but only to the hub at that place: a secret in the message must not go to another
-    /// hub that is reached in the meantime.
-    pub fn send_to(&self, place: Option<HubPlace>, message: ClientMessage) -> bool {
-        let outgoing = Outgoing { place, message };
+    /// Like [`Self::send`], but only to the hub at that endpoint: a secret in the message must not
+    /// go to another hub that is reached in the meantime.
+    pub fn send_to(&self, endpoint: Option<HubEndpoint>, message: ClientMessage) -> bool {
+        let outgoing = Outgoing { endpoint, message };
         self.messages.as_ref().is_some_and(|messages| messages.try_send(outgoing).is_ok())
     }
 
@@ -181,7 +181,7 @@ impl Client {
     /// 1 s at most.
     pub async fn close(mut self) {
         self.messages = None;
-        match timeout(CLOSE_PATIENCE, &mut self.task).await {
+        match timeout(CLOSE_TIMEOUT, &mut self.task).await {
             Ok(Ok(mut tokens)) => tokens.forget(),
             Ok(Err(_)) | Err(_) => debug!("hub connection closed without a close handshake"),
         }
@@ -194,35 +194,35 @@ impl Drop for Client {
     }
 }
 
-/// A message to send, and the place of the hub that may get it; `None` for any.
+/// A message to send, and the endpoint of the hub that may get it; `None` for any.
 #[derive(Debug)]
 struct Outgoing {
-    place: Option<HubPlace>,
+    endpoint: Option<HubEndpoint>,
     message: ClientMessage,
 }
 
 /// The state of the client's task.
-struct Life {
+struct ClientTask {
     options: ClientOptions,
     tokens: Box<dyn TokenStore>,
     /// The requested name.
     name: watch::Receiver<String>,
     /// The name that a hub chose, so that a restarted hub chooses the same.
-    given: String,
+    assigned_name: String,
     queue: mpsc::Receiver<Outgoing>,
     events: mpsc::Sender<ClientEvent>,
-    pauses: Pauses,
+    backoff: Backoff,
     /// Whether the outage was reported.
-    is_down: bool,
+    is_outage_reported: bool,
 }
 
 /// Why a connection, or the task, ended.
 #[derive(Debug)]
-enum End {
+enum ConnectionEnd {
     /// The connection failed or could not be made; it is tried again.
-    Broken(String),
+    Failed(String),
     /// The client was closed or dropped.
-    Unwanted,
+    ClientClosed,
 }
 
 /// The content of `welcome`.
@@ -234,88 +234,93 @@ struct Welcome {
     link_base: String,
 }
 
-impl Life {
+impl ClientTask {
     async fn run(mut self) -> Box<dyn TokenStore> {
-        self.stay().await;
+        self.keep_connected().await;
         self.tokens
     }
 
     /// Connects again and again, until the client is closed.
-    async fn stay(&mut self) {
+    async fn keep_connected(&mut self) {
         loop {
             let start = Instant::now();
-            let End::Broken(reason) = self.connect_and_talk().await else { return };
+            let ConnectionEnd::Failed(reason) = self.run_connection().await else { return };
             debug!(reason, "hub connection down");
-            if start.elapsed() >= GOOD_AFTER {
-                self.pauses = Pauses::default();
+            if start.elapsed() >= STABLE_AFTER {
+                self.backoff = Backoff::default();
             }
-            if !self.is_down {
-                self.is_down = true;
+            if !self.is_outage_reported {
+                self.is_outage_reported = true;
                 if self.events.send(ClientEvent::Down { reason }).await.is_err() {
                     return;
                 }
             }
-            let delay = self.pauses.next();
-            if self.unless_unwanted(sleep(delay)).await.is_none() {
+            let delay = self.backoff.next_delay();
+            if self.until_closed(sleep(delay)).await.is_none() {
                 return;
             }
         }
     }
 
-    async fn connect_and_talk(&mut self) -> End {
+    async fn run_connection(&mut self) -> ConnectionEnd {
         let (hub, identity) = (self.options.hub.clone(), self.options.identity.clone());
-        let deadline = Instant::now() + CONNECT_PATIENCE;
-        let opening = timeout_at(deadline, open(&hub, identity.as_ref()));
-        let Opened { socket, place, proof } = match self.unless_unwanted(opening).await {
+        let deadline = Instant::now() + CONNECT_TIMEOUT;
+        let opening = timeout_at(deadline, open_hub(&hub, identity.as_ref()));
+        let OpenedHub { socket, endpoint, proof } = match self.until_closed(opening).await {
             Some(Ok(Ok(opened))) => opened,
-            Some(Ok(Err(reason))) => return End::Broken(reason),
-            Some(Err(_)) => return End::Broken(reason::no_answer(&hub)),
-            None => return End::Unwanted,
+            Some(Ok(Err(reason))) => return ConnectionEnd::Failed(reason),
+            Some(Err(_)) => return ConnectionEnd::Failed(error_text::no_answer(&hub)),
+            None => return ConnectionEnd::ClientClosed,
         };
-        if self.options.only_own && place.owner != HubOwner::ThisUser {
-            return End::Broken(reason::not_ours(&place.url));
+        if self.options.only_own && endpoint.owner != HubOwner::ThisUser {
+            return ConnectionEnd::Failed(error_text::not_own_hub(&endpoint.url));
         }
         let hello = ClientMessage::Hello {
             protocol: PROTOCOL,
-            name: self.name_to_say(),
+            name: self.hello_name(),
             instance: self.options.instance.clone(),
-            token: self.tokens.token(&place),
+            token: self.tokens.token(&endpoint),
             proof,
         };
-        let greeting = timeout_at(deadline, greet(socket, hello, &place.url));
-        let (socket, welcome) = match self.unless_unwanted(greeting).await {
+        let greeting = timeout_at(deadline, exchange_hello(socket, hello, &endpoint.url));
+        let (socket, welcome) = match self.until_closed(greeting).await {
             Some(Ok(Ok(greeted))) => greeted,
-            Some(Ok(Err(reason))) => return End::Broken(reason),
-            Some(Err(_)) => return End::Broken(reason::no_answer(&hub)),
-            None => return End::Unwanted,
+            Some(Ok(Err(reason))) => return ConnectionEnd::Failed(reason),
+            Some(Err(_)) => return ConnectionEnd::Failed(error_text::no_answer(&hub)),
+            None => return ConnectionEnd::ClientClosed,
         };
         let Welcome { participant, name, token, heartbeat, link_base } = welcome;
         if self.name.borrow().is_empty() {
             // A hub that was restarted chooses the same name.
-            self.given.clone_from(&name);
+            self.assigned_name.clone_from(&name);
         }
-        self.tokens.keep(&place, &token);
-        self.is_down = false;
+        self.tokens.keep(&endpoint, &token);
+        self.is_outage_reported = false;
         info!("hub connection up");
         let announced: Option<HubUrl> = link_base.parse().ok();
-        let policy = Follows::of(&place, announced.as_ref());
-        let link_base = announced.filter(|announced| policy.believes(announced));
-        let link_base = link_base.unwrap_or_else(|| place.url.clone());
-        let local = ends(socket.get_ref()).0.map(|address| address.ip());
-        let params = Manner { heartbeat, follows: policy, place: place.clone() };
-        let up = ClientEvent::Up { place, link_base, participant, name, token, local };
+        let policy = LinkBasePolicy::for_hub(&endpoint, announced.as_ref());
+        let link_base = announced.filter(|announced| policy.accepts(announced));
+        let link_base = link_base.unwrap_or_else(|| endpoint.url.clone());
+        let local = socket_addresses(socket.get_ref()).0.map(|address| address.ip());
+        let params =
+            ConnectionParams { heartbeat, link_base_policy: policy, endpoint: endpoint.clone() };
+        let up = ClientEvent::Up { endpoint, link_base, participant, name, token, local };
         if self.events.send(up).await.is_err() {
-            return End::Unwanted;
+            return ConnectionEnd::ClientClosed;
         }
-        self.talk(socket, params).await
+        self.exchange_messages(socket, params).await
     }
 
-    fn name_to_say(&self) -> String {
+    fn hello_name(&self) -> String {
         let requested = self.name.borrow().clone();
-        if requested.is_empty() { self.given.clone() } else { requested }
+        if requested.is_empty() { self.assigned_name.clone() } else { requested }
     }
 
-    async fn talk(&mut self, socket: Socket, params: Manner) -> End {
+    async fn exchange_messages(
+        &mut self,
+        socket: Socket,
+        params: ConnectionParams,
+    ) -> ConnectionEnd {
         let heartbeat = params.heartbeat;
         let (mut sink, mut stream) = socket.split();
         let end = tokio::select! {
@@ -323,14 +328,17 @@ impl Life {
             end = write(&mut sink, &params, &mut self.queue) => end,
         };
         let end = match end {
-            Ok(Gone::Unwanted) => End::Unwanted,
-            Ok(Gone::Silent) => {
-                End::Broken(reason::silent(&self.options.hub, heartbeat * SILENT_HEARTBEATS))
+            Ok(ExchangeEnd::ClientClosed) => ConnectionEnd::ClientClosed,
+            Ok(ExchangeEnd::HubSilent) => ConnectionEnd::Failed(error_text::hub_silent(
+                &self.options.hub,
+                heartbeat * SILENT_HEARTBEATS,
+            )),
+            Ok(ExchangeEnd::HubClosed) => {
+                ConnectionEnd::Failed(error_text::lost(&self.options.hub, "the hub closed it"))
             }
-            Ok(Gone::Closed) => End::Broken(reason::lost(&self.options.hub, "the hub closed it")),
-            Err(error) => End::Broken(reason::broken(&self.options.hub, &error)),
+            Err(error) => ConnectionEnd::Failed(error_text::broken(&self.options.hub, &error)),
         };
-        if let (End::Unwanted, Ok(mut socket)) = (&end, sink.reunite(stream)) {
+        if let (ConnectionEnd::ClientClosed, Ok(mut socket)) = (&end, sink.reunite(stream)) {
             // The client closes in any case, whatever the hub answers.
             let _ = socket.close(None).await;
             while socket.next().await.is_some_and(|message| message.is_ok()) {}
@@ -340,7 +348,7 @@ impl Life {
 
     /// Waits for an operation; messages in the meantime are dropped. `None` if the client is
     /// closed.
-    async fn unless_unwanted<T>(&mut self, operation: impl Future<Output = T>) -> Option<T> {
+    async fn until_closed<T>(&mut self, operation: impl Future<Output = T>) -> Option<T> {
         tokio::pin!(operation);
         loop {
             tokio::select! {
@@ -353,76 +361,77 @@ impl Life {
 }
 
 /// How an exchange of messages ended, unless the network failed.
-enum Gone {
-    Unwanted,
-    Silent,
-    Closed,
+enum ExchangeEnd {
+    ClientClosed,
+    HubSilent,
+    HubClosed,
 }
 
 /// Sends `hello` and receives `welcome`; an error is a sentence for a person.
-async fn greet(
+async fn exchange_hello(
     mut socket: Socket,
     hello: ClientMessage,
     hub: &HubUrl,
 ) -> Result<(Socket, Welcome), String> {
-    socket.send(text_of(&hello)).await.map_err(|error| reason::broken(hub, &error))?;
+    socket.send(to_text_message(&hello)).await.map_err(|error| error_text::broken(hub, &error))?;
     loop {
         let text = match socket.next().await {
             Some(Ok(Message::Text(text))) => text,
             Some(Ok(_)) => continue,
-            Some(Err(error)) => return Err(reason::broken(hub, &error)),
-            None => return Err(reason::lost(hub, "the hub closed it")),
+            Some(Err(error)) => return Err(error_text::broken(hub, &error)),
+            None => return Err(error_text::lost(hub, "the hub closed it")),
         };
         return match serde_json::from_str(&text) {
             Ok(HubMessage::Welcome {
                 participant, name, token, heartbeat_ms, link_base, ..
             }) => {
-                let heartbeat_ms = heartbeat_ms.clamp(*HEARTBEATS.start(), *HEARTBEATS.end());
+                let heartbeat_ms =
+                    heartbeat_ms.clamp(*HEARTBEAT_RANGE_MS.start(), *HEARTBEAT_RANGE_MS.end());
                 let heartbeat = Duration::from_millis(heartbeat_ms);
                 Ok((socket, Welcome { participant, name, token, heartbeat, link_base }))
             }
-            Ok(HubMessage::Error { message, .. }) => Err(reason::unwelcome(hub, &message)),
-            Ok(_) | Err(_) => Err(reason::no_hub(hub, "it does not say welcome")),
+            Ok(HubMessage::Error { message, .. }) => Err(error_text::hello_refused(hub, &message)),
+            Ok(_) | Err(_) => Err(error_text::no_hub(hub, "it does not say welcome")),
         };
     }
 }
 
 /// The parameters of one connection.
 #[derive(Debug)]
-struct Manner {
+struct ConnectionParams {
     heartbeat: Duration,
     /// Which base URLs that the hub announces are accepted.
-    follows: Follows,
-    place: HubPlace,
+    link_base_policy: LinkBasePolicy,
+    endpoint: HubEndpoint,
 }
 
 /// Forwards the messages of the hub, until the connection ends or the client is closed.
 async fn read(
     stream: &mut SplitStream<Socket>,
-    params: &Manner,
+    params: &ConnectionParams,
     events: &mpsc::Sender<ClientEvent>,
-) -> Result<Gone, tungstenite::Error> {
+) -> Result<ExchangeEnd, tungstenite::Error> {
     loop {
         let text = match timeout(params.heartbeat * SILENT_HEARTBEATS, stream.next()).await {
             Ok(Some(Ok(Message::Text(text)))) => text,
-            Ok(Some(Ok(Message::Close(_))) | None) => return Ok(Gone::Closed),
+            Ok(Some(Ok(Message::Close(_))) | None) => return Ok(ExchangeEnd::HubClosed),
             Ok(Some(Ok(_))) => continue,
             Ok(Some(Err(error))) => return Err(error),
-            Err(_) => return Ok(Gone::Silent),
+            Err(_) => return Ok(ExchangeEnd::HubSilent),
         };
         let message = match serde_json::from_str(&text) {
             Ok(HubMessage::Welcome { .. } | HubMessage::Pong) => continue,
             Ok(message) => message,
             Err(error) => {
                 // A hub of a later version may send messages that this version does not know.
-                debug!(%error, kind = ?kind_of(&text), "unknown message of the hub ignored");
+                debug!(%error, kind = ?type_of(&text), "unknown message of the hub ignored");
                 continue;
             }
         };
         let event = if let HubMessage::LinkBase { link_base } = message {
             match link_base.parse() {
-                Ok(link_base) if params.follows.believes(&link_base) => {
-                    ClientEvent::Moved { link_base }
+                Ok(link_base) if params.link_base_policy.accepts(&link_base) => {
+                    ClientEvent::LinkBaseChanged { link_base }
                 }
                 Ok(_) | Err(_) => continue,
             }
@@ -430,7 +439,7 @@ async fn read(
             ClientEvent::Message(message)
         };
         if events.send(event).await.is_err() {
-            return Ok(Gone::Unwanted);
+            return Ok(ExchangeEnd::ClientClosed);
         }
     }
 }
@@ -439,9 +448,9 @@ async fn read(
 /// is alive.
 async fn write(
     sink: &mut SplitSink<Socket, Message>,
-    params: &Manner,
+    params: &ConnectionParams,
     queue: &mut mpsc::Receiver<Outgoing>,
-) -> Result<Gone, tungstenite::Error> {
+) -> Result<ExchangeEnd, tungstenite::Error> {
     let heartbeat = params.heartbeat;
     let mut heartbeats = interval_at(Instant::now() + heartbeat, heartbeat);
     heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -450,24 +459,24 @@ async fn write(
             biased;
             _ = heartbeats.tick() => ClientMessage::Ping,
             outgoing = queue.recv() => match outgoing {
-                Some(Outgoing { place: Some(place), .. }) if place != params.place => continue,
+                Some(Outgoing { endpoint: Some(endpoint), .. }) if endpoint != params.endpoint => continue,
                 Some(Outgoing { message, .. }) => message,
-                None => return Ok(Gone::Unwanted),
+                None => return Ok(ExchangeEnd::ClientClosed),
             },
         };
-        match timeout(WRITE_PATIENCE, sink.send(text_of(&message))).await {
+        match timeout(WRITE_TIMEOUT, sink.send(to_text_message(&message))).await {
             Ok(sent) => sent?,
-            Err(_) => return Ok(Gone::Silent),
+            Err(_) => return Ok(ExchangeEnd::HubSilent),
         }
     }
 }
 
-fn text_of(message: &ClientMessage) -> Message {
+fn to_text_message(message: &ClientMessage) -> Message {
     let text = serde_json::to_string(message).expect("a client message is serializable");
     Message::text(text)
 }
 
-fn kind_of(text: &str) -> Option<String> {
+fn type_of(text: &str) -> Option<String> {
     let value: Value = serde_json::from_str(text).ok()?;
     Some(value.get("type")?.as_str()?.chars().take(40).collect())
 }
@@ -475,14 +484,14 @@ fn kind_of(text: &str) -> Option<String> {
 /// The delays between attempts: 0.25, 0.5, 1, 2, 4, 4 … seconds, each up to a quarter shorter, so
 /// that the clients of a restarted hub do not all return at once.
 #[derive(Debug, Default)]
-struct Pauses {
-    made: u32,
+struct Backoff {
+    attempts: u32,
 }
 
-impl Pauses {
-    fn next(&mut self) -> Duration {
-        let full = (FIRST_PAUSE * 2_u32.pow(self.made.min(8))).min(LONGEST_PAUSE);
-        self.made = self.made.saturating_add(1);
+impl Backoff {
+    fn next_delay(&mut self) -> Duration {
+        let full = (MIN_BACKOFF * 2_u32.pow(self.attempts.min(8))).min(MAX_BACKOFF);
+        self.attempts = self.attempts.saturating_add(1);
         // Without randomness the delay is not shortened.
         let jitter = getrandom::u32().unwrap_or(0) % 256;
         full - full / 4 * jitter / 256
@@ -502,20 +511,20 @@ mod tests {
         let client = Client::start(options, TokensInMemory::default(), events);
         // Nothing is awaited, so the task does not run.
         let accepted = (0..10_000).take_while(|_| client.send(ClientMessage::Ping)).count();
-        assert_eq!(accepted, OUTGOING);
+        assert_eq!(accepted, MESSAGE_QUEUE);
     }
 
     #[test]
     fn delays_double_up_to_four_seconds_and_differ_between_clients() {
-        let mut backoff = Pauses::default();
+        let mut backoff = Backoff::default();
         for full_ms in [250, 500, 1000, 2000, 4000, 4000, 4000] {
-            let delay = backoff.next().as_millis();
+            let delay = backoff.next_delay().as_millis();
             assert!((full_ms * 3 / 4..=full_ms).contains(&delay), "{delay} of {full_ms}");
         }
         let first: std::collections::BTreeSet<_> =
-            (0..100).map(|_| Pauses::default().next()).collect();
+            (0..100).map(|_| Backoff::default().next_delay()).collect();
         assert!(first.len() > 10, "{first:?}");
-        let mut backoff = Pauses { made: u32::MAX };
-        assert!(backoff.next() <= LONGEST_PAUSE);
+        let mut backoff = Backoff { attempts: u32::MAX };
+        assert!(backoff.next_delay() <= MAX_BACKOFF);
     }
 }

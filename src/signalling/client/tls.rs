@@ -23,7 +23,7 @@ use tracing::debug;
 ///
 /// # Errors
 /// A [`rustls::Error`] in which [`tls_error`] finds the cause, or the error of the network.
-pub(super) async fn secure(stream: TcpStream, host: &str) -> io::Result<TlsStream<TcpStream>> {
+pub(super) async fn connect_tls(stream: TcpStream, host: &str) -> io::Result<TlsStream<TcpStream>> {
     let name = host.trim_matches(['[', ']']).to_owned();
     let name = ServerName::try_from(name).map_err(io::Error::other)?;
     // The certificates are in files, or the system asks other programs for them.
@@ -33,13 +33,13 @@ pub(super) async fn secure(stream: TcpStream, host: &str) -> io::Result<TlsStrea
 }
 
 /// The error of TLS itself in a failed connection.
-pub(super) fn fault(error: &io::Error) -> Option<&Error> {
+pub(super) fn tls_error(error: &io::Error) -> Option<&Error> {
     error.get_ref().and_then(|inner| inner.downcast_ref::<Error>())
 }
 
 fn config() -> Result<ClientConfig, Error> {
     let provider = Arc::new(ring::default_provider());
-    let trust = Trust::new(&provider)?;
+    let trust = SystemAndBuiltInVerifier::new(&provider)?;
     let config = ClientConfig::builder_with_provider(provider);
     let config = config.with_safe_default_protocol_versions()?.dangerous();
     Ok(config.with_custom_certificate_verifier(Arc::new(trust)).with_no_client_auth())
@@ -52,13 +52,13 @@ pub(super) struct SelfSigned;
 
 /// Trusts the system's authorities, and the built-in ones.
 #[derive(Debug)]
-struct Trust {
+struct SystemAndBuiltInVerifier {
     /// `None` if the system has no certificates.
     system: Option<Arc<dyn ServerCertVerifier>>,
     built_in: Arc<dyn ServerCertVerifier>,
 }
 
-impl Trust {
+impl SystemAndBuiltInVerifier {
     fn new(provider: &Arc<CryptoProvider>) -> Result<Self, Error> {
         let system = Verifier::new(provider.clone())
             .inspect_err(|error| debug!(%error, "the system has no certificates"))
@@ -73,7 +73,7 @@ impl Trust {
     }
 }
 
-impl ServerCertVerifier for Trust {
+impl ServerCertVerifier for SystemAndBuiltInVerifier {
     /// The built-in authorities are asked only about issuers that the system does not know: a fault
     /// that the system has found, such as a revoked certificate, is final.
     fn verify_server_cert(
@@ -93,8 +93,8 @@ impl ServerCertVerifier for Trust {
             _ => ask(&self.built_in),
         };
         verdict.map_err(|error| {
-            let is_unexplained = error == unknown || is_authority(&error);
-            if is_unexplained && signs_itself(end_entity) {
+            let is_unexplained = error == unknown || is_ca_as_end_entity(&error);
+            if is_unexplained && is_self_signed(end_entity) {
                 let why = CertificateError::Other(OtherError(Arc::new(SelfSigned)));
                 return Error::InvalidCertificate(why);
             }
@@ -127,14 +127,14 @@ impl ServerCertVerifier for Trust {
 
 /// Whether a server presented the certificate of an authority as its own, as self-signed ones often
 /// are.
-pub(super) fn is_authority(error: &Error) -> bool {
+pub(super) fn is_ca_as_end_entity(error: &Error) -> bool {
     let Error::InvalidCertificate(CertificateError::Other(OtherError(error))) = error else {
         return false;
     };
     matches!(error.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
 }
 
-fn signs_itself(certificate: &CertificateDer<'_>) -> bool {
+fn is_self_signed(certificate: &CertificateDer<'_>) -> bool {
     webpki::EndEntityCert::try_from(certificate).is_ok_and(|one| one.issuer() == one.subject())
 }
 
@@ -144,7 +144,10 @@ mod tests {
     use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 
     /// The verdict on a certificate for `hub.example`.
-    fn verify(trust: &Trust, certificate: &CertificateDer<'_>) -> Result<(), Error> {
+    fn verify(
+        trust: &SystemAndBuiltInVerifier,
+        certificate: &CertificateDer<'_>,
+    ) -> Result<(), Error> {
         let name = ServerName::try_from("hub.example").unwrap();
         trust.verify_server_cert(certificate, &[], &name, &[], UnixTime::now()).map(drop)
     }
@@ -189,13 +192,14 @@ mod tests {
         }
     }
 
-    fn trust(
+    fn verifier(
         system: Result<(), CertificateError>,
         built_in: Result<(), CertificateError>,
-    ) -> Trust {
-        let real = Trust::new(&Arc::new(ring::default_provider())).unwrap().built_in;
+    ) -> SystemAndBuiltInVerifier {
+        let real =
+            SystemAndBuiltInVerifier::new(&Arc::new(ring::default_provider())).unwrap().built_in;
         let system = Arc::new(Fixed(system, real.clone()));
-        Trust { system: Some(system), built_in: Arc::new(Fixed(built_in, real)) }
+        SystemAndBuiltInVerifier { system: Some(system), built_in: Arc::new(Fixed(built_in, real)) }
     }
 
     fn self_signed(is_ca: IsCa) -> CertificateDer<'static> {
@@ -221,14 +225,17 @@ mod tests {
             (Err(UnknownIssuer), Err(Expired), refused(Expired)),
             (Err(UnknownIssuer), Err(UnknownIssuer), refused(UnknownIssuer)),
         ] {
-            assert_eq!(verify(&trust(system, built_in), &certificate), verdict);
+            assert_eq!(verify(&verifier(system, built_in), &certificate), verdict);
         }
     }
 
     #[test]
     fn a_self_signed_certificate_is_distinguished_from_one_of_an_unknown_authority() {
         let provider = Arc::new(ring::default_provider());
-        let trust = Trust { system: None, ..Trust::new(&provider).unwrap() };
+        let trust = SystemAndBuiltInVerifier {
+            system: None,
+            ..SystemAndBuiltInVerifier::new(&provider).unwrap()
+        };
         for is_ca in [IsCa::NoCa, IsCa::Ca(BasicConstraints::Unconstrained)] {
             let error = verify(&trust, &self_signed(is_ca)).unwrap_err();
             let Error::InvalidCertificate(CertificateError::Other(OtherError(why))) = error else {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use crate::model::{HubPlace, Secret};
+use crate::model::{HubEndpoint, Secret};
 
 /// The tokens by which a client becomes the same participant again, each for the place that gave it
 /// and for no other: a hub after a redirect, or one that took another's place, gets none.
@@ -10,10 +10,10 @@ use crate::model::{HubPlace, Secret};
 /// Called on the client's task, which may wait for a file access.
 pub trait TokenStore: fmt::Debug + Send {
     /// The token for that place; `None` lets the hub make one.
-    fn token(&mut self, place: &HubPlace) -> Option<Secret>;
+    fn token(&mut self, endpoint: &HubEndpoint) -> Option<Secret>;
 
     /// The hub at that place has welcomed the client with that token, which may be a new one.
-    fn keep(&mut self, place: &HubPlace, token: &Secret);
+    fn keep(&mut self, endpoint: &HubEndpoint, token: &Secret);
 
     /// The client has left all its seats: no token is needed to return.
     fn forget(&mut self);
@@ -21,15 +21,15 @@ pub trait TokenStore: fmt::Debug + Send {
 
 /// Tokens that are kept in memory, until the process ends.
 #[derive(Clone, Debug, Default)]
-pub struct TokensInMemory(BTreeMap<HubPlace, Secret>);
+pub struct TokensInMemory(BTreeMap<HubEndpoint, Secret>);
 
 impl TokenStore for TokensInMemory {
-    fn token(&mut self, place: &HubPlace) -> Option<Secret> {
-        self.0.get(place).cloned()
+    fn token(&mut self, endpoint: &HubEndpoint) -> Option<Secret> {
+        self.0.get(endpoint).cloned()
     }
 
-    fn keep(&mut self, place: &HubPlace, token: &Secret) {
-        self.0.insert(place.clone(), token.clone());
+    fn keep(&mut self, endpoint: &HubEndpoint, token: &Secret) {
+        self.0.insert(endpoint.clone(), token.clone());
     }
 
     fn forget(&mut self) {

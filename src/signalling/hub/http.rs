@@ -10,11 +10,11 @@ use hyper::{
 };
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::admission::{self, Names, Refusal};
+use super::host_and_origin::{self, HostNames, RequestRefusal};
 use crate::model::{HubUrl, PROTOCOL, SessionId};
 
 /// A response of the hub.
-type Answer = Response<Full<Bytes>>;
+type HttpResponse = Response<Full<Bytes>>;
 
 /// The content security policy of a page: its own style, nothing else.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
@@ -25,14 +25,14 @@ const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-
 pub(super) fn respond(
     mut request: Request<Incoming>,
     link_base: &HubUrl,
-    names: &Names,
-) -> (Answer, Option<OnUpgrade>) {
-    if let Err(refusal) = admission::check_host(request.uri(), request.headers(), names) {
+    names: &HostNames,
+) -> (HttpResponse, Option<OnUpgrade>) {
+    if let Err(refusal) = host_and_origin::check_host(request.uri(), request.headers(), names) {
         return (refused(refusal), None);
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response =
-            plain(StatusCode::METHOD_NOT_ALLOWED, "this hub answers GET and HEAD only");
+            plain_text(StatusCode::METHOD_NOT_ALLOWED, "this hub answers GET and HEAD only");
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
         return (response, None);
     }
@@ -43,7 +43,7 @@ pub(super) fn respond(
         return (page(path, link_base), None);
     }
     let Some(key) = key else { return (upgrade_required(), None) };
-    if let Err(refusal) = admission::check_origin(request.headers(), names) {
+    if let Err(refusal) = host_and_origin::check_origin(request.headers(), names) {
         return (refused(refusal), None);
     }
     let body_fields = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
@@ -52,33 +52,33 @@ pub(super) fn respond(
     {
         // A proxy on the path might take the body for another request.
         let text = "a request that opens a connection has no body";
-        return (plain(StatusCode::BAD_REQUEST, text), None);
+        return (plain_text(StatusCode::BAD_REQUEST, text), None);
     }
     let upgrade = hyper::upgrade::on(&mut request);
-    (switching(&key), Some(upgrade))
+    (switching_protocols(&key), Some(upgrade))
 }
 
-fn refused(refusal: Refusal) -> Answer {
-    let (status, text) = refusal.answer();
-    plain(status, text)
+fn refused(refusal: RequestRefusal) -> HttpResponse {
+    let (status, text) = refusal.response();
+    plain_text(status, text)
 }
 
 /// The response to a request that other programs on the path may read differently.
-pub(super) fn bare_feed() -> Answer {
+pub(super) fn bare_line_feed() -> HttpResponse {
     let text = "a line of a request's head ends in a carriage return and a line feed";
-    plain(StatusCode::BAD_REQUEST, text)
+    plain_text(StatusCode::BAD_REQUEST, text)
 }
 
 /// The response while the hub has too many connections.
-pub(super) fn too_many() -> Answer {
+pub(super) fn too_many_connections() -> HttpResponse {
     let text = "this hub has too many connections, or too many from your address; try again later";
-    let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, text);
+    let mut response = plain_text(StatusCode::SERVICE_UNAVAILABLE, text);
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
     response
 }
 
 /// The page at a path.
-fn page(path: &str, link_base: &HubUrl) -> Answer {
+fn page(path: &str, link_base: &HubUrl) -> HttpResponse {
     // A session link may end in a slash, unless the id is empty then.
     let trimmed = path.strip_suffix('/').unwrap_or(path);
     if let Some((_, id)) = trimmed.rsplit_once("/s/").filter(|(_, id)| !id.contains('/')) {
@@ -92,14 +92,14 @@ fn page(path: &str, link_base: &HubUrl) -> Answer {
     }
     if path.ends_with('/') {
         let text = format!(r#"{{"quintet":{{"protocol":{PROTOCOL}}}}}"#);
-        return answer(StatusCode::OK, "application/json", text);
+        return response(StatusCode::OK, "application/json", text);
     }
-    plain(StatusCode::NOT_FOUND, "there is nothing here; this is a Quintet hub")
+    plain_text(StatusCode::NOT_FOUND, "there is nothing here; this is a Quintet hub")
 }
 
 /// The same page for every id: it does not show whether the session is open.
-fn session_page(session: &SessionId, link_base: &HubUrl) -> Answer {
-    let link = escape(&link_base.link(session).to_string());
+fn session_page(session: &SessionId, link_base: &HubUrl) -> HttpResponse {
+    let link = escape_html(&link_base.link(session).to_string());
     html(
         StatusCode::OK,
         &format!(
@@ -116,7 +116,7 @@ fn session_page(session: &SessionId, link_base: &HubUrl) -> Answer {
     )
 }
 
-fn no_session_page() -> Answer {
+fn no_session_page() -> HttpResponse {
     html(
         StatusCode::NOT_FOUND,
         "<h1>Not a link of a session</h1>\n\
@@ -126,7 +126,7 @@ fn no_session_page() -> Answer {
     )
 }
 
-fn html(status: StatusCode, body: &str) -> Answer {
+fn html(status: StatusCode, body: &str) -> HttpResponse {
     let text = format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n<title>Quintet</title>\n\
@@ -134,17 +134,17 @@ fn html(status: StatusCode, body: &str) -> Answer {
          padding: 0 1em }} pre {{ overflow-x: auto; padding: 1em; border: 1px solid }}</style>\n\
          {body}\n</html>\n"
     );
-    let mut response = answer(status, "text/html; charset=utf-8", text);
+    let mut response = response(status, "text/html; charset=utf-8", text);
     let policy = HeaderValue::from_static(PAGE_POLICY);
     response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
     response
 }
 
-fn plain(status: StatusCode, text: &str) -> Answer {
-    answer(status, "text/plain; charset=utf-8", format!("{text}\n"))
+fn plain_text(status: StatusCode, text: &str) -> HttpResponse {
+    response(status, "text/plain; charset=utf-8", format!("{text}\n"))
 }
 
-fn answer(status: StatusCode, kind: &'static str, text: String) -> Answer {
+fn response(status: StatusCode, kind: &'static str, text: String) -> HttpResponse {
     let mut response = Response::new(Full::new(Bytes::from(text)));
     *response.status_mut() = status;
     for (name, value) in [
@@ -182,7 +182,7 @@ fn accept_key(headers: &HeaderMap) -> Option<String> {
     is_valid.then(|| derive_accept_key(key.as_bytes()))
 }
 
-fn switching(key: &str) -> Answer {
+fn switching_protocols(key: &str) -> HttpResponse {
     let mut response = Response::new(Full::default());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -193,9 +193,9 @@ fn switching(key: &str) -> Answer {
     response
 }
 
-fn upgrade_required() -> Answer {
+fn upgrade_required() -> HttpResponse {
     let text = "this is where Quintet's WebSocket connections begin (RFC 6455, version 13)";
-    let mut response = plain(StatusCode::UPGRADE_REQUIRED, text);
+    let mut response = plain_text(StatusCode::UPGRADE_REQUIRED, text);
     let headers = response.headers_mut();
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(header::CONNECTION, HeaderValue::from_static("close, Upgrade"));
@@ -204,7 +204,7 @@ fn upgrade_required() -> Answer {
 }
 
 /// The text with the special characters of HTML escaped.
-fn escape(text: &str) -> String {
+fn escape_html(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -225,7 +225,7 @@ mod tests {
 
     use super::*;
 
-    async fn text(response: Answer) -> (u16, String) {
+    async fn text(response: HttpResponse) -> (u16, String) {
         let status = response.status().as_u16();
         let body = response.into_body().collect().await.unwrap().to_bytes();
         (status, String::from_utf8(body.to_vec()).unwrap())
@@ -262,7 +262,10 @@ mod tests {
 
     #[test]
     fn special_characters_of_html_are_escaped() {
-        assert_eq!(escape("<a b=\"c\" d='e'>&"), "&lt;a b=&quot;c&quot; d=&#39;e&#39;&gt;&amp;");
+        assert_eq!(
+            escape_html("<a b=\"c\" d='e'>&"),
+            "&lt;a b=&quot;c&quot; d=&#39;e&#39;&gt;&amp;"
+        );
     }
 
     #[test]

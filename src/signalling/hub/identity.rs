@@ -35,16 +35,16 @@ pub(in crate::signalling) const CHALLENGE: HeaderName =
 pub(in crate::signalling) const PROOF: HeaderName = HeaderName::from_static("quintet-proof");
 
 /// The name of the secret's file in the state folder.
-const FILE: &str = "hub-identity";
+const FILE_NAME: &str = "hub-identity";
 
 /// The secret's length, in bytes: that of the digest (RFC 2104, section 3).
-const SECRET: usize = 32;
+const SECRET_BYTES: usize = 32;
 
 /// The purpose of a hub's proof.
-const OF_HUB: &str = "hub";
+const HUB_PURPOSE: &str = "hub";
 
 /// The purpose of a client's proof.
-const OF_CLIENT: &str = "client";
+const CLIENT_PURPOSE: &str = "client";
 
 /// The secret that all hubs of one user share. Clones share it; its `Debug` does not show it.
 #[derive(Clone)]
@@ -76,14 +76,14 @@ impl HubIdentity {
     /// The system's error.
     pub fn in_folder(folder: &Path) -> io::Result<Self> {
         create_private_folder(folder)?;
-        let path = folder.join(FILE);
+        let path = folder.join(FILE_NAME);
         if let Some(known) = read(&path)? {
             return Ok(known);
         }
         // Written to another file and linked: of two programs that start at once, the first one
         // wins.
-        let beside = folder.join(format!("{FILE}.{}", hex(&random::<8>())));
-        create_private(&beside)?.write_all(hex(&random::<SECRET>()).as_bytes())?;
+        let beside = folder.join(format!("{FILE_NAME}.{}", to_hex(&random::<8>())));
+        create_private(&beside)?.write_all(to_hex(&random::<SECRET_BYTES>()).as_bytes())?;
         if fs::hard_link(&beside, &path).is_err() && read(&path)?.is_none() {
             // The file there is not a secret, or the file system has no hard links.
             fs::rename(&beside, &path)?;
@@ -94,17 +94,17 @@ impl HubIdentity {
 
     /// A new identity.
     pub fn fresh() -> Self {
-        Self::of(&random())
+        Self::from_secret(&random())
     }
 
-    fn of(secret: &[u8; SECRET]) -> Self {
+    fn from_secret(secret: &[u8; SECRET_BYTES]) -> Self {
         Self(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, secret)))
     }
 
     /// The signature of some fields for a purpose: an HMAC-SHA256 of all of them, each with its
     /// length. A signature for one purpose is not valid for another.
     pub fn sign(&self, purpose: &str, fields: &[&[u8]]) -> Signature {
-        let tag = hmac::sign(&self.0, &framed(purpose, fields));
+        let tag = hmac::sign(&self.0, &frame_fields(purpose, fields));
         let mut signature = [0; 32];
         signature.copy_from_slice(tag.as_ref());
         signature
@@ -112,33 +112,33 @@ impl HubIdentity {
 
     /// Whether this identity has signed these fields for that purpose. Takes constant time.
     pub fn verify(&self, purpose: &str, fields: &[&[u8]], signature: &[u8]) -> bool {
-        hmac::verify(&self.0, &framed(purpose, fields), signature).is_ok()
+        hmac::verify(&self.0, &frame_fields(purpose, fields), signature).is_ok()
     }
 
     /// The response fields for a request that reached the hub at that address: the proof, and a
     /// challenge for the client, which is returned as well. `None` for a request without a
     /// challenge.
-    pub(super) fn answer(
+    pub(super) fn answer_challenge(
         &self,
         request: &HeaderMap,
         at: SocketAddr,
     ) -> Option<([(HeaderName, HeaderValue); 2], Challenge)> {
         let challenge = Challenge::read(request)?;
-        let proof = HeaderValue::try_from(self.proof(OF_HUB, &challenge, at));
+        let proof = HeaderValue::try_from(self.make_proof(HUB_PURPOSE, &challenge, at));
         let proof = proof.expect("hexadecimal digits are a header's value");
         let own = Challenge::fresh();
         Some(([(PROOF, proof), (CHALLENGE, own.value())], own))
     }
 
     /// Whether a response proves that the hub at that address is this user's.
-    pub(in crate::signalling) fn is_proven(
+    pub(in crate::signalling) fn verify_hub_proof(
         &self,
         answer: &HeaderMap,
         challenge: &Challenge,
         at: SocketAddr,
     ) -> bool {
         let proof = answer.get(PROOF).and_then(|proof| proof.to_str().ok());
-        proof.is_some_and(|proof| self.holds(OF_HUB, challenge, at, proof))
+        proof.is_some_and(|proof| self.verify_proof(HUB_PURPOSE, challenge, at, proof))
     }
 
     /// The proof for the hub at that address that the client is this user's.
@@ -147,22 +147,33 @@ impl HubIdentity {
         challenge: &Challenge,
         at: SocketAddr,
     ) -> String {
-        self.proof(OF_CLIENT, challenge, at)
+        self.make_proof(CLIENT_PURPOSE, challenge, at)
     }
 
     /// Whether a proof shows that the client of the hub at that address is this user's.
-    pub(super) fn is_client(&self, challenge: &Challenge, at: SocketAddr, proof: &str) -> bool {
-        self.holds(OF_CLIENT, challenge, at, proof)
+    pub(super) fn verify_client_proof(
+        &self,
+        challenge: &Challenge,
+        at: SocketAddr,
+        proof: &str,
+    ) -> bool {
+        self.verify_proof(CLIENT_PURPOSE, challenge, at, proof)
     }
 
-    fn proof(&self, purpose: &str, challenge: &Challenge, at: SocketAddr) -> String {
-        hex(&self.sign(purpose, &[challenge.0.as_bytes(), written(at).as_bytes()]))
+    fn make_proof(&self, purpose: &str, challenge: &Challenge, at: SocketAddr) -> String {
+        to_hex(&self.sign(purpose, &[challenge.0.as_bytes(), canonical_address(at).as_bytes()]))
     }
 
-    fn holds(&self, purpose: &str, challenge: &Challenge, at: SocketAddr, proof: &str) -> bool {
-        let at = written(at);
+    fn verify_proof(
+        &self,
+        purpose: &str,
+        challenge: &Challenge,
+        at: SocketAddr,
+        proof: &str,
+    ) -> bool {
+        let at = canonical_address(at);
         let fields = [challenge.0.as_bytes(), at.as_bytes()];
-        bytes_of(proof).is_some_and(|proof: Signature| self.verify(purpose, &fields, &proof))
+        from_hex(proof).is_some_and(|proof: Signature| self.verify(purpose, &fields, &proof))
     }
 }
 
@@ -179,13 +190,13 @@ pub(in crate::signalling) struct Challenge(String);
 impl Challenge {
     /// A new challenge of 128 random bits.
     pub(in crate::signalling) fn fresh() -> Self {
-        Self(hex(&random::<16>()))
+        Self(to_hex(&random::<16>()))
     }
 
     /// The challenge in the fields of a request or response.
     pub(in crate::signalling) fn read(fields: &HeaderMap) -> Option<Self> {
         let text = fields.get(CHALLENGE)?.to_str().ok()?;
-        bytes_of::<16>(text).map(|_| Self(text.to_owned()))
+        from_hex::<16>(text).map(|_| Self(text.to_owned()))
     }
 
     /// The value of the field [`CHALLENGE`].
@@ -206,11 +217,11 @@ fn read(path: &Path) -> io::Result<Option<HubIdentity>> {
         return Ok(None);
     }
     let mut text = String::new();
-    let is_text = file.take(2 * SECRET as u64 + 1).read_to_string(&mut text).is_ok();
-    Ok(bytes_of(&text).filter(|_| is_text).map(|secret| HubIdentity::of(&secret)))
+    let is_text = file.take(2 * SECRET_BYTES as u64 + 1).read_to_string(&mut text).is_ok();
+    Ok(from_hex(&text).filter(|_| is_text).map(|secret| HubIdentity::from_secret(&secret)))
 }
 
-fn framed(purpose: &str, fields: &[&[u8]]) -> Vec<u8> {
+fn frame_fields(purpose: &str, fields: &[&[u8]]) -> Vec<u8> {
     let mut framed = vec![];
     for field in [purpose.as_bytes()].iter().chain(fields) {
         framed.extend((field.len() as u64).to_be_bytes());
@@ -220,7 +231,7 @@ fn framed(purpose: &str, fields: &[&[u8]]) -> Vec<u8> {
 }
 
 /// The text of an address, the same on both ends.
-fn written(at: SocketAddr) -> String {
+fn canonical_address(at: SocketAddr) -> String {
     SocketAddr::new(at.ip().to_canonical(), at.port()).to_string()
 }
 
@@ -230,11 +241,11 @@ fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
-fn hex(bytes: &[u8]) -> String {
+fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn bytes_of<const N: usize>(text: &str) -> Option<[u8; N]> {
+fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     if text.len() != 2 * N || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }
@@ -276,7 +287,7 @@ mod tests {
     /// The fields of a hub's response to a client that sends a challenge.
     fn answer(hub: &HubIdentity, challenge: &Challenge, reached: &str) -> (HeaderMap, Challenge) {
         let request = HeaderMap::from_iter([(CHALLENGE, challenge.value())]);
-        let (fields, own) = hub.answer(&request, at(reached)).unwrap();
+        let (fields, own) = hub.answer_challenge(&request, at(reached)).unwrap();
         (HeaderMap::from_iter(fields), own)
     }
 
@@ -293,7 +304,7 @@ mod tests {
         {
             use std::os::unix::fs::PermissionsExt as _;
             let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-            assert_eq!((mode(&scratch.0.join(FILE)), mode(&scratch.0)), (0o600, 0o700));
+            assert_eq!((mode(&scratch.0.join(FILE_NAME)), mode(&scratch.0)), (0o600, 0o700));
         }
         assert_eq!(format!("{ours:?}"), "HubIdentity(…)");
     }
@@ -314,7 +325,7 @@ mod tests {
         let scratch = Scratch::new("bad");
         create_private_folder(&scratch.0).unwrap();
         for text in ["", "short", &"x".repeat(64), &"ab".repeat(33)] {
-            create_private(&scratch.0.join(FILE)).unwrap().write_all(text.as_bytes()).unwrap();
+            create_private(&scratch.0.join(FILE_NAME)).unwrap().write_all(text.as_bytes()).unwrap();
             let made = HubIdentity::in_folder(&scratch.0).unwrap();
             let read = HubIdentity::in_folder(&scratch.0).unwrap();
             assert_eq!(made.sign("a", &[]), read.sign("a", &[]), "{text:?}");
@@ -324,7 +335,7 @@ mod tests {
             use std::os::unix::fs::PermissionsExt as _;
             let before = HubIdentity::in_folder(&scratch.0).unwrap();
             let readable = fs::Permissions::from_mode(0o644);
-            fs::set_permissions(scratch.0.join(FILE), readable).unwrap();
+            fs::set_permissions(scratch.0.join(FILE_NAME), readable).unwrap();
             let after = HubIdentity::in_folder(&scratch.0).unwrap();
             assert_ne!(before.sign("a", &[]), after.sign("a", &[]), "other users may have read it");
         }
@@ -346,24 +357,27 @@ mod tests {
         let (ours, other) = (HubIdentity::fresh(), HubIdentity::fresh());
         let (challenge, reached) = (Challenge::fresh(), "127.0.0.1:7340");
         let (proven, _) = answer(&ours, &challenge, reached);
-        assert!(ours.is_proven(&proven, &challenge, at(reached)));
+        assert!(ours.verify_hub_proof(&proven, &challenge, at(reached)));
         assert!(
-            ours.is_proven(&proven, &challenge, at("[::ffff:127.0.0.1]:7340")),
+            ours.verify_hub_proof(&proven, &challenge, at("[::ffff:127.0.0.1]:7340")),
             "the same address"
         );
-        assert!(!ours.is_proven(&proven, &Challenge::fresh(), at(reached)), "an old proof");
+        assert!(!ours.verify_hub_proof(&proven, &Challenge::fresh(), at(reached)), "an old proof");
         for elsewhere in ["127.0.0.1:7341", "127.0.0.2:7340", "[::1]:7340"] {
-            assert!(!ours.is_proven(&proven, &challenge, at(elsewhere)), "relayed to {elsewhere}");
+            assert!(
+                !ours.verify_hub_proof(&proven, &challenge, at(elsewhere)),
+                "relayed to {elsewhere}"
+            );
         }
         let (foreign, _) = answer(&other, &challenge, reached);
-        assert!(!ours.is_proven(&foreign, &challenge, at(reached)));
-        assert!(!ours.is_proven(&HeaderMap::new(), &challenge, at(reached)), "an older hub");
+        assert!(!ours.verify_hub_proof(&foreign, &challenge, at(reached)));
+        assert!(!ours.verify_hub_proof(&HeaderMap::new(), &challenge, at(reached)), "an older hub");
         assert!(
-            ours.answer(&HeaderMap::new(), at(reached)).is_none(),
+            ours.answer_challenge(&HeaderMap::new(), at(reached)).is_none(),
             "a request without a challenge"
         );
         let bad = HeaderMap::from_iter([(CHALLENGE, HeaderValue::from_static("xyz"))]);
-        assert!(ours.answer(&bad, at(reached)).is_none());
+        assert!(ours.answer_challenge(&bad, at(reached)).is_none());
     }
 
     #[test]
@@ -373,12 +387,12 @@ mod tests {
         let (fields, own) = answer(&identity, &challenge, reached);
         assert_eq!(Challenge::read(&fields), Some(own.clone()));
         let proof = identity.client_proof(&own, at(reached));
-        assert!(identity.is_client(&own, at(reached), &proof));
-        assert!(!identity.is_client(&own, at("127.0.0.1:7341"), &proof));
-        assert!(!HubIdentity::fresh().is_client(&own, at(reached), &proof));
+        assert!(identity.verify_client_proof(&own, at(reached), &proof));
+        assert!(!identity.verify_client_proof(&own, at("127.0.0.1:7341"), &proof));
+        assert!(!HubIdentity::fresh().verify_client_proof(&own, at(reached), &proof));
         // A hub's proof of the same challenge is not valid for a client.
         let (echoed, _) = answer(&identity, &own, reached);
-        assert!(!identity.is_client(&own, at(reached), echoed[PROOF].to_str().unwrap()));
-        assert!(!identity.is_client(&own, at(reached), ""));
+        assert!(!identity.verify_client_proof(&own, at(reached), echoed[PROOF].to_str().unwrap()));
+        assert!(!identity.verify_client_proof(&own, at(reached), ""));
     }
 }

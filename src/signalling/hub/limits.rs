@@ -1,23 +1,23 @@
 //! Limits for the number of connections, and for the rate of messages on each.
 
-use crate::signalling::bucket::Pace;
+use crate::signalling::token_bucket::Rate;
 
 /// The most connections at a time.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Links {
+pub(super) struct ConnectionLimits {
     /// In total.
-    pub(super) all: usize,
+    pub(super) total: usize,
     /// From one other machine. This machine's own programs may use all of them: a proxy is one.
     pub(super) per_source: usize,
     /// From one other machine beyond that, for clients that have a seat and return.
-    pub(super) reserve: usize,
+    pub(super) returning_per_source: usize,
 }
 
-impl Default for Links {
+impl Default for ConnectionLimits {
     /// 4096 and 64: several large broadcasts, and an office behind one address, from which 16
     /// clients may return at a time.
     fn default() -> Self {
-        Self { all: 4096, per_source: 64, reserve: 16 }
+        Self { total: 4096, per_source: 64, returning_per_source: 16 }
     }
 }
 
@@ -25,4 +25,4 @@ impl Default for Links {
 ///
 /// An opener of 256 seats sends some 2800 messages when all guests return; that takes 12 s.
 /// Messages beyond the rate are read later, none is lost.
-pub(super) const WORDS: Pace = Pace { per_second: 200, burst: 400 };
+pub(super) const MESSAGE_RATE: Rate = Rate { per_second: 200, burst: 400 };

@@ -1,22 +1,22 @@
 //! The hub: one HTTP port. Requests to `/signal` become WebSocket connections to the rooms.
 
-mod address;
-mod admission;
-mod crowd;
-mod desk;
-mod entries;
-mod head;
+mod connection;
+mod connection_limiter;
+mod host_and_origin;
 mod http;
 mod identity;
+mod join_queue;
 mod limits;
-mod link;
-mod listen;
+mod link_base;
+mod listen_sockets;
 mod listener;
 mod outbox;
 mod owner_keys;
+mod parse;
 mod probe;
 mod proxy;
-mod wire;
+mod request_head;
+mod rooms_actor;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -33,40 +33,40 @@ use crate::{
     signalling::rooms::Rooms,
 };
 
-use address::LinkBase;
-use admission::Names;
-use limits::Links;
+use host_and_origin::HostNames;
+use limits::ConnectionLimits;
+use link_base::LinkBase;
 
 pub(in crate::signalling) use identity::{CHALLENGE, Challenge};
 pub use identity::{HubIdentity, Signature};
-pub use listen::ListenAt;
-pub(in crate::signalling) use probe::exchange;
-pub use probe::{Found, find_hub, find_hub_of};
+pub use listen_sockets::ListenAt;
+pub(in crate::signalling) use probe::request_version;
+pub use probe::{ProbeResult, probe_hub, probe_hub_of};
 pub use proxy::{Subnet, SubnetError};
 
 /// The message in a client's text, as the rooms get it.
 #[cfg(any(fuzzing, test))]
-pub(super) fn read(text: &str) -> Option<crate::model::ClientMessage> {
-    wire::read(text).ok()
+pub(super) fn parse_message(text: &str) -> Option<crate::model::ClientMessage> {
+    parse::parse(text).ok()
 }
 
 /// The hub's response to these bytes on a connection of their own.
 #[cfg(any(fuzzing, test))]
-pub(super) fn answer(request: &[u8]) -> Vec<u8> {
+pub(super) fn http_response(request: &[u8]) -> Vec<u8> {
     thread_local! {
         static RUNTIME: tokio::runtime::Runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()
             .expect("a runtime without sockets");
     }
-    RUNTIME.with(|runtime| runtime.block_on(listener::answer(request)))
+    RUNTIME.with(|runtime| runtime.block_on(listener::respond_to_bytes(request)))
 }
 
 /// The default port of a hub; programs look for a hub there.
 pub const DEFAULT_PORT: u16 = HUB_PORT;
 
 /// The time limit for closing all connections of a hub: that of one connection, with a margin.
-const CLOSING: Duration = Duration::from_millis(1500);
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// Where a hub listens, and how it presents itself.
 #[derive(Clone, Debug)]
@@ -130,10 +130,10 @@ pub struct Hub {
     /// Tells the rooms' task to close all connections.
     closing: Arc<Notify>,
     guests: watch::Receiver<usize>,
-    desk: JoinHandle<()>,
-    listener: JoinHandle<()>,
+    rooms_task: JoinHandle<()>,
+    listener_task: JoinHandle<()>,
     /// Keeps [`LinkBase`] up to date.
-    look_out: JoinHandle<()>,
+    address_task: JoinHandle<()>,
 }
 
 impl Hub {
@@ -142,54 +142,46 @@ impl Hub {
     /// # Errors
     /// [`HubError`] names the address and the way out.
     pub async fn start(options: HubOptions) -> Result<Self, HubError> {
-        Self::start_within(options, Links::default()).await
+        Self::start_within(options, ConnectionLimits::default()).await
     }
 
-    async fn start_within(options: HubOptions, limits: Links) -> Result<Self, HubError> {
-        let listeners = listen::listen(options.listen, options.next_free_port)?;
+    async fn start_within(options: HubOptions, limits: ConnectionLimits) -> Result<Self, HubError> {
+        let listeners = listen_sockets::listen(options.listen, options.next_free_port)?;
         let address = *listeners.addresses.first().expect("a hub listens somewhere");
-        let names = names(options.public.clone(), address);
+        let names = host_names(options.public.clone(), address);
         let link_base = Arc::new(match options.public {
-            Some(public) => LinkBase::given(public),
-            None => LinkBase::of(&listeners.addresses),
+            Some(public) => LinkBase::fixed(public),
+            None => LinkBase::of_listener(&listeners.addresses),
         });
         info!(port = address.port(), "hub listening");
         let mut rooms = Rooms::new(owner_keys::SignedKeys::new(options.identity.clone()));
         if options.opens_for == OpensFor::Mine {
-            rooms.open_for_own_user_only();
+            rooms.restrict_opening_to_own_user();
         }
         let (count, guests) = watch::channel(0);
         let host = options.host.map(|host| (host, count));
-        let (actor, events) = desk::Desk::new(rooms, host, link_base.subscribe());
-        let (base, clock, queued_bytes) = (link_base.clone(), actor.clock(), actor.held());
+        let (actor, events) = rooms_actor::RoomsActor::new(rooms, host, link_base.subscribe());
+        let (base, clock, queued_bytes) = (link_base.clone(), actor.clock(), actor.queued_bytes());
         let (paths, identity) = (options.paths, options.identity);
-        let (updates, queued_updates) = mpsc::channel(listener::CLAIMS);
+        let (updates, queued_updates) = mpsc::channel(listener::UPDATE_QUEUE);
         let proxies = options.trusted_proxies;
-        let cx = listener::Site {
+        let cx = listener::HubCx {
             link_base: base,
             names,
             paths,
             identity,
             limits,
             clock,
-            held: queued_bytes,
+            queued_bytes,
             proxies,
-            inputs: events,
-            claims: updates,
+            events,
+            updates,
         };
         let closing = Arc::new(Notify::new());
         let rooms_task = tokio::spawn(actor.run(Arc::clone(&closing)));
         let listener_task = tokio::spawn(listener::accept(listeners, cx.into(), queued_updates));
-        let address_task = tokio::spawn(link_base.clone().keep_looking());
-        Ok(Self {
-            address,
-            link_base,
-            closing,
-            guests,
-            desk: rooms_task,
-            listener: listener_task,
-            look_out: address_task,
-        })
+        let address_task = tokio::spawn(link_base.clone().keep_refreshing());
+        Ok(Self { address, link_base, closing, guests, rooms_task, listener_task, address_task })
     }
 
     /// The address it listens on; if it listens on all addresses of both families, that of IPv4.
@@ -199,7 +191,7 @@ impl Hub {
 
     /// The current base URL of session links.
     pub fn link_base(&self) -> HubUrl {
-        self.link_base.newest()
+        self.link_base.current()
     }
 
     /// The base URL of session links, with its changes: the machine may get another address. It
@@ -217,9 +209,9 @@ impl Hub {
     /// Closes the port, lets every connection send what is queued, and closes them; takes at most a
     /// second and a half.
     pub async fn close(mut self) {
-        self.listener.abort();
+        self.listener_task.abort();
         self.closing.notify_one();
-        if timeout(CLOSING, &mut self.desk).await.is_err() {
+        if timeout(CLOSE_TIMEOUT, &mut self.rooms_task).await.is_err() {
             debug!("some connections did not close in time");
         }
     }
@@ -227,9 +219,9 @@ impl Hub {
 
 impl Drop for Hub {
     fn drop(&mut self) {
-        self.desk.abort();
-        self.listener.abort();
-        self.look_out.abort();
+        self.rooms_task.abort();
+        self.listener_task.abort();
+        self.address_task.abort();
     }
 }
 
@@ -267,10 +259,10 @@ pub enum HubError {
 }
 
 /// The host names of a hub that listens there.
-fn names(public: Option<HubUrl>, listening: SocketAddr) -> Names {
+fn host_names(public: Option<HubUrl>, listening: SocketAddr) -> HostNames {
     let is_near = listening.ip().to_canonical().is_loopback();
     let machine = (!is_near).then(|| gethostname::gethostname().into_string().ok());
-    Names { public, machine: machine.flatten() }
+    HostNames { public, machine: machine.flatten() }
 }
 
 #[cfg(test)]
@@ -289,14 +281,15 @@ mod tests {
         assert!(matches!(taken, HubError::Taken { address } if address == first.address()));
         assert!(taken.to_string().contains("--listen"), "{taken}");
         let next = Hub::start(options(first.address(), true)).await.unwrap();
-        let ports = first.address().port() + 1..=first.address().port() + listen::NEXT_PORTS;
+        let ports =
+            first.address().port() + 1..=first.address().port() + listen_sockets::NEXT_PORTS;
         assert!(ports.contains(&next.address().port()), "{}", next.address());
     }
 
     #[tokio::test]
     async fn a_full_hub_refuses_a_client_and_accepts_it_when_there_is_room() {
         let listen = "127.0.0.1:0".parse().unwrap();
-        let limits = Links { all: 2, per_source: 2, reserve: 0 };
+        let limits = ConnectionLimits { total: 2, per_source: 2, returning_per_source: 0 };
         let hub = Hub::start_within(options(listen, false), limits).await.unwrap();
         let (events, mut received) = mpsc::channel(16);
         let start = |run| {

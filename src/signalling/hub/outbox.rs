@@ -18,109 +18,108 @@ use tracing::warn;
 
 use crate::{
     model::{HubMessage, ParticipantId},
-    signalling::rooms::Dismissal,
+    signalling::rooms::DisconnectReason,
 };
 
 /// The most messages that wait for one connection.
 ///
 /// Five broadcasts whose 255 viewers are lost at one moment make 1275 messages for their opener.
-pub(super) const OUTGOING: usize = 2048;
+pub(super) const MAX_MESSAGES: usize = 2048;
 
 /// The most bytes that wait for one connection: some 30 of the largest messages.
-pub(super) const OUTGOING_BYTES: usize = 2 * 1024 * 1024;
+pub(super) const MAX_BYTES: usize = 2 * 1024 * 1024;
 
 /// The same for a connection whose client was not seen to read yet: more than the rosters of five
 /// full sessions.
-pub(super) const FIRST_BYTES: usize = 256 * 1024;
+pub(super) const MAX_BYTES_UNPROVEN: usize = 256 * 1024;
 
 /// The most bytes that wait for all connections together; beyond it, the one with the most is
 /// closed.
-pub(super) const ALL_BYTES: usize = 64 * 1024 * 1024;
+pub(super) const MAX_TOTAL_BYTES: usize = 64 * 1024 * 1024;
 
 /// Why the hub closes a connection, for the close frame.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(super) enum Farewell {
+pub(super) enum CloseCause {
     /// The client closed it, or an error message gave the reason.
     #[default]
-    Done,
+    Normal,
     /// The client was silent for too long.
     Silent,
     /// Too many signals of the client were refused, each with an error.
     Misbehaving,
     /// The hub closes.
-    HubEnds,
+    HubClosing,
 }
 
-impl From<Dismissal> for Farewell {
-    fn from(why: Dismissal) -> Self {
+impl From<DisconnectReason> for CloseCause {
+    fn from(why: DisconnectReason) -> Self {
         match why {
-            Dismissal::Told => Self::Done,
-            Dismissal::Silent => Self::Silent,
-            Dismissal::Misbehaving => Self::Misbehaving,
+            DisconnectReason::ErrorSent => Self::Normal,
+            DisconnectReason::Silent => Self::Silent,
+            DisconnectReason::Misbehaving => Self::Misbehaving,
         }
     }
 }
 
 /// A number of bytes, shared by all that count.
-type Tally = Arc<AtomicUsize>;
+type ByteCounter = Arc<AtomicUsize>;
 
 /// The sending half: takes messages for a connection; limited in number and bytes.
 #[derive(Debug)]
 pub(super) struct Outbox {
-    queue: mpsc::Sender<Parcel>,
-    load: Arc<Load>,
-    all: Tally,
+    queue: mpsc::Sender<QueuedMessage>,
+    state: Arc<OutboxState>,
+    total: ByteCounter,
     /// The bytes of signals that wait, by sender.
-    senders: BTreeMap<ParticipantId, Tally>,
+    by_sender: BTreeMap<ParticipantId, ByteCounter>,
 }
 
 /// A reference to an [`Outbox`] that does not keep it open.
 #[derive(Debug)]
-pub(super) struct Echo {
-    queue: mpsc::WeakSender<Parcel>,
-    load: Arc<Load>,
-    all: Tally,
+pub(super) struct WeakOutbox {
+    queue: mpsc::WeakSender<QueuedMessage>,
+    state: Arc<OutboxState>,
+    total: ByteCounter,
 }
 
 /// The receiving half: the connection takes its messages from it.
 #[derive(Debug)]
-pub(super) struct Inbox {
-    queue: mpsc::Receiver<Parcel>,
-    load: Arc<Load>,
+pub(super) struct OutboxReceiver {
+    queue: mpsc::Receiver<QueuedMessage>,
+    state: Arc<OutboxState>,
 }
 
 /// A message in the queue.
 #[derive(Debug)]
-struct Parcel {
+struct QueuedMessage {
     text: Utf8Bytes,
-    charge: Charge,
+    reservation: ByteReservation,
 }
 
 /// Counts the bytes of a message for as long as it waits.
 #[derive(Debug)]
-struct Charge {
+struct ByteReservation {
     bytes: usize,
-    load: Arc<Load>,
-    all: Tally,
-    sender: Option<Tally>,
+    state: Arc<OutboxState>,
+    total: ByteCounter,
+    sender: Option<ByteCounter>,
 }
 
 #[derive(Debug, Default)]
-struct Load {
-    bytes: AtomicUsize,
-    is_over: AtomicBool,
+struct OutboxState {
+    queued_bytes: AtomicUsize,
+    is_stopped: AtomicBool,
     /// Wakes a connection that waits for its client to read, when it is to stop.
-    over: Notify,
-    farewell: OnceLock<Farewell>,
+    stopped: Notify,
+    close_cause: OnceLock<CloseCause>,
 }
 
 /// A queue of messages for one connection; `total` counts the bytes of all connections of the hub.
-pub(super) fn outbox(total: &Tally) -> (Outbox, Inbox) {
-    let (sender, receiver) = mpsc::channel(OUTGOING);
-    let (state, total) = (Arc::new(Load::default()), total.clone());
-    let outbox =
-        Outbox { queue: sender, load: state.clone(), all: total, senders: BTreeMap::new() };
-    (outbox, Inbox { queue: receiver, load: state })
+pub(super) fn outbox(total: &ByteCounter) -> (Outbox, OutboxReceiver) {
+    let (sender, receiver) = mpsc::channel(MAX_MESSAGES);
+    let (state, total) = (Arc::new(OutboxState::default()), total.clone());
+    let outbox = Outbox { queue: sender, state: state.clone(), total, by_sender: BTreeMap::new() };
+    (outbox, OutboxReceiver { queue: receiver, state })
 }
 
 impl Outbox {
@@ -129,9 +128,9 @@ impl Outbox {
     ///
     /// A message for a connection that has ended is lost without an error: its end is on the way to
     /// the rooms, behind the last messages of the client, such as a leave.
-    pub(super) fn put(&self, message: &HubMessage, max_bytes: usize) -> bool {
-        let Some(text) = text_of(message) else { return true };
-        let fits = self.bytes() + text.len() <= max_bytes && self.push(text, None);
+    pub(super) fn try_send(&self, message: &HubMessage, max_bytes: usize) -> bool {
+        let Some(text) = to_json(message) else { return true };
+        let fits = self.queued_bytes() + text.len() <= max_bytes && self.enqueue(text, None);
         if !fits {
             self.stop();
         }
@@ -141,117 +140,117 @@ impl Outbox {
     /// Queues a signal; `false` if it does not fit, without further effect. One sender may fill a
     /// quarter of `max_bytes` and of the queue, all senders three quarters, so that signals never
     /// close the connection of the receiver.
-    pub(super) fn put_signal(
+    pub(super) fn try_send_signal(
         &mut self,
         signal: &HubMessage,
         from: &ParticipantId,
         max_bytes: usize,
     ) -> bool {
-        let Some(text) = text_of(signal) else { return true };
-        let (quarter, waiting) = (max_bytes / 4, OUTGOING - self.queue.capacity());
-        self.senders.retain(|_, bytes| bytes.load(Ordering::Relaxed) > 0);
-        let by_sender = self.senders.entry(from.clone()).or_default();
+        let Some(text) = to_json(signal) else { return true };
+        let (quarter, waiting) = (max_bytes / 4, MAX_MESSAGES - self.queue.capacity());
+        self.by_sender.retain(|_, bytes| bytes.load(Ordering::Relaxed) > 0);
+        let by_sender = self.by_sender.entry(from.clone()).or_default();
         let fits = by_sender.load(Ordering::Relaxed) + text.len() <= quarter
-            && self.load.bytes.load(Ordering::Relaxed) + text.len() <= 3 * quarter
-            && waiting < OUTGOING / 4 * 3;
+            && self.state.queued_bytes.load(Ordering::Relaxed) + text.len() <= 3 * quarter
+            && waiting < MAX_MESSAGES / 4 * 3;
         let by_sender = by_sender.clone();
-        fits && self.push(text, Some(by_sender))
+        fits && self.enqueue(text, Some(by_sender))
     }
 
     /// The bytes that wait.
-    pub(super) fn bytes(&self) -> usize {
-        self.load.bytes.load(Ordering::Relaxed)
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.state.queued_bytes.load(Ordering::Relaxed)
     }
 
     /// Makes the connection discard its queue and close, even while its client does not read.
     pub(super) fn stop(&self) {
-        self.load.is_over.store(true, Ordering::Relaxed);
-        self.load.over.notify_one();
+        self.state.is_stopped.store(true, Ordering::Relaxed);
+        self.state.stopped.notify_one();
     }
 
     /// Sets the reason of the close frame, before the outbox is dropped.
-    pub(super) fn part(&self, cause: Farewell) {
+    pub(super) fn set_close_cause(&self, cause: CloseCause) {
         // The first reason counts.
-        let _ = self.load.farewell.set(cause);
+        let _ = self.state.close_cause.set(cause);
     }
 
     /// A reference that does not keep the outbox open.
-    pub(super) fn echo(&self) -> Echo {
-        let (queue, state) = (self.queue.downgrade(), self.load.clone());
-        Echo { queue, load: state, all: self.all.clone() }
+    pub(super) fn downgrade(&self) -> WeakOutbox {
+        let (queue, state) = (self.queue.downgrade(), self.state.clone());
+        WeakOutbox { queue, state, total: self.total.clone() }
     }
 
-    fn push(&self, text: Utf8Bytes, sender: Option<Tally>) -> bool {
-        let reservation = Charge::new(text.len(), self, sender);
+    fn enqueue(&self, text: Utf8Bytes, sender: Option<ByteCounter>) -> bool {
+        let reservation = ByteReservation::new(text.len(), self, sender);
         !matches!(
-            self.queue.try_send(Parcel { text, charge: reservation }),
+            self.queue.try_send(QueuedMessage { text, reservation }),
             Err(TrySendError::Full(_))
         )
     }
 }
 
-impl Echo {
+impl WeakOutbox {
     /// The outbox, if it is still open.
-    pub(super) fn outbox(&self) -> Option<Outbox> {
-        let (queue, state) = (self.queue.upgrade()?, self.load.clone());
-        Some(Outbox { queue, load: state, all: self.all.clone(), senders: BTreeMap::new() })
+    pub(super) fn upgrade(&self) -> Option<Outbox> {
+        let (queue, state) = (self.queue.upgrade()?, self.state.clone());
+        Some(Outbox { queue, state, total: self.total.clone(), by_sender: BTreeMap::new() })
     }
 }
 
-impl Inbox {
+impl OutboxReceiver {
     /// The next message; `None` when the outbox is closed or stopped.
-    pub(super) async fn take(&mut self) -> Option<Utf8Bytes> {
+    pub(super) async fn recv(&mut self) -> Option<Utf8Bytes> {
         let queued = self.queue.recv().await?;
-        self.took(queued)
+        self.unpack(queued)
     }
 
     /// The next message, if one waits.
-    pub(super) fn take_now(&mut self) -> Option<Utf8Bytes> {
+    pub(super) fn try_recv(&mut self) -> Option<Utf8Bytes> {
         let queued = self.queue.try_recv().ok()?;
-        self.took(queued)
+        self.unpack(queued)
     }
 
     /// Completes when the outbox is stopped.
-    pub(super) fn over(&self) -> impl Future<Output = ()> + Send + use<> {
-        let state = self.load.clone();
-        async move { state.over.notified().await }
+    pub(super) fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
+        let state = self.state.clone();
+        async move { state.stopped.notified().await }
     }
 
     /// The reason of the close frame, once there are no more messages.
-    pub(super) fn farewell(&self) -> Farewell {
-        self.load.farewell.get().copied().unwrap_or_default()
+    pub(super) fn close_cause(&self) -> CloseCause {
+        self.state.close_cause.get().copied().unwrap_or_default()
     }
 
-    fn took(&self, Parcel { text, charge: reservation }: Parcel) -> Option<Utf8Bytes> {
+    fn unpack(&self, QueuedMessage { text, reservation }: QueuedMessage) -> Option<Utf8Bytes> {
         drop(reservation);
-        (!self.load.is_over.load(Ordering::Relaxed)).then_some(text)
+        (!self.state.is_stopped.load(Ordering::Relaxed)).then_some(text)
     }
 }
 
-impl Charge {
-    fn new(bytes: usize, outbox: &Outbox, sender: Option<Tally>) -> Self {
+impl ByteReservation {
+    fn new(bytes: usize, outbox: &Outbox, sender: Option<ByteCounter>) -> Self {
         let reservation =
-            Self { bytes, load: outbox.load.clone(), all: outbox.all.clone(), sender };
-        for counter in reservation.tallies() {
+            Self { bytes, state: outbox.state.clone(), total: outbox.total.clone(), sender };
+        for counter in reservation.counters() {
             counter.fetch_add(bytes, Ordering::Relaxed);
         }
         reservation
     }
 
-    fn tallies(&self) -> impl Iterator<Item = &AtomicUsize> {
-        [&self.load.bytes, &*self.all].into_iter().chain(self.sender.as_deref())
+    fn counters(&self) -> impl Iterator<Item = &AtomicUsize> {
+        [&self.state.queued_bytes, &*self.total].into_iter().chain(self.sender.as_deref())
     }
 }
 
-impl Drop for Charge {
+impl Drop for ByteReservation {
     fn drop(&mut self) {
-        for counter in self.tallies() {
+        for counter in self.counters() {
             counter.fetch_sub(self.bytes, Ordering::Relaxed);
         }
     }
 }
 
-fn text_of(message: &HubMessage) -> Option<Utf8Bytes> {
+fn to_json(message: &HubMessage) -> Option<Utf8Bytes> {
     let text = serde_json::to_string(message);
     text.inspect_err(|error| warn!(%error, "message not serializable")).ok().map(Into::into)
 }
@@ -273,28 +272,29 @@ mod tests {
 
     #[tokio::test]
     async fn an_outbox_is_stopped_when_too_many_messages_wait() {
-        let (outbox, mut receiver) = outbox(&Tally::default());
-        for _ in 0..OUTGOING {
-            assert!(outbox.put(&HubMessage::Pong, OUTGOING_BYTES));
+        let (outbox, mut receiver) = outbox(&ByteCounter::default());
+        for _ in 0..MAX_MESSAGES {
+            assert!(outbox.try_send(&HubMessage::Pong, MAX_BYTES));
         }
-        assert!(receiver.take().await.is_some());
-        assert!(outbox.put(&HubMessage::Pong, OUTGOING_BYTES));
-        assert!(!outbox.put(&HubMessage::Pong, OUTGOING_BYTES));
-        receiver.over().await;
-        assert_eq!(receiver.take().await, None);
+        assert!(receiver.recv().await.is_some());
+        assert!(outbox.try_send(&HubMessage::Pong, MAX_BYTES));
+        assert!(!outbox.try_send(&HubMessage::Pong, MAX_BYTES));
+        receiver.stopped().await;
+        assert_eq!(receiver.recv().await, None);
     }
 
     #[tokio::test]
     async fn an_outbox_limits_bytes_and_frees_them_when_messages_are_taken_out() {
-        let total = Tally::default();
+        let total = ByteCounter::default();
         let (outbox, receiver) = outbox(&total);
-        let fits = (0..OUTGOING).take_while(|_| outbox.put(&error(60_000), OUTGOING_BYTES)).count();
+        let fits =
+            (0..MAX_MESSAGES).take_while(|_| outbox.try_send(&error(60_000), MAX_BYTES)).count();
         assert!((30..=35).contains(&fits), "{fits}");
-        assert!(total.load(Ordering::Relaxed) > OUTGOING_BYTES / 10 * 9);
+        assert!(total.load(Ordering::Relaxed) > MAX_BYTES / 10 * 9);
         let (outbox, mut other) = super::outbox(&total);
-        for _ in 0..OUTGOING * 2 {
-            assert!(outbox.put(&error(60_000), OUTGOING_BYTES));
-            assert!(other.take_now().is_some());
+        for _ in 0..MAX_MESSAGES * 2 {
+            assert!(outbox.try_send(&error(60_000), MAX_BYTES));
+            assert!(other.try_recv().is_some());
         }
         drop(receiver);
         assert_eq!(total.load(Ordering::Relaxed), 0, "dropping the receiver frees its bytes");
@@ -302,27 +302,29 @@ mod tests {
 
     #[tokio::test]
     async fn a_sender_fills_a_quarter_and_all_senders_three_quarters_of_an_outbox() {
-        let (mut outbox, mut receiver) = outbox(&Tally::default());
+        let (mut outbox, mut receiver) = outbox(&ByteCounter::default());
         let mut fill = |number: u8| {
             let from = ParticipantId::from_digest([number; 10]);
             let signal = signal(&from, 1000);
-            (0..OUTGOING).take_while(|_| outbox.put_signal(&signal, &from, FIRST_BYTES)).count()
+            (0..MAX_MESSAGES)
+                .take_while(|_| outbox.try_send_signal(&signal, &from, MAX_BYTES_UNPROVEN))
+                .count()
         };
         let accepted: Vec<_> = (1..=5).map(&mut fill).collect();
         assert!((55..=64).contains(&accepted[0]), "a quarter of 256 KiB: {accepted:?}");
         assert_eq!(accepted[..3], [accepted[0]; 3]);
         assert!(accepted[3] <= 1 && accepted[4] <= 1, "{accepted:?}");
-        assert!(receiver.take_now().is_some());
+        assert!(receiver.try_recv().is_some());
         assert_eq!(fill(1), 1, "a message that was taken out frees its bytes");
         assert!(
-            outbox.put(&HubMessage::Pong, FIRST_BYTES),
+            outbox.try_send(&HubMessage::Pong, MAX_BYTES_UNPROVEN),
             "the hub's own messages have a quarter"
         );
         // Signals without bytes are limited by their number.
-        let (mut outbox, _inbox) = super::outbox(&Tally::default());
+        let (mut outbox, _inbox) = super::outbox(&ByteCounter::default());
         let from = ParticipantId::from_digest([1; 10]);
         let empty = signal(&from, 0);
-        let many = (0..).take_while(|_| outbox.put_signal(&empty, &from, usize::MAX)).count();
-        assert_eq!(many, OUTGOING / 4 * 3);
+        let many = (0..).take_while(|_| outbox.try_send_signal(&empty, &from, usize::MAX)).count();
+        assert_eq!(many, MAX_MESSAGES / 4 * 3);
     }
 }

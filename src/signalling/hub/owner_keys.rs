@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{HubIdentity, desk::fresh_secret};
+use super::{HubIdentity, rooms_actor::fresh_secret};
 use crate::{
     model::{Secret, SessionId},
     signalling::rooms::OwnerKeys,
@@ -11,10 +11,10 @@ use crate::{
 
 /// How long a successor may open the session again: longer than a hub is away, and short enough
 /// that a successor of an old meeting does not take over a later one with the same link.
-const LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
+const KEY_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The purpose of the signature in a successor's key.
-const OF_HEIR: &str = "heir";
+const SUCCESSOR_PURPOSE: &str = "heir";
 
 /// The owner keys of a hub with an identity.
 ///
@@ -30,39 +30,40 @@ pub(super) struct SignedKeys {
 impl SignedKeys {
     /// Keys that the identity signs, with the system's clock.
     pub(super) fn new(identity: HubIdentity) -> Self {
-        Self { identity, now: minutes }
+        Self { identity, now: minutes_since_1970 }
     }
 
-    fn signed(&self, session: &SessionId, made: u32, succession: u16) -> Secret {
+    fn sign_key(&self, session: &SessionId, made: u32, succession: u16) -> Secret {
         let mut key = [0; 16];
         key[..4].copy_from_slice(&made.to_be_bytes());
         key[4..6].copy_from_slice(&succession.to_be_bytes());
-        let signature = self.identity.sign(OF_HEIR, &[session.as_str().as_bytes(), &key[..6]]);
+        let signature =
+            self.identity.sign(SUCCESSOR_PURPOSE, &[session.as_str().as_bytes(), &key[..6]]);
         key[6..].copy_from_slice(&signature[..10]);
         Secret::from_random(key)
     }
 }
 
 impl OwnerKeys for SignedKeys {
-    fn fresh(&mut self) -> Secret {
+    fn generate(&mut self) -> Secret {
         fresh_secret()
     }
 
-    fn for_heir(&mut self, session: &SessionId, succession: u16) -> Secret {
-        self.signed(session, (self.now)(), succession)
+    fn for_successor(&mut self, session: &SessionId, succession: u16) -> Secret {
+        self.sign_key(session, (self.now)(), succession)
     }
 
-    fn succession(&self, session: &SessionId, key: &Secret) -> Option<u16> {
+    fn successor_number(&self, session: &SessionId, key: &Secret) -> Option<u16> {
         let digits = key.expose();
         let made = u32::from_str_radix(&digits[..8], 16).ok()?;
         let succession = u16::from_str_radix(&digits[8..12], 16).ok()?;
-        let is_fresh = (self.now)().abs_diff(made) <= (LIFE.as_secs() / 60) as u32;
-        let expected = self.signed(session, made, succession);
-        (is_fresh && expected.is(key)).then_some(succession)
+        let is_fresh = (self.now)().abs_diff(made) <= (KEY_LIFETIME.as_secs() / 60) as u32;
+        let expected = self.sign_key(session, made, succession);
+        (is_fresh && expected.constant_time_eq(key)).then_some(succession)
     }
 }
 
-fn minutes() -> u32 {
+fn minutes_since_1970() -> u32 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u32::try_from(since.as_secs() / 60).unwrap_or(u32::MAX)
 }
@@ -80,20 +81,20 @@ mod tests {
         let identity = HubIdentity::fresh();
         let [a, b] = ["a", "b"].map(|id| SessionId::parse(id).unwrap());
         let mut hub = keys(&identity, || 1_000_000);
-        let key = hub.for_heir(&a, 3);
-        assert_ne!(key, hub.for_heir(&a, 4));
-        assert_eq!(keys(&identity, || 1_000_000 + 7 * 24 * 60).succession(&a, &key), Some(3));
-        assert_eq!(keys(&identity, || 1_000_001 + 7 * 24 * 60).succession(&a, &key), None);
-        assert_eq!(hub.succession(&b, &key), None, "the key of another session");
-        assert_eq!(keys(&HubIdentity::fresh(), || 1_000_000).succession(&a, &key), None);
+        let key = hub.for_successor(&a, 3);
+        assert_ne!(key, hub.for_successor(&a, 4));
+        assert_eq!(keys(&identity, || 1_000_000 + 7 * 24 * 60).successor_number(&a, &key), Some(3));
+        assert_eq!(keys(&identity, || 1_000_001 + 7 * 24 * 60).successor_number(&a, &key), None);
+        assert_eq!(hub.successor_number(&b, &key), None, "the key of another session");
+        assert_eq!(keys(&HubIdentity::fresh(), || 1_000_000).successor_number(&a, &key), None);
         for bit in 0..128 {
             let mut bytes = [0; 16];
             for (byte, at) in bytes.iter_mut().zip((0..).step_by(2)) {
                 *byte = u8::from_str_radix(&key.expose()[at..at + 2], 16).unwrap();
             }
             bytes[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(hub.succession(&a, &Secret::from_random(bytes)), None, "{bit}");
+            assert_eq!(hub.successor_number(&a, &Secret::from_random(bytes)), None, "{bit}");
         }
-        assert_eq!(hub.succession(&a, &Secret::from_random([0xff; 16])), None);
+        assert_eq!(hub.successor_number(&a, &Secret::from_random([0xff; 16])), None);
     }
 }

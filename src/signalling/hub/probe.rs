@@ -24,17 +24,17 @@ use crate::{
 };
 
 /// The time limit for a hub on this machine: the program waits for it at its start.
-const NEAR_PATIENCE: Duration = Duration::from_millis(500);
+const LOCAL_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The time limit for a hub on another machine.
-const FAR_PATIENCE: Duration = Duration::from_secs(3);
+const REMOTE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The longest response that is read, in bytes; a hub's has 28.
-const MAX_ANSWER: usize = 1024;
+const MAX_RESPONSE_BYTES: usize = 1024;
 
 /// The result of a probe.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Found {
+pub enum ProbeResult {
     /// A hub that speaks this program's version of the protocol, and has the identity if one was
     /// given.
     Hub,
@@ -43,39 +43,39 @@ pub enum Found {
     /// Another server, or none.
     NoHub,
     /// No response within the time limit: a hub on a busy machine is possible.
-    Silence,
+    NoAnswer,
 }
 
 /// Probes for a hub of any user.
 ///
 /// Takes at most half a second on a loopback address, 3 s elsewhere. Connects without TLS, so the
 /// result is [`ProbeResult::NoHub`] for an `https` address: a hub on one's own machine has no TLS.
-pub async fn find_hub(url: &HubUrl) -> Found {
-    look(url, None).await
+pub async fn probe_hub(url: &HubUrl) -> ProbeResult {
+    probe(url, None).await
 }
 
 /// The same, but only a hub that proves to have that identity is a [`ProbeResult::Hub`].
-pub async fn find_hub_of(url: &HubUrl, identity: &HubIdentity) -> Found {
-    look(url, Some(identity)).await
+pub async fn probe_hub_of(url: &HubUrl, identity: &HubIdentity) -> ProbeResult {
+    probe(url, Some(identity)).await
 }
 
-async fn look(url: &HubUrl, identity: Option<&HubIdentity>) -> Found {
-    let limit = if url.is_loopback() { NEAR_PATIENCE } else { FAR_PATIENCE };
-    match timeout(limit, ask(url, identity)).await {
-        Ok(Some(Answer { version, is_proven })) if version == u64::from(PROTOCOL) => {
+async fn probe(url: &HubUrl, identity: Option<&HubIdentity>) -> ProbeResult {
+    let limit = if url.is_loopback() { LOCAL_TIMEOUT } else { REMOTE_TIMEOUT };
+    match timeout(limit, request_identity(url, identity)).await {
+        Ok(Some(ProbeResponse { version, is_proven })) if version == u64::from(PROTOCOL) => {
             if is_proven {
-                Found::Hub
+                ProbeResult::Hub
             } else {
-                Found::OtherUsersHub
+                ProbeResult::OtherUsersHub
             }
         }
-        Ok(_) => Found::NoHub,
-        Err(_) => Found::Silence,
+        Ok(_) => ProbeResult::NoHub,
+        Err(_) => ProbeResult::NoAnswer,
     }
 }
 
 /// The response of a hub.
-struct Answer {
+struct ProbeResponse {
     /// The version of the protocol that it speaks.
     version: u64,
     /// Whether it has proven the identity that was asked for.
@@ -83,21 +83,22 @@ struct Answer {
 }
 
 /// Asks for the version and the identity of a hub; `None` if there is no hub.
-async fn ask(url: &HubUrl, identity: Option<&HubIdentity>) -> Option<Answer> {
+async fn request_identity(url: &HubUrl, identity: Option<&HubIdentity>) -> Option<ProbeResponse> {
     let parsed = Url::parse(url.as_str()).ok().filter(|url| url.scheme() == "http")?;
     let (host, port) = (parsed.host_str()?, parsed.port_or_known_default()?);
     let stream = dial(host, port).await.ok()?;
     let at = stream.peer_addr().ok()?;
     let challenge = Challenge::fresh();
     let field = identity.map(|_| (CHALLENGE, challenge.value()));
-    let (version, fields) = exchange(stream, url, &format!("{host}:{port}"), field).await?;
-    let is_proven = identity.is_none_or(|identity| identity.is_proven(&fields, &challenge, at));
-    Some(Answer { version, is_proven })
+    let (version, fields) = request_version(stream, url, &format!("{host}:{port}"), field).await?;
+    let is_proven =
+        identity.is_none_or(|identity| identity.verify_hub_proof(&fields, &challenge, at));
+    Some(ProbeResponse { version, is_proven })
 }
 
 /// Requests a hub's base address over a stream to it: returns the version of the protocol, and the
 /// header fields of the response. `None` if it is not a hub.
-pub(in crate::signalling) async fn exchange(
+pub(in crate::signalling) async fn request_version(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     hub: &HubUrl,
     host: &str,
@@ -113,7 +114,7 @@ pub(in crate::signalling) async fn exchange(
     let request = request.body(Empty::<Bytes>::new()).ok()?;
     let exchange = async {
         let (head, body) = sender.send_request(request).await.ok()?.into_parts();
-        let bytes = Limited::new(body, MAX_ANSWER).collect().await.ok()?.to_bytes();
+        let bytes = Limited::new(body, MAX_RESPONSE_BYTES).collect().await.ok()?.to_bytes();
         let answer: Value = serde_json::from_slice(&bytes).ok()?;
         let version = answer.get("quintet")?.get("protocol")?.as_u64()?;
         // The connection is not needed any more, so its further errors do not matter.
@@ -139,18 +140,18 @@ mod tests {
         let options = HubOptions::at(listen);
         let identity = options.identity.clone();
         let hub = Hub::start(options).await.unwrap();
-        assert_eq!(find_hub(&hub.link_base()).await, Found::Hub);
-        assert_eq!(find_hub_of(&hub.link_base(), &identity).await, Found::Hub);
+        assert_eq!(probe_hub(&hub.link_base()).await, ProbeResult::Hub);
+        assert_eq!(probe_hub_of(&hub.link_base(), &identity).await, ProbeResult::Hub);
         let other = HubIdentity::fresh();
-        assert_eq!(find_hub_of(&hub.link_base(), &other).await, Found::OtherUsersHub);
+        assert_eq!(probe_hub_of(&hub.link_base(), &other).await, ProbeResult::OtherUsersHub);
         let prefixed: HubUrl = format!("{}/quintet", hub.link_base()).parse().unwrap();
-        assert_eq!(find_hub(&prefixed).await, Found::Hub);
+        assert_eq!(probe_hub(&prefixed).await, ProbeResult::Hub);
         let tls: HubUrl = format!("https://{}", hub.address()).parse().unwrap();
-        assert_ne!(find_hub(&tls).await, Found::Hub);
+        assert_ne!(probe_hub(&tls).await, ProbeResult::Hub);
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url: HubUrl = format!("http://{}", free.local_addr().unwrap()).parse().unwrap();
         drop(free);
-        assert_eq!(find_hub(&url).await, Found::NoHub, "nobody there");
+        assert_eq!(probe_hub(&url).await, ProbeResult::NoHub, "nobody there");
     }
 
     #[tokio::test]
@@ -165,8 +166,8 @@ mod tests {
                 stream.shutdown().await.unwrap();
                 stream
             };
-            let (found, _stream) = tokio::join!(find_hub(&url), serve);
-            assert_ne!(found, Found::Hub, "{body}");
+            let (found, _stream) = tokio::join!(probe_hub(&url), serve);
+            assert_ne!(found, ProbeResult::Hub, "{body}");
         }
     }
 
@@ -174,6 +175,6 @@ mod tests {
     async fn a_silent_server_is_no_hub() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url: HubUrl = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-        assert_ne!(find_hub(&url).await, Found::Hub);
+        assert_ne!(probe_hub(&url).await, ProbeResult::Hub);
     }
 }

@@ -28,7 +28,7 @@ pub struct SubnetError(String);
 impl Subnet {
     /// Whether an address is in the range.
     pub fn contains(&self, ip: IpAddr) -> bool {
-        let differs = mapped(ip).to_bits() ^ self.address.to_bits();
+        let differs = to_ipv6(ip).to_bits() ^ self.address.to_bits();
         differs.leading_zeros() >= u32::from(self.prefix)
     }
 }
@@ -48,7 +48,7 @@ impl FromStr for Subnet {
             None => width,
             Some(prefix) => prefix.parse().ok().filter(|bits| *bits <= width).ok_or_else(wrong)?,
         };
-        Ok(Self { address: mapped(ip), prefix: before + prefix })
+        Ok(Self { address: to_ipv6(ip), prefix: before + prefix })
     }
 }
 
@@ -61,7 +61,7 @@ impl fmt::Display for Subnet {
     }
 }
 
-fn mapped(ip: IpAddr) -> Ipv6Addr {
+fn to_ipv6(ip: IpAddr) -> Ipv6Addr {
     match ip {
         IpAddr::V4(ip) => ip.to_ipv6_mapped(),
         IpAddr::V6(ip) => ip,
@@ -78,7 +78,7 @@ pub(super) fn is_trusted(proxies: &[Subnet], ip: IpAddr) -> bool {
 ///
 /// `None` if there is no list, or if that element is not an address (RFC 7239, section 6, allows
 /// `unknown` and made-up names).
-pub(super) fn client(headers: &HeaderMap, proxies: &[Subnet]) -> Option<IpAddr> {
+pub(super) fn forwarded_client(headers: &HeaderMap, proxies: &[Subnet]) -> Option<IpAddr> {
     const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
     let list = |name: HeaderName| -> Option<Vec<String>> {
         let values = headers.get_all(name).iter();
@@ -88,8 +88,8 @@ pub(super) fn client(headers: &HeaderMap, proxies: &[Subnet]) -> Option<IpAddr> 
         (!elements.is_empty()).then_some(elements)
     };
     let hops: Vec<Option<IpAddr>> = match (list(X_FORWARDED_FOR), list(header::FORWARDED)) {
-        (Some(hops), _) => hops.iter().map(|hop| address(hop)).collect(),
-        (None, Some(hops)) => hops.iter().map(|hop| address(forwarded_for(hop)?)).collect(),
+        (Some(hops), _) => hops.iter().map(|hop| parse_address(hop)).collect(),
+        (None, Some(hops)) => hops.iter().map(|hop| parse_address(forwarded_for(hop)?)).collect(),
         (None, None) => return None,
     };
     let mut hops = hops.into_iter().rev();
@@ -105,7 +105,7 @@ fn forwarded_for(element: &str) -> Option<&str> {
 }
 
 /// An address, with or without a port or brackets.
-fn address(text: &str) -> Option<IpAddr> {
+fn parse_address(text: &str) -> Option<IpAddr> {
     let in_brackets = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
     let bare = || in_brackets.unwrap_or(text).parse::<IpAddr>().ok();
     let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
@@ -125,7 +125,7 @@ mod tests {
         for (name, value) in fields {
             headers.append(HeaderName::from_static(name), value.parse().unwrap());
         }
-        client(&headers, &proxies(trusted)).map(|ip| ip.to_string())
+        forwarded_client(&headers, &proxies(trusted)).map(|ip| ip.to_string())
     }
 
     #[test]

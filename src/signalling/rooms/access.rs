@@ -9,27 +9,27 @@ use crate::model::{
 
 use super::{
     Rooms, SourceAddress,
-    links::Person,
+    presence::ParticipantRecord,
     session::{Seat, Session},
 };
 
 /// How long an ejected participant stays excluded.
-const REMOVED_FOR: Duration = Duration::from_secs(600);
+const EJECTED_FOR: Duration = Duration::from_secs(600);
 
 /// The most participants that are excluded from one session; beyond it, the one ejected first may
 /// come again.
-const MAX_REMOVED: usize = 64;
+const MAX_EJECTED: usize = 64;
 
 /// Restricts new seats in a session. A participant with a seat keeps it, and may come back to it.
 #[derive(Default)]
 pub(super) struct Access {
     is_locked: bool,
     /// In the order of ejection.
-    removed: Vec<Removed>,
+    ejected: Vec<EjectedMember>,
 }
 
 /// An ejected participant.
-struct Removed {
+struct EjectedMember {
     participant: ParticipantId,
     /// The run of the program: it stays the same when the program comes with another token.
     instance: Instance,
@@ -41,45 +41,45 @@ struct Removed {
 
 impl Access {
     /// Why a participant may not take a seat; `None` if it may.
-    fn refusal(
+    fn check(
         &self,
         participant: &ParticipantId,
-        record: &Person,
+        record: &ParticipantRecord,
         now: MediaTime,
     ) -> Option<(ErrorCode, &'static str)> {
-        let matches = |member: &Removed| {
+        let matches = |member: &EjectedMember| {
             now < member.until
                 && (member.participant == *participant
                     || member.instance == record.instance
                     || (member.source.is_some() && member.source == record.source))
         };
-        if self.removed.iter().any(matches) {
+        if self.ejected.iter().any(matches) {
             return Some((ErrorCode::NotAllowed, "has removed you; try again later"));
         }
         let text = "lets nobody new in for now; try again later";
         self.is_locked.then_some((ErrorCode::SessionFull, text))
     }
 
-    fn remove(&mut self, seat: &Seat, source: Option<SourceAddress>, now: MediaTime) {
-        self.removed.retain(|member| member.participant != seat.participant && now < member.until);
-        if self.removed.len() >= MAX_REMOVED {
-            self.removed.remove(0);
+    fn add_ejected(&mut self, seat: &Seat, source: Option<SourceAddress>, now: MediaTime) {
+        self.ejected.retain(|member| member.participant != seat.participant && now < member.until);
+        if self.ejected.len() >= MAX_EJECTED {
+            self.ejected.remove(0);
         }
-        self.removed.push(Removed {
+        self.ejected.push(EjectedMember {
             participant: seat.participant.clone(),
             instance: seat.instance.clone(),
             source,
             name: seat.name.clone(),
-            until: now + REMOVED_FOR,
+            until: now + EJECTED_FOR,
         });
     }
 
-    fn is_open(&self, now: MediaTime) -> bool {
-        !self.is_locked && self.removed.iter().all(|member| member.until <= now)
+    fn is_unrestricted(&self, now: MediaTime) -> bool {
+        !self.is_locked && self.ejected.iter().all(|member| member.until <= now)
     }
 
-    fn message(&self, session: SessionId, now: MediaTime) -> HubMessage {
-        let ejected = self.removed.iter().filter(|member| now < member.until);
+    fn to_message(&self, session: SessionId, now: MediaTime) -> HubMessage {
+        let ejected = self.ejected.iter().filter(|member| now < member.until);
         let removed = ejected.map(|member| RemovedMember {
             participant: member.participant.clone(),
             name: member.name.clone(),
@@ -91,86 +91,89 @@ impl Access {
 
 impl Rooms {
     /// Whether a participant may take a new seat in an open session. If not, it is sent an error.
-    pub(super) fn may_take_seat(
+    pub(super) fn check_access(
         &mut self,
         participant: &ParticipantId,
         session: &SessionId,
     ) -> bool {
         let Some(room) = self.sessions.get(session) else { return false };
-        let Some((code, why)) =
-            room.access.refusal(participant, self.person(participant), self.now)
+        let Some((code, why)) = room.access.check(participant, self.record(participant), self.now)
         else {
             return true;
         };
         let text = format!("the host of session {session} {why}");
-        self.refuse(participant, code, Some(session), &text);
+        self.send_error(participant, code, Some(session), &text);
         false
     }
 
     /// Excludes a member for [`EJECTED_FOR`], and with `by_address` everybody at its address, if
     /// that is another machine's. Returns `false` if the participant is not a member. The caller
     /// ejects the member afterwards.
-    pub(super) fn keep_out(
+    pub(super) fn exclude_member(
         &mut self,
         session: &SessionId,
         participant: &ParticipantId,
         by_address: bool,
     ) -> bool {
-        let record = self.people.get(participant).filter(|_| by_address);
+        let record = self.participants.get(participant).filter(|_| by_address);
         let source = record.and_then(|record| record.source);
         let Some(room) = self.sessions.get_mut(session) else { return false };
         let seat = room.seats.iter().find(|seat| seat.participant == *participant);
         if let Some(seat) = seat {
-            room.access.remove(seat, source, self.now);
+            room.access.add_ejected(seat, source, self.now);
         }
         seat.is_some()
     }
 
     /// Lets an ejected participant take a seat again.
-    pub(super) fn allow(
+    pub(super) fn handle_allow(
         &mut self,
         participant: &ParticipantId,
         session: &SessionId,
         ejected: &ParticipantId,
     ) {
-        if self.is_owners_right(participant, session) {
+        if self.check_owner(participant, session) {
             if let Some(room) = self.sessions.get_mut(session) {
-                room.access.removed.retain(|member| member.participant != *ejected);
+                room.access.ejected.retain(|member| member.participant != *ejected);
             }
-            self.tell_access(session, participant);
+            self.notify_access(session, participant);
         }
     }
 
     /// Locks a session, so that nobody takes a new seat, or unlocks it.
-    pub(super) fn lock(
+    pub(super) fn handle_lock(
         &mut self,
         participant: &ParticipantId,
         session: &SessionId,
         is_locked: bool,
     ) {
-        if self.is_owners_right(participant, session) {
+        if self.check_owner(participant, session) {
             if let Some(room) = self.sessions.get_mut(session) {
                 room.access.is_locked = is_locked;
             }
-            self.tell_access(session, participant);
+            self.notify_access(session, participant);
         }
     }
 
     /// Sends the owner the access rules of its session, if it holds its seat.
-    pub(super) fn tell_access(&mut self, session: &SessionId, owner: &ParticipantId) {
+    pub(super) fn notify_access(&mut self, session: &SessionId, owner: &ParticipantId) {
         let room = self.sessions.get(session);
-        let is_connected = |room: &&Session| room.seat(owner).is_some_and(Seat::is_held);
+        let is_connected = |room: &&Session| room.seat(owner).is_some_and(Seat::is_connected);
         if let Some(room) = room.filter(is_connected) {
-            let message = room.access.message(session.clone(), self.now);
-            self.tell(owner, message);
+            let message = room.access.to_message(session.clone(), self.now);
+            self.notify(owner, message);
         }
     }
 
     /// The same, but only if the session is locked or somebody is excluded.
-    pub(super) fn tell_access_if_any(&mut self, session: &SessionId, owner: &ParticipantId) {
+    pub(super) fn notify_access_if_restricted(
+        &mut self,
+        session: &SessionId,
+        owner: &ParticipantId,
+    ) {
         let room = self.sessions.get(session);
-        if room.is_some_and(|room| !room.access.is_open(self.now)) {
-            self.tell_access(session, owner);
+        if room.is_some_and(|room| !room.access.is_unrestricted(self.now)) {
+            self.notify_access(session, owner);
         }
     }
 }

@@ -2,15 +2,15 @@
 //! time is passed in as a value.
 
 mod access;
-mod budget;
-mod entry;
-mod exit;
-mod keys;
-mod links;
+mod leave_close;
+mod open_join;
+mod owner_keys;
+mod presence;
+mod relay;
 mod session;
+mod signal_budget;
 #[cfg(test)]
 mod tests;
-mod words;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -18,11 +18,11 @@ use crate::model::{
     ClientMessage, ErrorCode, HubMessage, Instance, MediaTime, ParticipantId, Secret, SessionId,
 };
 
-use budget::Budgets;
-use entry::Wish;
-pub use keys::OwnerKeys;
-use links::{Link, Person};
+use open_join::OpenRequest;
+pub use owner_keys::OwnerKeys;
+use presence::{Connection, ParticipantRecord};
 use session::{Seat, Session};
+use signal_budget::SignalBudgets;
 
 /// All sessions of one hub, and their participants.
 ///
@@ -31,31 +31,31 @@ use session::{Seat, Session};
 /// limits, whatever the clients send (`PROTOCOL.md`, "Limits").
 pub struct Rooms {
     keys: Box<dyn OwnerKeys + Send>,
-    links: BTreeMap<LinkId, Link>,
-    people: BTreeMap<ParticipantId, Person>,
+    connections: BTreeMap<ConnectionId, Connection>,
+    participants: BTreeMap<ParticipantId, ParticipantRecord>,
     sessions: BTreeMap<SessionId, Session>,
     /// The participants that wait for a session that is not open, in the order of their requests.
-    waits: BTreeMap<SessionId, Vec<ParticipantId>>,
-    alarms: BTreeSet<(MediaTime, Alarm)>,
+    waiting: BTreeMap<SessionId, Vec<ParticipantId>>,
+    timers: BTreeSet<(MediaTime, Timer)>,
     outputs: VecDeque<RoomsOutput>,
     /// What each sender may still signal to each receiver.
-    budgets: Budgets,
+    budgets: SignalBudgets,
     /// The highest number that a guest without a name was given.
-    greatest_number: u64,
+    highest_guest_number: u64,
     /// The numbers of all guests without a name.
-    numbers: BTreeSet<u64>,
+    guest_numbers: BTreeSet<u64>,
     /// The sessions that the hub's own user has opened.
     own_sessions: BTreeSet<SessionId>,
     have_seats_changed: bool,
     /// Whether only the hub's own user may open sessions.
-    is_for_own_user: bool,
+    only_own_user_opens: bool,
     /// The time of the input that is being handled.
     now: MediaTime,
 }
 
 /// One WebSocket connection of the hub. An id is never reused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct LinkId(pub u64);
+pub struct ConnectionId(pub u64);
 
 /// The source address of a connection from another machine, as the hub counts addresses. The rooms
 /// only compare it.
@@ -68,7 +68,7 @@ pub enum RoomsInput {
     /// A client sent `hello`, in the protocol version of this hub.
     Hello {
         /// The connection of the client.
-        link: LinkId,
+        connection: ConnectionId,
         /// The participant, derived from the token.
         participant: ParticipantId,
         /// The token, which `welcome` carries back.
@@ -88,17 +88,17 @@ pub enum RoomsInput {
     /// A client sent a message. Every message proves that the client is alive.
     Message {
         /// The connection of the client.
-        link: LinkId,
+        connection: ConnectionId,
         /// The message.
         message: ClientMessage,
     },
     /// A client sent something that is not for the rooms; it proves that the client is alive.
-    Alive {
+    KeepAlive {
         /// The connection of the client.
-        link: LinkId,
+        connection: ConnectionId,
     },
     /// A signal did not fit into the outbox of its receiver.
-    Overfull {
+    OutboxFull {
         /// The sender of the signal.
         from: ParticipantId,
         /// The session of the signal.
@@ -107,7 +107,7 @@ pub enum RoomsInput {
     /// A connection was closed, by either end.
     Closed {
         /// The closed connection.
-        link: LinkId,
+        connection: ConnectionId,
     },
 }
 
@@ -117,7 +117,7 @@ pub enum RoomsOutput {
     /// Send a message to a client.
     Send {
         /// The connection of the client.
-        link: LinkId,
+        connection: ConnectionId,
         /// The message.
         message: HubMessage,
     },
@@ -125,17 +125,17 @@ pub enum RoomsOutput {
     /// already.
     Disconnect {
         /// The connection to close.
-        link: LinkId,
+        connection: ConnectionId,
         /// The reason, for the close frame.
-        why: Dismissal,
+        reason: DisconnectReason,
     },
 }
 
 /// Why the rooms close a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Dismissal {
+pub enum DisconnectReason {
     /// An error message before it gave the reason.
-    Told,
+    ErrorSent,
     /// The client was silent for too long.
     Silent,
     /// Too many of its signals were refused, each with an error.
@@ -147,26 +147,26 @@ impl Rooms {
     pub fn new(keys: impl OwnerKeys + Send + 'static) -> Self {
         Self {
             keys: Box::new(keys),
-            links: BTreeMap::new(),
-            people: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            participants: BTreeMap::new(),
             sessions: BTreeMap::new(),
-            waits: BTreeMap::new(),
-            alarms: BTreeSet::new(),
+            waiting: BTreeMap::new(),
+            timers: BTreeSet::new(),
             outputs: VecDeque::new(),
-            budgets: Budgets::default(),
-            greatest_number: 0,
-            numbers: BTreeSet::new(),
+            budgets: SignalBudgets::default(),
+            highest_guest_number: 0,
+            guest_numbers: BTreeSet::new(),
             own_sessions: BTreeSet::new(),
             have_seats_changed: false,
-            is_for_own_user: false,
+            only_own_user_opens: false,
             now: MediaTime::default(),
         }
     }
 
     /// From now on only programs of the hub's own user open sessions, and successors that come back
     /// to theirs. Everybody may join.
-    pub fn open_for_own_user_only(&mut self) {
-        self.is_for_own_user = true;
+    pub fn restrict_opening_to_own_user(&mut self) {
+        self.only_own_user_opens = true;
     }
 
     /// Handles one input. Inputs of unknown connections are ignored.
@@ -174,7 +174,7 @@ impl Rooms {
         self.now = now;
         match input {
             RoomsInput::Hello {
-                link: connection,
+                connection,
                 participant,
                 token,
                 name,
@@ -183,23 +183,23 @@ impl Rooms {
                 source,
                 is_own,
             } => {
-                let mut record = Person::new(name, instance);
+                let mut record = ParticipantRecord::new(name, instance);
                 (record.source, record.is_own) = (source, is_own);
-                if let Some(name) = self.hello(connection, participant.clone(), record) {
-                    let welcome = links::welcome(participant, name, token, link_base);
+                if let Some(name) = self.handle_hello(connection, participant.clone(), record) {
+                    let welcome = presence::welcome_message(participant, name, token, link_base);
                     self.send(connection, welcome);
                 }
             }
-            RoomsInput::Message { link: connection, message } => {
-                if let Some(participant) = self.heard(connection) {
-                    self.listen(&participant, message);
+            RoomsInput::Message { connection, message } => {
+                if let Some(participant) = self.on_activity(connection) {
+                    self.handle_message(&participant, message);
                 }
             }
-            RoomsInput::Alive { link: connection } => {
-                self.heard(connection);
+            RoomsInput::KeepAlive { connection } => {
+                self.on_activity(connection);
             }
-            RoomsInput::Overfull { from, session } => self.signals_too_much(&from, &session),
-            RoomsInput::Closed { link: connection } => self.closed(connection),
+            RoomsInput::OutboxFull { from, session } => self.refuse_excess_signal(&from, &session),
+            RoomsInput::Closed { connection } => self.on_closed(connection),
         }
     }
 
@@ -207,11 +207,11 @@ impl Rooms {
     /// up reserved seats.
     pub fn handle_timeout(&mut self, now: MediaTime) {
         self.now = now;
-        while self.alarms.first().is_some_and(|(at, _)| *at <= now) {
-            let Some((_, timer)) = self.alarms.pop_first() else { break };
+        while self.timers.first().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, timer)) = self.timers.pop_first() else { break };
             match timer {
-                Alarm::Link(connection) => self.check_link(connection),
-                Alarm::Seat(session, participant) => self.give_up_seat(&session, &participant),
+                Timer::Silence(connection) => self.check_silence(connection),
+                Timer::SeatExpiry(session, participant) => self.expire_seat(&session, &participant),
             }
         }
     }
@@ -219,7 +219,7 @@ impl Rooms {
     /// The time at which [`Self::handle_timeout`] is to be called next; it may be earlier than
     /// necessary.
     pub fn poll_timeout(&self) -> Option<MediaTime> {
-        self.alarms.first().map(|(at, _)| *at)
+        self.timers.first().map(|(at, _)| *at)
     }
 
     /// The number of connected participants with a seat in a session that the hub's own user has
@@ -227,7 +227,7 @@ impl Rooms {
     /// sessions do not count: they must not keep the user from quitting.
     pub fn guests(&self, host: &Instance) -> usize {
         let rooms = self.own_sessions.iter().filter_map(|session| self.sessions.get(session));
-        let connected = rooms.flat_map(|room| &room.seats).filter(|seat| seat.is_held());
+        let connected = rooms.flat_map(|room| &room.seats).filter(|seat| seat.is_connected());
         let others = connected.filter(|seat| seat.instance != *host);
         others.map(|seat| &seat.participant).collect::<BTreeSet<_>>().len()
     }
@@ -239,15 +239,16 @@ impl Rooms {
     }
 
     /// Whether the participant of a connection has a seat in a session.
-    pub fn has_seat(&self, connection: LinkId, session: &SessionId) -> bool {
-        let connection = self.links.get(&connection);
-        let record = connection.and_then(|connection| self.people.get(connection.participant()));
+    pub fn has_seat(&self, connection: ConnectionId, session: &SessionId) -> bool {
+        let connection = self.connections.get(&connection);
+        let record =
+            connection.and_then(|connection| self.participants.get(connection.participant()));
         record.is_some_and(|record| record.seats.contains(session))
     }
 
     /// Whether a participant has a seat in any session, connected or not.
-    pub fn sits_somewhere(&self, participant: &ParticipantId) -> bool {
-        self.people.get(participant).is_some_and(|record| !record.seats.is_empty())
+    pub fn has_any_seat(&self, participant: &ParticipantId) -> bool {
+        self.participants.get(participant).is_some_and(|record| !record.seats.is_empty())
     }
 
     /// The next output, in order.
@@ -255,52 +256,56 @@ impl Rooms {
         self.outputs.pop_front()
     }
 
-    fn listen(&mut self, participant: &ParticipantId, message: ClientMessage) {
+    fn handle_message(&mut self, participant: &ParticipantId, message: ClientMessage) {
         match message {
             ClientMessage::Hello { .. } => {
                 let text = "hello is sent once, as the first message of a connection";
-                self.refuse(participant, ErrorCode::BadMessage, None, text);
+                self.send_error(participant, ErrorCode::BadMessage, None, text);
             }
             ClientMessage::Open { session, kind, limit, owner_key } => {
-                self.open(participant, session, Wish { kind, limit, owner_key });
+                self.handle_open(participant, session, OpenRequest { kind, limit, owner_key });
             }
-            ClientMessage::Join { session, wait } => self.join(participant, session, wait),
-            ClientMessage::Leave { session } => self.leave(participant, &session),
-            ClientMessage::Close { session } => self.close(participant, &session),
+            ClientMessage::Join { session, wait } => self.handle_join(participant, session, wait),
+            ClientMessage::Leave { session } => self.handle_leave(participant, &session),
+            ClientMessage::Close { session } => self.handle_close(participant, &session),
             ClientMessage::Eject { session, participant: ejected, address } => {
-                self.eject(participant, &session, (&ejected, address));
+                self.handle_eject(participant, &session, (&ejected, address));
             }
             ClientMessage::Allow { session, participant: ejected } => {
-                self.allow(participant, &session, &ejected);
+                self.handle_allow(participant, &session, &ejected);
             }
-            ClientMessage::Lock { session, locked } => self.lock(participant, &session, locked),
-            ClientMessage::Rename { name } => self.rename(participant, &name),
+            ClientMessage::Lock { session, locked } => {
+                self.handle_lock(participant, &session, locked)
+            }
+            ClientMessage::Rename { name } => self.handle_rename(participant, &name),
             ClientMessage::Signal { session, to, payload } => {
-                self.signal(participant, session, &to, payload);
+                self.relay_signal(participant, session, &to, payload);
             }
-            ClientMessage::Ping => self.tell(participant, HubMessage::Pong),
+            ClientMessage::Ping => self.notify(participant, HubMessage::Pong),
         }
     }
 }
 
 /// A timer of the rooms.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Alarm {
+enum Timer {
     /// Checks whether a connection was silent for too long. Each connection has one.
-    Link(LinkId),
+    Silence(ConnectionId),
     /// Gives up a seat that was not reclaimed. Each reserved seat has one.
-    Seat(SessionId, ParticipantId),
+    SeatExpiry(SessionId, ParticipantId),
 }
 
 /// Sending, and looking up what the rules need.
 impl Rooms {
-    fn send(&mut self, connection: LinkId, message: HubMessage) {
-        self.outputs.push_back(RoomsOutput::Send { link: connection, message });
+    fn send(&mut self, connection: ConnectionId, message: HubMessage) {
+        self.outputs.push_back(RoomsOutput::Send { connection, message });
     }
 
     /// Sends a message to a participant, if connected.
-    fn tell(&mut self, participant: &ParticipantId, message: HubMessage) {
-        if let Some(connection) = self.people.get(participant).and_then(|record| record.link) {
+    fn notify(&mut self, participant: &ParticipantId, message: HubMessage) {
+        if let Some(connection) =
+            self.participants.get(participant).and_then(|record| record.connection)
+        {
             self.send(connection, message);
         }
     }
@@ -310,17 +315,17 @@ impl Rooms {
     ///
     /// A participant that is connected again but has not asked for its seat yet gets nothing: the
     /// roster that it receives with the seat has the current state.
-    fn tell_linked(&mut self, session: &SessionId, about: &ParticipantId, message: &HubMessage) {
+    fn notify_paired(&mut self, session: &SessionId, about: &ParticipantId, message: &HubMessage) {
         let Some(room) = self.sessions.get(session) else { return };
         let Some(seat) = room.seat(about) else { return };
-        let connected = room.linked(seat).filter(|other| other.is_held());
+        let connected = room.paired_with(seat).filter(|other| other.is_connected());
         let receivers: Vec<_> = connected.map(|other| other.participant.clone()).collect();
         for receiver in receivers {
-            self.tell(&receiver, message.clone());
+            self.notify(&receiver, message.clone());
         }
     }
 
-    fn refuse(
+    fn send_error(
         &mut self,
         participant: &ParticipantId,
         code: ErrorCode,
@@ -328,17 +333,17 @@ impl Rooms {
         text: &str,
     ) {
         let (message, session) = (text.to_owned(), session.cloned());
-        self.tell(participant, HubMessage::Error { code, message, session });
+        self.notify(participant, HubMessage::Error { code, message, session });
     }
 
     /// The record of the participant that an input came from. Inputs of unknown connections never
     /// get here.
-    fn person(&self, participant: &ParticipantId) -> &Person {
-        self.people.get(participant).expect("the sender of an input is known")
+    fn record(&self, participant: &ParticipantId) -> &ParticipantRecord {
+        self.participants.get(participant).expect("the sender of an input is known")
     }
 
-    fn person_mut(&mut self, participant: &ParticipantId) -> &mut Person {
-        self.people
+    fn record_mut(&mut self, participant: &ParticipantId) -> &mut ParticipantRecord {
+        self.participants
             .get_mut(participant)
             .expect("the sender of an input and the owner of a seat are known")
     }

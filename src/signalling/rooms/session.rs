@@ -15,7 +15,7 @@ pub(super) struct Session {
     /// The key that proves ownership.
     pub(super) owner_key: Secret,
     /// How many successors have taken the session over.
-    pub(super) succession: u16,
+    pub(super) successor_count: u16,
     /// Whether the session is locked, and which participants were ejected.
     pub(super) access: Access,
     /// The taken seats, in the order in which they were first taken.
@@ -33,16 +33,16 @@ pub(super) struct Seat {
     /// Opener or guest.
     pub(super) role: Role,
     /// Whether the participant's connection holds the seat.
-    pub(super) bond: Bond,
+    pub(super) state: SeatState,
 }
 
 /// Whether a seat is held by a connection or only reserved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Bond {
+pub(super) enum SeatState {
     /// The participant's current connection has taken the seat.
-    Held,
+    Connected,
     /// The connection is gone; the seat is kept until a timeout.
-    Loose {
+    Reserved {
         /// The time since which the participant is silent.
         since: MediaTime,
     },
@@ -71,17 +71,17 @@ impl Session {
 
     /// The seats that the session's topology pairs with `seat`, in the order in which they were
     /// taken. Only paired participants see each other and signal to each other.
-    pub(super) fn linked<'a>(&'a self, seat: &'a Seat) -> impl Iterator<Item = &'a Seat> {
+    pub(super) fn paired_with<'a>(&'a self, seat: &'a Seat) -> impl Iterator<Item = &'a Seat> {
         self.seats.iter().filter(|other| {
-            other.participant != seat.participant && self.kind.links(seat.role, other.role)
+            other.participant != seat.participant && self.kind.pairs(seat.role, other.role)
         })
     }
 }
 
 impl Seat {
     /// Whether the participant's connection holds the seat.
-    pub(super) fn is_held(&self) -> bool {
-        self.bond == Bond::Held
+    pub(super) fn is_connected(&self) -> bool {
+        self.state == SeatState::Connected
     }
 
     /// The seat as other members see it.

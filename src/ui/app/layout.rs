@@ -8,14 +8,14 @@ use eframe::egui::{
 
 use super::App;
 use crate::ui::{
+    action::Action,
     call_bar,
     devices::DeviceKind,
-    edges::{self, Side},
-    resume::LeftBehind,
-    scene::Scene,
+    saved_sessions::ResumableSessions,
     settings::Panels,
+    splitter::{self, Side},
     theme::{GRID, NARROW, Palette},
-    want::Want,
+    view_state::ViewState,
 };
 
 /// Height of a panel's title and the gap below it, in points.
@@ -23,35 +23,35 @@ const TITLE_HEIGHT: f32 = 36.0;
 
 impl App {
     /// Draws all panels. Returns the actions of the user.
-    pub(super) fn panels(&mut self, ui: &mut Ui) -> Vec<Option<Want>> {
+    pub(super) fn draw_panels(&mut self, ui: &mut Ui) -> Vec<Option<Action>> {
         let palette = Palette::of(ui);
         let snapshot = Arc::clone(&self.snapshot);
         let settings = self.settings.clone();
         let is_busy = !self.unsent.is_empty();
         let mut colours = std::mem::take(&mut self.colours);
-        colours.follow(&snapshot);
-        let resume_offer = self.left_behind.as_ref().map(LeftBehind::words);
+        colours.update(&snapshot);
+        let resume_offer = self.resumable.as_ref().map(ResumableSessions::label);
         let missing_devices = DeviceKind::ALL.map(|kind| self.devices.is_missing(kind, ui.ctx()));
-        let view = Scene {
+        let view = ViewState {
             snapshot: &snapshot,
             colours: &colours,
             settings: &settings,
             now: self.now,
-            missing: missing_devices,
-            left_behind: resume_offer.as_deref(),
-            busy: is_busy,
+            missing_devices,
+            resume_offer: resume_offer.as_deref(),
+            is_busy,
         };
         let mut actions = vec![];
         let bare = Frame::new().fill(palette.base).inner_margin(Margin::same(12));
-        if self.streams.full_screen {
+        if self.stream_panels.full_screen {
             CentralPanel::default().frame(bare).show(ui, |ui| {
-                actions.push(self.streams.remote(ui, view, &self.pictures));
+                actions.push(self.stream_panels.draw_remote(ui, view, &self.feeds));
             });
             let whole = ui.ctx().content_rect().shrink(GRID);
-            actions.push(self.notices.toasts(ui.ctx(), view, (whole, Align2::CENTER_TOP)));
+            actions.push(self.notices.draw_toasts(ui.ctx(), view, (whole, Align2::CENTER_TOP)));
         } else {
-            self.all_panels(ui, view, &mut actions);
-            self.keep_panels(ui, settings.panels);
+            self.draw_all_panels(ui, view, &mut actions);
+            self.save_panel_sizes(ui, settings.panels);
         }
         self.colours = colours;
         actions
@@ -59,14 +59,19 @@ impl App {
 
     /// Draws the panels in reading order, which is also the order of keyboard focus: sessions,
     /// streams, chat, call bar. Panels at the window's edges reserve their space first.
-    fn all_panels(&mut self, ui: &mut Ui, view: Scene<'_>, actions: &mut Vec<Option<Want>>) {
+    fn draw_all_panels(
+        &mut self,
+        ui: &mut Ui,
+        view: ViewState<'_>,
+        actions: &mut Vec<Option<Action>>,
+    ) {
         let palette = Palette::of(ui);
         let narrow = ui.available_width() < NARROW;
         let frame = Frame::new().fill(palette.panel).inner_margin(Margin::symmetric(12, 0));
-        let bar = Panel::bottom("call").exact_size(call_bar::HEIGHT).frame(frame);
+        let bar = Panel::bottom("call").exact_size(call_bar::BAR_HEIGHT).frame(frame);
         let bar = bar.show(ui, |ui| ui.allocate_space(ui.available_size()).1).inner;
         let frame = Frame::new().fill(palette.panel).inner_margin(Margin::same(12));
-        self.chats.follow(view.snapshot);
+        self.chats.update(view.snapshot);
         // In a narrow window the chat covers the sessions, not the streams: the user looks at the
         // participants while typing.
         let is_chat_over_sessions = narrow && self.chats.any_open();
@@ -78,21 +83,21 @@ impl App {
         let left = Panel::left(name).default_size(f32::from(*side)).size_range(240.0..=420.0);
         let left = (left.frame(frame), Side::Left);
         let label = if is_chat_over_sessions { "chat" } else { "sessions" };
-        let (drawn, moved) = edges::show(left, ui, (name, label), |ui| {
+        let (drawn, moved) = splitter::show_resizable(left, ui, (name, label), |ui| {
             actions.push(if is_chat_over_sessions {
                 self.chats.ui(ui, view)
             } else {
                 self.sessions.ui(ui, view, &self.chats)
             });
         });
-        note_size(side, drawn.response.rect.width());
-        self.moved |= moved;
+        update_size(side, drawn.response.rect.width());
+        self.panels_resized |= moved;
         let left = drawn.response.rect.shrink2(vec2(12.0, GRID));
         let bare = Frame::new().fill(palette.base).inner_margin(Margin::same(12));
         CentralPanel::default().frame(bare).show(ui, |ui| {
-            actions.push(self.notices.errors(ui));
-            let chat = if narrow { None } else { self.chat_room(ui) };
-            let own_video = self.both_streams(ui, view, actions);
+            actions.push(self.notices.draw_errors(ui));
+            let chat = if narrow { None } else { self.reserve_chat(ui) };
+            let own_video = self.draw_streams(ui, view, actions);
             // Toasts go where they hide least: below the local video, at the end of the session
             // list, or over the oldest messages of the chat.
             let messages = left.with_min_y(left.top() + TITLE_HEIGHT);
@@ -101,19 +106,19 @@ impl App {
                 (true, false) => (left, Align2::LEFT_BOTTOM),
                 (true, true) => (messages, Align2::LEFT_TOP),
             };
-            actions.push(self.notices.toasts(ui.ctx(), view, position));
+            actions.push(self.notices.draw_toasts(ui.ctx(), view, position));
             if let Some(room) = chat {
-                let ui = &mut within(ui, room, "chat");
+                let ui = &mut child_ui(ui, room, "chat");
                 actions.push(self.chats.ui(ui, view));
             }
         });
-        let ui = &mut within(ui, bar, "call bar");
-        actions.push(call_bar::ui(ui, view, &self.pictures, &mut self.devices));
+        let ui = &mut child_ui(ui, bar, "call bar");
+        actions.push(call_bar::ui(ui, view, &self.feeds, &mut self.devices));
     }
 
     /// Reserves space for the open chat beside the streams. The chat is drawn after the streams,
     /// because it follows them in reading order. Returns `None` if no chat is open.
-    fn chat_room(&mut self, ui: &mut Ui) -> Option<Rect> {
+    fn reserve_chat(&mut self, ui: &mut Ui) -> Option<Rect> {
         if !self.chats.any_open() {
             return None;
         }
@@ -123,25 +128,25 @@ impl App {
         let panel = panel.size_range(240.0..=480.0).resizable(true);
         let panel = (panel.frame(Frame::new().inner_margin(margin)), Side::Right);
         let fill = |ui: &mut Ui| ui.allocate_space(ui.available_size()).1;
-        let (drawn, moved) = edges::show(panel, ui, ("chat-beside", "chat"), fill);
-        note_size(size, drawn.response.rect.width());
-        self.moved |= moved;
+        let (drawn, moved) = splitter::show_resizable(panel, ui, ("chat-beside", "chat"), fill);
+        update_size(size, drawn.response.rect.width());
+        self.panels_resized |= moved;
         Some(drawn.inner)
     }
 
     /// In a narrow window, closes the chat that covers the sessions.
-    pub(super) fn uncover_sessions(&mut self, ctx: &Context) {
+    pub(super) fn show_sessions_panel(&mut self, ctx: &Context) {
         if ctx.content_rect().width() < NARROW {
             self.chats.close();
         }
     }
 
     /// Draws the local and the remote streams. Returns the rectangle of the local ones.
-    fn both_streams(
+    fn draw_streams(
         &mut self,
         ui: &mut Ui,
-        view: Scene<'_>,
-        actions: &mut Vec<Option<Want>>,
+        view: ViewState<'_>,
+        actions: &mut Vec<Option<Action>>,
     ) -> Rect {
         let narrow = ui.ctx().content_rect().width() < NARROW;
         let gap = Margin { bottom: GRID as i8, right: GRID as i8, ..Margin::ZERO };
@@ -156,12 +161,12 @@ impl App {
             ("local-beside", panel, &mut panels.local_beside)
         };
         let panel = (panel.0.resizable(true).frame(Frame::new().inner_margin(gap)), panel.1);
-        let (drawn, moved) = edges::show(panel, ui, (name, "your picture"), |ui| {
-            actions.push(self.streams.local(ui, view, &self.pictures));
+        let (drawn, moved) = splitter::show_resizable(panel, ui, (name, "your picture"), |ui| {
+            actions.push(self.stream_panels.draw_local(ui, view, &self.feeds));
         });
         let local = drawn.response.rect;
-        note_size(size, if narrow { local.height() } else { local.width() });
-        self.moved |= moved;
+        update_size(size, if narrow { local.height() } else { local.width() });
+        self.panels_resized |= moved;
         let gap = Margin {
             left: if narrow { 0 } else { GRID as i8 },
             top: if narrow { GRID as i8 } else { 0 },
@@ -169,24 +174,24 @@ impl App {
             bottom: 0,
         };
         CentralPanel::default().frame(Frame::new().inner_margin(gap)).show(ui, |ui| {
-            actions.push(self.streams.remote(ui, view, &self.pictures));
+            actions.push(self.stream_panels.draw_remote(ui, view, &self.feeds));
         });
         local.with_max_x(local.right() - GRID)
     }
 
     /// Saves the panel sizes for the next run after the user has resized a panel by pointer or
     /// keyboard. Sizes that a small window forces are not saved.
-    fn keep_panels(&mut self, ui: &Ui, kept: Panels) {
+    fn save_panel_sizes(&mut self, ui: &Ui, kept: Panels) {
         let (down, released) =
             ui.input(|input| (input.pointer.any_down(), input.pointer.any_released()));
         if down || released {
-            self.moved = down || self.moved;
+            self.panels_resized = down || self.panels_resized;
             if released {
                 ui.ctx().request_repaint();
             }
             self.settings.panels = kept;
-        } else if std::mem::take(&mut self.moved) && self.settings.panels != kept {
-            self.save();
+        } else if std::mem::take(&mut self.panels_resized) && self.settings.panels != kept {
+            self.save_settings();
         } else {
             self.settings.panels = kept;
         }
@@ -194,13 +199,13 @@ impl App {
 }
 
 /// A child [`Ui`] for a part of the window that was reserved before.
-fn within(ui: &mut Ui, rect: Rect, name: &str) -> Ui {
+fn child_ui(ui: &mut Ui, rect: Rect, name: &str) -> Ui {
     let mut child = ui.new_child(UiBuilder::new().max_rect(rect).id_salt(name));
     child.set_clip_rect(rect.intersect(ui.clip_rect()));
     child
 }
 
 /// Stores a panel's size, in whole points.
-fn note_size(stored: &mut u16, size: f32) {
+fn update_size(stored: &mut u16, size: f32) {
     *stored = size.round().clamp(0.0, 10_000.0) as u16;
 }

@@ -13,9 +13,9 @@ use egui_kittest::{
 
 use super::*;
 use crate::{
-    engine::Picture,
+    engine::VideoRef,
     media::VideoFrame,
-    model::staged::{id, session, with},
+    model::fixtures::{session_id, session_status, snapshot_of},
     model::{
         EndReason, ErrorCode, Failure, FailureCode, HubState, HubStatus, JoinTarget, Media,
         MediaTime, ParticipantId, ParticipantState, PeerId, Size, SourceState,
@@ -23,14 +23,14 @@ use crate::{
     ui::bindings::{Bindable, Bindings},
 };
 
-mod direction;
+mod chat_urls;
 mod images;
 mod keyboard;
 mod leaving;
-mod links;
 mod outlines;
 mod raster;
-mod told;
+mod right_to_left;
+mod status_texts;
 
 const LARGE: [f32; 2] = [1280.0, 800.0];
 const SMALL: [f32; 2] = [800.0, 600.0];
@@ -61,19 +61,23 @@ fn window_of(
 }
 
 /// Five sessions that this user opened, with one connected guest each.
-fn five() -> Snapshot {
+fn five_sessions() -> Snapshot {
     let one = |(index, kind): (usize, SessionKind)| {
         let mut one =
-            session(["red", "blue", "green", "brown", "pink"][index], kind, Role::Opener, 1);
+            session_status(["red", "blue", "green", "brown", "pink"][index], kind, Role::Opener, 1);
         one.participants[0].peer = Some(PeerId(index as u64));
         one.participants[0].name = format!("Guest {}", index + 1);
         one
     };
-    with(SessionKind::FIVE.into_iter().enumerate().map(one).collect())
+    snapshot_of(SessionKind::FIVE.into_iter().enumerate().map(one).collect())
 }
 
 /// Compares with the file of that name in `tests/window`, or writes it if `KEEP` is set.
-fn assert_kept(name: &str, bytes: &[u8], compare: impl FnOnce(&[u8]) -> Result<(), String>) {
+fn assert_matches_file(
+    name: &str,
+    bytes: &[u8],
+    compare: impl FnOnce(&[u8]) -> Result<(), String>,
+) {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/window").join(name);
     if std::env::var_os("KEEP").is_some() {
         return std::fs::write(path, bytes).unwrap();
@@ -95,7 +99,7 @@ fn app<'a>(window: &'a mut Harness<'static, Option<App>>) -> &'a mut App {
 }
 
 /// The commands since the last call.
-fn sent(window: &mut Harness<'static, Option<App>>) -> Vec<Command> {
+fn sent_commands(window: &mut Harness<'static, Option<App>>) -> Vec<Command> {
     window.run();
     let sent = app(window).unsent.drain(..).collect();
     window.run();
@@ -104,7 +108,7 @@ fn sent(window: &mut Harness<'static, Option<App>>) -> Vec<Command> {
 
 fn click(window: &mut Harness<'static, Option<App>>, label: &str) -> Vec<Command> {
     window.get_by_label(label).click();
-    sent(window)
+    sent_commands(window)
 }
 
 #[test]
@@ -130,7 +134,7 @@ fn enter_joins_a_typed_id_and_a_wrong_link_shows_an_error_until_it_is_edited() {
     window.get_by_label("Paste a link to join").type_text("http://x/nowhere");
     window.run();
     window.key_press(Key::Enter);
-    assert_eq!(sent(&mut window), []);
+    assert_eq!(sent_commands(&mut window), []);
     let is_shown = |window: &Harness<'_, Option<App>>| {
         window.query_by_label_contains("ends in /s/ID").is_some()
     };
@@ -144,8 +148,8 @@ fn enter_joins_a_typed_id_and_a_wrong_link_shows_an_error_until_it_is_edited() {
     window.get_by_label("Paste a link to join").type_text("town-hall");
     window.run();
     window.key_press(Key::Enter);
-    let target = JoinTarget { session: id("town-hall"), hub: None };
-    assert_eq!(sent(&mut window), [Command::Join { target, wait: true }]);
+    let target = JoinTarget { session: session_id("town-hall"), hub: None };
+    assert_eq!(sent_commands(&mut window), [Command::Join { target, wait: true }]);
 }
 
 #[test]
@@ -157,47 +161,53 @@ fn a_wrong_link_keeps_the_focus_so_that_correcting_it_triggers_no_shortcut() {
     window.key_press(Key::Enter);
     window.run();
     window.key_press(Key::M);
-    assert_eq!(sent(&mut window), []);
+    assert_eq!(sent_commands(&mut window), []);
     assert!(window.get_by_label("Paste a link to join").is_focused());
 }
 
 #[test]
 fn each_control_of_an_opened_sessions_card_sends_its_command() {
-    let mut window = window(LARGE, with(vec![session("a", SessionKind::FIVE[0], Role::Opener, 2)]));
-    let gate = |session: Option<&str>, gate| Command::SetGate {
-        session: session.map(id),
-        gate,
-        open: false,
+    let mut window = window(
+        LARGE,
+        snapshot_of(vec![session_status("a", SessionKind::FIVE[0], Role::Opener, 2)]),
+    );
+    let gate = |session: Option<&str>, gate| Command::SetEnabled {
+        session: session.map(session_id),
+        switch: gate,
+        enabled: false,
     };
     for (label, command) in [
-        ("Microphone in Conference", gate(Some("a"), Gate::Microphone)),
-        ("Camera in Conference", gate(Some("a"), Gate::Camera)),
-        ("Sound in Conference", gate(Some("a"), Gate::Listening)),
-        ("Leave Conference", Command::Depart(Departure::Leave(id("a")))),
-        ("Microphone (M)", gate(None, Gate::Microphone)),
-        ("Camera (V)", gate(None, Gate::Camera)),
-        ("Sound (D)", gate(None, Gate::Listening)),
+        ("Microphone in Conference", gate(Some("a"), MuteSwitch::Microphone)),
+        ("Camera in Conference", gate(Some("a"), MuteSwitch::Camera)),
+        ("Sound in Conference", gate(Some("a"), MuteSwitch::Listening)),
+        ("Leave Conference", Command::Depart(Departure::Leave(session_id("a")))),
+        ("Microphone (M)", gate(None, MuteSwitch::Microphone)),
+        ("Camera (V)", gate(None, MuteSwitch::Camera)),
+        ("Sound (D)", gate(None, MuteSwitch::Listening)),
     ] {
         assert_eq!(click(&mut window, label), [command], "{label}");
     }
     assert_eq!(click(&mut window, "Show people in Conference (2)"), []);
     let participant = ParticipantId::from_digest([1; 10]);
-    let eject =
-        |address| Command::Eject { session: id("a"), participant: participant.clone(), address };
+    let eject = |address| Command::Eject {
+        session: session_id("a"),
+        participant: participant.clone(),
+        address,
+    };
     assert_eq!(click(&mut window, "Remove Person 1 from Conference"), [], "a dialog asks first");
     assert_eq!(click(&mut window, "Remove"), [eject(false)]);
     click(&mut window, "Remove Person 1 from Conference");
     click(&mut window, "Keep out everybody else at the same network address");
     assert_eq!(click(&mut window, "Remove"), [eject(true)]);
     assert_eq!(click(&mut window, "End Conference for everyone"), [], "a dialog asks first");
-    let close = Command::Depart(Departure::Close(id("a")));
+    let close = Command::Depart(Departure::Close(session_id("a")));
     assert_eq!(click(&mut window, "End for everyone"), [close]);
 }
 
 #[test]
 fn a_viewer_of_a_broadcast_has_no_sending_controls() {
-    let viewer = session("b", SessionKind::FIVE[1], Role::Guest, 1);
-    let window = window(LARGE, with(vec![viewer]));
+    let viewer = session_status("b", SessionKind::FIVE[1], Role::Guest, 1);
+    let window = window(LARGE, snapshot_of(vec![viewer]));
     for label in ["Microphone in Broadcast", "Camera in Broadcast", "End Broadcast for everyone"] {
         assert!(window.query_by_label(label).is_none(), "{label}: a viewer sends nothing");
     }
@@ -227,54 +237,62 @@ fn every_session_state_has_a_text_and_an_exit_button() {
             "Ended by the host",
             "Remove Conference from the list",
         ),
-        (refused(ErrorCode::SessionFull), "Full", "Remove Conference from the list"),
-        (refused(ErrorCode::NotAllowed), "Not allowed", "Remove Conference from the list"),
-        (refused(ErrorCode::NoSuchSession), "Not found", "Remove Conference from the list"),
+        (refused_by_hub(ErrorCode::SessionFull), "Full", "Remove Conference from the list"),
+        (refused_by_hub(ErrorCode::NotAllowed), "Not allowed", "Remove Conference from the list"),
+        (refused_by_hub(ErrorCode::NoSuchSession), "Not found", "Remove Conference from the list"),
     ] {
-        let one = SessionStatus { state, ..session("s", SessionKind::FIVE[0], Role::Guest, 0) };
-        let mut window = window(SMALL, with(vec![one]));
+        let one =
+            SessionStatus { state, ..session_status("s", SessionKind::FIVE[0], Role::Guest, 0) };
+        let mut window = window(SMALL, snapshot_of(vec![one]));
         app(&mut window).now = MediaTime::from_micros(4_999_999);
         window.run();
         window.get_by_label(text);
         let sent = click(&mut window, exit);
-        let leaves = [Command::Leave { session: id("s") }];
-        assert!(sent == leaves || sent == [Command::Depart(Departure::Leave(id("s")))], "{sent:?}");
+        let leaves = [Command::Leave { session: session_id("s") }];
+        assert!(
+            sent == leaves || sent == [Command::Depart(Departure::Leave(session_id("s")))],
+            "{sent:?}"
+        );
     }
 }
 
 #[test]
 fn an_ended_session_offers_a_retry() {
     let kind = SessionKind::FIVE[0];
-    let guest = |state| SessionStatus { state, ..session("s", kind, Role::Guest, 0) };
-    let opener = |state| SessionStatus { state, ..session("s", kind, Role::Opener, 0) };
+    let guest = |state| SessionStatus { state, ..session_status("s", kind, Role::Guest, 0) };
+    let opener = |state| SessionStatus { state, ..session_status("s", kind, Role::Opener, 0) };
     let hub = Some("http://127.0.0.1:7340".parse().unwrap());
-    let join = Command::Join { target: JoinTarget { session: id("s"), hub }, wait: true };
-    let open = Command::Open(OpenRequest { session: id("s"), kind, limit: Some(12) });
+    let join = Command::Join { target: JoinTarget { session: session_id("s"), hub }, wait: true };
+    let open = Command::Open(OpenRequest { session: session_id("s"), kind, limit: Some(12) });
     for (one, retry, command) in [
-        (guest(refused(ErrorCode::SessionFull)), "Try again", join.clone()),
-        (guest(refused(ErrorCode::NoSuchSession)), "Wait until it opens", join.clone()),
-        (guest(refused(ErrorCode::NotAllowed)), "Try again", join.clone()),
+        (guest(refused_by_hub(ErrorCode::SessionFull)), "Try again", join.clone()),
+        (guest(refused_by_hub(ErrorCode::NoSuchSession)), "Wait until it opens", join.clone()),
+        (guest(refused_by_hub(ErrorCode::NotAllowed)), "Try again", join.clone()),
         (
             guest(SessionState::Ended { reason: EndReason::Closed }),
             "Wait until it opens",
             join.clone(),
         ),
         (guest(SessionState::Ended { reason: EndReason::Ejected }), "Join again", join),
-        (opener(refused(ErrorCode::TooMany)), "Try again", open),
+        (opener(refused_by_hub(ErrorCode::TooMany)), "Try again", open),
     ] {
-        let mut window = window(SMALL, with(vec![one]));
+        let mut window = window(SMALL, snapshot_of(vec![one]));
         assert_eq!(click(&mut window, retry), [command]);
     }
-    let mut window = window(SMALL, with(vec![opener(refused(ErrorCode::IdTaken))]));
+    let mut window = window(SMALL, snapshot_of(vec![opener(refused_by_hub(ErrorCode::IdTaken))]));
     let sent = click(&mut window, "Open with a new id");
     let [Command::Open(request)] = &sent[..] else { panic!("{sent:?}") };
-    assert!(request.kind == kind && request.session != id("s"), "{request:?}");
+    assert!(request.kind == kind && request.session != session_id("s"), "{request:?}");
 }
 
 /// The state of a session that a hub refused.
-fn refused(code: ErrorCode) -> SessionState {
+fn refused_by_hub(code: ErrorCode) -> SessionState {
     let message = format!("the hub says {}; try another", code.name());
-    SessionState::Failed(Failure { code: FailureCode::Hub(code), message, session: Some(id("s")) })
+    SessionState::Failed(Failure {
+        code: FailureCode::Hub(code),
+        message,
+        session: Some(session_id("s")),
+    })
 }
 
 #[test]
@@ -282,14 +300,15 @@ fn any_number_of_tiles_stays_inside_the_window() {
     for size in [LARGE, SMALL] {
         for count in [1, 5, 25] {
             let kind = SessionKind::FIVE[0];
-            let mut window = window(size, with(vec![session("a", kind, Role::Opener, count)]));
+            let mut window =
+                window(size, snapshot_of(vec![session_status("a", kind, Role::Opener, count)]));
             let frame = Size::new(64, 36);
             let black = VideoFrame::new(
                 frame,
                 MediaTime::default(),
                 Arc::new(vec![16; frame.i420_bytes()]),
             );
-            app(&mut window).pictures.show(Picture::Peer(PeerId(0)), black, 0.0);
+            app(&mut window).feeds.set_frame(VideoRef::Peer(PeerId(0)), black, 0.0);
             window.run();
             let whole = Rect::from_min_size(egui::Pos2::ZERO, size.into());
             let mut tiles = 0;
@@ -319,7 +338,10 @@ fn any_number_of_tiles_stays_inside_the_window() {
 
 #[test]
 fn a_clicked_tile_is_pinned_and_released_by_another_click() {
-    let mut window = window(LARGE, with(vec![session("a", SessionKind::FIVE[0], Role::Opener, 5)]));
+    let mut window = window(
+        LARGE,
+        snapshot_of(vec![session_status("a", SessionKind::FIVE[0], Role::Opener, 5)]),
+    );
     let tile = |window: &Harness<'_, Option<App>>| {
         window.get_by_label("Person 3 in Conference").rect().area()
     };
@@ -332,39 +354,43 @@ fn a_clicked_tile_is_pinned_and_released_by_another_click() {
 
 #[test]
 fn shortcuts_work_unless_a_text_box_has_the_focus() {
-    let mut window = window(LARGE, with(vec![session("a", SessionKind::FIVE[0], Role::Opener, 1)]));
-    let gate = |gate| vec![Command::SetGate { session: None, gate, open: false }];
+    let mut window = window(
+        LARGE,
+        snapshot_of(vec![session_status("a", SessionKind::FIVE[0], Role::Opener, 1)]),
+    );
+    let mute = |switch| vec![Command::SetEnabled { session: None, switch, enabled: false }];
     for (key, command) in [
-        (Key::M, gate(Gate::Microphone)),
-        (Key::V, gate(Gate::Camera)),
-        (Key::D, gate(Gate::Listening)),
+        (Key::M, mute(MuteSwitch::Microphone)),
+        (Key::V, mute(MuteSwitch::Camera)),
+        (Key::D, mute(MuteSwitch::Listening)),
     ] {
         window.key_press(key);
-        assert_eq!(sent(&mut window), command);
+        assert_eq!(sent_commands(&mut window), command);
     }
     window.key_press(Key::Num1);
     window.run();
     window.get_by_label("Hide people in Conference (1)");
     window.event(egui::Event::Paste("http://h:1/s/pasted".to_owned()));
-    assert!(matches!(&sent(&mut window)[..], [Command::Join { target, .. }]
-        if target.session == id("pasted")));
+    assert!(matches!(&sent_commands(&mut window)[..], [Command::Join { target, .. }]
+        if target.session == session_id("pasted")));
     window.get_by_label("Paste a link to join").focus();
     window.run();
     window.key_press(Key::M);
     window.get_by_label("Paste a link to join").type_text("md v");
-    assert_eq!(sent(&mut window), []);
+    assert_eq!(sent_commands(&mut window), []);
 }
 
 #[test]
 fn a_pasted_sentence_with_a_link_joins_and_the_link_of_a_listed_session_shows_its_card() {
-    let here = session("here", SessionKind::FIVE[0], Role::Guest, 1);
-    let mut window = window(LARGE, with(vec![here]));
+    let here = session_status("here", SessionKind::FIVE[0], Role::Guest, 1);
+    let mut window = window(LARGE, snapshot_of(vec![here]));
     let mut paste = |text: &str| {
         window.event(egui::Event::Paste(text.to_owned()));
-        sent(&mut window)
+        sent_commands(&mut window)
     };
     let joins = paste("Come to http://h:1/s/town-hall, we begin at ten.");
-    let target = JoinTarget { session: id("town-hall"), hub: Some("http://h:1".parse().unwrap()) };
+    let target =
+        JoinTarget { session: session_id("town-hall"), hub: Some("http://h:1".parse().unwrap()) };
     assert_eq!(joins, [Command::Join { target, wait: true }]);
     assert_eq!(paste("no link at all"), []);
     assert_eq!(paste("http://h:1/s/here"), []);
@@ -373,28 +399,29 @@ fn a_pasted_sentence_with_a_link_joins_and_the_link_of_a_listed_session_shows_it
 
 #[test]
 fn a_corrected_link_replaces_the_join_at_the_wrong_hub() {
-    let mut sought = session("demo", SessionKind::FIVE[0], Role::Guest, 0);
+    let mut sought = session_status("demo", SessionKind::FIVE[0], Role::Guest, 0);
     sought.state = SessionState::Connecting;
-    let mut window = window(LARGE, with(vec![sought]));
+    let mut window = window(LARGE, snapshot_of(vec![sought]));
     let mut paste = |text: &str| {
         window.event(egui::Event::Paste(text.to_owned()));
-        sent(&mut window)
+        sent_commands(&mut window)
     };
     assert_eq!(paste("http://127.0.0.1:7340/s/demo"), []);
-    let target = JoinTarget { session: id("demo"), hub: Some("http://h:1".parse().unwrap()) };
+    let target =
+        JoinTarget { session: session_id("demo"), hub: Some("http://h:1".parse().unwrap()) };
     assert_eq!(
         paste("http://h:1/s/demo"),
-        [Command::Leave { session: id("demo") }, Command::Join { target, wait: true }]
+        [Command::Leave { session: session_id("demo") }, Command::Join { target, wait: true }]
     );
 }
 
 #[test]
 fn the_card_of_an_unreachable_hub_shows_the_reason_and_edits_the_link() {
-    let mut one = session("demo", SessionKind::FIVE[0], Role::Guest, 0);
+    let mut one = session_status("demo", SessionKind::FIVE[0], Role::Guest, 0);
     one.state = SessionState::Unreachable { reason: "nobody answers at http://h:1".to_owned() };
-    let mut window = window(LARGE, with(vec![one]));
+    let mut window = window(LARGE, snapshot_of(vec![one]));
     window.get_by_label("Nobody answers at http://h:1. Trying again…");
-    assert_eq!(click(&mut window, "Edit link"), [Command::Leave { session: id("demo") }]);
+    assert_eq!(click(&mut window, "Edit link"), [Command::Leave { session: session_id("demo") }]);
     let edit = window.get_by_label("Paste a link to join");
     assert!(edit.is_focused());
     assert_eq!(edit.value().as_deref(), Some("http://127.0.0.1:7340/s/demo"));
@@ -402,13 +429,13 @@ fn the_card_of_an_unreachable_hub_shows_the_reason_and_edits_the_link() {
 
 #[test]
 fn an_error_banner_does_not_move_the_tiles() {
-    let mut window = window(LARGE, five());
+    let mut window = window(LARGE, five_sessions());
     let rects = |window: &Harness<'_, Option<App>>| {
         let tiles = window.query_all_by_label_contains("Guest ");
         tiles.map(|tile| tile.rect()).collect::<Vec<_>>()
     };
     let before = rects(&window);
-    app(&mut window).notices.error("the disk is full; free some of it".to_owned());
+    app(&mut window).notices.show_error("the disk is full; free some of it".to_owned());
     window.run();
     window.get_by_label("The disk is full. Free some of it.");
     assert_eq!(rects(&window), before);
@@ -419,29 +446,32 @@ fn an_error_banner_does_not_move_the_tiles() {
 #[test]
 fn a_participant_of_several_sessions_is_counted_once() {
     let one = |(index, count): (u64, usize)| {
-        let mut one = session(&format!("s{index}"), SessionKind::FIVE[0], Role::Opener, count);
+        let mut one =
+            session_status(&format!("s{index}"), SessionKind::FIVE[0], Role::Opener, count);
         for (other, participant) in (0..).zip(&mut one.participants) {
             participant.peer = Some(PeerId(10 * index + other));
         }
         one
     };
-    let mut window = window(LARGE, with([(1, 2), (2, 1), (3, 2)].map(one).into()));
+    let mut window = window(LARGE, snapshot_of([(1, 2), (2, 1), (3, 2)].map(one).into()));
     click(&mut window, "Leave all");
     window.get_by_label_contains("2 people are in your sessions");
 }
 
 #[test]
 fn holding_space_unmutes_the_microphone_and_presses_no_button() {
-    let mut snapshot = with(vec![session("a", SessionKind::FIVE[0], Role::Opener, 1)]);
-    snapshot.gates.microphone = false;
+    let mut snapshot =
+        snapshot_of(vec![session_status("a", SessionKind::FIVE[0], Role::Opener, 1)]);
+    snapshot.enabled.microphone = false;
     let mut window = window(LARGE, snapshot);
     window.get_by_label("Leave all").focus();
     window.run();
-    let gate = |open| Command::SetGate { session: None, gate: Gate::Microphone, open };
+    let gate =
+        |open| Command::SetEnabled { session: None, switch: MuteSwitch::Microphone, enabled: open };
     window.key_down(Key::Space);
-    assert_eq!(sent(&mut window), [gate(true)]);
+    assert_eq!(sent_commands(&mut window), [gate(true)]);
     window.key_up(Key::Space);
-    assert_eq!(sent(&mut window), [gate(false)]);
+    assert_eq!(sent_commands(&mut window), [gate(false)]);
 }
 
 #[test]
@@ -457,7 +487,7 @@ fn a_failed_camera_can_be_switched_off() {
 #[test]
 fn an_error_stays_until_it_is_dismissed() {
     let mut window = window(SMALL, Snapshot::default());
-    app(&mut window).tell("the hub is gone; start one".to_owned());
+    app(&mut window).show_error("the hub is gone; start one".to_owned());
     window.run();
     window.get_by_label("The hub is gone. Start one.");
     click(&mut window, "Dismiss message");
@@ -476,22 +506,25 @@ fn a_session_of_any_kind_can_be_opened_with_a_chosen_id() {
     window.run();
     let sent = click(&mut window, "Open session");
     let [Command::Open(request)] = &sent[..] else { panic!("{sent:?}") };
-    assert_eq!(request.session, id("private"));
+    assert_eq!(request.session, session_id("private"));
     assert_eq!(request.kind.to_string(), "audio/one-to-one");
     assert!(window.query_by_label("Open session").is_none(), "the dialog is gone");
 }
 
 #[test]
 fn a_muted_switch_unmutes_and_the_on_air_badges_follow_the_session() {
-    let mut one = session("a", SessionKind::FIVE[0], Role::Opener, 1);
-    one.gates.microphone = false;
-    let mut window = window(LARGE, with(vec![one.clone()]));
+    let mut one = session_status("a", SessionKind::FIVE[0], Role::Opener, 1);
+    one.enabled.microphone = false;
+    let mut window = window(LARGE, snapshot_of(vec![one.clone()]));
     assert_eq!(window.query_all_by_label("ON AIR").count(), 2, "on the card and in the bar");
-    let gate = Gate::Microphone;
-    let command = Command::SetGate { session: Some(id("a")), gate, open: true };
+    let gate = MuteSwitch::Microphone;
+    let command =
+        Command::SetEnabled { session: Some(session_id("a")), switch: gate, enabled: true };
     assert_eq!(click(&mut window, "Microphone in Conference"), [command]);
-    let window =
-        self::window(LARGE, with(vec![SessionStatus { heard: false, seen: false, ..one }]));
+    let window = self::window(
+        LARGE,
+        snapshot_of(vec![SessionStatus { sending_audio: false, sending_video: false, ..one }]),
+    );
     assert_eq!(window.query_all_by_label("ON AIR").count(), 0);
 }
 
@@ -502,7 +535,7 @@ fn pressing_a_key_rebinds_a_shortcut_and_a_used_key_is_refused_with_the_reason()
     let mute = "M: Microphone on or off, everywhere";
     click(&mut window, mute);
     window.key_press(Key::V);
-    assert_eq!(sent(&mut window), [], "the dialog takes the key");
+    assert_eq!(sent_commands(&mut window), [], "the dialog takes the key");
     window.get_by_label("V is already used: Camera on or off, everywhere. Press another key.");
     window.key_press(Key::Escape);
     window.run();
@@ -511,12 +544,13 @@ fn pressing_a_key_rebinds_a_shortcut_and_a_used_key_is_refused_with_the_reason()
     window.key_press(Key::F9);
     window.run();
     click(&mut window, "Save");
-    assert_eq!(app(&mut window).settings.keys.shown(Bindable::Mute), "F9");
-    let command = Command::SetGate { session: None, gate: Gate::Microphone, open: false };
+    assert_eq!(app(&mut window).settings.keys.key_name(Bindable::Mute), "F9");
+    let command =
+        Command::SetEnabled { session: None, switch: MuteSwitch::Microphone, enabled: false };
     window.key_press(Key::M);
-    assert_eq!(sent(&mut window), []);
+    assert_eq!(sent_commands(&mut window), []);
     window.key_press(Key::F9);
-    assert_eq!(sent(&mut window), [command]);
+    assert_eq!(sent_commands(&mut window), [command]);
     click(&mut window, "Keyboard shortcuts (?)");
     window.get_by_label("F9");
     window.key_press(Key::Escape);
@@ -553,30 +587,30 @@ fn a_dragged_panel_size_is_saved_and_a_size_forced_by_a_small_window_is_not() {
 
 #[test]
 fn only_visible_videos_are_taken() {
-    let snapshot = with(vec![session("a", SessionKind::FIVE[0], Role::Opener, 25)]);
+    let snapshot = snapshot_of(vec![session_status("a", SessionKind::FIVE[0], Role::Opener, 25)]);
     let mut window = window([640.0, 480.0], snapshot);
     let all = |window: &mut Harness<'static, Option<App>>, menu| {
         let app = app(window);
-        wanted(&app.snapshot, &app.streams.looked_at, menu)
+        visible_media(&app.snapshot, &app.stream_panels.visible, menu)
     };
     let media = all(&mut window, None);
-    let (local, hidden) = (Picture::Local, Picture::Peer(PeerId(24)));
-    assert!(media.seen.contains(&local) && media.seen.contains(&Picture::Peer(PeerId(0))));
+    let (local, hidden) = (VideoRef::Local, VideoRef::Peer(PeerId(24)));
+    assert!(media.video.contains(&local) && media.video.contains(&VideoRef::Peer(PeerId(0))));
     assert!(
-        !media.seen.contains(&hidden) && !media.heard.contains(&hidden),
+        !media.video.contains(&hidden) && !media.levels.contains(&hidden),
         "scrolled out: {media:?}"
     );
     assert!(!media.microphone);
-    app(&mut window).streams.full_screen = true;
+    app(&mut window).stream_panels.full_screen = true;
     window.run();
-    assert!(!all(&mut window, None).seen.contains(&local), "not drawn");
-    app(&mut window).streams.full_screen = false;
+    assert!(!all(&mut window, None).video.contains(&local), "not drawn");
+    app(&mut window).stream_panels.full_screen = false;
     let mut off = (*app(&mut window).snapshot).clone();
-    off.gates.camera = false;
+    off.enabled.camera = false;
     app(&mut window).snapshot = Arc::new(off);
     window.run();
-    assert!(!all(&mut window, None).seen.contains(&local), "the camera is off");
-    assert!(all(&mut window, Some(DeviceKind::Camera)).seen.contains(&local), "its menu shows it");
+    assert!(!all(&mut window, None).video.contains(&local), "the camera is off");
+    assert!(all(&mut window, Some(DeviceKind::Camera)).video.contains(&local), "its menu shows it");
     assert!(all(&mut window, Some(DeviceKind::Microphone)).microphone);
 }
 

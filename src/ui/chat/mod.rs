@@ -1,7 +1,7 @@
 //! The chats: the messages and the draft of each session, and the panel that shows one chat.
 
-mod links;
 mod panel;
+mod urls;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -10,17 +10,17 @@ use std::{
 
 use eframe::egui::Vec2;
 
-use links::{Piece, pieces};
+use urls::{Piece, pieces};
 
 use crate::model::{ChatText, Event, SessionId, Snapshot};
 
 /// Maximum number of entries of one chat: enough for a long evening. The oldest are dropped.
-const LINES: usize = 500;
+const MAX_ENTRIES: usize = 500;
 
 /// The chats of all sessions, and which one is open.
 #[derive(Debug, Default)]
 pub(crate) struct Chats {
-    talks: BTreeMap<SessionId, Talk>,
+    by_session: BTreeMap<SessionId, SessionChat>,
     open: Option<SessionId>,
     /// Whether the message box is to get the focus, because the chat has just opened.
     wants_focus: bool,
@@ -28,67 +28,67 @@ pub(crate) struct Chats {
 
 /// The chat of one session.
 #[derive(Debug, Default)]
-struct Talk {
-    lines: VecDeque<Line>,
+struct SessionChat {
+    entries: VecDeque<ChatEntry>,
     /// The entries that were visible in the last frame.
-    seen: Range<usize>,
+    visible: Range<usize>,
     /// The number of entries from others that arrived while the chat was closed.
     unread: usize,
     /// The draft of a message.
     draft: String,
     /// Why the draft cannot be sent. Cleared when the draft is edited.
-    refused: Option<String>,
+    draft_error: Option<String>,
 }
 
 /// An entry of a chat.
 #[derive(Clone, PartialEq, Debug)]
-struct Line {
+struct ChatEntry {
     /// When it arrived, `14:05`.
     at: String,
-    said: Said,
+    content: EntryContent,
     /// Whether it contains a URL, which Tab must reach.
-    has_link: bool,
+    has_url: bool,
     /// Its width and height when it was last drawn.
     size: Option<Vec2>,
 }
 
 /// The content of an entry.
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum Said {
+enum EntryContent {
     /// A message of this user.
-    ByMe(ChatText),
+    Own(ChatText),
     /// A message of another participant: name and text.
-    By(String, ChatText),
+    Remote(String, ChatText),
     /// A number of messages that did not reach the named participant.
-    Lost(usize, String),
+    Undelivered(usize, String),
 }
 
-impl Said {
-    fn has_link(&self) -> bool {
+impl EntryContent {
+    fn has_url(&self) -> bool {
         match self {
-            Self::ByMe(text) | Self::By(_, text) => {
-                pieces(text.as_str()).iter().any(|piece| matches!(piece, Piece::Link(_)))
+            Self::Own(text) | Self::Remote(_, text) => {
+                pieces(text.as_str()).iter().any(|piece| matches!(piece, Piece::Url(_)))
             }
-            Self::Lost(..) => false,
+            Self::Undelivered(..) => false,
         }
     }
 }
 
 impl Chats {
     /// Adds an event to its chat. `at` is the time of day.
-    pub(crate) fn note(&mut self, event: &Event, at: &str) {
+    pub(crate) fn on_event(&mut self, event: &Event, at: &str) {
         let (session, content) = match event {
-            Event::Message { session, name, text, .. } => {
-                (session, Said::By(name.clone(), text.clone()))
+            Event::MessageReceived { session, name, text, .. } => {
+                (session, EntryContent::Remote(name.clone(), text.clone()))
             }
-            Event::Said { session, text } => (session, Said::ByMe(text.clone())),
+            Event::MessageSent { session, text } => (session, EntryContent::Own(text.clone())),
             Event::Undelivered { session, name, count, .. } => {
-                (session, Said::Lost(*count, name.clone()))
+                (session, EntryContent::Undelivered(*count, name.clone()))
             }
             Event::Listening { .. }
             | Event::LinkChanged { .. }
             | Event::HubLost { .. }
-            | Event::HubBack { .. }
+            | Event::HubRestored { .. }
             | Event::Opened { .. }
             | Event::Waiting { .. }
             | Event::Joined { .. }
@@ -101,23 +101,18 @@ impl Chats {
             | Event::Ended { .. } => return,
         };
         let is_open = self.open.as_ref() == Some(session);
-        let chat = self.talks.entry(session.clone()).or_default();
-        chat.unread += usize::from(!is_open && !matches!(content, Said::ByMe(_)));
-        let has_url = content.has_link();
-        chat.lines.push_back(Line {
-            at: at.to_owned(),
-            said: content,
-            has_link: has_url,
-            size: None,
-        });
-        if chat.lines.len() > LINES {
-            chat.lines.pop_front();
+        let chat = self.by_session.entry(session.clone()).or_default();
+        chat.unread += usize::from(!is_open && !matches!(content, EntryContent::Own(_)));
+        let has_url = content.has_url();
+        chat.entries.push_back(ChatEntry { at: at.to_owned(), content, has_url, size: None });
+        if chat.entries.len() > MAX_ENTRIES {
+            chat.entries.pop_front();
         }
     }
 
     /// The number of unread entries of a session's chat.
     pub(crate) fn unread(&self, session: &SessionId) -> usize {
-        self.talks.get(session).map_or(0, |chat| chat.unread)
+        self.by_session.get(session).map_or(0, |chat| chat.unread)
     }
 
     /// Whether a session's chat is open.
@@ -135,7 +130,7 @@ impl Chats {
         let opens = !self.is_open(&session);
         self.wants_focus = opens;
         if opens {
-            self.talks.entry(session.clone()).or_default().unread = 0;
+            self.by_session.entry(session.clone()).or_default().unread = 0;
         }
         self.open = opens.then_some(session);
     }
@@ -146,9 +141,9 @@ impl Chats {
     }
 
     /// Drops the chats of sessions that are no longer shown.
-    pub(crate) fn follow(&mut self, snapshot: &Snapshot) {
+    pub(crate) fn update(&mut self, snapshot: &Snapshot) {
         let is_shown = |id: &SessionId| snapshot.sessions.iter().any(|one| one.session == *id);
-        self.talks.retain(|id, _| is_shown(id) || snapshot.is_departing(id));
+        self.by_session.retain(|id, _| is_shown(id) || snapshot.is_departing(id));
         self.open = self.open.take().filter(is_shown);
     }
 }
@@ -162,18 +157,18 @@ mod tests {
     fn a_chat_keeps_its_newest_entries() {
         let mut chats = Chats::default();
         let session = SessionId::parse("a").unwrap();
-        for index in 0..LINES + 2 {
+        for index in 0..MAX_ENTRIES + 2 {
             let text = ChatText::new(&index.to_string()).unwrap();
             let (participant, name) = (ParticipantId::from_digest([0; 10]), "Ada".to_owned());
-            chats.note(
-                &Event::Message { session: session.clone(), participant, name, text },
+            chats.on_event(
+                &Event::MessageReceived { session: session.clone(), participant, name, text },
                 "9:00",
             );
         }
-        let entries = &chats.talks[&session].lines;
-        assert_eq!(entries.len(), LINES);
-        let first = Said::By("Ada".into(), ChatText::new("2").unwrap());
-        assert_eq!(entries[0].said, first);
-        assert_eq!(chats.unread(&session), LINES + 2);
+        let entries = &chats.by_session[&session].entries;
+        assert_eq!(entries.len(), MAX_ENTRIES);
+        let first = EntryContent::Remote("Ada".into(), ChatText::new("2").unwrap());
+        assert_eq!(entries[0].content, first);
+        assert_eq!(chats.unread(&session), MAX_ENTRIES + 2);
     }
 }

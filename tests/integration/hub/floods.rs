@@ -17,8 +17,8 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::{Message, protocol::frame::coding::CloseCode};
 
-use super::Wire;
-use crate::rig::words::{MESH, hub, join, open, signal, within};
+use super::RawClient;
+use crate::rig::in_process_hub::{MESH, join, open, signal, start_hub, with_timeout};
 
 /// A downlink of 10 Mbit/s, in bytes for each [`TICK`].
 const DOWNLINK: usize = 12_500;
@@ -26,25 +26,25 @@ const DOWNLINK: usize = 12_500;
 const TICK: Duration = Duration::from_millis(10);
 
 /// The longest description that the hub relays.
-fn long() -> Payload {
+fn longest_offer() -> Payload {
     Payload::Offer { generation: 1, sdp: format!("m={}", "x".repeat(MAX_SDP_BYTES - 2)) }
 }
 
 #[tokio::test]
 async fn a_client_that_floods_a_member_on_a_slow_network_is_closed_and_the_member_stays() {
-    within(async {
-        let hub = hub().await;
-        let mut opener = Wire::at(slow_line_to(&hub).await).await;
-        opener.say(&open("a", MESH)).await;
-        opener.hear().await;
-        let mut guest = Wire::hello(&hub).await;
-        guest.say(&join("a", false)).await;
-        guest.hear().await;
+    with_timeout(async {
+        let hub = start_hub().await;
+        let mut opener = RawClient::hello_at(slow_path_to(&hub).await).await;
+        opener.send(&open("a", MESH)).await;
+        opener.recv().await;
+        let mut guest = RawClient::hello(&hub).await;
+        guest.send(&join("a", false)).await;
+        guest.recv().await;
         let flooder = guest.participant.clone();
         let flood = tokio::spawn(flood(guest, opener.participant.clone()));
         let mut relayed = 0;
         loop {
-            let message = opener.hear().await;
+            let message = opener.recv().await;
             if let HubMessage::Signal { from, .. } = message {
                 assert_eq!(from, flooder);
                 relayed += 1;
@@ -58,38 +58,38 @@ async fn a_client_that_floods_a_member_on_a_slow_network_is_closed_and_the_membe
         let (refused, close_code) = flood.await.unwrap();
         assert_eq!((refused, close_code), (10, Some(CloseCode::Policy)));
         assert!((1..20).contains(&relayed), "{relayed} of 32 KiB came through");
-        opener.say(&ClientMessage::Ping).await;
-        assert_eq!(opener.hear().await, HubMessage::Pong, "its connection is the same");
+        opener.send(&ClientMessage::Ping).await;
+        assert_eq!(opener.recv().await, HubMessage::Pong, "its connection is the same");
     })
     .await;
 }
 
 #[tokio::test]
 async fn many_clients_that_flood_a_member_that_does_not_read_do_not_close_its_connection() {
-    within(async {
-        let hub = hub().await;
+    with_timeout(async {
+        let hub = start_hub().await;
         // The system's buffer is small on a real network as well.
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(8 * 1024).unwrap();
         let stream = socket.connect(hub.address()).await.unwrap();
-        let mut opener = Wire::over(stream, hub.address()).await;
-        opener.say(&open("a", MESH)).await;
-        opener.hear().await;
+        let mut opener = RawClient::hello_over(stream, hub.address()).await;
+        opener.send(&open("a", MESH)).await;
+        opener.recv().await;
         let mut floods = vec![];
         for _ in 0..11 {
-            let mut guest = Wire::hello(&hub).await;
-            guest.say(&join("a", false)).await;
-            guest.hear().await;
+            let mut guest = RawClient::hello(&hub).await;
+            guest.send(&join("a", false)).await;
+            guest.recv().await;
             floods.push(tokio::spawn(flood(guest, opener.participant.clone())));
         }
         for flood in floods {
             let (refused, close_code) = flood.await.unwrap();
             assert_eq!((refused, close_code), (10, Some(CloseCode::Policy)));
         }
-        opener.say(&ClientMessage::Ping).await;
+        opener.send(&ClientMessage::Ping).await;
         let (mut signals, mut others) = (0, 0);
         loop {
-            let message = opener.hear().await;
+            let message = opener.recv().await;
             if message == HubMessage::Pong {
                 break;
             }
@@ -104,8 +104,8 @@ async fn many_clients_that_flood_a_member_that_does_not_read_do_not_close_its_co
 
 /// Sends signals as fast as the hub reads, until it closes the connection; returns how many were
 /// refused, and the close code.
-async fn flood(guest: Wire, to: ParticipantId) -> (usize, Option<CloseCode>) {
-    let text = serde_json::to_string(&signal("a", &to, long())).unwrap();
+async fn flood(guest: RawClient, to: ParticipantId) -> (usize, Option<CloseCode>) {
+    let text = serde_json::to_string(&signal("a", &to, longest_offer())).unwrap();
     let (mut sink, mut stream) = guest.socket.split();
     let send = async {
         while sink.send(Message::text(text.clone())).await.is_ok() {}
@@ -133,7 +133,7 @@ async fn flood(guest: Wire, to: ParticipantId) -> (usize, Option<CloseCode>) {
 }
 
 /// A relay to the hub with a downlink of 10 Mbit/s and small buffers.
-async fn slow_line_to(hub: &Hub) -> SocketAddr {
+async fn slow_path_to(hub: &Hub) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, hub) = (listener.local_addr().unwrap(), hub.address());
     tokio::spawn(async move {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use quintet::{
-    model::{HubMessage, HubOwner, HubPlace, HubUrl, Instance, ParticipantId, Secret},
+    model::{HubEndpoint, HubMessage, HubOwner, HubUrl, Instance, ParticipantId, Secret},
     signalling::{
         Client, ClientEvent, ClientOptions, Hub, HubIdentity, HubOptions, TokenStore as _,
         TokensInMemory,
@@ -18,8 +18,8 @@ use tokio::{
 };
 use tokio_tungstenite::{WebSocketStream, accept_async, tungstenite::Message};
 
-use super::clients::{Friend, listener};
-use crate::rig::{Folder, process::Program, words::within};
+use super::clients::{TestClient, listener};
+use crate::rig::{TempFolder, in_process_hub::with_timeout, process::Program};
 
 /// A hub, its URL, and its identity.
 async fn hub_and_identity() -> (Hub, HubUrl, HubIdentity) {
@@ -35,21 +35,21 @@ async fn hub_of(identity: HubIdentity) -> (Hub, HubUrl) {
     (hub, url)
 }
 
-fn start(url: &HubUrl, identity: &HubIdentity) -> Friend {
-    Friend::start_with(url, Some(identity.clone()), TokensInMemory::default())
+fn start(url: &HubUrl, identity: &HubIdentity) -> TestClient {
+    TestClient::start_with(url, Some(identity.clone()), TokensInMemory::default())
 }
 
 /// The place and the link base of a client that has connected.
-async fn reached(client: &mut Friend) -> (HubPlace, HubUrl) {
+async fn wait_reached(client: &mut TestClient) -> (HubEndpoint, HubUrl) {
     match client.events.recv().await {
-        Some(ClientEvent::Up { place, link_base, .. }) => (place, link_base),
+        Some(ClientEvent::Up { endpoint, link_base, .. }) => (endpoint, link_base),
         other => panic!("{other:?}"),
     }
 }
 
 /// Accepts a client on a listener that is not a hub of its user; returns its `hello` and the
 /// socket.
-async fn hello_to(listener: &TcpListener) -> (Value, WebSocketStream<TcpStream>) {
+async fn accept_hello(listener: &TcpListener) -> (Value, WebSocketStream<TcpStream>) {
     let mut socket = loop {
         let (stream, _) = listener.accept().await.unwrap();
         // After a failed attempt, the client tries TLS as well.
@@ -61,7 +61,7 @@ async fn hello_to(listener: &TcpListener) -> (Value, WebSocketStream<TcpStream>)
     (serde_json::from_str(hello.to_text().unwrap()).unwrap(), socket)
 }
 
-async fn welcome(socket: &mut WebSocketStream<TcpStream>, link_base: &HubUrl) {
+async fn send_welcome(socket: &mut WebSocketStream<TcpStream>, link_base: &HubUrl) {
     let welcome = HubMessage::Welcome {
         protocol: 1,
         participant: ParticipantId::from_digest([1; 10]),
@@ -70,32 +70,32 @@ async fn welcome(socket: &mut WebSocketStream<TcpStream>, link_base: &HubUrl) {
         heartbeat_ms: 1500,
         link_base: link_base.to_string(),
     };
-    say(socket, &welcome).await;
+    send(socket, &welcome).await;
 }
 
-async fn say(socket: &mut WebSocketStream<TcpStream>, message: &HubMessage) {
+async fn send(socket: &mut WebSocketStream<TcpStream>, message: &HubMessage) {
     socket.send(Message::text(serde_json::to_string(message).unwrap())).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_hub_proves_its_identity_to_programs_of_its_user_only() {
-    within(async {
+    with_timeout(async {
         let (_hub, url, identity) = hub_and_identity().await;
-        let place = |owner| HubPlace { url: url.clone(), owner };
-        assert_eq!(reached(&mut start(&url, &identity)).await.0, place(HubOwner::ThisUser));
+        let endpoint = |owner| HubEndpoint { url: url.clone(), owner };
+        assert_eq!(wait_reached(&mut start(&url, &identity)).await.0, endpoint(HubOwner::ThisUser));
         let other = HubIdentity::fresh();
-        assert_eq!(reached(&mut start(&url, &other)).await.0, place(HubOwner::Unproven));
+        assert_eq!(wait_reached(&mut start(&url, &other)).await.0, endpoint(HubOwner::Unproven));
         // With a host name the hub is asked twice: it answers to no name but `localhost`.
         let named: HubUrl = url.as_str().replace("127.0.0.1", "localhost").parse().unwrap();
-        let by_name = reached(&mut start(&named, &identity)).await.0;
-        assert_eq!(by_name, HubPlace { url: named, owner: HubOwner::ThisUser });
+        let by_name = wait_reached(&mut start(&named, &identity)).await.0;
+        assert_eq!(by_name, HubEndpoint { url: named, owner: HubOwner::ThisUser });
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_proof_that_is_relayed_from_another_address_is_not_valid() {
-    within(async {
+    with_timeout(async {
         let (hub, _, identity) = hub_and_identity().await;
         let (relay, url) = listener().await;
         let address = hub.address();
@@ -107,7 +107,7 @@ async fn a_proof_that_is_relayed_from_another_address_is_not_valid() {
             }
         });
         let mut client = start(&url, &identity);
-        assert_eq!(reached(&mut client).await.0.owner, HubOwner::Unproven);
+        assert_eq!(wait_reached(&mut client).await.0.owner, HubOwner::Unproven);
         // A client that accepts only hubs of its user does not even send `hello`.
         let (sender, mut events) = mpsc::channel(8);
         let (hub, name, instance) = (url, String::new(), Instance::from_random(9));
@@ -123,16 +123,16 @@ async fn a_proof_that_is_relayed_from_another_address_is_not_valid() {
 
 #[tokio::test]
 async fn a_loopback_hub_cannot_announce_the_link_base_of_another_hub() {
-    within(async {
+    with_timeout(async {
         let (listener, url) = listener().await;
         let good: HubUrl = "http://192.0.2.1:7340".parse().unwrap();
         let mut client = start(&url, &HubIdentity::fresh());
-        let (_, mut socket) = hello_to(&listener).await;
-        welcome(&mut socket, &good).await;
-        let place = HubPlace { url: url.clone(), owner: HubOwner::Unproven };
-        assert_eq!(reached(&mut client).await, (place, url));
-        say(&mut socket, &HubMessage::LinkBase { link_base: good.to_string() }).await;
-        say(&mut socket, &HubMessage::Renamed { name: "x".into() }).await;
+        let (_, mut socket) = accept_hello(&listener).await;
+        send_welcome(&mut socket, &good).await;
+        let endpoint = HubEndpoint { url: url.clone(), owner: HubOwner::Unproven };
+        assert_eq!(wait_reached(&mut client).await, (endpoint, url));
+        send(&mut socket, &HubMessage::LinkBase { link_base: good.to_string() }).await;
+        send(&mut socket, &HubMessage::Renamed { name: "x".into() }).await;
         let next = client.events.recv().await;
         assert!(matches!(next, Some(ClientEvent::Message(HubMessage::Renamed { .. }))), "{next:?}");
     })
@@ -141,32 +141,32 @@ async fn a_loopback_hub_cannot_announce_the_link_base_of_another_hub() {
 
 #[tokio::test]
 async fn the_target_of_a_redirect_does_not_get_the_token_of_the_first_hub() {
-    within(async {
+    with_timeout(async {
         let (first, url) = listener().await;
         let (second, other) = listener().await;
         let token = Secret::from_random([7; 16]);
         let mut tokens = TokensInMemory::default();
-        tokens.keep(&HubPlace { url: url.clone(), owner: HubOwner::Unproven }, &token);
-        let mut client = Friend::start_with(&url, None, tokens);
+        tokens.keep(&HubEndpoint { url: url.clone(), owner: HubOwner::Unproven }, &token);
+        let mut client = TestClient::start_with(&url, None, tokens);
         let (mut stream, _) = first.accept().await.unwrap();
         let answer = format!(
             "HTTP/1.1 307 Temporary Redirect\r\nLocation: {other}/signal\r\n\
              Content-Length: 0\r\nConnection: close\r\n\r\n"
         );
         stream.write_all(answer.as_bytes()).await.unwrap();
-        let (hello, mut socket) = hello_to(&second).await;
+        let (hello, mut socket) = accept_hello(&second).await;
         assert_eq!(hello.get("token"), None, "{hello}");
-        welcome(&mut socket, &other).await;
-        assert_eq!(reached(&mut client).await.0.url, other);
+        send_welcome(&mut socket, &other).await;
+        assert_eq!(wait_reached(&mut client).await.0.url, other);
         // The token of the second hub is sent to that one only, and so is the token of the first.
         drop((socket, stream));
-        client.down().await;
+        client.wait_down().await;
         let (mut stream, _) = first.accept().await.unwrap();
         stream.write_all(answer.as_bytes()).await.unwrap();
-        let (hello, _socket) = hello_to(&second).await;
+        let (hello, _socket) = accept_hello(&second).await;
         assert_eq!(hello["token"], "01".repeat(16));
         drop((stream, _socket));
-        let (hello, _socket) = hello_to(&first).await;
+        let (hello, _socket) = accept_hello(&first).await;
         assert_eq!(hello["token"], "07".repeat(16));
     })
     .await;
@@ -174,7 +174,7 @@ async fn the_target_of_a_redirect_does_not_get_the_token_of_the_first_hub() {
 
 #[tokio::test]
 async fn a_client_proves_itself_only_to_a_hub_that_has_proven_itself() {
-    within(async {
+    with_timeout(async {
         let (listener, url) = listener().await;
         let _client = start(&url, &HubIdentity::fresh());
         let (mut stream, _) = listener.accept().await.unwrap();
@@ -183,7 +183,7 @@ async fn a_client_proves_itself_only_to_a_hub_that_has_proven_itself() {
         let head = String::from_utf8_lossy(&head[..length]).to_lowercase();
         assert!(head.contains("quintet-challenge: "), "the client sends a challenge: {head}");
         drop(stream);
-        let (hello, _socket) = hello_to(&listener).await;
+        let (hello, _socket) = accept_hello(&listener).await;
         assert_eq!(hello.get("proof"), None, "{hello}");
     })
     .await;
@@ -199,7 +199,7 @@ fn a_loopback_hub_that_announces_another_url_does_not_get_its_owner_keys() {
         let args = [&task[..], &["--hub", hub.as_str(), "--speaker", "none"]].concat();
         Program::start_in(home, &args, &[])
     };
-    let home = Folder::new();
+    let home = TempFolder::new();
     // The good hub is this user's, so that the program stores the key.
     let identity = HubIdentity::in_folder(&home.file("state").join("quintet")).unwrap();
     let (good, evil) = runtime.block_on(async { (hub_of(identity).await, listener().await) });
@@ -208,9 +208,9 @@ fn a_loopback_hub_that_announces_another_url_does_not_get_its_owner_keys() {
     let home = opener.kill();
     assert_eq!(std::fs::read_dir(home.file("state/quintet/owner")).unwrap().count(), 1);
     let _opener = program(home, &evil.1);
-    let open = runtime.block_on(within(async {
-        let (_, mut socket) = hello_to(&evil.0).await;
-        welcome(&mut socket, &good.1).await;
+    let open = runtime.block_on(with_timeout(async {
+        let (_, mut socket) = accept_hello(&evil.0).await;
+        send_welcome(&mut socket, &good.1).await;
         loop {
             let message = socket.next().await.unwrap().unwrap();
             let message: Value = serde_json::from_str(message.to_text().unwrap()).unwrap();
@@ -225,7 +225,7 @@ fn a_loopback_hub_that_announces_another_url_does_not_get_its_owner_keys() {
 #[test]
 fn a_generated_id_is_reopened_by_its_program_after_an_orderly_end_and_by_no_other() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let home = Folder::new();
+    let home = TempFolder::new();
     let identity = HubIdentity::in_folder(&home.file("state").join("quintet")).unwrap();
     let (_hub, url) = runtime.block_on(hub_of(identity));
     let open = |home, id: &[&str]| {
@@ -237,8 +237,8 @@ fn a_generated_id_is_reopened_by_its_program_after_an_orderly_end_and_by_no_othe
     opener.signal("TERM");
     opener.event("summary");
     let home = opener.kill();
-    let refused = open(Folder::new(), &["--id", &id]).end();
-    assert_eq!(refused.all("error")[0]["code"], "id-taken", "{:?}", refused.events);
+    let refused = open(TempFolder::new(), &["--id", &id]).wait_for_exit();
+    assert_eq!(refused.events_named("error")[0]["code"], "id-taken", "{:?}", refused.events);
     let mut opener = open(home, &["--id", &id]);
     assert_eq!(opener.event("opened")["session"], id.as_str());
 }

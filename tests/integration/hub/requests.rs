@@ -7,11 +7,11 @@ use quintet::{
 };
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
-use super::{Wire, http};
-use crate::rig::words::{MESH, hub, join, open, within};
+use super::{RawClient, http_exchange};
+use crate::rig::in_process_hub::{MESH, join, open, start_hub, with_timeout};
 
 /// The request of a browser that opens a WebSocket.
-fn upgrade(host: &str, origin: &str) -> String {
+fn upgrade_request(host: &str, origin: &str) -> String {
     format!(
         "GET /signal HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\nConnection: Upgrade\r\n\
          Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
@@ -20,19 +20,19 @@ fn upgrade(host: &str, origin: &str) -> String {
 }
 
 async fn status(hub: &Hub, request: &str) -> u16 {
-    let answer = http(hub.address(), request).await;
+    let answer = http_exchange(hub.address(), request).await;
     let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
     status.unwrap_or_else(|| panic!("{answer}"))
 }
 
 #[tokio::test]
 async fn a_page_with_a_rebound_name_is_refused() {
-    within(async {
-        let hub = hub().await;
+    with_timeout(async {
+        let hub = start_hub().await;
         let port = hub.address().port();
         let evil = format!("evil.example:{port}");
-        let opening = upgrade(&evil, &format!("http://{evil}"));
-        let answer = http(hub.address(), &opening).await;
+        let opening = upgrade_request(&evil, &format!("http://{evil}"));
+        let answer = http_exchange(hub.address(), &opening).await;
         assert!(answer.starts_with("HTTP/1.1 421 "), "{answer}");
         assert!(answer.contains("--public-url") && !answer.contains("evil"), "{answer}");
         for path in ["/", "/s/secret", "/signal", "/elsewhere"] {
@@ -47,7 +47,7 @@ async fn a_page_with_a_rebound_name_is_refused() {
 
 #[tokio::test]
 async fn a_hub_answers_to_the_public_name_that_it_was_given() {
-    within(async {
+    with_timeout(async {
         let public: HubUrl = "https://hub.example".parse().unwrap();
         let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into();
         let options = HubOptions { public: Some(public), ..HubOptions::at(listen) };
@@ -55,7 +55,7 @@ async fn a_hub_answers_to_the_public_name_that_it_was_given() {
         let page = "GET /s/a HTTP/1.1\r\nHost: hub.example\r\n\r\n";
         assert_eq!(status(&hub, page).await, 200);
         // A proxy that replaces the host.
-        let behind = upgrade(&hub.address().to_string(), "https://other.example");
+        let behind = upgrade_request(&hub.address().to_string(), "https://other.example");
         assert_eq!(status(&hub, &behind).await, 403);
         // An accepted connection stays open, so this only checks that it is accepted.
         let url = format!("ws://{}/signal", hub.address());
@@ -68,8 +68,8 @@ async fn a_hub_answers_to_the_public_name_that_it_was_given() {
 
 #[tokio::test]
 async fn a_request_without_one_valid_host_and_one_origin_is_refused() {
-    within(async {
-        let hub = hub().await;
+    with_timeout(async {
+        let hub = start_hub().await;
         let own = hub.address();
         for head in [
             "GET / HTTP/1.1\r\n".to_owned(),
@@ -83,15 +83,15 @@ async fn a_request_without_one_valid_host_and_one_origin_is_refused() {
         let absolute = format!("GET http://{own}/ HTTP/1.1\r\nHost: {own}\r\n\r\n");
         assert_eq!(status(&hub, &absolute).await, 200);
         let origin = format!("http://{own}");
-        let twice = upgrade(&own.to_string(), &format!("{origin}\r\nOrigin: {origin}"));
+        let twice = upgrade_request(&own.to_string(), &format!("{origin}\r\nOrigin: {origin}"));
         assert_eq!(status(&hub, &twice).await, 403);
         for body in ["Content-Length: 5\r\n\r\nhello", "Content-Length: 0\r\n\r\n"] {
-            let opening = upgrade(&own.to_string(), &origin);
+            let opening = upgrade_request(&own.to_string(), &origin);
             let with_body = opening.replace("\r\n\r\n", &format!("\r\n{body}"));
             assert_eq!(status(&hub, &with_body).await, 400, "{body:?}");
         }
         let chunked = "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
-        let opening = upgrade(&own.to_string(), &origin);
+        let opening = upgrade_request(&own.to_string(), &origin);
         let chunked = opening.replace("\r\n\r\n", &format!("\r\n{chunked}"));
         assert_eq!(status(&hub, &chunked).await, 400);
         for bare in [
@@ -108,13 +108,13 @@ async fn a_request_without_one_valid_host_and_one_origin_is_refused() {
 
 #[tokio::test]
 async fn head_gets_the_response_of_get_without_the_body() {
-    within(async {
-        let hub = hub().await;
+    with_timeout(async {
+        let hub = start_hub().await;
         for (path, status) in [("/s/town-hall", 200), ("/", 200), ("/x", 404), ("/signal", 426)] {
             let request =
                 |method: &str| format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-            let get = http(hub.address(), &request("GET")).await;
-            let head = http(hub.address(), &request("HEAD")).await;
+            let get = http_exchange(hub.address(), &request("GET")).await;
+            let head = http_exchange(hub.address(), &request("HEAD")).await;
             let (fields, page) = head.split_once("\r\n\r\n").unwrap();
             assert_eq!(page, "");
             assert!(fields.starts_with(&format!("HTTP/1.1 {status} ")), "{fields}");
@@ -130,11 +130,11 @@ async fn head_gets_the_response_of_get_without_the_body() {
 
 #[tokio::test]
 async fn every_response_forbids_search_engines_to_list_it() {
-    within(async {
-        let hub = hub().await;
+    with_timeout(async {
+        let hub = start_hub().await;
         for path in ["/", "/s/town-hall", "/s/", "/robots.txt", "/signal"] {
             let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-            let answer = http(hub.address(), &request).await;
+            let answer = http_exchange(hub.address(), &request).await;
             assert!(answer.contains("x-robots-tag: noindex"), "{answer}");
         }
     })
@@ -143,10 +143,10 @@ async fn every_response_forbids_search_engines_to_list_it() {
 
 #[tokio::test]
 async fn a_session_called_signal_has_a_page_too() {
-    within(async {
-        let hub = hub().await;
+    with_timeout(async {
+        let hub = start_hub().await;
         let request = "GET /s/signal HTTP/1.1\r\nHost: localhost\r\n\r\n";
-        let page = http(hub.address(), request).await;
+        let page = http_exchange(hub.address(), request).await;
         assert!(page.contains("/s/signal<"), "{page}");
     })
     .await;
@@ -154,14 +154,14 @@ async fn a_session_called_signal_has_a_page_too() {
 
 #[tokio::test]
 async fn payloads_and_fields_that_the_hub_does_not_know_are_relayed() {
-    within(async {
-        let hub = hub().await;
-        let (mut opener, mut guest) = (Wire::hello(&hub).await, Wire::hello(&hub).await);
-        opener.say(&open("a", MESH)).await;
-        opener.hear().await;
-        guest.say(&join("a", false)).await;
-        guest.hear().await;
-        opener.hear().await;
+    with_timeout(async {
+        let hub = start_hub().await;
+        let (mut opener, mut guest) = (RawClient::hello(&hub).await, RawClient::hello(&hub).await);
+        opener.send(&open("a", MESH)).await;
+        opener.recv().await;
+        guest.send(&join("a", false)).await;
+        guest.recv().await;
+        opener.recv().await;
         for payload in [
             r#"{"type":"hand-raised","since":0.1,"deep":{"list":[1,null]}}"#,
             r#"{"type":"candidate","generation":1,"candidate":"","usernameFragment":"a b"}"#,
@@ -169,7 +169,7 @@ async fn payloads_and_fields_that_the_hub_does_not_know_are_relayed() {
         ] {
             let to = &opener.participant;
             guest
-                .text(&format!(
+                .send_text(&format!(
                     r#"{{"type":"signal","session":"a","to":"{to}","payload":{payload}}}"#
                 ))
                 .await;

@@ -21,9 +21,9 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::rig::{
-    Folder,
+    TempFolder,
+    in_process_hub::{start_hub, with_timeout},
     process::Program,
-    words::{hub, within},
 };
 
 /// A certificate authority that no system knows.
@@ -48,7 +48,7 @@ impl Authority {
         let params = for_localhost(change);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        shown(&certificate, &key)
+        server_config(&certificate, &key)
     }
 }
 
@@ -59,7 +59,7 @@ fn for_localhost(change: impl FnOnce(&mut CertificateParams)) -> CertificatePara
     params
 }
 
-fn shown(certificate: &rcgen::Certificate, key: &KeyPair) -> Arc<ServerConfig> {
+fn server_config(certificate: &rcgen::Certificate, key: &KeyPair) -> Arc<ServerConfig> {
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
@@ -76,7 +76,7 @@ impl Drop for Port {
 }
 
 /// Listens, and runs `serve` for each connection.
-async fn port<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> Port
+async fn serve_on_port<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> Port
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -91,9 +91,9 @@ where
 }
 
 /// A TLS proxy in front of a hub.
-async fn proxy(hub: &Hub, config: Arc<ServerConfig>) -> Port {
+async fn tls_proxy(hub: &Hub, config: Arc<ServerConfig>) -> Port {
     let (acceptor, to) = (TlsAcceptor::from(config), hub.address());
-    port(move |stream| {
+    serve_on_port(move |stream| {
         let acceptor = acceptor.clone();
         async move {
             // A client that refuses the certificate disconnects.
@@ -106,8 +106,8 @@ async fn proxy(hub: &Hub, config: Arc<ServerConfig>) -> Port {
 }
 
 /// A server that redirects all requests.
-async fn sends_on(status: &'static str, to: String) -> Port {
-    port(move |mut stream| {
+async fn redirecting_server(status: &'static str, to: String) -> Port {
+    serve_on_port(move |mut stream| {
         let answer = format!(
             "HTTP/1.1 {status}\r\nLocation: {to}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
         );
@@ -123,8 +123,8 @@ async fn sends_on(status: &'static str, to: String) -> Port {
 }
 
 /// Opens a session at a hub with the real program; returns its link, or the error message.
-async fn opens(hub: String, trusted: &str) -> Result<String, String> {
-    let home = Folder::new();
+async fn open_session(hub: String, trusted: &str) -> Result<String, String> {
+    let home = TempFolder::new();
     let (file, folder) = (home.file("authorities.pem"), home.file("none"));
     fs::write(&file, trusted).unwrap();
     let event = spawn_blocking(move || {
@@ -148,15 +148,15 @@ async fn opens(hub: String, trusted: &str) -> Result<String, String> {
 
 #[tokio::test]
 async fn a_hub_whose_authority_the_system_trusts_is_trusted() {
-    within(async {
-        let (hub, authority) = (hub().await, Authority::new("one"));
-        let proxy_port = proxy(&hub, authority.server(|_| {})).await;
+    with_timeout(async {
+        let (hub, authority) = (start_hub().await, Authority::new("one"));
+        let proxy_port = tls_proxy(&hub, authority.server(|_| {})).await;
         let url = format!("https://localhost:{}", proxy_port.0.port());
-        let link = opens(url.clone(), &authority.pem).await;
+        let link = open_session(url.clone(), &authority.pem).await;
         // A hub behind a proxy cannot prove its identity, so the given address is kept.
         let base = format!("{url}/s/");
         assert!(link.as_ref().is_ok_and(|link| link.starts_with(&base)), "{link:?}");
-        let wrong = opens(url, &Authority::new("another").pem).await.unwrap_err();
+        let wrong = open_session(url, &Authority::new("another").pem).await.unwrap_err();
         assert!(wrong.contains("an authority that this computer does not know"), "{wrong}");
     })
     .await;
@@ -164,11 +164,11 @@ async fn a_hub_whose_authority_the_system_trusts_is_trusted() {
 
 #[tokio::test]
 async fn the_error_names_the_fault_of_a_certificate() {
-    within(async {
-        let (hub, authority) = (hub().await, Authority::new("one"));
+    with_timeout(async {
+        let (hub, authority) = (start_hub().await, Authority::new("one"));
         let self_signed = |change: fn(&mut CertificateParams)| {
             let key = KeyPair::generate().unwrap();
-            shown(&for_localhost(change).self_signed(&key).unwrap(), &key)
+            server_config(&for_localhost(change).self_signed(&key).unwrap(), &key)
         };
         let other = |params: &mut CertificateParams| {
             *params = CertificateParams::new(vec!["other.example".to_owned()]).unwrap();
@@ -189,9 +189,9 @@ async fn the_error_names_the_fault_of_a_certificate() {
                 "is signed by nobody but the hub itself",
             ),
         ] {
-            let proxy_port = proxy(&hub, server).await;
+            let proxy_port = tls_proxy(&hub, server).await;
             let url = format!("https://localhost:{}", proxy_port.0.port());
-            let message = opens(url.clone(), &authority.pem).await.unwrap_err();
+            let message = open_session(url.clone(), &authority.pem).await.unwrap_err();
             assert!(message.contains(what) && message.contains(&url), "{what}: {message}");
             assert!(message.contains("cannot be trusted"), "{message}");
         }
@@ -201,9 +201,9 @@ async fn the_error_names_the_fault_of_a_certificate() {
 
 #[tokio::test]
 async fn https_to_a_plain_hub_fails_with_the_http_address_in_the_error() {
-    within(async {
-        let hub = hub().await;
-        let message = opens(format!("https://{}", hub.address()), "").await.unwrap_err();
+    with_timeout(async {
+        let hub = start_hub().await;
+        let message = open_session(format!("https://{}", hub.address()), "").await.unwrap_err();
         let instead = format!("its address is http://{},", hub.address());
         assert!(message.contains("does not use https") && message.contains(&instead), "{message}");
     })
@@ -212,13 +212,13 @@ async fn https_to_a_plain_hub_fails_with_the_http_address_in_the_error() {
 
 #[tokio::test]
 async fn http_to_a_hub_behind_tls_is_upgraded_to_https() {
-    within(async {
-        let (hub, authority) = (hub().await, Authority::new("one"));
-        let proxy_port = proxy(&hub, authority.server(|_| {})).await;
+    with_timeout(async {
+        let (hub, authority) = (start_hub().await, Authority::new("one"));
+        let proxy_port = tls_proxy(&hub, authority.server(|_| {})).await;
         let url = format!("http://localhost:{}", proxy_port.0.port());
-        assert!(opens(url.clone(), &authority.pem).await.is_ok());
+        assert!(open_session(url.clone(), &authority.pem).await.is_ok());
         // Its certificate is verified as well.
-        let message = opens(url, "").await.unwrap_err();
+        let message = open_session(url, "").await.unwrap_err();
         let secure = format!("https://localhost:{}", proxy_port.0.port());
         assert!(message.contains(&secure) && message.contains("does not know"), "{message}");
     })
@@ -227,21 +227,21 @@ async fn http_to_a_hub_behind_tls_is_upgraded_to_https() {
 
 #[tokio::test]
 async fn redirects_to_https_are_followed_and_endless_or_foreign_ones_are_reported() {
-    within(async {
-        let (hub, authority) = (hub().await, Authority::new("one"));
-        let proxy_port = proxy(&hub, authority.server(|_| {})).await;
+    with_timeout(async {
+        let (hub, authority) = (start_hub().await, Authority::new("one"));
+        let proxy_port = tls_proxy(&hub, authority.server(|_| {})).await;
         let secure = format!("https://localhost:{}", proxy_port.0.port());
         for status in ["301 Moved Permanently", "307 Temporary Redirect", "308 Permanent Redirect"]
         {
-            let old = sends_on(status, format!("{secure}/signal")).await;
-            let link = opens(format!("http://{}", old.0), &authority.pem).await;
+            let old = redirecting_server(status, format!("{secure}/signal")).await;
+            let link = open_session(format!("http://{}", old.0), &authority.pem).await;
             assert!(link.is_ok(), "{status}: {link:?}");
         }
-        let around = sends_on("302 Found", "/signal".to_owned()).await;
-        let message = opens(format!("http://{}", around.0), "").await.unwrap_err();
+        let around = redirecting_server("302 Found", "/signal".to_owned()).await;
+        let message = open_session(format!("http://{}", around.0), "").await.unwrap_err();
         assert!(message.contains("without end"), "{message}");
-        let login = sends_on("302 Found", "/login".to_owned()).await;
-        let message = opens(format!("http://{}", login.0), "").await.unwrap_err();
+        let login = redirecting_server("302 Found", "/login".to_owned()).await;
+        let message = open_session(format!("http://{}", login.0), "").await.unwrap_err();
         assert!(message.contains("is no Quintet hub: it sends us to /login"), "{message}");
     })
     .await;

@@ -5,15 +5,15 @@
 use quintet::{
     media::{EncodedAudio, Fanout},
     model::{
-        Agreement, Candidate,
+        Candidate,
         Direction::{RecvOnly, SendRecv},
-        Media, MediaSet, PeerEvent, PeerMedia,
+        Media, MediaSet, NegotiatedMedia, PeerEvent, PeerMedia,
     },
 };
 
 use super::{
     frames::audio_packet,
-    pair::{End, Pair, audio_video, guarded, sections},
+    pair::{Endpoint, Pair, audio_video, guarded, sections},
 };
 
 const OFFER: &str = include_str!("chromium-offer.sdp");
@@ -50,22 +50,22 @@ fn setups(sdp: &str) -> Vec<&str> {
     sdp.lines().filter_map(|line| line.strip_prefix("a=setup:")).collect()
 }
 
-fn candidates(end: &End) -> Vec<&Candidate> {
+fn candidates(end: &Endpoint) -> Vec<&Candidate> {
     let candidates = end.events.iter().filter_map(|event| match event {
         PeerEvent::Candidate(candidate) => Some(candidate),
-        PeerEvent::Description { .. }
-        | PeerEvent::Done { .. }
-        | PeerEvent::Refused { .. }
-        | PeerEvent::Agreed(_)
+        PeerEvent::LocalDescription { .. }
+        | PeerEvent::Applied { .. }
+        | PeerEvent::Failed { .. }
+        | PeerEvent::Negotiated(_)
         | PeerEvent::State(_)
-        | PeerEvent::Writable
-        | PeerEvent::Read(_) => None,
+        | PeerEvent::ChannelOpen
+        | PeerEvent::ChannelMessage(_) => None,
     });
     candidates.collect()
 }
 
 /// Checks that audio from one endpoint arrives at the other.
-async fn audio_arrives(from: &End, at: &mut End) {
+async fn audio_arrives(from: &Endpoint, at: &mut Endpoint) {
     let fanout = Fanout::<EncodedAudio>::default();
     from.connection.send_audio(Some(fanout.subscribe(64)));
     fanout.publish(audio_packet(7));
@@ -93,7 +93,7 @@ async fn a_section_that_is_answered_with_port_0_is_left_out_and_the_others_conne
         if media == Media::Data {
             audio_arrives(&pair.a, &mut pair.b).await;
         } else {
-            let is_writable = |end: &End| end.events.contains(&PeerEvent::Writable);
+            let is_writable = |end: &Endpoint| end.events.contains(&PeerEvent::ChannelOpen);
             pair.until("open data channels", |a, b| is_writable(a) && is_writable(b)).await;
         }
         // Candidates are for the first section that is not rejected.
@@ -120,8 +120,8 @@ async fn a_rejected_section_keeps_its_position_and_is_not_offered_again() {
         let answer = pair.b.accept_offer(&again);
         let answer = pair.b.description(answer).await;
         assert_eq!(sections(&answer), expected, "{answer}");
-        let step = pair.a.accept_answer(&answer);
-        assert_eq!(pair.a.outcome_of(step).await, PeerEvent::Done { step });
+        let operation = pair.a.accept_answer(&answer);
+        assert_eq!(pair.a.outcome_of(operation).await, PeerEvent::Applied { operation });
         assert_eq!(pair.b.agreement().await.left_out, Some(MediaSet::AUDIO));
     }
 }
@@ -132,7 +132,7 @@ async fn a_browsers_offer_is_answered_with_the_formats_that_both_ends_support() 
     let no_video = ["audio sendrecv", "video rejected inactive", "application sendrecv"];
     let no_audio = ["audio rejected inactive", "video sendrecv", "application sendrecv"];
     let without = |media: Option<Media>| {
-        let mut agreement = Agreement::default();
+        let mut agreement = NegotiatedMedia::default();
         media.into_iter().for_each(|media| agreement.leave_out(media));
         agreement
     };
@@ -141,7 +141,7 @@ async fn a_browsers_offer_is_answered_with_the_formats_that_both_ends_support() 
         (OFFER_VP8_ONLY, no_video, without(Some(Media::Video))),
         (OFFER_WITHOUT_OPUS, no_audio, without(Some(Media::Audio))),
     ] {
-        let mut end = End::open("b", ALL, None);
+        let mut end = Endpoint::open("b", ALL, None);
         let answer = end.accept_offer(offer);
         let answer = end.description(answer).await;
         assert_eq!(sections(&answer), expected, "{answer}");
@@ -162,7 +162,7 @@ async fn a_browsers_offer_is_answered_with_the_formats_that_both_ends_support() 
 
 #[tokio::test]
 async fn a_viewer_rejects_video_that_it_cannot_decode() {
-    let mut end = End::open("b", audio_video(RecvOnly), None);
+    let mut end = Endpoint::open("b", audio_video(RecvOnly), None);
     let answer = end.accept_offer(OFFER_VP8_ONLY);
     let answer = end.description(answer).await;
     let expected = ["audio recvonly", "video rejected inactive"];
@@ -172,7 +172,7 @@ async fn a_viewer_rejects_video_that_it_cannot_decode() {
 #[tokio::test]
 async fn if_all_sections_are_rejected_either_end_reports_an_empty_agreement() {
     let video = PeerMedia { audio: None, video: Some(SendRecv), data: false };
-    let mut nothing = Agreement::default();
+    let mut nothing = NegotiatedMedia::default();
     nothing.leave_out(Media::Video);
     assert!(nothing.is_empty(video) && !nothing.is_empty(ALL));
     // The remote peer offers.
@@ -180,30 +180,30 @@ async fn if_all_sections_are_rejected_either_end_reports_an_empty_agreement() {
         "m=application 9 UDP/DTLS/SCTP webrtc-datachannel",
         "m=application 0 UDP/DTLS/SCTP webrtc-datachannel",
     );
-    let mut end = End::open("b", video, None);
+    let mut end = Endpoint::open("b", video, None);
     let answer = end.accept_offer(&video_only);
     let answer = end.description(answer).await;
     assert!(sections(&answer).iter().all(|section| section.contains("rejected")), "{answer}");
     assert_eq!(end.agreement().await, nothing);
     // The remote peer answers.
-    let mut end = End::open("a", video, None);
+    let mut end = Endpoint::open("a", video, None);
     let offer = end.make_offer(false);
     let offer = end.description(offer).await;
     let answer = rejecting(&offer.replace("actpass", "active"), 0);
-    let step = end.accept_answer(&answer);
-    assert_eq!(end.outcome_of(step).await, PeerEvent::Done { step });
+    let operation = end.accept_answer(&answer);
+    assert_eq!(end.outcome_of(operation).await, PeerEvent::Applied { operation });
     assert_eq!(end.agreement().await, nothing);
 }
 
 /// One endpoint offers and the other one answers. Returns the answer.
-async fn exchange(from: &mut End, to: &mut End, restart: bool) -> String {
+async fn exchange(from: &mut Endpoint, to: &mut Endpoint, restart: bool) -> String {
     let offer = from.make_offer(restart);
     let offer = from.description(offer).await;
     assert_eq!(setups(&offer), ["actpass"; 2], "{offer}");
     let answer = to.accept_offer(&offer);
     let answer = to.description(answer).await;
-    let step = from.accept_answer(&answer);
-    assert_eq!(from.outcome_of(step).await, PeerEvent::Done { step });
+    let operation = from.accept_answer(&answer);
+    assert_eq!(from.outcome_of(operation).await, PeerEvent::Applied { operation });
     answer
 }
 
@@ -237,9 +237,9 @@ async fn an_offer_with_a_fixed_dtls_role_is_followed() {
         let offer = a.make_offer(false);
         let offer = a.description(offer).await;
         let other = if answered == "passive" { "passive" } else { "active" };
-        let step = b.accept_offer(&offer.replace("actpass", other));
-        let outcome = b.outcome_of(step).await;
-        let PeerEvent::Refused { reason, .. } = outcome else { panic!("{outcome:?}") };
+        let operation = b.accept_offer(&offer.replace("actpass", other));
+        let outcome = b.outcome_of(operation).await;
+        let PeerEvent::Failed { reason, .. } = outcome else { panic!("{outcome:?}") };
         assert!(reason.contains("handshake"), "{reason}");
     }
 }

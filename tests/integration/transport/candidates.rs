@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::pair::{End, Pair, audio_video};
+use super::pair::{Endpoint, Pair, audio_video};
 
 /// How long the victims count packets.
 const COUNTED: Duration = Duration::from_secs(10);
@@ -82,10 +82,10 @@ impl Victim {
 }
 
 /// An endpoint that has made an offer and accepted the answer of a guest with these candidates.
-async fn answered(budget: CheckBudget, lines: &[String]) -> End {
+async fn answered(budget: CheckBudget, lines: &[String]) -> Endpoint {
     let media = audio_video(SendOnly);
-    let mut end = End::with_budget(budget, "opener", media, None);
-    let mut guest = End::open("guest", media, None);
+    let mut end = Endpoint::with_budget(budget, "opener", media, None);
+    let mut guest = Endpoint::open("guest", media, None);
     let offer = end.make_offer(false);
     let offer = end.description(offer).await;
     let offer = offer.lines().filter(|line| !line.starts_with("a=candidate"));
@@ -98,7 +98,7 @@ async fn answered(budget: CheckBudget, lines: &[String]) -> End {
     end
 }
 
-fn trickle(end: &End, lines: &[String]) {
+fn trickle(end: &Endpoint, lines: &[String]) {
     for line in lines {
         let (line, mid) = (line.clone(), Some("0".to_owned()));
         end.connection.command(PeerCommand::AddCandidate(Candidate { line, mid, index: Some(0) }));
@@ -120,7 +120,7 @@ async fn the_candidates_of_one_guest_cause_no_flood() {
     let mut budgets = CheckBudgets::new();
     let mut name = 0;
     while Instant::now() < end {
-        let guest = answered(budgets.of(name), &rejoined.lines(4)).await;
+        let guest = answered(budgets.for_participant(name), &rejoined.lines(4)).await;
         sleep(Duration::from_millis(60)).await;
         name += 1;
         drop(guest);
@@ -137,7 +137,7 @@ async fn the_candidates_of_all_guests_together_cause_no_flood() {
     let mut budgets = CheckBudgets::new();
     let mut guests = JoinSet::new();
     for guest in 0..24 {
-        let budget = budgets.of(guest);
+        let budget = budgets.for_participant(guest);
         let lines = victim.lines(PORTS);
         guests.spawn(async move {
             while Instant::now() < end {
@@ -207,6 +207,6 @@ async fn a_guest_with_many_unreachable_candidates_is_reached_on_its_reachable_on
         trickle(&pair.b, &lines);
     }
     pair.until_connected().await;
-    let failed = |end: &End| end.events.contains(&PeerEvent::State(PeerState::Failed));
+    let failed = |end: &Endpoint| end.events.contains(&PeerEvent::State(PeerState::Failed));
     assert!(!failed(&pair.a) && !failed(&pair.b));
 }

@@ -7,7 +7,7 @@ use quintet::{
     transport::Impairment,
 };
 
-use super::pair::{End, Pair};
+use super::pair::{Endpoint, Pair};
 
 const DATA: PeerMedia = PeerMedia { audio: None, video: None, data: true };
 
@@ -15,20 +15,20 @@ fn text(number: u64, text: &str) -> ChatMessage {
     ChatMessage::Text { number, text: ChatText::new(text).expect("a valid text") }
 }
 
-fn write(end: &End, message: ChatMessage) {
-    end.connection.command(PeerCommand::Write(message));
+fn write(end: &Endpoint, message: ChatMessage) {
+    end.connection.command(PeerCommand::SendChannelMessage(message));
 }
 
 /// The messages that an endpoint has read so far.
-fn read(end: &End) -> Vec<&ChatMessage> {
+fn read(end: &Endpoint) -> Vec<&ChatMessage> {
     let read = end.events.iter().filter_map(|event| {
-        if let PeerEvent::Read(message) = event { Some(message) } else { None }
+        if let PeerEvent::ChannelMessage(message) = event { Some(message) } else { None }
     });
     read.collect()
 }
 
-fn is_writable(end: &End) -> bool {
-    end.events.contains(&PeerEvent::Writable)
+fn is_writable(end: &Endpoint) -> bool {
+    end.events.contains(&PeerEvent::ChannelOpen)
 }
 
 async fn writable(pair: &mut Pair) {
@@ -67,7 +67,7 @@ async fn messages_arrive_over_a_network_that_loses_packets_and_fails_for_a_while
     for message in &sent[20..] {
         write(&pair.a, message.clone());
     }
-    let disconnected = |end: &End| end.state == Some(PeerState::Disconnected);
+    let disconnected = |end: &Endpoint| end.state == Some(PeerState::Disconnected);
     pair.until("both to be disconnected", |a, b| disconnected(a) && disconnected(b)).await;
     pair.a.connection.impair(bad);
     pair.b.connection.impair(bad);

@@ -10,7 +10,7 @@ use tokio::net::UdpSocket;
 
 use super::{
     frames::audio_packet,
-    pair::{End, guarded},
+    pair::{Endpoint, guarded},
 };
 
 const AUDIO: PeerMedia = PeerMedia { audio: Some(SendRecv), video: None, data: false };
@@ -20,7 +20,7 @@ const EARLY: usize = 20;
 
 #[tokio::test]
 async fn media_that_overtake_the_end_of_the_handshake_are_not_lost() {
-    let (mut a, mut b) = (End::open("a", AUDIO, None), End::open("b", AUDIO, None));
+    let (mut a, mut b) = (Endpoint::open("a", AUDIO, None), Endpoint::open("b", AUDIO, None));
     let offer = a.make_offer(false);
     let offer = a.description(offer).await;
     let from_a = candidate(&mut a, |_| true).await;
@@ -108,7 +108,10 @@ pub(crate) async fn listen(ip: IpAddr) -> UdpSocket {
 }
 
 /// The first candidate with a suitable address; both endpoints have the same addresses.
-pub(crate) async fn candidate(end: &mut End, is_suitable: impl Fn(IpAddr) -> bool) -> Candidate {
+pub(crate) async fn candidate(
+    end: &mut Endpoint,
+    is_suitable: impl Fn(IpAddr) -> bool,
+) -> Candidate {
     loop {
         if let PeerEvent::Candidate(candidate) = end.next().await
             && is_suitable(address(&candidate).0)

@@ -13,7 +13,7 @@ use quintet::{
 
 use super::{
     frames::{frame, keyframe_request, nal_units, next_frame, reassemble},
-    pair::{End, Pair, guarded},
+    pair::{Endpoint, Pair, guarded},
 };
 
 const VIDEO: PeerMedia = PeerMedia { audio: None, video: Some(SendRecv), data: false };
@@ -26,7 +26,7 @@ async fn a_connection_over_a_network_that_fails_and_returns_is_connected_again()
     pair.connect().await;
     pair.a.connection.impair(Impairment { down: true, ..network });
     pair.b.connection.impair(Impairment { down: true, ..network });
-    let disconnected = |end: &End| end.state == Some(PeerState::Disconnected);
+    let disconnected = |end: &Endpoint| end.state == Some(PeerState::Disconnected);
     pair.until("both to be disconnected", |a, b| disconnected(a) && disconnected(b)).await;
     pair.a.connection.impair(network);
     pair.b.connection.impair(network);
@@ -118,7 +118,7 @@ async fn with_flipped_bits_video_continues_and_no_frame_is_wrong() {
     let complete: Vec<_> = frames.into_values().filter_map(complete).collect();
     println!("{} of {FRAMES} frames arrived", complete.len());
     assert!(complete.iter().all(|packets| sent.contains(&reassemble(packets))), "a wrong frame");
-    assert!(pair.a.connection.traffic().repeated > 0, "nothing was corrupted");
+    assert!(pair.a.connection.traffic().retransmitted > 0, "nothing was corrupted");
     assert!(complete.len() as f64 > f64::from(FRAMES) * 0.9, "{} frames", complete.len());
 
     pair.a.connection.impair(network);
@@ -170,5 +170,5 @@ async fn lost_packets_are_retransmitted_a_limited_number_of_times() {
     println!("seed {seed}: {} different packets arrived of {traffic:?}", arrived.len());
     assert!(traffic.sent >= u64::from(FRAMES) * 4, "too few packets were sent");
     assert!(arrived.len() as f64 > traffic.sent as f64 * 0.98);
-    assert!((traffic.repeated as f64) < traffic.sent as f64 * 0.3);
+    assert!((traffic.retransmitted as f64) < traffic.sent as f64 * 0.3);
 }

@@ -17,12 +17,12 @@ use quintet::{
 
 use super::{
     frames::{audio_packet, frame, keyframe_request, nal_units, next_frame, reassemble},
-    pair::{End, Pair, audio_video, guarded},
+    pair::{Endpoint, Pair, audio_video, guarded},
 };
 
 const VIDEO: PeerMedia = PeerMedia { audio: None, video: Some(SendRecv), data: false };
 
-async fn track(end: &mut End) -> IncomingTrack {
+async fn track(end: &mut Endpoint) -> IncomingTrack {
     guarded("a track", end.tracks.recv()).await.expect("the connection is alive")
 }
 
@@ -54,7 +54,7 @@ async fn a_new_peer_requests_a_keyframe_and_a_real_frame_arrives_complete() {
 
     let mut track = track(&mut pair.b).await;
     assert_eq!((track.peer, track.media), (quintet::model::PeerId(7), Media::Video));
-    assert_eq!((track.stream.as_str(), track.mix.as_str()), ("stream-a", "video-a"));
+    assert_eq!((track.stream_id.as_str(), track.source_id.as_str()), ("stream-a", "video-a"));
     let packets = next_frame(&mut track.packets).await;
     assert!(packets.len() > 3, "SPS and PPS, and a fragmented slice");
     assert!(packets.iter().all(|packet| packet.timestamp == time.rtp(90_000)));
@@ -74,7 +74,7 @@ async fn audio_arrives_packet_by_packet_with_its_sample_clock() {
     pair.b.connection.send_audio(Some(fanout.subscribe(64)));
     (100..110).for_each(|number| fanout.publish(audio_packet(number)));
     let mut track = track(&mut pair.a).await;
-    assert_eq!((track.media, track.mix.as_str()), (Media::Audio, "audio-b"));
+    assert_eq!((track.media, track.source_id.as_str()), (Media::Audio, "audio-b"));
     let first = guarded("audio", track.packets.recv()).await.unwrap();
     for number in 101..110 {
         let packet = guarded("audio", track.packets.recv()).await.unwrap();
@@ -95,9 +95,9 @@ async fn the_receivers_keyframe_request_reaches_the_senders_subscription() {
     let mut track = track(&mut pair.b).await;
     next_frame(&mut track.packets).await;
     fanout.take_keyframe_request();
-    track.keyframes.request();
+    track.keyframe_request.request();
     keyframe_request(&fanout).await;
-    track.keyframes.request();
+    track.keyframe_request.request();
     keyframe_request(&fanout).await;
 }
 

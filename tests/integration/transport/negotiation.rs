@@ -9,7 +9,7 @@ use quintet::{
     transport::Connection,
 };
 
-use super::pair::{End, Pair, audio_video, descriptions, sections};
+use super::pair::{Endpoint, Pair, audio_video, descriptions, sections};
 
 fn media(audio: Option<Direction>, video: Option<Direction>, data: bool) -> PeerMedia {
     PeerMedia { audio, video, data }
@@ -77,8 +77,8 @@ async fn renegotiate(pair: &mut Pair) {
     let offer = pair.a.description(offer).await;
     let answer = pair.b.accept_offer(&offer);
     let answer = pair.b.description(answer).await;
-    let step = pair.a.accept_answer(&answer);
-    assert_eq!(pair.a.outcome_of(step).await, PeerEvent::Done { step });
+    let operation = pair.a.accept_answer(&answer);
+    assert_eq!(pair.a.outcome_of(operation).await, PeerEvent::Applied { operation });
 }
 
 #[tokio::test]
@@ -103,7 +103,7 @@ async fn an_offer_with_other_directions_is_answered_with_what_both_ends_want() {
 
 #[tokio::test]
 async fn candidates_are_sent_after_the_description_and_end_with_an_empty_line() {
-    let mut end = End::open("a", audio_video(SendRecv), None);
+    let mut end = Endpoint::open("a", audio_video(SendRecv), None);
     end.make_offer(false);
     let mut lines = vec![];
     while lines.last() != Some(&String::new()) {
@@ -112,7 +112,7 @@ async fn candidates_are_sent_after_the_description_and_end_with_an_empty_line() 
             lines.push(line);
         }
     }
-    assert!(matches!(end.events[0], PeerEvent::Description { .. }));
+    assert!(matches!(end.events[0], PeerEvent::LocalDescription { .. }));
     lines.pop();
     assert!(!lines.is_empty());
     assert!(lines.iter().all(|line| line.starts_with("candidate:") && line.contains(" udp ")));
@@ -126,10 +126,10 @@ async fn after_glare_the_polite_end_rolls_back_its_offer_and_accepts_the_other()
     pair.b.description(theirs).await;
 
     let early = pair.b.accept_offer(&offer);
-    assert!(matches!(pair.b.outcome_of(early).await, PeerEvent::Refused { .. }));
+    assert!(matches!(pair.b.outcome_of(early).await, PeerEvent::Failed { .. }));
     pair.b.events.clear();
-    let rollback = pair.b.command(|step| PeerCommand::Rollback { step });
-    assert_eq!(pair.b.outcome_of(rollback).await, PeerEvent::Done { step: rollback });
+    let rollback = pair.b.command(|operation| PeerCommand::Rollback { operation });
+    assert_eq!(pair.b.outcome_of(rollback).await, PeerEvent::Applied { operation: rollback });
     let answer = pair.b.accept_offer(&offer);
     let answer = pair.b.description(answer).await;
     assert_eq!(sections(&answer), expected(audio_video(SendRecv)));
@@ -143,17 +143,17 @@ async fn after_glare_the_polite_end_rolls_back_its_offer_and_accepts_the_other()
 
 #[tokio::test]
 async fn a_command_that_is_not_legal_now_is_refused() {
-    let mut end = End::open("a", audio_video(SendRecv), None);
-    let rollback = end.command(|step| PeerCommand::Rollback { step });
-    assert!(matches!(end.outcome_of(rollback).await, PeerEvent::Refused { .. }));
+    let mut end = Endpoint::open("a", audio_video(SendRecv), None);
+    let rollback = end.command(|operation| PeerCommand::Rollback { operation });
+    assert!(matches!(end.outcome_of(rollback).await, PeerEvent::Failed { .. }));
     let answer = end.accept_answer("v=0");
-    assert!(matches!(end.outcome_of(answer).await, PeerEvent::Refused { .. }));
+    assert!(matches!(end.outcome_of(answer).await, PeerEvent::Failed { .. }));
     let offer = end.make_offer(false);
     let offer = end.description(offer).await;
     let again = end.make_offer(false);
-    assert!(matches!(end.outcome_of(again).await, PeerEvent::Refused { .. }));
+    assert!(matches!(end.outcome_of(again).await, PeerEvent::Failed { .. }));
     let own_offer_as_answer = end.accept_answer(&offer.replace("m=video", "m=audio"));
-    assert!(matches!(end.outcome_of(own_offer_as_answer).await, PeerEvent::Refused { .. }));
+    assert!(matches!(end.outcome_of(own_offer_as_answer).await, PeerEvent::Failed { .. }));
 }
 
 #[tokio::test]
@@ -166,9 +166,9 @@ async fn garbage_is_refused_and_the_connection_stays_usable() {
     let long = "x".repeat(1 << 20);
     for garbage in ["", "hello", "v=0\r\nm=audio", cut, &no_fingerprint, &long, "v=0\r\n\0\u{fe0f}"]
     {
-        let step = pair.b.accept_offer(garbage);
-        let outcome = pair.b.outcome_of(step).await;
-        assert!(matches!(outcome, PeerEvent::Refused { .. }), "{garbage:.40}: {outcome:?}");
+        let operation = pair.b.accept_offer(garbage);
+        let outcome = pair.b.outcome_of(operation).await;
+        assert!(matches!(outcome, PeerEvent::Failed { .. }), "{garbage:.40}: {outcome:?}");
     }
     for line in ["", "candidate:", "candidate:x y udp z 999.0.0.1 99999 typ host", "\0", &long] {
         let line = line.to_owned();
@@ -184,11 +184,11 @@ async fn garbage_is_refused_and_the_connection_stays_usable() {
 
     let other_sections = answer.replace("m=video", "m=audio");
     for garbage in ["", "v=0", &other_sections, &offer.replace("a=ice-pwd", "a=ice-pw")] {
-        let step = pair.a.accept_answer(garbage);
-        let outcome = pair.a.outcome_of(step).await;
-        assert!(matches!(outcome, PeerEvent::Refused { .. }), "{garbage:.40}: {outcome:?}");
+        let operation = pair.a.accept_answer(garbage);
+        let outcome = pair.a.outcome_of(operation).await;
+        assert!(matches!(outcome, PeerEvent::Failed { .. }), "{garbage:.40}: {outcome:?}");
     }
-    pair.a.events.retain(|event| !matches!(event, PeerEvent::Refused { .. }));
+    pair.a.events.retain(|event| !matches!(event, PeerEvent::Failed { .. }));
     pair.a.accept_answer(&answer);
     pair.until_connected().await;
 }
@@ -196,13 +196,13 @@ async fn garbage_is_refused_and_the_connection_stays_usable() {
 #[tokio::test]
 async fn an_offer_of_another_connection_is_refused_and_the_running_one_stays_usable() {
     let mut pair = Pair::connected(audio_video(SendRecv), audio_video(SendRecv)).await;
-    let mut other = End::open("other", audio_video(SendRecv), None);
+    let mut other = Endpoint::open("other", audio_video(SendRecv), None);
     let offer = other.make_offer(false);
     let offer = other.description(offer).await;
     for end in [&mut pair.a, &mut pair.b] {
-        let step = end.accept_offer(&offer);
-        let outcome = end.outcome_of(step).await;
-        let PeerEvent::Refused { reason, .. } = outcome else { panic!("{outcome:?}") };
+        let operation = end.accept_offer(&offer);
+        let outcome = end.outcome_of(operation).await;
+        let PeerEvent::Failed { reason, .. } = outcome else { panic!("{outcome:?}") };
         assert!(reason.contains("another certificate"), "{reason}");
     }
     renegotiate(&mut pair).await;
@@ -214,18 +214,18 @@ async fn an_offer_that_cannot_be_answered_is_refused_and_ends_the_connection() {
     let offer = pair.a.make_offer(false);
     let offer = pair.a.description(offer).await;
     // webrtc-rs notices only after it has answered that it cannot distinguish the tracks.
-    let step = pair.b.accept_offer(&offer.replace("a=ssrc:", "a=no-ssrc:"));
-    assert!(matches!(pair.b.outcome_of(step).await, PeerEvent::Refused { .. }));
+    let operation = pair.b.accept_offer(&offer.replace("a=ssrc:", "a=no-ssrc:"));
+    assert!(matches!(pair.b.outcome_of(operation).await, PeerEvent::Failed { .. }));
     assert_eq!(pair.b.next().await, PeerEvent::State(PeerState::Failed));
 }
 
 #[tokio::test]
 async fn every_mutilated_offer_has_an_outcome() {
-    let mut source = End::open("a", audio_video(SendRecv), None);
+    let mut source = Endpoint::open("a", audio_video(SendRecv), None);
     let offer = source.make_offer(false);
     let offer = source.description(offer).await;
     let lines: Vec<&str> = offer.split_inclusive("\r\n").collect();
-    let mut end = End::open("b", audio_video(SendRecv), None);
+    let mut end = Endpoint::open("b", audio_video(SendRecv), None);
     for skipped in 0..lines.len() {
         let (before, after) = (lines[..skipped].concat(), lines[skipped + 1..].concat());
         let doubled = lines[skipped].repeat(2);
@@ -234,23 +234,23 @@ async fn every_mutilated_offer_has_an_outcome() {
         let huge = format!("{name}:99999999999999999999 -1 {}\r\n", value.trim_end());
         for mutilated in ["", &doubled, &swapped, &huge] {
             if end.state == Some(PeerState::Failed) {
-                end = End::open("b", audio_video(SendRecv), None);
+                end = Endpoint::open("b", audio_video(SendRecv), None);
             }
-            let step = end.accept_offer(&format!("{before}{mutilated}{after}"));
-            end.outcome_of(step).await;
+            let operation = end.accept_offer(&format!("{before}{mutilated}{after}"));
+            end.outcome_of(operation).await;
         }
     }
 }
 
 #[tokio::test]
 async fn a_full_command_queue_makes_the_connection_fail() {
-    let mut end = End::open("a", audio_video(SendRecv), None);
+    let mut end = Endpoint::open("a", audio_video(SendRecv), None);
     for _ in 0..400 {
         end.make_offer(false);
     }
     end.until_state(PeerState::Failed).await;
     let late = end.make_offer(false);
-    assert!(matches!(end.outcome_of(late).await, PeerEvent::Refused { .. }));
+    assert!(matches!(end.outcome_of(late).await, PeerEvent::Failed { .. }));
 }
 
 #[tokio::test]
@@ -268,7 +268,7 @@ async fn a_connection_that_cannot_be_built_reports_that_it_failed() {
         paths: Default::default(),
         checks: Default::default(),
     };
-    let sinks = quintet::transport::Outlets { events: events_in, tracks };
+    let sinks = quintet::transport::EventSinks { events: events_in, tracks };
     let _connection = Connection::open(config, sinks);
     let failed = PeerEvent::State(PeerState::Failed);
     assert_eq!(events.recv().await, Some((quintet::model::PeerId(3), failed)));

@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, future::Future, time::Duration};
 use quintet::{
     media::IncomingTrack,
     model::{
-        Agreement, Candidate, DescriptionKind, Direction, PeerCommand, PeerEvent, PeerId,
-        PeerMedia, PeerState, Step,
+        Candidate, DescriptionKind, Direction, NegotiatedMedia, OperationId, PeerCommand,
+        PeerEvent, PeerId, PeerMedia, PeerState,
     },
-    transport::{CheckBudget, Connection, ConnectionConfig, Impairment, Outlets},
+    transport::{CheckBudget, Connection, ConnectionConfig, EventSinks, Impairment},
 };
 use tokio::sync::mpsc;
 
@@ -29,21 +29,21 @@ pub(crate) fn audio_video(direction: Direction) -> PeerMedia {
 }
 
 /// One end of a pair: a connection and its events.
-pub(crate) struct End {
+pub(crate) struct Endpoint {
     pub(crate) connection: Connection,
     pub(crate) tracks: mpsc::Receiver<IncomingTrack>,
     pub(crate) state: Option<PeerState>,
     /// All received events, in order.
     pub(crate) events: Vec<PeerEvent>,
     incoming: mpsc::Receiver<(PeerId, PeerEvent)>,
-    last_step: u32,
+    last_operation: u32,
     /// Whether this end has a remote description, so that it can accept remote candidates.
     is_described: bool,
     /// Remote candidates that arrived before the remote description.
     early_candidates: Vec<Candidate>,
 }
 
-impl End {
+impl Endpoint {
     pub(crate) fn open(name: &str, media: PeerMedia, impairment: Option<Impairment>) -> Self {
         Self::with_budget(CheckBudget::default(), name, media, impairment)
     }
@@ -67,41 +67,46 @@ impl End {
             paths: Default::default(),
             checks,
         };
-        let sinks = Outlets { events: events_in, tracks: tracks_in };
+        let sinks = EventSinks { events: events_in, tracks: tracks_in };
         Self {
             connection: Connection::open(config, sinks),
             tracks,
             state: None,
             events: vec![],
             incoming: events,
-            last_step: 0,
+            last_operation: 0,
             is_described: false,
             early_candidates: vec![],
         }
     }
 
-    /// Sends a command with the next step's number.
-    pub(crate) fn command(&mut self, command: impl FnOnce(Step) -> PeerCommand) -> Step {
-        self.last_step += 1;
-        let step = Step(self.last_step);
-        self.connection.command(command(step));
-        step
+    /// Sends a command with the next operation's number.
+    pub(crate) fn command(
+        &mut self,
+        command: impl FnOnce(OperationId) -> PeerCommand,
+    ) -> OperationId {
+        self.last_operation += 1;
+        let operation = OperationId(self.last_operation);
+        self.connection.command(command(operation));
+        operation
     }
 
-    pub(crate) fn make_offer(&mut self, restart_ice: bool) -> Step {
-        self.command(|step| PeerCommand::MakeOffer { step, restart_ice })
+    pub(crate) fn make_offer(&mut self, restart_ice: bool) -> OperationId {
+        self.command(|operation| PeerCommand::MakeOffer { operation, restart_ice })
     }
 
-    pub(crate) fn accept_offer(&mut self, sdp: &str) -> Step {
-        let step = self.command(|step| PeerCommand::AcceptOffer { step, sdp: sdp.to_owned() });
+    pub(crate) fn accept_offer(&mut self, sdp: &str) -> OperationId {
+        let operation =
+            self.command(|operation| PeerCommand::AcceptOffer { operation, sdp: sdp.to_owned() });
         self.add_early_candidates();
-        step
+        operation
     }
 
-    pub(crate) fn accept_answer(&mut self, sdp: &str) -> Step {
-        let step = self.command(|step| PeerCommand::AcceptAnswer { step, sdp: sdp.to_owned() });
+    pub(crate) fn accept_answer(&mut self, sdp: &str) -> OperationId {
+        let operation =
+            self.command(|operation| PeerCommand::AcceptAnswer { operation, sdp: sdp.to_owned() });
         self.add_early_candidates();
-        step
+        operation
     }
 
     fn add_early_candidates(&mut self) {
@@ -129,24 +134,24 @@ impl End {
         event
     }
 
-    /// The outcome of that step, if it was received.
-    pub(crate) fn outcome(&self, wanted: Step) -> Option<&PeerEvent> {
+    /// The outcome of the operation, if it was received.
+    pub(crate) fn outcome(&self, wanted: OperationId) -> Option<&PeerEvent> {
         self.events.iter().find(|event| match event {
-            PeerEvent::Description { step, .. }
-            | PeerEvent::Done { step }
-            | PeerEvent::Refused { step, .. } => *step == wanted,
-            PeerEvent::Agreed(_)
+            PeerEvent::LocalDescription { operation, .. }
+            | PeerEvent::Applied { operation }
+            | PeerEvent::Failed { operation, .. } => *operation == wanted,
+            PeerEvent::Negotiated(_)
             | PeerEvent::Candidate(_)
             | PeerEvent::State(_)
-            | PeerEvent::Writable
-            | PeerEvent::Read(_) => false,
+            | PeerEvent::ChannelOpen
+            | PeerEvent::ChannelMessage(_) => false,
         })
     }
 
-    /// Waits for the outcome of a step. The other end makes no progress meanwhile.
-    pub(crate) async fn outcome_of(&mut self, step: Step) -> PeerEvent {
+    /// Waits for the outcome of a operation. The other end makes no progress meanwhile.
+    pub(crate) async fn outcome_of(&mut self, operation: OperationId) -> PeerEvent {
         loop {
-            if let Some(outcome) = self.outcome(step) {
+            if let Some(outcome) = self.outcome(operation) {
                 return outcome.clone();
             }
             self.next().await;
@@ -155,18 +160,18 @@ impl End {
 
     /// Waits for the agreement that follows the latest outcome. The other end makes no progress
     /// meanwhile.
-    pub(crate) async fn agreement(&mut self) -> Agreement {
+    pub(crate) async fn agreement(&mut self) -> NegotiatedMedia {
         loop {
             let mut agreed = None;
             for event in &self.events {
                 match event {
-                    PeerEvent::Agreed(agreement) => agreed = Some(*agreement),
-                    PeerEvent::Description { .. } | PeerEvent::Done { .. } => agreed = None,
-                    PeerEvent::Refused { .. }
+                    PeerEvent::Negotiated(agreement) => agreed = Some(*agreement),
+                    PeerEvent::LocalDescription { .. } | PeerEvent::Applied { .. } => agreed = None,
+                    PeerEvent::Failed { .. }
                     | PeerEvent::Candidate(_)
                     | PeerEvent::State(_)
-                    | PeerEvent::Writable
-                    | PeerEvent::Read(_) => {}
+                    | PeerEvent::ChannelOpen
+                    | PeerEvent::ChannelMessage(_) => {}
                 }
             }
             if let Some(agreement) = agreed {
@@ -176,10 +181,12 @@ impl End {
         }
     }
 
-    /// Waits for the description that a step makes. The other end makes no progress meanwhile.
-    pub(crate) async fn description(&mut self, step: Step) -> String {
-        let outcome = self.outcome_of(step).await;
-        let PeerEvent::Description { sdp, .. } = outcome else { panic!("refused: {outcome:?}") };
+    /// Waits for the description that a operation makes. The other end makes no progress meanwhile.
+    pub(crate) async fn description(&mut self, operation: OperationId) -> String {
+        let outcome = self.outcome_of(operation).await;
+        let PeerEvent::LocalDescription { sdp, .. } = outcome else {
+            panic!("refused: {outcome:?}")
+        };
         sdp
     }
 
@@ -192,20 +199,20 @@ impl End {
 
 /// Two endpoints that connect to each other.
 pub(crate) struct Pair {
-    pub(crate) a: End,
-    pub(crate) b: End,
+    pub(crate) a: Endpoint,
+    pub(crate) b: Endpoint,
 }
 
 impl Pair {
     pub(crate) fn open(a: PeerMedia, b: PeerMedia) -> Self {
-        Self { a: End::open("a", a, None), b: End::open("b", b, None) }
+        Self { a: Endpoint::open("a", a, None), b: Endpoint::open("b", b, None) }
     }
 
     /// Opens two endpoints with bad networks.
     pub(crate) fn impaired(media: [PeerMedia; 2], impairment: Impairment) -> Self {
         let [a, b] = media;
         let other = Impairment { seed: impairment.seed + 1, ..impairment };
-        Self { a: End::open("a", a, Some(impairment)), b: End::open("b", b, Some(other)) }
+        Self { a: Endpoint::open("a", a, Some(impairment)), b: Endpoint::open("b", b, Some(other)) }
     }
 
     /// Opens two endpoints, and connects them.
@@ -228,15 +235,15 @@ impl Pair {
 
     /// Forwards candidates until both endpoints are connected.
     pub(crate) async fn until_connected(&mut self) {
-        let connected = |end: &End| end.state == Some(PeerState::Connected);
+        let connected = |end: &Endpoint| end.state == Some(PeerState::Connected);
         self.until("both to be connected", |a, b| connected(a) && connected(b)).await;
     }
 
     /// Forwards candidates until the condition holds.
-    pub(crate) async fn until(&mut self, what: &str, holds: impl Fn(&End, &End) -> bool) {
+    pub(crate) async fn until(&mut self, what: &str, holds: impl Fn(&Endpoint, &Endpoint) -> bool) {
         let Self { a, b } = self;
         for event in a.events.iter().chain(&b.events) {
-            assert!(!matches!(event, PeerEvent::Refused { .. }), "{event:?}");
+            assert!(!matches!(event, PeerEvent::Failed { .. }), "{event:?}");
         }
         forward_recorded(a, b);
         forward_recorded(b, a);
@@ -252,7 +259,7 @@ impl Pair {
     }
 }
 
-fn forward(event: PeerEvent, to: &mut End) {
+fn forward(event: PeerEvent, to: &mut Endpoint) {
     if let PeerEvent::Candidate(candidate) = event {
         to.add_candidate(candidate);
     }
@@ -260,7 +267,7 @@ fn forward(event: PeerEvent, to: &mut End) {
 
 /// Forwards the candidates that were recorded while only one end was polled. Candidates may be
 /// forwarded twice.
-fn forward_recorded(from: &End, to: &mut End) {
+fn forward_recorded(from: &Endpoint, to: &mut Endpoint) {
     for event in from.events.clone() {
         forward(event, to);
     }
@@ -283,17 +290,19 @@ pub(crate) fn sections(sdp: &str) -> Vec<String> {
     sections
 }
 
-/// All descriptions that an endpoint has made, by step.
-pub(crate) fn descriptions(end: &End) -> BTreeMap<Step, (DescriptionKind, String)> {
+/// All descriptions that an endpoint has made, by operation.
+pub(crate) fn descriptions(end: &Endpoint) -> BTreeMap<OperationId, (DescriptionKind, String)> {
     let described = end.events.iter().filter_map(|event| match event {
-        PeerEvent::Description { step, kind, sdp } => Some((*step, (*kind, sdp.clone()))),
-        PeerEvent::Done { .. }
-        | PeerEvent::Refused { .. }
-        | PeerEvent::Agreed(_)
+        PeerEvent::LocalDescription { operation, kind, sdp } => {
+            Some((*operation, (*kind, sdp.clone())))
+        }
+        PeerEvent::Applied { .. }
+        | PeerEvent::Failed { .. }
+        | PeerEvent::Negotiated(_)
         | PeerEvent::Candidate(_)
         | PeerEvent::State(_)
-        | PeerEvent::Writable
-        | PeerEvent::Read(_) => None,
+        | PeerEvent::ChannelOpen
+        | PeerEvent::ChannelMessage(_) => None,
     });
     described.collect()
 }

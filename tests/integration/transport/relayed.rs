@@ -22,7 +22,7 @@ use tokio::{
 use super::{
     early_media::{address, at_port, candidate, is_media, listen},
     frames::audio_packet,
-    pair::End,
+    pair::Endpoint,
 };
 
 const AUDIO: PeerMedia = PeerMedia { audio: Some(SendRecv), video: None, data: false };
@@ -32,8 +32,8 @@ const NOTICED: Duration = Duration::from_secs(30);
 
 /// Two endpoints that are connected through a relay. The first one sends audio.
 struct Call {
-    a: End,
-    b: End,
+    a: Endpoint,
+    b: Endpoint,
     relay: Relay,
 }
 
@@ -52,7 +52,7 @@ struct Relay {
 
 impl Call {
     async fn new() -> Self {
-        let (mut a, mut b) = (End::open("a", AUDIO, None), End::open("b", AUDIO, None));
+        let (mut a, mut b) = (Endpoint::open("a", AUDIO, None), Endpoint::open("b", AUDIO, None));
         let offer = a.make_offer(false);
         let offer = a.description(offer).await;
         let from_a = candidate(&mut a, |_| true).await;

@@ -9,7 +9,7 @@ use std::{
 use quintet::model::{Direction::SendRecv, PeerEvent, PeerState};
 use tokio::{net::UdpSocket, sync::watch};
 
-use super::pair::{End, Pair, audio_video, guarded};
+use super::pair::{Endpoint, Pair, audio_video, guarded};
 
 /// Rounds of forged records that are sent to each port before the handshake begins.
 const ROUNDS: usize = 20;
@@ -68,7 +68,7 @@ async fn forged_records_of_unauthenticated_sources_harm_no_handshake_and_no_call
 }
 
 /// The addresses of an endpoint's sockets, from its candidates.
-async fn sockets(end: &mut End) -> Vec<SocketAddr> {
+async fn sockets(end: &mut Endpoint) -> Vec<SocketAddr> {
     let mut sockets = vec![];
     loop {
         let PeerEvent::Candidate(candidate) = end.next().await else { continue };

@@ -9,16 +9,16 @@ use std::{
 use serde_json::json;
 
 use crate::rig::{
-    Folder,
-    process::{End, Hub, Program, alone_with_sockets, person},
-    stranger::Stranger,
+    TempFolder,
+    process::{Exit, Hub, Program, participant_args, run_alone_async},
+    raw_client::RawClient,
 };
 
 /// Logs everything at level `info`, of all crates.
-const LOUD: [(&str, &str); 1] = [("RUST_LOG", "info")];
+const LOG_AT_INFO: [(&str, &str); 1] = [("RUST_LOG", "info")];
 
 /// Texts that occur only in a session description (RFC 8866; RFC 8839, section 5).
-const DESCRIPTION: [&str; 9] = [
+const SDP_MARKERS: [&str; 9] = [
     "a=",
     "m=audio",
     "m=video",
@@ -31,19 +31,19 @@ const DESCRIPTION: [&str; 9] = [
 ];
 
 /// A hub whose host name never resolves (RFC 6761, section 6.4).
-const NOWHERE: &str = "http://nowhere.invalid:7340";
+const UNRESOLVABLE_HUB: &str = "http://nowhere.invalid:7340";
 
 #[test]
 fn logs_carry_no_description_no_key_no_address_and_no_name() {
-    alone_with_sockets(async {
-        let start = |args: &[&str]| Program::start_in(Folder::new(), args, &LOUD);
+    run_alone_async(async {
+        let start = |args: &[&str]| Program::start_in(TempFolder::new(), args, &LOG_AT_INFO);
         let mut program = start(&["serve", "--listen", "127.0.0.1:0"]);
         let url = program.event("listening")["hub"].as_str().expect("an address").to_owned();
         let hub = Hub { program, url };
-        let [opener_home, guest_home] = [Folder::new(), Folder::new()];
+        let [opener_home, guest_home] = [TempFolder::new(), TempFolder::new()];
         let states = [&opener_home, &guest_home].map(|home| home.file("state"));
         let start_participant = |home, name, task: &[&str]| {
-            Program::start_in(home, &person(&hub.url, name, task), &LOUD)
+            Program::start_in(home, &participant_args(&hub.url, name, task), &LOG_AT_INFO)
         };
         let open = ["open", "--kind", "audio+video+data/many-to-many"];
         let mut opener = start_participant(opener_home, "Olga-Opener", &open);
@@ -51,9 +51,9 @@ fn logs_carry_no_description_no_key_no_address_and_no_name() {
         let mut guest = start_participant(guest_home, "Gustav-Guest", &["join", &session]);
         guest.event("first-frame");
 
-        let mut secrets = harm(&hub, &session).await;
+        let mut secrets = send_malformed_signals(&hub, &session).await;
         opener.participant("Stranger", "connecting");
-        let stored = states.each_ref().map(|state| secrets_in(state));
+        let stored = states.each_ref().map(|state| read_secrets(state));
         let expected = "opener: owner key, token, hub identity; guest: token, hub identity";
         assert_eq!(stored.each_ref().map(Vec::len), [3, 2], "{expected}");
         secrets.extend(stored.concat());
@@ -61,7 +61,7 @@ fn logs_carry_no_description_no_key_no_address_and_no_name() {
 
         // The hub ends and another takes its place. Two programs find no hub at all.
         let Hub { program, url } = hub;
-        let mut exits = vec![program.interrupt()];
+        let mut exits = vec![program.terminate()];
         for program in [&mut opener, &mut guest] {
             program.event("hub-lost");
         }
@@ -72,45 +72,49 @@ fn logs_carry_no_description_no_key_no_address_and_no_name() {
             program.event("hub-back");
         }
         opener.participant("Gustav-Guest", "live");
-        secrets.extend(secrets_in(&states[0]));
-        let without_hub = [NOWHERE, "http://127.0.0.1:9"]
-            .map(|url| start(&person(url, "Norman-Nobody", &["join", "x", "--no-wait"])));
+        secrets.extend(read_secrets(&states[0]));
+        let without_hub = [UNRESOLVABLE_HUB, "http://127.0.0.1:9"]
+            .map(|url| start(&participant_args(url, "Norman-Nobody", &["join", "x", "--no-wait"])));
         for program in without_hub {
-            let exit = program.end();
-            assert_eq!((exit.code, &exit.all("error")[0]["code"]), (Some(3), &UNREACHABLE.into()));
-            assert_told_nothing(&exit, &secrets);
+            let exit = program.wait_for_exit();
+            assert_eq!(
+                (exit.code, &exit.events_named("error")[0]["code"]),
+                (Some(3), &HUB_UNREACHABLE.into())
+            );
+            assert_no_leak(&exit, &secrets);
         }
 
-        exits.extend([guest.interrupt(), opener.interrupt(), second.interrupt()]);
+        exits.extend([guest.terminate(), opener.terminate(), second.terminate()]);
         for exit in &exits {
             assert_eq!(exit.code, Some(0));
-            assert!(!exit.errors.is_empty(), "nothing is logged at all");
-            assert_told_nothing(exit, &secrets);
+            assert!(!exit.stderr.is_empty(), "nothing is logged at all");
+            assert_no_leak(exit, &secrets);
         }
     });
 }
 
 /// Logs everything, including the frames of the WebSocket library, which logs whole messages.
-const LOUDEST: [(&str, &str); 1] =
+const LOG_AT_TRACE: [(&str, &str); 1] =
     [("RUST_LOG", "trace,tungstenite=trace,tungstenite::protocol::frame=trace")];
 
 #[test]
 fn no_token_and_no_owner_key_is_logged_at_any_level() {
-    alone_with_sockets(async {
+    run_alone_async(async {
         let serve = ["serve", "--listen", "127.0.0.1:0"];
-        let mut hub = Program::start_in(Folder::new(), &serve, &LOUDEST);
+        let mut hub = Program::start_in(TempFolder::new(), &serve, &LOG_AT_TRACE);
         let url = hub.event("listening")["hub"].as_str().expect("an address").to_owned();
-        let home = Folder::new();
+        let home = TempFolder::new();
         let state = home.file("state");
         let open = ["open", "--kind", "audio/one-way", "--id", "town-hall"];
-        let mut opener = Program::start_in(home, &person(&url, "Olga", &open), &LOUDEST);
+        let mut opener =
+            Program::start_in(home, &participant_args(&url, "Olga", &open), &LOG_AT_TRACE);
         opener.event("opened");
-        let secrets = secrets_in(&state);
+        let secrets = read_secrets(&state);
         assert_eq!(secrets.len(), 3, "owner key, token, hub identity");
-        for exit in [opener.interrupt(), hub.interrupt()] {
-            assert!(exit.errors.contains("DEBUG"), "nothing is logged: {:.2000}", exit.errors);
+        for exit in [opener.terminate(), hub.terminate()] {
+            assert!(exit.stderr.contains("DEBUG"), "nothing is logged: {:.2000}", exit.stderr);
             for secret in &secrets {
-                let line = exit.errors.lines().find(|line| line.contains(secret));
+                let line = exit.stderr.lines().find(|line| line.contains(secret));
                 assert_eq!(line, None, "a secret is logged");
             }
         }
@@ -118,26 +122,26 @@ fn no_token_and_no_owner_key_is_logged_at_any_level() {
 }
 
 /// The code of the error event for a hub that cannot be reached.
-const UNREACHABLE: &str = "hub-unreachable";
+const HUB_UNREACHABLE: &str = "hub-unreachable";
 
 /// Asserts that no line on standard error contains a secret, a name, an address or a part of a
 /// session description.
 ///
 /// With `--json`, standard error has only logs and failures of the program. Messages for the user
 /// are events on standard output.
-fn assert_told_nothing(exit: &End, secrets: &[String]) {
-    for line in exit.errors.lines() {
-        assert_eq!(said_too_much(line, secrets), None, "{line}");
+fn assert_no_leak(exit: &Exit, secrets: &[String]) {
+    for line in exit.stderr.lines() {
+        assert_eq!(find_leak(line, secrets), None, "{line}");
     }
 }
 
 /// The contents of all files in a program's state folder and its subfolders: owner keys, resume
 /// tokens and the hub identity.
-fn secrets_in(folder: &Path) -> Vec<String> {
+fn read_secrets(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry"));
     entries
         .flat_map(|entry| match entry.file_type().expect("a file type").is_dir() {
-            true => secrets_in(&entry.path()),
+            true => read_secrets(&entry.path()),
             false => vec![fs::read_to_string(entry.path()).expect("a secret")],
         })
         .collect()
@@ -145,11 +149,11 @@ fn secrets_in(folder: &Path) -> Vec<String> {
 
 /// Joins, and sends candidates and answers that are malformed or contain addresses, and an offer
 /// out of turn. Returns the ICE credentials of the offer that it received.
-async fn harm(hub: &Hub, session: &str) -> Vec<String> {
-    let mut client = Stranger::greet(hub).await;
-    client.say(json!({"type": "join", "session": session, "wait": false})).await;
+async fn send_malformed_signals(hub: &Hub, session: &str) -> Vec<String> {
+    let mut client = RawClient::connect(hub).await;
+    client.send(json!({"type": "join", "session": session, "wait": false})).await;
     let offer = loop {
-        let signal = client.hear("signal").await;
+        let signal = client.receive("signal").await;
         if signal["payload"]["type"] == "offer" {
             break signal;
         }
@@ -167,7 +171,7 @@ async fn harm(hub: &Hub, session: &str) -> Vec<String> {
     ] {
         let to = &offer["from"];
         let signal = json!({"type": "signal", "session": session, "to": to, "payload": payload});
-        client.say(signal).await;
+        client.send(signal).await;
     }
     let secret = |line: &str| {
         let (name, value) = line.split_once(':')?;
@@ -177,10 +181,10 @@ async fn harm(hub: &Hub, session: &str) -> Vec<String> {
 }
 
 /// The part of a log line that must not be logged, if there is one.
-fn said_too_much(line: &str, secrets: &[String]) -> Option<String> {
+fn find_leak(line: &str, secrets: &[String]) -> Option<String> {
     let names = ["Olga-Opener", "Gustav-Guest", "Norman-Nobody"].map(str::to_owned);
     let forbidden =
-        DESCRIPTION.map(str::to_owned).into_iter().chain(names).chain(secrets.iter().cloned());
+        SDP_MARKERS.map(str::to_owned).into_iter().chain(names).chain(secrets.iter().cloned());
     // Colour codes and punctuation around an address are not part of it.
     let tokens =
         line.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '[' | ']')));
@@ -208,9 +212,9 @@ fn addresses_names_secrets_and_descriptions_are_found_in_a_log_line() {
         "INFO Olga-Opener is here",
         "INFO user uFrAg",
     ] {
-        assert!(said_too_much(line, &secrets).is_some(), "{line}");
+        assert!(find_leak(line, &secrets).is_some(), "{line}");
     }
     let harmless =
         "2026-01-01T10:20:30.123456Z  INFO quintet::signalling::hub: hub listening port=7340";
-    assert_eq!(said_too_much(harmless, &secrets), None);
+    assert_eq!(find_leak(harmless, &secrets), None);
 }

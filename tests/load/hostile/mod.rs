@@ -2,23 +2,23 @@
 //! media.
 
 #[cfg(target_os = "linux")]
-mod assault;
+mod attack;
 #[cfg(target_os = "linux")]
-mod circle;
+mod broadcast;
 #[cfg(target_os = "linux")]
-mod forger;
+mod crafted_video;
 #[cfg(target_os = "linux")]
-mod guest;
+mod guest_attacks;
 #[cfg(target_os = "linux")]
-mod hub;
+mod hostile_guest;
+#[cfg(target_os = "linux")]
+mod hostile_runtime;
+#[cfg(target_os = "linux")]
+mod hostile_viewer;
+#[cfg(target_os = "linux")]
+mod hub_attacks;
 mod logs;
 #[cfg(target_os = "linux")]
-mod media;
+mod sctp_forgery;
 #[cfg(target_os = "linux")]
-mod pictures;
-#[cfg(target_os = "linux")]
-mod stage;
-#[cfg(target_os = "linux")]
-mod viewer;
-#[cfg(target_os = "linux")]
-mod wire;
+mod viewer_attacks;

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_participant_is_in_64_sessions_or_waits_for_them() {
-    let mut hub = Lines::with(2);
+    let mut hub = Fixture::with(2);
     for index in 0..32 {
         hub.open(1, &format!("s{index}"), MESH);
         hub.wait(1, &format!("w{index}"));
@@ -13,7 +13,7 @@ fn a_participant_is_in_64_sessions_or_waits_for_them() {
     assert_eq!(hub.open(1, "more", MESH), ["1: too-many more"]);
     assert_eq!(hub.wait(1, "more"), ["1: too-many more"]);
     assert_eq!(hub.join(1, "other"), ["1: too-many other"]);
-    assert_eq!(hub.say(1, open("other", MESH, None, Some(33))), ["1: too-many other"]);
+    assert_eq!(hub.send(1, open("other", MESH, None, Some(33))), ["1: too-many other"]);
     assert!(hub.open(1, "s3", MESH)[0].starts_with("1: opened s3"), "existing seats are kept");
     assert_eq!(hub.wait(1, "w3"), ["1: waiting w3"]);
     hub.leave(1, "w3");
@@ -22,7 +22,7 @@ fn a_participant_is_in_64_sessions_or_waits_for_them() {
 
 #[test]
 fn a_session_that_is_waited_for_and_opens_is_counted_once() {
-    let mut hub = Lines::with(2);
+    let mut hub = Fixture::with(2);
     for index in 0..64 {
         hub.wait(1, &format!("w{index}"));
     }
@@ -32,18 +32,18 @@ fn a_session_that_is_waited_for_and_opens_is_counted_once() {
 
 #[test]
 fn no_more_than_256_participants_wait_for_one_session() {
-    let mut hub = Lines::new();
+    let mut hub = Fixture::new();
     for number in 0..256 {
         join_numbered(&mut hub, number);
     }
     assert_eq!(join_numbered(&mut hub, 256), ["256: too-many a"]);
-    hub.close_link(7);
+    hub.close_connection(7);
     assert_eq!(join_numbered(&mut hub, 257), ["257: waiting a"]);
 }
 
 #[test]
 fn a_hub_keeps_10000_sessions() {
-    let mut hub = Lines::new();
+    let mut hub = Fixture::new();
     for opener in 0..157_u64 {
         hello_numbered(&mut hub, opener);
         for index in 0..64 {
@@ -59,7 +59,7 @@ fn a_hub_keeps_10000_sessions() {
 
 #[test]
 fn a_hub_knows_16384_participants() {
-    let mut hub = Lines::new();
+    let mut hub = Fixture::new();
     for number in 0..16_384 {
         hello_numbered(&mut hub, number);
     }
@@ -73,12 +73,12 @@ fn a_hub_knows_16384_participants() {
 
 #[test]
 fn a_malformed_instance_is_refused() {
-    let mut hub = Lines::new();
+    let mut hub = Fixture::new();
     for instance in ["", "0123", "012345678901234g", &"0".repeat(5_000)] {
         let text = format!("{instance:?}");
-        let refused = hub.give(RoomsInput::Hello {
-            link: LinkId(1),
-            participant: person(1),
+        let refused = hub.handle(RoomsInput::Hello {
+            connection: ConnectionId(1),
+            participant: participant_id(1),
             token: Secret::from_random([1; 16]),
             name: String::new(),
             instance: serde_json::from_str(&text).unwrap(),
@@ -88,12 +88,12 @@ fn a_malformed_instance_is_refused() {
         });
         assert_eq!(refused, ["1: bad-message", "1: disconnect"]);
     }
-    assert!(hub.rooms.people.is_empty() && hub.rooms.links.is_empty());
+    assert!(hub.rooms.participants.is_empty() && hub.rooms.connections.is_empty());
 }
 
 #[test]
 fn a_second_hello_is_a_bad_message_and_changes_nothing() {
-    let mut hub = Lines::with(1);
+    let mut hub = Fixture::with(1);
     let hello = ClientMessage::Hello {
         protocol: 1,
         name: "X".into(),
@@ -101,19 +101,19 @@ fn a_second_hello_is_a_bad_message_and_changes_nothing() {
         token: None,
         proof: None,
     };
-    assert_eq!(hub.say(1, hello), ["1: bad-message"]);
+    assert_eq!(hub.send(1, hello), ["1: bad-message"]);
 }
 
-fn join_numbered(hub: &mut Lines, number: u64) -> Vec<String> {
+fn join_numbered(hub: &mut Fixture, number: u64) -> Vec<String> {
     hello_numbered(hub, number);
     hub.wait(number, "a")
 }
 
-fn hello_numbered(hub: &mut Lines, number: u64) -> Vec<String> {
+fn hello_numbered(hub: &mut Fixture, number: u64) -> Vec<String> {
     hub.hello_numbered_again(number, number)
 }
 
-impl Lines {
+impl Fixture {
     /// `hello` of more participants than [`participant_id`] has numbers for.
     fn hello_numbered_again(&mut self, connection: u64, number: u64) -> Vec<String> {
         let mut digest = [0xff; 10];
@@ -121,7 +121,7 @@ impl Lines {
         let participant = ParticipantId::from_digest(digest);
         self.rooms.handle(
             RoomsInput::Hello {
-                link: LinkId(connection),
+                connection: ConnectionId(connection),
                 participant,
                 token: Secret::from_random([0; 16]),
                 name: "X".into(),
@@ -134,10 +134,10 @@ impl Lines {
         );
         let outputs: Vec<_> = std::iter::from_fn(|| self.rooms.poll_output()).collect();
         let short = |output: &RoomsOutput| match output {
-            RoomsOutput::Send { link: connection, message: HubMessage::Welcome { .. } } => {
+            RoomsOutput::Send { connection, message: HubMessage::Welcome { .. } } => {
                 format!("{}: welcome", connection.0)
             }
-            RoomsOutput::Send { .. } | RoomsOutput::Disconnect { .. } => line(output),
+            RoomsOutput::Send { .. } | RoomsOutput::Disconnect { .. } => output_line(output),
         };
         outputs.iter().map(short).collect()
     }

@@ -1,14 +1,14 @@
 //! The rules of the rooms, one test each, in virtual time.
 
 mod access;
-mod anything;
-mod budget;
-mod entry;
-mod exit;
-mod keys;
+mod leave_close;
 mod limits;
+mod open_join;
+mod owner_keys;
 mod presence;
-mod words;
+mod properties;
+mod relay;
+mod signal_budget;
 
 use std::time::Duration;
 
@@ -20,12 +20,12 @@ const BROADCAST: SessionKind = SessionKind::FIVE[1];
 
 /// A hub whose connections and participants are numbers, and whose outputs are text lines such as
 /// `2: joined t guest [1#1 opener here]`.
-struct Lines {
+struct Fixture {
     rooms: Rooms,
     now: MediaTime,
 }
 
-impl Lines {
+impl Fixture {
     fn new() -> Self {
         let mut keys = 0_u8;
         let secrets = move || {
@@ -55,7 +55,7 @@ impl Lines {
         participant: u8,
         name_and_run: (&str, u64),
     ) -> Vec<String> {
-        self.give(hello(connection, participant, name_and_run, None))
+        self.handle(hello(connection, participant, name_and_run, None))
     }
 
     fn hello_from(
@@ -64,7 +64,7 @@ impl Lines {
         participant: u8,
         source: Option<SourceAddress>,
     ) -> Vec<String> {
-        self.give(hello(
+        self.handle(hello(
             connection,
             participant,
             (&format!("P{participant}"), u64::from(participant)),
@@ -72,32 +72,32 @@ impl Lines {
         ))
     }
 
-    fn say(&mut self, connection: u64, message: ClientMessage) -> Vec<String> {
-        self.give(RoomsInput::Message { link: LinkId(connection), message })
+    fn send(&mut self, connection: u64, message: ClientMessage) -> Vec<String> {
+        self.handle(RoomsInput::Message { connection: ConnectionId(connection), message })
     }
 
-    fn close_link(&mut self, connection: u64) -> Vec<String> {
-        self.give(RoomsInput::Closed { link: LinkId(connection) })
+    fn close_connection(&mut self, connection: u64) -> Vec<String> {
+        self.handle(RoomsInput::Closed { connection: ConnectionId(connection) })
     }
 
     fn open(&mut self, connection: u64, id: &str, kind: SessionKind) -> Vec<String> {
-        self.say(connection, open(id, kind, None, None))
+        self.send(connection, open(id, kind, None, None))
     }
 
     fn join(&mut self, connection: u64, id: &str) -> Vec<String> {
-        self.say(connection, ClientMessage::Join { session: session(id), wait: false })
+        self.send(connection, ClientMessage::Join { session: session(id), wait: false })
     }
 
     fn wait(&mut self, connection: u64, id: &str) -> Vec<String> {
-        self.say(connection, ClientMessage::Join { session: session(id), wait: true })
+        self.send(connection, ClientMessage::Join { session: session(id), wait: true })
     }
 
     fn leave(&mut self, connection: u64, id: &str) -> Vec<String> {
-        self.say(connection, ClientMessage::Leave { session: session(id) })
+        self.send(connection, ClientMessage::Leave { session: session(id) })
     }
 
     /// Advances the time; every connection in `alive` sends a message once a second.
-    fn pass(&mut self, ms: u64, alive: &[u64]) -> Vec<String> {
+    fn advance(&mut self, ms: u64, alive: &[u64]) -> Vec<String> {
         let end = self.now + Duration::from_millis(ms);
         let mut lines = vec![];
         let mut next_ping = self.now;
@@ -105,11 +105,11 @@ impl Lines {
             let timer = self.rooms.poll_timeout().unwrap_or(end);
             self.now = self.now.max(timer.min(next_ping).min(end));
             self.rooms.handle_timeout(self.now);
-            lines.extend(self.drain());
-            assert!(self.rooms.poll_timeout() > Some(self.now) || self.rooms.alarms.is_empty());
+            lines.extend(self.drain_outputs());
+            assert!(self.rooms.poll_timeout() > Some(self.now) || self.rooms.timers.is_empty());
             if self.now >= next_ping {
                 for connection in alive {
-                    let sent = self.say(*connection, ClientMessage::Ping);
+                    let sent = self.send(*connection, ClientMessage::Ping);
                     lines.extend(sent.into_iter().filter(|line| !line.ends_with("pong")));
                 }
                 next_ping = self.now + Duration::from_secs(1);
@@ -118,13 +118,13 @@ impl Lines {
         lines
     }
 
-    fn give(&mut self, input: RoomsInput) -> Vec<String> {
+    fn handle(&mut self, input: RoomsInput) -> Vec<String> {
         self.rooms.handle(input, self.now);
-        self.drain()
+        self.drain_outputs()
     }
 
-    fn drain(&mut self) -> Vec<String> {
-        std::iter::from_fn(|| self.rooms.poll_output()).map(|output| line(&output)).collect()
+    fn drain_outputs(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.rooms.poll_output()).map(|output| output_line(&output)).collect()
     }
 }
 
@@ -135,8 +135,8 @@ fn hello(
     source: Option<SourceAddress>,
 ) -> RoomsInput {
     RoomsInput::Hello {
-        link: LinkId(connection),
-        participant: person(participant),
+        connection: ConnectionId(connection),
+        participant: participant_id(participant),
         token: Secret::from_random([participant; 16]),
         name: name.to_owned(),
         instance: Instance::from_random(run),
@@ -146,7 +146,7 @@ fn hello(
     }
 }
 
-fn person(number: u8) -> ParticipantId {
+fn participant_id(number: u8) -> ParticipantId {
     ParticipantId::from_digest([number; 10])
 }
 
@@ -159,60 +159,68 @@ fn open(id: &str, kind: SessionKind, limit: Option<u16>, key: Option<u8>) -> Cli
     ClientMessage::Open { session: session(id), kind, limit, owner_key }
 }
 
-fn of(topology: Topology) -> SessionKind {
+fn kind_of(topology: Topology) -> SessionKind {
     SessionKind { media: MediaSet::AUDIO.with(Media::Data), topology }
 }
 
-fn line(output: &RoomsOutput) -> String {
+fn output_line(output: &RoomsOutput) -> String {
     match output {
-        RoomsOutput::Disconnect { link: connection, why: reason } => match reason {
-            Dismissal::Told => format!("{}: disconnect", connection.0),
-            Dismissal::Silent => format!("{}: disconnect as silent", connection.0),
-            Dismissal::Misbehaving => format!("{}: disconnect as misbehaving", connection.0),
+        RoomsOutput::Disconnect { connection, reason } => match reason {
+            DisconnectReason::ErrorSent => format!("{}: disconnect", connection.0),
+            DisconnectReason::Silent => format!("{}: disconnect as silent", connection.0),
+            DisconnectReason::Misbehaving => format!("{}: disconnect as misbehaving", connection.0),
         },
-        RoomsOutput::Send { link: connection, message } => {
-            format!("{}: {}", connection.0, said(message))
+        RoomsOutput::Send { connection, message } => {
+            format!("{}: {}", connection.0, message_text(message))
         }
     }
 }
 
-fn said(message: &HubMessage) -> String {
+fn message_text(message: &HubMessage) -> String {
     match message {
         HubMessage::Welcome { participant, name, .. } => {
-            format!("welcome {} {name}", number(participant))
+            format!("welcome {} {name}", participant_number(participant))
         }
         HubMessage::Opened { session, limit, owner_key, participants, .. } => {
-            format!("opened {session} limit {limit} {} {}", key(owner_key), roster(participants))
+            format!(
+                "opened {session} limit {limit} {} {}",
+                key_text(owner_key),
+                roster_text(participants)
+            )
         }
         HubMessage::Joined { session, role, participants, .. } => {
-            format!("joined {session} {} {}", part(*role), roster(participants))
+            format!("joined {session} {} {}", role_text(*role), roster_text(participants))
         }
         HubMessage::Waiting { session } => format!("waiting {session}"),
         HubMessage::ParticipantJoined { session, participant } => {
-            format!("in {session} {}", member(participant))
+            format!("in {session} {}", member_text(participant))
         }
         HubMessage::ParticipantLeft { session, participant, reason } => {
-            format!("out {session} {} {reason:?}", number(participant))
+            format!("out {session} {} {reason:?}", participant_number(participant))
         }
         HubMessage::ParticipantPresence { session, participant, presence } => {
-            format!("{session} {} {}", number(participant), how(*presence))
+            format!("{session} {} {}", participant_number(participant), presence_text(*presence))
         }
         HubMessage::Renamed { name } => format!("renamed {name}"),
         HubMessage::ParticipantRenamed { session, participant, name } => {
-            format!("{session} {} is {name}", number(participant))
+            format!("{session} {} is {name}", participant_number(participant))
         }
         HubMessage::Owner { session, participant, owner_key } => {
-            let key = owner_key.as_ref().map_or("no key".to_owned(), key);
-            format!("owner {session} {} {key}", number(participant))
+            let key = owner_key.as_ref().map_or("no key".to_owned(), key_text);
+            format!("owner {session} {} {key}", participant_number(participant))
         }
         HubMessage::Access { session, locked, removed } => {
             let state = if *locked { "locked" } else { "open" };
-            let one = |one: &RemovedMember| format!("{} {}", number(&one.participant), one.rest_ms);
+            let one = |one: &RemovedMember| {
+                format!("{} {}", participant_number(&one.participant), one.rest_ms)
+            };
             let removed: Vec<_> = removed.iter().map(one).collect();
             format!("access {session} {state} [{}]", removed.join(", "))
         }
         HubMessage::Closed { session, reason } => format!("closed {session} {reason:?}"),
-        HubMessage::Signal { session, from, .. } => format!("signal {session} {}", number(from)),
+        HubMessage::Signal { session, from, .. } => {
+            format!("signal {session} {}", participant_number(from))
+        }
         HubMessage::Error { code, session, .. } => match session {
             Some(session) => format!("{} {session}", code.name()),
             None => code.name().to_owned(),
@@ -222,34 +230,39 @@ fn said(message: &HubMessage) -> String {
     }
 }
 
-fn roster(members: &[Member]) -> String {
-    format!("[{}]", members.iter().map(member).collect::<Vec<_>>().join(", "))
+fn roster_text(members: &[Member]) -> String {
+    format!("[{}]", members.iter().map(member_text).collect::<Vec<_>>().join(", "))
 }
 
-fn member(member: &Member) -> String {
+fn member_text(member: &Member) -> String {
     let run = member.instance.as_str().trim_start_matches('0');
-    format!("{}#{run} {} {}", number(&member.participant), part(member.role), how(member.presence))
+    format!(
+        "{}#{run} {} {}",
+        participant_number(&member.participant),
+        role_text(member.role),
+        presence_text(member.presence)
+    )
 }
 
-fn part(role: Role) -> &'static str {
+fn role_text(role: Role) -> &'static str {
     match role {
         Role::Opener => "opener",
         Role::Guest => "guest",
     }
 }
 
-fn how(presence: Presence) -> String {
+fn presence_text(presence: Presence) -> String {
     match presence {
         Presence::Here => "here".to_owned(),
         Presence::Away { silent_ms } => format!("away {silent_ms}"),
     }
 }
 
-fn number(id: &ParticipantId) -> u8 {
-    (0..=u8::MAX).find(|number| person(*number) == *id).unwrap()
+fn participant_number(id: &ParticipantId) -> u8 {
+    (0..=u8::MAX).find(|number| participant_id(*number) == *id).unwrap()
 }
 
-fn key(secret: &Secret) -> String {
+fn key_text(secret: &Secret) -> String {
     let number = u8::from_str_radix(&secret.expose()[..2], 16).unwrap();
     format!("key {number}")
 }

@@ -9,7 +9,7 @@ use super::{
 const TOLERANCE: u8 = 16;
 
 /// How many pixels may differ by more than that. The smallest icon has more pixels.
-const STRAY: usize = 40;
+const MAX_DIFFERENT_PIXELS: usize = 40;
 
 /// Draws the window and compares it with the image of that name.
 fn assert_image(name: &str, window: &Harness<'_, Option<App>>, textures: &Textures) {
@@ -18,7 +18,7 @@ fn assert_image(name: &str, window: &Harness<'_, Option<App>>, textures: &Textur
     let size = window.ctx.content_rect().size();
     let canvas = Canvas::draw((size.x as usize, size.y as usize), &shapes, textures);
     let bytes = canvas.bytes();
-    assert_kept(&format!("{name}.png"), &png_of(&canvas), |kept| {
+    assert_matches_file(&format!("{name}.png"), &png_of(&canvas), |kept| {
         let (width, kept) = pixels_of(kept)?;
         if (width, kept.len()) != (canvas.width, bytes.len()) {
             return Err("the image has another size".to_owned());
@@ -30,7 +30,7 @@ fn assert_image(name: &str, window: &Harness<'_, Option<App>>, textures: &Textur
         let strays: Vec<_> =
             far.enumerate().filter(|(_, far)| *far).map(|(index, _)| index).collect();
         match strays.first() {
-            Some(first) if strays.len() > STRAY => Err(format!(
+            Some(first) if strays.len() > MAX_DIFFERENT_PIXELS => Err(format!(
                 "{} pixels differ, the first at {}, {}",
                 strays.len(),
                 first % width,
@@ -62,7 +62,7 @@ fn pixels_of(file: &[u8]) -> Result<(usize, Vec<u8>), String> {
 }
 
 /// A window whose textures are kept for the software rasterizer.
-fn drawn(
+fn rendered_window(
     size: [f32; 2],
     theme: ThemeChoice,
     snapshot: Snapshot,
@@ -77,9 +77,9 @@ fn drawn(
 fn five_sessions_match_their_images_in_both_themes_and_sizes() {
     for (theme, name) in [(ThemeChoice::Dark, "dark"), (ThemeChoice::Light, "light")] {
         for (size, width) in [(LARGE, "1280"), (SMALL, "800")] {
-            let (mut window, textures) = drawn(size, theme, five());
+            let (mut window, textures) = rendered_window(size, theme, five_sessions());
             // One participant speaks for longer than the test draws.
-            app(&mut window).pictures.sound(Picture::Peer(PeerId(2)), -20.0, 60.0);
+            app(&mut window).feeds.set_level(VideoRef::Peer(PeerId(2)), -20.0, 60.0);
             window.run();
             assert_image(&format!("{name}-{width}"), &window, &textures);
         }
@@ -89,7 +89,7 @@ fn five_sessions_match_their_images_in_both_themes_and_sizes() {
 #[test]
 fn a_focused_control_in_a_dialog_matches_its_image_in_both_themes() {
     for (theme, name) in [(ThemeChoice::Dark, "dark"), (ThemeChoice::Light, "light")] {
-        let (mut window, textures) = drawn(SMALL, theme, five());
+        let (mut window, textures) = rendered_window(SMALL, theme, five_sessions());
         window.get_by_label("Settings").click();
         window.run();
         window.get_by_label("M: Microphone on or off, everywhere").focus();

@@ -37,7 +37,7 @@ fn controls(window: &Harness<'_, Option<App>>) -> Vec<String> {
 }
 
 /// Presses Tab until the focus is back at the first control.
-fn walk(window: &mut Harness<'static, Option<App>>) -> Vec<(String, Rect)> {
+fn tab_through(window: &mut Harness<'static, Option<App>>) -> Vec<(String, Rect)> {
     let mut walked: Vec<(String, Rect)> = vec![];
     loop {
         window.key_press(Key::Tab);
@@ -56,10 +56,10 @@ fn walk(window: &mut Harness<'static, Option<App>>) -> Vec<(String, Rect)> {
 
 /// Asserts that Tab reaches every control once, except those behind a dialog, and compares the
 /// order with the file.
-fn assert_order(name: &str, window: &mut Harness<'static, Option<App>>, behind: &[String]) {
-    let mut walked: Vec<_> = walk(window).into_iter().map(|(name, _)| name).collect();
+fn assert_tab_order(name: &str, window: &mut Harness<'static, Option<App>>, behind: &[String]) {
+    let mut walked: Vec<_> = tab_through(window).into_iter().map(|(name, _)| name).collect();
     let text = walked.join("\n") + "\n";
-    assert_kept(&format!("tab-{name}.txt"), text.as_bytes(), |kept| {
+    assert_matches_file(&format!("tab-{name}.txt"), text.as_bytes(), |kept| {
         let kept = String::from_utf8_lossy(kept);
         if kept == text { Ok(()) } else { Err(format!("the order is now\n{text}")) }
     });
@@ -77,11 +77,11 @@ fn assert_order(name: &str, window: &mut Harness<'static, Option<App>>, behind: 
 }
 
 /// Five sessions with two participants each. All participant lists are expanded.
-fn unfolded(size: [f32; 2]) -> Harness<'static, Option<App>> {
+fn window_with_expanded_sessions(size: [f32; 2]) -> Harness<'static, Option<App>> {
     let names = ["red", "blue", "green", "brown", "pink"];
     let mut next_peer = 0..;
     let one = |(name, kind): (&str, SessionKind)| {
-        let mut one = session(name, kind, Role::Opener, 2);
+        let mut one = session_status(name, kind, Role::Opener, 2);
         for participant in &mut one.participants {
             participant.name = format!("{} of {name}", participant.name);
             participant.peer = next_peer.next().map(PeerId);
@@ -89,7 +89,7 @@ fn unfolded(size: [f32; 2]) -> Harness<'static, Option<App>> {
         one
     };
     let mut window =
-        window(size, with(names.into_iter().zip(SessionKind::FIVE).map(one).collect()));
+        window(size, snapshot_of(names.into_iter().zip(SessionKind::FIVE).map(one).collect()));
     for key in [Key::Num1, Key::Num2, Key::Num3, Key::Num4, Key::Num5] {
         window.key_press(key);
         window.run();
@@ -111,32 +111,33 @@ fn focus(window: &mut Harness<'static, Option<App>>, label: &str) {
 
 #[test]
 fn tab_reaches_every_control_of_the_window_once() {
-    assert_order("empty", &mut window(LARGE, Snapshot::default()), &[]);
-    assert_order("five", &mut unfolded(LARGE), &[]);
+    assert_tab_order("empty", &mut window(LARGE, Snapshot::default()), &[]);
+    assert_tab_order("five", &mut window_with_expanded_sessions(LARGE), &[]);
     let conference = SessionKind {
         media: MediaSet::AUDIO_VIDEO.with(Media::Data),
         topology: Topology::ManyToMany,
     };
-    let mut window = window(LARGE, with(vec![session("a", conference, Role::Opener, 2)]));
+    let mut window =
+        window(LARGE, snapshot_of(vec![session_status("a", conference, Role::Opener, 2)]));
     click(&mut window, "Chat in Conference");
     let text = crate::model::ChatText::new("see https://example.org/x").unwrap();
-    let sent_message = Event::Said { session: id("a"), text };
-    app(&mut window).chats.note(&sent_message, "14:05");
+    let sent_message = Event::MessageSent { session: session_id("a"), text };
+    app(&mut window).chats.on_event(&sent_message, "14:05");
     window.get_by_label("Message to Conference").type_text("hello");
     window.run();
-    app(&mut window).tell("the hub is gone; start one".to_owned());
+    app(&mut window).show_error("the hub is gone; start one".to_owned());
     press(&mut window, Key::Escape);
-    assert_order("chat", &mut window, &[]);
+    assert_tab_order("chat", &mut window, &[]);
 }
 
 #[test]
 fn tab_goes_through_the_session_cards_row_by_row_and_from_left_to_right() {
     for size in [LARGE, SMALL] {
-        let mut window = unfolded(size);
+        let mut window = window_with_expanded_sessions(size);
         let edge = window.get_by_label("Local Media Streams").rect().left();
-        let mut cards = walk(&mut window);
+        let mut cards = tab_through(&mut window);
         cards.retain(|(_, rect)| rect.right() < edge);
-        let names = SessionKind::FIVE.map(crate::ui::words::kind);
+        let names = SessionKind::FIVE.map(crate::ui::labels::kind);
         for name in names {
             let rects: Vec<_> = cards
                 .iter()
@@ -167,16 +168,16 @@ fn a_dialog_keeps_the_focus_and_escape_returns_it() {
         ("dialog-close", "End Conference for everyone"),
         ("dialog-eject", "Remove Person 0 of red from Conference"),
     ] {
-        let mut window = unfolded(SMALL);
+        let mut window = window_with_expanded_sessions(SMALL);
         focus(&mut window, opener);
         let behind = controls(&window);
         press(&mut window, Key::Enter);
         assert!(app(&mut window).dialog.is_some(), "{opener} is pressed by Enter");
-        assert_order(name, &mut window, &behind);
+        assert_tab_order(name, &mut window, &behind);
         press(&mut window, Key::Escape);
         assert!(app(&mut window).dialog.is_none(), "{name} is closed by Escape");
         assert_eq!(focused(&window).map(|(name, _)| name).as_deref(), Some(opener));
-        assert_eq!(sent(&mut window), []);
+        assert_eq!(sent_commands(&mut window), []);
     }
 }
 
@@ -198,22 +199,23 @@ fn a_device_menu_works_by_keyboard() {
 
 #[test]
 fn enter_presses_each_kind_of_control() {
-    let mut window = unfolded(LARGE);
+    let mut window = window_with_expanded_sessions(LARGE);
     focus(&mut window, "Microphone in Conference");
     press(&mut window, Key::Enter);
-    let gate = Gate::Microphone;
-    let command = Command::SetGate { session: Some(id("red")), gate, open: false };
-    assert_eq!(sent(&mut window), [command]);
+    let gate = MuteSwitch::Microphone;
+    let command =
+        Command::SetEnabled { session: Some(session_id("red")), switch: gate, enabled: false };
+    assert_eq!(sent_commands(&mut window), [command]);
     focus(&mut window, "Hide people in Conference (2)");
     press(&mut window, Key::Enter);
     window.get_by_label("Show people in Conference (2)");
     let tile = "Person 0 of red in Conference";
     focus(&mut window, tile);
     press(&mut window, Key::Enter);
-    assert!(app(&mut window).streams.pinned.is_some(), "a tile is pinned");
+    assert!(app(&mut window).stream_panels.pinned.is_some(), "a tile is pinned");
     assert_eq!(focused(&window).unwrap().0, tile, "the pinned tile keeps the focus");
     press(&mut window, Key::Enter);
-    assert!(app(&mut window).streams.pinned.is_none());
+    assert!(app(&mut window).stream_panels.pinned.is_none());
     focus(&mut window, "Copy link to Conference");
     window.key_down(Key::Enter);
     window.step();
@@ -232,18 +234,20 @@ fn enter_presses_each_kind_of_control() {
     focus(&mut window, "Save");
     press(&mut window, Key::Enter);
     let settings = &app(&mut window).settings;
-    assert_eq!(settings.keys.shown(Bindable::Mute), "F9");
+    assert_eq!(settings.keys.key_name(Bindable::Mute), "F9");
     assert_eq!(settings.theme, ThemeChoice::Light);
 }
 
 /// A window whose open chat shows these messages.
-fn chatting(lines: impl IntoIterator<Item = String>) -> Harness<'static, Option<App>> {
+fn window_with_chat(lines: impl IntoIterator<Item = String>) -> Harness<'static, Option<App>> {
     let chat = SessionKind { media: MediaSet::DATA, topology: Topology::ManyToMany };
-    let mut window = window(LARGE, with(vec![session("a", chat, Role::Opener, 1)]));
+    let mut window = window(LARGE, snapshot_of(vec![session_status("a", chat, Role::Opener, 1)]));
     click(&mut window, "Chat in Group chat");
     for line in lines {
         let text = crate::model::ChatText::new(&line).unwrap();
-        app(&mut window).chats.note(&Event::Said { session: id("a"), text }, "14:05");
+        app(&mut window)
+            .chats
+            .on_event(&Event::MessageSent { session: session_id("a"), text }, "14:05");
     }
     for _ in 0..3 {
         window.run();
@@ -253,10 +257,10 @@ fn chatting(lines: impl IntoIterator<Item = String>) -> Harness<'static, Option<
 
 #[test]
 fn enter_opens_a_url_in_the_chat() {
-    let mut window = chatting(["see https://example.org/x".to_owned()]);
+    let mut window = window_with_chat(["see https://example.org/x".to_owned()]);
     focus(&mut window, "https://example.org/x");
     press(&mut window, Key::Enter);
-    assert_eq!(app(&mut window).browser.failed().as_deref(), Some("https://example.org/x"));
+    assert_eq!(app(&mut window).browser.take_failed().as_deref(), Some("https://example.org/x"));
 }
 
 #[test]
@@ -265,7 +269,7 @@ fn tab_reaches_every_url_of_a_long_chat_in_order_and_back() {
         7 => format!("https://example.org/{index}"),
         _ => format!("line {index}"),
     };
-    let mut window = chatting((0..300).map(line));
+    let mut window = window_with_chat((0..300).map(line));
     let urls: Vec<_> = (0..300).map(line).filter(|line| line.starts_with("http")).collect();
     focus(&mut window, "Message to Group chat");
     let tab_through_urls = |window: &mut Harness<'static, Option<App>>, modifiers: Modifiers| {
@@ -320,7 +324,7 @@ fn arrow_keys_move_a_focused_splitter_and_the_size_is_saved() {
             assert_ne!(focused(&window).unwrap().0, label, "Tab leaves the splitter");
         }
     }
-    let mut window = chatting([]);
+    let mut window = window_with_chat([]);
     focus(&mut window, "Resize chat");
     window.run();
     let (before, kept) = (window.get_by_label("Resize chat").rect(), panels(&mut window));
@@ -335,15 +339,17 @@ fn panels(window: &mut Harness<'static, Option<App>>) -> crate::ui::settings::Pa
 
 #[test]
 fn space_is_push_to_talk_and_presses_buttons_only_if_rebound() {
-    let mut snapshot = with(vec![session("a", SessionKind::FIVE[0], Role::Opener, 1)]);
-    snapshot.gates.microphone = false;
+    let mut snapshot =
+        snapshot_of(vec![session_status("a", SessionKind::FIVE[0], Role::Opener, 1)]);
+    snapshot.enabled.microphone = false;
     let mut window = window(LARGE, snapshot);
-    let talk = |open| Command::SetGate { session: None, gate: Gate::Microphone, open };
+    let talk =
+        |open| Command::SetEnabled { session: None, switch: MuteSwitch::Microphone, enabled: open };
     let talks = |window: &mut Harness<'static, Option<App>>| {
         window.key_down(Key::Space);
-        assert_eq!(sent(window), [talk(true)]);
+        assert_eq!(sent_commands(window), [talk(true)]);
         window.key_up(Key::Space);
-        assert_eq!(sent(window), [talk(false)]);
+        assert_eq!(sent_commands(window), [talk(false)]);
     };
     for control in [
         "Camera in Conference",
@@ -354,7 +360,7 @@ fn space_is_push_to_talk_and_presses_buttons_only_if_rebound() {
         focus(&mut window, control);
         talks(&mut window);
     }
-    assert!(app(&mut window).streams.pinned.is_none());
+    assert!(app(&mut window).stream_panels.pinned.is_none());
     assert!(window.query_by_label("Test picture").is_none(), "no menu");
     click(&mut window, "New session…");
     focus(&mut window, "Chat");
@@ -369,8 +375,11 @@ fn space_is_push_to_talk_and_presses_buttons_only_if_rebound() {
     app(&mut window).settings.keys.bind(Bindable::Talk, Key::F7).unwrap();
     focus(&mut window, "Camera in Conference");
     window.key_press(Key::Space);
-    let session = Some(id("a"));
-    assert_eq!(sent(&mut window), [Command::SetGate { session, gate: Gate::Camera, open: false }]);
+    let session = Some(session_id("a"));
+    assert_eq!(
+        sent_commands(&mut window),
+        [Command::SetEnabled { session, switch: MuteSwitch::Camera, enabled: false }]
+    );
     press(&mut window, Key::Questionmark);
     window.get_by_label("Move through the controls and press one, as Space does.");
 }

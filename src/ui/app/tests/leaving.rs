@@ -12,11 +12,11 @@ fn leaving_can_be_undone_and_the_button_counts_the_seconds() {
             ..Snapshot::default()
         }
     };
-    let one = || session("a", SessionKind::FIVE[0], Role::Opener, 1);
+    let one = || session_status("a", SessionKind::FIVE[0], Role::Opener, 1);
     for (snapshot, text) in [
         (departed(vec![one()], false), "Left the conference"),
         (departed(vec![one()], true), "Ended the conference for everyone"),
-        (departed(five().sessions, false), "Left 5 sessions"),
+        (departed(five_sessions().sessions, false), "Left 5 sessions"),
     ] {
         for size in [LARGE, SMALL] {
             let mut window = window(size, snapshot.clone());
@@ -35,22 +35,22 @@ fn one_click_resumes_the_sessions_of_an_earlier_window() {
     let folder = std::env::temp_dir().join(format!("quintet-offer-{}", std::process::id()));
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let ended_window = || {
-        let (saver, shutdown) = Keeper::start(runtime.handle(), folder.clone());
-        saver.keep(&five());
+        let (saver, shutdown) = SessionSaver::start(runtime.handle(), folder.clone());
+        saver.update(&five_sessions());
         runtime.block_on(shutdown.finish());
-        LeftBehind::find(&folder)
+        ResumableSessions::find(&folder)
     };
     for (label, commands) in [("Resume 5 sessions of ", 5), ("Do not offer them again", 0)] {
         let mut window = window(LARGE, Snapshot::default());
-        app(&mut window).left_behind = ended_window();
+        app(&mut window).resumable = ended_window();
         window.run();
         window.get_by_label_contains("Resume 5 sessions of ");
         window.get_by_label_contains(label).click();
-        let sent = sent(&mut window);
+        let sent = sent_commands(&mut window);
         assert!(sent.iter().all(|one| matches!(one, Command::Reopen(_))), "{sent:?}");
         assert_eq!(sent.len(), commands);
         assert!(window.query_by_label_contains("Resume 5 sessions of ").is_none());
-        assert!(LeftBehind::find(&folder).is_none(), "the offer is gone");
+        assert!(ResumableSessions::find(&folder).is_none(), "the offer is gone");
     }
     std::fs::remove_dir_all(folder).unwrap();
 }
@@ -58,12 +58,12 @@ fn one_click_resumes_the_sessions_of_an_earlier_window() {
 #[test]
 fn enter_cancels_a_destructive_dialog() {
     for open in ["Leave all", "End Conference for everyone"] {
-        let one = session("a", SessionKind::FIVE[0], Role::Opener, 2);
-        let mut window = window(LARGE, with(vec![one]));
+        let one = session_status("a", SessionKind::FIVE[0], Role::Opener, 2);
+        let mut window = window(LARGE, snapshot_of(vec![one]));
         click(&mut window, open);
         assert!(window.get_by_label("Cancel").is_focused(), "{open}");
         window.key_press(Key::Enter);
-        assert_eq!(sent(&mut window), [], "{open}");
+        assert_eq!(sent_commands(&mut window), [], "{open}");
         assert!(window.query_by_label("Cancel").is_none(), "{open}: the dialog is closed");
     }
 }
@@ -80,13 +80,13 @@ fn the_empty_window_asks_for_a_name_and_the_settings_change_it() {
     };
     let rename = |name: &str| Command::Rename { name: name.to_owned() };
     type_name(&mut window, "Your name", " Mira ");
-    assert_eq!(sent(&mut window), [], "the name is still being typed");
+    assert_eq!(sent_commands(&mut window), [], "the name is still being typed");
     window.key_press(Key::Enter);
-    assert_eq!(sent(&mut window), [rename("Mira")]);
+    assert_eq!(sent_commands(&mut window), [rename("Mira")]);
     type_name(&mut window, "Your name", "Mira B.");
     let mut all = click(&mut window, "Open all five");
-    app(&mut window).snapshot = Arc::new(five());
-    all.extend(sent(&mut window));
+    app(&mut window).snapshot = Arc::new(five_sessions());
+    all.extend(sent_commands(&mut window));
     assert!(all.contains(&rename("Mira B.")), "the typed name is sent with the click: {all:?}");
     assert!(window.query_by_label("Your name").is_none(), "only the settings change the name now");
     click(&mut window, "Settings");
@@ -97,18 +97,18 @@ fn the_empty_window_asks_for_a_name_and_the_settings_change_it() {
 
 #[test]
 fn leaving_all_asks_while_participants_are_present_and_the_dialog_takes_all_shortcuts() {
-    let alone = session("a", SessionKind::FIVE[0], Role::Opener, 0);
-    let mut window = window(LARGE, with(vec![alone]));
+    let alone = session_status("a", SessionKind::FIVE[0], Role::Opener, 0);
+    let mut window = window(LARGE, snapshot_of(vec![alone]));
     assert_eq!(click(&mut window, "Leave all"), [Command::Depart(Departure::LeaveAll)]);
-    let kept = session("a", SessionKind::FIVE[0], Role::Opener, 2);
-    let mut window = self::window(LARGE, with(vec![kept]));
+    let kept = session_status("a", SessionKind::FIVE[0], Role::Opener, 2);
+    let mut window = self::window(LARGE, snapshot_of(vec![kept]));
     assert_eq!(click(&mut window, "Leave all"), []);
     window.get_by_label_contains("2 people are in your sessions");
     window.key_press(Key::M);
-    assert_eq!(sent(&mut window), [], "the dialog takes the key");
+    assert_eq!(sent_commands(&mut window), [], "the dialog takes the key");
     click(&mut window, "Cancel");
     window.key_press(Key::M);
-    assert_eq!(sent(&mut window).len(), 1);
+    assert_eq!(sent_commands(&mut window).len(), 1);
 }
 
 #[test]
@@ -122,15 +122,21 @@ fn quitting_asks_while_participants_or_guests_are_present() {
         window.run();
         is_canceled
     };
-    let mut alone = window(SMALL, with(vec![session("a", SessionKind::FIVE[0], Role::Opener, 0)]));
+    let mut alone = window(
+        SMALL,
+        snapshot_of(vec![session_status("a", SessionKind::FIVE[0], Role::Opener, 0)]),
+    );
     assert!(!close(&mut alone), "no participant is present");
-    let mut window = window(SMALL, with(vec![session("a", SessionKind::FIVE[0], Role::Opener, 2)]));
+    let mut window = window(
+        SMALL,
+        snapshot_of(vec![session_status("a", SessionKind::FIVE[0], Role::Opener, 2)]),
+    );
     assert!(close(&mut window), "the dialog asks first");
     window.get_by_label_contains("2 people are in your sessions");
     click(&mut window, "Quit");
     assert!(app(&mut window).quitting);
     assert!(!close(&mut window), "the user has confirmed");
-    let hub = HubStatus { url: None, state: HubState::Connected, guests: 1, place: None };
+    let hub = HubStatus { url: None, state: HubState::Connected, guests: 1, endpoint: None };
     let host = Snapshot { hubs: vec![hub], ..Snapshot::default() };
     let mut host = self::window(SMALL, host);
     assert!(close(&mut host), "the hub in this program has a guest");

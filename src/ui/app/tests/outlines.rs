@@ -6,10 +6,10 @@ use eframe::egui::accesskit::{Role as NodeRole, Toggled};
 use egui_kittest::kittest::AccessKitNode;
 
 use super::*;
-use crate::{engine::Picture, model::RemovedPerson};
+use crate::{engine::VideoRef, model::RemovedParticipant};
 
 /// What is done to a window before its outline is taken.
-type Done = fn(&mut Harness<'static, Option<App>>);
+type WindowStep = fn(&mut Harness<'static, Option<App>>);
 
 /// Compares the accessibility tree of the window with the file of that name.
 fn assert_outline(name: &str, window: &Harness<'_, Option<App>>) {
@@ -17,7 +17,7 @@ fn assert_outline(name: &str, window: &Harness<'_, Option<App>>) {
     for node in window.root().children() {
         outline(&mut text, &node.accesskit_node(), 0);
     }
-    assert_kept(&format!("{name}.txt"), text.as_bytes(), |kept| {
+    assert_matches_file(&format!("{name}.txt"), text.as_bytes(), |kept| {
         let kept = String::from_utf8_lossy(kept);
         if kept == text { Ok(()) } else { Err(first_difference(&kept, &text)) }
     });
@@ -68,9 +68,9 @@ fn first_difference(kept: &str, now: &str) -> String {
 
 /// A snapshot with one session that this user joined as a guest, in that state.
 fn guest(state: SessionState) -> Snapshot {
-    with(vec![SessionStatus {
+    snapshot_of(vec![SessionStatus {
         state,
-        ..session("town-hall", SessionKind::FIVE[0], Role::Guest, 0)
+        ..session_status("town-hall", SessionKind::FIVE[0], Role::Guest, 0)
     }])
 }
 
@@ -79,22 +79,22 @@ fn unreachable() -> SessionState {
     SessionState::Unreachable { reason: reason.to_owned() }
 }
 
-fn people(count: usize) -> Snapshot {
-    with(vec![session("a", SessionKind::FIVE[0], Role::Opener, count)])
+fn snapshot_with_participants(count: usize) -> Snapshot {
+    snapshot_of(vec![session_status("a", SessionKind::FIVE[0], Role::Opener, count)])
 }
 
 #[test]
 fn every_session_state_matches_its_outline() {
     let since = MediaTime::from_micros(1_000_000);
-    let mut silent = people(2);
+    let mut silent = snapshot_with_participants(2);
     silent.sessions[0].participants[0].state = ParticipantState::Reconnecting;
     silent.sessions[0].participants[0].since = since;
     silent.sessions[0].participants[1].state = ParticipantState::Gone;
-    let mut locked = people(2);
+    let mut locked = snapshot_with_participants(2);
     locked.sessions[0].participants[1].name = "Per\u{455}on 0".to_owned();
     locked.sessions[0].locked = true;
     let participant = ParticipantId::from_digest([9; 10]);
-    locked.sessions[0].removed = vec![RemovedPerson { participant, name: "Eve".into() }];
+    locked.sessions[0].removed = vec![RemovedParticipant { participant, name: "Eve".into() }];
     for (name, snapshot) in [
         ("locked", locked),
         ("empty", Snapshot::default()),
@@ -106,9 +106,9 @@ fn every_session_state_matches_its_outline() {
         ("host-lost", guest(SessionState::HostLost { since })),
         ("reconnecting", silent),
         ("ended", guest(SessionState::Ended { reason: EndReason::Closed })),
-        ("full", guest(refused(ErrorCode::SessionFull))),
-        ("not-allowed", guest(refused(ErrorCode::NotAllowed))),
-        ("no-such-session", guest(refused(ErrorCode::NoSuchSession))),
+        ("full", guest(refused_by_hub(ErrorCode::SessionFull))),
+        ("not-allowed", guest(refused_by_hub(ErrorCode::NotAllowed))),
+        ("no-such-session", guest(refused_by_hub(ErrorCode::NoSuchSession))),
     ] {
         let mut window = window(LARGE, snapshot);
         app(&mut window).now = MediaTime::from_micros(5_500_000);
@@ -121,10 +121,13 @@ fn every_session_state_matches_its_outline() {
 #[test]
 fn one_five_and_twenty_five_tiles_match_their_outlines() {
     for count in [1, 5, 25] {
-        assert_outline(&format!("tiles-{count}"), &window(LARGE, people(count)));
+        assert_outline(
+            &format!("tiles-{count}"),
+            &window(LARGE, snapshot_with_participants(count)),
+        );
     }
-    assert_outline("five-sessions", &window(LARGE, five()));
-    assert_outline("five-sessions-narrow", &window(SMALL, five()));
+    assert_outline("five-sessions", &window(LARGE, five_sessions()));
+    assert_outline("five-sessions-narrow", &window(SMALL, five_sessions()));
 }
 
 #[test]
@@ -134,11 +137,11 @@ fn errors_and_missing_devices_match_their_outline() {
         camera: failed("there is no camera; connect one"),
         microphone: failed("microphone \"USB\" is in use by another program; close it there"),
         speaker: failed("the speaker stopped asking for sound; it is tried again"),
-        hubs: vec![HubStatus { url: None, state: HubState::Connecting, guests: 0, place: None }],
+        hubs: vec![HubStatus { url: None, state: HubState::Connecting, guests: 0, endpoint: None }],
         ..Snapshot::default()
     };
     let mut window = window(LARGE, snapshot);
-    app(&mut window).tell("no session \"x\" is open at the hub; check the id".to_owned());
+    app(&mut window).show_error("no session \"x\" is open at the hub; check the id".to_owned());
     window.run();
     assert_outline("error", &window);
 }
@@ -160,17 +163,17 @@ fn every_dialog_and_menu_matches_its_outline() {
         ("menu-speaker", "Choose speaker"),
     ];
     for (name, label) in open {
-        let mut window = window(SMALL, people(1));
+        let mut window = window(SMALL, snapshot_with_participants(1));
         press(&mut window, label);
         assert_outline(name, &window);
     }
     let hub = "http://evil.example:7340".parse().ok();
-    let mut asking = window(SMALL, people(1));
-    let linked = Dialog::JoinLinked(JoinTarget { session: id("town-hall"), hub });
+    let mut asking = window(SMALL, snapshot_with_participants(1));
+    let linked = Dialog::JoinFromChat(JoinTarget { session: session_id("town-hall"), hub });
     app(&mut asking).dialog = Some(linked);
     asking.run();
     assert_outline("dialog-join-linked", &asking);
-    let mut window = window(SMALL, people(1));
+    let mut window = window(SMALL, snapshot_with_participants(1));
     window.key_press(Key::Num1);
     window.run();
     press(&mut window, "Remove Person 0 from Conference");
@@ -179,12 +182,12 @@ fn every_dialog_and_menu_matches_its_outline() {
 
 #[test]
 fn the_full_screen_view_matches_its_outline() {
-    let pin: Done = |window| {
-        app(window).streams.pinned = Some(Picture::Peer(PeerId(2)));
+    let pin: WindowStep = |window| {
+        app(window).stream_panels.pinned = Some(VideoRef::Peer(PeerId(2)));
         window.key_press(Key::F);
         window.run();
     };
-    let mut window = window(LARGE, people(5));
+    let mut window = window(LARGE, snapshot_with_participants(5));
     pin(&mut window);
     assert_outline("full-screen-pinned", &window);
 }

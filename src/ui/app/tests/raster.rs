@@ -21,7 +21,7 @@ impl TestRenderer for Textures {
             for delta in deltas {
                 let ImageData::Color(patch) = delta.image;
                 match (delta.pos, textures.get_mut(&id)) {
-                    (Some(at), Some(whole)) => paste(whole, &patch, at),
+                    (Some(at), Some(whole)) => copy_patch(whole, &patch, at),
                     (Some(_) | None, _) => drop(textures.insert(id, (*patch).clone())),
                 }
             }
@@ -29,7 +29,7 @@ impl TestRenderer for Textures {
     }
 }
 
-fn paste(whole: &mut ColorImage, patch: &ColorImage, [left, top]: [usize; 2]) {
+fn copy_patch(whole: &mut ColorImage, patch: &ColorImage, [left, top]: [usize; 2]) {
     for (row, line) in patch.pixels.chunks(patch.size[0]).enumerate() {
         let at = (top + row) * whole.size[0] + left;
         whole.pixels[at..at + line.len()].copy_from_slice(line);
@@ -99,7 +99,7 @@ impl Canvas {
                 let edges = [(b.pos, c.pos), (c.pos, a.pos), (a.pos, b.pos)];
                 let weights = edges.map(|(from, to)| cross(from, to, at));
                 let covers = edges.iter().zip(weights).all(|(edge, weight)| {
-                    weight > 0.0 || (weight == 0.0 && owns_its_pixels(*edge))
+                    weight > 0.0 || (weight == 0.0 && is_top_or_left_edge(*edge))
                 });
                 if covers {
                     let weights = weights.map(|weight| weight / area.abs());
@@ -123,7 +123,7 @@ fn cross(a: Pos2, b: Pos2, c: Pos2) -> f32 {
 
 /// Whether the edge is a top or left edge. Of two triangles that share an edge, only that one draws
 /// the pixels on it.
-fn owns_its_pixels((from, to): (Pos2, Pos2)) -> bool {
+fn is_top_or_left_edge((from, to): (Pos2, Pos2)) -> bool {
     to.y < from.y || (to.y == from.y && to.x > from.x)
 }
 

@@ -1,0 +1,508 @@
+//! Runs a task without a window and returns its exit code.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::pending,
+    io,
+    process::ExitCode,
+    time::Duration,
+};
+
+use serde_json::json;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, interval, sleep_until, timeout},
+};
+
+use super::{
+    args::Task,
+    commands,
+    event_printer::EventPrinter,
+    preflight::{MissingSource, Preflight},
+    stdin_lines::{StdinLines, chat_sessions},
+};
+use crate::{
+    bench, capture,
+    engine::{Engine, Handle, fresh_session_id},
+    media::{DEFAULT_SUFFIX, Device},
+    model::{
+        ChatText, Command, ConnectionFault, EndReason, Event, Failure, FailureCode, Media,
+        ParticipantState, Role, SessionId, SessionKind, Snapshot, SourceKind, SourceState, Stats,
+        TextError,
+    },
+    playback,
+    process::{Output, Signals},
+    signalling::{Hub, HubIdentity, HubOptions},
+};
+
+/// How long leaving the sessions may take: longer than the timeouts of the engine together.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// The result of a run, and its exit code. If several apply, the greatest one counts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum ExitReason {
+    /// The task was carried out.
+    Done = 0,
+    /// The command line is wrong.
+    Usage = 2,
+    /// The hub cannot be reached.
+    HubUnreachable = 3,
+    /// A session was refused.
+    Refused = 4,
+    /// We were ejected from a session, or replaced in it.
+    Ended = 5,
+    /// A session was not open yet at the end.
+    StillWaiting = 6,
+    /// A device or file could not be used.
+    Device = 7,
+    /// A session was joined, and no participant in it was ever connected.
+    NeverConnected = 8,
+}
+
+impl From<ExitReason> for ExitCode {
+    fn from(reason: ExitReason) -> Self {
+        Self::from(reason as u8)
+    }
+}
+
+/// Carries out a task. Returns when it is done, when the time is up, or on Ctrl-C, SIGTERM or
+/// SIGHUP, after leaving every session properly. Its output may not be written yet: see
+/// [`Output::finish`].
+///
+/// # Errors
+/// Fails for errors that cannot be reported as events, such as a system without threads.
+pub async fn run(mut task: Task) -> anyhow::Result<ExitReason> {
+    let with_links = tokio::task::spawn_blocking(move || task.read_links().map(|()| task));
+    let task = match with_links.await? {
+        Ok(task) => task,
+        Err(error) => return Ok(usage_error(&error)),
+    };
+    match &task {
+        Task::Open { common, .. } | Task::Join { common, .. } => {
+            let commands = match task.commands(fresh_session_id) {
+                Ok(commands) => commands,
+                Err(error) => return Ok(usage_error(&error)),
+            };
+            let mut headless = HeadlessRun {
+                printer: EventPrinter::new(common.json),
+                active: BTreeSet::new(),
+                pending: BTreeMap::new(),
+                missing_devices: BTreeSet::new(),
+                unconnected: BTreeMap::new(),
+                sends_stdin: common.say,
+                outcome: ExitReason::Done,
+            };
+            let mut preflight = Preflight::start(common.named_sources(), common.speaker.clone());
+            headless.run_preflight(&mut preflight).await;
+            let signals = Signals::listen()?;
+            let (handle, events) = Engine::start(common.engine_options())?;
+            for command in commands {
+                if let Some(session) = command.session() {
+                    headless.active.insert(session.clone());
+                    headless.pending.insert(session.clone(), ExitReason::StillWaiting);
+                }
+                handle.send(command).await;
+            }
+            let input = StdinUse {
+                chat: common.say.then(StdinLines::start).transpose()?,
+                commands: common.commands.then(StdinLines::start).transpose()?,
+            };
+            let end = until_end(common.time, signals);
+            headless.run((handle, events), input, (preflight, end)).await
+        }
+        Task::Serve { listen, public_url, trusted_proxy, json, time } => {
+            let options = HubOptions {
+                public: public_url.clone(),
+                trusted_proxies: trusted_proxy.clone(),
+                next_free_port: !listen.port_given,
+                identity: HubIdentity::of_this_user(),
+                ..HubOptions::at(listen.at)
+            };
+            serve(options, EventPrinter::new(*json), *time).await
+        }
+        Task::Bench { bench } => {
+            bench::run(bench).await?;
+            Ok(ExitReason::Done)
+        }
+        Task::Devices { json } => {
+            list_devices(EventPrinter::new(*json), *json);
+            Ok(ExitReason::Done)
+        }
+    }
+}
+
+/// Prints what is wrong with a command line.
+fn usage_error(error: &anyhow::Error) -> ExitReason {
+    Output::stderr().write_line(&format!("quintet: {error:#}; see `quintet --help`"));
+    ExitReason::Usage
+}
+
+/// How long opening sessions waits for the check of the sources. Files answer in far less; a later
+/// answer is reported later.
+const PREFLIGHT_WAIT: Duration = Duration::from_millis(500);
+
+/// How the lines of standard input are used.
+struct StdinUse {
+    /// They are sent to the chats.
+    chat: Option<StdinLines>,
+    /// They are commands.
+    commands: Option<StdinLines>,
+}
+
+/// The state of `open` and `join`: the sessions of this run, and its result so far.
+struct HeadlessRun {
+    printer: EventPrinter,
+    /// The sessions that have not ended.
+    active: BTreeSet<SessionId>,
+    /// Those of them that are neither opened nor joined yet, and the result if they stay so.
+    pending: BTreeMap<SessionId, ExitReason>,
+    /// Devices that the preflight check found missing.
+    missing_devices: BTreeSet<SourceKind>,
+    /// Joined sessions in which no participant has been connected, and whether a failed connection
+    /// was reported.
+    unconnected: BTreeMap<SessionId, bool>,
+    /// Whether standard input is sent to the chats.
+    sends_stdin: bool,
+    outcome: ExitReason,
+}
+
+impl HeadlessRun {
+    /// Reports named sources that cannot be used, before they are needed. Sources that take long to
+    /// answer are reported later. All are tried again when they are needed.
+    async fn run_preflight(&mut self, preflight: &mut Preflight) {
+        let reported = async {
+            while let Some(missing) = preflight.next().await {
+                self.on_missing_source(missing);
+            }
+        };
+        // After the timeout, the remaining checks continue in the background.
+        timeout(PREFLIGHT_WAIT, reported).await.ok();
+    }
+
+    fn on_missing_source(&mut self, (kind, message): MissingSource) {
+        self.missing_devices.insert(kind);
+        let (code, session) = (FailureCode::Device(kind), None);
+        self.printer.print_event(&Event::Failed(Failure { code, message, session }));
+    }
+
+    /// Prints events and statistics until all sessions have ended, `end` is ready or the output
+    /// fails; then leaves every session and returns the result.
+    async fn run(
+        mut self,
+        (handle, mut events): (Handle, mpsc::Receiver<Event>),
+        mut input: StdinUse,
+        (mut preflight, end): (Preflight, impl Future<Output = ()>),
+    ) -> anyhow::Result<ExitReason> {
+        let mut seconds = interval(Duration::from_secs(1));
+        seconds.tick().await;
+        let mut end = std::pin::pin!(end);
+        while !self.active.is_empty() && self.printer.write_error().is_none() {
+            let sessions = chat_sessions(&handle.snapshot());
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => self.on_event(&event),
+                    None => anyhow::bail!("the engine ended unexpectedly"),
+                },
+                _ = seconds.tick() => {
+                    if let Some(stats) = handle.stats().await {
+                        self.printer.print_stats(&stats);
+                    }
+                }
+                text = StdinLines::next_chat_text(&mut input.chat), if !sessions.is_empty() => {
+                    self.send_chat(text, sessions, &handle).await;
+                }
+                line = StdinLines::next_line(&mut input.commands) => self.handle_command_line(&line, &handle).await,
+                missing = preflight.next(), if !preflight.is_done() => {
+                    missing.into_iter().for_each(|missing| self.on_missing_source(missing));
+                }
+                () = &mut end => break,
+            }
+        }
+        // Sources that answer only now are also reported.
+        self.run_preflight(&mut preflight).await;
+        if self.printer.write_error().is_none() {
+            for reason in std::mem::take(&mut self.pending).into_values() {
+                self.raise_exit_code(reason);
+            }
+        }
+        self.check_devices(&handle.snapshot());
+        let stats = timeout(CLOSE_TIMEOUT, handle.close()).await.unwrap_or_else(|_| {
+            tracing::warn!("the engine did not leave its sessions in time");
+            Stats::default()
+        });
+        while let Ok(event) = events.try_recv() {
+            self.on_event(&event);
+        }
+        self.check_connections();
+        self.printer.print_summary(&stats);
+        finish_output().await;
+        match self.printer.write_error() {
+            // The reader has closed the pipe, as `head` does.
+            Some(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(self.outcome),
+            Some(error) => anyhow::bail!("standard output cannot be written: {error}"),
+            None => Ok(self.outcome),
+        }
+    }
+
+    /// Carries out a command from standard input.
+    async fn handle_command_line(&mut self, line: &str, handle: &Handle) {
+        if line.trim().is_empty() {
+            return;
+        }
+        match commands::parse_command(line, &handle.snapshot()) {
+            Ok(command) => handle.send(command).await,
+            Err(message) => {
+                let (code, session) = (FailureCode::Command, None);
+                self.on_event(&Event::Failed(Failure { code, message, session }));
+            }
+        }
+    }
+
+    /// Sends a text to the chats of these sessions.
+    async fn send_chat(
+        &mut self,
+        text: Result<ChatText, TextError>,
+        sessions: Vec<SessionId>,
+        handle: &Handle,
+    ) {
+        match text {
+            Ok(text) => {
+                for session in sessions {
+                    handle.send(Command::SendMessage { session, text: text.clone() }).await;
+                }
+            }
+            Err(error) => {
+                let (code, message) = (FailureCode::Chat, error.to_string());
+                self.on_event(&Event::Failed(Failure { code, message, session: None }));
+            }
+        }
+    }
+
+    /// Prints an event and updates the result.
+    fn on_event(&mut self, event: &Event) {
+        self.printer.print_event(event);
+        match event {
+            Event::Opened { session, kind, .. } => {
+                self.pending.remove(session);
+                self.warn_without_chat(session, (*kind, Role::Opener));
+            }
+            Event::Joined { session, kind } => {
+                self.pending.remove(session);
+                self.unconnected.insert(session.clone(), false);
+                self.warn_without_chat(session, (*kind, Role::Guest));
+            }
+            Event::Failed(failure) => self.on_failure(failure),
+            Event::Ended { session, reason } => {
+                self.active.remove(session);
+                let reason_so_far = self.pending.remove(session);
+                match reason {
+                    EndReason::Ejected | EndReason::Replaced => {
+                        self.raise_exit_code(ExitReason::Ended);
+                    }
+                    EndReason::Failed => {
+                        self.raise_exit_code(reason_so_far.unwrap_or(ExitReason::Refused))
+                    }
+                    EndReason::Left | EndReason::OpenerLeft | EndReason::Closed => {}
+                }
+            }
+            Event::Participant { session, state: ParticipantState::Live, .. } => {
+                self.unconnected.remove(session);
+            }
+            // A session that was joined waits again when its opener is lost.
+            Event::Waiting { session, .. } => {
+                self.pending.entry(session.clone()).or_insert(ExitReason::StillWaiting);
+            }
+            Event::Listening { .. }
+            | Event::LinkChanged { .. }
+            | Event::HubLost { .. }
+            | Event::HubRestored { .. }
+            | Event::Participant { .. }
+            | Event::Renamed { .. }
+            | Event::Access { .. }
+            | Event::FirstFrame { .. }
+            | Event::LeftOut { .. }
+            | Event::MessageReceived { .. }
+            | Event::MessageSent { .. }
+            | Event::Undelivered { .. } => {}
+        }
+    }
+
+    /// Reports that `--say` has no effect in a session, so that the user does not wait for answers.
+    fn warn_without_chat(&mut self, session: &SessionId, (kind, role): (SessionKind, Role)) {
+        let has_chat = kind.media.has(Media::Data);
+        if !self.sends_stdin || (has_chat && kind.may_chat(role)) {
+            return;
+        }
+        let message = if has_chat {
+            format!(
+                "a guest of session \"{session}\" only reads its chat: --say has no effect there"
+            )
+        } else {
+            format!(
+                "session \"{session}\" has no chat, so --say has no effect there; a session opened \
+                 with --kind {}+data/{} has one",
+                kind.media,
+                kind.topology.name()
+            )
+        };
+        let (code, session) = (FailureCode::Chat, Some(session.clone()));
+        self.printer.print_event(&Event::Failed(Failure { code, message, session }));
+    }
+
+    /// Notes a failure. A failure of a pending session counts only if the session never opens: it
+    /// may still succeed.
+    fn on_failure(&mut self, failure: &Failure) {
+        let reason = match failure.code {
+            FailureCode::Hub(_) => ExitReason::Refused,
+            FailureCode::HubUnreachable => ExitReason::HubUnreachable,
+            FailureCode::AlreadyHere => return self.raise_exit_code(ExitReason::Refused),
+            FailureCode::Connection(_) => {
+                let session = failure.session.as_ref();
+                if let Some(is_reported) = session.and_then(|id| self.unconnected.get_mut(id)) {
+                    *is_reported = true;
+                }
+                return;
+            }
+            FailureCode::Device(_)
+            | FailureCode::Chat
+            | FailureCode::Command
+            | FailureCode::Rename => return,
+        };
+        if let Some(pending) = failure.session.as_ref().and_then(|id| self.pending.get_mut(id)) {
+            *pending = reason;
+        }
+    }
+
+    /// Sets the result if a device cannot be used at the end, or was missing and is still not in
+    /// use.
+    fn check_devices(&mut self, end: &Snapshot) {
+        let states = [
+            (SourceKind::Camera, &end.camera),
+            (SourceKind::Microphone, &end.microphone),
+            (SourceKind::Speaker, &end.speaker),
+        ];
+        for (kind, state) in states {
+            let is_bad = match state {
+                SourceState::Failed { .. } => true,
+                SourceState::Running => false,
+                SourceState::Idle | SourceState::Opening => self.missing_devices.contains(&kind),
+            };
+            if is_bad {
+                self.raise_exit_code(ExitReason::Device);
+            }
+        }
+    }
+
+    /// Sets the result if a session was joined and no participant in it was ever connected.
+    fn check_connections(&mut self) {
+        for (session, is_reported) in std::mem::take(&mut self.unconnected) {
+            self.raise_exit_code(ExitReason::NeverConnected);
+            if !is_reported {
+                let code = FailureCode::Connection(ConnectionFault::NotAgreed);
+                let message = format!(
+                    "no participant of session \"{session}\" was connected before it ended; stay \
+                     longer, or check that somebody is in it"
+                );
+                let session = Some(session);
+                self.printer.print_event(&Event::Failed(Failure { code, message, session }));
+            }
+        }
+    }
+
+    fn raise_exit_code(&mut self, reason: ExitReason) {
+        self.outcome = self.outcome.max(reason);
+    }
+}
+
+/// Runs a hub without an engine.
+async fn serve(
+    options: HubOptions,
+    mut printer: EventPrinter,
+    time: Option<Duration>,
+) -> anyhow::Result<ExitReason> {
+    let signals = Signals::listen()?;
+    let hub = match Hub::start(options).await {
+        Ok(hub) => hub,
+        Err(error) => {
+            let (code, session) = (FailureCode::HubUnreachable, None);
+            let message = error.to_string();
+            printer.print_event(&Event::Failed(Failure { code, message, session }));
+            return Ok(ExitReason::HubUnreachable);
+        }
+    };
+    let mut link_bases = hub.link_bases();
+    let mut end = std::pin::pin!(until_end(time, signals));
+    loop {
+        let hub = link_bases.borrow_and_update().clone();
+        printer.print_event(&Event::Listening { hub });
+        tokio::select! {
+            Ok(()) = link_bases.changed() => {}
+            () = &mut end => break,
+        }
+    }
+    if timeout(CLOSE_TIMEOUT, hub.close()).await.is_err() {
+        tracing::warn!("the hub did not close its connections in time");
+    }
+    Ok(ExitReason::Done)
+}
+
+/// Prints the cameras, microphones and speakers.
+fn list_devices(printer: EventPrinter, json: bool) {
+    let lists = [
+        ("camera", capture::cameras(), "--camera pattern or file:PATH.y4m"),
+        ("microphone", capture::microphones(), "--microphone tone or file:PATH.wav"),
+        ("speaker", playback::speakers(), "--speaker none or file:PATH.wav"),
+    ];
+    if json {
+        let mut object = json!({"event": "devices", "devices": []});
+        for (kind, list, _) in &lists {
+            let names: Vec<_> = list.iter().map(device_label).collect();
+            object[format!("{kind}s")] = json!(names);
+        }
+        let all = lists.iter().flat_map(|(kind, list, _)| {
+            list.iter().map(move |device| {
+                let Device { id, name, is_default } = device;
+                json!({"kind": kind, "id": id, "name": name, "default": is_default})
+            })
+        });
+        object["devices"] = all.collect();
+        return printer.print_object(object);
+    }
+    for (kind, list, alternative) in lists {
+        printer.print_line(&format!("{kind}s"));
+        for device in &list {
+            printer.print_line(&format!("  {}  [{}]", device_label(device), device.id));
+        }
+        if list.is_empty() {
+            printer.print_line(&format!("  none found; {alternative} works without any"));
+        }
+    }
+}
+
+/// Returns a device's name, marked if it is the default one.
+fn device_label(device: &Device) -> String {
+    let mark = if device.is_default { DEFAULT_SUFFIX } else { "" };
+    format!("{}{mark}", device.name)
+}
+
+/// Returns when the time is up, or when a signal asks the program to end.
+async fn until_end(time: Option<Duration>, mut signals: Signals) {
+    let time_is_up = async {
+        match time {
+            Some(time) => sleep_until(Instant::now() + time).await,
+            None => pending().await,
+        }
+    };
+    tokio::select! {
+        () = time_is_up => {}
+        () = signals.shutdown_requested() => {}
+    }
+}
+
+/// Waits until all output is written, or its reader has stalled.
+async fn finish_output() {
+    let finish = || Output::stdout().finish();
+    if let Err(error) = tokio::task::spawn_blocking(finish).await {
+        tracing::warn!(%error, "the last lines may not be written");
+    }
+}

@@ -1,0 +1,127 @@
+//! The effects of the core, in order.
+
+use std::collections::VecDeque;
+
+use super::input::HubRef;
+use crate::model::{
+    ClientMessage, Event, Failure, Layer, PeerCommand, PeerId, PeerMedia, SessionId,
+};
+
+/// An action for the engine. The core does not wait for it: an outcome comes back as an
+/// [`Input`](super::Input).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Effect {
+    /// Connect to a hub, and stay connected until [`Effect::DisconnectHub`].
+    ConnectHub(HubRef),
+    /// Close the connection to a hub; ignore everything that it still sends.
+    DisconnectHub(HubRef),
+    /// Send a message to a hub that is up. The message is never `Hello` or `Ping`, which the
+    /// connection sends by itself. It contains no secret, because the core never sees one: the
+    /// engine adds the owner key to an `Open`.
+    Send {
+        /// The hub.
+        hub: HubRef,
+        /// The message.
+        message: ClientMessage,
+    },
+    /// Use this name in every `hello` from now on. Hubs that are up get a message as well.
+    SetName(String),
+    /// Open a peer connection. It sends nothing until [`Effect::SetSending`].
+    OpenPeer {
+        /// The id of the new connection.
+        peer: PeerId,
+        /// The session.
+        session: SessionId,
+        /// The session's hub.
+        hub: HubRef,
+        /// The media, seen from here.
+        media: PeerMedia,
+    },
+    /// Close a peer connection at once; events that it still sends are ignored.
+    ClosePeer(PeerId),
+    /// Send a command to a peer connection.
+    Peer {
+        /// The connection.
+        peer: PeerId,
+        /// The command.
+        command: PeerCommand,
+    },
+    /// Set the media that a peer connection sends: once it is connected, what its direction allows
+    /// and no switch mutes. Sent only when it changes. For a medium that is not sent no packet goes
+    /// out, not even silence.
+    SetSending {
+        /// The connection.
+        peer: PeerId,
+        /// Whether it sends audio.
+        audio: bool,
+        /// The layer of the video that it sends; `None` for no video.
+        video: Option<Layer>,
+    },
+    /// Set how the audio of a peer connection is played. Sent only when it changes. By default it
+    /// is audible and expected.
+    SetPlayback {
+        /// The connection.
+        peer: PeerId,
+        /// Whether it may be played: both listening switches are enabled.
+        audible: bool,
+        /// Whether audio is expected: the remote peer has not signalled that its microphone is off,
+        /// and packets arrive. If several connections carry the same participant's audio, one with
+        /// expected audio is played.
+        expected: bool,
+    },
+    /// Set whether video is expected on a peer connection: the remote peer signals that its camera
+    /// is on. Sent only when it changes. By default it is expected.
+    ExpectVideo {
+        /// The connection.
+        peer: PeerId,
+        /// Whether video is expected.
+        expected: bool,
+    },
+    /// Set the devices that are needed. Sent when they change. By default none is.
+    Demand {
+        /// Whether local video is needed.
+        camera: bool,
+        /// Whether local audio is needed.
+        microphone: bool,
+        /// Whether audio is to be played.
+        speaker: bool,
+    },
+    /// Announce an event to the user; none is ever skipped.
+    Announce(Event),
+}
+
+/// The effects that the engine has not fetched yet, and the source of connection ids.
+#[derive(Debug, Default)]
+pub(super) struct EffectQueue {
+    effects: VecDeque<Effect>,
+    last_peer: u64,
+}
+
+impl EffectQueue {
+    /// The oldest effect that was not fetched yet.
+    pub(super) fn pop(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    pub(super) fn push(&mut self, effect: Effect) {
+        self.effects.push_back(effect);
+    }
+
+    pub(super) fn send(&mut self, hub: &HubRef, message: ClientMessage) {
+        self.push(Effect::Send { hub: hub.clone(), message });
+    }
+
+    pub(super) fn announce(&mut self, event: Event) {
+        self.push(Effect::Announce(event));
+    }
+
+    pub(super) fn announce_failure(&mut self, failure: Failure) {
+        self.announce(Event::Failed(failure));
+    }
+
+    /// An id that no connection of this process has had.
+    pub(super) fn new_peer_id(&mut self) -> PeerId {
+        self.last_peer += 1;
+        PeerId(self.last_peer)
+    }
+}

@@ -1,0 +1,77 @@
+//! The inputs of the core.
+
+use crate::model::{
+    Command, HubEndpoint, HubMessage, HubUrl, ParticipantId, PeerEvent, PeerId, SourceKind,
+    SourceState,
+};
+
+/// An input of the core.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Input {
+    /// A command of the user.
+    Command(Command),
+    /// The connection to a hub changed, or the hub sent a message.
+    Hub(HubRef, HubEvent),
+    /// An event of a peer connection.
+    Peer(PeerId, PeerEvent),
+    /// The state of a source or of the speaker changed.
+    Source(SourceKind, SourceState),
+    /// Which sources exist. Replaces the previous report; until the first report, both exist.
+    DevicesAvailable {
+        /// Whether there is a source of video.
+        camera: bool,
+        /// Whether there is a source of audio.
+        microphone: bool,
+    },
+    /// Which local sources are displayed here, independent of the peer connections. Replaces the
+    /// previous report.
+    Preview {
+        /// Whether the own video is displayed.
+        camera: bool,
+        /// Whether the own level is displayed.
+        microphone: bool,
+    },
+}
+
+/// A reference to a hub.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum HubRef {
+    /// The hub that the program finds or embeds on demand.
+    Default,
+    /// The hub at an address, from a link.
+    At(HubUrl),
+}
+
+/// An event of the connection to a hub. The connection sends `hello` and pings, and reconnects by
+/// itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum HubEvent {
+    /// The hub sent `welcome`, for the first time or after a reconnect.
+    Up {
+        /// The address at which others reach it. Links start with this address.
+        url: HubUrl,
+        /// The endpoint at which it was reached.
+        endpoint: HubEndpoint,
+        /// Our participant id at this hub.
+        participant: ParticipantId,
+        /// The name that other participants see.
+        name: String,
+    },
+    /// The hub's address changed: links start with the new address from now on.
+    AddressChanged {
+        /// The address at which others reach it.
+        url: HubUrl,
+    },
+    /// The connection was lost, or another attempt to connect failed; it is retried.
+    Down {
+        /// The reason, as a sentence for the user.
+        reason: String,
+    },
+    /// How many clients use the hub that this program embeds. Replaces the previous count.
+    Guests {
+        /// Participants other than us that are connected and are in a session or wait for one.
+        count: usize,
+    },
+    /// A message of the hub.
+    Message(HubMessage),
+}

@@ -1,0 +1,465 @@
+//! The event loop: it passes inputs to the core and carries out its effects. It never waits for a
+//! reply.
+
+use std::{collections::BTreeMap, future::pending, sync::Arc};
+
+use cpu_time::ProcessTime;
+use tokio::{
+    sync::{
+        mpsc::{self, error::TrySendError},
+        oneshot, watch,
+    },
+    time::sleep,
+};
+
+use super::{
+    EngineOptions, Handle,
+    handle::Request,
+    hub_task::{HubHandle, HubTaskId, HubTaskOptions},
+    instances::Instances,
+    local_media::LocalMedia,
+    remote_media::{AudioRouting, RemoteMedia},
+    secret_store::SecretStore,
+    session_stats::StatsCollector,
+};
+use crate::{
+    conference::{Conference, Effect, HubEvent, HubRef, Input},
+    media::{self, IncomingTrack, Notifier, VideoSinks},
+    model::{
+        Command, Event, HubMessage, JoinTarget, Layer, Media, MediaTime, OpenRequest,
+        ParticipantId, Payload, PeerEvent, PeerId, PeerMedia, Snapshot, Stats, candidate_addresses,
+    },
+    network::KnownPaths,
+    transport::{CheckBudgets, Connection, ConnectionConfig, EventSinks},
+};
+
+/// Requests that may wait; a user makes a few a second.
+const REQUEST_QUEUE: usize = 64;
+
+/// Inputs of one kind that may wait for the core. They are small and rare; a full queue makes
+/// sockets wait.
+const INPUT_QUEUE: usize = 1024;
+
+/// Events that may wait to be printed or drawn.
+const EVENT_QUEUE: usize = 4096;
+
+/// The most addresses that are noted from one signalling message.
+const MAX_SIGNAL_ADDRESSES: usize = 16;
+
+/// A running engine: owns the core, the devices, the connections and the hubs.
+pub struct Engine {
+    core: Conference,
+    options: EngineOptions,
+    instances: Instances,
+    secrets: SecretStore,
+    /// The user's name at every hub.
+    name: watch::Sender<String>,
+    hubs: BTreeMap<HubRef, (HubTaskId, HubHandle)>,
+    /// How many hub tasks were started.
+    hub_tasks_started: u64,
+    peers: BTreeMap<PeerId, ActivePeer>,
+    /// The addresses known to reach remote peers, for peer connections that are opened later.
+    paths: KnownPaths,
+    /// Limits the ICE checks that peer connections send to the addresses that one participant
+    /// names.
+    check_budgets: CheckBudgets<Option<(HubRef, ParticipantId)>>,
+    local_media: LocalMedia,
+    remote_media: RemoteMedia,
+    session_stats: StatsCollector,
+    /// Events of hub tasks. They have their own queue: a hub that sends faster than the engine
+    /// reads waits, and does not delay devices.
+    hub_events: mpsc::Sender<HubTaskEvent>,
+    event_sinks: EventSinks,
+    events: mpsc::Sender<Event>,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    notifier: Notifier,
+    /// Whether an event was announced since subscribers were last woken.
+    has_announced: bool,
+    /// When the core decided the effects that are being performed.
+    decided_at: MediaTime,
+}
+
+/// A peer connection, and the media that it sends now: media that continue are not restarted.
+struct ActivePeer {
+    connection: Connection,
+    /// The hub at which the remote participant is known.
+    hub: HubRef,
+    sends_audio: bool,
+    video_layer: Option<Layer>,
+}
+
+/// An event from another part of this process.
+#[derive(Debug)]
+pub(super) enum EngineEvent {
+    /// An input for the core.
+    Core(Input),
+    /// The first frame or packet of a remote track was decoded.
+    FirstMedia {
+        /// The peer connection of the track.
+        peer: PeerId,
+        /// The kind of the track.
+        media: Media,
+    },
+}
+
+/// An event from a hub task; ignored if the task is not in use any more.
+#[derive(Debug)]
+pub(super) struct HubTaskEvent {
+    /// The task that sends the event.
+    pub(super) task: HubTaskId,
+    /// The hub of the task.
+    pub(super) hub: HubRef,
+    /// The event.
+    pub(super) event: HubEvent,
+}
+
+/// The queues and notifications that the event loop waits for.
+struct EngineInputs {
+    requests: mpsc::Receiver<Request>,
+    events: mpsc::Receiver<EngineEvent>,
+    hub_events: mpsc::Receiver<HubTaskEvent>,
+    peer_events: mpsc::Receiver<(PeerId, PeerEvent)>,
+    tracks: mpsc::Receiver<IncomingTrack>,
+    video_sinks: VideoSinks,
+}
+
+/// One input of the event loop.
+enum EngineInput {
+    Request(Option<Request>),
+    Event(EngineEvent),
+    Hub(HubTaskEvent),
+    Peer(PeerId, PeerEvent),
+    Track(IncomingTrack),
+    /// A tap was opened or dropped.
+    VisibilityChanged,
+    /// The deadline of the core has passed.
+    Timeout,
+}
+
+impl Engine {
+    /// Starts an engine on the current runtime. Returns its handle and its events; no event is lost
+    /// while they are read.
+    ///
+    /// # Errors
+    /// Fails if the system gives no random bytes.
+    pub fn start(
+        options: EngineOptions,
+    ) -> Result<(Handle, mpsc::Receiver<Event>), getrandom::Error> {
+        let instances = Instances::fresh()?;
+        let (requests, request_receiver) = mpsc::channel(REQUEST_QUEUE);
+        let (engine_events, engine_event_receiver) = mpsc::channel(INPUT_QUEUE);
+        let (hub_events, hub_event_receiver) = mpsc::channel(INPUT_QUEUE);
+        let (peer_events, peer_event_receiver) = mpsc::channel(INPUT_QUEUE);
+        let (tracks, track_receiver) = mpsc::channel(INPUT_QUEUE);
+        let (events, event_receiver) = mpsc::channel(EVENT_QUEUE);
+        let (snapshots, snapshot_receiver) = watch::channel(Arc::default());
+        let (video_sinks, notifier) = (VideoSinks::default(), Notifier::default());
+        let engine = Self {
+            core: Conference::new(),
+            instances,
+            secrets: if options.keeps_secrets {
+                SecretStore::of_this_user()
+            } else {
+                SecretStore::in_memory()
+            },
+            name: watch::channel(options.name.clone()).0,
+            hubs: BTreeMap::new(),
+            hub_tasks_started: 0,
+            peers: BTreeMap::new(),
+            paths: KnownPaths::default(),
+            check_budgets: CheckBudgets::new(),
+            local_media: LocalMedia::new(&options, &video_sinks, engine_events.clone()),
+            remote_media: RemoteMedia::new(&options, video_sinks.clone(), engine_events),
+            session_stats: StatsCollector::default(),
+            hub_events,
+            event_sinks: EventSinks { events: peer_events, tracks },
+            events,
+            snapshots,
+            notifier: notifier.clone(),
+            has_announced: false,
+            decided_at: media::now(),
+            options,
+        };
+        let inputs = EngineInputs {
+            requests: request_receiver,
+            events: engine_event_receiver,
+            hub_events: hub_event_receiver,
+            peer_events: peer_event_receiver,
+            tracks: track_receiver,
+            video_sinks: video_sinks.clone(),
+        };
+        tokio::spawn(engine.run(inputs));
+        let snapshots = snapshot_receiver;
+        Ok((Handle { requests, snapshots, video_sinks, notifier }, event_receiver))
+    }
+
+    async fn run(mut self, mut inputs: EngineInputs) {
+        self.report_sources();
+        loop {
+            self.perform_effects();
+            match inputs.next(self.core.poll_timeout()).await {
+                EngineInput::Request(None) => return,
+                EngineInput::Request(Some(Request::Close(reply))) => {
+                    return self.close(reply).await;
+                }
+                EngineInput::Request(Some(request)) => self.handle_request(request),
+                EngineInput::Event(EngineEvent::Core(input)) => {
+                    self.core.handle(input, media::now())
+                }
+                EngineInput::Hub(HubTaskEvent { task: link, hub, event }) => {
+                    if self.hubs.get(&hub).is_some_and(|(number, _)| *number == link) {
+                        self.note_remote_addresses(&event);
+                        self.core.handle(Input::Hub(hub, event), media::now());
+                    }
+                }
+                EngineInput::Event(EngineEvent::FirstMedia { peer, media }) => {
+                    self.on_first_media(peer, media)
+                }
+                EngineInput::Peer(peer, event) => {
+                    self.core.handle(Input::Peer(peer, event), media::now());
+                }
+                EngineInput::Track(track) => {
+                    let active = self.peers.get(&track.peer);
+                    if let (Some(source), Some(active)) =
+                        (self.core.session_of_peer(track.peer), active)
+                    {
+                        self.remote_media.add_track(track, source, active.hub.clone());
+                    }
+                }
+                EngineInput::VisibilityChanged => self.report_previews(),
+                EngineInput::Timeout => self.core.handle_timeout(media::now()),
+            }
+        }
+    }
+
+    /// Notes the addresses that a remote peer names in an offer, an answer or a candidate, before
+    /// the peer connection that answers is opened.
+    fn note_remote_addresses(&self, event: &HubEvent) {
+        let HubEvent::Message(HubMessage::Signal { payload, .. }) = event else { return };
+        let text = match payload.known() {
+            Payload::Offer { sdp, .. } | Payload::Answer { sdp, .. } => sdp,
+            Payload::Candidate { candidate, .. } => candidate,
+            Payload::Media { .. } | Payload::Unknown => return,
+        };
+        candidate_addresses(text)
+            .take(MAX_SIGNAL_ADDRESSES)
+            .for_each(|ip| self.paths.record_remote(ip));
+    }
+
+    fn handle_request(&mut self, request: Request) {
+        match request {
+            Request::Command(command) => self.handle_command(command),
+            Request::Camera(spec) => {
+                self.local_media.set_camera(spec);
+                self.report_sources();
+            }
+            Request::Microphone(spec) => {
+                self.local_media.set_microphone(spec);
+                self.report_sources();
+            }
+            Request::Speaker(spec) => self.remote_media.set_speaker(spec),
+            // The requester may have gone meanwhile.
+            Request::Stats(reply) => drop(reply.send(self.stats(false))),
+            Request::Close(_) => unreachable!("`run` handles it and ends"),
+        }
+    }
+
+    /// Reports to the core whether there are a camera and a microphone to send.
+    fn report_sources(&mut self) {
+        let (camera, microphone) = self.local_media.available_sources();
+        self.core.handle(Input::DevicesAvailable { camera, microphone }, media::now());
+    }
+
+    /// Updates which video is decoded, and reports to the core which local previews have taps.
+    fn report_previews(&mut self) {
+        let (camera, microphone) = self.remote_media.update_visibility();
+        self.core.handle(Input::Preview { camera, microphone }, media::now());
+    }
+
+    fn handle_command(&mut self, command: Command) {
+        let now = media::now();
+        if let Command::Open(OpenRequest { session, .. })
+        | Command::Reopen(OpenRequest { session, .. })
+        | Command::Join { target: JoinTarget { session, .. }, .. } = &command
+        {
+            self.session_stats.on_requested(session, now);
+        }
+        self.core.handle(Input::Command(command), now);
+    }
+
+    /// Carries out all effects of the core, then publishes the snapshot if it has changed.
+    fn perform_effects(&mut self) {
+        self.decided_at = media::now();
+        while let Some(effect) = self.core.poll_effect() {
+            self.perform(effect);
+        }
+        let snapshot = self.core.snapshot();
+        let has_changed = self.snapshots.send_if_modified(|latest| {
+            let changed = **latest != snapshot;
+            if changed {
+                *latest = Arc::new(snapshot);
+            }
+            changed
+        });
+        if std::mem::take(&mut self.has_announced) || has_changed {
+            self.notifier.notify();
+        }
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::ConnectHub(hub) => self.connect_hub(hub),
+            Effect::DisconnectHub(hub) => {
+                if let Some((_, task)) = self.hubs.remove(&hub) {
+                    tokio::spawn(task.close());
+                }
+            }
+            Effect::Send { hub, message } => {
+                if let Some((_, task)) = self.hubs.get(&hub) {
+                    task.send(message);
+                }
+            }
+            Effect::SetName(name) => drop(self.name.send_replace(name)),
+            Effect::OpenPeer { peer, session: _, hub, media } => {
+                self.open_peer(peer, hub, media);
+            }
+            Effect::ClosePeer(peer) => {
+                if let Some((source, stats)) = self.remote_media.remove_peer(peer) {
+                    self.session_stats.on_connection_closed(&source, stats);
+                }
+                self.peers.remove(&peer);
+            }
+            Effect::Peer { peer, command } => {
+                if let Some(active) = self.peers.get(&peer) {
+                    active.connection.command(command);
+                }
+            }
+            Effect::SetSending { peer, audio, video } => {
+                if let Some(active) = self.peers.get_mut(&peer) {
+                    active.set_sending(&self.local_media, audio, video);
+                }
+            }
+            Effect::SetPlayback { peer, audible: heard, expected: speaks } => {
+                let routing = AudioRouting { is_audible: heard, expects_audio: speaks };
+                self.remote_media.set_audio_routing(peer, routing);
+            }
+            Effect::ExpectVideo { peer, expected } => {
+                self.remote_media.set_video_expected(peer, expected);
+            }
+            Effect::Demand { camera, microphone, speaker } => {
+                self.local_media.set_demand(camera, microphone);
+                self.remote_media.set_speaker_demand(speaker);
+            }
+            Effect::Announce(event) => self.announce(event),
+        }
+    }
+
+    fn connect_hub(&mut self, hub: HubRef) {
+        self.hub_tasks_started += 1;
+        let number = HubTaskId(self.hub_tasks_started);
+        let options = HubTaskOptions {
+            id: number,
+            choice: self.options.hub.clone(),
+            own_hub: self.options.own_hub.clone(),
+            name: self.name.subscribe(),
+            instance: self.instances.for_hub(&hub),
+            secrets: self.secrets.clone(),
+            paths: self.paths.clone(),
+            events: self.hub_events.clone(),
+        };
+        self.hubs.insert(hub.clone(), (number, HubHandle::start(hub, options)));
+    }
+
+    fn open_peer(&mut self, peer: PeerId, hub: HubRef, media: PeerMedia) {
+        // One mix id per source: each session of a hub carries the same camera and microphone.
+        let instance = self.instances.for_hub(&hub);
+        let instance = instance.as_str();
+        let config = ConnectionConfig {
+            peer,
+            media,
+            stream: instance.to_owned(),
+            audio_mix: format!("microphone-{instance}"),
+            video_mix: format!("camera-{instance}"),
+            impairment: self.options.impairment,
+            paths: self.paths.clone(),
+            checks: self.check_budgets.for_participant(self.core.hub_of_peer(peer)),
+        };
+        self.remote_media.register_peer(peer);
+        let connection = Connection::open(config, self.event_sinks.clone());
+        self.peers
+            .insert(peer, ActivePeer { connection, hub, sends_audio: false, video_layer: None });
+    }
+
+    fn on_first_media(&mut self, peer: PeerId, media: Media) {
+        if let Some(source) = self.core.session_of_peer(peer)
+            && let Some(event) = self.session_stats.on_first_media(&source, media, media::now())
+        {
+            self.announce(event);
+        }
+    }
+
+    fn announce(&mut self, event: Event) {
+        self.session_stats.on_event(&event, self.decided_at);
+        self.has_announced = true;
+        // A receiver that is closed needs no events.
+        if let Err(TrySendError::Full(_)) = self.events.try_send(event) {
+            tracing::error!("the event queue is full, an event is lost");
+        }
+    }
+
+    fn stats(&self, with_past: bool) -> Stats {
+        let (captures, encoders) = self.local_media.counts();
+        Stats {
+            captures,
+            encoders,
+            cpu_seconds: ProcessTime::try_now()
+                .map_or(0.0, |time| time.as_duration().as_secs_f64()),
+            sessions: self.session_stats.collect(self.remote_media.stats(), with_past),
+        }
+    }
+
+    /// Leaves every session, waits until the hubs are notified, and ends.
+    async fn close(mut self, reply: oneshot::Sender<Stats>) {
+        let stats = self.stats(true);
+        self.handle_command(Command::LeaveAll);
+        self.perform_effects();
+        for (_, (_, task)) in std::mem::take(&mut self.hubs) {
+            task.close().await;
+        }
+        let _ = reply.send(stats);
+    }
+}
+
+impl ActivePeer {
+    /// Starts and stops sending audio and video; media that continue are not interrupted.
+    fn set_sending(&mut self, local_media: &LocalMedia, audio: bool, video: Option<Layer>) {
+        if audio != self.sends_audio {
+            self.connection.send_audio(audio.then(|| local_media.audio()));
+            self.sends_audio = audio;
+        }
+        if video != self.video_layer {
+            self.connection.send_video(video.map(|layer| local_media.video(layer)));
+            self.video_layer = video;
+        }
+    }
+}
+
+impl EngineInputs {
+    async fn next(&mut self, deadline: Option<MediaTime>) -> EngineInput {
+        let deadline = async {
+            match deadline {
+                Some(at) => sleep(at.since(media::now())).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            request = self.requests.recv() => EngineInput::Request(request),
+            Some(event) = self.events.recv() => EngineInput::Event(event),
+            Some(event) = self.hub_events.recv() => EngineInput::Hub(event),
+            Some((peer, event)) = self.peer_events.recv() => EngineInput::Peer(peer, event),
+            Some(track) = self.tracks.recv() => EngineInput::Track(track),
+            () = self.video_sinks.taps_changed() => EngineInput::VisibilityChanged,
+            () = deadline => EngineInput::Timeout,
+        }
+    }
+}

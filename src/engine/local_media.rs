@@ -1,0 +1,298 @@
+//! Local media: each source is captured once and encoded once, on demand.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+use tokio::sync::mpsc;
+
+use super::{EngineOptions, event_loop::EngineEvent};
+use crate::{
+    audio::LevelWindow,
+    capture::{AudioCapture, SourceSpec, VideoCapture},
+    conference::Input,
+    encode::{OpusEncoder, VideoEncoder, VideoSettings},
+    files::SourceClaim,
+    media::{
+        AudioBlock, EncodedAudio, EncodedVideo, Fanout, MAX_LAG, Meter, SILENCE_DBFS, Slot,
+        Subscription, Tee, VideoFrame, VideoRef, VideoSinks,
+    },
+    model::{Bitrate, Counts, Layer, SourceKind, SourceState},
+};
+
+/// Opus packets by which a peer connection may lag: half a second, which a jitter buffer no longer
+/// hides.
+const MAX_AUDIO_LAG: usize = 25;
+
+/// The sources, their captures and their encoders.
+pub(super) struct LocalMedia {
+    camera_spec: SourceSpec,
+    video_bitrate: Option<Bitrate>,
+    microphone_spec: SourceSpec,
+    /// Claims on the files that are sent, open or not: no recording may overwrite them.
+    camera_claim: Option<SourceClaim>,
+    microphone_claim: Option<SourceClaim>,
+    display_name: String,
+    events: mpsc::Sender<EngineEvent>,
+    demand: CaptureDemand,
+    camera: Option<VideoCapture>,
+    encoder: Option<VideoEncoder>,
+    microphone: Option<AudioCapture>,
+    /// The Opus encoder, while no microphone uses it.
+    idle_opus_encoder: Arc<Slot<OpusEncoder>>,
+    frames: Tee<VideoFrame>,
+    meter: Meter,
+    video: Fanout<EncodedVideo>,
+    audio: Fanout<EncodedAudio>,
+    counters: Arc<StartCounters>,
+}
+
+/// The sources that the core needs now.
+#[derive(Clone, Copy, Default)]
+struct CaptureDemand {
+    camera: bool,
+    microphone: bool,
+}
+
+/// Counts how often sources were opened and encoders started.
+#[derive(Debug, Default)]
+struct StartCounters {
+    cameras: AtomicU32,
+    microphones: AtomicU32,
+    video_encoders: AtomicU32,
+    audio_encoders: AtomicU32,
+}
+
+impl LocalMedia {
+    /// Returns a state in which no source is open. Our own video and level are registered in
+    /// `video_sinks`.
+    pub(super) fn new(
+        options: &EngineOptions,
+        video_sinks: &VideoSinks,
+        events: mpsc::Sender<EngineEvent>,
+    ) -> Self {
+        let (frames, meter) = video_sinks.register(VideoRef::Local);
+        Self {
+            camera_spec: options.camera.clone(),
+            video_bitrate: options.video_bitrate,
+            microphone_spec: options.microphone.clone(),
+            camera_claim: claim_file(&options.camera, "camera"),
+            microphone_claim: claim_file(&options.microphone, "microphone"),
+            display_name: options.name.clone(),
+            events,
+            demand: CaptureDemand::default(),
+            camera: None,
+            encoder: None,
+            microphone: None,
+            idle_opus_encoder: Arc::default(),
+            frames,
+            meter,
+            video: Fanout::default(),
+            audio: Fanout::default(),
+            counters: Arc::default(),
+        }
+    }
+
+    /// Opens the sources that are needed and closes the others.
+    pub(super) fn set_demand(&mut self, camera: bool, microphone: bool) {
+        self.demand = CaptureDemand { camera, microphone };
+        self.update_camera();
+        self.update_microphone();
+    }
+
+    /// Captures video from another source from now on.
+    pub(super) fn set_camera(&mut self, camera: SourceSpec) {
+        if camera != self.camera_spec {
+            self.camera_claim = claim_file(&camera, "camera");
+            self.camera_spec = camera;
+            // The old device is closed first: the new one may be the same under another name.
+            self.camera = None;
+            self.update_camera();
+        }
+    }
+
+    /// Captures audio from another source from now on.
+    pub(super) fn set_microphone(&mut self, microphone: SourceSpec) {
+        if microphone != self.microphone_spec {
+            self.microphone_claim = claim_file(&microphone, "microphone");
+            self.microphone_spec = microphone;
+            self.microphone = None;
+            self.update_microphone();
+        }
+    }
+
+    /// Returns whether there is a camera, and whether there is a microphone.
+    pub(super) fn available_sources(&self) -> (bool, bool) {
+        (self.camera_spec != SourceSpec::None, self.microphone_spec != SourceSpec::None)
+    }
+
+    /// Returns a subscription to the encoded video. All layers give the same stream, as there is
+    /// one encoder.
+    pub(super) fn video(&self, layer: Layer) -> Subscription<EncodedVideo> {
+        match layer {
+            Layer::Quarter | Layer::Half | Layer::Full => self.video.subscribe(MAX_LAG),
+        }
+    }
+
+    /// Returns a subscription to the encoded audio.
+    pub(super) fn audio(&self) -> Subscription<EncodedAudio> {
+        self.audio.subscribe(MAX_AUDIO_LAG)
+    }
+
+    /// Returns how often sources were opened, and how often encoders were started.
+    pub(super) fn counts(&self) -> (Counts, Counts) {
+        let read = |counter: &AtomicU32| counter.load(Ordering::Relaxed);
+        let StartCounters { cameras, microphones, video_encoders, audio_encoders } =
+            &*self.counters;
+        let captures = Counts { video: read(cameras), audio: read(microphones) };
+        (captures, Counts { video: read(video_encoders), audio: read(audio_encoders) })
+    }
+
+    fn update_camera(&mut self) {
+        if !self.demand.camera || self.camera_spec == SourceSpec::None {
+            (self.camera, self.encoder) = (None, None);
+            return self.report_state(SourceKind::Camera, SourceState::Idle);
+        }
+        if self.encoder.is_none() {
+            self.encoder = self.start_encoder();
+        }
+        if self.camera.is_none() && self.encoder.is_some() {
+            let notify = self.state_callback(SourceKind::Camera, |counters| &counters.cameras);
+            let (spec, frames) = (&self.camera_spec, self.frames.clone());
+            self.camera = Some(VideoCapture::start(spec, &self.display_name, frames, notify));
+        }
+    }
+
+    fn start_encoder(&self) -> Option<VideoEncoder> {
+        let events = self.events.clone();
+        let fail = move |error: &dyn std::fmt::Display| {
+            let message = format!("the video cannot be encoded: {error}");
+            report_source_state(&events, SourceKind::Camera, SourceState::Failed { message });
+        };
+        let (failed, out) = (fail.clone(), self.video.clone());
+        let settings = encoder_settings(&self.camera_spec, self.video_bitrate);
+        let started =
+            VideoEncoder::start(settings, self.frames.attach(), out, move |error| failed(error));
+        let encoder = started.map_err(|error| fail(&error)).ok()?;
+        self.counters.video_encoders.fetch_add(1, Ordering::Relaxed);
+        Some(encoder)
+    }
+
+    fn update_microphone(&mut self) {
+        if !self.demand.microphone || self.microphone_spec == SourceSpec::None {
+            self.microphone = None;
+            self.meter.set(SILENCE_DBFS);
+            return self.report_state(SourceKind::Microphone, SourceState::Idle);
+        }
+        if self.microphone.is_none()
+            && let Some(encoder) = self.take_opus_encoder()
+        {
+            let (meter, audio) = (self.meter.clone(), self.audio.clone());
+            let mut level = LevelWindow::default();
+            let mut encoder = BorrowedEncoder {
+                encoder: Some(encoder),
+                return_to: Arc::clone(&self.idle_opus_encoder),
+            };
+            let sink = move |block: &AudioBlock| {
+                meter.set(level.push(&block.samples));
+                if let Some(packet) = encoder.encode(block) {
+                    audio.publish(packet);
+                }
+            };
+            let notify =
+                self.state_callback(SourceKind::Microphone, |counters| &counters.microphones);
+            let spec = &self.microphone_spec;
+            self.microphone = Some(AudioCapture::start(spec, Box::new(sink), notify));
+        }
+    }
+
+    /// Returns the encoder that the last microphone used, or creates the first one.
+    fn take_opus_encoder(&self) -> Option<OpusEncoder> {
+        if let Some(encoder) = self.idle_opus_encoder.take() {
+            return Some(encoder);
+        }
+        match OpusEncoder::new() {
+            Ok(encoder) => {
+                self.counters.audio_encoders.fetch_add(1, Ordering::Relaxed);
+                Some(encoder)
+            }
+            Err(error) => {
+                let message = format!("the audio cannot be encoded: {error}");
+                self.report_state(SourceKind::Microphone, SourceState::Failed { message });
+                None
+            }
+        }
+    }
+
+    /// Returns a callback that counts the openings of a source and passes its states on to the
+    /// core.
+    fn state_callback(
+        &self,
+        kind: SourceKind,
+        counter: fn(&StartCounters) -> &AtomicU32,
+    ) -> Arc<dyn Fn(SourceState) + Send + Sync> {
+        let (events, counters) = (self.events.clone(), Arc::clone(&self.counters));
+        Arc::new(move |state| {
+            if state == SourceState::Running {
+                counter(&counters).fetch_add(1, Ordering::Relaxed);
+            }
+            report_source_state(&events, kind, state);
+        })
+    }
+
+    fn report_state(&self, kind: SourceKind, state: SourceState) {
+        report_source_state(&self.events, kind, state);
+    }
+}
+
+/// An encoder that is put back when its microphone is closed, so that the next microphone uses it.
+struct BorrowedEncoder {
+    encoder: Option<OpusEncoder>,
+    return_to: Arc<Slot<OpusEncoder>>,
+}
+
+impl BorrowedEncoder {
+    fn encode(&mut self, block: &AudioBlock) -> Option<EncodedAudio> {
+        self.encoder.as_mut()?.encode(block)
+    }
+}
+
+impl Drop for BorrowedEncoder {
+    fn drop(&mut self) {
+        if let Some(encoder) = self.encoder.take() {
+            self.return_to.put(encoder);
+        }
+    }
+}
+
+/// Claims the file of a source, so that it is not recorded to.
+fn claim_file(source: &SourceSpec, role: &'static str) -> Option<SourceClaim> {
+    Some(SourceClaim::new(source.file()?, role))
+}
+
+/// Returns the encoder settings for a source: the target bitrate, or the usual one of the frame
+/// size. Sources without a stated frame rate are expected to give 30 frames per second; the encoder
+/// adapts to the actual rate.
+fn encoder_settings(camera: &SourceSpec, target: Option<Bitrate>) -> VideoSettings {
+    let fps = match camera {
+        SourceSpec::Pattern { fps, .. } | SourceSpec::NoisePattern { fps, .. } => *fps,
+        SourceSpec::Default
+        | SourceSpec::None
+        | SourceSpec::Tone { .. }
+        | SourceSpec::File(_)
+        | SourceSpec::Device(_) => 30,
+    };
+    VideoSettings { layer: Layer::Full, fps, target }
+}
+
+/// Passes the state of a source on to the core. States are rare, so a full queue is a bug.
+pub(super) fn report_source_state(
+    events: &mpsc::Sender<EngineEvent>,
+    kind: SourceKind,
+    state: SourceState,
+) {
+    if events.try_send(EngineEvent::Core(Input::Source(kind, state))).is_err() {
+        tracing::error!(?kind, "the engine's queue is full or closed, a device's state is lost");
+    }
+}

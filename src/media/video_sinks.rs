@@ -1,0 +1,218 @@
+//! The path of video frames and audio levels from the engine to a window.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use tokio::sync::Notify;
+
+use super::{Meter, SILENCE_DBFS, Tee, TeeGuard, VideoFrame, Wake};
+use crate::model::PeerId;
+
+/// Names one video stream together with the audio level that belongs to it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum VideoRef {
+    /// The local camera and microphone, muted or not.
+    Local,
+    /// The media received from a peer.
+    Peer(PeerId),
+}
+
+/// All video streams and audio levels of a process, with the number of taps on each. Clones share
+/// one registry.
+///
+/// The lock is held only to look up an entry. No real-time thread takes it, and frames and levels
+/// do not pass through it.
+#[derive(Clone, Default)]
+pub struct VideoSinks {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    sinks: Mutex<BTreeMap<VideoRef, VideoSink>>,
+    taps_changed: Notify,
+}
+
+#[derive(Clone, Default)]
+struct VideoSink {
+    frames: Tee<VideoFrame>,
+    meter: Meter,
+    frame_taps: Arc<AtomicUsize>,
+    level_taps: Arc<AtomicUsize>,
+}
+
+impl VideoSinks {
+    /// Returns where to put the frames and the level. Creates the entry if there is none.
+    pub fn register(&self, of: VideoRef) -> (Tee<VideoFrame>, Meter) {
+        let VideoSink { frames, meter, .. } = self.lock().entry(of).or_default().clone();
+        (frames, meter)
+    }
+
+    /// Removes an entry. Taps that still exist receive nothing more.
+    pub fn remove(&self, of: VideoRef) {
+        self.lock().remove(&of);
+    }
+
+    /// Taps the frames of an entry: the tap returns the newest frame, and `wake` is called for each
+    /// one. `None` if there is no such entry.
+    pub fn tap_frames(&self, of: VideoRef, wake: Wake) -> Option<FrameTap> {
+        let sink = self.lock().get(&of)?.clone();
+        let frames = sink.frames.attach_waking(wake);
+        Some(FrameTap { frames, _guard: self.count_tap(sink.frame_taps) })
+    }
+
+    /// Taps the level of an entry. It is measured while the tap exists. `None` if there is no such
+    /// entry.
+    pub fn tap_level(&self, of: VideoRef) -> Option<LevelTap> {
+        let sink = self.lock().get(&of)?.clone();
+        Some(LevelTap { meter: sink.meter, _guard: self.count_tap(sink.level_taps) })
+    }
+
+    /// The level of the last tenth of a second, in dB relative to full scale. -120 for silence, for
+    /// a level that is not measured and for an unknown entry.
+    pub fn level(&self, of: VideoRef) -> f32 {
+        self.lock().get(&of).map_or(SILENCE_DBFS, |sink| sink.meter.dbfs())
+    }
+
+    /// Whether any tap on the frames of this entry exists.
+    pub fn has_frame_taps(&self, of: VideoRef) -> bool {
+        self.lock().get(&of).is_some_and(|sink| sink.frame_taps.load(Ordering::Acquire) > 0)
+    }
+
+    /// Whether any tap on the level of this entry exists.
+    pub fn has_level_taps(&self, of: VideoRef) -> bool {
+        self.lock().get(&of).is_some_and(|sink| sink.level_taps.load(Ordering::Acquire) > 0)
+    }
+
+    /// Waits until a tap was added or dropped since the last call. Cancel safe. For one waiter.
+    pub async fn taps_changed(&self) {
+        self.shared.taps_changed.notified().await;
+    }
+
+    fn count_tap(&self, count: Arc<AtomicUsize>) -> TapGuard {
+        count.fetch_add(1, Ordering::AcqRel);
+        self.shared.taps_changed.notify_one();
+        TapGuard { count, shared: Arc::clone(&self.shared) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<VideoRef, VideoSink>> {
+        self.shared.sinks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for VideoSinks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.lock().keys()).finish()
+    }
+}
+
+/// A tap on the frames of one entry. Dropping it ends the tap.
+#[derive(Debug)]
+pub struct FrameTap {
+    frames: TeeGuard<VideoFrame>,
+    // Dropped after `frames`, so that the slot is detached before the count changes.
+    _guard: TapGuard,
+}
+
+impl FrameTap {
+    /// The newest frame, if one arrived since the last call. Never waits.
+    pub fn take(&self) -> Option<VideoFrame> {
+        self.frames.slot.take()
+    }
+}
+
+/// A tap on the level of one entry. Dropping it ends the tap.
+#[derive(Debug)]
+pub struct LevelTap {
+    meter: Meter,
+    _guard: TapGuard,
+}
+
+impl LevelTap {
+    /// The level of the last tenth of a second, in dB relative to full scale; -120 for silence.
+    /// One atomic load.
+    pub fn dbfs(&self) -> f32 {
+        self.meter.dbfs()
+    }
+}
+
+/// Counts one tap until it is dropped.
+struct TapGuard {
+    count: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
+}
+
+impl Drop for TapGuard {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::AcqRel);
+        self.shared.taps_changed.notify_one();
+    }
+}
+
+impl fmt::Debug for TapGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TapGuard")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+    use crate::model::{MediaTime, Size};
+
+    const PEER: VideoRef = VideoRef::Peer(PeerId(7));
+
+    fn frame() -> VideoFrame {
+        let size = Size::new(2, 2);
+        VideoFrame::new(size, MediaTime::default(), Arc::new(vec![0; size.i420_bytes()]))
+    }
+
+    fn has_changed(sinks: &VideoSinks) -> bool {
+        let mut changed = std::pin::pin!(sinks.taps_changed());
+        changed.as_mut().poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(())
+    }
+
+    #[test]
+    fn a_tap_gets_the_newest_frame_and_is_counted_until_it_is_dropped() {
+        let sinks = VideoSinks::default();
+        assert!(sinks.tap_frames(PEER, Arc::new(|| ())).is_none(), "the entry does not exist yet");
+        let (frames, _) = sinks.register(PEER);
+        let woken = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&woken);
+        let wake = move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        };
+        let tap = sinks.tap_frames(PEER, Arc::new(wake)).unwrap();
+        assert!(sinks.has_frame_taps(PEER) && has_changed(&sinks) && !has_changed(&sinks));
+        frames.put(&frame());
+        frames.put(&frame());
+        assert!(tap.take().is_some() && tap.take().is_none());
+        assert_eq!(woken.load(Ordering::Relaxed), 2);
+        drop(tap);
+        assert!(!sinks.has_frame_taps(PEER) && has_changed(&sinks));
+        frames.put(&frame());
+        assert_eq!(woken.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn a_level_can_be_read_with_and_without_a_tap() {
+        let sinks = VideoSinks::default();
+        assert_eq!(sinks.level(VideoRef::Local), SILENCE_DBFS);
+        let (_, meter) = sinks.register(VideoRef::Local);
+        meter.set(-30.0);
+        assert!(!sinks.has_level_taps(VideoRef::Local));
+        let tap = sinks.tap_level(VideoRef::Local).unwrap();
+        assert!(sinks.has_level_taps(VideoRef::Local) && !sinks.has_frame_taps(VideoRef::Local));
+        assert_eq!((tap.dbfs(), sinks.level(VideoRef::Local)), (-30.0, -30.0));
+        sinks.remove(VideoRef::Local);
+        assert_eq!(sinks.level(VideoRef::Local), SILENCE_DBFS);
+    }
+}

@@ -1,0 +1,52 @@
+//! Snapshot fixtures for tests.
+
+use super::{
+    Enabled, MediaTime, ParticipantId, ParticipantState, ParticipantStatus, PeerId, Role,
+    SessionId, SessionKind, SessionLink, SessionState, SessionStatus, Snapshot, SourceState,
+};
+
+/// A session id; panics if `text` is not one.
+pub(crate) fn session_id(text: &str) -> SessionId {
+    SessionId::parse(text).unwrap()
+}
+
+/// A live session with `people` participants, named "Person 0" and so on.
+pub(crate) fn session_status(
+    name: &str,
+    kind: SessionKind,
+    role: Role,
+    people: usize,
+) -> SessionStatus {
+    let hub = "127.0.0.1:7340".parse().unwrap();
+    let person = |index: usize| ParticipantStatus {
+        participant: ParticipantId::from_digest([index as u8; 10]),
+        name: format!("Person {index}"),
+        role: if role == Role::Guest && index == 0 { Role::Opener } else { Role::Guest },
+        state: ParticipantState::Live,
+        since: MediaTime::default(),
+        microphone: true,
+        camera: true,
+        left_out: None,
+        peer: Some(PeerId(index as u64)),
+    };
+    SessionStatus {
+        session: session_id(name),
+        kind: Some(kind),
+        role,
+        link: Some(SessionLink { hub, session: session_id(name) }),
+        hub: None,
+        limit: Some(12),
+        state: SessionState::Live,
+        enabled: Enabled::default(),
+        sending_audio: people > 0,
+        sending_video: people > 0,
+        participants: (0..people).map(person).collect(),
+        locked: false,
+        removed: vec![],
+    }
+}
+
+/// A snapshot with these sessions and a running camera.
+pub(crate) fn snapshot_of(sessions: Vec<SessionStatus>) -> Snapshot {
+    Snapshot { sessions, camera: SourceState::Running, ..Snapshot::default() }
+}

@@ -1,0 +1,209 @@
+//! The mixer thread, which decodes and mixes remote audio streams, 10 ms at a time.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::Receiver,
+    },
+    thread,
+    time::Duration,
+};
+
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    SpeakerSpec,
+    audio_receiver::{AudioReceiveStats, AudioReceiver},
+    output::{BlockDemand, Output},
+};
+use crate::{
+    audio::{Fade, LevelWindow, Mixer},
+    media::{BLOCK_SAMPLES, Meter, RtpPacket, Slot, Stop, now},
+    model::{MediaTime, SourceState},
+};
+
+/// Mixes one block of each remote audio stream every 10 ms and plays the sum.
+pub(super) struct MixerThread {
+    new_voices: Receiver<MixedVoice>,
+    voices: Vec<MixedVoice>,
+    mixer: Mixer,
+    output: Output,
+    /// The output to switch to, if any.
+    next_output: Arc<Slot<SpeakerSpec>>,
+    notify: Arc<dyn Fn(SourceState) + Send + Sync>,
+    reported_state: SourceState,
+    /// When the next block is due by the clock.
+    next_block: MediaTime,
+    /// When the output last demanded a block.
+    last_demand: MediaTime,
+}
+
+/// One remote audio stream on the mixer thread.
+pub(super) struct MixedVoice {
+    /// Shows the level, whether the stream is audible or not.
+    pub(super) meter: Meter,
+    /// Measures the level.
+    pub(super) level: LevelWindow,
+    /// The received packets.
+    pub(super) packets: mpsc::Receiver<RtpPacket>,
+    /// Reorders and decodes the packets.
+    pub(super) receiver: AudioReceiver,
+    /// Publishes the receive statistics.
+    pub(super) stats: watch::Sender<AudioReceiveStats>,
+    /// The switches that the owner sets.
+    pub(super) control: Arc<VoiceControl>,
+    /// The gain in the mix.
+    pub(super) fade: Fade,
+    /// Called once, when playout starts.
+    pub(super) on_first: Option<Box<dyn FnOnce() + Send>>,
+}
+
+/// The switches that the owner of a [`Voice`](super::Voice) sets.
+#[derive(Debug)]
+pub(super) struct VoiceControl {
+    /// Whether the stream is part of the mix.
+    pub(super) is_audible: AtomicBool,
+    /// Whether the stream must be removed from the mixer thread.
+    pub(super) is_removed: AtomicBool,
+}
+
+/// The length of a block.
+const BLOCK: Duration = Duration::from_millis(10);
+
+/// How often the fill of a device's ring is checked: four times per block, which keeps the fill and
+/// so the latency low.
+const POLL_INTERVAL: Duration = Duration::from_micros(2500);
+
+/// If the thread lags behind the clock by more than this, it skips to the current time. The jitter
+/// buffers would skip the blocks in between anyway.
+const RESYNC_THRESHOLD: Duration = Duration::from_millis(200);
+
+/// The most packets taken from one stream per block. A sender of more floods the queue, which drops
+/// the newest packets when it is full.
+const MAX_PACKETS_PER_BLOCK: usize = 64;
+
+/// The length of the fade in samples when a stream becomes audible or inaudible: 5 ms.
+const FADE_SAMPLES: usize = BLOCK_SAMPLES / 2;
+
+impl MixerThread {
+    /// Creates a mixer without streams.
+    pub(super) fn new(
+        (output, next_output): (Output, Arc<Slot<SpeakerSpec>>),
+        new_voices: Receiver<MixedVoice>,
+        notify: Arc<dyn Fn(SourceState) + Send + Sync>,
+    ) -> Self {
+        Self {
+            new_voices,
+            voices: vec![],
+            mixer: Mixer::new(),
+            output,
+            next_output,
+            notify,
+            reported_state: SourceState::Idle,
+            next_block: now(),
+            last_demand: now(),
+        }
+    }
+
+    /// Mixes until the stop signal.
+    pub(super) fn run(mut self, stop: &Stop) {
+        while !stop.is_set() {
+            self.voices.extend(self.new_voices.try_iter());
+            self.voices.retain(|voice| !voice.control.is_removed.load(Ordering::Acquire));
+            self.switch_output();
+            let state = self.output.poll(now());
+            self.report_state(state);
+            let wait = self.mix_due_blocks(now());
+            thread::sleep(wait);
+        }
+    }
+
+    /// Switches to another output if one is set.
+    fn switch_output(&mut self) {
+        if let Some(spec) = self.next_output.take() {
+            // The old output is closed first: the new one may be the same device, which may allow
+            // only one user.
+            self.output = Output::Silent;
+            self.output = Output::new(&spec);
+            self.report_state(SourceState::Opening);
+            self.last_demand = now();
+        }
+    }
+
+    /// Reports the state of the output if it has changed. After a failure, retries are not reported
+    /// until one succeeds or fails for another reason.
+    fn report_state(&mut self, state: SourceState) {
+        if state != self.reported_state {
+            self.reported_state = state.clone();
+            (self.notify)(state);
+        }
+    }
+
+    /// Mixes the blocks that are due. Returns how long to sleep.
+    fn mix_due_blocks(&mut self, now: MediaTime) -> Duration {
+        let mut demand = self.output.demand();
+        while demand == BlockDemand::Now {
+            self.mix(now);
+            (self.last_demand, self.next_block) = (now, now + BLOCK);
+            demand = self.output.demand();
+        }
+        if let BlockDemand::Wait(timeout) = demand
+            && now.since(self.last_demand) <= timeout
+        {
+            self.next_block = now + BLOCK;
+            return POLL_INTERVAL;
+        }
+        // By the clock: there is no device or it has stalled. Streams are still decoded and
+        // measured.
+        if now.since(self.next_block) > RESYNC_THRESHOLD {
+            self.next_block = now;
+        }
+        while now >= self.next_block {
+            self.mix(self.next_block);
+            self.next_block = self.next_block + BLOCK;
+        }
+        match demand {
+            BlockDemand::ByClock => self.next_block.since(now),
+            BlockDemand::Now | BlockDemand::Wait(_) => POLL_INTERVAL,
+        }
+    }
+
+    /// Mixes one block and plays it.
+    fn mix(&mut self, now: MediaTime) {
+        for voice in &mut self.voices {
+            let gain = f32::from(u8::from(voice.control.is_audible.load(Ordering::Acquire)));
+            if !voice.receiver.is_playing() {
+                voice.fade = Fade::at(gain);
+            }
+            if let Some(mut block) = voice.next_block(now) {
+                voice.fade.apply(&mut block, gain, FADE_SAMPLES);
+                self.mixer.add(&block);
+            }
+        }
+        let block = self.mixer.take();
+        self.output.play(&block);
+    }
+}
+
+impl MixedVoice {
+    /// Takes the packets that arrived, returns the next block and updates the statistics.
+    fn next_block(&mut self, now: MediaTime) -> Option<[f32; BLOCK_SAMPLES]> {
+        for _ in 0..MAX_PACKETS_PER_BLOCK {
+            let Ok(packet) = self.packets.try_recv() else { break };
+            self.receiver.push(&packet);
+        }
+        let block = self.receiver.pull(now);
+        self.meter.set(self.level.push(&block.unwrap_or([0.0; BLOCK_SAMPLES])));
+        self.stats.send_modify(|stats| {
+            stats.counts = self.receiver.counts();
+            stats.history.push(&block.unwrap_or([0.0; BLOCK_SAMPLES]));
+        });
+        if self.receiver.is_playing()
+            && let Some(on_first) = self.on_first.take()
+        {
+            on_first();
+        }
+        block
+    }
+}

@@ -1,0 +1,211 @@
+//! The playout time of received frames: pure arithmetic on timestamps and arrival times.
+
+use std::time::Duration;
+
+use super::jitter::Unwrapper;
+use crate::model::MediaTime;
+
+/// Maps the RTP timestamps of one video stream to the playout times of its frames.
+///
+/// The playout delay is the 90th percentile of the arrival delay, relative to the fastest frame, so
+/// that most frames arrive in time to be shown at even intervals. Below
+/// [`PlayoutClock::IMPERCEPTIBLE_JITTER`] each frame is shown on arrival.
+#[derive(Debug)]
+pub(crate) struct PlayoutClock {
+    delay: ArrivalDelay,
+    timestamps: Unwrapper,
+    last: MediaTime,
+}
+
+impl PlayoutClock {
+    /// Jitter up to this is not visible: a screen shows a frame up to one refresh (17 ms at 60 Hz)
+    /// late anyway.
+    pub(crate) const IMPERCEPTIBLE_JITTER: Duration = Duration::from_millis(17);
+
+    /// The maximum playout delay. Beyond it, uneven playout is better than more latency.
+    pub(crate) const MAX_DELAY: Duration = Duration::from_millis(200);
+
+    pub(crate) fn new() -> Self {
+        Self {
+            delay: ArrivalDelay::new(90_000),
+            timestamps: Unwrapper::of_32_bits(),
+            last: MediaTime::default(),
+        }
+    }
+
+    /// The playout time of the frame with this timestamp, which was complete at `arrival`: not
+    /// before `arrival`, at most [`Self::MAX_DELAY`] after it, and not before the previous frame.
+    pub(crate) fn due(&mut self, timestamp: u32, arrival: MediaTime) -> MediaTime {
+        let stamp = self.timestamps.unwrap(timestamp);
+        self.delay.record(stamp, arrival);
+        let delay = self.delay.quantile(0.9).min(Self::MAX_DELAY);
+        let even = match self.delay.earliest_arrival(stamp) {
+            Some(earliest) if delay > Self::IMPERCEPTIBLE_JITTER => earliest + delay,
+            _ => arrival,
+        };
+        let latest = arrival + Self::MAX_DELAY;
+        self.last = even.clamp(arrival, latest).max(self.last).min(latest);
+        self.last
+    }
+}
+
+/// The arrival delay of the packets of one stream, relative to the fastest of the last ten seconds.
+///
+/// A relative delay needs no common clock, and follows the drift between the two clocks.
+#[derive(Debug)]
+pub(crate) struct ArrivalDelay {
+    clock_rate: i64,
+    /// The minimum offset (arrival minus timestamp, µs) of the previous half window and of the
+    /// current one.
+    min_offsets: [Option<i64>; 2],
+    half_window_start: MediaTime,
+    /// A histogram of the delay in milliseconds. Older packets weigh less.
+    weights: Vec<f32>,
+    total: f32,
+}
+
+impl ArrivalDelay {
+    /// Half of the window for the minimum offset. A drift of 100 ppm moves the offset by one
+    /// millisecond in the whole window of ten seconds.
+    const HALF_WINDOW: Duration = Duration::from_secs(5);
+
+    /// Bins of the histogram, one per millisecond. The last bin includes all longer delays.
+    const BINS: usize = 256;
+
+    /// The factor for a packet's weight with each later packet. About 200 packets count, which are
+    /// 4 s of audio.
+    const FORGET_FACTOR: f32 = 0.995;
+
+    /// A larger jump of the offset (µs) means that the sender has restarted its timestamps.
+    const MAX_JUMP_MICROS: i64 = 5_000_000;
+
+    /// For timestamps with a clock rate of `rate` hertz.
+    pub(crate) fn new(rate: u32) -> Self {
+        Self {
+            clock_rate: i64::from(rate),
+            min_offsets: [None; 2],
+            half_window_start: MediaTime::default(),
+            weights: vec![0.0; Self::BINS],
+            total: 0.0,
+        }
+    }
+
+    /// Records a packet and returns its delay.
+    pub(crate) fn record(&mut self, stamp: i64, arrival: MediaTime) -> Duration {
+        let offset = arrival.as_micros() as i64 - self.micros(stamp);
+        if self.min_offset().is_some_and(|base| (offset - base).abs() > Self::MAX_JUMP_MICROS) {
+            *self = Self::new(self.clock_rate as u32);
+        }
+        if self.min_offset().is_none() {
+            self.half_window_start = arrival;
+        }
+        if arrival.since(self.half_window_start) >= Self::HALF_WINDOW {
+            self.min_offsets = [self.min_offsets[1], None];
+            self.half_window_start = arrival;
+        }
+        self.min_offsets[1] =
+            Some(self.min_offsets[1].map_or(offset, |fastest| fastest.min(offset)));
+        let delay = offset - self.min_offset().unwrap_or(offset);
+        self.add_to_histogram((delay / 1000) as usize);
+        Duration::from_micros(delay as u64)
+    }
+
+    /// The delay that this share of the packets (0 to 1) does not exceed, rounded up to
+    /// milliseconds.
+    pub(crate) fn quantile(&self, share: f32) -> Duration {
+        let mut sum = 0.0;
+        let bin = self.weights.iter().position(|weight| {
+            sum += weight;
+            sum >= self.total * share && *weight > 0.0
+        });
+        Duration::from_millis(bin.map_or(0, |bin| bin as u64 + 1))
+    }
+
+    /// The arrival time that a packet with this timestamp has if it is as fast as the fastest.
+    pub(crate) fn earliest_arrival(&self, stamp: i64) -> Option<MediaTime> {
+        let micros = self.micros(stamp) + self.min_offset()?;
+        Some(MediaTime::from_micros(micros.max(0) as u64))
+    }
+
+    fn min_offset(&self) -> Option<i64> {
+        self.min_offsets.into_iter().flatten().min()
+    }
+
+    fn micros(&self, stamp: i64) -> i64 {
+        // Whole seconds are converted separately, so that no timestamp overflows.
+        stamp / self.clock_rate * 1_000_000 + stamp % self.clock_rate * 1_000_000 / self.clock_rate
+    }
+
+    fn add_to_histogram(&mut self, delay_ms: usize) {
+        self.weights.iter_mut().for_each(|weight| *weight *= Self::FORGET_FACTOR);
+        self.weights[delay_ms.min(Self::BINS - 1)] += 1.0;
+        self.total = self.total * Self::FORGET_FACTOR + 1.0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> MediaTime {
+        MediaTime::from_micros(ms * 1000)
+    }
+
+    #[test]
+    fn frames_that_arrive_evenly_are_shown_on_arrival() {
+        let mut clock = PlayoutClock::new();
+        for n in 0..500_u64 {
+            let arrival = at(1000 + n * 33 + n % 7);
+            assert_eq!(clock.due((n * 2970) as u32, arrival), arrival);
+        }
+    }
+
+    #[test]
+    fn frames_that_arrive_unevenly_are_shown_evenly() {
+        let mut clock = PlayoutClock::new();
+        let due: Vec<_> = (0..500_u64)
+            .map(|n| clock.due((n * 3600) as u32, at(1000 + n * 40 + n * 37 % 60)))
+            .collect();
+        let gaps: Vec<_> =
+            due[400..].windows(2).map(|pair| pair[1].since(pair[0]).as_millis()).collect();
+        let even = gaps.iter().filter(|gap| (35..=45).contains(*gap)).count();
+        assert!(even * 10 >= gaps.len() * 7, "{gaps:?}");
+        let held = due[499].since(at(1000 + 499 * 40));
+        assert!(held >= Duration::from_millis(40) && held <= Duration::from_millis(62), "{held:?}");
+    }
+
+    #[test]
+    fn no_timestamp_or_delay_exceeds_the_maximum_delay_or_reorders_frames() {
+        let mut clock = PlayoutClock::new();
+        let mut last = MediaTime::default();
+        for n in 0..20_000_u64 {
+            let stamp = (n * n * 2_654_435_761 % 4_294_967_291) as u32;
+            let arrival = at(n * 5 + n * 7919 % 500 / (n % 3 + 1));
+            let due = clock.due(stamp, arrival);
+            assert!(due >= arrival && due.since(arrival) <= PlayoutClock::MAX_DELAY);
+            if arrival >= last {
+                last = due;
+            }
+        }
+    }
+
+    #[test]
+    fn a_timestamp_wrap_does_not_change_the_playout_time() {
+        let mut clock = PlayoutClock::new();
+        for n in 0..300_u32 {
+            let arrival = at(1000 + u64::from(n) * 40);
+            assert_eq!(clock.due((u32::MAX - 360_000).wrapping_add(n * 3600), arrival), arrival);
+        }
+    }
+
+    #[test]
+    fn clock_drift_does_not_accumulate() {
+        let mut arrivals = ArrivalDelay::new(48_000);
+        for n in 0..60_000_i64 {
+            // Twenty minutes at 200 ppm: the clocks differ by 240 ms in the end.
+            let arrival = MediaTime::from_micros((n * 20_004) as u64);
+            arrivals.record(n * 960, arrival);
+        }
+        assert!(arrivals.quantile(0.97) <= Duration::from_millis(3));
+    }
+}

@@ -1,0 +1,229 @@
+//! The receive statistics of a video stream.
+
+use std::time::Duration;
+
+use crate::{
+    media::BurntInTimecode,
+    model::{Latency, MediaTime, Size, VideoStats},
+};
+
+/// The receive statistics of one video stream.
+#[derive(Debug, Default)]
+pub(super) struct VideoReceiveStats {
+    /// Complete frames that were received.
+    pub(super) frames_received: u64,
+    /// Frames that were decoded.
+    pub(super) frames_decoded: u64,
+    size: Option<Size>,
+    total_freezes_duration: Duration,
+    awaited_frame: Option<FrameWait>,
+    /// Whether the sender has signalled that it sends no video.
+    is_video_off: bool,
+    latency: Histogram,
+    timecode: Option<BurntInTimecode>,
+}
+
+/// The wait for the next frame.
+#[derive(Clone, Copy, Debug)]
+struct FrameWait {
+    since: MediaTime,
+    /// A longer wait counts as a freeze.
+    timeout: Duration,
+}
+
+impl FrameWait {
+    /// How much of the wait at `now` counts as a freeze.
+    fn overdue(self, now: MediaTime) -> Duration {
+        now.since(self.since).saturating_sub(self.timeout)
+    }
+}
+
+impl VideoReceiveStats {
+    /// A longer gap between two frames counts as a freeze.
+    const FREEZE_THRESHOLD: Duration = Duration::from_millis(200);
+
+    /// How long the first frame may take after the first packet. It needs a keyframe, which may
+    /// take half a second.
+    const FIRST_FRAME_TIMEOUT: Duration = Duration::from_secs(1);
+
+    /// Records a frame that is shown `now`, which is `unix_ms` on the wall clock.
+    pub(super) fn on_frame_shown(
+        &mut self,
+        size: Size,
+        timecode: Option<BurntInTimecode>,
+        now: MediaTime,
+        unix_ms: u64,
+    ) {
+        self.pause(now);
+        if !self.is_video_off {
+            self.awaited_frame = Some(FrameWait { since: now, timeout: Self::FREEZE_THRESHOLD });
+        }
+        self.size = Some(size);
+        if let Some(timecode) = timecode {
+            self.latency.add(unix_ms.saturating_sub(timecode.unix_ms));
+            self.timecode = Some(timecode);
+        }
+    }
+
+    /// Records that packets arrive, so that a frame is expected.
+    pub(super) fn on_packet(&mut self, now: MediaTime) {
+        if self.awaited_frame.is_none() && !self.is_video_off {
+            self.awaited_frame = Some(FrameWait { since: now, timeout: Self::FIRST_FRAME_TIMEOUT });
+        }
+    }
+
+    /// Stops waiting for a frame: the time until the next packet is not a freeze.
+    pub(super) fn pause(&mut self, now: MediaTime) {
+        self.total_freezes_duration += self.current_freeze(now);
+        self.awaited_frame = None;
+    }
+
+    /// Sets whether the sender sends video. While it does not, no frame is expected.
+    pub(super) fn set_video_expected(&mut self, is_expected: bool, now: MediaTime) {
+        self.is_video_off = !is_expected;
+        if self.is_video_off {
+            self.pause(now);
+        }
+    }
+
+    fn current_freeze(&self, now: MediaTime) -> Duration {
+        self.awaited_frame.map_or(Duration::ZERO, |wait| wait.overdue(now))
+    }
+
+    /// The statistics until `now`.
+    pub(super) fn stats(&self, now: MediaTime) -> VideoStats {
+        let frozen = self.total_freezes_duration + self.current_freeze(now);
+        VideoStats {
+            received: self.frames_received,
+            decoded: self.frames_decoded,
+            width: self.size.map_or(0, |size| size.width),
+            height: self.size.map_or(0, |size| size.height),
+            frozen_ms: frozen.as_millis() as u64,
+            latency_ms: self.latency.percentiles(),
+            strip: self.timecode.map(|timecode| timecode.name()),
+        }
+    }
+}
+
+/// Counts values per millisecond. The last bin includes all larger values.
+#[derive(Debug, Default)]
+struct Histogram {
+    bins: Vec<u32>,
+    count: u64,
+}
+
+impl Histogram {
+    /// The number of bins: ten seconds, more than any usable latency.
+    const BINS: usize = 10_000;
+
+    fn add(&mut self, ms: u64) {
+        if self.bins.is_empty() {
+            self.bins = vec![0; Self::BINS];
+        }
+        let bin = (ms as usize).min(Self::BINS - 1);
+        self.bins[bin] = self.bins[bin].saturating_add(1);
+        self.count += 1;
+    }
+
+    fn percentiles(&self) -> Option<Latency> {
+        let at = |share: f64| {
+            let (wanted, mut sum) = ((self.count as f64 * share).ceil() as u64, 0);
+            let bin = self.bins.iter().position(|count| {
+                sum += u64::from(*count);
+                sum >= wanted
+            });
+            bin.map_or(0.0, |bin| bin as f64)
+        };
+        (self.count > 0).then(|| Latency { p50: at(0.5), p95: at(0.95) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::playback::testing::at;
+
+    #[test]
+    fn a_gap_beyond_200_ms_counts_as_a_freeze_unless_it_is_a_pause() {
+        let mut stats = VideoReceiveStats::default();
+        show(&mut stats, 1000);
+        show(&mut stats, 1200);
+        show(&mut stats, 1750);
+        assert_eq!(frozen_ms(&stats, 1750), 350);
+        stats.pause(at(1950));
+        show(&mut stats, 9000);
+        assert_eq!(frozen_ms(&stats, 9000), 350);
+        assert_eq!(stats.stats(at(9000)).latency_ms, None);
+    }
+
+    #[test]
+    fn a_freeze_is_counted_while_it_lasts() {
+        let mut stats = VideoReceiveStats::default();
+        show(&mut stats, 1000);
+        assert_eq!([1200, 1700, 41_200].map(|ms| frozen_ms(&stats, ms)), [0, 500, 40_000]);
+        show(&mut stats, 41_200);
+        assert_eq!(
+            [41_200, 41_400, 41_401].map(|ms| frozen_ms(&stats, ms)),
+            [40_000, 40_000, 40_001]
+        );
+    }
+
+    #[test]
+    fn a_missing_first_frame_counts_as_a_freeze_after_a_second() {
+        let mut stats = VideoReceiveStats::default();
+        assert_eq!(frozen_ms(&stats, 9000), 0, "no packet arrived");
+        stats.on_packet(at(9000));
+        stats.on_packet(at(9900));
+        assert_eq!([9000, 10_000, 49_000].map(|ms| frozen_ms(&stats, ms)), [0, 0, 39_000]);
+    }
+
+    #[test]
+    fn a_camera_that_is_off_is_not_a_freeze_and_one_that_is_on_again_is_expected() {
+        let mut stats = VideoReceiveStats::default();
+        show(&mut stats, 1000);
+        stats.set_video_expected(false, at(1100));
+        show(&mut stats, 1133);
+        stats.on_packet(at(1200));
+        assert_eq!(frozen_ms(&stats, 60_000), 0);
+        stats.set_video_expected(true, at(60_000));
+        assert_eq!(frozen_ms(&stats, 70_000), 0, "no packet has arrived yet");
+        stats.on_packet(at(70_000));
+        show(&mut stats, 70_100);
+        assert_eq!(frozen_ms(&stats, 70_300), 0);
+        stats.set_video_expected(false, at(75_300));
+        assert_eq!(frozen_ms(&stats, 99_000), 5000, "the freeze before it was switched off");
+    }
+
+    fn show(stats: &mut VideoReceiveStats, ms: u64) {
+        stats.on_frame_shown(Size::new(320, 180), None, at(ms), 0);
+    }
+
+    fn frozen_ms(stats: &VideoReceiveStats, ms: u64) -> u64 {
+        stats.stats(at(ms)).frozen_ms
+    }
+
+    #[test]
+    fn latency_percentiles_come_from_the_timecode() {
+        let mut stats = VideoReceiveStats::default();
+        for latency in 1..=100 {
+            let timecode = Some(BurntInTimecode::new("Ada", 0, 5000));
+            stats.on_frame_shown(
+                Size::new(320, 180),
+                timecode,
+                MediaTime::default(),
+                5000 + latency,
+            );
+        }
+        let totals = stats.stats(MediaTime::default());
+        assert_eq!(totals.latency_ms, Some(Latency { p50: 50.0, p95: 95.0 }));
+        assert_eq!((totals.strip.as_deref(), totals.width, totals.height), (Some("Ada"), 320, 180));
+        stats.on_frame_shown(
+            Size::new(2, 2),
+            Some(BurntInTimecode::new("Ada", 0, 0)),
+            MediaTime::default(),
+            u64::MAX,
+        );
+        let totals = stats.stats(MediaTime::default());
+        assert_eq!(totals.latency_ms.map(|latency| latency.p50), Some(51.0));
+    }
+}

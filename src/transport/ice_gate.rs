@@ -1,0 +1,594 @@
+//! A UDP socket that drops packets from sources without a successful ICE check.
+//!
+//! Once webrtc-rs has a path to the remote peer, it accepts DTLS and RTP from any source. A forged
+//! record from an attacker who knows only the port then ends the handshake (CVE-2023-49786). This
+//! socket passes a datagram that is not STUN only if its source has passed a connectivity check
+//! (RFC 8445, section 7): either webrtc-rs answered its request, which requires the ICE password,
+//! or it answered one of our requests, whose transaction id cannot be guessed.
+//! Admitted sources are rate-limited. Datagrams beyond the rate of any media wait in the kernel's
+//! buffer, which drops what does not fit. So a flood costs other peers no processor time.
+//!
+//! The remote peer decides which addresses are checked, so checks to addresses that have not
+//! answered are bounded ([`UnansweredChecks`]). Candidates are not the only way to name an address:
+//! webrtc-rs makes a peer-reflexive candidate of the source of each request that carries the
+//! password (RFC 8445, section 7.3.1.3), without a limit, and a source address can be forged. So
+//! the number of such addresses is limited, and checks to them are bounded like all others.
+//!
+//! Only checks are sent to an address that has not answered one lately (RFC 7675). webrtc-rs sends
+//! a consent check every half second, but it accepts any packet from the address, even a request,
+//! as an answer.
+
+use std::{
+    collections::VecDeque,
+    future::Future as _,
+    io::{self, IoSliceMut},
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    sync::Notify,
+    time::{Instant, Sleep, sleep_until},
+};
+use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
+
+use super::{
+    check_budget::{CheckLimiter, UnansweredChecks},
+    inbound_data_limit::InboundDataLimit,
+    leaky_bucket::LeakyBucket,
+    ssrc_limiter::SsrcLimiter,
+};
+
+/// Admitted sources that are remembered: the most recently checked ones. A peer has one, or a few
+/// while its network changes, and each is checked again every few seconds (RFC 7675).
+const MAX_ADMITTED: usize = 16;
+
+/// Own requests that may await a response: what one participant may be sent in 1.5 s, and some
+/// triggered checks.
+const MAX_PENDING_REQUESTS: usize = 256;
+
+/// Sources that are admitted although nothing was sent to them before. Behind a symmetric NAT, each
+/// address of the remote peer arrives from a different port.
+const MAX_PEER_REFLEXIVE: usize = 16;
+
+/// How long a response counts as consent: half of what RFC 7675 allows (section 5.1).
+const CONSENT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Unanswered requests before consent counts as lost: half of what is sent within
+/// [`CONSENT_TIMEOUT`]. A program that was suspended for long has sent none, so time alone does not
+/// end consent.
+const MIN_UNANSWERED_REQUESTS: u32 = 15;
+
+/// The average time per datagram that is read. 4000 a second are three times what video at 6 Mbit/s
+/// needs with every packet retransmitted, audio and checks included.
+const DATAGRAM_INTERVAL: Duration = Duration::from_micros(250);
+
+/// Datagrams that may be read without a pause: more than the kernel's buffer holds after a stall.
+const DATAGRAM_BURST: u32 = 2000;
+
+/// A socket of one connection that passes only packets from admitted sources.
+#[derive(Debug)]
+pub(super) struct IceGateSocket {
+    inner: Arc<dyn AsyncUdpSocket>,
+    // The trait sends and receives through `&self`; only the connection's one driver ever does.
+    gate: Mutex<IceGate>,
+    rx_limiter: Mutex<RxLimiter>,
+    shared: IceGateShared,
+}
+
+/// State that all sockets of a connection share.
+#[derive(Clone, Debug)]
+pub(super) struct IceGateShared {
+    /// Counts the DTLS bytes that are let in.
+    pub(super) inbound_data: Arc<InboundDataLimit>,
+    /// Bounds outgoing connectivity checks.
+    pub(super) checks: CheckLimiter,
+    /// Limits the SSRCs that webrtc-rs sees.
+    pub(super) ssrc_limiter: Arc<SsrcLimiter>,
+    /// Notified when the remote peer no longer answers checks.
+    pub(super) consent_lost: Arc<Notify>,
+}
+
+impl IceGateSocket {
+    pub(super) fn new(inner: Arc<dyn AsyncUdpSocket>, shared: IceGateShared) -> Self {
+        let rx_limiter = Mutex::new(RxLimiter::new(Instant::now()));
+        let gate = Mutex::new(IceGate::new(shared.checks.clone()));
+        Self { inner, gate, rx_limiter, shared }
+    }
+}
+
+impl AsyncUdpSocket for IceGateSocket {
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+
+    fn poll_send(&self, cx: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
+        let (to, total_length) = (transmit.destination, transmit.contents.len());
+        let length = transmit.segment_size.unwrap_or(total_length).max(1);
+        let datagrams = transmit.contents.chunks(length);
+        let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        if !gate.may_send(to, datagrams.clone(), Instant::now()) {
+            return Poll::Ready(Ok(total_length));
+        }
+        let sent = ready!(self.inner.poll_send(cx, transmit));
+        for binding in datagrams.filter_map(StunBinding::parse) {
+            gate.on_sent(to, binding, Instant::now());
+        }
+        if gate.has_lost_consent(to, Instant::now()) {
+            self.shared.consent_lost.notify_one();
+        }
+        Poll::Ready(sent)
+    }
+
+    /// Reads one message per call: webrtc-rs asks for no more.
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        let ([buffer, ..], [meta, ..]) = (bufs, meta) else { return Poll::Ready(Ok(0)) };
+        let mut rx_limiter = self.rx_limiter.lock().unwrap_or_else(PoisonError::into_inner);
+        ready!(rx_limiter.poll_ready(cx));
+        loop {
+            let (buffers, metas) = (std::slice::from_mut(buffer), std::slice::from_mut(meta));
+            let received = ready!(self.inner.poll_recv(cx, buffers, metas));
+            if received.is_err() {
+                return Poll::Ready(received);
+            }
+            let now = Instant::now();
+            let datagrams = buffer[..meta.len.min(buffer.len())].chunks(meta.stride.max(1));
+            let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+            if !gate.may_receive(meta.addr, datagrams.clone(), now) {
+                tracing::trace!("datagram from a source without a successful check dropped");
+                continue;
+            }
+            if gate.is_admitted(meta.addr) {
+                rx_limiter.on_received(datagrams.len() as u32, now);
+                let is_admitted = |datagram: &[u8]| self.shared.ssrc_limiter.admits(datagram, now);
+                meta.len = retain(&mut buffer[..meta.len], meta.stride, is_admitted);
+                let datagrams = buffer[..meta.len].chunks(meta.stride.max(1));
+                datagrams.for_each(|datagram| self.shared.inbound_data.on_datagram(datagram));
+            }
+            if meta.len > 0 {
+                return Poll::Ready(received);
+            }
+        }
+    }
+
+    fn max_gso_segments(&self) -> usize {
+        self.inner.max_gso_segments()
+    }
+
+    fn max_gro_segments(&self) -> usize {
+        self.inner.max_gro_segments()
+    }
+}
+
+/// Removes the datagrams for which `is_kept` is false from a buffer of several. All of them are
+/// `stride` bytes long, except that the last may be shorter. Returns the remaining length in bytes.
+fn retain(buffer: &mut [u8], stride: usize, is_kept: impl Fn(&[u8]) -> bool) -> usize {
+    let (stride, end) = (stride.max(1), buffer.len());
+    let mut kept = 0;
+    for start in (0..end).step_by(stride) {
+        let datagram = start..end.min(start + stride);
+        if is_kept(&buffer[datagram.clone()]) {
+            let length = datagram.len();
+            if kept != start {
+                buffer.copy_within(datagram, kept);
+            }
+            kept += length;
+        }
+    }
+    kept
+}
+
+/// A STUN binding request or success response with its transaction id (RFC 8489, section 5).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum StunBinding {
+    Request([u8; 12]),
+    Success([u8; 12]),
+}
+
+impl StunBinding {
+    fn parse(datagram: &[u8]) -> Option<Self> {
+        let id = datagram.get(8..20)?.try_into().ok()?;
+        match datagram[..8] {
+            [0x00, 0x01, _, _, 0x21, 0x12, 0xa4, 0x42] => Some(Self::Request(id)),
+            [0x01, 0x01, _, _, 0x21, 0x12, 0xa4, 0x42] => Some(Self::Success(id)),
+            _ => None,
+        }
+    }
+}
+
+/// Whether the datagram is STUN (RFC 7983), which webrtc-rs authenticates itself.
+fn is_stun(datagram: &[u8]) -> bool {
+    matches!(datagram.first(), Some(0..=3))
+}
+
+/// Limits how fast datagrams of admitted sources are read. Datagrams of other sources cost little
+/// and are not counted: otherwise a flood of them would keep out the admitted ones.
+#[derive(Debug)]
+struct RxLimiter {
+    bucket: LeakyBucket,
+    /// Pending while nothing is read because too much arrived.
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+impl RxLimiter {
+    fn new(now: Instant) -> Self {
+        Self { bucket: LeakyBucket::new(DATAGRAM_INTERVAL, DATAGRAM_BURST, now), pause: None }
+    }
+
+    /// Ready when the next datagram may be read.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(cx));
+            self.pause = None;
+        }
+        Poll::Ready(())
+    }
+
+    fn on_received(&mut self, datagrams: u32, now: Instant) {
+        let resume = self.bucket.take(datagrams, now);
+        self.pause = (resume > now).then(|| Box::pin(sleep_until(resume)));
+    }
+}
+
+/// Which sources may be received from, and which addresses may be sent to.
+#[derive(Debug)]
+struct IceGate {
+    admitted: VecDeque<SocketAddr>,
+    pending_requests: VecDeque<(SocketAddr, [u8; 12])>,
+    /// Addresses that have answered a check, the latest last.
+    consents: VecDeque<Consent>,
+    /// The latest destination of a datagram that was not STUN.
+    media_destination: Option<SocketAddr>,
+    unanswered: UnansweredChecks,
+    /// Sources whose request was answered before anything was sent to them.
+    peer_reflexive: Vec<SocketAddr>,
+}
+
+/// The consent of an address that has answered a check (RFC 7675).
+#[derive(Debug)]
+struct Consent {
+    address: SocketAddr,
+    /// When it last answered.
+    last_response: Instant,
+    /// When the first request since then was sent, and how many were sent.
+    unanswered: Option<(Instant, u32)>,
+}
+
+impl IceGate {
+    const fn new(checks: CheckLimiter) -> Self {
+        Self {
+            admitted: VecDeque::new(),
+            pending_requests: VecDeque::new(),
+            consents: VecDeque::new(),
+            media_destination: None,
+            unanswered: UnansweredChecks::new(checks),
+            peer_reflexive: vec![],
+        }
+    }
+
+    /// Whether a batch of datagrams may be sent to that address: either all of them or none.
+    fn may_send<'a>(
+        &mut self,
+        to: SocketAddr,
+        mut datagrams: impl Iterator<Item = &'a [u8]> + Clone,
+        now: Instant,
+    ) -> bool {
+        let consent = self.consents.iter().find(|consent| consent.address == to);
+        if !datagrams.clone().all(is_stun) {
+            self.media_destination = Some(to);
+            return consent.is_some_and(|consent| now < consent.last_response + CONSENT_TIMEOUT);
+        }
+        let is_request =
+            |datagram| matches!(StunBinding::parse(datagram), Some(StunBinding::Request(_)));
+        consent.is_some() || !datagrams.any(is_request) || self.unanswered.may_send(to, now)
+    }
+
+    fn on_sent(&mut self, to: SocketAddr, binding: StunBinding, now: Instant) {
+        let consent = self.consents.iter_mut().find(|consent| consent.address == to);
+        match (binding, consent) {
+            (StunBinding::Request(id), consent) => {
+                push(&mut self.pending_requests, (to, id), MAX_PENDING_REQUESTS);
+                match consent {
+                    Some(consent) => consent.unanswered.get_or_insert((now, 0)).1 += 1,
+                    None => self.unanswered.on_sent(to, now),
+                }
+            }
+            (StunBinding::Success(_), Some(_)) => self.admit(to),
+            (StunBinding::Success(_), None) => {
+                if !self.is_known(to) {
+                    self.peer_reflexive.push(to);
+                }
+                self.unanswered.on_authenticated_request(to, now);
+                self.admit(to);
+            }
+        }
+    }
+
+    /// Whether media are sent to that address although it has not answered repeated requests for
+    /// [`CONSENT_TIMEOUT`].
+    fn has_lost_consent(&self, to: SocketAddr, now: Instant) -> bool {
+        let is_lost = |consent: &Consent| {
+            consent.address == to
+                && consent.unanswered.is_some_and(|(since, count)| {
+                    count >= MIN_UNANSWERED_REQUESTS && now >= since + CONSENT_TIMEOUT
+                })
+        };
+        self.media_destination == Some(to) && self.consents.iter().any(is_lost)
+    }
+
+    /// Whether something was sent to that address before.
+    fn is_known(&self, address: SocketAddr) -> bool {
+        self.peer_reflexive.contains(&address)
+            || self.consents.iter().any(|consent| consent.address == address)
+            || self.unanswered.contains(address)
+    }
+
+    /// Whether a batch of datagrams from that source passes: either all of them or none.
+    fn may_receive<'a>(
+        &mut self,
+        source: SocketAddr,
+        mut datagrams: impl Iterator<Item = &'a [u8]> + Clone,
+        now: Instant,
+    ) -> bool {
+        for datagram in datagrams.clone() {
+            if let Some(StunBinding::Success(id)) = StunBinding::parse(datagram)
+                && let Some(index) =
+                    self.pending_requests.iter().position(|pending| *pending == (source, id))
+            {
+                // A replayed response does not count.
+                self.pending_requests.remove(index);
+                self.on_success(source, now);
+            }
+        }
+        self.is_admitted(source)
+            || (datagrams.all(is_stun)
+                && (self.peer_reflexive.len() < MAX_PEER_REFLEXIVE || self.is_known(source)))
+    }
+
+    fn on_success(&mut self, source: SocketAddr, now: Instant) {
+        self.consents.retain(|consent| consent.address != source);
+        let consent = Consent { address: source, last_response: now, unanswered: None };
+        push(&mut self.consents, consent, MAX_ADMITTED);
+        self.unanswered.on_answered(source);
+        self.admit(source);
+    }
+
+    fn is_admitted(&self, source: SocketAddr) -> bool {
+        self.admitted.contains(&source)
+    }
+
+    fn admit(&mut self, source: SocketAddr) {
+        self.admitted.retain(|admitted| *admitted != source);
+        push(&mut self.admitted, source, MAX_ADMITTED);
+    }
+}
+
+/// Appends an item, and removes the oldest one if the queue is full.
+fn push<T>(queue: &mut VecDeque<T>, item: T, capacity: usize) {
+    if queue.len() == capacity {
+        queue.pop_front();
+    }
+    queue.push_back(item);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::CheckBudget;
+
+    /// A fatal DTLS alert in the clear.
+    const ALERT: &[u8] = &[21, 254, 253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 2, 40];
+
+    fn address(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    fn stun(kind: u8, id: u8) -> Vec<u8> {
+        let mut message = vec![kind, 0x01, 0, 0, 0x21, 0x12, 0xa4, 0x42];
+        message.extend([id; 12]);
+        message
+    }
+
+    fn may_receive(gate: &mut IceGate, port: u16, datagram: &[u8]) -> bool {
+        gate.may_receive(address(port), std::iter::once(datagram), Instant::now())
+    }
+
+    fn new_gate() -> IceGate {
+        IceGate::new(CheckBudget::default().limiter())
+    }
+
+    fn on_sent(gate: &mut IceGate, port: u16, message: &[u8]) {
+        gate.on_sent(address(port), StunBinding::parse(message).unwrap(), Instant::now());
+    }
+
+    fn may_send(gate: &mut IceGate, port: u16, datagram: &[u8]) -> bool {
+        gate.may_send(address(port), std::iter::once(datagram), Instant::now())
+    }
+
+    #[tokio::test]
+    async fn a_source_without_a_successful_check_may_only_send_requests() {
+        let mut gate = new_gate();
+        assert!(!may_receive(&mut gate, 1, ALERT));
+        assert!(!may_receive(&mut gate, 1, &[0x80, 96, 0, 1]), "RTP");
+        assert!(may_receive(&mut gate, 1, &stun(0, 7)));
+        assert!(!may_receive(&mut gate, 1, ALERT), "a request alone does not admit its source");
+        let both = [stun(0, 7), ALERT.to_vec()];
+        let both = both.iter().map(Vec::as_slice);
+        assert!(!gate.may_receive(address(1), both, Instant::now()));
+    }
+
+    #[tokio::test]
+    async fn a_source_whose_request_was_answered_is_admitted_and_no_other() {
+        let mut gate = new_gate();
+        on_sent(&mut gate, 1, &stun(1, 7));
+        assert!(may_receive(&mut gate, 1, ALERT));
+        assert!(!may_receive(&mut gate, 2, ALERT));
+    }
+
+    #[tokio::test]
+    async fn a_source_is_admitted_by_a_response_to_a_request_that_was_sent_to_it() {
+        let mut gate = new_gate();
+        on_sent(&mut gate, 1, &stun(0, 7));
+        may_receive(&mut gate, 1, &stun(1, 8));
+        assert!(!may_receive(&mut gate, 1, ALERT), "a guessed transaction id");
+        may_receive(&mut gate, 2, &stun(1, 7));
+        assert!(!may_receive(&mut gate, 2, ALERT), "a response from another source");
+        may_receive(&mut gate, 1, &stun(1, 7));
+        assert!(may_receive(&mut gate, 1, ALERT));
+    }
+
+    #[tokio::test]
+    async fn a_burst_is_read_at_once_and_a_flood_is_slowed_down() {
+        let start = Instant::now();
+        let mut limiter = RxLimiter::new(start);
+        limiter.on_received(DATAGRAM_BURST, start);
+        assert!(limiter.pause.is_none());
+        for _ in 0..10 {
+            std::future::poll_fn(|cx| limiter.poll_ready(cx)).await;
+            limiter.on_received(64, Instant::now());
+        }
+        assert!(start.elapsed() >= DATAGRAM_INTERVAL * 64 * 9);
+    }
+
+    #[tokio::test]
+    async fn what_is_remembered_is_bounded() {
+        let mut gate = new_gate();
+        for port in 1..=200 {
+            on_sent(&mut gate, port, &stun(0, 1));
+            on_sent(&mut gate, port, &stun(1, 1));
+        }
+        (0..=255).for_each(|id| on_sent(&mut gate, 1, &stun(0, id)));
+        assert_eq!(
+            (gate.pending_requests.len(), gate.admitted.len()),
+            (MAX_PENDING_REQUESTS, MAX_ADMITTED)
+        );
+        assert!(may_receive(&mut gate, 200, ALERT), "the newest source is kept");
+    }
+
+    #[tokio::test]
+    async fn checks_to_an_address_are_unlimited_only_once_it_has_answered() {
+        let mut gate = new_gate();
+        let request = stun(0, 7);
+        for port in 1..=100 {
+            if may_send(&mut gate, port, &request) {
+                on_sent(&mut gate, port, &request);
+            }
+        }
+        assert!(!may_send(&mut gate, 1, &request) && !may_send(&mut gate, 200, &request));
+        assert!(may_receive(&mut gate, 1, &stun(1, 7)));
+        for _ in 0..1000 {
+            assert!(may_send(&mut gate, 1, &request));
+            on_sent(&mut gate, 1, &request);
+        }
+        assert!(!may_send(&mut gate, 2, &request));
+        assert!(may_send(&mut gate, 2, &stun(1, 9)), "its requests are answered");
+    }
+
+    #[tokio::test]
+    async fn a_response_counts_once() {
+        let mut gate = new_gate();
+        on_sent(&mut gate, 1, &stun(0, 7));
+        may_receive(&mut gate, 1, &stun(1, 7));
+        assert_eq!(gate.pending_requests.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn peer_reflexive_sources_are_limited() {
+        let mut gate = new_gate();
+        let is_answered = |gate: &mut IceGate, port| {
+            let passes = may_receive(gate, port, &stun(0, 7));
+            if passes {
+                on_sent(gate, port, &stun(1, 7));
+            }
+            passes
+        };
+        let passed = (1..=100).filter(|port| is_answered(&mut gate, *port)).count();
+        assert_eq!(passed, MAX_PEER_REFLEXIVE);
+        assert!(is_answered(&mut gate, 1), "an admitted source stays admitted");
+        on_sent(&mut gate, 200, &stun(0, 8));
+        assert!(is_answered(&mut gate, 200), "an address that was checked is known");
+    }
+
+    /// Sends a request every half second for that long. Returns whether consent is lost then.
+    fn send_requests(gate: &mut IceGate, from: Instant, seconds: u32) -> bool {
+        let mut is_lost = false;
+        for tick in 0..seconds * 2 {
+            let now = from + Duration::from_millis(500) * tick;
+            gate.on_sent(address(1), StunBinding::Request([9; 12]), now);
+            is_lost = gate.has_lost_consent(address(1), now);
+        }
+        is_lost
+    }
+
+    fn may_send_media(gate: &mut IceGate, now: Instant) -> bool {
+        gate.may_send(address(1), std::iter::once(&[0x80, 96, 0, 1][..]), now)
+    }
+
+    #[tokio::test]
+    async fn an_address_that_stops_answering_gets_no_media_whatever_it_requests() {
+        let (mut gate, start) = (new_gate(), Instant::now());
+        assert!(!may_send_media(&mut gate, start), "it has not answered yet");
+        gate.on_sent(address(1), StunBinding::Request([1; 12]), start);
+        gate.may_receive(address(1), std::iter::once(&stun(1, 1)[..]), start);
+        assert!(may_send_media(&mut gate, start));
+        assert!(!send_requests(&mut gate, start, 14));
+        // It sends a request of its own, and an old response again.
+        let late = start + CONSENT_TIMEOUT;
+        gate.may_receive(address(1), std::iter::once(&stun(0, 5)[..]), late);
+        gate.on_sent(address(1), StunBinding::Success([5; 12]), late);
+        gate.may_receive(address(1), std::iter::once(&stun(1, 1)[..]), late);
+        assert!(may_send_media(&mut gate, late - Duration::from_millis(1)));
+        assert!(!may_send_media(&mut gate, late));
+        assert!(send_requests(&mut gate, late, 1));
+        gate.may_receive(address(1), std::iter::once(&stun(1, 9)[..]), late);
+        assert!(may_send_media(&mut gate, late), "it has answered");
+        assert!(!send_requests(&mut gate, late, 1));
+    }
+
+    #[tokio::test]
+    async fn a_program_that_was_suspended_sends_requests_before_it_gives_up() {
+        let (mut gate, start) = (new_gate(), Instant::now());
+        gate.on_sent(address(1), StunBinding::Request([1; 12]), start);
+        gate.may_receive(address(1), std::iter::once(&stun(1, 1)[..]), start);
+        assert!(may_send_media(&mut gate, start));
+        gate.on_sent(address(1), StunBinding::Request([2; 12]), start);
+        let awake = start + CONSENT_TIMEOUT * 20;
+        assert!(!may_send_media(&mut gate, awake));
+        assert!(!send_requests(&mut gate, awake, 6));
+        gate.may_receive(address(1), std::iter::once(&stun(1, 9)[..]), awake);
+        assert!(may_send_media(&mut gate, awake));
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_no_longer_used_may_be_silent() {
+        let (mut gate, start) = (new_gate(), Instant::now());
+        for port in [1, 2] {
+            gate.on_sent(address(port), StunBinding::Request([1; 12]), start);
+            gate.may_receive(address(port), std::iter::once(&stun(1, 1)[..]), start);
+        }
+        gate.may_send(address(2), std::iter::once(ALERT), start);
+        assert!(!send_requests(&mut gate, start, 30));
+    }
+
+    #[test]
+    fn some_datagrams_of_a_batch_are_removed() {
+        let received = *b"aa1bb2cc3d";
+        let kept = |keeps: fn(&[u8]) -> bool| {
+            let mut buffer = received;
+            let length = retain(&mut buffer, 3, keeps);
+            String::from_utf8(buffer[..length].to_vec()).unwrap()
+        };
+        assert_eq!(kept(|_| true), "aa1bb2cc3d");
+        assert_eq!(kept(|datagram| datagram[0] != b'b'), "aa1cc3d");
+        assert_eq!(kept(|datagram| datagram[0] != b'd'), "aa1bb2cc3");
+        assert_eq!(kept(|_| false), "");
+    }
+}

@@ -1,0 +1,255 @@
+//! A UDP socket that simulates a bad network.
+
+use std::{
+    cmp::Reverse,
+    collections::BinaryHeap,
+    io::{self, IoSliceMut},
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until},
+};
+use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
+
+use super::Impairment;
+
+/// Datagrams that may be in flight. 2 Mbit/s with the longest delay and queue are about 4000;
+/// further ones are dropped, as by any full buffer.
+const MAX_IN_FLIGHT: usize = 4096;
+
+/// Bytes of UDP and IPv4 headers, which count towards the bottleneck's rate too.
+const HEADER_BYTES: usize = 28;
+
+/// A socket that drops, corrupts, delays and reorders the datagrams that are sent through it.
+#[derive(Debug)]
+pub(super) struct ImpairedSocket {
+    inner: Arc<dyn AsyncUdpSocket>,
+    impairment: watch::Receiver<Impairment>,
+    in_flight: mpsc::Sender<InFlight>,
+    // The trait sends through `&self`; only the connection's one driver ever does.
+    network: Mutex<NetworkModel>,
+}
+
+/// A datagram that has not arrived yet.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct InFlight {
+    arrives: Instant,
+    to: SocketAddr,
+    bytes: Vec<u8>,
+}
+
+impl ImpairedSocket {
+    /// Wraps `inner` with an impairment that may change at any time. Needs a tokio runtime.
+    pub(super) fn new(
+        inner: Arc<dyn AsyncUdpSocket>,
+        impairment: watch::Receiver<Impairment>,
+    ) -> Self {
+        let (in_flight, queue) = mpsc::channel(MAX_IN_FLIGHT);
+        tokio::spawn(deliver(Arc::clone(&inner), queue));
+        let network = Mutex::new(NetworkModel::new(impairment.borrow().seed));
+        Self { inner, impairment, in_flight, network }
+    }
+}
+
+/// Sends each datagram at its arrival time. Ends with the socket, without sending the remaining
+/// ones.
+async fn deliver(socket: Arc<dyn AsyncUdpSocket>, mut queue: mpsc::Receiver<InFlight>) {
+    let mut waiting = BinaryHeap::new();
+    loop {
+        let next = waiting.peek().map(|Reverse(InFlight { arrives, .. })| *arrives);
+        tokio::select! {
+            datagram = queue.recv(), if waiting.len() < MAX_IN_FLIGHT => match datagram {
+                Some(datagram) => waiting.push(Reverse(datagram)),
+                None => return,
+            },
+            () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
+                if let Some(Reverse(datagram)) = waiting.pop()
+                    && let Err(error) = socket.send_to(&datagram.bytes, datagram.to).await
+                {
+                    tracing::trace!(%error, "delayed datagram not sent");
+                }
+            }
+        }
+    }
+}
+
+impl AsyncUdpSocket for ImpairedSocket {
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+
+    fn poll_send(&self, cx: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
+        let impairment = *self.impairment.borrow();
+        let Impairment { seed, queue, .. } = impairment;
+        if impairment == (Impairment { seed, queue, ..Impairment::default() }) {
+            return self.inner.poll_send(cx, transmit);
+        }
+        let mut network = self.network.lock().unwrap_or_else(PoisonError::into_inner);
+        let total_length = transmit.contents.len().max(1);
+        let length = transmit.segment_size.unwrap_or(total_length).max(1);
+        for bytes in transmit.contents.chunks(length) {
+            if let Some(arrives) = network.arrival(&impairment, bytes.len(), Instant::now()) {
+                let mut bytes = bytes.to_vec();
+                network.corrupt(&impairment, &mut bytes);
+                let datagram = InFlight { arrives, to: transmit.destination, bytes };
+                // A full buffer drops the datagram, as in a real network.
+                let _ = self.in_flight.try_send(datagram);
+            }
+        }
+        Poll::Ready(Ok(transmit.contents.len()))
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let received = ready!(self.inner.poll_recv(cx, bufs, meta));
+            if !self.impairment.borrow().down {
+                return Poll::Ready(received);
+            }
+            if received.is_err() {
+                return Poll::Ready(received);
+            }
+        }
+    }
+
+    fn max_gro_segments(&self) -> usize {
+        self.inner.max_gro_segments()
+    }
+}
+
+/// Decides what happens to each datagram, as a function of the seed, the impairment and the times.
+#[derive(Debug)]
+struct NetworkModel {
+    rng_state: u64,
+    free_at: Option<Instant>,
+}
+
+impl NetworkModel {
+    fn new(seed: u64) -> Self {
+        Self { rng_state: seed, free_at: None }
+    }
+
+    /// When a datagram of that many bytes arrives; `None` if it is lost.
+    fn arrival(&mut self, impairment: &Impairment, bytes: usize, now: Instant) -> Option<Instant> {
+        let (is_lost, jitter_fraction) =
+            (self.random_fraction() < impairment.loss, self.random_fraction());
+        if impairment.down || is_lost {
+            return None;
+        }
+        let mut departs = now;
+        if let Some(rate) = impairment.rate {
+            let begins = self.free_at.map_or(now, |free| free.max(now));
+            if begins - now > impairment.queue {
+                return None;
+            }
+            let bits = ((bytes + HEADER_BYTES) * 8) as f64;
+            departs = begins + Duration::from_secs_f64(bits / rate.as_bps().max(1) as f64);
+            self.free_at = Some(departs);
+        }
+        Some(departs + impairment.delay + impairment.jitter.mul_f64(jitter_fraction))
+    }
+
+    /// Flips one bit of a datagram with the impairment's probability.
+    fn corrupt(&mut self, impairment: &Impairment, datagram: &mut [u8]) {
+        // A number is drawn only if bits are flipped at all, so that a seed keeps its losses and
+        // delays.
+        if impairment.flip == 0.0 || self.random_fraction() >= impairment.flip {
+            return;
+        }
+        let bit = (self.random_fraction() * (datagram.len() * 8) as f64) as usize;
+        if let Some(byte) = datagram.get_mut(bit / 8) {
+            *byte ^= 1 << (bit % 8);
+        }
+    }
+
+    /// A number between 0 and 1 (SplitMix64: Steele, Lea and Flood, 2014).
+    fn random_fraction(&mut self) -> f64 {
+        self.rng_state = self.rng_state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.rng_state;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ mixed >> 31) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Bitrate;
+
+    #[test]
+    fn the_same_seed_loses_the_same_datagrams_and_about_the_configured_share() {
+        let impairment = Impairment { loss: 0.1, ..Impairment::default() };
+        let arrivals = |seed| {
+            let (mut network, now) = (NetworkModel::new(seed), Instant::now());
+            (0..10_000).map(|_| network.arrival(&impairment, 1, now).is_some()).collect::<Vec<_>>()
+        };
+        assert_eq!(arrivals(7), arrivals(7));
+        assert_ne!(arrivals(7), arrivals(8));
+        let lost = arrivals(7).iter().filter(|arrives| !**arrives).count();
+        assert!((900..1100).contains(&lost), "{lost} of 10000");
+    }
+
+    #[test]
+    fn one_bit_is_flipped_in_about_the_configured_share_of_datagrams() {
+        let impairment = Impairment { flip: 0.1, ..Impairment::default() };
+        let mut network = NetworkModel::new(7);
+        let flipped: Vec<_> = (0..10_000)
+            .map(|_| {
+                let mut datagram = [0_u8; 20];
+                network.corrupt(&impairment, &mut datagram);
+                datagram.map(u8::count_ones).iter().sum::<u32>()
+            })
+            .collect();
+        assert!(flipped.iter().all(|bits| *bits <= 1));
+        let corrupted = flipped.iter().filter(|bits| **bits == 1).count();
+        assert!((900..1100).contains(&corrupted), "{corrupted} of 10000");
+        network.corrupt(&Impairment { flip: 1.0, ..impairment }, &mut []);
+    }
+
+    #[test]
+    fn a_datagram_is_delayed_by_the_delay_and_at_most_the_jitter() {
+        let (delay, jitter) = (Duration::from_millis(50), Duration::from_millis(20));
+        let impairment = Impairment { delay, jitter, ..Impairment::default() };
+        let (mut network, now) = (NetworkModel::new(1), Instant::now());
+        let delays: Vec<_> =
+            (0..1000).map(|_| network.arrival(&impairment, 1, now).unwrap() - now).collect();
+        assert!(delays.iter().all(|one| (delay..=delay + jitter).contains(one)));
+        assert!(delays.iter().any(|one| *one > delay + jitter / 2));
+    }
+
+    #[test]
+    fn a_bottleneck_queues_and_then_drops_the_tail() {
+        // 1000 datagrams a second of 972 + 28 bytes.
+        let rate = Some(Bitrate::from_kbps(8000));
+        let impairment =
+            Impairment { rate, queue: Duration::from_millis(10), ..Impairment::default() };
+        let (mut network, now) = (NetworkModel::new(1), Instant::now());
+        let arrivals: Vec<_> = (0..20)
+            .filter_map(|_| network.arrival(&impairment, 972, now))
+            .map(|at| at - now)
+            .collect();
+        assert_eq!(arrivals.len(), 11);
+        assert_eq!(arrivals[10], Duration::from_millis(11));
+        let later = now + Duration::from_millis(11);
+        assert_eq!(
+            network.arrival(&impairment, 972, later),
+            Some(later + Duration::from_millis(1))
+        );
+    }
+
+    #[test]
+    fn all_datagrams_are_lost_while_the_network_is_down() {
+        let impairment = Impairment { down: true, ..Impairment::default() };
+        assert_eq!(NetworkModel::new(1).arrival(&impairment, 1, Instant::now()), None);
+    }
+}

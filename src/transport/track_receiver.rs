@@ -1,0 +1,137 @@
+//! Receives one remote track: moves its packets from webrtc-rs into a bounded queue at once.
+
+use std::sync::Arc;
+
+use rtc::{
+    rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication,
+    rtp,
+    rtp_transceiver::{RTCRtpReceiverId, rtp_sender::RtpCodecKind},
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
+
+use super::track_sender::KEYFRAME_REQUEST_INTERVAL;
+use crate::{
+    media::{self, IncomingTrack, KeyframeRequest, RtpPacket, SenderReports},
+    model::{Media, PeerId},
+};
+
+/// Packets that may wait for the jitter buffer: about a second of 720p video, or ten of audio.
+const PACKET_QUEUE: usize = 512;
+
+/// A remote track that is being received.
+pub(super) struct TrackReceiver {
+    track: Arc<dyn TrackRemote>,
+    media: Media,
+    id: RTCRtpReceiverId,
+    ssrc: u32,
+    packets: mpsc::Sender<RtpPacket>,
+    keyframes: KeyframeRequest,
+    dropped: u64,
+}
+
+/// Receives a track until its connection ends. The track is announced on `tracks` once; until then
+/// its packets are queued.
+pub(super) async fn run(
+    peer: PeerId,
+    track: Arc<dyn TrackRemote>,
+    reports: SenderReports,
+    tracks: mpsc::Sender<IncomingTrack>,
+) {
+    let media = match track.kind().await {
+        RtpCodecKind::Audio => Media::Audio,
+        RtpCodecKind::Video => Media::Video,
+        other @ (RtpCodecKind::Unspecified | RtpCodecKind::Application | _) => {
+            return tracing::debug!(%peer, %other, "track that is neither audio nor video ignored");
+        }
+    };
+    // webrtc-rs reports this event first for every track, before its first packet.
+    let Some(TrackRemoteEvent::OnOpen(opened)) = track.poll().await else { return };
+    let (packets, incoming) = mpsc::channel(PACKET_QUEUE);
+    let keyframes = KeyframeRequest::default();
+    let announcement = IncomingTrack {
+        peer,
+        media,
+        ssrc: opened.ssrc,
+        stream_id: track.stream_id().await,
+        source_id: track.track_id().await,
+        packets: incoming,
+        keyframe_request: keyframes.clone(),
+        sender_reports: reports,
+    };
+    let (id, ssrc) = (opened.receiver_id, opened.ssrc);
+    let receiver = TrackReceiver { track, media, id, ssrc, packets, keyframes, dropped: 0 };
+    let dropped = receiver.receive(announcement, tracks).await;
+    tracing::debug!(%peer, ?media, dropped, "track ended");
+}
+
+impl TrackReceiver {
+    async fn receive(mut self, track: IncomingTrack, tracks: mpsc::Sender<IncomingTrack>) -> u64 {
+        let mut announcement = Some(track);
+        let mut keyframe_wanted = false;
+        let mut next_request = Instant::now();
+        loop {
+            tokio::select! {
+                event = self.track.poll() => match event {
+                    Some(event) => self.handle_event(event),
+                    None => return self.dropped,
+                },
+                permit = tracks.reserve(), if announcement.is_some() => {
+                    // If the queue is closed, no consumer wants tracks, but webrtc-rs must still be
+                    // drained.
+                    if let (Some(track), Ok(permit)) = (announcement.take(), permit) {
+                        permit.send(track);
+                    }
+                }
+                () = self.keyframes.requested(), if !keyframe_wanted => {
+                    keyframe_wanted = self.media == Media::Video;
+                }
+                () = sleep_until(next_request), if keyframe_wanted => {
+                    keyframe_wanted = false;
+                    next_request = Instant::now() + KEYFRAME_REQUEST_INTERVAL;
+                    self.request_keyframe().await;
+                }
+            }
+        }
+    }
+
+    /// Handles an event of the track. webrtc-rs queues events by the track id, which the remote
+    /// peer chooses. So events of another track with the same id arrive here too; they have another
+    /// receiver and another SSRC.
+    fn handle_event(&mut self, event: TrackRemoteEvent) {
+        if let TrackRemoteEvent::OnRtpPacket(packet) = event {
+            if packet.header.ssrc == self.ssrc {
+                self.forward(packet);
+            }
+        } else if let TrackRemoteEvent::OnOpen(opened) = event
+            && opened.receiver_id == self.id
+        {
+            self.ssrc = opened.ssrc;
+        }
+    }
+
+    fn forward(&mut self, packet: rtp::Packet) {
+        // Padding is forwarded too, although it carries nothing: without its sequence numbers the
+        // jitter buffer would wait for them.
+        let packet = RtpPacket {
+            sequence: packet.header.sequence_number,
+            timestamp: packet.header.timestamp,
+            marker: packet.header.marker,
+            payload: packet.payload,
+            arrival: media::now(),
+        };
+        if self.packets.try_send(packet).is_err() {
+            self.dropped += 1;
+        }
+    }
+
+    async fn request_keyframe(&self) {
+        let request = PictureLossIndication { sender_ssrc: 1, media_ssrc: self.ssrc };
+        if let Err(error) = self.track.write_rtcp(vec![Box::new(request)]).await {
+            tracing::debug!(%error, "keyframe request not sent");
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Sends one medium of one connection: pulls encoded frames and writes RTP headers, without copying
+//! payloads.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use rtc::rtp;
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, sleep_until},
+};
+use webrtc::media_stream::track_local::{TrackLocal, static_rtp::TrackLocalStaticRTP};
+
+use super::{h264_packetizer, tap::SendClock};
+use crate::media::{EncodedAudio, EncodedVideo, Keyframe, KeyframeRequest, Slot, Subscription};
+
+/// The shortest time between two keyframe requests of one peer. The encoder also limits those of
+/// all peers together.
+pub(super) const KEYFRAME_REQUEST_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The source of a track: the latest subscription that was set.
+#[derive(Debug)]
+pub(super) struct TrackSource<T> {
+    newest: Slot<Option<Subscription<T>>>,
+    changed: Notify,
+}
+
+impl<T> Default for TrackSource<T> {
+    fn default() -> Self {
+        Self { newest: Slot::default(), changed: Notify::new() }
+    }
+}
+
+impl<T> TrackSource<T> {
+    /// Replaces the source; `None` stops the track. Never waits.
+    pub(super) fn set(&self, subscription: Option<Subscription<T>>) {
+        self.newest.put(subscription);
+        self.changed.notify_one();
+    }
+
+    /// Waits for the next subscription. Cancel safe.
+    async fn next(&self) -> Option<Subscription<T>> {
+        loop {
+            if let Some(newest) = self.newest.take() {
+                return newest;
+            }
+            self.changed.notified().await;
+        }
+    }
+}
+
+/// An encoded frame or packet that is sent as RTP.
+pub(super) trait RtpMedia: Keyframe + Send + Sync + 'static {
+    /// The RTP timestamp, which is also recorded in the stream's clock.
+    fn timestamp(&self, clock: &SendClock) -> u32;
+    /// The payloads, in order.
+    fn payloads(&self) -> &[Bytes];
+    /// Whether the last packet has the marker bit.
+    const MARKER: bool;
+}
+
+impl RtpMedia for EncodedVideo {
+    fn timestamp(&self, clock: &SendClock) -> u32 {
+        clock.record(self.time, clock.ticks(self.time))
+    }
+
+    fn payloads(&self) -> &[Bytes] {
+        self.payloads(h264_packetizer::packetize_h264)
+    }
+
+    /// It marks the end of the access unit (RFC 6184, section 5.1).
+    const MARKER: bool = true;
+}
+
+impl RtpMedia for EncodedAudio {
+    fn timestamp(&self, clock: &SendClock) -> u32 {
+        clock.record(self.time, self.sample)
+    }
+
+    fn payloads(&self) -> &[Bytes] {
+        std::slice::from_ref(&self.data)
+    }
+
+    /// It would mark the begin of a talkspurt (RFC 7587, section 4.1), but this program sends
+    /// silence too.
+    const MARKER: bool = false;
+}
+
+/// Sends one track of a connection.
+pub(super) struct TrackSender {
+    /// The local track of webrtc-rs.
+    pub(super) track: Arc<TrackLocalStaticRTP>,
+    /// The SSRC, which is constant for the life of the connection.
+    pub(super) ssrc: u32,
+    /// The next packet's sequence number. It is continuous for the life of the connection, whatever
+    /// the source: otherwise the receiver's replay protection takes new packets for old ones.
+    pub(super) sequence: u16,
+    /// The stream's clock.
+    pub(super) clock: Arc<SendClock>,
+    /// The negotiated payload type while packets may be sent, else `None`.
+    pub(super) active_payload_type: watch::Receiver<Option<u8>>,
+    /// Signalled when the remote peer requests a keyframe.
+    pub(super) keyframes: KeyframeRequest,
+}
+
+/// The connection is closed, and the queue of webrtc-rs with it.
+struct Closed;
+
+impl TrackSender {
+    /// Sends the frames of the source until the connection ends. A stalled connection stalls only
+    /// this task: its subscription overflows and continues at a keyframe.
+    pub(super) async fn run<T: RtpMedia>(mut self, source: Arc<TrackSource<T>>) {
+        let mut subscription: Option<Subscription<T>> = None;
+        // Whether frames are skipped until one at which a decoder can start.
+        let mut awaits_keyframe = true;
+        let mut keyframe_wanted = false;
+        let mut next_request = Instant::now();
+        loop {
+            tokio::select! {
+                // A replaced subscription comes first, so that frames of the old one that already
+                // wait are not sent.
+                biased;
+                latest = source.next() => subscription = latest,
+                changed = self.active_payload_type.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    awaits_keyframe = true;
+                    keyframe_wanted = self.active_payload_type.borrow().is_some();
+                }
+                () = self.keyframes.requested(), if !keyframe_wanted => keyframe_wanted = true,
+                () = sleep_until(next_request), if keyframe_wanted && subscription.is_some() => {
+                    keyframe_wanted = false;
+                    next_request = Instant::now() + KEYFRAME_REQUEST_INTERVAL;
+                    if let Some(subscription) = &subscription {
+                        subscription.request_keyframe();
+                    }
+                }
+                frame = next_frame(&mut subscription) => {
+                    let Some(payload_type) = *self.active_payload_type.borrow() else { continue };
+                    awaits_keyframe = awaits_keyframe && !frame.is_keyframe();
+                    if !awaits_keyframe && self.send(&*frame, payload_type).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn send<T: RtpMedia>(&mut self, frame: &T, payload_type: u8) -> Result<(), Closed> {
+        let timestamp = frame.timestamp(&self.clock);
+        let payloads = frame.payloads();
+        for (index, payload) in payloads.iter().enumerate() {
+            let header = rtp::Header {
+                version: 2,
+                marker: T::MARKER && index + 1 == payloads.len(),
+                payload_type,
+                sequence_number: self.sequence,
+                timestamp,
+                ssrc: self.ssrc,
+                ..rtp::Header::default()
+            };
+            self.sequence = self.sequence.wrapping_add(1);
+            let packet = rtp::Packet { header, payload: payload.clone() };
+            self.track.write_rtp(packet).await.map_err(|_| Closed)?;
+        }
+        Ok(())
+    }
+}
+
+/// The next frame; pending for ever without a subscription.
+async fn next_frame<T: Keyframe>(subscription: &mut Option<Subscription<T>>) -> Arc<T> {
+    match subscription {
+        Some(subscription) => subscription.recv().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,273 @@
+//! Tests of the window's texts, toasts and warnings: they are true, readable, and cover no
+//! controls.
+
+use super::*;
+use crate::{
+    media::Device,
+    model::{Enabled, HubEndpoint, HubOwner},
+};
+
+#[test]
+fn a_session_switch_that_is_muted_everywhere_shows_it_and_still_works() {
+    let mut snapshot =
+        snapshot_of(vec![session_status("a", SessionKind::FIVE[0], Role::Opener, 1)]);
+    snapshot.enabled = Enabled { microphone: false, camera: false, listening: false };
+    let mut window = window(LARGE, snapshot);
+    for (name, gate) in [
+        ("Microphone", MuteSwitch::Microphone),
+        ("Camera", MuteSwitch::Camera),
+        ("Sound", MuteSwitch::Listening),
+    ] {
+        assert!(
+            window.query_by_label(&format!("{name} in Conference")).is_none(),
+            "the label mentions the global mute"
+        );
+        let command =
+            Command::SetEnabled { session: Some(session_id("a")), switch: gate, enabled: false };
+        assert_eq!(click(&mut window, &format!("{name} in Conference, off everywhere")), [command]);
+    }
+}
+
+#[test]
+fn a_card_warns_if_a_local_hub_is_not_the_users_own() {
+    let place = |owner| HubEndpoint { url: "http://127.0.0.1:7341".parse().unwrap(), owner };
+    for (owner, text) in [
+        (HubOwner::ThisUser, "Your hub at http://127.0.0.1:7341"),
+        (HubOwner::Elsewhere, "Hub at http://127.0.0.1:7341"),
+        (
+            HubOwner::Unproven,
+            "Not your own hub, but another one on this computer: http://127.0.0.1:7341",
+        ),
+    ] {
+        assert_eq!(labels::hub(&place(owner)), text);
+        let one = session_status("a", SessionKind::FIVE[0], Role::Opener, 1);
+        let window =
+            window(LARGE, snapshot_of(vec![SessionStatus { hub: Some(place(owner)), ..one }]));
+        let is_shown = window.query_by_label(text).is_some();
+        assert_eq!(is_shown, owner == HubOwner::Unproven, "{text}");
+    }
+}
+
+#[test]
+fn a_hubs_name_omits_default_ports() {
+    for (url, text) in [
+        ("http://hub.example:7340", "hub.example"),
+        ("https://hub.example:443", "hub.example"),
+        ("http://hub.example:80/x", "hub.example:80/x"),
+        ("http://hub.example:443", "hub.example:443"),
+        ("https://hub.example:8443", "hub.example:8443"),
+        ("http://[2001:db8::5]:7340", "[2001:db8::5]"),
+    ] {
+        assert_eq!(labels::hub_host(&url.parse().unwrap()), text);
+    }
+}
+
+#[test]
+fn the_local_panel_shows_how_many_sessions_are_sent_to() {
+    let kind = SessionKind::FIVE[0];
+    let one = |index: usize, count| {
+        let mut one = session_status(&format!("s{index}"), kind, Role::Opener, count);
+        one.participants
+            .iter_mut()
+            .for_each(|participant| participant.peer = Some(PeerId(index as u64)));
+        one
+    };
+    let not_sending = SessionStatus { sending_audio: false, sending_video: false, ..one(0, 1) };
+    for (sessions, text) in [
+        (vec![one(0, 0)], "Ready, nobody is here yet"),
+        ((0..5).map(|index| one(index, 0)).collect(), "Ready, nobody is here yet"),
+        (vec![one(0, 1)], "Sending to 1 session"),
+        ((0..5).map(|index| one(index, 1)).collect(), "Sending to 5 sessions"),
+        ((0..5).map(|index| one(index, index % 2)).collect(), "Sending to 2 of 5 sessions"),
+        (vec![not_sending], "Not sending"),
+    ] {
+        window(LARGE, snapshot_of(sessions)).get_by_label(text);
+    }
+    let alone = Snapshot { camera: SourceState::Running, ..Snapshot::default() };
+    window(LARGE, alone).get_by_label("Only you see this");
+}
+
+#[test]
+fn a_missing_default_device_shows_a_warning_before_it_is_used() {
+    let mut window = window(LARGE, Snapshot::default());
+    let headset = Device { id: "usb-1".to_owned(), name: "Headset".to_owned(), is_default: true };
+    let shows_warning = |window: &mut Harness<'static, Option<App>>, devices: &[Device]| {
+        app(window).devices.set_answer(DeviceKind::Microphone, devices);
+        window.run();
+        window.query_by_label("No microphone found. You can join to watch and listen.").is_some()
+    };
+    assert!(!shows_warning(&mut window, &[headset]));
+    assert!(shows_warning(&mut window, &[]));
+    assert!(
+        window.query_by_label_contains("speaker found").is_none(),
+        "the speakers are not known"
+    );
+    app(&mut window).settings.microphone = "tone:440".into();
+    assert!(!shows_warning(&mut window, &[]), "the tone is no device");
+    app(&mut window).settings.microphone = "default".into();
+    let message = "microphone in use".to_owned();
+    let failed = Snapshot { microphone: SourceState::Failed { message }, ..Snapshot::default() };
+    app(&mut window).snapshot = Arc::new(failed);
+    assert!(!shows_warning(&mut window, &[]), "the device error is more precise");
+    window.get_by_label("Microphone in use.");
+}
+
+#[test]
+fn one_sentence_names_all_missing_devices() {
+    let mut window = window(LARGE, Snapshot::default());
+    for device in DeviceKind::ALL {
+        app(&mut window).devices.set_answer(device, &[]);
+    }
+    window.run();
+    window
+        .get_by_label("No microphone, camera or speaker found. You can join to watch and listen.");
+}
+
+#[test]
+fn toasts_cover_only_session_cards_and_a_click_removes_them() {
+    for size in [LARGE, SMALL] {
+        let mut window = window(size, five_sessions());
+        for index in 0..4 {
+            let text = format!("Guest {index} joined the conference, and that is a long line");
+            app(&mut window).notices.toast(text, Some(&session_id("red")), 1e9);
+        }
+        window.run();
+        let toasts: Vec<_> = window
+            .query_all_by_label_contains("joined the conference")
+            .map(|toast| toast.rect())
+            .collect();
+        assert_eq!(toasts.len(), 4);
+        for part in [NodeRole::Button, NodeRole::CheckBox, NodeRole::TextInput] {
+            for node in window.query_all_by_role(part) {
+                let (rect, clip) = (node.rect(), 0.5);
+                // A narrow window has space for toasts only over the session cards.
+                let is_card = size == SMALL && rect.left() < 300.0 && rect.top() > 180.0;
+                let covered = toasts.iter().any(|toast| toast.shrink(clip).intersects(rect));
+                assert!(is_card || !covered, "{node:?} in {size:?}");
+            }
+        }
+        let beside =
+            if size == SMALL { "Local Media Streams" } else { "Remote Media Streams · 2" };
+        let edge = window.get_by_label(beside).rect().left();
+        let bar = window.get_by_label("Leave all").rect().top();
+        assert!(toasts.iter().all(|toast| toast.right() < edge && toast.bottom() < bar));
+        // The click does not reach the widget behind the toast.
+        window.hover_at(toasts[3].center());
+        window.drag_at(toasts[3].center());
+        window.drop_at(toasts[3].center());
+        assert_eq!(sent_commands(&mut window), []);
+        assert_eq!(window.query_all_by_label_contains("joined the conference").count(), 3);
+    }
+}
+
+#[test]
+fn an_error_about_the_hub_moves_no_control_of_the_settings() {
+    let mut window = window(SMALL, Snapshot::default());
+    click(&mut window, "Settings");
+    let rects = |window: &Harness<'_, Option<App>>| {
+        ["Hub", "Dark", "Reset", "Save"].map(|label| window.get_by_label(label).rect())
+    };
+    let before = rects(&window);
+    window.get_by_label("Hub").focus();
+    window.run();
+    window
+        .get_by(|node| node.is_focused())
+        .type_text("ftp://a.very.long.example.org/with/a/path/that/goes/on");
+    window.run();
+    window.get_by_label_contains("Cannot use this hub");
+    assert_eq!(rects(&window), before);
+}
+
+#[test]
+fn an_id_is_elided_in_its_middle_at_any_scale() {
+    let long = "a-session-id-that-is-longer-than-its-lane-is-wide-at-any-scale-0";
+    for scale in [1.0, 1.25, 1.5, 2.0, 3.0] {
+        let builder = Harness::builder().with_size(LARGE).with_pixels_per_point(scale);
+        let one = session_status(long, SessionKind::FIVE[0], Role::Opener, 0);
+        let window = window_of(builder, Settings::default(), snapshot_of(vec![one]));
+        let shown = window.output().shapes.iter().find_map(|shape| {
+            let egui::Shape::Text(text) = &shape.shape else { return None };
+            text.galley.text().starts_with("a-session").then_some(&text.galley)
+        });
+        let shown = shown.expect("the id is drawn");
+        assert!(!shown.elided && shown.text().contains('…'), "{} at {scale}", shown.text());
+    }
+}
+
+#[test]
+fn a_camera_preview_is_mirrored_unless_switched_off_and_a_test_pattern_is_not() {
+    let mut window = window(LARGE, Snapshot::default());
+    assert!(app(&mut window).settings.mirrors_preview());
+    click(&mut window, "Choose camera");
+    assert_eq!(click(&mut window, "Mirror my picture"), [], "remote participants see no change");
+    assert!(!app(&mut window).settings.mirrors_preview());
+    click(&mut window, "Mirror my picture");
+    assert!(app(&mut window).settings.mirrors_preview());
+    click(&mut window, "Test picture");
+    assert!(
+        !app(&mut window).settings.mirrors_preview(),
+        "the text in the pattern would be mirrored"
+    );
+    assert!(window.query_by_label("Mirror my picture").is_none());
+}
+
+#[test]
+fn the_title_shows_on_air_while_a_session_is_sent_to() {
+    let kind = SessionKind::FIVE[0];
+    let mut window = window(LARGE, Snapshot::default());
+    let mut title = |session: SessionStatus| {
+        app(&mut window).snapshot = Arc::new(snapshot_of(vec![session]));
+        let ctx = window.ctx.clone();
+        app(&mut window).refresh(&ctx);
+        app(&mut window).title
+    };
+    let alone = || session_status("a", kind, Role::Opener, 0);
+    assert_eq!(
+        title(SessionStatus { sending_audio: false, sending_video: false, ..alone() }),
+        "Quintet"
+    );
+    assert_eq!(
+        title(SessionStatus { sending_audio: true, sending_video: false, ..alone() }),
+        "Quintet · On air"
+    );
+    assert_eq!(
+        title(SessionStatus { sending_audio: false, sending_video: true, ..alone() }),
+        "Quintet · On air"
+    );
+    assert_eq!(
+        title(SessionStatus { sending_audio: false, sending_video: false, ..alone() }),
+        "Quintet"
+    );
+}
+
+#[test]
+fn frozen_and_disconnected_participants_are_marked_at_every_tile_size() {
+    for size in [[640.0, 480.0], SMALL, LARGE] {
+        for count in [1, 6, 25] {
+            let kind = SessionKind::FIVE[0];
+            let snapshot = snapshot_of(vec![session_status("a", kind, Role::Opener, count)]);
+            let mut window = window(size, snapshot.clone());
+            let now = window.ctx.input(|input| input.time);
+            let frame = Size::new(64, 36);
+            let grey = VideoFrame::new(
+                frame,
+                MediaTime::default(),
+                Arc::new(vec![128; frame.i420_bytes()]),
+            );
+            app(&mut window).feeds.set_frame(VideoRef::Peer(PeerId(0)), grey, now);
+            window.step();
+            let is_shown = |window: &Harness<'_, Option<App>>, text: &str| {
+                window.query_by_label(text).is_some()
+            };
+            assert!(!is_shown(&window, "Person 0's video stopped"), "not yet");
+            // A step of the harness is a quarter of a second.
+            window.run_steps(12);
+            assert!(is_shown(&window, "Person 0's video stopped"), "{count} in {size:?}");
+            let mut disconnected = snapshot;
+            disconnected.sessions[0].participants[0].state = ParticipantState::Gone;
+            app(&mut window).snapshot = Arc::new(disconnected);
+            window.run_steps(2);
+            window.get_by_label("Person 0 in Conference: Disconnected, may return");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The participants of a session card: their states, and the buttons to eject or re-admit them.
+
+use eframe::egui::{Button, RichText, Sense, Ui, Vec2};
+
+use super::{
+    action::Action,
+    bidi,
+    icons::{Icon, IconState, icon_button},
+    labels,
+    sessions::split_row,
+    theme::{GRID, Palette, SMALL},
+};
+use crate::model::{
+    Command, Media, MediaTime, ParticipantStatus, RemovedParticipant, Role, SessionState,
+    SessionStatus, Topology, confusable,
+};
+
+/// Draws the participants of a session.
+///
+/// `session_name` is the session's name in a sentence.
+pub(crate) fn ui(
+    ui: &mut Ui,
+    session: &SessionStatus,
+    (session_name, now): (&str, MediaTime),
+) -> Option<Action> {
+    let mut action = None;
+    ui.add_space(GRID / 2.0);
+    if session.participants.is_empty() {
+        ui.label(RichText::new("Nobody else is here.").small().weak());
+    }
+    let names: Vec<_> = session.participants.iter().map(|one| one.name.as_str()).collect();
+    for (participant, is_confusable) in session.participants.iter().zip(confusable(&names)) {
+        let name = distinct_name(participant, is_confusable);
+        action = action.or(participant_row(ui, (session, session_name), (participant, &name, now)));
+    }
+    for participant in &session.removed {
+        action = action.or(removed_row(ui, session, participant));
+    }
+    action.or(lock_button(ui, (session, session_name)))
+}
+
+/// A participant's name, followed by the start of the id if another name looks the same.
+fn distinct_name(participant: &ParticipantStatus, is_confusable: bool) -> String {
+    let mark: String = participant.participant.as_str().chars().take(ID_PREFIX_CHARS).collect();
+    if is_confusable { format!("{} ({mark})", participant.name) } else { participant.name.clone() }
+}
+
+/// Number of id characters that distinguish two participants.
+const ID_PREFIX_CHARS: usize = 4;
+
+/// Draws a participant that was ejected, with a button to allow it again.
+fn removed_row(
+    ui: &mut Ui,
+    session: &SessionStatus,
+    participant: &RemovedParticipant,
+) -> Option<Action> {
+    let palette = Palette::of(ui);
+    let ((), action) = split_row(
+        ui,
+        |ui| {
+            ui.add(bidi::truncated(ui, &participant.name, (SMALL, palette.muted)));
+        },
+        |ui| {
+            let tip = format!("Let {} join again", bidi::isolated(&participant.name));
+            let allow = ui.add(list_button("Allow again")).on_hover_text(tip);
+            ui.label(RichText::new("removed").font(SMALL).color(palette.muted));
+            allow.clicked().then(|| {
+                let (session, participant) =
+                    (session.session.clone(), participant.participant.clone());
+                Command::Allow { session, participant }.into()
+            })
+        },
+    );
+    action
+}
+
+/// Draws the host's button that locks or unlocks the session.
+fn lock_button(ui: &mut Ui, (session, session_name): (&SessionStatus, &str)) -> Option<Action> {
+    if session.role != Role::Opener || session.state != SessionState::Live {
+        return None;
+    }
+    let (label, tip) = match session.locked {
+        true => (format!("Unlock {session_name}"), "Let people join again"),
+        false => (format!("Lock {session_name}"), "Let nobody new join"),
+    };
+    let is_clicked = ui.add(list_button(&label)).on_hover_text(tip).clicked();
+    ui.add_space(GRID / 2.0);
+    is_clicked
+        .then(|| Command::Lock { session: session.session.clone(), locked: !session.locked }.into())
+}
+
+/// A button as high as a row of the list.
+fn list_button(text: &str) -> Button<'_> {
+    Button::new(RichText::new(text).font(SMALL)).min_size(Vec2::new(0.0, 22.0))
+}
+
+fn participant_row(
+    ui: &mut Ui,
+    (session, session_name): (&SessionStatus, &str),
+    (participant, name, now): (&ParticipantStatus, &str, MediaTime),
+) -> Option<Action> {
+    let palette = Palette::of(ui);
+    let ((), action) = split_row(
+        ui,
+        |ui| {
+            muted_icons(ui, session, participant);
+            let style = (SMALL, ui.visuals().text_color());
+            ui.add(bidi::truncated(ui, name, style));
+        },
+        |ui| {
+            let state = labels::participant_state(participant, now);
+            if !state.is_empty() {
+                ui.label(RichText::new(state).font(SMALL).color(palette.muted));
+            }
+            remove_button(ui, (session, session_name), (participant, name))
+        },
+    );
+    action
+}
+
+fn remove_button(
+    ui: &mut Ui,
+    (session, session_name): (&SessionStatus, &str),
+    (participant, name): (&ParticipantStatus, &str),
+) -> Option<Action> {
+    if session.role != Role::Opener || labels::is_over(&session.state) {
+        return None;
+    }
+    let label = format!("Remove {} from {session_name}", bidi::isolated(name));
+    icon_button(ui, Icon::Eject, &label, IconState::Plain).clicked().then(|| {
+        let (session, participant) = (session.session.clone(), participant.participant.clone());
+        Action::ConfirmEject { session, participant, name: name.to_owned() }
+    })
+}
+
+/// Draws struck-through icons of the sources that the participant could send but does not.
+fn muted_icons(ui: &mut Ui, session: &SessionStatus, participant: &ParticipantStatus) {
+    let palette = Palette::of(ui);
+    let sends = session.kind.is_some_and(|kind| kind.topology != Topology::OneWay)
+        || participant.role == Role::Opener;
+    let media = session.kind.map(|kind| kind.media);
+    let all = [
+        (Media::Audio, participant.microphone, Icon::Microphone),
+        (Media::Video, participant.camera, Icon::Camera),
+    ];
+    let is_off = |medium: Media, on: bool| sends && !on && media.is_some_and(|set| set.has(medium));
+    for (medium, _, icon) in all.into_iter().filter(|(medium, on, _)| is_off(*medium, *on)) {
+        let (rect, response) = ui.allocate_exact_size(Vec2::splat(14.0), Sense::hover());
+        icon.paint(ui.painter(), rect, palette.warn);
+        Icon::strike_through(ui.painter(), rect, palette.warn, palette.base);
+        response.on_hover_text(match medium {
+            Media::Audio => "Microphone off",
+            Media::Video => "Camera off",
+            Media::Data => "Chat off",
+        });
+    }
+}
