@@ -8,6 +8,7 @@ pub mod bench;
 pub mod capture;
 pub mod cli;
 pub mod conference;
+pub mod devices;
 pub mod encode;
 pub mod engine;
 pub mod files;

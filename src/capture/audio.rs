@@ -11,10 +11,8 @@ use super::{
     wav::WavFile,
 };
 use crate::{
-    media::{
-        AudioBlock, AudioDirection, Device, Stop, Worker, audio_host, find_audio_device,
-        list_audio_devices,
-    },
+    devices::{AudioDirection, Device, audio_host, find_audio_device, list_audio_devices},
+    media::{AudioBlock, Stop, Worker},
     model::SourceState,
 };
 

@@ -22,7 +22,8 @@ use super::{
     source::{Next, POLL_INTERVAL, Source, SourceError},
 };
 use crate::{
-    media::{ChoiceError, DeviceRef, Slot, Stop, VideoFrame, Worker, choose, now},
+    devices::{ChoiceError, DeviceRef, choose},
+    media::{Slot, Stop, VideoFrame, Worker, now},
     model::MediaTime,
 };
 
@@ -135,7 +136,7 @@ impl Drop for Camera {
 }
 
 /// The cameras that can be chosen, the default one first.
-pub(super) fn devices() -> Vec<crate::media::Device> {
+pub(super) fn devices() -> Vec<crate::devices::Device> {
     let cameras = catch_driver_panic("camera", find_cameras).unwrap_or_default();
     cameras.into_iter().map(|camera| camera.device).collect()
 }
@@ -384,7 +385,7 @@ mod tests {
     use nokhwa::utils::CameraIndex;
 
     use super::*;
-    use crate::media::Device;
+    use crate::devices::Device;
 
     #[test]
     fn all_nodes_of_the_named_camera_are_tried_or_those_of_all_cameras() {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use nokhwa::utils::{CameraIndex, CameraInfo};
 
-use crate::media::Device;
+use crate::devices::Device;
 
 /// A camera, and the device nodes that may have its video.
 #[derive(Clone, Debug)]

@@ -24,10 +24,8 @@ use super::{
 };
 use crate::{
     audio::Resampler,
-    media::{
-        AUDIO_RATE, AudioBlock, AudioDeviceError, AudioDirection, BLOCK_SAMPLES, DeviceRef, Stop,
-        Worker, audio_host, find_audio_device, now,
-    },
+    devices::{AudioDeviceError, AudioDirection, DeviceRef, audio_host, find_audio_device},
+    media::{AUDIO_RATE, AudioBlock, BLOCK_SAMPLES, Stop, Worker, now},
     model::MediaTime,
 };
 

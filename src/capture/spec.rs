@@ -7,7 +7,7 @@ use std::{
     str::FromStr,
 };
 
-use crate::{files, media::DeviceRef, model::Size};
+use crate::{devices::DeviceRef, files, model::Size};
 
 /// The smallest frame of a test pattern or video file.
 pub const MIN_FRAME_SIZE: Size = Size::new(16, 16);

@@ -12,7 +12,8 @@ use super::{
     y4m::Y4mFile,
 };
 use crate::{
-    media::{Device, Stop, Tee, VideoFrame, Worker},
+    devices::Device,
+    media::{Stop, Tee, VideoFrame, Worker},
     model::SourceState,
 };
 

@@ -23,8 +23,8 @@ use super::{
 };
 use crate::{
     bench, capture,
+    devices::{DEFAULT_SUFFIX, Device},
     engine::{Engine, Handle, fresh_session_id},
-    media::{DEFAULT_SUFFIX, Device},
     model::{
         ChatText, Command, ConnectionFault, EndReason, Event, Failure, FailureCode, Media,
         ParticipantState, Role, SessionId, SessionKind, Snapshot, SourceKind, SourceState, Stats,

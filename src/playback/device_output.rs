@@ -19,10 +19,8 @@ use cpal::{
 use super::output::{BlockDemand, RETRY_INTERVAL};
 use crate::{
     audio::Resampler,
-    media::{
-        AUDIO_RATE, AudioDeviceError, AudioDirection, BLOCK_SAMPLES, DeviceRef, Stop, Worker,
-        audio_host, find_audio_device, now,
-    },
+    devices::{AudioDeviceError, AudioDirection, DeviceRef, audio_host, find_audio_device},
+    media::{AUDIO_RATE, BLOCK_SAMPLES, Stop, Worker, now},
     model::{MediaTime, SourceState},
 };
 

@@ -20,7 +20,8 @@ use super::{
 };
 use crate::{
     audio::{Fade, LevelWindow},
-    media::{AudioDirection, Device, IncomingTrack, Meter, Slot, Worker, list_audio_devices},
+    devices::{AudioDirection, Device, list_audio_devices},
+    media::{IncomingTrack, Meter, Slot, Worker},
     model::{AudioStats, SourceState},
 };
 

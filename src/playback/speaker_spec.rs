@@ -7,7 +7,7 @@ use std::{
     str::FromStr,
 };
 
-use crate::{files, media::DeviceRef};
+use crate::{devices::DeviceRef, files};
 
 /// The output of audio: `default`, `none`, `file:PATH.wav` or a device's name.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

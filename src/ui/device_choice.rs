@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    devices::{DEFAULT_SUFFIX, Device, DeviceRef, choose},
     engine::{SourceSpec, SpeakerSpec, SpeakerSpecError, SpecError},
-    media::{DEFAULT_SUFFIX, Device, DeviceRef, choose},
 };
 
 /// A choice of camera, microphone or speaker.

@@ -10,8 +10,9 @@ use super::{
     settings::Settings,
 };
 use crate::{
+    devices::Device,
     engine,
-    media::{Device, Slot},
+    media::Slot,
     model::{Snapshot, SourceState},
 };
 

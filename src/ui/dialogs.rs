@@ -396,8 +396,7 @@ fn qr_code(ui: &mut Ui, link: &SessionLink, session_name: &str) -> Outcome {
 fn join_linked(ui: &mut Ui, target: &JoinTarget) -> Outcome {
     let hub_name = target.hub.as_ref().map_or_else(String::new, labels::hub_host);
     ui.add(Label::new(RichText::new(format!("Join at {hub_name}?")).heading()).wrap());
-    let text =
-        "Your camera and microphone will be sent. Whoever wrote the link chose who is there.";
+    let text = "Your camera and microphone will be sent. The sender of the link chose the session.";
     ui.add(Label::new(text).wrap());
     let join = |muted| Outcome::Action(Action::JoinFromChat { target: target.clone(), muted });
     ui.add_space(GRID);

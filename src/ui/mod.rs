@@ -35,6 +35,7 @@ mod splitter;
 mod streams;
 mod theme;
 mod tile;
+mod tile_layout;
 mod view_state;
 mod window;
 mod yuv_painter;

@@ -13,15 +13,16 @@ use std::{
 const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("media", &["model"]),
+    ("devices", &[]),
     ("network", &[]),
     ("process", &[]),
     ("conference", &["model"]),
     ("audio", &["media", "model"]),
     ("files", &["media"]),
-    ("capture", &["audio", "files", "media", "model"]),
+    ("capture", &["audio", "devices", "files", "media", "model"]),
     ("encode", &["media", "model"]),
     ("transport", &["media", "model", "network"]),
-    ("playback", &["audio", "files", "media", "model"]),
+    ("playback", &["audio", "devices", "files", "media", "model"]),
     ("signalling", &["model", "network", "process"]),
     (
         "engine",
@@ -29,6 +30,7 @@ const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
             "audio",
             "capture",
             "conference",
+            "devices",
             "encode",
             "files",
             "media",
@@ -40,13 +42,14 @@ const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
             "transport",
         ],
     ),
-    ("ui", &["engine", "media", "model", "process"]),
+    ("ui", &["devices", "engine", "media", "model", "process"]),
     ("bench", &["engine", "media", "model"]),
     (
         "cli",
         &[
             "bench",
             "capture",
+            "devices",
             "engine",
             "files",
             "media",
@@ -206,8 +209,9 @@ fn the_scanner_finds_planted_names() {
         named_modules("use crate::{\n    engine::{Engine, run},\n    model::Size,\n};").collect();
     assert_eq!(found, ["engine", "model"]);
     assert_eq!(named_modules("    crate::ui::App::new()").collect::<Vec<_>>(), ["ui"]);
-    let text = "a\n#[cfg(test)]\nmod tests;\nb\n/// crate::engine\n#[cfg(test)]\nmod tests {\nc\n";
-    assert_eq!(code_lines(text).collect::<Vec<_>>(), [(1, "a"), (4, "b")]);
+    let text =
+        "a\n#[cfg(test)]\nmod tests;\nb\n/// crate::engine\n#[cfg(test)]\nmod tests {\nc\n}\nd\n";
+    assert_eq!(code_lines(text).collect::<Vec<_>>(), [(1, "a"), (4, "b"), (10, "d")]);
     let grouped = "use std::{\n    collections::BTreeMap,\n    fs::{self, File},\n};";
     assert_eq!(impure_names(grouped).collect::<Vec<_>>(), ["std::fs"]);
     assert_eq!(impure_names("crate::media::{Slot, now}").collect::<Vec<_>>(), ["media::now"]);
@@ -241,14 +245,18 @@ fn module_of(path: &Path) -> Option<String> {
 }
 
 /// Returns the numbered lines of a file without comments and unit tests. The item after
-/// `#[cfg(test)]` is one line (`mod tests;`), or a block to the end of the file.
+/// `#[cfg(test)]` is one line (`mod tests;`), or a block that ends with a `}` at the start of a
+/// line.
 fn code_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut lines = text.lines().enumerate().map(|(index, line)| (index + 1, line)).peekable();
     let mut code = vec![];
     while let Some((number, line)) = lines.next() {
         if line.starts_with("#[cfg(test)]") {
             match lines.next() {
-                Some((_, next)) if next.trim_end().ends_with('{') => break,
+                Some((_, next)) if next.trim_end().ends_with('{') => {
+                    lines.by_ref().find(|(_, line)| line.starts_with('}'));
+                    continue;
+                }
                 Some(_) | None => continue,
             }
         }

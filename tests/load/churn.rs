@@ -9,7 +9,7 @@ use std::{
 
 use crate::rig::engine_client::{Client, id, options, sleep_ms, wait_until};
 use crate::rig::{
-    process::{Hub, Program, participant_args},
+    process::{Hub, Program, participant_args, take_turn},
     resource_usage::ResourceUsage,
 };
 use quintet::{
@@ -44,12 +44,9 @@ const SOAK_SECONDS: u64 = 32;
 /// The simulated network: packets are delayed, reordered and lost.
 const NETWORK: &str = "loss=0.02,delay=30ms,jitter=15ms,seed=5";
 
-/// Lets one test run at a time: each measures and would be disturbed by the load of another.
-static EXCLUSIVE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_guests_that_join_and_leave_leave_no_resources_behind() {
-    let _turn = EXCLUSIVE.lock().await;
+    let _turn = take_turn();
     let hub = Hub::start();
     let open = ["open", "--kind", "av-conference", "--id", "room"];
     let args = participant_args(&hub.url, "Olga", &open);
@@ -77,7 +74,7 @@ async fn two_hundred_guests_that_join_and_leave_leave_no_resources_behind() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_sessions_do_not_grow_while_guests_join_and_leave_over_a_bad_network() {
-    let _turn = EXCLUSIVE.lock().await;
+    let _turn = take_turn();
     let seconds = env::var("QUINTET_SECONDS").map_or(SOAK_SECONDS, |text| text.parse().unwrap());
     let first = (seconds / 4).min(60);
     let hub = Hub::start();

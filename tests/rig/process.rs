@@ -3,8 +3,12 @@
 use std::{
     fs::File,
     io::{BufRead as _, BufReader, Write as _},
+    path::Path,
     process::{Child, ChildStdin, Command, Stdio},
-    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, channel},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -334,12 +338,25 @@ pub(crate) fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
     value.pointer(&format!("/{path}")).unwrap_or_else(|| panic!("no {path} in {value:#}"))
 }
 
-/// Waits until no other test of this process runs, and blocks others until the guard is dropped.
+/// The right to be the only test that measures or starts several programs, until it is dropped.
+#[must_use]
+pub(crate) struct Turn {
+    /// Unlocked first: the file is not held twice by one process.
+    _file: File,
+    _process: MutexGuard<'static, ()>,
+}
+
+/// Waits for that right: each such test starts many processes, and there may be only two cores.
 ///
-/// Each test starts many processes, and there may be only two cores.
-pub(crate) fn take_turn() -> std::sync::MutexGuard<'static, ()> {
-    static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    TURN.lock().unwrap_or_else(|poison| poison.into_inner())
+/// The mutex orders the tests of this process. The file orders the processes: cargo-nextest runs
+/// each test in one of its own.
+pub(crate) fn take_turn() -> Turn {
+    static TURN: Mutex<()> = Mutex::new(());
+    let process = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("turn.lock");
+    let file = File::create(path).expect("the folder for the tests' files can be written");
+    file.lock().expect("a file can be locked");
+    Turn { _file: file, _process: process }
 }
 
 /// The list at a path of keys and indices.

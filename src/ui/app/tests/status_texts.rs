@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::{
-    media::Device,
+    devices::Device,
     model::{Enabled, HubEndpoint, HubOwner},
 };
 
