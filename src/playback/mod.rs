@@ -2,6 +2,7 @@
 
 mod audio_receiver;
 mod decode_pool;
+mod device_error;
 mod device_output;
 mod file_output;
 #[cfg(any(fuzzing, test))]
