@@ -1,0 +1,183 @@
+//! An interceptor with our own part of RTP and RTCP. Each job is a module; [`Tap`] says which packet
+//! goes to which.
+//!
+//! By default no RTCP reaches the application. Where it does, webrtc-rs routes it by track id,
+//! which the remote peer chooses. The tap goes by SSRC instead, and delivers nothing twice.
+
+mod authenticated_ssrcs;
+mod frame_batcher;
+mod keyframe_feedback;
+mod nack_limiter;
+mod send_clock;
+mod sender_reports;
+mod traffic_counters;
+
+use std::{collections::VecDeque, sync::Arc, time::Instant};
+
+use rtc::{
+    interceptor::{Attribute, Interceptor, Packet, Slot, StreamInfo, TaggedPacket},
+    rtcp::{
+        self, sender_report::SenderReport,
+        transport_feedbacks::transport_layer_nack::TransportLayerNack,
+    },
+    sansio::Protocol,
+    shared::error::Error,
+};
+
+use self::{
+    authenticated_ssrcs::AuthenticatedSsrcs, frame_batcher::FrameBatcher,
+    keyframe_feedback::KeyframeFeedback, nack_limiter::NackLimiter,
+    sender_reports::SenderReportRewriter,
+};
+pub(super) use self::{send_clock::SendClock, traffic_counters::TrafficCounters};
+use super::ssrc_limiter::SsrcLimiter;
+use crate::media::{KeyframeRequest, SenderReports};
+
+/// The position of the tap: between the network and the NACK responder, so that it sees NACKs
+/// before they are answered, and each packet that is sent, retransmissions included.
+pub(super) const TAP_SLOT: Slot = Slot::Custom(3_500);
+
+/// The tap of one connection. The driver of webrtc-rs calls it.
+pub(super) struct Tap {
+    /// The SSRC of the video that this end sends.
+    video: u32,
+    keyframe_feedback: KeyframeFeedback,
+    nack_limiter: NackLimiter,
+    report_rewriter: SenderReportRewriter,
+    received_reports: SenderReports,
+    traffic: Arc<TrafficCounters>,
+    authenticated: AuthenticatedSsrcs,
+    reads: VecDeque<TaggedPacket>,
+    writes: FrameBatcher,
+}
+
+/// The streams that this end sends.
+#[derive(Clone)]
+pub(super) struct LocalStreams {
+    /// The SSRC of the video.
+    pub(super) video: u32,
+    /// Signalled when the remote peer requests a keyframe.
+    pub(super) keyframes: KeyframeRequest,
+    /// Each SSRC with its clock.
+    pub(super) clocks: [(u32, Arc<SendClock>); 2],
+}
+
+impl Tap {
+    pub(super) fn new(
+        local: LocalStreams,
+        reports: SenderReports,
+        traffic: Arc<TrafficCounters>,
+        limiter: Arc<SsrcLimiter>,
+    ) -> Self {
+        Self {
+            video: local.video,
+            keyframe_feedback: KeyframeFeedback::new(local.video, local.keyframes),
+            nack_limiter: NackLimiter::default(),
+            report_rewriter: SenderReportRewriter::new(local.clocks),
+            received_reports: reports,
+            traffic,
+            authenticated: AuthenticatedSsrcs::new(limiter),
+            reads: VecDeque::new(),
+            writes: FrameBatcher::default(),
+        }
+    }
+
+    /// Handles one received RTCP packet. Returns what is passed on of it, if anything.
+    fn handle_rtcp(&mut self, packet: Box<dyn rtcp::Packet>) -> Option<Box<dyn rtcp::Packet>> {
+        let any = packet.as_any();
+        if let Some(report) = any.downcast_ref::<SenderReport>() {
+            sender_reports::record(report, &self.received_reports);
+        } else if let Some(nack) = any.downcast_ref::<TransportLayerNack>() {
+            return Some(Box::new(self.nack_limiter.limit(nack)?));
+        } else {
+            self.keyframe_feedback.handle(&*packet);
+        }
+        Some(packet)
+    }
+
+    /// Handles one RTP packet that is sent.
+    fn handle_rtp(&mut self, packet: TaggedPacket, (ssrc, is_last): (u32, bool)) {
+        let is_retransmission = packet.message.has(&Attribute::Retransmission);
+        self.traffic.count(is_retransmission);
+        if is_retransmission {
+            return self.writes.push(packet);
+        }
+        self.nack_limiter.on_packet_sent();
+        if ssrc == self.video {
+            self.writes.push_of_frame(packet, is_last);
+        } else {
+            self.writes.push(packet);
+        }
+    }
+}
+
+impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
+    type Rout = TaggedPacket;
+    type Wout = TaggedPacket;
+    type Eout = ();
+    type Error = Error;
+    type Time = Instant;
+
+    fn handle_read(&mut self, mut message: TaggedPacket) -> Result<(), Error> {
+        self.authenticated.record(&message.message.packet);
+        if let Packet::Rtcp(packets) = &mut message.message.packet {
+            let received = std::mem::take(packets);
+            *packets = received.into_iter().filter_map(|packet| self.handle_rtcp(packet)).collect();
+            if packets.is_empty() {
+                return Ok(());
+            }
+        }
+        self.reads.push_back(message);
+        Ok(())
+    }
+
+    fn poll_read(&mut self) -> Option<TaggedPacket> {
+        self.reads.pop_front()
+    }
+
+    fn handle_write(&mut self, mut message: TaggedPacket) -> Result<(), Error> {
+        match &mut message.message.packet {
+            Packet::Rtcp(packets) => {
+                let written = std::mem::take(packets);
+                let rewritten =
+                    written.into_iter().map(|packet| self.report_rewriter.rewrite(packet));
+                *packets = rewritten.collect();
+            }
+            Packet::Rtp(packet) => {
+                let (ssrc, is_last) = (packet.header.ssrc, packet.header.marker);
+                self.handle_rtp(message, (ssrc, is_last));
+                return Ok(());
+            }
+            other => tracing::debug!(?other, "packet of an unknown kind not counted"),
+        }
+        self.writes.push(message);
+        Ok(())
+    }
+
+    fn poll_write(&mut self) -> Option<TaggedPacket> {
+        self.writes.pop()
+    }
+
+    fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
+        self.writes.handle_timeout(now);
+        Ok(())
+    }
+
+    fn poll_timeout(&mut self) -> Option<Instant> {
+        self.writes.next_timeout()
+    }
+
+    fn close(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+impl Interceptor for Tap {
+    fn bind_local_stream(&mut self, _info: &StreamInfo) {}
+    fn unbind_local_stream(&mut self, _info: &StreamInfo) {}
+    fn bind_remote_stream(&mut self, _info: &StreamInfo) {}
+    fn unbind_remote_stream(&mut self, _info: &StreamInfo) {}
+}
+
+#[cfg(test)]
+mod tests;

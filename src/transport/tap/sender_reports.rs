@@ -1,0 +1,77 @@
+//! Sender reports (RFC 3550, section 6.4.1): corrects ours and keeps those of the remote peer.
+
+use std::sync::Arc;
+
+use rtc::rtcp::{self, sender_report::SenderReport};
+
+use super::SendClock;
+use crate::media::{self, SenderReports};
+
+/// Records a sender report of the remote peer for the receivers of its tracks.
+pub(super) fn record(report: &SenderReport, reports: &SenderReports) {
+    let latest = media::SenderReport { ntp: report.ntp_time, rtp: report.rtp_time };
+    reports.record(report.ssrc, latest);
+}
+
+/// Sets the RTP timestamp of our sender reports to that of the media *captured* at their NTP time.
+///
+/// webrtc-rs uses the media *sent* at that time, which is off by the delay of capture and encoder.
+/// That delay differs between video and audio, so they would be out of sync by the difference.
+pub(super) struct SenderReportRewriter {
+    /// Each SSRC with its clock.
+    clocks: [(u32, Arc<SendClock>); 2],
+}
+
+impl SenderReportRewriter {
+    pub(super) const fn new(clocks: [(u32, Arc<SendClock>); 2]) -> Self {
+        Self { clocks }
+    }
+
+    /// Returns the packet with the right timestamp if it is a sender report of one of our streams,
+    /// and unchanged otherwise.
+    pub(super) fn rewrite(&self, packet: Box<dyn rtcp::Packet>) -> Box<dyn rtcp::Packet> {
+        let Some(report) = packet.as_any().downcast_ref::<SenderReport>() else { return packet };
+        let clock = self.clocks.iter().find(|(ssrc, _)| *ssrc == report.ssrc);
+        match clock {
+            Some((_, clock)) => Box::new(SenderReport {
+                rtp_time: clock.timestamp_at(media::now()),
+                ..report.clone()
+            }),
+            None => packet,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::MediaTime;
+
+    fn report(ssrc: u32) -> SenderReport {
+        SenderReport { ssrc, ntp_time: 5, rtp_time: 6, ..Default::default() }
+    }
+
+    #[test]
+    fn a_sender_report_uses_the_clock_of_its_stream() {
+        let clock = SendClock::new(48_000);
+        clock.record(MediaTime::default(), 96_000);
+        let clocks = [(3, Arc::clone(&clock)), (7, SendClock::new(90_000))];
+        let rewriter = SenderReportRewriter::new(clocks);
+        let rewritten = |ssrc| {
+            let packet = rewriter.rewrite(Box::new(report(ssrc)));
+            packet.as_any().downcast_ref::<SenderReport>().unwrap().clone()
+        };
+        let before = clock.timestamp_at(media::now());
+        let ours = rewritten(3);
+        assert!((before..=clock.timestamp_at(media::now())).contains(&ours.rtp_time));
+        assert_eq!(ours.ntp_time, 5);
+        assert_eq!(rewritten(4), report(4), "a stream that is not ours");
+    }
+
+    #[test]
+    fn sender_reports_of_the_remote_peer_are_recorded() {
+        let reports = SenderReports::default();
+        record(&report(9), &reports);
+        assert_eq!(reports.latest(9), Some(media::SenderReport { ntp: 5, rtp: 6 }));
+    }
+}

@@ -1,0 +1,118 @@
+//! Tests of the tap: which packet goes to which part.
+
+use std::sync::atomic::Ordering;
+
+use rtc::{
+    interceptor::AttributedPacket,
+    rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication,
+    rtcp::transport_feedbacks::transport_layer_nack::nack_pairs_from_sequence_numbers, rtp,
+    shared::TransportContext,
+};
+
+use super::*;
+use crate::{media, model::MediaTime};
+
+const AUDIO: u32 = 3;
+const VIDEO: u32 = 7;
+
+fn local_streams() -> LocalStreams {
+    let clocks = [(AUDIO, SendClock::new(48_000)), (VIDEO, SendClock::new(90_000))];
+    LocalStreams { video: VIDEO, keyframes: KeyframeRequest::default(), clocks }
+}
+
+fn tap(local: &LocalStreams) -> Tap {
+    let limiter = Arc::new(SsrcLimiter::new());
+    Tap::new(local.clone(), SenderReports::default(), Arc::default(), limiter)
+}
+
+fn tagged(packet: Packet) -> TaggedPacket {
+    let message = AttributedPacket::new(packet);
+    TaggedPacket { now: Instant::now(), transport: TransportContext::default(), message }
+}
+
+fn rtcp(packet: impl rtcp::Packet + 'static) -> TaggedPacket {
+    tagged(Packet::Rtcp(vec![Box::new(packet)]))
+}
+
+fn rtp(ssrc: u32, marker: bool) -> TaggedPacket {
+    let header = rtp::Header { ssrc, marker, ..rtp::Header::default() };
+    tagged(Packet::Rtp(rtp::Packet { header, ..rtp::Packet::default() }))
+}
+
+fn retransmission(ssrc: u32) -> TaggedPacket {
+    let mut packet = rtp(ssrc, false);
+    packet.message.add(Attribute::Retransmission);
+    packet
+}
+
+/// How many packets leave when this one is written.
+fn leaving(tap: &mut Tap, packet: TaggedPacket) -> usize {
+    tap.handle_write(packet).unwrap();
+    std::iter::from_fn(|| tap.poll_write()).count()
+}
+
+/// How many retransmissions a NACK for 300 packets requests after the tap.
+fn retransmissions(tap: &mut Tap) -> usize {
+    let nacks = nack_pairs_from_sequence_numbers(&(0..300).collect::<Vec<_>>());
+    tap.handle_read(rtcp(TransportLayerNack { sender_ssrc: 1, media_ssrc: VIDEO, nacks })).unwrap();
+    let Some(message) = tap.poll_read() else { return 0 };
+    let Packet::Rtcp(packets) = message.message.packet else { panic!("the packet is not RTCP") };
+    let nack = packets[0].as_any().downcast_ref::<TransportLayerNack>().unwrap();
+    nack.nacks.iter().flat_map(|pair| pair.packet_list()).count()
+}
+
+#[test]
+fn each_new_packet_and_no_retransmission_allows_another_retransmission() {
+    let mut tap = tap(&local_streams());
+    assert_eq!((retransmissions(&mut tap), retransmissions(&mut tap)), (128, 0));
+    for _ in 0..10 {
+        leaving(&mut tap, rtp(AUDIO, false));
+        leaving(&mut tap, retransmission(AUDIO));
+        leaving(&mut tap, retransmission(VIDEO));
+    }
+    assert_eq!(retransmissions(&mut tap), 10);
+    assert_eq!(tap.traffic.sent.load(Ordering::Relaxed), 10);
+    assert_eq!(tap.traffic.retransmitted.load(Ordering::Relaxed), 20);
+}
+
+#[test]
+fn only_new_packets_of_the_video_wait_for_the_last_one_of_their_frame() {
+    let mut tap = tap(&local_streams());
+    assert_eq!(leaving(&mut tap, rtp(VIDEO, false)), 0);
+    assert!(tap.poll_timeout().is_some());
+    assert_eq!(leaving(&mut tap, rtp(AUDIO, false)), 1);
+    assert_eq!(leaving(&mut tap, retransmission(VIDEO)), 1);
+    assert_eq!(leaving(&mut tap, rtcp(SenderReport::default())), 1);
+    assert_eq!(leaving(&mut tap, rtp(VIDEO, true)), 2);
+    assert_eq!(tap.poll_timeout(), None);
+    assert_eq!(leaving(&mut tap, rtp(VIDEO, false)), 0);
+    let deadline = tap.poll_timeout().unwrap();
+    tap.handle_timeout(deadline).unwrap();
+    assert!(tap.poll_write().is_some());
+}
+
+#[test]
+fn feedback_is_handled_and_passed_on() {
+    let local = local_streams();
+    let mut tap = tap(&local);
+    tap.handle_read(rtcp(PictureLossIndication { sender_ssrc: 1, media_ssrc: VIDEO })).unwrap();
+    assert!(futures_util::FutureExt::now_or_never(local.keyframes.requested()).is_some());
+    assert!(tap.poll_read().is_some());
+}
+
+#[test]
+fn reports_that_are_sent_are_corrected_and_received_ones_recorded() {
+    let local = local_streams();
+    let mut tap = tap(&local);
+    let report = |ssrc| SenderReport { ssrc, ntp_time: 5, rtp_time: 6, ..Default::default() };
+    local.clocks[0].1.record(MediaTime::default(), 96_000);
+    tap.handle_write(rtcp(report(AUDIO))).unwrap();
+    let Packet::Rtcp(packets) = tap.poll_write().unwrap().message.packet else {
+        panic!("the packet is not RTCP")
+    };
+    let corrected = packets[0].as_any().downcast_ref::<SenderReport>().unwrap();
+    assert!(corrected.rtp_time >= 96_000);
+    tap.handle_read(rtcp(report(9))).unwrap();
+    let latest = tap.received_reports.latest(9);
+    assert_eq!(latest, Some(media::SenderReport { ntp: 5, rtp: 6 }));
+}
