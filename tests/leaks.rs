@@ -64,7 +64,7 @@ async fn connect_and_drop() {
     for end in [&mut pair.a, &mut pair.b] {
         for _ in 0..2 {
             let mut track = guarded("a track", end.tracks.recv()).await.expect("alive");
-            if track.media == quintet::model::Media::Video {
+            if track.codec == quintet::media::Codec::H264 {
                 next_frame(&mut track.packets).await;
             }
         }

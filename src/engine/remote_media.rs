@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::{Decode, EngineOptions, event_loop::EngineEvent, local_media::report_source_state};
 use crate::{
     conference::HubRef,
-    media::{IncomingTrack, VideoRef, VideoSinks},
+    media::{Codec, IncomingTrack, VideoRef, VideoSinks},
     model::{AudioStats, Media, ParticipantId, PeerId, SessionId, SourceKind, VideoStats},
     playback::{ClosingSpeaker, DecodePool, Speaker, SpeakerSpec, VideoReceiver, Voice},
 };
@@ -153,13 +153,13 @@ impl RemoteMedia {
 
     /// Starts to receive a track.
     pub(super) fn add_track(&mut self, track: IncomingTrack, source: ParticipantKey, hub: HubRef) {
-        let (peer, media) = (track.peer, track.media);
+        let (peer, codec) = (track.peer, track.codec);
         let (frames, meter) = self.video_sinks.register(VideoRef::Peer(peer));
-        let on_first = self.first_media_callback(peer, media);
+        let on_first = self.first_media_callback(peer, codec.media());
         let without_tracks = PeerTracks { source, hub, video: None, audio: None };
         self.peers.entry(peer).or_insert(without_tracks);
-        match media {
-            Media::Video => {
+        match codec {
+            Codec::H264 => {
                 let video = VideoReceiver::start(track, &self.pool, frames, on_first);
                 video.set_decoding(self.is_decoded(peer));
                 video.set_video_expected(!self.without_video.contains(&peer));
@@ -167,7 +167,7 @@ impl RemoteMedia {
                     received.video = Some(video);
                 }
             }
-            Media::Audio => {
+            Codec::Opus => {
                 self.set_speaker_demand(true);
                 let mix = track.source_id.clone();
                 if let Some(speaker) = &self.speaker
@@ -178,7 +178,6 @@ impl RemoteMedia {
                 }
                 self.play_each_stream_once();
             }
-            Media::Data => {}
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod burnt_in_timecode;
 mod clock;
+mod codec;
 mod encoded;
 mod fanout;
 mod frame;
@@ -17,6 +18,7 @@ mod worker;
 
 pub use burnt_in_timecode::BurntInTimecode;
 pub use clock::{now, unix_ms};
+pub use codec::Codec;
 pub use encoded::{EncodedAudio, EncodedVideo};
 pub use fanout::{Fanout, Keyframe, MAX_LAG, Subscription};
 pub use frame::{AUDIO_RATE, AudioBlock, BLOCK_SAMPLES, FramePool, VideoFrame};

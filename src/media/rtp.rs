@@ -8,7 +8,8 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 
-use crate::model::{Media, MediaTime, PeerId};
+use super::Codec;
+use crate::model::{MediaTime, PeerId};
 
 /// One received RTP packet (RFC 3550): the payload and the header fields that playback needs.
 #[derive(Clone, Debug)]
@@ -30,8 +31,8 @@ pub struct RtpPacket {
 pub struct IncomingTrack {
     /// The peer that sends it.
     pub peer: PeerId,
-    /// [`Media::Audio`] or [`Media::Video`].
-    pub media: Media,
+    /// The codec of its packets, which also says whether they are audio or video.
+    pub codec: Codec,
     /// The SSRC of its packets, which is the key of its sender reports.
     pub ssrc: u32,
     /// The sender's media stream id (`a=msid`). Tracks of one stream are played in sync.

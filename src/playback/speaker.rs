@@ -186,8 +186,7 @@ mod tests {
     use super::*;
     use crate::{
         audio::tone_hz,
-        media::{RtpPacket, now},
-        model::Media,
+        media::{Codec, RtpPacket, now},
         playback::testing::{ToneEncoder, incoming_track, packet},
     };
 
@@ -218,7 +217,7 @@ mod tests {
 
         /// Plays a tone whose packets are sent at once. Returns when a full second was measured.
         fn play_tone(&self, hz: f64, before: impl FnOnce(&Voice)) -> Voice {
-            let (track, packets, _) = incoming_track(Media::Audio);
+            let (track, packets, _) = incoming_track(Codec::Opus);
             let (sender, first) = channel();
             let voice = self.speaker.play(
                 track,
@@ -321,8 +320,8 @@ mod tests {
     #[test]
     fn a_dropped_voice_and_a_dropped_speaker_close_their_packet_channels() {
         let fixture = fixture(&SpeakerSpec::None);
-        let (first, packets, _) = incoming_track(Media::Audio);
-        let (second, others, _) = incoming_track(Media::Audio);
+        let (first, packets, _) = incoming_track(Codec::Opus);
+        let (second, others, _) = incoming_track(Codec::Opus);
         let voice = fixture.speaker.play(first, Meter::default(), Box::new(|| ()));
         let _kept = fixture.speaker.play(second, Meter::default(), Box::new(|| ()));
         drop(voice);

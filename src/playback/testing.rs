@@ -10,8 +10,8 @@ use openh264::{
 use tokio::sync::mpsc;
 
 use crate::{
-    media::{BurntInTimecode, IncomingTrack, KeyframeRequest, RtpPacket, SenderReports},
-    model::{Media, MediaTime, PeerId, Size},
+    media::{BurntInTimecode, Codec, IncomingTrack, KeyframeRequest, RtpPacket, SenderReports},
+    model::{MediaTime, PeerId, Size},
 };
 
 /// Encodes frames of moving stripes with a timecode.
@@ -133,13 +133,13 @@ pub(super) fn at(ms: u64) -> MediaTime {
 
 /// An incoming track, the sender of its packets and its keyframe requests.
 pub(super) fn incoming_track(
-    media: Media,
+    codec: Codec,
 ) -> (IncomingTrack, mpsc::Sender<RtpPacket>, KeyframeRequest) {
     let (send, packets) = mpsc::channel(512);
     let keyframes = KeyframeRequest::default();
     let track = IncomingTrack {
         peer: PeerId(1),
-        media,
+        codec,
         stream_id: "stream".to_owned(),
         source_id: "mix".to_owned(),
         ssrc: 1,

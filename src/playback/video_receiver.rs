@@ -268,8 +268,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        media::TeeGuard,
-        model::{Media, Size},
+        media::{Codec, TeeGuard},
+        model::Size,
         playback::testing::{TestPacketizer, TestVideoEncoder, incoming_track},
     };
 
@@ -307,7 +307,7 @@ mod tests {
     }
 
     fn fixture(size: Size) -> Fixture {
-        let (track, packets, keyframes) = incoming_track(Media::Video);
+        let (track, packets, keyframes) = incoming_track(Codec::H264);
         let (sink, pool) = (Tee::default(), Arc::new(DecodePool::new()));
         let shown = sink.attach();
         let (sender, first) = oneshot::channel();
@@ -418,7 +418,7 @@ mod tests {
         let pool = Arc::new(DecodePool::with_threads(1));
         let mut fixtures: Vec<_> = (0..6)
             .map(|_| {
-                let (track, packets, _) = incoming_track(Media::Video);
+                let (track, packets, _) = incoming_track(Codec::H264);
                 let sink = Tee::default();
                 let shown = sink.attach();
                 let receiver = VideoReceiver::start(track, &pool, sink, Box::new(|| ()));

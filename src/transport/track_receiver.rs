@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use rtc::{
+    peer_connection::configuration::media_engine::{MIME_TYPE_H264, MIME_TYPE_OPUS},
     rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication,
     rtp,
-    rtp_transceiver::{RTCRtpReceiverId, rtp_sender::RtpCodecKind},
+    rtp_transceiver::RTCRtpReceiverId,
 };
 use tokio::{
     sync::mpsc,
@@ -15,7 +16,7 @@ use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 
 use super::track_sender::KEYFRAME_REQUEST_INTERVAL;
 use crate::{
-    media::{self, IncomingTrack, KeyframeRequest, RtpPacket, SenderReports},
+    media::{self, Codec, IncomingTrack, KeyframeRequest, RtpPacket, SenderReports},
     model::{Media, PeerId},
 };
 
@@ -25,7 +26,7 @@ const PACKET_QUEUE: usize = 512;
 /// A remote track that is being received.
 pub(super) struct TrackReceiver {
     track: Arc<dyn TrackRemote>,
-    media: Media,
+    codec: Codec,
     id: RTCRtpReceiverId,
     ssrc: u32,
     packets: mpsc::Sender<RtpPacket>,
@@ -41,20 +42,16 @@ pub(super) async fn run(
     reports: SenderReports,
     tracks: mpsc::Sender<IncomingTrack>,
 ) {
-    let media = match track.kind().await {
-        RtpCodecKind::Audio => Media::Audio,
-        RtpCodecKind::Video => Media::Video,
-        other @ (RtpCodecKind::Unspecified | RtpCodecKind::Application | _) => {
-            return tracing::debug!(%peer, %other, "track that is neither audio nor video ignored");
-        }
-    };
     // webrtc-rs reports this event first for every track, before its first packet.
     let Some(TrackRemoteEvent::OnOpen(opened)) = track.poll().await else { return };
+    let Some(codec) = codec(&*track, opened.ssrc).await else {
+        return tracing::debug!(%peer, "track of an unknown codec ignored");
+    };
     let (packets, incoming) = mpsc::channel(PACKET_QUEUE);
     let keyframes = KeyframeRequest::default();
     let announcement = IncomingTrack {
         peer,
-        media,
+        codec,
         ssrc: opened.ssrc,
         stream_id: track.stream_id().await,
         source_id: track.track_id().await,
@@ -63,9 +60,9 @@ pub(super) async fn run(
         sender_reports: reports,
     };
     let (id, ssrc) = (opened.receiver_id, opened.ssrc);
-    let receiver = TrackReceiver { track, media, id, ssrc, packets, keyframes, dropped: 0 };
+    let receiver = TrackReceiver { track, codec, id, ssrc, packets, keyframes, dropped: 0 };
     let dropped = receiver.receive(announcement, tracks).await;
-    tracing::debug!(%peer, ?media, dropped, "track ended");
+    tracing::debug!(%peer, ?codec, dropped, "track ended");
 }
 
 impl TrackReceiver {
@@ -87,7 +84,7 @@ impl TrackReceiver {
                     }
                 }
                 () = self.keyframes.requested(), if !keyframe_wanted => {
-                    keyframe_wanted = self.media == Media::Video;
+                    keyframe_wanted = self.codec.media() == Media::Video;
                 }
                 () = sleep_until(next_request), if keyframe_wanted => {
                     keyframe_wanted = false;
@@ -134,4 +131,14 @@ impl TrackReceiver {
             tracing::debug!(%error, "keyframe request not sent");
         }
     }
+}
+
+/// The codec of the packets with this SSRC; `None` for one that `setup` does not register.
+async fn codec(track: &dyn TrackRemote, ssrc: u32) -> Option<Codec> {
+    let mime_type = track.codec(ssrc).await?.mime_type;
+    let codecs = [(MIME_TYPE_H264, Codec::H264), (MIME_TYPE_OPUS, Codec::Opus)];
+    codecs
+        .into_iter()
+        .find(|(name, _)| mime_type.eq_ignore_ascii_case(name))
+        .map(|(_, codec)| codec)
 }

@@ -16,8 +16,8 @@ use std::{
 
 use crate::rig::{SoundServer, ignored_test_command, tone_amplitude};
 use quintet::{
-    media::{IncomingTrack, KeyframeRequest, Meter, RtpPacket, SenderReports, now},
-    model::{Media, PeerId, SourceState},
+    media::{Codec, IncomingTrack, KeyframeRequest, Meter, RtpPacket, SenderReports, now},
+    model::{PeerId, SourceState},
     playback::{Speaker, SpeakerSpec, speakers},
 };
 use tokio::sync::mpsc;
@@ -167,7 +167,7 @@ fn incoming_track() -> (mpsc::Sender<RtpPacket>, IncomingTrack) {
     let track = IncomingTrack {
         peer: PeerId(1),
         ssrc: 1,
-        media: Media::Audio,
+        codec: Codec::Opus,
         stream_id: "stream".to_owned(),
         source_id: "mix".to_owned(),
         packets,

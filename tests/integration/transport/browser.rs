@@ -3,7 +3,7 @@
 //! The SDP files are from Chromium 156.
 
 use quintet::{
-    media::{EncodedAudio, Fanout},
+    media::{Codec, EncodedAudio, Fanout},
     model::{
         Candidate,
         Direction::{RecvOnly, SendRecv},
@@ -70,7 +70,7 @@ async fn audio_arrives(from: &Endpoint, at: &mut Endpoint) {
     from.connection.send_audio(Some(fanout.subscribe(64)));
     fanout.publish(audio_packet(7));
     let mut track = guarded("a track", at.tracks.recv()).await.expect("it is alive");
-    assert_eq!(track.media, Media::Audio);
+    assert_eq!(track.codec, Codec::Opus);
     let packet = guarded("audio", track.packets.recv()).await.expect("it is alive");
     assert_eq!(packet.payload, "audio 7");
 }

@@ -8,10 +8,10 @@ use openh264::{
     formats::{YUVBuffer, YUVSource},
 };
 use quintet::{
-    media::{self, EncodedAudio, EncodedVideo, Fanout, IncomingTrack},
+    media::{self, Codec, EncodedAudio, EncodedVideo, Fanout, IncomingTrack},
     model::{
         Direction::{RecvOnly, SendOnly, SendRecv},
-        Layer, Media, PeerMedia, Size,
+        Layer, PeerMedia, Size,
     },
 };
 
@@ -53,7 +53,7 @@ async fn a_new_peer_requests_a_keyframe_and_a_real_frame_arrives_complete() {
     fanout.publish(keyframe);
 
     let mut track = track(&mut pair.b).await;
-    assert_eq!((track.peer, track.media), (quintet::model::PeerId(7), Media::Video));
+    assert_eq!((track.peer, track.codec), (quintet::model::PeerId(7), Codec::H264));
     assert_eq!((track.stream_id.as_str(), track.source_id.as_str()), ("stream-a", "video-a"));
     let packets = next_frame(&mut track.packets).await;
     assert!(packets.len() > 3, "SPS and PPS, and a fragmented slice");
@@ -74,7 +74,7 @@ async fn audio_arrives_packet_by_packet_with_its_sample_clock() {
     pair.b.connection.send_audio(Some(fanout.subscribe(64)));
     (100..110).for_each(|number| fanout.publish(audio_packet(number)));
     let mut track = track(&mut pair.a).await;
-    assert_eq!((track.media, track.source_id.as_str()), (Media::Audio, "audio-b"));
+    assert_eq!((track.codec, track.source_id.as_str()), (Codec::Opus, "audio-b"));
     let first = guarded("audio", track.packets.recv()).await.unwrap();
     for number in 101..110 {
         let packet = guarded("audio", track.packets.recv()).await.unwrap();
@@ -131,7 +131,7 @@ async fn nothing_is_sent_in_a_direction_that_the_remote_peer_does_not_receive() 
     audio.publish(audio_packet(1));
     // The other direction works. By then the driver would have counted packets of this direction.
     let track = track(&mut pair.a).await;
-    assert_eq!(track.media, Media::Audio);
+    assert_eq!(track.codec, Codec::Opus);
     assert_eq!(pair.a.connection.traffic().sent, 0);
     assert!(pair.b.tracks.try_recv().is_err());
 }
