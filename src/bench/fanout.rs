@@ -109,7 +109,7 @@ async fn cores_over(time: Duration) -> f64 {
 
 /// Switches the camera off and returns the CPU use of the connections without media, in cores.
 async fn cores_while_off(sender: &Sender, time: Duration) -> f64 {
-    let off = Command::SetEnabled { session: None, switch: MuteSwitch::Camera, enabled: false };
+    let off = Command::SetEnabled { session: None, switch: MuteSwitch::CAMERA, enabled: false };
     sender.handle.send(off).await;
     sleep(CAMERA_OFF_TIME).await;
     cores_over(time).await

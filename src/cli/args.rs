@@ -27,7 +27,7 @@ use crate::{
     capture::SourceSpec,
     engine::{Decode, EngineOptions, HubChoice, Impairment, ListenAt, OwnHubOptions},
     model::{
-        Command, HubUrl, JoinTarget, OpenRequest, SessionId, SessionKind, SourceKind, parse_target,
+        Command, DeviceKind, HubUrl, JoinTarget, OpenRequest, SessionId, SessionKind, parse_target,
     },
     playback::SpeakerSpec,
     signalling::{OpensFor, Subnet},
@@ -350,8 +350,8 @@ impl Common {
 impl Common {
     /// Returns the sources that were named; they are checked at once. Default sources are opened,
     /// and their failures reported, when they are needed.
-    pub(super) fn named_sources(&self) -> Vec<(SourceKind, SourceSpec)> {
-        let all = [(SourceKind::Camera, &self.camera), (SourceKind::Microphone, &self.microphone)];
+    pub(super) fn named_sources(&self) -> Vec<(DeviceKind, SourceSpec)> {
+        let all = [(DeviceKind::CAMERA, &self.camera), (DeviceKind::MICROPHONE, &self.microphone)];
         let is_named =
             |spec: &SourceSpec| matches!(spec, SourceSpec::File(_) | SourceSpec::Device(_));
         let named = all.into_iter().filter(|(_, spec)| is_named(spec));

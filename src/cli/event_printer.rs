@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::{
     model::{
-        Event, Failure, FailureCode, LeaveReason, ParticipantId, ParticipantState,
-        RemovedParticipant, SessionId, SessionKind, SourceKind, Stats, changes_text_direction,
+        DeviceKind, Event, Failure, FailureCode, LeaveReason, ParticipantId, ParticipantState,
+        RemovedParticipant, SessionId, SessionKind, Stats, changes_text_direction,
     },
     process::Output,
 };
@@ -252,9 +252,9 @@ fn printable(line: &str) -> String {
 /// Returns the message of a failure; for a device or a hub, it adds the option that helps.
 fn failure_message(failure: &Failure) -> String {
     let way_out = match failure.code {
-        FailureCode::Device(SourceKind::Camera) => "--camera pattern or none",
-        FailureCode::Device(SourceKind::Microphone) => "--microphone tone or none",
-        FailureCode::Device(SourceKind::Speaker) => "--speaker file:PATH.wav or none",
+        FailureCode::Device(DeviceKind::CAMERA) => "--camera pattern or none",
+        FailureCode::Device(DeviceKind::MICROPHONE) => "--microphone tone or none",
+        FailureCode::Device(DeviceKind::Speaker) => "--speaker file:PATH.wav or none",
         // The message already names an option.
         FailureCode::HubUnreachable if failure.message.contains("--") => {
             return failure.message.clone();
@@ -416,7 +416,7 @@ mod tests {
         let sentence = printer.sentence(&event).unwrap();
         assert_eq!(sentence, "message     Ada, in av-conference town-hall: one two");
         let failure = Failure {
-            code: FailureCode::Device(SourceKind::Camera),
+            code: FailureCode::Device(DeviceKind::CAMERA),
             message: "no camera".into(),
             session: None,
         };

@@ -26,8 +26,8 @@ use crate::{
     devices::{DEFAULT_SUFFIX, Device},
     engine::{Engine, Handle, fresh_session_id},
     model::{
-        ChatText, Command, ConnectionFault, EndReason, Event, Failure, FailureCode, Media,
-        ParticipantState, Role, SessionId, SessionKind, Snapshot, SourceKind, SourceState, Stats,
+        ChatText, Command, ConnectionFault, DeviceKind, EndReason, Event, Failure, FailureCode,
+        Media, ParticipantState, Role, SessionId, SessionKind, Snapshot, SourceState, Stats,
         TextError,
     },
     playback,
@@ -157,7 +157,7 @@ struct HeadlessRun {
     /// Those of them that are neither opened nor joined yet, and the result if they stay so.
     pending: BTreeMap<SessionId, ExitReason>,
     /// Devices that the preflight check found missing.
-    missing_devices: BTreeSet<SourceKind>,
+    missing_devices: BTreeSet<DeviceKind>,
     /// Joined sessions in which no participant has been connected, and whether a failed connection
     /// was reported.
     unconnected: BTreeMap<SessionId, bool>,
@@ -376,12 +376,7 @@ impl HeadlessRun {
     /// Sets the result if a device cannot be used at the end, or was missing and is still not in
     /// use.
     fn check_devices(&mut self, end: &Snapshot) {
-        let states = [
-            (SourceKind::Camera, &end.camera),
-            (SourceKind::Microphone, &end.microphone),
-            (SourceKind::Speaker, &end.speaker),
-        ];
-        for (kind, state) in states {
+        for (kind, state) in end.devices.iter() {
             let is_bad = match state {
                 SourceState::Failed { .. } => true,
                 SourceState::Running => false,

@@ -12,7 +12,7 @@ use crate::{
     capture::{self, SourceSpec},
     files::{FileError, SourceClaim},
     media::Worker,
-    model::SourceKind,
+    model::DeviceKind,
     playback::{self, SpeakerSpec},
 };
 
@@ -24,13 +24,13 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_SOURCES: usize = 3;
 
 /// A named source that cannot be used, and the reason.
-pub(super) type MissingSource = (SourceKind, String);
+pub(super) type MissingSource = (DeviceKind, String);
 
 /// The running checks of named sources, each on its own thread that is never joined.
 pub(super) struct Preflight {
-    answers: mpsc::Receiver<(SourceKind, Result<(), String>)>,
+    answers: mpsc::Receiver<(DeviceKind, Result<(), String>)>,
     /// The sources that have not answered yet, and the message if they never do.
-    pending: BTreeMap<SourceKind, String>,
+    pending: BTreeMap<DeviceKind, String>,
     deadline: Instant,
     /// Claims on the files of the sources: the file of the speaker is compared with them.
     _claims: Vec<SourceClaim>,
@@ -38,7 +38,7 @@ pub(super) struct Preflight {
 
 impl Preflight {
     /// Starts the checks; never waits.
-    pub(super) fn start(sources: Vec<(SourceKind, SourceSpec)>, speaker: SpeakerSpec) -> Self {
+    pub(super) fn start(sources: Vec<(DeviceKind, SourceSpec)>, speaker: SpeakerSpec) -> Self {
         let claims = sources.iter().filter_map(claim_file).collect();
         let (sender, answers) = mpsc::channel(MAX_SOURCES);
         let deadline = Instant::now() + ANSWER_TIMEOUT;
@@ -47,18 +47,18 @@ impl Preflight {
             let hung = if let SourceSpec::File(path) = &spec {
                 FileError::NotResponding { path: path.clone() }.to_string()
             } else {
-                format!("the {} {spec} does not answer; pick another", source_name(kind))
+                format!("the {} {spec} does not answer; pick another", kind.name())
             };
             this.check(kind, hung, &sender, move || match kind {
-                SourceKind::Camera => capture::check_camera(&spec),
-                SourceKind::Microphone => capture::check_microphone(&spec),
-                SourceKind::Speaker => Ok(()),
+                DeviceKind::CAMERA => capture::check_camera(&spec),
+                DeviceKind::MICROPHONE => capture::check_microphone(&spec),
+                DeviceKind::Speaker => Ok(()),
             });
         }
         if let SpeakerSpec::File(path) = &speaker {
             let hung = FileError::NotResponding { path: path.clone() }.to_string();
             let check = move || playback::preflight_speaker(&speaker);
-            this.check(SourceKind::Speaker, hung, &sender, check);
+            this.check(DeviceKind::Speaker, hung, &sender, check);
         }
         this
     }
@@ -66,9 +66,9 @@ impl Preflight {
     /// Runs a check on its own thread; `hung` is the message if it never returns.
     fn check(
         &mut self,
-        kind: SourceKind,
+        kind: DeviceKind,
         hung: String,
-        answers: &mpsc::Sender<(SourceKind, Result<(), String>)>,
+        answers: &mpsc::Sender<(DeviceKind, Result<(), String>)>,
         check: impl FnOnce() -> Result<(), String> + Send + 'static,
     ) {
         let answers = answers.clone();
@@ -109,14 +109,6 @@ impl Preflight {
     }
 }
 
-fn claim_file((kind, spec): &(SourceKind, SourceSpec)) -> Option<SourceClaim> {
-    Some(SourceClaim::new(spec.file()?, source_name(*kind)))
-}
-
-const fn source_name(kind: SourceKind) -> &'static str {
-    match kind {
-        SourceKind::Camera => "camera",
-        SourceKind::Microphone => "microphone",
-        SourceKind::Speaker => "speaker",
-    }
+fn claim_file((kind, spec): &(DeviceKind, SourceSpec)) -> Option<SourceClaim> {
+    Some(SourceClaim::new(spec.file()?, kind.name()))
 }

@@ -16,9 +16,9 @@ use super::{
     session::Session,
 };
 use crate::model::{
-    ChatText, Command, Enabled, ErrorCode, HubMessage, HubUrl, JoinTarget, MediaTime, MuteSwitch,
-    OpenRequest, ParticipantId, PeerEvent, PeerId, SessionId, Snapshot, SourceKind, SourceState,
-    clean_sentence,
+    ChatText, Command, DeviceKind, Enabled, ErrorCode, HubMessage, HubUrl, JoinTarget, MediaTime,
+    MuteSwitch, OpenRequest, ParticipantId, PeerEvent, PeerId, PerDevice, SessionId, Snapshot,
+    SourceState, clean_sentence,
 };
 
 use departure::PendingDeparture;
@@ -38,9 +38,7 @@ pub struct Conference {
     available: Enabled,
     /// The devices that have not failed.
     working: Enabled,
-    camera: SourceState,
-    microphone: SourceState,
-    speaker: SourceState,
+    devices: PerDevice<SourceState>,
     departure: Option<PendingDeparture>,
     effects: EffectQueue,
     /// The time of the last call.
@@ -60,7 +58,7 @@ impl Conference {
             Input::Command(command) => self.handle_command(command),
             Input::Hub(hub, event) => self.handle_hub_event(&hub, event),
             Input::Peer(peer, event) => self.handle_peer_event(peer, event),
-            Input::Source(kind, state) => self.handle_source_state(kind, state),
+            Input::Device(kind, state) => self.handle_device_state(kind, state),
             Input::DevicesAvailable { camera, microphone } => {
                 self.available = Enabled { camera, microphone, listening: true };
             }
@@ -94,16 +92,15 @@ impl Conference {
     /// The current state.
     pub fn snapshot(&self) -> Snapshot {
         let runs = |source: &SourceState| *source == SourceState::Running;
-        let runs = (runs(&self.microphone), runs(&self.camera));
+        let sources = &self.devices.sources;
+        let runs = (runs(&sources.microphone), runs(&sources.camera));
         let shown = self.sessions.iter().filter(|one| !one.is_departing);
         Snapshot {
             hubs: self.hubs.statuses(),
             sessions: shown.map(|one| one.status(&self.hubs, runs)).collect(),
             departure: self.departure_status(runs),
             enabled: self.enabled,
-            camera: self.camera.clone(),
-            microphone: self.microphone.clone(),
-            speaker: self.speaker.clone(),
+            devices: self.devices.clone(),
         }
     }
 
@@ -311,22 +308,21 @@ impl Conference {
         }
     }
 
-    fn handle_source_state(&mut self, kind: SourceKind, state: SourceState) {
-        let (source, switch) = match kind {
-            SourceKind::Camera => (&mut self.camera, MuteSwitch::Camera),
-            SourceKind::Microphone => (&mut self.microphone, MuteSwitch::Microphone),
-            SourceKind::Speaker => (&mut self.speaker, MuteSwitch::Listening),
-        };
+    fn handle_device_state(&mut self, kind: DeviceKind, state: SourceState) {
+        let device = &mut self.devices[kind];
         if let SourceState::Failed { message } = &state
-            && *source != state
+            && *device != state
         {
             self.effects.announce_failure(failures::device(kind, message));
         }
         // A device that is opened again may fail again.
-        if state != SourceState::Opening {
-            self.working.set(switch, !matches!(state, SourceState::Failed { .. }));
+        if let DeviceKind::Source(source) = kind
+            && state != SourceState::Opening
+        {
+            self.working
+                .set(MuteSwitch::Source(source), !matches!(state, SourceState::Failed { .. }));
         }
-        *source = state;
+        *device = state;
     }
 
     /// Handles the deadlines that have passed, and updates everything that follows from the last
@@ -410,13 +406,16 @@ mod tests {
     fn a_failed_source_is_reported_once_and_shown() {
         let failed = SourceState::Failed { message: "camera \"HD\" was unplugged".into() };
         let mut fixture = Fixture::new();
-        fixture.handle(Input::Source(SourceKind::Camera, failed.clone()));
-        assert_eq!(fixture.failures()[0].code, FailureCode::Device(SourceKind::Camera));
-        fixture.handle(Input::Source(SourceKind::Camera, failed.clone()));
-        assert_eq!((fixture.effects.len(), fixture.core.snapshot().camera), (0, failed));
-        fixture.handle(Input::Source(SourceKind::Camera, SourceState::Running));
+        fixture.handle(Input::Device(DeviceKind::CAMERA, failed.clone()));
+        assert_eq!(fixture.failures()[0].code, FailureCode::Device(DeviceKind::CAMERA));
+        fixture.handle(Input::Device(DeviceKind::CAMERA, failed.clone()));
         assert_eq!(
-            (fixture.effects.len(), fixture.core.snapshot().camera),
+            (fixture.effects.len(), fixture.core.snapshot().devices.sources.camera),
+            (0, failed)
+        );
+        fixture.handle(Input::Device(DeviceKind::CAMERA, SourceState::Running));
+        assert_eq!(
+            (fixture.effects.len(), fixture.core.snapshot().devices.sources.camera),
             (0, SourceState::Running)
         );
     }

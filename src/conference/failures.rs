@@ -2,8 +2,8 @@
 
 use super::input::HubRef;
 use crate::model::{
-    ConnectionFault, ErrorCode, Failure, FailureCode, HubUrl, Media, MediaSet, SessionId,
-    SessionKind, SourceKind,
+    ConnectionFault, DeviceKind, ErrorCode, Failure, FailureCode, HubUrl, Media, MediaSet,
+    SessionId, SessionKind,
 };
 
 /// A hub refused a request for a session.
@@ -214,12 +214,8 @@ pub(super) fn left_out(name: &str, session: &SessionId, media: MediaSet, has_res
 }
 
 /// A source or the speaker cannot be used.
-pub(super) fn device(kind: SourceKind, why: &str) -> Failure {
-    let what = match kind {
-        SourceKind::Camera => "camera",
-        SourceKind::Microphone => "microphone",
-        SourceKind::Speaker => "speaker",
-    };
+pub(super) fn device(kind: DeviceKind, why: &str) -> Failure {
+    let what = kind.name();
     // The reason usually names the device and the way out. If not, the kind is added.
     let message = if why.contains(what) { why.to_owned() } else { format!("{what}: {why}") };
     Failure { code: FailureCode::Device(kind), message, session: None }
@@ -281,9 +277,9 @@ mod tests {
 
     #[test]
     fn the_kind_of_a_device_is_named_once() {
-        let message = device(SourceKind::Camera, "camera \"HD\" is in use; pick another").message;
+        let message = device(DeviceKind::CAMERA, "camera \"HD\" is in use; pick another").message;
         assert_eq!(message, "camera \"HD\" is in use; pick another");
-        let message = device(SourceKind::Speaker, "unplugged; pick another").message;
+        let message = device(DeviceKind::Speaker, "unplugged; pick another").message;
         assert_eq!(message, "speaker: unplugged; pick another");
     }
 }

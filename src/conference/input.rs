@@ -1,7 +1,7 @@
 //! The inputs of the core.
 
 use crate::model::{
-    Command, HubEndpoint, HubMessage, HubUrl, ParticipantId, PeerEvent, PeerId, SourceKind,
+    Command, DeviceKind, HubEndpoint, HubMessage, HubUrl, ParticipantId, PeerEvent, PeerId,
     SourceState,
 };
 
@@ -15,7 +15,7 @@ pub enum Input {
     /// An event of a peer connection.
     Peer(PeerId, PeerEvent),
     /// The state of a source or of the speaker changed.
-    Source(SourceKind, SourceState),
+    Device(DeviceKind, SourceState),
     /// Which sources exist. Replaces the previous report; until the first report, both exist.
     DevicesAvailable {
         /// Whether there is a source of video.

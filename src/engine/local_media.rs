@@ -18,7 +18,7 @@ use crate::{
         AudioBlock, EncodedAudio, EncodedVideo, Fanout, MAX_LAG, Meter, SILENCE_DBFS, Slot,
         Subscription, Tee, VideoFrame, VideoRef, VideoSinks,
     },
-    model::{Bitrate, Counts, Layer, SourceKind, SourceState},
+    model::{Bitrate, Counts, DeviceKind, Layer, SourceState},
 };
 
 /// Opus packets by which a peer connection may lag: half a second, which a jitter buffer no longer
@@ -152,13 +152,13 @@ impl LocalMedia {
     fn update_camera(&mut self) {
         if !self.demand.camera || self.camera_spec == SourceSpec::None {
             (self.camera, self.encoder) = (None, None);
-            return self.report_state(SourceKind::Camera, SourceState::Idle);
+            return self.report_state(DeviceKind::CAMERA, SourceState::Idle);
         }
         if self.encoder.is_none() {
             self.encoder = self.start_encoder();
         }
         if self.camera.is_none() && self.encoder.is_some() {
-            let notify = self.state_callback(SourceKind::Camera, |counters| &counters.cameras);
+            let notify = self.state_callback(DeviceKind::CAMERA, |counters| &counters.cameras);
             let (spec, frames) = (&self.camera_spec, self.frames.clone());
             self.camera = Some(VideoCapture::start(spec, &self.display_name, frames, notify));
         }
@@ -168,7 +168,7 @@ impl LocalMedia {
         let events = self.events.clone();
         let fail = move |error: &dyn std::fmt::Display| {
             let message = format!("the video cannot be encoded: {error}");
-            report_source_state(&events, SourceKind::Camera, SourceState::Failed { message });
+            report_source_state(&events, DeviceKind::CAMERA, SourceState::Failed { message });
         };
         let (failed, out) = (fail.clone(), self.video.clone());
         let settings = encoder_settings(&self.camera_spec, self.video_bitrate);
@@ -183,7 +183,7 @@ impl LocalMedia {
         if !self.demand.microphone || self.microphone_spec == SourceSpec::None {
             self.microphone = None;
             self.meter.set(SILENCE_DBFS);
-            return self.report_state(SourceKind::Microphone, SourceState::Idle);
+            return self.report_state(DeviceKind::MICROPHONE, SourceState::Idle);
         }
         if self.microphone.is_none()
             && let Some(encoder) = self.take_opus_encoder()
@@ -201,7 +201,7 @@ impl LocalMedia {
                 }
             };
             let notify =
-                self.state_callback(SourceKind::Microphone, |counters| &counters.microphones);
+                self.state_callback(DeviceKind::MICROPHONE, |counters| &counters.microphones);
             let spec = &self.microphone_spec;
             self.microphone = Some(AudioCapture::start(spec, Box::new(sink), notify));
         }
@@ -219,7 +219,7 @@ impl LocalMedia {
             }
             Err(error) => {
                 let message = format!("the audio cannot be encoded: {error}");
-                self.report_state(SourceKind::Microphone, SourceState::Failed { message });
+                self.report_state(DeviceKind::MICROPHONE, SourceState::Failed { message });
                 None
             }
         }
@@ -229,7 +229,7 @@ impl LocalMedia {
     /// core.
     fn state_callback(
         &self,
-        kind: SourceKind,
+        kind: DeviceKind,
         counter: fn(&StartCounters) -> &AtomicU32,
     ) -> Arc<dyn Fn(SourceState) + Send + Sync> {
         let (events, counters) = (self.events.clone(), Arc::clone(&self.counters));
@@ -241,7 +241,7 @@ impl LocalMedia {
         })
     }
 
-    fn report_state(&self, kind: SourceKind, state: SourceState) {
+    fn report_state(&self, kind: DeviceKind, state: SourceState) {
         report_source_state(&self.events, kind, state);
     }
 }
@@ -289,10 +289,10 @@ fn encoder_settings(camera: &SourceSpec, target: Option<Bitrate>) -> VideoSettin
 /// Passes the state of a source on to the core. States are rare, so a full queue is a bug.
 pub(super) fn report_source_state(
     events: &mpsc::Sender<EngineEvent>,
-    kind: SourceKind,
+    kind: DeviceKind,
     state: SourceState,
 ) {
-    if events.try_send(EngineEvent::Core(Input::Source(kind, state))).is_err() {
+    if events.try_send(EngineEvent::Core(Input::Device(kind, state))).is_err() {
         tracing::error!(?kind, "the engine's queue is full or closed, a device's state is lost");
     }
 }

@@ -11,7 +11,7 @@ use super::{Decode, EngineOptions, event_loop::EngineEvent, local_media::report_
 use crate::{
     conference::HubRef,
     media::{Codec, IncomingTrack, VideoRef, VideoSinks},
-    model::{AudioStats, Media, ParticipantId, PeerId, SessionId, SourceKind, VideoStats},
+    model::{AudioStats, DeviceKind, Media, ParticipantId, PeerId, SessionId, VideoStats},
     playback::{ClosingSpeaker, DecodePool, Speaker, SpeakerSpec, VideoReceiver, Voice},
 };
 
@@ -96,7 +96,7 @@ impl RemoteMedia {
                 self.closing = Some(open.close());
                 report_source_state(
                     &self.events,
-                    SourceKind::Speaker,
+                    DeviceKind::Speaker,
                     crate::model::SourceState::Idle,
                 );
             }
@@ -223,7 +223,7 @@ impl RemoteMedia {
 
     fn open_speaker(&mut self) -> Speaker {
         let events = self.events.clone();
-        let notify = move |state| report_source_state(&events, SourceKind::Speaker, state);
+        let notify = move |state| report_source_state(&events, DeviceKind::Speaker, state);
         Speaker::open(&self.speaker_spec, self.closing.take(), Arc::new(notify))
     }
 

@@ -1,6 +1,6 @@
 //! The commands that the user gives.
 
-use super::{ChatText, HubUrl, ParticipantId, SessionId, SessionKind};
+use super::{ChatText, HubUrl, ParticipantId, SessionId, SessionKind, Source};
 
 /// A command of the user. The window or the command line sends it, the engine carries it out.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -99,12 +99,17 @@ pub enum Departure {
 /// A mute switch of the user. Enabled means not muted, as in W3C `MediaStreamTrack.enabled`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum MuteSwitch {
-    /// Our audio to the other participants. While it is muted, no audio packet is sent.
-    Microphone,
-    /// Our video to the other participants. While it is muted, no video packet is sent.
-    Camera,
+    /// A source of ours to the other participants. While it is muted, none of its packets is sent.
+    Source(Source),
     /// The audio of the other participants to our speaker.
     Listening,
+}
+
+impl MuteSwitch {
+    /// Our audio to the other participants.
+    pub const MICROPHONE: Self = Self::Source(Source::Microphone);
+    /// Our video to the other participants.
+    pub const CAMERA: Self = Self::Source(Source::Camera);
 }
 
 impl Command {

@@ -2,8 +2,8 @@
 //! notices.
 
 use super::{
-    ChatText, ErrorCode, HubUrl, LeaveReason, MediaSet, ParticipantId, ParticipantState,
-    RemovedParticipant, SessionId, SessionKind, SessionLink, SourceKind,
+    ChatText, DeviceKind, ErrorCode, HubUrl, LeaveReason, MediaSet, ParticipantId,
+    ParticipantState, RemovedParticipant, SessionId, SessionKind, SessionLink,
 };
 
 /// An event that the user may want to know about. Unlike a snapshot, no event is ever skipped.
@@ -177,7 +177,7 @@ pub enum FailureCode {
     /// This process is in that session already.
     AlreadyHere,
     /// A camera, microphone or speaker, or a file used in its place, cannot be used.
-    Device(SourceKind),
+    Device(DeviceKind),
     /// The peer connection to a participant could not be established, or broke.
     Connection(ConnectionFault),
     /// The chat message cannot be sent.

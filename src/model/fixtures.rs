@@ -1,8 +1,8 @@
 //! Snapshot fixtures for tests.
 
 use super::{
-    Enabled, MediaTime, ParticipantId, ParticipantState, ParticipantStatus, PeerId, Role,
-    SessionId, SessionKind, SessionLink, SessionState, SessionStatus, Snapshot, SourceState,
+    DeviceKind, Enabled, MediaTime, ParticipantId, ParticipantState, ParticipantStatus, PeerId,
+    Role, SessionId, SessionKind, SessionLink, SessionState, SessionStatus, Snapshot, SourceState,
 };
 
 /// A session id; panics if `text` is not one.
@@ -48,5 +48,12 @@ pub(crate) fn session_status(
 
 /// A snapshot with these sessions and a running camera.
 pub(crate) fn snapshot_of(sessions: Vec<SessionStatus>) -> Snapshot {
-    Snapshot { sessions, camera: SourceState::Running, ..Snapshot::default() }
+    Snapshot { sessions, ..snapshot_with(DeviceKind::CAMERA, SourceState::Running) }
+}
+
+/// A snapshot without sessions, with a device in this state.
+pub(crate) fn snapshot_with(device: DeviceKind, state: SourceState) -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    snapshot.devices[device] = state;
+    snapshot
 }

@@ -16,6 +16,7 @@ mod name;
 mod peer;
 mod signal;
 mod snapshot;
+mod source;
 mod stats;
 mod target;
 mod text;
@@ -40,8 +41,9 @@ pub use signal::{
 };
 pub use snapshot::{
     DepartureStatus, Enabled, HubState, HubStatus, ParticipantState, ParticipantStatus,
-    RemovedParticipant, SessionState, SessionStatus, Snapshot, SourceKind, SourceState,
+    RemovedParticipant, SessionState, SessionStatus, Snapshot, SourceState,
 };
+pub use source::{DeviceKind, PerDevice, PerSource, Source};
 pub use stats::{AudioStats, Counts, Latency, ParticipantStats, SessionStats, Stats, VideoStats};
 pub use target::{parse_own_id, parse_target};
 pub use text::{changes_text_direction, clean_sentence};

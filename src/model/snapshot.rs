@@ -3,7 +3,7 @@
 
 use super::{
     EndReason, Failure, HubEndpoint, HubOwner, HubUrl, MediaSet, MediaTime, MuteSwitch,
-    ParticipantId, PeerId, Role, SessionId, SessionKind, SessionLink,
+    ParticipantId, PeerId, PerDevice, Role, SessionId, SessionKind, SessionLink,
 };
 
 /// The state of the engine at one moment. A newer snapshot replaces all older ones.
@@ -18,12 +18,8 @@ pub struct Snapshot {
     pub departure: Option<DepartureStatus>,
     /// The global mute switches.
     pub enabled: Enabled,
-    /// The state of the local camera.
-    pub camera: SourceState,
-    /// The state of the local microphone.
-    pub microphone: SourceState,
-    /// The state of the local speaker.
-    pub speaker: SourceState,
+    /// The states of the local sources and of the speaker.
+    pub devices: PerDevice<SourceState>,
 }
 
 impl Snapshot {
@@ -73,8 +69,8 @@ impl Enabled {
     /// Whether the media of a switch is enabled.
     pub const fn has(self, switch: MuteSwitch) -> bool {
         match switch {
-            MuteSwitch::Microphone => self.microphone,
-            MuteSwitch::Camera => self.camera,
+            MuteSwitch::MICROPHONE => self.microphone,
+            MuteSwitch::CAMERA => self.camera,
             MuteSwitch::Listening => self.listening,
         }
     }
@@ -82,8 +78,8 @@ impl Enabled {
     /// Enables or mutes the media of a switch.
     pub const fn set(&mut self, switch: MuteSwitch, enabled: bool) {
         match switch {
-            MuteSwitch::Microphone => self.microphone = enabled,
-            MuteSwitch::Camera => self.camera = enabled,
+            MuteSwitch::MICROPHONE => self.microphone = enabled,
+            MuteSwitch::CAMERA => self.camera = enabled,
             MuteSwitch::Listening => self.listening = enabled,
         }
     }
@@ -279,15 +275,4 @@ pub enum SourceState {
         /// What failed, why, and the way out, for the user.
         message: String,
     },
-}
-
-/// The kinds of local sources, and the speaker.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum SourceKind {
-    /// The source of video.
-    Camera,
-    /// The source of audio.
-    Microphone,
-    /// The output for received audio.
-    Speaker,
 }

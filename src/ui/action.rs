@@ -1,9 +1,11 @@
 //! The actions that panels return. Only `app.rs` performs them.
 
-use super::{device_choice::DeviceChoice, devices::DeviceKind};
+use super::device_choice::DeviceChoice;
 use crate::{
     engine::VideoRef,
-    model::{Command, JoinTarget, MediaSet, ParticipantId, SessionId, SessionLink, Topology},
+    model::{
+        Command, DeviceKind, JoinTarget, MediaSet, ParticipantId, SessionId, SessionLink, Topology,
+    },
 };
 
 /// An action of the user.

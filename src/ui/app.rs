@@ -13,7 +13,7 @@ use super::{
     chat::Chats,
     colours::SessionColours,
     device_choice::DeviceChoice,
-    devices::{DeviceKind, DeviceLists},
+    devices::DeviceLists,
     dialogs::{Dialog, OpenForm, Outcome, SettingsForm},
     labels,
     media_feeds::MediaFeeds,
@@ -30,8 +30,8 @@ use crate::{
     engine::fresh_session_id,
     media,
     model::{
-        Command, Departure, Event, JoinTarget, MediaTime, MuteSwitch, OpenRequest, Role, SessionId,
-        SessionKind, SessionState, SessionStatus, Snapshot,
+        Command, Departure, DeviceKind, Event, JoinTarget, MediaTime, MuteSwitch, OpenRequest,
+        Role, SessionId, SessionKind, SessionState, SessionStatus, Snapshot,
     },
 };
 
@@ -429,15 +429,15 @@ impl App {
             });
         };
         match shortcut {
-            Shortcut::Mute => set(MuteSwitch::Microphone, !gates.microphone),
-            Shortcut::Camera => set(MuteSwitch::Camera, !gates.camera),
+            Shortcut::Mute => set(MuteSwitch::MICROPHONE, !gates.microphone),
+            Shortcut::Camera => set(MuteSwitch::CAMERA, !gates.camera),
             Shortcut::Deafen => set(MuteSwitch::Listening, !gates.listening),
             Shortcut::Talk(true) if !gates.microphone => {
-                set(MuteSwitch::Microphone, true);
+                set(MuteSwitch::MICROPHONE, true);
                 self.push_to_talk_active = true;
             }
             Shortcut::Talk(false) if self.push_to_talk_active => {
-                set(MuteSwitch::Microphone, false);
+                set(MuteSwitch::MICROPHONE, false);
                 self.push_to_talk_active = false;
             }
             Shortcut::Talk(_) => {}
@@ -466,22 +466,17 @@ impl App {
 
     fn use_device(&mut self, device: DeviceKind, chosen: DeviceChoice) {
         let mut settings = self.settings.clone();
-        let choice = match device {
-            DeviceKind::Camera => &mut settings.camera,
-            DeviceKind::Microphone => &mut settings.microphone,
-            DeviceKind::Speaker => &mut settings.speaker,
-        };
-        choice.clone_from(&chosen);
+        settings.device_mut(device).clone_from(&chosen);
         self.settings = settings;
         self.save_settings();
         let Some(engine) = &self.engine else { return };
         let handle = &engine.handle;
         let result = match device {
-            DeviceKind::Camera => chosen
+            DeviceKind::CAMERA => chosen
                 .camera()
                 .map_err(|error| error.to_string())
                 .map(|spec| handle.set_camera(spec).is_ok()),
-            DeviceKind::Microphone => chosen
+            DeviceKind::MICROPHONE => chosen
                 .microphone()
                 .map_err(|error| error.to_string())
                 .map(|spec| handle.set_microphone(spec).is_ok()),

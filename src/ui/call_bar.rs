@@ -9,7 +9,7 @@ use super::{
     action::Action,
     bindings::Bindable,
     device_choice::{DeviceChoice, device_labels, spec_kind},
-    devices::{DeviceKind, DeviceLists},
+    devices::{self, DEVICES, DeviceLists},
     icons::{Icon, IconState, icon_button, icon_switch},
     labels,
     media_feeds::MediaFeeds,
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     engine::VideoRef,
-    model::{Command, MuteSwitch, Snapshot, SourceState},
+    model::{Command, DeviceKind, MuteSwitch, Snapshot, SourceState},
 };
 
 /// Height of the bar, in points.
@@ -42,9 +42,9 @@ pub(crate) fn ui(
     let switches = |ui: &mut Ui| {
         let mut action = None;
         ui.spacing_mut().item_spacing.x = GRID / 2.0;
-        for device in DeviceKind::ALL {
+        for device in DEVICES {
             action = action.take().or(mute_switch(ui, device, view));
-            if device == DeviceKind::Microphone {
+            if device == DeviceKind::MICROPHONE {
                 level_meter(ui, feeds.loudness(VideoRef::Local), snapshot.enabled.microphone);
             }
             action = action.or(device_menu(ui, device, view, (feeds, &mut *devices)));
@@ -62,15 +62,15 @@ pub(crate) fn ui(
 fn mute_switch(ui: &mut Ui, device: DeviceKind, view: ViewState<'_>) -> Option<Action> {
     let gates = view.snapshot.enabled;
     let (gate, open, icon, name, key) = match device {
-        DeviceKind::Microphone => (
-            MuteSwitch::Microphone,
+        DeviceKind::MICROPHONE => (
+            MuteSwitch::MICROPHONE,
             gates.microphone,
             Icon::Microphone,
             "Microphone",
             Bindable::Mute,
         ),
-        DeviceKind::Camera => {
-            (MuteSwitch::Camera, gates.camera, Icon::Camera, "Camera", Bindable::Camera)
+        DeviceKind::CAMERA => {
+            (MuteSwitch::CAMERA, gates.camera, Icon::Camera, "Camera", Bindable::Camera)
         }
         DeviceKind::Speaker => {
             (MuteSwitch::Listening, gates.listening, Icon::Speaker, "Sound", Bindable::Deafen)
@@ -100,13 +100,13 @@ fn device_menu(
 ) -> Option<Action> {
     let label = format!("Choose {}", device.name());
     let button = icon_button(ui, Icon::More, &label, IconState::Plain);
-    let current = device.chosen(view.settings);
+    let current = view.settings.device(device);
     // The menu stays open after a choice, to show its effect.
     let popup = Popup::menu(&button).close_behavior(PopupCloseBehavior::CloseOnClickOutside);
     let shown = popup.show(|ui| {
         ui.set_width(MENU_WIDTH);
         let mut action = live_view(ui, device, view, feeds);
-        for (text, spec) in device.choices() {
+        for (text, spec) in devices::choices(device) {
             let is_chosen =
                 matches!(current, DeviceChoice::Spec(_)) && spec_kind(spec) == current.kind();
             if radio_item(ui, text, is_chosen).clicked() {
@@ -115,7 +115,7 @@ fn device_menu(
         }
         ui.separator();
         action = action.take().or(device_list(ui, device, current, devices));
-        if device == DeviceKind::Camera && view.settings.has_camera() {
+        if device == DeviceKind::CAMERA && view.settings.has_camera() {
             ui.separator();
             action = action.or(mirror_checkbox(ui, view.settings.mirror));
         }
@@ -183,19 +183,19 @@ fn live_view(
     view: ViewState<'_>,
     feeds: &MediaFeeds,
 ) -> Option<Action> {
-    let state = device.state(view.snapshot);
+    let state = &view.snapshot.devices[device];
     match device {
-        DeviceKind::Microphone => wide_level_meter(ui, feeds.loudness(VideoRef::Local)),
-        DeviceKind::Camera => camera_preview(ui, view, feeds),
+        DeviceKind::MICROPHONE => wide_level_meter(ui, feeds.loudness(VideoRef::Local)),
+        DeviceKind::CAMERA => camera_preview(ui, view, feeds),
         DeviceKind::Speaker => {}
     }
     let text = match state {
-        _ if device.chosen(view.settings).is_spec("none") => format!("No {} chosen", device.name()),
+        _ if view.settings.device(device).is_spec("none") => format!("No {} chosen", device.name()),
         SourceState::Failed { message } => labels::sentence(message),
-        SourceState::Opening => labels::starting(&device.display_name(view.settings)),
+        SourceState::Opening => labels::starting(&devices::display_name(device, view.settings)),
         SourceState::Running => match device {
-            DeviceKind::Microphone => "Your level".to_owned(),
-            DeviceKind::Camera => "What your camera sees".to_owned(),
+            DeviceKind::MICROPHONE => "Your level".to_owned(),
+            DeviceKind::CAMERA => "What your camera sees".to_owned(),
             DeviceKind::Speaker => "In use".to_owned(),
         },
         SourceState::Idle => "Not in use".to_owned(),

@@ -13,85 +13,46 @@ use crate::{
     devices::Device,
     engine,
     media::Slot,
-    model::{Snapshot, SourceState},
+    model::{DeviceKind, PerDevice},
 };
 
-/// A kind of device that the user can choose.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum DeviceKind {
-    /// The audio source.
-    Microphone,
-    /// The video source.
-    Camera,
-    /// The audio output.
-    Speaker,
+/// The kinds of devices, in the order of the call bar.
+pub(crate) const DEVICES: [DeviceKind; 3] =
+    [DeviceKind::MICROPHONE, DeviceKind::CAMERA, DeviceKind::Speaker];
+
+/// The choices of a kind of device that exist on every machine: label and spec.
+pub(crate) const fn choices(kind: DeviceKind) -> &'static [(&'static str, &'static str)] {
+    match kind {
+        DeviceKind::MICROPHONE => {
+            &[("System default", "default"), ("Test tone", "tone:440"), ("None", "none")]
+        }
+        DeviceKind::CAMERA => &[
+            ("System default", "default"),
+            ("Test picture", "pattern:1280x720@30"),
+            ("None", "none"),
+        ],
+        DeviceKind::Speaker => &[("System default", "default"), ("None", "none")],
+    }
 }
 
-impl DeviceKind {
-    /// All kinds, in the order of the call bar.
-    pub(crate) const ALL: [Self; 3] = [Self::Microphone, Self::Camera, Self::Speaker];
-
-    /// Its name in a sentence.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Microphone => "microphone",
-            Self::Camera => "camera",
-            Self::Speaker => "speaker",
-        }
+/// The chosen device as it is named in a sentence: "Logitech C920", "the camera".
+pub(crate) fn display_name(kind: DeviceKind, settings: &Settings) -> String {
+    match settings.device(kind) {
+        DeviceChoice::Device { name, .. } => name.clone(),
+        chosen @ DeviceChoice::Spec(spec) => match spec_kind(spec) {
+            "default" => format!("the {}", kind.name()),
+            "pattern" => "the test picture".to_owned(),
+            "tone" => "the test tone".to_owned(),
+            _ => chosen.name().to_owned(),
+        },
     }
+}
 
-    /// The choices that exist on every machine: label and spec.
-    pub(crate) const fn choices(self) -> &'static [(&'static str, &'static str)] {
-        match self {
-            Self::Microphone => {
-                &[("System default", "default"), ("Test tone", "tone:440"), ("None", "none")]
-            }
-            Self::Camera => &[
-                ("System default", "default"),
-                ("Test picture", "pattern:1280x720@30"),
-                ("None", "none"),
-            ],
-            Self::Speaker => &[("System default", "default"), ("None", "none")],
-        }
-    }
-
-    /// The current choice in the settings.
-    pub(crate) const fn chosen(self, settings: &Settings) -> &DeviceChoice {
-        match self {
-            Self::Microphone => &settings.microphone,
-            Self::Camera => &settings.camera,
-            Self::Speaker => &settings.speaker,
-        }
-    }
-
-    /// Its state in the snapshot.
-    pub(crate) const fn state(self, snapshot: &Snapshot) -> &SourceState {
-        match self {
-            Self::Microphone => &snapshot.microphone,
-            Self::Camera => &snapshot.camera,
-            Self::Speaker => &snapshot.speaker,
-        }
-    }
-
-    /// The chosen device as it is named in a sentence: "Logitech C920", "the camera".
-    pub(crate) fn display_name(self, settings: &Settings) -> String {
-        match self.chosen(settings) {
-            DeviceChoice::Device { name, .. } => name.clone(),
-            chosen @ DeviceChoice::Spec(spec) => match spec_kind(spec) {
-                "default" => format!("the {}", self.name()),
-                "pattern" => "the test picture".to_owned(),
-                "tone" => "the test tone".to_owned(),
-                _ => chosen.name().to_owned(),
-            },
-        }
-    }
-
-    fn list_devices(self) -> Vec<Device> {
-        match self {
-            Self::Microphone => engine::microphones(),
-            Self::Camera => engine::cameras(),
-            Self::Speaker => engine::speakers(),
-        }
+fn list_devices(kind: DeviceKind) -> Vec<Device> {
+    match kind {
+        DeviceKind::MICROPHONE => engine::microphones(),
+        DeviceKind::CAMERA => engine::cameras(),
+        DeviceKind::Speaker => engine::speakers(),
     }
 }
 
@@ -102,7 +63,7 @@ const RETRY_SECONDS: f64 = 5.0;
 pub(crate) struct DeviceLists {
     /// The runtime for queries, which may take two seconds. `None` in tests without devices.
     runtime: Option<tokio::runtime::Handle>,
-    lists: [DeviceList; 3],
+    lists: PerDevice<DeviceList>,
     /// The kind whose menu is drawn.
     pub(crate) open_menu: Option<DeviceKind>,
 }
@@ -121,15 +82,15 @@ struct DeviceList {
 impl DeviceLists {
     /// Creates lists that are empty until they are queried.
     pub(crate) fn new(runtime: Option<tokio::runtime::Handle>) -> Self {
-        Self { runtime, lists: Default::default(), open_menu: None }
+        Self { runtime, lists: PerDevice::default(), open_menu: None }
     }
 
     /// The devices of a kind, or `None` while the query runs.
     pub(crate) fn get(&mut self, kind: DeviceKind, ctx: &Context) -> Option<&[Device]> {
-        if !self.lists[kind as usize].is_queried {
+        if !self.lists[kind].is_queried {
             self.query(kind, ctx);
         }
-        let list = &mut self.lists[kind as usize];
+        let list = &mut self.lists[kind];
         list.take_answer();
         list.devices.as_deref()
     }
@@ -139,30 +100,30 @@ impl DeviceLists {
     /// Opens no device.
     pub(crate) fn is_missing(&mut self, kind: DeviceKind, ctx: &Context) -> bool {
         let now = ctx.input(|input| input.time);
-        let list = &mut self.lists[kind as usize];
+        let list = &mut self.lists[kind];
         list.take_answer();
         let is_due = list.queried_at.is_none_or(|at| list.is_missing && now > at + RETRY_SECONDS);
         if !list.is_queried && is_due && self.runtime.is_some() {
             self.query(kind, ctx);
         }
-        self.lists[kind as usize].is_missing
+        self.lists[kind].is_missing
     }
 
     fn query(&mut self, kind: DeviceKind, ctx: &Context) {
-        let list = &mut self.lists[kind as usize];
+        let list = &mut self.lists[kind];
         list.is_queried = true;
         list.queried_at = Some(ctx.input(|input| input.time));
         let Some(runtime) = &self.runtime else { return list.devices = Some(vec![]) };
         let (answer, ctx) = (Arc::clone(&list.answer), ctx.clone());
         runtime.spawn_blocking(move || {
-            answer.put(kind.list_devices());
+            answer.put(list_devices(kind));
             ctx.request_repaint();
         });
     }
 
     /// Makes the next opening of the menu query again.
     pub(crate) fn invalidate(&mut self, kind: DeviceKind) {
-        let list = &mut self.lists[kind as usize];
+        let list = &mut self.lists[kind];
         if list.devices.take().is_some() {
             list.is_queried = false;
         }
@@ -171,7 +132,7 @@ impl DeviceLists {
     /// Sets the result of a query.
     #[cfg(test)]
     pub(crate) fn set_answer(&mut self, kind: DeviceKind, devices: &[Device]) {
-        self.lists[kind as usize].answer.put(devices.to_vec());
+        self.lists[kind].answer.put(devices.to_vec());
     }
 }
 

@@ -81,10 +81,10 @@ pub(crate) const fn topology_hint(topology: Topology) -> &'static str {
 /// What a click on a mute switch does.
 pub(crate) const fn switch_action(gate: MuteSwitch, is_on: bool) -> &'static str {
     match (gate, is_on) {
-        (MuteSwitch::Microphone, true) => "Mute",
-        (MuteSwitch::Microphone, false) => "Unmute",
-        (MuteSwitch::Camera, true) => "Turn camera off",
-        (MuteSwitch::Camera, false) => "Turn camera on",
+        (MuteSwitch::MICROPHONE, true) => "Mute",
+        (MuteSwitch::MICROPHONE, false) => "Unmute",
+        (MuteSwitch::CAMERA, true) => "Turn camera off",
+        (MuteSwitch::CAMERA, false) => "Turn camera on",
         (MuteSwitch::Listening, true) => "Turn sound off",
         (MuteSwitch::Listening, false) => "Turn sound on",
     }

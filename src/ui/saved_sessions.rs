@@ -117,7 +117,7 @@ impl SavedSession {
     /// The commands that open or join it again and restore its switches.
     fn commands(self) -> impl Iterator<Item = Command> {
         let session = Some(self.session.clone());
-        let off = [(MuteSwitch::Microphone, self.is_muted), (MuteSwitch::Camera, self.is_unseen)];
+        let off = [(MuteSwitch::MICROPHONE, self.is_muted), (MuteSwitch::CAMERA, self.is_unseen)];
         let off = off.into_iter().filter(|(_, is_off)| *is_off);
         let close = move |(gate, _)| Command::SetEnabled {
             session: session.clone(),
@@ -370,7 +370,7 @@ mod tests {
             enabled: false,
         };
         let join = Command::Join { target, wait: true };
-        assert_eq!(commands, [join, off(MuteSwitch::Microphone), off(MuteSwitch::Camera)]);
+        assert_eq!(commands, [join, off(MuteSwitch::MICROPHONE), off(MuteSwitch::CAMERA)]);
         let earlier = r#"{"session":"a","kind":null,"role":"guest","hub":null,"limit":null}"#;
         let earlier: SavedSession = serde_json::from_str(earlier).unwrap();
         assert_eq!(earlier.commands().count(), 1, "a file of an earlier version");

@@ -271,8 +271,8 @@ fn mute_switches(ui: &mut Ui, session: &SessionStatus, card: CardContext<'_>) ->
     let receives = matches!(direction, Direction::SendRecv | Direction::RecvOnly);
     let (audio, video) = (kind.media.has(Media::Audio), kind.media.has(Media::Video));
     let all = [
-        (MuteSwitch::Microphone, sends && audio, Icon::Microphone, "Microphone"),
-        (MuteSwitch::Camera, sends && video, Icon::Camera, "Camera"),
+        (MuteSwitch::MICROPHONE, sends && audio, Icon::Microphone, "Microphone"),
+        (MuteSwitch::CAMERA, sends && video, Icon::Camera, "Camera"),
         (MuteSwitch::Listening, receives && audio, Icon::Speaker, "Sound"),
     ];
     let mut action = None;

@@ -9,7 +9,7 @@ use crate::{
     engine::{
         Decode, EngineOptions, HubChoice, SourceSpec, SpeakerSpec, SpeakerSpecError, SpecError,
     },
-    model::{HubUrl, LinkError},
+    model::{DeviceKind, HubUrl, LinkError},
 };
 
 /// The settings as they are written into the file.
@@ -181,6 +181,24 @@ impl Settings {
     pub(crate) fn path() -> Option<PathBuf> {
         let folders = directories::ProjectDirs::from("", "", "quintet")?;
         Some(folders.config_dir().join("settings.toml"))
+    }
+
+    /// The choice of a kind of device.
+    pub(crate) const fn device(&self, kind: DeviceKind) -> &DeviceChoice {
+        match kind {
+            DeviceKind::CAMERA => &self.camera,
+            DeviceKind::MICROPHONE => &self.microphone,
+            DeviceKind::Speaker => &self.speaker,
+        }
+    }
+
+    /// The choice of a kind of device, to be changed.
+    pub(crate) const fn device_mut(&mut self, kind: DeviceKind) -> &mut DeviceChoice {
+        match kind {
+            DeviceKind::CAMERA => &mut self.camera,
+            DeviceKind::MICROPHONE => &mut self.microphone,
+            DeviceKind::Speaker => &mut self.speaker,
+        }
     }
 
     /// Whether the video source is a camera, whose preview can be mirrored.

@@ -7,7 +7,7 @@ use eframe::egui::{self, Align, Color32, Label, Layout, Rect, RichText, ScrollAr
 use super::{
     action::Action,
     call_bar,
-    devices::DeviceKind,
+    devices::{self, DEVICES},
     focus,
     icons::{Icon, IconState, icon_button},
     labels,
@@ -23,8 +23,8 @@ use super::{
 use crate::{
     engine::VideoRef,
     model::{
-        Media, MediaTime, ParticipantState, Role, SessionKind, SessionState, SessionStatus,
-        Snapshot, SourceState,
+        DeviceKind, Media, MediaTime, ParticipantState, PerDevice, Role, SessionKind, SessionState,
+        SessionStatus, Snapshot, SourceState,
     },
 };
 
@@ -43,7 +43,7 @@ pub(crate) struct StreamPanels {
     /// The sources whose video is frozen.
     frozen: BTreeSet<VideoRef>,
     /// When each kind of device started to open, in seconds of egui's clock.
-    opening_since: [Option<f64>; DeviceKind::ALL.len()],
+    opening_since: PerDevice<Option<f64>>,
 }
 
 impl StreamPanels {
@@ -62,7 +62,8 @@ impl StreamPanels {
             let width = space.x.min((space.y - 36.0).max(90.0) * ASPECT);
             let (rect, _) =
                 ui.allocate_exact_size(Vec2::new(width, width / ASPECT), egui::Sense::hover());
-            let camera_failed = matches!(snapshot.camera, SourceState::Failed { .. });
+            let camera_failed =
+                matches!(snapshot.devices.sources.camera, SourceState::Failed { .. });
             let note = own_tile_note(view);
             self.mark_visible(ui, rect, VideoRef::Local);
             let tile = Tile {
@@ -212,23 +213,23 @@ impl StreamPanels {
     fn device_problems(&mut self, ui: &mut Ui, view: ViewState<'_>) -> Option<Action> {
         let mut action = None;
         let is_missing = |device: &DeviceKind| {
-            *device.state(view.snapshot) == SourceState::Idle
-                && view.missing_devices[*device as usize]
-                && device.chosen(view.settings).is_spec("default")
+            view.snapshot.devices[*device] == SourceState::Idle
+                && view.missing_devices[*device]
+                && view.settings.device(*device).is_spec("default")
         };
-        let missing: Vec<_> = DeviceKind::ALL.into_iter().filter(is_missing).collect();
+        let missing: Vec<_> = DEVICES.into_iter().filter(is_missing).collect();
         if !missing.is_empty() {
             warning(ui, &missing_devices_text(&missing));
         }
-        for device in DeviceKind::ALL {
-            let state = device.state(view.snapshot);
+        for device in DEVICES {
+            let state = &view.snapshot.devices[device];
             let is_slow = self.is_slow(ui, device, state);
             if let SourceState::Failed { message } = state {
                 warning(ui, &labels::sentence(message));
                 action = action.or(without_device_button(ui, device));
             } else if is_slow {
                 ui.horizontal_wrapped(|ui| {
-                    let text = labels::starting(&device.display_name(view.settings));
+                    let text = labels::starting(&devices::display_name(device, view.settings));
                     ui.label(RichText::new(text).small());
                     let label = format!("Go on without a {}", device.name());
                     if ui.button(label).clicked() {
@@ -242,7 +243,7 @@ impl StreamPanels {
 
     /// Whether a device takes so long to open that the user should be told.
     fn is_slow(&mut self, ui: &Ui, device: DeviceKind, state: &SourceState) -> bool {
-        let since = &mut self.opening_since[device as usize];
+        let since = &mut self.opening_since[device];
         if *state != SourceState::Opening {
             *since = None;
             return false;
@@ -278,7 +279,7 @@ fn missing_devices_text(missing: &[DeviceKind]) -> String {
     };
     let without = match missing {
         [DeviceKind::Speaker] => "You can join, but you will hear nothing.",
-        [DeviceKind::Camera] => "You can join without one.",
+        [DeviceKind::CAMERA] => "You can join without one.",
         _ => "You can join to watch and listen.",
     };
     format!("No {names} found. {without}")
@@ -315,11 +316,14 @@ fn tile_of(tile: &RemoteTile, colour: Color32, pinned: bool) -> Tile<'_> {
 }
 
 fn own_tile_note(view: ViewState<'_>) -> Option<String> {
-    let note = match &view.snapshot.camera {
+    let note = match &view.snapshot.devices.sources.camera {
         _ if !view.snapshot.enabled.camera => "Camera off",
         _ if view.settings.camera.is_spec("none") => "No camera chosen",
         SourceState::Idle | SourceState::Opening => {
-            return Some(labels::starting(&DeviceKind::Camera.display_name(view.settings)));
+            return Some(labels::starting(&devices::display_name(
+                DeviceKind::CAMERA,
+                view.settings,
+            )));
         }
         SourceState::Failed { .. } => "No camera",
         SourceState::Running => return None,
@@ -346,7 +350,7 @@ fn sending_status(snapshot: &Snapshot) -> Option<String> {
     let taking = sending().filter(|session| session.sending_audio || session.sending_video).count();
     let has_participants = sending().any(|session| labels::present_count(session) > 0);
     let text = match (sending().count(), taking) {
-        (0, _) if snapshot.camera != SourceState::Running => return None,
+        (0, _) if snapshot.devices.sources.camera != SourceState::Running => return None,
         (0, _) => "Only you see this".to_owned(),
         (_, 0) if has_participants => "Not sending".to_owned(),
         (_, 0) => "Ready, nobody is here yet".to_owned(),

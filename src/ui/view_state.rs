@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{colours::SessionColours, devices::DeviceKind, settings::Settings};
-use crate::model::{MediaTime, ParticipantState, SessionState, Snapshot};
+use super::{colours::SessionColours, settings::Settings};
+use crate::model::{MediaTime, ParticipantState, PerDevice, SessionState, Snapshot};
 
 /// The state that the panels draw.
 #[derive(Clone, Copy, Debug)]
@@ -16,8 +16,8 @@ pub(crate) struct ViewState<'a> {
     pub(crate) settings: &'a Settings,
     /// The time, on the engine's clock. Durations are shown relative to it.
     pub(crate) now: MediaTime,
-    /// Whether the system has no device of a kind, in the order of [`DeviceKind::ALL`].
-    pub(crate) missing_devices: [bool; DeviceKind::ALL.len()],
+    /// Whether the system has no device of a kind.
+    pub(crate) missing_devices: PerDevice<bool>,
     /// The offer to resume the sessions of an earlier window.
     pub(crate) resume_offer: Option<&'a str>,
     /// The engine's command queue is full, so the controls are disabled.

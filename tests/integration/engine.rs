@@ -54,8 +54,8 @@ async fn a_muted_medium_stops_every_packet_and_others_see_it() {
     ben.join(&link, "Olga").await;
     olga.wait_live(CONFERENCE, "Ben").await;
     for (switch, medium) in [
-        (MuteSwitch::Microphone, audio_packets as fn(_) -> u64),
-        (MuteSwitch::Camera, frames_received),
+        (MuteSwitch::MICROPHONE, audio_packets as fn(_) -> u64),
+        (MuteSwitch::CAMERA, frames_received),
     ] {
         for session in [None, Some(CONFERENCE)] {
             ben.wait_for_more(CONFERENCE, "Olga", medium).await;
@@ -70,12 +70,12 @@ async fn a_muted_medium_stops_every_packet_and_others_see_it() {
             let after = medium(ben.received(CONFERENCE, "Olga").await);
             assert_eq!(after, before, "{switch:?} of {session:?} is muted");
             let seen = ben.participant(CONFERENCE, "Olga").unwrap();
-            let enabled = (switch != MuteSwitch::Microphone, switch != MuteSwitch::Camera);
+            let enabled = (switch != MuteSwitch::MICROPHONE, switch != MuteSwitch::CAMERA);
             assert_eq!((seen.microphone, seen.camera), enabled);
             let status = olga.status(CONFERENCE);
             assert_eq!((status.sending_audio, status.sending_video), enabled);
             let other =
-                if switch == MuteSwitch::Microphone { frames_received } else { audio_packets };
+                if switch == MuteSwitch::MICROPHONE { frames_received } else { audio_packets };
             ben.wait_for_more(CONFERENCE, "Olga", other).await;
             olga.set_enabled(session, switch, true);
         }
@@ -93,11 +93,13 @@ async fn a_muted_microphone_is_closed_and_reopens_on_the_same_connection() {
     ben.join(&link, "Olga").await;
     ben.wait_for_more("audio-conference", "Olga", audio_packets).await;
     let peer = ben.participant("audio-conference", "Olga").unwrap().peer.unwrap();
-    olga.set_enabled(None, MuteSwitch::Microphone, false);
-    wait_until("a closed microphone", || olga.handle.snapshot().microphone == SourceState::Idle)
-        .await;
+    olga.set_enabled(None, MuteSwitch::MICROPHONE, false);
+    wait_until("a closed microphone", || {
+        olga.handle.snapshot().devices.sources.microphone == SourceState::Idle
+    })
+    .await;
     assert_eq!(olga.handle.level(VideoRef::Local), -120.0);
-    olga.set_enabled(None, MuteSwitch::Microphone, true);
+    olga.set_enabled(None, MuteSwitch::MICROPHONE, true);
     ben.wait_for_more("audio-conference", "Olga", audio_packets).await;
     let level = || ben.handle.level(VideoRef::Peer(peer));
     wait_until("Olga's tone again", || (level() - -20.0).abs() < 1.0).await;
@@ -118,7 +120,7 @@ async fn levels_of(muted: &[&str]) -> Vec<f32> {
         let request = quintet::model::OpenRequest { session, kind, limit: None };
         olga.send(Command::Open(request));
         if muted.contains(&name) {
-            olga.set_enabled(Some(name), MuteSwitch::Microphone, false);
+            olga.set_enabled(Some(name), MuteSwitch::MICROPHONE, false);
         }
     }
     for name in names {
@@ -169,7 +171,7 @@ async fn a_stream_that_arrives_twice_is_played_once_from_a_copy_that_is_not_mute
         ben.wait_for_more(session, "Olga", audio_packets).await;
     }
     let listen = |session, enabled| ben.set_enabled(Some(session), MuteSwitch::Listening, enabled);
-    let speak = |session, enabled| olga.set_enabled(Some(session), MuteSwitch::Microphone, enabled);
+    let speak = |session, enabled| olga.set_enabled(Some(session), MuteSwitch::MICROPHONE, enabled);
     let steps: [(&str, &dyn Fn(), f32); 5] = [
         ("both", &|| (), -17.0),
         ("broadcast alone", &|| listen(BOTH[0], false), -17.0),
@@ -288,14 +290,15 @@ async fn own_video_and_level_are_available_before_guests_join() {
     let tap = olga.handle.tap_frames(VideoRef::Local, Arc::new(wake)).unwrap();
     wait_until("ten frames", || count.load(Ordering::Relaxed) > 10).await;
     assert_eq!(tap.take().unwrap().size, Size::new(320, 180));
-    assert_eq!(olga.handle.snapshot().microphone, SourceState::Idle);
+    assert_eq!(olga.handle.snapshot().devices.sources.microphone, SourceState::Idle);
     let level = olga.handle.microphone_level();
     wait_until("the own level", || (level.dbfs() - -20.0).abs() < 0.5).await;
     assert!(changes.load(Ordering::Relaxed) >= 3, "opening and running were reported");
     drop((tap, level));
     let idle = || {
         let snapshot = olga.handle.snapshot();
-        (&snapshot.camera, &snapshot.microphone) == (&SourceState::Idle, &SourceState::Idle)
+        (&snapshot.devices.sources.camera, &snapshot.devices.sources.microphone)
+            == (&SourceState::Idle, &SourceState::Idle)
     };
     wait_until("closed devices", idle).await;
     let last = count.load(Ordering::Relaxed);

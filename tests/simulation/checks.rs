@@ -108,7 +108,7 @@ pub(crate) fn may_close(cause: Option<&Input>) -> bool {
         ))
         | Some(
             Input::Peer(..)
-            | Input::Source(..)
+            | Input::Device(..)
             | Input::DevicesAvailable { .. }
             | Input::Preview { .. },
         )

@@ -138,7 +138,7 @@ impl Shim {
             Input::Command(_)
             | Input::Hub(..)
             | Input::Peer(..)
-            | Input::Source(..)
+            | Input::Device(..)
             | Input::DevicesAvailable { .. }
             | Input::Preview { .. } => is_heard.then_some(input),
         }

@@ -230,7 +230,7 @@ impl Plan {
         let program = rng.below(self.programs);
         let session = rng.percent(60).then(|| rng.below(self.sessions.len()));
         let switch =
-            [MuteSwitch::Microphone, MuteSwitch::Camera, MuteSwitch::Listening][rng.below(3)];
+            [MuteSwitch::MICROPHONE, MuteSwitch::CAMERA, MuteSwitch::Listening][rng.below(3)];
         let at = rng.ms(0, end / MS);
         let again = rng.percent(50).then(|| at + rng.ms(0, 8000));
         for (at, percent) in [(Some(at), 40), (again, 60)] {

@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn an_undone_departure_restores_everything_and_keeps_the_connections() {
         let mut fixture = connected_mesh();
-        fixture.set_switch(Some(session()), MuteSwitch::Camera, false);
+        fixture.set_switch(Some(session()), MuteSwitch::CAMERA, false);
         let before = fixture.status();
         fixture.handle(depart_one()).advance_ms(7000);
         fixture.handle(Input::Command(Command::Undo));

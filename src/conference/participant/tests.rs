@@ -2,8 +2,8 @@ use super::super::{Effect, HubRef, Input, tests::fixture::*};
 use super::replacement_limiter::{MAX_REPLACEMENTS, REPLACEMENT_WINDOW};
 use super::*;
 use crate::model::{
-    ConnectionFault, ErrorCode, FailureCode, HubMessage, LeaveReason, MAX_NAME_CHARS, OperationId,
-    PeerState, Role, SourceKind, SourceState, Topology,
+    ConnectionFault, DeviceKind, ErrorCode, FailureCode, HubMessage, LeaveReason, MAX_NAME_CHARS,
+    OperationId, PeerState, Role, SourceState, Topology,
 };
 use ParticipantState::{Connecting, Gone, Left, Live, Reconnecting, Unreachable};
 
@@ -440,8 +440,8 @@ fn video_that_the_other_program_cannot_show_is_reported_once_and_not_signalled_a
     let demand = Effect::Demand { camera: false, microphone: true, speaker: true };
     assert!(fixture.effects.contains(&demand), "{:?}", fixture.effects);
     assert_eq!(fixture.signals(), [media(true, false)]);
-    for kind in [SourceKind::Camera, SourceKind::Microphone] {
-        fixture.handle(Input::Source(kind, SourceState::Running));
+    for kind in [DeviceKind::CAMERA, DeviceKind::MICROPHONE] {
+        fixture.handle(Input::Device(kind, SourceState::Running));
     }
     let status = fixture.status();
     assert_eq!((status.sending_audio, status.sending_video), (true, false));

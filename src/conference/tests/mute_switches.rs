@@ -5,9 +5,9 @@ use super::{
     fixture::*,
 };
 use crate::model::{
-    ClientMessage, CloseReason, Command, ErrorCode, FailureCode, HubMessage, LeaveReason,
-    MuteSwitch, OpenRequest, ParticipantId, Payload, PeerId, PeerState, Presence, Role, SessionId,
-    SourceKind, SourceState,
+    ClientMessage, CloseReason, Command, DeviceKind, ErrorCode, FailureCode, HubMessage,
+    LeaveReason, MuteSwitch, OpenRequest, ParticipantId, Payload, PeerId, PeerState, Presence,
+    Role, SessionId, SourceState,
 };
 
 /// The changes of what connections send: connection, audio, video.
@@ -47,8 +47,8 @@ fn live() -> Fixture {
 }
 
 fn start_sources(fixture: &mut Fixture) {
-    for kind in [SourceKind::Camera, SourceKind::Microphone] {
-        fixture.handle(Input::Source(kind, SourceState::Running));
+    for kind in [DeviceKind::CAMERA, DeviceKind::MICROPHONE] {
+        fixture.handle(Input::Device(kind, SourceState::Running));
     }
 }
 
@@ -78,15 +78,15 @@ fn shown_media(fixture: &Fixture, letter: &str) -> (bool, bool) {
 fn media_flows_only_if_both_switches_are_enabled() {
     let mut fixture = live();
     let other = join_another(&mut fixture);
-    fixture.set_switch(Some(session()), MuteSwitch::Microphone, false);
+    fixture.set_switch(Some(session()), MuteSwitch::MICROPHONE, false);
     assert_eq!(sending_changes(&fixture), [(1, false, true)]);
-    fixture.set_switch(None, MuteSwitch::Microphone, false);
+    fixture.set_switch(None, MuteSwitch::MICROPHONE, false);
     assert_eq!(sending_changes(&fixture), [(2, false, true)]);
-    fixture.set_switch(Some(session()), MuteSwitch::Microphone, true);
+    fixture.set_switch(Some(session()), MuteSwitch::MICROPHONE, true);
     assert_eq!(sending_changes(&fixture), [], "the global switch is muted");
-    fixture.set_switch(None, MuteSwitch::Microphone, true);
+    fixture.set_switch(None, MuteSwitch::MICROPHONE, true);
     assert_eq!(sending_changes(&fixture), [(1, true, true), (2, true, true)]);
-    fixture.set_switch(Some(other), MuteSwitch::Camera, false);
+    fixture.set_switch(Some(other), MuteSwitch::CAMERA, false);
     assert_eq!(sending_changes(&fixture), [(2, true, false)]);
 }
 
@@ -95,8 +95,8 @@ fn media_flows_only_if_both_switches_are_enabled() {
 #[test]
 fn a_switch_takes_effect_in_the_call_that_handles_its_command() {
     for (gate, sending, playback) in [
-        (MuteSwitch::Microphone, Some((1, false, true)), None),
-        (MuteSwitch::Camera, Some((1, true, false)), None),
+        (MuteSwitch::MICROPHONE, Some((1, false, true)), None),
+        (MuteSwitch::CAMERA, Some((1, true, false)), None),
         (MuteSwitch::Listening, None, Some((1, false, true))),
     ] {
         for session_id in [None, Some(session())] {
@@ -118,8 +118,8 @@ fn a_switch_takes_effect_in_the_call_that_handles_its_command() {
                 if session_id.is_some() { fixture.status().enabled } else { snapshot.enabled };
             assert!(!shown.has(gate), "{gate:?} of {session_id:?} is shown at once");
             let on_air = (fixture.status().sending_audio, fixture.status().sending_video);
-            assert_eq!(on_air, (gate != MuteSwitch::Microphone, gate != MuteSwitch::Camera));
-            let expected = media(gate != MuteSwitch::Microphone, gate != MuteSwitch::Camera);
+            assert_eq!(on_air, (gate != MuteSwitch::MICROPHONE, gate != MuteSwitch::CAMERA));
+            let expected = media(gate != MuteSwitch::MICROPHONE, gate != MuteSwitch::CAMERA);
             let signals = if gate == MuteSwitch::Listening { vec![] } else { vec![expected] };
             assert_eq!(fixture.signals(), signals, "the others are notified at once");
         }
@@ -129,7 +129,7 @@ fn a_switch_takes_effect_in_the_call_that_handles_its_command() {
 #[test]
 fn setting_a_switch_to_its_present_state_changes_nothing() {
     let mut fixture = live();
-    for gate in [MuteSwitch::Microphone, MuteSwitch::Camera, MuteSwitch::Listening] {
+    for gate in [MuteSwitch::MICROPHONE, MuteSwitch::CAMERA, MuteSwitch::Listening] {
         fixture.set_switch(None, gate, true).set_switch(Some(session()), gate, true);
         assert_eq!(fixture.effects, []);
         fixture.set_switch(None, gate, false).set_switch(None, gate, false);
@@ -140,7 +140,7 @@ fn setting_a_switch_to_its_present_state_changes_nothing() {
 #[test]
 fn a_new_connection_starts_with_the_present_switches() {
     let mut fixture = live();
-    fixture.set_switch(Some(session()), MuteSwitch::Camera, false).set_switch(
+    fixture.set_switch(Some(session()), MuteSwitch::CAMERA, false).set_switch(
         None,
         MuteSwitch::Listening,
         false,
@@ -154,7 +154,7 @@ fn a_new_connection_starts_with_the_present_switches() {
         (vec![(2, true, false)], vec![media(true, false)])
     );
     fixture
-        .set_switch(None, MuteSwitch::Microphone, false)
+        .set_switch(None, MuteSwitch::MICROPHONE, false)
         .receive(participant_joined(member("c")))
         .peer_state(3, PeerState::Connected);
     assert_eq!((sending_changes(&fixture), fixture.signals()), (vec![], vec![media(false, false)]));
@@ -179,13 +179,13 @@ fn muted_listening_silences_one_session_or_all() {
 #[test]
 fn a_microphone_that_is_muted_everywhere_is_closed_after_a_while() {
     let mut fixture = live();
-    fixture.set_switch(None, MuteSwitch::Microphone, false);
+    fixture.set_switch(None, MuteSwitch::MICROPHONE, false);
     assert_eq!((sending_changes(&fixture), demands(&fixture)), (vec![(1, false, true)], vec![]));
     fixture.advance_ms(4999);
     assert_eq!(demands(&fixture), []);
     fixture.advance_ms(1);
     assert_eq!(demands(&fixture), [(true, false)]);
-    fixture.set_switch(None, MuteSwitch::Microphone, true);
+    fixture.set_switch(None, MuteSwitch::MICROPHONE, true);
     assert_eq!(demands(&fixture), [(true, true)]);
 }
 
@@ -193,7 +193,7 @@ fn a_microphone_that_is_muted_everywhere_is_closed_after_a_while() {
 fn muting_one_session_leaves_the_microphone_to_the_other() {
     let mut fixture = live();
     join_another(&mut fixture);
-    fixture.set_switch(Some(session()), MuteSwitch::Microphone, false).advance_ms(60_000);
+    fixture.set_switch(Some(session()), MuteSwitch::MICROPHONE, false).advance_ms(60_000);
     assert_eq!(demands(&fixture), []);
 }
 
@@ -202,7 +202,7 @@ fn the_preview_opens_the_camera_without_any_connection() {
     let mut fixture = Fixture::opened(MESH);
     fixture.handle(Input::Preview { camera: true, microphone: false });
     assert_eq!(demands(&fixture), [(true, false)]);
-    fixture.set_switch(None, MuteSwitch::Camera, false).advance_ms(60_000);
+    fixture.set_switch(None, MuteSwitch::CAMERA, false).advance_ms(60_000);
     assert_eq!(demands(&fixture), [], "whatever the switches");
     fixture.handle(Input::Preview { camera: false, microphone: true });
     assert_eq!(demands(&fixture), [(true, true)]);
@@ -213,9 +213,9 @@ fn the_preview_opens_the_camera_without_any_connection() {
 #[test]
 fn what_we_send_is_signalled_and_what_others_signal_is_shown() {
     let mut fixture = live();
-    fixture.set_switch(None, MuteSwitch::Microphone, false);
+    fixture.set_switch(None, MuteSwitch::MICROPHONE, false);
     assert_eq!(fixture.signals(), [media(false, true)]);
-    fixture.set_switch(Some(session()), MuteSwitch::Microphone, false);
+    fixture.set_switch(Some(session()), MuteSwitch::MICROPHONE, false);
     assert_eq!(fixture.signals(), [], "nothing changed for them");
     assert_eq!(shown_media(&fixture, "a"), (true, true), "until they signal otherwise");
     fixture.receive(signal("a", media(true, false)));
@@ -239,7 +239,7 @@ fn a_viewer_sends_nothing_and_signals_that() {
     let mut fixture = Fixture::joined(BROADCAST, vec![opener]);
     fixture.receive(signal("o", offer(1))).peer_state(1, PeerState::Connected);
     assert_eq!((fixture.signals(), sending_changes(&fixture)), (vec![media(false, false)], vec![]));
-    fixture.set_switch(None, MuteSwitch::Microphone, false);
+    fixture.set_switch(None, MuteSwitch::MICROPHONE, false);
     assert_eq!(fixture.effects, []);
 }
 
@@ -263,20 +263,20 @@ fn a_missing_camera_is_signalled_and_so_is_its_arrival() {
 fn a_failed_device_is_signalled_as_off_and_stays_in_demand() {
     let failed = || SourceState::Failed { message: "unplugged".to_owned() };
     let mut fixture = live();
-    fixture.handle(Input::Source(SourceKind::Camera, failed()));
+    fixture.handle(Input::Device(DeviceKind::CAMERA, failed()));
     assert_eq!((fixture.signals(), sending_changes(&fixture)), (vec![media(true, false)], vec![]));
-    fixture.handle(Input::Source(SourceKind::Camera, SourceState::Opening)).advance_ms(60_000);
+    fixture.handle(Input::Device(DeviceKind::CAMERA, SourceState::Opening)).advance_ms(60_000);
     assert_eq!((fixture.signals(), demands(&fixture)), (vec![], vec![]), "it is not running yet");
-    fixture.handle(Input::Source(SourceKind::Microphone, failed()));
+    fixture.handle(Input::Device(DeviceKind::MICROPHONE, failed()));
     assert_eq!(fixture.signals(), [media(false, false)]);
-    fixture.handle(Input::Source(SourceKind::Camera, SourceState::Running));
+    fixture.handle(Input::Device(DeviceKind::CAMERA, SourceState::Running));
     assert_eq!(fixture.signals(), [media(false, true)]);
 }
 
 #[test]
 fn a_participant_that_was_away_gets_the_media_signal_again() {
     let mut fixture = live();
-    fixture.receive(presence("a", away(0))).set_switch(None, MuteSwitch::Camera, false);
+    fixture.receive(presence("a", away(0))).set_switch(None, MuteSwitch::CAMERA, false);
     assert_eq!(fixture.signals(), [], "the signal would be lost");
     fixture.receive(presence("a", Presence::Here));
     assert_eq!(fixture.signals(), [media(true, false)]);
@@ -290,9 +290,9 @@ fn a_participant_that_was_away_gets_the_media_signal_again() {
 fn switches_outlive_an_outage_of_the_hub_but_not_the_session() {
     let hub = super::super::HubRef::Default;
     let mut fixture = live();
-    fixture.set_switch(Some(session()), MuteSwitch::Microphone, false).set_switch(
+    fixture.set_switch(Some(session()), MuteSwitch::MICROPHONE, false).set_switch(
         None,
-        MuteSwitch::Camera,
+        MuteSwitch::CAMERA,
         false,
     );
     fixture.hub_down(&hub).hub_up(&hub).receive(opened(MESH, vec![member("a")]));
@@ -308,7 +308,7 @@ fn switches_outlive_an_outage_of_the_hub_but_not_the_session() {
 #[test]
 fn a_session_that_is_requested_again_keeps_its_switches() {
     let mut fixture = Fixture::joined(MESH, vec![member("a")]);
-    fixture.set_switch(Some(session()), MuteSwitch::Microphone, false);
+    fixture.set_switch(Some(session()), MuteSwitch::MICROPHONE, false);
     fixture.receive(HubMessage::Closed { session: session(), reason: CloseReason::Closed });
     fixture.join(None, true).receive(joined(MESH, Role::Guest, vec![member("a")]));
     assert!(!fixture.status().enabled.microphone && fixture.status().enabled.camera);
@@ -325,11 +325,11 @@ fn we_are_on_air_where_a_participant_is_live_and_a_source_runs() {
     assert_eq!(on_air(&fixture), (false, false), "no participant is connected");
     fixture.peer_state(1, PeerState::Connected);
     assert_eq!(on_air(&fixture), (true, true));
-    fixture.set_switch(None, MuteSwitch::Microphone, false);
+    fixture.set_switch(None, MuteSwitch::MICROPHONE, false);
     assert_eq!(on_air(&fixture), (false, true));
     let message = "unplugged".to_owned();
-    fixture.handle(Input::Source(SourceKind::Camera, SourceState::Failed { message }));
-    fixture.set_switch(None, MuteSwitch::Microphone, true);
+    fixture.handle(Input::Device(DeviceKind::CAMERA, SourceState::Failed { message }));
+    fixture.set_switch(None, MuteSwitch::MICROPHONE, true);
     assert_eq!(on_air(&fixture), (true, false));
     fixture.receive(participant_left("a", LeaveReason::Left));
     assert_eq!(on_air(&fixture), (false, false));
@@ -366,7 +366,7 @@ fn only_the_opener_ejects() {
 #[test]
 fn a_switch_of_an_unknown_session_is_refused() {
     let mut fixture = live();
-    fixture.set_switch(Some(SessionId::parse("nowhere").unwrap()), MuteSwitch::Camera, false);
+    fixture.set_switch(Some(SessionId::parse("nowhere").unwrap()), MuteSwitch::CAMERA, false);
     assert_eq!(fixture.failures()[0].code, FailureCode::Hub(ErrorCode::NoSuchSession));
     assert_eq!(fixture.effects.len(), 1);
 }

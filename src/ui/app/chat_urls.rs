@@ -43,7 +43,7 @@ impl App {
     pub(super) fn join_from_chat(&mut self, target: JoinTarget, muted: bool) {
         let session = target.session.clone();
         if self.join(target, true) && muted {
-            for gate in [MuteSwitch::Microphone, MuteSwitch::Camera] {
+            for gate in [MuteSwitch::MICROPHONE, MuteSwitch::CAMERA] {
                 let session = Some(session.clone());
                 self.unsent.push_back(Command::SetEnabled {
                     session,

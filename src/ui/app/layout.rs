@@ -7,10 +7,10 @@ use eframe::egui::{
 };
 
 use super::App;
+use crate::model::PerDevice;
 use crate::ui::{
     action::Action,
     call_bar,
-    devices::DeviceKind,
     saved_sessions::ResumableSessions,
     settings::Panels,
     splitter::{self, Side},
@@ -31,7 +31,7 @@ impl App {
         let mut colours = std::mem::take(&mut self.colours);
         colours.update(&snapshot);
         let resume_offer = self.resumable.as_ref().map(ResumableSessions::label);
-        let missing_devices = DeviceKind::ALL.map(|kind| self.devices.is_missing(kind, ui.ctx()));
+        let missing_devices = PerDevice::from_fn(|kind| self.devices.is_missing(kind, ui.ctx()));
         let view = ViewState {
             snapshot: &snapshot,
             colours: &colours,

@@ -15,7 +15,7 @@ use super::*;
 use crate::{
     engine::VideoRef,
     media::VideoFrame,
-    model::fixtures::{session_id, session_status, snapshot_of},
+    model::fixtures::{session_id, session_status, snapshot_of, snapshot_with},
     model::{
         EndReason, ErrorCode, Failure, FailureCode, HubState, HubStatus, JoinTarget, Media,
         MediaTime, ParticipantId, ParticipantState, PeerId, Size, SourceState,
@@ -139,12 +139,12 @@ fn each_control_of_an_opened_sessions_card_sends_its_command() {
         enabled: false,
     };
     for (label, command) in [
-        ("Microphone in Conference", gate(Some("a"), MuteSwitch::Microphone)),
-        ("Camera in Conference", gate(Some("a"), MuteSwitch::Camera)),
+        ("Microphone in Conference", gate(Some("a"), MuteSwitch::MICROPHONE)),
+        ("Camera in Conference", gate(Some("a"), MuteSwitch::CAMERA)),
         ("Sound in Conference", gate(Some("a"), MuteSwitch::Listening)),
         ("Leave Conference", Command::Depart(Departure::Leave(session_id("a")))),
-        ("Microphone (M)", gate(None, MuteSwitch::Microphone)),
-        ("Camera (V)", gate(None, MuteSwitch::Camera)),
+        ("Microphone (M)", gate(None, MuteSwitch::MICROPHONE)),
+        ("Camera (V)", gate(None, MuteSwitch::CAMERA)),
         ("Sound (D)", gate(None, MuteSwitch::Listening)),
     ] {
         assert_eq!(click(&mut window, label), [command], "{label}");
@@ -322,8 +322,8 @@ fn shortcuts_work_unless_a_text_box_has_the_focus() {
     );
     let mute = |switch| vec![Command::SetEnabled { session: None, switch, enabled: false }];
     for (key, command) in [
-        (Key::M, mute(MuteSwitch::Microphone)),
-        (Key::V, mute(MuteSwitch::Camera)),
+        (Key::M, mute(MuteSwitch::MICROPHONE)),
+        (Key::V, mute(MuteSwitch::CAMERA)),
         (Key::D, mute(MuteSwitch::Listening)),
     ] {
         window.key_press(key);
@@ -382,7 +382,7 @@ fn holding_space_unmutes_the_microphone_and_presses_no_button() {
     window.get_by_label("Leave all").focus();
     window.run();
     let gate =
-        |open| Command::SetEnabled { session: None, switch: MuteSwitch::Microphone, enabled: open };
+        |open| Command::SetEnabled { session: None, switch: MuteSwitch::MICROPHONE, enabled: open };
     window.key_down(Key::Space);
     assert_eq!(sent_commands(&mut window), [gate(true)]);
     window.key_up(Key::Space);
@@ -392,8 +392,8 @@ fn holding_space_unmutes_the_microphone_and_presses_no_button() {
 #[test]
 fn a_failed_camera_can_be_switched_off() {
     let message = "no camera is connected; pick another".to_owned();
-    let camera = SourceState::Failed { message };
-    let mut window = window(LARGE, Snapshot { camera, ..Snapshot::default() });
+    let failed = snapshot_with(DeviceKind::CAMERA, SourceState::Failed { message });
+    let mut window = window(LARGE, failed);
     window.get_by_label("No camera is connected. Pick another.");
     click(&mut window, "Go on without a camera");
     assert_eq!(app(&mut window).settings.camera, "none".into());
@@ -432,7 +432,7 @@ fn a_muted_switch_unmutes_and_the_on_air_badges_follow_the_session() {
     one.enabled.microphone = false;
     let mut window = window(LARGE, snapshot_of(vec![one.clone()]));
     assert_eq!(window.query_all_by_label("ON AIR").count(), 2, "on the card and in the bar");
-    let gate = MuteSwitch::Microphone;
+    let gate = MuteSwitch::MICROPHONE;
     let command =
         Command::SetEnabled { session: Some(session_id("a")), switch: gate, enabled: true };
     assert_eq!(click(&mut window, "Microphone in Conference"), [command]);
@@ -461,7 +461,7 @@ fn pressing_a_key_rebinds_a_shortcut_and_a_used_key_is_refused_with_the_reason()
     click(&mut window, "Save");
     assert_eq!(app(&mut window).settings.keys.key_name(Bindable::Mute), "F9");
     let command =
-        Command::SetEnabled { session: None, switch: MuteSwitch::Microphone, enabled: false };
+        Command::SetEnabled { session: None, switch: MuteSwitch::MICROPHONE, enabled: false };
     window.key_press(Key::M);
     assert_eq!(sent_commands(&mut window), []);
     window.key_press(Key::F9);
@@ -525,8 +525,8 @@ fn only_visible_videos_are_taken() {
     app(&mut window).snapshot = Arc::new(off);
     window.run();
     assert!(!all(&mut window, None).video.contains(&local), "the camera is off");
-    assert!(all(&mut window, Some(DeviceKind::Camera)).video.contains(&local), "its menu shows it");
-    assert!(all(&mut window, Some(DeviceKind::Microphone)).microphone);
+    assert!(all(&mut window, Some(DeviceKind::CAMERA)).video.contains(&local), "its menu shows it");
+    assert!(all(&mut window, Some(DeviceKind::MICROPHONE)).microphone);
 }
 
 #[test]
@@ -534,7 +534,7 @@ fn a_device_that_opens_slowly_shows_a_text_and_can_be_switched_off() {
     let mut window = window(LARGE, Snapshot::default());
     let app_of = app(&mut window);
     app_of.settings.camera = "Logitech C920 (default)".into();
-    app_of.snapshot = Arc::new(Snapshot { camera: SourceState::Opening, ..Snapshot::default() });
+    app_of.snapshot = Arc::new(snapshot_with(DeviceKind::CAMERA, SourceState::Opening));
     // A step of the harness is a quarter of a second.
     window.run_steps(2);
     assert!(window.query_by_label("Go on without a camera").is_none(), "most devices open faster");

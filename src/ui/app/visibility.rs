@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::{
     engine::VideoRef,
-    model::{Media, MediaTime, ParticipantState, Snapshot, SourceState},
-    ui::{devices::DeviceKind, media_feeds::VisibleMedia, remote_tiles},
+    model::{DeviceKind, Media, MediaTime, ParticipantState, Snapshot, SourceState},
+    ui::{media_feeds::VisibleMedia, remote_tiles},
 };
 
 /// The videos that are visible and the streams whose audio level is shown. The local video is not
@@ -16,14 +16,14 @@ pub(super) fn visible_media(
     menu: Option<DeviceKind>,
 ) -> VisibleMedia {
     let mut media = VisibleMedia {
-        microphone: menu == Some(DeviceKind::Microphone),
+        microphone: menu == Some(DeviceKind::MICROPHONE),
         ..VisibleMedia::default()
     };
     let shows_own_video = visible.contains(&VideoRef::Local) && snapshot.enabled.camera;
-    if shows_own_video || menu == Some(DeviceKind::Camera) {
+    if shows_own_video || menu == Some(DeviceKind::CAMERA) {
         media.video.insert(VideoRef::Local);
     }
-    if snapshot.microphone == SourceState::Running {
+    if snapshot.devices.sources.microphone == SourceState::Running {
         media.levels.insert(VideoRef::Local);
     }
     for tile in remote_tiles::all(snapshot, MediaTime::default()) {

@@ -52,7 +52,7 @@ fn a_session_url_in_a_chat_is_joined_after_a_question_and_enter_joins_muted() {
     let join = Command::Join { target: target(), wait: true };
     assert_eq!(
         sent_commands(&mut window),
-        [join.clone(), mute_command(MuteSwitch::Microphone), mute_command(MuteSwitch::Camera)],
+        [join.clone(), mute_command(MuteSwitch::MICROPHONE), mute_command(MuteSwitch::CAMERA)],
         "both sources are muted before the session is joined"
     );
     assert!(window.query_by_label("Join at evil.example?").is_none());

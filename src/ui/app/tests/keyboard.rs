@@ -202,7 +202,7 @@ fn enter_presses_each_kind_of_control() {
     let mut window = window_with_expanded_sessions(LARGE);
     focus(&mut window, "Microphone in Conference");
     press(&mut window, Key::Enter);
-    let gate = MuteSwitch::Microphone;
+    let gate = MuteSwitch::MICROPHONE;
     let command =
         Command::SetEnabled { session: Some(session_id("red")), switch: gate, enabled: false };
     assert_eq!(sent_commands(&mut window), [command]);
@@ -344,7 +344,7 @@ fn space_is_push_to_talk_and_presses_buttons_only_if_rebound() {
     snapshot.enabled.microphone = false;
     let mut window = window(LARGE, snapshot);
     let talk =
-        |open| Command::SetEnabled { session: None, switch: MuteSwitch::Microphone, enabled: open };
+        |open| Command::SetEnabled { session: None, switch: MuteSwitch::MICROPHONE, enabled: open };
     let talks = |window: &mut Harness<'static, Option<App>>| {
         window.key_down(Key::Space);
         assert_eq!(sent_commands(window), [talk(true)]);
@@ -378,7 +378,7 @@ fn space_is_push_to_talk_and_presses_buttons_only_if_rebound() {
     let session = Some(session_id("a"));
     assert_eq!(
         sent_commands(&mut window),
-        [Command::SetEnabled { session, switch: MuteSwitch::Camera, enabled: false }]
+        [Command::SetEnabled { session, switch: MuteSwitch::CAMERA, enabled: false }]
     );
     press(&mut window, Key::Questionmark);
     window.get_by_label("Move through the controls and press one, as Space does.");

@@ -6,7 +6,10 @@ use eframe::egui::accesskit::{Role as NodeRole, Toggled};
 use egui_kittest::kittest::AccessKitNode;
 
 use super::*;
-use crate::{engine::VideoRef, model::RemovedParticipant};
+use crate::{
+    engine::VideoRef,
+    model::{PerDevice, PerSource, RemovedParticipant},
+};
 
 /// What is done to a window before its outline is taken.
 type WindowStep = fn(&mut Harness<'static, Option<App>>);
@@ -134,9 +137,15 @@ fn one_five_and_twenty_five_tiles_match_their_outlines() {
 fn errors_and_missing_devices_match_their_outline() {
     let failed = |message: &str| SourceState::Failed { message: message.to_owned() };
     let snapshot = Snapshot {
-        camera: failed("there is no camera; connect one"),
-        microphone: failed("microphone \"USB\" is in use by another program; close it there"),
-        speaker: failed("the speaker stopped asking for sound; it is tried again"),
+        devices: PerDevice {
+            sources: PerSource {
+                camera: failed("there is no camera; connect one"),
+                microphone: failed(
+                    "microphone \"USB\" is in use by another program; close it there",
+                ),
+            },
+            speaker: failed("the speaker stopped asking for sound; it is tried again"),
+        },
         hubs: vec![HubStatus { url: None, state: HubState::Connecting, guests: 0, endpoint: None }],
         ..Snapshot::default()
     };

@@ -5,6 +5,7 @@ use super::*;
 use crate::{
     devices::Device,
     model::{Enabled, HubEndpoint, HubOwner},
+    ui::devices::DEVICES,
 };
 
 #[test]
@@ -14,8 +15,8 @@ fn a_session_switch_that_is_muted_everywhere_shows_it_and_still_works() {
     snapshot.enabled = Enabled { microphone: false, camera: false, listening: false };
     let mut window = window(LARGE, snapshot);
     for (name, gate) in [
-        ("Microphone", MuteSwitch::Microphone),
-        ("Camera", MuteSwitch::Camera),
+        ("Microphone", MuteSwitch::MICROPHONE),
+        ("Camera", MuteSwitch::CAMERA),
         ("Sound", MuteSwitch::Listening),
     ] {
         assert!(
@@ -83,7 +84,7 @@ fn the_local_panel_shows_how_many_sessions_are_sent_to() {
     ] {
         window(LARGE, snapshot_of(sessions)).get_by_label(text);
     }
-    let alone = Snapshot { camera: SourceState::Running, ..Snapshot::default() };
+    let alone = snapshot_with(DeviceKind::CAMERA, SourceState::Running);
     window(LARGE, alone).get_by_label("Only you see this");
 }
 
@@ -92,7 +93,7 @@ fn a_missing_default_device_shows_a_warning_before_it_is_used() {
     let mut window = window(LARGE, Snapshot::default());
     let headset = Device { id: "usb-1".to_owned(), name: "Headset".to_owned(), is_default: true };
     let shows_warning = |window: &mut Harness<'static, Option<App>>, devices: &[Device]| {
-        app(window).devices.set_answer(DeviceKind::Microphone, devices);
+        app(window).devices.set_answer(DeviceKind::MICROPHONE, devices);
         window.run();
         window.query_by_label("No microphone found. You can join to watch and listen.").is_some()
     };
@@ -106,7 +107,7 @@ fn a_missing_default_device_shows_a_warning_before_it_is_used() {
     assert!(!shows_warning(&mut window, &[]), "the tone is no device");
     app(&mut window).settings.microphone = "default".into();
     let message = "microphone in use".to_owned();
-    let failed = Snapshot { microphone: SourceState::Failed { message }, ..Snapshot::default() };
+    let failed = snapshot_with(DeviceKind::MICROPHONE, SourceState::Failed { message });
     app(&mut window).snapshot = Arc::new(failed);
     assert!(!shows_warning(&mut window, &[]), "the device error is more precise");
     window.get_by_label("Microphone in use.");
@@ -115,7 +116,7 @@ fn a_missing_default_device_shows_a_warning_before_it_is_used() {
 #[test]
 fn one_sentence_names_all_missing_devices() {
     let mut window = window(LARGE, Snapshot::default());
-    for device in DeviceKind::ALL {
+    for device in DEVICES {
         app(&mut window).devices.set_answer(device, &[]);
     }
     window.run();
