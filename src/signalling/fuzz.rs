@@ -46,33 +46,63 @@ pub fn rooms(data: &[u8]) {
     }
 }
 
-/// Feeds bytes to the HTTP server of a hub, and checks its response.
+/// Feeds bytes to the HTTP server of a hub, and checks its responses.
 pub fn request(data: &[u8]) {
-    let answer = hub::http_response(data);
-    let answer = String::from_utf8(answer).expect("a hub answers in UTF-8");
-    // A request of HTTP/1.0 gets a response of HTTP/1.0.
-    let status = ["HTTP/1.1 ", "HTTP/1.0 "].iter().find_map(|start| answer.strip_prefix(start));
-    let Some(status) = status else {
-        return assert_eq!(answer, "", "a response has a status line");
-    };
-    if !status.starts_with("200 ") && !status.starts_with("101 ") {
-        return;
+    let answers = String::from_utf8(hub::http_response(data)).expect("a hub answers in UTF-8");
+    let (mut requests, mut answers) = (data, answers.as_str());
+    while !answers.is_empty() {
+        // A request of HTTP/1.0 gets a response of HTTP/1.0.
+        let answer =
+            ["HTTP/1.1 ", "HTTP/1.0 "].iter().find_map(|start| answers.strip_prefix(start));
+        let answer = answer.expect("a response has a status line");
+        let (fields, body) = answer.split_once("\r\n\r\n").expect("and a complete head");
+        if fields.starts_with("100 ") {
+            answers = body;
+            continue;
+        }
+        let is_accepted = fields.starts_with("200 ") || fields.starts_with("101 ");
+        if !is_accepted {
+            return assert_eq!(&body[body_length(fields, body)..], "", "a refusal is the last one");
+        }
+        let head;
+        (head, requests) = split_accepted(requests);
+        let has_body = check_accepted(head);
+        let length = if head.starts_with(b"HEAD ") { 0 } else { body_length(fields, body) };
+        answers = &body[length..];
+        let is_upgrade = fields.starts_with("101 ");
+        assert!(!(is_upgrade && has_body), "no body");
+        if is_upgrade || has_body {
+            return assert_eq!(answers, "", "the next head cannot be inspected");
+        }
     }
-    // All programs on the path must interpret an accepted request in the same way. Empty lines
-    // before the request are skipped.
-    let mut data = data;
-    while let Some(remainder) = data.strip_prefix(b"\r\n") {
-        data = remainder;
+}
+
+/// The length of a response's body; of one without the field, all that there is.
+fn body_length(fields: &str, body: &str) -> usize {
+    let length = fields.lines().find_map(|line| line.strip_prefix("content-length: "));
+    length.map_or(0, |length| length.parse().expect("a number")).min(body.len())
+}
+
+/// Cuts the head of the first request off. All programs on the path must find the same end of it.
+fn split_accepted(mut requests: &[u8]) -> (&[u8], &[u8]) {
+    // Empty lines before a request are skipped.
+    while let Some(remainder) = requests.strip_prefix(b"\r\n") {
+        requests = remainder;
     }
-    let end = data
-        .windows(4)
-        .position(|four| four == b"\r\n\r\n")
-        .expect("an accepted request has a complete head");
-    let lines: Vec<_> = data[..end].split(|byte| *byte == b'\n').collect();
+    let end = requests.windows(4).position(|four| four == b"\r\n\r\n");
+    let (head, remainder) =
+        requests.split_at(end.expect("an accepted request has a complete head"));
+    (head, &remainder[4..])
+}
+
+/// Checks that all programs on the path interpret the head of an accepted request in the same way.
+/// Returns whether a body may follow.
+fn check_accepted(head: &[u8]) -> bool {
+    let lines: Vec<_> = head.split(|byte| *byte == b'\n').collect();
     let (last, others) = lines.split_last().expect("a head has at least one line");
     assert!(others.iter().all(|line| line.ends_with(b"\r")), "no bare line feed");
     let fields: Vec<_> = others[1.min(others.len())..].iter().chain([last]).collect();
-    let is_field = |name: &[u8]| {
+    let count = |name: &[u8]| {
         let begins = |line: &&&&[u8]| {
             line.len() > name.len()
                 && line[..name.len()].eq_ignore_ascii_case(name)
@@ -80,10 +110,8 @@ pub fn request(data: &[u8]) {
         };
         fields.iter().filter(begins).count()
     };
-    assert_eq!(is_field(b"host"), 1, "one host");
-    if status.starts_with("101 ") {
-        assert_eq!(is_field(b"content-length") + is_field(b"transfer-encoding"), 0, "no body");
-    }
+    assert_eq!(count(b"host"), 1, "one host");
+    count(b"content-length") + count(b"transfer-encoding") > 0
 }
 
 /// Feeds a message of a malicious hub to the client's parser.

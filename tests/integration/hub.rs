@@ -9,6 +9,7 @@ mod identity;
 mod requests;
 #[cfg(target_os = "linux")]
 mod tls;
+mod web;
 
 use std::{
     net::SocketAddr,
@@ -272,7 +273,9 @@ async fn a_request_head_that_is_too_long_is_refused() {
 async fn pages_describe_themselves_and_echo_no_input() {
     with_timeout(async {
         let hub = start_hub().await;
-        let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let get = |path: &str| {
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        };
         let root = http_exchange(hub.address(), &get("/")).await;
         assert!(
             root.starts_with("HTTP/1.1 200") && root.ends_with(r#"{"quintet":{"protocol":1}}"#)
@@ -302,7 +305,7 @@ async fn pages_describe_themselves_and_echo_no_input() {
 async fn whether_a_session_is_open_does_not_show_in_its_page() {
     with_timeout(async {
         let hub = start_hub().await;
-        let head = "GET /s/secret HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let head = "GET /s/secret HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
         let body = |page: String| page.split_once("\r\n\r\n").unwrap().1.to_owned();
         let before = body(http_exchange(hub.address(), head).await);
         let mut opener = RawClient::hello(&hub).await;
@@ -421,7 +424,8 @@ async fn a_dropped_hub_closes_its_connections_and_its_port() {
     .await;
 }
 
-/// The response of a server to a request, up to the end of the connection.
+/// The response of a server to a request, up to the end of the connection. A hub keeps it open
+/// after a page, for five seconds, unless the request asks for its end.
 async fn http_exchange(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();

@@ -25,8 +25,9 @@ use tokio_tungstenite::{
 use tracing::debug;
 
 use super::{
+    http_connection::SentChallenge,
     limits::MESSAGE_RATE,
-    listener::{ConnectionUpdate, HubCx, SentChallenge},
+    listener::{ConnectionUpdate, HubCx},
     outbox::{CloseCause, MAX_BYTES, Outbox, OutboxReceiver, WeakOutbox, outbox},
     parse::{self, MessageRejection},
     rooms_actor::{ConnectionEvent, fresh_secret},

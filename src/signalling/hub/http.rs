@@ -1,100 +1,209 @@
 //! The responses of the HTTP port: upgrades to WebSockets, and pages for people.
 
+use std::{error::Error, time::Duration};
+
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
-    body::{Body as _, Incoming},
+    body::{Body, Incoming},
     header::{self, HeaderName, HeaderValue},
     upgrade::OnUpgrade,
 };
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio::time::timeout;
 
-use super::host_and_origin::{self, HostNames, RequestRefusal};
-use crate::model::{HubUrl, PROTOCOL, SessionId};
+use super::{
+    handshake,
+    host_and_origin::{self, HostNames, RequestRefusal},
+    listener::HubCx,
+    routes::{self, Route},
+};
+use crate::model::{HubUrl, MAX_MESSAGE_BYTES, PROTOCOL, SessionId};
 
 /// A response of the hub.
-type HttpResponse = Response<Full<Bytes>>;
+pub(super) type HttpResponse = Response<Full<Bytes>>;
 
 /// The content security policy of a page: its own style, nothing else.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
 
-/// Responds to a request; returns the upgrade of the connection if it becomes a WebSocket.
+/// The longest body of a request, in bytes: the same as that of a message on the WebSocket.
+const MAX_BODY_BYTES: usize = MAX_MESSAGE_BYTES;
+
+/// The time limit for the body of a request, from the end of its head.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The answer to a request.
+#[derive(Debug)]
+pub(super) enum Reply {
+    /// A response.
+    Response(HttpResponse),
+    /// The response to a WebSocket handshake, and the upgrade that follows it.
+    WebSocket(HttpResponse, OnUpgrade),
+}
+
+/// Why a request is refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Refusal {
+    /// It comes from a web page that must not send it, or was sent to another host.
+    Request(RequestRefusal),
+    /// Its head has a line that other programs on the path may read differently.
+    BareLineFeed,
+    /// Its body is longer than [`MAX_BODY_BYTES`].
+    BodyTooLong,
+    /// Its body did not come within [`BODY_TIMEOUT`].
+    BodyTooSlow,
+    /// Its body is not what its head announces.
+    BrokenBody,
+    /// Nothing is at its path.
+    NotFound,
+    /// The endpoint has only these methods, and `HEAD` with `GET`.
+    NoSuchMethod(&'static [Method]),
+    /// The endpoint is a WebSocket.
+    UpgradeRequired,
+    /// A WebSocket handshake has no body: a proxy on the path might take it for another request.
+    HandshakeBody,
+    /// The hub has too many connections.
+    TooManyConnections,
+}
+
+impl From<RequestRefusal> for Refusal {
+    fn from(refusal: RequestRefusal) -> Self {
+        Self::Request(refusal)
+    }
+}
+
+impl Refusal {
+    /// The response, which closes the connection.
+    pub(super) fn into_response(self) -> HttpResponse {
+        let (status, text) = self.status_and_text();
+        let mut response = plain_text(status, text);
+        let headers = response.headers_mut();
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        match self {
+            Self::NoSuchMethod(methods) => {
+                let allow = HeaderValue::try_from(routes::allow(methods));
+                headers.insert(header::ALLOW, allow.expect("methods are a header's value"));
+            }
+            Self::UpgradeRequired => {
+                headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close, Upgrade"));
+                headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            }
+            Self::TooManyConnections => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+            }
+            Self::Request(_)
+            | Self::BareLineFeed
+            | Self::BodyTooLong
+            | Self::BodyTooSlow
+            | Self::BrokenBody
+            | Self::NotFound
+            | Self::HandshakeBody => {}
+        }
+        response
+    }
+
+    const fn status_and_text(self) -> (StatusCode, &'static str) {
+        match self {
+            Self::Request(refusal) => refusal.response(),
+            Self::BareLineFeed => (
+                StatusCode::BAD_REQUEST,
+                "a line of a request's head ends in a carriage return and a line feed",
+            ),
+            Self::BodyTooLong => (StatusCode::PAYLOAD_TOO_LARGE, "this request is too long"),
+            Self::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "this request came too slowly"),
+            Self::BrokenBody => (StatusCode::BAD_REQUEST, "this request is not complete"),
+            Self::NotFound => {
+                (StatusCode::NOT_FOUND, "there is nothing here; this is a Quintet hub")
+            }
+            Self::NoSuchMethod(_) => {
+                (StatusCode::METHOD_NOT_ALLOWED, "this cannot be done here; see the field Allow")
+            }
+            Self::UpgradeRequired => (
+                StatusCode::UPGRADE_REQUIRED,
+                "this is where Quintet's WebSocket connections begin (RFC 6455, version 13)",
+            ),
+            Self::HandshakeBody => {
+                (StatusCode::BAD_REQUEST, "a request that opens a connection has no body")
+            }
+            Self::TooManyConnections => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "this hub has too many connections, or too many from your address; try again later",
+            ),
+        }
+    }
+}
+
+/// Responds to a request: checks who sent it, finds its endpoint, reads its body.
+pub(super) async fn respond(request: Request<Incoming>, cx: &HubCx) -> Reply {
+    let reply = handle(request, cx).await;
+    reply.unwrap_or_else(|refusal| Reply::Response(refusal.into_response()))
+}
+
+async fn handle(request: Request<Incoming>, cx: &HubCx) -> Result<Reply, Refusal> {
+    check_sender(&request, &cx.names)?;
+    if request.body().size_hint().lower() > MAX_BODY_BYTES as u64 {
+        return Err(Refusal::BodyTooLong);
+    }
+    let key = handshake::accept_key(&request);
+    let route = Route::of(request.uri().path(), key.is_some())?;
+    route.check_method(request.method())?;
+    let page = match route {
+        Route::Signal => {
+            let (response, upgrade) = handshake::accept(request, key.as_deref())?;
+            return Ok(Reply::WebSocket(response, upgrade));
+        }
+        Route::Root => root(),
+        Route::SessionPage(session) => session_page(&session, &cx.link_base.current()),
+        Route::BrokenLink => broken_link_page(),
+    };
+    // No endpoint uses one yet.
+    let _body = read_body(request.into_body()).await?;
+    Ok(Reply::Response(page))
+}
+
+/// Checks the host of every request, and the origin of those that do more than read a page.
+fn check_sender<B>(request: &Request<B>, names: &HostNames) -> Result<(), RequestRefusal> {
+    host_and_origin::check_host(request.uri(), request.headers(), names)?;
+    if !request.method().is_safe() || request.headers().contains_key(header::UPGRADE) {
+        host_and_origin::check_origin(request.headers(), names)?;
+    }
+    Ok(())
+}
+
+/// The whole body of a request.
 ///
-/// Only the end of the path counts, so that a proxy may add a prefix.
-pub(super) fn respond(
-    mut request: Request<Incoming>,
-    link_base: &HubUrl,
-    names: &HostNames,
-) -> (HttpResponse, Option<OnUpgrade>) {
-    if let Err(refusal) = host_and_origin::check_host(request.uri(), request.headers(), names) {
-        return (refused(refusal), None);
+/// # Errors
+/// [`Refusal::BodyTooLong`], [`Refusal::BodyTooSlow`] or [`Refusal::BrokenBody`].
+async fn read_body<B>(body: B) -> Result<Bytes, Refusal>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let body = timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY_BYTES).collect()).await;
+    match body.map_err(|_| Refusal::BodyTooSlow)? {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Refusal::BodyTooLong),
+        Err(_) => Err(Refusal::BrokenBody),
     }
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut response =
-            plain_text(StatusCode::METHOD_NOT_ALLOWED, "this hub answers GET and HEAD only");
-        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return (response, None);
-    }
-    let key = accept_key(request.headers()).filter(|_| request.method() == Method::GET);
-    let path = request.uri().path();
-    // A session may be called `signal`: its page is not the WebSocket endpoint.
-    if !path.ends_with("/signal") || (key.is_none() && path.ends_with("/s/signal")) {
-        return (page(path, link_base), None);
-    }
-    let Some(key) = key else { return (upgrade_required(), None) };
-    if let Err(refusal) = host_and_origin::check_origin(request.headers(), names) {
-        return (refused(refusal), None);
-    }
-    let body_fields = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
-    if body_fields.iter().any(|field| request.headers().contains_key(field))
-        || !request.body().is_end_stream()
-    {
-        // A proxy on the path might take the body for another request.
-        let text = "a request that opens a connection has no body";
-        return (plain_text(StatusCode::BAD_REQUEST, text), None);
-    }
-    let upgrade = hyper::upgrade::on(&mut request);
-    (switching_protocols(&key), Some(upgrade))
 }
 
-fn refused(refusal: RequestRefusal) -> HttpResponse {
-    let (status, text) = refusal.response();
-    plain_text(status, text)
+/// Whether the head of a request says that a body follows, which may be empty.
+pub(super) fn has_body_fields(headers: &HeaderMap) -> bool {
+    [header::CONTENT_LENGTH, header::TRANSFER_ENCODING]
+        .iter()
+        .any(|field| headers.contains_key(field))
 }
 
-/// The response to a request that other programs on the path may read differently.
-pub(super) fn bare_line_feed() -> HttpResponse {
-    let text = "a line of a request's head ends in a carriage return and a line feed";
-    plain_text(StatusCode::BAD_REQUEST, text)
+/// Tells the client that the connection is closed after this response.
+pub(super) fn close_after(response: &mut HttpResponse) {
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().entry(header::CONNECTION).or_insert(close);
 }
 
-/// The response while the hub has too many connections.
-pub(super) fn too_many_connections() -> HttpResponse {
-    let text = "this hub has too many connections, or too many from your address; try again later";
-    let mut response = plain_text(StatusCode::SERVICE_UNAVAILABLE, text);
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
-    response
-}
-
-/// The page at a path.
-fn page(path: &str, link_base: &HubUrl) -> HttpResponse {
-    // A session link may end in a slash, unless the id is empty then.
-    let trimmed = path.strip_suffix('/').unwrap_or(path);
-    if let Some((_, id)) = trimmed.rsplit_once("/s/").filter(|(_, id)| !id.contains('/')) {
-        return match SessionId::parse(id) {
-            Ok(session) => session_page(&session, link_base),
-            Err(_) => no_session_page(),
-        };
-    }
-    if trimmed.ends_with("/s") {
-        return no_session_page();
-    }
-    if path.ends_with('/') {
-        let text = format!(r#"{{"quintet":{{"protocol":{PROTOCOL}}}}}"#);
-        return response(StatusCode::OK, "application/json", text);
-    }
-    plain_text(StatusCode::NOT_FOUND, "there is nothing here; this is a Quintet hub")
+fn root() -> HttpResponse {
+    let text = format!(r#"{{"quintet":{{"protocol":{PROTOCOL}}}}}"#);
+    response(StatusCode::OK, "application/json", text)
 }
 
 /// The same page for every id: it does not show whether the session is open.
@@ -116,7 +225,7 @@ fn session_page(session: &SessionId, link_base: &HubUrl) -> HttpResponse {
     )
 }
 
-fn no_session_page() -> HttpResponse {
+fn broken_link_page() -> HttpResponse {
     html(
         StatusCode::NOT_FOUND,
         "<h1>Not a link of a session</h1>\n\
@@ -150,8 +259,6 @@ fn response(status: StatusCode, kind: &'static str, text: String) -> HttpRespons
     for (name, value) in [
         (header::CONTENT_TYPE, kind),
         (header::CACHE_CONTROL, "no-store"),
-        // One request on each connection: an idle one would take the place of a WebSocket.
-        (header::CONNECTION, "close"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         // The path is an invitation: it is not sent to other sites.
         (header::REFERRER_POLICY, "no-referrer"),
@@ -161,45 +268,6 @@ fn response(status: StatusCode, kind: &'static str, text: String) -> HttpRespons
     ] {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
-    response
-}
-
-/// The `Sec-WebSocket-Accept` of a handshake (RFC 6455, section 4.2.1); `None` if the request is
-/// not a valid handshake.
-fn accept_key(headers: &HeaderMap) -> Option<String> {
-    let has =
-        |name: header::HeaderName, wanted: &str| {
-            headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).any(|value| {
-                value.split(',').any(|token| token.trim().eq_ignore_ascii_case(wanted))
-            })
-        };
-    let key = headers.get(header::SEC_WEBSOCKET_KEY)?;
-    let is_valid = has(header::CONNECTION, "upgrade")
-        && has(header::UPGRADE, "websocket")
-        && has(header::SEC_WEBSOCKET_VERSION, "13")
-        // 16 bytes in base 64.
-        && key.len() == 24;
-    is_valid.then(|| derive_accept_key(key.as_bytes()))
-}
-
-fn switching_protocols(key: &str) -> HttpResponse {
-    let mut response = Response::new(Full::default());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    let key = HeaderValue::from_str(key).expect("base 64 is a header's value");
-    headers.insert(header::SEC_WEBSOCKET_ACCEPT, key);
-    response
-}
-
-fn upgrade_required() -> HttpResponse {
-    let text = "this is where Quintet's WebSocket connections begin (RFC 6455, version 13)";
-    let mut response = plain_text(StatusCode::UPGRADE_REQUIRED, text);
-    let headers = response.headers_mut();
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(header::CONNECTION, HeaderValue::from_static("close, Upgrade"));
-    headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
     response
 }
 
@@ -221,8 +289,6 @@ fn escape_html(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::BodyExt;
-
     use super::*;
 
     async fn text(response: HttpResponse) -> (u16, String) {
@@ -237,27 +303,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_sessions_page_shows_the_command_and_escapes_it() {
-        let (status, page) = text(page("/s/town-hall", &base())).await;
+        let session = SessionId::parse("town-hall").unwrap();
+        let (status, page) = text(session_page(&session, &base())).await;
         assert_eq!(status, 200);
         let command = "quintet join http://192.168.1.5:7340/x&#39;&amp;y/s/town-hall<";
         assert!(page.contains(command), "{page}");
         assert!(page.contains("paste it into the box"), "{page}");
-    }
-
-    #[tokio::test]
-    async fn only_the_end_of_the_path_counts() {
-        for path in ["/s/a", "/s/a/", "/quintet/s/a", "/x/y/s/a", "/s/s/s/s"] {
-            assert_eq!(text(page(path, &base())).await.0, 200, "{path}");
-        }
-        for path in ["/s/", "/s", "/x/s/", "/s/-a", "/s/%3Cb%3E", "/s/a/b", "/favicon.ico"] {
-            let (status, page) = text(page(path, &base())).await;
-            assert_eq!(status, 404, "{path}");
-            assert!(!page.contains("%3C") && !page.contains("-a"), "nothing is echoed: {page}");
-        }
-        for path in ["/", "/quintet/"] {
-            let (status, page) = text(page(path, &base())).await;
-            assert_eq!((status, page.as_str()), (200, r#"{"quintet":{"protocol":1}}"#));
-        }
     }
 
     #[test]
@@ -266,23 +317,5 @@ mod tests {
             escape_html("<a b=\"c\" d='e'>&"),
             "&lt;a b=&quot;c&quot; d=&#39;e&#39;&gt;&amp;"
         );
-    }
-
-    #[test]
-    fn a_handshake_is_accepted_as_the_standard_says() {
-        let mut headers = HeaderMap::new();
-        for (name, value) in [
-            (header::CONNECTION, "keep-alive, Upgrade"),
-            (header::UPGRADE, "WebSocket"),
-            (header::SEC_WEBSOCKET_VERSION, "13"),
-            (header::SEC_WEBSOCKET_KEY, "dGhlIHNhbXBsZSBub25jZQ=="),
-        ] {
-            assert_eq!(accept_key(&headers), None);
-            headers.insert(name, HeaderValue::from_static(value));
-        }
-        // The example of RFC 6455, section 1.3.
-        assert_eq!(accept_key(&headers).as_deref(), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
-        headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("12"));
-        assert_eq!(accept_key(&headers), None);
     }
 }

@@ -2,8 +2,10 @@
 
 mod connection;
 mod connection_limiter;
+mod handshake;
 mod host_and_origin;
 mod http;
+mod http_connection;
 mod identity;
 mod join_queue;
 mod limits;
@@ -17,6 +19,7 @@ mod probe;
 mod proxy;
 mod request_head;
 mod rooms_actor;
+mod routes;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -59,7 +62,7 @@ pub(super) fn http_response(request: &[u8]) -> Vec<u8> {
             .build()
             .expect("a runtime without sockets");
     }
-    RUNTIME.with(|runtime| runtime.block_on(listener::respond_to_bytes(request)))
+    RUNTIME.with(|runtime| runtime.block_on(http_connection::respond_to_bytes(request)))
 }
 
 /// The default port of a hub; programs look for a hub there.

@@ -67,6 +67,11 @@ pub(super) struct Clock {
 }
 
 impl Clock {
+    /// A clock that starts now.
+    pub(super) fn started_now() -> Self {
+        Self { start: Instant::now() }
+    }
+
     /// The time now.
     pub(super) fn now(self) -> MediaTime {
         MediaTime::from_micros(self.start.elapsed().as_micros() as u64)
@@ -122,7 +127,7 @@ impl RoomsActor {
         link_base: watch::Receiver<HubUrl>,
     ) -> (Self, mpsc::Sender<(ConnectionId, ConnectionEvent)>) {
         let (sender, events) = mpsc::channel(EVENT_QUEUE);
-        let clock = Clock { start: Instant::now() };
+        let clock = Clock::started_now();
         let actor = Self {
             rooms,
             clock,

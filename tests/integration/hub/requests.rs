@@ -10,8 +10,11 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use super::{RawClient, http_exchange};
 use crate::rig::in_process_hub::{MESH, join, open, start_hub, with_timeout};
 
+/// The fields of a request after which the hub closes the connection.
+const HOST_AND_CLOSE: &str = "Host: localhost\r\nConnection: close";
+
 /// The request of a browser that opens a WebSocket.
-fn upgrade_request(host: &str, origin: &str) -> String {
+pub(super) fn upgrade_request(host: &str, origin: &str) -> String {
     format!(
         "GET /signal HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\nConnection: Upgrade\r\n\
          Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
@@ -52,7 +55,7 @@ async fn a_hub_answers_to_the_public_name_that_it_was_given() {
         let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into();
         let options = HubOptions { public: Some(public), ..HubOptions::at(listen) };
         let hub = Hub::start(options).await.unwrap();
-        let page = "GET /s/a HTTP/1.1\r\nHost: hub.example\r\n\r\n";
+        let page = "GET /s/a HTTP/1.1\r\nHost: hub.example\r\nConnection: close\r\n\r\n";
         assert_eq!(status(&hub, page).await, 200);
         // A proxy that replaces the host.
         let behind = upgrade_request(&hub.address().to_string(), "https://other.example");
@@ -80,7 +83,8 @@ async fn a_request_without_one_valid_host_and_one_origin_is_refused() {
         ] {
             assert_eq!(status(&hub, &format!("{head}\r\n")).await, 400, "{head}");
         }
-        let absolute = format!("GET http://{own}/ HTTP/1.1\r\nHost: {own}\r\n\r\n");
+        let absolute =
+            format!("GET http://{own}/ HTTP/1.1\r\nHost: {own}\r\nConnection: close\r\n\r\n");
         assert_eq!(status(&hub, &absolute).await, 200);
         let origin = format!("http://{own}");
         let twice = upgrade_request(&own.to_string(), &format!("{origin}\r\nOrigin: {origin}"));
@@ -112,7 +116,7 @@ async fn head_gets_the_response_of_get_without_the_body() {
         let hub = start_hub().await;
         for (path, status) in [("/s/town-hall", 200), ("/", 200), ("/x", 404), ("/signal", 426)] {
             let request =
-                |method: &str| format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+                |method: &str| format!("{method} {path} HTTP/1.1\r\n{HOST_AND_CLOSE}\r\n\r\n");
             let get = http_exchange(hub.address(), &request("GET")).await;
             let head = http_exchange(hub.address(), &request("HEAD")).await;
             let (fields, page) = head.split_once("\r\n\r\n").unwrap();
@@ -133,7 +137,7 @@ async fn every_response_forbids_search_engines_to_list_it() {
     with_timeout(async {
         let hub = start_hub().await;
         for path in ["/", "/s/town-hall", "/s/", "/robots.txt", "/signal"] {
-            let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            let request = format!("GET {path} HTTP/1.1\r\n{HOST_AND_CLOSE}\r\n\r\n");
             let answer = http_exchange(hub.address(), &request).await;
             assert!(answer.contains("x-robots-tag: noindex"), "{answer}");
         }
@@ -145,8 +149,8 @@ async fn every_response_forbids_search_engines_to_list_it() {
 async fn a_session_called_signal_has_a_page_too() {
     with_timeout(async {
         let hub = start_hub().await;
-        let request = "GET /s/signal HTTP/1.1\r\nHost: localhost\r\n\r\n";
-        let page = http_exchange(hub.address(), request).await;
+        let request = format!("GET /s/signal HTTP/1.1\r\n{HOST_AND_CLOSE}\r\n\r\n");
+        let page = http_exchange(hub.address(), &request).await;
         assert!(page.contains("/s/signal<"), "{page}");
     })
     .await;
