@@ -1,10 +1,12 @@
 //! Encoders whose output is shared by all subscribers: H.264 for video, Opus for audio.
 
+mod audio;
 mod h264;
 mod keyframe_pacer;
 mod opus;
 mod video;
 
+pub use audio::AudioEncoder;
 pub use h264::{EncodeError, EncodedFrame, H264Encoder};
 pub use keyframe_pacer::{KEYFRAME_SPACING, KeyframePacer};
 pub use opus::OpusEncoder;

@@ -9,14 +9,13 @@ use tokio::sync::mpsc;
 
 use super::{EngineOptions, event_loop::EngineEvent};
 use crate::{
-    audio::LevelWindow,
     capture::{AudioCapture, SourceSpec, VideoCapture},
     conference::Input,
-    encode::{OpusEncoder, VideoEncoder, VideoSettings},
+    encode::{AudioEncoder, VideoEncoder, VideoSettings},
     files::SourceClaim,
     media::{
-        AudioBlock, EncodedAudio, EncodedVideo, Fanout, MAX_LAG, Meter, SILENCE_DBFS, Slot,
-        Subscription, Tee, VideoFrame, VideoRef, VideoSinks,
+        AudioBlock, EncodedAudio, EncodedVideo, Fanout, MAX_LAG, Meter, Slot, Subscription, Tee,
+        VideoFrame, VideoRef, VideoSinks,
     },
     model::{Bitrate, Counts, DeviceKind, Layer, SourceState},
 };
@@ -37,10 +36,10 @@ pub(super) struct LocalMedia {
     events: mpsc::Sender<EngineEvent>,
     demand: CaptureDemand,
     camera: Option<VideoCapture>,
-    encoder: Option<VideoEncoder>,
+    video_encoder: Option<VideoEncoder>,
     microphone: Option<AudioCapture>,
-    /// The Opus encoder, while no microphone uses it.
-    idle_opus_encoder: Arc<Slot<OpusEncoder>>,
+    /// The audio encoder, while no microphone uses it.
+    idle_audio_encoder: Arc<Slot<AudioEncoder>>,
     frames: Tee<VideoFrame>,
     meter: Meter,
     video: Fanout<EncodedVideo>,
@@ -83,9 +82,9 @@ impl LocalMedia {
             events,
             demand: CaptureDemand::default(),
             camera: None,
-            encoder: None,
+            video_encoder: None,
             microphone: None,
-            idle_opus_encoder: Arc::default(),
+            idle_audio_encoder: Arc::default(),
             frames,
             meter,
             video: Fanout::default(),
@@ -151,20 +150,20 @@ impl LocalMedia {
 
     fn update_camera(&mut self) {
         if !self.demand.camera || self.camera_spec == SourceSpec::None {
-            (self.camera, self.encoder) = (None, None);
+            (self.camera, self.video_encoder) = (None, None);
             return self.report_state(DeviceKind::CAMERA, SourceState::Idle);
         }
-        if self.encoder.is_none() {
-            self.encoder = self.start_encoder();
+        if self.video_encoder.is_none() {
+            self.video_encoder = self.start_video_encoder();
         }
-        if self.camera.is_none() && self.encoder.is_some() {
+        if self.camera.is_none() && self.video_encoder.is_some() {
             let notify = self.state_callback(DeviceKind::CAMERA, |counters| &counters.cameras);
             let (spec, frames) = (&self.camera_spec, self.frames.clone());
             self.camera = Some(VideoCapture::start(spec, &self.display_name, frames, notify));
         }
     }
 
-    fn start_encoder(&self) -> Option<VideoEncoder> {
+    fn start_video_encoder(&self) -> Option<VideoEncoder> {
         let events = self.events.clone();
         let fail = move |error: &dyn std::fmt::Display| {
             let message = format!("the video cannot be encoded: {error}");
@@ -182,24 +181,12 @@ impl LocalMedia {
     fn update_microphone(&mut self) {
         if !self.demand.microphone || self.microphone_spec == SourceSpec::None {
             self.microphone = None;
-            self.meter.set(SILENCE_DBFS);
             return self.report_state(DeviceKind::MICROPHONE, SourceState::Idle);
         }
         if self.microphone.is_none()
-            && let Some(encoder) = self.take_opus_encoder()
+            && let Some(mut encoder) = self.take_audio_encoder()
         {
-            let (meter, audio) = (self.meter.clone(), self.audio.clone());
-            let mut level = LevelWindow::default();
-            let mut encoder = BorrowedEncoder {
-                encoder: Some(encoder),
-                return_to: Arc::clone(&self.idle_opus_encoder),
-            };
-            let sink = move |block: &AudioBlock| {
-                meter.set(level.push(&block.samples));
-                if let Some(packet) = encoder.encode(block) {
-                    audio.publish(packet);
-                }
-            };
+            let sink = move |block: &AudioBlock| encoder.encode(block);
             let notify =
                 self.state_callback(DeviceKind::MICROPHONE, |counters| &counters.microphones);
             let spec = &self.microphone_spec;
@@ -208,11 +195,14 @@ impl LocalMedia {
     }
 
     /// Returns the encoder that the last microphone used, or creates the first one.
-    fn take_opus_encoder(&self) -> Option<OpusEncoder> {
-        if let Some(encoder) = self.idle_opus_encoder.take() {
-            return Some(encoder);
-        }
-        match OpusEncoder::new() {
+    fn take_audio_encoder(&self) -> Option<BorrowedEncoder> {
+        let encoder = self.idle_audio_encoder.take().or_else(|| self.new_audio_encoder())?;
+        let return_to = Arc::clone(&self.idle_audio_encoder);
+        Some(BorrowedEncoder { encoder: Some(encoder), return_to })
+    }
+
+    fn new_audio_encoder(&self) -> Option<AudioEncoder> {
+        match AudioEncoder::new(self.meter.clone(), self.audio.clone()) {
             Ok(encoder) => {
                 self.counters.audio_encoders.fetch_add(1, Ordering::Relaxed);
                 Some(encoder)
@@ -248,19 +238,22 @@ impl LocalMedia {
 
 /// An encoder that is put back when its microphone is closed, so that the next microphone uses it.
 struct BorrowedEncoder {
-    encoder: Option<OpusEncoder>,
-    return_to: Arc<Slot<OpusEncoder>>,
+    encoder: Option<AudioEncoder>,
+    return_to: Arc<Slot<AudioEncoder>>,
 }
 
 impl BorrowedEncoder {
-    fn encode(&mut self, block: &AudioBlock) -> Option<EncodedAudio> {
-        self.encoder.as_mut()?.encode(block)
+    fn encode(&mut self, block: &AudioBlock) {
+        if let Some(encoder) = &mut self.encoder {
+            encoder.encode(block);
+        }
     }
 }
 
 impl Drop for BorrowedEncoder {
     fn drop(&mut self) {
-        if let Some(encoder) = self.encoder.take() {
+        if let Some(mut encoder) = self.encoder.take() {
+            encoder.stop();
             self.return_to.put(encoder);
         }
     }

@@ -20,7 +20,7 @@ const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ("audio", &["media", "model"]),
     ("files", &["media"]),
     ("capture", &["audio", "devices", "files", "media", "model"]),
-    ("encode", &["media", "model"]),
+    ("encode", &["audio", "media", "model"]),
     ("transport", &["media", "model", "network"]),
     ("playback", &["audio", "devices", "files", "media", "model"]),
     ("signalling", &["model", "network", "process"]),
