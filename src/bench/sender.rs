@@ -63,6 +63,7 @@ impl Sender {
             decode: Decode::WhenSeen,
             keeps_secrets: false,
             impairment: None,
+            rtp_dump: None,
         };
         let (handle, mut events) = Engine::start(engine_options)?;
         let media = if options.sends_audio { MediaSet::AUDIO_VIDEO } else { MediaSet::VIDEO };

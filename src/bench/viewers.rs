@@ -103,6 +103,7 @@ fn engine_options(hub: Option<HubUrl>) -> EngineOptions {
         decode: Decode::WhenSeen,
         keeps_secrets: false,
         impairment: None,
+        rtp_dump: None,
     }
 }
 

@@ -291,6 +291,10 @@ pub struct Common {
     /// seed=7.
     #[arg(long, value_name = "WORSE")]
     impair: Option<Impairment>,
+    /// Write all received and sent RTP and RTCP packets, decrypted, to a file for Wireshark (pcap).
+    /// It contains all audio and video; only you can read it.
+    #[arg(long, value_name = "FILE")]
+    pub(super) rtp_dump: Option<PathBuf>,
 }
 
 /// Who may open sessions at a hub of our own.
@@ -343,6 +347,7 @@ impl Common {
             decode: Decode::Always,
             keeps_secrets: true,
             impairment: self.impair,
+            rtp_dump: None,
         }
     }
 }

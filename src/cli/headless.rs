@@ -15,16 +15,17 @@ use tokio::{
 };
 
 use super::{
-    args::Task,
+    args::{Common, Task},
     commands,
     event_printer::EventPrinter,
     preflight::{MissingSource, Preflight},
+    rtp_dump,
     stdin_lines::{StdinLines, chat_sessions},
 };
 use crate::{
     bench, capture,
     devices::{DEFAULT_SUFFIX, Device},
-    engine::{Engine, Handle, fresh_session_id},
+    engine::{Engine, EngineOptions, Handle, fresh_session_id},
     model::{
         ChatText, Command, ConnectionFault, DeviceKind, EndReason, Event, Failure, FailureCode,
         Media, ParticipantState, Role, SessionId, SessionKind, Snapshot, SourceState, Stats,
@@ -95,7 +96,11 @@ pub async fn run(mut task: Task) -> anyhow::Result<ExitReason> {
             let mut preflight = Preflight::start(common.named_sources(), common.speaker.clone());
             headless.run_preflight(&mut preflight).await;
             let signals = Signals::listen()?;
-            let (handle, events) = Engine::start(common.engine_options())?;
+            let options = match engine_options(common).await {
+                Ok(options) => options,
+                Err(reason) => return Ok(reason),
+            };
+            let (handle, events) = Engine::start(options)?;
             for command in commands {
                 if let Some(session) = command.session() {
                     headless.active.insert(session.clone());
@@ -137,9 +142,22 @@ fn usage_error(error: &anyhow::Error) -> ExitReason {
     ExitReason::Usage
 }
 
+/// Returns the options of the engine, with the RTP dump started. Prints why it cannot be, if so.
+async fn engine_options(common: &Common) -> Result<EngineOptions, ExitReason> {
+    let mut options = common.engine_options();
+    if let Some(path) = &common.rtp_dump {
+        let dump = rtp_dump::start(path.clone()).await.map_err(|error| {
+            Output::stderr().write_line(&format!("quintet: --rtp-dump: {error:#}"));
+            ExitReason::Device
+        })?;
+        options.rtp_dump = Some(dump);
+    }
+    Ok(options)
+}
+
 /// How long opening sessions waits for the check of the sources. Files answer in far less; a later
 /// answer is reported later.
-const PREFLIGHT_WAIT: Duration = Duration::from_millis(500);
+pub(super) const PREFLIGHT_WAIT: Duration = Duration::from_millis(500);
 
 /// How the lines of standard input are used.
 struct StdinUse {

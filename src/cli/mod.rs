@@ -8,6 +8,7 @@ pub mod fuzz;
 mod headless;
 mod link_source;
 mod preflight;
+mod rtp_dump;
 mod stdin_lines;
 
 pub use args::{Args, Task};

@@ -381,6 +381,7 @@ impl Engine {
             audio_mix: format!("microphone-{instance}"),
             video_mix: format!("camera-{instance}"),
             impairment: self.options.impairment,
+            rtp_dump: self.options.rtp_dump.clone(),
             paths: self.paths.clone(),
             checks: self.check_budgets.for_participant(self.core.hub_of_peer(peer)),
         };

@@ -23,5 +23,5 @@ pub use crate::{
     media::{FrameTap, LevelTap, VideoRef, Wake},
     playback::{SpeakerSpec, SpeakerSpecError},
     signalling::{ListenAt, is_hub},
-    transport::{Impairment, NOISY_LOGS},
+    transport::{Impairment, NOISY_LOGS, RtpDump},
 };

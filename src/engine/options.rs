@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::Impairment;
+use super::{Impairment, RtpDump};
 use crate::{
     capture::SourceSpec,
     model::{Bitrate, HubUrl},
@@ -33,6 +33,8 @@ pub struct EngineOptions {
     pub keeps_secrets: bool,
     /// Simulates a bad network on this process's media sockets, for tests.
     pub impairment: Option<Impairment>,
+    /// Where all RTP and RTCP packets are dumped, if anywhere.
+    pub rtp_dump: Option<RtpDump>,
 }
 
 /// The options of a hub that runs inside a program.

@@ -22,7 +22,7 @@ pub enum FileError {
         source: io::Error,
     },
     /// It cannot be opened for writing.
-    #[error("cannot write sound to {path:?}: {source}; choose another file")]
+    #[error("cannot write to {path:?}: {source}; choose another file")]
     Write {
         /// The file.
         path: PathBuf,

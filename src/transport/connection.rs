@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::Ordering};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::{
-    CheckBudget, Impairment,
+    CheckBudget, Impairment, RtpDump,
     tap::TrafficCounters,
     task::{self, TaskIo},
     track_sender::TrackSource,
@@ -35,6 +35,8 @@ pub struct ConnectionConfig {
     pub video_mix: String,
     /// A bad network to simulate for the packets that are sent, if any.
     pub impairment: Option<Impairment>,
+    /// Where the connection's packets are dumped, if anywhere.
+    pub rtp_dump: Option<RtpDump>,
     /// The known paths to remote peers, which decide which local addresses are bound first.
     pub paths: KnownPaths,
     /// The limit on connectivity checks to addresses that have not answered.

@@ -113,6 +113,7 @@ pub fn remote(data: &[u8]) {
             audio_mix: "audio".to_owned(),
             video_mix: "video".to_owned(),
             // Its sockets send and receive nothing.
+            rtp_dump: None,
             impairment: Some(Impairment { down: true, ..Impairment::default() }),
             paths: KnownPaths::default(),
             checks: CheckBudget::default(),

@@ -26,7 +26,9 @@ mod inbound_data_limit;
 mod leaky_bucket;
 mod library_events;
 mod negotiation;
+mod pcap;
 mod rejected_sections;
+mod rtp_dump;
 mod runtime;
 mod sctp_filter;
 mod sdp;
@@ -41,6 +43,7 @@ pub use check_budget::{CheckBudget, CheckBudgets};
 pub use connection::{Connection, ConnectionConfig, EventSinks, Traffic};
 pub use h264_packetizer::packetize_h264;
 pub use impairment::{Impairment, ImpairmentError};
+pub use rtp_dump::RtpDump;
 
 /// Directives for a program's log filter that silence webrtc-rs (`target=level`, as `tracing`'s
 /// `EnvFilter` reads them; a target also stands for all targets that begin with it). webrtc-rs logs

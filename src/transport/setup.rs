@@ -43,6 +43,7 @@ use super::{
     data_channel::SEND_BUFFER_LIMIT,
     ice_gate::IceGateShared,
     negotiation::RemoteLimits,
+    rtp_dump::DUMP_SLOT,
     runtime::PeerRuntime,
     tap::{LocalStreams, SendClock, TAP_SLOT, Tap, TrafficCounters},
 };
@@ -193,7 +194,10 @@ pub(super) async fn build(
     let ssrc_limiter = Arc::clone(&context.ice_gate.ssrc_limiter);
     let crypto = CheckedCrypto::new()?;
     let tap = Tap::new(local, reports.clone(), context.traffic, Arc::clone(&ssrc_limiter));
-    let registry = interceptors(tap, config.media, &mut engine)?;
+    let mut registry = interceptors(tap, config.media, &mut engine)?;
+    if let Some(dump) = &config.rtp_dump {
+        registry = registry.with(DUMP_SLOT, dump.interceptor(config.peer));
+    }
     let peer_connection = PeerConnectionBuilder::new()
         .with_media_engine(engine)
         .with_interceptor_registry(registry)

@@ -237,6 +237,7 @@ impl Settings {
             decode: Decode::WhenSeen,
             keeps_secrets: true,
             impairment: None,
+            rtp_dump: None,
         };
         (options, errors)
     }

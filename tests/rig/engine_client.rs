@@ -50,6 +50,7 @@ pub(crate) fn options(name: &str) -> EngineOptions {
         decode: Decode::Always,
         keeps_secrets: false,
         impairment: None,
+        rtp_dump: None,
     }
 }
 

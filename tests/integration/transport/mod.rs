@@ -10,4 +10,5 @@ mod media;
 mod negotiation;
 pub(crate) mod pair;
 mod relayed;
+mod rtp_dump;
 mod unauthenticated;

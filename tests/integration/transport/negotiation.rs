@@ -265,6 +265,7 @@ async fn a_connection_that_cannot_be_built_reports_that_it_failed() {
         audio_mix: "audio".to_owned(),
         video_mix: "video".to_owned(),
         impairment: None,
+        rtp_dump: None,
         paths: Default::default(),
         checks: Default::default(),
     };

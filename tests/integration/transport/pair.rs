@@ -45,7 +45,7 @@ pub(crate) struct Endpoint {
 
 impl Endpoint {
     pub(crate) fn open(name: &str, media: PeerMedia, impairment: Option<Impairment>) -> Self {
-        Self::with_budget(CheckBudget::default(), name, media, impairment)
+        Self::configured(name, media, |config| config.impairment = impairment)
     }
 
     /// Opens an endpoint whose connectivity checks are limited by that budget.
@@ -55,18 +55,31 @@ impl Endpoint {
         media: PeerMedia,
         impairment: Option<Impairment>,
     ) -> Self {
+        Self::configured(name, media, |config| {
+            (config.checks, config.impairment) = (checks, impairment);
+        })
+    }
+
+    /// Opens an endpoint with a changed configuration.
+    pub(crate) fn configured(
+        name: &str,
+        media: PeerMedia,
+        change: impl FnOnce(&mut ConnectionConfig),
+    ) -> Self {
         let (events_in, events) = mpsc::channel(256);
         let (tracks_in, tracks) = mpsc::channel(16);
-        let config = ConnectionConfig {
+        let mut config = ConnectionConfig {
             peer: PeerId(7),
             media,
             stream: format!("stream-{name}"),
             audio_mix: format!("audio-{name}"),
             video_mix: format!("video-{name}"),
-            impairment,
+            impairment: None,
+            rtp_dump: None,
             paths: Default::default(),
-            checks,
+            checks: CheckBudget::default(),
         };
+        change(&mut config);
         let sinks = EventSinks { events: events_in, tracks: tracks_in };
         Self {
             connection: Connection::open(config, sinks),
