@@ -17,7 +17,7 @@ use super::{
 };
 use crate::model::{
     ChatText, Command, DeviceKind, Enabled, ErrorCode, HubMessage, HubUrl, JoinTarget, MediaTime,
-    MuteSwitch, OpenRequest, ParticipantId, PeerEvent, PeerId, PerDevice, SessionId, Snapshot,
+    OpenRequest, ParticipantId, PeerEvent, PeerId, PerDevice, PerSource, SessionId, Snapshot,
     SourceState, clean_sentence,
 };
 
@@ -27,7 +27,7 @@ use departure::PendingDeparture;
 ///
 /// After each input or timeout, fetch effects until there is none. Then wait for the next input or
 /// for the deadline of [`Self::poll_timeout`], whichever comes first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Conference {
     hubs: Hubs,
     /// In the order in which they were requested.
@@ -35,14 +35,31 @@ pub struct Conference {
     demand: Demand,
     enabled: Enabled,
     /// The sources that exist.
-    available: Enabled,
-    /// The devices that have not failed.
-    working: Enabled,
+    available: PerSource<bool>,
+    /// The sources that have not failed.
+    working: PerSource<bool>,
     devices: PerDevice<SourceState>,
     departure: Option<PendingDeparture>,
     effects: EffectQueue,
     /// The time of the last call.
     now: MediaTime,
+}
+
+impl Default for Conference {
+    fn default() -> Self {
+        Self {
+            hubs: Hubs::default(),
+            sessions: vec![],
+            demand: Demand::default(),
+            enabled: Enabled::default(),
+            available: PerSource::ALL,
+            working: PerSource::ALL,
+            devices: PerDevice::default(),
+            departure: None,
+            effects: EffectQueue::default(),
+            now: MediaTime::default(),
+        }
+    }
 }
 
 impl Conference {
@@ -59,10 +76,8 @@ impl Conference {
             Input::Hub(hub, event) => self.handle_hub_event(&hub, event),
             Input::Peer(peer, event) => self.handle_peer_event(peer, event),
             Input::Device(kind, state) => self.handle_device_state(kind, state),
-            Input::DevicesAvailable { camera, microphone } => {
-                self.available = Enabled { camera, microphone, listening: true };
-            }
-            Input::Preview { camera, microphone } => self.demand.set_preview((camera, microphone)),
+            Input::SourcesAvailable(available) => self.available = available,
+            Input::Preview(sources) => self.demand.set_preview(sources),
         }
         self.settle();
     }
@@ -91,9 +106,8 @@ impl Conference {
 
     /// The current state.
     pub fn snapshot(&self) -> Snapshot {
-        let runs = |source: &SourceState| *source == SourceState::Running;
         let sources = &self.devices.sources;
-        let runs = (runs(&sources.microphone), runs(&sources.camera));
+        let runs = PerSource::from_fn(|source| sources[source] == SourceState::Running);
         let shown = self.sessions.iter().filter(|one| !one.is_departing);
         Snapshot {
             hubs: self.hubs.statuses(),
@@ -319,8 +333,7 @@ impl Conference {
         if let DeviceKind::Source(source) = kind
             && state != SourceState::Opening
         {
-            self.working
-                .set(MuteSwitch::Source(source), !matches!(state, SourceState::Failed { .. }));
+            self.working[source] = !matches!(state, SourceState::Failed { .. });
         }
         *device = state;
     }
@@ -329,7 +342,8 @@ impl Conference {
     /// input.
     fn settle(&mut self) {
         self.settle_departure();
-        let (outside, working) = (self.enabled.and(self.available), self.working);
+        let sources = self.enabled.sources.and(self.available);
+        let (outside, working) = (Enabled { sources, ..self.enabled }, self.working);
         let (sessions, mut cx) = self.sessions_and_context();
         for session in sessions {
             session.handle_timeout(&mut cx);

@@ -10,16 +10,15 @@ use super::{
     effects::{Effect, EffectQueue},
     peer::Peer,
 };
-use crate::model::MediaTime;
+use crate::model::{MediaTime, PerDevice, PerSource, Source};
 
 /// The local devices that are needed.
 #[derive(Debug, Default)]
 pub(super) struct Demand {
-    camera: SourceUse,
-    microphone: SourceUse,
+    sources: PerSource<SourceUse>,
     speaker: bool,
-    /// Whether camera and microphone are displayed here.
-    preview: (bool, bool),
+    /// The sources that are displayed here.
+    preview: PerSource<bool>,
 }
 
 /// Whether a source is needed.
@@ -39,8 +38,8 @@ enum SourceUse {
 const LINGER: Duration = Duration::from_secs(5);
 
 impl Demand {
-    /// Sets which sources are displayed here: camera, microphone.
-    pub(super) fn set_preview(&mut self, preview: (bool, bool)) {
+    /// Sets which sources are displayed here.
+    pub(super) fn set_preview(&mut self, preview: PerSource<bool>) {
         self.preview = preview;
     }
 
@@ -52,30 +51,29 @@ impl Demand {
         effects: &mut EffectQueue,
     ) {
         let before = self.wanted();
-        let ((mut camera, mut microphone), mut speaker) = (self.preview, false);
+        let (mut used, mut speaker) = (self.preview, false);
         for peer in peers {
-            let (audio, video) = peer.sending();
-            camera |= video;
-            microphone |= audio;
+            used = used.or(peer.sending());
             speaker |= peer.receives_audio();
         }
-        self.camera.settle(camera, now);
-        self.microphone.settle(microphone, now);
+        for source in Source::ALL {
+            self.sources[source].settle(used[source], now);
+        }
         self.speaker = speaker;
         let after = self.wanted();
         if after != before {
-            let (camera, microphone, speaker) = after;
-            effects.push(Effect::Demand { camera, microphone, speaker });
+            effects.push(Effect::Demand(after));
         }
     }
 
     /// When the next source is not needed any more.
     pub(super) fn next_deadline(&self) -> Option<MediaTime> {
-        [self.camera, self.microphone].into_iter().filter_map(SourceUse::until).min()
+        self.sources.iter().filter_map(|(_, source)| source.until()).min()
     }
 
-    fn wanted(&self) -> (bool, bool, bool) {
-        (self.camera != SourceUse::Unused, self.microphone != SourceUse::Unused, self.speaker)
+    fn wanted(&self) -> PerDevice<bool> {
+        let sources = self.sources.map(|source| source != SourceUse::Unused);
+        PerDevice { sources, speaker: self.speaker }
     }
 }
 
@@ -104,10 +102,11 @@ mod tests {
 
     use super::*;
 
-    fn demands(fixture: &Fixture) -> Vec<(bool, bool, bool)> {
+    /// The changes of the needed devices: the sources, and whether the speaker is needed.
+    fn demands(fixture: &Fixture) -> Vec<(PerSource<bool>, bool)> {
         let demands = fixture.effects.iter().filter_map(|effect| {
-            let Effect::Demand { camera, microphone, speaker } = effect else { return None };
-            Some((*camera, *microphone, *speaker))
+            let Effect::Demand(needed) = effect else { return None };
+            Some((needed.sources, needed.speaker))
         });
         demands.collect()
     }
@@ -116,19 +115,19 @@ mod tests {
     fn sources_run_from_the_first_connected_peer_to_a_while_after_the_last() {
         let mut fixture = Fixture::opened(MESH);
         fixture.receive(participant_joined(member("a")));
-        assert_eq!(demands(&fixture), [(false, false, true)], "the speaker from the start");
+        assert_eq!(demands(&fixture), [(NEITHER, true)], "the speaker from the start");
         fixture.peer_state(1, PeerState::Connected);
-        assert_eq!(demands(&fixture), [(true, true, true)]);
+        assert_eq!(demands(&fixture), [(BOTH, true)]);
         fixture.receive(participant_joined(member("b"))).peer_state(2, PeerState::Connected);
         assert_eq!(demands(&fixture), []);
         fixture
             .receive(participant_left("a", LeaveReason::Left))
             .receive(participant_left("b", LeaveReason::Left));
-        assert_eq!(demands(&fixture), [(true, true, false)]);
+        assert_eq!(demands(&fixture), [(BOTH, false)]);
         fixture.advance_ms(4999);
         assert_eq!(demands(&fixture), []);
         fixture.advance_ms(1);
-        assert_eq!(demands(&fixture), [(false, false, false)]);
+        assert_eq!(demands(&fixture), [(NEITHER, false)]);
     }
 
     #[test]
@@ -149,7 +148,7 @@ mod tests {
         opener.role = crate::model::Role::Opener;
         let mut fixture = Fixture::joined(BROADCAST, vec![opener]);
         fixture.receive(signal("o", offer(1)));
-        assert_eq!(demands(&fixture), [(false, false, true)]);
+        assert_eq!(demands(&fixture), [(NEITHER, true)]);
         fixture.peer_state(1, PeerState::Connected);
         assert_eq!(demands(&fixture), []);
         assert!(!fixture.effects.iter().any(|one| matches!(one, Effect::SetSending { .. })));
@@ -157,6 +156,6 @@ mod tests {
         let kind = SessionKind { media: MediaSet::AUDIO, topology: Topology::OneWay };
         let mut fixture = Fixture::opened(kind);
         fixture.receive(participant_joined(member("a"))).peer_state(1, PeerState::Connected);
-        assert_eq!(demands(&fixture), [(false, true, false)]);
+        assert_eq!(demands(&fixture), [(MICROPHONE, false)]);
     }
 }

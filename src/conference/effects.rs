@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use super::input::HubRef;
 use crate::model::{
-    ClientMessage, Event, Failure, Layer, PeerCommand, PeerId, PeerMedia, SessionId,
+    ClientMessage, Event, Failure, Layer, PeerCommand, PeerId, PeerMedia, PerDevice, PerSource,
+    SessionId,
 };
 
 /// An action for the engine. The core does not wait for it: an outcome comes back as an
@@ -47,27 +48,22 @@ pub enum Effect {
         command: PeerCommand,
     },
     /// Set the media that a peer connection sends: once it is connected, what its direction allows
-    /// and no switch mutes. Sent only when it changes. For a medium that is not sent no packet goes
+    /// and no switch mutes. Sent only when it changes. For a source that is not sent no packet goes
     /// out, not even silence.
     SetSending {
         /// The connection.
         peer: PeerId,
-        /// Whether it sends audio.
-        audio: bool,
-        /// The layer of the video that it sends; `None` for no video.
-        video: Option<Layer>,
+        /// The layer of each source that it sends; `None` for a source that it does not send.
+        /// Audio has one layer, [`Layer::Full`].
+        layers: PerSource<Option<Layer>>,
     },
     /// Set how the audio of a peer connection is played. Sent only when it changes. By default it
     /// is audible and expected.
     SetPlayback {
         /// The connection.
         peer: PeerId,
-        /// Whether it may be played: both listening switches are enabled.
-        audible: bool,
-        /// Whether audio is expected: the remote peer has not signalled that its microphone is off,
-        /// and packets arrive. If several connections carry the same participant's audio, one with
-        /// expected audio is played.
-        expected: bool,
+        /// How its audio is played.
+        playback: Playback,
     },
     /// Set whether video is expected on a peer connection: the remote peer signals that its camera
     /// is on. Sent only when it changes. By default it is expected.
@@ -78,16 +74,20 @@ pub enum Effect {
         expected: bool,
     },
     /// Set the devices that are needed. Sent when they change. By default none is.
-    Demand {
-        /// Whether local video is needed.
-        camera: bool,
-        /// Whether local audio is needed.
-        microphone: bool,
-        /// Whether audio is to be played.
-        speaker: bool,
-    },
+    Demand(PerDevice<bool>),
     /// Announce an event to the user; none is ever skipped.
     Announce(Event),
+}
+
+/// How the audio of a peer connection is played.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Playback {
+    /// Whether it may be played: both listening switches are enabled.
+    pub is_audible: bool,
+    /// Whether audio is expected: the remote peer has not signalled that its microphone is off, and
+    /// packets arrive. If several connections carry the same participant's audio, one with expected
+    /// audio is played.
+    pub is_expected: bool,
 }
 
 /// The effects that the engine has not fetched yet, and the source of connection ids.

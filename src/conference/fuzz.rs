@@ -177,8 +177,8 @@ impl Harness {
                 serde_json::to_string(&message).expect("a message is valid JSON");
                 *self.sent.entry(hub).or_default() += 1;
             }
-            Effect::Demand { camera, microphone, speaker } => {
-                self.demands = camera || microphone || speaker;
+            Effect::Demand(needed) => {
+                self.demands = needed.sources.any() || needed.speaker;
             }
             Effect::SetSending { peer, .. }
             | Effect::SetPlayback { peer, .. }

@@ -2,7 +2,7 @@
 
 use crate::model::{
     Command, DeviceKind, HubEndpoint, HubMessage, HubUrl, ParticipantId, PeerEvent, PeerId,
-    SourceState,
+    PerSource, SourceState,
 };
 
 /// An input of the core.
@@ -16,21 +16,11 @@ pub enum Input {
     Peer(PeerId, PeerEvent),
     /// The state of a source or of the speaker changed.
     Device(DeviceKind, SourceState),
-    /// Which sources exist. Replaces the previous report; until the first report, both exist.
-    DevicesAvailable {
-        /// Whether there is a source of video.
-        camera: bool,
-        /// Whether there is a source of audio.
-        microphone: bool,
-    },
-    /// Which local sources are displayed here, independent of the peer connections. Replaces the
+    /// Which sources exist. Replaces the previous report; until the first report, all exist.
+    SourcesAvailable(PerSource<bool>),
+    /// Which local sources are displayed here (the video, the level), independent of the peer connections. Replaces the
     /// previous report.
-    Preview {
-        /// Whether the own video is displayed.
-        camera: bool,
-        /// Whether the own level is displayed.
-        microphone: bool,
-    },
+    Preview(PerSource<bool>),
 }
 
 /// A reference to a hub.

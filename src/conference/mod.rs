@@ -28,5 +28,5 @@ mod session;
 mod tests;
 
 pub use self::core::Conference;
-pub use effects::Effect;
+pub use effects::{Effect, Playback};
 pub use input::{HubEvent, HubRef, Input};

@@ -2,11 +2,13 @@
 
 mod hub_presence;
 mod replacement_limiter;
+mod retry_delay;
 
 use std::time::Duration;
 
 use hub_presence::HubPresence;
 use replacement_limiter::ReplacementLimiter;
+use retry_delay::retry_delay;
 
 use super::{
     chat::Chat,
@@ -17,7 +19,7 @@ use super::{
 use crate::model::{
     ChatMessage, ChatText, Enabled, Event, Instance, LeaveReason, Media, MediaSet, MediaTime,
     Member, NegotiatedMedia, ParticipantId, ParticipantState, ParticipantStatus, Payload,
-    PeerEvent, PeerId, Presence, Role,
+    PeerEvent, PeerId, PerSource, Presence, Role,
 };
 
 /// A participant that we are paired with.
@@ -46,10 +48,10 @@ pub(super) struct Participant {
     /// When the participant entered that state.
     since: MediaTime,
     replacements: ReplacementLimiter,
-    /// The media that the participant signals that it sends: audio, video.
-    their_media: (bool, bool),
-    /// The media that we last signalled that we send; `None` if that signal may be lost.
-    sent_media: Option<(bool, bool)>,
+    /// The sources that the participant signals that it sends.
+    their_sources: PerSource<bool>,
+    /// The sources that we last signalled that we send; `None` if that signal may be lost.
+    signalled_sources: Option<PerSource<bool>>,
     /// The media that the participant's program and ours cannot exchange.
     left_out: Option<MediaSet>,
     /// The media of these that the user was told of.
@@ -67,8 +69,8 @@ enum ConnectionPhase {
     Open(Peer),
 }
 
-/// The media that a participant is assumed to send until it signals them.
-const ASSUMED_MEDIA: (bool, bool) = (true, true);
+/// The sources that a participant is assumed to send until it signals them.
+const ASSUMED_SOURCES: PerSource<bool> = PerSource::ALL;
 
 /// Which end makes the first offer: the participant that was in the session first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,12 +94,6 @@ const GONE_AFTER: Duration = SILENCE_TIMEOUT;
 /// How long a participant that is gone is kept while the hub is down: as long as a hub keeps a
 /// seat. A hub that is up again reports its members.
 const SEAT_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// The delay before the first retry of a connection; it doubles each time.
-const FIRST_RETRY_DELAY: Duration = Duration::from_millis(500);
-
-/// The most doublings of the delay: up to 8 s.
-const MAX_DOUBLINGS: u32 = 4;
 
 /// How long after both descriptions are set the user is told that no packets arrive. A path that
 /// works takes a second or two.
@@ -125,8 +121,8 @@ impl Participant {
             state: ParticipantState::Connecting,
             since: cx.now,
             replacements: ReplacementLimiter::default(),
-            their_media: ASSUMED_MEDIA,
-            sent_media: None,
+            their_sources: ASSUMED_SOURCES,
+            signalled_sources: None,
             left_out: None,
             announced_left_out: None,
             chat: Chat::default(),
@@ -147,7 +143,7 @@ impl Participant {
         self.role = member.role;
         self.rename(member.name, cx);
         self.presence = HubPresence::of(member.presence, cx);
-        self.sent_media = None;
+        self.signalled_sources = None;
         if self.instance != member.instance {
             self.instance = member.instance;
             self.reset(cx);
@@ -170,7 +166,7 @@ impl Participant {
         let before = self.presence;
         self.presence = HubPresence::of(presence, cx);
         if self.presence == HubPresence::Here && before != HubPresence::Here {
-            self.sent_media = None;
+            self.signalled_sources = None;
             self.schedule_connect(Offerer::Us, cx);
         }
     }
@@ -192,7 +188,7 @@ impl Participant {
                 (*generation, false)
             }
             Payload::Media { microphone, camera } => {
-                self.their_media = (*microphone, *camera);
+                self.their_sources = PerSource { camera: *camera, microphone: *microphone };
                 return;
             }
             Payload::Unknown => return,
@@ -354,7 +350,7 @@ impl Participant {
             std::mem::replace(&mut self.connection, ConnectionPhase::Scheduled { at: None })
         {
             peer.close(cx);
-            self.sent_media = None;
+            self.signalled_sources = None;
             self.chat.on_closed();
         }
     }
@@ -365,7 +361,7 @@ impl Participant {
         self.generation = 0;
         self.reset_failures();
         self.media_lost_at = None;
-        self.their_media = ASSUMED_MEDIA;
+        self.their_sources = ASSUMED_SOURCES;
         (self.left_out, self.announced_left_out) = (None, None);
         self.chat.reset_received();
     }
@@ -374,31 +370,31 @@ impl Participant {
     pub(super) fn apply_enabled(
         &mut self,
         enabled: Enabled,
-        working: Enabled,
+        working: PerSource<bool>,
         cx: &mut ParticipantContext<'_>,
     ) {
         let reachable = self.is_reachable(cx.hub_down_since);
         let ConnectionPhase::Open(peer) = &mut self.connection else { return };
-        peer.apply_enabled(enabled, self.their_media, cx.effects);
+        peer.apply_enabled(enabled, self.their_sources, cx.effects);
         // A failed device is still needed, because it may recover, but it is signalled as off.
-        let ours = peer.enabled_media(enabled.and(working));
-        if reachable && !peer.is_new() && self.sent_media != Some(ours) {
-            self.sent_media = Some(ours);
-            let (microphone, camera) = ours;
+        let ours = peer.enabled_sources(enabled.sources.and(working));
+        if reachable && !peer.is_new() && self.signalled_sources != Some(ours) {
+            self.signalled_sources = Some(ours);
+            let PerSource { camera, microphone } = ours;
             cx.send_signal(&self.id, Payload::Media { microphone, camera });
         }
     }
 
     /// Makes us signal again to the participant what we send.
     pub(super) fn resend_media_state(&mut self) {
-        self.sent_media = None;
+        self.signalled_sources = None;
     }
 
-    /// The media of ours that the participant receives now: audio, video.
-    pub(super) fn receives_from_us(&self) -> (bool, bool) {
+    /// The sources of ours that the participant receives now.
+    pub(super) fn receives_from_us(&self) -> PerSource<bool> {
         match self.peer() {
             Some(peer) if self.state == ParticipantState::Live => peer.sending(),
-            Some(_) | None => (false, false),
+            Some(_) | None => PerSource::NONE,
         }
     }
 
@@ -426,8 +422,7 @@ impl Participant {
             role: self.role,
             state: self.state,
             since: self.since,
-            microphone: self.their_media.0,
-            camera: self.their_media.1,
+            sends: self.their_sources,
             left_out: self.left_out,
             peer: self.peer().map(Peer::id),
         }
@@ -509,9 +504,8 @@ impl Participant {
         }
         self.last_failure = Some(lost);
         self.failures = self.failures.saturating_add(1);
-        let doublings = (self.failures - 1).min(MAX_DOUBLINGS);
-        self.connection =
-            ConnectionPhase::Scheduled { at: Some(cx.now + FIRST_RETRY_DELAY * (1 << doublings)) };
+        let at = Some(cx.now + retry_delay(self.failures));
+        self.connection = ConnectionPhase::Scheduled { at };
         if self.failures >= REPORT_AFTER_FAILURES && !self.failure_announced {
             self.report_no_connection(cx);
         }

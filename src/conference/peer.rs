@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use super::{
     context::ParticipantContext,
-    effects::{Effect, EffectQueue},
+    effects::{Effect, EffectQueue, Playback},
     negotiation::{Action, Negotiation, NegotiationNeeded},
     reachability::Reachability,
 };
 use crate::model::{
-    ConnectionFault, Direction, Enabled, Layer, MediaTime, NegotiatedMedia, ParticipantId, Payload,
-    PeerCommand, PeerEvent, PeerId, PeerMedia, PeerState,
+    ConnectionFault, Enabled, Layer, MediaTime, NegotiatedMedia, ParticipantId, Payload,
+    PeerCommand, PeerEvent, PeerId, PeerMedia, PeerState, PerSource,
 };
 
 /// An open peer connection.
@@ -22,10 +22,10 @@ pub(super) struct Peer {
     media: PeerMedia,
     /// The media that the two ends negotiated.
     negotiated: NegotiatedMedia,
-    /// The media that it sends: audio, video.
-    sending: (bool, bool),
-    /// Whether its audio is audible, and whether any is expected.
-    playback: (bool, bool),
+    /// The sources that it sends.
+    sending: PerSource<bool>,
+    /// How its audio is played.
+    playback: Playback,
     /// Whether video is expected.
     expects_video: bool,
     media_state: MediaState,
@@ -94,8 +94,8 @@ impl Peer {
             polite,
             media,
             negotiated: NegotiatedMedia::default(),
-            sending: (false, false),
-            playback: (true, true),
+            sending: PerSource::NONE,
+            playback: Playback { is_audible: true, is_expected: true },
             expects_video: true,
             media_state,
             negotiation,
@@ -126,17 +126,14 @@ impl Peer {
         self.negotiation.has_negotiated()
     }
 
-    /// The media that it sends: audio, video.
-    pub(super) const fn sending(&self) -> (bool, bool) {
+    /// The sources that it sends.
+    pub(super) const fn sending(&self) -> PerSource<bool> {
         self.sending
     }
 
-    /// The media that go to the remote peer with these mute switches: audio, video.
-    pub(super) fn enabled_media(&self, enabled: Enabled) -> (bool, bool) {
-        let sends = |direction: Option<Direction>| direction.is_some_and(Direction::sends);
-        let audio = sends(self.media.audio) && self.negotiated.sends_audio;
-        let video = sends(self.media.video) && self.negotiated.sends_video;
-        (enabled.microphone && audio, enabled.camera && video)
+    /// Those of the enabled sources that go to the remote peer.
+    pub(super) fn enabled_sources(&self, enabled: PerSource<bool>) -> PerSource<bool> {
+        enabled.and(self.media.sends()).and(self.negotiated.sends)
     }
 
     /// Sets the negotiated media. Returns `false` if none is left.
@@ -146,39 +143,37 @@ impl Peer {
     }
 
     /// Applies the mute switches to what it sends and to how its audio is played. `theirs` is what
-    /// the remote peer signals that it sends: audio, video.
+    /// the remote peer signals that it sends.
     pub(super) fn apply_enabled(
         &mut self,
         enabled: Enabled,
-        theirs: (bool, bool),
+        theirs: PerSource<bool>,
         effects: &mut EffectQueue,
     ) {
-        let has_audio = theirs.0 && self.negotiated.receives_audio;
-        let has_video = theirs.1 && self.negotiated.receives_video;
-        let sending = if self.is_new() { (false, false) } else { self.enabled_media(enabled) };
+        let theirs = theirs.and(self.negotiated.receives);
+        let sending =
+            if self.is_new() { PerSource::NONE } else { self.enabled_sources(enabled.sources) };
         if sending != self.sending {
             self.sending = sending;
-            let (audio, video) = (sending.0, sending.1.then_some(Layer::Full));
-            effects.push(Effect::SetSending { peer: self.id, audio, video });
+            let layers = sending.map(|is_sent| is_sent.then_some(Layer::Full));
+            effects.push(Effect::SetSending { peer: self.id, layers });
         }
-        let (audible, expected) = (
-            enabled.listening,
-            has_audio && !matches!(self.media_state, MediaState::Disconnected { .. }),
-        );
-        if self.receives_audio() && (audible, expected) != self.playback {
-            self.playback = (audible, expected);
-            effects.push(Effect::SetPlayback { peer: self.id, audible, expected });
+        let is_silent = matches!(self.media_state, MediaState::Disconnected { .. });
+        let is_expected = theirs.microphone && !is_silent;
+        let playback = Playback { is_audible: enabled.listening, is_expected };
+        if self.receives_audio() && playback != self.playback {
+            self.playback = playback;
+            effects.push(Effect::SetPlayback { peer: self.id, playback });
         }
-        let receives = self.media.video.is_some_and(Direction::receives);
-        if receives && has_video != self.expects_video {
-            self.expects_video = has_video;
-            effects.push(Effect::ExpectVideo { peer: self.id, expected: has_video });
+        if self.media.receives().camera && theirs.camera != self.expects_video {
+            self.expects_video = theirs.camera;
+            effects.push(Effect::ExpectVideo { peer: self.id, expected: theirs.camera });
         }
     }
 
     /// Whether it may receive audio.
     pub(super) fn receives_audio(&self) -> bool {
-        self.media.audio.is_some_and(Direction::receives)
+        self.media.receives().microphone
     }
 
     /// Makes an offer, as soon as that is legal.
@@ -359,8 +354,8 @@ mod tests {
         let is_set_sending = |one: &&Effect| matches!(one, Effect::SetSending { .. });
         assert_eq!(fixture.effects.iter().filter(is_set_sending).count(), 0);
         fixture.peer_state(1, PeerState::Connecting).peer_state(1, PeerState::Connected);
-        let (peer, video) = (PeerId(1), Some(Layer::Full));
-        assert!(fixture.effects.contains(&Effect::SetSending { peer, audio: true, video }));
+        let (peer, layers) = (PeerId(1), PerSource::from_fn(|_| Some(Layer::Full)));
+        assert!(fixture.effects.contains(&Effect::SetSending { peer, layers }));
         fixture.peer_state(1, PeerState::Connected);
         assert_eq!(fixture.effects, []);
     }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::model::{
     ChatText, Enabled, HubMessage, LeaveReason, MediaTime, Member, ParticipantId,
-    ParticipantStatus, PeerEvent, PeerId, Role, clean_name, guest_name, guest_number,
+    ParticipantStatus, PeerEvent, PeerId, PerSource, Role, clean_name, guest_name, guest_number,
 };
 
 /// The participants that we are paired with, in the order in which they joined.
@@ -148,7 +148,7 @@ impl Roster {
     pub(super) fn apply_enabled(
         &mut self,
         enabled: Enabled,
-        working: Enabled,
+        working: PerSource<bool>,
         cx: &mut ParticipantContext<'_>,
     ) {
         for one in &mut self.members {

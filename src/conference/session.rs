@@ -13,8 +13,8 @@ use super::{
 };
 use crate::model::{
     ChatText, ClientMessage, CloseReason, Enabled, EndReason, ErrorCode, Event, Failure,
-    HubEndpoint, HubMessage, HubUrl, Media, MediaTime, ParticipantId, PeerEvent, PeerId, Role,
-    SessionId, SessionKind, SessionLink, SessionState, SessionStatus,
+    HubEndpoint, HubMessage, HubUrl, Media, MediaTime, ParticipantId, PeerEvent, PeerId, PerSource,
+    Role, SessionId, SessionKind, SessionLink, SessionState, SessionStatus,
 };
 
 /// A session that was requested and not dismissed.
@@ -188,11 +188,11 @@ impl Session {
     }
 
     /// Applies the mute switches: the session's own and those of the whole program (`outside`).
-    /// `working` tells which devices have not failed.
+    /// `working` tells which sources have not failed.
     pub(super) fn apply_enabled(
         &mut self,
         outside: Enabled,
-        working: Enabled,
+        working: PerSource<bool>,
         cx: &mut CoreContext<'_>,
     ) {
         let enabled = if self.is_departing { Enabled::NONE } else { outside.and(self.enabled) };
@@ -251,8 +251,8 @@ impl Session {
         self.end(EndReason::Closed, cx);
     }
 
-    /// The session's state. `runs` tells which sources run: audio, video.
-    pub(super) fn status(&self, hubs: &Hubs, runs: (bool, bool)) -> SessionStatus {
+    /// The session's state. `runs` tells which sources run.
+    pub(super) fn status(&self, hubs: &Hubs, runs: PerSource<bool>) -> SessionStatus {
         let EndedSession { kind, role, limit, link, hub } = self.last_known(hubs);
         let (state, participants) = match &self.phase {
             SessionPhase::Joining(lookup) if lookup.waits() => (SessionState::Waiting, vec![]),
@@ -279,8 +279,8 @@ impl Session {
                 (false, vec![])
             }
         };
-        let reaches_participant = |select: fn((bool, bool)) -> bool| {
-            select(runs) && self.participants().iter().any(|one| select(one.receives_from_us()))
+        let is_received = |source| {
+            self.participants().iter().any(|participant| participant.receives_from_us()[source])
         };
         SessionStatus {
             session: self.id.clone(),
@@ -291,8 +291,7 @@ impl Session {
             limit,
             state,
             enabled: self.enabled,
-            sending_audio: reaches_participant(|(audio, _)| audio),
-            sending_video: reaches_participant(|(_, video)| video),
+            sending: PerSource::from_fn(|source| runs[source] && is_received(source)),
             participants,
             locked,
             removed,

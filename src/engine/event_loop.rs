@@ -23,11 +23,12 @@ use super::{
     session_stats::StatsCollector,
 };
 use crate::{
-    conference::{Conference, Effect, HubEvent, HubRef, Input},
+    conference::{Conference, Effect, HubEvent, HubRef, Input, Playback},
     media::{self, IncomingTrack, Notifier, VideoSinks},
     model::{
         Command, Event, HubMessage, JoinTarget, Layer, Media, MediaTime, OpenRequest,
-        ParticipantId, Payload, PeerEvent, PeerId, PeerMedia, Snapshot, Stats, candidate_addresses,
+        ParticipantId, Payload, PeerEvent, PeerId, PeerMedia, PerDevice, PerSource, Snapshot,
+        Source, Stats, candidate_addresses,
     },
     network::KnownPaths,
     transport::{CheckBudgets, Connection, ConnectionConfig, EventSinks},
@@ -79,13 +80,13 @@ pub struct Engine {
     decided_at: MediaTime,
 }
 
-/// A peer connection, and the media that it sends now: media that continue are not restarted.
+/// A peer connection, and what it sends now: a source that continues is not restarted.
 struct ActivePeer {
     connection: Connection,
     /// The hub at which the remote participant is known.
     hub: HubRef,
-    sends_audio: bool,
-    video_layer: Option<Layer>,
+    /// The layer of each source that is sent.
+    layers: PerSource<Option<Layer>>,
 }
 
 /// An event from another part of this process.
@@ -264,16 +265,16 @@ impl Engine {
         }
     }
 
-    /// Reports to the core whether there are a camera and a microphone to send.
+    /// Reports to the core which sources there are to send.
     fn report_sources(&mut self) {
-        let (camera, microphone) = self.local_media.available_sources();
-        self.core.handle(Input::DevicesAvailable { camera, microphone }, media::now());
+        let available = self.local_media.available_sources();
+        self.core.handle(Input::SourcesAvailable(available), media::now());
     }
 
     /// Updates which video is decoded, and reports to the core which local previews have taps.
     fn report_previews(&mut self) {
-        let (camera, microphone) = self.remote_media.update_visibility();
-        self.core.handle(Input::Preview { camera, microphone }, media::now());
+        let previews = self.remote_media.update_visibility();
+        self.core.handle(Input::Preview(previews), media::now());
     }
 
     fn handle_command(&mut self, command: Command) {
@@ -334,20 +335,20 @@ impl Engine {
                     active.connection.command(command);
                 }
             }
-            Effect::SetSending { peer, audio, video } => {
+            Effect::SetSending { peer, layers } => {
                 if let Some(active) = self.peers.get_mut(&peer) {
-                    active.set_sending(&self.local_media, audio, video);
+                    active.set_sending(&self.local_media, layers);
                 }
             }
-            Effect::SetPlayback { peer, audible: heard, expected: speaks } => {
-                let routing = AudioRouting { is_audible: heard, expects_audio: speaks };
+            Effect::SetPlayback { peer, playback: Playback { is_audible, is_expected } } => {
+                let routing = AudioRouting { is_audible, expects_audio: is_expected };
                 self.remote_media.set_audio_routing(peer, routing);
             }
             Effect::ExpectVideo { peer, expected } => {
                 self.remote_media.set_video_expected(peer, expected);
             }
-            Effect::Demand { camera, microphone, speaker } => {
-                self.local_media.set_demand(camera, microphone);
+            Effect::Demand(PerDevice { sources, speaker }) => {
+                self.local_media.set_demand(sources);
                 self.remote_media.set_speaker_demand(speaker);
             }
             Effect::Announce(event) => self.announce(event),
@@ -387,8 +388,7 @@ impl Engine {
         };
         self.remote_media.register_peer(peer);
         let connection = Connection::open(config, self.event_sinks.clone());
-        self.peers
-            .insert(peer, ActivePeer { connection, hub, sends_audio: false, video_layer: None });
+        self.peers.insert(peer, ActivePeer { connection, hub, layers: PerSource::default() });
     }
 
     fn on_first_media(&mut self, peer: PeerId, media: Media) {
@@ -432,15 +432,18 @@ impl Engine {
 }
 
 impl ActivePeer {
-    /// Starts and stops sending audio and video; media that continue are not interrupted.
-    fn set_sending(&mut self, local_media: &LocalMedia, audio: bool, video: Option<Layer>) {
-        if audio != self.sends_audio {
-            self.connection.send_audio(audio.then(|| local_media.audio()));
-            self.sends_audio = audio;
-        }
-        if video != self.video_layer {
-            self.connection.send_video(video.map(|layer| local_media.video(layer)));
-            self.video_layer = video;
+    /// Starts and stops sending sources; those that continue are not interrupted.
+    fn set_sending(&mut self, local_media: &LocalMedia, layers: PerSource<Option<Layer>>) {
+        let before = std::mem::replace(&mut self.layers, layers);
+        for (source, layer) in layers.iter().filter(|(source, layer)| before[*source] != **layer) {
+            match source {
+                Source::Camera => {
+                    self.connection.send_video(layer.map(|layer| local_media.video(layer)));
+                }
+                Source::Microphone => {
+                    self.connection.send_audio(layer.map(|layer| local_media.audio(layer)));
+                }
+            }
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::{
         AudioBlock, EncodedAudio, EncodedVideo, Fanout, MAX_LAG, Meter, Slot, Subscription, Tee,
         VideoFrame, VideoRef, VideoSinks,
     },
-    model::{Bitrate, Counts, DeviceKind, Layer, SourceState},
+    model::{Bitrate, Counts, DeviceKind, Layer, PerSource, SourceState},
 };
 
 /// Opus packets by which a peer connection may lag: half a second, which a jitter buffer no longer
@@ -34,7 +34,8 @@ pub(super) struct LocalMedia {
     microphone_claim: Option<SourceClaim>,
     display_name: String,
     events: mpsc::Sender<EngineEvent>,
-    demand: CaptureDemand,
+    /// The sources that the core needs now.
+    demand: PerSource<bool>,
     camera: Option<VideoCapture>,
     video_encoder: Option<VideoEncoder>,
     microphone: Option<AudioCapture>,
@@ -45,13 +46,6 @@ pub(super) struct LocalMedia {
     video: Fanout<EncodedVideo>,
     audio: Fanout<EncodedAudio>,
     counters: Arc<StartCounters>,
-}
-
-/// The sources that the core needs now.
-#[derive(Clone, Copy, Default)]
-struct CaptureDemand {
-    camera: bool,
-    microphone: bool,
 }
 
 /// Counts how often sources were opened and encoders started.
@@ -80,7 +74,7 @@ impl LocalMedia {
             microphone_claim: claim_file(&options.microphone, "microphone"),
             display_name: options.name.clone(),
             events,
-            demand: CaptureDemand::default(),
+            demand: PerSource::NONE,
             camera: None,
             video_encoder: None,
             microphone: None,
@@ -94,8 +88,8 @@ impl LocalMedia {
     }
 
     /// Opens the sources that are needed and closes the others.
-    pub(super) fn set_demand(&mut self, camera: bool, microphone: bool) {
-        self.demand = CaptureDemand { camera, microphone };
+    pub(super) fn set_demand(&mut self, needed: PerSource<bool>) {
+        self.demand = needed;
         self.update_camera();
         self.update_microphone();
     }
@@ -121,9 +115,10 @@ impl LocalMedia {
         }
     }
 
-    /// Returns whether there is a camera, and whether there is a microphone.
-    pub(super) fn available_sources(&self) -> (bool, bool) {
-        (self.camera_spec != SourceSpec::None, self.microphone_spec != SourceSpec::None)
+    /// Returns which sources exist.
+    pub(super) fn available_sources(&self) -> PerSource<bool> {
+        PerSource { camera: &self.camera_spec, microphone: &self.microphone_spec }
+            .map(|spec| *spec != SourceSpec::None)
     }
 
     /// Returns a subscription to the encoded video. All layers give the same stream, as there is
@@ -134,9 +129,12 @@ impl LocalMedia {
         }
     }
 
-    /// Returns a subscription to the encoded audio.
-    pub(super) fn audio(&self) -> Subscription<EncodedAudio> {
-        self.audio.subscribe(MAX_AUDIO_LAG)
+    /// Returns a subscription to the encoded audio. All layers give the same stream, as there is
+    /// one encoder.
+    pub(super) fn audio(&self, layer: Layer) -> Subscription<EncodedAudio> {
+        match layer {
+            Layer::Quarter | Layer::Half | Layer::Full => self.audio.subscribe(MAX_AUDIO_LAG),
+        }
     }
 
     /// Returns how often sources were opened, and how often encoders were started.

@@ -11,7 +11,9 @@ use super::{Decode, EngineOptions, event_loop::EngineEvent, local_media::report_
 use crate::{
     conference::HubRef,
     media::{Codec, IncomingTrack, VideoRef, VideoSinks},
-    model::{AudioStats, DeviceKind, Media, ParticipantId, PeerId, SessionId, VideoStats},
+    model::{
+        AudioStats, DeviceKind, Media, ParticipantId, PeerId, PerSource, SessionId, VideoStats,
+    },
     playback::{ClosingSpeaker, DecodePool, Speaker, SpeakerSpec, VideoReceiver, Voice},
 };
 
@@ -137,18 +139,18 @@ impl RemoteMedia {
         }
     }
 
-    /// Decodes exactly the video that has a tap, or all, see [`Decode`]. Returns whether there is a
-    /// tap on our own video, and whether there is one on our own audio level.
-    pub(super) fn update_visibility(&self) -> (bool, bool) {
+    /// Decodes exactly the video that has a tap, or all, see [`Decode`]. Returns of
+    /// which sources of ours a tap is open: on the video, on the level.
+    pub(super) fn update_visibility(&self) -> PerSource<bool> {
         for (peer, received) in &self.peers {
             if let Some(video) = &received.video {
                 video.set_decoding(self.is_decoded(*peer));
             }
         }
-        (
-            self.video_sinks.has_frame_taps(VideoRef::Local),
-            self.video_sinks.has_level_taps(VideoRef::Local),
-        )
+        PerSource {
+            camera: self.video_sinks.has_frame_taps(VideoRef::Local),
+            microphone: self.video_sinks.has_level_taps(VideoRef::Local),
+        }
     }
 
     /// Starts to receive a track.

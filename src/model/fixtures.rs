@@ -2,7 +2,8 @@
 
 use super::{
     DeviceKind, Enabled, MediaTime, ParticipantId, ParticipantState, ParticipantStatus, PeerId,
-    Role, SessionId, SessionKind, SessionLink, SessionState, SessionStatus, Snapshot, SourceState,
+    PerSource, Role, SessionId, SessionKind, SessionLink, SessionState, SessionStatus, Snapshot,
+    SourceState,
 };
 
 /// A session id; panics if `text` is not one.
@@ -24,8 +25,7 @@ pub(crate) fn session_status(
         role: if role == Role::Guest && index == 0 { Role::Opener } else { Role::Guest },
         state: ParticipantState::Live,
         since: MediaTime::default(),
-        microphone: true,
-        camera: true,
+        sends: PerSource::ALL,
         left_out: None,
         peer: Some(PeerId(index as u64)),
     };
@@ -38,8 +38,7 @@ pub(crate) fn session_status(
         limit: Some(12),
         state: SessionState::Live,
         enabled: Enabled::default(),
-        sending_audio: people > 0,
-        sending_video: people > 0,
+        sending: PerSource::from_fn(|_| people > 0),
         participants: (0..people).map(person).collect(),
         locked: false,
         removed: vec![],

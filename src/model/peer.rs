@@ -1,6 +1,6 @@
 //! Commands from the core to one peer connection, and events from it.
 
-use super::{ChatMessage, Direction, Media, MediaSet};
+use super::{ChatMessage, Direction, Media, MediaSet, PerSource, Source};
 
 /// The media of one peer connection: a direction for each media section that it negotiates, `None`
 /// for no section.
@@ -12,6 +12,27 @@ pub struct PeerMedia {
     pub video: Option<Direction>,
     /// Whether there is a data channel.
     pub data: bool,
+}
+
+impl PeerMedia {
+    /// The direction of the section of a source, or of the remote peer's source of the same kind;
+    /// `None` for no section.
+    pub const fn section(&self, source: Source) -> Option<Direction> {
+        match source {
+            Source::Camera => self.video,
+            Source::Microphone => self.audio,
+        }
+    }
+
+    /// The sources that it may send.
+    pub fn sends(&self) -> PerSource<bool> {
+        PerSource::from_fn(|source| self.section(source).is_some_and(Direction::sends))
+    }
+
+    /// The sources of the remote peer that it may receive.
+    pub fn receives(&self) -> PerSource<bool> {
+        PerSource::from_fn(|source| self.section(source).is_some_and(Direction::receives))
+    }
 }
 
 /// The number of a command of one peer connection, which its outcome carries too.
@@ -98,14 +119,10 @@ pub enum PeerEvent {
 /// The media that the two ends of a peer connection negotiated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NegotiatedMedia {
-    /// Whether the remote peer accepts our audio.
-    pub sends_audio: bool,
-    /// Whether the remote peer accepts our video.
-    pub sends_video: bool,
-    /// Whether the remote peer may send audio, and we accept it.
-    pub receives_audio: bool,
-    /// Whether the remote peer may send video, and we accept it.
-    pub receives_video: bool,
+    /// The sources that we may send: the remote peer accepts them.
+    pub sends: PerSource<bool>,
+    /// The sources that the remote peer may send, and that we accept.
+    pub receives: PerSource<bool>,
     /// The media that one of the two programs does not support. They flow in neither direction.
     pub left_out: Option<MediaSet>,
 }
@@ -119,21 +136,13 @@ impl NegotiatedMedia {
     }
 
     /// Records that we do not send a medium.
-    pub const fn disable_sending(&mut self, media: Media) {
-        match media {
-            Media::Audio => self.sends_audio = false,
-            Media::Video => self.sends_video = false,
-            Media::Data => {}
-        }
+    pub fn disable_sending(&mut self, media: Media) {
+        self.sends = PerSource::from_fn(|one| self.sends[one] && one.media() != media);
     }
 
     /// Records that we do not receive a medium.
-    pub const fn disable_receiving(&mut self, media: Media) {
-        match media {
-            Media::Audio => self.receives_audio = false,
-            Media::Video => self.receives_video = false,
-            Media::Data => {}
-        }
+    pub fn disable_receiving(&mut self, media: Media) {
+        self.receives = PerSource::from_fn(|one| self.receives[one] && one.media() != media);
     }
 
     /// Whether all media of `wanted` are left out.
@@ -149,13 +158,7 @@ impl NegotiatedMedia {
 impl Default for NegotiatedMedia {
     /// All media in both directions.
     fn default() -> Self {
-        Self {
-            sends_audio: true,
-            sends_video: true,
-            receives_audio: true,
-            receives_video: true,
-            left_out: None,
-        }
+        Self { sends: PerSource::ALL, receives: PerSource::ALL, left_out: None }
     }
 }
 

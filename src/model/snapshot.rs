@@ -3,7 +3,7 @@
 
 use super::{
     EndReason, Failure, HubEndpoint, HubOwner, HubUrl, MediaSet, MediaTime, MuteSwitch,
-    ParticipantId, PeerId, PerDevice, Role, SessionId, SessionKind, SessionLink,
+    ParticipantId, PeerId, PerDevice, PerSource, Role, SessionId, SessionKind, SessionLink,
 };
 
 /// The state of the engine at one moment. A newer snapshot replaces all older ones.
@@ -45,23 +45,20 @@ pub struct DepartureStatus {
 /// `MediaStreamTrack.enabled`. By default all are enabled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Enabled {
-    /// Our audio to the other participants.
-    pub microphone: bool,
-    /// Our video to the other participants.
-    pub camera: bool,
+    /// Our sources to the other participants.
+    pub sources: PerSource<bool>,
     /// The audio of the other participants to our speaker.
     pub listening: bool,
 }
 
 impl Enabled {
     /// Everything is muted.
-    pub const NONE: Self = Self { microphone: false, camera: false, listening: false };
+    pub const NONE: Self = Self { sources: PerSource::NONE, listening: false };
 
     /// The media that is enabled in both: in the global switches and in those of a session.
     pub const fn and(self, other: Self) -> Self {
         Self {
-            microphone: self.microphone && other.microphone,
-            camera: self.camera && other.camera,
+            sources: self.sources.and(other.sources),
             listening: self.listening && other.listening,
         }
     }
@@ -69,8 +66,7 @@ impl Enabled {
     /// Whether the media of a switch is enabled.
     pub const fn has(self, switch: MuteSwitch) -> bool {
         match switch {
-            MuteSwitch::MICROPHONE => self.microphone,
-            MuteSwitch::CAMERA => self.camera,
+            MuteSwitch::Source(source) => *self.sources.get(source),
             MuteSwitch::Listening => self.listening,
         }
     }
@@ -78,8 +74,7 @@ impl Enabled {
     /// Enables or mutes the media of a switch.
     pub const fn set(&mut self, switch: MuteSwitch, enabled: bool) {
         match switch {
-            MuteSwitch::MICROPHONE => self.microphone = enabled,
-            MuteSwitch::CAMERA => self.camera = enabled,
+            MuteSwitch::Source(source) => *self.sources.get_mut(source) = enabled,
             MuteSwitch::Listening => self.listening = enabled,
         }
     }
@@ -87,7 +82,7 @@ impl Enabled {
 
 impl Default for Enabled {
     fn default() -> Self {
-        Self { microphone: true, camera: true, listening: true }
+        Self { sources: PerSource::ALL, listening: true }
     }
 }
 
@@ -138,11 +133,9 @@ pub struct SessionStatus {
     pub state: SessionState,
     /// The session's own mute switches.
     pub enabled: Enabled,
-    /// Whether at least one participant receives our audio now: it is connected, the microphone
-    /// runs, and both switches are enabled.
-    pub sending_audio: bool,
-    /// Whether at least one participant receives our video now.
-    pub sending_video: bool,
+    /// The sources that at least one participant receives now: it is connected, the source runs,
+    /// and both switches are enabled.
+    pub sending: PerSource<bool>,
     /// The participants that we are paired with, in the order in which they joined.
     pub participants: Vec<ParticipantStatus>,
     /// Whether no new participant can join. Known only of sessions that we own.
@@ -217,10 +210,8 @@ pub struct ParticipantStatus {
     pub state: ParticipantState,
     /// When the participant entered that state, on the engine's clock.
     pub since: MediaTime,
-    /// Whether the participant sends audio, as its program reports.
-    pub microphone: bool,
-    /// Whether the participant sends video, as its program reports.
-    pub camera: bool,
+    /// The sources that the participant sends, as its program reports.
+    pub sends: PerSource<bool>,
     /// The media that flow in neither direction because the participant's program and ours have no
     /// common format.
     pub left_out: Option<MediaSet>,

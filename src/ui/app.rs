@@ -429,10 +429,10 @@ impl App {
             });
         };
         match shortcut {
-            Shortcut::Mute => set(MuteSwitch::MICROPHONE, !gates.microphone),
-            Shortcut::Camera => set(MuteSwitch::CAMERA, !gates.camera),
+            Shortcut::Mute => set(MuteSwitch::MICROPHONE, !gates.sources.microphone),
+            Shortcut::Camera => set(MuteSwitch::CAMERA, !gates.sources.camera),
             Shortcut::Deafen => set(MuteSwitch::Listening, !gates.listening),
-            Shortcut::Talk(true) if !gates.microphone => {
+            Shortcut::Talk(true) if !gates.sources.microphone => {
                 set(MuteSwitch::MICROPHONE, true);
                 self.push_to_talk_active = true;
             }

@@ -45,7 +45,11 @@ pub(crate) fn ui(
         for device in DEVICES {
             action = action.take().or(mute_switch(ui, device, view));
             if device == DeviceKind::MICROPHONE {
-                level_meter(ui, feeds.loudness(VideoRef::Local), snapshot.enabled.microphone);
+                level_meter(
+                    ui,
+                    feeds.loudness(VideoRef::Local),
+                    snapshot.enabled.sources.microphone,
+                );
             }
             action = action.or(device_menu(ui, device, view, (feeds, &mut *devices)));
             ui.add_space(GRID);
@@ -64,13 +68,13 @@ fn mute_switch(ui: &mut Ui, device: DeviceKind, view: ViewState<'_>) -> Option<A
     let (gate, open, icon, name, key) = match device {
         DeviceKind::MICROPHONE => (
             MuteSwitch::MICROPHONE,
-            gates.microphone,
+            gates.sources.microphone,
             Icon::Microphone,
             "Microphone",
             Bindable::Mute,
         ),
         DeviceKind::CAMERA => {
-            (MuteSwitch::CAMERA, gates.camera, Icon::Camera, "Camera", Bindable::Camera)
+            (MuteSwitch::CAMERA, gates.sources.camera, Icon::Camera, "Camera", Bindable::Camera)
         }
         DeviceKind::Speaker => {
             (MuteSwitch::Listening, gates.listening, Icon::Speaker, "Sound", Bindable::Deafen)
@@ -276,9 +280,9 @@ pub(crate) fn on_air(ui: &mut Ui, snapshot: &Snapshot) {
     let count = |heard_or_seen: fn(&crate::model::SessionStatus) -> bool| {
         snapshot.sessions.iter().filter(|session| heard_or_seen(session)).count()
     };
-    let heard = count(|session| session.sending_audio);
-    let seen = count(|session| session.sending_video);
-    let any = count(|session| session.sending_audio || session.sending_video);
+    let heard = count(|session| session.sending.microphone);
+    let seen = count(|session| session.sending.camera);
+    let any = count(|session| session.sending.any());
     if any == 0 {
         return;
     }

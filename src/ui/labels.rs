@@ -10,8 +10,7 @@ use crate::model::{
 
 /// The window's title. It is visible where the window itself is not, such as in a task bar.
 pub(crate) fn title(snapshot: &Snapshot) -> &'static str {
-    let is_on_air =
-        snapshot.sessions.iter().any(|session| session.sending_audio || session.sending_video);
+    let is_on_air = snapshot.sessions.iter().any(|session| session.sending.any());
     if is_on_air { "Quintet · On air" } else { "Quintet" }
 }
 

@@ -140,8 +140,8 @@ fn muted_icons(ui: &mut Ui, session: &SessionStatus, participant: &ParticipantSt
         || participant.role == Role::Opener;
     let media = session.kind.map(|kind| kind.media);
     let all = [
-        (Media::Audio, participant.microphone, Icon::Microphone),
-        (Media::Video, participant.camera, Icon::Camera),
+        (Media::Audio, participant.sends.microphone, Icon::Microphone),
+        (Media::Video, participant.sends.camera, Icon::Camera),
     ];
     let is_off = |medium: Media, on: bool| sends && !on && media.is_some_and(|set| set.has(medium));
     for (medium, _, icon) in all.into_iter().filter(|(medium, on, _)| is_off(*medium, *on)) {

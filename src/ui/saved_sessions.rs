@@ -109,8 +109,8 @@ impl SavedSession {
             role: status.role,
             hub: status.hub_address().map(HubUrl::to_string),
             limit: status.limit,
-            is_muted: !status.enabled.microphone,
-            is_unseen: !status.enabled.camera,
+            is_muted: !status.enabled.sources.microphone,
+            is_unseen: !status.enabled.sources.camera,
         }
     }
 
@@ -291,7 +291,7 @@ mod tests {
     use super::*;
     use crate::{
         model::fixtures::{session_id, session_status, snapshot_of},
-        model::{Enabled, HubEndpoint, HubOwner, SessionState},
+        model::{Enabled, HubEndpoint, HubOwner, PerSource, SessionState},
     };
 
     /// A temporary folder, removed on drop.
@@ -357,7 +357,7 @@ mod tests {
         let url: HubUrl = "http://192.0.2.1:7340".parse().unwrap();
         // The session's link has another address, which the hub announced.
         let hub = Some(HubEndpoint { url: url.clone(), owner: HubOwner::Elsewhere });
-        let enabled = Enabled { microphone: false, camera: false, listening: true };
+        let enabled = Enabled { sources: PerSource::NONE, listening: true };
         let status = session_status("theirs", SessionKind::FIVE[0], Role::Guest, 1);
         let kept = SavedSession::all(&snapshot_of(vec![SessionStatus { hub, enabled, ..status }]));
         let text = serde_json::to_string(&SavedSessions { sessions: kept }).unwrap();

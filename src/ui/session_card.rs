@@ -110,9 +110,9 @@ fn title(ui: &mut Ui, session: &SessionStatus, card: CardContext<'_>) -> bool {
             ui.add(Label::new(&name).truncate());
         },
         |ui| {
-            if session.sending_audio || session.sending_video {
+            if session.sending.any() {
                 let mark = badge(ui, "ON AIR", palette.on_air, palette.on_on_air);
-                mark.on_hover_text(match (session.sending_audio, session.sending_video) {
+                mark.on_hover_text(match (session.sending.microphone, session.sending.camera) {
                     (true, true) => "People here can hear and see you",
                     (true, false) => "People here can hear you",
                     (false, _) => "People here can see you",

@@ -74,10 +74,10 @@ impl StreamPanels {
                 },
                 name: "You",
                 session_mark: None,
-                has_video: !camera_failed && snapshot.enabled.camera,
+                has_video: !camera_failed && snapshot.enabled.sources.camera,
                 mirrored: view.settings.mirrors_preview(),
-                muted: !snapshot.enabled.microphone,
-                camera_off: !snapshot.enabled.camera,
+                muted: !snapshot.enabled.sources.microphone,
+                camera_off: !snapshot.enabled.sources.camera,
                 note: note.as_deref(),
                 is_disconnected: false,
                 pinned: None,
@@ -317,7 +317,7 @@ fn tile_of(tile: &RemoteTile, colour: Color32, pinned: bool) -> Tile<'_> {
 
 fn own_tile_note(view: ViewState<'_>) -> Option<String> {
     let note = match &view.snapshot.devices.sources.camera {
-        _ if !view.snapshot.enabled.camera => "Camera off",
+        _ if !view.snapshot.enabled.sources.camera => "Camera off",
         _ if view.settings.camera.is_spec("none") => "No camera chosen",
         SourceState::Idle | SourceState::Opening => {
             return Some(labels::starting(&devices::display_name(
@@ -347,7 +347,7 @@ fn sending_status(snapshot: &Snapshot) -> Option<String> {
             sends && !labels::is_over(&session.state)
         })
     };
-    let taking = sending().filter(|session| session.sending_audio || session.sending_video).count();
+    let taking = sending().filter(|session| session.sending.any()).count();
     let has_participants = sending().any(|session| labels::present_count(session) > 0);
     let text = match (sending().count(), taking) {
         (0, _) if snapshot.devices.sources.camera != SourceState::Running => return None,

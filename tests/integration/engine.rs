@@ -16,7 +16,7 @@ use crate::rig::{
 };
 use quintet::{
     engine::{Decode, EngineOptions, SourceSpec, SpeakerSpec, VideoRef},
-    model::{Command, MuteSwitch, Size, SourceState},
+    model::{Command, MuteSwitch, PerSource, Size, SourceState},
 };
 
 const CONFERENCE: &str = "av-conference";
@@ -59,10 +59,7 @@ async fn a_muted_medium_stops_every_packet_and_others_see_it() {
     ] {
         for session in [None, Some(CONFERENCE)] {
             ben.wait_for_more(CONFERENCE, "Olga", medium).await;
-            wait_until("sending", || {
-                olga.status(CONFERENCE).sending_audio && olga.status(CONFERENCE).sending_video
-            })
-            .await;
+            wait_until("sending", || olga.status(CONFERENCE).sending == PerSource::ALL).await;
             olga.set_enabled(session, switch, false);
             sleep_ms(200).await;
             let before = medium(ben.received(CONFERENCE, "Olga").await);
@@ -70,10 +67,10 @@ async fn a_muted_medium_stops_every_packet_and_others_see_it() {
             let after = medium(ben.received(CONFERENCE, "Olga").await);
             assert_eq!(after, before, "{switch:?} of {session:?} is muted");
             let seen = ben.participant(CONFERENCE, "Olga").unwrap();
-            let enabled = (switch != MuteSwitch::MICROPHONE, switch != MuteSwitch::CAMERA);
-            assert_eq!((seen.microphone, seen.camera), enabled);
+            let enabled = PerSource::from_fn(|source| switch != MuteSwitch::Source(source));
+            assert_eq!(seen.sends, enabled);
             let status = olga.status(CONFERENCE);
-            assert_eq!((status.sending_audio, status.sending_video), enabled);
+            assert_eq!(status.sending, enabled);
             let other =
                 if switch == MuteSwitch::MICROPHONE { frames_received } else { audio_packets };
             ben.wait_for_more(CONFERENCE, "Olga", other).await;
@@ -82,7 +79,7 @@ async fn a_muted_medium_stops_every_packet_and_others_see_it() {
     }
     ben.wait_for_more(CONFERENCE, "Olga", audio_packets).await;
     let own = olga.participant(CONFERENCE, "Ben").unwrap();
-    assert_eq!((own.microphone, own.camera), (false, false), "Ben has no devices");
+    assert_eq!(own.sends, PerSource::NONE, "Ben has no devices");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -243,8 +240,8 @@ async fn devices_are_replaced_during_a_call() {
     assert_eq!((stats.captures.video, stats.captures.audio), (2, 2));
     assert_eq!((stats.encoders.video, stats.encoders.audio), (1, 1));
     olga.handle.set_camera(SourceSpec::None).unwrap();
-    wait_until("no camera", || !ben.participant(CONFERENCE, "Olga").unwrap().camera).await;
-    assert!(!olga.status(CONFERENCE).sending_video);
+    wait_until("no camera", || !ben.participant(CONFERENCE, "Olga").unwrap().sends.camera).await;
+    assert!(!olga.status(CONFERENCE).sending.camera);
     olga.handle.set_camera(pattern(320, 180)).unwrap();
     ben.wait_for_more(CONFERENCE, "Olga", frames_decoded).await;
 }

@@ -6,7 +6,7 @@ use quintet::{
     conference::{HubEvent, Input},
     model::{
         EndReason, ErrorCode, Failure, FailureCode, HubMessage, LeaveReason, ParticipantId,
-        ParticipantState, PeerEvent, PeerId, PeerState, Role, SessionId, SessionState,
+        ParticipantState, PeerEvent, PeerId, PeerState, PerDevice, Role, SessionId, SessionState,
         SessionStatus,
     },
 };
@@ -107,10 +107,7 @@ pub(crate) fn may_close(cause: Option<&Input>) -> bool {
             | HubEvent::Guests { .. },
         ))
         | Some(
-            Input::Peer(..)
-            | Input::Device(..)
-            | Input::DevicesAvailable { .. }
-            | Input::Preview { .. },
+            Input::Peer(..) | Input::Device(..) | Input::SourcesAvailable(_) | Input::Preview(_),
         )
         | None => false,
     }
@@ -401,7 +398,7 @@ impl World {
             let right = seen
                 .is_some_and(|one| one.state == ParticipantState::Live && one.role == their.role);
             let sent = self.sends(*other, &spec.id, their);
-            let view = seen.map(|one| (one.microphone, one.camera));
+            let view = seen.map(|one| one.sends);
             if view != Some(sent) {
                 return Err(format!("{}: P{mine} shows media {view:?} of P{other}", spec.id));
             }
@@ -423,13 +420,12 @@ impl World {
     /// A source is needed while a connection sends its media, and the hub while there is a session.
     fn check_devices(&self) -> Verdict {
         for program in self.programs.iter().filter(|one| one.core.is_some()) {
-            let (mut camera, mut microphone, mut speaker) = (false, false, false);
+            let mut needed = PerDevice::<bool>::default();
             for one in program.peers.values().map(|at| &self.connections[*at]) {
-                microphone |= one.sending.0;
-                camera |= one.sending.1;
-                speaker |= one.media.audio.is_some_and(|direction| direction.receives());
+                needed.sources = needed.sources.or(one.sending);
+                needed.speaker |= one.media.audio.is_some_and(|direction| direction.receives());
             }
-            if program.demand != (camera, microphone, speaker) {
+            if program.demand != needed {
                 return Err(format!("P{} demands {:?}", program.index, program.demand));
             }
             if program.wants.is_empty() && program.client.wanted {

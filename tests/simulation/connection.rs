@@ -4,9 +4,10 @@
 
 use std::collections::VecDeque;
 
+use quintet::conference::Playback;
 use quintet::model::{
     Candidate, ChatMessage, DescriptionKind, OperationId, PeerCommand, PeerEvent, PeerId,
-    PeerMedia, PeerState, SessionId,
+    PeerMedia, PeerState, PerSource, SessionId,
 };
 
 use super::{rng::SeededRng, world::Verdict};
@@ -18,10 +19,10 @@ pub(crate) struct Connection {
     pub(crate) peer: PeerId,
     pub(crate) session: SessionId,
     pub(crate) media: PeerMedia,
-    /// The media that it sends: audio, video.
-    pub(crate) sending: (bool, bool),
-    /// Whether its audio is audible, and whether any is expected.
-    pub(crate) playback: (bool, bool),
+    /// The sources that it sends.
+    pub(crate) sending: PerSource<bool>,
+    /// How its audio is played.
+    pub(crate) playback: Playback,
     /// The program that it leads to.
     pub(crate) remote_program: Option<usize>,
     pub(crate) opened_at: u64,
@@ -83,8 +84,8 @@ impl Connection {
             peer,
             session,
             media,
-            sending: (false, false),
-            playback: (true, true),
+            sending: PerSource::NONE,
+            playback: Playback { is_audible: true, is_expected: true },
             remote_program: None,
             opened_at: now,
             is_open: true,

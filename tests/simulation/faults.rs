@@ -3,8 +3,9 @@
 use quintet::{
     conference::Input,
     model::{
-        Command, Departure, EndReason, ErrorCode, FailureCode, JoinTarget, OpenRequest,
-        ParticipantState, PeerEvent, PeerState, SessionId, SessionState, SessionStatus, Topology,
+        Command, Departure, Enabled, EndReason, ErrorCode, FailureCode, JoinTarget, MuteSwitch,
+        OpenRequest, ParticipantState, PeerEvent, PeerState, SessionId, SessionState,
+        SessionStatus, Topology,
     },
 };
 
@@ -156,7 +157,7 @@ impl World {
         self.handle_input(program, Input::Command(Command::Rename { name }))
     }
 
-    /// A user sets a mute switch that is shown.
+    /// A user sets a mute switch that is shown. The window shows it at once, and no other.
     fn set_switch(&mut self, program: usize, command: Command) -> Verdict {
         let sessions = self.programs[program].snapshot().sessions;
         let is_there = |id: &SessionId| sessions.iter().any(|one| one.session == *id);
@@ -164,7 +165,33 @@ impl World {
             return Ok(());
         }
         self.report.switches += 1;
-        self.handle_input(program, Input::Command(command))
+        let expected = self.shown_switches(program, &command).map(|(shown, switch, enabled)| {
+            let mut expected = shown;
+            expected.set(switch, enabled);
+            expected
+        });
+        self.handle_input(program, Input::Command(command.clone()))?;
+        let shown = self.shown_switches(program, &command).map(|(shown, ..)| shown);
+        if shown != expected {
+            return Err(format!("P{program} shows {shown:?} after {command:?}"));
+        }
+        Ok(())
+    }
+
+    /// The switches that a window shows where this command sets one, the switch, and its new
+    /// state.
+    fn shown_switches(
+        &self,
+        program: usize,
+        command: &Command,
+    ) -> Option<(Enabled, MuteSwitch, bool)> {
+        let Command::SetEnabled { session, switch, enabled } = command else { return None };
+        let snapshot = self.programs[program].snapshot();
+        let shown = match session {
+            None => snapshot.enabled,
+            Some(id) => snapshot.sessions.iter().find(|one| one.session == *id)?.enabled,
+        };
+        Some((shown, *switch, *enabled))
     }
 
     fn leave(&mut self, program: usize, session: usize) -> Verdict {

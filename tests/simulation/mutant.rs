@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use quintet::{
     conference::{Conference, Effect, HubEvent, HubRef, Input},
     model::{
-        ChatMessage, ClientMessage, CloseReason, Command, DescriptionKind, HubMessage,
-        ParticipantId, Payload, PeerCommand, PeerEvent, PeerId,
+        ChatMessage, ClientMessage, CloseReason, Command, DescriptionKind, HubMessage, MuteSwitch,
+        ParticipantId, Payload, PeerCommand, PeerEvent, PeerId, PerDevice, PerSource,
+        SignalPayload, Source,
     },
 };
 
@@ -47,10 +48,20 @@ pub(crate) enum Mutant {
     EndsOnOpenerLost,
     /// It ignores that leaving was undone.
     IgnoresUndo,
+    /// It sends one source in place of the other.
+    SwapsSentSources,
+    /// It signals that it sends one source in place of the other.
+    SwapsSignalledSources,
+    /// It takes a signal about one source for one about the other.
+    SwapsReceivedSignals,
+    /// It opens the device of one source in place of the other.
+    SwapsNeededSources,
+    /// It mutes one source in place of the other.
+    SwapsSwitches,
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 22] = [
         Self::DropsRollback,
         Self::SwapsPoliteness,
         Self::DropsIceRestart,
@@ -68,6 +79,11 @@ impl Mutant {
         Self::DropsOwnRename,
         Self::EndsOnOpenerLost,
         Self::IgnoresUndo,
+        Self::SwapsSentSources,
+        Self::SwapsSignalledSources,
+        Self::SwapsReceivedSignals,
+        Self::SwapsNeededSources,
+        Self::SwapsSwitches,
     ];
 }
 
@@ -92,6 +108,7 @@ impl Shim {
         index: usize,
         input: Input,
     ) -> Option<Input> {
+        let input = with_swapped_sources(mutant, input);
         let is_heard = match (mutant, &input) {
             (
                 Some(Mutant::IgnoresLeft),
@@ -139,8 +156,8 @@ impl Shim {
             | Input::Hub(..)
             | Input::Peer(..)
             | Input::Device(..)
-            | Input::DevicesAvailable { .. }
-            | Input::Preview { .. } => is_heard.then_some(input),
+            | Input::SourcesAvailable(_)
+            | Input::Preview(_) => is_heard.then_some(input),
         }
     }
 
@@ -152,7 +169,7 @@ impl Shim {
         effects: Vec<Effect>,
     ) -> (Vec<Effect>, Replies) {
         let (mut seen, mut replies) = (vec![], vec![]);
-        for effect in effects {
+        for effect in effects.into_iter().map(|effect| sent_with_swapped_sources(mutant, effect)) {
             if let Effect::OpenPeer { peer, .. } = &effect {
                 self.peers.push(*peer);
             }
@@ -192,7 +209,10 @@ impl Shim {
                     Some(Mutant::DropsOwnRename),
                     Effect::Send { message: ClientMessage::Rename { .. }, .. },
                 )
-                | (Some(Mutant::SendsWhileMuted), Effect::SetSending { audio: false, .. }) => {}
+                | (
+                    Some(Mutant::SendsWhileMuted),
+                    Effect::SetSending { layers: PerSource { microphone: None, .. }, .. },
+                ) => {}
                 (
                     Some(Mutant::HidesMuteState),
                     Effect::Send { message: ClientMessage::Signal { payload, .. }, .. },
@@ -206,6 +226,72 @@ impl Shim {
             seen.extend(self.peers.pop().map(Effect::ClosePeer));
         }
         (seen, replies)
+    }
+}
+
+/// The input, with one source in place of the other if the mutant swaps them there.
+fn with_swapped_sources(mutant: Option<Mutant>, input: Input) -> Input {
+    match (mutant, input) {
+        (
+            Some(Mutant::SwapsReceivedSignals),
+            Input::Hub(hub, HubEvent::Message(HubMessage::Signal { session, from, payload })),
+        ) => {
+            let payload = swapped_payload(payload);
+            Input::Hub(hub, HubEvent::Message(HubMessage::Signal { session, from, payload }))
+        }
+        (
+            Some(Mutant::SwapsSwitches),
+            Input::Command(Command::SetEnabled {
+                session,
+                switch: MuteSwitch::Source(source),
+                enabled,
+            }),
+        ) => {
+            let switch = MuteSwitch::Source(other_source(source));
+            Input::Command(Command::SetEnabled { session, switch, enabled })
+        }
+        (_, input) => input,
+    }
+}
+
+/// The effect, with one source in place of the other if the mutant swaps them there.
+fn sent_with_swapped_sources(mutant: Option<Mutant>, effect: Effect) -> Effect {
+    match (mutant, effect) {
+        (Some(Mutant::SwapsSentSources), Effect::SetSending { peer, layers }) => {
+            let layers = PerSource::from_fn(|source| layers[other_source(source)]);
+            Effect::SetSending { peer, layers }
+        }
+        (Some(Mutant::SwapsNeededSources), Effect::Demand(PerDevice { sources, speaker })) => {
+            let sources = PerSource::from_fn(|source| sources[other_source(source)]);
+            Effect::Demand(PerDevice { sources, speaker })
+        }
+        (
+            Some(Mutant::SwapsSignalledSources),
+            Effect::Send { hub, message: ClientMessage::Signal { session, to, payload } },
+        ) => {
+            let payload = swapped_payload(payload);
+            Effect::Send { hub, message: ClientMessage::Signal { session, to, payload } }
+        }
+        (_, effect) => effect,
+    }
+}
+
+fn swapped_payload(payload: SignalPayload) -> SignalPayload {
+    match payload.known() {
+        Payload::Media { microphone, camera } => {
+            Payload::Media { microphone: *camera, camera: *microphone }.into()
+        }
+        Payload::Offer { .. }
+        | Payload::Answer { .. }
+        | Payload::Candidate { .. }
+        | Payload::Unknown => payload,
+    }
+}
+
+const fn other_source(source: Source) -> Source {
+    match source {
+        Source::Camera => Source::Microphone,
+        Source::Microphone => Source::Camera,
     }
 }
 

@@ -1,6 +1,11 @@
 //! Checks of the mute switches: nothing is sent that is muted, and others see it as muted.
 
-use quintet::model::{Direction, Enabled, PeerId, PeerState, SessionId, SessionStatus};
+use quintet::{
+    conference::Playback,
+    model::{
+        Direction, Enabled, PeerId, PeerMedia, PeerState, PerSource, SessionId, SessionStatus,
+    },
+};
 
 use super::world::{Verdict, World};
 
@@ -10,7 +15,7 @@ impl World {
         &mut self,
         index: usize,
         peer: PeerId,
-        sent: (bool, bool),
+        sent: PerSource<bool>,
     ) -> Verdict {
         let Some(at) = self.programs[index].peers.get(&peer).copied() else {
             return Err(format!("P{index} sends on {peer}, which is not open"));
@@ -31,14 +36,14 @@ impl World {
         &mut self,
         index: usize,
         peer: PeerId,
-        playback: (bool, bool),
+        playback: Playback,
     ) -> Verdict {
         let Some(at) = self.programs[index].peers.get(&peer).copied() else {
             return Err(format!("P{index} plays {peer}, which is not open"));
         };
         let listens = self.enabled(index, &self.connections[at].session).listening;
         let before = std::mem::replace(&mut self.connections[at].playback, playback);
-        if before == playback || playback.0 != listens {
+        if before == playback || playback.is_audible != listens {
             return Err(format!("P{index} plays {peer}: {playback:?} after {before:?}"));
         }
         Ok(())
@@ -49,7 +54,7 @@ impl World {
         &self,
         index: usize,
         at: usize,
-        signalled: (bool, bool),
+        signalled: PerSource<bool>,
     ) -> Verdict {
         let (expected, one) = (self.enabled_media(index, at), &self.connections[at]);
         if one.state == PeerState::Connecting || signalled != expected {
@@ -63,12 +68,12 @@ impl World {
         for at in self.programs[index].peers.values() {
             let one = &self.connections[*at];
             let starts = one.state == PeerState::Connecting;
-            let expected = if starts { (false, false) } else { self.enabled_media(index, *at) };
+            let expected = if starts { PerSource::NONE } else { self.enabled_media(index, *at) };
             if one.sending != expected {
                 return Err(format!("P{index} sends on {}: {:?}", one.peer, one.sending));
             }
             let receives = one.media.audio.is_some_and(Direction::receives);
-            if receives && one.playback.0 != self.enabled(index, &one.session).listening {
+            if receives && one.playback.is_audible != self.enabled(index, &one.session).listening {
                 return Err(format!("P{index} plays {}: {:?}", one.peer, one.playback));
             }
         }
@@ -81,16 +86,16 @@ impl World {
         index: usize,
         id: &SessionId,
         status: &SessionStatus,
-    ) -> (bool, bool) {
-        let gates = self.programs[index].snapshot().enabled.and(status.enabled);
+    ) -> PerSource<bool> {
+        let switches = self.programs[index].snapshot().enabled.and(status.enabled);
         let media = self.plan.media(id, index, &self.programs[index]);
-        media.map_or((false, false), |media| enabled_sections(gates, (media.audio, media.video)))
+        media.map_or(PerSource::NONE, |media| enabled_sections(switches, media))
     }
 
     /// The media that the switches enable on a connection.
-    fn enabled_media(&self, index: usize, at: usize) -> (bool, bool) {
+    fn enabled_media(&self, index: usize, at: usize) -> PerSource<bool> {
         let one = &self.connections[at];
-        enabled_sections(self.enabled(index, &one.session), (one.media.audio, one.media.video))
+        enabled_sections(self.enabled(index, &one.session), one.media)
     }
 
     /// The media that is enabled in a session.
@@ -105,10 +110,12 @@ impl World {
     }
 }
 
-fn enabled_sections(
-    gates: Enabled,
-    (audio, video): (Option<Direction>, Option<Direction>),
-) -> (bool, bool) {
+/// The sources that the switches enable and that a section sends.
+fn enabled_sections(switches: Enabled, media: PeerMedia) -> PerSource<bool> {
     let sends = |direction: Option<Direction>| direction.is_some_and(Direction::sends);
-    (gates.microphone && sends(audio), gates.camera && sends(video))
+    let enabled = switches.sources;
+    PerSource {
+        camera: enabled.camera && sends(media.video),
+        microphone: enabled.microphone && sends(media.audio),
+    }
 }

@@ -7,7 +7,8 @@ use quintet::{
     conference::{Conference, Effect, HubRef, Input},
     model::{
         ClientMessage, EndReason, Event, HubMessage, Instance, MediaTime, ParticipantId,
-        ParticipantState, Payload, PeerCommand, PeerEvent, PeerId, Secret, SessionId, Snapshot,
+        ParticipantState, Payload, PeerCommand, PeerEvent, PeerId, PerDevice, PerSource, Secret,
+        SessionId, Snapshot,
     },
 };
 
@@ -44,7 +45,7 @@ pub(crate) struct Program {
     pub(crate) network: u32,
     /// Until when faults disturb the program, so that limits do not hold for it.
     pub(crate) disturbed_until: u64,
-    pub(crate) demand: (bool, bool, bool),
+    pub(crate) demand: PerDevice<bool>,
     /// When the user last left a session.
     pub(crate) left_at: u64,
     /// Why and when sessions ended for it.
@@ -76,7 +77,7 @@ impl Program {
             announced: BTreeMap::new(),
             network: 0,
             disturbed_until: 0,
-            demand: (false, false, false),
+            demand: PerDevice::default(),
             left_at: 0,
             ended: BTreeMap::new(),
             was_in: BTreeSet::new(),
@@ -110,7 +111,7 @@ impl Program {
         self.client = Client { stalled_until, ..Client::default() };
         self.peers.clear();
         self.announced.clear();
-        self.demand = (false, false, false);
+        self.demand = PerDevice::default();
         self.shim = Shim::default();
         self.deadline = None;
     }
@@ -210,16 +211,13 @@ impl World {
             }
             Effect::ClosePeer(peer) => self.close_peer(index, peer, cause),
             Effect::Peer { peer, command } => self.queue_command(index, peer, command),
-            Effect::SetSending { peer, audio, video } => {
-                self.check_sending(index, peer, (audio, video.is_some()))
+            Effect::SetSending { peer, layers } => {
+                self.check_sending(index, peer, layers.map(|layer| layer.is_some()))
             }
-            Effect::SetPlayback { peer, audible, expected } => {
-                self.check_playback(index, peer, (audible, expected))
-            }
+            Effect::SetPlayback { peer, playback } => self.check_playback(index, peer, playback),
             // It affects only a figure of the statistics.
             Effect::ExpectVideo { .. } => Ok(()),
-            Effect::Demand { camera, microphone, speaker } => {
-                let demand = (camera, microphone, speaker);
+            Effect::Demand(demand) => {
                 if std::mem::replace(&mut self.programs[index].demand, demand) == demand {
                     return error("repeats a demand");
                 }
@@ -316,7 +314,7 @@ impl World {
             }
             Payload::Candidate { .. } => Ok(()),
             Payload::Media { microphone, camera } => {
-                let signalled = (*microphone, *camera);
+                let signalled = PerSource { camera: *camera, microphone: *microphone };
                 self.check_media_signal(index, at, signalled)
             }
             Payload::Unknown => Err(format!("P{index} signals an unknown payload")),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Conference, Session, failures};
-use crate::model::{Departure, DepartureStatus, MediaTime, SessionId};
+use crate::model::{Departure, DepartureStatus, MediaTime, PerSource, SessionId};
 
 /// How long a departure can be undone: long enough to read a line and reach for the mouse.
 const UNDO_WINDOW: Duration = Duration::from_secs(8);
@@ -89,7 +89,7 @@ impl Conference {
     }
 
     /// The pending departure, for the snapshot.
-    pub(super) fn departure_status(&self, runs: (bool, bool)) -> Option<DepartureStatus> {
+    pub(super) fn departure_status(&self, runs: PerSource<bool>) -> Option<DepartureStatus> {
         let PendingDeparture { closes_for_all, until, .. } = self.departure.as_ref()?;
         let departing = self.sessions.iter().filter(|one| one.is_departing);
         let status = |one: &Session| one.status(&self.hubs, runs);
@@ -103,7 +103,7 @@ mod tests {
     use super::super::super::{Effect, HubRef, Input, tests::fixture::*};
     use crate::model::{
         ClientMessage, CloseReason, Command, Departure, EndReason, Event, HubMessage, LeaveReason,
-        MuteSwitch, OpenRequest, ParticipantState, PeerState, SessionId, SessionState,
+        MuteSwitch, OpenRequest, ParticipantState, PeerState, PerSource, SessionId, SessionState,
     };
 
     /// The opener of a mesh that is connected to `a`.
@@ -129,11 +129,9 @@ mod tests {
     fn leaving_stops_media_at_once_and_notifies_the_hub_eight_seconds_later() {
         let mut fixture = connected_mesh();
         fixture.handle(depart_one());
-        assert_eq!(fixture.signals(), [media(false, false)], "the others see that nothing is sent");
-        let silent = |effect: &Effect| {
-            matches!(effect, Effect::SetSending { audio: false, video: None, .. })
-        };
-        let deaf = |effect: &Effect| matches!(effect, Effect::SetPlayback { audible: false, .. });
+        assert_eq!(fixture.signals(), [media(NEITHER)], "the others see that nothing is sent");
+        let silent = |effect: &Effect| matches!(effect, Effect::SetSending { layers, .. } if *layers == PerSource::default());
+        let deaf = |effect: &Effect| matches!(effect, Effect::SetPlayback { playback, .. } if !playback.is_audible);
         assert!(
             fixture.effects.iter().any(silent) && fixture.effects.iter().any(deaf),
             "{:?}",
@@ -159,7 +157,7 @@ mod tests {
         let before = fixture.status();
         fixture.handle(depart_one()).advance_ms(7000);
         fixture.handle(Input::Command(Command::Undo));
-        assert_eq!(fixture.signals(), [media(true, false)], "with its own switches");
+        assert_eq!(fixture.signals(), [media(MICROPHONE)], "with its own switches");
         assert_eq!(fixture.status(), before);
         fixture.advance_ms(60_000);
         assert_eq!((fixture.sent(), fixture.closed_peers()), (vec![], vec![]));

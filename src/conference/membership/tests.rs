@@ -47,7 +47,7 @@ fn what_we_send_is_signalled_again_after_a_hub_dropped_signals() {
     fixture.advance_ms(4999);
     assert_eq!(fixture.sent(), []);
     fixture.advance_ms(1);
-    let payload = media(true, true).into();
+    let payload = media(BOTH).into();
     let media_signal = ClientMessage::Signal { session: session(), to: id("a"), payload };
     assert_eq!(fixture.sent(), [(&DEFAULT, &media_signal)]);
     fixture.advance_ms(60_000);
@@ -74,7 +74,7 @@ fn an_outage_turns_a_session_reconnecting_and_media_goes_on() {
     fixture.hub_up(&DEFAULT);
     assert!(matches!(fixture.sent()[0].1, ClientMessage::Open { limit: Some(12), .. }));
     fixture.receive(opened(MESH, vec![member("a")]));
-    let payload = media(true, true).into();
+    let payload = media(BOTH).into();
     let media_signal = ClientMessage::Signal { session: session(), to: id("a"), payload };
     assert_eq!(fixture.sent(), [(&DEFAULT, &media_signal)], "signals may have been lost");
     assert_eq!((fixture.effects.len(), fixture.status().state), (1, SessionState::Live));

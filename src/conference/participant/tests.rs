@@ -3,7 +3,7 @@ use super::replacement_limiter::{MAX_REPLACEMENTS, REPLACEMENT_WINDOW};
 use super::*;
 use crate::model::{
     ConnectionFault, DeviceKind, ErrorCode, FailureCode, HubMessage, LeaveReason, MAX_NAME_CHARS,
-    OperationId, PeerState, Role, SourceState, Topology,
+    OperationId, PeerState, PerDevice, PerSource, Role, SourceState, Topology,
 };
 use ParticipantState::{Connecting, Gone, Left, Live, Reconnecting, Unreachable};
 
@@ -323,7 +323,7 @@ fn a_remote_peer_cannot_have_connections_replaced_without_limit() {
 fn a_new_instance_is_reconnected_and_the_same_instance_is_kept() {
     let mut fixture = live();
     fixture.receive(participant_joined(member("a")));
-    assert_eq!((fixture.effects.len(), fixture.signals()), (1, vec![media(true, true)]));
+    assert_eq!((fixture.effects.len(), fixture.signals()), (1, vec![media(BOTH)]));
     let mut restarted = member("a");
     restarted.instance = Instance::from_random(2);
     fixture.receive(participant_joined(restarted));
@@ -436,15 +436,16 @@ fn video_that_the_other_program_cannot_show_is_reported_once_and_not_signalled_a
     assert_eq!(fixture.failures(), Vec::<&crate::model::Failure>::new());
     fixture.peer_state(1, PeerState::Connected);
     let peer = crate::model::PeerId(1);
-    assert!(fixture.effects.contains(&Effect::SetSending { peer, audio: true, video: None }));
-    let demand = Effect::Demand { camera: false, microphone: true, speaker: true };
+    let layers = PerSource { camera: None, microphone: Some(crate::model::Layer::Full) };
+    assert!(fixture.effects.contains(&Effect::SetSending { peer, layers }));
+    let demand = Effect::Demand(PerDevice { sources: MICROPHONE, speaker: true });
     assert!(fixture.effects.contains(&demand), "{:?}", fixture.effects);
-    assert_eq!(fixture.signals(), [media(true, false)]);
+    assert_eq!(fixture.signals(), [media(MICROPHONE)]);
     for kind in [DeviceKind::CAMERA, DeviceKind::MICROPHONE] {
         fixture.handle(Input::Device(kind, SourceState::Running));
     }
     let status = fixture.status();
-    assert_eq!((status.sending_audio, status.sending_video), (true, false));
+    assert_eq!(status.sending, MICROPHONE);
     assert_eq!(status.participants[0].left_out, Some(Media::Video.into()));
     assert_eq!(fixture.state_of("a"), Some(Live));
     // The same result is not announced again: not on this connection, not on the next one, and not
@@ -475,11 +476,11 @@ fn media_that_the_remote_peer_does_not_accept_is_not_signalled_as_sent() {
     agreed.disable_receiving(Media::Video);
     fixture.peer_event(1, PeerEvent::Negotiated(agreed));
     assert_eq!(left_out(&fixture), Vec::<Vec<Media>>::new(), "it may change its mind");
-    assert_eq!(fixture.signals(), [media(true, false)]);
+    assert_eq!(fixture.signals(), [media(MICROPHONE)]);
     let peer = crate::model::PeerId(1);
     assert!(fixture.effects.contains(&Effect::ExpectVideo { peer, expected: false }));
     fixture.peer_event(1, PeerEvent::Negotiated(NegotiatedMedia::default()));
-    assert_eq!(fixture.signals(), [media(true, true)]);
+    assert_eq!(fixture.signals(), [media(BOTH)]);
 }
 
 #[test]

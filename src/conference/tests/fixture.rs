@@ -6,12 +6,18 @@ use super::super::{Conference, Effect, HubEvent, HubRef, Input};
 use crate::model::{
     Command, ErrorCode, Event, Failure, HubEndpoint, HubMessage, HubOwner, HubUrl, Instance,
     JoinTarget, LeaveReason, MediaSet, MediaTime, Member, MuteSwitch, OpenRequest, ParticipantId,
-    ParticipantState, Payload, PeerCommand, PeerEvent, PeerId, PeerState, Presence, Role, Secret,
-    SessionId, SessionKind, SessionStatus, Topology,
+    ParticipantState, Payload, PeerCommand, PeerEvent, PeerId, PeerState, PerSource, Presence,
+    Role, Secret, SessionId, SessionKind, SessionStatus, Topology,
 };
 
 pub(crate) const MESH: SessionKind =
     SessionKind { media: MediaSet::AUDIO_VIDEO, topology: Topology::ManyToMany };
+
+pub(crate) const BOTH: PerSource<bool> = PerSource::ALL;
+pub(crate) const NEITHER: PerSource<bool> = PerSource::NONE;
+pub(crate) const CAMERA: PerSource<bool> = PerSource { camera: true, microphone: false };
+pub(crate) const MICROPHONE: PerSource<bool> = PerSource { camera: false, microphone: true };
+
 pub(crate) const BROADCAST: SessionKind =
     SessionKind { media: MediaSet::AUDIO_VIDEO, topology: Topology::OneWay };
 
@@ -271,7 +277,9 @@ pub(crate) fn offer(generation: u32) -> Payload {
     Payload::Offer { generation, sdp: "an offer".into() }
 }
 
-pub(crate) const fn media(microphone: bool, camera: bool) -> Payload {
+/// The signal that a participant sends these sources.
+pub(crate) const fn media(sources: PerSource<bool>) -> Payload {
+    let PerSource { camera, microphone } = sources;
     Payload::Media { microphone, camera }
 }
 

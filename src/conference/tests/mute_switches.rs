@@ -6,15 +6,15 @@ use super::{
 };
 use crate::model::{
     ClientMessage, CloseReason, Command, DeviceKind, ErrorCode, FailureCode, HubMessage,
-    LeaveReason, MuteSwitch, OpenRequest, ParticipantId, Payload, PeerId, PeerState, Presence,
-    Role, SessionId, SourceState,
+    LeaveReason, MuteSwitch, OpenRequest, ParticipantId, Payload, PeerId, PeerState, PerSource,
+    Presence, Role, SessionId, SourceState,
 };
 
-/// The changes of what connections send: connection, audio, video.
-fn sending_changes(fixture: &Fixture) -> Vec<(u64, bool, bool)> {
+/// The changes of what connections send: connection, sources.
+fn sending_changes(fixture: &Fixture) -> Vec<(u64, PerSource<bool>)> {
     let changes = fixture.effects.iter().filter_map(|effect| {
-        let Effect::SetSending { peer, audio, video } = effect else { return None };
-        Some((peer.0, *audio, video.is_some()))
+        let Effect::SetSending { peer, layers } = effect else { return None };
+        Some((peer.0, layers.map(|layer| layer.is_some())))
     });
     changes.collect()
 }
@@ -22,19 +22,17 @@ fn sending_changes(fixture: &Fixture) -> Vec<(u64, bool, bool)> {
 /// The changes of how audio is played: connection, audible, expected.
 fn playback_changes(fixture: &Fixture) -> Vec<(u64, bool, bool)> {
     let changes = fixture.effects.iter().filter_map(|effect| {
-        let Effect::SetPlayback { peer, audible, expected } = effect else {
-            return None;
-        };
-        Some((peer.0, *audible, *expected))
+        let Effect::SetPlayback { peer, playback } = effect else { return None };
+        Some((peer.0, playback.is_audible, playback.is_expected))
     });
     changes.collect()
 }
 
-/// The changes of the needed devices: camera, microphone.
-fn demands(fixture: &Fixture) -> Vec<(bool, bool)> {
+/// The changes of the needed sources.
+fn demands(fixture: &Fixture) -> Vec<PerSource<bool>> {
     let demand = fixture.effects.iter().filter_map(|effect| {
-        let Effect::Demand { camera, microphone, .. } = effect else { return None };
-        Some((*camera, *microphone))
+        let Effect::Demand(needed) = effect else { return None };
+        Some(needed.sources)
     });
     demand.collect()
 }
@@ -68,10 +66,10 @@ fn join_another(fixture: &mut Fixture) -> SessionId {
     other
 }
 
-fn shown_media(fixture: &Fixture, letter: &str) -> (bool, bool) {
+fn shown_media(fixture: &Fixture, letter: &str) -> PerSource<bool> {
     let all = fixture.status().participants;
     let one = all.into_iter().find(|one| one.participant == id(letter)).unwrap();
-    (one.microphone, one.camera)
+    one.sends
 }
 
 #[test]
@@ -79,15 +77,15 @@ fn media_flows_only_if_both_switches_are_enabled() {
     let mut fixture = live();
     let other = join_another(&mut fixture);
     fixture.set_switch(Some(session()), MuteSwitch::MICROPHONE, false);
-    assert_eq!(sending_changes(&fixture), [(1, false, true)]);
+    assert_eq!(sending_changes(&fixture), [(1, CAMERA)]);
     fixture.set_switch(None, MuteSwitch::MICROPHONE, false);
-    assert_eq!(sending_changes(&fixture), [(2, false, true)]);
+    assert_eq!(sending_changes(&fixture), [(2, CAMERA)]);
     fixture.set_switch(Some(session()), MuteSwitch::MICROPHONE, true);
     assert_eq!(sending_changes(&fixture), [], "the global switch is muted");
     fixture.set_switch(None, MuteSwitch::MICROPHONE, true);
-    assert_eq!(sending_changes(&fixture), [(1, true, true), (2, true, true)]);
+    assert_eq!(sending_changes(&fixture), [(1, BOTH), (2, BOTH)]);
     fixture.set_switch(Some(other), MuteSwitch::CAMERA, false);
-    assert_eq!(sending_changes(&fixture), [(2, true, false)]);
+    assert_eq!(sending_changes(&fixture), [(2, MICROPHONE)]);
 }
 
 /// A click takes effect within 200 ms. That leaves time only for the next frame of the window and
@@ -95,8 +93,8 @@ fn media_flows_only_if_both_switches_are_enabled() {
 #[test]
 fn a_switch_takes_effect_in_the_call_that_handles_its_command() {
     for (gate, sending, playback) in [
-        (MuteSwitch::MICROPHONE, Some((1, false, true)), None),
-        (MuteSwitch::CAMERA, Some((1, true, false)), None),
+        (MuteSwitch::MICROPHONE, Some((1, CAMERA)), None),
+        (MuteSwitch::CAMERA, Some((1, MICROPHONE)), None),
         (MuteSwitch::Listening, None, Some((1, false, true))),
     ] {
         for session_id in [None, Some(session())] {
@@ -117,10 +115,9 @@ fn a_switch_takes_effect_in_the_call_that_handles_its_command() {
             let shown =
                 if session_id.is_some() { fixture.status().enabled } else { snapshot.enabled };
             assert!(!shown.has(gate), "{gate:?} of {session_id:?} is shown at once");
-            let on_air = (fixture.status().sending_audio, fixture.status().sending_video);
-            assert_eq!(on_air, (gate != MuteSwitch::MICROPHONE, gate != MuteSwitch::CAMERA));
-            let expected = media(gate != MuteSwitch::MICROPHONE, gate != MuteSwitch::CAMERA);
-            let signals = if gate == MuteSwitch::Listening { vec![] } else { vec![expected] };
+            let enabled = PerSource::from_fn(|source| gate != MuteSwitch::Source(source));
+            assert_eq!(fixture.status().sending, enabled);
+            let signals = if gate == MuteSwitch::Listening { vec![] } else { vec![media(enabled)] };
             assert_eq!(fixture.signals(), signals, "the others are notified at once");
         }
     }
@@ -151,13 +148,13 @@ fn a_new_connection_starts_with_the_present_switches() {
     fixture.peer_state(2, PeerState::Connected);
     assert_eq!(
         (sending_changes(&fixture), fixture.signals()),
-        (vec![(2, true, false)], vec![media(true, false)])
+        (vec![(2, MICROPHONE)], vec![media(MICROPHONE)])
     );
     fixture
         .set_switch(None, MuteSwitch::MICROPHONE, false)
         .receive(participant_joined(member("c")))
         .peer_state(3, PeerState::Connected);
-    assert_eq!((sending_changes(&fixture), fixture.signals()), (vec![], vec![media(false, false)]));
+    assert_eq!((sending_changes(&fixture), fixture.signals()), (vec![], vec![media(NEITHER)]));
 }
 
 #[test]
@@ -180,13 +177,13 @@ fn muted_listening_silences_one_session_or_all() {
 fn a_microphone_that_is_muted_everywhere_is_closed_after_a_while() {
     let mut fixture = live();
     fixture.set_switch(None, MuteSwitch::MICROPHONE, false);
-    assert_eq!((sending_changes(&fixture), demands(&fixture)), (vec![(1, false, true)], vec![]));
+    assert_eq!((sending_changes(&fixture), demands(&fixture)), (vec![(1, CAMERA)], vec![]));
     fixture.advance_ms(4999);
     assert_eq!(demands(&fixture), []);
     fixture.advance_ms(1);
-    assert_eq!(demands(&fixture), [(true, false)]);
+    assert_eq!(demands(&fixture), [CAMERA]);
     fixture.set_switch(None, MuteSwitch::MICROPHONE, true);
-    assert_eq!(demands(&fixture), [(true, true)]);
+    assert_eq!(demands(&fixture), [BOTH]);
 }
 
 #[test]
@@ -200,33 +197,33 @@ fn muting_one_session_leaves_the_microphone_to_the_other() {
 #[test]
 fn the_preview_opens_the_camera_without_any_connection() {
     let mut fixture = Fixture::opened(MESH);
-    fixture.handle(Input::Preview { camera: true, microphone: false });
-    assert_eq!(demands(&fixture), [(true, false)]);
+    fixture.handle(Input::Preview(CAMERA));
+    assert_eq!(demands(&fixture), [CAMERA]);
     fixture.set_switch(None, MuteSwitch::CAMERA, false).advance_ms(60_000);
     assert_eq!(demands(&fixture), [], "whatever the switches");
-    fixture.handle(Input::Preview { camera: false, microphone: true });
-    assert_eq!(demands(&fixture), [(true, true)]);
+    fixture.handle(Input::Preview(MICROPHONE));
+    assert_eq!(demands(&fixture), [BOTH]);
     fixture.advance_ms(5000);
-    assert_eq!(demands(&fixture), [(false, true)]);
+    assert_eq!(demands(&fixture), [MICROPHONE]);
 }
 
 #[test]
 fn what_we_send_is_signalled_and_what_others_signal_is_shown() {
     let mut fixture = live();
     fixture.set_switch(None, MuteSwitch::MICROPHONE, false);
-    assert_eq!(fixture.signals(), [media(false, true)]);
+    assert_eq!(fixture.signals(), [media(CAMERA)]);
     fixture.set_switch(Some(session()), MuteSwitch::MICROPHONE, false);
     assert_eq!(fixture.signals(), [], "nothing changed for them");
-    assert_eq!(shown_media(&fixture, "a"), (true, true), "until they signal otherwise");
-    fixture.receive(signal("a", media(true, false)));
-    assert_eq!(shown_media(&fixture, "a"), (true, false));
+    assert_eq!(shown_media(&fixture, "a"), BOTH, "until they signal otherwise");
+    fixture.receive(signal("a", media(MICROPHONE)));
+    assert_eq!(shown_media(&fixture, "a"), MICROPHONE);
     assert_eq!(playback_changes(&fixture), []);
     let expected = |expected| Effect::ExpectVideo { peer: PeerId(1), expected };
     assert_eq!(fixture.effects, [expected(false)], "nothing is answered");
-    fixture.receive(signal("a", media(false, true)));
+    fixture.receive(signal("a", media(CAMERA)));
     assert_eq!(
         (shown_media(&fixture, "a"), playback_changes(&fixture)),
-        ((false, true), vec![(1, true, false)])
+        (CAMERA, vec![(1, true, false)])
     );
     assert!(fixture.effects.contains(&expected(true)));
     assert_eq!(fixture.effects.len(), 2, "nothing is answered");
@@ -238,7 +235,7 @@ fn a_viewer_sends_nothing_and_signals_that() {
     opener.role = Role::Opener;
     let mut fixture = Fixture::joined(BROADCAST, vec![opener]);
     fixture.receive(signal("o", offer(1))).peer_state(1, PeerState::Connected);
-    assert_eq!((fixture.signals(), sending_changes(&fixture)), (vec![media(false, false)], vec![]));
+    assert_eq!((fixture.signals(), sending_changes(&fixture)), (vec![media(NEITHER)], vec![]));
     fixture.set_switch(None, MuteSwitch::MICROPHONE, false);
     assert_eq!(fixture.effects, []);
 }
@@ -246,16 +243,16 @@ fn a_viewer_sends_nothing_and_signals_that() {
 #[test]
 fn a_missing_camera_is_signalled_and_so_is_its_arrival() {
     let mut fixture = Fixture::opened(MESH);
-    fixture.handle(Input::DevicesAvailable { camera: false, microphone: true });
+    fixture.handle(Input::SourcesAvailable(MICROPHONE));
     fixture.receive(participant_joined(member("a"))).peer_state(1, PeerState::Connected);
     assert_eq!(
         (fixture.signals(), sending_changes(&fixture)),
-        (vec![media(true, false)], vec![(1, true, false)])
+        (vec![media(MICROPHONE)], vec![(1, MICROPHONE)])
     );
-    fixture.handle(Input::DevicesAvailable { camera: true, microphone: true });
+    fixture.handle(Input::SourcesAvailable(BOTH));
     assert_eq!(
         (fixture.signals(), sending_changes(&fixture)),
-        (vec![media(true, true)], vec![(1, true, true)])
+        (vec![media(BOTH)], vec![(1, BOTH)])
     );
 }
 
@@ -264,13 +261,13 @@ fn a_failed_device_is_signalled_as_off_and_stays_in_demand() {
     let failed = || SourceState::Failed { message: "unplugged".to_owned() };
     let mut fixture = live();
     fixture.handle(Input::Device(DeviceKind::CAMERA, failed()));
-    assert_eq!((fixture.signals(), sending_changes(&fixture)), (vec![media(true, false)], vec![]));
+    assert_eq!((fixture.signals(), sending_changes(&fixture)), (vec![media(MICROPHONE)], vec![]));
     fixture.handle(Input::Device(DeviceKind::CAMERA, SourceState::Opening)).advance_ms(60_000);
     assert_eq!((fixture.signals(), demands(&fixture)), (vec![], vec![]), "it is not running yet");
     fixture.handle(Input::Device(DeviceKind::MICROPHONE, failed()));
-    assert_eq!(fixture.signals(), [media(false, false)]);
+    assert_eq!(fixture.signals(), [media(NEITHER)]);
     fixture.handle(Input::Device(DeviceKind::CAMERA, SourceState::Running));
-    assert_eq!(fixture.signals(), [media(false, true)]);
+    assert_eq!(fixture.signals(), [media(CAMERA)]);
 }
 
 #[test]
@@ -279,11 +276,11 @@ fn a_participant_that_was_away_gets_the_media_signal_again() {
     fixture.receive(presence("a", away(0))).set_switch(None, MuteSwitch::CAMERA, false);
     assert_eq!(fixture.signals(), [], "the signal would be lost");
     fixture.receive(presence("a", Presence::Here));
-    assert_eq!(fixture.signals(), [media(true, false)]);
+    assert_eq!(fixture.signals(), [media(MICROPHONE)]);
     fixture.receive(presence("a", Presence::Here));
     assert_eq!(fixture.signals(), [], "it was not away");
     fixture.receive(presence("a", away(0))).receive(presence("a", Presence::Here));
-    assert_eq!(fixture.signals(), [media(true, false)], "the last signal may have been lost");
+    assert_eq!(fixture.signals(), [media(MICROPHONE)], "the last signal may have been lost");
 }
 
 #[test]
@@ -296,13 +293,13 @@ fn switches_outlive_an_outage_of_the_hub_but_not_the_session() {
         false,
     );
     fixture.hub_down(&hub).hub_up(&hub).receive(opened(MESH, vec![member("a")]));
-    assert_eq!(fixture.signals(), [media(false, false)]);
-    assert!(!fixture.status().enabled.microphone && fixture.status().enabled.camera);
+    assert_eq!(fixture.signals(), [media(NEITHER)]);
+    assert_eq!(fixture.status().enabled.sources, CAMERA);
     assert_eq!(sending_changes(&fixture), []);
     fixture.leave().open(MESH).receive(opened(MESH, vec![]));
-    assert!(fixture.status().enabled.microphone);
+    assert!(fixture.status().enabled.sources.microphone);
     let global = fixture.core.snapshot().enabled;
-    assert!(global.microphone && !global.camera);
+    assert_eq!(global.sources, MICROPHONE);
 }
 
 #[test]
@@ -311,28 +308,27 @@ fn a_session_that_is_requested_again_keeps_its_switches() {
     fixture.set_switch(Some(session()), MuteSwitch::MICROPHONE, false);
     fixture.receive(HubMessage::Closed { session: session(), reason: CloseReason::Closed });
     fixture.join(None, true).receive(joined(MESH, Role::Guest, vec![member("a")]));
-    assert!(!fixture.status().enabled.microphone && fixture.status().enabled.camera);
+    assert_eq!(fixture.status().enabled.sources, CAMERA);
 }
 
 #[test]
 fn we_are_on_air_where_a_participant_is_live_and_a_source_runs() {
     let mut fixture = Fixture::opened(MESH);
     start_sources(&mut fixture);
-    let on_air =
-        |fixture: &Fixture| (fixture.status().sending_audio, fixture.status().sending_video);
-    assert_eq!(on_air(&fixture), (false, false), "there is no participant");
+    let on_air = |fixture: &Fixture| fixture.status().sending;
+    assert_eq!(on_air(&fixture), NEITHER, "there is no participant");
     fixture.receive(participant_joined(member("a")));
-    assert_eq!(on_air(&fixture), (false, false), "no participant is connected");
+    assert_eq!(on_air(&fixture), NEITHER, "no participant is connected");
     fixture.peer_state(1, PeerState::Connected);
-    assert_eq!(on_air(&fixture), (true, true));
+    assert_eq!(on_air(&fixture), BOTH);
     fixture.set_switch(None, MuteSwitch::MICROPHONE, false);
-    assert_eq!(on_air(&fixture), (false, true));
+    assert_eq!(on_air(&fixture), CAMERA);
     let message = "unplugged".to_owned();
     fixture.handle(Input::Device(DeviceKind::CAMERA, SourceState::Failed { message }));
     fixture.set_switch(None, MuteSwitch::MICROPHONE, true);
-    assert_eq!(on_air(&fixture), (true, false));
+    assert_eq!(on_air(&fixture), MICROPHONE);
     fixture.receive(participant_left("a", LeaveReason::Left));
-    assert_eq!(on_air(&fixture), (false, false));
+    assert_eq!(on_air(&fixture), NEITHER);
 }
 
 #[test]
@@ -374,12 +370,12 @@ fn a_switch_of_an_unknown_session_is_refused() {
 #[test]
 fn a_restarted_program_is_assumed_to_send_everything_until_it_signals_otherwise() {
     let mut fixture = live();
-    fixture.receive(signal("a", media(false, false)));
+    fixture.receive(signal("a", media(NEITHER)));
     let mut restarted = member("a");
     restarted.instance = crate::model::Instance::from_random(9);
     fixture.receive(participant_joined(restarted));
-    assert_eq!(shown_media(&fixture, "a"), (true, true));
+    assert_eq!(shown_media(&fixture, "a"), BOTH);
     fixture.receive(signal("a", Payload::Unknown)).peer_state(2, PeerState::Connected);
-    assert_eq!(sending_changes(&fixture), [(2, true, true)]);
+    assert_eq!(sending_changes(&fixture), [(2, BOTH)]);
     assert!(fixture.core.session_of_peer(PeerId(2)).is_some());
 }

@@ -18,7 +18,7 @@ use crate::{
     model::fixtures::{session_id, session_status, snapshot_of, snapshot_with},
     model::{
         EndReason, ErrorCode, Failure, FailureCode, HubState, HubStatus, JoinTarget, Media,
-        MediaTime, ParticipantId, ParticipantState, PeerId, Size, SourceState,
+        MediaTime, ParticipantId, ParticipantState, PeerId, PerSource, Size, SourceState,
     },
     ui::bindings::{Bindable, Bindings},
 };
@@ -377,7 +377,7 @@ fn a_participant_of_several_sessions_is_counted_once() {
 fn holding_space_unmutes_the_microphone_and_presses_no_button() {
     let mut snapshot =
         snapshot_of(vec![session_status("a", SessionKind::FIVE[0], Role::Opener, 1)]);
-    snapshot.enabled.microphone = false;
+    snapshot.enabled.sources.microphone = false;
     let mut window = window(LARGE, snapshot);
     window.get_by_label("Leave all").focus();
     window.run();
@@ -429,17 +429,15 @@ fn a_session_of_any_kind_can_be_opened_with_a_chosen_id() {
 #[test]
 fn a_muted_switch_unmutes_and_the_on_air_badges_follow_the_session() {
     let mut one = session_status("a", SessionKind::FIVE[0], Role::Opener, 1);
-    one.enabled.microphone = false;
+    one.enabled.sources.microphone = false;
     let mut window = window(LARGE, snapshot_of(vec![one.clone()]));
     assert_eq!(window.query_all_by_label("ON AIR").count(), 2, "on the card and in the bar");
     let gate = MuteSwitch::MICROPHONE;
     let command =
         Command::SetEnabled { session: Some(session_id("a")), switch: gate, enabled: true };
     assert_eq!(click(&mut window, "Microphone in Conference"), [command]);
-    let window = self::window(
-        LARGE,
-        snapshot_of(vec![SessionStatus { sending_audio: false, sending_video: false, ..one }]),
-    );
+    let window =
+        self::window(LARGE, snapshot_of(vec![SessionStatus { sending: PerSource::NONE, ..one }]));
     assert_eq!(window.query_all_by_label("ON AIR").count(), 0);
 }
 
@@ -521,7 +519,7 @@ fn only_visible_videos_are_taken() {
     assert!(!all(&mut window, None).video.contains(&local), "not drawn");
     app(&mut window).stream_panels.full_screen = false;
     let mut off = (*app(&mut window).snapshot).clone();
-    off.enabled.camera = false;
+    off.enabled.sources.camera = false;
     app(&mut window).snapshot = Arc::new(off);
     window.run();
     assert!(!all(&mut window, None).video.contains(&local), "the camera is off");

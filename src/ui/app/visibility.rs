@@ -19,7 +19,7 @@ pub(super) fn visible_media(
         microphone: menu == Some(DeviceKind::MICROPHONE),
         ..VisibleMedia::default()
     };
-    let shows_own_video = visible.contains(&VideoRef::Local) && snapshot.enabled.camera;
+    let shows_own_video = visible.contains(&VideoRef::Local) && snapshot.enabled.sources.camera;
     if shows_own_video || menu == Some(DeviceKind::CAMERA) {
         media.video.insert(VideoRef::Local);
     }

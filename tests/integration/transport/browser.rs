@@ -88,8 +88,8 @@ async fn a_section_that_is_answered_with_port_0_is_left_out_and_the_others_conne
         pair.until_connected().await;
         let agreed = pair.a.agreement().await;
         assert_eq!(agreed.left_out, Some(MediaSet::from(media)));
-        assert_eq!(agreed.sends_audio, media != Media::Audio);
-        assert_eq!(agreed.sends_video, media != Media::Video);
+        assert_eq!(agreed.sends.microphone, media != Media::Audio);
+        assert_eq!(agreed.sends.camera, media != Media::Video);
         if media == Media::Data {
             audio_arrives(&pair.a, &mut pair.b).await;
         } else {

@@ -1,15 +1,11 @@
 //! Tests of the chat in the whole window.
 
 use super::*;
-use crate::model::{ChatText, MediaSet, Topology};
+use crate::model::{ChatText, MediaSet, PerSource, Topology};
 
 fn chat_session(name: &str, topology: Topology, role: Role, count: usize) -> SessionStatus {
     let kind = SessionKind { media: MediaSet::DATA, topology };
-    SessionStatus {
-        sending_audio: false,
-        sending_video: false,
-        ..session_status(name, kind, role, count)
-    }
+    SessionStatus { sending: PerSource::NONE, ..session_status(name, kind, role, count) }
 }
 
 fn group_chat(name: &str) -> SessionStatus {

@@ -341,7 +341,7 @@ fn panels(window: &mut Harness<'static, Option<App>>) -> crate::ui::settings::Pa
 fn space_is_push_to_talk_and_presses_buttons_only_if_rebound() {
     let mut snapshot =
         snapshot_of(vec![session_status("a", SessionKind::FIVE[0], Role::Opener, 1)]);
-    snapshot.enabled.microphone = false;
+    snapshot.enabled.sources.microphone = false;
     let mut window = window(LARGE, snapshot);
     let talk =
         |open| Command::SetEnabled { session: None, switch: MuteSwitch::MICROPHONE, enabled: open };

@@ -4,7 +4,7 @@
 use super::*;
 use crate::{
     devices::Device,
-    model::{Enabled, HubEndpoint, HubOwner},
+    model::{Enabled, HubEndpoint, HubOwner, PerSource},
     ui::devices::DEVICES,
 };
 
@@ -12,7 +12,7 @@ use crate::{
 fn a_session_switch_that_is_muted_everywhere_shows_it_and_still_works() {
     let mut snapshot =
         snapshot_of(vec![session_status("a", SessionKind::FIVE[0], Role::Opener, 1)]);
-    snapshot.enabled = Enabled { microphone: false, camera: false, listening: false };
+    snapshot.enabled = Enabled::NONE;
     let mut window = window(LARGE, snapshot);
     for (name, gate) in [
         ("Microphone", MuteSwitch::MICROPHONE),
@@ -73,7 +73,7 @@ fn the_local_panel_shows_how_many_sessions_are_sent_to() {
             .for_each(|participant| participant.peer = Some(PeerId(index as u64)));
         one
     };
-    let not_sending = SessionStatus { sending_audio: false, sending_video: false, ..one(0, 1) };
+    let not_sending = SessionStatus { sending: PerSource::NONE, ..one(0, 1) };
     for (sessions, text) in [
         (vec![one(0, 0)], "Ready, nobody is here yet"),
         ((0..5).map(|index| one(index, 0)).collect(), "Ready, nobody is here yet"),
@@ -223,22 +223,16 @@ fn the_title_shows_on_air_while_a_session_is_sent_to() {
         app(&mut window).title
     };
     let alone = || session_status("a", kind, Role::Opener, 0);
+    assert_eq!(title(SessionStatus { sending: PerSource::NONE, ..alone() }), "Quintet");
     assert_eq!(
-        title(SessionStatus { sending_audio: false, sending_video: false, ..alone() }),
-        "Quintet"
-    );
-    assert_eq!(
-        title(SessionStatus { sending_audio: true, sending_video: false, ..alone() }),
+        title(SessionStatus { sending: PerSource { microphone: true, camera: false }, ..alone() }),
         "Quintet · On air"
     );
     assert_eq!(
-        title(SessionStatus { sending_audio: false, sending_video: true, ..alone() }),
+        title(SessionStatus { sending: PerSource { microphone: false, camera: true }, ..alone() }),
         "Quintet · On air"
     );
-    assert_eq!(
-        title(SessionStatus { sending_audio: false, sending_video: false, ..alone() }),
-        "Quintet"
-    );
+    assert_eq!(title(SessionStatus { sending: PerSource::NONE, ..alone() }), "Quintet");
 }
 
 #[test]
