@@ -181,7 +181,7 @@ fn an_unplugged_camera_is_reported_and_used_again_when_it_is_back() {
 #[test]
 fn a_stalled_camera_is_reported_and_recovers_by_itself() {
     let report = run_child("default", 7.0, &[("FAKE_STALL", "20")]);
-    let stalled = "failed: camera \"Fake Camera\" sends no pictures; plug it in ignored_test_command, or \
+    let stalled = "failed: camera \"Fake Camera\" sends no pictures; plug it in again, or \
                    pick another";
     assert_eq!(report.states, ["opening", "running", stalled, "running"], "{}", report.output);
 }

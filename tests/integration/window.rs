@@ -141,15 +141,24 @@ fn a_clipboard_owner_that_hangs_does_not_block_the_window() {
     let mut window = Window::open(&screen, &settings(&hub));
     window.wait("a drawn window", |_| screen.screenshot().bounding_box(ACCENT, 0..300));
     let hung = screen.set_clipboard_and_hang(&link);
-    let before = screen.screenshot();
-    window.key("ctrl+v");
-    window.key("question");
-    // The keyboard shortcuts are drawn while the other program still owes its answer.
-    window.wait("the keyboard shortcuts", |_| {
-        (screen.screenshot().changed_pixels(&before, REMOTE_TILES_LEFT) > 5_000).then_some(())
+    // The keyboard shortcuts are drawn while the other program still owes its answer. A busy machine
+    // may need longer than the reader waits for it, so several attempts count.
+    let is_drawn_meanwhile = (0..5).any(|_| {
+        let before = screen.screenshot();
+        window.key("ctrl+v");
+        window.key("question");
+        window.wait("the keyboard shortcuts", |_| {
+            (screen.screenshot().changed_pixels(&before, REMOTE_TILES_LEFT) > 5_000).then_some(())
+        });
+        let still_reads = window.has_thread("clipboard read");
+        let shown = screen.screenshot();
+        window.key("Escape");
+        window.wait("the window without the shortcuts", |_| {
+            (screen.screenshot().changed_pixels(&shown, REMOTE_TILES_LEFT) > 5_000).then_some(())
+        });
+        still_reads
     });
-    assert!(window.has_thread("clipboard read"), "the clipboard is read on its own thread");
-    window.key("Escape");
+    assert!(is_drawn_meanwhile, "the clipboard is read on its own thread");
     drop(hung);
     screen.set_clipboard(&link);
     window.key("ctrl+v");
