@@ -3,6 +3,11 @@
 //! No other hook lies between DTLS and SCTP in webrtc-rs, but the cipher that opens a record can be
 //! replaced. So can the hash that compares a certificate with a fingerprint. webrtc-rs supports one
 //! fingerprint of sha-256, while a description may have several and of other hashes (RFC 8122).
+//!
+//! The fault: `rtc` 0.21.1 (`peer_connection/sdp`, `extract_fingerprint`) reads only the first
+//! fingerprint of each section, and refuses a description in which these differ. It should accept a
+//! certificate with any fingerprint of the strongest hash (RFC 8122, section 5). No issue is known.
+//! Canary: no.
 
 use std::{
     fmt::Write as _,

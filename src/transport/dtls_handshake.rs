@@ -5,6 +5,11 @@
 //! fails. With a tenth of all datagrams lost this affects one connection in sixty. This socket
 //! retransmits a flight unchanged: the remote peer drops the datagrams that it has already received
 //! as replays.
+//!
+//! The fault: `rtc-dtls` 0.21.1 (`handshaker.rs`, `DTLSConn::wait`) clears its retransmission timer
+//! when any handshake message arrives, and sets it again only if the message completes the remote
+//! peer's next flight. It should keep the timer until then. No issue is known; webrtc-rs/rtc#243,
+//! which 0.21.1 contains, mended the last flight only. Canary: yes.
 
 use std::{
     io::{self, IoSliceMut},

@@ -5,6 +5,10 @@
 //! yet. These are the first packets of the first keyframe, without which the keyframe cannot be
 //! decoded. This socket holds them back until the connection is connected.
 //!
+//! The fault: `rtc` 0.21.1 (`peer_connection/handler/srtp.rs`) returns an error for a packet that
+//! arrives before it has the keys, instead of keeping it for a moment. No issue is known. Canary:
+//! no; see `tests/integration/transport/early_media.rs`.
+//!
 //! Only packets from sources that have passed an ICE check get this far (`ice_gate.rs`), and the
 //! buffer is bounded.
 

@@ -14,6 +14,12 @@
 //! password (RFC 8445, section 7.3.1.3), without a limit, and a source address can be forged. So
 //! the number of such addresses is limited, and checks to them are bounded like all others.
 //!
+//! The faults, all in `rtc` and `rtc-ice` 0.21.1: `peer_connection/handler/ice.rs` passes on every
+//! packet that is not STUN as soon as a candidate pair is selected, and does not compare its source
+//! with the pairs that were checked. The agent makes any number of peer-reflexive candidates, and
+//! takes every packet for a sign of consent. No issue is known. Canary: no;
+//! see `tests/integration/transport/unauthenticated.rs`.
+//!
 //! Only checks are sent to an address that has not answered one lately (RFC 7675). webrtc-rs sends
 //! a consent check every half second, but it accepts any packet from the address, even a request,
 //! as an answer.

@@ -4,6 +4,12 @@
 //! this program did not open: one viewer could fill the memory. The data are encrypted below
 //! webrtc-rs and invisible above it, but their amount is known: the bytes that were received, less
 //! those that were read.
+//!
+//! The fault: `rtc-sctp` 0.21.1 (`association/mod.rs`, `handle_data`) takes the next chunk in
+//! sequence whenever nothing is readable, although the receive buffer is full. A peer that never
+//! ends a message therefore fills the memory. The branch mends a deadlock (webrtc-rs/webrtc#822); it
+//! needs a limit of one message of the greatest size. Data on a channel that nobody reads are kept
+//! as well. No issue is known for either. Canary: for the first.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -5,6 +5,10 @@
 //! each remote track (it drains webrtc-rs into a bounded queue at once), and two for the data
 //! channel. Commands come in as `PeerCommand`, events go out as `PeerEvent`, both in order.
 //!
+//! Several modules work around a fault of webrtc-rs 0.21. Each describes the fault and its place
+//! under "The fault", and names the upstream issue if one is known. `tests/integration/transport/
+//! canary.rs` fails once a fault is mended, for those that a short test can show.
+//!
 //! webrtc-rs logs each dropped packet with its bytes, and it logs addresses: [`NOISY_LOGS`] names
 //! the log targets that a program switches off.
 

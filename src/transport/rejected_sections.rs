@@ -3,9 +3,12 @@
 //! In a session description, a media section that one end does not support has port 0, and keeps
 //! its position for the life of the connection (RFC 3264, section 6; RFC 9429, section 5.3.1).
 //! webrtc-rs takes such a section for an active one: it compares its ICE credentials with those of
-//! the others, which a browser does not make the same, and it answers a section without a known
-//! codec with an error. So webrtc-rs gets descriptions without rejected sections, and they are put
-//! back into the descriptions that it makes.
+//! the others, which a browser does not make the same. So webrtc-rs gets descriptions without
+//! rejected sections, and they are put back into the descriptions that it makes.
+//!
+//! The fault: `rtc` 0.21.1 refuses a description whose rejected section has an `a=ice-ufrag` of its
+//! own ("multiple conflicting ice-ufrag values"); it should skip sections with port 0. No issue is
+//! known. Answers reject sections without a known codec since webrtc-rs/rtc#66. Canary: yes.
 
 use super::sdp::{Description, DtlsSetup, MediaSection};
 

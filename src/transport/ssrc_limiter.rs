@@ -4,6 +4,11 @@
 //! removes it. So an attacker that can send from the address of a connected peer could fill the
 //! memory. The SSRC is not encrypted, so packets with ever new SSRCs are dropped here.
 //!
+//! The fault: `rtc-srtp` 0.21.1 (`context/srtp.rs`, `decrypt_rtp_with_header`, and the same for
+//! RTCP) adds the SSRC to its table before it checks the authentication tag, and keeps it if the
+//! check fails. It should add it after the check, as pion/srtp#372 does. No issue is known. Canary:
+//! yes.
+//!
 //! SSRCs that a description announces always pass, and so do those of which an authenticated packet
 //! arrived. The number of all others is limited. An attacker that uses up the limit with forged
 //! packets keeps out an unannounced SSRC only while the attack lasts: every few seconds another

@@ -11,6 +11,10 @@ const RETRANSMIT_BURST: u32 = 128;
 /// Limits the packets that NACKs (RFC 4585, section 6.2.1) may request: one for each new packet,
 /// and a burst. So a viewer that requests more retransmissions than packets are sent costs at most
 /// twice as much as others.
+///
+/// The fault: the NACK responder of `rtc-interceptor` 0.21.1 answers every NACK at once, however
+/// often it asks for the same packet. It should limit the rate, and wait for about a round trip
+/// before it retransmits a packet again. No issue is known. Canary: yes.
 pub(super) struct NackLimiter {
     /// How many packets may be retransmitted now.
     budget: u32,

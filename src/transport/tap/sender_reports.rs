@@ -17,6 +17,10 @@ pub(super) fn record(report: &SenderReport, reports: &SenderReports) {
 ///
 /// webrtc-rs uses the media *sent* at that time, which is off by the delay of capture and encoder.
 /// That delay differs between video and audio, so they would be out of sync by the difference.
+///
+/// The fault: `rtc-interceptor` 0.21.1 (`report/sender_stream.rs`) takes the time at which a packet
+/// is written for that of its RTP timestamp, and a sender cannot tell it the capture time. See
+/// webrtc-rs/webrtc#765. Canary: yes.
 pub(super) struct SenderReportRewriter {
     /// Each SSRC with its clock.
     clocks: [(u32, Arc<SendClock>); 2],

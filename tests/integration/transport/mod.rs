@@ -1,6 +1,7 @@
 //! Real connections over real sockets in one process.
 
 mod browser;
+mod canary;
 mod candidates;
 mod data_channel;
 mod early_media;
