@@ -20,6 +20,7 @@ mod source;
 mod stats;
 mod target;
 mod text;
+mod token_bucket;
 mod units;
 
 pub use chat::{ChatMessage, ChatText, MAX_CHAT_BYTES, MAX_TEXT_BYTES, TextError};
@@ -47,4 +48,5 @@ pub use source::{DeviceKind, PerDevice, PerSource, Source};
 pub use stats::{AudioStats, Counts, Latency, ParticipantStats, SessionStats, Stats, VideoStats};
 pub use target::{parse_own_id, parse_target};
 pub use text::{changes_text_direction, clean_sentence};
+pub use token_bucket::{TimePoint, TokenBucket, TokenRate};
 pub use units::{Bitrate, BitrateError, Layer, MediaTime, Size};

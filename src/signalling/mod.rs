@@ -9,7 +9,6 @@ mod hub;
 #[cfg(test)]
 mod protocol_tests;
 mod rooms;
-mod token_bucket;
 
 pub use client::{Client, ClientEvent, ClientOptions, TokenStore, TokensInMemory, is_hub};
 pub use hub::{

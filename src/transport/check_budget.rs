@@ -17,7 +17,8 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{leaky_bucket::LeakyBucket, setup::CHECK_INTERVAL};
+use super::setup::CHECK_INTERVAL;
+use crate::model::{TokenBucket, TokenRate};
 
 /// Checks without a pause for one participant: 16 candidates from three addresses of one family.
 const PARTICIPANT_BURST: u32 = 50;
@@ -59,7 +60,7 @@ const MAX_PAIRS: usize = 64;
 /// participants at once.
 #[derive(Debug)]
 pub struct CheckBudgets<K> {
-    process: Arc<Mutex<LeakyBucket>>,
+    process: Arc<Mutex<TokenBucket<Instant>>>,
     participants: Vec<ParticipantBudget<K>>,
 }
 
@@ -80,14 +81,15 @@ struct ParticipantBudget<K> {
 /// The limits that apply to the sockets of a connection: the participant's and the process's.
 #[derive(Clone, Debug)]
 pub(super) struct CheckLimiter {
-    participant: Arc<Mutex<LeakyBucket>>,
-    process: Arc<Mutex<LeakyBucket>>,
+    participant: Arc<Mutex<TokenBucket<Instant>>>,
+    process: Arc<Mutex<TokenBucket<Instant>>>,
 }
 
 impl<K: PartialEq> CheckBudgets<K> {
     /// Limits of which nothing is used yet.
     pub fn new() -> Self {
-        let process = LeakyBucket::new(PROCESS_INTERVAL, PROCESS_BURST, Instant::now());
+        let process =
+            TokenBucket::new(TokenRate::every(PROCESS_INTERVAL, PROCESS_BURST), Instant::now());
         Self { process: Arc::new(Mutex::new(process)), participants: vec![] }
     }
 
@@ -138,8 +140,9 @@ impl Default for CheckBudget {
 }
 
 impl CheckLimiter {
-    fn new(process: Arc<Mutex<LeakyBucket>>, now: Instant) -> Self {
-        let participant = LeakyBucket::new(PARTICIPANT_INTERVAL, PARTICIPANT_BURST, now);
+    fn new(process: Arc<Mutex<TokenBucket<Instant>>>, now: Instant) -> Self {
+        let participant =
+            TokenBucket::new(TokenRate::every(PARTICIPANT_INTERVAL, PARTICIPANT_BURST), now);
         Self { participant: Arc::new(Mutex::new(participant)), process }
     }
 
@@ -149,7 +152,7 @@ impl CheckLimiter {
         [(&self.participant, PARTICIPANT_BURST), (&self.process, PROCESS_BURST)].iter().all(
             |(bucket, burst)| {
                 let reserved = if is_first { 0 } else { burst / RESERVED_FRACTION };
-                lock(bucket).has_room(1 + reserved, now)
+                lock(bucket).has_tokens(1 + reserved as usize, now)
             },
         )
     }
@@ -167,11 +170,11 @@ impl CheckLimiter {
 
     /// When this participant's limit is fully available again.
     fn used_until(&self) -> Instant {
-        lock(&self.participant).empty_at()
+        lock(&self.participant).full_at()
     }
 }
 
-fn lock(bucket: &Mutex<LeakyBucket>) -> std::sync::MutexGuard<'_, LeakyBucket> {
+fn lock(bucket: &Mutex<TokenBucket<Instant>>) -> std::sync::MutexGuard<'_, TokenBucket<Instant>> {
     bucket.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -8,8 +8,8 @@ use tokio::{
 };
 use webrtc::data_channel::{DataChannel, DataChannelEvent, RTCDataChannelMessage};
 
-use super::{inbound_data_limit::InboundDataLimit, leaky_bucket::LeakyBucket};
-use crate::model::{ChatMessage, MAX_CHAT_BYTES, PeerEvent, PeerId};
+use super::inbound_data_limit::InboundDataLimit;
+use crate::model::{ChatMessage, MAX_CHAT_BYTES, PeerEvent, PeerId, TokenBucket, TokenRate};
 
 /// Messages that may wait to be written. At most sixteen texts are unacknowledged at once, so more
 /// wait only if the remote peer reads nothing from the channel.
@@ -55,7 +55,7 @@ pub(super) async fn read(
     (channel, inbound_data): (Arc<dyn DataChannel>, Arc<InboundDataLimit>),
     events: mpsc::Sender<(PeerId, PeerEvent)>,
 ) {
-    let mut bucket = LeakyBucket::new(READ_INTERVAL, READ_BURST, Instant::now());
+    let mut bucket = TokenBucket::new(TokenRate::every(READ_INTERVAL, READ_BURST), Instant::now());
     while let Some(event) = channel.poll().await {
         let event = if let DataChannelEvent::OnMessage(message) = event {
             sleep_until(bucket.take(1, Instant::now())).await;

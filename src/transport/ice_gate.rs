@@ -44,9 +44,9 @@ use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 use super::{
     check_budget::{CheckLimiter, UnansweredChecks},
     inbound_data_limit::InboundDataLimit,
-    leaky_bucket::LeakyBucket,
     ssrc_limiter::SsrcLimiter,
 };
+use crate::model::{TokenBucket, TokenRate};
 
 /// Admitted sources that are remembered: the most recently checked ones. A peer has one, or a few
 /// while its network changes, and each is checked again every few seconds (RFC 7675).
@@ -219,14 +219,17 @@ fn is_stun(datagram: &[u8]) -> bool {
 /// and are not counted: otherwise a flood of them would keep out the admitted ones.
 #[derive(Debug)]
 struct RxLimiter {
-    bucket: LeakyBucket,
+    bucket: TokenBucket<Instant>,
     /// Pending while nothing is read because too much arrived.
     pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl RxLimiter {
     fn new(now: Instant) -> Self {
-        Self { bucket: LeakyBucket::new(DATAGRAM_INTERVAL, DATAGRAM_BURST, now), pause: None }
+        Self {
+            bucket: TokenBucket::new(TokenRate::every(DATAGRAM_INTERVAL, DATAGRAM_BURST), now),
+            pause: None,
+        }
     }
 
     /// Ready when the next datagram may be read.

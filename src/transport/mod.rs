@@ -27,7 +27,6 @@ mod ice_gate;
 mod impaired_socket;
 mod impairment;
 mod inbound_data_limit;
-mod leaky_bucket;
 mod library_events;
 mod negotiation;
 mod pcap;
@@ -54,3 +53,10 @@ pub use rtp_dump::RtpDump;
 /// errors per packet, warnings per connectivity check, and addresses. Everything that matters
 /// arrives as an event.
 pub const NOISY_LOGS: [&str; 2] = ["webrtc=off", "rtc=off"];
+
+/// Tokio's clock, which tests can stop.
+impl crate::model::TimePoint for tokio::time::Instant {
+    fn since(self, earlier: Self) -> std::time::Duration {
+        self.saturating_duration_since(earlier)
+    }
+}

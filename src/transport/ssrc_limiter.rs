@@ -21,7 +21,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::leaky_bucket::LeakyBucket;
+use crate::model::{TokenBucket, TokenRate};
 
 /// Unannounced SSRCs of RTP, and as many of RTCP, that are admitted at once. A browser uses two for
 /// each media section, and some for its reports.
@@ -48,7 +48,7 @@ struct SsrcState {
 #[derive(Debug)]
 struct SsrcTable {
     entries: Vec<SsrcEntry>,
-    bucket: LeakyBucket,
+    bucket: TokenBucket<Instant>,
 }
 
 #[derive(Debug)]
@@ -61,8 +61,10 @@ impl SsrcLimiter {
     /// A limiter without any SSRC. Needs a tokio runtime.
     pub(super) fn new() -> Self {
         let table = || {
-            let bucket =
-                LeakyBucket::new(NEW_SSRC_INTERVAL, MAX_UNANNOUNCED as u32, Instant::now());
+            let bucket = TokenBucket::new(
+                TokenRate::every(NEW_SSRC_INTERVAL, MAX_UNANNOUNCED as u32),
+                Instant::now(),
+            );
             SsrcTable { entries: vec![], bucket }
         };
         Self(Mutex::new(SsrcState { announced: vec![], rtp: table(), rtcp: table() }))
@@ -108,7 +110,7 @@ impl SsrcTable {
         if self.entries.iter().any(|entry| entry.ssrc == ssrc) {
             return true;
         }
-        if !self.bucket.has_room(1, now) {
+        if !self.bucket.has_tokens(1, now) {
             return false;
         }
         if self.entries.len() == MAX_UNANNOUNCED {

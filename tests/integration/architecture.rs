@@ -67,7 +67,6 @@ const PURE_PATHS: &[&str] = &[
     "model",
     "conference",
     "audio",
-    "signalling/token_bucket.rs",
     "signalling/rooms",
     "playback/jitter",
     "playback/playout_clock.rs",

@@ -33,11 +33,11 @@ use super::{
     rooms_actor::{ConnectionEvent, fresh_secret},
 };
 use crate::{
-    model::{ClientMessage, MAX_MESSAGE_BYTES, MAX_SDP_BYTES, ParticipantId, Secret, SessionId},
-    signalling::{
-        rooms::{ConnectionId, RoomsInput, SourceAddress},
-        token_bucket::TokenBucket,
+    model::{
+        ClientMessage, MAX_MESSAGE_BYTES, MAX_SDP_BYTES, ParticipantId, Secret, SessionId,
+        TokenBucket,
     },
+    signalling::rooms::{ConnectionId, RoomsInput, SourceAddress},
 };
 
 /// The time limit for `hello`.

@@ -4,24 +4,21 @@
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use crate::{
-    model::MediaTime,
-    signalling::{
-        rooms::ConnectionId,
-        token_bucket::{Rate, TokenBucket},
-    },
+    model::{MediaTime, TokenBucket, TokenRate},
+    signalling::rooms::ConnectionId,
 };
 
 /// Joins and opens from one other machine: ten people behind one address are back in their five
 /// sessions two seconds after a restart.
-const SOURCE_RATE: Rate = Rate { per_second: 10, burst: 30 };
+const SOURCE_RATE: TokenRate = TokenRate::per_second(10, 30);
 
 /// Joins and opens of one connection from another machine: more sessions than a person is in at
 /// once.
-const CONNECTION_RATE: Rate = Rate { per_second: 2, burst: 16 };
+const CONNECTION_RATE: TokenRate = TokenRate::per_second(2, 16);
 
 /// Joins and opens from this machine, of each connection and of all together: tests, and programs
 /// that come back to a restarted hub.
-const LOCAL_RATE: Rate = Rate { per_second: 200, burst: 400 };
+const LOCAL_RATE: TokenRate = TokenRate::per_second(200, 400);
 
 /// How long a join or open may wait before it is refused: shorter than the silence after which a
 /// connection counts as silent, for the hub or for its client.

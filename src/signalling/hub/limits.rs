@@ -1,6 +1,6 @@
 //! Limits for the number of connections, and for the rate of messages on each.
 
-use crate::signalling::token_bucket::Rate;
+use crate::model::TokenRate;
 
 /// The most connections at a time.
 #[derive(Clone, Copy, Debug)]
@@ -25,4 +25,4 @@ impl Default for ConnectionLimits {
 ///
 /// An opener of 256 seats sends some 2800 messages when all guests return; that takes 12 s.
 /// Messages beyond the rate are read later, none is lost.
-pub(super) const MESSAGE_RATE: Rate = Rate { per_second: 200, burst: 400 };
+pub(super) const MESSAGE_RATE: TokenRate = TokenRate::per_second(200, 400);

@@ -2,28 +2,25 @@
 
 use std::collections::BTreeMap;
 
-use crate::{
-    model::{MediaTime, ParticipantId, Payload, SignalPayload},
-    signalling::token_bucket::{Rate, TokenBucket},
-};
+use crate::model::{MediaTime, ParticipantId, Payload, SignalPayload, TokenBucket, TokenRate};
 
 use super::SourceAddress;
 
 /// Signals from one participant to another, in all their sessions. A new peer connection takes
 /// about 12: a description, its candidates, and the `media` message.
-const MESSAGE_RATE: Rate = Rate { per_second: 20, burst: 128 };
+const MESSAGE_RATE: TokenRate = TokenRate::per_second(20, 128);
 
 /// The bytes of these signals. A description has about 4 KiB; eight of the longest ones fit at
 /// once.
-const BYTE_RATE: Rate = Rate { per_second: 32 * 1024, burst: 256 * 1024 };
+const BYTE_RATE: TokenRate = TokenRate::per_second(32 * 1024, 256 * 1024);
 
 /// The `media` messages among them: one for each session that both are in at once, at most 64, and
 /// then no more than people switch by hand.
-const MEDIA_RATE: Rate = Rate { per_second: 4, burst: 64 };
+const MEDIA_RATE: TokenRate = TokenRate::per_second(4, 64);
 
 /// The bytes from all participants at one address to one participant, so that a client that comes
 /// back with new tokens gets no more. In an office of 64, each has 2 KiB a second.
-const SOURCE_BYTE_RATE: Rate = Rate { per_second: 128 * 1024, burst: 1024 * 1024 };
+const SOURCE_BYTE_RATE: TokenRate = TokenRate::per_second(128 * 1024, 1024 * 1024);
 
 /// The bytes that a signal counts besides its payload: the other fields of the message.
 const ENVELOPE_BYTES: usize = 128;
