@@ -1,4 +1,4 @@
-//! One encoder, many subscribers: a slow subscriber loses frames and never delays a fast one.
+//! One producer, many subscribers: a slow subscriber loses frames and never delays a fast one.
 
 use std::{
     collections::VecDeque,
@@ -10,8 +10,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// The most frames that a subscriber may lag. Beyond it, its queue is cleared up to the next
-/// keyframe.
+/// The most frames that a subscriber may lag. Beyond it, its queue is cleared up to a keyframe.
 ///
 /// Eight frames are 267 ms at 30 fps: longer than a Wi-Fi hiccup, too short to annoy a viewer.
 pub const MAX_LAG: usize = 8;
@@ -23,6 +22,9 @@ pub trait Keyframe {
 }
 
 /// Delivers each published frame to every subscriber. Clones publish to the same subscribers.
+///
+/// The producer is an encoder, or the receiver of a remote track. In both cases it is the producer
+/// that obtains the keyframes that subscribers request.
 #[derive(Debug)]
 pub struct Fanout<T> {
     shared: Arc<Shared<T>>,
@@ -33,6 +35,8 @@ struct Shared<T> {
     /// The newest subscriber first: it shows no video yet, so it is served before the others.
     queues: Mutex<VecDeque<Weak<Queue<T>>>>,
     keyframe_requested: AtomicBool,
+    request_added: Notify,
+    is_closed: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -48,6 +52,8 @@ struct State<T> {
     capacity: usize,
     /// Frames are dropped until the next keyframe.
     awaiting_keyframe: bool,
+    /// No further frame comes.
+    is_closed: bool,
 }
 
 impl<T> Clone for Fanout<T> {
@@ -58,9 +64,14 @@ impl<T> Clone for Fanout<T> {
 
 impl<T> Default for Fanout<T> {
     fn default() -> Self {
-        let keyframe_requested = AtomicBool::new(false);
-        let queues = Mutex::default();
-        Self { shared: Arc::new(Shared { queues, keyframe_requested }) }
+        Self {
+            shared: Arc::new(Shared {
+                queues: Mutex::default(),
+                keyframe_requested: AtomicBool::new(false),
+                request_added: Notify::new(),
+                is_closed: AtomicBool::new(false),
+            }),
+        }
     }
 }
 
@@ -68,22 +79,26 @@ impl<T: Keyframe> Fanout<T> {
     /// Adds a subscriber whose queue holds `capacity` frames. It starts at the next keyframe, and
     /// requests one.
     pub fn subscribe(&self, capacity: usize) -> Subscription<T> {
+        let mut queues = lock(&self.shared.queues);
         let queue = Arc::new(Queue {
             state: Mutex::new(State {
                 frames: VecDeque::with_capacity(capacity),
                 capacity,
                 awaiting_keyframe: true,
+                is_closed: self.shared.is_closed.load(Ordering::Acquire),
             }),
             arrived: Notify::new(),
             dropped: AtomicU64::new(0),
         });
-        lock(&self.shared.queues).push_front(Arc::downgrade(&queue));
+        queues.push_front(Arc::downgrade(&queue));
+        drop(queues);
         self.request_keyframe();
         Subscription { queue, shared: Arc::clone(&self.shared) }
     }
 
     /// Queues the frame for every subscriber; never waits. A subscriber whose queue is full loses
-    /// its queued frames, requests a keyframe and continues with it.
+    /// its queued frames before the newest keyframe. If it has none, it loses them all, requests a
+    /// keyframe and continues with it.
     pub fn publish(&self, frame: T) {
         let frame = Arc::new(frame);
         lock(&self.shared.queues).retain(|queue| {
@@ -95,14 +110,37 @@ impl<T: Keyframe> Fanout<T> {
         });
     }
 
-    /// Requests a keyframe from the encoder.
+    /// Ends every subscription after its queued frames, also those that begin later.
+    pub fn close(&self) {
+        let queues = lock(&self.shared.queues);
+        self.shared.is_closed.store(true, Ordering::Release);
+        for queue in queues.iter().filter_map(Weak::upgrade) {
+            lock(&queue.state).is_closed = true;
+            queue.arrived.notify_one();
+        }
+    }
+
+    /// Requests a keyframe from the producer.
     pub fn request_keyframe(&self) {
-        self.shared.keyframe_requested.store(true, Ordering::Release);
+        self.shared.request_keyframe();
     }
 
     /// Whether a keyframe was requested since the last call. Clears the request.
     pub fn take_keyframe_request(&self) -> bool {
         self.shared.keyframe_requested.swap(false, Ordering::AcqRel)
+    }
+
+    /// Waits until a keyframe is requested, and clears the request. Cancel safe. For one waiter.
+    pub async fn keyframe_requested(&self) {
+        while !self.take_keyframe_request() {
+            self.shared.request_added.notified().await;
+        }
+    }
+
+    /// Whether any subscriber drops frames until the next keyframe.
+    pub fn is_keyframe_awaited(&self) -> bool {
+        let queues = lock(&self.shared.queues);
+        queues.iter().filter_map(Weak::upgrade).any(|queue| lock(&queue.state).awaiting_keyframe)
     }
 
     /// The number of subscribers.
@@ -113,25 +151,42 @@ impl<T: Keyframe> Fanout<T> {
     }
 }
 
+impl<T> Shared<T> {
+    fn request_keyframe(&self) {
+        self.keyframe_requested.store(true, Ordering::Release);
+        self.request_added.notify_one();
+    }
+}
+
 impl<T: Keyframe> Queue<T> {
     /// Appends the frame. Returns true if the queue was cleared and needs a keyframe.
     fn push(&self, frame: Arc<T>) -> bool {
         let mut state = lock(&self.state);
-        let is_full = state.frames.len() >= state.capacity;
-        if is_full {
-            self.dropped.fetch_add(state.frames.len() as u64, Ordering::Relaxed);
-            state.frames.clear();
-            state.awaiting_keyframe = true;
+        let was_awaiting = state.awaiting_keyframe;
+        if state.frames.len() >= state.capacity {
+            let dropped = state.drop_to_keyframe(&frame);
+            self.dropped.fetch_add(dropped as u64, Ordering::Relaxed);
         }
         if state.awaiting_keyframe && !frame.is_keyframe() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
-            return is_full;
+            return !was_awaiting;
         }
         state.awaiting_keyframe = false;
         state.frames.push_back(frame);
         drop(state);
         self.arrived.notify_one();
         false
+    }
+}
+
+impl<T: Keyframe> State<T> {
+    /// Drops the queued frames before the newest keyframe; all of them if there is none behind the
+    /// first frame, or if `next` is one. Returns how many were dropped.
+    fn drop_to_keyframe(&mut self, next: &T) -> usize {
+        let newest = self.frames.iter().rposition(|frame| frame.is_keyframe());
+        let kept = newest.filter(|index| *index > 0 && !next.is_keyframe());
+        self.awaiting_keyframe = kept.is_none();
+        self.frames.drain(..kept.unwrap_or(self.frames.len())).count()
     }
 }
 
@@ -143,10 +198,15 @@ pub struct Subscription<T> {
 }
 
 impl<T: Keyframe> Subscription<T> {
-    /// Waits for the next frame. Cancel safe: a frame is taken only when it is returned.
-    pub async fn recv(&mut self) -> Arc<T> {
+    /// Waits for the next frame; `None` after the last one of a closed fan-out. Cancel safe: a
+    /// frame is taken only when it is returned.
+    pub async fn recv(&mut self) -> Option<Arc<T>> {
         loop {
-            if let Some(frame) = self.try_recv() {
+            let (frame, is_closed) = {
+                let mut state = lock(&self.queue.state);
+                (state.frames.pop_front(), state.is_closed)
+            };
+            if frame.is_some() || is_closed {
                 return frame;
             }
             self.queue.arrived.notified().await;
@@ -158,9 +218,20 @@ impl<T: Keyframe> Subscription<T> {
         lock(&self.queue.state).frames.pop_front()
     }
 
-    /// Requests a keyframe from the encoder.
+    /// Requests a keyframe from the producer.
     pub fn request_keyframe(&self) {
-        self.shared.keyframe_requested.store(true, Ordering::Release);
+        self.shared.request_keyframe();
+    }
+
+    /// Drops the queued frames, requests a keyframe and continues with it: for a subscriber that
+    /// cannot use what it received.
+    pub fn restart(&mut self) {
+        let mut state = lock(&self.queue.state);
+        self.queue.dropped.fetch_add(state.frames.len() as u64, Ordering::Relaxed);
+        state.frames.clear();
+        state.awaiting_keyframe = true;
+        drop(state);
+        self.request_keyframe();
     }
 
     /// Frames that this subscriber missed because it lagged or waited for a keyframe.
@@ -176,6 +247,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::sync::mpsc;
 
     use super::*;
@@ -225,6 +298,65 @@ mod tests {
         let mut slow = fanout.subscribe(2);
         [10, 11, 20].into_iter().for_each(|n| fanout.publish(Frame(n)));
         assert_eq!(drain(&mut slow), [20]);
+    }
+
+    #[test]
+    fn a_full_queue_with_a_keyframe_in_it_continues_there_and_requests_none() {
+        let fanout = Fanout::default();
+        let mut slow = fanout.subscribe(4);
+        fanout.publish(Frame(10));
+        assert_eq!(drain(&mut slow), [10]);
+        fanout.take_keyframe_request();
+        (18..23).for_each(|n| fanout.publish(Frame(n)));
+        assert!(!fanout.take_keyframe_request() && !fanout.is_keyframe_awaited());
+        assert_eq!(drain(&mut slow), [20, 21, 22]);
+        assert_eq!(slow.dropped(), 2);
+    }
+
+    #[test]
+    fn a_subscriber_that_restarts_requests_a_keyframe_and_others_go_on() {
+        let fanout = Fanout::default();
+        let (mut restarted, mut other) = (fanout.subscribe(9), fanout.subscribe(9));
+        (10..12).for_each(|n| fanout.publish(Frame(n)));
+        fanout.take_keyframe_request();
+        assert!(!fanout.is_keyframe_awaited());
+        restarted.restart();
+        assert!(fanout.take_keyframe_request() && fanout.is_keyframe_awaited());
+        (18..21).for_each(|n| fanout.publish(Frame(n)));
+        assert_eq!(drain(&mut restarted), [20]);
+        assert_eq!(drain(&mut other), [10, 11, 18, 19, 20]);
+    }
+
+    async fn within_limit<T>(future: impl Future<Output = T>) -> T {
+        let limited = tokio::time::timeout(Duration::from_secs(20), future).await;
+        limited.expect("it ends")
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn the_producer_is_woken_by_a_request() {
+        let fanout = Fanout::<Frame>::default();
+        let producer = fanout.clone();
+        let woken = tokio::spawn(async move { producer.keyframe_requested().await });
+        tokio::task::yield_now().await;
+        assert!(!woken.is_finished());
+        fanout.request_keyframe();
+        within_limit(woken).await.unwrap();
+        assert!(!fanout.take_keyframe_request());
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_closed_fanout_ends_its_subscriptions_after_the_queued_frames() {
+        let fanout = Fanout::default();
+        let (mut waiting, mut queued) = (fanout.subscribe(2), fanout.subscribe(2));
+        fanout.publish(Frame(0));
+        assert!(waiting.recv().await.is_some());
+        let ended = tokio::spawn(async move { waiting.recv().await.is_none() });
+        tokio::task::yield_now().await;
+        fanout.close();
+        assert!(within_limit(ended).await.unwrap());
+        assert!(within_limit(queued.recv()).await.is_some());
+        assert!(within_limit(queued.recv()).await.is_none());
+        assert!(within_limit(fanout.subscribe(2).recv()).await.is_none());
     }
 
     #[tokio::test(flavor = "current_thread")]

@@ -168,10 +168,13 @@ impl TrackSender {
     }
 }
 
-/// The next frame; pending for ever without a subscription.
+/// The next frame; pending for ever without a subscription, also after its end.
 async fn next_frame<T: Keyframe>(subscription: &mut Option<Subscription<T>>) -> Arc<T> {
-    match subscription {
-        Some(subscription) => subscription.recv().await,
-        None => std::future::pending().await,
+    if let Some(active) = subscription {
+        if let Some(frame) = active.recv().await {
+            return frame;
+        }
+        *subscription = None;
     }
+    std::future::pending().await
 }

@@ -44,7 +44,7 @@ fn decoded_strips(spec: &str) -> (Vec<BurntInTimecode>, Size, f64) {
     runtime().block_on(async {
         while strips.len() < FRAMES {
             let wait = tokio::time::timeout(TIMEOUT, frames.recv());
-            let frame = wait.await.expect("a frame in time");
+            let frame = wait.await.expect("a frame in time").expect("the encoder runs");
             bytes += frame.data.len();
             times.push(frame.time);
             let decoded = decoder.decode(&frame.data).unwrap().unwrap();
