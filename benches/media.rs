@@ -7,9 +7,9 @@ use quintet::{
     audio::Mixer,
     capture::{NoisePattern, PixelConverter, PixelFormat},
     encode::H264Encoder,
-    media::{BLOCK_SAMPLES, EncodedVideo, Fanout, MAX_LAG, VideoFrame},
+    media::{AccessUnit, BLOCK_SAMPLES, EncodedVideo, Fanout, MAX_LAG, VideoFrame},
     model::{Bitrate, Layer, MediaTime, Size},
-    playback::{AccessUnit, NalTypes, VideoDecoder},
+    playback::VideoDecoder,
     transport::packetize_h264,
 };
 
@@ -122,8 +122,14 @@ fn encoded_frames(count: u32) -> Vec<Bytes> {
 }
 
 fn access_unit(frame: &Bytes) -> AccessUnit {
-    let data = frame.to_vec();
-    AccessUnit { timestamp: 0, arrival: MediaTime::default(), data, nal_types: NalTypes::default() }
+    AccessUnit {
+        timestamp: 0,
+        arrival: MediaTime::default(),
+        is_keyframe: false,
+        has_picture: true,
+        follows_loss: false,
+        data: frame.clone(),
+    }
 }
 
 /// Returns the frame as YUYV: Y, Cb, Y, Cr of each two pixels.

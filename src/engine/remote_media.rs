@@ -14,7 +14,7 @@ use crate::{
     model::{
         AudioStats, DeviceKind, Media, ParticipantId, PeerId, PerSource, SessionId, VideoStats,
     },
-    playback::{ClosingSpeaker, DecodePool, Speaker, SpeakerSpec, VideoReceiver, Voice},
+    playback::{ClosingSpeaker, DecodePool, Speaker, SpeakerSpec, VideoPlayer, VideoTrack, Voice},
 };
 
 /// The receivers of all remote tracks, and the speaker that plays their audio.
@@ -42,7 +42,7 @@ struct PeerTracks {
     source: ParticipantKey,
     /// The hub that vouches for the participant.
     hub: HubRef,
-    video: Option<VideoReceiver>,
+    video: Option<RemoteVideo>,
     audio: Option<AudioTrack>,
 }
 
@@ -59,6 +59,12 @@ pub(super) struct AudioRouting {
 /// participant at that hub, and the mix. A participant id is valid only at the hub that gave it:
 /// another hub could give the same id to another participant, whose audio would be played instead.
 type AudioStreamKey = (HubRef, ParticipantId, String);
+
+/// A remote video track, and its first subscriber.
+struct RemoteVideo {
+    track: VideoTrack,
+    player: VideoPlayer,
+}
 
 /// The receiver of a remote audio track, and the mix that it carries.
 struct AudioTrack {
@@ -135,7 +141,7 @@ impl RemoteMedia {
             self.without_video.insert(peer);
         }
         if let Some(video) = self.peers.get(&peer).and_then(|received| received.video.as_ref()) {
-            video.set_video_expected(expected);
+            video.track.set_video_expected(expected);
         }
     }
 
@@ -144,7 +150,7 @@ impl RemoteMedia {
     pub(super) fn update_visibility(&self) -> PerSource<bool> {
         for (peer, received) in &self.peers {
             if let Some(video) = &received.video {
-                video.set_decoding(self.is_decoded(*peer));
+                video.player.set_decoding(self.is_decoded(*peer));
             }
         }
         PerSource {
@@ -162,11 +168,13 @@ impl RemoteMedia {
         self.peers.entry(peer).or_insert(without_tracks);
         match codec {
             Codec::H264 => {
-                let video = VideoReceiver::start(track, &self.pool, frames, on_first);
-                video.set_decoding(self.is_decoded(peer));
-                video.set_video_expected(!self.without_video.contains(&peer));
+                let mut track = VideoTrack::new(track);
+                let player = VideoPlayer::new(&track, &self.pool, frames, on_first);
+                player.set_decoding(self.is_decoded(peer));
+                track.set_video_expected(!self.without_video.contains(&peer));
+                track.start();
                 if let Some(received) = self.peers.get_mut(&peer) {
-                    received.video = Some(video);
+                    received.video = Some(RemoteVideo { track, player });
                 }
             }
             Codec::Opus => {
@@ -308,7 +316,7 @@ impl PeerStats {
 impl PeerTracks {
     fn stats(&self) -> PeerStats {
         PeerStats {
-            video: self.video.as_ref().map(VideoReceiver::stats),
+            video: self.video.as_ref().map(|video| video.track.stats()),
             audio: self.audio.as_ref().map(|track| track.voice.stats()),
         }
     }

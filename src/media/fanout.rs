@@ -223,15 +223,19 @@ impl<T: Keyframe> Subscription<T> {
         self.shared.request_keyframe();
     }
 
-    /// Drops the queued frames, requests a keyframe and continues with it: for a subscriber that
-    /// cannot use what it received.
+    /// Continues at the newest keyframe in the queue. If there is none, requests a keyframe and
+    /// continues with it. For a subscriber that cannot use what it received.
     pub fn restart(&mut self) {
         let mut state = lock(&self.queue.state);
-        self.queue.dropped.fetch_add(state.frames.len() as u64, Ordering::Relaxed);
-        state.frames.clear();
-        state.awaiting_keyframe = true;
+        let newest = state.frames.iter().rposition(|frame| frame.is_keyframe());
+        let count = newest.unwrap_or(state.frames.len());
+        state.frames.drain(..count);
+        state.awaiting_keyframe = newest.is_none();
         drop(state);
-        self.request_keyframe();
+        self.queue.dropped.fetch_add(count as u64, Ordering::Relaxed);
+        if newest.is_none() {
+            self.request_keyframe();
+        }
     }
 
     /// Frames that this subscriber missed because it lagged or waited for a keyframe.
@@ -317,14 +321,18 @@ mod tests {
     fn a_subscriber_that_restarts_requests_a_keyframe_and_others_go_on() {
         let fanout = Fanout::default();
         let (mut restarted, mut other) = (fanout.subscribe(9), fanout.subscribe(9));
-        (10..12).for_each(|n| fanout.publish(Frame(n)));
+        fanout.publish(Frame(10));
+        assert_eq!(drain(&mut restarted), [10]);
+        fanout.publish(Frame(11));
         fanout.take_keyframe_request();
         assert!(!fanout.is_keyframe_awaited());
         restarted.restart();
         assert!(fanout.take_keyframe_request() && fanout.is_keyframe_awaited());
-        (18..21).for_each(|n| fanout.publish(Frame(n)));
-        assert_eq!(drain(&mut restarted), [20]);
-        assert_eq!(drain(&mut other), [10, 11, 18, 19, 20]);
+        (18..22).for_each(|n| fanout.publish(Frame(n)));
+        restarted.restart();
+        assert!(!fanout.take_keyframe_request(), "a keyframe is queued");
+        assert_eq!(drain(&mut restarted), [20, 21]);
+        assert_eq!(drain(&mut other), [10, 11, 18, 19, 20, 21]);
     }
 
     async fn within_limit<T>(future: impl Future<Output = T>) -> T {

@@ -10,10 +10,8 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{
-    h264_depacketizer::AccessUnit,
-    video_decoder::{DecodeError, DecodeOutcome, VideoDecoder},
-};
+use super::video_decoder::{DecodeError, DecodeOutcome, VideoDecoder};
+use crate::media::AccessUnit;
 
 /// Decodes video on at most as many threads as there are cores, regardless of the number of
 /// receivers. First in, first out.
@@ -36,6 +34,12 @@ impl DecodePool {
         let (state, job_added) = (Mutex::default(), Condvar::new());
         let queue = DecodeQueue { state, job_added, max_threads };
         Self { queue: Arc::new(queue) }
+    }
+
+    /// The number of threads that were started.
+    #[cfg(test)]
+    pub(super) fn thread_count(&self) -> usize {
+        self.queue.lock_state().threads
     }
 
     /// The queue of the pool. It may outlive the pool, and is then closed.
@@ -81,7 +85,7 @@ pub(super) type DecodeReply = (Box<VideoDecoder>, DecodeOutcome);
 
 struct DecodeJob {
     decoder: Box<VideoDecoder>,
-    unit: AccessUnit,
+    unit: Arc<AccessUnit>,
     reply: oneshot::Sender<DecodeReply>,
 }
 
@@ -91,7 +95,7 @@ impl DecodeQueue {
     pub(super) async fn decode(
         self: Arc<Self>,
         decoder: Box<VideoDecoder>,
-        unit: AccessUnit,
+        unit: Arc<AccessUnit>,
     ) -> Option<DecodeReply> {
         let (reply, result) = oneshot::channel();
         self.enqueue(DecodeJob { decoder, unit, reply });
@@ -185,11 +189,17 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{media::now, playback::h264_depacketizer::NalTypes};
+    use crate::media::now;
 
-    fn unit() -> AccessUnit {
-        let nal_types = NalTypes::default();
-        AccessUnit { timestamp: 0, arrival: now(), data: vec![0, 0, 1], nal_types }
+    fn unit() -> Arc<AccessUnit> {
+        Arc::new(AccessUnit {
+            timestamp: 0,
+            arrival: now(),
+            is_keyframe: false,
+            has_picture: false,
+            follows_loss: false,
+            data: vec![0, 0, 1].into(),
+        })
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

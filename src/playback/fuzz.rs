@@ -38,13 +38,17 @@ static AUDIO_PACKETS: LazyLock<Vec<RtpPacket>> = LazyLock::new(|| {
 /// Reorders and decodes a video stream that `data` mutates.
 pub fn video(data: &[u8]) {
     let (mut buffer, mut decoder) = (VideoReceiveBuffer::new(), VideoDecoder::default());
+    let mut awaits_keyframe = false;
+    buffer.set_subscribed(true);
     for packet in mutated(&VIDEO_PACKETS, data) {
         let now = packet.arrival;
         buffer.push(packet);
         buffer.advance(now);
         buffer.take_keyframe_request(now);
         while let Some(unit) = buffer.next_unit() {
-            if decoder.decode(&unit).frame.is_err() {
+            awaits_keyframe = awaits_keyframe && !unit.is_keyframe;
+            if !awaits_keyframe && decoder.decode(&unit).frame.is_err() {
+                awaits_keyframe = true;
                 buffer.require_keyframe();
             }
         }

@@ -3,40 +3,10 @@
 use bytes::Bytes;
 
 use super::sps;
-use crate::{media::RtpPacket, model::MediaTime};
-
-/// One complete H.264 access unit, which is the input of a decoder.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct AccessUnit {
-    /// The RTP timestamp.
-    pub timestamp: u32,
-    /// The arrival time of the last packet.
-    pub arrival: MediaTime,
-    /// The NAL units, each with a start code before it (ITU-T H.264, annex B).
-    pub data: Vec<u8>,
-    /// The types of its NAL units.
-    pub nal_types: NalTypes,
-}
-
-/// The types of NAL units that an access unit contains.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct NalTypes {
-    /// A sequence parameter set.
-    pub sps: bool,
-    /// A picture parameter set.
-    pub pps: bool,
-    /// A slice of an IDR picture.
-    pub idr: bool,
-    /// A slice of any coded picture.
-    pub slice: bool,
-}
-
-impl NalTypes {
-    /// Whether the access unit is a keyframe, at which a new decoder can start.
-    pub const fn is_key(self) -> bool {
-        self.idr && self.sps && self.pps
-    }
-}
+use crate::{
+    media::{AccessUnit, RtpPacket},
+    model::MediaTime,
+};
 
 /// The result for one access unit.
 #[derive(PartialEq, Eq, Debug)]
@@ -77,11 +47,26 @@ pub(crate) struct H264Depacketizer {
 
 #[derive(Debug)]
 struct PartialUnit {
-    unit: AccessUnit,
+    timestamp: u32,
+    /// The arrival time of the last packet.
+    arrival: MediaTime,
+    data: Vec<u8>,
+    nal_types: NalTypes,
     nals: usize,
-    /// The start in `unit.data` of the NAL unit that arrives in fragments.
+    /// The start in `data` of the NAL unit that arrives in fragments.
     fragment: Option<usize>,
     error: Option<DepacketizeError>,
+}
+
+/// The types of NAL units that an access unit contains.
+#[derive(Clone, Copy, Debug, Default)]
+struct NalTypes {
+    sps: bool,
+    pps: bool,
+    /// A slice of an IDR picture.
+    idr: bool,
+    /// A slice of any coded picture.
+    slice: bool,
 }
 
 /// The NAL unit types of a constrained baseline stream, and the packet types of RFC 6184.
@@ -103,7 +88,7 @@ impl H264Depacketizer {
 
     /// Takes the next packet. Calls `done` for each access unit that it ends.
     pub(crate) fn push(&mut self, packet: &RtpPacket, mut done: impl FnMut(Depacketized)) {
-        if self.partial.as_ref().is_some_and(|partial| partial.unit.timestamp != packet.timestamp) {
+        if self.partial.as_ref().is_some_and(|partial| partial.timestamp != packet.timestamp) {
             self.finish(&mut done);
         }
         let is_start_missing = !self.at_unit_start && !starts_keyframe(&packet.payload);
@@ -111,12 +96,12 @@ impl H264Depacketizer {
             .partial
             .get_or_insert_with(|| PartialUnit::new(packet.timestamp, is_start_missing));
         self.at_unit_start = packet.marker;
-        partial.unit.arrival = partial.unit.arrival.max(packet.arrival);
+        partial.arrival = partial.arrival.max(packet.arrival);
         if partial.error.is_none()
             && let Err(error) = partial.add_payload(&packet.payload)
         {
             partial.error = Some(error);
-            partial.unit.data = vec![];
+            partial.data = vec![];
         }
         if packet.marker {
             self.finish(&mut done);
@@ -135,20 +120,34 @@ impl H264Depacketizer {
         let unfinished = partial.fragment.map(|_| DepacketizeError::Malformed);
         done(match partial.error.or(unfinished) {
             Some(error) => Depacketized::Damaged(error),
-            None => Depacketized::Complete(partial.unit),
+            None => Depacketized::Complete(partial.complete()),
         });
     }
 }
 
 impl PartialUnit {
     fn new(timestamp: u32, is_start_missing: bool) -> Self {
-        let (arrival, data, nal_types) = (MediaTime::default(), vec![], NalTypes::default());
-        let unit = AccessUnit { timestamp, arrival, data, nal_types };
         Self {
-            unit,
+            timestamp,
+            arrival: MediaTime::default(),
+            data: vec![],
+            nal_types: NalTypes::default(),
             nals: 0,
             fragment: None,
             error: is_start_missing.then_some(DepacketizeError::MissingStart),
+        }
+    }
+
+    /// The access unit, without a copy of its bytes.
+    fn complete(self) -> AccessUnit {
+        let NalTypes { sps, pps, idr, slice } = self.nal_types;
+        AccessUnit {
+            timestamp: self.timestamp,
+            arrival: self.arrival,
+            is_keyframe: sps && pps && idr,
+            has_picture: slice,
+            follows_loss: false,
+            data: self.data.into(),
         }
     }
 
@@ -191,15 +190,15 @@ impl PartialUnit {
             return Err(DepacketizeError::Malformed);
         }
         if first {
-            self.fragment = Some(self.unit.data.len());
-            self.unit.data.extend([0, 0, 0, 1, indicator & 0xe0 | header & 0x1f]);
+            self.fragment = Some(self.data.len());
+            self.data.extend([0, 0, 0, 1, indicator & 0xe0 | header & 0x1f]);
         }
-        self.unit.data.extend_from_slice(body);
-        if self.unit.data.len() > H264Depacketizer::MAX_BYTES {
+        self.data.extend_from_slice(body);
+        if self.data.len() > H264Depacketizer::MAX_BYTES {
             return Err(DepacketizeError::TooLarge);
         }
         if last && let Some(start) = self.fragment.take() {
-            let nal = self.unit.data.split_off(start);
+            let nal = self.data.split_off(start);
             self.add_nal(&nal[4..])?;
         }
         Ok(())
@@ -221,14 +220,12 @@ impl PartialUnit {
             sps::check(nal)?;
         }
         self.nals += 1;
-        self.unit.data.extend([0, 0, 0, 1]);
-        self.unit.data.extend_from_slice(nal);
-        if self.nals > H264Depacketizer::MAX_NALS
-            || self.unit.data.len() > H264Depacketizer::MAX_BYTES
-        {
+        self.data.extend([0, 0, 0, 1]);
+        self.data.extend_from_slice(nal);
+        if self.nals > H264Depacketizer::MAX_NALS || self.data.len() > H264Depacketizer::MAX_BYTES {
             return Err(DepacketizeError::TooLarge);
         }
-        let types = &mut self.unit.nal_types;
+        let types = &mut self.nal_types;
         types.sps |= kind == nal::SPS;
         types.pps |= kind == nal::PPS;
         types.idr |= kind == nal::IDR;
@@ -314,8 +311,8 @@ mod tests {
             };
             assert_eq!(unit.data, annex_b(&nals), "frame {n}");
             assert_eq!((unit.timestamp, unit.arrival), (n * 3000, at(u64::from(n))));
-            assert_eq!(unit.nal_types.is_key(), n == 0 || n == 5);
-            assert!(unit.nal_types.slice);
+            assert_eq!(unit.is_keyframe, n == 0 || n == 5);
+            assert!(unit.has_picture && !unit.follows_loss);
         }
         assert!(
             kinds[0] >= 2 && kinds[1] > 10,
@@ -371,7 +368,7 @@ mod tests {
             let [Depacketized::Complete(unit)] = &done[..] else {
                 panic!("{payload:x?}: {done:?}")
             };
-            assert_eq!((unit.data.len(), unit.nal_types), (0, NalTypes::default()), "{payload:x?}");
+            assert!(unit.data.is_empty() && !unit.has_picture && !unit.is_keyframe, "{payload:x?}");
         }
     }
 
@@ -384,7 +381,7 @@ mod tests {
             let start = if n == 0 { 0x85 } else { 0x05 };
             let payload = [&[0x7c, start][..], &[0xaa; 1200]].concat();
             depacketizer.push(&packet(n, 0, false, payload, at(0)), |_| ());
-            max = max.max(depacketizer.partial.as_ref().map_or(0, |open| open.unit.data.len()));
+            max = max.max(depacketizer.partial.as_ref().map_or(0, |open| open.data.len()));
         }
         assert!((1 << 20..H264Depacketizer::MAX_BYTES + 1300).contains(&max), "{max}");
         let nals = (0..3000_u16).map(|n| packet(n, 9, n == 2999, vec![0x41, 0x9a], at(0)));

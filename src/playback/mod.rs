@@ -19,14 +19,15 @@ mod sps;
 #[cfg(any(fuzzing, test))]
 mod testing;
 mod video_decoder;
+mod video_player;
 mod video_receive_buffer;
-mod video_receiver;
+mod video_track;
 mod wav;
 
 pub use decode_pool::DecodePool;
-pub use h264_depacketizer::{AccessUnit, NalTypes};
 pub use output::preflight_speaker;
 pub use speaker::{ClosingSpeaker, Speaker, Voice, speakers};
 pub use speaker_spec::{SpeakerSpec, SpeakerSpecError};
 pub use video_decoder::{DecodeError, DecodeOutcome, VideoDecoder};
-pub use video_receiver::VideoReceiver;
+pub use video_player::VideoPlayer;
+pub use video_track::VideoTrack;

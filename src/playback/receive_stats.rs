@@ -19,6 +19,8 @@ pub(super) struct VideoReceiveStats {
     awaited_frame: Option<FrameWait>,
     /// Whether the sender has signalled that it sends no video.
     is_video_off: bool,
+    /// Whether nothing is decoded and shown here.
+    is_paused: bool,
     latency: Histogram,
     timecode: Option<BurntInTimecode>,
 }
@@ -54,8 +56,8 @@ impl VideoReceiveStats {
         now: MediaTime,
         unix_ms: u64,
     ) {
-        self.pause(now);
-        if !self.is_video_off {
+        self.stop_waiting(now);
+        if self.is_frame_expected() {
             self.awaited_frame = Some(FrameWait { since: now, timeout: Self::FREEZE_THRESHOLD });
         }
         self.size = Some(size);
@@ -67,23 +69,35 @@ impl VideoReceiveStats {
 
     /// Records that packets arrive, so that a frame is expected.
     pub(super) fn on_packet(&mut self, now: MediaTime) {
-        if self.awaited_frame.is_none() && !self.is_video_off {
+        if self.awaited_frame.is_none() && self.is_frame_expected() {
             self.awaited_frame = Some(FrameWait { since: now, timeout: Self::FIRST_FRAME_TIMEOUT });
         }
     }
 
-    /// Stops waiting for a frame: the time until the next packet is not a freeze.
-    pub(super) fn pause(&mut self, now: MediaTime) {
-        self.total_freezes_duration += self.current_freeze(now);
-        self.awaited_frame = None;
+    /// Sets whether frames are decoded and shown. While they are not, none is expected, and after
+    /// it the time until the next packet is not a freeze.
+    pub(super) fn set_paused(&mut self, is_paused: bool, now: MediaTime) {
+        self.is_paused = is_paused;
+        if is_paused {
+            self.stop_waiting(now);
+        }
     }
 
     /// Sets whether the sender sends video. While it does not, no frame is expected.
     pub(super) fn set_video_expected(&mut self, is_expected: bool, now: MediaTime) {
         self.is_video_off = !is_expected;
         if self.is_video_off {
-            self.pause(now);
+            self.stop_waiting(now);
         }
+    }
+
+    const fn is_frame_expected(&self) -> bool {
+        !self.is_video_off && !self.is_paused
+    }
+
+    fn stop_waiting(&mut self, now: MediaTime) {
+        self.total_freezes_duration += self.current_freeze(now);
+        self.awaited_frame = None;
     }
 
     fn current_freeze(&self, now: MediaTime) -> Duration {
@@ -150,7 +164,9 @@ mod tests {
         show(&mut stats, 1200);
         show(&mut stats, 1750);
         assert_eq!(frozen_ms(&stats, 1750), 350);
-        stats.pause(at(1950));
+        stats.set_paused(true, at(1950));
+        stats.on_packet(at(2000));
+        stats.set_paused(false, at(8900));
         show(&mut stats, 9000);
         assert_eq!(frozen_ms(&stats, 9000), 350);
         assert_eq!(stats.stats(at(9000)).latency_ms, None);

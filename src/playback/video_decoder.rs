@@ -4,9 +4,8 @@ use std::io;
 
 use openh264::{decoder::Decoder, formats::YUVSource};
 
-use super::h264_depacketizer::AccessUnit;
 use crate::{
-    media::{BurntInTimecode, FramePool, VideoFrame},
+    media::{AccessUnit, BurntInTimecode, FramePool, VideoFrame},
     model::{MediaTime, Size},
 };
 
@@ -137,8 +136,9 @@ mod tests {
         let mut decoder = VideoDecoder::default();
         let mut rejected = 0;
         for bit in (0..intact.data.len() * 8).step_by(61) {
-            let mut damaged = intact.clone();
-            damaged.data[bit / 8] ^= 1 << (bit % 8);
+            let mut data = intact.data.to_vec();
+            data[bit / 8] ^= 1 << (bit % 8);
+            let damaged = AccessUnit { data: data.into(), ..intact.clone() };
             rejected += u32::from(decoder.decode(&damaged).frame.is_err());
         }
         assert!(rejected > 10, "{rejected}");

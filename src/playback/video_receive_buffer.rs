@@ -3,10 +3,13 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::{
-    h264_depacketizer::{AccessUnit, Depacketized, H264Depacketizer, starts_keyframe},
+    h264_depacketizer::{Depacketized, H264Depacketizer, starts_keyframe},
     jitter::{JitterOutput, VideoJitterBuffer},
 };
-use crate::{media::RtpPacket, model::MediaTime};
+use crate::{
+    media::{AccessUnit, RtpPacket},
+    model::MediaTime,
+};
 
 /// Reorders and depacketizes one video stream, and returns access units whose references are
 /// complete. Pure: time is a parameter.
@@ -22,10 +25,6 @@ pub(crate) struct VideoReceiveBuffer {
 impl VideoReceiveBuffer {
     /// The interval between keyframe requests while no keyframe arrives.
     pub(crate) const KEYFRAME_RETRY_INTERVAL: Duration = Duration::from_millis(500);
-
-    /// The most access units that wait for the decoder. A decoder that lags more continues at a
-    /// keyframe. Eight are 267 ms at 30 fps.
-    pub(crate) const MAX_READY: usize = 8;
 
     pub(crate) fn new() -> Self {
         Self {
@@ -43,60 +42,54 @@ impl VideoReceiveBuffer {
         self.jitter.push(packet, starts_key);
     }
 
-    /// Advances to `now`: completes access units and gives up overdue gaps.
+    /// Advances to `now`: completes access units and gives up overdue gaps. What is ready must be
+    /// taken before the next call.
     pub(crate) fn advance(&mut self, now: MediaTime) {
         while let Some(step) = self.jitter.poll(now) {
             match step {
                 JitterOutput::Packet(packet) => {
-                    let Self {
-                        depacketizer: assembler,
-                        keyframe_gate: gate,
-                        ready,
-                        frames_received: whole,
-                        ..
-                    } = self;
-                    assembler.push(&packet, |assembled| match assembled {
+                    let Self { depacketizer, keyframe_gate, ready, frames_received, .. } = self;
+                    depacketizer.push(&packet, |depacketized| match depacketized {
                         Depacketized::Complete(unit) => {
-                            *whole += u64::from(unit.nal_types.slice);
-                            if gate.admits(&unit) {
-                                ready.push_back(unit);
-                            }
+                            *frames_received += u64::from(unit.has_picture);
+                            ready.extend(keyframe_gate.admit(unit));
                         }
                         Depacketized::Damaged(error) => {
                             tracing::debug!(%error, "received frame dropped");
-                            gate.close();
+                            keyframe_gate.close();
                         }
                     });
                 }
-                JitterOutput::Gap { to_keyframe: to_key } => {
-                    tracing::debug!(to_key, "received packets missing");
+                JitterOutput::Gap { to_keyframe } => {
+                    tracing::debug!(to_keyframe, "received packets missing");
                     self.depacketizer.on_gap();
                     self.keyframe_gate.close();
-                    if to_key {
+                    if to_keyframe {
                         self.keyframe_gate.requested_at = Some(now);
                     }
                 }
             }
         }
-        self.limit_ready();
     }
 
-    /// The next access unit to decode, in order.
+    /// The next access unit, in order.
     pub(crate) fn next_unit(&mut self) -> Option<AccessUnit> {
         self.ready.pop_front()
     }
 
-    /// Discards all access units until the next keyframe and requests one, for example after a
-    /// decoding error.
-    pub(crate) fn require_keyframe(&mut self) {
-        self.ready.clear();
-        self.keyframe_gate.close();
+    /// Sets whether anybody receives the access units. Otherwise no keyframe is requested.
+    pub(crate) const fn set_subscribed(&mut self, is_subscribed: bool) {
+        self.keyframe_gate.is_subscribed = is_subscribed;
     }
 
-    /// Discards what is ready while decoding is switched off. Requests no keyframe.
-    pub(crate) fn pause(&mut self) {
-        self.ready.clear();
-        self.keyframe_gate = KeyframeGate::default();
+    /// A subscriber waits for a keyframe although none of the frames is missing.
+    pub(crate) const fn require_keyframe(&mut self) {
+        self.keyframe_gate.is_keyframe_needed = true;
+    }
+
+    /// A keyframe was requested for another reason, so that none is requested for some time.
+    pub(crate) const fn on_keyframe_requested(&mut self, now: MediaTime) {
+        self.keyframe_gate.requested_at = Some(now);
     }
 
     /// Whether a keyframe must be requested now. Records the request.
@@ -114,17 +107,6 @@ impl VideoReceiveBuffer {
     pub(crate) const fn frames_received(&self) -> u64 {
         self.frames_received
     }
-
-    /// If the decoder does not keep up, drops what is ready before the newest keyframe.
-    fn limit_ready(&mut self) {
-        if self.ready.len() <= Self::MAX_READY {
-            return;
-        }
-        match self.ready.iter().rposition(|unit| unit.nal_types.is_key()) {
-            Some(key) if key > 0 => drop(self.ready.drain(..key)),
-            Some(_) | None => self.require_keyframe(),
-        }
-    }
 }
 
 /// Passes only access units that can be decoded.
@@ -132,24 +114,31 @@ impl VideoReceiveBuffer {
 struct KeyframeGate {
     /// Whether all frames since the last keyframe are complete.
     is_open: bool,
-    /// Whether a keyframe is needed: something was missing, or a frame arrived before any keyframe.
+    /// Whether a keyframe is needed: something was missing, a frame arrived before any keyframe, or
+    /// a subscriber waits for one.
     is_keyframe_needed: bool,
     requested_at: Option<MediaTime>,
+    /// Whether frames were lost since the last access unit that passed.
+    has_loss: bool,
+    is_subscribed: bool,
 }
 
 impl KeyframeGate {
-    fn admits(&mut self, unit: &AccessUnit) -> bool {
-        if unit.nal_types.is_key() {
-            *self = Self { is_open: true, is_keyframe_needed: false, requested_at: None };
-        } else if !self.is_open && unit.nal_types.slice {
+    fn admit(&mut self, mut unit: AccessUnit) -> Option<AccessUnit> {
+        if unit.is_keyframe {
+            unit.follows_loss = self.has_loss;
+            let is_subscribed = self.is_subscribed;
+            *self = Self { is_open: true, is_subscribed, ..Self::default() };
+        } else if !self.is_open && unit.has_picture {
             self.is_keyframe_needed = true;
         }
-        self.is_open
+        self.is_open.then_some(unit)
     }
 
-    fn close(&mut self) {
+    const fn close(&mut self) {
         if self.is_open {
             self.requested_at = None;
+            self.has_loss = true;
         }
         self.is_open = false;
         self.is_keyframe_needed = true;
@@ -167,7 +156,7 @@ impl KeyframeGate {
         let next = self.requested_at.map_or(MediaTime::default(), |asked| {
             asked + VideoReceiveBuffer::KEYFRAME_RETRY_INTERVAL
         });
-        (self.is_keyframe_needed && !self.is_open).then_some(next)
+        (self.is_keyframe_needed && self.is_subscribed).then_some(next)
     }
 }
 
@@ -197,8 +186,14 @@ mod tests {
             .unzip()
     }
 
+    fn subscribed() -> VideoReceiveBuffer {
+        let mut buffer = VideoReceiveBuffer::new();
+        buffer.set_subscribed(true);
+        buffer
+    }
+
     fn take_ready(buffer: &mut VideoReceiveBuffer) -> Vec<Vec<u8>> {
-        std::iter::from_fn(|| buffer.next_unit()).map(|unit| unit.data).collect()
+        std::iter::from_fn(|| buffer.next_unit()).map(|unit| unit.data.to_vec()).collect()
     }
 
     fn push(buffer: &mut VideoReceiveBuffer, packets: &[RtpPacket]) {
@@ -208,7 +203,7 @@ mod tests {
     #[test]
     fn packets_in_any_order_within_the_gap_timeout_make_every_frame() {
         let (packets, streams) = test_stream(8, &[0]);
-        let mut buffer = VideoReceiveBuffer::new();
+        let mut buffer = subscribed();
         push(&mut buffer, &packets[0][..1]);
         let mut mixed: Vec<_> = packets.concat().split_off(1);
         mixed.reverse();
@@ -240,7 +235,7 @@ mod tests {
     fn a_probe_between_frames_causes_neither_a_loss_nor_a_keyframe_request() {
         let mut encoder = TestVideoEncoder::new(Size::new(160, 90));
         let mut packetizer = TestPacketizer { sequence: 65_530 };
-        let (mut buffer, mut streams, mut shown) = (VideoReceiveBuffer::new(), vec![], vec![]);
+        let (mut buffer, mut streams, mut shown) = (subscribed(), vec![], vec![]);
         push(&mut buffer, &probe(&mut packetizer, 3, 0, at(0)));
         for n in 0..20_u64 {
             let (nals, stamp, now) = (encoder.next_frame(n == 0, 0), (n * 2970) as u32, at(n * 33));
@@ -261,7 +256,7 @@ mod tests {
     #[test]
     fn after_a_loss_a_keyframe_is_requested_and_again_until_it_arrives() {
         let (packets, streams) = test_stream(30, &[0, 29]);
-        let mut buffer = VideoReceiveBuffer::new();
+        let mut buffer = subscribed();
         push(&mut buffer, &packets[0]);
         buffer.advance(at(0));
         assert_eq!(take_ready(&mut buffer), streams[..1]);
@@ -297,7 +292,7 @@ mod tests {
     #[test]
     fn a_stream_that_does_not_begin_with_a_keyframe_requests_one_at_its_first_frame() {
         let (packets, _) = test_stream(3, &[0]);
-        let mut buffer = VideoReceiveBuffer::new();
+        let mut buffer = subscribed();
         buffer.advance(at(5000));
         assert!(!buffer.take_keyframe_request(at(5000)), "without packets, no request");
         push(&mut buffer, &packets[1]);
@@ -305,7 +300,7 @@ mod tests {
         assert!(buffer.take_keyframe_request(at(5001)));
         assert!(!buffer.take_keyframe_request(at(5002)));
         let (packets, streams) = test_stream(1, &[0]);
-        let mut buffer = VideoReceiveBuffer::new();
+        let mut buffer = subscribed();
         push(&mut buffer, &packets[0]);
         buffer.advance(at(1));
         assert!(!buffer.take_keyframe_request(at(1)));
@@ -313,40 +308,54 @@ mod tests {
     }
 
     #[test]
-    fn a_decoder_that_lags_continues_at_the_newest_keyframe_or_waits_for_one() {
-        let (packets, streams) = test_stream(20, &[0, 15]);
-        let mut buffer = VideoReceiveBuffer::new();
-        for (n, packets) in packets.iter().enumerate() {
-            push(&mut buffer, packets);
-            buffer.advance(at(n as u64));
-            assert!(buffer.ready.len() <= VideoReceiveBuffer::MAX_READY);
-        }
-        assert_eq!(take_ready(&mut buffer), streams[15..]);
-        let (packets, _) = test_stream(20, &[0]);
-        let mut buffer = VideoReceiveBuffer::new();
-        packets.iter().for_each(|packets| push(&mut buffer, packets));
-        buffer.advance(at(20));
-        assert!(buffer.take_keyframe_request(at(20)));
-        assert!(take_ready(&mut buffer).is_empty());
+    fn a_keyframe_that_a_subscriber_needs_is_requested_until_it_arrives() {
+        let (packets, streams) = test_stream(4, &[0, 3]);
+        let mut buffer = subscribed();
+        push(&mut buffer, &packets[0]);
+        buffer.advance(at(0));
+        buffer.on_keyframe_requested(at(0));
+        buffer.require_keyframe();
+        push(&mut buffer, &packets[1]);
+        buffer.advance(at(1));
+        assert_eq!(take_ready(&mut buffer), streams[..2], "other subscribers miss nothing");
+        assert!(!buffer.take_keyframe_request(at(499)) && buffer.take_keyframe_request(at(500)));
+        push(&mut buffer, &[&packets[2][..], &packets[3][..]].concat());
+        buffer.advance(at(501));
+        assert_eq!(take_ready(&mut buffer), streams[2..]);
+        assert!(!buffer.take_keyframe_request(at(9999)) && buffer.deadline().is_none());
     }
 
     #[test]
-    fn a_decoding_error_needs_a_keyframe_and_a_pause_requests_none() {
-        let (packets, streams) = test_stream(4, &[0, 3]);
+    fn without_subscribers_no_keyframe_is_requested_and_frames_are_counted() {
+        let (packets, streams) = test_stream(5, &[0, 4]);
         let mut buffer = VideoReceiveBuffer::new();
         push(&mut buffer, &packets[0]);
-        buffer.advance(at(0));
-        buffer.require_keyframe();
-        assert!(take_ready(&mut buffer).is_empty() && buffer.take_keyframe_request(at(0)));
-        buffer.pause();
-        push(&mut buffer, &packets[1]);
-        buffer.advance(at(1));
-        buffer.pause();
+        push(&mut buffer, &packets[1][1..]);
+        push(&mut buffer, &packets[2]);
+        buffer.advance(at(500));
         assert!(!buffer.take_keyframe_request(at(1000)) && buffer.deadline().is_none());
-        push(&mut buffer, &[&packets[2][..], &packets[3][..]].concat());
-        buffer.advance(at(1));
-        assert_eq!(take_ready(&mut buffer), streams[3..]);
-        assert_eq!(buffer.frames_received(), 4);
+        buffer.set_subscribed(true);
+        assert!(buffer.take_keyframe_request(at(1000)));
+        push(&mut buffer, &[&packets[3][..], &packets[4][..]].concat());
+        buffer.advance(at(1001));
+        assert_eq!(take_ready(&mut buffer), [&streams[0][..], &streams[4]]);
+        assert!((4..=5).contains(&buffer.frames_received()), "{}", buffer.frames_received());
+    }
+
+    #[test]
+    fn only_the_keyframe_after_a_loss_is_marked() {
+        let (packets, _) = test_stream(8, &[2, 5]);
+        let mut buffer = subscribed();
+        // The stream begins in its second frame.
+        for (n, packets) in packets.iter().enumerate().skip(1) {
+            push(&mut buffer, if n == 3 { &packets[..packets.len() - 1] } else { packets });
+        }
+        buffer.advance(at(1000));
+        let marks: Vec<_> = std::iter::from_fn(|| buffer.next_unit())
+            .map(|unit| (unit.is_keyframe, unit.follows_loss))
+            .collect();
+        let (keyframe, other) = ((true, false), (false, false));
+        assert_eq!(marks, [keyframe, (true, true), other, other]);
     }
 
     proptest! {
@@ -360,7 +369,7 @@ mod tests {
             nal_headers in prop::collection::vec(prop::sample::select(vec![
                 0x41_u8, 0x65, 0x67, 0x68, 0x78, 0x7c, 0x19, 0]), 300),
         ) {
-            let mut buffer = VideoReceiveBuffer::new();
+            let mut buffer = subscribed();
             for (n, (sequence, stamp, marker, mut payload)) in packets.into_iter().enumerate() {
                 if let Some(first) = payload.first_mut() {
                     *first = nal_headers[n];
@@ -370,7 +379,10 @@ mod tests {
                 buffer.push(packet(sequence, stamp, marker, payload, now));
                 buffer.advance(now);
                 buffer.take_keyframe_request(now);
-                prop_assert!(buffer.ready.len() <= VideoReceiveBuffer::MAX_READY);
+                prop_assert!(buffer.ready.len() <= 2 * VideoJitterBuffer::MAX_PACKETS);
+                while let Some(unit) = buffer.next_unit() {
+                    prop_assert!(unit.is_keyframe || !unit.follows_loss);
+                }
             }
         }
     }

@@ -8,10 +8,9 @@ use super::{
     CheckBudget, Impairment, RtpDump,
     tap::TrafficCounters,
     task::{self, TaskIo},
-    track_sender::TrackSource,
 };
 use crate::{
-    media::{EncodedAudio, EncodedVideo, IncomingTrack, Subscription},
+    media::{EncodedAudio, EncodedVideo, IncomingTrack, Subscription, SubscriptionSlot},
     model::{PeerCommand, PeerEvent, PeerId, PeerMedia},
     network::KnownPaths,
 };
@@ -64,8 +63,8 @@ pub struct Connection {
     peer: PeerId,
     commands: mpsc::Sender<PeerCommand>,
     overflow: Arc<Notify>,
-    video: Arc<TrackSource<EncodedVideo>>,
-    audio: Arc<TrackSource<EncodedAudio>>,
+    video: Arc<SubscriptionSlot<EncodedVideo>>,
+    audio: Arc<SubscriptionSlot<EncodedAudio>>,
     impairment: watch::Sender<Impairment>,
     traffic: Arc<TrafficCounters>,
     /// Dropping it ends the task.

@@ -23,10 +23,10 @@ use super::{
     ssrc_limiter::SsrcLimiter,
     tap::TrafficCounters,
     track_receiver,
-    track_sender::{TrackSender, TrackSource},
+    track_sender::TrackSender,
 };
 use crate::{
-    media::{EncodedAudio, EncodedVideo, KeyframeRequest, SenderReports},
+    media::{EncodedAudio, EncodedVideo, KeyframeRequest, SenderReports, SubscriptionSlot},
     model::{OperationId, PeerCommand, PeerEvent, PeerId, PeerState},
 };
 
@@ -37,8 +37,8 @@ pub(super) struct TaskIo {
     pub(super) dropped: oneshot::Receiver<()>,
     /// Notified when a queue was full and an event was lost that is not repeated.
     pub(super) overflow: Arc<Notify>,
-    pub(super) video: Arc<TrackSource<EncodedVideo>>,
-    pub(super) audio: Arc<TrackSource<EncodedAudio>>,
+    pub(super) video: Arc<SubscriptionSlot<EncodedVideo>>,
+    pub(super) audio: Arc<SubscriptionSlot<EncodedAudio>>,
     pub(super) impairment: Option<watch::Receiver<Impairment>>,
     pub(super) traffic: Arc<TrafficCounters>,
     pub(super) check_limiter: CheckLimiter,
@@ -131,8 +131,8 @@ struct TerminationSignals {
 
 /// The sources of the sent media, and the counter for data that are read from the data channel.
 struct MediaSources {
-    video: Arc<TrackSource<EncodedVideo>>,
-    audio: Arc<TrackSource<EncodedAudio>>,
+    video: Arc<SubscriptionSlot<EncodedVideo>>,
+    audio: Arc<SubscriptionSlot<EncodedAudio>>,
     inbound_data: Arc<InboundDataLimit>,
 }
 

@@ -6,48 +6,19 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use rtc::rtp;
 use tokio::{
-    sync::{Notify, watch},
+    sync::watch,
     time::{Instant, sleep_until},
 };
 use webrtc::media_stream::track_local::{TrackLocal, static_rtp::TrackLocalStaticRTP};
 
 use super::{h264_packetizer, tap::SendClock};
-use crate::media::{EncodedAudio, EncodedVideo, Keyframe, KeyframeRequest, Slot, Subscription};
+use crate::media::{
+    EncodedAudio, EncodedVideo, Keyframe, KeyframeRequest, Subscription, SubscriptionSlot,
+};
 
 /// The shortest time between two keyframe requests of one peer. The encoder also limits those of
 /// all peers together.
 pub(super) const KEYFRAME_REQUEST_INTERVAL: Duration = Duration::from_millis(250);
-
-/// The source of a track: the latest subscription that was set.
-#[derive(Debug)]
-pub(super) struct TrackSource<T> {
-    newest: Slot<Option<Subscription<T>>>,
-    changed: Notify,
-}
-
-impl<T> Default for TrackSource<T> {
-    fn default() -> Self {
-        Self { newest: Slot::default(), changed: Notify::new() }
-    }
-}
-
-impl<T> TrackSource<T> {
-    /// Replaces the source; `None` stops the track. Never waits.
-    pub(super) fn set(&self, subscription: Option<Subscription<T>>) {
-        self.newest.put(subscription);
-        self.changed.notify_one();
-    }
-
-    /// Waits for the next subscription. Cancel safe.
-    async fn next(&self) -> Option<Subscription<T>> {
-        loop {
-            if let Some(newest) = self.newest.take() {
-                return newest;
-            }
-            self.changed.notified().await;
-        }
-    }
-}
 
 /// An encoded frame or packet that is sent as RTP.
 pub(super) trait RtpMedia: Keyframe + Send + Sync + 'static {
@@ -109,7 +80,7 @@ struct Closed;
 impl TrackSender {
     /// Sends the frames of the source until the connection ends. A stalled connection stalls only
     /// this task: its subscription overflows and continues at a keyframe.
-    pub(super) async fn run<T: RtpMedia>(mut self, source: Arc<TrackSource<T>>) {
+    pub(super) async fn run<T: RtpMedia>(mut self, source: Arc<SubscriptionSlot<T>>) {
         let mut subscription: Option<Subscription<T>> = None;
         // Whether frames are skipped until one at which a decoder can start.
         let mut awaits_keyframe = true;

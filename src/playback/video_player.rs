@@ -1,4 +1,4 @@
-//! Receives one remote video track: from RTP packets to frames that are shown.
+//! Plays one remote video track: from access units to frames that are shown.
 
 use std::{
     collections::VecDeque,
@@ -10,104 +10,84 @@ use std::{
     },
 };
 
-use tokio::{
-    sync::{mpsc, watch},
-    task::AbortHandle,
-    time,
-};
+use tokio::{sync::watch, task::AbortHandle};
 
 use super::{
     decode_pool::{DecodePool, DecodeQueue, DecodeReply},
     playout_clock::PlayoutClock,
     receive_stats::VideoReceiveStats,
     video_decoder::VideoDecoder,
-    video_receive_buffer::VideoReceiveBuffer,
+    video_track::{VideoTrack, sleep_until},
 };
 use crate::{
     media::{
-        BurntInTimecode, IncomingTrack, KeyframeRequest, RtpPacket, Tee, VideoFrame, now, unix_ms,
+        AccessUnit, BurntInTimecode, Fanout, MAX_LAG, Subscription, SubscriptionSlot, Tee,
+        VideoFrame, now, unix_ms,
     },
-    model::{MediaTime, VideoStats},
+    model::MediaTime,
 };
 
-/// Receives one remote video track: reorders its packets, decodes them in the pool and puts the
-/// frames into a [`Tee`] at their playout time. Dropping it stops receiving.
+/// Plays one remote video track: decodes its access units in the pool and puts the frames into a
+/// [`Tee`] at their playout time. Dropping it stops playing.
 #[derive(Debug)]
-pub struct VideoReceiver {
+pub struct VideoPlayer {
     task: AbortHandle,
-    stats: watch::Sender<VideoReceiveStats>,
-    is_decoding: Arc<AtomicBool>,
-    keyframe_request: KeyframeRequest,
+    units: Fanout<AccessUnit>,
+    /// What the task decodes.
+    source: Arc<SubscriptionSlot<AccessUnit>>,
+    is_decoding: AtomicBool,
 }
 
-impl VideoReceiver {
-    /// Starts to receive. Frames are put into `sink` at their playout time, which is also the time
-    /// of the frame. `on_first` is called once in the receiver's task, for the first frame: it must
-    /// not block.
+impl VideoPlayer {
+    /// Creates a player that decodes nothing until [`Self::set_decoding`]. Frames are put into
+    /// `sink` at their playout time, which is also the time of the frame. `on_first` is called once
+    /// in the player's task, for the first frame: it must not block.
     ///
     /// Must be called in a Tokio runtime.
-    pub fn start(
-        track: IncomingTrack,
+    pub fn new(
+        track: &VideoTrack,
         pool: &Arc<DecodePool>,
         sink: Tee<VideoFrame>,
         on_first: Box<dyn FnOnce() + Send>,
     ) -> Self {
-        let stats = watch::Sender::new(VideoReceiveStats::default());
-        let is_decoding = Arc::new(AtomicBool::new(true));
-        let keyframe_request = track.keyframe_request.clone();
-        let receive = ReceiveTask {
-            buffer: VideoReceiveBuffer::new(),
+        let source = Arc::<SubscriptionSlot<AccessUnit>>::default();
+        let playout = PlayoutTask {
+            subscription: None,
             clock: PlayoutClock::new(),
             decoder: DecoderState::Idle(Box::default()),
-            playout_queue: VecDeque::with_capacity(ReceiveTask::MAX_SCHEDULED),
+            playout_queue: VecDeque::with_capacity(PlayoutTask::MAX_SCHEDULED),
             decode_queue: pool.queue(),
-            keyframe_request: track.keyframe_request,
-            is_decoding: Arc::clone(&is_decoding),
-            was_decoding: true,
             sink,
             on_first: Some(on_first),
-            stats: stats.clone(),
+            stats: track.stats_sender(),
         };
-        let task = tokio::spawn(receive.run(track.packets)).abort_handle();
-        Self { task, stats, is_decoding, keyframe_request }
+        let task = tokio::spawn(playout.run(Arc::clone(&source))).abort_handle();
+        Self { task, units: track.units(), source, is_decoding: AtomicBool::new(false) }
     }
 
-    /// The receive statistics since the start. `latency_ms` is the time from capture until the
-    /// frame is put into the sink.
-    pub fn stats(&self) -> VideoStats {
-        self.stats.borrow().stats(now())
-    }
-
-    /// Sets whether the sender sends video. While it does not, missing frames are not a freeze.
-    pub fn set_video_expected(&self, is_expected: bool) {
-        self.stats.send_modify(|stats| stats.set_video_expected(is_expected, now()));
-    }
-
-    /// Switches decoding on or off. While it is off, packets are counted and dropped. When it is
+    /// Switches decoding on or off: subscribes to the track or ends the subscription. When it is
     /// switched on, a keyframe is requested and the video continues with it.
     pub fn set_decoding(&self, on: bool) {
-        if !self.is_decoding.swap(on, Ordering::AcqRel) && on {
-            self.keyframe_request.request();
+        if self.is_decoding.swap(on, Ordering::AcqRel) != on {
+            self.source.set(on.then(|| self.units.subscribe(MAX_LAG)));
         }
     }
 }
 
-impl Drop for VideoReceiver {
+impl Drop for VideoPlayer {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-struct ReceiveTask {
-    buffer: VideoReceiveBuffer,
+struct PlayoutTask {
+    /// `None` while decoding is off.
+    subscription: Option<Subscription<AccessUnit>>,
     clock: PlayoutClock,
     decoder: DecoderState,
     /// Decoded frames that wait for their playout time, in order.
     playout_queue: VecDeque<ScheduledFrame>,
     decode_queue: Arc<DecodeQueue>,
-    keyframe_request: KeyframeRequest,
-    is_decoding: Arc<AtomicBool>,
-    was_decoding: bool,
     sink: Tee<VideoFrame>,
     on_first: Option<Box<dyn FnOnce() + Send>>,
     stats: watch::Sender<VideoReceiveStats>,
@@ -128,89 +108,60 @@ struct ScheduledFrame {
     timecode: Option<BurntInTimecode>,
 }
 
-/// The event that woke the receiver's task.
+/// The event that woke the player's task.
 enum Wakeup {
-    Packet(Option<RtpPacket>),
+    /// Decoding was switched on or off.
+    Source(Option<Subscription<AccessUnit>>),
     Decoded(Option<DecodeReply>),
     Deadline,
+    /// The next access unit; `None` at the end of the track.
+    Unit(Option<Arc<AccessUnit>>),
 }
 
-impl ReceiveTask {
+impl PlayoutTask {
     /// The most frames that wait for their playout time: 200 ms at 60 fps. Beyond it, the oldest is
     /// shown early.
     const MAX_SCHEDULED: usize = 12;
 
-    async fn run(mut self, mut packets: mpsc::Receiver<RtpPacket>) {
+    async fn run(mut self, source: Arc<SubscriptionSlot<AccessUnit>>) {
         loop {
-            match self.next_wakeup(&mut packets).await {
-                Wakeup::Packet(Some(packet)) => {
-                    if self.is_decoding.load(Ordering::Acquire) {
-                        self.stats.send_modify(|stats| stats.on_packet(packet.arrival));
-                    }
-                    self.buffer.push(packet);
-                    // Packets that arrived together are handled together.
-                    for _ in 0..VideoReceiveBuffer::MAX_READY {
-                        let Ok(packet) = packets.try_recv() else { break };
-                        self.buffer.push(packet);
-                    }
-                }
-                Wakeup::Packet(None) => return,
+            match self.next_wakeup(&source).await {
+                Wakeup::Source(subscription) => self.set_source(subscription, now()),
                 Wakeup::Decoded(done) => self.take_decoded(done),
                 Wakeup::Deadline => {}
+                Wakeup::Unit(Some(unit)) => self.decode(unit),
+                Wakeup::Unit(None) => return,
             }
-            self.advance(now());
+            self.show_due(now());
         }
     }
 
-    async fn next_wakeup(&mut self, packets: &mut mpsc::Receiver<RtpPacket>) -> Wakeup {
+    /// Waits for the next event. A replaced source comes first, so that access units of the old one
+    /// that already wait are not decoded.
+    async fn next_wakeup(&mut self, source: &SubscriptionSlot<AccessUnit>) -> Wakeup {
         let next_playout = self.playout_queue.front().map(|next| next.frame.time);
-        let deadline = [next_playout, self.buffer.deadline()].into_iter().flatten().min();
-        let sleep = async {
-            match deadline {
-                Some(deadline) => time::sleep(deadline.since(now())).await,
-                None => pending().await,
-            }
-        };
+        let is_idle = matches!(self.decoder, DecoderState::Idle(_));
         tokio::select! {
             biased;
+            subscription = source.next() => Wakeup::Source(subscription),
             done = self.decoder.done() => Wakeup::Decoded(done),
-            () = sleep => Wakeup::Deadline,
-            packet = packets.recv() => Wakeup::Packet(packet),
+            () = sleep_until(next_playout) => Wakeup::Deadline,
+            unit = next_unit(&mut self.subscription), if is_idle => Wakeup::Unit(unit),
         }
     }
 
-    /// Processes everything that is due at `now`.
-    fn advance(&mut self, now: MediaTime) {
-        self.buffer.advance(now);
-        self.stats.send_modify(|stats| stats.frames_received = self.buffer.frames_received());
-        let is_decoding = self.is_decoding.load(Ordering::Acquire);
-        if is_decoding {
-            if self.buffer.take_keyframe_request(now) {
-                self.keyframe_request.request();
-            }
-            self.decode_next();
-        } else {
-            self.buffer.pause();
-            if self.was_decoding {
-                self.playout_queue.clear();
-                self.stats.send_modify(|stats| stats.pause(now));
-            }
+    fn set_source(&mut self, subscription: Option<Subscription<AccessUnit>>, now: MediaTime) {
+        if subscription.is_none() {
+            self.playout_queue.clear();
         }
-        self.was_decoding = is_decoding;
-        while self.playout_queue.len() > Self::MAX_SCHEDULED
-            || self.playout_queue.front().is_some_and(|next| next.frame.time <= now)
-        {
-            let Some(scheduled) = self.playout_queue.pop_front() else { break };
-            self.show(scheduled, now);
-        }
+        self.stats.send_modify(|stats| stats.set_paused(subscription.is_none(), now));
+        self.subscription = subscription;
     }
 
-    fn decode_next(&mut self) {
-        if let DecoderState::Idle(_) = &self.decoder
-            && let Some(unit) = self.buffer.next_unit()
-            && let DecoderState::Idle(decoder) =
-                std::mem::replace(&mut self.decoder, DecoderState::Closed)
-        {
+    /// Gives the access unit to the decoder, which must be idle.
+    fn decode(&mut self, unit: Arc<AccessUnit>) {
+        let decoder = std::mem::replace(&mut self.decoder, DecoderState::Closed);
+        if let DecoderState::Idle(decoder) = decoder {
             let queue = Arc::clone(&self.decode_queue);
             self.decoder = DecoderState::Busy(Box::pin(queue.decode(decoder, unit)));
         }
@@ -219,13 +170,14 @@ impl ReceiveTask {
     fn take_decoded(&mut self, done: Option<DecodeReply>) {
         let Some((decoder, decoded)) = done else {
             self.decoder = DecoderState::Closed;
+            self.subscription = None;
             return;
         };
         self.decoder = DecoderState::Idle(decoder);
         match decoded.frame {
             Ok(Some(mut frame)) => {
                 self.stats.send_modify(|stats| stats.frames_decoded += 1);
-                if self.was_decoding {
+                if self.subscription.is_some() {
                     frame.time = self.clock.due(decoded.timestamp, decoded.arrival);
                     self.playout_queue
                         .push_back(ScheduledFrame { frame, timecode: decoded.timecode });
@@ -234,8 +186,20 @@ impl ReceiveTask {
             Ok(None) => {}
             Err(error) => {
                 tracing::debug!(%error, "received frame dropped");
-                self.buffer.require_keyframe();
+                if let Some(subscription) = &mut self.subscription {
+                    subscription.restart();
+                }
             }
+        }
+    }
+
+    /// Shows the frames whose playout time has come.
+    fn show_due(&mut self, now: MediaTime) {
+        while self.playout_queue.len() > Self::MAX_SCHEDULED
+            || self.playout_queue.front().is_some_and(|next| next.frame.time <= now)
+        {
+            let Some(scheduled) = self.playout_queue.pop_front() else { break };
+            self.show(scheduled, now);
         }
     }
 
@@ -260,17 +224,29 @@ impl DecoderState {
     }
 }
 
+/// The next access unit; pending for ever without a subscription.
+async fn next_unit(subscription: &mut Option<Subscription<AccessUnit>>) -> Option<Arc<AccessUnit>> {
+    match subscription {
+        Some(subscription) => subscription.recv().await,
+        None => pending().await,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use tokio::sync::oneshot;
+    use futures_util::FutureExt;
+    use tokio::{
+        sync::{mpsc, oneshot},
+        time,
+    };
 
     use super::*;
     use crate::{
-        media::{Codec, TeeGuard},
+        media::{Codec, KeyframeRequest, RtpPacket, TeeGuard},
         model::Size,
-        playback::testing::{TestPacketizer, TestVideoEncoder, incoming_track},
+        playback::testing::{TestPacketizer, TestVideoEncoder, annex_b, incoming_track},
     };
 
     /// Longer than any step takes on a busy machine.
@@ -290,33 +266,47 @@ mod tests {
             self.packetizer.packetize(&nals, self.timestamp, now())
         }
 
-        async fn send(&mut self, key: bool) {
-            for packet in self.next_packets(key) {
+        /// Sends the next frame. Returns the size of its access unit in bytes.
+        async fn send(&mut self, key: bool) -> usize {
+            self.timestamp += 3000;
+            let nals = self.encoder.next_frame(key, unix_ms(now()));
+            for packet in self.packetizer.packetize(&nals, self.timestamp, now()) {
                 self.packets.send(packet).await.unwrap();
             }
+            annex_b(&nals).len()
         }
     }
 
     struct Fixture {
         sender: Sender,
-        receiver: VideoReceiver,
+        track: VideoTrack,
+        player: VideoPlayer,
         shown: TeeGuard<VideoFrame>,
         keyframes: KeyframeRequest,
         first: oneshot::Receiver<()>,
-        _pool: Arc<DecodePool>,
+        pool: Arc<DecodePool>,
     }
 
+    /// A player that decodes, and the sender of its track.
     fn fixture(size: Size) -> Fixture {
+        let mut fixture = unstarted_fixture(size);
+        fixture.player.set_decoding(true);
+        fixture.track.start();
+        fixture
+    }
+
+    fn unstarted_fixture(size: Size) -> Fixture {
         let (track, packets, keyframes) = incoming_track(Codec::H264);
         let (sink, pool) = (Tee::default(), Arc::new(DecodePool::new()));
         let shown = sink.attach();
         let (sender, first) = oneshot::channel();
         let on_first = Box::new(move || sender.send(()).unwrap());
-        let receiver = VideoReceiver::start(track, &pool, sink, on_first);
+        let track = VideoTrack::new(track);
+        let player = VideoPlayer::new(&track, &pool, sink, on_first);
         let packetizer = TestPacketizer { sequence: 65_530 };
         let encoder = TestVideoEncoder::new(size);
         let sender = Sender { encoder, packetizer, packets, timestamp: 0 };
-        Fixture { sender, receiver, shown, keyframes, first, _pool: pool }
+        Fixture { sender, track, player, shown, keyframes, first, pool }
     }
 
     impl Fixture {
@@ -340,7 +330,7 @@ mod tests {
             assert_eq!(fixture.next_shown(), Some(n));
         }
         fixture.first.try_recv().expect("the first frame is reported");
-        let stats = fixture.receiver.stats();
+        let stats = fixture.track.stats();
         assert_eq!((stats.received, stats.decoded), (10, 10));
         assert_eq!((stats.width, stats.height, stats.strip.as_deref()), (320, 180, Some("Ada")));
         let latency = stats.latency_ms.expect("the timecode gives the latency");
@@ -388,56 +378,140 @@ mod tests {
         let mut fixture = fixture(Size::new(320, 180));
         fixture.sender.send(true).await;
         assert_eq!(fixture.next_shown(), Some(0));
-        fixture.receiver.set_decoding(false);
+        fixture.player.set_decoding(false);
         for _ in 0..3 {
             fixture.sender.send(false).await;
         }
-        let mut stats = fixture.receiver.stats.subscribe();
+        let mut stats = fixture.track.stats_sender().subscribe();
         let counted =
             time::timeout(TIMEOUT, stats.wait_for(|stats| stats.frames_received == 4)).await;
         assert_eq!(counted.expect("the frames are counted").unwrap().frames_decoded, 1);
-        fixture.receiver.set_decoding(true);
+        fixture.player.set_decoding(true);
         fixture.expect_keyframe_request().await;
         fixture.sender.send(false).await;
         fixture.sender.send(true).await;
         assert_eq!(fixture.next_shown(), Some(5));
-        assert_eq!(fixture.receiver.stats().decoded, 2, "only the two keyframes are decoded");
+        assert_eq!(fixture.track.stats().decoded, 2, "only the two keyframes are decoded");
+    }
+
+    /// Receives access units as a recorder would: their number, their bytes, and whether one of
+    /// them follows a loss.
+    async fn record(units: &mut Subscription<AccessUnit>, count: usize) -> (usize, bool) {
+        let (mut bytes, mut has_loss) = (0, false);
+        for _ in 0..count {
+            let unit = time::timeout(TIMEOUT, units.recv()).await.expect("an access unit");
+            let unit = unit.expect("the track goes on");
+            bytes += unit.data.len();
+            has_loss |= unit.follows_loss;
+        }
+        (bytes, has_loss)
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_dropped_receiver_closes_its_packet_channel() {
+    async fn a_second_subscriber_receives_each_access_unit_beside_the_decoder() {
+        let mut fixture = unstarted_fixture(Size::new(320, 180));
+        let mut recorder = fixture.track.subscribe(MAX_LAG);
+        fixture.player.set_decoding(true);
+        fixture.track.start();
+        for n in 0..10 {
+            let bytes = fixture.sender.send(n == 0).await;
+            assert_eq!(fixture.next_shown(), Some(n));
+            assert_eq!(record(&mut recorder, 1).await, (bytes, false));
+        }
+        assert_eq!((fixture.track.stats().decoded, recorder.dropped()), (10, 0));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_subscriber_receives_access_units_without_any_decoding() {
+        let mut fixture = unstarted_fixture(Size::new(320, 180));
+        let mut recorder = fixture.track.subscribe(MAX_LAG);
+        fixture.track.start();
+        for n in 0..5 {
+            let bytes = fixture.sender.send(n == 0).await;
+            assert_eq!(record(&mut recorder, 1).await, (bytes, false));
+        }
+        let lost = fixture.sender.next_packets(false);
+        fixture.sender.packets.send(lost.last().unwrap().clone()).await.unwrap();
+        fixture.expect_keyframe_request().await;
+        let bytes = fixture.sender.send(true).await;
+        assert_eq!(record(&mut recorder, 1).await, (bytes, true));
+        let stats = fixture.track.stats();
+        assert_eq!((stats.decoded, stats.frozen_ms, fixture.pool.thread_count()), (0, 0, 0));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_track_that_begins_with_a_keyframe_requests_none_and_a_later_subscriber_does() {
+        let mut fixture = fixture(Size::new(160, 90));
+        for n in 0..3 {
+            fixture.sender.send(n == 0).await;
+            assert_eq!(fixture.next_shown(), Some(n));
+        }
+        let requested = fixture.keyframes.requested().now_or_never();
+        assert!(requested.is_none(), "the stream is complete");
+        let mut recorder = fixture.track.subscribe(MAX_LAG);
+        fixture.expect_keyframe_request().await;
+        let bytes = fixture.sender.send(true).await;
+        assert_eq!(record(&mut recorder, 1).await, (bytes, false));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_slow_subscriber_continues_at_a_keyframe_and_does_not_slow_down_the_decoder() {
+        let mut fixture = unstarted_fixture(Size::new(160, 90));
+        let mut slow = fixture.track.subscribe(MAX_LAG);
+        fixture.player.set_decoding(true);
+        fixture.track.start();
+        for n in 0..MAX_LAG as u32 + 4 {
+            fixture.sender.send(n == 0).await;
+            assert_eq!(fixture.next_shown(), Some(n));
+        }
+        fixture.expect_keyframe_request().await;
+        fixture.sender.send(true).await;
+        assert_eq!(fixture.next_shown(), Some(MAX_LAG as u32 + 4));
+        assert_eq!(slow.dropped(), MAX_LAG as u64 + 4);
+        let unit = slow.try_recv().expect("the keyframe");
+        assert!(unit.is_keyframe && !unit.follows_loss && slow.try_recv().is_none());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_dropped_track_closes_its_packet_channel_and_ends_its_subscriptions() {
         let mut fixture = fixture(Size::new(160, 90));
         fixture.sender.send(true).await;
-        drop(fixture.receiver);
+        let mut recorder = fixture.track.subscribe(MAX_LAG);
+        drop(fixture.track);
         let closed = time::timeout(TIMEOUT, fixture.sender.packets.closed()).await;
         closed.expect("the channel is closed");
+        let end = async { while recorder.recv().await.is_some() {} };
+        time::timeout(TIMEOUT, end).await.expect("the subscription ends");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn many_receivers_share_a_pool_and_each_keeps_its_frame_order() {
+    async fn many_players_share_a_pool_and_each_keeps_its_frame_order() {
         let pool = Arc::new(DecodePool::with_threads(1));
         let mut fixtures: Vec<_> = (0..6)
             .map(|_| {
                 let (track, packets, _) = incoming_track(Codec::H264);
                 let sink = Tee::default();
                 let shown = sink.attach();
-                let receiver = VideoReceiver::start(track, &pool, sink, Box::new(|| ()));
+                let mut track = VideoTrack::new(track);
+                let player = VideoPlayer::new(&track, &pool, sink, Box::new(|| ()));
+                player.set_decoding(true);
+                track.start();
                 let encoder = TestVideoEncoder::new(Size::new(160, 90));
                 let packetizer = TestPacketizer { sequence: 0 };
                 let sender = Sender { encoder, packetizer, packets, timestamp: 0 };
-                (sender, shown, receiver)
+                (sender, shown, track, player)
             })
             .collect();
         for n in 0..5 {
             for (sender, ..) in &mut fixtures {
                 sender.send(n == 0).await;
             }
-            for (_, shown, _) in &fixtures {
+            for (_, shown, ..) in &fixtures {
                 let frame = shown.slot.wait(TIMEOUT).expect("a frame");
                 assert_eq!(BurntInTimecode::read(&frame).map(|timecode| timecode.frame), Some(n));
             }
         }
         drop(pool);
-        assert!(fixtures.iter().all(|(.., receiver)| receiver.stats().decoded == 5));
+        assert!(fixtures.iter().all(|(.., track, _)| track.stats().decoded == 5));
     }
 }

@@ -1,0 +1,172 @@
+//! Receives one remote video track: from RTP packets to access units that subscribers share.
+
+use std::future::pending;
+
+use tokio::{
+    sync::{mpsc, watch},
+    task::AbortHandle,
+    time,
+};
+
+use super::{receive_stats::VideoReceiveStats, video_receive_buffer::VideoReceiveBuffer};
+use crate::{
+    media::{
+        AccessUnit, Codec, Fanout, IncomingTrack, KeyframeRequest, RtpPacket, Subscription, now,
+    },
+    model::{MediaTime, VideoStats},
+};
+
+/// One remote video track: its packets are reordered and depacketized once, and every subscriber
+/// receives the access units, whether any of them decodes. Dropping it stops receiving.
+#[derive(Debug)]
+pub struct VideoTrack {
+    codec: Codec,
+    units: Fanout<AccessUnit>,
+    stats: watch::Sender<VideoReceiveStats>,
+    receive: Option<(ReceiveTask, mpsc::Receiver<RtpPacket>)>,
+    task: Option<AbortHandle>,
+}
+
+impl VideoTrack {
+    /// A track that receives nothing until [`Self::start`]. Subscribers that are added before see
+    /// the keyframe with which most tracks begin.
+    pub fn new(track: IncomingTrack) -> Self {
+        let mut stats = VideoReceiveStats::default();
+        stats.set_paused(true, now());
+        let (units, stats) = (Fanout::default(), watch::Sender::new(stats));
+        let receive = ReceiveTask {
+            buffer: VideoReceiveBuffer::new(),
+            units: units.clone(),
+            keyframe_request: track.keyframe_request,
+            stats: stats.clone(),
+        };
+        let receive = Some((receive, track.packets));
+        Self { codec: track.codec, units, stats, receive, task: None }
+    }
+
+    /// Starts to receive. Must be called in a Tokio runtime. A further call does nothing.
+    pub fn start(&mut self) {
+        if let Some((receive, packets)) = self.receive.take() {
+            // A track that does not begin with a keyframe requests one at its first frame.
+            self.units.take_keyframe_request();
+            self.task = Some(tokio::spawn(receive.run(packets)).abort_handle());
+        }
+    }
+
+    /// The codec of the access units.
+    pub const fn codec(&self) -> Codec {
+        self.codec
+    }
+
+    /// Adds a subscriber whose queue holds `capacity` access units. It starts at a keyframe, which
+    /// is requested from the sender. If its queue is full, it continues at a keyframe; other
+    /// subscribers do not notice. The subscription ends with the track.
+    pub fn subscribe(&self, capacity: usize) -> Subscription<AccessUnit> {
+        self.units.subscribe(capacity)
+    }
+
+    /// The receive statistics since the start. `latency_ms` is the time from capture until the
+    /// frame is put into the sink of the [`VideoPlayer`](super::VideoPlayer).
+    pub fn stats(&self) -> VideoStats {
+        self.stats.borrow().stats(now())
+    }
+
+    /// Sets whether the sender sends video. While it does not, missing frames are not a freeze.
+    pub fn set_video_expected(&self, is_expected: bool) {
+        self.stats.send_modify(|stats| stats.set_video_expected(is_expected, now()));
+    }
+
+    /// The fan-out of the access units.
+    pub(super) fn units(&self) -> Fanout<AccessUnit> {
+        self.units.clone()
+    }
+
+    /// The statistics, to which the player adds what it shows.
+    pub(super) fn stats_sender(&self) -> watch::Sender<VideoReceiveStats> {
+        self.stats.clone()
+    }
+}
+
+impl Drop for VideoTrack {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+#[derive(Debug)]
+struct ReceiveTask {
+    buffer: VideoReceiveBuffer,
+    units: Fanout<AccessUnit>,
+    keyframe_request: KeyframeRequest,
+    stats: watch::Sender<VideoReceiveStats>,
+}
+
+impl ReceiveTask {
+    /// The most packets that are handled together, after the first one.
+    const MAX_BATCH: usize = 8;
+
+    async fn run(mut self, mut packets: mpsc::Receiver<RtpPacket>) {
+        loop {
+            let mut is_keyframe_requested = false;
+            tokio::select! {
+                biased;
+                () = self.units.keyframe_requested() => is_keyframe_requested = true,
+                () = sleep_until(self.buffer.deadline()) => {}
+                packet = packets.recv() => match packet {
+                    Some(packet) => self.push_batch(packet, &mut packets),
+                    None => return,
+                }
+            }
+            self.advance(is_keyframe_requested, now());
+        }
+    }
+
+    /// Takes packets that arrived together.
+    fn push_batch(&mut self, first: RtpPacket, packets: &mut mpsc::Receiver<RtpPacket>) {
+        self.stats.send_modify(|stats| stats.on_packet(first.arrival));
+        self.buffer.push(first);
+        for _ in 0..Self::MAX_BATCH {
+            let Ok(packet) = packets.try_recv() else { break };
+            self.buffer.push(packet);
+        }
+    }
+
+    /// Publishes what is complete at `now`, and requests a keyframe if one is needed.
+    fn advance(&mut self, mut is_keyframe_requested: bool, now: MediaTime) {
+        self.buffer.set_subscribed(self.units.subscribers() > 0);
+        self.buffer.advance(now);
+        let mut has_picture = false;
+        while let Some(unit) = self.buffer.next_unit() {
+            has_picture |= unit.has_picture;
+            self.units.publish(unit);
+        }
+        self.stats.send_modify(|stats| stats.frames_received = self.buffer.frames_received());
+        if has_picture && self.units.is_keyframe_awaited() {
+            self.buffer.require_keyframe();
+        }
+        is_keyframe_requested |= self.units.take_keyframe_request();
+        if is_keyframe_requested {
+            self.buffer.on_keyframe_requested(now);
+        }
+        if is_keyframe_requested || self.buffer.take_keyframe_request(now) {
+            self.keyframe_request.request();
+        }
+    }
+}
+
+impl Drop for ReceiveTask {
+    /// Ends the subscriptions, also if the task is aborted.
+    fn drop(&mut self) {
+        self.units.close();
+    }
+}
+
+/// Waits until this time; for ever without one.
+pub(super) async fn sleep_until(deadline: Option<MediaTime>) {
+    match deadline {
+        Some(deadline) => time::sleep(deadline.since(now())).await,
+        None => pending().await,
+    }
+}
