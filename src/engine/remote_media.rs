@@ -14,7 +14,10 @@ use crate::{
     model::{
         AudioStats, DeviceKind, Media, ParticipantId, PeerId, PerSource, SessionId, VideoStats,
     },
-    playback::{ClosingSpeaker, DecodePool, Speaker, SpeakerSpec, VideoPlayer, VideoTrack, Voice},
+    playback::{
+        AudioTrack, ClosingSpeaker, DecodePool, Speaker, SpeakerSpec, VideoPlayer, VideoTrack,
+        Voice,
+    },
 };
 
 /// The receivers of all remote tracks, and the speaker that plays their audio.
@@ -43,7 +46,7 @@ struct PeerTracks {
     /// The hub that vouches for the participant.
     hub: HubRef,
     video: Option<RemoteVideo>,
-    audio: Option<AudioTrack>,
+    audio: Option<RemoteAudio>,
 }
 
 /// How the audio of a peer connection is routed.
@@ -66,10 +69,10 @@ struct RemoteVideo {
     player: VideoPlayer,
 }
 
-/// The receiver of a remote audio track, and the mix that it carries.
-struct AudioTrack {
+/// A remote audio track, and its first subscriber.
+struct RemoteAudio {
+    track: AudioTrack,
     voice: Voice,
-    mix: String,
 }
 
 impl RemoteMedia {
@@ -179,12 +182,13 @@ impl RemoteMedia {
             }
             Codec::Opus => {
                 self.set_speaker_demand(true);
-                let mix = track.source_id.clone();
+                let mut track = AudioTrack::new(track);
                 if let Some(speaker) = &self.speaker
                     && let Some(received) = self.peers.get_mut(&peer)
                 {
-                    let voice = speaker.play(track, meter, on_first);
-                    received.audio = Some(AudioTrack { voice, mix });
+                    let voice = speaker.play(&track, meter, on_first);
+                    track.start();
+                    received.audio = Some(RemoteAudio { track, voice });
                 }
                 self.play_each_stream_once();
             }
@@ -215,12 +219,13 @@ impl RemoteMedia {
             let peers = self.peers.iter();
             peers.filter_map(|(peer, received)| Some((*peer, received, received.audio.as_ref()?)))
         };
-        let audible = select_audible(tracks().map(|(peer, received, track)| {
-            let stream = (received.hub.clone(), received.source.1.clone(), track.mix.clone());
+        let audible = select_audible(tracks().map(|(peer, received, audio)| {
+            let mix = audio.track.source_id().to_owned();
+            let stream = (received.hub.clone(), received.source.1.clone(), mix);
             (peer, stream, self.audio_routing.get(&peer).copied().unwrap_or(AudioRouting::DEFAULT))
         }));
-        for (peer, _, track) in tracks() {
-            track.voice.set_audible(audible.contains(&peer));
+        for (peer, _, audio) in tracks() {
+            audio.voice.set_audible(audible.contains(&peer));
         }
     }
 
@@ -317,7 +322,7 @@ impl PeerTracks {
     fn stats(&self) -> PeerStats {
         PeerStats {
             video: self.video.as_ref().map(|video| video.track.stats()),
-            audio: self.audio.as_ref().map(|track| track.voice.stats()),
+            audio: self.audio.as_ref().map(|audio| audio.voice.stats()),
         }
     }
 }

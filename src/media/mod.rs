@@ -26,7 +26,7 @@ pub use fanout::{Fanout, Keyframe, MAX_LAG, Subscription};
 pub use frame::{AUDIO_RATE, AudioBlock, BLOCK_SAMPLES, FramePool, VideoFrame};
 pub use meter::{Meter, SILENCE_DBFS};
 pub use notifier::Notifier;
-pub use received::AccessUnit;
+pub use received::{AccessUnit, AudioPacket};
 pub use rtp::{IncomingTrack, KeyframeRequest, RtpPacket, SenderReport, SenderReports};
 pub use slot::{Slot, Tee, TeeGuard, Wake};
 pub use subscription_slot::SubscriptionSlot;

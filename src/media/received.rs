@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::Keyframe;
+use super::{Keyframe, RtpPacket};
 use crate::model::MediaTime;
 
 /// One received video frame: complete, in decoding order, and decodable together with the frames
@@ -28,5 +28,17 @@ pub struct AccessUnit {
 impl Keyframe for AccessUnit {
     fn is_keyframe(&self) -> bool {
         self.is_keyframe
+    }
+}
+
+/// One received audio packet. Subscribers receive them in order of arrival: packets may be missing,
+/// late or there twice, and those without a payload are padding.
+#[derive(Clone, Debug)]
+pub struct AudioPacket(pub RtpPacket);
+
+impl Keyframe for AudioPacket {
+    /// Every Opus packet can be decoded on its own.
+    fn is_keyframe(&self) -> bool {
+        true
     }
 }

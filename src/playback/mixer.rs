@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use super::{
     SpeakerSpec,
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     audio::{Fade, LevelWindow, Mixer},
-    media::{BLOCK_SAMPLES, Meter, RtpPacket, Slot, Stop, now},
+    media::{AudioPacket, BLOCK_SAMPLES, Meter, Slot, Stop, Subscription, now},
     model::{MediaTime, SourceState},
 };
 
@@ -46,7 +46,7 @@ pub(super) struct MixedVoice {
     /// Measures the level.
     pub(super) level: LevelWindow,
     /// The received packets.
-    pub(super) packets: mpsc::Receiver<RtpPacket>,
+    pub(super) packets: Subscription<AudioPacket>,
     /// Reorders and decodes the packets.
     pub(super) receiver: AudioReceiver,
     /// Publishes the receive statistics.
@@ -79,8 +79,8 @@ const POLL_INTERVAL: Duration = Duration::from_micros(2500);
 /// buffers would skip the blocks in between anyway.
 const RESYNC_THRESHOLD: Duration = Duration::from_millis(200);
 
-/// The most packets taken from one stream per block. A sender of more floods the queue, which drops
-/// the newest packets when it is full.
+/// The most packets taken from one stream per block. A sender of more floods the queue, which is
+/// cleared when it is full.
 const MAX_PACKETS_PER_BLOCK: usize = 64;
 
 /// The length of the fade in samples when a stream becomes audible or inaudible: 5 ms.
@@ -190,8 +190,8 @@ impl MixedVoice {
     /// Takes the packets that arrived, returns the next block and updates the statistics.
     fn next_block(&mut self, now: MediaTime) -> Option<[f32; BLOCK_SAMPLES]> {
         for _ in 0..MAX_PACKETS_PER_BLOCK {
-            let Ok(packet) = self.packets.try_recv() else { break };
-            self.receiver.push(&packet);
+            let Some(packet) = self.packets.try_recv() else { break };
+            self.receiver.push(&packet.0);
         }
         let block = self.receiver.pull(now);
         self.meter.set(self.level.push(&block.unwrap_or([0.0; BLOCK_SAMPLES])));

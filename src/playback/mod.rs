@@ -1,6 +1,7 @@
 //! Receives RTP packets, decodes them and plays video and audio at the right time.
 
 mod audio_receiver;
+mod audio_track;
 mod decode_pool;
 mod device_error;
 mod device_output;
@@ -24,6 +25,7 @@ mod video_receive_buffer;
 mod video_track;
 mod wav;
 
+pub use audio_track::AudioTrack;
 pub use decode_pool::DecodePool;
 pub use output::preflight_speaker;
 pub use speaker::{ClosingSpeaker, Speaker, Voice, speakers};

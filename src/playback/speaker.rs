@@ -15,13 +15,14 @@ use tokio::sync::watch;
 use super::{
     SpeakerSpec,
     audio_receiver::{AudioReceiveStats, AudioReceiver},
+    audio_track::AudioTrack,
     mixer::{MixedVoice, MixerThread, VoiceControl},
     output::Output,
 };
 use crate::{
     audio::{Fade, LevelWindow},
     devices::{AudioDirection, Device, list_audio_devices},
-    media::{IncomingTrack, Meter, Slot, Worker},
+    media::{Meter, Slot, Worker},
     model::{AudioStats, SourceState},
 };
 
@@ -45,6 +46,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The most new voices that wait for the mixer thread, which takes them every 10 ms. More than this
 /// in 10 ms only occur when all participants of several large sessions appear at once.
 const MAX_NEW_VOICES: usize = 64;
+
+/// Packets of one stream that may wait for the mixer thread: ten seconds.
+const MAX_PACKETS: usize = 512;
 
 impl Speaker {
     /// Starts to open the speaker; does not wait for it.
@@ -96,7 +100,7 @@ impl Speaker {
     /// is played: it must not block.
     pub fn play(
         &self,
-        track: IncomingTrack,
+        track: &AudioTrack,
         meter: Meter,
         on_first: Box<dyn FnOnce() + Send>,
     ) -> Voice {
@@ -108,7 +112,7 @@ impl Speaker {
                 let voice = MixedVoice {
                     meter,
                     level: LevelWindow::default(),
-                    packets: track.packets,
+                    packets: track.subscribe(MAX_PACKETS),
                     receiver,
                     stats: stats_sender,
                     control: Arc::clone(&control),
@@ -116,11 +120,11 @@ impl Speaker {
                     on_first: Some(on_first),
                 };
                 if self.new_voices.send(voice).is_err() {
-                    tracing::error!(peer = ?track.peer, "audio track not played: no mixer thread");
+                    tracing::error!(peer = ?track.peer(), "audio track not played: no mixer thread");
                 }
             }
             Err(error) => {
-                tracing::error!(peer = ?track.peer, %error, "audio track not played: no decoder");
+                tracing::error!(peer = ?track.peer(), %error, "audio track not played: no decoder");
             }
         }
         Voice { control, stats }
@@ -183,6 +187,11 @@ mod tests {
         time::Duration,
     };
 
+    use tokio::{
+        runtime::{Builder, Runtime},
+        sync::mpsc,
+    };
+
     use super::*;
     use crate::{
         audio::tone_hz,
@@ -193,15 +202,24 @@ mod tests {
     /// Longer than any step takes on a busy machine.
     const TIMEOUT: Duration = Duration::from_secs(20);
 
+    /// A track that is not started, and the sender of its packets.
+    fn audio_track() -> (AudioTrack, mpsc::Sender<RtpPacket>) {
+        let (track, packets, _) = incoming_track(Codec::Opus);
+        (AudioTrack::new(track), packets)
+    }
+
     struct Fixture {
         speaker: Speaker,
         states: Receiver<SourceState>,
+        runtime: Runtime,
     }
 
     fn fixture(spec: &SpeakerSpec) -> Fixture {
         let (sender, states) = channel();
         let notify = move |state| sender.send(state).unwrap();
-        Fixture { speaker: Speaker::open(spec, None, Arc::new(notify)), states }
+        let speaker = Speaker::open(spec, None, Arc::new(notify));
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+        Fixture { speaker, states, runtime }
     }
 
     impl Fixture {
@@ -217,14 +235,23 @@ mod tests {
 
         /// Plays a tone whose packets are sent at once. Returns when a full second was measured.
         fn play_tone(&self, hz: f64, before: impl FnOnce(&Voice)) -> Voice {
-            let (track, packets, _) = incoming_track(Codec::Opus);
+            let (mut track, packets) = audio_track();
+            self.play_track(hz, before, (&mut track, packets))
+        }
+
+        /// The same on this track, which is started.
+        fn play_track(
+            &self,
+            hz: f64,
+            before: impl FnOnce(&Voice),
+            (track, packets): (&mut AudioTrack, mpsc::Sender<RtpPacket>),
+        ) -> Voice {
             let (sender, first) = channel();
-            let voice = self.speaker.play(
-                track,
-                Meter::default(),
-                Box::new(move || sender.send(()).unwrap()),
-            );
+            let on_first = Box::new(move || sender.send(()).unwrap());
+            let voice = self.speaker.play(track, Meter::default(), on_first);
             before(&voice);
+            let _guard = self.runtime.enter();
+            track.start();
             let (mut encoder, start) = (ToneEncoder::without_fec(hz, 0.25), now());
             for n in 0..75_u64 {
                 // Arrival times as in real time. Packets of the future stay in the jitter buffer.
@@ -238,15 +265,14 @@ mod tests {
             voice
         }
 
-        fn wait_until_measured(&self, voice: &Voice, _open: tokio::sync::mpsc::Sender<RtpPacket>) {
+        fn wait_until_measured(&self, voice: &Voice, _open: mpsc::Sender<RtpPacket>) {
             let start = now();
             let mut stats = voice.stats.clone();
             let is_full = |stats: &AudioReceiveStats| {
                 let samples = stats.history.samples();
                 samples[0] != 0.0 && samples[47_990..].iter().any(|sample| *sample != 0.0)
             };
-            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-            runtime.block_on(stats.wait_for(is_full)).expect("the mixer thread runs");
+            self.runtime.block_on(stats.wait_for(is_full)).expect("the mixer thread runs");
             assert!(now().since(start) < TIMEOUT);
         }
     }
@@ -288,6 +314,19 @@ mod tests {
     }
 
     #[test]
+    fn a_second_subscriber_receives_each_packet_beside_the_voice() {
+        let fixture = fixture(&SpeakerSpec::None);
+        let (mut track, packets) = audio_track();
+        let (mut recorder, mut slow) = (track.subscribe(75), track.subscribe(10));
+        let voice = fixture.play_track(440.0, |_| (), (&mut track, packets));
+        let stats = voice.stats();
+        assert_eq!((stats.packets, stats.lost, stats.concealed_ms), (75, 0, 0));
+        let recorded: Vec<_> = std::iter::from_fn(|| recorder.try_recv()).collect();
+        assert!(recorded.iter().map(|packet| packet.0.sequence).eq(0..75));
+        assert!(slow.try_recv().is_some() && slow.dropped() > 0);
+    }
+
+    #[test]
     fn an_inaudible_voice_is_measured_and_not_in_the_mix() {
         let path = WavPath::new("inaudible");
         let fixture = fixture(&SpeakerSpec::File(path.0.clone()));
@@ -318,17 +357,20 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_voice_and_a_dropped_speaker_close_their_packet_channels() {
+    fn a_dropped_voice_and_a_dropped_speaker_unsubscribe() {
         let fixture = fixture(&SpeakerSpec::None);
-        let (first, packets, _) = incoming_track(Codec::Opus);
-        let (second, others, _) = incoming_track(Codec::Opus);
-        let voice = fixture.speaker.play(first, Meter::default(), Box::new(|| ()));
-        let _kept = fixture.speaker.play(second, Meter::default(), Box::new(|| ()));
+        let [(first, _), (second, _)] = [audio_track(), audio_track()];
+        let voice = fixture.speaker.play(&first, Meter::default(), Box::new(|| ()));
+        let _kept = fixture.speaker.play(&second, Meter::default(), Box::new(|| ()));
+        assert_eq!((first.subscribers(), second.subscribers()), (1, 1));
         drop(voice);
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(packets.closed());
-        assert!(!others.is_closed());
+        let deadline = now() + TIMEOUT;
+        while first.subscribers() > 0 {
+            assert!(now() < deadline, "the mixer still receives the track");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(second.subscribers(), 1);
         drop(fixture);
-        assert!(others.is_closed());
+        assert_eq!(second.subscribers(), 0);
     }
 }

@@ -18,7 +18,7 @@ use crate::rig::{SoundServer, ignored_test_command, tone_amplitude};
 use quintet::{
     media::{Codec, IncomingTrack, KeyframeRequest, Meter, RtpPacket, SenderReports, now},
     model::{PeerId, SourceState},
-    playback::{Speaker, SpeakerSpec, speakers},
+    playback::{AudioTrack, Speaker, SpeakerSpec, speakers},
 };
 use tokio::sync::mpsc;
 
@@ -75,7 +75,11 @@ fn child_plays_a_tone_until_it_is_killed() {
     let notify = move |state: SourceState| append_note(&states, &format!("{state:?}"));
     let speaker = Speaker::open(&spec, None, Arc::new(notify));
     let (packets, track) = incoming_track();
-    let voice = speaker.play(track, Meter::default(), Box::new(|| ()));
+    let mut track = AudioTrack::new(track);
+    let voice = speaker.play(&track, Meter::default(), Box::new(|| ()));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let _guard = runtime.enter();
+    track.start();
     let mut encoder =
         opus::Encoder::new(48_000, opus::Channels::Mono, opus::Application::Audio).unwrap();
     let begun = Instant::now();
