@@ -26,27 +26,22 @@
 
 use std::{
     collections::VecDeque,
-    future::Future as _,
     io::{self, IoSliceMut},
     net::SocketAddr,
-    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use tokio::{
-    sync::Notify,
-    time::{Instant, Sleep, sleep_until},
-};
+use tokio::{sync::Notify, time::Instant};
 use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 
 use super::{
     check_budget::{CheckLimiter, UnansweredChecks},
     inbound_data_limit::InboundDataLimit,
+    rx_limiter::RxLimiter,
     ssrc_limiter::SsrcLimiter,
 };
-use crate::model::{TokenBucket, TokenRate};
 
 /// Admitted sources that are remembered: the most recently checked ones. A peer has one, or a few
 /// while its network changes, and each is checked again every few seconds (RFC 7675).
@@ -67,13 +62,6 @@ const CONSENT_TIMEOUT: Duration = Duration::from_secs(15);
 /// [`CONSENT_TIMEOUT`]. A program that was suspended for long has sent none, so time alone does not
 /// end consent.
 const MIN_UNANSWERED_REQUESTS: u32 = 15;
-
-/// The average time per datagram that is read. 4000 a second are three times what video at 6 Mbit/s
-/// needs with every packet retransmitted, audio and checks included.
-const DATAGRAM_INTERVAL: Duration = Duration::from_micros(250);
-
-/// Datagrams that may be read without a pause: more than the kernel's buffer holds after a stall.
-const DATAGRAM_BURST: u32 = 2000;
 
 /// A socket of one connection that passes only packets from admitted sources.
 #[derive(Debug)]
@@ -213,38 +201,6 @@ impl StunBinding {
 /// Whether the datagram is STUN (RFC 7983), which webrtc-rs authenticates itself.
 fn is_stun(datagram: &[u8]) -> bool {
     matches!(datagram.first(), Some(0..=3))
-}
-
-/// Limits how fast datagrams of admitted sources are read. Datagrams of other sources cost little
-/// and are not counted: otherwise a flood of them would keep out the admitted ones.
-#[derive(Debug)]
-struct RxLimiter {
-    bucket: TokenBucket<Instant>,
-    /// Pending while nothing is read because too much arrived.
-    pause: Option<Pin<Box<Sleep>>>,
-}
-
-impl RxLimiter {
-    fn new(now: Instant) -> Self {
-        Self {
-            bucket: TokenBucket::new(TokenRate::every(DATAGRAM_INTERVAL, DATAGRAM_BURST), now),
-            pause: None,
-        }
-    }
-
-    /// Ready when the next datagram may be read.
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(pause) = &mut self.pause {
-            ready!(pause.as_mut().poll(cx));
-            self.pause = None;
-        }
-        Poll::Ready(())
-    }
-
-    fn on_received(&mut self, datagrams: u32, now: Instant) {
-        let resume = self.bucket.take(datagrams, now);
-        self.pause = (resume > now).then(|| Box::pin(sleep_until(resume)));
-    }
 }
 
 /// Which sources may be received from, and which addresses may be sent to.
@@ -452,19 +408,6 @@ mod tests {
         assert!(!may_receive(&mut gate, 2, ALERT), "a response from another source");
         may_receive(&mut gate, 1, &stun(1, 7));
         assert!(may_receive(&mut gate, 1, ALERT));
-    }
-
-    #[tokio::test]
-    async fn a_burst_is_read_at_once_and_a_flood_is_slowed_down() {
-        let start = Instant::now();
-        let mut limiter = RxLimiter::new(start);
-        limiter.on_received(DATAGRAM_BURST, start);
-        assert!(limiter.pause.is_none());
-        for _ in 0..10 {
-            std::future::poll_fn(|cx| limiter.poll_ready(cx)).await;
-            limiter.on_received(64, Instant::now());
-        }
-        assert!(start.elapsed() >= DATAGRAM_INTERVAL * 64 * 9);
     }
 
     #[tokio::test]

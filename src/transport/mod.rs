@@ -33,6 +33,7 @@ mod pcap;
 mod rejected_sections;
 mod rtp_dump;
 mod runtime;
+mod rx_limiter;
 mod sctp_filter;
 mod sdp;
 mod setup;
