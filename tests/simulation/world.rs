@@ -235,8 +235,10 @@ impl World {
     fn drain_rooms(&mut self) {
         while let Some(output) = self.rooms.as_mut().and_then(Rooms::poll_output) {
             match output {
-                quintet::signalling::RoomsOutput::Send { connection, message } => {
-                    self.send_down(connection.0 as usize, SocketMessage::Hub(message));
+                quintet::signalling::RoomsOutput::Send { connections, message } => {
+                    for connection in connections {
+                        self.send_down(connection.0 as usize, SocketMessage::Hub(message.clone()));
+                    }
                 }
                 quintet::signalling::RoomsOutput::Disconnect { connection, .. } => {
                     self.send_down(connection.0 as usize, SocketMessage::Closed);

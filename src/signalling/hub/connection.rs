@@ -11,7 +11,6 @@ use hyper_util::rt::TokioIo;
 use sha2::{Digest, Sha256};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    sync::oneshot,
     task,
     time::{sleep, timeout},
 };
@@ -30,13 +29,11 @@ use super::{
     listener::{ConnectionUpdate, HubCx},
     outbox::{CloseCause, MAX_BYTES, Outbox, OutboxReceiver, WeakOutbox, outbox},
     parse::{self, MessageRejection},
-    rooms_actor::{ConnectionEvent, fresh_secret},
+    rooms_actor::fresh_secret,
+    rooms_link::{RoomsClosed, RoomsLink},
 };
 use crate::{
-    model::{
-        ClientMessage, MAX_MESSAGE_BYTES, MAX_SDP_BYTES, ParticipantId, Secret, SessionId,
-        TokenBucket,
-    },
+    model::{ClientMessage, MAX_MESSAGE_BYTES, MAX_SDP_BYTES, ParticipantId, Secret, TokenBucket},
     signalling::rooms::{ConnectionId, RoomsInput, SourceAddress},
 };
 
@@ -106,14 +103,15 @@ pub(super) async fn run(io: TokioIo<Upgraded>, info: ConnectionInfo, cx: &HubCx)
     let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
     let (mut sink, stream) = socket.split();
     let (outbox, mut receiver) = outbox(&cx.queued_bytes);
-    let (id, bucket) = (info.id, TokenBucket::new(MESSAGE_RATE, cx.clock.now()));
-    let mut reader = Reader { info, cx, stream, bucket };
+    let ConnectionInfo { id, source, challenge, must_return } = info;
+    let (link, bucket) =
+        (RoomsLink { id, source, cx }, TokenBucket::new(MESSAGE_RATE, cx.clock.now()));
+    let mut reader = Reader { link, challenge, must_return, stream, bucket };
     let end = tokio::select! {
         end = reader.run(outbox) => end,
         end = write(&mut sink, &mut receiver) => end,
     };
-    // The rooms ignore it if they have closed the connection already, or never knew it.
-    let _ = cx.events.send((id, ConnectionEvent::Closed)).await;
+    reader.link.close().await;
     debug!(connection = id.0, ?end, "connection ended");
     if let Ok(socket) = sink.reunite(reader.stream)
         && timeout(CLOSE_TIMEOUT, close(socket, receiver, end)).await.is_err()
@@ -124,8 +122,9 @@ pub(super) async fn run(io: TokioIo<Upgraded>, info: ConnectionInfo, cx: &HubCx)
 
 /// Reads the messages of the client.
 struct Reader<'a> {
-    info: ConnectionInfo,
-    cx: &'a HubCx,
+    link: RoomsLink<'a>,
+    challenge: SentChallenge,
+    must_return: bool,
     stream: SplitStream<Socket>,
     bucket: TokenBucket,
 }
@@ -141,7 +140,7 @@ struct Violation {
 
 impl Reader<'_> {
     async fn run(&mut self, outbox: Outbox) -> Termination {
-        let limit = if self.info.must_return { RETURNING_HELLO_TIMEOUT } else { HELLO_TIMEOUT };
+        let limit = if self.must_return { RETURNING_HELLO_TIMEOUT } else { HELLO_TIMEOUT };
         let hello = match timeout(limit, self.read_hello()).await {
             Ok(Ok(hello)) => hello,
             Ok(Err(end)) => return reject(&outbox, end),
@@ -154,7 +153,7 @@ impl Reader<'_> {
                 );
             }
         };
-        if self.info.must_return && !self.check_returning(&hello).await {
+        if self.must_return && !self.check_returning(&hello).await {
             return reject(
                 &outbox,
                 Some(Violation::policy(MessageRejection::too_many_connections())),
@@ -162,11 +161,7 @@ impl Reader<'_> {
         }
         // Only the rooms keep the outbox: when they drop it, the connection ends.
         let outbox_ref = outbox.downgrade();
-        if self
-            .send_event(ConnectionEvent::Hello { source: self.info.source, outbox, hello })
-            .await
-            .is_err()
-        {
+        if self.link.hello(outbox, hello).await.is_err() {
             return Termination::PeerClosed;
         }
         self.read_messages(&outbox_ref).await
@@ -177,19 +172,18 @@ impl Reader<'_> {
         let text = self.next_text().await?;
         match parse::parse(&text).map_err(|rejection| Some(Violation::policy(rejection)))? {
             ClientMessage::Hello { name, instance, token, proof, .. } => {
-                let is_own = self.info.challenge.as_ref().zip(proof).is_some_and(
-                    |((challenge, at), proof)| {
-                        self.cx.identity.verify_client_proof(challenge, *at, &proof)
-                    },
-                );
+                let is_own =
+                    self.challenge.as_ref().zip(proof).is_some_and(|((challenge, at), proof)| {
+                        self.link.cx.identity.verify_client_proof(challenge, *at, &proof)
+                    });
                 let token = token.unwrap_or_else(fresh_secret);
-                let (id, participant) = (self.info.id, participant_of(&token));
-                if self.info.source.is_loopback() {
-                    self.cx.link_base.refresh().await;
+                let (id, participant) = (self.link.id, participant_of(&token));
+                if self.link.source.is_loopback() {
+                    self.link.cx.link_base.refresh().await;
                 }
                 // The rooms' task adds the current one.
                 let link_base = String::new();
-                let source = source_address(self.info.source);
+                let source = source_address(self.link.source);
                 Ok(RoomsInput::Hello {
                     connection: id,
                     participant,
@@ -222,12 +216,10 @@ impl Reader<'_> {
     /// Whether the participant has a seat. If so, the connection counts like any other from now on.
     async fn check_returning(&self, hello: &RoomsInput) -> bool {
         let RoomsInput::Hello { participant, .. } = hello else { return false };
-        let (answer, has_seat) = oneshot::channel();
-        let sent = self.send_event(ConnectionEvent::SeatQuery(participant.clone(), answer)).await;
-        let is_returning = sent.is_ok() && has_seat.await == Ok(true);
+        let is_returning = self.link.has_any_seat(participant).await;
         if is_returning {
             // The accept loop ends with the hub.
-            let _ = self.cx.updates.send(ConnectionUpdate::Returned(task::id())).await;
+            let _ = self.link.cx.updates.send(ConnectionUpdate::Returned(task::id())).await;
         }
         is_returning
     }
@@ -244,52 +236,31 @@ impl Reader<'_> {
                         .map_or(Termination::ClosedByRooms, |outbox| reject(&outbox, end));
                 }
             };
-            let rejection = match self.forward(parse::parse(&text)).await {
+            let forwarded = match parse::parse(&text) {
+                Ok(message) => self.link.send(message).await,
+                Err(rejection) => self.link.keep_alive().await.map(|()| Some(rejection)),
+            };
+            let rejection = match forwarded {
                 Ok(None) => continue,
                 Ok(Some(rejection)) => rejection,
-                Err(_) => return Termination::PeerClosed,
+                Err(RoomsClosed) => return Termination::PeerClosed,
             };
             let Some(outbox) = outbox_ref.upgrade() else { return Termination::ClosedByRooms };
             bad_messages += u32::from(rejection.is_bad_message());
             if bad_messages >= MAX_BAD_MESSAGES {
                 return reject(&outbox, Some(Violation::policy(rejection)));
             }
-            if !outbox.try_send(&rejection.into_message(), MAX_BYTES) {
+            if !outbox.try_send(rejection.into_message().into(), MAX_BYTES) {
                 return Termination::NotReading;
             }
         }
-    }
-
-    /// Forwards a message to the rooms; returns the rejection if it is not for them.
-    async fn forward(
-        &self,
-        parsed: Result<ClientMessage, MessageRejection>,
-    ) -> Result<Option<MessageRejection>, RoomsClosed> {
-        let message = match parsed {
-            Ok(message) => message,
-            Err(rejection) => {
-                return self.send_event(ConnectionEvent::Malformed).await.map(|()| Some(rejection));
-            }
-        };
-        if matches!(message, ClientMessage::Open { .. }) {
-            // The answer has a link: it must carry the current address of the hub.
-            self.cx.link_base.refresh().await;
-        }
-        if let Some(session) = session_to_enter(&message) {
-            let (answer, permit) = oneshot::channel();
-            self.send_event(ConnectionEvent::JoinPermit(session.clone(), answer)).await?;
-            if !permit.await.map_err(|_| RoomsClosed)? {
-                return Ok(Some(MessageRejection::too_many_joins(session.clone())));
-            }
-        }
-        self.send_event(ConnectionEvent::Message(message)).await.map(|()| None)
     }
 
     /// The next text. A client that sends too fast is read more slowly: no message is lost, and its
     /// own queue grows, not the hub's.
     async fn next_text(&mut self) -> Result<Utf8Bytes, ReadEnd> {
         loop {
-            let wait = self.bucket.take_within(Duration::MAX, self.cx.clock.now());
+            let wait = self.bucket.take_within(Duration::MAX, self.link.cx.clock.now());
             pause(wait.unwrap_or_default()).await;
             match self.stream.next().await {
                 Some(Ok(Message::Text(text))) => return Ok(text),
@@ -305,35 +276,12 @@ impl Reader<'_> {
             }
         }
     }
-
-    async fn send_event(&self, event: ConnectionEvent) -> Result<(), RoomsClosed> {
-        self.cx.events.send((self.info.id, event)).await.map_err(|_| RoomsClosed)
-    }
 }
 
 /// Waits, unless the wait is zero: a timer is up to a millisecond late.
 async fn pause(wait: Duration) {
     if !wait.is_zero() {
         sleep(wait).await;
-    }
-}
-
-/// The rooms' task has ended.
-struct RoomsClosed;
-
-/// The session that a message asks to open or join.
-fn session_to_enter(message: &ClientMessage) -> Option<&SessionId> {
-    match message {
-        ClientMessage::Open { session, .. } | ClientMessage::Join { session, .. } => Some(session),
-        ClientMessage::Hello { .. }
-        | ClientMessage::Leave { .. }
-        | ClientMessage::Close { .. }
-        | ClientMessage::Eject { .. }
-        | ClientMessage::Allow { .. }
-        | ClientMessage::Lock { .. }
-        | ClientMessage::Rename { .. }
-        | ClientMessage::Signal { .. }
-        | ClientMessage::Ping => None,
     }
 }
 
@@ -362,7 +310,7 @@ impl Violation {
 fn reject(outbox: &Outbox, end: ReadEnd) -> Termination {
     let Some(Violation { code, rejection }) = end else { return Termination::PeerClosed };
     // If it does not fit, the connection ends all the same.
-    outbox.try_send(&rejection.into_message(), MAX_BYTES);
+    outbox.try_send(rejection.into_message().into(), MAX_BYTES);
     Termination::ProtocolViolation(code)
 }
 
@@ -389,9 +337,9 @@ async fn write(
     receiver: &mut OutboxReceiver,
 ) -> Termination {
     let mut over = pin!(receiver.stopped());
-    while let Some(text) = receiver.recv().await {
+    while let Some(message) = receiver.recv().await {
         let sent = tokio::select! {
-            sent = timeout(WRITE_TIMEOUT, sink.send(Message::Text(text))) => sent,
+            sent = timeout(WRITE_TIMEOUT, sink.send(Message::Text(message.text()))) => sent,
             () = &mut over => return Termination::NotReading,
         };
         match sent {
@@ -411,8 +359,8 @@ async fn close(mut socket: Socket, mut receiver: OutboxReceiver, end: Terminatio
         Termination::ProtocolViolation(code) => (code, ""),
         Termination::NotReading => return,
     };
-    while let Some(text) = receiver.try_recv() {
-        if socket.feed(Message::Text(text)).await.is_err() {
+    while let Some(message) = receiver.try_recv() {
+        if socket.feed(Message::Text(message.text())).await.is_err() {
             return;
         }
     }

@@ -19,7 +19,9 @@ mod probe;
 mod proxy;
 mod request_head;
 mod rooms_actor;
+mod rooms_link;
 mod routes;
+mod shared_message;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 

@@ -1,5 +1,6 @@
-//! The messages that wait to be sent on one connection: limited for each connection, for each
-//! sender of signals, and for all connections of a hub together.
+//! The messages that wait for one participant: limited for each connection, for each sender of
+//! signals, and for all connections of a hub together. The messages are values: what takes them out
+//! sends them in its own form, a WebSocket as text.
 
 use std::{
     collections::BTreeMap,
@@ -13,13 +14,9 @@ use tokio::sync::{
     Notify,
     mpsc::{self, error::TrySendError},
 };
-use tokio_tungstenite::tungstenite::Utf8Bytes;
-use tracing::warn;
 
-use crate::{
-    model::{HubMessage, ParticipantId},
-    signalling::rooms::DisconnectReason,
-};
+use super::shared_message::SharedMessage;
+use crate::{model::ParticipantId, signalling::rooms::DisconnectReason};
 
 /// The most messages that wait for one connection.
 ///
@@ -82,7 +79,8 @@ pub(super) struct WeakOutbox {
     total: ByteCounter,
 }
 
-/// The receiving half: the connection takes its messages from it.
+/// The receiving half: the connection of a participant takes its messages from it. A participant
+/// without a WebSocket is another consumer.
 #[derive(Debug)]
 pub(super) struct OutboxReceiver {
     queue: mpsc::Receiver<QueuedMessage>,
@@ -92,7 +90,7 @@ pub(super) struct OutboxReceiver {
 /// A message in the queue.
 #[derive(Debug)]
 struct QueuedMessage {
-    text: Utf8Bytes,
+    message: SharedMessage,
     reservation: ByteReservation,
 }
 
@@ -128,9 +126,9 @@ impl Outbox {
     ///
     /// A message for a connection that has ended is lost without an error: its end is on the way to
     /// the rooms, behind the last messages of the client, such as a leave.
-    pub(super) fn try_send(&self, message: &HubMessage, max_bytes: usize) -> bool {
-        let Some(text) = to_json(message) else { return true };
-        let fits = self.queued_bytes() + text.len() <= max_bytes && self.enqueue(text, None);
+    pub(super) fn try_send(&self, message: SharedMessage, max_bytes: usize) -> bool {
+        let fits =
+            self.queued_bytes() + message.bytes() <= max_bytes && self.enqueue(message, None);
         if !fits {
             self.stop();
         }
@@ -142,19 +140,18 @@ impl Outbox {
     /// close the connection of the receiver.
     pub(super) fn try_send_signal(
         &mut self,
-        signal: &HubMessage,
+        signal: SharedMessage,
         from: &ParticipantId,
         max_bytes: usize,
     ) -> bool {
-        let Some(text) = to_json(signal) else { return true };
         let (quarter, waiting) = (max_bytes / 4, MAX_MESSAGES - self.queue.capacity());
         self.by_sender.retain(|_, bytes| bytes.load(Ordering::Relaxed) > 0);
         let by_sender = self.by_sender.entry(from.clone()).or_default();
-        let fits = by_sender.load(Ordering::Relaxed) + text.len() <= quarter
-            && self.state.queued_bytes.load(Ordering::Relaxed) + text.len() <= 3 * quarter
+        let fits = by_sender.load(Ordering::Relaxed) + signal.bytes() <= quarter
+            && self.state.queued_bytes.load(Ordering::Relaxed) + signal.bytes() <= 3 * quarter
             && waiting < MAX_MESSAGES / 4 * 3;
         let by_sender = by_sender.clone();
-        fits && self.enqueue(text, Some(by_sender))
+        fits && self.enqueue(signal, Some(by_sender))
     }
 
     /// The bytes that wait.
@@ -180,10 +177,10 @@ impl Outbox {
         WeakOutbox { queue, state, total: self.total.clone() }
     }
 
-    fn enqueue(&self, text: Utf8Bytes, sender: Option<ByteCounter>) -> bool {
-        let reservation = ByteReservation::new(text.len(), self, sender);
+    fn enqueue(&self, message: SharedMessage, sender: Option<ByteCounter>) -> bool {
+        let reservation = ByteReservation::new(message.bytes(), self, sender);
         !matches!(
-            self.queue.try_send(QueuedMessage { text, reservation }),
+            self.queue.try_send(QueuedMessage { message, reservation }),
             Err(TrySendError::Full(_))
         )
     }
@@ -199,13 +196,13 @@ impl WeakOutbox {
 
 impl OutboxReceiver {
     /// The next message; `None` when the outbox is closed or stopped.
-    pub(super) async fn recv(&mut self) -> Option<Utf8Bytes> {
+    pub(super) async fn recv(&mut self) -> Option<SharedMessage> {
         let queued = self.queue.recv().await?;
         self.unpack(queued)
     }
 
     /// The next message, if one waits.
-    pub(super) fn try_recv(&mut self) -> Option<Utf8Bytes> {
+    pub(super) fn try_recv(&mut self) -> Option<SharedMessage> {
         let queued = self.queue.try_recv().ok()?;
         self.unpack(queued)
     }
@@ -221,9 +218,12 @@ impl OutboxReceiver {
         self.state.close_cause.get().copied().unwrap_or_default()
     }
 
-    fn unpack(&self, QueuedMessage { text, reservation }: QueuedMessage) -> Option<Utf8Bytes> {
+    fn unpack(
+        &self,
+        QueuedMessage { message, reservation }: QueuedMessage,
+    ) -> Option<SharedMessage> {
         drop(reservation);
-        (!self.state.is_stopped.load(Ordering::Relaxed)).then_some(text)
+        (!self.state.is_stopped.load(Ordering::Relaxed)).then_some(message)
     }
 }
 
@@ -250,37 +250,33 @@ impl Drop for ByteReservation {
     }
 }
 
-fn to_json(message: &HubMessage) -> Option<Utf8Bytes> {
-    let text = serde_json::to_string(message);
-    text.inspect_err(|error| warn!(%error, "message not serializable")).ok().map(Into::into)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ErrorCode, Payload, SessionId};
+    use crate::model::{ErrorCode, HubMessage, Payload, SessionId};
 
-    fn error(bytes: usize) -> HubMessage {
+    fn error(bytes: usize) -> SharedMessage {
         let (code, message) = (ErrorCode::BadMessage, "x".repeat(bytes));
-        HubMessage::Error { code, message, session: None }
+        HubMessage::Error { code, message, session: None }.into()
     }
 
-    fn signal(from: &ParticipantId, bytes: usize) -> HubMessage {
+    fn signal(from: &ParticipantId, bytes: usize) -> SharedMessage {
         let payload = Payload::Offer { generation: 1, sdp: "x".repeat(bytes) }.into();
-        HubMessage::Signal { session: SessionId::parse("a").unwrap(), from: from.clone(), payload }
+        let session = SessionId::parse("a").unwrap();
+        HubMessage::Signal { session, from: from.clone(), payload }.into()
     }
 
     #[tokio::test]
     async fn an_outbox_is_stopped_when_too_many_messages_wait() {
         let (outbox, mut receiver) = outbox(&ByteCounter::default());
         for _ in 0..MAX_MESSAGES {
-            assert!(outbox.try_send(&HubMessage::Pong, MAX_BYTES));
+            assert!(outbox.try_send(HubMessage::Pong.into(), MAX_BYTES));
         }
         assert!(receiver.recv().await.is_some());
-        assert!(outbox.try_send(&HubMessage::Pong, MAX_BYTES));
-        assert!(!outbox.try_send(&HubMessage::Pong, MAX_BYTES));
+        assert!(outbox.try_send(HubMessage::Pong.into(), MAX_BYTES));
+        assert!(!outbox.try_send(HubMessage::Pong.into(), MAX_BYTES));
         receiver.stopped().await;
-        assert_eq!(receiver.recv().await, None);
+        assert!(receiver.recv().await.is_none());
     }
 
     #[tokio::test]
@@ -288,12 +284,12 @@ mod tests {
         let total = ByteCounter::default();
         let (outbox, receiver) = outbox(&total);
         let fits =
-            (0..MAX_MESSAGES).take_while(|_| outbox.try_send(&error(60_000), MAX_BYTES)).count();
+            (0..MAX_MESSAGES).take_while(|_| outbox.try_send(error(60_000), MAX_BYTES)).count();
         assert!((30..=35).contains(&fits), "{fits}");
         assert!(total.load(Ordering::Relaxed) > MAX_BYTES / 10 * 9);
         let (outbox, mut other) = super::outbox(&total);
         for _ in 0..MAX_MESSAGES * 2 {
-            assert!(outbox.try_send(&error(60_000), MAX_BYTES));
+            assert!(outbox.try_send(error(60_000), MAX_BYTES));
             assert!(other.try_recv().is_some());
         }
         drop(receiver);
@@ -307,7 +303,7 @@ mod tests {
             let from = ParticipantId::from_digest([number; 10]);
             let signal = signal(&from, 1000);
             (0..MAX_MESSAGES)
-                .take_while(|_| outbox.try_send_signal(&signal, &from, MAX_BYTES_UNPROVEN))
+                .take_while(|_| outbox.try_send_signal(signal.clone(), &from, MAX_BYTES_UNPROVEN))
                 .count()
         };
         let accepted: Vec<_> = (1..=5).map(&mut fill).collect();
@@ -317,14 +313,15 @@ mod tests {
         assert!(receiver.try_recv().is_some());
         assert_eq!(fill(1), 1, "a message that was taken out frees its bytes");
         assert!(
-            outbox.try_send(&HubMessage::Pong, MAX_BYTES_UNPROVEN),
+            outbox.try_send(HubMessage::Pong.into(), MAX_BYTES_UNPROVEN),
             "the hub's own messages have a quarter"
         );
         // Signals without bytes are limited by their number.
         let (mut outbox, _inbox) = super::outbox(&ByteCounter::default());
         let from = ParticipantId::from_digest([1; 10]);
         let empty = signal(&from, 0);
-        let many = (0..).take_while(|_| outbox.try_send_signal(&empty, &from, usize::MAX)).count();
+        let many =
+            (0..).take_while(|_| outbox.try_send_signal(empty.clone(), &from, usize::MAX)).count();
         assert_eq!(many, MAX_MESSAGES / 4 * 3);
     }
 }

@@ -21,6 +21,7 @@ use tracing::{debug, warn};
 use super::{
     join_queue::JoinQueue,
     outbox::{CloseCause, MAX_BYTES, MAX_BYTES_UNPROVEN, MAX_TOTAL_BYTES, Outbox},
+    shared_message::SharedMessage,
 };
 use crate::{
     model::{
@@ -54,8 +55,8 @@ pub(super) enum ConnectionEvent {
     JoinPermit(SessionId, oneshot::Sender<bool>),
     /// The client sent another message.
     Message(ClientMessage),
-    /// The client sent something that is no message; it proves that the client is alive.
-    Malformed,
+    /// The client is alive, although it has sent no message for the rooms.
+    KeepAlive,
     /// The connection is closed.
     Closed,
 }
@@ -205,10 +206,8 @@ impl RoomsActor {
     /// Sends the new base URL of session links to all clients: the old links lead nowhere.
     fn broadcast_link_base(&mut self) {
         let link_base = self.link_base.borrow_and_update().to_string();
-        let message = HubMessage::LinkBase { link_base };
-        for connection in self.connections.keys().copied().collect::<Vec<_>>() {
-            self.send(connection, &message);
-        }
+        let connections = self.connections.keys().copied().collect();
+        self.send_to_all(connections, HubMessage::LinkBase { link_base }.into());
     }
 
     fn handle_event(&mut self, connection: ConnectionId, event: ConnectionEvent) {
@@ -255,7 +254,7 @@ impl RoomsActor {
             ConnectionEvent::Message(message) => {
                 self.rooms.handle(RoomsInput::Message { connection, message }, now)
             }
-            ConnectionEvent::Malformed => {
+            ConnectionEvent::KeepAlive => {
                 self.rooms.handle(RoomsInput::KeepAlive { connection }, now)
             }
             ConnectionEvent::Closed => {
@@ -282,7 +281,9 @@ impl RoomsActor {
     fn dispatch_outputs(&mut self) {
         while let Some(output) = self.rooms.poll_output() {
             match output {
-                RoomsOutput::Send { connection, message } => self.send(connection, &message),
+                RoomsOutput::Send { connections, message } => {
+                    self.send_to_all(connections, message.into())
+                }
                 RoomsOutput::Disconnect { connection, reason } => {
                     self.close_connection(connection, reason.into())
                 }
@@ -290,12 +291,18 @@ impl RoomsActor {
         }
     }
 
-    fn send(&mut self, connection: ConnectionId, message: &HubMessage) {
+    fn send_to_all(&mut self, connections: Vec<ConnectionId>, message: SharedMessage) {
+        for connection in connections {
+            self.send(connection, message.clone());
+        }
+    }
+
+    fn send(&mut self, connection: ConnectionId, message: SharedMessage) {
         let now = self.clock.now();
         let Some(handle) = self.connections.get_mut(&connection) else { return };
         let max = handle.max_queued_bytes(now);
-        if let HubMessage::Signal { session, from, .. } = message {
-            if !handle.outbox.try_send_signal(message, from, max) {
+        if let HubMessage::Signal { session, from, .. } = message.message() {
+            if !handle.outbox.try_send_signal(message.clone(), from, max) {
                 let (from, session) = (from.clone(), session.clone());
                 self.rooms.handle(RoomsInput::OutboxFull { from, session }, now);
                 return;
@@ -377,7 +384,7 @@ mod tests {
     async fn a_new_address_is_sent_before_the_answer_to_open() {
         let (mut actor, _inputs, base) = actor();
         let mut inbox = connect(&mut actor, 1);
-        assert!(inbox.try_recv().unwrap().contains(r#""link_base":"http://192.168.5.7:7340""#));
+        assert!(text(&mut inbox).contains(r#""link_base":"http://192.168.5.7:7340""#));
         base.send_replace("http://192.168.9.33:7340".parse().unwrap());
         let session = SessionId::parse("a").unwrap();
         let (kind, limit, owner_key) = (SessionKind::FIVE[0], None, None);
@@ -386,15 +393,17 @@ mod tests {
             ConnectionEvent::Message(ClientMessage::Open { session, kind, limit, owner_key }),
         );
         actor.dispatch_outputs();
-        let update = inbox.try_recv().unwrap();
-        assert_eq!(
-            update.as_str(),
-            r#"{"type":"link-base","link_base":"http://192.168.9.33:7340"}"#
-        );
-        assert!(inbox.try_recv().unwrap().contains("opened"));
+        let update = text(&mut inbox);
+        assert_eq!(update, r#"{"type":"link-base","link_base":"http://192.168.9.33:7340"}"#);
+        assert!(text(&mut inbox).contains("opened"));
         let mut later = connect(&mut actor, 2);
-        assert!(later.try_recv().unwrap().contains("http://192.168.9.33:7340"));
-        assert_eq!((later.try_recv(), inbox.try_recv()), (None, None), "sent once");
+        assert!(text(&mut later).contains("http://192.168.9.33:7340"));
+        assert!(later.try_recv().is_none() && inbox.try_recv().is_none(), "sent once");
+    }
+
+    /// The text of the next message.
+    fn text(inbox: &mut OutboxReceiver) -> String {
+        inbox.try_recv().unwrap().text().to_string()
     }
 
     /// A participant sends `hello` on the connection of that number.
@@ -435,8 +444,8 @@ mod tests {
         send_and_dispatch(2, ClientMessage::Ping);
         send_and_dispatch(2, ClientMessage::Leave { session });
         let mut received = vec![];
-        while let Some(text) = stays.try_recv() {
-            received.push(text);
+        while let Some(message) = stays.try_recv() {
+            received.push(message.text());
         }
         assert!(received.iter().any(|text| text.contains("participant-left")), "{received:?}");
     }
@@ -459,7 +468,7 @@ mod tests {
     async fn joins_of_an_address_are_delayed_and_granted_one_at_a_time() {
         let (mut actor, _inputs, _base) = actor();
         let mut inbox = connect(&mut actor, 1);
-        assert!(inbox.recv().await.unwrap().contains("welcome"));
+        assert!(text(&mut inbox).contains("welcome"));
         let session = SessionId::parse("a").unwrap();
         let mut permits = vec![];
         for _ in 0..20 {
@@ -480,9 +489,9 @@ mod tests {
         assert!(permit.await.is_err(), "the connection is not known");
     }
 
-    fn error(bytes: usize) -> HubMessage {
+    fn error(bytes: usize) -> SharedMessage {
         let (code, message) = (crate::model::ErrorCode::BadMessage, "x".repeat(bytes));
-        HubMessage::Error { code, message, session: None }
+        HubMessage::Error { code, message, session: None }.into()
     }
 
     #[tokio::test]
@@ -492,8 +501,8 @@ mod tests {
         while reading.try_recv().is_some() {}
         actor.clock.start -= READING_AFTER;
         for _ in 0..20 {
-            actor.send(ConnectionId(1), &error(60_000));
-            actor.send(ConnectionId(2), &error(60_000));
+            actor.send(ConnectionId(1), error(60_000));
+            actor.send(ConnectionId(2), error(60_000));
         }
         assert!(!actor.connections.contains_key(&ConnectionId(1)), "it has read nothing");
         assert!(actor.connections.contains_key(&ConnectionId(2)));
@@ -507,9 +516,9 @@ mod tests {
             while inbox.try_recv().is_some() {}
         }
         actor.clock.start -= READING_AFTER;
-        (0..10).for_each(|_| actor.send(ConnectionId(1), &error(60_000)));
+        (0..10).for_each(|_| actor.send(ConnectionId(1), error(60_000)));
         for connection in (1..=70).map(ConnectionId) {
-            (0..20).for_each(|_| actor.send(connection, &error(60_000)));
+            (0..20).for_each(|_| actor.send(connection, error(60_000)));
         }
         let left = actor.connections.len();
         assert!((50..70).contains(&left), "{left}");
@@ -547,7 +556,8 @@ mod tests {
             "the receiver that does not read stays connected"
         );
         assert!(!actor.connections.contains_key(&ConnectionId(2)));
-        let received: Vec<_> = std::iter::from_fn(|| guest.try_recv()).collect();
+        let received: Vec<_> =
+            std::iter::from_fn(|| guest.try_recv()).map(|message| message.text()).collect();
         let refused = received.iter().filter(|text| text.contains("too-many")).count();
         assert_eq!((refused, guest.close_cause()), (10, CloseCause::Misbehaving), "{received:?}");
     }

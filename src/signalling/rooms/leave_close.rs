@@ -73,7 +73,7 @@ impl Rooms {
         }
         let (id, leaver) = (session.clone(), participant.clone());
         let left = HubMessage::ParticipantLeft { session: id, participant: leaver, reason };
-        self.notify_paired(session, participant, &left);
+        self.notify_paired(session, participant, left);
         self.remove_seat(session, participant);
         if is_owner {
             self.appoint_successor(session);

@@ -114,10 +114,10 @@ pub enum RoomsInput {
 /// What the hub does with a connection.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum RoomsOutput {
-    /// Send a message to a client.
+    /// Send a message to one or more clients.
     Send {
-        /// The connection of the client.
-        connection: ConnectionId,
+        /// The connections of the clients, in order.
+        connections: Vec<ConnectionId>,
         /// The message.
         message: HubMessage,
     },
@@ -298,15 +298,21 @@ enum Timer {
 /// Sending, and looking up what the rules need.
 impl Rooms {
     fn send(&mut self, connection: ConnectionId, message: HubMessage) {
-        self.outputs.push_back(RoomsOutput::Send { connection, message });
+        let connections = vec![connection];
+        self.outputs.push_back(RoomsOutput::Send { connections, message });
     }
 
     /// Sends a message to a participant, if connected.
     fn notify(&mut self, participant: &ParticipantId, message: HubMessage) {
-        if let Some(connection) =
-            self.participants.get(participant).and_then(|record| record.connection)
-        {
-            self.send(connection, message);
+        self.notify_all(std::slice::from_ref(participant), message);
+    }
+
+    /// Sends the same message to several participants, as far as they are connected.
+    fn notify_all(&mut self, participants: &[ParticipantId], message: HubMessage) {
+        let records = participants.iter().filter_map(|one| self.participants.get(one));
+        let connections: Vec<_> = records.filter_map(|record| record.connection).collect();
+        if !connections.is_empty() {
+            self.outputs.push_back(RoomsOutput::Send { connections, message });
         }
     }
 
@@ -315,14 +321,12 @@ impl Rooms {
     ///
     /// A participant that is connected again but has not asked for its seat yet gets nothing: the
     /// roster that it receives with the seat has the current state.
-    fn notify_paired(&mut self, session: &SessionId, about: &ParticipantId, message: &HubMessage) {
+    fn notify_paired(&mut self, session: &SessionId, about: &ParticipantId, message: HubMessage) {
         let Some(room) = self.sessions.get(session) else { return };
         let Some(seat) = room.seat(about) else { return };
         let connected = room.paired_with(seat).filter(|other| other.is_connected());
         let receivers: Vec<_> = connected.map(|other| other.participant.clone()).collect();
-        for receiver in receivers {
-            self.notify(&receiver, message.clone());
-        }
+        self.notify_all(&receivers, message);
     }
 
     fn send_error(

@@ -270,12 +270,9 @@ impl Rooms {
             self.notify_replaced(session, former);
         }
         self.remove_seat(session, former);
-        for receiver in receivers {
-            let (session, former) = (session.clone(), former.clone());
-            let reason = LeaveReason::Replaced;
-            let left = HubMessage::ParticipantLeft { session, participant: former, reason };
-            self.notify(&receiver, left);
-        }
+        let (session, participant) = (session.clone(), former.clone());
+        let reason = LeaveReason::Replaced;
+        self.notify_all(&receivers, HubMessage::ParticipantLeft { session, participant, reason });
     }
 
     fn create_seat(

@@ -198,7 +198,7 @@ impl Rooms {
             let id = session.clone();
             let renamed =
                 HubMessage::ParticipantRenamed { session: id, participant: renamed_id, name };
-            self.notify_paired(&session, participant, &renamed);
+            self.notify_paired(&session, participant, renamed);
         }
     }
 
@@ -354,7 +354,7 @@ impl Rooms {
         };
         let (session_id, member) = (session.clone(), seat.member(self.presence(seat)));
         let joined = HubMessage::ParticipantJoined { session: session_id, participant: member };
-        self.notify_paired(session, participant, &joined);
+        self.notify_paired(session, participant, joined);
     }
 
     fn notify_presence(&mut self, session: &SessionId, participant: &ParticipantId) {
@@ -366,7 +366,7 @@ impl Rooms {
             participant: participant.clone(),
             presence: self.presence(seat),
         };
-        self.notify_paired(session, participant, &presence);
+        self.notify_paired(session, participant, presence);
     }
 
     /// Closes the older connection of a participant that has opened a new one.

@@ -134,11 +134,11 @@ impl Fixture {
         );
         let outputs: Vec<_> = std::iter::from_fn(|| self.rooms.poll_output()).collect();
         let short = |output: &RoomsOutput| match output {
-            RoomsOutput::Send { connection, message: HubMessage::Welcome { .. } } => {
-                format!("{}: welcome", connection.0)
+            RoomsOutput::Send { connections, message: HubMessage::Welcome { .. } } => {
+                vec![format!("{}: welcome", connections[0].0)]
             }
-            RoomsOutput::Send { .. } | RoomsOutput::Disconnect { .. } => output_line(output),
+            RoomsOutput::Send { .. } | RoomsOutput::Disconnect { .. } => output_lines(output),
         };
-        outputs.iter().map(short).collect()
+        outputs.iter().flat_map(short).collect()
     }
 }

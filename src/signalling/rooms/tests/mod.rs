@@ -124,7 +124,8 @@ impl Fixture {
     }
 
     fn drain_outputs(&mut self) -> Vec<String> {
-        std::iter::from_fn(|| self.rooms.poll_output()).map(|output| output_line(&output)).collect()
+        let outputs = std::iter::from_fn(|| self.rooms.poll_output());
+        outputs.flat_map(|output| output_lines(&output)).collect()
     }
 }
 
@@ -163,15 +164,17 @@ fn kind_of(topology: Topology) -> SessionKind {
     SessionKind { media: MediaSet::AUDIO.with(Media::Data), topology }
 }
 
-fn output_line(output: &RoomsOutput) -> String {
+/// A line for each connection that an output is for.
+fn output_lines(output: &RoomsOutput) -> Vec<String> {
     match output {
-        RoomsOutput::Disconnect { connection, reason } => match reason {
+        RoomsOutput::Disconnect { connection, reason } => vec![match reason {
             DisconnectReason::ErrorSent => format!("{}: disconnect", connection.0),
             DisconnectReason::Silent => format!("{}: disconnect as silent", connection.0),
             DisconnectReason::Misbehaving => format!("{}: disconnect as misbehaving", connection.0),
-        },
-        RoomsOutput::Send { connection, message } => {
-            format!("{}: {}", connection.0, message_text(message))
+        }],
+        RoomsOutput::Send { connections, message } => {
+            let text = message_text(message);
+            connections.iter().map(|connection| format!("{}: {text}", connection.0)).collect()
         }
     }
 }

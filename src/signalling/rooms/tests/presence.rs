@@ -214,10 +214,10 @@ fn a_new_name_is_sent_when_the_seat_is_reclaimed() {
         },
         hub.now,
     );
-    let Some(RoomsOutput::Send { connection: ConnectionId(1), message }) = hub.rooms.poll_output()
-    else {
+    let Some(RoomsOutput::Send { connections, message }) = hub.rooms.poll_output() else {
         panic!("the other member is notified first");
     };
+    assert_eq!(connections, [ConnectionId(1)]);
     let HubMessage::ParticipantJoined { participant, .. } = message else {
         panic!("{message:?}");
     };
@@ -249,7 +249,7 @@ fn the_welcome_carries_what_a_client_needs() {
     };
     assert_eq!(
         hub.rooms.poll_output(),
-        Some(RoomsOutput::Send { connection: ConnectionId(1), message })
+        Some(RoomsOutput::Send { connections: vec![ConnectionId(1)], message })
     );
 }
 

@@ -239,8 +239,10 @@ proptest! {
             }
             while let Some(output) = hub.rooms.poll_output() {
                 match output {
-                    RoomsOutput::Send { connection, message } => {
-                        models.entry(connection).or_default().apply(message);
+                    RoomsOutput::Send { connections, message } => {
+                        for connection in connections {
+                            models.entry(connection).or_default().apply(message.clone());
+                        }
                     }
                     RoomsOutput::Disconnect { connection, .. } => {
                         drop(models.remove(&connection));

@@ -45,7 +45,7 @@ fn a_payload_is_relayed_unchanged() {
     let message = HubMessage::Signal { session: session("a"), from: participant_id(2), payload };
     assert_eq!(
         mesh.rooms.poll_output(),
-        Some(RoomsOutput::Send { connection: ConnectionId(3), message })
+        Some(RoomsOutput::Send { connections: vec![ConnectionId(3)], message })
     );
 }
 
