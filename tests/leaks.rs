@@ -19,7 +19,7 @@ use std::{
 
 use quintet::{
     media::{EncodedAudio, Fanout},
-    model::{Direction::SendRecv, PeerMedia},
+    model::{Direction::SendRecv, PeerMedia, PerSource},
 };
 use tokio::runtime::Builder;
 
@@ -29,7 +29,10 @@ use crate::{
     resource_usage::ResourceUsage,
 };
 
-const ALL_MEDIA: PeerMedia = PeerMedia { audio: Some(SendRecv), video: Some(SendRecv), data: true };
+const ALL_MEDIA: PeerMedia = PeerMedia {
+    sections: PerSource { camera: Some(SendRecv), microphone: Some(SendRecv) },
+    data: true,
+};
 
 /// Runs one test at a time, with its own runtime, because the counts are those of the whole
 /// process.

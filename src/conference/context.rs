@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{effects::EffectQueue, hubs::Hubs, input::HubRef};
 use crate::model::{
-    ClientMessage, Direction, Media, MediaTime, Member, ParticipantId, Payload, PeerMedia, Role,
-    SessionId, SessionKind,
+    ClientMessage, Direction, Media, MediaTime, Member, ParticipantId, Payload, PeerMedia,
+    PerSource, Role, SessionId, SessionKind,
 };
 
 /// The core's state that a session may use while it handles an input.
@@ -47,8 +47,7 @@ impl SessionInfo {
             self.kind.media.has(media).then(|| self.kind.direction(self.role))
         };
         PeerMedia {
-            audio: direction(Media::Audio),
-            video: direction(Media::Video),
+            sections: PerSource::from_fn(|source| direction(source.media())),
             data: self.kind.media.has(Media::Data),
         }
     }

@@ -323,7 +323,10 @@ mod tests {
         opener.role = Role::Opener;
         let mut fixture = Fixture::joined(kind, vec![opener]);
         fixture.receive(signal("o", offer(1)));
-        let wanted = PeerMedia { audio: None, video: Some(RecvOnly), data: true };
+        let wanted = PeerMedia {
+            sections: PerSource { camera: Some(RecvOnly), microphone: None },
+            data: true,
+        };
         let opened = fixture.effects.iter().find_map(|effect| {
             if let Effect::OpenPeer { media, .. } = effect { Some(*media) } else { None }
         });

@@ -1,37 +1,26 @@
 //! Commands from the core to one peer connection, and events from it.
 
-use super::{ChatMessage, Direction, Media, MediaSet, PerSource, Source};
+use super::{ChatMessage, Direction, Media, MediaSet, PerSource};
 
-/// The media of one peer connection: a direction for each media section that it negotiates, `None`
-/// for no section.
+/// The media of one peer connection: its table of media sections, and its data channel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PeerMedia {
-    /// The audio section.
-    pub audio: Option<Direction>,
-    /// The video section.
-    pub video: Option<Direction>,
+    /// The direction of the section of each source; `None` for no section. It carries our source
+    /// to the remote peer, and the remote peer's source of the same kind to us.
+    pub sections: PerSource<Option<Direction>>,
     /// Whether there is a data channel.
     pub data: bool,
 }
 
 impl PeerMedia {
-    /// The direction of the section of a source, or of the remote peer's source of the same kind;
-    /// `None` for no section.
-    pub const fn section(&self, source: Source) -> Option<Direction> {
-        match source {
-            Source::Camera => self.video,
-            Source::Microphone => self.audio,
-        }
-    }
-
     /// The sources that it may send.
     pub fn sends(&self) -> PerSource<bool> {
-        PerSource::from_fn(|source| self.section(source).is_some_and(Direction::sends))
+        self.sections.map(|section| section.is_some_and(Direction::sends))
     }
 
     /// The sources of the remote peer that it may receive.
     pub fn receives(&self) -> PerSource<bool> {
-        PerSource::from_fn(|source| self.section(source).is_some_and(Direction::receives))
+        self.sections.map(|section| section.is_some_and(Direction::receives))
     }
 }
 
@@ -148,10 +137,9 @@ impl NegotiatedMedia {
     /// Whether all media of `wanted` are left out.
     pub fn is_empty(&self, wanted: PeerMedia) -> bool {
         let is_left_out = |media| self.left_out.is_some_and(|set| set.has(media));
-        let goes = |is_wanted: bool, media| is_wanted && !is_left_out(media);
-        !goes(wanted.audio.is_some(), Media::Audio)
-            && !goes(wanted.video.is_some(), Media::Video)
-            && !goes(wanted.data, Media::Data)
+        let mut sections = wanted.sections.iter();
+        sections.all(|(source, section)| section.is_none() || is_left_out(source.media()))
+            && (!wanted.data || is_left_out(Media::Data))
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     media::{EncodedAudio, EncodedVideo, IncomingTrack, Subscription, SubscriptionSlot},
-    model::{PeerCommand, PeerEvent, PeerId, PeerMedia},
+    model::{PeerCommand, PeerEvent, PeerId, PeerMedia, PerSource},
     network::KnownPaths,
 };
 
@@ -28,10 +28,8 @@ pub struct ConnectionConfig {
     pub media: PeerMedia,
     /// The stream id of the tracks that are sent (`a=msid`): 1 to 64 letters, digits or `-_.:+`.
     pub stream: String,
-    /// The track id of the audio that is sent (`a=msid`), of the same characters.
-    pub audio_mix: String,
-    /// The track id of the video that is sent; it must differ from that of the audio.
-    pub video_mix: String,
+    /// The track id of each source that is sent (`a=msid`), of the same characters. They differ.
+    pub mixes: PerSource<String>,
     /// A bad network to simulate for the packets that are sent, if any.
     pub impairment: Option<Impairment>,
     /// Where the connection's packets are dumped, if anywhere.

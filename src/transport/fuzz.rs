@@ -30,7 +30,9 @@ use super::{
 };
 use crate::{
     media::{KeyframeRequest, SenderReports},
-    model::{Candidate, Direction, OperationId, PeerCommand, PeerEvent, PeerId, PeerMedia},
+    model::{
+        Candidate, Direction, OperationId, PeerCommand, PeerEvent, PeerId, PeerMedia, PerSource,
+    },
     network::KnownPaths,
 };
 
@@ -108,10 +110,9 @@ pub fn remote(data: &[u8]) {
         let (tracks, _tracks) = mpsc::channel(16);
         let config = ConnectionConfig {
             peer: PeerId(1),
-            media: PeerMedia { audio: direction, video: direction, data: true },
+            media: PeerMedia { sections: PerSource::from_fn(|_| direction), data: true },
             stream: "stream".to_owned(),
-            audio_mix: "audio".to_owned(),
-            video_mix: "video".to_owned(),
+            mixes: PerSource::from_fn(|source| source.name().to_owned()),
             // Its sockets send and receive nothing.
             rtp_dump: None,
             impairment: Some(Impairment { down: true, ..Impairment::default() }),

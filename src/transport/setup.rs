@@ -237,12 +237,12 @@ async fn add_transceivers(
     config: &ConnectionConfig,
     [audio, video]: [(u32, Arc<SendClock>); 2],
 ) -> Result<(), Error> {
-    if let Some(direction) = config.media.audio {
+    if let Some(direction) = config.media.sections.microphone {
         let track = media_track(config, RtpCodecKind::Audio, audio.0);
         built.audio =
             Some(add_transceiver(&*built.peer_connection, direction, track, audio).await?);
     }
-    if let Some(direction) = config.media.video {
+    if let Some(direction) = config.media.sections.camera {
         let track = media_track(config, RtpCodecKind::Video, video.0);
         built.video =
             Some(add_transceiver(&*built.peer_connection, direction, track, video).await?);
@@ -293,23 +293,23 @@ pub(super) const fn to_rtc_direction(direction: Direction) -> RTCRtpTransceiverD
 
 fn check_names(config: &ConnectionConfig) -> Result<(), SetupError> {
     let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '+');
-    for name in [&config.stream, &config.audio_mix, &config.video_mix] {
+    for name in [&config.stream, &config.mixes.microphone, &config.mixes.camera] {
         if name.is_empty() || name.len() > 64 || !name.chars().all(is_legal) {
             return Err(SetupError::Name(name.clone()));
         }
     }
     // webrtc-rs finds tracks by their id.
-    if config.audio_mix == config.video_mix {
-        return Err(SetupError::SameName(config.audio_mix.clone()));
+    if config.mixes.microphone == config.mixes.camera {
+        return Err(SetupError::SameName(config.mixes.microphone.clone()));
     }
     Ok(())
 }
 
 fn media_track(config: &ConnectionConfig, kind: RtpCodecKind, ssrc: u32) -> MediaStreamTrack {
     let (mix, codec) = if kind == RtpCodecKind::Audio {
-        (&config.audio_mix, opus())
+        (&config.mixes.microphone, opus())
     } else {
-        (&config.video_mix, h264(H264_PROFILES[0].1))
+        (&config.mixes.camera, h264(H264_PROFILES[0].1))
     };
     let encoding = RTCRtpEncodingParameters {
         rtp_coding_parameters: RTCRtpCodingParameters {
@@ -374,7 +374,7 @@ fn h264(profile: &str) -> RTCRtpCodec {
 /// Bandwidth is not estimated here yet: the rate is that of the encoder.
 fn interceptors(tap: Tap, media: PeerMedia, engine: &mut MediaEngine) -> Result<Registry, Error> {
     let any =
-        |has: fn(Direction) -> bool| [media.audio, media.video].into_iter().flatten().any(has);
+        |has: fn(Direction) -> bool| media.sections.iter().filter_map(|(_, one)| *one).any(has);
     let mut registry = Registry::new().with(TAP_SLOT, tap);
     if any(Direction::sends) {
         let responder = NackResponderBuilder::new().with_size(RETRANSMIT_HISTORY).build();

@@ -10,7 +10,7 @@ use crate::rig::{
 use crate::transport::pair::{Endpoint, sections};
 use quintet::model::{
     Direction::{self, SendOnly, SendRecv},
-    PeerEvent, PeerMedia,
+    PeerEvent, PeerMedia, PerSource,
 };
 use serde_json::json;
 
@@ -79,7 +79,10 @@ fn viewers_of_a_broadcast_see_only_the_opener() {
 fn peer_media(kind: &str, direction: Direction) -> PeerMedia {
     let has = |medium| kind.split('/').next().is_some_and(|media| media.contains(medium));
     let of = |medium| has(medium).then_some(direction);
-    PeerMedia { audio: of("audio"), video: of("video"), data: has("data") }
+    PeerMedia {
+        sections: PerSource { camera: of("video"), microphone: of("audio") },
+        data: has("data"),
+    }
 }
 
 /// Checks what a joiner answers to the opener of each kind, when the offer has the kind's media in

@@ -423,7 +423,7 @@ impl World {
             let mut needed = PerDevice::<bool>::default();
             for one in program.peers.values().map(|at| &self.connections[*at]) {
                 needed.sources = needed.sources.or(one.sending);
-                needed.speaker |= one.media.audio.is_some_and(|direction| direction.receives());
+                needed.speaker |= one.media.receives().microphone;
             }
             if program.demand != needed {
                 return Err(format!("P{} demands {:?}", program.index, program.demand));

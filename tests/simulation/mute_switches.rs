@@ -72,7 +72,7 @@ impl World {
             if one.sending != expected {
                 return Err(format!("P{index} sends on {}: {:?}", one.peer, one.sending));
             }
-            let receives = one.media.audio.is_some_and(Direction::receives);
+            let receives = one.media.sections.microphone.is_some_and(Direction::receives);
             if receives && one.playback.is_audible != self.enabled(index, &one.session).listening {
                 return Err(format!("P{index} plays {}: {:?}", one.peer, one.playback));
             }
@@ -115,7 +115,7 @@ fn enabled_sections(switches: Enabled, media: PeerMedia) -> PerSource<bool> {
     let sends = |direction: Option<Direction>| direction.is_some_and(Direction::sends);
     let enabled = switches.sources;
     PerSource {
-        camera: enabled.camera && sends(media.video),
-        microphone: enabled.microphone && sends(media.audio),
+        camera: enabled.camera && sends(media.sections.camera),
+        microphone: enabled.microphone && sends(media.sections.microphone),
     }
 }

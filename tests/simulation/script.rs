@@ -1,7 +1,7 @@
 //! The plan of a run: which programs open and join which sessions, and which faults occur when.
 
 use quintet::model::{
-    Direction, Media, MediaSet, MuteSwitch, PeerMedia, SessionId, SessionKind, Topology,
+    Direction, Media, MediaSet, MuteSwitch, PeerMedia, PerSource, SessionId, SessionKind, Topology,
 };
 
 use super::{
@@ -200,7 +200,10 @@ impl Plan {
         };
         let has = |media| spec.kind.media.has(media).then_some(direction);
         let data = spec.kind.media.has(Media::Data);
-        Some(PeerMedia { audio: has(Media::Audio), video: has(Media::Video), data })
+        Some(PeerMedia {
+            sections: PerSource { camera: has(Media::Video), microphone: has(Media::Audio) },
+            data,
+        })
     }
 
     fn add_random_session(&mut self, index: usize, rng: &mut SeededRng) {

@@ -7,7 +7,7 @@ use quintet::{
     model::{
         Candidate,
         Direction::{RecvOnly, SendRecv},
-        Media, MediaSet, NegotiatedMedia, PeerEvent, PeerMedia,
+        Media, MediaSet, NegotiatedMedia, PeerEvent, PeerMedia, PerSource,
     },
 };
 
@@ -21,7 +21,10 @@ const OFFER_VP8_ONLY: &str = include_str!("chromium-offer-vp8-only.sdp");
 const OFFER_WITHOUT_OPUS: &str = include_str!("chromium-offer-without-opus.sdp");
 const ANSWER_WITHOUT_VIDEO: &str = include_str!("chromium-answer-without-video.sdp");
 
-const ALL: PeerMedia = PeerMedia { audio: Some(SendRecv), video: Some(SendRecv), data: true };
+const ALL: PeerMedia = PeerMedia {
+    sections: PerSource { camera: Some(SendRecv), microphone: Some(SendRecv) },
+    data: true,
+};
 
 /// The lines of each media section.
 fn split(sdp: &str) -> Vec<&str> {
@@ -171,7 +174,8 @@ async fn a_viewer_rejects_video_that_it_cannot_decode() {
 
 #[tokio::test]
 async fn if_all_sections_are_rejected_either_end_reports_an_empty_agreement() {
-    let video = PeerMedia { audio: None, video: Some(SendRecv), data: false };
+    let video =
+        PeerMedia { sections: PerSource { camera: Some(SendRecv), microphone: None }, data: false };
     let mut nothing = NegotiatedMedia::default();
     nothing.leave_out(Media::Video);
     assert!(nothing.is_empty(video) && !nothing.is_empty(ALL));

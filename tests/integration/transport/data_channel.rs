@@ -3,13 +3,14 @@
 use std::time::{Duration, Instant};
 
 use quintet::{
-    model::{ChatMessage, ChatText, PeerCommand, PeerEvent, PeerMedia, PeerState},
+    model::{ChatMessage, ChatText, PeerCommand, PeerEvent, PeerMedia, PeerState, PerSource},
     transport::Impairment,
 };
 
 use super::pair::{Endpoint, Pair};
 
-const DATA: PeerMedia = PeerMedia { audio: None, video: None, data: true };
+const DATA: PeerMedia =
+    PeerMedia { sections: PerSource { camera: None, microphone: None }, data: true };
 
 fn text(number: u64, text: &str) -> ChatMessage {
     ChatMessage::Text { number, text: ChatText::new(text).expect("a valid text") }

@@ -4,7 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use quintet::{
     media::{EncodedAudio, Fanout},
-    model::{Candidate, Direction::SendRecv, PeerCommand, PeerEvent, PeerMedia, PeerState},
+    model::{
+        Candidate, Direction::SendRecv, PeerCommand, PeerEvent, PeerMedia, PeerState, PerSource,
+    },
 };
 use tokio::net::UdpSocket;
 
@@ -13,7 +15,8 @@ use super::{
     pair::{Endpoint, guarded},
 };
 
-const AUDIO: PeerMedia = PeerMedia { audio: Some(SendRecv), video: None, data: false };
+const AUDIO: PeerMedia =
+    PeerMedia { sections: PerSource { camera: None, microphone: Some(SendRecv) }, data: false };
 
 /// Media packets that overtake the last flight of the handshake.
 const EARLY: usize = 20;

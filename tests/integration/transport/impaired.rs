@@ -7,7 +7,7 @@ use std::{
 
 use quintet::{
     media::{Fanout, RtpPacket},
-    model::{Direction::SendRecv, PeerMedia, PeerState},
+    model::{Direction::SendRecv, PeerMedia, PeerState, PerSource},
     transport::Impairment,
 };
 
@@ -16,7 +16,8 @@ use super::{
     pair::{Endpoint, Pair, guarded},
 };
 
-const VIDEO: PeerMedia = PeerMedia { audio: None, video: Some(SendRecv), data: false };
+const VIDEO: PeerMedia =
+    PeerMedia { sections: PerSource { camera: Some(SendRecv), microphone: None }, data: false };
 
 #[tokio::test]
 async fn a_connection_over_a_network_that_fails_and_returns_is_connected_again() {

@@ -11,7 +11,7 @@ use quintet::{
     media::{self, Codec, EncodedAudio, EncodedVideo, Fanout, IncomingTrack},
     model::{
         Direction::{RecvOnly, SendOnly, SendRecv},
-        Layer, PeerMedia, Size,
+        Layer, PeerMedia, PerSource, Size,
     },
 };
 
@@ -20,7 +20,8 @@ use super::{
     pair::{Endpoint, Pair, audio_video, guarded},
 };
 
-const VIDEO: PeerMedia = PeerMedia { audio: None, video: Some(SendRecv), data: false };
+const VIDEO: PeerMedia =
+    PeerMedia { sections: PerSource { camera: Some(SendRecv), microphone: None }, data: false };
 
 async fn track(end: &mut Endpoint) -> IncomingTrack {
     guarded("a track", end.tracks.recv()).await.expect("the connection is alive")

@@ -4,7 +4,7 @@ use quintet::{
     model::{
         Candidate,
         Direction::{self, Inactive, RecvOnly, SendOnly, SendRecv},
-        PeerCommand, PeerEvent, PeerMedia, PeerState,
+        PeerCommand, PeerEvent, PeerMedia, PeerState, PerSource,
     },
     transport::Connection,
 };
@@ -12,7 +12,7 @@ use quintet::{
 use super::pair::{Endpoint, Pair, audio_video, descriptions, sections};
 
 fn media(audio: Option<Direction>, video: Option<Direction>, data: bool) -> PeerMedia {
-    PeerMedia { audio, video, data }
+    PeerMedia { sections: PerSource { camera: video, microphone: audio }, data }
 }
 
 /// The expected sections of a connection with those media.
@@ -26,8 +26,8 @@ fn expected(media: PeerMedia) -> Vec<String> {
         };
         format!("{kind} {direction}")
     };
-    let audio = media.audio.map(|direction| section("audio", direction));
-    let video = media.video.map(|direction| section("video", direction));
+    let audio = media.sections.microphone.map(|direction| section("audio", direction));
+    let video = media.sections.camera.map(|direction| section("video", direction));
     let data = media.data.then(|| "application sendrecv".to_owned());
     audio.into_iter().chain(video).chain(data).collect()
 }
@@ -262,8 +262,7 @@ async fn a_connection_that_cannot_be_built_reports_that_it_failed() {
         peer: quintet::model::PeerId(3),
         media,
         stream: "two words\r\na=injected".to_owned(),
-        audio_mix: "audio".to_owned(),
-        video_mix: "video".to_owned(),
+        mixes: PerSource { camera: "video".to_owned(), microphone: "audio".to_owned() },
         impairment: None,
         rtp_dump: None,
         paths: Default::default(),

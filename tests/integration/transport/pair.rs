@@ -6,7 +6,7 @@ use quintet::{
     media::IncomingTrack,
     model::{
         Candidate, DescriptionKind, Direction, NegotiatedMedia, OperationId, PeerCommand,
-        PeerEvent, PeerId, PeerMedia, PeerState,
+        PeerEvent, PeerId, PeerMedia, PeerState, PerSource,
     },
     transport::{CheckBudget, Connection, ConnectionConfig, EventSinks, Impairment},
 };
@@ -25,7 +25,10 @@ pub(crate) async fn guarded<T>(what: &str, future: impl Future<Output = T>) -> T
 
 /// Audio and video with that direction.
 pub(crate) fn audio_video(direction: Direction) -> PeerMedia {
-    PeerMedia { audio: Some(direction), video: Some(direction), data: false }
+    PeerMedia {
+        sections: PerSource { camera: Some(direction), microphone: Some(direction) },
+        data: false,
+    }
 }
 
 /// One end of a pair: a connection and its events.
@@ -72,8 +75,10 @@ impl Endpoint {
             peer: PeerId(7),
             media,
             stream: format!("stream-{name}"),
-            audio_mix: format!("audio-{name}"),
-            video_mix: format!("video-{name}"),
+            mixes: PerSource {
+                camera: format!("video-{name}"),
+                microphone: format!("audio-{name}"),
+            },
             impairment: None,
             rtp_dump: None,
             paths: Default::default(),

@@ -12,7 +12,7 @@ use std::{
 
 use quintet::{
     media::{EncodedAudio, Fanout},
-    model::{Direction::SendRecv, PeerCommand, PeerMedia, PeerState},
+    model::{Direction::SendRecv, PeerCommand, PeerMedia, PeerState, PerSource},
 };
 use tokio::{
     net::UdpSocket,
@@ -25,7 +25,8 @@ use super::{
     pair::Endpoint,
 };
 
-const AUDIO: PeerMedia = PeerMedia { audio: Some(SendRecv), video: None, data: false };
+const AUDIO: PeerMedia =
+    PeerMedia { sections: PerSource { camera: None, microphone: Some(SendRecv) }, data: false };
 
 /// The time within which both endpoints notice that a path is dead in one direction.
 const NOTICED: Duration = Duration::from_secs(30);

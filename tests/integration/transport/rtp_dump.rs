@@ -7,7 +7,7 @@ use std::{
 
 use quintet::{
     media::{EncodedAudio, Fanout, IncomingTrack},
-    model::{Direction::SendRecv, PeerMedia},
+    model::{Direction::SendRecv, PeerMedia, PerSource},
     transport::RtpDump,
 };
 
@@ -16,7 +16,8 @@ use super::{
     pair::{Endpoint, Pair, guarded},
 };
 
-const AUDIO: PeerMedia = PeerMedia { audio: Some(SendRecv), video: None, data: false };
+const AUDIO: PeerMedia =
+    PeerMedia { sections: PerSource { camera: None, microphone: Some(SendRecv) }, data: false };
 
 /// Audio packets that each end sends.
 const PACKETS: u32 = 10;
