@@ -9,6 +9,7 @@ use super::{
     demand::Demand,
     effects::{Effect, EffectQueue},
     failures,
+    hub_news::HubNews,
     hubs::Hubs,
     input::{HubEvent, HubRef, Input},
     lookup::{OpenOptions, SessionRequest},
@@ -16,9 +17,8 @@ use super::{
     session::Session,
 };
 use crate::model::{
-    ChatText, Command, DeviceKind, Enabled, ErrorCode, HubMessage, HubUrl, JoinTarget, MediaTime,
-    OpenRequest, ParticipantId, PeerEvent, PeerId, PerDevice, PerSource, SessionId, Snapshot,
-    SourceState, clean_sentence,
+    ChatText, Command, DeviceKind, Enabled, ErrorCode, HubUrl, JoinTarget, MediaTime, OpenRequest,
+    ParticipantId, PeerEvent, PeerId, PerDevice, PerSource, SessionId, Snapshot, SourceState,
 };
 
 use departure::PendingDeparture;
@@ -282,33 +282,32 @@ impl Conference {
                 }
             }
             HubEvent::Guests { count } => self.hubs.set_guests(hub, count),
-            HubEvent::Message(HubMessage::Error { code, message, session }) => {
-                let message = clean_sentence(&message);
-                self.handle_hub_message(hub, HubMessage::Error { code, message, session });
-            }
-            HubEvent::Message(message) => self.handle_hub_message(hub, message),
+            HubEvent::News(news) => self.handle_hub_news(hub, news),
         }
     }
 
-    fn handle_hub_message(&mut self, hub: &HubRef, message: HubMessage) {
+    fn handle_hub_news(&mut self, hub: &HubRef, news: HubNews) {
         if !self.hubs.is_up(hub) {
             return;
         }
-        if let Some(id) = session_of_message(&message) {
-            let (sessions, mut cx) = self.sessions_and_context();
-            if let Some(session) = sessions.iter_mut().find(|one| one.id == *id) {
-                session.handle_message(hub, message, &mut cx);
+        match news {
+            HubNews::Session(id, news) => {
+                let (sessions, mut cx) = self.sessions_and_context();
+                if let Some(session) = sessions.iter_mut().find(|one| one.id == id) {
+                    session.handle_news(hub, news, &mut cx);
+                }
             }
-        } else if let HubMessage::Renamed { .. } = message {
-            self.hubs.on_renamed(hub);
-        } else if let HubMessage::Error { code: ErrorCode::Unsupported, .. } = message
-            && self.hubs.take_rename_refusal(hub)
-        {
-            let name = failures::hub_name(hub, self.hubs.url(hub).as_ref());
-            self.effects.announce_failure(failures::rename_unsupported(&name));
-        } else if let HubMessage::Error { code, message, .. } = message {
-            let name = failures::hub_name(hub, self.hubs.url(hub).as_ref());
-            self.effects.announce_failure(failures::hub_reported(code, &name, &message));
+            HubNews::Renamed => self.hubs.on_renamed(hub),
+            HubNews::Refused { code, message } => {
+                let name = failures::hub_name(hub, self.hubs.url(hub).as_ref());
+                let is_rename =
+                    code == ErrorCode::Unsupported && self.hubs.take_rename_refusal(hub);
+                self.effects.announce_failure(if is_rename {
+                    failures::rename_unsupported(&name)
+                } else {
+                    failures::hub_reported(code, &name, &message)
+                });
+            }
         }
     }
 
@@ -361,28 +360,6 @@ impl Conference {
     }
 }
 
-/// The session that a message is about.
-const fn session_of_message(message: &HubMessage) -> Option<&SessionId> {
-    match message {
-        HubMessage::Opened { session, .. }
-        | HubMessage::Joined { session, .. }
-        | HubMessage::Waiting { session }
-        | HubMessage::ParticipantJoined { session, .. }
-        | HubMessage::ParticipantLeft { session, .. }
-        | HubMessage::ParticipantPresence { session, .. }
-        | HubMessage::ParticipantRenamed { session, .. }
-        | HubMessage::Owner { session, .. }
-        | HubMessage::Access { session, .. }
-        | HubMessage::Closed { session, .. }
-        | HubMessage::Signal { session, .. } => Some(session),
-        HubMessage::Error { session, .. } => session.as_ref(),
-        HubMessage::Welcome { .. }
-        | HubMessage::LinkBase { .. }
-        | HubMessage::Renamed { .. }
-        | HubMessage::Pong => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -392,8 +369,8 @@ mod tests {
     use super::super::tests::fixture::*;
     use super::*;
     use crate::model::{
-        ClientMessage, ErrorCode, Event, FailureCode, LeaveReason, ParticipantState, Payload,
-        PeerState, Role,
+        ClientMessage, ErrorCode, Event, FailureCode, HubMessage, LeaveReason, ParticipantState,
+        Payload, PeerState, Role,
     };
 
     #[test]
@@ -518,7 +495,7 @@ mod tests {
         ];
         prop_oneof![
             4 => message
-                .prop_map(|message| Input::Hub(HubRef::Default, HubEvent::Message(message))),
+                .prop_map(|message| Input::Hub(HubRef::Default, hub_event(message))),
             2 => (0_u64..9, state)
                 .prop_map(|(peer, state)| Input::Peer(PeerId(peer), PeerEvent::State(state))),
             1 => Just(Input::Hub(HubRef::Default, HubEvent::Down { reason: "x".into() })),

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Conference, Effect, HubEvent, HubRef, Input};
+use super::{Conference, Effect, HubEvent, HubNews, HubRef, Input};
 use crate::model::{
     Command, DescriptionKind, HubEndpoint, HubMessage, HubOwner, HubUrl, JoinTarget, MediaSet,
     MediaTime, OpenRequest, ParticipantId, PeerCommand, PeerEvent, PeerId, PeerState, SessionId,
@@ -131,8 +131,9 @@ impl Harness {
                 }
             }
             (2 | 4.., _) => {
-                if let Ok(message) = serde_json::from_str::<HubMessage>(text) {
-                    self.handle(Input::Hub(hub, HubEvent::Message(message)));
+                let message = serde_json::from_str::<HubMessage>(text).ok();
+                if let Some(news) = message.and_then(HubNews::of) {
+                    self.handle(Input::Hub(hub, HubEvent::News(news)));
                 }
             }
         }

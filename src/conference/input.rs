@@ -1,8 +1,9 @@
 //! The inputs of the core.
 
+use super::hub_news::HubNews;
 use crate::model::{
-    Command, DeviceKind, HubEndpoint, HubMessage, HubUrl, ParticipantId, PeerEvent, PeerId,
-    PerSource, SourceState,
+    Command, DeviceKind, HubEndpoint, HubUrl, ParticipantId, PeerEvent, PeerId, PerSource,
+    SourceState,
 };
 
 /// An input of the core.
@@ -62,6 +63,6 @@ pub enum HubEvent {
         /// Participants other than us that are connected and are in a session or wait for one.
         count: usize,
     },
-    /// A message of the hub.
-    Message(HubMessage),
+    /// The hub reports something.
+    News(HubNews),
 }

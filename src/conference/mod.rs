@@ -14,6 +14,7 @@ mod effects;
 mod failures;
 #[cfg(any(fuzzing, test))]
 pub mod fuzz;
+mod hub_news;
 mod hubs;
 mod input;
 mod lookup;
@@ -29,4 +30,5 @@ mod tests;
 
 pub use self::core::Conference;
 pub use effects::{Effect, Playback};
+pub use hub_news::{HubNews, MemberNews, SessionNews};
 pub use input::{HubEvent, HubRef, Input};

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use super::{
     context::ParticipantContext,
+    hub_news::MemberNews,
     participant::{Offerer, Participant},
 };
 use crate::model::{
-    ChatText, Enabled, HubMessage, LeaveReason, MediaTime, Member, ParticipantId,
-    ParticipantStatus, PeerEvent, PeerId, PerSource, Role, clean_name, guest_name, guest_number,
+    ChatText, Enabled, LeaveReason, MediaTime, Member, ParticipantId, ParticipantStatus, PeerEvent,
+    PeerId, PerSource, Role, clean_name, guest_name, guest_number,
 };
 
 /// The participants that we are paired with, in the order in which they joined.
@@ -37,42 +38,27 @@ impl Roster {
         }
     }
 
-    /// Handles a message of the hub about one member. A message about an unknown member is ignored.
-    pub(super) fn handle_message(&mut self, message: HubMessage, cx: &mut ParticipantContext<'_>) {
-        match message {
-            HubMessage::ParticipantJoined { participant: member, .. } => {
-                self.on_member(member, Offerer::Us, cx);
-            }
-            HubMessage::ParticipantLeft { participant, reason, .. } => {
-                self.on_left(&participant, reason, cx);
-            }
-            HubMessage::ParticipantPresence { participant, presence, .. } => {
+    /// Handles what the hub reports about one member; ignored if the member is unknown.
+    pub(super) fn handle_news(&mut self, news: MemberNews, cx: &mut ParticipantContext<'_>) {
+        match news {
+            MemberNews::Joined(member) => self.on_member(member, Offerer::Us, cx),
+            MemberNews::Left { participant, reason } => self.on_left(&participant, reason, cx),
+            MemberNews::Presence { participant, presence } => {
                 if let Some(one) = self.find(&participant) {
                     one.on_presence(presence, cx);
                 }
             }
-            HubMessage::ParticipantRenamed { participant, name, .. } => {
+            MemberNews::Renamed { participant, name } => {
                 let name = self.visible_name(&participant, &name);
                 if let Some(one) = self.find(&participant) {
                     one.rename(name, cx);
                 }
             }
-            HubMessage::Signal { from, payload, .. } => {
+            MemberNews::Signal { from, payload } => {
                 if let Some(one) = self.find(&from) {
-                    one.handle_signal(payload.into_known(), cx);
+                    one.handle_signal(payload, cx);
                 }
             }
-            HubMessage::Welcome { .. }
-            | HubMessage::Opened { .. }
-            | HubMessage::Joined { .. }
-            | HubMessage::Waiting { .. }
-            | HubMessage::Renamed { .. }
-            | HubMessage::Owner { .. }
-            | HubMessage::Access { .. }
-            | HubMessage::Closed { .. }
-            | HubMessage::Error { .. }
-            | HubMessage::LinkBase { .. }
-            | HubMessage::Pong => {}
         }
     }
 

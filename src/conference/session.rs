@@ -5,6 +5,7 @@ mod host;
 use super::{
     context::{CoreContext, SessionInfo},
     failures,
+    hub_news::SessionNews,
     hubs::{HubConnectionState, Hubs},
     input::HubRef,
     lookup::{SessionLookup, SessionRequest},
@@ -13,8 +14,8 @@ use super::{
 };
 use crate::model::{
     ChatText, ClientMessage, CloseReason, Enabled, EndReason, ErrorCode, Event, Failure,
-    HubEndpoint, HubMessage, HubUrl, Media, MediaTime, ParticipantId, PeerEvent, PeerId, PerSource,
-    Role, SessionId, SessionKind, SessionLink, SessionState, SessionStatus,
+    HubEndpoint, HubUrl, Media, MediaTime, ParticipantId, PeerEvent, PeerId, PerSource, Role,
+    SessionId, SessionKind, SessionLink, SessionState, SessionStatus,
 };
 
 /// A session that was requested and not dismissed.
@@ -145,19 +146,19 @@ impl Session {
         }
     }
 
-    /// Handles a message of a hub about this session.
-    pub(super) fn handle_message(
+    /// Handles what a hub reports about this session.
+    pub(super) fn handle_news(
         &mut self,
         hub: &HubRef,
-        message: HubMessage,
+        news: SessionNews,
         cx: &mut CoreContext<'_>,
     ) {
         match &mut self.phase {
             SessionPhase::Joining(lookup) if lookup.includes(hub) => {
-                self.handle_lookup_message(hub, message, cx)
+                self.handle_lookup_news(hub, news, cx)
             }
             SessionPhase::Joined(membership) if membership.is_at(hub) => {
-                self.handle_session_message(message, cx)
+                self.handle_session_news(news, cx)
             }
             SessionPhase::Joining(_)
             | SessionPhase::Joined(_)
@@ -298,101 +299,70 @@ impl Session {
         }
     }
 
-    /// Handles a message of a hub that was asked for the session.
-    fn handle_lookup_message(
-        &mut self,
-        hub: &HubRef,
-        message: HubMessage,
-        cx: &mut CoreContext<'_>,
-    ) {
+    /// Handles what a hub that was asked for the session reports.
+    fn handle_lookup_news(&mut self, hub: &HubRef, news: SessionNews, cx: &mut CoreContext<'_>) {
         let SessionPhase::Joining(lookup) = &mut self.phase else { return };
-        match message {
-            HubMessage::Opened { kind, limit, participants: members, .. } => {
-                let role = Role::Opener;
+        match news {
+            SessionNews::Entered { kind, limit, role, members } => {
                 self.on_joined(hub, JoinedInfo { kind, limit, role, members }, cx);
             }
-            HubMessage::Joined { kind, limit, role, participants: members, .. } => {
-                self.on_joined(hub, JoinedInfo { kind, limit, role, members }, cx);
-            }
-            HubMessage::Waiting { .. } => lookup.on_waiting(hub, cx),
-            HubMessage::Error { code, message, .. } => {
+            SessionNews::Waiting => lookup.on_waiting(hub, cx),
+            SessionNews::Refused { code, message } => {
                 lookup.on_refused(hub, (code, message), cx);
                 self.fail_lookup_if_over(cx);
             }
-            HubMessage::Welcome { .. }
-            | HubMessage::ParticipantJoined { .. }
-            | HubMessage::ParticipantLeft { .. }
-            | HubMessage::ParticipantPresence { .. }
-            | HubMessage::ParticipantRenamed { .. }
-            | HubMessage::Renamed { .. }
-            | HubMessage::Owner { .. }
-            | HubMessage::Access { .. }
-            | HubMessage::Closed { .. }
-            | HubMessage::Signal { .. }
-            | HubMessage::LinkBase { .. }
-            | HubMessage::Pong => {}
+            SessionNews::Member(_)
+            | SessionNews::Owner { .. }
+            | SessionNews::Access { .. }
+            | SessionNews::Closed { .. } => {}
         }
     }
 
-    /// Handles a message of the hub of a session that we have joined.
-    fn handle_session_message(&mut self, message: HubMessage, cx: &mut CoreContext<'_>) {
+    /// Handles what the hub of a session that we have joined reports.
+    fn handle_session_news(&mut self, news: SessionNews, cx: &mut CoreContext<'_>) {
         let SessionPhase::Joined(membership) = &mut self.phase else { return };
-        match message {
-            HubMessage::Opened { kind, limit, participants: members, .. } => {
-                let role = Role::Opener;
+        match news {
+            SessionNews::Entered { kind, limit, role, members } => {
                 self.on_rejoined(JoinedInfo { kind, limit, role, members }, cx);
             }
-            HubMessage::Joined { kind, limit, role, participants: members, .. } => {
-                self.on_rejoined(JoinedInfo { kind, limit, role, members }, cx);
-            }
-            HubMessage::Waiting { .. } => membership.on_waiting(cx.now),
-            HubMessage::Closed { reason, .. } => match reason {
+            SessionNews::Waiting => membership.on_waiting(cx.now),
+            SessionNews::Closed { reason } => match reason {
                 CloseReason::OpenerLost => membership.on_opener_lost(cx),
                 CloseReason::OpenerLeft => self.end(EndReason::OpenerLeft, cx),
                 CloseReason::Closed => self.end(EndReason::Closed, cx),
                 CloseReason::Ejected => self.end(EndReason::Ejected, cx),
                 CloseReason::Replaced => self.end(EndReason::Replaced, cx),
             },
-            // It answers a signal that was sent during an outage, never an open or join.
-            HubMessage::Error { code: ErrorCode::NotAllowed, .. } => {}
-            HubMessage::Error { code, message, .. } => {
-                if membership.is_attached() && code == ErrorCode::TooMany {
-                    membership.on_signals_limited(cx.now);
-                } else if membership.is_attached() && code == ErrorCode::Unsupported {
-                    let hub = failures::hub_name(&membership.info.hub, Some(&membership.url));
-                    cx.effects.announce_failure(failures::lock_unsupported(&self.id, &hub));
-                } else if membership.is_rejoining() && !membership.on_refused(code, cx) {
-                    let failure = self.rejoin_failure(code, &message);
-                    self.fail(failure, cx);
-                }
-            }
-            HubMessage::Owner { participant, .. } if membership.is_attached() => {
+            SessionNews::Refused { code, message } => self.on_refused(code, &message, cx),
+            SessionNews::Owner { participant } if membership.is_attached() => {
                 membership.set_owner(&participant);
             }
-            HubMessage::Access { locked, removed, .. } if membership.is_attached() => {
+            SessionNews::Access { locked, removed } if membership.is_attached() => {
                 membership.set_access((locked, removed), cx);
             }
-            HubMessage::ParticipantJoined { .. }
-            | HubMessage::ParticipantLeft { .. }
-            | HubMessage::ParticipantPresence { .. }
-            | HubMessage::ParticipantRenamed { .. }
-            | HubMessage::Signal { .. }
-                if membership.is_attached() =>
-            {
+            SessionNews::Member(news) if membership.is_attached() => {
                 let (roster, mut cx) = membership.roster_and_context(cx);
-                roster.handle_message(message, &mut cx);
+                roster.handle_news(news, &mut cx);
             }
-            HubMessage::ParticipantJoined { .. }
-            | HubMessage::ParticipantLeft { .. }
-            | HubMessage::ParticipantPresence { .. }
-            | HubMessage::ParticipantRenamed { .. }
-            | HubMessage::Signal { .. }
-            | HubMessage::Owner { .. }
-            | HubMessage::Access { .. }
-            | HubMessage::Renamed { .. }
-            | HubMessage::Welcome { .. }
-            | HubMessage::LinkBase { .. }
-            | HubMessage::Pong => {}
+            SessionNews::Owner { .. } | SessionNews::Access { .. } | SessionNews::Member(_) => {}
+        }
+    }
+
+    /// Handles that the hub refused a request about a session that we have joined.
+    fn on_refused(&mut self, code: ErrorCode, message: &str, cx: &mut CoreContext<'_>) {
+        let SessionPhase::Joined(membership) = &mut self.phase else { return };
+        // It answers a signal that was sent during an outage, never an open or join.
+        if code == ErrorCode::NotAllowed {
+            return;
+        }
+        if membership.is_attached() && code == ErrorCode::TooMany {
+            membership.on_signals_limited(cx.now);
+        } else if membership.is_attached() && code == ErrorCode::Unsupported {
+            let hub = failures::hub_name(&membership.info.hub, Some(&membership.url));
+            cx.effects.announce_failure(failures::lock_unsupported(&self.id, &hub));
+        } else if membership.is_rejoining() && !membership.on_refused(code, cx) {
+            let failure = self.rejoin_failure(code, message);
+            self.fail(failure, cx);
         }
     }
 

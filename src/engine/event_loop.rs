@@ -23,12 +23,14 @@ use super::{
     session_stats::StatsCollector,
 };
 use crate::{
-    conference::{Conference, Effect, HubEvent, HubRef, Input, Playback},
+    conference::{
+        Conference, Effect, HubEvent, HubNews, HubRef, Input, MemberNews, Playback, SessionNews,
+    },
     media::{self, IncomingTrack, Notifier, VideoSinks},
     model::{
-        Command, Event, HubMessage, JoinTarget, Layer, Media, MediaTime, OpenRequest,
-        ParticipantId, Payload, PeerEvent, PeerId, PeerMedia, PerDevice, PerSource, Snapshot,
-        Source, Stats, candidate_addresses,
+        Command, Event, JoinTarget, Layer, Media, MediaTime, OpenRequest, ParticipantId, Payload,
+        PeerEvent, PeerId, PeerMedia, PerDevice, PerSource, Snapshot, Source, Stats,
+        candidate_addresses,
     },
     network::KnownPaths,
     transport::{CheckBudgets, Connection, ConnectionConfig, EventSinks},
@@ -236,8 +238,9 @@ impl Engine {
     /// Notes the addresses that a remote peer names in an offer, an answer or a candidate, before
     /// the peer connection that answers is opened.
     fn note_remote_addresses(&self, event: &HubEvent) {
-        let HubEvent::Message(HubMessage::Signal { payload, .. }) = event else { return };
-        let text = match payload.known() {
+        let HubEvent::News(HubNews::Session(_, SessionNews::Member(news))) = event else { return };
+        let MemberNews::Signal { payload, .. } = news else { return };
+        let text = match payload {
             Payload::Offer { sdp, .. } | Payload::Answer { sdp, .. } => sdp,
             Payload::Candidate { candidate, .. } => candidate,
             Payload::Media { .. } | Payload::Unknown => return,

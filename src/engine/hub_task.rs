@@ -23,7 +23,7 @@ use super::{
     session_ids,
 };
 use crate::{
-    conference::{HubEvent, HubRef},
+    conference::{HubEvent, HubNews, HubRef},
     model::{ClientMessage, HubEndpoint, HubMessage, HubUrl, Instance, Secret, SessionId},
     network::KnownPaths,
     signalling::{
@@ -218,8 +218,10 @@ impl HubTask {
                         self.report(HubEvent::AddressChanged { url: link_base }).await;
                     }
                     Some(ClientEvent::Message(message)) => {
-                        let message = self.strip_owner_key(message);
-                        self.report(HubEvent::Message(message)).await;
+                        self.keep_owner_key(&message);
+                        if let Some(news) = HubNews::of(message) {
+                            self.report(HubEvent::News(news)).await;
+                        }
                     }
                     None => break StopReason::Closed,
                 },
@@ -331,38 +333,17 @@ impl HubTask {
         }
     }
 
-    /// Stores the owner key of a message and returns the message for the core, without the key.
-    fn strip_owner_key(&mut self, message: HubMessage) -> HubMessage {
-        match message {
-            HubMessage::Opened { session, kind, limit, owner_key, participants } => {
-                self.store_owner_key(&session, owner_key);
-                let owner_key = Secret::from_random([0; 16]);
-                HubMessage::Opened { session, kind, limit, owner_key, participants }
-            }
-            HubMessage::Owner { session, participant, owner_key } => {
-                match owner_key {
-                    Some(key) => self.store_owner_key(&session, key),
-                    None => self.forget_owner_key(&session),
-                }
-                HubMessage::Owner { session, participant, owner_key: None }
-            }
-            HubMessage::Closed { session, reason } => {
-                self.forget_owner_key(&session);
-                HubMessage::Closed { session, reason }
-            }
-            other @ (HubMessage::Welcome { .. }
-            | HubMessage::Joined { .. }
-            | HubMessage::Waiting { .. }
-            | HubMessage::ParticipantJoined { .. }
-            | HubMessage::ParticipantLeft { .. }
-            | HubMessage::ParticipantPresence { .. }
-            | HubMessage::ParticipantRenamed { .. }
-            | HubMessage::Access { .. }
-            | HubMessage::Renamed { .. }
-            | HubMessage::Signal { .. }
-            | HubMessage::Error { .. }
-            | HubMessage::LinkBase { .. }
-            | HubMessage::Pong) => other,
+    /// Stores the owner key of a message, or forgets one that is not valid any more. The core does
+    /// not see it.
+    fn keep_owner_key(&mut self, message: &HubMessage) {
+        if let HubMessage::Opened { session, owner_key: key, .. }
+        | HubMessage::Owner { session, owner_key: Some(key), .. } = message
+        {
+            self.store_owner_key(session, key.clone());
+        } else if let HubMessage::Owner { session, owner_key: None, .. }
+        | HubMessage::Closed { session, .. } = message
+        {
+            self.forget_owner_key(session);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use quintet::{
-    conference::{HubEvent, Input},
+    conference::{HubEvent, HubNews, Input, MemberNews, SessionNews},
     model::{
         EndReason, ErrorCode, Failure, FailureCode, HubMessage, LeaveReason, ParticipantId,
         ParticipantState, PeerEvent, PeerId, PeerState, PerDevice, Role, SessionId, SessionState,
@@ -78,30 +78,28 @@ pub(crate) fn next_state(one: &Connection, quiet: u64) -> Option<PeerState> {
 pub(crate) fn may_close(cause: Option<&Input>) -> bool {
     match cause {
         Some(Input::Command(_) | Input::Peer(_, PeerEvent::Failed { .. })) => true,
-        Some(Input::Hub(_, HubEvent::Message(message))) => match message {
-            HubMessage::Closed { .. } => true,
-            HubMessage::ParticipantLeft { reason, .. } => *reason != LeaveReason::Lost,
+        Some(Input::Hub(_, HubEvent::News(HubNews::Session(_, news)))) => match news {
+            SessionNews::Closed { .. } => true,
+            SessionNews::Member(MemberNews::Left { reason, .. }) => *reason != LeaveReason::Lost,
             // Its seat was taken while the hub was away: it is not in the session any more.
-            HubMessage::Error { code, .. } => {
+            SessionNews::Refused { code, .. } => {
                 matches!(code, ErrorCode::IdTaken | ErrorCode::SessionFull)
             }
-            HubMessage::Welcome { .. }
-            | HubMessage::Renamed { .. }
-            | HubMessage::ParticipantRenamed { .. }
-            | HubMessage::Access { .. }
-            | HubMessage::Opened { .. }
-            | HubMessage::Joined { .. }
-            | HubMessage::Waiting { .. }
-            | HubMessage::ParticipantJoined { .. }
-            | HubMessage::ParticipantPresence { .. }
-            | HubMessage::Owner { .. }
-            | HubMessage::Signal { .. }
-            | HubMessage::LinkBase { .. }
-            | HubMessage::Pong => false,
+            SessionNews::Member(
+                MemberNews::Joined(_)
+                | MemberNews::Presence { .. }
+                | MemberNews::Renamed { .. }
+                | MemberNews::Signal { .. },
+            )
+            | SessionNews::Entered { .. }
+            | SessionNews::Waiting
+            | SessionNews::Owner { .. }
+            | SessionNews::Access { .. } => false,
         },
         Some(Input::Hub(
             _,
-            HubEvent::Up { .. }
+            HubEvent::News(HubNews::Renamed | HubNews::Refused { .. })
+            | HubEvent::Up { .. }
             | HubEvent::AddressChanged { .. }
             | HubEvent::Down { .. }
             | HubEvent::Guests { .. },

@@ -3,11 +3,10 @@
 use std::collections::BTreeSet;
 
 use quintet::{
-    conference::{Conference, Effect, HubEvent, HubRef, Input},
+    conference::{Conference, Effect, HubEvent, HubNews, HubRef, Input, MemberNews, SessionNews},
     model::{
-        ChatMessage, ClientMessage, CloseReason, Command, DescriptionKind, HubMessage, MuteSwitch,
-        ParticipantId, Payload, PeerCommand, PeerEvent, PeerId, PerDevice, PerSource,
-        SignalPayload, Source,
+        ChatMessage, ClientMessage, CloseReason, Command, DescriptionKind, MuteSwitch,
+        ParticipantId, Payload, PeerCommand, PeerEvent, PeerId, PerDevice, PerSource, Source,
     },
 };
 
@@ -109,21 +108,12 @@ impl Shim {
         input: Input,
     ) -> Option<Input> {
         let input = with_swapped_sources(mutant, input);
-        let is_heard = match (mutant, &input) {
-            (
-                Some(Mutant::IgnoresLeft),
-                Input::Hub(_, HubEvent::Message(HubMessage::ParticipantLeft { .. })),
-            )
-            | (
-                Some(Mutant::IgnoresPresence),
-                Input::Hub(_, HubEvent::Message(HubMessage::ParticipantPresence { .. })),
-            )
-            | (
-                Some(Mutant::IgnoresRenames),
-                Input::Hub(_, HubEvent::Message(HubMessage::ParticipantRenamed { .. })),
-            )
-            | (Some(Mutant::IgnoresUndo), Input::Command(Command::Undo)) => false,
-            (Some(Mutant::IgnoresSilence), Input::Peer(_, PeerEvent::State(state))) => {
+        let is_heard = match (mutant, &input, member_news(&input)) {
+            (Some(Mutant::IgnoresLeft), _, Some(MemberNews::Left { .. }))
+            | (Some(Mutant::IgnoresPresence), _, Some(MemberNews::Presence { .. }))
+            | (Some(Mutant::IgnoresRenames), _, Some(MemberNews::Renamed { .. }))
+            | (Some(Mutant::IgnoresUndo), Input::Command(Command::Undo), _) => false,
+            (Some(Mutant::IgnoresSilence), Input::Peer(_, PeerEvent::State(state)), _) => {
                 *state == quintet::model::PeerState::Connected
             }
             _ => true,
@@ -140,11 +130,12 @@ impl Shim {
                 let message = ChatMessage::Text { number, text };
                 Some(Input::Peer(peer, PeerEvent::ChannelMessage(message)))
             }
-            Input::Hub(hub, HubEvent::Message(HubMessage::Closed { session, .. }))
-                if mutant == Some(Mutant::EndsOnOpenerLost) =>
-            {
-                let closed = HubMessage::Closed { session, reason: CloseReason::OpenerLeft };
-                Some(Input::Hub(hub, HubEvent::Message(closed)))
+            Input::Hub(
+                hub,
+                HubEvent::News(HubNews::Session(session, SessionNews::Closed { .. })),
+            ) if mutant == Some(Mutant::EndsOnOpenerLost) => {
+                let closed = SessionNews::Closed { reason: CloseReason::OpenerLeft };
+                Some(Input::Hub(hub, HubEvent::News(HubNews::Session(session, closed))))
             }
             Input::Hub(hub, HubEvent::Up { url, endpoint: place, name, .. })
                 if mutant == Some(Mutant::SwapsPoliteness) && index % 2 == 1 =>
@@ -229,15 +220,31 @@ impl Shim {
     }
 }
 
+/// What the input reports about a member of a session.
+const fn member_news(input: &Input) -> Option<&MemberNews> {
+    let Input::Hub(_, HubEvent::News(HubNews::Session(_, SessionNews::Member(news)))) = input
+    else {
+        return None;
+    };
+    Some(news)
+}
+
 /// The input, with one source in place of the other if the mutant swaps them there.
 fn with_swapped_sources(mutant: Option<Mutant>, input: Input) -> Input {
     match (mutant, input) {
         (
             Some(Mutant::SwapsReceivedSignals),
-            Input::Hub(hub, HubEvent::Message(HubMessage::Signal { session, from, payload })),
+            Input::Hub(
+                hub,
+                HubEvent::News(HubNews::Session(
+                    session,
+                    SessionNews::Member(MemberNews::Signal { from, payload }),
+                )),
+            ),
         ) => {
             let payload = swapped_payload(payload);
-            Input::Hub(hub, HubEvent::Message(HubMessage::Signal { session, from, payload }))
+            let news = SessionNews::Member(MemberNews::Signal { from, payload });
+            Input::Hub(hub, HubEvent::News(HubNews::Session(session, news)))
         }
         (
             Some(Mutant::SwapsSwitches),
@@ -269,22 +276,22 @@ fn sent_with_swapped_sources(mutant: Option<Mutant>, effect: Effect) -> Effect {
             Some(Mutant::SwapsSignalledSources),
             Effect::Send { hub, message: ClientMessage::Signal { session, to, payload } },
         ) => {
-            let payload = swapped_payload(payload);
+            let payload = swapped_payload(payload.known().clone()).into();
             Effect::Send { hub, message: ClientMessage::Signal { session, to, payload } }
         }
         (_, effect) => effect,
     }
 }
 
-fn swapped_payload(payload: SignalPayload) -> SignalPayload {
-    match payload.known() {
+fn swapped_payload(payload: Payload) -> Payload {
+    match payload {
         Payload::Media { microphone, camera } => {
-            Payload::Media { microphone: *camera, camera: *microphone }.into()
+            Payload::Media { microphone: camera, camera: microphone }
         }
-        Payload::Offer { .. }
+        other @ (Payload::Offer { .. }
         | Payload::Answer { .. }
         | Payload::Candidate { .. }
-        | Payload::Unknown => payload,
+        | Payload::Unknown) => other,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use quintet::{
-    conference::{HubEvent, HubRef, Input},
+    conference::{HubEvent, HubNews, HubRef, Input},
     model::{ClientMessage, HubEndpoint, HubMessage, HubOwner, HubUrl, ParticipantId},
     signalling::{ConnectionId, RoomsInput},
 };
@@ -224,7 +224,8 @@ impl World {
             SocketMessage::Hub(message) => {
                 self.programs[program].keep_key(&message);
                 self.count_hub_message(&message);
-                self.handle_input(program, Input::Hub(HubRef::Default, HubEvent::Message(message)))
+                let Some(news) = HubNews::of(message) else { return Ok(()) };
+                self.handle_input(program, Input::Hub(HubRef::Default, HubEvent::News(news)))
             }
             SocketMessage::Closed => {
                 self.close_socket(socket);

@@ -407,7 +407,7 @@ fn an_unanswered_offer_on_a_running_connection_is_made_again() {
     let rollback = crate::model::PeerCommand::Rollback { operation: OperationId(2) };
     assert_eq!(fixture.commands(), [&rollback]);
     assert!(!fixture.effects.contains(&Effect::ClosePeer(crate::model::PeerId(1))));
-    fixture.receive(HubMessage::Pong);
+    fixture.receive(HubMessage::Renamed { name: "Me".into() });
     assert_eq!(fixture.effects, []);
 }
 

@@ -1,6 +1,6 @@
 use super::super::{Effect, Input, tests::fixture::*};
 use super::*;
-use crate::model::{Command, MediaSet, PeerState, Topology};
+use crate::model::{Command, HubMessage, MediaSet, PeerState, Topology};
 
 #[test]
 fn an_opened_session_has_a_link_and_a_joined_session_learns_its_kind() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::{Conference, Effect, HubEvent, HubRef, Input};
+use super::super::{Conference, Effect, HubEvent, HubNews, HubRef, Input};
 use crate::model::{
     Command, ErrorCode, Event, Failure, HubEndpoint, HubMessage, HubOwner, HubUrl, Instance,
     JoinTarget, LeaveReason, MediaSet, MediaTime, Member, MuteSwitch, OpenRequest, ParticipantId,
@@ -95,7 +95,7 @@ impl Fixture {
     }
 
     pub(crate) fn receive_from(&mut self, hub: &HubRef, message: HubMessage) -> &mut Self {
-        self.handle(Input::Hub(hub.clone(), HubEvent::Message(message)))
+        self.handle(Input::Hub(hub.clone(), hub_event(message)))
     }
 
     pub(crate) fn peer_event(&mut self, peer: u64, event: PeerEvent) -> &mut Self {
@@ -213,6 +213,11 @@ impl Fixture {
             self.status().participants.into_iter().find(|one| one.participant == id(letter));
         found.map(|one| one.state)
     }
+}
+
+/// A message of a hub, as the core reads it.
+pub(crate) fn hub_event(message: HubMessage) -> HubEvent {
+    HubEvent::News(HubNews::of(message).expect("the message is one for the core"))
 }
 
 pub(crate) fn session() -> SessionId {
