@@ -1,7 +1,7 @@
 //! Quintet: one camera and one microphone, captured once, encoded once, live in many sessions.
 //!
 //! `ARCHITECTURE.md` describes the modules. Imports point down: `cli` → `engine` → the adapters
-//! → `media` → `model`; `tests/architecture.rs` checks this.
+//! → `media` → `model`; `tests/integration/architecture.rs` checks this.
 
 pub mod audio;
 pub mod bench;

@@ -136,12 +136,12 @@ const MIN_SIMILARITY: f64 = 0.7;
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  what was asked for happened
+  0  the task was carried out
   1  something unexpected failed; standard error has the reason
   2  the command line is wrong
-  3  the hub cannot be reached, or a hub of our own cannot be started
+  3  the hub cannot be reached, or this program cannot start a hub
   4  a session was refused: no-such-session, id-taken, session-full, not-allowed, …
-  5  the user was ejected from a session, or replaced in it
+  5  the user was ejected from a session, or another program took it over with the owner key
   6  a session was not open yet when the time was up
   7  a camera, microphone, speaker or file could not be used, and still could not at the end
   8  a session was joined, but no participant in it was ever connected
@@ -170,7 +170,7 @@ pub enum Task {
         /// again. With several sessions, give one id for each, in the same order.
         #[arg(long, value_name = "ID", value_parser = parse_id)]
         id: Vec<SessionId>,
-        /// The most participants in each session, the opener included.
+        /// The maximum number of participants in each session, including the opener.
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(2..=256))]
         limit: Option<u16>,
         /// Options of both `open` and `join`.
@@ -234,24 +234,26 @@ pub enum Task {
 /// Options of `open` and `join`.
 #[derive(clap::Args, Debug)]
 pub struct Common {
-    /// The hub to use; without it, the hub on 127.0.0.1:7340, or a hub of our own.
+    /// The hub to use; without it, your own hub on this machine (127.0.0.1, port 7340 or a
+    /// following one), or, if there is none, a hub that this program starts.
     #[arg(long, value_name = "URL", value_parser = parse_hub)]
     hub: Option<HubUrl>,
-    /// Where a hub of our own listens: ADDRESS, ADDRESS:PORT or :PORT; without it, on all
-    /// addresses. 0.0.0.0 means all IPv4 addresses only, :: all IPv6 addresses only. With a port, a
-    /// hub is started there, and no other hub is used.
+    /// Where a hub that this program starts listens: ADDRESS, ADDRESS:PORT or :PORT; without it, on
+    /// all addresses. 0.0.0.0 means all IPv4 addresses only, :: all IPv6 addresses only. With a
+    /// port, a hub is started there, and no other hub is used.
     #[arg(long, value_name = "ADDR", value_parser = parse_listen, conflicts_with = "hub")]
     listen: Option<Listen>,
-    /// The URL by which clients reach a hub of our own, if one is started: links contain it, and
-    /// the hub accepts requests to its host name.
+    /// The URL by which clients reach the hub that this program starts, if it does: links contain
+    /// it, and the hub accepts requests to its host name.
     #[arg(long, value_name = "URL", value_parser = parse_hub, conflicts_with = "hub")]
     public_url: Option<HubUrl>,
-    /// Who may open sessions at a hub of our own, if one is started: `mine` for your own programs
-    /// only, or `everyone`. Everyone may join sessions that are open.
+    /// Who may open sessions at the hub that this program starts, if it does: `mine` for your own
+    /// programs only, or `everyone`. Everyone may join sessions that are open.
     #[arg(long, value_name = "WHO", default_value = "mine", conflicts_with = "hub")]
     hub_for: HubFor,
-    /// A proxy in front of a hub of our own: ADDRESS or ADDRESS/PREFIX; can be given several times.
-    /// The client addresses in X-Forwarded-For and Forwarded are trusted from these proxies only.
+    /// A proxy in front of the hub that this program starts: ADDRESS or ADDRESS/PREFIX; can be
+    /// given several times. The client addresses in X-Forwarded-For and Forwarded are trusted from
+    /// these proxies only.
     #[arg(long, value_name = "ADDR", value_parser = parse_subnet, conflicts_with = "hub")]
     trusted_proxy: Vec<Subnet>,
     /// Your name, as other participants see it.
@@ -275,21 +277,23 @@ pub struct Common {
     /// Print one JSON object per line instead of sentences.
     #[arg(long)]
     pub(super) json: bool,
-    /// Send each line of standard input to the chats: to every session with `data` in which we may
-    /// write and a participant is connected. Reading starts then, at most ten lines a second.
+    /// Send each line of standard input to every session with `data` in which you may write and a
+    /// participant is connected. Reading starts when there is such a session, at most ten lines a
+    /// second.
     #[arg(long)]
     pub(super) say: bool,
-    /// Read commands for our own sessions from standard input, one per line: `eject PERSON [in
-    /// SESSION] [--address]` (for 10 minutes; with --address, everyone at that address), `allow
-    /// PERSON [in SESSION]`, `lock [SESSION]` (no new participants), `unlock [SESSION]`.
+    /// Read commands for the sessions that you own from standard input, one per line:
+    /// `eject PERSON [in SESSION] [--address]` (for 10 minutes; with --address, everyone at that
+    /// address), `allow PERSON [in SESSION]`, `lock [SESSION]` (no new participants),
+    /// `unlock [SESSION]`.
     #[arg(long, conflicts_with = "say")]
     pub(super) commands: bool,
     /// Fail at once if a session to join is not open.
     #[arg(long)]
     no_wait: bool,
     /// Simulate a bad network, for tests: loss=0.05,flip=0.01,delay=50ms,jitter=20ms,rate=1Mbit,
-    /// seed=7.
-    #[arg(long, value_name = "WORSE")]
+    /// queue=300ms,seed=7.
+    #[arg(long, value_name = "NETWORK")]
     impair: Option<Impairment>,
     /// Write all received and sent RTP and RTCP packets, decrypted, to a file for Wireshark (pcap).
     /// It contains all audio and video; only you can read it.
