@@ -8,8 +8,8 @@ use crate::model::{
 };
 
 use super::{
-    Rooms, SourceAddress,
-    presence::ParticipantRecord,
+    SourceAddress,
+    home::{Home, Sender},
     session::{Seat, Session},
 };
 
@@ -41,17 +41,12 @@ struct EjectedMember {
 
 impl Access {
     /// Why a participant may not take a seat; `None` if it may.
-    fn check(
-        &self,
-        participant: &ParticipantId,
-        record: &ParticipantRecord,
-        now: MediaTime,
-    ) -> Option<(ErrorCode, &'static str)> {
+    fn check(&self, sender: &Sender, now: MediaTime) -> Option<(ErrorCode, &'static str)> {
         let matches = |member: &EjectedMember| {
             now < member.until
-                && (member.participant == *participant
-                    || member.instance == record.instance
-                    || (member.source.is_some() && member.source == record.source))
+                && (member.participant == sender.participant
+                    || member.instance == sender.instance
+                    || (member.source.is_some() && member.source == sender.source))
         };
         if self.ejected.iter().any(matches) {
             return Some((ErrorCode::NotAllowed, "has removed you; try again later"));
@@ -89,20 +84,13 @@ impl Access {
     }
 }
 
-impl Rooms {
+impl Home {
     /// Whether a participant may take a new seat in an open session. If not, it is sent an error.
-    pub(super) fn check_access(
-        &mut self,
-        participant: &ParticipantId,
-        session: &SessionId,
-    ) -> bool {
+    pub(super) fn check_access(&mut self, sender: &Sender, session: &SessionId) -> bool {
         let Some(room) = self.sessions.get(session) else { return false };
-        let Some((code, why)) = room.access.check(participant, self.record(participant), self.now)
-        else {
-            return true;
-        };
+        let Some((code, why)) = room.access.check(sender, self.now) else { return true };
         let text = format!("the host of session {session} {why}");
-        self.send_error(participant, code, Some(session), &text);
+        self.send_error(&sender.participant, code, Some(session), &text);
         false
     }
 
@@ -115,11 +103,10 @@ impl Rooms {
         participant: &ParticipantId,
         by_address: bool,
     ) -> bool {
-        let record = self.participants.get(participant).filter(|_| by_address);
-        let source = record.and_then(|record| record.source);
         let Some(room) = self.sessions.get_mut(session) else { return false };
         let seat = room.seats.iter().find(|seat| seat.participant == *participant);
         if let Some(seat) = seat {
+            let source = seat.source.filter(|_| by_address);
             room.access.add_ejected(seat, source, self.now);
         }
         seat.is_some()

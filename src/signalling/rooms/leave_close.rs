@@ -4,9 +4,9 @@ use crate::model::{
     CloseReason, ErrorCode, HubMessage, LeaveReason, ParticipantId, Presence, Role, SessionId,
 };
 
-use super::{Rooms, session::Session};
+use super::{home::Home, session::Session};
 
-impl Rooms {
+impl Home {
     /// Removes a participant from a session or from its waiting list; does nothing if it is in
     /// neither.
     pub(super) fn handle_leave(&mut self, participant: &ParticipantId, session: &SessionId) {

@@ -2,6 +2,8 @@
 //! time is passed in as a value.
 
 mod access;
+mod edge;
+mod home;
 mod leave_close;
 mod open_join;
 mod owner_keys;
@@ -12,45 +14,25 @@ mod signal_budget;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-
 use crate::model::{
-    ClientMessage, ErrorCode, HubMessage, Instance, MediaTime, ParticipantId, Secret, SessionId,
+    ClientMessage, HubMessage, Instance, MediaTime, ParticipantId, Secret, SessionId,
 };
 
-use open_join::OpenRequest;
+use edge::Edge;
+use home::Home;
 pub use owner_keys::OwnerKeys;
-use presence::{Connection, ParticipantRecord};
-use session::{Seat, Session};
-use signal_budget::SignalBudgets;
 
 /// All sessions of one hub, and their participants.
 ///
 /// Give it inputs with the time, and drain [`Self::poll_output`] after each; call
 /// [`Self::handle_timeout`] at the time of [`Self::poll_timeout`]. Its memory stays within its
 /// limits, whatever the clients send (`PROTOCOL.md`, "Limits").
+///
+/// The edge has the connections, the home has the sessions. Between them go requests of
+/// participants, news of their connections, and messages addressed to participants.
 pub struct Rooms {
-    keys: Box<dyn OwnerKeys + Send>,
-    connections: BTreeMap<ConnectionId, Connection>,
-    participants: BTreeMap<ParticipantId, ParticipantRecord>,
-    sessions: BTreeMap<SessionId, Session>,
-    /// The participants that wait for a session that is not open, in the order of their requests.
-    waiting: BTreeMap<SessionId, Vec<ParticipantId>>,
-    timers: BTreeSet<(MediaTime, Timer)>,
-    outputs: VecDeque<RoomsOutput>,
-    /// What each sender may still signal to each receiver.
-    budgets: SignalBudgets,
-    /// The highest number that a guest without a name was given.
-    highest_guest_number: u64,
-    /// The numbers of all guests without a name.
-    guest_numbers: BTreeSet<u64>,
-    /// The sessions that the hub's own user has opened.
-    own_sessions: BTreeSet<SessionId>,
-    have_seats_changed: bool,
-    /// Whether only the hub's own user may open sessions.
-    only_own_user_opens: bool,
-    /// The time of the input that is being handled.
-    now: MediaTime,
+    edge: Edge,
+    home: Home,
 }
 
 /// One WebSocket connection of the hub. An id is never reused.
@@ -145,73 +127,35 @@ pub enum DisconnectReason {
 impl Rooms {
     /// Rooms without sessions and participants.
     pub fn new(keys: impl OwnerKeys + Send + 'static) -> Self {
-        Self {
-            keys: Box::new(keys),
-            connections: BTreeMap::new(),
-            participants: BTreeMap::new(),
-            sessions: BTreeMap::new(),
-            waiting: BTreeMap::new(),
-            timers: BTreeSet::new(),
-            outputs: VecDeque::new(),
-            budgets: SignalBudgets::default(),
-            highest_guest_number: 0,
-            guest_numbers: BTreeSet::new(),
-            own_sessions: BTreeSet::new(),
-            have_seats_changed: false,
-            only_own_user_opens: false,
-            now: MediaTime::default(),
-        }
+        Self { edge: Edge::default(), home: Home::new(keys) }
     }
 
     /// From now on only programs of the hub's own user open sessions, and successors that come back
     /// to theirs. Everybody may join.
     pub fn restrict_opening_to_own_user(&mut self) {
-        self.only_own_user_opens = true;
+        self.home.only_own_user_opens = true;
     }
 
     /// Handles one input. Inputs of unknown connections are ignored.
     pub fn handle(&mut self, input: RoomsInput, now: MediaTime) {
-        self.now = now;
-        match input {
-            RoomsInput::Hello {
-                connection,
-                participant,
-                token,
-                name,
-                instance,
-                link_base,
-                source,
-                is_own,
-            } => {
-                let mut record = ParticipantRecord::new(name, instance);
-                (record.source, record.is_own) = (source, is_own);
-                if let Some(name) = self.handle_hello(connection, participant.clone(), record) {
-                    let welcome = presence::welcome_message(participant, name, token, link_base);
-                    self.send(connection, welcome);
-                }
-            }
-            RoomsInput::Message { connection, message } => {
-                if let Some(participant) = self.on_activity(connection) {
-                    self.handle_message(&participant, message);
-                }
-            }
-            RoomsInput::KeepAlive { connection } => {
-                self.on_activity(connection);
-            }
-            RoomsInput::OutboxFull { from, session } => self.refuse_excess_signal(&from, &session),
-            RoomsInput::Closed { connection } => self.on_closed(connection),
-        }
+        self.edge.handle(input, &mut self.home, now);
     }
 
     /// Handles the timers that are due: reports silent participants, closes dead connections, gives
     /// up reserved seats.
     pub fn handle_timeout(&mut self, now: MediaTime) {
-        self.now = now;
-        while self.timers.first().is_some_and(|(at, _)| *at <= now) {
-            let Some((_, timer)) = self.timers.pop_first() else { break };
-            match timer {
-                Timer::Silence(connection) => self.check_silence(connection),
-                Timer::SeatExpiry(session, participant) => self.expire_seat(&session, &participant),
+        let is_due = |at: &MediaTime| *at <= now;
+        loop {
+            let edge = self.edge.poll_timeout().filter(is_due);
+            match (edge, self.home.poll_timeout().filter(is_due)) {
+                (Some(edge), home) if home.is_none_or(|home| edge <= home) => {
+                    self.edge.handle_timeout(&mut self.home, now);
+                }
+                (_, Some(_)) => {
+                    self.home.handle_timeout(now);
+                    self.edge.deliver_outputs(&mut self.home, now);
+                }
+                (_, None) => return,
             }
         }
     }
@@ -219,142 +163,35 @@ impl Rooms {
     /// The time at which [`Self::handle_timeout`] is to be called next; it may be earlier than
     /// necessary.
     pub fn poll_timeout(&self) -> Option<MediaTime> {
-        self.timers.first().map(|(at, _)| *at)
+        self.edge.poll_timeout().into_iter().chain(self.home.poll_timeout()).min()
     }
 
     /// The number of connected participants with a seat in a session that the hub's own user has
     /// opened, without the participants of `host`, a run of the program. Participants of other
     /// sessions do not count: they must not keep the user from quitting.
     pub fn guests(&self, host: &Instance) -> usize {
-        let rooms = self.own_sessions.iter().filter_map(|session| self.sessions.get(session));
-        let connected = rooms.flat_map(|room| &room.seats).filter(|seat| seat.is_connected());
-        let others = connected.filter(|seat| seat.instance != *host);
-        others.map(|seat| &seat.participant).collect::<BTreeSet<_>>().len()
+        self.home.guests(host)
     }
 
     /// Whether a seat was taken or lost since the last call. Only then can [`Self::guests`] have
     /// changed.
     pub fn have_seats_changed(&mut self) -> bool {
-        std::mem::take(&mut self.have_seats_changed)
+        std::mem::take(&mut self.home.have_seats_changed)
     }
 
     /// Whether the participant of a connection has a seat in a session.
     pub fn has_seat(&self, connection: ConnectionId, session: &SessionId) -> bool {
-        let connection = self.connections.get(&connection);
-        let record =
-            connection.and_then(|connection| self.participants.get(connection.participant()));
-        record.is_some_and(|record| record.seats.contains(session))
+        let participant = self.edge.participant(connection);
+        participant.is_some_and(|participant| self.home.has_seat(participant, session))
     }
 
     /// Whether a participant has a seat in any session, connected or not.
     pub fn has_any_seat(&self, participant: &ParticipantId) -> bool {
-        self.participants.get(participant).is_some_and(|record| !record.seats.is_empty())
+        self.home.has_any_seat(participant)
     }
 
     /// The next output, in order.
     pub fn poll_output(&mut self) -> Option<RoomsOutput> {
-        self.outputs.pop_front()
-    }
-
-    fn handle_message(&mut self, participant: &ParticipantId, message: ClientMessage) {
-        match message {
-            ClientMessage::Hello { .. } => {
-                let text = "hello is sent once, as the first message of a connection";
-                self.send_error(participant, ErrorCode::BadMessage, None, text);
-            }
-            ClientMessage::Open { session, kind, limit, owner_key } => {
-                self.handle_open(participant, session, OpenRequest { kind, limit, owner_key });
-            }
-            ClientMessage::Join { session, wait } => self.handle_join(participant, session, wait),
-            ClientMessage::Leave { session } => self.handle_leave(participant, &session),
-            ClientMessage::Close { session } => self.handle_close(participant, &session),
-            ClientMessage::Eject { session, participant: ejected, address } => {
-                self.handle_eject(participant, &session, (&ejected, address));
-            }
-            ClientMessage::Allow { session, participant: ejected } => {
-                self.handle_allow(participant, &session, &ejected);
-            }
-            ClientMessage::Lock { session, locked } => {
-                self.handle_lock(participant, &session, locked)
-            }
-            ClientMessage::Rename { name } => self.handle_rename(participant, &name),
-            ClientMessage::Signal { session, to, payload } => {
-                self.relay_signal(participant, session, &to, payload);
-            }
-            ClientMessage::Ping => self.notify(participant, HubMessage::Pong),
-        }
-    }
-}
-
-/// A timer of the rooms.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Timer {
-    /// Checks whether a connection was silent for too long. Each connection has one.
-    Silence(ConnectionId),
-    /// Gives up a seat that was not reclaimed. Each reserved seat has one.
-    SeatExpiry(SessionId, ParticipantId),
-}
-
-/// Sending, and looking up what the rules need.
-impl Rooms {
-    fn send(&mut self, connection: ConnectionId, message: HubMessage) {
-        let connections = vec![connection];
-        self.outputs.push_back(RoomsOutput::Send { connections, message });
-    }
-
-    /// Sends a message to a participant, if connected.
-    fn notify(&mut self, participant: &ParticipantId, message: HubMessage) {
-        self.notify_all(std::slice::from_ref(participant), message);
-    }
-
-    /// Sends the same message to several participants, as far as they are connected.
-    fn notify_all(&mut self, participants: &[ParticipantId], message: HubMessage) {
-        let records = participants.iter().filter_map(|one| self.participants.get(one));
-        let connections: Vec<_> = records.filter_map(|record| record.connection).collect();
-        if !connections.is_empty() {
-            self.outputs.push_back(RoomsOutput::Send { connections, message });
-        }
-    }
-
-    /// Sends a message to all participants that are paired with `about` in a session and hold their
-    /// seats.
-    ///
-    /// A participant that is connected again but has not asked for its seat yet gets nothing: the
-    /// roster that it receives with the seat has the current state.
-    fn notify_paired(&mut self, session: &SessionId, about: &ParticipantId, message: HubMessage) {
-        let Some(room) = self.sessions.get(session) else { return };
-        let Some(seat) = room.seat(about) else { return };
-        let connected = room.paired_with(seat).filter(|other| other.is_connected());
-        let receivers: Vec<_> = connected.map(|other| other.participant.clone()).collect();
-        self.notify_all(&receivers, message);
-    }
-
-    fn send_error(
-        &mut self,
-        participant: &ParticipantId,
-        code: ErrorCode,
-        session: Option<&SessionId>,
-        text: &str,
-    ) {
-        let (message, session) = (text.to_owned(), session.cloned());
-        self.notify(participant, HubMessage::Error { code, message, session });
-    }
-
-    /// The record of the participant that an input came from. Inputs of unknown connections never
-    /// get here.
-    fn record(&self, participant: &ParticipantId) -> &ParticipantRecord {
-        self.participants.get(participant).expect("the sender of an input is known")
-    }
-
-    fn record_mut(&mut self, participant: &ParticipantId) -> &mut ParticipantRecord {
-        self.participants
-            .get_mut(participant)
-            .expect("the sender of an input and the owner of a seat are known")
-    }
-
-    /// The seat of a participant; the caller has found it already.
-    fn seat_mut(&mut self, session: &SessionId, participant: &ParticipantId) -> &mut Seat {
-        let room = self.sessions.get_mut(session).expect("the caller has found the session");
-        room.seat_mut(participant).expect("the caller has found the seat")
+        self.edge.poll_output()
     }
 }

@@ -1,6 +1,6 @@
 //! Opening a session, reclaiming a seat, joining, and waiting.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::model::{
     ErrorCode, HubMessage, LeaveReason, MediaTime, Member, ParticipantId, Role, Secret, SessionId,
@@ -8,9 +8,9 @@ use crate::model::{
 };
 
 use super::{
-    Rooms,
     access::Access,
-    session::{Seat, SeatState, Session},
+    home::{Home, HomeOutput, Membership, Sender},
+    session::Session,
 };
 
 /// The most sessions a hub keeps open: some megabytes, and more than one machine's traffic.
@@ -28,6 +28,7 @@ const MAX_WAITING: usize = 256;
 const SUCCESSOR_RETURN: Duration = Duration::from_secs(120);
 
 /// A request to open a session.
+#[derive(Debug)]
 pub(super) struct OpenRequest {
     /// The media and the topology.
     pub(super) kind: SessionKind,
@@ -37,14 +38,15 @@ pub(super) struct OpenRequest {
     pub(super) owner_key: Option<Secret>,
 }
 
-impl Rooms {
+impl Home {
     /// Opens a session, or gives it back to its owner.
     pub(super) fn handle_open(
         &mut self,
-        participant: &ParticipantId,
+        sender: &Sender,
         session: SessionId,
         request: OpenRequest,
     ) {
+        let participant = &sender.participant;
         let limit = match check_limit(request.kind, request.limit) {
             Ok(limit) => limit,
             Err(text) => {
@@ -52,11 +54,8 @@ impl Rooms {
             }
         };
         let Some(room) = self.sessions.get(&session) else {
-            return self.open_new(
-                participant,
-                session,
-                OpenRequest { limit: Some(limit), ..request },
-            );
+            let request = OpenRequest { limit: Some(limit), ..request };
+            return self.open_new(sender, session, request);
         };
         let is_owner = room.is_owner(participant);
         let has_key = request.owner_key.as_ref().is_some_and(|key| {
@@ -75,10 +74,10 @@ impl Rooms {
             return self.send_error(participant, ErrorCode::IdTaken, Some(&session), &text);
         }
         if is_owner {
-            self.reclaim_seat(&session, participant);
+            self.reclaim_seat(&session, sender);
             self.send_opened(&session, participant);
         } else {
-            self.replace_owner(participant, &session, request.owner_key);
+            self.replace_owner(sender, &session, request.owner_key);
         }
     }
 
@@ -108,45 +107,43 @@ impl Rooms {
     }
 
     /// Joins a session, reclaims a seat in it, or waits for it.
-    pub(super) fn handle_join(
-        &mut self,
-        participant: &ParticipantId,
-        session: SessionId,
-        wait: bool,
-    ) {
+    pub(super) fn handle_join(&mut self, sender: &Arc<Sender>, session: SessionId, wait: bool) {
+        let participant = &sender.participant;
         let Some(room) = self.sessions.get(&session) else {
             return if wait {
-                self.add_waiting(participant, session)
+                self.add_waiting(sender, session)
             } else {
                 self.refuse_no_session(participant, &session)
             };
         };
         if room.seat(participant).is_some() {
-            self.reclaim_seat(&session, participant);
+            self.reclaim_seat(&session, sender);
             self.send_joined(&session, participant);
         } else if room.is_full() {
             self.refuse_full(participant, &session);
-        } else if self.check_access(participant, &session)
+        } else if self.check_access(sender, &session)
             && self.check_session_count(participant, &session)
         {
-            self.add_guest(participant, &session);
+            self.add_guest(sender, &session);
         }
     }
 
     /// Removes a participant from the waiting list of a session.
     pub(super) fn remove_waiting(&mut self, session: &SessionId, participant: &ParticipantId) {
-        if let Some(record) = self.participants.get_mut(participant) {
-            record.waiting_for.remove(session);
+        if let Some(member) = self.members.get_mut(participant) {
+            member.waiting_for.remove(session);
         }
         if let Some(waiting) = self.waiting.get_mut(session) {
-            waiting.retain(|other| other != participant);
+            waiting.retain(|other| other.participant != *participant);
             if waiting.is_empty() {
                 self.waiting.remove(session);
             }
         }
+        self.forget_if_idle(participant);
     }
 
-    fn open_new(&mut self, participant: &ParticipantId, session: SessionId, request: OpenRequest) {
+    fn open_new(&mut self, sender: &Sender, session: SessionId, request: OpenRequest) {
+        let participant = &sender.participant;
         self.remove_waiting(&session, participant);
         if self.sessions.len() >= MAX_SESSIONS {
             let text = format!("this hub keeps {MAX_SESSIONS} sessions at most; try later");
@@ -157,7 +154,7 @@ impl Rooms {
         }
         let claim = self.ownership_claim(&session, request.owner_key.as_ref());
         let is_successor = claim.as_ref().is_some_and(|(number, _)| *number > 0);
-        if self.only_own_user_opens && !self.record(participant).is_own && !is_successor {
+        if self.only_own_user_opens && !sender.is_own && !is_successor {
             let text = "at this hub only its own user opens sessions; open yours at another one, \
                         or have it started with --hub-for everyone";
             // A successor of a session with a chosen id, which this hub no longer knows, comes back
@@ -170,19 +167,22 @@ impl Rooms {
             let text = format!("only the first owner of session {session} can open it again");
             return self.send_error(participant, ErrorCode::IdTaken, Some(&session), &text);
         };
-        let seats = vec![self.create_seat(participant, &session, Role::Opener)];
+        let seats = vec![self.create_seat(sender, &session, Role::Opener)];
         let (kind, access) = (request.kind, Access::default());
         let limit = request.limit.unwrap_or_else(|| kind.default_limit());
         let opened = Session { kind, limit, owner_key, successor_count, access, seats };
         self.sessions.insert(session.clone(), opened);
-        if self.record(participant).is_own {
+        if sender.is_own {
             self.own_sessions.insert(session.clone());
         }
         self.send_opened(&session, participant);
         for waiting in self.waiting.remove(&session).unwrap_or_default() {
-            self.record_mut(&waiting).waiting_for.remove(&session);
+            if let Some(member) = self.members.get_mut(&waiting.participant) {
+                member.waiting_for.remove(&session);
+            }
             if self.sessions.get(&session).is_some_and(Session::is_full) {
-                self.refuse_full(&waiting, &session);
+                self.refuse_full(&waiting.participant, &session);
+                self.forget_if_idle(&waiting.participant);
             } else {
                 self.add_guest(&waiting, &session);
             }
@@ -190,8 +190,9 @@ impl Rooms {
     }
 
     /// Gives a new guest a seat.
-    fn add_guest(&mut self, participant: &ParticipantId, session: &SessionId) {
-        let seat = self.create_seat(participant, session, Role::Guest);
+    fn add_guest(&mut self, sender: &Sender, session: &SessionId) {
+        let participant = &sender.participant;
+        let seat = self.create_seat(sender, session, Role::Guest);
         if let Some(room) = self.sessions.get_mut(session) {
             room.seats.push(seat);
         }
@@ -199,8 +200,10 @@ impl Rooms {
         self.notify_joined(session, participant);
     }
 
-    fn add_waiting(&mut self, participant: &ParticipantId, session: SessionId) {
-        if !self.record(participant).waiting_for.contains(&session) {
+    fn add_waiting(&mut self, sender: &Arc<Sender>, session: SessionId) {
+        let participant = &sender.participant;
+        let member = self.members.get(participant);
+        if !member.is_some_and(|member| member.waiting_for.contains(&session)) {
             if !self.check_session_count(participant, &session) {
                 return;
             }
@@ -211,19 +214,16 @@ impl Rooms {
                 );
                 return self.send_error(participant, ErrorCode::TooMany, Some(&session), &text);
             }
-            waiting.push(participant.clone());
-            self.record_mut(participant).waiting_for.insert(session.clone());
+            waiting.push(sender.clone());
+            let member = self.members.entry(participant.clone()).or_default();
+            member.waiting_for.insert(session.clone());
         }
         self.notify(participant, HubMessage::Waiting { session });
     }
 
     /// Makes a participant with the owner key the owner, in place of the former one.
-    fn replace_owner(
-        &mut self,
-        participant: &ParticipantId,
-        session: &SessionId,
-        key: Option<Secret>,
-    ) {
+    fn replace_owner(&mut self, sender: &Sender, session: &SessionId, key: Option<Secret>) {
+        let participant = &sender.participant;
         let Some(room) = self.sessions.get(session) else { return };
         let is_member = room.seat(participant).is_some();
         let owner = room.seats.iter().position(|seat| seat.role == Role::Opener);
@@ -236,7 +236,7 @@ impl Rooms {
         if is_member {
             self.remove_seat(session, participant);
         }
-        let seat = self.create_seat(participant, session, Role::Opener);
+        let seat = self.create_seat(sender, session, Role::Opener);
         // The key of a bound id stays: it opens the session again at a restarted hub.
         let kept = key.filter(|_| session.is_bound());
         let number = kept.as_ref().and_then(|key| self.keys.successor_number(session, key));
@@ -272,31 +272,14 @@ impl Rooms {
         self.remove_seat(session, former);
         let (session, participant) = (session.clone(), former.clone());
         let reason = LeaveReason::Replaced;
-        self.notify_all(&receivers, HubMessage::ParticipantLeft { session, participant, reason });
-    }
-
-    fn create_seat(
-        &mut self,
-        participant: &ParticipantId,
-        session: &SessionId,
-        role: Role,
-    ) -> Seat {
-        self.have_seats_changed = true;
-        let record = self.record_mut(participant);
-        record.seats.insert(session.clone());
-        Seat {
-            participant: participant.clone(),
-            name: record.name.clone(),
-            instance: record.instance.clone(),
-            role,
-            state: SeatState::Connected,
-        }
+        let message = HubMessage::ParticipantLeft { session, participant, reason };
+        self.push(HomeOutput::Send { to: receivers, message });
     }
 
     fn check_session_count(&mut self, participant: &ParticipantId, session: &SessionId) -> bool {
-        let record = self.record(participant);
+        let count = |member: &Membership| member.seats.len() + member.waiting_for.len();
         let is_below_limit =
-            record.seats.len() + record.waiting_for.len() < MAX_SESSIONS_PER_PARTICIPANT;
+            self.members.get(participant).map_or(0, count) < MAX_SESSIONS_PER_PARTICIPANT;
         if !is_below_limit {
             let text = format!(
                 "you are in {MAX_SESSIONS_PER_PARTICIPANT} sessions or wait for them, the most there may be; \

@@ -6,7 +6,10 @@ use crate::model::{
     SignalPayload,
 };
 
-use super::{Rooms, signal_budget::SignalRoute};
+use super::{
+    home::{Home, HomeOutput, Sender},
+    signal_budget::SignalRoute,
+};
 
 /// The most media sections of a session description: Quintet's have three, other programs add one
 /// for each track.
@@ -15,7 +18,7 @@ const MAX_MEDIA_SECTIONS: usize = 64;
 /// The longest `mid`, in bytes; it is a short label (RFC 8843).
 const MAX_MID_BYTES: usize = 64;
 
-impl Rooms {
+impl Home {
     /// Relays a signal to a member that is paired with the sender.
     ///
     /// A signal to a member without a connection is dropped: a returning member negotiates anew. A
@@ -23,11 +26,12 @@ impl Rooms {
     /// it.
     pub(super) fn relay_signal(
         &mut self,
-        participant: &ParticipantId,
+        sender: &Sender,
         session: SessionId,
         to: &ParticipantId,
         payload: SignalPayload,
     ) {
+        let participant = &sender.participant;
         if let Err((code, text)) = check_payload(payload.known()) {
             return self.refuse_signal(participant, code, &session, &text);
         }
@@ -41,7 +45,7 @@ impl Rooms {
         if !receiver.is_some_and(|seat| seat.is_connected()) {
             return;
         }
-        let route = SignalRoute { from: participant, source: self.record(participant).source, to };
+        let route = SignalRoute { from: participant, source: sender.source, to };
         if self.budgets.try_spend(&route, &payload, self.now) {
             self.notify(to, HubMessage::Signal { session, from: participant.clone(), payload });
         } else {
@@ -69,7 +73,7 @@ impl Rooms {
         text: &str,
     ) {
         self.send_error(participant, code, Some(session), text);
-        self.count_refused_signal(participant);
+        self.push(HomeOutput::SignalRefused { from: participant.clone() });
     }
 
     fn is_paired(

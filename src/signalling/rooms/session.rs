@@ -4,7 +4,7 @@ use crate::model::{
     Instance, MediaTime, Member, ParticipantId, Presence, Role, Secret, SessionKind,
 };
 
-use super::access::Access;
+use super::{SourceAddress, access::Access};
 
 /// An open session. Exactly one seat is the opener's.
 pub(super) struct Session {
@@ -30,6 +30,8 @@ pub(super) struct Seat {
     pub(super) name: String,
     /// The run of the program that the others know.
     pub(super) instance: Instance,
+    /// The address from which the seat was taken last, if it is another machine's.
+    pub(super) source: Option<SourceAddress>,
     /// Opener or guest.
     pub(super) role: Role,
     /// Whether the participant's connection holds the seat.

@@ -59,7 +59,7 @@ fn a_mesh_without_members_ends() {
     hub.open(1, "a", MESH);
     hub.leave(1, "a");
     assert_eq!(hub.join(2, "a"), ["2: no-such-session a"]);
-    assert!(hub.rooms.sessions.is_empty());
+    assert!(hub.rooms.home.sessions.is_empty());
 }
 
 #[test]
@@ -67,8 +67,8 @@ fn other_topologies_close_with_their_opener() {
     for topology in [Topology::OneWay, Topology::OneToMany] {
         let mut hub = three_members(kind_of(topology));
         assert_eq!(hub.leave(1, "a"), ["2: closed a OpenerLeft", "3: closed a OpenerLeft"]);
-        assert!(hub.rooms.sessions.is_empty());
-        assert!(hub.rooms.participants.values().all(|record| record.seats.is_empty()));
+        assert!(hub.rooms.home.sessions.is_empty());
+        assert!(hub.rooms.edge.participants.values().all(|record| !record.has_seats));
     }
     let mut hub = Fixture::with(2);
     hub.open(1, "a", kind_of(Topology::OneToOne));
@@ -146,8 +146,8 @@ fn when_all_members_are_lost_the_rooms_are_empty() {
     for kind in [MESH, BROADCAST] {
         let mut hub = three_members(kind);
         hub.advance(75_000, &[]);
-        assert!(hub.rooms.sessions.is_empty() && hub.rooms.participants.is_empty());
-        assert!(hub.rooms.connections.is_empty() && hub.rooms.timers.is_empty());
+        assert!(hub.rooms.home.sessions.is_empty() && hub.rooms.edge.participants.is_empty());
+        assert!(hub.rooms.edge.connections.is_empty() && hub.rooms.poll_timeout().is_none());
         assert_eq!(hub.rooms.poll_timeout(), None);
     }
 }

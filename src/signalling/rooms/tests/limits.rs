@@ -51,7 +51,7 @@ fn a_hub_keeps_10000_sessions() {
         }
     }
     hello_numbered(&mut hub, 200);
-    assert_eq!(hub.rooms.sessions.len(), 10_000);
+    assert_eq!(hub.rooms.home.sessions.len(), 10_000);
     assert_eq!(hub.open(200, "more", MESH), ["200: too-many more"]);
     hub.leave(0, "s0-0");
     assert!(hub.open(200, "more", MESH)[0].starts_with("200: opened more"));
@@ -88,7 +88,7 @@ fn a_malformed_instance_is_refused() {
         });
         assert_eq!(refused, ["1: bad-message", "1: disconnect"]);
     }
-    assert!(hub.rooms.participants.is_empty() && hub.rooms.connections.is_empty());
+    assert!(hub.rooms.edge.participants.is_empty() && hub.rooms.edge.connections.is_empty());
 }
 
 #[test]

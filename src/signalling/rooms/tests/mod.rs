@@ -106,7 +106,9 @@ impl Fixture {
             self.now = self.now.max(timer.min(next_ping).min(end));
             self.rooms.handle_timeout(self.now);
             lines.extend(self.drain_outputs());
-            assert!(self.rooms.poll_timeout() > Some(self.now) || self.rooms.timers.is_empty());
+            assert!(
+                self.rooms.poll_timeout() > Some(self.now) || self.rooms.poll_timeout().is_none()
+            );
             if self.now >= next_ping {
                 for connection in alive {
                     let sent = self.send(*connection, ClientMessage::Ping);

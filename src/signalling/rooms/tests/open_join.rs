@@ -180,7 +180,7 @@ fn a_session_that_is_not_open_fails_at_once_or_is_waited_for() {
             "1: in a 2#2 guest here",
         ]
     );
-    assert!(hub.rooms.waiting.is_empty());
+    assert!(hub.rooms.home.waiting.is_empty());
 }
 
 #[test]
@@ -211,7 +211,8 @@ fn a_wait_ends_with_leave_with_join_without_wait_with_open_and_with_the_connecti
     hub.wait(1, "a");
     assert_eq!(hub.open(1, "a", MESH), ["1: opened a limit 12 key 1 []"]);
     assert!(
-        hub.rooms.waiting.is_empty() && !hub.rooms.participants.contains_key(&participant_id(2))
+        hub.rooms.home.waiting.is_empty()
+            && !hub.rooms.edge.participants.contains_key(&participant_id(2))
     );
-    assert!(hub.rooms.participants[&participant_id(1)].waiting_for.is_empty());
+    assert!(hub.rooms.home.members[&participant_id(1)].waiting_for.is_empty());
 }

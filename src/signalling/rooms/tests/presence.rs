@@ -36,7 +36,7 @@ fn a_participant_that_pings_at_every_heartbeat_is_never_away() {
     let mut hub = pair();
     for _ in 0..100 {
         hub.send(2, ClientMessage::Ping);
-        let heartbeat = crate::signalling::rooms::presence::HEARTBEAT.as_millis() as u64;
+        let heartbeat = crate::signalling::rooms::edge::HEARTBEAT.as_millis() as u64;
         assert_eq!(hub.advance(heartbeat, &[1]), Vec::<String>::new());
     }
 }
@@ -59,7 +59,7 @@ fn a_seat_is_given_up_sixty_seconds_after_the_silence_began() {
     let mut hub = pair();
     hub.advance(59_999, &[1]);
     assert_eq!(hub.advance(1, &[1]), ["1: out a 2 Lost"]);
-    assert!(!hub.rooms.participants.contains_key(&participant_id(2)));
+    assert!(!hub.rooms.edge.participants.contains_key(&participant_id(2)));
 }
 
 #[test]
@@ -338,5 +338,5 @@ fn guests_are_those_in_sessions_that_the_hubs_own_user_has_opened() {
     hub.leave(3, "own");
     hub.advance(61_000, &[3, 4, 5]);
     assert_eq!(count(&mut hub), Some(0));
-    assert!(hub.rooms.own_sessions.is_empty());
+    assert!(hub.rooms.home.own_sessions.is_empty());
 }

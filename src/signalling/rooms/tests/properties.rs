@@ -1,5 +1,7 @@
 //! Invariants that hold for any sequence of inputs.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -259,56 +261,56 @@ proptest! {
 }
 
 /// All maps of the rooms agree with each other.
-fn check_indexes(rooms: &Rooms) {
-    for (id, room) in &rooms.sessions {
+fn check_indexes(Rooms { edge, home }: &Rooms) {
+    for (id, room) in &home.sessions {
         let openers = room.seats.iter().filter(|seat| seat.role == Role::Opener).count();
         assert_eq!(openers, 1, "one opener");
         assert!(room.seats.len() <= usize::from(room.limit), "no more seats than the limit");
-        assert!(!rooms.waiting.contains_key(id), "nobody waits for an open session");
+        assert!(!home.waiting.contains_key(id), "nobody waits for an open session");
         for seat in &room.seats {
-            let record = &rooms.participants[&seat.participant];
-            assert!(record.seats.contains(id));
-            let timer = |at| (at, Timer::SeatExpiry(id.clone(), seat.participant.clone()));
+            assert!(home.members[&seat.participant].seats.contains(id));
+            let timer = |at| (at, id.clone(), seat.participant.clone());
             match seat.state {
                 SeatState::Connected => {
+                    let record = &edge.participants[&seat.participant];
                     assert!(record.connection.is_some(), "a connected seat has a connection")
                 }
                 SeatState::Reserved { since } => {
-                    assert!(rooms.timers.contains(&timer(since + Duration::from_secs(60))));
+                    assert!(home.timers.contains(&timer(since + Duration::from_secs(60))));
                 }
             }
         }
     }
-    for (participant, record) in &rooms.participants {
+    for (participant, record) in &edge.participants {
         assert!(
-            record.connection.is_some() || !record.seats.is_empty(),
+            record.connection.is_some() || record.has_seats,
             "a participant has a connection or a seat"
         );
         assert!(
-            record.connection.is_none_or(|connection| rooms.connections.contains_key(&connection))
+            record.connection.is_none_or(|connection| edge.connections.contains_key(&connection))
         );
-        assert!(record.seats.iter().all(|id| rooms.sessions[id].seat(participant).is_some()));
-        assert!(record.waiting_for.iter().all(|id| rooms.waiting[id].contains(participant)));
+        assert_eq!(record.has_seats, home.has_any_seat(participant), "edge and home agree");
     }
-    let waits: usize = rooms.waiting.values().map(Vec::len).sum();
-    assert_eq!(
-        waits,
-        rooms.participants.values().map(|record| record.waiting_for.len()).sum::<usize>()
-    );
-    let all_seats = rooms.sessions.values().flat_map(|room| &room.seats);
+    for (participant, member) in &home.members {
+        assert!(edge.participants.contains_key(participant), "the edge knows all members");
+        assert!(!member.seats.is_empty() || !member.waiting_for.is_empty(), "others are forgotten");
+        assert!(member.seats.iter().all(|id| home.sessions[id].seat(participant).is_some()));
+        let waits = |id| home.waiting[id].iter().any(|other| other.participant == *participant);
+        assert!(member.waiting_for.iter().all(waits));
+    }
+    let waits: usize = home.waiting.values().map(Vec::len).sum();
+    assert_eq!(waits, home.members.values().map(|member| member.waiting_for.len()).sum::<usize>());
+    assert_eq!(edge.timers.len(), edge.connections.len(), "one timer for each connection");
+    let all_seats = home.sessions.values().flat_map(|room| &room.seats);
     let reserved = all_seats.filter(|seat| !seat.is_connected()).count();
-    assert_eq!(
-        rooms.timers.len(),
-        rooms.connections.len() + reserved,
-        "one timer for each connection and each reserved seat"
-    );
+    assert_eq!(home.timers.len(), reserved, "one timer for each reserved seat");
 }
 
 /// Every connected member knows exactly the members it is paired with, and their state.
-fn check_client_models(rooms: &Rooms, models: &BTreeMap<ConnectionId, ClientModel>) {
-    for (id, room) in &rooms.sessions {
+fn check_client_models(Rooms { edge, home }: &Rooms, models: &BTreeMap<ConnectionId, ClientModel>) {
+    for (id, room) in &home.sessions {
         for seat in room.seats.iter().filter(|seat| seat.is_connected()) {
-            let connection = rooms.participants[&seat.participant]
+            let connection = edge.participants[&seat.participant]
                 .connection
                 .expect("a connected seat has a connection");
             let known = &models[&connection].rosters[id];
@@ -316,7 +318,7 @@ fn check_client_models(rooms: &Rooms, models: &BTreeMap<ConnectionId, ClientMode
             assert_eq!(known.len(), paired.len(), "{known:?} {paired:?}");
             for other in room.paired_with(seat) {
                 let member = &known[&other.participant];
-                let is_here = rooms.presence(other) == Presence::Here;
+                let is_here = home.presence(other) == Presence::Here;
                 assert_eq!(member.presence == Presence::Here, is_here);
                 assert_eq!(member.role, other.role);
                 assert_eq!((&member.instance, &member.name), (&other.instance, &other.name));
@@ -325,10 +327,10 @@ fn check_client_models(rooms: &Rooms, models: &BTreeMap<ConnectionId, ClientMode
     }
     for (connection, model) in models {
         for id in model.rosters.keys() {
-            let is_member = rooms.sessions.get(id).is_some_and(|room| {
+            let is_member = home.sessions.get(id).is_some_and(|room| {
                 let mut connected = room.seats.iter().filter(|seat| seat.is_connected());
                 connected.any(|seat| {
-                    rooms.participants[&seat.participant].connection == Some(*connection)
+                    edge.participants[&seat.participant].connection == Some(*connection)
                 })
             });
             assert!(is_member, "a client is a member of every session that it knows");

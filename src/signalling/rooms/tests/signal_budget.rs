@@ -137,7 +137,7 @@ fn malformed_signals_are_not_relayed_and_their_sender_is_closed_at_the_tenth() {
         assert_eq!(hub.send(2, signal("a", 1, payload.clone())), ["2: bad-message a"]);
     }
     assert_eq!(count_relayed(&mut hub, 2, &candidate()), 128, "refused signals cost no budget");
-    assert_eq!(hub.rooms.connections.len(), 2, "the refusal was the tenth");
+    assert_eq!(hub.rooms.edge.connections.len(), 2, "the refusal was the tenth");
 }
 
 #[test]
