@@ -120,18 +120,14 @@ impl Conference {
 
     /// The session and the participant of an open peer connection.
     pub fn session_of_peer(&self, peer: PeerId) -> Option<(SessionId, ParticipantId)> {
-        self.sessions.iter().find_map(|session| {
-            let owner = session.participants().iter().find(|one| one.has_peer(peer))?;
-            Some((session.id.clone(), owner.id.clone()))
-        })
+        let owner = self.effects.owner_of(peer)?;
+        Some((owner.session.clone(), owner.participant.clone()))
     }
 
     /// The hub of an open peer connection, and the id of its participant at that hub.
     pub fn hub_of_peer(&self, peer: PeerId) -> Option<(HubRef, ParticipantId)> {
-        self.sessions.iter().find_map(|session| {
-            let owner = session.participants().iter().find(|one| one.has_peer(peer))?;
-            Some((session.hubs().into_iter().next()?, owner.id.clone()))
-        })
+        let owner = self.effects.owner_of(peer)?;
+        Some((owner.hub.clone(), owner.participant.clone()))
     }
 
     fn handle_command(&mut self, command: Command) {
@@ -312,12 +308,10 @@ impl Conference {
     }
 
     fn handle_peer_event(&mut self, peer: PeerId, event: PeerEvent) {
+        let Some(owner) = self.effects.owner_of(peer).cloned() else { return };
         let (sessions, mut cx) = self.sessions_and_context();
-        let is_owner = |session: &&mut Session| {
-            session.participants().iter().any(|participant| participant.has_peer(peer))
-        };
-        if let Some(session) = sessions.iter_mut().find(is_owner) {
-            session.handle_peer_event(peer, event, &mut cx);
+        if let Some(session) = sessions.iter_mut().find(|one| one.id == owner.session) {
+            session.handle_peer_event(&owner.participant, event, &mut cx);
         }
     }
 

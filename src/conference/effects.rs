@@ -1,11 +1,11 @@
 //! The effects of the core, in order.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::input::HubRef;
 use crate::model::{
-    ClientMessage, Event, Failure, Layer, PeerCommand, PeerId, PeerMedia, PerDevice, PerSource,
-    SessionId,
+    ClientMessage, Event, Failure, Layer, ParticipantId, PeerCommand, PeerId, PeerMedia, PerDevice,
+    PerSource, SessionId,
 };
 
 /// An action for the engine. The core does not wait for it: an outcome comes back as an
@@ -90,11 +90,21 @@ pub struct Playback {
     pub is_expected: bool,
 }
 
-/// The effects that the engine has not fetched yet, and the source of connection ids.
+/// The participant that a peer connection leads to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct PeerOwner {
+    pub(super) session: SessionId,
+    pub(super) participant: ParticipantId,
+    /// The session's hub.
+    pub(super) hub: HubRef,
+}
+
+/// The effects that the engine has not fetched yet, and the table of the open connections.
 #[derive(Debug, Default)]
 pub(super) struct EffectQueue {
     effects: VecDeque<Effect>,
     last_peer: u64,
+    owners: BTreeMap<PeerId, PeerOwner>,
 }
 
 impl EffectQueue {
@@ -119,9 +129,24 @@ impl EffectQueue {
         self.announce(Event::Failed(failure));
     }
 
-    /// An id that no connection of this process has had.
-    pub(super) fn new_peer_id(&mut self) -> PeerId {
+    /// Opens a connection. Returns its id, which no connection of this process has had.
+    pub(super) fn open_peer(&mut self, owner: PeerOwner, media: PeerMedia) -> PeerId {
         self.last_peer += 1;
-        PeerId(self.last_peer)
+        let peer = PeerId(self.last_peer);
+        let (session, hub) = (owner.session.clone(), owner.hub.clone());
+        self.owners.insert(peer, owner);
+        self.push(Effect::OpenPeer { peer, session, hub, media });
+        peer
+    }
+
+    /// Closes a connection.
+    pub(super) fn close_peer(&mut self, peer: PeerId) {
+        self.owners.remove(&peer);
+        self.push(Effect::ClosePeer(peer));
+    }
+
+    /// The participant that an open connection leads to.
+    pub(super) fn owner_of(&self, peer: PeerId) -> Option<&PeerOwner> {
+        self.owners.get(&peer)
     }
 }

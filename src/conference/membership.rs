@@ -11,7 +11,7 @@ use super::{
 };
 use crate::model::{
     ChatText, ClientMessage, ErrorCode, Event, HubUrl, MediaTime, Member, ParticipantId, PeerEvent,
-    PeerId, Role, SessionKind,
+    Role, SessionKind,
 };
 
 /// A session that we have joined.
@@ -197,15 +197,15 @@ impl Membership {
         self.roster.set_owner(owner);
     }
 
-    /// Handles an event of a peer connection.
+    /// Handles an event of the peer connection to a participant.
     pub(super) fn handle_peer_event(
         &mut self,
-        peer: PeerId,
+        of: &ParticipantId,
         event: PeerEvent,
         cx: &mut CoreContext<'_>,
     ) {
         let (roster, mut roster_cx) = self.roster_and_context(cx);
-        roster.handle_peer_event(peer, event, &mut roster_cx);
+        roster.handle_peer_event(of, event, &mut roster_cx);
     }
 
     /// Sends a chat message to all participants.

@@ -19,7 +19,7 @@ use super::{
 use crate::model::{
     ChatMessage, ChatText, Enabled, Event, Instance, LeaveReason, Media, MediaSet, MediaTime,
     Member, NegotiatedMedia, ParticipantId, ParticipantState, ParticipantStatus, Payload,
-    PeerEvent, PeerId, PerSource, Presence, Role,
+    PeerEvent, PerSource, Presence, Role,
 };
 
 /// A participant that we are paired with.
@@ -409,10 +409,6 @@ impl Participant {
     /// The participant's name as it is shown.
     pub(super) fn name(&self) -> &str {
         &self.name
-    }
-
-    pub(super) fn has_peer(&self, id: PeerId) -> bool {
-        self.peer().is_some_and(|peer| peer.id() == id)
     }
 
     pub(super) fn status(&self) -> ParticipantStatus {

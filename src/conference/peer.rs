@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     context::ParticipantContext,
-    effects::{Effect, EffectQueue, Playback},
+    effects::{Effect, EffectQueue, PeerOwner, Playback},
     negotiation::{Action, Negotiation, NegotiationNeeded},
     reachability::Reachability,
 };
@@ -80,12 +80,11 @@ impl Peer {
         to: &ParticipantId,
         cx: &mut ParticipantContext<'_>,
     ) -> Self {
-        let id = cx.effects.new_peer_id();
         let media = cx.info.peer_media();
         let polite = cx.info.me > *to;
-        let session = cx.info.session.clone();
-        let hub = cx.info.hub.clone();
-        cx.effects.push(Effect::OpenPeer { peer: id, session, hub, media });
+        let (session, hub) = (cx.info.session.clone(), cx.info.hub.clone());
+        let owner = PeerOwner { session, participant: to.clone(), hub };
+        let id = cx.effects.open_peer(owner, media);
         let media_state = MediaState::New { since: cx.now };
         let negotiation = Negotiation::new(polite, generation);
         Self {
@@ -268,7 +267,7 @@ impl Peer {
 
     /// Closes the connection.
     pub(super) fn close(self, cx: &mut ParticipantContext<'_>) {
-        cx.effects.push(Effect::ClosePeer(self.id));
+        cx.effects.close_peer(self.id);
     }
 
     /// Why no packets have ever arrived on it.

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::model::{
     ChatText, Enabled, LeaveReason, MediaTime, Member, ParticipantId, ParticipantStatus, PeerEvent,
-    PeerId, PerSource, Role, clean_name, guest_name, guest_number,
+    PerSource, Role, clean_name, guest_name, guest_number,
 };
 
 /// The participants that we are paired with, in the order in which they joined.
@@ -100,14 +100,14 @@ impl Roster {
         }
     }
 
-    /// Handles an event of a peer connection.
+    /// Handles an event of the peer connection to a participant.
     pub(super) fn handle_peer_event(
         &mut self,
-        peer: PeerId,
+        of: &ParticipantId,
         event: PeerEvent,
         cx: &mut ParticipantContext<'_>,
     ) {
-        if let Some(one) = self.members.iter_mut().find(|one| one.has_peer(peer)) {
+        if let Some(one) = self.find(of) {
             one.handle_peer_event(event, cx);
         }
     }
@@ -233,7 +233,7 @@ impl Roster {
 mod tests {
     use super::super::{Effect, HubRef, tests::fixture::*};
     use super::*;
-    use crate::model::{Media, ParticipantState, PeerMedia, PeerState};
+    use crate::model::{Media, ParticipantState, PeerId, PeerMedia, PeerState};
 
     #[test]
     fn after_an_outage_of_the_hub_the_roster_is_reconciled_and_running_media_is_kept() {

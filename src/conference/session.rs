@@ -14,8 +14,8 @@ use super::{
 };
 use crate::model::{
     ChatText, ClientMessage, CloseReason, Enabled, EndReason, ErrorCode, Event, Failure,
-    HubEndpoint, HubUrl, Media, MediaTime, ParticipantId, PeerEvent, PeerId, PerSource, Role,
-    SessionId, SessionKind, SessionLink, SessionState, SessionStatus,
+    HubEndpoint, HubUrl, Media, MediaTime, ParticipantId, PeerEvent, PerSource, Role, SessionId,
+    SessionKind, SessionLink, SessionState, SessionStatus,
 };
 
 /// A session that was requested and not dismissed.
@@ -167,15 +167,15 @@ impl Session {
         }
     }
 
-    /// Handles an event of a peer connection of this session.
+    /// Handles an event of the peer connection to a participant.
     pub(super) fn handle_peer_event(
         &mut self,
-        peer: PeerId,
+        of: &ParticipantId,
         event: PeerEvent,
         cx: &mut CoreContext<'_>,
     ) {
         if let SessionPhase::Joined(membership) = &mut self.phase {
-            membership.handle_peer_event(peer, event, cx);
+            membership.handle_peer_event(of, event, cx);
         }
     }
 
