@@ -316,16 +316,22 @@ async fn whether_a_session_is_open_does_not_show_in_its_page() {
     .await;
 }
 
+/// Two clients at a hub: the opener of a session and its guest, after both have been told so.
+async fn opener_and_guest(hub: &Hub, id: &str) -> (RawClient, RawClient) {
+    let (mut opener, mut guest) = (RawClient::hello(hub).await, RawClient::hello(hub).await);
+    opener.send(&open(id, MESH)).await;
+    opener.recv().await;
+    guest.send(&join(id, false)).await;
+    guest.recv().await;
+    opener.recv().await;
+    (opener, guest)
+}
+
 #[tokio::test]
 async fn a_client_with_a_killed_socket_is_away_and_returns_with_its_token() {
     with_timeout(async {
         let hub = start_hub().await;
-        let (mut opener, mut guest) = (RawClient::hello(&hub).await, RawClient::hello(&hub).await);
-        opener.send(&open("a", MESH)).await;
-        opener.recv().await;
-        guest.send(&join("a", false)).await;
-        guest.recv().await;
-        opener.recv().await;
+        let (mut opener, guest) = opener_and_guest(&hub, "a").await;
         let (id, token) = (guest.participant.clone(), guest.token.clone());
         drop(guest);
         let (session, participant) = (session("a"), id.clone());

@@ -111,14 +111,20 @@ fn one_click_opens_five_sessions_and_the_tiles_of_their_guests_move() {
     wait_for_level(listener, "the tone again", |level| level > -40.0);
 }
 
-#[test]
-fn a_link_pasted_outside_a_text_box_is_joined() {
-    let _turn = take_turn();
-    let (hub, screen) = (Hub::start(), Screen::start());
+/// Opens the conference "town-hall" as Piet, and returns its link.
+fn town_hall(hub: &Hub) -> (Program, String) {
     let sends = ["--camera", PATTERN, "--microphone", "tone:880", "--speaker", "none"];
     let opens = ["open", "--kind", "av-conference", "--id", "town-hall", "--hub", &hub.url];
     let mut opener = Program::start(&[&opens[..], &["--name", "Piet"], &sends].concat());
     let link = opener.event("opened")["link"].as_str().expect("a link").to_owned();
+    (opener, link)
+}
+
+#[test]
+fn a_link_pasted_outside_a_text_box_is_joined() {
+    let _turn = take_turn();
+    let (hub, screen) = (Hub::start(), Screen::start());
+    let (mut opener, link) = town_hall(&hub);
     let mut window = Window::open(&screen, &settings(&hub));
     window.wait("a drawn window", |_| screen.screenshot().bounding_box(ACCENT, 0..300));
     screen.set_clipboard(&link);
@@ -134,10 +140,7 @@ fn a_link_pasted_outside_a_text_box_is_joined() {
 fn a_clipboard_owner_that_hangs_does_not_block_the_window() {
     let _turn = take_turn();
     let (hub, screen) = (Hub::start(), Screen::start());
-    let sends = ["--camera", PATTERN, "--microphone", "tone:880", "--speaker", "none"];
-    let opens = ["open", "--kind", "av-conference", "--id", "town-hall", "--hub", &hub.url];
-    let mut opener = Program::start(&[&opens[..], &["--name", "Piet"], &sends].concat());
-    let link = opener.event("opened")["link"].as_str().expect("a link").to_owned();
+    let (mut opener, link) = town_hall(&hub);
     let mut window = Window::open(&screen, &settings(&hub));
     window.wait("a drawn window", |_| screen.screenshot().bounding_box(ACCENT, 0..300));
     let hung = screen.set_clipboard_and_hang(&link);

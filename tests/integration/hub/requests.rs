@@ -7,8 +7,8 @@ use quintet::{
 };
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
-use super::{RawClient, http_exchange};
-use crate::rig::in_process_hub::{MESH, join, open, start_hub, with_timeout};
+use super::{http_exchange, opener_and_guest};
+use crate::rig::in_process_hub::{start_hub, with_timeout};
 
 /// The fields of a request after which the hub closes the connection.
 const HOST_AND_CLOSE: &str = "Host: localhost\r\nConnection: close";
@@ -160,12 +160,7 @@ async fn a_session_called_signal_has_a_page_too() {
 async fn payloads_and_fields_that_the_hub_does_not_know_are_relayed() {
     with_timeout(async {
         let hub = start_hub().await;
-        let (mut opener, mut guest) = (RawClient::hello(&hub).await, RawClient::hello(&hub).await);
-        opener.send(&open("a", MESH)).await;
-        opener.recv().await;
-        guest.send(&join("a", false)).await;
-        guest.recv().await;
-        opener.recv().await;
+        let (mut opener, mut guest) = opener_and_guest(&hub, "a").await;
         for payload in [
             r#"{"type":"hand-raised","since":0.1,"deep":{"list":[1,null]}}"#,
             r#"{"type":"candidate","generation":1,"candidate":"","usernameFragment":"a b"}"#,

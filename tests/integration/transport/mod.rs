@@ -10,6 +10,7 @@ mod impaired;
 mod media;
 mod negotiation;
 pub(crate) mod pair;
+mod relay;
 mod relayed;
 mod rtp_dump;
 mod unauthenticated;

@@ -2,7 +2,6 @@
 //! media (RFC 7675), and the offered ciphers.
 
 use std::{
-    net::SocketAddr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -12,21 +11,15 @@ use std::{
 
 use quintet::{
     media::{EncodedAudio, Fanout},
-    model::{Direction::SendRecv, PeerCommand, PeerMedia, PeerState, PerSource},
+    model::PeerState,
 };
-use tokio::{
-    net::UdpSocket,
-    time::{Instant, interval, sleep, timeout},
-};
+use tokio::time::{Instant, interval, sleep, timeout};
 
 use super::{
-    early_media::{address, at_port, candidate, is_media, listen},
     frames::audio_packet,
     pair::Endpoint,
+    relay::{AUDIO, RelaySockets, is_media},
 };
-
-const AUDIO: PeerMedia =
-    PeerMedia { sections: PerSource { camera: None, microphone: Some(SendRecv) }, data: false };
 
 /// The time within which both endpoints notice that a path is dead in one direction.
 const NOTICED: Duration = Duration::from_secs(30);
@@ -53,21 +46,9 @@ struct Relay {
 
 impl Call {
     async fn new() -> Self {
-        let (mut a, mut b) = (Endpoint::open("a", AUDIO, None), Endpoint::open("b", AUDIO, None));
-        let offer = a.make_offer(false);
-        let offer = a.description(offer).await;
-        let from_a = candidate(&mut a, |_| true).await;
-        let (ip, _) = address(&from_a);
-        let sockets = [listen(ip).await, listen(ip).await];
-        let ports = sockets.each_ref().map(|one| one.local_addr().expect("it is bound").port());
+        let (sockets, mut a, mut b) = RelaySockets::between_two_endpoints(AUDIO).await;
         let relay = Relay::default();
         tokio::spawn(relay.clone().run(sockets));
-        let answer = b.accept_offer(&offer);
-        let answer = b.description(answer).await;
-        let from_b = candidate(&mut b, |other| other == ip).await;
-        a.accept_answer(&answer);
-        a.connection.command(PeerCommand::AddCandidate(at_port(&from_b, ports[0])));
-        b.connection.command(PeerCommand::AddCandidate(at_port(&from_a, ports[1])));
         a.until_state(PeerState::Connected).await;
         b.until_state(PeerState::Connected).await;
         let fanout = Fanout::<EncodedAudio>::default();
@@ -84,33 +65,21 @@ impl Call {
 }
 
 impl Relay {
-    async fn run(self, sockets: [UdpSocket; 2]) {
-        let ip = sockets[0].local_addr().expect("it is bound").ip();
-        let mut ends: [Option<SocketAddr>; 2] = [None, None];
-        let mut buffers = [[0; 2048]; 2];
+    async fn run(self, mut sockets: RelaySockets) {
         loop {
-            let [first, second] = &mut buffers;
-            let (from, (length, address)) = tokio::select! {
-                read = sockets[0].recv_from(first) => (0, read.expect("it is bound")),
-                read = sockets[1].recv_from(second) => (1, read.expect("it is bound")),
-            };
-            if address.ip() != ip || *ends[from].get_or_insert(address) != address {
-                continue;
-            }
-            let datagram = &buffers[from][..length];
-            if let [22, _, _, _, _, _, _, _, _, _, _, _, _, 1, ..] = datagram {
-                *self.hello.lock().expect("no task panicked") = datagram.to_vec();
+            let (from, datagram) = sockets.recv().await;
+            if let [22, _, _, _, _, _, _, _, _, _, _, _, _, 1, ..] = datagram[..] {
+                *self.hello.lock().expect("no task panicked") = datagram.clone();
             }
             let is_lost = if from == 0 {
-                self.media.fetch_add(is_media(datagram).into(), Ordering::Relaxed);
+                self.media.fetch_add(is_media(&datagram).into(), Ordering::Relaxed);
                 self.is_one_way.load(Ordering::Relaxed)
             } else {
                 // A success response to a binding request (RFC 8489, section 5).
                 self.drops_responses.load(Ordering::Relaxed) && datagram.starts_with(&[1, 1])
             };
-            if let Some(to) = ends[1 - from].filter(|_| !is_lost) {
-                // An error only means that the endpoint has closed its socket.
-                let _ = sockets[1 - from].send_to(datagram, to).await;
+            if !is_lost {
+                sockets.forward(from, &datagram).await;
             }
         }
     }
