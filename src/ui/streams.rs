@@ -280,6 +280,7 @@ fn missing_devices_text(missing: &[DeviceKind]) -> String {
     let without = match missing {
         [DeviceKind::Speaker] => "You can join, but you will hear nothing.",
         [DeviceKind::CAMERA] => "You can join without one.",
+        _ if missing.contains(&DeviceKind::Speaker) => "You can join to watch.",
         _ => "You can join to watch and listen.",
     };
     format!("No {names} found. {without}")
