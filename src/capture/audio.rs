@@ -13,7 +13,7 @@ use super::{
 use crate::{
     devices::{AudioDirection, Device, audio_host, find_audio_device, list_audio_devices},
     media::{AudioBlock, Stop, Worker},
-    model::SourceState,
+    model::DeviceState,
 };
 
 /// An audio source that runs on its own thread until it is dropped.
@@ -45,7 +45,7 @@ impl AudioCapture {
         });
         let worker = worker.inspect_err(|error| {
             let message = format!("no thread is left for the microphone: {error}");
-            notify(SourceState::Failed { message });
+            notify(DeviceState::Failed { message });
         });
         Self { _worker: worker.ok() }
     }

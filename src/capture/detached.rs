@@ -95,7 +95,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{capture::source, model::SourceState};
+    use crate::{capture::source, model::DeviceState};
 
     const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -124,16 +124,16 @@ mod tests {
         })
         .unwrap();
         let state = || states.recv_timeout(TEST_TIMEOUT).unwrap();
-        assert_eq!(state(), SourceState::Opening);
+        assert_eq!(state(), DeviceState::Opening);
         driver_sender.send(1).unwrap();
-        assert_eq!((state(), numbers.recv_timeout(TEST_TIMEOUT)), (SourceState::Running, Ok(1)));
-        let SourceState::Failed { message } = state() else { panic!("it hangs") };
+        assert_eq!((state(), numbers.recv_timeout(TEST_TIMEOUT)), (DeviceState::Running, Ok(1)));
+        let DeviceState::Failed { message } = state() else { panic!("it hangs") };
         assert!(
             message.starts_with("\"/dead/a.wav\" does not answer; check the drive"),
             "{message}"
         );
         driver_sender.send(2).unwrap();
-        assert_eq!((state(), numbers.recv_timeout(TEST_TIMEOUT)), (SourceState::Running, Ok(2)));
+        assert_eq!((state(), numbers.recv_timeout(TEST_TIMEOUT)), (DeviceState::Running, Ok(2)));
         // The source hangs again; dropping the capture returns nevertheless.
         drop(capture);
         assert!(driver_sender.send(3).is_ok(), "the thread still waits for the driver");

@@ -6,12 +6,12 @@ use super::SpecError;
 use crate::{
     files::FileError,
     media::{Stop, now},
-    model::{MediaTime, SourceState},
+    model::{DeviceState, MediaTime},
 };
 
 /// The callback for state changes of a source: opening, running, failed. Called on the source's
 /// thread; it must not block.
-pub type Notify = Arc<dyn Fn(SourceState) + Send + Sync>;
+pub type Notify = Arc<dyn Fn(DeviceState) + Send + Sync>;
 
 /// A source of `T`: video frames (camera, file, pattern) or audio blocks (microphone, file, tone).
 ///
@@ -70,7 +70,7 @@ pub(super) fn run<T, S: Source<T>>(
     mut deliver: impl FnMut(T),
 ) {
     let mut notifier = StateNotifier { notify, last_state: None };
-    notifier.report(SourceState::Opening);
+    notifier.report(DeviceState::Opening);
     while !stop.is_set() {
         let ended =
             open().and_then(|mut source| pump(stop, &mut notifier, &mut source, &mut deliver));
@@ -78,7 +78,7 @@ pub(super) fn run<T, S: Source<T>>(
         if stop.is_set() {
             return;
         }
-        notifier.report(SourceState::Failed { message: error.to_string() });
+        notifier.report(DeviceState::Failed { message: error.to_string() });
         let retry_at = now() + RETRY_DELAY;
         while !stop.is_set() && now() < retry_at {
             thread::sleep(POLL_INTERVAL);
@@ -100,12 +100,12 @@ fn pump<T>(
         }
         match next {
             Next::Ready(item) => {
-                notifier.report(SourceState::Running);
+                notifier.report(DeviceState::Running);
                 deliver(item);
             }
             Next::NotYet => {}
             Next::Stalled(error) => {
-                notifier.report(SourceState::Failed { message: error.to_string() });
+                notifier.report(DeviceState::Failed { message: error.to_string() });
             }
         }
     }
@@ -114,15 +114,15 @@ fn pump<T>(
 /// Reports a state only if it differs from the last one.
 struct StateNotifier<'a> {
     notify: &'a Notify,
-    last_state: Option<SourceState>,
+    last_state: Option<DeviceState>,
 }
 
 impl StateNotifier<'_> {
-    fn report(&mut self, state: SourceState) {
+    fn report(&mut self, state: DeviceState) {
         if self.last_state.as_ref() != Some(&state) {
             match &state {
-                SourceState::Failed { message } => tracing::warn!(message, "source failed"),
-                SourceState::Idle | SourceState::Opening | SourceState::Running => {}
+                DeviceState::Failed { message } => tracing::warn!(message, "source failed"),
+                DeviceState::Idle | DeviceState::Opening | DeviceState::Running => {}
             }
             (self.notify)(state.clone());
             self.last_state = Some(state);
@@ -259,10 +259,10 @@ mod tests {
             .unwrap()
             .iter()
             .map(|state| match state {
-                SourceState::Idle => "idle".to_owned(),
-                SourceState::Opening => "opening".to_owned(),
-                SourceState::Running => "running".to_owned(),
-                SourceState::Failed { message } => message[..8].to_owned(),
+                DeviceState::Idle => "idle".to_owned(),
+                DeviceState::Opening => "opening".to_owned(),
+                DeviceState::Running => "running".to_owned(),
+                DeviceState::Failed { message } => message[..8].to_owned(),
             })
             .collect();
         assert_eq!(states, ["opening", "running", "0 pictur", "running", "a source"]);

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     devices::Device,
     media::{Stop, Tee, VideoFrame, Worker},
-    model::SourceState,
+    model::DeviceState,
 };
 
 /// A video source that runs on its own thread until it is dropped.
@@ -42,7 +42,7 @@ impl VideoCapture {
         });
         let worker = worker.inspect_err(|error| {
             let message = format!("no thread is left for the camera: {error}");
-            notify(SourceState::Failed { message });
+            notify(DeviceState::Failed { message });
         });
         Self { _worker: worker.ok() }
     }

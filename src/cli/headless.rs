@@ -27,8 +27,8 @@ use crate::{
     devices::{DEFAULT_SUFFIX, Device},
     engine::{Engine, EngineOptions, Handle, fresh_session_id},
     model::{
-        ChatText, Command, ConnectionFault, DeviceKind, EndReason, Event, Failure, FailureCode,
-        Media, ParticipantState, Role, SessionId, SessionKind, Snapshot, SourceState, Stats,
+        ChatText, Command, ConnectionFault, DeviceKind, DeviceState, EndReason, Event, Failure,
+        FailureCode, Media, ParticipantState, Role, SessionId, SessionKind, Snapshot, Stats,
         TextError,
     },
     playback,
@@ -396,9 +396,9 @@ impl HeadlessRun {
     fn check_devices(&mut self, end: &Snapshot) {
         for (kind, state) in end.devices.iter() {
             let is_bad = match state {
-                SourceState::Failed { .. } => true,
-                SourceState::Running => false,
-                SourceState::Idle | SourceState::Opening => self.missing_devices.contains(&kind),
+                DeviceState::Failed { .. } => true,
+                DeviceState::Running => false,
+                DeviceState::Idle | DeviceState::Opening => self.missing_devices.contains(&kind),
             };
             if is_bad {
                 self.raise_exit_code(ExitReason::Device);

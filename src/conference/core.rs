@@ -17,8 +17,8 @@ use super::{
     session::Session,
 };
 use crate::model::{
-    ChatText, Command, DeviceKind, Enabled, ErrorCode, HubUrl, JoinTarget, MediaTime, OpenRequest,
-    ParticipantId, PeerEvent, PeerId, PerDevice, PerSource, SessionId, Snapshot, SourceState,
+    ChatText, Command, DeviceKind, DeviceState, Enabled, ErrorCode, HubUrl, JoinTarget, MediaTime,
+    OpenRequest, ParticipantId, PeerEvent, PeerId, PerDevice, PerSource, SessionId, Snapshot,
 };
 
 use departure::PendingDeparture;
@@ -38,7 +38,7 @@ pub struct Conference {
     available: PerSource<bool>,
     /// The sources that have not failed.
     working: PerSource<bool>,
-    devices: PerDevice<SourceState>,
+    devices: PerDevice<DeviceState>,
     departure: Option<PendingDeparture>,
     effects: EffectQueue,
     /// The time of the last call.
@@ -107,7 +107,7 @@ impl Conference {
     /// The current state.
     pub fn snapshot(&self) -> Snapshot {
         let sources = &self.devices.sources;
-        let runs = PerSource::from_fn(|source| sources[source] == SourceState::Running);
+        let runs = PerSource::from_fn(|source| sources[source] == DeviceState::Running);
         let shown = self.sessions.iter().filter(|one| !one.is_departing);
         Snapshot {
             hubs: self.hubs.statuses(),
@@ -315,18 +315,18 @@ impl Conference {
         }
     }
 
-    fn handle_device_state(&mut self, kind: DeviceKind, state: SourceState) {
+    fn handle_device_state(&mut self, kind: DeviceKind, state: DeviceState) {
         let device = &mut self.devices[kind];
-        if let SourceState::Failed { message } = &state
+        if let DeviceState::Failed { message } = &state
             && *device != state
         {
             self.effects.announce_failure(failures::device(kind, message));
         }
         // A device that is opened again may fail again.
         if let DeviceKind::Source(source) = kind
-            && state != SourceState::Opening
+            && state != DeviceState::Opening
         {
-            self.working[source] = !matches!(state, SourceState::Failed { .. });
+            self.working[source] = !matches!(state, DeviceState::Failed { .. });
         }
         *device = state;
     }
@@ -389,7 +389,7 @@ mod tests {
 
     #[test]
     fn a_failed_source_is_reported_once_and_shown() {
-        let failed = SourceState::Failed { message: "camera \"HD\" was unplugged".into() };
+        let failed = DeviceState::Failed { message: "camera \"HD\" was unplugged".into() };
         let mut fixture = Fixture::new();
         fixture.handle(Input::Device(DeviceKind::CAMERA, failed.clone()));
         assert_eq!(fixture.failures()[0].code, FailureCode::Device(DeviceKind::CAMERA));
@@ -398,10 +398,10 @@ mod tests {
             (fixture.effects.len(), fixture.core.snapshot().devices.sources.camera),
             (0, failed)
         );
-        fixture.handle(Input::Device(DeviceKind::CAMERA, SourceState::Running));
+        fixture.handle(Input::Device(DeviceKind::CAMERA, DeviceState::Running));
         assert_eq!(
             (fixture.effects.len(), fixture.core.snapshot().devices.sources.camera),
-            (0, SourceState::Running)
+            (0, DeviceState::Running)
         );
     }
 

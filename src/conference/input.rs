@@ -2,8 +2,8 @@
 
 use super::hub_news::HubNews;
 use crate::model::{
-    Command, DeviceKind, HubEndpoint, HubUrl, ParticipantId, PeerEvent, PeerId, PerSource,
-    SourceState,
+    Command, DeviceKind, DeviceState, HubEndpoint, HubUrl, ParticipantId, PeerEvent, PeerId,
+    PerSource,
 };
 
 /// An input of the core.
@@ -16,7 +16,7 @@ pub enum Input {
     /// An event of a peer connection.
     Peer(PeerId, PeerEvent),
     /// The state of a source or of the speaker changed.
-    Device(DeviceKind, SourceState),
+    Device(DeviceKind, DeviceState),
     /// Which sources exist. Replaces the previous report; until the first report, all exist.
     SourcesAvailable(PerSource<bool>),
     /// Which local sources are displayed here (the video, the level), independent of the peer connections. Replaces the

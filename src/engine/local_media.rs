@@ -17,7 +17,7 @@ use crate::{
         AudioBlock, EncodedAudio, EncodedVideo, Fanout, MAX_LAG, Meter, Slot, Subscription, Tee,
         VideoFrame, VideoRef, VideoSinks,
     },
-    model::{Bitrate, Counts, DeviceKind, Layer, PerSource, SourceState},
+    model::{Bitrate, Counts, DeviceKind, DeviceState, Layer, PerSource},
 };
 
 /// Opus packets by which a peer connection may lag: half a second, which a jitter buffer no longer
@@ -149,7 +149,7 @@ impl LocalMedia {
     fn update_camera(&mut self) {
         if !self.demand.camera || self.camera_spec == SourceSpec::None {
             (self.camera, self.video_encoder) = (None, None);
-            return self.report_state(DeviceKind::CAMERA, SourceState::Idle);
+            return self.report_state(DeviceKind::CAMERA, DeviceState::Idle);
         }
         if self.video_encoder.is_none() {
             self.video_encoder = self.start_video_encoder();
@@ -165,7 +165,7 @@ impl LocalMedia {
         let events = self.events.clone();
         let fail = move |error: &dyn std::fmt::Display| {
             let message = format!("the video cannot be encoded: {error}");
-            report_source_state(&events, DeviceKind::CAMERA, SourceState::Failed { message });
+            report_device_state(&events, DeviceKind::CAMERA, DeviceState::Failed { message });
         };
         let (failed, out) = (fail.clone(), self.video.clone());
         let settings = encoder_settings(&self.camera_spec, self.video_bitrate);
@@ -179,7 +179,7 @@ impl LocalMedia {
     fn update_microphone(&mut self) {
         if !self.demand.microphone || self.microphone_spec == SourceSpec::None {
             self.microphone = None;
-            return self.report_state(DeviceKind::MICROPHONE, SourceState::Idle);
+            return self.report_state(DeviceKind::MICROPHONE, DeviceState::Idle);
         }
         if self.microphone.is_none()
             && let Some(mut encoder) = self.take_audio_encoder()
@@ -207,7 +207,7 @@ impl LocalMedia {
             }
             Err(error) => {
                 let message = format!("the audio cannot be encoded: {error}");
-                self.report_state(DeviceKind::MICROPHONE, SourceState::Failed { message });
+                self.report_state(DeviceKind::MICROPHONE, DeviceState::Failed { message });
                 None
             }
         }
@@ -219,18 +219,18 @@ impl LocalMedia {
         &self,
         kind: DeviceKind,
         counter: fn(&StartCounters) -> &AtomicU32,
-    ) -> Arc<dyn Fn(SourceState) + Send + Sync> {
+    ) -> Arc<dyn Fn(DeviceState) + Send + Sync> {
         let (events, counters) = (self.events.clone(), Arc::clone(&self.counters));
         Arc::new(move |state| {
-            if state == SourceState::Running {
+            if state == DeviceState::Running {
                 counter(&counters).fetch_add(1, Ordering::Relaxed);
             }
-            report_source_state(&events, kind, state);
+            report_device_state(&events, kind, state);
         })
     }
 
-    fn report_state(&self, kind: DeviceKind, state: SourceState) {
-        report_source_state(&self.events, kind, state);
+    fn report_state(&self, kind: DeviceKind, state: DeviceState) {
+        report_device_state(&self.events, kind, state);
     }
 }
 
@@ -278,10 +278,10 @@ fn encoder_settings(camera: &SourceSpec, target: Option<Bitrate>) -> VideoSettin
 }
 
 /// Passes the state of a source on to the core. States are rare, so a full queue is a bug.
-pub(super) fn report_source_state(
+pub(super) fn report_device_state(
     events: &mpsc::Sender<EngineEvent>,
     kind: DeviceKind,
-    state: SourceState,
+    state: DeviceState,
 ) {
     if events.try_send(EngineEvent::Core(Input::Device(kind, state))).is_err() {
         tracing::error!(?kind, "the engine's queue is full or closed, a device's state is lost");

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::{Decode, EngineOptions, event_loop::EngineEvent, local_media::report_source_state};
+use super::{Decode, EngineOptions, event_loop::EngineEvent, local_media::report_device_state};
 use crate::{
     conference::HubRef,
     media::{Codec, IncomingTrack, VideoRef, VideoSinks},
@@ -105,10 +105,10 @@ impl RemoteMedia {
                     received.audio = None;
                 }
                 self.closing = Some(open.close());
-                report_source_state(
+                report_device_state(
                     &self.events,
                     DeviceKind::Speaker,
-                    crate::model::SourceState::Idle,
+                    crate::model::DeviceState::Idle,
                 );
             }
             (true, open @ Some(_)) => self.speaker = open,
@@ -238,7 +238,7 @@ impl RemoteMedia {
 
     fn open_speaker(&mut self) -> Speaker {
         let events = self.events.clone();
-        let notify = move |state| report_source_state(&events, DeviceKind::Speaker, state);
+        let notify = move |state| report_device_state(&events, DeviceKind::Speaker, state);
         Speaker::open(&self.speaker_spec, self.closing.take(), Arc::new(notify))
     }
 

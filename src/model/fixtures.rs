@@ -1,9 +1,9 @@
 //! Snapshot fixtures for tests.
 
 use super::{
-    DeviceKind, Enabled, MediaTime, ParticipantId, ParticipantState, ParticipantStatus, PeerId,
-    PerSource, Role, SessionId, SessionKind, SessionLink, SessionState, SessionStatus, Snapshot,
-    SourceState,
+    DeviceKind, DeviceState, Enabled, MediaTime, ParticipantId, ParticipantState,
+    ParticipantStatus, PeerId, PerSource, Role, SessionId, SessionKind, SessionLink, SessionState,
+    SessionStatus, Snapshot,
 };
 
 /// A session id; panics if `text` is not one.
@@ -47,11 +47,11 @@ pub(crate) fn session_status(
 
 /// A snapshot with these sessions and a running camera.
 pub(crate) fn snapshot_of(sessions: Vec<SessionStatus>) -> Snapshot {
-    Snapshot { sessions, ..snapshot_with(DeviceKind::CAMERA, SourceState::Running) }
+    Snapshot { sessions, ..snapshot_with(DeviceKind::CAMERA, DeviceState::Running) }
 }
 
 /// A snapshot without sessions, with a device in this state.
-pub(crate) fn snapshot_with(device: DeviceKind, state: SourceState) -> Snapshot {
+pub(crate) fn snapshot_with(device: DeviceKind, state: DeviceState) -> Snapshot {
     let mut snapshot = Snapshot::default();
     snapshot.devices[device] = state;
     snapshot

@@ -41,8 +41,8 @@ pub use signal::{
     Payload, Presence, RemovedMember, SignalPayload,
 };
 pub use snapshot::{
-    DepartureStatus, Enabled, HubState, HubStatus, ParticipantState, ParticipantStatus,
-    RemovedParticipant, SessionState, SessionStatus, Snapshot, SourceState,
+    DepartureStatus, DeviceState, Enabled, HubState, HubStatus, ParticipantState,
+    ParticipantStatus, RemovedParticipant, SessionState, SessionStatus, Snapshot,
 };
 pub use source::{DeviceKind, PerDevice, PerSource, Source};
 pub use stats::{AudioStats, Counts, Latency, ParticipantStats, SessionStats, Stats, VideoStats};

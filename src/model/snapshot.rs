@@ -19,7 +19,7 @@ pub struct Snapshot {
     /// The global mute switches.
     pub enabled: Enabled,
     /// The states of the local sources and of the speaker.
-    pub devices: PerDevice<SourceState>,
+    pub devices: PerDevice<DeviceState>,
 }
 
 impl Snapshot {
@@ -253,7 +253,7 @@ impl ParticipantState {
 
 /// The state of a source or of the speaker.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub enum SourceState {
+pub enum DeviceState {
     /// Not in use.
     #[default]
     Idle,

@@ -24,7 +24,7 @@ use crate::{
     audio::Resampler,
     devices::{AudioDirection, DeviceRef, audio_host, find_audio_device},
     media::{AUDIO_RATE, BLOCK_SAMPLES, Stop, Worker, now},
-    model::{MediaTime, SourceState},
+    model::{DeviceState, MediaTime},
 };
 
 /// A speaker device that is reopened after failures.
@@ -135,7 +135,7 @@ impl DeviceOutput {
     }
 
     /// Opens the device when it is due and handles the events of its thread. Returns the state.
-    pub(super) fn poll(&mut self, now: MediaTime) -> SourceState {
+    pub(super) fn poll(&mut self, now: MediaTime) -> DeviceState {
         let closed = State::Closed { retry_at: now + RETRY_INTERVAL, message: None };
         self.state = match std::mem::replace(&mut self.state, closed) {
             State::Closed { retry_at, message } if now < retry_at => {
@@ -165,15 +165,15 @@ impl DeviceOutput {
         self.source_state()
     }
 
-    fn source_state(&self) -> SourceState {
+    fn source_state(&self) -> DeviceState {
         match &self.state {
-            State::Running { .. } => SourceState::Running,
+            State::Running { .. } => DeviceState::Running,
             State::Closed { message: None, .. } | State::Opening { message: None, .. } => {
-                SourceState::Opening
+                DeviceState::Opening
             }
             State::Closed { message: Some(message), .. }
             | State::Opening { message: Some(message), .. } => {
-                SourceState::Failed { message: message.clone() }
+                DeviceState::Failed { message: message.clone() }
             }
         }
     }

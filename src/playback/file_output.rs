@@ -18,7 +18,7 @@ use super::{
 use crate::{
     files::FileError,
     media::{BLOCK_SAMPLES, Worker, now},
-    model::{MediaTime, SourceState},
+    model::{DeviceState, MediaTime},
 };
 
 /// A block that is queued for writing.
@@ -86,7 +86,7 @@ impl FileOutput {
     }
 
     /// Opens the file when it is due and handles the events of its thread. Returns the state.
-    pub(super) fn poll(&mut self, now: MediaTime) -> SourceState {
+    pub(super) fn poll(&mut self, now: MediaTime) -> DeviceState {
         let closed = State::Closed { retry_at: now + RETRY_INTERVAL, message: None };
         self.state = match std::mem::replace(&mut self.state, closed) {
             State::Closed { retry_at, message } if now >= retry_at => self.open(message, now),
@@ -105,13 +105,13 @@ impl FileOutput {
         self.source_state(now)
     }
 
-    fn source_state(&mut self, now: MediaTime) -> SourceState {
+    fn source_state(&mut self, now: MediaTime) -> DeviceState {
         let message = match &mut self.state {
             State::Open { writer, is_running, message } => {
                 if writer.is_hung(*is_running, now) {
                     Some(FileError::NotResponding { path: self.path.clone() }.to_string())
                 } else if *is_running {
-                    return SourceState::Running;
+                    return DeviceState::Running;
                 } else {
                     message.clone()
                 }
@@ -119,7 +119,7 @@ impl FileOutput {
             State::Closed { message, .. } => message.clone(),
             State::Full(message) => Some(message.clone()),
         };
-        message.map_or(SourceState::Opening, |message| SourceState::Failed { message })
+        message.map_or(DeviceState::Opening, |message| DeviceState::Failed { message })
     }
 
     fn open(&self, message: Option<String>, now: MediaTime) -> State {
@@ -244,11 +244,11 @@ mod tests {
     }
 
     /// Polls the output with this time until its state is not `Opening`.
-    fn settled_state(output: &mut FileOutput, now: MediaTime) -> SourceState {
+    fn settled_state(output: &mut FileOutput, now: MediaTime) -> DeviceState {
         let started = crate::media::now();
         loop {
             let state = output.poll(now);
-            if state != SourceState::Opening {
+            if state != DeviceState::Opening {
                 return state;
             }
             assert!(crate::media::now().since(started) < Duration::from_secs(60), "still opening");
@@ -261,17 +261,17 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("quintet-output-{}", std::process::id()));
         let path = folder.join("a.wav");
         let mut output = FileOutput::new(path.clone());
-        let SourceState::Failed { message } = settled_state(&mut output, at(1)) else {
+        let DeviceState::Failed { message } = settled_state(&mut output, at(1)) else {
             panic!("the folder does not exist")
         };
         assert!(message.contains("a.wav") && message.contains("another file"), "{message}");
         output.play(&[0.5; BLOCK_SAMPLES]);
         fs::create_dir_all(&folder).unwrap();
         assert!(
-            matches!(output.poll(at(2000)), SourceState::Failed { .. }),
+            matches!(output.poll(at(2000)), DeviceState::Failed { .. }),
             "before the retry interval has passed"
         );
-        while output.poll(at(2001)) != SourceState::Running {
+        while output.poll(at(2001)) != DeviceState::Running {
             thread::yield_now();
         }
         output.play(&[0.5; BLOCK_SAMPLES]);
@@ -283,7 +283,7 @@ mod tests {
         let mut output = FileOutput::new(path.clone());
         output.poll(at(3000));
         output.play(&[0.5; BLOCK_SAMPLES]);
-        assert_eq!(settled_state(&mut output, at(3000)), SourceState::Running);
+        assert_eq!(settled_state(&mut output, at(3000)), DeviceState::Running);
         output.play(&[0.5; BLOCK_SAMPLES]);
         drop(output);
         assert_eq!(hound::WavReader::open(&path).unwrap().len(), 1440);
@@ -318,11 +318,11 @@ mod tests {
         let (writer, release) = hanging_writer(at(0));
         let mut output = FileOutput::new("/dead/a.wav".into());
         output.state = State::Open { writer, is_running: false, message: None };
-        assert_eq!(output.poll(at(2999)), SourceState::Opening);
+        assert_eq!(output.poll(at(2999)), DeviceState::Opening);
         for _ in 0..MAX_QUEUED_BLOCKS + 10 {
             output.play(&[0.5; BLOCK_SAMPLES]);
         }
-        let SourceState::Failed { message } = output.poll(at(3001)) else {
+        let DeviceState::Failed { message } = output.poll(at(3001)) else {
             panic!("the file hangs")
         };
         assert!(message.starts_with("\"/dead/a.wav\" does not answer"), "{message}");

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     audio::{Fade, LevelWindow, Mixer},
     media::{AudioPacket, BLOCK_SAMPLES, Meter, Slot, Stop, Subscription, now},
-    model::{MediaTime, SourceState},
+    model::{DeviceState, MediaTime},
 };
 
 /// Mixes one block of each remote audio stream every 10 ms and plays the sum.
@@ -31,8 +31,8 @@ pub(super) struct MixerThread {
     output: Output,
     /// The output to switch to, if any.
     next_output: Arc<Slot<SpeakerSpec>>,
-    notify: Arc<dyn Fn(SourceState) + Send + Sync>,
-    reported_state: SourceState,
+    notify: Arc<dyn Fn(DeviceState) + Send + Sync>,
+    reported_state: DeviceState,
     /// When the next block is due by the clock.
     next_block: MediaTime,
     /// When the output last demanded a block.
@@ -91,7 +91,7 @@ impl MixerThread {
     pub(super) fn new(
         (output, next_output): (Output, Arc<Slot<SpeakerSpec>>),
         new_voices: Receiver<MixedVoice>,
-        notify: Arc<dyn Fn(SourceState) + Send + Sync>,
+        notify: Arc<dyn Fn(DeviceState) + Send + Sync>,
     ) -> Self {
         Self {
             new_voices,
@@ -100,7 +100,7 @@ impl MixerThread {
             output,
             next_output,
             notify,
-            reported_state: SourceState::Idle,
+            reported_state: DeviceState::Idle,
             next_block: now(),
             last_demand: now(),
         }
@@ -126,14 +126,14 @@ impl MixerThread {
             // only one user.
             self.output = Output::Silent;
             self.output = Output::new(&spec);
-            self.report_state(SourceState::Opening);
+            self.report_state(DeviceState::Opening);
             self.last_demand = now();
         }
     }
 
     /// Reports the state of the output if it has changed. After a failure, retries are not reported
     /// until one succeeds or fails for another reason.
-    fn report_state(&mut self, state: SourceState) {
+    fn report_state(&mut self, state: DeviceState) {
         if state != self.reported_state {
             self.reported_state = state.clone();
             (self.notify)(state);

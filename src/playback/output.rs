@@ -6,7 +6,7 @@ use super::{SpeakerSpec, device_output::DeviceOutput, file_output::FileOutput};
 use crate::{
     files::Recording,
     media::BLOCK_SAMPLES,
-    model::{MediaTime, SourceState},
+    model::{DeviceState, MediaTime},
 };
 
 /// The interval between attempts after a failure: short enough for a headset that is plugged in
@@ -59,9 +59,9 @@ impl Output {
     }
 
     /// Opens the output if that is due at `now`. Returns the state.
-    pub(super) fn poll(&mut self, now: MediaTime) -> SourceState {
+    pub(super) fn poll(&mut self, now: MediaTime) -> DeviceState {
         match self {
-            Self::Silent => SourceState::Running,
+            Self::Silent => DeviceState::Running,
             Self::File(file) => file.poll(now),
             Self::Device(device) => device.poll(now),
         }

@@ -23,7 +23,7 @@ use crate::{
     audio::{Fade, LevelWindow},
     devices::{AudioDirection, Device, list_audio_devices},
     media::{Meter, Slot, Worker},
-    model::{AudioStats, SourceState},
+    model::{AudioStats, DeviceState},
 };
 
 /// Plays all remote audio streams of this process. Dropping it stops playing and waits until the
@@ -60,7 +60,7 @@ impl Speaker {
     pub fn open(
         spec: &SpeakerSpec,
         before: Option<ClosingSpeaker>,
-        notify: Arc<dyn Fn(SourceState) + Send + Sync>,
+        notify: Arc<dyn Fn(DeviceState) + Send + Sync>,
     ) -> Self {
         let (new_voices, arriving) = sync_channel(MAX_NEW_VOICES);
         let (end, ended) = channel::<()>();
@@ -76,7 +76,7 @@ impl Speaker {
         });
         let mixing = mixing.map_err(|error| {
             let message = format!("no thread is left to play sound: {error}; end other programs");
-            notify(SourceState::Failed { message });
+            notify(DeviceState::Failed { message });
         });
         Self { new_voices, next_output, mixing: mixing.ok(), ended }
     }
@@ -210,7 +210,7 @@ mod tests {
 
     struct Fixture {
         speaker: Speaker,
-        states: Receiver<SourceState>,
+        states: Receiver<DeviceState>,
         runtime: Runtime,
     }
 
@@ -224,10 +224,10 @@ mod tests {
 
     impl Fixture {
         /// The first state after `Opening`.
-        fn settled_state(&self) -> SourceState {
+        fn settled_state(&self) -> DeviceState {
             loop {
                 let state = self.states.recv_timeout(TIMEOUT).expect("the speaker opens or fails");
-                if state != SourceState::Opening {
+                if state != DeviceState::Opening {
                     return state;
                 }
             }
@@ -302,7 +302,7 @@ mod tests {
         let path = WavPath::new("tone");
         let fixture = fixture(&SpeakerSpec::File(path.0.clone()));
         let voice = fixture.play_tone(440.0, |_| ());
-        assert_eq!(fixture.settled_state(), SourceState::Running);
+        assert_eq!(fixture.settled_state(), DeviceState::Running);
         let stats = voice.stats();
         assert!((stats.tone_hz.unwrap() - 440.0).abs() < 2.0, "{stats:?}");
         assert!((stats.level_dbfs - -15.05).abs() < 1.0, "{stats:?}");
@@ -347,9 +347,9 @@ mod tests {
             assert!((voice.stats().tone_hz.unwrap() - 300.0).abs() < 2.0, "{spec}");
             let state = fixture.settled_state();
             match spec {
-                SpeakerSpec::None => assert_eq!(state, SourceState::Running),
+                SpeakerSpec::None => assert_eq!(state, DeviceState::Running),
                 SpeakerSpec::Default | SpeakerSpec::File(_) | SpeakerSpec::Device(_) => {
-                    let SourceState::Failed { message } = state else { panic!("{state:?}") };
+                    let DeviceState::Failed { message } = state else { panic!("{state:?}") };
                     assert!(message.contains("\"/nowhere/a.wav\""), "{message}");
                 }
             }

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     engine::VideoRef,
-    model::{Command, DeviceKind, MuteSwitch, Snapshot, SourceState},
+    model::{Command, DeviceKind, DeviceState, MuteSwitch, Snapshot},
 };
 
 /// Height of the bar, in points.
@@ -195,22 +195,22 @@ fn live_view(
     }
     let text = match state {
         _ if view.settings.device(device).is_spec("none") => format!("No {} chosen", device.name()),
-        SourceState::Failed { message } => labels::sentence(message),
-        SourceState::Opening => labels::starting(&devices::display_name(device, view.settings)),
-        SourceState::Running => match device {
+        DeviceState::Failed { message } => labels::sentence(message),
+        DeviceState::Opening => labels::starting(&devices::display_name(device, view.settings)),
+        DeviceState::Running => match device {
             DeviceKind::MICROPHONE => "Your level".to_owned(),
             DeviceKind::CAMERA => "What your camera sees".to_owned(),
             DeviceKind::Speaker => "In use".to_owned(),
         },
-        SourceState::Idle => "Not in use".to_owned(),
+        DeviceState::Idle => "Not in use".to_owned(),
     };
     let palette = Palette::of(ui);
-    let is_bad = matches!(state, SourceState::Failed { .. });
+    let is_bad = matches!(state, DeviceState::Failed { .. });
     let colour = if is_bad { palette.warn } else { palette.muted };
     // Menus justify their content, which would stretch the spaces between words.
     let text = Label::new(RichText::new(text).font(SMALL).color(colour)).wrap();
     ui.with_layout(Layout::top_down(Align::Min), |ui| ui.add(text));
-    let stop = *state == SourceState::Opening
+    let stop = *state == DeviceState::Opening
         && ui
             .button("Cancel")
             .on_hover_text(format!("Go on without a {}", device.name()))

@@ -23,8 +23,8 @@ use super::{
 use crate::{
     engine::VideoRef,
     model::{
-        DeviceKind, Media, MediaTime, ParticipantState, PerDevice, Role, SessionKind, SessionState,
-        SessionStatus, Snapshot, SourceState,
+        DeviceKind, DeviceState, Media, MediaTime, ParticipantState, PerDevice, Role, SessionKind,
+        SessionState, SessionStatus, Snapshot,
     },
 };
 
@@ -63,7 +63,7 @@ impl StreamPanels {
             let (rect, _) =
                 ui.allocate_exact_size(Vec2::new(width, width / ASPECT), egui::Sense::hover());
             let camera_failed =
-                matches!(snapshot.devices.sources.camera, SourceState::Failed { .. });
+                matches!(snapshot.devices.sources.camera, DeviceState::Failed { .. });
             let note = own_tile_note(view);
             self.mark_visible(ui, rect, VideoRef::Local);
             let tile = Tile {
@@ -213,7 +213,7 @@ impl StreamPanels {
     fn device_problems(&mut self, ui: &mut Ui, view: ViewState<'_>) -> Option<Action> {
         let mut action = None;
         let is_missing = |device: &DeviceKind| {
-            view.snapshot.devices[*device] == SourceState::Idle
+            view.snapshot.devices[*device] == DeviceState::Idle
                 && view.missing_devices[*device]
                 && view.settings.device(*device).is_spec("default")
         };
@@ -224,7 +224,7 @@ impl StreamPanels {
         for device in DEVICES {
             let state = &view.snapshot.devices[device];
             let is_slow = self.is_slow(ui, device, state);
-            if let SourceState::Failed { message } = state {
+            if let DeviceState::Failed { message } = state {
                 warning(ui, &labels::sentence(message));
                 action = action.or(without_device_button(ui, device));
             } else if is_slow {
@@ -242,9 +242,9 @@ impl StreamPanels {
     }
 
     /// Whether a device takes so long to open that the user should be told.
-    fn is_slow(&mut self, ui: &Ui, device: DeviceKind, state: &SourceState) -> bool {
+    fn is_slow(&mut self, ui: &Ui, device: DeviceKind, state: &DeviceState) -> bool {
         let since = &mut self.opening_since[device];
-        if *state != SourceState::Opening {
+        if *state != DeviceState::Opening {
             *since = None;
             return false;
         }
@@ -320,14 +320,14 @@ fn own_tile_note(view: ViewState<'_>) -> Option<String> {
     let note = match &view.snapshot.devices.sources.camera {
         _ if !view.snapshot.enabled.sources.camera => "Camera off",
         _ if view.settings.camera.is_spec("none") => "No camera chosen",
-        SourceState::Idle | SourceState::Opening => {
+        DeviceState::Idle | DeviceState::Opening => {
             return Some(labels::starting(&devices::display_name(
                 DeviceKind::CAMERA,
                 view.settings,
             )));
         }
-        SourceState::Failed { .. } => "No camera",
-        SourceState::Running => return None,
+        DeviceState::Failed { .. } => "No camera",
+        DeviceState::Running => return None,
     };
     Some(note.to_owned())
 }
@@ -351,7 +351,7 @@ fn sending_status(snapshot: &Snapshot) -> Option<String> {
     let taking = sending().filter(|session| session.sending.any()).count();
     let has_participants = sending().any(|session| labels::present_count(session) > 0);
     let text = match (sending().count(), taking) {
-        (0, _) if snapshot.devices.sources.camera != SourceState::Running => return None,
+        (0, _) if snapshot.devices.sources.camera != DeviceState::Running => return None,
         (0, _) => "Only you see this".to_owned(),
         (_, 0) if has_participants => "Not sending".to_owned(),
         (_, 0) => "Ready, nobody is here yet".to_owned(),

@@ -11,7 +11,7 @@ use crate::rig::{Process, TempFolder};
 use quintet::{
     capture::{Notify, SourceSpec, VideoCapture, cameras},
     media::{Tee, VideoFrame, now},
-    model::{MediaTime, SourceState},
+    model::{DeviceState, MediaTime},
 };
 
 /// The report of the child process, parsed from its output.
@@ -99,10 +99,10 @@ fn child() {
     println!("stop_ms {}", stopping.elapsed().as_millis());
     for state in states.lock().unwrap().iter() {
         match state {
-            SourceState::Idle => println!("state idle"),
-            SourceState::Opening => println!("state opening"),
-            SourceState::Running => println!("state running"),
-            SourceState::Failed { message } => println!("state failed: {message}"),
+            DeviceState::Idle => println!("state idle"),
+            DeviceState::Opening => println!("state opening"),
+            DeviceState::Running => println!("state running"),
+            DeviceState::Failed { message } => println!("state failed: {message}"),
         }
     }
     println!("oldest_ms {oldest}");

@@ -16,7 +16,7 @@ use crate::rig::{
 };
 use quintet::{
     engine::{Decode, EngineOptions, SourceSpec, SpeakerSpec, VideoRef},
-    model::{Command, MuteSwitch, PerSource, Size, SourceState},
+    model::{Command, DeviceState, MuteSwitch, PerSource, Size},
 };
 
 const CONFERENCE: &str = "av-conference";
@@ -92,7 +92,7 @@ async fn a_muted_microphone_is_closed_and_reopens_on_the_same_connection() {
     let peer = ben.participant("audio-conference", "Olga").unwrap().peer.unwrap();
     olga.set_enabled(None, MuteSwitch::MICROPHONE, false);
     wait_until("a closed microphone", || {
-        olga.handle.snapshot().devices.sources.microphone == SourceState::Idle
+        olga.handle.snapshot().devices.sources.microphone == DeviceState::Idle
     })
     .await;
     assert_eq!(olga.handle.level(VideoRef::Local), -120.0);
@@ -287,7 +287,7 @@ async fn own_video_and_level_are_available_before_guests_join() {
     let tap = olga.handle.tap_frames(VideoRef::Local, Arc::new(wake)).unwrap();
     wait_until("ten frames", || count.load(Ordering::Relaxed) > 10).await;
     assert_eq!(tap.take().unwrap().size, Size::new(320, 180));
-    assert_eq!(olga.handle.snapshot().devices.sources.microphone, SourceState::Idle);
+    assert_eq!(olga.handle.snapshot().devices.sources.microphone, DeviceState::Idle);
     let level = olga.handle.microphone_level();
     wait_until("the own level", || (level.dbfs() - -20.0).abs() < 0.5).await;
     assert!(changes.load(Ordering::Relaxed) >= 3, "opening and running were reported");
@@ -295,7 +295,7 @@ async fn own_video_and_level_are_available_before_guests_join() {
     let idle = || {
         let snapshot = olga.handle.snapshot();
         (&snapshot.devices.sources.camera, &snapshot.devices.sources.microphone)
-            == (&SourceState::Idle, &SourceState::Idle)
+            == (&DeviceState::Idle, &DeviceState::Idle)
     };
     wait_until("closed devices", idle).await;
     let last = count.load(Ordering::Relaxed);

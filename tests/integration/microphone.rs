@@ -13,7 +13,7 @@ use crate::rig::{Process, SoundServer, TempFolder};
 use quintet::{
     capture::{AudioCapture, Notify, SourceSpec, microphones},
     media::{AudioBlock, now},
-    model::{MediaTime, SourceState},
+    model::{DeviceState, MediaTime},
 };
 
 /// How long a test waits for an event that an idle machine reaches at once.
@@ -47,10 +47,10 @@ fn child() {
     println!("stop_ms {}", stopping.elapsed().as_millis());
     for state in states.lock().unwrap().iter() {
         match state {
-            SourceState::Idle => println!("state idle"),
-            SourceState::Opening => println!("state opening"),
-            SourceState::Running => println!("state running"),
-            SourceState::Failed { message } => println!("state failed: {message}"),
+            DeviceState::Idle => println!("state idle"),
+            DeviceState::Opening => println!("state opening"),
+            DeviceState::Running => println!("state running"),
+            DeviceState::Failed { message } => println!("state failed: {message}"),
         }
     }
     report(&blocks.lock().unwrap());

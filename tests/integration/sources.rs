@@ -11,7 +11,7 @@ use quintet::{
     capture::{AudioCapture, Notify, SourceSpec, VideoCapture},
     encode::{OpusEncoder, VideoEncoder, VideoSettings},
     media::{AUDIO_RATE, BurntInTimecode, Fanout, Tee, VideoFrame, unix_ms},
-    model::{Layer, MediaTime, Size, SourceState},
+    model::{DeviceState, Layer, MediaTime, Size},
 };
 
 /// Frames of each pattern that must arrive at the decoder.
@@ -117,8 +117,8 @@ fn a_missing_file_is_reported_and_the_source_none_reports_nothing() {
     let spec = SourceSpec::for_camera("file:/nowhere/clip.y4m").unwrap();
     let video = VideoCapture::start(&spec, "", Tee::default(), notify.clone());
     let state = || states.recv_timeout(TIMEOUT).unwrap();
-    assert_eq!(state(), SourceState::Opening);
-    let SourceState::Failed { message } = state() else { panic!("it is missing") };
+    assert_eq!(state(), DeviceState::Opening);
+    let DeviceState::Failed { message } = state() else { panic!("it is missing") };
     assert!(message.starts_with("the file \"/nowhere/clip.y4m\" cannot be read"), "{message}");
     drop(video);
     drop(VideoCapture::start(&SourceSpec::None, "", Tee::default(), notify.clone()));
@@ -140,9 +140,9 @@ fn a_named_pipe_is_refused_by_name_and_blocks_nothing() {
     let audio = AudioCapture::start(&spec, Box::new(|_| {}), notify);
     let refused = || loop {
         match states.recv_timeout(Duration::from_secs(60)).expect("a pipe does not block") {
-            SourceState::Failed { message } => return message,
-            SourceState::Opening => {}
-            other @ (SourceState::Idle | SourceState::Running) => panic!("{other:?}"),
+            DeviceState::Failed { message } => return message,
+            DeviceState::Opening => {}
+            other @ (DeviceState::Idle | DeviceState::Running) => panic!("{other:?}"),
         }
     };
     for _ in 0..2 {

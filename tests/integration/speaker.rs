@@ -17,7 +17,7 @@ use std::{
 use crate::rig::{SoundServer, ignored_test_command, tone_amplitude};
 use quintet::{
     media::{Codec, IncomingTrack, KeyframeRequest, Meter, RtpPacket, SenderReports, now},
-    model::{PeerId, SourceState},
+    model::{DeviceState, PeerId},
     playback::{AudioTrack, Speaker, SpeakerSpec, speakers},
 };
 use tokio::sync::mpsc;
@@ -72,7 +72,7 @@ fn child_plays_a_tone_until_it_is_killed() {
     let spec: SpeakerSpec = env::var(SPEAKER).expect("run by a test").parse().unwrap();
     append_note(&notes, &format!("speakers {:?}", speakers()));
     let states = notes.clone();
-    let notify = move |state: SourceState| append_note(&states, &format!("{state:?}"));
+    let notify = move |state: DeviceState| append_note(&states, &format!("{state:?}"));
     let speaker = Speaker::open(&spec, None, Arc::new(notify));
     let (packets, track) = incoming_track();
     let mut track = AudioTrack::new(track);

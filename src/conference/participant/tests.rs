@@ -2,8 +2,8 @@ use super::super::{Effect, HubRef, Input, tests::fixture::*};
 use super::replacement_limiter::{MAX_REPLACEMENTS, REPLACEMENT_WINDOW};
 use super::*;
 use crate::model::{
-    ConnectionFault, DeviceKind, ErrorCode, FailureCode, HubMessage, LeaveReason, MAX_NAME_CHARS,
-    OperationId, PeerState, PerDevice, PerSource, Role, SourceState, Topology,
+    ConnectionFault, DeviceKind, DeviceState, ErrorCode, FailureCode, HubMessage, LeaveReason,
+    MAX_NAME_CHARS, OperationId, PeerState, PerDevice, PerSource, Role, Topology,
 };
 use ParticipantState::{Connecting, Gone, Left, Live, Reconnecting, Unreachable};
 
@@ -442,7 +442,7 @@ fn video_that_the_other_program_cannot_show_is_reported_once_and_not_signalled_a
     assert!(fixture.effects.contains(&demand), "{:?}", fixture.effects);
     assert_eq!(fixture.signals(), [media(MICROPHONE)]);
     for kind in [DeviceKind::CAMERA, DeviceKind::MICROPHONE] {
-        fixture.handle(Input::Device(kind, SourceState::Running));
+        fixture.handle(Input::Device(kind, DeviceState::Running));
     }
     let status = fixture.status();
     assert_eq!(status.sending, MICROPHONE);

@@ -5,9 +5,9 @@ use super::{
     fixture::*,
 };
 use crate::model::{
-    ClientMessage, CloseReason, Command, DeviceKind, ErrorCode, FailureCode, HubMessage,
-    LeaveReason, MuteSwitch, OpenRequest, ParticipantId, Payload, PeerId, PeerState, PerSource,
-    Presence, Role, SessionId, SourceState,
+    ClientMessage, CloseReason, Command, DeviceKind, DeviceState, ErrorCode, FailureCode,
+    HubMessage, LeaveReason, MuteSwitch, OpenRequest, ParticipantId, Payload, PeerId, PeerState,
+    PerSource, Presence, Role, SessionId,
 };
 
 /// The changes of what connections send: connection, sources.
@@ -46,7 +46,7 @@ fn live() -> Fixture {
 
 fn start_sources(fixture: &mut Fixture) {
     for kind in [DeviceKind::CAMERA, DeviceKind::MICROPHONE] {
-        fixture.handle(Input::Device(kind, SourceState::Running));
+        fixture.handle(Input::Device(kind, DeviceState::Running));
     }
 }
 
@@ -258,15 +258,15 @@ fn a_missing_camera_is_signalled_and_so_is_its_arrival() {
 
 #[test]
 fn a_failed_device_is_signalled_as_off_and_stays_in_demand() {
-    let failed = || SourceState::Failed { message: "unplugged".to_owned() };
+    let failed = || DeviceState::Failed { message: "unplugged".to_owned() };
     let mut fixture = live();
     fixture.handle(Input::Device(DeviceKind::CAMERA, failed()));
     assert_eq!((fixture.signals(), sending_changes(&fixture)), (vec![media(MICROPHONE)], vec![]));
-    fixture.handle(Input::Device(DeviceKind::CAMERA, SourceState::Opening)).advance_ms(60_000);
+    fixture.handle(Input::Device(DeviceKind::CAMERA, DeviceState::Opening)).advance_ms(60_000);
     assert_eq!((fixture.signals(), demands(&fixture)), (vec![], vec![]), "it is not running yet");
     fixture.handle(Input::Device(DeviceKind::MICROPHONE, failed()));
     assert_eq!(fixture.signals(), [media(NEITHER)]);
-    fixture.handle(Input::Device(DeviceKind::CAMERA, SourceState::Running));
+    fixture.handle(Input::Device(DeviceKind::CAMERA, DeviceState::Running));
     assert_eq!(fixture.signals(), [media(CAMERA)]);
 }
 
@@ -324,7 +324,7 @@ fn we_are_on_air_where_a_participant_is_live_and_a_source_runs() {
     fixture.set_switch(None, MuteSwitch::MICROPHONE, false);
     assert_eq!(on_air(&fixture), CAMERA);
     let message = "unplugged".to_owned();
-    fixture.handle(Input::Device(DeviceKind::CAMERA, SourceState::Failed { message }));
+    fixture.handle(Input::Device(DeviceKind::CAMERA, DeviceState::Failed { message }));
     fixture.set_switch(None, MuteSwitch::MICROPHONE, true);
     assert_eq!(on_air(&fixture), MICROPHONE);
     fixture.receive(participant_left("a", LeaveReason::Left));

@@ -17,8 +17,8 @@ use crate::{
     media::VideoFrame,
     model::fixtures::{session_id, session_status, snapshot_of, snapshot_with},
     model::{
-        EndReason, ErrorCode, Failure, FailureCode, HubState, HubStatus, JoinTarget, Media,
-        MediaTime, ParticipantId, ParticipantState, PeerId, PerSource, Size, SourceState,
+        DeviceState, EndReason, ErrorCode, Failure, FailureCode, HubState, HubStatus, JoinTarget,
+        Media, MediaTime, ParticipantId, ParticipantState, PeerId, PerSource, Size,
     },
     ui::bindings::{Bindable, Bindings},
 };
@@ -392,7 +392,7 @@ fn holding_space_unmutes_the_microphone_and_presses_no_button() {
 #[test]
 fn a_failed_camera_can_be_switched_off() {
     let message = "no camera is connected; pick another".to_owned();
-    let failed = snapshot_with(DeviceKind::CAMERA, SourceState::Failed { message });
+    let failed = snapshot_with(DeviceKind::CAMERA, DeviceState::Failed { message });
     let mut window = window(LARGE, failed);
     window.get_by_label("No camera is connected. Pick another.");
     click(&mut window, "Go on without a camera");
@@ -532,7 +532,7 @@ fn a_device_that_opens_slowly_shows_a_text_and_can_be_switched_off() {
     let mut window = window(LARGE, Snapshot::default());
     let app_of = app(&mut window);
     app_of.settings.camera = "Logitech C920 (default)".into();
-    app_of.snapshot = Arc::new(snapshot_with(DeviceKind::CAMERA, SourceState::Opening));
+    app_of.snapshot = Arc::new(snapshot_with(DeviceKind::CAMERA, DeviceState::Opening));
     // A step of the harness is a quarter of a second.
     window.run_steps(2);
     assert!(window.query_by_label("Go on without a camera").is_none(), "most devices open faster");

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::{
     engine::VideoRef,
-    model::{DeviceKind, Media, MediaTime, ParticipantState, Snapshot, SourceState},
+    model::{DeviceKind, DeviceState, Media, MediaTime, ParticipantState, Snapshot},
     ui::{media_feeds::VisibleMedia, remote_tiles},
 };
 
@@ -23,7 +23,7 @@ pub(super) fn visible_media(
     if shows_own_video || menu == Some(DeviceKind::CAMERA) {
         media.video.insert(VideoRef::Local);
     }
-    if snapshot.devices.sources.microphone == SourceState::Running {
+    if snapshot.devices.sources.microphone == DeviceState::Running {
         media.levels.insert(VideoRef::Local);
     }
     for tile in remote_tiles::all(snapshot, MediaTime::default()) {

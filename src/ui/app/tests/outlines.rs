@@ -135,7 +135,7 @@ fn one_five_and_twenty_five_tiles_match_their_outlines() {
 
 #[test]
 fn errors_and_missing_devices_match_their_outline() {
-    let failed = |message: &str| SourceState::Failed { message: message.to_owned() };
+    let failed = |message: &str| DeviceState::Failed { message: message.to_owned() };
     let snapshot = Snapshot {
         devices: PerDevice {
             sources: PerSource {

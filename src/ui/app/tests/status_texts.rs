@@ -84,7 +84,7 @@ fn the_local_panel_shows_how_many_sessions_are_sent_to() {
     ] {
         window(LARGE, snapshot_of(sessions)).get_by_label(text);
     }
-    let alone = snapshot_with(DeviceKind::CAMERA, SourceState::Running);
+    let alone = snapshot_with(DeviceKind::CAMERA, DeviceState::Running);
     window(LARGE, alone).get_by_label("Only you see this");
 }
 
@@ -107,7 +107,7 @@ fn a_missing_default_device_shows_a_warning_before_it_is_used() {
     assert!(!shows_warning(&mut window, &[]), "the tone is no device");
     app(&mut window).settings.microphone = "default".into();
     let message = "microphone in use".to_owned();
-    let failed = snapshot_with(DeviceKind::MICROPHONE, SourceState::Failed { message });
+    let failed = snapshot_with(DeviceKind::MICROPHONE, DeviceState::Failed { message });
     app(&mut window).snapshot = Arc::new(failed);
     assert!(!shows_warning(&mut window, &[]), "the device error is more precise");
     window.get_by_label("Microphone in use.");
