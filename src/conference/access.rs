@@ -39,7 +39,7 @@ impl Access {
     }
 
     /// When the next ejected participant may join again.
-    pub(super) fn next_deadline(&self) -> Option<MediaTime> {
+    pub(super) fn next_expiry(&self) -> Option<MediaTime> {
         self.removed.iter().map(|one| one.until).min()
     }
 }
@@ -65,7 +65,7 @@ impl Membership {
 
     /// Drops ejected participants that may join again by now.
     pub(super) fn expire_removed(&mut self, cx: &mut CoreContext<'_>) {
-        if self.access.next_deadline().is_some_and(|at| at <= cx.now) {
+        if self.access.next_expiry().is_some_and(|at| at <= cx.now) {
             self.access.removed.retain(|one| one.until > cx.now);
             self.announce_access(cx);
         }

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use super::{
     context::CoreContext,
+    deadline::{Deadline, TimerName},
     demand::Demand,
     effects::{Effect, EffectQueue},
     failures,
@@ -93,10 +94,12 @@ impl Conference {
         self.effects.pop()
     }
 
-    /// The time at which to call [`Self::handle_timeout`], unless an input comes first.
-    pub fn poll_timeout(&self) -> Option<MediaTime> {
+    /// The time at which to call [`Self::handle_timeout`], unless an input comes first, and the
+    /// timer that runs out then. Other timers may run out at the same time.
+    pub fn poll_timeout(&self) -> Option<Deadline<'_>> {
         let sessions = self.sessions.iter().filter_map(Session::next_deadline);
-        let departure = self.departure.as_ref().map(PendingDeparture::until);
+        let departure =
+            self.departure.as_ref().map(|departing| TimerName::Departure.at(departing.until()));
         sessions
             .chain(self.demand.next_deadline())
             .chain(self.hubs.next_deadline())

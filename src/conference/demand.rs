@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::{
+    deadline::{Deadline, TimerName},
     effects::{Effect, EffectQueue},
     peer::Peer,
 };
@@ -67,8 +68,9 @@ impl Demand {
     }
 
     /// When the next source is not needed any more.
-    pub(super) fn next_deadline(&self) -> Option<MediaTime> {
-        self.sources.iter().filter_map(|(_, source)| source.until()).min()
+    pub(super) fn next_deadline(&self) -> Option<Deadline<'_>> {
+        let next = self.sources.iter().filter_map(|(_, source)| source.until()).min();
+        next.map(|at| TimerName::SourceLinger.at(at))
     }
 
     fn wanted(&self) -> PerDevice<bool> {

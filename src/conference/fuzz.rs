@@ -96,13 +96,17 @@ impl Harness {
     fn advance(&mut self, time: Duration) {
         let until = self.now + time;
         for _ in 0..MAX_LINES {
-            let Some(due) = self.core.poll_timeout().filter(|due| *due <= until) else { break };
+            let Some(due) =
+                self.core.poll_timeout().map(|next| next.at).filter(|due| *due <= until)
+            else {
+                break;
+            };
             self.now = self.now.max(due);
             self.core.handle_timeout(self.now);
             self.settle();
             let next = self.core.poll_timeout();
             assert!(
-                next.is_none_or(|next| next > self.now),
+                next.is_none_or(|next| next.at > self.now),
                 "a handled deadline is still due: {next:?}"
             );
         }

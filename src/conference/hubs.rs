@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    deadline::{Deadline, TimerName},
     effects::{Effect, EffectQueue},
     input::HubRef,
 };
@@ -198,8 +199,9 @@ impl Hubs {
     }
 
     /// When the next hub is to be disconnected.
-    pub(super) fn next_deadline(&self) -> Option<MediaTime> {
-        self.known.values().filter_map(|hub| hub.unused_since).min().map(|since| since + LINGER)
+    pub(super) fn next_deadline(&self) -> Option<Deadline<'_>> {
+        let since = self.known.values().filter_map(|hub| hub.unused_since).min()?;
+        Some(TimerName::HubLinger.at(since + LINGER))
     }
 
     pub(super) fn is_up(&self, hub: &HubRef) -> bool {

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     context::CoreContext,
+    deadline::{Deadline, TimerName},
     failures,
     hubs::{HubConnectionState, Hubs},
     input::HubRef,
@@ -187,7 +188,7 @@ impl SessionLookup {
     }
 
     /// The next deadline.
-    pub(super) fn next_deadline(&self) -> Option<MediaTime> {
+    pub(super) fn next_deadline(&self) -> Option<Deadline<'_>> {
         let retry = |state: &LookupState| match state {
             LookupState::Busy { retry_at } => Some(*retry_at),
             LookupState::NotAsked
@@ -196,7 +197,7 @@ impl SessionLookup {
             | LookupState::Refused { .. }
             | LookupState::Unreachable { .. } => None,
         };
-        self.states.values().filter_map(retry).min()
+        self.states.values().filter_map(retry).min().map(|at| TimerName::LookupRetry.at(at))
     }
 
     /// A hub cannot be reached, or was lost.

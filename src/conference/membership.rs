@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     access::Access,
     context::{CoreContext, ParticipantContext, SessionInfo},
+    deadline::{Deadline, TimerName},
     input::HubRef,
     lookup::{BUSY_RETRY_AFTER, OpenOptions, SessionRequest},
     roster::Roster,
@@ -242,10 +243,14 @@ impl Membership {
     }
 
     /// The next deadline.
-    pub(super) fn next_deadline(&self) -> Option<MediaTime> {
+    pub(super) fn next_deadline(&self) -> Option<Deadline<'_>> {
         let roster = self.roster.next_deadline(self.attachment.lost_since());
-        let own_deadlines =
-            [self.reopens_at(), self.retry_at, self.resend_media_at, self.access.next_deadline()];
+        let own_deadlines = [
+            self.reopens_at().map(|at| TimerName::Reopen.at(at)),
+            self.retry_at.map(|at| TimerName::SeatRetry.at(at)),
+            self.resend_media_at.map(|at| TimerName::MediaResend.at(at)),
+            self.access.next_expiry().map(|at| TimerName::EjectionEnd.at(at)),
+        ];
         own_deadlines.into_iter().flatten().chain(roster).min()
     }
 

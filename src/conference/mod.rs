@@ -9,6 +9,7 @@ mod access;
 mod chat;
 mod context;
 mod core;
+mod deadline;
 mod demand;
 mod effects;
 mod failures;
@@ -29,6 +30,7 @@ mod session;
 mod tests;
 
 pub use self::core::Conference;
+pub use deadline::{Deadline, Timer, TimerName};
 pub use effects::{Effect, Playback};
 pub use hub_news::{HubNews, MemberNews, SessionNews};
 pub use input::{HubEvent, HubRef, Input};

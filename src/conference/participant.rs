@@ -13,6 +13,7 @@ use retry_delay::retry_delay;
 use super::{
     chat::Chat,
     context::ParticipantContext,
+    deadline::{Deadline, TimerName},
     failures,
     peer::{ConnectionLost, MediaState, Peer, SILENCE_TIMEOUT},
 };
@@ -281,20 +282,19 @@ impl Participant {
     }
 
     /// The next deadline.
-    pub(super) fn next_deadline(&self, down_since: Option<MediaTime>) -> Option<MediaTime> {
+    pub(super) fn next_deadline(&self, down_since: Option<MediaTime>) -> Option<Deadline<'_>> {
         let connection = match &self.connection {
-            ConnectionPhase::Scheduled { at } => *at,
+            ConnectionPhase::Scheduled { at } => at.map(|at| TimerName::Connect.at(at)),
             ConnectionPhase::Open(peer) => peer.next_deadline(),
         };
         let connection = connection.filter(|_| self.is_reachable(down_since));
-        let report = self.failure_report_at(down_since);
         let own = [
             connection,
-            report,
-            self.next_state_change(down_since),
-            self.seat_expires_at(down_since),
+            self.failure_report_at(down_since).map(|at| TimerName::FailureReport.at(at)),
+            self.next_state_change(down_since).map(|at| TimerName::ParticipantState.at(at)),
+            self.seat_expires_at(down_since).map(|at| TimerName::SeatExpiry.at(at)),
         ];
-        own.into_iter().flatten().min()
+        own.into_iter().flatten().min().map(|next| next.of_participant(&self.id))
     }
 
     /// When the user is told that no packets arrive, unless they do before.

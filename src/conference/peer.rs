@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{
     context::ParticipantContext,
+    deadline::{Deadline, TimerName},
     effects::{Effect, EffectQueue, PeerOwner, Playback},
     negotiation::{Action, Negotiation, NegotiationNeeded},
     reachability::Reachability,
@@ -231,7 +232,7 @@ impl Peer {
         cx: &mut ParticipantContext<'_>,
     ) -> Result<(), ConnectionLost> {
         let Some(due) = self.next_deadline() else { return Ok(()) };
-        if cx.now < due {
+        if cx.now < due.at {
             return Ok(());
         }
         match self.media_state {
@@ -249,20 +250,21 @@ impl Peer {
     }
 
     /// The next deadline, as long as the remote peer can be reached through the hub.
-    pub(super) fn next_deadline(&self) -> Option<MediaTime> {
-        match self.media_state {
-            MediaState::New { since } => Some(since + CONNECT_TIMEOUT),
+    pub(super) fn next_deadline(&self) -> Option<Deadline<'_>> {
+        let next = match self.media_state {
+            MediaState::New { since } => TimerName::ConnectTimeout.at(since + CONNECT_TIMEOUT),
             MediaState::Connected { since } => {
                 let offered = self.negotiation.unanswered_since()?;
-                Some(offered.max(since) + ANSWER_TIMEOUT)
+                TimerName::AnswerTimeout.at(offered.max(since) + ANSWER_TIMEOUT)
             }
             MediaState::Disconnected { since } if self.ice_restarted => {
-                Some(since + SILENCE_TIMEOUT)
+                TimerName::SilenceTimeout.at(since + SILENCE_TIMEOUT)
             }
             MediaState::Disconnected { since } => {
-                Some(since + ICE_RESTART_AFTER[usize::from(self.polite)])
+                TimerName::IceRestart.at(since + ICE_RESTART_AFTER[usize::from(self.polite)])
             }
-        }
+        };
+        Some(next)
     }
 
     /// Closes the connection.

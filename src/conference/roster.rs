@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     context::ParticipantContext,
+    deadline::Deadline,
     hub_news::MemberNews,
     participant::{Offerer, Participant},
 };
@@ -162,7 +163,7 @@ impl Roster {
     }
 
     /// The next deadline.
-    pub(super) fn next_deadline(&self, down_since: Option<MediaTime>) -> Option<MediaTime> {
+    pub(super) fn next_deadline(&self, down_since: Option<MediaTime>) -> Option<Deadline<'_>> {
         self.members.iter().filter_map(|one| one.next_deadline(down_since)).min()
     }
 

@@ -4,6 +4,7 @@ mod host;
 
 use super::{
     context::{CoreContext, SessionInfo},
+    deadline::Deadline,
     failures,
     hub_news::SessionNews,
     hubs::{HubConnectionState, Hubs},
@@ -14,8 +15,8 @@ use super::{
 };
 use crate::model::{
     ChatText, ClientMessage, CloseReason, Enabled, EndReason, ErrorCode, Event, Failure,
-    HubEndpoint, HubUrl, Media, MediaTime, ParticipantId, PeerEvent, PerSource, Role, SessionId,
-    SessionKind, SessionLink, SessionState, SessionStatus,
+    HubEndpoint, HubUrl, Media, ParticipantId, PeerEvent, PerSource, Role, SessionId, SessionKind,
+    SessionLink, SessionState, SessionStatus,
 };
 
 /// A session that was requested and not dismissed.
@@ -224,12 +225,13 @@ impl Session {
     }
 
     /// The next deadline.
-    pub(super) fn next_deadline(&self) -> Option<MediaTime> {
-        match &self.phase {
+    pub(super) fn next_deadline(&self) -> Option<Deadline<'_>> {
+        let next = match &self.phase {
             SessionPhase::Joining(lookup) => lookup.next_deadline(),
             SessionPhase::Joined(membership) => membership.next_deadline(),
             SessionPhase::Ended(..) | SessionPhase::Failed(..) => None,
-        }
+        };
+        next.map(|next| next.of_session(&self.id))
     }
 
     /// Leaves the session; notifies the hub unless the session has ended.

@@ -200,7 +200,8 @@ impl Engine {
         self.report_sources();
         loop {
             self.perform_effects();
-            match inputs.next(self.core.poll_timeout()).await {
+            let deadline = self.core.poll_timeout().map(|next| next.at);
+            match inputs.next(deadline).await {
                 EngineInput::Request(None) => return,
                 EngineInput::Request(Some(Request::Close(reply))) => {
                     return self.close(reply).await;

@@ -26,7 +26,7 @@ pub fn rooms(data: &[u8]) {
         let participant = (code % 3) as u8;
         now = now + std::time::Duration::from_secs(u64::from(code / 3 % 8));
         let connection = ConnectionId(u64::from(participant));
-        if rooms.poll_timeout().is_some_and(|due| due <= now) {
+        if rooms.poll_timeout().is_some_and(|(due, _)| due <= now) {
             rooms.handle_timeout(now);
         }
         if code % 31 == 0 {

@@ -16,5 +16,6 @@ pub use hub::{
     Signature, Subnet, SubnetError, probe_hub, probe_hub_of,
 };
 pub use rooms::{
-    ConnectionId, DisconnectReason, OwnerKeys, Rooms, RoomsInput, RoomsOutput, SourceAddress,
+    ConnectionId, DisconnectReason, OwnerKeys, Rooms, RoomsInput, RoomsOutput, RoomsTimer,
+    SourceAddress,
 };

@@ -143,7 +143,7 @@ impl Program {
 
     fn update_deadline(&mut self) {
         let due = self.core.as_ref().and_then(Conference::poll_timeout);
-        self.deadline = due.map(|at| at.as_micros() + self.epoch);
+        self.deadline = due.map(|next| next.at.as_micros() + self.epoch);
     }
 }
 
@@ -168,8 +168,8 @@ impl World {
         let time = program.time(self.now);
         let Some(core) = &mut program.core else { return Ok(()) };
         core.handle_timeout(time);
-        if core.poll_timeout().is_some_and(|at| at <= time) {
-            return Err(format!("P{index} has the same deadline after it was met"));
+        if let Some(next) = core.poll_timeout().filter(|next| next.at <= time) {
+            return Err(format!("P{index} has the same deadline after it was met: {}", next.timer));
         }
         self.perform(index, None)
     }

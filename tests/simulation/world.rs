@@ -148,7 +148,7 @@ impl World {
             let queued = self.queue.keys().next().map(|(at, _)| *at);
             let cores = self.programs.iter().filter_map(Program::deadline).min();
             let rooms = self.rooms.as_ref().and_then(Rooms::poll_timeout);
-            let rooms = rooms.map(MediaTime::as_micros);
+            let rooms = rooms.map(|(at, _)| at.as_micros());
             let Some(next) = [queued, cores, rooms].into_iter().flatten().min() else {
                 return Ok(());
             };

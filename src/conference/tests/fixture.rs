@@ -110,12 +110,13 @@ impl Fixture {
     pub(crate) fn advance(&mut self, span: Duration) -> &mut Self {
         let end = self.now + span;
         let mut all = vec![];
-        while let Some(due) = self.core.poll_timeout().filter(|due| *due <= end) {
+        while let Some(due) = self.core.poll_timeout().map(|next| next.at).filter(|due| *due <= end)
+        {
             assert!(due >= self.now, "a deadline is in the past");
             self.now = due;
             self.core.handle_timeout(due);
             assert!(
-                self.core.poll_timeout().is_none_or(|next| next > due),
+                self.core.poll_timeout().is_none_or(|next| next.at > due),
                 "a handled deadline remains"
             );
             all.append(&mut self.fetch().effects);

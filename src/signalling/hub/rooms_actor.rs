@@ -158,8 +158,8 @@ impl RoomsActor {
     pub(super) async fn run(mut self, closing: Arc<Notify>) {
         loop {
             let now = self.clock.now();
-            let due =
-                self.rooms.poll_timeout().into_iter().chain(self.join_queue.next_due(now)).min();
+            let rooms = self.rooms.poll_timeout().map(|(at, _)| at);
+            let due = rooms.into_iter().chain(self.join_queue.next_due(now)).min();
             let timer = due.map(|at| self.clock.at(at));
             tokio::select! {
                 input = self.events.recv() => match input {

@@ -14,7 +14,7 @@ use crate::model::{
 };
 
 use super::{
-    ConnectionId, DisconnectReason, RoomsInput, RoomsOutput,
+    ConnectionId, DisconnectReason, RoomsInput, RoomsOutput, RoomsTimer,
     home::{Home, HomeInput, HomeOutput, Request, Sender},
     open_join::OpenRequest,
 };
@@ -147,8 +147,9 @@ impl Edge {
     }
 
     /// When [`Self::handle_timeout`] is to be called next.
-    pub(super) fn poll_timeout(&self) -> Option<MediaTime> {
-        self.timers.first().map(|(at, _)| *at)
+    pub(super) fn poll_timeout(&self) -> Option<(MediaTime, RoomsTimer<'_>)> {
+        let (at, connection) = self.timers.first()?;
+        Some((*at, RoomsTimer::Silence { connection: *connection }))
     }
 
     /// Handles the first timer.

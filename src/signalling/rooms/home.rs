@@ -12,7 +12,7 @@ use crate::model::{
 };
 
 use super::{
-    SourceAddress, open_join::OpenRequest, owner_keys::OwnerKeys, session::Session,
+    RoomsTimer, SourceAddress, open_join::OpenRequest, owner_keys::OwnerKeys, session::Session,
     signal_budget::SignalBudgets,
 };
 
@@ -226,8 +226,9 @@ impl Home {
     }
 
     /// When [`Self::handle_timeout`] is to be called next.
-    pub(super) fn poll_timeout(&self) -> Option<MediaTime> {
-        self.timers.first().map(|(at, _, _)| *at)
+    pub(super) fn poll_timeout(&self) -> Option<(MediaTime, RoomsTimer<'_>)> {
+        let (at, session, participant) = self.timers.first()?;
+        Some((*at, RoomsTimer::SeatExpiry { session, participant }))
     }
 
     /// Handles the first timer: gives up a reserved seat.

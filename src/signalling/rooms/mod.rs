@@ -124,6 +124,23 @@ pub enum DisconnectReason {
     Misbehaving,
 }
 
+/// A timer of the rooms, with what it belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum RoomsTimer<'a> {
+    /// A connection is checked: a silent participant is reported, a dead connection closed.
+    Silence {
+        /// The connection.
+        connection: ConnectionId,
+    },
+    /// The reserved seat of a participant that is not connected is given up.
+    SeatExpiry {
+        /// The session.
+        session: &'a SessionId,
+        /// The participant.
+        participant: &'a ParticipantId,
+    },
+}
+
 impl Rooms {
     /// Rooms without sessions and participants.
     pub fn new(keys: impl OwnerKeys + Send + 'static) -> Self {
@@ -144,10 +161,12 @@ impl Rooms {
     /// Handles the timers that are due: reports silent participants, closes dead connections, gives
     /// up reserved seats.
     pub fn handle_timeout(&mut self, now: MediaTime) {
-        let is_due = |at: &MediaTime| *at <= now;
+        let due = |next: Option<(MediaTime, RoomsTimer<'_>)>| {
+            next.map(|(at, _)| at).filter(|at| *at <= now)
+        };
         loop {
-            let edge = self.edge.poll_timeout().filter(is_due);
-            match (edge, self.home.poll_timeout().filter(is_due)) {
+            let edge = due(self.edge.poll_timeout());
+            match (edge, due(self.home.poll_timeout())) {
                 (Some(edge), home) if home.is_none_or(|home| edge <= home) => {
                     self.edge.handle_timeout(&mut self.home, now);
                 }
@@ -160,9 +179,9 @@ impl Rooms {
         }
     }
 
-    /// The time at which [`Self::handle_timeout`] is to be called next; it may be earlier than
-    /// necessary.
-    pub fn poll_timeout(&self) -> Option<MediaTime> {
+    /// The time at which [`Self::handle_timeout`] is to be called next, and the timer that runs out
+    /// then. The time may be earlier than necessary.
+    pub fn poll_timeout(&self) -> Option<(MediaTime, RoomsTimer<'_>)> {
         self.edge.poll_timeout().into_iter().chain(self.home.poll_timeout()).min()
     }
 

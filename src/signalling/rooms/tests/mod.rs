@@ -102,13 +102,12 @@ impl Fixture {
         let mut lines = vec![];
         let mut next_ping = self.now;
         while self.now < end {
-            let timer = self.rooms.poll_timeout().unwrap_or(end);
+            let timer = self.rooms.poll_timeout().map_or(end, |(at, _)| at);
             self.now = self.now.max(timer.min(next_ping).min(end));
             self.rooms.handle_timeout(self.now);
             lines.extend(self.drain_outputs());
-            assert!(
-                self.rooms.poll_timeout() > Some(self.now) || self.rooms.poll_timeout().is_none()
-            );
+            let next = self.rooms.poll_timeout();
+            assert!(next.is_none_or(|(at, _)| at > self.now), "still due: {next:?}");
             if self.now >= next_ping {
                 for connection in alive {
                     let sent = self.send(*connection, ClientMessage::Ping);

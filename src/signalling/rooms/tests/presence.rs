@@ -55,6 +55,19 @@ fn a_connection_that_is_silent_for_ten_seconds_is_closed() {
 }
 
 #[test]
+fn the_next_deadline_names_its_timer() {
+    let mut hub = pair();
+    let (at, connection) = (hub.now + Duration::from_millis(3_500), ConnectionId(1));
+    assert_eq!(hub.rooms.poll_timeout(), Some((at, RoomsTimer::Silence { connection })));
+    hub.close_connection(1);
+    hub.close_connection(2);
+    let at = hub.now + Duration::from_secs(60);
+    let (session, participant) = (&session("a"), &participant_id(1));
+    let timer = RoomsTimer::SeatExpiry { session, participant };
+    assert_eq!(hub.rooms.poll_timeout(), Some((at, timer)));
+}
+
+#[test]
 fn a_seat_is_given_up_sixty_seconds_after_the_silence_began() {
     let mut hub = pair();
     hub.advance(59_999, &[1]);
