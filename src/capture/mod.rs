@@ -4,6 +4,7 @@ mod audio;
 mod camera;
 mod camera_format;
 mod camera_list;
+mod colour_conversion;
 mod detached;
 #[cfg(any(fuzzing, test))]
 pub mod fuzz;
