@@ -18,6 +18,7 @@ pub mod network;
 pub mod playback;
 pub mod process;
 pub mod signalling;
+pub mod supervision;
 pub mod transport;
 pub mod ui;
 

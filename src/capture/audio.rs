@@ -40,9 +40,9 @@ impl AudioCapture {
             return Self { _worker: None };
         }
         let (spec, report) = (spec.clone(), notify.clone());
-        let worker = Worker::spawn("capture audio", move |stop| {
-            run(&spec, &mut *sink, &report, stop);
-        });
+        let on_panic = source::report_panic(&notify);
+        let work = move |stop: &Stop| run(&spec, &mut *sink, &report, stop);
+        let worker = Worker::spawn_supervised("microphone", work, on_panic);
         let worker = worker.inspect_err(|error| {
             let message = format!("no thread is left for the microphone: {error}");
             notify(DeviceState::Failed { message });

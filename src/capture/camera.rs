@@ -1,7 +1,6 @@
 //! The camera source, on top of nokhwa.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, mpsc},
     thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -25,6 +24,7 @@ use crate::{
     devices::{ChoiceError, DeviceRef, choose},
     media::{Slot, Stop, VideoFrame, Worker, now},
     model::MediaTime,
+    supervision::catch,
 };
 
 /// How long a camera may send no frame before it is reported as stalled.
@@ -177,11 +177,8 @@ fn catch_driver_panic<T>(
     name: &str,
     work: impl FnOnce() -> Result<T, CameraError>,
 ) -> Result<T, CameraError> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let reason = text.or_else(|| panic.downcast_ref::<&str>().copied());
-        let reason = reason.unwrap_or("its driver crashed").to_owned();
-        Err(CameraError::Failed { name: name.to_owned(), reason })
+    catch("camera driver", work).unwrap_or_else(|panicked| {
+        Err(CameraError::Failed { name: name.to_owned(), reason: panicked.message })
     })
 }
 

@@ -7,6 +7,7 @@ use crate::{
     files::FileError,
     media::{Stop, now},
     model::{DeviceState, MediaTime},
+    supervision::Panicked,
 };
 
 /// The callback for state changes of a source: opening, running, failed. Called on the source's
@@ -83,6 +84,15 @@ pub(super) fn run<T, S: Source<T>>(
         while !stop.is_set() && now() < retry_at {
             thread::sleep(POLL_INTERVAL);
         }
+    }
+}
+
+/// Returns a callback that reports a panic of a source's thread as a failure of the source. The
+/// thread's supervisor opens the source again.
+pub(super) fn report_panic(notify: &Notify) -> impl FnMut(&Panicked) + Send + use<> {
+    let notify = Arc::clone(notify);
+    move |panicked| {
+        notify(DeviceState::Failed { message: format!("{panicked}; it is opened again") })
     }
 }
 
@@ -229,6 +239,24 @@ mod tests {
         fn next(&mut self) -> Result<Next<u32>, SourceError> {
             if self.0.is_empty() { Err(SpecError::Empty.into()) } else { Ok(self.0.remove(0)) }
         }
+    }
+
+    #[test]
+    fn a_source_whose_thread_panics_is_reported_and_opened_again() {
+        let (sender, states) = std::sync::mpsc::channel();
+        let notify: Notify = Arc::new(move |state| drop(sender.send(state)));
+        let spec = crate::capture::SourceSpec::Tone { hz: 440.0 };
+        let mut blocks = 0;
+        let sink = Box::new(move |_: &crate::media::AudioBlock| {
+            blocks += 1;
+            assert_ne!(blocks, 2, "planted");
+        });
+        let _capture = crate::capture::AudioCapture::start(&spec, sink, notify);
+        let next = || states.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert_eq!((next(), next()), (DeviceState::Opening, DeviceState::Running));
+        let message = "the microphone stopped unexpectedly; it is opened again".to_owned();
+        assert_eq!(next(), DeviceState::Failed { message });
+        assert_eq!((next(), next()), (DeviceState::Opening, DeviceState::Running));
     }
 
     #[test]

@@ -37,9 +37,9 @@ impl VideoCapture {
             return Self { _worker: None };
         }
         let (spec, name, report) = (spec.clone(), name.to_owned(), notify.clone());
-        let worker = Worker::spawn("capture video", move |stop| {
-            run(&spec, &name, &frames, &report, stop);
-        });
+        let on_panic = source::report_panic(&notify);
+        let work = move |stop: &Stop| run(&spec, &name, &frames, &report, stop);
+        let worker = Worker::spawn_supervised("camera", work, on_panic);
         let worker = worker.inspect_err(|error| {
             let message = format!("no thread is left for the camera: {error}");
             notify(DeviceState::Failed { message });

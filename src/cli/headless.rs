@@ -219,7 +219,7 @@ impl HeadlessRun {
             tokio::select! {
                 event = events.recv() => match event {
                     Some(event) => self.on_event(&event),
-                    None => anyhow::bail!("the engine ended unexpectedly"),
+                    None => return Err(engine_stopped(&handle).await),
                 },
                 _ = seconds.tick() => {
                     if let Some(stats) = handle.stats().await {
@@ -427,6 +427,12 @@ impl HeadlessRun {
     }
 }
 
+/// Why the engine ended, although nobody closed it.
+async fn engine_stopped(handle: &Handle) -> anyhow::Error {
+    let panic = handle.ended().await.map_or_else(String::new, |panicked| panicked.message);
+    anyhow::anyhow!("Quintet's engine stopped unexpectedly ({panic}); start the program again")
+}
+
 /// Runs a hub without an engine.
 async fn serve(
     options: HubOptions,
@@ -446,10 +452,11 @@ async fn serve(
     let mut link_bases = hub.link_bases();
     let mut end = std::pin::pin!(until_end(time, signals));
     loop {
-        let hub = link_bases.borrow_and_update().clone();
-        printer.print_event(&Event::Listening { hub });
+        let link_base = link_bases.borrow_and_update().clone();
+        printer.print_event(&Event::Listening { hub: link_base });
         tokio::select! {
             Ok(()) = link_bases.changed() => {}
+            () = hub.failed() => anyhow::bail!("the hub stopped unexpectedly; start it again"),
             () = &mut end => break,
         }
     }

@@ -3,7 +3,9 @@
 use super::{EncodeError, OpusEncoder};
 use crate::{
     audio::LevelWindow,
-    media::{AudioBlock, EncodedAudio, Fanout, Meter, SILENCE_DBFS},
+    media::{AudioBlock, EncodedAudio, Fanout, Meter, SILENCE_DBFS, now},
+    model::MediaTime,
+    supervision::{RESTART_DELAY, catch},
 };
 
 /// Encodes the blocks of one microphone for all subscribers, and shows their level.
@@ -15,23 +17,60 @@ pub struct AudioEncoder {
     meter: Meter,
     encoder: OpusEncoder,
     out: Fanout<EncodedAudio>,
+    notify: Notify,
+    /// When the encoder starts again after a panic.
+    restart_at: Option<MediaTime>,
 }
+
+/// Called when blocks cannot be encoded, and when they can be again.
+type Notify = Box<dyn Fn(Result<(), &EncodeError>) + Send>;
 
 impl AudioEncoder {
     /// Creates an encoder that shows the level in `meter` and publishes its packets to `out`.
     ///
+    /// `notify` is called on the thread of the audio source with the error after a panic, and with
+    /// `Ok` when the encoder has started again; it must not block.
+    ///
     /// # Errors
     /// If Opus cannot allocate memory.
-    pub fn new(meter: Meter, out: Fanout<EncodedAudio>) -> Result<Self, EncodeError> {
-        Ok(Self { level: LevelWindow::default(), meter, encoder: OpusEncoder::new()?, out })
+    pub fn new(
+        meter: Meter,
+        out: Fanout<EncodedAudio>,
+        notify: Notify,
+    ) -> Result<Self, EncodeError> {
+        let (level, encoder) = (LevelWindow::default(), OpusEncoder::new()?);
+        Ok(Self { level, meter, encoder, out, notify, restart_at: None })
     }
 
     /// Takes a block of 10 ms. Updates the level, and publishes a packet of 20 ms after every
     /// second block. Takes less than a millisecond, and never waits.
+    ///
+    /// After a panic nothing is encoded for two seconds.
     pub fn encode(&mut self, block: &AudioBlock) {
         self.meter.set(self.level.push(&block.samples));
-        if let Some(packet) = self.encoder.encode(block) {
-            self.out.publish(packet);
+        if self.restart_at.is_some_and(|at| now() < at) {
+            return;
+        }
+        let is_restart = self.restart_at.take().is_some();
+        let packet = catch("audio encoder", || {
+            if is_restart {
+                self.encoder.restart()?;
+            }
+            Ok(self.encoder.encode(block))
+        });
+        match packet.map_err(EncodeError::from).and_then(|packet| packet) {
+            Ok(packet) => {
+                if is_restart {
+                    (self.notify)(Ok(()));
+                }
+                packet.into_iter().for_each(|packet| self.out.publish(packet));
+            }
+            Err(error) => {
+                self.restart_at = Some(now() + RESTART_DELAY);
+                if !is_restart {
+                    (self.notify)(Err(&error));
+                }
+            }
         }
     }
 
@@ -63,7 +102,7 @@ mod tests {
     fn encoder() -> (AudioEncoder, Meter, Subscription<EncodedAudio>) {
         let (meter, out) = (Meter::default(), Fanout::default());
         let packets = out.subscribe(100);
-        (AudioEncoder::new(meter.clone(), out).unwrap(), meter, packets)
+        (AudioEncoder::new(meter.clone(), out, Box::new(|_| ())).unwrap(), meter, packets)
     }
 
     /// The capture times in milliseconds and the sample numbers of the packets so far.
@@ -99,6 +138,29 @@ mod tests {
         let mut decoder = opus::Decoder::new(AUDIO_RATE, opus::Channels::Mono).unwrap();
         let mut samples = [0.0; 2 * BLOCK_SAMPLES];
         assert_eq!(decoder.decode_float(&first.data, &mut samples, false).unwrap(), samples.len());
+    }
+
+    #[test]
+    fn after_a_panic_the_encoder_is_reported_and_starts_again_with_the_next_numbers() {
+        let (report, reports) = std::sync::mpsc::channel();
+        let notify = Box::new(move |health: Result<(), &EncodeError>| {
+            report.send(health.map_err(ToString::to_string)).unwrap();
+        });
+        let out = Fanout::default();
+        let mut packets = out.subscribe(100);
+        let mut encoder = AudioEncoder::new(Meter::default(), out, notify).unwrap();
+        encoder.encode(&block(0, 0.1));
+        encoder.encode(&block(1, 0.1));
+        // The end of this block is after the end of time.
+        let last = AudioBlock { time: MediaTime::from_micros(u64::MAX), ..block(2, 0.1) };
+        encoder.encode(&last);
+        let error = reports.recv().unwrap().unwrap_err();
+        assert_eq!(error, "the audio encoder stopped unexpectedly; it is started again");
+        while reports.try_recv().is_err() {
+            encoder.encode(&block(100, 0.1));
+        }
+        encoder.encode(&block(101, 0.1));
+        assert_eq!(numbers(&mut packets), [(0, 0), (1000, 48_000)]);
     }
 
     #[test]

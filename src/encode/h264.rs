@@ -23,6 +23,7 @@ use openh264_sys2::{
 use crate::{
     media::VideoFrame,
     model::{Bitrate, Size},
+    supervision::Panicked,
 };
 
 /// Encodes frames of one size to H.264: constrained baseline, no B frames, SPS and PPS before every
@@ -73,6 +74,9 @@ pub enum EncodeError {
     /// The audio encoder failed.
     #[error("the sound encoder failed: {0}")]
     Audio(#[from] opus::Error),
+    /// The encoder panicked, and is replaced.
+    #[error("{0}; it is started again")]
+    Panicked(#[from] Panicked),
 }
 
 impl H264Encoder {

@@ -51,15 +51,8 @@ impl OpusEncoder {
     /// # Errors
     /// If Opus cannot allocate memory.
     pub fn new() -> Result<Self, EncodeError> {
-        // Voip and Audio both use hybrid mode at this rate, which supports in-band FEC at full
-        // band. Voip also emphasises speech, which colours music.
-        let mut encoder = Encoder::new(AUDIO_RATE, Channels::Mono, Application::Audio)?;
-        encoder.set_bitrate(Bitrate::Bits(RATE_BPS))?;
-        encoder.set_inband_fec(true)?;
-        encoder.set_packet_loss_perc(EXPECTED_LOSS)?;
-        encoder.set_dtx(false)?;
         Ok(Self {
-            encoder,
+            encoder: configured_encoder()?,
             pending: [0.0; PACKET_SAMPLES],
             pending_samples: 0,
             expected_time: None,
@@ -68,6 +61,16 @@ impl OpusEncoder {
             gap_remainder_micros: 0,
             packet: vec![0; MAX_PACKET],
         })
+    }
+
+    /// Replaces the encoder after a panic. The numbers of the packets continue.
+    ///
+    /// # Errors
+    /// If Opus cannot allocate memory.
+    pub(super) fn restart(&mut self) -> Result<(), EncodeError> {
+        self.encoder = configured_encoder()?;
+        self.pending_samples = 0;
+        Ok(())
     }
 
     /// Takes a block. Returns a packet after every second block.
@@ -115,6 +118,17 @@ impl OpusEncoder {
         self.gap_remainder_micros = lost - packets * packet_micros;
         self.sample += packets as u64 * PACKET_SAMPLES as u64;
     }
+}
+
+fn configured_encoder() -> Result<Encoder, opus::Error> {
+    // Voip and Audio both use hybrid mode at this rate, which supports in-band FEC at full band.
+    // Voip also emphasises speech, which colours music.
+    let mut encoder = Encoder::new(AUDIO_RATE, Channels::Mono, Application::Audio)?;
+    encoder.set_bitrate(Bitrate::Bits(RATE_BPS))?;
+    encoder.set_inband_fec(true)?;
+    encoder.set_packet_loss_perc(EXPECTED_LOSS)?;
+    encoder.set_dtx(false)?;
+    Ok(encoder)
 }
 
 #[cfg(test)]

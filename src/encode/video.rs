@@ -4,7 +4,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -13,6 +13,7 @@ use super::{EncodeError, H264Encoder, KeyframePacer};
 use crate::{
     media::{EncodedVideo, Fanout, Stop, TeeGuard, VideoFrame, Worker, now},
     model::{Bitrate, Layer, MediaTime, Size},
+    supervision::Panicked,
 };
 
 /// The longest wait for a frame before the thread checks whether it must stop.
@@ -57,8 +58,9 @@ pub struct VideoEncoder {
 impl VideoEncoder {
     /// Starts to encode `frames` for the subscribers of `out`.
     ///
-    /// `failed` is called on the encoder's thread when a frame cannot be encoded. The next frame is
-    /// encoded with a new encoder. Of consecutive failures only the first is reported.
+    /// `notify` is called on the encoder's thread with the error when a frame cannot be encoded, and
+    /// with `Ok` when frames are encoded again. Of consecutive failures only the first is reported.
+    /// The next frame is encoded with a new encoder; after a panic, that of two seconds later.
     ///
     /// # Errors
     /// If the system cannot create a thread.
@@ -66,32 +68,30 @@ impl VideoEncoder {
         settings: VideoSettings,
         frames: TeeGuard<VideoFrame>,
         out: Fanout<EncodedVideo>,
-        failed: impl Fn(&EncodeError) + Send + 'static,
+        notify: impl Fn(Result<(), &EncodeError>) + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let target = Arc::new(AtomicU64::new(settings.target.map_or(0, Bitrate::as_bps)));
         let frames_encoded = Arc::new(AtomicU64::new(0));
         let (wanted, count) = (Arc::clone(&target), Arc::clone(&frames_encoded));
-        let worker = Worker::spawn("encode video", move |stop| {
-            let mut layer = LayerEncoder::new(settings, out);
-            let mut is_failing = false;
+        let health = Arc::new(HealthReporter { has_failed: AtomicBool::new(false), notify });
+        let after_panic = Arc::clone(&health);
+        let work = move |stop: &Stop| {
+            let mut layer = LayerEncoder::new(settings, out.clone());
             while let Some(frame) = next_frame(&frames, stop) {
                 let bps = wanted.load(Ordering::Relaxed);
                 layer.target = (bps > 0).then(|| Bitrate::from_bps(bps));
-                match layer.encode(&frame, now()) {
-                    Ok(made) => {
-                        is_failing = false;
-                        count.fetch_add(u64::from(made), Ordering::Relaxed);
-                    }
-                    Err(error) => {
-                        layer.encoder = None;
-                        if !is_failing {
-                            failed(&error);
-                        }
-                        is_failing = true;
-                    }
+                let encoded = layer.encode(&frame, now());
+                health.report(encoded.as_ref().map(drop));
+                match encoded {
+                    Ok(made) => drop(count.fetch_add(u64::from(made), Ordering::Relaxed)),
+                    Err(_) => layer.encoder = None,
                 }
             }
-        })?;
+        };
+        let on_panic = move |panicked: &Panicked| {
+            after_panic.report(Err(&EncodeError::Panicked(panicked.clone())));
+        };
+        let worker = Worker::spawn_supervised("video encoder", work, on_panic)?;
         Ok(Self { target, frames_encoded, _worker: worker })
     }
 
@@ -103,6 +103,20 @@ impl VideoEncoder {
     /// The number of frames that were encoded and published.
     pub fn frames_encoded(&self) -> u64 {
         self.frames_encoded.load(Ordering::Relaxed)
+    }
+}
+
+/// Reports changes between failing and working.
+struct HealthReporter<F> {
+    has_failed: AtomicBool,
+    notify: F,
+}
+
+impl<F: Fn(Result<(), &EncodeError>)> HealthReporter<F> {
+    fn report(&self, result: Result<(), &EncodeError>) {
+        if self.has_failed.swap(result.is_err(), Ordering::Relaxed) != result.is_err() {
+            (self.notify)(result);
+        }
     }
 }
 
@@ -300,14 +314,15 @@ mod tests {
         let (tee, out) = (Tee::default(), Fanout::default());
         let mut subscription = out.subscribe(8);
         let (report, reports) = mpsc::channel();
-        let encoder = VideoEncoder::start(SETTINGS, tee.attach(), out, move |error| {
-            report.send(error.to_string()).unwrap();
+        let encoder = VideoEncoder::start(SETTINGS, tee.attach(), out, move |health| {
+            report.send(health.map_err(ToString::to_string)).unwrap();
         })
         .unwrap();
         tee.put(&test_frame(0, Size::new(4096, 2304), 30));
-        let error = reports.recv().unwrap();
+        let error = reports.recv().unwrap().unwrap_err();
         assert!(error.contains("the video encoder failed"), "{error}");
         tee.put(&test_frame(1, SMALL, 30));
+        assert_eq!(reports.recv(), Ok(Ok(())), "frames are encoded again");
         while encoder.frames_encoded() == 0 {
             thread::yield_now();
         }
@@ -315,6 +330,29 @@ mod tests {
         drop(encoder);
         tee.put(&test_frame(2, SMALL, 30));
         assert!(reports.try_recv().is_err() && subscription.try_recv().is_none());
+    }
+
+    #[test]
+    fn after_a_panic_the_encoder_is_reported_and_starts_again() {
+        let (tee, out) = (Tee::default(), Fanout::default());
+        let mut subscription = out.subscribe(8);
+        let (report, reports) = mpsc::channel();
+        let notify = move |health: Result<(), &EncodeError>| {
+            report.send(health.map_err(ToString::to_string)).unwrap();
+        };
+        let _encoder = VideoEncoder::start(SETTINGS, tee.attach(), out, notify).unwrap();
+        // The buffer of a frame of another size: its planes are too short.
+        let mut short = test_frame(0, SMALL, 30);
+        short.size = Size::new(640, 360);
+        tee.put(&short);
+        let error = reports.recv().unwrap().unwrap_err();
+        assert_eq!(error, "the video encoder stopped unexpectedly; it is started again");
+        assert_eq!(keys(&mut subscription), [false; 0]);
+        while reports.try_recv().is_err() {
+            tee.put(&test_frame(1, SMALL, 30));
+            thread::yield_now();
+        }
+        assert_eq!(keys(&mut subscription)[..1], [true]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio::{
 
 use super::{
     EngineOptions, Handle,
-    handle::Request,
+    handle::{Call, Request},
     hub_task::{HubHandle, HubTaskId, HubTaskOptions},
     instances::Instances,
     local_media::LocalMedia,
@@ -33,6 +33,7 @@ use crate::{
         candidate_addresses,
     },
     network::KnownPaths,
+    supervision::catch_async,
     transport::{CheckBudgets, Connection, ConnectionConfig, EventSinks},
 };
 
@@ -191,9 +192,17 @@ impl Engine {
             tracks: track_receiver,
             video_sinks: video_sinks.clone(),
         };
-        tokio::spawn(engine.run(inputs));
+        let (panics, panicked) = watch::channel(None);
+        let on_panic = notifier.clone();
+        // The handle and the closers own it: it ends when they are dropped.
+        tokio::spawn(async move {
+            if let Err(panicked) = catch_async("engine", engine.run(inputs)).await {
+                panics.send_replace(Some(panicked));
+                on_panic.notify();
+            }
+        });
         let snapshots = snapshot_receiver;
-        Ok((Handle { requests, snapshots, video_sinks, notifier }, event_receiver))
+        Ok((Handle { requests, snapshots, video_sinks, notifier, panicked }, event_receiver))
     }
 
     async fn run(mut self, mut inputs: EngineInputs) {
@@ -206,7 +215,7 @@ impl Engine {
                 EngineInput::Request(Some(Request::Close(reply))) => {
                     return self.close(reply).await;
                 }
-                EngineInput::Request(Some(request)) => self.handle_request(request),
+                EngineInput::Request(Some(Request::Call(call))) => self.handle_call(call),
                 EngineInput::Event(EngineEvent::Core(input)) => {
                     self.core.handle(input, media::now())
                 }
@@ -251,21 +260,22 @@ impl Engine {
             .for_each(|ip| self.paths.record_remote(ip));
     }
 
-    fn handle_request(&mut self, request: Request) {
-        match request {
-            Request::Command(command) => self.handle_command(command),
-            Request::Camera(spec) => {
+    fn handle_call(&mut self, call: Call) {
+        match call {
+            Call::Command(command) => self.handle_command(command),
+            Call::Camera(spec) => {
                 self.local_media.set_camera(spec);
                 self.report_sources();
             }
-            Request::Microphone(spec) => {
+            Call::Microphone(spec) => {
                 self.local_media.set_microphone(spec);
                 self.report_sources();
             }
-            Request::Speaker(spec) => self.remote_media.set_speaker(spec),
+            Call::Speaker(spec) => self.remote_media.set_speaker(spec),
             // The requester may have gone meanwhile.
-            Request::Stats(reply) => drop(reply.send(self.stats(false))),
-            Request::Close(_) => unreachable!("`run` handles it and ends"),
+            Call::Stats(reply) => drop(reply.send(self.stats(false))),
+            #[cfg(test)]
+            Call::Panic => panic!("planted"),
         }
     }
 
@@ -468,5 +478,46 @@ impl EngineInputs {
             () = self.video_sinks.taps_changed() => EngineInput::VisibilityChanged,
             () = deadline => EngineInput::Timeout,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        engine::Decode, engine::HubChoice, engine::OwnHubOptions, engine::SourceSpec,
+        engine::SpeakerSpec,
+    };
+
+    /// Options without devices and without a hub that answers.
+    pub(crate) fn options() -> EngineOptions {
+        EngineOptions {
+            hub: HubChoice::At("http://127.0.0.1:9".parse().expect("an address")),
+            own_hub: OwnHubOptions::default(),
+            name: "Ada".to_owned(),
+            camera: SourceSpec::None,
+            video_bitrate: None,
+            microphone: SourceSpec::None,
+            speaker: SpeakerSpec::None,
+            decode: Decode::Always,
+            keeps_secrets: false,
+            impairment: None,
+            rtp_dump: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_of_the_engine_ends_its_events_wakes_the_window_and_is_told() {
+        let (handle, mut events) = Engine::start(options()).unwrap();
+        assert_eq!(handle.failure(), None);
+        let (wake, mut woken) = mpsc::channel(1);
+        handle.requests.send(Request::Call(Call::Panic)).await.unwrap();
+        handle.subscribe(Arc::new(move || wake.try_send(()).unwrap_or(())));
+        assert_eq!(handle.ended().await.unwrap().message, "planted");
+        assert_eq!(events.recv().await, None);
+        woken.recv().await.expect("the window reads the failure");
+        assert_eq!(handle.failure().unwrap().to_string(), "the engine stopped unexpectedly");
+        assert!(handle.try_send(Command::LeaveAll).is_err());
+        assert_eq!(handle.close().await, Stats::default());
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     media::{FrameTap, LevelTap, Notifier, VideoRef, VideoSinks, Wake},
     model::{Command, Snapshot, Stats},
     playback::SpeakerSpec,
+    supervision::Panicked,
 };
 
 /// A handle to a running engine. Dropping it stops the engine without leaving the sessions;
@@ -19,11 +20,22 @@ pub struct Handle {
     pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(super) video_sinks: VideoSinks,
     pub(super) notifier: Notifier,
+    /// Why the engine has stopped, if it panicked.
+    pub(super) panicked: watch::Receiver<Option<Panicked>>,
 }
 
 /// A request from a handle to its engine.
 #[derive(Debug)]
 pub(super) enum Request {
+    /// Do this, and go on.
+    Call(Call),
+    /// Leave every session, return the statistics and end.
+    Close(oneshot::Sender<Stats>),
+}
+
+/// A request after which the engine goes on.
+#[derive(Debug)]
+pub(super) enum Call {
     /// Carry out a command of the user.
     Command(Command),
     /// Send the video of another source.
@@ -34,14 +46,15 @@ pub(super) enum Request {
     Speaker(SpeakerSpec),
     /// Return the statistics.
     Stats(oneshot::Sender<Stats>),
-    /// Leave every session, return the statistics and end.
-    Close(oneshot::Sender<Stats>),
+    /// Panic.
+    #[cfg(test)]
+    Panic,
 }
 
 impl Handle {
     /// Queues a command; waits only while 64 requests are queued.
     pub async fn send(&self, command: Command) {
-        if self.requests.send(Request::Command(command)).await.is_err() {
+        if self.requests.send(Request::Call(Call::Command(command))).await.is_err() {
             tracing::error!("the engine has ended, a command is lost");
         }
     }
@@ -51,7 +64,7 @@ impl Handle {
     /// # Errors
     /// Returns the command if 64 requests are queued or the engine has ended.
     pub fn try_send(&self, command: Command) -> Result<(), Command> {
-        self.try_request(Request::Command(command.clone())).map_err(|RequestRejected| command)
+        self.try_call(Call::Command(command.clone())).map_err(|RequestRejected| command)
     }
 
     /// Sends the video of another source from now on; never waits. Peer connections, the encoder
@@ -61,7 +74,7 @@ impl Handle {
     /// # Errors
     /// Returns the source if 64 requests are queued or the engine has ended.
     pub fn set_camera(&self, camera: SourceSpec) -> Result<(), SourceSpec> {
-        self.try_request(Request::Camera(camera.clone())).map_err(|RequestRejected| camera)
+        self.try_call(Call::Camera(camera.clone())).map_err(|RequestRejected| camera)
     }
 
     /// Sends the audio of another source from now on, as [`Self::set_camera`] does for video.
@@ -69,8 +82,7 @@ impl Handle {
     /// # Errors
     /// Returns the source if 64 requests are queued or the engine has ended.
     pub fn set_microphone(&self, microphone: SourceSpec) -> Result<(), SourceSpec> {
-        self.try_request(Request::Microphone(microphone.clone()))
-            .map_err(|RequestRejected| microphone)
+        self.try_call(Call::Microphone(microphone.clone())).map_err(|RequestRejected| microphone)
     }
 
     /// Plays received audio on another speaker from now on; never waits, and interrupts no audio
@@ -79,7 +91,7 @@ impl Handle {
     /// # Errors
     /// Returns the speaker if 64 requests are queued or the engine has ended.
     pub fn set_speaker(&self, speaker: SpeakerSpec) -> Result<(), SpeakerSpec> {
-        self.try_request(Request::Speaker(speaker.clone())).map_err(|RequestRejected| speaker)
+        self.try_call(Call::Speaker(speaker.clone())).map_err(|RequestRejected| speaker)
     }
 
     /// Returns the newest snapshot of the whole state.
@@ -126,7 +138,7 @@ impl Handle {
     /// ended.
     pub async fn stats(&self) -> Option<Stats> {
         let (reply, stats) = oneshot::channel();
-        self.requests.send(Request::Stats(reply)).await.ok()?;
+        self.requests.send(Request::Call(Call::Stats(reply))).await.ok()?;
         stats.await.ok()
     }
 
@@ -141,8 +153,20 @@ impl Handle {
         Closer { requests: self.requests.clone() }
     }
 
-    fn try_request(&self, request: Request) -> Result<(), RequestRejected> {
-        self.requests.try_send(request).map_err(|_| RequestRejected)
+    /// Why the engine has stopped, if it panicked. Its sessions, devices and connections are closed
+    /// then. Subscribers of [`Self::subscribe`] are woken.
+    pub fn failure(&self) -> Option<Panicked> {
+        self.panicked.borrow().clone()
+    }
+
+    /// Waits until the engine has ended, and returns why, if it panicked.
+    pub async fn ended(&self) -> Option<Panicked> {
+        let mut panicked = self.panicked.clone();
+        panicked.wait_for(Option::is_some).await.ok().and_then(|panicked| panicked.clone())
+    }
+
+    fn try_call(&self, call: Call) -> Result<(), RequestRejected> {
+        self.requests.try_send(Request::Call(call)).map_err(|_| RequestRejected)
     }
 }
 

@@ -30,6 +30,7 @@ use crate::{
         self, Client, ClientEvent, ClientOptions, DEFAULT_PORT, Hub, HubError, HubOptions,
         ListenAt, probe_hub_of,
     },
+    supervision::catch_async,
 };
 
 /// Messages to a hub that may wait for its task, and events from its client. The core sends bursts
@@ -88,12 +89,9 @@ impl HubHandle {
     /// Starts a task that finds or embeds the hub and connects to it.
     pub(super) fn start(hub: HubRef, options: HubTaskOptions) -> Self {
         let (outgoing, messages) = mpsc::channel(QUEUE_CAPACITY);
-        let task = tokio::spawn(async move {
-            let own = BTreeMap::new();
-            HubTask { hub, options, owner_keys: own, endpoint: None, is_down: false }
-                .run(messages)
-                .await;
-        });
+        let owner_keys = BTreeMap::new();
+        let task = HubTask { hub, options, owner_keys, endpoint: None, is_down: false };
+        let task = tokio::spawn(task.run_supervised(messages));
         Self { outgoing: Some(outgoing), task }
     }
 
@@ -140,6 +138,8 @@ enum StopReason {
     Closed,
     /// Another user's hub listens on the port of ours: ours must be found on another port.
     Displaced,
+    /// The hub in this process, or the client's task, has panicked.
+    Panicked(&'static str),
 }
 
 /// The URL of a hub, and the hub itself if this process embeds it.
@@ -151,6 +151,14 @@ struct LocatedHub {
 }
 
 impl LocatedHub {
+    /// Returns when the hub that this process embeds has failed. Never returns without one.
+    async fn hub_failed(&self) {
+        match &self.embedded {
+            Some(hub) => hub.failed().await,
+            None => pending().await,
+        }
+    }
+
     /// Returns the number of guests of our own hub once it differs from `reported`, and stores it
     /// there. Never returns for a hub that this process does not embed.
     async fn next_guest_count(&self, reported: &mut usize) -> usize {
@@ -165,13 +173,29 @@ impl LocatedHub {
 }
 
 impl HubTask {
-    async fn run(mut self, mut messages: mpsc::Receiver<ClientMessage>) {
+    /// Runs until the engine closes it. After a panic, of the task itself too, everything is
+    /// started again.
+    async fn run_supervised(mut self, mut messages: mpsc::Receiver<ClientMessage>) {
         loop {
-            let Some(found) = self.find_until_closed(&mut messages).await else { return };
-            match self.keep_connected(found, &mut messages).await {
-                StopReason::Closed => return,
-                StopReason::Displaced => {}
-            }
+            let run = catch_async("hub task", self.run(&mut messages)).await;
+            let reason = match run {
+                Ok(StopReason::Closed) => return,
+                Ok(StopReason::Displaced) => continue,
+                Ok(StopReason::Panicked(name)) => {
+                    format!("the {name} stopped unexpectedly; it is started again")
+                }
+                Err(panicked) => format!("{panicked}; it is started again"),
+            };
+            self.is_down = true;
+            self.report(HubEvent::Down { reason }).await;
+            sleep(RETRY_INTERVAL).await;
+        }
+    }
+
+    async fn run(&mut self, messages: &mut mpsc::Receiver<ClientMessage>) -> StopReason {
+        match self.find_until_closed(messages).await {
+            Some(found) => self.keep_connected(found, messages).await,
+            None => StopReason::Closed,
         }
     }
 
@@ -223,8 +247,9 @@ impl HubTask {
                             self.report(HubEvent::News(news)).await;
                         }
                     }
-                    None => break StopReason::Closed,
+                    None => break StopReason::Panicked("connection to the hub"),
                 },
+                () = found.hub_failed() => break StopReason::Panicked("hub in this program"),
                 Ok(()) = self.options.name.changed() => {
                     client.set_name(self.options.name.borrow_and_update().clone());
                 }
@@ -239,7 +264,7 @@ impl HubTask {
         match reason {
             StopReason::Closed => client.close().await,
             // The resume tokens are kept: our own hub may come back at this URL.
-            StopReason::Displaced => drop(client),
+            StopReason::Displaced | StopReason::Panicked(_) => drop(client),
         }
         if let Some(hub) = found.embedded {
             hub.close().await;
@@ -487,75 +512,4 @@ fn local_url(listening: SocketAddr) -> HubUrl {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::signalling::HubIdentity;
-
-    fn options() -> HubTaskOptions {
-        HubTaskOptions {
-            id: HubTaskId(1),
-            choice: HubChoice::Find { listen: Some(Ipv4Addr::LOCALHOST.into()) },
-            own_hub: OwnHubOptions::default(),
-            name: watch::channel(String::new()).1,
-            instance: Instance::from_random(1),
-            secrets: SecretStore::in_memory(),
-            paths: KnownPaths::default(),
-            events: mpsc::channel(1).0,
-        }
-    }
-
-    /// Starts a hub with that identity on a port that leaves room for [`MAX_OTHER_PORTS`] more.
-    async fn hub(identity: HubIdentity) -> (Hub, u16) {
-        loop {
-            let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into();
-            let options = HubOptions { identity: identity.clone(), ..HubOptions::at(listen) };
-            let hub = Hub::start(options).await.unwrap();
-            let port = hub.address().port();
-            if port < u16::MAX - MAX_OTHER_PORTS {
-                return (hub, port);
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn another_users_hub_is_skipped_and_this_users_hub_is_found() {
-        let options = options();
-        let listen = Some(Ipv4Addr::LOCALHOST.into());
-        let (_other, port) = hub(HubIdentity::fresh()).await;
-        let found = find_local_hub(listen, port, &options).await.unwrap();
-        let own = found.embedded.as_ref().expect("a hub of our own");
-        assert!(own.address().port() > port, "{}", found.url);
-        let (_ours, port) = hub(options.secrets.identity().clone()).await;
-        let found = find_local_hub(listen, port, &options).await.unwrap();
-        assert!(found.embedded.is_none() && found.is_this_users);
-        assert_eq!(found.url, local_url(SocketAddr::from((Ipv4Addr::LOCALHOST, port))));
-    }
-
-    #[tokio::test]
-    async fn a_lost_hub_is_displaced_by_another_users_hub_or_replaced_by_ours() {
-        let options = options();
-        let (ours, port) = hub(options.secrets.identity().clone()).await;
-        let url = local_url(ours.address());
-        let mut found = LocatedHub { url, embedded: None, is_this_users: true };
-        let (hub, owner_keys) = (HubRef::Default, BTreeMap::new());
-        let task = HubTask { hub, options, owner_keys, endpoint: None, is_down: true };
-        assert!(
-            !task.is_displaced(&mut found).await && found.embedded.is_none(),
-            "our hub answers"
-        );
-        drop(ours);
-        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into();
-        let other = loop {
-            match Hub::start(HubOptions::at(listen)).await {
-                Ok(hub) => break hub,
-                Err(_) => tokio::task::yield_now().await,
-            }
-        };
-        assert!(task.is_displaced(&mut found).await && found.embedded.is_none());
-        drop(other);
-        while found.embedded.is_none() {
-            assert!(!task.is_displaced(&mut found).await, "the port is free, so we embed a hub");
-        }
-        assert_eq!(found.embedded.unwrap().address().port(), port);
-    }
-}
+mod tests;

@@ -11,7 +11,7 @@ use super::{EngineOptions, event_loop::EngineEvent};
 use crate::{
     capture::{AudioCapture, SourceSpec, VideoCapture},
     conference::Input,
-    encode::{AudioEncoder, VideoEncoder, VideoSettings},
+    encode::{AudioEncoder, EncodeError, VideoEncoder, VideoSettings},
     files::SourceClaim,
     media::{
         AudioBlock, EncodedAudio, EncodedVideo, Fanout, MAX_LAG, Meter, Slot, Subscription, Tee,
@@ -162,16 +162,16 @@ impl LocalMedia {
     }
 
     fn start_video_encoder(&self) -> Option<VideoEncoder> {
-        let events = self.events.clone();
-        let fail = move |error: &dyn std::fmt::Display| {
-            let message = format!("the video cannot be encoded: {error}");
-            report_device_state(&events, DeviceKind::CAMERA, DeviceState::Failed { message });
-        };
-        let (failed, out) = (fail.clone(), self.video.clone());
+        let report = self.encoder_callback(DeviceKind::CAMERA);
         let settings = encoder_settings(&self.camera_spec, self.video_bitrate);
-        let started =
-            VideoEncoder::start(settings, self.frames.attach(), out, move |error| failed(error));
-        let encoder = started.map_err(|error| fail(&error)).ok()?;
+        let (frames, out) = (self.frames.attach(), self.video.clone());
+        let started = VideoEncoder::start(settings, frames, out, report);
+        let encoder = started
+            .map_err(|error| {
+                let message = format!("the video cannot be encoded: {error}");
+                self.report_state(DeviceKind::CAMERA, DeviceState::Failed { message });
+            })
+            .ok()?;
         self.counters.video_encoders.fetch_add(1, Ordering::Relaxed);
         Some(encoder)
     }
@@ -200,7 +200,8 @@ impl LocalMedia {
     }
 
     fn new_audio_encoder(&self) -> Option<AudioEncoder> {
-        match AudioEncoder::new(self.meter.clone(), self.audio.clone()) {
+        let report = self.encoder_callback(DeviceKind::MICROPHONE);
+        match AudioEncoder::new(self.meter.clone(), self.audio.clone(), Box::new(report)) {
             Ok(encoder) => {
                 self.counters.audio_encoders.fetch_add(1, Ordering::Relaxed);
                 Some(encoder)
@@ -227,6 +228,22 @@ impl LocalMedia {
             }
             report_device_state(&events, kind, state);
         })
+    }
+
+    /// Returns a callback that passes the health of an encoder on to the core, as the state of its
+    /// source.
+    fn encoder_callback(
+        &self,
+        kind: DeviceKind,
+    ) -> impl Fn(Result<(), &EncodeError>) + Send + Sync + use<> {
+        let events = self.events.clone();
+        move |health| {
+            let state = match health {
+                Ok(()) => DeviceState::Running,
+                Err(error) => DeviceState::Failed { message: error.to_string() },
+            };
+            report_device_state(&events, kind, state);
+        }
     }
 
     fn report_state(&self, kind: DeviceKind, state: DeviceState) {

@@ -27,7 +27,9 @@ pub use frame::{AUDIO_RATE, AudioBlock, BLOCK_SAMPLES, FramePool, VideoFrame};
 pub use meter::{Meter, SILENCE_DBFS};
 pub use notifier::Notifier;
 pub use received::{AccessUnit, AudioPacket};
-pub use rtp::{IncomingTrack, KeyframeRequest, RtpPacket, SenderReport, SenderReports};
+pub use rtp::{
+    IncomingTrack, KeyframeRequest, RtpPacket, SenderReport, SenderReports, TrackFailure,
+};
 pub use slot::{Slot, Tee, TeeGuard, Wake};
 pub use subscription_slot::SubscriptionSlot;
 pub use video_sinks::{FrameTap, LevelTap, VideoRef, VideoSinks};

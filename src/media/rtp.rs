@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    future::Future,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -9,7 +10,10 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 
 use super::Codec;
-use crate::model::{MediaTime, PeerId};
+use crate::{
+    model::{MediaTime, PeerId},
+    supervision::catch_async,
+};
 
 /// One received RTP packet (RFC 3550): the payload and the header fields that playback needs.
 #[derive(Clone, Debug)]
@@ -47,6 +51,32 @@ pub struct IncomingTrack {
     pub keyframe_request: KeyframeRequest,
     /// The newest sender reports of the connection.
     pub sender_reports: SenderReports,
+    /// Makes the peer connection fail, because a consumer of the track has panicked.
+    pub failure: TrackFailure,
+}
+
+/// Reports to the peer connection that a consumer of its remote track has failed. The connection is
+/// then replaced, and its tracks with it.
+#[derive(Clone, Debug, Default)]
+pub struct TrackFailure(Arc<Notify>);
+
+impl TrackFailure {
+    /// Reports the failure; never waits.
+    pub fn report(&self) {
+        self.0.notify_one();
+    }
+
+    /// Waits until a failure is reported.
+    pub async fn reported(&self) {
+        self.0.notified().await;
+    }
+
+    /// Runs a task that consumes the track, and reports the failure if it panics.
+    pub async fn supervise(self, name: &str, task: impl Future<Output = ()>) {
+        if catch_async(name, task).await.is_err() {
+            self.report();
+        }
+    }
 }
 
 /// Requests a keyframe from a sender (PLI, RFC 4585 section 6.3.1). The peer connection limits the

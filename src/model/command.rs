@@ -110,6 +110,8 @@ impl MuteSwitch {
     pub const MICROPHONE: Self = Self::Source(Source::Microphone);
     /// Our video to the other participants.
     pub const CAMERA: Self = Self::Source(Source::Camera);
+    /// All switches.
+    pub const ALL: [Self; 3] = [Self::MICROPHONE, Self::CAMERA, Self::Listening];
 }
 
 impl Command {

@@ -3,7 +3,7 @@
 use tokio::{sync::mpsc, task::AbortHandle};
 
 use crate::{
-    media::{AudioPacket, Codec, Fanout, IncomingTrack, RtpPacket, Subscription},
+    media::{AudioPacket, Codec, Fanout, IncomingTrack, RtpPacket, Subscription, TrackFailure},
     model::PeerId,
 };
 
@@ -16,6 +16,7 @@ pub struct AudioTrack {
     source_id: String,
     packets: Fanout<AudioPacket>,
     incoming: Option<mpsc::Receiver<RtpPacket>>,
+    failure: TrackFailure,
     task: Option<AbortHandle>,
 }
 
@@ -29,6 +30,7 @@ impl AudioTrack {
             source_id: track.source_id,
             packets: Fanout::default(),
             incoming: Some(track.packets),
+            failure: track.failure,
             task: None,
         }
     }
@@ -37,7 +39,9 @@ impl AudioTrack {
     pub fn start(&mut self) {
         if let Some(incoming) = self.incoming.take() {
             let receive = ReceiveTask { packets: self.packets.clone() };
-            self.task = Some(tokio::spawn(receive.run(incoming)).abort_handle());
+            let failure = self.failure.clone();
+            let task = failure.supervise("audio receiver", receive.run(incoming));
+            self.task = Some(tokio::spawn(task).abort_handle());
         }
     }
 

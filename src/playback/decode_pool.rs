@@ -2,8 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    io, panic,
-    panic::AssertUnwindSafe,
+    io,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
 };
@@ -11,7 +10,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::video_decoder::{DecodeError, DecodeOutcome, VideoDecoder};
-use crate::media::AccessUnit;
+use crate::{media::AccessUnit, supervision::catch};
 
 /// Decodes video on at most as many threads as there are cores, regardless of the number of
 /// receivers. First in, first out.
@@ -156,13 +155,10 @@ impl DecodeJob {
         if reply.is_closed() {
             return;
         }
-        let decoded = panic::catch_unwind(AssertUnwindSafe(|| decoder.decode(&unit)));
+        let decoded = catch("video decoder", || decoder.decode(&unit));
         let outcome = match decoded {
             Ok(decoded) => (decoder, decoded),
-            Err(_) => {
-                tracing::error!("video decoder panicked and is replaced");
-                (Box::default(), failed_outcome(&unit, DecodeError::Panicked))
-            }
+            Err(_) => (Box::default(), failed_outcome(&unit, DecodeError::Panicked)),
         };
         reply.send(outcome).ok();
     }

@@ -21,6 +21,7 @@ use crate::{
     audio::{Fade, LevelWindow, Mixer},
     media::{AudioPacket, BLOCK_SAMPLES, Meter, Slot, Stop, Subscription, now},
     model::{DeviceState, MediaTime},
+    supervision::{RESTART_DELAY, catch},
 };
 
 /// Mixes one block of each remote audio stream every 10 ms and plays the sum.
@@ -29,6 +30,8 @@ pub(super) struct MixerThread {
     voices: Vec<MixedVoice>,
     mixer: Mixer,
     output: Output,
+    /// What the output plays on.
+    spec: SpeakerSpec,
     /// The output to switch to, if any.
     next_output: Arc<Slot<SpeakerSpec>>,
     notify: Arc<dyn Fn(DeviceState) + Send + Sync>,
@@ -57,6 +60,8 @@ pub(super) struct MixedVoice {
     pub(super) fade: Fade,
     /// Called once, when playout starts.
     pub(super) on_first: Option<Box<dyn FnOnce() + Send>>,
+    /// When the stream is decoded again after a panic.
+    pub(super) restart_at: Option<MediaTime>,
 }
 
 /// The switches that the owner of a [`Voice`](super::Voice) sets.
@@ -89,7 +94,7 @@ const FADE_SAMPLES: usize = BLOCK_SAMPLES / 2;
 impl MixerThread {
     /// Creates a mixer without streams.
     pub(super) fn new(
-        (output, next_output): (Output, Arc<Slot<SpeakerSpec>>),
+        (spec, next_output): (SpeakerSpec, Arc<Slot<SpeakerSpec>>),
         new_voices: Receiver<MixedVoice>,
         notify: Arc<dyn Fn(DeviceState) + Send + Sync>,
     ) -> Self {
@@ -97,7 +102,8 @@ impl MixerThread {
             new_voices,
             voices: vec![],
             mixer: Mixer::new(),
-            output,
+            output: Output::new(&spec),
+            spec,
             next_output,
             notify,
             reported_state: DeviceState::Idle,
@@ -106,8 +112,17 @@ impl MixerThread {
         }
     }
 
+    /// Opens a device again after a panic. Streams and a recording continue.
+    pub(super) fn restart(&mut self) {
+        self.mixer = Mixer::new();
+        if matches!(self.output, Output::Device(_)) {
+            self.set_output(self.spec.clone());
+        }
+        self.report_state(DeviceState::Opening);
+    }
+
     /// Mixes until the stop signal.
-    pub(super) fn run(mut self, stop: &Stop) {
+    pub(super) fn run(&mut self, stop: &Stop) {
         while !stop.is_set() {
             self.voices.extend(self.new_voices.try_iter());
             self.voices.retain(|voice| !voice.control.is_removed.load(Ordering::Acquire));
@@ -122,13 +137,18 @@ impl MixerThread {
     /// Switches to another output if one is set.
     fn switch_output(&mut self) {
         if let Some(spec) = self.next_output.take() {
-            // The old output is closed first: the new one may be the same device, which may allow
-            // only one user.
-            self.output = Output::Silent;
-            self.output = Output::new(&spec);
+            self.set_output(spec);
             self.report_state(DeviceState::Opening);
-            self.last_demand = now();
         }
+    }
+
+    fn set_output(&mut self, spec: SpeakerSpec) {
+        // The old output is closed first: the new one may be the same device, which may allow only
+        // one user.
+        self.output = Output::Silent;
+        self.output = Output::new(&spec);
+        self.spec = spec;
+        self.last_demand = now();
     }
 
     /// Reports the state of the output if it has changed. After a failure, retries are not reported
@@ -176,7 +196,7 @@ impl MixerThread {
             if !voice.receiver.is_playing() {
                 voice.fade = Fade::at(gain);
             }
-            if let Some(mut block) = voice.next_block(now) {
+            if let Some(mut block) = voice.next_block_supervised(now) {
                 voice.fade.apply(&mut block, gain, FADE_SAMPLES);
                 self.mixer.add(&block);
             }
@@ -187,6 +207,24 @@ impl MixerThread {
 }
 
 impl MixedVoice {
+    /// Returns the next block. After a panic, the decoder is replaced, and the stream is silent for
+    /// two seconds: the packets of a peer must not stop the audio of all.
+    fn next_block_supervised(&mut self, now: MediaTime) -> Option<[f32; BLOCK_SAMPLES]> {
+        if self.restart_at.is_some_and(|at| now < at) {
+            return None;
+        }
+        if self.restart_at.take().is_some() {
+            match AudioReceiver::new() {
+                Ok(receiver) => self.receiver = receiver,
+                Err(_) => return None,
+            }
+        }
+        catch("audio decoder", || self.next_block(now)).unwrap_or_else(|_| {
+            self.restart_at = Some(now + RESTART_DELAY);
+            None
+        })
+    }
+
     /// Takes the packets that arrived, returns the next block and updates the statistics.
     fn next_block(&mut self, now: MediaTime) -> Option<[f32; BLOCK_SAMPLES]> {
         for _ in 0..MAX_PACKETS_PER_BLOCK {

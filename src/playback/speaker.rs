@@ -17,13 +17,13 @@ use super::{
     audio_receiver::{AudioReceiveStats, AudioReceiver},
     audio_track::AudioTrack,
     mixer::{MixedVoice, MixerThread, VoiceControl},
-    output::Output,
 };
 use crate::{
     audio::{Fade, LevelWindow},
     devices::{AudioDirection, Device, list_audio_devices},
-    media::{Meter, Slot, Worker},
+    media::{Meter, Slot, Stop, Worker},
     model::{AudioStats, DeviceState},
+    supervision::Panicked,
 };
 
 /// Plays all remote audio streams of this process. Dropping it stops playing and waits until the
@@ -64,16 +64,25 @@ impl Speaker {
     ) -> Self {
         let (new_voices, arriving) = sync_channel(MAX_NEW_VOICES);
         let (end, ended) = channel::<()>();
-        let (output, report) = (Output::new(spec), Arc::clone(&notify));
+        let (report, report_panic) = (Arc::clone(&notify), Arc::clone(&notify));
         let next_output = Arc::new(Slot::default());
-        let outputs = (output, Arc::clone(&next_output));
-        let mixing = Worker::spawn("mixing", move |stop| {
-            let _end: Sender<()> = end;
-            if let Some(before) = before {
-                before.wait();
+        let outputs = (spec.clone(), Arc::clone(&next_output));
+        let (mut parts, mut mixer) = (Some((before, arriving, report)), None::<MixerThread>);
+        let work = move |stop: &Stop| {
+            let _end: &Sender<()> = &end;
+            if let Some((before, arriving, report)) = parts.take() {
+                before.into_iter().for_each(ClosingSpeaker::wait);
+                mixer = Some(MixerThread::new(outputs.clone(), arriving, report));
+            } else if let Some(mixer) = &mut mixer {
+                mixer.restart();
             }
-            MixerThread::new(outputs, arriving, report).run(stop);
-        });
+            mixer.iter_mut().for_each(|mixer| mixer.run(stop));
+        };
+        let on_panic = move |panicked: &Panicked| {
+            let message = format!("{panicked}; it is started again");
+            report_panic(DeviceState::Failed { message });
+        };
+        let mixing = Worker::spawn_supervised("audio mixer", work, on_panic);
         let mixing = mixing.map_err(|error| {
             let message = format!("no thread is left to play sound: {error}; end other programs");
             notify(DeviceState::Failed { message });
@@ -118,6 +127,7 @@ impl Speaker {
                     control: Arc::clone(&control),
                     fade: Fade::FULL,
                     on_first: Some(on_first),
+                    restart_at: None,
                 };
                 if self.new_voices.send(voice).is_err() {
                     tracing::error!(peer = ?track.peer(), "audio track not played: no mixer thread");
@@ -252,14 +262,7 @@ mod tests {
             before(&voice);
             let _guard = self.runtime.enter();
             track.start();
-            let (mut encoder, start) = (ToneEncoder::without_fec(hz, 0.25), now());
-            for n in 0..75_u64 {
-                // Arrival times as in real time. Packets of the future stay in the jitter buffer.
-                let arrival = start + Duration::from_millis(20 * n);
-                let sent =
-                    packet(n as u16, (n * 960) as u32, false, encoder.next_packet(), arrival);
-                packets.try_send(sent).unwrap();
-            }
+            send_tone(hz, 0, &packets);
             first.recv_timeout(TIMEOUT).expect("the first packet is reported");
             self.wait_until_measured(&voice, packets);
             voice
@@ -274,6 +277,19 @@ mod tests {
             };
             self.runtime.block_on(stats.wait_for(is_full)).expect("the mixer thread runs");
             assert!(now().since(start) < TIMEOUT);
+        }
+    }
+
+    /// Sends one and a half seconds of a tone at once, in packets numbered from `first`.
+    fn send_tone(hz: f64, first: u64, packets: &mpsc::Sender<RtpPacket>) {
+        let (mut encoder, start) = (ToneEncoder::without_fec(hz, 0.25), now());
+        for n in 0..75_u64 {
+            // Arrival times as in real time. Packets of the future stay in the jitter buffer.
+            let arrival = start + Duration::from_millis(20 * n);
+            let number = first + n;
+            let (sequence, timestamp) = (number as u16, (number * 960) as u32);
+            let sent = packet(sequence, timestamp, false, encoder.next_packet(), arrival);
+            packets.try_send(sent).unwrap();
         }
     }
 
@@ -354,6 +370,46 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_stream_whose_decoding_panics_stops_no_other_stream_and_is_played_again() {
+        let fixture = fixture(&SpeakerSpec::None);
+        let (mut track, packets) = audio_track();
+        let (sender, first) = channel();
+        let on_first = Box::new(move || {
+            sender.send(()).unwrap();
+            panic!("planted");
+        });
+        let broken = fixture.speaker.play(&track, Meter::default(), on_first);
+        {
+            let _guard = fixture.runtime.enter();
+            track.start();
+        }
+        send_tone(440.0, 0, &packets);
+        first.recv_timeout(TIMEOUT).expect("the first packet is played");
+        let voice = fixture.play_tone(660.0, |_| ());
+        assert!((voice.stats().tone_hz.unwrap() - 660.0).abs() < 2.0);
+        send_tone(440.0, 75, &packets);
+        fixture.wait_until_measured(&broken, packets);
+        assert!((broken.stats().tone_hz.unwrap() - 440.0).abs() < 2.0);
+    }
+
+    #[test]
+    fn a_mixer_that_panics_is_reported_and_started_again() {
+        let (sender, states) = channel();
+        let has_panicked = AtomicBool::new(false);
+        let notify = move |state: DeviceState| {
+            sender.send(state.clone()).unwrap();
+            let is_first = !has_panicked.fetch_or(state == DeviceState::Running, Ordering::Relaxed);
+            assert!(state != DeviceState::Running || !is_first, "planted");
+        };
+        let _speaker = Speaker::open(&SpeakerSpec::None, None, Arc::new(notify));
+        let next = || states.recv_timeout(TIMEOUT).unwrap();
+        assert_eq!(next(), DeviceState::Running);
+        let message = "the audio mixer stopped unexpectedly; it is started again".to_owned();
+        assert_eq!(next(), DeviceState::Failed { message });
+        assert_eq!((next(), next()), (DeviceState::Opening, DeviceState::Running));
     }
 
     #[test]

@@ -10,7 +10,10 @@ use openh264::{
 use tokio::sync::mpsc;
 
 use crate::{
-    media::{BurntInTimecode, Codec, IncomingTrack, KeyframeRequest, RtpPacket, SenderReports},
+    media::{
+        BurntInTimecode, Codec, IncomingTrack, KeyframeRequest, RtpPacket, SenderReports,
+        TrackFailure,
+    },
     model::{MediaTime, PeerId, Size},
 };
 
@@ -146,6 +149,7 @@ pub(super) fn incoming_track(
         packets,
         keyframe_request: keyframes.clone(),
         sender_reports: SenderReports::default(),
+        failure: TrackFailure::default(),
     };
     (track, send, keyframes)
 }

@@ -61,7 +61,8 @@ impl VideoPlayer {
             on_first: Some(on_first),
             stats: track.stats_sender(),
         };
-        let task = tokio::spawn(playout.run(Arc::clone(&source))).abort_handle();
+        let task = track.failure().supervise("video player", playout.run(Arc::clone(&source)));
+        let task = tokio::spawn(task).abort_handle();
         Self { task, units: track.units(), source, is_decoding: AtomicBool::new(false) }
     }
 
@@ -320,6 +321,17 @@ mod tests {
             let requested = time::timeout(TIMEOUT, self.keyframes.requested()).await;
             requested.expect("a keyframe is requested");
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_player_that_panics_makes_the_connection_fail() {
+        let mut fixture = fixture(Size::new(320, 180));
+        // `on_first` panics, because nobody waits for it.
+        fixture.first.close();
+        fixture.sender.send(true).await;
+        let failure = fixture.track.failure();
+        fixture.sender.send(false).await;
+        time::timeout(TIMEOUT, failure.reported()).await.expect("the failure is reported");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,7 +11,8 @@ use tokio::{
 use super::{receive_stats::VideoReceiveStats, video_receive_buffer::VideoReceiveBuffer};
 use crate::{
     media::{
-        AccessUnit, Codec, Fanout, IncomingTrack, KeyframeRequest, RtpPacket, Subscription, now,
+        AccessUnit, Codec, Fanout, IncomingTrack, KeyframeRequest, RtpPacket, Subscription,
+        TrackFailure, now,
     },
     model::{MediaTime, VideoStats},
 };
@@ -24,6 +25,7 @@ pub struct VideoTrack {
     units: Fanout<AccessUnit>,
     stats: watch::Sender<VideoReceiveStats>,
     receive: Option<(ReceiveTask, mpsc::Receiver<RtpPacket>)>,
+    failure: TrackFailure,
     task: Option<AbortHandle>,
 }
 
@@ -40,8 +42,8 @@ impl VideoTrack {
             keyframe_request: track.keyframe_request,
             stats: stats.clone(),
         };
-        let receive = Some((receive, track.packets));
-        Self { codec: track.codec, units, stats, receive, task: None }
+        let (receive, failure) = (Some((receive, track.packets)), track.failure);
+        Self { codec: track.codec, units, stats, receive, failure, task: None }
     }
 
     /// Starts to receive. Must be called in a Tokio runtime. A further call does nothing.
@@ -49,7 +51,9 @@ impl VideoTrack {
         if let Some((receive, packets)) = self.receive.take() {
             // A track that does not begin with a keyframe requests one at its first frame.
             self.units.take_keyframe_request();
-            self.task = Some(tokio::spawn(receive.run(packets)).abort_handle());
+            let failure = self.failure.clone();
+            let task = failure.supervise("video receiver", receive.run(packets));
+            self.task = Some(tokio::spawn(task).abort_handle());
         }
     }
 
@@ -79,6 +83,11 @@ impl VideoTrack {
     /// The fan-out of the access units.
     pub(super) fn units(&self) -> Fanout<AccessUnit> {
         self.units.clone()
+    }
+
+    /// Makes the peer connection fail when the player panics.
+    pub(super) fn failure(&self) -> TrackFailure {
+        self.failure.clone()
     }
 
     /// The statistics, to which the player adds what it shows.

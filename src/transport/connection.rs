@@ -11,8 +11,9 @@ use super::{
 };
 use crate::{
     media::{EncodedAudio, EncodedVideo, IncomingTrack, Subscription, SubscriptionSlot},
-    model::{PeerCommand, PeerEvent, PeerId, PeerMedia, PerSource},
+    model::{PeerCommand, PeerEvent, PeerId, PeerMedia, PeerState, PerSource},
     network::KnownPaths,
+    supervision::catch_async,
 };
 
 /// Commands that may wait: a burst of the 100 candidates that a peer may send, and of the 80
@@ -107,7 +108,8 @@ impl Connection {
             traffic: Arc::clone(&connection.traffic),
             check_limiter,
         };
-        tokio::spawn(task::run(config, sinks, io));
+        // Not aborted on drop: the task closes the connection of the library first.
+        tokio::spawn(run_supervised(config, sinks, io));
         connection
     }
 
@@ -148,6 +150,15 @@ impl Connection {
     }
 }
 
+/// Runs the connection's task. If it panics, the connection has failed.
+async fn run_supervised(config: ConnectionConfig, sinks: EventSinks, io: TaskIo) {
+    let (peer, events) = (config.peer, sinks.events.clone());
+    if catch_async("peer connection", task::run(config, sinks, io)).await.is_err() {
+        // The owner may have gone.
+        let _ = events.send((peer, PeerEvent::State(PeerState::Failed))).await;
+    }
+}
+
 /// The number of RTP packets that a connection has sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Traffic {
@@ -155,4 +166,45 @@ pub struct Traffic {
     pub sent: u64,
     /// Retransmissions that the remote peer requested by NACK (RFC 4585, section 6.2.1).
     pub retransmitted: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Candidate, Direction, OperationId};
+
+    /// Opens a connection, makes it panic there, and returns its next event and how it answers a
+    /// later command.
+    async fn events_after_panic(place: &str) -> [PeerEvent; 2] {
+        let (events, mut received) = mpsc::channel(16);
+        let (tracks, _tracks) = mpsc::channel(1);
+        let sections = PerSource { camera: Some(Direction::SendRecv), microphone: None };
+        let config = ConnectionConfig {
+            peer: PeerId(1),
+            media: PeerMedia { sections, data: false },
+            stream: "stream".to_owned(),
+            mixes: PerSource::from_fn(|source| source.name().to_owned()),
+            impairment: None,
+            rtp_dump: None,
+            paths: KnownPaths::default(),
+            checks: CheckBudget::default(),
+        };
+        let connection = Connection::open(config, EventSinks { events, tracks });
+        let line = place.to_owned();
+        connection.command(PeerCommand::AddCandidate(Candidate { line, mid: None, index: None }));
+        let failed = received.recv().await.expect("the connection is held").1;
+        let operation = OperationId(1);
+        connection.command(PeerCommand::Rollback { operation });
+        [failed, received.recv().await.expect("the connection is held").1]
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_the_task_or_in_a_media_task_makes_the_connection_fail() {
+        for place in ["panic", "panic in a media task"] {
+            let reason = "the connection has failed".to_owned();
+            let refused = PeerEvent::Failed { operation: OperationId(1), reason };
+            let expected = [PeerEvent::State(PeerState::Failed), refused];
+            assert_eq!(events_after_panic(place).await, expected, "{place}");
+        }
+    }
 }

@@ -26,8 +26,11 @@ use super::{
     track_sender::TrackSender,
 };
 use crate::{
-    media::{EncodedAudio, EncodedVideo, KeyframeRequest, SenderReports, SubscriptionSlot},
+    media::{
+        EncodedAudio, EncodedVideo, KeyframeRequest, SenderReports, SubscriptionSlot, TrackFailure,
+    },
     model::{OperationId, PeerCommand, PeerEvent, PeerId, PeerState},
+    supervision::catch_async,
 };
 
 /// The task's ends of the channels and shared objects of a [`Connection`](super::Connection).
@@ -101,9 +104,12 @@ async fn serve(
     signals: TerminationSignals,
     connection: &Arc<dyn PeerConnection>,
 ) {
-    let peer = owner.peer;
+    let (peer, consumers) = (owner.peer, task.track_failure.clone());
     let reason = tokio::select! {
-        () = task.serve(owner) => "its state is not usable any more",
+        served = catch_async("peer connection", task.serve(owner)) => {
+            served.unwrap_or("its task panicked")
+        }
+        () = consumers.reported() => "a consumer of its media panicked",
         () = signals.overflow.notified() => "a queue is full",
         () = signals.driver_ended.notified() => "the driver of webrtc-rs stopped",
         () = signals.consent_lost.notified() => "the remote peer no longer answers checks",
@@ -170,6 +176,8 @@ struct ConnectionTask {
     library_events: mpsc::Receiver<LibraryEvent>,
     state: Option<PeerState>,
     reports: SenderReports,
+    /// Reported if a consumer of a remote track panics.
+    track_failure: TrackFailure,
     media: JoinSet<()>,
     messages: OutboundMessages,
 }
@@ -213,30 +221,38 @@ impl ConnectionTask {
             library_events,
             state: None,
             reports: built.reports,
+            track_failure: TrackFailure::default(),
             media,
             messages,
         }
     }
 
-    /// Serves until the connection is not usable any more.
-    async fn serve(mut self, owner: &mut OwnerChannels) {
+    /// Serves until the connection is not usable any more. Returns why.
+    async fn serve(mut self, owner: &mut OwnerChannels) -> &'static str {
         loop {
             tokio::select! {
                 command = owner.commands.recv() => {
                     // The owner has dropped the connection: the caller cancels this future.
                     let Some(command) = command else { return std::future::pending().await };
                     if !self.execute(command, owner).await {
-                        return;
+                        return "its state is not usable any more";
                     }
                 }
                 Some(event) = self.library_events.recv() => self.handle_library_event(event, owner).await,
-                Some(_) = self.media.join_next() => {}
+                Some(ended) = self.media.join_next() => {
+                    if let Err(error) = ended {
+                        tracing::error!(peer = %owner.peer, %error, "a media task stopped unexpectedly");
+                        return "a media task panicked";
+                    }
+                }
             }
         }
     }
 
     /// Executes a command and reports its outcome. Returns whether the connection is still usable.
     async fn execute(&mut self, command: PeerCommand, owner: &OwnerChannels) -> bool {
+        #[cfg(test)]
+        self.panic_if_planted(&command);
         if let PeerCommand::SendChannelMessage(message) = command {
             if self.messages.try_send(message).is_err() {
                 tracing::debug!(peer = %owner.peer, "message dropped: data channel queue full");
@@ -257,6 +273,16 @@ impl ConnectionTask {
             self.resend_candidates(owner).await;
         }
         is_usable
+    }
+
+    /// Panics where a test asks for it with a candidate.
+    #[cfg(test)]
+    fn panic_if_planted(&mut self, command: &PeerCommand) {
+        let PeerCommand::AddCandidate(candidate) = command else { return };
+        assert_ne!(candidate.line, "panic", "planted");
+        if candidate.line == "panic in a media task" {
+            self.media.spawn(async { panic!("planted") });
+        }
     }
 
     /// Sends a local candidate to the owner; an empty line is the end of candidates.
@@ -299,7 +325,8 @@ impl ConnectionTask {
             }
             LibraryEvent::Track(track) => {
                 let (peer, tracks) = (owner.peer, owner.sinks.tracks.clone());
-                self.media.spawn(track_receiver::run(peer, track, self.reports.clone(), tracks));
+                let shared = (self.reports.clone(), self.track_failure.clone());
+                self.media.spawn(track_receiver::run(peer, track, shared, tracks));
             }
         }
     }

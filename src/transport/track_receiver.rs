@@ -16,7 +16,7 @@ use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 
 use super::track_sender::KEYFRAME_REQUEST_INTERVAL;
 use crate::{
-    media::{self, Codec, IncomingTrack, KeyframeRequest, RtpPacket, SenderReports},
+    media::{self, Codec, IncomingTrack, KeyframeRequest, RtpPacket, SenderReports, TrackFailure},
     model::{Media, PeerId},
 };
 
@@ -39,7 +39,7 @@ pub(super) struct TrackReceiver {
 pub(super) async fn run(
     peer: PeerId,
     track: Arc<dyn TrackRemote>,
-    reports: SenderReports,
+    (reports, failure): (SenderReports, TrackFailure),
     tracks: mpsc::Sender<IncomingTrack>,
 ) {
     // webrtc-rs reports this event first for every track, before its first packet.
@@ -58,6 +58,7 @@ pub(super) async fn run(
         packets: incoming,
         keyframe_request: keyframes.clone(),
         sender_reports: reports,
+        failure,
     };
     let (id, ssrc) = (opened.receiver_id, opened.ssrc);
     let receiver = TrackReceiver { track, codec, id, ssrc, packets, keyframes, dropped: 0 };

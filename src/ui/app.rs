@@ -33,6 +33,7 @@ use crate::{
         Command, Departure, DeviceKind, Event, JoinTarget, MediaTime, MuteSwitch, OpenRequest,
         Role, SessionId, SessionKind, SessionState, SessionStatus, Snapshot,
     },
+    supervision::Panicked,
 };
 
 pub(crate) use services::{RunningEngine, Services};
@@ -47,6 +48,8 @@ const QUEUE_RETRY_DELAY: Duration = Duration::from_millis(50);
 /// The window: the widgets, their state, and the engine's handle.
 pub(crate) struct App {
     engine: Option<RunningEngine>,
+    /// Why the engine has stopped, if it panicked.
+    engine_failure: Option<Panicked>,
     services: Option<Services>,
     snapshot: Arc<Snapshot>,
     /// When the snapshot was read, on the engine's clock.
@@ -88,6 +91,7 @@ impl App {
         let runtime = services.as_ref().map(|backstage| backstage.runtime.clone());
         Self {
             engine: None,
+            engine_failure: None,
             services,
             snapshot: Arc::default(),
             now: MediaTime::default(),
@@ -149,6 +153,7 @@ impl App {
         let now = ctx.input(|input| input.time);
         self.now = media::now();
         let is_hidden = ctx.input(|input| input.viewport().visible() == Some(false));
+        self.check_engine();
         if let Some(engine) = &self.engine {
             self.snapshot = engine.handle.snapshot();
         }
@@ -247,6 +252,7 @@ impl App {
         }
         self.notify_frozen_video(&ctx);
         self.draw_dialog(&ctx);
+        self.draw_engine_failure(&ctx);
         self.flush_commands(&ctx);
     }
 
@@ -511,6 +517,9 @@ impl App {
     /// Sends the waiting commands until the engine's queue is full.
     fn flush_commands(&mut self, ctx: &Context) {
         let Some(engine) = &self.engine else { return };
+        if self.engine_failure.is_some() {
+            return;
+        }
         while let Some(command) = self.unsent.pop_front() {
             if let Err(command) = engine.handle.try_send(command) {
                 self.unsent.push_front(command);
@@ -533,7 +542,8 @@ impl App {
     fn confirm_before_quitting(&mut self, ctx: &Context) {
         let (participants, guests) = (self.participant_count(), self.guest_count());
         let is_closing = ctx.input(|input| input.viewport().close_requested());
-        if is_closing && participants + guests > 0 && !self.quitting {
+        let has_ended = self.engine_failure.is_some();
+        if is_closing && participants + guests > 0 && !self.quitting && !has_ended {
             ctx.send_viewport_cmd(ViewportCommand::CancelClose);
             // A minimized window can be closed from the task bar. The question must be visible.
             ctx.send_viewport_cmd(ViewportCommand::Minimized(false));
@@ -576,6 +586,7 @@ const fn egui_theme(theme: ThemeChoice) -> Theme {
 }
 
 mod chat_urls;
+mod engine_failure;
 mod layout;
 mod persistence;
 mod services;

@@ -18,8 +18,8 @@ use tokio::{sync::watch, task::JoinHandle};
 use super::labels;
 use crate::{
     model::{
-        Command, HubUrl, JoinTarget, MuteSwitch, OpenRequest, Role, SessionId, SessionKind,
-        SessionStatus, Snapshot,
+        Command, Enabled, HubUrl, JoinTarget, MuteSwitch, OpenRequest, Role, SessionId,
+        SessionKind, SessionStatus, Snapshot,
     },
     process::{create_private, create_private_folder, state_folder},
 };
@@ -139,6 +139,24 @@ impl SavedSession {
             }
         }
     }
+}
+
+/// The commands that bring a new engine into the state of a snapshot: the mute switches first, then
+/// the sessions, without those that are being left.
+pub(crate) fn restore_commands(snapshot: &Snapshot) -> Vec<Command> {
+    let muted = |enabled: Enabled, session: Option<SessionId>| {
+        let off = MuteSwitch::ALL.into_iter().filter(move |switch| !enabled.has(*switch));
+        off.map(move |switch| {
+            let session = session.clone();
+            Command::SetEnabled { session, switch, enabled: false }
+        })
+    };
+    let sessions = snapshot.sessions.iter().filter(|one| !labels::is_over(&one.state));
+    let sessions = sessions.flat_map(|one| {
+        let request = SavedSession::from_status(one).command();
+        [request].into_iter().chain(muted(one.enabled, Some(one.session.clone())))
+    });
+    muted(snapshot.enabled, None).chain(sessions).collect()
 }
 
 impl ResumableSessions {
@@ -291,7 +309,7 @@ mod tests {
     use super::*;
     use crate::{
         model::fixtures::{session_id, session_status, snapshot_of},
-        model::{Enabled, HubEndpoint, HubOwner, PerSource, SessionState},
+        model::{DepartureStatus, HubEndpoint, HubOwner, MediaTime, PerSource, SessionState},
     };
 
     /// A temporary folder, removed on drop.
@@ -374,6 +392,41 @@ mod tests {
         let earlier = r#"{"session":"a","kind":null,"role":"guest","hub":null,"limit":null}"#;
         let earlier: SavedSession = serde_json::from_str(earlier).unwrap();
         assert_eq!(earlier.commands().count(), 1, "a file of an earlier version");
+    }
+
+    #[test]
+    fn a_new_engine_is_muted_as_before_and_opens_and_joins_what_is_not_over_or_being_left() {
+        let one = |name: &str, role| session_status(name, SessionKind::FIVE[1], role, 1);
+        let mine = SessionStatus {
+            enabled: Enabled { listening: false, ..Enabled::default() },
+            ..one("mine", Role::Opener)
+        };
+        let ended = SessionState::Ended { reason: crate::model::EndReason::Closed };
+        let over = SessionStatus { state: ended, ..one("over", Role::Guest) };
+        let left = vec![one("left", Role::Guest)];
+        let departure =
+            DepartureStatus { sessions: left, closes: false, until: MediaTime::default() };
+        let mut enabled = Enabled::default();
+        enabled.set(MuteSwitch::MICROPHONE, false);
+        let snapshot = Snapshot {
+            enabled,
+            departure: Some(departure),
+            ..snapshot_of(vec![mine, over, one("theirs", Role::Guest)])
+        };
+        let off = |session: Option<&str>, switch| {
+            let session = session.map(session_id);
+            Command::SetEnabled { session, switch, enabled: false }
+        };
+        let [open, join] = commands();
+        assert_eq!(
+            restore_commands(&snapshot),
+            [
+                off(None, MuteSwitch::MICROPHONE),
+                open,
+                off(Some("mine"), MuteSwitch::Listening),
+                join
+            ]
+        );
     }
 
     #[test]

@@ -31,6 +31,7 @@ use crate::{
         Output, Signals, exit_now,
         single_instance::{self, InstanceError, InstanceListener, Start},
     },
+    supervision::panic_message,
 };
 
 /// The size down to which no control is cramped, in points.
@@ -258,13 +259,6 @@ fn silence_panics_until_open(context: Arc<OnceLock<Context>>) {
     }));
 }
 
-/// The message of a panic, in one line.
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("a library failed").lines().collect::<Vec<_>>().join(" ")
-}
-
 /// The program's icon.
 fn icon() -> IconData {
     let png = include_bytes!("../../assets/icon.png");
@@ -445,18 +439,6 @@ fn create_app(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_panic_message_is_shown_in_one_line() {
-        let message = |work: fn()| {
-            let panic = catch_unwind(work).unwrap_err();
-            panic_message(&*panic)
-        };
-        assert_eq!(message(|| panic!("no\nscreen")), "no screen");
-        let number = 7;
-        assert_eq!(panic_message(&format!("screen {number}")), "screen 7");
-        assert_eq!(panic_message(&number), "a library failed");
-    }
 
     #[test]
     fn an_error_reason_has_no_source_location() {

@@ -12,7 +12,8 @@ use std::{
 /// ARCHITECTURE.md).
 const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ("model", &[]),
-    ("media", &["model"]),
+    ("supervision", &[]),
+    ("media", &["model", "supervision"]),
     ("devices", &[]),
     ("network", &[]),
     ("process", &[]),
@@ -40,6 +41,12 @@ const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
             "process",
             "signalling",
             "transport",
+            "supervision",
+            "supervision",
+            "supervision",
+            "supervision",
+            "supervision",
+            "supervision",
         ],
     ),
     ("ui", &["devices", "engine", "media", "model", "process"]),
@@ -58,6 +65,8 @@ const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
             "playback",
             "process",
             "signalling",
+            "supervision",
+            "supervision",
         ],
     ),
 ];

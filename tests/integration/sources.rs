@@ -35,7 +35,7 @@ fn decoded_strips(spec: &str) -> (Vec<BurntInTimecode>, Size, f64) {
     let SourceSpec::Pattern { size, fps } = spec else { panic!("{spec} is a pattern") };
     let (tee, out) = (Tee::default(), Fanout::default());
     let settings = VideoSettings { layer: Layer::Full, fps, target: None };
-    let fail = |error: &quintet::encode::EncodeError| panic!("{error}");
+    let fail = |health: Result<(), &quintet::encode::EncodeError>| health.unwrap();
     let _encoder = VideoEncoder::start(settings, tee.attach(), out.clone(), fail).unwrap();
     let mut frames = out.subscribe(30);
     let _capture = VideoCapture::start(&spec, "Ada", tee, ignore_states());

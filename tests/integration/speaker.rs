@@ -16,7 +16,9 @@ use std::{
 
 use crate::rig::{SoundServer, ignored_test_command, tone_amplitude};
 use quintet::{
-    media::{Codec, IncomingTrack, KeyframeRequest, Meter, RtpPacket, SenderReports, now},
+    media::{
+        Codec, IncomingTrack, KeyframeRequest, Meter, RtpPacket, SenderReports, TrackFailure, now,
+    },
     model::{DeviceState, PeerId},
     playback::{AudioTrack, Speaker, SpeakerSpec, speakers},
 };
@@ -177,6 +179,7 @@ fn incoming_track() -> (mpsc::Sender<RtpPacket>, IncomingTrack) {
         packets,
         keyframe_request: KeyframeRequest::default(),
         sender_reports: SenderReports::default(),
+        failure: TrackFailure::default(),
     };
     (send, track)
 }

@@ -24,9 +24,12 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use tracing::{debug, info};
 
 use super::HubIdentity;
-use crate::model::{
-    ClientMessage, HubEndpoint, HubMessage, HubOwner, HubUrl, Instance, PROTOCOL, ParticipantId,
-    Secret,
+use crate::{
+    model::{
+        ClientMessage, HubEndpoint, HubMessage, HubOwner, HubUrl, Instance, PROTOCOL,
+        ParticipantId, Secret,
+    },
+    supervision::{Panicked, catch_async},
 };
 use connect::{OpenedHub, Socket, open_hub, socket_addresses};
 use link_base_policy::LinkBasePolicy;
@@ -120,15 +123,15 @@ pub enum ClientEvent {
 /// A connection to a hub, which is made again whenever it breaks. Dropping it ends it.
 ///
 /// It runs in a task of the tokio runtime. While events wait for their receiver, no messages are
-/// read. When the receiver is dropped, the task ends.
+/// read. When the receiver is dropped, the task ends. If the task panics, the events end.
 #[derive(Debug)]
 pub struct Client {
     /// `None` once the client is being closed.
     messages: Option<mpsc::Sender<Outgoing>>,
     /// The requested name, for the next `hello`.
     name: watch::Sender<String>,
-    /// Returns the tokens at its end.
-    task: JoinHandle<Box<dyn TokenStore>>,
+    /// Returns the tokens at its end, unless it panics.
+    task: JoinHandle<Result<Box<dyn TokenStore>, Panicked>>,
 }
 
 impl Client {
@@ -153,7 +156,11 @@ impl Client {
             backoff,
             is_outage_reported: false,
         };
-        Self { messages: Some(messages), name, task: tokio::spawn(task.run()) }
+        Self {
+            messages: Some(messages),
+            name,
+            task: tokio::spawn(catch_async("hub connection", task.run())),
+        }
     }
 
     /// Sends a message without waiting. It is lost if the connection is not up: send it again after
@@ -182,8 +189,10 @@ impl Client {
     pub async fn close(mut self) {
         self.messages = None;
         match timeout(CLOSE_TIMEOUT, &mut self.task).await {
-            Ok(Ok(mut tokens)) => tokens.forget(),
-            Ok(Err(_)) | Err(_) => debug!("hub connection closed without a close handshake"),
+            Ok(Ok(Ok(mut tokens))) => tokens.forget(),
+            Ok(Ok(Err(_)) | Err(_)) | Err(_) => {
+                debug!("hub connection closed without a close handshake")
+            }
         }
     }
 }

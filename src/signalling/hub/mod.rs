@@ -23,7 +23,7 @@ mod rooms_link;
 mod routes;
 mod shared_message;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Notify, mpsc, watch},
@@ -36,6 +36,7 @@ use crate::{
     model::{HUB_PORT, HubUrl, Instance},
     network::KnownPaths,
     signalling::rooms::Rooms,
+    supervision::catch_async,
 };
 
 use host_and_origin::HostNames;
@@ -135,6 +136,8 @@ pub struct Hub {
     /// Tells the rooms' task to close all connections.
     closing: Arc<Notify>,
     guests: watch::Receiver<usize>,
+    /// Notified when one of the tasks has ended.
+    ended: Arc<Notify>,
     rooms_task: JoinHandle<()>,
     listener_task: JoinHandle<()>,
     /// Keeps [`LinkBase`] up to date.
@@ -183,10 +186,34 @@ impl Hub {
             updates,
         };
         let closing = Arc::new(Notify::new());
-        let rooms_task = tokio::spawn(actor.run(Arc::clone(&closing)));
-        let listener_task = tokio::spawn(listener::accept(listeners, cx.into(), queued_updates));
-        let address_task = tokio::spawn(link_base.clone().keep_refreshing());
-        Ok(Self { address, link_base, closing, guests, rooms_task, listener_task, address_task })
+        let ended = Arc::new(Notify::new());
+        let rooms_task = spawn(&ended, "hub's rooms", actor.run(Arc::clone(&closing)));
+        let accept = listener::accept(listeners, cx.into(), queued_updates);
+        let listener_task = spawn(&ended, "hub's listener", accept);
+        let address_task = spawn(&ended, "hub's address", link_base.clone().keep_refreshing());
+        Ok(Self {
+            address,
+            link_base,
+            closing,
+            guests,
+            ended,
+            rooms_task,
+            listener_task,
+            address_task,
+        })
+    }
+
+    /// Returns when the hub has failed: one of its tasks has panicked. Drop the hub then, and start
+    /// another one.
+    pub async fn failed(&self) {
+        self.ended.notified().await;
+    }
+
+    /// Makes the hub fail when it is called, for a test.
+    #[cfg(test)]
+    pub(crate) fn failure_trigger(&self) -> impl FnOnce() + Send + use<> {
+        let rooms = self.rooms_task.abort_handle();
+        move || rooms.abort()
     }
 
     /// The address it listens on; if it listens on all addresses of both families, that of IPv4.
@@ -219,6 +246,29 @@ impl Hub {
         if timeout(CLOSE_TIMEOUT, &mut self.rooms_task).await.is_err() {
             debug!("some connections did not close in time");
         }
+    }
+}
+
+/// Starts a task of a hub. `ended` is notified when it ends, however it ends.
+fn spawn(
+    ended: &Arc<Notify>,
+    name: &'static str,
+    task: impl Future<Output = ()> + Send + 'static,
+) -> JoinHandle<()> {
+    let ended = NotifyOnDrop(Arc::clone(ended));
+    tokio::spawn(async move {
+        let _ended = ended;
+        // The panic is logged. The hub's owner drops the hub.
+        let _ = catch_async(name, task).await;
+    })
+}
+
+/// Notifies when the task that holds it ends.
+struct NotifyOnDrop(Arc<Notify>);
+
+impl Drop for NotifyOnDrop {
+    fn drop(&mut self) {
+        self.0.notify_one();
     }
 }
 
@@ -289,6 +339,17 @@ mod tests {
         let ports =
             first.address().port() + 1..=first.address().port() + listen_sockets::NEXT_PORTS;
         assert!(ports.contains(&next.address().port()), "{}", next.address());
+    }
+
+    #[tokio::test]
+    async fn a_hub_fails_when_one_of_its_tasks_panics() {
+        let (panics, ended) = (async { panic!("planted") }, Arc::new(Notify::new()));
+        let task = spawn(&ended, "hub's rooms", panics);
+        ended.notified().await;
+        task.await.expect("the panic was caught");
+        let hub = Hub::start(options("127.0.0.1:0".parse().unwrap(), false)).await.unwrap();
+        hub.failure_trigger()();
+        hub.failed().await;
     }
 
     #[tokio::test]

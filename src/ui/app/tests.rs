@@ -128,6 +128,21 @@ fn an_empty_window_explains_what_to_do_and_opens_five_kinds_with_five_ids() {
 }
 
 #[test]
+fn an_engine_that_panicked_is_restarted_with_the_sessions_of_the_last_snapshot() {
+    let snapshot = snapshot_of(vec![session_status("a", SessionKind::FIVE[0], Role::Opener, 2)]);
+    let mut window = window(LARGE, snapshot.clone());
+    let (name, message) = ("engine".to_owned(), "index out of bounds".to_owned());
+    app(&mut window).engine_failure = Some(crate::supervision::Panicked { name, message });
+    app(&mut window).unsent.push_back(Command::Undo);
+    window.run();
+    window.get_by_label("Quintet's engine stopped unexpectedly");
+    let expected = crate::ui::saved_sessions::restore_commands(&snapshot);
+    let sent = click(&mut window, "Restart");
+    assert_eq!(sent, [expected, vec![Command::Undo]].concat());
+    assert!(window.query_by_label("Restart").is_none());
+}
+
+#[test]
 fn each_control_of_an_opened_sessions_card_sends_its_command() {
     let mut window = window(
         LARGE,
