@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{effects::EffectQueue, hubs::Hubs, input::HubRef};
 use crate::model::{
-    ClientMessage, Direction, Media, MediaTime, Member, ParticipantId, Payload, PeerMedia,
-    PerSource, Role, SessionId, SessionKind,
+    ClientMessage, Direction, Instance, Media, MediaTime, Member, MixId, ParticipantId, Payload,
+    PeerMedia, PerSource, Role, SessionId, SessionKind, Source,
 };
 
 /// The core's state that a session may use while it handles an input.
@@ -25,6 +25,8 @@ pub(super) struct SessionInfo {
     pub(super) role: Role,
     /// Our participant id at the session's hub.
     pub(super) me: ParticipantId,
+    /// This run of our program, as the session's hub knows it.
+    pub(super) instance: Instance,
     pub(super) hub: HubRef,
 }
 
@@ -50,6 +52,12 @@ impl SessionInfo {
             sections: PerSource::from_fn(|source| direction(source.media())),
             data: self.kind.media.has(Media::Data),
         }
+    }
+
+    /// The mix that the track of a source carries: the source alone. All sessions of the hub get the
+    /// same one.
+    pub(super) fn mix(&self, source: Source) -> MixId {
+        MixId::of_source(source, &self.instance)
     }
 
     /// Whether the topology pairs us with this member.

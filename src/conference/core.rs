@@ -11,7 +11,7 @@ use super::{
     effects::{Effect, EffectQueue},
     failures,
     hub_news::HubNews,
-    hubs::Hubs,
+    hubs::{HubIdentity, Hubs},
     input::{HubEvent, HubRef, Input},
     lookup::{OpenOptions, SessionRequest},
     participant::Participant,
@@ -254,9 +254,9 @@ impl Conference {
 
     fn handle_hub_event(&mut self, hub: &HubRef, event: HubEvent) {
         match event {
-            HubEvent::Up { url, endpoint, participant, name } => {
+            HubEvent::Up { url, endpoint, participant, instance, name } => {
                 let address = (url.clone(), endpoint);
-                let us = (participant.clone(), name.as_str());
+                let us = HubIdentity { me: participant.clone(), instance, name };
                 if self.hubs.on_up(hub, address, us, &mut self.effects) {
                     let (sessions, mut cx) = self.sessions_and_context();
                     for session in sessions {
@@ -366,8 +366,8 @@ mod tests {
     use super::super::tests::fixture::*;
     use super::*;
     use crate::model::{
-        ClientMessage, ErrorCode, Event, FailureCode, HubMessage, LeaveReason, ParticipantState,
-        Payload, PeerState, Role,
+        ClientMessage, ErrorCode, Event, FailureCode, HubMessage, Instance, LeaveReason,
+        ParticipantState, Payload, PeerState, Role,
     };
 
     #[test]
@@ -500,6 +500,7 @@ mod tests {
                 url: url("h:1"),
                 endpoint: endpoint(&url("h:1")),
                 participant: id("m"),
+                instance: Instance::from_random(2),
                 name: "Me".into(),
             })),
         ]

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::input::HubRef;
 use crate::model::{
-    ClientMessage, Event, Failure, Layer, ParticipantId, PeerCommand, PeerId, PeerMedia, PerDevice,
-    PerSource, SessionId,
+    ClientMessage, Event, Failure, Layer, MixId, ParticipantId, PeerCommand, PeerId, PeerMedia,
+    PerDevice, PerSource, SessionId, TrackList,
 };
 
 /// An action for the engine. The core does not wait for it: an outcome comes back as an
@@ -37,6 +37,8 @@ pub enum Effect {
         hub: HubRef,
         /// The media, seen from here.
         media: PeerMedia,
+        /// What the track of each source carries at first.
+        mixes: PerSource<MixId>,
     },
     /// Close a peer connection at once; events that it still sends are ignored.
     ClosePeer(PeerId),
@@ -64,6 +66,15 @@ pub enum Effect {
         peer: PeerId,
         /// How its audio is played.
         playback: Playback,
+    },
+    /// Set the tracks that the remote peer signals, which say what the tracks of a peer connection
+    /// carry. A track that is not among them carries what its `a=msid` names. Sent only when they
+    /// change. By default there is none.
+    SetRemoteTracks {
+        /// The connection.
+        peer: PeerId,
+        /// The tracks.
+        tracks: TrackList,
     },
     /// Set whether video is expected on a peer connection: the remote peer signals that its camera
     /// is on. Sent only when it changes. By default it is expected.
@@ -130,12 +141,17 @@ impl EffectQueue {
     }
 
     /// Opens a connection. Returns its id, which no connection of this process has had.
-    pub(super) fn open_peer(&mut self, owner: PeerOwner, media: PeerMedia) -> PeerId {
+    pub(super) fn open_peer(
+        &mut self,
+        owner: PeerOwner,
+        media: PeerMedia,
+        mixes: PerSource<MixId>,
+    ) -> PeerId {
         self.last_peer += 1;
         let peer = PeerId(self.last_peer);
         let (session, hub) = (owner.session.clone(), owner.hub.clone());
         self.owners.insert(peer, owner);
-        self.push(Effect::OpenPeer { peer, session, hub, media });
+        self.push(Effect::OpenPeer { peer, session, hub, media, mixes });
         peer
     }
 

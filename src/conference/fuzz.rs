@@ -7,9 +7,9 @@ use std::{
 
 use super::{Conference, Effect, HubEvent, HubNews, HubRef, Input};
 use crate::model::{
-    Command, DescriptionKind, HubEndpoint, HubMessage, HubOwner, HubUrl, JoinTarget, MediaSet,
-    MediaTime, OpenRequest, ParticipantId, PeerCommand, PeerEvent, PeerId, PeerState, SessionId,
-    SessionKind, Topology,
+    Command, DescriptionKind, HubEndpoint, HubMessage, HubOwner, HubUrl, Instance, JoinTarget,
+    MediaSet, MediaTime, OpenRequest, ParticipantId, PeerCommand, PeerEvent, PeerId, PeerState,
+    SessionId, SessionKind, Topology,
 };
 
 /// The most lines of an input that are used, and the most deadlines between two of them.
@@ -89,7 +89,8 @@ impl Harness {
         };
         let endpoint = HubEndpoint { url: url.clone(), owner };
         let (participant, name) = (ParticipantId::from_digest([7; 10]), "Me".to_owned());
-        self.handle(Input::Hub(hub, HubEvent::Up { url, endpoint, participant, name }));
+        let instance = Instance::from_random(7);
+        self.handle(Input::Hub(hub, HubEvent::Up { url, endpoint, participant, instance, name }));
     }
 
     /// Lets time pass, and handles each deadline.
@@ -187,6 +188,7 @@ impl Harness {
             }
             Effect::SetSending { peer, .. }
             | Effect::SetPlayback { peer, .. }
+            | Effect::SetRemoteTracks { peer, .. }
             | Effect::ExpectVideo { peer, .. } => {
                 assert!(self.open.contains(&peer), "{peer} is open");
             }

@@ -11,7 +11,7 @@ use super::{
     input::HubRef,
 };
 use crate::model::{
-    ClientMessage, Event, HubEndpoint, HubOwner, HubState, HubStatus, HubUrl, MediaTime,
+    ClientMessage, Event, HubEndpoint, HubOwner, HubState, HubStatus, HubUrl, Instance, MediaTime,
     ParticipantId, SessionId,
 };
 
@@ -49,10 +49,21 @@ pub(super) struct Hub {
 pub(super) enum HubConnectionState {
     /// Being established.
     Connecting,
-    /// Up, with our participant id at this hub.
-    Up { me: ParticipantId },
+    /// Up, with our identity at this hub.
+    Up { us: HubIdentity },
     /// Down, and retried; with the reason.
     Down { reason: String },
+}
+
+/// Who we are at a hub.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct HubIdentity {
+    /// Our participant id.
+    pub(super) me: ParticipantId,
+    /// This run of our program.
+    pub(super) instance: Instance,
+    /// The name that other participants see.
+    pub(super) name: String,
 }
 
 /// How long the connection to a hub outlives the last session there. A user who leaves one session
@@ -73,20 +84,21 @@ impl Hubs {
         &mut self,
         hub: &HubRef,
         (url, endpoint): (HubUrl, HubEndpoint),
-        (me, called): (ParticipantId, &str),
+        us: HubIdentity,
         effects: &mut EffectQueue,
     ) -> bool {
         let Some(state) = self.known.get_mut(hub) else { return false };
         state.pending_renames = 0;
         // The name was changed after the hello was sent.
-        if let Some(name) = self.name.as_ref().filter(|name| !name.is_empty() && *name != called) {
+        if let Some(name) = self.name.as_ref().filter(|name| !name.is_empty() && **name != us.name)
+        {
             state.rename(hub, name, effects);
         }
         self.announced_url = announce_default_hub(hub, &url, self.announced_url.take(), effects);
         if matches!(state.connection, HubConnectionState::Down { .. }) && state.url.is_some() {
             effects.announce(Event::HubRestored { hub: url.clone() });
         }
-        state.connection = HubConnectionState::Up { me };
+        state.connection = HubConnectionState::Up { us };
         state.url = Some(url);
         state.endpoint = Some(endpoint);
         for message in std::mem::take(&mut state.pending_leaves).into_values() {
@@ -418,8 +430,7 @@ mod tests {
         let request = OpenRequest { session: other, kind: MESH, limit: None };
         fixture.handle(Input::Command(Command::Open(request)));
         let endpoint = HubEndpoint { url: url("127.0.0.1:7340"), owner };
-        let (url, participant) = (url(there), id("m"));
-        let up = HubEvent::Up { url, endpoint, participant, name: "Me".into() };
+        let up = hub_up_event(url(there), endpoint, id("m"));
         fixture.handle(Input::Hub(HubRef::Default, up));
         fixture
     }
@@ -448,8 +459,7 @@ mod tests {
             let target = JoinTarget { session: beside, hub: Some(url("there.example:80")) };
             fixture.handle(Input::Command(Command::Join { target, wait: true })).join(None, true);
             let endpoint = HubEndpoint { url: url("127.0.0.1:7340"), owner };
-            let (claimed, participant) = (url("there.example:80"), id("m"));
-            let up = HubEvent::Up { url: claimed, endpoint, participant, name: "Me".into() };
+            let up = hub_up_event(url("there.example:80"), endpoint, id("m"));
             fixture.handle(Input::Hub(HubRef::Default, up)).hub_up(&there);
             assert_eq!(fixture.sent().contains(&(&there, &ask)), is_asked, "{owner:?}");
         }

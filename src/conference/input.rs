@@ -2,8 +2,8 @@
 
 use super::hub_news::HubNews;
 use crate::model::{
-    Command, DeviceKind, DeviceState, HubEndpoint, HubUrl, ParticipantId, PeerEvent, PeerId,
-    PerSource,
+    Command, DeviceKind, DeviceState, HubEndpoint, HubUrl, Instance, ParticipantId, PeerEvent,
+    PeerId, PerSource,
 };
 
 /// An input of the core.
@@ -45,6 +45,8 @@ pub enum HubEvent {
         endpoint: HubEndpoint,
         /// Our participant id at this hub.
         participant: ParticipantId,
+        /// This run of our program, as this hub knows it.
+        instance: Instance,
         /// The name that other participants see.
         name: String,
     },

@@ -26,6 +26,7 @@ mod peer;
 mod reachability;
 mod roster;
 mod session;
+mod signalled_media;
 #[cfg(test)]
 mod tests;
 

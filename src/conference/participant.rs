@@ -16,6 +16,7 @@ use super::{
     deadline::{Deadline, TimerName},
     failures,
     peer::{ConnectionLost, MediaState, Peer, SILENCE_TIMEOUT},
+    signalled_media::SignalledMedia,
 };
 use crate::model::{
     ChatMessage, ChatText, Enabled, Event, Instance, LeaveReason, Media, MediaSet, MediaTime,
@@ -49,10 +50,10 @@ pub(super) struct Participant {
     /// When the participant entered that state.
     since: MediaTime,
     replacements: ReplacementLimiter,
-    /// The sources that the participant signals that it sends.
-    their_sources: PerSource<bool>,
-    /// The sources that we last signalled that we send; `None` if that signal may be lost.
-    signalled_sources: Option<PerSource<bool>>,
+    /// What the participant signals that it sends.
+    theirs: SignalledMedia,
+    /// What we last signalled that we send; `None` if that signal may be lost.
+    last_signal: Option<Payload>,
     /// The media that the participant's program and ours cannot exchange.
     left_out: Option<MediaSet>,
     /// The media of these that the user was told of.
@@ -67,11 +68,8 @@ enum ConnectionPhase {
     Scheduled {
         at: Option<MediaTime>,
     },
-    Open(Peer),
+    Open(Box<Peer>),
 }
-
-/// The sources that a participant is assumed to send until it signals them.
-const ASSUMED_SOURCES: PerSource<bool> = PerSource::ALL;
 
 /// Which end makes the first offer: the participant that was in the session first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -122,8 +120,8 @@ impl Participant {
             state: ParticipantState::Connecting,
             since: cx.now,
             replacements: ReplacementLimiter::default(),
-            their_sources: ASSUMED_SOURCES,
-            signalled_sources: None,
+            theirs: SignalledMedia::default(),
+            last_signal: None,
             left_out: None,
             announced_left_out: None,
             chat: Chat::default(),
@@ -144,7 +142,7 @@ impl Participant {
         self.role = member.role;
         self.rename(member.name, cx);
         self.presence = HubPresence::of(member.presence, cx);
-        self.signalled_sources = None;
+        self.last_signal = None;
         if self.instance != member.instance {
             self.instance = member.instance;
             self.reset(cx);
@@ -167,7 +165,7 @@ impl Participant {
         let before = self.presence;
         self.presence = HubPresence::of(presence, cx);
         if self.presence == HubPresence::Here && before != HubPresence::Here {
-            self.signalled_sources = None;
+            self.last_signal = None;
             self.schedule_connect(Offerer::Us, cx);
         }
     }
@@ -188,8 +186,9 @@ impl Participant {
             Payload::Answer { generation, .. } | Payload::Candidate { generation, .. } => {
                 (*generation, false)
             }
-            Payload::Media { microphone, camera } => {
-                self.their_sources = PerSource { camera: *camera, microphone: *microphone };
+            Payload::Media { microphone, camera, tracks } => {
+                let sources = PerSource { camera: *camera, microphone: *microphone };
+                self.theirs = SignalledMedia::new(sources, tracks.as_ref());
                 return;
             }
             Payload::Unknown => return,
@@ -200,7 +199,8 @@ impl Participant {
             self.generation = generation;
             if self.replacements.admits(cx.now) {
                 self.close_peer(cx);
-                self.connection = ConnectionPhase::Open(Peer::open(generation, &self.id, cx));
+                self.connection =
+                    ConnectionPhase::Open(Peer::open(generation, &self.id, cx).into());
             }
         }
         if let ConnectionPhase::Open(peer) = &mut self.connection
@@ -350,7 +350,8 @@ impl Participant {
             std::mem::replace(&mut self.connection, ConnectionPhase::Scheduled { at: None })
         {
             peer.close(cx);
-            self.signalled_sources = None;
+            self.last_signal = None;
+            self.theirs.forget_tracks();
             self.chat.on_closed();
         }
     }
@@ -361,7 +362,7 @@ impl Participant {
         self.generation = 0;
         self.reset_failures();
         self.media_lost_at = None;
-        self.their_sources = ASSUMED_SOURCES;
+        self.theirs = SignalledMedia::default();
         (self.left_out, self.announced_left_out) = (None, None);
         self.chat.reset_received();
     }
@@ -375,19 +376,19 @@ impl Participant {
     ) {
         let reachable = self.is_reachable(cx.hub_down_since);
         let ConnectionPhase::Open(peer) = &mut self.connection else { return };
-        peer.apply_enabled(enabled, self.their_sources, cx.effects);
+        peer.apply_enabled(enabled, &self.theirs, cx.effects);
         // A failed device is still needed, because it may recover, but it is signalled as off.
         let ours = peer.enabled_sources(enabled.sources.and(working));
-        if reachable && !peer.is_new() && self.signalled_sources != Some(ours) {
-            self.signalled_sources = Some(ours);
-            let PerSource { camera, microphone } = ours;
-            cx.send_signal(&self.id, Payload::Media { microphone, camera });
+        let signal = peer.media_signal(ours, cx.info);
+        if reachable && !peer.is_new() && self.last_signal.as_ref() != Some(&signal) {
+            self.last_signal = Some(signal.clone());
+            cx.send_signal(&self.id, signal);
         }
     }
 
     /// Makes us signal again to the participant what we send.
     pub(super) fn resend_media_state(&mut self) {
-        self.signalled_sources = None;
+        self.last_signal = None;
     }
 
     /// The sources of ours that the participant receives now.
@@ -399,10 +400,10 @@ impl Participant {
     }
 
     /// The open peer connection.
-    pub(super) const fn peer(&self) -> Option<&Peer> {
+    pub(super) fn peer(&self) -> Option<&Peer> {
         match &self.connection {
             ConnectionPhase::Scheduled { .. } => None,
-            ConnectionPhase::Open(peer) => Some(peer),
+            ConnectionPhase::Open(peer) => Some(&**peer),
         }
     }
 
@@ -418,7 +419,7 @@ impl Participant {
             role: self.role,
             state: self.state,
             since: self.since,
-            sends: self.their_sources,
+            sends: self.theirs.sources,
             left_out: self.left_out,
             peer: self.peer().map(Peer::id),
         }
@@ -428,11 +429,11 @@ impl Participant {
     /// the connection is closed until the remote peer offers something else.
     fn on_negotiated(&mut self, negotiated: NegotiatedMedia, cx: &mut ParticipantContext<'_>) {
         let ConnectionPhase::Open(peer) = &mut self.connection else { return };
-        let has_rest = peer.set_negotiated(negotiated);
         self.left_out = negotiated.left_out;
+        let has_rest = peer.set_negotiated(negotiated);
         let announced = self.announced_left_out;
         let is_news = |media: &Media| announced.is_none_or(|set| !set.has(*media));
-        if let Some(media) = negotiated.left_out
+        if let Some(media) = self.left_out
             && Vec::from(media).iter().any(is_news)
         {
             let all = Vec::from(media).into_iter().fold(announced.unwrap_or(media), MediaSet::with);
@@ -480,7 +481,7 @@ impl Participant {
         self.generation = self.generation.saturating_add(1);
         let mut peer = Peer::open(self.generation, &self.id, cx);
         let outcome = peer.offer(&self.id, cx);
-        self.connection = ConnectionPhase::Open(peer);
+        self.connection = ConnectionPhase::Open(peer.into());
         self.handle_outcome(outcome, cx);
     }
 

@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use super::{
-    context::ParticipantContext,
+    context::{ParticipantContext, SessionInfo},
     deadline::{Deadline, TimerName},
     effects::{Effect, EffectQueue, PeerOwner, Playback},
     negotiation::{Action, Negotiation, NegotiationNeeded},
     reachability::Reachability,
+    signalled_media::SignalledMedia,
 };
 use crate::model::{
     ConnectionFault, Enabled, Layer, MediaTime, NegotiatedMedia, ParticipantId, Payload,
-    PeerCommand, PeerEvent, PeerId, PeerMedia, PeerState, PerSource,
+    PeerCommand, PeerEvent, PeerId, PeerMedia, PeerState, PerSource, Source, Track, TrackList,
 };
 
 /// An open peer connection.
@@ -29,6 +30,8 @@ pub(super) struct Peer {
     playback: Playback,
     /// Whether video is expected.
     expects_video: bool,
+    /// The tracks that the remote peer signals.
+    remote_tracks: TrackList,
     media_state: MediaState,
     negotiation: Negotiation,
     ice_restarted: bool,
@@ -85,7 +88,8 @@ impl Peer {
         let polite = cx.info.me > *to;
         let (session, hub) = (cx.info.session.clone(), cx.info.hub.clone());
         let owner = PeerOwner { session, participant: to.clone(), hub };
-        let id = cx.effects.open_peer(owner, media);
+        let mixes = PerSource::from_fn(|source| cx.info.mix(source));
+        let id = cx.effects.open_peer(owner, media, mixes);
         let media_state = MediaState::New { since: cx.now };
         let negotiation = Negotiation::new(polite, generation);
         Self {
@@ -97,6 +101,7 @@ impl Peer {
             sending: PerSource::NONE,
             playback: Playback { is_audible: true, is_expected: true },
             expects_video: true,
+            remote_tracks: TrackList::default(),
             media_state,
             negotiation,
             ice_restarted: false,
@@ -139,18 +144,18 @@ impl Peer {
     /// Sets the negotiated media. Returns `false` if none is left.
     pub(super) fn set_negotiated(&mut self, negotiated: NegotiatedMedia) -> bool {
         self.negotiated = negotiated;
-        !negotiated.is_empty(self.media)
+        !self.negotiated.is_empty(self.media)
     }
 
-    /// Applies the mute switches to what it sends and to how its audio is played. `theirs` is what
-    /// the remote peer signals that it sends.
+    /// Applies the mute switches to what it sends and to how its media is received, given
+    /// what the remote peer signals that it sends.
     pub(super) fn apply_enabled(
         &mut self,
         enabled: Enabled,
-        theirs: PerSource<bool>,
+        signalled: &SignalledMedia,
         effects: &mut EffectQueue,
     ) {
-        let theirs = theirs.and(self.negotiated.receives);
+        let theirs = signalled.sources.and(self.negotiated.receives);
         let sending =
             if self.is_new() { PerSource::NONE } else { self.enabled_sources(enabled.sources) };
         if sending != self.sending {
@@ -169,6 +174,25 @@ impl Peer {
             self.expects_video = theirs.camera;
             effects.push(Effect::ExpectVideo { peer: self.id, expected: theirs.camera });
         }
+        if signalled.tracks != self.remote_tracks {
+            self.remote_tracks = signalled.tracks.clone();
+            let tracks = signalled.tracks.clone();
+            effects.push(Effect::SetRemoteTracks { peer: self.id, tracks });
+        }
+    }
+
+    /// The signal that tells the remote peer that we send these sources now.
+    pub(super) fn media_signal(&self, on: PerSource<bool>, info: &SessionInfo) -> Payload {
+        let sent = self.media.sends().and(self.negotiated.sends);
+        let track = |source: Source| {
+            let id = self.negotiated.tracks[source].clone()?;
+            Some(Track { id, source: Some(source), on: on[source], mix: info.mix(source) })
+        };
+        // A list that lacks a track whose id is not known would say that it is off.
+        let tracks = Source::ALL.into_iter().filter(|source| sent[*source]).map(track);
+        let tracks = tracks.collect::<Option<TrackList>>().filter(|tracks| !tracks.is_empty());
+        let PerSource { camera, microphone } = on;
+        Payload::Media { microphone, camera, tracks }
     }
 
     /// Whether it may receive audio.

@@ -7,7 +7,7 @@ use super::{
     deadline::Deadline,
     failures,
     hub_news::SessionNews,
-    hubs::{HubConnectionState, Hubs},
+    hubs::{HubConnectionState, HubIdentity, Hubs},
     input::HubRef,
     lookup::{SessionLookup, SessionRequest},
     membership::{JoinedInfo, Membership},
@@ -371,12 +371,12 @@ impl Session {
     /// The first hub that has the session for us wins; the lookup at the others ends.
     fn on_joined(&mut self, hub: &HubRef, joined_info: JoinedInfo, cx: &mut CoreContext<'_>) {
         let SessionPhase::Joining(lookup) = &self.phase else { return };
-        let (Some(HubConnectionState::Up { me }), Some(url)) =
+        let (Some(HubConnectionState::Up { us }), Some(url)) =
             (cx.hubs.connection_state(hub), cx.hubs.url(hub))
         else {
             return;
         };
-        let me = me.clone();
+        let HubIdentity { me, instance, .. } = us.clone();
         lookup.cancel(Some(hub), cx);
         let (session, kind) = (self.id.clone(), joined_info.kind);
         match lookup.request() {
@@ -389,7 +389,7 @@ impl Session {
             }
         }
         let (limit, role, hub) = (joined_info.limit, joined_info.role, hub.clone());
-        let info = SessionInfo { session, kind, limit, role, me, hub };
+        let info = SessionInfo { session, kind, limit, role, me, instance, hub };
         let mut membership = Membership::new(info, url);
         membership.on_joined(joined_info, cx);
         self.phase = SessionPhase::Joined(Box::new(membership));

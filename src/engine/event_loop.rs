@@ -28,8 +28,8 @@ use crate::{
     },
     media::{self, IncomingTrack, Notifier, VideoSinks},
     model::{
-        Command, Event, JoinTarget, Layer, Media, MediaTime, OpenRequest, ParticipantId, Payload,
-        PeerEvent, PeerId, PeerMedia, PerDevice, PerSource, Snapshot, Source, Stats,
+        Command, Event, JoinTarget, Layer, Media, MediaTime, MixId, OpenRequest, ParticipantId,
+        Payload, PeerEvent, PeerId, PeerMedia, PerDevice, PerSource, Snapshot, Source, Stats,
         candidate_addresses,
     },
     network::KnownPaths,
@@ -335,8 +335,8 @@ impl Engine {
                 }
             }
             Effect::SetName(name) => drop(self.name.send_replace(name)),
-            Effect::OpenPeer { peer, session: _, hub, media } => {
-                self.open_peer(peer, hub, media);
+            Effect::OpenPeer { peer, session: _, hub, media, mixes } => {
+                self.open_peer(peer, hub, (media, mixes));
             }
             Effect::ClosePeer(peer) => {
                 if let Some((source, stats)) = self.remote_media.remove_peer(peer) {
@@ -357,6 +357,9 @@ impl Engine {
             Effect::SetPlayback { peer, playback: Playback { is_audible, is_expected } } => {
                 let routing = AudioRouting { is_audible, expects_audio: is_expected };
                 self.remote_media.set_audio_routing(peer, routing);
+            }
+            Effect::SetRemoteTracks { peer, tracks } => {
+                self.remote_media.set_signalled_tracks(peer, tracks);
             }
             Effect::ExpectVideo { peer, expected } => {
                 self.remote_media.set_video_expected(peer, expected);
@@ -385,15 +388,17 @@ impl Engine {
         self.hubs.insert(hub.clone(), (number, HubHandle::start(hub, options)));
     }
 
-    fn open_peer(&mut self, peer: PeerId, hub: HubRef, media: PeerMedia) {
-        // One mix id per source: each session of a hub carries the same camera and microphone.
-        let instance = self.instances.for_hub(&hub);
-        let instance = instance.as_str();
+    fn open_peer(
+        &mut self,
+        peer: PeerId,
+        hub: HubRef,
+        (media, mixes): (PeerMedia, PerSource<MixId>),
+    ) {
         let config = ConnectionConfig {
             peer,
             media,
-            stream: instance.to_owned(),
-            mixes: PerSource::from_fn(|source| format!("{}-{instance}", source.name())),
+            stream: self.instances.for_hub(&hub).as_str().to_owned(),
+            mixes: mixes.map(String::from),
             impairment: self.options.impairment,
             rtp_dump: self.options.rtp_dump.clone(),
             paths: self.paths.clone(),

@@ -232,7 +232,8 @@ impl HubTask {
                         // Messages from the time without a connection are void: the core sends
                         // everything again.
                         while messages.try_recv().is_ok() {}
-                        self.report(HubEvent::Up { url: link_base, endpoint, participant, name }).await;
+                        let instance = self.options.instance.clone();
+                        self.report(HubEvent::Up { url: link_base, endpoint, participant, instance, name }).await;
                     }
                     Some(ClientEvent::Down { reason }) => {
                         self.is_down = true;

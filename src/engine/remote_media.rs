@@ -12,7 +12,8 @@ use crate::{
     conference::HubRef,
     media::{Codec, IncomingTrack, VideoRef, VideoSinks},
     model::{
-        AudioStats, DeviceKind, Media, ParticipantId, PeerId, PerSource, SessionId, VideoStats,
+        AudioStats, DeviceKind, Media, ParticipantId, PeerId, PerSource, SessionId, Source,
+        TrackId, TrackList, VideoStats,
     },
     playback::{
         AudioTrack, ClosingSpeaker, DecodePool, Speaker, SpeakerSpec, VideoPlayer, VideoTrack,
@@ -32,6 +33,8 @@ pub(super) struct RemoteMedia {
     peers: BTreeMap<PeerId, PeerTracks>,
     /// The audio routing of peer connections, also of those without an audio track yet.
     audio_routing: BTreeMap<PeerId, AudioRouting>,
+    /// What remote peers signal of their tracks, those that have arrived and others.
+    signalled_tracks: BTreeMap<PeerId, TrackList>,
     /// Peer connections from which no video is expected, with or without a video track.
     without_video: BTreeSet<PeerId>,
     events: mpsc::Sender<EngineEvent>,
@@ -71,6 +74,8 @@ struct RemoteVideo {
 
 /// A remote audio track, and its first subscriber.
 struct RemoteAudio {
+    /// Its id on the peer connection, by which the remote peer signals what it carries.
+    id: Option<TrackId>,
     track: AudioTrack,
     voice: Voice,
 }
@@ -91,6 +96,7 @@ impl RemoteMedia {
             video_sinks,
             peers: BTreeMap::new(),
             audio_routing: BTreeMap::new(),
+            signalled_tracks: BTreeMap::new(),
             without_video: BTreeSet::new(),
             events,
         }
@@ -132,6 +138,12 @@ impl RemoteMedia {
     /// Sets the audio routing of a peer connection.
     pub(super) fn set_audio_routing(&mut self, peer: PeerId, routing: AudioRouting) {
         self.audio_routing.insert(peer, routing);
+        self.play_each_stream_once();
+    }
+
+    /// Sets what a remote peer signals of its tracks. What is played follows.
+    pub(super) fn set_signalled_tracks(&mut self, peer: PeerId, tracks: TrackList) {
+        self.signalled_tracks.insert(peer, tracks);
         self.play_each_stream_once();
     }
 
@@ -182,13 +194,14 @@ impl RemoteMedia {
             }
             Codec::Opus => {
                 self.set_speaker_demand(true);
+                let id = track.id.clone();
                 let mut track = AudioTrack::new(track);
                 if let Some(speaker) = &self.speaker
                     && let Some(received) = self.peers.get_mut(&peer)
                 {
                     let voice = speaker.play(&track, meter, on_first);
                     track.start();
-                    received.audio = Some(RemoteAudio { track, voice });
+                    received.audio = Some(RemoteAudio { id, track, voice });
                 }
                 self.play_each_stream_once();
             }
@@ -199,6 +212,7 @@ impl RemoteMedia {
     pub(super) fn remove_peer(&mut self, peer: PeerId) -> Option<(ParticipantKey, PeerStats)> {
         self.video_sinks.remove(VideoRef::Peer(peer));
         self.audio_routing.remove(&peer);
+        self.signalled_tracks.remove(&peer);
         self.without_video.remove(&peer);
         let received = self.peers.remove(&peer)?;
         let stats = received.stats();
@@ -214,19 +228,33 @@ impl RemoteMedia {
     }
 
     /// Plays one copy of each audio stream that arrives over several sessions of one hub.
-    fn play_each_stream_once(&mut self) {
-        let tracks = || {
-            let peers = self.peers.iter();
-            peers.filter_map(|(peer, received)| Some((*peer, received, received.audio.as_ref()?)))
-        };
-        let audible = select_audible(tracks().map(|(peer, received, audio)| {
-            let mix = audio.track.source_id().to_owned();
-            let stream = (received.hub.clone(), received.source.1.clone(), mix);
-            (peer, stream, self.audio_routing.get(&peer).copied().unwrap_or(AudioRouting::DEFAULT))
-        }));
-        for (peer, _, audio) in tracks() {
+    fn play_each_stream_once(&self) {
+        let audible = self.audible_peers();
+        for (peer, _, audio) in self.audio_tracks() {
             audio.voice.set_audible(audible.contains(&peer));
         }
+    }
+
+    /// Returns the peer connections whose audio is played.
+    fn audible_peers(&self) -> BTreeSet<PeerId> {
+        select_audible(self.audio_tracks().map(|(peer, received, audio)| {
+            let mix = self.mix_of(peer, audio).to_owned();
+            let stream = (received.hub.clone(), received.source.1.clone(), mix);
+            (peer, stream, self.audio_routing.get(&peer).copied().unwrap_or(AudioRouting::DEFAULT))
+        }))
+    }
+
+    fn audio_tracks(&self) -> impl Iterator<Item = (PeerId, &PeerTracks, &RemoteAudio)> {
+        let peers = self.peers.iter();
+        peers.filter_map(|(peer, received)| Some((*peer, received, received.audio.as_ref()?)))
+    }
+
+    /// Returns what an audio track carries: the mix that is signalled of it. A program of an
+    /// earlier version signals none, and its `a=msid` names the only one.
+    fn mix_of<'a>(&'a self, peer: PeerId, audio: &'a RemoteAudio) -> &'a str {
+        let signalled = self.signalled_tracks.get(&peer).zip(audio.id.as_ref());
+        let track = signalled.and_then(|(tracks, id)| tracks.find(id, Source::Microphone));
+        track.map_or_else(|| audio.track.source_id(), |track| track.mix.as_str())
     }
 
     fn is_decoded(&self, peer: PeerId) -> bool {
@@ -330,6 +358,85 @@ impl PeerTracks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        engine::{HubChoice, OwnHubOptions, SourceSpec},
+        media::{KeyframeRequest, SenderReports, TrackFailure},
+    };
+
+    /// Received media without a speaker device.
+    fn remote_media() -> RemoteMedia {
+        let options = EngineOptions {
+            hub: HubChoice::Find { listen: None },
+            own_hub: OwnHubOptions::default(),
+            name: String::new(),
+            camera: SourceSpec::None,
+            video_bitrate: None,
+            microphone: SourceSpec::None,
+            speaker: SpeakerSpec::None,
+            decode: Decode::Always,
+            keeps_secrets: false,
+            impairment: None,
+            rtp_dump: None,
+        };
+        RemoteMedia::new(&options, VideoSinks::default(), mpsc::channel(64).0)
+    }
+
+    /// An audio track "0" of participant "a" arrives, with that track id in its `a=msid`.
+    fn add_audio(media: &mut RemoteMedia, peer: u64, msid: &str) {
+        let track = IncomingTrack {
+            peer: PeerId(peer),
+            id: TrackId::new("0"),
+            codec: Codec::Opus,
+            ssrc: 1,
+            stream_id: "stream".to_owned(),
+            source_id: msid.to_owned(),
+            packets: mpsc::channel(1).1,
+            keyframe_request: KeyframeRequest::default(),
+            sender_reports: SenderReports::default(),
+            failure: TrackFailure::default(),
+        };
+        let session = SessionId::parse(&format!("s{peer}")).unwrap();
+        let participant: ParticipantId = serde_json::from_value("a".into()).unwrap();
+        media.add_track(track, (session, participant), HubRef::Default);
+    }
+
+    /// The remote peer signals what its track "0" carries.
+    fn signal_mix(media: &mut RemoteMedia, peer: u64, source: &str, mix: &str) {
+        let entry = format!(r#"[{{"id":"0","source":"{source}","on":true,"mix":"{mix}"}}]"#);
+        media.set_signalled_tracks(PeerId(peer), serde_json::from_str(&entry).unwrap());
+    }
+
+    fn played(media: &RemoteMedia) -> Vec<u64> {
+        media.audible_peers().into_iter().map(|peer| peer.0).collect()
+    }
+
+    #[tokio::test]
+    async fn the_routing_follows_the_signalled_mix() {
+        let mut media = remote_media();
+        add_audio(&mut media, 1, "m");
+        add_audio(&mut media, 2, "m");
+        assert_eq!(played(&media), [1], "no mix is signalled: one track of each msid");
+        signal_mix(&mut media, 1, "microphone", "m");
+        assert_eq!(played(&media), [1], "the other program has not signalled yet");
+        signal_mix(&mut media, 2, "microphone", "whisper");
+        assert_eq!(played(&media), [1, 2], "the second track carries something else now");
+        signal_mix(&mut media, 1, "microphone", "whisper");
+        assert_eq!(played(&media), [1]);
+        signal_mix(&mut media, 1, "microphone", "m");
+        media.remove_peer(PeerId(1));
+        assert_eq!(played(&media), [2]);
+    }
+
+    #[tokio::test]
+    async fn equal_mixes_are_played_once_whatever_their_msid() {
+        let mut media = remote_media();
+        signal_mix(&mut media, 2, "microphone", "m");
+        add_audio(&mut media, 1, "m");
+        add_audio(&mut media, 2, "random");
+        assert_eq!(played(&media), [1], "the signal may come before the track");
+        signal_mix(&mut media, 2, "hologram", "m");
+        assert_eq!(played(&media), [1, 2], "an unknown source is ignored");
+    }
 
     /// Returns the peer connections that are played, of copies: id, mix, may be played, is sending.
     fn audible(copies: &[(u64, &str, bool, bool)]) -> Vec<u64> {

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::Codec;
 use crate::{
-    model::{MediaTime, PeerId},
+    model::{MediaTime, PeerId, TrackId},
     supervision::catch_async,
 };
 
@@ -35,14 +35,18 @@ pub struct RtpPacket {
 pub struct IncomingTrack {
     /// The peer that sends it.
     pub peer: PeerId,
+    /// Its id on the peer connection, by which its sender signals what it carries; `None` if its
+    /// media section is not one of ours.
+    pub id: Option<TrackId>,
     /// The codec of its packets, which also says whether they are audio or video.
     pub codec: Codec,
     /// The SSRC of its packets, which is the key of its sender reports.
     pub ssrc: u32,
     /// The sender's media stream id (`a=msid`). Tracks of one stream are played in sync.
     pub stream_id: String,
-    /// The sender's track id (`a=msid`), which names the audio or video source. One source of a
-    /// participant arrives once per session that both share, and must be played only once.
+    /// The sender's track id (`a=msid`), which names the mix that it carries unless its sender
+    /// signals another. One mix of a participant arrives once per session that both share, and must
+    /// be played only once.
     pub source_id: String,
     /// The packets. The channel closes with the peer connection. When it is full, the newest packet
     /// is dropped; the gap in the sequence numbers counts it as lost.

@@ -21,6 +21,7 @@ mod stats;
 mod target;
 mod text;
 mod token_bucket;
+mod track;
 mod units;
 
 pub use chat::{ChatMessage, ChatText, MAX_CHAT_BYTES, MAX_TEXT_BYTES, TextError};
@@ -49,4 +50,5 @@ pub use stats::{AudioStats, Counts, Latency, ParticipantStats, SessionStats, Sta
 pub use target::{parse_own_id, parse_target};
 pub use text::{changes_text_direction, clean_sentence};
 pub use token_bucket::{TimePoint, TokenBucket, TokenRate};
+pub use track::{MAX_MIX_BYTES, MAX_TRACK_ID_BYTES, MAX_TRACKS, MixId, Track, TrackId, TrackList};
 pub use units::{Bitrate, BitrateError, Layer, MediaTime, Size};

@@ -1,6 +1,6 @@
 //! Commands from the core to one peer connection, and events from it.
 
-use super::{ChatMessage, Direction, Media, MediaSet, PerSource};
+use super::{ChatMessage, Direction, Media, MediaSet, PerSource, TrackId};
 
 /// The media of one peer connection: its table of media sections, and its data channel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -106,12 +106,14 @@ pub enum PeerEvent {
 }
 
 /// The media that the two ends of a peer connection negotiated.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NegotiatedMedia {
     /// The sources that we may send: the remote peer accepts them.
     pub sends: PerSource<bool>,
     /// The sources that the remote peer may send, and that we accept.
     pub receives: PerSource<bool>,
+    /// The id of the track that each negotiated section carries; `None` if it is not known.
+    pub tracks: PerSource<Option<TrackId>>,
     /// The media that one of the two programs does not support. They flow in neither direction.
     pub left_out: Option<MediaSet>,
 }
@@ -146,7 +148,12 @@ impl NegotiatedMedia {
 impl Default for NegotiatedMedia {
     /// All media in both directions.
     fn default() -> Self {
-        Self { sends: PerSource::ALL, receives: PerSource::ALL, left_out: None }
+        Self {
+            sends: PerSource::ALL,
+            receives: PerSource::ALL,
+            tracks: PerSource::default(),
+            left_out: None,
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::value::RawValue;
 
-use super::{Instance, ParticipantId, Role, Secret, SessionId, SessionKind};
+use super::{Instance, ParticipantId, Role, Secret, SessionId, SessionKind, TrackList};
 
 /// The version of the protocol that this program implements.
 pub const PROTOCOL: u32 = 1;
@@ -346,6 +346,10 @@ pub enum Payload {
         microphone: bool,
         /// Whether video is sent.
         camera: bool,
+        /// The tracks of the peer connection that the sender uses now, with the same and more;
+        /// `None` from a program of an earlier version.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tracks: Option<TrackList>,
     },
     /// A payload that this version does not know: a client ignores it, a hub relays it.
     #[serde(other)]
@@ -356,11 +360,13 @@ impl Payload {
     /// The approximate length of the payload as JSON, in bytes.
     fn bytes(&self) -> usize {
         let fields = 64;
+        let track = 192;
         fields
             + match self {
                 Self::Offer { sdp, .. } | Self::Answer { sdp, .. } => sdp.len(),
                 Self::Candidate { candidate, .. } => candidate.len(),
-                Self::Media { .. } | Self::Unknown => 0,
+                Self::Media { tracks: Some(tracks), .. } => tracks.len() * track,
+                Self::Media { tracks: None, .. } | Self::Unknown => 0,
             }
     }
 }
@@ -534,6 +540,7 @@ mod tests {
         let raw = |text: &str| serde_json::from_str::<Box<RawValue>>(text).unwrap();
         for text in [
             r#"{"type":"media","microphone":true,"camera":false,"screen":{"x":[0.1,1e3]}}"#,
+            r#"{"type":"media","microphone":true,"camera":false,"tracks":[{"id":"0","size":"4k"},7]}"#,
             r#"{ "colour" : "r\u00e9d", "type":"hand-raised", "since":36893488147419103232 }"#,
         ] {
             let payload = SignalPayload::parse_to_relay(raw(text)).unwrap();
@@ -559,6 +566,7 @@ mod tests {
             r#"{"type":null}"#,
             r#"{"type":0,"generation":1,"sdp":""}"#,
             r#"{"type":"media","microphone":true}"#,
+            r#"{"type":"media","microphone":true,"camera":false,"tracks":{}}"#,
             r#"{"type":"media","microphone":1,"camera":false}"#,
             r#"{"type":"media","microphone":true,"microphone":true,"camera":false}"#,
             r#"{"type":"x","type":"offer"}"#,

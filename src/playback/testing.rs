@@ -143,6 +143,7 @@ pub(super) fn incoming_track(
     let track = IncomingTrack {
         peer: PeerId(1),
         codec,
+        id: None,
         stream_id: "stream".to_owned(),
         source_id: "mix".to_owned(),
         ssrc: 1,

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::model::{
     Candidate, DescriptionKind, Direction, Media, NegotiatedMedia, OperationId, PeerCommand,
-    PeerEvent,
+    PeerEvent, Source, TrackId,
 };
 
 /// The offer/answer state of one connection.
@@ -62,6 +62,7 @@ pub(super) struct RemoteLimits {
 
 /// The transceiver of an audio or video section, with its negotiated state.
 pub(super) struct NegotiatedTransceiver {
+    pub(super) source: Source,
     pub(super) kind: SectionKind,
     pub(super) local: LocalTransceiver,
     /// The payload type to send with; `None` unless the negotiated direction sends.
@@ -389,6 +390,7 @@ impl Negotiation {
                 agreement.leave_out(transceiver.media());
                 continue;
             };
+            agreement.tracks[transceiver.source] = TrackId::new(&section.mid);
             if !section.direction.sends() || !transceiver.local.direction.receives() {
                 agreement.disable_receiving(transceiver.media());
             }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{Direction, MAX_SDP_BYTES};
+use crate::model::{Direction, MAX_SDP_BYTES, Media};
 
 /// Media sections that a description may have; connections of this program have three.
 const MAX_SECTIONS: usize = 64;
@@ -256,6 +256,17 @@ fn is_supported_h264(parameters: &str) -> bool {
     };
     value("packetization-mode") == Some("1")
         && value("profile-level-id").is_none_or(|profile| profile.starts_with("42"))
+}
+
+impl SectionKind {
+    /// The kind of the sections that carry a medium.
+    pub(super) const fn of(media: Media) -> Self {
+        match media {
+            Media::Audio => Self::Audio,
+            Media::Video => Self::Video,
+            Media::Data => Self::Application,
+        }
+    }
 }
 
 impl DtlsSetup {

@@ -7,7 +7,7 @@ use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
     task::JoinSet,
 };
-use webrtc::peer_connection::PeerConnection;
+use webrtc::{peer_connection::PeerConnection, rtp_transceiver::RtpTransceiver};
 
 use super::{
     ConnectionConfig, EventSinks, Impairment,
@@ -22,14 +22,14 @@ use super::{
     setup::{self, BuildContext, BuiltConnection, LocalTransceiver},
     ssrc_limiter::SsrcLimiter,
     tap::TrafficCounters,
-    track_receiver,
+    track_receiver::{self, ReceiverContext},
     track_sender::TrackSender,
 };
 use crate::{
     media::{
         EncodedAudio, EncodedVideo, KeyframeRequest, SenderReports, SubscriptionSlot, TrackFailure,
     },
-    model::{OperationId, PeerCommand, PeerEvent, PeerId, PeerState},
+    model::{OperationId, PeerCommand, PeerEvent, PeerId, PeerState, Source},
     supervision::catch_async,
 };
 
@@ -180,6 +180,8 @@ struct ConnectionTask {
     track_failure: TrackFailure,
     media: JoinSet<()>,
     messages: OutboundMessages,
+    /// The transceivers of our media sections, by which received tracks are identified.
+    transceivers: Arc<[Arc<dyn RtpTransceiver>]>,
 }
 
 impl ConnectionTask {
@@ -193,13 +195,13 @@ impl ConnectionTask {
         let mut transceivers = vec![];
         if let Some(local) = built.audio {
             let (transceiver, sender) =
-                negotiated_transceiver(SectionKind::Audio, local, KeyframeRequest::default());
+                negotiated_transceiver(Source::Microphone, local, KeyframeRequest::default());
             transceivers.push(transceiver);
             sender.map(|sender| media.spawn(sender.run(sources.audio)));
         }
         if let Some(local) = built.video {
             let (transceiver, sender) =
-                negotiated_transceiver(SectionKind::Video, local, built.keyframes);
+                negotiated_transceiver(Source::Camera, local, built.keyframes);
             transceivers.push(transceiver);
             sender.map(|sender| media.spawn(sender.run(sources.video)));
         }
@@ -210,6 +212,7 @@ impl ConnectionTask {
             media.spawn(data_channel::write(peer, Arc::clone(&channel), queue));
             media.spawn(data_channel::read(peer, (channel, sources.inbound_data), events));
         }
+        let known = transceivers.iter().map(|one| Arc::clone(&one.local.transceiver)).collect();
         Self {
             negotiation: Negotiation::new(
                 built.peer_connection,
@@ -224,6 +227,7 @@ impl ConnectionTask {
             track_failure: TrackFailure::default(),
             media,
             messages,
+            transceivers: known,
         }
     }
 
@@ -324,9 +328,13 @@ impl ConnectionTask {
                 owner.send_event(PeerEvent::State(state)).await;
             }
             LibraryEvent::Track(track) => {
-                let (peer, tracks) = (owner.peer, owner.sinks.tracks.clone());
-                let shared = (self.reports.clone(), self.track_failure.clone());
-                self.media.spawn(track_receiver::run(peer, track, shared, tracks));
+                let context = ReceiverContext {
+                    peer: owner.peer,
+                    transceivers: Arc::clone(&self.transceivers),
+                    reports: self.reports.clone(),
+                    failure: self.track_failure.clone(),
+                };
+                self.media.spawn(track_receiver::run(track, context, owner.sinks.tracks.clone()));
             }
         }
     }
@@ -335,7 +343,7 @@ impl ConnectionTask {
 /// The state of a transceiver before the first negotiation, and its sender if it has a track to
 /// send.
 fn negotiated_transceiver(
-    kind: SectionKind,
+    source: Source,
     local: LocalTransceiver,
     keyframes: KeyframeRequest,
 ) -> (NegotiatedTransceiver, Option<TrackSender>) {
@@ -348,7 +356,10 @@ fn negotiated_transceiver(
         active_payload_type: active_payload_type.subscribe(),
         keyframes,
     });
-    (NegotiatedTransceiver { kind, local, payload_type: None, active_payload_type }, sender)
+    let kind = SectionKind::of(source.media());
+    let transceiver =
+        NegotiatedTransceiver { source, kind, local, payload_type: None, active_payload_type };
+    (transceiver, sender)
 }
 
 const fn operation_of(command: &PeerCommand) -> Option<OperationId> {

@@ -12,16 +12,29 @@ use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
 };
-use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
+use webrtc::{
+    media_stream::track_remote::{TrackRemote, TrackRemoteEvent},
+    rtp_transceiver::RtpTransceiver,
+};
 
 use super::track_sender::KEYFRAME_REQUEST_INTERVAL;
 use crate::{
     media::{self, Codec, IncomingTrack, KeyframeRequest, RtpPacket, SenderReports, TrackFailure},
-    model::{Media, PeerId},
+    model::{Media, PeerId, TrackId},
 };
 
 /// Packets that may wait for the jitter buffer: about a second of 720p video, or ten of audio.
 const PACKET_QUEUE: usize = 512;
+
+/// The peer connection of a received track.
+pub(super) struct ReceiverContext {
+    pub(super) peer: PeerId,
+    /// The transceivers of our media sections.
+    pub(super) transceivers: Arc<[Arc<dyn RtpTransceiver>]>,
+    pub(super) reports: SenderReports,
+    /// Reported if a consumer of the track panics.
+    pub(super) failure: TrackFailure,
+}
 
 /// A remote track that is being received.
 pub(super) struct TrackReceiver {
@@ -37,13 +50,13 @@ pub(super) struct TrackReceiver {
 /// Receives a track until its connection ends. The track is announced on `tracks` once; until then
 /// its packets are queued.
 pub(super) async fn run(
-    peer: PeerId,
     track: Arc<dyn TrackRemote>,
-    (reports, failure): (SenderReports, TrackFailure),
+    context: ReceiverContext,
     tracks: mpsc::Sender<IncomingTrack>,
 ) {
     // webrtc-rs reports this event first for every track, before its first packet.
     let Some(TrackRemoteEvent::OnOpen(opened)) = track.poll().await else { return };
+    let peer = context.peer;
     let Some(codec) = codec(&*track, opened.ssrc).await else {
         return tracing::debug!(%peer, "track of an unknown codec ignored");
     };
@@ -51,19 +64,29 @@ pub(super) async fn run(
     let keyframes = KeyframeRequest::default();
     let announcement = IncomingTrack {
         peer,
+        id: context.track_id(opened.receiver_id).await,
         codec,
         ssrc: opened.ssrc,
         stream_id: track.stream_id().await,
         source_id: track.track_id().await,
         packets: incoming,
         keyframe_request: keyframes.clone(),
-        sender_reports: reports,
-        failure,
+        sender_reports: context.reports,
+        failure: context.failure,
     };
     let (id, ssrc) = (opened.receiver_id, opened.ssrc);
     let receiver = TrackReceiver { track, codec, id, ssrc, packets, keyframes, dropped: 0 };
     let dropped = receiver.receive(announcement, tracks).await;
     tracing::debug!(%peer, ?codec, dropped, "track ended");
+}
+
+impl ReceiverContext {
+    /// The id of the track that a receiver receives: the `mid` of its media section.
+    async fn track_id(&self, receiver: RTCRtpReceiverId) -> Option<TrackId> {
+        let is_its = |one: &&Arc<dyn RtpTransceiver>| receiver == one.id().into();
+        let transceiver = self.transceivers.iter().find(is_its)?;
+        TrackId::new(&transceiver.mid().await.ok()??)
+    }
 }
 
 impl TrackReceiver {

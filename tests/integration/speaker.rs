@@ -174,6 +174,7 @@ fn incoming_track() -> (mpsc::Sender<RtpPacket>, IncomingTrack) {
         peer: PeerId(1),
         ssrc: 1,
         codec: Codec::Opus,
+        id: None,
         stream_id: "stream".to_owned(),
         source_id: "mix".to_owned(),
         packets,

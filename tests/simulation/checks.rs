@@ -400,6 +400,8 @@ impl World {
             if view != Some(sent) {
                 return Err(format!("{}: P{mine} shows media {view:?} of P{other}", spec.id));
             }
+            let peer = seen.and_then(|one| self.programs[mine].peers.get(&one.peer?));
+            peer.map_or(Ok(()), |at| self.check_remote_tracks(*at))?;
             if !right {
                 return Err(format!("{}: P{mine} shows P{other} as {seen:?}", spec.id));
             }

@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 
 use quintet::conference::Playback;
 use quintet::model::{
-    Candidate, ChatMessage, DescriptionKind, OperationId, PeerCommand, PeerEvent, PeerId,
-    PeerMedia, PeerState, PerSource, SessionId,
+    Candidate, ChatMessage, DescriptionKind, NegotiatedMedia, OperationId, PeerCommand, PeerEvent,
+    PeerId, PeerMedia, PeerState, PerSource, SessionId, TrackId, TrackList,
 };
 
 use super::{rng::SeededRng, world::Verdict};
@@ -23,6 +23,10 @@ pub(crate) struct Connection {
     pub(crate) sending: PerSource<bool>,
     /// How its audio is played.
     pub(crate) playback: Playback,
+    /// The tracks that it signalled last.
+    pub(crate) signalled_tracks: Option<TrackList>,
+    /// The tracks that its core says that the other end signals.
+    pub(crate) remote_tracks: TrackList,
     /// The program that it leads to.
     pub(crate) remote_program: Option<usize>,
     pub(crate) opened_at: u64,
@@ -86,6 +90,8 @@ impl Connection {
             media,
             sending: PerSource::NONE,
             playback: Playback { is_audible: true, is_expected: true },
+            signalled_tracks: None,
+            remote_tracks: TrackList::default(),
             remote_program: None,
             opened_at: now,
             is_open: true,
@@ -234,6 +240,14 @@ impl Connection {
         (self.remote, self.remote_ice_generation) = (Some(from), Some(ice as u32));
         self.exchanges.push(((self.uid, self.offer_number), self.network));
         Outcome { event: Some(PeerEvent::Applied { operation }), gathers: false }
+    }
+
+    /// The agreement of the exchange that is complete, if one is. The tracks of both ends have the
+    /// same ids, and those of another connection have others.
+    pub(crate) fn agreement(&self) -> Option<PeerEvent> {
+        let pair = self.uid.min(self.remote?);
+        let tracks = PerSource::from_fn(|source| TrackId::new(&format!("{pair}.{}", source as u8)));
+        Some(PeerEvent::Negotiated(NegotiatedMedia { tracks, ..NegotiatedMedia::default() }))
     }
 
     fn add_candidate(&mut self, candidate: &Candidate) -> Outcome {

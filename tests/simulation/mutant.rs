@@ -7,6 +7,7 @@ use quintet::{
     model::{
         ChatMessage, ClientMessage, CloseReason, Command, DescriptionKind, MuteSwitch,
         ParticipantId, Payload, PeerCommand, PeerEvent, PeerId, PerDevice, PerSource, Source,
+        Track, TrackList,
     },
 };
 
@@ -57,10 +58,12 @@ pub(crate) enum Mutant {
     SwapsNeededSources,
     /// It mutes one source in place of the other.
     SwapsSwitches,
+    /// It does not follow what others signal that their tracks carry.
+    IgnoresSignalledTracks,
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Self; 22] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::DropsRollback,
         Self::SwapsPoliteness,
         Self::DropsIceRestart,
@@ -83,6 +86,7 @@ impl Mutant {
         Self::SwapsReceivedSignals,
         Self::SwapsNeededSources,
         Self::SwapsSwitches,
+        Self::IgnoresSignalledTracks,
     ];
 }
 
@@ -137,11 +141,12 @@ impl Shim {
                 let closed = SessionNews::Closed { reason: CloseReason::OpenerLeft };
                 Some(Input::Hub(hub, HubEvent::News(HubNews::Session(session, closed))))
             }
-            Input::Hub(hub, HubEvent::Up { url, endpoint: place, name, .. })
+            Input::Hub(hub, HubEvent::Up { url, endpoint, instance, name, .. })
                 if mutant == Some(Mutant::SwapsPoliteness) && index % 2 == 1 =>
             {
                 let participant = ParticipantId::from_digest([0; 10]);
-                Some(Input::Hub(hub, HubEvent::Up { url, endpoint: place, participant, name }))
+                let up = HubEvent::Up { url, endpoint, participant, instance, name };
+                Some(Input::Hub(hub, up))
             }
             Input::Command(_)
             | Input::Hub(..)
@@ -196,6 +201,7 @@ impl Shim {
                         ..
                     },
                 ) if is_acknowledgement(cause) => {}
+                (Some(Mutant::IgnoresSignalledTracks), Effect::SetRemoteTracks { .. }) => {}
                 (
                     Some(Mutant::DropsOwnRename),
                     Effect::Send { message: ClientMessage::Rename { .. }, .. },
@@ -285,8 +291,12 @@ fn sent_with_swapped_sources(mutant: Option<Mutant>, effect: Effect) -> Effect {
 
 fn swapped_payload(payload: Payload) -> Payload {
     match payload {
-        Payload::Media { microphone, camera } => {
-            Payload::Media { microphone: camera, camera: microphone }
+        Payload::Media { microphone, camera, tracks } => {
+            let swap = |tracks: TrackList| {
+                let all = tracks.iter().cloned();
+                all.map(|one| Track { source: one.source.map(other_source), ..one }).collect()
+            };
+            Payload::Media { microphone: camera, camera: microphone, tracks: tracks.map(swap) }
         }
         other @ (Payload::Offer { .. }
         | Payload::Answer { .. }

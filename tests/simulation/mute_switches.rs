@@ -3,7 +3,8 @@
 use quintet::{
     conference::Playback,
     model::{
-        Direction, Enabled, PeerId, PeerMedia, PeerState, PerSource, SessionId, SessionStatus,
+        Direction, Enabled, MixId, PeerId, PeerMedia, PeerState, PerSource, SessionId,
+        SessionStatus, TrackList,
     },
 };
 
@@ -51,14 +52,56 @@ impl World {
 
     /// A program signals what it sends on a connection.
     pub(crate) fn check_media_signal(
-        &self,
+        &mut self,
         index: usize,
         at: usize,
-        signalled: PerSource<bool>,
+        (signalled, tracks): (PerSource<bool>, Option<&TrackList>),
     ) -> Verdict {
-        let (expected, one) = (self.enabled_media(index, at), &self.connections[at]);
-        if one.state == PeerState::Connecting || signalled != expected {
+        let expected = self.enabled_media(index, at);
+        let instance = &self.programs[index].instance;
+        let one = &mut self.connections[at];
+        let says_the_same = tracks.is_none_or(|tracks| {
+            tracks.sources_on() == expected
+                && tracks.iter().all(|track| {
+                    track.source.is_some_and(|one| track.mix == MixId::of_source(one, instance))
+                })
+        });
+        one.signalled_tracks = tracks.cloned();
+        if one.state == PeerState::Connecting || signalled != expected || !says_the_same {
             return Err(format!("P{index} signals on {} that it sends {signalled:?}", one.peer));
+        }
+        Ok(())
+    }
+
+    /// The core says what the tracks of the other end carry.
+    pub(crate) fn set_remote_tracks(
+        &mut self,
+        index: usize,
+        peer: PeerId,
+        tracks: TrackList,
+    ) -> Verdict {
+        let Some(at) = self.programs[index].peers.get(&peer).copied() else {
+            return Err(format!("P{index} is told of tracks of {peer}, which is not open"));
+        };
+        if std::mem::replace(&mut self.connections[at].remote_tracks, tracks.clone()) == tracks {
+            return Err(format!("P{index} says again what the tracks of {peer} carry"));
+        }
+        Ok(())
+    }
+
+    /// Checks that the core knows what the tracks of a connection carry: what the other end has
+    /// signalled, unless its program is of version 1.
+    pub(crate) fn check_remote_tracks(&self, at: usize) -> Verdict {
+        let one = &self.connections[at];
+        let Some(other) = one.remote.map(|uid| &self.connections[uid as usize]) else {
+            return Ok(());
+        };
+        let signalled = other.signalled_tracks.clone().unwrap_or_default();
+        let expected =
+            if is_of_version_1(other.program) { TrackList::default() } else { signalled };
+        if one.remote_tracks != expected {
+            let (peer, tracks) = (one.peer, &one.remote_tracks);
+            return Err(format!("the tracks of {peer} are {tracks:?}, not {expected:?}"));
         }
         Ok(())
     }
@@ -118,4 +161,9 @@ fn enabled_sections(switches: Enabled, media: PeerMedia) -> PerSource<bool> {
         camera: enabled.camera && sends(media.sections.camera),
         microphone: enabled.microphone && sends(media.sections.microphone),
     }
+}
+
+/// Whether the signals of a program are those of version 1, without tracks.
+pub(crate) const fn is_of_version_1(program: usize) -> bool {
+    program % 3 == 2
 }

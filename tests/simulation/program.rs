@@ -15,6 +15,7 @@ use quintet::{
 use super::{
     connection::Connection,
     mutant::Shim,
+    mute_switches::is_of_version_1,
     rng::SeededRng,
     script::Wanted,
     sockets::{Client, SocketMessage},
@@ -206,7 +207,7 @@ impl World {
                 error("connects to a hub that no link names")
             }
             Effect::Send { message, .. } => self.send_to_hub(index, message),
-            Effect::OpenPeer { peer, session, hub: _, media } => {
+            Effect::OpenPeer { peer, session, hub: _, media, mixes: _ } => {
                 self.open_peer(index, peer, (session, media))
             }
             Effect::ClosePeer(peer) => self.close_peer(index, peer, cause),
@@ -215,6 +216,7 @@ impl World {
                 self.check_sending(index, peer, layers.map(|layer| layer.is_some()))
             }
             Effect::SetPlayback { peer, playback } => self.check_playback(index, peer, playback),
+            Effect::SetRemoteTracks { peer, tracks } => self.set_remote_tracks(index, peer, tracks),
             // It affects only a figure of the statistics.
             Effect::ExpectVideo { .. } => Ok(()),
             Effect::Demand(demand) => {
@@ -265,8 +267,13 @@ impl World {
             }
             ClientMessage::Signal { session, to, payload } => {
                 let (session, to) = (session.clone(), to.clone());
-                let payload = payload.known().clone();
-                self.check_signal(index, (&session, &to), &payload)?;
+                let known = payload.known().clone();
+                self.check_signal(index, (&session, &to), &known)?;
+                if let Payload::Media { microphone, camera, .. } = known
+                    && is_of_version_1(index)
+                {
+                    *payload = Payload::Media { microphone, camera, tracks: None }.into();
+                }
             }
             ClientMessage::Leave { session } => {
                 let session = session.clone();
@@ -313,9 +320,9 @@ impl World {
                 Err(format!("P{index} signals a candidate before a description"))
             }
             Payload::Candidate { .. } => Ok(()),
-            Payload::Media { microphone, camera } => {
+            Payload::Media { microphone, camera, tracks } => {
                 let signalled = PerSource { camera: *camera, microphone: *microphone };
-                self.check_media_signal(index, at, signalled)
+                self.check_media_signal(index, at, (signalled, tracks.as_ref()))
             }
             Payload::Unknown => Err(format!("P{index} signals an unknown payload")),
         }

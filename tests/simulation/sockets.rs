@@ -217,7 +217,8 @@ impl World {
                 self.report.resumed += 1;
                 let url: HubUrl = link_base.parse().map_err(|_| "the hub has no valid address")?;
                 let place = HubEndpoint { url: url.clone(), owner: HubOwner::ThisUser };
-                let event = HubEvent::Up { url, endpoint: place, participant, name };
+                let instance = self.programs[program].instance.clone();
+                let event = HubEvent::Up { url, endpoint: place, participant, instance, name };
                 self.handle_input(program, Input::Hub(HubRef::Default, event))
             }
             SocketMessage::Hub(HubMessage::LinkBase { .. } | HubMessage::Pong) => Ok(()),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use quintet::{
-    model::{MediaTime, PeerEvent},
+    model::{DescriptionKind, MediaTime, PeerEvent},
     signalling::{Rooms, RoomsInput},
 };
 
@@ -306,7 +306,17 @@ impl World {
                 );
             }
         }
-        outcome.event.map_or(Ok(()), |event| self.peer_event(index, event))
+        let Some(event) = outcome.event else { return Ok(()) };
+        let is_answered = matches!(
+            event,
+            PeerEvent::Applied { .. }
+                | PeerEvent::LocalDescription { kind: DescriptionKind::Answer, .. }
+        );
+        self.peer_event(index, event)?;
+        match self.connections[index].agreement().filter(|_| is_answered) {
+            Some(agreement) => self.peer_event(index, agreement),
+            None => Ok(()),
+        }
     }
 
     /// Schedules the next command of a connection.

@@ -262,9 +262,8 @@ fn connections_are_closed_when_our_participant_id_changes() {
         .receive(participant_joined(member("a")))
         .peer_state(1, PeerState::Connected)
         .hub_down(&DEFAULT);
-    let (participant, url) = (id("other"), url("10.0.0.1:7340"));
-    let endpoint = endpoint(&url);
-    let up = super::super::HubEvent::Up { url, endpoint, participant, name: "Me".into() };
+    let url = url("10.0.0.1:7340");
+    let up = hub_up_event(url.clone(), endpoint(&url), id("other"));
     fixture.handle(super::super::Input::Hub(DEFAULT, up));
     assert_eq!(fixture.closed_peers(), [1]);
 }

@@ -81,8 +81,7 @@ impl Fixture {
             }
             HubRef::At(url) => (url.clone(), endpoint(url)),
         };
-        let event = HubEvent::Up { url, endpoint, participant: id("m"), name: "Me".into() };
-        self.handle(Input::Hub(hub.clone(), event))
+        self.handle(Input::Hub(hub.clone(), hub_up_event(url, endpoint, id("m"))))
     }
 
     pub(crate) fn hub_down(&mut self, hub: &HubRef) -> &mut Self {
@@ -216,6 +215,16 @@ impl Fixture {
     }
 }
 
+/// A hub is up and knows us by this id.
+pub(crate) fn hub_up_event(
+    url: HubUrl,
+    endpoint: HubEndpoint,
+    participant: ParticipantId,
+) -> HubEvent {
+    let instance = Instance::from_random(2);
+    HubEvent::Up { url, endpoint, participant, instance, name: "Me".into() }
+}
+
 /// A message of a hub, as the core reads it.
 pub(crate) fn hub_event(message: HubMessage) -> HubEvent {
     HubEvent::News(HubNews::of(message).expect("the message is one for the core"))
@@ -286,7 +295,7 @@ pub(crate) fn offer(generation: u32) -> Payload {
 /// The signal that a participant sends these sources.
 pub(crate) const fn media(sources: PerSource<bool>) -> Payload {
     let PerSource { camera, microphone } = sources;
-    Payload::Media { microphone, camera }
+    Payload::Media { microphone, camera, tracks: None }
 }
 
 pub(crate) fn hub_error(code: ErrorCode) -> HubMessage {

@@ -7,7 +7,7 @@ use quintet::{
     model::{
         Candidate,
         Direction::{RecvOnly, SendRecv},
-        Media, MediaSet, NegotiatedMedia, PeerEvent, PeerMedia, PerSource,
+        Media, MediaSet, NegotiatedMedia, PeerEvent, PeerMedia, PerSource, TrackId,
     },
 };
 
@@ -137,6 +137,9 @@ async fn a_browsers_offer_is_answered_with_the_formats_that_both_ends_support() 
     let without = |media: Option<Media>| {
         let mut agreement = NegotiatedMedia::default();
         media.into_iter().for_each(|media| agreement.leave_out(media));
+        let id = |of, mid| TrackId::new(mid).filter(|_| media != Some(of));
+        agreement.tracks =
+            PerSource { camera: id(Media::Video, "1"), microphone: id(Media::Audio, "0") };
         agreement
     };
     for (offer, expected, agreed) in [

@@ -11,7 +11,7 @@ use quintet::{
     media::{self, Codec, EncodedAudio, EncodedVideo, Fanout, IncomingTrack},
     model::{
         Direction::{RecvOnly, SendOnly, SendRecv},
-        Layer, PeerMedia, PerSource, Size,
+        Layer, PeerMedia, PerSource, Size, TrackId,
     },
 };
 
@@ -56,6 +56,7 @@ async fn a_new_peer_requests_a_keyframe_and_a_real_frame_arrives_complete() {
     let mut track = track(&mut pair.b).await;
     assert_eq!((track.peer, track.codec), (quintet::model::PeerId(7), Codec::H264));
     assert_eq!((track.stream_id.as_str(), track.source_id.as_str()), ("stream-a", "video-a"));
+    assert_eq!(track.id, TrackId::new("1"), "the mid of the video section");
     let packets = next_frame(&mut track.packets).await;
     assert!(packets.len() > 3, "SPS and PPS, and a fragmented slice");
     assert!(packets.iter().all(|packet| packet.timestamp == time.rtp(90_000)));
@@ -76,6 +77,7 @@ async fn audio_arrives_packet_by_packet_with_its_sample_clock() {
     (100..110).for_each(|number| fanout.publish(audio_packet(number)));
     let mut track = track(&mut pair.a).await;
     assert_eq!((track.codec, track.source_id.as_str()), (Codec::Opus, "audio-b"));
+    assert_eq!(track.id, TrackId::new("0"), "the mid of the audio section");
     let first = guarded("audio", track.packets.recv()).await.unwrap();
     for number in 101..110 {
         let packet = guarded("audio", track.packets.recv()).await.unwrap();

@@ -183,7 +183,7 @@ impl Endpoint {
             let mut agreed = None;
             for event in &self.events {
                 match event {
-                    PeerEvent::Negotiated(agreement) => agreed = Some(*agreement),
+                    PeerEvent::Negotiated(agreement) => agreed = Some(agreement.clone()),
                     PeerEvent::LocalDescription { .. } | PeerEvent::Applied { .. } => agreed = None,
                     PeerEvent::Failed { .. }
                     | PeerEvent::Candidate(_)

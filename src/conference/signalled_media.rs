@@ -1,0 +1,156 @@
+//! What a participant signals that it sends.
+
+use crate::model::{PerSource, TrackList};
+
+/// What a participant signals that it sends.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct SignalledMedia {
+    /// The sources that it sends.
+    pub(super) sources: PerSource<bool>,
+    /// The tracks of the peer connection; none if its program is of an earlier version.
+    pub(super) tracks: TrackList,
+}
+
+impl SignalledMedia {
+    /// What `media` says. The tracks count if there are any: an earlier version has only the
+    /// `sources`.
+    pub(super) fn new(sources: PerSource<bool>, tracks: Option<&TrackList>) -> Self {
+        match tracks {
+            Some(tracks) => Self { sources: tracks.sources_on(), tracks: tracks.clone() },
+            None => Self { sources, tracks: TrackList::default() },
+        }
+    }
+
+    /// The peer connection is closed: the ids of its tracks mean nothing on another.
+    pub(super) fn forget_tracks(&mut self) {
+        self.tracks = TrackList::default();
+    }
+}
+
+impl Default for SignalledMedia {
+    /// What a participant is assumed to send until it signals it: everything.
+    fn default() -> Self {
+        Self { sources: PerSource::ALL, tracks: TrackList::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Effect, tests::fixture::*};
+    use super::*;
+    use crate::model::{
+        MixId, MuteSwitch, NegotiatedMedia, Payload, PeerEvent, PeerId, PeerState, Source, Track,
+        TrackId,
+    };
+
+    /// A connection to "a" is up, with these tracks for our sources.
+    fn connected(tracks: PerSource<Option<TrackId>>) -> Fixture {
+        let mut fixture = Fixture::opened(MESH);
+        let agreed = NegotiatedMedia { tracks, ..NegotiatedMedia::default() };
+        fixture
+            .receive(participant_joined(member("a")))
+            .peer_event(1, PeerEvent::Negotiated(agreed))
+            .peer_state(1, PeerState::Connected);
+        fixture
+    }
+
+    fn both_tracks() -> PerSource<Option<TrackId>> {
+        PerSource { camera: TrackId::new("1"), microphone: TrackId::new("0") }
+    }
+
+    /// The tracks of the signals that were sent: id, source, whether it is on.
+    fn signalled(fixture: &Fixture) -> Vec<Option<Vec<(TrackId, Source, bool)>>> {
+        let signals = fixture.signals().into_iter().filter_map(|payload| {
+            let Payload::Media { tracks, .. } = payload else { return None };
+            let read = |track: &Track| (track.id.clone(), track.source.unwrap(), track.on);
+            Some(tracks.map(|tracks| tracks.iter().map(read).collect()))
+        });
+        signals.collect()
+    }
+
+    fn media_with(mix: &str, on: bool) -> Payload {
+        let track = Track {
+            id: TrackId::new("0").unwrap(),
+            source: Some(Source::Microphone),
+            on,
+            mix: MixId::new(mix).unwrap(),
+        };
+        let tracks = Some([track].into_iter().collect());
+        Payload::Media { microphone: !on, camera: true, tracks }
+    }
+
+    /// The mixes of the tracks that the engine was given, by the connection.
+    fn remote_mixes(fixture: &Fixture) -> Vec<(PeerId, Vec<String>)> {
+        let set = fixture.effects.iter().filter_map(|effect| {
+            let Effect::SetRemoteTracks { peer, tracks } = effect else { return None };
+            Some((*peer, tracks.iter().map(|track| track.mix.as_str().to_owned()).collect()))
+        });
+        set.collect()
+    }
+
+    #[test]
+    fn each_of_our_tracks_is_signalled_by_its_id() {
+        let mut fixture = connected(both_tracks());
+        let (camera, microphone) = (TrackId::new("1").unwrap(), TrackId::new("0").unwrap());
+        let all = |is_sent| {
+            Some(vec![
+                (camera.clone(), Source::Camera, is_sent),
+                (microphone.clone(), Source::Microphone, true),
+            ])
+        };
+        assert_eq!(signalled(&fixture), [all(true)]);
+        fixture.set_switch(None, MuteSwitch::Source(Source::Camera), false);
+        assert_eq!(signalled(&fixture), [all(false)]);
+    }
+
+    #[test]
+    fn a_track_is_signalled_with_the_mix_of_its_msid() {
+        let mut fixture = Fixture::opened(MESH);
+        fixture.receive(participant_joined(member("a")));
+        let mixes = fixture.effects.iter().find_map(|effect| {
+            if let Effect::OpenPeer { mixes, .. } = effect { Some(mixes.clone()) } else { None }
+        });
+        let fixture = connected(both_tracks());
+        let signals = fixture.signals();
+        let [Payload::Media { tracks: Some(tracks), .. }] = &signals[..] else {
+            panic!("{signals:?}")
+        };
+        for track in tracks.iter() {
+            assert_eq!(Some(&track.mix), mixes.as_ref().map(|mixes| &mixes[track.source.unwrap()]));
+        }
+    }
+
+    #[test]
+    fn without_the_id_of_each_track_none_is_listed() {
+        let fixture = connected(PerSource { camera: None, microphone: TrackId::new("0") });
+        assert_eq!(signalled(&fixture), [None], "a list without the camera would say it is off");
+    }
+
+    #[test]
+    fn the_tracks_of_a_participant_count_and_their_mixes_are_followed() {
+        let mut fixture = connected(both_tracks());
+        fixture.receive(signal("a", media_with("m", true)));
+        assert_eq!(remote_mixes(&fixture), [(PeerId(1), vec!["m".to_owned()])]);
+        assert_eq!(fixture.status().participants[0].sends, MICROPHONE);
+        fixture.receive(signal("a", media_with("m", true)));
+        assert_eq!(remote_mixes(&fixture), []);
+        fixture.receive(signal("a", media_with("whisper", false)));
+        assert_eq!(remote_mixes(&fixture), [(PeerId(1), vec!["whisper".to_owned()])]);
+        assert_eq!(fixture.status().participants[0].sends, NEITHER);
+        fixture.receive(signal("a", media(CAMERA)));
+        assert_eq!(remote_mixes(&fixture), [(PeerId(1), vec![])], "it lists none any more");
+        assert_eq!(fixture.status().participants[0].sends, CAMERA);
+    }
+
+    #[test]
+    fn the_tracks_of_a_connection_mean_nothing_on_the_next_one() {
+        let mut fixture = connected(both_tracks());
+        fixture
+            .receive(signal("a", media_with("m", true)))
+            .peer_state(1, PeerState::Failed)
+            .advance_ms(600);
+        assert_eq!((fixture.opened_peers(), remote_mixes(&fixture)), (vec![2], vec![]));
+        fixture.peer_state(2, PeerState::Connected);
+        assert_eq!(remote_mixes(&fixture), []);
+    }
+}
