@@ -21,6 +21,7 @@ pub mod signalling;
 pub mod supervision;
 pub mod transport;
 pub mod ui;
+pub mod wording;
 
 /// Runs the saved inputs of the fuzz targets as a regression test.
 #[cfg(test)]

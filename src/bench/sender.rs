@@ -10,6 +10,7 @@ use tokio::{sync::mpsc, time::timeout};
 use crate::{
     engine::{Decode, Engine, EngineOptions, Handle, HubChoice, SourceSpec, SpeakerSpec},
     model::{Bitrate, Command, Event, MediaSet, OpenRequest, SessionKind, SessionLink, Topology},
+    wording,
 };
 
 /// How long sessions may take to open. They take a few milliseconds.
@@ -88,7 +89,9 @@ async fn opened(
     while links.len() < sessions {
         match events.recv().await {
             Some(Event::Opened { link, .. }) => links.push(link),
-            Some(Event::Failed(failure)) => return Err(SenderError::Refused(failure.message)),
+            Some(Event::Failed(failure)) => {
+                return Err(SenderError::Refused(wording::failure(&failure)));
+            }
             Some(Event::Ended { reason, .. }) => {
                 return Err(SenderError::Refused(reason.name().to_owned()));
             }

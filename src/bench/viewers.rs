@@ -26,6 +26,7 @@ use crate::{
         VideoRef,
     },
     model::{Command, Event, HubUrl, JoinTarget, PeerId},
+    wording,
 };
 
 /// How many viewers join one after the other, when no keyframe was forced shortly before.
@@ -131,7 +132,7 @@ impl Viewer {
                         needs_tap = self.decode;
                         self.tap = self.tap.take().filter(|_| self.decode);
                     }
-                    Some(Event::Failed(failure)) => eprintln!("quintet: {}", failure.message),
+                    Some(Event::Failed(failure)) => eprintln!("quintet: {}", wording::failure(&failure)),
                     Some(_) => {}
                     None => return,
                 },

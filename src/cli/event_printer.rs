@@ -10,6 +10,7 @@ use crate::{
         RemovedParticipant, SessionId, SessionKind, Stats, changes_text_direction,
     },
     process::Output,
+    wording,
 };
 
 /// Prints events, one per line, to standard output. Sentences about failures go to standard error.
@@ -179,7 +180,9 @@ impl EventPrinter {
                     self.session_label(session)
                 )
             }
-            Event::LeftOut { message, .. } => format!("note        {message}"),
+            Event::LeftOut { session, name, media, has_rest, .. } => {
+                format!("note        {}", wording::left_out(name, session, *media, *has_rest))
+            }
             Event::Failed(failure) => format!("error       {}", failure_message(failure)),
             Event::Ended { session, reason } => {
                 format!(
@@ -251,23 +254,22 @@ fn printable(line: &str) -> String {
 
 /// Returns the message of a failure; for a device or a hub, it adds the option that helps.
 fn failure_message(failure: &Failure) -> String {
-    let way_out = match failure.code {
+    let message = wording::failure(failure);
+    let way_out = match failure.code() {
         FailureCode::Device(DeviceKind::CAMERA) => "--camera pattern or none",
         FailureCode::Device(DeviceKind::MICROPHONE) => "--microphone tone or none",
         FailureCode::Device(DeviceKind::Speaker) => "--speaker file:PATH.wav or none",
         // The message already names an option.
-        FailureCode::HubUnreachable if failure.message.contains("--") => {
-            return failure.message.clone();
-        }
+        FailureCode::HubUnreachable if message.contains("--") => return message,
         FailureCode::HubUnreachable => "another --hub, or `quintet serve` there",
         FailureCode::Hub(_)
         | FailureCode::AlreadyHere
         | FailureCode::Connection(_)
         | FailureCode::Chat
         | FailureCode::Command
-        | FailureCode::Rename => return failure.message.clone(),
+        | FailureCode::Rename => return message,
     };
-    format!("{}; or use {way_out}", failure.message)
+    format!("{message}; or use {way_out}")
 }
 
 fn as_json(event: &Event) -> Value {
@@ -318,15 +320,15 @@ fn as_json(event: &Event) -> Value {
             "event": "undelivered", "session": session, "participant": participant, "name": name,
             "count": count,
         }),
-        Event::LeftOut { session, participant, media, message } => json!({
+        Event::LeftOut { session, participant, name, media, has_rest } => json!({
             "event": "left-out", "session": session, "participant": participant,
-            "media": media, "message": message,
+            "media": media, "message": wording::left_out(name, session, *media, *has_rest),
         }),
         Event::Failed(failure) => {
             let mut value = json!({
-                "event": "error", "code": failure.code.name(), "message": failure_message(failure),
+                "event": "error", "code": failure.code().name(), "message": failure_message(failure),
             });
-            if let FailureCode::Connection(fault) = failure.code {
+            if let FailureCode::Connection(fault) = failure.code() {
                 value["reason"] = fault.name().into();
             }
             if let Some(session) = &failure.session {
@@ -356,7 +358,7 @@ fn summary_sentence(stats: &Stats) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ChatText, ConnectionFault, EndReason, Failure, FailureCode, HubUrl};
+    use crate::model::{ChatText, ConnectionFailure, EndReason, Failure, FailureCause, HubUrl};
 
     #[test]
     fn control_characters_in_a_name_are_replaced() {
@@ -415,22 +417,18 @@ mod tests {
         assert_eq!(as_json(&event), expected);
         let sentence = printer.sentence(&event).unwrap();
         assert_eq!(sentence, "message     Ada, in av-conference town-hall: one two");
-        let failure = Failure {
-            code: FailureCode::Device(DeviceKind::CAMERA),
-            message: "no camera".into(),
-            session: None,
-        };
+        let (device, reason) = (DeviceKind::CAMERA, "no camera".to_owned());
+        let failure = Failure { cause: FailureCause::Device { device, reason }, session: None };
         let message = "no camera; or use --camera pattern or none";
         let expected = json!({"event": "error", "code": "device", "message": message});
         assert_eq!(as_json(&Event::Failed(failure)), expected);
-        let failure = Failure {
-            code: FailureCode::Connection(ConnectionFault::NoPairAnswered),
-            message: "no path".into(),
-            session: Some(session.clone()),
-        };
+        let (name, failure) = ("Ada".to_owned(), ConnectionFailure::NoPairAnswered);
+        let cause = FailureCause::NoConnection { name, failure };
+        let failure = Failure { cause, session: Some(session.clone()) };
+        let message = wording::failure(&failure);
         let expected = json!({
             "event": "error", "code": "connection", "reason": "no-pair-answered",
-            "message": "no path", "session": "town-hall",
+            "message": message, "session": "town-hall",
         });
         assert_eq!(as_json(&Event::Failed(failure)), expected);
         let link = "http://192.168.9.33:7340".parse::<HubUrl>().unwrap().link(&session);

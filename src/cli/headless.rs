@@ -28,8 +28,8 @@ use crate::{
     engine::{Engine, EngineOptions, Handle, fresh_session_id},
     model::{
         ChatText, Command, ConnectionFault, DeviceKind, DeviceState, EndReason, Event, Failure,
-        FailureCode, Media, ParticipantState, Role, SessionId, SessionKind, Snapshot, Stats,
-        TextError,
+        FailureCause, FailureCode, Media, ParticipantState, Role, SessionId, SessionKind, Snapshot,
+        Stats, TextError,
     },
     playback,
     process::{Output, Signals},
@@ -199,8 +199,8 @@ impl HeadlessRun {
 
     fn on_missing_source(&mut self, (kind, message): MissingSource) {
         self.missing_devices.insert(kind);
-        let (code, session) = (FailureCode::Device(kind), None);
-        self.printer.print_event(&Event::Failed(Failure { code, message, session }));
+        let cause = FailureCause::Device { device: kind, reason: message };
+        self.printer.print_event(&Event::Failed(Failure { cause, session: None }));
     }
 
     /// Prints events and statistics until all sessions have ended, `end` is ready or the output
@@ -270,8 +270,8 @@ impl HeadlessRun {
         match commands::parse_command(line, &handle.snapshot()) {
             Ok(command) => handle.send(command).await,
             Err(message) => {
-                let (code, session) = (FailureCode::Command, None);
-                self.on_event(&Event::Failed(Failure { code, message, session }));
+                let cause = FailureCause::Other { code: FailureCode::Command, message };
+                self.on_event(&Event::Failed(Failure { cause, session: None }));
             }
         }
     }
@@ -291,7 +291,8 @@ impl HeadlessRun {
             }
             Err(error) => {
                 let (code, message) = (FailureCode::Chat, error.to_string());
-                self.on_event(&Event::Failed(Failure { code, message, session: None }));
+                let cause = FailureCause::Other { code, message };
+                self.on_event(&Event::Failed(Failure { cause, session: None }));
             }
         }
     }
@@ -363,14 +364,15 @@ impl HeadlessRun {
                 kind.topology.name()
             )
         };
-        let (code, session) = (FailureCode::Chat, Some(session.clone()));
-        self.printer.print_event(&Event::Failed(Failure { code, message, session }));
+        let cause = FailureCause::Other { code: FailureCode::Chat, message };
+        let session = Some(session.clone());
+        self.printer.print_event(&Event::Failed(Failure { cause, session }));
     }
 
     /// Notes a failure. A failure of a pending session counts only if the session never opens: it
     /// may still succeed.
     fn on_failure(&mut self, failure: &Failure) {
-        let reason = match failure.code {
+        let reason = match failure.code() {
             FailureCode::Hub(_) => ExitReason::Refused,
             FailureCode::HubUnreachable => ExitReason::HubUnreachable,
             FailureCode::AlreadyHere => return self.raise_exit_code(ExitReason::Refused),
@@ -416,8 +418,8 @@ impl HeadlessRun {
                     "no participant of session \"{session}\" was connected before it ended; stay \
                      longer, or check that somebody is in it"
                 );
-                let session = Some(session);
-                self.printer.print_event(&Event::Failed(Failure { code, message, session }));
+                let (cause, session) = (FailureCause::Other { code, message }, Some(session));
+                self.printer.print_event(&Event::Failed(Failure { cause, session }));
             }
         }
     }
@@ -443,9 +445,9 @@ async fn serve(
     let hub = match Hub::start(options).await {
         Ok(hub) => hub,
         Err(error) => {
-            let (code, session) = (FailureCode::HubUnreachable, None);
-            let message = error.to_string();
-            printer.print_event(&Event::Failed(Failure { code, message, session }));
+            let (code, message) = (FailureCode::HubUnreachable, error.to_string());
+            let cause = FailureCause::Other { code, message };
+            printer.print_event(&Event::Failed(Failure { cause, session: None }));
             return Ok(ExitReason::HubUnreachable);
         }
     };

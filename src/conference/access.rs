@@ -99,7 +99,7 @@ mod tests {
     use super::*;
     use crate::{
         conference::{HubRef, Input},
-        model::{Command, ErrorCode, FailureCode, HubMessage},
+        model::{Command, ErrorCode, FailureCause, FailureCode, HubFailure, HubMessage},
     };
 
     fn access(locked: bool, removed: &[(&str, u64)]) -> HubMessage {
@@ -135,7 +135,7 @@ mod tests {
         let expected = ClientMessage::Allow { session: session(), participant: id("b") };
         assert_eq!(fixture.sent(), [(&HubRef::Default, &expected)]);
         fixture.handle(Input::Command(allow("c")));
-        assert_eq!(fixture.failures()[0].code, FailureCode::Hub(ErrorCode::NotAllowed));
+        assert_eq!(fixture.failures()[0].code(), FailureCode::Hub(ErrorCode::NotAllowed));
         fixture.receive(access(true, &[]));
         assert_eq!(names(&fixture), Vec::<String>::new());
     }
@@ -166,11 +166,15 @@ mod tests {
         let lock = || Input::Command(Command::Lock { session: session(), locked: true });
         let mut fixture = Fixture::joined(MESH, vec![member("a")]);
         fixture.handle(lock());
-        assert_eq!(fixture.failures()[0].code, FailureCode::Hub(ErrorCode::NotAllowed));
+        assert_eq!(fixture.failures()[0].code(), FailureCode::Hub(ErrorCode::NotAllowed));
         let mut fixture = Fixture::opened(MESH);
         fixture.handle(lock()).receive(hub_error(ErrorCode::Unsupported));
         let failure = fixture.failures()[0];
-        assert_eq!(failure.code, FailureCode::Hub(ErrorCode::Unsupported));
-        assert!(failure.message.contains("older version"), "{}", failure.message);
+        assert_eq!(failure.code(), FailureCode::Hub(ErrorCode::Unsupported));
+        let cause = &failure.cause;
+        assert!(
+            matches!(cause, FailureCause::Hub { failure: HubFailure::LockUnsupported, .. }),
+            "{cause:?}"
+        );
     }
 }

@@ -9,7 +9,6 @@ use super::{
     deadline::{Deadline, TimerName},
     demand::Demand,
     effects::{Effect, EffectQueue},
-    failures,
     hub_news::HubNews,
     hubs::{HubIdentity, Hubs},
     input::{HubEvent, HubRef, Input},
@@ -18,8 +17,9 @@ use super::{
     session::Session,
 };
 use crate::model::{
-    ChatText, Command, DeviceKind, DeviceState, Enabled, ErrorCode, HubUrl, JoinTarget, MediaTime,
-    OpenRequest, ParticipantId, PeerEvent, PeerId, PerDevice, PerSource, SessionId, Snapshot,
+    ChatText, Command, DeviceKind, DeviceState, Enabled, ErrorCode, Failure, FailureCause,
+    HubFailure, HubUrl, JoinTarget, MediaTime, OpenRequest, ParticipantId, PeerEvent, PeerId,
+    PerDevice, PerSource, SessionFailure, SessionId, Snapshot,
 };
 
 use departure::PendingDeparture;
@@ -165,7 +165,9 @@ impl Conference {
             Command::SetEnabled { session: Some(session), switch, enabled } => {
                 match self.sessions.iter_mut().find(|one| one.id == session) {
                     Some(one) => one.enabled.set(switch, enabled),
-                    None => self.effects.announce_failure(failures::not_in_session(&session)),
+                    None => {
+                        self.effects.announce_failure(SessionFailure::NotInSession.of(&session))
+                    }
                 }
             }
             Command::SetEnabled { session: None, switch, enabled } => {
@@ -189,7 +191,7 @@ impl Conference {
             self.finish_departure();
         }
         if self.sessions.iter().any(|one| one.id == id && !one.is_ended()) {
-            self.effects.announce_failure(failures::already_here(&id));
+            self.effects.announce_failure(SessionFailure::AlreadyHere.of(&id));
             return;
         }
         let (sessions, mut cx) = self.sessions_and_context();
@@ -203,7 +205,7 @@ impl Conference {
 
     fn leave(&mut self, id: &SessionId) {
         let Some(index) = self.sessions.iter().position(|one| one.id == *id) else {
-            self.effects.announce_failure(failures::not_in_session(id));
+            self.effects.announce_failure(SessionFailure::NotInSession.of(id));
             return;
         };
         let mut session = self.sessions.remove(index);
@@ -212,11 +214,11 @@ impl Conference {
 
     fn close(&mut self, id: &SessionId) {
         let Some(index) = self.sessions.iter().position(|one| one.id == *id) else {
-            self.effects.announce_failure(failures::not_in_session(id));
+            self.effects.announce_failure(SessionFailure::NotInSession.of(id));
             return;
         };
         if !self.sessions[index].is_own() && !self.sessions[index].is_ended() {
-            self.effects.announce_failure(failures::not_owner(id));
+            self.effects.announce_failure(SessionFailure::NotOwner.of(id));
             return;
         }
         let mut session = self.sessions.remove(index);
@@ -227,7 +229,7 @@ impl Conference {
         let (sessions, mut cx) = self.sessions_and_context();
         match sessions.iter().find(|one| one.id == *id) {
             Some(session) => action(session, &mut cx),
-            None => self.effects.announce_failure(failures::not_in_session(id)),
+            None => self.effects.announce_failure(SessionFailure::NotInSession.of(id)),
         }
     }
 
@@ -235,7 +237,7 @@ impl Conference {
         let (sessions, mut cx) = self.sessions_and_context();
         match sessions.iter_mut().find(|one| one.id == *id) {
             Some(session) => session.send_message(text, &mut cx),
-            None => self.effects.announce_failure(failures::not_in_session(id)),
+            None => self.effects.announce_failure(SessionFailure::NotInSession.of(id)),
         }
     }
 
@@ -298,14 +300,15 @@ impl Conference {
             }
             HubNews::Renamed => self.hubs.on_renamed(hub),
             HubNews::Refused { code, message } => {
-                let name = failures::hub_name(hub, self.hubs.url(hub).as_ref());
                 let is_rename =
                     code == ErrorCode::Unsupported && self.hubs.take_rename_refusal(hub);
-                self.effects.announce_failure(if is_rename {
-                    failures::rename_unsupported(&name)
+                let failure = if is_rename {
+                    HubFailure::RenameUnsupported
                 } else {
-                    failures::hub_reported(code, &name, &message)
-                });
+                    HubFailure::Reported { code, reason: message }
+                };
+                let cause = FailureCause::Hub { hub: self.hubs.shown_url(hub), failure };
+                self.effects.announce_failure(Failure { cause, session: None });
             }
         }
     }
@@ -323,7 +326,8 @@ impl Conference {
         if let DeviceState::Failed { message } = &state
             && *device != state
         {
-            self.effects.announce_failure(failures::device(kind, message));
+            let cause = FailureCause::Device { device: kind, reason: message.clone() };
+            self.effects.announce_failure(Failure { cause, session: None });
         }
         // A device that is opened again may fail again.
         if let DeviceKind::Source(source) = kind
@@ -387,7 +391,7 @@ mod tests {
     fn leaving_an_unknown_session_fails() {
         let mut fixture = Fixture::new();
         fixture.leave();
-        assert_eq!(fixture.failures()[0].code, FailureCode::Hub(ErrorCode::NoSuchSession));
+        assert_eq!(fixture.failures()[0].code(), FailureCode::Hub(ErrorCode::NoSuchSession));
     }
 
     #[test]
@@ -395,7 +399,7 @@ mod tests {
         let failed = DeviceState::Failed { message: "camera \"HD\" was unplugged".into() };
         let mut fixture = Fixture::new();
         fixture.handle(Input::Device(DeviceKind::CAMERA, failed.clone()));
-        assert_eq!(fixture.failures()[0].code, FailureCode::Device(DeviceKind::CAMERA));
+        assert_eq!(fixture.failures()[0].code(), FailureCode::Device(DeviceKind::CAMERA));
         fixture.handle(Input::Device(DeviceKind::CAMERA, failed.clone()));
         assert_eq!(
             (fixture.effects.len(), fixture.core.snapshot().devices.sources.camera),
@@ -413,7 +417,9 @@ mod tests {
         let mut fixture = Fixture::opened(MESH);
         let (code, message) = (ErrorCode::TooMany, "slow down".to_owned());
         fixture.receive(HubMessage::Error { code, message, session: None });
-        assert!(fixture.failures()[0].message.ends_with("slow down"));
+        let failure = HubFailure::Reported { code: ErrorCode::TooMany, reason: "slow down".into() };
+        let cause = FailureCause::Hub { hub: Some(url("10.0.0.1:7340")), failure };
+        assert_eq!(fixture.failures(), [&Failure { cause, session: None }]);
         assert_eq!(fixture.status().participants, []);
     }
 
@@ -450,10 +456,9 @@ mod tests {
             HubMessage::Error { code, message, session: None }
         };
         fixture.handle(rename("Grace")).receive(unsupported());
-        assert_eq!(fixture.failures()[0].code, FailureCode::Rename);
-        assert!(fixture.failures()[0].message.contains("your new name from your next connection"));
+        assert_eq!(fixture.failures()[0].code(), FailureCode::Rename);
         fixture.receive(unsupported());
-        assert_eq!(fixture.failures()[0].code, FailureCode::Hub(ErrorCode::Unsupported));
+        assert_eq!(fixture.failures()[0].code(), FailureCode::Hub(ErrorCode::Unsupported));
     }
 
     /// Any input that a hub, or a remote peer through it, or a peer connection may produce.

@@ -103,7 +103,7 @@ pub enum MemberNews {
 
 impl HubNews {
     /// What a message of a hub reports; `None` for a message that concerns only the connection. An
-    /// owner key in it is dropped: whoever keeps keys takes it first.
+    /// owner key in it is dropped: the engine stores it before.
     pub fn of(message: HubMessage) -> Option<Self> {
         match message {
             HubMessage::Opened { session, kind, limit, owner_key: _, participants: members } => {

@@ -234,6 +234,14 @@ impl Hubs {
         })
     }
 
+    /// The address of a hub in a sentence: as it was named, otherwise as the hub reports it.
+    pub(super) fn shown_url(&self, hub: &HubRef) -> Option<HubUrl> {
+        match hub {
+            HubRef::At(url) => Some(url.clone()),
+            HubRef::Default => self.url(hub),
+        }
+    }
+
     /// The endpoint at which a hub was last reached.
     pub(super) fn endpoint(&self, hub: &HubRef) -> Option<&HubEndpoint> {
         self.known.get(hub)?.endpoint.as_ref()

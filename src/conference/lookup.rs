@@ -5,13 +5,12 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     context::CoreContext,
     deadline::{Deadline, TimerName},
-    failures,
     hubs::{HubConnectionState, Hubs},
     input::HubRef,
 };
 use crate::model::{
-    ClientMessage, ErrorCode, Event, Failure, HubEndpoint, MediaTime, SessionId, SessionKind,
-    SessionLink,
+    ClientMessage, ErrorCode, Event, Failure, FailureCause, HubEndpoint, HubFailure, MediaTime,
+    SessionId, SessionKind, SessionLink,
 };
 
 /// What the user requested.
@@ -252,11 +251,8 @@ impl SessionLookup {
         }
         *state = LookupState::Busy { retry_at: cx.now + BUSY_RETRY_AFTER };
         if !std::mem::replace(&mut self.busy_announced, true) {
-            cx.effects.announce_failure(failures::busy(
-                &self.session,
-                &hub_label(hub, cx.hubs),
-                &message,
-            ));
+            let busy = HubFailure::Busy { reason: message };
+            cx.effects.announce_failure(busy.of(&self.session, cx.hubs.shown_url(hub)));
         }
         self.announce_waiting(cx);
     }
@@ -283,7 +279,8 @@ impl SessionLookup {
         let (hub, state) = self.states.iter().max_by_key(|(_, state)| state.precedence())?;
         match state {
             LookupState::Refused { code, message } => {
-                Some(failures::refused(*code, &self.session, &hub_label(hub, hubs), message))
+                let refused = HubFailure::Refused { code: *code, reason: message.clone() };
+                Some(refused.of(&self.session, hubs.shown_url(hub)))
             }
             LookupState::Unreachable { reason } => Some(self.unreachable(reason)),
             LookupState::NotAsked
@@ -321,7 +318,9 @@ impl SessionLookup {
     }
 
     fn unreachable(&self, reason: &str) -> Failure {
-        failures::unreachable(&self.session, reason, self.request.waits())
+        let (reason, retries) = (reason.to_owned(), self.request.waits());
+        let cause = FailureCause::HubUnreachable { reason, retries };
+        Failure { cause, session: Some(self.session.clone()) }
     }
 }
 
@@ -352,10 +351,6 @@ impl LookupState {
             Self::Refused { .. } => 3,
         }
     }
-}
-
-fn hub_label(hub: &HubRef, hubs: &Hubs) -> String {
-    failures::hub_name(hub, hubs.url(hub).as_ref())
 }
 
 #[cfg(test)]

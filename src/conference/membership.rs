@@ -78,6 +78,14 @@ impl Membership {
         }
     }
 
+    /// The hub's address in a sentence: as it was named, otherwise as the hub reports it.
+    pub(super) fn shown_url(&self) -> HubUrl {
+        match &self.info.hub {
+            HubRef::At(url) => url.clone(),
+            HubRef::Default => self.url.clone(),
+        }
+    }
+
     /// Whether the hub has us in the session.
     pub(super) const fn is_attached(&self) -> bool {
         matches!(self.attachment, HubAttachment::Attached)

@@ -12,7 +12,6 @@ mod core;
 mod deadline;
 mod demand;
 mod effects;
-mod failures;
 #[cfg(any(fuzzing, test))]
 pub mod fuzz;
 mod hub_news;

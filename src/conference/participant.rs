@@ -14,14 +14,13 @@ use super::{
     chat::Chat,
     context::ParticipantContext,
     deadline::{Deadline, TimerName},
-    failures,
-    peer::{ConnectionLost, MediaState, Peer, SILENCE_TIMEOUT},
+    peer::{MediaState, Peer, SILENCE_TIMEOUT},
     signalled_media::SignalledMedia,
 };
 use crate::model::{
-    ChatMessage, ChatText, Enabled, Event, Instance, LeaveReason, Media, MediaSet, MediaTime,
-    Member, NegotiatedMedia, ParticipantId, ParticipantState, ParticipantStatus, Payload,
-    PeerEvent, PerSource, Presence, Role,
+    ChatMessage, ChatText, ConnectionFailure, Enabled, Event, Failure, FailureCause, Instance,
+    LeaveReason, Media, MediaSet, MediaTime, Member, NegotiatedMedia, ParticipantId,
+    ParticipantState, ParticipantStatus, Payload, PeerEvent, PerSource, Presence, Role,
 };
 
 /// A participant that we are paired with.
@@ -43,7 +42,7 @@ pub(super) struct Participant {
     /// the connection is replaced meanwhile.
     negotiated_since: Option<MediaTime>,
     /// Why the last connection failed; `None` again after a success.
-    last_failure: Option<ConnectionLost>,
+    last_failure: Option<ConnectionFailure>,
     /// Whether the user was told that there is no connection; reset by a success.
     failure_announced: bool,
     state: ParticipantState,
@@ -310,13 +309,12 @@ impl Participant {
         self.failure_announced = true;
         let negotiated = self.peer().filter(|peer| peer.has_negotiated());
         let known = negotiated.map(Peer::connect_failure).or_else(|| self.last_failure.clone());
-        let Some(ConnectionLost { fault, reason }) =
-            known.or_else(|| self.peer().map(Peer::connect_failure))
-        else {
+        let Some(failure) = known.or_else(|| self.peer().map(Peer::connect_failure)) else {
             return;
         };
-        let failure = failures::no_connection(&self.name, &cx.info.session, (fault, &reason));
-        cx.effects.announce_failure(failure);
+        let cause = FailureCause::NoConnection { name: self.name.clone(), failure };
+        let session = Some(cx.info.session.clone());
+        cx.effects.announce_failure(Failure { cause, session });
     }
 
     /// Resets the record of failures.
@@ -439,8 +437,8 @@ impl Participant {
             let all = Vec::from(media).into_iter().fold(announced.unwrap_or(media), MediaSet::with);
             self.announced_left_out = Some(all);
             let (session, participant) = (cx.info.session.clone(), self.id.clone());
-            let message = failures::left_out(&self.name, &session, media, has_rest);
-            cx.effects.announce(Event::LeftOut { session, participant, media, message });
+            let name = self.name.clone();
+            cx.effects.announce(Event::LeftOut { session, participant, name, media, has_rest });
         }
         if !has_rest {
             self.close_peer(cx);
@@ -488,7 +486,7 @@ impl Participant {
     /// Closes a lost connection and schedules the next.
     fn handle_outcome(
         &mut self,
-        outcome: Result<(), ConnectionLost>,
+        outcome: Result<(), ConnectionFailure>,
         cx: &mut ParticipantContext<'_>,
     ) {
         let Err(lost) = outcome else { return };

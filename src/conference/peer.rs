@@ -11,7 +11,7 @@ use super::{
     signalled_media::SignalledMedia,
 };
 use crate::model::{
-    ConnectionFault, Enabled, Layer, MediaTime, NegotiatedMedia, ParticipantId, Payload,
+    ConnectionFailure, Enabled, Layer, MediaTime, NegotiatedMedia, ParticipantId, Payload,
     PeerCommand, PeerEvent, PeerId, PeerMedia, PeerState, PerSource, Source, Track, TrackList,
 };
 
@@ -47,15 +47,6 @@ pub(super) enum MediaState {
     Connected { since: MediaTime },
     /// No packet has arrived for some seconds; the connection may recover.
     Disconnected { since: MediaTime },
-}
-
-/// A connection is lost and cannot recover.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct ConnectionLost {
-    /// The kind of failure.
-    pub(super) fault: ConnectionFault,
-    /// The same as a sentence for the user, with the way out.
-    pub(super) reason: String,
 }
 
 /// How long a connection may take until packets flow.
@@ -205,7 +196,7 @@ impl Peer {
         &mut self,
         to: &ParticipantId,
         cx: &mut ParticipantContext<'_>,
-    ) -> Result<(), ConnectionLost> {
+    ) -> Result<(), ConnectionFailure> {
         self.negotiation.request(NegotiationNeeded::Initial);
         self.run_actions(to, cx)
     }
@@ -216,7 +207,7 @@ impl Peer {
         payload: Payload,
         from: &ParticipantId,
         cx: &mut ParticipantContext<'_>,
-    ) -> Result<(), ConnectionLost> {
+    ) -> Result<(), ConnectionFailure> {
         match &payload {
             Payload::Offer { sdp, .. } | Payload::Answer { sdp, .. } => {
                 self.reachability.note_theirs(sdp)
@@ -234,7 +225,7 @@ impl Peer {
         event: PeerEvent,
         of: &ParticipantId,
         cx: &mut ParticipantContext<'_>,
-    ) -> Result<(), ConnectionLost> {
+    ) -> Result<(), ConnectionFailure> {
         match &event {
             PeerEvent::State(state) => return self.on_state(*state, cx),
             PeerEvent::LocalDescription { sdp, .. } => self.reachability.note_ours(sdp),
@@ -254,7 +245,7 @@ impl Peer {
         &mut self,
         with: &ParticipantId,
         cx: &mut ParticipantContext<'_>,
-    ) -> Result<(), ConnectionLost> {
+    ) -> Result<(), ConnectionFailure> {
         let Some(due) = self.next_deadline() else { return Ok(()) };
         if cx.now < due.at {
             return Ok(());
@@ -262,7 +253,7 @@ impl Peer {
         match self.media_state {
             MediaState::New { .. } => return Err(self.connect_failure()),
             MediaState::Disconnected { since } if cx.now >= since + SILENCE_TIMEOUT => {
-                return Err(ConnectionLost::broken_off("no packets arrive any more"));
+                return Err(ConnectionFailure::Silent);
             }
             MediaState::Disconnected { .. } => {
                 self.ice_restarted = true;
@@ -297,22 +288,18 @@ impl Peer {
     }
 
     /// Why no packets have ever arrived on it.
-    pub(super) fn connect_failure(&self) -> ConnectionLost {
+    pub(super) fn connect_failure(&self) -> ConnectionFailure {
         if !self.has_negotiated() {
-            let reason = "the other program does not answer: it may hang, or be another version; \
-                 ask the person to start it again"
-                .into();
-            return ConnectionLost { fault: ConnectionFault::NotAgreed, reason };
+            return ConnectionFailure::NoAnswer;
         }
-        let (fault, reason) = self.reachability.diagnosis();
-        ConnectionLost { fault, reason: reason.into() }
+        self.reachability.diagnosis()
     }
 
     fn on_state(
         &mut self,
         state: PeerState,
         cx: &mut ParticipantContext<'_>,
-    ) -> Result<(), ConnectionLost> {
+    ) -> Result<(), ConnectionFailure> {
         match (state, self.media_state) {
             (PeerState::Connected, MediaState::New { .. }) => {
                 self.media_state = MediaState::Connected { since: cx.now };
@@ -327,7 +314,7 @@ impl Peer {
             }
             (PeerState::Failed, MediaState::New { .. }) => return Err(self.connect_failure()),
             (PeerState::Failed, MediaState::Connected { .. } | MediaState::Disconnected { .. }) => {
-                return Err(ConnectionLost::broken_off("the connection broke off"));
+                return Err(ConnectionFailure::BrokenOff);
             }
             (PeerState::Connecting, _)
             | (PeerState::Connected, MediaState::Connected { .. })
@@ -341,13 +328,13 @@ impl Peer {
         &mut self,
         with: &ParticipantId,
         cx: &mut ParticipantContext<'_>,
-    ) -> Result<(), ConnectionLost> {
+    ) -> Result<(), ConnectionFailure> {
         while let Some(next) = self.negotiation.poll_action() {
             match next {
                 Action::Command(command) => self.send_command(command, cx),
                 Action::Signal(payload) => cx.send_signal(with, payload),
                 Action::Fail(reason) => {
-                    return Err(ConnectionLost { fault: ConnectionFault::NotAgreed, reason });
+                    return Err(ConnectionFailure::NotAgreed { reason });
                 }
             }
         }
@@ -356,13 +343,6 @@ impl Peer {
 
     fn send_command(&self, command: PeerCommand, cx: &mut ParticipantContext<'_>) {
         cx.effects.push(Effect::Peer { peer: self.id, command });
-    }
-}
-
-impl ConnectionLost {
-    fn broken_off(what: &str) -> Self {
-        let reason = format!("{what}; check whether both computers still have a network");
-        Self { fault: ConnectionFault::BrokenOff, reason }
     }
 }
 

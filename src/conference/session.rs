@@ -5,7 +5,6 @@ mod host;
 use super::{
     context::{CoreContext, SessionInfo},
     deadline::Deadline,
-    failures,
     hub_news::SessionNews,
     hubs::{HubConnectionState, HubIdentity, Hubs},
     input::HubRef,
@@ -14,9 +13,9 @@ use super::{
     participant::Participant,
 };
 use crate::model::{
-    ChatText, ClientMessage, CloseReason, Enabled, EndReason, ErrorCode, Event, Failure,
-    HubEndpoint, HubUrl, Media, ParticipantId, PeerEvent, PerSource, Role, SessionId, SessionKind,
-    SessionLink, SessionState, SessionStatus,
+    ChatFailure, ChatText, ClientMessage, CloseReason, Enabled, EndReason, ErrorCode, Event,
+    Failure, HubEndpoint, HubFailure, HubUrl, Media, ParticipantId, PeerEvent, PerSource, Role,
+    SessionId, SessionKind, SessionLink, SessionState, SessionStatus,
 };
 
 /// A session that was requested and not dismissed.
@@ -208,17 +207,17 @@ impl Session {
     /// there is at least one participant.
     pub(super) fn send_message(&mut self, text: ChatText, cx: &mut CoreContext<'_>) {
         let SessionPhase::Joined(membership) = &mut self.phase else {
-            return cx.effects.announce_failure(failures::not_open(&self.id));
+            return cx.effects.announce_failure(ChatFailure::NotOpen.of(&self.id));
         };
         let SessionInfo { kind, role, .. } = &membership.info;
         if !kind.media.has(Media::Data) {
-            return cx.effects.announce_failure(failures::no_chat(&self.id, *kind));
+            return cx.effects.announce_failure(ChatFailure::NoChat(*kind).of(&self.id));
         }
         if !kind.may_chat(*role) {
-            return cx.effects.announce_failure(failures::guests_cannot_write(&self.id));
+            return cx.effects.announce_failure(ChatFailure::GuestsCannotWrite.of(&self.id));
         }
         if membership.roster.members().is_empty() {
-            return cx.effects.announce_failure(failures::nobody_to_read(&self.id));
+            return cx.effects.announce_failure(ChatFailure::NobodyToRead.of(&self.id));
         }
         membership.send_message(&text, cx);
         cx.effects.announce(Event::MessageSent { session: self.id.clone(), text });
@@ -360,8 +359,8 @@ impl Session {
         if membership.is_attached() && code == ErrorCode::TooMany {
             membership.on_signals_limited(cx.now);
         } else if membership.is_attached() && code == ErrorCode::Unsupported {
-            let hub = failures::hub_name(&membership.info.hub, Some(&membership.url));
-            cx.effects.announce_failure(failures::lock_unsupported(&self.id, &hub));
+            let hub = Some(membership.shown_url());
+            cx.effects.announce_failure(HubFailure::LockUnsupported.of(&self.id, hub));
         } else if membership.is_rejoining() && !membership.on_refused(code, cx) {
             let failure = self.rejoin_failure(code, message);
             self.fail(failure, cx);
@@ -402,8 +401,8 @@ impl Session {
             membership.on_joined(joined_info, cx);
             return;
         }
-        let hub = failures::hub_name(&membership.info.hub, Some(&membership.url));
-        let failure = failures::id_taken_meanwhile(&self.id, &hub);
+        let hub = Some(membership.shown_url());
+        let failure = HubFailure::IdTakenMeanwhile.of(&self.id, hub);
         self.send_leave(cx);
         self.fail(failure, cx);
     }
@@ -419,22 +418,19 @@ impl Session {
 
     fn rejoin_failure(&self, code: ErrorCode, message: &str) -> Failure {
         let hub = match &self.phase {
-            SessionPhase::Joined(membership) => {
-                failures::hub_name(&membership.info.hub, Some(&membership.url))
-            }
-            SessionPhase::Joining(_) | SessionPhase::Ended(..) | SessionPhase::Failed(..) => {
-                "the hub".into()
-            }
+            SessionPhase::Joined(membership) => Some(membership.shown_url()),
+            SessionPhase::Joining(_) | SessionPhase::Ended(..) | SessionPhase::Failed(..) => None,
         };
-        match code {
-            ErrorCode::IdTaken => failures::id_taken_meanwhile(&self.id, &hub),
+        let failure = match code {
+            ErrorCode::IdTaken => HubFailure::IdTakenMeanwhile,
             ErrorCode::NoSuchSession
             | ErrorCode::SessionFull
             | ErrorCode::NotAllowed
             | ErrorCode::BadMessage
             | ErrorCode::TooMany
-            | ErrorCode::Unsupported => failures::refused(code, &self.id, &hub, message),
-        }
+            | ErrorCode::Unsupported => HubFailure::Refused { code, reason: message.to_owned() },
+        };
+        failure.of(&self.id, hub)
     }
 
     fn send_leave(&self, cx: &mut CoreContext<'_>) {

@@ -2,8 +2,8 @@
 //! notices.
 
 use super::{
-    ChatText, DeviceKind, ErrorCode, HubUrl, LeaveReason, MediaSet, ParticipantId,
-    ParticipantState, RemovedParticipant, SessionId, SessionKind, SessionLink,
+    ChatText, Failure, HubUrl, LeaveReason, MediaSet, ParticipantId, ParticipantState,
+    RemovedParticipant, SessionId, SessionKind, SessionLink,
 };
 
 /// An event that the user may want to know about. Unlike a snapshot, no event is ever skipped.
@@ -140,10 +140,12 @@ pub enum Event {
         session: SessionId,
         /// The participant.
         participant: ParticipantId,
+        /// The participant's name.
+        name: String,
         /// The media that are left out.
         media: MediaSet,
-        /// The sentence that is shown to the user.
-        message: String,
+        /// Whether other media flow.
+        has_rest: bool,
     },
     /// Something failed.
     Failed(Failure),
@@ -154,79 +156,6 @@ pub enum Event {
         /// Why it ended.
         reason: EndReason,
     },
-}
-
-/// A failure that is shown to the user: what failed, why, and the way out.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Failure {
-    /// The kind of failure.
-    pub code: FailureCode,
-    /// The sentence that is shown to the user.
-    pub message: String,
-    /// The session that failed; `None` if the failure is not about one.
-    pub session: Option<SessionId>,
-}
-
-/// The kinds of failure.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum FailureCode {
-    /// A hub refused a request.
-    Hub(ErrorCode),
-    /// A hub cannot be reached.
-    HubUnreachable,
-    /// This process is in that session already.
-    AlreadyHere,
-    /// A camera, microphone or speaker, or a file used in its place, cannot be used.
-    Device(DeviceKind),
-    /// The peer connection to a participant could not be established, or broke.
-    Connection(ConnectionFault),
-    /// The chat message cannot be sent.
-    Chat,
-    /// A line of standard input is not a valid command.
-    Command,
-    /// A hub is too old to change a name at once.
-    Rename,
-}
-
-impl FailureCode {
-    /// The code as it is printed, `no-such-session`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Hub(code) => code.name(),
-            Self::HubUnreachable => "hub-unreachable",
-            Self::AlreadyHere => "already-here",
-            Self::Device(_) => "device",
-            Self::Connection(_) => "connection",
-            Self::Chat => "chat",
-            Self::Command => "command",
-            Self::Rename => "rename",
-        }
-    }
-}
-
-/// Why there is no peer connection to a participant.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum ConnectionFault {
-    /// The remote peer did not answer the offer, or we could not apply its description.
-    NotAgreed,
-    /// The candidates of the two peers form no pair of addresses that could reach each other.
-    NoUsableAddress,
-    /// No packet came back on any candidate pair.
-    NoPairAnswered,
-    /// The connection was established, and broke.
-    BrokenOff,
-}
-
-impl ConnectionFault {
-    /// The fault as it is printed, `no-pair-answered`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::NotAgreed => "not-agreed",
-            Self::NoUsableAddress => "no-usable-address",
-            Self::NoPairAnswered => "no-pair-answered",
-            Self::BrokenOff => "broken-off",
-        }
-    }
 }
 
 /// Why a session ended for us.

@@ -4,6 +4,7 @@
 mod chat;
 mod command;
 mod event;
+mod failure;
 #[cfg(test)]
 pub(crate) mod fixtures;
 #[cfg(any(fuzzing, test))]
@@ -26,7 +27,11 @@ mod units;
 
 pub use chat::{ChatMessage, ChatText, MAX_CHAT_BYTES, MAX_TEXT_BYTES, TextError};
 pub use command::{Command, Departure, JoinTarget, MuteSwitch, OpenRequest};
-pub use event::{ConnectionFault, EndReason, Event, Failure, FailureCode};
+pub use event::{EndReason, Event};
+pub use failure::{
+    ChatFailure, ConnectionFailure, ConnectionFault, Failure, FailureCause, FailureCode,
+    HubFailure, SessionFailure,
+};
 pub use ice::candidate_addresses;
 pub use ids::{IdError, Instance, ParticipantId, PeerId, Secret, SessionId};
 pub use kind::{Direction, KindError, Media, MediaSet, Role, SessionKind, Topology};

@@ -127,7 +127,7 @@ pub(crate) fn state(session: &SessionStatus, now: MediaTime) -> String {
             format!("The host lost connection. Waiting for them to come back… ({span})")
         }
         SessionState::Ended { reason } => end_reason(*reason).to_owned(),
-        SessionState::Failed(failure) => failure_label(failure.code).to_owned(),
+        SessionState::Failed(failure) => failure_label(failure.code()).to_owned(),
     }
 }
 

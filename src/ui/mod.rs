@@ -20,6 +20,7 @@ pub mod fuzz;
 mod icons;
 mod input_splitter;
 mod labels;
+pub mod landmarks;
 mod media_feeds;
 mod notices;
 mod participants;

@@ -26,6 +26,7 @@ use crate::model::{
     Command, DepartureStatus, EndReason, Event, Failure, FailureCode, MediaTime, ParticipantId,
     ParticipantState, Role, SessionId, SessionState, Snapshot,
 };
+use crate::wording;
 
 /// How long a toast stays, in seconds. Two lines are read in three.
 const TOAST_SECONDS: f64 = 5.0;
@@ -91,15 +92,15 @@ impl Notices {
         }
         match event {
             // The local panel shows a device error for as long as it lasts.
-            Event::Failed(failure) if matches!(failure.code, FailureCode::Device(_)) => {}
+            Event::Failed(failure) if matches!(failure.code(), FailureCode::Device(_)) => {}
             // The session card shows a session error for as long as it lasts.
             Event::Failed(failure) if is_shown_on_card(failure, snapshot) => {}
-            Event::Failed(failure) if matches!(failure.code, FailureCode::Connection(_)) => {
-                let session = failure.session.clone();
-                self.connection_errors.extend(session.map(|session| (session, failure.message.clone())));
-                self.show_error(failure.message.clone());
+            Event::Failed(failure) if matches!(failure.code(), FailureCode::Connection(_)) => {
+                let (session, message) = (failure.session.clone(), wording::failure(failure));
+                self.connection_errors.extend(session.map(|session| (session, message.clone())));
+                self.show_error(message);
             }
-            Event::Failed(failure) => self.show_error(failure.message.clone()),
+            Event::Failed(failure) => self.show_error(wording::failure(failure)),
             Event::Participant { session, participant: id, name, state, reason } => {
                 if *state == ParticipantState::Live {
                     self.retract_connection_errors(session, name);
@@ -129,8 +130,9 @@ impl Notices {
                 let text = format!("{name} in {}: {text}", labels::session_name(snapshot, session));
                 self.chat_toast(text, session, now);
             }
-            Event::LeftOut { session, message, .. } => {
-                self.toast(labels::sentence(message), Some(session), now);
+            Event::LeftOut { session, name, media, has_rest, .. } => {
+                let message = wording::left_out(name, session, *media, *has_rest);
+                self.toast(labels::sentence(&message), Some(session), now);
             }
             Event::LinkChanged { session, .. } => {
                 let session_name = labels::session_name_in_sentence(snapshot, session);
@@ -390,7 +392,7 @@ fn is_shown_on_card(failure: &Failure, snapshot: &Snapshot) -> bool {
             SessionState::Connecting | SessionState::Unreachable { .. } | SessionState::Waiting,
         )
         // A session that was just requested: the next snapshot has its card.
-        | None => failure.code == FailureCode::HubUnreachable,
+        | None => failure.code() == FailureCode::HubUnreachable,
         // The failure is about another command in that session.
         Some(
             SessionState::Live
@@ -406,7 +408,7 @@ mod tests {
     use super::*;
     use crate::{
         model::fixtures::{session_id, session_status, snapshot_of},
-        model::{SessionKind, SessionStatus},
+        model::{ConnectionFailure, ConnectionFault, FailureCause, SessionKind, SessionStatus},
     };
 
     #[test]
@@ -429,7 +431,8 @@ mod tests {
     fn a_failure_shown_on_a_card_is_no_error_banner_and_others_are() {
         let failed = |code| {
             let session = Some(session_id("town-hall"));
-            Event::Failed(Failure { code, message: "it is not so".into(), session })
+            let cause = FailureCause::Other { code, message: "it is not so".into() };
+            Event::Failed(Failure { cause, session })
         };
         let requested = |state| {
             let one = session_status("town-hall", SessionKind::FIVE[0], Role::Guest, 0);
@@ -456,7 +459,7 @@ mod tests {
         );
         assert_eq!(
             count(
-                FailureCode::Connection(crate::model::ConnectionFault::NoPairAnswered),
+                FailureCode::Connection(ConnectionFault::NoPairAnswered),
                 &requested(SessionState::Live)
             ),
             1
@@ -469,10 +472,10 @@ mod tests {
         let (mut notices, snapshot) = (Notices::default(), Snapshot::default());
         let session = SessionId::parse("town-hall").unwrap();
         for name in ["Ada", "Bob"] {
-            let code = FailureCode::Connection(crate::model::ConnectionFault::NoPairAnswered);
-            let message = format!("no connection to {name}: no candidate pair answered");
+            let failure = ConnectionFailure::NoPairAnswered;
+            let cause = FailureCause::NoConnection { name: name.to_owned(), failure };
             let session = Some(session.clone());
-            notices.on_event(&Event::Failed(Failure { code, message, session }), &snapshot, 0.0);
+            notices.on_event(&Event::Failed(Failure { cause, session }), &snapshot, 0.0);
         }
         let live = Event::Participant {
             session: session.clone(),
@@ -482,7 +485,8 @@ mod tests {
             reason: None,
         };
         notices.on_event(&live, &snapshot, 1.0);
-        assert_eq!(notices.errors, ["no connection to Bob: no candidate pair answered"]);
+        let [error] = &notices.errors[..] else { panic!("{:?}", notices.errors) };
+        assert!(error.starts_with("no connection to Bob in session \"town-hall\": "), "{error}");
     }
 
     #[test]

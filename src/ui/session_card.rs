@@ -15,6 +15,7 @@ use crate::model::{
     Command, Departure, Direction, EndReason, ErrorCode, FailureCode, HubOwner, JoinTarget, Media,
     MediaTime, MuteSwitch, OpenRequest, Role, SessionKind, SessionState, SessionStatus, Topology,
 };
+use crate::wording;
 
 /// The result of drawing a session card.
 #[derive(Debug, Default)]
@@ -322,7 +323,7 @@ fn chat_button(ui: &mut Ui, session: &SessionStatus, card: CardContext<'_>) -> O
 /// The session's problem, if it has one. It is shown in a row of its own.
 fn problem(session: &SessionStatus, now: MediaTime) -> Option<String> {
     match &session.state {
-        SessionState::Failed(failure) => Some(labels::sentence(&failure.message)),
+        SessionState::Failed(failure) => Some(labels::sentence(&wording::failure(failure))),
         SessionState::Reconnecting { .. } | SessionState::HostLost { .. } => {
             Some(labels::state(session, now))
         }
@@ -355,7 +356,7 @@ fn edit_link_offer(session: &SessionStatus) -> Option<(&'static str, &'static st
 
 fn retry_offer(session: &SessionStatus) -> Option<(&'static str, &'static str, Action)> {
     let failure = match &session.state {
-        SessionState::Failed(failure) => Some(failure.code),
+        SessionState::Failed(failure) => Some(failure.code()),
         SessionState::Ended { reason } => match reason {
             EndReason::OpenerLeft | EndReason::Closed => None,
             EndReason::Ejected => return retry(session, "Join again"),

@@ -4,30 +4,12 @@ use std::{fs, time::Duration};
 
 use crate::rig::{
     process::{Hub, PATTERN, Program, list, take_turn},
-    screen::{Colour, PixelRect, Screen, Window, WindowLauncher},
+    screen::{PixelRect, Screen, Window, WindowLauncher},
+};
+use quintet::ui::landmarks::{
+    ACCENT, COLOUR_BARS, COPY_LINK_COLUMN, REMOTE_TILES_LEFT, SESSION_COLOURS,
 };
 use serde_json::Value;
-
-/// The accent colour of the dark theme, which marks the primary button.
-const ACCENT: Colour = [0x4F, 0x8C, 0xFF];
-
-/// The colours of the session cards.
-const SESSION_COLOURS: [Colour; 5] = [
-    [0xE6, 0x9F, 0x00],
-    [0x56, 0xB4, 0xE9],
-    [0x00, 0x9E, 0x73],
-    [0xD5, 0x5E, 0x00],
-    [0xCC, 0x79, 0xA7],
-];
-
-/// The pixel columns with the colour bars of the session cards.
-const COLOUR_BAR_COLUMNS: std::ops::Range<usize> = 0..24;
-
-/// The pixel column of the button that copies the link, in the middle row of a session card.
-const COPY_LINK_COLUMN: usize = 239;
-
-/// The pixel column where the remote tiles start: right of the sessions and the local video.
-const REMOTE_TILES_LEFT: usize = 620;
 
 fn settings(hub: &Hub) -> String {
     format!(
@@ -44,7 +26,7 @@ fn open_five(window: &mut Window<'_>, screen: &Screen) -> [PixelRect; 5] {
     window.click(button.centre());
     SESSION_COLOURS.map(|colour| {
         window.wait("a session card of each colour", |_| {
-            screen.screenshot().bounding_box(colour, COLOUR_BAR_COLUMNS)
+            screen.screenshot().bounding_box(colour, COLOUR_BARS)
         })
     })
 }
@@ -131,7 +113,7 @@ fn a_link_pasted_outside_a_text_box_is_joined() {
     window.key("ctrl+v");
     opener.participant("Olga", "live");
     window.wait("the session's card", |_| {
-        screen.screenshot().bounding_box(SESSION_COLOURS[0], COLOUR_BAR_COLUMNS)
+        screen.screenshot().bounding_box(SESSION_COLOURS[0], COLOUR_BARS)
     });
     assert!(window.settings_path().exists(), "the settings file still exists");
 }
@@ -168,7 +150,7 @@ fn a_clipboard_owner_that_hangs_does_not_block_the_window() {
     opener.participant("Olga", "live");
     // Other programs can paste what the window has copied.
     let card = window.wait("the session's card", |_| {
-        screen.screenshot().bounding_box(SESSION_COLOURS[0], COLOUR_BAR_COLUMNS)
+        screen.screenshot().bounding_box(SESSION_COLOURS[0], COLOUR_BARS)
     });
     assert_eq!(copy_link(&mut window, &screen, card), link);
 }
@@ -323,7 +305,7 @@ fn a_second_start_hands_its_link_to_the_window_that_is_open() {
     assert_eq!(window.launch_again(&[&link]), Some(0));
     opener.participant("Olga", "live");
     window.wait("the session's card", |_| {
-        screen.screenshot().bounding_box(SESSION_COLOURS[0], COLOUR_BAR_COLUMNS)
+        screen.screenshot().bounding_box(SESSION_COLOURS[0], COLOUR_BARS)
     });
     // Without a link there is nothing to join, and no second window opens.
     assert_eq!(window.launch_again(&[]), Some(0));

@@ -9,6 +9,7 @@ use quintet::{
         ParticipantState, PeerEvent, PeerId, PeerState, PerDevice, Role, SessionId, SessionState,
         SessionStatus,
     },
+    wording,
 };
 
 use super::{
@@ -120,7 +121,7 @@ fn was_between(one: &Connection, pair: (usize, usize)) -> bool {
 impl World {
     /// Checks that the faults of the run explain a failure that the user is shown.
     pub(crate) fn check_failure(&self, index: usize, failure: &Failure) -> Verdict {
-        let explained = match failure.code {
+        let explained = match failure.code() {
             FailureCode::HubUnreachable | FailureCode::Connection(_) => {
                 self.plan.script != Script::Calm
             }
@@ -135,8 +136,17 @@ impl World {
             | FailureCode::Command
             | FailureCode::Rename => false,
         };
-        let has_sentence = failure.message.len() > 30;
-        if explained && has_sentence { Ok(()) } else { Err(format!("P{index} fails: {failure:?}")) }
+        // In these runs each failure is about a session, and the user must be able to tell which.
+        let sentence = wording::failure(failure);
+        let names_session = failure
+            .session
+            .as_ref()
+            .is_some_and(|session| sentence.contains(&format!("\"{session}\"")));
+        if explained && names_session {
+            Ok(())
+        } else {
+            Err(format!("P{index} fails: {failure:?}"))
+        }
     }
 
     pub(crate) fn count_hub_message(&mut self, message: &HubMessage) {

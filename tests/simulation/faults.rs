@@ -88,7 +88,7 @@ impl World {
         }
         let taken = status.is_some_and(|status| {
             matches!(status.state, SessionState::Failed(failure)
-                if failure.code == FailureCode::Hub(ErrorCode::IdTaken))
+                if failure.code() == FailureCode::Hub(ErrorCode::IdTaken))
         });
         let is_taken_over = taken && spec.kind.topology == Topology::ManyToMany;
         let (id, kind, as_opener) = (spec.id.clone(), spec.kind, want.as_opener && !is_taken_over);

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Conference, Session, failures};
-use crate::model::{Departure, DepartureStatus, MediaTime, PerSource, SessionId};
+use super::{Conference, Session};
+use crate::model::{Departure, DepartureStatus, MediaTime, PerSource, SessionFailure, SessionId};
 
 /// How long a departure can be undone: long enough to read a line and reach for the mouse.
 const UNDO_WINDOW: Duration = Duration::from_secs(8);
@@ -45,9 +45,9 @@ impl Conference {
         let mut sessions = vec![];
         for id in wanted {
             match self.sessions.iter_mut().find(|one| one.id == id) {
-                None => self.effects.announce_failure(failures::not_in_session(&id)),
+                None => self.effects.announce_failure(SessionFailure::NotInSession.of(&id)),
                 Some(one) if closes_for_all && !one.is_own() && !one.is_ended() => {
-                    self.effects.announce_failure(failures::not_owner(&id));
+                    self.effects.announce_failure(SessionFailure::NotOwner.of(&id));
                 }
                 Some(one) if one.is_joined() || (is_all && !one.is_ended()) => {
                     one.is_departing = true;

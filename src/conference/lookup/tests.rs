@@ -1,8 +1,8 @@
 use super::super::{Effect, Input, tests::fixture::*};
 use super::*;
 use crate::model::{
-    CloseReason, Command, EndReason, FailureCode, HubMessage, JoinTarget, OpenRequest, Role,
-    SessionState,
+    CloseReason, Command, EndReason, FailureCause, FailureCode, HubFailure, HubMessage, JoinTarget,
+    OpenRequest, Role, SessionState,
 };
 
 const DEFAULT: HubRef = HubRef::Default;
@@ -83,8 +83,12 @@ fn a_refusal_under_one_reference_of_a_hub_counts_for_the_other() {
 fn a_busy_hub_is_asked_again_by_a_request_that_waits() {
     let mut fixture = Fixture::new();
     fixture.join(None, true).hub_up(&DEFAULT).receive(hub_error(ErrorCode::TooMany));
-    assert_eq!(fixture.failures()[0].code, FailureCode::Hub(ErrorCode::TooMany));
-    assert!(fixture.failures()[0].message.ends_with("trying again"));
+    assert_eq!(fixture.failures()[0].code(), FailureCode::Hub(ErrorCode::TooMany));
+    let cause = &fixture.failures()[0].cause;
+    assert!(
+        matches!(cause, FailureCause::Hub { failure: HubFailure::Busy { .. }, .. }),
+        "{cause:?}"
+    );
     assert_eq!(fixture.status().state, SessionState::Connecting);
     fixture.advance_ms(4999);
     assert_eq!(fixture.sent(), []);
@@ -104,7 +108,7 @@ fn a_busy_hub_is_asked_again_by_a_request_that_waits() {
 fn a_busy_hub_fails_a_request_that_does_not_wait() {
     let mut fixture = Fixture::new();
     fixture.join(None, false).hub_up(&DEFAULT).receive(hub_error(ErrorCode::TooMany));
-    assert_eq!(fixture.failures()[0].code, FailureCode::Hub(ErrorCode::TooMany));
+    assert_eq!(fixture.failures()[0].code(), FailureCode::Hub(ErrorCode::TooMany));
     assert!(matches!(fixture.status().state, SessionState::Failed(_)));
     assert_eq!(fixture.advance_ms(60_000).sent(), []);
 }
@@ -131,7 +135,7 @@ fn a_lookup_without_waiting_fails_when_the_last_hub_has_refused() {
     fixture.receive_from(&there, hub_error(ErrorCode::NoSuchSession));
     assert_eq!(fixture.status().state, SessionState::Connecting);
     fixture.receive(hub_error(ErrorCode::NoSuchSession));
-    assert_eq!(fixture.failures()[0].code, FailureCode::Hub(ErrorCode::NoSuchSession));
+    assert_eq!(fixture.failures()[0].code(), FailureCode::Hub(ErrorCode::NoSuchSession));
     let reason = EndReason::Failed;
     assert_eq!(fixture.events()[1], &Event::Ended { session: session(), reason });
     assert!(matches!(fixture.status().state, SessionState::Failed(_)), "until it is dismissed");
@@ -144,7 +148,7 @@ fn a_full_session_counts_as_found_and_is_not_awaited_elsewhere() {
     let (mut fixture, there) = two_hubs();
     fixture.join(None, true).hub_up(&DEFAULT);
     fixture.receive_from(&there, hub_error(ErrorCode::SessionFull));
-    assert_eq!(fixture.failures()[0].code, FailureCode::Hub(ErrorCode::SessionFull));
+    assert_eq!(fixture.failures()[0].code(), FailureCode::Hub(ErrorCode::SessionFull));
     let leave = ClientMessage::Leave { session: session() };
     assert_eq!(fixture.sent(), [(&DEFAULT, &leave)]);
 }
@@ -159,8 +163,9 @@ fn an_unreachable_hub_fails_a_request_that_does_not_wait() {
             fixture.join(None, false)
         };
         fixture.hub_down(&DEFAULT);
-        assert_eq!(fixture.failures()[0].code, FailureCode::HubUnreachable);
-        assert!(fixture.failures()[0].message.contains("nobody answers"));
+        let reason = "nobody answers".to_owned();
+        let cause = FailureCause::HubUnreachable { reason, retries: false };
+        assert_eq!(fixture.failures()[0].cause, cause);
         let again = if opens { fixture.open(MESH) } else { fixture.join(None, false) };
         assert_eq!(again.failures().len(), 1, "still down: fails at once");
     }
@@ -188,7 +193,7 @@ fn a_request_that_waits_reports_each_outage_once_and_asks_again() {
 fn a_request_to_a_lost_hub_is_withdrawn_when_it_is_back() {
     let mut fixture = Fixture::new();
     fixture.open(MESH).hub_up(&DEFAULT).hub_down(&DEFAULT);
-    assert_eq!(fixture.failures()[0].code, FailureCode::HubUnreachable);
+    assert_eq!(fixture.failures()[0].code(), FailureCode::HubUnreachable);
     fixture.hub_up(&DEFAULT);
     assert_eq!(fixture.sent(), [(&DEFAULT, &ClientMessage::Leave { session: session() })]);
 }
@@ -197,7 +202,7 @@ fn a_request_to_a_lost_hub_is_withdrawn_when_it_is_back() {
 fn an_id_is_requested_once_and_again_after_the_session_ended() {
     let mut fixture = Fixture::opened(MESH);
     fixture.join(None, true);
-    assert_eq!(fixture.failures()[0].code, FailureCode::AlreadyHere);
+    assert_eq!(fixture.failures()[0].code(), FailureCode::AlreadyHere);
     assert_eq!(fixture.status().state, SessionState::Live);
     let reason = CloseReason::Closed;
     fixture.receive(HubMessage::Closed { session: session(), reason }).join(None, true);
@@ -221,7 +226,7 @@ fn a_session_of_an_earlier_run_is_opened_again_or_joined_if_it_has_a_successor()
     fixture.receive(joined(MESH, Role::Guest, vec![member("a")]));
     assert_eq!((fixture.status().state, fixture.status().role), (SessionState::Live, Role::Guest));
     let fixture = reopened(BROADCAST);
-    assert_eq!(fixture.failures()[0].code, FailureCode::Hub(ErrorCode::IdTaken));
+    assert_eq!(fixture.failures()[0].code(), FailureCode::Hub(ErrorCode::IdTaken));
 }
 
 #[test]

@@ -1,7 +1,8 @@
 use super::super::tests::fixture::*;
 use super::*;
 use crate::model::{
-    CloseReason, EndReason, HubMessage, LeaveReason, ParticipantState, PeerState, SessionState,
+    CloseReason, EndReason, FailureCause, HubFailure, HubMessage, LeaveReason, ParticipantState,
+    PeerState, SessionState,
 };
 
 const DEFAULT: HubRef = HubRef::Default;
@@ -120,7 +121,11 @@ fn an_opener_whose_session_has_a_successor_comes_back_as_a_guest() {
 fn an_opener_whose_broadcast_id_was_taken_gets_a_failure() {
     let mut fixture = Fixture::opened(BROADCAST);
     fixture.hub_down(&DEFAULT).hub_up(&DEFAULT).receive(hub_error(ErrorCode::IdTaken));
-    assert!(fixture.failures()[0].message.contains("another session took the id"));
+    let cause = &fixture.failures()[0].cause;
+    assert!(
+        matches!(cause, FailureCause::Hub { failure: HubFailure::IdTakenMeanwhile, .. }),
+        "{cause:?}"
+    );
     let reason = EndReason::Failed;
     assert_eq!(fixture.events()[1], &Event::Ended { session: session(), reason });
 }

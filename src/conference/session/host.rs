@@ -2,8 +2,8 @@
 
 use super::{Session, SessionPhase};
 use crate::{
-    conference::{context::CoreContext, failures, membership::Membership},
-    model::{ClientMessage, ParticipantId},
+    conference::{context::CoreContext, membership::Membership},
+    model::{ClientMessage, HubFailure, ParticipantId, SessionFailure},
 };
 
 impl Session {
@@ -18,7 +18,7 @@ impl Session {
         let is_member = |one: &Membership| one.roster.members().iter().any(|one| one.id == *id);
         let Some(membership) = self.as_host(cx) else { return };
         if !is_member(membership) {
-            return cx.effects.announce_failure(failures::no_such_participant(&self.id));
+            return cx.effects.announce_failure(SessionFailure::NoSuchParticipant.of(&self.id));
         }
         let (session, participant) = (self.id.clone(), id.clone());
         let eject = ClientMessage::Eject { session, participant, address };
@@ -29,7 +29,7 @@ impl Session {
     pub(in crate::conference) fn allow(&self, id: &ParticipantId, cx: &mut CoreContext<'_>) {
         let Some(membership) = self.as_host(cx) else { return };
         if !membership.access.is_removed(id) {
-            return cx.effects.announce_failure(failures::not_removed(&self.id));
+            return cx.effects.announce_failure(SessionFailure::NotRemoved.of(&self.id));
         }
         let (session, participant) = (self.id.clone(), id.clone());
         cx.effects.send(&membership.info.hub, ClientMessage::Allow { session, participant });
@@ -47,17 +47,17 @@ impl Session {
         let membership = match &self.phase {
             SessionPhase::Joined(membership) if self.is_own() => membership,
             SessionPhase::Joined(_) => {
-                cx.effects.announce_failure(failures::not_host(&self.id));
+                cx.effects.announce_failure(SessionFailure::NotHost.of(&self.id));
                 return None;
             }
             SessionPhase::Joining(_) | SessionPhase::Ended(..) | SessionPhase::Failed(..) => {
-                cx.effects.announce_failure(failures::no_such_participant(&self.id));
+                cx.effects.announce_failure(SessionFailure::NoSuchParticipant.of(&self.id));
                 return None;
             }
         };
         if !membership.is_attached() {
-            let hub = failures::hub_name(&membership.info.hub, Some(&membership.url));
-            cx.effects.announce_failure(failures::hub_not_connected(&self.id, &hub));
+            let hub = Some(membership.shown_url());
+            cx.effects.announce_failure(HubFailure::NotConnected.of(&self.id, hub));
             return None;
         }
         Some(membership)

@@ -344,26 +344,26 @@ fn only_the_opener_ejects() {
     let message = ClientMessage::Eject { session: session_id, participant, address: false };
     assert_eq!(fixture.sent()[0].1, &message);
     fixture.handle(eject("x"));
-    assert_eq!((fixture.failures()[0].code, fixture.sent().len()), (not_allowed, 0));
+    assert_eq!((fixture.failures()[0].code(), fixture.sent().len()), (not_allowed, 0));
     fixture.hub_down(&super::super::HubRef::Default).handle(eject("a"));
     assert_eq!(
-        (fixture.failures()[0].code, fixture.sent().len()),
+        (fixture.failures()[0].code(), fixture.sent().len()),
         (FailureCode::HubUnreachable, 0)
     );
 
     let mut fixture = Fixture::joined(MESH, vec![member("a")]);
     fixture.handle(eject("a"));
-    assert_eq!((fixture.failures()[0].code, fixture.sent().len()), (not_allowed, 0));
+    assert_eq!((fixture.failures()[0].code(), fixture.sent().len()), (not_allowed, 0));
     let mut fixture = Fixture::new();
     fixture.handle(eject("a"));
-    assert_eq!(fixture.failures()[0].code, FailureCode::Hub(ErrorCode::NoSuchSession));
+    assert_eq!(fixture.failures()[0].code(), FailureCode::Hub(ErrorCode::NoSuchSession));
 }
 
 #[test]
 fn a_switch_of_an_unknown_session_is_refused() {
     let mut fixture = live();
     fixture.set_switch(Some(SessionId::parse("nowhere").unwrap()), MuteSwitch::CAMERA, false);
-    assert_eq!(fixture.failures()[0].code, FailureCode::Hub(ErrorCode::NoSuchSession));
+    assert_eq!(fixture.failures()[0].code(), FailureCode::Hub(ErrorCode::NoSuchSession));
     assert_eq!(fixture.effects.len(), 1);
 }
 

@@ -12,13 +12,14 @@ const MAX_NAMES: usize = 3;
 /// The longest name of a certificate that is shown, in characters.
 const MAX_NAME: usize = 64;
 
-const RENEW: &str = "whoever runs the hub must renew it; check the date of this computer, too";
+const RENEW: &str =
+    "the person who runs the hub must renew it; check the date of this computer, too";
 
 const SET_CLOCK: &str = "check the date and time of this computer";
 
-const NEW_ONE: &str = "whoever runs the hub must replace it";
+const NEW_ONE: &str = "the person who runs the hub must replace it";
 
-const TRY_AGAIN: &str = "check the network, or let whoever runs the hub replace it";
+const TRY_AGAIN: &str = "check the network, or let the person who runs the hub replace it";
 
 /// The sentence about a hub whose certificate was refused.
 pub(super) fn certificate_refused(hub: &HubUrl, error: &CertificateError) -> String {
@@ -46,11 +47,11 @@ fn explain(error: &CertificateError) -> (String, String) {
         }
         E::NotValidForNameContext { presented, .. } => (
             presented_names(presented),
-            "check the address, or let whoever runs the hub add this name to it",
+            "check the address, or let the person who runs the hub add this name to it",
         ),
         E::UnknownIssuer => (
             "comes from an authority that this computer does not know".into(),
-            "install the certificate of that authority on this computer, or let whoever runs the \
+            "install the certificate of that authority on this computer, or let the person who runs the \
              hub get one of a public authority",
         ),
         E::BadSignature => ("has a wrong signature".into(), TRY_AGAIN),
@@ -70,7 +71,7 @@ fn explain(error: &CertificateError) -> (String, String) {
         }
         E::Other(OtherError(why)) if why.is::<SelfSigned>() => (
             "is signed by nobody but the hub itself".into(),
-            "let whoever runs the hub get one of an authority that this computer trusts, a public \
+            "let the person who runs the hub get one of an authority that this computer trusts, a public \
              one or your own",
         ),
         other if is_ca_as_end_entity(&Error::InvalidCertificate(other.clone())) => {

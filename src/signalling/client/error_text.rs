@@ -47,14 +47,14 @@ fn insecure(hub: &HubUrl, error: &io::Error) -> String {
     }
     if matches!(fault, PeerIncompatible(_)) {
         return format!(
-            "the hub {hub} offers only encryption that is not safe any more: whoever runs it \
+            "the hub {hub} offers only encryption that is not safe any more: the person who runs it \
              must allow TLS 1.2 or 1.3"
         );
     }
     if let AlertReceived(alert) = fault {
         return format!(
             "the hub {hub} refused an encrypted connection ({alert:?}); check the address, or ask \
-             whoever runs it"
+             the person who runs it"
         );
     }
     format!("no encrypted connection to the hub {hub} can be made: {fault}; check the address")
@@ -134,7 +134,7 @@ fn plain_reason(error: &tungstenite::Error) -> String {
 /// The hub does not answer to the host name in its address.
 fn unknown_host_name(hub: &HubUrl) -> String {
     format!(
-        "the hub at {hub} does not answer to that host name: let whoever runs it start it with \
+        "the hub at {hub} does not answer to that host name: let the person who runs it start it with \
          --public-url {hub}, or use its IP address instead of the name"
     )
 }

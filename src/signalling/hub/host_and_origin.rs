@@ -45,7 +45,7 @@ impl RequestRefusal {
             Self::Misdirected => (
                 StatusCode::MISDIRECTED_REQUEST,
                 "this Quintet hub does not answer to that host name; use its IP address, or let \
-                 whoever runs it start it with --public-url and the address that people use, as \
+                 the person who runs it start it with --public-url and the address that people use, as \
                  in --public-url http://hub.example:7340",
             ),
             Self::ForeignOrigin => (

@@ -17,8 +17,8 @@ use crate::{
     media::VideoFrame,
     model::fixtures::{session_id, session_status, snapshot_of, snapshot_with},
     model::{
-        DeviceState, EndReason, ErrorCode, Failure, FailureCode, HubState, HubStatus, JoinTarget,
-        Media, MediaTime, ParticipantId, ParticipantState, PeerId, PerSource, Size,
+        DeviceState, EndReason, ErrorCode, HubFailure, HubState, HubStatus, JoinTarget, Media,
+        MediaTime, ParticipantId, ParticipantState, PeerId, PerSource, Size,
     },
     ui::bindings::{Bindable, Bindings},
 };
@@ -27,6 +27,7 @@ mod chat_urls;
 mod images;
 mod joining;
 mod keyboard;
+mod landmarks;
 mod leaving;
 mod outlines;
 mod raster;
@@ -264,12 +265,8 @@ fn an_ended_session_offers_a_retry() {
 
 /// The state of a session that a hub refused.
 fn refused_by_hub(code: ErrorCode) -> SessionState {
-    let message = format!("the hub says {}; try another", code.name());
-    SessionState::Failed(Failure {
-        code: FailureCode::Hub(code),
-        message,
-        session: Some(session_id("s")),
-    })
+    let reason = format!("it says {}", code.name());
+    SessionState::Failed(HubFailure::Refused { code, reason }.of(&session_id("s"), None))
 }
 
 #[test]
