@@ -401,6 +401,7 @@ impl Engine {
             mixes: mixes.map(String::from),
             impairment: self.options.impairment,
             rtp_dump: self.options.rtp_dump.clone(),
+            network: None,
             paths: self.paths.clone(),
             checks: self.check_budgets.for_participant(self.core.hub_of_peer(peer)),
         };

@@ -2,8 +2,10 @@
 
 use std::{
     sync::OnceLock,
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
+
+use tokio::time::Instant;
 
 use crate::model::MediaTime;
 
@@ -16,7 +18,7 @@ struct Epoch {
 fn epoch() -> &'static Epoch {
     static EPOCH: OnceLock<Epoch> = OnceLock::new();
     EPOCH.get_or_init(|| Epoch {
-        monotonic: Instant::now(),
+        monotonic: Instant::from_std(std::time::Instant::now()),
         unix_micros: SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_micros() as u64),
@@ -24,6 +26,8 @@ fn epoch() -> &'static Epoch {
 }
 
 /// The current time on the process's monotonic clock, whose epoch is the first call.
+///
+/// It is tokio's clock: the system's, except in a test that has paused it.
 pub fn now() -> MediaTime {
     MediaTime::from_micros(epoch().monotonic.elapsed().as_micros() as u64)
 }

@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr, ToSocketAddrs},
+    net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs},
     sync::{Arc, Mutex, PoisonError},
     vec,
 };
@@ -19,7 +19,8 @@ use crate::network::{self, KnownPaths};
 /// Clones share the latest choice.
 #[derive(Clone, Debug)]
 pub(super) struct HostAddresses {
-    paths: KnownPaths,
+    /// The paths whose addresses are preferred; `None` for a loopback address and no other.
+    paths: Option<KnownPaths>,
     /// The latest choice.
     chosen: Arc<Mutex<Vec<IpAddr>>>,
 }
@@ -27,7 +28,12 @@ pub(super) struct HostAddresses {
 impl HostAddresses {
     /// Prefers the addresses that `paths` leads to. Nothing is chosen yet.
     pub(super) fn new(paths: KnownPaths) -> Self {
-        Self { paths, chosen: Arc::default() }
+        Self { paths: Some(paths), chosen: Arc::default() }
+    }
+
+    /// Chooses a loopback address and no other.
+    pub(super) fn loopback() -> Self {
+        Self { paths: None, chosen: Arc::default() }
     }
 
     /// The addresses that were chosen when sockets were last bound.
@@ -40,7 +46,8 @@ impl ToSocketAddrs for HostAddresses {
     type Iter = vec::IntoIter<SocketAddr>;
 
     fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
-        let chosen = network::candidates(&self.paths);
+        let loopback = || vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
+        let chosen = self.paths.as_ref().map_or_else(loopback, network::candidates);
         let addresses: Vec<_> = chosen.iter().map(|ip| SocketAddr::new(*ip, 0)).collect();
         *self.chosen.lock().unwrap_or_else(PoisonError::into_inner) = chosen;
         Ok(addresses.into_iter())

@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::Ordering};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::{
-    CheckBudget, Impairment, RtpDump,
+    CheckBudget, Impairment, RtpDump, VirtualNetwork,
     tap::TrafficCounters,
     task::{self, TaskIo},
 };
@@ -35,6 +35,9 @@ pub struct ConnectionConfig {
     pub impairment: Option<Impairment>,
     /// Where the connection's packets are dumped, if anywhere.
     pub rtp_dump: Option<RtpDump>,
+    /// A network in memory instead of the system's, for tests in virtual time. Its only local
+    /// address is a loopback address.
+    pub network: Option<VirtualNetwork>,
     /// The known paths to remote peers, which decide which local addresses are bound first.
     pub paths: KnownPaths,
     /// The limit on connectivity checks to addresses that have not answered.
@@ -186,6 +189,7 @@ mod tests {
             mixes: PerSource::from_fn(|source| source.name().to_owned()),
             impairment: None,
             rtp_dump: None,
+            network: None,
             paths: KnownPaths::default(),
             checks: CheckBudget::default(),
         };

@@ -116,6 +116,7 @@ pub fn remote(data: &[u8]) {
             // Its sockets send and receive nothing.
             rtp_dump: None,
             impairment: Some(Impairment { down: true, ..Impairment::default() }),
+            network: None,
             paths: KnownPaths::default(),
             checks: CheckBudget::default(),
         };

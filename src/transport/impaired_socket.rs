@@ -39,6 +39,8 @@ pub(super) struct ImpairedSocket {
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct InFlight {
     arrives: Instant,
+    /// Datagrams with the same arrival time arrive in the order in which they were sent.
+    number: u64,
     to: SocketAddr,
     bytes: Vec<u8>,
 }
@@ -90,13 +92,16 @@ impl AsyncUdpSocket for ImpairedSocket {
             return self.inner.poll_send(cx, transmit);
         }
         let mut network = self.network.lock().unwrap_or_else(PoisonError::into_inner);
+        network.reseed(seed);
         let total_length = transmit.contents.len().max(1);
         let length = transmit.segment_size.unwrap_or(total_length).max(1);
         for bytes in transmit.contents.chunks(length) {
-            if let Some(arrives) = network.arrival(&impairment, bytes.len(), Instant::now()) {
+            if let Some(arrives) = network.arrival(&impairment, bytes, Instant::now()) {
                 let mut bytes = bytes.to_vec();
                 network.corrupt(&impairment, &mut bytes);
-                let datagram = InFlight { arrives, to: transmit.destination, bytes };
+                network.delivered += 1;
+                let (number, to) = (network.delivered, transmit.destination);
+                let datagram = InFlight { arrives, number, to, bytes };
                 // A full buffer drops the datagram, as in a real network.
                 let _ = self.in_flight.try_send(datagram);
             }
@@ -129,19 +134,36 @@ impl AsyncUdpSocket for ImpairedSocket {
 /// Decides what happens to each datagram, as a function of the seed, the impairment and the times.
 #[derive(Debug)]
 struct NetworkModel {
-    rng_state: u64,
+    seed: u64,
+    /// The random numbers for RTP, and those for everything else. Times of checks and reports vary
+    /// from run to run, and must not change which media are lost.
+    rngs: [Rng; 2],
+    /// Datagrams that were not lost so far.
+    delivered: u64,
     free_at: Option<Instant>,
 }
 
 impl NetworkModel {
     fn new(seed: u64) -> Self {
-        Self { rng_state: seed, free_at: None }
+        Self { seed, rngs: Rng::pair(seed), delivered: 0, free_at: None }
     }
 
-    /// When a datagram of that many bytes arrives; `None` if it is lost.
-    fn arrival(&mut self, impairment: &Impairment, bytes: usize, now: Instant) -> Option<Instant> {
-        let (is_lost, jitter_fraction) =
-            (self.random_fraction() < impairment.loss, self.random_fraction());
+    /// Begins again with another seed, unless it is the same.
+    fn reseed(&mut self, seed: u64) {
+        if self.seed != seed {
+            (self.seed, self.rngs) = (seed, Rng::pair(seed));
+        }
+    }
+
+    /// When a datagram arrives; `None` if it is lost.
+    fn arrival(
+        &mut self,
+        impairment: &Impairment,
+        datagram: &[u8],
+        now: Instant,
+    ) -> Option<Instant> {
+        let rng = self.rng(datagram);
+        let (is_lost, jitter_fraction) = (rng.fraction() < impairment.loss, rng.fraction());
         if impairment.down || is_lost {
             return None;
         }
@@ -151,7 +173,7 @@ impl NetworkModel {
             if begins - now > impairment.queue {
                 return None;
             }
-            let bits = ((bytes + HEADER_BYTES) * 8) as f64;
+            let bits = ((datagram.len() + HEADER_BYTES) * 8) as f64;
             departs = begins + Duration::from_secs_f64(bits / rate.as_bps().max(1) as f64);
             self.free_at = Some(departs);
         }
@@ -162,19 +184,38 @@ impl NetworkModel {
     fn corrupt(&mut self, impairment: &Impairment, datagram: &mut [u8]) {
         // A number is drawn only if bits are flipped at all, so that a seed keeps its losses and
         // delays.
-        if impairment.flip == 0.0 || self.random_fraction() >= impairment.flip {
+        let rng = self.rng(datagram);
+        if impairment.flip == 0.0 || rng.fraction() >= impairment.flip {
             return;
         }
-        let bit = (self.random_fraction() * (datagram.len() * 8) as f64) as usize;
+        let bit = (rng.fraction() * (datagram.len() * 8) as f64) as usize;
         if let Some(byte) = datagram.get_mut(bit / 8) {
             *byte ^= 1 << (bit % 8);
         }
     }
 
-    /// A number between 0 and 1 (SplitMix64: Steele, Lea and Flood, 2014).
-    fn random_fraction(&mut self) -> f64 {
-        self.rng_state = self.rng_state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.rng_state;
+    /// The random numbers for a datagram. RTP is told from RTCP by its second byte (RFC 5761,
+    /// section 4) and from everything else by its first (RFC 7983).
+    fn rng(&mut self, datagram: &[u8]) -> &mut Rng {
+        let is_rtp = matches!(datagram, [128..=191, second, ..] if !(192..=223).contains(second));
+        &mut self.rngs[usize::from(!is_rtp)]
+    }
+}
+
+/// A source of random numbers (SplitMix64: Steele, Lea and Flood, 2014).
+#[derive(Debug)]
+struct Rng(u64);
+
+impl Rng {
+    /// Two sources with different numbers.
+    const fn pair(seed: u64) -> [Self; 2] {
+        [Self(seed), Self(!seed)]
+    }
+
+    /// A number between 0 and 1.
+    fn fraction(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
         mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((mixed ^ mixed >> 31) >> 11) as f64 / (1_u64 << 53) as f64
@@ -183,20 +224,77 @@ impl NetworkModel {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
-    use crate::model::Bitrate;
+    use crate::{model::Bitrate, transport::VirtualNetwork};
+
+    #[tokio::test(start_paused = true)]
+    async fn datagrams_of_one_moment_keep_their_order() {
+        let network = VirtualNetwork::default();
+        let [from, to] = [(); 2].map(|()| network.bind(Ipv4Addr::LOCALHOST.into()).unwrap());
+        let delay = Duration::from_millis(50);
+        let (_impairment, far) = watch::channel(Impairment { delay, ..Impairment::default() });
+        let socket = ImpairedSocket::new(Arc::new(from), far);
+        let begun = Instant::now();
+        for number in (0..100_u8).rev() {
+            socket.send_to(&[number], to.address()).await.unwrap();
+        }
+        for number in (0..100_u8).rev() {
+            assert_eq!(to.recv().await.0, [number][..]);
+        }
+        assert_eq!(begun.elapsed(), delay);
+    }
 
     #[test]
     fn the_same_seed_loses_the_same_datagrams_and_about_the_configured_share() {
         let impairment = Impairment { loss: 0.1, ..Impairment::default() };
         let arrivals = |seed| {
             let (mut network, now) = (NetworkModel::new(seed), Instant::now());
-            (0..10_000).map(|_| network.arrival(&impairment, 1, now).is_some()).collect::<Vec<_>>()
+            (0..10_000)
+                .map(|_| network.arrival(&impairment, &[128], now).is_some())
+                .collect::<Vec<_>>()
         };
         assert_eq!(arrivals(7), arrivals(7));
         assert_ne!(arrivals(7), arrivals(8));
         let lost = arrivals(7).iter().filter(|arrives| !**arrives).count();
         assert!((900..1100).contains(&lost), "{lost} of 10000");
+    }
+
+    #[test]
+    fn what_is_lost_of_rtp_does_not_depend_on_other_packets() {
+        let impairment = Impairment { loss: 0.5, ..Impairment::default() };
+        let (rtp, rtcp, stun) = ([0x80, 111], [0x80, 200], [0, 1]);
+        let fates = |others: &[[u8; 2]]| {
+            let (mut network, now) = (NetworkModel::new(7), Instant::now());
+            let mut arrives = |datagram: &[u8]| network.arrival(&impairment, datagram, now);
+            (0..64)
+                .map(|_| {
+                    for other in others {
+                        arrives(other);
+                    }
+                    arrives(&rtp).is_some()
+                })
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(fates(&[]), fates(&[rtcp, stun]));
+        assert_ne!(fates(&[]), fates(&[rtp]));
+    }
+
+    #[test]
+    fn another_seed_begins_again_and_the_same_seed_continues() {
+        let impairment = Impairment { loss: 0.5, ..Impairment::default() };
+        let fates = |network: &mut NetworkModel| {
+            let now = Instant::now();
+            (0..64).map(|_| network.arrival(&impairment, &[128], now).is_some()).collect::<Vec<_>>()
+        };
+        let mut network = NetworkModel::new(7);
+        let first = fates(&mut network);
+        network.reseed(7);
+        assert_ne!(fates(&mut network), first);
+        network.reseed(8);
+        network.reseed(7);
+        assert_eq!(fates(&mut network), first);
     }
 
     #[test]
@@ -222,7 +320,7 @@ mod tests {
         let impairment = Impairment { delay, jitter, ..Impairment::default() };
         let (mut network, now) = (NetworkModel::new(1), Instant::now());
         let delays: Vec<_> =
-            (0..1000).map(|_| network.arrival(&impairment, 1, now).unwrap() - now).collect();
+            (0..1000).map(|_| network.arrival(&impairment, &[128], now).unwrap() - now).collect();
         assert!(delays.iter().all(|one| (delay..=delay + jitter).contains(one)));
         assert!(delays.iter().any(|one| *one > delay + jitter / 2));
     }
@@ -235,14 +333,14 @@ mod tests {
             Impairment { rate, queue: Duration::from_millis(10), ..Impairment::default() };
         let (mut network, now) = (NetworkModel::new(1), Instant::now());
         let arrivals: Vec<_> = (0..20)
-            .filter_map(|_| network.arrival(&impairment, 972, now))
+            .filter_map(|_| network.arrival(&impairment, &[0; 972], now))
             .map(|at| at - now)
             .collect();
         assert_eq!(arrivals.len(), 11);
         assert_eq!(arrivals[10], Duration::from_millis(11));
         let later = now + Duration::from_millis(11);
         assert_eq!(
-            network.arrival(&impairment, 972, later),
+            network.arrival(&impairment, &[0; 972], later),
             Some(later + Duration::from_millis(1))
         );
     }
@@ -250,6 +348,6 @@ mod tests {
     #[test]
     fn all_datagrams_are_lost_while_the_network_is_down() {
         let impairment = Impairment { down: true, ..Impairment::default() };
-        assert_eq!(NetworkModel::new(1).arrival(&impairment, 1, Instant::now()), None);
+        assert_eq!(NetworkModel::new(1).arrival(&impairment, &[0], Instant::now()), None);
     }
 }

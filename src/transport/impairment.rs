@@ -9,7 +9,8 @@ use crate::model::{Bitrate, BitrateError};
 /// `loss=0.05,delay=50ms,jitter=20ms,rate=1Mbit,queue=300ms,seed=7`.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Impairment {
-    /// Seeds the losses and delays: with the same seed, the same packets are lost and delayed.
+    /// Seeds the losses and delays: with the same seed, the same packets are lost and delayed. A
+    /// changed seed begins anew.
     pub seed: u64,
     /// The share of datagrams that are lost, from 0 to 1.
     pub loss: f64,

@@ -42,12 +42,14 @@ mod tap;
 mod task;
 mod track_receiver;
 mod track_sender;
+mod virtual_network;
 
 pub use check_budget::{CheckBudget, CheckBudgets};
 pub use connection::{Connection, ConnectionConfig, EventSinks, Traffic};
 pub use h264_packetizer::packetize_h264;
 pub use impairment::{Impairment, ImpairmentError};
 pub use rtp_dump::RtpDump;
+pub use virtual_network::{VirtualNetwork, VirtualSocket};
 
 /// Directives for a program's log filter that silence webrtc-rs (`target=level`, as `tracing`'s
 /// `EnvFilter` reads them; a target also stands for all targets that begin with it). webrtc-rs logs

@@ -11,14 +11,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time,
+};
 use webrtc::runtime::{
     AsyncInterval, AsyncTcpListener, AsyncTcpStream, AsyncUdpSocket, JoinHandle, Runtime,
     TokioRuntime,
 };
 
 use super::{
-    Impairment,
+    Impairment, VirtualNetwork,
     dtls_handshake::DtlsHandshakeSocket,
     early_media::EarlyMediaSocket,
     ice_gate::{IceGateShared, IceGateSocket},
@@ -32,6 +35,8 @@ type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 #[derive(Debug)]
 pub(super) struct PeerRuntime {
     pub(super) tokio: TokioRuntime,
+    /// The network in which the sockets are, if it is not the system's.
+    pub(super) network: Option<VirtualNetwork>,
     /// The impairment of the sockets, if any.
     pub(super) impairment: Option<watch::Receiver<Impairment>>,
     /// Notified when the connection's driver has returned, panicked or been aborted. webrtc-rs does
@@ -64,7 +69,10 @@ impl Runtime for PeerRuntime {
     }
 
     fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
-        let mut socket = self.tokio.wrap_udp_socket(socket)?;
+        let mut socket = match &self.network {
+            Some(network) => network.wrap(socket)?,
+            None => self.tokio.wrap_udp_socket(socket)?,
+        };
         if let Some(impairment) = &self.impairment {
             socket = Arc::new(ImpairedSocket::new(socket, impairment.clone()));
         }
@@ -88,8 +96,9 @@ impl Runtime for PeerRuntime {
         self.tokio.resolve_host(host)
     }
 
+    /// Tokio's clock, on which the timers run too.
     fn now(&self) -> Instant {
-        self.tokio.now()
+        time::Instant::now().into_std()
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {

@@ -56,7 +56,7 @@ impl RxLimiter {
 mod tests {
     use super::*;
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_burst_is_read_at_once_and_a_flood_is_slowed_down() {
         let start = Instant::now();
         let mut limiter = RxLimiter::new(start);

@@ -204,6 +204,7 @@ pub(super) async fn build(
         .with_setting_engine(setting_engine(Arc::clone(&crypto)))
         .with_runtime(Arc::new(PeerRuntime {
             tokio: TokioRuntime,
+            network: config.network.clone(),
             impairment: context.impairment,
             driver_ended: context.driver_ended,
             connected: context.connected,

@@ -66,7 +66,10 @@ pub(super) async fn run(config: ConnectionConfig, sinks: EventSinks, io: TaskIo)
             ssrc_limiter: Arc::new(SsrcLimiter::new()),
             consent_lost: Arc::clone(&consent_lost),
         },
-        addresses: HostAddresses::new(config.paths.clone()),
+        addresses: match config.network {
+            Some(_) => HostAddresses::loopback(),
+            None => HostAddresses::new(config.paths.clone()),
+        },
     };
     let peer = config.peer;
     // Not cancelled when the owner drops the connection: the driver of webrtc-rs would run for

@@ -98,6 +98,13 @@ const IMPURE_NAMES: &[&str] = &[
     "println!",
 ];
 
+/// The modules that run in virtual time.
+const ONE_CLOCK: &[&str] = &["media", "transport", "playback", "encode"];
+
+/// Their files that need the date, or are tests.
+const OTHER_CLOCKS: &[&str] =
+    &["media/clock.rs", "transport/rtp_dump.rs", "transport/tap/tests.rs"];
+
 /// The most lines of a file.
 const MAX_LINES: usize = 600;
 
@@ -168,6 +175,29 @@ fn pure_code_uses_no_clock_thread_socket_or_file() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Media and connections tell the time by tokio's clock, which a test can pause.
+#[test]
+fn media_and_connections_have_one_clock() {
+    let mut wrong = vec![];
+    for (path, text) in sources("src") {
+        let is_on_the_clock =
+            module_of(&path).is_some_and(|module| ONE_CLOCK.contains(&module.as_str()));
+        let code: Vec<_> = code_lines(&text).map(|(_, line)| line).collect();
+        let is_exempt = OTHER_CLOCKS.iter().any(|other| path.ends_with(other));
+        if is_on_the_clock && !is_exempt && has_other_clock(&code.join("\n")) {
+            wrong.push(path.display().to_string());
+        }
+    }
+    assert!(wrong.is_empty(), "not tokio's clock: {}", wrong.join(", "));
+}
+
+/// Whether a text reads another clock than tokio's.
+fn has_other_clock(code: &str) -> bool {
+    let reads_system_clock = ["SystemTime::now", "std::time::Instant::now"];
+    reads_system_clock.iter().any(|read| code.contains(read))
+        || code.contains("Instant::now") && !code.contains("tokio")
+}
+
 /// Returns the impure names in a text, also those in groups: `std::{fs, thread}`.
 fn impure_names(code: &str) -> impl Iterator<Item = &str> {
     IMPURE_NAMES.iter().copied().filter(move |impure| {
@@ -220,6 +250,8 @@ fn the_scanner_finds_planted_names() {
     let grouped = "use std::{\n    collections::BTreeMap,\n    fs::{self, File},\n};";
     assert_eq!(impure_names(grouped).collect::<Vec<_>>(), ["std::fs"]);
     assert_eq!(impure_names("crate::media::{Slot, now}").collect::<Vec<_>>(), ["media::now"]);
+    assert!(has_other_clock("use std::time::Instant;\nlet start = Instant::now();"));
+    assert!(!has_other_clock("use tokio::time::Instant;\nlet start = Instant::now();"));
 }
 
 /// Returns every Rust file below `folder`, with its text.

@@ -1,11 +1,12 @@
 //! Messages that one endpoint writes on the data channel are read by the other.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use quintet::{
     model::{ChatMessage, ChatText, PeerCommand, PeerEvent, PeerMedia, PeerState, PerSource},
     transport::Impairment,
 };
+use tokio::time::Instant;
 
 use super::pair::{Endpoint, Pair};
 
@@ -51,7 +52,7 @@ async fn both_ends_write_and_each_reads_the_other_in_order() {
     assert_eq!(read(&pair.a), [&text(5, "and you?")]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn messages_arrive_over_a_network_that_loses_packets_and_fails_for_a_while() {
     let bad =
         Impairment { seed: 3, loss: 0.1, delay: Duration::from_millis(20), ..Default::default() };
@@ -78,9 +79,10 @@ async fn messages_arrive_over_a_network_that_loses_packets_and_fails_for_a_while
 
 /// Sixty-four messages are read at once, and forty a second after that. So a hundred and twenty
 /// more take at least three seconds, and none is lost.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_flood_of_messages_is_read_slowly_and_completely() {
-    let mut pair = Pair::connected(DATA, DATA).await;
+    let mut pair = Pair::impaired([DATA; 2], Impairment::default());
+    pair.connect().await;
     writable(&mut pair).await;
     let start = Instant::now();
     let sent: Vec<_> = (0..184).map(|number| text(number, "flood")).collect();

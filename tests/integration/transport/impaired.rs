@@ -19,7 +19,7 @@ use super::{
 const VIDEO: PeerMedia =
     PeerMedia { sections: PerSource { camera: Some(SendRecv), microphone: None }, data: false };
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_connection_over_a_network_that_fails_and_returns_is_connected_again() {
     let fanout = Fanout::default();
     let network = Impairment::default();
@@ -41,7 +41,7 @@ async fn a_connection_over_a_network_that_fails_and_returns_is_connected_again()
     assert_eq!(reassemble(&packets), nal_units(&frame(1, true, 3000).data));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_peer_without_a_network_does_not_slow_down_another_of_the_same_fanout() {
     let fanout = Fanout::default();
     let network = Impairment::default();
@@ -61,13 +61,13 @@ async fn a_peer_without_a_network_does_not_slow_down_another_of_the_same_fanout(
     assert!(lost.b.tracks.try_recv().is_err());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_peer_with_a_long_delay_is_reached() {
     let far = Impairment { delay: Duration::from_millis(150), ..Impairment::default() };
     Pair::impaired([VIDEO; 2], far).connect().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn all_peers_connect_over_networks_that_lose_a_fifth() {
     let delay = Duration::from_millis(50);
     let pairs: Vec<_> = (0..24)
@@ -84,7 +84,7 @@ async fn all_peers_connect_over_networks_that_lose_a_fifth() {
 
 /// A packet with a flipped bit fails authentication (RFC 3711, section 3.3). It is retransmitted
 /// like a lost one, and the received frames equal the sent ones.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn with_flipped_bits_video_continues_and_no_frame_is_wrong() {
     const FRAMES: u32 = 100;
     let fanout = Fanout::default();
@@ -142,7 +142,7 @@ fn complete(packets: BTreeMap<u16, RtpPacket>) -> Option<Vec<RtpPacket>> {
 
 /// In each direction, 10 % of all datagrams are lost and the delay is 50 ms. 200 packets are sent
 /// per second.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn lost_packets_are_retransmitted_a_limited_number_of_times() {
     const FRAMES: u32 = 150;
     let seed = 11;

@@ -265,6 +265,7 @@ async fn a_connection_that_cannot_be_built_reports_that_it_failed() {
         mixes: PerSource { camera: "video".to_owned(), microphone: "audio".to_owned() },
         impairment: None,
         rtp_dump: None,
+        network: None,
         paths: Default::default(),
         checks: Default::default(),
     };

@@ -8,7 +8,9 @@ use quintet::{
         Candidate, DescriptionKind, Direction, NegotiatedMedia, OperationId, PeerCommand,
         PeerEvent, PeerId, PeerMedia, PeerState, PerSource,
     },
-    transport::{CheckBudget, Connection, ConnectionConfig, EventSinks, Impairment},
+    transport::{
+        CheckBudget, Connection, ConnectionConfig, EventSinks, Impairment, VirtualNetwork,
+    },
 };
 use tokio::sync::mpsc;
 
@@ -81,6 +83,7 @@ impl Endpoint {
             },
             impairment: None,
             rtp_dump: None,
+            network: None,
             paths: Default::default(),
             checks: CheckBudget::default(),
         };
@@ -226,11 +229,18 @@ impl Pair {
         Self { a: Endpoint::open("a", a, None), b: Endpoint::open("b", b, None) }
     }
 
-    /// Opens two endpoints with bad networks.
+    /// Opens two endpoints in a bad network in memory. If the test pauses the clock
+    /// (`start_paused`), they run in virtual time.
     pub(crate) fn impaired(media: [PeerMedia; 2], impairment: Impairment) -> Self {
+        let network = VirtualNetwork::default();
+        let endpoint = |name, media, seed| {
+            Endpoint::configured(name, media, |config| {
+                config.network = Some(network.clone());
+                config.impairment = Some(Impairment { seed, ..impairment });
+            })
+        };
         let [a, b] = media;
-        let other = Impairment { seed: impairment.seed + 1, ..impairment };
-        Self { a: Endpoint::open("a", a, Some(impairment)), b: Endpoint::open("b", b, Some(other)) }
+        Self { a: endpoint("a", a, impairment.seed), b: endpoint("b", b, impairment.seed + 1) }
     }
 
     /// Opens two endpoints, and connects them.

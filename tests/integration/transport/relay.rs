@@ -1,11 +1,12 @@
-//! Two endpoints that know only the sockets of a relay between them.
+//! Two endpoints in a network in memory that know only the sockets of a relay between them.
 
 use std::net::{IpAddr, SocketAddr};
 
-use quintet::model::{
-    Candidate, Direction::SendRecv, PeerCommand, PeerEvent, PeerMedia, PerSource,
+use bytes::Bytes;
+use quintet::{
+    model::{Candidate, Direction::SendRecv, PeerCommand, PeerEvent, PeerMedia, PerSource},
+    transport::{VirtualNetwork, VirtualSocket},
 };
-use tokio::net::UdpSocket;
 
 use super::pair::Endpoint;
 
@@ -15,53 +16,49 @@ pub(crate) const AUDIO: PeerMedia =
 
 /// The sockets of a relay, one for each endpoint to send to.
 pub(crate) struct RelaySockets {
-    sockets: [UdpSocket; 2],
+    sockets: [VirtualSocket; 2],
     /// The address from which each endpoint sends, known from its first datagram.
     sources: [Option<SocketAddr>; 2],
-    buffers: [[u8; 2048]; 2],
 }
 
 impl RelaySockets {
     /// Two endpoints that have exchanged descriptions and know only these sockets as each other's
     /// candidates. The first one has offered.
     pub(crate) async fn between_two_endpoints(media: PeerMedia) -> (Self, Endpoint, Endpoint) {
-        let (mut a, mut b) = (Endpoint::open("a", media, None), Endpoint::open("b", media, None));
+        let network = VirtualNetwork::default();
+        let open = |name| {
+            Endpoint::configured(name, media, |config| config.network = Some(network.clone()))
+        };
+        let (mut a, mut b) = (open("a"), open("b"));
         let offer = a.make_offer(false);
         let offer = a.description(offer).await;
-        let from_a = candidate(&mut a, |_| true).await;
+        let from_a = candidate(&mut a).await;
         let (ip, _) = address(&from_a);
-        let sockets = [listen(ip).await, listen(ip).await];
-        let ports = sockets.each_ref().map(|one| one.local_addr().expect("it is bound").port());
+        let sockets = [(); 2].map(|()| network.bind(ip).expect("a free port"));
+        let ports = sockets.each_ref().map(|one| one.address().port());
         let answer = b.accept_offer(&offer);
         let answer = b.description(answer).await;
-        let from_b = candidate(&mut b, |other| other == ip).await;
+        let from_b = candidate(&mut b).await;
         a.accept_answer(&answer);
         a.connection.command(PeerCommand::AddCandidate(at_port(&from_b, ports[0])));
         b.connection.command(PeerCommand::AddCandidate(at_port(&from_a, ports[1])));
-        (Self { sockets, sources: [None, None], buffers: [[0; 2048]; 2] }, a, b)
+        (Self { sockets, sources: [None, None] }, a, b)
     }
 
     /// Waits for the next datagram. Returns the number of its endpoint as well.
-    pub(crate) async fn recv(&mut self) -> (usize, Vec<u8>) {
-        let ip = self.sockets[0].local_addr().expect("it is bound").ip();
-        loop {
-            let [first, second] = &mut self.buffers;
-            let (from, (length, address)) = tokio::select! {
-                read = self.sockets[0].recv_from(first) => (0, read.expect("it is bound")),
-                read = self.sockets[1].recv_from(second) => (1, read.expect("it is bound")),
-            };
-            // An endpoint with several addresses may send from any of them.
-            if address.ip() == ip && *self.sources[from].get_or_insert(address) == address {
-                return (from, self.buffers[from][..length].to_vec());
-            }
-        }
+    pub(crate) async fn recv(&mut self) -> (usize, Bytes) {
+        let (from, (datagram, address)) = tokio::select! {
+            received = self.sockets[0].recv() => (0, received),
+            received = self.sockets[1].recv() => (1, received),
+        };
+        self.sources[from] = Some(address);
+        (from, datagram)
     }
 
     /// Sends a datagram of one endpoint to the other, if that one's address is known.
-    pub(crate) async fn forward(&self, from: usize, datagram: &[u8]) {
+    pub(crate) fn forward(&self, from: usize, datagram: &[u8]) {
         if let Some(to) = self.sources[1 - from] {
-            // An error only means that the endpoint has closed its socket.
-            let _ = self.sockets[1 - from].send_to(datagram, to).await;
+            self.sockets[1 - from].send(datagram, to);
         }
     }
 }
@@ -71,16 +68,10 @@ pub(crate) fn is_media(datagram: &[u8]) -> bool {
     matches!(datagram.first(), Some(128..=191))
 }
 
-async fn listen(ip: IpAddr) -> UdpSocket {
-    UdpSocket::bind((ip, 0)).await.expect("a free port")
-}
-
-/// The first candidate with a suitable address; both endpoints have the same addresses.
-async fn candidate(end: &mut Endpoint, is_suitable: impl Fn(IpAddr) -> bool) -> Candidate {
+/// The first candidate; an endpoint in a network in memory has no other.
+async fn candidate(end: &mut Endpoint) -> Candidate {
     loop {
-        if let PeerEvent::Candidate(candidate) = end.next().await
-            && is_suitable(address(&candidate).0)
-        {
+        if let PeerEvent::Candidate(candidate) = end.next().await {
             return candidate;
         }
     }
