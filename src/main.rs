@@ -21,7 +21,8 @@ fn main() -> ExitCode {
     set_up_logs();
     let result = match args.task {
         None => {
-            let beginning = WindowOptions { targets: args.links, new_window: args.new_window };
+            let (targets, new_window) = (args.links, args.new_window);
+            let beginning = WindowOptions { targets, new_window, trace: args.trace.options() };
             ui::run(beginning).map(|()| ExitCode::SUCCESS)
         }
         Some(task) => tokio::runtime::Builder::new_multi_thread()

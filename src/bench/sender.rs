@@ -65,6 +65,7 @@ impl Sender {
             keeps_secrets: false,
             impairment: None,
             rtp_dump: None,
+            trace: None,
         };
         let (handle, mut events) = Engine::start(engine_options)?;
         let media = if options.sends_audio { MediaSet::AUDIO_VIDEO } else { MediaSet::VIDEO };

@@ -105,6 +105,7 @@ fn engine_options(hub: Option<HubUrl>) -> EngineOptions {
         keeps_secrets: false,
         impairment: None,
         rtp_dump: None,
+        trace: None,
     }
 }
 

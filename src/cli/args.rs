@@ -16,7 +16,10 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use super::link_source::LinkSource;
+use super::{
+    link_source::LinkSource,
+    trace::{TraceArgs, TraceTask},
+};
 use parse::{
     parse_camera, parse_hub, parse_id, parse_kind, parse_listen, parse_microphone, parse_name,
     parse_subnet, parse_time,
@@ -48,6 +51,9 @@ pub struct Args {
     /// Open a separate window for another user, even if one is open already.
     #[arg(long)]
     pub new_window: bool,
+    /// What is traced.
+    #[command(flatten)]
+    pub trace: TraceArgs,
 }
 
 impl Args {
@@ -229,6 +235,12 @@ pub enum Task {
         #[arg(long)]
         json: bool,
     },
+    /// Read a file that `--trace` wrote.
+    Trace {
+        /// The task.
+        #[command(subcommand)]
+        task: TraceTask,
+    },
 }
 
 /// Options of `open` and `join`.
@@ -299,6 +311,9 @@ pub struct Common {
     /// It contains all audio and video; only you can read it.
     #[arg(long, value_name = "FILE")]
     pub(super) rtp_dump: Option<PathBuf>,
+    /// What is traced.
+    #[command(flatten)]
+    pub(super) trace: TraceArgs,
 }
 
 /// Who may open sessions at a hub of our own.
@@ -352,11 +367,10 @@ impl Common {
             keeps_secrets: true,
             impairment: self.impair,
             rtp_dump: None,
+            trace: None,
         }
     }
-}
 
-impl Common {
     /// Returns the sources that were named; they are checked at once. Default sources are opened,
     /// and their failures reported, when they are needed.
     pub(super) fn named_sources(&self) -> Vec<(DeviceKind, SourceSpec)> {
@@ -434,7 +448,8 @@ impl Task {
                     .map(|target| Command::Join { target: target.clone(), wait: !common.no_wait });
                 Ok(open(kinds, &[], None)?.into_iter().chain(joins).collect())
             }
-            Self::Serve { .. } | Self::Devices { .. } | Self::Bench { .. } => Ok(vec![]),
+            Self::Serve { .. } | Self::Devices { .. } => Ok(vec![]),
+            Self::Bench { .. } | Self::Trace { .. } => Ok(vec![]),
         }
     }
 }

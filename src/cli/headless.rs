@@ -21,11 +21,12 @@ use super::{
     preflight::{MissingSource, Preflight},
     rtp_dump,
     stdin_lines::{StdinLines, chat_sessions},
+    trace,
 };
 use crate::{
     bench, capture,
     devices::{DEFAULT_SUFFIX, Device},
-    engine::{Engine, EngineOptions, Handle, fresh_session_id},
+    engine::{CoreTrace, Engine, EngineOptions, Handle, TraceEnd, fresh_session_id},
     model::{
         ChatText, Command, ConnectionFault, DeviceKind, DeviceState, EndReason, Event, Failure,
         FailureCause, FailureCode, Media, ParticipantState, Role, SessionId, SessionKind, Snapshot,
@@ -84,36 +85,7 @@ pub async fn run(mut task: Task) -> anyhow::Result<ExitReason> {
                 Ok(commands) => commands,
                 Err(error) => return Ok(usage_error(&error)),
             };
-            let mut headless = HeadlessRun {
-                printer: EventPrinter::new(common.json),
-                active: BTreeSet::new(),
-                pending: BTreeMap::new(),
-                missing_devices: BTreeSet::new(),
-                unconnected: BTreeMap::new(),
-                sends_stdin: common.say,
-                outcome: ExitReason::Done,
-            };
-            let mut preflight = Preflight::start(common.named_sources(), common.speaker.clone());
-            headless.run_preflight(&mut preflight).await;
-            let signals = Signals::listen()?;
-            let options = match engine_options(common).await {
-                Ok(options) => options,
-                Err(reason) => return Ok(reason),
-            };
-            let (handle, events) = Engine::start(options)?;
-            for command in commands {
-                if let Some(session) = command.session() {
-                    headless.active.insert(session.clone());
-                    headless.pending.insert(session.clone(), ExitReason::StillWaiting);
-                }
-                handle.send(command).await;
-            }
-            let input = StdinUse {
-                chat: common.say.then(StdinLines::start).transpose()?,
-                commands: common.commands.then(StdinLines::start).transpose()?,
-            };
-            let end = until_end(common.time, signals);
-            headless.run((handle, events), input, (preflight, end)).await
+            run_sessions(common, commands).await
         }
         Task::Serve { listen, public_url, trusted_proxy, json, time } => {
             let options = HubOptions {
@@ -133,7 +105,49 @@ pub async fn run(mut task: Task) -> anyhow::Result<ExitReason> {
             list_devices(EventPrinter::new(*json), *json);
             Ok(ExitReason::Done)
         }
+        Task::Trace { task: replay } => {
+            trace::run(replay)?;
+            Ok(ExitReason::Done)
+        }
     }
+}
+
+/// Carries out the commands of `open` or `join`, and stays until the end.
+async fn run_sessions(common: &Common, commands: Vec<Command>) -> anyhow::Result<ExitReason> {
+    let mut headless = HeadlessRun {
+        printer: EventPrinter::new(common.json),
+        active: BTreeSet::new(),
+        pending: BTreeMap::new(),
+        missing_devices: BTreeSet::new(),
+        unconnected: BTreeMap::new(),
+        sends_stdin: common.say,
+        outcome: ExitReason::Done,
+    };
+    let mut preflight = Preflight::start(common.named_sources(), common.speaker.clone());
+    headless.run_preflight(&mut preflight).await;
+    let signals = Signals::listen()?;
+    let (options, trace_end) = match engine_options(common).await {
+        Ok(options) => options,
+        Err(reason) => return Ok(reason),
+    };
+    let (handle, events) = Engine::start(options)?;
+    for command in commands {
+        if let Some(session) = command.session() {
+            headless.active.insert(session.clone());
+            headless.pending.insert(session.clone(), ExitReason::StillWaiting);
+        }
+        handle.send(command).await;
+    }
+    let input = StdinUse {
+        chat: common.say.then(StdinLines::start).transpose()?,
+        commands: common.commands.then(StdinLines::start).transpose()?,
+    };
+    let end = until_end(common.time, signals);
+    let result = headless.run((handle, events), input, (preflight, end)).await;
+    if let Some(trace) = trace_end {
+        trace.wait().await;
+    }
+    result
 }
 
 /// Prints what is wrong with a command line.
@@ -142,17 +156,23 @@ fn usage_error(error: &anyhow::Error) -> ExitReason {
     ExitReason::Usage
 }
 
-/// Returns the options of the engine, with the RTP dump started. Prints why it cannot be, if so.
-async fn engine_options(common: &Common) -> Result<EngineOptions, ExitReason> {
+/// Returns the options of the engine, with the RTP dump and the trace started. Prints why one of
+/// them cannot be, if so.
+async fn engine_options(common: &Common) -> Result<(EngineOptions, Option<TraceEnd>), ExitReason> {
+    let fails = |option: &str, error: anyhow::Error| {
+        Output::stderr().write_line(&format!("quintet: {option}: {error:#}"));
+        ExitReason::Device
+    };
     let mut options = common.engine_options();
     if let Some(path) = &common.rtp_dump {
-        let dump = rtp_dump::start(path.clone()).await.map_err(|error| {
-            Output::stderr().write_line(&format!("quintet: --rtp-dump: {error:#}"));
-            ExitReason::Device
-        })?;
-        options.rtp_dump = Some(dump);
+        let dump = rtp_dump::start(path.clone()).await;
+        options.rtp_dump = Some(dump.map_err(|error| fails("--rtp-dump", error))?);
     }
-    Ok(options)
+    let Some(wanted) = common.trace.options() else { return Ok((options, None)) };
+    let trace = CoreTrace::start(wanted).await;
+    let (trace, end) = trace.map_err(|error| fails("--trace", error.into()))?;
+    options.trace = Some(trace);
+    Ok((options, Some(end)))
 }
 
 /// How long opening sessions waits for the check of the sources. Files answer in far less; a later

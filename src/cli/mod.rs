@@ -10,6 +10,8 @@ mod link_source;
 mod preflight;
 mod rtp_dump;
 mod stdin_lines;
+mod trace;
 
 pub use args::{Args, Task};
 pub use headless::{ExitReason, run};
+pub use trace::{TraceArgs, TraceTask};

@@ -1,48 +1,18 @@
 //! The file of `--rtp-dump`.
 
-use std::{
-    io::{self, Write},
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 use tokio::time::timeout;
 
 use super::headless::PREFLIGHT_WAIT;
-use crate::{
-    engine::RtpDump,
-    files::{FileError, Recording},
-};
-
-/// The open file of a dump. Nothing else of this program, and no other Quintet, writes to it.
-struct DumpFile(Recording);
-
-impl DumpFile {
-    /// Opens the file, and empties it. Only the user can read it from now on. May block for ever.
-    fn open(path: &Path) -> Result<Self, FileError> {
-        let recording = Recording::open(path)?;
-        recording.restrict_to_owner();
-        let fails = |source| FileError::Write { path: path.to_owned(), source };
-        recording.file().set_len(0).map_err(fails)?;
-        Ok(Self(recording))
-    }
-}
-
-impl Write for DumpFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.file().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.file().flush()
-    }
-}
+use crate::{engine::RtpDump, files::PrivateRecording};
 
 /// Starts a dump of all media to a file. Waits half a second at most for the file.
 ///
 /// # Errors
 /// If the file cannot be written, or there is no thread left.
 pub(super) async fn start(path: PathBuf) -> anyhow::Result<RtpDump> {
-    let (dump, opened) = RtpDump::start(move || DumpFile::open(&path))?;
+    let (dump, opened) = RtpDump::start(move || PrivateRecording::open(&path))?;
     // A drive that does not answer yet gets the packets of the first moments when it does.
     if let Ok(Ok(opened)) = timeout(PREFLIGHT_WAIT, opened).await {
         opened?;

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use serde::Serialize;
+
 use super::input::HubRef;
 use crate::model::{
     ClientMessage, Event, Failure, Layer, MixId, ParticipantId, PeerCommand, PeerId, PeerMedia,
@@ -10,7 +12,8 @@ use crate::model::{
 
 /// An action for the engine. The core does not wait for it: an outcome comes back as an
 /// [`Input`](super::Input).
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Effect {
     /// Connect to a hub, and stay connected until [`Effect::DisconnectHub`].
     ConnectHub(HubRef),
@@ -91,7 +94,7 @@ pub enum Effect {
 }
 
 /// How the audio of a peer connection is played.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub struct Playback {
     /// Whether it may be played: both listening switches are enabled.
     pub is_audible: bool,

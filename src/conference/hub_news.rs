@@ -1,13 +1,16 @@
 //! What a hub reports, as the core reads it. It has no place for a secret, nor for the messages
 //! that concern only the connection, so each level of the core matches only what it handles.
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::{
     CloseReason, ErrorCode, HubMessage, LeaveReason, Member, ParticipantId, Payload, Presence,
     RemovedMember, Role, SessionId, SessionKind, clean_sentence,
 };
 
 /// A report of a hub.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum HubNews {
     /// About one session.
     Session(SessionId, SessionNews),
@@ -23,7 +26,8 @@ pub enum HubNews {
 }
 
 /// A report of a hub about one session.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum SessionNews {
     /// We are in the session: we have opened or joined it, for the first time or again.
     Entered {
@@ -67,7 +71,8 @@ pub enum SessionNews {
 }
 
 /// A report of a hub about one other member of a session.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum MemberNews {
     /// It joined, or returned as another instance.
     Joined(Member),

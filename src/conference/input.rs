@@ -1,5 +1,7 @@
 //! The inputs of the core.
 
+use serde::{Deserialize, Serialize};
+
 use super::hub_news::HubNews;
 use crate::model::{
     Command, DeviceKind, DeviceState, HubEndpoint, HubUrl, Instance, ParticipantId, PeerEvent,
@@ -7,7 +9,8 @@ use crate::model::{
 };
 
 /// An input of the core.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Input {
     /// A command of the user.
     Command(Command),
@@ -25,7 +28,8 @@ pub enum Input {
 }
 
 /// A reference to a hub.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum HubRef {
     /// The hub that the program finds or embeds on demand.
     Default,
@@ -35,7 +39,8 @@ pub enum HubRef {
 
 /// An event of the connection to a hub. The connection sends `hello` and pings, and reconnects by
 /// itself.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum HubEvent {
     /// The hub sent `welcome`, for the first time or after a reconnect.
     Up {

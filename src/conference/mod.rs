@@ -28,9 +28,11 @@ mod session;
 mod signalled_media;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 pub use self::core::Conference;
 pub use deadline::{Deadline, Timer, TimerName};
 pub use effects::{Effect, Playback};
 pub use hub_news::{HubNews, MemberNews, SessionNews};
 pub use input::{HubEvent, HubRef, Input};
+pub use trace::{ReplayError, Replayed, TraceFormat, TraceHeader, replay};

@@ -14,6 +14,7 @@ use tokio::{
 
 use super::{
     EngineOptions, Handle,
+    core_trace::TracedCore,
     handle::{Call, Request},
     hub_task::{HubHandle, HubTaskId, HubTaskOptions},
     instances::Instances,
@@ -23,9 +24,7 @@ use super::{
     session_stats::StatsCollector,
 };
 use crate::{
-    conference::{
-        Conference, Effect, HubEvent, HubNews, HubRef, Input, MemberNews, Playback, SessionNews,
-    },
+    conference::{Effect, HubEvent, HubNews, HubRef, Input, MemberNews, Playback, SessionNews},
     media::{self, IncomingTrack, Notifier, VideoSinks},
     model::{
         Command, Event, JoinTarget, Layer, Media, MediaTime, MixId, OpenRequest, ParticipantId,
@@ -52,7 +51,7 @@ const MAX_SIGNAL_ADDRESSES: usize = 16;
 
 /// A running engine: owns the core, the devices, the connections and the hubs.
 pub struct Engine {
-    core: Conference,
+    core: TracedCore,
     options: EngineOptions,
     instances: Instances,
     secrets: SecretStore,
@@ -159,7 +158,7 @@ impl Engine {
         let (snapshots, snapshot_receiver) = watch::channel(Arc::default());
         let (video_sinks, notifier) = (VideoSinks::default(), Notifier::default());
         let engine = Self {
-            core: Conference::new(),
+            core: TracedCore::new(options.trace.clone()),
             instances,
             secrets: if options.keeps_secrets {
                 SecretStore::of_this_user()
@@ -209,8 +208,7 @@ impl Engine {
         self.report_sources();
         loop {
             self.perform_effects();
-            let deadline = self.core.poll_timeout().map(|next| next.at);
-            match inputs.next(deadline).await {
+            match inputs.next(self.core.next_deadline()).await {
                 EngineInput::Request(None) => return,
                 EngineInput::Request(Some(Request::Close(reply))) => {
                     return self.close(reply).await;
@@ -509,6 +507,7 @@ mod tests {
             keeps_secrets: false,
             impairment: None,
             rtp_dump: None,
+            trace: None,
         }
     }
 

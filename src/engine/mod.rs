@@ -1,5 +1,6 @@
 //! The event loop that owns the core: it passes inputs to the core and carries out its effects.
 
+mod core_trace;
 mod devices;
 mod event_loop;
 mod handle;
@@ -12,6 +13,7 @@ mod secret_store;
 mod session_ids;
 mod session_stats;
 
+pub use core_trace::{CoreTrace, TraceEnd, TraceError, TraceOptions};
 pub use devices::{cameras, microphones, speakers};
 pub use event_loop::Engine;
 pub use handle::{Closer, Handle};
@@ -20,6 +22,7 @@ pub use session_ids::fresh_session_id;
 
 pub use crate::{
     capture::{SourceSpec, SpecError},
+    conference::{ReplayError, Replayed, replay},
     media::{FrameTap, LevelTap, VideoRef, Wake},
     playback::{SpeakerSpec, SpeakerSpecError},
     signalling::{ListenAt, is_hub},

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Impairment, RtpDump};
+use super::{CoreTrace, Impairment, RtpDump};
 use crate::{
     capture::SourceSpec,
     model::{Bitrate, HubUrl},
@@ -35,6 +35,8 @@ pub struct EngineOptions {
     pub impairment: Option<Impairment>,
     /// Where all RTP and RTCP packets are dumped, if anywhere.
     pub rtp_dump: Option<RtpDump>,
+    /// Where the inputs, effects and timers of the core are traced, if anywhere.
+    pub trace: Option<CoreTrace>,
 }
 
 /// The options of a hub that runs inside a program.

@@ -377,6 +377,7 @@ mod tests {
             keeps_secrets: false,
             impairment: None,
             rtp_dump: None,
+            trace: None,
         };
         RemoteMedia::new(&options, VideoSinks::default(), mpsc::channel(64).0)
     }

@@ -7,9 +7,11 @@
 mod access;
 mod claims;
 mod name;
+mod private_recording;
 mod source;
 
 pub use access::{FileError, with_timeout};
 pub use claims::{Recording, SourceClaim};
 pub use name::{expand_home, parse_file_spec};
+pub use private_recording::PrivateRecording;
 pub use source::open_source;

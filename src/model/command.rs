@@ -1,9 +1,12 @@
 //! The commands that the user gives.
 
+use serde::{Deserialize, Serialize};
+
 use super::{ChatText, HubUrl, ParticipantId, SessionId, SessionKind, Source};
 
 /// A command of the user. The window or the command line sends it, the engine carries it out.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Command {
     /// Opens a session.
     Open(OpenRequest),
@@ -86,7 +89,8 @@ pub enum Command {
 }
 
 /// What is left or closed by [`Command::Depart`].
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Departure {
     /// One session is left.
     Leave(SessionId),
@@ -97,7 +101,8 @@ pub enum Departure {
 }
 
 /// A mute switch of the user. Enabled means not muted, as in W3C `MediaStreamTrack.enabled`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum MuteSwitch {
     /// A source of ours to the other participants. While it is muted, none of its packets is sent.
     Source(Source),
@@ -140,7 +145,7 @@ impl Command {
 }
 
 /// A session to open.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct OpenRequest {
     /// The session's id: chosen by the opener, or generated.
     pub session: SessionId,
@@ -151,7 +156,7 @@ pub struct OpenRequest {
 }
 
 /// A session to join.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct JoinTarget {
     /// The session's id.
     pub session: SessionId,

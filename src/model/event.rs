@@ -1,13 +1,16 @@
 //! Events of a running engine, in order: for the lines of the command line and the window's
 //! notices.
 
+use serde::Serialize;
+
 use super::{
     ChatText, Failure, HubUrl, LeaveReason, MediaSet, ParticipantId, ParticipantState,
     RemovedParticipant, SessionId, SessionKind, SessionLink,
 };
 
 /// An event that the user may want to know about. Unlike a snapshot, no event is ever skipped.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Event {
     /// The default hub is connected: a hub that was already running, or the embedded one.
     Listening {
@@ -159,7 +162,8 @@ pub enum Event {
 }
 
 /// Why a session ended for us.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum EndReason {
     /// We left it.
     Left,

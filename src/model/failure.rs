@@ -1,10 +1,12 @@
 //! Failures as data: what failed, and the facts that a sentence about it needs. `wording` makes the
 //! sentences.
 
+use serde::Serialize;
+
 use super::{DeviceKind, ErrorCode, HubUrl, SessionId, SessionKind};
 
 /// A failure that the user should know about.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Failure {
     /// What failed, and why.
     pub cause: FailureCause,
@@ -21,7 +23,8 @@ impl Failure {
 
 /// What failed, with the facts that a sentence about it needs. A `reason` is a sentence of the
 /// system, a library or a hub.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum FailureCause {
     /// A hub did not do what it was asked for.
     Hub {
@@ -79,7 +82,8 @@ impl FailureCause {
 }
 
 /// What a hub did not do.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum HubFailure {
     /// It refused a request for the session.
     Refused {
@@ -130,7 +134,8 @@ impl HubFailure {
 }
 
 /// Why a command does not fit the state of its session.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum SessionFailure {
     /// This process already has a session of that id.
     AlreadyHere,
@@ -164,7 +169,8 @@ impl SessionFailure {
 }
 
 /// Why a chat message cannot be sent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ChatFailure {
     /// We have not joined the session.
     NotOpen,
@@ -184,7 +190,8 @@ impl ChatFailure {
 }
 
 /// The kinds of failure.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum FailureCode {
     /// A hub refused a request.
     Hub(ErrorCode),
@@ -221,7 +228,8 @@ impl FailureCode {
 }
 
 /// Why there is no peer connection to a participant, in the few kinds that programs tell apart.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ConnectionFault {
     /// The remote peer did not answer the offer, or we could not apply its description.
     NotAgreed,
@@ -246,7 +254,8 @@ impl ConnectionFault {
 }
 
 /// Why there is no peer connection to a participant, in detail.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ConnectionFailure {
     /// The remote peer did not answer the offer.
     NoAnswer,

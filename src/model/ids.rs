@@ -194,7 +194,7 @@ impl Instance {
 }
 
 /// One peer connection to one participant of one session. Unique in this process and never reused.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PeerId(pub u64);
 

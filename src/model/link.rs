@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::{
@@ -16,7 +17,8 @@ pub const HUB_PORT: u16 = 7340;
 ///
 /// Normalised, so that two spellings of one address are equal: no query, no trailing slash, and the
 /// port is always written.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct HubUrl(String);
 
 impl HubUrl {
@@ -84,8 +86,25 @@ impl fmt::Display for HubUrl {
     }
 }
 
+impl TryFrom<String> for HubUrl {
+    type Error = LinkError;
+
+    /// Parses an address in its normal form.
+    fn try_from(text: String) -> Result<Self, LinkError> {
+        let url = Url::parse(&text).map_err(|_| LinkError::Malformed(text))?;
+        Self::from_url(&url)
+    }
+}
+
+impl From<HubUrl> for String {
+    fn from(url: HubUrl) -> Self {
+        url.0
+    }
+}
+
 /// The owner of the hub that answers at an address, as far as that can be known.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum HubOwner {
     /// This user. The hub has proven that it knows the secret that only programs of this user can
     /// read.
@@ -99,7 +118,7 @@ pub enum HubOwner {
 
 /// A hub as it was reached. Secrets that a hub issued are stored under its endpoint: a hub at
 /// another address, or one that is now unproven at the same address, does not get them.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct HubEndpoint {
     /// The address that was dialled: the given address, or the one it redirected to.
     pub url: HubUrl,
@@ -108,7 +127,8 @@ pub struct HubEndpoint {
 }
 
 /// The full address of a session: `http://HOST:PORT/s/ID`, with a path prefix if the hub has one.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+#[serde(into = "String")]
 pub struct SessionLink {
     /// The address of the session's hub.
     pub hub: HubUrl,
@@ -129,6 +149,12 @@ impl FromStr for SessionLink {
         let session = SessionId::parse(id)?;
         url.set_path(prefix);
         Ok(Self { hub: HubUrl::from_url(&url)?, session })
+    }
+}
+
+impl From<SessionLink> for String {
+    fn from(link: SessionLink) -> Self {
+        link.to_string()
     }
 }
 

@@ -1,9 +1,11 @@
 //! Commands from the core to one peer connection, and events from it.
 
+use serde::{Deserialize, Serialize};
+
 use super::{ChatMessage, Direction, Media, MediaSet, PerSource, TrackId};
 
 /// The media of one peer connection: its table of media sections, and its data channel.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub struct PeerMedia {
     /// The direction of the section of each source; `None` for no section. It carries our source
     /// to the remote peer, and the remote peer's source of the same kind to us.
@@ -25,11 +27,13 @@ impl PeerMedia {
 }
 
 /// The number of a command of one peer connection, which its outcome carries too.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct OperationId(pub u32);
 
 /// A command to a peer connection. Commands are carried out one after another, in order.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum PeerCommand {
     /// Creates an offer and sets it as the local description. Legal in the stable state. Outcome:
     /// [`PeerEvent::LocalDescription`] or [`PeerEvent::Failed`].
@@ -69,7 +73,8 @@ pub enum PeerCommand {
 }
 
 /// An event of a peer connection.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum PeerEvent {
     /// The local description that a command asked for. It is set.
     LocalDescription {
@@ -106,7 +111,7 @@ pub enum PeerEvent {
 }
 
 /// The media that the two ends of a peer connection negotiated.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct NegotiatedMedia {
     /// The sources that we may send: the remote peer accepts them.
     pub sends: PerSource<bool>,
@@ -158,7 +163,8 @@ impl Default for NegotiatedMedia {
 }
 
 /// The type of a session description.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum DescriptionKind {
     /// An offer.
     Offer,
@@ -167,7 +173,8 @@ pub enum DescriptionKind {
 }
 
 /// The state of a peer connection, as ICE and DTLS together see it (W3C `RTCPeerConnectionState`).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum PeerState {
     /// ICE or DTLS is being established.
     Connecting,
@@ -180,7 +187,7 @@ pub enum PeerState {
 }
 
 /// A trickled ICE candidate (RFC 8838); an empty `line` marks the end of candidates.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Candidate {
     /// The value of the candidate attribute, `candidate:…`.
     pub line: String,

@@ -1,13 +1,15 @@
 //! The state of the engine at one moment, which the window draws. It is a function of the core's
 //! state.
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     EndReason, Failure, HubEndpoint, HubOwner, HubUrl, MediaSet, MediaTime, MuteSwitch,
     ParticipantId, PeerId, PerDevice, PerSource, Role, SessionId, SessionKind, SessionLink,
 };
 
 /// The state of the engine at one moment. A newer snapshot replaces all older ones.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct Snapshot {
     /// The hubs in use; the default hub is first.
     pub hubs: Vec<HubStatus>,
@@ -31,7 +33,7 @@ impl Snapshot {
 }
 
 /// A pending departure: sessions that are being left, which can be undone.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct DepartureStatus {
     /// The sessions, as they will be if the departure is undone.
     pub sessions: Vec<SessionStatus>,
@@ -43,7 +45,7 @@ pub struct DepartureStatus {
 
 /// The states of the three mute switches of the user. `true` means enabled, not muted, as in W3C
 /// `MediaStreamTrack.enabled`. By default all are enabled.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub struct Enabled {
     /// Our sources to the other participants.
     pub sources: PerSource<bool>,
@@ -87,7 +89,7 @@ impl Default for Enabled {
 }
 
 /// The state of one hub.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct HubStatus {
     /// The hub's address; `None` for the default hub before it was found or embedded.
     pub url: Option<HubUrl>,
@@ -101,7 +103,8 @@ pub struct HubStatus {
 }
 
 /// The state of the connection to a hub.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum HubState {
     /// The connection is being established.
     Connecting,
@@ -115,7 +118,7 @@ pub enum HubState {
 }
 
 /// The state of one session.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct SessionStatus {
     /// The session's id.
     pub session: SessionId,
@@ -145,7 +148,7 @@ pub struct SessionStatus {
 }
 
 /// A participant that was ejected from a session and cannot join again yet.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct RemovedParticipant {
     /// The participant's id.
     pub participant: ParticipantId,
@@ -164,7 +167,8 @@ impl SessionStatus {
 }
 
 /// The state of a session.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum SessionState {
     /// Requested; the hub has not answered.
     Connecting,
@@ -198,7 +202,7 @@ pub enum SessionState {
 }
 
 /// The state of one participant.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct ParticipantStatus {
     /// The participant's id.
     pub participant: ParticipantId,
@@ -220,7 +224,8 @@ pub struct ParticipantStatus {
 }
 
 /// The state of a participant.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ParticipantState {
     /// The peer connection is being established.
     Connecting,
@@ -252,7 +257,8 @@ impl ParticipantState {
 }
 
 /// The state of a source or of the speaker.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum DeviceState {
     /// Not in use.
     #[default]

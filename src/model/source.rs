@@ -3,13 +3,16 @@
 
 use std::ops::{Index, IndexMut};
 
+use serde::{Deserialize, Serialize};
+
 use super::Media;
 
 /// A source of media that this program captures and sends.
 ///
 /// A new source (a screen, a file, a mix of the program) is a variant here and a field of
 /// [`PerSource`]. The compiler then lists every place that has to decide about it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Source {
     /// The source of video.
     Camera,
@@ -39,7 +42,7 @@ impl Source {
 }
 
 /// One value for each [`Source`]. The fields are named, so that no two sources can be confused.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct PerSource<T> {
     /// The value of the camera.
     pub camera: T,
@@ -129,7 +132,8 @@ impl<T> IndexMut<Source> for PerSource<T> {
 }
 
 /// A kind of local device: a source, or the speaker.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum DeviceKind {
     /// The device of a source.
     Source(Source),
@@ -153,7 +157,7 @@ impl DeviceKind {
 }
 
 /// One value for each [`DeviceKind`].
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct PerDevice<T> {
     /// The values of the sources.
     pub sources: PerSource<T>,

@@ -7,13 +7,7 @@
 
 use std::{
     collections::VecDeque,
-    io::{self, BufWriter, Write},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-        mpsc::{self, Receiver, SyncSender, TryRecvError},
-    },
-    thread,
+    io::{self, Write},
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -26,14 +20,17 @@ use rtc::{
 use tokio::sync::oneshot;
 
 use super::pcap::{self, Endpoint};
-use crate::model::PeerId;
+use crate::{
+    model::PeerId,
+    process::{BackgroundFile, FileFormat},
+};
 
 /// The position of the interceptor: closest to the network, so that it sees every packet that
 /// leaves.
 pub(super) const DUMP_SLOT: Slot = Slot::Custom(500);
 
-/// Packets that wait for the disk: half a second of a hundred viewers of 1280x720, about 10 MB.
-const QUEUE: usize = 8192;
+/// Packets may wait for the disk: half a second of a hundred viewers of 1280x720, about 10 MB.
+const FORMAT: FileFormat = FileFormat { name: "RTP dump", queue: 8192, gap: |_| vec![] };
 
 /// The address of this end.
 const LOCAL_ADDRESS: [u8; 4] = [10, 0, 0, 1];
@@ -53,10 +50,7 @@ const ANNOUNCEMENT: Endpoint = Endpoint { address: [224, 2, 127, 254], port: 987
 /// A thread of its own writes it, for which nobody waits. If the disk is too slow, packets are left
 /// out, which the thread logs. The thread ends with the last clone.
 #[derive(Clone, Debug)]
-pub struct RtpDump {
-    records: SyncSender<Vec<u8>>,
-    lost: Arc<AtomicU64>,
-}
+pub struct RtpDump(BackgroundFile);
 
 impl RtpDump {
     /// Starts a dump. `open` runs on the thread that writes, and may block; its outcome is sent to
@@ -69,22 +63,8 @@ impl RtpDump {
     pub fn start<W: Write, E: Send + 'static>(
         open: impl FnOnce() -> Result<W, E> + Send + 'static,
     ) -> io::Result<(Self, oneshot::Receiver<Result<(), E>>)> {
-        let (records, queue) = mpsc::sync_channel(QUEUE);
-        let (outcome, opened) = oneshot::channel();
-        let lost = Arc::<AtomicU64>::default();
-        let lost_records = Arc::clone(&lost);
-        thread::Builder::new().name("rtp dump".to_owned()).spawn(move || {
-            let file = match open() {
-                Ok(file) => file,
-                Err(error) => return drop(outcome.send(Err(error))),
-            };
-            // Nobody may be interested any more.
-            let _ = outcome.send(Ok(()));
-            if let Err(error) = write(file, &queue, &lost_records) {
-                tracing::warn!(%error, "the RTP dump ends, because it cannot be written");
-            }
-        })?;
-        Ok((Self { records, lost }, opened))
+        let started = BackgroundFile::start(FORMAT, pcap::FILE_HEADER.to_vec(), open)?;
+        Ok((Self(started.file), started.opened))
     }
 
     /// The interceptor for the connection to a peer.
@@ -108,31 +88,7 @@ impl RtpDump {
     /// Queues a datagram; never waits.
     fn record(&self, from: Endpoint, to: Endpoint, payload: &[u8]) {
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        if self.records.try_send(pcap::record(time, from, to, payload)).is_err() {
-            self.lost.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
-/// Writes records until there is no sender left. The file is flushed whenever the queue is empty.
-fn write(file: impl Write, queue: &Receiver<Vec<u8>>, lost: &AtomicU64) -> io::Result<()> {
-    let mut file = BufWriter::new(file);
-    file.write_all(&pcap::FILE_HEADER)?;
-    loop {
-        let record = match queue.try_recv() {
-            Ok(record) => record,
-            Err(TryRecvError::Disconnected) => return file.flush(),
-            Err(TryRecvError::Empty) => {
-                file.flush()?;
-                let Ok(record) = queue.recv() else { return Ok(()) };
-                record
-            }
-        };
-        file.write_all(&record)?;
-        let missing = lost.swap(0, Ordering::Relaxed);
-        if missing > 0 {
-            tracing::warn!(missing, "the RTP dump lacks packets, because the disk is too slow");
-        }
+        self.0.write(pcap::record(time, from, to, payload));
     }
 }
 
@@ -223,53 +179,4 @@ impl Interceptor for DumpInterceptor {
     fn unbind_local_stream(&mut self, _info: &StreamInfo) {}
     fn bind_remote_stream(&mut self, _info: &StreamInfo) {}
     fn unbind_remote_stream(&mut self, _info: &StreamInfo) {}
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A file that is full.
-    struct FullDisk;
-
-    impl Write for FullDisk {
-        fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
-            Err(io::ErrorKind::StorageFull.into())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    const ENDPOINT: Endpoint = Endpoint { address: LOCAL_ADDRESS, port: FIRST_PORT };
-
-    #[test]
-    fn a_file_that_cannot_be_opened_is_reported() {
-        let open = || Err::<FullDisk, _>("no such folder");
-        let (_dump, opened) = RtpDump::start(open).unwrap();
-        assert_eq!(opened.blocking_recv().unwrap(), Err("no such folder"));
-    }
-
-    #[test]
-    fn neither_a_disk_that_hangs_nor_one_that_is_full_holds_up_a_packet() {
-        let (release, hung) = mpsc::channel::<()>();
-        let open = move || {
-            // The drive answers when the test says so.
-            let _ = hung.recv();
-            Ok::<_, ()>(FullDisk)
-        };
-        let (dump, opened) = RtpDump::start(open).unwrap();
-        for _ in 0..QUEUE + 10 {
-            dump.record(ENDPOINT, ENDPOINT, b"packet");
-        }
-        assert_eq!(dump.lost.load(Ordering::Relaxed), 10);
-        drop(release);
-        assert_eq!(opened.blocking_recv().unwrap(), Ok(()));
-        // The thread ends at the first error.
-        while dump.records.try_send(vec![]) != Err(mpsc::TrySendError::Disconnected(vec![])) {
-            thread::yield_now();
-        }
-        dump.record(ENDPOINT, ENDPOINT, b"packet");
-    }
 }

@@ -238,6 +238,7 @@ impl Settings {
             keeps_secrets: true,
             impairment: None,
             rtp_dump: None,
+            trace: None,
         };
         (options, errors)
     }

@@ -25,7 +25,7 @@ use super::{
     shutdown::Shutdown,
 };
 use crate::{
-    engine::Engine,
+    engine::{CoreTrace, Engine, EngineOptions, TraceEnd, TraceOptions},
     model::JoinTarget,
     process::{
         Output, Signals, exit_now,
@@ -57,6 +57,8 @@ pub struct WindowOptions {
     pub targets: Vec<JoinTarget>,
     /// Whether to open a separate window even if one is open already.
     pub new_window: bool,
+    /// What is traced, if anything.
+    pub trace: Option<TraceOptions>,
 }
 
 /// Opens the window, and returns after it was closed and every session was left. If a window is
@@ -73,22 +75,32 @@ pub fn run(options: WindowOptions) -> anyhow::Result<()> {
     let instance = match hand_over(&display, &options)? {
         InstanceCheck::HandedOver => {
             Output::stdout().write_line("the window that is open has it");
+            if options.trace.is_some() {
+                Output::stdout().write_line("it is not traced; `--new-window` opens one that is");
+            }
             return Ok(());
         }
         InstanceCheck::OpenWindow(instance) => instance,
     };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("quintet").build()?;
+    let (trace, trace_end) = runtime.block_on(start_trace(options.trace))?;
     let signals = Signals::listen()?;
     let startup = Startup {
         shutdown: Shutdown::spawn(runtime.handle()),
         runtime: runtime.handle().clone(),
         exit_requested: Arc::default(),
         context: Arc::default(),
+        trace,
     };
-    runtime.spawn(startup.clone().close_on_signal(signals));
+    let waiting = Startup { trace: None, ..startup.clone() };
+    runtime.spawn(waiting.close_on_signal(signals));
     let result = run_window(&startup, options.targets, instance);
     startup.shutdown.run();
+    drop(startup.trace);
+    if let Some(end) = trace_end {
+        runtime.block_on(end.wait());
+    }
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
     let Err(reason) = result else { return Ok(()) };
     if startup.context.get().is_some() {
@@ -160,6 +172,17 @@ struct Startup {
     exit_requested: Arc<AtomicBool>,
     /// The window's egui context, once the window is open.
     context: Arc<OnceLock<Context>>,
+    /// The trace of the engine, if there is one.
+    trace: Option<CoreTrace>,
+}
+
+/// Starts the trace, if there is to be one.
+async fn start_trace(
+    wanted: Option<TraceOptions>,
+) -> anyhow::Result<(Option<CoreTrace>, Option<TraceEnd>)> {
+    let Some(wanted) = wanted else { return Ok((None, None)) };
+    let (trace, end) = CoreTrace::start(wanted).await?;
+    Ok((Some(trace), Some(end)))
 }
 
 impl Startup {
@@ -389,9 +412,10 @@ fn create_app(
     if let Some(file) = &file {
         startup.shutdown.set_settings_file(Arc::clone(file));
     }
-    let runtime = startup.runtime.clone();
+    let (runtime, trace) = (startup.runtime.clone(), startup.trace.clone());
     let start_engine = Box::new(move |settings: &Settings, errors: &mut Vec<String>| {
         let (options, unusable) = settings.engine_options();
+        let options = EngineOptions { trace: trace.clone(), ..options };
         errors.extend(unusable.iter().map(ToString::to_string));
         let _inside = runtime.enter();
         match Engine::start(options) {

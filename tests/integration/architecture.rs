@@ -22,7 +22,7 @@ const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ("files", &["media"]),
     ("capture", &["audio", "devices", "files", "media", "model"]),
     ("encode", &["audio", "media", "model"]),
-    ("transport", &["media", "model", "network"]),
+    ("transport", &["media", "model", "network", "process"]),
     ("playback", &["audio", "devices", "files", "media", "model"]),
     ("signalling", &["model", "network", "process"]),
     (

@@ -24,5 +24,6 @@ mod network;
 mod rig;
 mod sources;
 mod speaker;
+mod trace;
 mod transport;
 mod window;

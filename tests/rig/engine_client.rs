@@ -51,6 +51,7 @@ pub(crate) fn options(name: &str) -> EngineOptions {
         keeps_secrets: false,
         impairment: None,
         rtp_dump: None,
+        trace: None,
     }
 }
 

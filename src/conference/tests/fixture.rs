@@ -58,8 +58,18 @@ impl Fixture {
     }
 
     pub(crate) fn open(&mut self, kind: SessionKind) -> &mut Self {
+        self.handle(Self::open_input(kind))
+    }
+
+    pub(crate) fn open_input(kind: SessionKind) -> Input {
         let request = OpenRequest { session: session(), kind, limit: None };
-        self.handle(Input::Command(Command::Open(request)))
+        Input::Command(Command::Open(request))
+    }
+
+    /// The default hub is up.
+    pub(crate) fn up_input(url: HubUrl) -> Input {
+        let endpoint = HubEndpoint { url: url.clone(), owner: HubOwner::ThisUser };
+        Input::Hub(HubRef::Default, hub_up_event(url, endpoint, id("m")))
     }
 
     pub(crate) fn join(&mut self, hub: Option<&str>, wait: bool) -> &mut Self {
@@ -223,6 +233,11 @@ pub(crate) fn hub_up_event(
 ) -> HubEvent {
     let instance = Instance::from_random(2);
     HubEvent::Up { url, endpoint, participant, instance, name: "Me".into() }
+}
+
+/// A message of the default hub.
+pub(crate) fn hub_input(message: HubMessage) -> Input {
+    Input::Hub(HubRef::Default, hub_event(message))
 }
 
 /// A message of a hub, as the core reads it.
