@@ -1,7 +1,7 @@
 //! Several processes of the built program over loopback: which participants receive which chat
 //! messages.
 
-use crate::rig::process::{Exit, Hub, Program, take_turn};
+use crate::rig::process::{Exit, Hub, Program, share_turn};
 use serde_json::Value;
 
 /// Opens a session of that kind with the id `room`, as Olga.
@@ -44,7 +44,7 @@ fn interrupt_all(programs: impl IntoIterator<Item = Program>) -> Vec<Exit> {
 
 #[test]
 fn in_a_conference_all_read_all_messages_in_order_but_none_from_before_they_joined() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let hub = Hub::start();
     let mut olga = open(&hub, "data/many-to-many");
     let mut ada = join(&hub, "Ada");
@@ -83,7 +83,7 @@ fn in_a_conference_all_read_all_messages_in_order_but_none_from_before_they_join
 
 #[test]
 fn in_a_star_guests_read_the_opener_and_not_each_other() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let hub = Hub::start();
     let mut olga = open(&hub, "data/one-to-many");
     let mut ada = join(&hub, "Ada");
@@ -111,7 +111,7 @@ fn in_a_star_guests_read_the_opener_and_not_each_other() {
 
 #[test]
 fn in_a_broadcast_viewers_read_and_cannot_write() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let hub = Hub::start();
     let mut olga = open(&hub, "data/one-way");
     let mut vera = join(&hub, "Vera");
@@ -137,7 +137,7 @@ fn in_a_broadcast_viewers_read_and_cannot_write() {
 
 #[test]
 fn messages_to_a_guest_without_network_arrive_when_it_is_back() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let hub = Hub::start();
     let mut olga = open(&hub, "data/one-to-one");
     let mut ada = join(&hub, "Ada");

@@ -11,7 +11,7 @@ use std::{
 
 use crate::rig::{
     TempFolder,
-    process::{Hub, Program, participant_args, take_turn},
+    process::{Hub, Program, participant_args, share_turn},
 };
 
 /// How long any step may take before the test fails.
@@ -83,7 +83,7 @@ fn join_as_guest(hub: &Hub, id: &str) -> Program {
 
 #[test]
 fn after_each_ending_signal_the_program_leaves_its_session() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let hub = Hub::start();
     for name in ["INT", "TERM", "HUP"] {
         let home = TempFolder::new();
@@ -97,7 +97,7 @@ fn after_each_ending_signal_the_program_leaves_its_session() {
 
 #[test]
 fn a_signal_that_was_ignored_when_the_program_started_stays_ignored() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let hub = Hub::start();
     let home = TempFolder::new();
     let mut command = open_command(&hub, &home, "nohup");
@@ -121,7 +121,7 @@ fn a_signal_that_was_ignored_when_the_program_started_stays_ignored() {
 
 #[test]
 fn a_stalled_reader_of_the_output_delays_neither_signals_nor_guests() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let hub = Hub::start();
     for id in ["stdout", "stderr"] {
         let home = TempFolder::new();
@@ -146,7 +146,7 @@ fn a_stalled_reader_of_the_output_delays_neither_signals_nor_guests() {
 
 #[test]
 fn a_closed_standard_error_causes_no_panic() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let home = TempFolder::new();
     let (reader, writer) = UnixStream::pair().expect("a pair of sockets");
     drop(reader);
@@ -157,7 +157,7 @@ fn a_closed_standard_error_causes_no_panic() {
 
 #[test]
 fn a_short_run_prints_all_its_lines() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let home = TempFolder::new();
     let args = ["open", "--five", "--for", "100ms", "--json", "--listen", "127.0.0.1:0"];
     let no_devices = ["--camera", "none", "--microphone", "none", "--speaker", "none"];

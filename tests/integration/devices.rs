@@ -3,7 +3,7 @@
 
 use crate::rig::{
     SoundServer, TempFolder, camera_shim,
-    process::{Hub, Program, at, take_turn},
+    process::{Hub, Program, at, share_turn, take_turn},
     tone_amplitude, write_tone_wav,
 };
 use serde_json::{Value, json};
@@ -115,7 +115,7 @@ fn samples_of(path: &std::path::Path) -> Vec<f32> {
 
 #[test]
 fn a_machine_without_devices_reports_them_and_continues() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let nothing = [("PULSE_SERVER", "unix:/nonexistent"), ("XDG_RUNTIME_DIR", "/nonexistent")];
     let args = ["open", "--kind", "av-conference", "--listen", "127.0.0.1:0"];
     let mut olga = Program::start_in(TempFolder::new(), &args, &nothing);
@@ -149,7 +149,7 @@ fn a_machine_without_devices_reports_them_and_continues() {
 
 #[test]
 fn a_misspelt_file_is_reported_before_guests_join() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let args = [
         "open",
         "--kind",
@@ -177,7 +177,7 @@ fn a_misspelt_file_is_reported_before_guests_join() {
 
 #[test]
 fn named_pipes_are_refused_without_waiting_for_them() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let folder = TempFolder::new();
     let pipe = |name: &str| {
         let path = folder.file(name);
@@ -203,7 +203,7 @@ fn named_pipes_are_refused_without_waiting_for_them() {
 
 #[test]
 fn a_file_that_is_sent_is_recorded_to_by_no_program_under_any_name() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let (hub, folder) = (Hub::start(), TempFolder::new());
     let voice = folder.file("voice.wav");
     write_tone_wav(&voice, 440.0, 5, 0.3);
@@ -241,7 +241,7 @@ fn a_file_that_is_sent_is_recorded_to_by_no_program_under_any_name() {
 
 #[test]
 fn devices_are_listed_by_name() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let machine = Machine::new();
     let list = machine.start(&["devices"], &[]).wait_for_exit();
     assert_eq!(list.code, Some(0));

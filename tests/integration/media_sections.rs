@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::rig::{
-    process::{Hub, Program, run_alone_async},
+    process::{Hub, Program, run_async},
     raw_client::RawClient,
 };
 use crate::transport::pair::{Endpoint, sections};
@@ -16,7 +16,7 @@ use serde_json::json;
 
 #[test]
 fn the_media_sections_of_every_kind_match_the_kind() {
-    run_alone_async(async {
+    run_async(async {
         let hub = Hub::start();
         let kinds = [
             ("av-conference", vec!["audio sendrecv", "video sendrecv"]),
@@ -56,7 +56,7 @@ fn the_media_sections_of_every_kind_match_the_kind() {
 
 #[test]
 fn viewers_of_a_broadcast_see_only_the_opener() {
-    run_alone_async(async {
+    run_async(async {
         let hub = Hub::start();
         let mut opener = hub.open_session("av-broadcast", "show");
         let mut viewer = hub.start_participant("Vera", &["join", "show"]);
@@ -127,7 +127,7 @@ fn assert_ended_well(joiner: Program) {
 
 #[test]
 fn the_answers_of_a_joiner_match_the_kind() {
-    run_alone_async(async {
+    run_async(async {
         let both_ways: [(&str, &[&str]); 7] = [
             ("audio+video/many-to-many", &["audio sendrecv", "video sendrecv"]),
             ("audio/many-to-many", &["audio sendrecv"]),
@@ -155,7 +155,7 @@ fn the_answers_of_a_joiner_match_the_kind() {
 
 #[test]
 fn media_sections_that_the_session_does_not_have_are_answered_as_inactive() {
-    run_alone_async(async {
+    run_async(async {
         let hub = Hub::start();
         let mut stranger = RawClient::connect(&hub).await;
         stranger.open("talk", "audio/many-to-many").await;

@@ -9,7 +9,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use crate::rig::process::{Program, take_turn};
+use crate::rig::process::{Program, share_turn};
 
 /// A simulated machine: a network namespace that is removed on drop.
 struct Machine {
@@ -108,7 +108,7 @@ impl Drop for Machine {
 
 #[test]
 fn media_connect_in_both_families_despite_a_dozen_bridges() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     for (own_address, other_address, link) in [
         ("192.168.5.7/24", "192.168.5.8/24", "http://192.168.5.7:7340/s/a"),
         ("fd00:5::7/64", "fd00:5::8/64", "http://[fd00:5::7]:7340/s/a"),
@@ -133,7 +133,7 @@ fn media_connect_in_both_families_despite_a_dozen_bridges() {
 
 #[test]
 fn the_link_follows_the_default_route_and_a_change_is_reported() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let Some(machine) = Machine::new() else { return };
     machine.bridge("cni0", &["10.42.0.1/24"]);
     machine.bridge("eth0", &["192.168.5.7/24"]);
@@ -163,7 +163,7 @@ fn the_link_follows_the_default_route_and_a_change_is_reported() {
 
 #[test]
 fn a_hub_that_started_before_the_network_reports_its_address_once_it_has_one() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let Some(machine) = Machine::new() else { return };
     let mut hub = Program::start_wrapped(machine.enter(), &["serve"]);
     assert_eq!(hub.event("listening")["hub"], "http://127.0.0.1:7340");
@@ -177,7 +177,7 @@ fn a_hub_that_started_before_the_network_reports_its_address_once_it_has_one() {
 
 #[test]
 fn blocked_udp_is_reported_with_its_reason_and_so_is_the_recovery() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let Some([one, other]) = Machine::two() else { return };
     one.cable(&other);
     one.address("eth0", &["192.168.5.7/24"]);

@@ -9,7 +9,7 @@ use std::{
 
 use crate::rig::{
     TempFolder,
-    process::{Hub, Program, at, run_alone_async, take_turn, write_hub_identity},
+    process::{Hub, Program, at, run_async, share_turn, take_turn, write_hub_identity},
 };
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio_tungstenite::tungstenite::Message;
@@ -30,7 +30,7 @@ fn join(hub: &Hub, id: &str, name: &str, extra: &[&str]) -> Program {
 
 #[test]
 fn the_guest_of_a_private_session_is_not_in_the_audio_of_the_conference_beside_it() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let hub = Hub::start();
     let home = TempFolder::new();
     let path = |name: &str| home.file(name).display().to_string();
@@ -68,7 +68,7 @@ fn the_guest_of_a_private_session_is_not_in_the_audio_of_the_conference_beside_i
 
 #[test]
 fn refusals_have_codes_and_exit_codes() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let hub = Hub::start();
     let mut olga = hub.open_session("audio/one-to-one", "desk");
     let twice =
@@ -95,7 +95,7 @@ fn refusals_have_codes_and_exit_codes() {
 
 #[test]
 fn a_guest_that_leaves_is_gone_at_once_and_a_killed_one_after_ten_seconds() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let hub = Hub::start();
     let mut olga = hub.open_session("audio-conference", "room");
     let mut leaver = join(&hub, "room", "Leaver", &[]);
@@ -130,7 +130,7 @@ fn a_guest_that_leaves_is_gone_at_once_and_a_killed_one_after_ten_seconds() {
 
 #[test]
 fn a_stopped_program_is_reconnecting_then_gone_and_live_again_when_it_continues() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let hub = Hub::start();
     let mut olga = hub.open_session("audio-conference", "room");
     let mut ben = join(&hub, "room", "Ben", &[]);
@@ -154,7 +154,7 @@ fn a_stopped_program_is_reconnecting_then_gone_and_live_again_when_it_continues(
 
 #[test]
 fn a_conference_continues_without_its_opener_and_admits_new_guests() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let hub = Hub::start();
     let mut olga = hub.open_session("audio-conference", "room");
     let mut ben = join(&hub, "room", "Ben", &[]);
@@ -180,7 +180,7 @@ fn a_conference_continues_without_its_opener_and_admits_new_guests() {
 
 #[test]
 fn an_opener_that_crashed_gets_its_session_back_and_no_other_client_can() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let hub = Hub::start();
     let olga = hub.open_session("av-broadcast", "show");
     let mut viewer = join(&hub, "show", "Vera", &[]);
@@ -207,7 +207,7 @@ fn an_opener_that_crashed_gets_its_session_back_and_no_other_client_can() {
 
 #[test]
 fn programs_of_one_user_do_not_take_each_others_sessions() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let hub = Hub::start();
     let home = TempFolder::new();
     write_hub_identity(&home);
@@ -238,7 +238,7 @@ fn programs_of_one_user_do_not_take_each_others_sessions() {
 
 #[test]
 fn media_continue_when_the_hub_is_killed_and_a_new_hub_admits_new_guests() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let hub = Hub::start();
     let address = hub.url.trim_start_matches("http://").to_owned();
     let mut olga = hub.open_session("av-conference", "room");
@@ -337,7 +337,7 @@ fn five_second_window(stats: &[serde_json::Value], hz: f64) -> (u64, usize) {
 
 #[test]
 fn invalid_and_oversized_messages_affect_only_their_sender() {
-    run_alone_async(async {
+    run_async(async {
         let hub = Hub::start();
         let mut olga = hub.open_session("audio-conference", "room");
         let socket_url = format!("{}/signal", hub.url.replace("http", "ws"));

@@ -5,10 +5,7 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     path::Path,
     process::{Child, ChildStdin, Command, Stdio},
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        mpsc::{Receiver, RecvTimeoutError, channel},
-    },
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
     time::{Duration, Instant},
 };
@@ -338,25 +335,56 @@ pub(crate) fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
     value.pointer(&format!("/{path}")).unwrap_or_else(|| panic!("no {path} in {value:#}"))
 }
 
-/// The right to be the only test that measures or starts several programs, until it is dropped.
+/// The right to run, until it is dropped.
 #[must_use]
 pub(crate) struct Turn {
-    /// Unlocked first: the file is not held twice by one process.
-    _file: File,
-    _process: MutexGuard<'static, ()>,
+    _files: Vec<File>,
 }
 
-/// Waits for that right: each such test starts many processes, and there may be only two cores.
-///
-/// The mutex orders the tests of this process. The file orders the processes: cargo-nextest runs
-/// each test in one of its own.
+/// How many tests may share a turn on an idle machine. Each runs about four programs.
+const SHARES: usize = 3;
+
+/// The load for each core above which tests do not share: threads that run or want to.
+const MAX_LOAD_PER_CORE: f64 = 4.0;
+
+/// Waits for the right to be the only test that has a [`Turn`]: for tests that measure, or need most
+/// of two cores.
 pub(crate) fn take_turn() -> Turn {
-    static TURN: Mutex<()> = Mutex::new(());
-    let process = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("turn.lock");
-    let file = File::create(path).expect("the folder for the tests' files can be written");
+    let file = lock_file("turn");
     file.lock().expect("a file can be locked");
-    Turn { _file: file, _process: process }
+    Turn { _files: vec![file] }
+}
+
+/// Waits until no test has a turn of its own, and lets none begin: for tests whose programs mostly
+/// wait, so that [`SHARES`] of these tests can run at a time. On a busy machine they run one at a time.
+pub(crate) fn share_turn() -> Turn {
+    let shares: Vec<_> = (0..SHARES).map(|number| lock_file(&format!("share-{number}"))).collect();
+    let share = loop {
+        let usable = if is_busy() { 1 } else { SHARES };
+        let free = shares[..usable].iter().position(|share| share.try_lock().is_ok());
+        if let Some(free) = free {
+            break free;
+        }
+        thread::sleep(Duration::from_millis(50));
+    };
+    let turn = lock_file("turn");
+    turn.lock_shared().expect("a file can be locked");
+    Turn { _files: shares.into_iter().nth(share).into_iter().chain([turn]).collect() }
+}
+
+/// Whether this machine had much to do in the last minute; `false` where the system does not tell.
+fn is_busy() -> bool {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = text.split(' ').next().and_then(|load| load.parse::<f64>().ok());
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    load.is_some_and(|load| load > MAX_LOAD_PER_CORE * cores as f64)
+}
+
+/// Opens a file whose lock orders the tests. Each opening has a lock of its own, so it orders the
+/// threads of a process, and also processes: cargo-nextest runs each test in one of its own.
+fn lock_file(name: &str) -> File {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.lock"));
+    File::create(path).expect("the folder for the tests' files can be written")
 }
 
 /// The list at a path of keys and indices.
@@ -364,9 +392,9 @@ pub(crate) fn list<'a>(value: &'a Value, path: &str) -> &'a [Value] {
     at(value, path).as_array().unwrap_or_else(|| panic!("no list at {path} in {value:#}"))
 }
 
-/// Runs an async test with [`take_turn`], for tests that use sockets themselves.
-pub(crate) fn run_alone_async(test: impl Future<Output = ()>) {
-    let _turn = take_turn();
+/// Runs an async test with [`share_turn`], for tests that use sockets themselves.
+pub(crate) fn run_async(test: impl Future<Output = ()>) {
+    let _turn = share_turn();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime starts").block_on(test);
 }

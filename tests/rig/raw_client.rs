@@ -15,7 +15,12 @@ pub(crate) struct RawClient(pub(crate) WebSocketStream<MaybeTlsStream<TcpStream>
 impl RawClient {
     /// Connects, sends `hello` and waits for `welcome`.
     pub(crate) async fn connect(hub: &Hub) -> Self {
-        let url = format!("{}/signal", hub.url.replace("http", "ws"));
+        Self::connect_to(&hub.url).await
+    }
+
+    /// Connects to the hub with this URL, as [`RawClient::connect`] does.
+    pub(crate) async fn connect_to(hub: &str) -> Self {
+        let url = format!("{}/signal", hub.replace("http", "ws"));
         let (socket, _) = tokio_tungstenite::connect_async(url).await.expect("the hub answers");
         let mut client = Self(socket);
         let hello = json!({

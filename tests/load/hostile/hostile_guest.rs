@@ -61,7 +61,7 @@ impl HostileGuest {
         access_unit: Option<Bytes>,
         others: usize,
     ) -> Self {
-        let client = join_session(hub, session).await;
+        let client = join_session(&hub.url, session).await;
         let (connected, quit) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let traffic = SharedTraffic::default();
         let connections = Connections {
@@ -95,7 +95,7 @@ impl HostileGuest {
 /// Joins again and again, each time as a new participant, and answers each offer with candidates
 /// that point to the victim. Returns how often it joined.
 pub(crate) async fn rejoin_with_victim_candidates(
-    hub: &Hub,
+    hub: &str,
     session: &str,
     victim: &UdpSocket,
     length: Duration,
@@ -132,11 +132,11 @@ const MESSAGE_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Floods a participant with long signalling messages through the hub, and joins again when the
 /// hub closes the connection. Returns how often the hub refused a message.
-pub(crate) async fn flood_signalling(hub: &Hub, session: &str, length: Duration) -> usize {
+pub(crate) async fn flood_signalling(hub: &str, session: &str, length: Duration) -> usize {
     let refused = AtomicUsize::new(0);
     let flooding = async {
         for _ in 0..REJOINS {
-            let mut client = RawClient::connect(hub).await;
+            let mut client = RawClient::connect_to(hub).await;
             client.send(json!({"type": "join", "session": session, "wait": false})).await;
             let joined = client.receive("joined").await;
             let to = &joined["participants"][0]["participant"];
@@ -287,8 +287,8 @@ impl Connections {
 }
 
 /// Connects to the hub and joins the session.
-async fn join_session(hub: &Hub, session: &str) -> RawClient {
-    let mut client = RawClient::connect(hub).await;
+async fn join_session(hub: &str, session: &str) -> RawClient {
+    let mut client = RawClient::connect_to(hub).await;
     client.send(json!({"type": "join", "session": session, "wait": false})).await;
     client.receive("joined").await;
     client

@@ -27,7 +27,7 @@ use super::{
     hostile_viewer::own_address,
 };
 use crate::rig::{
-    process::{Hub, run_alone_async, take_turn},
+    process::{Hub, run_async, take_turn},
     raw_client::RawClient,
     resource_usage::ResourceUsage,
 };
@@ -322,7 +322,7 @@ fn the_connections_of_one_address_are_limited_and_leave_room_for_others() {
         println!("skipped: this machine has a loopback address only");
         return;
     }
-    run_alone_async(async {
+    run_async(async {
         // The hub prints this machine's best address; the test uses `outside`.
         let hub = Hub::start_on("0.0.0.0:0");
         let port = socket_addr(&hub).port();

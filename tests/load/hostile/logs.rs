@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::rig::{
     TempFolder,
-    process::{Exit, Hub, Program, participant_args, run_alone_async},
+    process::{Exit, Hub, Program, participant_args, run_async},
     raw_client::RawClient,
 };
 
@@ -35,7 +35,7 @@ const UNRESOLVABLE_HUB: &str = "http://nowhere.invalid:7340";
 
 #[test]
 fn logs_carry_no_description_no_key_no_address_and_no_name() {
-    run_alone_async(async {
+    run_async(async {
         let start = |args: &[&str]| Program::start_in(TempFolder::new(), args, &LOG_AT_INFO);
         let mut program = start(&["serve", "--listen", "127.0.0.1:0"]);
         let url = program.event("listening")["hub"].as_str().expect("an address").to_owned();
@@ -99,7 +99,7 @@ const LOG_AT_TRACE: [(&str, &str); 1] =
 
 #[test]
 fn no_token_and_no_owner_key_is_logged_at_any_level() {
-    run_alone_async(async {
+    run_async(async {
         let serve = ["serve", "--listen", "127.0.0.1:0"];
         let mut hub = Program::start_in(TempFolder::new(), &serve, &LOG_AT_TRACE);
         let url = hub.event("listening")["hub"].as_str().expect("an address").to_owned();

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, env, ops::Range, thread, time::Duration};
 
 use crate::rig::{
     TempFolder,
-    process::{Hub, Program, list, participant_args, take_turn},
+    process::{Hub, Program, list, participant_args, share_turn},
 };
 use serde_json::Value;
 
@@ -82,7 +82,7 @@ type Pairs = BTreeMap<(&'static str, &'static str), usize>;
 
 #[test]
 fn the_other_participants_continue_when_any_program_is_killed_at_any_moment() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let number = |name| env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
     let seeds: Vec<_> = match number("QUINTET_SEED") {
         Some(seed) => vec![seed],
