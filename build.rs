@@ -6,7 +6,8 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     let is_x86 = env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch.starts_with("x86"));
     let has_nasm = Command::new("nasm").arg("-v").output().is_ok_and(|nasm| nasm.status.success());
-    if !is_x86 || has_nasm {
+    let encodes = env::var_os("CARGO_FEATURE_MEDIA").is_some();
+    if !encodes || !is_x86 || has_nasm {
         // PATH is not watched here: a change of it alone needs no new build.
         return;
     }

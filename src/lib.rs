@@ -2,29 +2,42 @@
 //!
 //! `ARCHITECTURE.md` describes the modules. Imports point down: `cli` → `engine` → the adapters
 //! → `media` → `model`; `tests/integration/architecture.rs` checks this.
+//!
+//! Without the features `window` and `media` it is a hub alone (`quintet serve`).
 
+#[cfg(feature = "media")]
 pub mod audio;
+#[cfg(feature = "media")]
 pub mod bench;
+#[cfg(feature = "media")]
 pub mod capture;
 pub mod cli;
 pub mod conference;
+#[cfg(feature = "media")]
 pub mod devices;
+#[cfg(feature = "media")]
 pub mod encode;
+#[cfg(feature = "media")]
 pub mod engine;
+#[cfg(feature = "media")]
 pub mod files;
+#[cfg(feature = "media")]
 pub mod media;
 pub mod model;
 pub mod network;
+#[cfg(feature = "media")]
 pub mod playback;
 pub mod process;
 pub mod signalling;
 pub mod supervision;
+#[cfg(feature = "media")]
 pub mod transport;
+#[cfg(feature = "window")]
 pub mod ui;
 pub mod wording;
 
 /// Runs the saved inputs of the fuzz targets as a regression test.
-#[cfg(test)]
+#[cfg(all(test, feature = "window"))]
 mod fuzz_cases {
     use std::{fs, path::Path};
 

@@ -5,11 +5,11 @@
 
 use std::{io::IsTerminal as _, process::ExitCode};
 
+#[cfg(feature = "media")]
+use quintet::engine::NOISY_LOGS;
 use quintet::{
     cli::{self, Args},
-    engine::NOISY_LOGS,
     process::{Output, may_be_logged},
-    ui::{self, WindowOptions},
 };
 use tracing_subscriber::{
     EnvFilter, filter::filter_fn, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
@@ -20,11 +20,7 @@ fn main() -> ExitCode {
     let args = Args::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
     set_up_logs();
     let result = match args.task {
-        None => {
-            let (targets, new_window) = (args.links, args.new_window);
-            let beginning = WindowOptions { targets, new_window, trace: args.trace.options() };
-            ui::run(beginning).map(|()| ExitCode::SUCCESS)
-        }
+        None => open_window(args),
         Some(task) => tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .thread_name("quintet")
@@ -40,6 +36,28 @@ fn main() -> ExitCode {
     Output::stdout().finish();
     Output::stderr().finish();
     code
+}
+
+/// Libraries that log packets; a hub alone has none.
+#[cfg(not(feature = "media"))]
+const NOISY_LOGS: [&str; 0] = [];
+
+#[cfg(feature = "window")]
+fn open_window(args: Args) -> anyhow::Result<ExitCode> {
+    use quintet::ui::{self, WindowOptions};
+    let (targets, new_window) = (args.links, args.new_window);
+    let beginning = WindowOptions { targets, new_window, trace: args.trace.options() };
+    ui::run(beginning).map(|()| ExitCode::SUCCESS)
+}
+
+/// Says that this program has no window.
+#[cfg(not(feature = "window"))]
+fn open_window(_: Args) -> anyhow::Result<ExitCode> {
+    Output::stderr().write_line(
+        "quintet: a window needs the feature `window`, and this program is built without it; \
+         `quintet --help` lists what it can do, and `cargo build --release` builds all of it",
+    );
+    Ok(cli::ExitReason::Usage.into())
 }
 
 /// Makes all threads allocate from one heap. By default glibc creates up to eight heaps for each

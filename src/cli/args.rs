@@ -18,17 +18,16 @@ use clap::{
 
 use super::{
     link_source::LinkSource,
+    serve::ServeOptions,
     trace::{TraceArgs, TraceTask},
+    values::{Listen, parse_hub, parse_listen, parse_subnet, parse_time},
 };
-use parse::{
-    parse_camera, parse_hub, parse_id, parse_kind, parse_listen, parse_microphone, parse_name,
-    parse_subnet, parse_time,
-};
+use parse::{parse_camera, parse_id, parse_kind, parse_microphone, parse_name};
 
 use crate::{
     bench::BenchTask,
     capture::SourceSpec,
-    engine::{Decode, EngineOptions, HubChoice, Impairment, ListenAt, OwnHubOptions},
+    engine::{Decode, EngineOptions, HubChoice, Impairment, OwnHubOptions},
     model::{
         Command, DeviceKind, HubUrl, JoinTarget, OpenRequest, SessionId, SessionKind, parse_target,
     },
@@ -202,27 +201,7 @@ pub enum Task {
         common: Common,
     },
     /// Run a hub alone, until Ctrl-C.
-    Serve {
-        /// Where to listen: ADDRESS, ADDRESS:PORT or :PORT; without it, on port 7340 of all
-        /// addresses. 0.0.0.0 means all IPv4 addresses only, :: all IPv6 addresses only.
-        #[arg(long, value_name = "ADDR", default_value = ":7340", value_parser = parse_listen)]
-        listen: Listen,
-        /// The URL by which clients reach this hub, such as `https://hub.example`: links contain
-        /// it, and the hub accepts requests to its host name. Without it, the hub accepts requests
-        /// to IP addresses, localhost and the name of this machine.
-        #[arg(long, alias = "public", value_name = "URL", value_parser = parse_hub)]
-        public_url: Option<HubUrl>,
-        /// A proxy in front of the hub: ADDRESS or ADDRESS/PREFIX; can be given several times. The
-        /// client addresses in X-Forwarded-For and Forwarded are trusted from these proxies only.
-        #[arg(long, value_name = "ADDR", value_parser = parse_subnet)]
-        trusted_proxy: Vec<Subnet>,
-        /// Print one JSON object per line instead of sentences.
-        #[arg(long)]
-        json: bool,
-        /// Stop after this time, such as 20s, 5m or 500ms.
-        #[arg(long = "for", value_name = "TIME", value_parser = parse_time)]
-        time: Option<Duration>,
-    },
+    Serve(ServeOptions),
     /// Measure the cost of sending and the latency of video on this machine.
     Bench {
         /// The measurement.
@@ -334,15 +313,6 @@ impl From<HubFor> for OpensFor {
     }
 }
 
-/// Where a hub of our own listens.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Listen {
-    /// The addresses and the port.
-    pub at: ListenAt,
-    /// Whether the port was given; then no other port is used.
-    pub port_given: bool,
-}
-
 impl Common {
     /// Returns the options of the engine.
     pub(super) fn engine_options(&self) -> EngineOptions {
@@ -448,7 +418,7 @@ impl Task {
                     .map(|target| Command::Join { target: target.clone(), wait: !common.no_wait });
                 Ok(open(kinds, &[], None)?.into_iter().chain(joins).collect())
             }
-            Self::Serve { .. } | Self::Devices { .. } => Ok(vec![]),
+            Self::Serve(_) | Self::Devices { .. } => Ok(vec![]),
             Self::Bench { .. } | Self::Trace { .. } => Ok(vec![]),
         }
     }
@@ -549,28 +519,10 @@ mod tests {
     }
 
     #[test]
-    fn an_address_to_listen_on_has_four_forms() {
-        let listen = |text| {
-            let Listen { at: ListenAt { ip, port }, port_given } = parse_listen(text)?;
-            let ip = ip.map_or_else(|| "all".to_owned(), |ip| ip.to_string());
-            anyhow::Ok((ip, port, port_given))
-        };
-        assert_eq!(listen("127.0.0.1").unwrap(), ("127.0.0.1".into(), 7340, false));
-        assert_eq!(listen("127.0.0.1:0").unwrap(), ("127.0.0.1".into(), 0, true));
-        assert_eq!(listen(":80").unwrap(), ("all".into(), 80, true));
-        assert_eq!(listen("::1").unwrap(), ("::1".into(), 7340, false));
-        // An explicit unspecified address means one address family.
-        assert_eq!(listen("0.0.0.0:80").unwrap(), ("0.0.0.0".into(), 80, true));
-        assert_eq!(listen("[::]:80").unwrap(), ("::".into(), 80, true));
-        assert_eq!(listen("::").unwrap(), ("::".into(), 7340, false));
-        assert!(listen("nowhere").is_err() && listen(":x").is_err());
-    }
-
-    #[test]
     fn the_public_address_of_a_hub_has_one_option_and_keeps_its_older_name() {
         for option in ["--public-url", "--public"] {
             let line = ["quintet", "serve", option, "https://hub.example"];
-            let Some(Task::Serve { public_url: Some(url), .. }) =
+            let Some(Task::Serve(ServeOptions { public_url: Some(url), .. })) =
                 Args::try_parse_from(line).unwrap().task
             else {
                 panic!("{option} is an option of serve");

@@ -2,24 +2,24 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    future::pending,
     io,
-    process::ExitCode,
     time::Duration,
 };
 
 use serde_json::json;
 use tokio::{
     sync::mpsc,
-    time::{Instant, interval, sleep_until, timeout},
+    time::{interval, timeout},
 };
 
 use super::{
     args::{Common, Task},
     commands,
     event_printer::EventPrinter,
+    exit_reason::ExitReason,
     preflight::{MissingSource, Preflight},
     rtp_dump,
+    serve::{self, CLOSE_TIMEOUT, until_end},
     stdin_lines::{StdinLines, chat_sessions},
     trace,
 };
@@ -34,38 +34,7 @@ use crate::{
     },
     playback,
     process::{Output, Signals},
-    signalling::{Hub, HubIdentity, HubOptions},
 };
-
-/// How long leaving the sessions may take: longer than the timeouts of the engine together.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(4);
-
-/// The result of a run, and its exit code. If several apply, the greatest one counts.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum ExitReason {
-    /// The task was carried out.
-    Done = 0,
-    /// The command line is wrong.
-    Usage = 2,
-    /// The hub cannot be reached.
-    HubUnreachable = 3,
-    /// A session was refused.
-    Refused = 4,
-    /// We were ejected from a session, or replaced in it.
-    Ended = 5,
-    /// A session was not open yet at the end.
-    StillWaiting = 6,
-    /// A device or file could not be used.
-    Device = 7,
-    /// A session was joined, and no participant in it was ever connected.
-    NeverConnected = 8,
-}
-
-impl From<ExitReason> for ExitCode {
-    fn from(reason: ExitReason) -> Self {
-        Self::from(reason as u8)
-    }
-}
 
 /// Carries out a task. Returns when it is done, when the time is up, or on Ctrl-C, SIGTERM or
 /// SIGHUP, after leaving every session properly. Its output may not be written yet: see
@@ -87,16 +56,7 @@ pub async fn run(mut task: Task) -> anyhow::Result<ExitReason> {
             };
             run_sessions(common, commands).await
         }
-        Task::Serve { listen, public_url, trusted_proxy, json, time } => {
-            let options = HubOptions {
-                public: public_url.clone(),
-                trusted_proxies: trusted_proxy.clone(),
-                next_free_port: !listen.port_given,
-                identity: HubIdentity::of_this_user(),
-                ..HubOptions::at(listen.at)
-            };
-            serve(options, EventPrinter::new(*json), *time).await
-        }
+        Task::Serve(options) => serve::run(options).await,
         Task::Bench { bench } => {
             bench::run(bench).await?;
             Ok(ExitReason::Done)
@@ -455,39 +415,6 @@ async fn engine_stopped(handle: &Handle) -> anyhow::Error {
     anyhow::anyhow!("Quintet's engine stopped unexpectedly ({panic}); start the program again")
 }
 
-/// Runs a hub without an engine.
-async fn serve(
-    options: HubOptions,
-    mut printer: EventPrinter,
-    time: Option<Duration>,
-) -> anyhow::Result<ExitReason> {
-    let signals = Signals::listen()?;
-    let hub = match Hub::start(options).await {
-        Ok(hub) => hub,
-        Err(error) => {
-            let (code, message) = (FailureCode::HubUnreachable, error.to_string());
-            let cause = FailureCause::Other { code, message };
-            printer.print_event(&Event::Failed(Failure { cause, session: None }));
-            return Ok(ExitReason::HubUnreachable);
-        }
-    };
-    let mut link_bases = hub.link_bases();
-    let mut end = std::pin::pin!(until_end(time, signals));
-    loop {
-        let link_base = link_bases.borrow_and_update().clone();
-        printer.print_event(&Event::Listening { hub: link_base });
-        tokio::select! {
-            Ok(()) = link_bases.changed() => {}
-            () = hub.failed() => anyhow::bail!("the hub stopped unexpectedly; start it again"),
-            () = &mut end => break,
-        }
-    }
-    if timeout(CLOSE_TIMEOUT, hub.close()).await.is_err() {
-        tracing::warn!("the hub did not close its connections in time");
-    }
-    Ok(ExitReason::Done)
-}
-
 /// Prints the cameras, microphones and speakers.
 fn list_devices(printer: EventPrinter, json: bool) {
     let lists = [
@@ -525,20 +452,6 @@ fn list_devices(printer: EventPrinter, json: bool) {
 fn device_label(device: &Device) -> String {
     let mark = if device.is_default { DEFAULT_SUFFIX } else { "" };
     format!("{}{mark}", device.name)
-}
-
-/// Returns when the time is up, or when a signal asks the program to end.
-async fn until_end(time: Option<Duration>, mut signals: Signals) {
-    let time_is_up = async {
-        match time {
-            Some(time) => sleep_until(Instant::now() + time).await,
-            None => pending().await,
-        }
-    };
-    tokio::select! {
-        () = time_is_up => {}
-        () = signals.shutdown_requested() => {}
-    }
 }
 
 /// Waits until all output is written, or its reader has stalled.

@@ -6,6 +6,7 @@ mod command;
 mod event;
 mod failure;
 #[cfg(test)]
+#[cfg_attr(not(feature = "window"), allow(dead_code, reason = "the window uses most of them"))]
 pub(crate) mod fixtures;
 #[cfg(any(fuzzing, test))]
 pub mod fuzz;

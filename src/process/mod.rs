@@ -6,6 +6,7 @@ mod logs;
 mod output;
 mod private;
 mod signals;
+#[cfg(feature = "window")]
 pub mod single_instance;
 
 pub use background_file::{BackgroundFile, FileFormat, StartedFile};
