@@ -7,7 +7,7 @@
 //! The fault: `rtc` 0.21.1 (`peer_connection/sdp`, `extract_fingerprint`) reads only the first
 //! fingerprint of each section, and refuses a description in which these differ. It should accept a
 //! certificate with any fingerprint of the strongest hash (RFC 8122, section 5). No issue is known.
-//! Canary: no.
+//! Canary: `a_description_with_several_fingerprints_of_a_certificate_is_refused`.
 
 use std::{
     fmt::Write as _,

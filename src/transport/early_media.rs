@@ -7,7 +7,7 @@
 //!
 //! The fault: `rtc` 0.21.1 (`peer_connection/handler/srtp.rs`) returns an error for a packet that
 //! arrives before it has the keys, instead of keeping it for a moment. No issue is known. Canary:
-//! no; see `tests/integration/transport/early_media.rs`.
+//! `media_that_overtake_the_last_flight_of_the_handshake_are_dropped`.
 //!
 //! Only packets from sources that have passed an ICE check get this far (`ice_gate.rs`), and the
 //! buffer is bounded.

@@ -17,8 +17,9 @@
 //! The faults, all in `rtc` and `rtc-ice` 0.21.1: `peer_connection/handler/ice.rs` passes on every
 //! packet that is not STUN as soon as a candidate pair is selected, and does not compare its source
 //! with the pairs that were checked. The agent makes any number of peer-reflexive candidates, and
-//! takes every packet for a sign of consent. No issue is known. Canary: no;
-//! see `tests/integration/transport/unauthenticated.rs`.
+//! takes every packet for a sign of consent. No issue is known. Canaries:
+//! `a_forged_record_from_any_source_ends_the_handshake`,
+//! `requests_of_the_other_end_count_as_its_consent`.
 //!
 //! Only checks are sent to an address that has not answered one lately (RFC 7675). webrtc-rs sends
 //! a consent check every half second, but it accepts any packet from the address, even a request,

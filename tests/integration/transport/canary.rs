@@ -49,6 +49,8 @@ use rtc::{
     srtp::{context::Context, option::ContextOption, protection_profile::ProtectionProfile},
 };
 
+mod connection;
+
 const CLIENT: ([u8; 4], u16) = ([127, 0, 0, 1], 5001);
 const SERVER: ([u8; 4], u16) = ([127, 0, 0, 1], 5002);
 

@@ -20,7 +20,7 @@ type Sent = BTreeMap<SocketAddr, usize>;
 /// Forged DTLS records (RFC 6347, sections 4.1 and 4.2): a fatal alert, and a ClientHello without
 /// ciphers (CVE-2023-49786). Their sequence numbers are so high that a receiver that accepts one
 /// takes all honest records for replays.
-fn forged() -> [Vec<u8>; 2] {
+pub(super) fn forged() -> [Vec<u8>; 2] {
     let record = |kind: u8, body: &[u8]| {
         let header = [kind, 254, 253, 0, 0, 0, 0, 255, 255, 255, 255, 0, body.len() as u8];
         [&header, body].concat()
